@@ -1,0 +1,62 @@
+"""Table 8 of the ZPPO paper, field by field; other configs start from here.
+
+It runs only once `student`, `teacher` and `data` are set to models and
+questions that are at hand. Fields marked "open" are not in the paper
+(docs/paper.md lists our readings).
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+  c = ConfigDict()
+  c.method = 'zppo'
+  c.seed = 0
+  c.steps = 200
+
+  c.student = ConfigDict(dict(weights='', dtype='bfloat16', remat='full'))
+  c.teacher = ConfigDict(dict(weights='', dtype='bfloat16', remat='none'))
+
+  c.data = ConfigDict(dict(task='', pool=ConfigDict(), repeat=False))
+
+  c.algorithm = a = ConfigDict()
+  a.num_new = 384            # |X_new| = I x 96 prompts
+  a.rollouts = 8             # G_S
+  a.teacher_rollouts = 4     # G_T
+  a.temperature = 1.0        # student and teacher
+  a.top_p = 1.0
+  a.top_k = 0
+  a.max_tokens = 12288       # student response
+  a.teacher_max_tokens = 12288
+  a.tau = 0.5
+  a.rho_replay = 0.25        # of |X_new|, added to it
+  a.rho_aug = 0.25           # of |X_new|, added to it
+  a.buffer_capacity = 10000  # |B|max, first in first out
+  a.updates = 4              # I, one pass over the rollout batch
+  a.normaliser = 'without_zero'
+  a.advantage_eps = 1e-6     # open
+  a.advantage_scope = 'rollout_batch'  # open: or 'minibatch'
+  a.clip = ConfigDict(dict(low=0.20, high=0.28, dual=10.0))
+
+  c.compression = ConfigDict(dict(
+      cap=512,
+      identity_below=0,      # open: every trace is compressed
+      temperature=0.0))      # open
+
+  c.optimizer = ConfigDict(dict(
+      learning_rate=1e-6, b1=0.9, b2=0.999, eps=1e-8, weight_decay=0.1,
+      clip_norm=1.0, state_dtype='bfloat16', schedule='constant',
+      total_updates=0))
+
+  c.mesh = ConfigDict(dict(data=1, fsdp=1, tensor=1))
+
+  # Compilation: one program per bucket and engine.
+  c.shapes = s = ConfigDict()
+  s.prompt_buckets = (4096, 8704)
+  s.row_buckets = (16384, 20992)
+  s.group_buckets = (96,)
+  s.micro_tokens = 65536     # positions of a micro-batch
+  s.logprob_chunk = 1024     # positions whose logits exist at a time
+
+  c.eval = ConfigDict(dict(every=0, size=128, splits=('hard', 'easy')))
+  return c

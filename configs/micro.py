@@ -1,0 +1,42 @@
+"""ZPPO on the embedded world: the main job, under 3 minutes on 2 cores.
+
+  zppo train --config=configs/micro.py --workdir=DIR
+"""
+
+import pathlib
+import runpy
+
+_BASE = pathlib.Path(__file__).with_name('base.py')
+
+
+def get_config():
+  c = runpy.run_path(str(_BASE))['get_config']()
+  c.student.weights, c.student.dtype, c.student.remat = (
+      'micro/student', 'float32', 'none')
+  c.teacher.weights, c.teacher.dtype = 'micro/teacher', 'float32'
+
+  c.data.task = 'micro'
+  c.data.pool.update(size=800, hard_share=0.5, num_steps=3)
+  c.data.repeat = True
+
+  a = c.algorithm
+  a.num_new = 32
+  a.max_tokens = a.teacher_max_tokens = 16
+  a.buffer_capacity = 192
+
+  # Traces have at most 16 tokens: shown whole (tables of values-only
+  # candidates set identity_below to 0).
+  c.compression.update(cap=32, identity_below=32)
+
+  c.optimizer.update(learning_rate=2e-4, state_dtype='float32')
+
+  s = c.shapes
+  s.prompt_buckets = (8, 24, 48, 184)
+  s.row_buckets = (24, 64, 120, 200)
+  s.group_buckets = (4, 8)
+  s.micro_tokens = 1536
+  s.logprob_chunk = 256
+
+  c.eval.update(every=25, size=192, splits=(
+      'hard', 'hard_list', 'hard_composed', 'easy', 'easy_list'))
+  return c

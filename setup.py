@@ -1,0 +1,48 @@
+"""Packaging; plain jax in the core, accelerators and tools as extras."""
+
+import pathlib
+import re
+
+from setuptools import find_packages, setup
+
+_HERE = pathlib.Path(__file__).parent
+_VERSION = re.search(r"__version__ = '(.+)'",
+                     (_HERE / 'zppo_jax/__init__.py').read_text()).group(1)
+
+TEST = ['pytest>=8', 'scipy>=1.11']
+
+setup(
+    name='zppo_jax',
+    version=_VERSION,
+    description='Post-training of small models with the teacher in the '
+                'prompt: ZPPO, its baselines and neighbours, in JAX.',
+    long_description=(_HERE / 'README.md').read_text(),
+    long_description_content_type='text/markdown',
+    license='Apache-2.0',
+    python_requires='>=3.11',
+    packages=find_packages(include=['zppo_jax', 'zppo_jax.*']),
+    package_data={'zppo_jax.assets': ['**/*.safetensors']},
+    install_requires=[
+        'jax>=0.10,<0.12',
+        'flax>=0.12',
+        'optax>=0.2.6',
+        'orbax-checkpoint>=0.11',
+        'transformers>=5.0',
+        'tensorflow-datasets>=4.9.9',
+        'array-record>=0.6',
+        'importlib_resources',  # tensorflow-datasets imports it undeclared
+        'ml-collections>=1.0',
+        'chex>=0.1.90',
+        'safetensors>=0.5',
+        'absl-py>=2',
+        'numpy>=2',
+    ],
+    extras_require={
+        'tpu': ['jax[tpu]>=0.10,<0.12'],
+        'cuda': ['jax[cuda12]>=0.10,<0.12'],
+        'test': TEST,
+        'notebooks': ['nbclient>=0.10', 'ipykernel>=6', 'matplotlib>=3.8'],
+        'dev': [*TEST, 'ruff==0.14.*', 'import-linter>=2', 'pre-commit>=4'],
+    },
+    entry_points={'console_scripts': ['zppo = zppo_jax.main:main']},
+)

@@ -1,0 +1,72 @@
+"""Group advantages and their batch-level normalisation (ZPPO Eqs. 1-6).
+
+Every function takes rewards_PG and mask_PG (1 on real rollouts, 0 on padding;
+a padded group is all 0) and returns adv_PG in float32, 0 on padding. Under
+jit with sharded inputs the statistics are global across the mesh.
+
+  A'_pg = r_pg - mean_g r_pg                          (Eq. 2)
+  A_pg  = (A'_pg - mu_S) / (sigma_S + eps)            (Eqs. 3-6)
+
+mu_S is 0 by construction for any union S of whole groups (each group's A' sums
+to 0), so only sigma_S is computed; sigma is the population deviation (1/N).
+With f the fraction of rollouts in non-trivial groups,
+sigma_all = sqrt(f) * sigma_nontrivial.
+"""
+
+import chex
+import jax.numpy as jnp
+
+EPS = 1e-6  # open in the paper; a config field of the run
+
+
+def _centred(rewards_PG, mask_PG):
+  """(A'_PG, nontrivial_P1): Eq. 2, and which groups have both rewards."""
+  chex.assert_rank([rewards_PG, mask_PG], 2)
+  chex.assert_equal_shape([rewards_PG, mask_PG])
+  rewards, mask = rewards_PG.astype(jnp.float32), mask_PG.astype(jnp.float32)
+  count = jnp.maximum(mask.sum(axis=1, keepdims=True), 1)
+  mean = (rewards * mask).sum(axis=1, keepdims=True) / count
+  highest = jnp.max(jnp.where(mask > 0, rewards, -jnp.inf), 1, keepdims=True)
+  lowest = jnp.min(jnp.where(mask > 0, rewards, jnp.inf), 1, keepdims=True)
+  nontrivial = (highest > lowest).astype(jnp.float32)
+  # Exactly 0 in a trivial group, whatever the rounding of its mean.
+  return (rewards - mean) * mask * nontrivial, nontrivial
+
+
+def _deviation(centred_PG, selected_PG):
+  count = jnp.maximum(selected_PG.sum(), 1)
+  return jnp.sqrt((centred_PG**2 * selected_PG).sum() / count)
+
+
+def norm_without_zero(rewards_PG, mask_PG, eps=EPS):
+  """S = non-trivial groups only; the paper's default ("Norm w/o Zero")."""
+  centred, nontrivial = _centred(rewards_PG, mask_PG)
+  return centred / (_deviation(centred, mask_PG * nontrivial) + eps)
+
+
+def norm_with_zero(rewards_PG, mask_PG, eps=EPS):
+  """S = all groups ("Norm w/ Zero"): larger by 1 / sqrt(f)."""
+  centred, _ = _centred(rewards_PG, mask_PG)
+  return centred / (_deviation(centred, mask_PG) + eps)
+
+
+def no_norm(rewards_PG, mask_PG, eps=EPS):
+  """Eq. 2 alone ("No norm")."""
+  del eps
+  return _centred(rewards_PG, mask_PG)[0]
+
+
+def group_norm(rewards_PG, mask_PG, eps=EPS):
+  """Eq. 1, textbook GRPO: (r - mean) / (std of the group + eps)."""
+  centred, _ = _centred(rewards_PG, mask_PG)
+  count = jnp.maximum(mask_PG.sum(axis=1, keepdims=True), 1)
+  std = jnp.sqrt((centred**2).sum(axis=1, keepdims=True) / count)
+  return centred / (std + eps)
+
+
+NORMALISERS = {
+    'without_zero': norm_without_zero,
+    'with_zero': norm_with_zero,
+    'none': no_norm,
+    'group': group_norm,
+}

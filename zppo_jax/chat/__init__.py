@@ -1,0 +1,1 @@
+"""Prompts as token segments: wording, codecs and what may not be forged."""

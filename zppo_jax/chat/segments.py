@@ -1,0 +1,84 @@
+"""Template and content tokens apart, so that content cannot forge structure.
+
+A prompt is a list of segments. Template segments are ours and may hold
+special tokens and delimiters. Content segments (questions, candidates,
+answers) are somebody's words: delimiter strings are cut out of them until
+none is left, they are encoded without parsing special tokens, and reserved
+ids are dropped. Everything removed is counted.
+"""
+
+import dataclasses
+import re
+from collections.abc import Sequence
+from typing import Protocol
+
+
+class Codec(Protocol):
+  """Text to ids and back; the only place that knows a vocabulary."""
+  vocab_size: int  # rows of the embedding, padding rows included
+  pad_id: int
+  end_id: int
+  reserved_ids: frozenset[int]  # may stand in template segments only
+  sampled_ids: frozenset[int]  # may be drawn by the sampler
+
+  def encode_template(self, text: str) -> list[int]:
+    """Ids of our own text; special tokens are parsed."""
+
+  def encode_content(self, text: str) -> tuple[list[int], int]:
+    """Ids of somebody's text, nothing parsed as special, and how many
+    pieces the vocabulary could not express and were left out."""
+
+  def decode(self, ids: Sequence[int]) -> str:
+    """Text of ids, special tokens spelt out."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Segment:
+  """A piece of a prompt; `content` says whose words these are."""
+  text: str
+  content: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoded:
+  """Token ids of a prompt and how many pieces were removed from content."""
+  tokens: tuple[int, ...]
+  removed: int
+
+
+def template(text: str) -> Segment:
+  return Segment(text, False)
+
+
+def content(text: str) -> Segment:
+  return Segment(text, True)
+
+
+def cut_delimiters(text: str, delimiters: re.Pattern) -> tuple[str, int]:
+  """Cuts every match, also those that earlier cuts bring together.
+
+  Returns:
+    (text without a match, number of matches cut).
+  """
+  total = 0
+  while True:
+    text, cut = delimiters.subn(' ', text)
+    total += cut
+    if not cut:
+      return text, total
+
+
+def encode(segments: Sequence[Segment], codec: Codec,
+           delimiters: re.Pattern) -> Encoded:
+  """Ids of all segments, one after the other."""
+  tokens, removed = [], 0
+  for segment in segments:
+    if not segment.content:
+      tokens.extend(codec.encode_template(segment.text))
+      continue
+    text, cut = cut_delimiters(segment.text, delimiters)
+    ids, lost = codec.encode_content(text)
+    kept = [i for i in ids if i not in codec.reserved_ids]
+    removed += cut + lost + len(ids) - len(kept)
+    tokens.extend(kept)
+  return Encoded(tuple(tokens), removed)

@@ -1,0 +1,139 @@
+"""The words around a question, in the structure of the paper's Figs. 8, 16-18.
+
+A `Wording` is a row of strings; `Chat` joins it with a codec. `BOXED` is for
+language models (our own words in the paper's structure), `MICRO` for the
+embedded world's one-word tokens.
+"""
+
+import dataclasses
+import re
+from collections.abc import Sequence
+
+from zppo_jax.chat import segments
+from zppo_jax.chat.segments import Codec, Encoded, content, template
+from zppo_jax.records import PromptKind
+
+
+@dataclasses.dataclass(frozen=True)
+class Wording:
+  """Template strings; each is placed as it stands, spaces included.
+
+  Attributes:
+    opening: before every question.
+    closing: after every prompt; generation starts here (the shared closer).
+    bcq: between the question and the two candidates.
+    ncq: between the question and the list of wrong answers.
+    ncq_unlisted: the same where no wrong answer could be parsed.
+    ncq_traces: between that list and the candidates.
+    answer: (before, after) each listed answer.
+    answer_separator: between two listed answers.
+    candidate: (before, after) each candidate.
+    compression: (before, after) a trace that is to be compressed.
+    delimiters: pattern of strings that no content may contain.
+  """
+  opening: str
+  closing: str
+  bcq: str
+  ncq: str
+  ncq_unlisted: str
+  ncq_traces: str
+  answer: tuple[str, str]
+  answer_separator: str
+  candidate: tuple[str, str]
+  compression: tuple[str, str]
+  delimiters: re.Pattern
+
+
+MICRO = Wording(
+    opening='', closing=':', bcq='BCQ', ncq='NCQ', ncq_unlisted='NCQ',
+    ncq_traces='', answer=('', ''), answer_separator=',',
+    candidate=('<candidate>', '</candidate>'),
+    compression=('<response>', '<summary>'),
+    delimiters=re.compile(
+        r'(?i)<\s*/?\s*(?:candidate|response|summary)\s*>'))
+
+BOXED = Wording(
+    opening='',
+    closing=('\n\nReason in private first, inside <think> and </think>. '
+             'Then give your final answer inside \\boxed{}.'),
+    bcq=('\n\nBelow are two candidate responses inside <candidate> tags. One '
+         'of them is correct and the other is not. Let them guide you while '
+         'you work out your own solution.\n'),
+    ncq='\n\nEach of these answers is known to be wrong: ',
+    ncq_unlisted='\n\nEarlier attempts at this question were all wrong.',
+    ncq_traces='\nThe reasoning that failed follows in <candidate> tags.\n',
+    answer=('\\boxed{', '}'), answer_separator=', ',
+    candidate=('<candidate>\n', '\n</candidate>\n'),
+    compression=(
+        'Shorten the response inside the <response> tags. Write at most five '
+        'lines inside <summary> tags: only the steps that matter and the '
+        'final answer. Leave out exploration, self-correction, repeated '
+        'attempts and filler. Derive nothing again and add nothing. End with '
+        'the boxed answer.\n<response>\n', '\n</response>'),
+    delimiters=re.compile(
+        r'(?i)<\s*/?\s*(?:candidate|response|summary|hint)\s*>'))
+
+
+@dataclasses.dataclass(frozen=True)
+class Chat:
+  """Turns questions and candidates into token ids."""
+  codec: Codec
+  wording: Wording
+
+  def _encode(self, parts) -> Encoded:
+    return segments.encode(parts, self.codec, self.wording.delimiters)
+
+  def plain(self, question: str) -> Encoded:
+    """The question alone, under the shared closer."""
+    w = self.wording
+    return self._encode(
+        [template(w.opening), content(question), template(w.closing)])
+
+  def reformulated(self, kind: PromptKind, question: str,
+                   candidates: Sequence[str],
+                   wrong_answers: Sequence[str]) -> Encoded:
+    """A BCQ or NCQ prompt.
+
+    Args:
+      kind: BCQ or NCQ.
+      question: the original question's text.
+      candidates: texts in the order in which they are shown.
+      wrong_answers: NCQ's list; '' (unparseable) is left out and repeats
+        are listed once (papers.md 1.5: D.1). BCQ shows none.
+
+    Raises:
+      ValueError: for a kind that has no candidates.
+    """
+    w = self.wording
+    parts = [template(w.opening), content(question)]
+    if kind == PromptKind.BCQ:
+      parts.append(template(w.bcq))
+    elif kind == PromptKind.NCQ:
+      listed = [a for a in dict.fromkeys(wrong_answers) if a]
+      parts.append(template(w.ncq if listed else w.ncq_unlisted))
+      for i, answer in enumerate(listed):
+        if i:
+          parts.append(template(w.answer_separator))
+        parts += [template(w.answer[0]), content(answer),
+                  template(w.answer[1])]
+      parts.append(template(w.ncq_traces))
+    else:
+      raise ValueError(f'kind is {kind!r}; allowed: BCQ, NCQ')
+    for text in candidates:
+      parts += [template(w.candidate[0]), content(text),
+                template(w.candidate[1])]
+    return self._encode(parts + [template(w.closing)])
+
+  def compression(self, trace: str) -> Encoded:
+    """Asks the teacher to compress a trace (paper, App. D.1)."""
+    before, after = self.wording.compression
+    return self._encode(
+        [template(before), content(trace), template(after)])
+
+  def response(self, text: str) -> tuple[int, ...]:
+    """A supervised response: its ids and the end token."""
+    return (*self.codec.encode_content(text)[0], self.codec.end_id)
+
+  def decode_response(self, tokens: Sequence[int]) -> str:
+    """Text of a response without its end token."""
+    return self.codec.decode([t for t in tokens if t != self.codec.end_id])

@@ -1,0 +1,118 @@
+"""Compression of candidates by the teacher (paper App. D.1), host rules.
+
+Correct and wrong traces get the same prompt and the same cap, so that length
+and form give nothing away. The readings of what the paper leaves open are in
+docs/paper.md.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+from zppo_jax.chat.wording import Chat
+from zppo_jax.records import (CompressionFailure, Prompt, PromptKind, Question,
+                              Rollout, StopReason)
+from zppo_jax.randomness import question_uid
+
+
+@dataclasses.dataclass(frozen=True)
+class CompressionConfig:
+  """When and how far traces are compressed.
+
+  Attributes:
+    cap: most tokens of a compressed candidate (Table 8: 512).
+    identity_below: a trace of fewer tokens is shown as it is; 0 compresses
+      every trace.
+    temperature: of the teacher's summary.
+  """
+  cap: int = 512
+  identity_below: int = 0
+  temperature: float = 0.0
+
+  def __post_init__(self):
+    if self.cap < 1:
+      raise ValueError(f'compression.cap is {self.cap}; it must be >= 1')
+    if not 0 <= self.identity_below <= self.cap:
+      raise ValueError(
+          f'compression.identity_below is {self.identity_below}; it must be '
+          f'in [0, cap], cap is {self.cap}: a trace shown as it is may not '
+          'be longer than a compressed one')
+
+
+@dataclasses.dataclass(frozen=True)
+class Compressed:
+  """Candidate texts by trace, and what became of the traces.
+
+  Attributes:
+    texts: (question id, trace text) -> text shown in the candidate.
+    failures: one reason per failed compression.
+    asked: traces sent to the teacher.
+    kept: traces shown as they are.
+    over_bound: traces whose compression prompt fits no bucket; they are
+      replaced like failures, but the teacher was not asked.
+  """
+  texts: dict[tuple[str, str], str]
+  failures: tuple[CompressionFailure, ...]
+  asked: int
+  kept: int
+  over_bound: int
+
+
+def failure(summary: Rollout, trace: Rollout) -> CompressionFailure | None:
+  """Why a summary may not stand for its trace, or None if it may."""
+  if summary.stop == StopReason.LENGTH:
+    return CompressionFailure.OVER_CAP
+  if not summary.answer:
+    return CompressionFailure.NO_ANSWER
+  if summary.answer != trace.answer:
+    return CompressionFailure.OTHER_ANSWER
+  return None
+
+
+def tail(trace: Rollout, cap: int, chat: Chat) -> str:
+  """The last `cap` tokens of a trace, as text: it holds the answer."""
+  body = [t for t in trace.tokens if t != chat.codec.end_id]
+  return chat.codec.decode(body[-cap:])
+
+
+def compress(traces: Sequence[tuple[Question, Rollout]],
+             config: CompressionConfig, chat: Chat, max_prompt: int,
+             ask: Callable[[list[Prompt]], list[Rollout]]) -> Compressed:
+  """Candidate texts for all traces; equal traces are compressed once.
+
+  Args:
+    traces: (question, trace) pairs.
+    config: cap and identity length.
+    chat: builds the compression prompt.
+    max_prompt: longest prompt that the teacher takes, in tokens.
+    ask: prompts -> one graded summary each, cut at the cap.
+  """
+  texts, pending = {}, {}
+  kept = over_bound = 0
+  for question, trace in traces:
+    key = (question.id, trace.text)
+    if key in texts or key in pending:
+      continue
+    if len(trace.tokens) < config.identity_below:
+      texts[key] = trace.text
+      kept += 1
+      continue
+    tokens = chat.compression(trace.text).tokens
+    if len(tokens) > max_prompt:
+      texts[key] = tail(trace, config.cap, chat)
+      over_bound += 1
+      continue
+    # The trace is part of the name under which the teacher's draw is keyed.
+    name = f'{question.id}#{question_uid(trace.text):08x}'
+    asked = dataclasses.replace(question, id=name)
+    pending[key] = (trace, Prompt(asked, PromptKind.PLAIN, tokens))
+  failures = []
+  summaries = ask([prompt for _, prompt in pending.values()])
+  for (key, (trace, _)), summary in zip(pending.items(), summaries,
+                                        strict=True):
+    reason = failure(summary, trace)
+    if reason is None:
+      texts[key] = summary.text
+    else:
+      texts[key] = tail(trace, config.cap, chat)
+      failures.append(reason)
+  return Compressed(texts, tuple(failures), len(pending), kept, over_bound)

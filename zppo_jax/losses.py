@@ -1,0 +1,79 @@
+"""Token objectives: arrays [B, T] in, loss and what happened to it out.
+
+A new objective is one function here and one row of OBJECTIVES.
+"""
+
+import dataclasses
+
+import chex
+import jax
+import jax.numpy as jnp
+
+
+@dataclasses.dataclass(frozen=True)
+class Clip:
+  """Bounds of the probability ratio (paper section 3.3, Table 8).
+
+  Attributes:
+    low, high: the ratio is clipped to [1 - low, 1 + high].
+    dual: for negative advantages the loss is bounded at dual * |A|.
+  """
+  low: float = 0.20
+  high: float = 0.28
+  dual: float = 10.0
+
+  def __post_init__(self):
+    if not 0 <= self.low < 1:
+      raise ValueError(f'clip.low is {self.low}; it must be in [0, 1)')
+    if self.high < 0:
+      raise ValueError(f'clip.high is {self.high}; it must be >= 0')
+    if self.dual <= 1:
+      raise ValueError(f'clip.dual is {self.dual}; it must be > 1')
+
+
+def clipped_surrogate(logp_BT, old_logp_BT, adv_B1, clip: Clip):
+  """PPO's clipped surrogate with decoupled bounds and dual clip.
+
+    r = exp(logp - old_logp)
+    J = min(r A, clip(r, 1 - low, 1 + high) A)
+    J = max(J, dual A)      where A < 0
+    loss = -J
+
+  (Schulman et al. 2017; decoupled bounds: DAPO; dual clip: Ye et al. 2020.)
+
+  Args:
+    logp_BT: current log-probs, nats.
+    old_logp_BT: those before the first update, no gradient.
+    adv_B1: advantages.
+    clip: bounds.
+
+  Returns:
+    (loss_BT, {'clip_low', 'clip_high', 'clip_dual'}: bool [B, T] where that
+    bound holds the loss, so that the token has no gradient).
+  """
+  chex.assert_rank([logp_BT, old_logp_BT, adv_B1], 2)
+  ratio = jnp.exp(logp_BT - jax.lax.stop_gradient(old_logp_BT))
+  plain = ratio * adv_B1
+  clipped = jnp.clip(ratio, 1 - clip.low, 1 + clip.high) * adv_B1
+  surrogate = jnp.minimum(plain, clipped)
+  floor = clip.dual * adv_B1
+  bounded = jnp.where(adv_B1 < 0, jnp.maximum(surrogate, floor), surrogate)
+  return -bounded, {
+      'clip_high': (adv_B1 > 0) & (ratio > 1 + clip.high),
+      'clip_low': (adv_B1 < 0) & (ratio < 1 - clip.low),
+      'clip_dual': (adv_B1 < 0) & (ratio > clip.dual),
+  }
+
+
+def negative_log_likelihood(logp_BT, old_logp_BT, adv_B1, clip: Clip):
+  """Supervised learning: -adv * logp, with adv_B1 as row weights."""
+  del old_logp_BT, clip
+  zero = jnp.zeros_like(logp_BT, bool)
+  return -adv_B1 * logp_BT, {
+      'clip_high': zero, 'clip_low': zero, 'clip_dual': zero}
+
+
+OBJECTIVES = {
+    'clipped_surrogate': clipped_surrogate,
+    'negative_log_likelihood': negative_log_likelihood,
+}

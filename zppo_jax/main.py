@@ -1,0 +1,125 @@
+"""The command line: `zppo COMMAND --flags`.
+
+  zppo train --config=configs/micro.py --workdir=DIR [--config.seed=1 ...]
+  zppo pretrain --config=configs/micro_pretrain.py:student --to=FILE
+  zppo study --config=configs/micro.py --study=studies/NAME.py --to=DIR
+"""
+
+import difflib
+import importlib.util
+import os
+import pathlib
+import sys
+
+from absl import flags
+from ml_collections import config_flags
+
+
+def _flag_values(command: str) -> flags.FlagValues:
+  values = flags.FlagValues()
+  config_flags.DEFINE_config_file(
+      'config', None, 'config file', lock_config=True, flag_values=values)
+  for name, (_, wanted) in COMMANDS.items():
+    if name == command:
+      for flag, text in wanted.items():
+        flags.DEFINE_string(flag, None, text, flag_values=values)
+  return values
+
+
+def _leaves(config, prefix='config') -> list[str]:
+  out = []
+  for key in config:
+    name = f'{prefix}.{key}'
+    value = config[key]
+    out += _leaves(value, name) if hasattr(value, 'keys') else [name]
+  return out
+
+
+def _load_config(path: str):
+  """The config of a file `path[:argument]`, to name its keys in errors."""
+  file, _, argument = path.partition(':')
+  if not pathlib.Path(file).is_file():
+    folder = pathlib.Path(file).parent
+    known = sorted(str(p) for p in folder.glob('*.py')) if (
+        folder.is_dir()) else []
+    raise SystemExit(f'zppo: no config file {file!r}; known in '
+                     f'{str(folder)!r}: {", ".join(known) or "none"}')
+  spec = importlib.util.spec_from_file_location('zppo_config', file)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module.get_config(*([argument] if argument else []))
+
+
+def _check_overrides(argv: list[str]) -> None:
+  """Names the known keys before absl meets an unknown one."""
+  paths = [a.split('=', 1)[1] for a in argv if a.startswith('--config=')]
+  if len(paths) != 1:
+    raise SystemExit('zppo: one --config=FILE is needed, e.g. '
+                     '--config=configs/micro.py')
+  known = _leaves(_load_config(paths[0]))
+  for argument in argv:
+    if argument.startswith('--config.'):
+      name = argument[2:].split('=', 1)[0]
+      if name not in known:
+        close = difflib.get_close_matches(name, known, 3)
+        hint = f' Did you mean {" or ".join(close)}?' if close else ''
+        raise SystemExit(f'zppo: unknown config key {name!r}.{hint} '
+                         f'Known: {", ".join(known)}')
+
+
+def _train(values) -> None:
+  from zppo_jax import train
+  summary = train.main(values.config, values.workdir)
+  for split, result in summary['eval'].items():
+    print(f'{split:15s} {result["base"]:.3f} -> {result["final"]:.3f}')
+  print(f'graduated {summary["graduated"]} of {summary["admitted"]} admitted; '
+        f'{summary["student_rollouts"]} student rollouts in '
+        f'{summary["wall_s"]:.0f} s; results in {values.workdir}')
+
+
+def _pretrain(values) -> None:
+  from zppo_jax import pretrain
+  pretrain.main(values.config, values.to)
+
+
+# command -> (function, {flag: help})
+COMMANDS = {
+    'train': (_train, {'workdir': 'a new directory for the run'}),
+    'pretrain': (_pretrain, {'to': 'safetensors file to write'}),
+}
+
+
+def main(argv: list[str] | None = None) -> None:
+  """Entry point of `zppo` and `python -m zppo_jax.main`."""
+  argv = list(sys.argv[1:] if argv is None else argv)
+  if not argv or argv[0] in ('-h', '--help', 'help'):
+    print(__doc__)
+    return
+  command, *rest = argv
+  if command not in COMMANDS:
+    raise SystemExit(f'zppo: unknown command {command!r}; known: '
+                     f'{", ".join(COMMANDS)}')
+  function, wanted = COMMANDS[command]
+  _check_overrides(rest)
+  values = _flag_values(command)
+  try:
+    positional = values(['zppo', *rest])[1:]
+  except flags.Error as e:
+    raise SystemExit(f'zppo {command}: {e}') from e
+  if positional:
+    raise SystemExit(f'zppo {command}: unexpected {positional}')
+  for flag in wanted:
+    if values[flag].value is None:
+      raise SystemExit(f'zppo {command}: --{flag} is needed '
+                       f'({wanted[flag]})')
+  try:
+    function(values)
+  except (KeyError, ValueError, FileNotFoundError, FileExistsError) as e:
+    if os.environ.get('ZPPO_TRACEBACK'):
+      raise
+    text = e.args[0] if isinstance(e, KeyError) and e.args else e
+    raise SystemExit(f'zppo {command}: {text}') from e
+
+
+if __name__ == '__main__':
+  main()

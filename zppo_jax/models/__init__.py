@@ -1,0 +1,59 @@
+"""Network families: one readable file each, one table."""
+
+import jax.numpy as jnp
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from zppo_jax.models import decoder
+
+
+class Model(NamedTuple):
+  """A network as functions.
+
+  Attributes:
+    config: its frozen shapes.
+    init: key -> params.
+    apply: (params, tokens_BT, positions_BT, segment_BT, cache=None) ->
+      (hidden_BTD, (k_LBTKH, v_LBTKH)).
+    head: params -> [D, V] matrix from hidden states to logits.
+  """
+  config: Any
+  init: Callable
+  apply: Callable
+  head: Callable
+
+
+def _decoder(config: decoder.DecoderConfig) -> Model:
+  module = decoder.Decoder(config)
+
+  def init(key):
+
+    one = jnp.ones((1, 1), jnp.int32)
+    return module.init(key, one, one, one)['params']
+
+  def apply(params, tokens_BT, positions_BT, segment_BT, cache=None):
+    return module.apply({'params': params}, tokens_BT, positions_BT,
+                        segment_BT, cache)
+
+  def head(params):
+    return params['embed'].T if config.tied else params['head']
+
+  return Model(config, init, apply, head)
+
+
+# family name -> (config class, builder)
+FAMILIES = {'decoder': (decoder.DecoderConfig, _decoder)}
+
+
+def build(family: str, **fields) -> Model:
+  """A model of a family from its config fields.
+
+  Raises:
+    KeyError: for an unknown family, naming the known ones.
+    TypeError, ValueError: for an unknown or impossible field.
+  """
+  if family not in FAMILIES:
+    raise KeyError(f'unknown model family {family!r}; known: '
+                   f'{", ".join(FAMILIES)}')
+  config_class, builder = FAMILIES[family]
+  return builder(config_class(**fields))

@@ -1,0 +1,134 @@
+"""The decoder: RMSNorm, rotary grouped-query attention, SwiGLU.
+
+One apply serves training, scoring, prefill and decoding. Params are a plain
+pytree, layers are stacked and scanned over blocks of one period (here one
+layer), the cache is an explicit input and output.
+"""
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from zppo_jax.models import layers
+
+DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
+REMAT = {
+    'none': None,
+    'full': jax.checkpoint_policies.nothing_saveable,
+    'dots': jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class DecoderConfig:
+  """Shapes and numerics of a decoder.
+
+  Attributes:
+    vocab_size: embedding rows (V).
+    width: residual width (D).
+    num_layers: layers (L).
+    num_heads, num_kv_heads: query and key/value heads (N, K).
+    head_dim: H, even.
+    mlp_width: F.
+    max_positions: longest sequence, prompt and response, in tokens.
+    rope_theta: rotary base.
+    norm_eps: RMSNorm epsilon.
+    qk_norm: RMSNorm on queries and keys, per head.
+    tied: the head is the embedding.
+    dtype: 'float32' or 'bfloat16' compute; params are stored in float32.
+    remat: 'none', 'full' or 'dots': what a block's backward pass recomputes.
+  """
+  vocab_size: int
+  width: int
+  num_layers: int
+  num_heads: int
+  num_kv_heads: int
+  head_dim: int
+  mlp_width: int
+  max_positions: int
+  rope_theta: float = 10000.0
+  norm_eps: float = 1e-6
+  qk_norm: bool = True
+  tied: bool = True
+  dtype: str = 'float32'
+  remat: str = 'none'
+
+  def __post_init__(self):
+    for name in ('vocab_size', 'width', 'num_layers', 'num_heads',
+                 'num_kv_heads', 'head_dim', 'mlp_width', 'max_positions'):
+      if getattr(self, name) < 1:
+        raise ValueError(f'{name} is {getattr(self, name)}; it must be >= 1')
+    if self.num_heads % self.num_kv_heads:
+      raise ValueError(f'num_heads is {self.num_heads}; it must be a multiple '
+                       f'of num_kv_heads, {self.num_kv_heads}')
+    if self.head_dim % 2:
+      raise ValueError(f'head_dim is {self.head_dim}; it must be even')
+    for name, known in (('dtype', DTYPES), ('remat', REMAT)):
+      if getattr(self, name) not in known:
+        raise ValueError(f'{name} is {getattr(self, name)!r}; known: '
+                         f'{", ".join(known)}')
+
+
+class Block(nn.Module):
+  """One period of the decoder: a layer of attention and one of SwiGLU."""
+  config: DecoderConfig
+
+  @nn.compact
+  def __call__(self, x_BTD, rotary, mask_BTT, past_mask_BTS, past):
+    c = self.config
+    y, new = layers.Attention(
+        c.num_heads, c.num_kv_heads, c.head_dim, c.qk_norm, c.norm_eps,
+        name='attention')(
+            layers.RMSNorm(c.norm_eps, name='attention_norm')(x_BTD), rotary,
+            mask_BTT, past, past_mask_BTS)
+    x_BTD = x_BTD + y
+    y = layers.SwiGLU(c.mlp_width, name='mlp')(
+        layers.RMSNorm(c.norm_eps, name='mlp_norm')(x_BTD))
+    return x_BTD + y, new
+
+
+class Decoder(nn.Module):
+  """Token ids to final hidden states."""
+  config: DecoderConfig
+
+  @nn.compact
+  def __call__(self, tokens_BT, positions_BT, segment_BT, cache=None):
+    """Runs the decoder over new tokens.
+
+    Args:
+      tokens_BT: int32 ids.
+      positions_BT: int32 position of each token in its sequence.
+      segment_BT: int32; tokens see only tokens of their own segment before
+        them, and 0 is padding. With a cache there is one segment, 1.
+      cache: `Cache` whose valid slots every token sees, or None.
+
+    Returns:
+      hidden_BTD after the last norm, in the compute type, and (k, v) of the
+      new tokens, each [L, B, T, K, H].
+    """
+    c = self.config
+    T = tokens_BT.shape[1]
+    # Deviation D^-1/2: a tied head then starts with logits of deviation 1.
+    embed = self.param('embed', nn.initializers.normal(c.width**-0.5),
+                       (c.vocab_size, c.width))
+    if not c.tied:
+      self.param('head', layers.fan_in_init(1), (c.width, c.vocab_size))
+    x = embed[tokens_BT].astype(DTYPES[c.dtype])
+    rotary = layers.rotary_phases(positions_BT, c.head_dim, c.rope_theta)
+    same = segment_BT[:, :, None] == segment_BT[:, None, :]
+    real = segment_BT > 0
+    mask = same & real[:, None, :] & jnp.tril(jnp.ones((T, T), bool))
+    past, past_mask = None, None
+    if cache is not None:
+      past_mask = cache.valid_BS[:, None, :] & real[:, :, None]
+      past = (cache.k_LBSKH, cache.v_LBSKH)
+    block = Block
+    if c.remat != 'none':
+      block = nn.remat(Block, policy=REMAT[c.remat], prevent_cse=False)
+    scan = nn.scan(
+        block, variable_axes={'params': 0}, split_rngs={'params': True},
+        in_axes=(nn.broadcast, nn.broadcast, nn.broadcast, 0), length=c.num_layers)
+    x, new = scan(c, name='blocks')(x, rotary, mask, past_mask, past)
+    return layers.RMSNorm(c.norm_eps, name='norm')(x), new

@@ -1,0 +1,93 @@
+"""Makes the embedded world's students and teachers from scratch (SFT)."""
+
+import dataclasses
+import functools
+import time
+from collections.abc import Callable
+
+import jax
+import numpy as np
+
+from zppo_jax import (losses, models, optimizers, packing, randomness,
+                      sharding, update, weights)
+from zppo_jax.records import Purpose
+from zppo_jax.tasks import micro_corpus
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  """A supervised run.
+
+  Attributes:
+    model: the network.
+    mixture: what is taught.
+    rows: exercise name -> rows a step.
+    steps: optimizer steps.
+    seed: of init and corpus.
+    optimizer: AdamW fields.
+    mesh: devices.
+    buckets: allowed row lengths.
+    micro_tokens: positions of a micro-batch.
+    logprob_chunk: positions whose logits exist at a time.
+  """
+  model: models.Model
+  mixture: micro_corpus.Mixture
+  rows: dict[str, int]
+  steps: int
+  seed: int
+  optimizer: optimizers.AdamWConfig
+  mesh: sharding.MeshConfig
+  buckets: tuple[int, ...]
+  micro_tokens: int
+  logprob_chunk: int
+
+
+def corpus_batch(plan: Plan, step: int) -> list:
+  """Rows (prompt, response, log-probs, weight 1) of one step."""
+  rng = randomness.host_rng(plan.seed, step, Purpose.CORPUS)
+  rows = []
+  for name, count in plan.rows.items():
+    make = micro_corpus.EXERCISES[name]
+    for _ in range(count):
+      prompt, response = make(rng, plan.mixture)
+      rows.append((prompt, response, (0.0,) * len(response), 1.0))
+  return rows
+
+
+def run(plan: Plan, log: Callable[[dict], None]):
+  """Trains and returns host params.
+
+  Args:
+    plan: what to do.
+    log: receives {'step', 'loss' (nats per token), 'time'} now and then.
+  """
+  mesh = sharding.make_mesh(plan.mesh)
+  tx = optimizers.adamw(plan.optimizer)
+  shardings = update.state_shardings(plan.model, tx, mesh)
+  loss_fn = functools.partial(
+      update.policy_loss, model=plan.model, temperature=1.0,
+      chunk=plan.logprob_chunk, own_old_logp=True,
+      objective=functools.partial(
+          losses.negative_log_likelihood, clip=losses.Clip()))
+  step_fn = update.compile_update(
+      loss_fn=loss_fn, tx=tx, mesh=mesh, shardings=shardings)
+  key = randomness.step_key(plan.seed, 0, Purpose.INIT)
+  state = update.new_state(plan.model.init(key), tx, shardings)
+  begun = time.perf_counter()
+  for step in range(plan.steps):
+    batches = packing.bucketed_rows(
+        corpus_batch(plan, step), max_tokens=plan.micro_tokens,
+        multiple=sharding.batch_shards(mesh), buckets=plan.buckets)
+    tokens = sum(float(b.mask_BT.sum()) for b in batches)
+    batches = [sharding.put_batch(mesh, b) for b in batches]
+    state, sums, _ = step_fn(state, batches, tokens)
+    if step % 50 == 0 or step == plan.steps - 1:
+      log({'step': step, 'loss': float(sums.loss) / tokens,
+           'time': time.perf_counter() - begun})
+  return jax.tree.map(np.asarray, sharding.to_host(state.params))
+
+
+def save(path, params, plan: Plan, config: dict) -> None:
+  """Writes the weights with the config that made them."""
+  weights.save(path, params, {
+      'model': dataclasses.asdict(plan.model.config), 'config': config})

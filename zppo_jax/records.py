@@ -1,0 +1,263 @@
+"""Every record that crosses a file, the axis key, and the enums.
+
+Axis key, used as a suffix of array names in the whole project:
+
+  P questions (prompts) of a step   G rollouts per question   B rows
+  T positions   R response positions   S cache slots   V vocabulary
+  D width   F MLP width   L layers   N query heads   K key/value heads
+  H head dimension
+
+Host records are frozen dataclasses of Python values; device records are
+`flax.struct` pytrees. Data goes one way:
+
+  Question -> Prompt -> Rollout -> Group -> MicroBatch -> TrainState
+"""
+
+import dataclasses
+import enum
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from flax import struct
+
+
+class PromptKind(enum.IntEnum):
+  """What a prompt is to its question; groups never mix kinds."""
+  PLAIN = 0
+  BCQ = 1  # binary candidate-included question
+  NCQ = 2  # negative candidate-included question
+
+
+class Purpose(enum.IntEnum):
+  """What a draw of randomness is for; see randomness.py."""
+  INIT = 0
+  ROLLOUT = 1
+  TEACHER = 2
+  COMPRESSION = 3
+  EVALUATION = 4
+  DATA = 5
+  REPLAY = 6
+  TIES = 7
+  CANDIDATES = 8
+  MINIBATCHES = 9
+  CORPUS = 10
+
+
+class StopReason(enum.IntEnum):
+  """Why a generation ended."""
+  END = 0  # the model emitted an end token (it is part of the tokens)
+  LENGTH = 1  # the token limit came first: the rollout is truncated
+
+
+class Verdict(enum.IntEnum):
+  """Why a rollout got its reward; only CORRECT is worth 1."""
+  CORRECT = 0
+  WRONG = 1
+  NO_ANSWER = 2  # ended, but no answer could be parsed
+  TRUNCATED = 3  # hit the token limit: wrong whatever it holds
+
+
+class CompressionFailure(enum.IntEnum):
+  """Why a compression was thrown away (papers.md 1.12: open choice)."""
+  NO_ANSWER = 0  # no parseable answer in the summary
+  OTHER_ANSWER = 1  # an answer that is not the trace's own
+  OVER_CAP = 2  # the token cap cut it
+
+
+@dataclasses.dataclass(frozen=True)
+class Question:
+  """A verifiable question.
+
+  Attributes:
+    id: unique name; the replay buffer and all randomness are keyed by it.
+    text: what is asked, without chat template.
+    answer: the gold answer, in the form that the task's parser yields.
+    split: label under which results are reported, e.g. 'hard'.
+  """
+  id: str
+  text: str
+  answer: str
+  split: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Grader:
+  """What makes a response right.
+
+  Attributes:
+    parse: response text -> answer, '' if there is none.
+    grade: (parsed answer, question) -> right or not.
+  """
+  parse: Callable[[str], str]
+  grade: Callable[[str, Question], bool]
+
+
+@dataclasses.dataclass(frozen=True)
+class Prompt:
+  """Token ids that are given to a model, and the question behind them."""
+  question: Question
+  kind: PromptKind
+  tokens: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Rollout:
+  """One graded generation.
+
+  Attributes:
+    tokens: response ids; the end token is included when `stop` is END.
+    logps: the sampler's log-prob of each token (nats): full vocabulary,
+      temperature-scaled, before any top-p / top-k truncation.
+    text: decoded response without its end token.
+    stop: why it ended.
+    verdict: why it got its reward.
+    answer: the parsed answer, or '' where none could be parsed.
+  """
+  tokens: tuple[int, ...]
+  logps: tuple[float, ...]
+  text: str
+  stop: StopReason
+  verdict: Verdict
+  answer: str
+
+  @property
+  def reward(self) -> float:
+    return 1.0 if self.verdict == Verdict.CORRECT else 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+  """The rollouts of one prompt: the unit of a baseline."""
+  prompt: Prompt
+  rollouts: tuple[Rollout, ...]
+
+  @property
+  def rewards(self) -> tuple[float, ...]:
+    return tuple(rollout.reward for rollout in self.rollouts)
+
+  @property
+  def accuracy(self) -> float:
+    return sum(self.rewards) / len(self.rollouts)
+
+  @property
+  def trivial(self) -> bool:
+    """All right or all wrong: no advantage, no gradient."""
+    return len(set(self.rewards)) < 2
+
+  @property
+  def wrong(self) -> tuple[Rollout, ...]:
+    return tuple(r for r in self.rollouts if r.verdict != Verdict.CORRECT)
+
+  @property
+  def correct(self) -> tuple[Rollout, ...]:
+    return tuple(r for r in self.rollouts if r.verdict == Verdict.CORRECT)
+
+
+@dataclasses.dataclass(frozen=True)
+class HardVisit:
+  """A hard question at one step, with all that a reformulation may use.
+
+  Attributes:
+    question: the question.
+    accuracy: mean reward of the student's plain rollouts, below tau.
+    wrong: the student's wrong plain rollouts (never empty).
+    teacher_correct: the teacher's correct rollouts of this very step.
+  """
+  question: Question
+  accuracy: float
+  wrong: tuple[Rollout, ...]
+  teacher_correct: tuple[Rollout, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Instance:
+  """A planned reformulation: which traces become candidates, in order."""
+  question: Question
+  kind: PromptKind
+  candidates: tuple[Rollout, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Decoding:
+  """How tokens are drawn. Hashable: one compilation per setting.
+
+  Attributes:
+    max_tokens: response limit in tokens, end token included.
+    temperature: 0 takes the argmax (log-probs are then those at 1).
+    top_p: nucleus mass in (0, 1]; 1 keeps all.
+    top_k: tokens kept; 0 keeps all.
+  """
+  max_tokens: int
+  temperature: float = 1.0
+  top_p: float = 1.0
+  top_k: int = 0
+
+  def __post_init__(self):
+    if self.max_tokens < 1:
+      raise ValueError(f'max_tokens is {self.max_tokens}; it must be >= 1')
+    if not self.temperature >= 0:
+      raise ValueError(f'temperature is {self.temperature}; it must be >= 0')
+    if not 0 < self.top_p <= 1:
+      raise ValueError(f'top_p is {self.top_p}; it must be in (0, 1]')
+    if self.top_k < 0:
+      raise ValueError(f'top_k is {self.top_k}; it must be >= 0 (0: off)')
+
+
+@struct.dataclass
+class Samples:
+  """What the sampler returns; all arrays on device.
+
+  Attributes:
+    tokens_PGR: int32 ids, 0 beyond a row's length.
+    logp_PGR: float32 nats, 0 beyond a row's length (see Rollout.logps).
+    length_PG: int32 tokens, end token included.
+    stop_PG: int32 `StopReason`.
+  """
+  tokens_PGR: jax.Array
+  logp_PGR: jax.Array
+  length_PG: jax.Array
+  stop_PG: jax.Array
+
+
+@struct.dataclass
+class Cache:
+  """Attention cache, an explicit input and output of apply.
+
+  Attributes:
+    k_LBSKH: rotated keys.
+    v_LBSKH: values.
+    valid_BS: True where a slot holds a token that may be attended to.
+  """
+  k_LBSKH: jax.Array
+  v_LBSKH: jax.Array
+  valid_BS: jax.Array
+
+
+@struct.dataclass
+class MicroBatch:
+  """Rows that go through the trainer's graph at once.
+
+  Attributes:
+    tokens_BT: int32, prompt then response, right-padded.
+    segment_BT: int32, 1 on tokens and 0 on padding.
+    mask_BT: float32, 1 on response tokens (the ones that are trained).
+    adv_B: float32 advantages.
+    old_logp_BT: float32 nats under the policy before the first update,
+      aligned with tokens (position t holds log p(token t | tokens < t)).
+    sampler_logp_BT: float32 nats as the sampler stored them, same alignment.
+  """
+  tokens_BT: jax.Array
+  segment_BT: jax.Array
+  mask_BT: jax.Array
+  adv_B: jax.Array
+  old_logp_BT: jax.Array
+  sampler_logp_BT: jax.Array
+
+
+@struct.dataclass
+class TrainState:
+  """What an update turns into its successor."""
+  params: Any
+  opt_state: Any
+  updates: jax.Array  # int32: optimizer steps taken

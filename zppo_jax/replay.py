@@ -1,0 +1,105 @@
+"""The prompt replay buffer (ZPPO Algorithm 1, step 8).
+
+Holds questions only, keyed by id, in order of admission. It is settled from
+plain accuracy alone: BCQ and NCQ rewards never reach it.
+"""
+
+import dataclasses
+from collections.abc import Iterable
+
+from zppo_jax.records import Group, PromptKind, Question
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+  """A buffered question and its history.
+
+  Attributes:
+    question: the question.
+    admitted_at: step of admission; fixes its place in the FIFO order.
+    entry_accuracy: plain accuracy at admission, below tau.
+    visits: plain groups since admission (replayed, or drawn anew).
+  """
+  question: Question
+  admitted_at: int
+  entry_accuracy: float
+  visits: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Settlement:
+  """What one step did to the buffer; tuples of entries."""
+  admitted: tuple[Entry, ...]
+  graduated: tuple[Entry, ...]
+  evicted: tuple[Entry, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class ReplayBuffer:
+  """State in, state out: every method returns a new buffer.
+
+  Attributes:
+    capacity: |B|max.
+    entries: id -> Entry, oldest first.
+  """
+  capacity: int
+  entries: dict[str, Entry] = dataclasses.field(default_factory=dict)
+
+  def __post_init__(self):
+    if self.capacity < 1:
+      raise ValueError(f'buffer capacity is {self.capacity}; it must be >= 1')
+
+  def __len__(self) -> int:
+    return len(self.entries)
+
+  def draw(self, count: int, exclude: Iterable[str],
+           rng) -> tuple[Question, ...]:
+    """Uniform draw without replacement.
+
+    Args:
+      count: questions wanted; fewer come if fewer are eligible.
+      exclude: ids that may not be drawn (this step's new questions).
+      rng: numpy generator.
+    """
+    excluded = set(exclude)
+    eligible = [e.question for i, e in self.entries.items()
+                if i not in excluded]
+    chosen = rng.permutation(len(eligible))[:count]
+    return tuple(eligible[i] for i in chosen)
+
+  def settle(self, plain: Iterable[Group], tau: float,
+             step: int) -> tuple['ReplayBuffer', Settlement]:
+    """Admits, graduates and evicts by plain accuracy.
+
+    A question below tau is admitted, or keeps its place if it is here; one
+    at or above tau graduates if it is here. Then the oldest leave until the
+    capacity holds.
+
+    Raises:
+      ValueError: for a group that is not plain.
+    """
+    entries = dict(self.entries)
+    admitted, graduated, evicted = [], [], []
+    for group in plain:
+      if group.prompt.kind != PromptKind.PLAIN:
+        raise ValueError(
+            f'the buffer settles plain groups only; got '
+            f'{group.prompt.kind.name} of {group.prompt.question.id!r}')
+      question, accuracy = group.prompt.question, group.accuracy
+      entry = entries.get(question.id)
+      if entry is not None:
+        entry = dataclasses.replace(entry, visits=entry.visits + 1)
+      if accuracy >= tau:
+        if entry is not None:
+          del entries[question.id]
+          graduated.append(entry)
+      elif entry is not None:
+        entries[question.id] = entry  # same key: same place
+      else:
+        entry = Entry(question, step, accuracy)
+        entries[question.id] = entry
+        admitted.append(entry)
+    while len(entries) > self.capacity:
+      evicted.append(entries.pop(next(iter(entries))))
+    return (ReplayBuffer(self.capacity, entries),
+            Settlement(tuple(admitted), tuple(graduated), tuple(evicted)))

@@ -1,0 +1,157 @@
+"""The mesh, and one table of logical axes for training, one for rollouts.
+
+Every parameter leaf has a row in PARAM_AXES; the two rule tables say on which
+mesh axis a logical axis lies. Training shards width over fsdp; rollouts hold
+whole weights per (data, fsdp) coordinate, so that decoding gathers none.
+"""
+
+import dataclasses
+import math
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+MESH_AXES = ('data', 'fsdp', 'tensor')
+BATCH_AXES = ('data', 'fsdp')
+
+# leaf name (and its owner where the name is shared) -> logical axes,
+# without the leading 'layers' axis of scanned blocks.
+PARAM_AXES = {
+    'embed': ('vocab', 'width'),
+    'head': ('width', 'vocab'),
+    'attention/q': ('width', 'heads', 'head_dim'),
+    'attention/k': ('width', 'kv_heads', 'head_dim'),
+    'attention/v': ('width', 'kv_heads', 'head_dim'),
+    'attention/o': ('heads', 'head_dim', 'width'),
+    'mlp/gate': ('width', 'mlp'),
+    'mlp/up': ('width', 'mlp'),
+    'mlp/down': ('mlp', 'width'),
+    'q_norm/scale': ('head_dim',),
+    'k_norm/scale': ('head_dim',),
+    'attention_norm/scale': ('norm',),
+    'mlp_norm/scale': ('norm',),
+    'norm/scale': ('norm',),
+}
+
+TRAIN_RULES = {
+    'layers': None, 'width': 'fsdp', 'vocab': 'tensor', 'heads': 'tensor',
+    'kv_heads': 'tensor', 'mlp': 'tensor', 'head_dim': None, 'norm': None,
+}
+ROLLOUT_RULES = {**TRAIN_RULES, 'width': None}
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshConfig:
+  """Devices along each mesh axis; their product is the device count used."""
+  data: int = 1
+  fsdp: int = 1
+  tensor: int = 1
+
+  @property
+  def shape(self) -> tuple[int, int, int]:
+    return self.data, self.fsdp, self.tensor
+
+
+def make_mesh(config: MeshConfig, devices=None) -> Mesh:
+  """A mesh of (data, fsdp, tensor).
+
+  Raises:
+    ValueError: if an axis is below 1, or the mesh does not use all devices
+      (a laptop's single-device mesh may leave the others idle).
+  """
+  devices = jax.devices() if devices is None else devices
+  for name, size in zip(MESH_AXES, config.shape):
+    if size < 1:
+      raise ValueError(f'mesh.{name} is {size}; it must be >= 1')
+  count = math.prod(config.shape)
+  if count > len(devices) or (count != len(devices) and count != 1):
+    raise ValueError(
+        f'mesh {"x".join(map(str, config.shape))} (data x fsdp x tensor) '
+        f'needs {count} devices; {len(devices)} are here. Allowed: 1x1x1 or a '
+        f'product of {len(devices)}')
+  grid = np.asarray(devices[:count]).reshape(config.shape)
+  return Mesh(grid, MESH_AXES)
+
+
+def param_axes(path) -> tuple[str, ...]:
+  """Logical axes of a parameter from its key path.
+
+  Raises:
+    KeyError: for a leaf without a row in PARAM_AXES.
+  """
+  names = [str(getattr(k, 'key', getattr(k, 'name', k))) for k in path]
+  for key in ('/'.join(names[-2:]), names[-1]):
+    if key in PARAM_AXES:
+      axes = PARAM_AXES[key]
+      return ('layers', *axes) if 'blocks' in names else axes
+  raise KeyError(f'parameter {"/".join(names)} has no row in '
+                 'sharding.PARAM_AXES')
+
+
+def param_shardings(params, mesh: Mesh, rules: dict):
+  """A NamedSharding for every leaf of a params-shaped pytree.
+
+  Args:
+    params: arrays or ShapeDtypeStructs.
+    mesh: the mesh.
+    rules: TRAIN_RULES or ROLLOUT_RULES.
+
+  Raises:
+    ValueError: if a sharded axis does not divide, naming the parameter.
+  """
+  def one(path, leaf):
+    axes = param_axes(path)
+    spec = [rules[a] for a in axes]
+    for size, axis, mesh_axis in zip(leaf.shape, axes, spec):
+      if mesh_axis and size % mesh.shape[mesh_axis]:
+        raise ValueError(
+            f'parameter {jax.tree_util.keystr(path)}: axis {axis!r} of size '
+            f'{size} does not divide over mesh.{mesh_axis} = '
+            f'{mesh.shape[mesh_axis]}')
+    return NamedSharding(mesh, PartitionSpec(*spec))
+  return jax.tree_util.tree_map_with_path(one, params)
+
+
+def state_shardings(tree, params, shardings, mesh: Mesh):
+  """Shardings of an optimizer state: params-shaped subtrees like params,
+  everything else replicated."""
+  replicated = NamedSharding(mesh, PartitionSpec())
+  structure = jax.tree.structure(params)
+  is_params = lambda x: jax.tree.structure(x) == structure
+  return jax.tree.map(
+      lambda x: shardings if is_params(x) else replicated, tree,
+      is_leaf=is_params)
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+  """Leading axis over data and fsdp, the rest whole."""
+  return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+  return NamedSharding(mesh, PartitionSpec())
+
+
+def batch_shards(mesh: Mesh) -> int:
+  """How many ways the batch axis is cut."""
+  return mesh.shape['data'] * mesh.shape['fsdp']
+
+
+def put_batch(mesh: Mesh, tree):
+  """Host arrays, the same on every process, to global sharded arrays."""
+  sharding = batch_sharding(mesh)
+  def put(x):
+    x = np.asarray(x)
+    return jax.make_array_from_callback(x.shape, sharding, lambda i: x[i])
+  return jax.tree.map(put, tree)
+
+
+def to_host(tree):
+  """Global arrays to numpy, whole on every process."""
+  def get(x):
+    if isinstance(x, jax.Array) and not x.is_fully_addressable:
+      from jax.experimental import multihost_utils
+      return np.asarray(multihost_utils.process_allgather(x, tiled=True))
+    return np.asarray(x)
+  return jax.tree.map(get, tree)

@@ -1,0 +1,178 @@
+"""The update: policy loss, exact gradient accumulation, one optimizer step.
+
+Losses and statistics are sums; the token count divides once, at the step. So
+k micro-batches equal one batch whatever their lengths.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from zppo_jax import logprobs, sharding
+from zppo_jax.records import MicroBatch, TrainState
+
+
+@struct.dataclass
+class Sums:
+  """What one micro-batch saw, over its response tokens.
+
+  Attributes:
+    loss: summed token loss.
+    tokens: response tokens.
+    entropy: summed entropy of the policy (nats).
+    clip_low, clip_high, clip_dual: tokens held by that bound.
+    log_ratio_max, log_ratio_min: extremes of logp - old_logp (nats).
+  """
+  loss: jax.Array
+  tokens: jax.Array
+  entropy: jax.Array
+  clip_low: jax.Array
+  clip_high: jax.Array
+  clip_dual: jax.Array
+  log_ratio_max: jax.Array
+  log_ratio_min: jax.Array
+
+
+def zero_sums() -> Sums:
+  zero = jnp.zeros(())
+  return Sums(zero, zero, zero, zero, zero, zero, zero, zero)
+
+
+def add_sums(a: Sums, b: Sums) -> Sums:
+  total = jax.tree.map(jnp.add, a, b)
+  return total.replace(
+      log_ratio_max=jnp.maximum(a.log_ratio_max, b.log_ratio_max),
+      log_ratio_min=jnp.minimum(a.log_ratio_min, b.log_ratio_min))
+
+
+def token_logps(params, batch: MicroBatch, *, model, temperature, chunk):
+  """(logp_BT, entropy_BT) of a micro-batch under `params`."""
+  T = batch.tokens_BT.shape[1]
+  positions_BT = jnp.broadcast_to(jnp.arange(T), batch.tokens_BT.shape)
+  hidden_BTD, _ = model.apply(
+      params, batch.tokens_BT, positions_BT, batch.segment_BT)
+  return logprobs.token_logps(
+      hidden_BTD, model.head(params), batch.tokens_BT,
+      temperature=temperature, chunk=chunk)
+
+
+def policy_loss(params, batch: MicroBatch, *, model, objective, temperature,
+                chunk, own_old_logp):
+  """Summed token objective of a micro-batch (ZPPO section 3.3).
+
+  Args:
+    params: the policy.
+    batch: rows under the prompt that they were sampled from.
+    model: its `Model`.
+    objective: (logp_BT, old_logp_BT, adv_B1) -> (loss_BT, flags).
+    temperature: of the sampler, so that ratios are those of the sampled
+      distribution.
+    chunk: positions whose logits exist at a time.
+    own_old_logp: with one update per rollout batch the old policy is this
+      one: its log-probs are the update's own under stop_gradient.
+
+  Returns:
+    (loss sum, `Sums`).
+  """
+  logp_BT, entropy_BT = token_logps(
+      params, batch, model=model, temperature=temperature, chunk=chunk)
+  old_BT = (jax.lax.stop_gradient(logp_BT) if own_old_logp
+            else batch.old_logp_BT)
+  loss_BT, flags = objective(logp_BT, old_BT, batch.adv_B[:, None])
+  mask_BT = batch.mask_BT
+  total = lambda x_BT: jnp.sum(x_BT * mask_BT)
+  log_ratio_BT = jax.lax.stop_gradient(logp_BT - old_BT) * mask_BT
+  loss = total(loss_BT)
+  return loss, Sums(
+      loss=loss, tokens=mask_BT.sum(), entropy=total(entropy_BT),
+      log_ratio_max=log_ratio_BT.max(), log_ratio_min=log_ratio_BT.min(),
+      **{name: total(flag) for name, flag in flags.items()})
+
+
+def accumulate(grads, sums: Sums, params, batch: MicroBatch, *, loss_fn):
+  """Adds a micro-batch's gradient and statistics to what came before."""
+  (_, new_sums), new = jax.value_and_grad(loss_fn, has_aux=True)(
+      params, batch)
+  return jax.tree.map(jnp.add, grads, new), add_sums(sums, new_sums)
+
+
+def optimizer_step(state: TrainState, grads, token_count, *, tx):
+  """Token-level mean of the accumulated gradient, then one step.
+
+  Args:
+    state: the state.
+    grads: summed gradient over the mini-batch's trained rows.
+    token_count: response tokens of the *whole* mini-batch, those of trivial
+      groups included (DAPO's token-level aggregation).
+    tx: the optimizer.
+
+  Returns:
+    (next state, global gradient norm before clipping).
+  """
+  grads = jax.tree.map(lambda g: g / token_count, grads)
+  updates, opt_state = tx.update(grads, state.opt_state, state.params)
+  params = optax.apply_updates(state.params, updates)
+  return (TrainState(params, opt_state, state.updates + 1),
+          optax.global_norm(grads))
+
+
+def update_step(state: TrainState, micro_batches, token_count, *,
+                accumulate_fn, optimizer_fn, zero_grads_fn):
+  """One optimizer step from the micro-batches of a mini-batch.
+
+  Returns:
+    (next state, `Sums`, gradient norm).
+  """
+  grads, sums = zero_grads_fn(state.params), zero_sums()
+  for batch in micro_batches:
+    grads, sums = accumulate_fn(grads, sums, state.params, batch)
+  state, norm = optimizer_fn(state, grads, token_count)
+  return state, sums, norm
+
+
+def zero_grads(params):
+  return jax.tree.map(jnp.zeros_like, params)
+
+
+def state_shardings(model, tx, mesh):
+  """Shardings of a TrainState under the training rules."""
+  params = jax.eval_shape(model.init, jax.random.key(0))
+  opt_state = jax.eval_shape(tx.init, params)
+  of_params = sharding.param_shardings(params, mesh, sharding.TRAIN_RULES)
+  return TrainState(
+      of_params, sharding.state_shardings(opt_state, params, of_params, mesh),
+      sharding.replicated(mesh))
+
+
+def new_state(params, tx, shardings: TrainState) -> TrainState:
+  """A TrainState on the mesh from host or device params."""
+  make = lambda p: TrainState(p, tx.init(p), jnp.zeros((), jnp.int32))
+  return jax.jit(make, out_shardings=shardings)(
+      jax.device_put(params, shardings.params))
+
+
+def compile_update(*, loss_fn, tx, mesh, shardings: TrainState):
+  """`update_step` with its device functions jitted for a mesh.
+
+  Args:
+    loss_fn: (params, batch) -> (loss sum, Sums).
+    tx: the optimizer.
+    mesh: the mesh.
+    shardings: `state_shardings` of the same model, optimizer and mesh.
+  """
+  whole, rows = sharding.replicated(mesh), sharding.batch_sharding(mesh)
+  accumulate_fn = jax.jit(
+      functools.partial(accumulate, loss_fn=loss_fn),
+      in_shardings=(shardings.params, whole, shardings.params, rows),
+      out_shardings=(shardings.params, whole), donate_argnums=0)
+  optimizer_fn = jax.jit(
+      functools.partial(optimizer_step, tx=tx),
+      in_shardings=(shardings, shardings.params, None),
+      out_shardings=(shardings, whole), donate_argnums=0)
+  zero_grads_fn = jax.jit(zero_grads, out_shardings=shardings.params)
+  return functools.partial(
+      update_step, accumulate_fn=accumulate_fn, optimizer_fn=optimizer_fn,
+      zero_grads_fn=zero_grads_fn)

@@ -1,0 +1,150 @@
+"""The host side of one ZPPO step: which prompts are asked (Algorithm 1).
+
+Data goes one way; a replayed or reformulated question re-enters at the left
+as a prompt, so sampling, scoring and the update know nothing of ZPPO.
+"""
+
+import dataclasses
+import math
+from collections import Counter
+from collections.abc import Sequence
+
+from zppo_jax import compression, reformulate
+from zppo_jax.chat.wording import Chat
+from zppo_jax.methods import Method
+from zppo_jax.randomness import host_rng
+from zppo_jax.records import (Group, HardVisit, Instance, Prompt, PromptKind,
+                              Purpose, Question)
+from zppo_jax.replay import ReplayBuffer
+
+
+@dataclasses.dataclass(frozen=True)
+class Rules:
+  """Algorithm 1's constants (Table 8).
+
+  Attributes:
+    num_new: |X_new|, new questions a step.
+    tau: a question is hard below this mean accuracy, and graduates at it.
+    rho_replay: replayed questions as a fraction of |X_new|, added to it.
+    rho_aug: BCQ and NCQ instances as a fraction of |X_new|, added to it.
+    max_prompt: longest BCQ / NCQ prompt in tokens; longer ones are skipped.
+    seed: the run's seed.
+  """
+  num_new: int
+  tau: float
+  rho_replay: float
+  rho_aug: float
+  max_prompt: int
+  seed: int
+
+  def __post_init__(self):
+    if self.num_new < 1:
+      raise ValueError(f'num_new is {self.num_new}; it must be >= 1')
+    if not 0 < self.tau <= 1:
+      raise ValueError(f'tau is {self.tau}; it must be in (0, 1]')
+    for name in ('rho_replay', 'rho_aug'):
+      if not 0 <= getattr(self, name):
+        raise ValueError(f'{name} is {getattr(self, name)}; it must be >= 0')
+
+  @property
+  def num_replay(self) -> int:
+    return math.floor(self.rho_replay * self.num_new)
+
+  @property
+  def num_aug(self) -> int:
+    return math.floor(self.rho_aug * self.num_new)
+
+
+@dataclasses.dataclass(frozen=True)
+class Reformulated:
+  """The reformulated prompts of a step and what happened on the way.
+
+  Attributes:
+    prompts: BCQ and NCQ prompts within the bound.
+    instances: the instance behind each prompt, same order.
+    hard: questions below tau, before any cap.
+    visits: hard questions that the teacher was asked about.
+    teacher: the teacher's groups for them.
+    compressed: what became of the candidates, or None if none was needed.
+    removed: pieces cut out of content (segments.Encoded.removed).
+    over_bound: instances skipped because their prompt was too long.
+  """
+  prompts: tuple[Prompt, ...]
+  instances: tuple[Instance, ...]
+  hard: int
+  visits: tuple[HardVisit, ...]
+  teacher: tuple[Group, ...]
+  compressed: compression.Compressed | None
+  removed: int
+  over_bound: int
+
+
+def draw_replays(buffer: ReplayBuffer, new: Sequence[Question], step: int,
+                 rules: Rules, method: Method) -> tuple[Question, ...]:
+  """X_replay: uniform from the buffer, disjoint from X_new (step 1)."""
+  if not method.replay:
+    return ()
+  rng = host_rng(rules.seed, step, Purpose.REPLAY)
+  return buffer.draw(rules.num_replay, [q.id for q in new], rng)
+
+
+def plain_prompts(questions: Sequence[Question], chat: Chat) -> list[Prompt]:
+  """Every question under the shared closer."""
+  return [Prompt(q, PromptKind.PLAIN, chat.plain(q.text).tokens)
+          for q in questions]
+
+
+def visit(group: Group, teacher_group: Group) -> HardVisit:
+  """What a hard plain group and the teacher's answers offer."""
+  return HardVisit(group.prompt.question, group.accuracy, group.wrong,
+                   teacher_group.correct)
+
+
+def render(instance: Instance, texts, chat: Chat):
+  """(Prompt, pieces removed from content) of an instance."""
+  question = instance.question
+  encoded = chat.reformulated(
+      instance.kind, question.text,
+      [texts[question.id, c.text] for c in instance.candidates],
+      [c.answer for c in instance.candidates])
+  return Prompt(question, instance.kind, encoded.tokens), encoded.removed
+
+
+def reformulate_hard(plain: Sequence[Group], step: int, *, rules: Rules,
+                     method: Method, teacher, chat: Chat,
+                     compress: compression.CompressionConfig) -> Reformulated:
+  """Steps 2 to 5: teacher, caps, candidates, prompts.
+
+  The teacher is asked after the pre-cap: its draws are keyed by (question,
+  step), so that the prompts are those of Algorithm 1's order at less cost.
+  """
+  hard = sum(g.accuracy < rules.tau for g in plain)
+  if not method.reformulations or not rules.num_aug:
+    return Reformulated((), (), hard, (), (), None, 0, 0)
+  groups = reformulate.pre_cap(
+      plain, rules.tau, rules.num_aug,
+      host_rng(rules.seed, step, Purpose.TIES))
+  answers = teacher.answer([g.prompt for g in groups], step)
+  visits = [visit(g, t) for g, t in zip(groups, answers, strict=True)]
+  instances = reformulate.post_cap(
+      visits, method.reformulations, rules.num_aug,
+      host_rng(rules.seed, step, Purpose.CANDIDATES))
+  compressed = compression.compress(
+      [(i.question, c) for i in instances for c in i.candidates], compress,
+      chat, teacher.max_compression_prompt,
+      lambda prompts: teacher.summarise(prompts, step))
+  prompts, kept, removed, over_bound = [], [], 0, 0
+  for instance in instances:
+    prompt, cut = render(instance, compressed.texts, chat)
+    removed += cut
+    if len(prompt.tokens) > rules.max_prompt:
+      over_bound += 1
+      continue
+    prompts.append(prompt)
+    kept.append(instance)
+  return Reformulated(tuple(prompts), tuple(kept), hard, tuple(visits),
+                      tuple(answers), compressed, removed, over_bound)
+
+
+def kind_counts(prompts: Sequence[Prompt]) -> Counter:
+  return Counter(p.kind for p in prompts)
