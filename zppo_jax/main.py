@@ -2,7 +2,7 @@
 
   zppo train --config=configs/micro.py --workdir=DIR [--config.seed=1 ...]
   zppo pretrain --config=configs/micro_pretrain.py:student --to=FILE
-  zppo study --config=configs/micro.py --study=studies/NAME.py --to=DIR
+  zppo study --config=studies/headline.py --to=DIR [--cores=0,1]
 """
 
 import difflib
@@ -19,10 +19,9 @@ def _flag_values(command: str) -> flags.FlagValues:
   values = flags.FlagValues()
   config_flags.DEFINE_config_file(
       'config', None, 'config file', lock_config=True, flag_values=values)
-  for name, (_, wanted) in COMMANDS.items():
-    if name == command:
-      for flag, text in wanted.items():
-        flags.DEFINE_string(flag, None, text, flag_values=values)
+  _, wanted, optional = COMMANDS[command]
+  for flag, text in {**wanted, **optional}.items():
+    flags.DEFINE_string(flag, None, text, flag_values=values)
   return values
 
 
@@ -82,10 +81,17 @@ def _pretrain(values) -> None:
   pretrain.main(values.config, values.to)
 
 
-# command -> (function, {flag: help})
+def _study(values) -> None:
+  from zppo_jax import study
+  study.main(values.config, values.to, values.cores)
+
+
+# command -> (function, {flag: help}, {optional flag: help})
 COMMANDS = {
-    'train': (_train, {'workdir': 'a new directory for the run'}),
-    'pretrain': (_pretrain, {'to': 'safetensors file to write'}),
+    'train': (_train, {'workdir': 'a new directory for the run'}, {}),
+    'pretrain': (_pretrain, {'to': 'safetensors file to write'}, {}),
+    'study': (_study, {'to': 'directory of the study; it resumes there'},
+              {'cores': 'e.g. 0,1: one run at a time pinned to each'}),
 }
 
 
@@ -99,7 +105,7 @@ def main(argv: list[str] | None = None) -> None:
   if command not in COMMANDS:
     raise SystemExit(f'zppo: unknown command {command!r}; known: '
                      f'{", ".join(COMMANDS)}')
-  function, wanted = COMMANDS[command]
+  function, wanted, _ = COMMANDS[command]
   _check_overrides(rest)
   values = _flag_values(command)
   try:
@@ -114,7 +120,8 @@ def main(argv: list[str] | None = None) -> None:
                        f'({wanted[flag]})')
   try:
     function(values)
-  except (KeyError, ValueError, FileNotFoundError, FileExistsError) as e:
+  except (KeyError, ValueError, FileNotFoundError, FileExistsError,
+          RuntimeError) as e:
     if os.environ.get('ZPPO_TRACEBACK'):
       raise
     text = e.args[0] if isinstance(e, KeyError) and e.args else e

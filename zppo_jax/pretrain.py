@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import json
 import time
 from collections.abc import Callable
 
@@ -91,3 +92,50 @@ def save(path, params, plan: Plan, config: dict) -> None:
   """Writes the weights with the config that made them."""
   weights.save(path, params, {
       'model': dataclasses.asdict(plan.model.config), 'config': config})
+
+
+def build(config) -> Plan:
+  """The plan of a config (configs/micro_pretrain.py).
+
+  Raises:
+    KeyError: for an unknown belief, exercise or model family.
+    ValueError: for numbers out of range.
+  """
+  c = config
+  belief = dict(c.belief)
+  kind = belief.pop('kind')
+  if kind not in BELIEFS:
+    raise KeyError(f'unknown belief.kind {kind!r}; known: '
+                   f'{", ".join(BELIEFS)}')
+  for name in c.rows:
+    if name not in micro_corpus.EXERCISES:
+      raise KeyError(f'unknown exercise rows.{name}; known: '
+                     f'{", ".join(micro_corpus.EXERCISES)}')
+  if c.steps < 1:
+    raise ValueError(f'steps is {c.steps}; it must be >= 1')
+  fields = dict(c.model)
+  return Plan(
+      model=models.build(fields.pop('family'), **fields),
+      mixture=micro_corpus.Mixture(belief=BELIEFS[kind](belief), **c.mixture),
+      rows=dict(c.rows), steps=c.steps, seed=c.seed,
+      optimizer=optimizers.AdamWConfig(total_updates=c.steps, **c.optimizer),
+      mesh=sharding.MeshConfig(**c.mesh),
+      buckets=tuple(c.shapes.row_buckets),
+      micro_tokens=c.shapes.micro_tokens,
+      logprob_chunk=c.shapes.logprob_chunk)
+
+
+# belief.kind -> function of the other belief fields
+BELIEFS = {
+    'truth': lambda fields: micro_corpus.truth(),
+    'misconceived': lambda fields: micro_corpus.misconceived(**fields),
+}
+
+
+def main(config, path) -> None:
+  """Trains by a config and writes the weights, the config within them."""
+  plan = build(config)
+  params = run(plan, lambda row: print(
+      f'step {row["step"]:4d}  loss {row["loss"]:.4f} nats/token  '
+      f'{row["time"]:.0f} s', flush=True))
+  save(path, params, plan, json.loads(config.to_json_best_effort()))

@@ -53,18 +53,15 @@ class Run:
   row_buckets: tuple[int, ...]
 
 
-def load_model(spec, max_positions: int):
+def load_model(spec):
   """(Model, host params) from a weights file and its own description.
 
   Args:
     spec: config with `weights` (a packaged name or a path), `dtype`, `remat`.
-    max_positions: 0 keeps the description's.
   """
   path = assets.find(spec.weights)
   fields = dict(weights.description(path)['model'])
   fields.update(dtype=spec.dtype, remat=spec.remat)
-  if max_positions:
-    fields['max_positions'] = max_positions
   model = models.build(fields.pop('family', 'decoder'), **fields)
   like = jax.eval_shape(model.init, jax.random.key(0))
   return model, weights.load(path, like)
@@ -114,7 +111,7 @@ def build(config) -> Run:
     raise ValueError(
         f'shapes.row_buckets end at {max(shapes.row_buckets)}; the longest '
         f'prompt bucket and algorithm.max_tokens need {longest}')
-  model, params = load_model(c.student, longest)
+  model, params = load_model(c.student)
   tx = optimizers.adamw(optimizers.AdamWConfig(**c.optimizer))
   shardings = update.state_shardings(model, tx, mesh)
 
@@ -134,7 +131,7 @@ def build(config) -> Run:
                 group_buckets=(max(1, c.eval.size * len(splits)),))
   teacher = None
   if method.reformulations:
-    teacher_model, teacher_params = load_model(c.teacher, longest)
+    teacher_model, teacher_params = load_model(c.teacher)
     teacher_shardings = sharding.param_shardings(
         teacher_params, mesh, sharding.ROLLOUT_RULES)
     make_teacher = functools.partial(make, model=teacher_model,
