@@ -10,9 +10,10 @@ def get_config() -> ConfigDict:
   c = ConfigDict()
   c.title = 'Headline: same-style teacher, full traces'
   c.base = 'configs/micro.py'
-  c.arms = ConfigDict({name: ConfigDict(dict(method=name)) for name in (
+  # arm -> config overrides; `common` falls on all.
+  c.arms = ConfigDict({name: (('method', name),) for name in (
       'zppo', 'grpo_replay', 'grpo', 'placebo')})
-  c.common = ConfigDict()
+  c.common = ()
   c.rates = (1e-4, 2e-4, 4e-4)
   c.development_seeds = (0, 1, 2)
   c.seeds = tuple(range(100, 108))

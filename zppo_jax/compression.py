@@ -49,12 +49,15 @@ class Compressed:
     kept: traces shown as they are.
     over_bound: traces whose compression prompt fits no bucket; they are
       replaced like failures, but the teacher was not asked.
+    prompt_tokens, generated_tokens: what the teacher read and wrote.
   """
   texts: dict[tuple[str, str], str]
   failures: tuple[CompressionFailure, ...]
   asked: int
   kept: int
   over_bound: int
+  prompt_tokens: int
+  generated_tokens: int
 
 
 def failure(summary: Rollout, trace: Rollout) -> CompressionFailure | None:
@@ -115,4 +118,7 @@ def compress(traces: Sequence[tuple[Question, Rollout]],
     else:
       texts[key] = tail(trace, config.cap, chat)
       failures.append(reason)
-  return Compressed(texts, tuple(failures), len(pending), kept, over_bound)
+  return Compressed(
+      texts, tuple(failures), len(pending), kept, over_bound,
+      sum(len(prompt.tokens) for _, prompt in pending.values()),
+      sum(len(summary.tokens) for summary in summaries))

@@ -22,7 +22,7 @@ def token_logps(hidden_BTD, head_DV, tokens_BT, *, temperature: float = 1.0,
     chunk: positions whose logits exist at a time.
 
   Returns:
-    (logp_BT, entropy_BT), float32 nats, aligned with tokens: position t
+    (logp_BT, entropy_BT), nats, at least float32, aligned with tokens: position t
     holds log p(token t | tokens < t) and the entropy of that distribution.
     Position 0 has no context: 0.
   """
@@ -42,7 +42,8 @@ def token_logps(hidden_BTD, head_DV, tokens_BT, *, temperature: float = 1.0,
   def one_chunk(hidden_BcD, targets_Bc):
     logits = jnp.einsum('bcd,dv->bcv', hidden_BcD,
                         head_DV.astype(hidden_BcD.dtype),
-                        preferred_element_type=jnp.float32)
+                        preferred_element_type=jnp.promote_types(
+                            hidden_BcD.dtype, jnp.float32))
     logps = jax.nn.log_softmax(logits / scaled(temperature), axis=-1)
     entropy = -jnp.sum(jnp.exp(logps) * logps, axis=-1)
     picked = jnp.take_along_axis(logps, targets_Bc[..., None], axis=-1)

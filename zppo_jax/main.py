@@ -7,6 +7,7 @@
 
 import difflib
 import importlib.util
+import itertools
 import os
 import pathlib
 import sys
@@ -52,6 +53,7 @@ def _load_config(path: str):
 def _check_overrides(argv: list[str]) -> None:
   """Names the known keys before absl meets an unknown one."""
   paths = [a.split('=', 1)[1] for a in argv if a.startswith('--config=')]
+  paths += [b for a, b in itertools.pairwise(argv) if a == '--config']
   if len(paths) != 1:
     raise SystemExit('zppo: one --config=FILE is needed, e.g. '
                      '--config=configs/micro.py')

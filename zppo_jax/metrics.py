@@ -95,7 +95,14 @@ def of_updates(sums: Sequence[Sums], token_counts: Sequence[int],
   }
 
 
-def tokens_of(groups: Sequence[Group]) -> dict[str, int]:
-  """Tokens prefilled (once a prompt) and generated."""
-  return {'prompt': sum(len(g.prompt.tokens) for g in groups),
-          'generated': sum(len(r.tokens) for g in groups for r in g.rollouts)}
+def of_tokens(groups: Sequence[Group], made: Reformulated) -> dict[str, int]:
+  """Tokens prefilled (once a prompt) and generated, by role."""
+  out = {}
+  for role, found in (('student', groups), ('teacher', made.teacher)):
+    out[f'tokens/{role}_prompt'] = sum(len(g.prompt.tokens) for g in found)
+    out[f'tokens/{role}_generated'] = sum(
+        len(r.tokens) for g in found for r in g.rollouts)
+  c = made.compressed
+  out['tokens/compression_prompt'] = c.prompt_tokens if c else 0
+  out['tokens/compression_generated'] = c.generated_tokens if c else 0
+  return out

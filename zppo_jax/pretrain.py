@@ -47,9 +47,8 @@ def corpus_batch(plan: Plan, step: int) -> list:
   """Rows (prompt, response, log-probs, weight 1) of one step."""
   rng = randomness.host_rng(plan.seed, step, Purpose.CORPUS)
   rows = []
-  for name, count in plan.rows.items():
-    make = micro_corpus.EXERCISES[name]
-    for _ in range(count):
+  for name, make in micro_corpus.EXERCISES.items():  # the table's order
+    for _ in range(plan.rows.get(name, 0)):
       prompt, response = make(rng, plan.mixture)
       rows.append((prompt, response, (0.0,) * len(response), 1.0))
   return rows

@@ -47,9 +47,8 @@ def jobs(config, rates: dict, seeds: Sequence[int]) -> list[Job]:
     rates: arm -> learning rates.
     seeds: seeds.
   """
-  common = tuple(sorted(config.common.items()))
   return [
-      Job(arm, rate, seed, (*common, *sorted(fields.items())))
+      Job(arm, rate, seed, (*map(tuple, config.common), *map(tuple, fields)))
       for seed in seeds for arm, fields in config.arms.items()
       for rate in rates[arm]]
 

@@ -73,6 +73,16 @@ def _known(name: str, table, what: str):
   return table[name]
 
 
+def _check_prompts(questions, chat, max_prompt: int) -> None:
+  """ValueError for a plain prompt that no bucket holds, before compiling."""
+  for question in questions:
+    length = len(chat.plain(question.text).tokens)
+    if length > max_prompt:
+      raise ValueError(
+          f'question {question.id!r} has a prompt of {length} tokens; the '
+          f'largest of shapes.prompt_buckets is {max_prompt}')
+
+
 def build(config) -> Run:
   """Checks a config and builds the run; nothing is compiled yet.
 
@@ -104,6 +114,8 @@ def build(config) -> Run:
                   c.data.repeat)
   source.check_steps(c.steps)
   splits = {s: tuple(task.evaluation(s, c.eval.size)) for s in c.eval.splits}
+  _check_prompts([*source.pool, *(q for qs in splits.values() for q in qs)],
+                 task.chat, rules.max_prompt)
 
   mesh = sharding.make_mesh(sharding.MeshConfig(**c.mesh))
   longest = max(shapes.prompt_buckets) + algo.max_tokens
@@ -276,14 +288,12 @@ def train_step(run: Run, state: TrainState, buffer: ReplayBuffer, step: int):
   row = {'step': step, **metrics.of_groups(groups),
          **metrics.of_plain_splits(plain[:len(new)]),
          **metrics.of_reformulation(made),
+         **metrics.of_tokens(groups, made),
          **metrics.of_updates(sums, [t for _, t in minibatches], norms)}
   if settled is not None:
     row.update(metrics.of_buffer(buffer, settled))
   if gap is not None:
     row['sampler_trainer/logp_gap_max'] = gap
-  for role, found in (('student', groups), ('teacher', made.teacher)):
-    for what, count in metrics.tokens_of(found).items():
-      row[f'tokens/{role}_{what}'] = count
   row['student_rollouts'] = len(groups) * run.num_rollouts
   row.update(clock.seconds)
   return state, buffer, row, settled

@@ -6,6 +6,7 @@ k micro-batches equal one batch whatever their lengths.
 
 import functools
 
+import chex
 import jax
 import jax.numpy as jnp
 import optax
@@ -77,6 +78,9 @@ def policy_loss(params, batch: MicroBatch, *, model, objective, temperature,
   Returns:
     (loss sum, `Sums`).
   """
+  chex.assert_equal_shape([
+      batch.tokens_BT, batch.segment_BT, batch.mask_BT, batch.old_logp_BT])
+  chex.assert_shape(batch.adv_B, batch.tokens_BT.shape[:1])
   logp_BT, entropy_BT = token_logps(
       params, batch, model=model, temperature=temperature, chunk=chunk)
   old_BT = (jax.lax.stop_gradient(logp_BT) if own_old_logp
@@ -116,7 +120,7 @@ def optimizer_step(state: TrainState, grads, token_count, *, tx):
   updates, opt_state = tx.update(grads, state.opt_state, state.params)
   params = optax.apply_updates(state.params, updates)
   return (TrainState(params, opt_state, state.updates + 1),
-          optax.global_norm(grads))
+          optax.tree.norm(grads))
 
 
 def update_step(state: TrainState, micro_batches, token_count, *,

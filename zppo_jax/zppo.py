@@ -6,7 +6,6 @@ as a prompt, so sampling, scoring and the update know nothing of ZPPO.
 
 import dataclasses
 import math
-from collections import Counter
 from collections.abc import Sequence
 
 from zppo_jax import compression, reformulate
@@ -144,7 +143,3 @@ def reformulate_hard(plain: Sequence[Group], step: int, *, rules: Rules,
     kept.append(instance)
   return Reformulated(tuple(prompts), tuple(kept), hard, tuple(visits),
                       tuple(answers), compressed, removed, over_bound)
-
-
-def kind_counts(prompts: Sequence[Prompt]) -> Counter:
-  return Counter(p.kind for p in prompts)

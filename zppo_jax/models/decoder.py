@@ -13,7 +13,9 @@ import jax.numpy as jnp
 
 from zppo_jax.models import layers
 
-DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
+# float64 is for tests under jax_enable_x64.
+DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16,
+          'float64': jnp.float64}
 REMAT = {
     'none': None,
     'full': jax.checkpoint_policies.nothing_saveable,
@@ -37,7 +39,7 @@ class DecoderConfig:
     norm_eps: RMSNorm epsilon.
     qk_norm: RMSNorm on queries and keys, per head.
     tied: the head is the embedding.
-    dtype: 'float32' or 'bfloat16' compute; params are stored in float32.
+    dtype: compute type, 'float32' or 'bfloat16'; params are float32.
     remat: 'none', 'full' or 'dots': what a block's backward pass recomputes.
   """
   vocab_size: int
@@ -116,7 +118,8 @@ class Decoder(nn.Module):
     if not c.tied:
       self.param('head', layers.fan_in_init(1), (c.width, c.vocab_size))
     x = embed[tokens_BT].astype(DTYPES[c.dtype])
-    rotary = layers.rotary_phases(positions_BT, c.head_dim, c.rope_theta)
+    rotary = layers.rotary_phases(
+        positions_BT, c.head_dim, c.rope_theta, x.dtype)
     same = segment_BT[:, :, None] == segment_BT[:, None, :]
     real = segment_BT > 0
     mask = same & real[:, None, :] & jnp.tril(jnp.ones((T, T), bool))

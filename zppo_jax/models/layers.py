@@ -9,6 +9,11 @@ import jax.numpy as jnp
 _MASKED = -1e30  # finite: a padding row has no key at all and must not be NaN
 
 
+def wide(dtype):
+  """At least float32: the type of scores, norms, phases and log-probs."""
+  return jnp.promote_types(dtype, jnp.float32)
+
+
 def fan_in_init(axis_count: int):
   """Truncated normal with variance 1 / (product of the first axes)."""
   def init(key, shape, dtype=jnp.float32):
@@ -32,16 +37,16 @@ def project(x, w, num_in: int = 1):
   return y.reshape(*lead, *out)
 
 
-def rotary_phases(positions_BT, head_dim: int, theta: float):
-  """cos and sin, [B, T, H/2] float32 whatever the compute type."""
-  exponent = jnp.arange(0, head_dim, 2, dtype=jnp.float32) / head_dim
-  angles = positions_BT[..., None].astype(jnp.float32) / theta**exponent
+def rotary_phases(positions_BT, head_dim: int, theta: float, dtype):
+  """cos and sin, [B, T, H/2], at least float32 whatever the compute type."""
+  exponent = jnp.arange(0, head_dim, 2, dtype=wide(dtype)) / head_dim
+  angles = positions_BT[..., None].astype(wide(dtype)) / theta**exponent
   return jnp.cos(angles), jnp.sin(angles)
 
 
 def rotate(x_BTNH, cos, sin):
   """Rotary position embedding, halves convention (Su et al. 2021)."""
-  first, second = jnp.split(x_BTNH.astype(jnp.float32), 2, axis=-1)
+  first, second = jnp.split(x_BTNH.astype(wide(x_BTNH.dtype)), 2, axis=-1)
   cos, sin = cos[:, :, None], sin[:, :, None]
   out = jnp.concatenate(
       [first * cos - second * sin, second * cos + first * sin], axis=-1)
@@ -51,7 +56,7 @@ def rotate(x_BTNH, cos, sin):
 def attend(q_BTNH, sources):
   """Grouped-query attention over several key sources in one softmax.
 
-  Scores and softmax are float32. Sources are kept apart so that a cache is
+  Scores and softmax are at least float32. Sources are kept apart so that a cache is
   read where it lies instead of being copied together with the new keys.
 
   Args:
@@ -68,7 +73,7 @@ def attend(q_BTNH, sources):
   scores = []
   for k_BSKH, _, mask_BTS in sources:
     s = jnp.einsum('btkgh,bskh->bkgts', q, k_BSKH.astype(q.dtype),
-                   preferred_element_type=jnp.float32) * H**-0.5
+                   preferred_element_type=wide(q.dtype)) * H**-0.5
     scores.append(jnp.where(mask_BTS[:, None, None], s, _MASKED))
   weights = jax.nn.softmax(jnp.concatenate(scores, axis=-1), axis=-1)
   weights = weights.astype(q.dtype)
@@ -82,15 +87,15 @@ def attend(q_BTNH, sources):
 
 
 class RMSNorm(nn.Module):
-  """x / rms(x) * scale, in float32 (Zhang and Sennrich 2019)."""
+  """x / rms(x) * scale, at least in float32 (Zhang and Sennrich 2019)."""
   eps: float
 
   @nn.compact
   def __call__(self, x):
     scale = self.param('scale', nn.initializers.ones, (x.shape[-1],))
-    x32 = x.astype(jnp.float32)
-    variance = jnp.mean(x32 * x32, axis=-1, keepdims=True)
-    return (x32 * jax.lax.rsqrt(variance + self.eps) * scale).astype(x.dtype)
+    y = x.astype(wide(x.dtype))
+    variance = jnp.mean(y * y, axis=-1, keepdims=True)
+    return (y * jax.lax.rsqrt(variance + self.eps) * scale).astype(x.dtype)
 
 
 class SwiGLU(nn.Module):
