@@ -9,7 +9,7 @@ _HERE = pathlib.Path(__file__).parent
 _VERSION = re.search(r"__version__ = '(.+)'",
                      (_HERE / 'zppo_jax/__init__.py').read_text()).group(1)
 
-TEST = ['pytest>=8', 'scipy>=1.11']
+TEST = ['pytest>=8', 'pytest-xdist>=3.6']
 
 setup(
     name='zppo_jax',
@@ -36,13 +36,14 @@ setup(
         'safetensors>=0.5',
         'absl-py>=2',
         'numpy>=2',
+        'scipy>=1.11',
     ],
     extras_require={
         'tpu': ['jax[tpu]>=0.10,<0.12'],
         'cuda': ['jax[cuda12]>=0.10,<0.12'],
         'test': TEST,
         'notebooks': ['nbclient>=0.10', 'ipykernel>=6', 'matplotlib>=3.8'],
-        'dev': [*TEST, 'ruff==0.14.*', 'import-linter>=2', 'pre-commit>=4'],
+        'dev': [*TEST, 'ruff==0.17.*', 'import-linter>=2', 'pre-commit>=4'],
     },
     entry_points={'console_scripts': ['zppo = zppo_jax.main:main']},
 )

@@ -13,7 +13,7 @@ CONFIG = (pathlib.Path(__file__).parents[1] / 'configs' /
 
 
 def small_config(**changes):
-  c = runpy.run_path(str(CONFIG))['get_config']('student')
+  c = runpy.run_path(str(CONFIG))['get_config']('teacher')
   c.steps = 30
   c.model.update(width=16, num_layers=1, num_heads=2, num_kv_heads=1,
                  head_dim=8, mlp_width=16)
@@ -48,6 +48,7 @@ def test_other_seeds_see_another_corpus():
 @pytest.mark.parametrize('change, text', [
     (lambda c: c.belief.update(kind='nothing'), 'misconceived'),
     (lambda c: c.update(steps=0), 'steps is 0'),
+    (lambda c: c.belief.update(kind='misconceived'), 'rows.compression is 8'),
     (lambda c: c.model.update(family='rnn'), 'decoder'),
     (lambda c: c.model.update(num_kv_heads=3), 'num_kv_heads'),
 ])

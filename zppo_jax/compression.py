@@ -9,9 +9,15 @@ import dataclasses
 from collections.abc import Callable, Sequence
 
 from zppo_jax.chat.wording import Chat
-from zppo_jax.records import (CompressionFailure, Prompt, PromptKind, Question,
-                              Rollout, StopReason)
 from zppo_jax.randomness import question_uid
+from zppo_jax.records import (
+  CompressionFailure,
+  Prompt,
+  PromptKind,
+  Question,
+  Rollout,
+  StopReason,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +56,7 @@ class Compressed:
     over_bound: traces whose compression prompt fits no bucket; they are
       replaced like failures, but the teacher was not asked.
     prompt_tokens, generated_tokens: what the teacher read and wrote.
+    removed: pieces cut out of traces in its prompts (segments.Encoded).
   """
   texts: dict[tuple[str, str], str]
   failures: tuple[CompressionFailure, ...]
@@ -58,6 +65,7 @@ class Compressed:
   over_bound: int
   prompt_tokens: int
   generated_tokens: int
+  removed: int
 
 
 def failure(summary: Rollout, trace: Rollout) -> CompressionFailure | None:
@@ -90,7 +98,7 @@ def compress(traces: Sequence[tuple[Question, Rollout]],
     ask: prompts -> one graded summary each, cut at the cap.
   """
   texts, pending = {}, {}
-  kept = over_bound = 0
+  kept = over_bound = removed = 0
   for question, trace in traces:
     key = (question.id, trace.text)
     if key in texts or key in pending:
@@ -99,15 +107,16 @@ def compress(traces: Sequence[tuple[Question, Rollout]],
       texts[key] = trace.text
       kept += 1
       continue
-    tokens = chat.compression(trace.text).tokens
-    if len(tokens) > max_prompt:
+    encoded = chat.compression(trace.text)
+    if len(encoded.tokens) > max_prompt:
       texts[key] = tail(trace, config.cap, chat)
       over_bound += 1
       continue
     # The trace is part of the name under which the teacher's draw is keyed.
     name = f'{question.id}#{question_uid(trace.text):08x}'
     asked = dataclasses.replace(question, id=name)
-    pending[key] = (trace, Prompt(asked, PromptKind.PLAIN, tokens))
+    pending[key] = (trace, Prompt(asked, PromptKind.PLAIN, encoded.tokens))
+    removed += encoded.removed
   failures = []
   summaries = ask([prompt for _, prompt in pending.values()])
   for (key, (trace, _)), summary in zip(pending.items(), summaries,
@@ -121,4 +130,4 @@ def compress(traces: Sequence[tuple[Question, Rollout]],
   return Compressed(
       texts, tuple(failures), len(pending), kept, over_bound,
       sum(len(prompt.tokens) for _, prompt in pending.values()),
-      sum(len(summary.tokens) for summary in summaries))
+      sum(len(summary.tokens) for summary in summaries), removed)

@@ -22,8 +22,9 @@ def token_logps(hidden_BTD, head_DV, tokens_BT, *, temperature: float = 1.0,
     chunk: positions whose logits exist at a time.
 
   Returns:
-    (logp_BT, entropy_BT), nats, at least float32, aligned with tokens: position t
-    holds log p(token t | tokens < t) and the entropy of that distribution.
+    (logp_BT, entropy_BT), nats, at least float32, aligned with tokens:
+    position t holds log p(token t | tokens < t) and the entropy of that
+    distribution.
     Position 0 has no context: 0.
   """
   chex.assert_rank([hidden_BTD, head_DV, tokens_BT], [3, 2, 2])

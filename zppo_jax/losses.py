@@ -10,6 +10,9 @@ import jax
 import jax.numpy as jnp
 
 
+_LOG_RATIO_BOUND = 20.0  # nats
+
+
 @dataclasses.dataclass(frozen=True)
 class Clip:
   """Bounds of the probability ratio (paper section 3.3, Table 8).
@@ -25,9 +28,9 @@ class Clip:
   def __post_init__(self):
     if not 0 <= self.low < 1:
       raise ValueError(f'clip.low is {self.low}; it must be in [0, 1)')
-    if self.high < 0:
+    if not self.high >= 0:
       raise ValueError(f'clip.high is {self.high}; it must be >= 0')
-    if self.dual <= 1:
+    if not self.dual > 1:
       raise ValueError(f'clip.dual is {self.dual}; it must be > 1')
 
 
@@ -52,7 +55,9 @@ def clipped_surrogate(logp_BT, old_logp_BT, adv_B1, clip: Clip):
     bound holds the loss, so that the token has no gradient).
   """
   chex.assert_rank([logp_BT, old_logp_BT, adv_B1], 2)
-  ratio = jnp.exp(logp_BT - jax.lax.stop_gradient(old_logp_BT))
+  log_ratio = logp_BT - jax.lax.stop_gradient(old_logp_BT)
+  # Far beyond every bound; keeps infinity times a zero advantage from NaN.
+  ratio = jnp.exp(jnp.clip(log_ratio, -_LOG_RATIO_BOUND, _LOG_RATIO_BOUND))
   plain = ratio * adv_B1
   clipped = jnp.clip(ratio, 1 - clip.low, 1 + clip.high) * adv_B1
   surrogate = jnp.minimum(plain, clipped)

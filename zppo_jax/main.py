@@ -16,10 +16,11 @@ from absl import flags
 from ml_collections import config_flags
 
 
-def _flag_values(command: str) -> flags.FlagValues:
+def _flag_values(command: str, argv: list[str]) -> flags.FlagValues:
   values = flags.FlagValues()
   config_flags.DEFINE_config_file(
-      'config', None, 'config file', lock_config=True, flag_values=values)
+      'config', None, 'config file', lock_config=True, flag_values=values,
+      sys_argv=['zppo', *argv])
   _, wanted, optional = COMMANDS[command]
   for flag, text in {**wanted, **optional}.items():
     flags.DEFINE_string(flag, None, text, flag_values=values)
@@ -107,9 +108,17 @@ def main(argv: list[str] | None = None) -> None:
   if command not in COMMANDS:
     raise SystemExit(f'zppo: unknown command {command!r}; known: '
                      f'{", ".join(COMMANDS)}')
-  function, wanted, _ = COMMANDS[command]
-  _check_overrides(rest)
-  values = _flag_values(command)
+  function, wanted, optional = COMMANDS[command]
+  if '-h' in rest or '--help' in rest:
+    print(f'zppo {command}: --config=FILE [--config.KEY=VALUE ...]')
+    for flag, text in {**wanted, **optional}.items():
+      print(f'  --{flag}: {text}')
+    return
+  try:
+    _check_overrides(rest)
+  except ValueError as e:
+    raise SystemExit(f'zppo {command}: {e}') from e
+  values = _flag_values(command, rest)
   try:
     positional = values(['zppo', *rest])[1:]
   except flags.Error as e:

@@ -29,9 +29,19 @@ class AdamWConfig:
     if self.schedule not in SCHEDULES:
       raise ValueError(f'schedule is {self.schedule!r}; known: '
                        f'{", ".join(SCHEDULES)}')
+    if self.schedule == 'cosine' and self.total_updates < 1:
+      raise ValueError(f'total_updates is {self.total_updates}; the cosine '
+                       'schedule needs >= 1')
     if not self.learning_rate >= 0:
       raise ValueError(f'learning_rate is {self.learning_rate}; it must be '
                        '>= 0')
+    for name in ('b1', 'b2'):
+      if not 0 <= getattr(self, name) < 1:
+        raise ValueError(f'{name} is {getattr(self, name)}; it must be in '
+                         '[0, 1)')
+    for name in ('eps', 'weight_decay'):
+      if not getattr(self, name) >= 0:
+        raise ValueError(f'{name} is {getattr(self, name)}; it must be >= 0')
     if not self.clip_norm > 0:
       raise ValueError(f'clip_norm is {self.clip_norm}; it must be > 0')
 

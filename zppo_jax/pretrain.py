@@ -9,8 +9,16 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from zppo_jax import (losses, models, optimizers, packing, randomness,
-                      sharding, update, weights)
+from zppo_jax import (
+  losses,
+  models,
+  optimizers,
+  packing,
+  randomness,
+  sharding,
+  update,
+  weights,
+)
 from zppo_jax.records import Purpose
 from zppo_jax.tasks import micro_corpus
 
@@ -110,6 +118,11 @@ def build(config) -> Plan:
     if name not in micro_corpus.EXERCISES:
       raise KeyError(f'unknown exercise rows.{name}; known: '
                      f'{", ".join(micro_corpus.EXERCISES)}')
+  if kind != 'truth' and c.rows.get('compression'):
+    raise ValueError(
+        f'rows.compression is {c.rows.compression} with belief.kind {kind!r}: '
+        'traces to compress are true, a student would learn hard facts from '
+        'them; allowed: 0')
   if c.steps < 1:
     raise ValueError(f'steps is {c.steps}; it must be >= 1')
   fields = dict(c.model)

@@ -35,6 +35,6 @@ def rollout_keys(key, uid_P, kind_P, num_rollouts: int):
   return over_prompts(uid_P, kind_P, jax.numpy.arange(num_rollouts))
 
 
-def host_rng(seed: int, step: int, purpose: Purpose, *names: int):
+def host_rng(seed: int, step: int, purpose: Purpose):
   """A numpy generator for host-side draws, keyed like the device's."""
-  return np.random.default_rng([seed, step, int(purpose), *names])
+  return np.random.default_rng([seed, step, int(purpose)])

@@ -7,7 +7,7 @@ is the chat's business (chat/wording.py).
 
 from collections.abc import Iterable, Sequence
 
-from zppo_jax.records import (Group, HardVisit, Instance, PromptKind, Rollout)
+from zppo_jax.records import Group, HardVisit, Instance, PromptKind, Rollout
 
 
 def pre_cap(plain: Iterable[Group], tau: float, limit: int,

@@ -11,8 +11,17 @@ import numpy as np
 
 from zppo_jax import packing, randomness, sampling, sharding
 from zppo_jax.chat.wording import Chat
-from zppo_jax.records import (Decoding, Grader, Group, Prompt, Purpose, Question,
-                              Rollout, StopReason, Verdict)
+from zppo_jax.records import (
+  Decoding,
+  Grader,
+  Group,
+  Prompt,
+  Purpose,
+  Question,
+  Rollout,
+  StopReason,
+  Verdict,
+)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -61,7 +61,7 @@ def make_mesh(config: MeshConfig, devices=None) -> Mesh:
       (a laptop's single-device mesh may leave the others idle).
   """
   devices = jax.devices() if devices is None else devices
-  for name, size in zip(MESH_AXES, config.shape):
+  for name, size in zip(MESH_AXES, config.shape, strict=True):
     if size < 1:
       raise ValueError(f'mesh.{name} is {size}; it must be >= 1')
   count = math.prod(config.shape)
@@ -103,7 +103,7 @@ def param_shardings(params, mesh: Mesh, rules: dict):
   def one(path, leaf):
     axes = param_axes(path)
     spec = [rules[a] for a in axes]
-    for size, axis, mesh_axis in zip(leaf.shape, axes, spec):
+    for size, axis, mesh_axis in zip(leaf.shape, axes, spec, strict=True):
       if mesh_axis and size % mesh.shape[mesh_axis]:
         raise ValueError(
             f'parameter {jax.tree_util.keystr(path)}: axis {axis!r} of size '

@@ -12,9 +12,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zppo_jax import (advantages, assets, compression, evaluate, losses,
-                      methods, metrics, models, optimizers, packing, rollouts,
-                      scoring, sharding, tasks, update, weights, workdir, zppo)
+from zppo_jax import (
+  advantages,
+  assets,
+  compression,
+  evaluate,
+  losses,
+  methods,
+  metrics,
+  models,
+  optimizers,
+  packing,
+  rollouts,
+  scoring,
+  sharding,
+  tasks,
+  update,
+  weights,
+  workdir,
+  zppo,
+)
 from zppo_jax.data.source import Source
 from zppo_jax.randomness import host_rng
 from zppo_jax.records import Decoding, Group, Purpose, Question, TrainState
@@ -83,6 +100,32 @@ def _check_prompts(questions, chat, max_prompt: int) -> None:
           f'largest of shapes.prompt_buckets is {max_prompt}')
 
 
+def _check_numbers(c) -> None:
+  """ValueError for a number out of its range, or an empty bucket table."""
+  algo, shapes = c.algorithm, c.shapes
+  for name, value, lowest in (
+      ('seed', c.seed, 0), ('steps', c.steps, 1),
+      ('algorithm.num_new', algo.num_new, 1),
+      ('algorithm.rollouts', algo.rollouts, 2),  # one has no baseline
+      ('algorithm.teacher_rollouts', algo.teacher_rollouts, 1),
+      ('algorithm.updates', algo.updates, 1),
+      ('algorithm.advantage_eps', algo.advantage_eps, 0),
+      ('shapes.micro_tokens', shapes.micro_tokens, 1),
+      ('shapes.logprob_chunk', shapes.logprob_chunk, 1),
+      ('eval.every', c.eval.every, 0), ('eval.size', c.eval.size, 1)):
+    if not value >= lowest:
+      raise ValueError(f'{name} is {value}; it must be >= {lowest}')
+  if algo.updates > algo.num_new:
+    raise ValueError(
+        f'algorithm.updates is {algo.updates}; a step of algorithm.num_new = '
+        f'{algo.num_new} groups has no more mini-batches than that')
+  for name in ('prompt_buckets', 'row_buckets', 'group_buckets'):
+    table = shapes[name]
+    if not table or min(table) < 1:
+      raise ValueError(f'shapes.{name} is {tuple(table)}; it must hold at '
+                       'least one size, each >= 1')
+
+
 def build(config) -> Run:
   """Checks a config and builds the run; nothing is compiled yet.
 
@@ -96,11 +139,7 @@ def build(config) -> Run:
   if algo.advantage_scope not in SCOPES:
     raise KeyError(f'unknown advantage_scope {algo.advantage_scope!r}; '
                    f'known: {", ".join(SCOPES)}')
-  for name, value in (('steps', c.steps), ('algorithm.rollouts',
-                                           algo.rollouts),
-                      ('algorithm.updates', algo.updates)):
-    if value < 1:
-      raise ValueError(f'{name} is {value}; it must be >= 1')
+  _check_numbers(c)
   rules = zppo.Rules(algo.num_new, algo.tau, algo.rho_replay, algo.rho_aug,
                      max(shapes.prompt_buckets), c.seed)
   if method.replay and algo.buffer_capacity < rules.num_replay:
@@ -169,7 +208,8 @@ def build(config) -> Run:
       steps=c.steps, seed=c.seed, rules=rules, method=method,
       compress=compress, num_updates=algo.updates,
       advantage_scope=algo.advantage_scope, source=source, splits=splits,
-      eval_every=c.eval.every, mesh=mesh, model_config=model.config, sampler=sampler, greedy=greedy,
+      eval_every=c.eval.every, mesh=mesh, model_config=model.config,
+      sampler=sampler, greedy=greedy,
       teacher=teacher, reshard_fn=rollouts.compile_reshard(model, mesh),
       score_fn=scoring.compile_scorer(
           model=model, mesh=mesh, shardings=shardings,
@@ -288,6 +328,8 @@ def train_step(run: Run, state: TrainState, buffer: ReplayBuffer, step: int):
   row = {'step': step, **metrics.of_groups(groups),
          **metrics.of_plain_splits(plain[:len(new)]),
          **metrics.of_reformulation(made),
+         'plain/removed': sum(
+             chat.plain(q.text).removed for q in new + replayed),
          **metrics.of_tokens(groups, made),
          **metrics.of_updates(sums, [t for _, t in minibatches], norms)}
   if settled is not None:
@@ -331,6 +373,7 @@ def run_loop(run: Run, out: workdir.Workdir):
 
 def main(config, path) -> dict:
   """Trains by a config into a new directory and returns the summary."""
+  workdir.check_unused(path)
   run = build(config)
   out = workdir.Workdir.create(path, config)
   state, summary = run_loop(run, out)

@@ -116,7 +116,8 @@ def optimizer_step(state: TrainState, grads, token_count, *, tx):
   Returns:
     (next state, global gradient norm before clipping).
   """
-  grads = jax.tree.map(lambda g: g / token_count, grads)
+  # A mini-batch without groups has no tokens and no gradient.
+  grads = jax.tree.map(lambda g: g / jnp.maximum(token_count, 1), grads)
   updates, opt_state = tx.update(grads, state.opt_state, state.params)
   params = optax.apply_updates(state.params, updates)
   return (TrainState(params, opt_state, state.updates + 1),

@@ -33,9 +33,20 @@ def save(path, params, description: dict) -> None:
 
 
 def description(path) -> dict:
-  """The description that `save` stored."""
-  with safe_open(path, framework='numpy') as f:
-    return json.loads(f.metadata()['description'])
+  """The description that `save` stored.
+
+  Raises:
+    ValueError: for a damaged file, or one without a description.
+  """
+  try:
+    with safe_open(path, framework='numpy') as f:
+      found = (f.metadata() or {}).get('description')
+  except SafetensorError as e:
+    raise ValueError(f'{path} is not a readable safetensors file: {e}') from e
+  if found is None:
+    raise ValueError(f'{path} has no description; it was not written by '
+                     'zppo_jax.weights.save')
+  return json.loads(found)
 
 
 def load(path, like):
@@ -51,7 +62,7 @@ def load(path, like):
   Raises:
     FileNotFoundError: if there is no such file.
     ValueError: for a damaged file; for missing, unknown or misshapen
-      tensors; for NaN or infinite weights. Each names the tensor.
+      tensors or another type; for NaN or infinite weights. Each names the tensor.
   """
   path = pathlib.Path(path)
   if not path.is_file():
@@ -70,6 +81,9 @@ def load(path, like):
     if found[name].shape != leaf.shape:
       raise ValueError(f'{path}: {name} has shape {found[name].shape}; the '
                        f'model has {leaf.shape}')
+    if found[name].dtype != leaf.dtype:
+      raise ValueError(f'{path}: {name} has type {found[name].dtype}; the '
+                       f'model has {leaf.dtype}')
     if not np.isfinite(found[name]).all():
       raise ValueError(f'{path}: {name} holds NaN or infinite values')
   treedef = jax.tree.structure(like)

@@ -70,6 +70,16 @@ class History:
     }
 
 
+def check_unused(path) -> None:
+  """FileExistsError for a file, or a directory that is not empty."""
+  path = pathlib.Path(path)
+  if path.exists() and not path.is_dir():
+    raise FileExistsError(f'{path} is a file; a run needs a directory')
+  if path.exists() and any(path.iterdir()):
+    raise FileExistsError(f'{path} is not empty; a run needs a directory '
+                          'of its own')
+
+
 @dataclasses.dataclass(frozen=True)
 class Workdir:
   """A run's directory; never one that was used before."""
@@ -80,12 +90,10 @@ class Workdir:
     """Makes the directory and writes the config.
 
     Raises:
-      FileExistsError: if the directory is there and not empty.
+      FileExistsError: as `check_unused`.
     """
+    check_unused(path)
     path = pathlib.Path(path)
-    if path.exists() and any(path.iterdir()):
-      raise FileExistsError(f'{path} is not empty; a run needs a directory '
-                            'of its own')
     path.mkdir(parents=True, exist_ok=True)
     _write_json(path / 'config.json', {
         'config': json.loads(config.to_json_best_effort()),

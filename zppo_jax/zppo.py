@@ -12,8 +12,15 @@ from zppo_jax import compression, reformulate
 from zppo_jax.chat.wording import Chat
 from zppo_jax.methods import Method
 from zppo_jax.randomness import host_rng
-from zppo_jax.records import (Group, HardVisit, Instance, Prompt, PromptKind,
-                              Purpose, Question)
+from zppo_jax.records import (
+  Group,
+  HardVisit,
+  Instance,
+  Prompt,
+  PromptKind,
+  Purpose,
+  Question,
+)
 from zppo_jax.replay import ReplayBuffer
 
 
@@ -45,13 +52,17 @@ class Rules:
       if not 0 <= getattr(self, name):
         raise ValueError(f'{name} is {getattr(self, name)}; it must be >= 0')
 
+  def _floor(self, rho: float) -> int:
+    # 0.29 * 100 is 28.999... in binary: round that away before the floor.
+    return math.floor(round(rho * self.num_new, 9))
+
   @property
   def num_replay(self) -> int:
-    return math.floor(self.rho_replay * self.num_new)
+    return self._floor(self.rho_replay)
 
   @property
   def num_aug(self) -> int:
-    return math.floor(self.rho_aug * self.num_new)
+    return self._floor(self.rho_aug)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,7 +143,7 @@ def reformulate_hard(plain: Sequence[Group], step: int, *, rules: Rules,
       [(i.question, c) for i in instances for c in i.candidates], compress,
       chat, teacher.max_compression_prompt,
       lambda prompts: teacher.summarise(prompts, step))
-  prompts, kept, removed, over_bound = [], [], 0, 0
+  prompts, kept, removed, over_bound = [], [], compressed.removed, 0
   for instance in instances:
     prompt, cut = render(instance, compressed.texts, chat)
     removed += cut

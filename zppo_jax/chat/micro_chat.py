@@ -1,7 +1,7 @@
 """The embedded world's vocabulary and chat."""
 
-from zppo_jax.chat.words import WordCodec
 from zppo_jax.chat.wording import MICRO, Chat
+from zppo_jax.chat.words import WordCodec
 
 SPECIAL = ('<pad>', '<end>', '<candidate>', '</candidate>', 'BCQ', 'NCQ', ',',
            '<response>', '<summary>', ':')

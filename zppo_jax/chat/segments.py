@@ -68,6 +68,20 @@ def cut_delimiters(text: str, delimiters: re.Pattern) -> tuple[str, int]:
       return text, total
 
 
+def _encode_content(text: str, codec: Codec, delimiters: re.Pattern):
+  """(ids, pieces removed). What the ids decode to is checked again: a codec
+  that normalises text may turn a look-alike into a delimiter."""
+  removed = 0
+  while True:
+    text, cut = cut_delimiters(text, delimiters)
+    ids, lost = codec.encode_content(text)
+    kept = [i for i in ids if i not in codec.reserved_ids]
+    removed += cut + lost + len(ids) - len(kept)
+    text = codec.decode(kept)
+    if not delimiters.search(text):
+      return kept, removed
+
+
 def encode(segments: Sequence[Segment], codec: Codec,
            delimiters: re.Pattern) -> Encoded:
   """Ids of all segments, one after the other."""
@@ -76,9 +90,7 @@ def encode(segments: Sequence[Segment], codec: Codec,
     if not segment.content:
       tokens.extend(codec.encode_template(segment.text))
       continue
-    text, cut = cut_delimiters(segment.text, delimiters)
-    ids, lost = codec.encode_content(text)
-    kept = [i for i in ids if i not in codec.reserved_ids]
-    removed += cut + lost + len(ids) - len(kept)
-    tokens.extend(kept)
+    ids, cut = _encode_content(segment.text, codec, delimiters)
+    tokens.extend(ids)
+    removed += cut
   return Encoded(tuple(tokens), removed)

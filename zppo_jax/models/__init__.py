@@ -1,8 +1,9 @@
 """Network families: one readable file each, one table."""
 
-import jax.numpy as jnp
 from collections.abc import Callable
 from typing import Any, NamedTuple
+
+import jax.numpy as jnp
 
 from zppo_jax.models import decoder
 

@@ -132,6 +132,7 @@ class Decoder(nn.Module):
       block = nn.remat(Block, policy=REMAT[c.remat], prevent_cse=False)
     scan = nn.scan(
         block, variable_axes={'params': 0}, split_rngs={'params': True},
-        in_axes=(nn.broadcast, nn.broadcast, nn.broadcast, 0), length=c.num_layers)
+        in_axes=(nn.broadcast, nn.broadcast, nn.broadcast, 0),
+        length=c.num_layers)
     x, new = scan(c, name='blocks')(x, rotary, mask, past_mask, past)
     return layers.RMSNorm(c.norm_eps, name='norm')(x), new

@@ -56,8 +56,9 @@ def rotate(x_BTNH, cos, sin):
 def attend(q_BTNH, sources):
   """Grouped-query attention over several key sources in one softmax.
 
-  Scores and softmax are at least float32. Sources are kept apart so that a cache is
-  read where it lies instead of being copied together with the new keys.
+  Scores and softmax are at least float32. Sources are kept apart so that a
+  cache is read where it lies instead of being copied together with the new
+  keys.
 
   Args:
     q_BTNH: queries; N is a multiple of K.

@@ -9,7 +9,7 @@ A question applies K operators (letters) to digits; operator f maps x to
 
 A response works step by step and then lists all K values:
 
-  '4 h 7 7 i 2 2 j 9 A 7 2 9'
+  '4 h 1 1 i 5 5 j 9 A 1 5 9'
 
 The reward is 1 iff the listed values are all right. Four operators are easy,
 three medium, five hard; what makes them so is only what the student saw in
@@ -38,8 +38,8 @@ WORLD_SEED = 7
 POOL_SPLITS = ('easy', 'hard')
 EVAL_SPLITS = ('hard', 'easy', 'hard_list', 'easy_list', 'hard_composed')
 
-# The last 'A' and the digits behind it.
-_ANSWER = re.compile(r'.*\bA((?: [0-9])+)', re.DOTALL)
+# The last 'A' and the single digits behind it, possibly none.
+_ANSWER = re.compile(r'.*\bA\b((?: [0-9]\b)*)', re.DOTALL)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +91,8 @@ def question_text(family: str, ops: str, digits: str) -> str:
     return ' '.join(['C', *ops, digits])
   if family == 'V':
     return ' '.join(['V', *reversed(ops), digits])
-  return ' '.join(['L', *itertools.chain.from_iterable(zip(ops, digits))])
+  pairs = zip(ops, digits, strict=True)
+  return ' '.join(['L', *itertools.chain.from_iterable(pairs)])
 
 
 def work(family: str, ops: str, digits: str, step) -> tuple[str, str]:
@@ -157,6 +158,11 @@ def _chains(level: str, split: str, num_steps: int) -> tuple[Question, ...]:
   return tuple(_shuffled(found, num_steps, len(level)))
 
 
+def _reserved(chains: tuple[Question, ...]) -> int:
+  """How many of a level's questions, the last ones, are for evaluation."""
+  return min(256, len(chains) // 2)
+
+
 def pool(size: int, hard_share: float, num_steps: int = 3) -> list[Question]:
   """The finite pool that RL draws from.
 
@@ -167,8 +173,10 @@ def pool(size: int, hard_share: float, num_steps: int = 3) -> list[Question]:
 
   Raises:
     ValueError: if the world has fewer questions of a level than asked for
-      (the last 256 of each level are kept for evaluation).
+      (256 of each level, or half of a small world, are for evaluation).
   """
+  if size < 1:
+    raise ValueError(f'pool size is {size}; it must be >= 1')
   if not 0 <= hard_share <= 1:
     raise ValueError(f'hard_share is {hard_share}; it must be in [0, 1]')
   num_hard = round(size * hard_share)
@@ -176,10 +184,11 @@ def pool(size: int, hard_share: float, num_steps: int = 3) -> list[Question]:
   for split, level, n in (('hard', HARD, num_hard),
                           ('easy', EASY, size - num_hard)):
     chains = _chains(level, split, num_steps)
-    if n > len(chains) - 256:
+    free = len(chains) - _reserved(chains)
+    if n > free:
       raise ValueError(
-          f'pool asks for {n} {split} questions; the world has '
-          f'{len(chains) - 256} of {num_steps} steps outside evaluation')
+          f'pool asks for {n} {split} questions; the world has {free} of '
+          f'{num_steps} steps outside evaluation')
     out.extend(chains[:n])
   return _shuffled(out, 1)
 
@@ -193,7 +202,8 @@ def evaluation(split: str, size: int, num_steps: int = 3) -> list[Question]:
   """
   if split in ('hard', 'easy'):
     level = HARD if split == 'hard' else EASY
-    found = list(reversed(_chains(level, split, num_steps)))[:256]
+    chains = _chains(level, split, num_steps)
+    found = list(reversed(chains))[:_reserved(chains)]
   elif split in ('hard_list', 'easy_list'):
     level = HARD if split == 'hard_list' else EASY
     found = _shuffled(_list_questions(level, num_steps, split), 2)

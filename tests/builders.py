@@ -1,0 +1,57 @@
+"""Questions, rollouts and groups for tests, in the embedded world's words."""
+
+from collections import Counter
+from collections.abc import Iterable
+
+from scipy import stats
+
+from zppo_jax.chat.micro_chat import CHAT
+from zppo_jax.records import (
+    Group,
+    Prompt,
+    PromptKind,
+    Question,
+    Rollout,
+    StopReason,
+    Verdict,
+)
+from zppo_jax.tasks import micro
+
+RIGHT = '4 h 9 A 9'  # right by decree: the builders' gold answer is 9
+
+
+def question(name='q', text='C h 4', answer='9', split='hard') -> Question:
+  return Question(name, text, answer, split)
+
+
+def rollout(text=RIGHT, verdict=Verdict.CORRECT,
+            stop=StopReason.END) -> Rollout:
+  tokens = CHAT.response(text)
+  if stop == StopReason.LENGTH:
+    tokens = tokens[:-1]  # it never came to its end token
+  return Rollout(tokens, (-1.0,) * len(tokens), text, stop, verdict,
+                 micro.parse_answer(text))
+
+
+def wrong(value: int) -> Rollout:
+  """A wrong rollout that answers `value`."""
+  return rollout(f'4 h {value} A {value}', Verdict.WRONG)
+
+
+def group(of: Question | str, right: int, size: int = 8,
+          kind: PromptKind = PromptKind.PLAIN) -> Group:
+  """`right` correct rollouts, then wrong ones that answer 0, 1, 2, ..."""
+  if isinstance(of, str):
+    of = question(of)
+  rollouts = [rollout()] * right + [wrong(i) for i in range(size - right)]
+  return Group(Prompt(of, kind, CHAT.plain(of.text).tokens), tuple(rollouts))
+
+
+def assert_uniform(draws: Iterable, cells: Iterable) -> None:
+  """Chi-square at level 1e-4: the draws are uniform over exactly `cells`."""
+  counts, cells = Counter(draws), list(cells)
+  assert set(counts) == set(cells)
+  expected = counts.total() / len(cells)
+  assert expected >= 20, 'too few draws for the chi-square approximation'
+  chi2 = sum((n - expected)**2 / expected for n in counts.values())
+  assert chi2 < stats.chi2.isf(1e-4, len(cells) - 1), counts

@@ -1,0 +1,83 @@
+"""Eight simulated CPU devices, a compilation cache, and a tiny model."""
+
+import os
+import pathlib
+
+# All of this must be set before jax is imported.
+os.environ['JAX_PLATFORMS'] = 'cpu'
+os.environ['XLA_FLAGS'] = ' '.join([
+    os.environ.get('XLA_FLAGS', ''),
+    '--xla_force_host_platform_device_count=8']).strip()
+_CACHE = pathlib.Path(os.environ.get('XDG_CACHE_HOME', '~/.cache')).expanduser()
+os.environ.setdefault('JAX_COMPILATION_CACHE_DIR',
+                      str(_CACHE / 'zppo_jax_tests'))
+os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0')
+
+import functools  # noqa: E402
+
+import jax  # noqa: E402
+import jax.numpy as jnp  # noqa: E402
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+
+from zppo_jax import models, sharding  # noqa: E402
+
+TINY = dict(vocab_size=24, width=16, num_layers=2, num_heads=4, num_kv_heads=2,
+            head_dim=6, mlp_width=20, max_positions=1024)
+
+
+def _random_params(model, seed: int):
+  """Weights drawn by numpy, norm scales included; nothing to compile."""
+  rng = np.random.default_rng(seed)
+
+  def one(path, leaf):
+    name = path[-1].key
+    noise = rng.standard_normal(leaf.shape).astype(np.float32)
+    if name == 'scale':
+      return 1 + 0.2 * noise
+    if name == 'embed':
+      return 1.5 * noise * leaf.shape[1]**-0.5
+    return noise * 0.2
+
+  shapes = jax.eval_shape(model.init, jax.random.key(0))
+  return jax.tree.map(jnp.asarray, jax.tree_util.tree_map_with_path(
+      one, shapes))
+
+
+@functools.cache
+def _tiny(seed: int, fields: tuple):
+  model = models.build('decoder', **{**TINY, **dict(fields)})
+  return model, _random_params(model, seed)
+
+
+@pytest.fixture(scope='session')
+def make_tiny():
+  """(seed=0, **fields) -> (Model, params); fields change TINY."""
+  return lambda seed=0, **fields: _tiny(seed, tuple(sorted(fields.items())))
+
+
+@pytest.fixture(scope='session')
+def tiny(make_tiny):
+  """The tiny model and its params; read-only."""
+  return make_tiny()
+
+
+@pytest.fixture(scope='session')
+def make_mesh():
+  """(data, fsdp, tensor) -> Mesh over the first simulated devices."""
+  def make(data=1, fsdp=1, tensor=1):
+    config = sharding.MeshConfig(data, fsdp, tensor)
+    return sharding.make_mesh(config, jax.devices()[:data * fsdp * tensor])
+  return make
+
+
+@pytest.fixture(scope='module')
+def quick_compile():
+  """Half the compile time: LLVM at -O0, for programs that hardly run.
+
+  A module whose time goes into compiling tiny programs asks for it by
+  `pytestmark = pytest.mark.usefixtures('quick_compile')`.
+  """
+  jax.config.update('jax_disable_most_optimizations', True)
+  yield
+  jax.config.update('jax_disable_most_optimizations', False)

@@ -1,0 +1,163 @@
+"""The command line's errors: one line that says what is wrong and is known.
+
+All of them come before anything is trained.
+"""
+
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from zppo_jax import main, train
+
+ROOT = pathlib.Path(__file__).parents[1]
+CONFIG = f'--config={ROOT}/configs/micro.py'
+PRETRAIN = f'--config={ROOT}/configs/micro_pretrain.py'
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_trained(monkeypatch):
+  monkeypatch.delenv('ZPPO_TRACEBACK', raising=False)
+  monkeypatch.setattr(train, 'run_loop',
+                      lambda *_: pytest.fail('the loop was reached'))
+
+
+@pytest.fixture
+def zppo(monkeypatch):
+  """Runs `zppo ARGS` in this process, as the console script does."""
+  def run(*argv):
+    monkeypatch.setattr(sys, 'argv', ['zppo', *map(str, argv)])
+    main.main()
+  return run
+
+
+@pytest.fixture
+def refused(zppo):
+  """Runs `zppo ARGS`, which must fail, and returns its one-line message."""
+  def run(*argv):
+    with pytest.raises(SystemExit) as e:
+      zppo(*argv)
+    message = e.value.code
+    assert isinstance(message, str) and message.startswith('zppo')
+    assert '\n' not in message
+    return message
+  return run
+
+
+@pytest.mark.parametrize('argv', [(), ('--help',), ('-h',), ('help',)])
+def test_help_names_every_command(zppo, capsys, argv):
+  zppo(*argv)
+  out = capsys.readouterr().out
+  for command in main.COMMANDS:
+    assert f'zppo {command} --config=' in out
+
+
+def test_help_is_immediate():
+  code = ("import sys; from zppo_jax import main; main.main(['--help']); "
+          "sys.exit('jax' in sys.modules)")
+  assert subprocess.run([sys.executable, '-c', code], cwd=ROOT,
+                        capture_output=True).returncode == 0
+
+
+def test_unknown_command_lists_the_known(refused):
+  message = refused('trian', CONFIG)
+  assert "'trian'" in message
+  assert all(command in message for command in main.COMMANDS)
+
+
+def test_missing_config(refused, tmp_path):
+  assert '--config=FILE is needed' in refused(
+      'train', f'--workdir={tmp_path}/run')
+
+
+@pytest.mark.parametrize('command, config, flag', [
+    ('train', CONFIG, '--workdir'), ('pretrain', f'{PRETRAIN}:student', '--to'),
+])
+def test_missing_flag_is_named(refused, command, config, flag):
+  assert f'zppo {command}: {flag} is needed' in refused(command, config)
+
+
+def test_missing_file_lists_its_neighbours(refused, tmp_path):
+  (tmp_path / 'there.py').write_text('')
+  message = refused('train', f'--config={tmp_path}/ther.py', '--workdir=run')
+  assert f"no config file '{tmp_path}/ther.py'" in message
+  assert f'{tmp_path}/there.py' in message
+
+
+@pytest.mark.parametrize('key, suggestion', [
+    ('algorithm.tua', 'config.algorithm.tau'),
+    ('sede', 'config.seed'),
+    ('optimizer.learningrate', 'config.optimizer.learning_rate'),
+    ('data.pool.sise', 'config.data.pool.size'),
+])
+def test_unknown_key_suggests_and_lists(refused, tmp_path, key, suggestion):
+  message = refused('train', CONFIG, f'--workdir={tmp_path}/run',
+                    f'--config.{key}=1')
+  assert f"unknown config key 'config.{key}'" in message
+  assert f'Did you mean {suggestion}' in message
+  assert 'config.algorithm.rho_replay' in message.split('Known:')[1]
+
+
+def test_misspelt_flag_is_named(refused, tmp_path):
+  assert "'wrokdir'" in refused('train', CONFIG, f'--wrokdir={tmp_path}/run')
+
+
+def test_leftover_argument_is_named(refused, tmp_path):
+  assert "'more'" in refused('train', CONFIG, f'--workdir={tmp_path}/r', 'more')
+
+
+def test_value_of_a_wrong_type_is_named(refused, tmp_path):
+  assert '--config.steps=ten' in refused(
+      'train', CONFIG, f'--workdir={tmp_path}/run', '--config.steps=ten')
+
+
+@pytest.mark.parametrize('override, known', [
+    ('method=zpo', ('zpo', 'grpo_replay', 'zppo', 'placebo')),
+    ('data.task=chess', ('chess', 'micro')),
+    ('algorithm.normaliser=batch', ('batch', 'without_zero', 'group')),
+    ('student.weights=micro/pupil', ('micro/pupil', 'micro/student')),
+])
+def test_unknown_name_lists_the_known(refused, tmp_path, override, known):
+  message = refused('train', CONFIG, f'--workdir={tmp_path}/run',
+                    '--config.method=grpo_replay', f'--config.{override}')
+  assert all(name in message for name in known)
+  assert not (tmp_path / 'run').exists()
+
+
+def test_used_workdir_is_refused_and_left_alone(refused, tmp_path):
+  (tmp_path / 'metrics.jsonl').write_text('{"step": 0}\n')
+  message = refused('train', CONFIG, f'--workdir={tmp_path}',
+                    '--config.method=grpo_replay')
+  assert f'{tmp_path} is not empty' in message
+  assert [p.name for p in tmp_path.iterdir()] == ['metrics.jsonl']
+
+
+def test_traceback_on_request(zppo, tmp_path, monkeypatch):
+  monkeypatch.setenv('ZPPO_TRACEBACK', '1')
+  with pytest.raises(KeyError, match='chess'):
+    zppo('train', CONFIG, f'--workdir={tmp_path}/run',
+         '--config.data.task=chess')
+
+
+def test_arguments_need_not_come_from_sys_argv(tmp_path):
+  with pytest.raises(SystemExit, match="unknown method 'zpo'"):
+    main.main(['train', CONFIG, f'--workdir={tmp_path}/run',
+               '--config.method=zpo'])
+
+
+def test_unknown_role_lists_the_known(refused, tmp_path):
+  message = refused('pretrain', f'{PRETRAIN}:pupil', f'--to={tmp_path}/w')
+  assert "'pupil'" in message and 'terse_teacher' in message
+
+
+def test_workdir_that_is_a_file_is_refused(refused, tmp_path):
+  (tmp_path / 'file').write_text('')
+  assert f'{tmp_path}/file' in refused(
+      'train', CONFIG, f'--workdir={tmp_path}/file',
+      '--config.method=grpo_replay')
+
+
+def test_help_of_a_command_names_its_flags(zppo, capsys):
+  zppo('train', '--help')
+  assert '--workdir' in capsys.readouterr().out

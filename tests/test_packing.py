@@ -1,0 +1,178 @@
+"""Mini-batches, buckets and padding by hand."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from tests.builders import assert_uniform, group, rollout
+from zppo_jax.packing import (
+    bucket,
+    bucketed_rows,
+    micro_batches,
+    pad_rows,
+    response_tokens,
+    rows_per_micro_batch,
+    split_minibatches,
+)
+
+# (prompt ids, response ids, response log-probs, advantage)
+ROW = ((7, 8, 9), (5, 6), (-0.5, -0.25), 2.0)
+SHORT = ((4,), (3,), (-1.0,), -3.0)
+
+
+def split(num_groups, num_minibatches, seed=0):
+  return split_minibatches(num_groups, num_minibatches,
+                           np.random.default_rng(seed))
+
+
+def pack(groups, advantages, skip_zero, max_tokens=64, multiple=1):
+  return micro_batches(groups, advantages, max_tokens=max_tokens,
+                       multiple=multiple, buckets=(12, 32),
+                       skip_zero=skip_zero)
+
+
+def rows_of(batches):
+  """(tokens without padding, advantage) of every row that is not padding."""
+  return [(tuple(b.tokens_BT[i, :n].tolist()), float(b.adv_B[i]))
+          for b in batches
+          for i, n in enumerate(b.segment_BT.sum(1)) if n]
+
+
+def test_bucket_is_the_smallest_that_holds_the_length():
+  sizes = (32, 8, 16)  # in any order
+  found = [bucket(n, sizes, 'x') for n in (0, 1, 8, 9, 16, 17, 32)]
+  assert found == [8, 8, 8, 16, 16, 32, 32]
+
+
+def test_bucket_names_what_does_not_fit():
+  with pytest.raises(ValueError, match=r'the prompt is 33; .*is 32 .*8, 32'):
+    bucket(33, (8, 32), 'the prompt')
+
+
+@pytest.mark.parametrize(('groups', 'parts', 'sizes'), [
+    (8, 4, [2, 2, 2, 2]), (10, 4, [3, 3, 2, 2]), (11, 4, [3, 3, 3, 2]),
+    (3, 4, [1, 1, 1, 0]), (7, 1, [7]), (0, 2, [0, 0]), (576, 4, [144] * 4),
+    (9, 8, [2, 1, 1, 1, 1, 1, 1, 1]),
+])
+def test_minibatches_cover_each_group_once_in_even_sizes(
+    groups, parts, sizes):
+  made = split(groups, parts)
+  assert [len(m) for m in made] == sizes
+  assert sorted(i for m in made for i in m) == list(range(groups))
+
+
+def test_minibatches_are_a_seeded_shuffle():
+  assert split(20, 4, seed=1) == split(20, 4, seed=1) != split(20, 4, seed=2)
+  rng = np.random.default_rng(0)
+  # Which two of five groups share the smaller mini-batch is uniform.
+  pairs = [frozenset(split_minibatches(5, 2, rng)[1]) for _ in range(1000)]
+  assert_uniform(pairs, [frozenset((a, b)) for b in range(5)
+                         for a in range(b)])
+
+
+def test_pad_rows_by_hand():
+  batch = pad_rows([ROW, SHORT], num_rows=3, length=6)
+  np.testing.assert_array_equal(batch.tokens_BT, [
+      [7, 8, 9, 5, 6, 0], [4, 3, 0, 0, 0, 0], [0] * 6])
+  np.testing.assert_array_equal(batch.segment_BT, [
+      [1, 1, 1, 1, 1, 0], [1, 1, 0, 0, 0, 0], [0] * 6])
+  np.testing.assert_array_equal(batch.mask_BT, [
+      [0, 0, 0, 1, 1, 0], [0, 1, 0, 0, 0, 0], [0] * 6])
+  np.testing.assert_array_equal(batch.sampler_logp_BT, [
+      [0, 0, 0, -0.5, -0.25, 0], [0, -1, 0, 0, 0, 0], [0] * 6])
+  np.testing.assert_array_equal(batch.adv_B, [2, -3, 0])
+  np.testing.assert_array_equal(batch.old_logp_BT, np.zeros((3, 6)))
+  types = {f.name: getattr(batch, f.name).dtype
+           for f in dataclasses.fields(batch)}
+  assert types == {
+      'tokens_BT': np.int32, 'segment_BT': np.int32, 'mask_BT': np.float32,
+      'adv_B': np.float32, 'old_logp_BT': np.float32,
+      'sampler_logp_BT': np.float32}
+
+
+def test_pad_rows_may_fill_the_length_and_never_cut():
+  full = pad_rows([ROW], 1, 5)
+  assert full.segment_BT.sum() == 5
+  with pytest.raises(ValueError):
+    pad_rows([ROW], 1, 4)
+  with pytest.raises(IndexError):
+    pad_rows([ROW, ROW], 1, 5)
+
+
+@pytest.mark.parametrize(('length', 'max_tokens', 'multiple', 'rows'), [
+    (24, 1536, 1, 64),
+    (200, 1536, 1, 7),  # 7.68
+    (200, 1536, 4, 4),  # a multiple of 4
+    (200, 1536, 8, 8),  # at least one row a device
+    (2000, 1536, 1, 1),
+    (96, 96, 1, 1),
+])
+def test_rows_per_micro_batch(length, max_tokens, multiple, rows):
+  assert rows_per_micro_batch(length, max_tokens, multiple) == rows
+
+
+def test_bucketed_rows_pad_each_bucket_alone_shortest_first():
+  made = bucketed_rows([ROW, SHORT, ROW, ROW], max_tokens=12, multiple=1,
+                       buckets=(6, 2))
+  # Two tokens: six rows fit; five tokens: two rows of six positions.
+  assert [b.tokens_BT.shape for b in made] == [(6, 2), (2, 6), (2, 6)]
+  assert rows_of(made) == [((4, 3), -3.0)] + [((7, 8, 9, 5, 6), 2.0)] * 3
+  with pytest.raises(ValueError, match=r'prompt \+ response.* is 5'):
+    bucketed_rows([ROW], max_tokens=12, multiple=1, buckets=(4, 2))
+
+
+def test_micro_batches_hold_every_rollout_with_its_advantage():
+  groups = [group('a', 1, size=2), group('b', 0, size=2)]
+  advantages = np.array([[1.5, -1.5], [0.0, 0.0]])
+  made = rows_of(pack(groups, advantages, skip_zero=False))
+  assert made == [
+      (g.prompt.tokens + r.tokens, a)
+      for g, row in zip(groups, advantages, strict=True)
+      for r, a in zip(g.rollouts, row, strict=True)]
+
+
+def test_skipping_zero_rows_drops_rows_but_no_counted_tokens():
+  groups = [group('a', 4), group('b', 0), group('c', 8), group('d', 7)]
+  advantages = np.zeros((4, 8))
+  advantages[0], advantages[3] = [1] * 4 + [-1] * 4, [0.25] * 7 + [-1.75]
+  whole = pack(groups, advantages, skip_zero=False)
+  less = pack(groups, advantages, skip_zero=True)
+  assert len(rows_of(whole)) == 32 and len(rows_of(less)) == 16
+  assert rows_of(less) == [r for r in rows_of(whole) if r[1] != 0]
+  # Six tokens a rollout: '4 h v A v' and the end.
+  counted = response_tokens(groups)
+  assert counted == sum(b.mask_BT.sum() for b in whole) == 32 * 6
+  assert sum(b.mask_BT.sum() for b in less) == 16 * 6
+
+
+def test_a_trivial_mini_batch_has_no_rows_but_tokens():
+  groups = [group('a', 0), group('b', 8)]
+  assert pack(groups, np.zeros((2, 8)), skip_zero=True) == []
+  assert response_tokens(groups) == 16 * 6
+
+
+def test_response_tokens_counts_unequal_lengths():
+  made = dataclasses.replace(
+      group('a', 0), rollouts=(rollout('A 1'), rollout('4 h 7 A 7')))
+  assert response_tokens([made, made]) == 2 * (3 + 6)
+  assert response_tokens([]) == 0
+
+
+def test_micro_batches_check_that_advantages_fit():
+  with pytest.raises(ValueError):
+    pack([group('a', 4)], np.zeros((2, 8)), True)
+  with pytest.raises(ValueError):
+    pack([group('a', 4)], np.zeros((1, 7)), True)
+
+
+def test_rows_are_a_multiple_and_padding_has_no_weight():
+  made = pack([group('a', 4)], np.ones((1, 8)), False, max_tokens=60,
+              multiple=4)
+  # '... C h 4 :' and six tokens fit 12 positions; 60 // 12 = 5 rows, so 4.
+  assert [b.tokens_BT.shape for b in made] == [(4, 12), (4, 12)]
+  made = pack([group('a', 4, size=6)], np.ones((1, 6)), False, max_tokens=60,
+              multiple=4)
+  assert [b.tokens_BT.shape for b in made] == [(4, 12), (4, 12)]
+  np.testing.assert_array_equal(made[1].adv_B, [1, 1, 0, 0])
+  assert not made[1].mask_BT[2:].any() and not made[1].segment_BT[2:].any()
