@@ -1,4 +1,4 @@
-"""Bad input is refused by train.build, with field and value, before any
+"""Bad input is refused by build.build, with field and value, before any
 program is compiled."""
 
 import pathlib
@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from zppo_jax import assets, models, train, weights
+from zppo_jax import assets, build, models, weights
 
 ROOT = pathlib.Path(__file__).parents[1]
 _COMPILED: list[str] = []  # a name per compilation in this process
@@ -44,18 +44,18 @@ def make_config(**changes):
 @pytest.fixture
 def refused():
   """build's message for a config; it must fail before it compiles."""
-  def build(error, **changes):
+  def refuse(error, **changes):
     config = make_config(**changes)
     _COMPILED.clear()
     with pytest.raises(error) as e:
-      train.build(config)
+      build.build(config)
     assert _COMPILED == []
     return str(e.value.args[0])
-  return build
+  return refuse
 
 
 def test_the_unchanged_config_builds():
-  run = train.build(make_config())
+  run = build.build(make_config())
   assert run.teacher is None
   assert run.rules.num_replay == 8
   assert len(run.source.pool) == 800

@@ -62,7 +62,8 @@ def test_unknown_parameter_is_named(make_mesh):
 
 
 @pytest.mark.parametrize('fields, mesh, message', [
-    (dict(width=18), (1, 4, 2), r"\['embed'\].*'width' of size 18.*fsdp = 4"),
+    (dict(width=18), (1, 4, 2),
+     r"parameter \['.*'\]: axis 'width' of size 18.*fsdp = 4"),
     (dict(vocab_size=25), (2, 2, 2),
      r"\['embed'\].*'vocab' of size 25.*tensor = 2"),
     (dict(num_kv_heads=1), (2, 2, 2),

@@ -7,7 +7,7 @@ import runpy
 import numpy as np
 import pytest
 
-from zppo_jax import methods, train, zppo
+from zppo_jax import build, methods, train, zppo
 from zppo_jax.records import Group, Rollout, StopReason, Verdict
 from zppo_jax.replay import ReplayBuffer
 from zppo_jax.tasks import TASKS, micro
@@ -80,7 +80,7 @@ def test_same_seed_same_run_and_other_seed_another(zppo_run, tmp_path):
 @pytest.mark.parametrize('name', sorted(methods.METHODS))
 def test_every_method_runs_what_its_row_says(name):
   """Kinds of groups, buffer and teacher follow the table, nothing else."""
-  run = train.build(small_config(method=name))
+  run = build.build(small_config(method=name))
   method = methods.METHODS[name]
   _, buffer, row, settled = train.train_step(
       run, run.state, ReplayBuffer(run.buffer_capacity), 0)
@@ -97,7 +97,7 @@ def test_decisions_are_the_same_on_every_mesh():
   found = []
   for shape in ((1, 1, 1), (2, 2, 2), (8, 1, 1)):
     mesh = dict(zip(('data', 'fsdp', 'tensor'), shape, strict=True))
-    other = train.build(small_config(mesh=mesh))
+    other = build.build(small_config(mesh=mesh))
     adv = train.step_advantages(other, groups)
     minis = train.make_minibatches(other, groups, 0)
     rows = [sorted(tuple(map(int, row)) for b in batches
@@ -130,7 +130,7 @@ def test_one_update_needs_no_scoring_pass():
   """I = 1: the old log-probs are the update's own, so the ratio is 1."""
   c = small_config()
   c.algorithm.updates = 1
-  run = train.build(c)
+  run = build.build(c)
   _, _, row, _ = train.train_step(
       run, run.state, ReplayBuffer(run.buffer_capacity), 0)
   assert row['update/ratio_max'] == row['update/ratio_min'] == 1.0
@@ -145,7 +145,7 @@ def test_sampler_and_trainer_agree_in_the_loop(zppo_run):
 
 def test_minibatch_scope_normalises_each_minibatch():
   """Statistics over one group: its advantages differ by a scalar."""
-  run = train.build(small_config())
+  run = build.build(small_config())
   groups = recorded_groups()
   whole = train.step_advantages(run, groups)
   assert not whole[0].any() and whole[1].any()  # 0 of 8, then 1 of 8

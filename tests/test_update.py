@@ -1,6 +1,7 @@
 """The update: exact accumulation, masks, ratios, statistics."""
 
 import functools
+import types
 
 import jax
 import jax.numpy as jnp
@@ -350,3 +351,26 @@ def test_params_of_the_caller_survive(tiny, adamw):
   before = jax.device_get(tiny[1])
   update_fn(first(), [], 1.0)
   jax.tree.map(np.testing.assert_array_equal, jax.device_get(tiny[1]), before)
+
+
+def test_one_trace_per_shape(mesh):
+  """The first micro-batch of a step and the later ones share a program."""
+  traces = []
+
+  def loss_fn(params, batch):
+    traces.append(batch.tokens_BT.shape)
+    loss = batch.mask_BT.sum() * params['embed'].sum()
+    return loss, update.zero_sums().replace(loss=loss)
+
+  params, tx = {'embed': jnp.ones((2, 2))}, optax.sgd(1.0)
+  model = types.SimpleNamespace(init=lambda key: params)
+  shardings = update.state_shardings(model, tx, mesh)
+  update_fn = update.compile_update(loss_fn=loss_fn, tx=tx, mesh=mesh,
+                                    shardings=shardings)
+  state = update.new_state(params, tx, shardings)
+  batches = [sharding.put_batch(mesh, b)
+             for b in pack(max_tokens=32, buckets=(16,))]
+  assert len(batches) == 6
+  for _ in range(2):
+    state, _, _ = update_fn(state, batches, float(TOKENS))
+  assert traces == [(2, 16)]

@@ -9,7 +9,6 @@ import chex
 import jax
 import jax.numpy as jnp
 
-
 _LOG_RATIO_BOUND = 20.0  # nats
 
 

@@ -62,7 +62,8 @@ def load(path, like):
   Raises:
     FileNotFoundError: if there is no such file.
     ValueError: for a damaged file; for missing, unknown or misshapen
-      tensors or another type; for NaN or infinite weights. Each names the tensor.
+      tensors or another type; for NaN or infinite weights. Each names the
+      tensor.
   """
   path = pathlib.Path(path)
   if not path.is_file():
