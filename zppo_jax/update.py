@@ -125,21 +125,22 @@ def optimizer_step(state: TrainState, grads, token_count, *, tx):
 
 
 def update_step(state: TrainState, micro_batches, token_count, *,
-                accumulate_fn, optimizer_fn, zero_grads_fn):
+                accumulate_fn, optimizer_fn, zeros_fn):
   """One optimizer step from the micro-batches of a mini-batch.
 
   Returns:
     (next state, `Sums`, gradient norm).
   """
-  grads, sums = zero_grads_fn(state.params), zero_sums()
+  grads, sums = zeros_fn(state.params)
   for batch in micro_batches:
     grads, sums = accumulate_fn(grads, sums, state.params, batch)
   state, norm = optimizer_fn(state, grads, token_count)
   return state, sums, norm
 
 
-def zero_grads(params):
-  return jax.tree.map(jnp.zeros_like, params)
+def zeros(params):
+  """Where accumulation starts: (no gradient, no statistics)."""
+  return jax.tree.map(jnp.zeros_like, params), zero_sums()
 
 
 def state_shardings(model, tx, mesh):
@@ -177,7 +178,9 @@ def compile_update(*, loss_fn, tx, mesh, shardings: TrainState):
       functools.partial(optimizer_step, tx=tx),
       in_shardings=(shardings, shardings.params, None),
       out_shardings=(shardings, whole), donate_argnums=0)
-  zero_grads_fn = jax.jit(zero_grads, out_shardings=shardings.params)
+  # From a program of its own, so that the first call of accumulate_fn has
+  # the types and placement of all later ones: one compilation a shape.
+  zeros_fn = jax.jit(zeros, out_shardings=(shardings.params, whole))
   return functools.partial(
       update_step, accumulate_fn=accumulate_fn, optimizer_fn=optimizer_fn,
-      zero_grads_fn=zero_grads_fn)
+      zeros_fn=zeros_fn)
