@@ -93,6 +93,8 @@ def test_study_resumes_without_running_twice(tmp_path, monkeypatch):
   """2 arms x 2 rates x 1 seed, then 2 arms x 2 seeds; then nothing."""
   calls = []
   monkeypatch.setattr(study.subprocess, 'run', fake_train(calls))
+  # git is asked through the same subprocess module
+  monkeypatch.setattr(study.workdir, 'git_revision', lambda: 'unknown')
   study.main(small_study(), tmp_path, None)
   assert len(calls) == 8
   results = json.loads((tmp_path / 'results.json').read_text())

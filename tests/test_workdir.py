@@ -2,13 +2,14 @@
 
 import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
 from tests.builders import question
-from zppo_jax import weights
+from zppo_jax import weights, workdir
 from zppo_jax.replay import Entry, Settlement
 from zppo_jax.workdir import PACKAGES, History, Workdir
 
@@ -141,3 +142,8 @@ def test_the_summary_comes_last(tmp_path, monkeypatch):
   with pytest.raises(OSError, match='disk full'):
     out.finish({'steps': 2}, PARAMS, Shapes())
   assert not (tmp_path / 'summary.json').exists()
+
+
+def test_revision_is_a_commit_or_unknown():
+  """40 hex digits, '+' if changed; never an empty string."""
+  assert re.fullmatch(r'[0-9a-f]{40}\+?|unknown', workdir.git_revision())

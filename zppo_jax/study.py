@@ -25,6 +25,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import stats
 
+from zppo_jax import workdir
+
 
 @dataclasses.dataclass(frozen=True)
 class Job:
@@ -199,10 +201,10 @@ def contrast_table(found: Sequence[dict]) -> str:
 
 def machine() -> dict:
   """What the numbers were made on."""
-  from zppo_jax.workdir import versions
   return {'python': platform.python_version(), 'system': platform.system(),
           'processor': platform.machine(), 'cores': os.cpu_count(),
-          'versions': versions()}
+          'versions': workdir.versions(),
+          'git_revision': workdir.git_revision()}
 
 
 def main(config, path, cores: str | None) -> None:

@@ -11,6 +11,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import subprocess
 from collections import Counter
 from importlib import metadata
 
@@ -28,6 +29,22 @@ def versions() -> dict[str, str]:
     except metadata.PackageNotFoundError:
       out[name] = 'not installed'
   return out
+
+
+def git_revision() -> str:
+  """Commit of the code that runs, '+' behind it if it was changed since;
+  'unknown' for an installed package."""
+  here = pathlib.Path(__file__).parent
+  git = lambda *words: subprocess.run(
+      ['git', '-C', str(here), *words], capture_output=True, text=True)
+  try:
+    head = git('rev-parse', 'HEAD')
+    changed = git('status', '--porcelain', '--untracked-files=no', '--', '.')
+  except FileNotFoundError:  # no git here
+    return 'unknown'
+  if head.returncode:
+    return 'unknown'
+  return head.stdout.strip() + ('+' if changed.stdout.strip() else '')
 
 
 def _write_json(path: pathlib.Path, value) -> None:
@@ -97,7 +114,7 @@ class Workdir:
     path.mkdir(parents=True, exist_ok=True)
     _write_json(path / 'config.json', {
         'config': json.loads(config.to_json_best_effort()),
-        'versions': versions()})
+        'versions': versions(), 'git_revision': git_revision()})
     return cls(path)
 
   def _append(self, name: str, row: dict) -> None:
