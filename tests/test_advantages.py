@@ -95,13 +95,14 @@ def test_with_zero_is_larger_by_one_over_sqrt_f(seed):
 
 @pytest.mark.parametrize('name', ALL)
 def test_trivial_groups_are_exactly_zero(name):
-  """Also where the mean rounds: 0.1 + 0.1 + 0.1 is not 3 * 0.1 in float32."""
-  rewards = np.full((2, 3), 0.1, np.float32)
-  rewards[1] = [0.7, 0.7, 0.7]
+  """Also where the mean rounds: 7 times 0.7, over 7, is not 0.7."""
+  rewards = np.tile(np.linspace(0.01, 0.99, 50, dtype=np.float32)[:, None], 7)
+  mean = jax.jit(lambda r: r.sum(1) / r.shape[1])(rewards)
+  assert np.any(mean != rewards[:, 0])
   assert not run(name, rewards, eps=1e-6).any()
-  mixed = np.concatenate([rewards, np.float32([[1, 0, 0]])])
+  mixed = np.concatenate([rewards, np.float32([[1, 0, 0, 0, 0, 0, 0]])])
   advantage = run(name, mixed, eps=1e-6)
-  assert not advantage[:2].any() and advantage[2].all()
+  assert not advantage[:50].any() and advantage[50].all()
 
 
 @pytest.mark.parametrize('name', ALL)
@@ -124,7 +125,7 @@ def test_partially_masked_groups(name, divisor):
   """Only real rollouts enter the mean, the deviation and triviality."""
   # Real are [1, 0], [1, 1] (trivial although its padding differs) and
   # [2, 1, 0]: squares 0.5 + 2 over 5 rollouts of non-trivial groups, 7 in all.
-  rewards = np.float32([[1, 0, 5, 5], [1, 1, 0, 0], [2, 7, 1, 0]])
+  rewards = np.float32([[1, 0, 5, 5], [1, 1, 0, 9], [2, 7, 1, 0]])
   mask = np.float32([[1, 1, 0, 0], [1, 1, 0, 0], [1, 0, 1, 1]])
   centred = np.array([[.5, -.5, 0, 0], [0, 0, 0, 0], [1, 0, 0, -1]])
   expected = centred / np.array([divisor[0], 1, divisor[1]])[:, None]
