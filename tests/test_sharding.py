@@ -33,13 +33,15 @@ def shapes_of(model):
 
 
 def test_every_parameter_has_a_row(make_tiny):
-  """With and without q/k-norm and head; and no row is left over."""
+  """Which names its axes in their order; and no row is left over."""
   used = set()
+  sizes = dict(layers=2, vocab=24, width=16, heads=4, kv_heads=2, head_dim=6,
+               mlp=20, norm=16)
   for fields in (dict(tied=True, qk_norm=False), dict(tied=False)):
     shapes = shapes_of(make_tiny(**fields)[0])
     for path, leaf in jax.tree_util.tree_leaves_with_path(shapes):
       axes = sharding.param_axes(path)
-      assert len(axes) == len(leaf.shape)
+      assert leaf.shape == tuple(sizes[axis] for axis in axes)
       assert (axes[0] == 'layers') == (path[0].key == 'blocks')
       names = [k.key for k in path]
       used |= {'/'.join(names[-2:]), names[-1]} & set(sharding.PARAM_AXES)
