@@ -180,8 +180,8 @@ def build(config) -> Run:
                                      group_buckets=shapes.group_buckets)
     teacher = InProcessTeacher(
         jax.device_put(
-            jax.tree.map(lambda x: x.astype(teacher_model.config.dtype),
-                         teacher_params), teacher_shardings),
+            rollouts.rollout_copy(teacher_params, teacher_model.config.dtype),
+            teacher_shardings),
         make_teacher(decoding=sampling_of(algo.teacher_max_tokens),
                      num_rollouts=algo.teacher_rollouts),
         make_teacher(

@@ -82,12 +82,20 @@ def make_sampler(*, model, mesh, chat: Chat, grader: Grader, decoding: Decoding,
                  tuple(sorted(prompt_buckets)), group_buckets)
 
 
+def rollout_copy(params, dtype):
+  """Params in the compute type, but for norm scales: the network multiplies
+  by those in float32, and rounding them alone moves bf16 log-probs."""
+  return jax.tree_util.tree_map_with_path(
+      lambda path, x: x if path[-1].key == 'scale' else x.astype(dtype),
+      params)
+
+
 def compile_reshard(model, mesh):
-  """Jitted training-sharded params -> rollout-sharded, in compute type."""
+  """Jitted training-sharded params -> rollout-sharded `rollout_copy`."""
   params = jax.eval_shape(model.init, jax.random.key(0))
   of = functools.partial(sharding.param_shardings, params, mesh)
   dtype = jnp.dtype(model.config.dtype)
-  return jax.jit(lambda p: jax.tree.map(lambda x: x.astype(dtype), p),
+  return jax.jit(lambda p: rollout_copy(p, dtype),
                  in_shardings=(of(sharding.TRAIN_RULES),),
                  out_shardings=of(sharding.ROLLOUT_RULES))
 

@@ -37,7 +37,8 @@ def truncate(logits_BV, decoding: Decoding):
   """-inf on tokens outside top-k, then outside the nucleus.
 
   The nucleus is the smallest set of most likely tokens whose mass reaches
-  top_p; the most likely token always stays.
+  top_p; the most likely token always stays. Tokens tied with the last one kept
+  stay too, so there may be more than top_k.
   """
   if decoding.top_k and decoding.top_k < logits_BV.shape[-1]:
     kth = jax.lax.top_k(logits_BV, decoding.top_k)[0][..., -1:]
