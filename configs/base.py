@@ -54,6 +54,7 @@ def get_config() -> ConfigDict:
   c.shapes = s = ConfigDict()
   s.prompt_buckets = (4096, 8704)
   s.row_buckets = (16384, 20992)
+  s.patch_buckets = ()       # patches of a prompt's images and videos
   s.group_buckets = (96,)
   s.micro_tokens = 65536     # positions of a micro-batch
   s.logprob_chunk = 1024     # positions whose logits exist at a time

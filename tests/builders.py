@@ -3,12 +3,14 @@
 from collections import Counter
 from collections.abc import Iterable
 
+import numpy as np
 from scipy import stats
 
 from zppo_jax.chat.micro_chat import CHAT
 from zppo_jax.records import (
     Group,
     Prompt,
+    PromptBatch,
     PromptKind,
     Question,
     Rollout,
@@ -45,6 +47,16 @@ def group(of: Question | str, right: int, size: int = 8,
     of = question(of)
   rollouts = [rollout()] * right + [wrong(i) for i in range(size - right)]
   return Group(Prompt(of, kind, CHAT.plain(of.text).tokens), tuple(rollouts))
+
+
+def prompt_batch(tokens_PT, length_P, uid_P=None, kind=0) -> PromptBatch:
+  """Prompts of text alone; uids count from 0 where none are given."""
+  P, T = tokens_PT.shape
+  uids = np.arange(P) if uid_P is None else uid_P
+  positions = np.broadcast_to(np.arange(T, dtype=np.int32)[:, None], (P, T, 1))
+  length_P = np.int32(length_P)
+  return PromptBatch(np.int32(tokens_PT), length_P, positions, length_P,
+                     np.uint32(uids), np.full(P, kind, np.int32), None)
 
 
 def assert_uniform(draws: Iterable, cells: Iterable) -> None:

@@ -11,10 +11,13 @@ from zppo_jax.packing import (
     bucketed_rows,
     micro_batches,
     pad_rows,
+    patch_bucket,
+    positions_of,
     response_tokens,
     rows_per_micro_batch,
     split_minibatches,
 )
+from zppo_jax.records import PromptMedia
 
 # (prompt ids, response ids, response log-probs, advantage)
 ROW = ((7, 8, 9), (5, 6), (-0.5, -0.25), 2.0)
@@ -84,11 +87,54 @@ def test_pad_rows_by_hand():
   np.testing.assert_array_equal(batch.adv_B, [2, -3, 0])
   np.testing.assert_array_equal(batch.old_logp_BT, np.zeros((3, 6)))
   types = {f.name: getattr(batch, f.name).dtype
-           for f in dataclasses.fields(batch)}
+           for f in dataclasses.fields(batch) if f.name != 'media'}
+  assert batch.media is None
   assert types == {
-      'tokens_BT': np.int32, 'segment_BT': np.int32, 'mask_BT': np.float32,
+      'tokens_BT': np.int32, 'positions_BTA': np.int32, 'segment_BT': np.int32, 'mask_BT': np.float32,
       'adv_B': np.float32, 'old_logp_BT': np.float32,
       'sampler_logp_BT': np.float32}
+
+
+def media(patches, positions, first):
+  """Media of `patches` patches whose values count from 1."""
+  one = np.arange(1, patches + 1)
+  return PromptMedia(
+      np.float32(one)[:, None] * np.ones((1, 3), np.float32),
+      np.int32(np.stack([one, -one], 1)), np.ones(patches, np.int32),
+      np.int32(np.tile(one[:, None], (1, 4))),
+      np.ones((patches, 4), np.float32), np.int32(positions), first)
+
+
+def test_positions_go_on_behind_a_prompts_media():
+  """Two text tokens, an image of two merged patches side by side, text; then
+  three response tokens from the position that the media name."""
+  three = [[0, 0, 0], [1, 1, 1], [2, 2, 2], [2, 2, 3], [4, 4, 4]]
+  got = positions_of(5, 3, media(8, three, 5), 3)
+  np.testing.assert_array_equal(
+      got, [*three, [5, 5, 5], [6, 6, 6], [7, 7, 7]])
+  np.testing.assert_array_equal(positions_of(2, 2, None, 3)[:, 1], [0, 1, 2, 3])
+
+
+def test_media_are_padded_per_row_and_rows_of_text_hold_none():
+  row = (1, 2), (3,), (-1.0,), 1.0
+  image = media(3, [[0], [1]], 2)
+  [text, seen] = bucketed_rows(
+      [(*row, image), row], max_tokens=16, multiple=1, buckets=(4,),
+      patch_buckets=(2, 5))
+  assert text.media is None and text.tokens_BT.shape == (4, 4)
+  # Patches count as positions: 16 // (4 + 5) rows.
+  assert seen.tokens_BT.shape == (1, 4)
+  np.testing.assert_array_equal(seen.media.segment_BI, [[1, 1, 1, 0, 0]])
+  np.testing.assert_array_equal(seen.media.patches_BIC[0, :, 2], [1, 2, 3, 0, 0])
+
+
+def test_media_need_a_bucket():
+  image = media(6, [[0], [1]], 2)
+  with pytest.raises(ValueError, match='patch_buckets is empty'):
+    patch_bucket(image, (), 'q')
+  with pytest.raises(ValueError, match='q in patches is 6'):
+    patch_bucket(image, (2, 5), 'q')
+  assert patch_bucket(None, (), 'q') == 0
 
 
 def test_pad_rows_may_fill_the_length_and_never_cut():

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from tests import builders
 from zppo_jax import packing, randomness, rollouts, sampling, sharding, update
 from zppo_jax.records import Decoding, Purpose, StopReason
 
@@ -36,8 +37,8 @@ def scorer(model, temperature):
 def full_logps(model):
   """Uncached log-probs [B, T, V] at temperature 1."""
   def f(params, tokens_BT):
-    positions = jnp.broadcast_to(jnp.arange(tokens_BT.shape[1]),
-                                 tokens_BT.shape)
+    positions = jnp.broadcast_to(jnp.arange(tokens_BT.shape[1])[:, None],
+                                 (*tokens_BT.shape, 1))
     hidden, _ = model.apply(params, tokens_BT, positions,
                             jnp.ones_like(tokens_BT))
     return jax.nn.log_softmax(hidden @ model.head(params), axis=-1)
@@ -62,8 +63,8 @@ def draw_samples(model, params, lengths, width, decoding, num_rollouts,
                  allowed=ALLOWED, seed=0):
   prompts, lengths = random_prompts(lengths, width, seed)
   keys = keys_for(np.arange(len(lengths), dtype=np.uint32), num_rollouts)
-  samples = sampler(model, decoding)(params, prompts, lengths, keys,
-                                     allowed_V=allowed)
+  samples = sampler(model, decoding)(
+      params, builders.prompt_batch(prompts, lengths), keys, allowed_V=allowed)
   return prompts, lengths, jax.device_get(samples)
 
 
@@ -320,14 +321,13 @@ def by_question(model, params, mesh, uids, *, width=8, num_rollouts=4, step=0,
     if uid is not None:
       lengths[p] = len(QUESTIONS[uid])
       prompts[p, :lengths[p]] = QUESTIONS[uid]
-  arrays = sharding.put_batch(mesh, (
-      prompts, lengths, np.uint32([uid or 0 for uid in uids]),
-      np.full(P, kind, np.int32)))
+  batch = sharding.put_batch(mesh, builders.prompt_batch(
+      prompts, lengths, [uid or 0 for uid in uids], kind))
   placed = jax.device_put(params, sharding.param_shardings(
       params, mesh, sharding.ROLLOUT_RULES))
   key = randomness.step_key(5, step, Purpose.ROLLOUT)
   tokens = sharding.to_host(
-      compiled(model, mesh, num_rollouts)(placed, *arrays, key)).tokens_PGR
+      compiled(model, mesh, num_rollouts)(placed, batch, key)).tokens_PGR
   return {uid: tokens[p] for p, uid in enumerate(uids) if uid is not None}
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import optax
 import pytest
 
+from tests import builders
 from zppo_jax import (
   advantages,
   losses,
@@ -245,10 +246,9 @@ def decoding_collectives(rules):
         chat=types.SimpleNamespace(codec=codec), grader=None,
         decoding=Decoding(9), num_rollouts=NUM_ROLLOUTS, prompt_buckets=(8,),
         group_buckets=(4,))
-  of = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.int32)
+  batch = builders.prompt_batch(np.ones((4, 8), np.int32), [8] * 4)
   key = jax.eval_shape(lambda: jax.random.key(0))
-  compiled = sampler.sample_fn.lower(
-      shapes_of(model), of(4, 8), of(4), of(4), of(4), key).compile()
+  compiled = sampler.sample_fn.lower(shapes_of(model), batch, key).compile()
   return loop_collectives(compiled.as_text()), shapes_of(model)
 
 

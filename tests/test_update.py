@@ -234,7 +234,7 @@ def test_gradient_is_that_of_plain_policy_gradient(tiny, gradient, score):
     stop = len(prompt) + len(response)
     tokens[b, :stop] = prompt + response
     weight[b, len(prompt):stop] = a
-  positions = np.broadcast_to(np.arange(16), tokens.shape)
+  positions = np.broadcast_to(np.arange(16)[:, None], (*tokens.shape, 1))
 
   def naive(params):
     hidden, _ = model.apply(params, tokens, positions, np.ones_like(tokens))

@@ -59,6 +59,8 @@ class Run:
   num_rollouts: int
   micro_tokens: int
   row_buckets: tuple[int, ...]
+  patch_buckets: tuple[int, ...]
+  num_axes: int
 
 
 def load_model(spec):
@@ -162,7 +164,8 @@ def build(config) -> Run:
       top_k=algo.top_k)
   make = functools.partial(
       rollouts.make_sampler, mesh=mesh, chat=task.chat, grader=task.grader,
-      prompt_buckets=shapes.prompt_buckets)
+      prompt_buckets=shapes.prompt_buckets,
+      patch_buckets=shapes.patch_buckets)
   step_sizes = (rules.num_new, rules.num_new + rules.num_replay,
                 *shapes.group_buckets)
   sampler = make(model=model, decoding=sampling_of(algo.max_tokens),
@@ -213,4 +216,6 @@ def build(config) -> Run:
       state=update.new_state(params, tx, shardings),
       buffer_capacity=algo.buffer_capacity, num_rollouts=algo.rollouts,
       micro_tokens=shapes.micro_tokens,
-      row_buckets=tuple(sorted(shapes.row_buckets)))
+      row_buckets=tuple(sorted(shapes.row_buckets)),
+      patch_buckets=tuple(sorted(shapes.patch_buckets)),
+      num_axes=model.num_axes)

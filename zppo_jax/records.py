@@ -5,7 +5,8 @@ Axis key, used as a suffix of array names in the whole project:
   P questions (prompts) of a step   G rollouts per question   B rows
   T positions   R response positions   S cache slots   V vocabulary
   D width   F MLP width   L layers   N query heads   K key/value heads
-  H head dimension
+  H head dimension   A rotary axes (1, or 3: time, height, width)
+  I image patches   C pixel values of a patch
 
 Host records are frozen dataclasses of Python values; device records are
 `flax.struct` pytrees. Data goes one way:
@@ -19,6 +20,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 from flax import struct
 
 
@@ -93,12 +95,45 @@ class Grader:
   grade: Callable[[str, Question], bool]
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class PromptMedia:
+  """The images and videos of one prompt as host arrays.
+
+  All patches of the prompt lie one after the other, in the order of the
+  placeholder tokens; a frame's patches are in the vision tower's own order.
+
+  Attributes:
+    patches_IC: float32 normalised pixel values.
+    rotary_I2: int32 (row, column) of a patch in its frame.
+    segment_I: int32 frame that a patch belongs to, from 1.
+    corners_I4: int32 rows of the tower's learned position table.
+    weights_I4: float32 bilinear weights of those rows.
+    positions_TA: int32 position of each prompt token on the rotary axes.
+    next_position: the response's first position, on every axis.
+  """
+  patches_IC: np.ndarray
+  rotary_I2: np.ndarray
+  segment_I: np.ndarray
+  corners_I4: np.ndarray
+  weights_I4: np.ndarray
+  positions_TA: np.ndarray
+  next_position: int
+
+
 @dataclasses.dataclass(frozen=True)
 class Prompt:
-  """Token ids that are given to a model, and the question behind them."""
+  """Token ids that are given to a model, and the question behind them.
+
+  Attributes:
+    question: the question.
+    kind: what the prompt is to it.
+    tokens: ids, placeholders of images and videos included.
+    media: what the placeholders stand for; None for text alone.
+  """
   question: Question
   kind: PromptKind
   tokens: tuple[int, ...]
+  media: PromptMedia | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -221,17 +256,72 @@ class Samples:
 
 
 @struct.dataclass
+class Media:
+  """`PromptMedia` of a batch on device, right-padded to I patches.
+
+  segment_BI is 0 on padding. The k-th placeholder of a row stands for the
+  k-th merged patch of that row.
+  """
+  patches_BIC: jax.Array
+  rotary_BI2: jax.Array
+  segment_BI: jax.Array
+  corners_BI4: jax.Array
+  weights_BI4: jax.Array
+
+
+@struct.dataclass
+class PromptBatch:
+  """Prompts of one shape, on device.
+
+  Attributes:
+    tokens_PT: int32, right-padded.
+    length_P: int32 tokens; 0 marks a padded prompt.
+    positions_PTA: int32 positions of the tokens.
+    next_P: int32 position of the first response token, on every axis.
+    uid_P: uint32 `randomness.question_uid`.
+    kind_P: int32 `PromptKind`.
+    media: images and videos, or None in a batch of text alone.
+  """
+  tokens_PT: jax.Array
+  length_P: jax.Array
+  positions_PTA: jax.Array
+  next_P: jax.Array
+  uid_P: jax.Array
+  kind_P: jax.Array
+  media: Media | None
+
+
+@struct.dataclass
+class Fresh:
+  """What apply leaves for the cache, besides hidden states.
+
+  L counts attention layers in k and v, recurrent layers in `state`.
+
+  Attributes:
+    k_LBTKH, v_LBTKH: of the new tokens; the caller writes them to slots.
+    state: recurrent state after each row's last real token (segment > 0), a
+      pytree of [L, B, ...], which replaces the cache's; () without recurrent
+      layers.
+  """
+  k_LBTKH: jax.Array
+  v_LBTKH: jax.Array
+  state: Any
+
+
+@struct.dataclass
 class Cache:
-  """Attention cache, an explicit input and output of apply.
+  """Decoding cache, an explicit input of apply.
 
   Attributes:
     k_LBSKH: rotated keys.
     v_LBSKH: values.
     valid_BS: True where a slot holds a token that may be attended to.
+    state: recurrent state (see Fresh).
   """
   k_LBSKH: jax.Array
   v_LBSKH: jax.Array
   valid_BS: jax.Array
+  state: Any = ()
 
 
 @struct.dataclass
@@ -240,19 +330,23 @@ class MicroBatch:
 
   Attributes:
     tokens_BT: int32, prompt then response, right-padded.
+    positions_BTA: int32 positions on the rotary axes.
     segment_BT: int32, 1 on tokens and 0 on padding.
     mask_BT: float32, 1 on response tokens (the ones that are trained).
     adv_B: float32 advantages.
     old_logp_BT: float32 nats under the policy before the first update,
       aligned with tokens (position t holds log p(token t | tokens < t)).
     sampler_logp_BT: float32 nats as the sampler stored them, same alignment.
+    media: images and videos of the rows, or None.
   """
   tokens_BT: jax.Array
+  positions_BTA: jax.Array
   segment_BT: jax.Array
   mask_BT: jax.Array
   adv_B: jax.Array
   old_logp_BT: jax.Array
   sampler_logp_BT: jax.Array
+  media: Media | None = None
 
 
 @struct.dataclass

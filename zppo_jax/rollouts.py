@@ -29,25 +29,30 @@ class Sampler:
   """A compiled sampler with its shape table.
 
   Attributes:
-    sample_fn: (params, prompts_PT, length_P, uid_P, kind_P, key) -> Samples.
+    sample_fn: (params, PromptBatch, key) -> Samples.
+    num_axes: A of the model's positions.
     mesh: where it runs.
     chat: decodes responses.
     grader: grades them.
     num_rollouts: G.
     prompt_buckets: allowed prompt lengths.
+    patch_buckets: allowed patches of a prompt's images and videos.
     group_buckets: allowed numbers of prompts in a call; more are split.
   """
   sample_fn: Callable[..., Any]
+  num_axes: int
   mesh: jax.sharding.Mesh
   chat: Chat
   grader: Grader
   num_rollouts: int
   prompt_buckets: tuple[int, ...]
+  patch_buckets: tuple[int, ...]
   group_buckets: tuple[int, ...]
 
 
 def make_sampler(*, model, mesh, chat: Chat, grader: Grader, decoding: Decoding,
-                 num_rollouts: int, prompt_buckets, group_buckets) -> Sampler:
+                 num_rollouts: int, prompt_buckets, group_buckets,
+                 patch_buckets=()) -> Sampler:
   """Jits the sampling engine for a mesh under the rollout rules.
 
   Raises:
@@ -69,17 +74,19 @@ def make_sampler(*, model, mesh, chat: Chat, grader: Grader, decoding: Decoding,
   shardings = sharding.param_shardings(params, mesh, sharding.ROLLOUT_RULES)
   rows = sharding.batch_sharding(mesh)
 
-  def run(params, prompts_PT, length_P, uid_P, kind_P, key):
-    keys_PG = randomness.rollout_keys(key, uid_P, kind_P, num_rollouts)
+  def run(params, prompts, key):
+    keys_PG = randomness.rollout_keys(
+        key, prompts.uid_P, prompts.kind_P, num_rollouts)
     return sampling.sample(
-        params, prompts_PT, length_P, keys_PG, model=model, decoding=decoding,
+        params, prompts, keys_PG, model=model, decoding=decoding,
         end_id=codec.end_id, allowed_V=jnp.asarray(allowed_V))
 
   sample_fn = jax.jit(
-      run, in_shardings=(shardings, rows, rows, rows, rows,
-                         sharding.replicated(mesh)), out_shardings=rows)
-  return Sampler(sample_fn, mesh, chat, grader, num_rollouts,
-                 tuple(sorted(prompt_buckets)), group_buckets)
+      run, in_shardings=(shardings, rows, sharding.replicated(mesh)),
+      out_shardings=rows)
+  return Sampler(sample_fn, model.num_axes, mesh, chat, grader, num_rollouts,
+                 tuple(sorted(prompt_buckets)), tuple(sorted(patch_buckets)),
+                 group_buckets)
 
 
 def rollout_copy(params, dtype):
@@ -142,28 +149,25 @@ def collect(sampler: Sampler, params, prompts: Sequence[Prompt], *, seed: int,
   """Graded groups of all prompts, in their order.
 
   Raises:
-    ValueError: if a prompt is longer than every prompt bucket.
+    ValueError: if a prompt is longer than every prompt bucket, or its media
+      than every patch bucket.
   """
   key = randomness.step_key(seed, step, purpose)
-  by_length: dict[int, list[int]] = {}
+  by_shape: dict[tuple[int, int], list[int]] = {}
   for i, prompt in enumerate(prompts):
-    size = packing.bucket(len(prompt.tokens), sampler.prompt_buckets,
-                          f'the prompt of {prompt.question.id!r} in tokens')
-    by_length.setdefault(size, []).append(i)
+    name = f'the prompt of {prompt.question.id!r}'
+    length = packing.bucket(len(prompt.tokens), sampler.prompt_buckets,
+                            f'{name} in tokens')
+    patches = packing.patch_bucket(prompt.media, sampler.patch_buckets, name)
+    by_shape.setdefault((length, patches), []).append(i)
   out: list[Group | None] = [None] * len(prompts)
-  for length, found in sorted(by_length.items()):
+  for (length, patches), found in sorted(by_shape.items()):
     for start, stop, size in _chunks(len(found), sampler.group_buckets):
       rows = found[start:stop]
-      tokens = np.zeros((size, length), np.int32)
-      lengths, kinds = np.zeros(size, np.int32), np.zeros(size, np.int32)
-      uids = np.zeros(size, np.uint32)
-      for p, i in enumerate(rows):
-        prompt = prompts[i]
-        tokens[p, :len(prompt.tokens)] = prompt.tokens
-        lengths[p], kinds[p] = len(prompt.tokens), int(prompt.kind)
-        uids[p] = randomness.question_uid(prompt.question.id)
-      arrays = sharding.put_batch(sampler.mesh, (tokens, lengths, uids, kinds))
-      samples = sharding.to_host(sampler.sample_fn(params, *arrays, key))
+      batch = packing.pad_prompts(
+          [prompts[i] for i in rows], size, length, patches, sampler.num_axes)
+      samples = sharding.to_host(sampler.sample_fn(
+          params, sharding.put_batch(sampler.mesh, batch), key))
       for p, i in enumerate(rows):
         out[i] = _to_group(prompts[i], p, samples, sampler)
   return out

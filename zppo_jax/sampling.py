@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from zppo_jax import logprobs
-from zppo_jax.records import Cache, Decoding, Samples, StopReason
+from zppo_jax.records import Cache, Decoding, PromptBatch, Samples, StopReason
 
 
 @struct.dataclass
@@ -88,29 +88,31 @@ def _logits(model, params, hidden_BD):
                     preferred_element_type=jnp.float32)
 
 
-def prefill(model, params, prompts_PT, prompt_length_P, num_rollouts: int,
+def prefill(model, params, prompts: PromptBatch, num_rollouts: int,
             decoding: Decoding) -> SamplingState:
   """Runs each prompt once and shares its cache among its G rollouts."""
-  P, T = prompts_PT.shape
+  P, T = prompts.tokens_PT.shape
   B, R = P * num_rollouts, decoding.max_tokens
-  positions_PT = jnp.broadcast_to(jnp.arange(T), (P, T))
-  real_PT = positions_PT < prompt_length_P[:, None]
-  hidden_PTD, (k, v) = model.apply(
-      params, prompts_PT, positions_PT, real_PT.astype(jnp.int32))
+  length_P = prompts.length_P
+  real_PT = jnp.arange(T) < length_P[:, None]
+  hidden_PTD, new = model.apply(
+      params, prompts.tokens_PT, prompts.positions_PTA,
+      real_PT.astype(jnp.int32), media=prompts.media)
   last_PD = jnp.take_along_axis(
-      hidden_PTD, jnp.maximum(prompt_length_P - 1, 0)[:, None, None], 1)[:, 0]
+      hidden_PTD, jnp.maximum(length_P - 1, 0)[:, None, None], 1)[:, 0]
   share = lambda x, axis: jnp.repeat(x, num_rollouts, axis=axis)
   room = lambda x: jnp.pad(x, ((0, 0), (0, 0), (0, R), (0, 0), (0, 0)))
   cache = Cache(
-      k_LBSKH=share(room(k), 1), v_LBSKH=share(room(v), 1),
-      valid_BS=share(jnp.pad(real_PT, ((0, 0), (0, R))), 0))
+      k_LBSKH=share(room(new.k_LBTKH), 1), v_LBSKH=share(room(new.v_LBTKH), 1),
+      valid_BS=share(jnp.pad(real_PT, ((0, 0), (0, R))), 0),
+      state=jax.tree.map(lambda x: share(x, 1), new.state))
   return SamplingState(
       step=jnp.int32(0), cache=cache,
       logits_BV=share(_logits(model, params, last_PD), 0),
       tokens_BR=jnp.zeros((B, R), jnp.int32), logp_BR=jnp.zeros((B, R)),
       length_B=jnp.zeros(B, jnp.int32),
       # A padded prompt (length 0) is done before it starts.
-      done_B=share(prompt_length_P == 0, 0))
+      done_B=share(length_P == 0, 0))
 
 
 def draw_step(state: SamplingState, keys_B, decoding, end_id, allowed_V):
@@ -128,35 +130,35 @@ def draw_step(state: SamplingState, keys_B, decoding, end_id, allowed_V):
       done_B=state.done_B | (token_B == end_id))
 
 
-def forward_step(model, params, state: SamplingState, prompt_length_B,
+def forward_step(model, params, state: SamplingState, next_B,
                  prompt_slots: int) -> SamplingState:
   """Feeds the last drawn token; its keys and values get the next slot."""
   at = state.step - 1
   token_B1 = jax.lax.dynamic_slice_in_dim(state.tokens_BR, at, 1, axis=1)
-  hidden_B1D, (k, v) = model.apply(
-      params, token_B1, (prompt_length_B + at)[:, None],
-      jnp.ones_like(token_B1), state.cache)
+  positions_B1A = jnp.broadcast_to(
+      (next_B + at)[:, None, None], (*token_B1.shape, model.num_axes))
+  hidden_B1D, new = model.apply(
+      params, token_B1, positions_B1A, jnp.ones_like(token_B1), state.cache)
   slot = prompt_slots + at
   write = lambda cache, new: jax.lax.dynamic_update_slice_in_dim(
       cache, new.astype(cache.dtype), slot, axis=2)
   cache = Cache(
-      k_LBSKH=write(state.cache.k_LBSKH, k),
-      v_LBSKH=write(state.cache.v_LBSKH, v),
+      k_LBSKH=write(state.cache.k_LBSKH, new.k_LBTKH),
+      v_LBSKH=write(state.cache.v_LBSKH, new.v_LBTKH),
       valid_BS=jax.lax.dynamic_update_slice_in_dim(
-          state.cache.valid_BS, ~state.done_B[:, None], slot, axis=1))
+          state.cache.valid_BS, ~state.done_B[:, None], slot, axis=1),
+      state=new.state)
   return state.replace(
       cache=cache, logits_BV=_logits(model, params, hidden_B1D[:, 0]))
 
 
-def sample(params, prompts_PT, prompt_length_P, keys_PG, *, model,
+def sample(params, prompts: PromptBatch, keys_PG, *, model,
            decoding: Decoding, end_id: int, allowed_V) -> Samples:
   """G rollouts of each prompt.
 
   Args:
     params: policy, in the rollout sharding.
-    prompts_PT: int32, right-padded.
-    prompt_length_P: int32 tokens; 0 marks a padded prompt, whose rollouts
-      have length 0.
+    prompts: the prompts; rollouts of a padded one have length 0.
     keys_PG: one random key per rollout (randomness.rollout_keys).
     model: the `Model`.
     decoding: how tokens are drawn.
@@ -166,19 +168,19 @@ def sample(params, prompts_PT, prompt_length_P, keys_PG, *, model,
   Returns:
     `Samples`. A rollout depends on its prompt and key alone.
   """
-  chex.assert_rank([prompts_PT, prompt_length_P], [2, 1])
+  chex.assert_rank([prompts.tokens_PT, prompts.length_P], [2, 1])
   P, G = keys_PG.shape
-  T, R = prompts_PT.shape[1], decoding.max_tokens
+  T, R = prompts.tokens_PT.shape[1], decoding.max_tokens
   keys_B = keys_PG.reshape(P * G)
-  prompt_length_B = jnp.repeat(prompt_length_P, G)
-  state = prefill(model, params, prompts_PT, prompt_length_P, G, decoding)
+  next_B = jnp.repeat(prompts.next_P, G)
+  state = prefill(model, params, prompts, G, decoding)
   state = draw_step(state, keys_B, decoding, end_id, allowed_V)
 
   def more(state):
     return (state.step < R) & ~jnp.all(state.done_B)
 
   def next_token(state):
-    state = forward_step(model, params, state, prompt_length_B, T)
+    state = forward_step(model, params, state, next_B, T)
     return draw_step(state, keys_B, decoding, end_id, allowed_V)
 
   state = jax.lax.while_loop(more, next_token, state)

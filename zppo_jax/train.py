@@ -48,7 +48,8 @@ def make_minibatches(run: Run, groups: list[Group], step: int):
     batches = packing.micro_batches(
         chosen, advantage, max_tokens=run.micro_tokens,
         multiple=sharding.batch_shards(run.mesh), buckets=run.row_buckets,
-        skip_zero=True)
+        skip_zero=True, patch_buckets=run.patch_buckets,
+        num_axes=run.num_axes)
     out.append(([sharding.put_batch(run.mesh, b) for b in batches],
                 packing.response_tokens(chosen)))
   return out

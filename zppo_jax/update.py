@@ -51,10 +51,9 @@ def add_sums(a: Sums, b: Sums) -> Sums:
 
 def token_logps(params, batch: MicroBatch, *, model, temperature, chunk):
   """(logp_BT, entropy_BT) of a micro-batch under `params`."""
-  T = batch.tokens_BT.shape[1]
-  positions_BT = jnp.broadcast_to(jnp.arange(T), batch.tokens_BT.shape)
   hidden_BTD, _ = model.apply(
-      params, batch.tokens_BT, positions_BT, batch.segment_BT)
+      params, batch.tokens_BT, batch.positions_BTA, batch.segment_BT,
+      media=batch.media)
   return logprobs.token_logps(
       hidden_BTD, model.head(params), batch.tokens_BT,
       temperature=temperature, chunk=chunk)

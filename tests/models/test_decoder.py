@@ -74,7 +74,7 @@ def naive_decoder(params, tokens_T, config):
 
 def positions_of(tokens_BT):
   return np.broadcast_to(np.arange(tokens_BT.shape[1], dtype=np.int32),
-                         tokens_BT.shape)
+                         tokens_BT.shape)[..., None]
 
 
 @functools.cache
@@ -125,11 +125,12 @@ def decode_all(model, params, tokens_BT, chunks, slots):
     chunk_BT, start = chunk
     size = chunk_BT.shape[1]
     positions = jnp.broadcast_to(start + jnp.arange(size), chunk_BT.shape)
-    x, (k, v) = model.apply(params, chunk_BT, positions,
-                            jnp.ones_like(chunk_BT), cache)
+    x, new = model.apply(params, chunk_BT, positions[..., None],
+                         jnp.ones_like(chunk_BT), cache)
     put = lambda old, new, axis: jax.lax.dynamic_update_slice_in_dim(
         old, new, start, axis)
-    return Cache(put(cache.k_LBSKH, k, 2), put(cache.v_LBSKH, v, 2),
+    return Cache(put(cache.k_LBSKH, new.k_LBTKH, 2),
+                 put(cache.v_LBSKH, new.v_LBTKH, 2),
                  put(cache.valid_BS, jnp.ones((B, size), bool), 1)), x
 
   for count, size in chunks:  # `count` chunks of `size` tokens in one scan
@@ -173,12 +174,12 @@ def test_a_token_that_is_not_valid_is_not_read(tiny):
   valid = np.array([[True, False, True, False, True]])
   apply = jitted(model)
   one = np.ones((1, 1), np.int32)
-  a = apply(params, one, 9 * one, one, Cache(k, v, valid))[0]
+  a = apply(params, one, 9 * one[..., None], one, Cache(k, v, valid))[0]
   k[:, :, 1], v[:, :, 3] = 100, -100
-  b = apply(params, one, 9 * one, one, Cache(k, v, valid))[0]
+  b = apply(params, one, 9 * one[..., None], one, Cache(k, v, valid))[0]
   np.testing.assert_array_equal(a, b)
   v[:, :, 2] += 1
-  c = apply(params, one, 9 * one, one, Cache(k, v, valid))[0]
+  c = apply(params, one, 9 * one[..., None], one, Cache(k, v, valid))[0]
   assert np.abs(c - a).max() > 1e-3
 
 
@@ -206,7 +207,8 @@ def test_causality_by_gradient(tiny):
   model, params = tiny
   tokens = np.random.default_rng(5).permutation(24)[:9].astype(np.int32)
   size = embedding_jacobian(model, params, tokens,
-                            np.arange(9, dtype=np.int32), np.ones(9, np.int32))
+                            np.arange(9, dtype=np.int32)[:, None],
+                            np.ones(9, np.int32))
   before = np.tril(np.ones((9, 9), bool))
   assert not size[~before].any()
   assert (size[before] > 1e-4).all()
@@ -217,7 +219,7 @@ def test_packed_segments_by_gradient(tiny):
   model, params = tiny
   tokens = np.random.default_rng(6).permutation(24)[:9].astype(np.int32)
   segment = np.int32([1, 1, 1, 2, 2, 2, 2, 0, 0])
-  positions = np.int32([0, 1, 2, 0, 1, 2, 3, 0, 0])
+  positions = np.int32([0, 1, 2, 0, 1, 2, 3, 0, 0])[:, None]
   size = embedding_jacobian(model, params, tokens, positions, segment)
   allowed = (segment[:, None] == segment) & np.tril(np.ones((9, 9), bool))
   assert not size[:7][~allowed[:7]].any()
@@ -230,7 +232,7 @@ def test_two_packed_segments_equal_each_alone(tiny):
   a, b = random_tokens((1, 6), seed=7), random_tokens((1, 6), seed=8)
   packed = np.concatenate([a, b, np.zeros((1, 3), np.int32)], axis=1)
   segment = np.int32([[1] * 6 + [2] * 6 + [0] * 3])
-  positions = np.int32([[*range(6), *range(6), 0, 0, 0]])
+  positions = np.int32([[*range(6), *range(6), 0, 0, 0]])[..., None]
   x = hidden(model, params, packed, positions, segment)
   np.testing.assert_allclose(x[:, :6], hidden(model, params, a), atol=1e-5)
   np.testing.assert_allclose(x[:, 6:12], hidden(model, params, b), atol=1e-5)
@@ -245,7 +247,8 @@ def test_padding_never_changes_real_tokens(tiny):
     width = ((0, 0), (left, right))
     tokens = np.pad(real, width, constant_values=fill)
     segment = np.pad(np.ones_like(real), width)
-    positions = np.pad(positions_of(real), width, constant_values=fill)
+    positions = np.pad(positions_of(real), (*width, (0, 0)),
+                       constant_values=fill)
     got = hidden(model, params, tokens, positions, segment)
     assert np.isfinite(got).all()
     np.testing.assert_allclose(got[:, left:left + 6], want, atol=1e-5)
@@ -314,9 +317,9 @@ def test_bf16_runs_and_stays_close(make_tiny):
   tokens = random_tokens((1, 520), seed=13)
   x32 = np.asarray(hidden(*make_tiny(), tokens))
   model, _ = make_tiny(dtype='bfloat16')
-  x16, (k, v) = jitted(model)(params, tokens, positions_of(tokens),
-                              np.ones_like(tokens))
-  assert x16.dtype == k.dtype == v.dtype == jnp.bfloat16
+  x16, new = jitted(model)(params, tokens, positions_of(tokens),
+                           np.ones_like(tokens))
+  assert x16.dtype == new.k_LBTKH.dtype == new.v_LBTKH.dtype == jnp.bfloat16
   error = np.asarray(x16, np.float32) - x32
   relative = np.sqrt((error**2).mean() / (x32**2).mean())
   assert 1e-4 < relative < 0.02

@@ -14,26 +14,32 @@ class Model(NamedTuple):
   Attributes:
     config: its frozen shapes.
     init: key -> params.
-    apply: (params, tokens_BT, positions_BT, segment_BT, cache=None) ->
-      (hidden_BTD, (k_LBTKH, v_LBTKH)).
+    apply: (params, tokens_BT, positions_BTA, segment_BT, cache=None,
+      media=None) -> (hidden_BTD, Fresh). Positions do not decide who sees
+      whom: with a cache every token sees all valid slots.
     head: params -> [D, V] matrix from hidden states to logits.
+    num_axes: A, rotary axes of a position.
   """
   config: Any
   init: Callable
   apply: Callable
   head: Callable
+  num_axes: int = 1
 
 
 def _decoder(config: decoder.DecoderConfig) -> Model:
   module = decoder.Decoder(config)
 
   def init(key):
-
     one = jnp.ones((1, 1), jnp.int32)
-    return module.init(key, one, one, one)['params']
+    return module.init(key, one, one[..., None], one)['params']
 
-  def apply(params, tokens_BT, positions_BT, segment_BT, cache=None):
-    return module.apply({'params': params}, tokens_BT, positions_BT,
+  def apply(params, tokens_BT, positions_BTA, segment_BT, cache=None,
+            media=None):
+    if media is not None:
+      raise ValueError('the decoder family takes text alone; this batch '
+                       'holds images or videos')
+    return module.apply({'params': params}, tokens_BT, positions_BTA,
                         segment_BT, cache)
 
   def head(params):

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from zppo_jax.models import layers
+from zppo_jax.records import Fresh
 
 # float64 is for tests under jax_enable_x64.
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16,
@@ -96,19 +97,18 @@ class Decoder(nn.Module):
   config: DecoderConfig
 
   @nn.compact
-  def __call__(self, tokens_BT, positions_BT, segment_BT, cache=None):
+  def __call__(self, tokens_BT, positions_BTA, segment_BT, cache=None):
     """Runs the decoder over new tokens.
 
     Args:
       tokens_BT: int32 ids.
-      positions_BT: int32 position of each token in its sequence.
+      positions_BTA: int32 position of each token in its sequence, A = 1.
       segment_BT: int32; tokens see only tokens of their own segment before
         them, and 0 is padding. With a cache there is one segment, 1.
       cache: `Cache` whose valid slots every token sees, or None.
 
     Returns:
-      hidden_BTD after the last norm, in the compute type, and (k, v) of the
-      new tokens, each [L, B, T, K, H].
+      (hidden_BTD after the last norm, in the compute type, `Fresh`).
     """
     c = self.config
     T = tokens_BT.shape[1]
@@ -119,7 +119,7 @@ class Decoder(nn.Module):
       self.param('head', layers.fan_in_init(1), (c.width, c.vocab_size))
     x = embed[tokens_BT].astype(DTYPES[c.dtype])
     rotary = layers.rotary_phases(
-        positions_BT, c.head_dim, c.rope_theta, x.dtype)
+        positions_BTA[..., 0], c.head_dim, c.rope_theta, x.dtype)
     same = segment_BT[:, :, None] == segment_BT[:, None, :]
     real = segment_BT > 0
     mask = same & real[:, None, :] & jnp.tril(jnp.ones((T, T), bool))
@@ -134,5 +134,5 @@ class Decoder(nn.Module):
         block, variable_axes={'params': 0}, split_rngs={'params': True},
         in_axes=(nn.broadcast, nn.broadcast, nn.broadcast, 0),
         length=c.num_layers)
-    x, new = scan(c, name='blocks')(x, rotary, mask, past_mask, past)
-    return layers.RMSNorm(c.norm_eps, name='norm')(x), new
+    x, (k, v) = scan(c, name='blocks')(x, rotary, mask, past_mask, past)
+    return layers.RMSNorm(c.norm_eps, name='norm')(x), Fresh(k, v, ())
