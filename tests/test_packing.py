@@ -90,8 +90,8 @@ def test_pad_rows_by_hand():
            for f in dataclasses.fields(batch) if f.name != 'media'}
   assert batch.media is None
   assert types == {
-      'tokens_BT': np.int32, 'positions_BTA': np.int32, 'segment_BT': np.int32, 'mask_BT': np.float32,
-      'adv_B': np.float32, 'old_logp_BT': np.float32,
+      'tokens_BT': np.int32, 'positions_BTA': np.int32, 'segment_BT': np.int32,
+      'mask_BT': np.float32, 'adv_B': np.float32, 'old_logp_BT': np.float32,
       'sampler_logp_BT': np.float32}
 
 
@@ -125,7 +125,8 @@ def test_media_are_padded_per_row_and_rows_of_text_hold_none():
   # Patches count as positions: 16 // (4 + 5) rows.
   assert seen.tokens_BT.shape == (1, 4)
   np.testing.assert_array_equal(seen.media.segment_BI, [[1, 1, 1, 0, 0]])
-  np.testing.assert_array_equal(seen.media.patches_BIC[0, :, 2], [1, 2, 3, 0, 0])
+  np.testing.assert_array_equal(
+      seen.media.patches_BIC[0, :, 2], [1, 2, 3, 0, 0])
 
 
 def test_media_need_a_bucket():

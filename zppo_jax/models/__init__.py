@@ -48,8 +48,27 @@ def _decoder(config: decoder.DecoderConfig) -> Model:
   return Model(config, init, apply, head)
 
 
-# family name -> (config class, builder)
-FAMILIES = {'decoder': (decoder.DecoderConfig, _decoder)}
+class Family(NamedTuple):
+  """A row of FAMILIES; hub functions are None where no hub has the family.
+
+  Attributes:
+    config: the frozen dataclass of its shapes.
+    build: config -> Model.
+    from_hub: config.json as a dict -> config.
+    to_hub: config -> config.json as a dict.
+    hub_leaves: config -> tuple of HubLeaf, one per parameter leaf.
+    skipped: prefixes of hub tensors that this family leaves out by name.
+  """
+  config: type
+  build: Callable
+  from_hub: Callable | None = None
+  to_hub: Callable | None = None
+  hub_leaves: Callable | None = None
+  skipped: tuple[str, ...] = ()
+
+
+# A family is named by the hub's model_type where there is one.
+FAMILIES = {'decoder': Family(decoder.DecoderConfig, _decoder)}
 
 
 def build(family: str, **fields) -> Model:
@@ -62,5 +81,5 @@ def build(family: str, **fields) -> Model:
   if family not in FAMILIES:
     raise KeyError(f'unknown model family {family!r}; known: '
                    f'{", ".join(FAMILIES)}')
-  config_class, builder = FAMILIES[family]
-  return builder(config_class(**fields))
+  row = FAMILIES[family]
+  return row.build(row.config(**fields))
