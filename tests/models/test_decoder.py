@@ -268,12 +268,32 @@ def test_rotary_by_hand():
   """Head dim 4, theta 100: pairs turn by p and p / 10, for any type."""
   x = np.zeros((1, 3, 1, 4), np.float32)
   x[..., 0], x[..., 3] = 1, 1  # first of pair 0, second of pair 1
-  positions = np.int32([[0, 2, 500]])
+  positions = np.int32([[0, 2, 500]])[..., None]
   out = layers.rotate(x, *layers.rotary_phases(
       positions, 4, 100.0, jnp.bfloat16))
   for t, p in enumerate((0, 2, 500)):
     want = [np.cos(p), -np.sin(p / 10), np.sin(p), np.cos(p / 10)]
     np.testing.assert_allclose(out[0, t, 0], want, atol=2e-5)
+
+
+def test_partial_rotary_on_interleaved_axes_by_hand():
+  """Six of eight dimensions turn, by (t, h, w) = (0, 1, 2) and so on; the
+  last two do not."""
+  axes = layers.interleaved_axes(3, (1, 1, 1))
+  np.testing.assert_array_equal(axes, [0, 1, 2])
+  np.testing.assert_array_equal(
+      layers.interleaved_axes(32, (11, 11, 10)), [0, 1, 2] * 10 + [0, 1])
+  x = np.zeros((1, 1, 1, 8), np.float32)
+  x[..., :3] = 1
+  x[..., 6:] = 5
+  phases = layers.rotary_phases(
+      np.int32([[[3, 4, 5]]]), 6, 8.0, jnp.float32, axes)
+  angles = np.array([3, 4 / 2, 5 / 4])
+  np.testing.assert_allclose(
+      layers.rotate(x, *phases)[0, 0, 0],
+      [*np.cos(angles), *np.sin(angles), 5, 5], atol=1e-6)
+  with pytest.raises(ValueError, match='sum to 4'):
+    layers.interleaved_axes(3, (2, 1, 1))
 
 
 def test_positions_are_relative(tiny):

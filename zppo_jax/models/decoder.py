@@ -119,7 +119,7 @@ class Decoder(nn.Module):
       self.param('head', layers.fan_in_init(1), (c.width, c.vocab_size))
     x = embed[tokens_BT].astype(DTYPES[c.dtype])
     rotary = layers.rotary_phases(
-        positions_BTA[..., 0], c.head_dim, c.rope_theta, x.dtype)
+        positions_BTA, c.head_dim, c.rope_theta, x.dtype)
     same = segment_BT[:, :, None] == segment_BT[:, None, :]
     real = segment_BT > 0
     mask = same & real[:, None, :] & jnp.tril(jnp.ones((T, T), bool))

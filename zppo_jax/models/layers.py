@@ -5,6 +5,7 @@ import math
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 _MASKED = -1e30  # finite: a padding row has no key at all and must not be NaN
 
@@ -37,19 +38,52 @@ def project(x, w, num_in: int = 1):
   return y.reshape(*lead, *out)
 
 
-def rotary_phases(positions_BT, head_dim: int, theta: float, dtype):
-  """cos and sin, [B, T, H/2], at least float32 whatever the compute type."""
-  exponent = jnp.arange(0, head_dim, 2, dtype=wide(dtype)) / head_dim
-  angles = positions_BT[..., None].astype(wide(dtype)) / theta**exponent
+def interleaved_axes(num_pairs: int, sections) -> np.ndarray:
+  """The rotary axis of each pair of dimensions, interleaved (Qwen3-VL).
+
+  Pairs go t, h, w, t, h, w, ... for as long as `sections` = (t, h, w) pairs
+  last; height and width that are used up leave their place to time.
+
+  Raises:
+    ValueError: if the sections do not add up to `num_pairs`.
+  """
+  if sum(sections) != num_pairs:
+    raise ValueError(f'rotary sections {tuple(sections)} sum to '
+                     f'{sum(sections)}; there are {num_pairs} pairs')
+  axes = np.zeros(num_pairs, np.int32)
+  for axis in (1, 2):
+    axes[axis:3 * sections[axis]:3] = axis
+  return axes
+
+
+def rotary_phases(positions_BTA, rotary_dim: int, theta: float, dtype,
+                  axes=None):
+  """cos and sin, [B, T, rotary_dim / 2], at least float32.
+
+  Args:
+    positions_BTA: positions on A axes.
+    rotary_dim: dimensions that are turned, even.
+    theta: base.
+    dtype: compute type; phases are float32 or wider whatever it is.
+    axes: the axis of each pair (`interleaved_axes`); None takes the first.
+  """
+  exponent = jnp.arange(0, rotary_dim, 2, dtype=wide(dtype)) / rotary_dim
+  axes = np.zeros(rotary_dim // 2, np.int32) if axes is None else axes
+  angles = positions_BTA[..., axes].astype(wide(dtype)) / theta**exponent
   return jnp.cos(angles), jnp.sin(angles)
 
 
 def rotate(x_BTNH, cos, sin):
-  """Rotary position embedding, halves convention (Su et al. 2021)."""
-  first, second = jnp.split(x_BTNH.astype(wide(x_BTNH.dtype)), 2, axis=-1)
+  """Rotary position embedding, halves convention (Su et al. 2021).
+
+  Turns the first 2 * cos.shape[-1] dimensions; the rest pass as they are.
+  """
+  half = cos.shape[-1]
+  x = x_BTNH.astype(wide(x_BTNH.dtype))
+  first, second, rest = jnp.split(x, [half, 2 * half], axis=-1)
   cos, sin = cos[:, :, None], sin[:, :, None]
   out = jnp.concatenate(
-      [first * cos - second * sin, second * cos + first * sin], axis=-1)
+      [first * cos - second * sin, second * cos + first * sin, rest], axis=-1)
   return out.astype(x_BTNH.dtype)
 
 
