@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from zppo_jax import main, train
+from zppo_jax import dry_run, main, train
 
 ROOT = pathlib.Path(__file__).parents[1]
 CONFIG = f'--config={ROOT}/configs/micro.py'
@@ -191,3 +191,30 @@ def test_workdir_that_is_a_file_is_refused(refused, tmp_path):
 def test_help_of_a_command_names_its_flags(zppo, capsys):
   zppo('train', '--help')
   assert '--workdir' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('flag', ['--dry-run', '--dry_run'])
+def test_dry_run_reaches_no_loop(zppo, tmp_path, monkeypatch, flag):
+  asked = []
+  monkeypatch.setattr(dry_run, 'main', lambda *args: asked.append(args))
+  zppo('train', CONFIG, f'--workdir={tmp_path}/run', flag)
+  assert asked[0][1] == f'{tmp_path}/run'
+  assert not (tmp_path / 'run').exists()
+
+
+def test_fork_from_is_spelt_either_way(refused, tmp_path):
+  for flag in ('--fork-from', '--fork_from'):
+    assert f'no checkpoint at {tmp_path}' in refused(
+        'train', CONFIG, f'--workdir={tmp_path}/run', f'{flag}={tmp_path}',
+        '--config.method=grpo_replay')
+
+
+def test_an_interrupted_run_says_so_and_exits_like_the_signal(
+    zppo, tmp_path, monkeypatch, capsys):
+  def interrupted(*_):
+    raise train.Interrupted('SIGTERM: saved after 3 of 9 steps', 15)
+  monkeypatch.setattr(train, 'main', interrupted)
+  with pytest.raises(SystemExit) as e:
+    zppo('train', CONFIG, f'--workdir={tmp_path}/run')
+  assert e.value.code == 143
+  assert 'zppo train: SIGTERM: saved' in capsys.readouterr().err

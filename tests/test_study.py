@@ -80,7 +80,7 @@ def fake_train(calls, final=0.5):
     flags = dict(a[2:].split('=', 1) for a in line if a.startswith('--'))
     home = flags['workdir']
     calls.append(home)
-    pathlib.Path(home).mkdir(parents=True)
+    pathlib.Path(home).mkdir(parents=True, exist_ok=True)
     made = record('x', 0, 0, final)['summary']
     (pathlib.Path(home) / 'eval.jsonl').write_text(
         json.dumps({'step': 0, 'hard': 0.0}) + '\n')
@@ -105,8 +105,8 @@ def test_study_resumes_without_running_twice(tmp_path, monkeypatch):
   assert len(calls) == 8
 
 
-def test_incomplete_runs_are_redone(tmp_path, monkeypatch):
-  """A directory without a summary was killed: it is run again."""
+def test_incomplete_runs_go_on(tmp_path, monkeypatch):
+  """A directory without a summary was killed: the same command resumes it."""
   calls = []
   monkeypatch.setattr(study.subprocess, 'run', fake_train(calls))
   job = study.jobs(small_study(), {'a': (1e-4,), 'b': (1e-4,)}, (7,))[0]
@@ -114,6 +114,7 @@ def test_incomplete_runs_are_redone(tmp_path, monkeypatch):
   (tmp_path / 'runs' / job.name / 'metrics.jsonl').write_text('{}\n')
   study.run_job(job, 'configs/micro.py', tmp_path, None)
   assert len(calls) == 1
+  assert (tmp_path / 'runs' / job.name / 'metrics.jsonl').exists()
 
 
 def test_failed_run_stops_the_study_and_names_its_log(tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ Every check is made here, before anything is compiled.
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -12,6 +13,7 @@ import jax
 from zppo_jax import (
   advantages,
   assets,
+  checkpoints,
   compression,
   losses,
   methods,
@@ -26,7 +28,7 @@ from zppo_jax import (
   zppo,
 )
 from zppo_jax.data.source import Source
-from zppo_jax.records import Decoding, Question, TrainState
+from zppo_jax.records import Cadence, Decoding, Question, TrainState
 from zppo_jax.teachers.in_process import InProcessTeacher
 
 SCOPES = ('rollout_batch', 'minibatch')
@@ -34,7 +36,11 @@ SCOPES = ('rollout_batch', 'minibatch')
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-  """Everything that a run needs, compiled functions included."""
+  """Everything that a run needs, compiled functions included.
+
+  `init_state` places the pretrained weights and a fresh optimizer on the
+  mesh; a resumed run never calls it and restores into `abstract_state`.
+  """
   steps: int
   seed: int
   rules: zppo.Rules
@@ -45,8 +51,12 @@ class Run:
   source: Source
   splits: dict[str, tuple[Question, ...]]
   eval_every: int
+  probe: Cadence
+  samples: Cadence
+  checkpoint: checkpoints.Policy
+  max_ratio: float
   mesh: Any
-  model_config: Any
+  description: dict
   sampler: rollouts.Sampler
   greedy: rollouts.Sampler
   teacher: InProcessTeacher | None
@@ -54,7 +64,8 @@ class Run:
   score_fn: Any
   advantage_fn: Any
   update_fn: Any
-  state: TrainState
+  init_state: Callable[[], TrainState]
+  abstract_state: TrainState
   buffer_capacity: int
   num_rollouts: int
   micro_tokens: int
@@ -112,6 +123,8 @@ def _check_numbers(c) -> None:
     raise ValueError(
         f'algorithm.updates is {algo.updates}; a step of algorithm.num_new = '
         f'{algo.num_new} groups has no more mini-batches than that')
+  if not c.guard.max_ratio > 1:
+    raise ValueError(f'guard.max_ratio is {c.guard.max_ratio}; it must be > 1')
   for name in ('prompt_buckets', 'row_buckets', 'group_buckets'):
     table = shapes[name]
     if not table or min(table) < 1:
@@ -140,6 +153,7 @@ def build(config) -> Run:
         f'algorithm.buffer_capacity is {algo.buffer_capacity}; a draw takes '
         f'floor(rho_replay * num_new) = {rules.num_replay}')
   compress = compression.CompressionConfig(**c.compression)
+  policy = checkpoints.Policy(**c.checkpoint)
 
   task = tasks.get(c.data.task)
   source = Source(tuple(task.pool(**c.data.pool)), algo.num_new, c.seed,
@@ -202,7 +216,10 @@ def build(config) -> Run:
       steps=c.steps, seed=c.seed, rules=rules, method=method,
       compress=compress, num_updates=algo.updates,
       advantage_scope=algo.advantage_scope, source=source, splits=splits,
-      eval_every=c.eval.every, mesh=mesh, model_config=model.config,
+      eval_every=c.eval.every, probe=Cadence('probe', **c.probe),
+      samples=Cadence('samples', **c.samples), checkpoint=policy,
+      max_ratio=c.guard.max_ratio, mesh=mesh,
+      description={'model': dataclasses.asdict(model.config)},
       sampler=sampler, greedy=greedy,
       teacher=teacher, reshard_fn=rollouts.compile_reshard(model, mesh),
       score_fn=scoring.compile_scorer(
@@ -213,7 +230,8 @@ def build(config) -> Run:
           in_shardings=(rows, rows), out_shardings=rows),
       update_fn=update.compile_update(
           loss_fn=loss_fn, tx=tx, mesh=mesh, shardings=shardings),
-      state=update.new_state(params, tx, shardings),
+      init_state=functools.partial(update.new_state, params, tx, shardings),
+      abstract_state=update.abstract_state(model, tx, shardings),
       buffer_capacity=algo.buffer_capacity, num_rollouts=algo.rollouts,
       micro_tokens=shapes.micro_tokens,
       row_buckets=tuple(sorted(shapes.row_buckets)),

@@ -1,6 +1,7 @@
 """The command line: `zppo COMMAND --flags`.
 
   zppo train --config=configs/micro.py --workdir=DIR [--config.seed=1 ...]
+             [--fork-from=WORKDIR] [--dry-run]
   zppo pretrain --config=configs/micro_pretrain.py:student --to=FILE
   zppo study --config=studies/headline.py --to=DIR [--cores=0,1]
 """
@@ -96,13 +97,16 @@ def _check_overrides(argv: list[str]) -> None:
 
 
 def _train(values) -> None:
-  from zppo_jax import train
-  summary = train.main(values.config, values.workdir)
-  for split, result in summary['eval'].items():
-    print(f'{split:15s} {result["base"]:.3f} -> {result["final"]:.3f}')
-  print(f'graduated {summary["graduated"]} of {summary["admitted"]} admitted; '
-        f'{summary["student_rollouts"]} student rollouts in '
-        f'{summary["wall_s"]:.0f} s; results in {values.workdir}')
+  from zppo_jax import console, dry_run, train
+  if values.dry_run:
+    dry_run.main(values.config, values.workdir)
+    return
+  try:
+    summary = train.main(values.config, values.workdir, values.fork_from)
+  except train.Interrupted as e:
+    print(f'zppo train: {e}', file=sys.stderr)
+    raise SystemExit(128 + e.number) from e
+  console.show_summary(summary, values.workdir)
 
 
 def _pretrain(values) -> None:
@@ -117,13 +121,25 @@ def _study(values) -> None:
 
 COMMANDS = {
     'train': Command(
-        _train, {'workdir': 'a new directory for the run'}, {}, True),
+        _train, {'workdir': 'directory of the run; the same config resumes'},
+        {'fork_from': (None, 'workdir or checkpoint whose state a new run '
+                       'starts from'),
+         'dry_run': (False, 'say what it would do and need; write nothing')},
+        True),
     'pretrain': Command(
         _pretrain, {'to': 'safetensors file to write'}, {}, True),
     'study': Command(
         _study, {'to': 'directory of the study; it resumes there'},
         {'cores': (None, 'e.g. 0,1: one run at a time pinned to each')}, True),
 }
+
+
+def _underscored(argument: str, row: Command) -> str:
+  """--fork-from as --fork_from, and so for every flag of a command."""
+  flag, equals, value = argument.partition('=')
+  name = flag.removeprefix('--').replace('-', '_')
+  known = name in row.wanted or name in row.optional
+  return f'--{name}{equals}{value}' if known else argument
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -137,6 +153,7 @@ def main(argv: list[str] | None = None) -> None:
     raise SystemExit(f'zppo: unknown command {command!r}; known: '
                      f'{", ".join(COMMANDS)}')
   row = COMMANDS[command]
+  rest = [_underscored(argument, row) for argument in rest]
   if '-h' in rest or '--help' in rest:
     print(f'zppo {command}:')
     if row.config:
@@ -163,8 +180,9 @@ def main(argv: list[str] | None = None) -> None:
       raise SystemExit(f'zppo {command}: --{flag} is needed ({text})')
   try:
     row.run(values)
-  except (KeyError, ValueError, FileNotFoundError, FileExistsError,
-          RuntimeError) as e:
+  except KeyboardInterrupt:
+    raise SystemExit(f'zppo {command}: stopped at once') from None
+  except (KeyError, ValueError, OSError, RuntimeError) as e:
     if os.environ.get('ZPPO_TRACEBACK'):
       raise
     text = e.args[0] if isinstance(e, KeyError) and e.args else e

@@ -17,7 +17,6 @@ import os
 import pathlib
 import platform
 import queue
-import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -64,7 +63,7 @@ def command(job: Job, base: str, path: pathlib.Path) -> list[str]:
 
 
 def run_job(job: Job, base: str, home: pathlib.Path, core: int | None) -> None:
-  """Runs a job unless it is complete; an incomplete directory is redone.
+  """Runs a job unless it is complete; an incomplete one goes on.
 
   Raises:
     RuntimeError: if the run fails; its output is in NAME.log.
@@ -72,11 +71,9 @@ def run_job(job: Job, base: str, home: pathlib.Path, core: int | None) -> None:
   path = home / 'runs' / job.name
   if (path / 'summary.json').is_file():
     return
-  if path.exists():
-    shutil.rmtree(path)
   path.parent.mkdir(parents=True, exist_ok=True)
   pin = None if core is None else lambda: os.sched_setaffinity(0, {core})
-  with open(path.parent / f'{job.name}.log', 'w') as log:
+  with open(path.parent / f'{job.name}.log', 'a') as log:
     done = subprocess.run(command(job, base, path), stdout=log,
                           stderr=subprocess.STDOUT, preexec_fn=pin)
   if done.returncode:
