@@ -201,7 +201,7 @@ def test_piece_of_any_split(split):
 
 
 MEMORY = '''
-import resource, sys, numpy as np
+import pathlib, re, sys, numpy as np
 import jax
 from zppo_jax import hub, models, sharding
 source = hub.read(sys.argv[1])
@@ -212,17 +212,21 @@ mesh = sharding.make_mesh(sharding.MeshConfig(1, 4, 1))
 shardings = sharding.param_shardings(shapes, mesh, sharding.TRAIN_RULES)
 jax.make_array_from_callback(
     (8,), sharding.replicated(mesh), lambda i: np.zeros(8)[i])
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+# Not ru_maxrss: a child inherits that of the process that started it.
+status = pathlib.Path('/proc/self/status')
+peak = lambda: int(re.search(r'VmHWM:\\s+(\\d+)', status.read_text())[1])
 before = peak()
 params, _ = hub.load(source, model, shardings, 'bfloat16')
 print((peak() - before) * 1024, sum(x.nbytes for x in jax.tree.leaves(params)))
 '''
 
 
+@pytest.mark.skipif(not pathlib.Path('/proc/self/status').is_file(),
+                    reason='peak memory is read from /proc')
 def test_memory_is_the_shards_and_about_one_tensor(tmp_path):
-  """200 MB of bfloat16 on four devices: growth of the peak beyond the shards
-  is below four hub tensors (8 MiB each): one read, and what is in flight to a
-  device."""
+  """200 MB of bfloat16 on four devices. Beyond the shards the peak holds the
+  piece on its way to a device (a quarter of a stacked leaf, 12 MiB) and less
+  than four hub tensors of 8 MiB: the one read, its check, its cast, slack."""
   model = models.build('qwen3', **{
       **SHAPES, 'width': 1024, 'mlp_width': 4096, 'num_heads': 8,
       'num_kv_heads': 8, 'head_dim': 128, 'num_layers': 6})
@@ -251,7 +255,8 @@ def test_memory_is_the_shards_and_about_one_tensor(tmp_path):
   growth, ours = map(int, done.stdout.split())
   print(f'peak grew by {growth / 2**20:.0f} MiB; shards {ours / 2**20:.0f}')
   assert ours == offset
-  assert growth < ours + 4 * largest, (growth, ours)
+  piece = 6 * largest // 4
+  assert 0.9 * ours < growth < ours + piece + 4 * largest, (growth, ours)
 
 
 def test_everything_that_does_not_fit_is_named_at_once(folder):

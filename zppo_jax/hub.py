@@ -125,6 +125,22 @@ def _read_leaf(source, leaf: HubLeaf, index, dtype) -> np.ndarray:
   return out
 
 
+def _on_devices(shape, sharding, make) -> jax.Array:
+  """A global array from `make(index)`. jax.make_array_from_callback would hold
+  all pieces on the host at once; here one is read, put and dropped."""
+  devices: dict = {}
+  indices = sharding.addressable_devices_indices_map(shape)
+  for device, index in indices.items():
+    bounds = tuple(s.indices(n) for s, n in zip(index, shape, strict=True))
+    devices.setdefault(bounds, []).append(device)
+  pieces = []
+  for bounds, same in devices.items():
+    piece = make(tuple(slice(start, stop) for start, stop, _ in bounds))
+    pieces += [jax.device_put(piece, device) for device in same]
+    jax.block_until_ready(pieces[-len(same):])
+  return jax.make_array_from_single_device_arrays(shape, sharding, pieces)
+
+
 def load(source: HubSource, model: models.Model, shardings=None,
          dtype: str = 'float32'):
   """Parameters of a model from a checkpoint.
@@ -158,7 +174,7 @@ def load(source: HubSource, model: models.Model, shardings=None,
     make = lambda index: _read_leaf(source, found, index, DTYPES[dtype])
     if sharding is None:
       return make((slice(None),) * len(leaf.shape))
-    return jax.make_array_from_callback(leaf.shape, sharding, make)
+    return _on_devices(leaf.shape, sharding, make)
 
   trees = (like,) if shardings is None else (like, shardings)
   return jax.tree_util.tree_map_with_path(one, *trees), skipped
