@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from zppo_jax import gguf_file, hub, pretrained, sample, weights
+from zppo_jax import build, gguf_file, hub, pretrained, sample, weights
 from zppo_jax.chat import hub_chat
 from zppo_jax.models import llama
 from zppo_jax.records import Decoding
@@ -128,8 +128,8 @@ def test_params_load_and_shards_agree(tmp_path, make_mesh):
   whole = pretrained.load(str(path))
   assert whole.model.family == 'llama' and whole.tokenizer == str(path)
   mesh = make_mesh(1, 2, 2)
-  parts = pretrained.load(str(path), place=lambda like: (
-      sharding.param_shardings(like, mesh, sharding.TRAIN_RULES)))
+  parts = pretrained.load(str(path), place=lambda like: build._placed(
+      like, mesh, sharding.TRAIN_RULES))
   jax.tree.map(np.testing.assert_array_equal, whole.params, parts.params)
 
 

@@ -96,6 +96,25 @@ def test_prompts_are_those_of_the_folder(coin, folders):
   assert run.description['tokenizer'] == folders[0]
 
 
+def test_the_teacher_is_read_in_its_compute_type(coin, folders, monkeypatch):
+  """Never in float32 first; norm scales stay, as in every rollout copy."""
+  asked = {}
+  real = pretrained.hub.load
+
+  def spy(source, model, like):
+    asked[source.path.name] = {
+        path[-1].key: x.dtype.name
+        for path, x in jax.tree_util.tree_leaves_with_path(like)}
+    return real(source, model, like)
+
+  monkeypatch.setattr(pretrained.hub, 'load', spy)
+  run = build.build(make_config(*folders, **{'teacher.dtype': 'bfloat16'}))
+  assert set(asked['student'].values()) == {'float32'}
+  assert asked['teacher'].pop('scale') == 'float32'
+  assert set(asked['teacher'].values()) == {'bfloat16'}
+  assert run.teacher.params['embed'].dtype == 'bfloat16'
+
+
 def test_another_vocabulary_is_refused(coin, folders, tmp_path):
   words = hub_builders.tokenizer()
   words.add_tokens(['<more>'])

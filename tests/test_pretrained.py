@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from zppo_jax import hub, pretrained, sharding, weights
+from zppo_jax import build, hub, pretrained, sharding, weights
 
 pytest.importorskip('transformers')
 from tests import hub_builders  # noqa: E402
@@ -67,11 +67,10 @@ def test_a_run_and_a_file_find_the_tokenizer_again(folder, tmp_path):
 
 def test_placed_on_a_mesh(folder, make_mesh):
   mesh = make_mesh(1, 2, 2)
-  place = lambda like: sharding.param_shardings(
-      like, mesh, sharding.TRAIN_RULES)
+  place = lambda like: build._placed(like, mesh, sharding.TRAIN_RULES)
   found = pretrained.load(folder, place=place)
-  assert jax.tree.map(lambda x: x.sharding, found.params) == place(
-      found.params)
+  assert jax.tree.map(lambda x: x.sharding, found.params) == (
+      sharding.param_shardings(found.params, mesh, sharding.TRAIN_RULES))
   assert_same(found.params, hub_builders.checkpoint()[1])
 
 
