@@ -57,10 +57,15 @@ def checkpoint(family: str = 'qwen3', rows: int = ROWS, seed: int = 0,
       num_kv_heads=2, head_dim=6, mlp_width=20, max_positions=2048,
       qk_norm=family == 'qwen3')
   rng = np.random.default_rng(seed)
+
+  def one(path, leaf):
+    noise = rng.standard_normal(leaf.shape).astype(np.float32)
+    if path[-1].key == 'scale':
+      return 1 + 0.2 * noise
+    return noise * np.float32(2 * leaf.shape[-1]**-0.5)
+
   shapes = jax.eval_shape(model.init, jax.random.key(0))
-  return model, jax.tree.map(lambda x: (
-      rng.standard_normal(x.shape) * x.shape[-1]**-0.5).astype(np.float32),
-      shapes)
+  return model, jax.tree_util.tree_map_with_path(one, shapes)
 
 
 def write(folder, made=None, **fields) -> str:

@@ -146,6 +146,19 @@ def test_tokenizer_from_metadata(tmp_path):
   assert chat.wording.opening == '<s>'
 
 
+def test_export_brings_the_tokenizer(tmp_path):
+  """As files that transformers reads: words, template, end."""
+  found = pretrained.load(str(write(tmp_path / 'a.gguf')))
+  hub.save(tmp_path / 'hub', found.params, found.model,
+           tokenizer=found.tokenizer)
+  again = pretrained.load(str(tmp_path / 'hub'))
+  jax.tree.map(np.testing.assert_array_equal, again.params, found.params)
+  mine, theirs = pretrained.chat(found), pretrained.chat(again)
+  assert mine.wording == theirs.wording
+  for name in ('ids', 'end_id', 'pad_id', 'reserved_ids', 'sampled_ids'):
+    assert getattr(mine.codec, name) == getattr(theirs.codec, name)
+
+
 @pytest.mark.parametrize('change, message', [
     (lambda w: w.add_rope_scaling_type(gguf.RopeScalingType.LINEAR),
      'rope.scaling.type'),

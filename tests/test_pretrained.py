@@ -93,6 +93,8 @@ def test_folder_without_a_tokenizer(tmp_path):
 def test_unknown_names(tmp_path):
   with pytest.raises(FileNotFoundError, match='packaged: .*micro/student'):
     pretrained.load('micro/nobody')
+  with pytest.raises(FileNotFoundError, match="no weights ''"):
+    pretrained.load('')  # configs/base.py names none
   with pytest.raises(FileNotFoundError, match='holds no config.json'):
     pretrained.load(str(tmp_path))
   (tmp_path / 'config.json').write_text(json.dumps({'model_type': 'bert'}))

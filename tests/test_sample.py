@@ -30,11 +30,14 @@ def test_the_embedded_world(capsys):
 
 
 def test_a_hub_folder(tmp_path, capsys):
-  """By its chat template; seeds differ, a seed does not."""
+  """By its chat template; seeds differ, a seed does not; thinking is on by
+  this template's default."""
   folder = hub_builders.write(tmp_path / 'hub')
   argv = (f'--model={folder}', '--prompt=the end?', '--max_tokens=12')
   first = run(capsys, *argv)
   assert run(capsys, *argv) == first != run(capsys, *argv, '--seed=1')
+  assert run(capsys, *argv, '--thinking=on') == first
+  assert run(capsys, *argv, '--thinking=off') != first
 
 
 def test_thinking_reaches_the_prompt(tmp_path):

@@ -76,7 +76,7 @@ def load(name: str, *, dtype: str = 'float32', remat: str = 'none',
   if name not in assets.names():
     if path.is_dir() and (path / FINAL).is_file():
       name = str(path / FINAL)
-    elif hub.is_hub(path):
+    elif name and hub.is_hub(path):  # Path('') is the current folder
       return _from_hub(path, dtype, remat, place)
   file = assets.find(name)
   described = weights.description(file)
