@@ -265,9 +265,9 @@ def test_an_unknown_or_missing_writer_is_named(tmp_path, monkeypatch):
 
 def test_final_weights_can_be_a_student_again(zppo_run):
   path = zppo_run[0] / 'final.safetensors'
-  assert weights.description(path)['model'] == {
-      **weights.description(assets.find('micro/student'))['model'],
-      'dtype': 'float32', 'remat': 'none'}
+  described = weights.description(path)['model']
+  before = weights.description(assets.find('micro/student'))['model']
+  assert before.items() <= described.items()
   config = small_config()
   config.student.weights = str(path)
   run = build.build(config)

@@ -7,6 +7,7 @@ No pickle.
 """
 
 import dataclasses
+import json
 import pathlib
 import shutil
 from typing import Any
@@ -101,7 +102,8 @@ class Checkpoints:
   def __init__(self, path, policy: Policy, manifest: dict,
                read_only: bool = False):
     self.path, self.policy = pathlib.Path(path).absolute(), policy
-    self._manifest = {'format': FORMAT, **manifest}
+    # As it reads when it comes back: tuples are lists.
+    self._manifest = json.loads(json.dumps({'format': FORMAT, **manifest}))
     self._pending: int | None = None
     if not read_only and jax.process_index() == 0 and self.path.is_dir():
       for partial in self.path.glob('*.orbax-checkpoint-tmp*'):
