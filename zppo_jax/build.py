@@ -112,6 +112,15 @@ def _placed(like, mesh, rules):
       sharding.param_shardings(like, mesh, rules))
 
 
+def _chat_of(who: str, loaded: Loaded, name: str, task: tasks.Task) -> Chat:
+  """The model's own chat, else the task's; ValueError without either."""
+  found = loaded.chat or task.chat
+  if found is None:
+    raise ValueError(f'{who}.weights came without a tokenizer and the task '
+                     f'{name!r} has no chat of its own; one of them is needed')
+  return found
+
+
 def _check_vocabulary(who: str, loaded: Loaded, chat: Chat) -> None:
   rows = loaded.model.config.vocab_size
   if chat.codec.vocab_size != rows:
@@ -211,7 +220,7 @@ def build(config) -> Run:
         f'prompt bucket and algorithm.max_tokens need {longest}')
   student = load_model(c.student, lambda like: _placed(
       like, mesh, sharding.TRAIN_RULES))
-  model, chat = student.model, student.chat or task.chat
+  model, chat = student.model, _chat_of('student', student, c.data.task, task)
   _check_vocabulary('student', student, chat)
   _check_prompts([*source.pool, *(q for qs in splits.values() for q in qs)],
                  chat, rules.max_prompt)
@@ -238,7 +247,7 @@ def build(config) -> Run:
     copy = functools.partial(rollouts.rollout_copy, dtype=c.teacher.dtype)
     loaded = load_model(c.teacher, lambda like: _placed(
         jax.eval_shape(copy, like), mesh, sharding.ROLLOUT_RULES))
-    teacher_chat = loaded.chat or task.chat
+    teacher_chat = _chat_of('teacher', loaded, c.data.task, task)
     _check_vocabulary('teacher', loaded, teacher_chat)
     _check_same_words(chat, teacher_chat)
     # Prompts are the student's; the teacher's codec has its own padding rows.
