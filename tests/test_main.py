@@ -49,8 +49,9 @@ def refused(zppo):
 def test_help_names_every_command(zppo, capsys, argv):
   zppo(*argv)
   out = capsys.readouterr().out
-  for command in main.COMMANDS:
-    assert f'zppo {command} --config=' in out
+  for command, row in main.COMMANDS.items():
+    assert f'zppo {command}' in out
+    assert (f'zppo {command} --config=' in out) == row.config
 
 
 def test_help_is_immediate():
@@ -58,6 +59,35 @@ def test_help_is_immediate():
           "sys.exit('jax' in sys.modules)")
   assert subprocess.run([sys.executable, '-c', code], cwd=ROOT,
                         capture_output=True).returncode == 0
+
+
+@pytest.fixture
+def spoken(monkeypatch):
+  """A command `say` without a config; returns what it was called with."""
+  heard = []
+  row = main.Command(
+      lambda values: heard.append((values.words, values.times, values.to)),
+      {'words': 'what to say'},
+      {'times': (1, 'how often'), 'to': (None, 'whom')}, False)
+  monkeypatch.setitem(main.COMMANDS, 'say', row)
+  return heard
+
+
+def test_command_without_config(zppo, refused, spoken):
+  """Flags have the types of their defaults; --config is unknown to it."""
+  zppo('say', '--words=good day', '--times', '3')
+  zppo('say', '--words=bye', '--to=you')
+  assert spoken == [('good day', 3, None), ('bye', 1, 'you')]
+  assert 'zppo say: --words is needed (what to say)' in refused('say')
+  assert 'times=often' in refused('say', '--words=a', '--times=often')
+  assert "'config'" in refused('say', '--words=a', CONFIG)
+
+
+def test_help_of_a_command_without_config(zppo, capsys, spoken):
+  zppo('say', '--help')
+  out = capsys.readouterr().out
+  assert '--words: what to say' in out and '--config' not in out
+  assert '[--times: how often; default 1]' in out
 
 
 def test_unknown_command_lists_the_known(refused):

@@ -11,19 +11,45 @@ import itertools
 import os
 import pathlib
 import sys
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from absl import flags
 from ml_collections import config_flags
 
 
+class Command(NamedTuple):
+  """A row of COMMANDS.
+
+  Attributes:
+    run: takes the parsed flags.
+    wanted: {flag: help} of the strings without which it does not run.
+    optional: {flag: (default, help)}; a flag has the type of its default,
+      None is a string's.
+    config: whether it also takes --config=FILE and --config.KEY=VALUE.
+  """
+  run: Callable[[flags.FlagValues], None]
+  wanted: dict[str, str]
+  optional: dict[str, tuple[Any, str]]
+  config: bool
+
+
+_DEFINE = {int: flags.DEFINE_integer, float: flags.DEFINE_float,
+           bool: flags.DEFINE_bool, str: flags.DEFINE_string,
+           type(None): flags.DEFINE_string}
+
+
 def _flag_values(command: str, argv: list[str]) -> flags.FlagValues:
   values = flags.FlagValues()
-  config_flags.DEFINE_config_file(
-      'config', None, 'config file', lock_config=True, flag_values=values,
-      sys_argv=['zppo', *argv])
-  _, wanted, optional = COMMANDS[command]
-  for flag, text in {**wanted, **optional}.items():
+  row = COMMANDS[command]
+  if row.config:
+    config_flags.DEFINE_config_file(
+        'config', None, 'config file', lock_config=True, flag_values=values,
+        sys_argv=['zppo', *argv])
+  for flag, text in row.wanted.items():
     flags.DEFINE_string(flag, None, text, flag_values=values)
+  for flag, (default, text) in row.optional.items():
+    _DEFINE[type(default)](flag, default, text, flag_values=values)
   return values
 
 
@@ -89,12 +115,14 @@ def _study(values) -> None:
   study.main(values.config, values.to, values.cores)
 
 
-# command -> (function, {flag: help}, {optional flag: help})
 COMMANDS = {
-    'train': (_train, {'workdir': 'a new directory for the run'}, {}),
-    'pretrain': (_pretrain, {'to': 'safetensors file to write'}, {}),
-    'study': (_study, {'to': 'directory of the study; it resumes there'},
-              {'cores': 'e.g. 0,1: one run at a time pinned to each'}),
+    'train': Command(
+        _train, {'workdir': 'a new directory for the run'}, {}, True),
+    'pretrain': Command(
+        _pretrain, {'to': 'safetensors file to write'}, {}, True),
+    'study': Command(
+        _study, {'to': 'directory of the study; it resumes there'},
+        {'cores': (None, 'e.g. 0,1: one run at a time pinned to each')}, True),
 }
 
 
@@ -108,14 +136,19 @@ def main(argv: list[str] | None = None) -> None:
   if command not in COMMANDS:
     raise SystemExit(f'zppo: unknown command {command!r}; known: '
                      f'{", ".join(COMMANDS)}')
-  function, wanted, optional = COMMANDS[command]
+  row = COMMANDS[command]
   if '-h' in rest or '--help' in rest:
-    print(f'zppo {command}: --config=FILE [--config.KEY=VALUE ...]')
-    for flag, text in {**wanted, **optional}.items():
+    print(f'zppo {command}:')
+    if row.config:
+      print('  --config=FILE [--config.KEY=VALUE ...]')
+    for flag, text in row.wanted.items():
       print(f'  --{flag}: {text}')
+    for flag, (default, text) in row.optional.items():
+      print(f'  [--{flag}: {text}; default {default}]')
     return
   try:
-    _check_overrides(rest)
+    if row.config:
+      _check_overrides(rest)
   except ValueError as e:
     raise SystemExit(f'zppo {command}: {e}') from e
   values = _flag_values(command, rest)
@@ -125,12 +158,11 @@ def main(argv: list[str] | None = None) -> None:
     raise SystemExit(f'zppo {command}: {e}') from e
   if positional:
     raise SystemExit(f'zppo {command}: unexpected {positional}')
-  for flag in wanted:
+  for flag, text in row.wanted.items():
     if values[flag].value is None:
-      raise SystemExit(f'zppo {command}: --{flag} is needed '
-                       f'({wanted[flag]})')
+      raise SystemExit(f'zppo {command}: --{flag} is needed ({text})')
   try:
-    function(values)
+    row.run(values)
   except (KeyError, ValueError, FileNotFoundError, FileExistsError,
           RuntimeError) as e:
     if os.environ.get('ZPPO_TRACEBACK'):
