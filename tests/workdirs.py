@@ -44,7 +44,8 @@ def metrics_row(rng, method: str, step: int, steps: int) -> dict:
     row |= {
         'accuracy/bcq': share(0.2 + 0.6 * done + noise()),
         'accuracy/ncq': share(0.1 + 0.6 * done + noise()),
-        'trivial/bcq': share(0.6 + noise()), 'trivial/ncq': share(0.7 + noise()),
+        'trivial/bcq': share(0.6 + noise()),
+        'trivial/ncq': share(0.7 + noise()),
         'length/bcq': 15 + noise(1), 'length/ncq': 16 + noise(1),
         'buffer/size': min(192, 13 * (step + 1)), 'buffer/admitted': 9,
         'buffer/graduated': step % 4, 'buffer/evicted': step // 15,
@@ -117,7 +118,8 @@ def make(path, *, method='zppo', seed=0, steps=20, unfinished=False,
       'config': {'method': method, 'seed': seed, 'steps': steps,
                  'optimizer': {'learning_rate': rate},
                  'eval': {'splits': list(SPLITS), 'size': 64}},
-      'versions': {'jax': '0.10.2'}, 'git_revision': 'a1b2c3d4e5f6' + '0' * 28}))
+      'versions': {'jax': '0.10.2'},
+      'git_revision': 'a1b2c3d4e5f6' + '0' * 28}))
   done = steps // 2 if unfinished else steps
   rows = [metrics_row(rng, method, s, steps) for s in range(done)]
   write_lines(path / 'metrics.jsonl', rows)

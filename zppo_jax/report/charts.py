@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 
 WIDTH, HEIGHT = 420, 230
-LEFT, RIGHT, TOP, BOTTOM = 46, 12, 10, 36
+LEFT, RIGHT, TOP, BOTTOM = 46, 18, 10, 36
 NUM_COLORS = 8
 DASHES = ('', '7 3', '2 3', '9 3 2 3', '12 4', '4 2', '1 2', '6 2 1 2')
 
@@ -26,6 +26,8 @@ class Line:
     low, high: band around ys, or None.
     faint: (xs, ys) of curves behind it: its runs, or its unsmoothed self.
     bold: drawn thicker, e.g. a mean over runs.
+    style: place in the palette and the dashes; the same thing has the same
+      one in every chart.
   """
   label: str
   xs: tuple[float, ...]
@@ -34,6 +36,7 @@ class Line:
   high: tuple[float, ...] | None = None
   faint: tuple[tuple[tuple[float, ...], tuple[float, ...]], ...] = ()
   bold: bool = False
+  style: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +68,18 @@ def number(x: float) -> str:
   return f'{x:.3g}'
 
 
+def tick_labels(values: Sequence[float]) -> list[str]:
+  """Labels of one axis, all in one unit."""
+  top = max(map(abs, values), default=0.0)
+  for unit, name in ((1e12, 'T'), (1e9, 'G'), (1e6, 'M'), (1e4, 'k')):
+    if top >= unit:
+      scale = 1e3 if name == 'k' else unit
+      return [f'{v / scale:g}{name}' if v else '0' for v in values]
+  if 0 < top < 0.001:
+    return [f'{v:.0e}'.replace('e-0', 'e-') if v else '0' for v in values]
+  return [f'{v:g}' for v in values]
+
+
 def ticks(low: float, high: float, count: int = 5) -> list[float]:
   """Round values that span [low, high] in about `count` steps."""
   raw = (high - low) / count
@@ -92,14 +107,14 @@ def _f(x: float) -> str:
   return f'{x:.1f}'
 
 
-def _frame(x_ticks, y_ticks, px, py, x_label: str) -> str:
+def _frame(x_ticks, y_ticks, py, x_label: str) -> str:
   """Grid, axes and tick labels. x_ticks: (position, label)."""
   out = []
-  for y in y_ticks:
+  for y, label in zip(y_ticks, tick_labels(y_ticks), strict=True):
     out.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" '
                f'y1="{_f(py(y))}" y2="{_f(py(y))}"/>'
                f'<text class="tick" text-anchor="end" x="{LEFT - 6}" '
-               f'y="{_f(py(y) + 4)}">{number(y)}</text>')
+               f'y="{_f(py(y) + 4)}">{label}</text>')
   floor = HEIGHT - BOTTOM
   out.append(f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" '
              f'y1="{floor}" y2="{floor}"/>')
@@ -123,7 +138,8 @@ def _swatch(i: int, kind: str) -> str:
           f'stroke-width="3" stroke-dasharray="{DASHES[i % NUM_COLORS]}"/>'
           if kind == 'line' else
           f'<rect x="7" y="1" width="11" height="10" fill="{color}"/>')
-  return f'<svg class="swatch" viewBox="0 0 26 12" aria-hidden="true">{mark}</svg>'
+  return ('<svg class="swatch" viewBox="0 0 26 12" aria-hidden="true">'
+          f'{mark}</svg>')
 
 
 def _scale(low: float, high: float, start: float, stop: float):
@@ -156,11 +172,12 @@ def line_chart(lines: Sequence[Line], *, title: str, x_label: str,
     x_label: name of the x axis.
     y: (low, high) that the y axis must hold; None leaves an end free.
   """
-  ys = [v for line in lines for part in
-        (line.ys, line.low or (), line.high or (), *(f[1] for f in line.faint))
+  ys = [v for line in lines for part in (line.ys, *(f[1] for f in line.faint))
         for v in _finite(part)]
-  if y[0] is not None and y[1] is not None:  # a band may leave [0, 1]
-    ys = [min(max(v, y[0]), y[1]) for v in ys]
+  for line in lines:  # a band may leave what is possible: it is cut there
+    ys += [v for part in (line.low or (), line.high or ())
+           for v in _finite(part)
+           if (y[0] is None or v >= y[0]) and (y[1] is None or v <= y[1])]
   y_low, y_high = domain(ys, y)
   xs = [x for line in lines for x in line.xs]
   x_low, x_high = min(xs), max(xs)
@@ -169,10 +186,11 @@ def line_chart(lines: Sequence[Line], *, title: str, x_label: str,
   px = _scale(x_low, x_high, LEFT, WIDTH - RIGHT)
   py = _scale(y_low, y_high, HEIGHT - BOTTOM, TOP)
   clamp = lambda v: min(max(v, y_low), y_high)
-  body = [_frame([(px(t), number(t)) for t in ticks(x_low, x_high)],
-                 ticks(y_low, y_high, 4), px, py, x_label)]
-  for i, line in enumerate(lines):
-    color = f'var(--s{i % NUM_COLORS})'
+  at = ticks(x_low, x_high)
+  body = [_frame(list(zip(map(px, at), tick_labels(at), strict=True)),
+                 ticks(y_low, y_high, 4), py, x_label)]
+  for line in lines:
+    color = f'var(--s{line.style % NUM_COLORS})'
     if line.low is not None and len(line.xs) > 1:
       up = [f'{_f(px(x))} {_f(py(clamp(v)))}'
             for x, v in zip(line.xs, line.high, strict=True)]
@@ -183,10 +201,10 @@ def line_chart(lines: Sequence[Line], *, title: str, x_label: str,
     for fx, fy in line.faint:
       body.append(f'<path class="faint" stroke="{color}" '
                   f'd="{_path(fx, fy, px, py)}"/>')
-  for i, line in enumerate(lines):
-    color = f'var(--s{i % NUM_COLORS})'
+  for line in lines:
+    color = f'var(--s{line.style % NUM_COLORS})'
     weight = 'bold' if line.bold else 'thin'
-    dash = DASHES[i % NUM_COLORS]
+    dash = DASHES[line.style % NUM_COLORS]
     body.append(f'<path class="{weight}" stroke="{color}" '
                 f'stroke-dasharray="{dash}" '
                 f'd="{_path(line.xs, line.ys, px, py)}"/>')
@@ -205,8 +223,8 @@ def line_chart(lines: Sequence[Line], *, title: str, x_label: str,
           **({} if line.low is None else {
               'low': [_short(v) for v in line.low],
               'high': [_short(v) for v in line.high]})} for line in lines]}
-  legend = tuple((line.label, _swatch(i, 'line'))
-                 for i, line in enumerate(lines))
+  legend = tuple((line.label, _swatch(line.style, 'line'))
+                 for line in lines)
   return Chart(_svg(''.join(body), title), legend, hover)
 
 
@@ -219,6 +237,7 @@ def bar_chart(categories: Sequence[str], series: Sequence[Bars], *,
               title: str, x_label: str) -> Chart:
   """Bars side by side, a group for each category; heights from 0."""
   y_low, y_high = domain([v for s in series for v in s.heights], (0, None))
+  y_high *= 1.06  # room for the numbers on the bars
   py = _scale(y_low, y_high, HEIGHT - BOTTOM, TOP)
   slot = (WIDTH - LEFT - RIGHT) / len(categories)
   width = min(40.0, slot * 0.8 / len(series))
@@ -226,7 +245,7 @@ def bar_chart(categories: Sequence[str], series: Sequence[Bars], *,
   every = -(-len(categories) // 14)  # labels do not touch
   body = [_frame([(middle(c), name) for c, name in enumerate(categories)
                   if c % every == 0],
-                 ticks(y_low, y_high, 4), None, py, x_label)]
+                 ticks(y_low, y_high, 4), py, x_label)]
   for i, s in enumerate(series):
     for c, v in enumerate(s.heights):
       x = middle(c) + (i - len(series) / 2) * width
@@ -260,7 +279,7 @@ def stacked_chart(xs: Sequence[float], series: Sequence[Bars], *, title: str,
   every = -(-len(xs) // 6)
   body = [_frame([(LEFT + (c + 0.5) * slot, number(x))
                   for c, x in enumerate(xs) if c % every == 0],
-                 ticks(0, top, 4), None, py, x_label)]
+                 ticks(0, top, 4), py, x_label)]
   base = [0.0] * len(xs)
   for i, s in enumerate(series):
     for c, v in enumerate(s.heights):

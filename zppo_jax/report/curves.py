@@ -72,7 +72,7 @@ def values_of(rows: Iterable[dict], name: str, x: str = 'step'):
 
 def curve(label: str, group: Group, name: str, *, x: str = 'step',
           rows: Callable[[Run], Sequence[dict]] = lambda run: run.metrics,
-          smoothed: bool = True) -> Line | None:
+          smoothed: bool = True, style: int = 0) -> Line | None:
   """A group's curve of a name; None where no run has it.
 
   One run: its values, behind a moving mean where there are many. Several:
@@ -90,18 +90,18 @@ def curve(label: str, group: Group, name: str, *, x: str = 'step',
     xs, ys = thin_out([where[s] for s in values], list(values.values()))
     size = window(len(ys)) if smoothed else 1
     if size == 1:
-      return Line(label, xs, ys)
-    return Line(label, xs, smooth(ys, size), faint=((xs, ys),))
+      return Line(label, xs, ys, style=style)
+    return Line(label, xs, smooth(ys, size), faint=((xs, ys),), style=style)
   steps = sorted({s for values, _ in found for s in values})
   steps = [s for s in steps if sum(s in v for v, _ in found) > 1]
   faint = tuple(
       thin_out([where[s] for s in values], list(values.values()))
       for values, where in found) if len(found) <= MOST_FAINT else ()
   if not steps:
-    return Line(label, *faint[0], faint=faint[1:])
+    return Line(label, *faint[0], faint=faint[1:], style=style)
   bands = [t_interval([v[s] for v, _ in found if s in v]) for s in steps]
   at = [float(np.mean([w[s] for v, w in found if s in v])) for s in steps]
   xs, mean = thin_out(at, [b[0] for b in bands])
   _, low = thin_out(at, [b[1] for b in bands])
   _, high = thin_out(at, [b[2] for b in bands])
-  return Line(label, xs, mean, low, high, faint, bold=True)
+  return Line(label, xs, mean, low, high, faint, bold=True, style=style)

@@ -13,7 +13,7 @@
       String(Number(v.toPrecision(4)));
 
   // Charts: the values under the pointer. Geometry as in charts.py.
-  const LEFT = 46, RIGHT = 12, WIDTH = 420;
+  const LEFT = 46, RIGHT = 18, WIDTH = 420;
   const nearest = (xs, x) => {
     let best = 0;
     xs.forEach((v, i) => {

@@ -48,6 +48,9 @@ def _figure(figure: panels.Figure, hovers: list) -> str:
   hovers.append(figure.chart.hover)
   legend = ''.join(f'<li>{swatch}<span>{esc(label)}</span></li>'
                    for label, swatch in figure.chart.legend)
+  labels = [label for label, _ in figure.chart.legend]
+  if len(labels) == 1 and labels == list(figure.names):
+    legend = ''  # the name stands below
   return (
       f'<figure class="chart" data-hover="{len(hovers) - 1}">'
       f'<figcaption><h3>{esc(figure.title)}</h3>'
@@ -257,10 +260,11 @@ def render(runs: Sequence[Run]) -> str:
       ('time', 'Time and tokens', 'Where the time of the steps went, and which '
        'role read or wrote how many tokens.',
        _grid(panels.time_by_step(groups), hovers)
-       + '<h3>Time by phase, all steps</h3>'
+       + '<div class="pair"><div><h3>Time by phase, all steps</h3>'
        + (_shares(groups, 'time/', 's') or _missing(['time/*']))
-       + '<h3>Tokens by role</h3>'
-       + (_shares(groups, 'tokens/', '') or _missing(['tokens/*']))),
+       + '</div><div><h3>Tokens by role</h3>'
+       + (_shares(groups, 'tokens/', '') or _missing(['tokens/*']))
+       + '</div></div>'),
       ('samples', 'Questions and answers', 'What the student, and the teacher, '
        'really wrote. Open a question to see all of it.', browser)]
   data = {'hovers': hovers, 'samples': kept, 'runs': [r.name for r in runs]}

@@ -31,12 +31,14 @@ class Panel:
     names: patterns of names, e.g. 'stop/*'.
     what: one or two sentences for somebody who sees it first.
     y: (low, high) that the y axis holds, None where it follows the data.
+    otherwise: patterns for runs that have none of `names`.
   """
   title: str
   unit: str
   names: tuple[str, ...]
   what: str
   y: tuple = FRACTION
+  otherwise: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +62,7 @@ LEARNING = (
           'fraction right', ('accuracy/plain/*',),
           'New questions of the step, as drawn, before they were trained on.'),
     Panel('Candidate copying alarm', 'fraction right',
-          ('probe/bcq', 'probe/plain'),
+          ('probe/plain', 'probe/bcq'),
           'Questions that the student mostly solves, asked with candidates '
           '(bcq) and alone (plain). bcq falling under plain means that the '
           'student follows candidates rather than its own solution.'),
@@ -71,7 +73,8 @@ LEARNING = (
     Panel('Rollouts that teach', 'fraction of rollouts',
           ('advantage/positive',),
           'Rollouts with an advantage above 0.'),
-    Panel('Groups without a signal', 'fraction of groups', ('trivial/*',),
+    Panel('Groups without a signal', 'fraction of groups',
+          ('trivial/plain', 'trivial/bcq', 'trivial/ncq'),
           'Groups whose rollouts are all right or all wrong: they give no '
           'gradient.'),
 )
@@ -94,12 +97,14 @@ HEALTH = (
           ('sampler_trainer/logp_gap_max',),
           'Largest difference of the log-prob that the sampler stored and the '
           'one that the trainer computes. It should be rounding.', FROM_ZERO),
-    Panel('Response length', 'tokens, mean', ('length/*', 'rollouts/length'),
-          'Mean length of a response, end token included.', FROM_ZERO),
+    Panel('Response length', 'tokens, mean',
+          ('length/plain', 'length/bcq', 'length/ncq'),
+          'Mean length of a response, end token included.', FROM_ZERO,
+          ('rollouts/length',)),
     Panel('Why generation stopped', 'fraction of rollouts',
-          ('stop/*', 'rollouts/truncated'),
+          ('stop/*',),
           'end: the student ended its answer; length: the token limit cut it, '
-          'which counts as wrong.'),
+          'which counts as wrong.', FRACTION, ('rollouts/truncated',)),
     Panel('Verdicts', 'fraction of rollouts', ('verdict/*',),
           'All prompt kinds together.'),
 )
@@ -151,23 +156,25 @@ def _smoothing(lines) -> str:
   sizes -= {1}
   if not sizes:
     return ''
-  return (f' Faint: every step; strong: moving mean over {max(sizes)} points.')
+  return f' Strong: moving mean over {max(sizes)} points.'
 
 
 def draw(panel: Panel, groups: Sequence[Group]) -> list[Figure]:
   """One chart with all names for one group of runs; for several groups a
   chart per name. Empty if no run has any of the names."""
-  names = _names(groups, panel.names)
+  names = _names(groups, panel.names) or _names(groups, panel.otherwise)
   short = _ending(names)
   if len(groups) == 1:
-    sets = [(panel.title, names, [(groups[0], n, short[n]) for n in names])]
+    sets = [(panel.title, names, [(groups[0], n, short[n], i)
+                                  for i, n in enumerate(names)])]
   else:
     sets = [(panel.title if len(names) == 1 else f'{panel.title}: {short[n]}',
-             [n], [(g, n, g.label) for g in groups]) for n in names]
+             [n], [(g, n, g.label, i) for i, g in enumerate(groups)])
+            for n in names]
   out = []
   for title, used, wanted in sets:
-    lines = [line for g, n, label in wanted
-             if (line := curve(label, g, n)) is not None]
+    lines = [line for g, n, label, i in wanted
+             if (line := curve(label, g, n, style=i)) is not None]
     if lines:
       out.append(Figure(
           title, panel.unit, tuple(used), panel.what + _smoothing(lines),
@@ -195,19 +202,22 @@ def evaluation(groups: Sequence[Group], splits: Sequence[str]) -> list[Figure]:
   """Accuracy by split against steps, rollouts and tokens."""
   of_evals = lambda run: run.evals
   if len(groups) == 1:
-    sets = [('Evaluation accuracy', [(groups[0], s, s) for s in splits])]
+    sets = [('Evaluation accuracy',
+             [(groups[0], s, s, i) for i, s in enumerate(splits)])]
   else:
-    sets = [(f'Evaluation accuracy: {s}', [(g, s, g.label) for g in groups])
+    sets = [(f'Evaluation accuracy: {s}',
+             [(g, s, g.label, i) for i, g in enumerate(groups)])
             for s in splits]
   out = []
   for title, wanted in sets:
     for x, label in SPENT.items():
-      lines = [line for g, s, name in wanted if (line := curve(
-          name, g, s, x=x, rows=of_evals, smoothed=False)) is not None]
+      lines = [line for g, s, name, i in wanted if (line := curve(
+          name, g, s, x=x, rows=of_evals, smoothed=False,
+          style=i)) is not None]
       if lines:
         out.append(Figure(
             title, 'fraction right', tuple(dict.fromkeys(
-                s for _, s, _ in wanted)),
+                s for _, s, _, _ in wanted)),
             f'Held-out questions, asked plain, against {label}.',
             charts.line_chart(lines, title=f'{title} against {label}',
                               x_label=label, y=FRACTION)))
@@ -289,7 +299,8 @@ def time_by_step(groups: Sequence[Group]) -> list[Figure]:
       continue
     steps = sorted(by_step)
     mean = {s: np.mean(found, 0) for s, found in by_step.items()}
-    cuts = np.linspace(0, len(steps), min(len(steps), MOST_BARS) + 1).astype(int)
+    cuts = np.linspace(0, len(steps),
+                       min(len(steps), MOST_BARS) + 1).astype(int)
     spans = [steps[a:b] for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
     heights = np.array([np.mean([mean[s] for s in span], 0) for span in spans])
     totals = heights.sum(1)
@@ -299,9 +310,9 @@ def time_by_step(groups: Sequence[Group]) -> list[Figure]:
     title = 'Time of a step' + (f': {g.label}' if len(groups) > 1 else '')
     what = 'Wall seconds by phase, mean of the steps in a bar.'
     if cut:
-      what += (' Higher than the chart, mostly compilation or evaluation: '
-               f'step {", ".join(cut[:4])}'
-               f'{" and more" if len(cut) > 4 else ""}.')
+      what += (f' Cut off at the top: step {", ".join(cut[:4])}'
+               f'{" and more" if len(cut) > 4 else ""}; a step that meets a '
+               'new shape compiles.')
     if top <= 0:
       continue
     out.append(Figure(

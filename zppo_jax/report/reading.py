@@ -117,7 +117,8 @@ def pick_evenly(steps: Sequence[int], limit: int) -> list[int]:
     by_step.setdefault(step, []).append(i)
   known = sorted(by_step)
   if limit < len(known):
-    known = [known[i] for i in np.linspace(0, len(known) - 1, limit).astype(int)]
+    known = [known[i] for i in
+             np.linspace(0, len(known) - 1, limit).astype(int)]
   quota = dict.fromkeys(known, 0)
   left = limit
   while left:  # a round gives each step one more, as long as it has one
