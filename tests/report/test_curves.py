@@ -61,9 +61,13 @@ def test_long_curves_are_means_over_spans():
   assert ys[0] == np.mean(range(10))
 
 
-def test_one_thing_has_one_colour_in_all_charts(tmp_path):
-  """zppo is the second group also where the first has no such curve."""
-  groups = curves.group_runs(runs_of(tmp_path, dict(method='grpo'), dict()))
+@pytest.mark.parametrize('steps, seeds', [(20, 1), (60, 1), (20, 2)])
+def test_one_thing_has_one_colour_in_all_charts(tmp_path, steps, seeds):
+  """zppo is the second group also where the first has no such curve; for
+  plain, smoothed and averaged curves."""
+  groups = curves.group_runs(runs_of(tmp_path, *(
+      dict(method=m, seed=s, steps=steps) for m in ('grpo', 'zppo')
+      for s in range(seeds))))
   for figure in panels.draw_all(panels.LEARNING, groups)[0]:
     for label, swatch in figure.chart.legend:
       assert f'var(--s{["grpo", "zppo"].index(label)})' in swatch
