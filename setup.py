@@ -21,7 +21,8 @@ setup(
     license='Apache-2.0',
     python_requires='>=3.11',
     packages=find_packages(include=['zppo_jax', 'zppo_jax.*']),
-    package_data={'zppo_jax.assets': ['**/*.safetensors']},
+    package_data={'zppo_jax.assets': ['**/*.safetensors'],
+                  'zppo_jax.report': ['page.css', 'page.js', 'browser.html']},
     install_requires=[
         'jax>=0.10,<0.12',
         'flax>=0.12',

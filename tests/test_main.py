@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from tests import workdirs
 from zppo_jax import dry_run, main, train
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -218,3 +219,35 @@ def test_an_interrupted_run_says_so_and_exits_like_the_signal(
     zppo('train', CONFIG, f'--workdir={tmp_path}/run')
   assert e.value.code == 143
   assert 'zppo train: SIGTERM: saved' in capsys.readouterr().err
+
+
+def test_report_takes_workdirs_without_a_flag(zppo, refused, tmp_path, capsys):
+  path = workdirs.make(tmp_path / 'run', steps=3)
+  zppo('report', path)
+  assert capsys.readouterr().out.strip() == f'{path}/report.html'
+  zppo('report', path, f'--to={tmp_path}/r.html', '--samples=2')
+  assert '2 of 4 recorded questions' in (tmp_path / 'r.html').read_text()
+  assert 'WORKDIR... is needed' in refused('report')
+  assert 'no config.json' in refused('report', tmp_path)
+  assert '--to=FILE.html' in refused('report', path, tmp_path)
+
+
+def test_compare_prints_and_writes_the_table(zppo, refused, tmp_path, capsys):
+  paths = [workdirs.make(tmp_path / m, method=m, steps=3)
+           for m in ('zppo', 'grpo')]
+  zppo('compare', *paths, f'--to={tmp_path}/t.md')
+  out = capsys.readouterr().out
+  assert '| zppo | 1 |' in out
+  assert (tmp_path / 't.md').read_text().strip() == out.strip()
+  other = workdirs.make(tmp_path / 'other', steps=4)
+  assert "steps: '3', '4'" in refused('compare', *paths, other)
+
+
+def test_eval_names_what_does_not_fit(refused, tmp_path):
+  ask = ('eval', CONFIG, f'--to={tmp_path}/e')
+  assert '--checkpoint is needed' in refused(*ask)
+  assert "no weights 'gone'" in refused(*ask, '--checkpoint=gone')
+  assert '--k is' in refused(*ask, '--checkpoint=micro/student', '--k=1,two')
+  assert 'temperature 0' in refused(
+      *ask, '--checkpoint=micro/student', '--rollouts=8')
+  assert not (tmp_path / 'e').exists()

@@ -1,7 +1,6 @@
-"""Statistics by hand, selection rule, and resumption of studies."""
+"""Pairing, selection rule, and resumption of studies."""
 
 import json
-import math
 import pathlib
 import types
 
@@ -29,21 +28,6 @@ def small_study():
   c.endpoint, c.splits = 'hard', ('hard',)
   c.contrasts = (('a', 'b'),)
   return c
-
-
-def test_t_interval_by_hand():
-  """1, 2, 3: mean 2, s 1, half width 4.303 / sqrt(3)."""
-  mean, low, high = study.t_interval([1.0, 2.0, 3.0])
-  assert mean == 2
-  assert high - mean == pytest.approx(4.30265 / math.sqrt(3), rel=1e-5)
-  assert mean - low == pytest.approx(high - mean)
-
-
-def test_sign_flip_is_exact():
-  """All eight differences positive: 2 of 2^8 flips are as extreme."""
-  assert study.sign_flip_p([0.1] * 8) == 2 / 256
-  # 3, 1, -1 sums to 3; the flips sum to +-5, +-3, +-3, +-1: 6 of 8 reach it.
-  assert study.sign_flip_p([3.0, 1.0, -1.0]) == 6 / 8
 
 
 def test_contrast_pairs_by_seed():

@@ -105,6 +105,13 @@ def load_model(spec, place=None) -> Loaded:
                 found.description)
 
 
+def abstract_state(config, model, mesh) -> TrainState:
+  """Shapes, types and shardings of a run's TrainState."""
+  tx = optimizers.adamw(optimizers.AdamWConfig(**config.optimizer))
+  return update.abstract_state(
+      model, tx, update.state_shardings(model, tx, mesh))
+
+
 def _placed(like, mesh, rules):
   """Shapes and types with the shardings of a rule table."""
   return jax.tree.map(
@@ -112,7 +119,7 @@ def _placed(like, mesh, rules):
       sharding.param_shardings(like, mesh, rules))
 
 
-def _chat_of(who: str, loaded: Loaded, name: str, task: tasks.Task) -> Chat:
+def chat_of(who: str, loaded: Loaded, name: str, task: tasks.Task) -> Chat:
   """The model's own chat, else the task's; ValueError without either."""
   found = loaded.chat or task.chat
   if found is None:
@@ -220,7 +227,7 @@ def build(config) -> Run:
         f'prompt bucket and algorithm.max_tokens need {longest}')
   student = load_model(c.student, lambda like: _placed(
       like, mesh, sharding.TRAIN_RULES))
-  model, chat = student.model, _chat_of('student', student, c.data.task, task)
+  model, chat = student.model, chat_of('student', student, c.data.task, task)
   _check_vocabulary('student', student, chat)
   _check_prompts([*source.pool, *(q for qs in splits.values() for q in qs)],
                  chat, rules.max_prompt)
@@ -247,7 +254,7 @@ def build(config) -> Run:
     copy = functools.partial(rollouts.rollout_copy, dtype=c.teacher.dtype)
     loaded = load_model(c.teacher, lambda like: _placed(
         jax.eval_shape(copy, like), mesh, sharding.ROLLOUT_RULES))
-    teacher_chat = _chat_of('teacher', loaded, c.data.task, task)
+    teacher_chat = chat_of('teacher', loaded, c.data.task, task)
     _check_vocabulary('teacher', loaded, teacher_chat)
     _check_same_words(chat, teacher_chat)
     # Prompts are the student's; the teacher's codec has its own padding rows.

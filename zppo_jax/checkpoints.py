@@ -224,6 +224,25 @@ class Checkpoints:
     return state, content['host']
 
 
+def restore_any(path, like: TrainState, model: dict) -> TrainState:
+  """The state of the checkpoint that a path names; the newest of a run.
+
+  Args:
+    path: as `open_any`.
+    like: as `Checkpoints.restore`.
+    model: description of the model that it must be of.
+
+  Raises:
+    FileNotFoundError, CheckpointError: as `open_any`, `Checkpoints.restore`.
+  """
+  folder, step = open_any(path)
+  kept = Checkpoints(folder, Policy(0, 1, 0), {'model': model},
+                     read_only=True)
+  state, _ = kept.restore(kept.latest() if step is None else step, like)
+  kept.close()
+  return state
+
+
 def open_any(path: Any) -> tuple[pathlib.Path, int | None]:
   """(directory of checkpoints, step or None) that a user's path names.
 

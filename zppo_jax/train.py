@@ -87,7 +87,7 @@ def restore(kept: Checkpoints, run: Run, step: int) -> Standing:
 
 
 def _manifest(config, run: Run) -> dict:
-  return {'model': workdir.flat(run.description['model']),
+  return {'model': run.description['model'],
           'config': workdir.config_values(config),
           'versions': workdir.versions()}
 

@@ -61,7 +61,8 @@ def git_revision() -> str:
   return head.stdout.strip() + ('+' if changed.stdout.strip() else '')
 
 
-def _write_json(path: pathlib.Path, value) -> None:
+def write_json(path: pathlib.Path, value) -> None:
+  """Writes JSON under its name only when it is whole."""
   partial = path.with_suffix('.partial')
   partial.write_text(json.dumps(value, indent=2, sort_keys=True) + '\n')
   os.replace(partial, path)
@@ -80,6 +81,21 @@ def flat(values: dict, prefix: str = '') -> dict:
     out.update(flat(value, f'{name}.') if isinstance(value, dict) and value
                else {name: value})
   return out
+
+
+def describe(config, forked_from: dict | None = None) -> dict:
+  """What config.json holds: config, versions, revision, origin."""
+  return {'config': config_values(config), 'versions': versions(),
+          'git_revision': git_revision(), 'forked_from': forked_from}
+
+
+def check_unused(path) -> None:
+  """FileExistsError for a file, or a directory that is not empty."""
+  path = pathlib.Path(path)
+  if path.exists() and not path.is_dir():
+    raise FileExistsError(f'{path} is a file; a directory is needed')
+  if path.exists() and any(path.iterdir()):
+    raise FileExistsError(f'{path} is not empty; a new directory is needed')
 
 
 def read_config(path) -> dict | None:
@@ -167,13 +183,12 @@ class Workdir:
     attempt = attempts / f'{number:04d}'
     attempt.mkdir()
     origin = forked_from if stored is None else stored['forked_from']
-    described = {'config': config_values(config), 'versions': versions(),
-                 'git_revision': git_revision(), 'forked_from': origin}
-    _write_json(attempt / 'attempt.json', {
+    described = describe(config, origin)
+    write_json(attempt / 'attempt.json', {
         **described, 'host': platform.node(), 'pid': os.getpid(),
         'started': time.strftime('%Y-%m-%dT%H:%M:%S%z')})
     if stored is None or stored['config'] != described['config']:
-      _write_json(path / 'config.json', described)
+      write_json(path / 'config.json', described)
     out = cls(path, attempt)
     for name in ('summary.json', 'final.safetensors'):
       if (path / name).exists():  # of a run that now goes on
@@ -249,7 +264,7 @@ class Workdir:
     """
     folder = self.attempt / f'stopped_at_step_{step}'
     folder.mkdir()
-    _write_json(folder / 'reason.json', {'step': step, 'reason': reason})
+    write_json(folder / 'reason.json', {'step': step, 'reason': reason})
     for i, (minibatch, batch) in enumerate(batches):
       arrays = {f.name: getattr(batch, f.name)
                 for f in dataclasses.fields(batch) if f.name != 'media'}
@@ -262,7 +277,7 @@ class Workdir:
   def finish(self, summary: dict, params, description: dict) -> None:
     """Writes the final weights with their description, then the summary."""
     weights.save(self.path / 'final.safetensors', params, description)
-    _write_json(self.path / 'summary.json', summary)
+    write_json(self.path / 'summary.json', summary)
 
 
 def read_summary(path) -> dict | None:
