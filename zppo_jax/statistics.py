@@ -1,5 +1,6 @@
 """Estimates and intervals over seeds and over questions."""
 
+import functools
 import itertools
 import math
 from collections.abc import Sequence
@@ -8,10 +9,15 @@ import numpy as np
 from scipy import stats
 
 
+@functools.cache  # scipy's is slow, and a report asks it at every step
+def _t_quantile(p: float, freedom: int) -> float:
+  return float(stats.t.ppf(p, freedom))
+
+
 def t_interval(values: Sequence[float], level: float = 0.95):
   """(mean, low, high) of the two-sided t interval; needs two values."""
   n, mean = len(values), float(np.mean(values))
-  half = stats.t.ppf((1 + level) / 2, n - 1) * np.std(values, ddof=1)
+  half = _t_quantile((1 + level) / 2, n - 1) * np.std(values, ddof=1)
   half = float(half / math.sqrt(n))
   return mean, mean - half, mean + half
 

@@ -118,7 +118,7 @@
     if (f.kind && group.kind !== f.kind) return null;
     const rollouts = group.rollouts.filter(
         (r) => !f.verdict || r.verdict === f.verdict);
-    return rollouts.length ? {...group, rollouts} : null;
+    return rollouts.length ? {...group, rollouts, whole: group} : null;
   };
   const select = (f) => {
     const out = [];
@@ -131,7 +131,8 @@
       if (groups.length) out.push({row, groups});
     });
     const reward = ({groups}) => {
-      const found = groups.flatMap((g) => g.rollouts).map((r) => r.reward);
+      const found = groups.flatMap((g) => g.whole.rollouts).map(
+          (r) => r.reward);
       return found.reduce((a, b) => a + b, 0) / found.length;
     };
     if (f.sort === 'best') out.sort((a, b) => reward(b) - reward(a));
@@ -172,9 +173,10 @@
                 make('h5', '', 'Right answer'),
                 make('pre', '', row.question.answer));
     for (const group of groups) {
-      const right = group.rollouts.filter((r) => r.reward > 0).length;
+      const {rollouts: every} = group.whole;
+      const right = every.filter((r) => r.reward > 0).length;
       body.append(make('h4', '', `${KINDS[group.kind] || group.kind} (` +
-          `${right} of ${group.rollouts.length} right)`));
+          `${right} of ${every.length} right)`));
       body.append(make('h5', '', 'Prompt, as the model saw it'),
                   make('pre', 'prompt', group.prompt));
       if (group.candidates.length) {
@@ -184,7 +186,9 @@
       const rollouts = [...group.rollouts];
       if (sort === 'best') rollouts.sort((a, b) => b.reward - a.reward);
       if (sort === 'worst') rollouts.sort((a, b) => a.reward - b.reward);
-      body.append(...answers("Student's answers", rollouts, factsOf));
+      const part = rollouts.length < every.length ?
+          `, ${rollouts.length} of ${every.length}` : '';
+      body.append(...answers(`Student's answers${part}`, rollouts, factsOf));
     }
     if (row.teacher.length) {
       body.append(make('h4', '', 'Teacher'),

@@ -63,9 +63,10 @@ LEARNING = (
           'New questions of the step, as drawn, before they were trained on.'),
     Panel('Candidate copying alarm', 'fraction right',
           ('probe/plain', 'probe/bcq'),
-          'Questions that the student mostly solves, asked with candidates '
-          '(bcq) and alone (plain). bcq falling under plain means that the '
-          'student follows candidates rather than its own solution.'),
+          'Questions that the student mostly solves, asked alone (plain) and '
+          'with one right and one wrong answer of its own as candidates '
+          '(bcq). bcq falling under plain means that it follows candidates '
+          'rather than its own solution.'),
     Panel('Wrong candidate followed in the probe', 'fraction of answers',
           ('probe/follows_wrong',),
           'Answers that repeat the wrong candidate, on questions that the '
