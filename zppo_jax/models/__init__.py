@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
-from zppo_jax.models import decoder, llama, qwen3
+from zppo_jax.models import decoder, llama, qwen3, qwen3_vl, vision
 
 
 class Model(NamedTuple):
@@ -51,6 +51,25 @@ def _decoder(config: decoder.DecoderConfig) -> Model:
   return Model(config, init, apply, head)
 
 
+def _qwen3_vl(config: qwen3_vl.Qwen3VLConfig) -> Model:
+  module = qwen3_vl.Qwen3VL(config)
+
+  def init(key):
+    one = jnp.ones((1, 1), jnp.int32)
+    return module.init(key, one, jnp.ones((1, 1, 3), jnp.int32), one,
+                       media=vision.dummy_media(config.vision))['params']
+
+  def apply(params, tokens_BT, positions_BTA, segment_BT, cache=None,
+            media=None):
+    return module.apply({'params': params}, tokens_BT, positions_BTA,
+                        segment_BT, cache, media)
+
+  def head(params):
+    return params['embed'].T if config.tied else params['head']
+
+  return Model(config, init, apply, head, num_axes=3)
+
+
 class Family(NamedTuple):
   """A row of FAMILIES; hub functions are None where no hub has the family.
 
@@ -77,6 +96,8 @@ FAMILIES = {
                     llama.to_hub, llama.hub_leaves),
     'qwen3': Family(decoder.DecoderConfig, _decoder, qwen3.from_hub,
                     qwen3.to_hub, qwen3.hub_leaves),
+    'qwen3_vl': Family(qwen3_vl.Qwen3VLConfig, _qwen3_vl, qwen3_vl.from_hub,
+                       qwen3_vl.to_hub, qwen3_vl.hub_leaves),
 }
 
 
