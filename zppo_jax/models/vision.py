@@ -138,7 +138,7 @@ def attend(q_BINH, k_BINH, v_BINH, segment_BI):
   Scores and softmax are at least float32, and recomputed in the backward
   pass, so that memory grows with I, not I^2. Segment 0 is seen by none.
   """
-  B, I, N, H = q_BINH.shape
+  B, num, N, H = q_BINH.shape
   dtype = q_BINH.dtype
   seen_BI = segment_BI > 0
 
@@ -151,14 +151,14 @@ def attend(q_BINH, k_BINH, v_BINH, segment_BI):
     weights = jax.nn.softmax(scores, axis=-1).astype(dtype)
     return jnp.einsum('bnci,binh->bcnh', weights, v_BINH)
 
-  if I <= _QUERIES:
+  if num <= _QUERIES:
     return some(q_BINH, segment_BI)
-  pad = -I % _QUERIES
+  pad = -num % _QUERIES
   split = lambda x: jnp.pad(x, ((0, 0), (0, pad), *[(0, 0)] * (x.ndim - 2))
                             ).reshape(B, -1, _QUERIES, *x.shape[2:]
                                       ).swapaxes(0, 1)
   out = jax.lax.map(lambda x: some(*x), (split(q_BINH), split(segment_BI)))
-  return out.swapaxes(0, 1).reshape(B, I + pad, N, H)[:, :I]
+  return out.swapaxes(0, 1).reshape(B, num + pad, N, H)[:, :num]
 
 
 class LayerNorm(nn.Module):
@@ -251,9 +251,9 @@ class Merger(nn.Module):
   @nn.compact
   def __call__(self, x_BID):
     c = self.config
-    B, I, D = x_BID.shape
+    B, _, D = x_BID.shape
     width = D * c.merge**2
-    join = lambda x: x.reshape(B, I // c.merge**2, width)
+    join = lambda x: x.reshape(B, -1, width)
     norm = LayerNorm(name='norm')
     x = norm(join(x_BID)) if self.norm_merged else join(norm(x_BID))
     return Mlp(width, c.out_width, False, name='mlp')(x)
@@ -279,9 +279,11 @@ class Tower(nn.Module):
                 (c.patch_values, c.width))
     table = self.param('positions', nn.initializers.normal(c.width**-0.5),
                        (c.num_positions, c.width))
-    for corner in range(4):
-      rows = table[media.corners_BI4[..., corner]]
-      x = x + (rows * media.weights_BI4[..., corner, None]).astype(x.dtype)
+    # Rounded where it is read, as every matrix is, then summed in float32.
+    table = table.astype(x.dtype)
+    corners = [table[media.corners_BI4[..., i]]
+               * media.weights_BI4[..., i, None] for i in range(4)]
+    x = x + sum(corners).astype(x.dtype)
     rotary = phases(media.rotary_BI2, c.width // c.num_heads, c.rope_theta,
                     x.dtype)
     scan = nn.scan(
@@ -302,7 +304,7 @@ class Tower(nn.Module):
 
 def dummy_media(c: VisionConfig) -> Media:
   """One merged patch of padding: what `init` shows the tower."""
-  I = c.merge**2
-  whole = lambda size: jnp.zeros((1, I, size), jnp.int32)
-  return Media(jnp.zeros((1, I, c.patch_values)), whole(2),
-               jnp.zeros((1, I), jnp.int32), whole(4), jnp.zeros((1, I, 4)))
+  num = c.merge**2
+  whole = lambda *size: jnp.zeros((1, num, *size), jnp.int32)
+  return Media(jnp.zeros((1, num, c.patch_values)), whole(2), whole(),
+               whole(4), jnp.zeros((1, num, 4)))
