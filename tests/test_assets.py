@@ -18,7 +18,7 @@ def groups_of(role, splits, size=32):
   """Eight rollouts at temperature 1 of `size` questions of each split."""
   spec = runpy.run_path(str(CONFIGS / 'micro.py'))['get_config']().student
   spec.weights = f'micro/{role}'
-  model, params = build.load_model(spec)
+  model, params, *_ = build.load_model(spec)
   task = TASKS['micro']
   sampler = rollouts.make_sampler(
       model=model, mesh=sharding.make_mesh(sharding.MeshConfig()),

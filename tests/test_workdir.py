@@ -1,6 +1,5 @@
 """What a run leaves on disk."""
 
-import dataclasses
 import json
 import re
 
@@ -15,11 +14,6 @@ from zppo_jax.workdir import PACKAGES, History, Workdir
 
 CONFIG = ConfigDict(dict(seed=3, shapes=dict(buckets=(8, 24))))
 PARAMS = {'embed': np.arange(6, dtype=np.float32).reshape(2, 3)}
-
-
-@dataclasses.dataclass(frozen=True)
-class Shapes:
-  width: int = 3
 
 
 def entries(**accuracies):
@@ -124,7 +118,7 @@ def test_the_summary_adds_up_rollouts_tokens_and_accuracy():
 
 def test_finish_writes_weights_and_summary(tmp_path):
   out = Workdir.create(tmp_path, CONFIG)
-  out.finish({'steps': 2}, PARAMS, Shapes())
+  out.finish({'steps': 2}, PARAMS, {'model': {'width': 3}})
   assert json.loads((tmp_path / 'summary.json').read_text()) == {'steps': 2}
   saved = tmp_path / 'final.safetensors'
   assert weights.description(saved) == {'model': {'width': 3}}
@@ -140,7 +134,7 @@ def test_the_summary_comes_last(tmp_path, monkeypatch):
   monkeypatch.setattr(weights, 'save', full_disk)
   out = Workdir.create(tmp_path, CONFIG)
   with pytest.raises(OSError, match='disk full'):
-    out.finish({'steps': 2}, PARAMS, Shapes())
+    out.finish({'steps': 2}, PARAMS, {'model': {'width': 3}})
   assert not (tmp_path / 'summary.json').exists()
 
 

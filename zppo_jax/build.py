@@ -5,26 +5,26 @@ Every check is made here, before anything is compiled.
 
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
 from zppo_jax import (
   advantages,
-  assets,
   compression,
   losses,
   methods,
   models,
   optimizers,
+  pretrained,
   rollouts,
   scoring,
   sharding,
   tasks,
   update,
-  weights,
   zppo,
 )
+from zppo_jax.chat.wording import Chat
 from zppo_jax.data.source import Source
 from zppo_jax.records import Decoding, Question, TrainState
 from zppo_jax.teachers.in_process import InProcessTeacher
@@ -46,7 +46,7 @@ class Run:
   splits: dict[str, tuple[Question, ...]]
   eval_every: int
   mesh: Any
-  model_config: Any
+  description: dict
   sampler: rollouts.Sampler
   greedy: rollouts.Sampler
   teacher: InProcessTeacher | None
@@ -63,18 +63,54 @@ class Run:
   num_axes: int
 
 
-def load_model(spec):
-  """(Model, host params) from a weights file and its own description.
+class Loaded(NamedTuple):
+  """A config's model.
+
+  Attributes:
+    model: the network.
+    params: of it, numpy or jax arrays.
+    chat: of its own tokenizer; None where it has none, the task's counts then.
+    description: what its weights are saved with.
+  """
+  model: models.Model
+  params: Any
+  chat: Chat | None
+  description: dict
+
+
+def load_model(spec, place=None) -> Loaded:
+  """A model from a weights file, a hub folder or a GGUF.
 
   Args:
-    spec: config with `weights` (a packaged name or a path), `dtype`, `remat`.
+    spec: config with `weights` (anything that pretrained.load takes),
+      `dtype`, `remat`.
+    place: shapes -> shardings, as pretrained.load.
   """
-  path = assets.find(spec.weights)
-  fields = dict(weights.description(path)['model'])
-  fields.update(dtype=spec.dtype, remat=spec.remat)
-  model = models.build(fields.pop('family', 'decoder'), **fields)
-  like = jax.eval_shape(model.init, jax.random.key(0))
-  return model, weights.load(path, like)
+  found = pretrained.load(spec.weights, dtype=spec.dtype, remat=spec.remat,
+                          place=place)
+  for note in found.notes:
+    print(f'{spec.weights}: {note}', flush=True)
+  return Loaded(found.model, found.params, pretrained.chat(found),
+                found.description)
+
+
+def _check_vocabulary(who: str, loaded: Loaded, chat: Chat) -> None:
+  rows = loaded.model.config.vocab_size
+  if chat.codec.vocab_size != rows:
+    raise ValueError(f'{who}.weights have {rows} embedding rows; the task\'s '
+                     f'own chat has {chat.codec.vocab_size}, and the weights '
+                     'came without a tokenizer')
+
+
+def _check_same_words(student: Chat, teacher: Chat) -> None:
+  """ValueError unless prompts of the student's chat are the teacher's too."""
+  ours, theirs = student.codec, teacher.codec
+  if ours.ids != theirs.ids or ours.end_id != theirs.end_id:
+    differ = len(ours.ids.items() ^ theirs.ids.items())
+    raise ValueError(
+        f'teacher.weights have another vocabulary than student.weights: '
+        f'{len(theirs.ids)} words and end token {theirs.end_id}, not '
+        f'{len(ours.ids)} and {ours.end_id}; {differ} entries differ')
 
 
 def _known(name: str, table, what: str):
@@ -146,16 +182,19 @@ def build(config) -> Run:
                   c.data.repeat)
   source.check_steps(c.steps)
   splits = {s: tuple(task.evaluation(s, c.eval.size)) for s in c.eval.splits}
-  _check_prompts([*source.pool, *(q for qs in splits.values() for q in qs)],
-                 task.chat, rules.max_prompt)
-
   mesh = sharding.make_mesh(sharding.MeshConfig(**c.mesh))
   longest = max(shapes.prompt_buckets) + algo.max_tokens
   if longest > max(shapes.row_buckets):
     raise ValueError(
         f'shapes.row_buckets end at {max(shapes.row_buckets)}; the longest '
         f'prompt bucket and algorithm.max_tokens need {longest}')
-  model, params = load_model(c.student)
+  on_mesh = lambda rules: functools.partial(
+      sharding.param_shardings, mesh=mesh, rules=rules)
+  student = load_model(c.student, on_mesh(sharding.TRAIN_RULES))
+  model, chat = student.model, student.chat or task.chat
+  _check_vocabulary('student', student, chat)
+  _check_prompts([*source.pool, *(q for qs in splits.values() for q in qs)],
+                 chat, rules.max_prompt)
   tx = optimizers.adamw(optimizers.AdamWConfig(**c.optimizer))
   shardings = update.state_shardings(model, tx, mesh)
 
@@ -163,28 +202,31 @@ def build(config) -> Run:
       Decoding, temperature=algo.temperature, top_p=algo.top_p,
       top_k=algo.top_k)
   make = functools.partial(
-      rollouts.make_sampler, mesh=mesh, chat=task.chat, grader=task.grader,
+      rollouts.make_sampler, mesh=mesh, grader=task.grader,
       prompt_buckets=shapes.prompt_buckets,
       patch_buckets=shapes.patch_buckets)
   step_sizes = (rules.num_new, rules.num_new + rules.num_replay,
                 *shapes.group_buckets)
-  sampler = make(model=model, decoding=sampling_of(algo.max_tokens),
-                 num_rollouts=algo.rollouts, group_buckets=step_sizes)
-  greedy = make(model=model,
-                decoding=Decoding(algo.max_tokens, temperature=0.0),
-                num_rollouts=1,
-                group_buckets=(max(1, c.eval.size * len(splits)),))
+  make_student = functools.partial(make, model=model, chat=chat)
+  sampler = make_student(decoding=sampling_of(algo.max_tokens),
+                         num_rollouts=algo.rollouts, group_buckets=step_sizes)
+  greedy = make_student(
+      decoding=Decoding(algo.max_tokens, temperature=0.0), num_rollouts=1,
+      group_buckets=(max(1, c.eval.size * len(splits)),))
   teacher = None
   if method.reformulations:
-    teacher_model, teacher_params = load_model(c.teacher)
-    teacher_shardings = sharding.param_shardings(
-        teacher_params, mesh, sharding.ROLLOUT_RULES)
-    make_teacher = functools.partial(make, model=teacher_model,
+    loaded = load_model(c.teacher, on_mesh(sharding.ROLLOUT_RULES))
+    teacher_chat = loaded.chat or task.chat
+    _check_vocabulary('teacher', loaded, teacher_chat)
+    _check_same_words(chat, teacher_chat)
+    # Prompts are the student's; the teacher's codec has its own padding rows.
+    make_teacher = functools.partial(make, model=loaded.model,
+                                     chat=teacher_chat,
                                      group_buckets=shapes.group_buckets)
     teacher = InProcessTeacher(
         jax.device_put(
-            rollouts.rollout_copy(teacher_params, teacher_model.config.dtype),
-            teacher_shardings),
+            rollouts.rollout_copy(loaded.params, loaded.model.config.dtype),
+            on_mesh(sharding.ROLLOUT_RULES)(loaded.params)),
         make_teacher(decoding=sampling_of(algo.teacher_max_tokens),
                      num_rollouts=algo.teacher_rollouts),
         make_teacher(
@@ -202,7 +244,7 @@ def build(config) -> Run:
       steps=c.steps, seed=c.seed, rules=rules, method=method,
       compress=compress, num_updates=algo.updates,
       advantage_scope=algo.advantage_scope, source=source, splits=splits,
-      eval_every=c.eval.every, mesh=mesh, model_config=model.config,
+      eval_every=c.eval.every, mesh=mesh, description=student.description,
       sampler=sampler, greedy=greedy,
       teacher=teacher, reshard_fn=rollouts.compile_reshard(model, mesh),
       score_fn=scoring.compile_scorer(
@@ -213,7 +255,7 @@ def build(config) -> Run:
           in_shardings=(rows, rows), out_shardings=rows),
       update_fn=update.compile_update(
           loss_fn=loss_fn, tx=tx, mesh=mesh, shardings=shardings),
-      state=update.new_state(params, tx, shardings),
+      state=update.new_state(student.params, tx, shardings),
       buffer_capacity=algo.buffer_capacity, num_rollouts=algo.rollouts,
       micro_tokens=shapes.micro_tokens,
       row_buckets=tuple(sorted(shapes.row_buckets)),

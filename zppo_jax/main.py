@@ -3,6 +3,10 @@
   zppo train --config=configs/micro.py --workdir=DIR [--config.seed=1 ...]
   zppo pretrain --config=configs/micro_pretrain.py:student --to=FILE
   zppo study --config=studies/headline.py --to=DIR [--cores=0,1]
+  zppo models
+  zppo import --from=FOLDER_OR_GGUF --to=FILE.safetensors
+  zppo export --checkpoint=FILE_OR_WORKDIR --to=DIR [--dtype=bfloat16]
+  zppo sample --model=FOLDER_OR_FILE --prompt="..." [--num=4 --thinking=off]
 """
 
 import difflib
@@ -115,6 +119,29 @@ def _study(values) -> None:
   study.main(values.config, values.to, values.cores)
 
 
+def _models(values) -> None:
+  del values
+  from zppo_jax.models import presets
+  print(presets.table())
+
+
+def _import(values) -> None:
+  from zppo_jax import convert
+  convert.to_ours(values['from'].value, values.to)
+
+
+def _export(values) -> None:
+  from zppo_jax import convert
+  convert.to_hub(values.checkpoint, values.to, values.tokenizer, values.dtype)
+
+
+def _sample(values) -> None:
+  from zppo_jax import sample
+  sample.main(**{name: values[name].value for name in (
+      'model', 'prompt', 'image', 'temperature', 'max_tokens', 'num', 'seed',
+      'thinking')})
+
+
 COMMANDS = {
     'train': Command(
         _train, {'workdir': 'a new directory for the run'}, {}, True),
@@ -123,6 +150,25 @@ COMMANDS = {
     'study': Command(
         _study, {'to': 'directory of the study; it resumes there'},
         {'cores': (None, 'e.g. 0,1: one run at a time pinned to each')}, True),
+    'models': Command(_models, {}, {}, False),
+    'import': Command(
+        _import, {'from': 'a checkpoint folder of the hub, or a .gguf file',
+                  'to': 'safetensors file to write'}, {}, False),
+    'export': Command(
+        _export, {'checkpoint': 'weights of ours, or a run\'s directory',
+                  'to': 'a new folder'},
+        {'tokenizer': (None, 'folder or .gguf; default: where the weights had '
+                             'theirs from'),
+         'dtype': ('float32', 'or bfloat16')}, False),
+    'sample': Command(
+        _sample, {'model': 'a folder, a file or a packaged name',
+                  'prompt': 'the user\'s message'},
+        {'image': (None, 'an image file'),
+         'temperature': (1.0, '0 takes the most likely token'),
+         'max_tokens': (256, 'longest response'), 'num': (1, 'responses'),
+         'seed': (0, 'of the draws'),
+         'thinking': (None, 'on or off; default: the chat template\'s')},
+        False),
 }
 
 

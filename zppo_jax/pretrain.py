@@ -98,7 +98,7 @@ def run(plan: Plan, log: Callable[[dict], None]):
 def save(path, params, plan: Plan, config: dict) -> None:
   """Writes the weights with the config that made them."""
   weights.save(path, params, {
-      'model': dataclasses.asdict(plan.model.config), 'config': config})
+      'model': models.describe(plan.model), 'config': config})
 
 
 def build(config) -> Plan:

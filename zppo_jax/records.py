@@ -16,6 +16,7 @@ Host records are frozen dataclasses of Python values; device records are
 
 import dataclasses
 import enum
+import pathlib
 from collections.abc import Callable
 from typing import Any
 
@@ -81,6 +82,30 @@ class Question:
   text: str
   answer: str
   split: str
+
+
+@dataclasses.dataclass(frozen=True)
+class HubTensor:
+  """Shape and stored type ('F32', 'BF16', 'Q8_0', ...) of a hub tensor."""
+  shape: tuple[int, ...]
+  dtype: str
+
+
+@dataclasses.dataclass(frozen=True)
+class HubSource:
+  """A checkpoint of the hub that lies on disk; tensors are read on demand.
+
+  Attributes:
+    path: its folder, or its GGUF file.
+    config: config.json as a dict.
+    tensors: by the hub's names.
+    read: (name, start, stop) -> rows [start, stop) of a tensor, dequantised,
+      as float32, bfloat16 or float16.
+  """
+  path: pathlib.Path
+  config: dict[str, Any]
+  tensors: dict[str, HubTensor]
+  read: Callable[[str, int, int], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -176,5 +176,5 @@ def main(config, path) -> dict:
   out = workdir.Workdir.create(path, config)
   state, summary = run_loop(run, out)
   summary = {'method': config.method, 'seed': config.seed, **summary}
-  out.finish(summary, sharding.to_host(state.params), run.model_config)
+  out.finish(summary, sharding.to_host(state.params), run.description)
   return summary

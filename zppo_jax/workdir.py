@@ -130,8 +130,7 @@ class Workdir:
         'step': step, 'student_rollouts': history.student_rollouts,
         'tokens': sum(history.tokens.values()), **accuracy})
 
-  def finish(self, summary: dict, params, model_config) -> None:
-    """Writes the final weights, then the summary."""
-    weights.save(self.path / 'final.safetensors', params,
-                 {'model': dataclasses.asdict(model_config)})
+  def finish(self, summary: dict, params, description: dict) -> None:
+    """Writes the final weights with their description, then the summary."""
+    weights.save(self.path / 'final.safetensors', params, description)
     _write_json(self.path / 'summary.json', summary)

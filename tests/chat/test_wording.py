@@ -161,7 +161,7 @@ class ParsingWords(WordCodec):
   """A mutant: content is parsed as if it were ours."""
 
   def encode_content(self, text):
-    known = [w for w in text.split() if w in self._ids]
+    known = [w for w in text.split() if w in self.ids]
     return self.encode_template(' '.join(known)), 0
 
 

@@ -16,6 +16,7 @@ from typing import Protocol
 class Codec(Protocol):
   """Text to ids and back; the only place that knows a vocabulary."""
   vocab_size: int  # rows of the embedding, padding rows included
+  ids: dict[str, int]  # every word's id; equal where vocabularies are
   pad_id: int
   end_id: int
   reserved_ids: frozenset[int]  # may stand in template segments only

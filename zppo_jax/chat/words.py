@@ -19,27 +19,27 @@ class WordCodec:
   def __init__(self, special: Sequence[str], words: Sequence[str],
                vocab_size: int):
     self._words = [*special, *words]
-    self._ids = {word: i for i, word in enumerate(self._words)}
-    if len(self._ids) != len(self._words):
+    self.ids = {word: i for i, word in enumerate(self._words)}
+    if len(self.ids) != len(self._words):
       raise ValueError('words: one of them occurs twice')
     if len(self._words) > vocab_size:
       raise ValueError(f'vocab_size is {vocab_size}; there are '
                        f'{len(self._words)} words')
     self.vocab_size = vocab_size
-    self.pad_id = self._ids['<pad>']
-    self.end_id = self._ids['<end>']
+    self.pad_id = self.ids['<pad>']
+    self.end_id = self.ids['<end>']
     self.reserved_ids = frozenset(range(len(special)))
     self.sampled_ids = frozenset(
         i for i in range(len(self._words)) if i != self.pad_id)
 
   def encode_template(self, text: str) -> list[int]:
     """Ids of our own words; KeyError names a word outside the vocabulary."""
-    return [self._ids[word] for word in text.split()]
+    return [self.ids[word] for word in text.split()]
 
   def encode_content(self, text: str) -> tuple[list[int], int]:
     """Ids of somebody's words and how many words are unknown."""
     words = text.split()
-    ids = [self._ids[w] for w in words if w in self._ids]
+    ids = [self.ids[w] for w in words if w in self.ids]
     return ids, len(words) - len(ids)
 
   def decode(self, ids: Sequence[int]) -> str:

@@ -1,11 +1,12 @@
 """Network families: one readable file each, one table."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
-from zppo_jax.models import decoder
+from zppo_jax.models import decoder, llama, qwen3
 
 
 class Model(NamedTuple):
@@ -19,12 +20,14 @@ class Model(NamedTuple):
       whom: with a cache every token sees all valid slots.
     head: params -> [D, V] matrix from hidden states to logits.
     num_axes: A, rotary axes of a position.
+    family: its row of FAMILIES, set by `build`.
   """
   config: Any
   init: Callable
   apply: Callable
   head: Callable
   num_axes: int = 1
+  family: str = ''
 
 
 def _decoder(config: decoder.DecoderConfig) -> Model:
@@ -68,7 +71,13 @@ class Family(NamedTuple):
 
 
 # A family is named by the hub's model_type where there is one.
-FAMILIES = {'decoder': Family(decoder.DecoderConfig, _decoder)}
+FAMILIES = {
+    'decoder': Family(decoder.DecoderConfig, _decoder),
+    'llama': Family(decoder.DecoderConfig, _decoder, llama.from_hub,
+                    llama.to_hub, llama.hub_leaves),
+    'qwen3': Family(decoder.DecoderConfig, _decoder, qwen3.from_hub,
+                    qwen3.to_hub, qwen3.hub_leaves),
+}
 
 
 def build(family: str, **fields) -> Model:
@@ -82,4 +91,9 @@ def build(family: str, **fields) -> Model:
     raise KeyError(f'unknown model family {family!r}; known: '
                    f'{", ".join(FAMILIES)}')
   row = FAMILIES[family]
-  return row.build(row.config(**fields))
+  return row.build(row.config(**fields))._replace(family=family)
+
+
+def describe(model: Model) -> dict:
+  """The fields, family included, from which `build` makes the model again."""
+  return {'family': model.family, **dataclasses.asdict(model.config)}

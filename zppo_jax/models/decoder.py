@@ -37,6 +37,8 @@ class DecoderConfig:
     mlp_width: F.
     max_positions: longest sequence, prompt and response, in tokens.
     rope_theta: rotary base.
+    rope_llama3: (factor, low, high, original positions) of Llama 3.1's
+      frequency scaling (layers.llama3_scale), or () for none.
     norm_eps: RMSNorm epsilon.
     qk_norm: RMSNorm on queries and keys, per head.
     tied: the head is the embedding.
@@ -52,6 +54,7 @@ class DecoderConfig:
   mlp_width: int
   max_positions: int
   rope_theta: float = 10000.0
+  rope_llama3: tuple[float, ...] = ()
   norm_eps: float = 1e-6
   qk_norm: bool = True
   tied: bool = True
@@ -59,6 +62,11 @@ class DecoderConfig:
   remat: str = 'none'
 
   def __post_init__(self):
+    # A description in JSON holds a list; the config must be hashable.
+    object.__setattr__(self, 'rope_llama3', tuple(self.rope_llama3))
+    if len(self.rope_llama3) not in (0, 4):
+      raise ValueError(f'rope_llama3 is {self.rope_llama3}; it must hold '
+                       '(factor, low, high, original positions) or nothing')
     for name in ('vocab_size', 'width', 'num_layers', 'num_heads',
                  'num_kv_heads', 'head_dim', 'mlp_width', 'max_positions'):
       if getattr(self, name) < 1:
@@ -118,8 +126,10 @@ class Decoder(nn.Module):
     if not c.tied:
       self.param('head', layers.fan_in_init(1), (c.width, c.vocab_size))
     x = embed[tokens_BT].astype(DTYPES[c.dtype])
+    scale = layers.llama3_scale(
+        c.head_dim, c.rope_theta, *c.rope_llama3) if c.rope_llama3 else None
     rotary = layers.rotary_phases(
-        positions_BTA, c.head_dim, c.rope_theta, x.dtype)
+        positions_BTA, c.head_dim, c.rope_theta, x.dtype, scale=scale)
     same = segment_BT[:, :, None] == segment_BT[:, None, :]
     real = segment_BT > 0
     mask = same & real[:, None, :] & jnp.tril(jnp.ones((T, T), bool))

@@ -56,8 +56,22 @@ def interleaved_axes(num_pairs: int, sections) -> np.ndarray:
   return axes
 
 
+def llama3_scale(rotary_dim: int, theta: float, factor: float, low: float,
+                 high: float, original: float) -> np.ndarray:
+  """What Llama 3.1 multiplies the frequency of each rotary pair by.
+
+  A pair that turns more than `high` times in `original` positions keeps its
+  frequency, one that turns less than `low` times is slowed down `factor`
+  times, in between it is a linear blend of the two.
+  """
+  frequency = theta**-(np.arange(0, rotary_dim, 2) / rotary_dim)
+  turns = original * frequency / (2 * np.pi)
+  kept = np.clip((turns - low) / (high - low), 0, 1)
+  return kept + (1 - kept) / factor
+
+
 def rotary_phases(positions_BTA, rotary_dim: int, theta: float, dtype,
-                  axes=None):
+                  axes=None, scale=None):
   """cos and sin, [B, T, rotary_dim / 2], at least float32.
 
   Args:
@@ -66,10 +80,13 @@ def rotary_phases(positions_BTA, rotary_dim: int, theta: float, dtype,
     theta: base.
     dtype: compute type; phases are float32 or wider whatever it is.
     axes: the axis of each pair (`interleaved_axes`); None takes the first.
+    scale: factor on each pair's frequency (`llama3_scale`); None is 1.
   """
   exponent = jnp.arange(0, rotary_dim, 2, dtype=wide(dtype)) / rotary_dim
   axes = np.zeros(rotary_dim // 2, np.int32) if axes is None else axes
   angles = positions_BTA[..., axes].astype(wide(dtype)) / theta**exponent
+  if scale is not None:
+    angles = angles * scale.astype(wide(dtype))
   return jnp.cos(angles), jnp.sin(angles)
 
 

@@ -1,0 +1,40 @@
+"""`zppo import` and `zppo export`: hub checkpoints to our files and back."""
+
+from zppo_jax import hub, pretrained, weights
+
+
+def to_ours(source: str, to: str) -> None:
+  """A hub folder or GGUF file to one safetensors file of ours (float32).
+
+  Raises:
+    ValueError, FileNotFoundError: as pretrained.load; for a name without
+      .safetensors.
+  """
+  if not to.endswith('.safetensors'):
+    raise ValueError(f'--to is {to!r}; it must end in .safetensors')
+  if not hub.is_hub(source):
+    raise FileNotFoundError(f'--from is {source!r}; it must be a checkpoint '
+                            'folder of the hub or a .gguf file')
+  found = pretrained.load(source)
+  weights.save(to, found.params, found.description)
+  for note in found.notes:
+    print(note)
+  print(f'{found.model.family} written to {to}; its tokenizer stays in '
+        f'{found.tokenizer or "no place: there is none"}')
+
+
+def to_hub(checkpoint: str, to: str, tokenizer: str | None,
+           dtype: str) -> None:
+  """Weights of ours, or of a run, to a folder that transformers loads.
+
+  Args:
+    checkpoint: anything that pretrained.load takes.
+    to: a new folder.
+    tokenizer: folder or GGUF file of the tokenizer; None takes the one that
+      the weights came with, if any.
+    dtype: 'float32' or 'bfloat16'.
+  """
+  found = pretrained.load(checkpoint)
+  files = hub.save(to, found.params, found.model, dtype=dtype,
+                   tokenizer=tokenizer or found.tokenizer or None)
+  print(f'{found.model.family} written to {to}: {", ".join(files)}')

@@ -1,0 +1,184 @@
+"""Llama-type GGUF files as a HubSource: names, rotary order, tokenizer.
+
+llama.cpp turns neighbouring dimensions where the hub turns halves, so its
+converter reorders the rows of q and k; that is undone here.
+"""
+
+import pathlib
+import re
+
+import numpy as np
+
+from zppo_jax.records import HubSource, HubTensor
+
+_TYPES = ('F32', 'F16', 'BF16', 'Q4_0', 'Q4_1', 'Q6_K', 'Q8_0')
+# Ours by metadata key, without the architecture in front.
+_CONFIG = {
+    'hidden_size': 'embedding_length', 'num_hidden_layers': 'block_count',
+    'num_attention_heads': 'attention.head_count',
+    'num_key_value_heads': 'attention.head_count_kv',
+    'intermediate_size': 'feed_forward_length',
+    'max_position_embeddings': 'context_length',
+    'rms_norm_eps': 'attention.layer_norm_rms_epsilon'}
+_TOP = {'token_embd': 'model.embed_tokens', 'output_norm': 'model.norm',
+        'output': 'lm_head'}
+_LAYER = {
+    'attn_norm': 'input_layernorm', 'attn_q': 'self_attn.q_proj',
+    'attn_k': 'self_attn.k_proj', 'attn_v': 'self_attn.v_proj',
+    'attn_output': 'self_attn.o_proj', 'ffn_norm': 'post_attention_layernorm',
+    'ffn_gate': 'mlp.gate_proj', 'ffn_up': 'mlp.up_proj',
+    'ffn_down': 'mlp.down_proj'}
+_CONTROL, _USER_DEFINED = 3, 4  # tokenizer.ggml.token_type
+
+
+def _open(path: pathlib.Path):
+  """(gguf package's reader, key -> value)."""
+  import gguf  # seconds to import, and few runs need it
+  if not path.is_file():
+    raise FileNotFoundError(f'no GGUF file at {path}')
+  try:
+    reader = gguf.GGUFReader(path)
+  except Exception as e:  # the reader raises whatever a damaged file leads to
+    raise ValueError(f'{path} is not a readable GGUF file: {e}') from e
+
+  def value(key):
+    if key not in reader.fields:
+      raise ValueError(f'{path}: metadata {key} is missing')
+    return reader.fields[key].contents()
+
+  return reader, value
+
+
+def _config(path, reader, value) -> dict:
+  """config.json of the Llama that the metadata describe."""
+  arch = value('general.architecture')
+  if arch != 'llama':
+    raise ValueError(f'{path}: general.architecture is {arch!r}; allowed: '
+                     "'llama'")
+  unsupported = [k for k in reader.fields if re.match(
+      r'llama\.(rope\.scal|expert|attention\.(sliding|scale|clamp))', k)
+      and value(k) not in (0, 1.0, 'none')]
+  if unsupported:
+    raise ValueError(f'{path}: metadata {unsupported} are not supported')
+  names = {t.name for t in reader.tensors}
+  config = {
+      'model_type': 'llama', 'hidden_act': 'silu',
+      'tie_word_embeddings': 'output.weight' not in names,
+      **{ours: value(f'llama.{key}') for ours, key in _CONFIG.items()}}
+  config['rope_theta'] = float(
+      value('llama.rope.freq_base') if 'llama.rope.freq_base' in reader.fields
+      else 10000.0)
+  head_dim = config['hidden_size'] // config['num_attention_heads']
+  for key in ('attention.key_length', 'attention.value_length',
+              'rope.dimension_count'):
+    if f'llama.{key}' in reader.fields and value(f'llama.{key}') != head_dim:
+      raise ValueError(f'{path}: metadata llama.{key} is '
+                       f'{value(f"llama.{key}")}; allowed: {head_dim}, '
+                       'embedding_length / head_count')
+  config['vocab_size'] = next(
+      (int(t.shape[1]) for t in reader.tensors
+       if t.name == 'token_embd.weight'), 0)
+  return config
+
+
+def _hub_name(name: str) -> str:
+  """The hub's name of a tensor, or the name as it is if it has none."""
+  stem = name.removesuffix('.weight')
+  found = re.fullmatch(r'blk\.(\d+)\.(\w+)', stem)
+  if found and found[2] in _LAYER:
+    return f'model.layers.{found[1]}.{_LAYER[found[2]]}.weight'
+  return f'{_TOP[stem]}.weight' if stem in _TOP else name
+
+
+def read(path) -> HubSource:
+  """A Llama-type GGUF file; tensors are dequantised as they are read.
+
+  Raises:
+    FileNotFoundError: if there is no such file.
+    ValueError: for a damaged file, another architecture, metadata that would
+      change the maths (rotary scaling, experts), another quantisation.
+  """
+  path = pathlib.Path(path)
+  reader, value = _open(path)
+  config = _config(path, reader, value)
+  place = {_hub_name(t.name): t for t in reader.tensors}
+  wrong = {t.tensor_type.name for t in reader.tensors} - set(_TYPES)
+  if wrong:
+    raise ValueError(f'{path}: quantised as {", ".join(sorted(wrong))}; '
+                     f'allowed: {", ".join(_TYPES)}')
+  heads = {'q_proj': config['num_attention_heads'],
+           'k_proj': config['num_key_value_heads']}
+
+  def rows(name, start, stop):
+    from gguf import quants
+    tensor = place[name]
+    count = next((n for part, n in heads.items() if f'.{part}.' in name), 0)
+    data = tensor.data if count else tensor.data[start:stop]
+    found = np.asarray(quants.dequantize(data, tensor.tensor_type), np.float32)
+    if not count:
+      return found
+    pairs = found.reshape(count, -1, 2, found.shape[-1])
+    return pairs.swapaxes(1, 2).reshape(found.shape)[start:stop]
+
+  tensors = {
+      name: HubTensor(tuple(int(n) for n in reversed(t.shape)),
+                      t.tensor_type.name) for name, t in place.items()}
+  return HubSource(path, config, tensors, rows)
+
+
+def _pre_tokenizers() -> dict:
+  """tokenizer.ggml.pre -> how text is cut before merges are applied."""
+  from tokenizers import Regex, pre_tokenizers as cut
+  bytes_only = cut.ByteLevel(add_prefix_space=False, use_regex=False)
+
+  def split(pattern):
+    return cut.Sequence([cut.Split(Regex(pattern), 'isolated'), bytes_only])
+
+  words = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|"
+           r'\p{{N}}{digits}| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|\s*[\r\n]+|'
+           r'\s+(?!\S)|\s+')
+  gpt2 = cut.ByteLevel(add_prefix_space=False)
+  return {
+      'gpt-2': gpt2,
+      'smollm': cut.Sequence([cut.Digits(individual_digits=True), gpt2]),
+      'llama-bpe': split(words.format(digits='{1,3}')),
+      'qwen2': split(words.format(digits=''))}
+
+
+def tokenizer(path):
+  """The tokenizer that the metadata hold, chat template included.
+
+  Raises:
+    ValueError: for a kind of tokenizer, or of cutting text into words, that
+      is not built here.
+  """
+  from tokenizers import AddedToken, Tokenizer, decoders, models
+  from transformers import PreTrainedTokenizerFast
+  path = pathlib.Path(path)
+  reader, value = _open(path)
+  kind, pre = (value(f'tokenizer.ggml.{k}') for k in ('model', 'pre'))
+  known = _pre_tokenizers()
+  if kind != 'gpt2' or pre not in known:
+    raise ValueError(f'{path}: tokenizer.ggml.model, pre are {kind!r}, '
+                     f'{pre!r}; allowed: gpt2 with {", ".join(known)}')
+  words = value('tokenizer.ggml.tokens')
+  merges = [tuple(m.split(' ', 1)) for m in value('tokenizer.ggml.merges')]
+  made = Tokenizer(models.BPE({w: i for i, w in enumerate(words)}, merges))
+  made.pre_tokenizer = known[pre]
+  made.decoder = decoders.ByteLevel()
+  types = value('tokenizer.ggml.token_type')
+  made.add_tokens([
+      AddedToken(w, special=t == _CONTROL, normalized=False)
+      for w, t in zip(words, types, strict=True)
+      if t in (_CONTROL, _USER_DEFINED)])
+
+  def word(name):
+    key = f'tokenizer.ggml.{name}_token_id'
+    return words[value(key)] if key in reader.fields else None
+
+  template = 'tokenizer.chat_template'
+  return PreTrainedTokenizerFast(
+      tokenizer_object=made, clean_up_tokenization_spaces=False,
+      bos_token=word('bos'), eos_token=word('eos'), unk_token=word('unknown'),
+      pad_token=word('padding'),
+      chat_template=value(template) if template in reader.fields else None)

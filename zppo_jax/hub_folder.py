@@ -1,0 +1,202 @@
+"""A checkpoint folder of the hub: config.json and safetensors, read by rows.
+
+Rows are read with plain reads, not through a memory map, so that the host
+never holds more of a file than was asked for.
+"""
+
+import json
+import math
+import os
+import pathlib
+
+import ml_dtypes
+import numpy as np
+
+from zppo_jax.records import HubSource, HubTensor
+
+_DTYPES = {'F32': np.float32, 'F16': np.float16, 'BF16': ml_dtypes.bfloat16,
+           'F8_E4M3': ml_dtypes.float8_e4m3fn}
+_SCALE = '_scale_inv'  # W_scale_inv: one factor for each block of FP8 W
+_PICKLES = ('*.bin', '*.pt', '*.pth', '*.ckpt', '*.pkl', '*.pickle')
+_HEADER_LIMIT = 100 << 20  # bytes; the format's own limit
+
+
+def read_json(path: pathlib.Path) -> dict:
+  """A JSON object; ValueError names a file that holds none."""
+  try:
+    found = json.loads(path.read_text())
+  except ValueError as e:
+    raise ValueError(f'{path} is not JSON: {e}') from e
+  if not isinstance(found, dict):
+    raise ValueError(f'{path} holds no JSON object')
+  return found
+
+
+def read_config(folder) -> dict:
+  """config.json of a folder.
+
+  Raises:
+    FileNotFoundError: if there is none.
+    ValueError: if it asks for code of its own, which is never run.
+  """
+  path = pathlib.Path(folder) / 'config.json'
+  if not path.is_file():
+    raise FileNotFoundError(f'{folder} holds no config.json; a checkpoint '
+                            'folder of the hub has one')
+  config = read_json(path)
+  if 'auto_map' in config:
+    raise ValueError(f'{path}: auto_map asks for remote code '
+                     f'({config["auto_map"]}); it is never run')
+  return config
+
+
+def _fp8_block(config: dict, path) -> tuple[int, int] | None:
+  """Block of FP8 weights; ValueError for another quantisation."""
+  found = config.get('quantization_config')
+  if found is None:
+    return None
+  block = tuple(found.get('weight_block_size') or ())
+  kind = (found.get('quant_method'), found.get('fmt', 'e4m3'))
+  if kind != ('fp8', 'e4m3') or len(block) != 2 or min(block) < 1:
+    raise ValueError(
+        f'{path}/config.json: quantization_config has quant_method, fmt '
+        f'{kind} and weight_block_size {block}; allowed: fp8, e4m3 in blocks, '
+        'e.g. (128, 128), or no quantisation')
+  return block
+
+
+def _files(folder: pathlib.Path) -> list[pathlib.Path]:
+  """The folder's safetensors files; refuses pickles by name."""
+  index = folder / 'model.safetensors.index.json'
+  if index.is_file():
+    listed = read_json(index).get('weight_map')
+    if not isinstance(listed, dict) or not listed:
+      raise ValueError(f'{index} has no weight_map')
+    names = sorted(set(listed.values()))
+    outside = [n for n in names if pathlib.Path(n).name != n]
+    if outside:
+      raise ValueError(f'{index} names files outside the folder: {outside}')
+    absent = [n for n in names if not (folder / n).is_file()]
+    if absent:
+      raise FileNotFoundError(f'{folder} lacks {", ".join(absent)}, which its '
+                              'index names')
+    return [folder / n for n in names]
+  if (folder / 'model.safetensors').is_file():
+    return [folder / 'model.safetensors']
+  pickles = sorted(p.name for pattern in _PICKLES for p in folder.glob(pattern))
+  raise FileNotFoundError(
+      f'{folder} holds neither model.safetensors nor an index of shards'
+      + (f'; {", ".join(pickles)} are pickles, which are never read'
+         if pickles else ''))
+
+
+def _header(path: pathlib.Path) -> dict[str, tuple[HubTensor, int]]:
+  """name -> (tensor, offset in the file) of a safetensors file.
+
+  Raises:
+    ValueError: for a damaged file or a type that is not read.
+  """
+  size = path.stat().st_size
+  with open(path, 'rb') as f:
+    length = int.from_bytes(f.read(8), 'little')
+    if not 2 <= length <= min(_HEADER_LIMIT, size - 8):
+      raise ValueError(f'{path} is not a readable safetensors file: header of '
+                       f'{length} bytes in a file of {size}')
+    try:
+      entries = json.loads(f.read(length))
+    except ValueError as e:
+      raise ValueError(f'{path} is not a readable safetensors file: {e}') from e
+  out = {}
+  for name, entry in entries.items():
+    if name == '__metadata__':
+      continue
+    dtype, shape = entry['dtype'], tuple(entry['shape'])
+    start, stop = entry['data_offsets']
+    if dtype in _DTYPES:
+      wanted = math.prod(shape) * np.dtype(_DTYPES[dtype]).itemsize
+      if stop - start != wanted or not 0 <= start <= stop <= size - 8 - length:
+        raise ValueError(f'{path} is not a readable safetensors file: {name} '
+                         f'lies at {start} to {stop} of {size - 8 - length}')
+    out[name] = HubTensor(shape, dtype), 8 + length + start
+  return out
+
+
+def read(folder) -> HubSource:
+  """A checkpoint folder, headers checked, no weights read.
+
+  FP8 weights come out dequantised; their `weight_scale_inv` tensors are not
+  listed.
+
+  Raises:
+    FileNotFoundError: without config.json or safetensors (.bin, .pt and the
+      like are refused by name), or if a shard is absent.
+    ValueError: for remote code, another quantisation than block FP8, a
+      damaged file, a tensor in two files, FP8 weights without scales.
+  """
+  folder = pathlib.Path(folder)
+  config = read_config(folder)
+  block = _fp8_block(config, folder)
+  place = {}
+  for path in _files(folder):
+    for name, (tensor, offset) in _header(path).items():
+      if name in place:
+        raise ValueError(f'{folder}: tensor {name} is in {path.name} and in '
+                         f'{place[name][0].name}')
+      place[name] = path, offset, tensor
+
+  def rows(name, start, stop):
+    path, offset, tensor = place[name]
+    if tensor.dtype not in _DTYPES:
+      raise ValueError(f'{path}: {name} has type {tensor.dtype}; allowed: '
+                       f'{", ".join(_DTYPES)}')
+    dtype, inner = np.dtype(_DTYPES[tensor.dtype]), math.prod(tensor.shape[1:])
+    found = np.fromfile(path, dtype, (stop - start) * inner,
+                        offset=offset + start * inner * dtype.itemsize)
+    return found.reshape(stop - start, *tensor.shape[1:])
+
+  scaled = {n for n, (_, _, t) in place.items() if t.dtype == 'F8_E4M3'}
+  for name in scaled:
+    shape = place[name][2].shape
+    if block is None or name + _SCALE not in place or len(shape) != 2:
+      raise ValueError(f'{folder}: {name} is FP8 without {name + _SCALE} and '
+                       'quantization_config.weight_block_size')
+    blocks = tuple(-(-n // b) for n, b in zip(shape, block, strict=True))
+    found = place[name + _SCALE][2].shape
+    if found != blocks:
+      raise ValueError(f'{folder}: {name + _SCALE} has shape {found}; blocks '
+                       f'of {block} in {shape} need {blocks}')
+
+  def read_rows(name, start, stop):
+    found = rows(name, start, stop)
+    if name not in scaled:
+      return found
+    scale = rows(name + _SCALE, 0, place[name + _SCALE][2].shape[0])
+    scale = np.repeat(scale.astype(np.float32), block[1], axis=1)
+    scale = scale[:, :found.shape[1]]
+    return found * scale[np.arange(start, stop) // block[0]]
+
+  tensors = {n: t for n, (_, _, t) in place.items()
+             if n.removesuffix(_SCALE) not in scaled or n in scaled}
+  return HubSource(folder, config, tensors, read_rows)
+
+
+def tokenizer(folder):
+  """The folder's tokenizer; its files alone, no remote code, no network."""
+  # transformers takes seconds to import and only tokenizers need it.
+  from transformers import AutoTokenizer
+  os.environ.setdefault('TOKENIZERS_PARALLELISM', 'false')
+  return AutoTokenizer.from_pretrained(
+      str(folder), local_files_only=True, trust_remote_code=False)
+
+
+def end_ids(folder) -> tuple[int, ...]:
+  """End tokens of generation_config.json, else of config.json; may be ()."""
+  path = pathlib.Path(folder) / 'generation_config.json'
+  found = read_json(path).get('eos_token_id') if path.is_file() else None
+  if found is None:
+    config = read_config(folder)
+    found = config.get('eos_token_id') or config.get(
+        'text_config', {}).get('eos_token_id')
+  if found is None:
+    return ()
+  return tuple(found) if isinstance(found, list) else (found,)

@@ -1,0 +1,111 @@
+"""A model by name: packaged, a file or run of ours, a hub folder, a GGUF."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+
+from zppo_jax import assets, gguf_file, hub, hub_folder, models, weights
+from zppo_jax.chat import hub_chat
+from zppo_jax.chat.wording import BOXED, Chat, Wording
+from zppo_jax.models import presets
+
+FINAL = 'final.safetensors'  # in a run's directory
+
+
+class Pretrained(NamedTuple):
+  """A model with weights.
+
+  Attributes:
+    model: the network.
+    params: numpy arrays, or jax arrays where shardings were asked for.
+    tokenizer: folder or GGUF file of its tokenizer; '' where it has none.
+    notes: what was left out of a checkpoint or differs from a preset.
+  """
+  model: models.Model
+  params: Any
+  tokenizer: str
+  notes: tuple[str, ...]
+
+  @property
+  def description(self) -> dict:
+    """What weights.save needs so that `load` finds all of it again."""
+    return {'model': models.describe(self.model), 'tokenizer': self.tokenizer}
+
+
+def _has_tokenizer(path: pathlib.Path) -> bool:
+  return path.suffix == '.gguf' or any(path.glob('tokenizer*'))
+
+
+def _from_hub(path: pathlib.Path, dtype, remat, place) -> Pretrained:
+  source = hub.read(path)
+  family = hub.family_of(source.config)
+  config = models.FAMILIES[family].from_hub(source.config)
+  config = dataclasses.replace(config, dtype=dtype, remat=remat)
+  model = models.FAMILIES[family].build(config)._replace(family=family)
+  shardings = None if place is None else place(
+      jax.eval_shape(model.init, jax.random.key(0)))
+  params, skipped = hub.load(source, model, shardings)
+  notes = presets.differences(path.name, source.config)
+  if skipped:
+    notes.append(f'left out by name: {", ".join(skipped)}')
+  tokenizer = str(path.resolve()) if _has_tokenizer(path) else ''
+  return Pretrained(model, params, tokenizer, tuple(notes))
+
+
+def load(name: str, *, dtype: str = 'float32', remat: str = 'none',
+         place: Callable | None = None) -> Pretrained:
+  """Loads a model.
+
+  Args:
+    name: a packaged name, a .safetensors file of ours, the directory of a
+      finished run, a checkpoint folder of the hub, or a .gguf file.
+    dtype: compute type; params are float32.
+    remat: what a backward pass recomputes.
+    place: shapes of the params -> a sharding per leaf; a hub checkpoint is
+      then read straight onto the devices. Files of ours come as numpy arrays.
+
+  Raises:
+    FileNotFoundError: naming the packaged models.
+    ValueError: as hub.read, hub.load and weights.load.
+  """
+  path = pathlib.Path(name)
+  if name not in assets.names():
+    if path.is_dir() and (path / FINAL).is_file():
+      name = str(path / FINAL)
+    elif hub.is_hub(path):
+      return _from_hub(path, dtype, remat, place)
+  file = assets.find(name)
+  described = weights.description(file)
+  fields = {'family': 'decoder', **described['model'], 'dtype': dtype,
+            'remat': remat}
+  model = models.build(**fields)
+  like = jax.eval_shape(model.init, jax.random.key(0))
+  return Pretrained(model, weights.load(file, like),
+                    {'tokenizer': '', **described}['tokenizer'], ())
+
+
+def chat(of: Pretrained, base: Wording = BOXED,
+         thinking: bool | None = None) -> Chat | None:
+  """The chat of a model's own tokenizer, or None where it has none.
+
+  Raises:
+    FileNotFoundError: if the tokenizer is no longer where it was.
+    ValueError: as hub_chat.HubCodec and hub_chat.wording.
+  """
+  if not of.tokenizer:
+    return None
+  path = pathlib.Path(of.tokenizer)
+  if not path.exists():
+    raise FileNotFoundError(f'no tokenizer at {path}, where the weights had '
+                            'it from')
+  if path.suffix == '.gguf':
+    tokenizer = gguf_file.tokenizer(path)
+    end_ids = (tokenizer.eos_token_id,)
+  else:
+    tokenizer = hub_folder.tokenizer(path)
+    end_ids = hub_folder.end_ids(path)
+  return hub_chat.chat(
+      tokenizer, of.model.config.vocab_size, end_ids, base, thinking)
