@@ -32,11 +32,25 @@ PARAM_AXES = {
     'attention_norm/scale': ('norm',),
     'mlp_norm/scale': ('norm',),
     'norm/scale': ('norm',),
+    'q_norm/offset': ('head_dim',),
+    'k_norm/offset': ('head_dim',),
+    'mixer_norm/offset': ('norm',),
+    'mlp_norm/offset': ('norm',),
+    'norm/offset': ('norm',),
+    'delta/qkv': ('width', 'channels'),
+    'delta/z': ('width', 'heads', 'head_dim'),
+    'delta/a': ('width', 'heads'),
+    'delta/b': ('width', 'heads'),
+    'delta/conv': ('taps', 'channels'),
+    'delta/A_log': ('heads',),
+    'delta/dt_bias': ('heads',),
+    'delta/o': ('heads', 'head_dim', 'width'),
 }
 
 TRAIN_RULES = {
     'layers': None, 'width': 'fsdp', 'vocab': 'tensor', 'heads': 'tensor',
     'kv_heads': 'tensor', 'mlp': 'tensor', 'head_dim': None, 'norm': None,
+    'channels': 'tensor', 'taps': None,
 }
 ROLLOUT_RULES = {**TRAIN_RULES, 'width': None}
 

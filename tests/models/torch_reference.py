@@ -34,8 +34,12 @@ def draw(config, seed: int, spread: bool):
     with torch.no_grad():
       for name, p in model.named_parameters():
         noise = torch.randn_like(p)
-        p.copy_(1 + 0.2 * noise if 'norm' in name
-                else noise * p.shape[-1]**-0.5)
+        if 'A_log' in name:  # memories of 1 to 100 tokens, not of one
+          p.copy_(noise - 3)
+        elif p.dim() == 1:
+          p.add_(0.2 * noise)
+        else:
+          p.copy_(noise * p.shape[-1]**-0.5)
   return model
 
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
-from zppo_jax.models import decoder, llama, qwen3
+from zppo_jax.models import decoder, llama, qwen3, qwen3_5, qwen3_5_hub
 
 
 class Model(NamedTuple):
@@ -51,6 +51,23 @@ def _decoder(config: decoder.DecoderConfig) -> Model:
   return Model(config, init, apply, head)
 
 
+def _qwen3_5(config: qwen3_5.Qwen35Config) -> Model:
+  module = qwen3_5.Qwen35(config)
+
+  def init(key):
+    one = jnp.ones((1, 1), jnp.int32)
+    axes = jnp.ones((1, 1, qwen3_5.NUM_AXES), jnp.int32)
+    return module.init(key, one, axes, one)['params']
+
+  def apply(params, *args, **kwargs):
+    return module.apply({'params': params}, *args, **kwargs)
+
+  def head(params):
+    return params['embed'].T if config.tied else params['head']
+
+  return Model(config, init, apply, head, qwen3_5.NUM_AXES)
+
+
 class Family(NamedTuple):
   """A row of FAMILIES; hub functions are None where no hub has the family.
 
@@ -77,6 +94,13 @@ FAMILIES = {
                     llama.to_hub, llama.hub_leaves),
     'qwen3': Family(decoder.DecoderConfig, _decoder, qwen3.from_hub,
                     qwen3.to_hub, qwen3.hub_leaves),
+    'qwen3_5': Family(qwen3_5.Qwen35Config, _qwen3_5, qwen3_5_hub.from_hub,
+                      qwen3_5_hub.to_hub, qwen3_5_hub.hub_leaves,
+                      qwen3_5_hub.SKIPPED),
+    'qwen3_5_text': Family(
+        qwen3_5.Qwen35Config, _qwen3_5, qwen3_5_hub.text_from_hub,
+        qwen3_5_hub.text_to_hub, qwen3_5_hub.text_leaves,
+        qwen3_5_hub.SKIPPED),
 }
 
 
