@@ -37,6 +37,8 @@ PARAM_AXES = {
     'mixer_norm/offset': ('norm',),
     'mlp_norm/offset': ('norm',),
     'norm/offset': ('norm',),
+    'out_norm/scale': ('head_dim',),
+    'attention/q_gate': ('width', 'heads', 'pair', 'head_dim'),
     'delta/qkv': ('width', 'channels'),
     'delta/z': ('width', 'heads', 'head_dim'),
     'delta/a': ('width', 'heads'),
@@ -50,7 +52,7 @@ PARAM_AXES = {
 TRAIN_RULES = {
     'layers': None, 'width': 'fsdp', 'vocab': 'tensor', 'heads': 'tensor',
     'kv_heads': 'tensor', 'mlp': 'tensor', 'head_dim': None, 'norm': None,
-    'channels': 'tensor', 'taps': None,
+    'channels': 'tensor', 'taps': None, 'pair': None,
 }
 ROLLOUT_RULES = {**TRAIN_RULES, 'width': None}
 

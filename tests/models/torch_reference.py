@@ -178,5 +178,6 @@ def check_greedy(reference, model, params, prompt: int = 500,
       decoding=Decoding(count, temperature=0.0),
       allowed_V=jnp.ones(rows, bool)))
   padded = np.pad(tokens, ((0, 0), (0, 12)), constant_values=3)
-  got = sample(params, prompt_batch(padded, [prompt]), keys)
+  got = sample(params, prompt_batch(
+      padded, [prompt], num_axes=model.num_axes), keys)
   np.testing.assert_array_equal(got.tokens_PGR[0, 0], want[0, prompt:])

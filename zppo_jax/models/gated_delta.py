@@ -248,7 +248,7 @@ class GatedDeltaNet(nn.Module):
       out = out[:, None]
     else:
       out, memory = chunked(q, k, v, g, beta, of.run_BT, state.memory_BNHU)
-    out = layers.RMSNorm(self.norm_eps, name='norm')(out)
+    out = layers.RMSNorm(self.norm_eps, name='out_norm')(out)
     out = (out * jax.nn.silu(z.astype(out.dtype))).astype(x_BTD.dtype)
     return layers.project(out, wo, 2), DeltaState(past, memory)
 

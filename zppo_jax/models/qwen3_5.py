@@ -124,12 +124,11 @@ class GatedAttention(nn.Module):
     c = self.config
     D, N, K, H = x_BTD.shape[-1], c.num_heads, c.num_kv_heads, c.head_dim
     init = layers.fan_in_init(1)
-    # A head's query, then its gate.
-    q = layers.project(x_BTD, self.param('q', init, (D, N, 2 * H)))
+    both = layers.project(x_BTD, self.param('q_gate', init, (D, N, 2, H)))
     k = layers.project(x_BTD, self.param('k', init, (D, K, H)))
     v = layers.project(x_BTD, self.param('v', init, (D, K, H)))
     wo = self.param('o', layers.fan_in_init(2), (N, H, D))
-    q, gate = jnp.split(q, 2, axis=-1)
+    q, gate = both[..., 0, :], both[..., 1, :]
     q = layers.rotate(OffsetNorm(c.norm_eps, name='q_norm')(q), *rotary)
     k = layers.rotate(OffsetNorm(c.norm_eps, name='k_norm')(k), *rotary)
     sources = [(k, v, mask_BTT)]

@@ -154,7 +154,9 @@ def _leaves(c: Qwen35Config, root: str) -> tuple[HubLeaf, ...]:
     matrix('mlp/up', 'mlp.up_proj', F)
     matrix('mlp/down', 'mlp.down_proj', D, F)
     if slot == c.period - 1:
-      heads('attention/q', 'self_attn.q_proj', N, 2 * H)
+      # Head by head its query, then its gate.
+      add('attention/q_gate', 'self_attn.q_proj.weight', (2 * N * H, D),
+          (3, 0, 1, 2), (N, 2, H, D))
       heads('attention/k', 'self_attn.k_proj', K, H)
       heads('attention/v', 'self_attn.v_proj', K, H)
       output('attention/o', 'self_attn.o_proj', N, H)
@@ -169,7 +171,7 @@ def _leaves(c: Qwen35Config, root: str) -> tuple[HubLeaf, ...]:
           (1, 0), (E, c.conv_kernel))
       vector('delta/A_log', 'linear_attn.A_log', values)
       vector('delta/dt_bias', 'linear_attn.dt_bias', values)
-      vector('delta/norm/scale', 'linear_attn.norm.weight', U)
+      vector('delta/out_norm/scale', 'linear_attn.norm.weight', U)
       output('delta/o', 'linear_attn.out_proj', values, U)
   return tuple(leaves)
 
