@@ -21,6 +21,7 @@ dimension, M chunks, W positions of a chunk, G value heads of a key head.
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from zppo_jax.models import layers
@@ -141,9 +142,10 @@ def chunked(q_BTKH, k_BTKH, v_BTNU, g_BTN, beta_BTN, run_BT, memory_BNHU,
             chunk: int = CHUNK):
   """Many tokens: (o_BTNU, S after the last one).
 
-  In a chunk, c is the running sum of g and D_ij = exp(c_i - c_j) for j <= i of
-  one run, else 0. What the tokens write, each knowing of those before it, is
-  (I + A)^-1 (beta v - beta exp(c) k S), A = beta k k^T D below the diagonal.
+  In a chunk, c is the running sum of g and D_ij = exp(sum of g over j < l <= i)
+  for j <= i of one run, else 0. What the tokens write, each knowing of those
+  before it, is (I + A)^-1 (beta v - beta exp(c) k S) with A = beta k k^T D
+  below the diagonal.
 
   Args:
     q_BTKH, k_BTKH: normalised queries (scaled) and keys.
@@ -167,14 +169,14 @@ def chunked(q_BTKH, k_BTKH, v_BTNU, g_BTN, beta_BTN, run_BT, memory_BNHU,
   before = jnp.concatenate([jnp.zeros_like(last[:1]), last[:-1]])
   over_heads = lambda x: x[:, :, None, None]
 
+  lower = np.tri(size, dtype=bool)
+  seen = over_heads((run[..., :, None] == run[..., None, :]) & lower)
+  # Summed anew for each j: c_i - c_j would lose what is small between large.
+  between = dot('il,mbkglj->mbkgij', lower.astype(g.dtype),
+                jnp.where(np.tri(size, k=-1, dtype=bool), g[..., None], 0))
+  D = jnp.where(seen, jnp.exp(between), 0)
   c = jnp.cumsum(g, axis=-1)
-  seen = over_heads((run[..., :, None] == run[..., None, :])
-                    & jnp.tril(jnp.ones((size, size), bool)))
-  # The inner where keeps exp finite: its gradient would be inf * 0.
-  D = jnp.where(seen, c[..., :, None] - c[..., None, :], 0)
-  D = jnp.where(seen, jnp.exp(D), 0)
   from_state = jnp.where(over_heads(run == before), jnp.exp(c), 0)
-  to_state = jnp.where(over_heads(run == last), jnp.exp(c[..., -1:] - c), 0)
   kept = jnp.where(over_heads(last == before), jnp.exp(c[..., -1:]), 0)
 
   A = dot('mbkih,mbkjh->mbkij', k, k)[:, :, :, None] * D * beta[..., None]
@@ -186,7 +188,7 @@ def chunked(q_BTKH, k_BTKH, v_BTNU, g_BTN, beta_BTN, run_BT, memory_BNHU,
       A, right, left_side=True, lower=True, unit_diagonal=True)
   weights = dot('mbkih,mbkjh->mbkij', q, k)[:, :, :, None] * D
   xs = (solved[..., :U], solved[..., U:], from_state[..., None] * q_G, weights,
-        to_state[..., None] * k_G, kept[..., None])
+        D[..., -1, :, None] * k_G, kept[..., None])
 
   def one(S, x):
     fresh, correction, reads, weights, writes, kept = x
