@@ -37,9 +37,15 @@ def test_every_parameter_has_a_row(make_tiny):
   """Which names its axes in their order; and no row is left over."""
   used = set()
   sizes = dict(layers=2, vocab=24, width=16, heads=4, kv_heads=2, head_dim=6,
-               mlp=20, norm=16)
-  for fields in (dict(tied=True, qk_norm=False), dict(tied=False)):
-    shapes = shapes_of(make_tiny(**fields)[0])
+               mlp=20, norm=16, pair=2, taps=3, channels=48)
+  qwen3_5 = models.build(
+      'qwen3_5', vocab_size=24, width=16, num_layers=4, num_heads=4,
+      num_kv_heads=2, head_dim=6, mlp_width=20, max_positions=8, period=2,
+      delta_key_heads=2, delta_value_heads=4, delta_key_dim=6,
+      delta_value_dim=6, conv_kernel=3, rotary_share=1, rope_sections=(1, 1, 1))
+  for model in (make_tiny(tied=True, qk_norm=False)[0],
+                make_tiny(tied=False)[0], qwen3_5):
+    shapes = shapes_of(model)
     for path, leaf in jax.tree_util.tree_leaves_with_path(shapes):
       axes = sharding.param_axes(path)
       assert leaf.shape == tuple(sizes[axis] for axis in axes)

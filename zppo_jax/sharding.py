@@ -32,7 +32,22 @@ PARAM_AXES = {
     'attention_norm/scale': ('norm',),
     'mlp_norm/scale': ('norm',),
     'norm/scale': ('norm',),
-    # The vision tower.
+    'q_norm/offset': ('head_dim',),
+    'k_norm/offset': ('head_dim',),
+    'mixer_norm/offset': ('norm',),
+    'mlp_norm/offset': ('norm',),
+    'norm/offset': ('norm',),
+    'out_norm/scale': ('head_dim',),
+    'attention/q_gate': ('width', 'heads', 'pair', 'head_dim'),
+    'delta/qkv': ('width', 'channels'),
+    'delta/z': ('width', 'heads', 'head_dim'),
+    'delta/a': ('width', 'heads'),
+    'delta/b': ('width', 'heads'),
+    'delta/conv': ('taps', 'channels'),
+    'delta/A_log': ('heads',),
+    'delta/dt_bias': ('heads',),
+    'delta/o': ('heads', 'head_dim', 'width'),
+    # Vision towers.
     'patch': ('patch_values', 'width'),
     'patch_bias': ('norm',),
     'positions': ('positions', 'width'),
@@ -52,6 +67,7 @@ TRAIN_RULES = {
     'layers': None, 'width': 'fsdp', 'vocab': 'tensor', 'heads': 'tensor',
     'kv_heads': 'tensor', 'mlp': 'tensor', 'head_dim': None, 'norm': None,
     'patch_values': None, 'positions': None, 'qkv': None,
+    'channels': 'tensor', 'taps': None, 'pair': None,
 }
 ROLLOUT_RULES = {**TRAIN_RULES, 'width': None}
 

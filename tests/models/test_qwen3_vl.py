@@ -92,24 +92,15 @@ PATCHED = {
         q, k, v, jax.numpy.maximum(s, 1)))}
 
 
-def moved(model, params, batch, torch_model, case, theirs):
-  """Largest change of logits, in tolerances."""
-  got = np.asarray(jax.jit(reference.logits_fn(model))(params, batch))
-  with reference.torch.no_grad():
-    want = reference.their_logits(torch_model, theirs).numpy()
-  gap = np.abs(got[0, :len(case.tokens)] - want).max()
-  return gap / reference.tolerance(torch_model, theirs)
-
-
 @pytest.mark.parametrize('name', PATCHED)
 def test_the_comparison_sees_a_mutation(name, monkeypatch):
   torch_model, model, params = drawn('untied')
   case, theirs = reference.prompt('image and video', model.config.vision)
   batch = reference.batch([case])
-  assert moved(model, params, batch, torch_model, case, theirs) <= 1
+  assert reference.moved(model, params, batch, torch_model, case, theirs) <= 1
   monkeypatch.setattr(*PATCHED[name])
   fresh = models.FAMILIES['qwen3_vl'].build(model.config)
-  assert moved(fresh, params, batch, torch_model, case, theirs) > 100
+  assert reference.moved(fresh, params, batch, torch_model, case, theirs) > 100
 
 
 @pytest.mark.parametrize('name', ['corners', 'weights', 'taps'])
@@ -128,8 +119,8 @@ def test_the_comparison_sees_a_mutation_of_inputs(name):
     tower = dataclasses.replace(model.config.vision, taps=(2,))
     model = models.FAMILIES['qwen3_vl'].build(
         dataclasses.replace(model.config, vision=tower))
-  assert moved(model, params, batch.replace(media=media), torch_model, case,
-               theirs) > 100
+  batch = batch.replace(media=media)
+  assert reference.moved(model, params, batch, torch_model, case, theirs) > 100
 
 
 def test_text_alone_equals_media_of_padding():

@@ -148,6 +148,15 @@ def check_logits(reference, model, params, *, spread: bool) -> None:
     assert gap <= tolerance(reference, theirs), (p.question.id, gap)
 
 
+def moved(model, params, batch, torch_model, case, theirs):
+  """Largest change of logits, in tolerances."""
+  got = np.asarray(jax.jit(logits_fn(model))(params, batch))
+  with torch.no_grad():
+    want = their_logits(torch_model, theirs).numpy()
+  gap = np.abs(got[0, :len(case.tokens)] - want).max()
+  return gap / tolerance(torch_model, theirs)
+
+
 def check_gradients(reference, model, params) -> None:
   """Of a random linear function of the log-probs, tensor by tensor."""
   cases = [prompt(name, model.config.vision, 1) for name in CASES]

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from zppo_jax.models import decoder, hub_text, hub_vision, layers, vision
+from zppo_jax.models.vision import VisionConfig
 from zppo_jax.records import Fresh
 
 _MROPE = ('mrope_section', 'mrope_interleaved')
@@ -25,16 +26,14 @@ class Qwen3VLConfig(decoder.DecoderConfig):
     vision: the tower.
   """
   rope_sections: tuple[int, ...]
-  vision: vision.VisionConfig
+  vision: VisionConfig
 
   def __post_init__(self):
     super().__post_init__()
     object.__setattr__(self, 'rope_sections', tuple(self.rope_sections))
     object.__setattr__(self, 'vision', vision.as_config(self.vision))
     layers.interleaved_axes(self.head_dim // 2, self.rope_sections)
-    if self.vision.out_width != self.width:
-      raise ValueError(f'vision.out_width is {self.vision.out_width}; it must '
-                       f'be width, {self.width}')
+    vision.check_fits(self.vision, self.width)
     if len(self.vision.taps) > self.num_layers:
       raise ValueError(f'vision.taps is {self.vision.taps}; there are '
                        f'{self.num_layers} layers to take them')

@@ -92,6 +92,13 @@ def as_config(vision) -> VisionConfig | None:
   return VisionConfig(**vision) if isinstance(vision, dict) else vision
 
 
+def check_fits(vision: VisionConfig | None, width: int) -> None:
+  """ValueError unless a tower's rows have the decoder's width."""
+  if vision is not None and vision.out_width != width:
+    raise ValueError(f'vision.out_width is {vision.out_width}; it must be '
+                     f'width, {width}')
+
+
 def _rows(tokens_BT, merged_BJD, ids):
   """(row of each token, whether it is a placeholder): the k-th placeholder of
   a row takes the k-th merged patch."""
