@@ -18,6 +18,7 @@ from zppo_jax import (
   methods,
   models,
   optimizers,
+  packing,
   pretrained,
   rollouts,
   scoring,
@@ -153,10 +154,13 @@ def _known(name: str, table, what: str):
   return table[name]
 
 
-def _check_prompts(questions, chat, max_prompt: int) -> None:
+def _check_prompts(questions, chat, max_prompt: int, patch_buckets) -> None:
   """ValueError for a plain prompt that no bucket holds, before compiling."""
   for question in questions:
-    length = len(chat.plain(question.text).tokens)
+    encoded = chat.plain(question.text, question.media)
+    packing.patch_bucket(encoded.media, patch_buckets,
+                         f'the prompt of {question.id!r}')
+    length = len(encoded.tokens)
     if length > max_prompt:
       raise ValueError(
           f'question {question.id!r} has a prompt of {length} tokens; the '
@@ -230,7 +234,7 @@ def build(config) -> Run:
   model, chat = student.model, chat_of('student', student, c.data.task, task)
   _check_vocabulary('student', student, chat)
   _check_prompts([*source.pool, *(q for qs in splits.values() for q in qs)],
-                 chat, rules.max_prompt)
+                 chat, rules.max_prompt, shapes.patch_buckets)
   tx = optimizers.adamw(optimizers.AdamWConfig(**c.optimizer))
   shardings = update.state_shardings(model, tx, mesh)
 

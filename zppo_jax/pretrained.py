@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from zppo_jax import assets, gguf_file, hub, hub_folder, models, weights
+from zppo_jax import assets, gguf_file, hub, hub_folder, images, models, weights
 from zppo_jax.chat import hub_chat
 from zppo_jax.chat.wording import BOXED, Chat, Wording
 from zppo_jax.models import presets
@@ -92,6 +92,9 @@ def chat(of: Pretrained, base: Wording = BOXED,
          thinking: bool | None = None) -> Chat | None:
   """The chat of a model's own tokenizer, or None where it has none.
 
+  It takes images and videos if the model has a tower and its folder says how
+  they are prepared.
+
   Raises:
     FileNotFoundError: if the tokenizer is no longer where it was.
     ValueError: as hub_chat.HubCodec and hub_chat.wording.
@@ -108,5 +111,9 @@ def chat(of: Pretrained, base: Wording = BOXED,
   else:
     tokenizer = hub_folder.tokenizer(path)
     end_ids = hub_folder.end_ids(path)
-  return hub_chat.chat(
+  made = hub_chat.chat(
       tokenizer, of.model.config.vocab_size, end_ids, base, thinking)
+  tower = getattr(of.model.config, 'vision', None)
+  if tower is None or not any(path.glob('*processor_config.json')):
+    return made
+  return dataclasses.replace(made, vision=images.from_folder(path, tower))

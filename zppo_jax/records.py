@@ -71,6 +71,40 @@ class CompressionFailure(enum.IntEnum):
 
 
 @dataclasses.dataclass(frozen=True)
+class Picture:
+  """An encoded image (PNG, JPEG, ...): a file, or its bytes in base64.
+
+  Attributes:
+    path: of the file, or ''.
+    base64: the bytes, or ''.
+  """
+  path: str = ''
+  base64: str = ''
+
+  def __post_init__(self):
+    if bool(self.path) == bool(self.base64):
+      raise ValueError('a picture has either a path or base64')
+
+
+@dataclasses.dataclass(frozen=True)
+class Clip:
+  """A video as its frames.
+
+  Attributes:
+    frames: in order, evenly spaced in time.
+    fps: of these frames, per second.
+  """
+  frames: tuple[Picture, ...]
+  fps: float
+
+  def __post_init__(self):
+    if not self.frames:
+      raise ValueError('a clip has no frames')
+    if not self.fps > 0:
+      raise ValueError(f'fps is {self.fps}; it must be > 0')
+
+
+@dataclasses.dataclass(frozen=True)
 class Question:
   """A verifiable question.
 
@@ -79,11 +113,13 @@ class Question:
     text: what is asked, without chat template.
     answer: the gold answer, in the form that the task's parser yields.
     split: label under which results are reported, e.g. 'hard'.
+    media: pictures and clips, which are shown before the text.
   """
   id: str
   text: str
   answer: str
   split: str
+  media: tuple[Picture | Clip, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,6 +156,20 @@ class Grader:
   """
   parse: Callable[[str], str]
   grade: Callable[[str, Question], bool]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Seen:
+  """A question's media as a processor sees them, before there is a prompt.
+
+  Attributes:
+    text: template text that holds the placeholders.
+    patches_IC: float32 normalised pixel values, frame by frame.
+    frames: (rows, columns) of patches of each frame.
+  """
+  text: str
+  patches_IC: np.ndarray
+  frames: tuple[tuple[int, int], ...]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -89,11 +89,16 @@ def make_sampler(*, model, mesh, chat: Chat, grader: Grader, decoding: Decoding,
                  group_buckets)
 
 
+# Leaves that the network uses in float32: scales of norms (of the form 1 + w
+# too) and their biases, and what sets a recurrent layer's decay. Rounding them
+# alone moves bf16 log-probs.
+EXACT_LEAVES = frozenset({'scale', 'bias', 'offset', 'A_log', 'dt_bias'})
+
+
 def rollout_copy(params, dtype):
-  """Params in the compute type, but for norm scales: the network multiplies
-  by those in float32, and rounding them alone moves bf16 log-probs."""
+  """Params in the compute type, but for EXACT_LEAVES."""
   return jax.tree_util.tree_map_with_path(
-      lambda path, x: x if path[-1].key == 'scale' else x.astype(dtype),
+      lambda path, x: x if path[-1].key in EXACT_LEAVES else x.astype(dtype),
       params)
 
 

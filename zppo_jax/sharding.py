@@ -16,7 +16,7 @@ MESH_AXES = ('data', 'fsdp', 'tensor')
 BATCH_AXES = ('data', 'fsdp')
 
 # leaf name (and its owner where the name is shared) -> logical axes,
-# without the leading 'layers' axis of scanned blocks.
+# without the leading 'layers' axis of stacked modules.
 PARAM_AXES = {
     'embed': ('vocab', 'width'),
     'head': ('width', 'vocab'),
@@ -32,11 +32,42 @@ PARAM_AXES = {
     'attention_norm/scale': ('norm',),
     'mlp_norm/scale': ('norm',),
     'norm/scale': ('norm',),
+    'q_norm/offset': ('head_dim',),
+    'k_norm/offset': ('head_dim',),
+    'mixer_norm/offset': ('norm',),
+    'mlp_norm/offset': ('norm',),
+    'norm/offset': ('norm',),
+    'out_norm/scale': ('head_dim',),
+    'attention/q_gate': ('width', 'heads', 'pair', 'head_dim'),
+    'delta/qkv': ('width', 'channels'),
+    'delta/z': ('width', 'heads', 'head_dim'),
+    'delta/a': ('width', 'heads'),
+    'delta/b': ('width', 'heads'),
+    'delta/conv': ('taps', 'channels'),
+    'delta/A_log': ('heads',),
+    'delta/dt_bias': ('heads',),
+    'delta/o': ('heads', 'head_dim', 'width'),
+    # Vision towers.
+    'patch': ('patch_values', 'width'),
+    'patch_bias': ('norm',),
+    'positions': ('positions', 'width'),
+    'attention/qkv': ('width', 'qkv', 'heads', 'head_dim'),
+    'attention/qkv_bias': ('qkv', 'heads', 'head_dim'),
+    'attention/o_bias': ('norm',),
+    'attention_norm/bias': ('norm',),
+    'mlp_norm/bias': ('norm',),
+    'norm/bias': ('norm',),
+    'mlp/up_bias': ('mlp',),
+    'mlp/down_bias': ('norm',),
 }
+# Modules whose leaves have a leading axis of layers.
+STACKED = {'blocks', 'taps'}
 
 TRAIN_RULES = {
     'layers': None, 'width': 'fsdp', 'vocab': 'tensor', 'heads': 'tensor',
     'kv_heads': 'tensor', 'mlp': 'tensor', 'head_dim': None, 'norm': None,
+    'patch_values': None, 'positions': None, 'qkv': None,
+    'channels': 'tensor', 'taps': None, 'pair': None,
 }
 ROLLOUT_RULES = {**TRAIN_RULES, 'width': None}
 
@@ -84,7 +115,7 @@ def param_axes(path) -> tuple[str, ...]:
   for key in ('/'.join(names[-2:]), names[-1]):
     if key in PARAM_AXES:
       axes = PARAM_AXES[key]
-      return ('layers', *axes) if 'blocks' in names else axes
+      return ('layers', *axes) if STACKED.intersection(names) else axes
   raise KeyError(f'parameter {"/".join(names)} has no row in '
                  'sharding.PARAM_AXES')
 

@@ -100,8 +100,9 @@ def draw_replays(buffer: ReplayBuffer, new: Sequence[Question], step: int,
 
 def plain_prompts(questions: Sequence[Question], chat: Chat) -> list[Prompt]:
   """Every question under the shared closer."""
-  return [Prompt(q, PromptKind.PLAIN, chat.plain(q.text).tokens)
-          for q in questions]
+  encoded = [chat.plain(q.text, q.media) for q in questions]
+  return [Prompt(q, PromptKind.PLAIN, e.tokens, e.media)
+          for q, e in zip(questions, encoded, strict=True)]
 
 
 def visit(group: Group, teacher_group: Group) -> HardVisit:
@@ -116,8 +117,9 @@ def render(instance: Instance, texts, chat: Chat):
   encoded = chat.reformulated(
       instance.kind, question.text,
       [texts[question.id, c.text] for c in instance.candidates],
-      [c.answer for c in instance.candidates])
-  return Prompt(question, instance.kind, encoded.tokens), encoded.removed
+      [c.answer for c in instance.candidates], question.media)
+  prompt = Prompt(question, instance.kind, encoded.tokens, encoded.media)
+  return prompt, encoded.removed
 
 
 def reformulate_hard(plain: Sequence[Group], step: int, *, rules: Rules,

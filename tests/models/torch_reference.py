@@ -34,8 +34,12 @@ def draw(config, seed: int, spread: bool):
     with torch.no_grad():
       for name, p in model.named_parameters():
         noise = torch.randn_like(p)
-        p.copy_(1 + 0.2 * noise if 'norm' in name
-                else noise * p.shape[-1]**-0.5)
+        if 'A_log' in name:  # memories of 1 to 100 tokens, not of one
+          p.copy_(noise - 3)
+        elif p.dim() == 1:
+          p.add_(0.2 * noise)
+        else:
+          p.copy_(noise * p.shape[-1]**-0.5)
   return model
 
 
@@ -174,5 +178,6 @@ def check_greedy(reference, model, params, prompt: int = 500,
       decoding=Decoding(count, temperature=0.0),
       allowed_V=jnp.ones(rows, bool)))
   padded = np.pad(tokens, ((0, 0), (0, 12)), constant_values=3)
-  got = sample(params, prompt_batch(padded, [prompt]), keys)
+  got = sample(params, prompt_batch(
+      padded, [prompt], num_axes=model.num_axes), keys)
   np.testing.assert_array_equal(got.tokens_PGR[0, 0], want[0, prompt:])

@@ -12,6 +12,8 @@ import re
 from collections.abc import Sequence
 from typing import Protocol
 
+from zppo_jax.records import PromptMedia
+
 
 class Codec(Protocol):
   """Text to ids and back; the only place that knows a vocabulary."""
@@ -42,9 +44,16 @@ class Segment:
 
 @dataclasses.dataclass(frozen=True)
 class Encoded:
-  """Token ids of a prompt and how many pieces were removed from content."""
+  """A prompt.
+
+  Attributes:
+    tokens: ids.
+    removed: pieces removed from content.
+    media: what its placeholders stand for; None for text alone.
+  """
   tokens: tuple[int, ...]
   removed: int
+  media: PromptMedia | None = None
 
 
 def template(text: str) -> Segment:

@@ -8,10 +8,11 @@ embedded world's one-word tokens.
 import dataclasses
 import re
 from collections.abc import Sequence
+from typing import Protocol
 
 from zppo_jax.chat import segments
 from zppo_jax.chat.segments import Codec, Encoded, content, template
-from zppo_jax.records import PromptKind
+from zppo_jax.records import Clip, Picture, PromptKind, PromptMedia, Seen
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,24 +75,60 @@ BOXED = Wording(
         r'(?i)<\s*/?\s*(?:candidate|response|summary|hint)\s*>'))
 
 
+class Vision(Protocol):
+  """What prepares pictures and clips for a model (images.Processor)."""
+
+  def see(self, media: tuple) -> Seen:
+    """Placeholders and patches of a question's media."""
+
+  def media(self, seen: Seen, tokens: Sequence[int]) -> PromptMedia:
+    """What the placeholders among a prompt's tokens stand for."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Chat:
-  """Turns questions and candidates into token ids."""
+  """Turns questions and candidates into token ids.
+
+  Attributes:
+    codec: the vocabulary.
+    wording: the words around a question.
+    vision: of a model that sees; None for text alone.
+  """
   codec: Codec
   wording: Wording
+  vision: Vision | None = None
 
   def _encode(self, parts) -> Encoded:
     return segments.encode(parts, self.codec, self.wording.delimiters)
 
-  def plain(self, question: str) -> Encoded:
-    """The question alone, under the shared closer."""
+  def _ask(self, question: str, media, parts) -> Encoded:
+    """Media, the question's text, then other parts."""
     w = self.wording
-    return self._encode(
-        [template(w.opening), content(question), template(w.closing)])
+    parts = [content(question), *parts, template(w.closing)]
+    if not media:
+      return self._encode([template(w.opening), *parts])
+    if self.vision is None:
+      raise ValueError('the question has images or videos; the model of this '
+                       'chat takes text alone')
+    seen = self.vision.see(media)
+    encoded = self._encode(
+        [template(w.opening), template(seen.text), *parts])
+    return dataclasses.replace(
+        encoded, media=self.vision.media(seen, encoded.tokens))
+
+  def plain(self, question: str,
+            media: tuple[Picture | Clip, ...] = ()) -> Encoded:
+    """The question alone, its media before it, under the shared closer.
+
+    Raises:
+      ValueError: for media in a chat of text alone.
+    """
+    return self._ask(question, media, [])
 
   def reformulated(self, kind: PromptKind, question: str,
                    candidates: Sequence[str],
-                   wrong_answers: Sequence[str]) -> Encoded:
+                   wrong_answers: Sequence[str],
+                   media: tuple[Picture | Clip, ...] = ()) -> Encoded:
     """A BCQ or NCQ prompt.
 
     Args:
@@ -100,12 +137,14 @@ class Chat:
       candidates: texts in the order in which they are shown.
       wrong_answers: NCQ's list; '' (unparseable) is left out and repeats
         are listed once (papers.md 1.5: D.1). BCQ shows none.
+      media: the original question's.
 
     Raises:
-      ValueError: for a kind that has no candidates.
+      ValueError: for a kind that has no candidates; for media in a chat of
+        text alone.
     """
     w = self.wording
-    parts = [template(w.opening), content(question)]
+    parts = []
     if kind == PromptKind.BCQ:
       parts.append(template(w.bcq))
     elif kind == PromptKind.NCQ:
@@ -122,7 +161,7 @@ class Chat:
     for text in candidates:
       parts += [template(w.candidate[0]), content(text),
                 template(w.candidate[1])]
-    return self._encode(parts + [template(w.closing)])
+    return self._ask(question, media, parts)
 
   def compression(self, trace: str) -> Encoded:
     """Asks the teacher to compress a trace (paper, App. D.1)."""

@@ -24,6 +24,7 @@ from zppo_jax.tasks import micro
 TRAIN = 'train'
 SPLITS = (TRAIN, *micro.EVAL_SPLITS)
 FILE_FORMAT = 'array_record'
+_FIELDS = ('id', 'text', 'answer', 'split')  # this world has no media
 
 
 @dataclasses.dataclass(eq=False)
@@ -60,10 +61,9 @@ class ZppoMicro(tfds.core.GeneratorBasedBuilder):
   BUILDER_CONFIGS = [MicroConfig()]
 
   def _info(self) -> tfds.core.DatasetInfo:
-    fields = [field.name for field in dataclasses.fields(Question)]
     return self.dataset_info_from_configs(
         features=tfds.features.FeaturesDict(
-            {name: tfds.features.Text() for name in fields}),
+            {name: tfds.features.Text() for name in _FIELDS}),
         disable_shuffling=True)  # the pool's order is part of a run
 
   def _split_generators(self, dl_manager):
@@ -72,7 +72,7 @@ class ZppoMicro(tfds.core.GeneratorBasedBuilder):
 
   def _generate_examples(self, split):
     for i, question in enumerate(self.builder_config.questions(split)):
-      yield i, dataclasses.asdict(question)
+      yield i, {name: getattr(question, name) for name in _FIELDS}
 
 
 def _builder(data_dir, config: MicroConfig | None) -> ZppoMicro:

@@ -1,12 +1,22 @@
 """Network families: one readable file each, one table."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
-from zppo_jax.models import decoder, llama, qwen3
+from zppo_jax.models import (
+  decoder,
+  layers,
+  llama,
+  qwen3,
+  qwen3_5,
+  qwen3_5_hub,
+  qwen3_vl,
+  vision,
+)
 
 
 class Model(NamedTuple):
@@ -51,6 +61,30 @@ def _decoder(config: decoder.DecoderConfig) -> Model:
   return Model(config, init, apply, head)
 
 
+def _on_three_axes(network, config) -> Model:
+  """A family with positions of (time, height, width), and a vision tower
+  where its config has one."""
+  module = network(config)
+
+  def init(key):
+    one = jnp.ones((1, 1), jnp.int32)
+    axes = jnp.ones((1, 1, layers.NUM_AXES), jnp.int32)
+    media = config.vision and vision.dummy_media(config.vision)
+    return module.init(key, one, axes, one, media=media)['params']
+
+  def apply(params, *args, **kwargs):
+    return module.apply({'params': params}, *args, **kwargs)
+
+  def head(params):
+    return params['embed'].T if config.tied else params['head']
+
+  return Model(config, init, apply, head, layers.NUM_AXES)
+
+
+_qwen3_vl = functools.partial(_on_three_axes, qwen3_vl.Qwen3VL)
+_qwen3_5 = functools.partial(_on_three_axes, qwen3_5.Qwen35)
+
+
 class Family(NamedTuple):
   """A row of FAMILIES; hub functions are None where no hub has the family.
 
@@ -77,6 +111,15 @@ FAMILIES = {
                     llama.to_hub, llama.hub_leaves),
     'qwen3': Family(decoder.DecoderConfig, _decoder, qwen3.from_hub,
                     qwen3.to_hub, qwen3.hub_leaves),
+    'qwen3_vl': Family(qwen3_vl.Qwen3VLConfig, _qwen3_vl, qwen3_vl.from_hub,
+                       qwen3_vl.to_hub, qwen3_vl.hub_leaves),
+    'qwen3_5': Family(qwen3_5.Qwen35Config, _qwen3_5, qwen3_5_hub.from_hub,
+                      qwen3_5_hub.to_hub, qwen3_5_hub.hub_leaves,
+                      qwen3_5_hub.SKIPPED),
+    'qwen3_5_text': Family(
+        qwen3_5.Qwen35Config, _qwen3_5, qwen3_5_hub.text_from_hub,
+        qwen3_5_hub.text_to_hub, qwen3_5_hub.text_leaves,
+        qwen3_5_hub.TEXT_SKIPPED),
 }
 
 

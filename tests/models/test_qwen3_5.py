@@ -1,0 +1,245 @@
+"""The qwen3_5 family against Qwen3_5ForCausalLM; cache, packing, padding."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from zppo_jax.models import gated_delta, layers
+from zppo_jax.records import Cache
+
+transformers = pytest.importorskip('transformers')
+torch = pytest.importorskip('torch')
+from tests.models import torch_reference as reference  # noqa: E402
+
+pytestmark = pytest.mark.usefixtures('quick_compile')
+
+SHAPES = dict(vocab_size=53, rms_norm_eps=1e-6, max_position_embeddings=1024)
+VARIANTS = {
+    'tied': dict(
+        hidden_size=20, intermediate_size=36, num_hidden_layers=4,
+        num_attention_heads=3, num_key_value_heads=1, head_dim=16,
+        linear_num_key_heads=3, linear_num_value_heads=6,
+        linear_key_head_dim=12, linear_value_head_dim=16,
+        tie_word_embeddings=True, rope_parameters=dict(
+            rope_type='default', rope_theta=1e4, partial_rotary_factor=0.5,
+            mrope_section=[2, 1, 1], mrope_interleaved=True)),
+    'untied': dict(
+        hidden_size=24, intermediate_size=28, num_hidden_layers=6,
+        num_attention_heads=10, num_key_value_heads=5, head_dim=24,
+        linear_num_key_heads=1, linear_num_value_heads=5,
+        linear_key_head_dim=6, linear_value_head_dim=16,
+        layer_types=['linear_attention', 'linear_attention',
+                     'full_attention'] * 2,
+        tie_word_embeddings=False, rope_parameters=dict(
+            rope_type='default', rope_theta=1e6, partial_rotary_factor=0.5,
+            mrope_section=[2, 2, 2], mrope_interleaved=True))}
+
+
+@functools.cache
+def drawn(name, spread=True):
+  config = transformers.Qwen3_5TextConfig(**{**SHAPES, **VARIANTS[name]})
+  model = reference.draw(config, seed=1 + spread, spread=spread)
+  return (model, *reference.ours(model))
+
+
+@functools.cache
+def limit(name):
+  """The tolerance of logits on the spread model."""
+  torch_model, model, _ = drawn(name)
+  return reference.tolerance(torch_model, reference.tokens_of(model, 1, 1))
+
+
+@functools.cache
+def jitted(model):
+  def run(params, tokens_BT, positions_BTA, segment_BT, cache=None):
+    x, fresh = model.apply(params, tokens_BT, positions_BTA, segment_BT, cache)
+    return x @ model.head(params), fresh
+  return jax.jit(run)
+
+
+def on_axes(positions_BT):
+  return np.repeat(np.int32(positions_BT)[..., None], 3, axis=-1)
+
+
+def run(model, params, tokens_BT, segment_BT=None, cache=None, start=0):
+  """(logits, Fresh) with positions that count the real tokens of each
+  segment from `start`."""
+  if segment_BT is None:
+    segment_BT = np.ones_like(tokens_BT)
+  positions = np.zeros_like(segment_BT)
+  for b, row in enumerate(segment_BT):
+    for segment in set(row.tolist()) - {0}:
+      at = row == segment
+      positions[b, at] = start + np.arange(at.sum())
+  return jax.device_get(jitted(model)(
+      params, np.int32(tokens_BT), on_axes(positions), np.int32(segment_BT),
+      cache))
+
+
+def cache_of(fresh, segment_BT):
+  return Cache(fresh.k_LBTKH, fresh.v_LBTKH, np.asarray(segment_BT) > 0,
+               fresh.state)
+
+
+@pytest.mark.parametrize('name', VARIANTS)
+@pytest.mark.parametrize('spread', [False, True])
+def test_logits(name, spread):
+  """At transformers' initial weights, and at logits of deviation 1."""
+  reference.check_logits(*drawn(name, spread), spread=spread)
+
+
+@pytest.mark.parametrize('name', VARIANTS)
+def test_gradients(name):
+  reference.check_gradients(*drawn(name))
+
+
+@pytest.mark.parametrize('name', VARIANTS)
+def test_greedy_continuation(name):
+  """64 tokens; ours from keys, values and states of a padded prompt."""
+  reference.check_greedy(*drawn(name))
+
+
+def on_three_axes(name):
+  """(ours, the reference's) logits at positions that differ by axis."""
+  torch_model, model, params = drawn(name)
+  tokens = reference.tokens_of(model, 1, seed=1)
+  positions = np.random.default_rng(5).integers(
+      0, 700, (1, reference.LENGTH, 3), dtype=np.int32)
+  with torch.no_grad():
+    want = torch_model(
+        torch.as_tensor(tokens).long(), position_ids=torch.as_tensor(
+            positions).permute(2, 0, 1).long()).logits.numpy()
+  return lambda model: (jax.device_get(jitted(model)(
+      params, tokens, positions, np.ones_like(tokens)))[0], want)
+
+
+@pytest.mark.parametrize('name', VARIANTS)
+def test_three_axes(name):
+  """Interleaved sections; a mutated order is seen."""
+  both = on_three_axes(name)
+  model = drawn(name)[1]
+  got, want = both(model)
+  assert np.abs(got - want).max() <= limit(name)
+  sections = model.config.rope_sections
+  other = (sum(sections), 0, 0)
+  got, _ = both(reference.changed(model, rope_sections=other))
+  assert np.abs(got - want).max() > 100 * limit(name)
+
+
+def test_order_of_axes_is_seen(monkeypatch):
+  """Sections one after the other instead of interleaved."""
+  both = on_three_axes('tied')
+  monkeypatch.setattr(
+      layers, 'interleaved_axes',
+      lambda count, sections: np.repeat(np.arange(3), sections))
+  got, want = both(reference.changed(drawn('tied')[1], max_positions=1023))
+  assert np.abs(got - want).max() > 100 * limit('tied')
+
+
+def with_leaves(params, name, change):
+  """Params with `change` on every leaf that `name` ends."""
+  return jax.tree_util.tree_map_with_path(
+      lambda path, x: change(x) if path[-1].key == name else x, params)
+
+
+@pytest.mark.parametrize('name', VARIANTS)
+@pytest.mark.parametrize('mutation', [
+    'rotary share', 'offset', 'output gate', 'beta', 'decay', 'taps'])
+def test_the_comparison_sees_a_mutation(name, mutation):
+  torch_model, model, params = drawn(name)
+  if mutation == 'rotary share':
+    sections = tuple(2 * s for s in model.config.rope_sections)
+    model = reference.changed(model, rotary_share=1.0, rope_sections=sections)
+  elif mutation == 'offset':  # w where 1 + w belongs
+    params = with_leaves(params, 'offset', lambda x: x - 1)
+  elif mutation == 'output gate':  # a gate of 1/2, whatever the token
+    params = with_leaves(params, 'q_gate', lambda x: np.stack(
+        [x[..., 0, :], 0 * x[..., 1, :]], axis=-2))
+  elif mutation == 'beta':
+    params = with_leaves(params, 'b', lambda x: 0 * x)
+  elif mutation == 'decay':
+    params = with_leaves(params, 'dt_bias', lambda x: x + 0.3)
+  else:
+    params = with_leaves(params, 'conv', lambda x: x[:, ::-1])
+  reference.check_mutation(torch_model, model, params)
+
+
+PACKED = np.repeat([1, 2, 3, 4], [90, 64, 1, 45])[None]
+CUTS = [90, 154, 155]
+
+
+@pytest.mark.parametrize('name', VARIANTS)
+def test_packed_is_each_segment_alone(name):
+  """The reference's logits of each; one segment for all is seen."""
+  torch_model, model, params = drawn(name)
+  tokens = reference.tokens_of(model, 1, seed=6)[:, :PACKED.shape[1]]
+  want = np.concatenate(
+      [reference.torch_logits(torch_model, part)
+       for part in np.split(tokens, CUTS, axis=1)], axis=1)
+  got, fresh = run(model, params, tokens, PACKED)
+  assert np.abs(got - want).max() <= limit(name)
+  # The state is the last segment's.
+  _, alone = run(model, params, tokens[:, CUTS[-1]:])
+  for a, b in zip(jax.tree.leaves(fresh.state), jax.tree.leaves(alone.state),
+                  strict=True):
+    np.testing.assert_allclose(a, b, rtol=0, atol=1e-4)
+  leaky = run(model, params, tokens, np.ones_like(PACKED))[0]
+  assert np.abs(leaky - want)[:, CUTS[0]:].max() > 100 * limit(name)
+
+
+def without_resets(segment_BT):
+  """`gated_delta.runs` that knows no boundary."""
+  return gated_delta.Runs(jnp.zeros_like(segment_BT), segment_BT > 0)
+
+
+def test_a_missing_reset_is_seen(monkeypatch):
+  """Of DeltaNet alone: attention keeps its masks."""
+  _, model, params = drawn('tied')
+  tokens = reference.tokens_of(model, 1, seed=6)[:, :PACKED.shape[1]]
+  want = run(model, params, tokens, PACKED)[0]
+  monkeypatch.setattr(gated_delta, 'runs', without_resets)
+  got = run(reference.changed(model, max_positions=1022), params, tokens,
+            PACKED)[0]
+  assert np.abs(got - want)[:, CUTS[0]:].max() > 100 * limit('tied')
+
+
+# Padding on the right, on the left, in the middle; a row of nothing else.
+PADDED = np.ones((5, 150), np.int32)
+PADDED[0, 110:] = 0
+PADDED[1, :40] = 0
+PADDED[2, 30:50] = PADDED[2, 100:120] = 0
+PADDED[3, 1:148:3] = 0
+PADDED[4] = 0
+
+
+@pytest.mark.parametrize('name', VARIANTS)
+def test_padding_changes_nothing(name):
+  """Logits, keys, values and state are those of the row without it, whatever
+  it holds; taken for tokens it is seen."""
+  torch_model, model, params = drawn(name)
+  tokens = np.resize(reference.tokens_of(model, 2, seed=7), PADDED.shape)
+  got, fresh = run(model, params, tokens, PADDED)
+  junk = np.where(PADDED > 0, tokens, 11)
+  other, other_fresh = run(model, params, junk, PADDED)
+  real = PADDED > 0
+  np.testing.assert_array_equal(got[real], other[real])
+  jax.tree.map(np.testing.assert_array_equal, fresh.state, other_fresh.state)
+  for x in (*jax.tree.leaves(fresh), got):
+    assert np.isfinite(x).all()
+  for b in range(4):
+    row = tokens[b][real[b]][None]
+    want = reference.torch_logits(torch_model, row)[0]
+    assert np.abs(got[b][real[b]] - want).max() <= limit(name)
+    _, alone = run(model, params, row)
+    for a, c in ((fresh.k_LBTKH, alone.k_LBTKH),
+                 (fresh.v_LBTKH, alone.v_LBTKH)):
+      np.testing.assert_allclose(a[:, b][:, real[b]], c[:, 0], rtol=0,
+                                 atol=limit(name))
+    jax.tree.map(lambda a, c, b=b: np.testing.assert_allclose(
+        a[:, b], c[:, 0], rtol=0, atol=1e-4), fresh.state, alone.state)
+    ignored = run(model, params, tokens[b:b + 1])[0][0]
+    assert np.abs(ignored[real[b]] - want)[-5:].max() > 100 * limit(name) or (
+        b == 0)

@@ -1,0 +1,344 @@
+"""Pictures and clips to patches, placeholders and positions; PIL and numpy.
+
+The arithmetic is that of the hub's Qwen2-VL image processor and Qwen3-VL
+video processor. A picture is a clip of one frame that is shown twice.
+"""
+
+import base64
+import dataclasses
+import functools
+import io
+import json
+import math
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from zppo_jax.models.vision import VisionConfig
+from zppo_jax.records import Clip, Picture, PromptMedia, Seen
+
+START, END = '<|vision_start|>', '<|vision_end|>'
+IMAGE, VIDEO = '<|image_pad|>', '<|video_pad|>'
+_MOST_OBLONG = 200  # the reference refuses longer sides
+_BICUBIC = 3  # PIL's number, which configs write
+
+
+@dataclasses.dataclass(frozen=True)
+class Pixels:
+  """How the frames of pictures, or of clips, become numbers.
+
+  Attributes:
+    min_pixels, max_pixels: after resizing; a clip's are of all its frames.
+    mean, std: of each channel after rescaling.
+    rescale: factor on 0 to 255.
+    resample: PIL's filter.
+  """
+  min_pixels: int
+  max_pixels: int
+  mean: tuple[float, ...]
+  std: tuple[float, ...]
+  rescale: float = 1 / 255
+  resample: int = _BICUBIC
+
+  def __post_init__(self):
+    if not 0 < self.min_pixels <= self.max_pixels:
+      raise ValueError(f'min_pixels, max_pixels are {self.min_pixels}, '
+                       f'{self.max_pixels}; they must be > 0 and ascending')
+
+
+@dataclasses.dataclass(frozen=True)
+class Processor:
+  """Prepares a question's media for one model (`chat.wording.Chat.vision`).
+
+  Attributes:
+    vision: the model's tower.
+    picture: how pictures are read.
+    clip: how clips are read.
+    fps: frames a second that are kept of a clip.
+    min_frames, max_frames: bounds on their number.
+  """
+  vision: VisionConfig
+  picture: Pixels
+  clip: Pixels
+  fps: float = 2.0
+  min_frames: int = 4
+  max_frames: int = 768
+
+  def see(self, media: tuple[Picture | Clip, ...]) -> Seen:
+    """Patches and placeholders of a question's media, in their order.
+
+    Raises:
+      ValueError: for what is no image, is too oblong, or is an empty clip.
+    """
+    return _see(self, media)
+
+  def media(self, seen: Seen, tokens: Sequence[int]) -> PromptMedia:
+    """The media of a prompt whose tokens are given.
+
+    Raises:
+      ValueError: if the tokens do not hold a placeholder per merged patch.
+    """
+    c = self.vision
+    count = sum(token in c.ids for token in tokens)
+    if count * c.merge**2 != len(seen.patches_IC):
+      raise ValueError(
+          f'the prompt holds {count} placeholders ({c.ids}) for '
+          f'{len(seen.patches_IC) // c.merge**2} merged patches')
+    rotary, corners, weights = zip(
+        *(frame_positions(h, w, c) for h, w in seen.frames), strict=True)
+    positions_TA, next_position = rope_positions(tokens, seen.frames, c)
+    segments = np.arange(1, len(seen.frames) + 1, dtype=np.int32)
+    return PromptMedia(
+        seen.patches_IC, np.concatenate(rotary),
+        np.repeat(segments, [h * w for h, w in seen.frames]),
+        np.concatenate(corners), np.concatenate(weights), positions_TA,
+        next_position)
+
+
+def picture(image: Image.Image) -> Picture:
+  """A picture that holds its pixels, as PNG."""
+  out = io.BytesIO()
+  image.save(out, 'PNG')
+  return Picture(base64=base64.b64encode(out.getvalue()).decode())
+
+
+def decode(of: Picture) -> Image.Image:
+  """An upright RGB image; what is transparent lies on white.
+
+  Raises:
+    ValueError: if there is no image in it.
+  """
+  name = of.path or 'a picture in base64'
+  try:
+    source = of.path or io.BytesIO(base64.b64decode(of.base64))
+    image = ImageOps.exif_transpose(Image.open(source))
+    if not image.has_transparency_data:
+      return image.convert('RGB')
+    white = Image.new('RGBA', image.size, 'white')
+    return Image.alpha_composite(white, image.convert('RGBA')).convert('RGB')
+  except (OSError, UnidentifiedImageError) as error:
+    raise ValueError(f'{name} is no image that can be read: {error}') from None
+
+
+def target_size(frames: int, height: int, width: int, *, temporal: int,
+                factor: int, pixels: Pixels) -> tuple[int, int]:
+  """(height, width), multiples of `factor`, near the aspect ratio, whose
+  pixels over all frames lie within bounds.
+
+  Args:
+    frames: 1 for a picture.
+    height, width: of the source.
+    temporal: frames of a patch; 1 for a picture.
+    factor: patch size * merge.
+    pixels: the bounds.
+  """
+  if temporal > 1 and min(height, width) < factor:
+    scale = max(factor / height, factor / width)
+    height, width = int(height * scale), int(width * scale)
+  if max(height, width) > _MOST_OBLONG * min(height, width):
+    raise ValueError(f'an image of {height} x {width}; the longer side may be '
+                     f'at most {_MOST_OBLONG} times the shorter')
+  nearest = [round(side / factor) * factor for side in (height, width)]
+  total = math.prod(nearest) * round(frames / temporal) * temporal
+  if total > pixels.max_pixels:
+    shrink = math.sqrt(frames * height * width / pixels.max_pixels)
+    return tuple(max(factor, math.floor(side / shrink / factor) * factor)
+                 for side in (height, width))
+  if total < pixels.min_pixels:
+    grow = math.sqrt(pixels.min_pixels / (frames * height * width))
+    return tuple(math.ceil(side * grow / factor) * factor
+                 for side in (height, width))
+  return tuple(nearest)
+
+
+def sampled_frames(count: int, fps: float, processor: Processor) -> np.ndarray:
+  """Which of `count` frames at `fps` frames a second are kept."""
+  keep = int(count / fps * processor.fps)
+  keep = min(max(keep, processor.min_frames), processor.max_frames, count)
+  return np.linspace(0, count - 1, keep).round().astype(int)
+
+
+def timestamps(indices: Sequence[int], fps: float,
+               temporal: int) -> list[float]:
+  """Seconds of each temporal patch: halfway between its first and last frame;
+  the last frame is repeated where it is alone."""
+  indices = [*indices, *[indices[-1]] * (-len(indices) % temporal)]
+  seconds = [i / fps for i in indices]
+  return [(seconds[i] + seconds[i + temporal - 1]) / 2
+          for i in range(0, len(seconds), temporal)]
+
+
+def _blocks(values_hw: np.ndarray, merge: int) -> np.ndarray:
+  """A frame's patches in the tower's order: merge x merge blocks."""
+  h, w = values_hw.shape
+  return values_hw.reshape(h // merge, merge, w // merge, merge).transpose(
+      0, 2, 1, 3).ravel()
+
+
+def frame_positions(h: int, w: int, c: VisionConfig):
+  """Positions of a frame's patches in the tower's order.
+
+  Args:
+    h, w: patches down and across.
+    c: the tower.
+
+  Returns:
+    (rotary_I2, corners_I4, weights_I4) as in `PromptMedia`.
+  """
+  row, column = (_blocks(x, c.merge) for x in np.indices((h, w)))
+  last = c.side - 1
+  floors, parts = [], []
+  for at, size in ((row, h), (column, w)):
+    # float32 as in the reference: its floor decides between two rows.
+    source = np.float32(at) * np.float32(last) / np.float32(max(size - 1, 1))
+    floors.append(np.floor(source).astype(np.int32))
+    parts.append(source - np.floor(source))
+  corners, weights = [], []
+  for down in (0, 1):
+    for right in (0, 1):
+      y, x = (np.minimum(f + step, last)
+              for f, step in zip(floors, (down, right), strict=True))
+      corners.append(y * c.side + x)
+      weights.append((parts[0] if down else 1 - parts[0])
+                     * (parts[1] if right else 1 - parts[1]))
+  return (np.stack([row, column], -1).astype(np.int32),
+          np.stack(corners, -1).astype(np.int32),
+          np.stack(weights, -1).astype(np.float32))
+
+
+def rope_positions(tokens: Sequence[int], frames, c: VisionConfig):
+  """The decoder's positions of a prompt.
+
+  Text counts up on all axes; a frame's patches share one time and count rows
+  and columns from it; what follows starts behind the frame's longer side.
+
+  Args:
+    tokens: ids of the prompt.
+    frames: (h, w) patches of each frame, in the order of the placeholders.
+    c: the tower.
+
+  Returns:
+    (positions_TA, next_position) as in `PromptMedia`.
+  """
+  out = np.zeros((len(tokens), 3), np.int32)
+  left = iter(frames)
+  at = position = 0
+  while at < len(tokens):
+    if tokens[at] not in c.ids:
+      out[at] = position
+      at, position = at + 1, position + 1
+      continue
+    h, w = (size // c.merge for size in next(left))
+    row, column = np.indices((h, w)).reshape(2, -1)
+    out[at:at + h * w] = position + np.stack(
+        [np.zeros_like(row), row, column], -1)
+    at, position = at + h * w, position + max(h, w)
+  return out, position
+
+
+def _patches(images: Sequence[Image.Image], size, pixels: Pixels,
+             c: VisionConfig) -> np.ndarray:
+  """Frames (a multiple of temporal_patch) to patches_IC."""
+  height, width = size
+  frames = np.stack([np.asarray(i.resize((width, height), pixels.resample))
+                     for i in images]).astype(np.float32)
+  frames = (frames * np.float32(pixels.rescale) - np.float32(pixels.mean)
+            ) / np.float32(pixels.std)
+  p, m = c.patch_size, c.merge
+  frames = frames.reshape(-1, c.temporal_patch, height // (p * m), m, p,
+                          width // (p * m), m, p, c.channels)
+  # time, block row, block column, row, column | channel, frame, y, x
+  return frames.transpose(0, 2, 5, 3, 6, 8, 1, 4, 7).reshape(
+      -1, c.patch_values)
+
+
+def _see_picture(processor: Processor, of: Picture):
+  c, pixels = processor.vision, processor.picture
+  image = decode(of)
+  size = target_size(1, image.height, image.width, temporal=1,
+                     factor=c.patch_size * c.merge, pixels=pixels)
+  grid = tuple(side // c.patch_size for side in size)
+  text = START + IMAGE * (math.prod(grid) // c.merge**2) + END
+  return text, _patches([image] * c.temporal_patch, size, pixels, c), [grid]
+
+
+def _see_clip(processor: Processor, of: Clip):
+  c, pixels = processor.vision, processor.clip
+  indices = sampled_frames(len(of.frames), of.fps, processor).tolist()
+  images = [decode(of.frames[i]) for i in indices]
+  if len({image.size for image in images}) > 1:
+    raise ValueError('the frames of a clip have several sizes: '
+                     f'{sorted({image.size for image in images})}')
+  size = target_size(
+      len(images), images[0].height, images[0].width,
+      temporal=c.temporal_patch, factor=c.patch_size * c.merge, pixels=pixels)
+  images += [images[-1]] * (-len(images) % c.temporal_patch)
+  grid = tuple(side // c.patch_size for side in size)
+  frame = START + VIDEO * (math.prod(grid) // c.merge**2) + END
+  seconds = timestamps(indices, of.fps, c.temporal_patch)
+  text = ''.join(f'<{time:.1f} seconds>{frame}' for time in seconds)
+  return text, _patches(images, size, pixels, c), [grid] * len(seconds)
+
+
+# A question is rendered as itself, in reformulations, and again in a replay.
+@functools.lru_cache(maxsize=64)
+def _see(processor: Processor, media) -> Seen:
+  found = [_see_picture(processor, m) if isinstance(m, Picture)
+           else _see_clip(processor, m) for m in media]
+  texts, patches, frames = zip(*found, strict=True)
+  return Seen(''.join(texts), np.concatenate(patches),
+              tuple(frame for several in frames for frame in several))
+
+
+def _pixels(fields: dict, name: str, c: VisionConfig) -> Pixels:
+  """Pixels of a preprocessor's config, whose patches must be the tower's."""
+  for key, value in (('patch_size', c.patch_size), ('merge_size', c.merge),
+                     ('temporal_patch_size', c.temporal_patch)):
+    if fields.get(key, value) != value:
+      raise ValueError(f'{name}: {key} is {fields[key]}; the tower has {value}')
+  for key in ('do_resize', 'do_rescale', 'do_normalize', 'do_convert_rgb'):
+    if not fields.get(key, True):
+      raise ValueError(f'{name}: {key} is {fields[key]}; allowed: True')
+  size = fields.get('size') or {}
+  bounds = [size.get(edge, fields.get(old)) for edge, old in (
+      ('shortest_edge', 'min_pixels'), ('longest_edge', 'max_pixels'))]
+  for key, value in (('size', None if None in bounds else bounds),
+                     ('image_mean', fields.get('image_mean')),
+                     ('image_std', fields.get('image_std'))):
+    if value is None:
+      raise ValueError(f'{name}: {key} is missing')
+  return Pixels(*bounds, tuple(fields['image_mean']),
+                tuple(fields['image_std']),
+                float(fields.get('rescale_factor', 1 / 255)),
+                int(fields.get('resample', _BICUBIC)))
+
+
+def from_folder(folder, vision: VisionConfig) -> Processor:
+  """The processor that a checkpoint folder describes.
+
+  Raises:
+    FileNotFoundError: without preprocessor files.
+    ValueError: naming a field that is missing or not what is built here.
+  """
+  folder = pathlib.Path(folder)
+  whole = folder / 'processor_config.json'
+  files = {'image_processor': folder / 'preprocessor_config.json',
+           'video_processor': folder / 'video_preprocessor_config.json'}
+  joined = json.loads(whole.read_text()) if whole.is_file() else {}
+  fields = {}
+  for kind, path in files.items():
+    if path.is_file():
+      fields[kind] = json.loads(path.read_text())
+    elif kind in joined:
+      fields[kind] = joined[kind]
+    else:
+      raise FileNotFoundError(f'{path} is not there, and {whole.name} has no '
+                              f'{kind}')
+  video = fields['video_processor']
+  frames = {name: video[name] for name in ('fps', 'min_frames', 'max_frames')
+            if video.get(name) is not None}
+  return Processor(
+      vision, *(_pixels(fields[kind], str(path), vision)
+                for kind, path in files.items()), **frames)

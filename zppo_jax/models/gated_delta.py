@@ -1,0 +1,260 @@
+"""Gated DeltaNet (Yang et al. 2025, arXiv 2412.06464): maths and layer.
+
+Every head keeps a matrix S that maps keys to values. A token decays it, then
+writes its value in place of what S now answers to its key (their equation 10):
+
+  S_t = exp(g_t) S_{t-1} + k_t beta_t (v_t - exp(g_t) S_{t-1}^T k_t)^T
+  o_t = S_t^T q_t
+
+`step` does one token so; `chunked` does many tokens with matrix products, by
+the WY form (their section 3.3). Both are at least float32 throughout.
+
+Rows are compact here: real tokens first, padding after them (`compact`).
+A run is a maximal stretch of one segment, counted from 0 in each row; run 0
+continues the given state, any later run starts from nothing.
+
+Axes, besides those of records.py: J convolution taps, E convolution channels,
+K key heads, N value heads (a multiple of K), H key dimension, U value
+dimension, M chunks, W positions of a chunk, G value heads of a key head.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from zppo_jax.models import layers
+
+CHUNK = 64
+_NORM_EPS = 1e-6
+# The state sums over a whole sequence; a TPU would multiply in bfloat16.
+_EXACT = jax.lax.Precision.HIGHEST
+
+
+@struct.dataclass
+class DeltaState:
+  """What a layer remembers of a row; zeros before its first token.
+
+  Attributes:
+    conv_BJE: the last J - 1 inputs of the convolution, in the compute type.
+    memory_BNHU: S of every value head, at least float32.
+  """
+  conv_BJE: jax.Array
+  memory_BNHU: jax.Array
+
+
+@struct.dataclass
+class Runs:
+  """The segments of compact rows.
+
+  Attributes:
+    run_BT: int32; padding counts to the last run.
+    real_BT: True on tokens.
+  """
+  run_BT: jax.Array
+  real_BT: jax.Array
+
+
+def compact(segment_BT):
+  """(order_BT, place_BT): gathering by `order` puts a row's real tokens first,
+  in their order; gathering by `place` puts them back."""
+  order_BT = jnp.argsort(segment_BT == 0, axis=1, stable=True)
+  return order_BT, jnp.argsort(order_BT, axis=1)
+
+
+def runs(segment_BT) -> Runs:
+  """The runs of compact rows of segment ids, 0 on padding."""
+  real_BT = segment_BT > 0
+  new = (segment_BT[:, 1:] != segment_BT[:, :-1]) & real_BT[:, 1:]
+  run_BT = jnp.cumsum(jnp.pad(new, ((0, 0), (1, 0))), axis=1, dtype=jnp.int32)
+  return Runs(run_BT, real_BT)
+
+
+def causal_conv(x_BTE, weight_JE, past_BJE, of: Runs):
+  """Depthwise causal convolution that sees its own run only.
+
+  Args:
+    x_BTE: inputs.
+    weight_JE: taps, the oldest first.
+    past_BJE: the J - 1 inputs before the first one.
+    of: the rows' runs.
+
+  Returns:
+    (y_BTE, the J - 1 inputs up to each row's last real token; zero where they
+    are of another run).
+  """
+  T, J = x_BTE.shape[1], weight_JE.shape[0]
+  dtype = layers.wide(x_BTE.dtype)
+  full = jnp.concatenate([past_BJE.astype(x_BTE.dtype), x_BTE], axis=1)
+  run = jnp.pad(of.run_BT, ((0, 0), (J - 1, 0)))  # the past is of run 0
+  y = 0
+  for j in range(J):
+    seen = (run[:, j:j + T] == of.run_BT)[..., None]
+    y += jnp.where(seen, full[:, j:j + T], 0).astype(dtype) * weight_JE[j]
+  count_B = of.real_BT.sum(axis=1)
+  at = count_B[:, None] + jnp.arange(J - 1)
+  last = jnp.take_along_axis(run, at[:, -1:], axis=1)
+  seen = jnp.take_along_axis(run, at, axis=1) == last
+  past = jnp.take_along_axis(full, at[..., None], axis=1)
+  return y.astype(x_BTE.dtype), jnp.where(seen[..., None], past, 0)
+
+
+def l2norm(x):
+  """x / sqrt(|x|^2 + 1e-6) over the last axis, at least float32."""
+  x = x.astype(layers.wide(x.dtype))
+  return x * jax.lax.rsqrt(jnp.sum(x * x, -1, keepdims=True) + _NORM_EPS)
+
+
+def gates(a_BTN, b_BTN, A_log_N, dt_bias_N, real_BT):
+  """(log-decay, beta), both [B, T, N] and at least float32.
+
+  g = -exp(A_log) softplus(a + dt_bias), beta = sigmoid(b); on padding both
+  are 0, which leaves S as it is.
+  """
+  dtype = layers.wide(a_BTN.dtype)
+  a, b = a_BTN.astype(dtype), b_BTN.astype(dtype)
+  g = -jnp.exp(A_log_N.astype(dtype)) * jax.nn.softplus(
+      a + dt_bias_N.astype(dtype))
+  real = real_BT[..., None]
+  return jnp.where(real, g, 0), jnp.where(real, jax.nn.sigmoid(b), 0)
+
+
+def step(q_BKH, k_BKH, v_BNU, g_BN, beta_BN, memory_BNHU):
+  """One token: (o_BNU, S). Arguments as `chunked`, without T."""
+  G = v_BNU.shape[1] // k_BKH.shape[1]
+  q, k = (jnp.repeat(x, G, axis=1) for x in (q_BKH, k_BKH))
+  S = memory_BNHU * jnp.exp(g_BN)[..., None, None]
+  answer = jnp.einsum('bnh,bnhu->bnu', k, S, precision=_EXACT)
+  write = (v_BNU.astype(S.dtype) - answer) * beta_BN[..., None]
+  S = S + k[..., None] * write[..., None, :]
+  return jnp.einsum('bnh,bnhu->bnu', q, S, precision=_EXACT), S
+
+
+def _cut(x, size: int, mode: str = 'constant'):
+  """[B, T, ...] into chunks, [M, B, W, ...]; the end is padded."""
+  more = -x.shape[1] % size
+  x = jnp.pad(x, ((0, 0), (0, more)) + ((0, 0),) * (x.ndim - 2), mode=mode)
+  return jnp.moveaxis(x.reshape(x.shape[0], -1, size, *x.shape[2:]), 1, 0)
+
+
+def chunked(q_BTKH, k_BTKH, v_BTNU, g_BTN, beta_BTN, run_BT, memory_BNHU,
+            chunk: int = CHUNK):
+  """Many tokens: (o_BTNU, S after the last one).
+
+  In a chunk, c is the running sum of g and D_ij = exp(sum of g over j < l <= i)
+  for j <= i of one run, else 0. What the tokens write, each knowing of those
+  before it, is (I + A)^-1 (beta v - beta exp(c) k S) with A = beta k k^T D
+  below the diagonal.
+
+  Args:
+    q_BTKH, k_BTKH: normalised queries (scaled) and keys.
+    v_BTNU: values.
+    g_BTN, beta_BTN: of `gates`; beta = g = 0 on padding.
+    run_BT: of `runs`.
+    memory_BNHU: S before the first token, of run 0.
+    chunk: positions of a chunk, W.
+  """
+  B, T, K, H = k_BTKH.shape
+  N, U = v_BTNU.shape[2:]
+  size = min(chunk, T)
+  dot = lambda spec, *x: jnp.einsum(spec, *x, precision=_EXACT)
+  heads = lambda x: jnp.moveaxis(_cut(x, size), 2, 3)
+  grouped = lambda x: x.reshape(*x.shape[:2], K, N // K, *x.shape[3:])
+  q, k = heads(q_BTKH), heads(k_BTKH)  # [M, B, K, W, H]
+  v = grouped(heads(v_BTNU.astype(memory_BNHU.dtype)))  # [M, B, K, G, W, U]
+  g, beta = grouped(heads(g_BTN)), grouped(heads(beta_BTN))
+  run = _cut(run_BT, size, 'edge')  # [M, B, W]
+  last = run[..., -1:]
+  before = jnp.concatenate([jnp.zeros_like(last[:1]), last[:-1]])
+  over_heads = lambda x: x[:, :, None, None]
+
+  lower = np.tri(size, dtype=bool)
+  seen = over_heads((run[..., :, None] == run[..., None, :]) & lower)
+  # Summed anew for each j: c_i - c_j would lose what is small between large.
+  between = dot('il,mbkglj->mbkgij', lower.astype(g.dtype),
+                jnp.where(np.tri(size, k=-1, dtype=bool), g[..., None], 0))
+  D = jnp.where(seen, jnp.exp(between), 0)
+  c = jnp.cumsum(g, axis=-1)
+  from_state = jnp.where(over_heads(run == before), jnp.exp(c), 0)
+  kept = jnp.where(over_heads(last == before), jnp.exp(c[..., -1:]), 0)
+
+  A = dot('mbkih,mbkjh->mbkij', k, k)[:, :, :, None] * D * beta[..., None]
+  k_G, q_G = k[:, :, :, None], q[:, :, :, None]
+  right = jnp.concatenate(
+      [beta[..., None] * v, (beta * from_state)[..., None] * k_G], axis=-1)
+  # unit_diagonal: the diagonal and what is above it are not read.
+  solved = jax.lax.linalg.triangular_solve(
+      A, right, left_side=True, lower=True, unit_diagonal=True)
+  weights = dot('mbkih,mbkjh->mbkij', q, k)[:, :, :, None] * D
+  xs = (solved[..., :U], solved[..., U:], from_state[..., None] * q_G, weights,
+        D[..., -1, :, None] * k_G, kept[..., None])
+
+  def one(S, x):
+    fresh, correction, reads, weights, writes, kept = x
+    fresh = fresh - correction @ S
+    out = reads @ S + weights @ fresh
+    return kept * S + jnp.swapaxes(writes, -1, -2) @ fresh, out
+
+  with jax.default_matmul_precision('highest'):
+    S, out = jax.lax.scan(one, memory_BNHU.reshape(B, K, N // K, H, U), xs)
+  # [M, B, K, G, W, U] -> [B, T, N, U]
+  out = jnp.transpose(out, (1, 0, 4, 2, 3, 5)).reshape(B, -1, N, U)[:, :T]
+  return out, S.reshape(B, N, H, U)
+
+
+class GatedDeltaNet(nn.Module):
+  """The layer: projections, convolution, gated delta rule, gated norm."""
+  num_key_heads: int
+  num_value_heads: int
+  key_dim: int
+  value_dim: int
+  kernel: int
+  norm_eps: float
+
+  @nn.compact
+  def __call__(self, x_BTD, of: Runs, state: DeltaState | None):
+    """(y_BTD, DeltaState after each row's last real token).
+
+    Args:
+      x_BTD: compact rows.
+      of: their runs.
+      state: what run 0 continues, or None.
+    """
+    B, T, D = x_BTD.shape
+    K, N, H, U = (self.num_key_heads, self.num_value_heads, self.key_dim,
+                  self.value_dim)
+    E = 2 * K * H + N * U
+    init = layers.fan_in_init(1)
+    qkv = layers.project(x_BTD, self.param('qkv', init, (D, E)))
+    z = layers.project(x_BTD, self.param('z', init, (D, N, U)))
+    a = layers.project(x_BTD, self.param('a', init, (D, N)))
+    b = layers.project(x_BTD, self.param('b', init, (D, N)))
+    conv = self.param('conv', init, (self.kernel, E))
+    A_log = self.param('A_log', _decay_init, (N,))
+    dt_bias = self.param('dt_bias', nn.initializers.ones, (N,))
+    wo = self.param('o', layers.fan_in_init(2), (N, U, D))
+    if state is None:
+      state = DeltaState(
+          jnp.zeros((B, self.kernel - 1, E), x_BTD.dtype),
+          jnp.zeros((B, N, H, U), layers.wide(x_BTD.dtype)))
+    qkv, past = causal_conv(qkv, conv, state.conv_BJE, of)
+    q, k, v = jnp.split(jax.nn.silu(qkv), [K * H, 2 * K * H], axis=-1)
+    q = l2norm(q.reshape(B, T, K, H)) * H**-0.5
+    k = l2norm(k.reshape(B, T, K, H))
+    v = v.reshape(B, T, N, U)
+    g, beta = gates(a, b, A_log, dt_bias, of.real_BT)
+    if T == 1:
+      out, memory = step(*(x[:, 0] for x in (q, k, v, g, beta)),
+                         state.memory_BNHU)
+      out = out[:, None]
+    else:
+      out, memory = chunked(q, k, v, g, beta, of.run_BT, state.memory_BNHU)
+    out = layers.RMSNorm(self.norm_eps, name='out_norm')(out)
+    out = (out * jax.nn.silu(z.astype(out.dtype))).astype(x_BTD.dtype)
+    return layers.project(out, wo, 2), DeltaState(past, memory)
+
+
+def _decay_init(key, shape, dtype=jnp.float32):
+  """log A, A uniform in (0.01, 16): decays of many lengths."""
+  return jnp.log(jax.random.uniform(key, shape, dtype, 0.01, 16))

@@ -1,0 +1,258 @@
+"""Qwen3.5, dense: Gated DeltaNet layers and gated attention by turns.
+
+The scan is over blocks of one period: all layers of a block but the last are
+Gated DeltaNet (gated_delta.py), the last is attention. How it lies in a hub
+checkpoint: qwen3_5_hub.py.
+"""
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from zppo_jax.models import gated_delta, layers, vision
+from zppo_jax.models.decoder import DTYPES, REMAT
+from zppo_jax.models.vision import VisionConfig
+from zppo_jax.records import Fresh
+
+NUM_AXES = layers.NUM_AXES
+
+
+@dataclasses.dataclass(frozen=True)
+class Qwen35Config:
+  """Shapes and numerics; fields without a word here are DecoderConfig's.
+
+  Attributes:
+    num_layers: a multiple of `period`.
+    num_heads, num_kv_heads, head_dim: of the attention layers.
+    delta_key_heads, delta_value_heads: of the DeltaNet layers; the second is
+      a multiple of the first.
+    delta_key_dim, delta_value_dim: dimensions of those heads.
+    conv_kernel: taps of their convolution.
+    period: every period-th layer is attention.
+    rotary_share: share of a head's dimensions that is turned.
+    rope_sections: rotary pairs of (time, height, width), interleaved.
+    vision: the vision tower's config; None for text alone.
+  """
+  vocab_size: int
+  width: int
+  num_layers: int
+  num_heads: int
+  num_kv_heads: int
+  head_dim: int
+  mlp_width: int
+  max_positions: int
+  delta_key_heads: int
+  delta_value_heads: int
+  delta_key_dim: int
+  delta_value_dim: int
+  conv_kernel: int = 4
+  period: int = 4
+  rope_theta: float = 10000000.0
+  rotary_share: float = 0.25
+  rope_sections: tuple[int, ...] = (11, 11, 10)
+  norm_eps: float = 1e-6
+  tied: bool = False
+  dtype: str = 'float32'
+  remat: str = 'none'
+  vision: VisionConfig | None = None
+
+  def __post_init__(self):
+    # A description in JSON holds a list; the config must be hashable.
+    object.__setattr__(self, 'rope_sections', tuple(self.rope_sections))
+    for name in ('vocab_size', 'width', 'num_layers', 'num_heads',
+                 'num_kv_heads', 'head_dim', 'mlp_width', 'max_positions',
+                 'delta_key_heads', 'delta_value_heads', 'delta_key_dim',
+                 'delta_value_dim'):
+      if getattr(self, name) < 1:
+        raise ValueError(f'{name} is {getattr(self, name)}; it must be >= 1')
+    for name in ('conv_kernel', 'period'):
+      if getattr(self, name) < 2:
+        raise ValueError(f'{name} is {getattr(self, name)}; it must be >= 2')
+    for name, of in (('num_heads', 'num_kv_heads'),
+                     ('delta_value_heads', 'delta_key_heads'),
+                     ('num_layers', 'period')):
+      if getattr(self, name) % getattr(self, of):
+        raise ValueError(f'{name} is {getattr(self, name)}; it must be a '
+                         f'multiple of {of}, {getattr(self, of)}')
+    if not 0 < self.rotary_dim <= self.head_dim or self.rotary_dim % 2:
+      raise ValueError(
+          f'rotary_share is {self.rotary_share}: {self.rotary_dim} of '
+          f'{self.head_dim} dimensions; it must be an even number, >= 2')
+    if len(self.rope_sections) != NUM_AXES:
+      raise ValueError(f'rope_sections is {self.rope_sections}; it must be '
+                       'pairs of (time, height, width)')
+    layers.interleaved_axes(self.rotary_dim // 2, self.rope_sections)
+    for name, known in (('dtype', DTYPES), ('remat', REMAT)):
+      if getattr(self, name) not in known:
+        raise ValueError(f'{name} is {getattr(self, name)!r}; known: '
+                         f'{", ".join(known)}')
+    object.__setattr__(self, 'vision', vision.as_config(self.vision))
+    vision.check_fits(self.vision, self.width)
+    if self.vision and self.vision.taps:
+      raise ValueError(f'vision.taps is {self.vision.taps}; this family has '
+                       'none, allowed: ()')
+
+  @property
+  def rotary_dim(self) -> int:
+    return int(self.head_dim * self.rotary_share)
+
+  @property
+  def num_blocks(self) -> int:
+    return self.num_layers // self.period
+
+
+class OffsetNorm(nn.Module):
+  """x / rms(x) * (1 + offset), at least in float32."""
+  eps: float
+
+  @nn.compact
+  def __call__(self, x):
+    offset = self.param('offset', nn.initializers.zeros, (x.shape[-1],))
+    y = x.astype(layers.wide(x.dtype))
+    variance = jnp.mean(y * y, axis=-1, keepdims=True)
+    return (y * jax.lax.rsqrt(variance + self.eps) * (1 + offset)).astype(
+        x.dtype)
+
+
+class GatedAttention(nn.Module):
+  """Attention whose output is multiplied by the sigmoid of a projection."""
+  config: Qwen35Config
+
+  @nn.compact
+  def __call__(self, x_BTD, rotary, mask_BTT, past, past_mask_BTS):
+    """As layers.Attention: (y_BTD, (k_BTKH, v_BTKH))."""
+    c = self.config
+    D, N, K, H = x_BTD.shape[-1], c.num_heads, c.num_kv_heads, c.head_dim
+    init = layers.fan_in_init(1)
+    both = layers.project(x_BTD, self.param('q_gate', init, (D, N, 2, H)))
+    k = layers.project(x_BTD, self.param('k', init, (D, K, H)))
+    v = layers.project(x_BTD, self.param('v', init, (D, K, H)))
+    wo = self.param('o', layers.fan_in_init(2), (N, H, D))
+    q, gate = both[..., 0, :], both[..., 1, :]
+    q = layers.rotate(OffsetNorm(c.norm_eps, name='q_norm')(q), *rotary)
+    k = layers.rotate(OffsetNorm(c.norm_eps, name='k_norm')(k), *rotary)
+    sources = [(k, v, mask_BTT)]
+    if past is not None:
+      sources.insert(0, (*past, past_mask_BTS))
+    out = layers.attend(q, sources) * jax.nn.sigmoid(gate)
+    return layers.project(out, wo, 2), (k, v)
+
+
+class Layer(nn.Module):
+  """A mixer of tokens, then SwiGLU; each with its norm and residual."""
+  config: Qwen35Config
+  full: bool
+
+  @nn.compact
+  def __call__(self, x_BTD, *args):
+    """(x_BTD, what the mixer leaves); `args` are the mixer's."""
+    c = self.config
+    if self.full:
+      mixer = GatedAttention(c, name='attention')
+    else:
+      mixer = gated_delta.GatedDeltaNet(
+          c.delta_key_heads, c.delta_value_heads, c.delta_key_dim,
+          c.delta_value_dim, c.conv_kernel, c.norm_eps, name='delta')
+    norm = OffsetNorm(c.norm_eps, name='mixer_norm')
+    y, new = mixer(norm(x_BTD), *args)
+    x_BTD = x_BTD + y
+    norm = OffsetNorm(c.norm_eps, name='mlp_norm')
+    return x_BTD + layers.SwiGLU(c.mlp_width, name='mlp')(norm(x_BTD)), new
+
+
+class Block(nn.Module):
+  """One period: DeltaNet layers, then attention."""
+  config: Qwen35Config
+
+  @nn.compact
+  def __call__(self, x_BTD, runs, rotary, mask_BTT, past_mask_BTS, past):
+    """past: (k_BSKH, v_BSKH, DeltaState with a leading axis over the block's
+    DeltaNet layers) or None; returns (x_BTD, the same of the new tokens)."""
+    c = self.config
+    layer = Layer
+    if c.remat != 'none':
+      layer = nn.remat(Layer, policy=REMAT[c.remat], prevent_cse=False)
+    states = []
+    for i in range(c.period - 1):
+      state = None if past is None else jax.tree.map(lambda s: s[i], past[2])  # noqa: B023
+      x_BTD, state = layer(c, False, name=f'layer_{i}')(x_BTD, runs, state)
+      states.append(state)
+    x_BTD, (k, v) = layer(c, True, name=f'layer_{c.period - 1}')(
+        x_BTD, rotary, mask_BTT, past and past[:2], past_mask_BTS)
+    return x_BTD, (k, v, jax.tree.map(lambda *s: jnp.stack(s), *states))
+
+
+class Qwen35(nn.Module):
+  """Token ids to final hidden states."""
+  config: Qwen35Config
+
+  @nn.compact
+  def __call__(self, tokens_BT, positions_BTA, segment_BT, cache=None,
+               media=None):
+    """Runs the network over new tokens.
+
+    Args:
+      tokens_BT: int32 ids.
+      positions_BTA: int32 positions on A = 3 axes.
+      segment_BT: int32; tokens see only tokens of their own segment before
+        them. 0 is padding and may stand anywhere. With a cache there is one
+        segment, 1.
+      cache: `Cache` whose valid slots every token sees and whose state the
+        first segment continues, or None.
+      media: images and videos, or None.
+
+    Returns:
+      (hidden_BTD after the last norm, in the compute type; any finite value
+      on padding, `Fresh`).
+
+    Raises:
+      ValueError: for positions on another number of axes, or media without a
+        vision tower.
+    """
+    c = self.config
+    if positions_BTA.shape[-1] != NUM_AXES:
+      raise ValueError(f'positions have {positions_BTA.shape[-1]} axes; the '
+                       f'qwen3_5 family has {NUM_AXES}')
+    if media is not None and c.vision is None:
+      raise ValueError('this qwen3_5 model has no vision tower (config.vision '
+                       'is None); this batch holds images or videos')
+    T = tokens_BT.shape[1]
+    # Deviation D^-1/2: a tied head then starts with logits of deviation 1.
+    embed = self.param('embed', nn.initializers.normal(c.width**-0.5),
+                       (c.vocab_size, c.width))
+    if not c.tied:
+      self.param('head', layers.fan_in_init(1), (c.width, c.vocab_size))
+    x = embed[tokens_BT].astype(DTYPES[c.dtype])
+    if media is not None:
+      merged_BJD, _ = vision.Tower(
+          c.vision, c.dtype, c.remat, name='vision')(media)
+      x = vision.place(x, tokens_BT, merged_BJD, c.vision.ids)
+    order, place = gated_delta.compact(segment_BT)
+    take = lambda x, at: jnp.take_along_axis(
+        x, at.reshape(*at.shape, *(1,) * (x.ndim - 2)), axis=1)
+    x, positions_BTA = take(x, order), take(positions_BTA, order)
+    segment_BT = take(segment_BT, order)
+
+    rotary = layers.rotary_phases(
+        positions_BTA, c.rotary_dim, c.rope_theta, x.dtype,
+        layers.interleaved_axes(c.rotary_dim // 2, c.rope_sections))
+    runs = gated_delta.runs(segment_BT)
+    same = segment_BT[:, :, None] == segment_BT[:, None, :]
+    mask = same & runs.real_BT[:, None] & jnp.tril(jnp.ones((T, T), bool))
+    past, past_mask = None, None
+    if cache is not None:
+      past_mask = cache.valid_BS[:, None, :] & runs.real_BT[:, :, None]
+      by_block = lambda s: s.reshape(c.num_blocks, -1, *s.shape[1:])
+      past = (cache.k_LBSKH, cache.v_LBSKH, jax.tree.map(by_block, cache.state))
+    scan = nn.scan(
+        Block, variable_axes={'params': 0}, split_rngs={'params': True},
+        in_axes=(nn.broadcast, nn.broadcast, nn.broadcast, nn.broadcast, 0),
+        length=c.num_blocks)
+    x, (k, v, state) = scan(c, name='blocks')(
+        x, runs, rotary, mask, past_mask, past)
+    x = OffsetNorm(c.norm_eps, name='norm')(x)
+    back = jax.vmap(take, (0, None))
+    state = jax.tree.map(lambda s: s.reshape(-1, *s.shape[2:]), state)
+    return take(x, place), Fresh(back(k, place), back(v, place), state)

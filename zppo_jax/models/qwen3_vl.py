@@ -1,0 +1,159 @@
+"""Qwen3-VL: the decoder with three rotary axes, a vision tower and DeepStack.
+
+After each of the decoder's first layers, features of one tapped layer of the
+tower are added to the hidden states of placeholders (DeepStack).
+"""
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from zppo_jax.models import decoder, hub_text, hub_vision, layers, vision
+from zppo_jax.models.vision import VisionConfig
+from zppo_jax.records import Fresh
+
+_MROPE = ('mrope_section', 'mrope_interleaved')
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Qwen3VLConfig(decoder.DecoderConfig):
+  """A decoder's fields and these.
+
+  Attributes:
+    rope_sections: rotary pairs of (time, height, width).
+    vision: the tower.
+  """
+  rope_sections: tuple[int, ...]
+  vision: VisionConfig
+
+  def __post_init__(self):
+    super().__post_init__()
+    object.__setattr__(self, 'rope_sections', tuple(self.rope_sections))
+    object.__setattr__(self, 'vision', vision.as_config(self.vision))
+    layers.interleaved_axes(self.head_dim // 2, self.rope_sections)
+    vision.check_fits(self.vision, self.width)
+    if len(self.vision.taps) > self.num_layers:
+      raise ValueError(f'vision.taps is {self.vision.taps}; there are '
+                       f'{self.num_layers} layers to take them')
+    if self.rope_llama3:
+      raise ValueError(f'rope_llama3 is {self.rope_llama3}; allowed: ()')
+
+
+class Block(nn.Module):
+  """A layer of the decoder, and what DeepStack adds after it."""
+  config: Qwen3VLConfig
+
+  @nn.compact
+  def __call__(self, x_BTD, rotary, mask_BTT, past_mask_BTS, tokens_BT, taps,
+               past, layer):
+    c = self.config
+    y, new = layers.Attention(
+        c.num_heads, c.num_kv_heads, c.head_dim, c.qk_norm, c.norm_eps,
+        name='attention')(
+            layers.RMSNorm(c.norm_eps, name='attention_norm')(x_BTD), rotary,
+            mask_BTT, past, past_mask_BTS)
+    x_BTD = x_BTD + y
+    x_BTD = x_BTD + layers.SwiGLU(c.mlp_width, name='mlp')(
+        layers.RMSNorm(c.norm_eps, name='mlp_norm')(x_BTD))
+    if taps is not None:
+      # The layer is traced: only the first ones run the gather.
+      x_BTD = jax.lax.cond(
+          layer < taps.shape[0],
+          lambda x: vision.add(x, tokens_BT, taps[layer], c.vision.ids),
+          lambda x: x, x_BTD)
+    return x_BTD, new
+
+
+class Qwen3VL(nn.Module):
+  """Token ids and patches to final hidden states."""
+  config: Qwen3VLConfig
+
+  @nn.compact
+  def __call__(self, tokens_BT, positions_BTA, segment_BT, cache=None,
+               media=None):
+    """As decoder.Decoder, with A = 3 and the row's media."""
+    c = self.config
+    T = tokens_BT.shape[1]
+    embed = self.param('embed', nn.initializers.normal(c.width**-0.5),
+                       (c.vocab_size, c.width))
+    if not c.tied:
+      self.param('head', layers.fan_in_init(1), (c.width, c.vocab_size))
+    x = embed[tokens_BT].astype(decoder.DTYPES[c.dtype])
+    taps = None
+    if media is not None:
+      merged, features = vision.Tower(
+          c.vision, c.dtype, c.remat, name='vision')(media)
+      x = vision.place(x, tokens_BT, merged, c.vision.ids)
+      taps = jnp.stack(features) if features else None
+    rotary = layers.rotary_phases(
+        positions_BTA, c.head_dim, c.rope_theta, x.dtype,
+        layers.interleaved_axes(c.head_dim // 2, c.rope_sections))
+    same = segment_BT[:, :, None] == segment_BT[:, None, :]
+    real = segment_BT > 0
+    mask = same & real[:, None, :] & jnp.tril(jnp.ones((T, T), bool))
+    past, past_mask = None, None
+    if cache is not None:
+      past_mask = cache.valid_BS[:, None, :] & real[:, :, None]
+      past = (cache.k_LBSKH, cache.v_LBSKH)
+    block = Block
+    if c.remat != 'none':
+      block = nn.remat(Block, policy=decoder.REMAT[c.remat],
+                       prevent_cse=False)
+    scan = nn.scan(
+        block, variable_axes={'params': 0}, split_rngs={'params': True},
+        in_axes=(*[nn.broadcast] * 5, 0, 0), length=c.num_layers)
+    x, (k, v) = scan(c, name='blocks')(
+        x, rotary, mask, past_mask, tokens_BT, taps, past,
+        jnp.arange(c.num_layers))
+    return layers.RMSNorm(c.norm_eps, name='norm')(x), Fresh(k, v, ())
+
+
+def _without_mrope(text: dict) -> tuple[dict, dict]:
+  """(text_config that says nothing of axes, what it said)."""
+  name = 'rope_parameters' if text.get('rope_parameters') else 'rope_scaling'
+  rope = dict(text.get(name) or {})
+  axes = {key: rope.pop(key) for key in _MROPE if key in rope}
+  return {**text, name: rope}, axes
+
+
+def from_hub(hub: dict) -> Qwen3VLConfig:
+  """The config of a Qwen3-VL config.json.
+
+  Raises:
+    ValueError: naming the field, its value and what is allowed.
+  """
+  text, axes = _without_mrope(hub_text.field(hub, 'text_config'))
+  hub_text.only(axes, 'mrope_interleaved', True)
+  text['tie_word_embeddings'] = hub.get('tie_word_embeddings', False)
+  plain = hub_text.from_hub(text, head_dim=128, qk_norm=True)
+  return Qwen3VLConfig(
+      **dataclasses.asdict(plain),
+      rope_sections=tuple(axes.get('mrope_section', (24, 20, 20))),
+      vision=hub_vision.from_hub(hub))
+
+
+def to_hub(c: Qwen3VLConfig) -> dict:
+  """config.json; ValueError for a decoder without q/k-norm."""
+  if not c.qk_norm:
+    raise ValueError('qk_norm is False; the qwen3_vl family has it')
+  text = hub_text.to_hub(c, 'qwen3_vl_text', 'Qwen3VLForConditionalGeneration')
+  architectures = text.pop('architectures')
+  text['rope_parameters'] |= {
+      'mrope_section': list(c.rope_sections), 'mrope_interleaved': True}
+  tower = hub_vision.to_hub(c.vision, 'qwen3_vl')
+  # Absent, the list has a default of its own.
+  tower['vision_config']['deepstack_visual_indexes'] = list(c.vision.taps)
+  return {'model_type': 'qwen3_vl', 'architectures': architectures,
+          'text_config': text, **tower, 'tie_word_embeddings': c.tied}
+
+
+def hub_leaves(c: Qwen3VLConfig):
+  """Every parameter leaf in the hub's tensors."""
+  inner = lambda name: name.replace('model.', 'model.language_model.', 1) if (
+      name.startswith('model.')) else name
+  text = tuple(
+      dataclasses.replace(leaf, names=tuple(map(inner, leaf.names)))
+      for leaf in hub_text.hub_leaves(c))
+  return (*text, *hub_vision.hub_leaves(c.vision))
