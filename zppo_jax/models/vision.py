@@ -88,8 +88,17 @@ class VisionConfig:
 
 
 def as_config(vision) -> VisionConfig | None:
-  """A VisionConfig from itself, None, or its fields (a JSON description)."""
-  return VisionConfig(**vision) if isinstance(vision, dict) else vision
+  """A VisionConfig from itself, None, or its fields (a JSON description).
+
+  Raises:
+    ValueError: for fields that are missing or unknown.
+  """
+  if not isinstance(vision, dict):
+    return vision
+  try:
+    return VisionConfig(**vision)
+  except TypeError as e:
+    raise ValueError(f'vision is {vision}: {e}') from e
 
 
 def check_fits(vision: VisionConfig | None, width: int) -> None:
