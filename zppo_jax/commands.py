@@ -1,0 +1,157 @@
+"""The commands: what each takes, and the function that it calls.
+
+Everything heavy is imported when a command runs, so that help is immediate.
+"""
+
+import sys
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+
+class Command(NamedTuple):
+  """A row of COMMANDS.
+
+  Attributes:
+    run: takes the parsed flags.
+    wanted: {flag: help} of the strings without which it does not run.
+    optional: {flag: (default, help)}; a flag has the type of its default,
+      None is a string's.
+    config: whether it also takes --config=FILE and --config.KEY=VALUE.
+    arguments: what its arguments without a flag are; '' if it takes none,
+      otherwise it needs one and `run` takes their list too.
+  """
+  run: Callable[..., None]
+  wanted: dict[str, str]
+  optional: dict[str, tuple[Any, str]]
+  config: bool
+  arguments: str = ''
+
+
+def _train(values) -> None:
+  from zppo_jax import console, dry_run, report, train
+  if values.dry_run:
+    dry_run.main(values.config, values.workdir)
+    return
+  try:
+    summary = train.main(values.config, values.workdir, values.fork_from)
+  except train.Interrupted as e:
+    print(f'zppo train: {e}', file=sys.stderr)
+    raise SystemExit(128 + e.number) from e
+  console.show_summary(summary, values.workdir)
+  print(f'report: {report.main([values.workdir])}')
+
+
+def _pretrain(values) -> None:
+  from zppo_jax import pretrain
+  pretrain.main(values.config, values.to)
+
+
+def _study(values) -> None:
+  from zppo_jax import study
+  study.main(values.config, values.to, values.cores)
+
+
+def _models(values) -> None:
+  del values
+  from zppo_jax.models import presets
+  print(presets.table())
+
+
+def _import(values) -> None:
+  from zppo_jax import convert
+  convert.to_ours(values['from'].value, values.to)
+
+
+def _export(values) -> None:
+  from zppo_jax import convert
+  convert.to_hub(values.checkpoint, values.to, values.tokenizer, values.dtype)
+
+
+def _sample(values) -> None:
+  from zppo_jax import sample
+  sample.main(**{name: values[name].value for name in (
+      'model', 'prompt', 'image', 'temperature', 'max_tokens', 'num', 'seed',
+      'thinking')})
+def _eval(values) -> None:
+  from zppo_jax import measure
+  summary = measure.main(
+      values.config, values.checkpoint, values.to,
+      splits=_listed(values.splits), num_rollouts=values.rollouts,
+      ks=_whole_numbers('k', values.k), temperature=values.temperature)
+  print(measure.table(summary))
+  print('mean over questions [95 % Wilson interval]; samples in '
+        f'{values.to}')
+
+
+def _report(values, paths) -> None:
+  from zppo_jax import report
+  print(report.main(paths, values.to, values.samples))
+
+
+def _compare(values, paths) -> None:
+  from zppo_jax import compare
+  print(compare.main(paths, values.to, _listed(values.vary)))
+
+
+def _listed(text: str) -> list[str]:
+  return [word for word in text.split(',') if word]
+
+
+def _whole_numbers(flag: str, text: str) -> list[int]:
+  try:
+    return [int(word) for word in _listed(text)]
+  except ValueError:
+    raise ValueError(f'--{flag} is {text!r}; whole numbers with commas are '
+                     'allowed, e.g. 1,4') from None
+
+
+COMMANDS = {
+    'train': Command(
+        _train, {'workdir': 'directory of the run; the same config resumes'},
+        {'fork_from': (None, 'workdir or checkpoint whose state a new run '
+                       'starts from'),
+         'dry_run': (False, 'say what it would do and need; write nothing')},
+        True),
+    'pretrain': Command(
+        _pretrain, {'to': 'safetensors file to write'}, {}, True),
+    'study': Command(
+        _study, {'to': 'directory of the study; it resumes there'},
+        {'cores': (None, 'e.g. 0,1: one run at a time pinned to each')}, True),
+    'models': Command(_models, {}, {}, False),
+    'import': Command(
+        _import, {'from': 'a checkpoint folder of the hub, or a .gguf file',
+                  'to': 'safetensors file to write'}, {}, False),
+    'export': Command(
+        _export, {'checkpoint': 'weights of ours, or a run\'s directory',
+                  'to': 'a new folder'},
+        {'tokenizer': (None, 'folder or .gguf; default: where the weights had '
+                             'theirs from'),
+         'dtype': ('float32', 'or bfloat16')}, False),
+    'sample': Command(
+        _sample, {'model': 'a folder, a file or a packaged name',
+                  'prompt': 'the user\'s message'},
+        {'image': (None, 'an image file'),
+         'temperature': (1.0, '0 takes the most likely token'),
+         'max_tokens': (256, 'longest response'), 'num': (1, 'responses'),
+         'seed': (0, 'of the draws'),
+         'thinking': (None, 'on or off; default: the chat template\'s')},
+        False),
+    'eval': Command(
+        _eval, {'checkpoint': 'a run, one checkpoint of it, or weights',
+                'to': 'a new directory for samples and summary'},
+        {'splits': ('', 'e.g. hard,easy; empty: the config\'s eval.splits'),
+         'rollouts': (1, 'n, a question'),
+         'k': ('1', 'of pass@k, e.g. 1,4'),
+         'temperature': (0.0, '0 takes the argmax')}, True),
+    'report': Command(
+        _report, {},
+        {'to': (None, 'HTML file; for one run WORKDIR/report.html'),
+         'samples': (300, 'recorded questions to embed at most')}, False,
+        'WORKDIR...'),
+    'compare': Command(
+        _compare, {},
+        {'to': (None, 'Markdown file; the table is printed in any case'),
+         'vary': ('optimizer.learning_rate',
+                  'config fields in which the runs may differ, besides method '
+                  'and seed')}, False, 'WORKDIR...'),
+}
