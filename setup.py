@@ -38,6 +38,7 @@ setup(
         'chex>=0.1.90',
         'safetensors>=0.5',
         'absl-py>=2',
+        'pillow>=10',
         'rich>=13',
         'tensorboardX>=2.6',
         'numpy>=2',

@@ -53,8 +53,10 @@ def test_refusals(tmp_path):
   model = '--model=micro/student'
   assert "--thinking is 'maybe'; allowed: on, off" in refused(
       model, '--prompt=C a 4', '--thinking=maybe')
-  assert 'the decoder family takes no images' in refused(
+  assert 'the decoder family takes no images or videos' in refused(
       model, '--prompt=C a 4', '--image=a.png')
+  assert f"no frames in '{tmp_path}'" in refused(
+      model, '--prompt=C a 4', f'--video={tmp_path}')
   assert '--num is 0' in refused(model, '--prompt=C a 4', '--num=0')
   assert 'temperature is -1' in refused(
       model, '--prompt=C a 4', '--temperature=-1')

@@ -70,8 +70,8 @@ def _export(values) -> None:
 def _sample(values) -> None:
   from zppo_jax import sample
   sample.main(**{name: values[name].value for name in (
-      'model', 'prompt', 'image', 'temperature', 'max_tokens', 'num', 'seed',
-      'thinking')})
+      'model', 'prompt', 'image', 'video', 'fps', 'temperature', 'max_tokens',
+      'num', 'seed', 'thinking')})
 def _eval(values) -> None:
   from zppo_jax import measure
   summary = measure.main(
@@ -130,7 +130,9 @@ COMMANDS = {
     'sample': Command(
         _sample, {'model': 'a folder, a file or a packaged name',
                   'prompt': 'the user\'s message'},
-        {'image': (None, 'an image file'),
+        {'image': (None, 'an image file, or several with commas'),
+         'video': (None, 'a folder of frames, in the order of their names'),
+         'fps': (2.0, 'frames a second of --video'),
          'temperature': (1.0, '0 takes the most likely token'),
          'max_tokens': (256, 'longest response'), 'num': (1, 'responses'),
          'seed': (0, 'of the draws'),

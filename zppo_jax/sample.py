@@ -1,6 +1,8 @@
-"""`zppo sample`: responses of a model to one prompt."""
+"""`zppo sample`: responses of a model to one prompt, with media where it sees.
+"""
 
 import dataclasses
+import pathlib
 from collections.abc import Sequence
 
 import jax
@@ -9,8 +11,10 @@ from zppo_jax import pretrained, rollouts, sharding
 from zppo_jax.chat import micro_chat
 from zppo_jax.chat.wording import BOXED
 from zppo_jax.records import (
+  Clip,
   Decoding,
   Grader,
+  Picture,
   Prompt,
   PromptKind,
   Purpose,
@@ -24,14 +28,27 @@ _UNGRADED = Grader(lambda text: '', lambda answer, question: False)
 BARE = dataclasses.replace(BOXED, closing='')
 
 
+def clip(folder: str, fps: float) -> Clip:
+  """A video from a folder of frames, in the order of their names.
+
+  Raises:
+    FileNotFoundError: if it holds no file.
+  """
+  frames = sorted(p for p in pathlib.Path(folder).glob('*') if p.is_file())
+  if not frames:
+    raise FileNotFoundError(f'no frames in {folder!r}')
+  return Clip(tuple(Picture(path=str(p)) for p in frames), fps)
+
+
 def respond(found: pretrained.Pretrained, texts: Sequence[str],
-            decoding: Decoding, *, num: int, seed: int,
-            thinking: bool | None) -> list[list[str]]:
-  """`num` responses to each of several prompts.
+            decoding: Decoding, *, num: int, seed: int, thinking: bool | None,
+            media: tuple[Picture | Clip, ...] = ()) -> list[list[str]]:
+  """`num` responses to each of several prompts, all with the same media.
 
   Raises:
     ValueError: if prompt and response exceed the model's positions, or the
-      model has neither a tokenizer nor the embedded world's vocabulary.
+      model has neither a tokenizer nor the embedded world's vocabulary; for
+      media where the model takes none.
   """
   if num < 1:
     raise ValueError(f'--num is {num}; it must be >= 1')
@@ -41,8 +58,14 @@ def respond(found: pretrained.Pretrained, texts: Sequence[str],
     raise ValueError(f'the model has {rows} rows and no tokenizer; only the '
                      f'embedded world ({chat.codec.vocab_size} rows) has its '
                      'own')
-  prompts = [Prompt(Question(f'prompt {i}', text, '', ''), PromptKind.PLAIN,
-                    chat.plain(text).tokens) for i, text in enumerate(texts)]
+  if media and chat.vision is None:
+    raise ValueError(f'the {found.model.family} family takes no images or '
+                     'videos, or its folder has no processor config')
+  encoded = [chat.plain(text, media) for text in texts]
+  prompts = [Prompt(Question(f'prompt {i}', text, '', '', media),
+                    PromptKind.PLAIN, e.tokens, e.media)
+             for i, (text, e) in enumerate(zip(texts, encoded, strict=True))]
+  patches = {len(p.media.patches_IC) for p in prompts if p.media}
   longest = max(len(p.tokens) for p in prompts)
   room = found.model.config.max_positions - decoding.max_tokens
   bucket = max(longest, min(-(-longest // _BUCKET) * _BUCKET, room))
@@ -50,7 +73,7 @@ def respond(found: pretrained.Pretrained, texts: Sequence[str],
   sampler = rollouts.make_sampler(
       model=found.model, mesh=mesh, chat=chat, grader=_UNGRADED,
       decoding=decoding, num_rollouts=num, prompt_buckets=(bucket,),
-      group_buckets=(len(prompts),))
+      patch_buckets=tuple(patches), group_buckets=(len(prompts),))
   params = jax.device_put(
       rollouts.rollout_copy(found.params, found.model.config.dtype),
       sharding.param_shardings(found.params, mesh, sharding.ROLLOUT_RULES))
@@ -59,21 +82,24 @@ def respond(found: pretrained.Pretrained, texts: Sequence[str],
   return [[rollout.text for rollout in group.rollouts] for group in groups]
 
 
-def main(*, model: str, prompt: str, image: str | None, temperature: float,
-         max_tokens: int, num: int, seed: int, thinking: str | None) -> None:
+def main(*, model: str, prompt: str, image: str | None, video: str | None,
+         fps: float, temperature: float, max_tokens: int, num: int, seed: int,
+         thinking: str | None) -> None:
   """Prints the responses, a rule between two of them.
 
   Raises:
-    ValueError: for an image where the family takes none; as `respond`.
+    FileNotFoundError: for an image or frames that are not there.
+    ValueError: as `respond`, `records.Clip` and images.decode.
   """
   if thinking not in _SWITCH:
     raise ValueError(f'--thinking is {thinking!r}; allowed: on, off')
+  media = [Picture(path=p) for p in (image.split(',') if image else ())]
+  if video is not None:
+    media.append(clip(video, fps))
   found = pretrained.load(model)
-  if image is not None:
-    raise ValueError(f'--image is {image!r}; the {found.model.family} family '
-                     'takes no images')
   for note in found.notes:
     print(note)
   (texts,) = respond(found, [prompt], Decoding(max_tokens, temperature),
-                     num=num, seed=seed, thinking=_SWITCH[thinking])
+                     num=num, seed=seed, thinking=_SWITCH[thinking],
+                     media=tuple(media))
   print('\n---\n'.join(texts))

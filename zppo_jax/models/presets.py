@@ -127,7 +127,8 @@ PRESETS = {
         _qwen3_vl(2048, 6144, 28, 16, True, _MIDDLE, [5, 11, 17]), 2,
         _RECALLED),
     'Qwen3-VL-4B': Preset(
-        _qwen3_vl(2560, 9728, 36, 32, True, _MIDDLE, [5, 11, 17]), 4, ()),
+        _qwen3_vl(2560, 9728, 36, 32, True, _MIDDLE, [5, 11, 17]), 4,
+        _RECALLED),
     'Qwen3-VL-8B': Preset(
         _qwen3_vl(4096, 12288, 36, 32, False, _LARGE, [8, 16, 24]), 8,
         _RECALLED),
