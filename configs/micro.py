@@ -37,6 +37,9 @@ def get_config():
   s.micro_tokens = 1536
   s.logprob_chunk = 256
 
+  c.checkpoint.every = 25
+  c.probe.update(every=5, questions=4)
+
   c.eval.update(every=25, size=192, splits=(
       'hard', 'hard_list', 'hard_composed', 'easy', 'easy_list'))
   return c

@@ -1,5 +1,7 @@
 """Questions, rollouts and groups for tests, in the embedded world's words."""
 
+import pathlib
+import runpy
 from collections import Counter
 from collections.abc import Iterable
 
@@ -19,7 +21,23 @@ from zppo_jax.records import (
 )
 from zppo_jax.tasks import micro
 
+ROOT = pathlib.Path(__file__).parents[1]
+CONFIG = ROOT / 'configs' / 'micro.py'
 RIGHT = '4 h 9 A 9'  # right by decree: the builders' gold answer is 9
+
+
+def small_config(**changes):
+  """Two steps of eight new questions; one shape per engine."""
+  c = runpy.run_path(str(CONFIG))['get_config']()
+  c.steps, c.algorithm.num_new = 2, 8
+  c.data.pool.update(size=64, hard_share=0.75)
+  c.shapes.update(group_buckets=(2,), prompt_buckets=(184,),
+                  row_buckets=(200,), micro_tokens=3200)
+  c.eval.update(size=8, splits=('hard', 'easy'), every=0)
+  with c.unlocked():
+    for name, value in changes.items():
+      c[name] = value
+  return c
 
 
 def question(name='q', text='C h 4', answer='9', split='hard') -> Question:

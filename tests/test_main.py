@@ -9,7 +9,8 @@ import sys
 
 import pytest
 
-from zppo_jax import main, train
+from tests import workdirs
+from zppo_jax import dry_run, main, train
 
 ROOT = pathlib.Path(__file__).parents[1]
 CONFIG = f'--config={ROOT}/configs/micro.py'
@@ -191,3 +192,62 @@ def test_workdir_that_is_a_file_is_refused(refused, tmp_path):
 def test_help_of_a_command_names_its_flags(zppo, capsys):
   zppo('train', '--help')
   assert '--workdir' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('flag', ['--dry-run', '--dry_run'])
+def test_dry_run_reaches_no_loop(zppo, tmp_path, monkeypatch, flag):
+  asked = []
+  monkeypatch.setattr(dry_run, 'main', lambda *args: asked.append(args))
+  zppo('train', CONFIG, f'--workdir={tmp_path}/run', flag)
+  assert asked[0][1] == f'{tmp_path}/run'
+  assert not (tmp_path / 'run').exists()
+
+
+def test_fork_from_is_spelt_either_way(refused, tmp_path):
+  for flag in ('--fork-from', '--fork_from'):
+    assert f'no checkpoint at {tmp_path}' in refused(
+        'train', CONFIG, f'--workdir={tmp_path}/run', f'{flag}={tmp_path}',
+        '--config.method=grpo_replay')
+
+
+def test_an_interrupted_run_says_so_and_exits_like_the_signal(
+    zppo, tmp_path, monkeypatch, capsys):
+  def interrupted(*_):
+    raise train.Interrupted('SIGTERM: saved after 3 of 9 steps', 15)
+  monkeypatch.setattr(train, 'main', interrupted)
+  with pytest.raises(SystemExit) as e:
+    zppo('train', CONFIG, f'--workdir={tmp_path}/run')
+  assert e.value.code == 143
+  assert 'zppo train: SIGTERM: saved' in capsys.readouterr().err
+
+
+def test_report_takes_workdirs_without_a_flag(zppo, refused, tmp_path, capsys):
+  path = workdirs.make(tmp_path / 'run', steps=3)
+  zppo('report', path)
+  assert capsys.readouterr().out.strip() == f'{path}/report.html'
+  zppo('report', path, f'--to={tmp_path}/r.html', '--samples=2')
+  assert '2 of 4 recorded questions' in (tmp_path / 'r.html').read_text()
+  assert 'WORKDIR... is needed' in refused('report')
+  assert 'no config.json' in refused('report', tmp_path)
+  assert '--to=FILE.html' in refused('report', path, tmp_path)
+
+
+def test_compare_prints_and_writes_the_table(zppo, refused, tmp_path, capsys):
+  paths = [workdirs.make(tmp_path / m, method=m, steps=3)
+           for m in ('zppo', 'grpo')]
+  zppo('compare', *paths, f'--to={tmp_path}/t.md')
+  out = capsys.readouterr().out
+  assert '| zppo | 1 |' in out
+  assert (tmp_path / 't.md').read_text().strip() == out.strip()
+  other = workdirs.make(tmp_path / 'other', steps=4)
+  assert "steps: '3', '4'" in refused('compare', *paths, other)
+
+
+def test_eval_names_what_does_not_fit(refused, tmp_path):
+  ask = ('eval', CONFIG, f'--to={tmp_path}/e')
+  assert '--checkpoint is needed' in refused(*ask)
+  assert "no weights 'gone'" in refused(*ask, '--checkpoint=gone')
+  assert '--k is' in refused(*ask, '--checkpoint=micro/student', '--k=1,two')
+  assert 'temperature 0' in refused(
+      *ask, '--checkpoint=micro/student', '--rollouts=8')
+  assert not (tmp_path / 'e').exists()

@@ -43,14 +43,27 @@ def test_every_parameter_has_a_row(make_tiny):
       num_kv_heads=2, head_dim=6, mlp_width=20, max_positions=8, period=2,
       delta_key_heads=2, delta_value_heads=4, delta_key_dim=6,
       delta_value_dim=6, conv_kernel=3, rotary_share=1, rope_sections=(1, 1, 1))
+  tower = dict(
+      depth=2, width=8, num_heads=2, mlp_width=12, out_width=16, patch_size=2,
+      temporal_patch=2, channels=3, merge=2, num_positions=9, image_id=20,
+      video_id=21, start_id=22, end_id=23, taps=(0, 1))
+  qwen3_vl = models.build(
+      'qwen3_vl', vocab_size=24, width=16, num_layers=2, num_heads=4,
+      num_kv_heads=2, head_dim=6, mlp_width=20, max_positions=8,
+      rope_sections=(1, 1, 1), vision=tower)
+  of_tower = dict(layers=2, width=8, heads=2, head_dim=4, mlp=12, norm=8,
+                  patch_values=24, positions=9, qkv=3)
   for model in (make_tiny(tied=True, qk_norm=False)[0],
-                make_tiny(tied=False)[0], qwen3_5):
+                make_tiny(tied=False)[0], qwen3_5, qwen3_vl):
     shapes = shapes_of(model)
     for path, leaf in jax.tree_util.tree_leaves_with_path(shapes):
       axes = sharding.param_axes(path)
-      assert leaf.shape == tuple(sizes[axis] for axis in axes)
-      assert (axes[0] == 'layers') == (path[0].key == 'blocks')
       names = [k.key for k in path]
+      if 'vision' not in names:
+        assert leaf.shape == tuple(sizes[axis] for axis in axes)
+      elif 'merger' not in names and 'taps' not in names:
+        assert leaf.shape == tuple(of_tower[axis] for axis in axes), names
+      assert (axes[0] == 'layers') == bool(sharding.STACKED & set(names))
       used |= {'/'.join(names[-2:]), names[-1]} & set(sharding.PARAM_AXES)
   assert used == set(sharding.PARAM_AXES)
 

@@ -1,32 +1,17 @@
 """The whole loop for a few steps, from the packaged weights."""
 
 import json
-import pathlib
-import runpy
+import os
+import re
+import signal
 
 import numpy as np
 import pytest
 
-from zppo_jax import build, methods, train, zppo
-from zppo_jax.records import Group, Rollout, StopReason, Verdict
-from zppo_jax.replay import ReplayBuffer
-from zppo_jax.tasks import TASKS, micro
-
-CONFIG = pathlib.Path(__file__).parents[1] / 'configs' / 'micro.py'
-
-
-def small_config(**changes):
-  """Two steps of eight new questions; one shape per engine."""
-  c = runpy.run_path(str(CONFIG))['get_config']()
-  c.steps, c.algorithm.num_new = 2, 8
-  c.data.pool.update(size=64, hard_share=0.75)
-  c.shapes.update(group_buckets=(2,), prompt_buckets=(184,),
-                  row_buckets=(200,), micro_tokens=3200)
-  c.eval.update(size=8, splits=('hard', 'easy'), every=0)
-  with c.unlocked():
-    for name, value in changes.items():
-      c[name] = value
-  return c
+from tests.builders import ROOT, small_config
+from zppo_jax import assets, build, step, train, weights, writers
+from zppo_jax.checkpoints import CheckpointError
+from zppo_jax.train import Diverged, Interrupted
 
 
 def lines(path):
@@ -45,8 +30,9 @@ def zppo_run(tmp_path_factory):
 def test_a_run_leaves_config_metrics_summary_and_weights(zppo_run):
   path, summary = zppo_run
   assert {p.name for p in path.iterdir()} == {
-      'config.json', 'metrics.jsonl', 'eval.jsonl', 'summary.json',
-      'final.safetensors'}
+      'config.json', 'metrics.jsonl', 'eval.jsonl', 'buffer.jsonl',
+      'samples.jsonl', 'summary.json', 'final.safetensors', 'attempts',
+      'checkpoints', 'tensorboard'}
   assert json.loads((path / 'summary.json').read_text()) == summary
   rows = lines(path)
   assert [r['step'] for r in rows] == [0, 1]
@@ -77,81 +63,214 @@ def test_same_seed_same_run_and_other_seed_another(zppo_run, tmp_path):
   assert lines(tmp_path / 'other') != lines(path)
 
 
-@pytest.mark.parametrize('name', sorted(methods.METHODS))
-def test_every_method_runs_what_its_row_says(name):
-  """Kinds of groups, buffer and teacher follow the table, nothing else."""
-  run = build.build(small_config(method=name))
-  method = methods.METHODS[name]
-  _, buffer, row, settled = train.train_step(
-      run, run.state, ReplayBuffer(run.buffer_capacity), 0)
-  assert (len(buffer) > 0) == method.replay == (settled is not None)
-  assert (run.teacher is not None) == bool(method.reformulations)
-  assert (row['groups/bcq'] > 0) == any(
-      'bcq' in r for r in method.reformulations)
-  assert (row['tokens/teacher_generated'] > 0) == bool(method.reformulations)
-
-
-def test_decisions_are_the_same_on_every_mesh():
-  """From the same recorded groups: advantages, mini-batches, rows."""
-  groups = recorded_groups()
-  found = []
-  for shape in ((1, 1, 1), (2, 2, 2), (8, 1, 1)):
-    mesh = dict(zip(('data', 'fsdp', 'tensor'), shape, strict=True))
-    other = build.build(small_config(mesh=mesh))
-    adv = train.step_advantages(other, groups)
-    minis = train.make_minibatches(other, groups, 0)
-    rows = [sorted(tuple(map(int, row)) for b in batches
-                   for row in np.asarray(b.tokens_BT) if row.any())
-            for batches, _ in minis]
-    found.append((adv, rows, [tokens for _, tokens in minis]))
-  for adv, rows, tokens in found[1:]:
-    np.testing.assert_allclose(adv, found[0][0], rtol=1e-6)
-    assert rows == found[0][1] and tokens == found[0][2]
-
-
-def recorded_groups():
-  """Ten plain groups of real prompts, rewards 0 to 8 of 8, lengths vary."""
-  rng = np.random.default_rng(0)
-  task = TASKS['micro']
-  prompts = zppo.plain_prompts(micro.pool(10, 0.5), task.chat)
-  groups = []
-  for i, prompt in enumerate(prompts):
-    rollouts = []
-    for g in range(8):
-      tokens = (*(int(t) for t in rng.integers(10, 20, 3 + (i + g) % 9)), 1)
-      verdict = Verdict.CORRECT if g < i % 9 else Verdict.WRONG
-      rollouts.append(Rollout(tokens, (-1.0,) * len(tokens), '',
-                              StopReason.END, verdict, ''))
-    groups.append(Group(prompt, tuple(rollouts)))
-  return groups
-
-
-def test_one_update_needs_no_scoring_pass():
-  """I = 1: the old log-probs are the update's own, so the ratio is 1."""
-  c = small_config()
-  c.algorithm.updates = 1
-  run = build.build(c)
-  _, _, row, _ = train.train_step(
-      run, run.state, ReplayBuffer(run.buffer_capacity), 0)
-  assert row['update/ratio_max'] == row['update/ratio_min'] == 1.0
-  assert 'sampler_trainer/logp_gap_max' not in row
-
-
 def test_sampler_and_trainer_agree_in_the_loop(zppo_run):
   """Largest gap on trained tokens, float32."""
   for row in lines(zppo_run[0]):
     assert row['sampler_trainer/logp_gap_max'] < 1e-4
 
 
-def test_minibatch_scope_normalises_each_minibatch():
-  """Statistics over one group: its advantages differ by a scalar."""
-  run = build.build(small_config())
-  groups = recorded_groups()
-  whole = train.step_advantages(run, groups)
-  assert not whole[0].any() and whole[1].any()  # 0 of 8, then 1 of 8
-  part = train.step_advantages(run, groups[1:2])[0]
-  # One group alone: sigma is its own, so this is (r - mean) / std.
-  np.testing.assert_allclose(part[0], (1 - 1 / 8) / np.sqrt(7 / 64), rtol=1e-4)
-  scale = part / whole[1]
-  np.testing.assert_allclose(scale, scale[0], rtol=1e-5)
-  assert abs(scale[0] - 1) > 0.1
+
+
+def test_every_name_in_metrics_is_documented_with_its_unit(zppo_run):
+  """docs/metrics.md has a row for each; capitals stand for any word."""
+  documented = []
+  for line in (ROOT / 'docs' / 'metrics.md').read_text().splitlines():
+    cells = re.split(r'(?<!\\)\|', line)
+    if len(cells) == 5 and '`' in cells[1]:
+      assert cells[2].strip() and cells[3].strip(), line
+      first = None
+      for name in re.findall(r'`([^`]+)`', cells[1]):
+        if name.startswith('/'):  # `a/b`, `/c` stands for a/c
+          name = first.rpartition('/')[0] + name
+        first = first or name
+        documented.append(re.compile(
+            re.sub(r'[A-Z]+', '[a-z0-9_]+', re.escape(name).replace(
+                re.escape('_'), '_'))))
+  names = {n for row in zppo_run[0].joinpath('metrics.jsonl').open()
+           for n in json.loads(row)}
+  assert len(names) > 50
+  missing = sorted(n for n in names
+                   if not any(d.fullmatch(n) for d in documented))
+  assert not missing
+
+
+def test_samples_show_prompts_candidates_and_verdicts(zppo_run):
+  """At most four questions a step; reformulated ones are among them."""
+  rows = [json.loads(x) for x in (zppo_run[0] / 'samples.jsonl').open()]
+  for number in (0, 1):
+    of_step = [r for r in rows if r['step'] == number]
+    assert 1 <= len(of_step) <= 4
+    groups = [g for r in of_step for g in r['groups']]
+    kinds = {g['kind'] for g in groups}
+    assert {'plain', 'ncq'} <= kinds
+    for g in groups:
+      assert len(g['rollouts']) == 8
+      assert ('<candidate>' in g['prompt']) == (g['kind'] != 'plain')
+      for candidate in g['candidates']:
+        assert candidate['text'] in g['prompt']
+
+
+def test_a_complete_run_is_left_as_it_is(zppo_run):
+  path, summary = zppo_run
+  before = {p: p.stat().st_mtime_ns for p in path.rglob('*')}
+  assert train.main(small_config(), path) == summary
+  assert {p: p.stat().st_mtime_ns for p in path.rglob('*')} == before
+
+
+def test_a_complete_run_may_grow(tmp_path, zppo_run):
+  """Two steps and one more are three steps."""
+  train.main(small_config(), tmp_path / 'run')
+  train.main(small_config(steps=3), tmp_path / 'run')
+  train.main(small_config(steps=3), tmp_path / 'whole')
+  assert lines(tmp_path / 'run') == lines(tmp_path / 'whole')
+  assert (tmp_path / 'run/final.safetensors').read_bytes() == (
+      tmp_path / 'whole/final.safetensors').read_bytes()
+  assert (tmp_path / 'run/attempts/0002/summary.json').is_file()
+
+
+@pytest.mark.parametrize('kind', [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_the_same_config_goes_on(
+    tmp_path, monkeypatch, zppo_run, kind):
+  original, before = train.train_step, signal.getsignal(kind)
+
+  def interrupted(*args):
+    os.kill(os.getpid(), kind)
+    return original(*args)
+
+  with monkeypatch.context() as m:
+    m.setattr(train, 'train_step', interrupted)
+    with pytest.raises(Interrupted, match=f'{kind.name}: saved after 1 of 2 '
+                       'steps; the same command goes on'):
+      train.main(small_config(), tmp_path)
+  assert signal.getsignal(kind) == before
+  assert not (tmp_path / 'summary.json').exists()
+  train.main(small_config(), tmp_path)
+  assert lines(tmp_path) == lines(zppo_run[0])
+  for name in ('eval.jsonl', 'samples.jsonl', 'buffer.jsonl',
+               'final.safetensors'):
+    assert (tmp_path / name).read_bytes() == (
+        zppo_run[0] / name).read_bytes(), name
+
+
+def test_nan_stops_the_run_with_its_batch_and_keeps_the_checkpoint(
+    tmp_path, monkeypatch):
+  """At step 1; the checkpoint after step 0 is what the next attempt takes."""
+  config = small_config()
+  config.checkpoint.every = 1
+  original = step.update
+
+  def spoilt(run, state, minibatches):
+    state, sums, norms = original(run, state, minibatches)
+    if int(state.updates) > run.num_updates:
+      norms = [np.float32('nan')] * len(norms)
+    return state, sums, norms
+
+  with monkeypatch.context() as m:
+    m.setattr(step, 'update', spoilt)
+    with pytest.raises(Diverged) as e:
+      train.main(config, tmp_path)
+  assert 'stopped at step 1: update/grad_norm is nan' in str(e.value)
+  folder = tmp_path / 'attempts/0001/stopped_at_step_1'
+  assert str(folder) in str(e.value)
+  assert json.loads((folder / 'reason.json').read_text())['step'] == 1
+  assert len(lines(tmp_path)) == 1
+  assert train.main(config, tmp_path)['steps'] == 2
+
+
+def test_an_exploding_ratio_stops_the_run(tmp_path):
+  config = small_config()
+  config.guard.max_ratio = 1.0 + 1e-9
+  with pytest.raises(Diverged, match='update/ratio_m.. is .*guard.max_ratio'):
+    train.main(config, tmp_path)
+  [folder] = (tmp_path / 'attempts/0001').glob('stopped_at_step_*')
+  batches = [np.load(p, allow_pickle=False) for p in folder.glob('*.npz')]
+  assert any((b['adv_B'] != 0).any() for b in batches)
+
+
+def test_a_fork_starts_a_new_run_from_a_checkpoint(tmp_path, zppo_run):
+  """Its own config may differ; steps count on; the source is untouched."""
+  source, _ = zppo_run
+  before = {p: p.stat().st_mtime_ns for p in source.rglob('*')}
+  config = small_config(steps=3, method='grpo')
+  summary = train.main(config, tmp_path / 'fork', fork_from=source)
+  assert {p: p.stat().st_mtime_ns for p in source.rglob('*')} == before
+  assert [r['step'] for r in lines(tmp_path / 'fork')] == [2]
+  assert summary['student_rollouts'] == 64
+  written = json.loads((tmp_path / 'fork/config.json').read_text())
+  assert written['forked_from'] == {'path': str(source), 'step': 2}
+  rows = [json.loads(x) for x in (tmp_path / 'fork/eval.jsonl').open()]
+  last = [json.loads(x) for x in (source / 'eval.jsonl').open()][-1]
+  assert rows[0]['step'] == 2 and rows[0]['hard'] == last['hard']
+
+
+def test_a_fork_of_the_same_config_is_the_longer_run(tmp_path, zppo_run):
+  train.main(small_config(steps=3), tmp_path / 'whole')
+  train.main(small_config(steps=3), tmp_path / 'fork', fork_from=zppo_run[0])
+  assert lines(tmp_path / 'fork') == lines(tmp_path / 'whole')[2:]
+
+
+def test_a_fork_that_cannot_be_is_refused(tmp_path, zppo_run):
+  source, _ = zppo_run
+  with pytest.raises(ValueError, match='steps is 2; .* already stands at 2'):
+    train.main(small_config(), tmp_path / 'a', fork_from=source)
+  with pytest.raises(FileNotFoundError, match='no checkpoint at'):
+    train.main(small_config(steps=3), tmp_path / 'b', fork_from=tmp_path)
+  assert not (tmp_path / 'b').exists()
+  with pytest.raises(FileExistsError, match='needs a new directory'):
+    train.main(small_config(), source, fork_from=source)
+  other = small_config(steps=3)
+  other.student.weights = 'micro/terse_teacher'
+  with pytest.raises(CheckpointError, match='another model.*width'):
+    train.main(other, tmp_path / 'c', fork_from=source)
+
+
+def test_another_pool_does_not_know_the_buffer(zppo_run):
+  """A restored buffer names questions; each must be in the data."""
+  config = small_config(steps=3)
+  config.data.pool.size = 72  # as many steps a pass: the position fits
+  config.algorithm.num_new = 9
+  run = build.build(config)
+  kept = train.Checkpoints(zppo_run[0] / 'checkpoints', run.checkpoint,
+                           train._manifest(config, run), read_only=True)
+  with pytest.raises(ValueError, match='stands at .* of its data'):
+    train.restore(kept, run, 2)
+  with pytest.raises(ValueError, match="'nowhere' .* not in data.pool"):
+    run.source.find('nowhere')
+
+
+def test_tensorboard_holds_every_number_of_the_last_step(zppo_run):
+  from tensorboardX.proto import event_pb2
+  path, _ = zppo_run
+  found = {}
+  for file in sorted((path / 'tensorboard').iterdir()):
+    raw, at = file.read_bytes(), 0
+    while at < len(raw):
+      size = int.from_bytes(raw[at:at + 8], 'little')
+      event = event_pb2.Event.FromString(raw[at + 12:at + 12 + size])
+      at += 16 + size
+      for value in event.summary.value:
+        found[value.tag, event.step] = value.simple_value
+  for name, value in lines(path)[-1].items():
+    assert found[name, 1] == np.float32(value), name
+  assert ('eval/hard', 2) in found
+
+
+def test_an_unknown_or_missing_writer_is_named(tmp_path, monkeypatch):
+  with pytest.raises(KeyError, match='log.mlflow; known: tensorboard, wandb'):
+    writers.open_all({'mlflow': True}, tmp_path, {}, 0)
+  monkeypatch.setitem(__import__('sys').modules, 'wandb', None)
+  with pytest.raises(ValueError, match='log.wandb is .mine., but the package'):
+    writers.open_all({'wandb': 'mine'}, tmp_path, {}, 0)
+
+
+def test_final_weights_can_be_a_student_again(zppo_run):
+  path = zppo_run[0] / 'final.safetensors'
+  described = weights.description(path)['model']
+  before = weights.description(assets.find('micro/student'))['model']
+  assert before.items() <= described.items()
+  config = small_config()
+  config.student.weights = str(path)
+  run = build.build(config)
+  accuracy = train.evaluate_state(run, run.init_state())
+  last = [json.loads(x) for x in (zppo_run[0] / 'eval.jsonl').open()][-1]
+  assert accuracy == {s: last[s] for s in accuracy}

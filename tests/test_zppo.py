@@ -314,3 +314,43 @@ def test_tau_may_be_one():
   rules = dataclasses.replace(RULES, tau=1.0)
   assert make([group('a', 7), group('b', 8)], FakeTeacher(),
               rules=rules).hard == 1
+
+
+def probed(plain, count=9, step=0, seed=0, cap=32, identity_below=32):
+  return zppo.probe_copying(
+      plain, step, count=count, rules=zppo.Rules(8, 0.5, 0.25, 0.25, 184, seed),
+      teacher=None, chat=CHAT, compress=CompressionConfig(
+          cap, identity_below))
+
+
+def test_a_probe_asks_mostly_solved_questions_with_their_own_rollouts():
+  """tau <= accuracy < 1: one right and one wrong candidate, no label."""
+  plain = [group(question(str(n)), n) for n in range(9)]
+  made = probed(plain)
+  assert sorted(p.question.id for p in made.prompts) == list('4567')
+  assert sorted(made.accuracies) == [4 / 8, 5 / 8, 6 / 8, 7 / 8]
+  for prompt, answer in zip(made.prompts, made.wrong, strict=True):
+    text = CHAT.codec.decode(prompt.tokens)
+    assert prompt.kind == PromptKind.BCQ
+    assert text.count('<candidate>') == 2
+    assert '<candidate> 4 h 9 A 9 </candidate>' in text
+    assert f'<candidate> 4 h {answer} A {answer} </candidate>' in text
+    assert answer != '9'
+
+
+def test_a_probe_is_bounded_drawn_by_name_and_in_random_order():
+  plain = [group(question(str(n)), 4) for n in range(40)]
+  assert len(probed(plain, count=3).prompts) == 3
+  ids = lambda **k: [p.question.id for p in probed(plain, 8, **k).prompts]
+  assert ids() == ids() and ids() != ids(step=1) and ids() != ids(seed=1)
+  first_is_right = [
+      CHAT.codec.decode(p.tokens).split('</candidate>')[0].endswith('A 9 ')
+      for p in probed(plain, 40).prompts]
+  assert 8 < sum(first_is_right) < 32
+  assert probed([group('q', 8), group('r', 0)]).prompts == ()
+
+
+def test_a_probe_without_a_teacher_shows_the_last_tokens_of_long_traces():
+  made = probed([group('q', 4)], cap=2, identity_below=0)
+  text = CHAT.codec.decode(made.prompts[0].tokens)
+  assert '<candidate> A 9 </candidate>' in text

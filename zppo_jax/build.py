@@ -5,12 +5,14 @@ Every check is made here, before anything is compiled.
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 
 from zppo_jax import (
   advantages,
+  checkpoints,
   compression,
   losses,
   methods,
@@ -27,7 +29,7 @@ from zppo_jax import (
 )
 from zppo_jax.chat.wording import Chat
 from zppo_jax.data.source import Source
-from zppo_jax.records import Decoding, Question, TrainState
+from zppo_jax.records import Cadence, Decoding, Question, TrainState
 from zppo_jax.teachers.in_process import InProcessTeacher
 
 SCOPES = ('rollout_batch', 'minibatch')
@@ -35,7 +37,11 @@ SCOPES = ('rollout_batch', 'minibatch')
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-  """Everything that a run needs, compiled functions included."""
+  """Everything that a run needs, compiled functions included.
+
+  `init_state` places the pretrained weights and a fresh optimizer on the
+  mesh; a resumed run never calls it and restores into `abstract_state`.
+  """
   steps: int
   seed: int
   rules: zppo.Rules
@@ -46,6 +52,10 @@ class Run:
   source: Source
   splits: dict[str, tuple[Question, ...]]
   eval_every: int
+  probe: Cadence
+  samples: Cadence
+  checkpoint: checkpoints.Policy
+  max_ratio: float
   mesh: Any
   description: dict
   sampler: rollouts.Sampler
@@ -55,7 +65,8 @@ class Run:
   score_fn: Any
   advantage_fn: Any
   update_fn: Any
-  state: TrainState
+  init_state: Callable[[], TrainState]
+  abstract_state: TrainState
   buffer_capacity: int
   num_rollouts: int
   micro_tokens: int
@@ -85,7 +96,7 @@ def load_model(spec, place=None) -> Loaded:
   Args:
     spec: config with `weights` (anything that pretrained.load takes),
       `dtype`, `remat`.
-    place: shapes -> shardings, as pretrained.load.
+    place: shapes -> types and shardings, as pretrained.load.
   """
   found = pretrained.load(spec.weights, dtype=spec.dtype, remat=spec.remat,
                           place=place)
@@ -93,6 +104,29 @@ def load_model(spec, place=None) -> Loaded:
     print(f'{spec.weights}: {note}', flush=True)
   return Loaded(found.model, found.params, pretrained.chat(found),
                 found.description)
+
+
+def abstract_state(config, model, mesh) -> TrainState:
+  """Shapes, types and shardings of a run's TrainState."""
+  tx = optimizers.adamw(optimizers.AdamWConfig(**config.optimizer))
+  return update.abstract_state(
+      model, tx, update.state_shardings(model, tx, mesh))
+
+
+def _placed(like, mesh, rules):
+  """Shapes and types with the shardings of a rule table."""
+  return jax.tree.map(
+      lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), like,
+      sharding.param_shardings(like, mesh, rules))
+
+
+def chat_of(who: str, loaded: Loaded, name: str, task: tasks.Task) -> Chat:
+  """The model's own chat, else the task's; ValueError without either."""
+  found = loaded.chat or task.chat
+  if found is None:
+    raise ValueError(f'{who}.weights came without a tokenizer and the task '
+                     f'{name!r} has no chat of its own; one of them is needed')
+  return found
 
 
 def _check_vocabulary(who: str, loaded: Loaded, chat: Chat) -> None:
@@ -152,6 +186,8 @@ def _check_numbers(c) -> None:
     raise ValueError(
         f'algorithm.updates is {algo.updates}; a step of algorithm.num_new = '
         f'{algo.num_new} groups has no more mini-batches than that')
+  if not c.guard.max_ratio > 1:
+    raise ValueError(f'guard.max_ratio is {c.guard.max_ratio}; it must be > 1')
   for name in ('prompt_buckets', 'row_buckets', 'group_buckets'):
     table = shapes[name]
     if not table or min(table) < 1:
@@ -180,6 +216,7 @@ def build(config) -> Run:
         f'algorithm.buffer_capacity is {algo.buffer_capacity}; a draw takes '
         f'floor(rho_replay * num_new) = {rules.num_replay}')
   compress = compression.CompressionConfig(**c.compression)
+  policy = checkpoints.Policy(**c.checkpoint)
 
   task = tasks.get(c.data.task)
   source = Source(tuple(task.pool(**c.data.pool)), algo.num_new, c.seed,
@@ -192,10 +229,9 @@ def build(config) -> Run:
     raise ValueError(
         f'shapes.row_buckets end at {max(shapes.row_buckets)}; the longest '
         f'prompt bucket and algorithm.max_tokens need {longest}')
-  on_mesh = lambda rules: functools.partial(
-      sharding.param_shardings, mesh=mesh, rules=rules)
-  student = load_model(c.student, on_mesh(sharding.TRAIN_RULES))
-  model, chat = student.model, student.chat or task.chat
+  student = load_model(c.student, lambda like: _placed(
+      like, mesh, sharding.TRAIN_RULES))
+  model, chat = student.model, chat_of('student', student, c.data.task, task)
   _check_vocabulary('student', student, chat)
   _check_prompts([*source.pool, *(q for qs in splits.values() for q in qs)],
                  chat, rules.max_prompt, shapes.patch_buckets)
@@ -219,8 +255,10 @@ def build(config) -> Run:
       group_buckets=(max(1, c.eval.size * len(splits)),))
   teacher = None
   if method.reformulations:
-    loaded = load_model(c.teacher, on_mesh(sharding.ROLLOUT_RULES))
-    teacher_chat = loaded.chat or task.chat
+    copy = functools.partial(rollouts.rollout_copy, dtype=c.teacher.dtype)
+    loaded = load_model(c.teacher, lambda like: _placed(
+        jax.eval_shape(copy, like), mesh, sharding.ROLLOUT_RULES))
+    teacher_chat = chat_of('teacher', loaded, c.data.task, task)
     _check_vocabulary('teacher', loaded, teacher_chat)
     _check_same_words(chat, teacher_chat)
     # Prompts are the student's; the teacher's codec has its own padding rows.
@@ -228,9 +266,8 @@ def build(config) -> Run:
                                      chat=teacher_chat,
                                      group_buckets=shapes.group_buckets)
     teacher = InProcessTeacher(
-        jax.device_put(
-            rollouts.rollout_copy(loaded.params, loaded.model.config.dtype),
-            on_mesh(sharding.ROLLOUT_RULES)(loaded.params)),
+        jax.device_put(copy(loaded.params), sharding.param_shardings(
+            loaded.params, mesh, sharding.ROLLOUT_RULES)),
         make_teacher(decoding=sampling_of(algo.teacher_max_tokens),
                      num_rollouts=algo.teacher_rollouts),
         make_teacher(
@@ -248,7 +285,10 @@ def build(config) -> Run:
       steps=c.steps, seed=c.seed, rules=rules, method=method,
       compress=compress, num_updates=algo.updates,
       advantage_scope=algo.advantage_scope, source=source, splits=splits,
-      eval_every=c.eval.every, mesh=mesh, description=student.description,
+      eval_every=c.eval.every, probe=Cadence('probe', **c.probe),
+      samples=Cadence('samples', **c.samples), checkpoint=policy,
+      max_ratio=c.guard.max_ratio, mesh=mesh,
+      description=student.description,
       sampler=sampler, greedy=greedy,
       teacher=teacher, reshard_fn=rollouts.compile_reshard(model, mesh),
       score_fn=scoring.compile_scorer(
@@ -259,7 +299,9 @@ def build(config) -> Run:
           in_shardings=(rows, rows), out_shardings=rows),
       update_fn=update.compile_update(
           loss_fn=loss_fn, tx=tx, mesh=mesh, shardings=shardings),
-      state=update.new_state(student.params, tx, shardings),
+      init_state=functools.partial(
+          update.new_state, student.params, tx, shardings),
+      abstract_state=update.abstract_state(model, tx, shardings),
       buffer_capacity=algo.buffer_capacity, num_rollouts=algo.rollouts,
       micro_tokens=shapes.micro_tokens,
       row_buckets=tuple(sorted(shapes.row_buckets)),

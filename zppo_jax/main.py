@@ -1,12 +1,16 @@
 """The command line: `zppo COMMAND --flags`.
 
   zppo train --config=configs/micro.py --workdir=DIR [--config.seed=1 ...]
+             [--fork-from=WORKDIR] [--dry-run]
   zppo pretrain --config=configs/micro_pretrain.py:student --to=FILE
   zppo study --config=studies/headline.py --to=DIR [--cores=0,1]
   zppo models
   zppo import --from=FOLDER_OR_GGUF --to=FILE.safetensors
   zppo export --checkpoint=FILE_OR_WORKDIR --to=DIR [--dtype=bfloat16]
   zppo sample --model=FOLDER_OR_FILE --prompt="..." [--num=4 --thinking=off]
+  zppo eval --config=configs/micro.py --checkpoint=FILE --to=DIR [--k=1,4 ...]
+  zppo report WORKDIR... [--to=report.html]
+  zppo compare WORKDIR... [--to=FILE.md]
 """
 
 import difflib
@@ -31,11 +35,14 @@ class Command(NamedTuple):
     optional: {flag: (default, help)}; a flag has the type of its default,
       None is a string's.
     config: whether it also takes --config=FILE and --config.KEY=VALUE.
+    arguments: what its arguments without a flag are; '' if it takes none,
+      otherwise it needs one and `run` takes their list too.
   """
-  run: Callable[[flags.FlagValues], None]
+  run: Callable[..., None]
   wanted: dict[str, str]
   optional: dict[str, tuple[Any, str]]
   config: bool
+  arguments: str = ''
 
 
 _DEFINE = {int: flags.DEFINE_integer, float: flags.DEFINE_float,
@@ -100,13 +107,17 @@ def _check_overrides(argv: list[str]) -> None:
 
 
 def _train(values) -> None:
-  from zppo_jax import train
-  summary = train.main(values.config, values.workdir)
-  for split, result in summary['eval'].items():
-    print(f'{split:15s} {result["base"]:.3f} -> {result["final"]:.3f}')
-  print(f'graduated {summary["graduated"]} of {summary["admitted"]} admitted; '
-        f'{summary["student_rollouts"]} student rollouts in '
-        f'{summary["wall_s"]:.0f} s; results in {values.workdir}')
+  from zppo_jax import console, dry_run, report, train
+  if values.dry_run:
+    dry_run.main(values.config, values.workdir)
+    return
+  try:
+    summary = train.main(values.config, values.workdir, values.fork_from)
+  except train.Interrupted as e:
+    print(f'zppo train: {e}', file=sys.stderr)
+    raise SystemExit(128 + e.number) from e
+  console.show_summary(summary, values.workdir)
+  print(f'report: {report.main([values.workdir])}')
 
 
 def _pretrain(values) -> None:
@@ -140,11 +151,46 @@ def _sample(values) -> None:
   sample.main(**{name: values[name].value for name in (
       'model', 'prompt', 'image', 'temperature', 'max_tokens', 'num', 'seed',
       'thinking')})
+def _eval(values) -> None:
+  from zppo_jax import measure
+  summary = measure.main(
+      values.config, values.checkpoint, values.to,
+      splits=_listed(values.splits), num_rollouts=values.rollouts,
+      ks=_whole_numbers('k', values.k), temperature=values.temperature)
+  print(measure.table(summary))
+  print('mean over questions [95 % Wilson interval]; samples in '
+        f'{values.to}')
+
+
+def _report(values, paths) -> None:
+  from zppo_jax import report
+  print(report.main(paths, values.to, values.samples))
+
+
+def _compare(values, paths) -> None:
+  from zppo_jax import compare
+  print(compare.main(paths, values.to, _listed(values.vary)))
+
+
+def _listed(text: str) -> list[str]:
+  return [word for word in text.split(',') if word]
+
+
+def _whole_numbers(flag: str, text: str) -> list[int]:
+  try:
+    return [int(word) for word in _listed(text)]
+  except ValueError:
+    raise ValueError(f'--{flag} is {text!r}; whole numbers with commas are '
+                     'allowed, e.g. 1,4') from None
 
 
 COMMANDS = {
     'train': Command(
-        _train, {'workdir': 'a new directory for the run'}, {}, True),
+        _train, {'workdir': 'directory of the run; the same config resumes'},
+        {'fork_from': (None, 'workdir or checkpoint whose state a new run '
+                       'starts from'),
+         'dry_run': (False, 'say what it would do and need; write nothing')},
+        True),
     'pretrain': Command(
         _pretrain, {'to': 'safetensors file to write'}, {}, True),
     'study': Command(
@@ -169,7 +215,33 @@ COMMANDS = {
          'seed': (0, 'of the draws'),
          'thinking': (None, 'on or off; default: the chat template\'s')},
         False),
+    'eval': Command(
+        _eval, {'checkpoint': 'a run, one checkpoint of it, or weights',
+                'to': 'a new directory for samples and summary'},
+        {'splits': ('', 'e.g. hard,easy; empty: the config\'s eval.splits'),
+         'rollouts': (1, 'n, a question'),
+         'k': ('1', 'of pass@k, e.g. 1,4'),
+         'temperature': (0.0, '0 takes the argmax')}, True),
+    'report': Command(
+        _report, {},
+        {'to': (None, 'HTML file; for one run WORKDIR/report.html'),
+         'samples': (300, 'recorded questions to embed at most')}, False,
+        'WORKDIR...'),
+    'compare': Command(
+        _compare, {},
+        {'to': (None, 'Markdown file; the table is printed in any case'),
+         'vary': ('optimizer.learning_rate',
+                  'config fields in which the runs may differ, besides method '
+                  'and seed')}, False, 'WORKDIR...'),
 }
+
+
+def _underscored(argument: str, row: Command) -> str:
+  """--fork-from as --fork_from, and so for every flag of a command."""
+  flag, equals, value = argument.partition('=')
+  name = flag.removeprefix('--').replace('-', '_')
+  known = name in row.wanted or name in row.optional
+  return f'--{name}{equals}{value}' if known else argument
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -183,10 +255,13 @@ def main(argv: list[str] | None = None) -> None:
     raise SystemExit(f'zppo: unknown command {command!r}; known: '
                      f'{", ".join(COMMANDS)}')
   row = COMMANDS[command]
+  rest = [_underscored(argument, row) for argument in rest]
   if '-h' in rest or '--help' in rest:
     print(f'zppo {command}:')
     if row.config:
       print('  --config=FILE [--config.KEY=VALUE ...]')
+    if row.arguments:
+      print(f'  {row.arguments}')
     for flag, text in row.wanted.items():
       print(f'  --{flag}: {text}')
     for flag, (default, text) in row.optional.items():
@@ -202,15 +277,18 @@ def main(argv: list[str] | None = None) -> None:
     positional = values(['zppo', *rest])[1:]
   except flags.Error as e:
     raise SystemExit(f'zppo {command}: {e}') from e
-  if positional:
+  if positional and not row.arguments:
     raise SystemExit(f'zppo {command}: unexpected {positional}')
+  if row.arguments and not positional:
+    raise SystemExit(f'zppo {command}: {row.arguments} is needed')
   for flag, text in row.wanted.items():
     if values[flag].value is None:
       raise SystemExit(f'zppo {command}: --{flag} is needed ({text})')
   try:
-    row.run(values)
-  except (KeyError, ValueError, FileNotFoundError, FileExistsError,
-          RuntimeError) as e:
+    row.run(values, *([positional] if row.arguments else []))
+  except KeyboardInterrupt:
+    raise SystemExit(f'zppo {command}: stopped at once') from None
+  except (KeyError, ValueError, OSError, RuntimeError) as e:
     if os.environ.get('ZPPO_TRACEBACK'):
       raise
     text = e.args[0] if isinstance(e, KeyError) and e.args else e

@@ -8,7 +8,7 @@ import numpy as np
 from zppo_jax.records import Group, PromptKind, StopReason
 from zppo_jax.replay import ReplayBuffer, Settlement
 from zppo_jax.update import Sums
-from zppo_jax.zppo import Reformulated
+from zppo_jax.zppo import Probe, Reformulated
 
 
 def of_groups(groups: Sequence[Group]) -> dict[str, float]:
@@ -21,10 +21,15 @@ def of_groups(groups: Sequence[Group]) -> dict[str, float]:
     if of_kind:
       out[f'accuracy/{name}'] = float(np.mean([g.accuracy for g in of_kind]))
       out[f'trivial/{name}'] = float(np.mean([g.trivial for g in of_kind]))
+      out[f'length/{name}'] = float(np.mean(
+          [len(r.tokens) for g in of_kind for r in g.rollouts]))
   rows = [r for g in groups for r in g.rollouts]
-  out['rollouts/length'] = float(np.mean([len(r.tokens) for r in rows]))
-  out['rollouts/truncated'] = float(
-      np.mean([r.stop == StopReason.LENGTH for r in rows]))
+  lengths = [len(r.tokens) for r in rows]
+  out['rollouts/length'] = float(np.mean(lengths))
+  out['rollouts/length_max'] = max(lengths)
+  for reason in StopReason:
+    out[f'stop/{reason.name.lower()}'] = float(
+        np.mean([r.stop == reason for r in rows]))
   # The negative log-prob of what was sampled estimates the entropy.
   out['rollouts/surprise'] = float(
       -sum(sum(r.logps) for r in rows) / sum(len(r.tokens) for r in rows))
@@ -46,13 +51,58 @@ def of_plain_splits(plain: Sequence[Group]) -> dict[str, float]:
 def of_buffer(buffer: ReplayBuffer, settled: Settlement) -> dict[str, float]:
   """Fill and traffic of the buffer."""
   visits = [e.visits for e in buffer.entries.values()]
-  return {
+  out = {
+      f'buffer/{fate}_visits_mean': float(np.mean([e.visits for e in found]))
+      for fate, found in (('graduated', settled.graduated),
+                          ('evicted', settled.evicted)) if found}
+  return out | {
       'buffer/size': len(buffer),
       'buffer/admitted': len(settled.admitted),
       'buffer/graduated': len(settled.graduated),
       'buffer/evicted': len(settled.evicted),
       'buffer/visits_mean': float(np.mean(visits)) if visits else 0.0,
+      'buffer/visits_max': max(visits, default=0),
   }
+
+
+def of_advantages(advantages_PG: np.ndarray) -> dict[str, float]:
+  """Which share of the rollouts is pushed up, and how far they reach."""
+  return {'advantage/positive': float(np.mean(advantages_PG > 0)),
+          'advantage/abs_max': float(np.max(np.abs(advantages_PG)))}
+
+
+def of_probe(probe: Probe, groups: Sequence[Group]) -> dict[str, float]:
+  """BCQ accuracy where the plain question is mostly solved."""
+  out = {'probe/questions': len(groups),
+         'tokens/probe_prompt': sum(len(g.prompt.tokens) for g in groups),
+         'tokens/probe_generated': sum(
+             len(r.tokens) for g in groups for r in g.rollouts)}
+  if groups:
+    follows = [bool(wrong) and r.answer == wrong
+               for g, wrong in zip(groups, probe.wrong, strict=True)
+               for r in g.rollouts]
+    out['probe/bcq'] = float(np.mean([g.accuracy for g in groups]))
+    out['probe/plain'] = float(np.mean(probe.accuracies))
+    out['probe/follows_wrong'] = float(np.mean(follows))
+  return out
+
+
+def trouble(row: dict, max_ratio: float) -> str | None:
+  """Why a run may not go on after a step with these numbers, or None.
+
+  Args:
+    row: the step's metrics.
+    max_ratio: probability ratios must lie in [1 / max_ratio, max_ratio].
+  """
+  for name in ('update/loss', 'update/grad_norm', 'update/ratio_max',
+               'update/ratio_min'):
+    if not np.isfinite(row[name]):
+      return f'{name} is {row[name]}'
+  for name in ('update/ratio_max', 'update/ratio_min'):
+    if not 1 / max_ratio <= row[name] <= max_ratio:
+      return (f'{name} is {row[name]:g}, outside [1/r, r] for guard.max_ratio '
+              f'= {max_ratio:g}')
+  return None
 
 
 def of_reformulation(made: Reformulated) -> dict[str, float]:

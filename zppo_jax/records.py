@@ -45,6 +45,8 @@ class Purpose(enum.IntEnum):
   CANDIDATES = 8
   MINIBATCHES = 9
   CORPUS = 10
+  PROBE = 11
+  SAMPLES = 12
 
 
 class StopReason(enum.IntEnum):
@@ -312,6 +314,29 @@ class Decoding:
       raise ValueError(f'top_p is {self.top_p}; it must be in (0, 1]')
     if self.top_k < 0:
       raise ValueError(f'top_k is {self.top_k}; it must be >= 0 (0: off)')
+
+
+@dataclasses.dataclass(frozen=True)
+class Cadence:
+  """How often something is looked at, and how much of it.
+
+  Attributes:
+    name: its config section, for errors.
+    every: steps between two looks; 0: never.
+    questions: questions at most.
+  """
+  name: str
+  every: int
+  questions: int
+
+  def __post_init__(self):
+    for field, lowest in (('every', 0), ('questions', 1)):
+      if getattr(self, field) < lowest:
+        raise ValueError(f'{self.name}.{field} is {getattr(self, field)}; it '
+                         f'must be >= {lowest}')
+
+  def due(self, step: int) -> bool:
+    return bool(self.every) and step % self.every == 0
 
 
 @struct.dataclass

@@ -5,7 +5,7 @@ plain accuracy alone: BCQ and NCQ rewards never reach it.
 """
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from zppo_jax.records import Group, PromptKind, Question
 
@@ -51,6 +51,18 @@ class ReplayBuffer:
 
   def __len__(self) -> int:
     return len(self.entries)
+
+  def dump(self) -> list:
+    """Entries as JSON values, oldest first; questions by id alone."""
+    return [[e.question.id, e.admitted_at, e.entry_accuracy, e.visits]
+            for e in self.entries.values()]
+
+  @classmethod
+  def load(cls, capacity: int, rows: list,
+           find: Callable[[str], Question]) -> 'ReplayBuffer':
+    """Inverts `dump`; `find` looks a question up by id."""
+    entries = [Entry(find(name), *rest) for name, *rest in rows]
+    return cls(capacity, {e.question.id: e for e in entries})
 
   def draw(self, count: int, exclude: Iterable[str],
            rng) -> tuple[Question, ...]:

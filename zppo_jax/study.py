@@ -10,22 +10,19 @@ table.md.
 
 import concurrent.futures
 import dataclasses
-import itertools
 import json
-import math
 import os
 import pathlib
 import platform
 import queue
-import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats
 
 from zppo_jax import workdir
+from zppo_jax.arms import arm_table, contrast, contrast_table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +61,7 @@ def command(job: Job, base: str, path: pathlib.Path) -> list[str]:
 
 
 def run_job(job: Job, base: str, home: pathlib.Path, core: int | None) -> None:
-  """Runs a job unless it is complete; an incomplete directory is redone.
+  """Runs a job unless it is complete; an incomplete one goes on.
 
   Raises:
     RuntimeError: if the run fails; its output is in NAME.log.
@@ -72,11 +69,9 @@ def run_job(job: Job, base: str, home: pathlib.Path, core: int | None) -> None:
   path = home / 'runs' / job.name
   if (path / 'summary.json').is_file():
     return
-  if path.exists():
-    shutil.rmtree(path)
   path.parent.mkdir(parents=True, exist_ok=True)
   pin = None if core is None else lambda: os.sched_setaffinity(0, {core})
-  with open(path.parent / f'{job.name}.log', 'w') as log:
+  with open(path.parent / f'{job.name}.log', 'a') as log:
     done = subprocess.run(command(job, base, path), stdout=log,
                           stderr=subprocess.STDOUT, preexec_fn=pin)
   if done.returncode:
@@ -124,79 +119,6 @@ def choose_rates(records: Sequence[dict], split: str) -> dict[str, float]:
     by_arm.setdefault(r['arm'], {}).setdefault(r['rate'], []).append(final)
   return {arm: max(sorted(found), key=lambda rate: np.mean(found[rate]))
           for arm, found in by_arm.items()}
-
-
-def t_interval(values: Sequence[float], level: float = 0.95):
-  """(mean, low, high) of the two-sided t interval; needs two values."""
-  n, mean = len(values), float(np.mean(values))
-  half = stats.t.ppf((1 + level) / 2, n - 1) * np.std(values, ddof=1)
-  half = float(half / math.sqrt(n))
-  return mean, mean - half, mean + half
-
-
-def sign_flip_p(differences: Sequence[float]) -> float:
-  """Exact two-sided sign-flip test of a zero mean over all 2^n flips."""
-  differences = np.asarray(differences, float)
-  observed = abs(differences.mean())
-  flips = np.array(list(itertools.product((1, -1), repeat=len(differences))))
-  means = np.abs((flips * differences).mean(axis=1))
-  return float(np.mean(means >= observed - 1e-12))
-
-
-def contrast(records: Sequence[dict], first: str, second: str,
-             split: str) -> dict:
-  """Paired by seed: first minus second."""
-  final = {(r['arm'], r['seed']): r['summary']['eval'][split]['final']
-           for r in records}
-  seeds = sorted({s for arm, s in final if arm == first}
-                 & {s for arm, s in final if arm == second})
-  differences = [final[first, s] - final[second, s] for s in seeds]
-  mean, low, high = t_interval(differences)
-  return {'first': first, 'second': second, 'split': split, 'seeds': seeds,
-          'differences': differences, 'mean': mean, 'low': low, 'high': high,
-          'sign_flip_p': sign_flip_p(differences)}
-
-
-def _cell(values: Sequence[float]) -> str:
-  if len(values) < 2:
-    return f'{values[0]:.3f}'
-  mean, low, high = t_interval(values)
-  return f'{mean:.3f} [{low:.3f}, {high:.3f}]'
-
-
-def arm_table(records: Sequence[dict], splits: Sequence[str]) -> str:
-  """Markdown: endpoints of every arm and rate, mean [95 % t interval]."""
-  groups: dict[tuple, list[dict]] = {}
-  for r in records:
-    groups.setdefault((r['arm'], r['rate']), []).append(r['summary'])
-  head = ['arm', 'rate', 'seeds', *splits, 'graduated / admitted at 0',
-          'student rollouts', 'all tokens', 'wall s']
-  rows = [head, ['---'] * len(head)]
-  for (arm, rate), found in groups.items():
-    at_zero = [s['graduation_by_entry_accuracy'].get(
-        '0', {'admitted': 0, 'graduated': 0}) for s in found]
-    mean_of = lambda get, found=found: f'{np.mean([get(s) for s in found]):.0f}'
-    rows.append([
-        arm, f'{rate:g}', str(len(found)),
-        *(_cell([s['eval'][x]['final'] for s in found]) for x in splits),
-        f'{sum(a["graduated"] for a in at_zero)} / '
-        f'{sum(a["admitted"] for a in at_zero)}',
-        mean_of(lambda s: s['student_rollouts']),
-        mean_of(lambda s: sum(s['tokens'].values())),
-        mean_of(lambda s: s['wall_s'])])
-  return '\n'.join('| ' + ' | '.join(row) + ' |' for row in rows)
-
-
-def contrast_table(found: Sequence[dict]) -> str:
-  """Markdown: paired differences with interval and exact p."""
-  rows = [['contrast', 'split', 'seeds', 'mean difference [95 % t interval]',
-           'sign-flip p'], ['---'] * 5]
-  for c in found:
-    rows.append([
-        f'{c["first"]} - {c["second"]}', c['split'], str(len(c['seeds'])),
-        f'{c["mean"]:+.3f} [{c["low"]:+.3f}, {c["high"]:+.3f}]',
-        f'{c["sign_flip_p"]:.4f}'])
-  return '\n'.join('| ' + ' | '.join(row) + ' |' for row in rows)
 
 
 def machine() -> dict:

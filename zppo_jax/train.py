@@ -1,142 +1,56 @@
-"""The loop: one step of Algorithm 1, and all of them."""
+"""The loop: all steps of a run, from wherever its directory says it stands."""
 
-import functools
+import contextlib
+import dataclasses
+import pathlib
+import signal
 import time
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-
-from zppo_jax import (
-  evaluate,
-  metrics,
-  packing,
-  rollouts,
-  sharding,
-  workdir,
-  zppo,
-)
+from zppo_jax import checkpoints, console, evaluate, sharding, workdir, writers
 from zppo_jax.build import Run, build
-from zppo_jax.randomness import host_rng
-from zppo_jax.records import Group, Purpose, TrainState
+from zppo_jax.checkpoints import Checkpoints
+from zppo_jax.history import History
+from zppo_jax.metrics import trouble
+from zppo_jax.records import TrainState
 from zppo_jax.replay import ReplayBuffer
+from zppo_jax.step import train_step
+from zppo_jax.workdir import Workdir
 
 
-def step_advantages(run: Run, groups: list[Group]) -> np.ndarray:
-  """Advantages [len(groups), G] with statistics over these groups."""
-  most = run.rules.num_new + run.rules.num_replay + run.rules.num_aug
-  shards = sharding.batch_shards(run.mesh)
-  shape = (-(-most // shards) * shards, run.num_rollouts)
-  rewards, mask = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
-  for p, group in enumerate(groups):
-    rewards[p], mask[p] = group.rewards, 1
-  arrays = sharding.put_batch(run.mesh, (rewards, mask))
-  return sharding.to_host(run.advantage_fn(*arrays))[:len(groups)]
+class Interrupted(Exception):
+  """A signal asked the run to stop; it was saved and can go on.
 
-
-def make_minibatches(run: Run, groups: list[Group], step: int):
-  """I mini-batches: (micro-batches on the mesh, response tokens) each."""
-  split = packing.split_minibatches(
-      len(groups), run.num_updates,
-      host_rng(run.seed, step, Purpose.MINIBATCHES))
-  whole = step_advantages(run, groups)
-  out = []
-  for indices in split:
-    chosen = [groups[i] for i in indices]
-    advantage = (whole[indices] if run.advantage_scope == 'rollout_batch'
-                 else step_advantages(run, chosen))
-    batches = packing.micro_batches(
-        chosen, advantage, max_tokens=run.micro_tokens,
-        multiple=sharding.batch_shards(run.mesh), buckets=run.row_buckets,
-        skip_zero=True, patch_buckets=run.patch_buckets,
-        num_axes=run.num_axes)
-    out.append(([sharding.put_batch(run.mesh, b) for b in batches],
-                packing.response_tokens(chosen)))
-  return out
-
-
-def score_minibatches(run: Run, state: TrainState, minibatches):
-  """Fills in the old log-probs by the trainer's own graph, before the first
-  update. With one update they are the update's own and stay zero."""
-  if run.num_updates == 1:
-    return minibatches
-  return [([b.replace(old_logp_BT=run.score_fn(state.params, b)[0])
-            for b in batches], tokens) for batches, tokens in minibatches]
-
-
-def sampler_gap(minibatches) -> float:
-  """Largest |sampler - trainer| log-prob on trained tokens, nats."""
-  gaps = [jnp.max(jnp.abs(b.old_logp_BT - b.sampler_logp_BT) * b.mask_BT)
-          for batches, _ in minibatches for b in batches]
-  return float(max(gaps, default=0.0))
-
-
-class Clock:
-  """Seconds by phase of a step."""
-
-  def __init__(self):
-    self.seconds: dict[str, float] = {}
-    self._last = time.perf_counter()
-
-  def lap(self, name: str) -> None:
-    now = time.perf_counter()
-    key = f'time/{name}'
-    self.seconds[key] = self.seconds.get(key, 0.0) + now - self._last
-    self._last = now
-
-
-def train_step(run: Run, state: TrainState, buffer: ReplayBuffer, step: int):
-  """One step of Algorithm 1.
-
-  Returns:
-    (next state, next buffer, metrics, what the buffer settled).
+  Attributes:
+    number: of the signal.
   """
-  clock = Clock()
-  chat = run.sampler.chat
-  params = run.reshard_fn(state.params)
-  ask = functools.partial(rollouts.collect, run.sampler, params,
-                          seed=run.seed, step=step, purpose=Purpose.ROLLOUT)
 
-  new = run.source.draw(step)
-  replayed = zppo.draw_replays(buffer, new, step, run.rules, run.method)
-  plain = ask(zppo.plain_prompts(new + replayed, chat))
-  clock.lap('rollouts')
-  settled = None
-  if run.method.replay:
-    buffer, settled = buffer.settle(plain, run.rules.tau, step)
-  made = zppo.reformulate_hard(
-      plain, step, rules=run.rules, method=run.method, teacher=run.teacher,
-      chat=chat, compress=run.compress)
-  clock.lap('teacher')
-  groups = plain + ask(made.prompts)
-  clock.lap('rollouts')
+  def __init__(self, text: str, number: int):
+    super().__init__(text)
+    self.number = number
 
-  minibatches = make_minibatches(run, groups, step)
-  minibatches = score_minibatches(run, state, minibatches)
-  gap = sampler_gap(minibatches) if run.num_updates > 1 else None
-  clock.lap('scoring')
-  sums, norms = [], []
-  for batches, tokens in minibatches:
-    state, new_sums, norm = run.update_fn(state, batches, float(tokens))
-    sums.append(new_sums)
-    norms.append(norm)
-  sums, norms = jax.device_get((sums, norms))
-  clock.lap('update')
 
-  row = {'step': step, **metrics.of_groups(groups),
-         **metrics.of_plain_splits(plain[:len(new)]),
-         **metrics.of_reformulation(made),
-         'plain/removed': sum(
-             chat.plain(q.text).removed for q in new + replayed),
-         **metrics.of_tokens(groups, made),
-         **metrics.of_updates(sums, [t for _, t in minibatches], norms)}
-  if settled is not None:
-    row.update(metrics.of_buffer(buffer, settled))
-  if gap is not None:
-    row['sampler_trainer/logp_gap_max'] = gap
-  row['student_rollouts'] = len(groups) * run.num_rollouts
-  row.update(clock.seconds)
-  return state, buffer, row, settled
+class Diverged(RuntimeError):
+  """NaN, or probability ratios beyond guard.max_ratio."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Standing:
+  """Where a run stands between two steps; what a checkpoint holds.
+
+  Attributes:
+    step: steps done.
+    state: TrainState.
+    buffer: the replay buffer.
+    history: totals.
+    base: accuracy by split before the first step of this run.
+    latest: accuracy by split at the last evaluation.
+  """
+  step: int
+  state: TrainState
+  buffer: ReplayBuffer
+  history: History
+  base: dict[str, float]
+  latest: dict[str, float]
 
 
 def evaluate_state(run: Run, state: TrainState) -> dict[str, float]:
@@ -144,37 +58,237 @@ def evaluate_state(run: Run, state: TrainState) -> dict[str, float]:
   return evaluate.accuracy(run.greedy, params, run.splits, run.seed)
 
 
-def run_loop(run: Run, out: workdir.Workdir):
-  """All steps; writes metrics and the summary.
+def save(kept: Checkpoints, run: Run, at: Standing) -> None:
+  """Starts writing a checkpoint."""
+  kept.save(at.step, at.state, {
+      'buffer': at.buffer.dump(), 'history': at.history.dump(),
+      'data': run.source.position(at.step), 'base': at.base,
+      'latest': at.latest})
 
-  Returns:
-    (final TrainState, summary dict).
+
+def restore(kept: Checkpoints, run: Run, step: int) -> Standing:
+  """What `save` wrote after `step` steps.
+
+  Raises:
+    CheckpointError: as checkpoints.Checkpoints.restore.
+    ValueError: if a buffered question is not in the pool, or the data would
+      not go on where the checkpoint's stopped.
   """
+  state, host = kept.restore(step, run.abstract_state)
+  if host['data'] != run.source.position(step):
+    raise ValueError(
+        f'the checkpoint after {step} steps stands at {host["data"]} of its '
+        f'data; this config would go on at {run.source.position(step)}')
+  buffer = ReplayBuffer.load(
+      run.buffer_capacity, host['buffer'] if run.method.replay else [],
+      run.source.find)
+  return Standing(step, state, buffer, History.load(host['history']),
+                  host['base'], host['latest'])
+
+
+def _manifest(config, run: Run) -> dict:
+  return {'model': run.description['model'],
+          'config': workdir.config_values(config),
+          'versions': workdir.versions()}
+
+
+def fork(run: Run, config, path) -> Standing:
+  """The standing of another run's checkpoint, as the start of a new one.
+
+  State, buffer and step carry over; totals start anew.
+
+  Raises:
+    FileNotFoundError, CheckpointError, ValueError: as `restore`, or if
+      `steps` does not reach beyond the checkpoint.
+  """
+  folder, step = checkpoints.open_any(path)
+  other = Checkpoints(folder, run.checkpoint, _manifest(config, run),
+                      read_only=True)
+  step = other.latest() if step is None else step
+  if not step < run.steps:
+    raise ValueError(f'steps is {run.steps}; the checkpoint to fork from '
+                     f'already stands at {step}')
+  found = restore(other, run, step)
+  other.close()
+  base = evaluate_state(run, found.state)
+  return dataclasses.replace(found, history=History(), base=base, latest=base)
+
+
+def begin(run: Run, out: Workdir, kept: Checkpoints,
+          forked: Standing | None) -> Standing:
+  """Where this attempt starts: a checkpoint of this run, one of another, or
+  the pretrained weights. Lines beyond it are cut."""
+  step = kept.latest()
+  if step is not None:
+    at = restore(kept, run, step)
+    lines = out.cut(step)
+    out.note(f'resumed after {step} steps; {lines} lines cut')
+    return at
+  out.cut(None)
+  if forked is not None:
+    at = forked
+    out.note(f'forked after {at.step} steps')
+  else:
+    state = run.init_state()
+    base = evaluate_state(run, state)
+    at = Standing(0, state, ReplayBuffer(run.buffer_capacity), History(), base,
+                  base)
+  out.log_eval(at.step, at.base, at.history)
+  return at
+
+
+@contextlib.contextmanager
+def catch_signals():
+  """SIGINT and SIGTERM are kept in the list that is yielded; a second one
+  raises KeyboardInterrupt at once."""
+  found: list[int] = []
+
+  def handle(number, frame):
+    del frame
+    if found:
+      raise KeyboardInterrupt
+    found.append(number)
+
+  kinds = (signal.SIGINT, signal.SIGTERM)
+  before = [signal.signal(kind, handle) for kind in kinds]
+  try:
+    yield found
+  finally:
+    for kind, handler in zip(kinds, before, strict=True):
+      signal.signal(kind, handler)
+
+
+def _check(run: Run, out: Workdir, outcome) -> None:
+  """Diverged, with the step's batch on disk, if the numbers say so."""
+  reason = trouble(outcome.row, run.max_ratio)
+  if reason is None:
+    return
+  step = outcome.row['step']
+  batches = [(i, sharding.to_host(batch))
+             for i, (found, _) in enumerate(outcome.minibatches)
+             for batch in found]
+  folder = out.keep_batch(step, reason, batches)
+  raise Diverged(f'stopped at step {step}: {reason}. Its batch is in {folder}; '
+                 'no checkpoint holds this update')
+
+
+def run_loop(run: Run, at: Standing, out: Workdir, kept: Checkpoints,
+             outlets, screen) -> Standing:
+  """Steps `at.step` to `run.steps`; logs, evaluates and saves as due.
+
+  Raises:
+    Interrupted: after a signal, once the step in progress is saved.
+    Diverged: for NaN or an exploding ratio; the last checkpoint is intact.
+    CheckpointError: if a checkpoint cannot be written.
+  """
+  spent: dict[str, float] = {}  # by what came after the last row was written
   begun = time.perf_counter()
-  state, buffer = run.state, ReplayBuffer(run.buffer_capacity)
-  history = workdir.History()
-  base = evaluate_state(run, state)
-  out.log_eval(0, base, history)
-  final = base
-  for step in range(run.steps):
-    state, buffer, row, settled = train_step(run, state, buffer, step)
-    history.add(row, settled)
-    out.log_step(row)
-    done = step + 1
-    if done == run.steps or (run.eval_every and done % run.eval_every == 0):
-      final = evaluate_state(run, state)
-      out.log_eval(done, final, history)
-  summary = history.summary(base, final, run.steps,
-                            time.perf_counter() - begun)
-  return state, summary
+
+  def lap(name, since):
+    now = time.perf_counter()
+    spent[f'time/{name}'] = spent.get(f'time/{name}', 0.0) + now - since
+    return now
+
+  with catch_signals() as signals:
+    while at.step < run.steps:
+      outcome = train_step(run, at.state, at.buffer, at.step)
+      _check(run, out, outcome)
+      row, history = outcome.row, at.history
+      row.update(spent)
+      spent.clear()
+      since = time.perf_counter()
+      history.add(row, outcome.settled)
+      if outcome.settled is not None:
+        out.log_fates(at.step, outcome.settled)
+      out.log_samples(outcome.samples)
+      out.log_step(row)
+      for outlet in outlets:
+        outlet.write(at.step, row)
+      screen.step(row)
+      since = lap('log', since)
+
+      done, latest = at.step + 1, at.latest
+      last = done == run.steps
+      if last or (run.eval_every and done % run.eval_every == 0):
+        latest = evaluate_state(run, outcome.state)
+        out.log_eval(done, latest, history)
+        screen.note(console.evaluation(done, latest))
+        for outlet in outlets:
+          outlet.write(done, {f'eval/{s}': a for s, a in latest.items()})
+        since = lap('evaluate', since)
+      now = time.perf_counter()
+      history.seconds += now - begun
+      begun = now
+      at = Standing(done, outcome.state, outcome.buffer, history, at.base,
+                    latest)
+      if last or signals or run.checkpoint.due(done):
+        save(kept, run, at)
+        lap('checkpoint', since)
+      if signals:
+        kept.wait()
+        name = signal.Signals(signals[0]).name
+        out.note(f'{name}: saved after {done} steps')
+        raise Interrupted(f'{name}: saved after {done} of {run.steps} steps; '
+                          'the same command goes on from there', signals[0])
+  kept.wait()
+  return at
 
 
-def main(config, path) -> dict:
-  """Trains by a config into a new directory and returns the summary."""
-  workdir.check_unused(path)
+def main(config, path, fork_from=None) -> dict:
+  """Trains by a config in a directory and returns the summary.
+
+  A new directory starts a run; that of the same config goes on where its last
+  checkpoint stands; a complete one is left as it is.
+
+  Args:
+    config: the run's config.
+    path: its directory.
+    fork_from: a workdir or checkpoint whose state a new run starts from.
+
+  Raises:
+    Interrupted, Diverged, CheckpointError: as run_loop.
+    ValueError, KeyError, FileNotFoundError, FileExistsError: for a config, a
+      directory or a checkpoint that does not fit, naming what.
+  """
+  path = pathlib.Path(path)
+  stored = workdir.read_config(path)
+  if stored is not None:
+    if fork_from is not None and not (
+        stored['forked_from'] or {}).get('path') == str(fork_from):
+      raise FileExistsError(f'{path} holds a run already; --fork-from needs '
+                            'a new directory')
+    workdir.check_same_config(path, stored, config)
+    complete = workdir.read_summary(path)
+    if complete is not None and complete['steps'] == config.steps:
+      return complete
   run = build(config)
-  out = workdir.Workdir.create(path, config)
-  state, summary = run_loop(run, out)
-  summary = {'method': config.method, 'seed': config.seed, **summary}
-  out.finish(summary, sharding.to_host(state.params), run.description)
+  forked = None if fork_from is None else fork(run, config, fork_from)
+  out = Workdir.open(path, config, None if forked is None else {
+      'path': str(fork_from), 'step': forked.step})
+  kept = Checkpoints(path / 'checkpoints', run.checkpoint,
+                     _manifest(config, run))
+  outlets = []
+  try:
+    at = begin(run, out, kept, forked)
+    outlets = writers.open_all(config.log, path, workdir.config_values(config),
+                               at.step)
+    screen = console.screen(run.steps, at.step)
+    try:
+      if at.step:
+        screen.note(f'goes on after {at.step} of {run.steps} steps')
+      screen.note(console.evaluation(at.step, at.latest))
+      at = run_loop(run, at, out, kept, outlets, screen)
+    finally:
+      screen.close()
+  except BaseException as e:
+    out.note(f'ended: {type(e).__name__}: {e}')
+    raise
+  finally:
+    for outlet in outlets:
+      outlet.close()
+    kept.close()
+  summary = {'method': config.method, 'seed': config.seed,
+             **at.history.summary(at.base, at.latest, at.step)}
+  out.finish(summary, sharding.to_host(at.state.params), run.description)
+  out.note(f'complete after {at.step} steps')
   return summary

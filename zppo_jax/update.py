@@ -152,6 +152,16 @@ def state_shardings(model, tx, mesh):
       sharding.replicated(mesh))
 
 
+def abstract_state(model, tx, shardings: TrainState) -> TrainState:
+  """Shapes, types and shardings of `new_state`'s result."""
+  def make(key):
+    params = model.init(key)
+    return TrainState(params, tx.init(params), jnp.zeros((), jnp.int32))
+  return jax.tree.map(
+      lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
+      jax.eval_shape(make, jax.random.key(0)), shardings)
+
+
 def new_state(params, tx, shardings: TrainState) -> TrainState:
   """A TrainState on the mesh from host or device params."""
   make = lambda p: TrainState(p, tx.init(p), jnp.zeros((), jnp.int32))

@@ -1,23 +1,37 @@
-"""What a run leaves on disk: config, metrics a line a step, summary, weights.
+"""What a run leaves on disk.
 
-  config.json     the resolved config
-  metrics.jsonl   {'step', ...} a line a step, flushed
-  eval.jsonl      {'step', 'student_rollouts', 'tokens', split: accuracy}
-  summary.json    written last: its presence means that the run is complete
+  config.json      resolved config, versions, revision, where it was forked from
+  metrics.jsonl    a line a step; eval.jsonl, buffer.jsonl, samples.jsonl:
+                   docs/metrics.md names every field
+  checkpoints/     see checkpoints.py
+  attempts/NNNN/   attempt.json and log.txt of every start; what a resume cut
+                   out of the files above; the batch of a run that diverged;
+                   the summary that a longer run replaced
+  tensorboard/     events
+  summary.json     written last: its presence means that the run is complete
   final.safetensors
+
+A directory is used by one run. Starting the same config again resumes it.
 """
 
 import dataclasses
 import json
 import os
 import pathlib
+import platform
 import subprocess
-from collections import Counter
+import time
 from importlib import metadata
+
+import numpy as np
 
 from zppo_jax import weights
 
-PACKAGES = ('zppo_jax', 'jax', 'jaxlib', 'flax', 'optax', 'numpy')
+PACKAGES = ('zppo_jax', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint',
+            'numpy')
+# file -> how many steps are done when a line with this 'step' is written
+LINES = {'metrics.jsonl': 1, 'samples.jsonl': 1, 'buffer.jsonl': 1,
+         'eval.jsonl': 0}
 
 
 def versions() -> dict[str, str]:
@@ -47,90 +61,226 @@ def git_revision() -> str:
   return head.stdout.strip() + ('+' if changed.stdout.strip() else '')
 
 
-def _write_json(path: pathlib.Path, value) -> None:
+def write_json(path: pathlib.Path, value) -> None:
+  """Writes JSON under its name only when it is whole."""
   partial = path.with_suffix('.partial')
   partial.write_text(json.dumps(value, indent=2, sort_keys=True) + '\n')
   os.replace(partial, path)
 
 
-class History:
-  """Totals over the steps of a run."""
+def config_values(config) -> dict:
+  """A ConfigDict as the JSON values under which it is stored."""
+  return json.loads(config.to_json_best_effort())
 
-  def __init__(self):
-    self.student_rollouts = 0
-    self.tokens: Counter = Counter()
-    self.graduated: Counter = Counter()
-    self.admitted: Counter = Counter()
 
-  def add(self, row: dict, settled) -> None:
-    """Adds a step's metrics and buffer settlement."""
-    self.student_rollouts += row['student_rollouts']
-    for name, value in row.items():
-      if name.startswith('tokens/'):
-        self.tokens[name.removeprefix('tokens/')] += value
-    if settled is not None:
-      self.admitted.update(e.entry_accuracy for e in settled.admitted)
-      self.graduated.update(e.entry_accuracy for e in settled.graduated)
+def flat(values: dict, prefix: str = '') -> dict:
+  """Nested JSON values by dotted name."""
+  out = {}
+  for key, value in values.items():
+    name = f'{prefix}{key}'
+    out.update(flat(value, f'{name}.') if isinstance(value, dict) and value
+               else {name: value})
+  return out
 
-  def summary(self, base, final, steps: int, seconds: float) -> dict:
-    """The summary; graduation is counted by accuracy at admission."""
-    return {
-        'steps': steps, 'wall_s': seconds,
-        'student_rollouts': self.student_rollouts,
-        'tokens': dict(self.tokens),
-        'eval': {s: {'base': base[s], 'final': final[s]} for s in base},
-        'graduated': sum(self.graduated.values()),
-        'admitted': sum(self.admitted.values()),
-        'graduation_by_entry_accuracy': {
-            f'{a:g}': {'admitted': n, 'graduated': self.graduated[a]}
-            for a, n in sorted(self.admitted.items())},
-    }
+
+def describe(config, forked_from: dict | None = None) -> dict:
+  """What config.json holds: config, versions, revision, origin."""
+  return {'config': config_values(config), 'versions': versions(),
+          'git_revision': git_revision(), 'forked_from': forked_from}
 
 
 def check_unused(path) -> None:
   """FileExistsError for a file, or a directory that is not empty."""
   path = pathlib.Path(path)
   if path.exists() and not path.is_dir():
-    raise FileExistsError(f'{path} is a file; a run needs a directory')
+    raise FileExistsError(f'{path} is a file; a directory is needed')
   if path.exists() and any(path.iterdir()):
-    raise FileExistsError(f'{path} is not empty; a run needs a directory '
-                          'of its own')
+    raise FileExistsError(f'{path} is not empty; a new directory is needed')
+
+
+def read_config(path) -> dict | None:
+  """config.json of a workdir; None for a directory that is new or empty.
+
+  Raises:
+    FileExistsError: for a file, or a directory that is not a workdir.
+    ValueError: for a config.json that cannot be read.
+  """
+  path = pathlib.Path(path)
+  if path.exists() and not path.is_dir():
+    raise FileExistsError(f'{path} is a file; a run needs a directory')
+  if not path.exists() or not any(path.iterdir()):
+    return None
+  stored = path / 'config.json'
+  if not stored.is_file():
+    raise FileExistsError(f'{path} is not empty and holds no run; a run needs '
+                          'a directory of its own')
+  try:
+    return json.loads(stored.read_text())
+  except ValueError as e:
+    raise ValueError(f'{stored} is not readable: {e}') from e
+
+
+def check_same_config(path, stored: dict, config) -> None:
+  """Only a run's own config resumes it; `steps` may grow.
+
+  Raises:
+    ValueError: naming the fields that differ, with both values.
+  """
+  there, here = flat(stored['config']), flat(config_values(config))
+  differ = [n for n in sorted({**there, **here})
+            if n != 'steps' and there.get(n) != here.get(n)]
+  if differ:
+    shown = '; '.join(f'{n} is {there.get(n)!r} there and {here.get(n)!r} here'
+                      for n in differ)
+    raise ValueError(f'{path} holds a run of another config: {shown}. Resume '
+                     'with its own config, or take a new --workdir')
+  if here['steps'] < there['steps']:
+    raise ValueError(f'steps is {here["steps"]}; {path} holds a run of '
+                     f'{there["steps"]} steps, which may only grow')
+
+
+def _start_of_step(raw: bytes, done: int, offset: int) -> int:
+  """Where the lines of a file stop that `done` steps account for, in bytes."""
+  at = 0
+  for line in raw.splitlines(keepends=True):
+    try:
+      step = json.loads(line)['step']
+    except (ValueError, KeyError, TypeError):
+      return at  # torn by a kill
+    if not line.endswith(b'\n') or step + offset > done:
+      return at
+    at += len(line)
+  return at
 
 
 @dataclasses.dataclass(frozen=True)
 class Workdir:
-  """A run's directory; never one that was used before."""
+  """A run's directory and the attempt that writes to it."""
   path: pathlib.Path
+  attempt: pathlib.Path
 
   @classmethod
-  def create(cls, path, config) -> 'Workdir':
-    """Makes the directory and writes the config.
+  def open(cls, path, config, forked_from: dict | None = None) -> 'Workdir':
+    """Starts an attempt; the first one writes the config.
+
+    Args:
+      path: a new or empty directory, or a workdir of the same config.
+      config: the run's config.
+      forked_from: {'path', 'step'} of the checkpoint that a new run starts
+        from.
 
     Raises:
-      FileExistsError: as `check_unused`.
+      FileExistsError, ValueError: as `read_config`, `check_same_config`.
     """
-    check_unused(path)
     path = pathlib.Path(path)
-    path.mkdir(parents=True, exist_ok=True)
-    _write_json(path / 'config.json', {
-        'config': json.loads(config.to_json_best_effort()),
-        'versions': versions(), 'git_revision': git_revision()})
-    return cls(path)
+    stored = read_config(path)
+    if stored is not None:
+      check_same_config(path, stored, config)
+    attempts = path / 'attempts'
+    attempts.mkdir(parents=True, exist_ok=True)
+    number = 1 + max((int(p.name) for p in attempts.iterdir()
+                      if p.name.isdigit()), default=0)
+    attempt = attempts / f'{number:04d}'
+    attempt.mkdir()
+    origin = forked_from if stored is None else stored['forked_from']
+    described = describe(config, origin)
+    write_json(attempt / 'attempt.json', {
+        **described, 'host': platform.node(), 'pid': os.getpid(),
+        'started': time.strftime('%Y-%m-%dT%H:%M:%S%z')})
+    if stored is None or stored['config'] != described['config']:
+      write_json(path / 'config.json', described)
+    out = cls(path, attempt)
+    for name in ('summary.json', 'final.safetensors'):
+      if (path / name).exists():  # of a run that now goes on
+        os.replace(path / name, attempt / name)
+    return out
 
-  def _append(self, name: str, row: dict) -> None:
+  def cut(self, step: int | None) -> int:
+    """Takes lines beyond a restored step out of the run's files.
+
+    They are kept, to the byte, under this attempt.
+
+    Args:
+      step: steps that the restored checkpoint accounts for; None if there is
+        none, so that nothing stays.
+
+    Returns:
+      Lines that were cut.
+    """
+    lines = 0
+    for name, offset in LINES.items():
+      path = self.path / name
+      if not path.exists():
+        continue
+      raw = path.read_bytes()
+      at = 0 if step is None else _start_of_step(raw, step, offset)
+      if at == len(raw):
+        continue
+      kept = self.attempt / f'cut_{name}'
+      kept.write_bytes(raw[at:])
+      os.truncate(path, at)
+      lines += raw[at:].count(b'\n')
+    return lines
+
+  def _append(self, name: str, rows) -> None:
     with open(self.path / name, 'a') as f:
-      f.write(json.dumps(row) + '\n')
+      f.writelines(json.dumps(row) + '\n' for row in rows)
 
   def log_step(self, row: dict) -> None:
-    self._append('metrics.jsonl', row)
+    self._append('metrics.jsonl', [row])
 
-  def log_eval(self, step: int, accuracy: dict, history: History) -> None:
+  def log_samples(self, rows: list[dict]) -> None:
+    self._append('samples.jsonl', rows)
+
+  def log_fates(self, step: int, settled) -> None:
+    """A line for every entry that left the buffer in a step."""
+    self._append('buffer.jsonl', [
+        {'step': step, 'fate': fate, 'id': e.question.id,
+         'entry_accuracy': e.entry_accuracy, 'admitted_at': e.admitted_at,
+         'visits': e.visits}
+        for fate in ('graduated', 'evicted') for e in getattr(settled, fate)])
+
+  def log_eval(self, step: int, accuracy: dict, history) -> None:
     """An evaluation after `step` steps, with what had been spent by then."""
-    self._append('eval.jsonl', {
+    self._append('eval.jsonl', [{
         'step': step, 'student_rollouts': history.student_rollouts,
-        'tokens': sum(history.tokens.values()), **accuracy})
+        'tokens': sum(history.tokens.values()), **accuracy}])
+
+  def note(self, text: str) -> None:
+    """A line in this attempt's log."""
+    with open(self.attempt / 'log.txt', 'a') as f:
+      f.write(f'{time.strftime("%H:%M:%S")} {text}\n')
+
+  def keep_batch(self, step: int, reason: str, batches) -> pathlib.Path:
+    """Writes the micro-batches of a step that ended the run.
+
+    Args:
+      step: the step.
+      reason: what was wrong.
+      batches: (mini-batch, micro-batch of host arrays) pairs.
+
+    Returns:
+      Their folder: reason.json and one .npz of arrays per micro-batch.
+    """
+    folder = self.attempt / f'stopped_at_step_{step}'
+    folder.mkdir()
+    write_json(folder / 'reason.json', {'step': step, 'reason': reason})
+    for i, (minibatch, batch) in enumerate(batches):
+      arrays = {f.name: getattr(batch, f.name)
+                for f in dataclasses.fields(batch) if f.name != 'media'}
+      if batch.media is not None:
+        arrays.update({f.name: getattr(batch.media, f.name)
+                       for f in dataclasses.fields(batch.media)})
+      np.savez(folder / f'minibatch_{minibatch}_{i:04d}.npz', **arrays)
+    return folder
 
   def finish(self, summary: dict, params, description: dict) -> None:
     """Writes the final weights with their description, then the summary."""
     weights.save(self.path / 'final.safetensors', params, description)
-    _write_json(self.path / 'summary.json', summary)
+    write_json(self.path / 'summary.json', summary)
+
+
+def read_summary(path) -> dict | None:
+  """summary.json, or None while a run is not complete."""
+  path = pathlib.Path(path) / 'summary.json'
+  return json.loads(path.read_text()) if path.is_file() else None

@@ -156,3 +156,57 @@ def reformulate_hard(plain: Sequence[Group], step: int, *, rules: Rules,
     kept.append(instance)
   return Reformulated(tuple(prompts), tuple(kept), hard, tuple(visits),
                       tuple(answers), compressed, removed, over_bound)
+
+
+@dataclasses.dataclass(frozen=True)
+class Probe:
+  """BCQs of questions that the student mostly solves; never trained on.
+
+  A student that reads candidates should answer them at least as well as the
+  plain question; one that learned to copy follows the wrong one.
+
+  Attributes:
+    prompts: one BCQ a question.
+    wrong: the parsed answer of each one's wrong candidate.
+    accuracies: plain accuracy of each question at this step.
+  """
+  prompts: tuple[Prompt, ...]
+  wrong: tuple[str, ...]
+  accuracies: tuple[float, ...]
+
+
+def probe_copying(plain: Sequence[Group], step: int, *, count: int,
+                  rules: Rules, teacher, chat: Chat,
+                  compress: compression.CompressionConfig) -> Probe:
+  """A correct and a wrong rollout of the student itself as candidates.
+
+  Questions are drawn from those with tau <= plain accuracy < 1, candidates
+  from their rollouts, by (seed, step). Candidates are compressed like any
+  other; without a teacher, those too long to be shown as they are end up as
+  their last `cap` tokens.
+  """
+  rng = host_rng(rules.seed, step, Purpose.PROBE)
+  easy = [g for g in plain if rules.tau <= g.accuracy < 1]
+  chosen = [easy[i] for i in rng.permutation(len(easy))[:count]]
+  pairs = []
+  for group in chosen:
+    pair = [group.correct[rng.integers(len(group.correct))],
+            group.wrong[rng.integers(len(group.wrong))]]
+    if rng.random() < 0.5:
+      pair.reverse()
+    pairs.append(Instance(group.prompt.question, PromptKind.BCQ, tuple(pair)))
+  traces = [(i.question, c) for i in pairs for c in i.candidates]
+  if teacher is None:
+    compressed = compression.compress(traces, compress, chat, 0, lambda _: [])
+  else:
+    compressed = compression.compress(
+        traces, compress, chat, teacher.max_compression_prompt,
+        lambda prompts: teacher.summarise(prompts, step))
+  kept = []
+  for group, instance in zip(chosen, pairs, strict=True):
+    prompt, _ = render(instance, compressed.texts, chat)
+    if len(prompt.tokens) <= rules.max_prompt:
+      wrong = next(c for c in instance.candidates if not c.reward)
+      kept.append((prompt, wrong.answer, group.accuracy))
+  return Probe(*map(tuple, zip(*kept, strict=True))) if kept else Probe(
+      (), (), ())

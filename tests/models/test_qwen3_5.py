@@ -79,9 +79,20 @@ def run(model, params, tokens_BT, segment_BT=None, cache=None, start=0):
       cache))
 
 
-def cache_of(fresh, segment_BT):
-  return Cache(fresh.k_LBTKH, fresh.v_LBTKH, np.asarray(segment_BT) > 0,
-               fresh.state)
+def assert_close(a, b, tolerance=1e-4):
+  jax.tree.map(lambda x, y: np.testing.assert_allclose(
+      x, y, rtol=0, atol=tolerance), a, b)
+
+
+def extended(cache, fresh, segment_BT):
+  """A cache with new tokens in new slots behind the old ones."""
+  valid = np.asarray(segment_BT) > 0
+  if cache is None:
+    return Cache(fresh.k_LBTKH, fresh.v_LBTKH, valid, fresh.state)
+  join = lambda a, b, axis: np.concatenate([a, b], axis)
+  return Cache(join(cache.k_LBSKH, fresh.k_LBTKH, 2),
+               join(cache.v_LBSKH, fresh.v_LBTKH, 2),
+               join(cache.valid_BS, valid, 1), fresh.state)
 
 
 @pytest.mark.parametrize('name', VARIANTS)
@@ -182,10 +193,9 @@ def test_packed_is_each_segment_alone(name):
   got, fresh = run(model, params, tokens, PACKED)
   assert np.abs(got - want).max() <= limit(name)
   # The state is the last segment's.
-  _, alone = run(model, params, tokens[:, CUTS[-1]:])
-  for a, b in zip(jax.tree.leaves(fresh.state), jax.tree.leaves(alone.state),
-                  strict=True):
-    np.testing.assert_allclose(a, b, rtol=0, atol=1e-4)
+  moved, segment = np.roll(tokens, -CUTS[-1], axis=1), 0 * PACKED
+  segment[0, :45] = 1
+  assert_close(fresh.state, run(model, params, moved, segment)[1].state)
   leaky = run(model, params, tokens, np.ones_like(PACKED))[0]
   assert np.abs(leaky - want)[:, CUTS[0]:].max() > 100 * limit(name)
 
@@ -221,25 +231,74 @@ def test_padding_changes_nothing(name):
   it holds; taken for tokens it is seen."""
   torch_model, model, params = drawn(name)
   tokens = np.resize(reference.tokens_of(model, 2, seed=7), PADDED.shape)
-  got, fresh = run(model, params, tokens, PADDED)
-  junk = np.where(PADDED > 0, tokens, 11)
-  other, other_fresh = run(model, params, junk, PADDED)
   real = PADDED > 0
-  np.testing.assert_array_equal(got[real], other[real])
-  jax.tree.map(np.testing.assert_array_equal, fresh.state, other_fresh.state)
+  got, fresh = run(model, params, tokens, PADDED)
   for x in (*jax.tree.leaves(fresh), got):
     assert np.isfinite(x).all()
+  junk, junk_fresh = run(model, params, np.where(real, tokens, 11), PADDED)
+  np.testing.assert_array_equal(got[real], junk[real])
+  jax.tree.map(np.testing.assert_array_equal, fresh.state, junk_fresh.state)
+  for leaf in jax.tree.leaves(fresh.state):
+    assert not leaf[:, 4].any() and leaf[:, :4].any()
+  right, segment = 0 * tokens, 0 * PADDED
   for b in range(4):
-    row = tokens[b][real[b]][None]
-    want = reference.torch_logits(torch_model, row)[0]
+    row = tokens[b][real[b]]
+    right[b, :len(row)], segment[b, :len(row)] = row, 1
+    want = reference.torch_logits(torch_model, row[None])[0]
     assert np.abs(got[b][real[b]] - want).max() <= limit(name)
-    _, alone = run(model, params, row)
-    for a, c in ((fresh.k_LBTKH, alone.k_LBTKH),
-                 (fresh.v_LBTKH, alone.v_LBTKH)):
-      np.testing.assert_allclose(a[:, b][:, real[b]], c[:, 0], rtol=0,
-                                 atol=limit(name))
-    jax.tree.map(lambda a, c, b=b: np.testing.assert_allclose(
-        a[:, b], c[:, 0], rtol=0, atol=1e-4), fresh.state, alone.state)
-    ignored = run(model, params, tokens[b:b + 1])[0][0]
-    assert np.abs(ignored[real[b]] - want)[-5:].max() > 100 * limit(name) or (
-        b == 0)
+  _, moved = run(model, params, right, segment)
+  assert_close(fresh.state, moved.state)
+  for a, c in ((fresh.k_LBTKH, moved.k_LBTKH), (fresh.v_LBTKH, moved.v_LBTKH)):
+    assert_close(a[:, real], c[:, segment > 0])
+  # Padding before a token, taken for a token.
+  taken = np.abs(run(model, params, tokens, np.ones_like(PADDED))[0] - got)
+  for b in (1, 2, 3):
+    assert taken[b, 147].max() > 100 * limit(name)
+
+
+@pytest.mark.parametrize('name', VARIANTS)
+def test_cached_is_uncached(name):
+  """A padded prefill, a chunk with padding, single tokens; the second row
+  pauses, the third starts late: its state is its own or still zero."""
+  _, model, params = drawn(name)
+  tokens = np.resize(reference.tokens_of(model, 1, seed=8), (3, 120))
+  segment = np.ones_like(tokens)
+  segment[0, 66:70] = segment[1, 60:117] = segment[2, :70] = 0
+  segment[1, [80, 84]] = segment[0, 75] = 0
+  want, last = run(model, params, tokens, segment)
+  cache, start, got = None, np.zeros(3, int), []
+  for stop in (70, 117, 118, 119, 120):
+    at = slice(len(cache.valid_BS[0]) if cache else 0, stop)
+    new = segment[:, at]
+    positions = start[:, None] + np.cumsum(new, 1) - new
+    logits, fresh = jax.device_get(jitted(model)(
+        params, tokens[:, at], on_axes(positions), new, cache))
+    if cache is not None:
+      for b in np.flatnonzero(~new.any(1)):
+        jax.tree.map(lambda x, y, b=b: np.testing.assert_array_equal(
+            x[:, b], y[:, b]), fresh.state, cache.state)
+    if stop == 119:  # forgotten convolution inputs, or memories, are seen
+      for field in ('conv_BJE', 'memory_BNHU'):
+        state = cache.state.replace(**{
+            field: 0 * getattr(cache.state, field)})
+        other = jitted(model)(params, tokens[:, at], on_axes(positions), new,
+                              cache.replace(state=state))[0]
+        assert np.abs(other - want[:, at]).max() > 100 * limit(name)
+    cache, start = extended(cache, fresh, new), start + new.sum(1)
+    got.append(logits)
+  real = segment > 0
+  got = np.concatenate(got, axis=1)
+  assert np.abs(got - want)[real].max() <= limit(name)
+  assert_close(cache.state, last.state)
+
+
+def test_an_empty_cache_is_none():
+  """Zero state and no valid slot: what a reused slot must be set to."""
+  _, model, params = drawn('tied')
+  tokens = reference.tokens_of(model, 3, seed=9)[:, :120]
+  want, fresh = run(model, params, tokens)
+  zero = jax.tree.map(np.zeros_like, fresh.state)
+  cache = Cache(fresh.k_LBTKH, fresh.v_LBTKH, np.zeros((3, 120), bool), zero)
+  got, other = run(model, params, tokens, cache=cache)
+  assert_close(got, want, 1e-5)
+  assert_close(other.state, fresh.state, 1e-5)

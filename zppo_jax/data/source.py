@@ -1,6 +1,7 @@
 """The order in which new questions are drawn: a function of (seed, step)."""
 
 import dataclasses
+import functools
 
 from zppo_jax.randomness import host_rng
 from zppo_jax.records import Purpose, Question
@@ -44,6 +45,22 @@ class Source:
           f'{steps} steps of {self.num_new} questions need more than one pass '
           f'over {len(self.pool)} questions; set data.repeat=True or at most '
           f'{self.steps_per_pass} steps')
+
+  @functools.cached_property
+  def _by_id(self) -> dict[str, Question]:
+    return {q.id: q for q in self.pool}
+
+  def find(self, question_id: str) -> Question:
+    """A question of the pool; ValueError for an id that is not in it."""
+    if question_id not in self._by_id:
+      raise ValueError(f'question {question_id!r} of the checkpoint\'s buffer '
+                       f'is not in data.pool ({len(self.pool)} questions)')
+    return self._by_id[question_id]
+
+  def position(self, step: int) -> dict[str, int]:
+    """Where the data stand before `step`: pass, and questions into it."""
+    epoch, at = divmod(step, self.steps_per_pass)
+    return {'pass': epoch, 'questions': at * self.num_new}
 
   def draw(self, step: int) -> tuple[Question, ...]:
     """X_new of a step."""

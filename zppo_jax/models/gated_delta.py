@@ -18,6 +18,8 @@ K key heads, N value heads (a multiple of K), H key dimension, U value
 dimension, M chunks, W positions of a chunk, G value heads of a key head.
 """
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -131,6 +133,50 @@ def step(q_BKH, k_BKH, v_BNU, g_BN, beta_BN, memory_BNHU):
   return jnp.einsum('bnh,bnhu->bnu', q, S, precision=_EXACT), S
 
 
+def _inverse(A):
+  n, X = A.shape[-1], jnp.eye(A.shape[-1], dtype=A.dtype)
+  mul = functools.partial(jnp.matmul, precision=_EXACT)
+  if n > 16:
+    h = n // 2
+    both = _inverse(jnp.stack([A[..., :h, :h], A[..., h:, h:]], axis=-3))
+    first, second = both[..., 0, :, :], both[..., 1, :, :]
+    below = -mul(second, mul(A[..., h:, :h], first))
+    return jnp.concatenate([
+        jnp.concatenate([first, jnp.zeros_like(first)], axis=-1),
+        jnp.concatenate([below, second], axis=-1)], axis=-2)
+  # The same for all pairs of neighbouring blocks of 1, 2, 4, ... at once.
+  i, j = np.indices((n, n))
+  for size in (2**m for m in range(n.bit_length() - 1)):
+    pair = (i // size % 2 == 1) & (j // size == i // size - 1)
+    X = X - mul(X, mul(jnp.where(pair, A, 0), X))
+  return jnp.broadcast_to(X, A.shape)
+
+
+@jax.custom_vjp
+def unit_lower_inverse(A):
+  """(I + A)^-1 for what is below the diagonal of A, [..., n, n]; the rest is
+  not read. n is a power of two.
+
+  By halves: two inverses on the diagonal and one product below. Sums of powers
+  of A would cancel, and LAPACK's solver can hang a CPU's simulated devices.
+  """
+  return _inverse(A)
+
+
+def _inverse_forward(A):
+  X = _inverse(A)
+  return X, X
+
+
+def _inverse_backward(X, dX):
+  X = jnp.swapaxes(X, -1, -2)
+  mul = functools.partial(jnp.matmul, precision=_EXACT)
+  return (-jnp.tril(mul(mul(X, dX), X), -1),)
+
+
+unit_lower_inverse.defvjp(_inverse_forward, _inverse_backward)
+
+
 def _cut(x, size: int, mode: str = 'constant'):
   """[B, T, ...] into chunks, [M, B, W, ...]; the end is padded."""
   more = -x.shape[1] % size
@@ -153,11 +199,11 @@ def chunked(q_BTKH, k_BTKH, v_BTNU, g_BTN, beta_BTN, run_BT, memory_BNHU,
     g_BTN, beta_BTN: of `gates`; beta = g = 0 on padding.
     run_BT: of `runs`.
     memory_BNHU: S before the first token, of run 0.
-    chunk: positions of a chunk, W.
+    chunk: most positions of a chunk, W; a power of two.
   """
   B, T, K, H = k_BTKH.shape
   N, U = v_BTNU.shape[2:]
-  size = min(chunk, T)
+  size = min(chunk, 1 << (T - 1).bit_length())
   dot = lambda spec, *x: jnp.einsum(spec, *x, precision=_EXACT)
   heads = lambda x: jnp.moveaxis(_cut(x, size), 2, 3)
   grouped = lambda x: x.reshape(*x.shape[:2], K, N // K, *x.shape[3:])
@@ -183,9 +229,7 @@ def chunked(q_BTKH, k_BTKH, v_BTNU, g_BTN, beta_BTN, run_BT, memory_BNHU,
   k_G, q_G = k[:, :, :, None], q[:, :, :, None]
   right = jnp.concatenate(
       [beta[..., None] * v, (beta * from_state)[..., None] * k_G], axis=-1)
-  # unit_diagonal: the diagonal and what is above it are not read.
-  solved = jax.lax.linalg.triangular_solve(
-      A, right, left_side=True, lower=True, unit_diagonal=True)
+  solved = jnp.matmul(unit_lower_inverse(A), right, precision=_EXACT)
   weights = dot('mbkih,mbkjh->mbkij', q, k)[:, :, :, None] * D
   xs = (solved[..., :U], solved[..., U:], from_state[..., None] * q_G, weights,
         D[..., -1, :, None] * k_G, kept[..., None])

@@ -45,7 +45,7 @@ def _period(hub: dict, count: int) -> int:
   if types is None:
     return hub.get('full_attention_interval') or 4
   period = types.index(_FULL) + 1 if _FULL in types else len(types) + 1
-  if list(types) != _layer_types(period, count) or period > count:
+  if list(types) != _layer_types(period, count) or not 2 <= period <= count:
     raise ValueError(
         f'config.json: layer_types is {types}; allowed: num_hidden_layers = '
         f'{count} of them, periods of {_LINEAR!r} that end in {_FULL!r}')

@@ -1,5 +1,10 @@
-"""Tasks: where questions come from and what makes an answer right."""
+"""Tasks: where questions come from and what makes an answer right.
 
+A config names one of TASKS, or `package.module:NAME`: a `Task` of the user's
+own (docs/your_task.md).
+"""
+
+import importlib
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -16,12 +21,13 @@ class Task(NamedTuple):
     pool: fields of config.data.pool -> questions to train on.
     evaluation: (split, size) -> questions of an evaluation split.
     grader: parses and grades responses.
-    chat: how questions become token ids.
+    chat: how questions become token ids, where the model brings no tokenizer
+      of its own; None if it has to.
   """
   pool: Callable[..., Sequence[Question]]
   evaluation: Callable[[str, int], Sequence[Question]]
   grader: Grader
-  chat: Chat
+  chat: Chat | None = None
 
 
 TASKS = {
@@ -31,7 +37,27 @@ TASKS = {
 
 
 def get(name: str) -> Task:
-  """A task by name; KeyError names the known ones."""
-  if name not in TASKS:
-    raise KeyError(f'unknown task {name!r}; known: {", ".join(TASKS)}')
-  return TASKS[name]
+  """A task by name or by import path `package.module:NAME`.
+
+  Raises:
+    KeyError: for an unknown name, with the known ones.
+    ValueError: if the path leads to no `Task`, saying what is there.
+  """
+  if ':' not in name:
+    if name not in TASKS:
+      raise KeyError(f'unknown task {name!r}; known: {", ".join(TASKS)}, or '
+                     'package.module:NAME of your own')
+    return TASKS[name]
+  path, attribute = name.split(':', 1)
+  try:
+    module = importlib.import_module(path)
+  except ImportError as e:
+    raise ValueError(f'data.task is {name!r}, but {path!r} cannot be '
+                     f'imported: {e}') from e
+  found = getattr(module, attribute, None)
+  if not isinstance(found, Task):
+    known = [n for n, v in vars(module).items() if isinstance(v, Task)]
+    raise ValueError(f'data.task is {name!r}, but {attribute!r} in {path!r} is '
+                     f'{type(found).__name__}, not a Task; tasks there: '
+                     f'{", ".join(known) or "none"}')
+  return found

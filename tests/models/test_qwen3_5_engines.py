@@ -1,0 +1,242 @@
+"""The qwen3_5 family in the sampler, on a mesh, in other types; no torch."""
+
+import dataclasses
+import functools
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests import builders
+from zppo_jax import models, packing, randomness, rollouts, sharding, update
+from zppo_jax.records import Cache, Decoding, Purpose, StopReason
+
+pytestmark = pytest.mark.usefixtures('quick_compile')
+
+V, END = 24, 1
+TINY = dict(
+    vocab_size=V, width=16, num_layers=4, num_heads=4, num_kv_heads=2,
+    head_dim=8, mlp_width=20, max_positions=1024, period=2, delta_key_heads=2,
+    delta_value_heads=4, delta_key_dim=6, delta_value_dim=8, conv_kernel=3,
+    rotary_share=0.75, rope_sections=(1, 1, 1))
+
+
+@functools.cache
+def tiny_of(fields=()):
+  """(Model, params): weights drawn by numpy."""
+  model = models.build('qwen3_5', **{**TINY, **dict(fields)})
+  rng = np.random.default_rng(0)
+
+  def one(path, leaf):
+    noise = 0.3 * rng.standard_normal(leaf.shape).astype(np.float32)
+    name = path[-1].key
+    return {'scale': 1 + noise, 'embed': 2 * noise,
+            'A_log': noise - 2}.get(name, noise)
+
+  shapes = jax.eval_shape(model.init, jax.random.key(0))
+  return model, jax.tree_util.tree_map_with_path(one, shapes)
+
+
+def tiny(**fields):
+  return tiny_of(tuple(sorted(fields.items())))
+
+
+def test_init_has_the_shapes_and_scales():
+  """Norms are identities, decays are (0.01, 16), logits deviate by about 1."""
+  model, params = tiny(tied=True)
+  drawn = jax.jit(model.init)(jax.random.key(0))
+  jax.tree.map(lambda a, b: np.testing.assert_equal(a.shape, b.shape), drawn,
+               params)
+  delta = drawn['blocks']['layer_0']['delta']
+  assert (np.exp(delta['A_log']) > 0.01).all()
+  assert (np.exp(delta['A_log']) < 16).all()
+  assert (delta['dt_bias'] == 1).all()
+  assert (delta['out_norm']['scale'] == 1).all()
+  assert not drawn['norm']['offset'].any()
+  assert 'head' not in drawn
+
+
+# Sampler = trainer.
+
+
+@pytest.mark.parametrize('dtype, tolerance', [('float32', 1e-4)])
+def test_sampled_logps_are_the_trainers(dtype, tolerance):
+  """`make_sampler` as it is: prompts of several lengths, a padded prompt,
+  rows that end early and rows that do not."""
+  model, params = tiny(dtype=dtype)
+  lengths, width, G, R = [9, 16, 1, 2, 0, 5, 12, 16], 16, 4, 24
+  codec = types.SimpleNamespace(
+      vocab_size=V, end_id=END, sampled_ids=frozenset(range(1, V)))
+  mesh = sharding.make_mesh(sharding.MeshConfig())
+  sampler = rollouts.make_sampler(
+      model=model, mesh=mesh, chat=types.SimpleNamespace(codec=codec),
+      grader=None, decoding=Decoding(R, temperature=0.8, top_p=0.95),
+      num_rollouts=G, prompt_buckets=(width,), group_buckets=(8,))
+  assert sampler.num_axes == 3
+  tokens = np.random.default_rng(1).integers(2, V, (len(lengths), width))
+  batch = sharding.put_batch(mesh, builders.prompt_batch(
+      tokens, lengths, num_axes=3))
+  samples = sharding.to_host(sampler.sample_fn(
+      params, batch, randomness.step_key(0, 0, Purpose.ROLLOUT)))
+  assert not samples.length_PG[4].any()
+  ended = samples.stop_PG == StopReason.END
+  assert ended[:4].any() and not ended[:4].all()
+  rows = [(tokens[p, :lengths[p]],
+           samples.tokens_PGR[p, g, :samples.length_PG[p, g]], 0, 1)
+          for p in range(8) for g in range(G)]
+  logp, _ = jax.jit(functools.partial(
+      update.token_logps, model=model, temperature=0.8, chunk=7))(
+          params, packing.pad_rows(rows, 32, 45, num_axes=3))
+  for b, (prompt, response, *_) in enumerate(rows):
+    got = samples.logp_PGR[b // G, b % G, :len(response)]
+    want = np.asarray(logp)[b, len(prompt):len(prompt) + len(response)]
+    assert len(want) == len(response)
+    assert np.abs(got - want).max(initial=0) < tolerance
+
+
+def test_rollout_copy_keeps_what_float32_needs():
+  """Norms and decays; the rest is in the compute type."""
+  _, params = tiny(dtype='bfloat16')
+  copy = rollouts.rollout_copy(params, jnp.bfloat16)
+  kept = {'/'.join(k.key for k in path[-2:])
+          for path, x in jax.tree_util.tree_leaves_with_path(copy)
+          if x.dtype == np.float32}
+  assert kept == {
+      'delta/A_log', 'delta/dt_bias', 'out_norm/scale', 'mixer_norm/offset',
+      'mlp_norm/offset', 'q_norm/offset', 'k_norm/offset', 'norm/offset'}
+
+
+# Mesh, types, rematerialisation.
+
+TOKENS = np.random.default_rng(2).integers(0, V, (8, 70), dtype=np.int32)
+SEGMENT = np.ones_like(TOKENS)
+SEGMENT[1::2, 20:] = 2
+SEGMENT[::3, 50:] = 0
+POSITIONS = np.random.default_rng(3).integers(0, 99, (8, 70, 3), dtype=np.int32)
+
+
+def loss(params, tokens_BT, segment_BT, positions_BTA, *, model):
+  """A sum over real tokens of all that apply returns for training."""
+  x, _ = model.apply(params, tokens_BT, positions_BTA, segment_BT)
+  logp = jax.nn.log_softmax(x @ model.head(params).astype(x.dtype))
+  return jnp.where(segment_BT > 0, logp[..., 3], 0).sum() / 100, x
+
+
+@functools.cache
+def value_and_grad(model):
+  return jax.jit(jax.value_and_grad(
+      functools.partial(loss, model=model), has_aux=True))
+
+
+def compared(got, want, tolerance):
+  for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+    a, b = (np.asarray(x, np.float64) for x in (a, b))
+    assert np.linalg.norm(a - b) <= tolerance * np.linalg.norm(b)
+
+
+@functools.cache
+def single():
+  model, params = tiny(tied=False)
+  return jax.device_get(
+      value_and_grad(model)(params, TOKENS, SEGMENT, POSITIONS))
+
+
+@pytest.mark.parametrize('rules', ['TRAIN_RULES', 'ROLLOUT_RULES'])
+def test_sharded_is_single(make_mesh, rules):
+  """Hidden states and every gradient, on 2x2x2."""
+  model, params = tiny(tied=False)
+  mesh = make_mesh(2, 2, 2)
+  shardings = sharding.param_shardings(params, mesh, getattr(sharding, rules))
+  params = jax.device_put(params, shardings)
+  for at, size in ((('layer_0', 'delta', 'qkv'), (2, 16, 28)),
+                   (('layer_1', 'attention', 'q_gate'), (2, 16, 2, 2, 8))):
+    leaf = functools.reduce(lambda x, k: x[k], at, params['blocks'])
+    if rules == 'TRAIN_RULES':
+      size = (size[0], 8, *size[2:])
+    assert leaf.sharding.shard_shape(leaf.shape) == size
+  got = value_and_grad(model)(params, *sharding.put_batch(
+      mesh, (TOKENS, SEGMENT, POSITIONS)))
+  compared(jax.device_get(got), single(), 1e-5)
+
+
+@pytest.mark.parametrize('remat', ['full', 'dots'])
+def test_remat_changes_nothing(remat):
+  model, params = tiny(tied=False, remat=remat)
+  compared(jax.device_get(value_and_grad(model)(
+      params, TOKENS, SEGMENT, POSITIONS)), single(), 1e-5)
+
+
+def test_float64():
+  """Throughout, under x64; float32 is near."""
+  with jax.enable_x64(True):
+    model, params = tiny(tied=False, dtype='float64')
+    params = jax.tree.map(lambda x: x.astype(np.float64), params)
+    got = jax.device_get(value_and_grad(model)(
+        params, TOKENS, SEGMENT, POSITIONS))
+    fresh = jax.eval_shape(model.apply, params, TOKENS, POSITIONS, SEGMENT)[1]
+  assert all(x.dtype == np.float64 for x in jax.tree.leaves((got, fresh)))
+  compared(single(), got, 1e-5)
+
+
+def test_bfloat16():
+  """Compute is; the memory and decays are float32. Near float32's values,
+  and the state keeps its types through the cache."""
+  model, params = tiny(tied=False, dtype='bfloat16')
+  params = rollouts.rollout_copy(params, jnp.bfloat16)
+  apply = jax.jit(model.apply)
+  x, fresh = apply(params, TOKENS, POSITIONS, SEGMENT)
+  assert x.dtype == fresh.k_LBTKH.dtype == jnp.bfloat16
+  assert fresh.state.memory_BNHU.dtype == jnp.float32
+  assert fresh.state.conv_BJE.dtype == jnp.bfloat16
+  assert fresh.state.memory_BNHU.shape == (2, 8, 4, 6, 8)
+  assert fresh.state.conv_BJE.shape == (2, 8, 2, 56)
+  want, real = single()[0][1], SEGMENT > 0
+  assert np.abs(np.float32(x) - want)[real].mean() < 0.05
+  cache = Cache(fresh.k_LBTKH, fresh.v_LBTKH, SEGMENT > 0, fresh.state)
+  _, after = jax.eval_shape(
+      model.apply, params, TOKENS[:, :1], POSITIONS[:, :1], SEGMENT[:, :1],
+      cache)
+  assert [(x.shape, x.dtype) for x in jax.tree.leaves(after.state)] == [
+      (x.shape, x.dtype) for x in jax.tree.leaves(fresh.state)]
+
+
+# What is refused.
+
+
+@pytest.mark.parametrize('fields, message', [
+    (dict(num_layers=5), 'num_layers is 5.*multiple of period, 2'),
+    (dict(period=1), 'period is 1'), (dict(conv_kernel=1), 'conv_kernel is 1'),
+    (dict(delta_value_heads=3), 'delta_value_heads is 3.*delta_key_heads, 2'),
+    (dict(num_kv_heads=3), 'num_heads is 4.*num_kv_heads, 3'),
+    (dict(width=0), 'width is 0'), (dict(delta_key_dim=0), 'delta_key_dim'),
+    (dict(rotary_share=0.5), r'sections \(1, 1, 1\) sum to 3; there are 2'),
+    (dict(rotary_share=0.7), 'rotary_share is 0.7: 5 of 8'),
+    (dict(rotary_share=0.0), 'rotary_share is 0.0'),
+    (dict(rotary_share=1.5), 'rotary_share is 1.5'),
+    (dict(rope_sections=(3,)), r'rope_sections is \(3,\)'),
+    (dict(remat='some'), "remat is 'some'"), (dict(dtype='f'), "dtype is 'f'"),
+    (dict(vision={}), 'vision is {}')])
+def test_impossible_configs(fields, message):
+  """Each field is checked by name."""
+  with pytest.raises(ValueError, match=message):
+    models.build('qwen3_5', **{**TINY, **fields})
+
+
+def test_description_round_trip():
+  """Through JSON's lists."""
+  model, _ = tiny()
+  fields = models.describe(model)
+  fields['rope_sections'] = list(fields['rope_sections'])
+  assert models.build(**fields).config == model.config
+  assert dataclasses.asdict(model.config)['vision'] is None
+
+
+def test_inputs_that_do_not_fit():
+  """Media without a tower; positions on one axis."""
+  model, params = tiny()
+  with pytest.raises(ValueError, match='no vision tower'):
+    model.apply(params, TOKENS, POSITIONS, SEGMENT, media=object())
+  with pytest.raises(ValueError, match='positions have 1 axes'):
+    model.apply(params, TOKENS, POSITIONS[..., :1], SEGMENT)

@@ -1,0 +1,85 @@
+"""Pages that hold code: it runs."""
+
+import json
+import re
+import sys
+
+import pytest
+
+from tests.builders import ROOT
+from zppo_jax import build, main, tasks
+
+pytest.importorskip('transformers')
+from tests import hub_builders  # noqa: E402
+
+
+def blocks(page: str) -> list[str]:
+  text = (ROOT / 'docs' / page).read_text()
+  return re.findall(r'```python\n(.*?)```', text, re.DOTALL)
+
+
+@pytest.fixture
+def tutorial(tmp_path, monkeypatch):
+  """The two files of docs/your_task.md in a folder of their own."""
+  task, config = blocks('your_task.md')
+  (tmp_path / 'sums.py').write_text(task)
+  (tmp_path / 'sums_config.py').write_text(config)
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.syspath_prepend(tmp_path)
+  yield tmp_path
+  sys.modules.pop('sums', None)
+
+
+def test_the_tutorials_task_is_a_task(tutorial):
+  task = tasks.get('sums:SUMS')
+  pool = task.pool(size=50, digits=2)
+  assert len({q.id for q in pool}) == 50
+  for question in pool:
+    a, b = map(int, re.findall(r'\d+', question.text))
+    assert int(question.answer) == a + b
+    assert task.grader.grade(task.grader.parse(f'It is {a + b}.'), question)
+    assert not task.grader.grade(task.grader.parse('It is 1000.'), question)
+  assert task.grader.parse('no idea') == ''
+
+
+def test_the_tutorial_trains_reports_and_stays_within_20_lines(tutorial):
+  """With tiny random models instead of the named folders, one step."""
+  task, _ = blocks('your_task.md')
+  lines = [x for x in task.splitlines() if x.strip()]
+  assert len(lines) <= 20
+  student = hub_builders.write(tutorial / 'student')
+  main.main([
+      'train', '--config=sums_config.py', '--workdir=run',
+      f'--config.student.weights={student}',
+      f'--config.teacher.weights={student}',
+      '--config.student.dtype=float32', '--config.teacher.dtype=float32',
+      '--config.steps=1', '--config.algorithm.num_new=4',
+      '--config.algorithm.max_tokens=8',
+      '--config.algorithm.teacher_max_tokens=8',
+      '--config.shapes.prompt_buckets=(768,)',
+      '--config.shapes.row_buckets=(776,)',
+      '--config.shapes.group_buckets=(2,)',
+      '--config.shapes.micro_tokens=6208', '--config.compression.cap=8',
+      '--config.eval.size=2'])
+  rows = (tutorial / 'run' / 'metrics.jsonl').read_text().splitlines()
+  assert json.loads(rows[0])['groups/plain'] == 4
+
+
+def test_a_path_that_leads_to_no_task_is_refused(tutorial):
+  with pytest.raises(ValueError, match="'nothing' cannot be imported"):
+    tasks.get('nothing:SUMS')
+  with pytest.raises(ValueError, match="'parse' in 'sums' is function, not a "
+                     'Task; tasks there: SUMS'):
+    tasks.get('sums:parse')
+
+
+def test_a_task_without_a_chat_needs_a_tokenizer(tutorial, tmp_path):
+  from tests.builders import small_config
+  config = small_config()
+  config.data.task = 'sums:SUMS'
+  with config.unlocked():
+    config.data.pool = {'size': 64, 'digits': 2}
+  config.eval.splits = ('digits1',)
+  with pytest.raises(ValueError, match="student.weights came without a "
+                     "tokenizer and the task 'sums:SUMS' has no chat"):
+    build.build(config)

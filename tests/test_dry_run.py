@@ -1,0 +1,65 @@
+"""What a run would do, without doing it."""
+
+import jax
+import numpy as np
+
+from tests.builders import small_config
+from zppo_jax import build, dry_run
+
+
+def test_it_says_what_it_would_do_and_writes_nothing(tmp_path, capsys):
+  config = small_config(steps=7)
+  dry_run.main(config, tmp_path / 'run')
+  out = capsys.readouterr().out
+  assert not (tmp_path / 'run').exists()
+  assert '  algorithm.num_new = 8\n' in out
+  assert 'zppo, 7 steps of 8 new and at most 2 replayed' in out
+  assert '  student 113,696\n' in out
+  assert 'estimated:' in out and '7 steps and 2 evaluations' in out
+
+
+def test_standing_memory_by_hand():
+  """4 bytes a parameter, and as many again for each of two moments."""
+  run = build.build(small_config())
+  number = dry_run.count(run.abstract_state.params)
+  found = dry_run.standing_memory(run)
+  counters = 2 * 4  # two int32 step counters
+  assert found == {
+      'student parameters': 4 * number, 'optimizer state': 8 * number + counters
+      - 4, 'gradient': 4 * number, 'rollout copy of the student': 4 * number,
+      'teacher parameters': 4 * number}
+
+
+def test_memory_is_per_device():
+  """Sharded eight ways: an eighth, but for norms, which are whole."""
+  config = small_config(mesh={'data': 1, 'fsdp': 8, 'tensor': 1})
+  run = build.build(config)
+  whole = build.build(small_config())
+  one = dry_run.standing_memory(whole)['student parameters']
+  norms = 4 * sum(
+      int(np.prod(x.shape)) for path, x in jax.tree_util.tree_leaves_with_path(
+          run.abstract_state.params) if path[-1].key == 'scale')
+  assert dry_run.standing_memory(run)['student parameters'] == (
+      (one - norms) // 8 + norms)
+
+
+def test_sizes_have_units():
+  sizes = {0: '0 B', 1023: '1023 B', 1536: '1.5 KiB', 3 * 2**30: '3.0 GiB',
+           5000 * 2**30: '5000.0 GiB'}
+  assert {n: dry_run.size(n) for n in sizes} == sizes
+
+
+def test_the_largest_program_of_every_engine_lowers():
+  run = build.build(small_config())
+  assert set(dry_run.lowered(run)) == {
+      'student rollouts', 'teacher rollouts', 'scoring',
+      'gradient of a micro-batch', 'optimizer step'}
+
+
+def test_abstract_state_is_the_initial_states():
+  """Shapes, types and shardings."""
+  run = build.build(small_config())
+  state = run.init_state()
+  for a, b in zip(jax.tree.leaves(run.abstract_state), jax.tree.leaves(state),
+                  strict=True):
+    assert (a.shape, a.dtype, a.sharding) == (b.shape, b.dtype, b.sharding)

@@ -1,0 +1,111 @@
+"""zppo eval on packaged weights: files, seeds, refusals."""
+
+import json
+import pathlib
+import runpy
+
+import pytest
+
+from zppo_jax import build, measure, rollouts, train
+
+pytestmark = pytest.mark.usefixtures('quick_compile')
+
+CONFIG = pathlib.Path(__file__).parents[1] / 'configs' / 'micro.py'
+
+
+def config(method='grpo'):
+  """Four questions a split; one shape."""
+  c = runpy.run_path(str(CONFIG))['get_config']()
+  c.method = method
+  c.shapes.prompt_buckets = (8,)
+  c.algorithm.num_new = 4
+  c.eval.update(size=4, splits=('hard', 'easy'))
+  return c
+
+
+def lines(path):
+  return [json.loads(x) for x in (path / 'samples.jsonl').open()]
+
+
+@pytest.fixture(scope='module')
+def sampled(tmp_path_factory):
+  path = tmp_path_factory.mktemp('eval')
+  return path, measure.main(config(), 'micro/student', path, num_rollouts=4,
+                            ks=(1, 2, 4), temperature=1.0)
+
+
+def test_summary_follows_from_the_samples(sampled):
+  path, summary = sampled
+  assert json.loads((path / 'summary.json').read_text()) == summary
+  rows = lines(path)
+  assert len(rows) == 2 * 4 * 4
+  for split, found in summary['splits'].items():
+    rewards = [r['reward'] for r in rows if r['split'] == split]
+    assert found['questions'] == 4
+    assert found['avg@4']['mean'] == pytest.approx(sum(rewards) / 16)
+    assert found['pass@1']['mean'] <= found['pass@4']['mean']
+  assert 'avg@4' in measure.table(summary) and 'hard' in measure.table(summary)
+
+
+def test_same_seed_same_samples(sampled, tmp_path):
+  path, _ = sampled
+  measure.main(config(), 'micro/student', tmp_path / 'again', num_rollouts=4,
+               ks=(1,), temperature=1.0)
+  assert lines(tmp_path / 'again') == lines(path)
+
+
+def test_greedy_is_the_accuracy_of_training(tmp_path):
+  """The number that a training run logs before its first step."""
+  c = config()
+  run = build.build(c)
+  logged = train.evaluate_state(run, run.init_state())
+  found = measure.main(c, c.student.weights, tmp_path / 'e')
+  assert {s: v['pass@1']['mean'] for s, v in found['splits'].items()} == (
+      pytest.approx(logged))
+
+
+def test_the_checkpoint_replaces_the_student(tmp_path):
+  """The teacher's weights answer what the student's do not."""
+  found = measure.main(config(), 'micro/teacher', tmp_path / 'e',
+                       splits=('hard',))
+  assert list(found['splits']) == ['hard']
+  assert found['splits']['hard']['pass@1']['mean'] == 1.0
+
+
+@pytest.mark.parametrize('fields, named', [
+    (dict(num_rollouts=4), 'temperature 0'),
+    (dict(num_rollouts=2, ks=(1, 4), temperature=1.0), 'k is 4'),
+    (dict(num_rollouts=0), 'rollouts is 0')])
+def test_numbers_without_meaning_are_refused(tmp_path, monkeypatch, fields,
+                                             named):
+  monkeypatch.setattr(rollouts, 'collect', lambda *a, **k: pytest.fail())
+  with pytest.raises(ValueError, match=named):
+    measure.main(config(), 'micro/student', tmp_path / 'e', **fields)
+  assert not (tmp_path / 'e').exists()
+
+
+def test_missing_checkpoint_and_used_directory_are_refused(tmp_path):
+  with pytest.raises(FileNotFoundError, match="no weights 'none'"):
+    measure.main(config(), 'none', tmp_path / 'e')
+  (tmp_path / 'note').write_text('')
+  with pytest.raises(FileExistsError, match='not empty'):
+    measure.main(config(), 'micro/student', tmp_path)
+
+
+def test_a_checkpoint_of_a_run_is_a_policy(tmp_path):
+  """The newest of an unfinished run, one by its step, the end of a finished
+  one: each gives the accuracy that training logged there."""
+  from tests.builders import small_config
+  c = small_config(steps=2, method='grpo')
+  c.checkpoint.every = c.eval.every = 1
+  train.main(c, tmp_path / 'run')
+  logged = {row['step']: row for row in map(
+      json.loads, (tmp_path / 'run' / 'eval.jsonl').open())}
+  measured = lambda name, to: measure.main(
+      c, tmp_path / 'run' / name, tmp_path / to)['splits']
+  found = {1: measured('checkpoints/1', 'a'), 2: measured('', 'b')}
+  (tmp_path / 'run' / 'final.safetensors').unlink()
+  assert measured('', 'c') == found[2]
+  for step, splits in found.items():
+    for split, values in splits.items():
+      assert values['pass@1']['mean'] == pytest.approx(logged[step][split])

@@ -1,0 +1,69 @@
+"""A step's numbers, by hand."""
+
+import numpy as np
+import pytest
+
+from tests.builders import group, question, rollout, wrong
+from zppo_jax import metrics, zppo
+from zppo_jax.records import Group, Prompt, PromptKind, StopReason, Verdict
+from zppo_jax.replay import Entry, ReplayBuffer, Settlement
+
+
+def test_lengths_and_stop_reasons():
+  cut = rollout('4 h 9 A 9', Verdict.TRUNCATED, StopReason.LENGTH)
+  plain = Group(group('q', 1, 1).prompt, (rollout(), cut, cut, cut))
+  found = metrics.of_groups([plain, group('r', 2, 4, PromptKind.BCQ)])
+  assert found['stop/length'] == 3 / 8 and found['stop/end'] == 5 / 8
+  assert found['length/plain'] == (6 + 3 * 5) / 4 and found['length/bcq'] == 6
+  assert found['rollouts/length_max'] == 6
+  assert found['accuracy/plain'] == 0.25 and found['accuracy/bcq'] == 0.5
+
+
+def test_advantages():
+  found = metrics.of_advantages(np.array([[2.0, -1, 0], [0, 0, 0]]))
+  assert found == {'advantage/positive': 1 / 6, 'advantage/abs_max': 2.0}
+
+
+def test_visits_of_those_that_left_and_those_that_stay():
+  entries = [Entry(question(str(n)), 0, 0.0, n) for n in range(5)]
+  buffer = ReplayBuffer(9, {e.question.id: e for e in entries[3:]})
+  found = metrics.of_buffer(buffer, Settlement((), (entries[1],),
+                                               tuple(entries[:3])))
+  assert found['buffer/graduated_visits_mean'] == 1
+  assert found['buffer/evicted_visits_mean'] == 1
+  assert found['buffer/visits_mean'] == 3.5
+  assert found['buffer/visits_max'] == 4
+  empty = metrics.of_buffer(ReplayBuffer(9), Settlement((), (), ()))
+  assert 'buffer/graduated_visits_mean' not in empty
+  assert empty['buffer/visits_max'] == 0
+
+
+def test_a_probe_counts_who_follows_the_wrong_candidate():
+  """Two questions; the wrong candidates answered 3 and nothing."""
+  prompt = Prompt(question('q'), PromptKind.BCQ, (1, 2, 3))
+  silent = rollout('4 h', Verdict.NO_ANSWER)
+  groups = [Group(prompt, (rollout(), wrong(3), wrong(3), wrong(4))),
+            Group(prompt, (rollout(), rollout(), rollout(), silent))]
+  probe = zppo.Probe((prompt, prompt), ('3', ''), (0.5, 0.75))
+  found = metrics.of_probe(probe, groups)
+  assert found['probe/questions'] == 2
+  assert found['probe/bcq'] == 0.5 and found['probe/plain'] == 0.625
+  assert found['probe/follows_wrong'] == 2 / 8
+  assert found['tokens/probe_prompt'] == 6
+  assert metrics.of_probe(zppo.Probe((), (), ()), []) == {
+      'probe/questions': 0, 'tokens/probe_prompt': 0,
+      'tokens/probe_generated': 0}
+
+
+@pytest.mark.parametrize('name, value, said', [
+    ('update/loss', np.nan, 'update/loss is nan'),
+    ('update/grad_norm', np.inf, 'update/grad_norm is inf'),
+    ('update/ratio_max', 101.0, 'update/ratio_max is 101, outside'),
+    ('update/ratio_min', 0.0099, 'update/ratio_min is 0.0099, outside'),
+    ('update/ratio_max', 100.0, None), ('update/ratio_min', 0.01, None),
+])
+def test_trouble_names_the_number(name, value, said):
+  row = {'update/loss': -1.0, 'update/grad_norm': 0.0, 'update/ratio_max': 1.0,
+         'update/ratio_min': 1.0, name: value}
+  found = metrics.trouble(row, 100.0)
+  assert found is None if said is None else said in found

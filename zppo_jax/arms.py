@@ -1,0 +1,112 @@
+"""Arms: runs that differ in nothing but their seed, and tables of them."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from zppo_jax.statistics import sign_flip_p, t_interval
+
+ABSENT = '(absent)'  # the value of a config field that a run does not have
+
+
+def flatten(config: Mapping, prefix: str = '') -> dict:
+  """Config fields by dotted name; lists count as one value."""
+  out = {}
+  for key, value in config.items():
+    if isinstance(value, Mapping) and value:
+      out.update(flatten(value, f'{prefix}{key}.'))
+    else:
+      out[prefix + key] = value
+  return out
+
+
+def differing(configs: Sequence[Mapping]) -> dict[str, list]:
+  """Dotted fields in which configs differ -> their values, in run order."""
+  flat = [flatten(c) for c in configs]
+  names = dict.fromkeys(name for f in flat for name in f)
+  out = {}
+  for name in names:
+    values = [f[name] if name in f else ABSENT for f in flat]
+    if any(v != values[0] for v in values):
+      out[name] = values
+  return out
+
+
+def contrast(records: Sequence[dict], first: str, second: str,
+             split: str) -> dict:
+  """Paired by seed: first minus second."""
+  final = {(r['arm'], r['seed']): r['summary']['eval'][split]['final']
+           for r in records}
+  seeds = sorted({s for arm, s in final if arm == first}
+                 & {s for arm, s in final if arm == second})
+  differences = [final[first, s] - final[second, s] for s in seeds]
+  mean, low, high = t_interval(differences)
+  return {'first': first, 'second': second, 'split': split, 'seeds': seeds,
+          'differences': differences, 'mean': mean, 'low': low, 'high': high,
+          'sign_flip_p': sign_flip_p(differences)}
+
+
+def cell(values: Sequence[float]) -> str:
+  """'mean [low, high]' of the 95 % t interval; one value stands alone."""
+  if len(values) < 2:
+    return f'{values[0]:.3f}'
+  mean, low, high = t_interval(values)
+  return f'{mean:.3f} [{low:.3f}, {high:.3f}]'
+
+
+def _shown(value) -> str:
+  return f'{value:g}' if isinstance(value, float) else str(value)
+
+
+def markdown(rows: Sequence[Sequence[str]]) -> str:
+  """Rows as a Markdown table, the head first."""
+  head, *body = [[c.replace('|', r'\|') for c in row] for row in rows]
+  return '\n'.join('| ' + ' | '.join(row) + ' |'
+                   for row in (head, ['---'] * len(head), *body))
+
+
+def arm_table(records: Sequence[dict], splits: Sequence[str],
+              fields: Sequence[str] = ('rate',), base: bool = False) -> str:
+  """Markdown: endpoints of every arm, mean [95 % t interval] over seeds.
+
+  Args:
+    records: {'arm', 'summary', each of `fields`} of complete runs.
+    splits: a column each.
+    fields: what tells arms of one name apart; a column each.
+    base: whether splits also show the accuracy before training.
+  """
+  groups: dict[tuple, list[dict]] = {}
+  for r in records:
+    key = (r['arm'], *(_shown(r[f]) for f in fields))
+    groups.setdefault(key, []).append(r['summary'])
+  columns = [(s, when) for s in splits
+             for when in (('base', 'final') if base else ('final',))]
+  rows = [['arm', *fields, 'seeds',
+           *(f'{s} {when}' if base else s for s, when in columns),
+           'graduated / admitted at 0', 'student rollouts', 'all tokens',
+           'wall s']]
+  for key, found in groups.items():
+    at_zero = [s['graduation_by_entry_accuracy'].get(
+        '0', {'admitted': 0, 'graduated': 0}) for s in found]
+    mean_of = lambda get, found=found: f'{np.mean([get(s) for s in found]):.0f}'
+    rows.append([
+        *key, str(len(found)),
+        *(cell([s['eval'][x][when] for s in found]) for x, when in columns),
+        f'{sum(a["graduated"] for a in at_zero)} / '
+        f'{sum(a["admitted"] for a in at_zero)}',
+        mean_of(lambda s: s['student_rollouts']),
+        mean_of(lambda s: sum(s['tokens'].values())),
+        mean_of(lambda s: s['wall_s'])])
+  return markdown(rows)
+
+
+def contrast_table(found: Sequence[dict]) -> str:
+  """Markdown: paired differences with interval and exact p."""
+  rows = [['contrast', 'split', 'seeds', 'mean difference [95 % t interval]',
+           'sign-flip p']]
+  for c in found:
+    rows.append([
+        f'{c["first"]} - {c["second"]}', c['split'], str(len(c['seeds'])),
+        f'{c["mean"]:+.3f} [{c["low"]:+.3f}, {c["high"]:+.3f}]',
+        f'{c["sign_flip_p"]:.4f}'])
+  return markdown(rows)

@@ -1,0 +1,262 @@
+"""Training checkpoints by orbax: asynchronous, atomic, kept by policy.
+
+A checkpoint holds the TrainState, whatever JSON the loop gives it (buffer,
+totals, data position) and a manifest: model, config, versions, and a checksum
+of every leaf. A directory appears under its final name only when it is whole.
+No pickle.
+"""
+
+import dataclasses
+import json
+import pathlib
+import shutil
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import orbax.checkpoint as ocp
+
+from zppo_jax.records import TrainState
+
+FORMAT = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Policy:
+  """When checkpoints are made and which stay.
+
+  Attributes:
+    every: steps between two; 0 keeps only the one at the end.
+    keep: the newest that stay.
+    keep_every: steps whose multiples stay for good; 0: none.
+  """
+  every: int
+  keep: int
+  keep_every: int
+
+  def __post_init__(self):
+    for name, lowest in (('every', 0), ('keep', 1), ('keep_every', 0)):
+      if getattr(self, name) < lowest:
+        raise ValueError(f'checkpoint.{name} is {getattr(self, name)}; it '
+                         f'must be >= {lowest}')
+
+  def due(self, step: int) -> bool:
+    return bool(self.every) and step % self.every == 0
+
+
+class CheckpointError(RuntimeError):
+  """A checkpoint could not be written or read."""
+
+
+def leaf_checksum(x) -> jax.Array:
+  """uint32 of a leaf's bits and their places, the same on every mesh.
+
+    sum_i bits_i (1 + 2 (i . p))  mod 2^32, p the first odd primes
+  """
+  size = jnp.dtype(x.dtype).itemsize
+  bits = jax.lax.bitcast_convert_type(
+      x, {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32, 8: jnp.uint32}[size])
+  bits = bits.astype(jnp.uint32)
+  weight = jnp.ones((), jnp.uint32)
+  for axis, prime in zip(range(bits.ndim), (3, 5, 7, 11, 13, 17), strict=False):
+    place = jax.lax.broadcasted_iota(jnp.uint32, bits.shape, axis)
+    weight = weight + 2 * prime * place
+  return jnp.sum(bits * weight, dtype=jnp.uint32)
+
+
+_checksum_tree = jax.jit(lambda tree: jax.tree.map(leaf_checksum, tree))
+
+
+def checksums(tree) -> dict[str, int]:
+  """Checksum by leaf name."""
+  found = jax.tree_util.tree_flatten_with_path(_checksum_tree(tree))[0]
+  return {jax.tree_util.keystr(path): int(value) for path, value in found}
+
+
+def leaf_types(tree) -> dict[str, str]:
+  """'float32[3,4]' and the like by leaf name."""
+  return {jax.tree_util.keystr(path):
+          f'{x.dtype}[{",".join(map(str, x.shape))}]' for path, x in
+          jax.tree_util.tree_flatten_with_path(tree)[0]}
+
+
+def _differences(ours: dict, theirs: dict) -> str:
+  names = [n for n in {**ours, **theirs} if ours.get(n) != theirs.get(n)]
+  shown = [f'{n} is {theirs.get(n)!r} there and {ours.get(n)!r} here'
+           for n in names[:4]]
+  return ', '.join(shown) + (f', and {len(names) - 4} more'
+                             if len(names) > 4 else '')
+
+
+class Checkpoints:
+  """The checkpoints of one run.
+
+  Args:
+    path: their directory, made when it is missing.
+    policy: when and how many.
+    manifest: JSON values stored with every checkpoint: 'model' (checked on
+      restore), 'config', 'versions'.
+    read_only: nothing is made, deleted or saved there.
+  """
+
+  def __init__(self, path, policy: Policy, manifest: dict,
+               read_only: bool = False):
+    self.path, self.policy = pathlib.Path(path).absolute(), policy
+    # As it reads when it comes back: tuples are lists.
+    self._manifest = json.loads(json.dumps({'format': FORMAT, **manifest}))
+    self._pending: int | None = None
+    if not read_only and jax.process_index() == 0 and self.path.is_dir():
+      for partial in self.path.glob('*.orbax-checkpoint-tmp*'):
+        shutil.rmtree(partial)  # of a process that died while it wrote
+    self._manager = ocp.CheckpointManager(
+        self.path, item_names=('state', 'host'),
+        options=ocp.CheckpointManagerOptions(
+            max_to_keep=policy.keep, keep_period=policy.keep_every or None,
+            enable_async_checkpointing=True, create=not read_only,
+            read_only=read_only))
+
+  def steps(self) -> list[int]:
+    """Steps of whole checkpoints, ascending."""
+    self._manager.reload()
+    return sorted(self._manager.all_steps())
+
+  def latest(self) -> int | None:
+    return max(self.steps(), default=None)
+
+  def _failed(self, step: int | None, error: Exception) -> CheckpointError:
+    good = [s for s in self.steps() if s != step]
+    last = f'the one after {good[-1]} steps' if good else 'none'
+    return CheckpointError(
+        f'the checkpoint after {step} steps was not written to {self.path}: '
+        f'{type(error).__name__}: {error}. Last good checkpoint: {last}')
+
+  def save(self, step: int, state: TrainState, host: dict) -> None:
+    """Starts writing the checkpoint after `step` steps.
+
+    Raises:
+      CheckpointError: if this one, or the one before it, cannot be written.
+    """
+    self.wait()
+    content = {**self._manifest, 'step': step, 'host': host,
+               'leaves': leaf_types(state), 'checksums': checksums(state)}
+    self._pending = step
+    try:
+      self._manager.save(step, args=ocp.args.Composite(
+          state=ocp.args.StandardSave(state),
+          host=ocp.args.JsonSave(content)))
+    except Exception as e:  # whatever orbax or the file system raises
+      raise self._failed(step, e) from e
+
+  def wait(self) -> None:
+    """Until everything is on disk; CheckpointError if it cannot be."""
+    step, self._pending = self._pending, None
+    try:
+      self._manager.wait_until_finished()
+      self._manager.check_for_errors()
+    except Exception as e:
+      raise self._failed(step, e) from e
+
+  def close(self) -> None:
+    """Waits and lets go; CheckpointError as `wait`."""
+    try:
+      self.wait()
+    finally:
+      self._manager.close()
+
+  def read(self, step: int) -> dict:
+    """The JSON part of a checkpoint.
+
+    Raises:
+      CheckpointError: if it is damaged or of an unknown format.
+    """
+    where = self.path / str(step)
+    try:
+      content = self._manager.restore(
+          step, args=ocp.args.Composite(host=ocp.args.JsonRestore()))['host']
+      found = content['format']
+    except Exception as e:
+      raise self._damaged(step, e) from e
+    if found != FORMAT:
+      raise CheckpointError(f'{where} has format {found}; this version reads '
+                            f'{FORMAT}')
+    return content
+
+  def _damaged(self, step: int, error) -> CheckpointError:
+    good = [s for s in self.steps() if s < step]
+    earlier = (f'an earlier one, after {good[-1]} steps, is used once '
+               f'{self.path / str(step)} is moved away' if good
+               else 'there is no earlier one')
+    return CheckpointError(f'{self.path / str(step)} is damaged: {error}; '
+                           f'{earlier}')
+
+  def restore(self, step: int, like: TrainState) -> tuple[TrainState, dict]:
+    """State and host values after `step` steps.
+
+    Args:
+      step: one of `steps()`.
+      like: arrays or ShapeDtypeStructs with the shardings wanted.
+
+    Raises:
+      CheckpointError: for another model's checkpoint (naming the fields), a
+        damaged one (naming the leaf or the file), another optimizer's.
+    """
+    content, where = self.read(step), self.path / str(step)
+    if content['model'] != self._manifest['model']:
+      raise CheckpointError(
+          f'{where} is of another model: '
+          f'{_differences(self._manifest["model"], content["model"])}')
+    abstract = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding),
+        like)
+    if content['leaves'] != leaf_types(abstract):
+      raise CheckpointError(
+          f'{where} holds another optimizer\'s state: '
+          f'{_differences(leaf_types(abstract), content["leaves"])}')
+    try:
+      state = self._manager.restore(step, args=ocp.args.Composite(
+          state=ocp.args.StandardRestore(abstract)))['state']
+    except Exception as e:
+      raise self._damaged(step, e) from e
+    wrong = [n for n, value in checksums(state).items()
+             if value != content['checksums'][n]]
+    if wrong:
+      raise self._damaged(step, f'checksum of {", ".join(wrong)}')
+    return state, content['host']
+
+
+def restore_any(path, like: TrainState, model: dict) -> TrainState:
+  """The state of the checkpoint that a path names; the newest of a run.
+
+  Args:
+    path: as `open_any`.
+    like: as `Checkpoints.restore`.
+    model: description of the model that it must be of.
+
+  Raises:
+    FileNotFoundError, CheckpointError: as `open_any`, `Checkpoints.restore`.
+  """
+  folder, step = open_any(path)
+  kept = Checkpoints(folder, Policy(0, 1, 0), {'model': model},
+                     read_only=True)
+  state, _ = kept.restore(kept.latest() if step is None else step, like)
+  kept.close()
+  return state
+
+
+def open_any(path: Any) -> tuple[pathlib.Path, int | None]:
+  """(directory of checkpoints, step or None) that a user's path names.
+
+  Args:
+    path: a workdir, its `checkpoints` folder, or one checkpoint in it.
+
+  Raises:
+    FileNotFoundError: if there is no checkpoint there.
+  """
+  path = pathlib.Path(path)
+  if path.name.isdigit() and path.is_dir():
+    return path.parent, int(path.name)
+  for folder in (path / 'checkpoints', path):
+    if folder.is_dir() and any(p.name.isdigit() for p in folder.iterdir()):
+      return folder, None
+  raise FileNotFoundError(f'no checkpoint at {path}: expected a workdir, its '
+                          'checkpoints folder or one checkpoint in it')

@@ -1,0 +1,90 @@
+"""What a person sees while a run goes on: a bar in a terminal, else few lines.
+"""
+
+import sys
+from collections.abc import Callable
+from typing import NamedTuple
+
+from rich.console import Console
+from rich.progress import (
+  BarColumn,
+  MofNCompleteColumn,
+  Progress,
+  TextColumn,
+  TimeElapsedColumn,
+  TimeRemainingColumn,
+)
+from rich.table import Table
+
+# shown beside the bar: label, name in metrics.jsonl
+SHOWN = (('acc', 'accuracy/plain'), ('bcq', 'accuracy/bcq'),
+         ('buffer', 'buffer/size'), ('len', 'rollouts/length'))
+
+
+class Screen(NamedTuple):
+  """Attributes:
+    step: takes a step's metrics.
+    note: takes a line.
+    close: leaves the terminal as it was.
+  """
+  step: Callable[[dict], None]
+  note: Callable[[str], None]
+  close: Callable[[], None]
+
+
+def _numbers(row: dict) -> str:
+  return '  '.join(f'{label} {row[name]:.3g}' for label, name in SHOWN
+                   if name in row)
+
+
+def _bar(steps: int, start: int) -> Screen:
+  """A bar with step, ETA and the few numbers that matter."""
+  progress = Progress(
+      TextColumn('step'), BarColumn(), MofNCompleteColumn(),
+      TimeElapsedColumn(), TextColumn('eta'), TimeRemainingColumn(),
+      TextColumn('{task.fields[numbers]}', markup=False))
+  task = progress.add_task('step', total=steps, completed=start, numbers='')
+  progress.start()
+
+  def step(row):
+    progress.update(task, completed=row['step'] + 1, numbers=_numbers(row))
+
+  def note(text):
+    progress.console.print(text, markup=False, highlight=False)
+
+  return Screen(step, note, progress.stop)
+
+
+def _plain() -> Screen:
+  """No bar: notes alone, a line each."""
+  return Screen(lambda row: None, lambda text: print(text, flush=True),
+                lambda: None)
+
+
+def screen(steps: int, start: int) -> Screen:
+  """A screen for the steps from `start`; quiet when not a terminal."""
+  return _bar(steps, start) if sys.stdout.isatty() else _plain()
+
+
+def evaluation(step: int, accuracy: dict[str, float]) -> str:
+  """One line for an evaluation after `step` steps."""
+  found = '  '.join(f'{s} {a:.3f}' for s, a in accuracy.items())
+  return f'after {step:4d} steps: {found}'
+
+
+def show_summary(summary: dict, path) -> None:
+  """The small table at the end, and where everything is."""
+  table = Table(title=f'{summary["method"]}, seed {summary["seed"]}: greedy '
+                'accuracy', title_justify='left')
+  for name in ('split', 'before', 'after'):
+    table.add_column(name, justify='left' if name == 'split' else 'right')
+  for split, result in summary['eval'].items():
+    table.add_row(split, f'{result["base"]:.3f}', f'{result["final"]:.3f}')
+  console = Console()
+  console.print(table)
+  graduated = (f'{summary["graduated"]} of {summary["admitted"]} buffered '
+               'questions graduated; ' if summary['admitted'] else '')
+  console.print(f'{graduated}{summary["student_rollouts"]} student rollouts in '
+                f'{summary["wall_s"]:.0f} s', highlight=False, soft_wrap=True)
+  console.print(f'results: {path}', markup=False, highlight=False,
+                soft_wrap=True)

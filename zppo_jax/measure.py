@@ -1,0 +1,146 @@
+"""zppo eval: a checkpoint's answers, accuracy and pass@k on held-out splits.
+
+  samples.jsonl  a line per rollout
+  summary.json   written last; both in docs/metrics.md
+"""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Sequence
+
+import jax
+
+from zppo_jax import (
+  build,
+  checkpoints,
+  evaluate,
+  pretrained,
+  rollouts,
+  sharding,
+  tasks,
+  workdir,
+)
+from zppo_jax.records import Decoding
+
+
+def load_policy(config, checkpoint: str, mesh) -> build.Loaded:
+  """The policy of a checkpoint, computed as config.student says.
+
+  Args:
+    config: of the training run.
+    checkpoint: weights as pretrained.load takes them; or the directory of an
+      unfinished run, its newest checkpoint; or one checkpoint in a run.
+    mesh: where a checkpoint is restored.
+
+  Raises:
+    FileNotFoundError, ValueError, CheckpointError: naming what does not fit.
+  """
+  spec, path = config.student.copy_and_resolve_references(), pathlib.Path(
+      checkpoint)
+  finished = (path / pretrained.FINAL).is_file()
+  if finished or not (path.name.isdigit() or (path / 'checkpoints').is_dir()):
+    spec.weights = str(checkpoint)
+    return build.load_model(spec)
+  loaded = build.load_model(spec)
+  state = checkpoints.restore_any(path, build.abstract_state(
+      config, loaded.model, mesh), loaded.description['model'])
+  return loaded._replace(params=state.params)
+
+
+def make_sampler(config, model, chat, mesh, *, num_questions: int,
+                 num_rollouts: int, temperature: float) -> rollouts.Sampler:
+  """A sampler for plain questions; a call is no larger than in training."""
+  algo, shapes = config.algorithm, config.shapes
+  task = tasks.get(config.data.task)
+  truncation = ({'top_p': algo.top_p, 'top_k': algo.top_k} if temperature
+                else {})
+  at_once = max(1, algo.num_new * algo.rollouts // num_rollouts)
+  return rollouts.make_sampler(
+      model=model, mesh=mesh, chat=chat, grader=task.grader,
+      decoding=Decoding(algo.max_tokens, temperature, **truncation),
+      num_rollouts=num_rollouts, prompt_buckets=shapes.prompt_buckets,
+      patch_buckets=shapes.patch_buckets,
+      group_buckets=(min(at_once, num_questions),))
+
+
+def check(num_rollouts: int, ks: Sequence[int], temperature: float) -> None:
+  """ValueError for numbers that ask for nothing, before compiling."""
+  if num_rollouts < 1:
+    raise ValueError(f'rollouts is {num_rollouts}; it must be >= 1')
+  if num_rollouts > 1 and not temperature:
+    raise ValueError(f'temperature 0 takes the argmax: {num_rollouts} rollouts '
+                     'of a question would be the same; set a temperature or '
+                     'rollouts=1')
+  evaluate.check_ks(ks, num_rollouts)
+
+
+def main(config, checkpoint: str, path, *, splits: Sequence[str] = (),
+         num_rollouts: int = 1, ks: Sequence[int] = (1,),
+         temperature: float = 0.0) -> dict:
+  """Evaluates a checkpoint into a new directory and returns the summary.
+
+  Args:
+    config: of a training run; gives task, decoding limits, shapes and seed.
+    checkpoint: replaces the config's student; as `load_policy`.
+    path: a new directory.
+    splits: evaluation splits; none means the config's eval.splits.
+    num_rollouts: n, a question.
+    ks: of pass@k.
+    temperature: 0 takes the argmax; otherwise the config's top_p and top_k
+      hold too.
+
+  Raises:
+    FileExistsError: if the directory was used.
+    FileNotFoundError: for a checkpoint that is not there.
+    KeyError, ValueError: naming what does not fit.
+  """
+  check(num_rollouts, ks, temperature)
+  workdir.check_unused(path)
+  task = tasks.get(config.data.task)
+  names = tuple(splits) or tuple(config.eval.splits)
+  questions = {s: tuple(task.evaluation(s, config.eval.size)) for s in names}
+  mesh = sharding.make_mesh(sharding.MeshConfig(**config.mesh))
+  loaded = load_policy(config, checkpoint, mesh)
+  model = loaded.model
+  sampler = make_sampler(
+      config, model, build.chat_of('student', loaded, config.data.task, task),
+      mesh, num_rollouts=num_rollouts, temperature=temperature,
+      num_questions=sum(map(len, questions.values())))
+  params = jax.device_put(
+      rollouts.rollout_copy(loaded.params, model.config.dtype),
+      sharding.param_shardings(loaded.params, mesh, sharding.ROLLOUT_RULES))
+  answered = evaluate.answer(sampler, params, questions, config.seed)
+  summary = {
+      'checkpoint': str(checkpoint), 'rollouts': num_rollouts,
+      'temperature': temperature, 'seed': config.seed,
+      'splits': {split: {
+          'questions': len(groups),
+          **{name: dataclasses.asdict(e)
+             for name, e in evaluate.estimates(groups, ks).items()}}
+          for split, groups in answered.items()}}
+  path = pathlib.Path(path)
+  path.mkdir(parents=True, exist_ok=True)
+  workdir.write_json(path / 'config.json', workdir.describe(config))
+  with open(path / 'samples.jsonl', 'w') as f:
+    for groups in answered.values():
+      for row in evaluate.sample_rows(groups):
+        f.write(json.dumps(row) + '\n')
+  workdir.write_json(path / 'summary.json', summary)
+  return summary
+
+
+def table(summary: dict) -> str:
+  """The summary as aligned text: mean [95 % Wilson interval] by split."""
+  rows = []
+  for split, found in summary['splits'].items():
+    if not rows:
+      rows.append(['split', 'questions', *(n for n in found
+                                           if n != 'questions')])
+    rows.append([split, str(found['questions']), *(
+        f'{e["mean"]:.3f} [{e["low"]:.3f}, {e["high"]:.3f}]'
+        for n, e in found.items() if n != 'questions')])
+  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+  return '\n'.join('  '.join(c.ljust(w) for c, w in zip(row, widths,
+                                                        strict=True)).rstrip()
+                   for row in rows)

@@ -1,0 +1,32 @@
+"""zppo report: runs as one HTML page that opens anywhere."""
+
+import pathlib
+from collections.abc import Sequence
+
+
+def main(paths: Sequence[str], to: str | None = None,
+         max_samples: int = 300) -> pathlib.Path:
+  """Reads workdirs and writes the page.
+
+  Args:
+    paths: workdirs of `zppo train`, finished or not.
+    to: HTML file; None is WORKDIR/report.html of a single run.
+    max_samples: recorded questions that the page holds at most.
+
+  Returns:
+    Where the page lies.
+
+  Raises:
+    ValueError: for several runs without `to`, or a damaged file.
+    FileNotFoundError: for a folder that is no workdir.
+  """
+  from zppo_jax.report import page, reading
+  if max_samples < 0:
+    raise ValueError(f'samples is {max_samples}; it must be >= 0')
+  if to is None and len(paths) > 1:
+    raise ValueError('several runs need --to=FILE.html')
+  runs = reading.read_all(paths, max_samples)
+  out = pathlib.Path(to) if to else pathlib.Path(paths[0]) / 'report.html'
+  out.parent.mkdir(parents=True, exist_ok=True)
+  out.write_text(page.render(runs), encoding='utf-8')
+  return out

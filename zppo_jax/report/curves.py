@@ -1,0 +1,107 @@
+"""From rows of runs to curves: groups of seeds, means, bands, smoothing."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+
+from zppo_jax import arms
+from zppo_jax.report.charts import Line
+from zppo_jax.report.reading import Run
+from zppo_jax.statistics import t_interval
+
+MOST_POINTS = 300  # of a curve; longer ones are averaged over equal spans
+MOST_FAINT = 10  # runs that are drawn behind the mean of their group
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+  """Runs that differ in their seed only (or a lone run)."""
+  label: str
+  runs: tuple[Run, ...]
+
+
+def group_runs(runs: Sequence[Run]) -> tuple[Group, ...]:
+  """Groups by method and whatever differs between runs of one method.
+
+  Fields of the machinery that cannot change a number (workdir, logging) are
+  in no config, so every difference but the seed tells two groups apart.
+  """
+  out: dict[tuple, list[Run]] = {}
+  for run in runs:
+    same = [r.config for r in runs if r.method == run.method]
+    fields = [f for f in arms.differing(same) if f != 'seed']
+    flat = arms.flatten(run.config)
+    words = tuple(f'{f.split(".")[-1]}={flat[f] if f in flat else arms.ABSENT}'
+                  for f in fields)
+    out.setdefault((run.method, *words), []).append(run)
+  return tuple(Group(' '.join(key), tuple(found))
+               for key, found in out.items())
+
+
+def thin_out(xs: Sequence[float], ys: Sequence[float]):
+  """(xs, ys) of at most MOST_POINTS points: means over spans of equal count."""
+  if len(xs) <= MOST_POINTS:
+    return tuple(xs), tuple(ys)
+  cuts = np.linspace(0, len(xs), MOST_POINTS + 1).astype(int)
+  mean = lambda v: tuple(float(np.mean(v[a:b]))
+                         for a, b in zip(cuts[:-1], cuts[1:], strict=True))
+  return mean(xs), mean(ys)
+
+
+def window(count: int) -> int:
+  """Points that a smoothed curve averages (odd); 1 for a short one."""
+  return 1 if count < 40 else 2 * (count // 50) + 3
+
+
+def smooth(ys: Sequence[float], size: int) -> tuple[float, ...]:
+  """Centred moving mean; shorter at the ends."""
+  half = size // 2
+  return tuple(float(np.mean(ys[max(0, i - half):i + half + 1]))
+               for i in range(len(ys)))
+
+
+def values_of(rows: Iterable[dict], name: str, x: str = 'step'):
+  """(xs, ys) of the rows that have the name."""
+  found = [(row[x], row[name]) for row in rows
+           if name in row and row[name] is not None
+           and math.isfinite(row[name])]
+  return ([x for x, _ in found], [float(y) for _, y in found])
+
+
+def curve(label: str, group: Group, name: str, *, x: str = 'step',
+          rows: Callable[[Run], Sequence[dict]] = lambda run: run.metrics,
+          smoothed: bool = True, style: int = 0) -> Line | None:
+  """A group's curve of a name; None where no run has it.
+
+  One run: its values, behind a moving mean where there are many. Several:
+  mean and 95 % t interval at the steps that at least two runs have, the runs
+  behind. Over rollouts or tokens, x is the mean over the runs at that step.
+  """
+  found = [(dict(zip(*values_of(rows(r), name), strict=True)),
+            dict(zip(*values_of(rows(r), x), strict=True)))
+           for r in group.runs]
+  found = [pair for pair in found if pair[0]]
+  if not found:
+    return None
+  if len(found) == 1:
+    values, where = found[0]
+    xs, ys = thin_out([where[s] for s in values], list(values.values()))
+    size = window(len(ys)) if smoothed else 1
+    if size == 1:
+      return Line(label, xs, ys, style=style)
+    return Line(label, xs, smooth(ys, size), faint=((xs, ys),), style=style)
+  steps = sorted({s for values, _ in found for s in values})
+  steps = [s for s in steps if sum(s in v for v, _ in found) > 1]
+  faint = tuple(
+      thin_out([where[s] for s in values], list(values.values()))
+      for values, where in found) if len(found) <= MOST_FAINT else ()
+  if not steps:
+    return Line(label, *faint[0], faint=faint[1:], style=style)
+  bands = [t_interval([v[s] for v, _ in found if s in v]) for s in steps]
+  at = [float(np.mean([w[s] for v, w in found if s in v])) for s in steps]
+  xs, mean = thin_out(at, [b[0] for b in bands])
+  _, low = thin_out(at, [b[1] for b in bands])
+  _, high = thin_out(at, [b[2] for b in bands])
+  return Line(label, xs, mean, low, high, faint, bold=True, style=style)

@@ -1,0 +1,335 @@
+"""Which charts a page has, and what each of them says.
+
+Names are those of docs/metrics.md. A panel whose names are in no run is left
+out and named at the end of its section.
+"""
+
+import dataclasses
+import fnmatch
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from zppo_jax.report import charts
+from zppo_jax.report.charts import Bars, Chart
+from zppo_jax.report.curves import Group, curve, window
+
+FRACTION = (0.0, 1.0)
+FROM_ZERO = (0.0, None)
+FREE = (None, None)
+MOST_BARS = 60  # of a stacked chart
+
+
+@dataclasses.dataclass(frozen=True)
+class Panel:
+  """Names of metrics.jsonl that share a chart.
+
+  Attributes:
+    title: what is drawn.
+    unit: of the y axis.
+    names: patterns of names, e.g. 'stop/*'.
+    what: one or two sentences for somebody who sees it first.
+    y: (low, high) that the y axis holds, None where it follows the data.
+    otherwise: patterns for runs that have none of `names`.
+  """
+  title: str
+  unit: str
+  names: tuple[str, ...]
+  what: str
+  y: tuple = FRACTION
+  otherwise: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Figure:
+  """A drawn panel."""
+  title: str
+  unit: str
+  names: tuple[str, ...]
+  what: str
+  chart: Chart
+
+
+LEARNING = (
+    Panel('Accuracy by kind of prompt', 'fraction right',
+          ('accuracy/plain', 'accuracy/bcq', 'accuracy/ncq'),
+          'Mean reward of the rollouts of a step. plain: the question alone; '
+          'bcq: with one right and one wrong candidate; ncq: with the '
+          "student's own wrong answers. bcq and ncq are asked about hard "
+          'questions only.'),
+    Panel('Plain accuracy by split of the training questions',
+          'fraction right', ('accuracy/plain/*',),
+          'New questions of the step, as drawn, before they were trained on.'),
+    Panel('Candidate copying alarm', 'fraction right',
+          ('probe/plain', 'probe/bcq'),
+          'Questions that the student mostly solves, asked alone (plain) and '
+          'with one right and one wrong answer of its own as candidates '
+          '(bcq). bcq falling under plain means that it follows candidates '
+          'rather than its own solution.'),
+    Panel('Wrong candidate followed in the probe', 'fraction of answers',
+          ('probe/follows_wrong',),
+          'Answers that repeat the wrong candidate, on questions that the '
+          'student mostly solves. It should stay near 0.'),
+    Panel('Rollouts that teach', 'fraction of rollouts',
+          ('advantage/positive',),
+          'Rollouts with an advantage above 0.'),
+    Panel('Groups without a signal', 'fraction of groups',
+          ('trivial/plain', 'trivial/bcq', 'trivial/ncq'),
+          'Groups whose rollouts are all right or all wrong: they give no '
+          'gradient.'),
+)
+
+HEALTH = (
+    Panel('Entropy', 'nats per token', ('update/entropy',),
+          'Of the policy on trained tokens. A fall to 0 ends exploration.',
+          FROM_ZERO),
+    Panel('Gradient norm', 'norm before clipping', ('update/grad_norm',),
+          'Mean over the updates of a step. Watch for sudden jumps.',
+          FROM_ZERO),
+    Panel('Extremes of the probability ratio', 'ratio new / old',
+          ('update/ratio_max', 'update/ratio_min'),
+          'Largest and smallest ratio of a token under the policy being '
+          'updated to the one that sampled. 1: unchanged.', FREE),
+    Panel('Clipped tokens', 'fraction of response tokens',
+          ('update/clip_low', 'update/clip_high', 'update/clip_dual'),
+          'Tokens whose update a clip bound held back.', FROM_ZERO),
+    Panel('Gap between sampler and trainer', 'nats, largest of a step',
+          ('sampler_trainer/logp_gap_max',),
+          'Largest difference of the log-prob that the sampler stored and the '
+          'one that the trainer computes. It should be rounding.', FROM_ZERO),
+    Panel('Response length', 'tokens, mean',
+          ('length/plain', 'length/bcq', 'length/ncq'),
+          'Mean length of a response, end token included.', FROM_ZERO,
+          ('rollouts/length',)),
+    Panel('Why generation stopped', 'fraction of rollouts',
+          ('stop/*',),
+          'end: the student ended its answer; length: the token limit cut it, '
+          'which counts as wrong.', FRACTION, ('rollouts/truncated',)),
+    Panel('Verdicts', 'fraction of rollouts', ('verdict/*',),
+          'All prompt kinds together.'),
+)
+
+TEACHER = (
+    Panel('Teacher', 'fraction', ('teacher/answered', 'teacher/accuracy'),
+          'accuracy: of all its rollouts; answered: hard questions with at '
+          'least one right teacher rollout, which BCQ needs.'),
+    Panel('Compression of candidates', 'traces per step', ('compression/*',),
+          'Candidates sent to be shortened, kept as they are, refused as too '
+          'long, or thrown away for a reason.', FROM_ZERO),
+)
+
+BUFFER = (
+    Panel('Questions in the replay buffer', 'questions', ('buffer/size',),
+          'After the step.', FROM_ZERO),
+    Panel('Buffer traffic', 'questions per step',
+          ('buffer/admitted', 'buffer/graduated', 'buffer/evicted'),
+          'admitted: the student failed them; graduated: it solved them on '
+          'replay; evicted: pushed out by newer ones when full.', FROM_ZERO),
+    Panel('Visits of waiting questions', 'visits, mean',
+          ('buffer/visits_mean',),
+          'How often the questions that are in the buffer were replayed since '
+          'they came in.', FROM_ZERO),
+)
+
+
+def _names(group: Sequence[Group], patterns: Sequence[str]) -> list[str]:
+  known = dict.fromkeys(
+      k for g in group for r in g.runs for row in r.metrics for k in row)
+  return list(dict.fromkeys(
+      n for p in patterns for n in sorted(fnmatch.filter(known, p))))
+
+
+def _ending(names: Sequence[str]) -> dict[str, str]:
+  """Names without the part that all of them begin with."""
+  if len(names) < 2:
+    return {n: n for n in names}
+  parts = [n.split('/') for n in names]
+  same = 0
+  while all(len(p) > same + 1 and p[same] == parts[0][same] for p in parts):
+    same += 1
+  return {n: '/'.join(p[same:]) for n, p in zip(names, parts, strict=True)}
+
+
+def _smoothing(lines) -> str:
+  sizes = {window(len(line.xs)) for line in lines
+           if line.faint and not line.bold}
+  sizes -= {1}
+  if not sizes:
+    return ''
+  return f' Strong: moving mean over {max(sizes)} points.'
+
+
+def draw(panel: Panel, groups: Sequence[Group]) -> list[Figure]:
+  """One chart with all names for one group of runs; for several groups a
+  chart per name. Empty if no run has any of the names."""
+  names = _names(groups, panel.names) or _names(groups, panel.otherwise)
+  short = _ending(names)
+  if len(groups) == 1:
+    sets = [(panel.title, names, [(groups[0], n, short[n], i)
+                                  for i, n in enumerate(names)])]
+  else:
+    sets = [(panel.title if len(names) == 1 else f'{panel.title}: {short[n]}',
+             [n], [(g, n, g.label, i) for i, g in enumerate(groups)])
+            for n in names]
+  out = []
+  for title, used, wanted in sets:
+    lines = [line for g, n, label, i in wanted
+             if (line := curve(label, g, n, style=i)) is not None]
+    if lines:
+      out.append(Figure(
+          title, panel.unit, tuple(used), panel.what + _smoothing(lines),
+          charts.line_chart(lines, title=title, x_label='step', y=panel.y)))
+  return out
+
+
+def draw_all(panels: Sequence[Panel], groups: Sequence[Group]):
+  """(figures, names of panels that no run has)."""
+  figures, missing = [], []
+  for panel in panels:
+    found = draw(panel, groups)
+    figures += found
+    if not found:
+      missing += panel.names
+  return figures, missing
+
+
+SPENT = {
+    'step': 'step', 'student_rollouts': 'student rollouts',
+    'tokens': 'tokens, teacher and prompts included'}
+
+
+def evaluation(groups: Sequence[Group], splits: Sequence[str]) -> list[Figure]:
+  """Accuracy by split against steps, rollouts and tokens."""
+  of_evals = lambda run: run.evals
+  if len(groups) == 1:
+    sets = [('Evaluation accuracy',
+             [(groups[0], s, s, i) for i, s in enumerate(splits)])]
+  else:
+    sets = [(f'Evaluation accuracy: {s}',
+             [(g, s, g.label, i) for i, g in enumerate(groups)])
+            for s in splits]
+  out = []
+  for title, wanted in sets:
+    for x, label in SPENT.items():
+      lines = [line for g, s, name, i in wanted if (line := curve(
+          name, g, s, x=x, rows=of_evals, smoothed=False,
+          style=i)) is not None]
+      if lines:
+        out.append(Figure(
+            title, 'fraction right', tuple(dict.fromkeys(
+                s for _, s, _, _ in wanted)),
+            f'Held-out questions, asked plain, against {label}.',
+            charts.line_chart(lines, title=f'{title} against {label}',
+                              x_label=label, y=FRACTION)))
+  return out
+
+
+def graduation(groups: Sequence[Group]) -> list[Figure]:
+  """Admitted and graduated questions by accuracy at admission."""
+  out = []
+  for g in groups:
+    counts: dict[str, Counter] = {}
+    done = [r for r in g.runs if r.complete]
+    for run in done:
+      for entry, n in run.summary['graduation_by_entry_accuracy'].items():
+        counts.setdefault(entry, Counter()).update(n)
+    if not counts:
+      continue
+    names = sorted(counts, key=float)
+    title = 'Graduation by accuracy at admission'
+    if len(groups) > 1:
+      title += f': {g.label}'
+    chart = charts.bar_chart(
+        names, [Bars(k, tuple(float(counts[n][k]) for n in names))
+                for k in ('admitted', 'graduated')],
+        title=title, x_label='plain accuracy when admitted')
+    over = '' if len(done) == 1 else f' Sum over {len(done)} runs.'
+    out.append(Figure(
+        title, 'questions', ('graduation_by_entry_accuracy',),
+        'Questions that entered the buffer, and those of them that the '
+        'student came to solve. The bars at 0 are the questions that plain '
+        'sampling gives no signal for.' + over, chart))
+  return out
+
+
+def departures(groups: Sequence[Group]) -> list[Figure]:
+  """Visits of the entries that left the buffer, by fate."""
+  out = []
+  for g in groups:
+    rows = [row for r in g.runs for row in r.departures]
+    if not rows:
+      continue
+    most = min(max(row['visits'] for row in rows), 12)
+    names = [*map(str, range(most)), f'{most}' if most < 12 else '12+']
+    fates = [f for f in ('graduated', 'evicted')
+             if any(row['fate'] == f for row in rows)]
+    counts = Counter((row['fate'], min(row['visits'], most)) for row in rows)
+    title = 'Visits until a question left the buffer'
+    if len(groups) > 1:
+      title += f': {g.label}'
+    out.append(Figure(
+        title, 'questions', ('buffer.jsonl',),
+        'How often it was replayed, by how it left.',
+        charts.bar_chart(names, [Bars(f, tuple(
+            float(counts[f, v]) for v in range(most + 1))) for f in fates],
+            title=title, x_label='replays of the question')))
+  return out
+
+
+def phases(groups: Sequence[Group]) -> list[str]:
+  """Names 'time/*' of the groups, largest total first."""
+  total: Counter = Counter()
+  for g in groups:
+    for r in g.runs:
+      for row in r.metrics:
+        total.update({k: v for k, v in row.items() if k.startswith('time/')})
+  return [k for k, _ in total.most_common()]
+
+
+def time_by_step(groups: Sequence[Group]) -> list[Figure]:
+  """Seconds of a step by phase, stacked; mean over the runs of a group."""
+  names, out = phases(groups), []
+  for g in groups:
+    by_step: dict[int, list[list[float]]] = {}
+    for r in g.runs:
+      for row in r.metrics:
+        by_step.setdefault(row['step'], []).append(
+            [row[n] if n in row else 0.0 for n in names])
+    if not names or not by_step:
+      continue
+    steps = sorted(by_step)
+    mean = {s: np.mean(found, 0) for s, found in by_step.items()}
+    cuts = np.linspace(0, len(steps),
+                       min(len(steps), MOST_BARS) + 1).astype(int)
+    spans = [steps[a:b] for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+    heights = np.array([np.mean([mean[s] for s in span], 0) for span in spans])
+    totals = heights.sum(1)
+    top = float(min(totals.max(), 1.6 * np.percentile(totals, 90))) * 1.02
+    cut = [f'{s[0]} ({charts.number(t)} s)' for s, t in
+           zip(spans, totals, strict=True) if t > top]
+    title = 'Time of a step' + (f': {g.label}' if len(groups) > 1 else '')
+    what = 'Wall seconds by phase, mean of the steps in a bar.'
+    if cut:
+      what += (f' Cut off at the top: step {", ".join(cut[:4])}'
+               f'{" and more" if len(cut) > 4 else ""}; a step that meets a '
+               'new shape compiles.')
+    if top <= 0:
+      continue
+    out.append(Figure(
+        title, 'seconds', tuple(names), what, charts.stacked_chart(
+            [s[0] for s in spans],
+            [Bars(n.removeprefix('time/'), tuple(map(float, h)))
+             for n, h in zip(names, heights.T, strict=True)],
+            title=title, x_label='step', top=top)))
+  return out
+
+
+def totals(group: Group, prefix: str) -> dict[str, float]:
+  """Sum of every name with a prefix over all steps, mean over runs."""
+  total: Counter = Counter()
+  for r in group.runs:
+    for row in r.metrics:
+      total.update({k.removeprefix(prefix): v for k, v in row.items()
+                    if k.startswith(prefix)})
+  return {k: v / len(group.runs) for k, v in total.most_common() if v}

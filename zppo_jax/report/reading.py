@@ -1,0 +1,243 @@
+"""A workdir as one frozen record. What is missing or torn is said in notes."""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+
+LARGEST_TEXT = 6000  # characters of one text that a page keeps
+LARGEST_SAMPLES = 12_000_000  # characters of all recorded questions of a page
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """What a workdir holds.
+
+  Attributes:
+    name: the directory's name, made unique among the runs read together.
+    path: the directory.
+    config: the resolved config.
+    revision: commit of the code.
+    versions: package -> version.
+    metrics: rows of metrics.jsonl.
+    evals: rows of eval.jsonl.
+    departures: rows of buffer.jsonl.
+    samples: chosen rows of samples.jsonl.
+    samples_total: rows that samples.jsonl has.
+    summary: None while the run is unfinished.
+    notes: sentences about what is missing or torn.
+  """
+  name: str
+  path: pathlib.Path
+  config: dict
+  revision: str
+  versions: dict
+  metrics: tuple[dict, ...]
+  evals: tuple[dict, ...]
+  departures: tuple[dict, ...]
+  samples: tuple[dict, ...]
+  samples_total: int
+  summary: dict | None
+  notes: tuple[str, ...]
+
+  @property
+  def complete(self) -> bool:
+    return self.summary is not None
+
+  @property
+  def method(self) -> str:
+    return self.config['method']
+
+  @property
+  def seed(self) -> int:
+    return self.config['seed']
+
+  @property
+  def splits(self) -> tuple[str, ...]:
+    """Evaluation splits, in the order of the config."""
+    spent = ('step', 'student_rollouts', 'tokens')
+    return tuple(dict.fromkeys(k for row in self.evals for k in row
+                               if k not in spent))
+
+
+def _json(path: pathlib.Path) -> dict:
+  try:
+    return json.loads(path.read_text())
+  except json.JSONDecodeError as e:
+    raise ValueError(f'{path} is not readable JSON: {e}') from e
+
+
+def _lines(path: pathlib.Path, torn_allowed: bool, notes: list[str]):
+  """Rows of a JSON lines file, one at a time; none where there is no file.
+
+  Raises:
+    ValueError: for a line that is not JSON, unless it is the last one and
+      may be torn.
+  """
+  if not path.is_file():
+    return
+  with open(path, encoding='utf-8', errors='replace') as f:
+    held = None  # the line that failed, until we know whether it is the last
+    for number, line in enumerate(f, 1):
+      if held is not None:
+        break
+      if not line.strip():
+        continue
+      try:
+        row = json.loads(line)
+      except json.JSONDecodeError as e:
+        held = (number, e)
+        continue
+      yield row
+    else:
+      if held is not None and torn_allowed:
+        notes.append(f'The last line of {path.name} ({held[0]}) is torn and '
+                     'was left out: the run was writing it when it was read '
+                     'or stopped.')
+        return
+  if held is not None:
+    raise ValueError(f'{path}, line {held[0]} is not JSON: {held[1]}')
+
+
+def pick_evenly(steps: Sequence[int], limit: int) -> list[int]:
+  """Indices of at most `limit` rows, spread evenly over their steps.
+
+  Args:
+    steps: step of each row.
+    limit: rows that may be taken.
+  """
+  if len(steps) <= limit:
+    return list(range(len(steps)))
+  if limit < 1:
+    return []
+  by_step: dict[int, list[int]] = {}
+  for i, step in enumerate(steps):
+    by_step.setdefault(step, []).append(i)
+  known = sorted(by_step)
+  if limit < len(known):
+    known = [known[i] for i in
+             np.linspace(0, len(known) - 1, limit).astype(int)]
+  quota = dict.fromkeys(known, 0)
+  left = limit
+  while left:  # a round gives each step one more, as long as it has one
+    open_steps = [s for s in known if quota[s] < len(by_step[s])]
+    if not open_steps:
+      break
+    if left < len(open_steps):
+      open_steps = [open_steps[i] for i in
+                    np.linspace(0, len(open_steps) - 1, left).astype(int)]
+    for s in open_steps:
+      quota[s] += 1
+    left -= len(open_steps)
+  out = []
+  for s in known:
+    if quota[s]:
+      places = np.linspace(0, len(by_step[s]) - 1, quota[s]).astype(int)
+      out += [by_step[s][i] for i in places]
+  return out
+
+
+def shorten(value, limit: int = LARGEST_TEXT):
+  """A JSON value whose texts keep `limit` characters: both ends, and between
+  them how many were left out."""
+  if isinstance(value, str) and len(value) > limit:
+    half = limit // 2
+    return (f'{value[:half]}\n[... {len(value) - 2 * half} characters left '
+            f'out ...]\n{value[-half:]}')
+  if isinstance(value, list):
+    return [shorten(v, limit) for v in value]
+  if isinstance(value, dict):
+    return {k: shorten(v, limit) for k, v in value.items()}
+  return value
+
+
+def _samples(path, limit: int, budget: int, torn_allowed: bool,
+             notes: list[str]):
+  """(chosen rows, number of rows). Two passes: the file may be large."""
+  steps, sizes = [], []
+  for row in _lines(path, torn_allowed, notes):
+    steps.append(row['step'])
+    sizes.append(len(json.dumps(shorten(row))) if len(steps) % 16 == 1 else 0)
+  if not steps:
+    return (), 0
+  mean = sum(sizes) / sum(s > 0 for s in sizes)
+  limit = min(limit, max(1, int(budget / mean))) if limit else 0
+  chosen = set(pick_evenly(steps, limit))
+  rows = [shorten(row) for i, row in enumerate(_lines(path, torn_allowed, []))
+          if i in chosen]
+  return tuple(rows), len(steps)
+
+
+def read(path, *, name: str | None = None, max_samples: int = 0,
+         samples_budget: int = LARGEST_SAMPLES) -> Run:
+  """Reads a workdir.
+
+  Args:
+    path: the directory.
+    name: the run's name; None takes the directory's.
+    max_samples: recorded questions that are kept, evenly over steps.
+    samples_budget: characters that they may take together, about.
+
+  Raises:
+    FileNotFoundError: for a folder that is no workdir.
+    ValueError: for a damaged file, naming it and the line.
+  """
+  path = pathlib.Path(path)
+  if not path.is_dir():
+    raise FileNotFoundError(f'{path} is not a directory; a workdir of '
+                            '`zppo train` is needed')
+  if not (path / 'config.json').is_file():
+    found = ', '.join(sorted(p.name for p in path.iterdir())[:8]) or 'nothing'
+    raise FileNotFoundError(f'{path} is no workdir of `zppo train`: it has no '
+                            f'config.json (it holds {found})')
+  head = _json(path / 'config.json')
+  missing = {'config', 'versions', 'git_revision'} - head.keys()
+  if missing:
+    raise ValueError(f'{path / "config.json"} lacks {sorted(missing)}')
+  for field in ('method', 'seed', 'steps'):
+    if field not in head['config']:
+      raise ValueError(f'{path / "config.json"} is not of a training run: its '
+                       f'config has no {field!r}')
+  summary = (_json(path / 'summary.json')
+             if (path / 'summary.json').is_file() else None)
+  if summary is not None and 'eval' not in summary:
+    raise ValueError(f'{path} holds no training run: its summary.json has no '
+                     "'eval' (a directory of `zppo eval` has none)")
+  notes: list[str] = []
+  torn = summary is None
+  metrics = tuple(_lines(path / 'metrics.jsonl', torn, notes))
+  evals = tuple(_lines(path / 'eval.jsonl', torn, notes))
+  departures = tuple(_lines(path / 'buffer.jsonl', torn, notes))
+  samples, total = _samples(path / 'samples.jsonl', max_samples,
+                            samples_budget, torn, notes)
+  if summary is None:
+    notes.insert(0, f'Unfinished: {len(metrics)} of '
+                 f'{head["config"]["steps"]} steps are recorded.')
+  if not metrics:
+    notes.append('metrics.jsonl has no step.')
+  return Run(name or path.resolve().name, path, head['config'],
+             head['git_revision'], head['versions'], metrics, evals,
+             departures, samples, total, summary, tuple(notes))
+
+
+def read_all(paths: Sequence, max_samples: int = 0) -> list[Run]:
+  """Reads several workdirs; equal names get their parent in front.
+
+  Raises:
+    ValueError: if none is given or one is given twice.
+    FileNotFoundError: as `read`.
+  """
+  found = [pathlib.Path(p).resolve() for p in paths]
+  if not found:
+    raise ValueError('no workdir is given')
+  for path in found:
+    if found.count(path) > 1:
+      raise ValueError(f'{path} is given twice')
+  names = [p.name for p in found]
+  names = [f'{p.parent.name}/{n}' if names.count(n) > 1 else n
+           for p, n in zip(found, names, strict=True)]
+  return [read(p, name=n, max_samples=max_samples // len(found),
+               samples_budget=LARGEST_SAMPLES // len(found))
+          for p, n in zip(paths, names, strict=True)]

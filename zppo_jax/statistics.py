@@ -1,0 +1,64 @@
+"""Estimates and intervals over seeds and over questions."""
+
+import functools
+import itertools
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import stats
+
+
+@functools.cache  # scipy's is slow, and a report asks it at every step
+def _t_quantile(p: float, freedom: int) -> float:
+  return float(stats.t.ppf(p, freedom))
+
+
+def t_interval(values: Sequence[float], level: float = 0.95):
+  """(mean, low, high) of the two-sided t interval; needs two values."""
+  n, mean = len(values), float(np.mean(values))
+  half = _t_quantile((1 + level) / 2, n - 1) * np.std(values, ddof=1)
+  half = float(half / math.sqrt(n))
+  return mean, mean - half, mean + half
+
+
+def sign_flip_p(differences: Sequence[float]) -> float:
+  """Exact two-sided sign-flip test of a zero mean over all 2^n flips."""
+  differences = np.asarray(differences, float)
+  observed = abs(differences.mean())
+  flips = np.array(list(itertools.product((1, -1), repeat=len(differences))))
+  means = np.abs((flips * differences).mean(axis=1))
+  return float(np.mean(means >= observed - 1e-12))
+
+
+def pass_at_k(num: int, correct: int, k: int) -> float:
+  """Chance that k of `num` samples, drawn without return, hold a correct one.
+
+  Unbiased for pass@k of the policy: 1 - C(n - c, k) / C(n, k) (Chen et al.
+  2021, arXiv 2107.03374, Eq. 1).
+
+  Raises:
+    ValueError: unless 1 <= k <= num and 0 <= correct <= num.
+  """
+  if not 1 <= k <= num:
+    raise ValueError(f'k is {k}; pass@k of {num} samples needs 1 <= k <= {num}')
+  if not 0 <= correct <= num:
+    raise ValueError(f'{correct} of {num} samples cannot be correct')
+  return 1.0 - math.comb(num - correct, k) / math.comb(num, k)
+
+
+def wilson_interval(values: Sequence[float], level: float = 0.95):
+  """(mean, low, high): Wilson's score interval over questions.
+
+  Args:
+    values: one value in [0, 1] per question. For zeros and ones this is the
+      binomial interval; for averages it is wide, if anything, because the
+      variance of a value in [0, 1] of mean p is at most p (1 - p). It has a
+      width also where all questions agree.
+    level: coverage.
+  """
+  n, p = len(values), float(np.mean(values))
+  z = float(stats.norm.ppf((1 + level) / 2))
+  centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+  half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+  return p, max(0.0, centre - half), min(1.0, centre + half)

@@ -1,0 +1,69 @@
+"""Where a run's numbers go besides metrics.jsonl: TensorBoard, W&B.
+
+A writer is write(step, {name: value}) and close(); a new one is a function
+and a row of WRITERS.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+
+class Writer(NamedTuple):
+  """Attributes: write(step, values) and close()."""
+  write: Callable[[int, dict], None]
+  close: Callable[[], None]
+
+
+def tensorboard(path, config_values: dict, name: str, step: int) -> Writer:
+  """Event files in path/tensorboard; a resume hides what it repeats."""
+  del config_values, name
+  from tensorboardX import SummaryWriter
+  events = SummaryWriter(str(path / 'tensorboard'), purge_step=step,
+                         flush_secs=30)
+
+  def write(step, values):
+    for key, value in values.items():
+      events.add_scalar(key, value, step)
+
+  return Writer(write, events.close)
+
+
+def wandb(path, config_values: dict, name: str, step: int) -> Writer:
+  """A run of the W&B project `name`, resumed under the workdir's name.
+
+  Raises:
+    ValueError: if the package is not installed.
+  """
+  try:
+    import wandb as client
+  except ImportError as e:
+    raise ValueError(f'log.wandb is {name!r}, but the package wandb is not '
+                     'installed: pip install "zppo_jax[wandb]"') from e
+  run = client.init(project=name, dir=str(path), config=config_values,
+                    id=path.name, resume='allow')
+  run.define_metric('*', step_metric='step')
+  del step  # points of an earlier attempt are written again, equal
+
+  def write(step, values):
+    run.log({'step': step, **values})
+
+  return Writer(write, run.finish)
+
+
+WRITERS = {'tensorboard': tensorboard, 'wandb': wandb}
+
+
+def open_all(chosen: dict, path, config_values: dict,
+             step: int) -> list[Writer]:
+  """Writers whose value in config.log is set (True or a name).
+
+  Raises:
+    KeyError: for an unknown writer, naming the known ones.
+  """
+  out = []
+  for kind, value in chosen.items():
+    if kind not in WRITERS:
+      raise KeyError(f'unknown writer log.{kind}; known: {", ".join(WRITERS)}')
+    if value:
+      out.append(WRITERS[kind](path, config_values, value, step))
+  return out
