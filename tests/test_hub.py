@@ -37,7 +37,16 @@ def load(folder, shardings=None, dtype='float32'):
   row = models.FAMILIES[hub.family_of(source.config)]
   model = row.build(row.from_hub(source.config))._replace(
       family=source.config['model_type'])
-  return model, *hub.load(source, model, shardings, dtype)
+  return model, *hub.load(source, model, like(model, shardings, dtype))
+
+
+def like(model, shardings=None, dtype='float32'):
+  shapes = jax.eval_shape(model.init, jax.random.key(0))
+  if shardings is None:
+    shardings = jax.tree.map(lambda _: None, shapes)
+  return jax.tree.map(
+      lambda x, s: jax.ShapeDtypeStruct(x.shape, hub.DTYPES[dtype], sharding=s),
+      shapes, shardings, is_leaf=lambda x: x is None)
 
 
 def assert_same(a, b):
@@ -170,8 +179,8 @@ def test_a_shard_reads_its_rows_only(folder, make_mesh):
   shapes = jax.eval_shape(model.init, jax.random.key(0))
   for shape, want in (((1, 1, 2), {(0, 12), (12, 24)}), ((1, 2, 1), {(0, 24)})):
     read.clear()
-    hub.load(spied, model, sharding.param_shardings(
-        shapes, make_mesh(*shape), sharding.TRAIN_RULES))
+    hub.load(spied, model, like(model, sharding.param_shardings(
+        shapes, make_mesh(*shape), sharding.TRAIN_RULES)))
     assert set(read) == want
 
 
@@ -216,7 +225,9 @@ jax.make_array_from_callback(
 status = pathlib.Path('/proc/self/status')
 peak = lambda: int(re.search(r'VmHWM:\\s+(\\d+)', status.read_text())[1])
 before = peak()
-params, _ = hub.load(source, model, shardings, 'bfloat16')
+params, _ = hub.load(source, model, jax.tree.map(
+    lambda x, s: jax.ShapeDtypeStruct(x.shape, hub.DTYPES['bfloat16'],
+                                      sharding=s), shapes, shardings))
 print((peak() - before) * 1024, sum(x.nbytes for x in jax.tree.leaves(params)))
 '''
 

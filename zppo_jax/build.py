@@ -84,7 +84,7 @@ def load_model(spec, place=None) -> Loaded:
   Args:
     spec: config with `weights` (anything that pretrained.load takes),
       `dtype`, `remat`.
-    place: shapes -> shardings, as pretrained.load.
+    place: shapes -> types and shardings, as pretrained.load.
   """
   found = pretrained.load(spec.weights, dtype=spec.dtype, remat=spec.remat,
                           place=place)
@@ -92,6 +92,13 @@ def load_model(spec, place=None) -> Loaded:
     print(f'{spec.weights}: {note}', flush=True)
   return Loaded(found.model, found.params, pretrained.chat(found),
                 found.description)
+
+
+def _placed(like, mesh, rules):
+  """Shapes and types with the shardings of a rule table."""
+  return jax.tree.map(
+      lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), like,
+      sharding.param_shardings(like, mesh, rules))
 
 
 def _check_vocabulary(who: str, loaded: Loaded, chat: Chat) -> None:
@@ -188,9 +195,8 @@ def build(config) -> Run:
     raise ValueError(
         f'shapes.row_buckets end at {max(shapes.row_buckets)}; the longest '
         f'prompt bucket and algorithm.max_tokens need {longest}')
-  on_mesh = lambda rules: functools.partial(
-      sharding.param_shardings, mesh=mesh, rules=rules)
-  student = load_model(c.student, on_mesh(sharding.TRAIN_RULES))
+  student = load_model(c.student, lambda like: _placed(
+      like, mesh, sharding.TRAIN_RULES))
   model, chat = student.model, student.chat or task.chat
   _check_vocabulary('student', student, chat)
   _check_prompts([*source.pool, *(q for qs in splits.values() for q in qs)],
@@ -215,7 +221,9 @@ def build(config) -> Run:
       group_buckets=(max(1, c.eval.size * len(splits)),))
   teacher = None
   if method.reformulations:
-    loaded = load_model(c.teacher, on_mesh(sharding.ROLLOUT_RULES))
+    copy = functools.partial(rollouts.rollout_copy, dtype=c.teacher.dtype)
+    loaded = load_model(c.teacher, lambda like: _placed(
+        jax.eval_shape(copy, like), mesh, sharding.ROLLOUT_RULES))
     teacher_chat = loaded.chat or task.chat
     _check_vocabulary('teacher', loaded, teacher_chat)
     _check_same_words(chat, teacher_chat)
@@ -224,9 +232,8 @@ def build(config) -> Run:
                                      chat=teacher_chat,
                                      group_buckets=shapes.group_buckets)
     teacher = InProcessTeacher(
-        jax.device_put(
-            rollouts.rollout_copy(loaded.params, loaded.model.config.dtype),
-            on_mesh(sharding.ROLLOUT_RULES)(loaded.params)),
+        jax.device_put(copy(loaded.params), sharding.param_shardings(
+            loaded.params, mesh, sharding.ROLLOUT_RULES)),
         make_teacher(decoding=sampling_of(algo.teacher_max_tokens),
                      num_rollouts=algo.teacher_rollouts),
         make_teacher(

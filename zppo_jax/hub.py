@@ -141,16 +141,16 @@ def _on_devices(shape, sharding, make) -> jax.Array:
   return jax.make_array_from_single_device_arrays(shape, sharding, pieces)
 
 
-def load(source: HubSource, model: models.Model, shardings=None,
-         dtype: str = 'float32'):
+def load(source: HubSource, model: models.Model, like=None):
   """Parameters of a model from a checkpoint.
 
   Args:
     source: the checkpoint.
     model: a model that was built from its config.json.
-    shardings: a NamedSharding per leaf: every process reads what its devices
-      hold; None gives whole numpy arrays.
-    dtype: of the parameters, 'float32' or 'bfloat16'.
+    like: params-shaped ShapeDtypeStructs, whose types (float32 or bfloat16)
+      the parameters get. A leaf with a sharding is read straight onto its
+      devices, each process its own part; one without comes as a numpy array.
+      None: numpy arrays of float32.
 
   Returns:
     (nested dict of arrays, names of the tensors that were left out).
@@ -159,25 +159,23 @@ def load(source: HubSource, model: models.Model, shardings=None,
     ValueError: for missing, unknown or misshapen tensors, all named at once;
       for NaN or infinite weights.
   """
-  if dtype not in DTYPES:
-    raise ValueError(f'dtype is {dtype!r}; allowed: {", ".join(DTYPES)}')
   row = models.FAMILIES[model.family]
   leaves = {leaf.path: leaf for leaf in row.hub_leaves(model.config)}
   skipped = _check(source, leaves.values(), row.skipped)
-  like = jax.eval_shape(model.init, jax.random.key(0))
 
-  def one(path, leaf, sharding=None):
+  def one(path, leaf):
     found = leaves[tuple(key.key for key in path)]
     if found.shape != leaf.shape:
       raise ValueError(f'{model.family}: leaf {"/".join(found.path)} is '
                        f'{leaf.shape}, its HubLeaf {found.shape}')
-    make = lambda index: _read_leaf(source, found, index, DTYPES[dtype])
-    if sharding is None:
+    make = lambda index: _read_leaf(source, found, index, leaf.dtype)
+    if leaf.sharding is None:
       return make((slice(None),) * len(leaf.shape))
-    return _on_devices(leaf.shape, sharding, make)
+    return _on_devices(leaf.shape, leaf.sharding, make)
 
-  trees = (like,) if shardings is None else (like, shardings)
-  return jax.tree_util.tree_map_with_path(one, *trees), skipped
+  if like is None:
+    like = jax.eval_shape(model.init, jax.random.key(0))
+  return jax.tree_util.tree_map_with_path(one, like), skipped
 
 
 def _shards(sizes: dict[str, int], most: int) -> list[list[str]]:

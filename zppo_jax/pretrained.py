@@ -20,7 +20,7 @@ class Pretrained(NamedTuple):
 
   Attributes:
     model: the network.
-    params: numpy arrays, or jax arrays where shardings were asked for.
+    params: numpy arrays, or jax arrays where `load` was told to place them.
     tokenizer: folder or GGUF file of its tokenizer; '' where it has none.
     notes: what was left out of a checkpoint or differs from a preset.
   """
@@ -45,9 +45,9 @@ def _from_hub(path: pathlib.Path, dtype, remat, place) -> Pretrained:
   config = models.FAMILIES[family].from_hub(source.config)
   config = dataclasses.replace(config, dtype=dtype, remat=remat)
   model = models.FAMILIES[family].build(config)._replace(family=family)
-  shardings = None if place is None else place(
-      jax.eval_shape(model.init, jax.random.key(0)))
-  params, skipped = hub.load(source, model, shardings)
+  like = jax.eval_shape(model.init, jax.random.key(0))
+  params, skipped = hub.load(
+      source, model, like if place is None else place(like))
   notes = presets.differences(path.name, source.config)
   if skipped:
     notes.append(f'left out by name: {", ".join(skipped)}')
@@ -64,8 +64,9 @@ def load(name: str, *, dtype: str = 'float32', remat: str = 'none',
       finished run, a checkpoint folder of the hub, or a .gguf file.
     dtype: compute type; params are float32.
     remat: what a backward pass recomputes.
-    place: shapes of the params -> a sharding per leaf; a hub checkpoint is
-      then read straight onto the devices. Files of ours come as numpy arrays.
+    place: shapes of the params -> the `like` of hub.load: types and shardings
+      of a hub checkpoint, which is read straight onto the devices. Files of
+      ours come as numpy arrays of float32 all the same.
 
   Raises:
     FileNotFoundError: naming the packaged models.
@@ -75,7 +76,7 @@ def load(name: str, *, dtype: str = 'float32', remat: str = 'none',
   if name not in assets.names():
     if path.is_dir() and (path / FINAL).is_file():
       name = str(path / FINAL)
-    elif hub.is_hub(path):
+    elif name and hub.is_hub(path):  # Path('') is the current folder
       return _from_hub(path, dtype, remat, place)
   file = assets.find(name)
   described = weights.description(file)

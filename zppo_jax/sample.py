@@ -1,6 +1,7 @@
 """`zppo sample`: responses of a model to one prompt."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import jax
 
@@ -23,9 +24,10 @@ _UNGRADED = Grader(lambda text: '', lambda answer, question: False)
 BARE = dataclasses.replace(BOXED, closing='')
 
 
-def respond(found: pretrained.Pretrained, prompt: str, decoding: Decoding, *,
-            num: int, seed: int, thinking: bool | None) -> list[str]:
-  """Texts of `num` responses.
+def respond(found: pretrained.Pretrained, texts: Sequence[str],
+            decoding: Decoding, *, num: int, seed: int,
+            thinking: bool | None) -> list[list[str]]:
+  """`num` responses to each of several prompts.
 
   Raises:
     ValueError: if prompt and response exceed the model's positions, or the
@@ -39,24 +41,22 @@ def respond(found: pretrained.Pretrained, prompt: str, decoding: Decoding, *,
     raise ValueError(f'the model has {rows} rows and no tokenizer; only the '
                      f'embedded world ({chat.codec.vocab_size} rows) has its '
                      'own')
-  tokens = chat.plain(prompt).tokens
+  prompts = [Prompt(Question(f'prompt {i}', text, '', ''), PromptKind.PLAIN,
+                    chat.plain(text).tokens) for i, text in enumerate(texts)]
+  longest = max(len(p.tokens) for p in prompts)
+  room = found.model.config.max_positions - decoding.max_tokens
+  bucket = max(longest, min(-(-longest // _BUCKET) * _BUCKET, room))
   mesh = sharding.make_mesh(sharding.MeshConfig())
-  bucket = -(-len(tokens) // _BUCKET) * _BUCKET
-  bucket = max(len(tokens), min(
-      bucket, found.model.config.max_positions - decoding.max_tokens))
   sampler = rollouts.make_sampler(
       model=found.model, mesh=mesh, chat=chat, grader=_UNGRADED,
       decoding=decoding, num_rollouts=num, prompt_buckets=(bucket,),
-      group_buckets=(1,))
-  shardings = sharding.param_shardings(
-      found.params, mesh, sharding.ROLLOUT_RULES)
+      group_buckets=(len(prompts),))
   params = jax.device_put(
-      rollouts.rollout_copy(found.params, found.model.config.dtype), shardings)
-  question = Question('prompt', prompt, '', '')
-  (group,) = rollouts.collect(
-      sampler, params, [Prompt(question, PromptKind.PLAIN, tokens)], seed=seed,
-      step=0, purpose=Purpose.EVALUATION)
-  return [rollout.text for rollout in group.rollouts]
+      rollouts.rollout_copy(found.params, found.model.config.dtype),
+      sharding.param_shardings(found.params, mesh, sharding.ROLLOUT_RULES))
+  groups = rollouts.collect(sampler, params, prompts, seed=seed, step=0,
+                            purpose=Purpose.EVALUATION)
+  return [[rollout.text for rollout in group.rollouts] for group in groups]
 
 
 def main(*, model: str, prompt: str, image: str | None, temperature: float,
@@ -74,6 +74,6 @@ def main(*, model: str, prompt: str, image: str | None, temperature: float,
                      'takes no images')
   for note in found.notes:
     print(note)
-  texts = respond(found, prompt, Decoding(max_tokens, temperature), num=num,
-                  seed=seed, thinking=_SWITCH[thinking])
+  (texts,) = respond(found, [prompt], Decoding(max_tokens, temperature),
+                     num=num, seed=seed, thinking=_SWITCH[thinking])
   print('\n---\n'.join(texts))

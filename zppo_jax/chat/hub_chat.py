@@ -95,8 +95,8 @@ def _end_id(tokenizer, end_ids, reserved) -> int:
   """The token behind an assistant's message in the chat template."""
   closed = _render(tokenizer, [{'role': 'user', 'content': _SENTINEL},
                                {'role': 'assistant', 'content': _REPLY}], None)
-  behind = tokenizer.encode(closed.rpartition(_REPLY)[2],
-                            add_special_tokens=False)
+  _, reply, rest = closed.rpartition(_REPLY)
+  behind = tokenizer.encode(rest if reply else '', add_special_tokens=False)
   found = next((i for i in behind if i in reserved), None)
   if found is None and len(end_ids) == 1:
     return end_ids[0]

@@ -1,0 +1,79 @@
+"""A made-up tokenizer in Qwen's manner, and checkpoint folders with it."""
+
+import functools
+import json
+import pathlib
+
+import jax
+import numpy as np
+
+from zppo_jax import hub, models
+
+MERGES = [('t', 'h'), ('th', 'e'), ('Ġ', 'the'), ('Ċ', 'Ċ'), ('?', 'ĊĊ')]
+SPECIAL = ('<|endoftext|>', '<|im_start|>', '<|im_end|>', '<|vision_start|>',
+           '<|vision_end|>', '<|image_pad|>', '<|video_pad|>')
+THINK = ('<think>', '</think>')  # added, but not special
+ROWS = 288  # 270 words and padding
+TEMPLATE = (
+    "{%- for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + m.content + "
+    "'<|im_end|>\\n' }}{%- endfor %}{%- if add_generation_prompt %}"
+    "{{ '<|im_start|>assistant\\n' }}")
+SWITCH = (
+    '{%- if enable_thinking is defined and enable_thinking is false %}'
+    "{{ '<think>\\n\\n</think>\\n\\n' }}{%- endif %}")
+
+
+def tokenizer(template: str = TEMPLATE + SWITCH + '{%- endif %}',
+              pad='<|endoftext|>', prefix_space: bool = False):
+  """Byte-level BPE: 256 bytes, MERGES, SPECIAL, THINK."""
+  from tokenizers import (
+    AddedToken,
+    Tokenizer,
+    decoders,
+    models as kinds,
+    normalizers,
+    pre_tokenizers,
+  )
+  from transformers import PreTrainedTokenizerFast
+  alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+  words = [*alphabet, *(a + b for a, b in MERGES)]
+  made = Tokenizer(kinds.BPE({w: i for i, w in enumerate(words)}, MERGES))
+  made.normalizer = normalizers.NFC()
+  made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix_space)
+  made.decoder = decoders.ByteLevel()
+  made.add_tokens([AddedToken(w, special=w in SPECIAL, normalized=False)
+                   for w in (*SPECIAL, *THINK)])
+  return PreTrainedTokenizerFast(
+      tokenizer_object=made, eos_token='<|im_end|>', pad_token=pad,
+      chat_template=template)
+
+
+@functools.cache
+def checkpoint(family: str = 'qwen3', rows: int = ROWS, seed: int = 0,
+               num_layers: int = 2):
+  """(Model, params) with the vocabulary of `tokenizer`."""
+  model = models.build(
+      family, vocab_size=rows, width=16, num_layers=num_layers, num_heads=4,
+      num_kv_heads=2, head_dim=6, mlp_width=20, max_positions=2048,
+      qk_norm=family == 'qwen3')
+  rng = np.random.default_rng(seed)
+
+  def one(path, leaf):
+    noise = rng.standard_normal(leaf.shape).astype(np.float32)
+    if path[-1].key == 'scale':
+      return 1 + 0.2 * noise
+    return noise * np.float32(2 * leaf.shape[-1]**-0.5)
+
+  shapes = jax.eval_shape(model.init, jax.random.key(0))
+  return model, jax.tree_util.tree_map_with_path(one, shapes)
+
+
+def write(folder, made=None, **fields) -> str:
+  """A checkpoint folder with a tokenizer; returns its path."""
+  folder = pathlib.Path(folder)
+  model, params = checkpoint(**fields)
+  hub.save(folder, params, model)
+  (made or tokenizer()).save_pretrained(folder)
+  (folder / 'generation_config.json').write_text(json.dumps(
+      {'eos_token_id': [263, 261]}))  # <|im_end|>, <|endoftext|>
+  return str(folder)
