@@ -7,6 +7,7 @@ import pathlib
 import jax
 import numpy as np
 
+from benchmarks import random_models
 from zppo_jax import hub, models
 
 MERGES = [('t', 'h'), ('th', 'e'), ('Ġ', 'the'), ('Ċ', 'Ċ'), ('?', 'ĊĊ')]
@@ -76,4 +77,44 @@ def write(folder, made=None, **fields) -> str:
   (made or tokenizer()).save_pretrained(folder)
   (folder / 'generation_config.json').write_text(json.dumps(
       {'eos_token_id': [263, 261]}))  # <|im_end|>, <|endoftext|>
+  return str(folder)
+
+
+TOWER = dict(
+    depth=2, width=16, num_heads=2, mlp_width=20, out_width=16, patch_size=2,
+    temporal_patch=2, channels=3, merge=2, num_positions=25, image_id=266,
+    video_id=267, start_id=264, end_id=265)
+SEEING = {
+    'qwen3_5': dict(
+        delta_key_heads=2, delta_value_heads=4, delta_key_dim=4,
+        delta_value_dim=6, period=2, head_dim=8, rotary_share=0.5,
+        rope_sections=(1, 1, 0), vision=TOWER),
+    'qwen3_vl': dict(tied=False, head_dim=8, rope_sections=(2, 1, 1),
+                     vision={**TOWER, 'taps': (0,)})}
+
+
+@functools.cache
+def seeing(family: str, seed: int = 0):
+  """(Model, params) with a vision tower; the end token is often likely."""
+  model = models.build(
+      family, vocab_size=ROWS, width=16, num_layers=2, num_heads=4,
+      num_kv_heads=2, mlp_width=20, max_positions=2048, **SEEING[family])
+  params = random_models.draw(model, seed)
+  params['head'][:, 263] *= 2
+  return model, params
+
+
+def write_seeing(folder, family: str, seed: int = 0) -> str:
+  """A checkpoint folder with a tokenizer and processors; its path."""
+  folder = pathlib.Path(folder)
+  model, params = seeing(family, seed)
+  hub.save(folder, params, model)
+  tokenizer().save_pretrained(folder)
+  pixels = dict(
+      patch_size=2, merge_size=2, temporal_patch_size=2,
+      size=dict(shortest_edge=16, longest_edge=4096), image_mean=[0.5] * 3,
+      image_std=[0.5] * 3)
+  (folder / 'preprocessor_config.json').write_text(json.dumps(pixels))
+  (folder / 'video_preprocessor_config.json').write_text(json.dumps(
+      {**pixels, 'fps': 2, 'min_frames': 2, 'max_frames': 8}))
   return str(folder)

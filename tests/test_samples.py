@@ -69,3 +69,9 @@ def test_a_row_by_hand():
   assert asked['rollouts'][0] == {
       'text': '4 h 9 A 9', 'verdict': 'correct', 'answer': '9', 'reward': 1.0,
       'length': 6, 'stop': 'end', 'advantage': 1.5}
+
+
+def test_runs_of_placeholders_are_one_word():
+  pad = '<|image_pad|>'
+  assert samples.spelt(f'a{pad * 3}b{pad}<|video_pad|><|video_pad|> pad') == (
+      f'a{pad}×3b{pad}<|video_pad|>×2 pad')

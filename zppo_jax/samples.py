@@ -4,6 +4,7 @@ A line of samples.jsonl is one question of one step; docs/metrics.md names its
 fields.
 """
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -45,11 +46,18 @@ def _candidates(instance: Instance, texts: dict) -> list[dict]:
            'verdict': c.verdict.name.lower()} for c in instance.candidates]
 
 
+def spelt(text: str) -> str:
+  """A prompt with every run of a placeholder as one word: `<|x_pad|>×64`."""
+  return re.sub(
+      r'(<\|\w+_pad\|>)(?:\1)+',
+      lambda m: f'{m[1]}×{len(m[0]) // len(m[1])}', text)
+
+
 def _group(group: Group, advantages_G, candidates: list[dict],
            chat: Chat) -> dict:
   return {
       'kind': group.prompt.kind.name.lower(),
-      'prompt': chat.codec.decode(group.prompt.tokens),
+      'prompt': spelt(chat.codec.decode(group.prompt.tokens)),
       'candidates': candidates,
       'rollouts': [_rollout(r, float(a)) for r, a in zip(
           group.rollouts, advantages_G, strict=True)]}
