@@ -159,7 +159,7 @@ def test_the_export_is_the_trained_model(home, tmp_path):
 
 
 def test_zppo_sample_sees(home, tmp_path, capsys):
-  """An image, two, and frames each change the greedy answer's prompt; an
+  """An image, two, and frames each change what the same draws say; an
   unreadable file is named."""
   for i in range(4):
     images.decode(drawn(i, 8, 8)).save(tmp_path / f'{i}.png')
@@ -167,7 +167,7 @@ def test_zppo_sample_sees(home, tmp_path, capsys):
   for i in range(4):
     images.decode(drawn(i, 8, 8)).save(tmp_path / 'frames' / f'{i}.png')
   argv = ['sample', f'--model={home}/student', '--prompt=the end?',
-          '--temperature=1', '--max_tokens=12']
+          '--num=8', '--max_tokens=32']
   said = []
   for more in ([], [f'--image={tmp_path}/0.png'],
                [f'--image={tmp_path}/0.png,{tmp_path}/1.png'],
