@@ -167,7 +167,7 @@ def test_zppo_sample_sees(home, tmp_path, capsys):
   for i in range(4):
     images.decode(drawn(i, 8, 8)).save(tmp_path / 'frames' / f'{i}.png')
   argv = ['sample', f'--model={home}/student', '--prompt=the end?',
-          '--num=8', '--max_tokens=32']
+          '--num=64', '--max_tokens=24']
   said = []
   for more in ([], [f'--image={tmp_path}/0.png'],
                [f'--image={tmp_path}/0.png,{tmp_path}/1.png'],
