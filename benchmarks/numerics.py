@@ -9,6 +9,7 @@ shapes with random weights, and cuDNN attention with the plain path.
 """
 
 import argparse
+import dataclasses
 import functools
 import json
 import pathlib
@@ -156,21 +157,13 @@ def measure(name: str, *, rows: int, lengths: tuple[int, int], seed: int,
   return out
 
 
-def preset_model(name: str, dtype: str, num_layers: int | None = None):
-  """(Model, random params) with the text shapes of a preset."""
-  config = json.loads(json.dumps(presets.PRESETS[name].config))
-  config.pop('vision_config', None)
-  family = config['model_type']
-  row = models.FAMILIES[family]
-  if num_layers is not None:
-    config['text_config']['num_hidden_layers'] = num_layers
-    config['text_config'].pop('layer_types', None)
-  fields = {'dtype': dtype, 'remat': 'full'}
-  built = row.from_hub(config)
-  model = row.build(type(built)(**{
-      **{f: getattr(built, f) for f in built.__dataclass_fields__}, **fields}))
-  return model._replace(family=family), random_models.draw(
-      model._replace(family=family), 0)
+def preset_model(name: str, dtype: str):
+  """The text model of a preset, blocks recomputed in the backward pass."""
+  config = {k: v for k, v in presets.PRESETS[name].config.items()
+            if k != 'vision_config'}
+  row = models.FAMILIES[config['model_type']]
+  shapes = dataclasses.replace(row.from_hub(config), dtype=dtype, remat='full')
+  return row.build(shapes)._replace(family=config['model_type'])
 
 
 def against(model, params, first, second, *, rows: int, length: int) -> dict:
@@ -292,7 +285,8 @@ def big(name: str, rows: int, length: int) -> dict:
   cpu, other = jax.devices('cpu')[0], jax.devices()[0]
   out = {'preset': name}
   for dtype in ('float32', 'bfloat16'):
-    model, params = preset_model(name, dtype)
+    model = preset_model(name, dtype)
+    params = random_models.draw(model, 0)
     out[dtype] = against(model, params, cpu, other, rows=rows, length=length)
   if jax.default_backend() == 'gpu':
     out['cudnn'] = cudnn_attention()
