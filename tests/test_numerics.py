@@ -56,9 +56,8 @@ def test_two_devices_are_compared():
   found = numerics.against(model, params, first, second, rows=2, length=24)
   assert found['logp']['max'] < 1e-5 and found['decode_logp']['max'] < 1e-5
   assert found['gradient'] < 1e-5
-  spoilt = jax.tree.map(lambda x: x * 1.01, params)
-  other = numerics.against(model, spoilt, first, first, rows=2, length=24)
-  assert other['gradient'] < 1e-5  # one model on one device: equal to itself
+  assert found['devices'] == [str(first), str(second)]
+  assert found['train_seconds'] > 0
 
 
 def test_presets_become_models():

@@ -43,6 +43,10 @@ def test_gradients(name):
   reference.check_gradients(*drawn(name))
 
 
+def test_bf16_costs_what_it_costs_torch():
+  reference.check_bf16(*drawn('untied'))
+
+
 @pytest.mark.parametrize('name', VARIANTS)
 def test_greedy_continuation(name):
   reference.check_greedy(*drawn(name))

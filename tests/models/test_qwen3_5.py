@@ -107,6 +107,10 @@ def test_gradients(name):
   reference.check_gradients(*drawn(name))
 
 
+def test_bf16_costs_what_it_costs_torch():
+  reference.check_bf16(*drawn('untied'))
+
+
 @pytest.mark.parametrize('name', VARIANTS)
 def test_greedy_continuation(name):
   """64 tokens; ours from keys, values and states of a padded prompt."""

@@ -4,6 +4,7 @@ The torch model is drawn first; ours reads its state dict by the family's
 `hub_leaves`, so that these are tested too.
 """
 
+import copy
 import dataclasses
 import functools
 import pathlib
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 
 from tests.builders import prompt_batch
-from zppo_jax import hub, models, sampling
+from zppo_jax import hub, models, rollouts, sampling
 from zppo_jax.records import Decoding, HubSource, HubTensor
 
 torch = pytest.importorskip('torch')
@@ -181,3 +182,24 @@ def check_greedy(reference, model, params, prompt: int = 500,
   got = sample(params, prompt_batch(
       padded, [prompt], num_axes=model.num_axes), keys)
   np.testing.assert_array_equal(got.tokens_PGR[0, 0], want[0, prompt:])
+
+
+def check_bf16(reference, model, params) -> None:
+  """bf16 moves our token log-probs no further from float32 than 1.5 times what
+  it does to torch's, in the mean."""
+  tokens = tokens_of(model, 1, seed=5)
+  rounded = copy.deepcopy(reference).bfloat16()
+  with torch.no_grad():
+    theirs = [torch_logits(reference, tokens),
+              rounded(torch.as_tensor(tokens).long()).logits.float().numpy()]
+  mine = [our_logits(model, params, tokens),
+          our_logits(changed(model, dtype='bfloat16'),
+                     rollouts.rollout_copy(params, jnp.bfloat16), tokens)]
+
+  def gap(single, half):
+    a, b = (np.take_along_axis(
+        np.asarray(jax.nn.log_softmax(x[0, :-1].astype(np.float32))),
+        tokens[0, 1:, None], 1) for x in (single, half))
+    return float(np.abs(a - b).mean())
+
+  assert 0 < gap(*mine) <= 1.5 * gap(*theirs)
