@@ -14,7 +14,9 @@ def get_config() -> ConfigDict:
   c.seed = 0
   c.steps = 200
 
-  c.student = ConfigDict(dict(weights='', dtype='bfloat16', remat='full'))
+  c.student = ConfigDict(dict(
+      weights='', dtype='bfloat16', remat='full',
+      thinking='default'))   # of its chat template; or 'on', 'off'
   c.teacher = ConfigDict(dict(weights='', dtype='bfloat16', remat='none'))
 
   c.data = ConfigDict(dict(task='', pool=ConfigDict(), repeat=False))

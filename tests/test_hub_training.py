@@ -96,6 +96,23 @@ def test_prompts_are_those_of_the_folder(coin, folders):
   assert run.description['tokenizer'] == folders[0]
 
 
+def test_thinking_is_switched_for_student_and_teacher_alike(coin, folders):
+  """Prompts are the student's; without a tokenizer there is no switch."""
+  prompts = {}
+  for value in build.THINKING:
+    run = build.build(make_config(*folders, **{'student.thinking': value}))
+    chat = run.sampler.chat
+    prompts[value] = chat.codec.decode(chat.plain('hi').tokens)
+  assert prompts['default'] == prompts['on']
+  assert prompts['off'] == prompts['on'] + '<think>\n\n</think>\n\n'
+  with pytest.raises(KeyError, match="student.thinking 'maybe'; known: d"):
+    build.build(make_config(*folders, **{'student.thinking': 'maybe'}))
+  with pytest.raises(ValueError, match="thinking is 'off'; micro/student came "
+                     'without a tokenizer'):
+    build.build(make_config('micro/student', 'micro/teacher',
+                            **{'student.thinking': 'off'}))
+
+
 def test_the_teacher_is_read_in_its_compute_type(coin, folders, monkeypatch):
   """Never in float32 first; norm scales stay, as in every rollout copy."""
   asked = {}

@@ -33,6 +33,8 @@ from zppo_jax.records import Cadence, Decoding, Question, TrainState
 from zppo_jax.teachers.in_process import InProcessTeacher
 
 SCOPES = ('rollout_batch', 'minibatch')
+# student.thinking -> the switch of the chat template; None: its own default
+THINKING = {'default': None, 'on': True, 'off': False}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,20 +92,29 @@ class Loaded(NamedTuple):
   description: dict
 
 
-def load_model(spec, place=None) -> Loaded:
+def load_model(spec, place=None, thinking: str = 'default') -> Loaded:
   """A model from a weights file, a hub folder or a GGUF.
 
   Args:
     spec: config with `weights` (anything that pretrained.load takes),
       `dtype`, `remat`.
     place: shapes -> types and shardings, as pretrained.load.
+    thinking: in THINKING; how the chat template is rendered.
+
+  Raises:
+    KeyError: for another value of `thinking`.
+    ValueError: for a switch without a tokenizer whose template knows it.
   """
+  switch = _known(thinking, THINKING, 'student.thinking')
   found = pretrained.load(spec.weights, dtype=spec.dtype, remat=spec.remat,
                           place=place)
   for note in found.notes:
     print(f'{spec.weights}: {note}', flush=True)
-  return Loaded(found.model, found.params, pretrained.chat(found),
-                found.description)
+  chat = pretrained.chat(found, thinking=switch)
+  if chat is None and switch is not None:
+    raise ValueError(f'student.thinking is {thinking!r}; {spec.weights} came '
+                     'without a tokenizer, allowed: default')
+  return Loaded(found.model, found.params, chat, found.description)
 
 
 def abstract_state(config, model, mesh) -> TrainState:
@@ -230,7 +241,7 @@ def build(config) -> Run:
         f'shapes.row_buckets end at {max(shapes.row_buckets)}; the longest '
         f'prompt bucket and algorithm.max_tokens need {longest}')
   student = load_model(c.student, lambda like: _placed(
-      like, mesh, sharding.TRAIN_RULES))
+      like, mesh, sharding.TRAIN_RULES), c.student.thinking)
   model, chat = student.model, chat_of('student', student, c.data.task, task)
   _check_vocabulary('student', student, chat)
   _check_prompts([*source.pool, *(q for qs in splits.values() for q in qs)],

@@ -41,8 +41,8 @@ def load_policy(config, checkpoint: str, mesh) -> build.Loaded:
   finished = (path / pretrained.FINAL).is_file()
   if finished or not (path.name.isdigit() or (path / 'checkpoints').is_dir()):
     spec.weights = str(checkpoint)
-    return build.load_model(spec)
-  loaded = build.load_model(spec)
+    return build.load_model(spec, thinking=spec.thinking)
+  loaded = build.load_model(spec, thinking=spec.thinking)
   state = checkpoints.restore_any(path, build.abstract_state(
       config, loaded.model, mesh), loaded.description['model'])
   return loaded._replace(params=state.params)
