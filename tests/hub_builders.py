@@ -100,7 +100,7 @@ def seeing(family: str, seed: int = 0):
       family, vocab_size=ROWS, width=16, num_layers=2, num_heads=4,
       num_kv_heads=2, mlp_width=20, max_positions=2048, **SEEING[family])
   params = random_models.draw(model, seed)
-  params['head'][:, 263] *= 2
+  params['head'][:, 263] *= 3
   return model, params
 
 
