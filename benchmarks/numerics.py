@@ -14,6 +14,7 @@ import functools
 import json
 import pathlib
 import time
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +24,7 @@ from PIL import Image
 from benchmarks import random_models
 from zppo_jax import images, models, packing, rollouts, sampling, update
 from zppo_jax.models import gated_delta, layers, presets
-from zppo_jax.records import Decoding, Prompt, PromptKind, PromptMedia, Question
+from zppo_jax.records import Decoding, Prompt, PromptKind, Question
 from zppo_jax.study import machine
 
 END_ID = 1  # never drawn here: all responses have one length
@@ -37,35 +38,28 @@ CHUNKS = (64, 1024)  # positions whose logits exist at a time
 DELTA_CHUNKS = (16, 64)
 
 
-def see(config, seed: int) -> tuple[list[int], images.Seen]:
-  """(placeholder tokens, patches) of a random picture."""
-  rng = np.random.default_rng(seed)
+def behind_a_picture(config, text: list[int], seed: int):
+  """(tokens, media) of a prompt: a random picture, then text."""
+  c, rng = config.vision, np.random.default_rng(seed)
   pixels = images.Pixels(256, 1024, (0.5,) * 3, (0.5,) * 3)
-  processor = images.Processor(config.vision, pixels, pixels)
-  picture = images.picture(Image.fromarray(
-      rng.integers(0, 256, (24, 32, 3), dtype=np.uint8)))
-  seen = processor.see((picture,))
-  c = config.vision
+  processor = images.Processor(c, pixels, pixels)
+  seen = processor.see((images.picture(Image.fromarray(
+      rng.integers(0, 256, (24, 32, 3), dtype=np.uint8))),))
   count = len(seen.patches_IC) // c.merge**2
-  return [c.start_id, *[c.image_id] * count, c.end_id], seen
+  tokens = [c.start_id, *[c.image_id] * count, c.end_id, *text]
+  return tokens, processor.media(seen, tokens)
 
 
 def prompts(model, rows: int, length: int, image: bool, seed: int):
-  """Random prompts of `length` text tokens, an image before them if asked."""
+  """Random prompts of `length` text tokens, a picture before them if asked."""
   rng = np.random.default_rng([seed, rows, length])
   out = []
   for i in range(rows):
-    text = rng.integers(2, random_models.IMAGE, length).tolist()
-    media = None
+    tokens, media = rng.integers(2, random_models.IMAGE, length).tolist(), None
     if image:
-      head, seen = see(model.config, seed + i)
-      c = model.config.vision
-      pixels = images.Pixels(256, 1024, (0.5,) * 3, (0.5,) * 3)
-      text = head + text
-      media: PromptMedia = images.Processor(c, pixels, pixels).media(
-          seen, text)
+      tokens, media = behind_a_picture(model.config, tokens, seed + i)
     out.append(Prompt(Question(f'{i}', '', '', ''), PromptKind.PLAIN,
-                      tuple(text), media))
+                      tuple(tokens), media))
   return out
 
 
@@ -94,14 +88,9 @@ def score(model, params, asked, responses, chunk: int, delta_chunk: int):
   length = max(len(r.prompt) + len(r.response) for r in rows)
   patches = max((len(r.media.patches_IC) for r in rows if r.media), default=0)
   batch = packing.pad_rows(rows, len(rows), length, patches, model.num_axes)
-  before, gated_delta.CHUNK = gated_delta.CHUNK, delta_chunk
-  defaults = gated_delta.chunked.__defaults__
-  gated_delta.chunked.__defaults__ = (delta_chunk,)
-  try:
+  chunked = functools.partial(gated_delta.chunked, chunk=delta_chunk)
+  with mock.patch.object(gated_delta, 'chunked', chunked):
     logp, _ = _scorer(model, chunk, delta_chunk)(params, batch)
-  finally:
-    gated_delta.CHUNK = before
-    gated_delta.chunked.__defaults__ = defaults
   return np.stack([np.asarray(logp)[b, len(r.prompt):len(r.prompt) + len(
       r.response)] for b, r in enumerate(rows)])
 
