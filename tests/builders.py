@@ -1,6 +1,7 @@
 """Questions, rollouts and groups for tests, in the embedded world's words."""
 
 import pathlib
+import re
 import runpy
 from collections import Counter
 from collections.abc import Iterable
@@ -38,6 +39,22 @@ def small_config(**changes):
     for name, value in changes.items():
       c[name] = value
   return c
+
+
+def documented_metrics() -> list[re.Pattern]:
+  """The names of docs/metrics.md; capitals stand for any word."""
+  out = []
+  for line in (ROOT / 'docs' / 'metrics.md').read_text().splitlines():
+    cells = re.split(r'(?<!\\)\|', line)
+    if len(cells) == 5 and '`' in cells[1]:
+      assert cells[2].strip() and cells[3].strip(), line
+      first = None
+      for name in re.findall(r'`([^`]+)`', cells[1]):
+        if name.startswith('/'):  # `a/b`, `/c` stands for a/c
+          name = first.rpartition('/')[0] + name
+        first = first or name
+        out.append(re.compile(re.sub(r'[A-Z]+', '[a-z0-9_]+', name)))
+  return out
 
 
 def question(name='q', text='C h 4', answer='9', split='hard') -> Question:

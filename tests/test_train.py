@@ -2,13 +2,12 @@
 
 import json
 import os
-import re
 import signal
 
 import numpy as np
 import pytest
 
-from tests.builders import ROOT, small_config
+from tests.builders import documented_metrics, small_config
 from zppo_jax import assets, build, step, train, weights
 from zppo_jax.checkpoints import CheckpointError
 from zppo_jax.train import Diverged, Interrupted
@@ -69,23 +68,9 @@ def test_sampler_and_trainer_agree_in_the_loop(zppo_run):
     assert row['sampler_trainer/logp_gap_max'] < 1e-4
 
 
-
-
 def test_every_name_in_metrics_is_documented_with_its_unit(zppo_run):
-  """docs/metrics.md has a row for each; capitals stand for any word."""
-  documented = []
-  for line in (ROOT / 'docs' / 'metrics.md').read_text().splitlines():
-    cells = re.split(r'(?<!\\)\|', line)
-    if len(cells) == 5 and '`' in cells[1]:
-      assert cells[2].strip() and cells[3].strip(), line
-      first = None
-      for name in re.findall(r'`([^`]+)`', cells[1]):
-        if name.startswith('/'):  # `a/b`, `/c` stands for a/c
-          name = first.rpartition('/')[0] + name
-        first = first or name
-        documented.append(re.compile(
-            re.sub(r'[A-Z]+', '[a-z0-9_]+', re.escape(name).replace(
-                re.escape('_'), '_'))))
+  """docs/metrics.md has a row for each."""
+  documented = documented_metrics()
   names = {n for row in zppo_run[0].joinpath('metrics.jsonl').open()
            for n in json.loads(row)}
   assert len(names) > 50

@@ -82,6 +82,17 @@ def test_a_directory_with_other_files_is_never_used(tmp_path):
   assert (tmp_path / '.notes').read_text() == 'mine'
 
 
+@pytest.mark.parametrize('name', ['attempts/0001', 'attempts'])
+def test_a_first_attempt_that_died_before_the_config_is_no_obstacle(
+    tmp_path, name):
+  (tmp_path / name).mkdir(parents=True)
+  (tmp_path / 'config.partial').write_text('{"conf')
+  assert workdir.read_config(tmp_path) is None
+  made = Workdir.open(tmp_path, CONFIG)
+  assert made.attempt.name == ('0002' if '0001' in name else '0001')
+  assert workdir.read_config(tmp_path)['config']['seed'] == 3
+
+
 def test_a_damaged_config_is_named(tmp_path):
   (tmp_path / 'config.json').write_text('{"config": ')
   with pytest.raises(ValueError, match='config.json is not readable'):

@@ -27,7 +27,7 @@ def metrics_row(rng, method: str, step: int, steps: int) -> dict:
       'trivial/plain': share(0.9 - 0.5 * done + noise()),
       'advantage/positive': share(0.2 + 0.1 * done + noise()),
       'groups/plain': 32, 'length/plain': 14 + noise(1),
-      'rollouts/length': 14 + noise(1), 'rollouts/truncated': 0.02,
+      'rollouts/length': 14 + noise(1),
       'stop/end': 0.98, 'stop/length': 0.02, 'verdict/correct': 0.5,
       'verdict/wrong': 0.45, 'verdict/no_answer': 0.05,
       'update/entropy': 0.6 - 0.4 * done + noise(),
@@ -37,7 +37,7 @@ def metrics_row(rng, method: str, step: int, steps: int) -> dict:
       'update/clip_low': 0.01, 'update/clip_high': 0.02,
       'update/clip_dual': 0.0,
       'sampler_trainer/logp_gap_max': 1e-6 * (1 + abs(noise(1))),
-      'student_rollouts': 320, 'compilations/new': 4 if step == 0 else 0,
+      'student_rollouts': 320,
       'tokens/student_prompt': 900, 'tokens/student_generated': 4400,
       'tokens/teacher_prompt': 0, 'tokens/teacher_generated': 0}
   if method != 'grpo':

@@ -99,7 +99,8 @@ def check_unused(path) -> None:
 
 
 def read_config(path) -> dict | None:
-  """config.json of a workdir; None for a directory that is new or empty.
+  """config.json of a workdir; None for a directory that is new or empty, or
+  whose first attempt died before it wrote one.
 
   Raises:
     FileExistsError: for a file, or a directory that is not a workdir.
@@ -112,6 +113,8 @@ def read_config(path) -> dict | None:
     return None
   stored = path / 'config.json'
   if not stored.is_file():
+    if {p.name for p in path.iterdir()} <= {'attempts', 'config.partial'}:
+      return None
     raise FileExistsError(f'{path} is not empty and holds no run; a run needs '
                           'a directory of its own')
   try:

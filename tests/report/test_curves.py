@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from tests import workdirs
+from tests import builders, workdirs
 from zppo_jax.report import charts, curves, panels, reading
 
 
@@ -101,3 +101,14 @@ def test_flat_and_single_values_have_an_axis(values):
   line = charts.Line('a', tuple(range(len(values))), tuple(values))
   assert 'nan' not in charts.line_chart(
       [line], title='t', x_label='x').svg.lower()
+
+
+def test_panels_draw_names_that_a_run_writes():
+  """Every name without a pattern has its row in docs/metrics.md."""
+  documented = builders.documented_metrics()
+  drawn = [name for table in (panels.LEARNING, panels.HEALTH, panels.TEACHER,
+                              panels.BUFFER) for p in table for name in p.names]
+  assert len(drawn) > 20
+  for name in drawn:
+    if '*' not in name:
+      assert any(d.fullmatch(name) for d in documented), name

@@ -31,14 +31,12 @@ class Panel:
     names: patterns of names, e.g. 'stop/*'.
     what: one or two sentences for somebody who sees it first.
     y: (low, high) that the y axis holds, None where it follows the data.
-    otherwise: patterns for runs that have none of `names`.
   """
   title: str
   unit: str
   names: tuple[str, ...]
   what: str
   y: tuple = FRACTION
-  otherwise: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,12 +98,11 @@ HEALTH = (
           'one that the trainer computes. It should be rounding.', FROM_ZERO),
     Panel('Response length', 'tokens, mean',
           ('length/plain', 'length/bcq', 'length/ncq'),
-          'Mean length of a response, end token included.', FROM_ZERO,
-          ('rollouts/length',)),
+          'Mean length of a response, end token included.', FROM_ZERO),
     Panel('Why generation stopped', 'fraction of rollouts',
           ('stop/*',),
           'end: the student ended its answer; length: the token limit cut it, '
-          'which counts as wrong.', FRACTION, ('rollouts/truncated',)),
+          'which counts as wrong.'),
     Panel('Verdicts', 'fraction of rollouts', ('verdict/*',),
           'All prompt kinds together.'),
 )
@@ -163,7 +160,7 @@ def _smoothing(lines) -> str:
 def draw(panel: Panel, groups: Sequence[Group]) -> list[Figure]:
   """One chart with all names for one group of runs; for several groups a
   chart per name. Empty if no run has any of the names."""
-  names = _names(groups, panel.names) or _names(groups, panel.otherwise)
+  names = _names(groups, panel.names)
   short = _ending(names)
   if len(groups) == 1:
     sets = [(panel.title, names, [(groups[0], n, short[n], i)
