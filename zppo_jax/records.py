@@ -114,12 +114,20 @@ class Question:
     answer: the gold answer, in the form that the task's parser yields.
     split: label under which results are reported, e.g. 'hard'.
     media: pictures and clips, which are shown before the text.
+    kind: how answers are compared, '' where the task's grader knows one way.
+    source: the data set that it came from, '' where there is one.
+    hint: text that may help (the hint baseline), '' if there is none.
+    responses: answers that a teacher gave before the run.
   """
   id: str
   text: str
   answer: str
   split: str
   media: tuple[Picture | Clip, ...] = ()
+  kind: str = ''
+  source: str = ''
+  hint: str = ''
+  responses: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
