@@ -242,7 +242,8 @@ def build(config) -> Run:
         f'prompt bucket and algorithm.max_tokens need {longest}')
   student = load_model(c.student, lambda like: _placed(
       like, mesh, sharding.TRAIN_RULES), c.student.thinking)
-  model, chat = student.model, chat_of('student', student, c.data.task, task)
+  chat = chat_of('student', student, c.data.task, task)
+  model = models.on_mesh(student.model, mesh)
   _check_vocabulary('student', student, chat)
   _check_prompts([*source.pool, *(q for qs in splits.values() for q in qs)],
                  chat, rules.max_prompt, shapes.patch_buckets)
@@ -273,7 +274,8 @@ def build(config) -> Run:
     _check_vocabulary('teacher', loaded, teacher_chat)
     _check_same_words(chat, teacher_chat)
     # Prompts are the student's; the teacher's codec has its own padding rows.
-    make_teacher = functools.partial(make, model=loaded.model,
+    make_teacher = functools.partial(make,
+                                     model=models.on_mesh(loaded.model, mesh),
                                      chat=teacher_chat,
                                      group_buckets=shapes.group_buckets)
     teacher = InProcessTeacher(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from zppo_jax import models
-from zppo_jax.models import layers, qwen3_vl, vision
+from zppo_jax.models import attention, layers, qwen3_vl, vision
 
 transformers = pytest.importorskip('transformers')
 pytest.importorskip('torch')
@@ -81,15 +81,23 @@ def axes_in_blocks(num_pairs, sections):
   return np.repeat([0, 1, 2], sections)
 
 
-phases, attend = vision.phases, vision.attend
+phases, among = vision.phases, attention.among
+
+
+def in_frames(change):
+  """`among` with other segments where it is not causal: in the tower."""
+  def run(q, k, v, segment, *, causal=True, **rest):
+    segment = segment if causal else change(segment, 1)
+    return among(q, k, v, segment, causal=causal, **rest)
+  return run
+
+
 PATCHED = {
     'mrope order': (layers, 'interleaved_axes', axes_in_blocks),
     'rotary order': (vision, 'phases',
                      lambda r, *args: phases(r[..., ::-1], *args)),
-    'frame mask': (vision, 'attend', lambda q, k, v, s: attend(
-        q, k, v, jax.numpy.minimum(s, 1))),
-    'padding': (vision, 'attend', lambda q, k, v, s: attend(
-        q, k, v, jax.numpy.maximum(s, 1)))}
+    'frame mask': (attention, 'among', in_frames(jax.numpy.minimum)),
+    'padding': (attention, 'among', in_frames(jax.numpy.maximum))}
 
 
 @pytest.mark.parametrize('name', PATCHED)

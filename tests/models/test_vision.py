@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from zppo_jax.models import vision
+from zppo_jax.models import attention, vision
 from zppo_jax.models.vision import VisionConfig
 from zppo_jax.records import Media
 
@@ -61,12 +61,12 @@ def naive_attention(q, k, v, segment):
 @pytest.mark.parametrize('queries', [5, 24, 100])
 def test_attention_stays_inside_frames(queries, monkeypatch):
   """Against a loop, with queries in five chunks, in one, and unchunked."""
-  monkeypatch.setattr(vision, '_QUERIES', queries)
+  monkeypatch.setattr(attention, '_QUERIES', queries)
   segment = random_media().segment_BI
   q, k, v = np.random.default_rng(1).standard_normal(
       (3, 2, 24, 2, 4), np.float32)
   real = (segment > 0)[..., None, None]
-  got = vision.attend(q, k, v, segment)
+  got = attention.xla(q, k, v, segment, causal=False)
   np.testing.assert_allclose(
       got * real, naive_attention(q, k, v, segment), atol=1e-5)
 
@@ -74,7 +74,7 @@ def test_attention_stays_inside_frames(queries, monkeypatch):
 def test_memory_of_attention_grows_with_patches_not_their_square():
   """Forward and backward: twice the patches take about twice as much."""
   def loss(q, k, v, segment):
-    return vision.attend(q, k, v, segment).sum()
+    return attention.xla(q, k, v, segment, causal=False).sum()
 
   def peak(num):
     x = jax.ShapeDtypeStruct((1, num, 2, 8), jnp.float32)

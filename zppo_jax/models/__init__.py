@@ -40,8 +40,8 @@ class Model(NamedTuple):
   family: str = ''
 
 
-def _decoder(config: decoder.DecoderConfig) -> Model:
-  module = decoder.Decoder(config)
+def _decoder(config: decoder.DecoderConfig, mesh=None) -> Model:
+  module = decoder.Decoder(config, mesh)
 
   def init(key):
     one = jnp.ones((1, 1), jnp.int32)
@@ -61,10 +61,10 @@ def _decoder(config: decoder.DecoderConfig) -> Model:
   return Model(config, init, apply, head)
 
 
-def _on_three_axes(network, config) -> Model:
+def _on_three_axes(network, config, mesh=None) -> Model:
   """A family with positions of (time, height, width), and a vision tower
   where its config has one."""
-  module = network(config)
+  module = network(config, mesh)
 
   def init(key):
     one = jnp.ones((1, 1), jnp.int32)
@@ -90,7 +90,7 @@ class Family(NamedTuple):
 
   Attributes:
     config: the frozen dataclass of its shapes.
-    build: config -> Model.
+    build: (config, mesh=None) -> Model.
     from_hub: config.json as a dict -> config.
     to_hub: config -> config.json as a dict.
     hub_leaves: config -> tuple of HubLeaf, one per parameter leaf.
@@ -135,6 +135,15 @@ def build(family: str, **fields) -> Model:
                    f'{", ".join(FAMILIES)}')
   row = FAMILIES[family]
   return row.build(row.config(**fields))._replace(family=family)
+
+
+def on_mesh(model: Model, mesh) -> Model:
+  """The model with the attention kernels of a mesh (attention.choose).
+
+  A model that was not put on a mesh runs anywhere, with plain XLA attention.
+  """
+  build = FAMILIES[model.family].build
+  return build(model.config, mesh)._replace(family=model.family)
 
 
 def describe(model: Model) -> dict:

@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from zppo_jax.models import layers
+from zppo_jax.models import attention, layers
 from zppo_jax.records import Fresh
 
 # float64 is for tests under jax_enable_x64.
@@ -44,6 +44,7 @@ class DecoderConfig:
     tied: the head is the embedding.
     dtype: compute type, 'float32' or 'bfloat16'; params are float32.
     remat: 'none', 'full' or 'dots': what a block's backward pass recomputes.
+    attention: 'auto' or a kernel: one of attention.NAMES (attention.choose).
   """
   vocab_size: int
   width: int
@@ -60,6 +61,7 @@ class DecoderConfig:
   tied: bool = True
   dtype: str = 'float32'
   remat: str = 'none'
+  attention: str = 'auto'
 
   def __post_init__(self):
     # A description in JSON holds a list; the config must be hashable.
@@ -76,7 +78,8 @@ class DecoderConfig:
                        f'of num_kv_heads, {self.num_kv_heads}')
     if self.head_dim % 2:
       raise ValueError(f'head_dim is {self.head_dim}; it must be even')
-    for name, known in (('dtype', DTYPES), ('remat', REMAT)):
+    for name, known in (('dtype', DTYPES), ('remat', REMAT),
+                        ('attention', attention.NAMES)):
       if getattr(self, name) not in known:
         raise ValueError(f'{name} is {getattr(self, name)!r}; known: '
                          f'{", ".join(known)}')
@@ -85,15 +88,16 @@ class DecoderConfig:
 class Block(nn.Module):
   """One period of the decoder: a layer of attention and one of SwiGLU."""
   config: DecoderConfig
+  mesh: jax.sharding.Mesh | None
 
   @nn.compact
-  def __call__(self, x_BTD, rotary, mask_BTT, past_mask_BTS, past):
+  def __call__(self, x_BTD, rotary, segment_BT, past_mask_BTS, past):
     c = self.config
-    y, new = layers.Attention(
+    y, new = attention.Attention(
         c.num_heads, c.num_kv_heads, c.head_dim, c.qk_norm, c.norm_eps,
-        name='attention')(
+        c.attention, self.mesh, name='attention')(
             layers.RMSNorm(c.norm_eps, name='attention_norm')(x_BTD), rotary,
-            mask_BTT, past, past_mask_BTS)
+            segment_BT, past, past_mask_BTS)
     x_BTD = x_BTD + y
     y = layers.SwiGLU(c.mlp_width, name='mlp')(
         layers.RMSNorm(c.norm_eps, name='mlp_norm')(x_BTD))
@@ -103,6 +107,7 @@ class Block(nn.Module):
 class Decoder(nn.Module):
   """Token ids to final hidden states."""
   config: DecoderConfig
+  mesh: jax.sharding.Mesh | None = None
 
   @nn.compact
   def __call__(self, tokens_BT, positions_BTA, segment_BT, cache=None):
@@ -119,7 +124,6 @@ class Decoder(nn.Module):
       (hidden_BTD after the last norm, in the compute type, `Fresh`).
     """
     c = self.config
-    T = tokens_BT.shape[1]
     # Deviation D^-1/2: a tied head then starts with logits of deviation 1.
     embed = self.param('embed', nn.initializers.normal(c.width**-0.5),
                        (c.vocab_size, c.width))
@@ -130,12 +134,9 @@ class Decoder(nn.Module):
         c.head_dim, c.rope_theta, *c.rope_llama3) if c.rope_llama3 else None
     rotary = layers.rotary_phases(
         positions_BTA, c.head_dim, c.rope_theta, x.dtype, scale=scale)
-    same = segment_BT[:, :, None] == segment_BT[:, None, :]
-    real = segment_BT > 0
-    mask = same & real[:, None, :] & jnp.tril(jnp.ones((T, T), bool))
     past, past_mask = None, None
     if cache is not None:
-      past_mask = cache.valid_BS[:, None, :] & real[:, :, None]
+      past_mask = cache.valid_BS[:, None, :] & (segment_BT > 0)[:, :, None]
       past = (cache.k_LBSKH, cache.v_LBSKH)
     block = Block
     if c.remat != 'none':
@@ -144,5 +145,6 @@ class Decoder(nn.Module):
         block, variable_axes={'params': 0}, split_rngs={'params': True},
         in_axes=(nn.broadcast, nn.broadcast, nn.broadcast, 0),
         length=c.num_layers)
-    x, (k, v) = scan(c, name='blocks')(x, rotary, mask, past_mask, past)
+    x, (k, v) = scan(c, self.mesh, name='blocks')(
+        x, rotary, segment_BT, past_mask, past)
     return layers.RMSNorm(c.norm_eps, name='norm')(x), Fresh(k, v, ())

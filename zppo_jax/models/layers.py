@@ -163,35 +163,3 @@ class SwiGLU(nn.Module):
     down = self.param('down', fan_in_init(1), (F, D))
     hidden = jax.nn.silu(project(x_BTD, gate)) * project(x_BTD, up)
     return project(hidden, down)
-
-
-class Attention(nn.Module):
-  """Causal self-attention over its own tokens and a cache that it only reads.
-
-  The keys and values of the new tokens are returned, not written: the caller
-  owns the cache.
-  """
-  num_heads: int
-  num_kv_heads: int
-  head_dim: int
-  qk_norm: bool
-  norm_eps: float
-
-  @nn.compact
-  def __call__(self, x_BTD, rotary, mask_BTT, past, past_mask_BTS):
-    """past: (k_BSKH, v_BSKH) of a cache, or None."""
-    D, N, K, H = (x_BTD.shape[-1], self.num_heads, self.num_kv_heads,
-                  self.head_dim)
-    q = project(x_BTD, self.param('q', fan_in_init(1), (D, N, H)))
-    k = project(x_BTD, self.param('k', fan_in_init(1), (D, K, H)))
-    v = project(x_BTD, self.param('v', fan_in_init(1), (D, K, H)))
-    wo = self.param('o', fan_in_init(2), (N, H, D))
-    if self.qk_norm:
-      q = RMSNorm(self.norm_eps, name='q_norm')(q)
-      k = RMSNorm(self.norm_eps, name='k_norm')(k)
-    q, k = rotate(q, *rotary), rotate(k, *rotary)
-    sources = [(k, v, mask_BTT)]
-    if past is not None:
-      sources.insert(0, (*past, past_mask_BTS))
-    out = attend(q, sources)
-    return project(out, wo, 2), (k, v)

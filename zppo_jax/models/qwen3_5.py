@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from zppo_jax.models import gated_delta, layers, vision
+from zppo_jax.models import attention, gated_delta, layers, vision
 from zppo_jax.models.decoder import DTYPES, REMAT
 from zppo_jax.models.vision import VisionConfig
 from zppo_jax.records import Fresh
@@ -56,6 +56,7 @@ class Qwen35Config:
   tied: bool = False
   dtype: str = 'float32'
   remat: str = 'none'
+  attention: str = 'auto'
   vision: VisionConfig | None = None
 
   def __post_init__(self):
@@ -84,7 +85,8 @@ class Qwen35Config:
       raise ValueError(f'rope_sections is {self.rope_sections}; it must be '
                        'pairs of (time, height, width)')
     layers.interleaved_axes(self.rotary_dim // 2, self.rope_sections)
-    for name, known in (('dtype', DTYPES), ('remat', REMAT)):
+    for name, known in (('dtype', DTYPES), ('remat', REMAT),
+                        ('attention', attention.NAMES)):
       if getattr(self, name) not in known:
         raise ValueError(f'{name} is {getattr(self, name)!r}; known: '
                          f'{", ".join(known)}')
@@ -119,10 +121,11 @@ class OffsetNorm(nn.Module):
 class GatedAttention(nn.Module):
   """Attention whose output is multiplied by the sigmoid of a projection."""
   config: Qwen35Config
+  mesh: jax.sharding.Mesh | None
 
   @nn.compact
-  def __call__(self, x_BTD, rotary, mask_BTT, past, past_mask_BTS):
-    """As layers.Attention: (y_BTD, (k_BTKH, v_BTKH))."""
+  def __call__(self, x_BTD, rotary, segment_BT, past, past_mask_BTS):
+    """As attention.Attention: (y_BTD, (k_BTKH, v_BTKH))."""
     c = self.config
     D, N, K, H = x_BTD.shape[-1], c.num_heads, c.num_kv_heads, c.head_dim
     init = layers.fan_in_init(1)
@@ -133,16 +136,15 @@ class GatedAttention(nn.Module):
     q, gate = both[..., 0, :], both[..., 1, :]
     q = layers.rotate(OffsetNorm(c.norm_eps, name='q_norm')(q), *rotary)
     k = layers.rotate(OffsetNorm(c.norm_eps, name='k_norm')(k), *rotary)
-    sources = [(k, v, mask_BTT)]
-    if past is not None:
-      sources.insert(0, (*past, past_mask_BTS))
-    out = layers.attend(q, sources) * jax.nn.sigmoid(gate)
-    return layers.project(out, wo, 2), (k, v)
+    out = attention.attend(q, k, v, segment_BT, past, past_mask_BTS,
+                           asked=c.attention, mesh=self.mesh)
+    return layers.project(out * jax.nn.sigmoid(gate), wo, 2), (k, v)
 
 
 class Layer(nn.Module):
   """A mixer of tokens, then SwiGLU; each with its norm and residual."""
   config: Qwen35Config
+  mesh: jax.sharding.Mesh | None
   full: bool
 
   @nn.compact
@@ -150,7 +152,7 @@ class Layer(nn.Module):
     """(x_BTD, what the mixer leaves); `args` are the mixer's."""
     c = self.config
     if self.full:
-      mixer = GatedAttention(c, name='attention')
+      mixer = GatedAttention(c, self.mesh, name='attention')
     else:
       mixer = gated_delta.GatedDeltaNet(
           c.delta_key_heads, c.delta_value_heads, c.delta_key_dim,
@@ -165,9 +167,10 @@ class Layer(nn.Module):
 class Block(nn.Module):
   """One period: DeltaNet layers, then attention."""
   config: Qwen35Config
+  mesh: jax.sharding.Mesh | None
 
   @nn.compact
-  def __call__(self, x_BTD, runs, rotary, mask_BTT, past_mask_BTS, past):
+  def __call__(self, x_BTD, runs, rotary, segment_BT, past_mask_BTS, past):
     """past: (k_BSKH, v_BSKH, DeltaState with a leading axis over the block's
     DeltaNet layers) or None; returns (x_BTD, the same of the new tokens)."""
     c = self.config
@@ -177,16 +180,18 @@ class Block(nn.Module):
     states = []
     for i in range(c.period - 1):
       state = None if past is None else jax.tree.map(lambda s: s[i], past[2])  # noqa: B023
-      x_BTD, state = layer(c, False, name=f'layer_{i}')(x_BTD, runs, state)
+      x_BTD, state = layer(c, self.mesh, False, name=f'layer_{i}')(
+          x_BTD, runs, state)
       states.append(state)
-    x_BTD, (k, v) = layer(c, True, name=f'layer_{c.period - 1}')(
-        x_BTD, rotary, mask_BTT, past and past[:2], past_mask_BTS)
+    x_BTD, (k, v) = layer(c, self.mesh, True, name=f'layer_{c.period - 1}')(
+        x_BTD, rotary, segment_BT, past and past[:2], past_mask_BTS)
     return x_BTD, (k, v, jax.tree.map(lambda *s: jnp.stack(s), *states))
 
 
 class Qwen35(nn.Module):
   """Token ids to final hidden states."""
   config: Qwen35Config
+  mesh: jax.sharding.Mesh | None = None
 
   @nn.compact
   def __call__(self, tokens_BT, positions_BTA, segment_BT, cache=None,
@@ -218,7 +223,6 @@ class Qwen35(nn.Module):
     if media is not None and c.vision is None:
       raise ValueError('this qwen3_5 model has no vision tower (config.vision '
                        'is None); this batch holds images or videos')
-    T = tokens_BT.shape[1]
     # Deviation D^-1/2: a tied head then starts with logits of deviation 1.
     embed = self.param('embed', nn.initializers.normal(c.width**-0.5),
                        (c.vocab_size, c.width))
@@ -227,7 +231,8 @@ class Qwen35(nn.Module):
     x = embed[tokens_BT].astype(DTYPES[c.dtype])
     if media is not None:
       merged_BJD, _ = vision.Tower(
-          c.vision, c.dtype, c.remat, name='vision')(media)
+          c.vision, c.dtype, c.remat, c.attention, self.mesh,
+          name='vision')(media)
       x = vision.place(x, tokens_BT, merged_BJD, c.vision.ids)
     order, place = gated_delta.compact(segment_BT)
     take = lambda x, at: jnp.take_along_axis(
@@ -239,8 +244,6 @@ class Qwen35(nn.Module):
         positions_BTA, c.rotary_dim, c.rope_theta, x.dtype,
         layers.interleaved_axes(c.rotary_dim // 2, c.rope_sections))
     runs = gated_delta.runs(segment_BT)
-    same = segment_BT[:, :, None] == segment_BT[:, None, :]
-    mask = same & runs.real_BT[:, None] & jnp.tril(jnp.ones((T, T), bool))
     past, past_mask = None, None
     if cache is not None:
       past_mask = cache.valid_BS[:, None, :] & runs.real_BT[:, :, None]
@@ -250,8 +253,8 @@ class Qwen35(nn.Module):
         Block, variable_axes={'params': 0}, split_rngs={'params': True},
         in_axes=(nn.broadcast, nn.broadcast, nn.broadcast, nn.broadcast, 0),
         length=c.num_blocks)
-    x, (k, v, state) = scan(c, name='blocks')(
-        x, runs, rotary, mask, past_mask, past)
+    x, (k, v, state) = scan(c, self.mesh, name='blocks')(
+        x, runs, rotary, segment_BT, past_mask, past)
     x = OffsetNorm(c.norm_eps, name='norm')(x)
     back = jax.vmap(take, (0, None))
     state = jax.tree.map(lambda s: s.reshape(-1, *s.shape[2:]), state)

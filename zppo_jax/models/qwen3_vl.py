@@ -10,7 +10,14 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from zppo_jax.models import decoder, hub_text, hub_vision, layers, vision
+from zppo_jax.models import (
+  attention,
+  decoder,
+  hub_text,
+  hub_vision,
+  layers,
+  vision,
+)
 from zppo_jax.models.vision import VisionConfig
 from zppo_jax.records import Fresh
 
@@ -44,16 +51,17 @@ class Qwen3VLConfig(decoder.DecoderConfig):
 class Block(nn.Module):
   """A layer of the decoder, and what DeepStack adds after it."""
   config: Qwen3VLConfig
+  mesh: jax.sharding.Mesh | None
 
   @nn.compact
-  def __call__(self, x_BTD, rotary, mask_BTT, past_mask_BTS, tokens_BT, taps,
+  def __call__(self, x_BTD, rotary, segment_BT, past_mask_BTS, tokens_BT, taps,
                past, layer):
     c = self.config
-    y, new = layers.Attention(
+    y, new = attention.Attention(
         c.num_heads, c.num_kv_heads, c.head_dim, c.qk_norm, c.norm_eps,
-        name='attention')(
+        c.attention, self.mesh, name='attention')(
             layers.RMSNorm(c.norm_eps, name='attention_norm')(x_BTD), rotary,
-            mask_BTT, past, past_mask_BTS)
+            segment_BT, past, past_mask_BTS)
     x_BTD = x_BTD + y
     x_BTD = x_BTD + layers.SwiGLU(c.mlp_width, name='mlp')(
         layers.RMSNorm(c.norm_eps, name='mlp_norm')(x_BTD))
@@ -69,13 +77,13 @@ class Block(nn.Module):
 class Qwen3VL(nn.Module):
   """Token ids and patches to final hidden states."""
   config: Qwen3VLConfig
+  mesh: jax.sharding.Mesh | None = None
 
   @nn.compact
   def __call__(self, tokens_BT, positions_BTA, segment_BT, cache=None,
                media=None):
     """As decoder.Decoder, with A = 3 and the row's media."""
     c = self.config
-    T = tokens_BT.shape[1]
     embed = self.param('embed', nn.initializers.normal(c.width**-0.5),
                        (c.vocab_size, c.width))
     if not c.tied:
@@ -84,18 +92,16 @@ class Qwen3VL(nn.Module):
     taps = None
     if media is not None:
       merged, features = vision.Tower(
-          c.vision, c.dtype, c.remat, name='vision')(media)
+          c.vision, c.dtype, c.remat, c.attention, self.mesh,
+          name='vision')(media)
       x = vision.place(x, tokens_BT, merged, c.vision.ids)
       taps = jnp.stack(features) if features else None
     rotary = layers.rotary_phases(
         positions_BTA, c.head_dim, c.rope_theta, x.dtype,
         layers.interleaved_axes(c.head_dim // 2, c.rope_sections))
-    same = segment_BT[:, :, None] == segment_BT[:, None, :]
-    real = segment_BT > 0
-    mask = same & real[:, None, :] & jnp.tril(jnp.ones((T, T), bool))
     past, past_mask = None, None
     if cache is not None:
-      past_mask = cache.valid_BS[:, None, :] & real[:, :, None]
+      past_mask = cache.valid_BS[:, None, :] & (segment_BT > 0)[:, :, None]
       past = (cache.k_LBSKH, cache.v_LBSKH)
     block = Block
     if c.remat != 'none':
@@ -104,8 +110,8 @@ class Qwen3VL(nn.Module):
     scan = nn.scan(
         block, variable_axes={'params': 0}, split_rngs={'params': True},
         in_axes=(*[nn.broadcast] * 5, 0, 0), length=c.num_layers)
-    x, (k, v) = scan(c, name='blocks')(
-        x, rotary, mask, past_mask, tokens_BT, taps, past,
+    x, (k, v) = scan(c, self.mesh, name='blocks')(
+        x, rotary, segment_BT, past_mask, tokens_BT, taps, past,
         jnp.arange(c.num_layers))
     return layers.RMSNorm(c.norm_eps, name='norm')(x), Fresh(k, v, ())
 

@@ -10,13 +10,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from zppo_jax.models import layers
+from zppo_jax.models import attention, layers
 from zppo_jax.models.decoder import DTYPES, REMAT
 from zppo_jax.records import Media
 
 _EPS = 1e-6  # of every LayerNorm; no config names it
-_MASKED = -1e30
-_QUERIES = 256  # patches whose attention scores exist at a time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,35 +146,6 @@ def phases(rotary_BI2, head_dim: int, theta: float, dtype):
   return jnp.cos(angles), jnp.sin(angles)
 
 
-def attend(q_BINH, k_BINH, v_BINH, segment_BI):
-  """Full attention inside each segment, some queries at a time.
-
-  Scores and softmax are at least float32, and recomputed in the backward
-  pass, so that memory grows with I, not I^2. Segment 0 is seen by none.
-  """
-  B, num, N, H = q_BINH.shape
-  dtype = q_BINH.dtype
-  seen_BI = segment_BI > 0
-
-  @jax.checkpoint
-  def some(q_BCNH, segment_BC):
-    scores = jnp.einsum('bcnh,binh->bnci', q_BCNH, k_BINH,
-                        preferred_element_type=layers.wide(dtype)) * H**-0.5
-    mask = (segment_BC[:, :, None] == segment_BI[:, None]) & seen_BI[:, None]
-    scores = jnp.where(mask[:, None], scores, _MASKED)
-    weights = jax.nn.softmax(scores, axis=-1).astype(dtype)
-    return jnp.einsum('bnci,binh->bcnh', weights, v_BINH)
-
-  if num <= _QUERIES:
-    return some(q_BINH, segment_BI)
-  pad = -num % _QUERIES
-  split = lambda x: jnp.pad(x, ((0, 0), (0, pad), *[(0, 0)] * (x.ndim - 2))
-                            ).reshape(B, -1, _QUERIES, *x.shape[2:]
-                                      ).swapaxes(0, 1)
-  out = jax.lax.map(lambda x: some(*x), (split(q_BINH), split(segment_BI)))
-  return out.swapaxes(0, 1).reshape(B, num + pad, N, H)[:, :num]
-
-
 class LayerNorm(nn.Module):
   """(x - mean) / deviation * scale + bias, at least in float32."""
 
@@ -200,14 +169,17 @@ def _affine(module, name: str, x, shape, num_in: int = 1):
 class Attention(nn.Module):
   """Self-attention inside frames, with a 2-D rotary embedding."""
   num_heads: int
+  asked: str
+  mesh: jax.sharding.Mesh | None
 
   @nn.compact
   def __call__(self, x_BID, rotary, segment_BI):
     D, N = x_BID.shape[-1], self.num_heads
     qkv = _affine(self, 'qkv', x_BID, (D, 3, N, D // N))
     q, k, v = (qkv[:, :, i] for i in range(3))
-    out = attend(layers.rotate(q, *rotary), layers.rotate(k, *rotary), v,
-                 segment_BI)
+    out = attention.among(
+        layers.rotate(q, *rotary), layers.rotate(k, *rotary), v, segment_BI,
+        asked=self.asked, mesh=self.mesh, causal=False)
     return _affine(self, 'o', out, (N, D // N, D), 2)
 
 
@@ -227,11 +199,14 @@ class Mlp(nn.Module):
 class Block(nn.Module):
   """A layer of the tower."""
   config: VisionConfig
+  asked: str
+  mesh: jax.sharding.Mesh | None
 
   @nn.compact
   def __call__(self, x_BID, rotary, segment_BI):
     c = self.config
-    x_BID = x_BID + Attention(c.num_heads, name='attention')(
+    x_BID = x_BID + Attention(
+        c.num_heads, self.asked, self.mesh, name='attention')(
         LayerNorm(name='attention_norm')(x_BID), rotary, segment_BI)
     return x_BID + Mlp(c.mlp_width, c.width, True, name='mlp')(
         LayerNorm(name='mlp_norm')(x_BID))
@@ -242,6 +217,8 @@ class _Layer(nn.Module):
   of the recomputed block, so that no layer stores them again."""
   config: VisionConfig
   remat: str
+  asked: str
+  mesh: jax.sharding.Mesh | None
 
   @nn.compact
   def __call__(self, carry, layer, rotary, segment_BI):
@@ -249,7 +226,8 @@ class _Layer(nn.Module):
     block = Block
     if self.remat != 'none':
       block = nn.remat(Block, policy=REMAT[self.remat], prevent_cse=False)
-    x_BID = block(self.config, name='block')(x_BID, rotary, segment_BI)
+    x_BID = block(self.config, self.asked, self.mesh, name='block')(
+        x_BID, rotary, segment_BI)
     taps = tuple(jnp.where(layer == at, x_BID, tap) for at, tap in zip(
         self.config.taps, taps, strict=True))
     return (x_BID, taps), None
@@ -280,6 +258,8 @@ class Tower(nn.Module):
   config: VisionConfig
   dtype: str
   remat: str
+  attention: str = 'auto'
+  mesh: jax.sharding.Mesh | None = None
 
   @nn.compact
   def __call__(self, media: Media):
@@ -305,7 +285,8 @@ class Tower(nn.Module):
     scan = nn.scan(
         _Layer, variable_axes={'params': 0}, split_rngs={'params': True},
         in_axes=(0, nn.broadcast, nn.broadcast), length=c.depth)
-    (x, taps), _ = scan(c, self.remat, name='blocks')(
+    (x, taps), _ = scan(
+        c, self.remat, self.attention, self.mesh, name='blocks')(
         (x, (x,) * len(c.taps)), jnp.arange(c.depth), rotary, segment_BI)
     real = segment_BI[:, ::c.merge**2, None] > 0
     keep = lambda rows: jnp.where(real, rows, 0)

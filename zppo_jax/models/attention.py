@@ -1,0 +1,323 @@
+"""Attention: who sees whom, and the table of kernels that compute it.
+
+A token sees the tokens of its own segment, itself included; causal, only
+those up to itself. Segment 0 is padding: no token sees it, and what comes out
+on it is finite and means nothing.
+
+New tokens among themselves go through a row of KERNELS that `choose` picks,
+without a [B, T, T] mask where the kernel needs none. A cache is read by
+`layers.attend`, in XLA everywhere.
+"""
+
+import functools
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
+from jax.sharding import PartitionSpec
+
+from zppo_jax import sharding
+from zppo_jax.models import layers
+
+OUTPUT = 'attention'  # the name under which remat policies know the outputs
+_QUERIES = 256  # queries whose scores exist at a time
+_PARTS = 8  # of a causal sequence; each reads the keys up to its own end
+_MASKED = -1e30  # finite: a padding row has no key at all and must not be NaN
+
+
+# ---- kernels: (q_BTNH, k_BTKH, v_BTKH, segment_BT, *, causal) -> [B, T, N, H]
+
+
+def xla(q_BTNH, k_BTKH, v_BTKH, segment_BT, *, causal: bool):
+  """Plain XLA, any shape and type; scores and softmax at least float32.
+
+  Long sequences go some queries at a time and are recomputed in the backward
+  pass, so that memory grows with T, not T^2; causal ones go in parts that read
+  no key after their own end, which saves almost half of the products.
+  """
+  T = q_BTNH.shape[1]
+  at_T = jnp.arange(T)
+  if T <= _QUERIES:
+    return _some(q_BTNH, segment_BT, at_T, k_BTKH, v_BTKH, segment_BT, causal)
+  parts = min(_PARTS, -(-T // _QUERIES)) if causal else 1
+  size = -(-T // (parts * _QUERIES)) * _QUERIES
+  out = []
+  for start in range(0, T, size):
+    stop = start + size if causal else T
+    out.append(_chunks(
+        q_BTNH[:, start:start + size], segment_BT[:, start:start + size],
+        at_T[start:start + size], k_BTKH[:, :stop], v_BTKH[:, :stop],
+        segment_BT[:, :stop], causal))
+  return jnp.concatenate(out, axis=1)
+
+
+def _some(q_BCNH, segment_BC, at_C, k_BSKH, v_BSKH, segment_BS, causal):
+  seen = (segment_BC[:, :, None] == segment_BS[:, None]) & (
+      segment_BS > 0)[:, None]
+  if causal:
+    seen &= at_C[:, None] >= jnp.arange(segment_BS.shape[1])
+  return layers.attend(q_BCNH, [(k_BSKH, v_BSKH, seen)])
+
+
+def _chunks(q_BTNH, segment_BT, at_T, k_BSKH, v_BSKH, segment_BS, causal):
+  """`_some` for _QUERIES queries at a time."""
+  B, T, N, H = q_BTNH.shape
+  some = jax.checkpoint(
+      lambda q, segment, at: _some(q, segment, at, k_BSKH, v_BSKH, segment_BS,
+                                   causal), prevent_cse=False)
+  if T <= _QUERIES:
+    return some(q_BTNH, segment_BT, at_T)
+  more = -T % _QUERIES
+  cut = lambda x: jnp.moveaxis(
+      jnp.pad(x, ((0, 0), (0, more), *[(0, 0)] * (x.ndim - 2))).reshape(
+          x.shape[0], -1, _QUERIES, *x.shape[2:]), 1, 0)
+  out = jax.lax.map(lambda x: some(x[0], x[1], x[2][0]),
+                    (cut(q_BTNH), cut(segment_BT), cut(at_T[None])))
+  return jnp.moveaxis(out, 0, 1).reshape(B, T + more, N, H)[:, :T]
+
+
+def splash(q_BTNH, k_BTKH, v_BTKH, segment_BT, *, causal: bool,
+           interpret: bool = False):
+  """JAX's splash attention for TPUs; T is a multiple of 128.
+
+  Padding sees padding here, so that every row has a key.
+
+  Args:
+    interpret: runs the kernel's program in XLA; for tests.
+  """
+  from jax.experimental.pallas.ops.tpu.splash_attention import (
+    splash_attention_kernel as kernel,
+    splash_attention_mask as masks,
+  )
+  _, T, N, H = q_BTNH.shape
+  block = next(size for size in (512, 256, 128) if T % size == 0)
+  mask = (masks.CausalMask if causal else masks.FullMask)((T, T))
+  run = kernel.make_splash_mha(
+      masks.MultiHeadMask([mask] * N), head_shards=1, q_seq_shards=1,
+      block_sizes=kernel.BlockSizes(
+          block_q=block, block_kv=block, block_q_dkv=block, block_kv_dkv=block,
+          block_q_dq=block, block_kv_dq=block),
+      residual_checkpoint_name=OUTPUT, interpret=interpret)
+  heads = lambda x: jnp.swapaxes(x, 1, 2)
+  out = jax.vmap(lambda q, k, v, segment: run(
+      q, k, v, kernel.SegmentIds(segment, segment)))(
+          heads(q_BTNH * H**-0.5), heads(k_BTKH), heads(v_BTKH), segment_BT)
+  return heads(out)
+
+
+def cudnn(q_BTNH, k_BTKH, v_BTKH, segment_BT, *, causal: bool,
+          implementation: str = 'cudnn'):
+  """cuDNN's flash attention for GPUs; 16-bit types, T is even.
+
+  Rows that are one segment and then padding need its length alone. If any row
+  is not so (packed, or padded in front), all take a mask of segments, which
+  costs [B, T, T] values of the compute type, but no scores.
+
+  Args:
+    implementation: of jax.nn.dot_product_attention; 'xla' for tests.
+  """
+  T = q_BTNH.shape[1]
+  real_BT = segment_BT > 0
+  length_B = real_BT.sum(axis=1, dtype=jnp.int32)
+  ends = jnp.arange(T) < length_B[:, None]
+  one_run = jnp.all(segment_BT == jnp.where(ends, segment_BT[:, :1], 0))
+  run = functools.partial(jax.nn.dot_product_attention, is_causal=causal,
+                          implementation=implementation)
+
+  def by_length(q, k, v, segment_BT):
+    del segment_BT
+    length = jnp.maximum(length_B, 1)  # a row of padding sees its first token
+    return run(q, k, v, query_seq_lengths=length, key_value_seq_lengths=length)
+
+  def by_mask(q, k, v, segment_BT):
+    same = segment_BT[:, :, None] == segment_BT[:, None]
+    return run(q, k, v, mask=same[:, None])
+
+  out = jax.lax.cond(one_run, by_length, by_mask, q_BTNH, k_BTKH, v_BTKH,
+                     segment_BT)
+  return jnp.where(real_BT[..., None, None], out, 0)
+
+
+KERNELS = {'xla': xla, 'splash': splash, 'cudnn': cudnn}
+NAMES = ('auto', *KERNELS)
+_BEST = {'tpu': 'splash', 'gpu': 'cudnn'}  # by platform; 'xla' elsewhere
+
+
+# ---- the choice
+
+
+class Choice(NamedTuple):
+  """A row of KERNELS, and why it is that one."""
+  kernel: str
+  why: str
+
+
+class Shape(NamedTuple):
+  """What a kernel's rules look at: rows, positions, query and key heads, head
+  dimension, compute type."""
+  rows: int
+  length: int
+  num_heads: int
+  num_kv_heads: int
+  head_dim: int
+  dtype: str
+
+
+def _unfit(kernel: str, mesh, shape: Shape) -> str:
+  """What of a model and mesh the kernel cannot serve at any length, or ''."""
+  device, tensor = mesh.devices.flat[0], mesh.shape['tensor']
+  if shape.num_heads % tensor or shape.num_kv_heads % tensor:
+    return (f'{shape.num_heads} and {shape.num_kv_heads} heads do not divide '
+            f'over mesh.tensor = {tensor}')
+  if kernel == 'splash':
+    if device.platform != 'tpu':
+      return f'the platform is {device.platform}; splash needs tpu'
+    if shape.head_dim not in (64, 128, 256):
+      return f'head_dim is {shape.head_dim}; splash has 64, 128, 256'
+    if shape.dtype not in ('bfloat16', 'float32'):
+      return f'dtype is {shape.dtype}; splash has bfloat16, float32'
+  if kernel == 'cudnn':
+    if device.platform != 'gpu':
+      return f'the platform is {device.platform}; cudnn needs gpu'
+    most = 256 if float(device.compute_capability) >= 9 else 128
+    if shape.head_dim > most or shape.head_dim % 8:
+      return (f'head_dim is {shape.head_dim}; cudnn has multiples of 8 up to '
+              f'{most} on this GPU')
+    if shape.dtype not in ('bfloat16', 'float16'):
+      return f'dtype is {shape.dtype}; cudnn has bfloat16, float16'
+  return ''
+
+
+def choose(asked: str, mesh, shape: Shape) -> Choice:
+  """The kernel for new tokens among themselves; all rules are here.
+
+  'auto' takes splash on TPUs, cudnn on GPUs and xla elsewhere, and xla where
+  model, type or mesh do not fit that kernel or no mesh is given. A kernel
+  asked by name must fit. Whatever was asked, one shape alone takes xla if it
+  is a single token, its length is no multiple (128 for splash, 2 for cudnn),
+  or its rows do not divide over the mesh.
+
+  Args:
+    asked: one of NAMES.
+    mesh: where it runs (sharding.make_mesh), or None.
+    shape: the call's.
+
+  Raises:
+    ValueError: for a kernel asked by name that cannot serve this model, type
+      or mesh at any length; names what does not fit.
+  """
+  if asked == 'xla':
+    return Choice('xla', 'asked for')
+  if shape.length == 1:
+    return Choice('xla', 'a single token')
+  if mesh is None:
+    if asked != 'auto':
+      raise ValueError(f'attention is {asked!r} and the model has no mesh '
+                       '(models.on_mesh); allowed without one: auto, xla')
+    return Choice('xla', 'no mesh was given')
+  platform = mesh.devices.flat[0].platform
+  kernel = _BEST.get(platform, 'xla') if asked == 'auto' else asked
+  if kernel == 'xla':
+    return Choice('xla', f'the platform is {platform}')
+  unfit = _unfit(kernel, mesh, shape)
+  if unfit:
+    if asked != 'auto':
+      raise ValueError(f'attention is {asked!r}: {unfit}; allowed here: auto, '
+                       'xla')
+    return Choice('xla', unfit)
+  multiple = {'splash': 128, 'cudnn': 2}[kernel]
+  shards = sharding.batch_shards(mesh)
+  if shape.length % multiple:
+    return Choice('xla', f'{shape.length} positions; {kernel} takes multiples '
+                         f'of {multiple}')
+  if shape.rows % shards:
+    return Choice('xla', f'{shape.rows} rows do not divide over data x fsdp = '
+                         f'{shards}')
+  return Choice(kernel, f'the platform is {platform}')
+
+
+def among(q_BTNH, k_BTKH, v_BTKH, segment_BT, *, asked: str, mesh,
+          causal: bool = True):
+  """Attention of tokens among themselves by the kernel of `choose`.
+
+  Args:
+    q_BTNH: queries; N is a multiple of K.
+    k_BTKH, v_BTKH: keys and values.
+    segment_BT: int32, 0 on padding.
+    asked: one of NAMES.
+    mesh: where it runs, or None.
+    causal: whether tokens see later ones.
+
+  Returns:
+    [B, T, N, H] in the type of the queries.
+
+  Raises:
+    ValueError: as `choose`.
+  """
+  B, T, N, H = q_BTNH.shape
+  name, _ = choose(asked, mesh, Shape(B, T, N, k_BTKH.shape[2], H,
+                                      q_BTNH.dtype.name))
+  run = functools.partial(KERNELS[name], causal=causal)
+  if name != 'xla' and mesh.size > 1:
+    run = on_each_device(run, mesh)
+  return checkpoint_name(run(q_BTNH, k_BTKH, v_BTKH, segment_BT), OUTPUT)
+
+
+def on_each_device(run, mesh):
+  """A kernel on rows cut over data and fsdp, heads over tensor."""
+  rows = PartitionSpec(sharding.BATCH_AXES)
+  heads = PartitionSpec(sharding.BATCH_AXES, None, 'tensor')
+  return jax.shard_map(run, mesh=mesh, in_specs=(heads, heads, heads, rows),
+                       out_specs=heads, check_vma=False)
+
+
+def attend(q_BTNH, k_BTKH, v_BTKH, segment_BT, past, past_mask_BTS, *,
+           asked: str, mesh):
+  """Causal attention to new tokens and, if there is one, to a cache.
+
+  Args:
+    q_BTNH, k_BTKH, v_BTKH, segment_BT, asked, mesh: as `among`.
+    past: (k_BSKH, v_BSKH) of a cache, or None.
+    past_mask_BTS: True where position t may read slot s.
+  """
+  if past is None:
+    return among(q_BTNH, k_BTKH, v_BTKH, segment_BT, asked=asked, mesh=mesh)
+  T = q_BTNH.shape[1]
+  same = segment_BT[:, :, None] == segment_BT[:, None]
+  mask = same & (segment_BT > 0)[:, None] & jnp.tril(jnp.ones((T, T), bool))
+  return layers.attend(q_BTNH, [(*past, past_mask_BTS), (k_BTKH, v_BTKH, mask)])
+
+
+class Attention(nn.Module):
+  """Causal self-attention over its own tokens and a cache that it only reads.
+
+  The keys and values of the new tokens are returned, not written: the caller
+  owns the cache.
+  """
+  num_heads: int
+  num_kv_heads: int
+  head_dim: int
+  qk_norm: bool
+  norm_eps: float
+  asked: str
+  mesh: jax.sharding.Mesh | None
+
+  @nn.compact
+  def __call__(self, x_BTD, rotary, segment_BT, past, past_mask_BTS):
+    """past: (k_BSKH, v_BSKH) of a cache, or None."""
+    D, N, K, H = (x_BTD.shape[-1], self.num_heads, self.num_kv_heads,
+                  self.head_dim)
+    init = layers.fan_in_init(1)
+    q = layers.project(x_BTD, self.param('q', init, (D, N, H)))
+    k = layers.project(x_BTD, self.param('k', init, (D, K, H)))
+    v = layers.project(x_BTD, self.param('v', init, (D, K, H)))
+    wo = self.param('o', layers.fan_in_init(2), (N, H, D))
+    if self.qk_norm:
+      q = layers.RMSNorm(self.norm_eps, name='q_norm')(q)
+      k = layers.RMSNorm(self.norm_eps, name='k_norm')(k)
+    q, k = layers.rotate(q, *rotary), layers.rotate(k, *rotary)
+    out = attend(q, k, v, segment_BT, past, past_mask_BTS, asked=self.asked,
+                 mesh=self.mesh)
+    return layers.project(out, wo, 2), (k, v)
