@@ -15,6 +15,7 @@ from zppo_jax import (
   build,
   checkpoints,
   evaluate,
+  models,
   pretrained,
   rollouts,
   sharding,
@@ -102,7 +103,7 @@ def main(config, checkpoint: str, path, *, splits: Sequence[str] = (),
   questions = {s: tuple(task.evaluation(s, config.eval.size)) for s in names}
   mesh = sharding.make_mesh(sharding.MeshConfig(**config.mesh))
   loaded = load_policy(config, checkpoint, mesh)
-  model = loaded.model
+  model = models.on_mesh(loaded.model, mesh)
   sampler = make_sampler(
       config, model, build.chat_of('student', loaded, config.data.task, task),
       mesh, num_rollouts=num_rollouts, temperature=temperature,

@@ -73,8 +73,8 @@ def run(plan: Plan, log: Callable[[dict], None]):
   tx = optimizers.adamw(plan.optimizer)
   shardings = update.state_shardings(plan.model, tx, mesh)
   loss_fn = functools.partial(
-      update.policy_loss, model=plan.model, temperature=1.0,
-      chunk=plan.logprob_chunk, own_old_logp=True,
+      update.policy_loss, model=models.on_mesh(plan.model, mesh),
+      temperature=1.0, chunk=plan.logprob_chunk, own_old_logp=True,
       objective=functools.partial(
           losses.negative_log_likelihood, clip=losses.Clip()))
   step_fn = update.compile_update(

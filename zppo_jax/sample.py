@@ -7,7 +7,12 @@ from collections.abc import Sequence
 
 import jax
 
-from zppo_jax import pretrained, rollouts, sharding
+from zppo_jax import (
+  models,
+  pretrained,
+  rollouts,
+  sharding,
+)
 from zppo_jax.chat import micro_chat
 from zppo_jax.chat.wording import BOXED
 from zppo_jax.records import (
@@ -71,8 +76,8 @@ def respond(found: pretrained.Pretrained, texts: Sequence[str],
   bucket = max(longest, min(-(-longest // _BUCKET) * _BUCKET, room))
   mesh = sharding.make_mesh(sharding.MeshConfig())
   sampler = rollouts.make_sampler(
-      model=found.model, mesh=mesh, chat=chat, grader=_UNGRADED,
-      decoding=decoding, num_rollouts=num, prompt_buckets=(bucket,),
+      model=models.on_mesh(found.model, mesh), mesh=mesh, chat=chat,
+      grader=_UNGRADED, decoding=decoding, num_rollouts=num, prompt_buckets=(bucket,),
       patch_buckets=tuple(patches), group_buckets=(len(prompts),))
   params = jax.device_put(
       rollouts.rollout_copy(found.params, found.model.config.dtype),

@@ -121,7 +121,7 @@ def test_auto(mesh, change, kernel, why):
 
 
 @pytest.mark.parametrize('asked, mesh, change, message', [
-    ('splash', mesh_of('cpu'), {}, "attention is 'splash': the platform is cpu"),
+    ('splash', mesh_of('cpu'), {}, "'splash': the platform is cpu"),
     ('cudnn', mesh_of('gpu'), dict(dtype='float32'), 'dtype is float32'),
     ('cudnn', mesh_of('gpu', '8.0'), {}, 'head_dim is 256'),
     ('splash', mesh_of('tpu', tensor=4), {}, 'mesh.tensor = 4'),

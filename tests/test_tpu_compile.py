@@ -1,0 +1,107 @@
+"""Programs compiled for TPUs ahead of time, on a machine without one."""
+
+import functools
+import os
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from zppo_jax import losses, models, optimizers, packing, sharding, update
+from zppo_jax.models import attention
+from zppo_jax.records import Cache
+
+pytest.importorskip('libtpu', reason='needs the package libtpu')
+pytestmark = pytest.mark.slow
+
+KERNEL = 'tpu_custom_call'
+T = 256
+# Heads of Qwen3.5-0.8B, fewer of everything else.
+FIELDS = dict(
+    vocab_size=512, width=256, num_layers=4, num_heads=8, num_kv_heads=2,
+    head_dim=256, mlp_width=512, max_positions=1024, delta_key_heads=4,
+    delta_value_heads=4, delta_key_dim=128, delta_value_dim=128,
+    dtype='bfloat16', remat='full')
+
+
+@pytest.fixture(scope='module')
+def tpu_mesh():
+  """(topology, **axes) -> Mesh of eight TPU chips that are not here."""
+  os.environ['TPU_SKIP_MDS_QUERY'] = '1'
+  from jax.experimental import topologies
+  def make(topology, **axes):
+    devices = topologies.get_topology_desc(
+        platform='tpu', topology_name=topology).devices
+    return sharding.make_mesh(sharding.MeshConfig(**axes), devices)
+  return make
+
+
+def checked(lowered):
+  """HLO of a program that reports its memory and cost."""
+  compiled = lowered.compile()
+  assert compiled.memory_analysis().temp_size_in_bytes > 0
+  assert compiled.cost_analysis()['flops'] > 0
+  return compiled.as_text()
+
+
+@pytest.mark.parametrize('topology', ['v5e:2x4', 'v5p:2x2x2', 'v6e:2x4'])
+@pytest.mark.parametrize('head_dim', [64, 128, 256])
+def test_splash(topology, head_dim, tpu_mesh):
+  """Forward, and two backward kernels: on a mesh, with segments and grouped
+  queries."""
+  mesh = tpu_mesh(topology, data=2, fsdp=2, tensor=2)
+  rows = jax.P(sharding.BATCH_AXES)
+  heads = jax.P(sharding.BATCH_AXES, None, 'tensor')
+  like = lambda shape, dtype, spec: jax.ShapeDtypeStruct(
+      shape, dtype, sharding=jax.NamedSharding(mesh, spec))
+  x = lambda n: like((8, T, n, head_dim), jnp.bfloat16, heads)
+
+  def loss(q, k, v, segment):
+    return attention.among(q, k, v, segment, asked='splash', mesh=mesh).sum()
+
+  hlo = checked(jax.jit(jax.grad(loss, (0, 1, 2))).lower(
+      x(8), x(2), x(2), like((8, T), jnp.int32, rows)))
+  assert hlo.count(KERNEL) == 3
+
+
+def abstract(tree, shardings):
+  return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(
+      x.shape, x.dtype, sharding=s), tree, shardings)
+
+
+def test_a_micro_batch_and_a_decode_step(tpu_mesh):
+  """Qwen3.5 on v5e:2x4: gradients through splash, decoding without it."""
+  mesh = tpu_mesh('v5e:2x4', data=2, fsdp=2, tensor=2)
+  model = models.on_mesh(models.build('qwen3_5', **FIELDS), mesh)
+  tx = optimizers.adamw(optimizers.AdamWConfig())
+  shardings = update.state_shardings(model, tx, mesh)
+  step = update.compile_update(
+      loss_fn=functools.partial(
+          update.policy_loss, model=model, temperature=1.0, chunk=64,
+          own_old_logp=True, objective=functools.partial(
+              losses.negative_log_likelihood, clip=losses.Clip())),
+      tx=tx, mesh=mesh, shardings=shardings).keywords
+  params = update.abstract_state(model, tx, shardings).params
+  grads, sums = step['zeros_fn'].eval_shape(params)
+  batch = packing.pad_rows([], 8, T, 0, model.num_axes)
+  hlo = checked(step['accumulate_fn'].lower(grads, sums, params, batch))
+  # Forward, recomputed, and two backward kernels of the one attention layer.
+  assert hlo.count(KERNEL) == 4
+
+  rows = sharding.batch_sharding(mesh)
+  params = abstract(params, sharding.param_shardings(
+      params, mesh, sharding.ROLLOUT_RULES))
+  fresh = jax.eval_shape(
+      model.apply, params, batch.tokens_BT, batch.positions_BTA,
+      batch.segment_BT)[1]
+  by_row = jax.NamedSharding(mesh, jax.P(None, sharding.BATCH_AXES))
+  over = lambda tree, s: jax.tree.map(lambda x: jax.ShapeDtypeStruct(
+      x.shape, x.dtype, sharding=s), tree)
+  cache = Cache(over(fresh.k_LBTKH, by_row), over(fresh.v_LBTKH, by_row),
+                jax.ShapeDtypeStruct((8, T), bool, sharding=rows),
+                over(fresh.state, by_row))
+  one = lambda *size: jax.ShapeDtypeStruct((8, 1, *size), jnp.int32,
+                                           sharding=rows)
+  hlo = checked(jax.jit(model.apply).lower(
+      params, one(), one(model.num_axes), one(), cache))
+  assert KERNEL not in hlo
