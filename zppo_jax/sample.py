@@ -7,12 +7,7 @@ from collections.abc import Sequence
 
 import jax
 
-from zppo_jax import (
-  models,
-  pretrained,
-  rollouts,
-  sharding,
-)
+from zppo_jax import models, pretrained, rollouts, sharding
 from zppo_jax.chat import micro_chat
 from zppo_jax.chat.wording import BOXED
 from zppo_jax.records import (
@@ -77,8 +72,9 @@ def respond(found: pretrained.Pretrained, texts: Sequence[str],
   mesh = sharding.make_mesh(sharding.MeshConfig())
   sampler = rollouts.make_sampler(
       model=models.on_mesh(found.model, mesh), mesh=mesh, chat=chat,
-      grader=_UNGRADED, decoding=decoding, num_rollouts=num, prompt_buckets=(bucket,),
-      patch_buckets=tuple(patches), group_buckets=(len(prompts),))
+      grader=_UNGRADED, decoding=decoding, num_rollouts=num,
+      prompt_buckets=(bucket,), patch_buckets=tuple(patches),
+      group_buckets=(len(prompts),))
   params = jax.device_put(
       rollouts.rollout_copy(found.params, found.model.config.dtype),
       sharding.param_shardings(found.params, mesh, sharding.ROLLOUT_RULES))

@@ -204,47 +204,50 @@ def chunked(q_BTKH, k_BTKH, v_BTNU, g_BTN, beta_BTN, run_BT, memory_BNHU,
   B, T, K, H = k_BTKH.shape
   N, U = v_BTNU.shape[2:]
   size = min(chunk, 1 << (T - 1).bit_length())
-  dot = lambda spec, *x: jnp.einsum(spec, *x, precision=_EXACT)
   heads = lambda x: jnp.moveaxis(_cut(x, size), 2, 3)
   grouped = lambda x: x.reshape(*x.shape[:2], K, N // K, *x.shape[3:])
-  q, k = heads(q_BTKH), heads(k_BTKH)  # [M, B, K, W, H]
-  v = grouped(heads(v_BTNU.astype(memory_BNHU.dtype)))  # [M, B, K, G, W, U]
-  g, beta = grouped(heads(g_BTN)), grouped(heads(beta_BTN))
   run = _cut(run_BT, size, 'edge')  # [M, B, W]
   last = run[..., -1:]
   before = jnp.concatenate([jnp.zeros_like(last[:1]), last[:-1]])
-  over_heads = lambda x: x[:, :, None, None]
-
-  lower = np.tri(size, dtype=bool)
-  seen = over_heads((run[..., :, None] == run[..., None, :]) & lower)
-  # Summed anew for each j: c_i - c_j would lose what is small between large.
-  between = dot('il,mbkglj->mbkgij', lower.astype(g.dtype),
-                jnp.where(np.tri(size, k=-1, dtype=bool), g[..., None], 0))
-  D = jnp.where(seen, jnp.exp(between), 0)
-  c = jnp.cumsum(g, axis=-1)
-  from_state = jnp.where(over_heads(run == before), jnp.exp(c), 0)
-  kept = jnp.where(over_heads(last == before), jnp.exp(c[..., -1:]), 0)
-
-  A = dot('mbkih,mbkjh->mbkij', k, k)[:, :, :, None] * D * beta[..., None]
-  k_G, q_G = k[:, :, :, None], q[:, :, :, None]
-  right = jnp.concatenate(
-      [beta[..., None] * v, (beta * from_state)[..., None] * k_G], axis=-1)
-  solved = jnp.matmul(unit_lower_inverse(A), right, precision=_EXACT)
-  weights = dot('mbkih,mbkjh->mbkij', q, k)[:, :, :, None] * D
-  xs = (solved[..., :U], solved[..., U:], from_state[..., None] * q_G, weights,
-        D[..., -1, :, None] * k_G, kept[..., None])
-
-  def one(S, x):
-    fresh, correction, reads, weights, writes, kept = x
-    fresh = fresh - correction @ S
-    out = reads @ S + weights @ fresh
-    return kept * S + jnp.swapaxes(writes, -1, -2) @ fresh, out
-
-  with jax.default_matmul_precision('highest'):
-    S, out = jax.lax.scan(one, memory_BNHU.reshape(B, K, N // K, H, U), xs)
+  S, out = jax.lax.scan(
+      _one_chunk, memory_BNHU.reshape(B, K, N // K, H, U),
+      (heads(q_BTKH), heads(k_BTKH), grouped(heads(v_BTNU)),
+       grouped(heads(g_BTN)), grouped(heads(beta_BTN)), run, before))
   # [M, B, K, G, W, U] -> [B, T, N, U]
   out = jnp.transpose(out, (1, 0, 4, 2, 3, 5)).reshape(B, -1, N, U)[:, :T]
   return out, S.reshape(B, N, H, U)
+
+
+@functools.partial(jax.checkpoint, prevent_cse=False)
+def _one_chunk(S, x):
+  """(S after a chunk, its output [B, K, G, W, U]).
+
+  All of a chunk's work is in the scan and recomputed in the backward pass:
+  what a chunk needs lives for one chunk, and between chunks only S is kept.
+  """
+  q, k, v, g, beta, run, before = x  # [B, K, (G,) W, ...]; run [B, W]
+  W = run.shape[1]
+  dot = functools.partial(jnp.einsum, precision=_EXACT)
+  mul = functools.partial(jnp.matmul, precision=_EXACT)
+  over_heads = lambda x: x[:, None, None]
+  lower = np.tri(W, dtype=bool)
+  seen = over_heads((run[:, :, None] == run[:, None]) & lower)
+  # Summed anew for each j: c_i - c_j would lose what is small between large.
+  between = dot('il,bkglj->bkgij', lower.astype(g.dtype),
+                jnp.where(np.tri(W, k=-1, dtype=bool), g[..., None], 0))
+  D = jnp.where(seen, jnp.exp(between), 0)
+  c = jnp.cumsum(g, axis=-1)
+  from_state = jnp.where(over_heads(run == before), jnp.exp(c), 0)[..., None]
+  kept = jnp.where(over_heads(run[:, -1:] == before), jnp.exp(c[..., -1:]), 0)
+
+  A = dot('bkih,bkjh->bkij', k, k)[:, :, None] * D * beta[..., None]
+  weights = dot('bkih,bkjh->bkij', q, k)[:, :, None] * D
+  q, k = q[:, :, None], k[:, :, None]
+  fresh = mul(unit_lower_inverse(A), beta[..., None] * (
+      v.astype(S.dtype) - from_state * mul(k, S)))
+  out = from_state * mul(q, S) + mul(weights, fresh)
+  writes = D[..., -1, :, None] * k
+  return kept[..., None] * S + mul(jnp.swapaxes(writes, -1, -2), fresh), out
 
 
 class GatedDeltaNet(nn.Module):
