@@ -387,16 +387,12 @@ class PromptBatch:
     length_P: int32 tokens; 0 marks a padded prompt.
     positions_PTA: int32 positions of the tokens.
     next_P: int32 position of the first response token, on every axis.
-    uid_P: uint32 `randomness.question_uid`.
-    kind_P: int32 `PromptKind`.
     media: images and videos, or None in a batch of text alone.
   """
   tokens_PT: jax.Array
   length_P: jax.Array
   positions_PTA: jax.Array
   next_P: jax.Array
-  uid_P: jax.Array
-  kind_P: jax.Array
   media: Media | None
 
 
