@@ -160,6 +160,25 @@ class Programs:
   def burst(self, mode: str, params, pool, *args):
     return self._bursts[mode](params, pool, *args)
 
+  def largest(self, params) -> dict:
+    """The largest text-only prefill and burst, lowered."""
+    s, shape = self.shapes, Geometry(
+        self.shapes.rows[-1], 1, self.shapes.prompts[-1], self.shapes.owns[-1])
+    pool, mode = jax.eval_shape(lambda: sampling.empty(
+        self._prompt, *dataclasses.astuple(shape))), sampling.DRAW
+    B, f32, i32 = shape.rows, np.zeros(shape.rows, np.float32), np.zeros(
+        shape.rows, np.int32)
+    rows = sampling.Rows(
+        np.zeros(B, bool), i32, i32, i32, i32, np.zeros((B, 2), np.uint32),
+        f32, f32, i32, i32, np.zeros(shape.own, np.int32))
+    one = np.int32(1)
+    return {
+        'prefill': self._prefill.lower(params, packing.pad_prompts(
+            [], s.groups[-1], s.prompts[-1], 0, self.model.num_axes)),
+        'burst': self._bursts[mode].lower(
+            params, pool, rows, np.zeros(1, np.int32), one, one, one, one,
+            np.ones(self.model.config.vocab_size, bool))}
+
   def cache_bytes(self, shape: Geometry) -> dict[str, int]:
     """Bytes of a pool on all devices: attention cache, recurrent state."""
     pool = jax.eval_shape(lambda: sampling.empty(

@@ -46,10 +46,6 @@ class Sampler:
   decoding: Decoding
   num_rollouts: int
 
-  def with_(self, **fields) -> 'Sampler':
-    """Another use of the same engine."""
-    return dataclasses.replace(self, **fields)
-
 
 def make_engine(*, model, mesh, chat: Chat, max_tokens: int,
                 num_rollouts: Sequence[int], prompt_buckets, group_buckets,
@@ -112,12 +108,16 @@ def make_sampler(*, model, mesh, chat: Chat, grader: Grader, decoding: Decoding,
 EXACT_LEAVES = frozenset({'scale', 'bias', 'offset', 'A_log', 'dt_bias'})
 
 
-def rollout_copy(params, dtype):
-  """What decoding reads: params in the compute type, but for EXACT_LEAVES,
-  with an entry a block."""
-  return layers.unstack(jax.tree_util.tree_map_with_path(
+def cast(params, dtype):
+  """Params in the compute type, but for EXACT_LEAVES."""
+  return jax.tree_util.tree_map_with_path(
       lambda path, x: x if path[-1].key in EXACT_LEAVES else x.astype(dtype),
-      params))
+      params)
+
+
+def rollout_copy(params, dtype):
+  """What decoding reads: `cast`, with an entry a block (layers.unstack)."""
+  return layers.unstack(cast(params, dtype))
 
 
 def compile_reshard(model, mesh):
