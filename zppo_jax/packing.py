@@ -9,13 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from zppo_jax.records import (
-  Group,
-  Media,
-  MicroBatch,
-  PromptBatch,
-  PromptMedia,
-)
+from zppo_jax.records import Group, Media, MicroBatch, PromptBatch, PromptMedia
 
 
 def bucket(length: int, buckets: Sequence[int], what: str) -> int:

@@ -25,7 +25,6 @@ from zppo_jax.records import (
   Verdict,
 )
 
-
 _FIRST_OWN = 64  # response slots with which a pool begins
 
 
