@@ -390,6 +390,19 @@ def test_rollouts_do_not_depend_on_the_call(tiny, make_mesh, base):
   check_same(*tiny, base, other)
 
 
+@pytest.mark.parametrize('options', [
+    dict(slots=4), dict(slots=12, burst=3), dict(slots=20, burst=1),
+    dict(slots=8, continuous=False)])
+def test_rollouts_do_not_depend_on_slots_and_bursts(
+    tiny, make_mesh, base, options):
+  """Rows are refilled at odd times, or all at once, in slots of any number;
+  programs stay within their bound."""
+  check_same(*tiny, base, by_question(
+      *tiny, make_mesh(), range(100, 108), **options))
+  programs = engine_for(tiny[0], make_mesh(), 4, 8, **options).programs
+  assert 4 <= programs.compilations <= programs.shapes.max_programs
+
+
 @pytest.mark.parametrize('shape', [(2, 2, 2), (8, 1, 1)])
 def test_rollouts_do_not_depend_on_the_mesh(tiny, make_mesh, base, shape):
   """One device, 2x2x2 and 8x1x1 draw the same tokens."""

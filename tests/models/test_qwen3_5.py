@@ -269,7 +269,7 @@ def test_cached_is_uncached(name):
   want, last = run(model, params, tokens, segment)
   cache, start, got = None, np.zeros(3, int), []
   for stop in (70, 117, 118, 119, 120):
-    at = slice(len(cache.valid_BS[0]) if cache else 0, stop)
+    at = slice(len(got) and sum(x.shape[1] for x in got), stop)
     new = segment[:, at]
     positions = start[:, None] + np.cumsum(new, 1) - new
     logits, fresh = jax.device_get(jitted(model)(
