@@ -6,7 +6,7 @@ on it is finite and means nothing.
 
 New tokens among themselves go through a row of KERNELS that `choose` picks,
 without a [B, T, T] mask where the kernel needs none. A cache is read by
-`layers.attend`, in XLA everywhere.
+`cache.attend`, in XLA everywhere.
 """
 
 import functools
@@ -19,7 +19,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import PartitionSpec
 
 from zppo_jax import sharding
-from zppo_jax.models import layers
+from zppo_jax.models import cache, layers
 
 OUTPUT = 'attention'  # the name under which remat policies know the outputs
 _QUERIES = 256  # queries whose scores exist at a time
@@ -273,21 +273,20 @@ def on_each_device(run, mesh):
                        out_specs=heads, check_vma=False)
 
 
-def attend(q_BTNH, k_BTKH, v_BTKH, segment_BT, past, past_mask_BTS, *,
-           asked: str, mesh):
+def attend(q_BTNH, k_BTKH, v_BTKH, segment_BT, past, valid, *, asked: str,
+           mesh):
   """Causal attention to new tokens and, if there is one, to a cache.
 
   Args:
     q_BTNH, k_BTKH, v_BTKH, segment_BT, asked, mesh: as `among`.
-    past: (k_BSKH, v_BSKH) of a cache, or None.
-    past_mask_BTS: True where position t may read slot s.
+    past, valid: as cache.attend, or None.
   """
   if past is None:
     return among(q_BTNH, k_BTKH, v_BTKH, segment_BT, asked=asked, mesh=mesh)
   T = q_BTNH.shape[1]
   same = segment_BT[:, :, None] == segment_BT[:, None]
   mask = same & (segment_BT > 0)[:, None] & jnp.tril(jnp.ones((T, T), bool))
-  return layers.attend(q_BTNH, [(*past, past_mask_BTS), (k_BTKH, v_BTKH, mask)])
+  return cache.attend(q_BTNH, k_BTKH, v_BTKH, mask, past, valid)
 
 
 class Attention(nn.Module):
@@ -305,8 +304,9 @@ class Attention(nn.Module):
   mesh: jax.sharding.Mesh | None
 
   @nn.compact
-  def __call__(self, x_BTD, rotary, segment_BT, past, past_mask_BTS):
-    """past: (k_BSKH, v_BSKH) of a cache, or None."""
+  def __call__(self, x_BTD, rotary, segment_BT, valid, past):
+    """past: the layer's (k_CKHS, v_CKSH) of each source of a cache, and
+    valid: their valid_CS; or None."""
     D, N, K, H = (x_BTD.shape[-1], self.num_heads, self.num_kv_heads,
                   self.head_dim)
     init = layers.fan_in_init(1)
@@ -318,6 +318,6 @@ class Attention(nn.Module):
       q = layers.RMSNorm(self.norm_eps, name='q_norm')(q)
       k = layers.RMSNorm(self.norm_eps, name='k_norm')(k)
     q, k = layers.rotate(q, *rotary), layers.rotate(k, *rotary)
-    out = attend(q, k, v, segment_BT, past, past_mask_BTS, asked=self.asked,
+    out = attend(q, k, v, segment_BT, past, valid, asked=self.asked,
                  mesh=self.mesh)
     return layers.project(out, wo, 2), (k, v)

@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from zppo_jax.models import attention, layers
+from zppo_jax.models import attention, cache as cached, layers
 from zppo_jax.records import Fresh
 
 # float64 is for tests under jax_enable_x64.
@@ -91,13 +91,13 @@ class Block(nn.Module):
   mesh: jax.sharding.Mesh | None
 
   @nn.compact
-  def __call__(self, x_BTD, rotary, segment_BT, past_mask_BTS, past):
+  def __call__(self, x_BTD, rotary, segment_BT, valid, past):
     c = self.config
     y, new = attention.Attention(
         c.num_heads, c.num_kv_heads, c.head_dim, c.qk_norm, c.norm_eps,
         c.attention, self.mesh, name='attention')(
             layers.RMSNorm(c.norm_eps, name='attention_norm')(x_BTD), rotary,
-            segment_BT, past, past_mask_BTS)
+            segment_BT, valid, past)
     x_BTD = x_BTD + y
     y = layers.SwiGLU(c.mlp_width, name='mlp')(
         layers.RMSNorm(c.norm_eps, name='mlp_norm')(x_BTD))
@@ -134,17 +134,12 @@ class Decoder(nn.Module):
         c.head_dim, c.rope_theta, *c.rope_llama3) if c.rope_llama3 else None
     rotary = layers.rotary_phases(
         positions_BTA, c.head_dim, c.rope_theta, x.dtype, scale=scale)
-    past, past_mask = None, None
-    if cache is not None:
-      past_mask = cache.valid_BS[:, None, :] & (segment_BT > 0)[:, :, None]
-      past = (cache.k_LBSKH, cache.v_LBSKH)
+    past, valid = cached.by_layer(cache)
     block = Block
     if c.remat != 'none':
       block = nn.remat(Block, policy=REMAT[c.remat], prevent_cse=False)
-    scan = nn.scan(
-        block, variable_axes={'params': 0}, split_rngs={'params': True},
-        in_axes=(nn.broadcast, nn.broadcast, nn.broadcast, 0),
-        length=c.num_layers)
-    x, (k, v) = scan(c, self.mesh, name='blocks')(
-        x, rotary, segment_BT, past_mask, past)
+    x, new = layers.over_blocks(
+        self, block, (c, self.mesh), c.num_layers, x,
+        (rotary, segment_BT, valid), past)
+    k, v = layers.columns(new)
     return layers.RMSNorm(c.norm_eps, name='norm')(x), Fresh(k, v, ())

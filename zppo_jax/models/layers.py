@@ -39,6 +39,63 @@ def project(x, w, num_in: int = 1):
   return y.reshape(*lead, *out)
 
 
+def over_blocks(module, block, fields, num: int, x_BTD, shared, past):
+  """Runs a module's blocks in order; called inside its compact method.
+
+  Params come stacked, under 'blocks', and are scanned; or as `unstack` leaves
+  them, an entry a block, and are gone through one by one. A scan compiles
+  once for all blocks but copies the params and the cache of each before use,
+  which a decoding step cannot afford.
+
+  Args:
+    module: the network.
+    block: the module class; called with (x_BTD, *shared, past of the block).
+    fields: of the block.
+    num: blocks.
+    x_BTD: what goes through them.
+    shared: arguments that all of them get.
+    past: pytree of [num, ...] leaves; where params are by block also a list
+      of `num` pytrees; None without a cache.
+
+  Returns:
+    (x_BTD, what each block leaves: stacked, or a list over blocks).
+
+  Raises:
+    ValueError: for stacked params and a list.
+  """
+  if module.has_variable('params', 'blocks_0'):
+    out = []
+    for i in range(num):
+      mine = past[i] if isinstance(past, list) else jax.tree.map(
+          lambda x: x[i], past)  # noqa: B023
+      x_BTD, new = block(*fields, name=f'blocks_{i}')(x_BTD, *shared, mine)
+      out.append(new)
+    return x_BTD, out
+  if isinstance(past, list):
+    raise ValueError('this cache is by layer, these params are stacked; '
+                     'layers.unstack the params')
+  scan = nn.scan(
+      block, variable_axes={'params': 0}, split_rngs={'params': True},
+      in_axes=(*[nn.broadcast] * len(shared), 0), length=num)
+  return scan(*fields, name='blocks')(x_BTD, *shared, past)
+
+
+def columns(left):
+  """What over_blocks leaves by its parts: a list of tuples as a tuple of
+  tuples over blocks; what is stacked is so already."""
+  return tuple(zip(*left, strict=True)) if isinstance(left, list) else left
+
+
+def unstack(params):
+  """Params with an entry a block in place of the stacked 'blocks'."""
+  if 'blocks' not in params:
+    return params
+  num = jax.tree.leaves(params['blocks'])[0].shape[0]
+  rest = {name: x for name, x in params.items() if name != 'blocks'}
+  return rest | {f'blocks_{i}': jax.tree.map(lambda x: x[i], params['blocks'])  # noqa: B023
+                 for i in range(num)}
+
+
 def interleaved_axes(num_pairs: int, sections) -> np.ndarray:
   """The rotary axis of each pair of dimensions, interleaved (Qwen3-VL).
 

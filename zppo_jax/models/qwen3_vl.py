@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from zppo_jax.models import (
   attention,
+  cache as cached,
   decoder,
   hub_text,
   hub_vision,
@@ -54,14 +55,14 @@ class Block(nn.Module):
   mesh: jax.sharding.Mesh | None
 
   @nn.compact
-  def __call__(self, x_BTD, rotary, segment_BT, past_mask_BTS, tokens_BT, taps,
-               past, layer):
+  def __call__(self, x_BTD, rotary, segment_BT, valid, tokens_BT, taps, past):
     c = self.config
+    layer, past = past
     y, new = attention.Attention(
         c.num_heads, c.num_kv_heads, c.head_dim, c.qk_norm, c.norm_eps,
         c.attention, self.mesh, name='attention')(
             layers.RMSNorm(c.norm_eps, name='attention_norm')(x_BTD), rotary,
-            segment_BT, past, past_mask_BTS)
+            segment_BT, valid, past)
     x_BTD = x_BTD + y
     x_BTD = x_BTD + layers.SwiGLU(c.mlp_width, name='mlp')(
         layers.RMSNorm(c.norm_eps, name='mlp_norm')(x_BTD))
@@ -99,20 +100,18 @@ class Qwen3VL(nn.Module):
     rotary = layers.rotary_phases(
         positions_BTA, c.head_dim, c.rope_theta, x.dtype,
         layers.interleaved_axes(c.head_dim // 2, c.rope_sections))
-    past, past_mask = None, None
-    if cache is not None:
-      past_mask = cache.valid_BS[:, None, :] & (segment_BT > 0)[:, :, None]
-      past = (cache.k_LBSKH, cache.v_LBSKH)
+    past, valid = cached.by_layer(cache)
     block = Block
     if c.remat != 'none':
       block = nn.remat(Block, policy=decoder.REMAT[c.remat],
                        prevent_cse=False)
-    scan = nn.scan(
-        block, variable_axes={'params': 0}, split_rngs={'params': True},
-        in_axes=(*[nn.broadcast] * 5, 0, 0), length=c.num_layers)
-    x, (k, v) = scan(c, self.mesh, name='blocks')(
-        x, rotary, segment_BT, past_mask, tokens_BT, taps, past,
-        jnp.arange(c.num_layers))
+    number = jnp.arange(c.num_layers)
+    past = list(zip(number, past, strict=True)) if isinstance(
+        past, list) else (number, past)
+    x, new = layers.over_blocks(
+        self, block, (c, self.mesh), c.num_layers, x,
+        (rotary, segment_BT, valid, tokens_BT, taps), past)
+    k, v = layers.columns(new)
     return layers.RMSNorm(c.norm_eps, name='norm')(x), Fresh(k, v, ())
 
 
