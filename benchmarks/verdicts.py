@@ -29,7 +29,8 @@ def powers(r: random.Random) -> str:
   a, b, c = (r.randrange(2, 99) for _ in range(3))
   return r.choice((
       f'{a}^{{{b}^{{{c}^{{{a}}}}}}}', f'{a}^{{9999999}}', f'{a}**{b}**{c}',
-      f'2^{{2^{{{40 + a}}}}}/3^{{3^{{20}}}}', f'(({a}^{{999}})^{{999}})^{{999}}',
+      f'2^{{2^{{{40 + a}}}}}/3^{{3^{{20}}}}',
+      f'(({a}^{{999}})^{{999}})^{{999}}',
       f'{a}^{{1+{b}^{{9}}}}', f'10^{{10^{{{a}}}}}', f'{a}e99999999',
       f'\\sqrt[{a}]{{9^{{9^{{9}}}}}}', f'\\log({a}^{{{b}^{{{c}}}}})'))
 
@@ -103,8 +104,20 @@ def floods(r: random.Random) -> str:
   return (piece * n)[:n]
 
 
+def sly(r: random.Random) -> str:
+  """Written to pass the screen as it stands."""
+  a = r.randrange(2, 99)
+  return r.choice((
+      f'\\binom{{10^{{9}}}}{{{a}\\cdot 10^{{6}}}}', f'\\binom{{9999}}{{{a}}}',
+      f'(2+\\sqrt{{{a}}})^{{9999}}', f'(x+y+{a})^{{99}}(x-y)^{{99}}',
+      f'9^{{9999}}+{a}', f'{a}^{{9999}}-{a}^{{9998}}', f'{a}^{{7.5}}',
+      f'\\sin(\\cos(\\tan(\\sin(\\cos({a}^{{9999}})))))', f'\\ln({a}^{{9999}})',
+      f'\\sqrt[{a}]{{{"9" * 99}}}', '(1+i)^{999}', f'x^{{{a}^y}}-y^{{x^{a}}}',
+      '\\frac{(999!)^{9}}{(998!)^{9}}', f'{a}^{{999x}}\\cdot {a}^{{-999x}}'))
+
+
 FAMILIES = (powers, factorials, integrals, formulas, nests, code, controls,
-            floods)
+            floods, sly)
 
 
 def hostile(count: int, seed: int = 0) -> list[tuple[str, str]]:

@@ -15,6 +15,7 @@ each fork, and for each job one of {"score": x}, {"unreadable": why},
 {"cannot": why} when a kind cannot be loaded.
 """
 
+import gc
 import json
 import os
 import resource
@@ -123,6 +124,8 @@ class _Worker:
     kinds.get(kind).load()
     self.loaded.add(kind)
     self.drop()  # it knows nothing of it
+    gc.collect()
+    gc.freeze()  # so that a child's collections copy no pages
     _write(self.stdout, {'loaded': kind})
 
   def hand(self, line: bytes) -> bool:
