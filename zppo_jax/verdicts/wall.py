@@ -1,8 +1,9 @@
 """The pool of killable workers; the only place that talks to them.
 
-A worker holds one job at a time, so that killing it loses no other. A job that
-runs long makes room: it gets the machine's leavings and another worker takes
-its place, so a few bad answers do not hold up the good ones beside them.
+A worker holds one job at a time, so that killing it loses no other. While
+others wait a job gets a small part of its time; one that needs more is begun
+again after them, with all of it: a few bad answers do not hold up the good ones
+beside them.
 Workers start when they are first needed and end with this process, whatever
 ends it: their input closes.
 """
@@ -46,18 +47,16 @@ class Limits:
     wall_s: seconds in all.
     memory: bytes of a worker's address space (Linux).
     workers: how many grade at once.
-    patience_s: seconds after which a job no longer counts as one of those.
-    slow: most jobs beyond their patience at once.
+    patience_s: of `cpu_s`, what a job gets before it is put off.
   """
   cpu_s: float = 2.0
   wall_s: float = 10.0
   memory: int = 2 << 30
   workers: int = max(1, min(8, os.cpu_count() or 1))
   patience_s: float = 0.25
-  slow: int = 8
 
   def __post_init__(self):
-    for name in ('cpu_s', 'wall_s', 'memory', 'workers', 'patience_s', 'slow'):
+    for name in ('cpu_s', 'wall_s', 'memory', 'workers', 'patience_s'):
       if not getattr(self, name) > 0:
         raise ValueError(f'{name} is {getattr(self, name)}; it must be > 0')
 
@@ -94,17 +93,15 @@ def signal_name(number: int) -> str:
 class _Worker:
   """A process and the job it holds (index into the call's jobs, or None).
 
-  `child` is the pid of the fork that grades, `slow` whether that was set back.
+  `child` is the pid of the fork that grades.
   """
 
   def __init__(self, limits: Limits):
     root = str(pathlib.Path(zppo_jax.__file__).resolve().parent.parent)
     path = os.pathsep.join([root, *(p for p in sys.path if p)])
-    settings = {'cpu_s': limits.cpu_s, 'wall_s': limits.wall_s,
-                'memory': limits.memory}
     self.process = subprocess.Popen(
         [sys.executable, '-m', 'zppo_jax.verdicts.worker',
-         json.dumps(settings)],
+         str(limits.memory)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL, cwd='/', bufsize=0,
         env={n: os.environ[n] for n in ENVIRONMENT if n in os.environ}
@@ -113,30 +110,17 @@ class _Worker:
     self.index: int | None = None
     self.kind = ''
     self.since = self.deadline = 0.0
-    self.slow = False
     self.child = 0
     self.received = b''
 
-  def give(self, index: int, job: Job, limits: Limits) -> None:
+  def give(self, index: int, job: Job, cpu_s: float, limits: Limits) -> None:
     """Hands a job over; OSError if the worker is gone."""
     self.index, self.kind = index, job.kind
     self.start_clock(limits)
     if job.kind not in self.loaded:
       self.deadline = self.since + LOAD_S
-    self._write(dataclasses.asdict(job))
-
-  def renew(self) -> None:
-    """Has a slow child dropped: its priority cannot be given back."""
-    self.slow = False
-    self._write({'renew': True})
-
-  def set_back(self) -> None:
-    self.slow = True
-    with contextlib.suppress(ProcessLookupError):
-      os.setpriority(os.PRIO_PROCESS, self.child, 19)
-
-  def _write(self, value: dict) -> None:
-    line = json.dumps(value).encode() + b'\n'
+    line = json.dumps({**dataclasses.asdict(job), 'cpu_s': cpu_s,
+                       'wall_s': limits.wall_s}).encode() + b'\n'
     while line:
       line = line[os.write(self.process.stdin.fileno(), line):]
 
@@ -233,6 +217,8 @@ class _Call:
     self.queue = collections.deque(range(len(jobs)))
     self.replies: list[Reply | None] = [None] * len(jobs)
     self.again: set[int] = set()  # crashed once
+    self.late: collections.deque[int] = collections.deque()  # were put off
+    self.put_off: set[int] = set()  # for good
     self.begun = time.monotonic()
     self.selector = selectors.DefaultSelector()
 
@@ -240,7 +226,7 @@ class _Call:
     with self.selector:
       for worker in self.wall._workers:
         self.watch(worker)
-      while self.queue or self.busy():
+      while self.queue or self.late or self.busy():
         self.fill()
         self.wait()
     return self.replies
@@ -253,9 +239,8 @@ class _Call:
 
   def fill(self) -> None:
     """Gives jobs to idle workers, starting some where there is room."""
-    while self.queue:
-      running = sum(not w.slow for w in self.busy())
-      if running >= self.wall.limits.workers:
+    while self.queue or self.late:
+      if len(self.busy()) >= self.wall.limits.workers:
         return
       idle = [w for w in self.wall._workers if w.index is None]
       if idle:
@@ -263,19 +248,21 @@ class _Call:
       else:
         worker = self.wall.start()
         self.watch(worker)
-      index = self.queue.popleft()
+      limits = self.wall.limits
+      index = (self.queue or self.late).popleft()
+      cpu_s = min(limits.patience_s, limits.cpu_s) if (
+          self.queue and index not in self.put_off) else limits.cpu_s
+      if cpu_s == limits.cpu_s:
+        self.put_off.add(index)  # it has all of its time now
       try:
-        worker.give(index, self.jobs[index], self.wall.limits)
+        worker.give(index, self.jobs[index], cpu_s, limits)
       except OSError:
         self.ended(worker)
 
   def wait(self) -> None:
-    """Until something happens, a deadline or the end of a patience."""
-    now, limits = time.monotonic(), self.wall.limits
+    """Until something happens, or a deadline."""
+    now = time.monotonic()
     until = [w.deadline for w in self.busy()]
-    if self.queue:
-      until += [w.since + limits.patience_s for w in self.busy()
-                if not w.slow and not w.loading]
     events = self.selector.select(max(0.0, min(until) - now + 0.001))
     for key, _ in events:
       lines = key.data.read()
@@ -287,12 +274,6 @@ class _Call:
     for worker in self.busy():
       if now >= worker.deadline:
         self.ended(worker, late=True)
-    slow = sum(w.slow for w in self.busy())
-    for worker in self.busy():
-      if (self.queue and not worker.slow and not worker.loading
-          and slow < limits.slow and now - worker.since > limits.patience_s):
-        worker.set_back()
-        slow += 1
 
   def heard(self, worker: _Worker, line: dict) -> None:
     if 'cannot' in line:
@@ -302,7 +283,7 @@ class _Call:
       worker.start_clock(self.wall.limits)
       return
     if 'child' in line:
-      worker.child, worker.slow = line['child'], False
+      worker.child = line['child']
       return
     (status, value), = line.items()
     if status == 'died':
@@ -311,9 +292,6 @@ class _Call:
       self.settle(worker, 'score', score=value)
     else:
       self.settle(worker, status, reason=value)
-    if worker.slow:
-      with contextlib.suppress(OSError):  # its end is noticed soon
-        worker.renew()
 
   def settle(self, worker: _Worker, status: str, score: float = 0.0,
              reason: str = '') -> None:
@@ -346,8 +324,12 @@ class _Call:
       number: the signal that it died of, or -exit code.
     """
     limits, index = self.wall.limits, worker.index
-    worker.slow = False
-    if number == signal.SIGPROF:
+    worker.child = 0
+    if number == signal.SIGPROF and index not in self.put_off:
+      worker.index = None
+      self.put_off.add(index)
+      self.late.append(index)
+    elif number == signal.SIGPROF:
       self.settle(worker, 'timeout',
                   reason=f'more than {limits.cpu_s:g} s of processor time')
     elif number == signal.SIGALRM:

@@ -1,6 +1,6 @@
 """A worker: grades one answer after the other, in a child that may be killed.
 
-  python -m zppo_jax.verdicts.worker '{"cpu_s": 2, ...}'
+  python -m zppo_jax.verdicts.worker BYTES_OF_MEMORY
 
 The worker itself only imports what the kinds need, forks a child that has it
 all in memory, and hands it one job at a time; when a job kills the child, the
@@ -8,11 +8,10 @@ next fork takes milliseconds. Timers whose signal is left to the kernel end the
 child at its deadlines, whatever Python is doing in it. The worker ends, and its
 child with it, when its input closes: with its parent.
 
-In, JSON lines: {"kind", "answer", "reference"}, or {"renew": true}, which
-drops the child. Out: {"loaded": kind} once for each kind, {"child": pid} for
-each fork, and for each job one of {"score": x}, {"unreadable": why},
-{"crash": why}, {"died": number of the signal, or -exit code}; or
-{"cannot": why} when a kind cannot be loaded.
+In, JSON lines: {"kind", "answer", "reference", "cpu_s", "wall_s"}. Out:
+{"loaded": kind} once for each kind, {"child": pid} for each fork, and for each
+job one of {"score": x}, {"unreadable": why}, {"crash": why}, {"died": number of
+the signal, or -exit code}; or {"cannot": why} when a kind cannot be loaded.
 """
 
 import gc
@@ -33,10 +32,10 @@ def _timers(cpu_s: float, wall_s: float) -> None:
   signal.setitimer(signal.ITIMER_REAL, wall_s)
 
 
-def grade(job: dict, cpu_s: float, wall_s: float) -> dict:
+def grade(job: dict) -> dict:
   """Grades one job under its timers."""
   mark = kinds.get(job['kind']).mark
-  _timers(cpu_s, wall_s)
+  _timers(job['cpu_s'], job['wall_s'])
   try:
     score = mark(job['answer'], job['reference'])
     return {'score': min(max(float(score), 0.0), 1.0)}
@@ -74,25 +73,24 @@ def _limit(memory: int) -> None:
 class _Child:
   """A fork that grades; `into` and `out` are pipes to and from it."""
 
-  def __init__(self, settings: dict, close: tuple[int, ...]):
+  def __init__(self, memory: int, close: tuple[int, ...]):
     child_in, self.into = os.pipe()
     self.out, child_out = os.pipe()
     self.pid = os.fork()
     if not self.pid:
       for fd in (self.into, self.out, *close):
         os.close(fd)
-      self._serve(settings, child_in, child_out)
+      self._serve(memory, child_in, child_out)
     os.close(child_in)
     os.close(child_out)
 
-  def _serve(self, settings: dict, into: int, out: int) -> None:
+  def _serve(self, memory: int, into: int, out: int) -> None:
     """The child's life; never returns."""
     code = 1
     try:
-      _limit(settings['memory'])
+      _limit(memory)
       for line in _lines(into):
-        _write(out, grade(json.loads(line), settings['cpu_s'],
-                          settings['wall_s']))
+        _write(out, grade(json.loads(line)))
       code = 0
     finally:
       os._exit(code)
@@ -111,8 +109,8 @@ class _Child:
 class _Worker:
   """Holds a child and what is loaded in it."""
 
-  def __init__(self, settings: dict, stdin: int, stdout: int):
-    self.settings, self.stdin, self.stdout = settings, stdin, stdout
+  def __init__(self, memory: int, stdin: int, stdout: int):
+    self.memory, self.stdin, self.stdout = memory, stdin, stdout
     self.child: _Child | None = None
     self.loaded: set[str] = set()
 
@@ -131,7 +129,7 @@ class _Worker:
   def hand(self, line: bytes) -> bool:
     """Has a job graded; False if the parent is gone meanwhile."""
     if self.child is None:
-      self.child = _Child(self.settings, (self.stdin, self.stdout))
+      self.child = _Child(self.memory, (self.stdin, self.stdout))
       _write(self.stdout, {'child': self.child.pid})
     try:
       os.write(self.child.into, line + b'\n')
@@ -153,7 +151,7 @@ class _Worker:
 
 
 def main() -> None:
-  settings = json.loads(sys.argv[1])
+  memory = int(sys.argv[1])
   for number in (signal.SIGPROF, signal.SIGALRM):
     signal.signal(number, signal.SIG_DFL)
   signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the trainer
@@ -161,13 +159,10 @@ def main() -> None:
   nothing = os.open(os.devnull, os.O_RDWR)
   for fd in (0, 1, 2):  # what a library prints is not a verdict
     os.dup2(nothing, fd)
-  worker = _Worker(settings, stdin, stdout)
+  worker = _Worker(memory, stdin, stdout)
   try:
     for line in _lines(stdin):
       job = json.loads(line)
-      if 'renew' in job:
-        worker.drop()
-        continue
       if job['kind'] not in worker.loaded:
         try:
           worker.load(job['kind'])
