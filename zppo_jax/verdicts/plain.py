@@ -172,7 +172,7 @@ def choices(answer: str, gold: str) -> float:
   return float(choice(answer) == right)
 
 
-_OUTER = re.compile(r'(?:\\\{|[\[({])(.*)(?:\\\}|[\])}])', re.DOTALL)
+_OUTER = re.compile(r'(?:\\\{|[\[({])(.*?)(?:\\\}|[\])}])', re.DOTALL)
 _BETWEEN = re.compile(r',(?![0-9]{3}(?![0-9]))|;|\band\b')
 
 
