@@ -67,3 +67,19 @@ def test_trouble_names_the_number(name, value, said):
          'update/ratio_min': 1.0, name: value}
   found = metrics.trouble(row, 100.0)
   assert found is None if said is None else said in found
+
+
+def test_what_has_no_verdict_counts_for_nothing():
+  """Accuracy, triviality and candidates are of the graded; a share stops."""
+  lost = rollout(verdict=Verdict.TIMEOUT)
+  group = Group(Prompt(question(), PromptKind.PLAIN, (1,)),
+                (rollout(), lost, rollout('4 h', Verdict.WRONG), lost))
+  assert group.accuracy == 0.5 and not group.trivial
+  assert len(group.wrong) == 1
+  dark = Group(group.prompt, (lost, lost))
+  assert dark.trivial and not dark.accuracy < 1 and not dark.accuracy >= 0
+  row = metrics.of_groups([group, dark])
+  assert row['accuracy/plain'] == 0.5
+  assert row['verdict/ungraded'] == pytest.approx(4 / 6)
+  assert metrics.ungraded(row, 0.7) is None
+  assert 'timeout 0.667' in metrics.ungraded(row, 0.2)

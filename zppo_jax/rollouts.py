@@ -12,6 +12,7 @@ import numpy as np
 from zppo_jax import pools, randomness, sharding
 from zppo_jax.chat.wording import Chat
 from zppo_jax.engine import Engine, Request
+from zppo_jax.grading import grade_all
 from zppo_jax.models import layers
 from zppo_jax.records import (
   Decoding,
@@ -19,10 +20,8 @@ from zppo_jax.records import (
   Group,
   Prompt,
   Purpose,
-  Question,
   Rollout,
   StopReason,
-  Verdict,
 )
 
 _FIRST_OWN = 64  # response slots with which a pool begins
@@ -136,26 +135,17 @@ def place_copy(params, model, mesh):
       copy, sharding.param_shardings(copy, mesh, sharding.ROLLOUT_RULES))
 
 
-def grade(text: str, stop: StopReason, question: Question,
-          grader: Grader) -> tuple[Verdict, str]:
-  """(verdict, parsed answer). A truncated rollout is wrong (papers.md 1.12);
-  its answer is parsed all the same, for the NCQ list."""
-  answer = grader.parse(text)
-  if stop == StopReason.LENGTH:
-    return Verdict.TRUNCATED, answer
-  if not answer:
-    return Verdict.NO_ANSWER, ''
-  right = grader.grade(answer, question)
-  return (Verdict.CORRECT if right else Verdict.WRONG), answer
-
-
-def _to_group(prompt: Prompt, completions, grader: Grader) -> Group:
-  rollouts = []
-  for done in completions:
-    verdict, answer = grade(done.text, done.stop, prompt.question, grader)
-    rollouts.append(Rollout(
-        done.tokens, done.logps, done.text, done.stop, verdict, answer))
-  return Group(prompt, tuple(rollouts))
+def _to_groups(prompts: Sequence[Prompt], found, grader: Grader) -> list[
+    Group]:
+  """Grades everything at once: what is slow to grade is so beside the rest."""
+  marks = iter(grade_all(
+      [(done.text, done.stop, prompt.question)
+       for prompt, completions in zip(prompts, found, strict=True)
+       for done in completions], grader))
+  return [Group(prompt, tuple(
+      Rollout(done.tokens, done.logps, done.text, done.stop, *next(marks))
+      for done in completions))
+          for prompt, completions in zip(prompts, found, strict=True)]
 
 
 def collect(sampler: Sampler, params, prompts: Sequence[Prompt], *, seed: int,
@@ -179,5 +169,4 @@ def collect(sampler: Sampler, params, prompts: Sequence[Prompt], *, seed: int,
   found = sampler.engine.generate(params, [
       Request(p.question.id, p.tokens, keys_G2, sampler.decoding, p.media)
       for p, keys_G2 in zip(prompts, keys_PG2, strict=True)])
-  return [_to_group(prompt, completions, sampler.grader)
-          for prompt, completions in zip(prompts, found, strict=True)]
+  return _to_groups(prompts, found, sampler.grader)

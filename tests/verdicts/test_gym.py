@@ -1,0 +1,33 @@
+"""reasoning-gym: which scorers may speak."""
+
+import pytest
+
+from zppo_jax.verdicts import gym
+
+
+@pytest.mark.parametrize('name', gym.REFUSED + tuple(gym.UNSOUND))
+def test_scorers_that_execute_text_are_refused_by_name(name):
+  """Before a question is asked."""
+  with pytest.raises(ValueError, match=name):
+    gym.source(name, {'seed': 1})
+
+
+@pytest.mark.parametrize('name', ['chain_sum', 'spiral_matrix'])
+def test_an_entry_is_made_again_and_scored(name):
+  """Its own answer is right, another is not; replaced scorers too."""
+  package = pytest.importorskip('reasoning_gym')
+  config = {'seed': 3, 'size': 5}
+  entry = package.create_dataset(name, **config)[2]
+  reference = gym.reference(gym.source(name, config), 'any#2')
+  assert gym.score(entry['answer'], reference) == 1
+  assert gym.score('no idea', reference) < 1
+
+
+def test_model_text_is_not_run(tmp_path):
+  """A replaced scorer does not eval what it is given."""
+  pytest.importorskip('reasoning_gym')
+  file = tmp_path / 'made'
+  reference = gym.reference(gym.source('spiral_matrix', {'seed': 1, 'size': 1}),
+                            'any#0')
+  assert gym.score(f'[open({str(file)!r}, "w")]', reference) == 0
+  assert not file.exists()

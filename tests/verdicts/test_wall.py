@@ -1,0 +1,106 @@
+"""Workers that are killed, and what outlives them."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from benchmarks import verdicts as hostile
+from zppo_jax.verdicts.wall import Job, Limits, Wall, WallError
+
+pytest.importorskip('math_verify')
+SLOW = r'\binom{10^{9}}{35\cdot 10^{6}}'  # passes the screen, never ends
+
+
+@pytest.fixture
+def wall():
+  made = Wall(Limits(cpu_s=0.6, wall_s=8, workers=2, patience_s=0.15))
+  yield made
+  made.close()
+
+
+def test_a_deadline_costs_only_its_own_answer(wall):
+  """Order is kept; the neighbours and the next call have their verdicts."""
+  jobs = [Job('math', SLOW, '5'), Job('math', '1+x', 'x+1'),
+          Job('number', '5', 'five'), Job('math', SLOW, '6'),
+          Job('choice', 'b', 'B')]
+  replies = wall.grade(jobs)
+  assert [r.status for r in replies] == [
+      'timeout', 'score', 'unreadable', 'timeout', 'score']
+  assert replies[1].score == replies[4].score == 1
+  assert wall.grade([Job('math', '2', '2')])[0].score == 1
+  assert wall.started <= 2
+
+
+def test_a_killed_worker_is_replaced_and_its_job_done_again(wall):
+  """Somebody kills all workers between two calls."""
+  assert wall.grade([Job('number', '1', '1')])[0].score == 1
+  for pid in wall.pids():
+    os.kill(pid, signal.SIGKILL)
+  time.sleep(0.05)
+  assert [r.score for r in wall.grade([Job('number', '1', '1')] * 4)] == [1] * 4
+
+
+def test_no_memory_is_a_crash_or_wrong_and_not_the_end():
+  """A child under a tight limit; the wall goes on."""
+  tight = Wall(Limits(memory=1 << 20, workers=1))
+  try:
+    assert tight.grade([Job('text', 'a', 'a')])[0].status in ('score', 'crash')
+  finally:
+    tight.close()
+
+
+def test_a_kind_that_cannot_be_loaded_is_an_error_with_its_name(wall):
+  """Not a wrong answer."""
+  with pytest.raises(WallError, match='nonsense'):
+    wall.grade([Job('nonsense', '1', '1')])
+
+
+def test_workers_do_not_know_jax_and_end_with_their_parent():
+  """Even in the middle of an answer, when the parent is killed outright."""
+  code = ('import os, signal, sys, threading, time\n'
+          'from zppo_jax.verdicts.wall import *\n'
+          'w = Wall(Limits(workers=1, cpu_s=60, wall_s=60))\n'
+          'w.grade([Job("math", "1", "1")])\n'
+          'assert "jax" not in sys.modules\n'
+          'print(w.pids()[0], w._workers[0].child, flush=True)\n'
+          'threading.Timer(0.3, lambda: os.kill(os.getpid(), 9)).start()\n'
+          f'w.grade([Job("math", {SLOW!r}, "5")])\n')
+  done = subprocess.run([sys.executable, '-c', code], capture_output=True,
+                        text=True, timeout=60)
+  pids = [int(p) for p in done.stdout.split()]
+  assert len(pids) == 2, done.stderr
+
+  def gone(pid):
+    try:
+      with open(f'/proc/{pid}/stat') as f:
+        return f.read().split(') ')[1][0] == 'Z'
+    except FileNotFoundError:
+      return True
+
+  until = time.monotonic() + 5
+  while not all(map(gone, pids)) and time.monotonic() < until:
+    time.sleep(0.05)
+  assert all(map(gone, pids))
+
+
+def test_keys_do_not_reach_a_worker(wall, monkeypatch):
+  """Its environment is a list of names, not ours."""
+  monkeypatch.setenv('MY_API_KEY', 'secret-value')
+  wall.grade([Job('number', '1', '1')])
+  for pid in wall.pids():
+    with open(f'/proc/{pid}/environ') as f:
+      assert 'secret-value' not in f.read()
+
+
+def test_hostile_answers_in_small():
+  """No hang, no crash, no wrong answer called right, all good ones right."""
+  found = hostile.measure(72, 60, Limits(cpu_s=0.5, workers=2, patience_s=0.1))
+  assert found['good_right_beside'] == found['good_right_alone'] == 60
+  assert found['crashed'] == [] and found['works_afterwards']
+  assert found['deadlines'] <= 6  # 40 of 500
+  assert all(a.strip('{$}') in ('5', '５', '𝟝', '') or set(a) <= set('{$')
+             for a in found['called_right']), found['called_right']
