@@ -16,6 +16,7 @@ Host records are frozen dataclasses of Python values; device records are
 
 import dataclasses
 import enum
+import math
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -61,6 +62,15 @@ class Verdict(enum.IntEnum):
   WRONG = 1
   NO_ANSWER = 2  # ended, but no answer could be parsed
   TRUNCATED = 3  # hit the token limit: wrong whatever it holds
+  GOLD_UNREADABLE = 4  # the data's fault: not graded
+  TIMEOUT = 5  # grading met a deadline: not graded
+  CRASH = 6  # grading failed: not graded
+  JUDGE_MALFORMED = 7  # the judge gave no verdict in its form: wrong
+
+
+# Nothing is known of these: no reward, no advantage, no candidate.
+UNGRADED = frozenset(
+    {Verdict.GOLD_UNREADABLE, Verdict.TIMEOUT, Verdict.CRASH})
 
 
 class CompressionFailure(enum.IntEnum):
@@ -114,7 +124,8 @@ class Question:
     answer: the gold answer, in the form that the task's parser yields.
     split: label under which results are reported, e.g. 'hard'.
     media: pictures and clips, which are shown before the text.
-    kind: how answers are compared, '' where the task's grader knows one way.
+    kind: how answers are compared (verdicts.kinds.KINDS), '' where the task's
+      grader knows one way.
     source: the data set that it came from, '' where there is one.
     hint: text that may help (the hint baseline), '' if there is none.
     responses: answers that a teacher gave before the run.
@@ -160,10 +171,17 @@ class Grader:
 
   Attributes:
     parse: response text -> answer, '' if there is none.
-    grade: (parsed answer, question) -> right or not.
+    grade: (parsed answer, question) -> score in [0, 1], for questions without
+      a kind; it runs in this process.
+    threshold: score in (0, 1] from which on an answer is right.
   """
   parse: Callable[[str], str]
-  grade: Callable[[str, Question], bool]
+  grade: Callable[[str, Question], float]
+  threshold: float = 1.0
+
+  def __post_init__(self):
+    if not 0 < self.threshold <= 1:
+      raise ValueError(f'threshold is {self.threshold}; it must be in (0, 1]')
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -245,6 +263,10 @@ class Rollout:
   def reward(self) -> float:
     return 1.0 if self.verdict == Verdict.CORRECT else 0.0
 
+  @property
+  def graded(self) -> bool:
+    return self.verdict not in UNGRADED
+
 
 @dataclasses.dataclass(frozen=True)
 class Group:
@@ -257,17 +279,27 @@ class Group:
     return tuple(rollout.reward for rollout in self.rollouts)
 
   @property
+  def graded(self) -> tuple[Rollout, ...]:
+    """What has a reward; the others count for nothing."""
+    return tuple(r for r in self.rollouts if r.graded)
+
+  @property
   def accuracy(self) -> float:
-    return sum(self.rewards) / len(self.rollouts)
+    """Mean reward of the graded; nan without any, which is neither hard nor
+    solved: < and >= are both False of it."""
+    graded = self.graded
+    if not graded:
+      return math.nan
+    return sum(r.reward for r in graded) / len(graded)
 
   @property
   def trivial(self) -> bool:
     """All right or all wrong: no advantage, no gradient."""
-    return len(set(self.rewards)) < 2
+    return len({r.reward for r in self.graded}) < 2
 
   @property
   def wrong(self) -> tuple[Rollout, ...]:
-    return tuple(r for r in self.rollouts if r.verdict != Verdict.CORRECT)
+    return tuple(r for r in self.graded if r.verdict != Verdict.CORRECT)
 
   @property
   def correct(self) -> tuple[Rollout, ...]:

@@ -11,16 +11,15 @@ import numpy as np
 
 from zppo_jax import packing, randomness, sampling, sharding
 from zppo_jax.chat.wording import Chat
+from zppo_jax.grading import grade_all
 from zppo_jax.records import (
   Decoding,
   Grader,
   Group,
   Prompt,
   Purpose,
-  Question,
   Rollout,
   StopReason,
-  Verdict,
 )
 
 
@@ -112,31 +111,27 @@ def compile_reshard(model, mesh):
                  out_shardings=of(sharding.ROLLOUT_RULES))
 
 
-def grade(text: str, stop: StopReason, question: Question,
-          grader: Grader) -> tuple[Verdict, str]:
-  """(verdict, parsed answer). A truncated rollout is wrong (papers.md 1.12);
-  its answer is parsed all the same, for the NCQ list."""
-  answer = grader.parse(text)
-  if stop == StopReason.LENGTH:
-    return Verdict.TRUNCATED, answer
-  if not answer:
-    return Verdict.NO_ANSWER, ''
-  right = grader.grade(answer, question)
-  return (Verdict.CORRECT if right else Verdict.WRONG), answer
-
-
-def _to_group(prompt: Prompt, g: int, samples, sampler: Sampler) -> Group:
-  rollouts = []
+def _decoded(g: int, samples, sampler: Sampler) -> list[tuple]:
+  """(tokens, log-probs, text, stop) of each rollout of a prompt."""
+  out = []
   for i in range(sampler.num_rollouts):
     length = int(samples.length_PG[g, i])
     tokens = tuple(samples.tokens_PGR[g, i, :length].tolist())
-    stop = StopReason(int(samples.stop_PG[g, i]))
-    text = sampler.chat.decode_response(tokens)
-    verdict, answer = grade(text, stop, prompt.question, sampler.grader)
-    rollouts.append(Rollout(
-        tokens, tuple(samples.logp_PGR[g, i, :length].tolist()), text, stop,
-        verdict, answer))
-  return Group(prompt, tuple(rollouts))
+    out.append((tokens, tuple(samples.logp_PGR[g, i, :length].tolist()),
+                sampler.chat.decode_response(tokens),
+                StopReason(int(samples.stop_PG[g, i]))))
+  return out
+
+
+def _to_groups(prompts: Sequence[Prompt], decoded: Sequence[list[tuple]],
+               grader: Grader) -> list[Group]:
+  """Grades everything at once: what is slow to grade is so beside the rest."""
+  marks = iter(grade_all(
+      [(text, stop, prompt.question)
+       for prompt, rows in zip(prompts, decoded, strict=True)
+       for _, _, text, stop in rows], grader))
+  return [Group(prompt, tuple(Rollout(*row, *next(marks)) for row in rows))
+          for prompt, rows in zip(prompts, decoded, strict=True)]
 
 
 def _chunks(count: int, sizes: Sequence[int]):
@@ -165,7 +160,7 @@ def collect(sampler: Sampler, params, prompts: Sequence[Prompt], *, seed: int,
                             f'{name} in tokens')
     patches = packing.patch_bucket(prompt.media, sampler.patch_buckets, name)
     by_shape.setdefault((length, patches), []).append(i)
-  out: list[Group | None] = [None] * len(prompts)
+  out: list[list] = [[]] * len(prompts)
   for (length, patches), found in sorted(by_shape.items()):
     for start, stop, size in _chunks(len(found), sampler.group_buckets):
       rows = found[start:stop]
@@ -174,5 +169,5 @@ def collect(sampler: Sampler, params, prompts: Sequence[Prompt], *, seed: int,
       samples = sharding.to_host(sampler.sample_fn(
           params, sharding.put_batch(sampler.mesh, batch), key))
       for p, i in enumerate(rows):
-        out[i] = _to_group(prompts[i], p, samples, sampler)
-  return out
+        out[i] = _decoded(p, samples, sampler)
+  return _to_groups(prompts, out, sampler.grader)

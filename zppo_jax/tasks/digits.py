@@ -45,21 +45,19 @@ class Kind:
   Attributes:
     count: pictures.
     text: the question.
-    compared: Question.kind.
     level: 'easy' or 'hard'.
   """
   count: int
   text: str
-  compared: str
   level: str
 
 
 KINDS = {
-    'read': Kind(1, 'which digit', 'number', 'easy'),
-    'larger': Kind(2, 'which is larger', 'text', 'easy'),
-    'sum': Kind(2, 'sum of the digits', 'number', 'hard'),
-    'total': Kind(3, 'sum of the digits', 'number', 'hard'),
-    'middle': Kind(3, 'digit in the middle', 'number', 'hard'),
+    'read': Kind(1, 'which digit', 'easy'),
+    'larger': Kind(2, 'which is larger', 'easy'),
+    'sum': Kind(2, 'sum of the digits', 'hard'),
+    'total': Kind(3, 'sum of the digits', 'hard'),
+    'middle': Kind(3, 'digit in the middle', 'hard'),
 }
 LEVELS = ('easy', 'hard')
 EVAL_SPLITS = ('hard', 'easy', 'hard_clip', 'easy_clip')
@@ -146,7 +144,7 @@ def make_question(kind: str, chosen: tuple[int, ...], split: str, *,
   form = 'clip' if clip else 'pictures'
   name = '-'.join(map(str, chosen))
   return Question(f'digits/{kind}/{form}/{name}', of.text,
-                  solve(kind, digits), split, shown, of.compared, 'digits')
+                  solve(kind, digits), split, shown, source='digits')
 
 
 def _drawn(rng: random.Random, size: int, level: str, split: str, *,

@@ -1,0 +1,56 @@
+r"""The last `\boxed{}` of a response, in one pass over the text.
+
+An escaped brace (`\{`) is a character, not a brace. A box that never closes is
+no box: the last one that does counts. A box that holds nothing but a box is
+opened. Without braces (`\boxed 5`) the next word is taken, which is what
+models mean by it, though TeX would take one token.
+"""
+
+import re
+
+_TOKEN = re.compile(r'\\(?:boxed|fbox)(?![A-Za-z])\s*\{?|\\.|[{}]', re.DOTALL)
+_WORD = re.compile(r'(?:[^\s${}\\]|\\[A-Za-z]+|\\.|\{[^{}]*\})+')
+_SPACE = re.compile(r'\s*')
+
+
+def last(text: str) -> str:
+  """Content of the last closed box, stripped; '' if there is none."""
+  found = None  # (start of its macro, end of the box, content's start, end)
+  opened: list[tuple[int, int] | None] = []  # of each open brace
+  for token in _TOKEN.finditer(text):
+    piece = token[0]
+    if piece == '{':
+      opened.append(None)
+    elif piece == '}':
+      box = opened.pop() if opened else None
+      if box is None:
+        continue
+      start, inside = box
+      # A box that fills this one was found just before, and stays.
+      filled = (found is not None
+                and _SPACE.match(text, inside).end() == found[0]
+                and not text[found[1]:token.start()].strip())
+      content = found[2:] if filled else (inside, token.start())
+      found = (start, token.end(), *content)
+    elif piece.startswith(('\\boxed', '\\fbox')):
+      if piece.endswith('{'):
+        opened.append((token.start(), token.end()))
+        continue
+      word = _WORD.match(text, token.end())
+      if word:
+        found = (token.start(), word.end(), word.start(), word.end())
+  if found is None:
+    return ''
+  return text[found[2]:found[3]].strip()
+
+
+def balanced(text: str) -> bool:
+  """Whether a text's braces match, so that it stays inside a box."""
+  depth = 0
+  for token in _TOKEN.finditer(text):
+    depth += token[0].endswith('{') and token[0] != '\\{'
+    depth -= token[0] == '}'
+    if depth < 0:
+      return False
+  # A lone backslash at the end would escape the brace that closes the box.
+  return depth == 0 and (len(text) - len(text.rstrip('\\'))) % 2 == 0

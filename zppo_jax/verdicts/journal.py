@@ -1,0 +1,74 @@
+"""verdicts.jsonl: verdicts by content, reused when a run goes on.
+
+A line's key is the digest of what was compared and by which version of what,
+so that a line is true whenever and for whichever step it was written: a resume
+cuts nothing here, and a step that is repeated gets the verdicts that it got
+the first time, a timeout on a busy machine too. Crashes are not kept: what
+failed may have been mended.
+"""
+
+import hashlib
+import json
+import os
+import pathlib
+from importlib import metadata
+
+from zppo_jax.verdicts import kinds
+from zppo_jax.verdicts.wall import Reply
+
+VERSION = 1  # of our own comparisons; raise it when a verdict changes
+KEPT = ('score', 'unreadable', 'timeout', 'malformed')
+
+
+def version(kind: str) -> str:
+  """What verdicts of a kind depend on besides the texts."""
+  package = kinds.KINDS[kind].package if kind in kinds.KINDS else ''
+  if not package:
+    return str(VERSION)
+  try:
+    return f'{VERSION} {package} {metadata.version(package)}'
+  except metadata.PackageNotFoundError:
+    return f'{VERSION} {package}'  # the first use says what is missing
+
+
+def key(kind: str, reference: str, answer: str) -> str:
+  """Digest of a comparison; any text goes, lone surrogates too."""
+  whole = json.dumps([version(kind), kind, reference, answer])
+  return hashlib.sha256(whole.encode()).hexdigest()[:40]
+
+
+def read(path) -> dict[str, Reply]:
+  """Verdicts of a file, {} without one; what a kill tore is cut off.
+
+  Raises:
+    ValueError: for a line that is no verdict and not the last.
+  """
+  path, found, good = pathlib.Path(path), {}, 0
+  raw = path.read_bytes() if path.exists() else b''
+  lines = raw.splitlines(keepends=True)
+  for number, line in enumerate(lines, 1):
+    try:
+      row = json.loads(line)
+      reply = Reply(row['status'], float(row['score']), row['reason'])
+      name = row['key']
+    except (ValueError, KeyError, TypeError) as e:
+      if number < len(lines):
+        raise ValueError(f'{path}, line {number}: not a verdict: {e}') from e
+      break
+    if not line.endswith(b'\n'):
+      break
+    found[name] = reply
+    good += len(line)
+  if good < len(raw):
+    os.truncate(path, good)
+  return found
+
+
+def append(path, rows: list[tuple[str, str, Reply]]) -> None:
+  """Adds (key, kind, reply) of verdicts that are worth keeping."""
+  kept = [json.dumps({'key': name, 'kind': kind, 'status': r.status,
+                      'score': r.score, 'reason': r.reason})
+          for name, kind, r in rows if r.status in KEPT]
+  if kept:
+    with open(path, 'a') as f:
+      f.write('\n'.join(kept) + '\n')
