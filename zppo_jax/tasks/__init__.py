@@ -11,7 +11,8 @@ from typing import NamedTuple
 from zppo_jax.chat import micro_chat
 from zppo_jax.chat.wording import Chat
 from zppo_jax.records import Grader, Question
-from zppo_jax.tasks import digits, micro
+from zppo_jax.tasks import digits, micro, reasoning_gym
+from zppo_jax.verdicts.verifier import BOXED
 
 
 class Task(NamedTuple):
@@ -35,6 +36,8 @@ TASKS = {
                   Grader(micro.parse_answer, micro.grade), micro_chat.CHAT),
     'digits': Task(digits.pool, digits.evaluation,
                    Grader(digits.parse_answer, digits.grade)),
+    'reasoning_gym': Task(reasoning_gym.pool, reasoning_gym.evaluation,
+                          BOXED),
 }
 
 
