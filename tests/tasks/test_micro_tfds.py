@@ -8,8 +8,7 @@ import time
 import pytest
 import tensorflow_datasets as tfds
 
-from zppo_jax.tasks import micro_tfds
-from zppo_jax.tasks import micro
+from zppo_jax.tasks import micro, micro_tfds
 
 SMALL = micro_tfds.MicroConfig(pool_size=20, hard_share=0.25, eval_size=8)
 

@@ -5,7 +5,8 @@ Rows are read when they are asked for; opening looks at sizes and names only.
 
   jsonl    *.jsonl, one JSON object a line; an index of offsets is made
   parquet  *.parquet; a row costs its row group, of which a few are kept, so
-           files with images are best written in groups of 100 rows or fewer
+           files with images are best written in groups of 100 rows or fewer;
+           columns can be left out
   tfds     a prepared builder's folder, array_record; no TensorFlow
 """
 
@@ -67,7 +68,8 @@ class JsonLines:
     ValueError: on reading a line that is no JSON object, naming it.
   """
 
-  def __init__(self, path):
+  def __init__(self, path, leave_out: Sequence[str] = ()):
+    del leave_out  # a line is read whole
     self.files = _files(path, '.jsonl')
     self.folder = _folder(self.files, path)
     starts, owners, lines = [], [], []
@@ -112,13 +114,14 @@ class Parquet:
     ValueError: for files with different columns.
   """
 
-  def __init__(self, path):
+  def __init__(self, path, leave_out: Sequence[str] = ()):
     from pyarrow import parquet
     self.files = _files(path, '.parquet')
     self.folder = _folder(self.files, path)
     self._open = [parquet.ParquetFile(file, memory_map=True)
                   for file in self.files]
     self.columns = tuple(self._open[0].schema_arrow.names)
+    self._read = [c for c in self.columns if c not in leave_out]
     ends, self._groups = [], []
     for i, (file, found) in enumerate(zip(self.files, self._open,
                                           strict=True)):
@@ -151,7 +154,8 @@ class Parquet:
     at, row = self._at(index)
     if at not in self._kept:
       file, group, _ = self._groups[at]
-      self._kept[at] = self._open[file].read_row_group(group)
+      self._kept[at] = self._open[file].read_row_group(
+          group, self._read)
       while len(self._kept) > _GROUPS:
         self._kept.popitem(last=False)
     self._kept.move_to_end(at)
@@ -170,7 +174,8 @@ class Tfds:
     ValueError: if the path names no split.
   """
 
-  def __init__(self, path):
+  def __init__(self, path, leave_out: Sequence[str] = ()):
+    del leave_out  # a record is read whole
     import tensorflow_datasets as tfds
     folder, colon, split = str(path).rpartition(':')
     if not colon:
@@ -218,12 +223,18 @@ def _plain(value):
   return value
 
 
-READERS: dict[str, Callable[[Any], Reader]] = {
+READERS: dict[str, Callable[..., Reader]] = {
     'jsonl': JsonLines, 'parquet': Parquet, 'tfds': Tfds}
 
 
-def open_reader(form: str, path) -> Reader:
-  """A reader of READERS; KeyError names the known ones."""
+def open_reader(form: str, path, leave_out: Sequence[str] = ()) -> Reader:
+  """A reader of READERS; KeyError names the known ones.
+
+  Args:
+    form: its name.
+    path: as the reader takes it.
+    leave_out: columns that need not be read.
+  """
   if form not in READERS:
     raise KeyError(f'unknown format {form!r}; known: {", ".join(READERS)}')
-  return READERS[form](path)
+  return READERS[form](path, leave_out)
