@@ -36,6 +36,8 @@ setup(
         'gguf>=0.17',
         'tensorflow-datasets>=4.9.9',
         'array-record>=0.6',
+        'grain>=0.2.12',
+        'pyarrow>=17',
         'importlib_resources',  # tensorflow-datasets imports it undeclared
         'ml-collections>=1.0',
         'chex>=0.1.90',

@@ -3,7 +3,8 @@
 An image is a path (relative ones to the data's folder), bytes, base64 (plain
 or a data: URI), a struct {'bytes', 'path'} as the hub's data sets have it, or
 an array. A video is a folder of frames, a list of images, or a struct
-{'frames', 'fps'}; video files are not decoded here.
+{'frames', 'fps'}. Video files are not decoded here: frames are looked for in
+a folder of the file's name without its suffix.
 
 Bytes are put into `store`, a folder, where one is given: a question then
 holds paths, and a long replay buffer no pixels.
@@ -118,9 +119,12 @@ def clip(value, folder: pathlib.Path, fps: float,
     raise ValueError(f'a video that is {type(value).__name__}; allowed: a '
                      'folder of frames, a list of images, {frames, fps}')
   path = folder / pathlib.Path(value).expanduser()
+  if path.suffix.lower() in _FILMS and path.with_suffix('').is_dir():
+    path = path.with_suffix('')
   if path.suffix.lower() in _FILMS:
-    raise ValueError(f'{path} is a video file; write its frames into a folder '
-                     '(e.g. ffmpeg -i FILE -vf fps=2 FOLDER/%05d.png)')
+    raise ValueError(f'{path} is a video file; write its frames into '
+                     f'{path.with_suffix("")} (e.g. ffmpeg -i FILE -vf fps=2 '
+                     'FOLDER/%05d.png)')
   frames = sorted(p for p in path.glob('*') if p.suffix.lower() in _SUFFIXES)
   if not frames:
     raise FileNotFoundError(f'no frames ({", ".join(_SUFFIXES)}) in {path}')

@@ -14,7 +14,7 @@ from typing import Any
 
 from zppo_jax.data import filters, mappings, media, readers
 from zppo_jax.data.filters import Candidate
-from zppo_jax.data.mappings import Mapped
+from zppo_jax.data.mappings import Mapped, Mapping
 from zppo_jax.records import Question
 
 ROWS = 'rows'  # of counts: what was read
@@ -32,7 +32,8 @@ class Spec:
     mapping: in mappings.MAPPINGS, or '' with columns.
     columns: field -> column, of a mapping of your own.
     kind: how answers are compared; '' leaves it to the mapping.
-    images, video: columns; '' leaves them to the mapping.
+    images: column, or several with commas; '' leaves it to the mapping.
+    video: column; '' leaves it to the mapping.
     fps: of a video's frames, where its rows do not say.
     folder: of relative paths in rows; '' is the reader's.
     split: label of the questions; '' is the source's name.
@@ -87,15 +88,19 @@ class Source:
     FileNotFoundError, ValueError: as the reader.
   """
 
-  def __init__(self, of: Spec, store: pathlib.Path | None = None):
+  def __init__(self, of: Spec, store: pathlib.Path | None = None,
+               mapping: Mapping | None = None):
     self.of, self.store = of, store
-    self.mapping = (mappings.get(of.mapping) if of.mapping
-                    else mappings.of_columns(of.columns, of.kind))
-    self.images = of.images or self.mapping.images
+    self.mapping = mapping or (
+        mappings.get(of.mapping) if of.mapping
+        else mappings.of_columns(of.columns, of.kind))
+    self.images = tuple(
+        c for c in (of.images or self.mapping.images).split(',') if c)
     self.video = of.video or self.mapping.video
-    shown = tuple(c for c in (self.images, self.video) if c)
+    shown = (*self.images, *([self.video] if self.video else []))
     self._rows = readers.open_reader(of.format, of.path)
-    self._words = readers.open_reader(of.format, of.path, shown)
+    self._words = readers.open_reader(of.format, of.path, tuple(
+        c for c in shown if c not in self.mapping.columns))
     if not len(self._rows):
       raise ValueError(f'data.pool.sources.{of.name}: {of.path} holds no rows')
     self.folder = (pathlib.Path(of.folder).expanduser() if of.folder
@@ -132,10 +137,11 @@ class Source:
     if not (self.images or self.video):
       return ()
     row = self._rows[index]
-    self._check(row, index, [c for c in (self.images, self.video) if c])
+    self._check(row, index, (*self.images,
+                             *([self.video] if self.video else [])))
     try:
-      out = (media.pictures(row[self.images], self.folder, self.store)
-             if self.images else ())
+      out = tuple(p for c in self.images for p in media.pictures(
+          row[c], self.folder, self.store))
       if self.video and row[self.video] is not None:
         out += (media.clip(row[self.video], self.folder, self.of.fps,
                            self.store),)
@@ -182,7 +188,7 @@ class Pool(Sequence):
   """
 
   def __init__(self, sources: Sequence[Source], wanted: Dict[str, Any],
-               mix: bool):
+               mix: bool = False):
     filters.check(wanted, 'data.pool.filters')
     self.counts: dict[str, dict[str, int]] = {}
     found = [c for source in sources for c in source.candidates(self.counts)]
@@ -249,15 +255,13 @@ def account(counts, kept) -> str:
                  f'{kept[name]} kept']) for name in kept)
 
 
-def open_pool(sources, wanted: Dict[str, Any], store: str = '',
-              mix: bool = False) -> Pool:
-  """The pool of a config.
+def open_pool(sources, wanted: Dict[str, Any], store: str = '') -> Pool:
+  """The pool of a config; a mixture if a source of it has a weight.
 
   Args:
     sources: name -> fields of Spec.
     wanted: filter -> value, over all sources.
     store: a folder for images that come as bytes; '' keeps them in memory.
-    mix: whether draws follow the sources' weights.
 
   Raises:
     KeyError, ValueError, FileNotFoundError: naming what does not fit.
@@ -266,4 +270,5 @@ def open_pool(sources, wanted: Dict[str, Any], store: str = '',
     raise ValueError('data.pool.sources is empty; name at least one')
   folder = pathlib.Path(store).expanduser() if store else None
   return Pool([Source(spec(name, sources[name]), folder)
-               for name in sources], wanted, mix)
+               for name in sources], wanted,
+              any('weight' in sources[name] for name in sources))

@@ -41,7 +41,8 @@ class Mapping(NamedTuple):
     source: where the data come from, for people.
     columns: that `read` needs.
     read: row -> Mapped.
-    images: column of one or several images, '' if there is none.
+    images: column of one or several images, or such columns with commas; ''
+      if there is none.
     video: column of a video, '' if there is none.
     unconfirmed: columns that no public description was found for.
   """
