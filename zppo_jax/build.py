@@ -14,11 +14,11 @@ from zppo_jax import (
   advantages,
   checkpoints,
   compression,
+  fit,
   losses,
   methods,
   models,
   optimizers,
-  packing,
   pretrained,
   rollouts,
   scoring,
@@ -165,19 +165,6 @@ def _known(name: str, table, what: str):
   return table[name]
 
 
-def _check_prompts(questions, chat, max_prompt: int, patch_buckets) -> None:
-  """ValueError for a plain prompt that no bucket holds, before compiling."""
-  for question in questions:
-    encoded = chat.plain(question.text, question.media)
-    packing.patch_bucket(encoded.media, patch_buckets,
-                         f'the prompt of {question.id!r}')
-    length = len(encoded.tokens)
-    if length > max_prompt:
-      raise ValueError(
-          f'question {question.id!r} has a prompt of {length} tokens; the '
-          f'largest of shapes.prompt_buckets is {max_prompt}')
-
-
 def _check_numbers(c) -> None:
   """ValueError for a number out of its range, or an empty bucket table."""
   algo, shapes = c.algorithm, c.shapes
@@ -230,10 +217,13 @@ def build(config) -> Run:
   policy = checkpoints.Policy(**c.checkpoint)
 
   task = tasks.get(c.data.task)
-  source = Source(tuple(task.pool(**c.data.pool)), algo.num_new, c.seed,
+  if c.data.fit not in fit.FITS:
+    raise KeyError(f'unknown data.fit {c.data.fit!r}; known: '
+                   f'{", ".join(fit.FITS)}')
+  source = Source(task.pool(**c.data.pool), algo.num_new, c.seed,
                   c.data.repeat)
   source.check_steps(c.steps)
-  splits = {s: tuple(task.evaluation(s, c.eval.size)) for s in c.eval.splits}
+  splits = tasks.splits(task, c.eval, c.eval.splits)
   mesh = sharding.make_mesh(sharding.MeshConfig(**c.mesh))
   longest = max(shapes.prompt_buckets) + algo.max_tokens
   if longest > max(shapes.row_buckets):
@@ -244,8 +234,11 @@ def build(config) -> Run:
       like, mesh, sharding.TRAIN_RULES), c.student.thinking)
   model, chat = student.model, chat_of('student', student, c.data.task, task)
   _check_vocabulary('student', student, chat)
-  _check_prompts([*source.pool, *(q for qs in splits.values() for q in qs)],
-                 chat, rules.max_prompt, shapes.patch_buckets)
+  room = (chat, rules.max_prompt, shapes.patch_buckets)
+  fit.check((q for found in splits.values() for q in found), *room)
+  source = dataclasses.replace(
+      source, pool=fit.fitting(source.pool, c.data.fit, *room))
+  source.check_steps(c.steps)
   tx = optimizers.adamw(optimizers.AdamWConfig(**c.optimizer))
   shardings = update.state_shardings(model, tx, mesh)
 

@@ -14,6 +14,7 @@ import hashlib
 import re
 from collections.abc import Callable, Sequence
 
+from zppo_jax import images
 from zppo_jax.data import media, tiers
 from zppo_jax.records import Clip, Picture
 
@@ -74,7 +75,7 @@ def image_side(found: Sequence[Candidate], least: int):
     FileNotFoundError, ValueError: for an image that cannot be read.
   """
   return [c for c in found
-          if all(min(media.size(p)) >= least for p in _pictures(c))]
+          if all(min(images.size(p)) >= least for p in _pictures(c))]
 
 
 def pass_rate(found: Sequence[Candidate], most: float):

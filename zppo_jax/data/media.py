@@ -12,7 +12,6 @@ holds paths, and a long replay buffer no pixels.
 
 import base64
 import hashlib
-import io
 import os
 import pathlib
 import tempfile
@@ -136,17 +135,3 @@ def content(of: Picture) -> bytes:
   if of.path:
     return pathlib.Path(of.path).read_bytes()
   return base64.b64decode(of.base64)
-
-
-def size(of: Picture) -> tuple[int, int]:
-  """(width, height) in pixels, from the file's header alone.
-
-  Raises:
-    ValueError: if there is no image in it.
-  """
-  try:
-    with Image.open(of.path or io.BytesIO(content(of))) as image:
-      return image.size
-  except OSError as e:
-    raise ValueError(f'{of.path or "a picture in base64"} is no image that can '
-                     f'be read: {e}') from None
