@@ -231,6 +231,10 @@ class Pool(Sequence):
     out._at = [self._at[i] for i in indices]
     return out
 
+  def record(self) -> dict:
+    """What a run's data.json holds."""
+    return {'counts': self.counts, 'kept': self.kept}
+
   def account(self) -> str:
     return account(self.counts, self.kept)
 

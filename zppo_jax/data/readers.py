@@ -11,6 +11,7 @@ Rows are read when they are asked for; opening looks at sizes and names only.
 """
 
 import collections
+import glob
 import json
 import pathlib
 from collections.abc import Callable, Sequence
@@ -49,7 +50,8 @@ def _files(path, suffix: str) -> list[pathlib.Path]:
   if path.is_dir():
     found = sorted(path.rglob(f'*{suffix}'))
   else:
-    found = sorted(p for p in path.parent.glob(path.name) if p.is_file())
+    found = sorted(pathlib.Path(p) for p in glob.glob(
+        str(path), recursive=True) if pathlib.Path(p).is_file())
   if not found:
     raise FileNotFoundError(f'no {suffix} file at {path}')
   return found

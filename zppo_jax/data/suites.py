@@ -127,7 +127,8 @@ BENCHMARKS: dict[str, Benchmark] = {
         note='the paper scores by the official metrics of each task'),
     'visualpuzzles': _image(
         'VisualPuzzles', 'neulab/VisualPuzzles', 'train', _EXACT,
-        'id category question options answer', rows.visualpuzzles),
+        'id category question options answer', rows.visualpuzzles,
+        confirmed=True),
     'vlmsareblind': _image(
         'VLMs are Blind', 'XAI/vlmsareblind', 'valid', _EXACT,
         'task prompt groundtruth', rows.vlmsareblind),
@@ -149,7 +150,8 @@ BENCHMARKS: dict[str, Benchmark] = {
                  'id, question, answer, category', rows.hle, images='image'),
     'imo_answerbench': _text(
         'IMO-AnswerBench', 'OpenEvals/IMO-AnswerBench', 'train', _EXACT,
-        'Problem ID, Problem, Short Answer, Category', rows.imo_answerbench),
+        'Problem ID, Problem, Short Answer, Category', rows.imo_answerbench,
+        confirmed=True),
     'mmlu': _text('MMLU', 'cais/mmlu', 'all test', _EXACT,
                   'question, subject, choices, answer', rows.mmlu),
     'mmlu_pro': _text('MMLU-Pro', 'TIGER-Lab/MMLU-Pro', 'test', _EXACT,
