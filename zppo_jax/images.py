@@ -134,7 +134,8 @@ def decode(of: Picture) -> Image.Image:
       return image.convert('RGB')
     white = Image.new('RGBA', image.size, 'white')
     return Image.alpha_composite(white, image.convert('RGBA')).convert('RGB')
-  except (OSError, UnidentifiedImageError) as error:
+  except (OSError, UnidentifiedImageError,
+          Image.DecompressionBombError) as error:
     raise ValueError(f'{name} is no image that can be read: {error}') from None
 
 
@@ -149,7 +150,8 @@ def size(of: Picture) -> tuple[int, int]:
     with Image.open(source) as image:
       turned = image.getexif().get(_ORIENTATION, 1) >= 5
       return image.size[::-1] if turned else image.size
-  except (OSError, UnidentifiedImageError) as error:
+  except (OSError, UnidentifiedImageError,
+          Image.DecompressionBombError) as error:
     raise ValueError(f'{of.path or "a picture in base64"} is no image that can '
                      f'be read: {error}') from None
 
