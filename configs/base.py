@@ -67,7 +67,8 @@ def get_config() -> ConfigDict:
   c.checkpoint = ConfigDict(dict(every=10, keep=2, keep_every=0))
   c.samples = ConfigDict(dict(every=1, questions=4))
   c.probe = ConfigDict(dict(every=10, questions=8))  # candidate copying
-  c.guard = ConfigDict(dict(max_ratio=1e6))  # a run beyond it stops
+  # A run beyond either stops: exploding ratios; rollouts without a verdict.
+  c.guard = ConfigDict(dict(max_ratio=1e6, max_ungraded=0.2))
   c.log = ConfigDict(dict(tensorboard=True, wandb=''))
 
   c.eval = ConfigDict(dict(

@@ -5,6 +5,7 @@ Every check is made here, before anything is compiled.
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -28,9 +29,11 @@ from zppo_jax import (
   zppo,
 )
 from zppo_jax.chat.wording import Chat
+from zppo_jax.data.pool import Pool
 from zppo_jax.data.source import Source
 from zppo_jax.records import Cadence, Decoding, Question, TrainState
 from zppo_jax.teachers.in_process import InProcessTeacher
+from zppo_jax.verdicts import verifier
 
 SCOPES = ('rollout_batch', 'minibatch')
 # student.thinking -> the switch of the chat template; None: its own default
@@ -58,6 +61,7 @@ class Run:
   samples: Cadence
   checkpoint: checkpoints.Policy
   max_ratio: float
+  max_ungraded: float
   mesh: Any
   description: dict
   sampler: rollouts.Sampler
@@ -165,6 +169,20 @@ def _known(name: str, table, what: str):
   return table[name]
 
 
+def _check_golds(questions, most: float) -> None:
+  """Gold answers that are not of their kind are told; ValueError if they are
+  a larger share of the checked ones than `most`."""
+  found = verifier.check_golds(questions)
+  if not found.unreadable:
+    return
+  name, why = next(iter(found.unreadable.items()))
+  told = (f'{len(found.unreadable)} of {found.checked} gold answers are not of '
+          f'their question\'s kind, the first of {name!r}: {why}')
+  if len(found.unreadable) > most * found.checked:
+    raise ValueError(f'{told}; guard.max_ungraded is {most:g}')
+  print(f'{told}; answers to them are not graded', flush=True)
+
+
 def _check_numbers(c) -> None:
   """ValueError for a number out of its range, or an empty bucket table."""
   algo, shapes = c.algorithm, c.shapes
@@ -184,6 +202,9 @@ def _check_numbers(c) -> None:
     raise ValueError(
         f'algorithm.updates is {algo.updates}; a step of algorithm.num_new = '
         f'{algo.num_new} groups has no more mini-batches than that')
+  if not 0 < c.guard.max_ungraded <= 1:
+    raise ValueError(f'guard.max_ungraded is {c.guard.max_ungraded}; it must '
+                     'be in (0, 1]')
   if not c.guard.max_ratio > 1:
     raise ValueError(f'guard.max_ratio is {c.guard.max_ratio}; it must be > 1')
   for name in ('prompt_buckets', 'row_buckets', 'group_buckets'):
@@ -224,6 +245,10 @@ def build(config) -> Run:
                   c.data.repeat)
   source.check_steps(c.steps)
   splits = tasks.splits(task, c.eval, c.eval.splits)
+  words = (source.pool.words() if isinstance(source.pool, Pool)
+           else source.pool)
+  _check_golds(itertools.chain(words, *splits.values()),
+               c.guard.max_ungraded)
   mesh = sharding.make_mesh(sharding.MeshConfig(**c.mesh))
   longest = max(shapes.prompt_buckets) + algo.max_tokens
   if longest > max(shapes.row_buckets):
@@ -291,7 +316,8 @@ def build(config) -> Run:
       advantage_scope=algo.advantage_scope, source=source, splits=splits,
       eval_every=c.eval.every, probe=Cadence('probe', **c.probe),
       samples=Cadence('samples', **c.samples), checkpoint=policy,
-      max_ratio=c.guard.max_ratio, mesh=mesh,
+      max_ratio=c.guard.max_ratio, max_ungraded=c.guard.max_ungraded,
+      mesh=mesh,
       description=student.description,
       sampler=sampler, greedy=greedy,
       teacher=teacher, reshard_fn=rollouts.compile_reshard(model, mesh),

@@ -33,8 +33,10 @@ def answer(sampler: rollouts.Sampler, params,
 def accuracy(sampler: rollouts.Sampler, params,
              splits: Mapping[str, Sequence[Question]],
              seed: int) -> dict[str, float]:
-  """Mean reward by split; arguments as of `answer`."""
-  return {split: sum(g.accuracy for g in groups) / len(groups)
+  """Mean reward by split; arguments as of `answer`. What has no verdict earns
+  none here: a score is not raised by leaving questions out."""
+  return {split: sum(len(g.correct) / len(g.rollouts) for g in groups)
+          / len(groups)
           for split, groups in answer(sampler, params, splits, seed).items()}
 
 
@@ -58,8 +60,8 @@ def estimates(groups: Sequence[Group], ks: Sequence[int]) -> dict:
   """avg@n and pass@k of one split.
 
   avg@n is the mean reward of all n rollouts of a question, which is its
-  unbiased pass@1; pass@k is Chen et al.'s (statistics.pass_at_k). Intervals
-  are over questions.
+  unbiased pass@1 (one without a verdict earns none); pass@k is Chen et al.'s
+  (statistics.pass_at_k). Intervals are over questions.
 
   Returns:
     {'avg@n': Estimate, 'pass@k': Estimate for each k}.
@@ -67,7 +69,7 @@ def estimates(groups: Sequence[Group], ks: Sequence[int]) -> dict:
   num = len(groups[0].rollouts)
   check_ks(ks, num)
   out = {f'avg@{num}': Estimate(*wilson_interval(
-      [g.accuracy for g in groups]))}
+      [len(g.correct) / num for g in groups]))}
   for k in ks:
     out[f'pass@{k}'] = Estimate(*wilson_interval(
         [pass_at_k(num, len(g.correct), k) for g in groups]))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from zppo_jax.records import Group, PromptKind, StopReason
+from zppo_jax.records import UNGRADED, Group, PromptKind, StopReason
 from zppo_jax.replay import ReplayBuffer, Settlement
 from zppo_jax.update import Sums
 from zppo_jax.zppo import Probe, Reformulated
@@ -18,8 +18,10 @@ def of_groups(groups: Sequence[Group]) -> dict[str, float]:
     of_kind = [g for g in groups if g.prompt.kind == kind]
     name = kind.name.lower()
     out[f'groups/{name}'] = len(of_kind)
+    graded = [g.accuracy for g in of_kind if g.graded]
+    if graded:
+      out[f'accuracy/{name}'] = float(np.mean(graded))
     if of_kind:
-      out[f'accuracy/{name}'] = float(np.mean([g.accuracy for g in of_kind]))
       out[f'trivial/{name}'] = float(np.mean([g.trivial for g in of_kind]))
       out[f'length/{name}'] = float(np.mean(
           [len(r.tokens) for g in of_kind for r in g.rollouts]))
@@ -36,11 +38,13 @@ def of_groups(groups: Sequence[Group]) -> dict[str, float]:
   verdicts = Counter(r.verdict for r in rows)
   for verdict, count in verdicts.items():
     out[f'verdict/{verdict.name.lower()}'] = count / len(rows)
+  out['verdict/ungraded'] = sum(not r.graded for r in rows) / len(rows)
   return out
 
 
 def of_plain_splits(plain: Sequence[Group]) -> dict[str, float]:
   """Plain accuracy by the questions' split."""
+  plain = [g for g in plain if g.graded]
   splits = {g.prompt.question.split for g in plain}
   return {
       f'accuracy/plain/{split}': float(np.mean(
@@ -81,10 +85,29 @@ def of_probe(probe: Probe, groups: Sequence[Group]) -> dict[str, float]:
     follows = [bool(wrong) and r.answer == wrong
                for g, wrong in zip(groups, probe.wrong, strict=True)
                for r in g.rollouts]
-    out['probe/bcq'] = float(np.mean([g.accuracy for g in groups]))
-    out['probe/plain'] = float(np.mean(probe.accuracies))
+    graded = [(g.accuracy, plain) for g, plain in zip(
+        groups, probe.accuracies, strict=True) if g.graded]
+    if graded:
+      bcq, plain = np.mean(graded, axis=0)
+      out['probe/bcq'], out['probe/plain'] = float(bcq), float(plain)
     out['probe/follows_wrong'] = float(np.mean(follows))
   return out
+
+
+def ungraded(row: dict, most: float) -> str | None:
+  """Why a step's verdicts are not to be trained on, or None.
+
+  Args:
+    row: the step's metrics.
+    most: largest share of rollouts without a verdict.
+  """
+  if not row['verdict/ungraded'] > most:
+    return None
+  causes = ', '.join(
+      f'{v.name.lower()} {row[f"verdict/{v.name.lower()}"]:.3g}'
+      for v in sorted(UNGRADED) if f'verdict/{v.name.lower()}' in row)
+  return (f'verdict/ungraded is {row["verdict/ungraded"]:.3g} ({causes}), more '
+          f'than guard.max_ungraded = {most:g}')
 
 
 def trouble(row: dict, max_ratio: float) -> str | None:
@@ -112,8 +135,9 @@ def of_reformulation(made: Reformulated) -> dict[str, float]:
   if made.visits:
     out['teacher/answered'] = float(
         np.mean([bool(v.teacher_correct) for v in made.visits]))
-    out['teacher/accuracy'] = float(
-        np.mean([g.accuracy for g in made.teacher]))
+    graded = [g.accuracy for g in made.teacher if g.graded]
+    if graded:
+      out['teacher/accuracy'] = float(np.mean(graded))
   if made.compressed is not None:
     out['compression/asked'] = made.compressed.asked
     out['compression/kept'] = made.compressed.kept

@@ -85,7 +85,7 @@ class ReplayBuffer:
 
     A question below tau is admitted, or keeps its place if it is here; one
     at or above tau graduates if it is here. Then the oldest leave until the
-    capacity holds.
+    capacity holds. A group without a single verdict changes nothing.
 
     Raises:
       ValueError: for a group that is not plain.
@@ -97,6 +97,8 @@ class ReplayBuffer:
         raise ValueError(
             f'the buffer settles plain groups only; got '
             f'{group.prompt.kind.name} of {group.prompt.question.id!r}')
+      if not group.graded:
+        continue
       question, accuracy = group.prompt.question, group.accuracy
       entry = entries.get(question.id)
       if entry is not None:

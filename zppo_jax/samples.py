@@ -95,7 +95,7 @@ def rows(groups: Sequence[Group], advantages_PG: np.ndarray,
         'step': step,
         'question': {'id': name, 'text': question.text,
                      'answer': question.answer, 'split': question.split},
-        'accuracy': next(g.accuracy for g in found
+        'accuracy': next(g.accuracy if g.graded else None for g in found
                          if g.prompt.kind == PromptKind.PLAIN),
         'replayed': name in set(replayed),
         'teacher': [{'text': r.text, 'verdict': r.verdict.name.lower(),

@@ -39,13 +39,15 @@ class Outcome:
 
 
 def step_advantages(run: Run, groups: list[Group]) -> np.ndarray:
-  """Advantages [len(groups), G] with statistics over these groups."""
+  """Advantages [len(groups), G] with statistics over these groups; a rollout
+  without a verdict is no part of them and has none."""
   most = run.rules.num_new + run.rules.num_replay + run.rules.num_aug
   shards = sharding.batch_shards(run.mesh)
   shape = (-(-most // shards) * shards, run.num_rollouts)
   rewards, mask = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
   for p, group in enumerate(groups):
-    rewards[p], mask[p] = group.rewards, 1
+    rewards[p] = group.rewards
+    mask[p] = [r.graded for r in group.rollouts]
   arrays = sharding.put_batch(run.mesh, (rewards, mask))
   return sharding.to_host(run.advantage_fn(*arrays))[:len(groups)]
 

@@ -11,10 +11,11 @@ from zppo_jax.build import Run, build
 from zppo_jax.checkpoints import Checkpoints
 from zppo_jax.data.pool import Pool
 from zppo_jax.history import History
-from zppo_jax.metrics import trouble
+from zppo_jax.metrics import trouble, ungraded
 from zppo_jax.records import TrainState
 from zppo_jax.replay import ReplayBuffer
 from zppo_jax.step import train_step
+from zppo_jax.verdicts import verifier
 from zppo_jax.workdir import Workdir
 
 
@@ -28,6 +29,10 @@ class Interrupted(Exception):
   def __init__(self, text: str, number: int):
     super().__init__(text)
     self.number = number
+
+
+class Ungraded(RuntimeError):
+  """More rollouts without a verdict than guard.max_ungraded."""
 
 
 class Diverged(RuntimeError):
@@ -160,7 +165,16 @@ def catch_signals():
 
 
 def _check(run: Run, out: Workdir, outcome) -> None:
-  """Diverged, with the step's batch on disk, if the numbers say so."""
+  """Ungraded, or Diverged with the step's batch on disk, if the numbers say
+  so."""
+  reason = ungraded(outcome.row, run.max_ungraded)
+  if reason is not None:
+    reasons = verifier.shared().reasons()
+    raise Ungraded(
+        f'stopped at step {outcome.row["step"]}: {reason}'
+        + ''.join(f'; {why}' for why in reasons)
+        + f'. No checkpoint holds this update; {out.verdicts} keeps all '
+        'verdicts but crashes, remove it to have them graded anew')
   reason = trouble(outcome.row, run.max_ratio)
   if reason is None:
     return
@@ -180,6 +194,7 @@ def run_loop(run: Run, at: Standing, out: Workdir, kept: Checkpoints,
   Raises:
     Interrupted: after a signal, once the step in progress is saved.
     Diverged: for NaN or an exploding ratio; the last checkpoint is intact.
+    Ungraded: for too many rollouts without a verdict; likewise.
     CheckpointError: if a checkpoint cannot be written.
   """
   spent: dict[str, float] = {}  # by what came after the last row was written
@@ -247,7 +262,7 @@ def main(config, path, fork_from=None) -> dict:
     fork_from: a workdir or checkpoint whose state a new run starts from.
 
   Raises:
-    Interrupted, Diverged, CheckpointError: as run_loop.
+    Interrupted, Diverged, Ungraded, CheckpointError: as run_loop.
     ValueError, KeyError, FileNotFoundError, FileExistsError: for a config, a
       directory or a checkpoint that does not fit, naming what.
   """
@@ -271,7 +286,9 @@ def main(config, path, fork_from=None) -> dict:
   kept = Checkpoints(path / 'checkpoints', run.checkpoint,
                      _manifest(config, run))
   outlets = []
+  judging = contextlib.ExitStack()
   try:
+    judging.enter_context(verifier.journalled(out.verdicts))
     at = begin(run, out, kept, forked)
     outlets = writers.open_all(config.log, path, workdir.config_values(config),
                                at.step)
@@ -290,6 +307,7 @@ def main(config, path, fork_from=None) -> dict:
     for outlet in outlets:
       outlet.close()
     kept.close()
+    judging.close()
   summary = {'method': config.method, 'seed': config.seed,
              **at.history.summary(at.base, at.latest, at.step)}
   out.finish(summary, sharding.to_host(at.state.params), run.description)

@@ -3,6 +3,7 @@
   config.json      resolved config, versions, revision, where it was forked from
   metrics.jsonl    a line a step; eval.jsonl, buffer.jsonl, samples.jsonl:
                    docs/metrics.md names every field
+  verdicts.jsonl   verdicts/journal.py
   checkpoints/     see checkpoints.py
   attempts/NNNN/   attempt.json and log.txt of every start; what a resume cut
                    out of the files above; the batch of a run that diverged;
@@ -197,6 +198,11 @@ class Workdir:
       if (path / name).exists():  # of a run that now goes on
         os.replace(path / name, attempt / name)
     return out
+
+  @property
+  def verdicts(self) -> pathlib.Path:
+    """The journal of verdicts, which a resume does not cut."""
+    return self.path / 'verdicts.jsonl'
 
   def cut(self, step: int | None) -> int:
     """Takes lines beyond a restored step out of the run's files.

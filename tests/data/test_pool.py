@@ -50,6 +50,9 @@ def test_rows_become_questions(files):
   asked = pool[12]
   assert (asked.id, asked.kind) == ('seen/n2', 'text')
   assert images.decode(asked.media[0]).getpixel((0, 0)) == (2, 2, 2)
+  told = list(pool.words())
+  assert told[3] == pool[3] and told[12].media == ()
+  assert [q.id for q in told] == list(pool.ids)
   assert pool.ids[12] == 'seen/n2' and pool[-1].id == 'seen/n19'
 
 

@@ -13,6 +13,7 @@ from typing import Protocol
 from zppo_jax.chat import segments
 from zppo_jax.chat.segments import Codec, Encoded, content, template
 from zppo_jax.records import Clip, Picture, PromptKind, PromptMedia, Seen
+from zppo_jax.verdicts import boxed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,8 +157,9 @@ class Chat:
       kind: BCQ or NCQ.
       question: the original question's text.
       candidates: texts in the order in which they are shown.
-      wrong_answers: NCQ's list; '' (unparseable) is left out and repeats
-        are listed once (papers.md 1.5: D.1). BCQ shows none.
+      wrong_answers: NCQ's list; '' (unparseable) is left out, as is what
+        would close its box and open another; repeats are listed once
+        (papers.md 1.5: D.1). BCQ shows none.
       media: the original question's.
 
     Raises:
@@ -169,7 +171,8 @@ class Chat:
     if kind == PromptKind.BCQ:
       parts.append(template(w.bcq))
     elif kind == PromptKind.NCQ:
-      listed = [a for a in dict.fromkeys(wrong_answers) if a]
+      stays = boxed.balanced if w.answer[1] == '}' else bool
+      listed = [a for a in dict.fromkeys(wrong_answers) if a and stays(a)]
       parts.append(template(w.ncq if listed else w.ncq_unlisted))
       for i, answer in enumerate(listed):
         if i:

@@ -9,7 +9,7 @@ them), applies the filters and keeps a name and a number a question.
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Mapping as Dict, Sequence
+from collections.abc import Iterator, Mapping as Dict, Sequence
 from typing import Any
 
 from zppo_jax.data import filters, mappings, media, readers
@@ -152,12 +152,16 @@ class Source:
   def id_of(self, index: int, made: Mapped) -> str:
     return f'{self.of.name}/{made.id or index}'
 
-  def question(self, index: int) -> Question:
+  def words(self, index: int) -> Question:
+    """A row's question without its images and videos."""
     made = self.mapped(index)
     return Question(
         self.id_of(index, made), made.text, made.answer,
-        self.of.split or self.of.name, self.show(index), made.kind,
-        self.of.name, made.hint, made.responses)
+        self.of.split or self.of.name, (), made.kind, self.of.name, made.hint,
+        made.responses)
+
+  def question(self, index: int) -> Question:
+    return dataclasses.replace(self.words(index), media=self.show(index))
 
   def candidates(self, counts) -> list[Candidate]:
     """Rows that can be asked and pass the source's own filters."""
@@ -216,6 +220,11 @@ class Pool(Sequence):
       return [self[i] for i in range(*index.indices(len(self)))]
     name, row = self._at[index]
     return self._sources[name].question(row)
+
+  def words(self) -> Iterator[Question]:
+    """All questions without their images and videos, one by one."""
+    for name, row in self._at:
+      yield self._sources[name].words(row)
 
   def keep(self, name: str, indices: Sequence[int]) -> 'Pool':
     """A pool of some of the questions; the others are counted as `name`."""

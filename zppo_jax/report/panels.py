@@ -104,7 +104,9 @@ HEALTH = (
           'end: the student ended its answer; length: the token limit cut it, '
           'which counts as wrong.'),
     Panel('Verdicts', 'fraction of rollouts', ('verdict/*',),
-          'All prompt kinds together.'),
+          'All prompt kinds together. ungraded: the gold answer was '
+          'unreadable, or grading met a deadline or crashed; such rollouts '
+          'have no reward, and a run with too many of them stops.'),
 )
 
 TEACHER = (

@@ -29,9 +29,12 @@ _SLASH = re.compile(rf'([+-]?)\s*({_NUMBER})\s*/\s*({_NUMBER})')
 _FRAC = re.compile(
     rf'([+-]?)\s*([0-9]*)\s*\\[dtc]?frac\s*\{{\s*(-?{_NUMBER})\s*\}}\s*'
     rf'\{{\s*({_NUMBER})\s*\}}')
-_DRESS = re.compile(  # changes nothing about a value
+_WORDS = re.compile(
     r'\\(?:text|mathrm|textbf|mathbf|mathit|textrm|operatorname|mbox)\s*'
-    r'(?=\{)|\\[,;:! ]|\\(?:left|right|displaystyle|quad|qquad)(?![A-Za-z])')
+    r'\{([^{}]*)\}')
+_THOUSANDS = re.compile(r'(?<=[0-9])(?:\\[,;:! ]|\{,\}|~)(?=[0-9]{3}(?![0-9]))')
+_DRESS = re.compile(  # changes nothing about a value
+    r'\\[,;:! ]|\\(?:left|right|displaystyle|quad|qquad)(?![A-Za-z])')
 _WRAPPED = re.compile(r'[\s$]*\{?([^{}]*)\}?[\s$.]*')
 _MARKS = re.compile(  # the paper's retry: degrees and percent
     r'\^\s*\{?\s*\\circ\s*\}?|\\circ(?![A-Za-z])|\\degree(?![A-Za-z])|°|º|'
@@ -41,6 +44,7 @@ _MARKS = re.compile(  # the paper's retry: degrees and percent
 def tidy(text: str) -> str:
   """One spelling of what looks the same: width, dress, dollar signs, spaces."""
   text = unicodedata.normalize('NFKC', text).replace('−', '-')
+  text = _WORDS.sub(r' \1 ', _THOUSANDS.sub('', text))
   text = _DRESS.sub(' ', text).replace('\\$', ' ').replace('$', ' ')
   return re.sub(r'\s+', ' ', text).strip()
 

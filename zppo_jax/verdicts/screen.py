@@ -10,11 +10,12 @@ past them and still explodes meets the deadlines of the wall.
 import re
 
 MAX_CHARACTERS = 2_000
-MAX_DEPTH = 40  # open braces, brackets and parentheses
+MAX_DEPTH = 16  # open braces, brackets and parentheses
 MAX_DIGITS = 100  # of one number
 MAX_EXPONENT_DIGITS = 4  # 2^{9999} has 3,010 digits
 MAX_FACTORIAL_DIGITS = 3  # 999! has 2,565 digits
 MAX_EXPONENTS = 30
+MAX_TERMS = 3  # of a sum in brackets that is raised to two digits or more
 MAX_OPERATORS = 200
 
 _POWER = r'(?:\^|\*\*)'
@@ -31,6 +32,7 @@ _STEEP = (
                 rf'(?:[0-9]|,(?=[0-9])){{{MAX_EXPONENT_DIGITS}}}')),
     ('a tower of powers',
      re.compile(rf'{_POWER}{_GROUP}[0-9]+[\s}})\]]*{_POWER}{_GROUP}[0-9]')),
+    ('a large binomial', re.compile(r'binom[\s{]*[0-9]{5}')),
     ('powers of powers',
      re.compile(rf'{_POWER}{_GROUP}[0-9]+[\s}}\]]*\)[\s}})\]]*{_POWER}')),
     (f'a factorial of more than {MAX_FACTORIAL_DIGITS} digits',
@@ -40,6 +42,10 @@ _STEEP = (
 )
 _OPERATOR = re.compile(r'[-+*/=<>&!]|\\[A-Za-z]+')
 _EXPONENT = re.compile(_POWER)
+_RAISED = re.compile(rf'{_POWER}\s*$')
+_HIGH = re.compile(rf'[\s}}\])]*{_POWER}{_GROUP}[0-9]{{2}}')
+_NUMBER_END = re.compile(r'[0-9][\s}\])]*$')
+_NUMBER_POWER = re.compile(rf'{_POWER}{_GROUP}[0-9]')
 _OPEN, _CLOSE = '{([', '})]'
 
 
@@ -52,24 +58,36 @@ def too_long(text: str, gold: str = '') -> str:
   return ''
 
 
-def _too_deep(text: str) -> bool:
-  depth = 0
-  for character in text:
+def _by_brackets(text: str) -> str:
+  """What a look at the brackets refuses, or ''."""
+  opened = []  # (whether it is an exponent, signs within) of each open bracket
+  exponents = 0  # of these
+  for i, character in enumerate(text):
     if character in _OPEN:
-      depth += 1
-      if depth > MAX_DEPTH:
-        return True
-    elif character in _CLOSE:
-      depth -= 1
-  return False
+      power = bool(_RAISED.search(text, max(0, i - 8), i))
+      opened.append([power, 0])
+      exponents += power
+      if len(opened) > MAX_DEPTH:
+        return f'more than {MAX_DEPTH} open brackets'
+    elif character in _CLOSE and opened:
+      power, signs = opened.pop()
+      exponents -= power
+      if signs >= MAX_TERMS and _HIGH.match(text, i + 1):
+        return f'a high power of more than {MAX_TERMS} terms'
+    elif character in '+-' and opened:
+      opened[-1][1] += 1
+    elif (character in '^*' and exponents and _NUMBER_POWER.match(text, i)
+          and _NUMBER_END.search(text, max(0, i - 8), i)):
+      return 'a tower of powers'
+  return ''
 
 
 def too_steep(text: str) -> str:
   """Why a formula may not be parsed, or ''."""
   if too_long(text):
     return too_long(text)
-  if _too_deep(text):
-    return f'more than {MAX_DEPTH} open brackets'
+  if reason := _by_brackets(text):
+    return reason
   for reason, pattern in _STEEP:
     if pattern.search(text):
       return reason

@@ -47,6 +47,8 @@ class Verifier:
 
   def __init__(self, wall: Wall, ask: Callable | None = None):
     self.wall, self.ask, self.path = wall, ask, None
+    self._reasons: collections.OrderedDict[str, str] = (
+        collections.OrderedDict())
     self._known: collections.OrderedDict[str, Reply] = (
         collections.OrderedDict())
 
@@ -62,6 +64,10 @@ class Verifier:
     """Leaves the journal and empties the cache."""
     self.path = None
     self._known.clear()
+
+  def reasons(self) -> list[str]:
+    """What was last said about each way not to be graded."""
+    return [f'last {name}: {why}' for name, why in self._reasons.items()]
 
   def _remember(self, name: str, reply: Reply) -> None:
     if reply.status in journal.KEPT:
@@ -93,6 +99,8 @@ class Verifier:
       else:
         fresh[name] = (question, answer, against)
     replies |= self._grade(fresh)
+    self._reasons.update({r.status: r.reason for r in replies.values()
+                          if r.status != 'score'})
     return [replies[name] for name in names]
 
   def _about(self, question: Question, against: str) -> str:

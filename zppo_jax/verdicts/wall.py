@@ -1,8 +1,8 @@
 """The pool of killable workers; the only place that talks to them.
 
 A worker holds one job at a time, so that killing it loses no other. A job that
-runs long makes room: its worker is handed the machine's leavings and another
-takes its place, so a few bad answers do not hold up the good ones beside them.
+runs long makes room: it gets the machine's leavings and another worker takes
+its place, so a few bad answers do not hold up the good ones beside them.
 Workers start when they are first needed and end with this process, whatever
 ends it: their input closes.
 """
@@ -86,14 +86,22 @@ class Reply:
   seconds: float = 0.0
 
 
+def signal_name(number: int) -> str:
+  """'SIGKILL', or 'code 1' for an exit."""
+  return signal.Signals(number).name if number > 0 else f'code {-number}'
+
+
 class _Worker:
-  """A process and the job it holds (index into the call's jobs, or None)."""
+  """A process and the job it holds (index into the call's jobs, or None).
+
+  `child` is the pid of the fork that grades, `slow` whether that was set back.
+  """
 
   def __init__(self, limits: Limits):
     root = str(pathlib.Path(zppo_jax.__file__).resolve().parent.parent)
     path = os.pathsep.join([root, *(p for p in sys.path if p)])
     settings = {'cpu_s': limits.cpu_s, 'wall_s': limits.wall_s,
-                'memory': limits.memory, 'parent': os.getpid()}
+                'memory': limits.memory}
     self.process = subprocess.Popen(
         [sys.executable, '-m', 'zppo_jax.verdicts.worker',
          json.dumps(settings)],
@@ -106,15 +114,29 @@ class _Worker:
     self.kind = ''
     self.since = self.deadline = 0.0
     self.slow = False
+    self.child = 0
     self.received = b''
 
   def give(self, index: int, job: Job, limits: Limits) -> None:
     """Hands a job over; OSError if the worker is gone."""
     self.index, self.kind = index, job.kind
-    line = json.dumps(dataclasses.asdict(job)).encode() + b'\n'
     self.start_clock(limits)
     if job.kind not in self.loaded:
       self.deadline = self.since + LOAD_S
+    self._write(dataclasses.asdict(job))
+
+  def renew(self) -> None:
+    """Has a slow child dropped: its priority cannot be given back."""
+    self.slow = False
+    self._write({'renew': True})
+
+  def set_back(self) -> None:
+    self.slow = True
+    with contextlib.suppress(ProcessLookupError):
+      os.setpriority(os.PRIO_PROCESS, self.child, 19)
+
+  def _write(self, value: dict) -> None:
+    line = json.dumps(value).encode() + b'\n'
     while line:
       line = line[os.write(self.process.stdin.fileno(), line):]
 
@@ -221,8 +243,6 @@ class _Call:
       while self.queue or self.busy():
         self.fill()
         self.wait()
-    for worker in [w for w in self.wall._workers if w.slow]:
-      self.wall.drop(worker)  # its priority cannot be given back
     return self.replies
 
   def watch(self, worker: _Worker) -> None:
@@ -237,7 +257,7 @@ class _Call:
       running = sum(not w.slow for w in self.busy())
       if running >= self.wall.limits.workers:
         return
-      idle = [w for w in self.wall._workers if w.index is None and not w.slow]
+      idle = [w for w in self.wall._workers if w.index is None]
       if idle:
         worker = idle[0]
       else:
@@ -271,10 +291,8 @@ class _Call:
     for worker in self.busy():
       if (self.queue and not worker.slow and not worker.loading
           and slow < limits.slow and now - worker.since > limits.patience_s):
-        worker.slow = True
+        worker.set_back()
         slow += 1
-        with contextlib.suppress(ProcessLookupError):
-          os.setpriority(os.PRIO_PROCESS, worker.process.pid, 19)
 
   def heard(self, worker: _Worker, line: dict) -> None:
     if 'cannot' in line:
@@ -283,14 +301,19 @@ class _Call:
       worker.loaded.add(line['loaded'])
       worker.start_clock(self.wall.limits)
       return
+    if 'child' in line:
+      worker.child, worker.slow = line['child'], False
+      return
     (status, value), = line.items()
-    if status == 'score':
+    if status == 'died':
+      self.died(worker, value)
+    elif status == 'score':
       self.settle(worker, 'score', score=value)
     else:
       self.settle(worker, status, reason=value)
-    if worker.slow or (status, value) == ('crash', 'MemoryError'):
-      self.selector.unregister(worker.process.stdout)
-      self.wall.drop(worker)
+    if worker.slow:
+      with contextlib.suppress(OSError):  # its end is noticed soon
+        worker.renew()
 
   def settle(self, worker: _Worker, status: str, score: float = 0.0,
              reason: str = '') -> None:
@@ -308,20 +331,31 @@ class _Call:
     code = self.wall.drop(worker)
     if index is None:
       return
-    limits = self.wall.limits
     if loading:
       what = (f'took more than {LOAD_S:g} s' if late else
               f'ended with code {code}')
       raise WallError(f'a worker {what} before it could grade anything '
-                      f'(kind {self.jobs[index].kind!r}, memory limit '
-                      f'{limits.memory} bytes)')
-    if code == -signal.SIGPROF:
+                      f'(kind {self.jobs[index].kind!r})')
+    self.died(worker, signal.SIGALRM if late else -code)
+
+  def died(self, worker: _Worker, number: int) -> None:
+    """Settles a job whose process is gone.
+
+    Args:
+      worker: that held it.
+      number: the signal that it died of, or -exit code.
+    """
+    limits, index = self.wall.limits, worker.index
+    worker.slow = False
+    if number == signal.SIGPROF:
       self.settle(worker, 'timeout',
                   reason=f'more than {limits.cpu_s:g} s of processor time')
-    elif late or code == -signal.SIGALRM:
+    elif number == signal.SIGALRM:
       self.settle(worker, 'timeout', reason=f'more than {limits.wall_s:g} s')
     elif index in self.again:
-      self.settle(worker, 'crash', reason=f'its worker ended with code {code}')
-    else:  # it may have been the machine: once more, alone in its worker
+      self.settle(worker, 'crash',
+                  reason=f'its process ended with {signal_name(number)}')
+    else:  # it may have been the machine: once more
+      worker.index = None
       self.again.add(index)
       self.queue.append(index)

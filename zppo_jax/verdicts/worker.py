@@ -1,40 +1,65 @@
-"""A worker: grades one answer after the other until it is killed.
+"""A worker: grades one answer after the other, in a child that may be killed.
 
   python -m zppo_jax.verdicts.worker '{"cpu_s": 2, ...}'
 
-One JSON line in, {"kind", "answer", "reference"}; lines out: {"loaded": kind}
-once for each kind, then {"score": x} or {"unreadable": why} or {"crash": why}.
-Timers whose signal is left to the kernel end it at its deadlines, whatever
-Python is doing; it also ends with its parent.
+The worker itself only imports what the kinds need, forks a child that has it
+all in memory, and hands it one job at a time; when a job kills the child, the
+next fork takes milliseconds. Timers whose signal is left to the kernel end the
+child at its deadlines, whatever Python is doing in it. The worker ends, and its
+child with it, when its input closes: with its parent.
+
+In, JSON lines: {"kind", "answer", "reference"}, or {"renew": true}, which
+drops the child. Out: {"loaded": kind} once for each kind, {"child": pid} for
+each fork, and for each job one of {"score": x}, {"unreadable": why},
+{"crash": why}, {"died": number of the signal, or -exit code}; or
+{"cannot": why} when a kind cannot be loaded.
 """
 
+import gc
 import json
 import os
 import resource
 import select
 import signal
 import sys
+from collections.abc import Iterator
 
 from zppo_jax.verdicts import kinds
 from zppo_jax.verdicts.plain import Unreadable
 
-PARENT_CHECK_S = 5.0
+
+def _timers(cpu_s: float, wall_s: float) -> None:
+  signal.setitimer(signal.ITIMER_PROF, cpu_s)
+  signal.setitimer(signal.ITIMER_REAL, wall_s)
 
 
-def _lines(stdin: int, parent: int):
-  """Lines from a pipe until it closes or the parent is gone."""
+def grade(job: dict, cpu_s: float, wall_s: float) -> dict:
+  """Grades one job under its timers."""
+  mark = kinds.get(job['kind']).mark
+  _timers(cpu_s, wall_s)
+  try:
+    score = mark(job['answer'], job['reference'])
+    return {'score': min(max(float(score), 0.0), 1.0)}
+  except Unreadable as e:
+    return {'unreadable': str(e)[:300]}
+  except Exception as e:
+    return {'crash': f'{type(e).__name__}: {e}'[:300]}
+  finally:
+    _timers(0, 0)
+
+
+def _lines(fd: int) -> Iterator[bytes]:
+  """Lines from a pipe until it closes."""
   kept = b''
-  while True:
-    ready, _, _ = select.select([stdin], [], [], PARENT_CHECK_S)
-    if not ready:
-      if os.getppid() != parent:
-        return
-      continue
-    read = os.read(stdin, 1 << 16)
-    if not read:
-      return
+  while read := os.read(fd, 1 << 16):
     *whole, kept = (kept + read).split(b'\n')
     yield from whole
+
+
+def _write(fd: int, value: dict) -> None:
+  line = json.dumps(value).encode() + b'\n'
+  while line:
+    line = line[os.write(fd, line):]
 
 
 def _limit(memory: int) -> None:
@@ -46,26 +71,85 @@ def _limit(memory: int) -> None:
     resource.setrlimit(name, (value, value))
 
 
-def _timers(cpu_s: float, wall_s: float) -> None:
-  signal.setitimer(signal.ITIMER_PROF, cpu_s)
-  signal.setitimer(signal.ITIMER_REAL, wall_s)
+class _Child:
+  """A fork that grades; `into` and `out` are pipes to and from it."""
+
+  def __init__(self, settings: dict, close: tuple[int, ...]):
+    child_in, self.into = os.pipe()
+    self.out, child_out = os.pipe()
+    self.pid = os.fork()
+    if not self.pid:
+      for fd in (self.into, self.out, *close):
+        os.close(fd)
+      self._serve(settings, child_in, child_out)
+    os.close(child_in)
+    os.close(child_out)
+
+  def _serve(self, settings: dict, into: int, out: int) -> None:
+    """The child's life; never returns."""
+    code = 1
+    try:
+      _limit(settings['memory'])
+      for line in _lines(into):
+        _write(out, grade(json.loads(line), settings['cpu_s'],
+                          settings['wall_s']))
+      code = 0
+    finally:
+      os._exit(code)
+
+  def end(self) -> int:
+    """Kills and reaps it: the signal that it died of, or -exit code."""
+    os.kill(self.pid, signal.SIGKILL)  # no effect on one that is dead
+    _, status = os.waitpid(self.pid, 0)
+    os.close(self.into)
+    os.close(self.out)
+    if os.WIFSIGNALED(status):
+      return os.WTERMSIG(status)
+    return -os.WEXITSTATUS(status)
 
 
-def answer(job: dict, cpu_s: float, wall_s: float) -> dict:
-  """Grades one job under its timers."""
-  mark = kinds.get(job['kind']).mark
-  _timers(cpu_s, wall_s)
-  try:
-    score = mark(job['answer'], job['reference'])
-    return {'score': min(max(float(score), 0.0), 1.0)}
-  except Unreadable as e:
-    return {'unreadable': str(e)[:300]}
-  except MemoryError:
-    return {'crash': 'MemoryError'}
-  except Exception as e:  # whatever a library throws is the answer's doing
-    return {'crash': f'{type(e).__name__}: {e}'[:300]}
-  finally:
-    _timers(0, 0)
+class _Worker:
+  """Holds a child and what is loaded in it."""
+
+  def __init__(self, settings: dict, stdin: int, stdout: int):
+    self.settings, self.stdin, self.stdout = settings, stdin, stdout
+    self.child: _Child | None = None
+    self.loaded: set[str] = set()
+
+  def drop(self) -> int:
+    child, self.child = self.child, None
+    return child.end() if child else 0
+
+  def load(self, kind: str) -> None:
+    kinds.get(kind).load()
+    self.loaded.add(kind)
+    self.drop()  # it knows nothing of it
+    gc.collect()
+    gc.freeze()  # so that a child's collections copy no pages
+    _write(self.stdout, {'loaded': kind})
+
+  def hand(self, line: bytes) -> bool:
+    """Has a job graded; False if the parent is gone meanwhile."""
+    if self.child is None:
+      self.child = _Child(self.settings, (self.stdin, self.stdout))
+      _write(self.stdout, {'child': self.child.pid})
+    try:
+      os.write(self.child.into, line + b'\n')
+    except BrokenPipeError:
+      pass  # told below
+    # Nothing comes in during a job: what can be read is the end of input.
+    ready, _, _ = select.select([self.child.out, self.stdin], [], [])
+    if self.child.out not in ready:
+      return False
+    reply = next(_lines(self.child.out), None)
+    if reply is None:
+      _write(self.stdout, {'died': self.drop()})
+      return True
+    value = json.loads(reply)
+    if 'MemoryError' in value.get('crash', ''):
+      self.drop()
+    _write(self.stdout, value)
+    return True
 
 
 def main() -> None:
@@ -73,27 +157,29 @@ def main() -> None:
   for number in (signal.SIGPROF, signal.SIGALRM):
     signal.signal(number, signal.SIG_DFL)
   signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the trainer
-  stdin, out = os.dup(0), os.dup(1)
+  stdin, stdout = os.dup(0), os.dup(1)
   nothing = os.open(os.devnull, os.O_RDWR)
   for fd in (0, 1, 2):  # what a library prints is not a verdict
     os.dup2(nothing, fd)
-
-  def reply(value: dict) -> None:
-    os.write(out, json.dumps(value).encode() + b'\n')
-
-  _limit(settings['memory'])
-  loaded: set[str] = set()
-  for line in _lines(stdin, settings['parent']):
-    job = json.loads(line)
-    if job['kind'] not in loaded:
-      try:
-        kinds.get(job['kind']).load()
-      except Exception as e:
-        reply({'cannot': f'{type(e).__name__}: {e}'})
+  worker = _Worker(settings, stdin, stdout)
+  try:
+    for line in _lines(stdin):
+      job = json.loads(line)
+      if 'renew' in job:
+        worker.drop()
+        continue
+      if job['kind'] not in worker.loaded:
+        try:
+          worker.load(job['kind'])
+        except Exception as e:
+          _write(stdout, {'cannot': f'{type(e).__name__}: {e}'})
+          return
+      if not worker.hand(line):
         return
-      loaded.add(job['kind'])
-      reply({'loaded': job['kind']})
-    reply(answer(job, settings['cpu_s'], settings['wall_s']))
+  except BrokenPipeError:
+    pass  # nobody listens any more
+  finally:
+    worker.drop()
 
 
 if __name__ == '__main__':
