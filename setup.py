@@ -36,6 +36,8 @@ setup(
         'gguf>=0.17',
         'tensorflow-datasets>=4.9.9',
         'array-record>=0.6',
+        'grain>=0.2.12',
+        'pyarrow>=17',
         'importlib_resources',  # tensorflow-datasets imports it undeclared
         'ml-collections>=1.0',
         'chex>=0.1.90',
@@ -51,6 +53,7 @@ setup(
         'tpu': ['jax[tpu]>=0.10,<0.12'],
         'cuda': ['jax[cuda12]>=0.10,<0.12'],
         'wandb': ['wandb>=0.17'],
+        'digits': ['scikit-learn>=1.4'],  # its handwritten digits
         'math': MATH,  # questions of kind 'math'
         'reasoning_gym': GYM,
         'test': TEST,

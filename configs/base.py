@@ -19,7 +19,9 @@ def get_config() -> ConfigDict:
       thinking='default'))   # of its chat template; or 'on', 'off'
   c.teacher = ConfigDict(dict(weights='', dtype='bfloat16', remat='none'))
 
-  c.data = ConfigDict(dict(task='', pool=ConfigDict(), repeat=False))
+  # fit: prompts beyond the largest bucket are refused, or 'drop'ped
+  c.data = ConfigDict(dict(task='', pool=ConfigDict(), repeat=False,
+                           fit='refuse'))
 
   c.algorithm = a = ConfigDict()
   a.num_new = 384            # |X_new| = I x 96 prompts
@@ -69,5 +71,8 @@ def get_config() -> ConfigDict:
   c.guard = ConfigDict(dict(max_ratio=1e6, max_ungraded=0.2))
   c.log = ConfigDict(dict(tensorboard=True, wandb=''))
 
-  c.eval = ConfigDict(dict(every=0, size=128, splits=('hard', 'easy')))
+  c.eval = ConfigDict(dict(
+      every=0, size=128, splits=('hard', 'easy'),
+      sources=ConfigDict(),  # splits read from files (docs/data.md)
+      benchmarks=''))        # folder of bench:NAME splits
   return c

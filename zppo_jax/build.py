@@ -5,6 +5,7 @@ Every check is made here, before anything is compiled.
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -14,11 +15,11 @@ from zppo_jax import (
   advantages,
   checkpoints,
   compression,
+  fit,
   losses,
   methods,
   models,
   optimizers,
-  packing,
   pretrained,
   rollouts,
   scoring,
@@ -28,6 +29,7 @@ from zppo_jax import (
   zppo,
 )
 from zppo_jax.chat.wording import Chat
+from zppo_jax.data.pool import Pool
 from zppo_jax.data.source import Source
 from zppo_jax.records import Cadence, Decoding, Question, TrainState
 from zppo_jax.teachers.in_process import InProcessTeacher
@@ -167,19 +169,6 @@ def _known(name: str, table, what: str):
   return table[name]
 
 
-def _check_prompts(questions, chat, max_prompt: int, patch_buckets) -> None:
-  """ValueError for a plain prompt that no bucket holds, before compiling."""
-  for question in questions:
-    encoded = chat.plain(question.text, question.media)
-    packing.patch_bucket(encoded.media, patch_buckets,
-                         f'the prompt of {question.id!r}')
-    length = len(encoded.tokens)
-    if length > max_prompt:
-      raise ValueError(
-          f'question {question.id!r} has a prompt of {length} tokens; the '
-          f'largest of shapes.prompt_buckets is {max_prompt}')
-
-
 def _check_golds(questions, most: float) -> None:
   """Gold answers that are not of their kind are told; ValueError if they are
   a larger share of the checked ones than `most`."""
@@ -249,11 +238,16 @@ def build(config) -> Run:
   policy = checkpoints.Policy(**c.checkpoint)
 
   task = tasks.get(c.data.task)
-  source = Source(tuple(task.pool(**c.data.pool)), algo.num_new, c.seed,
+  if c.data.fit not in fit.FITS:
+    raise KeyError(f'unknown data.fit {c.data.fit!r}; known: '
+                   f'{", ".join(fit.FITS)}')
+  source = Source(task.pool(**c.data.pool), algo.num_new, c.seed,
                   c.data.repeat)
   source.check_steps(c.steps)
-  splits = {s: tuple(task.evaluation(s, c.eval.size)) for s in c.eval.splits}
-  _check_golds([*source.pool, *(q for qs in splits.values() for q in qs)],
+  splits = tasks.splits(task, c.eval, c.eval.splits)
+  words = (source.pool.words() if isinstance(source.pool, Pool)
+           else source.pool)
+  _check_golds(itertools.chain(words, *splits.values()),
                c.guard.max_ungraded)
   mesh = sharding.make_mesh(sharding.MeshConfig(**c.mesh))
   longest = max(shapes.prompt_buckets) + algo.max_tokens
@@ -266,8 +260,11 @@ def build(config) -> Run:
   chat = chat_of('student', student, c.data.task, task)
   model = models.on_mesh(student.model, mesh)
   _check_vocabulary('student', student, chat)
-  _check_prompts([*source.pool, *(q for qs in splits.values() for q in qs)],
-                 chat, rules.max_prompt, shapes.patch_buckets)
+  room = (chat, rules.max_prompt, shapes.patch_buckets)
+  fit.check((q for found in splits.values() for q in found), *room)
+  source = dataclasses.replace(
+      source, pool=fit.fitting(source.pool, c.data.fit, *room))
+  source.check_steps(c.steps)
   tx = optimizers.adamw(optimizers.AdamWConfig(**c.optimizer))
   shardings = update.state_shardings(model, tx, mesh)
 

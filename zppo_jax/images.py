@@ -23,6 +23,7 @@ START, END = '<|vision_start|>', '<|vision_end|>'
 IMAGE, VIDEO = '<|image_pad|>', '<|video_pad|>'
 _MOST_OBLONG = 200  # the reference refuses longer sides
 _BICUBIC = 3  # PIL's number, which configs write
+_ORIENTATION = 0x0112  # EXIF; from 5 on sides are swapped
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +75,21 @@ class Processor:
     """
     return _see(self, media)
 
+  def outline(self, media: tuple[Picture | Clip, ...]) -> tuple[str, int]:
+    """(text, patches) of what `see` would return; only headers are read.
+
+    Raises:
+      ValueError: as `see`.
+    """
+    texts, patches = [], 0
+    for m in media:
+      text, grids = (
+          _picture_outline(self, size(m)) if isinstance(m, Picture)
+          else _clip_outline(self, m, size(m.frames[0])))
+      texts.append(text)
+      patches += sum(map(math.prod, grids))
+    return ''.join(texts), patches
+
   def media(self, seen: Seen, tokens: Sequence[int]) -> PromptMedia:
     """The media of a prompt whose tokens are given.
 
@@ -118,8 +134,26 @@ def decode(of: Picture) -> Image.Image:
       return image.convert('RGB')
     white = Image.new('RGBA', image.size, 'white')
     return Image.alpha_composite(white, image.convert('RGBA')).convert('RGB')
-  except (OSError, UnidentifiedImageError) as error:
+  except (OSError, UnidentifiedImageError,
+          Image.DecompressionBombError) as error:
     raise ValueError(f'{name} is no image that can be read: {error}') from None
+
+
+def size(of: Picture) -> tuple[int, int]:
+  """(width, height) of the upright image, from its header alone.
+
+  Raises:
+    ValueError: if there is no image in it.
+  """
+  try:
+    source = of.path or io.BytesIO(base64.b64decode(of.base64))
+    with Image.open(source) as image:
+      turned = image.getexif().get(_ORIENTATION, 1) >= 5
+      return image.size[::-1] if turned else image.size
+  except (OSError, UnidentifiedImageError,
+          Image.DecompressionBombError) as error:
+    raise ValueError(f'{of.path or "a picture in base64"} is no image that can '
+                     f'be read: {error}') from None
 
 
 def target_size(frames: int, height: int, width: int, *, temporal: int,
@@ -254,32 +288,48 @@ def _patches(images: Sequence[Image.Image], size, pixels: Pixels,
       -1, c.patch_values)
 
 
+def _picture_outline(processor: Processor, of: tuple[int, int]):
+  """Text and grid of a picture of (width, height)."""
+  c = processor.vision
+  sides = target_size(1, of[1], of[0], temporal=1,
+                      factor=c.patch_size * c.merge, pixels=processor.picture)
+  grid = tuple(side // c.patch_size for side in sides)
+  return START + IMAGE * (math.prod(grid) // c.merge**2) + END, [grid]
+
+
 def _see_picture(processor: Processor, of: Picture):
-  c, pixels = processor.vision, processor.picture
-  image = decode(of)
-  size = target_size(1, image.height, image.width, temporal=1,
-                     factor=c.patch_size * c.merge, pixels=pixels)
-  grid = tuple(side // c.patch_size for side in size)
-  text = START + IMAGE * (math.prod(grid) // c.merge**2) + END
-  return text, _patches([image] * c.temporal_patch, size, pixels, c), [grid]
+  c, image = processor.vision, decode(of)
+  text, (grid,) = _picture_outline(processor, image.size)
+  sides = tuple(n * c.patch_size for n in grid)
+  return text, _patches([image] * c.temporal_patch, sides, processor.picture,
+                        c), [grid]
+
+
+def _clip_outline(processor: Processor, of: Clip, frame: tuple[int, int]):
+  """Text and grids of a clip whose frames are of (width, height)."""
+  c = processor.vision
+  indices = sampled_frames(len(of.frames), of.fps, processor).tolist()
+  sides = target_size(
+      len(indices), frame[1], frame[0], temporal=c.temporal_patch,
+      factor=c.patch_size * c.merge, pixels=processor.clip)
+  grid = tuple(side // c.patch_size for side in sides)
+  shown = START + VIDEO * (math.prod(grid) // c.merge**2) + END
+  seconds = timestamps(indices, of.fps, c.temporal_patch)
+  return (''.join(f'<{time:.1f} seconds>{shown}' for time in seconds),
+          [grid] * len(seconds))
 
 
 def _see_clip(processor: Processor, of: Clip):
-  c, pixels = processor.vision, processor.clip
+  c = processor.vision
   indices = sampled_frames(len(of.frames), of.fps, processor).tolist()
   images = [decode(of.frames[i]) for i in indices]
   if len({image.size for image in images}) > 1:
     raise ValueError('the frames of a clip have several sizes: '
                      f'{sorted({image.size for image in images})}')
-  size = target_size(
-      len(images), images[0].height, images[0].width,
-      temporal=c.temporal_patch, factor=c.patch_size * c.merge, pixels=pixels)
+  text, grids = _clip_outline(processor, of, images[0].size)
   images += [images[-1]] * (-len(images) % c.temporal_patch)
-  grid = tuple(side // c.patch_size for side in size)
-  frame = START + VIDEO * (math.prod(grid) // c.merge**2) + END
-  seconds = timestamps(indices, of.fps, c.temporal_patch)
-  text = ''.join(f'<{time:.1f} seconds>{frame}' for time in seconds)
-  return text, _patches(images, size, pixels, c), [grid] * len(seconds)
+  sides = tuple(n * c.patch_size for n in grids[0])
+  return text, _patches(images, sides, processor.clip, c), grids
 
 
 # A question is rendered as itself, in reformulations, and again in a replay.

@@ -98,7 +98,7 @@ def main(config, checkpoint: str, path, *, splits: Sequence[str] = (),
   workdir.check_unused(path)
   task = tasks.get(config.data.task)
   names = tuple(splits) or tuple(config.eval.splits)
-  questions = {s: tuple(task.evaluation(s, config.eval.size)) for s in names}
+  questions = tasks.splits(task, config.eval, names)
   mesh = sharding.make_mesh(sharding.MeshConfig(**config.mesh))
   loaded = load_policy(config, checkpoint, mesh)
   model = models.on_mesh(loaded.model, mesh)

@@ -9,6 +9,7 @@ import time
 from zppo_jax import checkpoints, console, evaluate, sharding, workdir, writers
 from zppo_jax.build import Run, build
 from zppo_jax.checkpoints import Checkpoints
+from zppo_jax.data.pool import Pool
 from zppo_jax.history import History
 from zppo_jax.metrics import trouble, ungraded
 from zppo_jax.records import TrainState
@@ -280,6 +281,8 @@ def main(config, path, fork_from=None) -> dict:
   forked = None if fork_from is None else fork(run, config, fork_from)
   out = Workdir.open(path, config, None if forked is None else {
       'path': str(fork_from), 'step': forked.step})
+  if isinstance(run.source.pool, Pool):
+    workdir.write_json(path / 'data.json', run.source.pool.record())
   kept = Checkpoints(path / 'checkpoints', run.checkpoint,
                      _manifest(config, run))
   outlets = []

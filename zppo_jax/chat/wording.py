@@ -82,6 +82,9 @@ class Vision(Protocol):
   def see(self, media: tuple) -> Seen:
     """Placeholders and patches of a question's media."""
 
+  def outline(self, media: tuple) -> tuple[str, int]:
+    """Placeholders and number of patches, from the images' headers."""
+
   def media(self, seen: Seen, tokens: Sequence[int]) -> PromptMedia:
     """What the placeholders among a prompt's tokens stand for."""
 
@@ -108,14 +111,17 @@ class Chat:
     parts = [content(question), *parts, template(w.closing)]
     if not media:
       return self._encode([template(w.opening), *parts])
-    if self.vision is None:
-      raise ValueError('the question has images or videos; the model of this '
-                       'chat takes text alone')
+    self._needs_vision()
     seen = self.vision.see(media)
     encoded = self._encode(
         [template(w.opening), template(seen.text), *parts])
     return dataclasses.replace(
         encoded, media=self.vision.media(seen, encoded.tokens))
+
+  def _needs_vision(self) -> None:
+    if self.vision is None:
+      raise ValueError('the question has images or videos; the model of this '
+                       'chat takes text alone')
 
   def plain(self, question: str,
             media: tuple[Picture | Clip, ...] = ()) -> Encoded:
@@ -125,6 +131,21 @@ class Chat:
       ValueError: for media in a chat of text alone.
     """
     return self._ask(question, media, [])
+
+  def outline(self, question: str,
+              media: tuple[Picture | Clip, ...] = ()) -> tuple[int, int]:
+    """(tokens, patches) of `plain`, without decoding an image.
+
+    Raises:
+      ValueError: as `plain`.
+    """
+    w, before, patches = self.wording, '', 0
+    if media:
+      self._needs_vision()
+      before, patches = self.vision.outline(media)
+    encoded = self._encode([template(w.opening), template(before),
+                            content(question), template(w.closing)])
+    return len(encoded.tokens), patches
 
   def reformulated(self, kind: PromptKind, question: str,
                    candidates: Sequence[str],

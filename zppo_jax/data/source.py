@@ -2,7 +2,13 @@
 
 import dataclasses
 import functools
+import hashlib
+from collections.abc import Sequence
 
+import grain
+import numpy as np
+
+from zppo_jax.data.pool import Pool
 from zppo_jax.randomness import host_rng
 from zppo_jax.records import Purpose, Question
 
@@ -11,32 +17,63 @@ from zppo_jax.records import Purpose, Question
 class Source:
   """A finite pool, shuffled anew for every pass.
 
-  A pass holds floor(len(pool) / num_new) steps, so that the questions of a
-  step are always distinct; the remainder waits for the next shuffle.
+  A pass holds floor(n / num_new) steps, so that the questions of a step are
+  always distinct; the remainder waits for the next shuffle. n is the pool's
+  size, or, in a mixture, as many questions as there are until one of its
+  sources is spent: a pass keeps the weights and repeats nothing.
 
   Attributes:
-    pool: all questions.
+    pool: all questions, a tuple or a `Pool` of files.
     num_new: questions a step.
     seed: of the shuffles.
     repeat: whether a second pass may begin.
   """
-  pool: tuple[Question, ...]
+  pool: Sequence[Question]
   num_new: int
   seed: int
   repeat: bool
 
   def __post_init__(self):
-    if not self.pool:
+    if not len(self.pool):
       raise ValueError('the question pool is empty')
-    if len({q.id for q in self.pool}) != len(self.pool):
+    if len(self._index) != len(self.pool):
       raise ValueError('the question pool holds an id twice')
-    if len(self.pool) < self.num_new:
-      raise ValueError(f'the pool has {len(self.pool)} questions; a step '
-                       f'draws {self.num_new}')
+    if len(self._order(0)) < self.num_new:
+      raise ValueError(
+          f'the pool has {len(self.pool)} questions'
+          + (f', {len(self._order(0))} in a pass that keeps its weights'
+             if self._weights else '')
+          + f'; a step draws {self.num_new}')
 
   @property
+  def _weights(self) -> tuple[float, ...] | None:
+    return self.pool.weights if isinstance(self.pool, Pool) else None
+
+  @functools.cached_property
+  def _index(self) -> dict[str, int]:
+    ids = (self.pool.ids if isinstance(self.pool, Pool)
+           else [q.id for q in self.pool])
+    return {name: i for i, name in enumerate(ids)}
+
+  @functools.cached_property
+  def _digest(self) -> str:
+    return hashlib.blake2b('\n'.join(self._index).encode(),
+                           digest_size=8).hexdigest()
+
+  def _order(self, epoch: int) -> grain.MapDataset:
+    """Numbers of the pool's questions in the order of a pass."""
+    rng = host_rng(self.seed, epoch, Purpose.DATA)
+    if self._weights is None:
+      return grain.MapDataset.source(rng.permutation(len(self.pool)))
+    starts = np.cumsum([0, *self.pool.parts[:-1]])
+    return grain.MapDataset.mix(
+        [grain.MapDataset.source(start + rng.permutation(size))
+         for start, size in zip(starts, self.pool.parts, strict=True)],
+        weights=self._weights)
+
+  @functools.cached_property
   def steps_per_pass(self) -> int:
-    return len(self.pool) // self.num_new
+    return len(self._order(0)) // self.num_new
 
   def check_steps(self, steps: int) -> None:
     """ValueError if a single pass is too short for `steps`."""
@@ -46,26 +83,38 @@ class Source:
           f'over {len(self.pool)} questions; set data.repeat=True or at most '
           f'{self.steps_per_pass} steps')
 
-  @functools.cached_property
-  def _by_id(self) -> dict[str, Question]:
-    return {q.id: q for q in self.pool}
-
   def find(self, question_id: str) -> Question:
     """A question of the pool; ValueError for an id that is not in it."""
-    if question_id not in self._by_id:
+    if question_id not in self._index:
       raise ValueError(f'question {question_id!r} of the checkpoint\'s buffer '
                        f'is not in data.pool ({len(self.pool)} questions)')
-    return self._by_id[question_id]
+    return self.pool[self._index[question_id]]
 
-  def position(self, step: int) -> dict[str, int]:
-    """Where the data stand before `step`: pass, and questions into it."""
+  def position(self, step: int) -> dict:
+    """Where the data stand before `step`: pass, and questions into it; of
+    files also a digest of the pool, whose order a resumed run relies on."""
     epoch, at = divmod(step, self.steps_per_pass)
-    return {'pass': epoch, 'questions': at * self.num_new}
+    where = {'pass': epoch, 'questions': at * self.num_new}
+    if isinstance(self.pool, Pool):
+      where['pool'] = self._digest
+    return where
 
-  def draw(self, step: int) -> tuple[Question, ...]:
-    """X_new of a step."""
+  def draw(self, step: int, index: int = 0,
+           count: int = 1) -> tuple[Question, ...]:
+    """X_new of a step.
+
+    Args:
+      step: which.
+      index, count: one process of several, for jobs that share a step's
+        questions; training needs all of them on every host.
+    """
+    if not 0 <= index < count:
+      raise ValueError(f'index is {index} of count {count}; it must be in '
+                       f'[0, {count})')
     epoch, at = divmod(step, self.steps_per_pass)
-    order = host_rng(self.seed, epoch, Purpose.DATA).permutation(
-        len(self.pool))
-    start = at * self.num_new
-    return tuple(self.pool[i] for i in order[start:start + self.num_new])
+    order, start = self._order(epoch), at * self.num_new
+    chosen = [int(order[i])
+              for i in range(start, start + self.num_new)][index::count]
+    # Read in the files' order, given in the draw's.
+    read = {i: self.pool[i] for i in sorted(chosen)}
+    return tuple(read[i] for i in chosen)

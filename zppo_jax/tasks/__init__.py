@@ -10,8 +10,10 @@ from typing import NamedTuple
 
 from zppo_jax.chat import micro_chat
 from zppo_jax.chat.wording import Chat
+from zppo_jax.data import suites
 from zppo_jax.records import Grader, Question
-from zppo_jax.tasks import micro
+from zppo_jax.tasks import digits, files, micro, reasoning_gym
+from zppo_jax.verdicts.verifier import BOXED
 
 
 class Task(NamedTuple):
@@ -33,7 +35,39 @@ class Task(NamedTuple):
 TASKS = {
     'micro': Task(micro.pool, micro.evaluation,
                   Grader(micro.parse_answer, micro.grade), micro_chat.CHAT),
+    'digits': Task(digits.pool, digits.evaluation,
+                   Grader(digits.parse_answer, digits.grade)),
+    'reasoning_gym': Task(reasoning_gym.pool, reasoning_gym.evaluation,
+                          BOXED),
+    'files': Task(files.pool, files.evaluation, BOXED),
 }
+
+
+def splits(task: Task, config, names: Sequence[str]
+           ) -> dict[str, tuple[Question, ...]]:
+  """Evaluation questions by split.
+
+  A name of config.sources is read from files, `bench:NAME` is a benchmark on
+  disk (data/suites.py), any other one is the task's.
+
+  Args:
+    task: of the run.
+    config: its section `eval`.
+    names: the splits.
+
+  Raises:
+    KeyError, ValueError, FileNotFoundError: naming what does not fit.
+  """
+  out = {}
+  for name in names:
+    if name in config.sources:
+      found = files.split(name, config.sources[name], config.size)
+    elif name.startswith(suites.PREFIX):
+      found = suites.load(name, config.benchmarks, config.size)
+    else:
+      found = task.evaluation(name, config.size)
+    out[name] = tuple(found)
+  return out
 
 
 def get(name: str) -> Task:

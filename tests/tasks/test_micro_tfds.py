@@ -8,8 +8,7 @@ import time
 import pytest
 import tensorflow_datasets as tfds
 
-from zppo_jax.data import micro_tfds
-from zppo_jax.tasks import micro
+from zppo_jax.tasks import micro, micro_tfds
 
 SMALL = micro_tfds.MicroConfig(pool_size=20, hard_share=0.25, eval_size=8)
 
@@ -89,7 +88,7 @@ def test_tensorflow_is_not_imported(tmp_path):
       sys.path.insert(0, {str(trap.parent)!r})
       assert importlib.util.find_spec('tensorflow').origin.startswith(
           sys.path[0])
-      from zppo_jax.data import micro_tfds
+      from zppo_jax.tasks import micro_tfds
       config = micro_tfds.MicroConfig(pool_size=20, eval_size=8)
       micro_tfds.prepare({str(tmp_path)!r}, config)
       assert len(micro_tfds.read({str(tmp_path)!r}, 'train', config)) == 20

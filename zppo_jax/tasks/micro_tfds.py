@@ -1,6 +1,6 @@
 """The embedded world as a TFDS builder; TensorFlow is not needed.
 
-  from zppo_jax.data import micro_tfds
+  from zppo_jax.tasks import micro_tfds
   micro_tfds.prepare('/tmp/data')
   questions = micro_tfds.read('/tmp/data', 'train')
 

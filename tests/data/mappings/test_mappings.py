@@ -1,0 +1,87 @@
+"""The example row of each mapping's docstring, read by its mapping."""
+
+import ast
+import importlib
+import pkgutil
+
+import pytest
+
+from zppo_jax.data import mappings
+from zppo_jax.data.mappings import mapping
+from zppo_jax.verdicts import kinds, verifier
+
+FILES = [m.name for m in pkgutil.iter_modules(mappings.__path__)
+         if m.name != 'mapping']
+
+
+def example(file: str) -> tuple[dict, mapping.Mapping]:
+  module = importlib.import_module(f'zppo_jax.data.mappings.{file}')
+  block = next(part for part in module.__doc__.split('\n\n')
+               if part.strip().startswith('{'))
+  found = [m for m in mappings.MAPPINGS.values()
+           if m.read.__module__ == module.__name__]
+  return ast.literal_eval(block.strip()), found[-1]
+
+
+def test_every_file_is_in_the_table():
+  assert {m.read.__module__.split('.')[-1]
+          for m in mappings.MAPPINGS.values()} == set(FILES)
+
+
+@pytest.mark.parametrize('file', FILES)
+def test_the_example_holds_the_columns_and_can_be_asked(file):
+  row, found = example(file)
+  assert set(found.columns) <= set(row)
+  assert set(found.unconfirmed) <= set(row)
+  for column in (found.images, found.video):
+    assert not column or column in row
+  made = found.read({c: row[c] for c in found.columns})
+  assert made.text and made.answer and not made.skip
+  assert '<image>' not in made.text
+  assert made.kind in kinds.KINDS
+  for response in made.responses:
+    assert verifier.BOXED.parse(response) == made.answer
+
+
+@pytest.mark.parametrize(('file', 'field', 'value'), [
+    ('gsm8k', 'answer', '7'), ('gsm8k', 'kind', 'number'),
+    ('gsm8k', 'responses', ('She has 3 + 4 = 7 apples.\n\\boxed{7}',)),
+    ('math_competition', 'answer', '2'),
+    ('deepmath', 'responses', ('The limit is \\boxed{0}.',
+                               'It is \\boxed{0}.')),
+    ('geometry3k', 'text', 'Find x.'), ('virl39k', 'answer', '4'),
+    ('virl39k', 'hint', 'Count row by row.'), ('virl39k', 'pass_rate', 0.25),
+    ('mmfinereason', 'kind', 'choice'), ('mmfinereason', 'subset', 'Geo3K'),
+    ('mmfinereason', 'pass_rate', 0.25), ('vero', 'kind', 'number'),
+    ('vero', 'text', 'How many bars?'), ('vero', 'answer', '4'),
+])
+def test_what_the_examples_say(file, field, value):
+  row, found = example(file)
+  assert getattr(found.read(row), field) == value
+
+
+def test_rows_that_cannot_be_asked_say_why():
+  row, found = example('vero')
+  row['extra_info']['reward_type'] = 'grounding'
+  assert found.read(row).skip == "reward 'grounding'"
+  assert mappings.get('gsm8k').read(
+      {'question': 'q', 'answer': '7'}).skip == 'no #### in the answer'
+  assert mappings.get('math').read(
+      {'problem': 'q', 'solution': '2', 'type': 't'}).skip
+
+
+def test_columns_of_ones_own():
+  own = mappings.of_columns({'text': 'q', 'answer': 'a', 'hint': 'h',
+                             'responses': 'r'}, 'number')
+  made = own.read({'q': 'how many?', 'a': 3, 'h': None, 'r': ['x', 'y']})
+  assert made == mapping.Mapped('how many?', '3', 'number',
+                                responses=('x', 'y'))
+  with pytest.raises(KeyError, match="'question'; known: text, answer"):
+    mappings.of_columns({'question': 'q'}, '')
+  with pytest.raises(KeyError, match="lacks 'answer'"):
+    mappings.of_columns({'text': 'q'}, '')
+
+
+def test_unknown_mappings_list_the_known():
+  with pytest.raises(KeyError, match="'gsm'; known: gsm8k, math"):
+    mappings.get('gsm')

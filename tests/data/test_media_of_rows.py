@@ -1,0 +1,87 @@
+"""Every form in which a row may hold an image or a video."""
+
+import base64
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from zppo_jax import images
+from zppo_jax.data import media
+from zppo_jax.records import Clip
+
+IMAGE = Image.fromarray(np.arange(96, dtype=np.uint8).reshape(8, 12))
+
+
+def png() -> bytes:
+  out = io.BytesIO()
+  IMAGE.save(out, 'PNG')
+  return out.getvalue()
+
+
+def forms(folder):
+  IMAGE.save(folder / 'a.png')
+  text = base64.b64encode(png()).decode()
+  return ['a.png', str(folder / 'a.png'), png(), text,
+          f'data:image/png;base64,{text}', {'bytes': png(), 'path': None},
+          {'bytes': None, 'path': 'a.png'}, np.asarray(IMAGE)[..., None]]
+
+
+@pytest.mark.parametrize('form', range(8))
+@pytest.mark.parametrize('stored', [False, True])
+def test_every_form_is_the_same_image(tmp_path, form, stored):
+  store = tmp_path / 'store' if stored else None
+  value = forms(tmp_path)[form]
+  found = media.picture(value, tmp_path, store)
+  np.testing.assert_array_equal(
+      np.asarray(images.decode(found).convert('L')), np.asarray(IMAGE))
+  assert images.size(found) == (12, 8)
+  if stored:
+    assert found.path and not found.base64
+    assert media.picture(value, tmp_path, store) == found
+
+
+def test_lists_and_nothing(tmp_path):
+  forms(tmp_path)
+  assert len(media.pictures(['a.png', png()], tmp_path)) == 2
+  assert len(media.pictures('a.png', tmp_path)) == 1
+  for nothing in (None, '', []):
+    assert media.pictures(nothing, tmp_path) == ()
+
+
+def test_videos(tmp_path):
+  (tmp_path / 'film').mkdir()
+  for i in (2, 0, 1):
+    IMAGE.save(tmp_path / 'film' / f'{i:03}.png')
+  for value in ('film', 'film.mp4'):  # frames lie beside the file
+    found = media.clip(value, tmp_path, 1.0)
+    assert isinstance(found, Clip) and found.fps == 1.0
+    assert [f.path[-7:] for f in found.frames] == ['000.png', '001.png',
+                                                   '002.png']
+  found = media.clip({'frames': [png(), 'film/000.png'], 'fps': 4}, tmp_path,
+                     1.0)
+  assert len(found.frames) == 2 and found.fps == 4
+  array = np.stack([np.asarray(IMAGE.convert('RGB'))] * 3)
+  assert len(media.clip(array, tmp_path, 1.0).frames) == 3
+
+
+def test_bad_values_are_named(tmp_path):
+  with pytest.raises(FileNotFoundError, match='no image at .*/gone.png'):
+    media.picture('gone.png', tmp_path)
+  with pytest.raises(ValueError, match='image that is int'):
+    media.picture(3, tmp_path)
+  with pytest.raises(ValueError, match=r"fields \['pixels'\]"):
+    media.picture({'pixels': 1}, tmp_path)
+  with pytest.raises(ValueError, match='other.mp4 is a video file'):
+    media.clip('other.mp4', tmp_path, 1.0)
+  with pytest.raises(FileNotFoundError, match='no frames'):
+    media.clip('other', tmp_path, 1.0)
+
+
+def test_the_size_is_of_the_upright_image(tmp_path):
+  exif = IMAGE.getexif()
+  exif[0x0112] = 6
+  IMAGE.save(tmp_path / 'turned.png', exif=exif)
+  found = media.picture('turned.png', tmp_path)
+  assert images.size(found) == images.decode(found).size == (8, 12)

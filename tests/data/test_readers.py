@@ -1,0 +1,81 @@
+"""Rows of jsonl, parquet and TFDS files by number."""
+
+import json
+
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from zppo_jax.data import readers
+from zppo_jax.tasks import micro, micro_tfds
+
+
+def lines(path, rows):
+  path.write_text(''.join(f'{json.dumps(r)}\n' for r in rows))
+
+
+def test_json_lines_of_a_folder_in_any_order(tmp_path):
+  lines(tmp_path / 'b.jsonl', [{'q': 'three'}])
+  (tmp_path / 'a.jsonl').write_text('{"q": "one"}\n\n{"q": "zwö"}\n')
+  found = readers.open_reader('jsonl', tmp_path)
+  assert [found[i]['q'] for i in (2, 0, 1)] == ['three', 'one', 'zwö']
+  assert len(found) == 3 and found.columns == ('q',)
+  assert found.where(1).endswith('a.jsonl, line 3')
+  assert found.folder == tmp_path
+
+
+def test_a_line_that_is_no_object_is_named(tmp_path):
+  (tmp_path / 'a.jsonl').write_text('{"q": 1}\n{"q": \n[2]\n')
+  found = readers.open_reader('jsonl', tmp_path / 'a.jsonl')
+  with pytest.raises(ValueError, match=r'a.jsonl, line 2: no JSON'):
+    found[1]
+  with pytest.raises(ValueError, match='line 3: list, not an object'):
+    found[2]
+
+
+def test_parquet_rows_over_files_and_row_groups(tmp_path):
+  for name, start in (('a', 0), ('b', 7)):
+    parquet.write_table(pa.table({
+        'n': list(range(start, start + 7)),
+        'image': [{'bytes': b'x', 'path': None}] * 7}),
+        tmp_path / f'{name}.parquet', row_group_size=3)
+  found = readers.open_reader('parquet', tmp_path)
+  assert len(found) == 14
+  order = [13, 0, 6, 7, 2, 3, 9]
+  assert [found[i]['n'] for i in order] == order
+  assert found[4]['image'] == {'bytes': b'x', 'path': None}
+  assert found.where(12).endswith('b.parquet, row 5')
+  assert len(found._kept) <= 4  # row groups in memory
+  words = readers.open_reader('parquet', tmp_path, ('image',))
+  assert words[8] == {'n': 8} and words.columns == ('n', 'image')
+
+
+def test_parquet_files_must_agree(tmp_path):
+  parquet.write_table(pa.table({'n': [1]}), tmp_path / 'a.parquet')
+  parquet.write_table(pa.table({'m': [1]}), tmp_path / 'b.parquet')
+  with pytest.raises(ValueError, match=r"b.parquet has columns \['m'\]"):
+    readers.open_reader('parquet', tmp_path)
+
+
+def test_tfds_rows(tmp_path):
+  config = micro_tfds.MicroConfig(pool_size=20, eval_size=8)
+  micro_tfds.prepare(tmp_path, config)
+  folder = tmp_path / 'zppo_micro' / config.name / '1.0.0'
+  found = readers.open_reader('tfds', f'{folder}:train')
+  want = micro.pool(20, 0.5)
+  assert len(found) == 20
+  assert found[3] == {'id': want[3].id, 'text': want[3].text,
+                      'answer': want[3].answer, 'split': want[3].split}
+  with pytest.raises(KeyError, match="'test' of .*known: train, hard"):
+    readers.open_reader('tfds', f'{folder}:test')
+  with pytest.raises(ValueError, match='FOLDER:SPLIT'):
+    readers.open_reader('tfds', 'folder')
+
+
+def test_what_is_not_there_is_named(tmp_path):
+  with pytest.raises(FileNotFoundError, match=r'no .parquet file at'):
+    readers.open_reader('parquet', tmp_path)
+  with pytest.raises(FileNotFoundError, match='no prepared TFDS builder'):
+    readers.open_reader('tfds', f'{tmp_path}:train')
+  with pytest.raises(KeyError, match="'csv'; known: jsonl, parquet, tfds"):
+    readers.open_reader('csv', tmp_path)

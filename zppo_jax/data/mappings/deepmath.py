@@ -1,0 +1,21 @@
+r"""DeepMath-103K: three worked solutions of DeepSeek-R1 a question.
+
+  {'question': 'Evaluate $\\lim_{x \\to 0} x$.', 'final_answer': '0',
+   'difficulty': 4.5, 'topic': 'Mathematics -> Calculus -> Limits',
+   'r1_solution_1': 'The limit is \\boxed{0}.', 'r1_solution_2': '',
+   'r1_solution_3': 'It is \\boxed{0}.'}
+"""
+
+from zppo_jax.data.mappings.mapping import Mapped, Mapping
+
+_SOLUTIONS = tuple(f'r1_solution_{i}' for i in (1, 2, 3))
+
+
+def read(row) -> Mapped:
+  return Mapped(row['question'], row['final_answer'], 'math',
+                subset=row['topic'],
+                responses=tuple(row[s] for s in _SOLUTIONS if row[s]))
+
+
+DEEPMATH = Mapping('zwhe99/DeepMath-103K',
+                   ('question', 'final_answer', 'topic', *_SOLUTIONS), read)

@@ -1,0 +1,35 @@
+r"""ViRL39K (TIGER-Lab), and its form with a hint a question (PTD-PO).
+
+  {'question': '<image>How many circles are there?', 'answer': '\\boxed{4}',
+   'PassRate_32BTrained': 0.5, 'PassRate_7BBase': 0.25,
+   'category': 'Spatial Reasoning', 'source': 'Processed', 'qid': 'p-0',
+   'image': ['images/p-0.png'], 'hint': 'Count row by row.'}
+
+`hint` is not in the published set: PTD-PO's was not released, and reproductions
+differ in its columns (raw text here; `prompt_with_hint` as whole chats there).
+"""
+
+from zppo_jax.data.mappings.mapping import (
+    Mapped,
+    Mapping,
+    unboxed,
+    without_places,
+)
+
+_COLUMNS = ('question', 'answer', 'PassRate_7BBase', 'category', 'qid')
+
+
+def read(row) -> Mapped:
+  return Mapped(without_places(row['question']), unboxed(row['answer']),
+                'math', id=row['qid'], subset=row['category'],
+                pass_rate=row['PassRate_7BBase'])
+
+
+def read_hinted(row) -> Mapped:
+  return read(row)._replace(hint=row['hint'] or '')
+
+
+VIRL39K = Mapping('TIGER-Lab/ViRL39K', _COLUMNS, read, images='image')
+HINTED = Mapping('TIGER-Lab/ViRL39K with hints of your own',
+                 (*_COLUMNS, 'hint'), read_hinted, images='image',
+                 unconfirmed=('hint',))

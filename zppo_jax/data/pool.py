@@ -1,0 +1,287 @@
+"""Sources of a config as one pool of questions that are read when asked for.
+
+  sources = dict(mine=dict(format='parquet', path='data/mine', ...), ...)
+
+Opening reads every row's words once (its images only where a filter needs
+them), applies the filters and keeps a name and a number a question.
+"""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Iterator, Mapping as Dict, Sequence
+from typing import Any
+
+from zppo_jax.data import filters, mappings, media, readers
+from zppo_jax.data.filters import Candidate
+from zppo_jax.data.mappings import Mapped, Mapping
+from zppo_jax.records import Question
+
+ROWS = 'rows'  # of counts: what was read
+SKIPPED = 'skipped'  # by the mapping
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+  """A source in a config.
+
+  Attributes:
+    name: its key.
+    format: in readers.READERS.
+    path: as the reader takes it.
+    mapping: in mappings.MAPPINGS, or '' with columns.
+    columns: field -> column, of a mapping of your own.
+    kind: how answers are compared; '' leaves it to the mapping.
+    images: column, or several with commas; '' leaves it to the mapping.
+    video: column; '' leaves it to the mapping.
+    fps: of a video's frames, where its rows do not say.
+    folder: of relative paths in rows; '' is the reader's.
+    split: label of the questions; '' is the source's name.
+    weight: share of draws in a mixture, > 0 (see source.Source).
+    filters: name -> value, of this source alone.
+  """
+  name: str
+  format: str
+  path: str
+  mapping: str = ''
+  columns: Dict[str, str] = dataclasses.field(default_factory=dict)
+  kind: str = ''
+  images: str = ''
+  video: str = ''
+  fps: float = 2.0
+  folder: str = ''
+  split: str = ''
+  weight: float = 1.0
+  filters: Dict[str, Any] = dataclasses.field(default_factory=dict)
+
+  def __post_init__(self):
+    where = f'data.pool.sources.{self.name}'
+    if bool(self.mapping) == bool(self.columns):
+      raise ValueError(f'{where}: one of mapping and columns is needed; '
+                       f'mappings: {", ".join(mappings.MAPPINGS)}')
+    if not self.weight > 0:
+      raise ValueError(f'{where}.weight is {self.weight}; it must be > 0')
+    if not self.fps > 0:
+      raise ValueError(f'{where}.fps is {self.fps}; it must be > 0')
+    filters.check(self.filters, f'{where}.filters')
+
+
+def spec(name: str, fields) -> Spec:
+  """A Spec of a config's fields; KeyError names the known ones."""
+  known = [f.name for f in dataclasses.fields(Spec) if f.name != 'name']
+  for field in fields:
+    if field not in known:
+      raise KeyError(f'data.pool.sources.{name} has {field!r}; known: '
+                     f'{", ".join(known)}')
+  for field in ('format', 'path'):
+    if field not in fields:
+      raise KeyError(f'data.pool.sources.{name} lacks {field!r}')
+  return Spec(name, **{f: fields[f] for f in fields})
+
+
+class Source:
+  """An open source: rows by number as questions.
+
+  Raises:
+    KeyError: for an unknown format or mapping, or columns that the files do
+      not have, naming file, column and what is there.
+    FileNotFoundError, ValueError: as the reader.
+  """
+
+  def __init__(self, of: Spec, store: pathlib.Path | None = None,
+               mapping: Mapping | None = None):
+    self.of, self.store = of, store
+    self.mapping = mapping or (
+        mappings.get(of.mapping) if of.mapping
+        else mappings.of_columns(of.columns, of.kind))
+    self.images = tuple(
+        c for c in (of.images or self.mapping.images).split(',') if c)
+    self.video = of.video or self.mapping.video
+    shown = (*self.images, *([self.video] if self.video else []))
+    self._rows = readers.open_reader(of.format, of.path)
+    self._words = readers.open_reader(of.format, of.path, tuple(
+        c for c in shown if c not in self.mapping.columns))
+    if not len(self._rows):
+      raise ValueError(f'data.pool.sources.{of.name}: {of.path} holds no rows')
+    self.folder = (pathlib.Path(of.folder).expanduser() if of.folder
+                   else self._rows.folder)
+    self._check(dict.fromkeys(self._rows.columns), 0,
+                (*self.mapping.columns, *shown))
+
+  def __len__(self) -> int:
+    return len(self._rows)
+
+  def _check(self, row, index: int, columns) -> None:
+    missing = [c for c in columns if c not in row]
+    if missing:
+      raise KeyError(
+          f'{self._rows.where(index)}: no column '
+          f'{", ".join(map(repr, missing))}, which the source '
+          f'{self.of.name!r} reads; columns there: {", ".join(row)}')
+
+  def mapped(self, index: int) -> Mapped:
+    """The words of a row."""
+    row = self._words[index]
+    self._check(row, index, self.mapping.columns)
+    try:
+      made = self.mapping.read(row)
+    except (KeyError, TypeError, ValueError, AttributeError) as e:
+      raise ValueError(
+          f'{self._rows.where(index)}: not of the mapping '
+          f'{self.of.mapping or "columns"!r}: {type(e).__name__}: {e}'
+      ) from e
+    return made._replace(kind=self.of.kind) if self.of.kind else made
+
+  def show(self, index: int):
+    """The images and videos of a row."""
+    if not (self.images or self.video):
+      return ()
+    row = self._rows[index]
+    self._check(row, index, (*self.images,
+                             *([self.video] if self.video else [])))
+    try:
+      out = tuple(p for c in self.images for p in media.pictures(
+          row[c], self.folder, self.store))
+      if self.video and row[self.video] is not None:
+        out += (media.clip(row[self.video], self.folder, self.of.fps,
+                           self.store),)
+    except (FileNotFoundError, ValueError) as e:
+      raise type(e)(f'{self._rows.where(index)}: {e}') from e
+    return out
+
+  def id_of(self, index: int, made: Mapped) -> str:
+    return f'{self.of.name}/{made.id or index}'
+
+  def words(self, index: int) -> Question:
+    """A row's question without its images and videos."""
+    made = self.mapped(index)
+    return Question(
+        self.id_of(index, made), made.text, made.answer,
+        self.of.split or self.of.name, (), made.kind, self.of.name, made.hint,
+        made.responses)
+
+  def question(self, index: int) -> Question:
+    return dataclasses.replace(self.words(index), media=self.show(index))
+
+  def candidates(self, counts) -> list[Candidate]:
+    """Rows that can be asked and pass the source's own filters."""
+    out, name = [], self.of.name
+    counts.setdefault(ROWS, {})[name] = len(self)
+    skipped = counts.setdefault(SKIPPED, {})
+    skipped[name] = 0
+    for index in range(len(self)):
+      made = self.mapped(index)
+      if made.skip or not made.text or not made.answer:
+        skipped[name] += 1
+        continue
+      out.append(Candidate(
+          name, index, self.id_of(index, made), made.subset, len(made.text),
+          len(made.answer), made.pass_rate, filters.text_hash(made.text),
+          functools.partial(self.show, index)))
+    return filters.apply(out, self.of.filters, counts)
+
+
+class Pool(Sequence):
+  """Questions of several sources by number; each is read when asked for.
+
+  Attributes:
+    ids: of the questions, in order.
+    parts: the number of questions of each source, in order.
+    weights: of each source in a mixture; None draws questions alike.
+    counts: what was read, skipped and left out: name -> source -> number.
+  """
+
+  def __init__(self, sources: Sequence[Source], wanted: Dict[str, Any],
+               mix: bool = False):
+    filters.check(wanted, 'data.pool.filters')
+    self.counts: dict[str, dict[str, int]] = {}
+    found = [c for source in sources for c in source.candidates(self.counts)]
+    _check_ids(found)
+    found = filters.apply(found, wanted, self.counts)
+    kept = {s.of.name: 0 for s in sources}
+    for c in found:
+      kept[c.source] += 1
+    empty = [name for name, count in kept.items() if not count]
+    if empty:
+      raise ValueError(f'no question of {", ".join(empty)} is left; '
+                       f'{account(self.counts, kept)}')
+    self.kept = kept
+    self.ids = tuple(c.id for c in found)
+    self.parts = tuple(kept.values())
+    self.weights = tuple(s.of.weight for s in sources) if mix else None
+    self._sources = {s.of.name: s for s in sources}
+    self._at = [(c.source, c.row) for c in found]
+
+  def __len__(self) -> int:
+    return len(self._at)
+
+  def __getitem__(self, index):
+    if isinstance(index, slice):
+      return [self[i] for i in range(*index.indices(len(self)))]
+    name, row = self._at[index]
+    return self._sources[name].question(row)
+
+  def words(self) -> Iterator[Question]:
+    """All questions without their images and videos, one by one."""
+    for name, row in self._at:
+      yield self._sources[name].words(row)
+
+  def keep(self, name: str, indices: Sequence[int]) -> 'Pool':
+    """A pool of some of the questions; the others are counted as `name`."""
+    out = object.__new__(Pool)
+    kept = {source: 0 for source in self.kept}
+    for i in indices:
+      kept[self._at[i][0]] += 1
+    out.counts = {**self.counts, name: {
+        s: self.kept[s] - kept[s] for s in kept}}
+    out.kept, out.weights, out._sources = kept, self.weights, self._sources
+    out.parts = tuple(kept.values())
+    out.ids = tuple(self.ids[i] for i in indices)
+    out._at = [self._at[i] for i in indices]
+    return out
+
+  def record(self) -> dict:
+    """What a run's data.json holds."""
+    return {'counts': self.counts, 'kept': self.kept}
+
+  def account(self) -> str:
+    return account(self.counts, self.kept)
+
+
+def _check_ids(found: Sequence[Candidate]) -> None:
+  seen: dict[str, int] = {}
+  for c in found:
+    if c.id in seen:
+      raise ValueError(f'two questions are called {c.id!r}: rows {seen[c.id]} '
+                       f'and {c.row} of the source {c.source!r}')
+    seen[c.id] = c.row
+
+
+def account(counts, kept) -> str:
+  """A line a source: rows, what was left out by what, and what stays."""
+  return '\n'.join(
+      ', '.join([f'{name}: {counts[ROWS][name]} rows',
+                 *(f'{of[name]} by {what}' if what != SKIPPED
+                   else f'{of[name]} skipped'
+                   for what, of in counts.items()
+                   if what != ROWS and of.get(name)),
+                 f'{kept[name]} kept']) for name in kept)
+
+
+def open_pool(sources, wanted: Dict[str, Any], store: str = '') -> Pool:
+  """The pool of a config; a mixture if a source of it has a weight.
+
+  Args:
+    sources: name -> fields of Spec.
+    wanted: filter -> value, over all sources.
+    store: a folder for images that come as bytes; '' keeps them in memory.
+
+  Raises:
+    KeyError, ValueError, FileNotFoundError: naming what does not fit.
+  """
+  if not sources:
+    raise ValueError('data.pool.sources is empty; name at least one')
+  folder = pathlib.Path(store).expanduser() if store else None
+  return Pool([Source(spec(name, sources[name]), folder)
+               for name in sources], wanted,
+              any('weight' in sources[name] for name in sources))

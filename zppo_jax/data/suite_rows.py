@@ -1,0 +1,209 @@
+"""Rows of the benchmarks in data/suites.py as questions: a function a schema.
+
+Directives about format are not added: the chat's closer asks for the box.
+Options become lines `A. ...`, the answer its letter.
+"""
+
+import ast
+import hashlib
+from collections.abc import Mapping as Dict, Sequence
+
+from zppo_jax.data.mappings.mapping import Mapped, letters, without_places
+
+_LETTERS = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ'
+
+
+def _listed(options) -> list[str]:
+  """Options as a list; some sets write them as the text of one."""
+  if options is None:
+    return []
+  if isinstance(options, str):
+    options = ast.literal_eval(options) if options.strip() else []
+  if isinstance(options, Dict):
+    options = [v for v in options.values() if v]
+  return [str(o) for o in options]
+
+
+def _letter(answer, options: Sequence[str]) -> str:
+  """A letter of an index, a letter, or an option's own text."""
+  if isinstance(answer, int):
+    return _LETTERS[answer]
+  answer = str(answer).strip()
+  if answer.isdigit() and answer not in options:
+    return _LETTERS[int(answer)]
+  if answer in options:
+    return _LETTERS[list(options).index(answer)]
+  return answer
+
+
+def _choice(question: str, options, answer, name='', subset='') -> Mapped:
+  options = _listed(options)
+  text = f'{without_places(question)}\n{letters(options)}'
+  return Mapped(text, _letter(answer, options), 'choice', str(name),
+                subset=subset)
+
+
+def _open(question: str, answer, kind: str, name='', subset='') -> Mapped:
+  return Mapped(without_places(question), str(answer), kind, str(name),
+                subset=subset)
+
+
+def ai2d(row) -> Mapped:
+  return _choice(row['question'], row['options'], row['answer'])
+
+
+def babyvision(row) -> Mapped:
+  if row['ansType'] == 'choice':
+    return _choice(row['question'], row['options'], row['choiceAns'],
+                   row['taskId'])
+  return _open(row['question'], row['blankAns'], 'text', row['taskId'])
+
+
+def charxiv(row) -> Mapped:
+  return _open(row['reasoning_q'], row['reasoning_a'], 'judge')
+
+
+def dynamath(row) -> Mapped:
+  kind = {'float': 'number', 'multiple choice': 'choice'}.get(
+      row['answer_type'], 'text')
+  return _open(row['question'], row['ground_truth'], kind)
+
+
+def embspatial(row) -> Mapped:
+  return _choice(row['question'], row['answer_options'], row['answer'])
+
+
+def infovqa(row) -> Mapped:
+  return _open(row['question'], row['answers'][0], 'text', row['questionId'])
+
+
+def mathverse(row) -> Mapped:
+  kind = 'choice' if row['question_type'] == 'multi-choice' else 'math'
+  return _open(row['question'], row['answer'], kind, row['sample_index'])
+
+
+def mathvision(row) -> Mapped:
+  if _listed(row['options']):
+    return _choice(row['question'], row['options'], row['answer'], row['id'])
+  return _open(row['question'], row['answer'], 'math', row['id'])
+
+
+def mathvista(row) -> Mapped:
+  if row['question_type'] == 'multi_choice':
+    return _choice(row['question'], row['choices'], row['answer'], row['pid'])
+  kind = 'text' if row['answer_type'] in ('text', 'list') else 'number'
+  unit = f' (Unit: {row["unit"]})' if row['unit'] else ''
+  return _open(row['question'] + unit, row['answer'], kind, row['pid'])
+
+
+def mmmu_pro(row) -> Mapped:
+  return _choice(row['question'], row['options'], row['answer'], row['id'])
+
+
+def mmvet(row) -> Mapped:
+  return _open(row['question'], row['answer'], 'judge', row['question_id'])
+
+
+def ocrbench(language: str):
+  """Rows of one language: a row's type ends with it."""
+  def read(row) -> Mapped:
+    made = _open(row['question'], row['answers'][0], 'text', row['id'],
+                 row['type'])
+    if row['type'].split()[-1] == language:
+      return made
+    return made._replace(skip=f'not {language}')
+  return read
+
+
+def visualpuzzles(row) -> Mapped:
+  return _choice(row['question'], row['options'], row['answer'], row['id'],
+                 row['category'])
+
+
+def vlmsareblind(row) -> Mapped:
+  return _open(row['prompt'], row['groundtruth'], 'text', subset=row['task'])
+
+
+def wemath(row) -> Mapped:
+  text = f'{without_places(row["question"])}\n{row["option"]}'
+  return Mapped(text, row['answer'], 'choice', str(row['ID']))
+
+
+def aime25(row) -> Mapped:
+  return _open(row['question'], row['answer'], 'number')
+
+
+def aime26(row) -> Mapped:
+  return _open(row['problem'], row['answer'], 'number', row['problem_idx'])
+
+
+def ceval(row) -> Mapped:
+  return _choice(row['question'], [row[x] for x in 'ABCD'],
+                 _LETTERS.index(row['answer']))
+
+
+def gpqa(row) -> Mapped:
+  """The right option's place is a hash of the question."""
+  options = [row[f'Incorrect Answer {i}'].strip() for i in (1, 2, 3)]
+  at = hashlib.blake2b(row['Question'].encode(), digest_size=1).digest()[0] % 4
+  options.insert(at, row['Correct Answer'].strip())
+  return _choice(row['Question'], options, at)
+
+
+def hle(row) -> Mapped:
+  return _open(row['question'], row['answer'], 'judge', row['id'],
+               row['category'])
+
+
+def imo_answerbench(row) -> Mapped:
+  return _open(row['Problem'], row['Short Answer'], 'math',
+               row['Problem ID'], row['Category'])
+
+
+def mmlu(row) -> Mapped:
+  return _choice(row['question'], row['choices'], row['answer'],
+                 subset=row['subject'])
+
+
+def mmlu_pro(row) -> Mapped:
+  return _choice(row['question'], row['options'], row['answer'],
+                 row['question_id'], row['category'])
+
+
+def mmlu_redux(row) -> Mapped:
+  return _choice(row['question'], row['choices'], row['answer'])
+
+
+def multichallenge(row) -> Mapped:
+  """The conversation as one text; the judge holds the criterion."""
+  turns = '\n\n'.join(f'{turn["role"]}: {turn["content"]}'
+                      for turn in row['CONVERSATION'])
+  return Mapped(turns, f'{row["TARGET_QUESTION"]} {row["PASS_CRITERIA"]}',
+                'judge', str(row['QUESTION_ID']), subset=row['AXIS'])
+
+
+def mmvu(row) -> Mapped:
+  if row['question_type'] == 'multiple-choice':
+    return _choice(row['question'], row['choices'], row['answer'], row['id'])
+  return _open(row['question'], row['answer'], 'judge', row['id'])
+
+
+def mvbench(row) -> Mapped:
+  return _choice(row['question'], row['candidates'], row['answer'])
+
+
+def video_mme(row) -> Mapped:
+  options = '\n'.join(row['options'])  # with letters already
+  return Mapped(f'{row["question"]}\n{options}', row['answer'], 'choice',
+                row['question_id'])
+
+
+def video_mme_subtitles(row) -> Mapped:
+  made = video_mme(row)
+  return made._replace(text=f'Subtitles:\n{row["subtitles"]}\n\n{made.text}')
+
+
+def video_mmmu(row) -> Mapped:
+  if _listed(row['options']):
+    return _choice(row['question'], row['options'], row['answer'], row['id'])
+  return _open(row['question'], row['answer'], 'math', row['id'])

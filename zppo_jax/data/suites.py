@@ -1,0 +1,232 @@
+"""BENCHMARKS: the paper's 31 evaluation sets (App. B.2, Tables 5-7).
+
+A split `bench:NAME` of a config reads a local copy; nothing is downloaded:
+
+  config.eval.benchmarks/NAME/   the split's *.parquet, or *.jsonl
+  config.eval.benchmarks/NAME/frames/VIDEO/   frames of each video
+
+Prompts are the question, its options as lines `A. ...` and the chat's closer;
+the paper strips upstream directives likewise. `scoring` is the paper's, `kind`
+what a question is compared by here: exact and rule-based parts run without the
+judge that the paper falls back on, ANLS (InfoVQA) and the metrics of OCRBench
+v2 are text equality with the first listed answer. Both are stricter.
+"""
+
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from zppo_jax.data import mappings, pool, suite_rows as rows
+from zppo_jax.data.mappings.mapping import Mapping
+from zppo_jax.records import Decoding, Question
+
+PREFIX = 'bench:'
+FAMILIES = ('image', 'text', 'video')
+SCORING = ('exact+judge', 'rule+judge', 'deterministic', 'official judge')
+# The paper's for all of them, one answer a question. Its presence penalty of
+# 1.5 is not built here; pixels are 256 to 1280 x 32 x 32 an image.
+DECODING = Decoding(max_tokens=12288, temperature=0.6, top_p=0.95, top_k=20)
+ANSWERS = 1
+
+
+class Benchmark(NamedTuple):
+  """A row.
+
+  Attributes:
+    title: full name.
+    family: in FAMILIES.
+    hub: id of the data set.
+    split: what to fetch of it.
+    scoring: in SCORING, as the paper has it.
+    columns: that `read` needs.
+    read: row -> mappings.Mapped, with the kind.
+    images, video: columns, as of mappings.Mapping.
+    confirmed: whether the columns were seen in a public description; the
+      others are from memory and may be wrong, which then is said on reading.
+    note: what differs from the paper's.
+  """
+  title: str
+  family: str
+  hub: str
+  split: str
+  scoring: str
+  columns: tuple[str, ...]
+  read: Callable[..., mappings.Mapped]
+  images: str = ''
+  video: str = ''
+  confirmed: bool = False
+  note: str = ''
+
+
+def _image(title, hub, split, scoring, columns, read, images='image', **more):
+  return Benchmark(title, 'image', hub, split, scoring, tuple(columns.split()),
+                   read, images, **more)
+
+
+def _text(title, hub, split, scoring, columns, read, **more):
+  return Benchmark(title, 'text', hub, split, scoring, tuple(
+      c.strip() for c in columns.split(',')), read, **more)
+
+
+def _video(title, hub, split, scoring, columns, read, video, **more):
+  return Benchmark(title, 'video', hub, split, scoring,
+                   tuple(columns.split()), read, video=video, **more)
+
+
+_JUDGE, _EXACT, _RULE, _FIXED = ('official judge', 'exact+judge',
+                                 'rule+judge', 'deterministic')
+_MMMU = ','.join(f'image_{i}' for i in range(1, 8))
+BENCHMARKS: dict[str, Benchmark] = {
+    'ai2d': _image('AI2 Diagrams', 'lmms-lab/ai2d', 'test', _EXACT,
+                   'question options answer', rows.ai2d),
+    'babyvision': _image(
+        'BabyVision', 'UnipatAI/BabyVision', 'train', _EXACT,
+        'taskId question ansType options choiceAns blankAns',
+        rows.babyvision),
+    'charxiv': _image(
+        'CharXiv', 'princeton-nlp/CharXiv', 'validation', _JUDGE,
+        'reasoning_q reasoning_a', rows.charxiv,
+        note='reasoning questions alone; the descriptive ones are numbers of '
+             'templates'),
+    'dynamath': _image(
+        'DynaMath, 501 seeds x 10 variants', 'DynaMath/DynaMath_Sample',
+        'sample_variant1 to sample_variant10', _EXACT,
+        'question ground_truth answer_type', rows.dynamath, 'decoded_image'),
+    'embspatial': _image(
+        'EmbSpatial-Bench', 'FlagEval/EmbSpatial-Bench', 'test', _EXACT,
+        'question answer_options answer', rows.embspatial),
+    'infovqa': _image(
+        'InfographicVQA', 'lmms-lab/DocVQA', 'InfographicVQA validation',
+        _FIXED, 'questionId question answers', rows.infovqa,
+        note='the paper scores by ANLS'),
+    'mathverse': _image(
+        'MathVerse', 'CaraJ/MathVerse-lmmseval', 'testmini', _EXACT,
+        'sample_index question answer question_type', rows.mathverse),
+    'mathvision': _image(
+        'MathVision', 'MathLLMs/MathVision', 'test', _EXACT,
+        'id question options answer', rows.mathvision, 'decoded_image'),
+    'mathvista': _image(
+        'MathVista', 'AI4Math/MathVista', 'testmini', _RULE,
+        'pid question choices unit answer question_type answer_type',
+        rows.mathvista, 'decoded_image'),
+    'mmmu_pro': _image(
+        'MMMU-Pro', 'MMMU/MMMU_Pro', 'test of both standard configs', _EXACT,
+        'id question options answer', rows.mmmu_pro, _MMMU,
+        note='the config vision has other columns (its question is in the '
+             'image) and is not read'),
+    'mmvet': _image('MM-Vet', 'lmms-lab/MMVet', 'test', _JUDGE,
+                    'question_id question answer', rows.mmvet,
+                    note='the official judge gives parts of a point'),
+    'ocrbench_en': _image(
+        'OCRBench v2, English', 'ling99/OCRBench_v2', 'test', _FIXED,
+        'id question answers type', rows.ocrbench('en'),
+        note='the paper scores by the official metrics of each task'),
+    'ocrbench_zh': _image(
+        'OCRBench v2, Chinese', 'ling99/OCRBench_v2', 'test', _FIXED,
+        'id question answers type', rows.ocrbench('cn'),
+        note='the paper scores by the official metrics of each task'),
+    'visualpuzzles': _image(
+        'VisualPuzzles', 'neulab/VisualPuzzles', 'train', _EXACT,
+        'id category question options answer', rows.visualpuzzles,
+        confirmed=True),
+    'vlmsareblind': _image(
+        'VLMs are Blind', 'XAI/vlmsareblind', 'valid', _EXACT,
+        'task prompt groundtruth', rows.vlmsareblind),
+    'wemath': _image('We-Math', 'We-Math/We-Math', 'testmini', _EXACT,
+                     'ID question option answer', rows.wemath, 'image_path'),
+
+    'aime25': _text('AIME 2025', 'opencompass/AIME2025',
+                    'test of AIME2025-I and AIME2025-II', _EXACT,
+                    'question, answer', rows.aime25),
+    'aime26': _text('AIME 2026', 'MathArena/aime_2026', 'train', _EXACT,
+                    'problem_idx, problem, answer', rows.aime26),
+    'ceval': _text('C-Eval', 'ceval/ceval-exam', 'val of all 52 subjects',
+                   _EXACT, 'question, A, B, C, D, answer', rows.ceval),
+    'gpqa_diamond': _text(
+        'GPQA-Diamond', 'Idavidrein/gpqa', 'gpqa_diamond train (gated)',
+        _EXACT, 'Question, Correct Answer, Incorrect Answer 1, '
+        'Incorrect Answer 2, Incorrect Answer 3', rows.gpqa),
+    'hle': _text("Humanity's Last Exam", 'cais/hle', 'test (gated)', _JUDGE,
+                 'id, question, answer, category', rows.hle, images='image'),
+    'imo_answerbench': _text(
+        'IMO-AnswerBench', 'OpenEvals/IMO-AnswerBench', 'train', _EXACT,
+        'Problem ID, Problem, Short Answer, Category', rows.imo_answerbench,
+        confirmed=True),
+    'mmlu': _text('MMLU', 'cais/mmlu', 'all test', _EXACT,
+                  'question, subject, choices, answer', rows.mmlu),
+    'mmlu_pro': _text('MMLU-Pro', 'TIGER-Lab/MMLU-Pro', 'test', _EXACT,
+                      'question_id, question, options, answer, category',
+                      rows.mmlu_pro),
+    'mmlu_redux': _text('MMLU-Redux 2.0', 'edinburgh-dawg/mmlu-redux-2.0',
+                        'test of all 57 subjects', _EXACT,
+                        'question, choices, answer', rows.mmlu_redux),
+    'multichallenge': _text(
+        'MultiChallenge', 'ScaleAI/MultiChallenge', 'test', _JUDGE,
+        'QUESTION_ID, AXIS, CONVERSATION, TARGET_QUESTION, PASS_CRITERIA',
+        rows.multichallenge,
+        note='a conversation is shown as one message'),
+
+    'mmvu': _video('MMVU', 'yale-nlp/MMVU', 'validation', _JUDGE,
+                   'id question_type question choices answer', rows.mmvu,
+                   'video'),
+    'mvbench': _video('MVBench', 'OpenGVLab/MVBench', 'json of 20 tasks',
+                      _RULE, 'question candidates answer', rows.mvbench,
+                      'video'),
+    'video_mme': _video(
+        'Video-MME without subtitles', 'lmms-lab/Video-MME', 'test', _RULE,
+        'question_id question options answer', rows.video_mme, 'videoID'),
+    'video_mme_subtitles': _video(
+        'Video-MME with subtitles', 'lmms-lab/Video-MME', 'test', _RULE,
+        'question_id question options answer subtitles',
+        rows.video_mme_subtitles, 'videoID',
+        note='subtitles are a column to be added from the set\'s files'),
+    'video_mmmu': _video(
+        'Video-MMMU', 'lmms-lab/VideoMMMU',
+        'test of Perception, Comprehension and Adaptation', _RULE,
+        'id question options answer', rows.video_mmmu, 'id'),
+}
+
+
+def get(name: str) -> Benchmark:
+  """A row of BENCHMARKS; KeyError names the known ones."""
+  if name not in BENCHMARKS:
+    raise KeyError(f'unknown benchmark {name!r}; known: '
+                   f'{", ".join(BENCHMARKS)}')
+  return BENCHMARKS[name]
+
+
+def mapping(of: Benchmark) -> Mapping:
+  return Mapping(of.hub, of.columns, of.read, of.images, of.video,
+                 () if of.confirmed else of.columns)
+
+
+def load(split: str, folder: str, size: int) -> Sequence[Question]:
+  """The first `size` questions of a benchmark's local copy.
+
+  Args:
+    split: `bench:NAME`, or NAME.
+    folder: that holds the copies, config.eval.benchmarks.
+    size: questions at most.
+
+  Raises:
+    KeyError: for an unknown benchmark, or missing columns.
+    FileNotFoundError: without a copy, saying what to fetch and where it goes.
+    ValueError: for a row that cannot be read, or without a folder.
+  """
+  name = split.removeprefix(PREFIX)
+  found = get(name)
+  if not folder:
+    raise ValueError(f'eval.splits has {split!r}; eval.benchmarks must name '
+                     'the folder that holds local copies')
+  home = pathlib.Path(folder).expanduser() / name
+  form = next((form for form in ('parquet', 'jsonl')
+               if any(home.rglob(f'*.{form}'))), None)
+  if form is None:
+    frames = (f', and frames of its videos into {home}/frames/VIDEO/'
+              if found.video else '')
+    raise FileNotFoundError(
+        f'{found.title} is not on disk: fetch {found.hub} ({found.split}) and '
+        f'put its parquet or JSONL files into {home}{frames}')
+  spec = pool.Spec(split, form, str(home), mapping='of its own', folder=str(
+      home / 'frames' if found.video else home))
+  return pool.Pool([pool.Source(spec, mapping=mapping(found))], {})[:size]

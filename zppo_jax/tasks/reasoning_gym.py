@@ -1,0 +1,84 @@
+"""Questions made by the package reasoning-gym, text alone.
+
+A question keeps what its own scorer needs: the data set with its config is
+its source, the entry's number the end of its id (verdicts/gym.py). Data sets
+whose scorers execute the model's text are refused there by name.
+
+  c.data.task = 'reasoning_gym'
+  c.data.pool = dict(name='chain_sum', size=2000, seed=0, config=dict())
+  c.eval.splits = ('chain_sum', 'chain_sum?{"max_terms": 8}')
+
+A split is a data set, with fields of its config as JSON behind a question
+mark where the default ones will not do. No pool may reach its entries.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+
+from zppo_jax.records import Question
+from zppo_jax.verdicts import gym
+
+EVAL_SEED = 1_000_003  # of the splits; no pool may have it
+
+
+def _made(name: str, size: int, seed: int, config: Mapping,
+          split: str) -> list[Question]:
+  try:
+    gym.load()
+  except ModuleNotFoundError as e:
+    raise ValueError(f'data.task is reasoning_gym: {e}') from e
+  from reasoning_gym import factory
+  gym.check_name(name)
+  # A composite's parts are chosen by its config: their scorers may execute.
+  known = [n for n in factory.DATASETS
+           if n not in (*gym.REFUSED, *gym.UNSOUND, 'composite')]
+  if name not in known:
+    raise KeyError(f'unknown data set {name!r} of reasoning-gym; known: '
+                   f'{", ".join(known)}')
+  fields = {**config, 'size': size, 'seed': seed}
+  try:
+    entries = factory.create_dataset(name, **fields)
+  except (TypeError, AssertionError) as e:
+    raise ValueError(f'reasoning_gym/{name} with {dict(config)}: {e}') from e
+  source = gym.source(name, fields)
+  return [
+      Question(f'reasoning_gym/{split}/{seed}#{i}', entry['question'],
+               str(entry['answer']), split, kind='reasoning_gym',
+               source=source)
+      for i, entry in ((i, entries[i]) for i in range(size))]
+
+
+def pool(name: str, size: int, seed: int = 0,
+         config: Mapping | None = None) -> Sequence[Question]:
+  """Training questions: the first `size` entries of a data set.
+
+  Args:
+    name: of the data set.
+    size: entries.
+    seed: of the data set; entry i is drawn from seed + i.
+    config: its other fields.
+
+  Raises:
+    KeyError: for an unknown data set.
+    ValueError: for one that is refused, fields it does not take, a seed that
+      would draw entries of the splits, or without the package.
+  """
+  if not 0 <= seed <= seed + size <= EVAL_SEED:
+    raise ValueError(f'data.pool.seed is {seed} and size {size}; seed + size '
+                     f'must be in [0, {EVAL_SEED}], where the splits begin')
+  return _made(name, size, seed, dict(config or {}), name)
+
+
+def evaluation(split: str, size: int) -> Sequence[Question]:
+  """The first `size` entries of a split, `NAME` or `NAME?JSON`.
+
+  Raises:
+    KeyError, ValueError: as `pool`.
+  """
+  name, _, config = split.partition('?')
+  try:
+    fields = json.loads(config) if config else {}
+  except json.JSONDecodeError as e:
+    raise ValueError(f'the split {split!r} of reasoning_gym holds no JSON '
+                     f'behind its question mark: {e}') from e
+  return _made(name, size, EVAL_SEED, fields, split)
