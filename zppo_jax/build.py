@@ -16,6 +16,7 @@ from zppo_jax import (
   compression,
   losses,
   methods,
+  metrics,
   models,
   optimizers,
   packing,
@@ -27,10 +28,12 @@ from zppo_jax import (
   update,
   zppo,
 )
-from zppo_jax.chat.wording import Chat
+from zppo_jax.chat.wording import BOXED, Chat, Wording
 from zppo_jax.data.source import Source
-from zppo_jax.records import Cadence, Decoding, Question, TrainState
+from zppo_jax.records import Cadence, Decoding, Picture, Question, TrainState
+from zppo_jax.teachers import Capabilities, Teacher, endpoint
 from zppo_jax.teachers.in_process import InProcessTeacher
+from zppo_jax.teachers.stored import StoredTeacher
 
 SCOPES = ('rollout_batch', 'minibatch')
 # student.thinking -> the switch of the chat template; None: its own default
@@ -62,7 +65,8 @@ class Run:
   description: dict
   sampler: rollouts.Sampler
   greedy: rollouts.Sampler
-  teacher: InProcessTeacher | None
+  teacher: Teacher | None
+  patience: metrics.Patience
   reshard_fn: Any
   score_fn: Any
   advantage_fn: Any
@@ -206,6 +210,89 @@ def _check_numbers(c) -> None:
                        'least one size, each >= 1')
 
 
+class Desk(NamedTuple):
+  """What a teacher is made from.
+
+  Attributes:
+    config: the run's.
+    mesh: the run's.
+    chat: the student's.
+    words: around a question without a template; None where the task's own
+      chat has none.
+    task: its grader grades answers.
+    compress: when and how far traces are compressed.
+    decoding: of the teacher's answers.
+  """
+  config: Any
+  mesh: Any
+  chat: Chat
+  words: Wording | None
+  task: tasks.Task
+  compress: compression.CompressionConfig
+  decoding: Decoding
+
+
+def _in_process(desk: Desk) -> Teacher:
+  c, mesh, shapes = desk.config, desk.mesh, desk.config.shapes
+  copy = functools.partial(rollouts.rollout_copy, dtype=c.teacher.dtype)
+  loaded = load_model(c.teacher, lambda like: _placed(
+      jax.eval_shape(copy, like), mesh, sharding.ROLLOUT_RULES))
+  chat = chat_of('teacher', loaded, c.data.task, desk.task)
+  _check_vocabulary('teacher', loaded, chat)
+  _check_same_words(desk.chat, chat)
+  # Prompts are the student's; the teacher's codec has its own padding rows.
+  make = functools.partial(
+      rollouts.make_sampler, model=loaded.model, mesh=mesh, chat=chat,
+      grader=desk.task.grader, prompt_buckets=shapes.prompt_buckets,
+      patch_buckets=shapes.patch_buckets, group_buckets=shapes.group_buckets)
+  return InProcessTeacher(
+      params=jax.device_put(copy(loaded.params), sharding.param_shardings(
+          loaded.params, mesh, sharding.ROLLOUT_RULES)),
+      answers=make(decoding=desk.decoding,
+                   num_rollouts=c.algorithm.teacher_rollouts),
+      summaries=make(decoding=Decoding(desk.compress.cap + 1,
+                                       desk.compress.temperature),
+                     num_rollouts=1),
+      score_fn=scoring.compile_frozen_scorer(
+          model=loaded.model, mesh=mesh, chunk=shapes.logprob_chunk),
+      row_buckets=tuple(sorted(shapes.row_buckets)),
+      micro_tokens=shapes.micro_tokens, seed=c.seed)
+
+
+def _endpoint(desk: Desk) -> Teacher:
+  c, algo = desk.config, desk.config.algorithm
+  if jax.process_count() > 1:
+    raise ValueError(
+        f"teacher.kind is 'endpoint'; it runs in one process, this run has "
+        f'{jax.process_count()}')
+  return endpoint.connect(
+      c.teacher.endpoint, chat=desk.chat, words=desk.words,
+      grader=desk.task.grader, decoding=desk.decoding,
+      num_answers=algo.teacher_rollouts,
+      compress=desk.compress, max_prompt=max(c.shapes.prompt_buckets),
+      seed=c.seed)
+
+
+def _stored(desk: Desk) -> Teacher:
+  return StoredTeacher(desk.chat, desk.task.grader,
+                       desk.config.algorithm.teacher_rollouts,
+                       desk.config.seed)
+
+
+TEACHERS: dict[str, Callable[[Desk], Teacher]] = {
+    'in_process': _in_process, 'endpoint': _endpoint, 'stored': _stored}
+
+
+def _check_media(questions, able: Capabilities, kind: str) -> None:
+  """ValueError for media in the pool that the teacher cannot be shown."""
+  for question in questions:
+    for media in question.media:
+      what = 'pictures' if isinstance(media, Picture) else 'clips'
+      if not getattr(able, what):
+        raise ValueError(f'question {question.id!r} has {what}; a teacher of '
+                         f'kind {kind!r} is not shown any here')
+
+
 def build(config) -> Run:
   """Checks a config and builds the run; nothing is compiled yet.
 
@@ -266,25 +353,10 @@ def build(config) -> Run:
       group_buckets=(max(1, c.eval.size * len(splits)),))
   teacher = None
   if method.reformulations:
-    copy = functools.partial(rollouts.rollout_copy, dtype=c.teacher.dtype)
-    loaded = load_model(c.teacher, lambda like: _placed(
-        jax.eval_shape(copy, like), mesh, sharding.ROLLOUT_RULES))
-    teacher_chat = chat_of('teacher', loaded, c.data.task, task)
-    _check_vocabulary('teacher', loaded, teacher_chat)
-    _check_same_words(chat, teacher_chat)
-    # Prompts are the student's; the teacher's codec has its own padding rows.
-    make_teacher = functools.partial(make, model=loaded.model,
-                                     chat=teacher_chat,
-                                     group_buckets=shapes.group_buckets)
-    teacher = InProcessTeacher(
-        jax.device_put(copy(loaded.params), sharding.param_shardings(
-            loaded.params, mesh, sharding.ROLLOUT_RULES)),
-        make_teacher(decoding=sampling_of(algo.teacher_max_tokens),
-                     num_rollouts=algo.teacher_rollouts),
-        make_teacher(
-            decoding=Decoding(compress.cap + 1, compress.temperature),
-            num_rollouts=1),
-        c.seed)
+    teacher = _known(c.teacher.kind, TEACHERS, 'teacher.kind')(Desk(
+        c, mesh, chat, BOXED if student.chat else None, task, compress,
+        sampling_of(algo.teacher_max_tokens)))
+    _check_media(source.pool, teacher.capabilities, c.teacher.kind)
 
   loss_fn = functools.partial(
       update.policy_loss, model=model, temperature=algo.temperature,
@@ -301,7 +373,9 @@ def build(config) -> Run:
       max_ratio=c.guard.max_ratio, mesh=mesh,
       description=student.description,
       sampler=sampler, greedy=greedy,
-      teacher=teacher, reshard_fn=rollouts.compile_reshard(model, mesh),
+      teacher=teacher, patience=metrics.Patience(
+          c.teacher.max_failures, c.teacher.window),
+      reshard_fn=rollouts.compile_reshard(model, mesh),
       score_fn=scoring.compile_scorer(
           model=model, mesh=mesh, shardings=shardings,
           temperature=algo.temperature, chunk=shapes.logprob_chunk),

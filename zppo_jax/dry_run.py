@@ -18,6 +18,7 @@ from zppo_jax.randomness import step_key
 from zppo_jax.records import Purpose
 from zppo_jax.replay import ReplayBuffer
 from zppo_jax.rollouts import Sampler
+from zppo_jax.teachers.in_process import InProcessTeacher
 
 MEASURED_STEPS = 3
 
@@ -45,6 +46,11 @@ def size(count: float) -> str:
   raise AssertionError('unreachable')
 
 
+def _own_teacher(run: Run) -> InProcessTeacher | None:
+  """The teacher, if it lies on this mesh."""
+  return run.teacher if isinstance(run.teacher, InProcessTeacher) else None
+
+
 def _rollout_params(run: Run):
   return run.reshard_fn.eval_shape(run.abstract_state.params)
 
@@ -58,8 +64,8 @@ def standing_memory(run: Run) -> dict[str, int]:
       'optimizer state': device_bytes(state.opt_state),
       'gradient': device_bytes(state.params),
       'rollout copy of the student': device_bytes(shapes)}
-  if run.teacher is not None:
-    out['teacher parameters'] = device_bytes(run.teacher.params)
+  if (teacher := _own_teacher(run)) is not None:
+    out['teacher parameters'] = device_bytes(teacher.params)
   return out
 
 
@@ -83,10 +89,10 @@ def lowered(run: Run) -> dict:
   update = run.update_fn.keywords
   out = {'student rollouts': run.sampler.sample_fn.lower(
       rollout, _largest_prompts(run.sampler), key)}
-  if run.teacher is not None:
-    sampler = run.teacher.answers
+  if (teacher := _own_teacher(run)) is not None:
+    sampler = teacher.answers
     out['teacher rollouts'] = sampler.sample_fn.lower(
-        run.teacher.params, _largest_prompts(sampler), key)
+        teacher.params, _largest_prompts(sampler), key)
   if run.num_updates > 1:
     out['scoring'] = run.score_fn.lower(params, rows)
   grads, sums = update['zeros_fn'].eval_shape(params)
@@ -107,9 +113,9 @@ def programs(run: Run) -> dict[str, int]:
          'gradient of a micro-batch': rows, 'the rest': 4}
   if run.num_updates > 1:
     out['scoring'] = rows
-  if run.teacher is not None:
-    out['teacher rollouts'] = of(run.teacher.answers)
-    out['compression'] = of(run.teacher.summaries)
+  if (teacher := _own_teacher(run)) is not None:
+    out['teacher rollouts'] = of(teacher.answers)
+    out['compression'] = of(teacher.summaries)
   return out
 
 
@@ -166,8 +172,8 @@ def main(config, path) -> None:
         + ('a new directory' if stored is None else 'goes on in')
         + f' {path}')
   print(f'\nparameters\n  student {count(run.abstract_state.params):,}')
-  if run.teacher is not None:
-    print(f'  teacher {count(run.teacher.params):,}')
+  if (teacher := _own_teacher(run)) is not None:
+    print(f'  teacher {count(teacher.params):,}')
   print('\nmemory per device')
   for part, number in standing_memory(run).items():
     print(f'  {part:28s} {size(number):>11s}')

@@ -125,6 +125,16 @@ def grade(text: str, stop: StopReason, question: Question,
   return (Verdict.CORRECT if right else Verdict.WRONG), answer
 
 
+def from_text(text: str, stop: StopReason, question: Question, chat: Chat,
+              grader: Grader) -> Rollout:
+  """Somebody else's words as a graded rollout in this chat's tokens."""
+  verdict, answer = grade(text, stop, question, grader)
+  tokens = chat.response(text)
+  if stop == StopReason.LENGTH:
+    tokens = tokens[:-1]  # it never came to its end token
+  return Rollout(tokens, (), text, stop, verdict, answer)
+
+
 def _to_group(prompt: Prompt, g: int, samples, sampler: Sampler) -> Group:
   rollouts = []
   for i in range(sampler.num_rollouts):
