@@ -14,7 +14,15 @@ from tests.builders import small_config  # noqa: E402
 from tests.fake_endpoint import RIGHT, completion, right, serving, slow  # noqa: E402
 from zppo_jax import build, metrics, step, train  # noqa: E402
 from zppo_jax.openai_client import EndpointError  # noqa: E402
-from zppo_jax.records import Asked, Cause, Picture, Prompt, PromptKind, Question  # noqa: E402
+from zppo_jax.records import (  # noqa: E402
+    Asked,
+    Cause,
+    Decoding,
+    Picture,
+    Prompt,
+    PromptKind,
+    Question,
+)
 from zppo_jax.replay import ReplayBuffer  # noqa: E402
 from zppo_jax.tasks import TASKS, micro  # noqa: E402
 from zppo_jax.teachers import endpoint  # noqa: E402
