@@ -234,25 +234,28 @@ class Desk(NamedTuple):
 
 def _in_process(desk: Desk) -> Teacher:
   c, mesh, shapes = desk.config, desk.mesh, desk.config.shapes
-  copy = functools.partial(rollouts.rollout_copy, dtype=c.teacher.dtype)
+  cast = functools.partial(rollouts.cast, dtype=c.teacher.dtype)
   loaded = load_model(c.teacher, lambda like: _placed(
-      jax.eval_shape(copy, like), mesh, sharding.ROLLOUT_RULES))
+      jax.eval_shape(cast, like), mesh, sharding.ROLLOUT_RULES))
   chat = chat_of('teacher', loaded, c.data.task, desk.task)
   _check_vocabulary('teacher', loaded, chat)
   _check_same_words(desk.chat, chat)
   # Prompts are the student's; the teacher's codec has its own padding rows.
-  make = functools.partial(
-      rollouts.make_sampler, model=loaded.model, mesh=mesh, chat=chat,
-      grader=desk.task.grader, prompt_buckets=shapes.prompt_buckets,
-      patch_buckets=shapes.patch_buckets, group_buckets=shapes.group_buckets)
+  answers = rollouts.Sampler(
+      rollouts.make_engine(
+          model=loaded.model, mesh=mesh, chat=chat,
+          max_tokens=max(desk.decoding.max_tokens, desk.compress.cap + 1),
+          num_rollouts=(c.algorithm.teacher_rollouts,),
+          prompt_buckets=shapes.prompt_buckets,
+          patch_buckets=shapes.patch_buckets,
+          group_buckets=shapes.group_buckets),
+      chat, desk.task.grader, desk.decoding, c.algorithm.teacher_rollouts)
   return InProcessTeacher(
-      params=jax.device_put(copy(loaded.params), sharding.param_shardings(
-          loaded.params, mesh, sharding.ROLLOUT_RULES)),
-      answers=make(decoding=desk.decoding,
-                   num_rollouts=c.algorithm.teacher_rollouts),
-      summaries=make(decoding=Decoding(desk.compress.cap + 1,
-                                       desk.compress.temperature),
-                     num_rollouts=1),
+      params=rollouts.place_copy(loaded.params, loaded.model, mesh),
+      answers=answers, summaries=dataclasses.replace(
+          answers, decoding=Decoding(desk.compress.cap + 1,
+                                     desk.compress.temperature),
+          num_rollouts=1),
       score_fn=scoring.compile_frozen_scorer(
           model=loaded.model, mesh=mesh, chunk=shapes.logprob_chunk),
       row_buckets=tuple(sorted(shapes.row_buckets)),
@@ -339,18 +342,19 @@ def build(config) -> Run:
   sampling_of = functools.partial(
       Decoding, temperature=algo.temperature, top_p=algo.top_p,
       top_k=algo.top_k)
-  make = functools.partial(
-      rollouts.make_sampler, mesh=mesh, grader=task.grader,
-      prompt_buckets=shapes.prompt_buckets,
+  make_engine = functools.partial(
+      rollouts.make_engine, mesh=mesh, prompt_buckets=shapes.prompt_buckets,
       patch_buckets=shapes.patch_buckets)
-  step_sizes = (rules.num_new, rules.num_new + rules.num_replay,
-                *shapes.group_buckets)
-  make_student = functools.partial(make, model=model, chat=chat)
-  sampler = make_student(decoding=sampling_of(algo.max_tokens),
-                         num_rollouts=algo.rollouts, group_buckets=step_sizes)
-  greedy = make_student(
-      decoding=Decoding(algo.max_tokens, temperature=0.0), num_rollouts=1,
-      group_buckets=(max(1, c.eval.size * len(splits)),))
+  sampler = rollouts.Sampler(
+      make_engine(
+          model=model, chat=chat, max_tokens=algo.max_tokens,
+          num_rollouts=(algo.rollouts,), group_buckets=(
+              rules.num_new, rules.num_new + rules.num_replay,
+              *shapes.group_buckets)),
+      chat, task.grader, sampling_of(algo.max_tokens), algo.rollouts)
+  greedy = dataclasses.replace(
+      sampler, decoding=Decoding(algo.max_tokens, temperature=0.0),
+      num_rollouts=1)
   teacher = None
   if method.reformulations:
     teacher = _known(c.teacher.kind, TEACHERS, 'teacher.kind')(Desk(

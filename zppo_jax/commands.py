@@ -77,7 +77,8 @@ def _sample(values) -> None:
 def _serve(values) -> None:
   from zppo_jax import serve
   serve.main(**{name: values[name].value for name in (
-      'model', 'name', 'host', 'port', 'dtype', 'context', 'token_env',
+      'model', 'name', 'host', 'port', 'dtype', 'context', 'slots',
+      'token_env',
       'max_mb')})
 
 
@@ -154,6 +155,7 @@ COMMANDS = {
          'port': (8000, '0 takes a free one and prints it'),
          'dtype': ('float32', 'or bfloat16'),
          'context': (0, 'most tokens of prompt and response; 0: 4096 at most'),
+         'slots': (32, 'choices that are drawn at a time'),
          'token_env': (None, 'environment variable with the bearer token'),
          'max_mb': (32.0, 'longest body of a request, MiB')}, False),
     'eval': Command(

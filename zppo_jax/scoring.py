@@ -21,25 +21,19 @@ def compile_scorer(*, model, mesh, shardings, temperature: float, chunk: int):
       in_shardings=(shardings.params, rows), out_shardings=(rows, rows))
 
 
-def rollout_shardings(model, mesh):
-  """Shardings of params under the rollout rules."""
-  return sharding.param_shardings(
-      jax.eval_shape(model.init, jax.random.key(0)), mesh,
-      sharding.ROLLOUT_RULES)
-
-
 def compile_frozen_scorer(*, model, mesh, chunk: int):
-  """`compile_scorer` at temperature 1 for a model that is never trained."""
+  """`compile_scorer` at temperature 1 for a model that is never trained: its
+  params are a rollout copy, sharded as they lie."""
   rows = sharding.batch_sharding(mesh)
   return jax.jit(
       functools.partial(update.token_logps, model=model, temperature=1.0,
                         chunk=chunk),
-      in_shardings=(rollout_shardings(model, mesh), rows),
+      in_shardings=(None, rows),
       out_shardings=(rows, rows))
 
 
 def compile_ranker(*, model, mesh, chunk: int, top: int):
-  """(params, MicroBatch) -> as ranking.top_logps, under the rollout rules."""
+  """(a rollout copy of params, MicroBatch) -> as ranking.top_logps."""
   rows = sharding.batch_sharding(mesh)
 
   def run(params, batch):
@@ -49,7 +43,7 @@ def compile_ranker(*, model, mesh, chunk: int, top: int):
     return ranking.top_logps(hidden_BTD, model.head(params), batch.tokens_BT,
                              top=top, chunk=chunk)
 
-  return jax.jit(run, in_shardings=(rollout_shardings(model, mesh), rows),
+  return jax.jit(run, in_shardings=(None, rows),
                  out_shardings=(rows, rows, rows))
 
 

@@ -6,70 +6,56 @@ import pathlib
 import socket
 
 import jax
+import numpy as np
 
-from zppo_jax import pretrained, rollouts, scoring, sharding
+from zppo_jax import pools, pretrained, rollouts, scoring, sharding
 from zppo_jax.chat import micro_chat
-from zppo_jax.records import Decoding, Grader
+from zppo_jax.engine import Engine
 from zppo_jax.sample import BARE
-from zppo_jax.serve.worker import SamplerBackend, Shapes, Worker
+from zppo_jax.serve.worker import Worker
 
-_UNGRADED = Grader(lambda text: '', lambda answer, question: False)
 _CHUNK = 256  # positions whose logits exist at a time
-_SMALLEST = 32  # bucket of prompts and rows, in tokens
-_BATCHES = (1, 8, 32)
+_SMALLEST = 64  # bucket of prompts, rows and responses, in tokens
+_PATCHES = (256, 65536)  # of a prompt's images
 
 
-def doubling(low: int, high: int) -> tuple[int, ...]:
-  """low, 2 low, 4 low, ... below high, and high."""
-  out = []
-  while low < high:
-    out.append(low)
-    low *= 2
-  return (*out, high)
+def shapes(context: int, slots: int, sees: bool) -> pools.Shapes:
+  """Tables for prompts and responses of together `context` tokens."""
+  smallest = min(_SMALLEST, context)
+  return pools.Shapes(
+      rows=pools.table_of(slots, 1), shares=(1,),
+      prompts=pools.table_of(context, smallest, 2),
+      owns=pools.table_of(context, smallest),
+      patches=pools.table_of(*_PATCHES[::-1]) if sees else (), groups=(1, 4))
 
 
-def shapes(context: int, sees: bool) -> Shapes:
-  """Buckets for prompts and responses of together `context` tokens."""
-  return Shapes(
-      prompt_buckets=doubling(_SMALLEST, context),
-      row_buckets=doubling(_SMALLEST, context),
-      token_buckets=doubling(1, context),
-      patch_buckets=doubling(256, 65536) if sees else (),
-      batch_buckets=_BATCHES, micro_tokens=max(4096, context))
-
-
-def worker(found: pretrained.Pretrained, chat, context: int,
-           top: int) -> Worker:
-  """A worker on this machine's devices.
+def start(found: pretrained.Pretrained, chat, context: int, slots: int,
+          top: int) -> Worker:
+  """A worker on this machine's first device.
 
   Args:
     found: the model.
     chat: its chat.
     context: most positions of prompt and response together.
+    slots: choices that are drawn at a time.
     top: tokens told in a place.
   """
-  model = found.model
+  model, codec = found.model, chat.codec
   mesh = sharding.make_mesh(sharding.MeshConfig(), jax.devices()[:1])
-  table = shapes(context, chat.vision is not None)
-  params = jax.device_put(
-      rollouts.rollout_copy(found.params, model.config.dtype),
-      sharding.param_shardings(found.params, mesh, sharding.ROLLOUT_RULES))
-
-  def make_sampler(decoding: Decoding):
-    room = model.config.max_positions - decoding.max_tokens
-    return rollouts.make_sampler(
-        model=model, mesh=mesh, chat=chat, grader=_UNGRADED,
-        decoding=decoding, num_rollouts=1,
-        prompt_buckets=[b for b in table.prompt_buckets if b <= room],
-        patch_buckets=table.patch_buckets,
-        group_buckets=table.batch_buckets)
-
-  backend = SamplerBackend(
-      make_sampler, scoring.compile_ranker(
-          model=model, mesh=mesh, chunk=_CHUNK,
-          top=min(top, model.config.vocab_size)), params, table)
-  return Worker(backend.company, backend.generate, functools.partial(
-      backend.score, mesh=mesh, num_axes=model.num_axes))
+  table = shapes(context, slots, chat.vision is not None)
+  params = rollouts.place_copy(found.params, model, mesh)
+  engine = Engine(
+      pools.Programs(model, mesh, table), decode=chat.decode_response,
+      end_id=codec.end_id, allowed_V=np.isin(
+          np.arange(codec.vocab_size), list(codec.sampled_ids)), burst=16)
+  engine.load(params)
+  rank_fn = scoring.compile_ranker(
+      model=model, mesh=mesh, chunk=_CHUNK,
+      top=min(top, model.config.vocab_size))
+  return Worker(engine, functools.partial(
+      scoring.by_row, rank_fn, params, mesh=mesh,
+      max_tokens=max(4096, context), buckets=table.prompts,
+      patch_buckets=table.patches, num_axes=model.num_axes))
 
 
 def _token(name: str | None, host: str) -> str:
@@ -85,7 +71,8 @@ def _token(name: str | None, host: str) -> str:
 
 
 def main(*, model: str, name: str | None, host: str, port: int, dtype: str,
-         context: int, token_env: str | None, max_mb: float) -> None:
+         context: int, slots: int, token_env: str | None,
+         max_mb: float) -> None:
   """Serves until SIGTERM or SIGINT; requests that are here are finished.
 
   Raises:
@@ -116,8 +103,10 @@ def main(*, model: str, name: str | None, host: str, port: int, dtype: str,
   if not 1 < context <= most:
     raise ValueError(f'--context is {context}; allowed: 2 to {most}, the '
                      "model's positions")
+  if slots < 1:
+    raise ValueError(f'--slots is {slots}; it must be >= 1')
   name = name or pathlib.Path(model).name
-  running = worker(found, chat, context, MOST_TOP)
+  running = start(found, chat, context, slots, MOST_TOP)
   made = app.make(app.Server(name, chat, running, context, token,
                              int(max_mb * 2**20)))
   family = socket.AF_INET6 if ':' in host else socket.AF_INET

@@ -17,10 +17,12 @@ from starlette.routing import Route
 from zppo_jax.chat import conversation
 from zppo_jax.chat.segments import Encoded
 from zppo_jax.chat.wording import Chat
+from zppo_jax.engine import Completion
 from zppo_jax.packing import Row
+from zppo_jax.records import StopReason
 from zppo_jax.serve import asked, told
 from zppo_jax.serve.asked import Ask, Refused
-from zppo_jax.serve.told import Ranked, Said
+from zppo_jax.serve.told import Ranked
 from zppo_jax.serve.worker import Generate, Score, Worker
 
 LOCAL = ('127.0.0.1', 'localhost', '[::1]')
@@ -91,11 +93,8 @@ async def _read(request: Request, server: Server) -> Any:
 
 
 async def _result(request: Request, server: Server, jobs: Sequence) -> list:
-  """Results of jobs; those that still wait are dropped with their client."""
-  try:
-    futures = [server.worker.submit(job) for job in jobs]
-  except ValueError as e:
-    raise Refused(str(e), code='context_length_exceeded') from None
+  """Results of jobs; they are dropped when their client leaves."""
+  futures = [server.worker.submit(job) for job in jobs]
   pending = {asyncio.wrap_future(f) for f in futures}
   while pending:
     _, pending = await asyncio.wait(pending, timeout=1.0)
@@ -105,7 +104,10 @@ async def _result(request: Request, server: Server, jobs: Sequence) -> list:
       for future in futures:
         future.cancel()
       raise ClientDisconnect()
-  return [f.result() for f in futures]
+  try:
+    return [f.result() for f in futures]
+  except ValueError as e:  # what fits no shape
+    raise Refused(str(e), code='context_length_exceeded') from None
 
 
 def _check_length(tokens: Sequence[int], most: int, server: Server,
@@ -119,14 +121,14 @@ def _check_length(tokens: Sequence[int], most: int, server: Server,
 
 
 async def _choices(request: Request, server: Server, ask: Ask,
-                   prompts: Sequence[Encoded]) -> list[list[Said]]:
+                   prompts: Sequence[Encoded]) -> list[list[Completion]]:
   if ask.decoding is None:
-    return [[Said((), '', 'length')] * ask.n for _ in prompts]
+    nothing = Completion('', 0, (), (), '', StopReason.LENGTH)
+    return [[nothing] * ask.n for _ in prompts]
   seed = secrets.randbits(63) if ask.seed is None else ask.seed
-  found = await _result(request, server, [
-      Generate(p.tokens, p.media, ask.decoding, ask.n, seed) for p in prompts])
-  return [[told.said(g, ask.stop, server.chat) for g in several]
-          for several in found]
+  return await _result(request, server, [
+      Generate(p.tokens, p.media, ask.decoding, ask.n, seed, ask.stop)
+      for p in prompts])
 
 
 async def _ranked(request: Request, server: Server, prompts, choices):
@@ -186,7 +188,7 @@ async def _completions(request: Request, server: Server) -> Response:
     for choice, rank in zip(several, ranks, strict=True):
       out.append({
           'index': len(out), 'text': begin + choice.text,
-          'finish_reason': choice.finish,
+          'finish_reason': told.finish(choice),
           'logprobs': None if rank is None else told.text_logprobs(
               (*prompt.tokens, *choice.tokens), first, rank, ask.top,
               server.chat)})
@@ -209,7 +211,7 @@ async def _chat(request: Request, server: Server) -> Response:
   ranked = ([[None] * ask.n] if ask.top is None else
             await _ranked(request, server, [prompt], choices))
   out = [{
-      'index': i, 'finish_reason': choice.finish,
+      'index': i, 'finish_reason': told.finish(choice),
       'message': {'role': 'assistant', 'content': choice.text},
       'logprobs': None if rank is None else told.chat_logprobs(
           (*prompt.tokens, *choice.tokens), len(prompt.tokens), rank, ask.top,

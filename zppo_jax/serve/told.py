@@ -8,21 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from zppo_jax.chat.wording import Chat
+from zppo_jax.engine import Completion
 from zppo_jax.records import StopReason
-from zppo_jax.serve.worker import Generated
-
-
-class Said(NamedTuple):
-  """A choice.
-
-  Attributes:
-    tokens: generated, the end token included.
-    text: of them, cut before the first stop string.
-    finish: 'stop' or 'length'.
-  """
-  tokens: tuple[int, ...]
-  text: str
-  finish: str
 
 
 class Ranked(NamedTuple):
@@ -33,21 +20,9 @@ class Ranked(NamedTuple):
   top_id_TK: np.ndarray
 
 
-def said(found: Generated, stop: Sequence[str], chat: Chat) -> Said:
-  """A choice's text, cut where a stop string begins."""
-  text = chat.decode_response(found.tokens)
-  cuts = [at for s in stop if (at := text.find(s)) >= 0]
-  if not cuts:
-    finish = 'stop' if found.stop == StopReason.END else 'length'
-    return Said(found.tokens, text, finish)
-  # Tokens up to the one that completes the stop string.
-  reached = lambda k: any(
-      s in chat.decode_response(found.tokens[:k]) for s in stop)
-  low, high = 1, len(found.tokens)
-  while low < high:
-    middle = (low + high) // 2
-    low, high = (low, middle) if reached(middle) else (middle + 1, high)
-  return Said(found.tokens[:low], text[:min(cuts)], 'stop')
+def finish(choice: Completion) -> str:
+  """Why a choice ended, in OpenAI's word."""
+  return 'length' if choice.stop == StopReason.LENGTH else 'stop'
 
 
 def head(kind: str, model: str) -> dict:
@@ -57,7 +32,7 @@ def head(kind: str, model: str) -> dict:
           'created': int(time.time()), 'model': model}
 
 
-def usage(prompt_tokens: int, choices: Sequence[Said]) -> dict:
+def usage(prompt_tokens: int, choices: Sequence[Completion]) -> dict:
   """Counts of tokens; a prompt counts once, whatever n is."""
   made = sum(len(c.tokens) for c in choices)
   return {'prompt_tokens': prompt_tokens, 'completion_tokens': made,

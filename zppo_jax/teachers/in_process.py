@@ -11,7 +11,7 @@ from zppo_jax.teachers import Capabilities
 
 @dataclasses.dataclass(frozen=True)
 class InProcessTeacher:
-  """A frozen model with two compiled samplers and a scorer.
+  """A frozen model with two samplers of one engine, and a scorer.
 
   Attributes:
     params: in the rollout sharding.
@@ -34,8 +34,8 @@ class InProcessTeacher:
   def capabilities(self) -> Capabilities:
     sees = self.answers.chat.vision is not None
     return Capabilities(
-        max_compression_prompt=self.summaries.prompt_buckets[-1], scores=True,
-        pictures=sees, clips=sees, repeatable=True)
+        max_compression_prompt=self.answers.engine.shapes.prompts[-1],
+        scores=True, pictures=sees, clips=sees, repeatable=True)
 
   def answer(self, prompts: Sequence[Prompt], step: int) -> Answers:
     """Fresh graded rollouts, keyed by (question, step)."""
@@ -61,13 +61,14 @@ class InProcessTeacher:
     Raises:
       ValueError: if a row is longer than every row bucket.
     """
-    sampler = self.answers
+    programs = self.answers.engine.programs
     padded = [packing.Row(prompt.tokens, response, (0.0,) * len(response), 0.0,
                           prompt.media) for prompt, response in rows]
     found = scoring.by_row(
-        self.score_fn, self.params, padded, mesh=sampler.mesh,
+        self.score_fn, self.params, padded, mesh=programs.mesh,
         max_tokens=self.micro_tokens, buckets=self.row_buckets,
-        patch_buckets=sampler.patch_buckets, num_axes=sampler.num_axes)
+        patch_buckets=programs.shapes.patches,
+        num_axes=programs.model.num_axes)
     logps = tuple(tuple(logp_T[len(row.prompt):].tolist())
                   for row, (logp_T, _) in zip(padded, found, strict=True))
     return Scores(logps, Asked(answers=len(rows)))
