@@ -74,11 +74,14 @@ def by_row(score_fn, params, rows: Sequence[packing.Row], *, mesh,
     by_shape.setdefault((length, patches), []).append(i)
   out: list[tuple] = [()] * len(rows)
   for (length, patches), found in sorted(by_shape.items()):
-    most = packing.rows_per_micro_batch(
-        length + patches, max_tokens, sharding.batch_shards(mesh))
+    shards = sharding.batch_shards(mesh)
+    most = packing.rows_per_micro_batch(length + patches, max_tokens, shards)
     for start in range(0, len(found), most):
       chosen = found[start:start + most]
-      batch = packing.pad_rows([rows[i] for i in chosen], most, length,
+      size = shards  # times 4: few programs
+      while size < min(len(chosen), most):
+        size = min(4 * size, most)
+      batch = packing.pad_rows([rows[i] for i in chosen], size, length,
                                patches, num_axes)
       arrays = sharding.to_host(
           score_fn(params, sharding.put_batch(mesh, batch)))

@@ -206,6 +206,10 @@ async def _chat(request: Request, server: Server) -> Response:
         conversation.encode, body.messages, server.chat, body.thinking)
   except Exception as e:  # a template may raise anything about its messages
     raise Refused(f'messages: {e}', 'messages') from e
+  if not body.limited:
+    room = max(1, server.context - len(prompt.tokens))
+    ask = dataclasses.replace(ask, decoding=dataclasses.replace(
+        ask.decoding, max_tokens=room))
   _check_length(prompt.tokens, ask.decoding.max_tokens, server, 'messages')
   choices = await _choices(request, server, ask, [prompt])
   ranked = ([[None] * ask.n] if ask.top is None else

@@ -74,10 +74,11 @@ class TextAsk:
 
 @dataclasses.dataclass(frozen=True)
 class ChatAsk:
-  """A chat completion."""
+  """A chat completion; without a limit of its own it may fill the context."""
   ask: Ask
   messages: tuple[Message, ...]
   thinking: bool | None
+  limited: bool
 
 
 class Body:
@@ -131,7 +132,7 @@ def _short(value) -> str:
   return text if len(text) <= 80 else f'{text[:77]}...'
 
 
-def _shared(body: Body, top: int | None, max_tokens: int, most: int) -> Ask:
+def _shared(body: Body, top: int | None, max_tokens: int) -> Ask:
   stop = body.take('stop', (str, list), [], 'a string or a list of strings')
   stop = [stop] if isinstance(stop, str) else stop
   if len(stop) > MOST_STOPS or not all(isinstance(s, str) for s in stop):
@@ -192,7 +193,7 @@ def text(values, model: str, most: int) -> TextAsk:
     raise Refused('prompt is missing', 'prompt', code='missing')
   echo = body.take('echo', bool, False, 'true or false')
   top = body.number('logprobs', None, 0, MOST_TOP)
-  ask = _shared(body, top, _max_tokens(body, 16, 0, most), most)
+  ask = _shared(body, top, _max_tokens(body, 16, 0, most))
   if ask.decoding is None and not echo:
     raise Refused('max_tokens is 0; allowed: 1 and more, or 0 with echo',
                   'max_tokens')
@@ -250,7 +251,7 @@ def chat(values, model: str, most: int) -> ChatAsk:
       switch.get('enable_thinking', True), bool):
     raise Refused(f'chat_template_kwargs is {_short(switch)}; allowed: '
                   'enable_thinking, true or false', 'chat_template_kwargs')
-  ask = _shared(body, top if told else None,
-                _max_tokens(body, min(256, most), 1, most), most)
+  limit = _max_tokens(body, 0, 1, most)
+  ask = _shared(body, top if told else None, limit or most)
   return ChatAsk(ask, tuple(map(_message, messages)),
-                 switch.get('enable_thinking'))
+                 switch.get('enable_thinking'), bool(limit))
