@@ -52,6 +52,7 @@ def config(url, api, steps=2):
   return c
 
 
+@pytest.mark.slow
 def test_a_server_answers_teaches_scores_and_ends_well(tmp_path):
   """Greedy answers are those of the teacher in this process; log-probs of
   given tokens are its scorer's; SIGTERM ends it with 0."""

@@ -3,6 +3,7 @@
 import functools
 import os
 import pathlib
+import signal
 import socket
 
 import jax
@@ -114,6 +115,9 @@ def main(*, model: str, name: str | None, host: str, port: int, dtype: str,
   shown = f'[{host}]' if ':' in host else host
   print(f'{name}: http://{shown}:{listening.getsockname()[1]}/v1',
         flush=True)
+  # uvicorn ends well on these, and then raises them once more.
+  for number in (signal.SIGTERM, signal.SIGINT):
+    signal.signal(number, lambda *_: None)
   uvicorn.Server(uvicorn.Config(
       made, log_level='warning', access_log=False, lifespan='off',
       timeout_graceful_shutdown=60)).run(sockets=[listening])
