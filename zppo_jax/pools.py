@@ -109,6 +109,8 @@ class Programs:
         of(prompt.k), of(prompt.v), of(prompt.state), rows)
     pool = sampling.Pool(of(prompt.k), of(prompt.v), of(prompt.k),
                          of(prompt.v), of(prompt.state), rows)
+    # jit shares its cache between equal functions: a partial is no other's.
+    fresh = functools.partial
     by_row = sampling.Rows(*[rows] * 10, whole)
     self._prefill = jax.jit(
         functools.partial(sampling.prefill, model=model),
@@ -117,12 +119,12 @@ class Programs:
         functools.partial(sampling.empty, prompt), static_argnums=(0, 1, 2, 3),
         out_shardings=pool)
     self._admit = jax.jit(
-        sampling.admit, donate_argnums=0,
+        fresh(sampling.admit), donate_argnums=0,
         in_shardings=(pool, prefilled, whole, whole, whole),
         out_shardings=pool)
     self._grow = jax.jit(
-        sampling.grow, static_argnums=(1, 2), donate_argnums=0,
-        in_shardings=(pool,), out_shardings=pool)
+        fresh(sampling.grow), static_argnums=(1, 2), in_shardings=(pool,),
+        out_shardings=pool)
     self._bursts = {
         mode: jax.jit(
             functools.partial(sampling.burst, model=model, mode=mode),

@@ -19,7 +19,6 @@ from zppo_jax.models import cache as cached, layers
 from zppo_jax.records import (
   Cache,
   Decoding,
-  Fresh,
   PromptBatch,
   Samples,
   Slots,
@@ -250,9 +249,24 @@ def grow(pool: Pool, prompt: int, own: int) -> Pool:
       own_k=pad(pool.own_k, 3, own), own_v=pad(pool.own_v, 2, own))
 
 
-def forward(params, pool: Pool, token_B, position_B, length_U, visible_BR,
-            slot, *, model) -> Pool:
-  """Feeds a token a row; its keys and values get `slot` of every row."""
+def write(pool: Pool, new, slot) -> Pool:
+  """Puts one token a row, (k, v) by layer, into `slot` of every row."""
+  put = lambda old, x, axis: jax.lax.dynamic_update_slice_in_dim(
+      old, x.astype(old.dtype), slot, axis=axis)
+  return pool.replace(
+      own_k=tuple(put(o, k, 3) for o, (k, _) in zip(
+          pool.own_k, new, strict=True)),
+      own_v=tuple(put(o, v, 2) for o, (_, v) in zip(
+          pool.own_v, new, strict=True)))
+
+
+def forward(params, pool: Pool, token_B, position_B, length_U, visible_BR, *,
+            model):
+  """Feeds a token a row: (pool, its keys and values for `write`).
+
+  The caller writes them before the next token is fed, not after this one: a
+  loop that read a cache first and then wrote to it would copy it.
+  """
   T = pool.prompt_k[0].shape[3]
   prompt = Slots(pool.prompt_k, pool.prompt_v,
                  jnp.arange(T) < length_U[:, None])
@@ -262,21 +276,11 @@ def forward(params, pool: Pool, token_B, position_B, length_U, visible_BR,
   hidden_B1D, new = model.apply(
       params, token_B[:, None], position_B1A,
       jnp.ones((len(token_B), 1), jnp.int32), Cache((prompt, own), pool.state))
-  return _written(pool, new, slot).replace(
-      logits_BV=_logits(model, params, hidden_B1D[:, 0]))
-
-
-def _written(pool: Pool, new: Fresh, slot) -> Pool:
-  put = lambda old, x, axis: jax.lax.dynamic_update_slice_in_dim(
-      old, x.astype(old.dtype), slot, axis=axis)
-  laid = [cached.lay_out(k, v) for k, v in zip(
-      new.k_LBTKH, new.v_LBTKH, strict=True)]
+  laid = tuple(cached.lay_out(k, v) for k, v in zip(
+      new.k_LBTKH, new.v_LBTKH, strict=True))
   return pool.replace(
-      own_k=tuple(put(o, k, 3) for o, (k, _) in zip(
-          pool.own_k, laid, strict=True)),
-      own_v=tuple(put(o, v, 2) for o, (_, v) in zip(
-          pool.own_v, laid, strict=True)),
-      state=new.state)
+      state=new.state,
+      logits_BV=_logits(model, params, hidden_B1D[:, 0])), laid
 
 
 def burst(params, pool: Pool, rows: Rows, slot_W, first, most, enough, end_id,
@@ -307,24 +311,30 @@ def burst(params, pool: Pool, rows: Rows, slot_W, first, most, enough, end_id,
     return (w < most) & (left > 0) & (begun - left < enough)
 
   def one(carry):
-    w, pool, live_B, count_B, written_R, tokens_WB, logp_WB = carry
+    w, pool, live_B, count_B, written_R, tokens_WB, logp_WB, new = carry
+    pool = write(pool, new, slot_W[jnp.maximum(w - 1, 0)])
     token_B, logp_B = draw(
         pool.logits_BV, rows.key_B2, count_B, rows.temperature_B, rows.top_p_B,
         rows.top_k_B, allowed_V, mode)
     tokens_WB = tokens_WB.at[w].set(jnp.where(live_B, token_B, -1))
     logp_WB = logp_WB.at[w].set(jnp.where(live_B, logp_B, 0))
     visible_BR = written_R >= rows.start_B[:, None]
-    pool = forward(params, pool, token_B, rows.next_B + count_B, rows.length_U,
-                   visible_BR, slot_W[w], model=model)
+    pool, new = forward(params, pool, token_B, rows.next_B + count_B,
+                        rows.length_U, visible_BR, model=model)
     count_B += live_B
     live_B &= (token_B != end_id) & (count_B < rows.limit_B)
     written_R = written_R.at[slot_W[w]].set(first + w)
-    return w + 1, pool, live_B, count_B, written_R, tokens_WB, logp_WB
+    return w + 1, pool, live_B, count_B, written_R, tokens_WB, logp_WB, new
 
-  w, pool, live_B, _, _, tokens_WB, logp_WB = jax.lax.while_loop(
+  # Before the first token, zeros go where it will be written: nobody sees them.
+  new = tuple((jnp.zeros((*k.shape[:3], 1), k.dtype),
+               jnp.zeros((*v.shape[:2], 1, v.shape[3]), v.dtype))
+              for k, v in zip(pool.own_k, pool.own_v, strict=True))
+  w, pool, live_B, _, _, tokens_WB, logp_WB, new = jax.lax.while_loop(
       more, one, (jnp.int32(0), pool, rows.live_B, rows.count_B,
                   rows.written_R, jnp.full((W, B), -1, jnp.int32),
-                  jnp.zeros((W, B))))
+                  jnp.zeros((W, B)), new))
+  pool = write(pool, new, slot_W[jnp.maximum(w - 1, 0)])
   return pool, Drawn(tokens_WB, logp_WB, live_B, w)
 
 

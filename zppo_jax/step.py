@@ -164,6 +164,10 @@ def train_step(run: Run, state: TrainState, buffer: ReplayBuffer,
     row.update(metrics.of_buffer(buffer, settled))
   if gap is not None:
     row['sampler_trainer/logp_gap_max'] = gap
+  row['compilations/student'] = run.sampler.engine.programs.compilations
+  if run.teacher is not None:
+    row['compilations/teacher'] = (
+        run.teacher.answers.engine.programs.compilations)
   row['student_rollouts'] = len(groups) * run.num_rollouts
   shown = []
   if run.samples.due(step):
