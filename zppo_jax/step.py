@@ -14,6 +14,7 @@ from zppo_jax.build import Run
 from zppo_jax.randomness import host_rng
 from zppo_jax.records import Asked, Group, Purpose, TrainState
 from zppo_jax.replay import ReplayBuffer, Settlement
+from zppo_jax.teachers.in_process import InProcessTeacher
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,7 +166,7 @@ def train_step(run: Run, state: TrainState, buffer: ReplayBuffer,
   if gap is not None:
     row['sampler_trainer/logp_gap_max'] = gap
   row['compilations/student'] = run.sampler.engine.programs.compilations
-  if run.teacher is not None:
+  if isinstance(run.teacher, InProcessTeacher):
     row['compilations/teacher'] = (
         run.teacher.answers.engine.programs.compilations)
   row['student_rollouts'] = len(groups) * run.num_rollouts
