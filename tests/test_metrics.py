@@ -5,7 +5,14 @@ import pytest
 
 from tests.builders import group, question, rollout, wrong
 from zppo_jax import metrics, zppo
-from zppo_jax.records import Group, Prompt, PromptKind, StopReason, Verdict
+from zppo_jax.records import (
+  Asked,
+  Group,
+  Prompt,
+  PromptKind,
+  StopReason,
+  Verdict,
+)
 from zppo_jax.replay import Entry, ReplayBuffer, Settlement
 
 
@@ -44,13 +51,13 @@ def test_a_probe_counts_who_follows_the_wrong_candidate():
   silent = rollout('4 h', Verdict.NO_ANSWER)
   groups = [Group(prompt, (rollout(), wrong(3), wrong(3), wrong(4))),
             Group(prompt, (rollout(), rollout(), rollout(), silent))]
-  probe = zppo.Probe((prompt, prompt), ('3', ''), (0.5, 0.75))
+  probe = zppo.Probe((prompt, prompt), ('3', ''), (0.5, 0.75), Asked())
   found = metrics.of_probe(probe, groups)
   assert found['probe/questions'] == 2
   assert found['probe/bcq'] == 0.5 and found['probe/plain'] == 0.625
   assert found['probe/follows_wrong'] == 2 / 8
   assert found['tokens/probe_prompt'] == 6
-  assert metrics.of_probe(zppo.Probe((), (), ()), []) == {
+  assert metrics.of_probe(zppo.Probe((), (), (), Asked()), []) == {
       'probe/questions': 0, 'tokens/probe_prompt': 0,
       'tokens/probe_generated': 0}
 

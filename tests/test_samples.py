@@ -7,10 +7,10 @@ import numpy as np
 from tests.builders import group, question, rollout, wrong
 from zppo_jax import compression, samples
 from zppo_jax.chat.micro_chat import CHAT
-from zppo_jax.records import Instance, Prompt, PromptKind
+from zppo_jax.records import Asked, Instance, Prompt, PromptKind
 from zppo_jax.zppo import Reformulated
 
-NOTHING = Reformulated((), (), 0, (), (), None, 0, 0)
+NOTHING = Reformulated((), (), 0, (), (), None, 0, 0, Asked())
 
 
 def reformulated(*names):
@@ -22,7 +22,7 @@ def reformulated(*names):
     instances.append(Instance(of, PromptKind.BCQ, pair))
     prompts.append(Prompt(of, PromptKind.BCQ, CHAT.plain(of.text).tokens))
     texts[name, pair[0].text], texts[name, pair[1].text] = 'A 9', 'A 7'
-  made = compression.Compressed(texts, (), 0, 0, 0, 0, 0, 0)
+  made = compression.Compressed(texts, (), 0, 0, 0, 0, 0, 0, Asked())
   return dataclasses.replace(
       NOTHING, prompts=tuple(prompts), instances=tuple(instances),
       compressed=made)

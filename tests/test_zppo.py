@@ -8,8 +8,16 @@ from tests.builders import RIGHT, group, question, rollout, wrong
 from zppo_jax import methods, zppo
 from zppo_jax.chat.micro_chat import CHAT
 from zppo_jax.compression import CompressionConfig
-from zppo_jax.records import Group, PromptKind, Verdict
+from zppo_jax.records import (
+  Answers,
+  Asked,
+  Group,
+  PromptKind,
+  Summaries,
+  Verdict,
+)
 from zppo_jax.replay import ReplayBuffer
+from zppo_jax.teachers import Capabilities
 
 RULES = zppo.Rules(num_new=16, tau=0.5, rho_replay=0.25, rho_aug=0.25,
                    max_prompt=200, seed=0)  # at most 4 replays, 4 instances
@@ -20,7 +28,7 @@ MARK = CHAT.codec.encode_template('l')[0]
 
 class FakeTeacher:
   """Right about the questions it knows; shortens traces to their answer."""
-  max_compression_prompt = 99
+  capabilities = Capabilities(99, False, False, False, True)
 
   def __init__(self, *knows):
     self.knows, self.asked, self.steps = knows, [], []
@@ -29,13 +37,16 @@ class FakeTeacher:
     self.asked += prompts
     self.steps.append(step)
     good = (rollout(SPOKEN), rollout('l', Verdict.NO_ANSWER))
-    return [Group(p, good if p.question.id in self.knows else good[1:])
-            for p in prompts]
+    return Answers(tuple(
+        Group(p, good if p.question.id in self.knows else good[1:])
+        for p in prompts), Asked(2 * len(prompts)))
 
-  def summarise(self, prompts, step):
+  def summarise(self, prompts, traces, step):
     del step
     texts = [CHAT.codec.decode(p.tokens).split() for p in prompts]
-    return [rollout(' '.join(t[t.index('A'):-1])) for t in texts]
+    assert [' '.join(t[1:-1]) for t in texts] == list(traces)
+    return Summaries(tuple(rollout(' '.join(t[t.index('A'):-1]))
+                           for t in texts), Asked(len(prompts)))
 
 
 def make(plain, teacher, method='zppo', step=3, rules=RULES, compress=WHOLE):
@@ -246,7 +257,7 @@ def test_candidates_are_what_compression_makes_of_the_traces():
 @pytest.mark.parametrize('method', ['grpo', 'grpo_replay'])
 def test_grpo_asks_nobody(method):
   made = make([group('a', 0), group('b', 8)], None, method)
-  assert made == zppo.Reformulated((), (), 1, (), (), None, 0, 0)
+  assert made == zppo.Reformulated((), (), 1, (), (), None, 0, 0, Asked())
 
 
 def test_no_slots_ask_nobody():
@@ -287,7 +298,8 @@ def test_asking_after_the_pre_cap_gives_the_visits_of_algorithm_1():
   plain = [group('abcdefgh'[i], n)
            for i, n in enumerate((3, 0, 2, 0, 1, 0, 3, 0))]
   made = make(plain, FakeTeacher('b', 'd', 'e'))
-  everyone = FakeTeacher('b', 'd', 'e').answer([g.prompt for g in plain], 3)
+  everyone = FakeTeacher('b', 'd', 'e').answer(
+      [g.prompt for g in plain], 3).groups
   found = {g.prompt.question.id: g for g in everyone}
   assert len(made.visits) == RULES.num_aug
   assert [v.teacher_correct for v in made.visits] == [

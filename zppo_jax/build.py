@@ -18,6 +18,7 @@ from zppo_jax import (
   fit,
   losses,
   methods,
+  metrics,
   models,
   optimizers,
   pretrained,
@@ -28,11 +29,13 @@ from zppo_jax import (
   update,
   zppo,
 )
-from zppo_jax.chat.wording import Chat
+from zppo_jax.chat.wording import BOXED, Chat, Wording
 from zppo_jax.data.pool import Pool
 from zppo_jax.data.source import Source
-from zppo_jax.records import Cadence, Decoding, Question, TrainState
+from zppo_jax.records import Cadence, Decoding, Picture, Question, TrainState
+from zppo_jax.teachers import Capabilities, Teacher, endpoint
 from zppo_jax.teachers.in_process import InProcessTeacher
+from zppo_jax.teachers.stored import StoredTeacher
 from zppo_jax.verdicts import verifier
 
 SCOPES = ('rollout_batch', 'minibatch')
@@ -66,7 +69,8 @@ class Run:
   description: dict
   sampler: rollouts.Sampler
   greedy: rollouts.Sampler
-  teacher: InProcessTeacher | None
+  teacher: Teacher | None
+  patience: metrics.Patience
   reshard_fn: Any
   score_fn: Any
   advantage_fn: Any
@@ -214,6 +218,93 @@ def _check_numbers(c) -> None:
                        'least one size, each >= 1')
 
 
+class Desk(NamedTuple):
+  """What a teacher is made from.
+
+  Attributes:
+    config: the run's.
+    mesh: the run's.
+    chat: the student's.
+    words: around a question without a template; None where the task's own
+      chat has none.
+    task: its grader grades answers.
+    compress: when and how far traces are compressed.
+    decoding: of the teacher's answers.
+  """
+  config: Any
+  mesh: Any
+  chat: Chat
+  words: Wording | None
+  task: tasks.Task
+  compress: compression.CompressionConfig
+  decoding: Decoding
+
+
+def _in_process(desk: Desk) -> Teacher:
+  c, mesh, shapes = desk.config, desk.mesh, desk.config.shapes
+  cast = functools.partial(rollouts.cast, dtype=c.teacher.dtype)
+  loaded = load_model(c.teacher, lambda like: _placed(
+      jax.eval_shape(cast, like), mesh, sharding.ROLLOUT_RULES))
+  chat = chat_of('teacher', loaded, c.data.task, desk.task)
+  _check_vocabulary('teacher', loaded, chat)
+  _check_same_words(desk.chat, chat)
+  # Prompts are the student's; the teacher's codec has its own padding rows.
+  answers = rollouts.Sampler(
+      rollouts.make_engine(
+          model=models.on_mesh(loaded.model, mesh), mesh=mesh, chat=chat,
+          max_tokens=max(desk.decoding.max_tokens, desk.compress.cap + 1),
+          num_rollouts=(c.algorithm.teacher_rollouts,),
+          prompt_buckets=shapes.prompt_buckets,
+          patch_buckets=shapes.patch_buckets,
+          group_buckets=shapes.group_buckets),
+      chat, desk.task.grader, desk.decoding, c.algorithm.teacher_rollouts)
+  return InProcessTeacher(
+      params=rollouts.place_copy(loaded.params, loaded.model, mesh),
+      answers=answers, summaries=dataclasses.replace(
+          answers, decoding=Decoding(desk.compress.cap + 1,
+                                     desk.compress.temperature),
+          num_rollouts=1),
+      score_fn=scoring.compile_frozen_scorer(
+          model=models.on_mesh(loaded.model, mesh), mesh=mesh,
+          chunk=shapes.logprob_chunk),
+      row_buckets=tuple(sorted(shapes.row_buckets)),
+      micro_tokens=shapes.micro_tokens, seed=c.seed)
+
+
+def _endpoint(desk: Desk) -> Teacher:
+  c, algo = desk.config, desk.config.algorithm
+  if jax.process_count() > 1:
+    raise ValueError(
+        f"teacher.kind is 'endpoint'; it runs in one process, this run has "
+        f'{jax.process_count()}')
+  return endpoint.connect(
+      c.teacher.endpoint, chat=desk.chat, words=desk.words,
+      grader=desk.task.grader, decoding=desk.decoding,
+      num_answers=algo.teacher_rollouts,
+      compress=desk.compress, max_prompt=max(c.shapes.prompt_buckets),
+      seed=c.seed)
+
+
+def _stored(desk: Desk) -> Teacher:
+  return StoredTeacher(desk.chat, desk.task.grader,
+                       desk.config.algorithm.teacher_rollouts,
+                       desk.config.seed)
+
+
+TEACHERS: dict[str, Callable[[Desk], Teacher]] = {
+    'in_process': _in_process, 'endpoint': _endpoint, 'stored': _stored}
+
+
+def _check_media(questions, able: Capabilities, kind: str) -> None:
+  """ValueError for media in the pool that the teacher cannot be shown."""
+  for question in questions:
+    for media in question.media:
+      what = 'pictures' if isinstance(media, Picture) else 'clips'
+      if not getattr(able, what):
+        raise ValueError(f'question {question.id!r} has {what}; a teacher of '
+                         f'kind {kind!r} is not shown any here')
+
+
 def build(config) -> Run:
   """Checks a config and builds the run; nothing is compiled yet.
 
@@ -286,27 +377,10 @@ def build(config) -> Run:
       num_rollouts=1)
   teacher = None
   if method.reformulations:
-    cast = functools.partial(rollouts.cast, dtype=c.teacher.dtype)
-    loaded = load_model(c.teacher, lambda like: _placed(
-        jax.eval_shape(cast, like), mesh, sharding.ROLLOUT_RULES))
-    teacher_chat = chat_of('teacher', loaded, c.data.task, task)
-    _check_vocabulary('teacher', loaded, teacher_chat)
-    _check_same_words(chat, teacher_chat)
-    # Prompts are the student's; the teacher's codec has its own padding rows.
-    answers = rollouts.Sampler(
-        make_engine(
-            model=models.on_mesh(loaded.model, mesh), chat=teacher_chat,
-            max_tokens=max(algo.teacher_max_tokens, compress.cap + 1),
-            num_rollouts=(algo.teacher_rollouts,),
-            group_buckets=shapes.group_buckets),
-        teacher_chat, task.grader, sampling_of(algo.teacher_max_tokens),
-        algo.teacher_rollouts)
-    teacher = InProcessTeacher(
-        rollouts.place_copy(loaded.params, loaded.model, mesh), answers,
-        dataclasses.replace(
-            answers, decoding=Decoding(compress.cap + 1, compress.temperature),
-            num_rollouts=1),
-        c.seed)
+    teacher = _known(c.teacher.kind, TEACHERS, 'teacher.kind')(Desk(
+        c, mesh, chat, BOXED if student.chat else None, task, compress,
+        sampling_of(algo.teacher_max_tokens)))
+    _check_media(source.pool, teacher.capabilities, c.teacher.kind)
 
   loss_fn = functools.partial(
       update.policy_loss, model=model, temperature=algo.temperature,
@@ -324,7 +398,9 @@ def build(config) -> Run:
       mesh=mesh,
       description=student.description,
       sampler=sampler, greedy=greedy,
-      teacher=teacher, reshard_fn=rollouts.compile_reshard(model, mesh),
+      teacher=teacher, patience=metrics.Patience(
+          c.teacher.max_failures, c.teacher.window),
+      reshard_fn=rollouts.compile_reshard(model, mesh),
       score_fn=scoring.compile_scorer(
           model=model, mesh=mesh, shardings=shardings,
           temperature=algo.temperature, chunk=shapes.logprob_chunk),

@@ -72,6 +72,16 @@ def _sample(values) -> None:
   sample.main(**{name: values[name].value for name in (
       'model', 'prompt', 'image', 'video', 'fps', 'temperature', 'max_tokens',
       'num', 'seed', 'thinking')})
+
+
+def _serve(values) -> None:
+  from zppo_jax import serve
+  serve.main(**{name: values[name].value for name in (
+      'model', 'name', 'host', 'port', 'dtype', 'context', 'slots',
+      'token_env',
+      'max_mb')})
+
+
 def _eval(values) -> None:
   from zppo_jax import measure
   summary = measure.main(
@@ -138,6 +148,16 @@ COMMANDS = {
          'seed': (0, 'of the draws'),
          'thinking': (None, 'on or off; default: the chat template\'s')},
         False),
+    'serve': Command(
+        _serve, {'model': 'a folder, a file, a run or a packaged name'},
+        {'name': (None, 'under which it is served; default: the folder\'s'),
+         'host': ('127.0.0.1', 'others need --token-env'),
+         'port': (8000, '0 takes a free one and prints it'),
+         'dtype': ('float32', 'or bfloat16'),
+         'context': (0, 'most tokens of prompt and response; 0: 4096 at most'),
+         'slots': (32, 'choices that are drawn at a time'),
+         'token_env': (None, 'environment variable with the bearer token'),
+         'max_mb': (32.0, 'longest body of a request, MiB')}, False),
     'eval': Command(
         _eval, {'checkpoint': 'a run, one checkpoint of it, or weights',
                 'to': 'a new directory for samples and summary'},

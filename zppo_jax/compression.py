@@ -11,12 +11,14 @@ from collections.abc import Callable, Sequence
 from zppo_jax.chat.wording import Chat
 from zppo_jax.randomness import question_uid
 from zppo_jax.records import (
+  Asked,
   CompressionFailure,
   Prompt,
   PromptKind,
   Question,
   Rollout,
   StopReason,
+  Summaries,
 )
 
 
@@ -57,6 +59,7 @@ class Compressed:
       replaced like failures, but the teacher was not asked.
     prompt_tokens, generated_tokens: what the teacher read and wrote.
     removed: pieces cut out of traces in its prompts (segments.Encoded).
+    calls: what asking took.
   """
   texts: dict[tuple[str, str], str]
   failures: tuple[CompressionFailure, ...]
@@ -66,10 +69,14 @@ class Compressed:
   prompt_tokens: int
   generated_tokens: int
   removed: int
+  calls: Asked
 
 
-def failure(summary: Rollout, trace: Rollout) -> CompressionFailure | None:
+def failure(summary: Rollout | None,
+            trace: Rollout) -> CompressionFailure | None:
   """Why a summary may not stand for its trace, or None if it may."""
+  if summary is None:
+    return CompressionFailure.MISSING
   if summary.stop == StopReason.LENGTH:
     return CompressionFailure.OVER_CAP
   if not summary.answer:
@@ -87,7 +94,8 @@ def tail(trace: Rollout, cap: int, chat: Chat) -> str:
 
 def compress(traces: Sequence[tuple[Question, Rollout]],
              config: CompressionConfig, chat: Chat, max_prompt: int,
-             ask: Callable[[list[Prompt]], list[Rollout]]) -> Compressed:
+             ask: Callable[[list[Prompt], list[str]], Summaries]
+             ) -> Compressed:
   """Candidate texts for all traces; equal traces are compressed once.
 
   Args:
@@ -95,7 +103,8 @@ def compress(traces: Sequence[tuple[Question, Rollout]],
     config: cap and identity length.
     chat: builds the compression prompt.
     max_prompt: longest prompt that the teacher takes, in tokens.
-    ask: prompts -> one graded summary each, cut at the cap.
+    ask: (prompts, the traces in them) -> one graded summary each, cut at the
+      cap.
   """
   texts, pending = {}, {}
   kept = over_bound = removed = 0
@@ -118,7 +127,10 @@ def compress(traces: Sequence[tuple[Question, Rollout]],
     pending[key] = (trace, Prompt(asked, PromptKind.PLAIN, encoded.tokens))
     removed += encoded.removed
   failures = []
-  summaries = ask([prompt for _, prompt in pending.values()])
+  summaries, calls = Summaries((), Asked())
+  if pending:
+    summaries, calls = ask([prompt for _, prompt in pending.values()],
+                           [trace.text for trace, _ in pending.values()])
   for (key, (trace, _)), summary in zip(pending.items(), summaries,
                                         strict=True):
     reason = failure(summary, trace)
@@ -130,4 +142,5 @@ def compress(traces: Sequence[tuple[Question, Rollout]],
   return Compressed(
       texts, tuple(failures), len(pending), kept, over_bound,
       sum(len(prompt.tokens) for _, prompt in pending.values()),
-      sum(len(summary.tokens) for summary in summaries), removed)
+      sum(len(summary.tokens) for summary in summaries if summary), removed,
+      calls)

@@ -15,6 +15,7 @@ import numpy as np
 from zppo_jax import packing, step as step_lib, train, workdir
 from zppo_jax.build import Run, build
 from zppo_jax.replay import ReplayBuffer
+from zppo_jax.teachers.in_process import InProcessTeacher
 
 MEASURED_STEPS = 3
 
@@ -42,6 +43,11 @@ def size(count: float) -> str:
   raise AssertionError('unreachable')
 
 
+def _own_teacher(run: Run) -> InProcessTeacher | None:
+  """The teacher, if it lies on this mesh."""
+  return run.teacher if isinstance(run.teacher, InProcessTeacher) else None
+
+
 def _rollout_params(run: Run):
   return run.reshard_fn.eval_shape(run.abstract_state.params)
 
@@ -55,8 +61,8 @@ def standing_memory(run: Run) -> dict[str, int]:
       'optimizer state': device_bytes(state.opt_state),
       'gradient': device_bytes(state.params),
       'rollout copy of the student': device_bytes(shapes)}
-  if run.teacher is not None:
-    out['teacher parameters'] = device_bytes(run.teacher.params)
+  if (teacher := _own_teacher(run)) is not None:
+    out['teacher parameters'] = device_bytes(teacher.params)
   return out
 
 
@@ -74,10 +80,10 @@ def lowered(run: Run) -> dict:
   update = run.update_fn.keywords
   out = {f'student {name}': program for name, program in
          run.sampler.engine.programs.largest(rollout).items()}
-  if run.teacher is not None:
+  if (teacher := _own_teacher(run)) is not None:
     out |= {f'teacher {name}': program for name, program in
-            run.teacher.answers.engine.programs.largest(
-                run.teacher.params).items()}
+            teacher.answers.engine.programs.largest(
+                teacher.params).items()}
   if run.num_updates > 1:
     out['scoring'] = run.score_fn.lower(params, rows)
   grads, sums = update['zeros_fn'].eval_shape(params)
@@ -96,8 +102,8 @@ def programs(run: Run) -> dict[str, int]:
          'gradient of a micro-batch': rows, 'the rest': 4}
   if run.num_updates > 1:
     out['scoring'] = rows
-  if run.teacher is not None:
-    out['teacher engine'] = run.teacher.answers.engine.shapes.max_programs
+  if (teacher := _own_teacher(run)) is not None:
+    out['teacher engine'] = teacher.answers.engine.shapes.max_programs
   return out
 
 
@@ -154,8 +160,8 @@ def main(config, path) -> None:
         + ('a new directory' if stored is None else 'goes on in')
         + f' {path}')
   print(f'\nparameters\n  student {count(run.abstract_state.params):,}')
-  if run.teacher is not None:
-    print(f'  teacher {count(run.teacher.params):,}')
+  if (teacher := _own_teacher(run)) is not None:
+    print(f'  teacher {count(teacher.params):,}')
   print('\nmemory per device')
   for part, number in standing_memory(run).items():
     print(f'  {part:28s} {size(number):>11s}')

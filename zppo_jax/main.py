@@ -8,6 +8,7 @@
   zppo import --from=FOLDER_OR_GGUF --to=FILE.safetensors
   zppo export --checkpoint=FILE_OR_WORKDIR --to=DIR [--dtype=bfloat16]
   zppo sample --model=FOLDER_OR_FILE --prompt="..." [--image=FILE --num=4 ...]
+  zppo serve --model=FOLDER_OR_FILE [--port=8000 --token-env=NAME ...]
   zppo eval --config=configs/micro.py --checkpoint=FILE --to=DIR [--k=1,4 ...]
   zppo report WORKDIR... [--to=report.html]
   zppo compare WORKDIR... [--to=FILE.md]

@@ -1,11 +1,12 @@
 """A step's numbers, by name. Units are in docs/metrics.md."""
 
+import dataclasses
 from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 
-from zppo_jax.records import UNGRADED, Group, PromptKind, StopReason
+from zppo_jax.records import UNGRADED, Asked, Group, PromptKind, StopReason
 from zppo_jax.replay import ReplayBuffer, Settlement
 from zppo_jax.update import Sums
 from zppo_jax.zppo import Probe, Reformulated
@@ -145,6 +146,57 @@ def of_reformulation(made: Reformulated) -> dict[str, float]:
     for reason, count in Counter(made.compressed.failures).items():
       out[f'compression/failed/{reason.name.lower()}'] = count
   return out
+
+
+def of_calls(made: Reformulated, calls: Asked) -> dict[str, float]:
+  """What asking took; nothing for a teacher that neither sends nor fails.
+
+  Args:
+    made: the step's reformulations.
+    calls: of the whole step, probes included.
+  """
+  if not calls.requests and not calls.failed:
+    return {}
+  lost = [g for g in made.teacher if not g.rollouts]
+  return {
+      'teacher/wanted': calls.answers, 'teacher/requests': calls.requests,
+      'teacher/retries': calls.retries, 'teacher/fallbacks': len(lost),
+      **{f'teacher/failed/{cause.name.lower()}': count
+         for cause, count in sorted(calls.failed.items())}}
+
+
+@dataclasses.dataclass(frozen=True)
+class Patience:
+  """How many missing answers of a teacher a run bears.
+
+  Attributes:
+    max_failures: largest share, over the last `window` steps; 1 bears all.
+    window: steps in which the teacher was asked; before there are as many
+      nothing is judged.
+  """
+  max_failures: float
+  window: int
+
+  def __post_init__(self):
+    if not 0 <= self.max_failures <= 1:
+      raise ValueError(f'teacher.max_failures is {self.max_failures}; it must '
+                       'be in [0, 1]')
+    if self.window < 1:
+      raise ValueError(f'teacher.window is {self.window}; it must be >= 1')
+
+  def ended(self, asked: Sequence[Asked]) -> str | None:
+    """Why a run may not go on after these steps (latest last), or None."""
+    last = [a for a in asked if a.answers][-self.window:]
+    total = sum(last, Asked())
+    missing = sum(total.failed.values())
+    if (len(last) < self.window
+        or missing <= self.max_failures * total.answers):
+      return None
+    causes = ', '.join(f'{count} {cause.name.lower()}' for cause, count in
+                       sorted(total.failed.items(), key=lambda x: -x[1]))
+    return (f'{missing} of {total.answers} answers of the teacher are missing '
+            f'in the last {self.window} steps, more than teacher.max_failures '
+            f'= {self.max_failures:g}: {causes}; last error: {total.error}')
 
 
 def of_updates(sums: Sequence[Sums], token_counts: Sequence[int],

@@ -18,8 +18,9 @@ import dataclasses
 import enum
 import math
 import pathlib
-from collections.abc import Callable
-from typing import Any
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -79,6 +80,19 @@ class CompressionFailure(enum.IntEnum):
   NO_ANSWER = 0  # no parseable answer in the summary
   OTHER_ANSWER = 1  # an answer that is not the trace's own
   OVER_CAP = 2  # the token cap cut it
+  MISSING = 3  # the teacher sent none
+
+
+class Cause(enum.IntEnum):
+  """Why an answer that a teacher was asked for is missing."""
+  CONNECTION = 0  # refused, reset, no such host
+  DEADLINE = 1  # the request took too long
+  BUDGET = 2  # the step's seconds were spent
+  BUSY = 3  # 429, after the last retry too
+  SERVER = 4  # 5xx, after the last retry too
+  REFUSED = 5  # another 4xx: wrong key, unknown model, bad field
+  GARBAGE = 6  # no JSON, or not in the form that was agreed on
+  MISSING = 7  # fewer answers than asked for, or none stored
 
 
 @dataclasses.dataclass(frozen=True)
@@ -247,7 +261,8 @@ class Rollout:
   Attributes:
     tokens: response ids; the end token is included when `stop` is END.
     logps: the sampler's log-prob of each token (nats): full vocabulary,
-      temperature-scaled, before any top-p / top-k truncation.
+      temperature-scaled, before any top-p / top-k truncation; () for the
+      words of a teacher that does not tell.
     text: decoded response without its end token.
     stop: why it ended.
     verdict: why it got its reward.
@@ -305,6 +320,53 @@ class Group:
   @property
   def correct(self) -> tuple[Rollout, ...]:
     return tuple(r for r in self.rollouts if r.verdict == Verdict.CORRECT)
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+  """What asking a teacher came to; sums over calls.
+
+  Attributes:
+    answers: wanted.
+    requests: sent, retries included; 0 for a teacher in this process.
+    retries: of these.
+    failed: cause -> answers that never came.
+    error: what the last failure said, '' without one.
+  """
+  answers: int = 0
+  requests: int = 0
+  retries: int = 0
+  failed: Mapping[Cause, int] = dataclasses.field(default_factory=dict)
+  error: str = ''
+
+  def __add__(self, other: 'Asked') -> 'Asked':
+    failed = Counter(self.failed) + Counter(other.failed)
+    return Asked(
+        self.answers + other.answers, self.requests + other.requests,
+        self.retries + other.retries, dict(failed), other.error or self.error)
+
+
+class Answers(NamedTuple):
+  """A teacher's graded answers.
+
+  Attributes:
+    groups: one a prompt; what did not come is left out, all of it too.
+    asked: what it took.
+  """
+  groups: tuple[Group, ...]
+  asked: Asked
+
+
+class Summaries(NamedTuple):
+  """Graded summaries, one a prompt, None where none came; what it took."""
+  rollouts: tuple[Rollout | None, ...]
+  asked: Asked
+
+
+class Scores(NamedTuple):
+  """Log-probs of given responses, None where none came; what it took."""
+  logps: tuple[tuple[float, ...] | None, ...]
+  asked: Asked
 
 
 @dataclasses.dataclass(frozen=True)

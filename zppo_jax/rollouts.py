@@ -140,6 +140,30 @@ def _to_groups(prompts: Sequence[Prompt], found, grader: Grader) -> list[
           for prompt, completions in zip(prompts, found, strict=True)]
 
 
+def from_texts(questions: Sequence[Question], said, chat: Chat,
+               grader: Grader) -> list[tuple[Rollout, ...]]:
+  """Somebody else's words as graded rollouts in this chat's tokens.
+
+  Args:
+    questions: what was asked.
+    said: the (text, stop reason) pairs that answer each question.
+    chat: encodes them.
+    grader: grades them, all at once.
+  """
+  marks = iter(grade_all(
+      [(text, stop, question)
+       for question, pairs in zip(questions, said, strict=True)
+       for text, stop in pairs], grader))
+
+  def one(text, stop):
+    tokens = chat.response(text)
+    if stop == StopReason.LENGTH:
+      tokens = tokens[:-1]  # it never came to its end token
+    return Rollout(tokens, (), text, stop, *next(marks))
+
+  return [tuple(one(text, stop) for text, stop in pairs) for pairs in said]
+
+
 def collect(sampler: Sampler, params, prompts: Sequence[Prompt], *, seed: int,
             step: int, purpose: Purpose) -> list[Group]:
   """Graded groups of all prompts, in their order.

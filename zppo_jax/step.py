@@ -12,8 +12,9 @@ import numpy as np
 from zppo_jax import metrics, packing, rollouts, samples, sharding, zppo
 from zppo_jax.build import Run
 from zppo_jax.randomness import host_rng
-from zppo_jax.records import Group, Purpose, TrainState
+from zppo_jax.records import Asked, Group, Purpose, TrainState
 from zppo_jax.replay import ReplayBuffer, Settlement
+from zppo_jax.teachers.in_process import InProcessTeacher
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Outcome:
     samples: lines for samples.jsonl.
     groups: all that were trained on.
     minibatches: (micro-batches on the mesh, response tokens) of each update.
+    calls: what asking the teacher took, probes included.
   """
   state: TrainState
   buffer: ReplayBuffer
@@ -36,6 +38,7 @@ class Outcome:
   samples: list[dict]
   groups: list[Group]
   minibatches: Any
+  calls: Asked
 
 
 def step_advantages(run: Run, groups: list[Group]) -> np.ndarray:
@@ -135,12 +138,13 @@ def train_step(run: Run, state: TrainState, buffer: ReplayBuffer,
   clock.lap('teacher')
   groups = plain + ask(made.prompts)
   clock.lap('rollouts')
-  probed = {}
+  probed, calls = {}, made.calls
   if run.probe.due(step):
     probe = zppo.probe_copying(
         plain, step, count=run.probe.questions, rules=run.rules,
         teacher=run.teacher, chat=chat, compress=run.compress)
     probed = metrics.of_probe(probe, ask(probe.prompts))
+    calls += probe.calls
     clock.lap('probe')
 
   advantages_PG = step_advantages(run, groups)
@@ -154,7 +158,7 @@ def train_step(run: Run, state: TrainState, buffer: ReplayBuffer,
   row = {'step': step, **metrics.of_groups(groups),
          **metrics.of_plain_splits(plain[:len(new)]),
          **metrics.of_advantages(advantages_PG),
-         **metrics.of_reformulation(made),
+         **metrics.of_reformulation(made), **metrics.of_calls(made, calls),
          'plain/removed': sum(
              chat.plain(q.text).removed for q in new + replayed),
          **metrics.of_tokens(groups, made), **probed,
@@ -164,7 +168,7 @@ def train_step(run: Run, state: TrainState, buffer: ReplayBuffer,
   if gap is not None:
     row['sampler_trainer/logp_gap_max'] = gap
   row['compilations/student'] = run.sampler.engine.programs.compilations
-  if run.teacher is not None:
+  if isinstance(run.teacher, InProcessTeacher):
     row['compilations/teacher'] = (
         run.teacher.answers.engine.programs.compilations)
   row['student_rollouts'] = len(groups) * run.num_rollouts
@@ -175,4 +179,5 @@ def train_step(run: Run, state: TrainState, buffer: ReplayBuffer,
         count=run.samples.questions, seed=run.seed, chat=chat)
   clock.lap('log')
   row.update(clock.seconds)
-  return Outcome(state, buffer, row, settled, shown, groups, minibatches)
+  return Outcome(state, buffer, row, settled, shown, groups, minibatches,
+                 calls)

@@ -1,5 +1,6 @@
 """The loop: all steps of a run, from wherever its directory says it stands."""
 
+import collections
 import contextlib
 import dataclasses
 import pathlib
@@ -15,6 +16,7 @@ from zppo_jax.metrics import trouble, ungraded
 from zppo_jax.records import TrainState
 from zppo_jax.replay import ReplayBuffer
 from zppo_jax.step import train_step
+from zppo_jax.teachers.journal import Journalled
 from zppo_jax.verdicts import verifier
 from zppo_jax.workdir import Workdir
 
@@ -33,6 +35,10 @@ class Interrupted(Exception):
 
 class Ungraded(RuntimeError):
   """More rollouts without a verdict than guard.max_ungraded."""
+
+
+class TeacherFailed(RuntimeError):
+  """More missing answers than teacher.max_failures; the run was saved."""
 
 
 class Diverged(RuntimeError):
@@ -193,12 +199,15 @@ def run_loop(run: Run, at: Standing, out: Workdir, kept: Checkpoints,
 
   Raises:
     Interrupted: after a signal, once the step in progress is saved.
+    TeacherFailed: if too many answers of the teacher are missing; the step is
+      saved, and a resumed run counts anew.
     Diverged: for NaN or an exploding ratio; the last checkpoint is intact.
     Ungraded: for too many rollouts without a verdict; likewise.
     CheckpointError: if a checkpoint cannot be written.
   """
   spent: dict[str, float] = {}  # by what came after the last row was written
   begun = time.perf_counter()
+  asked: collections.deque = collections.deque(maxlen=run.patience.window)
 
   def lap(name, since):
     now = time.perf_counter()
@@ -210,6 +219,9 @@ def run_loop(run: Run, at: Standing, out: Workdir, kept: Checkpoints,
       outcome = train_step(run, at.state, at.buffer, at.step)
       _check(run, out, outcome)
       row, history = outcome.row, at.history
+      if outcome.calls.answers:
+        asked.append(outcome.calls)
+      failed = run.patience.ended(asked)
       row.update(spent)
       spent.clear()
       since = time.perf_counter()
@@ -237,9 +249,13 @@ def run_loop(run: Run, at: Standing, out: Workdir, kept: Checkpoints,
       begun = now
       at = Standing(done, outcome.state, outcome.buffer, history, at.base,
                     latest)
-      if last or signals or run.checkpoint.due(done):
+      if last or signals or failed or run.checkpoint.due(done):
         save(kept, run, at)
         lap('checkpoint', since)
+      if failed:
+        kept.wait()
+        raise TeacherFailed(f'stopped after step {at.step - 1}, which is '
+                            f'saved: {failed}')
       if signals:
         kept.wait()
         name = signal.Signals(signals[0]).name
@@ -248,6 +264,15 @@ def run_loop(run: Run, at: Standing, out: Workdir, kept: Checkpoints,
                           'the same command goes on from there', signals[0])
   kept.wait()
   return at
+
+
+def _with_journal(run: Run, path: pathlib.Path) -> Run:
+  """The run with answers kept on disk where they may not come again."""
+  if run.teacher is None or run.teacher.capabilities.repeatable:
+    return run
+  return dataclasses.replace(run, teacher=Journalled.open(
+      run.teacher, path / 'teacher.jsonl', run.sampler.chat,
+      run.sampler.grader))
 
 
 def main(config, path, fork_from=None) -> dict:
@@ -262,7 +287,8 @@ def main(config, path, fork_from=None) -> dict:
     fork_from: a workdir or checkpoint whose state a new run starts from.
 
   Raises:
-    Interrupted, Diverged, Ungraded, CheckpointError: as run_loop.
+    Interrupted, TeacherFailed, Diverged, Ungraded, CheckpointError: as
+      run_loop.
     ValueError, KeyError, FileNotFoundError, FileExistsError: for a config, a
       directory or a checkpoint that does not fit, naming what.
   """
@@ -285,6 +311,7 @@ def main(config, path, fork_from=None) -> dict:
     workdir.write_json(path / 'data.json', run.source.pool.record())
   kept = Checkpoints(path / 'checkpoints', run.checkpoint,
                      _manifest(config, run))
+  run = _with_journal(run, path)
   outlets = []
   judging = contextlib.ExitStack()
   try:

@@ -124,15 +124,22 @@ def read_config(path) -> dict | None:
     raise ValueError(f'{stored} is not readable: {e}') from e
 
 
+# A teacher's server may move, and one may lose patience with it.
+MAY_CHANGE = frozenset({'steps', 'teacher.max_failures', 'teacher.window', *(
+    f'teacher.endpoint.{name}' for name in (
+        'url', 'key_env', 'budget_s', 'deadline_s', 'concurrency', 'retries',
+        'backoff_s'))})
+
+
 def check_same_config(path, stored: dict, config) -> None:
-  """Only a run's own config resumes it; `steps` may grow.
+  """Only a run's own config resumes it, but for MAY_CHANGE; `steps` may grow.
 
   Raises:
     ValueError: naming the fields that differ, with both values.
   """
   there, here = flat(stored['config']), flat(config_values(config))
   differ = [n for n in sorted({**there, **here})
-            if n != 'steps' and there.get(n) != here.get(n)]
+            if n not in MAY_CHANGE and there.get(n) != here.get(n)]
   if differ:
     shown = '; '.join(f'{n} is {there.get(n)!r} there and {here.get(n)!r} here'
                       for n in differ)

@@ -5,6 +5,7 @@ as a prompt, so sampling, scoring and the update know nothing of ZPPO.
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Sequence
 
@@ -13,6 +14,7 @@ from zppo_jax.chat.wording import Chat
 from zppo_jax.methods import Method
 from zppo_jax.randomness import host_rng
 from zppo_jax.records import (
+  Asked,
   Group,
   HardVisit,
   Instance,
@@ -20,6 +22,7 @@ from zppo_jax.records import (
   PromptKind,
   Purpose,
   Question,
+  Summaries,
 )
 from zppo_jax.replay import ReplayBuffer
 
@@ -78,6 +81,7 @@ class Reformulated:
     compressed: what became of the candidates, or None if none was needed.
     removed: pieces cut out of content (segments.Encoded.removed).
     over_bound: instances skipped because their prompt was too long.
+    calls: what asking the teacher took, summaries included.
   """
   prompts: tuple[Prompt, ...]
   instances: tuple[Instance, ...]
@@ -87,6 +91,7 @@ class Reformulated:
   compressed: compression.Compressed | None
   removed: int
   over_bound: int
+  calls: Asked
 
 
 def draw_replays(buffer: ReplayBuffer, new: Sequence[Question], step: int,
@@ -132,19 +137,19 @@ def reformulate_hard(plain: Sequence[Group], step: int, *, rules: Rules,
   """
   hard = sum(g.accuracy < rules.tau for g in plain)
   if not method.reformulations or not rules.num_aug:
-    return Reformulated((), (), hard, (), (), None, 0, 0)
+    return Reformulated((), (), hard, (), (), None, 0, 0, Asked())
   groups = reformulate.pre_cap(
       plain, rules.tau, rules.num_aug,
       host_rng(rules.seed, step, Purpose.TIES))
-  answers = teacher.answer([g.prompt for g in groups], step)
+  answers, calls = teacher.answer([g.prompt for g in groups], step)
   visits = [visit(g, t) for g, t in zip(groups, answers, strict=True)]
   instances = reformulate.post_cap(
       visits, method.reformulations, rules.num_aug,
       host_rng(rules.seed, step, Purpose.CANDIDATES))
   compressed = compression.compress(
       [(i.question, c) for i in instances for c in i.candidates], compress,
-      chat, teacher.max_compression_prompt,
-      lambda prompts: teacher.summarise(prompts, step))
+      chat, teacher.capabilities.max_compression_prompt,
+      functools.partial(teacher.summarise, step=step))
   prompts, kept, removed, over_bound = [], [], compressed.removed, 0
   for instance in instances:
     prompt, cut = render(instance, compressed.texts, chat)
@@ -155,7 +160,8 @@ def reformulate_hard(plain: Sequence[Group], step: int, *, rules: Rules,
     prompts.append(prompt)
     kept.append(instance)
   return Reformulated(tuple(prompts), tuple(kept), hard, tuple(visits),
-                      tuple(answers), compressed, removed, over_bound)
+                      tuple(answers), compressed, removed, over_bound,
+                      calls + compressed.calls)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,10 +175,12 @@ class Probe:
     prompts: one BCQ a question.
     wrong: the parsed answer of each one's wrong candidate.
     accuracies: plain accuracy of each question at this step.
+    calls: what asking the teacher for summaries took.
   """
   prompts: tuple[Prompt, ...]
   wrong: tuple[str, ...]
   accuracies: tuple[float, ...]
+  calls: Asked
 
 
 def probe_copying(plain: Sequence[Group], step: int, *, count: int,
@@ -197,16 +205,17 @@ def probe_copying(plain: Sequence[Group], step: int, *, count: int,
     pairs.append(Instance(group.prompt.question, PromptKind.BCQ, tuple(pair)))
   traces = [(i.question, c) for i in pairs for c in i.candidates]
   if teacher is None:
-    compressed = compression.compress(traces, compress, chat, 0, lambda _: [])
+    compressed = compression.compress(
+        traces, compress, chat, 0, lambda *_: Summaries((), Asked()))
   else:
     compressed = compression.compress(
-        traces, compress, chat, teacher.max_compression_prompt,
-        lambda prompts: teacher.summarise(prompts, step))
+        traces, compress, chat, teacher.capabilities.max_compression_prompt,
+        functools.partial(teacher.summarise, step=step))
   kept = []
   for group, instance in zip(chosen, pairs, strict=True):
     prompt, _ = render(instance, compressed.texts, chat)
     if len(prompt.tokens) <= rules.max_prompt:
       wrong = next(c for c in instance.candidates if not c.reward)
       kept.append((prompt, wrong.answer, group.accuracy))
-  return Probe(*map(tuple, zip(*kept, strict=True))) if kept else Probe(
-      (), (), ())
+  fields = map(tuple, zip(*kept, strict=True)) if kept else ((), (), ())
+  return Probe(*fields, compressed.calls)

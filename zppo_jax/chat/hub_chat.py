@@ -40,7 +40,7 @@ class HubCodec:
     if len(tokenizer) > vocab_size:
       raise ValueError(f'the tokenizer has {len(tokenizer)} words; the model '
                        f'has {vocab_size} rows')
-    self._tokenizer = tokenizer
+    self.tokenizer = tokenizer
     self.vocab_size = vocab_size
     self.ids = tokenizer.get_vocab()
     added = tokenizer.added_tokens_decoder
@@ -59,14 +59,14 @@ class HubCodec:
     self.sampled_ids = frozenset(self.ids.values()) - never
 
   def encode_template(self, text: str) -> list[int]:
-    return self._tokenizer.encode(text, add_special_tokens=False)
+    return self.tokenizer.encode(text, add_special_tokens=False)
 
   def encode_content(self, text: str) -> tuple[list[int], int]:
     """Ids of somebody's text; the tokenizers here express any text."""
     return self._content.encode(text, add_special_tokens=False).ids, 0
 
   def decode(self, ids: Sequence[int]) -> str:
-    return self._tokenizer.decode(
+    return self.tokenizer.decode(
         list(ids), skip_special_tokens=False,
         clean_up_tokenization_spaces=False)
 
@@ -80,7 +80,8 @@ def _without_added(tokenizer):
   return Tokenizer.from_str(json.dumps(made))
 
 
-def _render(tokenizer, messages, thinking: bool | None, **fields) -> str:
+def render(tokenizer, messages, thinking: bool | None, **fields) -> str:
+  """The chat template's text; ValueError for a switch that it lacks."""
   if tokenizer.chat_template is None:
     raise ValueError('the tokenizer has no chat template')
   if thinking is not None:
@@ -93,7 +94,7 @@ def _render(tokenizer, messages, thinking: bool | None, **fields) -> str:
 
 def _end_id(tokenizer, end_ids, reserved) -> int:
   """The token behind an assistant's message in the chat template."""
-  closed = _render(tokenizer, [{'role': 'user', 'content': _SENTINEL},
+  closed = render(tokenizer, [{'role': 'user', 'content': _SENTINEL},
                                {'role': 'assistant', 'content': _REPLY}], None)
   _, reply, rest = closed.rpartition(_REPLY)
   behind = tokenizer.encode(rest if reply else '', add_special_tokens=False)
@@ -130,7 +131,7 @@ def wording(tokenizer, base: Wording = BOXED,
       it does not hold the user's message exactly once.
   """
   def around(switch):
-    text = _render(tokenizer, [{'role': 'user', 'content': _SENTINEL}], switch,
+    text = render(tokenizer, [{'role': 'user', 'content': _SENTINEL}], switch,
                    add_generation_prompt=True)
     if text.count(_SENTINEL) != 1:
       raise ValueError(f'the chat template holds the user\'s message '

@@ -113,6 +113,14 @@ TEACHER = (
     Panel('Teacher', 'fraction', ('teacher/answered', 'teacher/accuracy'),
           'accuracy: of all its rollouts; answered: hard questions with at '
           'least one right teacher rollout, which BCQ needs.'),
+    Panel('Answers of the teacher that never came', 'answers per step',
+          ('teacher/wanted', 'teacher/failed/*'),
+          'wanted: all that were asked for, summaries included; the others: '
+          'missing ones by cause.', FROM_ZERO),
+    Panel('Requests to the teacher', 'per step',
+          ('teacher/requests', 'teacher/retries', 'teacher/fallbacks'),
+          'requests: sent, retries included; fallbacks: hard questions without '
+          'any answer, whose NCQ alone remains.', FROM_ZERO),
     Panel('Compression of candidates', 'traces per step', ('compression/*',),
           'Candidates sent to be shortened, kept as they are, refused as too '
           'long, or thrown away for a reason.', FROM_ZERO),

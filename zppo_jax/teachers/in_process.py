@@ -1,41 +1,74 @@
 """A teacher that runs on the same mesh as the student."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from zppo_jax import rollouts
-from zppo_jax.records import Group, Prompt, Purpose, Rollout
+from zppo_jax import packing, rollouts, scoring
+from zppo_jax.records import Answers, Asked, Prompt, Purpose, Scores, Summaries
+from zppo_jax.teachers import Capabilities
 
 
 @dataclasses.dataclass(frozen=True)
 class InProcessTeacher:
-  """A frozen model with two samplers of one engine.
+  """A frozen model with two samplers of one engine, and a scorer.
 
   Attributes:
     params: in the rollout sharding.
     answers: sampler of G_T rollouts a question.
     summaries: sampler of one summary a trace, cut at the compression cap.
+    score_fn: (params, MicroBatch) -> (logp_BT, entropy_BT) at temperature 1.
+    row_buckets: allowed lengths of prompt and response together.
+    micro_tokens: positions of a scored batch.
     seed: the run's seed.
   """
   params: Any
   answers: rollouts.Sampler
   summaries: rollouts.Sampler
+  score_fn: Callable
+  row_buckets: tuple[int, ...]
+  micro_tokens: int
   seed: int
 
-  def answer(self, prompts: Sequence[Prompt], step: int) -> list[Group]:
-    """Fresh graded rollouts, keyed by (question, step)."""
-    return rollouts.collect(self.answers, self.params, prompts,
-                            seed=self.seed, step=step,
-                            purpose=Purpose.TEACHER)
+  @property
+  def capabilities(self) -> Capabilities:
+    sees = self.answers.chat.vision is not None
+    return Capabilities(
+        max_compression_prompt=self.answers.engine.shapes.prompts[-1],
+        scores=True, pictures=sees, clips=sees, repeatable=True)
 
-  def summarise(self, prompts: Sequence[Prompt], step: int) -> list[Rollout]:
+  def answer(self, prompts: Sequence[Prompt], step: int) -> Answers:
+    """Fresh graded rollouts, keyed by (question, step)."""
+    groups = rollouts.collect(self.answers, self.params, prompts,
+                              seed=self.seed, step=step,
+                              purpose=Purpose.TEACHER)
+    wanted = len(prompts) * self.answers.num_rollouts
+    return Answers(tuple(groups), Asked(answers=wanted))
+
+  def summarise(self, prompts: Sequence[Prompt], traces: Sequence[str],
+                step: int) -> Summaries:
     """One summary a prompt."""
+    del traces  # the prompts hold them
     groups = rollouts.collect(self.summaries, self.params, prompts,
                               seed=self.seed, step=step,
                               purpose=Purpose.COMPRESSION)
-    return [g.rollouts[0] for g in groups]
+    return Summaries(tuple(g.rollouts[0] for g in groups),
+                     Asked(answers=len(prompts)))
 
-  @property
-  def max_compression_prompt(self) -> int:
-    return self.summaries.engine.shapes.prompts[-1]
+  def score(self, rows: Sequence[tuple[Prompt, tuple[int, ...]]]) -> Scores:
+    """By the trainer's graph, rows padded to the run's buckets.
+
+    Raises:
+      ValueError: if a row is longer than every row bucket.
+    """
+    programs = self.answers.engine.programs
+    padded = [packing.Row(prompt.tokens, response, (0.0,) * len(response), 0.0,
+                          prompt.media) for prompt, response in rows]
+    found = scoring.by_row(
+        self.score_fn, self.params, padded, mesh=programs.mesh,
+        max_tokens=self.micro_tokens, buckets=self.row_buckets,
+        patch_buckets=programs.shapes.patches,
+        num_axes=programs.model.num_axes)
+    logps = tuple(tuple(logp_T[len(row.prompt):].tolist())
+                  for row, (logp_T, _) in zip(padded, found, strict=True))
+    return Scores(logps, Asked(answers=len(rows)))

@@ -1,0 +1,141 @@
+"""`zppo serve` in a process of its own, and runs that it teaches."""
+
+import contextlib
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+pytest.importorskip('openai')
+pytest.importorskip('uvicorn')
+from tests.builders import small_config  # noqa: E402
+from zppo_jax import build, main, openai_client, train, zppo  # noqa: E402
+from zppo_jax.openai_client import TEXT, Call, Endpoint  # noqa: E402
+from zppo_jax.tasks import micro  # noqa: E402
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def launch(port: int = 0):
+  """(process, url) of a server of the embedded teacher."""
+  env = {**os.environ, 'XLA_FLAGS': '', 'PYTHONPATH': str(ROOT)}
+  process = subprocess.Popen(
+      [sys.executable, '-m', 'zppo_jax.main', 'serve', '--model=micro/teacher',
+       f'--port={port}', '--context=200', '--slots=16'], cwd=ROOT, env=env,
+      stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+  line = process.stdout.readline()
+  assert line.startswith('teacher: http://127.0.0.1:'), line
+  return process, line.split()[1]
+
+
+@contextlib.contextmanager
+def serving():
+  process, url = launch()
+  try:
+    yield process, url
+  finally:
+    process.kill()
+    process.wait()
+
+
+def config(url, api, steps=2):
+  c = small_config(steps=steps)
+  c.teacher.kind = 'endpoint'
+  c.teacher.endpoint.update(
+      url=url, model='teacher', api=api, deadline_s=60.0, budget_s=60.0,
+      retries=2)
+  return c
+
+
+@pytest.mark.slow
+def test_a_server_answers_teaches_scores_and_ends_well(tmp_path):
+  """Greedy answers are those of the teacher in this process; log-probs of
+  given tokens are its scorer's; SIGTERM ends it with 0."""
+  own = build.build(small_config())
+  prompts = zppo.plain_prompts(micro.pool(6, 0.5), own.sampler.chat)
+  with serving() as (process, url):
+    run = build.build(config(url, 'completions'))
+    assert run.teacher.capabilities.scores
+    of = Endpoint(url=url, model='teacher')
+    replies = openai_client.ask_all(of, [
+        Call(TEXT, {'prompt': list(p.tokens), 'max_tokens': 16,
+                    'temperature': 0}, 1, openai_client.read_text)
+        for p in prompts], 120)
+    texts = [r.results[0].text for r in replies]
+    grade = run.teacher.grader
+    assert all(grade.grade(grade.parse(t), p.question)
+               for t, p in zip(texts, prompts, strict=True))
+    rows = [(p, own.sampler.chat.response(t))
+            for p, t in zip(prompts, texts, strict=True)]
+    there, here = run.teacher.score(rows), own.teacher.score(rows)
+    assert not there.asked.failed
+    for a, b in zip(there.logps, here.logps, strict=True):
+      np.testing.assert_allclose(a, b, atol=2e-5)
+    first = run.teacher.answer(prompts, 3).groups
+    again = run.teacher.answer(prompts[2:3], 3).groups  # in other company
+    assert again[0].rollouts == first[2].rollouts
+    summary = train.main(config(url, 'chat'), tmp_path / 'run')
+    assert summary['steps'] == 2
+    row = json.loads((tmp_path / 'run' / 'metrics.jsonl').read_text()
+                     .splitlines()[-1])
+    assert row['teacher/accuracy'] > 0.8 and row['groups/bcq'] > 0
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 0
+
+
+@pytest.mark.slow
+def test_a_teacher_that_is_killed_and_comes_back(tmp_path):
+  """The steps without it end with NCQs alone; the run ends well."""
+  process, url = launch()
+  port = int(url.rpartition(':')[2].partition('/')[0])
+  steps, real = 6, train.train_step
+  c = config(url, 'completions', steps)
+  c.teacher.endpoint.update(budget_s=5.0, deadline_s=5.0, retries=1,
+                            backoff_s=0.05)
+  server = [process]
+
+  def step(run, state, buffer, number):
+    if number == 2:
+      server[0].kill()
+      server[0].wait()
+    if number == 4:
+      server[0], _ = launch(port)
+    return real(run, state, buffer, number)
+
+  try:
+    with pytest.MonkeyPatch.context() as patch:
+      patch.setattr(train, 'train_step', step)
+      summary = train.main(c, tmp_path / 'run')
+  finally:
+    server[0].kill()
+    server[0].wait()
+  assert summary['steps'] == steps
+  rows = [json.loads(line) for line in (
+      tmp_path / 'run' / 'metrics.jsonl').read_text().splitlines()]
+  lost = [r['teacher/fallbacks'] == r['hard/asked'] for r in rows]
+  assert lost == [False, False, True, True, False, False]
+  assert [r['groups/bcq'] > 0 for r in rows] == [not x for x in lost]
+  assert all(r['groups/ncq'] for r in rows if r['hard/asked'])
+  assert rows[2]['teacher/failed/connection'] > 0
+  begun = [r['time/teacher'] for r in rows[2:4]]
+  assert max(begun) < 7
+
+
+@pytest.mark.parametrize('argv, said', [
+    (['--host=0.0.0.0'], "--host is '0.0.0.0'; without --token-env only"),
+    (['--token-env=NO_SUCH_TOKEN'], "'NO_SUCH_TOKEN'; no such environment"),
+    (['--context=999'], '--context is 999; allowed: 2 to 256'),
+    (['--slots=0'], '--slots is 0'),
+])
+def test_flags_that_do_not_fit(argv, said, monkeypatch):
+  monkeypatch.delenv('ZPPO_TRACEBACK', raising=False)
+  with pytest.raises(SystemExit) as e:
+    main.main(['serve', '--model=micro/teacher', *argv])
+  assert said in e.value.code
+
+

@@ -1,0 +1,50 @@
+"""The likeliest tokens of every position, never all of [B, T, V] at once."""
+
+import chex
+import jax
+import jax.numpy as jnp
+
+
+def top_logps(hidden_BTD, head_DV, tokens_BT, *, top: int, chunk: int):
+  """Log-probs of the tokens and of the `top` likeliest ones in their places.
+
+  All of them come from one softmax: a token that is the likeliest has exactly
+  the first value.
+
+  Args:
+    hidden_BTD: hidden states; position t predicts token t + 1.
+    head_DV: matrix to logits.
+    tokens_BT: int32 ids.
+    top: K, tokens that are told.
+    chunk: positions whose logits exist at a time.
+
+  Returns:
+    (logp_BT, top_logp_BTK, top_id_BTK), nats at temperature 1, aligned with
+    tokens: position t tells of token t given those before it, position 0 is 0.
+  """
+  chex.assert_equal_shape_prefix([hidden_BTD, tokens_BT], 2)
+  B, T, D = hidden_BTD.shape
+  length = T - 1
+  size = max(1, min(chunk, length))
+  pad = -length % size
+  num = (length + pad) // size
+  cut = lambda x, axes: jnp.pad(x, ((0, 0), (0, pad), *axes)).reshape(
+      B, num, size, *x.shape[2:]).swapaxes(0, 1)
+
+  def one_chunk(xs):
+    hidden_BcD, targets_Bc = xs
+    logits = jnp.einsum('bcd,dv->bcv', hidden_BcD,
+                        head_DV.astype(hidden_BcD.dtype),
+                        preferred_element_type=jnp.promote_types(
+                            hidden_BcD.dtype, jnp.float32))
+    logps = jax.nn.log_softmax(logits, axis=-1)
+    picked = jnp.take_along_axis(logps, targets_Bc[..., None], axis=-1)
+    return (picked[..., 0], *jax.lax.top_k(logps, top))
+
+  out = jax.lax.map(one_chunk, (cut(hidden_BTD[:, :-1], [(0, 0)]),
+                                cut(tokens_BT[:, 1:], [])))
+
+  def align(x):
+    x = x.swapaxes(0, 1).reshape(B, length + pad, *x.shape[3:])[:, :length]
+    return jnp.pad(x, ((0, 0), (1, 0), *[(0, 0)] * (x.ndim - 2)))
+  return tuple(align(x) for x in out)

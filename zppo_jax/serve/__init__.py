@@ -1,0 +1,124 @@
+"""`zppo serve`: a model as an OpenAI-compatible server (docs/serve.md)."""
+
+import functools
+import os
+import pathlib
+import signal
+import socket
+
+import jax
+import numpy as np
+
+from zppo_jax import pools, pretrained, rollouts, scoring, sharding
+from zppo_jax.chat import micro_chat
+from zppo_jax.engine import Engine
+from zppo_jax.sample import BARE
+from zppo_jax.serve.worker import Worker
+
+_CHUNK = 256  # positions whose logits exist at a time
+_SMALLEST = 64  # bucket of prompts, rows and responses, in tokens
+_PATCHES = (256, 65536)  # of a prompt's images
+
+
+def shapes(context: int, slots: int, sees: bool) -> pools.Shapes:
+  """Tables for prompts and responses of together `context` tokens."""
+  smallest = min(_SMALLEST, context)
+  return pools.Shapes(
+      rows=pools.table_of(slots, 1), shares=(1,),
+      prompts=pools.table_of(context, smallest, 2),
+      owns=pools.table_of(context, smallest),
+      patches=pools.table_of(*_PATCHES[::-1]) if sees else (), groups=(1, 4))
+
+
+def start(found: pretrained.Pretrained, chat, context: int, slots: int,
+          top: int) -> Worker:
+  """A worker on this machine's first device.
+
+  Args:
+    found: the model.
+    chat: its chat.
+    context: most positions of prompt and response together.
+    slots: choices that are drawn at a time.
+    top: tokens told in a place.
+  """
+  model, codec = found.model, chat.codec
+  mesh = sharding.make_mesh(sharding.MeshConfig(), jax.devices()[:1])
+  table = shapes(context, slots, chat.vision is not None)
+  params = rollouts.place_copy(found.params, model, mesh)
+  engine = Engine(
+      pools.Programs(model, mesh, table), decode=chat.decode_response,
+      end_id=codec.end_id, allowed_V=np.isin(
+          np.arange(codec.vocab_size), list(codec.sampled_ids)), burst=16)
+  engine.load(params)
+  rank_fn = scoring.compile_ranker(
+      model=model, mesh=mesh, chunk=_CHUNK,
+      top=min(top, model.config.vocab_size))
+  return Worker(engine, functools.partial(
+      scoring.by_row, rank_fn, params, mesh=mesh,
+      max_tokens=max(4096, context), buckets=table.prompts,
+      patch_buckets=table.patches, num_axes=model.num_axes))
+
+
+def _token(name: str | None, host: str) -> str:
+  if name is None:
+    if host not in ('127.0.0.1', 'localhost', '::1'):
+      raise ValueError(f'--host is {host!r}; without --token-env only this '
+                       'machine is served: 127.0.0.1, localhost, ::1')
+    return ''
+  if not os.environ.get(name):
+    raise ValueError(f'--token-env is {name!r}; no such environment variable '
+                     'is set')
+  return os.environ[name]
+
+
+def main(*, model: str, name: str | None, host: str, port: int, dtype: str,
+         context: int, slots: int, token_env: str | None,
+         max_mb: float) -> None:
+  """Serves until SIGTERM or SIGINT; requests that are here are finished.
+
+  Raises:
+    ImportError: without the extra `serve`.
+    ValueError: for a public host without a token, a context beyond the
+      model's positions, or a model without words.
+    OSError: if the port is taken.
+  """
+  try:
+    import uvicorn
+
+    from zppo_jax.serve import app
+  except ImportError as e:
+    raise ValueError('zppo serve needs more packages: pip install '
+                     '"zppo_jax[serve]"') from e
+  from zppo_jax.serve.asked import MOST_TOP
+  token = _token(token_env, host)
+  found = pretrained.load(model, dtype=dtype)
+  for note in found.notes:
+    print(note, flush=True)
+  chat = pretrained.chat(found, BARE) or micro_chat.CHAT
+  rows, most = found.model.config.vocab_size, found.model.config.max_positions
+  if chat.codec.vocab_size != rows:
+    raise ValueError(f'the model has {rows} rows and no tokenizer; only the '
+                     f'embedded world ({chat.codec.vocab_size} rows) has its '
+                     'own')
+  context = context or min(most, 4096)
+  if not 1 < context <= most:
+    raise ValueError(f'--context is {context}; allowed: 2 to {most}, the '
+                     "model's positions")
+  if slots < 1:
+    raise ValueError(f'--slots is {slots}; it must be >= 1')
+  name = name or pathlib.Path(model).name
+  running = start(found, chat, context, slots, MOST_TOP)
+  made = app.make(app.Server(name, chat, running, context, token,
+                             int(max_mb * 2**20)))
+  family = socket.AF_INET6 if ':' in host else socket.AF_INET
+  listening = socket.create_server((host, port), family=family)
+  shown = f'[{host}]' if ':' in host else host
+  print(f'{name}: http://{shown}:{listening.getsockname()[1]}/v1',
+        flush=True)
+  # uvicorn ends well on these, and then raises them once more.
+  for number in (signal.SIGTERM, signal.SIGINT):
+    signal.signal(number, lambda *_: None)
+  uvicorn.Server(uvicorn.Config(
+      made, log_level='warning', access_log=False, lifespan='off',
+      timeout_graceful_shutdown=60)).run(sockets=[listening])
+  running.close()

@@ -1,0 +1,257 @@
+"""Bodies of requests, checked field by field; OpenAI's names.
+
+Nothing that is asked for is left out in silence: a field that is not built is
+refused unless its value changes nothing. Pictures come as data URLs; no path
+is read and nothing is fetched.
+"""
+
+import dataclasses
+import math
+import re
+from typing import Any
+
+from zppo_jax.chat.conversation import ROLES, Message
+from zppo_jax.records import Decoding, Picture
+
+MOST_CHOICES = 128
+MOST_TOP = 20  # log-probs of other tokens in a place
+MOST_PROMPTS = 256
+MOST_STOPS = 16
+_DATA_URL = re.compile(r'data:image/(?:png|jpeg|webp|gif);base64,'
+                       r'([A-Za-z0-9+/=]+)')
+# Fields that are taken if they ask for nothing.
+_NEUTRAL = {
+    'frequency_penalty': (0, None), 'presence_penalty': (0, None),
+    'repetition_penalty': (1, None), 'logit_bias': ({}, None),
+    'best_of': (1, None), 'suffix': ('', None), 'tools': ([], None),
+    'tool_choice': ('none', 'auto', None), 'min_p': (0, None),
+    'response_format': ({'type': 'text'}, None)}
+_IGNORED = frozenset({'user', 'metadata', 'store', 'stream_options'})
+
+
+class Refused(ValueError):
+  """A request that is not answered.
+
+  Attributes:
+    status: of HTTP.
+    param: the field, or None.
+    code: a short name of the reason.
+  """
+
+  def __init__(self, text: str, param: str | None = None, status: int = 400,
+               code: str = 'invalid_value'):
+    super().__init__(text)
+    self.param, self.status, self.code = param, status, code
+
+
+@dataclasses.dataclass(frozen=True)
+class Ask:
+  """What both routes share.
+
+  Attributes:
+    decoding: of every choice; None for max_tokens 0, which generates nothing.
+    n: choices.
+    stop: strings before which a text ends.
+    seed: None draws one.
+    top: most likely tokens told in each place; None tells no log-probs.
+    stream: reply as events.
+  """
+  decoding: Decoding | None
+  n: int
+  stop: tuple[str, ...]
+  seed: int | None
+  top: int | None
+  stream: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class TextAsk:
+  """A completion: prompts as texts or as token ids."""
+  ask: Ask
+  prompts: tuple[str | tuple[int, ...], ...]
+  echo: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class ChatAsk:
+  """A chat completion; without a limit of its own it may fill the context."""
+  ask: Ask
+  messages: tuple[Message, ...]
+  thinking: bool | None
+  limited: bool
+
+
+class Body:
+  """The fields of a request; each is taken once, the rest is refused."""
+
+  def __init__(self, values: Any, model: str):
+    if not isinstance(values, dict):
+      raise Refused('the body is no JSON object')
+    self._values, self._known = dict(values), []
+    named = self.take('model', str, model, 'the name of a model')
+    if named != model:
+      raise Refused(f'model is {named!r}; allowed: {model!r}', 'model', 404,
+                    'model_not_found')
+
+  def take(self, name: str, kinds, default, allowed: str):
+    """A field's value, `default` where it is not there or null."""
+    self._known.append(name)
+    value = self._values.pop(name, None)
+    if value is None:
+      return default
+    if not isinstance(value, kinds) or (
+        isinstance(value, bool) and kinds is not bool):
+      raise Refused(f'{name} is {_short(value)}; allowed: {allowed}', name)
+    return value
+
+  def number(self, name: str, default, low, high, whole: bool = True):
+    """A number in [low, high]."""
+    allowed = f'{"whole " if whole else ""}numbers from {low} to {high}'
+    value = self.take(name, int if whole else (int, float), default, allowed)
+    if value is not None and not (math.isfinite(value)
+                                  and low <= value <= high):
+      raise Refused(f'{name} is {_short(value)}; allowed: {allowed}', name)
+    return value
+
+  def close(self) -> None:
+    """Refuses what is left and asks for something."""
+    for name, value in self._values.items():
+      if name in _IGNORED:
+        continue
+      if name not in _NEUTRAL:
+        raise Refused(f'unknown field {_short(name)}; known: '
+                      f'{", ".join([*self._known, *_NEUTRAL])}', _short(name),
+                      code='unknown_field')
+      if value not in _NEUTRAL[name]:
+        raise Refused(f'{name} is {_short(value)}; it is not built, allowed: '
+                      f'{_NEUTRAL[name][0]!r}', name)
+
+
+def _short(value) -> str:
+  text = repr(value)
+  return text if len(text) <= 80 else f'{text[:77]}...'
+
+
+def _shared(body: Body, top: int | None, max_tokens: int) -> Ask:
+  stop = body.take('stop', (str, list), [], 'a string or a list of strings')
+  stop = [stop] if isinstance(stop, str) else stop
+  if len(stop) > MOST_STOPS or not all(isinstance(s, str) for s in stop):
+    raise Refused(f'stop is {_short(stop)}; allowed: at most {MOST_STOPS} '
+                  'strings', 'stop')
+  decoding = None
+  temperature = float(body.number('temperature', 1.0, 0, 100, whole=False))
+  top_p = float(body.number('top_p', 1.0, 0, 1, whole=False))
+  if top_p == 0:
+    raise Refused('top_p is 0; allowed: numbers above 0, up to 1', 'top_p')
+  top_k = body.number('top_k', 0, -1, 2**31 - 1)
+  if max_tokens:
+    decoding = Decoding(max_tokens, temperature, top_p, max(0, top_k))
+  ask = Ask(decoding, body.number('n', 1, 1, MOST_CHOICES),
+            tuple(s for s in stop if s),
+            body.number('seed', None, -2**63, 2**64), top,
+            body.take('stream', bool, False, 'true or false'))
+  body.close()
+  return ask
+
+
+def _max_tokens(body: Body, default: int, low: int, most: int) -> int:
+  value = body.number('max_tokens', None, low, most)
+  newer = body.number('max_completion_tokens', None, low, most)
+  return next((v for v in (newer, value) if v is not None), default)
+
+
+def _prompts(value) -> tuple[str | tuple[int, ...], ...]:
+  ids = lambda x: isinstance(x, list) and bool(x) and all(
+      isinstance(i, int) and not isinstance(i, bool) for i in x)
+  if isinstance(value, str):
+    return (value,)
+  if ids(value):
+    return (tuple(value),)
+  if value and all(isinstance(p, str) or ids(p) for p in value):
+    if len(value) > MOST_PROMPTS:
+      raise Refused(f'prompt holds {len(value)} prompts; allowed: at most '
+                    f'{MOST_PROMPTS}', 'prompt')
+    return tuple(p if isinstance(p, str) else tuple(p) for p in value)
+  raise Refused(f'prompt is {_short(value)}; allowed: a string, a list of '
+                'token ids, or a list of these', 'prompt')
+
+
+def text(values, model: str, most: int) -> TextAsk:
+  """A body of /v1/completions.
+
+  Args:
+    values: decoded JSON.
+    model: the served name.
+    most: largest max_tokens.
+
+  Raises:
+    Refused: naming the field, its value and what is allowed.
+  """
+  body = Body(values, model)
+  prompt = body.take('prompt', (str, list), None, 'a string or a list')
+  if prompt is None:
+    raise Refused('prompt is missing', 'prompt', code='missing')
+  echo = body.take('echo', bool, False, 'true or false')
+  top = body.number('logprobs', None, 0, MOST_TOP)
+  ask = _shared(body, top, _max_tokens(body, 16, 0, most))
+  if ask.decoding is None and not echo:
+    raise Refused('max_tokens is 0; allowed: 1 and more, or 0 with echo',
+                  'max_tokens')
+  return TextAsk(ask, _prompts(prompt), echo)
+
+
+def _picture(part: dict) -> Picture:
+  url = part.get('image_url')
+  url = url.get('url') if isinstance(url, dict) else url
+  found = _DATA_URL.fullmatch(url) if isinstance(url, str) else None
+  if found is None:
+    raise Refused('messages: image_url.url is '
+                  f'{_short(url)}; allowed: data:image/png;base64,... (or '
+                  'jpeg, webp, gif); nothing is fetched', 'messages')
+  return Picture(base64=found[1])
+
+
+def _message(value) -> Message:
+  if not isinstance(value, dict) or value.get('role') not in ROLES:
+    role = value.get('role') if isinstance(value, dict) else value
+    raise Refused(f'messages: role is {_short(role)}; allowed: '
+                  f'{", ".join(ROLES)}', 'messages')
+  said = value.get('content')
+  if isinstance(said, str):
+    return Message(value['role'], (said,))
+  if not isinstance(said, list) or not said:
+    raise Refused(f'messages: content is {_short(said)}; allowed: a string or '
+                  'a list of parts', 'messages')
+  parts: list[str | Picture] = []
+  for part in said:
+    kind = part.get('type') if isinstance(part, dict) else None
+    if kind == 'image_url':
+      parts.append(_picture(part))
+    elif kind == 'text' and isinstance(part.get('text'), str):
+      parts.append(part['text'])
+    else:
+      raise Refused(f'messages: a part is {_short(part)}; allowed: type text '
+                    'or image_url', 'messages')
+  return Message(value['role'], tuple(parts))
+
+
+def chat(values, model: str, most: int) -> ChatAsk:
+  """A body of /v1/chat/completions; arguments and errors as `text`."""
+  body = Body(values, model)
+  messages = body.take('messages', list, None, 'a list of messages')
+  if not messages:
+    raise Refused('messages is missing or empty', 'messages', code='missing')
+  told = body.take('logprobs', bool, False, 'true or false')
+  top = body.number('top_logprobs', 0, 0, MOST_TOP)
+  if top and not told:
+    raise Refused(f'top_logprobs is {top}; it needs logprobs: true',
+                  'top_logprobs')
+  switch = body.take('chat_template_kwargs', dict, {}, 'an object')
+  if set(switch) - {'enable_thinking'} or not isinstance(
+      switch.get('enable_thinking', True), bool):
+    raise Refused(f'chat_template_kwargs is {_short(switch)}; allowed: '
+                  'enable_thinking, true or false', 'chat_template_kwargs')
+  limit = _max_tokens(body, 0, 1, most)
+  ask = _shared(body, top if told else None, limit or most)
+  return ChatAsk(ask, tuple(map(_message, messages)),
+                 switch.get('enable_thinking'), bool(limit))

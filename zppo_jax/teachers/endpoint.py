@@ -1,0 +1,288 @@
+"""A teacher behind an OpenAI-compatible endpoint.
+
+Two ways to ask (`teacher.endpoint.api`). 'chat' sends words, and the server
+puts them into its own template: any model will do. 'completions' sends the
+student's prompt as token ids: for a teacher of the student's vocabulary, with
+log-probs of given tokens.
+"""
+
+import dataclasses
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from zppo_jax import images, openai_client, rollouts
+from zppo_jax.chat.segments import cut_delimiters
+from zppo_jax.chat.wording import Chat, Wording
+from zppo_jax.compression import CompressionConfig
+from zppo_jax.openai_client import TEXT, Call, Endpoint, Garbage, Reply
+from zppo_jax.randomness import question_uid
+from zppo_jax.records import (
+  Answers,
+  Asked,
+  Cause,
+  Decoding,
+  Grader,
+  Group,
+  Picture,
+  Prompt,
+  Question,
+  Rollout,
+  Scores,
+  StopReason,
+  Summaries,
+)
+from zppo_jax.teachers import Capabilities
+
+APIS = ('chat', 'completions')
+
+def data_url(of: Picture) -> str:
+  """A picture as a data URL: upright PNG, whatever it was.
+
+  Raises:
+    ValueError: as images.decode.
+  """
+  return 'data:image/png;base64,' + images.picture(images.decode(of)).base64
+
+
+def _message(text: str, media=()) -> list[dict]:
+  if not media:
+    return [{'role': 'user', 'content': text}]
+  shown = [{'type': 'image_url', 'image_url': {'url': data_url(m)}}
+           for m in media]
+  return [{'role': 'user',
+           'content': [*shown, {'type': 'text', 'text': text}]}]
+
+
+@dataclasses.dataclass(frozen=True)
+class Words:
+  """What a chat endpoint is told: the user's words without a template.
+
+  Attributes:
+    wording: BOXED around the question where the student's chat comes from a
+      tokenizer; None where the task's own chat has no template.
+    chat: the student's.
+  """
+  wording: Wording | None
+  chat: Chat
+
+  def question(self, prompt: Prompt) -> list[dict]:
+    """Messages that ask a question."""
+    question, w = prompt.question, self.wording
+    if w is None:
+      return _message(self.chat.codec.decode(prompt.tokens), question.media)
+    text, _ = cut_delimiters(question.text, w.delimiters)
+    return _message(w.opening + text + w.closing, question.media)
+
+  def trace(self, prompt: Prompt, trace: str) -> list[dict]:
+    """Messages that ask for a summary."""
+    if self.wording is None:
+      return _message(self.chat.codec.decode(prompt.tokens))
+    before, after = self.wording.compression
+    text, _ = cut_delimiters(trace, self.wording.delimiters)
+    return _message(before + text + after)
+
+
+def asked(replies: Sequence[Reply], wanted: int) -> Asked:
+  """Counts of some calls that wanted `wanted` results each."""
+  failed: Counter = Counter()
+  for reply in replies:
+    if reply.cause is not None:
+      failed[reply.cause] += wanted - len(reply.results)
+  return Asked(
+      answers=wanted * len(replies), requests=sum(r.requests for r in replies),
+      retries=sum(max(0, r.requests - 1) for r in replies),
+      failed=dict(failed),
+      error=next((r.error for r in reversed(replies) if r.error), ''))
+
+
+def read_echo(start: int) -> Callable[[dict], list]:
+  """Reader of a completion that echoes its prompt: the log-probs from token
+  `start` on, without that of the one token that was generated."""
+  def read(reply: dict) -> list:
+    choice = openai_client.choices(reply)[0]
+    told = choice.get('logprobs')
+    told = told.get('token_logprobs') if isinstance(told, dict) else None
+    if not isinstance(told, list) or not all(
+        isinstance(x, float | int) for x in told[max(start, 1):]):
+      raise Garbage('logprobs.token_logprobs is not a list of numbers')
+    return [tuple(map(float, told[start:-1]))]
+  return read
+
+
+@dataclasses.dataclass(frozen=True)
+class EndpointTeacher:
+  """Asks a server; see the module.
+
+  Attributes:
+    endpoint: where.
+    api: one of APIS.
+    budget_s: seconds of a step in all.
+    words: what a chat endpoint is told.
+    grader: grades answers.
+    decoding: of answers.
+    num_answers: G_T.
+    compress: cap and temperature of summaries.
+    summary_extra: further fields of a request for a summary.
+    capabilities: found out by `connect`.
+    seed: the run's seed.
+    spent: step -> seconds that its calls took; for the budget alone.
+  """
+  endpoint: Endpoint
+  api: str
+  budget_s: float
+  words: Words
+  grader: Grader
+  decoding: Decoding
+  num_answers: int
+  compress: CompressionConfig
+  summary_extra: dict[str, Any]
+  capabilities: Capabilities
+  seed: int
+  spent: dict[int, float] = dataclasses.field(default_factory=dict)
+
+  def _ask(self, calls: Sequence[Call], step: int) -> list[Reply]:
+    begun = time.monotonic()
+    before = self.spent.setdefault(step, 0.0)
+    replies = openai_client.ask_all(self.endpoint, calls,
+                                    max(0.0, self.budget_s - before))
+    self.spent[step] = before + time.monotonic() - begun
+    return replies
+
+  def _call(self, prompt: Prompt, messages: list[dict], step: int,
+            decoding: Decoding, wanted: int, extra=()) -> Call:
+    body = {'max_tokens': decoding.max_tokens,
+            'temperature': decoding.temperature,
+            'seed': question_uid(
+                f'{self.seed}/{step}/{prompt.question.id}') % 2**31}
+    if decoding.top_p < 1:
+      body['top_p'] = decoding.top_p
+    if decoding.top_k:
+      body['top_k'] = decoding.top_k
+    body.update(extra)
+    if self.api == 'chat':
+      return openai_client.chat_call(messages, wanted=wanted, **body)
+    return Call(TEXT, {'prompt': list(prompt.tokens), **body}, wanted,
+                openai_client.read_text)
+
+  def _rollouts(self, prompts: Sequence[Prompt],
+                replies: Sequence[Reply]) -> list[tuple[Rollout, ...]]:
+    said = [[(c.text, StopReason.END if c.complete else StopReason.LENGTH)
+             for c in reply.results] for reply in replies]
+    return rollouts.from_texts([p.question for p in prompts], said,
+                               self.words.chat, self.grader)
+
+  def answer(self, prompts: Sequence[Prompt], step: int) -> Answers:
+    """At most G_T answers a question, within what is left of the budget."""
+    chat = self.api == 'chat'
+    replies = self._ask([
+        self._call(p, self.words.question(p) if chat else [], step,
+                   self.decoding, self.num_answers) for p in prompts], step)
+    groups = tuple(map(Group, prompts, self._rollouts(prompts, replies)))
+    return Answers(groups, asked(replies, self.num_answers))
+
+  def summarise(self, prompts: Sequence[Prompt], traces: Sequence[str],
+                step: int) -> Summaries:
+    """A summary of each trace, within what is left of the budget."""
+    decoding = Decoding(self.compress.cap + 1, self.compress.temperature)
+    replies = self._ask([
+        self._call(p, self.words.trace(p, t), step, decoding, 1,
+                   self.summary_extra)
+        for p, t in zip(prompts, traces, strict=True)], step)
+    found = self._rollouts(prompts, replies)
+    return Summaries(tuple(next(iter(f), None) for f in found),
+                     asked(replies, 1))
+
+  def score(self, rows: Sequence[tuple[Prompt, tuple[int, ...]]]) -> Scores:
+    """By echoed prompts; the budget is that of a step."""
+    if not self.capabilities.scores:
+      raise ValueError(
+          f'the teacher at {self.endpoint.url} tells no log-probs of given '
+          "tokens; teacher.endpoint.api 'completions' and a server that "
+          'echoes prompts are needed')
+    calls = [Call(TEXT, {
+        'prompt': [*prompt.tokens, *response], 'max_tokens': 1,
+        'temperature': 0, 'echo': True, 'logprobs': 1}, 1,
+        read_echo(len(prompt.tokens))) for prompt, response in rows]
+    replies = openai_client.ask_all(self.endpoint, calls, self.budget_s)
+    logps = tuple(
+        r.results[0] if r.results and len(r.results[0]) == len(response)
+        else None for r, (_, response) in zip(replies, rows, strict=True))
+    return Scores(logps, asked(replies, 1))
+
+
+def _echoed(of: Endpoint, chat: Chat, budget_s: float) -> bool:
+  """Whether the server echoes token ids with log-probs, as the same words.
+
+  Raises:
+    ValueError: if it reads the ids as other words.
+  """
+  tokens = chat.plain('1 2 3').tokens
+  said: list[str] = []
+
+  def read(reply: dict) -> list:
+    said.append(openai_client.choices(reply)[0].get('text'))
+    return read_echo(0)({'choices': [{'logprobs': {'token_logprobs': [
+        0.0, *openai_client.choices(reply)[0]['logprobs'][
+            'token_logprobs'][1:]]}}]})
+
+  body = {'prompt': list(tokens), 'max_tokens': 1, 'temperature': 0,
+          'echo': True, 'logprobs': 1}
+  (reply,) = openai_client.ask_all(
+      of, [Call(TEXT, body, 1, read)], budget_s)
+  ours = chat.codec.decode(tokens)
+  if said and isinstance(said[-1], str) and not said[-1].startswith(ours):
+    raise ValueError(
+        f'teacher.endpoint.api is completions, which sends token ids; {of.url} '
+        f'reads {ours!r} as {said[-1]!r}: another vocabulary')
+  return reply.cause is None
+
+
+def connect(config, *, chat: Chat, words: Wording | None, grader: Grader,
+            decoding: Decoding, num_answers: int, compress: CompressionConfig,
+            max_prompt: int, seed: int) -> EndpointTeacher:
+  """A teacher by `config.teacher.endpoint`, after asking what it can.
+
+  Args:
+    config: api, budget_s, summary_extra, and the fields of
+      openai_client.Endpoint.
+    chat, words, grader: the student's chat; as `Words`; of answers.
+    decoding, num_answers, compress, seed: as EndpointTeacher.
+    max_prompt: longest prompt, in tokens of the student's vocabulary.
+
+  Raises:
+    EndpointError: if it cannot be reached, refuses the key, or does not
+      answer a question of one token.
+    ValueError: for a field out of its range; for a model that is not served
+      there; for another vocabulary under 'completions'.
+  """
+  fields = config.to_dict()
+  api, budget_s = fields.pop('api'), fields.pop('budget_s')
+  summary_extra = fields.pop('summary_extra')
+  if api not in APIS:
+    raise ValueError(f'teacher.endpoint.api is {api!r}; allowed: '
+                     f'{", ".join(APIS)}')
+  if not budget_s > 0:
+    raise ValueError(f'teacher.endpoint.budget_s is {budget_s}; it must be '
+                     '> 0')
+  of = Endpoint(**fields)
+  known = openai_client.served(of, budget_s)
+  if of.model not in known:
+    raise ValueError(f'teacher.endpoint.model is {of.model!r}; {of.url} '
+                     f'serves {", ".join(known) or "none"}')
+  made = EndpointTeacher(
+      of, api, budget_s, Words(words, chat), grader, decoding, num_answers,
+      compress, summary_extra, Capabilities(
+          max_compression_prompt=max_prompt, scores=False,
+          pictures=api == 'chat', clips=False, repeatable=False), seed)
+  if api == 'completions' and _echoed(of, chat, budget_s):
+    return dataclasses.replace(made, capabilities=dataclasses.replace(
+        made.capabilities, scores=True))
+  prompt = Prompt(Question('check', '1', '', ''), 0, chat.plain('1').tokens)
+  (reply,) = openai_client.ask_all(of, [made._call(
+      prompt, _message('1'), 0, Decoding(1), 1)], budget_s)
+  if reply.cause is not None:
+    raise openai_client.EndpointError(
+        reply.cause, f'{of.url}: {reply.error or Cause(reply.cause).name}')
+  return made

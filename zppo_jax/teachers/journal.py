@@ -1,0 +1,126 @@
+"""Answers on disk as they come: a step that was killed reuses them.
+
+An endpoint may answer the same question otherwise the next time. A run that
+was killed takes the answers of the steps that it repeats from its journal and
+so ends like one that was not. Answers that did not come are not recorded:
+they are asked for again.
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+from collections.abc import Sequence
+
+from zppo_jax import rollouts
+from zppo_jax.chat.wording import Chat
+from zppo_jax.records import (
+  Answers,
+  Asked,
+  Grader,
+  Group,
+  Prompt,
+  Question,
+  Rollout,
+  Scores,
+  StopReason,
+  Summaries,
+)
+from zppo_jax.teachers import Capabilities, Teacher
+
+ANSWER, SUMMARY = 'answer', 'summary'
+
+
+def _read(path: pathlib.Path) -> dict:
+  """Texts by (step, what, id); what a kill tore is cut off the file."""
+  found, good = {}, 0
+  raw = path.read_bytes() if path.exists() else b''
+  for line in raw.splitlines(keepends=True):
+    try:
+      row = json.loads(line)
+      key = row['step'], row['what'], row['id']
+      found[key] = [(text, StopReason[stop.upper()])
+                    for text, stop in row['texts']]
+    except (ValueError, KeyError, TypeError):
+      break
+    if not line.endswith(b'\n'):
+      break
+    good += len(line)
+  if good < len(raw):
+    os.truncate(path, good)
+  return found
+
+
+@dataclasses.dataclass(frozen=True)
+class Journalled:
+  """A teacher whose answers are kept.
+
+  Attributes:
+    teacher: who is asked for what is not known.
+    path: teacher.jsonl of a run.
+    chat: the student's.
+    grader: of the answers.
+    known: what the file held when it was opened.
+  """
+  teacher: Teacher
+  path: pathlib.Path
+  chat: Chat
+  grader: Grader
+  known: dict
+
+  @classmethod
+  def open(cls, teacher: Teacher, path, chat: Chat,
+           grader: Grader) -> 'Journalled':
+    path = pathlib.Path(path)
+    return cls(teacher, path, chat, grader, _read(path))
+
+  @property
+  def capabilities(self) -> Capabilities:
+    return dataclasses.replace(self.teacher.capabilities, repeatable=True)
+
+  def _recall(self, step: int, what: str, question: Question):
+    texts = self.known.get((step, what, question.id))
+    if texts is None:
+      return None
+    return rollouts.from_texts([question], [texts], self.chat, self.grader)[0]
+
+  def _keep(self, step: int, what: str,
+            found: Sequence[tuple[Prompt, Sequence[Rollout]]]) -> None:
+    with open(self.path, 'a') as f:
+      f.writelines(json.dumps({
+          'step': step, 'what': what, 'id': prompt.question.id,
+          'texts': [[r.text, r.stop.name.lower()] for r in said]}) + '\n'
+          for prompt, said in found if said)
+
+  def answer(self, prompts: Sequence[Prompt], step: int) -> Answers:
+    """Known answers, and those of the teacher for the rest."""
+    said = [self._recall(step, ANSWER, p.question) for p in prompts]
+    asked = [p for p, s in zip(prompts, said, strict=True) if s is None]
+    if not asked:
+      return Answers(tuple(map(Group, prompts, said)), Asked())
+    groups, calls = self.teacher.answer(asked, step)
+    self._keep(step, ANSWER, [(g.prompt, g.rollouts) for g in groups])
+    new = iter(groups)
+    return Answers(tuple(next(new) if s is None else Group(p, s)
+                         for p, s in zip(prompts, said, strict=True)), calls)
+
+  def summarise(self, prompts: Sequence[Prompt], traces: Sequence[str],
+                step: int) -> Summaries:
+    """Known summaries, and those of the teacher for the rest."""
+    said = [self._recall(step, SUMMARY, p.question) for p in prompts]
+    open_ = [i for i, s in enumerate(said) if s is None]
+    out = [s[0] if s else None for s in said]
+    calls = Asked()
+    if open_:
+      found, calls = self.teacher.summarise(
+          [prompts[i] for i in open_], [traces[i] for i in open_], step)
+      self._keep(step, SUMMARY, [
+          (prompts[i], () if r is None else (r,))
+          for i, r in zip(open_, found, strict=True)])
+      for i, rollout in zip(open_, found, strict=True):
+        out[i] = rollout
+    return Summaries(tuple(out), calls)
+
+  def score(self, rows: Sequence[tuple[Prompt, tuple[int, ...]]]) -> Scores:
+    """As the teacher's."""
+    return self.teacher.score(rows)

@@ -1,0 +1,79 @@
+"""Answers that were stored with the questions; a deviation from the paper.
+
+The paper asks its teacher anew at every visit (docs/paper.md). There is
+nobody to write summaries either: candidates that are too long are shown by
+their last tokens, right and wrong ones alike.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from zppo_jax import rollouts
+from zppo_jax.chat.wording import Chat
+from zppo_jax.randomness import question_uid
+from zppo_jax.records import (
+  Answers,
+  Asked,
+  Cause,
+  Grader,
+  Group,
+  Prompt,
+  Purpose,
+  Question,
+  Scores,
+  StopReason,
+  Summaries,
+)
+from zppo_jax.teachers import Capabilities
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredTeacher:
+  """Draws from `Question.responses`.
+
+  Attributes:
+    chat: the student's.
+    grader: grades what is stored, every time.
+    num_answers: G_T.
+    seed: the run's seed.
+  """
+  chat: Chat
+  grader: Grader
+  num_answers: int
+  seed: int
+
+  @property
+  def capabilities(self) -> Capabilities:
+    return Capabilities(max_compression_prompt=0, scores=False, pictures=True,
+                        clips=True, repeatable=True)
+
+  def _drawn(self, question: Question, step: int) -> list[tuple]:
+    stored = question.responses
+    rng = np.random.default_rng([self.seed, step, int(Purpose.TEACHER),
+                                 question_uid(question.id)])
+    chosen = rng.permutation(len(stored))[:self.num_answers]
+    return [(stored[i], StopReason.END) for i in sorted(chosen)]
+
+  def answer(self, prompts: Sequence[Prompt], step: int) -> Answers:
+    """G_T of each question's stored answers, drawn by (question, step)."""
+    questions = [p.question for p in prompts]
+    groups = tuple(map(Group, prompts, rollouts.from_texts(
+        questions, [self._drawn(q, step) for q in questions], self.chat,
+        self.grader)))
+    wanted = len(prompts) * self.num_answers
+    missing = wanted - sum(len(g.rollouts) for g in groups)
+    return Answers(groups, Asked(
+        answers=wanted, failed={Cause.MISSING: missing} if missing else {},
+        error='not stored' if missing else ''))
+
+  def summarise(self, prompts: Sequence[Prompt], traces: Sequence[str],
+                step: int) -> Summaries:
+    """None; `capabilities` says so, and nobody asks."""
+    del traces, step
+    return Summaries((None,) * len(prompts), Asked())
+
+  def score(self, rows: Sequence[tuple[Prompt, tuple[int, ...]]]) -> Scores:
+    """ValueError: stored answers come without a model."""
+    raise ValueError("teacher.kind is 'stored'; it has no log-probs")
