@@ -133,11 +133,12 @@ def test_batches_are_cut_and_come_back(make_mesh):
   jax.tree.map(np.testing.assert_array_equal, sharding.to_host(placed), batch)
 
 
-def test_state_shardings(tiny, make_mesh):
+@pytest.mark.parametrize('state_dtype', ['float32', 'bfloat16'])
+def test_state_shardings(tiny, make_mesh, state_dtype):
   """Moments lie as their parameters do, counts are everywhere."""
   model, params = tiny
   mesh = make_mesh(2, 2, 2)
-  tx = optimizers.adamw(optimizers.AdamWConfig())
+  tx = optimizers.adamw(optimizers.AdamWConfig(state_dtype=state_dtype))
   shardings = update.state_shardings(model, tx, mesh)
   state = update.new_state(params, tx, shardings)
   placed = jax.tree.map(lambda x: x.sharding.shard_shape(x.shape), state)
@@ -149,6 +150,8 @@ def test_state_shardings(tiny, make_mesh):
   assert placed.params['blocks']['attention']['q'] == (2, 8, 2, 6)
   assert placed.params['blocks']['mlp']['down'] == (2, 10, 8)
   assert placed.params['norm']['scale'] == (16,)
+  of_moments = {x.dtype for x in jax.tree.leaves(state.opt_state) if x.ndim}
+  assert of_moments == {jnp.dtype(state_dtype)}
   replicated = [x for x in jax.tree.leaves(state.opt_state) if x.ndim == 0]
   assert replicated and all(x.sharding.is_fully_replicated
                             for x in [*replicated, state.updates])
