@@ -79,6 +79,15 @@ def test_the_direction_is_trainer_over_sampler():
   np.testing.assert_allclose(seen['weight'], [1 / 3, 2, 0.5, 1], rtol=1e-6)
 
 
+def test_weights_have_no_gradient():
+  """Whatever the old log-probs were made of."""
+  for kind in correction.CORRECTIONS:
+    loss = lambda old, kind=kind: correction.CORRECTIONS[kind](
+        jnp.asarray(LOSS), old, jnp.zeros_like(old), MASK, SEGMENT,
+        bound=2.0)[0].sum()
+    assert not np.any(jax.grad(loss)(jnp.asarray(OLD)))
+
+
 def test_no_infinity_reaches_the_loss():
   """log w is bounded; a masked token is 0 and not 0 times infinity."""
   far = np.where(MASK > 0, 1e30, -np.inf).astype(np.float32)
