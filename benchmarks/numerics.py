@@ -185,16 +185,19 @@ def against(model, params, first, second, *, rows: int, length: int) -> dict:
         [Prompt(Question(f'{i}', '', '', ''), PromptKind.PLAIN,
                 tuple(t[:half].tolist())) for i, t in enumerate(tokens)],
         rows, half, 0, model.num_axes)
-    state = sampling.prefill(model, params, prompt, 1, Decoding(8))
+    params = layers.unstack(params)
+    ready = sampling.prefill(params, prompt, model=model)
+    pool = sampling.empty(ready, rows, 1, 1, 8).replace(
+        prompt_k=ready.k, prompt_v=ready.v, state=ready.state,
+        logits_BV=ready.logits_PV)
     out = []
     for t in range(8):
-      out.append(jax.nn.log_softmax(state.logits_BV)[
+      out.append(jax.nn.log_softmax(pool.logits_BV)[
           jnp.arange(rows), batch.tokens_BT[:, half + t]])
-      state = state.replace(
-          step=state.step + 1, tokens_BR=state.tokens_BR.at[:, t].set(
-              batch.tokens_BT[:, half + t]))
-      state = sampling.forward_step(
-          model, params, state, prompt.next_P, half)
+      pool, new = sampling.forward(
+          params, pool, batch.tokens_BT[:, half + t], prompt.next_P + t,
+          prompt.length_P, jnp.tile(jnp.arange(8) < t, (rows, 1)), model=model)
+      pool = sampling.write(pool, new, t)
     return jnp.stack(out, 1)
 
   found = []

@@ -48,6 +48,7 @@ def get_config() -> ConfigDict:
   a.advantage_eps = 1e-6     # open
   a.advantage_scope = 'rollout_batch'  # open: or 'minibatch'
   a.clip = ConfigDict(dict(low=0.20, high=0.28, dual=10.0))
+  a.correction = ConfigDict(dict(kind='none', bound=2.0))  # open
 
   c.compression = ConfigDict(dict(
       cap=512,

@@ -100,7 +100,7 @@ def launch(path, steps: int, kill: tuple[str, int, float] | None) -> int:
 
 def without_clocks(path) -> list[dict]:
   return [{k: v for k, v in json.loads(line).items()
-           if not k.startswith('time/')}
+           if not k.startswith(('time/', 'compilations/'))}
           for line in (path / 'metrics.jsonl').read_text().splitlines()]
 
 

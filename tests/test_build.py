@@ -101,6 +101,8 @@ def test_the_unchanged_config_builds():
     ({'algorithm.top_k': -1}, ('top_k is -1', '>= 0')),
     ({'algorithm.clip.low': 1.0}, ('clip.low is 1.0', '[0, 1)')),
     ({'algorithm.clip.dual': 1.0}, ('clip.dual is 1.0', '> 1')),
+    ({'algorithm.correction.bound': 1.0}, ('correction.bound is 1.0', '> 1')),
+    ({'algorithm.correction.bound': float('nan')}, ('bound is nan', '> 1')),
     ({'compression.cap': 0}, ('compression.cap is 0', '>= 1')),
     ({'compression.identity_below': 33},
      ('compression.identity_below is 33', 'cap is 32')),
@@ -117,6 +119,8 @@ def test_bad_value_is_named(refused, changes, words):
 
 
 @pytest.mark.parametrize('changes, known', [
+    ({'algorithm.correction.kind': 'tis'},
+     ("correction.kind 'tis'", 'none, token_truncate, token_mask')),
     ({'method': 'zpo'}, ("'zpo'", 'grpo_replay', 'zppo', 'placebo')),
     ({'data.task': 'chess'}, ("'chess'", 'micro')),
     ({'algorithm.normaliser': 'batch'},

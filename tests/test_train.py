@@ -14,9 +14,10 @@ from zppo_jax.train import Diverged, Interrupted
 
 
 def lines(path):
-  """metrics.jsonl without its clocks."""
+  """metrics.jsonl without what belongs to the process."""
   rows = [json.loads(x) for x in (path / 'metrics.jsonl').open()]
-  return [{k: v for k, v in row.items() if not k.startswith('time/')}
+  return [{k: v for k, v in row.items()
+           if not k.startswith(('time/', 'compilations/'))}
           for row in rows]
 
 

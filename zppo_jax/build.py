@@ -15,6 +15,7 @@ from zppo_jax import (
   advantages,
   checkpoints,
   compression,
+  correction,
   fit,
   losses,
   methods,
@@ -57,6 +58,7 @@ class Run:
   compress: compression.CompressionConfig
   num_updates: int
   advantage_scope: str
+  correction: correction.Correction
   source: Source
   splits: dict[str, tuple[Question, ...]]
   eval_every: int
@@ -326,6 +328,7 @@ def build(config) -> Run:
         f'algorithm.buffer_capacity is {algo.buffer_capacity}; a draw takes '
         f'floor(rho_replay * num_new) = {rules.num_replay}')
   compress = compression.CompressionConfig(**c.compression)
+  correct = correction.Correction(**algo.correction)
   policy = checkpoints.Policy(**c.checkpoint)
 
   task = tasks.get(c.data.task)
@@ -385,14 +388,16 @@ def build(config) -> Run:
   loss_fn = functools.partial(
       update.policy_loss, model=model, temperature=algo.temperature,
       chunk=shapes.logprob_chunk, own_old_logp=algo.updates == 1,
+      correct=correct.function,
       objective=functools.partial(losses.OBJECTIVES[method.objective],
                                   clip=losses.Clip(**algo.clip)))
   rows = sharding.batch_sharding(mesh)
   return Run(
       steps=c.steps, seed=c.seed, rules=rules, method=method,
       compress=compress, num_updates=algo.updates,
-      advantage_scope=algo.advantage_scope, source=source, splits=splits,
-      eval_every=c.eval.every, probe=Cadence('probe', **c.probe),
+      advantage_scope=algo.advantage_scope, correction=correct,
+      source=source, splits=splits, eval_every=c.eval.every,
+      probe=Cadence('probe', **c.probe),
       samples=Cadence('samples', **c.samples), checkpoint=policy,
       max_ratio=c.guard.max_ratio, max_ungraded=c.guard.max_ungraded,
       mesh=mesh,

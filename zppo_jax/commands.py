@@ -28,7 +28,8 @@ class Command(NamedTuple):
 
 
 def _train(values) -> None:
-  from zppo_jax import console, dry_run, report, train
+  from zppo_jax import compile_cache, console, dry_run, report, train
+  compile_cache.enable()
   if values.dry_run:
     dry_run.main(values.config, values.workdir)
     return

@@ -221,6 +221,19 @@ def of_updates(sums: Sequence[Sums], token_counts: Sequence[int],
   }
 
 
+def of_correction(sums: Sequence[Sums]) -> dict[str, float]:
+  """Importance weights and the gap behind them, over trained tokens; {} where
+  nothing was trained."""
+  total = lambda name: float(sum(getattr(s, name) for s in sums))
+  trained = total('tokens')
+  if not trained:
+    return {}
+  return {'correction/weight': total('weight') / trained,
+          'correction/held': total('weight_held') / trained,
+          'sampler_trainer/logp_gap_mean': total('gap') / trained,
+          'sampler_trainer/logp_gap_max': max(float(s.gap_max) for s in sums)}
+
+
 def of_tokens(groups: Sequence[Group], made: Reformulated) -> dict[str, int]:
   """Tokens prefilled (once a prompt) and generated, by role."""
   out = {}

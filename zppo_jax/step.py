@@ -167,6 +167,8 @@ def train_step(run: Run, state: TrainState, buffer: ReplayBuffer,
     row.update(metrics.of_buffer(buffer, settled))
   if gap is not None:
     row['sampler_trainer/logp_gap_max'] = gap
+  if run.correction.on:
+    row.update(metrics.of_correction(sums))
   row['compilations/student'] = run.sampler.engine.programs.compilations
   if isinstance(run.teacher, InProcessTeacher):
     row['compilations/teacher'] = (

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from zppo_jax import logprobs, sharding
+from zppo_jax import correction, logprobs, sharding
 from zppo_jax.records import MicroBatch, TrainState
 
 
@@ -26,6 +26,9 @@ class Sums:
     entropy: summed entropy of the policy (nats).
     clip_low, clip_high, clip_dual: tokens held by that bound.
     log_ratio_max, log_ratio_min: extremes of logp - old_logp (nats).
+    weight, weight_held, gap: summed, as correction.weighted names them; 0
+      without a correction.
+    gap_max: largest of the last (nats).
   """
   loss: jax.Array
   tokens: jax.Array
@@ -35,18 +38,23 @@ class Sums:
   clip_dual: jax.Array
   log_ratio_max: jax.Array
   log_ratio_min: jax.Array
+  weight: jax.Array
+  weight_held: jax.Array
+  gap: jax.Array
+  gap_max: jax.Array
 
 
 def zero_sums() -> Sums:
   zero = jnp.zeros(())
-  return Sums(zero, zero, zero, zero, zero, zero, zero, zero)
+  return Sums(*[zero] * len(Sums.__dataclass_fields__))
 
 
 def add_sums(a: Sums, b: Sums) -> Sums:
   total = jax.tree.map(jnp.add, a, b)
   return total.replace(
       log_ratio_max=jnp.maximum(a.log_ratio_max, b.log_ratio_max),
-      log_ratio_min=jnp.minimum(a.log_ratio_min, b.log_ratio_min))
+      log_ratio_min=jnp.minimum(a.log_ratio_min, b.log_ratio_min),
+      gap_max=jnp.maximum(a.gap_max, b.gap_max))
 
 
 def token_logps(params, batch: MicroBatch, *, model, temperature, chunk):
@@ -60,7 +68,7 @@ def token_logps(params, batch: MicroBatch, *, model, temperature, chunk):
 
 
 def policy_loss(params, batch: MicroBatch, *, model, objective, temperature,
-                chunk, own_old_logp):
+                chunk, own_old_logp, correct=correction.none):
   """Summed token objective of a micro-batch (ZPPO section 3.3).
 
   Args:
@@ -73,6 +81,7 @@ def policy_loss(params, batch: MicroBatch, *, model, objective, temperature,
     chunk: positions whose logits exist at a time.
     own_old_logp: with one update per rollout batch the old policy is this
       one: its log-probs are the update's own under stop_gradient.
+    correct: of correction.CORRECTIONS.
 
   Returns:
     (loss sum, `Sums`).
@@ -86,13 +95,18 @@ def policy_loss(params, batch: MicroBatch, *, model, objective, temperature,
             else batch.old_logp_BT)
   loss_BT, flags = objective(logp_BT, old_BT, batch.adv_B[:, None])
   mask_BT = batch.mask_BT
+  loss_BT, seen = correct(loss_BT, old_BT, batch.sampler_logp_BT, mask_BT,
+                          batch.segment_BT)
   total = lambda x_BT: jnp.sum(x_BT * mask_BT)
   log_ratio_BT = jax.lax.stop_gradient(logp_BT - old_BT) * mask_BT
   loss = total(loss_BT)
-  return loss, Sums(
+  sums = zero_sums().replace(
       loss=loss, tokens=mask_BT.sum(), entropy=total(entropy_BT),
       log_ratio_max=log_ratio_BT.max(), log_ratio_min=log_ratio_BT.min(),
-      **{name: total(flag) for name, flag in flags.items()})
+      **{name: total(x_BT) for name, x_BT in (flags | seen).items()})
+  if seen:
+    sums = sums.replace(gap_max=jnp.max(seen['gap'] * mask_BT))
+  return loss, sums
 
 
 def accumulate(grads, sums: Sums, params, batch: MicroBatch, *, loss_fn):

@@ -92,10 +92,15 @@ HEALTH = (
     Panel('Clipped tokens', 'fraction of response tokens',
           ('update/clip_low', 'update/clip_high', 'update/clip_dual'),
           'Tokens whose update a clip bound held back.', FROM_ZERO),
-    Panel('Gap between sampler and trainer', 'nats, largest of a step',
-          ('sampler_trainer/logp_gap_max',),
+    Panel('Gap between sampler and trainer', 'nats',
+          ('sampler_trainer/logp_gap_max', 'sampler_trainer/logp_gap_mean'),
           'Largest difference of the log-prob that the sampler stored and the '
-          'one that the trainer computes. It should be rounding.', FROM_ZERO),
+          'one that the trainer computes; the mean where a correction is on. '
+          'It should be rounding.', FROM_ZERO),
+    Panel('Importance correction', 'mean weight; fraction of tokens',
+          ('correction/weight', 'correction/held'),
+          'Mean weight of trained tokens, and those whose weight the bound '
+          'truncated or masked.', FREE),
     Panel('Response length', 'tokens, mean',
           ('length/plain', 'length/bcq', 'length/ncq'),
           'Mean length of a response, end token included.', FROM_ZERO),

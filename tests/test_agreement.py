@@ -1,0 +1,166 @@
+"""The gate: what the engine stored against what the trainer computes.
+
+Over families, types, slots and bursts of the engine, lengths, top-p, and the
+trainer's rows, padding and log-prob chunk. docs/numerics.md has the table that
+the bounds come from:
+
+  python -m tests.test_agreement
+"""
+
+import functools
+import types
+
+import jax
+import numpy as np
+import pytest
+
+from benchmarks import random_models
+from zppo_jax import packing, randomness, rollouts, sharding, update
+from zppo_jax.engine import Request
+from zppo_jax.records import Decoding, Purpose
+
+pytestmark = pytest.mark.usefixtures('quick_compile')
+
+TEMPERATURE = 0.8
+PROMPTS = (3, 16, 9, 12, 5)  # tokens
+LIMITS = (60, 4, 17, 33, 1)  # response tokens of each prompt
+G = 2
+# name -> (engine options, top_p). The first refills its slots all the time.
+ENGINES = {'4 slots, bursts of 3': (dict(slots=4, burst=3), 0.9),
+           'a slot for each, bursts of 64': (dict(slots=0, burst=64), 1.0)}
+# rows of a micro-batch, positions of a row, log-prob chunk
+TRAINERS = ((2, 80, 7), (10, 96, 64))
+# llama: decoder; qwen3: with q/k norm; qwen3_5: DeltaNet.
+# Nats: (mean, largest) of a batch, 1.5 to 4 times what 8 other seeds showed.
+BOUNDS = {
+    ('llama', 'float32'): (3e-6, 2e-5), ('llama', 'bfloat16'): (0.02, 0.16),
+    ('qwen3', 'float32'): (3e-6, 2e-5), ('qwen3', 'bfloat16'): (0.025, 0.16),
+    ('qwen3_5', 'float32'): (6e-6, 1e-4),
+    ('qwen3_5', 'bfloat16'): (0.08, 0.9)}
+
+
+@functools.cache
+def model_of(family: str, dtype: str):
+  return random_models.build(family, 0, dtype)[0]
+
+
+@functools.cache
+def engine_of(family: str, dtype: str, name: str):
+  model = model_of(family, dtype)
+  vocab = model.config.vocab_size
+  codec = types.SimpleNamespace(
+      vocab_size=vocab, end_id=1, sampled_ids=range(2, random_models.IMAGE))
+  mesh = sharding.make_mesh(sharding.MeshConfig(1, 1, 1), jax.devices()[:1])
+  return rollouts.make_engine(
+      model=model, mesh=mesh, max_tokens=max(LIMITS), num_rollouts=(G,),
+      chat=types.SimpleNamespace(codec=codec, decode_response=lambda t: ''),
+      prompt_buckets=(max(PROMPTS),), group_buckets=(len(PROMPTS),),
+      **ENGINES[name][0]), mesh
+
+
+@functools.cache
+def draw(family: str, dtype: str, name: str, seed: int,
+         temperature=TEMPERATURE):
+  """(params, trainer's rows with the sampler's log-probs) of a seed."""
+  params = random_models.build(family, seed)[1]
+  engine, mesh = engine_of(family, dtype, name)
+  rng = np.random.default_rng(seed)
+  asked = [tuple(rng.integers(2, random_models.IMAGE, n).tolist())
+           for n in PROMPTS]
+  keys = randomness.rollout_key_data(
+      randomness.step_key(seed, 0, Purpose.ROLLOUT), range(len(asked)),
+      [0] * len(asked), G)
+  found = engine.generate(
+      rollouts.place_copy(params, model_of(family, dtype), mesh),
+      [Request(i, tokens, key, Decoding(limit, temperature, ENGINES[name][1]))
+       for i, (tokens, key, limit) in enumerate(
+           zip(asked, keys, LIMITS, strict=True))])
+  return params, [
+      packing.Row(tokens, done.tokens, done.logps, 1.0)
+      for tokens, group in zip(asked, found, strict=True) for done in group]
+
+
+@functools.cache
+def scorer(family: str, dtype: str, chunk: int):
+  return jax.jit(functools.partial(
+      update.token_logps, model=model_of(family, dtype), chunk=chunk,
+      temperature=TEMPERATURE))
+
+
+def gaps(family, dtype, params, rows, trainer,
+         change=lambda batch: batch) -> np.ndarray:
+  """|sampler - trainer| of every drawn token, nats."""
+  count, length, chunk = trainer
+  out = []
+  for i in range(0, len(rows), count):
+    batch = packing.pad_rows(rows[i:i + count], count, length, 0,
+                             model_of(family, dtype).num_axes)
+    logp, _ = scorer(family, dtype, chunk)(params, change(batch))
+    on = np.asarray(batch.mask_BT) > 0
+    out.append(np.abs(np.asarray(logp) - batch.sampler_logp_BT)[on])
+  out = np.concatenate(out)
+  assert len(out) == G * sum(LIMITS)
+  return out
+
+
+def check(found: np.ndarray, family: str, dtype: str) -> None:
+  """The gate itself."""
+  mean, most = BOUNDS[family, dtype]
+  assert found.mean() <= mean, found.mean()
+  assert found.max() <= most, found.max()
+
+
+@pytest.mark.parametrize('family, dtype', BOUNDS)
+def test_sampler_and_trainer_agree(family, dtype):
+  """Every engine against every trainer, on all tokens."""
+  for name in ENGINES:
+    params, rows = draw(family, dtype, name, 11)
+    for trainer in TRAINERS:
+      check(gaps(family, dtype, params, rows, trainer), family, dtype)
+
+
+def one_later(batch):
+  """The response one position further from its prompt."""
+  shift = np.cumsum(batch.mask_BT, axis=1) > 0
+  return batch.replace(positions_BTA=batch.positions_BTA + shift[..., None])
+
+
+def one_aside(batch):
+  """The sampler's log-probs one token off."""
+  return batch.replace(tokens_BT=np.roll(batch.tokens_BT, 1, axis=1))
+
+
+# name -> (options of draw, of gaps)
+MISTAKES = {'position': ({}, dict(change=one_later)),
+            'alignment': ({}, dict(change=one_aside)),
+            'temperature': (dict(temperature=1.0), {})}
+
+
+# One layer of qwen3_5's four has positions: in bfloat16 that mistake is as
+# small as rounding, and float32 alone sees it.
+@pytest.mark.parametrize('family, dtype, name', [
+    (*case, name) for case in BOUNDS for name in MISTAKES
+    if (*case, name) != ('qwen3_5', 'bfloat16', 'position')])
+def test_the_gate_can_fail(family, dtype, name):
+  """A position off by one, a token off by one, another temperature."""
+  of_draw, of_gaps = MISTAKES[name]
+  params, rows = draw(family, dtype, list(ENGINES)[1], 11, **of_draw)
+  with pytest.raises(AssertionError):
+    check(gaps(family, dtype, params, rows, TRAINERS[1], **of_gaps),
+          family, dtype)
+
+
+def main(seeds=range(8)):
+  """The table of docs/numerics.md."""
+  print('| family | type | mean: largest | max: median | max: largest |\n'
+        '|---|---|---|---|---|')
+  for family, dtype in BOUNDS:
+    found = [gaps(family, dtype, *draw(family, dtype, name, seed), trainer)
+             for seed in seeds for name in ENGINES for trainer in TRAINERS]
+    print(f'| {family} | {dtype} | {max(x.mean() for x in found):.1e} | '
+          f'{np.median([x.max() for x in found]):.1e} | '
+          f'{max(x.max() for x in found):.1e} |', flush=True)
+
+
+if __name__ == '__main__':
+  main()

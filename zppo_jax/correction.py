@@ -1,0 +1,142 @@
+"""Importance weights for what separates the sampler from the trainer.
+
+The sampler drew with pi_sampler, the trainer differentiates pi_trainer: same
+weights, other programs and types. With w = pi_trainer / pi_sampler before the
+first update, without gradient, a token's loss becomes f(w) times itself.
+
+A new level or form is one function here and one row of its table.
+"""
+
+import dataclasses
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+
+_LOG_RATIO_BOUND = 20.0  # nats
+
+
+@dataclasses.dataclass(frozen=True)
+class Correction:
+  """The section `algorithm.correction`.
+
+  Attributes:
+    kind: in CORRECTIONS.
+    bound: of the weights. A token's ratio and a sequence's are of different
+      size: log w of a sequence grows with its length.
+
+  Raises:
+    KeyError: for an unknown kind, with the known ones.
+    ValueError: for a bound that is not above 1.
+  """
+  kind: str = 'none'
+  bound: float = 2.0
+
+  def __post_init__(self):
+    if self.kind not in CORRECTIONS:
+      raise KeyError(f'unknown correction.kind {self.kind!r}; known: '
+                     f'{", ".join(CORRECTIONS)}')
+    if not self.bound > 1:
+      raise ValueError(f'correction.bound is {self.bound}; it must be > 1')
+
+  @property
+  def on(self) -> bool:
+    return self.kind != 'none'
+
+  @property
+  def function(self):
+    """See `none` for what it takes and returns."""
+    return functools.partial(CORRECTIONS[self.kind], bound=self.bound)
+
+
+def token(log_ratio_BT, segment_BT):
+  """log w_t: of each token alone (Yao et al. 2025)."""
+  del segment_BT
+  return log_ratio_BT
+
+
+def sequence(log_ratio_BT, segment_BT):
+  """log w = sum over the response of log w_t, on each of its tokens.
+
+  (Liu et al. 2025.) A response is what a segment of a row holds.
+  """
+  most = segment_BT.shape[1] + 1  # a segment has a token or more; 0 is padding
+  sums_BS = jax.vmap(functools.partial(
+      jax.ops.segment_sum, num_segments=most))(log_ratio_BT, segment_BT)
+  return jnp.take_along_axis(sums_BS, segment_BT, axis=1)
+
+
+def truncate(weight_BT, bound: float):
+  """min(w, bound) (Yao et al. 2025; Ionides 2008)."""
+  return jnp.minimum(weight_BT, bound)
+
+
+def mask(weight_BT, bound: float):
+  """w up to the bound, 0 beyond it (Liu et al. 2025)."""
+  return jnp.where(weight_BT <= bound, weight_BT, 0)
+
+
+LEVELS = {'token': token, 'sequence': sequence}
+FORMS = {'truncate': truncate, 'mask': mask}
+
+
+def none(loss_BT, old_logp_BT, sampler_logp_BT, mask_BT, segment_BT, *,
+         bound: float = 2.0):
+  """The loss as it is.
+
+  Args:
+    loss_BT: token losses.
+    old_logp_BT: the trainer's log-probs before the first update, nats.
+    sampler_logp_BT: those that the sampler stored, nats: of the full
+      vocabulary. Under top-p or top-k the tokens came from less than that,
+      and the weights do not correct for it.
+    mask_BT: 1 on response tokens; others neither count nor change.
+    segment_BT: 0 on padding; other numbers are sequences of a row.
+    bound: of the weights, in (1, infinity].
+
+  Returns:
+    (loss_BT, what was seen: {} here, else arrays [B, T] by the names of
+    `weighted`).
+  """
+  del old_logp_BT, sampler_logp_BT, mask_BT, segment_BT, bound
+  return loss_BT, {}
+
+
+def weighted(loss_BT, old_logp_BT, sampler_logp_BT, mask_BT, segment_BT, *,
+             bound: float, level, form):
+  """form(exp(level(old_logp - sampler_logp))) * loss, no gradient in it.
+
+  Sources: Yao et al. 2025, "Your Efficient RL Framework Secretly Brings You
+  Off-Policy RL Training" (truncation, token level); Liu et al. 2025, "When
+  Speed Kills Stability: Demystifying RL Collapse from the Training-Inference
+  Mismatch" (sequence level and masks). log w is bounded at +-20 nats.
+
+  A masked token still counts in the token mean, as a clipped one does.
+
+  Args: as `none`, and
+    level: in LEVELS.
+    form: in FORMS.
+
+  Returns:
+    (loss_BT, {'weight': after the form, 'weight_held': 1 where the bound
+    truncated or masked, 'gap': |old_logp - sampler_logp|}).
+  """
+  chex.assert_equal_shape([
+      loss_BT, old_logp_BT, sampler_logp_BT, mask_BT, segment_BT])
+  # Outside the response the sampler has nothing to say.
+  log_ratio_BT = jax.lax.stop_gradient(jnp.where(
+      mask_BT > 0, old_logp_BT - sampler_logp_BT, 0))
+  ratio_BT = jnp.exp(jnp.clip(
+      level(log_ratio_BT, segment_BT), -_LOG_RATIO_BOUND, _LOG_RATIO_BOUND))
+  weight_BT = form(ratio_BT, bound)
+  return weight_BT * loss_BT, {
+      'weight': weight_BT,
+      'weight_held': (ratio_BT > bound).astype(weight_BT.dtype),
+      'gap': jnp.abs(log_ratio_BT)}
+
+
+CORRECTIONS = {'none': none} | {
+    f'{level}_{form}': functools.partial(
+        weighted, level=LEVELS[level], form=FORMS[form])
+    for level in LEVELS for form in FORMS}
