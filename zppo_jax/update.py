@@ -58,13 +58,20 @@ def add_sums(a: Sums, b: Sums) -> Sums:
 
 
 def token_logps(params, batch: MicroBatch, *, model, temperature, chunk):
-  """(logp_BT, entropy_BT) of a micro-batch under `params`."""
+  """(logp_BT, entropy_BT) of a micro-batch's response tokens under `params`.
+
+  0 elsewhere, also on a response token that begins a segment: it has no
+  context, and what stands before it is another row's.
+  """
   hidden_BTD, _ = model.apply(
       params, batch.tokens_BT, batch.positions_BTA, batch.segment_BT,
       media=batch.media)
+  segment_BT = batch.segment_BT
+  follows_BT = jnp.pad(segment_BT[:, 1:] == segment_BT[:, :-1],
+                       ((0, 0), (1, 0)))
   return logprobs.token_logps(
       hidden_BTD, model.head(params), batch.tokens_BT,
-      temperature=temperature, chunk=chunk)
+      follows_BT & (batch.mask_BT > 0), temperature=temperature, chunk=chunk)
 
 
 def policy_loss(params, batch: MicroBatch, *, model, objective, temperature,
