@@ -53,7 +53,7 @@ def check(trainer, folder):
       [p.grad for p in model.parameters() if p.grad is not None])
   model.zero_grad()
   model.train()
-  return work.agreed(folder, 'trl', logps.detach().numpy(), loss, norm)
+  return work.agreed(folder, 'trl', logps.detach().numpy(), loss.detach(), norm)
 
 
 def main() -> None:

@@ -52,7 +52,7 @@ def main() -> None:
       num_layers=s['num_layers'], vocab_size=s['vocab_size'],
       embed_dim=s['width'], hidden_dim=s['mlp_width'],
       num_heads=s['num_heads'], head_dim=s['head_dim'],
-      num_kv_heads=s['num_kv_heads'], rope_theta=10000, norm_eps=1e-6,
+      num_kv_heads=s['num_kv_heads'], rope_theta=work.ROPE_THETA, norm_eps=1e-6,
       use_tied_embedding=s['tied'])
   model = qwen3_params.create_model_from_safe_tensors(
       str(flags.work / 'model'), shape, mesh, dtype=jnp.float32)

@@ -14,9 +14,12 @@ import time
 
 import numpy as np
 
+# Qwen3's own base: tunix 0.1.7 turns by 1e6 whatever its config says, which
+# the comparison of log-probs found.
+ROPE_THETA = 1000000
 SHAPE = dict(vocab_size=2048, width=256, num_layers=4, num_heads=8,
              num_kv_heads=4, head_dim=32, mlp_width=768, max_positions=256,
-             tied=True)
+             tied=True, rope_theta=float(ROPE_THETA))
 END_ID = SHAPE['vocab_size']  # outside the embedding: no rollout ends early
 PROMPTS, PROMPT, GROUP, RESPONSE = 16, 64, 8, 64
 ROWS = PROMPTS * GROUP
