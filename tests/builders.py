@@ -84,16 +84,13 @@ def group(of: Question | str, right: int, size: int = 8,
   return Group(Prompt(of, kind, CHAT.plain(of.text).tokens), tuple(rollouts))
 
 
-def prompt_batch(tokens_PT, length_P, uid_P=None, kind=0,
-                 num_axes=1) -> PromptBatch:
-  """Prompts of text alone; uids count from 0 where none are given."""
+def prompt_batch(tokens_PT, length_P, num_axes=1) -> PromptBatch:
+  """Prompts of text alone."""
   P, T = tokens_PT.shape
-  uids = np.arange(P) if uid_P is None else uid_P
   positions = np.broadcast_to(np.arange(T, dtype=np.int32)[:, None],
                               (P, T, num_axes))
   length_P = np.int32(length_P)
-  return PromptBatch(np.int32(tokens_PT), length_P, positions, length_P,
-                     np.uint32(uids), np.full(P, kind, np.int32), None)
+  return PromptBatch(np.int32(tokens_PT), length_P, positions, length_P, None)
 
 
 def assert_uniform(draws: Iterable, cells: Iterable) -> None:

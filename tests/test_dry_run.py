@@ -52,8 +52,8 @@ def test_sizes_have_units():
 def test_the_largest_program_of_every_engine_lowers():
   run = build.build(small_config())
   assert set(dry_run.lowered(run)) == {
-      'student rollouts', 'teacher rollouts', 'scoring',
-      'gradient of a micro-batch', 'optimizer step'}
+      'student prefill', 'student burst', 'teacher prefill', 'teacher burst',
+      'scoring', 'gradient of a micro-batch', 'optimizer step'}
 
 
 def test_abstract_state_is_the_initial_states():

@@ -10,7 +10,8 @@ import pytest
 from scipy import stats
 
 from tests import builders
-from zppo_jax import packing, randomness, rollouts, sampling, sharding, update
+from zppo_jax import packing, randomness, rollouts, sampling, update
+from zppo_jax.engine import Request
 from zppo_jax.records import Decoding, Purpose, StopReason
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
@@ -208,13 +209,17 @@ def test_frequencies_of_one_draw(decoding, support):
   expected /= expected.sum()
   logits = np.broadcast_to(LOGITS, (DRAWS, 9))
   keys = keys_for(np.uint32([7]), DRAWS)[0]
-  draw = jax.jit(functools.partial(sampling.draw, decoding=decoding))
-  tokens, logps = draw(logits, keys, 3, allowed_V=np.arange(9) < 8)
+  full = lambda value: jnp.full(DRAWS, value)
+  draw = jax.jit(lambda position: sampling.draw(
+      logits, jax.random.key_data(keys), full(position),
+      full(decoding.temperature), full(decoding.top_p), full(decoding.top_k),
+      np.arange(9) < 8, sampling.mode_of(decoding)))
+  tokens, logps = draw(3)
   assert chi_square(np.asarray(tokens), expected) > 0.01
-  full = jax.nn.log_softmax(LOGITS / decoding.temperature)
-  np.testing.assert_allclose(logps, full[tokens], rtol=1e-5)
+  want = jax.nn.log_softmax(LOGITS / decoding.temperature)
+  np.testing.assert_allclose(logps, want[tokens], rtol=1e-5)
   # Another position draws anew.
-  again, _ = draw(logits, keys, 4, allowed_V=np.arange(9) < 8)
+  again, _ = draw(4)
   both = np.mean(np.asarray(tokens) == np.asarray(again))
   assert abs(both - (expected**2).sum()) < 0.02  # independent
 
@@ -243,10 +248,11 @@ def test_frequencies_of_two_tokens(tiny):
   assert stats.chisquare(pool(counts), pool(joint * G)).pvalue > 0.01
 
 
-def kept(probabilities, **fields):
+def kept(probabilities, top_p=1.0, top_k=0):
   with np.errstate(divide='ignore'):
     logits = np.log(np.float32([probabilities]))
-  out = np.asarray(sampling.truncate(logits, Decoding(1, **fields)))
+  out = np.asarray(sampling.truncate(
+      logits, np.float32([top_p]), np.int32([top_k])))
   inside = np.isfinite(out)
   np.testing.assert_array_equal(out[inside], logits[inside])  # unchanged
   return np.flatnonzero(inside[0]).tolist()
@@ -275,10 +281,14 @@ def test_truncate_by_hand():
 
 
 def test_rows_are_truncated_apart():
-  """Each row has its own nucleus."""
+  """Each row has its own nucleus, and its own settings."""
   logits = np.log(np.float32([[.9, .05, .05], [.3, .3, .4]]))
-  out = sampling.truncate(logits, Decoding(1, top_p=0.8))
+  out = sampling.truncate(logits, np.float32([.8, .8]), np.int32([0, 0]))
   assert np.isfinite(out).tolist() == [[True, False, False], [True] * 3]
+  out = sampling.truncate(logits, np.float32([1, 1]), np.int32([0, 1]))
+  assert np.isfinite(out).tolist() == [[True] * 3, [False, False, True]]
+  out = sampling.truncate(logits, np.float32([1, .3]), np.int32([2, 0]))
+  assert np.isfinite(out).tolist() == [[True] * 3, [False, False, True]]
 
 
 @pytest.mark.parametrize('fields, message', [
@@ -301,34 +311,32 @@ LIMIT = 10
 
 
 @functools.cache
-def compiled(model, mesh, num_rollouts):
-  """The very function of a run, for a codec of V ids."""
+def engine_for(model, mesh, num_rollouts, width, **options):
+  """The very engine of a run, for a codec of V ids."""
   codec = types.SimpleNamespace(
       vocab_size=V, end_id=END, sampled_ids=frozenset(np.flatnonzero(ALLOWED)))
-  return rollouts.make_sampler(
-      model=model, mesh=mesh, chat=types.SimpleNamespace(codec=codec),
-      grader=None, decoding=Decoding(LIMIT, top_p=0.95),
-      num_rollouts=num_rollouts, prompt_buckets=(8,),
-      group_buckets=(8,)).sample_fn
+  return rollouts.make_engine(
+      model=model, mesh=mesh, max_tokens=LIMIT, num_rollouts=(num_rollouts,),
+      chat=types.SimpleNamespace(codec=codec, decode_response=lambda t: ''),
+      prompt_buckets=(width,), group_buckets=(8,), **options)
 
 
 def by_question(model, params, mesh, uids, *, width=8, num_rollouts=4, step=0,
-                kind=0):
+                kind=0, **options):
   """{uid: its tokens [G, R]} of one call with these questions in order."""
-  P = len(uids)
-  prompts, lengths = np.zeros((P, width), np.int32), np.zeros(P, np.int32)
-  for p, uid in enumerate(uids):
-    if uid is not None:
-      lengths[p] = len(QUESTIONS[uid])
-      prompts[p, :lengths[p]] = QUESTIONS[uid]
-  batch = sharding.put_batch(mesh, builders.prompt_batch(
-      prompts, lengths, [uid or 0 for uid in uids], kind))
-  placed = jax.device_put(params, sharding.param_shardings(
-      params, mesh, sharding.ROLLOUT_RULES))
-  key = randomness.step_key(5, step, Purpose.ROLLOUT)
-  tokens = sharding.to_host(
-      compiled(model, mesh, num_rollouts)(placed, batch, key)).tokens_PGR
-  return {uid: tokens[p] for p, uid in enumerate(uids) if uid is not None}
+  placed = rollouts.place_copy(params, model, mesh)
+  keys = randomness.rollout_key_data(
+      randomness.step_key(5, step, Purpose.ROLLOUT), uids, [kind] * len(uids),
+      num_rollouts)
+  found = engine_for(model, mesh, num_rollouts, width, **options).generate(
+      placed, [Request(uid, tuple(QUESTIONS[uid].tolist()), k,
+                       Decoding(LIMIT, top_p=0.95))
+               for uid, k in zip(uids, keys, strict=True)])
+  out = {uid: np.zeros((num_rollouts, LIMIT), np.int32) for uid in uids}
+  for uid, group in zip(uids, found, strict=True):
+    for done in group:
+      out[uid][done.rollout, :len(done.tokens)] = done.tokens
+  return out
 
 
 def divergence_gap(model, params, uid, rollout, a, b):
@@ -366,7 +374,7 @@ def base(tiny, make_mesh, quick_compile):
 @pytest.mark.parametrize('uids', [
     [107, 101, 106, 100, 105, 103, 104, 102],  # other slots
     [110, 111, 103, 109, 108, 102, 104, 107],  # other neighbours
-    [None, 105, None, None, 100, None, None, None],  # padded calls
+    [105, 100],  # a smaller call
 ])
 def test_rollouts_do_not_depend_on_slot_or_neighbours(
     tiny, make_mesh, base, uids):

@@ -11,7 +11,6 @@ import numpy as np
 import optax
 import pytest
 
-from tests import builders
 from zppo_jax import (
   advantages,
   losses,
@@ -22,7 +21,8 @@ from zppo_jax import (
   sharding,
   update,
 )
-from zppo_jax.records import Decoding, MicroBatch, TrainState
+from zppo_jax.models import layers
+from zppo_jax.records import MicroBatch, TrainState
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 
@@ -162,10 +162,11 @@ def test_reshard_to_rollouts(tiny, make_mesh, make_tiny):
       tiny[1], mesh, sharding.TRAIN_RULES))
   out = rollouts.compile_reshard(model, mesh)(placed)
   assert out['embed'].sharding.shard_shape((24, 16)) == (12, 16)
-  assert out['embed'].dtype == out['blocks']['mlp']['up'].dtype == jnp.bfloat16
+  assert out['embed'].dtype == out['blocks_1']['mlp']['up'].dtype == (
+      jnp.bfloat16)
   jax.tree.map(lambda x, p: np.testing.assert_array_equal(
       x.astype(jnp.bfloat16), p.astype(jnp.bfloat16)),
-      *jax.device_get((out, tiny[1])))
+      *jax.device_get((out, layers.unstack(tiny[1]))))
 
 
 def test_rollout_copy_scores_like_the_trainer_in_bf16(tiny, make_mesh,
@@ -176,8 +177,9 @@ def test_rollout_copy_scores_like_the_trainer_in_bf16(tiny, make_mesh,
   copy = rollouts.compile_reshard(model, mesh)(tiny[1])
   logps = jax.jit(functools.partial(
       update.token_logps, model=model, temperature=1.0, chunk=64))
-  np.testing.assert_array_equal(logps(copy, recorded())[0],
-                                logps(tiny[1], recorded())[0])
+  np.testing.assert_array_equal(
+      logps(copy, recorded())[0],
+      logps(layers.unstack(tiny[1]), recorded())[0])
 
 
 # What the compiled decode loop communicates on 2x2x2.
@@ -260,15 +262,17 @@ def decoding_collectives(rules):
       vocab_size=44, end_id=1, sampled_ids=frozenset(range(1, 44)))
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(sharding, 'ROLLOUT_RULES', dict(rules))
-    sampler = rollouts.make_sampler(
-        model=model, mesh=sharding.make_mesh(sharding.MeshConfig(2, 2, 2)),
-        chat=types.SimpleNamespace(codec=codec), grader=None,
-        decoding=Decoding(9), num_rollouts=NUM_ROLLOUTS, prompt_buckets=(8,),
-        group_buckets=(4,))
-  batch = builders.prompt_batch(np.ones((4, 8), np.int32), [8] * 4)
-  key = jax.eval_shape(lambda: jax.random.key(0))
-  compiled = sampler.sample_fn.lower(shapes_of(model), batch, key).compile()
-  return loop_collectives(compiled.as_text()), shapes_of(model)
+    mesh = sharding.make_mesh(sharding.MeshConfig(2, 2, 2))
+    engine = rollouts.make_engine(
+        model=model, mesh=mesh, max_tokens=9, num_rollouts=(NUM_ROLLOUTS,),
+        chat=types.SimpleNamespace(codec=codec, decode_response=None),
+        prompt_buckets=(8,), group_buckets=(4,))
+    shapes = jax.eval_shape(layers.unstack, shapes_of(model))
+    placed = jax.tree.map(
+        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes,
+        sharding.param_shardings(shapes, mesh, sharding.ROLLOUT_RULES))
+  compiled = engine.programs.largest(placed)['burst'].compile()
+  return loop_collectives(compiled.as_text()), shapes
 
 
 def parameter_gathers(collectives, shapes):

@@ -252,37 +252,40 @@ def build(config) -> Run:
   sampling_of = functools.partial(
       Decoding, temperature=algo.temperature, top_p=algo.top_p,
       top_k=algo.top_k)
-  make = functools.partial(
-      rollouts.make_sampler, mesh=mesh, grader=task.grader,
-      prompt_buckets=shapes.prompt_buckets,
+  make_engine = functools.partial(
+      rollouts.make_engine, mesh=mesh, prompt_buckets=shapes.prompt_buckets,
       patch_buckets=shapes.patch_buckets)
-  step_sizes = (rules.num_new, rules.num_new + rules.num_replay,
-                *shapes.group_buckets)
-  make_student = functools.partial(make, model=model, chat=chat)
-  sampler = make_student(decoding=sampling_of(algo.max_tokens),
-                         num_rollouts=algo.rollouts, group_buckets=step_sizes)
-  greedy = make_student(
-      decoding=Decoding(algo.max_tokens, temperature=0.0), num_rollouts=1,
-      group_buckets=(max(1, c.eval.size * len(splits)),))
+  sampler = rollouts.Sampler(
+      make_engine(
+          model=model, chat=chat, max_tokens=algo.max_tokens,
+          num_rollouts=(algo.rollouts,), group_buckets=(
+              rules.num_new, rules.num_new + rules.num_replay,
+              *shapes.group_buckets)),
+      chat, task.grader, sampling_of(algo.max_tokens), algo.rollouts)
+  greedy = dataclasses.replace(
+      sampler, decoding=Decoding(algo.max_tokens, temperature=0.0),
+      num_rollouts=1)
   teacher = None
   if method.reformulations:
-    copy = functools.partial(rollouts.rollout_copy, dtype=c.teacher.dtype)
+    cast = functools.partial(rollouts.cast, dtype=c.teacher.dtype)
     loaded = load_model(c.teacher, lambda like: _placed(
-        jax.eval_shape(copy, like), mesh, sharding.ROLLOUT_RULES))
+        jax.eval_shape(cast, like), mesh, sharding.ROLLOUT_RULES))
     teacher_chat = chat_of('teacher', loaded, c.data.task, task)
     _check_vocabulary('teacher', loaded, teacher_chat)
     _check_same_words(chat, teacher_chat)
     # Prompts are the student's; the teacher's codec has its own padding rows.
-    make_teacher = functools.partial(make, model=loaded.model,
-                                     chat=teacher_chat,
-                                     group_buckets=shapes.group_buckets)
+    answers = rollouts.Sampler(
+        make_engine(
+            model=loaded.model, chat=teacher_chat,
+            max_tokens=max(algo.teacher_max_tokens, compress.cap + 1),
+            num_rollouts=(algo.teacher_rollouts,),
+            group_buckets=shapes.group_buckets),
+        teacher_chat, task.grader, sampling_of(algo.teacher_max_tokens),
+        algo.teacher_rollouts)
     teacher = InProcessTeacher(
-        jax.device_put(copy(loaded.params), sharding.param_shardings(
-            loaded.params, mesh, sharding.ROLLOUT_RULES)),
-        make_teacher(decoding=sampling_of(algo.teacher_max_tokens),
-                     num_rollouts=algo.teacher_rollouts),
-        make_teacher(
-            decoding=Decoding(compress.cap + 1, compress.temperature),
+        rollouts.place_copy(loaded.params, loaded.model, mesh), answers,
+        dataclasses.replace(
+            answers, decoding=Decoding(compress.cap + 1, compress.temperature),
             num_rollouts=1),
         c.seed)
 

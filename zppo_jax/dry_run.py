@@ -14,10 +14,7 @@ import numpy as np
 
 from zppo_jax import packing, step as step_lib, train, workdir
 from zppo_jax.build import Run, build
-from zppo_jax.randomness import step_key
-from zppo_jax.records import Purpose
 from zppo_jax.replay import ReplayBuffer
-from zppo_jax.rollouts import Sampler
 
 MEASURED_STEPS = 3
 
@@ -63,11 +60,6 @@ def standing_memory(run: Run) -> dict[str, int]:
   return out
 
 
-def _largest_prompts(sampler: Sampler):
-  return packing.pad_prompts([], sampler.group_buckets[-1],
-                             sampler.prompt_buckets[-1], 0, sampler.num_axes)
-
-
 def _largest_rows(run: Run):
   length = run.row_buckets[-1]
   shards = run.mesh.shape['data'] * run.mesh.shape['fsdp']
@@ -77,16 +69,15 @@ def _largest_rows(run: Run):
 
 def lowered(run: Run) -> dict:
   """The largest text-only program of each engine, lowered."""
-  key = step_key(0, 0, Purpose.ROLLOUT)
   params, rollout = run.abstract_state.params, _rollout_params(run)
   rows = _largest_rows(run)
   update = run.update_fn.keywords
-  out = {'student rollouts': run.sampler.sample_fn.lower(
-      rollout, _largest_prompts(run.sampler), key)}
+  out = {f'student {name}': program for name, program in
+         run.sampler.engine.programs.largest(rollout).items()}
   if run.teacher is not None:
-    sampler = run.teacher.answers
-    out['teacher rollouts'] = sampler.sample_fn.lower(
-        run.teacher.params, _largest_prompts(sampler), key)
+    out |= {f'teacher {name}': program for name, program in
+            run.teacher.answers.engine.programs.largest(
+                run.teacher.params).items()}
   if run.num_updates > 1:
     out['scoring'] = run.score_fn.lower(params, rows)
   grads, sums = update['zeros_fn'].eval_shape(params)
@@ -100,16 +91,13 @@ def lowered(run: Run) -> dict:
 def programs(run: Run) -> dict[str, int]:
   """The most programs that each engine can compile, by the bucket tables."""
   media = 1 + len(run.patch_buckets)
-  of = lambda s: len(s.prompt_buckets) * len(s.group_buckets) * (
-      1 + len(s.patch_buckets))
   rows = len(run.row_buckets) * media
-  out = {'student rollouts': of(run.sampler), 'evaluation': of(run.greedy),
+  out = {'student engine': run.sampler.engine.shapes.max_programs,
          'gradient of a micro-batch': rows, 'the rest': 4}
   if run.num_updates > 1:
     out['scoring'] = rows
   if run.teacher is not None:
-    out['teacher rollouts'] = of(run.teacher.answers)
-    out['compression'] = of(run.teacher.summaries)
+    out['teacher engine'] = run.teacher.answers.engine.shapes.max_programs
   return out
 
 

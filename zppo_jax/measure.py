@@ -9,8 +9,6 @@ import json
 import pathlib
 from collections.abc import Sequence
 
-import jax
-
 from zppo_jax import (
   build,
   checkpoints,
@@ -107,9 +105,7 @@ def main(config, checkpoint: str, path, *, splits: Sequence[str] = (),
       config, model, build.chat_of('student', loaded, config.data.task, task),
       mesh, num_rollouts=num_rollouts, temperature=temperature,
       num_questions=sum(map(len, questions.values())))
-  params = jax.device_put(
-      rollouts.rollout_copy(loaded.params, model.config.dtype),
-      sharding.param_shardings(loaded.params, mesh, sharding.ROLLOUT_RULES))
+  params = rollouts.place_copy(loaded.params, model, mesh)
   answered = evaluate.answer(sampler, params, questions, config.seed)
   summary = {
       'checkpoint': str(checkpoint), 'rollouts': num_rollouts,

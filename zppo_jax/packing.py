@@ -9,15 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from zppo_jax.randomness import question_uid
-from zppo_jax.records import (
-  Group,
-  Media,
-  MicroBatch,
-  Prompt,
-  PromptBatch,
-  PromptMedia,
-)
+from zppo_jax.records import Group, Media, MicroBatch, PromptBatch, PromptMedia
 
 
 def bucket(length: int, buckets: Sequence[int], what: str) -> int:
@@ -108,12 +100,13 @@ def positions_of(prompt_length: int, response_length: int,
   return out
 
 
-def pad_prompts(prompts: Sequence[Prompt], num_rows: int, length: int,
+def pad_prompts(prompts: Sequence, num_rows: int, length: int,
                 patches: int, num_axes: int) -> PromptBatch:
   """Prompts as one host batch.
 
   Args:
-    prompts: at most `num_rows` of them, each at most `length` tokens.
+    prompts: at most `num_rows` records.Prompt, or anything with tokens and
+      media, each of at most `length` tokens.
     num_rows: P; missing prompts get length 0.
     length: T.
     patches: I, 0 if none of them has media.
@@ -121,16 +114,14 @@ def pad_prompts(prompts: Sequence[Prompt], num_rows: int, length: int,
   """
   tokens = np.zeros((num_rows, length), np.int32)
   positions = np.zeros((num_rows, length, num_axes), np.int32)
-  lengths, first, kinds = np.zeros((3, num_rows), np.int32)
-  uids = np.zeros(num_rows, np.uint32)
+  lengths, first = np.zeros((2, num_rows), np.int32)
   for p, prompt in enumerate(prompts):
     size = len(prompt.tokens)
     tokens[p, :size] = prompt.tokens
     positions[p, :size] = positions_of(size, 0, prompt.media, num_axes)
     first[p] = size if prompt.media is None else prompt.media.next_position
-    lengths[p], kinds[p] = size, int(prompt.kind)
-    uids[p] = question_uid(prompt.question.id)
-  return PromptBatch(tokens, lengths, positions, first, uids, kinds,
+    lengths[p] = size
+  return PromptBatch(tokens, lengths, positions, first,
                      pad_media([p.media for p in prompts], num_rows, patches))
 
 

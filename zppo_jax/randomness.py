@@ -5,12 +5,16 @@ rollout, position); host draws of (seed, step, purpose). So a resumed run, a
 different batch layout or another mesh draws the same.
 """
 
+import functools
 import hashlib
+from collections.abc import Sequence
 
 import jax
 import numpy as np
 
 from zppo_jax.records import Purpose
+
+_CHUNK = 64
 
 
 def question_uid(question_id: str) -> int:
@@ -33,6 +37,31 @@ def rollout_keys(key, uid_P, kind_P, num_rollouts: int):
   over_rollouts = jax.vmap(one, in_axes=(None, None, 0))
   over_prompts = jax.vmap(over_rollouts, in_axes=(0, 0, None))
   return over_prompts(uid_P, kind_P, jax.numpy.arange(num_rollouts))
+
+
+@functools.partial(jax.jit, static_argnums=3)
+def _rollout_key_data(key, uid_P, kind_P, num_rollouts: int):
+  return jax.random.key_data(rollout_keys(key, uid_P, kind_P, num_rollouts))
+
+
+def rollout_key_data(key, uids: Sequence[int], kinds: Sequence[int],
+                     num_rollouts: int) -> np.ndarray:
+  """uint32 [P, G, 2]: `rollout_keys` as host data, _CHUNK prompts a call so
+  that their number compiles nothing."""
+  out = np.zeros((len(uids), num_rollouts, 2), np.uint32)
+  for start in range(0, len(uids), _CHUNK):
+    uid, kind = np.zeros(_CHUNK, np.uint32), np.zeros(_CHUNK, np.int32)
+    found = len(uids[start:start + _CHUNK])
+    uid[:found] = uids[start:start + _CHUNK]
+    kind[:found] = kinds[start:start + _CHUNK]
+    out[start:start + found] = np.asarray(
+        _rollout_key_data(key, uid, kind, num_rollouts))[:found]
+  return out
+
+
+def seed_key_data(seed: int, num_rollouts: int) -> np.ndarray:
+  """uint32 [G, 2]: keys of the rollouts of one prompt from a bare seed."""
+  return rollout_key_data(jax.random.key(seed), [0], [0], num_rollouts)[0]
 
 
 def host_rng(seed: int, step: int, purpose: Purpose):

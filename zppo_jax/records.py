@@ -53,6 +53,7 @@ class StopReason(enum.IntEnum):
   """Why a generation ended."""
   END = 0  # the model emitted an end token (it is part of the tokens)
   LENGTH = 1  # the token limit came first: the rollout is truncated
+  STOP_STRING = 2  # the text holds a stop string; it is cut before it
 
 
 class Verdict(enum.IntEnum):
@@ -386,16 +387,12 @@ class PromptBatch:
     length_P: int32 tokens; 0 marks a padded prompt.
     positions_PTA: int32 positions of the tokens.
     next_P: int32 position of the first response token, on every axis.
-    uid_P: uint32 `randomness.question_uid`.
-    kind_P: int32 `PromptKind`.
     media: images and videos, or None in a batch of text alone.
   """
   tokens_PT: jax.Array
   length_P: jax.Array
   positions_PTA: jax.Array
   next_P: jax.Array
-  uid_P: jax.Array
-  kind_P: jax.Array
   media: Media | None
 
 
@@ -403,32 +400,46 @@ class PromptBatch:
 class Fresh:
   """What apply leaves for the cache, besides hidden states.
 
-  L counts attention layers in k and v, recurrent layers in `state`.
+  L counts attention layers in k and v. With params of one block an entry
+  (layers.over_blocks) they are tuples over L instead of stacked.
 
   Attributes:
     k_LBTKH, v_LBTKH: of the new tokens; the caller writes them to slots.
     state: recurrent state after each row's last real token (segment > 0), a
-      pytree of [L, B, ...], which replaces the cache's; () without recurrent
-      layers.
+      pytree that replaces the cache's; () without recurrent layers. Leaves
+      are [L, B, ...] where k and v are stacked, else [B, ...].
   """
-  k_LBTKH: jax.Array
-  v_LBTKH: jax.Array
+  k_LBTKH: Any
+  v_LBTKH: Any
   state: Any
 
 
 @struct.dataclass
-class Cache:
-  """Decoding cache, an explicit input of apply.
+class Slots:
+  """Keys and values that rows of a batch read, laid out for products.
+
+  There are C rows of slots for B rows that read: B is a multiple of C, and
+  B / C neighbours share one. k and v are stacked or tuples, as in Fresh.
 
   Attributes:
-    k_LBSKH: rotated keys.
-    v_LBSKH: values.
-    valid_BS: True where a slot holds a token that may be attended to.
+    k_LCKHS: rotated keys.
+    v_LCKSH: values.
+    valid_CS: True where a slot holds a token that may be attended to.
+  """
+  k_LCKHS: Any
+  v_LCKSH: Any
+  valid_CS: jax.Array
+
+
+@struct.dataclass
+class Cache:
+  """Decoding cache, an explicit input of apply, which only reads it.
+
+  Attributes:
+    sources: all slots that a token sees, in one softmax with the new tokens.
     state: recurrent state (see Fresh).
   """
-  k_LBSKH: jax.Array
-  v_LBSKH: jax.Array
-  valid_BS: jax.Array
+  sources: tuple[Slots, ...]
   state: Any = ()
 
 

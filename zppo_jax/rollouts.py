@@ -1,16 +1,18 @@
-"""From prompts to graded groups: bucket, sample on device, decode, grade."""
+"""From prompts to graded groups: an engine for a model, its weights, grades."""
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
-from typing import Any
+import math
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zppo_jax import packing, randomness, sampling, sharding
+from zppo_jax import pools, randomness, sharding
 from zppo_jax.chat.wording import Chat
+from zppo_jax.engine import Engine, Request
+from zppo_jax.models import layers
 from zppo_jax.records import (
   Decoding,
   Grader,
@@ -23,70 +25,80 @@ from zppo_jax.records import (
   Verdict,
 )
 
+_FIRST_OWN = 64  # response slots with which a pool begins
+
 
 @dataclasses.dataclass(frozen=True)
 class Sampler:
-  """A compiled sampler with its shape table.
+  """An engine and what is asked of it.
 
   Attributes:
-    sample_fn: (params, PromptBatch, key) -> Samples.
-    num_axes: A of the model's positions.
-    mesh: where it runs.
-    chat: decodes responses.
-    grader: grades them.
+    engine: draws; several samplers may share one.
+    chat: of the prompts.
+    grader: grades responses.
+    decoding: how tokens are drawn.
     num_rollouts: G.
-    prompt_buckets: allowed prompt lengths.
-    patch_buckets: allowed patches of a prompt's images and videos.
-    group_buckets: allowed numbers of prompts in a call; more are split.
   """
-  sample_fn: Callable[..., Any]
-  num_axes: int
-  mesh: jax.sharding.Mesh
+  engine: Engine
   chat: Chat
   grader: Grader
+  decoding: Decoding
   num_rollouts: int
-  prompt_buckets: tuple[int, ...]
-  patch_buckets: tuple[int, ...]
-  group_buckets: tuple[int, ...]
 
 
-def make_sampler(*, model, mesh, chat: Chat, grader: Grader, decoding: Decoding,
-                 num_rollouts: int, prompt_buckets, group_buckets,
-                 patch_buckets=()) -> Sampler:
-  """Jits the sampling engine for a mesh under the rollout rules.
+def make_engine(*, model, mesh, chat: Chat, max_tokens: int,
+                num_rollouts: Sequence[int], prompt_buckets, group_buckets,
+                patch_buckets=(), slots: int = 0, **options) -> Engine:
+  """An engine for a model on a mesh; nothing is compiled yet.
+
+  Args:
+    model: the network.
+    mesh: where it runs.
+    chat: whose codec decodes and says what may be drawn.
+    max_tokens: longest response.
+    num_rollouts: numbers of rollouts of a prompt that are asked for.
+    prompt_buckets: allowed prompt lengths.
+    group_buckets: allowed numbers of prompts in a prefill; more are split.
+    patch_buckets: allowed patches of a prompt's images and videos.
+    slots: rows that decode at once, at most; 0: all that the largest group
+      bucket brings.
+    options: of engine.Engine.
 
   Raises:
     ValueError: if a prompt bucket and the response limit exceed the model's
-      positions, or a group bucket does not divide over the mesh.
+      positions.
   """
-  longest = max(prompt_buckets) + decoding.max_tokens
+  longest = max(prompt_buckets) + max_tokens
   if longest > model.config.max_positions:
     raise ValueError(
-        f'prompt bucket {max(prompt_buckets)} + max_tokens '
-        f'{decoding.max_tokens} = {longest} exceeds the model\'s '
-        f'max_positions, {model.config.max_positions}')
-  shards = sharding.batch_shards(mesh)
-  group_buckets = tuple(sorted({-(-g // shards) * shards
-                                for g in group_buckets}))
+        f'prompt bucket {max(prompt_buckets)} + max_tokens {max_tokens} = '
+        f'{longest} exceeds the model\'s max_positions, '
+        f'{model.config.max_positions}')
+  shards, most = sharding.batch_shards(mesh), max(num_rollouts)
+  round_up = lambda n, unit: -(-n // unit) * unit
+  groups = tuple(round_up(g, shards) for g in group_buckets)
+  shares = (1, *(n for n in num_rollouts if n > 1))
+  unit = math.lcm(*shares) * shards
+  largest = round_up(slots or max(groups) * most, unit)
+  rows = pools.table_of(largest // unit, -(-min(groups) * most // unit))
+  shapes = pools.Shapes(
+      rows=tuple(min(n * unit, largest) for n in rows), shares=shares,
+      prompts=prompt_buckets, patches=patch_buckets, groups=groups,
+      owns=pools.table_of(max_tokens, min(_FIRST_OWN, max_tokens)))
   codec = chat.codec
-  allowed_V = np.isin(np.arange(codec.vocab_size), list(codec.sampled_ids))
-  params = jax.eval_shape(model.init, jax.random.key(0))
-  shardings = sharding.param_shardings(params, mesh, sharding.ROLLOUT_RULES)
-  rows = sharding.batch_sharding(mesh)
+  return Engine(
+      pools.Programs(model, mesh, shapes), decode=chat.decode_response,
+      end_id=codec.end_id, allowed_V=np.isin(
+          np.arange(codec.vocab_size), list(codec.sampled_ids)), **options)
 
-  def run(params, prompts, key):
-    keys_PG = randomness.rollout_keys(
-        key, prompts.uid_P, prompts.kind_P, num_rollouts)
-    return sampling.sample(
-        params, prompts, keys_PG, model=model, decoding=decoding,
-        end_id=codec.end_id, allowed_V=jnp.asarray(allowed_V))
 
-  sample_fn = jax.jit(
-      run, in_shardings=(shardings, rows, sharding.replicated(mesh)),
-      out_shardings=rows)
-  return Sampler(sample_fn, model.num_axes, mesh, chat, grader, num_rollouts,
-                 tuple(sorted(prompt_buckets)), tuple(sorted(patch_buckets)),
-                 group_buckets)
+def make_sampler(*, model, mesh, chat: Chat, grader: Grader, decoding: Decoding,
+                 num_rollouts: int, **options) -> Sampler:
+  """A sampler with an engine of its own; `options` are make_engine's."""
+  engine = make_engine(
+      model=model, mesh=mesh, chat=chat, max_tokens=decoding.max_tokens,
+      num_rollouts=(num_rollouts,), **options)
+  return Sampler(engine, chat, grader, decoding, num_rollouts)
 
 
 # Leaves that the network uses in float32: scales of norms (of the form 1 + w
@@ -95,21 +107,33 @@ def make_sampler(*, model, mesh, chat: Chat, grader: Grader, decoding: Decoding,
 EXACT_LEAVES = frozenset({'scale', 'bias', 'offset', 'A_log', 'dt_bias'})
 
 
-def rollout_copy(params, dtype):
+def cast(params, dtype):
   """Params in the compute type, but for EXACT_LEAVES."""
   return jax.tree_util.tree_map_with_path(
       lambda path, x: x if path[-1].key in EXACT_LEAVES else x.astype(dtype),
       params)
 
 
+def rollout_copy(params, dtype):
+  """What decoding reads: `cast`, with an entry a block (layers.unstack)."""
+  return layers.unstack(cast(params, dtype))
+
+
 def compile_reshard(model, mesh):
   """Jitted training-sharded params -> rollout-sharded `rollout_copy`."""
   params = jax.eval_shape(model.init, jax.random.key(0))
-  of = functools.partial(sharding.param_shardings, params, mesh)
-  dtype = jnp.dtype(model.config.dtype)
-  return jax.jit(lambda p: rollout_copy(p, dtype),
-                 in_shardings=(of(sharding.TRAIN_RULES),),
-                 out_shardings=of(sharding.ROLLOUT_RULES))
+  copy = functools.partial(rollout_copy, dtype=jnp.dtype(model.config.dtype))
+  of = lambda tree, rules: sharding.param_shardings(tree, mesh, rules)
+  return jax.jit(
+      copy, in_shardings=(of(params, sharding.TRAIN_RULES),),
+      out_shardings=of(jax.eval_shape(copy, params), sharding.ROLLOUT_RULES))
+
+
+def place_copy(params, model, mesh):
+  """`rollout_copy` of host or device params, in the rollout sharding."""
+  copy = rollout_copy(params, jnp.dtype(model.config.dtype))
+  return jax.device_put(
+      copy, sharding.param_shardings(copy, mesh, sharding.ROLLOUT_RULES))
 
 
 def grade(text: str, stop: StopReason, question: Question,
@@ -125,54 +149,35 @@ def grade(text: str, stop: StopReason, question: Question,
   return (Verdict.CORRECT if right else Verdict.WRONG), answer
 
 
-def _to_group(prompt: Prompt, g: int, samples, sampler: Sampler) -> Group:
+def _to_group(prompt: Prompt, completions, grader: Grader) -> Group:
   rollouts = []
-  for i in range(sampler.num_rollouts):
-    length = int(samples.length_PG[g, i])
-    tokens = tuple(samples.tokens_PGR[g, i, :length].tolist())
-    stop = StopReason(int(samples.stop_PG[g, i]))
-    text = sampler.chat.decode_response(tokens)
-    verdict, answer = grade(text, stop, prompt.question, sampler.grader)
+  for done in completions:
+    verdict, answer = grade(done.text, done.stop, prompt.question, grader)
     rollouts.append(Rollout(
-        tokens, tuple(samples.logp_PGR[g, i, :length].tolist()), text, stop,
-        verdict, answer))
+        done.tokens, done.logps, done.text, done.stop, verdict, answer))
   return Group(prompt, tuple(rollouts))
-
-
-def _chunks(count: int, sizes: Sequence[int]):
-  """(start, stop, padded size) of calls that cover `count` prompts."""
-  start = 0
-  while start < count:
-    left = count - start
-    size = next((s for s in sizes if s >= left), sizes[-1])
-    yield start, min(start + size, count), size
-    start += size
 
 
 def collect(sampler: Sampler, params, prompts: Sequence[Prompt], *, seed: int,
             step: int, purpose: Purpose) -> list[Group]:
   """Graded groups of all prompts, in their order.
 
+  Args:
+    sampler: draws and grades.
+    params: a `rollout_copy`, in the rollout sharding.
+    prompts: what is asked.
+    seed, step, purpose: key the draws, with each question and prompt kind.
+
   Raises:
     ValueError: if a prompt is longer than every prompt bucket, or its media
       than every patch bucket.
   """
-  key = randomness.step_key(seed, step, purpose)
-  by_shape: dict[tuple[int, int], list[int]] = {}
-  for i, prompt in enumerate(prompts):
-    name = f'the prompt of {prompt.question.id!r}'
-    length = packing.bucket(len(prompt.tokens), sampler.prompt_buckets,
-                            f'{name} in tokens')
-    patches = packing.patch_bucket(prompt.media, sampler.patch_buckets, name)
-    by_shape.setdefault((length, patches), []).append(i)
-  out: list[Group | None] = [None] * len(prompts)
-  for (length, patches), found in sorted(by_shape.items()):
-    for start, stop, size in _chunks(len(found), sampler.group_buckets):
-      rows = found[start:stop]
-      batch = packing.pad_prompts(
-          [prompts[i] for i in rows], size, length, patches, sampler.num_axes)
-      samples = sharding.to_host(sampler.sample_fn(
-          params, sharding.put_batch(sampler.mesh, batch), key))
-      for p, i in enumerate(rows):
-        out[i] = _to_group(prompts[i], p, samples, sampler)
-  return out
+  keys_PG2 = randomness.rollout_key_data(
+      randomness.step_key(seed, step, purpose),
+      [randomness.question_uid(p.question.id) for p in prompts],
+      [int(p.kind) for p in prompts], sampler.num_rollouts)
+  found = sampler.engine.generate(params, [
+      Request(p.question.id, p.tokens, keys_G2, sampler.decoding, p.media)
+      for p, keys_G2 in zip(prompts, keys_PG2, strict=True)])
+  return [_to_group(prompt, completions, sampler.grader)
+          for prompt, completions in zip(prompts, found, strict=True)]

@@ -5,8 +5,6 @@ import dataclasses
 import pathlib
 from collections.abc import Sequence
 
-import jax
-
 from zppo_jax import pretrained, rollouts, sharding
 from zppo_jax.chat import micro_chat
 from zppo_jax.chat.wording import BOXED
@@ -74,9 +72,7 @@ def respond(found: pretrained.Pretrained, texts: Sequence[str],
       model=found.model, mesh=mesh, chat=chat, grader=_UNGRADED,
       decoding=decoding, num_rollouts=num, prompt_buckets=(bucket,),
       patch_buckets=tuple(patches), group_buckets=(len(prompts),))
-  params = jax.device_put(
-      rollouts.rollout_copy(found.params, found.model.config.dtype),
-      sharding.param_shardings(found.params, mesh, sharding.ROLLOUT_RULES))
+  params = rollouts.place_copy(found.params, found.model, mesh)
   groups = rollouts.collect(sampler, params, prompts, seed=seed, step=0,
                             purpose=Purpose.EVALUATION)
   return [[rollout.text for rollout in group.rollouts] for group in groups]

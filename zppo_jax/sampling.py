@@ -1,85 +1,178 @@
-"""Decoding as state -> state: prefill once per question, then one while loop.
+"""Decoding on device: prefill, admission of rows to slots, bursts of tokens.
 
-Engines speak token ids only. Everything here is traced; the caller jits.
+Engines speak token ids only. Everything here is traced; engine.py jits it and
+decides on the host who sits where.
+
+A pool has B rows. `share` neighbours of them, a unit, read one prompt: the
+keys and values of the prompt lie once a unit, those of the response once a
+row. All rows write what they draw at the same physical slot of a step, so that
+a write is one slice, whatever the rows' ages; the host picks a slot that no
+living row can see. Positions and validity are explicit: a row sees the slots
+that were written since it began.
 """
 
-import chex
 import jax
 import jax.numpy as jnp
 from flax import struct
 
-from zppo_jax import logprobs
-from zppo_jax.records import Cache, Decoding, PromptBatch, Samples, StopReason
+from zppo_jax.models import cache as cached, layers
+from zppo_jax.records import (
+  Cache,
+  Decoding,
+  Fresh,
+  PromptBatch,
+  Samples,
+  Slots,
+  StopReason,
+)
+
+# How tokens are drawn: what the rows of a burst need compiled.
+GREEDY, DRAW, TRUNCATE = 'greedy', 'draw', 'truncate'
+MODES = (GREEDY, DRAW, TRUNCATE)
 
 
 @struct.dataclass
-class SamplingState:
-  """The decode loop's carry; rows B are (question, rollout) in that order.
+class Prefilled:
+  """Prompts that were run once, P of them.
 
   Attributes:
-    step: next response position to draw.
-    cache: attention cache; slots are prompt, then response positions.
-    logits_BV: float32, of the next token.
-    tokens_BR, logp_BR: what was drawn so far.
-    length_B: tokens drawn in each row.
-    done_B: rows that have emitted the end token.
+    k, v: of each layer, as records.Slots: [P, K, H, T] and [P, K, T, H].
+    state: recurrent state after the last token, leaves [P, ...].
+    logits_PV: float32, of the first response token.
   """
-  step: jax.Array
-  cache: Cache
+  k: tuple
+  v: tuple
+  state: tuple
+  logits_PV: jax.Array
+
+
+@struct.dataclass
+class Pool:
+  """What lives on the device between two bursts; U units of B / U rows.
+
+  Attributes:
+    prompt_k, prompt_v: of each layer, [U, K, H, T] and [U, K, T, H].
+    own_k, own_v: of each layer, [B, K, H, R] and [B, K, R, H].
+    state: recurrent state, leaves [B, ...].
+    logits_BV: float32, of each row's next token.
+  """
+  prompt_k: tuple
+  prompt_v: tuple
+  own_k: tuple
+  own_v: tuple
+  state: tuple
   logits_BV: jax.Array
-  tokens_BR: jax.Array
-  logp_BR: jax.Array
-  length_B: jax.Array
-  done_B: jax.Array
 
 
-def truncate(logits_BV, decoding: Decoding):
-  """-inf on tokens outside top-k, then outside the nucleus.
+@struct.dataclass
+class Rows:
+  """What the host knows of the rows of a pool before a burst.
+
+  Attributes:
+    live_B: rows that draw.
+    count_B: int32 tokens drawn so far.
+    limit_B: int32 tokens that may be drawn in all.
+    next_B: int32 position of the first response token, on every axis.
+    start_B: int32 step in which the row began.
+    key_B2: uint32 data of the rollout's key.
+    temperature_B, top_p_B, top_k_B: see records.Decoding.
+    length_U: int32 prompt tokens of each unit.
+    written_R: int32 step in which a slot was last written; -1 never.
+  """
+  live_B: jax.Array
+  count_B: jax.Array
+  limit_B: jax.Array
+  next_B: jax.Array
+  start_B: jax.Array
+  key_B2: jax.Array
+  temperature_B: jax.Array
+  top_p_B: jax.Array
+  top_k_B: jax.Array
+  length_U: jax.Array
+  written_R: jax.Array
+
+
+@struct.dataclass
+class Drawn:
+  """What a burst drew; host-sized.
+
+  Attributes:
+    tokens_WB: int32, -1 where a row was not alive.
+    logp_WB: float32 nats (see records.Rollout.logps).
+    live_B: rows that go on.
+    steps: int32 steps taken, the rest of W is unused.
+  """
+  tokens_WB: jax.Array
+  logp_WB: jax.Array
+  live_B: jax.Array
+  steps: jax.Array
+
+
+def truncate(logits_BV, top_p_B, top_k_B):
+  """-inf on tokens outside top-k, then outside the nucleus, row by row.
 
   The nucleus is the smallest set of most likely tokens whose mass reaches
   top_p; the most likely token always stays. Tokens tied with the last one kept
-  stay too, so there may be more than top_k.
+  stay too, so there may be more than top_k. 0 and 1 keep all.
   """
-  if decoding.top_k and decoding.top_k < logits_BV.shape[-1]:
-    kth = jax.lax.top_k(logits_BV, decoding.top_k)[0][..., -1:]
-    logits_BV = jnp.where(logits_BV < kth, -jnp.inf, logits_BV)
-  if decoding.top_p < 1:
-    ordered = jnp.sort(logits_BV, axis=-1, descending=True)
-    mass = jnp.cumsum(jax.nn.softmax(ordered, axis=-1), axis=-1)
-    # The last token needed: the first at which the mass before it is < p.
-    needed = jnp.concatenate(
-        [jnp.zeros_like(mass[..., :1]), mass[..., :-1]], -1) < decoding.top_p
-    lowest = jnp.min(jnp.where(needed, ordered, jnp.inf), -1, keepdims=True)
-    logits_BV = jnp.where(logits_BV < lowest, -jnp.inf, logits_BV)
-  return logits_BV
+  V = logits_BV.shape[-1]
+  ordered = jnp.sort(logits_BV, axis=-1, descending=True)
+  last = jnp.where(top_k_B > 0, jnp.minimum(top_k_B, V), V) - 1
+  kth = jnp.take_along_axis(ordered, last[:, None], axis=-1)
+  ordered = jnp.where(ordered < kth, -jnp.inf, ordered)
+  mass = jnp.cumsum(jax.nn.softmax(ordered, axis=-1), axis=-1)
+  # The last token needed: the first at which the mass before it is < p.
+  needed = jnp.concatenate(
+      [jnp.zeros_like(mass[..., :1]), mass[..., :-1]], -1) < top_p_B[:, None]
+  lowest = jnp.min(jnp.where(needed, ordered, jnp.inf), -1, keepdims=True)
+  lowest = jnp.where(top_p_B[:, None] < 1, lowest, -jnp.inf)
+  return jnp.where(logits_BV < jnp.maximum(kth, lowest), -jnp.inf, logits_BV)
 
 
-def draw(logits_BV, keys_B, position, decoding: Decoding, allowed_V):
+def _first_max(x_BV):
+  """argmax; in two passes, which a CPU runs ten times faster."""
+  top = jnp.max(x_BV, axis=-1, keepdims=True)
+  ids = jnp.arange(x_BV.shape[-1], dtype=jnp.int32)
+  found = jnp.min(jnp.where(x_BV == top, ids, x_BV.shape[-1]), axis=-1)
+  # Only NaN equals no maximum: some id in range, its log-prob says the rest.
+  return jnp.minimum(found, x_BV.shape[-1] - 1)
+
+
+def draw(logits_BV, key_B2, position_B, temperature_B, top_p_B, top_k_B,
+         allowed_V, mode: str):
   """Draws one token a row.
 
   Args:
     logits_BV: float32 logits of the model.
-    keys_B: the key of each row; `position` is folded in.
-    position: response position.
-    decoding: temperature, top-p, top-k.
+    key_B2: key data of each row; its response position is folded in.
+    position_B: response positions.
+    temperature_B, top_p_B, top_k_B: see records.Decoding.
     allowed_V: False on ids that may never be drawn.
+    mode: GREEDY if all temperatures are 0, DRAW if no row truncates, else
+      TRUNCATE. A row's token is the same in every mode that serves it.
 
   Returns:
-    (token_B, logp_B): logp is under the full vocabulary at the temperature,
-    before truncation and before `allowed_V`, so that it is what the trainer
-    computes for the same token.
+    (token_B, logp_B): logp is under the full vocabulary at the temperature (1
+    for 0), before truncation and before `allowed_V`, so that it is what the
+    trainer computes for the same token.
   """
-  scaled = logits_BV / logprobs.scaled(decoding.temperature)
-  logps = jax.nn.log_softmax(scaled, axis=-1)
+  V, hot_B = logits_BV.shape[-1], temperature_B > 0
+  scaled = logits_BV / jnp.where(hot_B, temperature_B, 1.0)[:, None]
   candidates = jnp.where(allowed_V, scaled, -jnp.inf)
-  if decoding.temperature > 0:
-    candidates = truncate(candidates, decoding)
-    def noise(key):
-      key = jax.random.fold_in(key, position)
-      return jax.random.gumbel(key, candidates.shape[-1:])
-    candidates = candidates + jax.vmap(noise)(keys_B)
-  token_B = jnp.argmax(candidates, axis=-1).astype(jnp.int32)
-  return token_B, jnp.take_along_axis(logps, token_B[:, None], -1)[:, 0]
+  if mode != GREEDY:
+    if mode == TRUNCATE:
+      candidates = jnp.where(hot_B[:, None], truncate(
+          candidates, top_p_B, top_k_B), candidates)
+    def noise(key, position):
+      key = jax.random.fold_in(jax.random.wrap_key_data(key), position)
+      return jax.random.gumbel(key, (V,))
+    drawn = candidates + jax.vmap(noise)(key_B2, position_B)
+    candidates = jnp.where(hot_B[:, None], drawn, candidates)
+  token_B = _first_max(candidates)
+  top = jnp.max(scaled, axis=-1)
+  total = jnp.sum(jnp.exp(scaled - top[:, None]), axis=-1)
+  picked = jnp.take_along_axis(scaled, token_B[:, None], axis=-1)[:, 0]
+  return token_B, (picked - top) - jnp.log(total)
 
 
 def _logits(model, params, hidden_BD):
@@ -88,103 +181,202 @@ def _logits(model, params, hidden_BD):
                     preferred_element_type=jnp.float32)
 
 
-def prefill(model, params, prompts: PromptBatch, num_rollouts: int,
-            decoding: Decoding) -> SamplingState:
-  """Runs each prompt once and shares its cache among its G rollouts."""
-  P, T = prompts.tokens_PT.shape
-  B, R = P * num_rollouts, decoding.max_tokens
-  length_P = prompts.length_P
-  real_PT = jnp.arange(T) < length_P[:, None]
+def prefill(params, prompts: PromptBatch, *, model) -> Prefilled:
+  """Runs each prompt once. Params are by block (layers.unstack)."""
+  T = prompts.tokens_PT.shape[1]
+  real_PT = jnp.arange(T) < prompts.length_P[:, None]
   hidden_PTD, new = model.apply(
       params, prompts.tokens_PT, prompts.positions_PTA,
       real_PT.astype(jnp.int32), media=prompts.media)
-  last_PD = jnp.take_along_axis(
-      hidden_PTD, jnp.maximum(length_P - 1, 0)[:, None, None], 1)[:, 0]
-  share = lambda x, axis: jnp.repeat(x, num_rollouts, axis=axis)
-  room = lambda x: jnp.pad(x, ((0, 0), (0, 0), (0, R), (0, 0), (0, 0)))
-  cache = Cache(
-      k_LBSKH=share(room(new.k_LBTKH), 1), v_LBSKH=share(room(new.v_LBTKH), 1),
-      valid_BS=share(jnp.pad(real_PT, ((0, 0), (0, R))), 0),
-      state=jax.tree.map(lambda x: share(x, 1), new.state))
-  return SamplingState(
-      step=jnp.int32(0), cache=cache,
-      logits_BV=share(_logits(model, params, last_PD), 0),
-      tokens_BR=jnp.zeros((B, R), jnp.int32), logp_BR=jnp.zeros((B, R)),
-      length_B=jnp.zeros(B, jnp.int32),
-      # A padded prompt (length 0) is done before it starts.
-      done_B=share(length_P == 0, 0))
+  last_P = jnp.maximum(prompts.length_P - 1, 0)
+  last_PD = jnp.take_along_axis(hidden_PTD, last_P[:, None, None], 1)[:, 0]
+  found = cached.slots(new, real_PT)
+  return Prefilled(found.k_LCKHS, found.v_LCKSH, new.state,
+                   _logits(model, params, last_PD))
 
 
-def draw_step(state: SamplingState, keys_B, decoding, end_id, allowed_V):
-  """Draws position `step` of all rows that are not done."""
-  token_B, logp_B = draw(
-      state.logits_BV, keys_B, state.step, decoding, allowed_V)
-  alive_B = ~state.done_B
-  put = lambda x_BR, x_B: jax.lax.dynamic_update_slice_in_dim(
-      x_BR, jnp.where(alive_B, x_B, 0).astype(x_BR.dtype)[:, None],
-      state.step, axis=1)
-  return state.replace(
-      step=state.step + 1, tokens_BR=put(state.tokens_BR, token_B),
-      logp_BR=put(state.logp_BR, logp_B),
-      length_B=state.length_B + alive_B,
-      done_B=state.done_B | (token_B == end_id))
+def empty(shapes: Prefilled, rows: int, share: int, prompt: int,
+          own: int) -> Pool:
+  """A pool of zeros for rows whose prompts prefill to such shapes (P = 1)."""
+  def zeros(x, first, axis=None, size=0):
+    shape = [first, *x.shape[1:]]
+    if axis is not None:
+      shape[axis] = size
+    return jnp.zeros(shape, x.dtype)
+  each = lambda xs, *a: tuple(zeros(x, *a) for x in xs)
+  return Pool(
+      each(shapes.k, rows // share, 3, prompt),
+      each(shapes.v, rows // share, 2, prompt),
+      each(shapes.k, rows, 3, own), each(shapes.v, rows, 2, own),
+      jax.tree.map(lambda x: zeros(x, rows), shapes.state),
+      zeros(shapes.logits_PV, rows))
 
 
-def forward_step(model, params, state: SamplingState, next_B,
-                 prompt_slots: int) -> SamplingState:
-  """Feeds the last drawn token; its keys and values get the next slot."""
-  at = state.step - 1
-  token_B1 = jax.lax.dynamic_slice_in_dim(state.tokens_BR, at, 1, axis=1)
-  positions_B1A = jnp.broadcast_to(
-      (next_B + at)[:, None, None], (*token_B1.shape, model.num_axes))
+def admit(pool: Pool, prefilled: Prefilled, unit_N, source_N, count) -> Pool:
+  """Puts prefilled prompt source_N[n] into unit_N[n], for n < count.
+
+  The rows of a unit start from the prompt's state and logits; the rest of a
+  unit's prompt slots keeps junk, which `Rows.length_U` hides.
+  """
+  share = pool.logits_BV.shape[0] // pool.prompt_k[0].shape[0]
+
+  def one(n, pool):
+    unit, source = unit_N[n], source_N[n]
+    def put(old, new, times):
+      new = jax.lax.dynamic_slice_in_dim(new, source, 1, 0)
+      new = jnp.broadcast_to(new, (times, *new.shape[1:])).astype(old.dtype)
+      return jax.lax.dynamic_update_slice(
+          old, new, (unit * times, *[0] * (old.ndim - 1)))
+    each = lambda old, new, times: jax.tree.map(
+        lambda o, x: put(o, x, times), old, new)
+    return pool.replace(
+        prompt_k=each(pool.prompt_k, prefilled.k, 1),
+        prompt_v=each(pool.prompt_v, prefilled.v, 1),
+        state=each(pool.state, prefilled.state, share),
+        logits_BV=put(pool.logits_BV, prefilled.logits_PV, share))
+
+  return jax.lax.fori_loop(0, count, one, pool)
+
+
+def grow(pool: Pool, prompt: int, own: int) -> Pool:
+  """The pool with room for longer prompts and responses."""
+  def pad(xs, axis, size):
+    more = lambda x: [(0, size - x.shape[a] if a == axis else 0)
+                      for a in range(x.ndim)]
+    return tuple(jnp.pad(x, more(x)) for x in xs)
+  return pool.replace(
+      prompt_k=pad(pool.prompt_k, 3, prompt),
+      prompt_v=pad(pool.prompt_v, 2, prompt),
+      own_k=pad(pool.own_k, 3, own), own_v=pad(pool.own_v, 2, own))
+
+
+def forward(params, pool: Pool, token_B, position_B, length_U, visible_BR,
+            slot, *, model) -> Pool:
+  """Feeds a token a row; its keys and values get `slot` of every row."""
+  T = pool.prompt_k[0].shape[3]
+  prompt = Slots(pool.prompt_k, pool.prompt_v,
+                 jnp.arange(T) < length_U[:, None])
+  own = Slots(pool.own_k, pool.own_v, visible_BR)
+  position_B1A = jnp.broadcast_to(
+      position_B[:, None, None], (len(token_B), 1, model.num_axes))
   hidden_B1D, new = model.apply(
-      params, token_B1, positions_B1A, jnp.ones_like(token_B1), state.cache)
-  slot = prompt_slots + at
-  write = lambda cache, new: jax.lax.dynamic_update_slice_in_dim(
-      cache, new.astype(cache.dtype), slot, axis=2)
-  cache = Cache(
-      k_LBSKH=write(state.cache.k_LBSKH, new.k_LBTKH),
-      v_LBSKH=write(state.cache.v_LBSKH, new.v_LBTKH),
-      valid_BS=jax.lax.dynamic_update_slice_in_dim(
-          state.cache.valid_BS, ~state.done_B[:, None], slot, axis=1),
+      params, token_B[:, None], position_B1A,
+      jnp.ones((len(token_B), 1), jnp.int32), Cache((prompt, own), pool.state))
+  return _written(pool, new, slot).replace(
+      logits_BV=_logits(model, params, hidden_B1D[:, 0]))
+
+
+def _written(pool: Pool, new: Fresh, slot) -> Pool:
+  put = lambda old, x, axis: jax.lax.dynamic_update_slice_in_dim(
+      old, x.astype(old.dtype), slot, axis=axis)
+  laid = [cached.lay_out(k, v) for k, v in zip(
+      new.k_LBTKH, new.v_LBTKH, strict=True)]
+  return pool.replace(
+      own_k=tuple(put(o, k, 3) for o, (k, _) in zip(
+          pool.own_k, laid, strict=True)),
+      own_v=tuple(put(o, v, 2) for o, (_, v) in zip(
+          pool.own_v, laid, strict=True)),
       state=new.state)
-  return state.replace(
-      cache=cache, logits_BV=_logits(model, params, hidden_B1D[:, 0]))
+
+
+def burst(params, pool: Pool, rows: Rows, slot_W, first, most, enough, end_id,
+          allowed_V, *, model, mode: str) -> tuple[Pool, Drawn]:
+  """Draws up to `most` tokens a row; stops early when it pays.
+
+  Args:
+    params: by block.
+    pool: donated by the caller.
+    rows: as they stand.
+    slot_W: int32 free slot of each step.
+    first: number of the first step.
+    most: steps at most, <= W.
+    enough: stops as soon as so many rows have ended within the burst, or all.
+    end_id: the token that ends a rollout; -1: none does.
+    allowed_V: bool, False on ids that may never be drawn.
+    model, mode: static.
+
+  Returns:
+    The pool after it, and what was drawn.
+  """
+  B, W = rows.live_B.shape[0], slot_W.shape[0]
+  begun = jnp.sum(rows.live_B)
+
+  def more(carry):
+    w, _, live_B, *_ = carry
+    left = jnp.sum(live_B)
+    return (w < most) & (left > 0) & (begun - left < enough)
+
+  def one(carry):
+    w, pool, live_B, count_B, written_R, tokens_WB, logp_WB = carry
+    token_B, logp_B = draw(
+        pool.logits_BV, rows.key_B2, count_B, rows.temperature_B, rows.top_p_B,
+        rows.top_k_B, allowed_V, mode)
+    tokens_WB = tokens_WB.at[w].set(jnp.where(live_B, token_B, -1))
+    logp_WB = logp_WB.at[w].set(jnp.where(live_B, logp_B, 0))
+    visible_BR = written_R >= rows.start_B[:, None]
+    pool = forward(params, pool, token_B, rows.next_B + count_B, rows.length_U,
+                   visible_BR, slot_W[w], model=model)
+    count_B += live_B
+    live_B &= (token_B != end_id) & (count_B < rows.limit_B)
+    written_R = written_R.at[slot_W[w]].set(first + w)
+    return w + 1, pool, live_B, count_B, written_R, tokens_WB, logp_WB
+
+  w, pool, live_B, _, _, tokens_WB, logp_WB = jax.lax.while_loop(
+      more, one, (jnp.int32(0), pool, rows.live_B, rows.count_B,
+                  rows.written_R, jnp.full((W, B), -1, jnp.int32),
+                  jnp.zeros((W, B))))
+  return pool, Drawn(tokens_WB, logp_WB, live_B, w)
+
+
+def mode_of(decoding: Decoding) -> str:
+  """The cheapest mode that serves a decoding."""
+  if not decoding.temperature:
+    return GREEDY
+  cut = decoding.top_k or decoding.top_p < 1
+  return TRUNCATE if cut else DRAW
 
 
 def sample(params, prompts: PromptBatch, keys_PG, *, model,
            decoding: Decoding, end_id: int, allowed_V) -> Samples:
-  """G rollouts of each prompt.
+  """G rollouts of each prompt in one traced call: a static batch.
+
+  What the engine draws, without its scheduler: every row waits for the
+  longest.
 
   Args:
-    params: policy, in the rollout sharding.
-    prompts: the prompts; rollouts of a padded one have length 0.
+    params: stacked or by block.
+    prompts: the prompts; rollouts of a padded one (length 0) have length 0.
     keys_PG: one random key per rollout (randomness.rollout_keys).
     model: the `Model`.
     decoding: how tokens are drawn.
     end_id: the token that ends a rollout.
     allowed_V: bool, False on ids that may never be drawn.
-
-  Returns:
-    `Samples`. A rollout depends on its prompt and key alone.
   """
-  chex.assert_rank([prompts.tokens_PT, prompts.length_P], [2, 1])
   P, G = keys_PG.shape
-  T, R = prompts.tokens_PT.shape[1], decoding.max_tokens
-  keys_B = keys_PG.reshape(P * G)
-  next_B = jnp.repeat(prompts.next_P, G)
-  state = prefill(model, params, prompts, G, decoding)
-  state = draw_step(state, keys_B, decoding, end_id, allowed_V)
-
-  def more(state):
-    return (state.step < R) & ~jnp.all(state.done_B)
-
-  def next_token(state):
-    state = forward_step(model, params, state, next_B, T)
-    return draw_step(state, keys_B, decoding, end_id, allowed_V)
-
-  state = jax.lax.while_loop(more, next_token, state)
-  by_group = lambda x: x.reshape(P, G, *x.shape[1:])
-  stop_B = jnp.where(state.done_B, int(StopReason.END), int(StopReason.LENGTH))
-  return Samples(by_group(state.tokens_BR), by_group(state.logp_BR),
-                 by_group(state.length_B), by_group(stop_B))
+  B, R, params = P * G, decoding.max_tokens, layers.unstack(params)
+  ready = prefill(params, prompts, model=model)
+  share = lambda tree: jax.tree.map(lambda x: jnp.repeat(x, G, axis=0), tree)
+  blank = empty(ready, B, G, 1, R)
+  pool = blank.replace(prompt_k=ready.k, prompt_v=ready.v,
+                       state=share(ready.state),
+                       logits_BV=share(ready.logits_PV))
+  full = lambda value, dtype: jnp.full(B, value, dtype)
+  rows = Rows(
+      share(prompts.length_P > 0), full(0, jnp.int32), full(R, jnp.int32),
+      share(prompts.next_P), full(0, jnp.int32),
+      jax.random.key_data(keys_PG).reshape(B, 2),
+      full(decoding.temperature, jnp.float32),
+      full(decoding.top_p, jnp.float32), full(decoding.top_k, jnp.int32),
+      prompts.length_P, jnp.full(R, -1, jnp.int32))
+  _, drawn = burst(
+      params, pool, rows, jnp.arange(R), 0, R, B + 1, end_id, allowed_V,
+      model=model, mode=mode_of(decoding))
+  group = lambda x_BR: x_BR.reshape(P, G, R)
+  tokens_PGR = group(drawn.tokens_WB.T)
+  length_PG = jnp.sum(tokens_PGR >= 0, axis=-1, dtype=jnp.int32)
+  tokens_PGR = jnp.maximum(tokens_PGR, 0)
+  last_PG = jnp.take_along_axis(
+      tokens_PGR, jnp.maximum(length_PG - 1, 0)[..., None], -1)[..., 0]
+  ended = (last_PG == end_id) | (length_PG == 0)
+  return Samples(tokens_PGR, group(drawn.logp_WB.T), length_PG, jnp.where(
+      ended, int(StopReason.END), int(StopReason.LENGTH)))

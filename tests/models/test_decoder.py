@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from zppo_jax import models
-from zppo_jax.models import layers
+from zppo_jax.models import cache as cached, layers
 from zppo_jax.models.decoder import DecoderConfig
-from zppo_jax.records import Cache
+from zppo_jax.records import Cache, Fresh, Slots
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 
@@ -118,7 +118,8 @@ def decode_all(model, params, tokens_BT, chunks, slots):
   """Hidden states of `chunks` of tokens in turn through one cache."""
   c, (B, _) = model.config, tokens_BT.shape
   zeros = jnp.zeros((c.num_layers, B, slots, c.num_kv_heads, c.head_dim))
-  cache = Cache(zeros, zeros, jnp.zeros((B, slots), bool))
+  cache = Cache((cached.slots(
+      Fresh(zeros, zeros, ()), jnp.zeros((B, slots), bool)),))
   out, start = [], 0
 
   def extend(cache, chunk):
@@ -129,9 +130,10 @@ def decode_all(model, params, tokens_BT, chunks, slots):
                          jnp.ones_like(chunk_BT), cache)
     put = lambda old, new, axis: jax.lax.dynamic_update_slice_in_dim(
         old, new, start, axis)
-    return Cache(put(cache.k_LBSKH, new.k_LBTKH, 2),
-                 put(cache.v_LBSKH, new.v_LBTKH, 2),
-                 put(cache.valid_BS, jnp.ones((B, size), bool), 1)), x
+    (old,), new = cache.sources, cached.slots(new, jnp.ones((B, size), bool))
+    return Cache((Slots(put(old.k_LCKHS, new.k_LCKHS, 4),
+                        put(old.v_LCKSH, new.v_LCKSH, 3),
+                        put(old.valid_CS, new.valid_CS, 1)),)), x
 
   for count, size in chunks:  # `count` chunks of `size` tokens in one scan
     span = tokens_BT[:, start:start + count * size]
@@ -174,12 +176,13 @@ def test_a_token_that_is_not_valid_is_not_read(tiny):
   valid = np.array([[True, False, True, False, True]])
   apply = jitted(model)
   one = np.ones((1, 1), np.int32)
-  a = apply(params, one, 9 * one[..., None], one, Cache(k, v, valid))[0]
+  cache = lambda: Cache((cached.slots(Fresh(k, v, ()), valid),))
+  a = apply(params, one, 9 * one[..., None], one, cache())[0]
   k[:, :, 1], v[:, :, 3] = 100, -100
-  b = apply(params, one, 9 * one[..., None], one, Cache(k, v, valid))[0]
+  b = apply(params, one, 9 * one[..., None], one, cache())[0]
   np.testing.assert_array_equal(a, b)
   v[:, :, 2] += 1
-  c = apply(params, one, 9 * one[..., None], one, Cache(k, v, valid))[0]
+  c = apply(params, one, 9 * one[..., None], one, cache())[0]
   assert np.abs(c - a).max() > 1e-3
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from zppo_jax.models import gated_delta, layers
+from zppo_jax.models import cache as cached, gated_delta, layers
 from zppo_jax.records import Cache
 
 transformers = pytest.importorskip('transformers')
@@ -88,11 +88,8 @@ def extended(cache, fresh, segment_BT):
   """A cache with new tokens in new slots behind the old ones."""
   valid = np.asarray(segment_BT) > 0
   if cache is None:
-    return Cache(fresh.k_LBTKH, fresh.v_LBTKH, valid, fresh.state)
-  join = lambda a, b, axis: np.concatenate([a, b], axis)
-  return Cache(join(cache.k_LBSKH, fresh.k_LBTKH, 2),
-               join(cache.v_LBSKH, fresh.v_LBTKH, 2),
-               join(cache.valid_BS, valid, 1), fresh.state)
+    return Cache((cached.slots(fresh, valid),), fresh.state)
+  return Cache((*cache.sources, cached.slots(fresh, valid)), fresh.state)
 
 
 @pytest.mark.parametrize('name', VARIANTS)
@@ -302,7 +299,7 @@ def test_an_empty_cache_is_none():
   tokens = reference.tokens_of(model, 3, seed=9)[:, :120]
   want, fresh = run(model, params, tokens)
   zero = jax.tree.map(np.zeros_like, fresh.state)
-  cache = Cache(fresh.k_LBTKH, fresh.v_LBTKH, np.zeros((3, 120), bool), zero)
+  cache = Cache((cached.slots(fresh, np.zeros((3, 120), bool)),), zero)
   got, other = run(model, params, tokens, cache=cache)
   assert_close(got, want, 1e-5)
   assert_close(other.state, fresh.state, 1e-5)

@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests import builders
 from zppo_jax import models, packing, randomness, rollouts, sharding, update
-from zppo_jax.records import Cache, Decoding, Purpose, StopReason
+from zppo_jax.engine import Request
+from zppo_jax.models import cache as cached, layers
+from zppo_jax.records import Cache, Decoding, StopReason
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 
@@ -63,34 +64,32 @@ def test_init_has_the_shapes_and_scales():
 
 @pytest.mark.parametrize('dtype, tolerance', [('float32', 1e-4)])
 def test_sampled_logps_are_the_trainers(dtype, tolerance):
-  """`make_sampler` as it is: prompts of several lengths, a padded prompt,
-  rows that end early and rows that do not."""
+  """`make_sampler` as it is: prompts of several lengths, a padded one, rows
+  that end early and rows that do not."""
   model, params = tiny(dtype=dtype)
-  lengths, width, G, R = [9, 16, 1, 2, 0, 5, 12, 16], 16, 4, 24
+  lengths, width, G, R = [9, 16, 1, 2, 5, 12, 16], 16, 4, 24
   codec = types.SimpleNamespace(
       vocab_size=V, end_id=END, sampled_ids=frozenset(range(1, V)))
   mesh = sharding.make_mesh(sharding.MeshConfig())
   sampler = rollouts.make_sampler(
-      model=model, mesh=mesh, chat=types.SimpleNamespace(codec=codec),
+      model=model, mesh=mesh,
+      chat=types.SimpleNamespace(codec=codec, decode_response=lambda t: ''),
       grader=None, decoding=Decoding(R, temperature=0.8, top_p=0.95),
       num_rollouts=G, prompt_buckets=(width,), group_buckets=(8,))
-  assert sampler.num_axes == 3
   tokens = np.random.default_rng(1).integers(2, V, (len(lengths), width))
-  batch = sharding.put_batch(mesh, builders.prompt_batch(
-      tokens, lengths, num_axes=3))
-  samples = sharding.to_host(sampler.sample_fn(
-      params, batch, randomness.step_key(0, 0, Purpose.ROLLOUT)))
-  assert not samples.length_PG[4].any()
-  ended = samples.stop_PG == StopReason.END
-  assert ended[:4].any() and not ended[:4].all()
-  rows = [(tokens[p, :lengths[p]],
-           samples.tokens_PGR[p, g, :samples.length_PG[p, g]], 0, 1)
-          for p in range(8) for g in range(G)]
+  found = sampler.engine.generate(layers.unstack(params), [
+      Request(p, tuple(tokens[p, :lengths[p]].tolist()),
+              randomness.seed_key_data(p, G), sampler.decoding)
+      for p in range(len(lengths))])
+  stops = {done.stop for group in found for done in group}
+  assert stops == {StopReason.END, StopReason.LENGTH}
+  rows = [(tokens[p, :lengths[p]], np.int32(found[p][g].tokens), 0, 1)
+          for p in range(7) for g in range(G)]
   logp, _ = jax.jit(functools.partial(
       update.token_logps, model=model, temperature=0.8, chunk=7))(
-          params, packing.pad_rows(rows, 32, 45, num_axes=3))
+          params, packing.pad_rows(rows, 28, 45, num_axes=3))
   for b, (prompt, response, *_) in enumerate(rows):
-    got = samples.logp_PGR[b // G, b % G, :len(response)]
+    got = np.float32(found[b // G][b % G].logps)
     want = np.asarray(logp)[b, len(prompt):len(prompt) + len(response)]
     assert len(want) == len(response)
     assert np.abs(got - want).max(initial=0) < tolerance
@@ -99,7 +98,7 @@ def test_sampled_logps_are_the_trainers(dtype, tolerance):
 def test_rollout_copy_keeps_what_float32_needs():
   """Norms and decays; the rest is in the compute type."""
   _, params = tiny(dtype='bfloat16')
-  copy = rollouts.rollout_copy(params, jnp.bfloat16)
+  copy = rollouts.cast(params, jnp.bfloat16)
   kept = {'/'.join(k.key for k in path[-2:])
           for path, x in jax.tree_util.tree_leaves_with_path(copy)
           if x.dtype == np.float32}
@@ -184,7 +183,7 @@ def test_bfloat16():
   """Compute is; the memory and decays are float32. Near float32's values,
   and the state keeps its types through the cache."""
   model, params = tiny(tied=False, dtype='bfloat16')
-  params = rollouts.rollout_copy(params, jnp.bfloat16)
+  params = rollouts.cast(params, jnp.bfloat16)
   apply = jax.jit(model.apply)
   x, fresh = apply(params, TOKENS, POSITIONS, SEGMENT)
   assert x.dtype == fresh.k_LBTKH.dtype == jnp.bfloat16
@@ -194,7 +193,7 @@ def test_bfloat16():
   assert fresh.state.conv_BJE.shape == (2, 8, 2, 56)
   want, real = single()[0][1], SEGMENT > 0
   assert np.abs(np.float32(x) - want)[real].mean() < 0.05
-  cache = Cache(fresh.k_LBTKH, fresh.v_LBTKH, SEGMENT > 0, fresh.state)
+  cache = Cache((cached.slots(fresh, SEGMENT > 0),), fresh.state)
   _, after = jax.eval_shape(
       model.apply, params, TOKENS[:, :1], POSITIONS[:, :1], SEGMENT[:, :1],
       cache)

@@ -194,7 +194,7 @@ def check_bf16(reference, model, params) -> None:
               rounded(torch.as_tensor(tokens).long()).logits.float().numpy()]
   mine = [our_logits(model, params, tokens),
           our_logits(changed(model, dtype='bfloat16'),
-                     rollouts.rollout_copy(params, jnp.bfloat16), tokens)]
+                     rollouts.cast(params, jnp.bfloat16), tokens)]
 
   def gap(single, half):
     a, b = (np.take_along_axis(

@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from zppo_jax.models import layers
+from zppo_jax.models import cache as cached, layers
 from zppo_jax.records import Fresh
 
 # float64 is for tests under jax_enable_x64.
@@ -87,13 +87,13 @@ class Block(nn.Module):
   config: DecoderConfig
 
   @nn.compact
-  def __call__(self, x_BTD, rotary, mask_BTT, past_mask_BTS, past):
+  def __call__(self, x_BTD, rotary, mask_BTT, valid, past):
     c = self.config
     y, new = layers.Attention(
         c.num_heads, c.num_kv_heads, c.head_dim, c.qk_norm, c.norm_eps,
         name='attention')(
             layers.RMSNorm(c.norm_eps, name='attention_norm')(x_BTD), rotary,
-            mask_BTT, past, past_mask_BTS)
+            mask_BTT, valid, past)
     x_BTD = x_BTD + y
     y = layers.SwiGLU(c.mlp_width, name='mlp')(
         layers.RMSNorm(c.norm_eps, name='mlp_norm')(x_BTD))
@@ -133,16 +133,11 @@ class Decoder(nn.Module):
     same = segment_BT[:, :, None] == segment_BT[:, None, :]
     real = segment_BT > 0
     mask = same & real[:, None, :] & jnp.tril(jnp.ones((T, T), bool))
-    past, past_mask = None, None
-    if cache is not None:
-      past_mask = cache.valid_BS[:, None, :] & real[:, :, None]
-      past = (cache.k_LBSKH, cache.v_LBSKH)
+    past, valid = cached.by_layer(cache)
     block = Block
     if c.remat != 'none':
       block = nn.remat(Block, policy=REMAT[c.remat], prevent_cse=False)
-    scan = nn.scan(
-        block, variable_axes={'params': 0}, split_rngs={'params': True},
-        in_axes=(nn.broadcast, nn.broadcast, nn.broadcast, 0),
-        length=c.num_layers)
-    x, (k, v) = scan(c, name='blocks')(x, rotary, mask, past_mask, past)
+    x, new = layers.over_blocks(
+        self, block, c, c.num_layers, x, (rotary, mask, valid), past)
+    k, v = layers.columns(new)
     return layers.RMSNorm(c.norm_eps, name='norm')(x), Fresh(k, v, ())

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from zppo_jax.models import cache
+
 NUM_AXES = 3  # of a position where images are: time, height, width
 _MASKED = -1e30  # finite: a padding row has no key at all and must not be NaN
 
@@ -37,6 +39,63 @@ def project(x, w, num_in: int = 1):
   size = math.prod(w.shape[:num_in])
   y = x.reshape(-1, size) @ w.astype(x.dtype).reshape(size, -1)
   return y.reshape(*lead, *out)
+
+
+def over_blocks(module, block, config, num: int, x_BTD, shared, past):
+  """Runs a module's blocks in order; called inside its compact method.
+
+  Params come stacked, under 'blocks', and are scanned; or as `unstack` leaves
+  them, an entry a block, and are gone through one by one. A scan compiles
+  once for all blocks but copies the params and the cache of each before use,
+  which a decoding step cannot afford.
+
+  Args:
+    module: the network.
+    block: the module class; called with (x_BTD, *shared, past of the block).
+    config: its only field.
+    num: blocks.
+    x_BTD: what goes through them.
+    shared: arguments that all of them get.
+    past: pytree of [num, ...] leaves; where params are by block also a list
+      of `num` pytrees; None without a cache.
+
+  Returns:
+    (x_BTD, what each block leaves: stacked, or a list over blocks).
+
+  Raises:
+    ValueError: for stacked params and a list.
+  """
+  if module.has_variable('params', 'blocks_0'):
+    out = []
+    for i in range(num):
+      mine = past[i] if isinstance(past, list) else jax.tree.map(
+          lambda x: x[i], past)  # noqa: B023
+      x_BTD, new = block(config, name=f'blocks_{i}')(x_BTD, *shared, mine)
+      out.append(new)
+    return x_BTD, out
+  if isinstance(past, list):
+    raise ValueError('this cache is by layer, these params are stacked; '
+                     'layers.unstack the params')
+  scan = nn.scan(
+      block, variable_axes={'params': 0}, split_rngs={'params': True},
+      in_axes=(*[nn.broadcast] * len(shared), 0), length=num)
+  return scan(config, name='blocks')(x_BTD, *shared, past)
+
+
+def columns(left):
+  """What over_blocks leaves by its parts: a list of tuples as a tuple of
+  tuples over blocks; what is stacked is so already."""
+  return tuple(zip(*left, strict=True)) if isinstance(left, list) else left
+
+
+def unstack(params):
+  """Params with an entry a block in place of the stacked 'blocks'."""
+  if 'blocks' not in params:
+    return params
+  num = jax.tree.leaves(params['blocks'])[0].shape[0]
+  rest = {name: x for name, x in params.items() if name != 'blocks'}
+  return rest | {f'blocks_{i}': jax.tree.map(lambda x: x[i], params['blocks'])  # noqa: B023
+                 for i in range(num)}
 
 
 def interleaved_axes(num_pairs: int, sections) -> np.ndarray:
@@ -178,8 +237,9 @@ class Attention(nn.Module):
   norm_eps: float
 
   @nn.compact
-  def __call__(self, x_BTD, rotary, mask_BTT, past, past_mask_BTS):
-    """past: (k_BSKH, v_BSKH) of a cache, or None."""
+  def __call__(self, x_BTD, rotary, mask_BTT, valid, past):
+    """past: the layer's (k_CKHS, v_CKSH) of each source of a cache, and
+    valid: their valid_CS; or None."""
     D, N, K, H = (x_BTD.shape[-1], self.num_heads, self.num_kv_heads,
                   self.head_dim)
     q = project(x_BTD, self.param('q', fan_in_init(1), (D, N, H)))
@@ -190,8 +250,8 @@ class Attention(nn.Module):
       q = RMSNorm(self.norm_eps, name='q_norm')(q)
       k = RMSNorm(self.norm_eps, name='k_norm')(k)
     q, k = rotate(q, *rotary), rotate(k, *rotary)
-    sources = [(k, v, mask_BTT)]
-    if past is not None:
-      sources.insert(0, (*past, past_mask_BTS))
-    out = attend(q, sources)
+    if past is None:
+      out = attend(q, [(k, v, mask_BTT)])
+    else:
+      out = cache.attend(q, k, v, mask_BTT, past, valid)
     return project(out, wo, 2), (k, v)

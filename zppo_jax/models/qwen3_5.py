@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from zppo_jax.models import gated_delta, layers, vision
+from zppo_jax.models import cache as cached, gated_delta, layers, vision
 from zppo_jax.models.decoder import DTYPES, REMAT
 from zppo_jax.models.vision import VisionConfig
 from zppo_jax.records import Fresh
@@ -121,7 +121,7 @@ class GatedAttention(nn.Module):
   config: Qwen35Config
 
   @nn.compact
-  def __call__(self, x_BTD, rotary, mask_BTT, past, past_mask_BTS):
+  def __call__(self, x_BTD, rotary, mask_BTT, valid, past):
     """As layers.Attention: (y_BTD, (k_BTKH, v_BTKH))."""
     c = self.config
     D, N, K, H = x_BTD.shape[-1], c.num_heads, c.num_kv_heads, c.head_dim
@@ -133,10 +133,11 @@ class GatedAttention(nn.Module):
     q, gate = both[..., 0, :], both[..., 1, :]
     q = layers.rotate(OffsetNorm(c.norm_eps, name='q_norm')(q), *rotary)
     k = layers.rotate(OffsetNorm(c.norm_eps, name='k_norm')(k), *rotary)
-    sources = [(k, v, mask_BTT)]
-    if past is not None:
-      sources.insert(0, (*past, past_mask_BTS))
-    out = layers.attend(q, sources) * jax.nn.sigmoid(gate)
+    if past is None:
+      out = layers.attend(q, [(k, v, mask_BTT)])
+    else:
+      out = cached.attend(q, k, v, mask_BTT, past, valid)
+    out = out * jax.nn.sigmoid(gate)
     return layers.project(out, wo, 2), (k, v)
 
 
@@ -167,21 +168,21 @@ class Block(nn.Module):
   config: Qwen35Config
 
   @nn.compact
-  def __call__(self, x_BTD, runs, rotary, mask_BTT, past_mask_BTS, past):
-    """past: (k_BSKH, v_BSKH, DeltaState with a leading axis over the block's
-    DeltaNet layers) or None; returns (x_BTD, the same of the new tokens)."""
+  def __call__(self, x_BTD, runs, rotary, mask_BTT, valid, past):
+    """past: (what layers.Attention takes, DeltaState of each DeltaNet layer of
+    the block) or None; returns (x_BTD, (k_BTKH, v_BTKH, the new states))."""
     c = self.config
     layer = Layer
     if c.remat != 'none':
       layer = nn.remat(Layer, policy=REMAT[c.remat], prevent_cse=False)
     states = []
     for i in range(c.period - 1):
-      state = None if past is None else jax.tree.map(lambda s: s[i], past[2])  # noqa: B023
+      state = None if past is None else past[1][i]
       x_BTD, state = layer(c, False, name=f'layer_{i}')(x_BTD, runs, state)
       states.append(state)
     x_BTD, (k, v) = layer(c, True, name=f'layer_{c.period - 1}')(
-        x_BTD, rotary, mask_BTT, past and past[:2], past_mask_BTS)
-    return x_BTD, (k, v, jax.tree.map(lambda *s: jnp.stack(s), *states))
+        x_BTD, rotary, mask_BTT, valid, past and past[0])
+    return x_BTD, (k, v, tuple(states))
 
 
 class Qwen35(nn.Module):
@@ -241,18 +242,23 @@ class Qwen35(nn.Module):
     runs = gated_delta.runs(segment_BT)
     same = segment_BT[:, :, None] == segment_BT[:, None, :]
     mask = same & runs.real_BT[:, None] & jnp.tril(jnp.ones((T, T), bool))
-    past, past_mask = None, None
-    if cache is not None:
-      past_mask = cache.valid_BS[:, None, :] & runs.real_BT[:, :, None]
-      by_block = lambda s: s.reshape(c.num_blocks, -1, *s.shape[1:])
-      past = (cache.k_LBSKH, cache.v_LBSKH, jax.tree.map(by_block, cache.state))
-    scan = nn.scan(
-        Block, variable_axes={'params': 0}, split_rngs={'params': True},
-        in_axes=(nn.broadcast, nn.broadcast, nn.broadcast, nn.broadcast, 0),
-        length=c.num_blocks)
-    x, (k, v, state) = scan(c, name='blocks')(
-        x, runs, rotary, mask, past_mask, past)
+    past, valid = cached.by_layer(cache)
+    if isinstance(past, list):
+      past = list(zip(past, cache.state, strict=True))
+    elif past is not None:
+      blocked = jax.tree.map(
+          lambda s: s.reshape(c.num_blocks, -1, *s.shape[1:]), cache.state)
+      past = past, tuple(jax.tree.map(lambda s: s[:, i], blocked)  # noqa: B023
+                         for i in range(c.period - 1))
+    x, new = layers.over_blocks(
+        self, Block, c, c.num_blocks, x, (runs, rotary, mask, valid), past)
     x = OffsetNorm(c.norm_eps, name='norm')(x)
-    back = jax.vmap(take, (0, None))
-    state = jax.tree.map(lambda s: s.reshape(-1, *s.shape[2:]), state)
-    return take(x, place), Fresh(back(k, place), back(v, place), state)
+    k, v, state = layers.columns(new)
+    back = lambda x: take(x, place)
+    if isinstance(new, list):
+      k, v = jax.tree.map(back, (k, v))
+    else:
+      k, v = jax.vmap(back)(k), jax.vmap(back)(v)
+      state = jax.tree.map(
+          lambda *s: jnp.stack(s, 1).reshape(-1, *s[0].shape[1:]), *state)
+    return back(x), Fresh(k, v, state)

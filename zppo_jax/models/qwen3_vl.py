@@ -10,7 +10,14 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from zppo_jax.models import decoder, hub_text, hub_vision, layers, vision
+from zppo_jax.models import (
+  cache as cached,
+  decoder,
+  hub_text,
+  hub_vision,
+  layers,
+  vision,
+)
 from zppo_jax.models.vision import VisionConfig
 from zppo_jax.records import Fresh
 
@@ -46,14 +53,14 @@ class Block(nn.Module):
   config: Qwen3VLConfig
 
   @nn.compact
-  def __call__(self, x_BTD, rotary, mask_BTT, past_mask_BTS, tokens_BT, taps,
-               past, layer):
+  def __call__(self, x_BTD, rotary, mask_BTT, valid, tokens_BT, taps, past):
     c = self.config
+    layer, past = past
     y, new = layers.Attention(
         c.num_heads, c.num_kv_heads, c.head_dim, c.qk_norm, c.norm_eps,
         name='attention')(
             layers.RMSNorm(c.norm_eps, name='attention_norm')(x_BTD), rotary,
-            mask_BTT, past, past_mask_BTS)
+            mask_BTT, valid, past)
     x_BTD = x_BTD + y
     x_BTD = x_BTD + layers.SwiGLU(c.mlp_width, name='mlp')(
         layers.RMSNorm(c.norm_eps, name='mlp_norm')(x_BTD))
@@ -93,20 +100,18 @@ class Qwen3VL(nn.Module):
     same = segment_BT[:, :, None] == segment_BT[:, None, :]
     real = segment_BT > 0
     mask = same & real[:, None, :] & jnp.tril(jnp.ones((T, T), bool))
-    past, past_mask = None, None
-    if cache is not None:
-      past_mask = cache.valid_BS[:, None, :] & real[:, :, None]
-      past = (cache.k_LBSKH, cache.v_LBSKH)
+    past, valid = cached.by_layer(cache)
     block = Block
     if c.remat != 'none':
       block = nn.remat(Block, policy=decoder.REMAT[c.remat],
                        prevent_cse=False)
-    scan = nn.scan(
-        block, variable_axes={'params': 0}, split_rngs={'params': True},
-        in_axes=(*[nn.broadcast] * 5, 0, 0), length=c.num_layers)
-    x, (k, v) = scan(c, name='blocks')(
-        x, rotary, mask, past_mask, tokens_BT, taps, past,
-        jnp.arange(c.num_layers))
+    number = jnp.arange(c.num_layers)
+    past = list(zip(number, past, strict=True)) if isinstance(
+        past, list) else (number, past)
+    x, new = layers.over_blocks(
+        self, block, c, c.num_layers, x,
+        (rotary, mask, valid, tokens_BT, taps), past)
+    k, v = layers.columns(new)
     return layers.RMSNorm(c.norm_eps, name='norm')(x), Fresh(k, v, ())
 
 

@@ -10,7 +10,7 @@ from zppo_jax.records import Group, Prompt, Purpose, Rollout
 
 @dataclasses.dataclass(frozen=True)
 class InProcessTeacher:
-  """A frozen model with two compiled samplers.
+  """A frozen model with two samplers of one engine.
 
   Attributes:
     params: in the rollout sharding.
@@ -38,4 +38,4 @@ class InProcessTeacher:
 
   @property
   def max_compression_prompt(self) -> int:
-    return self.summaries.prompt_buckets[-1]
+    return self.summaries.engine.shapes.prompts[-1]

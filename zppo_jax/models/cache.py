@@ -1,0 +1,95 @@
+"""The decoding cache: how it is laid out, and attention that reads it.
+
+Keys lie as [C, K, H, S] and values as [C, K, S, H], so that both products of a
+decoding step read them in their own order: on a CPU a cache of [C, S, K, H] is
+transposed anew for every token, which costs more than the products.
+"""
+
+import jax.numpy as jnp
+
+from zppo_jax.records import Cache, Fresh, Slots
+
+_MASKED = -1e30  # as in layers: finite
+
+
+def lay_out(k_BTKH, v_BTKH):
+  """New keys and values of a layer as (k_BKHT, v_BKTH)."""
+  return jnp.moveaxis(k_BTKH, 1, 3), jnp.swapaxes(v_BTKH, 1, 2)
+
+
+def slots(fresh: Fresh, valid_BT) -> Slots:
+  """All new tokens as slots; stacked layers stay stacked."""
+  if isinstance(fresh.k_LBTKH, tuple):
+    pairs = [lay_out(k, v) for k, v in zip(
+        fresh.k_LBTKH, fresh.v_LBTKH, strict=True)]
+    k, v = (tuple(x) for x in zip(*pairs, strict=True))
+    return Slots(k, v, valid_BT)
+  return Slots(jnp.moveaxis(fresh.k_LBTKH, 2, 4),
+               jnp.swapaxes(fresh.v_LBTKH, 2, 3), valid_BT)
+
+
+def by_layer(cache: Cache | None):
+  """(past, valid) for layers.over_blocks: what differs from layer to layer,
+  stacked or a list over layers, and the masks of the sources, which do not."""
+  if cache is None:
+    return None, None
+  valid = tuple(s.valid_CS for s in cache.sources)
+  if isinstance(cache.sources[0].k_LCKHS, tuple):
+    return list(zip(*[tuple(zip(s.k_LCKHS, s.v_LCKSH, strict=True))
+                      for s in cache.sources], strict=True)), valid
+  return tuple((s.k_LCKHS, s.v_LCKSH) for s in cache.sources), valid
+
+
+def attend(q_BTNH, k_BTKH, v_BTKH, mask_BTT, past, valid):
+  """As `layers.attend`, over the new tokens and what a cache holds.
+
+  Rows that share slots are one operand of the products: the slots are read
+  once for all of them.
+
+  Args:
+    q_BTNH: queries.
+    k_BTKH, v_BTKH: of the new tokens.
+    mask_BTT: True where a new token may read a new token.
+    past: (k_CKHS, v_CKSH) of each source.
+    valid: valid_CS of each source.
+
+  Returns:
+    [B, T, N, H] in the type of the queries.
+  """
+  B, T, N, H = q_BTNH.shape
+  K = k_BTKH.shape[2]
+  G, wide = N // K, jnp.promote_types(q_BTNH.dtype, jnp.float32)
+  q = q_BTNH.reshape(B, T, K, G, H)
+  if T == 1:  # one key a row: a product of its own would be mostly overhead
+    s = jnp.sum(q.astype(wide) * k_BTKH[:, :, :, None], axis=-1)
+    s = jnp.moveaxis(s, 1, 3)[..., None]
+  else:
+    s = jnp.einsum('btkgh,bskh->bkgts', q, k_BTKH,
+                   preferred_element_type=wide)
+  scores = [jnp.where(mask_BTT[:, None, None], s * H**-0.5, _MASKED)]
+  for (k_CKHS, _), valid_CS in zip(past, valid, strict=True):
+    C, S = valid_CS.shape
+    shared = q.reshape(C, B // C, T, K, G, H).transpose(0, 3, 1, 4, 2, 5)
+    s = jnp.einsum('ckmh,ckhs->ckms', shared.reshape(C, K, -1, H),
+                   k_CKHS.astype(q.dtype), preferred_element_type=wide)
+    s = jnp.where(valid_CS[:, None, None], s * H**-0.5, _MASKED)
+    s = s.reshape(C, K, B // C, G, T, S).swapaxes(1, 2)
+    scores.append(s.reshape(B, K, G, T, S))
+  top = scores[0].max(-1, keepdims=True)
+  for s in scores[1:]:
+    top = jnp.maximum(top, s.max(-1, keepdims=True))
+  weights = [jnp.exp(s - top) for s in scores]
+  total = sum(w.sum(-1, keepdims=True) for w in weights)
+  new, *old = [(w / total).astype(q.dtype) for w in weights]
+  if T == 1:
+    out = jnp.moveaxis(new, 3, 1) * v_BTKH[:, :, :, None]
+  else:
+    out = jnp.einsum('bkgts,bskh->btkgh', new, v_BTKH)
+  for w, (_, v_CKSH), valid_CS in zip(old, past, valid, strict=True):
+    C, S = valid_CS.shape
+    w = w.reshape(C, B // C, K, G, T, S).swapaxes(1, 2)
+    o = jnp.einsum('ckms,cksh->ckmh', w.reshape(C, K, -1, S),
+                   v_CKSH.astype(q.dtype))
+    o = o.reshape(C, K, B // C, G, T, H).transpose(0, 2, 4, 1, 3, 5)
+    out += o.reshape(B, T, K, G, H)
+  return out.reshape(B, T, N, H)
