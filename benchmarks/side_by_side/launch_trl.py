@@ -11,11 +11,7 @@ import torch
 import transformers
 import trl
 from datasets import Dataset
-from transformers import (
-  AutoModelForCausalLM,
-  AutoTokenizer,
-  TrainerCallback,
-)
+from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 
 from benchmarks.side_by_side import work
 
