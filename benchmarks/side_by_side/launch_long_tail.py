@@ -3,22 +3,20 @@
 64 requests of 64 tokens, 16 slots, responses log-normal up to 256 tokens.
 """
 
+import dataclasses
+
 import jax
+import numpy as np
 
 from benchmarks.side_by_side import work
 from benchmarks.side_by_side.engines import engine_of, generate, long_tail
 from benchmarks.side_by_side.make_work import MODEL
-from zppo_jax import pretrained, rollouts, sharding
+from zppo_jax import models, pretrained, rollouts, sharding
 
 REQUESTS, SLOTS, MOST = 64, 16, 256
 
 
 def main() -> None:
-  import dataclasses
-
-  import numpy as np
-
-  from zppo_jax import models
   flags = work.arguments()
   found = pretrained.load(str(flags.work / MODEL))
   fields = dataclasses.asdict(found.model.config)

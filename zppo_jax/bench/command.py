@@ -81,7 +81,7 @@ def run(config, measure: str, repeats: int) -> dict:
          'measurements': {}}
   for name in chosen:
     found = measurements.measure(
-        measurements.MEASUREMENTS[name](setting), repeats)
+        measurements.MEASUREMENTS[name], setting, repeats)
     out['measurements'][name] = {**found, 'shares': shares(found, limit),
                                  'peak_memory': peak_memory()}
   return out

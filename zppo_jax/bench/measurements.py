@@ -186,13 +186,14 @@ MEASUREMENTS = {
     'logprob-memory': logprob_memory, 'host': host}
 
 
-def measure(work: Work, repeats: int) -> dict:
-  """First call apart, then `repeats` of them.
+def measure(make, setting: Setting, repeats: int) -> dict:
+  """Preparation and first call apart, then `repeats` calls.
 
   Returns:
     first_s, median_s, min_s, max_s, seconds, shapes, flops, bytes.
   """
   begun = time.perf_counter()
+  work = make(setting)
   work.once(0)
   first, seconds = time.perf_counter() - begun, []
   for i in range(repeats):
