@@ -25,8 +25,15 @@ import numpy as np
 
 from benchmarks.side_by_side import work
 from benchmarks.side_by_side.engines import engine_of, generate
-from zppo_jax import losses, models, optimizers, packing, rollouts, update
-from zppo_jax import sharding
+from zppo_jax import (
+  losses,
+  models,
+  optimizers,
+  packing,
+  rollouts,
+  sharding,
+  update,
+)
 from zppo_jax.arms import markdown
 from zppo_jax.bench import command, counting, roofline
 from zppo_jax.models import presets

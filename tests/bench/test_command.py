@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.builders import small_config
+from builders import small_config
 from zppo_jax.bench import command
 
 
