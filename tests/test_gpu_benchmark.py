@@ -7,7 +7,8 @@ import pytest
 from benchmarks import gpu
 
 
-@pytest.mark.parametrize('model', ['tiny', 'tiny-qwen3_5'])
+@pytest.mark.parametrize('model', [
+    'tiny', pytest.param('tiny-qwen3_5', marks=pytest.mark.slow)])
 def test_tiny(model, tmp_path):
   gpu.main([f'--model={model}', '--dtype=float32', '--remat=none', '--rows=1',
             '--length=16', '--batches=2', '--prompt=8', '--response=4',

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from builders import small_config
+from tests.builders import small_config
 from zppo_jax.bench import command
 
 
