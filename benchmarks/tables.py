@@ -1,0 +1,50 @@
+"""Fills docs/performance.md with the tables of the committed results.
+
+  python -m benchmarks.tables            # writes
+  python -m benchmarks.tables --check    # fails where the page is not current
+
+A table stands between `<!-- NAME -->` and `<!-- /NAME -->`.
+"""
+
+import json
+import pathlib
+import re
+import sys
+
+from benchmarks import zppo_cost
+from benchmarks.side_by_side import summary
+from zppo_jax.bench import command
+
+ROOT = pathlib.Path(__file__).parents[1]
+PAGE = ROOT / 'docs' / 'performance.md'
+RESULTS = ROOT / 'benchmarks' / 'results'
+# name -> (file of RESULTS, JSON -> Markdown)
+TABLES = {'side_by_side': summary.table, 'zppo_cost': zppo_cost.table,
+          'bench_micro': command.table}
+ABSENT = '(not measured yet)'
+
+
+def filled(page: str, results: pathlib.Path) -> str:
+  """The page with every table; ValueError for a place without a table."""
+  def one(match):
+    name = match.group(1)
+    if name not in TABLES:
+      raise ValueError(f'no table {name!r}; known: {", ".join(TABLES)}')
+    path = results / f'{name}.json'
+    text = ABSENT
+    if path.exists():
+      found = json.loads(path.read_text())
+      m = found['machine']
+      text = (f'Revision {m["git_revision"]}, Python {m["python"]}, '
+              f'{m["system"]} {m["processor"]}, {m["cores"]} cores.\n\n'
+              + TABLES[name](found))
+    return f'<!-- {name} -->\n{text}\n<!-- /{name} -->'
+  return re.sub(r'<!-- (\w+) -->.*?<!-- /\1 -->', one, page, flags=re.DOTALL)
+
+
+if __name__ == '__main__':
+  now = PAGE.read_text()
+  new = filled(now, RESULTS)
+  if '--check' in sys.argv[1:] and now != new:
+    raise SystemExit(f'{PAGE.name} is not current: python -m benchmarks.tables')
+  PAGE.write_text(new)

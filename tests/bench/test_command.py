@@ -1,0 +1,27 @@
+"""zppo bench: one tiny run, its JSON and its table."""
+
+import json
+
+import pytest
+
+from tests.builders import small_config
+from zppo_jax.bench import command
+
+
+def test_json_and_table(tmp_path, capsys):
+  command.main(small_config(), 'sample,host', 2, str(tmp_path / 'b.json'))
+  found = json.loads((tmp_path / 'b.json').read_text())
+  assert set(found['measurements']) == {'sample', 'host'}
+  sample = found['measurements']['sample']
+  assert len(sample['seconds']) == 2
+  assert sample['min_s'] <= sample['median_s'] <= sample['max_s']
+  assert sample['flops'] > 0 and sample['bytes'] > 0
+  assert 0 < sample['shares']['of_matmul'] < 1
+  assert found['measurements']['host']['shares'] == {}
+  assert found['machine']['versions'] and found['machine']['cpu']
+  assert 'sample' in capsys.readouterr().out
+
+
+def test_unknown_measurement_names_the_known():
+  with pytest.raises(ValueError, match='logprob-memory'):
+    command.names('nothing')

@@ -1,0 +1,1 @@
+"""`zppo bench`: named, repeatable measurements with their limit beside them."""

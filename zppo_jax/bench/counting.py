@@ -1,0 +1,201 @@
+"""Matmul FLOPs and bytes from shapes alone.
+
+A multiply and an add are two. Norms, rotary phases, softmax and elementwise
+products are left out, as in every published MFU. Attention is counted as it is
+asked for: a causal prefill of T tokens reads T (T + 1) / 2 keys, whatever a
+kernel computes beside them. A backward pass is two forward passes.
+"""
+
+import dataclasses
+import math
+from typing import NamedTuple
+
+import jax
+
+from zppo_jax.models import Model
+from zppo_jax.models.decoder import DecoderConfig
+from zppo_jax.models.qwen3_5 import Qwen35Config
+
+
+class Layers(NamedTuple):
+  """How many of a model's layers are of each kind."""
+  attention: int
+  delta: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Counted:
+  """What one token costs a model.
+
+  Attributes:
+    layers: by kind.
+    token_flops: forward, of all projections; without attention scores, the
+      recurrence and the head.
+    head_flops: forward, of the logits of one token.
+    pair_flops: forward, of one query token and one key token in all layers.
+    delta_flops: forward, of the recurrence of one token in all layers.
+    params: of the decoder, embedding and head once each.
+    read_params: parameters that a decode step reads: all but the rows of an
+      untied embedding.
+    kv_token: numbers of keys and values that one token leaves in all layers.
+    state_row: numbers of recurrent state of one row in all layers; it is read
+      and written every step.
+  """
+  layers: Layers
+  token_flops: int
+  head_flops: int
+  pair_flops: int
+  delta_flops: int
+  params: int
+  read_params: int
+  kv_token: int
+  state_row: int
+
+
+def _params(model: Model, skip=()) -> int:
+  """Parameters but those under the names `skip`."""
+  shapes = jax.eval_shape(model.init, jax.random.key(0))
+  return sum(math.prod(x.shape) for path, x in
+             jax.tree_util.tree_leaves_with_path(shapes)
+             if path[0].key not in skip)
+
+
+def _attention(c) -> tuple[int, int]:
+  """(projection FLOPs a token, FLOPs a query-key pair) of a layer."""
+  gated = isinstance(c, Qwen35Config)
+  heads = (2 + gated) * c.num_heads + 2 * c.num_kv_heads  # q, gate, o; k, v
+  return (2 * c.width * c.head_dim * heads, 4 * c.num_heads * c.head_dim)
+
+
+def _delta(c: Qwen35Config) -> tuple[int, int, int]:
+  """(projection FLOPs, recurrence FLOPs, state numbers) of a DeltaNet layer.
+
+  The recurrence reads the state with a key, adds an outer product and reads it
+  with a query: three products of key_dim x value_dim a head. The chunked form
+  that training uses is other work; this is the work that is asked for.
+  """
+  keys = c.delta_key_heads * c.delta_key_dim
+  values = c.delta_value_heads * c.delta_value_dim
+  mixed = 2 * keys + values
+  # q, k, v through the convolution; the gate z; a and b of every head; out
+  columns = mixed + values + 2 * c.delta_value_heads + values
+  projections = 2 * c.width * columns + 2 * c.conv_kernel * mixed
+  head = c.delta_key_dim * c.delta_value_dim
+  state = c.delta_value_heads * head
+  return (projections, 6 * state,
+          state + mixed * (c.conv_kernel - 1))
+
+
+def count(model: Model) -> Counted:
+  """What a token costs; the vision tower is not counted.
+
+  Raises:
+    ValueError: for a family whose layers are not known here.
+  """
+  c = model.config
+  if isinstance(c, DecoderConfig):
+    layers = Layers(c.num_layers, 0)
+  elif isinstance(c, Qwen35Config):
+    layers = Layers(c.num_blocks, c.num_layers - c.num_blocks)
+  else:
+    raise ValueError(f'the model family is {model.family!r}; FLOPs are '
+                     'counted for decoder, llama, qwen3 and qwen3_5')
+  projections, pair = _attention(c)
+  token = layers.attention * projections
+  delta, state = 0, 0
+  if layers.delta:
+    more, recurrence, numbers = _delta(c)
+    token += layers.delta * more
+    delta, state = layers.delta * recurrence, layers.delta * numbers
+  token += c.num_layers * 6 * c.width * c.mlp_width
+  params = _params(model, ('vision',))
+  return Counted(
+      layers, token, 2 * c.width * c.vocab_size, layers.attention * pair,
+      delta, params, params if c.tied else params - c.vocab_size * c.width,
+      layers.attention * 2 * c.num_kv_heads * c.head_dim, state)
+
+
+def _pairs(start: int, length: int) -> int:
+  """Query-key pairs of `length` causal tokens behind `start` others."""
+  return length * start + length * (length + 1) // 2
+
+
+def forward_flops(c: Counted, rows: int, length: int, *, start: int = 0,
+                  logits: int | None = None) -> int:
+  """Of `rows` rows of `length` tokens behind a cache of `start`.
+
+  Args:
+    c: the model's.
+    rows: B.
+    length: T.
+    start: cached tokens that every new one sees.
+    logits: tokens of a row whose logits are computed; None: all.
+  """
+  logits = length if logits is None else logits
+  return rows * (length * (c.token_flops + c.delta_flops)
+                 + logits * c.head_flops
+                 + _pairs(start, length) * c.pair_flops)
+
+
+def train_flops(c: Counted, rows: int, length: int, *,
+                logits: int | None = None) -> int:
+  """Forward and backward; recomputation is not asked for and not counted."""
+  return 3 * forward_flops(c, rows, length, logits=logits)
+
+
+def sample_flops(c: Counted, prompts: int, prompt: int, rollouts: int,
+                 response: int, shared: bool = True) -> int:
+  """Of generating `response` tokens for `rollouts` rows of each prompt.
+
+  The last token is drawn and never fed. With `shared` a prompt is run once.
+  """
+  rows = prompts * rollouts
+  fed = response - 1
+  return (forward_flops(c, prompts if shared else rows, prompt, logits=1)
+          + forward_flops(c, rows, fed, start=prompt))
+
+
+def step_flops(c: Counted, prompts: int, prompt: int, rollouts: int,
+               response: int, shared: bool = True, scored: bool = False) -> int:
+  """Of an RL step on exact lengths: sampling, one update over all rows, and a
+  scoring pass if `scored`. Logits are those of the response."""
+  rows, length = prompts * rollouts, prompt + response
+  out = sample_flops(c, prompts, prompt, rollouts, response, shared)
+  out += train_flops(c, rows, length, logits=response)
+  if scored:
+    out += forward_flops(c, rows, length, logits=response)
+  return out
+
+
+def decode_bytes(c: Counted, rows: int, context: int, *, weight_bytes: float,
+                 cache_bytes: int, state_bytes: int = 4,
+                 prompt: int = 0, rollouts: int = 1) -> dict[str, float]:
+  """Bytes that one decode step must move.
+
+  Args:
+    c: the model's.
+    rows: B.
+    context: tokens that a row sees, the new one included.
+    weight_bytes, cache_bytes, state_bytes: of one number.
+    prompt: tokens of the context that `rollouts` rows share in one copy.
+    rollouts: G.
+
+  Returns:
+    weights, cache_read, cache_write, state_read, state_write, total.
+  """
+  shared = -(-rows // rollouts) * prompt
+  kept = rows * (context - 1 - prompt) + shared
+  out = {'weights': c.read_params * weight_bytes,
+         'cache_read': kept * c.kv_token * cache_bytes,
+         'cache_write': rows * c.kv_token * cache_bytes,
+         'state_read': rows * c.state_row * state_bytes,
+         'state_write': rows * c.state_row * state_bytes}
+  return {**out, 'total': sum(out.values())}
+
+
+def sample_bytes(c: Counted, prompts: int, prompt: int, rollouts: int,
+                 response: int, **sizes) -> float:
+  """Of all decode steps of `sample_flops`' work, prompts in one copy a row."""
+  rows = prompts * rollouts
+  return sum(decode_bytes(c, rows, prompt + i + 1, **sizes)['total']
+             for i in range(response - 1))

@@ -1,0 +1,204 @@
+"""The measurements by name: what each runs, and what it costs by count.
+
+A measurement is made from a Run; `Work.once` does it once and ends when the
+device has. Whatever compiles is done by the first call, which is timed apart.
+"""
+
+import functools
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from zppo_jax import packing, rollouts, step as step_lib, zppo
+from zppo_jax.bench import counting, roofline
+from zppo_jax.build import Run
+from zppo_jax.records import Purpose
+from zppo_jax.replay import ReplayBuffer
+
+
+class Work(NamedTuple):
+  """One measurement.
+
+  Attributes:
+    once: does it; its argument is the number of the call.
+    shapes: what it was done on.
+    flops: matmul FLOPs by count; 0 where the work is the host's.
+    bytes: that must be moved by count; 0 where it is not counted.
+  """
+  once: Callable[[int], object]
+  shapes: dict
+  flops: float = 0.0
+  bytes: float = 0.0
+
+
+class Setting:
+  """A Run with a state, prompts and groups drawn once.
+
+  Args:
+    run: the run; its student is measured.
+    model: the student's network.
+  """
+
+  def __init__(self, run: Run, model):
+    self.run, self.model = run, model
+    self.counted = counting.count(model)
+    self.state = run.init_state()
+    self.params = run.reshard_fn(self.state.params)
+    self.chat = run.sampler.chat
+
+  @functools.cached_property
+  def prompts(self):
+    return zppo.plain_prompts(self.run.source.draw(0), self.chat)
+
+  @functools.cached_property
+  def groups(self):
+    return rollouts.collect(
+        self.run.sampler, self.params, self.prompts, seed=self.run.seed,
+        step=0, purpose=Purpose.ROLLOUT)
+
+  @functools.cached_property
+  def minibatches(self):
+    """Of all rows: alternating advantages, so that none is left out."""
+    shape = (len(self.groups), self.run.num_rollouts)
+    adv_PG = np.where(np.arange(shape[1]) % 2, 1.0, -1.0) * np.ones(shape)
+    batches = packing.micro_batches(
+        self.groups, adv_PG, max_tokens=self.run.micro_tokens, multiple=1,
+        buckets=self.run.row_buckets, skip_zero=False,
+        num_axes=self.run.num_axes)
+    return [(batches, packing.response_tokens(self.groups))]
+
+  @property
+  def lengths(self) -> tuple[list[int], list[list[int]]]:
+    """(prompt lengths, response lengths by prompt)."""
+    return ([len(g.prompt.tokens) for g in self.groups],
+            [[len(r.tokens) for r in g.rollouts] for g in self.groups])
+
+  def shapes(self) -> dict:
+    prompts, responses = self.lengths
+    flat = [r for rs in responses for r in rs]
+    return {'prompts': len(prompts), 'rollouts': self.run.num_rollouts,
+            'prompt_tokens': sum(prompts), 'response_tokens': sum(flat),
+            'longest_response': max(flat)}
+
+  def sample_flops(self) -> int:
+    c = self.counted
+    return sum(
+        counting.forward_flops(c, 1, p, logits=1)
+        + sum(counting.forward_flops(c, 1, r - 1, start=p) for r in rs)
+        for p, rs in zip(*self.lengths, strict=True))
+
+  def rows_flops(self, train: bool) -> int:
+    f = counting.train_flops if train else counting.forward_flops
+    return sum(f(self.counted, 1, p + r, logits=r)
+               for p, rs in zip(*self.lengths, strict=True) for r in rs)
+
+  def decode_bytes(self) -> float:
+    """Weights once a step, caches of the rows that still draw."""
+    width = jnp.dtype(self.model.config.dtype).itemsize
+    prompts, responses = self.lengths
+    flat = [(p, r) for p, rs in zip(prompts, responses, strict=True)
+            for r in rs]
+    total = 0.0
+    for i in range(1, max(r for _, r in flat)):
+      contexts = [p + i for p, r in flat if r > i]
+      one = counting.decode_bytes(
+          self.counted, len(contexts), 1, weight_bytes=width,
+          cache_bytes=width)
+      total += one['total'] + sum(
+          x - 1 for x in contexts) * self.counted.kv_token * width
+    return total
+
+
+def sample(s: Setting) -> Work:
+  """Prompts to graded groups: prefill, decoding and the host's part."""
+  def once(i):
+    return rollouts.collect(s.run.sampler, s.params, s.prompts,
+                            seed=s.run.seed, step=0, purpose=Purpose.ROLLOUT)
+  return Work(once, s.shapes(), s.sample_flops(), s.decode_bytes())
+
+
+def score(s: Setting) -> Work:
+  """Log-probs of all rows."""
+  def once(i):
+    return jax.block_until_ready([
+        s.run.score_fn(s.state.params, b)
+        for batches, _ in s.minibatches for b in batches])
+  return Work(once, s.shapes(), s.rows_flops(False))
+
+
+def update(s: Setting) -> Work:
+  """Gradients over all rows in micro-batches, one optimizer step."""
+  made = [(b, t) for b, t in s.minibatches]
+  if s.run.num_updates > 1:
+    made = step_lib.score_minibatches(s.run, s.state, made)
+
+  def once(i):
+    s.state = jax.block_until_ready(step_lib.update(s.run, s.state, made)[0])
+  return Work(once, s.shapes(), s.rows_flops(True))
+
+
+def step(s: Setting) -> Work:
+  """A whole training step of the config's method, host work included."""
+  def once(i):
+    s.state = jax.block_until_ready(step_lib.train_step(
+        s.run, s.state, ReplayBuffer(s.run.buffer_capacity), 0).state)
+  return Work(once, s.shapes())
+
+
+def host(s: Setting) -> Work:
+  """Prompt building, grading, replay, packing; no device."""
+  texts = [(r.text, r.stop, g.prompt.question)
+           for g in s.groups for r in g.rollouts]
+  ones = np.ones((len(s.groups), s.run.num_rollouts), np.float32)
+
+  def once(i):
+    zppo.plain_prompts([g.prompt.question for g in s.groups], s.chat)
+    for text, stop, question in texts:
+      rollouts.grade(text, stop, question, s.run.sampler.grader)
+    ReplayBuffer(s.run.buffer_capacity).settle(s.groups, s.run.rules.tau, 0)
+    packing.micro_batches(
+        s.groups, ones, max_tokens=s.run.micro_tokens, multiple=1,
+        buckets=s.run.row_buckets, skip_zero=False, num_axes=s.run.num_axes)
+  return Work(once, s.shapes())
+
+
+def logprob_memory(s: Setting) -> Work:
+  """Temporaries of the gradient, by the compiler; `bytes` holds them."""
+  batch = s.minibatches[0][0][0]
+  parts = s.run.update_fn.keywords
+  grads, sums = parts['zeros_fn'].eval_shape(s.state.params)
+  compiled = parts['accumulate_fn'].lower(
+      grads, sums, s.state.params, batch).compile()
+  used = compiled.memory_analysis().temp_size_in_bytes
+  rows, length = batch.tokens_BT.shape
+  naive = rows * length * s.model.config.vocab_size * 4
+  return Work(lambda i: None, {
+      'rows': rows, 'length': length, 'temporaries': used,
+      'float32_logits': naive}, 0.0, float(used))
+
+
+MEASUREMENTS = {
+    'sample': sample, 'score': score, 'update': update, 'step': step,
+    'logprob-memory': logprob_memory, 'host': host}
+
+
+def measure(make, setting: Setting, repeats: int) -> dict:
+  """Preparation and first call apart, then `repeats` calls.
+
+  Returns:
+    first_s, median_s, min_s, max_s, seconds, shapes, flops, bytes.
+  """
+  begun = time.perf_counter()
+  work = make(setting)
+  work.once(0)
+  first, seconds = time.perf_counter() - begun, []
+  for i in range(repeats):
+    begun = time.perf_counter()
+    work.once(i + 1)
+    seconds.append(time.perf_counter() - begun)
+  return {'first_s': first, **roofline.spread(seconds), 'shapes': work.shapes,
+          'flops': work.flops, 'bytes': work.bytes}
