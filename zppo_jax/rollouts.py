@@ -14,7 +14,16 @@ from zppo_jax.chat.wording import Chat
 from zppo_jax.engine import Engine, Request
 from zppo_jax.grading import grade_all
 from zppo_jax.models import layers
-from zppo_jax.records import Decoding, Grader, Group, Prompt, Purpose, Rollout
+from zppo_jax.records import (
+  Decoding,
+  Grader,
+  Group,
+  Prompt,
+  Purpose,
+  Question,
+  Rollout,
+  StopReason,
+)
 
 _FIRST_OWN = 64  # response slots with which a pool begins
 
