@@ -11,7 +11,7 @@ from typing import NamedTuple
 from zppo_jax.chat import micro_chat
 from zppo_jax.chat.wording import Chat
 from zppo_jax.records import Grader, Question
-from zppo_jax.tasks import micro
+from zppo_jax.tasks import micro, micro_pictures
 
 
 class Task(NamedTuple):
@@ -33,6 +33,9 @@ class Task(NamedTuple):
 TASKS = {
     'micro': Task(micro.pool, micro.evaluation,
                   Grader(micro.parse_answer, micro.grade), micro_chat.CHAT),
+    'micro_pictures': Task(
+        micro_pictures.pool, micro_pictures.evaluation,
+        Grader(micro.parse_answer, micro.grade), micro_pictures.CHAT),
 }
 
 
