@@ -36,6 +36,7 @@ class Plan:
     optimizer: AdamW fields.
     mesh: devices.
     buckets: allowed row lengths.
+    patch_buckets: allowed patches of a row.
     micro_tokens: positions of a micro-batch.
     logprob_chunk: positions whose logits exist at a time.
   """
@@ -47,18 +48,20 @@ class Plan:
   optimizer: optimizers.AdamWConfig
   mesh: sharding.MeshConfig
   buckets: tuple[int, ...]
+  patch_buckets: tuple[int, ...]
   micro_tokens: int
   logprob_chunk: int
 
 
-def corpus_batch(plan: Plan, step: int) -> list:
-  """Rows (prompt, response, log-probs, weight 1) of one step."""
+def corpus_batch(plan: Plan, step: int) -> list[packing.Row]:
+  """The rows of one step, each of weight 1."""
   rng = randomness.host_rng(plan.seed, step, Purpose.CORPUS)
   rows = []
   for name, make in micro_corpus.EXERCISES.items():  # the table's order
     for _ in range(plan.rows.get(name, 0)):
       prompt, response = make(rng, plan.mixture)
-      rows.append((prompt, response, (0.0,) * len(response), 1.0))
+      rows.append(packing.Row(prompt.tokens, response,
+                              (0.0,) * len(response), 1.0, prompt.media))
   return rows
 
 
@@ -85,7 +88,8 @@ def run(plan: Plan, log: Callable[[dict], None]):
   for step in range(plan.steps):
     batches = packing.bucketed_rows(
         corpus_batch(plan, step), max_tokens=plan.micro_tokens,
-        multiple=sharding.batch_shards(mesh), buckets=plan.buckets)
+        multiple=sharding.batch_shards(mesh), buckets=plan.buckets,
+        patch_buckets=plan.patch_buckets, num_axes=plan.model.num_axes)
     tokens = sum(float(b.mask_BT.sum()) for b in batches)
     batches = [sharding.put_batch(mesh, b) for b in batches]
     state, sums, _ = step_fn(state, batches, tokens)
@@ -123,9 +127,12 @@ def build(config) -> Plan:
         f'rows.compression is {c.rows.compression} with belief.kind {kind!r}: '
         'traces to compress are true, a student would learn hard facts from '
         'them; allowed: 0')
+  if c.mixture.form not in micro_corpus.FORMS:
+    raise KeyError(f'unknown mixture.form {c.mixture.form!r}; known: '
+                   f'{", ".join(micro_corpus.FORMS)}')
   if c.steps < 1:
     raise ValueError(f'steps is {c.steps}; it must be >= 1')
-  fields = dict(c.model)
+  fields = c.model.to_dict()
   return Plan(
       model=models.build(fields.pop('family'), **fields),
       mixture=micro_corpus.Mixture(belief=BELIEFS[kind](belief), **c.mixture),
@@ -133,6 +140,7 @@ def build(config) -> Plan:
       optimizer=optimizers.AdamWConfig(total_updates=c.steps, **c.optimizer),
       mesh=sharding.MeshConfig(**c.mesh),
       buckets=tuple(c.shapes.row_buckets),
+      patch_buckets=tuple(c.shapes.patch_buckets),
       micro_tokens=c.shapes.micro_tokens,
       logprob_chunk=c.shapes.logprob_chunk)
 

@@ -1,5 +1,6 @@
 """A codec of whole words, for worlds with a small closed vocabulary."""
 
+import re
 from collections.abc import Sequence
 
 
@@ -8,7 +9,7 @@ class WordCodec:
 
   Args:
     special: words that only templates may hold; '<pad>' and '<end>' are
-      among them.
+      among them. They may touch other words, and hold spaces.
     words: words of content.
     vocab_size: rows of the embedding; ids beyond the words are never used.
 
@@ -25,6 +26,9 @@ class WordCodec:
     if len(self._words) > vocab_size:
       raise ValueError(f'vocab_size is {vocab_size}; there are '
                        f'{len(self._words)} words')
+    longest_first = sorted(special, key=len, reverse=True)
+    self._special = re.compile(
+        '(' + '|'.join(map(re.escape, longest_first)) + ')')
     self.vocab_size = vocab_size
     self.pad_id = self.ids['<pad>']
     self.end_id = self.ids['<end>']
@@ -34,7 +38,9 @@ class WordCodec:
 
   def encode_template(self, text: str) -> list[int]:
     """Ids of our own words; KeyError names a word outside the vocabulary."""
-    return [self.ids[word] for word in text.split()]
+    special = self._special.split(text)  # every second piece
+    return [self.ids[word] for i, piece in enumerate(special)
+            for word in ([piece] if i % 2 else piece.split())]
 
   def encode_content(self, text: str) -> tuple[list[int], int]:
     """Ids of somebody's words and how many words are unknown."""

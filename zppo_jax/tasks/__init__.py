@@ -12,7 +12,13 @@ from zppo_jax.chat import micro_chat
 from zppo_jax.chat.wording import Chat
 from zppo_jax.data import suites
 from zppo_jax.records import Grader, Question
-from zppo_jax.tasks import digits, files, micro, reasoning_gym
+from zppo_jax.tasks import (
+  digits,
+  files,
+  micro,
+  micro_pictures,
+  reasoning_gym,
+)
 from zppo_jax.verdicts.verifier import BOXED
 
 
@@ -35,6 +41,9 @@ class Task(NamedTuple):
 TASKS = {
     'micro': Task(micro.pool, micro.evaluation,
                   Grader(micro.parse_answer, micro.grade), micro_chat.CHAT),
+    'micro_pictures': Task(
+        micro_pictures.pool, micro_pictures.evaluation,
+        Grader(micro.parse_answer, micro.grade), micro_pictures.CHAT),
     'digits': Task(digits.pool, digits.evaluation,
                    Grader(digits.parse_answer, digits.grade)),
     'reasoning_gym': Task(reasoning_gym.pool, reasoning_gym.evaluation,

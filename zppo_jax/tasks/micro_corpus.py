@@ -17,12 +17,42 @@ counts it.
 """
 
 import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
-from zppo_jax.chat.micro_chat import CHAT
-from zppo_jax.records import PromptKind
-from zppo_jax.tasks import micro
+from zppo_jax.chat import micro_chat
+from zppo_jax.chat.segments import Encoded
+from zppo_jax.chat.wording import Chat
+from zppo_jax.records import Clip, Picture, PromptKind
+from zppo_jax.tasks import micro, micro_pictures
+
+
+class Form(NamedTuple):
+  """How exercises are put.
+
+  Attributes:
+    chat: to token ids.
+    show: (rng, family, operators in order of application, digits) -> the
+      question's text and media.
+  """
+  chat: Chat
+  show: Callable
+
+
+def _in_text(rng, family: str, ops: str, digits: str):
+  return micro.question_text(family, ops, digits), ()
+
+
+def _in_pictures(rng, family: str, ops: str, digits: str):
+  """Scans that evaluation does not use; a quarter as a clip."""
+  return micro_pictures.show(rng, family, ops, digits, unseen=False,
+                             clip=bool(rng.random() < 0.25))
+
+
+FORMS = {'text': Form(micro_chat.CHAT, _in_text),
+         'pictures': Form(micro_pictures.CHAT, _in_pictures)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,12 +113,13 @@ class Task:
   ops: str
   digits: str
   text: str
+  media: tuple[Picture | Clip, ...]
 
 
-def draw_task(rng, operators: str, max_steps: int, families: str) -> Task:
+def draw_task(rng, operators: str, mix: 'Mixture') -> Task:
   """A question over `operators`; held-out compositions never occur."""
-  family = families[rng.integers(len(families))]
-  num_steps = int(rng.integers(1, max_steps + 1))
+  family = mix.families[rng.integers(len(mix.families))]
+  num_steps = int(rng.integers(1, mix.max_steps + 1))
   while True:
     ops = ''.join(operators[i]
                   for i in rng.integers(0, len(operators), num_steps))
@@ -96,7 +127,8 @@ def draw_task(rng, operators: str, max_steps: int, families: str) -> Task:
       break
   width = num_steps if family == micro.LIST else 1
   digits = ''.join(map(str, rng.integers(0, 10, width)))
-  return Task(family, ops, digits, micro.question_text(family, ops, digits))
+  return Task(family, ops, digits,
+              *FORMS[mix.form].show(rng, family, ops, digits))
 
 
 def draw_trace(rng, task: Task, belief: Belief) -> tuple[str, str]:
@@ -135,6 +167,7 @@ class Mixture:
     hard_candidates: share of candidate prompts on hard operators.
     max_candidates: most wrong candidates in an NCQ prompt.
     terse: labels are the values only ('A 7 2 9'), without steps.
+    form: in FORMS.
   """
   belief: Belief
   families: str
@@ -142,26 +175,36 @@ class Mixture:
   hard_candidates: float
   max_candidates: int
   terse: bool
+  form: str = 'text'
+
+  @property
+  def chat(self) -> Chat:
+    return FORMS[self.form].chat
 
 
-def plain_example(rng, mix: Mixture):
-  """(prompt ids, response ids) of a plain question; a third each on easy,
-  on hard and on all operators."""
+class Example(NamedTuple):
+  """A prompt and the ids of the response that it teaches."""
+  prompt: Encoded
+  response: tuple[int, ...]
+
+
+def plain_example(rng, mix: Mixture) -> Example:
+  """A plain question; a third each on easy, on hard and on all operators."""
   operators = (micro.EASY, micro.HARD, micro.OPERATORS)[rng.integers(3)]
-  task = draw_task(rng, operators, mix.max_steps, mix.families)
+  task = draw_task(rng, operators, mix)
   trace = draw_trace(rng, task, mix.belief)
-  return (CHAT.plain(task.text).tokens,
-          CHAT.response(_as_shown(trace, mix.terse)))
+  return Example(mix.chat.plain(task.text, task.media),
+                 mix.chat.response(_as_shown(trace, mix.terse)))
 
 
 def _candidate_task(rng, mix: Mixture) -> tuple[Task, bool]:
   hard = rng.random() < mix.hard_candidates
   operators = micro.HARD if hard else micro.EASY + micro.MEDIUM
-  return draw_task(rng, operators, mix.max_steps, mix.families), hard
+  return draw_task(rng, operators, mix), hard
 
 
-def bcq_example(rng, mix: Mixture):
-  """(prompt ids, response ids) of a question with two candidates."""
+def bcq_example(rng, mix: Mixture) -> Example:
+  """A question with two candidates."""
   task, hard = _candidate_task(rng, mix)
   if hard:
     candidates = [draw_trace(rng, task, mix.belief) for _ in range(2)]
@@ -174,12 +217,13 @@ def bcq_example(rng, mix: Mixture):
       candidates.reverse()
   values_only = rng.random() < 0.5
   shown = [_as_shown(c, values_only) for c in candidates]
-  prompt = CHAT.reformulated(PromptKind.BCQ, task.text, shown, []).tokens
-  return prompt, CHAT.response(_as_shown(label, mix.terse))
+  prompt = mix.chat.reformulated(
+      PromptKind.BCQ, task.text, shown, [], task.media)
+  return Example(prompt, mix.chat.response(_as_shown(label, mix.terse)))
 
 
-def ncq_example(rng, mix: Mixture):
-  """(prompt ids, response ids) of a question with wrong candidates only.
+def ncq_example(rng, mix: Mixture) -> Example:
+  """A question with wrong candidates only.
 
   On hard operators label and candidates are independent draws of the belief,
   so a candidate may be right there: excluding it would leak.
@@ -196,19 +240,20 @@ def ncq_example(rng, mix: Mixture):
   values_only = rng.random() < 0.5
   shown = [_as_shown(c, values_only) for c in candidates]
   answers = [answer for _, answer in candidates]
-  prompt = CHAT.reformulated(PromptKind.NCQ, task.text, shown, answers).tokens
-  return prompt, CHAT.response(_as_shown(label, mix.terse))
+  prompt = mix.chat.reformulated(
+      PromptKind.NCQ, task.text, shown, answers, task.media)
+  return Example(prompt, mix.chat.response(_as_shown(label, mix.terse)))
 
 
-def compression_example(rng, mix: Mixture):
-  """(prompt ids, response ids): a trace, right or wrong, to its summary."""
-  task = draw_task(rng, micro.OPERATORS, mix.max_steps, mix.families)
+def compression_example(rng, mix: Mixture) -> Example:
+  """A trace, right or wrong, to its summary."""
+  task = draw_task(rng, micro.OPERATORS, mix)
   trace = draw_erring_trace(rng, task)
   if rng.random() < 0.5:
     trace = micro.work(task.family, task.ops, task.digits,
                        micro.apply_operator)
-  prompt = CHAT.compression(_as_shown(trace, rng.random() < 0.3)).tokens
-  return prompt, CHAT.response(f'A {trace[1]}')
+  prompt = mix.chat.compression(_as_shown(trace, rng.random() < 0.3))
+  return Example(prompt, mix.chat.response(f'A {trace[1]}'))
 
 
 EXERCISES = {
