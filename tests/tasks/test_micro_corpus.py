@@ -68,7 +68,7 @@ def blocks(prompt):
 
 def read(example):
   """(question, candidate traces, label trace) of an example's tokens."""
-  prompt, response = map(words, example)
+  prompt, response = words(example.prompt.tokens), words(example.response)
   assert response[-1] == '<end>'
   return asked(prompt), blocks(prompt), response[:-1]
 

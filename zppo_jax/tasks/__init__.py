@@ -12,13 +12,7 @@ from zppo_jax.chat import micro_chat
 from zppo_jax.chat.wording import Chat
 from zppo_jax.data import suites
 from zppo_jax.records import Grader, Question
-from zppo_jax.tasks import (
-  digits,
-  files,
-  micro,
-  micro_pictures,
-  reasoning_gym,
-)
+from zppo_jax.tasks import digits, files, micro, micro_pictures, reasoning_gym
 from zppo_jax.verdicts.verifier import BOXED
 
 
