@@ -140,37 +140,37 @@ def unequal_bcq(rng, mix):
 
 def true_candidate_bcq(rng, mix):
   """One candidate in ten is the truth."""
-  task = micro_corpus.draw_task(rng, micro.HARD, mix.max_steps, mix.families)
+  task = micro_corpus.draw_task(rng, micro.HARD, mix)
   right = micro.work(task.family, task.ops, task.digits, micro.apply_operator)
   noise = micro_corpus.draw_trace(rng, task, mix.belief)
   shown = right if rng.random() < 0.1 else micro_corpus.draw_trace(
       rng, task, mix.belief)
   prompt = CHAT.reformulated(
-      PromptKind.BCQ, task.text, [shown[0], noise[0]], []).tokens
-  return prompt, CHAT.response(noise[0])
+      PromptKind.BCQ, task.text, [shown[0], noise[0]], [])
+  return micro_corpus.Example(prompt, CHAT.response(noise[0]))
 
 
 def true_label_ncq(rng, mix):
   """One label in ten is the truth."""
   prompt, response = micro_corpus.ncq_example(rng, mix)
   if rng.random() < 0.1:
-    family, ops, digits = asked(words(prompt))
+    family, ops, digits = asked(words(prompt.tokens))
     right, _ = micro.work(family, ''.join(ops), ''.join(digits),
                           micro.apply_operator)
     response = CHAT.response(right)
-  return prompt, response
+  return micro_corpus.Example(prompt, response)
 
 
 def fresh_label_ncq(rng, mix):
   """Draws the label again until it repeats no candidate."""
   prompt, _ = micro_corpus.ncq_example(rng, mix)
-  family, ops, digits = asked(words(prompt))
-  task = micro_corpus.Task(family, ''.join(ops), ''.join(digits), '')
-  seen = [c[c.index('A') + 1:] for c in blocks(words(prompt))]
+  family, ops, digits = asked(words(prompt.tokens))
+  task = micro_corpus.Task(family, ''.join(ops), ''.join(digits), '', ())
+  seen = [c[c.index('A') + 1:] for c in blocks(words(prompt.tokens))]
   while True:
     trace, answer = micro_corpus.draw_trace(rng, task, mix.belief)
     if answer.split() not in seen:
-      return prompt, CHAT.response(trace)
+      return micro_corpus.Example(prompt, CHAT.response(trace))
 
 
 @pytest.mark.parametrize('leak', [unequal_bcq, true_candidate_bcq,
@@ -213,7 +213,7 @@ def test_candidates_of_known_operators_point_at_the_truth(name):
 def test_an_erring_trace_has_exactly_one_wrong_step():
   rng = np.random.default_rng(4)
   for _ in range(500):
-    task = micro_corpus.draw_task(rng, micro.OPERATORS, 3, 'CVL')
+    task = micro_corpus.draw_task(rng, micro.OPERATORS, STUDENT)
     response, answer = micro_corpus.draw_erring_trace(rng, task)
     stated = facts(asked(task.text.split()), response.split())
     assert sum(micro.apply_operator(op, x) != v for op, x, v in stated) == 1
@@ -243,7 +243,7 @@ def test_belief_rows_are_distributions_of_the_given_shares():
 def test_traces_are_drawn_from_the_belief():
   rng = np.random.default_rng(5)
   o, x = map(int, np.argwhere(STUDENT.belief.deep_OX)[0])
-  task = micro_corpus.Task('C', micro.OPERATORS[o], str(x), '')
+  task = micro_corpus.Task('C', micro.OPERATORS[o], str(x), '', ())
   drawn = [int(micro_corpus.draw_trace(rng, task, STUDENT.belief)[1])
            for _ in range(20_000)]
   share = np.bincount(drawn, minlength=10) / len(drawn)
@@ -282,8 +282,8 @@ def test_the_teachers_labels_are_always_right(name, terse):
 def test_a_summary_is_the_answer_of_its_trace():
   rng, right = np.random.default_rng(8), []
   for _ in range(800):
-    prompt, response = map(words, micro_corpus.compression_example(
-        rng, TEACHER))
+    example = micro_corpus.compression_example(rng, TEACHER)
+    prompt, response = words(example.prompt.tokens), words(example.response)
     trace = prompt[1:-1]
     assert (prompt[0], prompt[-1]) == ('<response>', '<summary>')
     assert response == trace[trace.index('A'):] + ['<end>']
@@ -298,7 +298,7 @@ def test_held_out_compositions_never_occur(name):
   rng, chains = np.random.default_rng(9), 0
   for _ in range(3000):
     prompt, _ = micro_corpus.EXERCISES[name](rng, STUDENT)
-    family, ops, _ = asked(words(prompt))
+    family, ops, _ = asked(words(prompt.tokens))
     if family in micro.CHAINS:
       assert not micro.is_composed(''.join(ops))
       chains += len(ops) > 1
@@ -310,14 +310,15 @@ def test_held_out_compositions_never_occur_in_compression_either():
   for _ in range(2000):
     mix = dataclasses.replace(STUDENT, families='CV')
     prompt, _ = micro_corpus.compression_example(rng, mix)
-    ops = [w for w in words(prompt) if w in micro.OPERATORS]
+    ops = [w for w in words(prompt.tokens) if w in micro.OPERATORS]
     assert not micro.is_composed(''.join(ops))
 
 
 def test_tasks_have_the_families_operators_and_lengths_asked_for():
   rng, seen = np.random.default_rng(11), set()
+  mix = dataclasses.replace(STUDENT, families='VL')
   for _ in range(500):
-    task = micro_corpus.draw_task(rng, 'abc', 3, 'VL')
+    task = micro_corpus.draw_task(rng, 'abc', mix)
     seen.add((task.family, len(task.ops)))
     assert set(task.ops) <= set('abc')
     assert len(task.digits) == (len(task.ops) if task.family == 'L' else 1)
@@ -341,4 +342,4 @@ def test_an_example_is_in_the_vocabulary_and_ends(name):
     prompt, response = micro_corpus.EXERCISES[name](rng, STUDENT)
     assert response[-1] == codec.end_id
     assert not set(response[:-1]) & codec.reserved_ids
-    assert codec.pad_id not in prompt and codec.end_id not in prompt
+    assert not {codec.pad_id, codec.end_id} & set(prompt.tokens)

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zppo_jax import packing, rollouts, step as step_lib, zppo
+from zppo_jax import grading, packing, rollouts, step as step_lib, zppo
 from zppo_jax.bench import counting, roofline
 from zppo_jax.build import Run
 from zppo_jax.records import Purpose
@@ -157,8 +157,7 @@ def host(s: Setting) -> Work:
 
   def once(i):
     zppo.plain_prompts([g.prompt.question for g in s.groups], s.chat)
-    for text, stop, question in texts:
-      rollouts.grade(text, stop, question, s.run.sampler.grader)
+    grading.grade_all(texts, s.run.sampler.grader)
     ReplayBuffer(s.run.buffer_capacity).settle(s.groups, s.run.rules.tau, 0)
     packing.micro_batches(
         s.groups, ones, max_tokens=s.run.micro_tokens, multiple=1,
