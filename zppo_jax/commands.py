@@ -28,8 +28,9 @@ class Command(NamedTuple):
 
 
 def _train(values) -> None:
-  from zppo_jax import compile_cache, console, dry_run, report, train
+  from zppo_jax import compile_cache, console, dry_run, heap, report, train
   compile_cache.enable()
+  heap.keep()
   if values.dry_run:
     dry_run.main(values.config, values.workdir)
     return
