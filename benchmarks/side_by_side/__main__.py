@@ -32,6 +32,9 @@ LAUNCHES = {
     'long_tail': (OURS, 'launch_long_tail', ()),
 }
 TIMEOUT_S = 900
+# zppo_jax.heap, given to all tools alike.
+MALLOC = ('glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=2147483647:'
+          'glibc.malloc.arena_max=1')
 
 
 def environment(threads: int) -> dict:
@@ -40,7 +43,7 @@ def environment(threads: int) -> dict:
   return {**os.environ, 'PYTHONPATH': str(ROOT), 'JAX_PLATFORMS': 'cpu',
           'OMP_NUM_THREADS': count, 'MKL_NUM_THREADS': count,
           'OPENBLAS_NUM_THREADS': count, 'TOKENIZERS_PARALLELISM': 'false',
-          'HF_HUB_OFFLINE': '1'}
+          'HF_HUB_OFFLINE': '1', 'GLIBC_TUNABLES': MALLOC}
 
 
 def launch(name: str, threads: int, folder, envs, steps: int) -> dict:

@@ -167,7 +167,9 @@ def attend(q_BTNH, sources):
 
   Scores and softmax are at least float32. Sources are kept apart so that a
   cache is read where it lies instead of being copied together with the new
-  keys.
+  keys. All products are batched matrix products over rows and key heads, laid
+  out as they are needed: contractions over the axes where they lie take two
+  and a half times as long on a CPU, backward included.
 
   Args:
     q_BTNH: queries; N is a multiple of K.
@@ -179,20 +181,24 @@ def attend(q_BTNH, sources):
   """
   B, T, N, H = q_BTNH.shape
   K = sources[0][0].shape[2]
-  q = q_BTNH.reshape(B, T, K, N // K, H)
+  G, dtype = N // K, q_BTNH.dtype
+  q = q_BTNH.reshape(B, T, K, G, H).transpose(0, 2, 3, 1, 4)
+  q = q.reshape(B, K, G * T, H)
   scores = []
   for k_BSKH, _, mask_BTS in sources:
-    s = jnp.einsum('btkgh,bskh->bkgts', q, k_BSKH.astype(q.dtype),
-                   preferred_element_type=wide(q.dtype)) * H**-0.5
+    k = k_BSKH.astype(dtype).transpose(0, 2, 3, 1)
+    s = jnp.matmul(q, k, preferred_element_type=wide(dtype)) * H**-0.5
+    s = s.reshape(B, K, G, T, -1)
     scores.append(jnp.where(mask_BTS[:, None, None], s, _MASKED))
   weights = jax.nn.softmax(jnp.concatenate(scores, axis=-1), axis=-1)
-  weights = weights.astype(q.dtype)
+  weights = weights.astype(dtype).reshape(B, K, G * T, -1)
   out, start = 0, 0
   for _, v_BSKH, mask_BTS in sources:
     stop = start + mask_BTS.shape[-1]
-    out += jnp.einsum('bkgts,bskh->btkgh', weights[..., start:stop],
-                      v_BSKH.astype(q.dtype))
+    v = v_BSKH.astype(dtype).transpose(0, 2, 1, 3)
+    out += jnp.matmul(weights[..., start:stop], v)
     start = stop
+  out = out.reshape(B, K, G, T, H).transpose(0, 3, 1, 2, 4)
   return out.reshape(B, T, N, H)
 
 
