@@ -7,9 +7,16 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from zppo_jax import losses, models, optimizers, packing, sharding, update
-from zppo_jax.models import attention
-from zppo_jax.records import Cache
+from zppo_jax import (
+  losses,
+  models,
+  optimizers,
+  packing,
+  pools,
+  sharding,
+  update,
+)
+from zppo_jax.models import attention, layers
 
 pytest.importorskip('libtpu', reason='needs the package libtpu')
 pytestmark = pytest.mark.slow
@@ -69,8 +76,9 @@ def abstract(tree, shardings):
       x.shape, x.dtype, sharding=s), tree, shardings)
 
 
-def test_a_micro_batch_and_a_decode_step(tpu_mesh):
-  """Qwen3.5 on v5e:2x4: gradients through splash, decoding without it."""
+def test_a_micro_batch_and_rollouts(tpu_mesh):
+  """Qwen3.5 on v5e:2x4: gradients and prefill through splash, decoding without
+  it."""
   mesh = tpu_mesh('v5e:2x4', data=2, fsdp=2, tensor=2)
   model = models.on_mesh(models.build('qwen3_5', **FIELDS), mesh)
   tx = optimizers.adamw(optimizers.AdamWConfig())
@@ -88,20 +96,12 @@ def test_a_micro_batch_and_a_decode_step(tpu_mesh):
   # Forward, recomputed, and two backward kernels of the one attention layer.
   assert hlo.count(KERNEL) == 4
 
-  rows = sharding.batch_sharding(mesh)
+  params = jax.eval_shape(layers.unstack, params)
   params = abstract(params, sharding.param_shardings(
       params, mesh, sharding.ROLLOUT_RULES))
-  fresh = jax.eval_shape(
-      model.apply, params, batch.tokens_BT, batch.positions_BTA,
-      batch.segment_BT)[1]
-  by_row = jax.NamedSharding(mesh, jax.P(None, sharding.BATCH_AXES))
-  over = lambda tree, s: jax.tree.map(lambda x: jax.ShapeDtypeStruct(
-      x.shape, x.dtype, sharding=s), tree)
-  cache = Cache(over(fresh.k_LBTKH, by_row), over(fresh.v_LBTKH, by_row),
-                jax.ShapeDtypeStruct((8, T), bool, sharding=rows),
-                over(fresh.state, by_row))
-  one = lambda *size: jax.ShapeDtypeStruct((8, 1, *size), jnp.int32,
-                                           sharding=rows)
-  hlo = checked(jax.jit(model.apply).lower(
-      params, one(), one(model.num_axes), one(), cache))
-  assert KERNEL not in hlo
+  programs = pools.Programs(model, mesh, pools.Shapes(
+      rows=(8,), shares=(1,), prompts=(T,), owns=(T,), patches=(),
+      groups=(8,)))
+  lowered = programs.largest(params)
+  assert checked(lowered['prefill']).count(KERNEL) == 1
+  assert KERNEL not in checked(lowered['burst'])
