@@ -197,6 +197,8 @@ def _check_numbers(c) -> None:
       ('algorithm.num_new', algo.num_new, 1),
       ('algorithm.rollouts', algo.rollouts, 2),  # one has no baseline
       ('algorithm.teacher_rollouts', algo.teacher_rollouts, 1),
+      ('algorithm.max_tokens', algo.max_tokens, 1),
+      ('algorithm.teacher_max_tokens', algo.teacher_max_tokens, 1),
       ('algorithm.updates', algo.updates, 1),
       ('algorithm.advantage_eps', algo.advantage_eps, 0),
       ('shapes.micro_tokens', shapes.micro_tokens, 1),
