@@ -30,8 +30,8 @@ EXECUTING = {
 # One right answer each; compared as text without brackets and commas.
 REPLACED = ('string_insertion', 'spiral_matrix', 'binary_matrix')
 REFUSED = tuple(n for n in EXECUTING if n not in REPLACED)
-# Its scorer gives 1.0 to words that answer nothing.
-UNSOUND = {'game_of_life_halting': 'gives 1.0 to any text without "True"'}
+# Its scorer looks at no more than whether there is text at all.
+UNSOUND = {'game_of_life_halting': 'compares no words: any text is "True"'}
 
 
 def check_name(name: str) -> None:
