@@ -107,7 +107,8 @@ def fake_batch() -> MicroBatch:
       tokens_BT=np.int32([[3, 4, 5, 6, 7, 8, 9, 0]]),
       positions_BTA=np.arange(8, dtype=np.int32)[None, :, None],
       segment_BT=np.int32([[1] * 7 + [0]]), mask_BT=mask,
-      adv_B=np.float32([-1.5]), old_logp_BT=np.float32(noise[0] - 3) * mask,
+      adv_BT=np.float32(-1.5) * mask,
+      old_logp_BT=np.float32(noise[0] - 3) * mask,
       sampler_logp_BT=np.float32(noise[1] - 3) * mask)
 
 
@@ -142,7 +143,7 @@ def test_none_leaves_the_program_of_the_loss_as_it_was(bigrams):
     logp_BT, _ = update.token_logps(params, batch, model=model,
                                     temperature=0.9, chunk=8)
     loss_BT, _ = FIELDS['objective'](logp_BT, batch.old_logp_BT,
-                                     batch.adv_B[:, None])
+                                     batch.adv_BT)
     return jnp.sum(loss_BT * batch.mask_BT)
 
   def ours(correct):

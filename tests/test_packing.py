@@ -36,10 +36,15 @@ def pack(groups, advantages, skip_zero, max_tokens=64, multiple=1):
 
 
 def rows_of(batches):
-  """(tokens without padding, advantage) of every row that is not padding."""
-  return [(tuple(b.tokens_BT[i, :n].tolist()), float(b.adv_B[i]))
-          for b in batches
-          for i, n in enumerate(b.segment_BT.sum(1)) if n]
+  """(tokens, advantage) of every sequence."""
+  out = []
+  for b in batches:
+    for i, j in ((i, j) for i, row in enumerate(b.segment_BT)
+                 for j in range(1, row.max() + 1)):
+      held = b.segment_BT[i] == j
+      (adv,) = set(b.adv_BT[i, held & (b.mask_BT[i] > 0)].tolist())
+      out.append((tuple(b.tokens_BT[i, held].tolist()), adv))
+  return out
 
 
 def test_bucket_is_the_smallest_that_holds_the_length():
@@ -84,14 +89,15 @@ def test_pad_rows_by_hand():
       [0, 0, 0, 1, 1, 0], [0, 1, 0, 0, 0, 0], [0] * 6])
   np.testing.assert_array_equal(batch.sampler_logp_BT, [
       [0, 0, 0, -0.5, -0.25, 0], [0, -1, 0, 0, 0, 0], [0] * 6])
-  np.testing.assert_array_equal(batch.adv_B, [2, -3, 0])
+  np.testing.assert_array_equal(batch.adv_BT, [
+      [0, 0, 0, 2, 2, 0], [0, -3, 0, 0, 0, 0], [0] * 6])
   np.testing.assert_array_equal(batch.old_logp_BT, np.zeros((3, 6)))
   types = {f.name: getattr(batch, f.name).dtype
            for f in dataclasses.fields(batch) if f.name != 'media'}
   assert batch.media is None
   assert types == {
       'tokens_BT': np.int32, 'positions_BTA': np.int32, 'segment_BT': np.int32,
-      'mask_BT': np.float32, 'adv_B': np.float32, 'old_logp_BT': np.float32,
+      'mask_BT': np.float32, 'adv_BT': np.float32, 'old_logp_BT': np.float32,
       'sampler_logp_BT': np.float32}
 
 
@@ -221,5 +227,5 @@ def test_rows_are_a_multiple_and_padding_has_no_weight():
   made = pack([group('a', 4, size=6)], np.ones((1, 6)), False, max_tokens=60,
               multiple=4)
   assert [b.tokens_BT.shape for b in made] == [(4, 12), (4, 12)]
-  np.testing.assert_array_equal(made[1].adv_B, [1, 1, 0, 0])
+  np.testing.assert_array_equal(made[1].adv_BT.max(1), [1, 1, 0, 0])
   assert not made[1].mask_BT[2:].any() and not made[1].segment_BT[2:].any()

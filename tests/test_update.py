@@ -213,11 +213,13 @@ def test_entropy_is_summed_over_responses(score, whole):
 
 def test_sums_add():
   """Counts add; extremes do not; zero is neutral where a log-ratio is 0."""
-  a = update.Sums(*np.float32([1, 2, 3, 4, 5, 6, 0.5, -0.1, 7, 8, 9, 0.3]))
+  a = update.Sums(*np.float32(
+      [1, 2, 3, 4, 5, 6, 0.5, -0.1, 7, 8, 9, 0.3, 10, 11]))
   b = update.Sums(*np.float32(
-      [10, 20, 30, 40, 50, 60, 0.2, -0.7, 70, 80, 90, 0.4]))
+      [10, 20, 30, 40, 50, 60, 0.2, -0.7, 70, 80, 90, 0.4, 100, 110]))
   got = update.add_sums(a, b)
-  want = np.float32([11, 22, 33, 44, 55, 66, 0.5, -0.7, 77, 88, 99, 0.4])
+  want = np.float32(
+      [11, 22, 33, 44, 55, 66, 0.5, -0.7, 77, 88, 99, 0.4, 110, 121])
   np.testing.assert_array_equal(jax.tree.leaves(got), want)
   for x, y in zip(jax.tree.leaves(update.add_sums(update.zero_sums(), a)),
                   jax.tree.leaves(a), strict=True):
