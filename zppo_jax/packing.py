@@ -188,12 +188,16 @@ def fill_rows(packs: Sequence[Sequence[Row]], num_rows: int, length: int,
       pad_media([pack[0].media for pack in packs], num_rows, patches))
 
 
-def first_fit(sizes: Sequence[int], most: int) -> list[list[int]]:
-  """First-fit-decreasing bin packing (Johnson 1973).
+def first_fit(sizes: Sequence[int],
+              buckets: Sequence[int]) -> list[list[int]]:
+  """First-fit-decreasing bin packing (Johnson 1973) into bins of some sizes.
+
+  A bin is as large as the smallest bucket that holds its first, largest item:
+  so no bucket has more bins than if every item were alone.
 
   Args:
-    sizes: of the items, each at most `most`.
-    most: of a bin's items together.
+    sizes: of the items.
+    buckets: sizes of bins; one of them holds the largest item.
 
   Returns:
     Bins of item indices, each index once; largest items first, equal ones in
@@ -206,7 +210,7 @@ def first_fit(sizes: Sequence[int], most: int) -> list[list[int]]:
               len(bins))
     if at == len(bins):
       bins.append([])
-      room.append(most)
+      room.append(bucket(sizes[i], buckets, 'an item'))
     bins[at].append(i)
     room[at] -= sizes[i]
   return bins
@@ -224,10 +228,9 @@ def bucketed_rows(rows: Sequence[Row], *, max_tokens: int, multiple: int,
   """Rows as micro-batches, shortest length bucket first; patches count as
   positions.
 
-  Packed, rows share rows of the largest bucket by `first_fit`; what that
-  leaves partly empty goes into the smallest bucket that holds it, so that the
-  shapes are those of rows alone. A row with media stays alone: padded patches
-  and their places are those of one prompt.
+  Packed, shorter rows fill what longer ones leave of their bucket, by
+  `first_fit`: the shapes are those of rows alone. A row with media stays
+  alone: padded patches and their places are those of one prompt.
 
   Raises:
     ValueError: if a row or its media fit no bucket, or a prompt is empty: the
@@ -244,7 +247,7 @@ def bucketed_rows(rows: Sequence[Row], *, max_tokens: int, multiple: int,
   text = [row for row in rows if packed and row.media is None]
   packs = [[row] for row in alone] + [
       [text[i] for i in found]
-      for found in first_fit([size_of(row) for row in text], max(buckets))]
+      for found in first_fit([size_of(row) for row in text], buckets)]
   by_shape: dict[tuple[int, int], list[list[Row]]] = {}
   for pack in packs:
     size = bucket(sum(map(size_of, pack)), buckets, what)
