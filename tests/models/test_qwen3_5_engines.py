@@ -145,15 +145,16 @@ def compared(got, want, tolerance):
 
 def test_packed_rows_equal_padded_ones():
   """Loss, statistics and every gradient of the policy loss: DeltaNet's state
-  and convolution start anew in each segment. Merged segments are seen."""
+  and convolution start anew in each segment, also where that lies in a later
+  chunk (80 positions, chunks of 64). Merged segments are seen."""
   model, params = tiny()
   rng = np.random.default_rng(4)
   draw = lambda size: rng.integers(2, V, size).tolist()
   rows = [packing.Row(draw(p), draw(r), rng.uniform(-3, -2, r), a)
-          for p, r, a in ((3, 9, 1.0), (1, 5, -1.0), (7, 20, 2.0), (2, 1, 0.5),
-                          (4, 12, -0.5), (1, 1, 1.0))]
-  make = functools.partial(packing.bucketed_rows, rows, max_tokens=192,
-                           multiple=1, buckets=(32,), num_axes=3)
+          for p, r, a in ((3, 9, 1.0), (1, 5, -1.0), (9, 48, 2.0), (2, 1, 0.5),
+                          (4, 40, -0.5), (1, 1, 1.0))]
+  make = functools.partial(packing.bucketed_rows, rows, max_tokens=480,
+                           multiple=1, buckets=(80,), num_axes=3)
   (padded,), (packed,) = make(packed=False), make(packed=True)
   assert padded.tokens_BT.shape == packed.tokens_BT.shape
   assert packed.segment_BT.max() >= 3
