@@ -69,6 +69,9 @@ def get_config() -> ConfigDict:
   s.patch_buckets = ()       # patches of a prompt's images and videos
   s.group_buckets = (96,)
   s.micro_tokens = 65536     # positions of a micro-batch
+  # Whether short sequences fill what long ones leave of their rows. It never
+  # adds positions. cuDNN then masks by segment, [rows, T, T] values a call.
+  s.packing = False
   s.logprob_chunk = 1024     # positions whose logits exist at a time
 
   # What a run leaves (docs/metrics.md).

@@ -35,6 +35,8 @@ def get_config():
   s.row_buckets = (24, 64, 120, 200)
   s.group_buckets = (4, 8)
   s.micro_tokens = 1536
+  # packing: no gain measured (2 % fewer positions, the same time); a
+  # micro-batch is filled to a quarter, packed or not.
   s.logprob_chunk = 256
 
   c.checkpoint.every = 25

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.builders import documented_metrics, small_config
-from zppo_jax import build, correction, losses, metrics, step, update
+from zppo_jax import build, correction, losses, metrics, packing, step, update
 from zppo_jax.records import MicroBatch
 from zppo_jax.replay import ReplayBuffer
 
@@ -107,7 +107,8 @@ def fake_batch() -> MicroBatch:
       tokens_BT=np.int32([[3, 4, 5, 6, 7, 8, 9, 0]]),
       positions_BTA=np.arange(8, dtype=np.int32)[None, :, None],
       segment_BT=np.int32([[1] * 7 + [0]]), mask_BT=mask,
-      adv_B=np.float32([-1.5]), old_logp_BT=np.float32(noise[0] - 3) * mask,
+      adv_BT=np.float32(-1.5) * mask,
+      old_logp_BT=np.float32(noise[0] - 3) * mask,
       sampler_logp_BT=np.float32(noise[1] - 3) * mask)
 
 
@@ -126,11 +127,11 @@ def bigrams():
       head=lambda p: p['head']), params
 
 
-def value_and_grad(bigrams, own, **more):
+def value_and_grad(bigrams, own, batch=None, **more):
   model, params = bigrams
   return jax.jit(jax.value_and_grad(functools.partial(
       update.policy_loss, model=model, own_old_logp=own, **FIELDS, **more),
-      has_aux=True))(params, fake_batch())
+      has_aux=True))(params, fake_batch() if batch is None else batch)
 
 
 def test_none_leaves_the_program_of_the_loss_as_it_was(bigrams):
@@ -142,7 +143,7 @@ def test_none_leaves_the_program_of_the_loss_as_it_was(bigrams):
     logp_BT, _ = update.token_logps(params, batch, model=model,
                                     temperature=0.9, chunk=8)
     loss_BT, _ = FIELDS['objective'](logp_BT, batch.old_logp_BT,
-                                     batch.adv_B[:, None])
+                                     batch.adv_BT)
     return jnp.sum(loss_BT * batch.mask_BT)
 
   def ours(correct):
@@ -187,6 +188,33 @@ def test_gradient_is_weighted_token_by_token(bigrams, own):
   assert sums.weight_held == (weight[on] == np.float32(bound)).sum() > 0
   np.testing.assert_allclose(sums.gap, gap.sum(), rtol=1e-5)
   np.testing.assert_allclose(sums.gap_max, gap.max(), rtol=1e-5)
+
+
+@pytest.mark.parametrize('kind', ['sequence_truncate', 'sequence_mask'])
+def test_sequences_of_a_packed_row_have_their_own_weights(bigrams, kind):
+  """Through policy_loss: as if each were a row; not so if they were one."""
+  rng = np.random.default_rng(3)
+  rows = [packing.Row(
+      rng.integers(1, 24, p).tolist(), rng.integers(1, 24, r).tolist(),
+      rng.uniform(-3.5, -2.5, r), a)
+          for p, r, a in ((2, 4, 1.0), (1, 3, -1.0), (3, 2, 0.5), (1, 5, 2.0))]
+  made = [packing.bucketed_rows(rows, max_tokens=96, multiple=1, buckets=(24,),
+                                packed=packed)[0] for packed in (False, True)]
+  assert made[1].segment_BT.max() == 4
+  of = lambda batch: value_and_grad(
+      bigrams, False, batch.replace(old_logp_BT=-3 * batch.mask_BT),
+      correct=correction.Correction(kind, 1.5).function)
+  ((loss, want), grads), ((got_loss, got), got_grads) = map(of, made)
+  np.testing.assert_allclose(got_loss, loss, rtol=1e-5)
+  jax.tree.map(lambda x, y: np.testing.assert_allclose(
+      x, y, rtol=1e-4, atol=1e-6), got_grads, grads)
+  assert 0 < want.weight_held < want.tokens
+  for name in ('tokens', 'weight', 'weight_held', 'gap', 'gap_max'):
+    np.testing.assert_allclose(getattr(got, name), getattr(want, name),
+                               rtol=1e-5, err_msg=name)
+  merged = np.minimum(made[1].segment_BT, 1)
+  other = of(made[1].replace(segment_BT=merged))[0][1]
+  assert abs(other.weight - want.weight) > 0.1
 
 
 def test_metrics_by_hand():

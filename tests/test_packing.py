@@ -9,6 +9,8 @@ from tests.builders import assert_uniform, group, rollout
 from zppo_jax.packing import (
     bucket,
     bucketed_rows,
+    fill_rows,
+    first_fit,
     micro_batches,
     pad_rows,
     patch_bucket,
@@ -36,10 +38,15 @@ def pack(groups, advantages, skip_zero, max_tokens=64, multiple=1):
 
 
 def rows_of(batches):
-  """(tokens without padding, advantage) of every row that is not padding."""
-  return [(tuple(b.tokens_BT[i, :n].tolist()), float(b.adv_B[i]))
-          for b in batches
-          for i, n in enumerate(b.segment_BT.sum(1)) if n]
+  """(tokens, advantage) of every sequence."""
+  out = []
+  for b in batches:
+    for i, j in ((i, j) for i, row in enumerate(b.segment_BT)
+                 for j in range(1, row.max() + 1)):
+      held = b.segment_BT[i] == j
+      (adv,) = set(b.adv_BT[i, held & (b.mask_BT[i] > 0)].tolist())
+      out.append((tuple(b.tokens_BT[i, held].tolist()), adv))
+  return out
 
 
 def test_bucket_is_the_smallest_that_holds_the_length():
@@ -84,14 +91,15 @@ def test_pad_rows_by_hand():
       [0, 0, 0, 1, 1, 0], [0, 1, 0, 0, 0, 0], [0] * 6])
   np.testing.assert_array_equal(batch.sampler_logp_BT, [
       [0, 0, 0, -0.5, -0.25, 0], [0, -1, 0, 0, 0, 0], [0] * 6])
-  np.testing.assert_array_equal(batch.adv_B, [2, -3, 0])
+  np.testing.assert_array_equal(batch.adv_BT, [
+      [0, 0, 0, 2, 2, 0], [0, -3, 0, 0, 0, 0], [0] * 6])
   np.testing.assert_array_equal(batch.old_logp_BT, np.zeros((3, 6)))
   types = {f.name: getattr(batch, f.name).dtype
            for f in dataclasses.fields(batch) if f.name != 'media'}
   assert batch.media is None
   assert types == {
       'tokens_BT': np.int32, 'positions_BTA': np.int32, 'segment_BT': np.int32,
-      'mask_BT': np.float32, 'adv_B': np.float32, 'old_logp_BT': np.float32,
+      'mask_BT': np.float32, 'adv_BT': np.float32, 'old_logp_BT': np.float32,
       'sampler_logp_BT': np.float32}
 
 
@@ -221,5 +229,67 @@ def test_rows_are_a_multiple_and_padding_has_no_weight():
   made = pack([group('a', 4, size=6)], np.ones((1, 6)), False, max_tokens=60,
               multiple=4)
   assert [b.tokens_BT.shape for b in made] == [(4, 12), (4, 12)]
-  np.testing.assert_array_equal(made[1].adv_B, [1, 1, 0, 0])
+  np.testing.assert_array_equal(made[1].adv_BT.max(1), [1, 1, 0, 0])
   assert not made[1].mask_BT[2:].any() and not made[1].segment_BT[2:].any()
+
+
+def test_first_fit_by_hand():
+  """A bin is of its largest item's bucket; equal items keep their order."""
+  #              0  1  2  3  4  5  6
+  assert first_fit((3, 9, 2, 4, 1, 2, 4), (4, 12)) == [
+      [1, 0], [3], [6], [2, 5], [4]]
+  assert first_fit((), (4,)) == []
+  with pytest.raises(ValueError, match='an item is 5'):
+    first_fit((5,), (4,))
+
+
+def test_packing_holds_each_row_once_and_adds_no_positions():
+  """Random lengths: deterministic, within buckets, the shapes of rows alone."""
+  rng = np.random.default_rng(0)
+  rows = [((*range(1, 1 + p),), (i + 30,) * r, (0.5,) * r, float(i + 1))
+          for i, (p, r) in enumerate(rng.integers(1, 16, (60, 2)).tolist())]
+  make = lambda packed: bucketed_rows(
+      rows, max_tokens=64, multiple=2, buckets=(32, 8, 16), packed=packed)
+  alone, packed, again = make(False), make(True), make(True)
+  assert sorted(rows_of(packed)) == sorted(rows_of(alone)) == sorted(
+      (p + r, a) for p, r, _, a in rows)
+  for a, b in zip(packed, again, strict=True):
+    for x, y in zip(*map(dataclasses.astuple, (a, b)), strict=True):
+      np.testing.assert_array_equal(x, y)
+  shapes = [[b.tokens_BT.shape for b in bs] for bs in (alone, packed)]
+  assert set(shapes[1]) <= set(shapes[0]) and len(shapes[1]) < len(shapes[0])
+  sizes = [len(p) + len(r) for p, r, *_ in rows]
+  for found in first_fit(sizes, (32, 8, 16)):
+    most = bucket(max(sizes[i] for i in found), (8, 16, 32), 'x')
+    assert sum(sizes[i] for i in found) <= most
+
+
+def test_a_packed_row_by_hand():
+  """Positions restart, segments count, advantages stay with their tokens."""
+  batch = fill_rows([[ROW, SHORT]], 1, 8)
+  np.testing.assert_array_equal(batch.tokens_BT, [[7, 8, 9, 5, 6, 4, 3, 0]])
+  np.testing.assert_array_equal(batch.segment_BT, [[1, 1, 1, 1, 1, 2, 2, 0]])
+  np.testing.assert_array_equal(
+      batch.positions_BTA[..., 0], [[0, 1, 2, 3, 4, 0, 1, 0]])
+  np.testing.assert_array_equal(batch.mask_BT, [[0, 0, 0, 1, 1, 0, 1, 0]])
+  np.testing.assert_array_equal(batch.adv_BT, [[0, 0, 0, 2, 2, 0, -3, 0]])
+  np.testing.assert_array_equal(
+      batch.sampler_logp_BT, [[0, 0, 0, -0.5, -0.25, 0, -1, 0]])
+
+
+def test_rows_with_media_stay_alone():
+  image = media(3, [[0], [1], [2]], 3)
+  made = bucketed_rows([SHORT, (*ROW, image), SHORT], max_tokens=16,
+                       multiple=1, buckets=(8,), patch_buckets=(4,),
+                       packed=True)
+  assert [b.segment_BT.max(1).tolist() for b in made] == [[2, 0], [1]]
+  assert made[0].media is None
+  np.testing.assert_array_equal(made[1].media.segment_BI, [[1, 1, 1, 0]])
+
+
+@pytest.mark.parametrize('packed', [False, True])
+def test_an_empty_prompt_is_refused(packed):
+  """Its first token would follow another row's last, or nothing."""
+  with pytest.raises(ValueError, match='prompt of 0 tokens; it must be >= 1'):
+    bucketed_rows([ROW, ((), (3,), (-1.0,), 1.0)], max_tokens=16, multiple=1,
+                  buckets=(8,), packed=packed)

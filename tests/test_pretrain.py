@@ -37,6 +37,17 @@ def test_loss_falls_and_weights_carry_their_shape(tmp_path):
   assert stored['config'] == {'role': 'x'}
 
 
+def test_packed_rows_teach_the_same():
+  """The losses of the first steps are those of padded rows."""
+  def losses(packing):
+    rows, c = [], small_config(steps=5)
+    c.shapes.packing = packing
+    pretrain.run(pretrain.build(c), rows.append)
+    return [row['loss'] for row in rows]
+  packed, padded = losses(True), losses(False)
+  assert packed == pytest.approx(padded, rel=1e-4) and len(packed) == 2
+
+
 def test_other_seeds_see_another_corpus():
   a = pretrain.corpus_batch(pretrain.build(small_config()), 0)
   b = pretrain.corpus_batch(pretrain.build(small_config(seed=1)), 0)

@@ -1,10 +1,13 @@
 """One step, from the packaged weights: what each method does in it."""
 
+import dataclasses
+
+import jax
 import numpy as np
 import pytest
 
 from tests.builders import small_config
-from zppo_jax import build, methods, step, zppo
+from zppo_jax import build, methods, metrics, step, zppo
 from zppo_jax.records import Group, Rollout, StopReason, Verdict
 from zppo_jax.replay import ReplayBuffer
 from zppo_jax.tasks import TASKS, micro
@@ -58,6 +61,33 @@ def recorded_groups():
                               StopReason.END, verdict, ''))
     groups.append(Group(prompt, tuple(rollouts)))
   return groups
+
+
+def test_packed_rows_are_scored_and_trained_like_padded_ones():
+  """The same recorded groups either way: the gap to the sampler, metrics and
+  the next parameters; half of the positions or less."""
+  run, groups = build.build(small_config()), recorded_groups()
+  adv = step.step_advantages(run, groups)
+
+  def train(packing):
+    of = dataclasses.replace(run, packing=packing, micro_tokens=400)
+    state = run.init_state()
+    made = step.score_minibatches(
+        of, state, step.make_minibatches(of, groups, adv, 0))
+    gap = step.sampler_gap(made)
+    state, sums, norms = step.update(of, state, made)
+    row = metrics.of_updates(sums, [t for _, t in made], norms)
+    return row | {'gap': gap}, sums, jax.device_get(state.params)
+
+  (padded, sums, want), (packed, fewer, params) = train(False), train(True)
+  positions = lambda sums: sum(s.positions for s in sums)
+  assert positions(fewer) <= positions(sums) / 2
+  assert packed.pop('update/padding') < padded.pop('update/padding') < 1
+  assert padded['gap'] > 1  # the recorded log-probs are made up
+  assert packed == {name: pytest.approx(value, rel=1e-4, abs=1e-6)
+                    for name, value in padded.items()}
+  jax.tree.map(lambda x, y: np.testing.assert_allclose(
+      x, y, atol=1e-5), params, want)
 
 
 def test_one_update_needs_no_scoring_pass():

@@ -64,11 +64,11 @@ TOKEN_ADV = np.repeat(ADV, [len(r.tokens) for g in GROUPS for r in g.rollouts],
                       axis=None)
 
 
-def pack(max_tokens=192, buckets=(16,), skip_zero=False):
+def pack(max_tokens=192, buckets=(16,), skip_zero=False, packed=False):
   """One micro-batch of 12 rows of 16, unless told otherwise."""
   return packing.micro_batches(
       GROUPS, ADV, max_tokens=max_tokens, multiple=1, buckets=buckets,
-      skip_zero=skip_zero)
+      skip_zero=skip_zero, packed=packed)
 
 
 def compile_all(model, mesh, tx, **loss_fields):
@@ -152,11 +152,40 @@ def test_micro_batches_equal_one_batch(gradient, score, whole):
   assert len(shapes) >= 5 and set(shapes) == {(4, 8), (2, 16)}
   grads, sums = gradient(batches)
   assert_close(grads, whole[0])
+  assert_same_sums(sums, whole[1])
+
+
+def assert_same_sums(got, want):
   for name in ('tokens', 'clip_low', 'clip_high', 'clip_dual'):
-    assert getattr(sums, name) == getattr(whole[1], name)
+    assert getattr(got, name) == getattr(want, name)
   for name in ('loss', 'entropy', 'log_ratio_max', 'log_ratio_min'):
-    np.testing.assert_allclose(getattr(sums, name), getattr(whole[1], name),
+    np.testing.assert_allclose(getattr(got, name), getattr(want, name),
                                rtol=1e-5)
+
+
+def test_packed_equals_padded(gradient, score, whole):
+  """Micro-batches of packed rows: gradient, statistics, fewer positions; and
+  segments that run into each other are seen."""
+  batches = with_old(pack(max_tokens=32, packed=True), score)
+  assert {b.tokens_BT.shape for b in batches} == {(2, 16)}
+  assert len(batches) > 1 and max(b.segment_BT.max() for b in batches) > 1
+  grads, sums = gradient(batches)
+  assert_close(grads, whole[0])
+  assert_same_sums(sums, whole[1])
+  real = sums.positions - sums.padding
+  assert real == whole[1].positions - whole[1].padding
+  assert sums.positions < whole[1].positions == 12 * 16
+  merged, _ = gradient([b.replace(segment_BT=np.minimum(b.segment_BT, 1))
+                        for b in batches])
+  with pytest.raises(AssertionError):
+    assert_close(merged, whole[0], rtol=1e-2)
+
+
+def test_packed_rows_without_those_of_no_advantage(gradient, score, whole):
+  grads, sums = gradient(with_old(
+      pack(max_tokens=32, packed=True, skip_zero=True), score))
+  assert_close(grads, whole[0])
+  np.testing.assert_allclose(sums.loss, whole[1].loss, rtol=1e-5)
 
 
 def test_a_step_is_the_token_mean(tiny, mesh, compiled, score, whole):
@@ -213,11 +242,13 @@ def test_entropy_is_summed_over_responses(score, whole):
 
 def test_sums_add():
   """Counts add; extremes do not; zero is neutral where a log-ratio is 0."""
-  a = update.Sums(*np.float32([1, 2, 3, 4, 5, 6, 0.5, -0.1, 7, 8, 9, 0.3]))
+  a = update.Sums(*np.float32(
+      [1, 2, 3, 4, 5, 6, 0.5, -0.1, 7, 8, 9, 0.3, 10, 11]))
   b = update.Sums(*np.float32(
-      [10, 20, 30, 40, 50, 60, 0.2, -0.7, 70, 80, 90, 0.4]))
+      [10, 20, 30, 40, 50, 60, 0.2, -0.7, 70, 80, 90, 0.4, 100, 110]))
   got = update.add_sums(a, b)
-  want = np.float32([11, 22, 33, 44, 55, 66, 0.5, -0.7, 77, 88, 99, 0.4])
+  want = np.float32(
+      [11, 22, 33, 44, 55, 66, 0.5, -0.7, 77, 88, 99, 0.4, 110, 121])
   np.testing.assert_array_equal(jax.tree.leaves(got), want)
   for x, y in zip(jax.tree.leaves(update.add_sums(update.zero_sums(), a)),
                   jax.tree.leaves(a), strict=True):
@@ -275,7 +306,8 @@ def test_nothing_outside_responses_matters(gradient, score, whole):
 def test_zero_advantage_is_zero_gradient(gradient, score):
   """Exactly, whatever the ratio."""
   batch, = with_old(pack(), score)
-  grads, sums = gradient([batch.replace(adv_B=np.zeros(12, np.float32))])
+  grads, sums = gradient([batch.replace(
+      adv_BT=np.zeros_like(batch.adv_BT))])
   assert not any(np.any(g) for g in jax.tree.leaves(grads))
   assert sums.loss == 0 and sums.tokens == TOKENS
 

@@ -84,6 +84,7 @@ class Run:
   micro_tokens: int
   row_buckets: tuple[int, ...]
   patch_buckets: tuple[int, ...]
+  packing: bool
   num_axes: int
 
 
@@ -215,6 +216,9 @@ def _check_numbers(c) -> None:
                      'be in (0, 1]')
   if not c.guard.max_ratio > 1:
     raise ValueError(f'guard.max_ratio is {c.guard.max_ratio}; it must be > 1')
+  if not isinstance(shapes.packing, bool):
+    raise ValueError(f'shapes.packing is {shapes.packing!r}; it must be True '
+                     'or False')
   for name in ('prompt_buckets', 'row_buckets', 'group_buckets'):
     table = shapes[name]
     if not table or min(table) < 1:
@@ -423,4 +427,4 @@ def build(config) -> Run:
       micro_tokens=shapes.micro_tokens,
       row_buckets=tuple(sorted(shapes.row_buckets)),
       patch_buckets=tuple(sorted(shapes.patch_buckets)),
-      num_axes=model.num_axes)
+      packing=shapes.packing, num_axes=model.num_axes)

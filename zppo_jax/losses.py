@@ -33,7 +33,7 @@ class Clip:
       raise ValueError(f'clip.dual is {self.dual}; it must be > 1')
 
 
-def clipped_surrogate(logp_BT, old_logp_BT, adv_B1, clip: Clip):
+def clipped_surrogate(logp_BT, old_logp_BT, adv_BT, clip: Clip):
   """PPO's clipped surrogate with decoupled bounds and dual clip.
 
     r = exp(logp - old_logp)
@@ -46,34 +46,34 @@ def clipped_surrogate(logp_BT, old_logp_BT, adv_B1, clip: Clip):
   Args:
     logp_BT: current log-probs, nats.
     old_logp_BT: those before the first update, no gradient.
-    adv_B1: advantages.
+    adv_BT: advantages.
     clip: bounds.
 
   Returns:
     (loss_BT, {'clip_low', 'clip_high', 'clip_dual'}: bool [B, T] where that
     bound holds the loss, so that the token has no gradient).
   """
-  chex.assert_rank([logp_BT, old_logp_BT, adv_B1], 2)
+  chex.assert_rank([logp_BT, old_logp_BT, adv_BT], 2)
   log_ratio = logp_BT - jax.lax.stop_gradient(old_logp_BT)
   # Far beyond every bound; keeps infinity times a zero advantage from NaN.
   ratio = jnp.exp(jnp.clip(log_ratio, -_LOG_RATIO_BOUND, _LOG_RATIO_BOUND))
-  plain = ratio * adv_B1
-  clipped = jnp.clip(ratio, 1 - clip.low, 1 + clip.high) * adv_B1
+  plain = ratio * adv_BT
+  clipped = jnp.clip(ratio, 1 - clip.low, 1 + clip.high) * adv_BT
   surrogate = jnp.minimum(plain, clipped)
-  floor = clip.dual * adv_B1
-  bounded = jnp.where(adv_B1 < 0, jnp.maximum(surrogate, floor), surrogate)
+  floor = clip.dual * adv_BT
+  bounded = jnp.where(adv_BT < 0, jnp.maximum(surrogate, floor), surrogate)
   return -bounded, {
-      'clip_high': (adv_B1 > 0) & (ratio > 1 + clip.high),
-      'clip_low': (adv_B1 < 0) & (ratio < 1 - clip.low),
-      'clip_dual': (adv_B1 < 0) & (ratio > clip.dual),
+      'clip_high': (adv_BT > 0) & (ratio > 1 + clip.high),
+      'clip_low': (adv_BT < 0) & (ratio < 1 - clip.low),
+      'clip_dual': (adv_BT < 0) & (ratio > clip.dual),
   }
 
 
-def negative_log_likelihood(logp_BT, old_logp_BT, adv_B1, clip: Clip):
-  """Supervised learning: -adv * logp, with adv_B1 as row weights."""
+def negative_log_likelihood(logp_BT, old_logp_BT, adv_BT, clip: Clip):
+  """Supervised learning: -adv * logp, with adv_BT as weights."""
   del old_logp_BT, clip
   zero = jnp.zeros_like(logp_BT, bool)
-  return -adv_B1 * logp_BT, {
+  return -adv_BT * logp_BT, {
       'clip_high': zero, 'clip_low': zero, 'clip_dual': zero}
 
 

@@ -1,7 +1,8 @@
-"""From groups to arrays: mini-batches, length buckets, micro-batches.
+"""From groups to arrays: mini-batches, length buckets, packs, micro-batches.
 
 Shapes come from a small table of buckets, so the number of compilations is
-bounded; what is padded has weight zero.
+bounded; what is padded has weight zero. A pack is what shares a row of a
+micro-batch, one segment each.
 """
 
 from collections.abc import Sequence
@@ -144,10 +145,18 @@ class Row(NamedTuple):
 
 def pad_rows(rows: Sequence[Row], num_rows: int, length: int,
              patches: int = 0, num_axes: int = 1) -> MicroBatch:
-  """Rows as arrays.
+  """`fill_rows` with every row alone."""
+  return fill_rows([[row] for row in rows], num_rows, length, patches,
+                   num_axes)
+
+
+def fill_rows(packs: Sequence[Sequence[Row]], num_rows: int, length: int,
+              patches: int = 0, num_axes: int = 1) -> MicroBatch:
+  """Packs as arrays: a pack's rows one behind the other, segments 1, 2, ...
 
   Args:
-    rows: at most `num_rows` of them, each at most `length` tokens.
+    packs: at most `num_rows` of them, each of at most `length` tokens in all.
+      A row with media is alone in its pack.
     num_rows: rows of the result; missing ones have weight zero.
     length: T.
     patches: I, 0 if no row has media.
@@ -158,22 +167,53 @@ def pad_rows(rows: Sequence[Row], num_rows: int, length: int,
   """
   shape = (num_rows, length)
   tokens, segment = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
-  mask, sampler = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+  mask, adv, sampler = np.zeros((3, *shape), np.float32)
   positions = np.zeros((*shape, num_axes), np.int32)
-  adv = np.zeros(num_rows, np.float32)
-  rows = [Row(*row) for row in rows]
-  for b, row in enumerate(rows):
-    start, stop = len(row.prompt), len(row.prompt) + len(row.response)
-    tokens[b, :start], tokens[b, start:stop] = row.prompt, row.response
-    positions[b, :stop] = positions_of(
-        start, len(row.response), row.media, num_axes)
-    segment[b, :stop] = 1
-    mask[b, start:stop] = 1
-    sampler[b, start:stop] = row.logps
-    adv[b] = row.advantage
+  packs = [[Row(*row) for row in pack] for pack in packs]
+  for b, pack in enumerate(packs):
+    begin = 0
+    for i, row in enumerate(pack):
+      start = begin + len(row.prompt)
+      stop = start + len(row.response)
+      tokens[b, begin:start], tokens[b, start:stop] = row.prompt, row.response
+      positions[b, begin:stop] = positions_of(
+          len(row.prompt), len(row.response), row.media, num_axes)
+      segment[b, begin:stop] = i + 1
+      mask[b, start:stop] = 1
+      adv[b, start:stop] = row.advantage
+      sampler[b, start:stop] = row.logps
+      begin = stop
   return MicroBatch(
       tokens, positions, segment, mask, adv, np.zeros_like(mask), sampler,
-      pad_media([row.media for row in rows], num_rows, patches))
+      pad_media([pack[0].media for pack in packs], num_rows, patches))
+
+
+def first_fit(sizes: Sequence[int],
+              buckets: Sequence[int]) -> list[list[int]]:
+  """First-fit-decreasing bin packing (Johnson 1973) into bins of some sizes.
+
+  A bin is as large as the smallest bucket that holds its first, largest item:
+  so no bucket has more bins than if every item were alone.
+
+  Args:
+    sizes: of the items.
+    buckets: sizes of bins; one of them holds the largest item.
+
+  Returns:
+    Bins of item indices, each index once; largest items first, equal ones in
+    their order.
+  """
+  bins: list[list[int]] = []
+  room: list[int] = []
+  for i in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
+    at = next((j for j, left in enumerate(room) if sizes[i] <= left),
+              len(bins))
+    if at == len(bins):
+      bins.append([])
+      room.append(bucket(sizes[i], buckets, 'an item'))
+    bins[at].append(i)
+    room[at] -= sizes[i]
+  return bins
 
 
 def rows_per_micro_batch(length: int, max_tokens: int, multiple: int) -> int:
@@ -184,19 +224,39 @@ def rows_per_micro_batch(length: int, max_tokens: int, multiple: int) -> int:
 
 def bucketed_rows(rows: Sequence[Row], *, max_tokens: int, multiple: int,
                   buckets: Sequence[int], patch_buckets: Sequence[int] = (),
-                  num_axes: int = 1) -> list[MicroBatch]:
+                  num_axes: int = 1, packed: bool = False) -> list[MicroBatch]:
   """Rows as micro-batches, shortest length bucket first; patches count as
-  positions."""
-  by_shape: dict[tuple[int, int], list[Row]] = {}
-  for row in (Row(*row) for row in rows):
-    what = 'a row (prompt + response tokens)'
-    size = bucket(len(row.prompt) + len(row.response), buckets, what)
-    patches = patch_bucket(row.media, patch_buckets, what)
-    by_shape.setdefault((size, patches), []).append(row)
+  positions.
+
+  Packed, shorter rows fill what longer ones leave of their bucket, by
+  `first_fit`: the shapes are those of rows alone. A row with media stays
+  alone: padded patches and their places are those of one prompt.
+
+  Raises:
+    ValueError: if a row or its media fit no bucket, or a prompt is empty: the
+      first response token then has nothing before it.
+  """
+  rows = [Row(*row) for row in rows]
+  size_of = lambda row: len(row.prompt) + len(row.response)
+  what = 'a row (prompt + response tokens)'
+  for row in rows:
+    if not len(row.prompt):
+      raise ValueError('a row has a prompt of 0 tokens; it must be >= 1')
+    bucket(size_of(row), buckets, what)
+  alone = [row for row in rows if not packed or row.media is not None]
+  text = [row for row in rows if packed and row.media is None]
+  packs = [[row] for row in alone] + [
+      [text[i] for i in found]
+      for found in first_fit([size_of(row) for row in text], buckets)]
+  by_shape: dict[tuple[int, int], list[list[Row]]] = {}
+  for pack in packs:
+    size = bucket(sum(map(size_of, pack)), buckets, what)
+    patches = patch_bucket(pack[0].media, patch_buckets, what)
+    by_shape.setdefault((size, patches), []).append(pack)
   out = []
   for (size, patches), found in sorted(by_shape.items()):
     num_rows = rows_per_micro_batch(size + patches, max_tokens, multiple)
-    out += [pad_rows(found[i:i + num_rows], num_rows, size, patches, num_axes)
+    out += [fill_rows(found[i:i + num_rows], num_rows, size, patches, num_axes)
             for i in range(0, len(found), num_rows)]
   return out
 
@@ -204,7 +264,7 @@ def bucketed_rows(rows: Sequence[Row], *, max_tokens: int, multiple: int,
 def micro_batches(groups: Sequence[Group], adv_by_group, *,
                   max_tokens: int, multiple: int, buckets: Sequence[int],
                   skip_zero: bool, patch_buckets: Sequence[int] = (),
-                  num_axes: int = 1) -> list[MicroBatch]:
+                  num_axes: int = 1, packed: bool = False) -> list[MicroBatch]:
   """The rows of a mini-batch as micro-batches of few shapes.
 
   Args:
@@ -217,6 +277,7 @@ def micro_batches(groups: Sequence[Group], adv_by_group, *,
       their tokens are counted by the caller.
     patch_buckets: allowed patches of a prompt's media.
     num_axes: A of the model's positions.
+    packed: as `bucketed_rows`.
 
   Returns:
     Micro-batches; possibly none.
@@ -229,4 +290,4 @@ def micro_batches(groups: Sequence[Group], adv_by_group, *,
                         float(advantage), group.prompt.media))
   return bucketed_rows(rows, max_tokens=max_tokens, multiple=multiple,
                        buckets=buckets, patch_buckets=patch_buckets,
-                       num_axes=num_axes)
+                       num_axes=num_axes, packed=packed)

@@ -38,6 +38,7 @@ class Plan:
     buckets: allowed row lengths.
     patch_buckets: allowed patches of a row.
     micro_tokens: positions of a micro-batch.
+    packing: whether rows share rows (packing.bucketed_rows).
     logprob_chunk: positions whose logits exist at a time.
   """
   model: models.Model
@@ -50,6 +51,7 @@ class Plan:
   buckets: tuple[int, ...]
   patch_buckets: tuple[int, ...]
   micro_tokens: int
+  packing: bool
   logprob_chunk: int
 
 
@@ -89,7 +91,8 @@ def run(plan: Plan, log: Callable[[dict], None]):
     batches = packing.bucketed_rows(
         corpus_batch(plan, step), max_tokens=plan.micro_tokens,
         multiple=sharding.batch_shards(mesh), buckets=plan.buckets,
-        patch_buckets=plan.patch_buckets, num_axes=plan.model.num_axes)
+        patch_buckets=plan.patch_buckets, num_axes=plan.model.num_axes,
+        packed=plan.packing)
     tokens = sum(float(b.mask_BT.sum()) for b in batches)
     batches = [sharding.put_batch(mesh, b) for b in batches]
     state, sums, _ = step_fn(state, batches, tokens)
@@ -141,7 +144,7 @@ def build(config) -> Plan:
       mesh=sharding.MeshConfig(**c.mesh),
       buckets=tuple(c.shapes.row_buckets),
       patch_buckets=tuple(c.shapes.patch_buckets),
-      micro_tokens=c.shapes.micro_tokens,
+      micro_tokens=c.shapes.micro_tokens, packing=c.shapes.packing,
       logprob_chunk=c.shapes.logprob_chunk)
 
 

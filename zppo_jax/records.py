@@ -542,11 +542,12 @@ class MicroBatch:
   """Rows that go through the trainer's graph at once.
 
   Attributes:
-    tokens_BT: int32, prompt then response, right-padded.
-    positions_BTA: int32 positions on the rotary axes.
-    segment_BT: int32, 1 on tokens and 0 on padding.
+    tokens_BT: int32, prompt then response, of one sequence or more one behind
+      the other; right-padded.
+    positions_BTA: int32 positions on the rotary axes, anew in each sequence.
+    segment_BT: int32, 1, 2, ... on the sequences of a row, 0 on padding.
     mask_BT: float32, 1 on response tokens (the ones that are trained).
-    adv_B: float32 advantages.
+    adv_BT: float32, a sequence's advantage on its response tokens.
     old_logp_BT: float32 nats under the policy before the first update,
       aligned with tokens (position t holds log p(token t | tokens < t)).
     sampler_logp_BT: float32 nats as the sampler stored them, same alignment.
@@ -556,7 +557,7 @@ class MicroBatch:
   positions_BTA: jax.Array
   segment_BT: jax.Array
   mask_BT: jax.Array
-  adv_B: jax.Array
+  adv_BT: jax.Array
   old_logp_BT: jax.Array
   sampler_logp_BT: jax.Array
   media: Media | None = None

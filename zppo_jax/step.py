@@ -70,7 +70,7 @@ def make_minibatches(run: Run, groups: list[Group], advantages_PG, step: int):
         chosen, advantage, max_tokens=run.micro_tokens,
         multiple=sharding.batch_shards(run.mesh), buckets=run.row_buckets,
         skip_zero=True, patch_buckets=run.patch_buckets,
-        num_axes=run.num_axes)
+        num_axes=run.num_axes, packed=run.packing)
     out.append(([sharding.put_batch(run.mesh, b) for b in batches],
                 packing.response_tokens(chosen)))
   return out

@@ -29,6 +29,8 @@ class Sums:
     weight, weight_held, gap: summed, as correction.weighted names them; 0
       without a correction.
     gap_max: largest of the last (nats).
+    positions: of text, padding included.
+    padding: those of them that hold no token.
   """
   loss: jax.Array
   tokens: jax.Array
@@ -42,6 +44,8 @@ class Sums:
   weight_held: jax.Array
   gap: jax.Array
   gap_max: jax.Array
+  positions: jax.Array
+  padding: jax.Array
 
 
 def zero_sums() -> Sums:
@@ -80,9 +84,9 @@ def policy_loss(params, batch: MicroBatch, *, model, objective, temperature,
 
   Args:
     params: the policy.
-    batch: rows under the prompt that they were sampled from.
+    batch: responses under the prompts that they were sampled from.
     model: its `Model`.
-    objective: (logp_BT, old_logp_BT, adv_B1) -> (loss_BT, flags).
+    objective: (logp_BT, old_logp_BT, adv_BT) -> (loss_BT, flags).
     temperature: of the sampler, so that ratios are those of the sampled
       distribution.
     chunk: positions whose logits exist at a time.
@@ -94,13 +98,13 @@ def policy_loss(params, batch: MicroBatch, *, model, objective, temperature,
     (loss sum, `Sums`).
   """
   chex.assert_equal_shape([
-      batch.tokens_BT, batch.segment_BT, batch.mask_BT, batch.old_logp_BT])
-  chex.assert_shape(batch.adv_B, batch.tokens_BT.shape[:1])
+      batch.tokens_BT, batch.segment_BT, batch.mask_BT, batch.adv_BT,
+      batch.old_logp_BT])
   logp_BT, entropy_BT = token_logps(
       params, batch, model=model, temperature=temperature, chunk=chunk)
   old_BT = (jax.lax.stop_gradient(logp_BT) if own_old_logp
             else batch.old_logp_BT)
-  loss_BT, flags = objective(logp_BT, old_BT, batch.adv_B[:, None])
+  loss_BT, flags = objective(logp_BT, old_BT, batch.adv_BT)
   mask_BT = batch.mask_BT
   loss_BT, seen = correct(loss_BT, old_BT, batch.sampler_logp_BT, mask_BT,
                           batch.segment_BT)
@@ -110,6 +114,8 @@ def policy_loss(params, batch: MicroBatch, *, model, objective, temperature,
   sums = zero_sums().replace(
       loss=loss, tokens=mask_BT.sum(), entropy=total(entropy_BT),
       log_ratio_max=log_ratio_BT.max(), log_ratio_min=log_ratio_BT.min(),
+      positions=jnp.float32(mask_BT.size),
+      padding=jnp.sum(batch.segment_BT == 0, dtype=jnp.float32),
       **{name: total(x_BT) for name, x_BT in (flags | seen).items()})
   if seen:
     sums = sums.replace(gap_max=jnp.max(seen['gap'] * mask_BT))

@@ -9,7 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from zppo_jax import models, packing, randomness, rollouts, sharding, update
+from zppo_jax import (
+  losses,
+  models,
+  packing,
+  randomness,
+  rollouts,
+  sharding,
+  update,
+)
 from zppo_jax.engine import Request
 from zppo_jax.models import cache as cached, layers
 from zppo_jax.records import Cache, Decoding, StopReason
@@ -133,6 +141,42 @@ def compared(got, want, tolerance):
   for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
     a, b = (np.asarray(x, np.float64) for x in (a, b))
     assert np.linalg.norm(a - b) <= tolerance * np.linalg.norm(b)
+
+
+def test_packed_rows_equal_padded_ones():
+  """Loss, statistics and every gradient of the policy loss: DeltaNet's state
+  and convolution start anew in each segment, also where that lies in a later
+  chunk (80 positions, chunks of 64). Merged segments are seen."""
+  model, params = tiny()
+  rng = np.random.default_rng(4)
+  draw = lambda size: rng.integers(2, V, size).tolist()
+  rows = [packing.Row(draw(p), draw(r), rng.uniform(-3, -2, r), a)
+          for p, r, a in ((3, 9, 1.0), (1, 5, -1.0), (9, 48, 2.0), (2, 1, 0.5),
+                          (4, 40, -0.5), (1, 1, 1.0))]
+  make = functools.partial(packing.bucketed_rows, rows, max_tokens=480,
+                           multiple=1, buckets=(80,), num_axes=3)
+  (padded,), (packed,) = make(packed=False), make(packed=True)
+  assert padded.tokens_BT.shape == packed.tokens_BT.shape
+  assert packed.segment_BT.max() >= 3
+  run = jax.jit(jax.grad(functools.partial(
+      update.policy_loss, model=model, temperature=0.9, chunk=8,
+      own_old_logp=False, objective=functools.partial(
+          losses.clipped_surrogate, clip=losses.Clip())), has_aux=True))
+
+  def of(batch):
+    # The sampler's for the old policy's: both lie with their tokens.
+    return jax.device_get(run(params, batch.replace(
+        old_logp_BT=batch.sampler_logp_BT)))
+  grads, sums = of(padded)
+  got, got_sums = of(packed)
+  compared(got, grads, 1e-5)
+  for name in ('loss', 'tokens', 'entropy', 'clip_low', 'clip_high',
+               'clip_dual', 'log_ratio_max', 'log_ratio_min', 'padding'):
+    np.testing.assert_allclose(getattr(got_sums, name), getattr(sums, name),
+                               rtol=1e-5, err_msg=name)
+  merged, _ = of(packed.replace(segment_BT=np.minimum(packed.segment_BT, 1)))
+  with pytest.raises(AssertionError):
+    compared(merged, grads, 1e-2)
 
 
 @functools.cache

@@ -68,7 +68,7 @@ class Setting:
     batches = packing.micro_batches(
         self.groups, adv_PG, max_tokens=self.run.micro_tokens, multiple=1,
         buckets=self.run.row_buckets, skip_zero=False,
-        num_axes=self.run.num_axes)
+        num_axes=self.run.num_axes, packed=self.run.packing)
     return [(batches, packing.response_tokens(self.groups))]
 
   @property
@@ -161,7 +161,8 @@ def host(s: Setting) -> Work:
     ReplayBuffer(s.run.buffer_capacity).settle(s.groups, s.run.rules.tau, 0)
     packing.micro_batches(
         s.groups, ones, max_tokens=s.run.micro_tokens, multiple=1,
-        buckets=s.run.row_buckets, skip_zero=False, num_axes=s.run.num_axes)
+        buckets=s.run.row_buckets, skip_zero=False, num_axes=s.run.num_axes,
+        packed=s.run.packing)
   return Work(once, s.shapes())
 
 
