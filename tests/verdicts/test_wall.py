@@ -9,7 +9,7 @@ import time
 import pytest
 
 from benchmarks import verdicts as hostile
-from zppo_jax.verdicts.wall import Job, Limits, Wall, WallError
+from zppo_jax.verdicts.wall import Job, Limits, Wall, WallError, slices
 
 pytest.importorskip('math_verify')
 SLOW = r'\binom{10^{9}}{35\cdot 10^{6}}'  # passes the screen, never ends
@@ -104,3 +104,11 @@ def test_hostile_answers_in_small():
   assert found['deadlines'] <= 6  # 40 of 500
   assert all(a.strip('{$}') in ('5', '５', '𝟝', '') or set(a) <= set('{$')
              for a in found['called_right']), found['called_right']
+
+
+@pytest.mark.parametrize('patience, cpu, want', [
+    (0.05, 2.0, [0.05, 0.25, 2.0]), (0.1, 0.5, [0.1, 0.5]),
+    (1.0, 2.0, [1.0, 2.0]), (3.0, 2.0, [2.0])])
+def test_time_that_a_job_gets(patience, cpu, want):
+  """Five times as much each time, and at last all of it, once."""
+  assert slices(Limits(cpu_s=cpu, patience_s=patience)) == want

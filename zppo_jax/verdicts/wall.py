@@ -2,8 +2,8 @@
 
 A worker holds one job at a time, so that killing it loses no other. While
 others wait a job gets a small part of its time; one that needs more is begun
-again after them, with all of it: a few bad answers do not hold up the good ones
-beside them.
+again after them with five times as much, up to all of it: a few bad answers do
+not hold up the good ones beside them.
 Workers start when they are first needed and end with this process, whatever
 ends it: their input closes.
 """
@@ -29,6 +29,7 @@ import zppo_jax
 ENVIRONMENT = ('PATH', 'LANG', 'LC_ALL', 'HOME', 'TMPDIR', 'SYSTEMROOT')
 QUIET = {'OMP_NUM_THREADS': '1', 'OPENBLAS_NUM_THREADS': '1',
          'MALLOC_ARENA_MAX': '1', 'PYTHONHASHSEED': '0'}
+_GROWTH = 5  # of a job's time, each time that it is put off
 LOAD_S = 120.0  # to start and to import, on a busy machine
 MAX_REPLY = 1 << 16  # bytes
 
@@ -47,13 +48,14 @@ class Limits:
     wall_s: seconds in all.
     memory: bytes of a worker's address space (Linux).
     workers: how many grade at once.
-    patience_s: of `cpu_s`, what a job gets before it is put off.
+    patience_s: of `cpu_s`, what a job gets at first; one that needs more is
+      put off behind those with less.
   """
   cpu_s: float = 2.0
   wall_s: float = 10.0
   memory: int = 2 << 30
   workers: int = max(1, min(8, os.cpu_count() or 1))
-  patience_s: float = 0.25
+  patience_s: float = 0.05
 
   def __post_init__(self):
     for name in ('cpu_s', 'wall_s', 'memory', 'workers', 'patience_s'):
@@ -209,16 +211,27 @@ class Wall:
     return worker.end()
 
 
+def slices(limits: Limits) -> list[float]:
+  """Seconds of the processor that a job gets while others wait: at first, and
+  after each time that it was put off."""
+  out = [min(limits.patience_s, limits.cpu_s)]
+  while out[-1] < limits.cpu_s:
+    more = _GROWTH * out[-1]
+    out.append(more if 2 * more <= limits.cpu_s else limits.cpu_s)
+  return out
+
+
 class _Call:
   """One call of `Wall.grade`: its queue, and who holds what."""
 
   def __init__(self, wall: Wall, jobs: Sequence[Job]):
     self.wall, self.jobs = wall, jobs
-    self.queue = collections.deque(range(len(jobs)))
+    # Who waits, by the seconds of the processor to be had next; least first.
+    self.queues = {s: collections.deque() for s in slices(wall.limits)}
+    self.given = [next(iter(self.queues))] * len(jobs)
+    self.queues[self.given[0]].extend(range(len(jobs)))
     self.replies: list[Reply | None] = [None] * len(jobs)
     self.again: set[int] = set()  # crashed once
-    self.late: collections.deque[int] = collections.deque()  # were put off
-    self.put_off: set[int] = set()  # for good
     self.begun = time.monotonic()
     self.selector = selectors.DefaultSelector()
 
@@ -226,7 +239,7 @@ class _Call:
     with self.selector:
       for worker in self.wall._workers:
         self.watch(worker)
-      while self.queue or self.late or self.busy():
+      while self.waiting() or self.busy():
         self.fill()
         self.wait()
     return self.replies
@@ -237,9 +250,12 @@ class _Call:
   def busy(self) -> list[_Worker]:
     return [w for w in self.wall._workers if w.index is not None]
 
+  def waiting(self) -> bool:
+    return any(self.queues.values())
+
   def fill(self) -> None:
     """Gives jobs to idle workers, starting some where there is room."""
-    while self.queue or self.late:
+    while self.waiting():
       if len(self.busy()) >= self.wall.limits.workers:
         return
       idle = [w for w in self.wall._workers if w.index is None]
@@ -249,13 +265,11 @@ class _Call:
         worker = self.wall.start()
         self.watch(worker)
       limits = self.wall.limits
-      index = (self.queue or self.late).popleft()
-      cpu_s = min(limits.patience_s, limits.cpu_s) if (
-          self.queue and index not in self.put_off) else limits.cpu_s
-      if cpu_s == limits.cpu_s:
-        self.put_off.add(index)  # it has all of its time now
+      index = next(filter(None, self.queues.values())).popleft()
+      if not self.waiting():
+        self.given[index] = limits.cpu_s  # it holds up nobody
       try:
-        worker.give(index, self.jobs[index], cpu_s, limits)
+        worker.give(index, self.jobs[index], self.given[index], limits)
       except OSError:
         self.ended(worker)
 
@@ -325,10 +339,10 @@ class _Call:
     """
     limits, index = self.wall.limits, worker.index
     worker.child = 0
-    if number == signal.SIGPROF and index not in self.put_off:
+    if number == signal.SIGPROF and self.given[index] < limits.cpu_s:
       worker.index = None
-      self.put_off.add(index)
-      self.late.append(index)
+      self.given[index] = min(s for s in self.queues if s > self.given[index])
+      self.queues[self.given[index]].append(index)
     elif number == signal.SIGPROF:
       self.settle(worker, 'timeout',
                   reason=f'more than {limits.cpu_s:g} s of processor time')
@@ -340,4 +354,4 @@ class _Call:
     else:  # it may have been the machine: once more
       worker.index = None
       self.again.add(index)
-      self.queue.append(index)
+      self.queues[self.given[index]].append(index)
