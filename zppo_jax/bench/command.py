@@ -73,7 +73,8 @@ def run(config, measure: str, repeats: int) -> dict:
   if repeats < 1:
     raise ValueError(f'--repeats is {repeats}; it must be >= 1')
   model = pretrained.load(config.student.weights, dtype=config.student.dtype,
-                          remat=config.student.remat).model
+                          remat=config.student.remat,
+                          attention=config.student.attention).model
   setting = measurements.Setting(build.build(config), model)
   limit = roofline.measure(config.student.dtype)
   out = {'machine': where(), 'method': config.method,
