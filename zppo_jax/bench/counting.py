@@ -169,7 +169,7 @@ def step_flops(c: Counted, prompts: int, prompt: int, rollouts: int,
 
 def decode_bytes(c: Counted, rows: int, context: int, *, weight_bytes: float,
                  cache_bytes: int, state_bytes: int = 4,
-                 prompt: int = 0, rollouts: int = 1) -> dict[str, float]:
+                 prompt: int = 0, share: int = 1) -> dict[str, float]:
   """Bytes that one decode step must move.
 
   Args:
@@ -177,13 +177,15 @@ def decode_bytes(c: Counted, rows: int, context: int, *, weight_bytes: float,
     rows: B.
     context: tokens that a row sees, the new one included.
     weight_bytes, cache_bytes, state_bytes: of one number.
-    prompt: tokens of the context that `rollouts` rows share in one copy.
-    rollouts: G.
+    prompt: tokens of the context that lie once for `share` rows. A step reads
+      them once for all of those: cache.attend has the rows' queries as one
+      operand of its products.
+    share: rows of a unit (pools.Geometry).
 
   Returns:
     weights, cache_read, cache_write, state_read, state_write, total.
   """
-  shared = -(-rows // rollouts) * prompt
+  shared = -(-rows // share) * prompt
   kept = rows * (context - 1 - prompt) + shared
   out = {'weights': c.read_params * weight_bytes,
          'cache_read': kept * c.kv_token * cache_bytes,
@@ -194,8 +196,14 @@ def decode_bytes(c: Counted, rows: int, context: int, *, weight_bytes: float,
 
 
 def sample_bytes(c: Counted, prompts: int, prompt: int, rollouts: int,
-                 response: int, **sizes) -> float:
-  """Of all decode steps of `sample_flops`' work, prompts in one copy a row."""
-  rows = prompts * rollouts
-  return sum(decode_bytes(c, rows, prompt + i + 1, **sizes)['total']
-             for i in range(response - 1))
+                 response: int, share: int | None = None, **sizes) -> float:
+  """Of all decode steps of `sample_flops`' work.
+
+  Args:
+    c, prompts, prompt, rollouts, response: as `sample_flops`.
+    share: rows that read one copy of a prompt; None: all of its rollouts.
+    sizes: as `decode_bytes`.
+  """
+  rows, share = prompts * rollouts, share or rollouts
+  return sum(decode_bytes(c, rows, prompt + i + 1, prompt=prompt, share=share,
+                          **sizes)['total'] for i in range(response - 1))
