@@ -18,6 +18,9 @@ def test_json_and_table(tmp_path, capsys):
   assert sample['flops'] > 0 and sample['bytes'] > 0
   assert 0 < sample['shares']['of_matmul'] < 1
   assert found['measurements']['host']['shares'] == {}
+  limit = found['roofline']
+  assert limit['bytes'] == max(limit['by_access'].values())
+  assert 0 < sample['shares']['of_bandwidth'] < 1
   assert found['machine']['versions'] and found['machine']['cpu']
   assert 'sample' in capsys.readouterr().out
 

@@ -204,8 +204,10 @@ def _limit(found: dict) -> str:
   return (
       f'{found["machine"]["cpu"]}, cores '
       f'{found["machine"]["pinned_cores"]}, {found["machine"]["platform"]}; '
-      f'matmul {limit["flops"] / 1e9:.0f} GFLOP/s ({limit["dtype"]}), triad '
-      f'{limit["bytes"] / 1e9:.1f} GB/s in this run')
+      f'matmul {limit["flops"] / 1e9:.0f} GFLOP/s ({limit["dtype"]}), memory '
+      + ', '.join(f'{name} {rate / 1e9:.1f} GB/s'
+                  for name, rate in limit['by_access'].items())
+      + ' in this run')
 
 
 def main(config, measure: str, repeats: int, to: str | None,

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 MATMUL_SIZES = (512, 1024, 2048)
-TRIAD_BYTES = 64 << 20  # of one of three arrays: beyond the caches of a CPU
+ARRAY_BYTES = 64 << 20  # of one array: beyond the caches of a CPU
 REPEATS = 5
 
 
@@ -36,25 +36,33 @@ def matmul_rate(dtype: str, sizes=MATMUL_SIZES, repeats: int = REPEATS):
   return out
 
 
-def bandwidth(size: int = TRIAD_BYTES, repeats: int = REPEATS) -> float:
-  """Bytes/s of a triad, a + s * b -> c: two arrays read and one written."""
+def bandwidth(size: int = ARRAY_BYTES, repeats: int = REPEATS) -> dict:
+  """Best bytes/s by what is done.
+
+  Returns:
+    read: a sum; what decoding mostly does, with weights and caches.
+    triad: a + s * b -> c, two arrays read and one written. On a CPU far less:
+      new pages are cleared and lines are read before they are written.
+  """
   n = size // 4
   a = jnp.ones(n, jnp.float32)
-  f = jax.jit(lambda a, b: a + 3.0 * b)
-  return 3 * 4 * n / _best_seconds(f, a, a + 1, repeats=repeats)
+  b = a + 1
+  best = functools.partial(_best_seconds, repeats=repeats)
+  return {'read': 4 * n / best(jax.jit(jnp.sum), a),
+          'triad': 3 * 4 * n / best(jax.jit(lambda a, b: a + 3.0 * b), a, b)}
 
 
 @functools.cache
-def measure(dtype: str, sizes=MATMUL_SIZES, size: int = TRIAD_BYTES) -> dict:
+def measure(dtype: str, sizes=MATMUL_SIZES, size: int = ARRAY_BYTES) -> dict:
   """The limit of this machine now.
 
   Returns:
-    flops: best matmul FLOP/s; by_size; bytes: triad bytes/s; dtype.
+    flops: best matmul FLOP/s; by_size; bytes: best bytes/s; by_access; dtype.
   """
-  rates = matmul_rate(dtype, sizes)
+  rates, speeds = matmul_rate(dtype, sizes), bandwidth(size)
   return {'dtype': dtype, 'flops': max(rates.values()),
           'by_size': {str(n): r for n, r in rates.items()},
-          'bytes': bandwidth(size)}
+          'bytes': max(speeds.values()), 'by_access': speeds}
 
 
 def spread(seconds) -> dict:
