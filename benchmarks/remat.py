@@ -71,6 +71,7 @@ class Step:
         *parts['zeros_fn'].eval_shape(self._state.params), self._state.params,
         self._batch).compile()
     self.compile_s = time.perf_counter() - begun
+    self._update = functools.partial(self._update, accumulate_fn=compiled)
     self.temporaries = compiled.memory_analysis().temp_size_in_bytes
 
   def seconds(self) -> float:
