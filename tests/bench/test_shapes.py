@@ -3,6 +3,7 @@
 import json
 import types
 
+import jax
 import pytest
 
 from benchmarks.side_by_side import work
@@ -46,13 +47,23 @@ def test_json_and_a_row_a_shape(tmp_path, capsys):
 
 
 def test_what_does_not_fit_is_said_and_not_begun(monkeypatch):
-  """2B: 12 bytes a parameter are more than 20 GiB; nothing is made."""
+  """2B: 20 bytes a parameter are 35 GiB; nothing is made."""
   monkeypatch.setattr(shapes, 'here', lambda: 20 * 2**30)
   monkeypatch.setattr(measurements, 'measure', None)
   found = command.run_shapes('qwen3.5-2b', 'update', 1)
   (row,) = found['shapes'].values()
   assert row['missing']['update'].endswith('GiB of 20.0 GiB')
-  assert 'needs more than 2' in command.shape_table(found)
+  assert 'needs more than 3' in command.shape_table(found)
+
+
+def test_running_out_of_memory_ends_one_measurement(monkeypatch):
+  def fails(*args):
+    raise jax.errors.JaxRuntimeError('RESOURCE_EXHAUSTED: Out of memory')
+  monkeypatch.setattr(measurements, 'measure', fails)
+  found = command.run_shapes('micro', 'score,update', 1)
+  assert found['shapes']['micro']['missing'] == dict.fromkeys(
+      ('score', 'update'), 'out of memory')
+  assert command.shape_table(found).count('out of memory') == 2
 
 
 @pytest.mark.parametrize('argv, message', [

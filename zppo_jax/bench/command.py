@@ -1,6 +1,7 @@
 """`zppo bench`: measurements of a config or of named shapes, JSON and a table.
 """
 
+import gc
 import json
 import os
 import pathlib
@@ -9,7 +10,7 @@ import resource
 
 import jax
 
-from zppo_jax import build, dry_run, pretrained
+from zppo_jax import build, dry_run, heap, pretrained
 from zppo_jax.arms import markdown
 from zppo_jax.bench import measurements, roofline, shapes
 from zppo_jax.study import machine
@@ -103,8 +104,18 @@ def run_shapes(model: str, measure: str, repeats: int, load: str = '',
         row['missing'][what] = (f'needs more than {dry_run.size(wanted)} of '
                                 f'{dry_run.size(here)}')
         continue
-      found = measurements.measure(shapes.MEASUREMENTS[what], setting, repeats)
-      row['measurements'][what] = {**found, 'shares': shares(found, limit)}
+      try:
+        found = measurements.measure(
+            shapes.MEASUREMENTS[what], setting, repeats)
+      except jax.errors.JaxRuntimeError as e:
+        if not str(e).startswith('RESOURCE_EXHAUSTED'):
+          raise
+        row['missing'][what] = 'out of memory'
+      else:
+        row['measurements'][what] = {**found, 'shares': shares(found, limit)}
+      del setting
+      gc.collect()
+      heap.release()
     row['peak_memory'] = peak_memory()
   return out
 

@@ -260,10 +260,14 @@ MEASUREMENTS = {'sample': sample, 'score': score, 'update': update}
 
 
 def needed(measurement: str, s: Setting) -> int:
-  """Bytes of what a measurement must hold, activations left out: weights in
-  float32 and in the compute type, gradient, two bfloat16 moments."""
+  """Bytes that a measurement needs at least; activations are left out.
+
+  Sampling holds weights in float32 and in the compute type. All draw weights,
+  which takes twice their room. An update holds weights, gradient and two
+  bfloat16 moments, and for its step two more arrays like the weights.
+  """
   width = jnp.dtype(s.model.config.dtype).itemsize
-  each = {'sample': 4 + width, 'score': 4, 'update': 4 + 4 + 2 * 2}
+  each = {'sample': max(4 + width, 8), 'score': 8, 'update': 12 + 8}
   return each[measurement] * s.counted.params
 
 
