@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import pytest
 
 from benchmarks.side_by_side import work
-from zppo_jax import models
+from zppo_jax import models, packing, sampling
 from zppo_jax.bench import counting, measurements
-from zppo_jax.models import cache
+from zppo_jax.models import cache, layers
 
 TINY = counting.count(models.build('qwen3', **work.SHAPE))
 
@@ -80,10 +80,26 @@ def test_state_of_a_delta_model():
   from benchmarks.gpu import TINY_DELTA
   c = counting.count(models.build('qwen3_5', **TINY_DELTA))
   assert c.layers == (1, 3)
-  assert c.state_row == 3 * (4 * 16 * 16 + 3 * (2 * 2 * 16 + 4 * 16))
+  assert c.state_row == 3 * 4 * 16 * 16
+  assert c.conv_row == 3 * 3 * (2 * 2 * 16 + 4 * 16)
   assert c.delta_flops == 3 * 6 * 4 * 16 * 16
   found = counting.decode_bytes(c, 2, 5, weight_bytes=2, cache_bytes=2)
-  assert found['state_read'] == found['state_write'] == 2 * c.state_row * 4
+  assert found['state_read'] == found['state_write'] == 2 * (
+      4 * c.state_row + 2 * c.conv_row)
+
+
+def test_state_is_the_pools():
+  """What a pool of two rows holds: bfloat16, but the memory is float32."""
+  from benchmarks.gpu import TINY_DELTA
+  model = models.build('qwen3_5', **TINY_DELTA, dtype='bfloat16')
+  params = jax.eval_shape(
+      lambda: layers.unstack(model.init(jax.random.key(0))))
+  state = jax.eval_shape(
+      lambda p: sampling.prefill(p, packing.pad_prompts([], 2, 4, 0, 3),
+                                 model=model), params).state
+  held = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state))
+  assert held == counting.decode_bytes(
+      counting.count(model), 2, 5, weight_bytes=2, cache_bytes=2)['state_read']
 
 
 def test_bytes_of_a_generation():
