@@ -20,7 +20,7 @@ import jax
 import numpy as np
 
 from benchmarks.side_by_side import work
-from zppo_jax import losses, models, optimizers, packing, sharding, update
+from zppo_jax import heap, losses, models, optimizers, packing, sharding, update
 from zppo_jax.arms import markdown
 from zppo_jax.bench import command, roofline
 from zppo_jax.dry_run import size
@@ -136,6 +136,7 @@ def main(argv=None) -> None:
       raise SystemExit(f'--models holds {name!r}; known: {", ".join(MODELS)}')
   if flags.rounds < 1:
     raise SystemExit(f'--rounds is {flags.rounds}; it must be >= 1')
+  heap.keep()  # as training does
   given = sys.argv[1:] if argv is None else argv
   found = {'command': ' '.join(['python -m benchmarks.remat', *given]),
            'machine': command.where(), 'models': {}}
