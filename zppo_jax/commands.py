@@ -30,8 +30,18 @@ class Command(NamedTuple):
 
 
 def _train(values) -> None:
-  from zppo_jax import compile_cache, console, dry_run, heap, report, train
+  from zppo_jax import (
+    compile_cache,
+    console,
+    cpu_devices,
+    dry_run,
+    heap,
+    report,
+    sharding,
+    train,
+  )
   compile_cache.enable()
+  cpu_devices.ensure(sharding.MeshConfig(**values.config.mesh))
   heap.keep()
   if values.dry_run:
     dry_run.main(values.config, values.workdir)

@@ -20,11 +20,14 @@ from benchmarks.side_by_side import environments, summary, work
 
 ROOT = pathlib.Path(__file__).parents[2]
 OURS = 'ours'  # the environment that runs this
-# name -> (environment, module, flags)
+# name -> (environment, module, flags); those as shipped are told nothing
+# about memory.
 LAUNCHES = {
     'ours': (OURS, 'launch_ours', ()),
     'trl': ('trl', 'launch_trl', ()),
     'tunix': ('tunix', 'launch_tunix', ()),
+    'trl_as_shipped': ('trl', 'launch_trl', ()),
+    'tunix_as_shipped': ('tunix', 'launch_tunix', ()),
     'generate': ('trl', 'launch_generate', ()),
     'smollm2_ours': (OURS, 'launch_smollm2', ('--by=ours',)),
     'smollm2_transformers': (
@@ -32,18 +35,19 @@ LAUNCHES = {
     'long_tail': (OURS, 'launch_long_tail', ()),
 }
 TIMEOUT_S = 900
-# zppo_jax.heap, given to all tools alike.
+# zppo_jax.heap, given to all tools but those as shipped.
 MALLOC = ('glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=2147483647:'
           'glibc.malloc.arena_max=1')
 
 
-def environment(threads: int) -> dict:
+def environment(threads: int, malloc: str | None = MALLOC) -> dict:
   """Of a launch: the threads of every library that counts its own."""
   count = str(threads)
+  told = {'GLIBC_TUNABLES': malloc} if malloc else {}
   return {**os.environ, 'PYTHONPATH': str(ROOT), 'JAX_PLATFORMS': 'cpu',
           'OMP_NUM_THREADS': count, 'MKL_NUM_THREADS': count,
           'OPENBLAS_NUM_THREADS': count, 'TOKENIZERS_PARALLELISM': 'false',
-          'HF_HUB_OFFLINE': '1', 'GLIBC_TUNABLES': MALLOC}
+          'HF_HUB_OFFLINE': '1', **told}
 
 
 def launch(name: str, threads: int, folder, envs, steps: int) -> dict:
@@ -54,6 +58,7 @@ def launch(name: str, threads: int, folder, envs, steps: int) -> dict:
   """
   home, module, flags = LAUNCHES[name]
   python = sys.executable if home == OURS else environments.python(envs, home)
+  malloc = None if name.endswith(work.AS_SHIPPED) else MALLOC
   cores = sorted(os.sched_getaffinity(0))
   if len(cores) < threads:
     raise ValueError(f'--threads holds {threads}; {len(cores)} cores are here')
@@ -61,8 +66,8 @@ def launch(name: str, threads: int, folder, envs, steps: int) -> dict:
       ['taskset', '-c', ','.join(map(str, cores[-threads:])), str(python),
        '-m', f'benchmarks.side_by_side.{module}', f'--work={folder}',
        f'--threads={threads}', f'--steps={steps}', *flags],
-      cwd=ROOT, env=environment(threads), capture_output=True, text=True,
-      timeout=TIMEOUT_S)
+      cwd=ROOT, env=environment(threads, malloc), capture_output=True,
+      text=True, timeout=TIMEOUT_S)
   found = [line for line in done.stdout.splitlines()
            if line.startswith(work.MARK)]
   if done.returncode or len(found) != 1:

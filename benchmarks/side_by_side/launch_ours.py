@@ -1,7 +1,11 @@
 """zppo_jax doing the work: the pieces of a training step, rewards fixed."""
 
 import dataclasses
+import json
+import os
 import runpy
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -9,8 +13,7 @@ import optax
 
 from benchmarks.side_by_side import work
 from benchmarks.side_by_side.make_work import MODEL
-from zppo_jax import build, packing, rollouts, step
-from zppo_jax.bench import roofline
+from zppo_jax import build, cpu_devices, packing, rollouts, sharding, step
 from zppo_jax.chat.wording import BOXED, Chat
 from zppo_jax.records import Grader, Purpose, Question, Verdict
 from zppo_jax.tasks import Task
@@ -45,10 +48,11 @@ TASK = Task(pool, lambda split, size: pool()[:size],
             Chat(Words(), dataclasses.replace(BOXED, closing='')))
 
 
-def config(weights: str):
+def config(weights: str, threads: int):
   c = runpy.run_path('configs/base.py')['get_config']()
   c.method = 'grpo'
   c.student.update(weights=weights, dtype='float32', remat='none')
+  c.mesh.data = threads
   c.data.update(task=f'{__spec__.name}:TASK', repeat=True)
   c.algorithm.update(
       num_new=work.PROMPTS, rollouts=work.GROUP, max_tokens=work.RESPONSE,
@@ -89,9 +93,22 @@ def check(run, state, folder):
                      optax.tree.norm(grads) / count)
 
 
+def roofline() -> dict:
+  """Of all the launch's cores as one device, whatever the mesh."""
+  code = ('import json; from zppo_jax.bench import roofline; '
+          "print(json.dumps(roofline.measure('float32')))")
+  plain = {k: v for k, v in os.environ.items()
+           if k not in ('XLA_FLAGS', 'NPROC')}
+  return json.loads(subprocess.run(
+      [sys.executable, '-c', code], env=plain, check=True,
+      stdout=subprocess.PIPE, text=True).stdout)
+
+
 def main() -> None:
   flags = work.arguments()
-  run = build.build(config(str(flags.work / MODEL)))
+  c = config(str(flags.work / MODEL), flags.threads)
+  cpu_devices.ensure(sharding.MeshConfig(**c.mesh))
+  run = build.build(c)
   state = run.init_state()
   checked = check(run, state, flags.work)
   prompts = plain_prompts(run.source.draw(0), run.sampler.chat)
@@ -112,7 +129,7 @@ def main() -> None:
   seconds['step'] = [a + b for a, b in zip(*seconds.values(), strict=True)]
   work.report('ours', seconds, tokens=tokens, check=checked,
               versions={'jax': jax.__version__},
-              roofline=roofline.measure('float32'))
+              roofline=roofline())
 
 
 if __name__ == '__main__':

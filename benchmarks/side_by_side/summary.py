@@ -13,11 +13,17 @@ from zppo_jax.study import machine
 
 TOLERANCE = 1e-4  # nats, of a log-prob; relative, of a gradient norm
 UNRESOLVED = 1.3
-GRPO = ('ours', 'trl', 'tunix', 'generate')  # launches on the shared batch
+# Launches on the shared batch; those that have a loss.
+UPDATES = ('ours', 'trl', 'tunix', 'trl_as_shipped', 'tunix_as_shipped')
+GRPO = (*UPDATES, 'generate')
 # (slower, phase of it), (ours, phase): the ratios that are reported
 RATIOS = {
     'step, trl / ours': (('trl', 'step'), ('ours', 'step')),
     'step, tunix / ours': (('tunix', 'step'), ('ours', 'step')),
+    'step, trl as shipped / ours': (
+        ('trl_as_shipped', 'step'), ('ours', 'step')),
+    'step, tunix as shipped / ours': (
+        ('tunix_as_shipped', 'step'), ('ours', 'step')),
     'update, trl / ours': (('trl', 'update'), ('ours', 'update')),
     'update, tunix / ours': (('tunix', 'update'), ('ours', 'update')),
     'sampling, transformers / ours': (
@@ -33,7 +39,9 @@ RATIOS = {
 def check_logps(folder: pathlib.Path, tools) -> None:
   """ValueError unless all tools give the fixed tokens the same log-probs."""
   ours = None
-  for tool in (t for t in GRPO if t in tools):
+  of = dict.fromkeys(t.removesuffix(work.AS_SHIPPED) for t in GRPO
+                     if t in tools)
+  for tool in of:
     found = np.load(pathlib.Path(folder) / f'logp_{tool}.npy')
     ours = found if ours is None else ours
     gap = float(np.abs(found - ours).max())
@@ -46,9 +54,9 @@ def check_same_work(records) -> None:
   """ValueError unless tokens, loss and gradient agree in every launch."""
   want = work.ROWS * work.RESPONSE
   norms = [r['check']['grad_norm'] for r in records
-           if r['name'] in ('ours', 'trl', 'tunix')]
+           if r['name'] in UPDATES]
   losses = [r['check']['loss'] for r in records
-            if r['name'] in ('ours', 'trl', 'tunix')]
+            if r['name'] in UPDATES]
   for r in records:
     if r['name'] in GRPO and set(r['tokens']) != {want}:
       raise ValueError(f'{r["name"]} generated {r["tokens"]} tokens; the work '
