@@ -108,8 +108,10 @@ def _eval(values) -> None:
 
 
 def _bench(values) -> None:
-  from zppo_jax import heap
+  from zppo_jax import cpu_devices, heap, sharding
   from zppo_jax.bench import command
+  if values.config is not None:
+    cpu_devices.ensure(sharding.MeshConfig(**values.config.mesh))
   heap.keep()  # as training does
   command.main(values.config, values.measure, values.repeats, values.to,
                values.model, values.load, values.dtype)

@@ -159,8 +159,9 @@ def run(config, measure: str, repeats: int) -> dict:
   model = pretrained.load(config.student.weights, dtype=config.student.dtype,
                           remat=config.student.remat,
                           attention=config.student.attention).model
-  setting = measurements.Setting(build.build(config), model)
-  limit = roofline.measure(config.student.dtype)
+  made = build.build(config)
+  setting = measurements.Setting(made, model)
+  limit = roofline.of_mesh(config.student.dtype, made.mesh)
   out = {'machine': where(), 'method': config.method,
          'parameters': setting.counted.params, 'roofline': limit,
          'measurements': {}}

@@ -18,6 +18,7 @@ from zppo_jax import (
   logprobs,
   packing,
   rollouts,
+  sharding,
   step as step_lib,
   zppo,
 )
@@ -73,7 +74,8 @@ class Setting:
     shape = (len(self.groups), self.run.num_rollouts)
     adv_PG = np.where(np.arange(shape[1]) % 2, 1.0, -1.0) * np.ones(shape)
     batches = packing.micro_batches(
-        self.groups, adv_PG, max_tokens=self.run.micro_tokens, multiple=1,
+        self.groups, adv_PG, max_tokens=self.run.micro_tokens,
+        multiple=sharding.batch_shards(self.run.mesh),
         buckets=self.run.row_buckets, skip_zero=False,
         num_axes=self.run.num_axes, packed=self.run.packing)
     return [(batches, packing.response_tokens(self.groups))]
@@ -169,9 +171,9 @@ def host(s: Setting) -> Work:
     grading.grade_all(texts, s.run.sampler.grader)
     ReplayBuffer(s.run.buffer_capacity).settle(s.groups, s.run.rules.tau, 0)
     packing.micro_batches(
-        s.groups, ones, max_tokens=s.run.micro_tokens, multiple=1,
-        buckets=s.run.row_buckets, skip_zero=False, num_axes=s.run.num_axes,
-        packed=s.run.packing)
+        s.groups, ones, max_tokens=s.run.micro_tokens,
+        multiple=sharding.batch_shards(s.run.mesh), buckets=s.run.row_buckets,
+        skip_zero=False, num_axes=s.run.num_axes, packed=s.run.packing)
   return Work(once, s.shapes())
 
 

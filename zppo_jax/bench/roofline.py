@@ -4,7 +4,11 @@ A share of the roofline means something only against a number of the same run.
 """
 
 import functools
+import json
+import os
 import statistics
+import subprocess
+import sys
 import time
 
 import jax
@@ -63,6 +67,29 @@ def measure(dtype: str, sizes=MATMUL_SIZES, size: int = ARRAY_BYTES) -> dict:
   return {'dtype': dtype, 'flops': max(rates.values()),
           'by_size': {str(n): r for n, r in rates.items()},
           'bytes': max(speeds.values()), 'by_access': speeds}
+
+
+def apart(dtype: str) -> dict:
+  """`measure` in a process of its own, all cores as one device: one of several
+  CPU devices of this process knows its own limit alone."""
+  code = ('import json; from zppo_jax.bench import roofline; '
+          f'print(json.dumps(roofline.measure({dtype!r})))')
+  flags = ('XLA_FLAGS', 'NPROC', 'JAX_NUM_CPU_DEVICES')
+  return json.loads(subprocess.run(
+      [sys.executable, '-c', code], check=True, stdout=subprocess.PIPE,
+      text=True, env={k: v for k, v in os.environ.items()
+                      if k not in flags}).stdout)
+
+
+def of_mesh(dtype: str, mesh) -> dict:
+  """`measure` for all devices of a mesh together."""
+  if mesh.size == 1:
+    return measure(dtype)
+  if mesh.devices.flat[0].platform == 'cpu':
+    return apart(dtype)
+  one = measure(dtype)
+  return {**one, 'flops': one['flops'] * mesh.size,
+          'bytes': one['bytes'] * mesh.size, 'devices': mesh.size}
 
 
 def spread(seconds) -> dict:
