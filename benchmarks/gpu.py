@@ -12,7 +12,6 @@ model of that size: they are for a CPU.
 
 import argparse
 import collections
-import dataclasses
 import functools
 import gzip
 import json
@@ -35,7 +34,7 @@ from zppo_jax import (
   update,
 )
 from zppo_jax.arms import markdown
-from zppo_jax.bench import command, counting, roofline
+from zppo_jax.bench import command, counting, roofline, shapes
 from zppo_jax.models import presets
 
 TINY_DELTA = dict(
@@ -55,12 +54,7 @@ def build(name: str, dtype: str, remat: str):
   if name not in presets.PRESETS:
     raise ValueError(f'--model is {name!r}; known: '
                      f'{", ".join([*TINY, *presets.PRESETS])}')
-  hub = presets.PRESETS[name].config
-  row = models.FAMILIES[hub['model_type']]
-  config = dataclasses.replace(row.from_hub(hub), dtype=dtype, remat=remat)
-  if hasattr(config, 'vision'):
-    config = dataclasses.replace(config, vision=None)
-  return row.build(config)._replace(family=hub['model_type'])
+  return shapes.preset(name, dtype, remat)
 
 
 def timed(once, repeats: int) -> dict:

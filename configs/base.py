@@ -16,10 +16,12 @@ def get_config() -> ConfigDict:
 
   c.student = ConfigDict(dict(
       weights='', dtype='bfloat16', remat='full',
+      # auto, or a kernel that must fit: xla, splash (TPU), cudnn (GPU)
+      attention='auto',
       thinking='default'))   # of its chat template; or 'on', 'off'
   c.teacher = ConfigDict(dict(
       kind='in_process',     # or 'endpoint', 'stored' (docs/teachers.md)
-      weights='', dtype='bfloat16', remat='none',
+      weights='', dtype='bfloat16', remat='none', attention='auto',
       max_failures=0.5, window=10))  # share of missing answers that stops
   c.teacher.endpoint = ConfigDict(dict(
       url='', model='', key_env='', api='chat',  # or 'completions'

@@ -112,6 +112,12 @@ def test_the_unchanged_config_builds():
     ({'optimizer.schedule': 'linear'}, ("'linear'", 'constant, cosine')),
     ({'student.dtype': 'float16'}, ("'float16'", 'float32, bfloat16')),
     ({'student.remat': 'some'}, ("'some'", 'none, full, dots')),
+    ({'student.attention': 'flash'}, ("'flash'", 'auto, xla, splash, cudnn')),
+    ({'student.attention': 'splash'},
+     ("student.attention is 'splash': the platform is cpu; splash needs tpu",
+      'auto, xla')),
+    ({'method': 'zppo', 'teacher.attention': 'cudnn'},
+     ("teacher.attention is 'cudnn': the platform is cpu; cudnn needs gpu",)),
 ], ids=lambda x: '_'.join(x) if isinstance(x, dict) else '')
 def test_bad_value_is_named(refused, changes, words):
   message = refused(ValueError, **changes)

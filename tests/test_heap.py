@@ -48,3 +48,30 @@ def test_memory_that_was_touched_is_not_asked_for_again():
 def test_the_users_own_settings_stay():
   told, _ = run('keep', GLIBC_TUNABLES='glibc.malloc.arena_max=2')
   assert told == 'False'
+
+
+def test_release_hands_back_what_is_free():
+  """256 MiB that were touched and freed, between blocks that live on."""
+  code = '''
+import resource
+import numpy as np
+from zppo_jax import heap
+heap.keep()
+def resident():
+  with open('/proc/self/statm') as f:
+    return int(f.read().split()[1]) * resource.getpagesize() >> 20
+blocks = [np.ones(2**22) for _ in range(8)]
+after = np.ones(2**22)
+before = resident()
+del blocks
+kept = resident()
+heap.release()
+print(before - kept, kept - resident())
+'''
+  if not os.path.exists('/proc/self/statm'):
+    pytest.skip('no /proc')
+  out = subprocess.run(
+      [sys.executable, '-c', code], check=True, capture_output=True, text=True,
+      env={**os.environ, 'JAX_PLATFORMS': 'cpu'}).stdout
+  held, handed = map(int, out.split())
+  assert held < 32 and handed > 200

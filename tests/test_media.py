@@ -14,6 +14,7 @@ from zppo_jax import (
   losses,
   models,
   packing,
+  randomness,
   rollouts,
   scoring,
   sharding,
@@ -21,6 +22,7 @@ from zppo_jax import (
   zppo,
 )
 from zppo_jax.chat.wording import MICRO, Chat
+from zppo_jax.engine import Request
 from zppo_jax.images import END, IMAGE, START, VIDEO, Pixels, Processor
 from zppo_jax.models.vision import VisionConfig
 from zppo_jax.records import (
@@ -189,3 +191,38 @@ def test_a_step_on_a_mesh(family, make_mesh):
       jax.device_get(state.params)):
     before = functools.reduce(lambda tree, key: tree[key.key], path, host)
     assert np.isfinite(leaf).all() and (leaf != before).any(), path
+
+
+def test_media_are_prefilled_once_a_group(make_mesh, monkeypatch):
+  """By submit and poll, also where a group has more rollouts than there are
+  rows; the late ones see the pictures too."""
+  model = models.build('qwen3_5', **TEXT, **FAMILIES['qwen3_5'])
+  mesh = make_mesh()
+  engine = rollouts.make_engine(
+      model=model, mesh=mesh, chat=CHAT, max_tokens=6, num_rollouts=(4,),
+      prompt_buckets=(64,), group_buckets=(2,), patch_buckets=(64,), slots=4)
+  run, seen = engine.programs.prefill, []
+
+  def prefill(params, requests, *sizes):
+    seen.extend(r.id for r in requests)
+    return run(params, requests, *sizes)
+  monkeypatch.setattr(engine.programs, 'prefill', prefill)
+  engine.load(rollouts.place_copy(
+      jax.jit(model.init)(jax.random.key(0)), model, mesh))
+  one, two, _, four = zppo.plain_prompts(QUESTIONS, CHAT)
+  keys = randomness.seed_key_data(0, 6)
+  found = {}
+  for id, prompt, some in (('one', one, keys[:4]), ('two', two, keys),
+                           ('four', four, keys[:4])):
+    engine.submit(Request(id, prompt.tokens, some, Decoding(6), prompt.media))
+  while engine.busy:
+    found |= {(c.id, c.rollout): c.tokens for c in engine.poll()}
+  assert sorted(seen) == ['four', 'one', 'two']
+  told = engine.statistics
+  assert (told.prompts, told.rollouts) == (3, 14)
+  assert told.patches == sum(len(p.media.patches_IC) for p in (one, two, four))
+  engine.submit(Request('late', two.tokens, keys[4:], Decoding(6), two.media))
+  while engine.busy:
+    found |= {(c.id, c.rollout): c.tokens for c in engine.poll()}
+  assert [found['late', g] for g in (0, 1)] == [found['two', g] for g in (4, 5)]
+  assert engine.statistics.prompts == 4 and not engine._kept

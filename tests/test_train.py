@@ -41,6 +41,11 @@ def test_a_run_leaves_config_metrics_summary_and_weights(zppo_run):
   assert summary['eval']['hard']['base'] < 0.2
 
 
+def test_the_log_says_which_attention_runs_and_why(zppo_run):
+  log = (zppo_run[0] / 'attempts/0001/log.txt').read_text()
+  assert log.count('attention xla, the platform is cpu: student prefill') == 1
+
+
 def test_step_sizes_are_algorithm_1s(zppo_run):
   """8 new, then 8 + floor(0.25 * 8) replayed; at most 2 instances."""
   path, _ = zppo_run

@@ -33,6 +33,7 @@ from zppo_jax import (
 from zppo_jax.chat.wording import BOXED, Chat, Wording
 from zppo_jax.data.pool import Pool
 from zppo_jax.data.source import Source
+from zppo_jax.models import attention
 from zppo_jax.records import Cadence, Decoding, Picture, Question, TrainState
 from zppo_jax.teachers import Capabilities, Teacher, endpoint
 from zppo_jax.teachers.in_process import InProcessTeacher
@@ -108,7 +109,7 @@ def load_model(spec, place=None, thinking: str = 'default') -> Loaded:
 
   Args:
     spec: config with `weights` (anything that pretrained.load takes),
-      `dtype`, `remat`.
+      `dtype`, `remat`, `attention`.
     place: shapes -> types and shardings, as pretrained.load.
     thinking: in THINKING; how the chat template is rendered.
 
@@ -118,7 +119,7 @@ def load_model(spec, place=None, thinking: str = 'default') -> Loaded:
   """
   switch = _known(thinking, THINKING, 'student.thinking')
   found = pretrained.load(spec.weights, dtype=spec.dtype, remat=spec.remat,
-                          place=place)
+                          attention=spec.attention, place=place)
   for note in found.notes:
     print(f'{spec.weights}: {note}', flush=True)
   chat = pretrained.chat(found, thinking=switch)
@@ -149,6 +150,14 @@ def chat_of(who: str, loaded: Loaded, name: str, task: tasks.Task) -> Chat:
     raise ValueError(f'{who}.weights came without a tokenizer and the task '
                      f'{name!r} has no chat of its own; one of them is needed')
   return found
+
+
+def _check_attention(who: str, loaded: Loaded, mesh) -> None:
+  config = loaded.model.config
+  try:
+    attention.check(config.attention, mesh, config)
+  except ValueError as e:
+    raise ValueError(f'{who}.{e}') from e
 
 
 def _check_vocabulary(who: str, loaded: Loaded, chat: Chat) -> None:
@@ -255,6 +264,7 @@ def _in_process(desk: Desk) -> Teacher:
       jax.eval_shape(cast, like), mesh, sharding.ROLLOUT_RULES))
   chat = chat_of('teacher', loaded, c.data.task, desk.task)
   _check_vocabulary('teacher', loaded, chat)
+  _check_attention('teacher', loaded, mesh)
   _check_same_words(desk.chat, chat)
   # Prompts are the student's; the teacher's codec has its own padding rows.
   answers = rollouts.Sampler(
@@ -360,6 +370,7 @@ def build(config) -> Run:
   chat = chat_of('student', student, c.data.task, task)
   model = models.on_mesh(student.model, mesh)
   _check_vocabulary('student', student, chat)
+  _check_attention('student', student, mesh)
   room = (chat, rules.max_prompt, shapes.patch_buckets)
   fit.check((q for found in splits.values() for q in found), *room)
   source = dataclasses.replace(

@@ -19,12 +19,14 @@ class Command(NamedTuple):
     config: whether it also takes --config=FILE and --config.KEY=VALUE.
     arguments: what its arguments without a flag are; '' if it takes none,
       otherwise it needs one and `run` takes their list too.
+    instead: a flag with which it needs no config.
   """
   run: Callable[..., None]
   wanted: dict[str, str]
   optional: dict[str, tuple[Any, str]]
   config: bool
   arguments: str = ''
+  instead: str = ''
 
 
 def _train(values) -> None:
@@ -106,8 +108,13 @@ def _eval(values) -> None:
 
 
 def _bench(values) -> None:
+  from zppo_jax import cpu_devices, heap, sharding
   from zppo_jax.bench import command
-  command.main(values.config, values.measure, values.repeats, values.to)
+  if values.config is not None:
+    cpu_devices.ensure(sharding.MeshConfig(**values.config.mesh))
+  heap.keep()  # as training does
+  command.main(values.config, values.measure, values.repeats, values.to,
+               values.model, values.load, values.dtype)
 
 
 def _report(values, paths) -> None:
@@ -184,9 +191,14 @@ COMMANDS = {
          'temperature': (0.0, '0 takes the argmax')}, True),
     'bench': Command(
         _bench, {},
-        {'measure': ('', 'e.g. sample,update; empty: all of them'),
+        {'model': ('', 'named shapes with random weights instead of a config, '
+                   'e.g. tiny,qwen3.5-0.8b'),
+         'load': ('', 'prompts x tokens x rollouts x tokens of --model, e.g. '
+                  '8x512x8x256'),
+         'dtype': ('', 'of --model; empty: float32 on CPUs, else bfloat16'),
+         'measure': ('', 'e.g. sample,update; empty: all of them'),
          'repeats': (5, 'measured calls after the first'),
-         'to': (None, 'JSON file')}, True),
+         'to': (None, 'JSON file')}, True, instead='model'),
     'report': Command(
         _report, {},
         {'to': (None, 'HTML file; for one run WORKDIR/report.html'),

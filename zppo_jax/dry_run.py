@@ -12,7 +12,7 @@ import time
 import jax
 import numpy as np
 
-from zppo_jax import packing, step as step_lib, train, workdir
+from zppo_jax import kernels, packing, step as step_lib, train, workdir
 from zppo_jax.build import Run, build
 from zppo_jax.replay import ReplayBuffer
 from zppo_jax.teachers.in_process import InProcessTeacher
@@ -165,6 +165,9 @@ def main(config, path) -> None:
   print('\nmemory per device')
   for part, number in standing_memory(run).items():
     print(f'  {part:28s} {size(number):>11s}')
+  print('\nattention of new tokens, rows x length')
+  for line in kernels.table(kernels.of_run(run)):
+    print(f'  {line}')
   print('\nprograms to compile, at most (by shapes.*_buckets)')
   for engine, number in programs(run).items():
     print(f'  {engine:28s} {number:4d}')

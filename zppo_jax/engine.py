@@ -66,6 +66,22 @@ class Completion:
 
 
 @dataclasses.dataclass(frozen=True)
+class Statistics:
+  """What an engine did so far.
+
+  Attributes:
+    rounds: bursts, each of them one synchronisation with the host.
+    prompts: that were prefilled.
+    patches: of the images and videos in them, padding left out.
+    rollouts: that sat down; a prompt of G of them counts G.
+  """
+  rounds: int = 0
+  prompts: int = 0
+  patches: int = 0
+  rollouts: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
 class _Part:
   """Rollouts of a request that sit down together: all that slots hold."""
   request: Request
@@ -108,12 +124,19 @@ class Engine:
     self._rows: list[_Row | None] = []
     self._live_B = np.zeros(0, bool)
     self._step = 0
-    self.host_rounds = 0  # bursts so far
+    # Prompts of requests whose rollouts did not all fit: (Prefilled, its row).
+    self._kept: dict[Hashable, tuple[sampling.Prefilled, int]] = {}
+    self.statistics = Statistics()
 
   @property
   def busy(self) -> bool:
     """Whether a request waits or draws."""
     return bool(self._waiting) or any(r is not None for r in self._rows)
+
+  @property
+  def shape(self) -> Geometry | None:
+    """Of the pool as it is; None before the first poll."""
+    return self._shape
 
   def load(self, params) -> None:
     """Sets the weights: by block, in the rollout sharding.
@@ -124,6 +147,8 @@ class Engine:
     if params is not self._params and any(r is not None for r in self._rows):
       raise RuntimeError('rollouts are under way; their weights stay until '
                          'they end or are cancelled')
+    if params is not self._params:
+      self._kept.clear()
     self._params = params
 
   def submit(self, request: Request) -> None:
@@ -155,6 +180,7 @@ class Engine:
     waiting = [p for p in self._waiting if p.request.id != id]
     found = len(waiting) < len(self._waiting)
     self._waiting = collections.deque(waiting)
+    self._kept.pop(id, None)
     for b, row in enumerate(self._rows):
       if row is not None and row.request.id == id:
         self._free(b)
@@ -264,6 +290,10 @@ class Engine:
       del free[:units]
     self._admit(placed)
 
+  def _count(self, **more: int) -> None:
+    self.statistics = dataclasses.replace(self.statistics, **{
+        name: getattr(self.statistics, name) + n for name, n in more.items()})
+
   def _admit(self, placed) -> None:
     by_shape = collections.defaultdict(list)
     for part, units in placed:
@@ -271,16 +301,33 @@ class Engine:
     sizes = self.shapes.groups
     for (length, patches), found in sorted(by_shape.items()):
       self._grow(length, self._shape.own)
+      for part, units in found:
+        if part.request.id in self._kept:
+          prefilled, source = self._kept[part.request.id]
+          self._take_in(prefilled, [(part, units, source)])
+      found = [x for x in found if x[0].request.id not in self._kept]
       while found:
         size = next((s for s in sizes if s >= len(found)), sizes[-1])
         some, found = found[:size], found[size:]
+        requests = [part.request for part, _ in some]
         prefilled = self.programs.prefill(
-            self._params, [p.request for p, _ in some], size, length, patches)
-        units = [u for _, us in some for u in us]
-        sources = [i for i, (_, us) in enumerate(some) for _ in us]
-        self._pool = self.programs.admit(self._pool, prefilled, units, sources)
-        for part, units in some:
-          self._seat(part, units)
+            self._params, requests, size, length, patches)
+        self._count(prompts=len(some), patches=sum(
+            len(r.media.patches_IC) for r in requests if r.media is not None))
+        self._take_in(prefilled, [(*x, i) for i, x in enumerate(some)])
+    left = {p.request.id for p in self._waiting}
+    self._kept = {id: x for id, x in self._kept.items() if id in left}
+
+  def _take_in(self, prefilled, some) -> None:
+    """some: (part, its units, the row of its prompt) triples."""
+    units = [u for _, us, _ in some for u in us]
+    sources = [source for _, us, source in some for _ in us]
+    self._pool = self.programs.admit(self._pool, prefilled, units, sources)
+    for part, its, source in some:
+      self._seat(part, its)
+      self._count(rollouts=len(part.rollouts))
+      if part.rollouts.stop < len(part.request.key_G2):
+        self._kept[part.request.id] = prefilled, source
 
   def _seat(self, part: _Part, units: list[int]) -> None:
     request, share = part.request, self._shape.share
@@ -345,7 +392,7 @@ class Engine:
     steps = int(drawn.steps)
     self._written_R[slots[:steps]] = self._step + np.arange(steps)
     self._step += steps
-    self.host_rounds += 1
+    self._count(rounds=1)
     counts = (drawn.tokens_WB[:steps] >= 0).sum(0)
     self._count_B += counts.astype(np.int32)
     out = []

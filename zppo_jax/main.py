@@ -111,7 +111,8 @@ def main(argv: list[str] | None = None) -> None:
   if '-h' in rest or '--help' in rest:
     print(f'zppo {command}:')
     if row.config:
-      print('  --config=FILE [--config.KEY=VALUE ...]')
+      print('  --config=FILE [--config.KEY=VALUE ...]'
+            + (f', or --{row.instead}' if row.instead else ''))
     if row.arguments:
       print(f'  {row.arguments}')
     for flag, text in row.wanted.items():
@@ -120,7 +121,8 @@ def main(argv: list[str] | None = None) -> None:
       print(f'  [--{flag}: {text}; default {default}]')
     return
   try:
-    if row.config:
+    given = {a.removeprefix('--').split('=', 1)[0] for a in rest}
+    if row.config and not (row.instead in given and 'config' not in given):
       _check_overrides(rest)
   except ValueError as e:
     raise SystemExit(f'zppo {command}: {e}') from e

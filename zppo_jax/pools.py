@@ -65,14 +65,15 @@ class Shapes:
 
     A pool has |rows| |shares| |prompts| |owns| shapes. Each may be made
     empty, decode in every mode, and take in prefills of every group size and
-    of no longer prompts; it grows one table entry at a time, of prompts or
-    owns. Prompts are prefilled by length, patches and group size.
+    of no longer prompts. Slots of prompts or rows grow by one table entry at a
+    time, whatever the others are. Prompts are prefilled by length, patches and
+    group size.
     """
     T, R, P = len(self.prompts), len(self.owns), len(self.groups)
     pools = len(self.rows) * len(self.shares)
     prefills = T * (1 + len(self.patches)) * P
     admissions = pools * R * P * T * (T + 1) // 2
-    growths = pools * ((T - 1) * R + T * (R - 1))
+    growths = pools * (T - 1) + len(self.rows) * (R - 1)
     return prefills + admissions + growths + pools * T * R * (
         1 + len(sampling.MODES))
 
@@ -122,9 +123,11 @@ class Programs:
         fresh(sampling.admit), donate_argnums=0,
         in_shardings=(pool, prefilled, whole, whole, whole),
         out_shardings=pool)
+    # Not donated: no output has the shape of an input. `grow` deletes instead.
+    layer = heads(prompt.k[0])
     self._grow = jax.jit(
-        fresh(sampling.grow), static_argnums=(1, 2), in_shardings=(pool,),
-        out_shardings=pool)
+        fresh(sampling.grow), static_argnums=2, in_shardings=(layer, layer),
+        out_shardings=(layer, layer))
     self._bursts = {
         mode: jax.jit(
             functools.partial(sampling.burst, model=model, mode=mode),
@@ -157,7 +160,24 @@ class Programs:
     return self._admit(pool, prefilled, *padded, np.int32(len(units)))
 
   def grow(self, pool, prompt: int, own: int):
-    return self._grow(pool, prompt, own)
+    """Pool with so many slots; what needs no more stays where it is.
+
+    A layer at a time, whose old slots are freed at once: beside the pool no
+    more than one layer of it exists twice.
+    """
+    def longer(ks, vs, size):
+      if ks[0].shape[3] == size:
+        return ks, vs
+      out = []
+      for k, v in zip(ks, vs, strict=True):
+        out.append(self._grow(k, v, size))
+        k.delete()
+        v.delete()
+      return tuple(zip(*out, strict=True))
+    prompt_k, prompt_v = longer(pool.prompt_k, pool.prompt_v, prompt)
+    own_k, own_v = longer(pool.own_k, pool.own_v, own)
+    return pool.replace(prompt_k=prompt_k, prompt_v=prompt_v, own_k=own_k,
+                        own_v=own_v)
 
   def burst(self, mode: str, params, pool, *args):
     return self._bursts[mode](params, pool, *args)

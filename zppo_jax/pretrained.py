@@ -39,11 +39,11 @@ def _has_tokenizer(path: pathlib.Path) -> bool:
   return path.suffix == '.gguf' or any(path.glob('tokenizer*'))
 
 
-def _from_hub(path: pathlib.Path, dtype, remat, place) -> Pretrained:
+def _from_hub(path: pathlib.Path, computed: dict, place) -> Pretrained:
   source = hub.read(path)
   family = hub.family_of(source.config)
   config = models.FAMILIES[family].from_hub(source.config)
-  config = dataclasses.replace(config, dtype=dtype, remat=remat)
+  config = dataclasses.replace(config, **computed)
   model = models.FAMILIES[family].build(config)._replace(family=family)
   like = jax.eval_shape(model.init, jax.random.key(0))
   params, skipped = hub.load(
@@ -56,6 +56,7 @@ def _from_hub(path: pathlib.Path, dtype, remat, place) -> Pretrained:
 
 
 def load(name: str, *, dtype: str = 'float32', remat: str = 'none',
+         attention: str = 'auto',
          place: Callable | None = None) -> Pretrained:
   """Loads a model.
 
@@ -64,6 +65,7 @@ def load(name: str, *, dtype: str = 'float32', remat: str = 'none',
       finished run, a checkpoint folder of the hub, or a .gguf file.
     dtype: compute type; params are float32.
     remat: what a backward pass recomputes.
+    attention: 'auto' or a kernel (models/attention.py).
     place: shapes of the params -> the `like` of hub.load: types and shardings
       of a hub checkpoint, which is read straight onto the devices. Files of
       ours come as numpy arrays of float32 all the same.
@@ -73,15 +75,15 @@ def load(name: str, *, dtype: str = 'float32', remat: str = 'none',
     ValueError: as hub.read, hub.load and weights.load.
   """
   path = pathlib.Path(name)
+  computed = {'dtype': dtype, 'remat': remat, 'attention': attention}
   if name not in assets.names():
     if path.is_dir() and (path / FINAL).is_file():
       name = str(path / FINAL)
     elif name and hub.is_hub(path):  # Path('') is the current folder
-      return _from_hub(path, dtype, remat, place)
+      return _from_hub(path, computed, place)
   file = assets.find(name)
   described = weights.description(file)
-  fields = {'family': 'decoder', **described['model'], 'dtype': dtype,
-            'remat': remat}
+  fields = {'family': 'decoder', **described['model'], **computed}
   model = models.build(**fields)
   like = jax.eval_shape(model.init, jax.random.key(0))
   return Pretrained(model, weights.load(file, like),

@@ -237,16 +237,12 @@ def admit(pool: Pool, prefilled: Prefilled, unit_N, source_N, count) -> Pool:
   return jax.lax.fori_loop(0, count, one, pool)
 
 
-def grow(pool: Pool, prompt: int, own: int) -> Pool:
-  """The pool with room for longer prompts and responses."""
-  def pad(xs, axis, size):
-    more = lambda x: [(0, size - x.shape[a] if a == axis else 0)
-                      for a in range(x.ndim)]
-    return tuple(jnp.pad(x, more(x)) for x in xs)
-  return pool.replace(
-      prompt_k=pad(pool.prompt_k, 3, prompt),
-      prompt_v=pad(pool.prompt_v, 2, prompt),
-      own_k=pad(pool.own_k, 3, own), own_v=pad(pool.own_v, 2, own))
+def grow(k_CKHS, v_CKSH, size: int):
+  """A layer's slots with room for `size` of them."""
+  more = size - v_CKSH.shape[2]
+  pad = lambda x, axis: jnp.pad(
+      x, [(0, more if a == axis else 0) for a in range(4)])
+  return pad(k_CKHS, 3), pad(v_CKSH, 2)
 
 
 def write(pool: Pool, new, slot) -> Pool:

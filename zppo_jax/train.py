@@ -7,7 +7,15 @@ import pathlib
 import signal
 import time
 
-from zppo_jax import checkpoints, console, evaluate, sharding, workdir, writers
+from zppo_jax import (
+  checkpoints,
+  console,
+  evaluate,
+  kernels,
+  sharding,
+  workdir,
+  writers,
+)
 from zppo_jax.build import Run, build
 from zppo_jax.checkpoints import Checkpoints
 from zppo_jax.data.pool import Pool
@@ -309,6 +317,8 @@ def main(config, path, fork_from=None) -> dict:
       'path': str(fork_from), 'step': forked.step})
   if isinstance(run.source.pool, Pool):
     workdir.write_json(path / 'data.json', run.source.pool.record())
+  for line in kernels.summary(kernels.of_run(run)):
+    out.note(line)
   kept = Checkpoints(path / 'checkpoints', run.checkpoint,
                      _manifest(config, run))
   run = _with_journal(run, path)

@@ -37,7 +37,8 @@ def main() -> None:
       out = generate(engine, params, tokens, limits, seed=i)
       laps.lap('sampling')
       counts.setdefault(name, []).append(sum(len(c.tokens) for c in out))
-    seconds[name], rounds[name] = laps.seconds['sampling'], engine.host_rounds
+    seconds[name] = laps.seconds['sampling']
+    rounds[name] = engine.statistics.rounds
   assert counts['continuous'] == counts['static'], counts
   work.report('long_tail', seconds, tokens=counts['static'], rounds=rounds,
               lengths=limits.tolist(), versions={'jax': jax.__version__})

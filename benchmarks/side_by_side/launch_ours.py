@@ -1,11 +1,7 @@
 """zppo_jax doing the work: the pieces of a training step, rewards fixed."""
 
 import dataclasses
-import json
-import os
 import runpy
-import subprocess
-import sys
 
 import jax
 import numpy as np
@@ -14,6 +10,7 @@ import optax
 from benchmarks.side_by_side import work
 from benchmarks.side_by_side.make_work import MODEL
 from zppo_jax import build, cpu_devices, packing, rollouts, sharding, step
+from zppo_jax.bench import roofline
 from zppo_jax.chat.wording import BOXED, Chat
 from zppo_jax.records import Grader, Purpose, Question, Verdict
 from zppo_jax.tasks import Task
@@ -93,17 +90,6 @@ def check(run, state, folder):
                      optax.tree.norm(grads) / count)
 
 
-def roofline() -> dict:
-  """Of all the launch's cores as one device, whatever the mesh."""
-  code = ('import json; from zppo_jax.bench import roofline; '
-          "print(json.dumps(roofline.measure('float32')))")
-  plain = {k: v for k, v in os.environ.items()
-           if k not in ('XLA_FLAGS', 'NPROC')}
-  return json.loads(subprocess.run(
-      [sys.executable, '-c', code], env=plain, check=True,
-      stdout=subprocess.PIPE, text=True).stdout)
-
-
 def main() -> None:
   flags = work.arguments()
   c = config(str(flags.work / MODEL), flags.threads)
@@ -129,7 +115,7 @@ def main() -> None:
   seconds['step'] = [a + b for a, b in zip(*seconds.values(), strict=True)]
   work.report('ours', seconds, tokens=tokens, check=checked,
               versions={'jax': jax.__version__},
-              roofline=roofline())
+              roofline=roofline.apart('float32'))
 
 
 if __name__ == '__main__':

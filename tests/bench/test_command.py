@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tests.builders import small_config
-from zppo_jax.bench import command
+from zppo_jax.bench import command, roofline
 
 
 def test_json_and_table(tmp_path, capsys):
@@ -18,6 +18,9 @@ def test_json_and_table(tmp_path, capsys):
   assert sample['flops'] > 0 and sample['bytes'] > 0
   assert 0 < sample['shares']['of_matmul'] < 1
   assert found['measurements']['host']['shares'] == {}
+  limit = found['roofline']
+  assert limit['bytes'] == max(limit['by_access'].values())
+  assert 0 < sample['shares']['of_bandwidth'] < 1
   assert found['machine']['versions'] and found['machine']['cpu']
   assert 'sample' in capsys.readouterr().out
 
@@ -25,3 +28,12 @@ def test_json_and_table(tmp_path, capsys):
 def test_unknown_measurement_names_the_known():
   with pytest.raises(ValueError, match='logprob-memory'):
     command.names('nothing')
+
+
+def test_a_mesh_of_several_devices(monkeypatch):
+  """Rows divide over it: 8 of 15 that would fit."""
+  monkeypatch.setattr(roofline, 'apart', roofline.measure)
+  config = small_config(mesh={'data': 8, 'fsdp': 1, 'tensor': 1})
+  config.shapes.micro_tokens = 15 * 200
+  found = command.run(config, 'score,host', 1)
+  assert found['measurements']['score']['flops'] > 0

@@ -1,12 +1,15 @@
 """FLOPs and bytes by count: by hand, and as XLA counts matmuls."""
 
+import types
+
 import jax
 import jax.numpy as jnp
 import pytest
 
 from benchmarks.side_by_side import work
-from zppo_jax import models
-from zppo_jax.bench import counting
+from zppo_jax import models, packing, sampling
+from zppo_jax.bench import counting, measurements
+from zppo_jax.models import cache, layers
 
 TINY = counting.count(models.build('qwen3', **work.SHAPE))
 
@@ -64,7 +67,7 @@ def test_causal_pairs():
 def test_bytes_of_a_decode_step():
   """Two rows of context 5, of which 3 prompt tokens lie once."""
   found = counting.decode_bytes(
-      TINY, 2, 5, weight_bytes=4, cache_bytes=4, prompt=3, rollouts=2)
+      TINY, 2, 5, weight_bytes=4, cache_bytes=4, prompt=3, share=2)
   assert found['weights'] == 4 * TINY.params
   assert found['cache_read'] == 4 * 1024 * (2 * 1 + 3)
   assert found['cache_write'] == 4 * 1024 * 2
@@ -77,7 +80,66 @@ def test_state_of_a_delta_model():
   from benchmarks.gpu import TINY_DELTA
   c = counting.count(models.build('qwen3_5', **TINY_DELTA))
   assert c.layers == (1, 3)
-  assert c.state_row == 3 * (4 * 16 * 16 + 3 * (2 * 2 * 16 + 4 * 16))
+  assert c.state_row == 3 * 4 * 16 * 16
+  assert c.conv_row == 3 * 3 * (2 * 2 * 16 + 4 * 16)
   assert c.delta_flops == 3 * 6 * 4 * 16 * 16
   found = counting.decode_bytes(c, 2, 5, weight_bytes=2, cache_bytes=2)
-  assert found['state_read'] == found['state_write'] == 2 * c.state_row * 4
+  assert found['state_read'] == found['state_write'] == 2 * (
+      4 * c.state_row + 2 * c.conv_row)
+
+
+def test_state_is_the_pools():
+  """What a pool of two rows holds: bfloat16, but the memory is float32."""
+  from benchmarks.gpu import TINY_DELTA
+  model = models.build('qwen3_5', **TINY_DELTA, dtype='bfloat16')
+  params = jax.eval_shape(
+      lambda: layers.unstack(model.init(jax.random.key(0))))
+  state = jax.eval_shape(
+      lambda p: sampling.prefill(p, packing.pad_prompts([], 2, 4, 0, 3),
+                                 model=model), params).state
+  held = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state))
+  assert held == counting.decode_bytes(
+      counting.count(model), 2, 5, weight_bytes=2, cache_bytes=2)['state_read']
+
+
+def test_bytes_of_a_generation():
+  """Two prompts of 3 tokens, 4 rollouts of 3: two steps behind the prefill,
+  which see 0 and 1 tokens of their own and write one."""
+  sizes = dict(weight_bytes=4, cache_bytes=4)
+  kv, rows = 4 * TINY.kv_token, 8
+  want = lambda copies: 2 * 4 * TINY.params + kv * (
+      2 * copies * 3 + rows * (0 + 1) + 2 * rows)
+  assert counting.sample_bytes(TINY, 2, 3, 4, 3, **sizes) == want(2)
+  assert counting.sample_bytes(TINY, 2, 3, 4, 3, share=2, **sizes) == want(4)
+  assert counting.sample_bytes(TINY, 2, 3, 4, 3, share=1, **sizes) == want(8)
+
+
+@pytest.mark.parametrize('share, prompts', [
+    (2, (5 + 7) + 7), (1, (5 + 2 * 7) + 7)])
+def test_bytes_of_a_settings_rollouts(share, prompts):
+  """Prompts of 5 and 7 tokens; responses of 1, 2 and of 2, 3. Step one has
+  three rows, in both units of two; step two one row, whose prompt is the
+  second."""
+  engine = types.SimpleNamespace(shape=types.SimpleNamespace(share=share))
+  setting = types.SimpleNamespace(
+      model=models.build('qwen3', **work.SHAPE), counted=TINY,
+      lengths=([5, 7], [[1, 2], [2, 3]]),
+      run=types.SimpleNamespace(sampler=types.SimpleNamespace(engine=engine)))
+  own = (3 * 0 + 3) + (1 * 1 + 1)  # read and written
+  assert measurements.Setting.decode_bytes(setting) == (
+      2 * 4 * TINY.params + 4 * TINY.kv_token * (prompts + own))
+
+
+def test_a_shared_prompt_is_read_where_it_lies():
+  """Eight rows on two units: the compiled attention makes no copy a row."""
+  B, C, K, G, H, S = 8, 2, 3, 2, 16, 40
+  f32 = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.float32)
+  def run(rows):
+    args = (f32(B, 1, K * G, H), f32(B, 1, K, H), f32(B, 1, K, H),
+            jax.ShapeDtypeStruct((B, 1, 1), bool),
+            [(f32(rows, K, H, S), f32(rows, K, S, H))],
+            [jax.ShapeDtypeStruct((rows, S), bool)])
+    return jax.jit(cache.attend).lower(*args).compile().as_text()
+  a_row = f'[{B},{K},{H},{S}]'
+  assert a_row in run(B)
+  assert a_row not in run(C) and f'[{C},{K},{H},{S}]' in run(C)

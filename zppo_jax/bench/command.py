@@ -1,5 +1,7 @@
-"""`zppo bench`: measurements of a config, JSON and a table."""
+"""`zppo bench`: measurements of a config or of named shapes, JSON and a table.
+"""
 
+import gc
 import json
 import os
 import pathlib
@@ -8,9 +10,9 @@ import resource
 
 import jax
 
-from zppo_jax import build, dry_run, pretrained
+from zppo_jax import build, dry_run, heap, pretrained
 from zppo_jax.arms import markdown
-from zppo_jax.bench import measurements, roofline
+from zppo_jax.bench import measurements, roofline, shapes
 from zppo_jax.study import machine
 
 
@@ -42,10 +44,9 @@ def peak_memory() -> dict:
           'device': stats.get('peak_bytes_in_use')}
 
 
-def names(text: str) -> list[str]:
+def names(text: str, known=measurements.MEASUREMENTS) -> list[str]:
   """Measurements of a flag; ValueError names the known ones."""
   found = [n for n in text.split(',') if n]
-  known = measurements.MEASUREMENTS
   for name in found:
     if name not in known:
       raise ValueError(f'--measure holds {name!r}; known: {", ".join(known)}')
@@ -63,6 +64,90 @@ def shares(found: dict, limit: dict) -> dict:
   return out
 
 
+def _check_repeats(repeats: int) -> None:
+  if repeats < 1:
+    raise ValueError(f'--repeats is {repeats}; it must be >= 1')
+
+
+def run_shapes(model: str, measure: str, repeats: int, load: str = '',
+               dtype: str = '') -> dict:
+  """All asked measurements of named shapes (shapes.SHAPES), random weights.
+
+  What does not fit in memory is not begun; `missing` says so.
+
+  Args:
+    model: names with commas.
+    measure: names with commas; empty: all of shapes.MEASUREMENTS.
+    repeats: measured calls after the first.
+    load: as shapes.load_of.
+    dtype: compute type; empty: float32 on CPUs, bfloat16 elsewhere.
+
+  Raises:
+    ValueError: for an unknown name, type or load.
+  """
+  _check_repeats(repeats)
+  dtype = dtype or (
+      'float32' if jax.default_backend() == 'cpu' else 'bfloat16')
+  chosen = names(measure, shapes.MEASUREMENTS)
+  loads = {name: shapes.load_of(load, name) for name in shapes.names(model)}
+  models = {name: shapes.build(name, dtype, 'none') for name in loads}
+  limit = roofline.measure(dtype)
+  out = {'machine': where(), 'dtype': dtype, 'roofline': limit, 'shapes': {}}
+  for name, work in loads.items():
+    row = {'load': work._asdict(), 'missing': {}, 'measurements': {}}
+    out['shapes'][name] = row
+    for what in chosen:
+      setting = shapes.Setting(models[name], work)
+      row['parameters'] = setting.counted.params
+      wanted, here = shapes.needed(what, setting), shapes.here()
+      if here is not None and wanted > 0.9 * here:
+        row['missing'][what] = (f'needs more than {dry_run.size(wanted)} of '
+                                f'{dry_run.size(here)}')
+        continue
+      try:
+        found = measurements.measure(
+            shapes.MEASUREMENTS[what], setting, repeats)
+      except jax.errors.JaxRuntimeError as e:
+        if not str(e).startswith('RESOURCE_EXHAUSTED'):
+          raise
+        row['missing'][what] = 'out of memory'
+      else:
+        row['measurements'][what] = {**found, 'shares': shares(found, limit)}
+      del setting
+      gc.collect()
+      heap.release()
+    row['peak_memory'] = peak_memory()
+  return out
+
+
+def shape_table(found: dict) -> str:
+  """Markdown of `run_shapes`' result: a row a shape."""
+  asked = [name for name in shapes.MEASUREMENTS if any(
+      name in r['measurements'] or name in r['missing']
+      for r in found['shapes'].values())]
+  head = ['shape', 'parameters', 'prompts x tokens, rollouts x tokens']
+  for what in asked:
+    head += [f'{what} s', 'of matmul rate']
+    head += ['of bandwidth', 'tokens/s'] if what == 'sample' else []
+  rows = [[*head, 'peak RSS so far']]
+  for name, r in found['shapes'].items():
+    w = r['load']
+    row = [name, f'{r["parameters"] / 1e6:.1f} M', '{} x {}, {} x {}'.format(
+        *(w[k] for k in ('prompts', 'prompt', 'rollouts', 'response')))]
+    for what in asked:
+      m = r['measurements'].get(what)
+      if m is None:
+        row += [r['missing'][what], *[''] * (3 if what == 'sample' else 1)]
+        continue
+      row += [f'{m["median_s"]:.4f}', f'{m["shares"]["of_matmul"]:.1%}']
+      if what == 'sample':
+        drawn = w['prompts'] * w['rollouts'] * w['response']
+        row += [f'{m["shares"]["of_bandwidth"]:.1%}',
+                f'{drawn / m["median_s"]:.0f}']
+    rows.append([*row, dry_run.size(r['peak_memory']['rss'])])
+  return f'{markdown(rows)}\n\n{_limit(found)}; random weights, no remat'
+
+
 def run(config, measure: str, repeats: int) -> dict:
   """All asked measurements of a config's student.
 
@@ -70,12 +155,13 @@ def run(config, measure: str, repeats: int) -> dict:
     ValueError: for an unknown measurement, or fewer than one repeat.
   """
   chosen = names(measure)
-  if repeats < 1:
-    raise ValueError(f'--repeats is {repeats}; it must be >= 1')
+  _check_repeats(repeats)
   model = pretrained.load(config.student.weights, dtype=config.student.dtype,
-                          remat=config.student.remat).model
-  setting = measurements.Setting(build.build(config), model)
-  limit = roofline.measure(config.student.dtype)
+                          remat=config.student.remat,
+                          attention=config.student.attention).model
+  made = build.build(config)
+  setting = measurements.Setting(made, model)
+  limit = roofline.of_mesh(config.student.dtype, made.mesh)
   out = {'machine': where(), 'method': config.method,
          'parameters': setting.counted.params, 'roofline': limit,
          'measurements': {}}
@@ -91,26 +177,76 @@ def table(found: dict) -> str:
   """Markdown of `run`'s result."""
   rows = [['measurement', 'median s', 'min to max', 'first s', 'GFLOP',
            'of matmul rate', 'of bandwidth', 'peak RSS']]
+  more = []
   for name, m in found['measurements'].items():
+    if name in MEMORY:
+      more.append(f'{name}: {MEMORY[name](m["shapes"])}')
+      continue
     share = lambda key, m=m: (
         f'{m["shares"][key]:.1%}' if key in m['shares'] else '')
     rows.append([
         name, f'{m["median_s"]:.4f}', f'{m["min_s"]:.4f} to {m["max_s"]:.4f}',
         f'{m["first_s"]:.2f}', f'{m["flops"] / 1e9:.2f}', share('of_matmul'),
         share('of_bandwidth'), dry_run.size(m['peak_memory']['rss'])])
+  parts = [markdown(rows)] if len(rows) > 1 else []
+  return '\n\n'.join([*parts, *more, _limit(found)])
+
+
+def _gradient_memory(s: dict) -> str:
+  return (f'{dry_run.size(s["temporaries"])} of temporaries for a micro-batch '
+          f'of {s["rows"]} x {s["length"]}; all its logits in float32 are '
+          f'{dry_run.size(s["float32_logits"])}')
+
+
+def _logprob_memory(s: dict) -> str:
+  return (f'{dry_run.size(s["temporaries"])} of temporaries for log-probs, '
+          f'entropy and gradient of {s["rows"]} x {s["length"]} positions, V = '
+          f'{s["vocab"]:,}, width {s["width"]}, {s["dtype"]}; the plain form '
+          f'{dry_run.size(s["plain_temporaries"])}, a share of '
+          f'{s["temporaries"] / s["plain_temporaries"]:.1%}')
+
+
+# What takes no time: a measurement's shapes as a sentence.
+MEMORY = {'gradient-memory': _gradient_memory,
+          'logprob-memory': _logprob_memory}
+
+
+def _limit(found: dict) -> str:
   limit = found['roofline']
-  return markdown(rows) + (
-      f'\n\n{found["machine"]["cpu"]}, cores '
+  return (
+      f'{found["machine"]["cpu"]}, cores '
       f'{found["machine"]["pinned_cores"]}, {found["machine"]["platform"]}; '
-      f'matmul {limit["flops"] / 1e9:.0f} GFLOP/s ({limit["dtype"]}), triad '
-      f'{limit["bytes"] / 1e9:.1f} GB/s in this run')
+      f'matmul {limit["flops"] / 1e9:.0f} GFLOP/s ({limit["dtype"]}), memory '
+      + ', '.join(f'{name} {rate / 1e9:.1f} GB/s'
+                  for name, rate in limit['by_access'].items())
+      + ' in this run')
 
 
-def main(config, measure: str, repeats: int, to: str | None) -> None:
-  """Measures, prints a table and writes JSON to `to`."""
-  found = run(config, measure, repeats)
+def main(config, measure: str, repeats: int, to: str | None,
+         model: str = '', load: str = '', dtype: str = '') -> None:
+  """Measures, prints a table and writes JSON to `to`.
+
+  Args:
+    config: whose student is measured; None with `model`.
+    measure, repeats: as `run`.
+    to: file, or None.
+    model, load, dtype: as `run_shapes`.
+
+  Raises:
+    ValueError: as `run` and `run_shapes`; for both a config and a model, or
+      a load or type without a model.
+  """
+  if bool(model) == (config is not None):
+    raise ValueError('--config and --model are two ways to say what is '
+                     'measured; one of them is needed')
+  if not model and (load or dtype):
+    raise ValueError('--load and --dtype are of --model; a config has its own')
+  if model:
+    found, shown = run_shapes(model, measure, repeats, load, dtype), shape_table
+  else:
+    found, shown = run(config, measure, repeats), table
   if to is not None:
     path = pathlib.Path(to)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(found, indent=1) + '\n')
-  print(table(found))
+  print(shown(found))

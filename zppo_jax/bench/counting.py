@@ -38,8 +38,9 @@ class Counted:
     read_params: parameters that a decode step reads: all but the rows of an
       untied embedding.
     kv_token: numbers of keys and values that one token leaves in all layers.
-    state_row: numbers of recurrent state of one row in all layers; it is read
+    state_row: numbers of recurrent memory of one row in all layers; it is read
       and written every step.
+    conv_row: numbers of past inputs of its convolutions, likewise.
   """
   layers: Layers
   token_flops: int
@@ -50,6 +51,7 @@ class Counted:
   read_params: int
   kv_token: int
   state_row: int
+  conv_row: int
 
 
 def _params(model: Model, skip=()) -> int:
@@ -67,8 +69,9 @@ def _attention(c) -> tuple[int, int]:
   return (2 * c.width * c.head_dim * heads, 4 * c.num_heads * c.head_dim)
 
 
-def _delta(c: Qwen35Config) -> tuple[int, int, int]:
-  """(projection FLOPs, recurrence FLOPs, state numbers) of a DeltaNet layer.
+def _delta(c: Qwen35Config) -> tuple[int, int, int, int]:
+  """(projection FLOPs, recurrence FLOPs, numbers of memory and of the
+  convolution's inputs) of a DeltaNet layer.
 
   The recurrence reads the state with a key, adds an outer product and reads it
   with a query: three products of key_dim x value_dim a head. The chunked form
@@ -82,8 +85,7 @@ def _delta(c: Qwen35Config) -> tuple[int, int, int]:
   projections = 2 * c.width * columns + 2 * c.conv_kernel * mixed
   head = c.delta_key_dim * c.delta_value_dim
   state = c.delta_value_heads * head
-  return (projections, 6 * state,
-          state + mixed * (c.conv_kernel - 1))
+  return projections, 6 * state, state, mixed * (c.conv_kernel - 1)
 
 
 def count(model: Model) -> Counted:
@@ -102,17 +104,17 @@ def count(model: Model) -> Counted:
                      'counted for decoder, llama, qwen3 and qwen3_5')
   projections, pair = _attention(c)
   token = layers.attention * projections
-  delta, state = 0, 0
+  delta, state, conv = 0, 0, 0
   if layers.delta:
-    more, recurrence, numbers = _delta(c)
+    more, *each = _delta(c)
     token += layers.delta * more
-    delta, state = layers.delta * recurrence, layers.delta * numbers
+    delta, state, conv = (layers.delta * n for n in each)
   token += c.num_layers * 6 * c.width * c.mlp_width
   params = _params(model, ('vision',))
   return Counted(
       layers, token, 2 * c.width * c.vocab_size, layers.attention * pair,
       delta, params, params if c.tied else params - c.vocab_size * c.width,
-      layers.attention * 2 * c.num_kv_heads * c.head_dim, state)
+      layers.attention * 2 * c.num_kv_heads * c.head_dim, state, conv)
 
 
 def _pairs(start: int, length: int) -> int:
@@ -169,33 +171,42 @@ def step_flops(c: Counted, prompts: int, prompt: int, rollouts: int,
 
 def decode_bytes(c: Counted, rows: int, context: int, *, weight_bytes: float,
                  cache_bytes: int, state_bytes: int = 4,
-                 prompt: int = 0, rollouts: int = 1) -> dict[str, float]:
+                 prompt: int = 0, share: int = 1) -> dict[str, float]:
   """Bytes that one decode step must move.
 
   Args:
     c: the model's.
     rows: B.
     context: tokens that a row sees, the new one included.
-    weight_bytes, cache_bytes, state_bytes: of one number.
-    prompt: tokens of the context that `rollouts` rows share in one copy.
-    rollouts: G.
+    weight_bytes, cache_bytes, state_bytes: of one number; a convolution's
+      inputs lie in the type of the cache.
+    prompt: tokens of the context that lie once for `share` rows. A step reads
+      them once for all of those: cache.attend has the rows' queries as one
+      operand of its products.
+    share: rows of a unit (pools.Geometry).
 
   Returns:
     weights, cache_read, cache_write, state_read, state_write, total.
   """
-  shared = -(-rows // rollouts) * prompt
+  shared = -(-rows // share) * prompt
   kept = rows * (context - 1 - prompt) + shared
+  state = rows * (c.state_row * state_bytes + c.conv_row * cache_bytes)
   out = {'weights': c.read_params * weight_bytes,
          'cache_read': kept * c.kv_token * cache_bytes,
          'cache_write': rows * c.kv_token * cache_bytes,
-         'state_read': rows * c.state_row * state_bytes,
-         'state_write': rows * c.state_row * state_bytes}
+         'state_read': state, 'state_write': state}
   return {**out, 'total': sum(out.values())}
 
 
 def sample_bytes(c: Counted, prompts: int, prompt: int, rollouts: int,
-                 response: int, **sizes) -> float:
-  """Of all decode steps of `sample_flops`' work, prompts in one copy a row."""
-  rows = prompts * rollouts
-  return sum(decode_bytes(c, rows, prompt + i + 1, **sizes)['total']
-             for i in range(response - 1))
+                 response: int, share: int | None = None, **sizes) -> float:
+  """Of all decode steps of `sample_flops`' work.
+
+  Args:
+    c, prompts, prompt, rollouts, response: as `sample_flops`.
+    share: rows that read one copy of a prompt; None: all of its rollouts.
+    sizes: as `decode_bytes`.
+  """
+  rows, share = prompts * rollouts, share or rollouts
+  return sum(decode_bytes(c, rows, prompt + i + 1, prompt=prompt, share=share,
+                          **sizes)['total'] for i in range(response - 1))

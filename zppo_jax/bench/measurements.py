@@ -13,7 +13,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zppo_jax import grading, packing, rollouts, step as step_lib, zppo
+from zppo_jax import (
+  grading,
+  logprobs,
+  packing,
+  rollouts,
+  sharding,
+  step as step_lib,
+  zppo,
+)
 from zppo_jax.bench import counting, roofline
 from zppo_jax.build import Run
 from zppo_jax.records import Purpose
@@ -66,7 +74,8 @@ class Setting:
     shape = (len(self.groups), self.run.num_rollouts)
     adv_PG = np.where(np.arange(shape[1]) % 2, 1.0, -1.0) * np.ones(shape)
     batches = packing.micro_batches(
-        self.groups, adv_PG, max_tokens=self.run.micro_tokens, multiple=1,
+        self.groups, adv_PG, max_tokens=self.run.micro_tokens,
+        multiple=sharding.batch_shards(self.run.mesh),
         buckets=self.run.row_buckets, skip_zero=False,
         num_axes=self.run.num_axes, packed=self.run.packing)
     return [(batches, packing.response_tokens(self.groups))]
@@ -97,19 +106,21 @@ class Setting:
                for p, rs in zip(*self.lengths, strict=True) for r in rs)
 
   def decode_bytes(self) -> float:
-    """Weights once a step, caches of the rows that still draw."""
+    """Weights once a step, the responses of the rows that still draw, the
+    prompt once for each unit in which one does."""
     width = jnp.dtype(self.model.config.dtype).itemsize
     prompts, responses = self.lengths
-    flat = [(p, r) for p, rs in zip(prompts, responses, strict=True)
-            for r in rs]
+    share = self.run.sampler.engine.shape.share
+    units = [(p, rs[g:g + share])
+             for p, rs in zip(prompts, responses, strict=True)
+             for g in range(0, len(rs), share)]
     total = 0.0
-    for i in range(1, max(r for _, r in flat)):
-      contexts = [p + i for p, r in flat if r > i]
-      one = counting.decode_bytes(
-          self.counted, len(contexts), 1, weight_bytes=width,
-          cache_bytes=width)
-      total += one['total'] + sum(
-          x - 1 for x in contexts) * self.counted.kv_token * width
+    for i in range(1, max(max(rs) for _, rs in units)):
+      rows = sum(r > i for _, rs in units for r in rs)
+      shared = sum(p for p, rs in units if max(rs) > i)
+      total += counting.decode_bytes(
+          self.counted, rows, i, weight_bytes=width, cache_bytes=width)[
+              'total'] + shared * self.counted.kv_token * width
     return total
 
 
@@ -160,14 +171,14 @@ def host(s: Setting) -> Work:
     grading.grade_all(texts, s.run.sampler.grader)
     ReplayBuffer(s.run.buffer_capacity).settle(s.groups, s.run.rules.tau, 0)
     packing.micro_batches(
-        s.groups, ones, max_tokens=s.run.micro_tokens, multiple=1,
-        buckets=s.run.row_buckets, skip_zero=False, num_axes=s.run.num_axes,
-        packed=s.run.packing)
+        s.groups, ones, max_tokens=s.run.micro_tokens,
+        multiple=sharding.batch_shards(s.run.mesh), buckets=s.run.row_buckets,
+        skip_zero=False, num_axes=s.run.num_axes, packed=s.run.packing)
   return Work(once, s.shapes())
 
 
-def logprob_memory(s: Setting) -> Work:
-  """Temporaries of the gradient, by the compiler; `bytes` holds them."""
+def gradient_memory(s: Setting) -> Work:
+  """Temporaries of the gradient of a micro-batch, by the compiler."""
   batch = s.minibatches[0][0][0]
   parts = s.run.update_fn.keywords
   grads, sums = parts['zeros_fn'].eval_shape(s.state.params)
@@ -178,12 +189,58 @@ def logprob_memory(s: Setting) -> Work:
   naive = rows * length * s.model.config.vocab_size * 4
   return Work(lambda i: None, {
       'rows': rows, 'length': length, 'temporaries': used,
-      'float32_logits': naive}, 0.0, float(used))
+      'float32_logits': naive})
+
+
+# Of Qwen3.5-0.8B: its vocabulary and width; 32k positions.
+LOGPROB_SHAPE = {'rows': 16, 'length': 2048, 'width': 1024, 'vocab': 248320}
+
+
+def _plain_logps(hidden_BTD, head_DV, tokens_BT):
+  """As logprobs.token_logps, with all of [B, T, V] at once."""
+  z = jnp.matmul(hidden_BTD[:, :-1], head_DV.astype(hidden_BTD.dtype),
+                 preferred_element_type=jnp.float32)
+  logp_BTV = jax.nn.log_softmax(z, axis=-1)
+  picked = jnp.take_along_axis(logp_BTV, tokens_BT[:, 1:, None], -1)[..., 0]
+  return picked, -jnp.sum(jnp.exp(logp_BTV) * logp_BTV, axis=-1)
+
+
+def logprob_temporaries(fn, dtype: str, shape: dict) -> int:
+  """Bytes by the compiler of loss and gradient of token log-probs and their
+  entropy; nothing is run.
+
+  Args:
+    fn: (hidden_BTD, head_DV, tokens_BT) -> (logp, entropy).
+    dtype: of the hidden states; the head is float32.
+    shape: with the keys of LOGPROB_SHAPE.
+  """
+  B, T, D, V = (shape[k] for k in ('rows', 'length', 'width', 'vocab'))
+  of = jax.ShapeDtypeStruct
+
+  def loss(hidden, head, tokens):
+    logp, entropy = fn(hidden, head, tokens)
+    return logp.sum() + 0.1 * entropy.sum()
+  compiled = jax.jit(jax.value_and_grad(loss, (0, 1))).lower(
+      of((B, T, D), dtype), of((D, V), jnp.float32),
+      of((B, T), jnp.int32)).compile()
+  return compiled.memory_analysis().temp_size_in_bytes
+
+
+def logprob_memory(s: Setting) -> Work:
+  """Temporaries of log-probs and their gradient at LOGPROB_SHAPE, chunked and
+  plain; of the config only its type counts."""
+  dtype = s.model.config.dtype
+  ours, plain = (logprob_temporaries(fn, dtype, LOGPROB_SHAPE) for fn in (
+      logprobs.token_logps, _plain_logps))
+  return Work(lambda i: None, {
+      **LOGPROB_SHAPE, 'dtype': dtype, 'temporaries': ours,
+      'plain_temporaries': plain})
 
 
 MEASUREMENTS = {
     'sample': sample, 'score': score, 'update': update, 'step': step,
-    'logprob-memory': logprob_memory, 'host': host}
+    'gradient-memory': gradient_memory, 'logprob-memory': logprob_memory,
+    'host': host}
 
 
 def measure(make, setting: Setting, repeats: int) -> dict:

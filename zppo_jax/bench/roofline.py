@@ -4,14 +4,18 @@ A share of the roofline means something only against a number of the same run.
 """
 
 import functools
+import json
+import os
 import statistics
+import subprocess
+import sys
 import time
 
 import jax
 import jax.numpy as jnp
 
 MATMUL_SIZES = (512, 1024, 2048)
-TRIAD_BYTES = 64 << 20  # of one of three arrays: beyond the caches of a CPU
+ARRAY_BYTES = 64 << 20  # of one array: beyond the caches of a CPU
 REPEATS = 5
 
 
@@ -36,25 +40,56 @@ def matmul_rate(dtype: str, sizes=MATMUL_SIZES, repeats: int = REPEATS):
   return out
 
 
-def bandwidth(size: int = TRIAD_BYTES, repeats: int = REPEATS) -> float:
-  """Bytes/s of a triad, a + s * b -> c: two arrays read and one written."""
+def bandwidth(size: int = ARRAY_BYTES, repeats: int = REPEATS) -> dict:
+  """Best bytes/s by what is done.
+
+  Returns:
+    read: a sum; what decoding mostly does, with weights and caches.
+    triad: a + s * b -> c, two arrays read and one written. On a CPU far less:
+      new pages are cleared and lines are read before they are written.
+  """
   n = size // 4
   a = jnp.ones(n, jnp.float32)
-  f = jax.jit(lambda a, b: a + 3.0 * b)
-  return 3 * 4 * n / _best_seconds(f, a, a + 1, repeats=repeats)
+  b = a + 1
+  best = functools.partial(_best_seconds, repeats=repeats)
+  return {'read': 4 * n / best(jax.jit(jnp.sum), a),
+          'triad': 3 * 4 * n / best(jax.jit(lambda a, b: a + 3.0 * b), a, b)}
 
 
 @functools.cache
-def measure(dtype: str, sizes=MATMUL_SIZES, size: int = TRIAD_BYTES) -> dict:
+def measure(dtype: str, sizes=MATMUL_SIZES, size: int = ARRAY_BYTES) -> dict:
   """The limit of this machine now.
 
   Returns:
-    flops: best matmul FLOP/s; by_size; bytes: triad bytes/s; dtype.
+    flops: best matmul FLOP/s; by_size; bytes: best bytes/s; by_access; dtype.
   """
-  rates = matmul_rate(dtype, sizes)
+  rates, speeds = matmul_rate(dtype, sizes), bandwidth(size)
   return {'dtype': dtype, 'flops': max(rates.values()),
           'by_size': {str(n): r for n, r in rates.items()},
-          'bytes': bandwidth(size)}
+          'bytes': max(speeds.values()), 'by_access': speeds}
+
+
+def apart(dtype: str) -> dict:
+  """`measure` in a process of its own, all cores as one device: one of several
+  CPU devices of this process knows its own limit alone."""
+  code = ('import json; from zppo_jax.bench import roofline; '
+          f'print(json.dumps(roofline.measure({dtype!r})))')
+  flags = ('XLA_FLAGS', 'NPROC', 'JAX_NUM_CPU_DEVICES')
+  return json.loads(subprocess.run(
+      [sys.executable, '-c', code], check=True, stdout=subprocess.PIPE,
+      text=True, env={k: v for k, v in os.environ.items()
+                      if k not in flags}).stdout)
+
+
+def of_mesh(dtype: str, mesh) -> dict:
+  """`measure` for all devices of a mesh together."""
+  if mesh.size == 1:
+    return measure(dtype)
+  if mesh.devices.flat[0].platform == 'cpu':
+    return apart(dtype)
+  one = measure(dtype)
+  return {**one, 'flops': one['flops'] * mesh.size,
+          'bytes': one['bytes'] * mesh.size, 'devices': mesh.size}
 
 
 def spread(seconds) -> dict:

@@ -165,6 +165,36 @@ class Shape(NamedTuple):
   dtype: str
 
 
+def heads_of(config) -> dict[str, tuple[int, int, int]]:
+  """(query heads, key heads, head dimension) of a model config's 'decoder',
+  and of its 'vision' tower where it has one."""
+  out = {'decoder': (config.num_heads, config.num_kv_heads, config.head_dim)}
+  tower = getattr(config, 'vision', None)
+  if tower is not None:
+    out['vision'] = (tower.num_heads, tower.num_heads,
+                     tower.width // tower.num_heads)
+  return out
+
+
+def check(asked: str, mesh, config) -> None:
+  """Whether a kernel asked by name can serve a model on a mesh at all.
+
+  Args:
+    asked: one of NAMES.
+    mesh: where it runs.
+    config: of the model, its tower included.
+
+  Raises:
+    ValueError: as `choose`; names the part of the model that does not fit.
+  """
+  for part, heads in heads_of(config).items():
+    shape = Shape(sharding.batch_shards(mesh), 128, *heads, config.dtype)
+    try:
+      choose(asked, mesh, shape)
+    except ValueError as e:
+      raise ValueError(f'{e} ({part})') from e
+
+
 def _unfit(kernel: str, mesh, shape: Shape) -> str:
   """What of a model and mesh the kernel cannot serve at any length, or ''."""
   device, tensor = mesh.devices.flat[0], mesh.shape['tensor']

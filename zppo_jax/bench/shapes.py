@@ -1,0 +1,278 @@
+"""Named models with random weights: what they cost to sample, score, update.
+
+Text alone. Prompts and responses are random ids of exact lengths, half of all
+advantages are 1 and half -1.
+"""
+
+import dataclasses
+import functools
+import os
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from zppo_jax import (
+  assets,
+  losses,
+  models,
+  optimizers,
+  packing,
+  randomness,
+  rollouts,
+  scoring,
+  sharding,
+  update as update_lib,
+  weights,
+)
+from zppo_jax.bench import counting
+from zppo_jax.bench.measurements import Work
+from zppo_jax.engine import Request
+from zppo_jax.models import presets
+from zppo_jax.records import Decoding
+
+MICRO_POSITIONS = 4096  # of a micro-batch
+# The side-by-side model of benchmarks/.
+_TINY = dict(vocab_size=2048, width=256, num_layers=4, num_heads=8,
+             num_kv_heads=4, head_dim=32, mlp_width=768, max_positions=4096,
+             tied=True, rope_theta=1e6)
+# As its model card and config.json have it.
+_SMOLLM2 = dict(vocab_size=49152, width=576, num_layers=30, num_heads=9,
+                num_kv_heads=3, head_dim=64, mlp_width=1536,
+                max_positions=8192, rope_theta=1e5, norm_eps=1e-5,
+                qk_norm=False, tied=True)
+
+
+class Load(NamedTuple):
+  """How much is done at once: prompts P of so many tokens, rollouts G of so
+  many tokens each."""
+  prompts: int
+  prompt: int
+  rollouts: int
+  response: int
+
+  @property
+  def rows(self) -> int:
+    return self.prompts * self.rollouts
+
+  @property
+  def length(self) -> int:
+    return self.prompt + self.response
+
+
+class Named(NamedTuple):
+  """A row of SHAPES.
+
+  Attributes:
+    family: of models.FAMILIES; 'preset' and 'asset' say where fields are from.
+    fields: of its config, or a name there.
+    load: on a CPU.
+    device_load: on others.
+  """
+  family: str
+  fields: Any
+  load: Load
+  device_load: Load
+
+
+_LARGE = Load(8, 512, 8, 256)
+SHAPES = {
+    'micro': Named('asset', 'micro/student', Load(32, 24, 8, 16),
+                   Load(32, 24, 8, 16)),
+    'tiny': Named('qwen3', _TINY, Load(16, 64, 8, 64), Load(16, 64, 8, 64)),
+    'smollm2-135m': Named('llama', _SMOLLM2, Load(2, 32, 4, 16), _LARGE),
+    'qwen3.5-0.8b': Named('preset', 'Qwen3.5-0.8B', Load(1, 16, 4, 8), _LARGE),
+    'qwen3.5-2b': Named('preset', 'Qwen3.5-2B', Load(1, 16, 4, 8), _LARGE),
+}
+
+
+def names(text: str) -> list[str]:
+  """Shapes of a flag; ValueError names the known ones."""
+  found = [n for n in text.split(',') if n]
+  for name in found:
+    if name not in SHAPES:
+      raise ValueError(f'--model holds {name!r}; known: {", ".join(SHAPES)}')
+  return found
+
+
+def load_of(text: str, name: str) -> Load:
+  """The load of a flag such as 8x512x8x256, or a shape's own.
+
+  Raises:
+    ValueError: for anything but four whole numbers >= 1, a response of one
+      token (nothing is decoded then) or an odd number of rows.
+  """
+  if not text:
+    row = SHAPES[name]
+    return row.load if jax.default_backend() == 'cpu' else row.device_load
+  parts = text.split('x')
+  if len(parts) != 4 or not all(p.isdecimal() and int(p) for p in parts):
+    raise ValueError(f'--load is {text!r}; it must be prompts x tokens x '
+                     'rollouts x tokens, e.g. 8x512x8x256')
+  found = Load(*map(int, parts))
+  if found.response < 2 or found.rows % 2:
+    raise ValueError(f'--load is {text!r}: responses of {found.response} '
+                     f'tokens, {found.rows} rows; they must be >= 2 and even')
+  return found
+
+
+def preset(name: str, dtype: str, remat: str) -> models.Model:
+  """A published size (models/presets.py) without its vision tower."""
+  hub = presets.PRESETS[name].config
+  row = models.FAMILIES[hub['model_type']]
+  config = dataclasses.replace(row.from_hub(hub), dtype=dtype, remat=remat)
+  if hasattr(config, 'vision'):
+    config = dataclasses.replace(config, vision=None)
+  return row.build(config)._replace(family=hub['model_type'])
+
+
+def build(name: str, dtype: str, remat: str) -> models.Model:
+  """The model of a row of SHAPES."""
+  row = SHAPES[name]
+  if row.family == 'preset':
+    return preset(row.fields, dtype, remat)
+  fields = row.fields
+  if row.family == 'asset':
+    fields = weights.description(assets.find(fields))['model']
+  else:
+    fields = {'family': row.family, **fields}
+  return models.build(**{'family': 'decoder', **fields, 'dtype': dtype,
+                         'remat': remat})
+
+
+class _Ids(NamedTuple):
+  """A codec of ids alone, none of which ends a response."""
+  vocab_size: int
+  end_id: int
+  sampled_ids: frozenset
+
+
+class _Chat(NamedTuple):
+  codec: _Ids
+
+  def decode_response(self, tokens) -> str:
+    return ''
+
+
+class Setting:
+  """A model on one device, and ids for its load.
+
+  Args:
+    model: the network.
+    load: what it does.
+  """
+
+  def __init__(self, model: models.Model, load: Load):
+    self.mesh = sharding.make_mesh(sharding.MeshConfig(data=1, fsdp=1,
+                                                       tensor=1))
+    self.model, self.load = models.on_mesh(model, self.mesh), load
+    self.counted = counting.count(model)
+    V, rng = model.config.vocab_size, np.random.default_rng(0)
+    self.prompts_PT = rng.integers(0, V, (load.prompts, load.prompt))
+    self.responses_BR = rng.integers(0, V, (load.rows, load.response))
+
+  @functools.cached_property
+  def params(self):
+    """float32, on the device."""
+    return jax.jit(self.model.init)(jax.random.key(0))
+
+  @property
+  def rows(self) -> list[packing.Row]:
+    prompts = np.repeat(self.prompts_PT, self.load.rollouts, 0)
+    return [packing.Row(p, r, np.zeros(len(r)), 1.0 - 2 * (b % 2))
+            for b, (p, r) in enumerate(zip(prompts, self.responses_BR,
+                                           strict=True))]
+
+  @property
+  def batches(self) -> list:
+    """Micro-batches of at most MICRO_POSITIONS, all of one shape."""
+    load = self.load
+    size = min(load.rows, packing.rows_per_micro_batch(
+        load.length, MICRO_POSITIONS, 1))
+    return [sharding.put_batch(self.mesh, packing.pad_rows(
+        self.rows[i:i + size], size, load.length,
+        num_axes=self.model.num_axes)) for i in range(0, load.rows, size)]
+
+
+def sample(s: Setting) -> Work:
+  """Rollouts of exact lengths at temperature 1."""
+  load, c = s.load, s.model.config
+  codec = _Ids(c.vocab_size, c.vocab_size, frozenset(range(c.vocab_size)))
+  engine = rollouts.make_engine(
+      model=s.model, mesh=s.mesh, chat=_Chat(codec), max_tokens=load.response,
+      num_rollouts=(load.rollouts,), prompt_buckets=(load.prompt,),
+      group_buckets=(load.prompts,))
+  params = rollouts.place_copy(s.params, s.model, s.mesh)
+  del s.params  # the copy is enough
+
+  def once(i):
+    keys = randomness.rollout_key_data(
+        randomness.step_key(i, 0, 1), list(range(load.prompts)),
+        [0] * load.prompts, load.rollouts)
+    return engine.generate(params, [
+        Request(p, tuple(map(int, ids)), keys[p], Decoding(load.response))
+        for p, ids in enumerate(s.prompts_PT)])
+  width = jnp.dtype(c.dtype).itemsize
+  return Work(once, load._asdict(), counting.sample_flops(s.counted, *load),
+              counting.sample_bytes(s.counted, *load, weight_bytes=width,
+                                    cache_bytes=width))
+
+
+def _shardings(s: Setting):
+  tx = optimizers.adamw(optimizers.AdamWConfig())
+  return tx, update_lib.state_shardings(s.model, tx, s.mesh)
+
+
+def score(s: Setting) -> Work:
+  """Log-probs of all responses by the trainer's graph."""
+  run = scoring.compile_scorer(
+      model=s.model, mesh=s.mesh, shardings=_shardings(s)[1], temperature=1.0,
+      chunk=1024)
+  batches, load = s.batches, s.load
+  return Work(
+      lambda i: jax.block_until_ready([run(s.params, b) for b in batches]),
+      load._asdict(), counting.forward_flops(
+          s.counted, load.rows, load.length, logits=load.response))
+
+
+def update(s: Setting) -> Work:
+  """Gradient of the clipped loss over all rows, one AdamW step."""
+  tx, shardings = _shardings(s)
+  run = update_lib.compile_update(
+      loss_fn=functools.partial(
+          update_lib.policy_loss, model=s.model, temperature=1.0, chunk=1024,
+          own_old_logp=True, objective=functools.partial(
+              losses.clipped_surrogate, clip=losses.Clip())),
+      tx=tx, mesh=s.mesh, shardings=shardings)
+  state = [update_lib.new_state(s.params, tx, shardings)]
+  del s.params  # the state holds a copy
+  batches, load = s.batches, s.load
+
+  def once(i):
+    state[0] = jax.block_until_ready(run(
+        state[0], batches, float(load.rows * load.response))[0])
+  return Work(once, load._asdict(), counting.train_flops(
+      s.counted, load.rows, load.length, logits=load.response))
+
+
+MEASUREMENTS = {'sample': sample, 'score': score, 'update': update}
+
+
+def needed(measurement: str, s: Setting) -> int:
+  """Bytes that a measurement needs at least; activations are left out.
+
+  Sampling holds weights in float32 and in the compute type. All draw weights,
+  which takes twice their room. An update holds weights, gradient and two
+  bfloat16 moments, and for its step two more arrays like the weights.
+  """
+  width = jnp.dtype(s.model.config.dtype).itemsize
+  each = {'sample': max(4 + width, 8), 'score': 8, 'update': 12 + 8}
+  return each[measurement] * s.counted.params
+
+
+def here() -> int | None:
+  """Bytes of memory of the first device, or of a CPU's machine."""
+  if jax.default_backend() == 'cpu':
+    return os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
+  return (jax.devices()[0].memory_stats() or {}).get('bytes_limit')
