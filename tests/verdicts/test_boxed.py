@@ -35,6 +35,23 @@ def test_three_thousand_braces_and_a_megabyte_are_read_in_a_moment():
   assert time.perf_counter() - since < 5
 
 
+@pytest.mark.parametrize('text, answer', [
+    (r'\boxed{5} of 6', '5'), ('4 - 1 = 3', '3'), ('3 - 7 = -4.', '-4'),
+    ('it is -4', '-4'), ('it is \u22124', '-4'), ('5-3', '3'), ('x2-3', '3'),
+    ('(5)-3', '3'), ('1,234.5 km', '1,234.5'), ('1, 2', '2'), ('.5', '.5'),
+    (r'\boxed{} 7', '7'), ('no number', '')])
+def test_the_last_number_where_there_is_no_box(text, answer):
+  """A minus is a sign unless it stands right behind what it could follow."""
+  assert boxed.last_or_number(text) == answer
+
+
+@pytest.mark.parametrize('text', ['1,' * 500_000, '1' * 10**6, '-' * 10**6])
+def test_the_last_number_of_a_megabyte_is_read_in_a_moment(text):
+  since = time.perf_counter()
+  boxed.last_or_number(text)
+  assert time.perf_counter() - since < 5
+
+
 @pytest.mark.parametrize('text, good', [
     ('5', True), (r'\frac{1}{2}', True), (r'\{1\}', True),
     ('1}, \\boxed{2', False), ('{', False), ('}', False), ('5\\', False)])

@@ -13,7 +13,7 @@ from zppo_jax.chat.wording import Chat
 from zppo_jax.data import suites
 from zppo_jax.records import Grader, Question
 from zppo_jax.tasks import digits, files, micro, micro_pictures, reasoning_gym
-from zppo_jax.verdicts.verifier import BOXED
+from zppo_jax.verdicts.verifier import BOXED, NUMBERS
 
 
 class Task(NamedTuple):
@@ -42,6 +42,8 @@ TASKS = {
                    Grader(digits.parse_answer, digits.grade)),
     'reasoning_gym': Task(reasoning_gym.pool, reasoning_gym.evaluation,
                           BOXED),
+    'reasoning_gym_numbers': Task(
+        reasoning_gym.pool, reasoning_gym.evaluation, NUMBERS),
     'files': Task(files.pool, files.evaluation, BOXED),
 }
 

@@ -8,6 +8,9 @@ whose scorers execute the model's text are refused there by name.
   c.data.pool = dict(name='chain_sum', size=2000, seed=0, config=dict())
   c.eval.splits = ('chain_sum', 'chain_sum?{"max_terms": 8}')
 
+With `worked` in the pool's fields, questions carry a worked solution for a
+stored teacher, where worked.py knows the data set.
+
 A split is a data set, with fields of its config as JSON behind a question
 mark where the default ones will not do. No pool may reach its entries.
 """
@@ -16,13 +19,14 @@ import json
 from collections.abc import Mapping, Sequence
 
 from zppo_jax.records import Question
+from zppo_jax.tasks import worked as solutions
 from zppo_jax.verdicts import gym
 
 EVAL_SEED = 1_000_003  # of the splits; no pool may have it
 
 
 def _made(name: str, size: int, seed: int, config: Mapping,
-          split: str) -> list[Question]:
+          split: str, worked: bool = False) -> list[Question]:
   try:
     gym.load()
   except ModuleNotFoundError as e:
@@ -44,12 +48,14 @@ def _made(name: str, size: int, seed: int, config: Mapping,
   return [
       Question(f'reasoning_gym/{split}/{seed}#{i}', entry['question'],
                str(entry['answer']), split, kind='reasoning_gym',
-               source=source)
+               source=source, responses=(
+                   (solutions.solution(name, entry),) if worked else ()))
       for i, entry in ((i, entries[i]) for i in range(size))]
 
 
 def pool(name: str, size: int, seed: int = 0,
-         config: Mapping | None = None) -> Sequence[Question]:
+         config: Mapping | None = None,
+         worked: bool = False) -> Sequence[Question]:
   """Training questions: the first `size` entries of a data set.
 
   Args:
@@ -57,16 +63,17 @@ def pool(name: str, size: int, seed: int = 0,
     size: entries.
     seed: of the data set; entry i is drawn from seed + i.
     config: its other fields.
+    worked: whether each question carries a worked solution as its response.
 
   Raises:
-    KeyError: for an unknown data set.
+    KeyError: for an unknown data set, or one without worked solutions.
     ValueError: for one that is refused, fields it does not take, a seed that
       would draw entries of the splits, or without the package.
   """
   if not 0 <= seed <= seed + size <= EVAL_SEED:
     raise ValueError(f'data.pool.seed is {seed} and size {size}; seed + size '
                      f'must be in [0, {EVAL_SEED}], where the splits begin')
-  return _made(name, size, seed, dict(config or {}), name)
+  return _made(name, size, seed, dict(config or {}), name, worked)
 
 
 def evaluation(split: str, size: int) -> Sequence[Question]:

@@ -11,6 +11,10 @@ import re
 _TOKEN = re.compile(r'\\(?:boxed|fbox)(?![A-Za-z])\s*\{?|\\.|[{}]', re.DOTALL)
 _WORD = re.compile(r'(?:[^\s${}\\]|\\[A-Za-z]+|\\.|\{[^{}]*\})+')
 _SPACE = re.compile(r'\s*')
+# A minus behind a digit, letter or bracket is a difference, not a sign.
+_NUMBER = re.compile(
+    r'(?:(?<![\w)\]}])[-\u2212])?(?:[0-9]+(?:,[0-9]{3})*(?:\.[0-9]+)?'
+    r'|\.[0-9]+)')
 
 
 def last(text: str) -> str:
@@ -42,6 +46,18 @@ def last(text: str) -> str:
   if found is None:
     return ''
   return text[found[2]:found[3]].strip()
+
+
+def last_or_number(text: str) -> str:
+  """Content of the last closed box, or the last number of a text without one.
+
+  For small models that seldom write a box; '' if there is no number either.
+  """
+  found = last(text)
+  if found:
+    return found
+  numbers = _NUMBER.findall(text)
+  return numbers[-1].replace('\u2212', '-') if numbers else ''
 
 
 def balanced(text: str) -> bool:

