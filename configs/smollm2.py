@@ -7,7 +7,8 @@ The teacher is stored: worked solutions made from the entries' metadata
   zppo train --config=configs/smollm2.py --workdir=DIR
 
 Another checkpoint of the same size: `--config=configs/smollm2.py:FOLDER`.
-About ten minutes on 2 cores and 12 GB (student.remat=full: 7 GB). What came out: docs/data.md.
+About ten minutes on 2 cores, in 12 GB (student.remat=full: 7 GB). What came
+out: docs/data.md.
 """
 
 import importlib.util
@@ -31,7 +32,7 @@ def get_config(weights: str = ''):
   c.student.update(weights=weights or _weights(), dtype='float32', remat='none')
   c.teacher.kind = 'stored'
 
-  # The model writes a box in 3 of 100 answers: its last number counts too.
+  # The model wrote a box in 2 of 64 answers: its last number counts too.
   c.data.task = 'reasoning_gym_numbers'
   sums = dict(max_terms=3, max_digits=1)  # from 2 terms, 1 digit
   c.data.pool = dict(name='chain_sum', size=80, seed=0, config=sums,
