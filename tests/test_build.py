@@ -210,6 +210,7 @@ def test_damaged_file_is_named(refused, tmp_path):
     ({'shapes.group_buckets': ()}, ('shapes.group_buckets',)),
     ({'shapes.prompt_buckets': ()}, ('shapes.prompt_buckets',)),
     ({'shapes.row_buckets': ()}, ('shapes.row_buckets',)),
+    ({'teacher.kind': 'stored'}, ("teacher.kind is 'stored'", 'in_process')),
     ({'shapes.packing': None}, ('shapes.packing is None', 'True')),
 ], ids=lambda x: '_'.join(x) if isinstance(x, dict) else '')
 def test_number_out_of_range_is_named(refused, changes, words):

@@ -355,10 +355,15 @@ def build(config) -> Run:
                   c.data.repeat)
   source.check_steps(c.steps)
   splits = tasks.splits(task, c.eval, c.eval.splits)
-  words = (source.pool.words() if isinstance(source.pool, Pool)
-           else source.pool)
-  _check_golds(itertools.chain(words, *splits.values()),
+  words_of = lambda pool: pool.words() if isinstance(pool, Pool) else pool
+  _check_golds(itertools.chain(words_of(source.pool), *splits.values()),
                c.guard.max_ungraded)
+  if (method.reformulations and c.teacher.kind == 'stored'
+      and not any(q.responses for q in words_of(source.pool))):
+    raise ValueError(
+        "teacher.kind is 'stored'; no question of data.pool carries a "
+        'response. It needs a column of them (docs/teachers.md), or another '
+        f'kind: {", ".join(k for k in TEACHERS if k != "stored")}')
   mesh = sharding.make_mesh(sharding.MeshConfig(**c.mesh))
   longest = max(shapes.prompt_buckets) + algo.max_tokens
   if longest > max(shapes.row_buckets):
