@@ -42,6 +42,11 @@ class Int8:
     return self.values.shape
 
   @property
+  def dtype(self):
+    """Of what is stored."""
+    return self.values.dtype
+
+  @property
   def T(self) -> 'Int8':
     return Int8(self.values.T, self.scale.T)
 
