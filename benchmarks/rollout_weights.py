@@ -20,16 +20,9 @@ import time
 import jax
 import numpy as np
 
-from zppo_jax import (
-  packing,
-  pretrained,
-  randomness,
-  rollouts,
-  sharding,
-  update,
-)
+from zppo_jax import packing, pretrained, randomness, rollouts, sharding, update
 from zppo_jax.engine import Request
-from zppo_jax.records import Decoding, Prompt, PromptKind, Question
+from zppo_jax.records import Decoding
 from zppo_jax.study import machine
 
 QUESTIONS = (

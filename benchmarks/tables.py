@@ -11,7 +11,7 @@ import pathlib
 import re
 import sys
 
-from benchmarks import zppo_cost
+from benchmarks import rollout_weights, zppo_cost
 from benchmarks.side_by_side import summary
 from zppo_jax.bench import command
 
@@ -20,7 +20,8 @@ PAGE = ROOT / 'docs' / 'performance.md'
 RESULTS = ROOT / 'benchmarks' / 'results'
 # name -> (file of RESULTS, JSON -> Markdown)
 TABLES = {'side_by_side': summary.table, 'zppo_cost': zppo_cost.table,
-          'bench_micro': command.table}
+          'bench_micro': command.table,
+          'rollout_weights': rollout_weights.table}
 ABSENT = '(not measured yet)'
 
 

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 
+from tests.builders import small_config
 from zppo_jax import assets, build, models, weights
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -112,6 +113,12 @@ def test_the_unchanged_config_builds():
     ({'optimizer.schedule': 'linear'}, ("'linear'", 'constant, cosine')),
     ({'student.dtype': 'float16'}, ("'float16'", 'float32, bfloat16')),
     ({'student.remat': 'some'}, ("'some'", 'none, full, dots')),
+    # slots: whole groups of 8 and of 4 on every device
+    ({'shapes.slots': 0}, ('shapes.slots is 0', 'None', 'multiple of 8')),
+    ({'shapes.slots': 12}, ('shapes.slots is 12', 'multiple of 8',
+                            'algorithm.rollouts = 8')),
+    ({'shapes.slots': 24, 'mesh.data': 4, 'mesh.fsdp': 2},
+     ('shapes.slots is 24', 'multiple of 64', '8 data device')),
 ], ids=lambda x: '_'.join(x) if isinstance(x, dict) else '')
 def test_bad_value_is_named(refused, changes, words):
   message = refused(ValueError, **changes)
@@ -121,6 +128,8 @@ def test_bad_value_is_named(refused, changes, words):
 @pytest.mark.parametrize('changes, known', [
     ({'algorithm.correction.kind': 'tis'},
      ("correction.kind 'tis'", 'none, token_truncate, token_mask')),
+    ({'student.rollout_weights': 'int4'},
+     ("student.rollout_weights 'int4'", 'same, bfloat16, int8')),
     ({'method': 'zpo'}, ("'zpo'", 'grpo_replay', 'zppo', 'placebo')),
     ({'data.task': 'chess'}, ("'chess'", 'micro')),
     ({'algorithm.normaliser': 'batch'},
@@ -209,3 +218,16 @@ def test_damaged_file_is_named(refused, tmp_path):
 def test_number_out_of_range_is_named(refused, changes, words):
   message = refused(ValueError, **{'method': 'zppo', **changes})
   assert all(word in message for word in words), message
+
+
+def test_slots_bound_the_rows_that_decode():
+  """Of the student's and the teacher's engine; more than a batch asks for
+  changes nothing."""
+  most = lambda run: (run.sampler.engine.shapes.rows[-1],
+                      run.teacher.answers.engine.shapes.rows[-1])
+  found = {}
+  for slots in (None, 8, 10_000):
+    c = small_config()
+    c.shapes.slots = slots
+    found[slots] = most(build.build(c))
+  assert found == {None: (80, 8), 8: (8, 8), 10_000: (80, 8)}

@@ -24,10 +24,32 @@ def test_standing_memory_by_hand():
   number = dry_run.count(run.abstract_state.params)
   found = dry_run.standing_memory(run)
   counters = 2 * 4  # two int32 step counters
+  c, longest = run.sampler.engine.programs.model.config, 184 + 16
+  slot_bytes = 4 * (2 * c.num_layers * c.num_kv_heads * c.head_dim * longest
+                    + c.vocab_size)  # keys, values and logits
   assert found == {
       'student parameters': 4 * number, 'optimizer state': 8 * number + counters
       - 4, 'gradient': 4 * number, 'rollout copy of the student': 4 * number,
-      'teacher parameters': 4 * number}
+      'teacher parameters': 4 * number,
+      **{f"cache of the {who}'s slots": rows * slot_bytes
+         for who, rows in (('student', 80), ('teacher', 8))}}
+
+
+def test_a_limit_on_slots_and_small_weights_save_memory():
+  """Half of the slots, half of the cache; a sharded one by device; int8 less
+  than a third of the copy."""
+  c = small_config()
+  c.shapes.slots, c.student.rollout_weights = 40, 'int8'
+  less, whole = (dry_run.standing_memory(build.build(x))
+                 for x in (c, small_config()))
+  cache, copy = "cache of the student's slots", 'rollout copy of the student'
+  assert 2 * less[cache] == whole[cache]
+  assert less[copy] < 0.3 * whole[copy]
+  mesh = {'data': 2, 'fsdp': 2, 'tensor': 2}
+  split = dry_run.standing_memory(build.build(small_config(mesh=mesh)))
+  rows = build.build(small_config()).sampler.engine.programs
+  logits = 4 * rows.model.config.vocab_size * 80
+  assert 8 * (split[cache] - logits // 4) == whole[cache] - logits
 
 
 def test_memory_is_per_device():

@@ -179,3 +179,20 @@ def test_a_step_reports_the_gap(updates, capsys):
   assert 'correction/weight' not in made.row
   assert {x.dtype for x in jax.tree.leaves(made.state.params)} == {
       jnp.dtype('float32')}
+
+
+@pytest.mark.parametrize('weights', ['bfloat16', 'int8'])
+def test_decoding_carries_the_small_weights(weights, make_tiny, make_mesh):
+  """The compiled loop goes round with what the copy holds, not with matrices
+  that were widened before it."""
+  model, _ = make_tiny(vocab_size=400, width=48)
+  mesh = make_mesh()
+  programs = engine(model, mesh, slots=8).programs
+  copy = rollouts.compile_reshard(model, mesh, weights).eval_shape(
+      jax.eval_shape(model.init, jax.random.key(0)))
+  text = programs.largest(copy)['burst'].compile().as_text()
+  loops = [line for line in text.splitlines() if ' while(' in line]
+  held = {'bfloat16': 'bf16', 'int8': 's8'}[weights]
+  assert any(f'{held}[400,48]' in line for line in loops)
+  assert not any(f'f32[{size}]' in line for line in loops
+                 for size in ('400,48', '48,400'))
