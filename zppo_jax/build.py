@@ -6,6 +6,7 @@ Every check is made here, before anything is compiled.
 import dataclasses
 import functools
 import itertools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -60,6 +61,7 @@ class Run:
   num_updates: int
   advantage_scope: str
   correction: correction.Correction
+  gap_measured: bool
   source: Source
   splits: dict[str, tuple[Question, ...]]
   eval_every: int
@@ -235,6 +237,20 @@ def _check_numbers(c) -> None:
                        'least one size, each >= 1')
 
 
+def _check_slots(c, mesh) -> None:
+  """ValueError for slots that whole groups do not fill on every device."""
+  slots, algo = c.shapes.slots, c.algorithm
+  group = math.lcm(algo.rollouts, algo.teacher_rollouts)
+  shards = sharding.batch_shards(mesh)
+  if slots is not None and (slots < 1 or slots % (group * shards)):
+    raise ValueError(
+        f'shapes.slots is {slots}; it must be None or a multiple of '
+        f'{group * shards}: {shards} data device(s) (mesh.data x mesh.fsdp) '
+        f'times {group} rows, in which groups of algorithm.rollouts = '
+        f'{algo.rollouts} and of algorithm.teacher_rollouts = '
+        f'{algo.teacher_rollouts} both come out even')
+
+
 class Desk(NamedTuple):
   """What a teacher is made from.
 
@@ -274,7 +290,9 @@ def _in_process(desk: Desk) -> Teacher:
           num_rollouts=(c.algorithm.teacher_rollouts,),
           prompt_buckets=shapes.prompt_buckets,
           patch_buckets=shapes.patch_buckets,
-          group_buckets=shapes.group_buckets),
+          group_buckets=shapes.group_buckets, slots=rollouts.slots_of(
+              shapes.slots, shapes.group_buckets,
+              c.algorithm.teacher_rollouts)),
       chat, desk.task.grader, desk.decoding, c.algorithm.teacher_rollouts)
   return InProcessTeacher(
       params=rollouts.place_copy(loaded.params, loaded.model, mesh),
@@ -345,6 +363,13 @@ def build(config) -> Run:
         f'floor(rho_replay * num_new) = {rules.num_replay}')
   compress = compression.CompressionConfig(**c.compression)
   correct = correction.Correction(**algo.correction)
+  weights = c.student.rollout_weights
+  _known(weights, rollouts.WEIGHTS, 'student.rollout_weights')
+  gap_measured = correct.on or weights != 'same'
+  if weights == 'int8' and not correct.on:
+    print("student.rollout_weights is 'int8': rollouts come from another "
+          'policy than the trained one; algorithm.correction is recommended, '
+          "its kind is 'none'", flush=True)
   policy = checkpoints.Policy(**c.checkpoint)
 
   task = tasks.get(c.data.task)
@@ -365,6 +390,7 @@ def build(config) -> Run:
         'response. It needs a column of them (docs/teachers.md), or another '
         f'kind: {", ".join(k for k in TEACHERS if k != "stored")}')
   mesh = sharding.make_mesh(sharding.MeshConfig(**c.mesh))
+  _check_slots(c, mesh)
   longest = max(shapes.prompt_buckets) + algo.max_tokens
   if longest > max(shapes.row_buckets):
     raise ValueError(
@@ -390,12 +416,13 @@ def build(config) -> Run:
   make_engine = functools.partial(
       rollouts.make_engine, mesh=mesh, prompt_buckets=shapes.prompt_buckets,
       patch_buckets=shapes.patch_buckets)
+  groups = (rules.num_new, rules.num_new + rules.num_replay,
+            *shapes.group_buckets)
   sampler = rollouts.Sampler(
       make_engine(
           model=model, chat=chat, max_tokens=algo.max_tokens,
-          num_rollouts=(algo.rollouts,), group_buckets=(
-              rules.num_new, rules.num_new + rules.num_replay,
-              *shapes.group_buckets)),
+          num_rollouts=(algo.rollouts,), group_buckets=groups,
+          slots=rollouts.slots_of(shapes.slots, groups, algo.rollouts)),
       chat, task.grader, sampling_of(algo.max_tokens), algo.rollouts)
   greedy = dataclasses.replace(
       sampler, decoding=Decoding(algo.max_tokens, temperature=0.0),
@@ -410,7 +437,8 @@ def build(config) -> Run:
   loss_fn = functools.partial(
       update.policy_loss, model=model, temperature=algo.temperature,
       chunk=shapes.logprob_chunk, own_old_logp=algo.updates == 1,
-      correct=correct.function,
+      correct=(correction.gap_alone if gap_measured and not correct.on
+               else correct.function),
       objective=functools.partial(losses.OBJECTIVES[method.objective],
                                   clip=losses.Clip(**algo.clip)))
   rows = sharding.batch_sharding(mesh)
@@ -418,7 +446,8 @@ def build(config) -> Run:
       steps=c.steps, seed=c.seed, rules=rules, method=method,
       compress=compress, num_updates=algo.updates,
       advantage_scope=algo.advantage_scope, correction=correct,
-      source=source, splits=splits, eval_every=c.eval.every,
+      gap_measured=gap_measured, source=source, splits=splits,
+      eval_every=c.eval.every,
       probe=Cadence('probe', **c.probe),
       samples=Cadence('samples', **c.samples), checkpoint=policy,
       max_ratio=c.guard.max_ratio, max_ungraded=c.guard.max_ungraded,
@@ -427,7 +456,7 @@ def build(config) -> Run:
       sampler=sampler, greedy=greedy,
       teacher=teacher, patience=metrics.Patience(
           c.teacher.max_failures, c.teacher.window),
-      reshard_fn=rollouts.compile_reshard(model, mesh),
+      reshard_fn=rollouts.compile_reshard(model, mesh, weights),
       score_fn=scoring.compile_scorer(
           model=model, mesh=mesh, shardings=shardings,
           temperature=algo.temperature, chunk=shapes.logprob_chunk),

@@ -55,12 +55,14 @@ def make_sampler(config, model, chat, mesh, *, num_questions: int,
   truncation = ({'top_p': algo.top_p, 'top_k': algo.top_k} if temperature
                 else {})
   at_once = max(1, algo.num_new * algo.rollouts // num_rollouts)
+  groups = (min(at_once, num_questions),)
   return rollouts.make_sampler(
       model=model, mesh=mesh, chat=chat, grader=task.grader,
       decoding=Decoding(algo.max_tokens, temperature, **truncation),
       num_rollouts=num_rollouts, prompt_buckets=shapes.prompt_buckets,
       patch_buckets=shapes.patch_buckets,
-      group_buckets=(min(at_once, num_questions),))
+      group_buckets=groups,
+      slots=rollouts.slots_of(shapes.slots, groups, num_rollouts))
 
 
 def check(num_rollouts: int, ks: Sequence[int], temperature: float) -> None:

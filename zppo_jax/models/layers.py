@@ -27,6 +27,17 @@ def fan_in_init(axis_count: int):
   return init
 
 
+def weight(w, x):
+  """A weight, an array or a quantize.Int8, in the type of what it multiplies.
+
+  One in fewer bits is widened here and now: bound to x, or a decoding loop
+  would widen all weights ahead and carry them.
+  """
+  if w.dtype.itemsize < x.dtype.itemsize:
+    w, _ = jax.lax.optimization_barrier((w, x))
+  return w.astype(x.dtype)
+
+
 def project(x, w, num_in: int = 1):
   """Contracts the last `num_in` axes of x with the first of w.
 
@@ -35,7 +46,7 @@ def project(x, w, num_in: int = 1):
   """
   lead, out = x.shape[:x.ndim - num_in], w.shape[num_in:]
   size = math.prod(w.shape[:num_in])
-  y = x.reshape(-1, size) @ w.astype(x.dtype).reshape(size, -1)
+  y = x.reshape(-1, size) @ weight(w, x).reshape(size, -1)
   return y.reshape(*lead, *out)
 
 
