@@ -129,8 +129,9 @@ def test_bytes_of_a_settings_rollouts(share, prompts, dtype):
       state=types.SimpleNamespace(params={'w': jnp.zeros(6)}),
       run=types.SimpleNamespace(sampler=types.SimpleNamespace(engine=engine)))
   own = (3 * 0 + 3) + (1 * 1 + 1)  # read and written
+  weights = jnp.dtype(dtype).itemsize * TINY.params
   assert measurements.Setting.decode_bytes(setting) == (
-      2 * jnp.dtype(dtype).itemsize * TINY.params + 4 * TINY.kv_token * (prompts + own))
+      2 * weights + 4 * TINY.kv_token * (prompts + own))
 
 
 def test_a_shared_prompt_is_read_where_it_lies():
