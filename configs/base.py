@@ -33,7 +33,7 @@ def get_config() -> ConfigDict:
       budget_s=600.0, deadline_s=300.0, concurrency=64, retries=4,
       backoff_s=0.5, extra=ConfigDict(), summary_extra=ConfigDict()))
 
-  # Of questions of kind 'judge' (docs/verdicts.md); without a url there is none.
+  # Of questions of kind 'judge'; none without a url (docs/verdicts.md).
   c.judge = ConfigDict(dict(
       url='', model='', key_env='', budget_s=600.0, deadline_s=60.0,
       concurrency=64, retries=4, backoff_s=0.5, extra=ConfigDict()))
