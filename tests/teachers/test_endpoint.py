@@ -137,8 +137,7 @@ def test_nonsense_is_wrong_but_came(one_step):
 def test_half_of_each_questions_answers_are_missing(one_step):
   """Two of four came: BCQs of these, no fallback; the rest is counted."""
   def few(fake, route, body, headers):
-    first = [b['seed'] for b in fake.asked].count(body['seed']) == 1
-    if body['n'] < 4 or not first:
+    if body['n'] < 4:  # asked for the rest
       return 200, {}, {'choices': []}
     return truth(fake, route, {**body, 'n': 2}, headers)
   row = one_step(few)[0].row
