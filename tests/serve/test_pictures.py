@@ -12,11 +12,21 @@ pytest.importorskip('openai')
 pytest.importorskip('uvicorn')
 pytest.importorskip('transformers')
 from tests import hub_builders  # noqa: E402
+from tests.builders import small_config  # noqa: E402
 from tests.serve.test_app import running  # noqa: E402
 from tests.test_vision_training import drawn  # noqa: E402
 from zppo_jax import images, packing, pretrained, serve  # noqa: E402
-from zppo_jax.records import Picture, Prompt, PromptKind, Question  # noqa: E402
+from zppo_jax.compression import CompressionConfig  # noqa: E402
+from zppo_jax.records import (  # noqa: E402
+    Decoding,
+    Grader,
+    Picture,
+    Prompt,
+    PromptKind,
+    Question,
+)
 from zppo_jax.sample import BARE  # noqa: E402
+from zppo_jax.teachers import endpoint  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 TEXT = 'the end?'
@@ -24,15 +34,15 @@ TEXT = 'the end?'
 
 @pytest.fixture(scope='module')
 def server(tmp_path_factory):
-  """(ask, model, params, chat) of a tiny random Qwen3.5 that sees."""
+  """(ask, model, params, chat, port) of a tiny random Qwen3.5 that sees."""
   folder = hub_builders.write_seeing(
       tmp_path_factory.mktemp('seeing'), 'qwen3_5')
   found = pretrained.load(folder)
   chat = pretrained.chat(found, BARE)
   worker = serve.start(found, chat, context=256, slots=4, top=5)
   with running(worker=worker, chat=chat, context=256,
-               max_bytes=1 << 20) as (ask, *_):
-    yield ask, found.model, found.params, chat
+               max_bytes=1 << 20) as (ask, _, port, *_):
+    yield ask, found.model, found.params, chat, port
   worker.close()
 
 
@@ -71,7 +81,7 @@ def expected(model, params, chat, pictures):
 def test_the_model_sees_what_was_sent(server, kind, sizes):
   """One or two pictures in a message: prompt tokens, and the log-probs of
   the first place."""
-  ask, model, params, chat = server
+  ask, model, params, chat, _ = server
   urls = [data_url(drawn(i, *size), kind) for i, size in enumerate(sizes)]
   status, reply = ask('/v1/chat/completions', message(*urls))
   assert status == 200, reply
@@ -92,6 +102,22 @@ def test_another_picture_another_answer(server):
       'choices'][0]['logprobs']['content'][0]['top_logprobs']
       for i in (3, 4, 3)]
   assert told[0] == told[2] != told[1]
+
+
+def test_a_teacher_is_shown_them(server):
+  """Behind `api` chat, by the client that training uses."""
+  *_, chat, port = server
+  c = small_config().teacher.endpoint
+  c.update(url=f'http://127.0.0.1:{port}/v1', model='m')
+  teacher = endpoint.connect(
+      c, chat=chat, words=BARE, grader=Grader(lambda text: text, lambda *_: 0),
+      decoding=Decoding(4), num_answers=2, compress=CompressionConfig(8, 0),
+      max_prompt=256, seed=0)
+  assert teacher.capabilities.pictures
+  prompts = [Prompt(Question(f'q{i}', TEXT, '', '', (drawn(i),)),
+                    PromptKind.PLAIN, ()) for i in range(2)]
+  found, asked = teacher.answer(prompts, 0)
+  assert [len(g.rollouts) for g in found] == [2, 2] and not asked.failed
 
 
 def huge() -> bytes:
