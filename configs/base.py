@@ -33,6 +33,11 @@ def get_config() -> ConfigDict:
       budget_s=600.0, deadline_s=300.0, concurrency=64, retries=4,
       backoff_s=0.5, extra=ConfigDict(), summary_extra=ConfigDict()))
 
+  # Of questions of kind 'judge'; none without a url (docs/verdicts.md).
+  c.judge = ConfigDict(dict(
+      url='', model='', key_env='', budget_s=600.0, deadline_s=60.0,
+      concurrency=64, retries=4, backoff_s=0.5, extra=ConfigDict()))
+
   # fit: prompts beyond the largest bucket are refused, or 'drop'ped
   c.data = ConfigDict(dict(task='', pool=ConfigDict(), repeat=False,
                            fit='refuse'))

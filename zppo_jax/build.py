@@ -18,6 +18,7 @@ from zppo_jax import (
   compression,
   correction,
   fit,
+  judging,
   losses,
   methods,
   metrics,
@@ -187,18 +188,19 @@ def _known(name: str, table, what: str):
   return table[name]
 
 
-def _check_golds(questions, most: float) -> None:
+def _check_golds(questions, most: float) -> str:
   """Gold answers that are not of their kind are told; ValueError if they are
-  a larger share of the checked ones than `most`."""
+  a larger share of the checked ones than `most`. Returns GoldCheck.judged."""
   found = verifier.check_golds(questions)
   if not found.unreadable:
-    return
+    return found.judged
   name, why = next(iter(found.unreadable.items()))
   told = (f'{len(found.unreadable)} of {found.checked} gold answers are not of '
           f'their question\'s kind, the first of {name!r}: {why}')
   if len(found.unreadable) > most * found.checked:
     raise ValueError(f'{told}; guard.max_ungraded is {most:g}')
   print(f'{told}; answers to them are not graded', flush=True)
+  return found.judged
 
 
 def _check_numbers(c) -> None:
@@ -347,6 +349,7 @@ def build(config) -> Run:
   Raises:
     KeyError: for an unknown name, with the known ones.
     ValueError: for values that do not fit each other, naming the field.
+    EndpointError: for a judge or a teacher that cannot be reached.
   """
   c, algo, shapes = config, config.algorithm, config.shapes
   method = methods.get(c.method)
@@ -381,8 +384,9 @@ def build(config) -> Run:
   source.check_steps(c.steps)
   splits = tasks.splits(task, c.eval, c.eval.splits)
   words_of = lambda pool: pool.words() if isinstance(pool, Pool) else pool
-  _check_golds(itertools.chain(words_of(source.pool), *splits.values()),
-               c.guard.max_ungraded)
+  judging.appoint(c.judge, _check_golds(
+      itertools.chain(words_of(source.pool), *splits.values()),
+      c.guard.max_ungraded))
   if (method.reformulations and c.teacher.kind == 'stored'
       and not any(q.responses for q in words_of(source.pool))):
     raise ValueError(

@@ -13,6 +13,7 @@ from zppo_jax import (
   build,
   checkpoints,
   evaluate,
+  judging,
   models,
   pretrained,
   rollouts,
@@ -21,6 +22,7 @@ from zppo_jax import (
   workdir,
 )
 from zppo_jax.records import Decoding
+from zppo_jax.verdicts import kinds
 
 
 def load_policy(config, checkpoint: str, mesh) -> build.Loaded:
@@ -95,12 +97,16 @@ def main(config, checkpoint: str, path, *, splits: Sequence[str] = (),
     FileExistsError: if the directory was used.
     FileNotFoundError: for a checkpoint that is not there.
     KeyError, ValueError: naming what does not fit.
+    EndpointError: for a judge that cannot be reached.
   """
   check(num_rollouts, ks, temperature)
   workdir.check_unused(path)
   task = tasks.get(config.data.task)
   names = tuple(splits) or tuple(config.eval.splits)
   questions = tasks.splits(task, config.eval, names)
+  judging.appoint(config.judge, next(
+      (q.id for found in questions.values() for q in found
+       if q.kind == kinds.JUDGE), ''))
   mesh = sharding.make_mesh(sharding.MeshConfig(**config.mesh))
   loaded = load_policy(config, checkpoint, mesh)
   model = models.on_mesh(loaded.model, mesh)
