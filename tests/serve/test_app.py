@@ -174,6 +174,24 @@ def test_events(local):
   found = [json.loads(x.removeprefix('data: ')) for x in lines[:-1]]
   assert [c['choices'][0]['index'] for c in found] == [0, 1]
   assert {c['choices'][0]['delta']['content'] for c in found} == {'A 9'}
+  assert not any('usage' in c for c in found)
+
+
+@pytest.mark.parametrize('path, body', [
+    ('/v1/chat/completions', {'messages': QUESTION}),
+    ('/v1/completions', {'prompt': 'C a 4 :'})])
+def test_events_with_counts(local, path, body):
+  """As without events: the last one has them and no choice."""
+  ask, _, _ = local
+  body = {'model': 'm', 'n': 2, **body}
+  _, whole = ask(path, body)
+  status, reply = ask(path, {**body, 'stream': True,
+                             'stream_options': {'include_usage': True}})
+  lines = [x for x in reply.split('\n') if x]
+  *found, last = [json.loads(x.removeprefix('data: ')) for x in lines[:-1]]
+  assert status == 200 and lines[-1] == 'data: [DONE]'
+  assert [c['usage'] for c in found] == [None, None]
+  assert last['choices'] == [] and last['usage'] == whole['usage']
 
 
 @pytest.mark.parametrize('path, body, status, said', [

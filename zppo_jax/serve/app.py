@@ -144,18 +144,25 @@ async def _ranked(request: Request, server: Server, prompts, choices):
   return [[Ranked(*next(found)) for _ in several] for several in choices]
 
 
-def _as_events(reply: dict, chat: bool) -> Response:
-  """The same choices as server-sent events, an event a choice."""
+def _as_events(reply: dict, chat: bool, counts: bool) -> Response:
+  """The same choices as server-sent events, an event a choice.
+
+  With `counts` one more without choices holds the usage, null in the others.
+  """
   base = {k: v for k, v in reply.items() if k not in ('choices', 'usage')}
   if chat:
     base['object'] = 'chat.completion.chunk'
+  each = {**base, 'usage': None} if counts else base
 
   def lines():
     for choice in reply['choices']:
       if chat:
         choice = {**{k: v for k, v in choice.items() if k != 'message'},
                   'delta': choice['message']}
-      yield f'data: {json.dumps({**base, "choices": [choice]})}\n\n'
+      yield f'data: {json.dumps({**each, "choices": [choice]})}\n\n'
+    if counts:
+      last = {**base, 'choices': [], 'usage': reply['usage']}
+      yield f'data: {json.dumps(last)}\n\n'
     yield 'data: [DONE]\n\n'
   return StreamingResponse(lines(), media_type='text/event-stream')
 
@@ -199,7 +206,9 @@ async def _completions(request: Request, server: Server) -> Response:
   reply = {**told.head('text_completion', server.name), 'choices': out,
            'usage': told.usage(sum(len(p.tokens) for p in prompts),
                                [c for several in choices for c in several])}
-  return _as_events(reply, False) if ask.stream else JSONResponse(reply)
+  if ask.stream:
+    return _as_events(reply, False, ask.counts)
+  return JSONResponse(reply)
 
 
 async def _chat(request: Request, server: Server) -> Response:
@@ -228,7 +237,9 @@ async def _chat(request: Request, server: Server) -> Response:
                                              strict=True))]
   reply = {**told.head('chat.completion', server.name), 'choices': out,
            'usage': told.usage(len(prompt.tokens), choices[0])}
-  return _as_events(reply, True) if ask.stream else JSONResponse(reply)
+  if ask.stream:
+    return _as_events(reply, True, ask.counts)
+  return JSONResponse(reply)
 
 
 async def _models(request: Request, server: Server) -> Response:

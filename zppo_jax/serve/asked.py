@@ -26,7 +26,7 @@ _NEUTRAL = {
     'best_of': (1, None), 'suffix': ('', None), 'tools': ([], None),
     'tool_choice': ('none', 'auto', None), 'min_p': (0, None),
     'response_format': ({'type': 'text'}, None)}
-_IGNORED = frozenset({'user', 'metadata', 'store', 'stream_options'})
+_IGNORED = frozenset({'user', 'metadata', 'store'})
 
 
 class Refused(ValueError):
@@ -55,6 +55,7 @@ class Ask:
     seed: None draws one.
     top: most likely tokens told in each place; None tells no log-probs.
     stream: reply as events.
+    counts: end the events with the counts of tokens.
   """
   decoding: Decoding | None
   n: int
@@ -62,6 +63,7 @@ class Ask:
   seed: int | None
   top: int | None
   stream: bool
+  counts: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,6 +115,14 @@ class Body:
       raise Refused(f'{name} is {_short(value)}; allowed: {allowed}', name)
     return value
 
+  def switch(self, field: str, name: str) -> bool | None:
+    """The one switch that an object `field` may hold; None: not there."""
+    held = self.take(field, dict, {}, 'an object')
+    if set(held) - {name} or not isinstance(held.get(name, True), bool):
+      raise Refused(f'{field} is {_short(held)}; allowed: {name}, true or '
+                    'false', field)
+    return held.get(name)
+
   def close(self) -> None:
     """Refuses what is left and asks for something."""
     for name, value in self._values.items():
@@ -141,15 +151,16 @@ def _shared(body: Body, top: int | None, max_tokens: int) -> Ask:
   decoding = None
   temperature = float(body.number('temperature', 1.0, 0, 100, whole=False))
   top_p = float(body.number('top_p', 1.0, 0, 1, whole=False))
-  if top_p == 0:
-    raise Refused('top_p is 0; allowed: numbers above 0, up to 1', 'top_p')
   top_k = body.number('top_k', 0, -1, 2**31 - 1)
+  if top_p == 0:  # the smallest nucleus: the likeliest token
+    top_p, top_k = 1.0, 1
   if max_tokens:
     decoding = Decoding(max_tokens, temperature, top_p, max(0, top_k))
   ask = Ask(decoding, body.number('n', 1, 1, MOST_CHOICES),
             tuple(s for s in stop if s),
             body.number('seed', None, -2**63, 2**64), top,
-            body.take('stream', bool, False, 'true or false'))
+            body.take('stream', bool, False, 'true or false'),
+            bool(body.switch('stream_options', 'include_usage')))
   body.close()
   return ask
 
@@ -246,12 +257,7 @@ def chat(values, model: str, most: int) -> ChatAsk:
   if top and not told:
     raise Refused(f'top_logprobs is {top}; it needs logprobs: true',
                   'top_logprobs')
-  switch = body.take('chat_template_kwargs', dict, {}, 'an object')
-  if set(switch) - {'enable_thinking'} or not isinstance(
-      switch.get('enable_thinking', True), bool):
-    raise Refused(f'chat_template_kwargs is {_short(switch)}; allowed: '
-                  'enable_thinking, true or false', 'chat_template_kwargs')
+  thinking = body.switch('chat_template_kwargs', 'enable_thinking')
   limit = _max_tokens(body, 0, 1, most)
   ask = _shared(body, top if told else None, limit or most)
-  return ChatAsk(ask, tuple(map(_message, messages)),
-                 switch.get('enable_thinking'), bool(limit))
+  return ChatAsk(ask, tuple(map(_message, messages)), thinking, bool(limit))
