@@ -38,3 +38,10 @@ def test_length_goes_by_the_gold_answer():
     (r'\limits', False), ('sum', False), ('5', False)])
 def test_work_that_is_left_undone(text, want):
   assert screen.undone(text) == want
+
+
+@pytest.mark.parametrize('less, more', [
+    ('5', '55'), ('x+1', '(x+1)^{99}'), ('(x+1)^{9}', '(x+1)^{99}'),
+    ('123456789', r'\binom{99}{9}'), (r'\{1,2,3\}', '99!')])
+def test_what_looks_like_less_work(less, more):
+  assert screen.effort(less) < screen.effort(more)
