@@ -79,7 +79,8 @@ def get_config() -> ConfigDict:
   s.prompt_buckets = (4096, 8704)
   s.row_buckets = (16384, 20992)
   s.patch_buckets = ()       # patches of a prompt's images and videos
-  s.group_buckets = (96,)
+  # Prompts of a prefill; small ones, because slots free up a few at a time.
+  s.group_buckets = (4, 16, 96)
   # Rows that decode at once, refilled as they end; None: all that a batch asks
   # for, here 480 x 8. A multiple of the data devices times rollouts. Largest
   # cache at 12,288 response and 8,704 prompt tokens, a prompt a row: 265 MiB a
