@@ -11,7 +11,7 @@ import pathlib
 import re
 import sys
 
-from benchmarks import remat, zppo_cost
+from benchmarks import remat, rollout_weights, zppo_cost
 from benchmarks.side_by_side import summary
 from zppo_jax.bench import command
 
@@ -21,7 +21,8 @@ RESULTS = ROOT / 'benchmarks' / 'results'
 # name -> (file of RESULTS, JSON -> Markdown)
 TABLES = {'side_by_side': summary.table, 'zppo_cost': zppo_cost.table,
           'bench_micro': command.table, 'bench_shapes': command.shape_table,
-          'remat': remat.table}
+          'remat': remat.table,
+          'rollout_weights': rollout_weights.table}
 ABSENT = '(not measured yet)'
 
 

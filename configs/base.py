@@ -6,6 +6,7 @@ questions that are at hand. Fields marked "open" are not in the paper
 """
 
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
 
 def get_config() -> ConfigDict:
@@ -18,7 +19,11 @@ def get_config() -> ConfigDict:
       weights='', dtype='bfloat16', remat='full',
       # auto, or a kernel that must fit: xla, splash (TPU), cudnn (GPU)
       attention='auto',
-      thinking='default'))   # of its chat template; or 'on', 'off'
+      thinking='default',    # of its chat template; or 'on', 'off'
+      # What rollouts and evaluations in the run are drawn with; the update and
+      # scoring keep the trained weights: 'same', 'bfloat16', or 'int8' with a
+      # scale a channel (docs/performance.md has their log-prob gaps).
+      rollout_weights='same'))
   c.teacher = ConfigDict(dict(
       kind='in_process',     # or 'endpoint', 'stored' (docs/teachers.md)
       weights='', dtype='bfloat16', remat='none', attention='auto',
@@ -27,6 +32,11 @@ def get_config() -> ConfigDict:
       url='', model='', key_env='', api='chat',  # or 'completions'
       budget_s=600.0, deadline_s=300.0, concurrency=64, retries=4,
       backoff_s=0.5, extra=ConfigDict(), summary_extra=ConfigDict()))
+
+  # Of questions of kind 'judge'; none without a url (docs/verdicts.md).
+  c.judge = ConfigDict(dict(
+      url='', model='', key_env='', budget_s=600.0, deadline_s=60.0,
+      concurrency=64, retries=4, backoff_s=0.5, extra=ConfigDict()))
 
   # fit: prompts beyond the largest bucket are refused, or 'drop'ped
   c.data = ConfigDict(dict(task='', pool=ConfigDict(), repeat=False,
@@ -70,6 +80,13 @@ def get_config() -> ConfigDict:
   s.row_buckets = (16384, 20992)
   s.patch_buckets = ()       # patches of a prompt's images and videos
   s.group_buckets = (96,)
+  # Rows that decode at once, refilled as they end; None: all that a batch asks
+  # for, here 480 x 8. A multiple of the data devices times rollouts. Largest
+  # cache at 12,288 response and 8,704 prompt tokens, a prompt a row: 265 MiB a
+  # row and 33 GiB for Qwen3.5-0.8B and 2B, 88 GiB for 4B and 9B, over all data
+  # devices; 8 rows that share a prompt need two thirds of it.
+  s.slots = placeholder(int)
+  s.slots = 128
   s.micro_tokens = 65536     # positions of a micro-batch
   # Whether short sequences fill what long ones leave of their rows. It never
   # adds positions. cuDNN then masks by segment, [rows, T, T] values a call.

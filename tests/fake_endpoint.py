@@ -6,6 +6,8 @@ import json
 import threading
 import time
 
+from zppo_jax.tasks import micro
+
 RIGHT = '4 h 9 A 9'
 
 
@@ -42,6 +44,20 @@ def right(fake, route, body, headers):
   """As many right answers as were asked for."""
   del fake, headers
   return 200, {}, completion([RIGHT] * body.get('n', 1), route)
+
+
+def truth(fake, route, body, headers):
+  """Right answers: the embedded world's questions are worked out."""
+  del fake, headers
+  family, *ops, digit, _ = body['messages'][0]['content'].split()
+  ops = ''.join(ops[::-1] if family == 'V' else ops)
+  text, _ = micro.work(family, ops, digit, micro.apply_operator)
+  return 200, {}, completion([text] * body.get('n', 1), route)
+
+
+def hangs_up(*_):
+  """Closes the connection without a word."""
+  raise SystemExit  # ends the thread of this request
 
 
 def slow(seconds):

@@ -27,7 +27,7 @@ LIMITS = (60, 4, 17, 33, 1)  # response tokens of each prompt
 G = 2
 # name -> (engine options, top_p). The first refills its slots all the time.
 ENGINES = {'4 slots, bursts of 3': (dict(slots=4, burst=3), 0.9),
-           'a slot for each, bursts of 64': (dict(slots=0, burst=64), 1.0)}
+           'a slot for each, bursts of 64': (dict(slots=None, burst=64), 1.0)}
 # rows of a micro-batch, positions of a row, log-prob chunk
 TRAINERS = ((2, 80, 7), (10, 96, 64))
 # llama: decoder; qwen3: with q/k norm; qwen3_5: DeltaNet.

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 
+from tests.builders import small_config
 from zppo_jax import assets, build, models, weights
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -118,6 +119,12 @@ def test_the_unchanged_config_builds():
       'auto, xla')),
     ({'method': 'zppo', 'teacher.attention': 'cudnn'},
      ("teacher.attention is 'cudnn': the platform is cpu; cudnn needs gpu",)),
+    # slots: whole groups of 8 and of 4 on every device
+    ({'shapes.slots': 0}, ('shapes.slots is 0', 'None', 'multiple of 8')),
+    ({'shapes.slots': 12}, ('shapes.slots is 12', 'multiple of 8',
+                            'algorithm.rollouts = 8')),
+    ({'shapes.slots': 24, 'mesh.data': 4, 'mesh.fsdp': 2},
+     ('shapes.slots is 24', 'multiple of 64', '8 data device')),
 ], ids=lambda x: '_'.join(x) if isinstance(x, dict) else '')
 def test_bad_value_is_named(refused, changes, words):
   message = refused(ValueError, **changes)
@@ -127,6 +134,8 @@ def test_bad_value_is_named(refused, changes, words):
 @pytest.mark.parametrize('changes, known', [
     ({'algorithm.correction.kind': 'tis'},
      ("correction.kind 'tis'", 'none, token_truncate, token_mask')),
+    ({'student.rollout_weights': 'int4'},
+     ("student.rollout_weights 'int4'", 'same, bfloat16, int8')),
     ({'method': 'zpo'}, ("'zpo'", 'grpo_replay', 'zppo', 'placebo')),
     ({'data.task': 'chess'}, ("'chess'", 'micro')),
     ({'algorithm.normaliser': 'batch'},
@@ -216,3 +225,16 @@ def test_damaged_file_is_named(refused, tmp_path):
 def test_number_out_of_range_is_named(refused, changes, words):
   message = refused(ValueError, **{'method': 'zppo', **changes})
   assert all(word in message for word in words), message
+
+
+def test_slots_bound_the_rows_that_decode():
+  """Of the student's and the teacher's engine; more than a batch asks for
+  changes nothing."""
+  most = lambda run: (run.sampler.engine.shapes.rows[-1],
+                      run.teacher.answers.engine.shapes.rows[-1])
+  found = {}
+  for slots in (None, 8, 10_000):
+    c = small_config()
+    c.shapes.slots = slots
+    found[slots] = most(build.build(c))
+  assert found == {None: (80, 8), 8: (8, 8), 10_000: (80, 8)}

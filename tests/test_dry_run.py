@@ -26,10 +26,34 @@ def test_standing_memory_by_hand():
   number = dry_run.count(run.abstract_state.params)
   found = dry_run.standing_memory(run)
   counters = 2 * 4  # two int32 step counters
+  c = run.sampler.engine.programs.model.config
+  # Keys, values and logits of a slot; the teacher also writes summaries.
+  slot_bytes = lambda response: 4 * (
+      2 * c.num_layers * c.num_kv_heads * c.head_dim * (184 + response)
+      + c.vocab_size)
   assert found == {
       'student parameters': 4 * number, 'optimizer state': 8 * number + counters
       - 4, 'gradient': 4 * number, 'rollout copy of the student': 4 * number,
-      'teacher parameters': 4 * number}
+      'teacher parameters': 4 * number,
+      "cache of the student's slots": 80 * slot_bytes(16),
+      "cache of the teacher's slots": 8 * slot_bytes(33)}
+
+
+def test_a_limit_on_slots_and_small_weights_save_memory():
+  """32 of 80 slots have 0.4 of the cache, an eighth of it a device on eight
+  but for logits; int8 has less than a third of the copy."""
+  c = small_config()
+  c.shapes.slots, c.student.rollout_weights = 32, 'int8'
+  run = build.build(c)
+  less, whole = (dry_run.standing_memory(x)
+                 for x in (run, build.build(small_config())))
+  cache, copy = "cache of the student's slots", 'rollout copy of the student'
+  assert 80 * less[cache] == 32 * whole[cache]
+  assert less[copy] < 0.3 * whole[copy]
+  c.mesh = {'data': 2, 'fsdp': 2, 'tensor': 2}
+  split = dry_run.standing_memory(build.build(c))
+  logits = 4 * 32 * run.sampler.engine.programs.model.config.vocab_size
+  assert 8 * (split[cache] - logits // 4) == less[cache] - logits
 
 
 def test_memory_is_per_device():

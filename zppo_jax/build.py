@@ -6,6 +6,7 @@ Every check is made here, before anything is compiled.
 import dataclasses
 import functools
 import itertools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from zppo_jax import (
   compression,
   correction,
   fit,
+  judging,
   losses,
   methods,
   metrics,
@@ -60,6 +62,7 @@ class Run:
   num_updates: int
   advantage_scope: str
   correction: correction.Correction
+  gap_measured: bool
   source: Source
   splits: dict[str, tuple[Question, ...]]
   eval_every: int
@@ -185,18 +188,19 @@ def _known(name: str, table, what: str):
   return table[name]
 
 
-def _check_golds(questions, most: float) -> None:
+def _check_golds(questions, most: float) -> str:
   """Gold answers that are not of their kind are told; ValueError if they are
-  a larger share of the checked ones than `most`."""
+  a larger share of the checked ones than `most`. Returns GoldCheck.judged."""
   found = verifier.check_golds(questions)
   if not found.unreadable:
-    return
+    return found.judged
   name, why = next(iter(found.unreadable.items()))
   told = (f'{len(found.unreadable)} of {found.checked} gold answers are not of '
           f'their question\'s kind, the first of {name!r}: {why}')
   if len(found.unreadable) > most * found.checked:
     raise ValueError(f'{told}; guard.max_ungraded is {most:g}')
   print(f'{told}; answers to them are not graded', flush=True)
+  return found.judged
 
 
 def _check_numbers(c) -> None:
@@ -233,6 +237,20 @@ def _check_numbers(c) -> None:
     if not table or min(table) < 1:
       raise ValueError(f'shapes.{name} is {tuple(table)}; it must hold at '
                        'least one size, each >= 1')
+
+
+def _check_slots(c, mesh) -> None:
+  """ValueError for slots that whole groups do not fill on every device."""
+  slots, algo = c.shapes.slots, c.algorithm
+  group = math.lcm(algo.rollouts, algo.teacher_rollouts)
+  shards = sharding.batch_shards(mesh)
+  if slots is not None and (slots < 1 or slots % (group * shards)):
+    raise ValueError(
+        f'shapes.slots is {slots}; it must be None or a multiple of '
+        f'{group * shards}: {shards} data device(s) (mesh.data x mesh.fsdp) '
+        f'times {group} rows, in which groups of algorithm.rollouts = '
+        f'{algo.rollouts} and of algorithm.teacher_rollouts = '
+        f'{algo.teacher_rollouts} both come out even')
 
 
 class Desk(NamedTuple):
@@ -274,7 +292,9 @@ def _in_process(desk: Desk) -> Teacher:
           num_rollouts=(c.algorithm.teacher_rollouts,),
           prompt_buckets=shapes.prompt_buckets,
           patch_buckets=shapes.patch_buckets,
-          group_buckets=shapes.group_buckets),
+          group_buckets=shapes.group_buckets, slots=rollouts.slots_of(
+              shapes.slots, shapes.group_buckets,
+              c.algorithm.teacher_rollouts)),
       chat, desk.task.grader, desk.decoding, c.algorithm.teacher_rollouts)
   return InProcessTeacher(
       params=rollouts.place_copy(loaded.params, loaded.model, mesh),
@@ -329,6 +349,7 @@ def build(config) -> Run:
   Raises:
     KeyError: for an unknown name, with the known ones.
     ValueError: for values that do not fit each other, naming the field.
+    EndpointError: for a judge or a teacher that cannot be reached.
   """
   c, algo, shapes = config, config.algorithm, config.shapes
   method = methods.get(c.method)
@@ -345,6 +366,13 @@ def build(config) -> Run:
         f'floor(rho_replay * num_new) = {rules.num_replay}')
   compress = compression.CompressionConfig(**c.compression)
   correct = correction.Correction(**algo.correction)
+  weights = c.student.rollout_weights
+  _known(weights, rollouts.WEIGHTS, 'student.rollout_weights')
+  gap_measured = correct.on or weights != 'same'
+  if weights == 'int8' and not correct.on:
+    print("student.rollout_weights is 'int8': rollouts come from another "
+          'policy than the trained one; algorithm.correction is recommended, '
+          "its kind is 'none'", flush=True)
   policy = checkpoints.Policy(**c.checkpoint)
 
   task = tasks.get(c.data.task)
@@ -356,8 +384,9 @@ def build(config) -> Run:
   source.check_steps(c.steps)
   splits = tasks.splits(task, c.eval, c.eval.splits)
   words_of = lambda pool: pool.words() if isinstance(pool, Pool) else pool
-  _check_golds(itertools.chain(words_of(source.pool), *splits.values()),
-               c.guard.max_ungraded)
+  judging.appoint(c.judge, _check_golds(
+      itertools.chain(words_of(source.pool), *splits.values()),
+      c.guard.max_ungraded))
   if (method.reformulations and c.teacher.kind == 'stored'
       and not any(q.responses for q in words_of(source.pool))):
     raise ValueError(
@@ -365,6 +394,7 @@ def build(config) -> Run:
         'response. It needs a column of them (docs/teachers.md), or another '
         f'kind: {", ".join(k for k in TEACHERS if k != "stored")}')
   mesh = sharding.make_mesh(sharding.MeshConfig(**c.mesh))
+  _check_slots(c, mesh)
   longest = max(shapes.prompt_buckets) + algo.max_tokens
   if longest > max(shapes.row_buckets):
     raise ValueError(
@@ -390,12 +420,13 @@ def build(config) -> Run:
   make_engine = functools.partial(
       rollouts.make_engine, mesh=mesh, prompt_buckets=shapes.prompt_buckets,
       patch_buckets=shapes.patch_buckets)
+  groups = (rules.num_new, rules.num_new + rules.num_replay,
+            *shapes.group_buckets)
   sampler = rollouts.Sampler(
       make_engine(
           model=model, chat=chat, max_tokens=algo.max_tokens,
-          num_rollouts=(algo.rollouts,), group_buckets=(
-              rules.num_new, rules.num_new + rules.num_replay,
-              *shapes.group_buckets)),
+          num_rollouts=(algo.rollouts,), group_buckets=groups,
+          slots=rollouts.slots_of(shapes.slots, groups, algo.rollouts)),
       chat, task.grader, sampling_of(algo.max_tokens), algo.rollouts)
   greedy = dataclasses.replace(
       sampler, decoding=Decoding(algo.max_tokens, temperature=0.0),
@@ -410,7 +441,8 @@ def build(config) -> Run:
   loss_fn = functools.partial(
       update.policy_loss, model=model, temperature=algo.temperature,
       chunk=shapes.logprob_chunk, own_old_logp=algo.updates == 1,
-      correct=correct.function,
+      correct=(correction.gap_alone if gap_measured and not correct.on
+               else correct.function),
       objective=functools.partial(losses.OBJECTIVES[method.objective],
                                   clip=losses.Clip(**algo.clip)))
   rows = sharding.batch_sharding(mesh)
@@ -418,7 +450,8 @@ def build(config) -> Run:
       steps=c.steps, seed=c.seed, rules=rules, method=method,
       compress=compress, num_updates=algo.updates,
       advantage_scope=algo.advantage_scope, correction=correct,
-      source=source, splits=splits, eval_every=c.eval.every,
+      gap_measured=gap_measured, source=source, splits=splits,
+      eval_every=c.eval.every,
       probe=Cadence('probe', **c.probe),
       samples=Cadence('samples', **c.samples), checkpoint=policy,
       max_ratio=c.guard.max_ratio, max_ungraded=c.guard.max_ungraded,
@@ -427,7 +460,7 @@ def build(config) -> Run:
       sampler=sampler, greedy=greedy,
       teacher=teacher, patience=metrics.Patience(
           c.teacher.max_failures, c.teacher.window),
-      reshard_fn=rollouts.compile_reshard(model, mesh),
+      reshard_fn=rollouts.compile_reshard(model, mesh, weights),
       score_fn=scoring.compile_scorer(
           model=model, mesh=mesh, shardings=shardings,
           temperature=algo.temperature, chunk=shapes.logprob_chunk),

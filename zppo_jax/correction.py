@@ -103,6 +103,13 @@ def none(loss_BT, old_logp_BT, sampler_logp_BT, mask_BT, segment_BT, *,
   return loss_BT, {}
 
 
+def gap_alone(loss_BT, old_logp_BT, sampler_logp_BT, mask_BT, segment_BT):
+  """`none` that sees the gap: (loss_BT, {'gap': as `weighted`'s})."""
+  del segment_BT
+  return loss_BT, {'gap': jax.lax.stop_gradient(jnp.where(
+      mask_BT > 0, jnp.abs(old_logp_BT - sampler_logp_BT), 0))}
+
+
 def weighted(loss_BT, old_logp_BT, sampler_logp_BT, mask_BT, segment_BT, *,
              bound: float, level, form):
   """form(exp(level(old_logp - sampler_logp))) * loss, no gradient in it.

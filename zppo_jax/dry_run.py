@@ -53,16 +53,21 @@ def _rollout_params(run: Run):
 
 
 def standing_memory(run: Run) -> dict[str, int]:
-  """Bytes per device of what lives through a step, by part."""
+  """Bytes per device of what lives through a step, by part; caches at their
+  largest."""
   state = run.abstract_state
   shapes = _rollout_params(run)
   out = {
       'student parameters': device_bytes(state.params),
       'optimizer state': device_bytes(state.opt_state),
       'gradient': device_bytes(state.params),
-      'rollout copy of the student': device_bytes(shapes)}
+      'rollout copy of the student': device_bytes(shapes),
+      'cache of the student\'s slots': (
+          run.sampler.engine.programs.largest_cache_bytes())}
   if (teacher := _own_teacher(run)) is not None:
     out['teacher parameters'] = device_bytes(teacher.params)
+    out['cache of the teacher\'s slots'] = (
+        teacher.answers.engine.programs.largest_cache_bytes())
   return out
 
 

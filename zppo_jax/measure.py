@@ -13,6 +13,7 @@ from zppo_jax import (
   build,
   checkpoints,
   evaluate,
+  judging,
   models,
   pretrained,
   rollouts,
@@ -21,6 +22,7 @@ from zppo_jax import (
   workdir,
 )
 from zppo_jax.records import Decoding
+from zppo_jax.verdicts import kinds
 
 
 def load_policy(config, checkpoint: str, mesh) -> build.Loaded:
@@ -55,12 +57,14 @@ def make_sampler(config, model, chat, mesh, *, num_questions: int,
   truncation = ({'top_p': algo.top_p, 'top_k': algo.top_k} if temperature
                 else {})
   at_once = max(1, algo.num_new * algo.rollouts // num_rollouts)
+  groups = (min(at_once, num_questions),)
   return rollouts.make_sampler(
       model=model, mesh=mesh, chat=chat, grader=task.grader,
       decoding=Decoding(algo.max_tokens, temperature, **truncation),
       num_rollouts=num_rollouts, prompt_buckets=shapes.prompt_buckets,
       patch_buckets=shapes.patch_buckets,
-      group_buckets=(min(at_once, num_questions),))
+      group_buckets=groups,
+      slots=rollouts.slots_of(shapes.slots, groups, num_rollouts))
 
 
 def check(num_rollouts: int, ks: Sequence[int], temperature: float) -> None:
@@ -93,12 +97,16 @@ def main(config, checkpoint: str, path, *, splits: Sequence[str] = (),
     FileExistsError: if the directory was used.
     FileNotFoundError: for a checkpoint that is not there.
     KeyError, ValueError: naming what does not fit.
+    EndpointError: for a judge that cannot be reached.
   """
   check(num_rollouts, ks, temperature)
   workdir.check_unused(path)
   task = tasks.get(config.data.task)
   names = tuple(splits) or tuple(config.eval.splits)
   questions = tasks.splits(task, config.eval, names)
+  judging.appoint(config.judge, next(
+      (q.id for found in questions.values() for q in found
+       if q.kind == kinds.JUDGE), ''))
   mesh = sharding.make_mesh(sharding.MeshConfig(**config.mesh))
   loaded = load_policy(config, checkpoint, mesh)
   model = models.on_mesh(loaded.model, mesh)

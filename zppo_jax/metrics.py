@@ -222,17 +222,27 @@ def of_updates(sums: Sequence[Sums], token_counts: Sequence[int],
   }
 
 
+def of_gap(sums: Sequence[Sums]) -> dict[str, float]:
+  """|trainer - sampler| log-prob over trained tokens; {} where nothing was
+  trained."""
+  trained, gap = (float(sum(getattr(s, name) for s in sums))
+                  for name in ('tokens', 'gap'))
+  if not trained:
+    return {}
+  return {
+      'sampler_trainer/logp_gap_mean': gap / trained,
+      'sampler_trainer/logp_gap_max': max(float(s.gap_max) for s in sums)}
+
+
 def of_correction(sums: Sequence[Sums]) -> dict[str, float]:
-  """Importance weights and the gap behind them, over trained tokens; {} where
-  nothing was trained."""
+  """Importance weights and the gap behind them (`of_gap`), over trained tokens;
+  {} where nothing was trained."""
   total = lambda name: float(sum(getattr(s, name) for s in sums))
   trained = total('tokens')
   if not trained:
     return {}
   return {'correction/weight': total('weight') / trained,
-          'correction/held': total('weight_held') / trained,
-          'sampler_trainer/logp_gap_mean': total('gap') / trained,
-          'sampler_trainer/logp_gap_max': max(float(s.gap_max) for s in sums)}
+          'correction/held': total('weight_held') / trained, **of_gap(sums)}
 
 
 def of_tokens(groups: Sequence[Group], made: Reformulated) -> dict[str, int]:

@@ -6,6 +6,7 @@ Every shape comes from a table, so the number of programs is bounded
 
 import dataclasses
 import functools
+import math
 
 import jax
 import numpy as np
@@ -110,6 +111,7 @@ class Programs:
         of(prompt.k), of(prompt.v), of(prompt.state), rows)
     pool = sampling.Pool(of(prompt.k), of(prompt.v), of(prompt.k),
                          of(prompt.v), of(prompt.state), rows)
+    self._placed = pool
     # jit shares its cache between equal functions: a partial is no other's.
     fresh = functools.partial
     by_row = sampling.Rows(*[rows] * 10, whole)
@@ -200,6 +202,16 @@ class Programs:
         'burst': self._bursts[mode].lower(
             params, pool, rows, np.zeros(1, np.int32), one, one, one, one,
             np.ones(self.model.config.vocab_size, bool))}
+
+  def largest_cache_bytes(self) -> int:
+    """Bytes on one device of the largest pool: all slots, each with a prompt
+    of its own, everything at its longest."""
+    s = self.shapes
+    shape = Geometry(s.rows[-1], 1, s.prompts[-1], s.owns[-1])
+    pool = jax.eval_shape(lambda: sampling.empty(
+        self._prompt, *dataclasses.astuple(shape)))
+    one = lambda x, on: math.prod(on.shard_shape(x.shape)) * x.dtype.itemsize
+    return sum(jax.tree.leaves(jax.tree.map(one, pool, self._placed)))
 
   def cache_bytes(self, shape: Geometry) -> dict[str, int]:
     """Bytes of a pool on all devices: attention cache, recurrent state."""

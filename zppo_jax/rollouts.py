@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zppo_jax import pools, randomness, sharding
+from zppo_jax import pools, quantize, randomness, sharding
 from zppo_jax.chat.wording import Chat
 from zppo_jax.engine import Engine, Request
 from zppo_jax.grading import grade_all
@@ -46,9 +46,17 @@ class Sampler:
   num_rollouts: int
 
 
+def slots_of(limit: int | None, group_buckets,
+             num_rollouts: int) -> int | None:
+  """make_engine's slots under a limit; None where a batch asks for no more."""
+  asked = max(group_buckets) * num_rollouts
+  return None if limit is None or limit >= asked else limit
+
+
 def make_engine(*, model, mesh, chat: Chat, max_tokens: int,
                 num_rollouts: Sequence[int], prompt_buckets, group_buckets,
-                patch_buckets=(), slots: int = 0, **options) -> Engine:
+                patch_buckets=(), slots: int | None = None,
+                **options) -> Engine:
   """An engine for a model on a mesh; nothing is compiled yet.
 
   Args:
@@ -60,7 +68,8 @@ def make_engine(*, model, mesh, chat: Chat, max_tokens: int,
     prompt_buckets: allowed prompt lengths.
     group_buckets: allowed numbers of prompts in a prefill; more are split.
     patch_buckets: allowed patches of a prompt's images and videos.
-    slots: rows that decode at once, at most; 0: all that the largest group
+    slots: rows that decode at once, at most; rounded down to whole groups on
+      all devices, one of each at least. None: all that the largest group
       bucket brings.
     options: of engine.Engine.
 
@@ -79,7 +88,8 @@ def make_engine(*, model, mesh, chat: Chat, max_tokens: int,
   groups = tuple(round_up(g, shards) for g in group_buckets)
   shares = (1, *(n for n in num_rollouts if n > 1))
   unit = math.lcm(*shares) * shards
-  largest = round_up(slots or max(groups) * most, unit)
+  largest = (round_up(max(groups) * most, unit) if slots is None
+             else max(slots // unit, 1) * unit)
   rows = pools.table_of(largest // unit, -(-min(groups) * most // unit))
   shapes = pools.Shapes(
       rows=tuple(min(n * unit, largest) for n in rows), shares=shares,
@@ -114,24 +124,46 @@ def cast(params, dtype):
       params)
 
 
-def rollout_copy(params, dtype):
-  """What decoding reads: `cast`, with an entry a block (layers.unstack)."""
-  return layers.unstack(cast(params, dtype))
+def _int8(params, dtype):
+  return jax.tree.map(
+      lambda small, x: small if isinstance(small, quantize.Int8) else x,
+      quantize.int8_leaves(params), cast(params, dtype),
+      is_leaf=lambda x: isinstance(x, quantize.Int8))
 
 
-def compile_reshard(model, mesh):
+# student.rollout_weights -> (params by block, compute type) -> what is read.
+WEIGHTS = {
+    'same': cast,
+    'bfloat16': lambda params, dtype: cast(params, jnp.bfloat16),
+    'int8': _int8,
+}
+
+
+def rollout_copy(params, dtype, weights: str = 'same'):
+  """What decoding reads: weights in a form of WEIGHTS, by block.
+
+  Args:
+    params: stacked or by block (layers.unstack).
+    dtype: the compute type.
+    weights: in WEIGHTS.
+  """
+  return WEIGHTS[weights](layers.unstack(params), dtype)
+
+
+def compile_reshard(model, mesh, weights: str = 'same'):
   """Jitted training-sharded params -> rollout-sharded `rollout_copy`."""
   params = jax.eval_shape(model.init, jax.random.key(0))
-  copy = functools.partial(rollout_copy, dtype=jnp.dtype(model.config.dtype))
+  copy = functools.partial(rollout_copy, dtype=jnp.dtype(model.config.dtype),
+                           weights=weights)
   of = lambda tree, rules: sharding.param_shardings(tree, mesh, rules)
   return jax.jit(
       copy, in_shardings=(of(params, sharding.TRAIN_RULES),),
       out_shardings=of(jax.eval_shape(copy, params), sharding.ROLLOUT_RULES))
 
 
-def place_copy(params, model, mesh):
+def place_copy(params, model, mesh, weights: str = 'same'):
   """`rollout_copy` of host or device params, in the rollout sharding."""
-  copy = rollout_copy(params, jnp.dtype(model.config.dtype))
+  copy = rollout_copy(params, jnp.dtype(model.config.dtype), weights)
   return jax.device_put(
       copy, sharding.param_shardings(copy, mesh, sharding.ROLLOUT_RULES))
 

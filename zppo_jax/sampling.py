@@ -176,7 +176,7 @@ def draw(logits_BV, key_B2, position_B, temperature_B, top_p_B, top_k_B,
 
 def _logits(model, params, hidden_BD):
   return jnp.einsum('bd,dv->bv', hidden_BD,
-                    model.head(params).astype(hidden_BD.dtype),
+                    layers.weight(model.head(params), hidden_BD),
                     preferred_element_type=jnp.float32)
 
 

@@ -105,12 +105,20 @@ def make_mesh(config: MeshConfig, devices=None) -> Mesh:
   return Mesh(grid, MESH_AXES)
 
 
+def _is_part(path) -> bool:
+  """Whether a key path ends in a field of a weight that is no array
+  (quantize.Int8); its parts share the weight's axes."""
+  return isinstance(path[-1], jax.tree_util.GetAttrKey)
+
+
 def param_axes(path) -> tuple[str, ...]:
   """Logical axes of a parameter from its key path.
 
   Raises:
     KeyError: for a leaf without a row in PARAM_AXES.
   """
+  if _is_part(path):
+    path = path[:-1]
   names = [str(getattr(k, 'key', getattr(k, 'name', k))) for k in path]
   for key in ('/'.join(names[-2:]), names[-1]):
     if key in PARAM_AXES:
@@ -133,7 +141,9 @@ def param_shardings(params, mesh: Mesh, rules: dict):
   """
   def one(path, leaf):
     axes = param_axes(path)
-    spec = [rules[a] for a in axes]
+    # A scale is 1 along the axes that share it.
+    spec = [None if _is_part(path) and size == 1 else rules[axis]
+            for size, axis in zip(leaf.shape, axes, strict=True)]
     for size, axis, mesh_axis in zip(leaf.shape, axes, spec, strict=True):
       if mesh_axis and size % mesh.shape[mesh_axis]:
         raise ValueError(

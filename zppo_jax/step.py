@@ -169,6 +169,8 @@ def train_step(run: Run, state: TrainState, buffer: ReplayBuffer,
     row['sampler_trainer/logp_gap_max'] = gap
   if run.correction.on:
     row.update(metrics.of_correction(sums))
+  elif run.gap_measured:
+    row.update(metrics.of_gap(sums))
   row['compilations/student'] = run.sampler.engine.programs.compilations
   if isinstance(run.teacher, InProcessTeacher):
     row['compilations/teacher'] = (

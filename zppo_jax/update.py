@@ -27,7 +27,7 @@ class Sums:
     clip_low, clip_high, clip_dual: tokens held by that bound.
     log_ratio_max, log_ratio_min: extremes of logp - old_logp (nats).
     weight, weight_held, gap: summed, as correction.weighted names them; 0
-      without a correction.
+      where the correction has not seen them.
     gap_max: largest of the last (nats).
     positions: of text, padding included.
     padding: those of them that hold no token.
@@ -92,7 +92,7 @@ def policy_loss(params, batch: MicroBatch, *, model, objective, temperature,
     chunk: positions whose logits exist at a time.
     own_old_logp: with one update per rollout batch the old policy is this
       one: its log-probs are the update's own under stop_gradient.
-    correct: of correction.CORRECTIONS.
+    correct: of correction.CORRECTIONS, or correction.gap_alone.
 
   Returns:
     (loss sum, `Sums`).

@@ -124,9 +124,9 @@ def read_config(path) -> dict | None:
     raise ValueError(f'{stored} is not readable: {e}') from e
 
 
-# A teacher's server may move, and one may lose patience with it.
+# Servers may move, and one may lose patience with them.
 MAY_CHANGE = frozenset({'steps', 'teacher.max_failures', 'teacher.window', *(
-    f'teacher.endpoint.{name}' for name in (
+    f'{of}.{name}' for of in ('teacher.endpoint', 'judge') for name in (
         'url', 'key_env', 'budget_s', 'deadline_s', 'concurrency', 'retries',
         'backoff_s'))})
 

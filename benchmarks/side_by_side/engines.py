@@ -23,7 +23,7 @@ class Ids:
 
 
 def engine_of(model, mesh, *, end_id: int, max_tokens: int, prompt: int,
-              rows: int, slots: int = 0, **options):
+              rows: int, slots: int | None = None, **options):
   """An engine for prompts of one length, a rollout each."""
   chat = Chat(Ids(model.config.vocab_size, end_id),
               dataclasses.replace(BOXED, closing=''))

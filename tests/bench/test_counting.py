@@ -114,20 +114,24 @@ def test_bytes_of_a_generation():
   assert counting.sample_bytes(TINY, 2, 3, 4, 3, share=1, **sizes) == want(8)
 
 
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
 @pytest.mark.parametrize('share, prompts', [
     (2, (5 + 7) + 7), (1, (5 + 2 * 7) + 7)])
-def test_bytes_of_a_settings_rollouts(share, prompts):
+def test_bytes_of_a_settings_rollouts(share, prompts, dtype):
   """Prompts of 5 and 7 tokens; responses of 1, 2 and of 2, 3. Step one has
   three rows, in both units of two; step two one row, whose prompt is the
-  second."""
+  second. Weights are those of the copy."""
   engine = types.SimpleNamespace(shape=types.SimpleNamespace(share=share))
   setting = types.SimpleNamespace(
       model=models.build('qwen3', **work.SHAPE), counted=TINY,
       lengths=([5, 7], [[1, 2], [2, 3]]),
+      params={'w': jnp.zeros(6, dtype)},
+      state=types.SimpleNamespace(params={'w': jnp.zeros(6)}),
       run=types.SimpleNamespace(sampler=types.SimpleNamespace(engine=engine)))
   own = (3 * 0 + 3) + (1 * 1 + 1)  # read and written
+  weights = jnp.dtype(dtype).itemsize * TINY.params
   assert measurements.Setting.decode_bytes(setting) == (
-      2 * 4 * TINY.params + 4 * TINY.kv_token * (prompts + own))
+      2 * weights + 4 * TINY.kv_token * (prompts + own))
 
 
 def test_a_shared_prompt_is_read_where_it_lies():

@@ -6,6 +6,7 @@ import http.client
 import json
 import socket
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -50,9 +51,12 @@ class FakeWorker:
 
 
 @contextlib.contextmanager
-def serving(**fields):
-  """(request function, worker): (method, path, body, headers) -> (status,
-  decoded reply)."""
+def running(grace=None, **fields):
+  """(ask, worker, port, server, its thread) of an app over a FakeWorker.
+
+  ask: (path, body, raw, **headers) -> (status, decoded reply). `grace`: seconds
+  for what is under way at the end; `fields` of app.Server.
+  """
   worker = FakeWorker()
   made = app.make(app.Server(**{
       'name': 'm', 'chat': CHAT, 'worker': worker, 'context': 40, 'token': '',
@@ -60,7 +64,8 @@ def serving(**fields):
   listening = socket.create_server(('127.0.0.1', 0))
   port = listening.getsockname()[1]
   server = uvicorn.Server(uvicorn.Config(made, log_level='critical',
-                                         lifespan='off'))
+                                         lifespan='off',
+                                         timeout_graceful_shutdown=grace))
   thread = threading.Thread(target=server.run, args=([listening],),
                             daemon=True)
   thread.start()
@@ -82,10 +87,17 @@ def serving(**fields):
                           content.decode())
 
   try:
-    yield ask, worker, port
+    yield ask, worker, port, server, thread
   finally:
     server.should_exit = True
     thread.join(10)
+
+
+@contextlib.contextmanager
+def serving(**fields):
+  """(ask, worker, port) of `running`."""
+  with running(**fields) as (ask, worker, port, _, _):
+    yield ask, worker, port
 
 
 @pytest.fixture(scope='module')
@@ -191,6 +203,10 @@ def test_events_with_counts(local, path, body):
      'messages has 4 tokens and max_tokens is 39; allowed: 40 together'),
     ('/v1/chat/completions', {'model': 'm', 'messages': [
         {'role': 'system', 'content': 'x'}]}, 400, 'one user message'),
+    ('/v1/chat/completions', {'model': 'm', 'messages': [
+        {'role': 'user', 'content': [{'type': 'image_url', 'image_url': {
+            'url': 'data:image/png;base64,AAAA'}}]}]}, 400,
+     'no chat template; it takes one user message of text'),
     ('/v1/completions', {'model': 'm', 'prompt': [1, 40]}, 400,
      'prompt holds token 40; allowed: 0 to 39'),
     ('/v1/completions', {'model': 'm', 'prompt': 'hello'}, 400, "'hello'"),
@@ -260,15 +276,58 @@ def test_a_client_that_leaves_frees_its_place():
     talk.request('POST', '/v1/completions', json.dumps(
         {'model': 'm', 'prompt': [1], 'seed': 99}),
         {'content-type': 'application/json'})
-    import time
-    while not worker.stuck:
-      time.sleep(0.02)
+    wait_for(lambda: worker.stuck)
     talk.sock.shutdown(socket.SHUT_RDWR)
     talk.close()
-    deadline = time.monotonic() + 10
-    while not worker.stuck[0].cancelled() and time.monotonic() < deadline:
-      time.sleep(0.05)
-    assert worker.stuck[0].cancelled()
+    wait_for(worker.stuck[0].cancelled)
+
+
+def wait_for(condition):
+  """Until it holds; 10 seconds at most."""
+  deadline = time.monotonic() + 10
+  while not condition():
+    assert time.monotonic() < deadline
+    time.sleep(0.02)
+
+
+def refuses(port) -> bool:
+  try:
+    socket.create_connection(('127.0.0.1', port), 1).close()
+  except ConnectionRefusedError:
+    return True
+  return False
+
+
+def test_what_is_under_way_at_the_end_is_answered():
+  """New clients are refused meanwhile; then the server's thread ends."""
+  with (running() as (ask, worker, port, server, thread),
+        concurrent.futures.ThreadPoolExecutor(1) as threads):
+    reply = threads.submit(ask, '/v1/completions', {
+        'model': 'm', 'prompt': [1], 'seed': 99})
+    wait_for(lambda: worker.stuck)
+    server.should_exit = True
+    wait_for(lambda: refuses(port))
+    assert thread.is_alive() and not reply.done()
+    worker.stuck[0].set_result([Completion(
+        0, 0, CHAT.response('A 9'), (), 'A 9', StopReason.END)])
+    status, said = reply.result(10)
+    assert status == 200 and said['choices'][0]['text'] == 'A 9'
+    thread.join(5)
+    assert not thread.is_alive()
+
+
+def test_what_needs_more_than_the_grace_is_dropped():
+  """Its client is told, its place is free, and the server's thread ends."""
+  with (running(grace=1) as (ask, worker, port, server, thread),
+        concurrent.futures.ThreadPoolExecutor(1) as threads):
+    reply = threads.submit(ask, '/v1/completions', {
+        'model': 'm', 'prompt': [1], 'seed': 99})
+    wait_for(lambda: worker.stuck)
+    server.should_exit = True
+    status, _ = reply.result(10)
+    assert status == 500
+    thread.join(5)
+    assert not thread.is_alive() and worker.stuck[0].cancelled()
 
 
 def test_an_engine_that_ended(local):

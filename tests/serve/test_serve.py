@@ -1,5 +1,6 @@
 """`zppo serve` in a process of its own, and runs that it teaches."""
 
+import concurrent.futures
 import contextlib
 import json
 import os
@@ -7,6 +8,9 @@ import pathlib
 import signal
 import subprocess
 import sys
+import time
+import urllib.error
+import urllib.request
 
 import numpy as np
 import pytest
@@ -15,6 +19,7 @@ pytest.importorskip('openai')
 pytest.importorskip('uvicorn')
 from tests.builders import small_config  # noqa: E402
 from zppo_jax import build, main, openai_client, train, zppo  # noqa: E402
+from zppo_jax.chat.micro_chat import CHAT  # noqa: E402
 from zppo_jax.openai_client import TEXT, Call, Endpoint  # noqa: E402
 from zppo_jax.tasks import micro  # noqa: E402
 
@@ -84,6 +89,43 @@ def test_a_server_answers_teaches_scores_and_ends_well(tmp_path):
     row = json.loads((tmp_path / 'run' / 'metrics.jsonl').read_text()
                      .splitlines()[-1])
     assert row['teacher/accuracy'] > 0.8 and row['groups/bcq'] > 0
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 0
+
+
+def ask(url: str, **body) -> dict:
+  """The decoded reply of a text completion; HTTPError for another status."""
+  request = urllib.request.Request(
+      f'{url}/completions', json.dumps({'model': 'teacher', **body}).encode(),
+      {'content-type': 'application/json'})
+  with urllib.request.urlopen(request, timeout=60) as reply:
+    return json.loads(reply.read())
+
+
+@pytest.mark.slow
+def test_sigterm_with_requests_under_way():
+  """While their programs compile: all of them are answered, whoever comes
+  later is refused, and the process ends with 0."""
+  prompt = list(CHAT.plain('C a b c 4').tokens)
+  with (serving() as (process, url),
+        concurrent.futures.ThreadPoolExecutor(4) as threads):
+    found = [threads.submit(ask, url, prompt=prompt, n=8, max_tokens=16, seed=i)
+             for i in range(4)]
+    time.sleep(0.2)
+    urllib.request.urlopen(url.replace('/v1', '/health'), timeout=60).close()
+    assert not any(f.done() for f in found)
+    process.send_signal(signal.SIGTERM)
+    for reply in found:
+      assert len(reply.result(60)['choices']) == 8
+    assert process.wait(60) == 0
+    with pytest.raises(urllib.error.URLError, match='refused'):
+      ask(url, prompt=prompt)
+
+
+@pytest.mark.slow
+def test_sigterm_in_the_moment_after_the_address():
+  """The address is there before the loop that listens; it ends all the same."""
+  with serving() as (process, _):
     process.send_signal(signal.SIGTERM)
     assert process.wait(30) == 0
 

@@ -11,7 +11,15 @@ from PIL import Image
 
 pytest.importorskip('openai')
 from tests.builders import small_config  # noqa: E402
-from tests.fake_endpoint import RIGHT, completion, right, serving, slow  # noqa: E402
+from tests.fake_endpoint import (  # noqa: E402
+    RIGHT,
+    completion,
+    hangs_up,
+    right,
+    serving,
+    slow,
+    truth,
+)
 from zppo_jax import build, metrics, step, train  # noqa: E402
 from zppo_jax.openai_client import EndpointError  # noqa: E402
 from zppo_jax.records import (  # noqa: E402
@@ -24,7 +32,7 @@ from zppo_jax.records import (  # noqa: E402
     Question,
 )
 from zppo_jax.replay import ReplayBuffer  # noqa: E402
-from zppo_jax.tasks import TASKS, micro  # noqa: E402
+from zppo_jax.tasks import TASKS  # noqa: E402
 from zppo_jax.teachers import endpoint  # noqa: E402
 from zppo_jax.workdir import check_same_config, config_values  # noqa: E402
 
@@ -34,9 +42,9 @@ pytestmark = pytest.mark.usefixtures('quick_compile')
 def config(url, **fields):
   c = small_config()
   c.teacher.kind = 'endpoint'
-  c.teacher.endpoint.update(
-      url=url, model='m', budget_s=1.0, deadline_s=0.6, retries=1,
-      backoff_s=0.01, **fields)
+  c.teacher.endpoint.update({
+      'url': url, 'model': 'm', 'budget_s': 1.0, 'deadline_s': 0.6,
+      'retries': 1, 'backoff_s': 0.01, **fields})
   return c
 
 
@@ -76,16 +84,6 @@ def one_step():
   return run
 
 
-def truth(fake, route, body, headers):
-  """Right answers: the embedded world's questions are worked out."""
-  del fake, headers
-  words = body['messages'][0]['content'].split()
-  family, ops, digit = words[0], ''.join(words[1:-2]), words[-2]
-  ops = ops[::-1] if family == 'V' else ops
-  text, _ = micro.work(family, ops, digit, micro.apply_operator)
-  return 200, {}, completion([text] * body.get('n', 1), route)
-
-
 def test_a_teacher_that_answers(one_step):
   made, _, fake = one_step(truth)
   row = made.row
@@ -101,17 +99,19 @@ def test_a_teacher_that_answers(one_step):
   assert len({b['seed'] for b in fake.asked}) == len(fake.asked)
 
 
-@pytest.mark.parametrize('answer, cause', [
-    (lambda *_: (500, {}, b'{}'), 'server'),
-    (lambda *_: (429, {}, b'{}'), 'busy'),
-    (lambda *_: (401, {}, b'{}'), 'refused'),
-    (lambda *_: (200, {}, b'{"choi'), 'garbage'),
-    (lambda *_: (200, {}, {'choices': [{'message': 7}]}), 'garbage'),
-    (lambda *_: (200, {}, {'choices': []}), 'missing'),
-    (slow(5), 'budget'),
+@pytest.mark.parametrize('answer, cause, fields', [
+    (lambda *_: (500, {}, b'{}'), 'server', {}),
+    (lambda *_: (429, {}, b'{}'), 'busy', {}),
+    (lambda *_: (401, {}, b'{}'), 'refused', {}),
+    (lambda *_: (200, {}, b'{"choi'), 'garbage', {}),
+    (lambda *_: (200, {}, {'choices': [{'message': 7}]}), 'garbage', {}),
+    (lambda *_: (200, {}, {'choices': []}), 'missing', {}),
+    (hangs_up, 'connection', {}),
+    (slow(5), 'deadline', dict(deadline_s=0.2, retries=0)),
+    (slow(5), 'budget', {}),
 ])
-def test_without_answers_the_ncqs_remain(one_step, answer, cause):
-  made, seconds, _ = one_step(answer)
+def test_without_answers_the_ncqs_remain(one_step, answer, cause, fields):
+  made, seconds, _ = one_step(answer, **fields)
   row = made.row
   assert row['groups/bcq'] == 0 and row['groups/ncq'] == 2
   assert row['teacher/fallbacks'] == row['hard/asked'] >= 2
@@ -132,6 +132,19 @@ def test_nonsense_is_wrong_but_came(one_step):
   assert made.row['teacher/answered'] == made.row['teacher/accuracy'] == 0
   assert made.row['teacher/fallbacks'] == 0
   assert made.row['groups/bcq'] == 0 and made.row['groups/ncq'] == 2
+
+
+def test_half_of_each_questions_answers_are_missing(one_step):
+  """Two of four came: BCQs of these, no fallback; the rest is counted."""
+  def few(fake, route, body, headers):
+    if body['n'] < 4:  # asked for the rest
+      return 200, {}, {'choices': []}
+    return truth(fake, route, {**body, 'n': 2}, headers)
+  row = one_step(few)[0].row
+  assert row['hard/asked'] == 2 and row['teacher/wanted'] == 8
+  assert row['teacher/failed/missing'] == 4
+  assert row['teacher/answered'] == row['teacher/accuracy'] == 1
+  assert row['teacher/fallbacks'] == 0 < row['groups/bcq']
 
 
 def test_half_the_answers_are_missing(one_step):

@@ -34,11 +34,10 @@ def test_an_answer_cannot_leave_its_string():
 def test_verdicts_of_a_judge():
   """Right, malformed (wrong, counted apart) and absent (no verdict)."""
 
-  def ask(sent):
-    answer = json.loads(sent[1]['content'])['answer']
-    if answer == 'down':
-      raise ConnectionError('refused')
-    return {'yes': '{"verdict": "correct"}'}.get(answer, answer)
+  def ask(asked):
+    answers = [json.loads(sent[1]['content'])['answer'] for sent in asked]
+    return [{'yes': '{"verdict": "correct"}', 'down': ConnectionError(
+        'refused')}.get(answer, answer) for answer in answers]
 
   found = verifier.Verifier(Wall(), ask)
   question = Question('q', 'Why?', 'because', '', kind='judge')

@@ -111,6 +111,9 @@ class Setting:
     width = jnp.dtype(self.model.config.dtype).itemsize
     prompts, responses = self.lengths
     share = self.run.sampler.engine.shape.share
+    # Of the copy that is read, scales included (student.rollout_weights).
+    weight = sum(x.nbytes for x in jax.tree.leaves(self.params)) / sum(
+        x.size for x in jax.tree.leaves(self.state.params))
     units = [(p, rs[g:g + share])
              for p, rs in zip(prompts, responses, strict=True)
              for g in range(0, len(rs), share)]
@@ -119,7 +122,7 @@ class Setting:
       rows = sum(r > i for _, rs in units for r in rs)
       shared = sum(p for p, rs in units if max(rs) > i)
       total += counting.decode_bytes(
-          self.counted, rows, i, weight_bytes=width, cache_bytes=width)[
+          self.counted, rows, i, weight_bytes=weight, cache_bytes=width)[
               'total'] + shared * self.counted.kv_token * width
     return total
 

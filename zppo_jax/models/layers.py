@@ -27,6 +27,17 @@ def fan_in_init(axis_count: int):
   return init
 
 
+def weight(w, x):
+  """A weight, an array or a quantize.Int8, in the type of what it multiplies.
+
+  One in fewer bits is widened here and now: bound to x, or a decoding loop
+  would widen all weights ahead and carry them.
+  """
+  if w.dtype.itemsize < x.dtype.itemsize:
+    w, _ = jax.lax.optimization_barrier((w, x))
+  return w.astype(x.dtype)
+
+
 def project(x, w, num_in: int = 1):
   """Contracts the last `num_in` axes of x with the first of w.
 
@@ -35,7 +46,7 @@ def project(x, w, num_in: int = 1):
   """
   lead, out = x.shape[:x.ndim - num_in], w.shape[num_in:]
   size = math.prod(w.shape[:num_in])
-  y = x.reshape(-1, size) @ w.astype(x.dtype).reshape(size, -1)
+  y = x.reshape(-1, size) @ weight(w, x).reshape(size, -1)
   return y.reshape(*lead, *out)
 
 
@@ -214,6 +225,27 @@ class RMSNorm(nn.Module):
     return (y * jax.lax.rsqrt(variance + self.eps) * scale).astype(x.dtype)
 
 
+@jax.custom_vjp
+def gated(gate, up):
+  """silu(gate) * up. Its backward pass keeps these two and makes the rest
+  anew: what differentiation would keep besides costs more to store."""
+  return jax.nn.silu(gate) * up
+
+
+def _gated(gate, up):
+  return gated(gate, up), (gate, up)
+
+
+def _gated_back(kept, grad):
+  gate, up = kept
+  sigmoid = jax.nn.sigmoid(gate)
+  return (grad * up * sigmoid * (1 + gate * (1 - sigmoid)),
+          grad * gate * sigmoid)
+
+
+gated.defvjp(_gated, _gated_back)
+
+
 class SwiGLU(nn.Module):
   """silu(x W_gate) * (x W_up) W_down (Shazeer 2020)."""
   width: int
@@ -224,5 +256,5 @@ class SwiGLU(nn.Module):
     gate = self.param('gate', fan_in_init(1), (D, F))
     up = self.param('up', fan_in_init(1), (D, F))
     down = self.param('down', fan_in_init(1), (F, D))
-    hidden = jax.nn.silu(project(x_BTD, gate)) * project(x_BTD, up)
+    hidden = gated(project(x_BTD, gate), project(x_BTD, up))
     return project(hidden, down)

@@ -95,8 +95,9 @@ HEALTH = (
     Panel('Gap between sampler and trainer', 'nats',
           ('sampler_trainer/logp_gap_max', 'sampler_trainer/logp_gap_mean'),
           'Largest difference of the log-prob that the sampler stored and the '
-          'one that the trainer computes; the mean where a correction is on. '
-          'It should be rounding.', FROM_ZERO),
+          'one that the trainer computes; the mean where a correction is on or '
+          'rollouts have weights of their own (student.rollout_weights). '
+          'Without those it should be rounding.', FROM_ZERO),
     Panel('Importance correction', 'mean weight; fraction of tokens',
           ('correction/weight', 'correction/held'),
           'Mean weight of trained tokens, and those whose weight the bound '

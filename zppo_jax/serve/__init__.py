@@ -18,6 +18,7 @@ from zppo_jax.serve.worker import Worker
 _CHUNK = 256  # positions whose logits exist at a time
 _SMALLEST = 64  # bucket of prompts, rows and responses, in tokens
 _PATCHES = (256, 65536)  # of a prompt's images
+GRACE_S = 60  # for the requests that are under way at the end
 
 
 def shapes(context: int, slots: int, sees: bool) -> pools.Shapes:
@@ -74,7 +75,8 @@ def _token(name: str | None, host: str) -> str:
 def main(*, model: str, name: str | None, host: str, port: int, dtype: str,
          context: int, slots: int, token_env: str | None,
          max_mb: float) -> None:
-  """Serves until SIGTERM or SIGINT; requests that are here are finished.
+  """Serves until SIGTERM or SIGINT; requests that are here are finished within
+  GRACE_S, or dropped.
 
   Raises:
     ImportError: without the extra `serve`.
@@ -113,12 +115,18 @@ def main(*, model: str, name: str | None, host: str, port: int, dtype: str,
   family = socket.AF_INET6 if ':' in host else socket.AF_INET
   listening = socket.create_server((host, port), family=family)
   shown = f'[{host}]' if ':' in host else host
+  server = uvicorn.Server(uvicorn.Config(
+      made, log_level='warning', access_log=False, lifespan='off',
+      timeout_graceful_shutdown=GRACE_S))
+
+  def end(*_):
+    server.should_exit = True
+
+  # One that comes before uvicorn listens to them ends it too; uvicorn raises
+  # those that it took once more.
+  for number in (signal.SIGTERM, signal.SIGINT):
+    signal.signal(number, end)
   print(f'{name}: http://{shown}:{listening.getsockname()[1]}/v1',
         flush=True)
-  # uvicorn ends well on these, and then raises them once more.
-  for number in (signal.SIGTERM, signal.SIGINT):
-    signal.signal(number, lambda *_: None)
-  uvicorn.Server(uvicorn.Config(
-      made, log_level='warning', access_log=False, lifespan='off',
-      timeout_graceful_shutdown=60)).run(sockets=[listening])
+  server.run(sockets=[listening])
   running.close()

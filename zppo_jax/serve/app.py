@@ -93,17 +93,21 @@ async def _read(request: Request, server: Server) -> Any:
 
 
 async def _result(request: Request, server: Server, jobs: Sequence) -> list:
-  """Results of jobs; they are dropped when their client leaves."""
+  """Results of jobs; they are dropped when their client leaves or the server
+  has no more time for them."""
   futures = [server.worker.submit(job) for job in jobs]
   pending = {asyncio.wrap_future(f) for f in futures}
-  while pending:
-    _, pending = await asyncio.wait(pending, timeout=1.0)
-    if not server.worker.alive:
-      raise Refused('the engine has ended', None, 503, 'engine_ended')
-    if pending and await request.is_disconnected():
-      for future in futures:
-        future.cancel()
-      raise ClientDisconnect()
+  try:
+    while pending:
+      _, pending = await asyncio.wait(pending, timeout=1.0)
+      if not server.worker.alive:
+        raise Refused('the engine has ended', None, 503, 'engine_ended')
+      if pending and await request.is_disconnected():
+        raise ClientDisconnect()
+  except BaseException:
+    for future in futures:
+      future.cancel()
+    raise
   try:
     return [f.result() for f in futures]
   except ValueError as e:  # what fits no shape

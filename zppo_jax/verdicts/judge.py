@@ -9,15 +9,15 @@ only the judge's whole reply is read, never a part of it that looks right.
 
 import json
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 from zppo_jax.records import Decoding
 from zppo_jax.verdicts.wall import Reply
 
 # How whoever asks should decode (papers.md: 1.6).
 DECODING = Decoding(512, temperature=0.0)
-AT_ONCE = 8  # requests; the client has its own bound too
 MALFORMED = 'malformed'
+# Messages of each -> the judge's words for each, or why none came.
+Ask = Callable[[Sequence[list[dict]]], Sequence[str | Exception]]
 
 SYSTEM = (
     'You compare a given answer with a reference answer to a question. The '
@@ -52,24 +52,21 @@ def read(reply: str) -> float | None:
       found['verdict'], str) else None
 
 
-def judge(ask: Callable[[list[dict]], str],
-          asked: Sequence[tuple[str, str, str]]) -> list[Reply]:
+def _reply(said: str | Exception) -> Reply:
+  if isinstance(said, Exception):
+    return Reply('crash', reason=f'the judge: {said}'[:300])
+  score = read(said)
+  if score is None:
+    return Reply(MALFORMED, reason=f'the judge said {said[:200]!r}')
+  return Reply('score', score)
+
+
+def judge(ask: Ask, asked: Sequence[tuple[str, str, str]]) -> list[Reply]:
   """A reply for each (question, reference, answer), in their order.
 
   Args:
-    ask: messages -> the judge's words; raises where none came.
+    ask: is asked for all of them at once.
     asked: what is to be compared.
   """
-
-  def one(texts: tuple[str, str, str]) -> Reply:
-    try:
-      said = ask(messages(*texts))
-    except Exception as e:
-      return Reply('crash', reason=f'the judge: {type(e).__name__}: {e}'[:300])
-    score = read(said)
-    if score is None:
-      return Reply(MALFORMED, reason=f'the judge said {said[:200]!r}')
-    return Reply('score', score)
-
-  with ThreadPoolExecutor(AT_ONCE) as threads:
-    return list(threads.map(one, asked))
+  said = ask([messages(*texts) for texts in asked])
+  return [_reply(s) for _, s in zip(asked, said, strict=True)]

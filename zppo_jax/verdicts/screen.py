@@ -46,6 +46,8 @@ _RAISED = re.compile(rf'{_POWER}\s*$')
 _HIGH = re.compile(rf'[\s}}\])]*{_POWER}{_GROUP}[0-9]{{2}}')
 _NUMBER_END = re.compile(r'[0-9][\s}\])]*$')
 _NUMBER_POWER = re.compile(rf'{_POWER}{_GROUP}[0-9]')
+_RAISED_TO = re.compile(rf'{_POWER}{_GROUP}[0-9]+')
+_GROWING = re.compile(r'binom|!|sqrt|frac|sin|cos|tan|log|ln|matrix')
 _OPEN, _CLOSE = '{([', '})]'
 
 
@@ -97,6 +99,14 @@ def too_steep(text: str) -> str:
     if count > most:
       return f'{count} {what}, more than {most}'
   return ''
+
+
+def effort(text: str) -> int:
+  """How much work a formula looks like, to order jobs by: characters, and more
+  for each digit of an exponent and for what grows as fast. No verdict hangs on
+  it."""
+  steep = sum(len(found[0]) for found in _RAISED_TO.finditer(text))
+  return len(text) + 20 * steep + 40 * len(_GROWING.findall(text))
 
 
 def undone(text: str) -> bool:

@@ -8,11 +8,11 @@ import collections
 import contextlib
 import dataclasses
 import pathlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from zppo_jax.records import Grader, Question, Verdict
 from zppo_jax.verdicts import boxed, gym, journal, kinds, screen
-from zppo_jax.verdicts.judge import MALFORMED, judge
+from zppo_jax.verdicts.judge import MALFORMED, Ask, judge
 from zppo_jax.verdicts.wall import Job, Limits, Reply, Wall
 
 CACHED = 200_000  # verdicts in memory
@@ -41,11 +41,11 @@ class Verifier:
 
   Attributes:
     wall: where kinds are computed.
-    ask: messages -> the judge's words, or None without a judge.
+    ask: the judge (judge.Ask), or None without one.
     path: of the journal, or None.
   """
 
-  def __init__(self, wall: Wall, ask: Callable | None = None):
+  def __init__(self, wall: Wall, ask: Ask | None = None):
     self.wall, self.ask, self.path = wall, ask, None
     self._reasons: collections.OrderedDict[str, str] = (
         collections.OrderedDict())
@@ -176,9 +176,11 @@ class GoldCheck:
   Attributes:
     checked: questions of kinds that are cheap to check.
     unreadable: question id -> why.
+    judged: id of the first question of kind 'judge', '' without one.
   """
   checked: int
   unreadable: dict[str, str]
+  judged: str
 
 
 def check_golds(questions: Iterable[Question]) -> GoldCheck:
@@ -187,8 +189,10 @@ def check_golds(questions: Iterable[Question]) -> GoldCheck:
   Raises:
     KeyError: for an unknown kind, with the question's id.
   """
-  checked, bad = 0, {}
+  checked, bad, judged = 0, {}, ''
   for question in questions:
+    if question.kind == kinds.JUDGE:
+      judged = judged or question.id
     if not question.kind or question.kind == kinds.JUDGE:
       continue
     try:
@@ -202,4 +206,4 @@ def check_golds(questions: Iterable[Question]) -> GoldCheck:
       row.mark('', reference(question))
     except ValueError as e:
       bad[question.id] = str(e)
-  return GoldCheck(checked, bad)
+  return GoldCheck(checked, bad, judged)

@@ -24,6 +24,7 @@ import time
 from collections.abc import Sequence
 
 import zppo_jax
+from zppo_jax.verdicts import screen
 
 # What a worker may know of this process's environment: no keys, no devices.
 ENVIRONMENT = ('PATH', 'LANG', 'LC_ALL', 'HOME', 'TMPDIR', 'SYSTEMROOT')
@@ -55,7 +56,7 @@ class Limits:
   wall_s: float = 10.0
   memory: int = 2 << 30
   workers: int = max(1, min(8, os.cpu_count() or 1))
-  patience_s: float = 0.05
+  patience_s: float = 0.1
 
   def __post_init__(self):
     for name in ('cpu_s', 'wall_s', 'memory', 'workers', 'patience_s'):
@@ -229,7 +230,10 @@ class _Call:
     # Who waits, by the seconds of the processor to be had next; least first.
     self.queues = {s: collections.deque() for s in slices(wall.limits)}
     self.given = [next(iter(self.queues))] * len(jobs)
-    self.queues[self.given[0]].extend(range(len(jobs)))
+    # What looks like the least work comes first: nothing waits for a formula
+    # that explodes but its like.
+    self.queues[self.given[0]].extend(sorted(
+        range(len(jobs)), key=lambda i: screen.effort(jobs[i].answer)))
     self.replies: list[Reply | None] = [None] * len(jobs)
     self.again: set[int] = set()  # crashed once
     self.begun = time.monotonic()

@@ -1,0 +1,97 @@
+"""A trainer that is killed while its teacher is a server: what the teacher
+said once is not asked again, and the run ends as if nothing had happened."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip('openai')
+from tests.builders import ROOT, small_config  # noqa: E402
+from tests.fake_endpoint import RIGHT, completion, serving, truth  # noqa: E402
+from zppo_jax import train  # noqa: E402
+
+pytestmark = pytest.mark.usefixtures('quick_compile')
+SECRET = 'sk-of-the-teacher'
+# What runs in a process of its own, to be killed in its second update.
+CHILD = """
+import sys
+from tests import kill_and_resume
+from tests.teachers import test_endpoint_training
+from zppo_jax import train
+kill_and_resume.arm('update', 2, 0.0)
+train.main(test_endpoint_training.make_config(sys.argv[1]), sys.argv[2])
+"""
+FILES = ('samples.jsonl', 'buffer.jsonl', 'eval.jsonl', 'final.safetensors')
+
+
+def make_config(url):
+  """Three steps, a checkpoint after each."""
+  c = small_config(steps=3)
+  c.teacher.kind = 'endpoint'
+  c.teacher.endpoint.update(url=url, model='m', key_env='TEACHER_KEY',
+                            retries=1, backoff_s=0.01)
+  c.checkpoint.every = 1
+  c.log.tensorboard = False
+  return c
+
+
+def fickle(fake, route, body, headers):
+  """The truth once; another answer whenever the same is asked again."""
+  assert headers['authorization'] == f'Bearer {SECRET}'
+  if body['messages'][0]['content'] == '1':  # whether anybody is there
+    return 200, {}, completion(['A 1'])
+  if [b['seed'] for b in fake.asked].count(body['seed']) > 1:
+    return 200, {}, completion([RIGHT] * body['n'])
+  return truth(fake, route, body, headers)
+
+
+def asked(fake) -> list[tuple[int, str]]:
+  """What was asked about questions, sorted."""
+  found = [(b['seed'], b['messages'][0]['content']) for b in fake.asked]
+  return sorted(f for f in found if f[1] != '1')
+
+
+def rows_of(path):
+  """metrics.jsonl without clocks and what an attempt sent."""
+  return [{k: v for k, v in json.loads(x).items() if not k.startswith(
+      ('time/', 'compilations/', 'teacher/wanted', 'teacher/requests',
+       'teacher/retries', 'teacher/fallbacks'))}
+          for x in (path / 'metrics.jsonl').open()]
+
+
+def test_a_kill_after_the_teacher_spoke(tmp_path, monkeypatch):
+  """SIGKILL in the second update. The server would say something else the
+  second time, and is asked each question once over both attempts; the end is
+  that of a run that was left alone. The key is in no file."""
+  monkeypatch.setenv('TEACHER_KEY', SECRET)
+  with serving(fickle) as (url, fake):
+    train.main(make_config(url), tmp_path / 'whole')
+    whole = asked(fake)
+  assert len(whole) == len(set(whole)) >= 6
+  env = {**os.environ, 'PYTHONPATH': str(ROOT),
+         'JAX_DISABLE_MOST_OPTIMIZATIONS': '1'}
+  with serving(fickle) as (url, fake):
+    killed = subprocess.run(
+        [sys.executable, '-c', CHILD, url, str(tmp_path / 'run')], cwd=ROOT,
+        env=env, capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    before = asked(fake)
+    assert len(rows_of(tmp_path / 'run')) == 1
+    assert 0 < len(before) < len(whole)
+    train.main(make_config(url), tmp_path / 'run')
+    assert asked(fake) == whole and set(before) < set(whole)
+  log = (tmp_path / 'run/attempts/0002/log.txt').read_text()
+  assert 'resumed after 1 steps' in log
+  rows = [json.loads(x) for x in (tmp_path / 'run/metrics.jsonl').open()]
+  assert ['teacher/requests' in row for row in rows] == [True, False, True]
+  assert rows_of(tmp_path / 'run') == rows_of(tmp_path / 'whole')
+  assert all(row['teacher/accuracy'] == 1 for row in rows)
+  for name in FILES:
+    assert (tmp_path / 'run' / name).read_bytes() == (
+        tmp_path / 'whole' / name).read_bytes(), name
+  for file in tmp_path.rglob('*'):
+    assert file.is_dir() or SECRET.encode() not in file.read_bytes(), file

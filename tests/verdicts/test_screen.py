@@ -1,0 +1,47 @@
+"""What is not looked at, by each of its reasons."""
+
+import pytest
+
+from zppo_jax.verdicts import screen
+
+
+@pytest.mark.parametrize('text, reason', [
+    ('x' * 2001, '2001 characters'), ('(' * 17, 'open brackets'),
+    ('{' * 3000, 'open brackets|characters'), ('9' * 101, 'a number'),
+    ('2^{99999}', 'an exponent'), ('1e99999', 'an exponent'),
+    ('9^{9^{9}}', 'tower'), ('9**9**9', 'tower'), ('(2^{9})^{9}', 'powers'),
+    (r'\binom{100000}{5}', 'binomial'), ('1000!', 'factorial'),
+    ('(5+5)!', 'factorial'), ('(a+b+c+d)^{99}', 'high power'),
+    ('+'.join('x^2' for _ in range(31)), 'exponents'),
+    ('+'.join('x' * 1 for _ in range(202)), 'operators')])
+def test_what_is_refused(text, reason):
+  assert screen.too_steep(text)
+  assert any(word in screen.too_steep(text) for word in reason.split('|'))
+
+
+@pytest.mark.parametrize('text', [
+    '', '5', '2^{9999}', '999!', r'\frac{1}{2}', '10^{-3}', '1,234,567',
+    r'\sqrt[3]{2}+x^{2}', '(a+b)^{99}', '9' * 100])
+def test_what_is_looked_at(text):
+  assert screen.too_steep(text) == ''
+
+
+def test_length_goes_by_the_gold_answer():
+  """Twice as long as a long one is looked at."""
+  assert screen.too_long('x' * 2000) == '' != screen.too_long('x' * 2001)
+  assert screen.too_long('x' * 3000, 'x' * 1500) == ''
+  assert 'more than 3000' in screen.too_long('x' * 3001, 'x' * 1500)
+
+
+@pytest.mark.parametrize('text, want', [
+    (r'\int_0^1 x', True), (r'\sum x', True), (r'\lim_{x}', True),
+    (r'\limits', False), ('sum', False), ('5', False)])
+def test_work_that_is_left_undone(text, want):
+  assert screen.undone(text) == want
+
+
+@pytest.mark.parametrize('less, more', [
+    ('5', '55'), ('x+1', '(x+1)^{99}'), ('(x+1)^{9}', '(x+1)^{99}'),
+    ('123456789', r'\binom{99}{9}'), (r'\{1,2,3\}', '99!')])
+def test_what_looks_like_less_work(less, more):
+  assert screen.effort(less) < screen.effort(more)

@@ -1,0 +1,52 @@
+"""The judge of a run, behind an OpenAI-compatible endpoint (`config.judge`)."""
+
+import functools
+from collections.abc import Sequence
+
+from zppo_jax import openai_client
+from zppo_jax.openai_client import Endpoint, EndpointError
+from zppo_jax.verdicts import verifier
+from zppo_jax.verdicts.judge import DECODING
+
+
+def _ask(of: Endpoint, budget_s: float,
+         asked: Sequence[list[dict]]) -> list[str | Exception]:
+  """The judge's words for each of some messages, or why none came."""
+  replies = openai_client.ask_all(of, [
+      openai_client.chat_call(messages, temperature=DECODING.temperature,
+                              max_tokens=DECODING.max_tokens)
+      for messages in asked], budget_s)
+  return [reply.results[0].text if reply.cause is None else EndpointError(
+      reply.cause, f'{reply.cause.name.lower()}: {reply.error}')
+      for reply in replies]
+
+
+def appoint(config, needed: str) -> None:
+  """Makes `config` the judge of this process's verifier; none without a url.
+
+  Args:
+    config: `config.judge`: budget_s, the seconds of one grading in all, and
+      the fields of openai_client.Endpoint.
+    needed: id of a question of kind 'judge', '' if there is none.
+
+  Raises:
+    EndpointError: if it cannot be reached or refuses the key.
+    ValueError: for a field out of its range; for a model that is not served
+      there; for a question that needs a judge where none is named.
+  """
+  verifier.shared().ask = None
+  fields = config.to_dict()
+  budget_s = fields.pop('budget_s')
+  if not fields['url']:
+    if needed:
+      raise ValueError(f"judge.url is ''; question {needed!r} is of kind "
+                       "'judge', which needs one (docs/verdicts.md)")
+    return
+  if not budget_s > 0:
+    raise ValueError(f'judge.budget_s is {budget_s}; it must be > 0')
+  of = Endpoint(**fields)
+  known = openai_client.served(of, budget_s)
+  if of.model not in known:
+    raise ValueError(f'judge.model is {of.model!r}; {of.url} serves '
+                     f'{", ".join(known) or "none"}')
+  verifier.shared().ask = functools.partial(_ask, of, budget_s)
