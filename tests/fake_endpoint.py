@@ -97,8 +97,11 @@ def serving(answer, **fields):
     def log_message(self, *_):
       pass
 
-  server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler)
-  server.daemon_threads = True
+  class Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 256  # who comes beyond it may be turned away
+
+  server = Server(('127.0.0.1', 0), Handler)
   threading.Thread(target=server.serve_forever, args=(0.05,),
                    daemon=True).start()
   try:
