@@ -25,7 +25,8 @@ class Fake:
   """What a server was asked and does.
 
   Attributes:
-    answer: (Fake, route, body, headers) -> (status, headers, bytes or JSON).
+    answer: (Fake, route, body, headers) -> (status, headers, bytes or JSON);
+      None for these closes the connection.
     asked: bodies of completions, in the order in which they came.
   """
 
@@ -57,7 +58,7 @@ def truth(fake, route, body, headers):
 
 def hangs_up(*_):
   """Closes the connection without a word."""
-  raise SystemExit  # ends the thread of this request
+  return 0, {}, None
 
 
 def slow(seconds):
@@ -81,6 +82,9 @@ def serving(answer, **fields):
       raw = self.rfile.read(length)
       status, headers, content = fake.reply(
           self.path, json.loads(raw) if raw else None, self.headers)
+      if content is None:
+        self.close_connection = True
+        return
       if not isinstance(content, bytes):
         content = json.dumps(content).encode()
       with contextlib.suppress(OSError):  # the client left
