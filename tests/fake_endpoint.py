@@ -25,7 +25,8 @@ class Fake:
   """What a server was asked and does.
 
   Attributes:
-    answer: (Fake, route, body, headers) -> (status, headers, bytes or JSON).
+    answer: (Fake, route, body, headers) -> (status, headers, bytes or JSON);
+      None for these closes the connection.
     asked: bodies of completions, in the order in which they came.
   """
 
@@ -57,7 +58,7 @@ def truth(fake, route, body, headers):
 
 def hangs_up(*_):
   """Closes the connection without a word."""
-  raise SystemExit  # ends the thread of this request
+  return 0, {}, None
 
 
 def slow(seconds):
@@ -81,6 +82,9 @@ def serving(answer, **fields):
       raw = self.rfile.read(length)
       status, headers, content = fake.reply(
           self.path, json.loads(raw) if raw else None, self.headers)
+      if content is None:
+        self.close_connection = True
+        return
       if not isinstance(content, bytes):
         content = json.dumps(content).encode()
       with contextlib.suppress(OSError):  # the client left
@@ -97,8 +101,11 @@ def serving(answer, **fields):
     def log_message(self, *_):
       pass
 
-  server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler)
-  server.daemon_threads = True
+  class Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 256  # who comes beyond it may be turned away
+
+  server = Server(('127.0.0.1', 0), Handler)
   threading.Thread(target=server.serve_forever, args=(0.05,),
                    daemon=True).start()
   try:

@@ -21,8 +21,11 @@ SECRET = 'sk-of-the-judge'
 
 
 def of_kind(kind: str, slow: int = 0) -> Task:
-  """The embedded world graded as `kind`; the gold answers of the first `slow`
-  hard questions of its pool have no end."""
+  """The embedded world graded as `kind`; with `slow` an answer is one number,
+  and so many hard questions of the pool have gold answers without an end."""
+  parse = micro.parse_answer
+  if slow:
+    parse = lambda text: micro.parse_answer(text).replace(' ', '')
 
   def pool(**fields):
     out, left = [], slow
@@ -39,7 +42,7 @@ def of_kind(kind: str, slow: int = 0) -> Task:
             for q in micro.evaluation(split, size)]
 
   return Task(pool, evaluation,
-              Grader(micro.parse_answer, verifier.needs_kind), CHAT)
+              Grader(parse, verifier.needs_kind), CHAT)
 
 
 TEXTS, ENDLESS, JUDGED = of_kind('text'), of_kind('text', 2), of_kind('judge')

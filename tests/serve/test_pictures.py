@@ -129,7 +129,8 @@ def huge() -> bytes:
 
 
 @pytest.mark.parametrize('raw', [
-    b'no picture', huge(), base64.b64decode(drawn(0).base64)[:60]])
+    b'no picture', huge(), base64.b64decode(drawn(0).base64)[:60]],
+    ids=['text', 'huge', 'torn'])
 def test_what_is_no_picture_is_refused(server, raw):
   """And the next request is answered."""
   ask, *_ = server
