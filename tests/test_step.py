@@ -86,8 +86,12 @@ def test_packed_rows_are_scored_and_trained_like_padded_ones():
   assert padded['gap'] > 1  # the recorded log-probs are made up
   assert packed == {name: pytest.approx(value, rel=1e-4, abs=1e-6)
                     for name, value in padded.items()}
-  jax.tree.map(lambda x, y: np.testing.assert_allclose(
-      x, y, atol=1e-5), params, want)
+  # Adam divides by the size of a gradient, so rounding shows in weights whose
+  # gradient is next to nothing: the whole update is compared.
+  of = lambda tree: np.concatenate([x.ravel() for x in jax.tree.leaves(tree)])
+  begun = of(jax.device_get(run.init_state().params))
+  moved = np.linalg.norm(of(want) - begun)
+  assert np.linalg.norm(of(params) - of(want)) < 1e-3 * moved
 
 
 def test_one_update_needs_no_scoring_pass():
