@@ -123,7 +123,8 @@ def test_sigterm_with_requests_under_way():
 
 
 def test_sigterm_in_the_moment_after_the_address():
-  """The address is there before the loop that listens; it ends all the same."""
+  """As soon as the address can be read; whether that is before the loop
+  listens to signals is a matter of the machine."""
   with serving() as (process, _):
     process.send_signal(signal.SIGTERM)
     assert process.wait(30) == 0
