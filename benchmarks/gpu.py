@@ -100,7 +100,7 @@ def train(model, mesh, rows: int, length: int, repeats: int, limit) -> dict:
 
   found = timed(once, repeats)
   flops = counting.train_flops(
-      counting.count(model), rows, length, logits=length - half)
+      counting.count(model), rows, half, 1, length - half)
   return {**found, 'rows': rows, 'length': length, 'flops': flops,
           'of_matmul': flops / found['median_s'] / limit['flops']}
 

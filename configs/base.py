@@ -89,9 +89,12 @@ def get_config() -> ConfigDict:
   s.slots = placeholder(int)
   s.slots = 128
   s.micro_tokens = 65536     # positions of a micro-batch
-  # Whether short sequences fill what long ones leave of their rows. It never
-  # adds positions. cuDNN then masks by segment, [rows, T, T] values a call.
-  s.packing = False
+  # Of training rows (zppo_jax/layouts.py): shared, a prompt once for the
+  # responses of its group; padded, each row with its prompt; packed, so, and
+  # short rows fill what long ones leave of theirs.
+  s.layout = 'shared'
+  # Lengths of responses behind a shared prompt; (): algorithm.max_tokens alone.
+  s.response_buckets = ()
   s.logprob_chunk = 1024     # positions whose logits exist at a time
 
   # What a run leaves (docs/metrics.md).

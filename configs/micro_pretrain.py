@@ -64,7 +64,7 @@ def get_config(role: str = 'student') -> ConfigDict:
   c.mesh = ConfigDict(dict(data=1, fsdp=1, tensor=1))
   c.shapes = ConfigDict(dict(
       row_buckets=(24, 56, 112, 176), patch_buckets=(), micro_tokens=1536,
-      packing=False, logprob_chunk=256))
+      layout='padded', logprob_chunk=256))
 
   if role == 'shallow_student':
     c.belief.deep_share = 0.0

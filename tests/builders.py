@@ -101,3 +101,15 @@ def assert_uniform(draws: Iterable, cells: Iterable) -> None:
   assert expected >= 20, 'too few draws for the chi-square approximation'
   chi2 = sum((n - expected)**2 / expected for n in counts.values())
   assert chi2 < stats.chi2.isf(1e-4, len(cells) - 1), counts
+
+
+def sequences_of(batches):
+  """(tokens, advantage) of every sequence."""
+  out = []
+  for b in batches:
+    for i, j in ((i, j) for i, row in enumerate(b.segment_BT)
+                 for j in range(1, row.max() + 1)):
+      held = b.segment_BT[i] == j
+      (adv,) = set(b.adv_BT[i, held & (b.mask_BT[i] > 0)].tolist())
+      out.append((tuple(b.tokens_BT[i, held].tolist()), adv))
+  return out

@@ -220,7 +220,10 @@ def test_damaged_file_is_named(refused, tmp_path):
     ({'shapes.prompt_buckets': ()}, ('shapes.prompt_buckets',)),
     ({'shapes.row_buckets': ()}, ('shapes.row_buckets',)),
     ({'teacher.kind': 'stored'}, ("teacher.kind is 'stored'", 'in_process')),
-    ({'shapes.packing': None}, ('shapes.packing is None', 'True')),
+    ({'shapes.layout': 'dense'},
+     ("shapes.layout is 'dense'", 'shared, padded, packed')),
+    ({'shapes.response_buckets': (8, 12)},
+     ('shapes.response_buckets is (8, 12)', 'algorithm.max_tokens = 16')),
 ], ids=lambda x: '_'.join(x) if isinstance(x, dict) else '')
 def test_number_out_of_range_is_named(refused, changes, words):
   message = refused(ValueError, **{'method': 'zppo', **changes})

@@ -11,6 +11,7 @@ from PIL import Image
 
 from zppo_jax import (
   images,
+  layouts,
   losses,
   models,
   packing,
@@ -145,8 +146,9 @@ def test_a_chat_of_text_alone_refuses_media():
 
 @pytest.mark.parametrize('family', FAMILIES)
 def test_a_step_on_a_mesh(family, make_mesh):
-  """2 x 2 x 2: the sampler's log-probs are the trainer's, no placeholder is
-  drawn, and every leaf of the tower moves."""
+  """2 x 2 x 2: the sampler's log-probs are the trainer's, also where prompts
+  with their pictures are run once a group; no placeholder is drawn, and every
+  leaf of the tower moves."""
   model = models.build(family, **TEXT, **FAMILIES[family])
   mesh, temperature = make_mesh(2, 2, 2), 2.0
   host = jax.device_get(jax.jit(model.init)(jax.random.key(0)))
@@ -166,17 +168,19 @@ def test_a_step_on_a_mesh(family, make_mesh):
   # Some 200 draws at near even odds: two of 104 ids do not stay out by luck.
   assert len(drawn) > 60 and drawn <= CODEC.sampled_ids
 
-  (batch,) = packing.micro_batches(
-      groups, np.tile(np.float32([1, -1, 0.5, -0.5]), (4, 1)),
-      max_tokens=16 * 144, multiple=4, buckets=(80,), skip_zero=False,
-      patch_buckets=(64,), num_axes=3)
-  batch = sharding.put_batch(mesh, batch)
+  layout = layouts.Layout('padded', 16 * 144, 4, 4, (80,), (64,), (16,),
+                          (64,), 3)
   score_fn = scoring.compile_scorer(
       model=model, mesh=mesh, shardings=shardings, temperature=temperature,
       chunk=512)
-  logp, _ = score_fn(state.params, batch)
-  np.testing.assert_allclose(
-      logp * batch.mask_BT, batch.sampler_logp_BT, atol=1e-4)
+  for kind in ('padded', 'shared'):
+    (batch,) = layouts.micro_batches(
+        groups, np.tile(np.float32([1, -1, 0.5, -0.5]), (4, 1)),
+        layout._replace(kind=kind), skip_zero=False)
+    batch = sharding.put_batch(mesh, batch)
+    logp, _ = score_fn(state.params, batch)
+    np.testing.assert_allclose(
+        logp * batch.mask_BT, batch.sampler_logp_BT, atol=1e-4)
 
   update_fn = update.compile_update(
       loss_fn=functools.partial(

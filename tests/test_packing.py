@@ -5,13 +5,12 @@ import dataclasses
 import numpy as np
 import pytest
 
-from tests.builders import assert_uniform, group, rollout
+from tests.builders import assert_uniform, group, rollout, sequences_of
 from zppo_jax.packing import (
     bucket,
     bucketed_rows,
     fill_rows,
     first_fit,
-    micro_batches,
     pad_rows,
     patch_bucket,
     positions_of,
@@ -29,24 +28,6 @@ SHORT = ((4,), (3,), (-1.0,), -3.0)
 def split(num_groups, num_minibatches, seed=0):
   return split_minibatches(num_groups, num_minibatches,
                            np.random.default_rng(seed))
-
-
-def pack(groups, advantages, skip_zero, max_tokens=64, multiple=1):
-  return micro_batches(groups, advantages, max_tokens=max_tokens,
-                       multiple=multiple, buckets=(12, 32),
-                       skip_zero=skip_zero)
-
-
-def rows_of(batches):
-  """(tokens, advantage) of every sequence."""
-  out = []
-  for b in batches:
-    for i, j in ((i, j) for i, row in enumerate(b.segment_BT)
-                 for j in range(1, row.max() + 1)):
-      held = b.segment_BT[i] == j
-      (adv,) = set(b.adv_BT[i, held & (b.mask_BT[i] > 0)].tolist())
-      out.append((tuple(b.tokens_BT[i, held].tolist()), adv))
-  return out
 
 
 def test_bucket_is_the_smallest_that_holds_the_length():
@@ -172,39 +153,9 @@ def test_bucketed_rows_pad_each_bucket_alone_shortest_first():
                        buckets=(6, 2))
   # Two tokens: six rows fit; five tokens: two rows of six positions.
   assert [b.tokens_BT.shape for b in made] == [(6, 2), (2, 6), (2, 6)]
-  assert rows_of(made) == [((4, 3), -3.0)] + [((7, 8, 9, 5, 6), 2.0)] * 3
+  assert sequences_of(made) == [((4, 3), -3.0)] + [((7, 8, 9, 5, 6), 2.0)] * 3
   with pytest.raises(ValueError, match=r'prompt \+ response.* is 5'):
     bucketed_rows([ROW], max_tokens=12, multiple=1, buckets=(4, 2))
-
-
-def test_micro_batches_hold_every_rollout_with_its_advantage():
-  groups = [group('a', 1, size=2), group('b', 0, size=2)]
-  advantages = np.array([[1.5, -1.5], [0.0, 0.0]])
-  made = rows_of(pack(groups, advantages, skip_zero=False))
-  assert made == [
-      (g.prompt.tokens + r.tokens, a)
-      for g, row in zip(groups, advantages, strict=True)
-      for r, a in zip(g.rollouts, row, strict=True)]
-
-
-def test_skipping_zero_rows_drops_rows_but_no_counted_tokens():
-  groups = [group('a', 4), group('b', 0), group('c', 8), group('d', 7)]
-  advantages = np.zeros((4, 8))
-  advantages[0], advantages[3] = [1] * 4 + [-1] * 4, [0.25] * 7 + [-1.75]
-  whole = pack(groups, advantages, skip_zero=False)
-  less = pack(groups, advantages, skip_zero=True)
-  assert len(rows_of(whole)) == 32 and len(rows_of(less)) == 16
-  assert rows_of(less) == [r for r in rows_of(whole) if r[1] != 0]
-  # Six tokens a rollout: '4 h v A v' and the end.
-  counted = response_tokens(groups)
-  assert counted == sum(b.mask_BT.sum() for b in whole) == 32 * 6
-  assert sum(b.mask_BT.sum() for b in less) == 16 * 6
-
-
-def test_a_trivial_mini_batch_has_no_rows_but_tokens():
-  groups = [group('a', 0), group('b', 8)]
-  assert pack(groups, np.zeros((2, 8)), skip_zero=True) == []
-  assert response_tokens(groups) == 16 * 6
 
 
 def test_response_tokens_counts_unequal_lengths():
@@ -212,25 +163,6 @@ def test_response_tokens_counts_unequal_lengths():
       group('a', 0), rollouts=(rollout('A 1'), rollout('4 h 7 A 7')))
   assert response_tokens([made, made]) == 2 * (3 + 6)
   assert response_tokens([]) == 0
-
-
-def test_micro_batches_check_that_advantages_fit():
-  with pytest.raises(ValueError):
-    pack([group('a', 4)], np.zeros((2, 8)), True)
-  with pytest.raises(ValueError):
-    pack([group('a', 4)], np.zeros((1, 7)), True)
-
-
-def test_rows_are_a_multiple_and_padding_has_no_weight():
-  made = pack([group('a', 4)], np.ones((1, 8)), False, max_tokens=60,
-              multiple=4)
-  # '... C h 4 :' and six tokens fit 12 positions; 60 // 12 = 5 rows, so 4.
-  assert [b.tokens_BT.shape for b in made] == [(4, 12), (4, 12)]
-  made = pack([group('a', 4, size=6)], np.ones((1, 6)), False, max_tokens=60,
-              multiple=4)
-  assert [b.tokens_BT.shape for b in made] == [(4, 12), (4, 12)]
-  np.testing.assert_array_equal(made[1].adv_BT.max(1), [1, 1, 0, 0])
-  assert not made[1].mask_BT[2:].any() and not made[1].segment_BT[2:].any()
 
 
 def test_first_fit_by_hand():
@@ -251,7 +183,7 @@ def test_packing_holds_each_row_once_and_adds_no_positions():
   make = lambda packed: bucketed_rows(
       rows, max_tokens=64, multiple=2, buckets=(32, 8, 16), packed=packed)
   alone, packed, again = make(False), make(True), make(True)
-  assert sorted(rows_of(packed)) == sorted(rows_of(alone)) == sorted(
+  assert sorted(sequences_of(packed)) == sorted(sequences_of(alone)) == sorted(
       (p + r, a) for p, r, _, a in rows)
   for a, b in zip(packed, again, strict=True):
     for x, y in zip(*map(dataclasses.astuple, (a, b)), strict=True):

@@ -39,12 +39,12 @@ def test_loss_falls_and_weights_carry_their_shape(tmp_path):
 
 def test_packed_rows_teach_the_same():
   """The losses of the first steps are those of padded rows."""
-  def losses(packing):
+  def losses(layout):
     rows, c = [], small_config(steps=5)
-    c.shapes.packing = packing
+    c.shapes.layout = layout
     pretrain.run(pretrain.build(c), rows.append)
     return [row['loss'] for row in rows]
-  packed, padded = losses(True), losses(False)
+  packed, padded = losses('packed'), losses('padded')
   assert packed == pytest.approx(padded, rel=1e-4) and len(packed) == 2
 
 
@@ -58,6 +58,7 @@ def test_other_seeds_see_another_corpus():
 
 @pytest.mark.parametrize('change, text', [
     (lambda c: c.belief.update(kind='nothing'), 'misconceived'),
+    (lambda c: c.shapes.update(layout='shared'), "layout is 'shared'"),
     (lambda c: c.update(steps=0), 'steps is 0'),
     (lambda c: c.belief.update(kind='misconceived'), 'rows.compression is 8'),
     (lambda c: c.model.update(family='rnn'), 'decoder'),

@@ -63,9 +63,9 @@ def recorded_groups():
   return groups
 
 
-def test_packed_rows_are_scored_and_trained_like_padded_ones():
-  """The same recorded groups either way: the gap to the sampler, metrics and
-  the next parameters; half of the positions or less.
+def test_layouts_are_scored_and_trained_alike():
+  """The same recorded groups in every layout: the gap to the sampler, metrics
+  and the next parameters; packed and shared take half of the positions or less.
 
   Adam's epsilon is large here: a step is otherwise the sign of a gradient,
   also of one that is rounding alone.
@@ -75,8 +75,9 @@ def test_packed_rows_are_scored_and_trained_like_padded_ones():
   run, groups = build.build(c), recorded_groups()
   adv = step.step_advantages(run, groups)
 
-  def train(packing):
-    of = dataclasses.replace(run, packing=packing, micro_tokens=400)
+  def train(kind):
+    layout = run.layout._replace(kind=kind, max_tokens=400)
+    of = dataclasses.replace(run, layout=layout)
     state = run.init_state()
     made = step.score_minibatches(
         of, state, step.make_minibatches(of, groups, adv, 0))
@@ -85,15 +86,18 @@ def test_packed_rows_are_scored_and_trained_like_padded_ones():
     row = metrics.of_updates(sums, [t for _, t in made], norms)
     return row | {'gap': gap}, sums, jax.device_get(state.params)
 
-  (padded, sums, want), (packed, fewer, params) = train(False), train(True)
+  padded, sums, want = train('padded')
   positions = lambda sums: sum(s.positions for s in sums)
-  assert positions(fewer) <= positions(sums) / 2
-  assert packed.pop('update/padding') < padded.pop('update/padding') < 1
+  padding = padded.pop('update/padding')
   assert padded['gap'] > 1  # the recorded log-probs are made up
-  assert packed == {name: pytest.approx(value, rel=1e-4, abs=1e-6)
-                    for name, value in padded.items()}
-  jax.tree.map(lambda x, y: np.testing.assert_allclose(
-      x, y, atol=1e-6), params, want)
+  for kind in ('packed', 'shared'):
+    row, fewer, params = train(kind)
+    assert positions(fewer) <= positions(sums) / 2, kind
+    assert row.pop('update/padding') < padding < 1
+    assert row == {name: pytest.approx(value, rel=1e-4, abs=1e-6)
+                   for name, value in padded.items()}
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(
+        x, y, atol=1e-6), params, want)
 
 
 def test_one_update_needs_no_scoring_pass():

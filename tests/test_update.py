@@ -9,7 +9,15 @@ import numpy as np
 import optax
 import pytest
 
-from zppo_jax import losses, optimizers, packing, scoring, sharding, update
+from zppo_jax import (
+  layouts,
+  losses,
+  optimizers,
+  packing,
+  scoring,
+  sharding,
+  update,
+)
 from zppo_jax.records import (
   Group,
   Prompt,
@@ -64,11 +72,12 @@ TOKEN_ADV = np.repeat(ADV, [len(r.tokens) for g in GROUPS for r in g.rollouts],
                       axis=None)
 
 
-def pack(max_tokens=192, buckets=(16,), skip_zero=False, packed=False):
+def pack(max_tokens=192, buckets=(16,), skip_zero=False, kind='padded',
+         multiple=1):
   """One micro-batch of 12 rows of 16, unless told otherwise."""
-  return packing.micro_batches(
-      GROUPS, ADV, max_tokens=max_tokens, multiple=1, buckets=buckets,
-      skip_zero=skip_zero, packed=packed)
+  return layouts.micro_batches(GROUPS, ADV, layouts.Layout(
+      kind, max_tokens, multiple, 4, buckets, (6, 8), (12,), (), 1),
+      skip_zero=skip_zero)
 
 
 def compile_all(model, mesh, tx, **loss_fields):
@@ -163,10 +172,49 @@ def assert_same_sums(got, want):
                                rtol=1e-5)
 
 
+@pytest.mark.parametrize('max_tokens, shape', [
+    (192, (3, 4)), (30, (1, 2))], ids=['whole groups', 'halves'])
+def test_shared_prompts_equal_padded(gradient, score, whole, max_tokens,
+                                     shape):
+  """A prompt once for the rows that continue it: gradient, statistics,
+  log-probs and entropies; and a prompt that is not seen is noticed."""
+  batches = with_old(pack(max_tokens=max_tokens, kind='shared'), score)
+  units, rows = shape
+  assert {(*b.prompts.tokens_PT.shape, *b.tokens_BT.shape)
+          for b in batches} == {(units, n, units * rows, 12) for n in (
+              (8,) if units > 1 else (6,))}
+  grads, sums = gradient(batches)
+  assert_close(grads, whole[0])
+  assert_same_sums(sums, whole[1])
+  tokens = sum(len(g.prompt.tokens) for g in GROUPS) * (4 // rows) + TOKENS
+  assert sums.positions - sums.padding == tokens
+  drop = lambda b: b.replace(prompts=b.prompts.replace(
+      length_P=np.minimum(b.prompts.length_P, 1)))
+  blind, _ = gradient([drop(b) for b in batches])
+  with pytest.raises(AssertionError):
+    assert_close(blind, whole[0])
+
+
+def test_shared_prompts_on_a_mesh(tiny, whole, score, make_mesh):
+  """2 x 2 x 2: units over devices, the gradient of one device."""
+  model, host = tiny
+  mesh = make_mesh(2, 2, 2)
+  update_fn, shardings = compile_all(model, mesh, optax.sgd(1.0))
+  batches = with_old(pack(kind='shared', multiple=4), score)
+  assert [b.prompts.tokens_PT.shape[0] for b in batches] == [4]
+  params = jax.device_put(host, shardings.params)
+  grads, sums, _ = update_fn(
+      TrainState(params, None, None),
+      [sharding.put_batch(mesh, b) for b in batches], None,
+      optimizer_fn=lambda state, grads, count: (grads, None))
+  assert_close(jax.device_get(grads), whole[0])
+  assert_same_sums(jax.device_get(sums), whole[1])
+
+
 def test_packed_equals_padded(gradient, score, whole):
   """Micro-batches of packed rows: gradient, statistics, fewer positions; and
   segments that run into each other are seen."""
-  batches = with_old(pack(max_tokens=32, packed=True), score)
+  batches = with_old(pack(max_tokens=32, kind='packed'), score)
   assert {b.tokens_BT.shape for b in batches} == {(2, 16)}
   assert len(batches) > 1 and max(b.segment_BT.max() for b in batches) > 1
   grads, sums = gradient(batches)
@@ -183,7 +231,7 @@ def test_packed_equals_padded(gradient, score, whole):
 
 def test_packed_rows_without_those_of_no_advantage(gradient, score, whole):
   grads, sums = gradient(with_old(
-      pack(max_tokens=32, packed=True, skip_zero=True), score))
+      pack(max_tokens=32, kind='packed', skip_zero=True), score))
   assert_close(grads, whole[0])
   np.testing.assert_allclose(sums.loss, whole[1].loss, rtol=1e-5)
 

@@ -19,6 +19,7 @@ from zppo_jax import (
   correction,
   fit,
   judging,
+  layouts,
   losses,
   methods,
   metrics,
@@ -84,11 +85,7 @@ class Run:
   abstract_state: TrainState
   buffer_capacity: int
   num_rollouts: int
-  micro_tokens: int
-  row_buckets: tuple[int, ...]
-  patch_buckets: tuple[int, ...]
-  packing: bool
-  num_axes: int
+  layout: layouts.Layout
 
 
 class Loaded(NamedTuple):
@@ -388,7 +385,9 @@ def build(config) -> Run:
           update.new_state, student.params, tx, shardings),
       abstract_state=update.abstract_state(model, tx, shardings),
       buffer_capacity=algo.buffer_capacity, num_rollouts=algo.rollouts,
-      micro_tokens=shapes.micro_tokens,
-      row_buckets=tuple(sorted(shapes.row_buckets)),
-      patch_buckets=tuple(sorted(shapes.patch_buckets)),
-      packing=shapes.packing, num_axes=model.num_axes)
+      layout=layouts.Layout(
+          shapes.layout, shapes.micro_tokens, sharding.batch_shards(mesh),
+          algo.rollouts, tuple(shapes.row_buckets),
+          tuple(shapes.prompt_buckets),
+          tuple(shapes.response_buckets) or (algo.max_tokens,),
+          tuple(shapes.patch_buckets), model.num_axes))

@@ -5,7 +5,7 @@ Checks that need the loaded models are build's.
 
 import math
 
-from zppo_jax import sharding
+from zppo_jax import layouts, sharding
 from zppo_jax.records import Picture
 from zppo_jax.teachers import Capabilities
 from zppo_jax.verdicts import verifier
@@ -59,9 +59,15 @@ def numbers(c) -> None:
                      'be in (0, 1]')
   if not c.guard.max_ratio > 1:
     raise ValueError(f'guard.max_ratio is {c.guard.max_ratio}; it must be > 1')
-  if not isinstance(shapes.packing, bool):
-    raise ValueError(f'shapes.packing is {shapes.packing!r}; it must be True '
-                     'or False')
+  if shapes.layout not in layouts.LAYOUTS:
+    raise ValueError(f'shapes.layout is {shapes.layout!r}; allowed: '
+                     f'{", ".join(layouts.LAYOUTS)}')
+  longest = max(shapes.response_buckets, default=algo.max_tokens)
+  if longest < algo.max_tokens or min(shapes.response_buckets, default=1) < 1:
+    raise ValueError(
+        f'shapes.response_buckets is {tuple(shapes.response_buckets)}; it must '
+        'be empty or hold sizes >= 1, the largest at least '
+        f'algorithm.max_tokens = {algo.max_tokens}')
   for name in ('prompt_buckets', 'row_buckets', 'group_buckets'):
     table = shapes[name]
     if not table or min(table) < 1:

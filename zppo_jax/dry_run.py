@@ -12,7 +12,7 @@ import time
 import jax
 import numpy as np
 
-from zppo_jax import kernels, packing, step as step_lib, train, workdir
+from zppo_jax import kernels, layouts, step as step_lib, train, workdir
 from zppo_jax.build import Run, build
 from zppo_jax.replay import ReplayBuffer
 from zppo_jax.teachers.in_process import InProcessTeacher
@@ -71,17 +71,11 @@ def standing_memory(run: Run) -> dict[str, int]:
   return out
 
 
-def _largest_rows(run: Run):
-  length = run.row_buckets[-1]
-  shards = run.mesh.shape['data'] * run.mesh.shape['fsdp']
-  rows = packing.rows_per_micro_batch(length, run.micro_tokens, shards)
-  return packing.pad_rows([], rows, length, 0, run.num_axes)
-
-
 def lowered(run: Run) -> dict:
   """The largest text-only program of each engine, lowered."""
   params, rollout = run.abstract_state.params, _rollout_params(run)
-  rows = _largest_rows(run)
+  text = [s for s in layouts.shapes(run.layout) if not s.patches]
+  rows = layouts.empty(run.layout, text[-1])
   update = run.update_fn.keywords
   out = {f'student {name}': program for name, program in
          run.sampler.engine.programs.largest(rollout).items()}
@@ -101,8 +95,7 @@ def lowered(run: Run) -> dict:
 
 def programs(run: Run) -> dict[str, int]:
   """The most programs that each engine can compile, by the bucket tables."""
-  media = 1 + len(run.patch_buckets)
-  rows = len(run.row_buckets) * media
+  rows = len(layouts.shapes(run.layout))
   out = {'student engine': run.sampler.engine.shapes.max_programs,
          'gradient of a micro-batch': rows, 'the rest': 4}
   if run.num_updates > 1:

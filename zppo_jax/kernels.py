@@ -6,7 +6,7 @@ The rules are attention.choose's; here is only what a run will ask it for.
 import itertools
 from typing import NamedTuple
 
-from zppo_jax import packing, sharding
+from zppo_jax import layouts
 from zppo_jax.build import Run
 from zppo_jax.models import attention
 from zppo_jax.pools import Programs
@@ -52,16 +52,16 @@ def of_engine(programs: Programs, who: str) -> list[Use]:
 
 def of_run(run: Run) -> list[Use]:
   """All of a run's shapes, each once."""
-  model, shards = run.sampler.engine.programs.model, sharding.batch_shards(
-      run.mesh)
+  model = run.sampler.engine.programs.model
   out = of_engine(run.sampler.engine.programs, 'student')
   if isinstance(run.teacher, InProcessTeacher):
     out += of_engine(run.teacher.answers.engine.programs, 'teacher')
-  for length, patches in itertools.product(
-      run.row_buckets, (0, *run.patch_buckets)):
-    rows = packing.rows_per_micro_batch(
-        length + patches, run.micro_tokens, shards)
-    out += _of(model, run.mesh, 'training', rows, length, patches)
+  for s in layouts.shapes(run.layout):
+    if s.prompt:
+      out += _of(model, run.mesh, 'training, prompts', s.units, s.prompt,
+                 s.patches)
+    out += _of(model, run.mesh, 'training', s.units * s.rows,
+               s.prompt + s.length, 0 if s.prompt else s.patches)
   return list(dict.fromkeys(out))
 
 

@@ -1,4 +1,4 @@
-"""From groups to arrays: mini-batches, length buckets, packs, micro-batches.
+"""From rows to arrays: mini-batches, length buckets, packs, padding.
 
 Shapes come from a small table of buckets, so the number of compilations is
 bounded; what is padded has weight zero. A pack is what shares a row of a
@@ -259,35 +259,3 @@ def bucketed_rows(rows: Sequence[Row], *, max_tokens: int, multiple: int,
     out += [fill_rows(found[i:i + num_rows], num_rows, size, patches, num_axes)
             for i in range(0, len(found), num_rows)]
   return out
-
-
-def micro_batches(groups: Sequence[Group], adv_by_group, *,
-                  max_tokens: int, multiple: int, buckets: Sequence[int],
-                  skip_zero: bool, patch_buckets: Sequence[int] = (),
-                  num_axes: int = 1, packed: bool = False) -> list[MicroBatch]:
-  """The rows of a mini-batch as micro-batches of few shapes.
-
-  Args:
-    groups: groups of the mini-batch.
-    adv_by_group: advantages of each group's rollouts.
-    max_tokens: positions of a micro-batch, padding and patches included.
-    multiple: its rows are a multiple of this.
-    buckets: allowed lengths T, prompt and response together.
-    skip_zero: leave out rows whose advantage is 0; their gradient is 0 and
-      their tokens are counted by the caller.
-    patch_buckets: allowed patches of a prompt's media.
-    num_axes: A of the model's positions.
-    packed: as `bucketed_rows`.
-
-  Returns:
-    Micro-batches; possibly none.
-  """
-  rows = []
-  for group, advantages in zip(groups, adv_by_group, strict=True):
-    for rollout, advantage in zip(group.rollouts, advantages, strict=True):
-      if not (skip_zero and advantage == 0):
-        rows.append(Row(group.prompt.tokens, rollout.tokens, rollout.logps,
-                        float(advantage), group.prompt.media))
-  return bucketed_rows(rows, max_tokens=max_tokens, multiple=multiple,
-                       buckets=buckets, patch_buckets=patch_buckets,
-                       num_axes=num_axes, packed=packed)

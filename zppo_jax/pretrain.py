@@ -38,7 +38,7 @@ class Plan:
     buckets: allowed row lengths.
     patch_buckets: allowed patches of a row.
     micro_tokens: positions of a micro-batch.
-    packing: whether rows share rows (packing.bucketed_rows).
+    packed: whether rows share rows (packing.bucketed_rows).
     logprob_chunk: positions whose logits exist at a time.
   """
   model: models.Model
@@ -51,8 +51,11 @@ class Plan:
   buckets: tuple[int, ...]
   patch_buckets: tuple[int, ...]
   micro_tokens: int
-  packing: bool
+  packed: bool
   logprob_chunk: int
+
+
+LAYOUTS = {'padded': False, 'packed': True}  # shapes.layout -> Plan.packed
 
 
 def corpus_batch(plan: Plan, step: int) -> list[packing.Row]:
@@ -92,7 +95,7 @@ def run(plan: Plan, log: Callable[[dict], None]):
         corpus_batch(plan, step), max_tokens=plan.micro_tokens,
         multiple=sharding.batch_shards(mesh), buckets=plan.buckets,
         patch_buckets=plan.patch_buckets, num_axes=plan.model.num_axes,
-        packed=plan.packing)
+        packed=plan.packed)
     tokens = sum(float(b.mask_BT.sum()) for b in batches)
     batches = [sharding.put_batch(mesh, b) for b in batches]
     state, sums, _ = step_fn(state, batches, tokens)
@@ -133,6 +136,10 @@ def build(config) -> Plan:
   if c.mixture.form not in micro_corpus.FORMS:
     raise KeyError(f'unknown mixture.form {c.mixture.form!r}; known: '
                    f'{", ".join(micro_corpus.FORMS)}')
+  if c.shapes.layout not in LAYOUTS:
+    raise ValueError(f'shapes.layout is {c.shapes.layout!r}; a corpus has no '
+                     f'groups that share prompts, allowed: '
+                     f'{", ".join(LAYOUTS)}')
   if c.steps < 1:
     raise ValueError(f'steps is {c.steps}; it must be >= 1')
   fields = c.model.to_dict()
@@ -144,7 +151,7 @@ def build(config) -> Plan:
       mesh=sharding.MeshConfig(**c.mesh),
       buckets=tuple(c.shapes.row_buckets),
       patch_buckets=tuple(c.shapes.patch_buckets),
-      micro_tokens=c.shapes.micro_tokens, packing=c.shapes.packing,
+      micro_tokens=c.shapes.micro_tokens, packed=LAYOUTS[c.shapes.layout],
       logprob_chunk=c.shapes.logprob_chunk)
 
 

@@ -552,6 +552,8 @@ class MicroBatch:
       aligned with tokens (position t holds log p(token t | tokens < t)).
     sampler_logp_BT: float32 nats as the sampler stored them, same alignment.
     media: images and videos of the rows, or None.
+    prompts: None where rows hold their own prompts. Else rows hold responses
+      alone, and row b continues prompt b // (B / P), media included.
   """
   tokens_BT: jax.Array
   positions_BTA: jax.Array
@@ -561,6 +563,7 @@ class MicroBatch:
   old_logp_BT: jax.Array
   sampler_logp_BT: jax.Array
   media: Media | None = None
+  prompts: PromptBatch | None = None
 
 
 @struct.dataclass

@@ -182,15 +182,8 @@ def _logits(model, params, hidden_BD):
 
 def prefill(params, prompts: PromptBatch, *, model) -> Prefilled:
   """Runs each prompt once. Params are by block (layers.unstack)."""
-  T = prompts.tokens_PT.shape[1]
-  real_PT = jnp.arange(T) < prompts.length_P[:, None]
-  hidden_PTD, new = model.apply(
-      params, prompts.tokens_PT, prompts.positions_PTA,
-      real_PT.astype(jnp.int32), media=prompts.media)
-  last_P = jnp.maximum(prompts.length_P - 1, 0)
-  last_PD = jnp.take_along_axis(hidden_PTD, last_P[:, None, None], 1)[:, 0]
-  found = cached.slots(new, real_PT)
-  return Prefilled(found.k_LCKHS, found.v_LCKSH, new.state,
+  last_PD, slots, state = cached.prefill(model, params, prompts)
+  return Prefilled(slots.k_LCKHS, slots.v_LCKSH, state,
                    _logits(model, params, last_PD))
 
 

@@ -9,7 +9,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zppo_jax import metrics, packing, rollouts, samples, sharding, zppo
+from zppo_jax import (
+  layouts,
+  metrics,
+  packing,
+  rollouts,
+  samples,
+  sharding,
+  zppo,
+)
 from zppo_jax.build import Run
 from zppo_jax.randomness import host_rng
 from zppo_jax.records import Asked, Group, Purpose, TrainState
@@ -66,11 +74,8 @@ def make_minibatches(run: Run, groups: list[Group], advantages_PG, step: int):
     advantage = (advantages_PG[indices]
                  if run.advantage_scope == 'rollout_batch'
                  else step_advantages(run, chosen))
-    batches = packing.micro_batches(
-        chosen, advantage, max_tokens=run.micro_tokens,
-        multiple=sharding.batch_shards(run.mesh), buckets=run.row_buckets,
-        skip_zero=True, patch_buckets=run.patch_buckets,
-        num_axes=run.num_axes, packed=run.packing)
+    batches = layouts.micro_batches(chosen, advantage, run.layout,
+                                    skip_zero=True)
     out.append(([sharding.put_batch(run.mesh, b) for b in batches],
                 packing.response_tokens(chosen)))
   return out

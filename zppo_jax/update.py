@@ -13,7 +13,8 @@ import optax
 from flax import struct
 
 from zppo_jax import correction, logprobs, sharding
-from zppo_jax.records import MicroBatch, TrainState
+from zppo_jax.models import cache
+from zppo_jax.records import Cache, MicroBatch, TrainState
 
 
 @struct.dataclass
@@ -29,7 +30,7 @@ class Sums:
     weight, weight_held, gap: summed, as correction.weighted names them; 0
       where the correction has not seen them.
     gap_max: largest of the last (nats).
-    positions: of text, padding included.
+    positions: of text, prompts and padding included.
     padding: those of them that hold no token.
   """
   loss: jax.Array
@@ -67,6 +68,8 @@ def token_logps(params, batch: MicroBatch, *, model, temperature, chunk):
   0 elsewhere, also on a response token that begins a segment: it has no
   context, and what stands before it is another row's.
   """
+  if batch.prompts is not None:
+    return _behind_prompts(params, batch, model, temperature, chunk)
   hidden_BTD, _ = model.apply(
       params, batch.tokens_BT, batch.positions_BTA, batch.segment_BT,
       media=batch.media)
@@ -76,6 +79,27 @@ def token_logps(params, batch: MicroBatch, *, model, temperature, chunk):
   return logprobs.token_logps(
       hidden_BTD, model.head(params), batch.tokens_BT,
       follows_BT & (batch.mask_BT > 0), temperature=temperature, chunk=chunk)
+
+
+def _behind_prompts(params, batch, model, temperature, chunk):
+  """`token_logps` where prompts are run once for the rows that share them:
+  the same numbers, their gradient included (Prefix Grouper, arXiv 2506.05433).
+  """
+  last_PD, slots, state = cache.prefill(model, params, batch.prompts)
+  B = batch.tokens_BT.shape[0]
+  rows = B // batch.prompts.tokens_PT.shape[0]
+  state = jax.tree.map(lambda s: jnp.repeat(s, rows, axis=1), state)
+  hidden_BTD, _ = model.apply(
+      params, batch.tokens_BT, batch.positions_BTA, batch.segment_BT,
+      Cache((slots,), state))
+  # A prompt's last state predicts the first token of its responses.
+  first_BD = jnp.repeat(last_PD, rows, axis=0)
+  more = lambda x_BT: jnp.pad(x_BT, ((0, 0), (1, 0)))
+  found = logprobs.token_logps(
+      jnp.concatenate([first_BD[:, None], hidden_BTD], axis=1),
+      model.head(params), more(batch.tokens_BT), more(batch.mask_BT) > 0,
+      temperature=temperature, chunk=chunk)
+  return tuple(x[:, 1:] for x in found)
 
 
 def policy_loss(params, batch: MicroBatch, *, model, objective, temperature,
@@ -117,6 +141,11 @@ def policy_loss(params, batch: MicroBatch, *, model, objective, temperature,
       positions=jnp.float32(mask_BT.size),
       padding=jnp.sum(batch.segment_BT == 0, dtype=jnp.float32),
       **{name: total(x_BT) for name, x_BT in (flags | seen).items()})
+  if (asked := batch.prompts) is not None:
+    size = asked.tokens_PT.size
+    sums = sums.replace(
+        positions=sums.positions + size,
+        padding=sums.padding + size - asked.length_P.sum())
   if seen:
     sums = sums.replace(gap_max=jnp.max(seen['gap'] * mask_BT))
   return loss, sums

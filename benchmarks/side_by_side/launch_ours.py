@@ -9,7 +9,15 @@ import optax
 
 from benchmarks.side_by_side import work
 from benchmarks.side_by_side.make_work import MODEL
-from zppo_jax import build, cpu_devices, packing, rollouts, sharding, step
+from zppo_jax import (
+  build,
+  cpu_devices,
+  layouts,
+  packing,
+  rollouts,
+  sharding,
+  step,
+)
 from zppo_jax.bench import roofline
 from zppo_jax.chat.wording import BOXED, Chat
 from zppo_jax.records import Grader, Purpose, Question, Verdict
@@ -61,7 +69,8 @@ def config(weights: str, threads: int):
   c.shapes.update(
       prompt_buckets=(work.PROMPT,), row_buckets=(work.PROMPT + work.RESPONSE,),
       group_buckets=(work.PROMPTS,),
-      micro_tokens=work.MICRO_ROWS * (work.PROMPT + work.RESPONSE))
+      micro_tokens=work.MICRO_ROWS // work.GROUP * work.PROMPT
+      + work.MICRO_ROWS * work.RESPONSE)
   c.eval.update(size=1, splits=('all',))
   return c
 
@@ -80,8 +89,10 @@ def check(run, state, folder):
   rows = [packing.Row(r[:work.PROMPT], r[work.PROMPT:],
                       np.zeros(work.RESPONSE), a)
           for r, a in zip(fixed.rows_BT, fixed.adv_B, strict=True)]
-  batch = packing.pad_rows(rows, work.ROWS, work.PROMPT + work.RESPONSE)
-  logp = np.asarray(run.score_fn(state.params, batch)[0])[:, work.PROMPT:]
+  batch = layouts.fill(
+      [rows[i:i + work.GROUP] for i in range(0, work.ROWS, work.GROUP)],
+      layouts.Shape(work.PROMPTS, work.GROUP, work.PROMPT, work.RESPONSE, 0), 1)
+  logp = np.asarray(run.score_fn(state.params, batch)[0])
   parts = run.update_fn.keywords
   grads, sums = parts['zeros_fn'](state.params)
   grads, sums = parts['accumulate_fn'](grads, sums, state.params, batch)

@@ -50,13 +50,19 @@ def test_a_step_of_the_side_by_side_work():
       463.1, abs=0.1)
 
 
-def test_a_backward_pass_is_two_and_scoring_one():
+def test_a_backward_pass_is_two():
   one = counting.forward_flops(TINY, 2, 10)
-  assert counting.train_flops(TINY, 2, 10) == 3 * one
+  assert counting.train_flops(TINY, 2, 0, 1, 10) == 3 * one
+
+
+def test_a_shared_prompt_is_trained_once():
+  """Two rows behind a prompt of 6 instead of two prompts: 6 tokens less."""
   sizes = (TINY, 1, 6, 2, 4)
-  scored = counting.step_flops(*sizes, scored=True)
-  assert scored - counting.step_flops(*sizes) == counting.forward_flops(
-      TINY, 2, 10, logits=4)
+  prompt = counting.forward_flops(TINY, 1, 6, logits=0)
+  assert counting.train_flops(*sizes) - counting.train_flops(
+      *sizes, shared=True) == 3 * prompt
+  assert counting.step_flops(*sizes) - counting.step_flops(
+      *sizes, shared_update=True) == 3 * prompt
 
 
 def test_causal_pairs():
@@ -140,7 +146,7 @@ def test_a_shared_prompt_is_read_where_it_lies():
   f32 = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.float32)
   def run(rows):
     args = (f32(B, 1, K * G, H), f32(B, 1, K, H), f32(B, 1, K, H),
-            jax.ShapeDtypeStruct((B, 1, 1), bool),
+            jax.ShapeDtypeStruct((B, 1), bool),
             [(f32(rows, K, H, S), f32(rows, K, S, H))],
             [jax.ShapeDtypeStruct((rows, S), bool)])
     return jax.jit(cache.attend).lower(*args).compile().as_text()

@@ -91,6 +91,38 @@ def test_cudnn_inputs(segment, causal):
                           implementation='xla'), segment, causal, draw())
 
 
+BEHIND = np.zeros((B, T), np.int32)  # a padded prompt, and what continues it
+BEHIND[0, :20] = BEHIND[0, 32:100] = BEHIND[1, :32] = BEHIND[1, 32:] = 1
+
+
+@pytest.mark.parametrize('kernel, fields', [
+    ('xla', {}), ('splash', {'interpret': True}),
+    ('cudnn', {'implementation': 'xla'})])
+def test_the_last_tokens_alone(kernel, fields, make_mesh, monkeypatch):
+  """Queries of 96 of 128 tokens get what they get among all of them, and the
+  gradients of all keys; xla in parts and chunks."""
+  monkeypatch.setattr(attention, '_QUERIES', 40)
+  monkeypatch.setattr(attention, '_unfit', lambda *args: '')
+  monkeypatch.setitem(attention.KERNELS, kernel, functools.partial(
+      attention.KERNELS[kernel], **fields))
+  before, mesh = 32, make_mesh(fsdp=2)
+
+  def last(q, k, v, segment):
+    out = attention.among(q[:, before:], k, v, segment, asked=kernel,
+                          mesh=mesh)
+    return jnp.pad(out, ((0, 0), (before, 0), (0, 0), (0, 0)))
+  q, k, v, w = draw()
+  w[:, :before] = 0
+  (grads, got), (want_grads, want) = (
+      jax.device_get(run(q, k, v, w, BEHIND))
+      for run in (value_and_grad(last), whole(True)))
+  np.testing.assert_allclose(got[:, before:], want[:, before:], rtol=0,
+                             atol=2e-5)
+  for x, y in zip(grads, want_grads, strict=True):
+    assert np.abs(y).max() > 0.1
+    np.testing.assert_allclose(x, y, rtol=0, atol=2e-5)
+
+
 def mesh_of(platform, capability='9.0', data=1, fsdp=1, tensor=1):
   device = types.SimpleNamespace(platform=platform,
                                  compute_capability=capability)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from zppo_jax.models import gated_delta
+from zppo_jax.models import gated_delta, layers
 from zppo_jax.models.gated_delta import Runs
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
@@ -224,7 +224,7 @@ def test_convolution():
 def test_compact():
   """Real tokens come first in their order, and go back."""
   segment = np.int32([[0, 2, 0, 2, 3, 0], [1, 1, 0, 0, 0, 0], [0] * 6])
-  order, place = gated_delta.compact(segment)
+  order, place = layers.compact(segment)
   tight = np.take_along_axis(segment, np.asarray(order), 1)
   assert tight.tolist() == [[2, 2, 3, 0, 0, 0], [1, 1, 0, 0, 0, 0], [0] * 6]
   assert np.asarray(order)[0, :3].tolist() == [1, 3, 4]

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from zppo_jax import (
+  layouts,
   losses,
   models,
   packing,
@@ -20,7 +21,17 @@ from zppo_jax import (
 )
 from zppo_jax.engine import Request
 from zppo_jax.models import cache as cached, layers
-from zppo_jax.records import Cache, Decoding, StopReason
+from zppo_jax.records import (
+  Cache,
+  Decoding,
+  Group,
+  Prompt,
+  PromptKind,
+  Question,
+  Rollout,
+  StopReason,
+  Verdict,
+)
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 
@@ -177,6 +188,37 @@ def test_packed_rows_equal_padded_ones():
   merged, _ = of(packed.replace(segment_BT=np.minimum(packed.segment_BT, 1)))
   with pytest.raises(AssertionError):
     compared(merged, grads, 1e-2)
+
+
+def test_shared_prompts_equal_padded_rows():
+  """As above, of groups: a prompt's keys, DeltaNet state and last inputs of
+  the convolution are what its rows continue, and get their gradients. One
+  prompt is shorter than the convolution, one longer than a chunk."""
+  model, params = tiny()
+  rng = np.random.default_rng(5)
+  draw = lambda size: tuple(rng.integers(2, V, size).tolist())
+  groups = [Group(
+      Prompt(Question(str(n), '', '', ''), PromptKind.PLAIN, draw(n)),
+      tuple(Rollout(draw(r), tuple(rng.uniform(-3, -2, r).tolist()), '',
+                    StopReason.END, Verdict.WRONG, '') for r in lengths))
+      for n, lengths in ((1, (3, 9)), (70, (5, 1)), (12, (2, 7)))]
+  layout = layouts.Layout('padded', 480, 1, 2, (80,), (70,), (10,), (), 3)
+  make = lambda kind: layouts.micro_batches(
+      groups, np.float32([[1, -1], [0.5, 2], [-1, 1]]),
+      layout._replace(kind=kind), skip_zero=False)
+  (padded,), (shared,) = make('padded'), make('shared')
+  run = jax.jit(jax.grad(functools.partial(
+      update.policy_loss, model=model, temperature=0.9, chunk=8,
+      own_old_logp=False, objective=functools.partial(
+          losses.clipped_surrogate, clip=losses.Clip())), has_aux=True))
+  (grads, sums), (got, got_sums) = (
+      jax.device_get(run(params, b.replace(old_logp_BT=b.sampler_logp_BT)))
+      for b in (padded, shared))
+  compared(got, grads, 1e-5)
+  for name in ('loss', 'tokens', 'entropy', 'clip_low', 'clip_high',
+               'clip_dual', 'log_ratio_max', 'log_ratio_min'):
+    np.testing.assert_allclose(getattr(got_sums, name), getattr(sums, name),
+                               rtol=1e-5, err_msg=name)
 
 
 @functools.cache

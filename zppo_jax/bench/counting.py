@@ -16,6 +16,8 @@ from zppo_jax.models import Model
 from zppo_jax.models.decoder import DecoderConfig
 from zppo_jax.models.qwen3_5 import Qwen35Config
 
+TRAIN = 3  # forward passes that a forward and a backward pass cost
+
 
 class Layers(NamedTuple):
   """How many of a model's layers are of each kind."""
@@ -139,10 +141,19 @@ def forward_flops(c: Counted, rows: int, length: int, *, start: int = 0,
                  + _pairs(start, length) * c.pair_flops)
 
 
-def train_flops(c: Counted, rows: int, length: int, *,
-                logits: int | None = None) -> int:
-  """Forward and backward; recomputation is not asked for and not counted."""
-  return 3 * forward_flops(c, rows, length, logits=logits)
+def train_flops(c: Counted, prompts: int, prompt: int, rollouts: int,
+                response: int, shared: bool = False) -> int:
+  """Forward and backward of all rows, logits of the responses alone.
+
+  Recomputation is not asked for and not counted. With `shared` a prompt is run
+  once for all of its rows.
+  """
+  rows = prompts * rollouts
+  if not shared:
+    return TRAIN * forward_flops(c, rows, prompt + response, logits=response)
+  return TRAIN * (
+      forward_flops(c, prompts, prompt, logits=0)
+      + forward_flops(c, rows, response, start=prompt, logits=response))
 
 
 def sample_flops(c: Counted, prompts: int, prompt: int, rollouts: int,
@@ -158,15 +169,18 @@ def sample_flops(c: Counted, prompts: int, prompt: int, rollouts: int,
 
 
 def step_flops(c: Counted, prompts: int, prompt: int, rollouts: int,
-               response: int, shared: bool = True, scored: bool = False) -> int:
-  """Of an RL step on exact lengths: sampling, one update over all rows, and a
-  scoring pass if `scored`. Logits are those of the response."""
-  rows, length = prompts * rollouts, prompt + response
-  out = sample_flops(c, prompts, prompt, rollouts, response, shared)
-  out += train_flops(c, rows, length, logits=response)
-  if scored:
-    out += forward_flops(c, rows, length, logits=response)
-  return out
+               response: int, shared: bool = True,
+               shared_update: bool = False) -> int:
+  """Of an RL step on exact lengths: sampling and one update over all rows.
+
+  Args:
+    c, prompts, prompt, rollouts, response: as `sample_flops`.
+    shared: whether sampling runs a prompt once.
+    shared_update: whether the update does.
+  """
+  sizes = prompts, prompt, rollouts, response
+  return sample_flops(c, *sizes, shared) + train_flops(
+      c, *sizes, shared_update)
 
 
 def decode_bytes(c: Counted, rows: int, context: int, *, weight_bytes: float,

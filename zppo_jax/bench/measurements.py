@@ -15,10 +15,10 @@ import numpy as np
 
 from zppo_jax import (
   grading,
+  layouts,
   logprobs,
   packing,
   rollouts,
-  sharding,
   step as step_lib,
   zppo,
 )
@@ -73,11 +73,8 @@ class Setting:
     """Of all rows: alternating advantages, so that none is left out."""
     shape = (len(self.groups), self.run.num_rollouts)
     adv_PG = np.where(np.arange(shape[1]) % 2, 1.0, -1.0) * np.ones(shape)
-    batches = packing.micro_batches(
-        self.groups, adv_PG, max_tokens=self.run.micro_tokens,
-        multiple=sharding.batch_shards(self.run.mesh),
-        buckets=self.run.row_buckets, skip_zero=False,
-        num_axes=self.run.num_axes, packed=self.run.packing)
+    batches = layouts.micro_batches(self.groups, adv_PG, self.run.layout,
+                                    skip_zero=False)
     return [(batches, packing.response_tokens(self.groups))]
 
   @property
@@ -101,9 +98,15 @@ class Setting:
         for p, rs in zip(*self.lengths, strict=True))
 
   def rows_flops(self, train: bool) -> int:
-    f = counting.train_flops if train else counting.forward_flops
-    return sum(f(self.counted, 1, p + r, logits=r)
-               for p, rs in zip(*self.lengths, strict=True) for r in rs)
+    """By the layout: a shared prompt is run once."""
+    f, shared = counting.forward_flops, self.run.layout.kind == 'shared'
+    once = 0
+    for p, rs in zip(*self.lengths, strict=True):
+      if shared:
+        once += f(self.counted, 1, p, logits=0)
+      once += sum(f(self.counted, 1, r, start=p, logits=r) if shared else
+                  f(self.counted, 1, p + r, logits=r) for r in rs)
+    return counting.TRAIN * once if train else once
 
   def decode_bytes(self) -> float:
     """Weights once a step, the responses of the rows that still draw, the
@@ -173,10 +176,7 @@ def host(s: Setting) -> Work:
     zppo.plain_prompts([g.prompt.question for g in s.groups], s.chat)
     grading.grade_all(texts, s.run.sampler.grader)
     ReplayBuffer(s.run.buffer_capacity).settle(s.groups, s.run.rules.tau, 0)
-    packing.micro_batches(
-        s.groups, ones, max_tokens=s.run.micro_tokens,
-        multiple=sharding.batch_shards(s.run.mesh), buckets=s.run.row_buckets,
-        skip_zero=False, num_axes=s.run.num_axes, packed=s.run.packing)
+    layouts.micro_batches(s.groups, ones, s.run.layout, skip_zero=False)
   return Work(once, s.shapes())
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from zppo_jax import (
   assets,
+  layouts,
   losses,
   models,
   optimizers,
@@ -186,13 +187,17 @@ class Setting:
 
   @property
   def batches(self) -> list:
-    """Micro-batches of at most MICRO_POSITIONS, all of one shape."""
+    """Micro-batches of at most MICRO_POSITIONS, all of one shape; a prompt
+    once for as many of its rows as fit."""
     load = self.load
-    size = min(load.rows, packing.rows_per_micro_batch(
-        load.length, MICRO_POSITIONS, 1))
-    return [sharding.put_batch(self.mesh, packing.pad_rows(
-        self.rows[i:i + size], size, load.length,
-        num_axes=self.model.num_axes)) for i in range(0, load.rows, size)]
+    layout = layouts.Layout(
+        'shared', min(MICRO_POSITIONS, load.prompts * (
+            load.prompt + load.rollouts * load.response)), 1, load.rollouts,
+        (), (load.prompt,), (load.response,), (), self.model.num_axes)
+    units = [self.rows[i:i + load.rollouts]
+             for i in range(0, load.rows, load.rollouts)]
+    return [sharding.put_batch(self.mesh, batch)
+            for batch in layouts.LAYOUTS['shared'](units, layout)]
 
 
 def sample(s: Setting) -> Work:
@@ -232,8 +237,8 @@ def score(s: Setting) -> Work:
   batches, load = s.batches, s.load
   return Work(
       lambda i: jax.block_until_ready([run(s.params, b) for b in batches]),
-      load._asdict(), counting.forward_flops(
-          s.counted, load.rows, load.length, logits=load.response))
+      load._asdict(), counting.train_flops(
+          s.counted, *load, shared=True) // counting.TRAIN)
 
 
 def update(s: Setting) -> Work:
@@ -253,7 +258,7 @@ def update(s: Setting) -> Work:
     state[0] = jax.block_until_ready(run(
         state[0], batches, float(load.rows * load.response))[0])
   return Work(once, load._asdict(), counting.train_flops(
-      s.counted, load.rows, load.length, logits=load.response))
+      s.counted, *load, shared=True))
 
 
 MEASUREMENTS = {'sample': sample, 'score': score, 'update': update}

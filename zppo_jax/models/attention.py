@@ -4,9 +4,10 @@ A token sees the tokens of its own segment, itself included; causal, only
 those up to itself. Segment 0 is padding: no token sees it, and what comes out
 on it is finite and means nothing.
 
-New tokens among themselves go through a row of KERNELS that `choose` picks,
-without a [B, T, T] mask where the kernel needs none. A cache is read by
-`cache.attend`, in XLA everywhere.
+Tokens of whole rows go through a row of KERNELS that `choose` picks, without a
+[B, T, T] mask where the kernel needs none; so do new tokens behind a cache,
+whose slots become the first tokens of their rows. A single token reads a cache
+where it lies, by `cache.attend`, in XLA everywhere.
 """
 
 import functools
@@ -30,26 +31,29 @@ _MASKED = -1e30  # finite: a padding row has no key at all and must not be NaN
 # ---- kernels: (q_BTNH, k_BTKH, v_BTKH, segment_BT, *, causal) -> [B, T, N, H]
 
 
-def xla(q_BTNH, k_BTKH, v_BTKH, segment_BT, *, causal: bool):
+def xla(q_BTNH, k_BSKH, v_BSKH, segment_BS, *, causal: bool):
   """Plain XLA, any shape and type; scores and softmax at least float32.
+
+  There may be fewer queries than keys: they are the last T of S tokens.
 
   Long sequences go some queries at a time and are recomputed in the backward
   pass, so that memory grows with T, not T^2; causal ones go in parts that read
   no key after their own end, which saves almost half of the products.
   """
-  T = q_BTNH.shape[1]
-  at_T = jnp.arange(T)
+  T, S = q_BTNH.shape[1], segment_BS.shape[1]
+  before = S - T
+  segment_BT, at_T = segment_BS[:, before:], before + jnp.arange(T)
   if T <= _QUERIES:
-    return _some(q_BTNH, segment_BT, at_T, k_BTKH, v_BTKH, segment_BT, causal)
+    return _some(q_BTNH, segment_BT, at_T, k_BSKH, v_BSKH, segment_BS, causal)
   parts = min(_PARTS, -(-T // _QUERIES)) if causal else 1
   size = -(-T // (parts * _QUERIES)) * _QUERIES
   out = []
   for start in range(0, T, size):
-    stop = start + size if causal else T
+    stop = before + start + size if causal else S
     out.append(_chunks(
         q_BTNH[:, start:start + size], segment_BT[:, start:start + size],
-        at_T[start:start + size], k_BTKH[:, :stop], v_BTKH[:, :stop],
-        segment_BT[:, :stop], causal))
+        at_T[start:start + size], k_BSKH[:, :stop], v_BSKH[:, :stop],
+        segment_BS[:, :stop], causal))
   return jnp.concatenate(out, axis=1)
 
 
@@ -268,14 +272,14 @@ def choose(asked: str, mesh, shape: Shape) -> Choice:
   return Choice(kernel, f'the platform is {platform}')
 
 
-def among(q_BTNH, k_BTKH, v_BTKH, segment_BT, *, asked: str, mesh,
+def among(q_BTNH, k_BSKH, v_BSKH, segment_BS, *, asked: str, mesh,
           causal: bool = True):
   """Attention of tokens among themselves by the kernel of `choose`.
 
   Args:
-    q_BTNH: queries; N is a multiple of K.
-    k_BTKH, v_BTKH: keys and values.
-    segment_BT: int32, 0 on padding.
+    q_BTNH: queries of the last T of S tokens; N is a multiple of K.
+    k_BSKH, v_BSKH: keys and values.
+    segment_BS: int32, 0 on padding.
     asked: one of NAMES.
     mesh: where it runs, or None.
     causal: whether tokens see later ones.
@@ -287,12 +291,33 @@ def among(q_BTNH, k_BTKH, v_BTKH, segment_BT, *, asked: str, mesh,
     ValueError: as `choose`.
   """
   B, T, N, H = q_BTNH.shape
-  name, _ = choose(asked, mesh, Shape(B, T, N, k_BTKH.shape[2], H,
-                                      q_BTNH.dtype.name))
+  S, K = k_BSKH.shape[1:3]
+  name, _ = choose(asked, mesh, Shape(B, S, N, K, H, q_BTNH.dtype.name))
   run = functools.partial(KERNELS[name], causal=causal)
-  if name != 'xla' and mesh.size > 1:
-    run = on_each_device(run, mesh)
-  return checkpoint_name(run(q_BTNH, k_BTKH, v_BTKH, segment_BT), OUTPUT)
+  if name != 'xla':
+    if mesh.size > 1:
+      run = on_each_device(run, mesh)
+    if T < S:
+      run = _as_whole_rows(run)
+  return checkpoint_name(run(q_BTNH, k_BSKH, v_BSKH, segment_BS), OUTPUT)
+
+
+def _as_whole_rows(run):
+  """A kernel that has as many queries as keys, for the last T tokens of S.
+
+  The other queries are zero and what they get is dropped. Padding goes to the
+  end of each row, where kernels know it by a length.
+  """
+  def last(q_BTNH, k_BSKH, v_BSKH, segment_BS):
+    before = segment_BS.shape[1] - q_BTNH.shape[1]
+    order_BS, place_BS = layers.compact(segment_BS)
+    move = lambda x, at: jnp.take_along_axis(
+        x, at.reshape(*at.shape, *(1,) * (x.ndim - 2)), axis=1)
+    q_BSNH = jnp.pad(q_BTNH, ((0, 0), (before, 0), (0, 0), (0, 0)))
+    out = run(*(move(x, order_BS) for x in (
+        q_BSNH, k_BSKH, v_BSKH, segment_BS)))
+    return move(out, place_BS)[:, before:]
+  return last
 
 
 def on_each_device(run, mesh):
@@ -308,15 +333,21 @@ def attend(q_BTNH, k_BTKH, v_BTKH, segment_BT, past, valid, *, asked: str,
   """Causal attention to new tokens and, if there is one, to a cache.
 
   Args:
-    q_BTNH, k_BTKH, v_BTKH, segment_BT, asked, mesh: as `among`.
+    q_BTNH, k_BTKH, v_BTKH: of the new tokens.
+    segment_BT: int32; 1 and 0 alone with a cache.
     past, valid: as cache.attend, or None.
+    asked, mesh: as `among`.
   """
-  if past is None:
-    return among(q_BTNH, k_BTKH, v_BTKH, segment_BT, asked=asked, mesh=mesh)
-  T = q_BTNH.shape[1]
-  same = segment_BT[:, :, None] == segment_BT[:, None]
-  mask = same & (segment_BT > 0)[:, None] & jnp.tril(jnp.ones((T, T), bool))
-  return cache.attend(q_BTNH, k_BTKH, v_BTKH, mask, past, valid)
+  B, T = segment_BT.shape
+  if past is not None and T == 1:
+    return cache.attend(q_BTNH, k_BTKH, v_BTKH, segment_BT > 0, past, valid)
+  for (k_CKHS, v_CKSH), valid_CS in zip(past or (), valid or (), strict=True):
+    join = lambda old, new: jnp.concatenate(
+        [jnp.repeat(old, B // old.shape[0], axis=0), new], axis=1)
+    k_BTKH = join(jnp.moveaxis(k_CKHS, 3, 1).astype(k_BTKH.dtype), k_BTKH)
+    v_BTKH = join(jnp.swapaxes(v_CKSH, 1, 2).astype(v_BTKH.dtype), v_BTKH)
+    segment_BT = join(valid_CS.astype(segment_BT.dtype), segment_BT)
+  return among(q_BTNH, k_BTKH, v_BTKH, segment_BT, asked=asked, mesh=mesh)
 
 
 class Attention(nn.Module):

@@ -7,7 +7,7 @@ transposed anew for every token, which costs more than the products.
 
 import jax.numpy as jnp
 
-from zppo_jax.records import Cache, Fresh, Slots
+from zppo_jax.records import Cache, Fresh, PromptBatch, Slots
 
 _MASKED = -1e30  # as in layers: finite
 
@@ -28,6 +28,23 @@ def slots(fresh: Fresh, valid_BT) -> Slots:
                jnp.swapaxes(fresh.v_LBTKH, 2, 3), valid_BT)
 
 
+def prefill(model, params, prompts: PromptBatch):
+  """Runs prompts through a `Model`.
+
+  Returns:
+    (last_PD, the hidden state of each prompt's last token; `Slots` of the
+    prompts; the state of `Fresh`).
+  """
+  real_PT = jnp.arange(
+      prompts.tokens_PT.shape[1]) < prompts.length_P[:, None]
+  hidden_PTD, fresh = model.apply(
+      params, prompts.tokens_PT, prompts.positions_PTA,
+      real_PT.astype(jnp.int32), media=prompts.media)
+  last_P = jnp.maximum(prompts.length_P - 1, 0)
+  last_PD = jnp.take_along_axis(hidden_PTD, last_P[:, None, None], 1)[:, 0]
+  return last_PD, slots(fresh, real_PT), fresh.state
+
+
 def by_layer(cache: Cache | None):
   """(past, valid) for layers.over_blocks: what differs from layer to layer,
   stacked or a list over layers, and the masks of the sources, which do not."""
@@ -40,56 +57,49 @@ def by_layer(cache: Cache | None):
   return tuple((s.k_LCKHS, s.v_LCKSH) for s in cache.sources), valid
 
 
-def attend(q_BTNH, k_BTKH, v_BTKH, mask_BTT, past, valid):
-  """As `layers.attend`, over the new tokens and what a cache holds.
+def attend(q_BTNH, k_BTKH, v_BTKH, mask_BT, past, valid):
+  """Attention of one new token (T = 1) to itself and to what a cache holds.
 
   Rows that share slots are one operand of the products: the slots are read
   once for all of them.
 
   Args:
     q_BTNH: queries.
-    k_BTKH, v_BTKH: of the new tokens.
-    mask_BTT: True where a new token may read a new token.
+    k_BTKH, v_BTKH: of the new token.
+    mask_BT: True where it may read itself.
     past: (k_CKHS, v_CKSH) of each source.
     valid: valid_CS of each source.
 
   Returns:
-    [B, T, N, H] in the type of the queries.
+    [B, 1, N, H] in the type of the queries.
   """
-  B, T, N, H = q_BTNH.shape
+  B, _, N, H = q_BTNH.shape
   K = k_BTKH.shape[2]
   G, wide = N // K, jnp.promote_types(q_BTNH.dtype, jnp.float32)
-  q = q_BTNH.reshape(B, T, K, G, H)
-  if T == 1:  # one key a row: a product of its own would be mostly overhead
-    s = jnp.sum(q.astype(wide) * k_BTKH[:, :, :, None], axis=-1)
-    s = jnp.moveaxis(s, 1, 3)[..., None]
-  else:
-    s = jnp.einsum('btkgh,bskh->bkgts', q, k_BTKH,
-                   preferred_element_type=wide)
-  scores = [jnp.where(mask_BTT[:, None, None], s * H**-0.5, _MASKED)]
+  q = q_BTNH.reshape(B, K, G, H)
+  # One key a row: a product of its own would be mostly overhead.
+  s = jnp.sum(q.astype(wide) * k_BTKH[:, 0, :, None], axis=-1, keepdims=True)
+  scores = [jnp.where(mask_BT[:, None, None], s * H**-0.5, _MASKED)]
   for (k_CKHS, _), valid_CS in zip(past, valid, strict=True):
     C, S = valid_CS.shape
-    shared = q.reshape(C, B // C, T, K, G, H).transpose(0, 3, 1, 4, 2, 5)
+    shared = q.reshape(C, B // C, K, G, H).swapaxes(1, 2)
     s = jnp.einsum('ckmh,ckhs->ckms', shared.reshape(C, K, -1, H),
                    k_CKHS.astype(q.dtype), preferred_element_type=wide)
     s = jnp.where(valid_CS[:, None, None], s * H**-0.5, _MASKED)
-    s = s.reshape(C, K, B // C, G, T, S).swapaxes(1, 2)
-    scores.append(s.reshape(B, K, G, T, S))
+    s = s.reshape(C, K, B // C, G, S).swapaxes(1, 2)
+    scores.append(s.reshape(B, K, G, S))
   top = scores[0].max(-1, keepdims=True)
   for s in scores[1:]:
     top = jnp.maximum(top, s.max(-1, keepdims=True))
   weights = [jnp.exp(s - top) for s in scores]
   total = sum(w.sum(-1, keepdims=True) for w in weights)
   new, *old = [(w / total).astype(q.dtype) for w in weights]
-  if T == 1:
-    out = jnp.moveaxis(new, 3, 1) * v_BTKH[:, :, :, None]
-  else:
-    out = jnp.einsum('bkgts,bskh->btkgh', new, v_BTKH)
+  out = new * v_BTKH[:, 0, :, None]
   for w, (_, v_CKSH), valid_CS in zip(old, past, valid, strict=True):
     C, S = valid_CS.shape
-    w = w.reshape(C, B // C, K, G, T, S).swapaxes(1, 2)
+    w = w.reshape(C, B // C, K, G, S).swapaxes(1, 2)
     o = jnp.einsum('ckms,cksh->ckmh', w.reshape(C, K, -1, S),
                    v_CKSH.astype(q.dtype))
-    o = o.reshape(C, K, B // C, G, T, H).transpose(0, 2, 4, 1, 3, 5)
-    out += o.reshape(B, T, K, G, H)
-  return out.reshape(B, T, N, H)
+    o = o.reshape(C, K, B // C, G, H).swapaxes(1, 2)
+    out += o.reshape(B, K, G, H)
+  return out.reshape(B, 1, N, H)

@@ -9,7 +9,7 @@ writes its value in place of what S now answers to its key (their equation 10):
 `step` does one token so; `chunked` does many tokens with matrix products, by
 the WY form (their section 3.3). Both are at least float32 throughout.
 
-Rows are compact here: real tokens first, padding after them (`compact`).
+Rows are compact here: real tokens first, padding after them (`layers.compact`).
 A run is a maximal stretch of one segment, counted from 0 in each row; run 0
 continues the given state, any later run starts from nothing.
 
@@ -56,13 +56,6 @@ class Runs:
   """
   run_BT: jax.Array
   real_BT: jax.Array
-
-
-def compact(segment_BT):
-  """(order_BT, place_BT): gathering by `order` puts a row's real tokens first,
-  in their order; gathering by `place` puts them back."""
-  order_BT = jnp.argsort(segment_BT == 0, axis=1, stable=True)
-  return order_BT, jnp.argsort(order_BT, axis=1)
 
 
 def runs(segment_BT) -> Runs:

@@ -107,6 +107,13 @@ def unstack(params):
                  for i in range(num)}
 
 
+def compact(segment_BT):
+  """(order_BT, place_BT): gathering by `order` puts a row's real tokens first,
+  in their order; gathering by `place` puts them back."""
+  order_BT = jnp.argsort(segment_BT == 0, axis=1, stable=True)
+  return order_BT, jnp.argsort(order_BT, axis=1)
+
+
 def interleaved_axes(num_pairs: int, sections) -> np.ndarray:
   """The rotary axis of each pair of dimensions, interleaved (Qwen3-VL).
 

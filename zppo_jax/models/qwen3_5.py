@@ -241,7 +241,7 @@ class Qwen35(nn.Module):
           c.vision, c.dtype, c.remat, c.attention, self.mesh,
           name='vision')(media)
       x = vision.place(x, tokens_BT, merged_BJD, c.vision.ids)
-    order, place = gated_delta.compact(segment_BT)
+    order, place = layers.compact(segment_BT)
     take = lambda x, at: jnp.take_along_axis(
         x, at.reshape(*at.shape, *(1,) * (x.ndim - 2)), axis=1)
     x, positions_BTA = take(x, order), take(positions_BTA, order)
