@@ -15,7 +15,7 @@ def test_it_says_what_it_would_do_and_writes_nothing(tmp_path, capsys):
   assert '  algorithm.num_new = 8\n' in out
   assert 'zppo, 7 steps of 8 new and at most 2 replayed' in out
   assert '  student 113,696\n' in out
-  assert ('  training                        16 x 200    xla: the platform is '
+  assert ('  training responses              80 x 200    xla: the platform is '
           'cpu\n') in out
   assert 'estimated:' in out and '7 steps and 2 evaluations' in out
 

@@ -45,16 +45,17 @@ def test_each_shape_of_an_engine_on_a_tpu():
 
 
 def test_a_run_on_a_cpu_and_what_is_told_of_it():
-  """16 rows of 200 are trained at a time; one line for one reason."""
+  """Ten groups of eight are trained at a time, a response behind 184 tokens of
+  its prompt; one line for one reason."""
   run = build.build(small_config())
   uses = kernels.of_run(run)
-  assert len(uses) == len(set(uses)) == 5 + 2
-  assert kernels.Use('training', 16, 200, attention.Choice(
+  assert len(uses) == len(set(uses)) == 6 + 2
+  assert kernels.Use('training responses', 80, 200, attention.Choice(
       'xla', 'the platform is cpu')) in uses
   assert len(kernels.table(uses)) == len(uses)
   one, two = kernels.summary(uses)
   assert one.startswith('attention xla, the platform is cpu: student prefill ')
-  assert one.endswith('; training 16x200')
+  assert one.endswith('; training prompts 10x184; training responses 80x200')
   assert two.startswith('attention xla, a single token: student decoding ')
 
 
@@ -64,9 +65,9 @@ def test_what_is_trained_is_what_is_told(monkeypatch):
   seen = set()
   among = attention.among
 
-  def watched(q, *args, **kwargs):
-    seen.add(q.shape[:2])
-    return among(q, *args, **kwargs)
+  def watched(q, k, *args, **kwargs):
+    seen.add(k.shape[:2])
+    return among(q, k, *args, **kwargs)
   monkeypatch.setattr(attention, 'among', watched)
   run = build.build(small_config())
   step.train_step(run, run.init_state(), replay.ReplayBuffer(9), 0)

@@ -99,14 +99,14 @@ def test_media_of_shared_prompts_are_there_once():
   of = lambda *shape: np.ones(shape, np.float32)
   media = PromptMedia(of(5, 3), of(5, 2), np.ones(5, np.int32),
                       np.zeros((5, 4), np.int32), of(5, 4),
-                      np.zeros((6, 3), np.int32), 3)
+                      np.zeros((4, 3), np.int32), 3)
   one = group('a', 1, size=2)
   one = dataclasses.replace(one, prompt=dataclasses.replace(
-      one.prompt, media=media, tokens=one.prompt.tokens[:6]))
+      one.prompt, media=media, tokens=(5, 6, 7, 8)))
   (made,) = pack([one], np.array([[1, -1]]), True, kind='shared', rollouts=2,
                  patch_buckets=(7,), num_axes=3)
   assert made.media is None
-  assert made.prompts.media.patches_IC.shape == (1 + 64 // 31 - 1, 7, 3)
+  assert made.prompts.media.patches_BIC.shape == (2, 7, 3)  # 8 + 7 + 2 x 8 in 64
   assert (made.positions_BTA[:2] == 3 + np.arange(8)[:, None]).all()
 
 

@@ -57,11 +57,13 @@ def of_run(run: Run) -> list[Use]:
   if isinstance(run.teacher, InProcessTeacher):
     out += of_engine(run.teacher.answers.engine.programs, 'teacher')
   for s in layouts.shapes(run.layout):
-    if s.prompt:
-      out += _of(model, run.mesh, 'training, prompts', s.units, s.prompt,
-                 s.patches)
-    out += _of(model, run.mesh, 'training', s.units * s.rows,
-               s.prompt + s.length, 0 if s.prompt else s.patches)
+    if not s.prompt:
+      out += _of(model, run.mesh, 'training', s.units, s.length, s.patches)
+      continue
+    out += _of(model, run.mesh, 'training prompts', s.units, s.prompt,
+               s.patches)
+    out += _of(model, run.mesh, 'training responses', s.units * s.rows,
+               s.prompt + s.length, 0)
   return list(dict.fromkeys(out))
 
 
