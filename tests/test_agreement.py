@@ -1,8 +1,8 @@
 """The gate: what the engine stored against what the trainer computes.
 
 Over families, types, slots and bursts of the engine, lengths, top-p, and the
-trainer's rows, padding and log-prob chunk. docs/numerics.md has the table that
-the bounds come from:
+trainer's layout, rows, padding and log-prob chunk. docs/numerics.md has the
+table that the bounds come from:
 
   python -m tests.test_agreement
 """
@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from benchmarks import random_models
-from zppo_jax import packing, randomness, rollouts, sharding, update
+from zppo_jax import layouts, packing, randomness, rollouts, sharding, update
 from zppo_jax.engine import Request
 from zppo_jax.records import Decoding, Purpose
 
@@ -28,8 +28,8 @@ G = 2
 # name -> (engine options, top_p). The first refills its slots all the time.
 ENGINES = {'4 slots, bursts of 3': (dict(slots=4, burst=3), 0.9),
            'a slot for each, bursts of 64': (dict(slots=None, burst=64), 1.0)}
-# rows of a micro-batch, positions of a row, log-prob chunk
-TRAINERS = ((2, 80, 7), (10, 96, 64))
+# layout, prompts or rows of a micro-batch, positions of a row, log-prob chunk
+TRAINERS = (('padded', 2, 80, 7), ('shared', 5, 72, 64))
 # llama: decoder; qwen3: with q/k norm; qwen3_5: DeltaNet.
 # Nats: (mean, largest) of a batch, 1.5 to 4 times what 8 other seeds showed.
 BOUNDS = {
@@ -90,11 +90,17 @@ def scorer(family: str, dtype: str, chunk: int):
 def gaps(family, dtype, params, rows, trainer,
          change=lambda batch: batch) -> np.ndarray:
   """|sampler - trainer| of every drawn token, nats."""
-  count, length, chunk = trainer
-  out = []
-  for i in range(0, len(rows), count):
-    batch = packing.pad_rows(rows[i:i + count], count, length, 0,
-                             model_of(family, dtype).num_axes)
+  kind, count, length, chunk = trainer
+  axes, out = model_of(family, dtype).num_axes, []
+  if kind == 'shared':
+    groups = [rows[i:i + G] for i in range(0, len(rows), G)]
+    shape = layouts.Shape(count, G, max(PROMPTS), length, 0)
+    batches = [layouts.fill(groups[i:i + count], shape, axes)
+               for i in range(0, len(groups), count)]
+  else:
+    batches = [packing.pad_rows(rows[i:i + count], count, length, 0, axes)
+               for i in range(0, len(rows), count)]
+  for batch in batches:
     logp, _ = scorer(family, dtype, chunk)(params, change(batch))
     on = np.asarray(batch.mask_BT) > 0
     out.append(np.abs(np.asarray(logp) - batch.sampler_logp_BT)[on])

@@ -95,7 +95,8 @@ def test_shared_prompts_by_hand():
 
 
 def test_media_of_shared_prompts_are_there_once():
-  """Patches of a group's prompt, and rows that go on behind the pictures."""
+  """Patches of a group's prompt, and rows that go on behind the pictures:
+  31 positions a unit, so two in 64."""
   of = lambda *shape: np.ones(shape, np.float32)
   media = PromptMedia(of(5, 3), of(5, 2), np.ones(5, np.int32),
                       np.zeros((5, 4), np.int32), of(5, 4),
@@ -106,7 +107,7 @@ def test_media_of_shared_prompts_are_there_once():
   (made,) = pack([one], np.array([[1, -1]]), True, kind='shared', rollouts=2,
                  patch_buckets=(7,), num_axes=3)
   assert made.media is None
-  assert made.prompts.media.patches_BIC.shape == (2, 7, 3)  # 8 + 7 + 2 x 8 in 64
+  assert made.prompts.media.patches_BIC.shape == (2, 7, 3)
   assert (made.positions_BTA[:2] == 3 + np.arange(8)[:, None]).all()
 
 

@@ -76,8 +76,9 @@ def test_pad_rows_by_hand():
       [0, 0, 0, 2, 2, 0], [0, -3, 0, 0, 0, 0], [0] * 6])
   np.testing.assert_array_equal(batch.old_logp_BT, np.zeros((3, 6)))
   types = {f.name: getattr(batch, f.name).dtype
-           for f in dataclasses.fields(batch) if f.name not in ('media', 'prompts')}
-  assert batch.media is None
+           for f in dataclasses.fields(batch)
+           if f.name not in ('media', 'prompts')}
+  assert batch.media is None and batch.prompts is None
   assert types == {
       'tokens_BT': np.int32, 'positions_BTA': np.int32, 'segment_BT': np.int32,
       'mask_BT': np.float32, 'adv_BT': np.float32, 'old_logp_BT': np.float32,

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import pytest
 
 from zppo_jax import (
+  layouts,
   losses,
   models,
   optimizers,
@@ -95,6 +96,10 @@ def test_a_micro_batch_and_rollouts(tpu_mesh):
   hlo = checked(step['accumulate_fn'].lower(grads, sums, params, batch))
   # Forward, recomputed, and two backward kernels of the one attention layer.
   assert hlo.count(KERNEL) == 4
+  batch = layouts.fill([], layouts.Shape(4, 2, T, T, 0), model.num_axes)
+  hlo = checked(step['accumulate_fn'].lower(grads, sums, params, batch))
+  # The same of the prompts, and of the responses behind them.
+  assert hlo.count(KERNEL) == 8
 
   params = jax.eval_shape(layers.unstack, params)
   params = abstract(params, sharding.param_shardings(

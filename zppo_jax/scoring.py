@@ -57,7 +57,7 @@ def by_row(score_fn, params, rows: Sequence[packing.Row], *, mesh,
     params: its parameters.
     rows: prompt and response of each.
     mesh: where it runs.
-    max_tokens, buckets, patch_buckets, num_axes: as packing.micro_batches.
+    max_tokens, buckets, patch_buckets, num_axes: as packing.bucketed_rows.
 
   Returns:
     For each row what the scorer gave, as numpy arrays over its own tokens.
