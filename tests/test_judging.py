@@ -1,12 +1,18 @@
-"""Whether there is a judge where one is needed, before anything compiles."""
+"""The judge behind an endpoint: looked for before anything compiles, and its
+word in an evaluation."""
+
+import json
+import pathlib
+import re
 
 import pytest
 
 pytest.importorskip('openai')
 from tests import fake_endpoint, test_graded_training  # noqa: E402
 from tests.fake_endpoint import serving  # noqa: E402
-from zppo_jax import build, judging, measure  # noqa: E402
+from zppo_jax import build, judging, main, measure  # noqa: E402
 from zppo_jax.openai_client import EndpointError  # noqa: E402
+from zppo_jax.tasks import micro  # noqa: E402
 from zppo_jax.verdicts import verifier  # noqa: E402
 
 
@@ -64,3 +70,68 @@ def test_words_and_why_there_are_none():
   assert (first, third) == ('aa', 'cc')
   assert isinstance(second, EndpointError)
   assert str(second).startswith('refused: status 401')
+
+
+CONFIG = pathlib.Path(__file__).parents[1] / 'configs' / 'micro.py'
+SPLITS = ('hard', 'easy')
+# What the judge says of questions 0, 3, 6; 1, 4, 7; 2, 5 of a split.
+WORDS = ('{"verdict": "correct"}', '{"verdict": "wrong"}', '{"verdict": "corr')
+
+
+def evaluated(url, to):
+  """`zppo eval` of eight questions a split, graded by the judge at `url`."""
+  main.main(['eval', f'--config={CONFIG}', '--checkpoint=micro/student',
+             f'--to={to}', f'--splits={",".join(SPLITS)}',
+             '--config.data.task=tests.test_graded_training:JUDGED',
+             '--config.eval.size=8', '--config.shapes.prompt_buckets=(8,)',
+             f'--config.judge.url={url}', '--config.judge.model=m',
+             '--config.judge.retries=0'])
+  return json.loads((to / 'summary.json').read_text())['splits']
+
+
+def test_an_evaluation_is_the_judges_word(tmp_path, capsys, quick_compile):
+  """Not the gold answers', of which the student has all of one split and none
+  of the other: three of eight right in both, two malformed ones wrong and
+  counted, every answer asked about once, at temperature 0. A judge that is
+  gone after that leaves no verdicts, which the table shows."""
+  said = {q.text: WORDS[i % 3] for split in SPLITS
+          for i, q in enumerate(micro.evaluation(split, 8))}
+  assert len(said) == 16
+  down = [False]
+
+  def judge(fake, route, body, headers):
+    assert route == '/v1/chat/completions'
+    asked = json.loads(body['messages'][1]['content'])
+    if down[0]:
+      return 500, {}, {'error': {'message': 'gone'}}
+    return 200, {}, fake_endpoint.completion([said[asked['question']]])
+
+  with serving(judge) as (url, fake):
+    found = evaluated(url, tmp_path / 'a')
+    shown = capsys.readouterr().out
+    asked = list(fake.asked)
+    down[0] = True
+    verifier.shared().forget()
+    lost = evaluated(url, tmp_path / 'b')
+  assert len(asked) == 16 and {b['temperature'] for b in asked} == {0}
+  rows = [json.loads(x) for x in (tmp_path / 'a/samples.jsonl').open()]
+  assert {(x['question'], x['gold'], x['answer']) for x in rows} == {
+      tuple(json.loads(b['messages'][1]['content']).values()) for b in asked}
+  assert {x['split'] for x in rows if x['answer'] == x['gold']} == {'easy'}
+  means = {'correct': 'correct', 'wrong': 'wrong', 'corr': 'judge_malformed'}
+  for row in rows:
+    word = means[said[row['question']].split('"')[3]]
+    assert row['verdict'] == word and row['reward'] == (word == 'correct')
+  for of in found.values():
+    assert of['pass@1']['mean'] == of['avg@1']['mean'] == 3 / 8
+    assert of['verdicts'] == {'correct': 3 / 8, 'wrong': 3 / 8,
+                              'judge_malformed': 2 / 8, 'ungraded': 0}
+  assert re.search(r'questions .* judge_malformed\nhard +8 .* 0\.250\n', shown)
+  assert 'ungraded' not in shown
+  assert "last malformed: the judge said '{\"verdict\": \"corr'" in shown
+  for of in lost.values():
+    assert of['pass@1']['mean'] == 0
+    assert of['verdicts'] == {'crash': 1, 'ungraded': 1}
+  shown = capsys.readouterr().out
+  assert re.search(r'questions .* ungraded\nhard +8 .* 1\.000\n', shown)
+  assert 'last crash: the judge: server: status 500' in shown

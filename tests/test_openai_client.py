@@ -1,5 +1,6 @@
 """The client against servers that fail: causes, retries, budget, the key."""
 
+import itertools
 import time
 
 import pytest
@@ -79,6 +80,19 @@ def test_a_failure_that_passes_is_retried():
     return fake_endpoint.right(fake, route, body, headers)
   ((reply,), _) = ask(at_third)
   assert (reply.cause, reply.requests) == (None, 3)
+
+
+def test_pauses_grow():
+  """At least half of backoff_s, then of twice and four times that."""
+  came = []
+
+  def busy(*_):
+    came.append(time.monotonic())
+    return 503, {}, b'{}'
+  ask(busy, retries=3, backoff_s=0.2)
+  gaps = [b - a for a, b in itertools.pairwise(came)]
+  assert len(gaps) == 3
+  assert all(gap >= 0.1 * 2**i for i, gap in enumerate(gaps)), gaps
 
 
 def test_retry_after_is_waited_for():

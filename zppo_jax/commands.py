@@ -96,12 +96,15 @@ def _serve(values) -> None:
 
 def _eval(values) -> None:
   from zppo_jax import measure
+  from zppo_jax.verdicts import verifier
   _make_devices(values.config)
   summary = measure.main(
       values.config, values.checkpoint, values.to,
       splits=_listed(values.splits), num_rollouts=values.rollouts,
       ks=_whole_numbers('k', values.k), temperature=values.temperature)
   print(measure.table(summary))
+  for reason in verifier.shared().reasons():
+    print(reason)
   print('mean over questions [95 % Wilson interval]; samples in '
         f'{values.to}')
 

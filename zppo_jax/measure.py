@@ -14,6 +14,7 @@ from zppo_jax import (
   checkpoints,
   evaluate,
   judging,
+  metrics,
   models,
   pretrained,
   rollouts,
@@ -121,6 +122,7 @@ def main(config, checkpoint: str, path, *, splits: Sequence[str] = (),
       'temperature': temperature, 'seed': config.seed,
       'splits': {split: {
           'questions': len(groups),
+          'verdicts': metrics.of_verdicts(groups),
           **{name: dataclasses.asdict(e)
              for name, e in evaluate.estimates(groups, ks).items()}}
           for split, groups in answered.items()}}
@@ -135,16 +137,26 @@ def main(config, checkpoint: str, path, *, splits: Sequence[str] = (),
   return summary
 
 
+# Shares that a table shows where there are any: who reads an accuracy must see
+# what failed in its making.
+_FAULTS = ('judge_malformed', 'ungraded')
+
+
 def table(summary: dict) -> str:
   """The summary as aligned text: mean [95 % Wilson interval] by split."""
+  splits = summary['splits']
+  faults = [name for name in _FAULTS
+            if any(of['verdicts'].get(name) for of in splits.values())]
   rows = []
-  for split, found in summary['splits'].items():
+  for split, found in splits.items():
+    estimates = {n: e for n, e in found.items()
+                 if n not in ('questions', 'verdicts')}
     if not rows:
-      rows.append(['split', 'questions', *(n for n in found
-                                           if n != 'questions')])
+      rows.append(['split', 'questions', *estimates, *faults])
     rows.append([split, str(found['questions']), *(
         f'{e["mean"]:.3f} [{e["low"]:.3f}, {e["high"]:.3f}]'
-        for n, e in found.items() if n != 'questions')])
+        for e in estimates.values()), *(
+            f'{found["verdicts"].get(name, 0.0):.3f}' for name in faults)])
   widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
   return '\n'.join('  '.join(c.ljust(w) for c, w in zip(row, widths,
                                                         strict=True)).rstrip()

@@ -36,11 +36,16 @@ def of_groups(groups: Sequence[Group]) -> dict[str, float]:
   # The negative log-prob of what was sampled estimates the entropy.
   out['rollouts/surprise'] = float(
       -sum(sum(r.logps) for r in rows) / sum(len(r.tokens) for r in rows))
-  verdicts = Counter(r.verdict for r in rows)
-  for verdict, count in verdicts.items():
-    out[f'verdict/{verdict.name.lower()}'] = count / len(rows)
-  out['verdict/ungraded'] = sum(not r.graded for r in rows) / len(rows)
-  return out
+  return out | {f'verdict/{name}': share
+                for name, share in of_verdicts(groups).items()}
+
+
+def of_verdicts(groups: Sequence[Group]) -> dict[str, float]:
+  """Shares of the rollouts by verdict, and `ungraded`, those without one."""
+  rows = [r for g in groups for r in g.rollouts]
+  counts = Counter(r.verdict for r in rows)
+  return {**{v.name.lower(): count / len(rows) for v, count in counts.items()},
+          'ungraded': sum(not r.graded for r in rows) / len(rows)}
 
 
 def of_plain_splits(plain: Sequence[Group]) -> dict[str, float]:

@@ -118,6 +118,21 @@ def test_a_foreign_row_names_file_and_mapping(tmp_path):
                                mapping='gsm8k')}, {})
 
 
+def test_a_column_that_nobody_confirmed_is_said_to_be_one(tmp_path):
+  """By a mapping's own marks, and where its rows cannot be read."""
+  (tmp_path / 'a.jsonl').write_text(json.dumps(
+      {'question': 'q', 'answer': '7', 'PassRate_7BBase': 0.5,
+       'category': 'c', 'qid': 'p', 'image': []}) + '\n')
+  spec = dict(format='jsonl', path=str(tmp_path / 'a.jsonl'))
+  with pytest.raises(KeyError, match="no column 'hint', .*; no public "
+                     "description was found for 'hint'"):
+    pools.open_pool({'v': dict(spec, mapping='virl39k_hinted')}, {})
+  assert len(pools.open_pool({'v': dict(spec, mapping='virl39k')}, {})) == 1
+  with pytest.raises(KeyError, match="no column 'problem'") as e:
+    pools.open_pool({'v': dict(spec, mapping='math')}, {})
+  assert 'public' not in str(e.value)
+
+
 def drawn(source, steps):
   return [[q.id for q in source.draw(step)] for step in steps]
 

@@ -173,6 +173,13 @@ def test_what_is_not_on_disk_says_what_to_fetch_and_where(tmp_path):
 
 
 def test_other_columns_are_named(tmp_path):
+  """And that ours are from memory, where they are."""
   write(tmp_path, 'aime25', {'problem': 'Find n.', 'answer': '70'})
-  with pytest.raises(KeyError, match="no column 'question'.*problem, answer"):
+  with pytest.raises(KeyError, match=(
+      "no column 'question'.*problem, answer; no public description was found "
+      "for 'question'")):
     suites.load('bench:aime25', str(tmp_path), 9)
+  write(tmp_path, 'visualpuzzles', {'problem': 'Which?'})
+  with pytest.raises(KeyError, match="no column .*'question'") as e:
+    suites.load('bench:visualpuzzles', str(tmp_path), 9)
+  assert 'public' not in str(e.value)

@@ -122,12 +122,45 @@ def test_sigterm_with_requests_under_way():
       ask(url, prompt=prompt)
 
 
-def test_sigterm_in_the_moment_after_the_address():
-  """As soon as the address can be read; whether that is before the loop
-  listens to signals is a matter of the machine."""
-  with serving() as (process, _):
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 0
+# Signals between the address and uvicorn's own handlers, and after those.
+IN_BETWEEN = '''
+import signal
+import uvicorn
+from zppo_jax import main, serve
+
+start, run, workers = serve.start, uvicorn.Server.run, []
+
+def kept(*args):
+  workers.append(start(*args))
+  return workers[0]
+
+def signalled(self, sockets):
+  assert signal.getsignal(signal.SIGTERM) != self.handle_exit
+  for number in (signal.SIGINT, signal.SIGTERM):
+    self.should_exit = False
+    signal.raise_signal(number)
+    assert self.should_exit, number
+  run(self, sockets)
+  signal.raise_signal(signal.SIGTERM)
+  assert workers[0].alive
+
+serve.start, uvicorn.Server.run = kept, signalled
+main.main(['serve', '--model=micro/teacher', '--port=0', '--context=200',
+           '--slots=16'])
+print('alive:', workers[0].alive)
+'''
+
+
+def test_signals_around_those_that_uvicorn_hears():
+  """Each alone ends the server as soon as its address is out; one more at the
+  very end changes nothing; the worker stops and the process ends with 0."""
+  env = {**os.environ, 'XLA_FLAGS': '', 'PYTHONPATH': str(ROOT)}
+  done = subprocess.run([sys.executable, '-c', IN_BETWEEN], cwd=ROOT, env=env,
+                        capture_output=True, text=True, timeout=60)
+  assert done.returncode == 0, done
+  address, alive = done.stdout.splitlines()
+  assert address.startswith('teacher: http://127.0.0.1:')
+  assert alive == 'alive: False'
 
 
 @pytest.mark.slow

@@ -88,10 +88,14 @@ def test_tensorflow_is_not_imported(tmp_path):
       sys.path.insert(0, {str(trap.parent)!r})
       assert importlib.util.find_spec('tensorflow').origin.startswith(
           sys.path[0])
+      from zppo_jax.data import readers
       from zppo_jax.tasks import micro_tfds
       config = micro_tfds.MicroConfig(pool_size=20, eval_size=8)
       micro_tfds.prepare({str(tmp_path)!r}, config)
       assert len(micro_tfds.read({str(tmp_path)!r}, 'train', config)) == 20
+      folder = {str(tmp_path)!r} + f'/zppo_micro/{{config.name}}/1.0.0'
+      rows = readers.open_reader('tfds', folder + ':train')
+      assert len(rows) == 20 and rows[3]['text']
       assert 'tensorflow' not in sys.modules
   '''
   done = subprocess.run([sys.executable, '-c', textwrap.dedent(code)],

@@ -1,5 +1,6 @@
 """Workers that are killed, and what outlives them."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -44,13 +45,43 @@ def test_a_killed_worker_is_replaced_and_its_job_done_again(wall):
   assert [r.score for r in wall.grade([Job('number', '1', '1')] * 4)] == [1] * 4
 
 
-def test_no_memory_is_a_crash_or_wrong_and_not_the_end():
-  """A child under a tight limit; the wall goes on."""
-  tight = Wall(Limits(memory=1 << 20, workers=1))
+def test_the_limits_of_the_design():
+  """2 s of the processor, 10 s in all, bounded memory."""
+  found = Limits()
+  assert (found.cpu_s, found.wall_s, found.memory) == (2.0, 10.0, 2 << 30)
+
+
+@contextlib.contextmanager
+def limited(**fields):
+  made = Wall(Limits(workers=1, **fields))
   try:
-    assert tight.grade([Job('text', 'a', 'a')])[0].status in ('score', 'crash')
+    yield made
   finally:
-    tight.close()
+    made.close()
+
+
+def test_no_memory_is_a_crash_and_not_the_end():
+  """What is graded where there is enough crashes its child where there is not;
+  the next call gets an answer."""
+  large = Job('text', 'a' * (1 << 21), 'a')
+  with limited() as wide, limited(memory=1 << 20) as tight:
+    assert wide.grade([large])[0].status == 'score'
+    assert tight.grade([large])[0].status == 'crash'
+    assert tight.grade([Job('text', 'a', 'a')])[0].status in ('score', 'crash')
+
+
+def test_the_deadline_of_the_clock():
+  """Long before the processor's: of an answer without an end, and of a worker
+  that stands still. A good answer afterwards is graded."""
+  begun = time.monotonic()
+  with limited(cpu_s=60, patience_s=60, wall_s=0.5) as wall:
+    slow, = wall.grade([Job('math', SLOW, '5')])
+    assert (slow.status, slow.reason) == ('timeout', 'more than 0.5 s')
+    os.kill(wall.pids()[0], signal.SIGSTOP)
+    still, = wall.grade([Job('math', '5', '5')])
+    assert (still.status, still.reason) == ('timeout', 'more than 0.5 s')
+    assert wall.grade([Job('number', '5', '5')])[0].score == 1
+  assert time.monotonic() - begun < 20
 
 
 def test_a_kind_that_cannot_be_loaded_is_an_error_with_its_name(wall):
@@ -97,11 +128,13 @@ def test_keys_do_not_reach_a_worker(wall, monkeypatch):
 
 
 def test_hostile_answers_in_small():
-  """No hang, no crash, no wrong answer called right, all good ones right."""
+  """No hang, no crash, no wrong answer called right, all good ones right and
+  not held up: the time is that of the hostile ones."""
   found = hostile.measure(72, 60, Limits(cpu_s=0.5, workers=2, patience_s=0.1))
   assert found['good_right_beside'] == found['good_right_alone'] == 60
   assert found['crashed'] == [] and found['works_afterwards']
-  assert found['deadlines'] <= 6  # 40 of 500
+  assert 0 < found['deadlines'] <= 6  # 40 of 500
+  assert found['seconds_until_last_good'] < 0.5 * found['seconds_all']
   assert all(a.strip('{$}') in ('5', '５', '𝟝', '') or set(a) <= set('{$')
              for a in found['called_right']), found['called_right']
 

@@ -117,7 +117,14 @@ class Source:
       raise KeyError(
           f'{self._rows.where(index)}: no column '
           f'{", ".join(map(repr, missing))}, which the source '
-          f'{self.of.name!r} reads; columns there: {", ".join(row)}')
+          f'{self.of.name!r} reads; columns there: {", ".join(row)}'
+          f'{self._doubt(missing)}')
+
+  def _doubt(self, columns) -> str:
+    """What is said beside a fault if nobody could confirm these columns."""
+    found = [repr(c) for c in columns if c in self.mapping.unconfirmed]
+    return (f'; no public description was found for {", ".join(found)}'
+            if found else '')
 
   def mapped(self, index: int) -> Mapped:
     """The words of a row."""
@@ -129,7 +136,7 @@ class Source:
       raise ValueError(
           f'{self._rows.where(index)}: not of the mapping '
           f'{self.of.mapping or "columns"!r}: {type(e).__name__}: {e}'
-      ) from e
+          f'{self._doubt(self.mapping.columns)}') from e
     return made._replace(kind=self.of.kind) if self.of.kind else made
 
   def show(self, index: int):

@@ -42,7 +42,7 @@ class Benchmark(NamedTuple):
     read: row -> mappings.Mapped, with the kind.
     images, video: columns, as of mappings.Mapping.
     confirmed: whether the columns were seen in a public description; the
-      others are from memory and may be wrong, which then is said on reading.
+      others are from memory and may be wrong, which errors then say.
     note: what differs from the paper's.
   """
   title: str

@@ -60,6 +60,12 @@ def test_what_the_examples_say(file, field, value):
   assert getattr(found.read(row), field) == value
 
 
+def test_columns_that_nobody_described_in_public_are_marked():
+  assert {name: m.unconfirmed for name, m in mappings.MAPPINGS.items()
+          if m.unconfirmed} == {'virl39k_hinted': ('hint',),
+                                'vero': ('images',)}
+
+
 def test_rows_that_cannot_be_asked_say_why():
   row, found = example('vero')
   row['extra_info']['reward_type'] = 'grounding'

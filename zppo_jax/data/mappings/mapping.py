@@ -44,7 +44,8 @@ class Mapping(NamedTuple):
     images: column of one or several images, or such columns with commas; ''
       if there is none.
     video: column of a video, '' if there is none.
-    unconfirmed: columns that no public description was found for.
+    unconfirmed: columns that no public description was found for; errors
+      about them say so.
   """
   source: str
   columns: tuple[str, ...]
