@@ -139,7 +139,7 @@ class Question:
     answer: the gold answer, in the form that the task's parser yields.
     split: label under which results are reported, e.g. 'hard'.
     media: pictures and clips, which are shown before the text.
-    kind: how answers are compared (verdicts.kinds.KINDS), '' where the task's
+    kind: how answers are compared (verdicts.kinds.get), '' where the task's
       grader knows one way.
     source: the data set that it came from, '' where there is one.
     hint: text that may help (the hint baseline), '' if there is none.

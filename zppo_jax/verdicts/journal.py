@@ -7,6 +7,7 @@ the first time, a timeout on a busy machine too. Crashes are not kept: what
 failed may have been mended.
 """
 
+import functools
 import hashlib
 import json
 import os
@@ -22,13 +23,23 @@ KEPT = ('score', 'unreadable', 'timeout', 'malformed')
 
 def version(kind: str) -> str:
   """What verdicts of a kind depend on besides the texts."""
-  package = kinds.KINDS[kind].package if kind in kinds.KINDS else ''
-  if not package:
+  if kind == kinds.JUDGE:
+    return str(VERSION)
+  row = kinds.get(kind)
+  if row.source:
+    return f'{VERSION} {_digest_of_file(row.source)}'
+  if not row.package:
     return str(VERSION)
   try:
-    return f'{VERSION} {package} {metadata.version(package)}'
+    return f'{VERSION} {row.package} {metadata.version(row.package)}'
   except metadata.PackageNotFoundError:
-    return f'{VERSION} {package}'  # the first use says what is missing
+    return f'{VERSION} {row.package}'  # the first use says what is missing
+
+
+@functools.cache
+def _digest_of_file(path: str) -> str:
+  """As it is when a process first asks: what is imported stays."""
+  return hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()[:16]
 
 
 def key(kind: str, reference: str, answer: str) -> str:

@@ -5,6 +5,8 @@ imported for it, and what of a question the answer is held against. From which
 score on an answer is right is the task's word (`records.Grader.threshold`).
 """
 
+import functools
+import importlib
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -24,11 +26,13 @@ class Kind(NamedTuple):
     load: imports what `mark` needs, before any deadline runs.
     package: whose version is a part of a verdict's key, or ''.
     cheap: whether all gold answers may be checked before a run.
+    source: file whose content is a part of a verdict's key, or ''.
   """
   mark: Callable[[str, str], float]
   load: Callable[[], None] = _nothing
   package: str = ''
   cheap: bool = True
+  source: str = ''
 
 
 KINDS = {
@@ -45,8 +49,30 @@ JUDGE = 'judge'  # asked of a model, not computed: judge.py
 
 
 def get(name: str) -> Kind:
-  """A row; KeyError with the known names."""
+  """A row of KINDS, or 'module:function' of somebody's own.
+
+  Raises:
+    KeyError: for an unknown name, with the known ones, or where there is no
+      such module or function.
+  """
+  if ':' in name:
+    return _own(name)
   if name not in KINDS:
     raise KeyError(f'unknown kind {name!r} of a question; known: '
-                   f'{", ".join((*KINDS, JUDGE))}')
+                   f'{", ".join((*KINDS, JUDGE))}, or module:function')
   return KINDS[name]
+
+
+@functools.cache
+def _own(name: str) -> Kind:
+  path, _, attribute = name.partition(':')
+  try:
+    module = importlib.import_module(path)
+  except ImportError as e:
+    raise KeyError(f'kind {name!r} of a question: cannot import {path!r}: {e}'
+                   ) from e
+  mark = getattr(module, attribute, None)
+  if not callable(mark):
+    raise KeyError(f'kind {name!r} of a question: module {path} has no '
+                   f'function {attribute!r}')
+  return Kind(mark, cheap=False, source=module.__file__ or '')
