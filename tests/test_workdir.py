@@ -9,7 +9,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from tests.builders import question
-from zppo_jax import packing, weights, workdir
+from zppo_jax import layouts, packing, weights, workdir
 from zppo_jax.history import History
 from zppo_jax.replay import Entry, Settlement
 from zppo_jax.workdir import PACKAGES, Workdir
@@ -181,17 +181,25 @@ def test_evaluations_say_what_had_been_spent(tmp_path):
        'easy': 1.0}]
 
 
-def test_the_batch_of_a_run_that_stopped_is_kept_without_pickle(tmp_path):
-  batch = packing.pad_rows([((1, 2), (3,), (-0.5,), 2.0)], 2, 4)
+@pytest.mark.parametrize('shared', [False, True])
+def test_the_batch_of_a_run_that_stopped_is_kept_without_pickle(tmp_path,
+                                                                shared):
+  """All of its arrays by their names, those of prompts apart too."""
+  rows = [packing.Row((1, 2), (3,), (-0.5,), 2.0)]
+  batch = (layouts.fill([rows], layouts.Shape(1, 2, 4, 4, 0), 1) if shared
+           else packing.pad_rows(rows, 2, 4))
   folder = Workdir.open(tmp_path, CONFIG).keep_batch(5, 'NaN', [(1, batch)])
   assert json.loads((folder / 'reason.json').read_text()) == {
       'step': 5, 'reason': 'NaN'}
   [file] = folder.glob('*.npz')
   found = np.load(file, allow_pickle=False)
-  for field in dataclasses.fields(batch):
-    if field.name != 'media':
-      np.testing.assert_array_equal(found[field.name],
-                                    getattr(batch, field.name))
+  holders = [batch, batch.prompts] if shared else [batch]
+  arrays = {f.name: getattr(h, f.name) for h in holders
+            for f in dataclasses.fields(h)
+            if isinstance(getattr(h, f.name), np.ndarray)}
+  assert set(found) == set(arrays) and ('tokens_PT' in arrays) == shared
+  for name, array in arrays.items():
+    np.testing.assert_array_equal(found[name], array)
 
 
 def test_finish_writes_weights_and_summary(tmp_path):

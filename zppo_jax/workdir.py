@@ -282,18 +282,25 @@ class Workdir:
     folder.mkdir()
     write_json(folder / 'reason.json', {'step': step, 'reason': reason})
     for i, (minibatch, batch) in enumerate(batches):
-      arrays = {f.name: getattr(batch, f.name)
-                for f in dataclasses.fields(batch) if f.name != 'media'}
-      if batch.media is not None:
-        arrays.update({f.name: getattr(batch.media, f.name)
-                       for f in dataclasses.fields(batch.media)})
-      np.savez(folder / f'minibatch_{minibatch}_{i:04d}.npz', **arrays)
+      np.savez(folder / f'minibatch_{minibatch}_{i:04d}.npz', **_arrays(batch))
     return folder
 
   def finish(self, summary: dict, params, description: dict) -> None:
     """Writes the final weights with their description, then the summary."""
     weights.save(self.path / 'final.safetensors', params, description)
     write_json(self.path / 'summary.json', summary)
+
+
+def _arrays(record) -> dict:
+  """The arrays of a record and of the records in it, by their names."""
+  out = {}
+  for field in dataclasses.fields(record):
+    value = getattr(record, field.name)
+    if dataclasses.is_dataclass(value):
+      out.update(_arrays(value))
+    elif value is not None:
+      out[field.name] = value
+  return out
 
 
 def read_summary(path) -> dict | None:
