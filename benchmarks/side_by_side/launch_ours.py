@@ -9,15 +9,7 @@ import optax
 
 from benchmarks.side_by_side import work
 from benchmarks.side_by_side.make_work import MODEL
-from zppo_jax import (
-  build,
-  cpu_devices,
-  layouts,
-  packing,
-  rollouts,
-  sharding,
-  step,
-)
+from zppo_jax import build, layouts, packing, rollouts, step
 from zppo_jax.bench import roofline
 from zppo_jax.chat.wording import BOXED, Chat
 from zppo_jax.records import Grader, Purpose, Question, Verdict
@@ -53,11 +45,10 @@ TASK = Task(pool, lambda split, size: pool()[:size],
             Chat(Words(), dataclasses.replace(BOXED, closing='')))
 
 
-def config(weights: str, threads: int):
+def config(weights: str):
   c = runpy.run_path('configs/base.py')['get_config']()
   c.method = 'grpo'
   c.student.update(weights=weights, dtype='float32', remat='none')
-  c.mesh.data = threads
   c.data.update(task=f'{__spec__.name}:TASK', repeat=True)
   c.algorithm.update(
       num_new=work.PROMPTS, rollouts=work.GROUP, max_tokens=work.RESPONSE,
@@ -103,9 +94,7 @@ def check(run, state, folder):
 
 def main() -> None:
   flags = work.arguments()
-  c = config(str(flags.work / MODEL), flags.threads)
-  cpu_devices.ensure(sharding.MeshConfig(**c.mesh))
-  run = build.build(c)
+  run = build.build(config(str(flags.work / MODEL)))
   state = run.init_state()
   checked = check(run, state, flags.work)
   prompts = plain_prompts(run.source.draw(0), run.sampler.chat)
