@@ -1,8 +1,7 @@
 """The cores of a CPU as devices of the mesh.
 
-XLA splits a CPU's large products over its cores and leaves much of the rest
-to one. A mesh of several CPU devices splits the rows, and with them
-everything (docs/performance.md).
+A config's sharding runs on them as on accelerators. One device that uses all
+cores is the faster one where that was measured (docs/performance.md).
 """
 
 import math
