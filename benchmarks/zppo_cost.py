@@ -102,15 +102,18 @@ def main(argv=None) -> None:
   parser.add_argument('--steps', type=int, default=60)
   parser.add_argument('--warm-up', type=int, default=20)
   parser.add_argument('--to', type=pathlib.Path, required=True)
-  parser.add_argument('--runs', type=pathlib.Path, default=pathlib.Path(
-      tempfile.gettempdir()) / 'zppo_cost')
+  parser.add_argument(
+      '--runs', type=pathlib.Path, help='where complete runs are kept and read')
   flags = parser.parse_args(argv)
+  # Of this revision and length: what another one left is not its cost.
+  folder = flags.runs or pathlib.Path(tempfile.gettempdir()) / (
+      f'zppo_cost_{machine()["git_revision"]}_{flags.steps}')
   by_run = {}
   for seed in map(int, flags.seeds.split(',')):
     order = METHODS if seed % 2 == 0 else METHODS[::-1]
     for method in order:
       by_run[method, seed] = costs(
-          run(method, seed, flags.steps, flags.runs), flags.warm_up)
+          run(method, seed, flags.steps, folder), flags.warm_up)
       print(method, seed, by_run[method, seed], flush=True)
   found = {'machine': machine(), 'steps': flags.steps,
            'warm_up': flags.warm_up,
