@@ -187,12 +187,14 @@ class Setting:
 
   @property
   def batches(self) -> list:
-    """Micro-batches of at most MICRO_POSITIONS, all of one shape; a prompt
-    once for as many of its rows as fit."""
+    """Micro-batches of at most MICRO_POSITIONS, all of one shape and as even
+    as groups allow; a prompt once for as many of its rows as fit."""
     load = self.load
+    group = load.prompt + load.rollouts * load.response
+    most = max(1, MICRO_POSITIONS // group)
+    even = -(-load.prompts // -(-load.prompts // most))
     layout = layouts.Layout(
-        'shared', min(MICRO_POSITIONS, load.prompts * (
-            load.prompt + load.rollouts * load.response)), 1, load.rollouts,
+        'shared', min(MICRO_POSITIONS, even * group), 1, load.rollouts,
         (), (load.prompt,), (load.response,), (), self.model.num_axes)
     units = [self.rows[i:i + load.rollouts]
              for i in range(0, load.rows, load.rollouts)]
