@@ -32,6 +32,7 @@ def test_unconfirmed_fields_are_fields(name):
   for path in unconfirmed:
     found = config
     for key in path.split('.') if path != 'every field' else ():
+      assert key in found, path
       found = found[key]
 
 

@@ -1,4 +1,4 @@
-"""KINDS: how an answer is compared, by `Question.kind`.
+"""KINDS: how an answer is compared, by `Question.kind`; `get` finds a row.
 
 A row is a function (answer, reference) -> score in [0, 1], what has to be
 imported for it, and what of a question the answer is held against. From which
