@@ -29,8 +29,8 @@ def engine_of(model, mesh, *, end_id: int, max_tokens: int, prompt: int,
               dataclasses.replace(BOXED, closing=''))
   return rollouts.make_engine(
       model=model, mesh=mesh, chat=chat, max_tokens=max_tokens,
-      num_rollouts=(1,), prompt_buckets=(prompt,), group_buckets=(1, 2, 4, rows),
-      slots=slots, **options)
+      num_rollouts=(1,), prompt_buckets=(prompt,),
+      group_buckets=(1, 2, 4, rows), slots=slots, **options)
 
 
 def generate(engine, params, tokens_PT, limits, *, seed: int):
