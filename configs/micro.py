@@ -31,7 +31,7 @@ def get_config():
   c.optimizer.update(learning_rate=2e-4, state_dtype='float32')
 
   s = c.shapes
-  s.prompt_buckets = (24, 184)  # fewer programs: more than they pad
+  s.prompt_buckets = (8, 40, 160, 184)  # question, BCQ, most NCQ, any NCQ
   s.row_buckets = (24, 64, 120, 200)
   s.group_buckets = (4, 8)
   s.slots = None             # a row's cache is small: all rows of a batch

@@ -7,6 +7,7 @@ import pytest
 
 from tests.builders import assert_uniform, group, rollout, sequences_of
 from zppo_jax.packing import (
+    batches,
     bucket,
     bucketed_rows,
     fill_rows,
@@ -149,14 +150,55 @@ def test_rows_per_micro_batch(length, max_tokens, multiple, rows):
   assert rows_per_micro_batch(length, max_tokens, multiple) == rows
 
 
-def test_bucketed_rows_pad_each_bucket_alone_shortest_first():
-  made = bucketed_rows([ROW, SHORT, ROW, ROW], max_tokens=12, multiple=1,
+def test_bucketed_rows_lie_shortest_first():
+  made = bucketed_rows([ROW, SHORT, ROW], max_tokens=12, multiple=1,
                        buckets=(6, 2))
   # Two tokens: six rows fit; five tokens: two rows of six positions.
-  assert [b.tokens_BT.shape for b in made] == [(6, 2), (2, 6), (2, 6)]
-  assert sequences_of(made) == [((4, 3), -3.0)] + [((7, 8, 9, 5, 6), 2.0)] * 3
+  assert [b.tokens_BT.shape for b in made] == [(6, 2), (2, 6)]
+  assert sequences_of(made) == [((4, 3), -3.0)] + [((7, 8, 9, 5, 6), 2.0)] * 2
   with pytest.raises(ValueError, match=r'prompt \+ response.* is 5'):
     bucketed_rows([ROW], max_tokens=12, multiple=1, buckets=(4, 2))
+
+
+def test_a_rest_takes_free_places_of_longer_rows():
+  """Three rows of six leave a place: the short one needs no batch."""
+  made = bucketed_rows([ROW, SHORT, ROW, ROW], max_tokens=12, multiple=1,
+                       buckets=(6, 2))
+  assert [b.tokens_BT.shape for b in made] == [(2, 6), (2, 6)]
+  assert sequences_of(made) == [((7, 8, 9, 5, 6), 2.0)] * 3 + [((4, 3), -3.0)]
+
+
+@pytest.mark.parametrize(('by_shape', 'expected'), [
+    # All of a rest fits, here in two places: one batch less.
+    ({1: 'abcde', 2: 'f', 3: 'ghi'},
+     [(1, 'abcd'), (2, 'fe'), (3, 'gh'), (3, 'i')]),
+    # Two of three would fit: nothing would be won, they stay; the one fits.
+    ({1: 'abc', 2: 'd', 3: 'e'}, [(1, 'abc'), (3, 'ed')]),
+    ({1: 'abc', 2: 'd', 4: 'e'}, [(2, 'dc'), (4, 'eab')]),
+    # Full batches stay, and nothing goes where it is not held.
+    ({1: 'abcd', 2: 'e'}, [(1, 'abcd'), (2, 'e')]),
+    ({1: 'a', 5: 'b'}, [(1, 'a'), (5, 'b')]),
+    ({}, []),
+])
+def test_batches_by_hand(by_shape, expected):
+  room = {1: 4, 2: 2, 3: 2, 4: 3, 5: 8}
+  made = batches(by_shape, room.get, lambda larger, shape: larger != 5)
+  assert [(shape, ''.join(items)) for shape, items in made] == expected
+
+
+def test_batches_are_never_more_and_never_new():
+  rng = np.random.default_rng(0)
+  for _ in range(200):
+    room = dict(enumerate(rng.integers(1, 6, 4).tolist()))
+    by_shape = {s: [(s, i) for i in range(n)]
+                for s, n in enumerate(rng.integers(0, 12, 4).tolist()) if n}
+    made = batches(by_shape, room.get, lambda larger, shape: True)
+    assert sorted(x for _, found in made for x in found) == sorted(
+        x for found in by_shape.values() for x in found)
+    assert all(0 < len(found) <= room[s] and x[0] <= s
+               for s, found in made for x in found)
+    for s, items in by_shape.items():
+      assert sum(t == s for t, _ in made) <= -(-len(items) // room[s])
 
 
 def test_response_tokens_counts_unequal_lengths():

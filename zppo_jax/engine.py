@@ -12,7 +12,7 @@ import collections
 import dataclasses
 import itertools
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -44,8 +44,7 @@ class Request:
   stop: tuple[str, ...] = ()
 
 
-@dataclasses.dataclass(frozen=True)
-class Completion:
+class Completion(NamedTuple):
   """One rollout that ended.
 
   Attributes:
@@ -219,7 +218,7 @@ class Engine:
     while self.busy:
       for done in self.poll():
         i, id = done.id
-        out[i][done.rollout] = dataclasses.replace(done, id=id)
+        out[i][done.rollout] = done._replace(id=id)
     return out
 
   # Who sits where.

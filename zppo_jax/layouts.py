@@ -120,19 +120,25 @@ def fill(units: Sequence[Sequence[Row]], shape: Shape,
 
 
 def _shared(units: Sequence[Sequence[Row]], of: Layout) -> list[MicroBatch]:
-  by_shape: dict[Shape, list[Sequence[Row]]] = {}
+  by_size: dict[tuple[int, int, int], list[Sequence[Row]]] = {}
+  shape_of = lambda size: _shape(of, *size)
   for rows in units:
-    prompt = packing.bucket(len(rows[0].prompt), of.prompt_buckets,
-                            'a prompt in tokens')
-    length = packing.bucket(max(len(row.response) for row in rows),
-                            of.response_buckets, 'a response in tokens')
-    patches = packing.patch_bucket(rows[0].media, of.patch_buckets, 'a prompt')
-    shape = _shape(of, prompt, length, patches)
-    by_shape.setdefault(shape, []).extend(
-        rows[i:i + shape.rows] for i in range(0, len(rows), shape.rows))
-  return [fill(found[i:i + shape.units], shape, of.num_axes)
-          for shape, found in sorted(by_shape.items(), key=lambda x: x[0][2:])
-          for i in range(0, len(found), shape.units)]
+    size = (packing.bucket(len(rows[0].prompt), of.prompt_buckets,
+                           'a prompt in tokens'),
+            packing.bucket(max(len(row.response) for row in rows),
+                           of.response_buckets, 'a response in tokens'),
+            packing.patch_bucket(rows[0].media, of.patch_buckets, 'a prompt'))
+    most = shape_of(size).rows
+    by_size.setdefault(size, []).extend(
+        rows[i:i + most] for i in range(0, len(rows), most))
+
+  def holds(larger, size):
+    return (shape_of(larger).rows >= shape_of(size).rows
+            and all(a >= b for a, b in zip(larger, size, strict=True)))
+
+  return [fill(found, shape_of(size), of.num_axes)
+          for size, found in packing.batches(
+              by_size, lambda size: shape_of(size).units, holds)]
 
 
 def _alone(units: Sequence[Sequence[Row]], of: Layout) -> list[MicroBatch]:

@@ -5,8 +5,8 @@ bounded; what is padded has weight zero. A pack is what shares a row of a
 micro-batch, one segment each.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -216,6 +216,39 @@ def first_fit(sizes: Sequence[int],
   return bins
 
 
+def batches(by_shape: dict, room: Callable[[Any], int],
+            holds: Callable[[Any, Any], bool]) -> list[tuple[Any, list]]:
+  """Items by shape as batches of equal room, shapes in order.
+
+  What would leave the last batch of a shape partly empty goes to free places
+  in batches of larger shapes, if all of it finds one: a batch less is run, and
+  none that would not have been.
+
+  Args:
+    by_shape: shape -> its items; shapes have an order, the larger behind.
+    room: items of a batch of a shape.
+    holds: (larger shape, shape): whether items of the second fit in the first.
+
+  Returns:
+    (shape, at most `room(shape)` items) of each batch.
+  """
+  order = sorted(by_shape)
+  found = {shape: list(by_shape[shape]) for shape in order}
+  for at, shape in enumerate(order):
+    rest = len(found[shape]) % room(shape)
+    free = {s: -len(found[s]) % room(s) for s in order[at + 1:]
+            if holds(s, shape)}
+    if not 0 < rest <= sum(free.values()):
+      continue
+    for larger, places in free.items():
+      some = min(places, rest)
+      found[larger] += found[shape][len(found[shape]) - some:]
+      del found[shape][len(found[shape]) - some:]
+      rest -= some
+  return [(shape, items[i:i + room(shape)]) for shape, items in found.items()
+          for i in range(0, len(items), room(shape))]
+
+
 def rows_per_micro_batch(length: int, max_tokens: int, multiple: int) -> int:
   """Rows of length T that fit in `max_tokens` positions, at least `multiple`
   and a multiple of it (the ways in which the mesh cuts the batch)."""
@@ -225,8 +258,8 @@ def rows_per_micro_batch(length: int, max_tokens: int, multiple: int) -> int:
 def bucketed_rows(rows: Sequence[Row], *, max_tokens: int, multiple: int,
                   buckets: Sequence[int], patch_buckets: Sequence[int] = (),
                   num_axes: int = 1, packed: bool = False) -> list[MicroBatch]:
-  """Rows as micro-batches, shortest length bucket first; patches count as
-  positions.
+  """Rows as micro-batches (`batches`), shortest length bucket first; patches
+  count as positions.
 
   Packed, shorter rows fill what longer ones leave of their bucket, by
   `first_fit`: the shapes are those of rows alone. A row with media stays
@@ -253,9 +286,7 @@ def bucketed_rows(rows: Sequence[Row], *, max_tokens: int, multiple: int,
     size = bucket(sum(map(size_of, pack)), buckets, what)
     patches = patch_bucket(pack[0].media, patch_buckets, what)
     by_shape.setdefault((size, patches), []).append(pack)
-  out = []
-  for (size, patches), found in sorted(by_shape.items()):
-    num_rows = rows_per_micro_batch(size + patches, max_tokens, multiple)
-    out += [fill_rows(found[i:i + num_rows], num_rows, size, patches, num_axes)
-            for i in range(0, len(found), num_rows)]
-  return out
+  room = lambda shape: rows_per_micro_batch(sum(shape), max_tokens, multiple)
+  holds = lambda larger, shape: larger[1] >= shape[1]
+  return [fill_rows(found, room(shape), *shape, num_axes)
+          for shape, found in batches(by_shape, room, holds)]

@@ -90,9 +90,9 @@ def make_engine(*, model, mesh, chat: Chat, max_tokens: int,
   unit = math.lcm(*shares) * shards
   largest = (round_up(max(groups) * most, unit) if slots is None
              else max(slots // unit, 1) * unit)
-  rows = pools.table_of(largest // unit, -(-min(groups) * most // unit))
+  rows = sorted({min(round_up(g * most, unit), largest) for g in groups})
   shapes = pools.Shapes(
-      rows=tuple(min(n * unit, largest) for n in rows), shares=shares,
+      rows=tuple(rows), shares=shares,
       prompts=prompt_buckets, patches=patch_buckets, groups=groups,
       owns=pools.table_of(max_tokens, min(_FIRST_OWN, max_tokens)))
   codec = chat.codec
@@ -219,6 +219,8 @@ def collect(sampler: Sampler, params, prompts: Sequence[Prompt], *, seed: int,
     ValueError: if a prompt is longer than every prompt bucket, or its media
       than every patch bucket.
   """
+  if not prompts:
+    return []
   keys_PG2 = randomness.rollout_key_data(
       randomness.step_key(seed, step, purpose),
       [randomness.question_uid(p.question.id) for p in prompts],
