@@ -29,17 +29,19 @@ class Command(NamedTuple):
   instead: str = ''
 
 
-def _make_devices(config) -> None:
-  """The mesh's, on a CPU; before anything asks JAX for them."""
-  from zppo_jax import cpu_devices, sharding
-  cpu_devices.ensure(sharding.MeshConfig(**config.mesh))
+def _start(config=None) -> None:
+  """What must be said of a CPU before JAX starts: the devices of the mesh,
+  and that freed memory stays."""
+  from zppo_jax import cpu_devices, heap, sharding
+  if config is not None:
+    cpu_devices.ensure(sharding.MeshConfig(**config.mesh))
+  heap.keep()
 
 
 def _train(values) -> None:
-  from zppo_jax import compile_cache, console, dry_run, heap, report, train
+  _start(values.config)
+  from zppo_jax import compile_cache, console, dry_run, report, train
   compile_cache.enable()
-  _make_devices(values.config)
-  heap.keep()
   if values.dry_run:
     dry_run.main(values.config, values.workdir)
     return
@@ -53,8 +55,8 @@ def _train(values) -> None:
 
 
 def _pretrain(values) -> None:
+  _start(values.config)
   from zppo_jax import pretrain
-  _make_devices(values.config)
   pretrain.main(values.config, values.to)
 
 
@@ -95,9 +97,9 @@ def _serve(values) -> None:
 
 
 def _eval(values) -> None:
+  _start(values.config)
   from zppo_jax import measure
   from zppo_jax.verdicts import verifier
-  _make_devices(values.config)
   summary = measure.main(
       values.config, values.checkpoint, values.to,
       splits=_listed(values.splits), num_rollouts=values.rollouts,
@@ -110,11 +112,8 @@ def _eval(values) -> None:
 
 
 def _bench(values) -> None:
-  from zppo_jax import heap
+  _start(values.config)
   from zppo_jax.bench import command
-  if values.config is not None:
-    _make_devices(values.config)
-  heap.keep()  # as training does
   command.main(values.config, values.measure, values.repeats, values.to,
                values.model, values.load, values.dtype)
 

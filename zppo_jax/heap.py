@@ -12,25 +12,33 @@ import platform
 import jax
 
 # glibc's mallopt parameters (malloc.h)
-_TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8
+_TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 _WHOLE_HEAP = 2**31 - 1  # bytes, the largest int
 
 
 def keep() -> bool:
-  """From here on malloc grows one heap and returns nothing to the system.
+  """From here on the process keeps what it frees, and CPU programs run on the
+  thread that calls them.
 
-  Does nothing on accelerators, without glibc, or where GLIBC_TUNABLES says how
-  malloc is to behave.
+  Call it before JAX starts. Every other thread has a heap of its own, of small
+  pieces, whatever malloc is told: a program's temporaries lie well only on the
+  main one. Programs on accelerators are dispatched as ever.
+
+  Does nothing where the environment says how malloc or JAX's dispatch is to
+  behave (GLIBC_TUNABLES, JAX_CPU_ENABLE_ASYNC_DISPATCH); malloc is left alone
+  on accelerators and without glibc.
 
   Returns:
     Whether malloc was told so.
   """
-  if (jax.default_backend() != 'cpu' or platform.libc_ver()[0] != 'glibc'
-      or 'GLIBC_TUNABLES' in os.environ):
+  if ('GLIBC_TUNABLES' in os.environ
+      or 'JAX_CPU_ENABLE_ASYNC_DISPATCH' in os.environ):
+    return False
+  jax.config.update('jax_cpu_enable_async_dispatch', False)
+  if jax.default_backend() != 'cpu' or platform.libc_ver()[0] != 'glibc':
     return False
   mallopt = ctypes.CDLL(None).mallopt
-  return all([mallopt(_ARENA_MAX, 1), mallopt(_MMAP_MAX, 0),
-              mallopt(_TRIM_THRESHOLD, _WHOLE_HEAP)])
+  return all([mallopt(_MMAP_MAX, 0), mallopt(_TRIM_THRESHOLD, _WHOLE_HEAP)])
 
 
 def release() -> None:
