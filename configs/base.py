@@ -17,6 +17,9 @@ def get_config() -> ConfigDict:
 
   c.student = ConfigDict(dict(
       weights='', dtype='bfloat16', remat='full',
+      # Layers written out in an iteration of the loop over them; more than one
+      # is faster, has more to compile and goes with remat='none' alone.
+      unroll=1,
       # auto, or a kernel that must fit: xla, splash (TPU), cudnn (GPU)
       attention='auto',
       thinking='default',    # of its chat template; or 'on', 'off'

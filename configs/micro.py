@@ -13,6 +13,7 @@ def get_config():
   c = runpy.run_path(str(_BASE))['get_config']()
   c.student.weights, c.student.dtype, c.student.remat = (
       'micro/student', 'float32', 'none')
+  c.student.unroll = 3  # all layers
   c.teacher.weights, c.teacher.dtype = 'micro/teacher', 'float32'
 
   c.data.task = 'micro'

@@ -56,7 +56,7 @@ def _from_hub(path: pathlib.Path, computed: dict, place) -> Pretrained:
 
 
 def load(name: str, *, dtype: str = 'float32', remat: str = 'none',
-         attention: str = 'auto',
+         attention: str = 'auto', unroll: int = 1,
          place: Callable | None = None) -> Pretrained:
   """Loads a model.
 
@@ -66,6 +66,7 @@ def load(name: str, *, dtype: str = 'float32', remat: str = 'none',
     dtype: compute type; params are float32.
     remat: what a backward pass recomputes.
     attention: 'auto' or a kernel (models/attention.py).
+    unroll: blocks of an iteration of the loop over them.
     place: shapes of the params -> the `like` of hub.load: types and shardings
       of a hub checkpoint, which is read straight onto the devices. Files of
       ours come as numpy arrays of float32 all the same.
@@ -75,7 +76,8 @@ def load(name: str, *, dtype: str = 'float32', remat: str = 'none',
     ValueError: as hub.read, hub.load and weights.load.
   """
   path = pathlib.Path(name)
-  computed = {'dtype': dtype, 'remat': remat, 'attention': attention}
+  computed = {'dtype': dtype, 'remat': remat, 'attention': attention,
+              'unroll': unroll}
   if name not in assets.names():
     if path.is_dir() and (path / FINAL).is_file():
       name = str(path / FINAL)

@@ -35,7 +35,7 @@ LAUNCHES = {
     'long_tail': (OURS, 'launch_long_tail', ()),
 }
 TIMEOUT_S = 900
-# zppo_jax.heap, given to all tools but those as shipped.
+# Freed memory stays, for tools not as shipped; ours sees to it (zppo_jax.heap).
 MALLOC = ('glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=2147483647:'
           'glibc.malloc.arena_max=1')
 
@@ -58,7 +58,7 @@ def launch(name: str, threads: int, folder, envs, steps: int) -> dict:
   """
   home, module, flags = LAUNCHES[name]
   python = sys.executable if home == OURS else environments.python(envs, home)
-  malloc = None if name.endswith(work.AS_SHIPPED) else MALLOC
+  own = home == OURS or name.endswith(work.AS_SHIPPED)
   cores = sorted(os.sched_getaffinity(0))
   if len(cores) < threads:
     raise ValueError(f'--threads holds {threads}; {len(cores)} cores are here')
@@ -66,8 +66,8 @@ def launch(name: str, threads: int, folder, envs, steps: int) -> dict:
       ['taskset', '-c', ','.join(map(str, cores[-threads:])), str(python),
        '-m', f'benchmarks.side_by_side.{module}', f'--work={folder}',
        f'--threads={threads}', f'--steps={steps}', *flags],
-      cwd=ROOT, env=environment(threads, malloc), capture_output=True,
-      text=True, timeout=TIMEOUT_S)
+      cwd=ROOT, env=environment(threads, None if own else MALLOC),
+      capture_output=True, text=True, timeout=TIMEOUT_S)
   found = [line for line in done.stdout.splitlines()
            if line.startswith(work.MARK)]
   if done.returncode or len(found) != 1:

@@ -11,13 +11,14 @@ import numpy as np
 from benchmarks.side_by_side import work
 from benchmarks.side_by_side.engines import engine_of, generate, long_tail
 from benchmarks.side_by_side.make_work import MODEL
-from zppo_jax import models, pretrained, rollouts, sharding
+from zppo_jax import heap, models, pretrained, rollouts, sharding
 
 REQUESTS, SLOTS, MOST = 64, 16, 256
 
 
 def main() -> None:
   flags = work.arguments()
+  heap.keep()  # as `zppo train` does
   found = pretrained.load(str(flags.work / MODEL))
   fields = dataclasses.asdict(found.model.config)
   model = models.build(found.model.family, **{

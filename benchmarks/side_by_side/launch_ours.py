@@ -9,7 +9,7 @@ import optax
 
 from benchmarks.side_by_side import work
 from benchmarks.side_by_side.make_work import MODEL
-from zppo_jax import build, layouts, packing, rollouts, step
+from zppo_jax import build, heap, layouts, packing, rollouts, step
 from zppo_jax.bench import roofline
 from zppo_jax.chat.wording import BOXED, Chat
 from zppo_jax.records import Grader, Purpose, Question, Verdict
@@ -48,7 +48,8 @@ TASK = Task(pool, lambda split, size: pool()[:size],
 def config(weights: str):
   c = runpy.run_path('configs/base.py')['get_config']()
   c.method = 'grpo'
-  c.student.update(weights=weights, dtype='float32', remat='none')
+  c.student.update(weights=weights, dtype='float32', remat='none',
+                   unroll=work.SHAPE['num_layers'])
   c.data.update(task=f'{__spec__.name}:TASK', repeat=True)
   c.algorithm.update(
       num_new=work.PROMPTS, rollouts=work.GROUP, max_tokens=work.RESPONSE,
@@ -94,6 +95,7 @@ def check(run, state, folder):
 
 def main() -> None:
   flags = work.arguments()
+  heap.keep()  # as `zppo train` does
   run = build.build(config(str(flags.work / MODEL)))
   state = run.init_state()
   checked = check(run, state, flags.work)

@@ -383,6 +383,23 @@ def test_remat_modes_give_the_same_gradient(make_tiny):
   assert products['none'] < products['dots'] < products['full']
 
 
+@pytest.mark.parametrize('unroll', [2, 5, 9])
+def test_layers_written_out_give_the_same(unroll):
+  """Of five: two at a time and one, all, and more than there are."""
+  make = lambda **more: models.build(
+      'decoder', **{**SHAPES, 'num_layers': 5, **more})
+  tokens = random_tokens((2, 9), seed=3)
+  params = make().init(jax.random.key(0))
+  wanted, got = (loss_of(make(**more), tokens)
+                 for more in ({}, {'unroll': unroll}))
+  jax.tree.map(lambda x, y: np.testing.assert_allclose(
+      x, y, rtol=1e-5, atol=1e-5 * np.abs(y).max()),
+      jax.jit(jax.grad(got))(params), jax.jit(jax.grad(wanted))(params))
+  compiled = lambda of: jax.jit(jax.grad(of)).lower(params).compile().as_text()
+  loops = lambda of: compiled(of).count(' while(')
+  assert loops(wanted) == 2 and loops(got) == (2 if unroll == 2 else 0)
+
+
 @pytest.mark.parametrize('fields, count', [
     # embed 24*16; a layer: q 16*4*6, k and v 16*K*6 each, o 4*6*16, gate, up
     # and down 16*20 each, two norms of 16, q_norm and k_norm of 6; norm 16;
@@ -423,7 +440,10 @@ def test_initial_weights():
     (dict(num_kv_heads=3), 'num_heads is 4.*num_kv_heads, 3'),
     (dict(head_dim=5), 'head_dim is 5.*even'),
     (dict(dtype='float16'), "dtype is 'float16'; known: float32"),
-    (dict(remat='some'), "remat is 'some'; known: none, full, dots")])
+    (dict(remat='some'), "remat is 'some'; known: none, full, dots"),
+    (dict(unroll=0), 'unroll is 0; it must be >= 1'),
+    (dict(unroll=2, remat='full'), "unroll is 2 and remat 'full'; .*unroll 1")
+])
 def test_impossible_shapes(fields, message):
   """Each names its field and, where there are some, the known values."""
   with pytest.raises(ValueError, match=message):

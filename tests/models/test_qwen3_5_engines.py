@@ -253,6 +253,12 @@ def test_remat_changes_nothing(remat):
       params, TOKENS, SEGMENT, POSITIONS)), single(), 1e-5)
 
 
+def test_periods_written_out_change_nothing():
+  model, params = tiny(tied=False, unroll=2)
+  compared(jax.device_get(value_and_grad(model)(
+      params, TOKENS, SEGMENT, POSITIONS)), single(), 1e-5)
+
+
 def test_float64():
   """Throughout, under x64; float32 is near."""
   with jax.enable_x64(True):

@@ -158,7 +158,8 @@ def run(config, measure: str, repeats: int) -> dict:
   _check_repeats(repeats)
   model = pretrained.load(config.student.weights, dtype=config.student.dtype,
                           remat=config.student.remat,
-                          attention=config.student.attention).model
+                          attention=config.student.attention,
+                          unroll=config.student.unroll).model
   made = build.build(config)
   setting = measurements.Setting(made, model)
   limit = roofline.of_mesh(config.student.dtype, made.mesh)

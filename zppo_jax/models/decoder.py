@@ -44,6 +44,8 @@ class DecoderConfig:
     tied: the head is the embedding.
     dtype: compute type, 'float32' or 'bfloat16'; params are float32.
     remat: 'none', 'full' or 'dots': what a block's backward pass recomputes.
+    unroll: blocks of an iteration of the loop over them (layers.over_blocks);
+      more than 1 goes with remat 'none' alone.
     attention: 'auto' or a kernel: one of attention.NAMES (attention.choose).
   """
   vocab_size: int
@@ -61,6 +63,7 @@ class DecoderConfig:
   tied: bool = True
   dtype: str = 'float32'
   remat: str = 'none'
+  unroll: int = 1
   attention: str = 'auto'
 
   def __post_init__(self):
@@ -83,6 +86,7 @@ class DecoderConfig:
       if getattr(self, name) not in known:
         raise ValueError(f'{name} is {getattr(self, name)!r}; known: '
                          f'{", ".join(known)}')
+    layers.check_unroll(self.unroll, self.remat)
 
 
 class Block(nn.Module):
@@ -140,6 +144,6 @@ class Decoder(nn.Module):
       block = nn.remat(Block, policy=REMAT[c.remat], prevent_cse=False)
     x, new = layers.over_blocks(
         self, block, (c, self.mesh), c.num_layers, x,
-        (rotary, segment_BT, valid), past)
+        (rotary, segment_BT, valid), past, unroll=c.unroll)
     k, v = layers.columns(new)
     return layers.RMSNorm(c.norm_eps, name='norm')(x), Fresh(k, v, ())

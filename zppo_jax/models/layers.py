@@ -50,7 +50,8 @@ def project(x, w, num_in: int = 1):
   return y.reshape(*lead, *out)
 
 
-def over_blocks(module, block, fields, num: int, x_BTD, shared, past):
+def over_blocks(module, block, fields, num: int, x_BTD, shared, past, *,
+                unroll: int):
   """Runs a module's blocks in order; called inside its compact method.
 
   Params come stacked, under 'blocks', and are scanned; or as `unstack` leaves
@@ -67,6 +68,8 @@ def over_blocks(module, block, fields, num: int, x_BTD, shared, past):
     shared: arguments that all of them get.
     past: pytree of [num, ...] leaves; where params are by block also a list
       of `num` pytrees; None without a cache.
+    unroll: blocks of an iteration of the scan. One that holds all of them is
+      no loop: nothing is copied into it or stacked up for the backward pass.
 
   Returns:
     (x_BTD, what each block leaves: stacked, or a list over blocks).
@@ -87,7 +90,8 @@ def over_blocks(module, block, fields, num: int, x_BTD, shared, past):
                      'layers.unstack the params')
   scan = nn.scan(
       block, variable_axes={'params': 0}, split_rngs={'params': True},
-      in_axes=(*[nn.broadcast] * len(shared), 0), length=num)
+      in_axes=(*[nn.broadcast] * len(shared), 0), length=num,
+      unroll=min(unroll, num))
   return scan(*fields, name='blocks')(x_BTD, *shared, past)
 
 
@@ -230,6 +234,17 @@ class RMSNorm(nn.Module):
     y = x.astype(wide(x.dtype))
     variance = jnp.mean(y * y, axis=-1, keepdims=True)
     return (y * jax.lax.rsqrt(variance + self.eps) * scale).astype(x.dtype)
+
+
+def check_unroll(unroll: int, remat: str) -> None:
+  """ValueError for a number below 1, or written out layers with a remat: the
+  compiler takes what was computed forward for what is to be recomputed."""
+  if unroll < 1:
+    raise ValueError(f'unroll is {unroll}; it must be >= 1')
+  if unroll > 1 and remat != 'none':
+    raise ValueError(f'unroll is {unroll} and remat {remat!r}; layers that '
+                     "are written out are not recomputed, remat must be 'none' "
+                     'or unroll 1')
 
 
 @jax.custom_vjp

@@ -62,6 +62,7 @@ class Qwen35Config:
   tied: bool = False
   dtype: str = 'float32'
   remat: str = 'none'
+  unroll: int = 1
   attention: str = 'auto'
   vision: VisionConfig | None = None
 
@@ -96,6 +97,7 @@ class Qwen35Config:
       if getattr(self, name) not in known:
         raise ValueError(f'{name} is {getattr(self, name)!r}; known: '
                          f'{", ".join(known)}')
+    layers.check_unroll(self.unroll, self.remat)
     object.__setattr__(self, 'vision', vision.as_config(self.vision))
     vision.check_fits(self.vision, self.width)
     if self.vision and self.vision.taps:
@@ -261,7 +263,7 @@ class Qwen35(nn.Module):
                          for i in range(c.period - 1))
     x, new = layers.over_blocks(
         self, Block, (c, self.mesh), c.num_blocks, x,
-        (runs, rotary, segment_BT, valid), past)
+        (runs, rotary, segment_BT, valid), past, unroll=c.unroll)
     x = OffsetNorm(c.norm_eps, name='norm')(x)
     k, v, state = layers.columns(new)
     back = lambda x: take(x, place)

@@ -110,7 +110,7 @@ class Qwen3VL(nn.Module):
         past, list) else (number, past)
     x, new = layers.over_blocks(
         self, block, (c, self.mesh), c.num_layers, x,
-        (rotary, segment_BT, valid, tokens_BT, taps), past)
+        (rotary, segment_BT, valid, tokens_BT, taps), past, unroll=c.unroll)
     k, v = layers.columns(new)
     return layers.RMSNorm(c.norm_eps, name='norm')(x), Fresh(k, v, ())
 
