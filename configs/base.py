@@ -17,8 +17,9 @@ def get_config() -> ConfigDict:
 
   c.student = ConfigDict(dict(
       weights='', dtype='bfloat16', remat='full',
-      # Layers written out in an iteration of the loop over them; more than one
-      # is faster, has more to compile and goes with remat='none' alone.
+      # Blocks (a layer; of Qwen3.5 a period of them) that an iteration of the
+      # loop over them holds written out; more than one is faster, has more to
+      # compile and goes with remat='none' alone.
       unroll=1,
       # auto, or a kernel that must fit: xla, splash (TPU), cudnn (GPU)
       attention='auto',
@@ -29,7 +30,7 @@ def get_config() -> ConfigDict:
       rollout_weights='same'))
   c.teacher = ConfigDict(dict(
       kind='in_process',     # or 'endpoint', 'stored' (docs/teachers.md)
-      weights='', dtype='bfloat16', remat='none', attention='auto',
+      weights='', dtype='bfloat16', remat='none', unroll=1, attention='auto',
       max_failures=0.5, window=10))  # share of missing answers that stops
   c.teacher.endpoint = ConfigDict(dict(
       url='', model='', key_env='', api='chat',  # or 'completions'
@@ -82,7 +83,8 @@ def get_config() -> ConfigDict:
   s.prompt_buckets = (4096, 8704)
   s.row_buckets = (16384, 20992)
   s.patch_buckets = ()       # patches of a prompt's images and videos
-  # Prompts of a prefill; small ones, because slots free up a few at a time.
+  # Prompts of a prefill; small ones, because slots free up a few at a time. A
+  # pool has the rows that one of them brings.
   s.group_buckets = (4, 16, 96)
   # Rows that decode at once, refilled as they end; None: all that a batch asks
   # for, here 480 x 8. A multiple of the data devices times rollouts. Largest

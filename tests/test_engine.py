@@ -16,14 +16,14 @@ V, END = 24, 1
 
 
 @functools.cache
-def engine(model, mesh, **options):
+def engine(model, mesh, group_buckets=(2,), **options):
   codec = types.SimpleNamespace(
       vocab_size=V, end_id=END, sampled_ids=frozenset(range(2, V)))
   chat = types.SimpleNamespace(
       codec=codec, decode_response=lambda t: ''.join(chr(97 + i) for i in t))
   return rollouts.make_engine(
       model=model, mesh=mesh, chat=chat, max_tokens=80, num_rollouts=(4,),
-      prompt_buckets=(4, 8), group_buckets=(2,), **options)
+      prompt_buckets=(4, 8), group_buckets=group_buckets, **options)
 
 
 def request(i, length=5, limit=9, num=4, **fields):
@@ -48,6 +48,15 @@ def drain(e):
 
 def by_rollout(found):
   return {(c.id, c.rollout): (c.tokens, c.stop) for c in found}
+
+
+@pytest.mark.parametrize(('slots', 'rows'), [
+    (None, (12, 32, 40, 160)), (100, (12, 32, 100)), (30, (12, 28)), (1, (4,))])
+def test_pools_have_the_rows_of_group_buckets(tiny, make_mesh, slots, rows):
+  """Four rollouts a prompt; whole groups below a limit of slots; none is more
+  than four times the one before."""
+  made = engine(tiny[0], make_mesh(), (8, 3, 40), slots=slots)
+  assert made.shapes.rows == rows
 
 
 def test_long_tails_grow_and_reuse_the_slots(made):

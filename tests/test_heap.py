@@ -11,43 +11,68 @@ import pytest
 pytestmark = pytest.mark.skipif(
     platform.libc_ver()[0] != 'glibc', reason='malloc is not glibc\'s')
 
-FAULTS = '''
+BEGIN = '''
 import resource, sys
 import numpy as np
 from zppo_jax import heap
 told = heap.keep() if sys.argv[1] == 'keep' else None
+'''
+ARRAYS = '''
 def touch():
   for _ in range(20):
     np.ones(2**22)  # 32 MiB
+'''
+PROGRAM = '''
+import jax, jax.numpy as jnp
+gradient = jax.jit(jax.grad(lambda x: jnp.sin(jnp.tanh(x @ x.T) @ x).sum()))
+x = jnp.ones((2048, 512))  # x @ x.T: 16 MiB
+def touch():
+  for _ in range(20):
+    jax.block_until_ready(gradient(x))
+'''
+END = '''
 touch()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 touch()
-print(told, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+print(str(told).replace(' ', ''), faults)
 '''
 
 
-def run(mode, **env):
+def run(mode, work=ARRAYS, **env):
   out = subprocess.run(
-      [sys.executable, '-c', FAULTS, mode], check=True, capture_output=True,
-      text=True, env={**os.environ, 'JAX_PLATFORMS': 'cpu', **env}).stdout
+      [sys.executable, '-c', BEGIN + work + END, mode], check=True,
+      capture_output=True, text=True,
+      env={**os.environ, 'JAX_PLATFORMS': 'cpu', **env}).stdout
   told, faults = out.split()
   return told, int(faults)
 
 
-def test_memory_that_was_touched_is_not_asked_for_again():
-  """20 arrays of 32 MiB: page faults without it, next to none with it."""
-  pages = 2**25 // resource.getpagesize()
-  _, without = run('leave')
-  told, kept = run('keep')
+@pytest.mark.parametrize(('work', 'size'), [(ARRAYS, 2**25),
+                                            (PROGRAM, 2**24)])
+def test_memory_that_was_touched_is_not_asked_for_again(work, size):
+  """20 times so many bytes, by numpy or for the temporaries of a program on
+  whatever thread: page faults without it, next to none with it."""
+  pages = size // resource.getpagesize()
+  _, without = run('leave', work)
+  told, kept = run('keep', work)
   assert told == 'True'
   # Huge pages would hide the faults; then there is nothing to hold.
   if without > pages:
     assert kept < without / 20
 
 
-def test_the_users_own_settings_stay():
-  told, _ = run('keep', GLIBC_TUNABLES='glibc.malloc.arena_max=2')
-  assert told == 'False'
+@pytest.mark.parametrize('said', [
+    dict(GLIBC_TUNABLES='glibc.malloc.arena_max=2'),
+    dict(JAX_CPU_ENABLE_ASYNC_DISPATCH='1')])
+def test_the_users_own_settings_stay(said):
+  """Also of dispatch: it is told in the child after `keep`."""
+  work = ARRAYS + '''
+import jax
+told = told, jax.config.jax_cpu_enable_async_dispatch
+'''
+  told, _ = run('keep', work, **said)
+  assert told == '(False,True)'
 
 
 def test_release_hands_back_what_is_free():

@@ -122,6 +122,35 @@ def test_groups_that_do_not_fit_are_cut_evenly(max_tokens, shapes):
   assert [(s.units // 4, s.rows) for s in layouts.shapes(of)] == shapes
 
 
+def cut(made, tokens):
+  """A group whose responses end after so many tokens."""
+  return dataclasses.replace(made, rollouts=tuple(
+      dataclasses.replace(r, tokens=r.tokens[:tokens]) for r in made.rollouts))
+
+
+def test_short_groups_fill_places_of_longer_ones():
+  """Thirteen units of the long shape fit in a micro-batch, one is there."""
+  groups = [cut(group('a', 4), 3), group('b', 4)]
+  adv_PG = np.arange(1.0, 17).reshape(2, 8)
+  (made,) = pack(groups, adv_PG, False, kind='shared', max_tokens=1000)
+  assert made.tokens_BT.shape == (13 * 8, 8)
+  assert made.prompts.length_P.tolist() == [
+      len(g.prompt.tokens) for g in groups[::-1]] + [0] * 11
+  size = made.mask_BT.sum(1)[:16].reshape(2, 8)
+  assert (size == [[6] * 8, [3] * 8]).all()
+  assert (made.adv_BT[:16].max(1).reshape(2, 8) == adv_PG[::-1]).all()
+
+
+def test_a_whole_group_does_not_go_where_groups_are_halved():
+  """Responses of up to 8 are trained four a unit, those of 4 eight: a unit of
+  eight in a place of four would overwrite its neighbour."""
+  groups = [cut(group('a', 4), 3), group('b', 4)]
+  made = pack(groups, np.ones((2, 8)), False, kind='shared', max_tokens=256,
+              multiple=4)
+  assert [b.tokens_BT.shape for b in made] == [(4 * 8, 4), (4 * 4, 8)]
+  assert [b.mask_BT.sum() for b in made] == [8 * 3, 8 * 6]
+
+
 @pytest.mark.parametrize('kind', layouts.LAYOUTS)
 def test_every_micro_batch_has_a_listed_shape(kind):
   """Groups of many lengths, all rows once, and `empty` has those shapes."""

@@ -262,6 +262,19 @@ def test_rows_with_media_stay_alone():
   np.testing.assert_array_equal(made[1].media.segment_BI, [[1, 1, 1, 0]])
 
 
+def test_text_takes_a_free_place_beside_media_and_media_none_beside_text():
+  image = media(3, [[0], [1], [2]], 3)
+  make = lambda rows, buckets: bucketed_rows(
+      rows, max_tokens=24, multiple=1, buckets=buckets, patch_buckets=(4,))
+  (made,) = make([SHORT, (*ROW, image)], (8,))
+  np.testing.assert_array_equal(made.media.segment_BI,
+                                [[1, 1, 1, 0], [0, 0, 0, 0]])
+  assert sequences_of([made]) == [((7, 8, 9, 5, 6), 2.0), ((4, 3), -3.0)]
+  # A longer text row's batch has no patches: the picture stays apart.
+  made = make([(*SHORT, image), ROW], (2, 8))
+  assert [b.media is None for b in made] == [False, True]
+
+
 @pytest.mark.parametrize('packed', [False, True])
 def test_an_empty_prompt_is_refused(packed):
   """Its first token would follow another row's last, or nothing."""

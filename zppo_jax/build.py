@@ -103,16 +103,14 @@ class Loaded(NamedTuple):
   description: dict
 
 
-def load_model(spec, place=None, thinking: str = 'default',
-               unroll: int = 1) -> Loaded:
+def load_model(spec, place=None, thinking: str = 'default') -> Loaded:
   """A model from a weights file, a hub folder or a GGUF.
 
   Args:
     spec: config with `weights` (anything that pretrained.load takes),
-      `dtype`, `remat`, `attention`.
+      `dtype`, `remat`, `unroll`, `attention`.
     place: shapes -> types and shardings, as pretrained.load.
     thinking: in THINKING; how the chat template is rendered.
-    unroll: blocks of an iteration of the loop over them.
 
   Raises:
     KeyError: for another value of `thinking`.
@@ -121,7 +119,7 @@ def load_model(spec, place=None, thinking: str = 'default',
   switch = checks.known(thinking, THINKING, 'student.thinking')
   found = pretrained.load(spec.weights, dtype=spec.dtype, remat=spec.remat,
                           attention=spec.attention, place=place,
-                          unroll=unroll)
+                          unroll=spec.unroll)
   for note in found.notes:
     print(f'{spec.weights}: {note}', flush=True)
   chat = pretrained.chat(found, thinking=switch)
@@ -316,7 +314,7 @@ def build(config) -> Run:
         f'shapes.row_buckets end at {max(shapes.row_buckets)}; the longest '
         f'prompt bucket and algorithm.max_tokens need {longest}')
   student = load_model(c.student, lambda like: _placed(
-      like, mesh, sharding.TRAIN_RULES), c.student.thinking, c.student.unroll)
+      like, mesh, sharding.TRAIN_RULES), c.student.thinking)
   chat = chat_of('student', student, c.data.task, task)
   model = models.on_mesh(student.model, mesh)
   _check_vocabulary('student', student, chat)

@@ -29,7 +29,7 @@ class Command(NamedTuple):
   instead: str = ''
 
 
-def _start(config=None) -> None:
+def _start(config) -> None:
   """What must be said of a CPU before JAX starts: the devices of the mesh,
   and that freed memory stays."""
   from zppo_jax import cpu_devices, heap, sharding

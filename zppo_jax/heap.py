@@ -1,4 +1,4 @@
-"""Keeps freed memory in the process on Linux CPUs.
+"""CPU programs run on the thread that calls them; freed memory stays.
 
 A program of XLA on a CPU takes its large temporaries from malloc on every
 call. glibc maps those anew each time and hands them back, so that the kernel
@@ -12,17 +12,19 @@ import platform
 import jax
 
 # glibc's mallopt parameters (malloc.h)
-_TRIM_THRESHOLD, _MMAP_MAX = -1, -4
+_TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8
 _WHOLE_HEAP = 2**31 - 1  # bytes, the largest int
 
 
 def keep() -> bool:
-  """From here on the process keeps what it frees, and CPU programs run on the
-  thread that calls them.
+  """From here on the process keeps what it frees, and programs of one CPU
+  device run on the thread that calls them.
 
-  Call it before JAX starts. Every other thread has a heap of its own, of small
-  pieces, whatever malloc is told: a program's temporaries lie well only on the
-  main one. Programs on accelerators are dispatched as ever.
+  Call it before JAX starts; later, programs run on threads of JAX as ever.
+  Every thread but the main one has a heap of its own, of small pieces, that
+  hands memory back whatever malloc is told. Programs of several CPU devices
+  have threads of their own, which get one heap. Those of accelerators are
+  dispatched as ever.
 
   Does nothing where the environment says how malloc or JAX's dispatch is to
   behave (GLIBC_TUNABLES, JAX_CPU_ENABLE_ASYNC_DISPATCH); malloc is left alone
@@ -38,6 +40,8 @@ def keep() -> bool:
   if jax.default_backend() != 'cpu' or platform.libc_ver()[0] != 'glibc':
     return False
   mallopt = ctypes.CDLL(None).mallopt
+  if jax.local_device_count() > 1:
+    mallopt(_ARENA_MAX, 1)
   return all([mallopt(_MMAP_MAX, 0), mallopt(_TRIM_THRESHOLD, _WHOLE_HEAP)])
 
 

@@ -23,20 +23,15 @@ def question_uid(question_id: str) -> int:
   return int.from_bytes(digest, 'big')
 
 
-@functools.lru_cache(maxsize=16)
-def _key(seed: int) -> jax.Array:
-  with jax.ensure_compile_time_eval():  # nobody's trace may own it
-    return jax.random.key(seed)
-
-
-@jax.jit
-def _fold_twice(key, first, second):
-  return jax.random.fold_in(jax.random.fold_in(key, first), second)
+@functools.partial(jax.jit, static_argnums=0)
+def _step_key(seed: int, step, purpose):
+  key = jax.random.key(seed)
+  return jax.random.fold_in(jax.random.fold_in(key, step), purpose)
 
 
 def step_key(seed: int, step: int, purpose: Purpose) -> jax.Array:
   """The key under which all device draws of one purpose and step lie."""
-  return _fold_twice(_key(seed), step, int(purpose))
+  return _step_key(seed, step, int(purpose))
 
 
 def rollout_keys(key, uid_P, kind_P, num_rollouts: int):

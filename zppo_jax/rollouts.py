@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -67,6 +68,8 @@ def make_engine(*, model, mesh, chat: Chat, max_tokens: int,
     num_rollouts: numbers of rollouts of a prompt that are asked for.
     prompt_buckets: allowed prompt lengths.
     group_buckets: allowed numbers of prompts in a prefill; more are split.
+      A pool has the rows that one of them brings, or a size between two that
+      are far apart.
     patch_buckets: allowed patches of a prompt's images and videos.
     slots: rows that decode at once, at most; rounded down to whole groups on
       all devices, one of each at least. None: all that the largest group
@@ -90,7 +93,10 @@ def make_engine(*, model, mesh, chat: Chat, max_tokens: int,
   unit = math.lcm(*shares) * shards
   largest = (round_up(max(groups) * most, unit) if slots is None
              else max(slots // unit, 1) * unit)
-  rows = sorted({min(round_up(g * most, unit), largest) for g in groups})
+  brought = sorted({min(round_up(g * most, unit), largest) for g in groups})
+  rows = {brought[0]}.union(*(
+      (n * unit for n in pools.table_of(more // unit, fewer // unit))
+      for fewer, more in itertools.pairwise(brought)))
   shapes = pools.Shapes(
       rows=tuple(rows), shares=shares,
       prompts=prompt_buckets, patches=patch_buckets, groups=groups,

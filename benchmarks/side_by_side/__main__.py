@@ -44,7 +44,9 @@ def environment(threads: int, malloc: str | None = MALLOC) -> dict:
   """Of a launch: the threads of every library that counts its own."""
   count = str(threads)
   told = {'GLIBC_TUNABLES': malloc} if malloc else {}
-  return {**os.environ, 'PYTHONPATH': str(ROOT), 'JAX_PLATFORMS': 'cpu',
+  mine = {name: value for name, value in os.environ.items() if name not in (
+      'GLIBC_TUNABLES', 'JAX_CPU_ENABLE_ASYNC_DISPATCH')}
+  return {**mine, 'PYTHONPATH': str(ROOT), 'JAX_PLATFORMS': 'cpu',
           'OMP_NUM_THREADS': count, 'MKL_NUM_THREADS': count,
           'OPENBLAS_NUM_THREADS': count, 'TOKENIZERS_PARALLELISM': 'false',
           'HF_HUB_OFFLINE': '1', **told}
@@ -58,7 +60,7 @@ def launch(name: str, threads: int, folder, envs, steps: int) -> dict:
   """
   home, module, flags = LAUNCHES[name]
   python = sys.executable if home == OURS else environments.python(envs, home)
-  own = home == OURS or name.endswith(work.AS_SHIPPED)
+  untold = home == OURS or name.endswith(work.AS_SHIPPED)
   cores = sorted(os.sched_getaffinity(0))
   if len(cores) < threads:
     raise ValueError(f'--threads holds {threads}; {len(cores)} cores are here')
@@ -66,7 +68,7 @@ def launch(name: str, threads: int, folder, envs, steps: int) -> dict:
       ['taskset', '-c', ','.join(map(str, cores[-threads:])), str(python),
        '-m', f'benchmarks.side_by_side.{module}', f'--work={folder}',
        f'--threads={threads}', f'--steps={steps}', *flags],
-      cwd=ROOT, env=environment(threads, None if own else MALLOC),
+      cwd=ROOT, env=environment(threads, None if untold else MALLOC),
       capture_output=True, text=True, timeout=TIMEOUT_S)
   found = [line for line in done.stdout.splitlines()
            if line.startswith(work.MARK)]

@@ -18,7 +18,7 @@ REQUESTS, SLOTS, MOST = 64, 16, 256
 
 def main() -> None:
   flags = work.arguments()
-  heap.keep()  # as `zppo train` does
+  assert heap.keep()  # as `zppo train` does
   found = pretrained.load(str(flags.work / MODEL))
   fields = dataclasses.asdict(found.model.config)
   model = models.build(found.model.family, **{

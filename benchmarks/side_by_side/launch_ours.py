@@ -95,7 +95,7 @@ def check(run, state, folder):
 
 def main() -> None:
   flags = work.arguments()
-  heap.keep()  # as `zppo train` does
+  assert heap.keep()  # as `zppo train` does
   run = build.build(config(str(flags.work / MODEL)))
   state = run.init_state()
   checked = check(run, state, flags.work)

@@ -34,7 +34,7 @@ def ours(flags) -> None:
 
   from benchmarks.side_by_side.engines import engine_of, generate
   from zppo_jax import heap, pretrained, rollouts, sharding
-  heap.keep()  # as `zppo train` does
+  assert heap.keep()  # as `zppo train` does
   found = pretrained.load(str(flags.work / FOLDER))
   model = found.model
   mesh = sharding.make_mesh(sharding.MeshConfig(data=1, fsdp=1, tensor=1))

@@ -142,6 +142,20 @@ def test_text_alone_equals_media_of_padding():
   np.testing.assert_allclose(mixed, alone, atol=1e-5)
 
 
+def test_layers_written_out_change_nothing():
+  """Features of the tower are added to the same layers."""
+  _, model, params = drawn('tied')
+  case, _ = reference.prompt('one image', model.config.vision)
+  batch = reference.batch([case])
+  fields = {**models.describe(model), 'unroll': model.config.num_layers}
+  written = reference.logits_fn(models.build(**fields))
+  assert f'unroll={model.config.num_layers}' in str(
+      jax.make_jaxpr(written)(params, batch))
+  np.testing.assert_allclose(
+      jax.jit(written)(params, batch),
+      jax.jit(reference.logits_fn(model))(params, batch), atol=1e-5)
+
+
 @pytest.mark.parametrize('name', VARIANTS)
 def test_config_round_trip(name):
   """Through config.json, and through the description of saved weights."""

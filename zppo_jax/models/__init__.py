@@ -147,5 +147,8 @@ def on_mesh(model: Model, mesh) -> Model:
 
 
 def describe(model: Model) -> dict:
-  """The fields, family included, from which `build` makes the model again."""
-  return {'family': model.family, **dataclasses.asdict(model.config)}
+  """The fields, family included, from which `build` makes the model again;
+  how its loop is compiled is no part of what it is."""
+  fields = dataclasses.asdict(model.config)
+  del fields['unroll']
+  return {'family': model.family, **fields}

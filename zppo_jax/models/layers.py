@@ -237,13 +237,14 @@ class RMSNorm(nn.Module):
 
 
 def check_unroll(unroll: int, remat: str) -> None:
-  """ValueError for a number below 1, or written out layers with a remat: the
-  compiler takes what was computed forward for what is to be recomputed."""
+  """ValueError for a number below 1, or blocks written out with a remat: where
+  no loop is left, the compiler takes what was computed forward for what is to
+  be recomputed."""
   if unroll < 1:
     raise ValueError(f'unroll is {unroll}; it must be >= 1')
   if unroll > 1 and remat != 'none':
-    raise ValueError(f'unroll is {unroll} and remat {remat!r}; layers that '
-                     "are written out are not recomputed, remat must be 'none' "
+    raise ValueError(f'unroll is {unroll} and remat {remat!r}; blocks that '
+                     "are written out are not recomputed: remat must be 'none' "
                      'or unroll 1')
 
 
