@@ -69,7 +69,7 @@ def test_the_users_own_settings_stay(said):
   """Also of dispatch: it is told in the child after `keep`."""
   work = ARRAYS + '''
 import jax
-told = told, jax.config.jax_cpu_enable_async_dispatch
+told = told, jax.config.read('jax_cpu_enable_async_dispatch')
 '''
   told, _ = run('keep', work, **said)
   assert told == '(False,True)'

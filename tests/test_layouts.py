@@ -125,7 +125,8 @@ def test_groups_that_do_not_fit_are_cut_evenly(max_tokens, shapes):
 def cut(made, tokens):
   """A group whose responses end after so many tokens."""
   return dataclasses.replace(made, rollouts=tuple(
-      dataclasses.replace(r, tokens=r.tokens[:tokens]) for r in made.rollouts))
+      dataclasses.replace(r, tokens=r.tokens[:tokens], logps=r.logps[:tokens])
+      for r in made.rollouts))
 
 
 def test_short_groups_fill_places_of_longer_ones():

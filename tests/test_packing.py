@@ -271,7 +271,7 @@ def test_text_takes_a_free_place_beside_media_and_media_none_beside_text():
                                 [[1, 1, 1, 0], [0, 0, 0, 0]])
   assert sequences_of([made]) == [((7, 8, 9, 5, 6), 2.0), ((4, 3), -3.0)]
   # A longer text row's batch has no patches: the picture stays apart.
-  made = make([(*SHORT, image), ROW], (2, 8))
+  made = make([(*SHORT, media(3, [[0]], 1)), ROW], (2, 8))
   assert [b.media is None for b in made] == [False, True]
 
 
