@@ -5,7 +5,9 @@
   packed: so, and short rows fill what long ones leave of theirs.
 
 All have the same loss and gradient. Shapes come from a small table of buckets
-(`shapes`), so the number of compilations is bounded.
+(`shapes`), so the number of compilations is bounded; what would leave a
+micro-batch partly empty goes into free places of larger ones
+(`packing.batches`).
 """
 
 import itertools
