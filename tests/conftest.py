@@ -16,13 +16,14 @@ os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0')
 import functools  # noqa: E402
 import importlib.util  # noqa: E402
 import re  # noqa: E402
+import sys  # noqa: E402
 
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
-from zppo_jax import models, sharding  # noqa: E402
+from zppo_jax import import_paths, models, sharding  # noqa: E402
 
 TINY = dict(vocab_size=24, width=16, num_layers=2, num_heads=4, num_kv_heads=2,
             head_dim=6, mlp_width=20, max_positions=1024)
@@ -44,6 +45,13 @@ def pytest_collection_modifyitems(items):
   for item in items:
     if _needs_reference(item.path):
       item.add_marker('reference')
+
+
+@pytest.fixture(autouse=True)
+def _searched_folders_of_one_test(monkeypatch):
+  """Commands let Python search the folder of their config: only in a test."""
+  monkeypatch.setattr(sys, 'path', list(sys.path))
+  monkeypatch.setattr(import_paths, '_SEARCHED', [])
 
 
 def _random_params(model, seed: int):

@@ -1,13 +1,15 @@
 """Pages that hold code: it runs."""
 
 import json
+import os
 import re
+import subprocess
 import sys
 
 import pytest
 
 from tests.builders import ROOT
-from zppo_jax import build, main, tasks
+from zppo_jax import build, import_paths, tasks
 
 pytest.importorskip('transformers')
 from tests import hub_builders  # noqa: E402
@@ -25,12 +27,21 @@ def tutorial(tmp_path, monkeypatch):
   (tmp_path / 'sums.py').write_text(task)
   (tmp_path / 'sums_config.py').write_text(config)
   monkeypatch.chdir(tmp_path)
-  monkeypatch.syspath_prepend(tmp_path)
   yield tmp_path
   sys.modules.pop('sums', None)
 
 
+def in_a_shell(folder, *argv):
+  """`zppo ARGV` as a process of its own in a folder: nothing but the command
+  itself says where modules are found."""
+  return subprocess.run(
+      [sys.executable, '-P', '-m', 'zppo_jax.main', *map(str, argv)],
+      cwd=folder, capture_output=True, text=True, timeout=600,
+      env=os.environ | {'PYTHONPATH': str(ROOT)})
+
+
 def test_the_tutorials_task_is_a_task(tutorial):
+  import_paths.search(tutorial)
   task = tasks.get('sums:SUMS')
   pool = task.pool(size=50, digits=2)
   assert len({q.id for q in pool}) == 50
@@ -42,14 +53,9 @@ def test_the_tutorials_task_is_a_task(tutorial):
   assert task.grader.parse('no idea') == ''
 
 
-def test_the_tutorial_trains_reports_and_stays_within_20_lines(tutorial):
-  """With tiny random models instead of the named folders, one step."""
-  task, _ = blocks('your_task.md')
-  lines = [x for x in task.splitlines() if x.strip()]
-  assert len(lines) <= 20
-  student = hub_builders.write(tutorial / 'student')
-  main.main([
-      'train', '--config=sums_config.py', '--workdir=run',
+def tiny_run(student):
+  """Overrides with which a step of the tutorial takes seconds."""
+  return [
       f'--config.student.weights={student}',
       f'--config.teacher.weights={student}',
       '--config.student.dtype=float32', '--config.teacher.dtype=float32',
@@ -60,21 +66,48 @@ def test_the_tutorial_trains_reports_and_stays_within_20_lines(tutorial):
       '--config.shapes.row_buckets=(776,)',
       '--config.shapes.group_buckets=(2,)',
       '--config.shapes.micro_tokens=6208', '--config.compression.cap=8',
-      '--config.eval.size=2'])
+      '--config.eval.size=2']
+
+
+def test_the_tutorial_trains_reports_and_stays_within_20_lines(tutorial):
+  """fault F1: as the page says, from the folder of both files; with tiny random
+  models instead of the named folders, one step."""
+  task, _ = blocks('your_task.md')
+  lines = [x for x in task.splitlines() if x.strip()]
+  assert len(lines) <= 20
+  student = hub_builders.write(tutorial / 'student')
+  done = in_a_shell(tutorial, 'train', '--config=sums_config.py',
+                    '--workdir=run', *tiny_run(student))
+  assert not done.returncode, done.stderr
   rows = (tutorial / 'run' / 'metrics.jsonl').read_text().splitlines()
   assert json.loads(rows[0])['groups/plain'] == 4
 
 
+def test_the_configs_folder_is_searched_from_anywhere(tutorial):
+  """fault F1: the command is called from another folder than the config's."""
+  elsewhere = tutorial / 'elsewhere'
+  elsewhere.mkdir()
+  done = in_a_shell(elsewhere, 'train', '--config=../sums_config.py',
+                    '--workdir=run', '--config.student.weights=gone')
+  assert "no weights 'gone'" in done.stderr  # the task was found before
+
+
 def test_a_path_that_leads_to_no_task_is_refused(tutorial):
-  with pytest.raises(ValueError, match="'nothing' cannot be imported"):
+  import_paths.search(tutorial)
+  with pytest.raises(ValueError, match="no module 'nothing' is installed or "
+                     f'lies in {tutorial}'):
     tasks.get('nothing:SUMS')
-  with pytest.raises(ValueError, match="'parse' in 'sums' is function, not a "
-                     'Task; tasks there: SUMS'):
+  with pytest.raises(ValueError, match=r"'parse' in 'sums' \(.*sums.py\) is of "
+                     'type function, not a Task; tasks there: SUMS'):
     tasks.get('sums:parse')
+  with pytest.raises(ValueError, match=r"'gone' in 'sums' \(.*\) is missing; "
+                     'tasks there: SUMS'):
+    tasks.get('sums:gone')
 
 
 def test_a_task_without_a_chat_needs_a_tokenizer(tutorial, tmp_path):
   from tests.builders import small_config
+  import_paths.search(tutorial)
   config = small_config()
   config.data.task = 'sums:SUMS'
   with config.unlocked():

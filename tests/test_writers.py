@@ -1,5 +1,6 @@
 """TensorBoard is tested on a run (test_train.py); here W&B, by a fake."""
 
+import pathlib
 import sys
 import types
 
@@ -32,17 +33,48 @@ def fake(monkeypatch):
   return run, asked
 
 
+def _open(path, step=0):
+  path.mkdir(parents=True, exist_ok=True)
+  [outlet] = writers.open_all({'tensorboard': False, 'wandb': 'mine'}, path,
+                              {'seed': 3}, step)
+  return outlet
+
+
 def test_wandb_logs_under_the_workdirs_name_and_by_step(fake, tmp_path):
   run, asked = fake
-  [outlet] = writers.open_all({'tensorboard': False, 'wandb': 'mine'},
-                              tmp_path / 'a', {'seed': 3}, 5)
+  outlet = _open(tmp_path / 'a', 5)
   outlet.write(5, {'accuracy/plain': 0.5})
   outlet.close()
-  assert asked == [{'project': 'mine', 'dir': str(tmp_path / 'a'),
-                    'config': {'seed': 3}, 'id': 'a', 'resume': 'allow'}]
+  [call] = asked
+  assert call.pop('id') == (tmp_path / 'a/wandb_id.txt').read_text().strip()
+  assert call == {'project': 'mine', 'dir': str(tmp_path / 'a'), 'name': 'a',
+                  'config': {'seed': 3}, 'resume': 'allow'}
   assert run.axes == [('*', 'step')]
   assert run.logged == [{'step': 5, 'accuracy/plain': 0.5}]
   assert run.finished
+
+
+def test_workdirs_of_one_name_are_runs_of_their_own(fake, tmp_path):
+  """fault F4: A/zppo and B/zppo shared one W&B run; a resumed or moved workdir
+  goes on with its own."""
+  _, asked = fake
+  _open(tmp_path / 'A' / 'zppo')
+  _open(tmp_path / 'B' / 'zppo')
+  _open(tmp_path / 'A' / 'zppo', 7)
+  (tmp_path / 'A').rename(tmp_path / 'C')
+  _open(tmp_path / 'C' / 'zppo', 9)
+  a, b, resumed, moved = (call['id'] for call in asked)
+  assert a != b
+  assert a == resumed == moved
+  assert {call['name'] for call in asked} == {'zppo'}
+
+
+def test_a_dot_as_workdir_has_the_folders_name(fake, tmp_path, monkeypatch):
+  _, asked = fake
+  (tmp_path / 'run').mkdir()
+  monkeypatch.chdir(tmp_path / 'run')
+  _open(pathlib.Path('.'))
+  assert asked[0]['name'] == 'run'
 
 
 def test_nothing_is_opened_where_nothing_is_asked_for(tmp_path):

@@ -296,7 +296,7 @@ def build(config) -> Run:
   if c.data.fit not in fit.FITS:
     raise KeyError(f'unknown data.fit {c.data.fit!r}; known: '
                    f'{", ".join(fit.FITS)}')
-  source = Source(task.pool(**c.data.pool), algo.num_new, c.seed,
+  source = Source(tasks.pool(task, c.data.pool), algo.num_new, c.seed,
                   c.data.repeat)
   source.check_steps(c.steps)
   splits = tasks.splits(task, c.eval, c.eval.splits)

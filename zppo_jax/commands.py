@@ -12,7 +12,7 @@ class Command(NamedTuple):
   """A row of COMMANDS.
 
   Attributes:
-    run: takes the parsed flags.
+    run: takes the parsed flags; its docstring is the line of the help.
     wanted: {flag: help} of the strings without which it does not run.
     optional: {flag: (default, help)}; a flag has the type of its default,
       None is a string's.
@@ -28,6 +28,11 @@ class Command(NamedTuple):
   arguments: str = ''
   instead: str = ''
 
+  @property
+  def text(self) -> str:
+    """What it does, in one line."""
+    return (self.run.__doc__ or '').strip()
+
 
 def _start(config) -> None:
   """What must be said of a CPU before JAX starts: the devices of the mesh,
@@ -39,6 +44,7 @@ def _start(config) -> None:
 
 
 def _train(values) -> None:
+  """Trains by a config; the same command resumes a run."""
   _start(values.config)
   from zppo_jax import compile_cache, console, dry_run, report, train
   compile_cache.enable()
@@ -55,33 +61,39 @@ def _train(values) -> None:
 
 
 def _pretrain(values) -> None:
+  """Makes the models of an embedded world again."""
   _start(values.config)
   from zppo_jax import pretrain
   pretrain.main(values.config, values.to)
 
 
 def _study(values) -> None:
+  """Runs many paired runs and tabulates them."""
   from zppo_jax import study
   study.main(values.config, values.to, values.cores)
 
 
 def _models(values) -> None:
+  """Lists the known model shapes with parameters and memory."""
   del values
   from zppo_jax.models import presets
   print(presets.table())
 
 
 def _import(values) -> None:
+  """Writes a hub checkpoint as a weights file of ours."""
   from zppo_jax import convert
   convert.to_ours(values['from'].value, values.to)
 
 
 def _export(values) -> None:
+  """Writes a checkpoint as a folder that transformers loads."""
   from zppo_jax import convert
   convert.to_hub(values.checkpoint, values.to, values.tokenizer, values.dtype)
 
 
 def _sample(values) -> None:
+  """Prints responses of a model to one prompt."""
   from zppo_jax import sample
   sample.main(**{name: values[name].value for name in (
       'model', 'prompt', 'image', 'video', 'fps', 'temperature', 'max_tokens',
@@ -89,6 +101,7 @@ def _sample(values) -> None:
 
 
 def _serve(values) -> None:
+  """Serves a checkpoint to OpenAI-compatible clients."""
   from zppo_jax import serve
   serve.main(**{name: values[name].value for name in (
       'model', 'name', 'host', 'port', 'dtype', 'context', 'slots',
@@ -97,6 +110,7 @@ def _serve(values) -> None:
 
 
 def _eval(values) -> None:
+  """Evaluates a checkpoint: accuracy, avg@n and pass@k by split."""
   _start(values.config)
   from zppo_jax import measure
   from zppo_jax.verdicts import verifier
@@ -112,6 +126,7 @@ def _eval(values) -> None:
 
 
 def _bench(values) -> None:
+  """Measures a config or named shapes beside the limit of the machine."""
   _start(values.config)
   from zppo_jax.bench import command
   command.main(values.config, values.measure, values.repeats, values.to,
@@ -119,11 +134,13 @@ def _bench(values) -> None:
 
 
 def _report(values, paths) -> None:
+  """Writes runs as one HTML page that opens offline."""
   from zppo_jax import report
   print(report.main(paths, values.to, values.samples))
 
 
 def _compare(values, paths) -> None:
+  """Prints the table that compares runs."""
   from zppo_jax import compare
   print(compare.main(paths, values.to, _listed(values.vary)))
 

@@ -13,6 +13,9 @@
   zppo bench --config=configs/micro.py [--measure=sample,update --to=FILE.json]
   zppo report WORKDIR... [--to=report.html]
   zppo compare WORKDIR... [--to=FILE.md]
+
+Every command takes --help, and --traceback, which shows where in the code an
+error came from. `zppo --version` prints the version.
 """
 
 import difflib
@@ -25,6 +28,8 @@ import sys
 from absl import flags
 from ml_collections import config_flags
 
+import zppo_jax
+from zppo_jax import failures, import_paths
 from zppo_jax.commands import COMMANDS, Command
 
 _DEFINE = {int: flags.DEFINE_integer, float: flags.DEFINE_float,
@@ -56,7 +61,11 @@ def _leaves(config, prefix='config') -> list[str]:
 
 
 def _load_config(path: str):
-  """The config of a file `path[:argument]`, to name its keys in errors."""
+  """The config of a file `path[:argument]`, to name its keys in errors.
+
+  What it names by import path may lie beside it or where the command was
+  called.
+  """
   file, _, argument = path.partition(':')
   if not pathlib.Path(file).is_file():
     folder = pathlib.Path(file).parent
@@ -64,9 +73,12 @@ def _load_config(path: str):
         folder.is_dir()) else []
     raise SystemExit(f'zppo: no config file {file!r}; known in '
                      f'{str(folder)!r}: {", ".join(known) or "none"}')
+  import_paths.search(pathlib.Path(file).parent, os.curdir)
   spec = importlib.util.spec_from_file_location('zppo_config', file)
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
+  if not hasattr(module, 'get_config'):
+    raise SystemExit(f'zppo: {file} defines no get_config()')
   return module.get_config(*([argument] if argument else []))
 
 
@@ -89,46 +101,37 @@ def _check_overrides(argv: list[str]) -> None:
 
 
 def _underscored(argument: str, row: Command) -> str:
-  """--fork-from as --fork_from, and so for every flag of a command."""
+  """--fork-from as --fork_from: flags are spelt with either sign."""
   flag, equals, value = argument.partition('=')
   name = flag.removeprefix('--').replace('-', '_')
   known = name in row.wanted or name in row.optional
   return f'--{name}{equals}{value}' if known else argument
 
 
-def main(argv: list[str] | None = None) -> None:
-  """Entry point of `zppo` and `python -m zppo_jax.main`."""
-  argv = list(sys.argv[1:] if argv is None else argv)
-  if not argv or argv[0] in ('-h', '--help', 'help'):
-    print(__doc__)
-    return
-  command, *rest = argv
-  if command not in COMMANDS:
-    raise SystemExit(f'zppo: unknown command {command!r}; known: '
-                     f'{", ".join(COMMANDS)}')
-  row = COMMANDS[command]
-  rest = [_underscored(argument, row) for argument in rest]
-  if '-h' in rest or '--help' in rest:
-    print(f'zppo {command}:')
-    if row.config:
-      print('  --config=FILE [--config.KEY=VALUE ...]'
-            + (f', or --{row.instead}' if row.instead else ''))
-    if row.arguments:
-      print(f'  {row.arguments}')
-    for flag, text in row.wanted.items():
-      print(f'  --{flag}: {text}')
-    for flag, (default, text) in row.optional.items():
-      print(f'  [--{flag}: {text}; default {default}]')
-    return
+def _help(command: str, row: Command) -> str:
+  """Every flag of a command, as it is written on the command line."""
+  lines = [f'zppo {command}: {row.text}']
+  if row.config:
+    lines.append('  --config=FILE [--config.KEY=VALUE ...]'
+                 + (f', or --{row.instead}' if row.instead else ''))
+  if row.arguments:
+    lines.append(f'  {row.arguments}')
+  spelt = lambda flag: flag.replace('_', '-')
+  lines += [f'  --{spelt(flag)}: {text}' for flag, text in row.wanted.items()]
+  lines += [f'  [--{spelt(flag)}: {text}; default {default}]'
+            for flag, (default, text) in row.optional.items()]
+  return '\n'.join(lines)
+
+
+def _parse(command: str, row: Command, argv: list[str]):
+  """(flags, arguments without a flag) of a command; SystemExit names what is
+  missing or unknown."""
+  given = {a.removeprefix('--').split('=', 1)[0] for a in argv}
+  if row.config and not (row.instead in given and 'config' not in given):
+    _check_overrides(argv)
+  values = _flag_values(command, argv)
   try:
-    given = {a.removeprefix('--').split('=', 1)[0] for a in rest}
-    if row.config and not (row.instead in given and 'config' not in given):
-      _check_overrides(rest)
-  except ValueError as e:
-    raise SystemExit(f'zppo {command}: {e}') from e
-  values = _flag_values(command, rest)
-  try:
-    positional = values(['zppo', *rest])[1:]
+    positional = values(['zppo', *argv])[1:]
   except flags.Error as e:
     raise SystemExit(f'zppo {command}: {e}') from e
   if positional and not row.arguments:
@@ -138,15 +141,45 @@ def main(argv: list[str] | None = None) -> None:
   for flag, text in row.wanted.items():
     if values[flag].value is None:
       raise SystemExit(f'zppo {command}: --{flag} is needed ({text})')
+  return values, positional
+
+
+def main(argv: list[str] | None = None) -> None:
+  """Entry point of `zppo` and `python -m zppo_jax.main`."""
+  argv = list(sys.argv[1:] if argv is None else argv)
+  if not argv or argv[0] in ('-h', '--help', 'help'):
+    width = max(map(len, COMMANDS))
+    print(__doc__ + '\nCommands:\n' + '\n'.join(
+        f'  {name:{width}}  {row.text}' for name, row in COMMANDS.items()))
+    return
+  if argv[0] == '--version':
+    print(f'zppo_jax {zppo_jax.__version__}')
+    return
+  command, *rest = argv
+  if command not in COMMANDS:
+    close = difflib.get_close_matches(command, COMMANDS, 1)
+    hint = f' Did you mean {close[0]}?' if close else ''
+    raise SystemExit(f'zppo: unknown command {command!r}.{hint} Known: '
+                     f'{", ".join(COMMANDS)}')
+  row = COMMANDS[command]
+  # transformers advises to install torch, which nothing here needs.
+  os.environ.setdefault('TRANSFORMERS_NO_ADVISORY_WARNINGS', '1')
+  whole = '--traceback' in rest or bool(os.environ.get('ZPPO_TRACEBACK'))
+  rest = [_underscored(argument, row) for argument in rest
+          if argument != '--traceback']
+  if '-h' in rest or '--help' in rest:
+    print(_help(command, row))
+    return
   try:
+    values, positional = _parse(command, row, rest)
     row.run(values, *([positional] if row.arguments else []))
   except KeyboardInterrupt:
     raise SystemExit(f'zppo {command}: stopped at once') from None
-  except (KeyError, ValueError, OSError, RuntimeError) as e:
-    if os.environ.get('ZPPO_TRACEBACK'):
+  except Exception as e:
+    line = failures.one_line(e)
+    if whole or line is None:
       raise
-    text = e.args[0] if isinstance(e, KeyError) and e.args else e
-    raise SystemExit(f'zppo {command}: {text}') from e
+    raise SystemExit(f'zppo {command}: {line}') from e
 
 
 if __name__ == '__main__':

@@ -8,7 +8,7 @@
   attempts/NNNN/   attempt.json and log.txt of every start; what a resume cut
                    out of the files above; the batch of a run that diverged;
                    the summary that a longer run replaced
-  tensorboard/     events
+  tensorboard/     events; wandb_id.txt: the run's id there
   summary.json     written last: its presence means that the run is complete
   final.safetensors
 

@@ -4,6 +4,8 @@ A writer is write(step, {name: value}) and close(); a new one is a function
 and a row of WRITERS.
 """
 
+import os
+import uuid
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -29,7 +31,10 @@ def tensorboard(path, config_values: dict, name: str, step: int) -> Writer:
 
 
 def wandb(path, config_values: dict, name: str, step: int) -> Writer:
-  """A run of the W&B project `name`, resumed under the workdir's name.
+  """A run of the W&B project `name`, shown under the workdir's name.
+
+  Its id is drawn once and kept in the workdir (wandb_id.txt): two workdirs of
+  one name are two runs, and a resumed or moved workdir goes on with its own.
 
   Raises:
     ValueError: if the package is not installed.
@@ -39,8 +44,14 @@ def wandb(path, config_values: dict, name: str, step: int) -> Writer:
   except ImportError as e:
     raise ValueError(f'log.wandb is {name!r}, but the package wandb is not '
                      'installed: pip install "zppo_jax[wandb]"') from e
+  kept = path / 'wandb_id.txt'
+  if not kept.is_file():
+    partial = path / 'wandb_id.partial'  # a kill leaves a whole id or none
+    partial.write_text(f'{uuid.uuid4().hex}\n')
+    os.replace(partial, kept)
   run = client.init(project=name, dir=str(path), config=config_values,
-                    id=path.name, resume='allow')
+                    id=kept.read_text().strip(), name=path.resolve().name,
+                    resume='allow')
   run.define_metric('*', step_metric='step')
   del step  # points of an earlier attempt are written again, equal
 

@@ -4,10 +4,12 @@ A config names one of TASKS, or `package.module:NAME`: a `Task` of the user's
 own (docs/your_task.md).
 """
 
-import importlib
-from collections.abc import Callable, Sequence
+import difflib
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+from zppo_jax import import_paths
 from zppo_jax.chat import micro_chat
 from zppo_jax.chat.wording import Chat
 from zppo_jax.data import suites
@@ -48,6 +50,33 @@ TASKS = {
 }
 
 
+def pool(task: Task, fields: Mapping) -> Sequence[Question]:
+  """The questions to train on.
+
+  Args:
+    task: of the run.
+    fields: config.data.pool.
+
+  Raises:
+    ValueError: for a field that the task does not take or misses, with those
+      that it takes.
+    Exception: whatever a task of the user's own raises.
+  """
+  signature = inspect.signature(task.pool)
+  try:
+    signature.bind(**fields)
+  except TypeError as e:
+    takes = signature.parameters
+    unknown = next((name for name in fields if name not in takes), '')
+    close = difflib.get_close_matches(unknown, takes, 1)
+    what = (f'unknown field data.pool.{unknown}' if unknown else
+            f'data.pool: {e}')
+    raise ValueError(
+        what + (f'; did you mean {close[0]}?' if close else '')
+        + f'. Its fields are {", ".join(map(str, takes.values()))}') from e
+  return task.pool(**fields)
+
+
 def splits(task: Task, config, names: Sequence[str]
            ) -> dict[str, tuple[Question, ...]]:
   """Evaluation questions by split.
@@ -81,22 +110,20 @@ def get(name: str) -> Task:
   Raises:
     KeyError: for an unknown name, with the known ones.
     ValueError: if the path leads to no `Task`, saying what is there.
+    Exception: whatever the user's own module raises while it is imported.
   """
   if ':' not in name:
     if name not in TASKS:
       raise KeyError(f'unknown task {name!r}; known: {", ".join(TASKS)}, or '
                      'package.module:NAME of your own')
     return TASKS[name]
-  path, attribute = name.split(':', 1)
-  try:
-    module = importlib.import_module(path)
-  except ImportError as e:
-    raise ValueError(f'data.task is {name!r}, but {path!r} cannot be '
-                     f'imported: {e}') from e
-  found = getattr(module, attribute, None)
+  module, found = import_paths.load(name, 'data.task')
   if not isinstance(found, Task):
     known = [n for n, v in vars(module).items() if isinstance(v, Task)]
-    raise ValueError(f'data.task is {name!r}, but {attribute!r} in {path!r} is '
-                     f'{type(found).__name__}, not a Task; tasks there: '
+    path, _, attribute = name.partition(':')
+    what = ('missing' if found is None else
+            f'of type {type(found).__name__}, not a Task')
+    raise ValueError(f'data.task is {name!r}, but {attribute!r} in {path!r} '
+                     f'({module.__file__}) is {what}; tasks there: '
                      f'{", ".join(known) or "none"}')
   return found

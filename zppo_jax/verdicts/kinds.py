@@ -6,10 +6,10 @@ score on an answer is right is the task's word (`records.Grader.threshold`).
 """
 
 import functools
-import importlib
 from collections.abc import Callable
 from typing import NamedTuple
 
+from zppo_jax import import_paths
 from zppo_jax.verdicts import gym, maths, plain
 
 
@@ -65,14 +65,12 @@ def get(name: str) -> Kind:
 
 @functools.cache
 def _own(name: str) -> Kind:
-  path, _, attribute = name.partition(':')
   try:
-    module = importlib.import_module(path)
-  except ImportError as e:
-    raise KeyError(f'kind {name!r} of a question: cannot import {path!r}: {e}'
-                   ) from e
-  mark = getattr(module, attribute, None)
+    module, mark = import_paths.load(name, 'kind of a question')
+  except (ImportError, ValueError) as e:
+    raise KeyError(str(e)) from e
   if not callable(mark):
+    path, _, attribute = name.partition(':')
     raise KeyError(f'kind {name!r} of a question: module {path} has no '
                    f'function {attribute!r}')
   return Kind(mark, cheap=False, source=module.__file__ or '')

@@ -1,0 +1,70 @@
+"""What a user names by import path: where it is looked for, what is said."""
+
+import sys
+
+import pytest
+
+from zppo_jax import import_paths
+from zppo_jax.verdicts.wall import Job, Wall
+
+
+@pytest.fixture
+def folder(tmp_path):
+  """A searched folder; nothing of it is left behind."""
+  before = set(sys.modules)
+  import_paths.search(tmp_path)
+  yield tmp_path
+  for name in set(sys.modules) - before:
+    del sys.modules[name]
+
+
+def test_a_module_and_what_it_holds(folder):
+  (folder / 'mine.py').write_text('VALUE = 3\n')
+  module, value = import_paths.load('mine:VALUE', 'data.task')
+  assert (module.__name__, value) == ('mine', 3)
+  assert import_paths.load('mine:OTHER', 'data.task') == (module, None)
+
+
+def test_a_package_in_a_folder(folder):
+  (folder / 'pack').mkdir()
+  (folder / 'pack' / 'inner.py').write_text('VALUE = 4\n')
+  assert import_paths.load('pack.inner:VALUE', 'x')[1] == 4
+  with pytest.raises(ValueError, match="no module 'pack.gone' is installed"):
+    import_paths.load('pack.gone:VALUE', 'x')
+
+
+def test_a_folder_is_searched_last_and_once(folder):
+  """fault F1: a user's random.py beside a config hides no library."""
+  (folder / 'random.py').write_text('raise RuntimeError("the wrong one")\n')
+  sys.modules.pop('random')
+  module, _ = import_paths.load('random:Random', 'x')
+  assert str(folder) not in module.__file__
+  import_paths.search(folder, f'{folder}/.')
+  assert sys.path.count(str(folder)) == 1
+
+
+@pytest.mark.parametrize('name', [
+    '', ':', 'a:', ':b', '.a:b', 'a..b:c', 'a b:c', 'a:b:c', '../a:b', 'a/b:c'])
+def test_a_name_of_another_form_is_refused(folder, name):
+  with pytest.raises(ValueError, match='data.task is .*package.module:NAME'):
+    import_paths.load(name, 'data.task')
+
+
+def test_what_is_missing_inside_a_module_is_another_error(folder):
+  (folder / 'mine.py').write_text('import not_there\n')
+  with pytest.raises(ModuleNotFoundError, match='not_there'):
+    import_paths.load('mine:VALUE', 'data.task')
+
+
+def test_grading_workers_search_the_same_folders(folder):
+  """fault F1: a grading function beside the config is found behind the wall."""
+  (folder / 'marks.py').write_text(
+      'def mark(answer, gold):\n  return float(answer == gold[::-1])\n')
+  wall = Wall()
+  try:
+    replies = wall.grade([Job('marks:mark', '12', '21'),
+                          Job('marks:mark', '12', '12')])
+  finally:
+    wall.close()
+  assert [(r.status, r.score) for r in replies] == [('score', 1.0),
+                                                    ('score', 0.0)]
