@@ -96,8 +96,8 @@ def chat(of: Pretrained, base: Wording = BOXED,
          thinking: bool | None = None) -> Chat | None:
   """The chat of a model's own tokenizer, or None where it has none.
 
-  It takes images and videos if the model has a tower and its folder says how
-  they are prepared.
+  It takes images and videos if the model has a tower; those that its folder
+  does not say how to prepare are refused when they come.
 
   Raises:
     FileNotFoundError: if the tokenizer is no longer where it was.
@@ -118,6 +118,8 @@ def chat(of: Pretrained, base: Wording = BOXED,
   made = hub_chat.chat(
       tokenizer, of.model.config.vocab_size, end_ids, base, thinking)
   tower = getattr(of.model.config, 'vision', None)
-  if tower is None or not any(path.glob('*processor_config.json')):
+  if tower is None:
     return made
-  return dataclasses.replace(made, vision=images.from_folder(path, tower))
+  return dataclasses.replace(made, vision=(
+      images.from_folder(path, tower) if images.describes(path)
+      else images.undescribed(tower)))

@@ -58,7 +58,7 @@ def respond(found: pretrained.Pretrained, texts: Sequence[str],
                      'own')
   if media and chat.vision is None:
     raise ValueError(f'the {found.model.family} family takes no images or '
-                     'videos, or its folder has no processor config')
+                     'videos')
   encoded = [chat.plain(text, media) for text in texts]
   prompts = [Prompt(Question(f'prompt {i}', text, '', '', media),
                     PromptKind.PLAIN, e.tokens, e.media)
