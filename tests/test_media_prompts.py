@@ -10,10 +10,8 @@ from PIL import Image
 
 torch = pytest.importorskip('torch')
 transformers = pytest.importorskip('transformers')
-from transformers import (  # noqa: E402
-  image_processing_backends,
-  models as hub_models,
-)
+from transformers import image_processing_backends  # noqa: E402
+from transformers.models.auto import processing_auto  # noqa: E402
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import (  # noqa: E402
   Qwen2VLImageProcessorPil,
 )
@@ -56,7 +54,7 @@ FACTOR = dict(patch_size=4, merge_size=2, temporal_patch_size=2)
 # The kind of processor that AutoProcessor takes for a model_type.
 PROCESSORS = {
     kind: getattr(transformers,
-                  hub_models.auto.processing_auto.PROCESSOR_MAPPING_NAMES[kind])
+                  processing_auto.PROCESSOR_MAPPING_NAMES[kind])
     for kind in ('qwen3_vl', 'qwen3_5')}
 MODELS = {'qwen3_vl': modeling_qwen3_vl.Qwen3VLModel,
           'qwen3_5': modeling_qwen3_5.Qwen3_5Model}
