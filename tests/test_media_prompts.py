@@ -1,5 +1,6 @@
 """Whole prompts with media, token by token as transformers' processors."""
 
+import dataclasses
 import itertools
 import json
 import pathlib
@@ -23,6 +24,7 @@ from transformers.models.qwen3_vl.video_processing_qwen3_vl import (  # noqa: E4
 from transformers.video_utils import VideoMetadata  # noqa: E402
 
 from tests import hub_builders  # noqa: E402
+from tests.chat import templates  # noqa: E402
 from zppo_jax import images, pretrained  # noqa: E402
 from zppo_jax.chat import conversation, hub_chat  # noqa: E402
 from zppo_jax.chat.conversation import Message  # noqa: E402
@@ -71,7 +73,7 @@ def tower(merge: int = 2) -> VisionConfig:
 
 def ours(merge=2, **fields):
   made = hub_chat.chat(TOKENIZER, hub_builders.ROWS, base=BARE)
-  return made.__class__(made.codec, made.wording, Processor(
+  return dataclasses.replace(made, vision=Processor(
       tower(merge), *(Pixels(*b, **GREY) for b in BOUNDS.values()), **fields))
 
 
@@ -176,6 +178,39 @@ def test_whole_prompts_are_the_hubs(theirs, kind, name):
     assert list(encoded.tokens) == tokens
     np.testing.assert_array_equal(encoded.media.positions_TA, positions)
     assert encoded.media.next_position == after
+
+
+STRINGS = (
+    "{%- for m in messages %}{{- '<|im_start|>' + m.role + '\\n' + "
+    "(m.content | trim) + '<|im_end|>\\n' }}{%- endfor %}"
+    "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}"
+    '{%- endif %}')
+
+
+@pytest.mark.parametrize('template', [TEMPLATE, templates.QWEN3_5, STRINGS])
+def test_words_that_look_like_media(template):
+  """fault A12: beside true pictures, in templates that write them and in one
+  that knows text alone; what is trimmed is, and an earlier turn stays."""
+  made = hub_chat.chat(hub_builders.tokenizer(template), hub_builders.ROWS,
+                       base=BARE)
+  chat = dataclasses.replace(made, vision=ours().vision)
+  shown, codec = picture(24, 16), chat.codec
+  looks = images.START + images.IMAGE + images.END
+  count = lambda e: [t for t in e.tokens if t in codec.reserved_ids]
+  encode = lambda word, end='': conversation.encode((
+      Message('user', (f' {word} a', shown, f' {word} b{end}')),
+      Message('assistant', (f'x</think>{word}',)),
+      Message('user', (clip(4, 2.0), f'{word}?'))), chat, None)
+  calm = encode('the')
+  for end in ('', ' \n'):
+    evil = encode(looks, end)
+    assert count(evil) == count(calm)
+    assert evil.tokens.count(chat.vision.vision.image_id) == 6
+    text = codec.decode(evil.tokens)
+    end = end if template == TEMPLATE else ''
+    assert text.count(looks) == 4 and f'{looks} b{end}<|im_end|>' in text
+    np.testing.assert_array_equal(
+        evil.media.patches_IC, calm.media.patches_IC)
 
 
 @pytest.mark.parametrize('merge, fields', [

@@ -25,7 +25,7 @@ from zppo_jax.chat.segments import Encoded
 from zppo_jax.chat.wording import Chat
 from zppo_jax.records import Clip, Picture, Seen
 
-ROLES = ('system', 'user', 'assistant', 'tool')
+ROLES = ('system', 'user', 'assistant')
 # Names under which messages bring the reasoning of an assistant's turn; a
 # template reads one of them, so it gets both that are in use there.
 REASONING = ('reasoning_content', 'reasoning', 'thinking')
@@ -35,18 +35,37 @@ _MEDIA = re.compile(
     r'<\|vision_start\|><\|(image|video)_pad\|><\|vision_end\|>')
 
 
+class Field(NamedTuple):
+  """What a message holds besides its content.
+
+  Attributes:
+    name: 'reasoning' of an assistant's turn; else as the template calls it,
+      e.g. 'name'.
+    text: of it.
+  """
+  name: str
+  text: str
+
+
 class Message(NamedTuple):
   """Who said what.
 
   Attributes:
-    role: in ROLES.
-    parts: texts, and pictures or clips among them, in their order.
-    told: (name, text) of further fields that a template may read: 'reasoning'
-      of an assistant's turn, 'name', 'tool_call_id'.
+    role: one that the template knows, e.g. those of ROLES.
+    parts: texts, and pictures or clips among them, in their order; and
+      fields, wherever they stand.
   """
   role: str
-  parts: tuple[str | Picture | Clip, ...]
-  told: tuple[tuple[str, str], ...] = ()
+  parts: tuple[str | Picture | Clip | Field, ...]
+
+  @property
+  def shown(self) -> tuple[str | Picture | Clip, ...]:
+    """The content."""
+    return tuple(p for p in self.parts if not isinstance(p, Field))
+
+  @property
+  def told(self) -> tuple[Field, ...]:
+    return tuple(p for p in self.parts if isinstance(p, Field))
 
 
 class _Said(NamedTuple):
@@ -84,10 +103,10 @@ class _Form(NamedTuple):
     out = []
     for i, m in enumerate(messages):
       shown = [(p, word(i, p, part) if isinstance(part, str)
-                else self.mark(i, p)) for p, part in enumerate(m.parts)]
+                else self.mark(i, p)) for p, part in enumerate(m.shown)]
       content: Any = ''.join(text for _, text in shown)
-      if self.lists and not all(isinstance(p, str) for p in m.parts):
-        content = [_listed(m.parts[p], text) for p, text in shown]
+      if self.lists and not all(isinstance(p, str) for p in m.shown):
+        content = [_listed(m.shown[p], text) for p, text in shown]
       made = {'role': m.role, 'content': content}
       for name, text in m.told:
         for read in _READ if name == 'reasoning' else (name,):
@@ -106,7 +125,7 @@ def _expected(messages: Sequence[Message], lists: bool) -> list:
   """What a template must show: (message, part), or the kind of a medium."""
   kind = {Picture: 'image', Clip: 'video'}
   return [(i, p) if isinstance(part, str) or not lists else kind[type(part)]
-          for i, m in enumerate(messages) for p, part in enumerate(m.parts)]
+          for i, m in enumerate(messages) for p, part in enumerate(m.shown)]
 
 
 def _shown(text: str, form: _Form) -> list:
@@ -141,9 +160,7 @@ class _Asked(NamedTuple):
 
 
 def _nonce(messages: Sequence[Message]) -> str:
-  held = '\n'.join([*(p for m in messages for p in m.parts
-                      if isinstance(p, str)),
-                    *(text for m in messages for _, text in m.told)])
+  held = rendering.words([[m.shown, m.told] for m in messages])
   number = 7
   while f'qzk{number}m' in held:
     number += 1
@@ -158,7 +175,7 @@ def _form(asked: _Asked) -> tuple[_Form, str]:
       media also unless they stand where they were put.
   """
   messages, nonce = asked.messages, _nonce(asked.messages)
-  media = any(not isinstance(p, str) for m in messages for p in m.parts)
+  media = any(not isinstance(p, str) for m in messages for p in m.shown)
   why: Exception | None = None
   for lists in ((True, False) if media else (False,)):
     form = _Form(nonce, lists)
@@ -189,7 +206,7 @@ def _placed(form: _Form, messages: Sequence[Message],
   for found in form.marks.finditer(around):
     i, p = int(found[1]), found[2]
     told = dict(messages[i].told)
-    part = (messages[i].parts[int(p)] if p.isdigit() else told[p])
+    part = (messages[i].shown[int(p)] if p.isdigit() else told[p])
     words = part if isinstance(part, str) else found[0]
     text += [around[last:found.start()], words]
     own += [np.ones(found.start() - last, bool), np.zeros(len(words), bool)]
@@ -198,8 +215,19 @@ def _placed(form: _Form, messages: Sequence[Message],
                np.concatenate([*own, np.ones(len(around) - last, bool)]))
 
 
+def _holds_none(asked: _Asked) -> bool:
+  """Whether no message holds the text of a control token."""
+  held = rendering.words([[m.shown, m.told] for m in asked.messages])
+  codec = asked.chat.codec
+  return not any(codec.decode([i]) in held for i in codec.reserved_ids)
+
+
 def _said(asked: _Asked, form: _Form, around: str) -> _Said:
   """What the template makes of the messages, and which of it is its own.
+
+  Where moved words do not tell, a conversation without the text of any
+  control token is still taken, if the control tokens around it are those
+  around stand-ins.
 
   Raises:
     ValueError: if that cannot be told.
@@ -220,6 +248,13 @@ def _said(asked: _Asked, form: _Form, around: str) -> _Said:
     own = asked.own(as_they_are, marking, text)
     if own is not None:
       return _Said(text, own)
+  spans = _reserved(codec, text)
+  if _holds_none(asked) and [i for i, *_ in spans] == [
+      i for i, *_ in _reserved(codec, around)]:
+    own = np.zeros(len(text), bool)
+    for _, start, end in spans:
+      own[start:end] = True
+    return _Said(text, own)
   raise ValueError('the chat template of this model changes its own words with '
                    'those of the messages, so that they cannot be told apart')
 
@@ -276,7 +311,7 @@ def _encode(said: _Said, codec: HubCodec) -> Encoded:
 
 def _with_media(said: _Said, asked: _Asked, form: _Form):
   """(text with placeholders for patches, what is seen), in order."""
-  shown = [p for m in asked.messages for p in m.parts
+  shown = [p for m in asked.messages for p in m.shown
            if not isinstance(p, str)]
   if not shown:
     return said, []
@@ -317,9 +352,9 @@ def encode(messages: Sequence[Message], chat: Chat,
       message without a template.
   """
   if not isinstance(chat.codec, HubCodec):
-    text = ''.join(p for m in messages for p in m.parts if isinstance(p, str))
+    text = ''.join(p for m in messages for p in m.shown if isinstance(p, str))
     if [m.role for m in messages] != ['user'] or messages[0].told or not all(
-        isinstance(p, str) for p in messages[0].parts):
+        isinstance(p, str) for p in messages[0].shown):
       raise ValueError('messages: this model has no chat template; it takes '
                        'one user message of text')
     return chat.plain(text)

@@ -246,7 +246,7 @@ def text(tokenizer, messages: Sequence[dict], day: Day | None,
 
 def _free_plane(messages: Sequence[dict]) -> int:
   """A place for moved words where no message has a character."""
-  points = np.array([ord(c) for c in set(repr_of(messages))])
+  points = np.array([ord(c) for c in set(words(messages))])
   for plane in _PLANES:
     if not ((plane <= points) & (points < plane + _SPAN)).any():
       return plane
@@ -254,13 +254,13 @@ def _free_plane(messages: Sequence[dict]) -> int:
                    'unassigned ones too; at least one must be free of them')
 
 
-def repr_of(value) -> str:
-  """All texts in nested lists and dicts, one after the other."""
+def words(value) -> str:
+  """All texts in nested lists, tuples and dicts, a line break after each."""
   if isinstance(value, str):
-    return value
+    return value + '\n'
   if isinstance(value, dict):
-    return ''.join(map(repr_of, value.values()))
-  return ''.join(map(repr_of, value)) if isinstance(value, list | tuple) else ''
+    return ''.join(map(words, value.values()))
+  return ''.join(map(words, value)) if isinstance(value, list | tuple) else ''
 
 
 def _points(text: str) -> np.ndarray:
@@ -291,12 +291,12 @@ def own(tokenizer, messages: Sequence[dict], day: Day | None,
     A bool for each character; None if moving words changes what the template
     does.
   """
-  words = {name: _Word(value, marking) if isinstance(value, str) else value
+  special = {name: _Word(value, marking) if isinstance(value, str) else value
            for name, value in tokenizer.special_tokens_map.items()}
   told = [{**m, 'role': _Word(m['role'], marking)} for m in messages]
   try:
     found = _points(_render(tokenizer.get_chat_template(), day, marking, {
-        **words, **fields, 'messages': told}))
+        **special, **fields, 'messages': told}))
   except (ValueError, TypeError, ArithmeticError, LookupError):
     return None
   moved = (marking.plane <= found) & (found < marking.plane + _SPAN)

@@ -10,7 +10,7 @@ import math
 import re
 from typing import Any
 
-from zppo_jax.chat.conversation import REASONING, ROLES, Message
+from zppo_jax.chat.conversation import REASONING, ROLES, Field, Message
 from zppo_jax.records import Decoding, Picture
 
 MOST_CHOICES = 128
@@ -28,8 +28,7 @@ _NEUTRAL = {
     'response_format': ({'type': 'text'}, None)}
 _IGNORED = frozenset({'user', 'metadata', 'store'})
 # Fields of messages that templates may read, and who may have them.
-_TOLD = {'name': ROLES, 'tool_call_id': ('tool',),
-         **dict.fromkeys(REASONING, ('assistant',))}
+_TOLD = {'name': ROLES, **dict.fromkeys(REASONING, ('assistant',))}
 # Those that clients send back as they got them, and that say nothing so.
 _SILENT = (None, '', [], {})
 
@@ -227,7 +226,7 @@ def _picture(part: dict) -> Picture:
   return Picture(base64=found[1])
 
 
-def _told(value: dict) -> tuple[tuple[str, str], ...]:
+def _told(value: dict) -> tuple[Field, ...]:
   """Further fields of a message; each is refused unless a template may read
   it or it says nothing."""
   out = {}
@@ -253,7 +252,7 @@ def _told(value: dict) -> tuple[tuple[str, str], ...]:
                     f'otherwise, allowed: one of {", ".join(REASONING)}',
                     'messages')
     out[of] = held
-  return tuple(out.items())
+  return tuple(Field(name, held) for name, held in out.items())
 
 
 def _message(value) -> Message:
@@ -264,7 +263,7 @@ def _message(value) -> Message:
   said = value.get('content')
   told = _told(value)
   if isinstance(said, str):
-    return Message(value['role'], (said,), told)
+    return Message(value['role'], (said, *told))
   if not isinstance(said, list) or not said:
     raise Refused(f'messages: content is {_short(said)}; allowed: a string or '
                   'a list of parts', 'messages')
@@ -278,7 +277,7 @@ def _message(value) -> Message:
     else:
       raise Refused(f'messages: a part is {_short(part)}; allowed: type text '
                     'or image_url', 'messages')
-  return Message(value['role'], tuple(parts), told)
+  return Message(value['role'], (*parts, *told))
 
 
 def chat(values, model: str, most: int) -> ChatAsk:
