@@ -24,6 +24,9 @@ def get_config() -> ConfigDict:
       # auto, or a kernel that must fit: xla, splash (TPU), cudnn (GPU)
       attention='auto',
       thinking='default',    # of its chat template; or 'on', 'off'
+      # In prompts of a chat template that tells the date, as 2026-03-01; '':
+      # the day on which the run starts, which it then keeps.
+      date='',
       # What rollouts and evaluations in the run are drawn with; the update and
       # scoring keep the trained weights: 'same', 'bfloat16', or 'int8' with a
       # scale a channel (docs/performance.md has their log-prob gaps).

@@ -129,7 +129,8 @@ def test_a_clip_by_its_frames(count, fps, kept):
 
 
 def test_timestamps_are_the_hubs():
-  """The placeholder text that Qwen3VLProcessor writes for the same frames."""
+  """The placeholder text that Qwen3VLProcessor writes for the same frames,
+  between the two marks of the template, which it keeps."""
   stub = types.SimpleNamespace(
       video_processor=types.SimpleNamespace(merge_size=2,
                                             temporal_patch_size=2),
@@ -144,8 +145,9 @@ def test_timestamps_are_the_hubs():
         'video_grid_thw': np.int64([[len(seen.frames), 4, 6]]),
         'video_metadata': [types.SimpleNamespace(
             fps=fps, frames_indices=indices)]}
-    assert seen.text == hub_processing.Qwen3VLProcessor.replace_video_token(
+    frames = hub_processing.Qwen3VLProcessor.replace_video_token(
         stub, inputs, 0)
+    assert seen.text == images.START + frames + images.END
 
 
 @pytest.mark.parametrize('frames, height, width, temporal, want', [

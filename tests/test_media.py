@@ -108,7 +108,7 @@ def test_plain_prompts_show_media_before_the_text():
   assert show(one) == START + IMAGE * 4 + END + '1+1:'
   frame = START + VIDEO * 4 + END
   assert show(three) == (
-      f'<0.2 seconds>{frame}<1.2 seconds>{frame}Then?:')
+      f'{START}<0.2 seconds>{frame}<1.2 seconds>{frame}{END}Then?:')
   assert len(one.media.patches_IC) == 16
   assert three.media.segment_I.tolist() == [1] * 16 + [2] * 16
   assert len(three.media.positions_TA) == len(three.tokens)

@@ -17,6 +17,7 @@ from zppo_jax import (
   checks,
   compression,
   correction,
+  dates,
   fit,
   judging,
   layouts,
@@ -33,6 +34,7 @@ from zppo_jax import (
   update,
   zppo,
 )
+from zppo_jax.chat.rendering import Day
 from zppo_jax.chat.wording import BOXED, Chat, Wording
 from zppo_jax.data.pool import Pool
 from zppo_jax.data.source import Source
@@ -103,7 +105,8 @@ class Loaded(NamedTuple):
   description: dict
 
 
-def load_model(spec, place=None, thinking: str = 'default') -> Loaded:
+def load_model(spec, place=None, thinking: str = 'default',
+               day: Day | None = None) -> Loaded:
   """A model from a weights file, a hub folder or a GGUF.
 
   Args:
@@ -111,10 +114,12 @@ def load_model(spec, place=None, thinking: str = 'default') -> Loaded:
       `dtype`, `remat`, `unroll`, `attention`.
     place: shapes -> types and shardings, as pretrained.load.
     thinking: in THINKING; how the chat template is rendered.
+    day: the date in prompts, where the template tells one; None: today.
 
   Raises:
     KeyError: for another value of `thinking`.
-    ValueError: for a switch without a tokenizer whose template knows it.
+    ValueError: for a switch, or a date that was named, without a tokenizer
+      whose template knows it.
   """
   switch = checks.known(thinking, THINKING, 'student.thinking')
   found = pretrained.load(spec.weights, dtype=spec.dtype, remat=spec.remat,
@@ -122,10 +127,13 @@ def load_model(spec, place=None, thinking: str = 'default') -> Loaded:
                           unroll=spec.unroll)
   for note in found.notes:
     print(f'{spec.weights}: {note}', flush=True)
-  chat = pretrained.chat(found, thinking=switch)
+  chat = pretrained.chat(found, thinking=switch, day=day)
   if chat is None and switch is not None:
     raise ValueError(f'student.thinking is {thinking!r}; {spec.weights} came '
                      'without a tokenizer, allowed: default')
+  if chat is None and day is not None and day.given:
+    raise ValueError(f"student.date is '{day.date}'; {spec.weights} came "
+                     "without a tokenizer, allowed: ''")
   return Loaded(found.model, found.params, chat, found.description)
 
 
@@ -205,7 +213,8 @@ def _in_process(desk: Desk) -> Teacher:
   c, mesh, shapes = desk.config, desk.mesh, desk.config.shapes
   cast = functools.partial(rollouts.cast, dtype=c.teacher.dtype)
   loaded = load_model(c.teacher, lambda like: _placed(
-      jax.eval_shape(cast, like), mesh, sharding.ROLLOUT_RULES))
+      jax.eval_shape(cast, like), mesh, sharding.ROLLOUT_RULES),
+      day=desk.chat.day)
   chat = chat_of('teacher', loaded, c.data.task, desk.task)
   _check_vocabulary('teacher', loaded, chat)
   _check_attention('teacher', loaded, mesh)
@@ -259,8 +268,12 @@ TEACHERS: dict[str, Callable[[Desk], Teacher]] = {
     'in_process': _in_process, 'endpoint': _endpoint, 'stored': _stored}
 
 
-def build(config) -> Run:
+def build(config, day: Day | None = None) -> Run:
   """Checks a config and builds the run; nothing is compiled yet.
+
+  Args:
+    config: of the run.
+    day: the date in its prompts; None: the config's, else today's.
 
   Raises:
     KeyError: for an unknown name, with the known ones.
@@ -314,7 +327,8 @@ def build(config) -> Run:
         f'shapes.row_buckets end at {max(shapes.row_buckets)}; the longest '
         f'prompt bucket and algorithm.max_tokens need {longest}')
   student = load_model(c.student, lambda like: _placed(
-      like, mesh, sharding.TRAIN_RULES), c.student.thinking)
+      like, mesh, sharding.TRAIN_RULES), c.student.thinking,
+      day or dates.choose(c))
   chat = chat_of('student', student, c.data.task, task)
   model = models.on_mesh(student.model, mesh)
   _check_vocabulary('student', student, chat)

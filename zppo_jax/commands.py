@@ -97,7 +97,7 @@ def _sample(values) -> None:
   from zppo_jax import sample
   sample.main(**{name: values[name].value for name in (
       'model', 'prompt', 'image', 'video', 'fps', 'temperature', 'max_tokens',
-      'num', 'seed', 'thinking')})
+      'num', 'seed', 'thinking', 'date')})
 
 
 def _serve(values) -> None:
@@ -106,7 +106,7 @@ def _serve(values) -> None:
   serve.main(**{name: values[name].value for name in (
       'model', 'name', 'host', 'port', 'dtype', 'context', 'slots',
       'token_env',
-      'max_mb')})
+      'max_mb', 'date')})
 
 
 def _eval(values) -> None:
@@ -157,6 +157,9 @@ def _whole_numbers(flag: str, text: str) -> list[int]:
                      'allowed, e.g. 1,4') from None
 
 
+_DATE = ('YYYY-MM-DD in prompts, where the chat template tells a date; '
+         'default: today')
+
 COMMANDS = {
     'train': Command(
         _train, {'workdir': 'directory of the run; the same config resumes'},
@@ -188,7 +191,8 @@ COMMANDS = {
          'temperature': (1.0, '0 takes the most likely token'),
          'max_tokens': (256, 'longest response'), 'num': (1, 'responses'),
          'seed': (0, 'of the draws'),
-         'thinking': (None, 'on or off; default: the chat template\'s')},
+         'thinking': (None, 'on or off; default: the chat template\'s'),
+         'date': (None, _DATE)},
         False),
     'serve': Command(
         _serve, {'model': 'a folder, a file, a run or a packaged name'},
@@ -199,7 +203,8 @@ COMMANDS = {
          'context': (0, 'most tokens of prompt and response; 0: 4096 at most'),
          'slots': (32, 'choices that are drawn at a time'),
          'token_env': (None, 'environment variable with the bearer token'),
-         'max_mb': (32.0, 'longest body of a request, MiB')}, False),
+         'max_mb': (32.0, 'longest body of a request, MiB'),
+         'date': (None, _DATE)}, False),
     'eval': Command(
         _eval, {'checkpoint': 'a run, one checkpoint of it, or weights',
                 'to': 'a new directory for samples and summary'},

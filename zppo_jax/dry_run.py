@@ -12,7 +12,7 @@ import time
 import jax
 import numpy as np
 
-from zppo_jax import kernels, layouts, step as step_lib, train, workdir
+from zppo_jax import dates, kernels, layouts, step as step_lib, train, workdir
 from zppo_jax.build import Run, build
 from zppo_jax.replay import ReplayBuffer
 from zppo_jax.teachers.in_process import InProcessTeacher
@@ -150,7 +150,7 @@ def main(config, path) -> None:
   print('config')
   for name, value in workdir.flat(workdir.config_values(config)).items():
     print(f'  {name} = {value!r}')
-  run = build(config)
+  run = build(config, dates.choose(config, path))
   devices = run.mesh.devices.size
   print(f'\n{config.method}, {run.steps} steps of {run.rules.num_new} new and '
         f'at most {run.rules.num_replay if run.method.replay else 0} replayed '

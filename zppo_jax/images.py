@@ -23,6 +23,10 @@ START, END = '<|vision_start|>', '<|vision_end|>'
 IMAGE, VIDEO = '<|image_pad|>', '<|video_pad|>'
 _MOST_OBLONG = 200  # the reference refuses longer sides
 _BICUBIC = 3  # PIL's number, which configs write
+_FRAME_TOKENS = 768  # where a bound is asked for and not given
+_FILES = {'image_processor': 'preprocessor_config.json',
+          'video_processor': 'video_preprocessor_config.json'}
+_WHOLE = 'processor_config.json'
 _ORIENTATION = 0x0112  # EXIF; from 5 on sides are swapped
 
 
@@ -50,6 +54,18 @@ class Pixels:
 
 
 @dataclasses.dataclass(frozen=True)
+class Undescribed:
+  """Stands for `Pixels` where a checkpoint folder has no file of them.
+
+  Attributes:
+    file: name of the one that would have described them.
+    what: 'pictures' or 'clips'.
+  """
+  file: str
+  what: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Processor:
   """Prepares a question's media for one model (`chat.wording.Chat.vision`).
 
@@ -59,19 +75,27 @@ class Processor:
     clip: how clips are read.
     fps: frames a second that are kept of a clip.
     min_frames, max_frames: bounds on their number.
+    frame_tokens: most placeholders of a frame of a clip; 0 sets no bound. A
+      bound also spreads the pixels of a clip evenly over its frames.
+    around_clip: before and after all frames of a clip, each of which has its
+      own START and END. The chat templates of Qwen write a START and an END;
+      transformers keeps them since 5.10.
   """
   vision: VisionConfig
-  picture: Pixels
-  clip: Pixels
+  picture: Pixels | Undescribed
+  clip: Pixels | Undescribed
   fps: float = 2.0
   min_frames: int = 4
   max_frames: int = 768
+  frame_tokens: int = 0
+  around_clip: tuple[str, str] = (START, END)
 
   def see(self, media: tuple[Picture | Clip, ...]) -> Seen:
     """Patches and placeholders of a question's media, in their order.
 
     Raises:
-      ValueError: for what is no image, is too oblong, or is an empty clip.
+      ValueError: for what is no image or is too oblong; for pictures or clips
+        that the model's folder does not describe, naming the file it lacks.
     """
     return _see(self, media)
 
@@ -154,6 +178,14 @@ def size(of: Picture) -> tuple[int, int]:
           Image.DecompressionBombError) as error:
     raise ValueError(f'{of.path or "a picture in base64"} is no image that can '
                      f'be read: {error}') from None
+
+
+def _described(pixels: Pixels | Undescribed) -> Pixels:
+  if isinstance(pixels, Undescribed):
+    raise ValueError(f"the model's folder holds no {pixels.file} (nor does its "
+                     f'{_WHOLE} say the same); without it the model takes no '
+                     f'{pixels.what}')
+  return pixels
 
 
 def target_size(frames: int, height: int, width: int, *, temporal: int,
@@ -292,7 +324,8 @@ def _picture_outline(processor: Processor, of: tuple[int, int]):
   """Text and grid of a picture of (width, height)."""
   c = processor.vision
   sides = target_size(1, of[1], of[0], temporal=1,
-                      factor=c.patch_size * c.merge, pixels=processor.picture)
+                      factor=c.patch_size * c.merge,
+                      pixels=_described(processor.picture))
   grid = tuple(side // c.patch_size for side in sides)
   return START + IMAGE * (math.prod(grid) // c.merge**2) + END, [grid]
 
@@ -305,22 +338,37 @@ def _see_picture(processor: Processor, of: Picture):
                         c), [grid]
 
 
+def _clip_pixels(processor: Processor, frames: int) -> Pixels:
+  """Pixels of a clip of `frames` frames, their number bounded."""
+  pixels = _described(processor.clip)
+  if not processor.frame_tokens:
+    return pixels
+  side = processor.vision.patch_size * processor.vision.merge
+  # Somewhat more than min_pixels stay allowed, as in the reference.
+  each = max(min(processor.frame_tokens * side**2,
+                 pixels.max_pixels // frames), int(pixels.min_pixels * 1.05))
+  return dataclasses.replace(pixels, max_pixels=each * frames)
+
+
 def _clip_outline(processor: Processor, of: Clip, frame: tuple[int, int]):
   """Text and grids of a clip whose frames are of (width, height)."""
   c = processor.vision
   indices = sampled_frames(len(of.frames), of.fps, processor).tolist()
   sides = target_size(
       len(indices), frame[1], frame[0], temporal=c.temporal_patch,
-      factor=c.patch_size * c.merge, pixels=processor.clip)
+      factor=c.patch_size * c.merge,
+      pixels=_clip_pixels(processor, len(indices)))
   grid = tuple(side // c.patch_size for side in sides)
   shown = START + VIDEO * (math.prod(grid) // c.merge**2) + END
   seconds = timestamps(indices, of.fps, c.temporal_patch)
-  return (''.join(f'<{time:.1f} seconds>{shown}' for time in seconds),
-          [grid] * len(seconds))
+  before, after = processor.around_clip
+  return (before + ''.join(f'<{time:.1f} seconds>{shown}' for time in seconds)
+          + after, [grid] * len(seconds))
 
 
 def _see_clip(processor: Processor, of: Clip):
   c = processor.vision
+  _described(processor.clip)  # before any frame is decoded
   indices = sampled_frames(len(of.frames), of.fps, processor).tolist()
   images = [decode(of.frames[i]) for i in indices]
   if len({image.size for image in images}) > 1:
@@ -365,30 +413,88 @@ def _pixels(fields: dict, name: str, c: VisionConfig) -> Pixels:
                 int(fields.get('resample', _BICUBIC)))
 
 
+def _json(path: pathlib.Path) -> dict:
+  """A file's JSON object; {} where there is no file."""
+  if not path.is_file():
+    return {}
+  try:
+    found = json.loads(path.read_text())
+  except ValueError as e:
+    raise ValueError(f'{path} is not JSON: {e}') from e
+  if not isinstance(found, dict):
+    raise ValueError(f'{path} holds no JSON object')
+  return found
+
+
+def _fields(folder: pathlib.Path) -> dict[str, tuple[str, dict]]:
+  """kind -> (where it says so, fields) of what a folder describes.
+
+  What processor_config.json holds counts before a file of its own, as in
+  transformers, which writes only that one since 5.0.
+  """
+  whole, out = _json(folder / _WHOLE), {}
+  for kind, name in _FILES.items():
+    nested = whole.get(kind)
+    if nested is not None and not isinstance(nested, dict):
+      raise ValueError(f'{folder / _WHOLE}: {kind} is {nested!r}; allowed: an '
+                       'object')
+    if nested is not None:
+      out[kind] = f'{folder / _WHOLE}: {kind}', nested
+    elif (folder / name).is_file():
+      out[kind] = str(folder / name), _json(folder / name)
+  return out
+
+
+def describes(folder) -> bool:
+  """Whether a checkpoint folder says how pictures or clips are prepared.
+
+  Raises:
+    ValueError: as `from_folder`, for files that are no JSON.
+  """
+  return bool(_fields(pathlib.Path(folder)))
+
+
+def undescribed(vision: VisionConfig) -> Processor:
+  """A processor that refuses pictures and clips, naming the files that its
+  folder lacks; text needs none."""
+  return Processor(vision, Undescribed(_FILES['image_processor'], 'pictures'),
+                   Undescribed(_FILES['video_processor'], 'clips'))
+
+
+def _clip_fields(name: str, fields: dict) -> dict:
+  """How the frames of clips are chosen, as fields of Processor."""
+  for key, allowed in (('num_frames', (None,)),
+                       ('do_sample_frames', (True, None))):
+    if fields.get(key) not in allowed:
+      raise ValueError(f'{name}: {key} is {fields[key]}; allowed: {allowed[0]}')
+  out = {key: fields[key] for key in ('fps', 'min_frames', 'max_frames')
+         if fields.get(key) is not None}
+  if fields.get('cap_pixels_per_frame'):
+    out['frame_tokens'] = int(fields.get('max_video_tokens') or _FRAME_TOKENS)
+  return out
+
+
 def from_folder(folder, vision: VisionConfig) -> Processor:
   """The processor that a checkpoint folder describes.
 
+  A folder may describe pictures alone, or clips alone: the others are refused
+  when a question shows one.
+
   Raises:
-    FileNotFoundError: without preprocessor files.
-    ValueError: naming a field that is missing or not what is built here.
+    FileNotFoundError: if it describes neither.
+    ValueError: naming a file that is no JSON, or a field that is missing or
+      not what is built here.
   """
   folder = pathlib.Path(folder)
-  whole = folder / 'processor_config.json'
-  files = {'image_processor': folder / 'preprocessor_config.json',
-           'video_processor': folder / 'video_preprocessor_config.json'}
-  joined = json.loads(whole.read_text()) if whole.is_file() else {}
-  fields = {}
-  for kind, path in files.items():
-    if path.is_file():
-      fields[kind] = json.loads(path.read_text())
-    elif kind in joined:
-      fields[kind] = joined[kind]
-    else:
-      raise FileNotFoundError(f'{path} is not there, and {whole.name} has no '
-                              f'{kind}')
-  video = fields['video_processor']
-  frames = {name: video[name] for name in ('fps', 'min_frames', 'max_frames')
-            if video.get(name) is not None}
-  return Processor(
-      vision, *(_pixels(fields[kind], str(path), vision)
-                for kind, path in files.items()), **frames)
+  found = _fields(folder)
+  if not found:
+    raise FileNotFoundError(
+        f'{folder} holds neither {" nor ".join(_FILES.values())}, nor a '
+        f'{_WHOLE} with {" or ".join(_FILES)}')
+  out = undescribed(vision)
+  if (image := found.get('image_processor')) is not None:
+    out = dataclasses.replace(out, picture=_pixels(image[1], image[0], vision))
+  if (video := found.get('video_processor')) is not None:
+    out = dataclasses.replace(out, clip=_pixels(video[1], video[0], vision),
+                              **_clip_fields(*video))
+  return out

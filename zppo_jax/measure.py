@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from zppo_jax import (
   build,
   checkpoints,
+  dates,
   evaluate,
   judging,
   metrics,
@@ -22,11 +23,13 @@ from zppo_jax import (
   tasks,
   workdir,
 )
+from zppo_jax.chat.rendering import Day
 from zppo_jax.records import Decoding
 from zppo_jax.verdicts import kinds
 
 
-def load_policy(config, checkpoint: str, mesh) -> build.Loaded:
+def load_policy(config, checkpoint: str, mesh,
+                day: Day | None = None) -> build.Loaded:
   """The policy of a checkpoint, computed as config.student says.
 
   Args:
@@ -34,6 +37,7 @@ def load_policy(config, checkpoint: str, mesh) -> build.Loaded:
     checkpoint: weights as pretrained.load takes them; or the directory of an
       unfinished run, its newest checkpoint; or one checkpoint in a run.
     mesh: where a checkpoint is restored.
+    day: the date in its prompts; None: today.
 
   Raises:
     FileNotFoundError, ValueError, CheckpointError: naming what does not fit.
@@ -43,8 +47,8 @@ def load_policy(config, checkpoint: str, mesh) -> build.Loaded:
   finished = (path / pretrained.FINAL).is_file()
   if finished or not (path.name.isdigit() or (path / 'checkpoints').is_dir()):
     spec.weights = str(checkpoint)
-    return build.load_model(spec, thinking=spec.thinking)
-  loaded = build.load_model(spec, thinking=spec.thinking)
+    return build.load_model(spec, thinking=spec.thinking, day=day)
+  loaded = build.load_model(spec, thinking=spec.thinking, day=day)
   state = checkpoints.restore_any(path, build.abstract_state(
       config, loaded.model, mesh), loaded.description['model'])
   return loaded._replace(params=state.params)
@@ -85,7 +89,9 @@ def main(config, checkpoint: str, path, *, splits: Sequence[str] = (),
   """Evaluates a checkpoint into a new directory and returns the summary.
 
   Args:
-    config: of a training run; gives task, decoding limits, shapes and seed.
+    config: of a training run; gives task, decoding limits, shapes and seed;
+      and the date in prompts, if it names one, else that is the run's to which
+      the checkpoint belongs, else today's.
     checkpoint: replaces the config's student; as `load_policy`.
     path: a new directory.
     splits: evaluation splits; none means the config's eval.splits.
@@ -109,7 +115,8 @@ def main(config, checkpoint: str, path, *, splits: Sequence[str] = (),
       (q.id for found in questions.values() for q in found
        if q.kind == kinds.JUDGE), ''))
   mesh = sharding.make_mesh(sharding.MeshConfig(**config.mesh))
-  loaded = load_policy(config, checkpoint, mesh)
+  day = dates.choose(config, checkpoint)
+  loaded = load_policy(config, checkpoint, mesh, day)
   model = models.on_mesh(loaded.model, mesh)
   sampler = make_sampler(
       config, model, build.chat_of('student', loaded, config.data.task, task),
@@ -128,7 +135,8 @@ def main(config, checkpoint: str, path, *, splits: Sequence[str] = (),
           for split, groups in answered.items()}}
   path = pathlib.Path(path)
   path.mkdir(parents=True, exist_ok=True)
-  workdir.write_json(path / 'config.json', workdir.describe(config))
+  workdir.write_json(path / 'config.json', workdir.describe(
+      config, date=day.date.isoformat()))
   with open(path / 'samples.jsonl', 'w') as f:
     for groups in answered.values():
       for row in evaluate.sample_rows(groups):

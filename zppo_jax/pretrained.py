@@ -7,8 +7,18 @@ from typing import Any, NamedTuple
 
 import jax
 
-from zppo_jax import assets, gguf_file, hub, hub_folder, images, models, weights
-from zppo_jax.chat import hub_chat
+from zppo_jax import (
+  assets,
+  dates,
+  gguf_file,
+  hub,
+  hub_folder,
+  images,
+  models,
+  weights,
+)
+from zppo_jax.chat import hub_chat, rendering
+from zppo_jax.chat.rendering import Day
 from zppo_jax.chat.wording import BOXED, Chat, Wording
 from zppo_jax.models import presets
 
@@ -92,16 +102,23 @@ def load(name: str, *, dtype: str = 'float32', remat: str = 'none',
                     {'tokenizer': '', **described}['tokenizer'], ())
 
 
-def chat(of: Pretrained, base: Wording = BOXED,
-         thinking: bool | None = None) -> Chat | None:
+def chat(of: Pretrained, base: Wording = BOXED, thinking: bool | None = None,
+         day: Day | None = None) -> Chat | None:
   """The chat of a model's own tokenizer, or None where it has none.
 
-  It takes images and videos if the model has a tower and its folder says how
-  they are prepared.
+  It takes images and videos if the model has a tower; those that its folder
+  does not say how to prepare are refused when they come.
+
+  Args:
+    of: the model.
+    base: the words around a question inside the user's message.
+    thinking: as hub_chat.wording.
+    day: the date in its prompts, where the template tells one; None: today.
 
   Raises:
     FileNotFoundError: if the tokenizer is no longer where it was.
-    ValueError: as hub_chat.HubCodec and hub_chat.wording.
+    ValueError: as hub_chat.HubCodec and hub_chat.wording; for a named date
+      that the template does not ask for.
   """
   if not of.tokenizer:
     return None
@@ -116,8 +133,14 @@ def chat(of: Pretrained, base: Wording = BOXED,
     tokenizer = hub_folder.tokenizer(path)
     end_ids = hub_folder.end_ids(path)
   made = hub_chat.chat(
-      tokenizer, of.model.config.vocab_size, end_ids, base, thinking)
+      tokenizer, of.model.config.vocab_size, end_ids, base, thinking,
+      day or dates.today())
+  if made.day.given and not rendering.knows_date(tokenizer):
+    raise ValueError(f'the date {made.day.date} was given; this chat template '
+                     'asks for none (strftime_now, date_string): leave it out')
   tower = getattr(of.model.config, 'vision', None)
-  if tower is None or not any(path.glob('*processor_config.json')):
+  if tower is None:
     return made
-  return dataclasses.replace(made, vision=images.from_folder(path, tower))
+  return dataclasses.replace(made, vision=(
+      images.from_folder(path, tower) if images.describes(path)
+      else images.undescribed(tower)))

@@ -5,9 +5,10 @@ import dataclasses
 import pathlib
 from collections.abc import Sequence
 
-from zppo_jax import models, pretrained, rollouts, sharding
+from zppo_jax import dates, models, pretrained, rollouts, sharding
 from zppo_jax.chat import micro_chat
-from zppo_jax.chat.wording import BOXED
+from zppo_jax.chat.rendering import Day
+from zppo_jax.chat.wording import BOXED, Chat
 from zppo_jax.records import (
   Clip,
   Decoding,
@@ -38,10 +39,27 @@ def clip(folder: str, fps: float) -> Clip:
   return Clip(tuple(Picture(path=str(p)) for p in frames), fps)
 
 
+def chat_of(found: pretrained.Pretrained, thinking: bool | None = None,
+            day: Day | None = None) -> Chat:
+  """A model's own chat without words of a task, else the embedded world's.
+
+  Raises:
+    ValueError: as pretrained.chat; for a date without a template.
+  """
+  made = pretrained.chat(found, BARE, thinking, day)
+  if made is None and day is not None and day.given:
+    raise ValueError(f'--date is {day.date}; the model came without a '
+                     'tokenizer, so no prompt tells a date: leave it out')
+  return made or micro_chat.CHAT
+
+
 def respond(found: pretrained.Pretrained, texts: Sequence[str],
             decoding: Decoding, *, num: int, seed: int, thinking: bool | None,
-            media: tuple[Picture | Clip, ...] = ()) -> list[list[str]]:
+            media: tuple[Picture | Clip, ...] = (),
+            day: Day | None = None) -> list[list[str]]:
   """`num` responses to each of several prompts, all with the same media.
+
+  `day` is the date in the prompts, where the template tells one; None: today.
 
   Raises:
     ValueError: if prompt and response exceed the model's positions, or the
@@ -50,7 +68,7 @@ def respond(found: pretrained.Pretrained, texts: Sequence[str],
   """
   if num < 1:
     raise ValueError(f'--num is {num}; it must be >= 1')
-  chat = pretrained.chat(found, BARE, thinking) or micro_chat.CHAT
+  chat = chat_of(found, thinking, day)
   rows = found.model.config.vocab_size
   if chat.codec.vocab_size != rows:
     raise ValueError(f'the model has {rows} rows and no tokenizer; only the '
@@ -58,7 +76,7 @@ def respond(found: pretrained.Pretrained, texts: Sequence[str],
                      'own')
   if media and chat.vision is None:
     raise ValueError(f'the {found.model.family} family takes no images or '
-                     'videos, or its folder has no processor config')
+                     'videos')
   encoded = [chat.plain(text, media) for text in texts]
   prompts = [Prompt(Question(f'prompt {i}', text, '', '', media),
                     PromptKind.PLAIN, e.tokens, e.media)
@@ -81,7 +99,7 @@ def respond(found: pretrained.Pretrained, texts: Sequence[str],
 
 def main(*, model: str, prompt: str, image: str | None, video: str | None,
          fps: float, temperature: float, max_tokens: int, num: int, seed: int,
-         thinking: str | None) -> None:
+         thinking: str | None, date: str | None = None) -> None:
   """Prints the responses, a rule between two of them.
 
   Raises:
@@ -90,6 +108,7 @@ def main(*, model: str, prompt: str, image: str | None, video: str | None,
   """
   if thinking not in _SWITCH:
     raise ValueError(f'--thinking is {thinking!r}; allowed: on, off')
+  day = dates.named(date, '--date')
   media = [Picture(path=p) for p in (image.split(',') if image else ())]
   if video is not None:
     media.append(clip(video, fps))
@@ -98,5 +117,5 @@ def main(*, model: str, prompt: str, image: str | None, video: str | None,
     print(note)
   (texts,) = respond(found, [prompt], Decoding(max_tokens, temperature),
                      num=num, seed=seed, thinking=_SWITCH[thinking],
-                     media=tuple(media))
+                     media=tuple(media), day=day)
   print('\n---\n'.join(texts))

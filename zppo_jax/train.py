@@ -10,6 +10,7 @@ import time
 from zppo_jax import (
   checkpoints,
   console,
+  dates,
   evaluate,
   kernels,
   sharding,
@@ -311,10 +312,12 @@ def main(config, path, fork_from=None) -> dict:
     complete = workdir.read_summary(path)
     if complete is not None and complete['steps'] == config.steps:
       return complete
-  run = build(config)
+  # A fork goes on with the prompts that its policy and buffer come from.
+  day = dates.choose(config, path if stored is not None else fork_from)
+  run = build(config, day)
   forked = None if fork_from is None else fork(run, config, fork_from)
   out = Workdir.open(path, config, None if forked is None else {
-      'path': str(fork_from), 'step': forked.step})
+      'path': str(fork_from), 'step': forked.step}, day.date.isoformat())
   if isinstance(run.source.pool, Pool):
     workdir.write_json(path / 'data.json', run.source.pool.record())
   for line in kernels.summary(kernels.of_run(run)):

@@ -1,6 +1,7 @@
 """What a run leaves on disk.
 
-  config.json      resolved config, versions, revision, where it was forked from
+  config.json      resolved config, versions, revision, origin of a fork,
+                   the date in its prompts
   metrics.jsonl    a line a step; eval.jsonl, buffer.jsonl, samples.jsonl:
                    docs/metrics.md names every field
   verdicts.jsonl   verdicts/journal.py
@@ -84,10 +85,12 @@ def flat(values: dict, prefix: str = '') -> dict:
   return out
 
 
-def describe(config, forked_from: dict | None = None) -> dict:
-  """What config.json holds: config, versions, revision, origin."""
+def describe(config, forked_from: dict | None = None,
+             date: str | None = None) -> dict:
+  """What config.json holds: config, versions, revision, origin, date."""
   return {'config': config_values(config), 'versions': versions(),
-          'git_revision': git_revision(), 'forked_from': forked_from}
+          'git_revision': git_revision(), 'forked_from': forked_from,
+          **({} if date is None else {'date': date})}
 
 
 def check_unused(path) -> None:
@@ -131,13 +134,19 @@ MAY_CHANGE = frozenset({'steps', 'teacher.max_failures', 'teacher.window', *(
         'backoff_s'))})
 
 
+# Fields that runs of earlier versions have not stored, and the value under
+# which a run is what it was without them.
+ADDED = {'student.date': ''}
+
+
 def check_same_config(path, stored: dict, config) -> None:
   """Only a run's own config resumes it, but for MAY_CHANGE; `steps` may grow.
 
   Raises:
     ValueError: naming the fields that differ, with both values.
   """
-  there, here = flat(stored['config']), flat(config_values(config))
+  there, here = ({**ADDED, **flat(values)} for values in (
+      stored['config'], config_values(config)))
   differ = [n for n in sorted({**there, **here})
             if n not in MAY_CHANGE and there.get(n) != here.get(n)]
   if differ:
@@ -171,7 +180,8 @@ class Workdir:
   attempt: pathlib.Path
 
   @classmethod
-  def open(cls, path, config, forked_from: dict | None = None) -> 'Workdir':
+  def open(cls, path, config, forked_from: dict | None = None,
+           date: str | None = None) -> 'Workdir':
     """Starts an attempt; the first one writes the config.
 
     Args:
@@ -179,6 +189,7 @@ class Workdir:
       config: the run's config.
       forked_from: {'path', 'step'} of the checkpoint that a new run starts
         from.
+      date: in ISO form, of the run's prompts.
 
     Raises:
       FileExistsError, ValueError: as `read_config`, `check_same_config`.
@@ -194,7 +205,7 @@ class Workdir:
     attempt = attempts / f'{number:04d}'
     attempt.mkdir()
     origin = forked_from if stored is None else stored['forked_from']
-    described = describe(config, origin)
+    described = describe(config, origin, date)
     write_json(attempt / 'attempt.json', {
         **described, 'host': platform.node(), 'pid': os.getpid(),
         'started': time.strftime('%Y-%m-%dT%H:%M:%S%z')})

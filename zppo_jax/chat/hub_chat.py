@@ -4,10 +4,13 @@ Nothing here reads files: the tokenizer comes from hub_folder or gguf_file.
 """
 
 import dataclasses
+import datetime
 import json
 import re
 from collections.abc import Sequence
 
+from zppo_jax.chat import rendering
+from zppo_jax.chat.rendering import Day
 from zppo_jax.chat.wording import BOXED, Chat, Wording
 
 _SENTINEL = 'qzk7sentinel7kzq'  # survives any trimming a template may do
@@ -15,6 +18,8 @@ _REPLY = 'wvx7reply7xvw'
 # Stand-ins for pixels: a sampled one would have no image behind it.
 _MEDIA = re.compile(r'<\|?(image|video|vision|audio)\w*\|?>')
 _SWITCH = 'enable_thinking'
+# For what does not depend on the date.
+_ANY_DAY = Day(datetime.date(2000, 1, 1), False)
 
 
 class HubCodec:
@@ -80,22 +85,31 @@ def _without_added(tokenizer):
   return Tokenizer.from_str(json.dumps(made))
 
 
-def render(tokenizer, messages, thinking: bool | None, **fields) -> str:
-  """The chat template's text; ValueError for a switch that it lacks."""
+def switches(tokenizer, thinking: bool | None) -> dict:
+  """What a chat template is told besides messages; ValueError for a switch
+  that it lacks, or without a template."""
   if tokenizer.chat_template is None:
     raise ValueError('the tokenizer has no chat template')
-  if thinking is not None:
-    if not knows_thinking(tokenizer):
-      raise ValueError(f'thinking is {"on" if thinking else "off"}; this chat '
-                       f'template has no {_SWITCH}: leave it out')
-    fields[_SWITCH] = thinking
-  return tokenizer.apply_chat_template(messages, tokenize=False, **fields)
+  if thinking is None:
+    return {}
+  if not knows_thinking(tokenizer):
+    raise ValueError(f'thinking is {"on" if thinking else "off"}; this chat '
+                     f'template has no {_SWITCH}: leave it out')
+  return {_SWITCH: thinking}
+
+
+def render(tokenizer, messages, thinking: bool | None,
+           day: Day | None = None, **fields) -> str:
+  """The chat template's text; errors as `switches` and rendering.text."""
+  return rendering.text(tokenizer, messages, day, **fields,
+                        **switches(tokenizer, thinking))
 
 
 def _end_id(tokenizer, end_ids, reserved) -> int:
   """The token behind an assistant's message in the chat template."""
   closed = render(tokenizer, [{'role': 'user', 'content': _SENTINEL},
-                               {'role': 'assistant', 'content': _REPLY}], None)
+                               {'role': 'assistant', 'content': _REPLY}], None,
+                  _ANY_DAY)
   _, reply, rest = closed.rpartition(_REPLY)
   behind = tokenizer.encode(rest if reply else '', add_special_tokens=False)
   found = next((i for i in behind if i in reserved), None)
@@ -113,8 +127,8 @@ def knows_thinking(tokenizer) -> bool:
   return _SWITCH in (tokenizer.chat_template or '')
 
 
-def wording(tokenizer, base: Wording = BOXED,
-            thinking: bool | None = None) -> Wording:
+def wording(tokenizer, base: Wording = BOXED, thinking: bool | None = None,
+            day: Day | None = None) -> Wording:
   """A wording inside the tokenizer's chat template.
 
   The template is rendered around one user message and cut in two there. A
@@ -125,6 +139,7 @@ def wording(tokenizer, base: Wording = BOXED,
     tokenizer: with a chat template.
     base: the words inside the user's message.
     thinking: on, off, or None for the template's own default.
+    day: the date that the template tells, for one that asks for it.
 
   Raises:
     ValueError: without a template, for a switch that it does not have, or if
@@ -132,7 +147,7 @@ def wording(tokenizer, base: Wording = BOXED,
   """
   def around(switch):
     text = render(tokenizer, [{'role': 'user', 'content': _SENTINEL}], switch,
-                   add_generation_prompt=True)
+                  day, add_generation_prompt=True)
     if text.count(_SENTINEL) != 1:
       raise ValueError(f'the chat template holds the user\'s message '
                        f'{text.count(_SENTINEL)} times; it must be once')
@@ -147,7 +162,8 @@ def wording(tokenizer, base: Wording = BOXED,
 
 
 def chat(tokenizer, vocab_size: int, end_ids: Sequence[int] = (),
-         base: Wording = BOXED, thinking: bool | None = None) -> Chat:
+         base: Wording = BOXED, thinking: bool | None = None,
+         day: Day | None = None) -> Chat:
   """The chat of a hub model; errors as `HubCodec` and `wording`."""
   return Chat(HubCodec(tokenizer, vocab_size, end_ids),
-              wording(tokenizer, base, thinking))
+              wording(tokenizer, base, thinking, day), day=day)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from zppo_jax.chat import segments
+from zppo_jax.chat.rendering import Day
 from zppo_jax.chat.segments import Codec, Encoded, content, template
 from zppo_jax.records import Clip, Picture, PromptKind, PromptMedia, Seen
 from zppo_jax.verdicts import boxed
@@ -97,10 +98,12 @@ class Chat:
     codec: the vocabulary.
     wording: the words around a question.
     vision: of a model that sees; None for text alone.
+    day: the date in its prompts, where its template asks for one.
   """
   codec: Codec
   wording: Wording
   vision: Vision | None = None
+  day: Day | None = None
 
   def _encode(self, parts) -> Encoded:
     return segments.encode(parts, self.codec, self.wording.delimiters)

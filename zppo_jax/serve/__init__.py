@@ -9,10 +9,9 @@ import socket
 import jax
 import numpy as np
 
-from zppo_jax import pools, pretrained, rollouts, scoring, sharding
-from zppo_jax.chat import micro_chat
+from zppo_jax import dates, pools, pretrained, rollouts, scoring, sharding
 from zppo_jax.engine import Engine
-from zppo_jax.sample import BARE
+from zppo_jax.sample import chat_of
 from zppo_jax.serve.worker import Worker
 
 _CHUNK = 256  # positions whose logits exist at a time
@@ -74,7 +73,7 @@ def _token(name: str | None, host: str) -> str:
 
 def main(*, model: str, name: str | None, host: str, port: int, dtype: str,
          context: int, slots: int, token_env: str | None,
-         max_mb: float) -> None:
+         max_mb: float, date: str | None = None) -> None:
   """Serves until SIGTERM or SIGINT; requests that are here are finished within
   GRACE_S, or dropped.
 
@@ -93,10 +92,11 @@ def main(*, model: str, name: str | None, host: str, port: int, dtype: str,
                      '"zppo_jax[serve]"') from e
   from zppo_jax.serve.asked import MOST_TOP
   token = _token(token_env, host)
+  day = dates.named(date, '--date')
   found = pretrained.load(model, dtype=dtype)
   for note in found.notes:
     print(note, flush=True)
-  chat = pretrained.chat(found, BARE) or micro_chat.CHAT
+  chat = chat_of(found, day=day)
   rows, most = found.model.config.vocab_size, found.model.config.max_positions
   if chat.codec.vocab_size != rows:
     raise ValueError(f'the model has {rows} rows and no tokenizer; only the '

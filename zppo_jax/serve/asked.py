@@ -10,7 +10,7 @@ import math
 import re
 from typing import Any
 
-from zppo_jax.chat.conversation import ROLES, Message
+from zppo_jax.chat.conversation import REASONING, ROLES, Field, Message
 from zppo_jax.records import Decoding, Picture
 
 MOST_CHOICES = 128
@@ -27,6 +27,10 @@ _NEUTRAL = {
     'tool_choice': ('none', 'auto', None), 'min_p': (0, None),
     'response_format': ({'type': 'text'}, None)}
 _IGNORED = frozenset({'user', 'metadata', 'store'})
+# Fields of messages that templates may read, and who may have them.
+_TOLD = {'name': ROLES, **dict.fromkeys(REASONING, ('assistant',))}
+# Those that clients send back as they got them, and that say nothing so.
+_SILENT = (None, '', [], {})
 
 
 class Refused(ValueError):
@@ -222,14 +226,44 @@ def _picture(part: dict) -> Picture:
   return Picture(base64=found[1])
 
 
+def _told(value: dict) -> tuple[Field, ...]:
+  """Further fields of a message; each is refused unless a template may read
+  it or it says nothing."""
+  out = {}
+  for name, held in value.items():
+    if name in ('role', 'content') or any(
+        held is silent or held == silent and type(held) is type(silent)
+        for silent in _SILENT):
+      continue
+    if name not in _TOLD:
+      raise Refused(f'messages: {_short(name)} is {_short(held)}; it is not '
+                    f'built, allowed fields: role, content, '
+                    f'{", ".join(_TOLD)}', 'messages', code='unknown_field')
+    if value['role'] not in _TOLD[name]:
+      raise Refused(f'messages: {name} is {_short(held)} in a message of role '
+                    f'{value["role"]}; allowed in: {", ".join(_TOLD[name])}',
+                    'messages')
+    if not isinstance(held, str):
+      raise Refused(f'messages: {name} is {_short(held)}; allowed: a string',
+                    'messages')
+    of = 'reasoning' if name in REASONING else name
+    if out.get(of, held) != held:
+      raise Refused(f'messages: {name} is {_short(held)}; another field says '
+                    f'otherwise, allowed: one of {", ".join(REASONING)}',
+                    'messages')
+    out[of] = held
+  return tuple(Field(name, held) for name, held in out.items())
+
+
 def _message(value) -> Message:
   if not isinstance(value, dict) or value.get('role') not in ROLES:
     role = value.get('role') if isinstance(value, dict) else value
     raise Refused(f'messages: role is {_short(role)}; allowed: '
                   f'{", ".join(ROLES)}', 'messages')
   said = value.get('content')
+  told = _told(value)
   if isinstance(said, str):
-    return Message(value['role'], (said,))
+    return Message(value['role'], (said, *told))
   if not isinstance(said, list) or not said:
     raise Refused(f'messages: content is {_short(said)}; allowed: a string or '
                   'a list of parts', 'messages')
@@ -243,7 +277,7 @@ def _message(value) -> Message:
     else:
       raise Refused(f'messages: a part is {_short(part)}; allowed: type text '
                     'or image_url', 'messages')
-  return Message(value['role'], tuple(parts))
+  return Message(value['role'], (*parts, *told))
 
 
 def chat(values, model: str, most: int) -> ChatAsk:

@@ -41,7 +41,9 @@ TOWER = VisionConfig(
 _GREY = dict(mean=(0.5,) * 3, std=(0.5,) * 3)
 CHAT = micro_chat.seeing(images.Processor(
     TOWER, images.Pixels(64, 64, **_GREY), images.Pixels(64, 6 * 64, **_GREY),
-    fps=FPS, min_frames=2))
+    fps=FPS, min_frames=2,
+    # The packaged weights were trained on clips with nothing around them.
+    around_clip=('', '')))
 
 
 @functools.cache
