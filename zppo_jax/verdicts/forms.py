@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from zppo_jax.verdicts import units
 from zppo_jax.verdicts.numerals import numeral
-from zppo_jax.verdicts.spelling import GREEK, open_words
+from zppo_jax.verdicts.spelling import GREEK, WORD_MACRO, open_words
 
 _OPEN, _CLOSE = '([{', ')]}'
 _PAIRS = {'(': ')', '[': ']', '{': '}'}
@@ -167,9 +167,6 @@ def from_program(text: str) -> str:
 _RENAMED = (
     (re.compile(r'\\(?:varnothing|O|empty)(?![A-Za-z])'), r'\\emptyset '),
     (re.compile(r'\\\{\s*\\\}'), r'\\emptyset '),
-    # math-verify reads Euler's constant for them.
-    (re.compile(r'\\gamma(?![A-Za-z])'), r'\\text{gamma}'),
-    (re.compile(r'\\Gamma(?![A-Za-z])(?!\s*\()'), r'\\text{Gamma}'),
     (re.compile(r'\\(?:leqslant|leqq|leq)(?![A-Za-z])'), r'\\le '),
     (re.compile(r'\\(?:geqslant|geqq|geq)(?![A-Za-z])'), r'\\ge '),
     (re.compile(r'\\zeta\s*(?=\()'), r'\\zeta'),
@@ -180,6 +177,11 @@ _RENAMED = (
                 r'arcsin|arccos|arctan|sinh|cosh|tanh|exp|gcd|max|min)\s*\}'),
      r'\\\1 '),
 )
+_GREEK_NAMED = re.compile(
+    rf'\\(gamma|{"|".join(n for n in GREEK.values() if n[0].isupper())})'
+    r'(?![A-Za-z])(?!(?<=Gamma)\s*\()')
+_PRIME = re.compile(
+    r"(?<![\\A-Za-z])([A-Za-z])\s*('+|\^\s*(?:\{\s*)?(?:\\prime\s*)+\}?)")
 _BOX = re.compile(r'\\(?:boxed|fbox)\s*\{(.*)\}[\s.]*', re.DOTALL)
 
 
@@ -188,6 +190,36 @@ def renamed(text: str) -> str:
   for pattern, new in _RENAMED:
     text = pattern.sub(new, text)
   return text
+
+
+_LETTERS = re.compile(
+    rf'({WORD_MACRO}\s*\{{[^{{}}]*\}}|\\[A-Za-z]+)|([A-Za-z])')
+
+
+def _primed(found: re.Match) -> str:
+  primes = found[2].count("'") + found[2].count('prime')
+  return rf'\text{{{found[1]}{"prime" * primes}}}'
+
+
+def told_apart(*texts: str) -> list[str]:
+  r"""Formulas with the letters by other names that the library takes for one
+  another or for constants.
+
+  It reads Euler's constant for `\gamma`, and knows neither primes nor case:
+  `\frac{M}{m}` would be 1. Latin capitals are other letters than small ones
+  where one of the formulas has both.
+  """
+  both = set()
+  for text in texts:
+    letters = {m[2] for m in _LETTERS.finditer(text) if m[2]}
+    both |= {x for x in letters if x.isupper() and x.lower() in letters}
+  out = []
+  for text in texts:
+    text = _PRIME.sub(_primed, text)
+    text = _LETTERS.sub(lambda m: m[0] if m[2] not in both
+                        else rf'\text{{cap{m[2]}}}', text)
+    out.append(_GREEK_NAMED.sub(r'\\text{greek\1}', text))
+  return out
 
 
 # Bases.
@@ -228,7 +260,7 @@ _SIGN_OF = {'le': '<=', 'leq': '<=', 'ge': '>=', 'geq': '>=', 'lt': '<',
             'gt': '>', 'ne': '!=', 'neq': '!='}
 _FLIPPED = {'<': '>', '>': '<', '<=': '>=', '>=': '<=', '!=': '!='}
 _VARIABLE = re.compile(
-    r'(?:[A-Za-z]|\\(?!pi|in|le|ge|ne)[A-Za-z]+|\\text\{gamma\}'
+    r'(?:[A-Za-z]|\\(?!(?:pi|in|le|ge|ne|infty)(?![A-Za-z]))[A-Za-z]+'
     r'|f\([a-z]\))(?:_\{?\w\}?)?')
 _MEMBER = re.compile(
     r'\s*([A-Za-z]|\\[a-z]+)\s*\\in(?![A-Za-z])\s*(?=[(\[{\\])')

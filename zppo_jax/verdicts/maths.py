@@ -211,7 +211,7 @@ def _formulas(answer: str, gold: str) -> float:
     return float(based == wanted)
   if not forms.alike(answer, gold):
     return 0.0
-  answer, gold = forms.same_kind_of_set(answer, gold)
+  answer, gold = forms.told_apart(*forms.same_kind_of_set(answer, gold))
   right = _parse(gold)
   if not right:
     raise Unreadable(f'{gold[:80]!r}: no formula')

@@ -32,7 +32,8 @@ _FRAC = re.compile(
     rf'([+-]?)\s*([0-9]*)\s*\\[dtc]?frac\s*\{{\s*(-?\s*{_NUMBER})\s*\}}\s*'
     rf'\{{\s*({_NUMBER})\s*\}}')
 _WRAPPED = re.compile(r'\{([^{}]*)\}')
-_LONG = re.compile(rf'(?<![0-9])(?<![0-9],)[0-9](?:[0-9]|,(?=[0-9])){{{MAX_DIGITS}}}')
+_LONG = re.compile(r'(?<![0-9])(?<![0-9],)[0-9]'
+                   rf'(?:[0-9]|,(?=[0-9])){{{MAX_DIGITS}}}')
 
 
 class Numeral(NamedTuple):
