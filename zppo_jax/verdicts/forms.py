@@ -201,6 +201,10 @@ def _primed(found: re.Match) -> str:
   return rf'\text{{{found[1]}{"prime" * primes}}}'
 
 
+def _greek_name(name: str) -> str:
+  return 'greek' + ('capital' if name[0].isupper() else '') + name.lower()
+
+
 def told_apart(*texts: str) -> list[str]:
   r"""Formulas with the letters by other names that the library takes for one
   another or for constants.
@@ -218,7 +222,8 @@ def told_apart(*texts: str) -> list[str]:
     text = _PRIME.sub(_primed, text)
     text = _LETTERS.sub(lambda m: m[0] if m[2] not in both
                         else rf'\text{{cap{m[2]}}}', text)
-    out.append(_GREEK_NAMED.sub(r'\\text{greek\1}', text))
+    out.append(_GREEK_NAMED.sub(
+        lambda m: rf'\text{{{_greek_name(m[1])}}}', text))
   return out
 
 

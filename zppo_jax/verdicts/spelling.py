@@ -93,13 +93,15 @@ def without_markdown(text: str) -> str:
 def undress(text: str) -> str:
   r"""A formula without spacing macros, sizes and dollar signs.
 
-  Groups of words stay, and so does `\$`, which is money.
+  Groups of words stay, and so does `\$`, which is money. The full stop of a
+  sentence goes.
   """
   text = formula_characters(text)
   if text.count('$') == 1 and _PRICE.match(text):  # no formula's delimiter
     text = text.replace('$', r'\$')
   text = _DOLLARS.sub(lambda m: m[1] or ' ', text)
-  return _spaced(without_markdown(_undressed(text)))
+  text = without_markdown(_spaced(_undressed(text)))
+  return text.rstrip('. ') if not text.endswith('..') else text
 
 
 def open_words(text: str) -> str:
