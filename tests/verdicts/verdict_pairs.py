@@ -33,11 +33,13 @@ def both(gold: str, right: tuple, wrong: tuple) -> Iterator[Pair]:
 
 UNIT_SPELLINGS = {  # of one unit behind a value
     'kg': (r'\text{ kg}', r'\mathrm{~kg}', r'\,\mathrm{kg}', r' \mbox{ kg}',
-           r'\;\textrm{kg}', r'~\operatorname{kg}', ' kg', r'\text{ kilograms}'),
+           r'\;\textrm{kg}', r'~\operatorname{kg}', ' kg',
+           r'\text{ kilograms}'),
     'cm^2': (r'\text{ cm}^2', r'\mathrm{~cm}^{2}', r'\,\mathrm{cm^2}',
              r'\mbox{ cm}^2', r'\text{ square centimeters}', ' cm^2'),
-    'km/h': (r'\text{ km/h}', r'\mathrm{~km}/\mathrm{h}', r'\ \text{km}/\text{h}',
-             r'\,\mathrm{km\cdot h^{-1}}', ' km/h', r'\text{ km per hour}'),
+    'km/h': (r'\text{ km/h}', r'\mathrm{~km}/\mathrm{h}',
+             r'\ \text{km}/\text{h}', r'\,\mathrm{km\cdot h^{-1}}', ' km/h',
+             r'\text{ km per hour}'),
     'm/s': (r'\text{ m/s}', r'\mathrm{~m} / \mathrm{s}',
             r'\,\mathrm{m}\cdot\mathrm{s}^{-1}', r'\ \mathrm{m\,s^{-1}}',
             r'\frac{\text{m}}{\text{s}}', ' m/s'),
@@ -102,8 +104,9 @@ def _units() -> Iterator[Pair]:
       yield Pair(value + spellings[0], '46' + spellings[0], False)
   for a, b in (('5\\text{ m}', '500\\text{ cm}'),
                ('2\\text{ h}', '120\\text{ min}'),
-               ('36\\text{ km/h}', '10\\text{ m/s}'), ('\\$5', '500\\text{ cents}'),
-               ('\\$12', '12'), ('3\\text{ million}', '3000000')):
+               ('36\\text{ km/h}', '10\\text{ m/s}'),
+               ('\\$5', '500\\text{ cents}'), ('\\$12', '12'),
+               ('3\\text{ million}', '3000000')):
     yield Pair(a, b, True)
 
 
@@ -143,8 +146,9 @@ def _intervals() -> Iterator[Pair]:
       gold = f'{left}{a},{b}{right}'
       flipped = ''.join((str(b), '>' if right == ')' else r'\ge ', 'x',
                          '>' if left == '(' else r'\geq ', str(a)))
-      yield from both(gold, (f'{a}{low}x{high}{b}', rf'x\in {left}{a},{b}{right}',
-                             flipped), (f'{a}{low}x{high}{b + 1}', f'{b}', '0'))
+      yield from both(gold, (f'{a}{low}x{high}{b}',
+                             rf'x\in {left}{a},{b}{right}', flipped),
+                      (f'{a}{low}x{high}{b + 1}', f'{b}', '0'))
       closed = r'\le ' if left == '(' else '<'
       yield Pair(gold, f'{a}{closed}x{high}{b}', False)
   for n in (3, -2):
@@ -211,9 +215,10 @@ def math() -> Iterator[Pair]:
 def _number_spellings(value: Fraction, decimals: int) -> tuple[str, ...]:
   text = f'{float(value):.{decimals}f}'
   fraction = f'{value.numerator}/{value.denominator}'
-  return (text, f'${text}$', f'{text}00' if decimals else f'{text}.00', fraction,
+  return (text, f'${text}$', f'{text}00' if decimals else f'{text}.00',
+          fraction,
           rf'\frac{{{value.numerator}}}{{{value.denominator}}}', f'+{text}',
-          rf'\boxed{{{text}}}'[7:-1], f'**{text}**', f'{text}e0')
+          f'{{{text}}}', f'**{text}**', f'{text}e0')
 
 
 def number() -> Iterator[Pair]:
@@ -259,7 +264,8 @@ def relaxed_number() -> Iterator[Pair]:
     yield Pair(f'{gold} kg', f'{gold} g', False)
     yield Pair(gold, 'many', False)
     yield Pair(gold, f'{gold} or 3', False)
-  for text, other in (('Paris', 'Rome'), ('Yes', 'No'), ('Iron', 'Gold'), ('2019 May', '2018 June'),
+  for text, other in (('Paris', 'Rome'), ('Yes', 'No'), ('Iron', 'Gold'),
+                      ('2019 May', '2018 June'),
                       ('Blue', 'Green'), ('North America', 'South America')):
     yield from both(text, (text.upper(), f' {text}. ', rf'\text{{{text}}}',
                            f'"{text}"', f'**{text}**'), (other, f'{text}s'))
@@ -275,7 +281,8 @@ def choice() -> Iterator[Pair]:
     yield from both(letter, (
         small, f'({letter})', f'({small})', f'{letter}.', f'{letter})',
         f'{letter}. 12', f'{letter}: 12', f'({letter}) 5 cm', f'{letter}.5 cm',
-        rf'\text{{{letter}}}', rf'\text{{({letter})}}', rf'\textbf{{({letter})}}\ 5',
+        rf'\text{{{letter}}}', rf'\text{{({letter})}}',
+        rf'\textbf{{({letter})}}\ 5',
         rf'\mathrm{{{letter}}}', f'${letter}$', f'**{letter}**',
         f'Option {letter}', f'The answer is {letter}', f'answer: {letter}',
         f'the correct option is ({letter})', f'{letter}. {other}'),
@@ -328,8 +335,8 @@ QUANTITIES = (  # a unit, another of its dimension, how many of it make one
     ('km', 'm', 1000), ('m', 'cm', 100), ('cm', 'mm', 10), ('kg', 'g', 1000),
     ('h', 'min', 60), ('min', 's', 60), ('m^2', 'cm^2', 10000),
     ('m^3', 'dm^3', 1000), ('L', 'mL', 1000), ('kJ', 'J', 1000),
-    ('kW', 'W', 1000), ('kN', 'N', 1000), ('kPa', 'Pa', 1000), ('V', 'mV', 1000),
-    ('A', 'mA', 1000), ('MHz', 'kHz', 1000), ('W', 'J/s', 1),
+    ('kW', 'W', 1000), ('kN', 'N', 1000), ('kPa', 'Pa', 1000),
+    ('V', 'mV', 1000), ('A', 'mA', 1000), ('MHz', 'kHz', 1000), ('W', 'J/s', 1),
     ('N', 'kg m/s^2', 1), ('kΩ', 'Ω', 1000), ('day', 'h', 24))
 
 
@@ -339,8 +346,8 @@ def unit() -> Iterator[Pair]:
     for n in (5, 12):
       yield from both(f'{n} {name}', (
           f'{n * factor} {smaller}', rf'{n}\text{{ {name}}}',
-          rf'{n}\,\mathrm{{{name}}}', rf'{n} \mathrm{{~{name}}}', f'{n}.0 {name}',
-          str(n), f'**{n} {name}**', f'${n}$ {name}'),
+          rf'{n}\,\mathrm{{{name}}}', rf'{n} \mathrm{{~{name}}}',
+          f'{n}.0 {name}', str(n), f'**{n} {name}**', f'${n}$ {name}'),
           (f'{n + 1} {name}', f'-{n} {name}', f'0 {name}', f'{n} {stranger}',
            f'{n * factor + 1} {smaller}', f'{n} {name} or {n + 1} {name}'))
       if factor > 1:

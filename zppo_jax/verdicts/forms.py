@@ -165,6 +165,13 @@ def from_program(text: str) -> str:
 # Letters.
 
 _RENAMED = (
+    (re.compile(r'^(?:\\(?:approx|simeq|sim)(?![A-Za-z])|≈)'), ''),
+    (re.compile(r'\\begin\s*\{smallmatrix\}'), r'\\begin{matrix}'),
+    (re.compile(r'\\end\s*\{smallmatrix\}'), r'\\end{matrix}'),
+    # The fifth is 5.
+    (re.compile(rf'(?<=[0-9])\s?\^?\s?\{{?\s?{WORD_MACRO}\s*'
+                r'\{\s*(?:st|nd|rd|th)\s*\}\s?\}?'), ''),
+    (re.compile(r'(?<=[0-9])(?:st|nd|rd|th)(?![A-Za-z])'), ''),
     (re.compile(r'\\(?:varnothing|O|empty)(?![A-Za-z])'), r'\\emptyset '),
     (re.compile(r'\\\{\s*\\\}'), r'\\emptyset '),
     (re.compile(r'\\(?:leqslant|leqq|leq)(?![A-Za-z])'), r'\\le '),
@@ -272,7 +279,8 @@ _MEMBER = re.compile(
 _BUILDER = re.compile(
     r'\\\{\s*([A-Za-z])\s*(?:\\in\s*\\mathbb\s*\{?\s*R\s*\}?\s*)?'
     r'(?:\\mid(?![A-Za-z])|\||:|\\colon|\\vert)\s*(.*)\\\}', re.DOTALL)
-_OR = re.compile(r'\\(?:text|mathrm)\s*\{\s*or\s*\}|\\lor(?![A-Za-z])'
+_OR = re.compile(r'\\cup(?![A-Za-z])|'
+                 r'\\(?:text|mathrm)\s*\{\s*or\s*\}|\\lor(?![A-Za-z])'
                  r'|\\vee(?![A-Za-z])|(?<![A-Za-z\\])or(?![A-Za-z])')
 _AND = re.compile(r'\\text\s*\{\s*and\s*\}|\\land(?![A-Za-z])'
                   r'|\\wedge(?![A-Za-z])|(?<![A-Za-z\\])and(?![A-Za-z])')

@@ -21,13 +21,13 @@ from zppo_jax.verdicts.spelling import GREEK, open_words, tidy, undress
 _WORDS = re.compile(r'[^\W\d_]{3,}(?:[ -][^\W\d_]+)*')
 
 # Numbers in a row are added up by the library; only `1 1/2` is a number.
-_RUN_ON = re.compile(r'[0-9]\s+[0-9]')
+_RUN_ON = re.compile(r'(?<!_)[0-9]\s+[0-9]')
 _MIXED = re.compile(r'[0-9]+\s+[0-9]+\s*/\s*[0-9]+')
 _TABLE = re.compile(r'\\begin\s*\{')  # rows and columns, no run of numbers
 _EQUALS = re.compile(r'(?<![!<>:=\\])=(?!=)')
 _LETTER = re.compile(r'[^\W\d_]')
-_MACRO = re.compile(
-    rf'\\(?!(?:{"|".join(set(GREEK.values()) - {"pi"})})(?![A-Za-z]))[A-Za-z]+')
+_GREEK = '|'.join(sorted({*GREEK.values()} - {'pi'}))
+_MACRO = re.compile(rf'\\(?!(?:{_GREEK})(?![A-Za-z]))[A-Za-z]+')
 # The letter of a choice, with or without what it stands for.
 _OPTION = re.compile(
     r'\(?([A-J])\)?[.]?|\(([A-J])\)[.:]?\s+\S.*|([A-J])[.:)]\s*\S.*', re.DOTALL)
@@ -37,6 +37,7 @@ _SYMBOL = re.compile(
 DECIMALS, DIGITS = 6, 15  # of a float that the library compares
 _SMALL = -4  # log10 of a number below which DECIMALS are too few
 _MOST_DIGITS = 300
+VALUE_DIGITS = 40  # in which two exact numbers are compared
 
 
 def load() -> None:
@@ -121,12 +122,40 @@ def _imaginary(parsed: list) -> list | None:
   return [e for e, _ in found]
 
 
+def _value(parsed: list):
+  """The exact number that was read, in VALUE_DIGITS digits, or None."""
+  import sympy
+  expression = parsed[0]
+  if not isinstance(expression, sympy.Expr) or expression.free_symbols or (
+      expression.has(sympy.Float, sympy.Integral, sympy.Sum, sympy.Product,
+                     sympy.Limit)):
+    return None
+  value = expression.evalf(VALUE_DIGITS)
+  return value if value.is_Number and value.is_finite else None
+
+
+def _same_value(gold: list, answer: list) -> bool:
+  """Whether two exact numbers agree in all digits: the library leaves
+  `\\log_2 8` beside 3 as it is."""
+  try:
+    a, b = _value(answer), _value(gold)
+    return a is not None and b is not None and bool(
+        abs(a - b) <= abs(b) / 10 ** (VALUE_DIGITS - 5))
+  except MemoryError:
+    raise
+  except Exception:  # what cannot be evaluated is not shown to be the same
+    return False
+
+
 def _verify(gold: list, answer: list) -> bool:
   import math_verify
+  if not gold or not answer:
+    return False
   finer = _finer(gold)
-  return bool(gold) and bool(answer) and math_verify.verify(
+  return math_verify.verify(
       gold, answer, float_rounding=DECIMALS + finer,
-      numeric_precision=DIGITS + finer, timeout_seconds=None)
+      numeric_precision=DIGITS + finer, timeout_seconds=None
+  ) or _same_value(gold, answer)
 
 
 def _equal(answer: str, right: list) -> float:

@@ -33,7 +33,7 @@ _FRAC = re.compile(
     rf'\{{\s*({_NUMBER})\s*\}}')
 _WRAPPED = re.compile(r'\{([^{}]*)\}')
 _LONG = re.compile(r'(?<![0-9])(?<![0-9],)[0-9]'
-                   rf'(?:[0-9]|,(?=[0-9])){{{MAX_DIGITS}}}')
+                   rf'(?:[0-9]|,(?=[0-9]{{3}}(?![0-9]))){{{MAX_DIGITS}}}')
 
 
 class Numeral(NamedTuple):

@@ -18,9 +18,13 @@ _THOUSANDS = re.compile(
 # A double backslash ends a row of a matrix and comes first, so that its second
 # half is not taken for the backslash of a space.
 _DRESS = re.compile(
-    r'(\\\\)|\\[,;:!> ]|~|\\(?:left|right)(?![A-Za-z])\s*\.|'
-    r'\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|quad|qquad|,|'
-    r'thinspace|enspace|limits)(?![A-Za-z])')
+    r'(\\\\)(?:\s*\[\s*-?[0-9.]{1,9}\s*[a-z]{2}\s*\])?|\\[,;:!> ()\[\]]|~|'
+    r'\\(?:left|right)(?![A-Za-z])\s*\.|'
+    r'\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|quad|qquad|'
+    r'thinspace|enspace|limits|hline)(?![A-Za-z])')
+_SIUNITX = re.compile(
+    r'\\(?:SI|qty)\s*\{([^{}]*)\}\s*\{([^{}]*)\}|\\(?:si|unit)\s*\{([^{}]*)\}|'
+    r'\\num\s*\{([^{}]*)\}')
 _MARKDOWN = re.compile(r'\s*(\*\*\*|\*\*|\*|__|`+)([^*`]+)\1[\s.]*')
 _DOLLARS = re.compile(r'(\\\$)|\$')
 _PRICE = re.compile(r'\s*[-+]?\s*\$\s*[0-9.]')
@@ -79,8 +83,14 @@ def _spaced(text: str) -> str:
   return re.sub(r'\s+', ' ', text).strip()
 
 
+def _of_siunitx(found: re.Match) -> str:
+  value, unit = found[1] or found[4] or '', found[2] or found[3]
+  return rf'{value}\text{{ {unit}}}' if unit else value
+
+
 def _undressed(text: str) -> str:
   text = _ROMAN.sub(r'\\text{\1}', _THOUSANDS.sub('', text))
+  text = _SIUNITX.sub(_of_siunitx, text)
   return _DRESS.sub(lambda m: m[1] or ' ', text)
 
 
@@ -100,8 +110,14 @@ def undress(text: str) -> str:
   if text.count('$') == 1 and _PRICE.match(text):  # no formula's delimiter
     text = text.replace('$', r'\$')
   text = _DOLLARS.sub(lambda m: m[1] or ' ', text)
-  text = without_markdown(_spaced(_undressed(text)))
+  text = all_words(without_markdown(_spaced(_undressed(text))))
   return text.rstrip('. ') if not text.endswith('..') else text
+
+
+def all_words(text: str) -> str:
+  r"""`5 cm` of `\text{5 cm}`; another text stays."""
+  found = _WORDS.fullmatch(text)
+  return found[1].strip() if found else text
 
 
 def open_words(text: str) -> str:

@@ -83,7 +83,8 @@ _OTHERS = {
     'penny pennie pence': ('1/100', 'sterling'),
     '₹ rupee rs inr': ('1', 'rupee'), '¥ yen jpy': ('1', 'yen'),
     'yuan rmb cny': ('1', 'yuan'), 'dB decibel': ('1', 'decibel'),
-    'ppm': ('1', 'ppm'), 'pixel px': ('1', 'pixel'),
+    'am': ('1', 'morning'), 'pm': ('1', 'afternoon'), 'ppm': ('1', 'ppm'),
+    'pixel px': ('1', 'pixel'),
 }
 # Words that scale the number before them.
 _SCALES = {'hundred': 100, 'thousand': 10**3, 'million': 10**6,
@@ -267,6 +268,7 @@ def parse(text: str, bare: bool = True) -> tuple[Fraction, Unit] | None:
   for pattern, spelling in _SPELLINGS:
     text = pattern.sub(spelling, text)
   text = re.sub(r'per\s+cent(?![a-z])', 'percent', text.replace('~', ' '))
+  text = re.sub(r'(?i:(?<![a-z])([ap])\.\s?m)(?![A-Za-z])\.?', r'\1m', text)
   tokens = _tokens(text)
   if not tokens or tokens[-1] in '/·(':
     return None
