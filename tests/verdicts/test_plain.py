@@ -9,7 +9,7 @@ from zppo_jax.verdicts import plain
     (plain.numbers, '0.5', r'\frac{1}{2}', 1), (plain.numbers, '1/2', '.5', 1),
     (plain.numbers, '1,000', '1000', 1), (plain.numbers, r'1\,000', '1000', 1),
     (plain.numbers, '50%', '50', 1), (plain.numbers, r'90^\circ', '90', 1),
-    (plain.numbers, '1000001', '1000000', 1),
+    (plain.numbers, '1000001', '1000000', 0),
     (plain.numbers, '1000002', '1000000', 0),
     (plain.numbers, r'2 \times 10^{3}', '2e3', 1),
     (plain.numbers, '-5', '5', 0), (plain.numbers, '1e9999999', '5', 0),

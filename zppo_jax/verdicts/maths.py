@@ -2,31 +2,42 @@
 
 Loaded in worker processes only. The library's own timeouts are alarms, which
 need the main thread and do not hold (docs/verdicts.md): they are off, and the
-worker's are meant.
+worker's are meant. Numbers, units, letters of choices and numerals that name
+their base are compared by rules of ours; forms.py spells the rest so that the
+library reads what people mean.
 """
 
 import logging
+import math
 import re
+from fractions import Fraction
 
-from zppo_jax.verdicts import screen
-from zppo_jax.verdicts.plain import (
-  Unreadable,
-  close,
-  number,
-  plain_text,
-  retried,
-  tidy,
-)
+from zppo_jax.verdicts import forms, screen
+from zppo_jax.verdicts.numerals import Unreadable, close, numeral
+from zppo_jax.verdicts.plain import choice, plain_text, retried
+from zppo_jax.verdicts.spelling import GREEK, open_words, tidy, undress
 
 # A word is not a product of its letters: `east` is not `seat`.
 _WORDS = re.compile(r'[^\W\d_]{3,}(?:[ -][^\W\d_]+)*')
 
 # Numbers in a row are added up by the library; only `1 1/2` is a number.
-_RUN_ON = re.compile(r'[0-9]\s+[0-9]')
+_RUN_ON = re.compile(r'(?<!_)[0-9]\s+[0-9]')
 _MIXED = re.compile(r'[0-9]+\s+[0-9]+\s*/\s*[0-9]+')
+_TABLE = re.compile(r'\\begin\s*\{')  # rows and columns, no run of numbers
 _EQUALS = re.compile(r'(?<![!<>:=\\])=(?!=)')
 _LETTER = re.compile(r'[^\W\d_]')
-_MACRO = re.compile(r'\\[A-Za-z]+')
+_GREEK = '|'.join(sorted({*GREEK.values()} - {'pi'}))
+_MACRO = re.compile(rf'\\(?!(?:{_GREEK})(?![A-Za-z]))[A-Za-z]+')
+# The letter of a choice, with or without what it stands for.
+_OPTION = re.compile(
+    r'\(?([A-J])\)?[.]?|\(([A-J])\)[.:]?\s+\S.*|([A-J])[.:)]\s*\S.*', re.DOTALL)
+_SYMBOL = re.compile(
+    r'\s*(?:\\?[A-Za-z]+|\\text\{[A-Za-z]+\})'
+    r'(?:_\{?\w+\}?)?(?:\([A-Za-z]\))?\s*')
+DECIMALS, DIGITS = 6, 15  # of a float that the library compares
+_SMALL = -4  # log10 of a number below which DECIMALS are too few
+_MOST_DIGITS = 300
+VALUE_DIGITS = 40  # in which two exact numbers are compared
 
 
 def load() -> None:
@@ -46,49 +57,215 @@ def load() -> None:
 
 
 def _parse(text: str) -> list:
+  """What the library reads, [] where it reads nothing or fails."""
   import math_verify
-  return math_verify.parse(
-      f'${text}$', [math_verify.LatexExtractionConfig(),
-                    math_verify.ExprExtractionConfig()],
-      extraction_mode='first_match',
-      parsing_timeout=None)
+  from latex2sympy2_extended.latex2sympy2 import NormalizationConfig
+  latex = math_verify.LatexExtractionConfig(
+      normalization_config=NormalizationConfig(
+          basic_latex=True, units=False, malformed_operators=True, nits=True,
+          boxed='all', equations=False))
+  try:
+    return math_verify.parse(
+        f'${text}$', [latex, math_verify.ExprExtractionConfig()],
+        extraction_mode='first_match', parsing_timeout=None)
+  except MemoryError:
+    raise
+  except Exception:  # as ValueError of an int of more than 4,300 digits
+    return []
+
+
+def _sizes(expression) -> list[float]:
+  """log10 of the size of each number that is not 0 in a parsed formula."""
+  import sympy
+  unfinished = (sympy.Integral, sympy.Sum, sympy.Product, sympy.Limit)
+  found, left = [], [expression]
+  while left:
+    node = left.pop()
+    if isinstance(node, sympy.MatrixBase):
+      left += list(node)
+      continue
+    if not isinstance(node, sympy.Basic) or isinstance(node, unfinished):
+      continue
+    if getattr(node, 'is_number', False) and not node.has(*unfinished):
+      value = node.evalf(5)
+      if value.is_Number and value.is_finite and value != 0:
+        found.append(float(sympy.log(abs(value), 10).evalf(5)))
+    else:
+      left += list(node.args)
+  return found
+
+
+def _finer(parsed: list) -> int:
+  """By how many decimals a comparison has to be finer than DECIMALS, so that
+  it does not take the smallest number of a gold answer for 0."""
+  try:
+    sizes = [s for e in parsed for s in _sizes(e)]
+  except MemoryError:
+    raise
+  except Exception:  # what cannot be evaluated is compared as it is
+    return 0
+  smallest = min(sizes, default=0.0)
+  return min(_MOST_DIGITS, -math.floor(smallest)) if smallest < _SMALL else 0
+
+
+def _imaginary(parsed: list) -> list | None:
+  """With the letter i as the imaginary unit, None without such a letter."""
+  import sympy
+  found = []
+  for e in parsed:
+    letters = {s for s in getattr(e, 'free_symbols', ()) if s.name == 'i'}
+    if letters:
+      e = e.subs({s: sympy.I for s in letters})
+    found.append((e, bool(letters)))
+  if not any(changed for _, changed in found):
+    return None
+  return [e for e, _ in found]
+
+
+def _value(parsed: list):
+  """The exact number that was read, in VALUE_DIGITS digits, or None."""
+  import sympy
+  expression = parsed[0]
+  if not isinstance(expression, sympy.Expr) or expression.free_symbols or (
+      expression.has(sympy.Float, sympy.Integral, sympy.Sum, sympy.Product,
+                     sympy.Limit)):
+    return None
+  value = expression.evalf(VALUE_DIGITS)
+  return value if value.is_Number and value.is_finite else None
+
+
+def _same_value(gold: list, answer: list) -> bool:
+  """Whether two exact numbers agree in all digits: the library leaves
+  `\\log_2 8` beside 3 as it is."""
+  try:
+    a, b = _value(answer), _value(gold)
+    return a is not None and b is not None and bool(
+        abs(a - b) <= abs(b) / 10 ** (VALUE_DIGITS - 5))
+  except MemoryError:
+    raise
+  except Exception:  # what cannot be evaluated is not shown to be the same
+    return False
+
+
+def _verify(gold: list, answer: list) -> bool:
+  import math_verify
+  if not gold or not answer:
+    return False
+  finer = _finer(gold)
+  return math_verify.verify(
+      gold, answer, float_rounding=DECIMALS + finer,
+      numeric_precision=DIGITS + finer, timeout_seconds=None
+  ) or _same_value(gold, answer)
+
+
+def _equal(answer: str, right: list) -> float:
+  given = _parse(answer)
+  if not given:
+    return 0.0
+  if _verify(right, given):
+    return 1.0
+  a, b = _imaginary(given), _imaginary(right)
+  if a is None and b is None:
+    return 0.0
+  return float(_verify(b or right, a or given))
+
+
+def _unknowns(text: str) -> bool:
+  """Whether a text has letters, Greek ones too, besides macros and \\pi."""
+  return bool(_LETTER.search(_MACRO.sub('', text)))
+
+
+def _result(gold: str) -> str:
+  """What a gold chain of equalities ends with: `A=12` of `A=3\\cdot 4=12`, `60`
+  of `5\\cdot 12=60`. An equation in unknowns stays."""
+  sides = _EQUALS.split(gold)
+  if len(sides) < 2 or ',' in gold or ';' in gold or not all(
+      s.strip() for s in sides):
+    return gold
+  if _SYMBOL.fullmatch(sides[0]):
+    return f'{sides[0]}={sides[-1]}'
+  if len(sides) > 2 or not _unknowns(sides[0]):
+    return sides[-1]
+  return gold
+
+
+def _numbers(answer: str, gold: str, factor: Fraction) -> float | None:
+  """Whether two numbers are the same, None if one is no number.
+
+  `v = 5` is the number 5, as either side.
+  """
+  b = numeral(gold)
+  a = numeral(answer)
+  if b is not None and a is None:
+    *left, last = _EQUALS.split(answer)
+    if left and _unknowns(''.join(left)):
+      a = numeral(last)
+  if a is not None and b is None:
+    *left, last = _EQUALS.split(gold)
+    if left and _SYMBOL.fullmatch(left[0]):
+      b = numeral(last)
+  if a is None or b is None:
+    return None
+  return float(close(a.times(factor), b, factor == 1))
 
 
 def _mark(answer: str, gold: str) -> float:
-  a, b = number(answer), number(gold)
-  if a is not None and b is not None and close(a, b):
+  reason = screen.too_steep(gold)
+  if reason and numeral(gold) is None:
+    raise Unreadable(f'{gold[:80]!r}: {reason}')
+  if screen.too_steep(answer) and numeral(answer) is None:
+    return 0.0
+  a, b = forms.read(answer), forms.read(gold)
+  b = b._replace(text=_result(b.text))
+  factor = forms.ratio(a, b)
+  if not b.text:
+    raise Unreadable(f'{gold[:80]!r}: no formula')
+  if factor is None:
+    return 0.0
+  told = _numbers(a.text, b.text, factor)
+  if told is not None:
+    return told
+  if factor != 1:
+    return _formulas(rf'({a.text})\cdot({factor})', b.text)
+  return _formulas(a.text, b.text)
+
+
+def _formulas(answer: str, gold: str) -> float:
+  if answer.replace(' ', '') == gold.replace(' ', ''):
     return 1.0
   if _WORDS.fullmatch(plain_text(gold)):
     return float(plain_text(answer) == plain_text(gold))
-  reason = screen.too_steep(gold)
-  right = [] if reason else _parse(gold)
-  if not right:
-    raise Unreadable(f'{gold[:80]!r}: {reason or "no formula"}')
-  if screen.too_steep(answer) or (
-      screen.undone(answer) and not screen.undone(gold)):
+  based, wanted = forms.based(answer), forms.based(gold)
+  if based and wanted:
+    return float(based == wanted)
+  if not forms.alike(answer, gold):
     return 0.0
-  if _RUN_ON.search(_MIXED.sub('', answer)):
+  answer, gold = forms.told_apart(*forms.same_kind_of_set(answer, gold))
+  right = _parse(gold)
+  if not right:
+    raise Unreadable(f'{gold[:80]!r}: no formula')
+  if screen.undone(answer) and not screen.undone(gold):
+    return 0.0
+  if not _TABLE.search(answer) and _RUN_ON.search(_MIXED.sub('', answer)):
     return 0.0
   sides = _EQUALS.split(answer)
-  if len(sides) > 1 and not _EQUALS.search(gold) and not _LETTER.search(
-      _MACRO.sub('', ''.join(sides[:-1]))):
+  if len(sides) > 1 and not _EQUALS.search(gold) and not _unknowns(
+      ''.join(sides[:-1])):
     # `7=5` says nothing of an unknown: each side has to be the answer.
     return min(_equal(side, right) for side in sides)
   return _equal(answer, right)
 
 
-def _equal(answer: str, right: list) -> float:
-  import math_verify
-  given = _parse(answer)
-  return float(bool(given) and math_verify.verify(
-      right, given, timeout_seconds=None))
-
-
 def maths(answer: str, gold: str) -> float:
   """Equal as formulas, numbers, sets, intervals or matrices (math-verify)."""
-  answer, gold = tidy(answer), tidy(gold)
+  if not tidy(gold):
+    raise Unreadable('an empty gold answer')
+  if tidy(answer).replace(' ', '') == tidy(gold).replace(' ', ''):
+    return 1.0
+  answer, gold = undress(answer), undress(gold)
   if not gold:
     raise Unreadable('an empty gold answer')
-  if answer.replace(' ', '') == gold.replace(' ', ''):
-    return 1.0
+  if option := _OPTION.fullmatch(open_words(gold)):
+    letter = next(filter(None, option.groups()))
+    return float(choice(answer) == letter.casefold())
   return retried(_mark)(answer, gold)

@@ -14,6 +14,9 @@ MAX_DEPTH = 16  # open braces, brackets and parentheses
 MAX_DIGITS = 100  # of one number
 MAX_EXPONENT_DIGITS = 4  # 2^{9999} has 3,010 digits
 MAX_FACTORIAL_DIGITS = 3  # 999! has 2,565 digits
+MAX_FACTORIAL = 999  # of a difference of numbers in brackets
+MAX_POWER_OF_POWERS = 64  # the product of nested exponents of a number
+MAX_POWER_OF_LETTERS = 999  # and of a letter, which is not multiplied out
 MAX_EXPONENTS = 30
 MAX_TERMS = 3  # of a sum in brackets that is raised to two digits or more
 MAX_OPERATORS = 200
@@ -31,14 +34,16 @@ _STEEP = (
      re.compile(rf'(?:{_POWER}{_GROUP}|[0-9.][eE][+-]?)[0-9]'
                 rf'(?:[0-9]|,(?=[0-9])){{{MAX_EXPONENT_DIGITS}}}')),
     ('a tower of powers',
-     re.compile(rf'{_POWER}{_GROUP}[0-9]+[\s}})\]]*{_POWER}{_GROUP}[0-9]')),
+     re.compile(rf'{_POWER}{_GROUP}[0-9]+[\s}}]*{_POWER}{_GROUP}[0-9]')),
     ('a large binomial', re.compile(r'binom[\s{]*[0-9]{5}')),
-    ('powers of powers',
-     re.compile(rf'{_POWER}{_GROUP}[0-9]+[\s}}\]]*\)[\s}})\]]*{_POWER}')),
     (f'a factorial of more than {MAX_FACTORIAL_DIGITS} digits',
      re.compile(rf'[0-9](?:[0-9]|,(?=[0-9])){{{MAX_FACTORIAL_DIGITS}}}\s*!')),
-    ('a factorial of an expression',
-     re.compile(r'[)\]}!]\s*!(?!=)|factorial|\\Gamma|gamma|zeta')),
+    # The library reads `5!!` as (5!)!.
+    ('a factorial of a factorial', re.compile(r'!\s*!(?!=)')),
+    ('a function of a large number',
+     re.compile(r'(?:\\Gamma|factorial)\s*[({\[][^)]{0,60}(?:'
+                rf'[0-9]{{{MAX_FACTORIAL_DIGITS + 1}}}|{_POWER}|!'
+                r'|\\Gamma|factorial|\\cdot|\\times|\*)')),
 )
 _OPERATOR = re.compile(r'[-+*/=<>&!]|\\[A-Za-z]+')
 _EXPONENT = re.compile(_POWER)
@@ -48,6 +53,12 @@ _NUMBER_END = re.compile(r'[0-9][\s}\])]*$')
 _NUMBER_POWER = re.compile(rf'{_POWER}{_GROUP}[0-9]')
 _RAISED_TO = re.compile(rf'{_POWER}{_GROUP}[0-9]+')
 _GROWING = re.compile(r'binom|!|sqrt|frac|sin|cos|tan|log|ln|matrix')
+_INTEGER = re.compile(r'[0-9]+')
+_DIFFERENCE = re.compile(r'[\s{}]*([0-9]{1,9})(?:\s*-\s*[0-9]+)*[\s{}]*')
+_VARIABLE = re.compile(r'[A-Za-z]')
+_MACRO = re.compile(r'\\[A-Za-z]+')
+_LARGE = re.compile(rf'[0-9]{{{MAX_FACTORIAL_DIGITS + 1}}}|!|'
+                    rf'{_POWER}{_GROUP}[0-9]{{2}}')
 _OPEN, _CLOSE = '{([', '})]'
 
 
@@ -60,27 +71,84 @@ def too_long(text: str, gold: str = '') -> str:
   return ''
 
 
+class _Bracket:
+  """An open bracket.
+
+  Attributes:
+    start, end: indices around what it holds.
+    power: whether it is an exponent.
+    signs: plus and minus signs in it, or in a sum inside that is raised.
+    high: the largest product of exponents in it.
+  """
+
+  def __init__(self, start: int, power: bool):
+    self.start, self.end = start, start
+    self.power, self.signs, self.high = power, 0, 1
+
+
+def _lettered(content: str) -> bool:
+  """Whether a formula has letters besides macros."""
+  return bool(_VARIABLE.search(_MACRO.sub(' ', content)))
+
+
+def _steep_factorial(content: str) -> bool:
+  """Whether the factorial of what stands in brackets may explode."""
+  if difference := _DIFFERENCE.fullmatch(content):  # n!/(n-k)!
+    return int(difference[1]) > MAX_FACTORIAL
+  return not _lettered(content) or bool(_LARGE.search(content))
+
+
 def _by_brackets(text: str) -> str:
   """What a look at the brackets refuses, or ''."""
-  opened = []  # (whether it is an exponent, signs within) of each open bracket
-  exponents = 0  # of these
+  opened = [_Bracket(0, False)]
+  exponents = 0  # open brackets that are exponents
+  closed = None  # the bracket that closes just before
   for i, character in enumerate(text):
     if character in _OPEN:
       power = bool(_RAISED.search(text, max(0, i - 8), i))
-      opened.append([power, 0])
+      opened.append(_Bracket(i + 1, power))
       exponents += power
-      if len(opened) > MAX_DEPTH:
+      closed = None
+      if len(opened) > MAX_DEPTH + 1:
         return f'more than {MAX_DEPTH} open brackets'
-    elif character in _CLOSE and opened:
-      power, signs = opened.pop()
-      exponents -= power
-      if signs >= MAX_TERMS and _HIGH.match(text, i + 1):
+    elif character in _CLOSE:
+      if len(opened) == 1:
+        continue
+      closed = opened.pop()
+      closed.end = i
+      exponents -= closed.power
+      parent = opened[-1]
+      parent.high = max(parent.high, closed.high)
+      if closed.signs >= MAX_TERMS and _HIGH.match(text, i + 1):
         return f'a high power of more than {MAX_TERMS} terms'
-    elif character in '+-' and opened:
-      opened[-1][1] += 1
-    elif (character in '^*' and exponents and _NUMBER_POWER.match(text, i)
-          and _NUMBER_END.search(text, max(0, i - 8), i)):
-      return 'a tower of powers'
+    elif character in '+-':
+      opened[-1].signs += 1
+      closed = None
+    elif character in '^*':
+      raised = _NUMBER_POWER.match(text, i)
+      if raised and exponents and _NUMBER_END.search(text, max(0, i - 8), i):
+        return 'a tower of powers'
+      if raised:
+        base = closed if closed and not closed.power else None
+        power = int(_INTEGER.search(text, raised.end() - 1)[0][:9])
+        high = power * (base.high if base else 1)
+        if base and base.high > 1 and high > (
+            MAX_POWER_OF_LETTERS if _lettered(text[base.start:base.end])
+            else MAX_POWER_OF_POWERS):
+          return 'powers of powers'
+        if base and base.signs >= MAX_TERMS:
+          if high >= 10:
+            return f'a high power of more than {MAX_TERMS} terms'
+          opened[-1].signs = max(opened[-1].signs, base.signs)
+        opened[-1].high = max(opened[-1].high, high)
+      closed = None
+    elif character == '!':
+      if closed and text[i + 1:i + 2] != '=' and _steep_factorial(
+          text[closed.start:closed.end]):
+        return 'a factorial of an expression'
+      closed = None
+    elif not character.isspace():
+      closed = None
   return ''
 
 

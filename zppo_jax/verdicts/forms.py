@@ -1,0 +1,438 @@
+r"""Formulas in the spelling that math-verify reads as people mean them.
+
+What it misreads on its own: units, letters that it takes for constants
+(`\gamma`), formulas in the spelling of programs, inequalities beside
+intervals, indices of a numeral that name its base. Each rule is linear in its
+input, which `screen` bounds.
+"""
+
+import re
+from fractions import Fraction
+from typing import NamedTuple
+
+from zppo_jax.verdicts import units
+from zppo_jax.verdicts.numerals import numeral
+from zppo_jax.verdicts.spelling import GREEK, WORD_MACRO, open_words
+
+_OPEN, _CLOSE = '([{', ')]}'
+_PAIRS = {'(': ')', '[': ']', '{': '}'}
+
+
+def levels(text: str) -> list[tuple[int, str]]:
+  """(depth, character) of each character outside of escapes; an opening and
+  its closing bracket count as inside."""
+  found, depth, escaped = [], 0, False
+  for character in text:
+    if escaped:  # `\{` is a bracket of a set, `\,` nothing
+      escaped = False
+      if character == '{':
+        depth += 1
+      found.append((depth, character))
+      if character == '}':
+        depth -= 1
+      continue
+    escaped = character == '\\'
+    if character in _OPEN:
+      depth += 1
+    found.append((depth, character))
+    if character in _CLOSE:
+      depth -= 1
+  return found
+
+
+def top_level(text: str, separators: str) -> list[str]:
+  """A text cut at separators outside of all brackets; the separators are every
+  second member of the result."""
+  found, start = [], 0
+  for i, (depth, character) in enumerate(levels(text)):
+    if depth == 0 and character in separators and text[i - 1:i] != '\\':
+      found += [text[start:i], character]
+      start = i + 1
+  return [*found, text[start:]]
+
+
+class Enclosed(NamedTuple):
+  """The brackets around all of a text, and what they hold."""
+  left: str
+  inner: str
+  right: str
+
+
+def enclosed(text: str) -> Enclosed | None:
+  r"""The one pair of brackets that holds a whole text; `(1,2)`, `[1,2)`,
+  `\{1,2\}`, but not `(1,2),(3,4)`."""
+  text = text.strip()
+  left = next((b for b in ('\\{', '(', '[') if text.startswith(b)), None)
+  right = next((b for b in ('\\}', ')', ']') if text.endswith(b)), None)
+  if left is None or right is None or len(text) < len(left) + len(right):
+    return None
+  found = levels(text)
+  end = len(text) - 1
+  if any(depth < 1 for depth, _ in found[len(left) - 1:end]) or (
+      found[end][0] != 1):
+    return None
+  return Enclosed(left, text[len(left):len(text) - len(right)], right)
+
+
+def alike(answer: str, gold: str) -> bool:
+  """Whether the outer brackets do not speak against two lists being equal: a
+  set in braces is no pair, and a pair no set."""
+  a, b = enclosed(answer), enclosed(gold)
+  if a is None or b is None or len(top_level(a.inner, ',')) < 2 or (
+      len(top_level(b.inner, ',')) < 2):
+    return True
+  return (a.left == '\\{') == (b.left == '\\{')
+
+
+# Spellings of programs.
+
+_FUNCTIONS = {
+    'sin': r'\sin', 'cos': r'\cos', 'tan': r'\tan', 'cot': r'\cot',
+    'sec': r'\sec', 'csc': r'\csc', 'asin': r'\arcsin', 'acos': r'\arccos',
+    'atan': r'\arctan', 'arcsin': r'\arcsin', 'arccos': r'\arccos',
+    'arctan': r'\arctan', 'sinh': r'\sinh', 'cosh': r'\cosh',
+    'tanh': r'\tanh', 'log': r'\ln', 'ln': r'\ln',
+}
+_NAMES = {'pi': r'\pi', 'oo': r'\infty', 'inf': r'\infty', 'I': 'i', 'E': 'e'}
+_NAMES |= {name: f'\\{name}' for name in GREEK.values()}
+_WORD = re.compile(r'(?<![\\A-Za-z])[A-Za-z]+')
+_PROGRAM = re.compile(
+    r'\*|(?<![\\A-Za-z])(?:pi|oo|sqrt|exp|Rational|Abs|Matrix'
+    rf'|(?:{"|".join(_FUNCTIONS)})(?=\s*\())(?![A-Za-z])')
+_FOLLOWED = re.compile(r'\s*\(')
+
+
+def _closing(text: str) -> dict[int, int]:
+  """Where each round bracket closes."""
+  found, opened = {}, []
+  for i, character in enumerate(text):
+    if character == '(':
+      opened.append(i)
+    elif character == ')' and opened:
+      found[opened.pop()] = i
+  return found
+
+
+def from_program(text: str) -> str:
+  r"""`5*cos(pi*t/3)-2` as `5\cdot \cos(\pi\cdot t/3)-2`; other texts stay.
+
+  A text is a program's if it has no macro and a star or the name of a function
+  or constant. `log` is the natural one, as programs have it.
+  """
+  if re.sub(r'\\(?:cdot|times) ', '', text).find('\\') >= 0 or (
+      not _PROGRAM.search(text)):
+    return text
+  close = _closing(text)
+  edits: dict[int, tuple[int, str]] = {}  # start -> (end, replacement)
+  for word in _WORD.finditer(text):
+    opened = _FOLLOWED.match(text, word.end())
+    at = opened.end() - 1 if opened else -1
+    if word[0] in ('sqrt', 'exp', 'Abs') and at in close:
+      before, after = {'sqrt': (r'\sqrt{', '}'), 'exp': ('e^{', '}'),
+                       'Abs': ('|', '|')}[word[0]]
+      edits[word.start()] = (at + 1, before)
+      edits[close[at]] = (close[at] + 1, after)
+    elif word[0] == 'Rational' and at in close:
+      parts = text[at + 1:close[at]].split(',')
+      if len(parts) == 2:
+        edits[word.start()] = (close[at] + 1, rf'\frac{{{parts[0]}}}'
+                               rf'{{{parts[1]}}}')
+    elif word[0] in _FUNCTIONS and opened:
+      edits[word.start()] = (word.end(), _FUNCTIONS[word[0]])
+    elif word[0] in _NAMES:
+      edits[word.start()] = (word.end(), _NAMES[word[0]] + ' ')
+  for power in re.finditer(r'(?:\*\*|\^)\s*(\()?', text):
+    at = power.end() - 1 if power[1] else -1
+    if at in close:
+      edits[power.start()] = (at + 1, '^{')
+      edits.setdefault(close[at], (close[at] + 1, '}'))
+    else:
+      number = re.compile(r'-?[0-9]+(?:\.[0-9]+)?').match(text, power.end())
+      if number:
+        edits[power.start()] = (number.end(), f'^{{{number[0]}}}')
+      else:
+        edits[power.start()] = (power.end(), '^')
+  out, at = [], 0
+  for start in sorted(edits):
+    if start < at:
+      continue
+    end, new = edits[start]
+    out += [text[at:start], new]
+    at = end
+  return ''.join([*out, text[at:]]).replace('*', r'\cdot ')
+
+
+# Letters.
+
+_RENAMED = (
+    (re.compile(r'^(?:\\(?:approx|simeq|sim)(?![A-Za-z])|≈)'), ''),
+    (re.compile(r'\\begin\s*\{smallmatrix\}'), r'\\begin{matrix}'),
+    (re.compile(r'\\end\s*\{smallmatrix\}'), r'\\end{matrix}'),
+    # The fifth is 5.
+    (re.compile(rf'(?<=[0-9])\s?\^?\s?\{{?\s?{WORD_MACRO}\s*'
+                r'\{\s*(?:st|nd|rd|th)\s*\}\s?\}?'), ''),
+    (re.compile(r'(?<=[0-9])(?:st|nd|rd|th)(?![A-Za-z])'), ''),
+    (re.compile(r'\\(?:varnothing|O|empty)(?![A-Za-z])'), r'\\emptyset '),
+    (re.compile(r'\\\{\s*\\\}'), r'\\emptyset '),
+    (re.compile(r'\\(?:leqslant|leqq|leq)(?![A-Za-z])'), r'\\le '),
+    (re.compile(r'\\(?:geqslant|geqq|geq)(?![A-Za-z])'), r'\\ge '),
+    (re.compile(r'\\zeta\s*(?=\()'), r'\\zeta'),
+    (re.compile(r'\\(?:Reals|R)(?![A-Za-z])'), r'\\mathbb{R}'),
+    (re.compile(r'\\mathrm\s*\{\s*([ei])\s*\}|\\(?:text|operatorname)\s*'
+                r'\{\s*([ei])\s*\}'), r'\1\2'),
+    (re.compile(r'\\operatorname\s*\{\s*(sin|cos|tan|cot|sec|csc|ln|log|lg|'
+                r'arcsin|arccos|arctan|sinh|cosh|tanh|exp|gcd|max|min)\s*\}'),
+     r'\\\1 '),
+)
+_GREEK_NAMED = re.compile(
+    rf'\\(gamma|{"|".join(n for n in GREEK.values() if n[0].isupper())})'
+    r'(?![A-Za-z])(?!(?<=Gamma)\s*\()')
+_PRIME = re.compile(
+    r"(?<![\\A-Za-z])([A-Za-z])\s*('+|\^\s*(?:\{\s*)?(?:\\prime\s*)+\}?)")
+_BOX = re.compile(r'\\(?:boxed|fbox)\s*\{(.*)\}[\s.]*', re.DOTALL)
+
+
+def renamed(text: str) -> str:
+  """Letters and signs in the spelling that is read as meant."""
+  for pattern, new in _RENAMED:
+    text = pattern.sub(new, text)
+  return text
+
+
+_LETTERS = re.compile(
+    rf'({WORD_MACRO}\s*\{{[^{{}}]*\}}|\\[A-Za-z]+)|([A-Za-z])')
+
+
+def _primed(found: re.Match) -> str:
+  primes = found[2].count("'") + found[2].count('prime')
+  return rf'\text{{{found[1]}{"prime" * primes}}}'
+
+
+def _greek_name(name: str) -> str:
+  return 'greek' + ('capital' if name[0].isupper() else '') + name.lower()
+
+
+def told_apart(*texts: str) -> list[str]:
+  r"""Formulas with the letters by other names that the library takes for one
+  another or for constants.
+
+  It reads Euler's constant for `\gamma`, and knows neither primes nor case:
+  `\frac{M}{m}` would be 1. Latin capitals are other letters than small ones
+  where one of the formulas has both.
+  """
+  both = set()
+  for text in texts:
+    letters = {m[2] for m in _LETTERS.finditer(text) if m[2]}
+    both |= {x for x in letters if x.isupper() and x.lower() in letters}
+  out = []
+  for text in texts:
+    text = _PRIME.sub(_primed, text)
+    text = _LETTERS.sub(lambda m: m[0] if m[2] not in both
+                        else rf'\text{{cap{m[2]}}}', text)
+    out.append(_GREEK_NAMED.sub(
+        lambda m: rf'\text{{{_greek_name(m[1])}}}', text))
+  return out
+
+
+# Bases.
+
+_BASE_NAMES = {name: base for base, name in enumerate(
+    'two three four five six seven eight nine ten eleven twelve thirteen '
+    'fourteen fifteen sixteen'.split(), 2)}
+_BASED = re.compile(
+    r'\(?\s*([0-9A-Za-z]{1,200}(?:\s+[0-9]{1,60}){0,3})\s*\)?\s*'
+    r'(?:_\s*\{?\s*\(?\s*|base\s*)([0-9]{1,2}|[a-z]+)\s*\)?\s*\}?[\s.]*')
+
+
+def based(text: str) -> tuple[str, int] | None:
+  """(digits, base) of a numeral that names its base (`1101_{5}`), or None."""
+  text = open_words(text)
+  found = _BASED.fullmatch(text)
+  if not found:
+    return None
+  base = (int(found[2]) if found[2].isdigit()
+          else _BASE_NAMES.get(found[2].casefold(), 0))
+  digits = re.sub(r'\s', '', found[1]).upper()
+  if not 2 <= base <= 36 or not digits:
+    return None
+  if base <= 10 and not digits.isdigit() or digits.isalpha() and (
+      len(digits) > 1 and base <= 10):
+    return None
+  if any(int(d, 36) >= base for d in digits):
+    # `7_5` is not of that base; it is compared as it is written.
+    return digits.lstrip('0') or '0', base
+  return digits.lstrip('0') or '0', base
+
+
+# Inequalities.
+
+_RELATION = re.compile(
+    r'\\(le|ge|lt|gt|leq|geq|ne|neq)(?![A-Za-z])|(<=|>=|!=|<|>)')
+_SIGN_OF = {'le': '<=', 'leq': '<=', 'ge': '>=', 'geq': '>=', 'lt': '<',
+            'gt': '>', 'ne': '!=', 'neq': '!='}
+_FLIPPED = {'<': '>', '>': '<', '<=': '>=', '>=': '<=', '!=': '!='}
+_VARIABLE = re.compile(
+    r'(?:[A-Za-z]|\\(?!(?:pi|in|le|ge|ne|infty)(?![A-Za-z]))[A-Za-z]+'
+    r'|f\([a-z]\))(?:_\{?\w\}?)?')
+_MEMBER = re.compile(
+    r'\s*([A-Za-z]|\\[a-z]+)\s*\\in(?![A-Za-z])\s*(?=[(\[{\\])')
+_BUILDER = re.compile(
+    r'\\\{\s*([A-Za-z])\s*(?:\\in\s*\\mathbb\s*\{?\s*R\s*\}?\s*)?'
+    r'(?:\\mid(?![A-Za-z])|\||:|\\colon|\\vert)\s*(.*)\\\}', re.DOTALL)
+_OR = re.compile(r'\\cup(?![A-Za-z])|'
+                 r'\\(?:text|mathrm)\s*\{\s*or\s*\}|\\lor(?![A-Za-z])'
+                 r'|\\vee(?![A-Za-z])|(?<![A-Za-z\\])or(?![A-Za-z])')
+_AND = re.compile(r'\\text\s*\{\s*and\s*\}|\\land(?![A-Za-z])'
+                  r'|\\wedge(?![A-Za-z])|(?<![A-Za-z\\])and(?![A-Za-z])')
+
+
+def _range(text: str):
+  """(variable, left, is open, right, is open) of one inequality; `!=` gives
+  two; None for another text."""
+  parts, signs, start = [], [], 0
+  for found in _RELATION.finditer(text):
+    parts.append(text[start:found.start()].strip())
+    signs.append(_SIGN_OF.get(found[1] or '', found[2]))
+    start = found.end()
+  parts.append(text[start:].strip())
+  if not all(parts) or '=' in ''.join(parts):
+    return None
+  if len(signs) == 1:
+    (a, b), (sign,) = parts, signs
+    if _VARIABLE.fullmatch(b) and not _VARIABLE.fullmatch(a):
+      a, b, sign = b, a, _FLIPPED[sign]
+    if not _VARIABLE.fullmatch(a) or _VARIABLE.fullmatch(b):
+      return None
+    low, high = ('-\\infty', True), ('\\infty', True)
+    if sign == '!=':
+      return a, [(*low, b, True), (b, True, *high)]
+    if sign[0] == '<':
+      return a, [(*low, b, sign == '<')]
+    return a, [(b, sign == '>', *high)]
+  if len(signs) == 2:
+    a, variable, b = parts
+    if not _VARIABLE.fullmatch(variable) or signs[0][0] != signs[1][0] or (
+        '!=' in signs):
+      return None
+    if signs[0][0] == '>':
+      a, b, signs = b, a, signs[::-1]
+    return variable, [(a, signs[0] in '<>', b, signs[1] in '<>')]
+  return None
+
+
+def as_interval(text: str) -> tuple[str, str] | None:
+  r"""(variable, intervals) of an inequality: `-1<x\le 4` is `(-1,4]`, `x<1
+  \text{ or } x>2` is `(-\infty,1)\cup(2,\infty)`; None for another text."""
+  builder = _BUILDER.fullmatch(text.strip())
+  text = builder[2] if builder else text
+  pieces, variables = [], set()
+  for part in _OR.split(text):
+    both = [_range(p) for p in _AND.split(part)]
+    if any(found is None for found in both):
+      return None
+    variables |= {found[0] for found in both}
+    ranges = [r for found in both for r in found[1]]
+    if len(both) == 2:
+      lows = [r for r in ranges if r[0] != '-\\infty']
+      highs = [r for r in ranges if r[2] != '\\infty']
+      if len(ranges) != 2 or len(lows) != 1 or len(highs) != 1 or (
+          lows[0] is highs[0]):
+        return None
+      ranges = [(*lows[0][:2], *highs[0][2:])]
+    elif len(both) > 2:
+      return None
+    pieces += ranges
+  if len(variables) != 1:
+    return None
+  return variables.pop(), r'\cup '.join(
+      f'{"(" if left_open else "["}{left},{right}{")" if right_open else "]"}'
+      for left, left_open, right, right_open in pieces)
+
+
+_REALS = re.compile(r'\\mathbb\s*\{?\s*R(?![A-Za-z])')
+
+
+def is_interval(text: str) -> bool:
+  """Whether a text looks like intervals rather than an inequality."""
+  text = text.strip()
+  brackets = text[:1] in '([' and text[-1:] in ')]' and ',' in text
+  return bool(text) and bool(brackets or _REALS.match(text)) and (
+      not _RELATION.search(text))
+
+
+def same_kind_of_set(answer: str, gold: str) -> tuple[str, str]:
+  """Both texts, an inequality as an interval where the other is one, and
+  where both are inequalities in one variable."""
+  a, b = as_interval(answer), as_interval(gold)
+  if a and b:
+    return (a[1], b[1]) if a[0] == b[0] else (answer, gold)
+  if a and is_interval(gold):
+    return a[1], gold
+  if b and is_interval(answer):
+    return answer, b[1]
+  return answer, gold
+
+
+# Units.
+
+class Formula(NamedTuple):
+  """A formula as it is compared.
+
+  Attributes:
+    text: without units and words' groups.
+    units: of its members, None where one has none.
+  """
+  text: str
+  units: tuple[units.Unit | None, ...]
+
+
+def _scaled(body: str, scale: Fraction) -> str:
+  if scale == 1:
+    return body
+  value = numeral(body)
+  if value is not None and (value.value * scale).denominator == 1:
+    return str(int(value.value * scale))
+  return rf'({body})\cdot {scale}'
+
+
+def read(text: str) -> Formula:
+  """A formula out of an undressed text (spelling.undress)."""
+  box = _BOX.fullmatch(text)
+  text = renamed(from_program(box[1].strip() if box else text))
+  member = _MEMBER.match(text)
+  if member and not text[member.end():].startswith('\\frac'):
+    text = text[member.end():]
+  single = units.split(text)
+  if numeral(open_words(single.body)) is not None:
+    return Formula(open_words(_scaled(single.body, single.scale)),
+                   (single.unit,))
+  outer = enclosed(text)
+  parts = top_level(outer.inner if outer else text, ',;')
+  bodies, found = [], []
+  for i, part in enumerate(parts):
+    if i % 2:
+      bodies.append(part)
+      continue
+    value = units.split(part.strip())
+    bodies.append(_scaled(value.body, value.scale) if value.unit or
+                  value.scale != 1 else part)
+    found.append(value.unit)
+  inner = ''.join(bodies)
+  if outer and not any(found):
+    whole = units.split(text)  # `(3+x) \text{ cm}`
+    if whole.unit:
+      return Formula(open_words(whole.body), (whole.unit,))
+  return Formula(open_words(f'{outer.left}{inner}{outer.right}'
+                            if outer else inner), tuple(found))
+
+
+def ratio(given: Formula, gold: Formula) -> Fraction | None:
+  """What turns the answer's values into the gold one's unit; None if units
+  say that they differ."""
+  if len(given.units) != len(gold.units):
+    return Fraction(1)
+  found = {units.ratio(a, b)
+           for a, b in zip(given.units, gold.units, strict=True)}
+  if None in found or len(found) > 1:
+    return None
+  return found.pop()

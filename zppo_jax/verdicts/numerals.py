@@ -1,0 +1,133 @@
+r"""Numbers as they are written, and when two of them are the same.
+
+A number knows its last digit: `0.50` is exact to a hundredth, a whole number
+and a fraction are exact.
+"""
+
+import re
+from fractions import Fraction
+from typing import NamedTuple
+
+from zppo_jax.verdicts.spelling import tidy, without_markdown
+
+
+class Unreadable(ValueError):
+  """A gold answer that is not of its question's kind."""
+
+
+# How far an answer may be from a gold number that is not whole.
+RELATIVE = Fraction(1, 10**6)
+MAX_DIGITS = 1_000  # of a number; Python itself reads no more than 4,300
+
+_NUMBER = r'(?:[0-9]+(?:,[0-9]{3})*(?:\.[0-9]*)?|\.[0-9]+)'
+_GROUPED = rf'\{{?\s*({_NUMBER})\s*\}}?'
+_PLAIN = re.compile(rf'([+-]?)\s*({_NUMBER})(?:[eE]([+-]?[0-9]{{1,3}}))?')
+_TIMES_TEN = re.compile(
+    rf'([+-]?)\s*(?:({_NUMBER})\s*(?:\\times(?![A-Za-z])|\\cdot(?![A-Za-z])'
+    r'|\*|x|×|·)\s*)?'
+    r'10\s*(?:\^|\*\*)\s*[{(]?\s*([+-]?\s*[0-9]{1,3})\s*[})]?')
+_SLASH = re.compile(rf'([+-]?)\s*({_NUMBER})\s*/\s*({_NUMBER})')
+_MIXED = re.compile(rf'([+-]?)\s*([0-9]+)\s+({_NUMBER})\s*/\s*({_NUMBER})')
+_FRAC = re.compile(
+    rf'([+-]?)\s*([0-9]*)\s*\\[dtc]?frac\s*\{{\s*(-?\s*{_NUMBER})\s*\}}\s*'
+    rf'\{{\s*({_NUMBER})\s*\}}')
+_WRAPPED = re.compile(r'\{([^{}]*)\}')
+_LONG = re.compile(r'(?<![0-9])(?<![0-9],)[0-9]'
+                   rf'(?:[0-9]|,(?=[0-9]{{3}}(?![0-9]))){{{MAX_DIGITS}}}')
+
+
+class Numeral(NamedTuple):
+  """A number and its last digit.
+
+  Attributes:
+    value: of the number.
+    step: what one of its last decimal is worth, 0 if it is exact.
+  """
+  value: Fraction
+  step: Fraction = Fraction(0)
+
+  def times(self, factor: Fraction) -> 'Numeral':
+    """In a unit that is `factor` times as small."""
+    return Numeral(self.value * factor, self.step * abs(factor))
+
+
+def too_many_digits(text: str) -> str:
+  """Why a text holds no number that is read, or ''."""
+  if _LONG.search(text):
+    return f'a number of more than {MAX_DIGITS:,} digits'
+  return ''
+
+
+def _read(digits: str) -> Numeral:
+  digits = digits.replace(',', '')
+  whole, _, decimals = digits.partition('.')
+  value = Fraction(int((whole + decimals) or '0'), 10 ** len(decimals))
+  return Numeral(value, Fraction(1, 10 ** len(decimals)) if decimals
+                 else Fraction(0))
+
+
+def _scaled(numeral: Numeral, power: str | None) -> Numeral:
+  if not power:
+    return numeral
+  factor = Fraction(10) ** int(power.replace(' ', ''))
+  return Numeral(numeral.value * factor, (numeral.step or 1) * factor)
+
+
+def numeral(text: str) -> Numeral | None:
+  r"""The number that a text is, with its last digit, or None.
+
+  Reads signs, thousands commas, decimals, exponents of at most three digits,
+  a/b, \frac (mixed too) and a \times 10^n; ASCII digits after NFKC. More than
+  MAX_DIGITS digits are no number.
+  """
+  if len(text) > MAX_DIGITS and too_many_digits(text):
+    return None
+  text = tidy(without_markdown(text)).rstrip('. ')
+  found = _WRAPPED.fullmatch(text)
+  text = found[1].strip() if found else text
+  if m := _PLAIN.fullmatch(text):
+    found = _scaled(_read(m[2]), m[3])
+  elif m := _TIMES_TEN.fullmatch(text):
+    found = _scaled(_read(m[2] or '1'), m[3])
+    if m[2] is None:
+      found = Numeral(found.value)
+  elif (m := _SLASH.fullmatch(text)) or (m := _MIXED.fullmatch(text)):
+    whole = m[2] if len(m.groups()) == 4 else '0'
+    over, under = _read(m[m.lastindex - 1]), _read(m[m.lastindex])
+    if not under.value:
+      return None
+    found = Numeral(int(whole) + over.value / under.value)
+  elif m := _FRAC.fullmatch(text):
+    _, whole, over, under = m.groups()
+    if not _read(under).value:
+      return None
+    part = _read(over.lstrip('- ')).value / _read(under).value
+    found = Numeral(int(whole or 0) + (-part if over[0] == '-' else part))
+  else:
+    return None
+  return found.times(Fraction(-1)) if m[1] == '-' else found
+
+
+def number(text: str) -> Fraction | None:
+  """The number that a text is, or None; see `numeral`."""
+  found = numeral(text)
+  return None if found is None else found.value
+
+
+def close(given: Numeral, gold: Numeral, whole: bool = True) -> bool:
+  """Whether a number is the gold one.
+
+  A whole gold number wants exactness. Of another the answer may be off by
+  RELATIVE and by less than one of the last decimal that the coarser of the two
+  writes: 3.14159 is 3.14159265, 2.5 is not 2.6. Nothing but 0 is 0.
+
+  Args:
+    whole: False where a change of units has made decimals of a whole number.
+  """
+  off = abs(given.value - gold.value)
+  if not off:
+    return True
+  if whole and gold.value.denominator == 1:
+    return False
+  return off < max(given.step, gold.step) and off <= RELATIVE * max(
+      abs(given.value), abs(gold.value))
