@@ -18,7 +18,8 @@ class Command(NamedTuple):
       None is a string's.
     config: whether it also takes --config=FILE and --config.KEY=VALUE.
     arguments: what its arguments without a flag are; '' if it takes none,
-      otherwise it needs one and `run` takes their list too.
+      otherwise it needs one, unless they stand in brackets, and `run` takes
+      their list too.
     instead: a flag with which it needs no config.
   """
   run: Callable[..., None]
@@ -65,8 +66,12 @@ def _study(values) -> None:
   study.main(values.config, values.to, values.cores)
 
 
-def _models(values) -> None:
+def _models(values, paths) -> None:
   del values
+  if paths:
+    from zppo_jax import describe
+    print('\n\n'.join(map(describe.text, paths)))
+    return
   from zppo_jax.models import presets
   print(presets.table())
 
@@ -85,7 +90,7 @@ def _sample(values) -> None:
   from zppo_jax import sample
   sample.main(**{name: values[name].value for name in (
       'model', 'prompt', 'image', 'video', 'fps', 'temperature', 'max_tokens',
-      'num', 'seed', 'thinking')})
+      'num', 'seed', 'thinking', 'end_tokens', 'chat_template')})
 
 
 def _serve(values) -> None:
@@ -93,7 +98,7 @@ def _serve(values) -> None:
   serve.main(**{name: values[name].value for name in (
       'model', 'name', 'host', 'port', 'dtype', 'context', 'slots',
       'token_env',
-      'max_mb')})
+      'max_mb', 'end_tokens', 'chat_template')})
 
 
 def _eval(values) -> None:
@@ -140,6 +145,11 @@ def _whole_numbers(flag: str, text: str) -> list[int]:
                      'allowed, e.g. 1,4') from None
 
 
+_WORDS = {
+    'end_tokens': (None, 'tokens, as text or ids with commas, that end a '
+                   'response besides those the checkpoint declares'),
+    'chat_template': (None, 'a Jinja file instead of the checkpoint\'s own '
+                      'chat template')}
 COMMANDS = {
     'train': Command(
         _train, {'workdir': 'directory of the run; the same config resumes'},
@@ -152,7 +162,7 @@ COMMANDS = {
     'study': Command(
         _study, {'to': 'directory of the study; it resumes there'},
         {'cores': (None, 'e.g. 0,1: one run at a time pinned to each')}, True),
-    'models': Command(_models, {}, {}, False),
+    'models': Command(_models, {}, {}, False, '[FOLDER...]'),
     'import': Command(
         _import, {'from': 'a checkpoint folder of the hub, or a .gguf file',
                   'to': 'safetensors file to write'}, {}, False),
@@ -171,7 +181,8 @@ COMMANDS = {
          'temperature': (1.0, '0 takes the most likely token'),
          'max_tokens': (256, 'longest response'), 'num': (1, 'responses'),
          'seed': (0, 'of the draws'),
-         'thinking': (None, 'on or off; default: the chat template\'s')},
+         'thinking': (None, 'on or off; default: the chat template\'s'),
+         **_WORDS},
         False),
     'serve': Command(
         _serve, {'model': 'a folder, a file, a run or a packaged name'},
@@ -182,7 +193,7 @@ COMMANDS = {
          'context': (0, 'most tokens of prompt and response; 0: 4096 at most'),
          'slots': (32, 'choices that are drawn at a time'),
          'token_env': (None, 'environment variable with the bearer token'),
-         'max_mb': (32.0, 'longest body of a request, MiB')}, False),
+         'max_mb': (32.0, 'longest body of a request, MiB'), **_WORDS}, False),
     'eval': Command(
         _eval, {'checkpoint': 'a run, one checkpoint of it, or weights',
                 'to': 'a new directory for samples and summary'},

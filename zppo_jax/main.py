@@ -133,7 +133,7 @@ def main(argv: list[str] | None = None) -> None:
     raise SystemExit(f'zppo {command}: {e}') from e
   if positional and not row.arguments:
     raise SystemExit(f'zppo {command}: unexpected {positional}')
-  if row.arguments and not positional:
+  if row.arguments and not positional and row.arguments[0] != '[':
     raise SystemExit(f'zppo {command}: {row.arguments} is needed')
   for flag, text in row.wanted.items():
     if values[flag].value is None:

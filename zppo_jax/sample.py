@@ -38,6 +38,12 @@ def clip(folder: str, fps: float) -> Clip:
   return Clip(tuple(Picture(path=str(p)) for p in frames), fps)
 
 
+def listed(end_tokens: str | None) -> tuple[str | int, ...]:
+  """Tokens of --end-tokens: texts or ids with commas between them."""
+  return tuple(int(t) if t.isdecimal() else t
+               for t in (end_tokens or '').split(',') if t)
+
+
 def respond(found: pretrained.Pretrained, texts: Sequence[str],
             decoding: Decoding, *, num: int, seed: int, thinking: bool | None,
             media: tuple[Picture | Clip, ...] = ()) -> list[list[str]]:
@@ -51,6 +57,8 @@ def respond(found: pretrained.Pretrained, texts: Sequence[str],
   if num < 1:
     raise ValueError(f'--num is {num}; it must be >= 1')
   chat = pretrained.chat(found, BARE, thinking) or micro_chat.CHAT
+  for note in chat.notes:
+    print(note)
   rows = found.model.config.vocab_size
   if chat.codec.vocab_size != rows:
     raise ValueError(f'the model has {rows} rows and no tokenizer; only the '
@@ -81,7 +89,8 @@ def respond(found: pretrained.Pretrained, texts: Sequence[str],
 
 def main(*, model: str, prompt: str, image: str | None, video: str | None,
          fps: float, temperature: float, max_tokens: int, num: int, seed: int,
-         thinking: str | None) -> None:
+         thinking: str | None, end_tokens: str | None = None,
+         chat_template: str | None = None) -> None:
   """Prints the responses, a rule between two of them.
 
   Raises:
@@ -93,7 +102,9 @@ def main(*, model: str, prompt: str, image: str | None, video: str | None,
   media = [Picture(path=p) for p in (image.split(',') if image else ())]
   if video is not None:
     media.append(clip(video, fps))
-  found = pretrained.load(model)
+  found = pretrained.with_words(
+      pretrained.load(model), end_tokens=listed(end_tokens),
+      chat_template=chat_template or '', who='--')
   for note in found.notes:
     print(note)
   (texts,) = respond(found, [prompt], Decoding(max_tokens, temperature),

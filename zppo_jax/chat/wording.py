@@ -97,10 +97,12 @@ class Chat:
     codec: the vocabulary.
     wording: the words around a question.
     vision: of a model that sees; None for text alone.
+    notes: what its user must be told: end tokens, template, whence.
   """
   codec: Codec
   wording: Wording
   vision: Vision | None = None
+  notes: tuple[str, ...] = ()
 
   def _encode(self, parts) -> Encoded:
     return segments.encode(parts, self.codec, self.wording.delimiters)
@@ -199,4 +201,5 @@ class Chat:
 
   def decode_response(self, tokens: Sequence[int]) -> str:
     """Text of a response without its end token."""
-    return self.codec.decode([t for t in tokens if t != self.codec.end_id])
+    ends = segments.end_ids(self.codec)
+    return self.codec.decode([t for t in tokens if t not in ends])
