@@ -15,6 +15,8 @@ from zppo_jax.chat.wording import BOXED, Chat, Wording
 from zppo_jax.models import presets
 
 FINAL = 'final.safetensors'  # in a run's directory
+_PLAIN = ('chat template: none is there, so prompts have the plain form '
+          '(docs/models.md)')
 # Of a hub id, ORG/NAME, or of a page of it.
 _HUB_ID = re.compile(r'(?:https?://[^/]+/)?([\w-][\w.-]*/[\w-][\w.-]*)/?')
 
@@ -194,10 +196,15 @@ def _ids_of(end_tokens, tokenizer, path) -> tuple[int, ...]:
   return tuple(out)
 
 
-def _declared(of: Pretrained, path, tokenizer) -> dict[str, tuple[int, ...]]:
-  """Where end tokens are declared, and which; checked against the words."""
-  found = dict((gguf_file if path.suffix == '.gguf' else hub_folder
-                ).declared_ends(path))
+def _declared(of: Pretrained, found, path, tokenizer) -> dict:
+  """Where end tokens are declared -> which; checked against the words.
+
+  Args:
+    of: the model; its user's end tokens are added.
+    found: those of the checkpoint's own files.
+    path: of the tokenizer.
+    tokenizer: its own end token is added.
+  """
   if tokenizer.eos_token_id is not None:
     file = path / 'tokenizer_config.json'
     written = file.is_file() and hub_folder.read_json(file).get('eos_token')
@@ -228,8 +235,7 @@ def _set_template(of: Pretrained, path, tokenizer, declared) -> str:
     raise ValueError(_no_end(path, 'there is no chat template'))
   end = tokenizer.eos_token_id if tokenizer.eos_token_id in ids else ids[0]
   tokenizer.chat_template = hub_chat.plain_template(tokenizer, end)
-  return ('chat template: none is there, so prompts have the plain form '
-          '(docs/models.md)')
+  return _PLAIN
 
 
 def _no_end(path, why: str) -> str:
@@ -240,11 +246,11 @@ def _no_end(path, why: str) -> str:
           'config, --end-tokens of a command')
 
 
-def _end_note(codec, declared) -> str:
-  told = []
+def _end_note(codec, declared, plain: bool) -> str:
+  told, own = [], hub_chat.own_end(codec.tokenizer, codec.reserved_ids)
   for i in codec.end_ids:
     places = [place for place, ids in declared.items() if i in ids]
-    if i == hub_chat.own_end(codec.tokenizer, codec.reserved_ids):
+    if i == own and not plain:
       places.insert(0, 'chat template')
     told.append(f'{codec.tokenizer.convert_ids_to_tokens(i)} {i} '
                 f'({", ".join(places)})')
@@ -270,9 +276,10 @@ def chat(of: Pretrained, base: Wording = BOXED,
   if not path.exists():
     raise FileNotFoundError(f'no tokenizer at {path}, where the weights had '
                             'it from')
-  tokenizer = (gguf_file if path.suffix == '.gguf' else hub_folder
-               ).tokenizer(path)
-  declared = _declared(of, path, tokenizer)
+  files = gguf_file if path.suffix == '.gguf' else hub_folder
+  declared = files.declared_ends(path)
+  tokenizer = files.tokenizer(path)
+  declared = _declared(of, declared, path, tokenizer)
   note = _set_template(of, path, tokenizer, declared)
   if of.chat_template:
     _check_template(tokenizer)
@@ -283,8 +290,8 @@ def chat(of: Pretrained, base: Wording = BOXED,
   made = hub_chat.chat(
       tokenizer, of.model.config.vocab_size,
       [i for ids in declared.values() for i in ids], base, thinking)
-  made = dataclasses.replace(
-      made, notes=(note, _end_note(made.codec, declared)))
+  made = dataclasses.replace(made, notes=(
+      note, _end_note(made.codec, declared, note == _PLAIN)))
   tower = getattr(of.model.config, 'vision', None)
   if tower is None or not any(path.glob('*processor_config.json')):
     return made

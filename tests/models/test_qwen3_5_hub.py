@@ -1,5 +1,6 @@
 """config.json and tensors of qwen3_5: names, round trips, what is refused."""
 
+import copy
 import functools
 import json
 
