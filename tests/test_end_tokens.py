@@ -1,5 +1,6 @@
 """What ends a turn: published folders, folders that declare nothing."""
 
+import dataclasses
 import json
 import pathlib
 import shutil
@@ -401,3 +402,21 @@ def test_placed_values_are_those_of_the_folder(folders):
   found = pretrained.load(folders['qwen3_5'])
   jax.tree.map(np.testing.assert_array_equal, found.params,
                hub_builders.seeing('qwen3_5')[1])
+
+
+def test_the_tail_of_a_teachers_trace_has_no_end_of_its_own():
+  """What replaces a summary: a teacher's end is no text, even where it ends
+  nothing of the student's: fault A1."""
+  from tests.builders import rollout
+  from zppo_jax import compression
+  from zppo_jax.records import Verdict
+  made = hub_builders.tokenizer()
+  made.chat_template = hub_chat.plain_template(made, TEXT_END)
+  chat = hub_chat.chat(made, hub_builders.ROWS, (TEXT_END,))
+  assert chat.codec.end_ids == (TEXT_END,)
+  words, _ = chat.codec.encode_content('the a b')
+  for end in (TEXT_END, END):
+    trace = rollout('1', Verdict.WRONG)
+    trace = dataclasses.replace(
+        trace, tokens=(*words, end), stop=StopReason.END)
+    assert compression.tail(trace, 99, chat) == 'the a b'

@@ -15,7 +15,8 @@ def to_ours(source: str, to: str) -> None:
     raise ValueError(f'--to is {to!r}; it must end in .safetensors')
   if not hub.is_hub(source):
     raise FileNotFoundError(f'--from is {source!r}; it must be a checkpoint '
-                            'folder of the hub or a .gguf file')
+                            'folder of the hub or a .gguf file'
+                            f'{pretrained.hint(source)}')
   found = pretrained.load(source)
   weights.save(to, found.params, found.description)
   for note in found.notes:

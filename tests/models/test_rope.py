@@ -235,3 +235,15 @@ def test_logits(family):
   np.testing.assert_allclose(logits(model), want, atol=2e-4)
   plain = reference.changed(model, rope_yarn=())
   assert np.abs(logits(plain) - want).max() > 0.01
+
+
+def test_descriptions_of_unscaled_models_are_those_of_before():
+  """So that older checkpoints are still of the same model; a scaled one says
+  so and is built again: fault A9."""
+  row = models.FAMILIES['qwen3']
+  for scaling, held in (({'rope_type': 'default'}, False), (YARN, True)):
+    model = row.build(row.from_hub(hub_config('Qwen3-4B', scaling)))
+    model = model._replace(family='qwen3')
+    told = models.describe(model)
+    assert ('rope_yarn' in told) == held and 'rope_linear' not in told
+    assert models.build(**told).config == model.config

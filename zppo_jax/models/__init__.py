@@ -155,9 +155,16 @@ def on_mesh(model: Model, mesh) -> Model:
   return build(model.config, mesh)._replace(family=model.family)
 
 
+_LATER = {'rope_yarn': (), 'rope_linear': 1.0}
+
+
 def describe(model: Model) -> dict:
   """The fields, family included, from which `build` makes the model again;
-  how its loop is compiled is no part of what it is."""
+  how its loop is compiled is no part of what it is, and fields that came
+  later are told only where they say something, so that older descriptions are
+  still the same model's."""
   fields = dataclasses.asdict(model.config)
   del fields['unroll']
-  return {'family': model.family, **fields}
+  return {'family': model.family, **{
+      name: x for name, x in fields.items()
+      if not (name in _LATER and x == _LATER[name])}}
