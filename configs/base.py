@@ -27,6 +27,12 @@ def get_config() -> ConfigDict:
       # In prompts of a chat template that tells the date, as 2026-03-01; '':
       # the day on which the run starts, which it then keeps.
       date='',
+      # Tokens, as text or ids, that end a response besides the chat template's
+      # own and those that the checkpoint declares, e.g. ('<|im_end|>',).
+      end_tokens=(),
+      # A Jinja file instead of the checkpoint's chat template; without either
+      # prompts have the plain form (docs/models.md).
+      chat_template='',
       # What rollouts and evaluations in the run are drawn with; the update and
       # scoring keep the trained weights: 'same', 'bfloat16', or 'int8' with a
       # scale a channel (docs/performance.md has their log-prob gaps).
@@ -34,6 +40,7 @@ def get_config() -> ConfigDict:
   c.teacher = ConfigDict(dict(
       kind='in_process',     # or 'endpoint', 'stored' (docs/teachers.md)
       weights='', dtype='bfloat16', remat='none', unroll=1, attention='auto',
+      end_tokens=(),         # as the student's; it answers the same prompts
       max_failures=0.5, window=10))  # share of missing answers that stops
   c.teacher.endpoint = ConfigDict(dict(
       url='', model='', key_env='', api='chat',  # or 'completions'

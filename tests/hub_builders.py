@@ -80,6 +80,38 @@ def write(folder, made=None, **fields) -> str:
   return str(folder)
 
 
+def set_json(path, **fields) -> None:
+  """Changes fields of a JSON file; None takes one out."""
+  path = pathlib.Path(path)
+  held = json.loads(path.read_text()) if path.is_file() else {}
+  held.update(fields)
+  path.write_text(json.dumps(
+      {name: x for name, x in held.items() if x is not None}))
+
+
+def write_published(folder, form: str = 'qwen3_5', **fields) -> str:
+  """A folder as it is published; a template ends turns with <|im_end|>.
+
+  Args:
+    folder: where.
+    form: 'qwen3_5': no generation config, <|endoftext|> in text_config;
+      'base': a Qwen3 of text with <|endoftext|> alone in every file.
+    fields: of `checkpoint`, for 'base'.
+  """
+  folder = pathlib.Path(folder)
+  if form == 'qwen3_5':
+    write_seeing(folder, 'qwen3_5')
+    config = json.loads((folder / 'config.json').read_text())
+    set_json(folder / 'config.json', text_config={
+        **config['text_config'], 'eos_token_id': 261})
+    return str(folder)
+  write(folder, **fields)
+  set_json(folder / 'config.json', eos_token_id=261)
+  set_json(folder / 'generation_config.json', eos_token_id=261)
+  set_json(folder / 'tokenizer_config.json', eos_token='<|endoftext|>')
+  return str(folder)
+
+
 TOWER = dict(
     depth=2, width=16, num_heads=2, mlp_width=20, out_width=16, patch_size=2,
     temporal_patch=2, channels=3, merge=2, num_positions=25, image_id=266,

@@ -8,7 +8,7 @@ import pytest
 
 from zppo_jax import build, gguf_file, hub, pretrained, sample, weights
 from zppo_jax.chat import hub_chat
-from zppo_jax.models import llama
+from zppo_jax.models import layers, llama, rope
 from zppo_jax.records import Decoding
 
 gguf = pytest.importorskip('gguf')
@@ -114,6 +114,41 @@ def test_hub_tensors_come_back(tmp_path, kind, tied):
   assert config.norm_eps == pytest.approx(1e-5, rel=1e-6)
 
 
+@pytest.mark.parametrize('factor, low, high, original', [
+    (8.0, 1.0, 4.0, 8192), (32.0, 1.0, 4.0, 8192), (8.0, 1.0, 4.0, 400),
+    (4.0, 1.0, 32.0, 300), (4.0, 2.0, 64.0, 1000)])
+def test_rope_freqs(tmp_path, factor, low, high, original):
+  """Divisors of Llama 3.1's scaling become that scaling, whatever its
+  numbers: fault A9."""
+  divisors = 1 / layers.llama3_scale(8, 5e4, factor, low, high, original)
+  path = write(tmp_path / 'a.gguf', change=lambda w: w.add_tensor(
+      'rope_freqs.weight', divisors.astype(np.float32)))
+  config = pretrained.load(str(path)).model.config
+  assert config.rope_llama3[0] == pytest.approx(factor)
+  np.testing.assert_allclose(
+      rope.table(config, 8) * divisors, 5e4**-(np.arange(0, 8, 2) / 8),
+      rtol=1e-4)
+
+
+def test_rope_freqs_of_ones(tmp_path):
+  """No scaling: fault A9."""
+  path = write(tmp_path / 'a.gguf', change=lambda w: w.add_tensor(
+      'rope_freqs.weight', np.ones(4, np.float32)))
+  assert pretrained.load(str(path)).model.config.rope_llama3 == ()
+
+
+def test_end_tokens_of_the_metadata(tmp_path):
+  """Of text, turn and message; each is named: fault A1."""
+  def change(writer):
+    writer.add_eot_token_id(5)
+    writer.add_eom_token_id(6)
+  chat = pretrained.chat(pretrained.load(
+      str(write(tmp_path / 'a.gguf', change=change))))
+  assert chat.codec.end_ids == (1, 5, 6)
+  assert {1, 5, 6} <= chat.codec.sampled_ids
+  assert '5 (tokenizer.ggml.eot_token_id)' in ' '.join(chat.notes)
+
+
 def test_the_row_order_is_noticed(tmp_path, monkeypatch):
   """Without undoing it q differs: the test above can fail."""
   x = hub_tensors(True)['model.layers.0.self_attn.q_proj.weight']
@@ -163,8 +198,9 @@ def test_export_brings_the_tokenizer(tmp_path):
      'rope.scaling.type'),
     (lambda w: w.add_expert_count(8), 'expert_count'),
     (lambda w: w.add_key_length(16), 'attention.key_length is 16; allowed: 8'),
-    (lambda w: w.add_tensor('rope_freqs.weight', np.ones(4, np.float32)),
-     "unknown tensors \\['rope_freqs.weight'\\]")])
+    (lambda w: w.add_tensor('rope_freqs.weight',
+                            np.float32([1, 3, 2, 8])),
+     'rope_freqs.weight divides .*Llama 3.1')])
 def test_refused_metadata(tmp_path, change, message):
   path = write(tmp_path / 'a.gguf', change=change)
   with pytest.raises(ValueError, match=message):

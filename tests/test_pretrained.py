@@ -42,7 +42,8 @@ def test_hub_folder(folder, capsys):
       np.dtype(np.float32)}
   chat = pretrained.chat(found)
   assert chat.codec.vocab_size == hub_builders.ROWS
-  assert chat.codec.end_id == 263 and 261 not in chat.codec.sampled_ids
+  assert chat.codec.end_id == 263 and chat.codec.end_ids == (263, 261)
+  assert {261, 263} <= chat.codec.sampled_ids
   assert chat.wording.opening == '<|im_start|>user\n'
   assert any('hidden_size is 16; preset Qwen3-4B has 2560' in note
              for note in found.notes)

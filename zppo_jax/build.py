@@ -34,6 +34,7 @@ from zppo_jax import (
   update,
   zppo,
 )
+from zppo_jax.chat import segments
 from zppo_jax.chat.rendering import Day
 from zppo_jax.chat.wording import BOXED, Chat, Wording
 from zppo_jax.data.pool import Pool
@@ -106,28 +107,34 @@ class Loaded(NamedTuple):
 
 
 def load_model(spec, place=None, thinking: str = 'default',
-               day: Day | None = None) -> Loaded:
+               day: Day | None = None, who: str = 'student') -> Loaded:
   """A model from a weights file, a hub folder or a GGUF.
 
   Args:
     spec: config with `weights` (anything that pretrained.load takes),
-      `dtype`, `remat`, `unroll`, `attention`.
+      `dtype`, `remat`, `unroll`, `attention`; `end_tokens` and
+      `chat_template` where it has them (pretrained.with_words).
     place: shapes -> types and shardings, as pretrained.load.
     thinking: in THINKING; how the chat template is rendered.
     day: the date in prompts, where the template tells one; None: today.
+    who: 'student' or 'teacher', for errors.
 
   Raises:
     KeyError: for another value of `thinking`.
-    ValueError: for a switch, or a date that was named, without a tokenizer
-      whose template knows it.
+    FileNotFoundError, ValueError: as pretrained.load, with_words and chat;
+      for a switch, or a date that was named, without a tokenizer whose
+      template knows it.
   """
   switch = checks.known(thinking, THINKING, 'student.thinking')
   found = pretrained.load(spec.weights, dtype=spec.dtype, remat=spec.remat,
                           attention=spec.attention, place=place,
                           unroll=spec.unroll)
-  for note in found.notes:
-    print(f'{spec.weights}: {note}', flush=True)
+  found = pretrained.with_words(
+      found, end_tokens=spec.get('end_tokens', ()),
+      chat_template=spec.get('chat_template', ''), who=f'{who}.')
   chat = pretrained.chat(found, thinking=switch, day=day)
+  for note in (*found.notes, *(chat.notes if chat else ())):
+    print(f'{spec.weights}: {note}', flush=True)
   if chat is None and switch is not None:
     raise ValueError(f'student.thinking is {thinking!r}; {spec.weights} came '
                      'without a tokenizer, allowed: default')
@@ -179,7 +186,7 @@ def _check_vocabulary(who: str, loaded: Loaded, chat: Chat) -> None:
 def _check_same_words(student: Chat, teacher: Chat) -> None:
   """ValueError unless prompts of the student's chat are the teacher's too."""
   ours, theirs = student.codec, teacher.codec
-  if ours.ids != theirs.ids or ours.end_id != theirs.end_id:
+  if ours.ids != theirs.ids:
     differ = len(ours.ids.items() ^ theirs.ids.items())
     raise ValueError(
         f'teacher.weights have another vocabulary than student.weights: '
@@ -214,12 +221,16 @@ def _in_process(desk: Desk) -> Teacher:
   cast = functools.partial(rollouts.cast, dtype=c.teacher.dtype)
   loaded = load_model(c.teacher, lambda like: _placed(
       jax.eval_shape(cast, like), mesh, sharding.ROLLOUT_RULES),
-      day=desk.chat.day)
+      day=desk.chat.day, who='teacher')
   chat = chat_of('teacher', loaded, c.data.task, desk.task)
   _check_vocabulary('teacher', loaded, chat)
   _check_attention('teacher', loaded, mesh)
   _check_same_words(desk.chat, chat)
   # Prompts are the student's; the teacher's codec has its own padding rows.
+  # In the student's template a turn ends as there, too.
+  ends = segments.end_ids(desk.chat.codec)
+  if not set(ends) <= set(segments.end_ids(chat.codec)):
+    chat = dataclasses.replace(chat, codec=chat.codec.ending(ends))
   answers = rollouts.Sampler(
       rollouts.make_engine(
           model=models.on_mesh(loaded.model, mesh), mesh=mesh, chat=chat,

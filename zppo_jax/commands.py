@@ -18,7 +18,8 @@ class Command(NamedTuple):
       None is a string's.
     config: whether it also takes --config=FILE and --config.KEY=VALUE.
     arguments: what its arguments without a flag are; '' if it takes none,
-      otherwise it needs one and `run` takes their list too.
+      otherwise it needs one, unless they stand in brackets, and `run` takes
+      their list too.
     instead: a flag with which it needs no config.
   """
   run: Callable[..., None]
@@ -73,9 +74,13 @@ def _study(values) -> None:
   study.main(values.config, values.to, values.cores)
 
 
-def _models(values) -> None:
-  """Lists the known model shapes with parameters and memory."""
+def _models(values, paths) -> None:
+  """Lists the known model shapes, or says what is in a folder."""
   del values
+  if paths:
+    from zppo_jax import describe
+    print('\n\n'.join(map(describe.text, paths)))
+    return
   from zppo_jax.models import presets
   print(presets.table())
 
@@ -97,7 +102,7 @@ def _sample(values) -> None:
   from zppo_jax import sample
   sample.main(**{name: values[name].value for name in (
       'model', 'prompt', 'image', 'video', 'fps', 'temperature', 'max_tokens',
-      'num', 'seed', 'thinking', 'date')})
+      'num', 'seed', 'thinking', 'date', 'end_tokens', 'chat_template')})
 
 
 def _serve(values) -> None:
@@ -106,7 +111,7 @@ def _serve(values) -> None:
   serve.main(**{name: values[name].value for name in (
       'model', 'name', 'host', 'port', 'dtype', 'context', 'slots',
       'token_env',
-      'max_mb', 'date')})
+      'max_mb', 'date', 'end_tokens', 'chat_template')})
 
 
 def _eval(values) -> None:
@@ -157,9 +162,13 @@ def _whole_numbers(flag: str, text: str) -> list[int]:
                      'allowed, e.g. 1,4') from None
 
 
-_DATE = ('YYYY-MM-DD in prompts, where the chat template tells a date; '
-         'default: today')
-
+_WORDS = {
+    'date': (None, 'YYYY-MM-DD in prompts, where the chat template tells a '
+             'date; default: today'),
+    'end_tokens': (None, 'tokens, as text or ids with commas, that end a '
+                   'response besides those the checkpoint declares'),
+    'chat_template': (None, 'a Jinja file instead of the checkpoint\'s own '
+                      'chat template')}
 COMMANDS = {
     'train': Command(
         _train, {'workdir': 'directory of the run; the same config resumes'},
@@ -172,7 +181,7 @@ COMMANDS = {
     'study': Command(
         _study, {'to': 'directory of the study; it resumes there'},
         {'cores': (None, 'e.g. 0,1: one run at a time pinned to each')}, True),
-    'models': Command(_models, {}, {}, False),
+    'models': Command(_models, {}, {}, False, '[FOLDER...]'),
     'import': Command(
         _import, {'from': 'a checkpoint folder of the hub, or a .gguf file',
                   'to': 'safetensors file to write'}, {}, False),
@@ -192,7 +201,7 @@ COMMANDS = {
          'max_tokens': (256, 'longest response'), 'num': (1, 'responses'),
          'seed': (0, 'of the draws'),
          'thinking': (None, 'on or off; default: the chat template\'s'),
-         'date': (None, _DATE)},
+         **_WORDS},
         False),
     'serve': Command(
         _serve, {'model': 'a folder, a file, a run or a packaged name'},
@@ -203,8 +212,7 @@ COMMANDS = {
          'context': (0, 'most tokens of prompt and response; 0: 4096 at most'),
          'slots': (32, 'choices that are drawn at a time'),
          'token_env': (None, 'environment variable with the bearer token'),
-         'max_mb': (32.0, 'longest body of a request, MiB'),
-         'date': (None, _DATE)}, False),
+         'max_mb': (32.0, 'longest body of a request, MiB'), **_WORDS}, False),
     'eval': Command(
         _eval, {'checkpoint': 'a run, one checkpoint of it, or weights',
                 'to': 'a new directory for samples and summary'},

@@ -8,6 +8,7 @@ docs/paper.md.
 import dataclasses
 from collections.abc import Callable, Sequence
 
+from zppo_jax.chat import segments
 from zppo_jax.chat.wording import Chat
 from zppo_jax.randomness import question_uid
 from zppo_jax.records import (
@@ -88,7 +89,12 @@ def failure(summary: Rollout | None,
 
 def tail(trace: Rollout, cap: int, chat: Chat) -> str:
   """The last `cap` tokens of a trace, as text: it holds the answer."""
-  body = [t for t in trace.tokens if t != chat.codec.end_id]
+  body, ends = list(trace.tokens), segments.end_ids(chat.codec)
+  # A teacher may end with a token that ends nothing of the student's.
+  if (trace.stop == StopReason.END and body
+      and body[-1] in chat.codec.reserved_ids):
+    body.pop()
+  body = [t for t in body if t not in ends]
   return chat.codec.decode(body[-cap:])
 
 

@@ -1,6 +1,7 @@
 """`zppo import` and `zppo export`: hub checkpoints to our files and back."""
 
 from zppo_jax import hub, pretrained, weights
+from zppo_jax.chat import segments
 
 
 def to_ours(source: str, to: str) -> None:
@@ -14,7 +15,8 @@ def to_ours(source: str, to: str) -> None:
     raise ValueError(f'--to is {to!r}; it must end in .safetensors')
   if not hub.is_hub(source):
     raise FileNotFoundError(f'--from is {source!r}; it must be a checkpoint '
-                            'folder of the hub or a .gguf file')
+                            'folder of the hub or a .gguf file'
+                            f'{pretrained.hint(source)}')
   found = pretrained.load(source)
   weights.save(to, found.params, found.description)
   for note in found.notes:
@@ -35,6 +37,17 @@ def to_hub(checkpoint: str, to: str, tokenizer: str | None,
     dtype: 'float32' or 'bfloat16'.
   """
   found = pretrained.load(checkpoint)
-  files = hub.save(to, found.params, found.model, dtype=dtype,
-                   tokenizer=tokenizer or found.tokenizer or None)
+  found = found._replace(tokenizer=tokenizer or found.tokenizer)
+  # The folder declares every token at which our sampler stops, so that
+  # others stop there too.
+  try:
+    chat = pretrained.chat(found)
+    ends = segments.end_ids(chat.codec) if chat else ()
+  except ValueError as e:  # it cannot sample, but it is a checkpoint
+    print(f'no end token is added to those of the tokenizer: {e}')
+    ends = ()
+  files = hub.save(
+      to, found.params, found.model, dtype=dtype,
+      tokenizer=found.tokenizer or None, chat_template=found.chat_template,
+      end_ids=ends)
   print(f'{found.model.family} written to {to}: {", ".join(files)}')

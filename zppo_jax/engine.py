@@ -102,7 +102,7 @@ class Engine:
   Args:
     programs: compiled steps and their shapes.
     decode: response tokens -> text, the end token left out.
-    end_id: the token that ends a rollout.
+    end_id: the token, or all tokens, that end a rollout.
     allowed_V: bool, False on ids that may never be drawn.
     burst: most tokens a row between two looks of the host.
     continuous: refill rows as they end; otherwise when all have ended, as a
@@ -110,10 +110,10 @@ class Engine:
   """
 
   def __init__(self, programs: Programs, *, decode: Callable[[Sequence], str],
-               end_id: int, allowed_V, burst: int = 64,
+               end_id: int | Sequence[int], allowed_V, burst: int = 64,
                continuous: bool = True):
     self.programs, self.shapes = programs, programs.shapes
-    self._decode, self._end_id = decode, np.int32(end_id)
+    self._decode, self._end_E = decode, np.atleast_1d(np.int32(end_id))
     self._allowed_V = np.asarray(allowed_V)
     self._burst, self._continuous = burst, continuous
     self._params: Any = None
@@ -386,7 +386,7 @@ class Engine:
     self._pool, drawn = self.programs.burst(
         self._mode(), self._params, self._pool, rows, slot_W,
         np.int32(self._step), np.int32(len(slots)), np.int32(enough),
-        self._end_id, self._allowed_V)
+        self._end_E, self._allowed_V)
     drawn = sharding.to_host(drawn)
     steps = int(drawn.steps)
     self._written_R[slots[:steps]] = self._step + np.arange(steps)
@@ -420,4 +420,4 @@ class Engine:
     if not over:
       return None
     return of(row.tokens, text, StopReason.END if (
-        row.tokens[-1] == self._end_id) else StopReason.LENGTH)
+        row.tokens[-1] in self._end_E) else StopReason.LENGTH)

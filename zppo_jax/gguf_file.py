@@ -5,11 +5,13 @@ converter reorders the rows of q and k; that is undone here.
 """
 
 import importlib.util
+import itertools
 import pathlib
 import re
 
 import numpy as np
 
+from zppo_jax.models import layers
 from zppo_jax.records import HubSource, HubTensor
 
 _TYPES = ('F32', 'F16', 'BF16', 'Q4_0', 'Q4_1', 'Q6_K', 'Q8_0')
@@ -29,6 +31,7 @@ _LAYER = {
     'attn_output': 'self_attn.o_proj', 'ffn_norm': 'post_attention_layernorm',
     'ffn_gate': 'mlp.gate_proj', 'ffn_up': 'mlp.up_proj',
     'ffn_down': 'mlp.down_proj'}
+_FREQUENCIES = 'rope_freqs.weight'  # what each rotary frequency is divided by
 _CONTROL, _USER_DEFINED = 3, 4  # tokenizer.ggml.token_type
 
 
@@ -101,6 +104,60 @@ def _config(path, reader, value) -> dict:
   return config
 
 
+def _bounds(frequency, kept):
+  """(low, high, original positions) that may blend frequencies so.
+
+  kept = (original * frequency / 2 pi - low) / (high - low), within [0, 1].
+  All three may be multiplied together: high is 4 before that.
+  """
+  if kept.shape != frequency.shape:
+    return
+  between = (kept > 1e-4) & (kept < 1 - 1e-4)
+  lows, high = [1.0, *np.geomspace(0.001, 3.999, 400).tolist()], 4.0
+  if between.sum() > 1:
+    _, start = np.polyfit(frequency[between], kept[between], 1)
+    lows.insert(0, float(-start * high / (1 - start)))
+  for low in lows:
+    if between.any():
+      turns = low + kept[between] * (high - low)
+      original = float(np.mean(turns / frequency[between])) * 2 * np.pi
+    else:  # the slowest that is kept turns `high` times
+      original = high * 2 * np.pi / frequency[kept >= 1 - 1e-4].min(initial=1)
+    # Positions are whole: more of them round less.
+    for by in (1, 1000):
+      yield low * by, high * by, round(original * by)
+
+
+def _llama3(path, config: dict, divisors) -> dict:
+  """`rope_scaling` of Llama 3.1 whose frequencies are divided by these.
+
+  The file has neither the two bounds, in turns, between which frequencies are
+  blended, nor the positions that the turns are counted in. Whatever numbers
+  give these divisors are right; those of the published models are tried first.
+
+  Raises:
+    ValueError: for divisors that no such scaling gives.
+  """
+  head_dim = config['hidden_size'] // config['num_attention_heads']
+  theta, factor = config['rope_theta'], float(divisors.max())
+  if np.allclose(divisors, 1):
+    return {}
+  frequency = theta**-(np.arange(0, head_dim, 2) / head_dim)
+  kept = (1 / divisors - 1 / factor) / (1 - 1 / factor)
+  for low, high, original in itertools.chain(
+      [(1.0, 4.0, 8192)], _bounds(frequency, kept)):
+    if divisors.shape == frequency.shape and np.allclose(
+        1 / layers.llama3_scale(head_dim, theta, factor, low, high, original),
+        divisors, rtol=1e-4):
+      return {'rope_scaling': {
+          'rope_type': 'llama3', 'factor': factor, 'low_freq_factor': low,
+          'high_freq_factor': high,
+          'original_max_position_embeddings': original}}
+  raise ValueError(f'{path}: {_FREQUENCIES} divides the rotary frequencies by '
+                   f'{np.round(divisors, 3).tolist()}; allowed: the scaling of '
+                   'Llama 3.1 (low_freq_factor, high_freq_factor, factor)')
+
+
 def _hub_name(name: str) -> str:
   """The hub's name of a tensor, or the name as it is if it has none."""
   stem = name.removesuffix('.weight')
@@ -122,6 +179,9 @@ def read(path) -> HubSource:
   reader, value = _open(path)
   config = _config(path, reader, value)
   place = {_hub_name(t.name): t for t in reader.tensors}
+  if _FREQUENCIES in place:
+    config |= _llama3(path, config, np.asarray(
+        place.pop(_FREQUENCIES).data, np.float64).ravel())
   wrong = {t.tensor_type.name for t in reader.tensors} - set(_TYPES)
   if wrong:
     raise ValueError(f'{path}: quantised as {", ".join(sorted(wrong))}; '
@@ -144,6 +204,16 @@ def read(path) -> HubSource:
       name: HubTensor(tuple(int(n) for n in reversed(t.shape)),
                       t.tensor_type.name) for name, t in place.items()}
   return HubSource(path, config, tensors, rows)
+
+
+_ENDS = ('eos', 'eot', 'eom')
+
+
+def declared_ends(path) -> dict[str, tuple[int, ...]]:
+  """The end tokens (of text, turn, message) that the metadata declare."""
+  reader, value = _open(pathlib.Path(path))
+  keys = [f'tokenizer.ggml.{name}_token_id' for name in _ENDS]
+  return {key: (int(value(key)),) for key in keys if key in reader.fields}
 
 
 def _pre_tokenizers() -> dict:

@@ -5,10 +5,12 @@ cannot disagree. Reading is tensor by tensor: the host holds one hub tensor
 and the shards of this process.
 """
 
+import dataclasses
 import json
 import math
 import os
 import pathlib
+import re
 import shutil
 
 import jax
@@ -17,15 +19,24 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from zppo_jax import gguf_file, hub_folder, models
+from zppo_jax.models import rope
 from zppo_jax.models.hub_leaf import HubLeaf
 from zppo_jax.records import HubSource
 
 DTYPES = {'float32': np.float32, 'bfloat16': ml_dtypes.bfloat16}
-_HEAD = 'lm_head.weight'
+_HEAD, _EMBED = 'lm_head.weight', 'embed_tokens.weight'
+# What may stand before the names of a text model and of its head.
+_ROOTS = ('model.language_model.', 'language_model.model.', 'model.',
+          'language_model.', '')
+_HEAD_ROOTS = ('language_model.', 'model.', 'model.language_model.')
+_TEXT_PARTS = ('embed_tokens.', 'layers.', 'norm.')
+_BUFFER = re.compile(r'(?:^|\.)rotary_emb\.'
+                     r'(inv_freq|original_inv_freq|cos_cached|sin_cached)$')
+_GENERATION = 'generation_config.json'
 _COPIED = (
     'tokenizer.json', 'tokenizer_config.json', 'special_tokens_map.json',
     'added_tokens.json', 'vocab.json', 'merges.txt', 'tokenizer.model',
-    'chat_template.jinja', 'chat_template.json', 'generation_config.json',
+    'chat_template.jinja', 'chat_template.json', _GENERATION,
     'preprocessor_config.json', 'video_preprocessor_config.json',
     'processor_config.json')
 _IDS = ('bos_token_id', 'eos_token_id', 'pad_token_id')
@@ -42,7 +53,7 @@ def read(path) -> HubSource:
   path = pathlib.Path(path)
   if path.suffix == '.gguf':
     return gguf_file.read(path)
-  return hub_folder.read(path)
+  return hub_folder.read(hub_folder.locate(path))
 
 
 def family_of(config: dict) -> str:
@@ -59,11 +70,12 @@ def family_of(config: dict) -> str:
   return config['model_type']
 
 
-def _check(source: HubSource, leaves, prefixes) -> list[str]:
+def _check(source: HubSource, leaves, prefixes, config) -> list[str]:
   """Names that are left out; ValueError names all that does not fit."""
   shapes = {name: leaf.hub_shape for leaf in leaves for name in leaf.names}
   left = source.tensors.keys() - shapes.keys()
-  skipped = {n for n in left if n.startswith(tuple(prefixes))}
+  skipped = {n for n in left if n.startswith(tuple(prefixes))
+             or _is_buffer(source, n, config)}
   if _HEAD in left and ('head',) not in {leaf.path for leaf in leaves}:
     embed = next(n for n in shapes if n.endswith('embed_tokens.weight'))
     if not _equal(source, _HEAD, embed):
@@ -83,13 +95,69 @@ def _check(source: HubSource, leaves, prefixes) -> list[str]:
 
 
 def _equal(source: HubSource, first: str, second: str) -> bool:
-  if source.tensors[first] != source.tensors[second]:
+  """Whether two tensors hold the same values, but for the rounding to the
+  type of one of them."""
+  if source.tensors[first].shape != source.tensors[second].shape:
     return False
   rows = source.tensors[first].shape[0]
-  return all(
-      np.array_equal(*(source.read(n, i, min(i + 4096, rows))
-                       for n in (first, second)))
-      for i in range(0, rows, 4096))
+
+  def same(a, b):
+    return (np.array_equal(a.astype(b.dtype), b)
+            or np.array_equal(b.astype(a.dtype), a))
+
+  return all(same(*(source.read(n, i, min(i + 4096, rows))
+                    for n in (first, second)))
+             for i in range(0, rows, 4096))
+
+
+def _renamed(source: HubSource, leaves) -> HubSource:
+  """The source with its tensors under the names that the leaves have.
+
+  A text model alone may keep the names that it has in the whole model
+  (`model.language_model.`), and a whole one those of an older release.
+  """
+  wanted = next(leaf.names[0] for leaf in leaves if leaf.path == ('embed',)
+                ).removesuffix(_EMBED)
+  roots = [r for r in _ROOTS if r + _EMBED in source.tensors]
+  if not roots or wanted in roots:
+    root = wanted
+  else:
+    root = roots[0]
+
+  def name(n):
+    for prefix in _HEAD_ROOTS:
+      if n == prefix + _HEAD:
+        return _HEAD
+    if n.startswith('visual.'):
+      return f'model.{n}'
+    if n.startswith(root) and n[len(root):].startswith(_TEXT_PARTS):
+      return wanted + n[len(root):]
+    return n
+
+  theirs = {name(n): n for n in source.tensors}
+  if len(theirs) < len(source.tensors):
+    return source  # two of one name: `_check` tells what is unknown
+  return dataclasses.replace(
+      source, tensors={ours: source.tensors[n] for ours, n in theirs.items()},
+      read=lambda n, start, stop: source.read(theirs[n], start, stop))
+
+
+def _is_buffer(source: HubSource, name: str, config) -> bool:
+  """Whether a tensor is a buffer that old files keep beside the weights.
+
+  Raises:
+    ValueError: for rotary frequencies that are not those of config.json.
+  """
+  found = _BUFFER.search(name)
+  if found is None or not hasattr(config, 'rope_theta'):
+    return False
+  size = source.tensors[name].shape
+  want = rope.table(config, 2 * math.prod(size))
+  if found[1] == 'inv_freq' and len(size) == 1 and not np.allclose(
+      source.read(name, 0, size[0]).astype(np.float32), want, rtol=0.02):
+    raise ValueError(f'{source.path}: {name} holds other rotary frequencies '
+                     'than config.json says')
+  return True
 
 
 def _piece(source: HubSource, leaf: HubLeaf, name: str, index, dtype):
@@ -161,7 +229,8 @@ def load(source: HubSource, model: models.Model, like=None):
   """
   row = models.FAMILIES[model.family]
   leaves = {leaf.path: leaf for leaf in row.hub_leaves(model.config)}
-  skipped = _check(source, leaves.values(), row.skipped)
+  source = _renamed(source, leaves.values())
+  skipped = _check(source, leaves.values(), row.skipped, model.config)
 
   def one(path, leaf):
     found = leaves[tuple(key.key for key in path)]
@@ -191,13 +260,33 @@ def _shards(sizes: dict[str, int], most: int) -> list[list[str]]:
   return out
 
 
+def _token_ids(config: dict) -> dict:
+  return {name: config[name] for name in _IDS if name in config}
+
+
+def _write_ends(to: pathlib.Path, ids) -> None:
+  """Sees to it that the generation config declares these end tokens."""
+  path = to / _GENERATION
+  held = hub_folder.read_json(path) if path.is_file() else {}
+  found = held.get('eos_token_id')
+  found = found if isinstance(found, list) else [found]
+  if not ids or set(ids) <= set(found):
+    return
+  ends = list(dict.fromkeys((*ids, *(i for i in found if i is not None))))
+  path.write_text(json.dumps(
+      {**held, 'eos_token_id': ends if len(ends) > 1 else ends[0]},
+      indent=2) + '\n')
+
+
 def _copy_files(origin, to: pathlib.Path) -> dict:
-  """Copies what belongs to a tokenizer; returns config.json's token ids."""
+  """Copies what belongs to a tokenizer; returns config.json's token ids,
+  those of the text model under 'text_config'."""
   origin = pathlib.Path(origin)
   if origin.suffix == '.gguf':
     tokenizer = gguf_file.tokenizer(origin)
     tokenizer.save_pretrained(to)
     return {name: getattr(tokenizer, name) for name in _IDS}
+  origin = hub_folder.locate(origin)
   found = [origin / name for name in _COPIED if (origin / name).is_file()]
   if not any(p.name.startswith('tokenizer') for p in found):
     raise FileNotFoundError(f'{origin} holds no tokenizer files')
@@ -205,12 +294,16 @@ def _copy_files(origin, to: pathlib.Path) -> dict:
     shutil.copyfile(path, to / path.name)
   if not (origin / 'config.json').is_file():
     return {}
+  if not (to / _GENERATION).is_file():
+    _write_ends(to, hub_folder.end_ids(origin))
   config = hub_folder.read_config(origin)
-  return {name: config[name] for name in _IDS if name in config}
+  return {**_token_ids(config),
+          'text_config': _token_ids(config.get('text_config') or {})}
 
 
 def save(to, params, model: models.Model, *, dtype: str = 'float32',
-         tokenizer=None, max_shard_bytes: int = 5_000_000_000) -> list[str]:
+         tokenizer=None, max_shard_bytes: int = 5_000_000_000,
+         end_ids=(), chat_template: str = '') -> list[str]:
   """Writes a checkpoint folder that transformers loads.
 
   It is written beside its place and renamed, so that it is whole or absent.
@@ -222,6 +315,9 @@ def save(to, params, model: models.Model, *, dtype: str = 'float32',
     dtype: 'float32' or 'bfloat16'.
     tokenizer: folder or .gguf whose tokenizer files are copied, or None.
     max_shard_bytes: limit of a file; a larger tensor has a file of its own.
+    end_ids: end tokens that the generation config shall declare besides the
+      tokenizer's own.
+    chat_template: text that replaces the tokenizer's; '' keeps it.
 
   Returns:
     Names of the files.
@@ -246,6 +342,14 @@ def save(to, params, model: models.Model, *, dtype: str = 'float32',
     shutil.rmtree(partial)
   partial.mkdir(parents=True)
   ids = {} if tokenizer is None else _copy_files(tokenizer, partial)
+  nested = ids.pop('text_config', {})
+  if 'text_config' in config:
+    config['text_config'] |= nested
+  else:
+    ids = {**nested, **ids}
+  _write_ends(partial, end_ids)
+  if chat_template:
+    (partial / 'chat_template.jinja').write_text(chat_template)
   (partial / 'config.json').write_text(json.dumps(
       {**config, **ids, 'dtype': dtype}, indent=2) + '\n')
 

@@ -189,14 +189,89 @@ def tokenizer(folder):
       str(folder), local_files_only=True, trust_remote_code=False)
 
 
+# Where a folder may declare end tokens.
+END_PLACES = (('generation_config.json', ()), ('config.json', ()),
+              ('config.json', ('text_config',)))
+
+
+def declared_ends(folder) -> dict[str, tuple[int, ...]]:
+  """The end tokens of each place of END_PLACES that declares some.
+
+  Raises:
+    ValueError: for one that is no token id, naming file and field.
+  """
+  out = {}
+  for name, keys in END_PLACES:
+    path = pathlib.Path(folder) / name
+    at = read_json(path) if path.is_file() else {}
+    for key in keys:
+      at = at.get(key) or {}
+    found = at.get('eos_token_id')
+    field = '.'.join((*keys, 'eos_token_id'))
+    ids = found if isinstance(found, list) else [] if found is None else [found]
+    wrong = [i for i in ids if type(i) is not int or i < 0]
+    if wrong:
+      raise ValueError(f'{path}: {field} is {found!r}; allowed: a token id '
+                       '>= 0, a list of them, or null')
+    if ids:
+      out[f'{name} {field}'] = tuple(ids)
+  return out
+
+
 def end_ids(folder) -> tuple[int, ...]:
-  """End tokens of generation_config.json, else of config.json; may be ()."""
-  path = pathlib.Path(folder) / 'generation_config.json'
-  found = read_json(path).get('eos_token_id') if path.is_file() else None
-  if found is None:
-    config = read_config(folder)
-    found = config.get('eos_token_id') or config.get(
-        'text_config', {}).get('eos_token_id')
-  if found is None:
-    return ()
-  return tuple(found) if isinstance(found, list) else (found,)
+  """All end tokens that the folder's config files declare; may be ()."""
+  return tuple(dict.fromkeys(
+      i for ids in declared_ends(folder).values() for i in ids))
+
+
+def template_file(folder) -> str:
+  """Name of the file that the chat template is in; '' where it is unknown."""
+  folder = pathlib.Path(folder)
+  for name in ('chat_template.jinja', 'chat_template.json'):
+    if (folder / name).is_file():
+      return name
+  path = folder / 'tokenizer_config.json'
+  held = path.is_file() and read_json(path).get('chat_template')
+  return path.name if held else ''
+
+
+def locate(path) -> pathlib.Path:
+  """The folder with the checkpoint that a path means.
+
+  A root of the hub's cache (`models--ORG--NAME`) stands for its only
+  snapshot, or for the one that refs/main names.
+
+  Raises:
+    FileNotFoundError: for a root of several or no snapshots, a folder of such
+      roots, or an adapter without its base model, with what to do.
+  """
+  path = pathlib.Path(path)
+  if (path / 'config.json').is_file() and not (
+      path / 'adapter_config.json').is_file():
+    return path
+  root = path.parent if path.name == 'snapshots' else path
+  kept = sorted(p for p in (root / 'snapshots').glob('*') if p.is_dir())
+  main = root / 'refs' / 'main'
+  if kept and main.is_file():
+    named = root / 'snapshots' / main.read_text().strip()
+    kept = [named] if named in kept else kept
+  if len(kept) == 1:
+    return kept[0]
+  if (root / 'snapshots').is_dir() or kept:
+    raise FileNotFoundError(
+        f'{path} is a root of the hub\'s cache with {len(kept)} snapshots; '
+        f'name one of them: {", ".join(map(str, kept)) or "there is none"}')
+  roots = sorted(p.name for p in path.glob('models--*') if p.is_dir())
+  if roots:
+    raise FileNotFoundError(f'{path} is a cache of the hub with several '
+                            f'models; name one of: {", ".join(roots)}')
+  adapter = path / 'adapter_config.json'
+  whole = any((path / name).is_file() for name in (
+      'model.safetensors', 'model.safetensors.index.json'))
+  if adapter.is_file() and not whole:
+    base = read_json(adapter).get('base_model_name_or_path')
+    raise FileNotFoundError(
+        f'{path} holds an adapter ({adapter.name}) of the base model {base!r} '
+        'and no whole model; merge it into its base first, with peft: '
+        'model.merge_and_unload().save_pretrained(FOLDER), and name FOLDER')
+  return path

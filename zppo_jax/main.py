@@ -136,7 +136,7 @@ def _parse(command: str, row: Command, argv: list[str]):
     raise SystemExit(f'zppo {command}: {e}') from e
   if positional and not row.arguments:
     raise SystemExit(f'zppo {command}: unexpected {positional}')
-  if row.arguments and not positional:
+  if row.arguments and not positional and row.arguments[0] != '[':
     raise SystemExit(f'zppo {command}: {row.arguments} is needed')
   for flag, text in row.wanted.items():
     if values[flag].value is None:

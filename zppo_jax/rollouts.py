@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from zppo_jax import pools, quantize, randomness, sharding
+from zppo_jax.chat import segments
 from zppo_jax.chat.wording import Chat
 from zppo_jax.engine import Engine, Request
 from zppo_jax.grading import grade_all
@@ -104,7 +105,7 @@ def make_engine(*, model, mesh, chat: Chat, max_tokens: int,
   codec = chat.codec
   return Engine(
       pools.Programs(model, mesh, shapes), decode=chat.decode_response,
-      end_id=codec.end_id, allowed_V=np.isin(
+      end_id=segments.end_ids(codec), allowed_V=np.isin(
           np.arange(codec.vocab_size), list(codec.sampled_ids)), **options)
 
 

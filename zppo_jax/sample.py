@@ -53,6 +53,12 @@ def chat_of(found: pretrained.Pretrained, thinking: bool | None = None,
   return made or micro_chat.CHAT
 
 
+def listed(end_tokens: str | None) -> tuple[str | int, ...]:
+  """Tokens of --end-tokens: texts or ids with commas between them."""
+  return tuple(int(t) if t.isdecimal() else t
+               for t in (end_tokens or '').split(',') if t)
+
+
 def respond(found: pretrained.Pretrained, texts: Sequence[str],
             decoding: Decoding, *, num: int, seed: int, thinking: bool | None,
             media: tuple[Picture | Clip, ...] = (),
@@ -69,6 +75,8 @@ def respond(found: pretrained.Pretrained, texts: Sequence[str],
   if num < 1:
     raise ValueError(f'--num is {num}; it must be >= 1')
   chat = chat_of(found, thinking, day)
+  for note in chat.notes:
+    print(note)
   rows = found.model.config.vocab_size
   if chat.codec.vocab_size != rows:
     raise ValueError(f'the model has {rows} rows and no tokenizer; only the '
@@ -99,7 +107,9 @@ def respond(found: pretrained.Pretrained, texts: Sequence[str],
 
 def main(*, model: str, prompt: str, image: str | None, video: str | None,
          fps: float, temperature: float, max_tokens: int, num: int, seed: int,
-         thinking: str | None, date: str | None = None) -> None:
+         thinking: str | None, date: str | None = None,
+         end_tokens: str | None = None,
+         chat_template: str | None = None) -> None:
   """Prints the responses, a rule between two of them.
 
   Raises:
@@ -112,7 +122,9 @@ def main(*, model: str, prompt: str, image: str | None, video: str | None,
   media = [Picture(path=p) for p in (image.split(',') if image else ())]
   if video is not None:
     media.append(clip(video, fps))
-  found = pretrained.load(model)
+  found = pretrained.with_words(
+      pretrained.load(model), end_tokens=listed(end_tokens),
+      chat_template=chat_template or '', who='--')
   for note in found.notes:
     print(note)
   (texts,) = respond(found, [prompt], Decoding(max_tokens, temperature),

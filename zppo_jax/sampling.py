@@ -272,6 +272,11 @@ def forward(params, pool: Pool, token_B, position_B, length_U, visible_BR, *,
       logits_BV=_logits(model, params, hidden_B1D[:, 0])), laid
 
 
+def ends(token, end_id):
+  """Whether each token is the end, or one of an array of ends."""
+  return (token[..., None] == jnp.atleast_1d(end_id)).any(-1)
+
+
 def burst(params, pool: Pool, rows: Rows, slot_W, first, most, enough, end_id,
           allowed_V, *, model, mode: str) -> tuple[Pool, Drawn]:
   """Draws up to `most` tokens a row; stops early when it pays.
@@ -284,7 +289,7 @@ def burst(params, pool: Pool, rows: Rows, slot_W, first, most, enough, end_id,
     first: number of the first step.
     most: steps at most, <= W.
     enough: stops as soon as so many rows have ended within the burst, or all.
-    end_id: the token that ends a rollout; -1: none does.
+    end_id: the token, or an array of those, that ends a rollout; -1: none.
     allowed_V: bool, False on ids that may never be drawn.
     model, mode: static.
 
@@ -311,7 +316,7 @@ def burst(params, pool: Pool, rows: Rows, slot_W, first, most, enough, end_id,
     pool, new = forward(params, pool, token_B, rows.next_B + count_B,
                         rows.length_U, visible_BR, model=model)
     count_B += live_B
-    live_B &= (token_B != end_id) & (count_B < rows.limit_B)
+    live_B &= ~ends(token_B, end_id) & (count_B < rows.limit_B)
     written_R = written_R.at[slot_W[w]].set(first + w)
     return w + 1, pool, live_B, count_B, written_R, tokens_WB, logp_WB, new
 
@@ -336,7 +341,7 @@ def mode_of(decoding: Decoding) -> str:
 
 
 def sample(params, prompts: PromptBatch, keys_PG, *, model,
-           decoding: Decoding, end_id: int, allowed_V) -> Samples:
+           decoding: Decoding, end_id, allowed_V) -> Samples:
   """G rollouts of each prompt in one traced call: a static batch.
 
   What the engine draws, without its scheduler: every row waits for the
@@ -348,7 +353,7 @@ def sample(params, prompts: PromptBatch, keys_PG, *, model,
     keys_PG: one random key per rollout (randomness.rollout_keys).
     model: the `Model`.
     decoding: how tokens are drawn.
-    end_id: the token that ends a rollout.
+    end_id: as burst.
     allowed_V: bool, False on ids that may never be drawn.
   """
   P, G = keys_PG.shape
@@ -376,6 +381,6 @@ def sample(params, prompts: PromptBatch, keys_PG, *, model,
   tokens_PGR = jnp.maximum(tokens_PGR, 0)
   last_PG = jnp.take_along_axis(
       tokens_PGR, jnp.maximum(length_PG - 1, 0)[..., None], -1)[..., 0]
-  ended = (last_PG == end_id) | (length_PG == 0)
+  ended = ends(last_PG, end_id) | (length_PG == 0)
   return Samples(tokens_PGR, group(drawn.logp_WB.T), length_PG, jnp.where(
       ended, int(StopReason.END), int(StopReason.LENGTH)))

@@ -31,7 +31,7 @@ def test_unconfirmed_fields_are_fields(name):
   config, _, unconfirmed = PRESETS[name]
   for path in unconfirmed:
     found = config
-    for key in path.split('.') if path != 'every field' else ():
+    for key in path.split('.') if path != presets.EVERY else ():
       assert key in found, path
       found = found[key]
 
@@ -62,7 +62,8 @@ def test_a_checkpoint_counts_and_differences_are_told():
 
 
 def test_table():
-  """Every preset; count, 2 and 12 bytes a parameter, what is unconfirmed."""
+  """Every preset; count, 2 and 12 bytes a parameter, and which values were
+  in no public copy of its config: fault A7."""
   lines = presets.table().splitlines()
   assert len(lines) == 1 + len(PRESETS)
   (line,) = [x for x in lines if x.startswith('Qwen3-8B ')]
@@ -70,6 +71,26 @@ def test_table():
   assert re.split(r'\s{1,}', line)[:7] == [
       'Qwen3-8B', '8B', f'{n / 1e9:.3f}B', f'{2 * n / 2**30:.1f}', 'GiB',
       f'{12 * n / 2**30:.1f}', 'GiB']
-  assert 'every field' in line
-  assert 'linear_num_value_heads' in next(
-      x for x in lines if x.startswith('Qwen3.5-27B'))
+  assert line.endswith(' all')
+  of = lambda name: next(x for x in lines if x.startswith(f'{name} '))
+  assert of('Qwen3.5-2B').endswith('all but vision_config')
+  assert of('Qwen3-VL-2B').endswith('all but text_config.intermediate_size')
+  assert of('SmolLM2-1.7B').endswith(' nothing')
+  assert max(map(len, lines)) <= 100
+
+
+def test_small_presets():
+  """Their counts, and the heads of the smallest tower: fault A7."""
+  count = lambda name: round(presets.count(PRESETS[name].config) / 1e6)
+  assert count('Qwen3-0.6B') == 596 and count('Llama-3.2-1B') == 1236
+  assert count('SmolLM2-360M') == 362 and count('SmolLM2-135M') == 135
+  tower = PRESETS['Qwen3.5-0.8B'].config['vision_config']
+  assert tower['hidden_size'] // tower['num_heads'] == 64
+
+
+def test_how_the_hub_spells_the_tower_is_no_difference():
+  """Published files say 'qwen3_5' where transformers writes
+  'qwen3_5_vision': fault A7."""
+  config = copy.deepcopy(PRESETS['Qwen3.5-0.8B'].config)
+  config['vision_config']['model_type'] = 'qwen3_5'
+  assert presets.differences('Qwen3.5-0.8B', config) == []

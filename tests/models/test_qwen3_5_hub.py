@@ -1,5 +1,6 @@
 """config.json and tensors of qwen3_5: names, round trips, what is refused."""
 
+import copy
 import functools
 import json
 
@@ -153,7 +154,7 @@ def test_an_unknown_tensor_is_an_error(tmp_path):
      'mrope_interleaved is False'),
     (dict(rope_parameters={**TEXT['rope_parameters'], 'rope_type': 'yarn'}),
      "rope_type is 'yarn'"),
-    (dict(rope_parameters={**TEXT['rope_parameters'], 'factor': 2.0}),
+    (dict(rope_parameters={**TEXT['rope_parameters'], 'rope_type': 'linear'}),
      "fields.*factor"),
     (dict(partial_rotary_factor=0.5), 'partial_rotary_factor is 0.5')])
 def test_refused_config(fields, message):
@@ -164,12 +165,18 @@ def test_refused_config(fields, message):
 
 
 def test_levels_that_disagree():
-  """On tying; one of them alone decides."""
-  config = {**hub_config('qwen3_5'), 'tie_word_embeddings': True}
-  with pytest.raises(ValueError, match='tie_word_embeddings is False'):
-    qwen3_5_hub.from_hub(config)
-  del config['text_config']['tie_word_embeddings']
-  assert qwen3_5_hub.from_hub(config).tied
+  """On tying the top level counts, as in transformers: fault A8."""
+  transformers = pytest.importorskip('transformers')
+  config = hub_config('qwen3_5')
+  for top, nested in ((True, False), (False, True), (None, True),
+                      (True, None)):
+    for at, value in ((config, top), (config['text_config'], nested)):
+      at.pop('tie_word_embeddings', None)
+      if value is not None:
+        at['tie_word_embeddings'] = value
+    theirs = transformers.AutoConfig.for_model(**copy.deepcopy(config))
+    assert qwen3_5_hub.from_hub(config).tied == theirs.tie_word_embeddings
+    assert theirs.tie_word_embeddings == bool(top)
   with pytest.raises(ValueError, match='text_config is missing'):
     qwen3_5_hub.from_hub({'model_type': 'qwen3_5'})
 

@@ -3,6 +3,7 @@
 Nothing here reads files: the tokenizer comes from hub_folder or gguf_file.
 """
 
+import copy
 import dataclasses
 import datetime
 import json
@@ -28,12 +29,13 @@ class HubCodec:
   Args:
     tokenizer: a transformers fast tokenizer.
     vocab_size: rows of the model's embedding.
-    end_ids: end tokens of the checkpoint's generation config, or ().
+    end_ids: end tokens that the checkpoint or its user declares, or ().
 
   Content is encoded by a copy of the tokenizer that knows no added tokens, so
   that '<|im_end|>' in a question is the letters, whatever the tokenizer.
-  End tokens other than the chat's own are never sampled: the sampler stops at
-  one token, and would run on after another.
+  The token with which the chat template ends a turn, `end_id`, and every
+  declared one end a response; `end_ids` holds them all, that one first. The
+  padding token is never sampled unless it is one of them.
 
   Raises:
     ValueError: if the tokenizer has more words than the model has rows, adds
@@ -55,13 +57,26 @@ class HubCodec:
                    + self.encode_content('b')[0]) != 'a bb':
       raise ValueError('the tokenizer adds a space to the start of every '
                        'text; a prompt cannot be joined from pieces with it')
-    self.end_id = _end_id(tokenizer, end_ids, self.reserved_ids)
+    self.end_ids = _end_ids(tokenizer, end_ids, self.reserved_ids)
+    self.end_id = self.end_ids[0]
+    named = set(self.ids.values())
+    unknown = [i for i in self.end_ids if i not in named]
+    if unknown:
+      raise ValueError(f'end tokens {unknown} are no words of the tokenizer, '
+                       f'which has {len(self.ids)}')
     pad = tokenizer.pad_token_id
     self.pad_id = self.end_id if pad is None else pad
     media = {i for i, t in added.items() if _MEDIA.fullmatch(t.content)}
-    never = {self.pad_id, *end_ids, *media} - {self.end_id}
     # Ids that the tokenizer does not name are rows of padding.
-    self.sampled_ids = frozenset(self.ids.values()) - never
+    self.sampled_ids = frozenset(
+        named - ({self.pad_id, *media} - set(self.end_ids)))
+
+  def ending(self, end_ids: Sequence[int]) -> 'HubCodec':
+    """This codec where further tokens end a response too."""
+    made = copy.copy(self)
+    made.end_ids = tuple(dict.fromkeys((*self.end_ids, *end_ids)))
+    made.sampled_ids = self.sampled_ids | set(end_ids)
+    return made
 
   def encode_template(self, text: str) -> list[int]:
     return self.tokenizer.encode(text, add_special_tokens=False)
@@ -105,21 +120,49 @@ def render(tokenizer, messages, thinking: bool | None,
                         **switches(tokenizer, thinking))
 
 
-def _end_id(tokenizer, end_ids, reserved) -> int:
-  """The token behind an assistant's message in the chat template."""
+def own_end(tokenizer, reserved) -> int | None:
+  """The token with which the chat template ends an assistant's message."""
   closed = render(tokenizer, [{'role': 'user', 'content': _SENTINEL},
                                {'role': 'assistant', 'content': _REPLY}], None,
                   _ANY_DAY)
   _, reply, rest = closed.rpartition(_REPLY)
   behind = tokenizer.encode(rest if reply else '', add_special_tokens=False)
-  found = next((i for i in behind if i in reserved), None)
-  if found is None and len(end_ids) == 1:
-    return end_ids[0]
-  if found is None or (end_ids and found not in end_ids):
-    raise ValueError(f'the chat template ends a message with token {found}; '
-                     f'the generation config has the end tokens '
-                     f'{tuple(end_ids)}')
+  return next((i for i in behind if i in reserved), None)
+
+
+def _end_ids(tokenizer, declared, reserved) -> tuple[int, ...]:
+  """All end tokens, the chat's own first; ValueError if there is none."""
+  own = own_end(tokenizer, reserved)
+  if own is None and tokenizer.eos_token_id in declared:
+    own = tokenizer.eos_token_id
+  found = tuple(dict.fromkeys(
+      i for i in (own, *declared) if i is not None))
+  if not found:
+    raise ValueError('no end token: the chat template ends a message with '
+                     'no special token, and none is declared')
   return found
+
+
+def plain_template(tokenizer, end_id: int) -> str:
+  """A chat template for a tokenizer that has none.
+
+  What the tokenizer itself puts before a text (`<|begin_of_text|>` of Llama
+  3), then every message and a line break; an assistant's message ends with
+  the end token. No word stands for a role.
+
+  Args:
+    tokenizer: a fast tokenizer.
+    end_id: its end token.
+  """
+  begun = tokenizer.encode('a', add_special_tokens=True)
+  text = tokenizer.encode('a', add_special_tokens=False)
+  at = next((i for i in range(len(begun))
+             if begun[i:i + len(text)] == text), 0)
+  first, last = (json.dumps(tokenizer.decode(ids), ensure_ascii=False)
+                 for ids in (begun[:at], [end_id]))
+  return (f'{{{{ {first} }}}}{{% for m in messages %}}{{{{ m.content }}}}'
+          f"{{% if m.role == 'assistant' %}}{{{{ {last} }}}}{{% endif %}}"
+          "{{ '\n' }}{% endfor %}")
 
 
 def knows_thinking(tokenizer) -> bool:

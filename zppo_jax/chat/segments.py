@@ -20,7 +20,7 @@ class Codec(Protocol):
   vocab_size: int  # rows of the embedding, padding rows included
   ids: dict[str, int]  # every word's id; equal where vocabularies are
   pad_id: int
-  end_id: int
+  end_id: int  # the chat's own end of a turn; `end_ids` holds them all
   reserved_ids: frozenset[int]  # may stand in template segments only
   sampled_ids: frozenset[int]  # may be drawn by the sampler
 
@@ -33,6 +33,14 @@ class Codec(Protocol):
 
   def decode(self, ids: Sequence[int]) -> str:
     """Text of ids, special tokens spelt out."""
+
+
+def end_ids(codec: Codec) -> tuple[int, ...]:
+  """Every token that ends a response, the chat's own first.
+
+  A codec whose chat has one end need not list it.
+  """
+  return tuple(getattr(codec, 'end_ids', ())) or (codec.end_id,)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -99,11 +99,13 @@ class Chat:
     wording: the words around a question.
     vision: of a model that sees; None for text alone.
     day: the date in its prompts, where its template asks for one.
+    notes: what its user must be told: end tokens, template, whence.
   """
   codec: Codec
   wording: Wording
   vision: Vision | None = None
   day: Day | None = None
+  notes: tuple[str, ...] = ()
 
   def _encode(self, parts) -> Encoded:
     return segments.encode(parts, self.codec, self.wording.delimiters)
@@ -202,4 +204,5 @@ class Chat:
 
   def decode_response(self, tokens: Sequence[int]) -> str:
     """Text of a response without its end token."""
-    return self.codec.decode([t for t in tokens if t != self.codec.end_id])
+    ends = segments.end_ids(self.codec)
+    return self.codec.decode([t for t in tokens if t not in ends])

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 
 from zppo_jax.models import (
   decoder,
+  hub_rope,
+  hub_text,
   layers,
   llama,
   qwen3,
@@ -85,6 +87,9 @@ _qwen3_vl = functools.partial(_on_three_axes, qwen3_vl.Qwen3VL)
 _qwen3_5 = functools.partial(_on_three_axes, qwen3_5.Qwen35)
 
 
+ignored = hub_rope.ignored
+
+
 class Family(NamedTuple):
   """A row of FAMILIES; hub functions are None where no hub has the family.
 
@@ -113,6 +118,10 @@ FAMILIES = {
                     qwen3.to_hub, qwen3.hub_leaves),
     'qwen3_vl': Family(qwen3_vl.Qwen3VLConfig, _qwen3_vl, qwen3_vl.from_hub,
                        qwen3_vl.to_hub, qwen3_vl.hub_leaves),
+    'qwen3_vl_text': Family(
+        decoder.DecoderConfig, _decoder, qwen3_vl.text_from_hub,
+        qwen3_vl.text_to_hub, hub_text.hub_leaves,
+        ('model.visual.',)),
     'qwen3_5': Family(qwen3_5.Qwen35Config, _qwen3_5, qwen3_5_hub.from_hub,
                       qwen3_5_hub.to_hub, qwen3_5_hub.hub_leaves,
                       qwen3_5_hub.SKIPPED),
@@ -146,9 +155,16 @@ def on_mesh(model: Model, mesh) -> Model:
   return build(model.config, mesh)._replace(family=model.family)
 
 
+_LATER = {'rope_yarn': (), 'rope_linear': 1.0}
+
+
 def describe(model: Model) -> dict:
   """The fields, family included, from which `build` makes the model again;
-  how its loop is compiled is no part of what it is."""
+  how its loop is compiled is no part of what it is, and fields that came
+  later are told only where they say something, so that older descriptions are
+  still the same model's."""
   fields = dataclasses.asdict(model.config)
   del fields['unroll']
-  return {'family': model.family, **fields}
+  return {'family': model.family, **{
+      name: x for name, x in fields.items()
+      if not (name in _LATER and x == _LATER[name])}}

@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from zppo_jax.models import attention, cache as cached, layers
+from zppo_jax.models import attention, cache as cached, layers, rope
 from zppo_jax.records import Fresh
 
 # float64 is for tests under jax_enable_x64.
@@ -39,6 +39,8 @@ class DecoderConfig:
     rope_theta: rotary base.
     rope_llama3: (factor, low, high, original positions) of Llama 3.1's
       frequency scaling (layers.llama3_scale), or () for none.
+    rope_yarn: YaRN's scaling (rope.Yarn), or () for none.
+    rope_linear: what positions are divided by.
     norm_eps: RMSNorm epsilon.
     qk_norm: RMSNorm on queries and keys, per head.
     tied: the head is the embedding.
@@ -58,6 +60,8 @@ class DecoderConfig:
   max_positions: int
   rope_theta: float = 10000.0
   rope_llama3: tuple[float, ...] = ()
+  rope_yarn: tuple[float, ...] = ()
+  rope_linear: float = 1.0
   norm_eps: float = 1e-6
   qk_norm: bool = True
   tied: bool = True
@@ -69,9 +73,11 @@ class DecoderConfig:
   def __post_init__(self):
     # A description in JSON holds a list; the config must be hashable.
     object.__setattr__(self, 'rope_llama3', tuple(self.rope_llama3))
+    object.__setattr__(self, 'rope_yarn', tuple(self.rope_yarn))
     if len(self.rope_llama3) not in (0, 4):
       raise ValueError(f'rope_llama3 is {self.rope_llama3}; it must hold '
                        '(factor, low, high, original positions) or nothing')
+    rope.check(self)
     for name in ('vocab_size', 'width', 'num_layers', 'num_heads',
                  'num_kv_heads', 'head_dim', 'mlp_width', 'max_positions'):
       if getattr(self, name) < 1:
@@ -136,8 +142,11 @@ class Decoder(nn.Module):
     x = embed[tokens_BT].astype(DTYPES[c.dtype])
     scale = layers.llama3_scale(
         c.head_dim, c.rope_theta, *c.rope_llama3) if c.rope_llama3 else None
+    frequency, amplitude = rope.frequencies(
+        c, c.head_dim, layers.wide(x.dtype))
     rotary = layers.rotary_phases(
-        positions_BTA, c.head_dim, c.rope_theta, x.dtype, scale=scale)
+        positions_BTA, c.head_dim, c.rope_theta, x.dtype, scale=scale,
+        frequency=frequency, amplitude=amplitude)
     past, valid = cached.by_layer(cache)
     block = Block
     if c.remat != 'none':

@@ -5,6 +5,7 @@ never ignored. Fields that are absent have the value that the hub's own class
 gives them.
 """
 
+from zppo_jax.models import hub_rope
 from zppo_jax.models.decoder import DecoderConfig
 from zppo_jax.models.hub_leaf import HubLeaf
 
@@ -14,8 +15,6 @@ _SHAPES = {
     'num_layers': 'num_hidden_layers', 'num_heads': 'num_attention_heads',
     'mlp_width': 'intermediate_size', 'norm_eps': 'rms_norm_eps',
     'max_positions': 'max_position_embeddings'}
-_LLAMA3 = ('factor', 'low_freq_factor', 'high_freq_factor',
-           'original_max_position_embeddings')
 
 
 def field(hub: dict, name: str):
@@ -32,44 +31,15 @@ def only(hub: dict, name: str, *allowed) -> None:
                      f'{", ".join(map(repr, allowed))}')
 
 
-def rope(hub: dict) -> tuple[float, tuple[float, ...]]:
-  """(base, Llama 3 scaling or ()) of a config.json, old or new.
-
-  transformers 5 writes `rope_parameters`; before it there were `rope_theta`
-  and `rope_scaling`.
-
-  Raises:
-    ValueError: for another type of scaling, a field of it that is unknown, or
-      old and new fields that disagree.
-  """
-  scaling = dict(hub.get('rope_parameters') or hub.get('rope_scaling') or {})
-  theta = float(scaling.pop('rope_theta', hub.get('rope_theta') or 10000.0))
-  if hub.get('rope_theta') not in (None, theta):
-    raise ValueError(f'config.json: rope_theta is {hub["rope_theta"]}; '
-                     f'rope_parameters say {theta}')
-  kind = scaling.pop('rope_type', scaling.pop('type', 'default'))
-  scaling.pop('type', None)
-  if scaling.pop('partial_rotary_factor', 1.0) != 1.0:
-    raise ValueError('config.json: rope_parameters.partial_rotary_factor is '
-                     'not 1; allowed: 1.0')
-  known = {'default': (), 'llama3': _LLAMA3}
-  if kind not in known:
-    raise ValueError(f'config.json: rope_type is {kind!r}; allowed: '
-                     f'{", ".join(map(repr, known))}')
-  if set(scaling) != set(known[kind]):
-    raise ValueError(
-        f'config.json: rope_parameters of type {kind!r} have the fields '
-        f'{sorted(scaling)}; allowed: exactly {sorted(known[kind])}')
-  return theta, tuple(float(scaling[name]) for name in known[kind])
-
-
-def from_hub(hub: dict, *, head_dim: int, qk_norm: bool) -> DecoderConfig:
+def from_hub(hub: dict, *, head_dim: int, qk_norm: bool,
+             turned: hub_rope.Rope | None = None) -> DecoderConfig:
   """The config of a Llama-like model.
 
   Args:
     hub: config.json.
     head_dim: H where the file does not give it.
     qk_norm: whether the family has it.
+    turned: what the file says of rotary positions, read by the family.
 
   Raises:
     ValueError: naming the field, its value and what is allowed.
@@ -79,31 +49,28 @@ def from_hub(hub: dict, *, head_dim: int, qk_norm: bool) -> DecoderConfig:
   only(hub, 'attention_bias', False, None)
   only(hub, 'mlp_bias', False, None)
   only(hub, 'attention_dropout', 0, None)
-  theta, llama3 = rope(hub)
+  turned = turned or hub_rope.from_hub(hub)
+  if turned.share != 1:
+    raise ValueError(f'config.json: partial_rotary_factor is {turned.share}; '
+                     'allowed: 1.0')
+  shapes['max_positions'] = turned.positions(hub, shapes['max_positions'])
   return DecoderConfig(
       **shapes,
       num_kv_heads=hub.get('num_key_value_heads') or shapes['num_heads'],
-      head_dim=hub.get('head_dim') or head_dim, rope_theta=theta,
-      rope_llama3=llama3, qk_norm=qk_norm,
+      head_dim=hub.get('head_dim') or head_dim, **turned.fields,
+      rope_llama3=turned.llama3, qk_norm=qk_norm,
       tied=bool(hub.get('tie_word_embeddings', False)))
 
 
 def to_hub(c: DecoderConfig, model_type: str, architecture: str) -> dict:
   """config.json of a Llama-like model; the rotary base in both spellings."""
-  scaling = dict(zip(_LLAMA3, c.rope_llama3, strict=True)) if (
-      c.rope_llama3) else {}
-  if scaling:
-    scaling[_LLAMA3[3]] = int(scaling[_LLAMA3[3]])
-  kind = 'llama3' if scaling else 'default'
   return {
       'model_type': model_type, 'architectures': [architecture],
       **{theirs: getattr(c, ours) for ours, theirs in _SHAPES.items()},
       'num_key_value_heads': c.num_kv_heads, 'head_dim': c.head_dim,
       'hidden_act': 'silu', 'attention_bias': False,
       'attention_dropout': 0.0, 'tie_word_embeddings': c.tied,
-      'rope_theta': c.rope_theta,
-      'rope_parameters': {
-          'rope_type': kind, 'rope_theta': c.rope_theta, **scaling}}
+      'rope_theta': c.rope_theta, 'rope_parameters': hub_rope.to_hub(c)}
 
 
 def hub_leaves(c: DecoderConfig) -> tuple[HubLeaf, ...]:

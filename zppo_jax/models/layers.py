@@ -151,7 +151,7 @@ def llama3_scale(rotary_dim: int, theta: float, factor: float, low: float,
 
 
 def rotary_phases(positions_BTA, rotary_dim: int, theta: float, dtype,
-                  axes=None, scale=None):
+                  axes=None, scale=None, frequency=None, amplitude=1.0):
   """cos and sin, [B, T, rotary_dim / 2], at least float32.
 
   Args:
@@ -161,12 +161,21 @@ def rotary_phases(positions_BTA, rotary_dim: int, theta: float, dtype,
     dtype: compute type; phases are float32 or wider whatever it is.
     axes: the axis of each pair (`interleaved_axes`); None takes the first.
     scale: factor on each pair's frequency (`llama3_scale`); None is 1.
+    frequency: angle of a step of each pair, instead of what base and scale
+      say (rope.frequencies).
+    amplitude: factor on cos and sin.
   """
   exponent = jnp.arange(0, rotary_dim, 2, dtype=wide(dtype)) / rotary_dim
   axes = np.zeros(rotary_dim // 2, np.int32) if axes is None else axes
-  angles = positions_BTA[..., axes].astype(wide(dtype)) / theta**exponent
+  positions = positions_BTA[..., axes].astype(wide(dtype))
+  if frequency is not None:
+    angles = positions * frequency.astype(wide(dtype))
+  else:
+    angles = positions / theta**exponent
   if scale is not None:
     angles = angles * scale.astype(wide(dtype))
+  if amplitude != 1:
+    return jnp.cos(angles) * amplitude, jnp.sin(angles) * amplitude
   return jnp.cos(angles), jnp.sin(angles)
 
 

@@ -16,6 +16,7 @@ from zppo_jax.models import (
   cache as cached,
   gated_delta,
   layers,
+  rope,
   vision,
 )
 from zppo_jax.models.decoder import DTYPES, REMAT
@@ -56,6 +57,8 @@ class Qwen35Config:
   conv_kernel: int = 4
   period: int = 4
   rope_theta: float = 10000000.0
+  rope_yarn: tuple[float, ...] = ()
+  rope_linear: float = 1.0
   rotary_share: float = 0.25
   rope_sections: tuple[int, ...] = (11, 11, 10)
   norm_eps: float = 1e-6
@@ -69,6 +72,8 @@ class Qwen35Config:
   def __post_init__(self):
     # A description in JSON holds a list; the config must be hashable.
     object.__setattr__(self, 'rope_sections', tuple(self.rope_sections))
+    object.__setattr__(self, 'rope_yarn', tuple(self.rope_yarn))
+    rope.check(self)
     for name in ('vocab_size', 'width', 'num_layers', 'num_heads',
                  'num_kv_heads', 'head_dim', 'mlp_width', 'max_positions',
                  'delta_key_heads', 'delta_value_heads', 'delta_key_dim',
@@ -249,9 +254,12 @@ class Qwen35(nn.Module):
     x, positions_BTA = take(x, order), take(positions_BTA, order)
     segment_BT = take(segment_BT, order)
 
+    frequency, amplitude = rope.frequencies(
+        c, c.rotary_dim, layers.wide(x.dtype))
     rotary = layers.rotary_phases(
         positions_BTA, c.rotary_dim, c.rope_theta, x.dtype,
-        layers.interleaved_axes(c.rotary_dim // 2, c.rope_sections))
+        layers.interleaved_axes(c.rotary_dim // 2, c.rope_sections),
+        frequency=frequency, amplitude=amplitude)
     runs = gated_delta.runs(segment_BT)
     past, valid = cached.by_layer(cache)
     if isinstance(past, list):

@@ -6,7 +6,7 @@ nested; `qwen3_5_text` is the text model alone.
 
 import dataclasses
 
-from zppo_jax.models import hub_text, hub_vision
+from zppo_jax.models import hub_rope, hub_vision
 from zppo_jax.models.hub_leaf import HubLeaf
 from zppo_jax.models.hub_text import field, only
 from zppo_jax.models.qwen3_5 import Qwen35Config
@@ -54,18 +54,16 @@ def _period(hub: dict, count: int) -> int:
 
 
 def _rope(hub: dict) -> dict:
-  rope = dict(hub.get('rope_parameters') or hub.get('rope_scaling') or {})
-  share = rope.pop('partial_rotary_factor',
-                   hub.get('partial_rotary_factor', 0.25))
-  only(hub, 'partial_rotary_factor', share)
-  only(rope, 'mrope_interleaved', True)
-  rope.pop('mrope_interleaved', None)
-  sections = tuple(rope.pop('mrope_section', (11, 11, 10)))
-  theta, llama3 = hub_text.rope({**hub, 'rope_parameters': rope})
-  if llama3:
-    raise ValueError("config.json: rope_type is 'llama3'; allowed: 'default'")
-  return {'rope_theta': theta, 'rotary_share': float(share),
-          'rope_sections': sections}
+  found = hub_rope.from_hub(hub, share=0.25, other=hub_rope.MROPE)
+  only(found.other, 'mrope_interleaved', True)
+  if found.llama3:
+    raise ValueError("config.json: rope_type is 'llama3'; allowed: 'default', "
+                     "'yarn', 'linear'")
+  return {**found.fields, 'rotary_share': found.share,
+          'rope_sections': tuple(
+              found.other.get('mrope_section') or (11, 11, 10)),
+          'max_positions': found.positions(
+              hub, field(hub, 'max_position_embeddings'))}
 
 
 def text_from_hub(hub: dict) -> Qwen35Config:
@@ -80,18 +78,17 @@ def text_from_hub(hub: dict) -> Qwen35Config:
   only(hub, 'attention_dropout', 0, None)
   only(hub, 'attn_output_gate', True, None)
   return Qwen35Config(
-      **fields, **_rope(hub), period=_period(hub, fields['num_layers']),
+      **{**fields, **_rope(hub)}, period=_period(hub, fields['num_layers']),
       tied=bool(hub.get(_TIED)))
 
 
 def from_hub(hub: dict) -> Qwen35Config:
   """The config of a `qwen3_5` config.json; without `vision_config` it is of
   the text model nested in it. Errors as `text_from_hub` and
-  `hub_vision.from_hub`, and ValueError where the two levels tie otherwise."""
+  `hub_vision.from_hub`. Whether the embeddings are tied the top level says;
+  the nested field has no effect, as in the hub's class."""
   text = field(hub, 'text_config')
-  tied = hub.get(_TIED, text.get(_TIED, False))
-  only(text, _TIED, tied)
-  config = text_from_hub({**text, _TIED: tied})
+  config = text_from_hub({**text, _TIED: hub.get(_TIED, False)})
   if hub.get('vision_config') is None:
     return config
   return dataclasses.replace(config, vision=hub_vision.from_hub(hub))
@@ -106,8 +103,8 @@ def text_to_hub(c: Qwen35Config) -> dict:
       'hidden_act': 'silu', 'attention_bias': False, 'attention_dropout': 0.0,
       _TIED: c.tied,
       'rope_parameters': {
-          'rope_type': 'default', 'rope_theta': c.rope_theta,
-          'partial_rotary_factor': c.rotary_share, 'mrope_interleaved': True,
+          **hub_rope.to_hub(c), 'partial_rotary_factor': c.rotary_share,
+          'mrope_interleaved': True,
           'mrope_section': list(c.rope_sections)}}
 
 

@@ -14,15 +14,17 @@ from zppo_jax.models import (
   attention,
   cache as cached,
   decoder,
+  hub_rope,
   hub_text,
   hub_vision,
   layers,
+  rope,
   vision,
 )
 from zppo_jax.models.vision import VisionConfig
 from zppo_jax.records import Fresh
 
-_MROPE = ('mrope_section', 'mrope_interleaved')
+DEFAULT_THETA = 500000.0  # of the hub's class, where the file has none
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -97,9 +99,12 @@ class Qwen3VL(nn.Module):
           name='vision')(media)
       x = vision.place(x, tokens_BT, merged, c.vision.ids)
       taps = jnp.stack(features) if features else None
+    frequency, amplitude = rope.frequencies(
+        c, c.head_dim, layers.wide(x.dtype))
     rotary = layers.rotary_phases(
         positions_BTA, c.head_dim, c.rope_theta, x.dtype,
-        layers.interleaved_axes(c.head_dim // 2, c.rope_sections))
+        layers.interleaved_axes(c.head_dim // 2, c.rope_sections),
+        frequency=frequency, amplitude=amplitude)
     past, valid = cached.by_layer(cache)
     block = Block
     if c.remat != 'none':
@@ -115,12 +120,28 @@ class Qwen3VL(nn.Module):
     return layers.RMSNorm(c.norm_eps, name='norm')(x), Fresh(k, v, ())
 
 
-def _without_mrope(text: dict) -> tuple[dict, dict]:
-  """(text_config that says nothing of axes, what it said)."""
-  name = 'rope_parameters' if text.get('rope_parameters') else 'rope_scaling'
-  rope = dict(text.get(name) or {})
-  axes = {key: rope.pop(key) for key in _MROPE if key in rope}
-  return {**text, name: rope}, axes
+def _text_from_hub(text: dict):
+  """(decoder without axes, what is said of them) of a text_config."""
+  turned = hub_rope.from_hub(text, default=DEFAULT_THETA,
+                             other=hub_rope.MROPE)
+  hub_text.only(turned.other, 'mrope_interleaved', True)
+  return hub_text.from_hub(
+      text, head_dim=128, qk_norm=True, turned=turned), turned.other
+
+
+def text_from_hub(hub: dict) -> decoder.DecoderConfig:
+  """The config of a `qwen3_vl_text` config.json: text alone, whose positions
+  are the same on all axes. Errors as `from_hub`."""
+  return _text_from_hub(hub)[0]
+
+
+def text_to_hub(c: decoder.DecoderConfig) -> dict:
+  """config.json of the text model alone; ValueError without q/k-norm."""
+  if not c.qk_norm:
+    raise ValueError('qk_norm is False; the qwen3_vl_text family has it')
+  if c.rope_llama3:
+    raise ValueError(f'rope_llama3 is {c.rope_llama3}; allowed: ()')
+  return hub_text.to_hub(c, 'qwen3_vl_text', 'Qwen3VLTextModel')
 
 
 def from_hub(hub: dict) -> Qwen3VLConfig:
@@ -129,10 +150,9 @@ def from_hub(hub: dict) -> Qwen3VLConfig:
   Raises:
     ValueError: naming the field, its value and what is allowed.
   """
-  text, axes = _without_mrope(hub_text.field(hub, 'text_config'))
-  hub_text.only(axes, 'mrope_interleaved', True)
-  text['tie_word_embeddings'] = hub.get('tie_word_embeddings', False)
-  plain = hub_text.from_hub(text, head_dim=128, qk_norm=True)
+  text = {**hub_text.field(hub, 'text_config'),
+          'tie_word_embeddings': hub.get('tie_word_embeddings', False)}
+  plain, axes = _text_from_hub(text)
   return Qwen3VLConfig(
       **dataclasses.asdict(plain),
       rope_sections=tuple(axes.get('mrope_section', (24, 20, 20))),

@@ -10,8 +10,9 @@ import jax
 import numpy as np
 
 from zppo_jax import dates, pools, pretrained, rollouts, scoring, sharding
+from zppo_jax.chat import segments
 from zppo_jax.engine import Engine
-from zppo_jax.sample import chat_of
+from zppo_jax.sample import chat_of, listed
 from zppo_jax.serve.worker import Worker
 
 _CHUNK = 256  # positions whose logits exist at a time
@@ -47,7 +48,7 @@ def start(found: pretrained.Pretrained, chat, context: int, slots: int,
   params = rollouts.place_copy(found.params, model, mesh)
   engine = Engine(
       pools.Programs(model, mesh, table), decode=chat.decode_response,
-      end_id=codec.end_id, allowed_V=np.isin(
+      end_id=segments.end_ids(codec), allowed_V=np.isin(
           np.arange(codec.vocab_size), list(codec.sampled_ids)), burst=16)
   engine.load(params)
   rank_fn = scoring.compile_ranker(
@@ -73,7 +74,8 @@ def _token(name: str | None, host: str) -> str:
 
 def main(*, model: str, name: str | None, host: str, port: int, dtype: str,
          context: int, slots: int, token_env: str | None,
-         max_mb: float, date: str | None = None) -> None:
+         max_mb: float, date: str | None = None, end_tokens: str | None = None,
+         chat_template: str | None = None) -> None:
   """Serves until SIGTERM or SIGINT; requests that are here are finished within
   GRACE_S, or dropped.
 
@@ -93,10 +95,12 @@ def main(*, model: str, name: str | None, host: str, port: int, dtype: str,
   from zppo_jax.serve.asked import MOST_TOP
   token = _token(token_env, host)
   day = dates.named(date, '--date')
-  found = pretrained.load(model, dtype=dtype)
-  for note in found.notes:
-    print(note, flush=True)
+  found = pretrained.with_words(
+      pretrained.load(model, dtype=dtype), end_tokens=listed(end_tokens),
+      chat_template=chat_template or '', who='--')
   chat = chat_of(found, day=day)
+  for note in (*found.notes, *chat.notes):
+    print(note, flush=True)
   rows, most = found.model.config.vocab_size, found.model.config.max_positions
   if chat.codec.vocab_size != rows:
     raise ValueError(f'the model has {rows} rows and no tokenizer; only the '
