@@ -34,7 +34,7 @@ setup(
         'optax>=0.2.6',
         'orbax-checkpoint>=0.11',
         'transformers>=5.0',
-        'jinja2>=3.1',  # transformers renders chat templates with it
+        'jinja2>=3.1.6',  # renders chat templates, whose sandbox held since
         'gguf>=0.17',
         'tensorflow-datasets>=4.9.9',
         'array-record>=0.6',

@@ -189,4 +189,9 @@ def test_a_run_of_an_earlier_version(tmp_path, folder):
   (tmp_path / 'config.json').write_text(json.dumps({**stored, 'date': 'x'}))
   with pytest.raises(ValueError, match="config.json: date is 'x'"):
     dates.of_run(tmp_path)
+  (tmp_path / 'config.json').write_text('{')
+  with pytest.raises(ValueError, match='config.json is not readable'):
+    dates.of_run(tmp_path)
   assert dates.of_run(folder) is None  # a config.json of the hub
+  # Weights that only lie in a run's folder are not that run's.
+  assert dates.of_run(tmp_path / 'other.safetensors') is None

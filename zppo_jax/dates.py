@@ -28,14 +28,21 @@ def named(text: str | None, field: str) -> Day | None:
 def _run_of(path: pathlib.Path) -> tuple[pathlib.Path, dict] | None:
   """(workdir, its config.json) of a run, its final weights, or one of its
   checkpoints."""
-  for folder in (path, path.parent, path.parent.parent):
-    try:
-      found = json.loads((folder / 'config.json').read_text())
-    except (OSError, ValueError):
-      continue
-    # A checkpoint folder of the hub has a config.json, too.
-    if isinstance(found, dict) and {'config', 'versions'} <= set(found):
-      return folder, found
+  folder = path
+  if path.name in ('final.safetensors', 'checkpoints'):
+    folder = path.parent
+  elif path.parent.name == 'checkpoints':
+    folder = path.parent.parent
+  file = folder / 'config.json'
+  if not file.is_file():
+    return None
+  try:
+    found = json.loads(file.read_text())
+  except ValueError as e:
+    raise ValueError(f'{file} is not readable: {e}') from e
+  # A checkpoint folder of the hub has a config.json, too.
+  if isinstance(found, dict) and {'config', 'versions'} <= set(found):
+    return folder, found
   return None
 
 
@@ -48,9 +55,10 @@ def of_run(path) -> Day | None:
     path: a workdir, its final.safetensors, or a checkpoint in it.
 
   Raises:
-    ValueError: naming the file, if what is stored is no date.
+    ValueError: naming the file, if it is not readable or what it stores is
+      no date.
   """
-  found = _run_of(pathlib.Path(path))
+  found = _run_of(pathlib.Path(path).resolve())
   if found is None:
     return None
   folder, stored = found

@@ -123,6 +123,9 @@ DEEPSEEK = """\
 
 # Everything is trimmed; the header of a turn is put together and stored.
 LLAMA3 = """\
+{%- if tools is not none or documents is not none %}
+  {{- raise_exception('tools are not for this model') }}
+{%- endif %}
 {{- bos_token }}
 {%- if messages[0]['role'] == 'system' %}
   {%- set system = messages[0]['content'] | trim %}

@@ -231,3 +231,10 @@ def test_a_template_that_reworks_its_own_words():
       made.encode(text, add_special_tokens=False))
   with pytest.raises(ValueError, match='cannot be told apart'):
     conversation.encode(talk(' <|im_start|> '), chat, None)
+
+
+def test_an_old_jinja_is_refused(monkeypatch):
+  """fault A12: templates are rendered here, so the version is checked here."""
+  monkeypatch.setattr(rendering.metadata, 'version', lambda name: '3.1.5')
+  with pytest.raises(ImportError, match='jinja2 is 3.1.5.*from 3.1.6'):
+    rendering._environment.__wrapped__()

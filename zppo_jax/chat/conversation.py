@@ -259,13 +259,17 @@ def _said(asked: _Asked, form: _Form, around: str) -> _Said:
                    'those of the messages, so that they cannot be told apart')
 
 
-def _reserved(codec: HubCodec, text: str) -> list[tuple[int, int, int]]:
-  """(id, start, end) of the control tokens in a text."""
+def _tokens(codec: HubCodec, text: str) -> list[tuple[int, int, int]]:
+  """(id, start, end) of the tokens of a text; control tokens are parsed."""
   found = codec.tokenizer(text, add_special_tokens=False,
                           return_offsets_mapping=True)
   return [(i, *span) for i, span in zip(
-      found['input_ids'], found['offset_mapping'], strict=True)
-          if i in codec.reserved_ids]
+      found['input_ids'], found['offset_mapping'], strict=True)]
+
+
+def _reserved(codec: HubCodec, text: str) -> list[tuple[int, int, int]]:
+  """Those of the control tokens."""
+  return [t for t in _tokens(codec, text) if t[0] in codec.reserved_ids]
 
 
 def _is_own(text: str, own: np.ndarray, start: int, end: int) -> bool:
@@ -289,8 +293,10 @@ def _encode(said: _Said, codec: HubCodec) -> Encoded:
   """Ids of a text: the tokenizer's own, unless a message looks like control
   tokens; then it is encoded without them between those of the template."""
   text, own = said
-  if all(_is_own(text, own, *span) for _, *span in _reserved(codec, text)):
-    return Encoded(tuple(codec.encode_template(text)), 0)
+  whole = _tokens(codec, text)
+  if all(_is_own(text, own, *span) for i, *span in whole
+         if i in codec.reserved_ids):
+    return Encoded(tuple(i for i, *_ in whole), 0)
   ids: list[int] = []
   removed = at = 0
 

@@ -17,6 +17,7 @@ import functools
 import json
 import re
 from collections.abc import Sequence
+from importlib import metadata
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,6 +26,9 @@ import numpy as np
 # use. Words of the first two planes can be moved, which are 2 * 65536 points.
 _PLANES = (0x40000, 0x60000, 0x80000, 0xa0000, 0xc0000, 0xf0000)
 _SPAN = 0x20000
+# What templates find whoever renders them; some ask only whether it is none.
+_USUAL = {'tools': None, 'documents': None, 'add_generation_prompt': False}
+_JINJA = (3, 1, 6)  # templates can leave the sandbox of earlier versions
 # Arguments of these filters and methods come out as they went in.
 _SHOWN = {'default': (0,), 'd': (0,), 'join': (0,), 'replace': (1,)}
 
@@ -107,6 +111,11 @@ class _Word(str):
 def _environment():
   import jinja2.ext
   import jinja2.sandbox
+  version = metadata.version('jinja2')
+  if tuple(map(int, re.findall(r'\d+', version)[:3])) < _JINJA:
+    raise ImportError(
+        f'jinja2 is {version}; a chat template is code of its model, and only '
+        f'versions from {".".join(map(str, _JINJA))} on keep it in its sandbox')
 
   class Generation(jinja2.ext.Extension):
     """{% generation %} marks what trainers learn from; it shows nothing."""
@@ -216,6 +225,7 @@ def _compiled(source: str, day: Day | None, marking: Marking | None):
 def _render(source: str, day: Day | None, marking: Marking | None,
             fields: dict) -> str:
   import jinja2
+  fields = {**_USUAL, **fields}
   if day is not None and day.given:
     fields = {'date_string': day.date.strftime('%d %b %Y'), **fields}
   try:
