@@ -37,7 +37,8 @@ def test_model_text_is_not_run(tmp_path):
 TABLED = ('chain_sum', 'basic_arithmetic', 'gcd', 'lcm', 'leg_counting',
           'prime_factorization', 'fraction_simplification', 'base_conversion',
           'bitwise_arithmetic', 'letter_counting', 'word_sorting',
-          'spell_backward', 'number_sorting', 'caesar_cipher', 'calendar_arithmetic',
+          'spell_backward', 'number_sorting', 'caesar_cipher',
+          'calendar_arithmetic',
           'products', 'simple_equations', 'syllogism', 'family_relationships',
           'number_sequence', 'count_bits', 'binary_matrix',
           'isomorphic_strings', 'largest_island', 'count_primes')
