@@ -45,3 +45,28 @@ def test_work_that_is_left_undone(text, want):
     ('123456789', r'\binom{99}{9}'), (r'\{1,2,3\}', '99!')])
 def test_what_looks_like_less_work(less, more):
   assert screen.effort(less) < screen.effort(more)
+
+
+@pytest.mark.parametrize('text', [
+    r'\frac{bc\sin\gamma}{3}', r'\gamma=60^\circ', r'\zeta(3)', r'\Gamma(5)',
+    r'\beta^2\gamma^2', '(k+2)!', r'\frac{(2n)!}{n!}', '(n-1)!', '{n}!',
+    '(10-3)!', '(5)!', 'n! != 3', r'\Gamma\left(\frac{1}{2}\right)',
+    'i^{15}=(i^4)^3 i^3', '(2^3)^2=64', '(x^{10})^{10}',
+    r'((x+1)^2)^3', '2^{10}=(2^5)^2'])
+def test_letters_factorials_and_chains_are_looked_at(text):
+  """fault B4: Greek letters are no functions, and small powers of powers and
+  factorials of letters are no towers."""
+  assert screen.too_steep(text) == ''
+
+
+@pytest.mark.parametrize('text, reason', [
+    ('(k^{99})!', 'factorial of an expression'), ('(10^9 k)!', 'factorial'),
+    ('(99999)!', 'factorial'), ('(9999-1)!', 'factorial'), ('n!!', 'factorial'),
+    ('(n!)!', 'factorial'), (r'(5\cdot 5)!', 'factorial'),
+    (r'\Gamma(9999)', 'function of a large'), (r'\Gamma(9^9)', 'function'),
+    ('factorial(9999)', 'function'), ('((2^{9})^{9})^{9}', 'powers'),
+    ('(x^{99})^{99}', 'powers'), ('((a+b+c+d)^9)^9', 'high power'),
+    ('((a+b+c+d))^{99}', 'high power'), ('{9^{9}}^{9}', 'powers')])
+def test_what_grows_is_refused_in_other_spellings(text, reason):
+  """fault B4: what a letter or a bracket does not make small."""
+  assert reason in screen.too_steep(text)

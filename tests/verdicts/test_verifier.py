@@ -1,6 +1,8 @@
 """Cache, journal and gold answers."""
 
 import json
+import pathlib
+import re
 
 import pytest
 
@@ -70,3 +72,37 @@ def test_gold_answers_are_looked_at_before_a_run():
   assert found.checked == 2 and list(found.unreadable) == ['q']
   with pytest.raises(KeyError, match="'q'.*unknown kind 'nonsense'.*math"):
     verifier.check_golds([q(kind='nonsense')])
+
+
+def test_other_rules_have_other_keys(monkeypatch):
+  """A journal of old comparisons is not told for new ones: the key holds the
+  code of all of them, and the versions of what they call."""
+  before = {kind: journal.key(kind, '5', '5') for kind in ('math', 'number')}
+  versions = journal.metadata.version
+  monkeypatch.setattr(journal.metadata, 'version',
+                      lambda name: versions(name) + ('.1' * (name == 'sympy')))
+  journal._versions.cache_clear()
+  try:
+    assert journal.key('math', '5', '5') != before['math']
+    assert journal.key('number', '5', '5') == before['number']
+  finally:
+    journal._versions.cache_clear()
+  monkeypatch.setattr(journal, 'rules', lambda: 'another digest')
+  for kind, key in before.items():
+    assert journal.key(kind, '5', '5') != key
+
+
+def test_the_rules_are_all_that_compares():
+  """Whatever file of verdicts/ a computed kind is made of is in the digest."""
+  here = pathlib.Path(journal.__file__).parent
+  found, left = set(), ['kinds']
+  while left:
+    name = left.pop()
+    if name in found:
+      continue
+    found.add(name)
+    for line in re.findall(r'^from zppo_jax\.verdicts(?:\.(\w+))? import '
+                           r'(\([^)]*\)|.*)', (here / f'{name}.py').read_text(),
+                           re.MULTILINE):
+      left += [line[0]] if line[0] else re.findall(r'\w+', line[1])
+  assert found == set(journal.RULES)

@@ -58,7 +58,8 @@ _DIFFERENCE = re.compile(r'[\s{}]*([0-9]{1,9})(?:\s*-\s*[0-9]+)*[\s{}]*')
 _VARIABLE = re.compile(r'[A-Za-z]')
 _MACRO = re.compile(r'\\[A-Za-z]+')
 _LARGE = re.compile(rf'[0-9]{{{MAX_FACTORIAL_DIGITS + 1}}}|!|'
-                    rf'{_POWER}{_GROUP}[0-9]{{2}}')
+                    rf'{_POWER}{_GROUP}[0-9]{{2}}|'
+                    rf'[0-9][\s}}]{{0,4}}{_POWER}{_GROUP}[0-9]')
 _OPEN, _CLOSE = '{([', '})]'
 
 
