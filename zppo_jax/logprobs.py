@@ -18,6 +18,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from zppo_jax.rounding import rounded
+
 VOCAB_CHUNK = 8192  # ids of a part
 # Logits kept for the backward pass, at most (float32: 64 MiB).
 KEPT = 2**24
@@ -91,7 +93,7 @@ def _is_target(targets_Bc, part, b: Blocks):
 def _forward(hidden_BTD, head_DV, targets_BT, num, b: Blocks):
   """Outputs and residuals of `_scores`."""
   wide = jnp.promote_types(hidden_BTD.dtype, jnp.float32)
-  head_nDv = _part(head_DV.astype(hidden_BTD.dtype), b)
+  head_nDv = _part(rounded(head_DV, hidden_BTD.dtype), b)
   B, T, _ = hidden_BTD.shape
   zero = jnp.zeros((B, T), wide)
   logits_BTv = jnp.zeros((B, T, b.v) if b.kept else (), wide)
@@ -146,7 +148,7 @@ def _backward(b: Blocks, residuals, cotangents):
   hidden_BTD, head_DV, targets_BT, num, entropy_BT, lse_BT, kept = residuals
   of_logp_BT, of_entropy_BT = cotangents
   B, T, D = hidden_BTD.shape
-  head_nDv = _part(head_DV.astype(hidden_BTD.dtype), b)
+  head_nDv = _part(rounded(head_DV, hidden_BTD.dtype), b)
   wide = lse_BT.dtype
 
   def part_of(grad_hidden_BTD, part):

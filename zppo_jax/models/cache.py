@@ -8,6 +8,7 @@ transposed anew for every token, which costs more than the products.
 import jax.numpy as jnp
 
 from zppo_jax.records import Cache, Fresh, PromptBatch, Slots
+from zppo_jax.rounding import rounded
 
 _MASKED = -1e30  # as in layers: finite
 
@@ -93,13 +94,14 @@ def attend(q_BTNH, k_BTKH, v_BTKH, mask_BT, past, valid):
     top = jnp.maximum(top, s.max(-1, keepdims=True))
   weights = [jnp.exp(s - top) for s in scores]
   total = sum(w.sum(-1, keepdims=True) for w in weights)
-  new, *old = [(w / total).astype(q.dtype) for w in weights]
-  out = new * v_BTKH[:, 0, :, None]
+  new, *old = [rounded(w / total, q.dtype) for w in weights]
+  # Summed wide and rounded once, as the product over all keys is elsewhere.
+  out = new.astype(wide) * v_BTKH[:, 0, :, None]
   for w, (_, v_CKSH), valid_CS in zip(old, past, valid, strict=True):
     C, S = valid_CS.shape
     w = w.reshape(C, B // C, K, G, S).swapaxes(1, 2)
     o = jnp.einsum('ckms,cksh->ckmh', w.reshape(C, K, -1, S),
-                   v_CKSH.astype(q.dtype))
+                   v_CKSH.astype(q.dtype), preferred_element_type=wide)
     o = o.reshape(C, K, B // C, G, H).swapaxes(1, 2)
     out += o.reshape(B, K, G, H)
-  return out.reshape(B, 1, N, H)
+  return rounded(out, q.dtype).reshape(B, 1, N, H)

@@ -108,10 +108,10 @@ class Block(nn.Module):
         c.attention, self.mesh, name='attention')(
             layers.RMSNorm(c.norm_eps, name='attention_norm')(x_BTD), rotary,
             segment_BT, valid, past)
-    x_BTD = x_BTD + y
+    x_BTD = layers.add(x_BTD, y)
     y = layers.SwiGLU(c.mlp_width, name='mlp')(
         layers.RMSNorm(c.norm_eps, name='mlp_norm')(x_BTD))
-    return x_BTD + y, new
+    return layers.add(x_BTD, y), new
 
 
 class Decoder(nn.Module):
@@ -139,7 +139,7 @@ class Decoder(nn.Module):
                        (c.vocab_size, c.width))
     if not c.tied:
       self.param('head', layers.fan_in_init(1), (c.width, c.vocab_size))
-    x = embed[tokens_BT].astype(DTYPES[c.dtype])
+    x = layers.narrowed(embed[tokens_BT], DTYPES[c.dtype])
     scale = layers.llama3_scale(
         c.head_dim, c.rope_theta, *c.rope_llama3) if c.rope_llama3 else None
     frequency, amplitude = rope.frequencies(

@@ -27,6 +27,7 @@ import numpy as np
 from flax import struct
 
 from zppo_jax.models import layers
+from zppo_jax.rounding import rounded
 
 CHUNK = 64
 _NORM_EPS = 1e-6
@@ -83,7 +84,7 @@ def causal_conv(x_BTE, weight_JE, past_BJE, of: Runs):
   dtype = layers.wide(x_BTE.dtype)
   full = jnp.concatenate([past_BJE.astype(x_BTE.dtype), x_BTE], axis=1)
   run = jnp.pad(of.run_BT, ((0, 0), (J - 1, 0)))  # the past is of run 0
-  y = 0
+  y, weight_JE = 0, layers.narrowed(weight_JE, x_BTE.dtype).astype(dtype)
   for j in range(J):
     seen = (run[:, j:j + T] == of.run_BT)[..., None]
     y += jnp.where(seen, full[:, j:j + T], 0).astype(dtype) * weight_JE[j]
@@ -92,7 +93,7 @@ def causal_conv(x_BTE, weight_JE, past_BJE, of: Runs):
   last = jnp.take_along_axis(run, at[:, -1:], axis=1)
   seen = jnp.take_along_axis(run, at, axis=1) == last
   past = jnp.take_along_axis(full, at[..., None], axis=1)
-  return y.astype(x_BTE.dtype), jnp.where(seen[..., None], past, 0)
+  return rounded(y, x_BTE.dtype), jnp.where(seen[..., None], past, 0)
 
 
 def l2norm(x):
@@ -279,7 +280,7 @@ class GatedDeltaNet(nn.Module):
           jnp.zeros((B, self.kernel - 1, E), x_BTD.dtype),
           jnp.zeros((B, N, H, U), layers.wide(x_BTD.dtype)))
     qkv, past = causal_conv(qkv, conv, state.conv_BJE, of)
-    q, k, v = jnp.split(jax.nn.silu(qkv), [K * H, 2 * K * H], axis=-1)
+    q, k, v = jnp.split(layers.silu(qkv), [K * H, 2 * K * H], axis=-1)
     q = l2norm(q.reshape(B, T, K, H)) * H**-0.5
     k = l2norm(k.reshape(B, T, K, H))
     v = v.reshape(B, T, N, U)
@@ -291,7 +292,7 @@ class GatedDeltaNet(nn.Module):
     else:
       out, memory = chunked(q, k, v, g, beta, of.run_BT, state.memory_BNHU)
     out = layers.RMSNorm(self.norm_eps, name='out_norm')(out)
-    out = (out * jax.nn.silu(z.astype(out.dtype))).astype(x_BTD.dtype)
+    out = rounded(out * jax.nn.silu(z.astype(out.dtype)), x_BTD.dtype)
     return layers.project(out, wo, 2), DeltaState(past, memory)
 
 

@@ -7,13 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from zppo_jax.rounding import once, rounded, wide
+
 NUM_AXES = 3  # of a position where images are: time, height, width
 _MASKED = -1e30  # finite: a padding row has no key at all and must not be NaN
-
-
-def wide(dtype):
-  """At least float32: the type of scores, norms, phases and log-probs."""
-  return jnp.promote_types(dtype, jnp.float32)
 
 
 def fan_in_init(axis_count: int):
@@ -35,7 +32,20 @@ def weight(w, x):
   """
   if w.dtype.itemsize < x.dtype.itemsize:
     w, _ = jax.lax.optimization_barrier((w, x))
-  return w.astype(x.dtype)
+  return narrowed(w, x.dtype)
+
+
+def narrowed(w, dtype):
+  """Params, or rows of them, in the compute type. What a rollout copy holds in
+  this type was rounded there; the trainer's float32 is rounded here."""
+  if w.dtype.itemsize <= jnp.dtype(dtype).itemsize:
+    return w.astype(dtype)
+  return rounded(w, dtype)
+
+
+def add(x, y):
+  """x + y in the type of x, rounded once."""
+  return rounded(x + y)
 
 
 def project(x, w, num_in: int = 1):
@@ -47,7 +57,7 @@ def project(x, w, num_in: int = 1):
   lead, out = x.shape[:x.ndim - num_in], w.shape[num_in:]
   size = math.prod(w.shape[:num_in])
   y = x.reshape(-1, size) @ weight(w, x).reshape(size, -1)
-  return y.reshape(*lead, *out)
+  return rounded(y).reshape(*lead, *out)
 
 
 def over_blocks(module, block, fields, num: int, x_BTD, shared, past, *,
@@ -190,7 +200,7 @@ def rotate(x_BTNH, cos, sin):
   cos, sin = cos[:, :, None], sin[:, :, None]
   out = jnp.concatenate(
       [first * cos - second * sin, second * cos + first * sin, rest], axis=-1)
-  return out.astype(x_BTNH.dtype)
+  return rounded(out, x_BTNH.dtype)
 
 
 def attend(q_BTNH, sources):
@@ -222,14 +232,17 @@ def attend(q_BTNH, sources):
     s = s.reshape(B, K, G, T, -1)
     scores.append(jnp.where(mask_BTS[:, None, None], s, _MASKED))
   weights = jax.nn.softmax(jnp.concatenate(scores, axis=-1), axis=-1)
-  weights = weights.astype(dtype).reshape(B, K, G * T, -1)
+  weights = rounded(weights, dtype).reshape(B, K, G * T, -1)
+  # One product is rounded once as it is; the sum of several is not.
+  into = dtype if len(sources) == 1 else wide(dtype)
   out, start = 0, 0
   for _, v_BSKH, mask_BTS in sources:
     stop = start + mask_BTS.shape[-1]
     v = v_BSKH.astype(dtype).transpose(0, 2, 1, 3)
-    out += jnp.matmul(weights[..., start:stop], v)
+    out += jnp.matmul(weights[..., start:stop], v,
+                      preferred_element_type=into)
     start = stop
-  out = out.reshape(B, K, G, T, H).transpose(0, 3, 1, 2, 4)
+  out = rounded(out, dtype).reshape(B, K, G, T, H).transpose(0, 3, 1, 2, 4)
   return out.reshape(B, T, N, H)
 
 
@@ -242,7 +255,7 @@ class RMSNorm(nn.Module):
     scale = self.param('scale', nn.initializers.ones, (x.shape[-1],))
     y = x.astype(wide(x.dtype))
     variance = jnp.mean(y * y, axis=-1, keepdims=True)
-    return (y * jax.lax.rsqrt(variance + self.eps) * scale).astype(x.dtype)
+    return rounded(y * jax.lax.rsqrt(variance + self.eps) * scale, x.dtype)
 
 
 def check_unroll(unroll: int, remat: str) -> None:
@@ -261,7 +274,8 @@ def check_unroll(unroll: int, remat: str) -> None:
 def gated(gate, up):
   """silu(gate) * up. Its backward pass keeps these two and makes the rest
   anew: what differentiation would keep besides costs more to store."""
-  return jax.nn.silu(gate) * up
+  to = wide(gate.dtype)
+  return rounded(jax.nn.silu(gate.astype(to)) * up.astype(to), gate.dtype)
 
 
 def _gated(gate, up):
@@ -276,6 +290,9 @@ def _gated_back(kept, grad):
 
 
 gated.defvjp(_gated, _gated_back)
+
+
+silu = once(jax.nn.silu)
 
 
 class SwiGLU(nn.Module):

@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from zppo_jax import rounding
 from zppo_jax.models import (
   attention,
   cache as cached,
@@ -127,8 +128,11 @@ class OffsetNorm(nn.Module):
     offset = self.param('offset', nn.initializers.zeros, (x.shape[-1],))
     y = x.astype(layers.wide(x.dtype))
     variance = jnp.mean(y * y, axis=-1, keepdims=True)
-    return (y * jax.lax.rsqrt(variance + self.eps) * (1 + offset)).astype(
-        x.dtype)
+    return rounding.rounded(
+        y * jax.lax.rsqrt(variance + self.eps) * (1 + offset), x.dtype)
+
+
+_opened = rounding.once(lambda x, gate: x * jax.nn.sigmoid(gate))
 
 
 class GatedAttention(nn.Module):
@@ -151,7 +155,7 @@ class GatedAttention(nn.Module):
     k = layers.rotate(OffsetNorm(c.norm_eps, name='k_norm')(k), *rotary)
     out = attention.attend(q, k, v, segment_BT, past, valid,
                            asked=c.attention, mesh=self.mesh)
-    return layers.project(out * jax.nn.sigmoid(gate), wo, 2), (k, v)
+    return layers.project(_opened(out, gate), wo, 2), (k, v)
 
 
 class Layer(nn.Module):
@@ -172,9 +176,10 @@ class Layer(nn.Module):
           c.delta_value_dim, c.conv_kernel, c.norm_eps, name='delta')
     norm = OffsetNorm(c.norm_eps, name='mixer_norm')
     y, new = mixer(norm(x_BTD), *args)
-    x_BTD = x_BTD + y
+    x_BTD = layers.add(x_BTD, y)
     norm = OffsetNorm(c.norm_eps, name='mlp_norm')
-    return x_BTD + layers.SwiGLU(c.mlp_width, name='mlp')(norm(x_BTD)), new
+    y = layers.SwiGLU(c.mlp_width, name='mlp')(norm(x_BTD))
+    return layers.add(x_BTD, y), new
 
 
 class Block(nn.Module):
@@ -242,7 +247,7 @@ class Qwen35(nn.Module):
                        (c.vocab_size, c.width))
     if not c.tied:
       self.param('head', layers.fan_in_init(1), (c.width, c.vocab_size))
-    x = embed[tokens_BT].astype(DTYPES[c.dtype])
+    x = layers.narrowed(embed[tokens_BT], DTYPES[c.dtype])
     if media is not None:
       merged_BJD, _ = vision.Tower(
           c.vision, c.dtype, c.remat, c.attention, self.mesh,

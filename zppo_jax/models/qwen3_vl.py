@@ -65,9 +65,10 @@ class Block(nn.Module):
         c.attention, self.mesh, name='attention')(
             layers.RMSNorm(c.norm_eps, name='attention_norm')(x_BTD), rotary,
             segment_BT, valid, past)
-    x_BTD = x_BTD + y
-    x_BTD = x_BTD + layers.SwiGLU(c.mlp_width, name='mlp')(
+    x_BTD = layers.add(x_BTD, y)
+    y = layers.SwiGLU(c.mlp_width, name='mlp')(
         layers.RMSNorm(c.norm_eps, name='mlp_norm')(x_BTD))
+    x_BTD = layers.add(x_BTD, y)
     if taps is not None:
       # The layer is traced: only the first ones run the gather.
       x_BTD = jax.lax.cond(
@@ -91,7 +92,7 @@ class Qwen3VL(nn.Module):
                        (c.vocab_size, c.width))
     if not c.tied:
       self.param('head', layers.fan_in_init(1), (c.width, c.vocab_size))
-    x = embed[tokens_BT].astype(decoder.DTYPES[c.dtype])
+    x = layers.narrowed(embed[tokens_BT], decoder.DTYPES[c.dtype])
     taps = None
     if media is not None:
       merged, features = vision.Tower(

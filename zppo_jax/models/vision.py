@@ -5,11 +5,13 @@ Every frame is a segment of its own. Positions come as arrays from the host
 """
 
 import dataclasses
+import functools
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from zppo_jax import rounding
 from zppo_jax.models import attention, layers
 from zppo_jax.models.decoder import DTYPES, REMAT
 from zppo_jax.records import Media
@@ -133,7 +135,8 @@ def add(hidden_BTD, tokens_BT, merged_BJD, ids):
   """Hidden states with merged patches added at the placeholders (DeepStack);
   arguments as `place`."""
   rows_BTD, visual = _rows(tokens_BT, merged_BJD, ids)
-  return hidden_BTD + jnp.where(visual, rows_BTD, 0).astype(hidden_BTD.dtype)
+  return layers.add(
+      hidden_BTD, jnp.where(visual, rows_BTD, 0).astype(hidden_BTD.dtype))
 
 
 def phases(rotary_BI2, head_dim: int, theta: float, dtype):
@@ -156,14 +159,15 @@ class LayerNorm(nn.Module):
     y = x.astype(layers.wide(x.dtype))
     y = y - jnp.mean(y, axis=-1, keepdims=True)
     y = y * jax.lax.rsqrt(jnp.mean(y * y, axis=-1, keepdims=True) + _EPS)
-    return (y * scale + bias).astype(x.dtype)
+    return rounding.rounded(y * scale + bias, x.dtype)
 
 
 def _affine(module, name: str, x, shape, num_in: int = 1):
   """x W + b with parameters `name` and `name`_bias of a module."""
   w = module.param(name, layers.fan_in_init(num_in), shape)
   b = module.param(f'{name}_bias', nn.initializers.zeros, shape[num_in:])
-  return layers.project(x, w, num_in) + b.astype(x.dtype)
+  return layers.add(layers.project(x, w, num_in),
+                    layers.narrowed(b, x.dtype))
 
 
 class Attention(nn.Module):
@@ -183,6 +187,10 @@ class Attention(nn.Module):
     return _affine(self, 'o', out, (N, D // N, D), 2)
 
 
+_GELU = {approximate: rounding.once(functools.partial(
+    jax.nn.gelu, approximate=approximate)) for approximate in (True, False)}
+
+
 class Mlp(nn.Module):
   """gelu(x W_up + b) W_down + b, in the form of `gelu` that is given."""
   width: int
@@ -192,7 +200,7 @@ class Mlp(nn.Module):
   @nn.compact
   def __call__(self, x):
     hidden = _affine(self, 'up', x, (x.shape[-1], self.width))
-    hidden = jax.nn.gelu(hidden, approximate=self.approximate)
+    hidden = _GELU[self.approximate](hidden)
     return _affine(self, 'down', hidden, (self.width, self.out_width))
 
 
@@ -205,11 +213,11 @@ class Block(nn.Module):
   @nn.compact
   def __call__(self, x_BID, rotary, segment_BI):
     c = self.config
-    x_BID = x_BID + Attention(
+    x_BID = layers.add(x_BID, Attention(
         c.num_heads, self.asked, self.mesh, name='attention')(
-        LayerNorm(name='attention_norm')(x_BID), rotary, segment_BI)
-    return x_BID + Mlp(c.mlp_width, c.width, True, name='mlp')(
-        LayerNorm(name='mlp_norm')(x_BID))
+        LayerNorm(name='attention_norm')(x_BID), rotary, segment_BI))
+    return layers.add(x_BID, Mlp(c.mlp_width, c.width, True, name='mlp')(
+        LayerNorm(name='mlp_norm')(x_BID)))
 
 
 class _Layer(nn.Module):
@@ -276,10 +284,10 @@ class Tower(nn.Module):
     table = self.param('positions', nn.initializers.normal(c.width**-0.5),
                        (c.num_positions, c.width))
     # Rounded where it is read, as every matrix is, then summed in float32.
-    table = table.astype(x.dtype)
+    table = layers.narrowed(table, x.dtype)
     corners = [table[media.corners_BI4[..., i]]
                * media.weights_BI4[..., i, None] for i in range(4)]
-    x = x + sum(corners).astype(x.dtype)
+    x = layers.add(x, rounding.rounded(sum(corners), x.dtype))
     rotary = phases(media.rotary_BI2, c.width // c.num_heads, c.rope_theta,
                     x.dtype)
     scan = nn.scan(
