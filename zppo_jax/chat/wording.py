@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import Protocol
 
-from zppo_jax.chat import segments
+from zppo_jax.chat import segments, tags
 from zppo_jax.chat.segments import Codec, Encoded, content, template
 from zppo_jax.records import Clip, Picture, PromptKind, PromptMedia, Seen
 from zppo_jax.verdicts import boxed
@@ -51,8 +51,7 @@ MICRO = Wording(
     ncq_traces='', answer=('', ''), answer_separator=',',
     candidate=('<candidate>', '</candidate>'),
     compression=('<response>', '<summary>'),
-    delimiters=re.compile(
-        r'(?i)<\s*/?\s*(?:candidate|response|summary)\s*>'))
+    delimiters=tags.pattern('candidate', 'response', 'summary'))
 
 BOXED = Wording(
     opening='',
@@ -72,8 +71,7 @@ BOXED = Wording(
         'final answer. Leave out exploration, self-correction, repeated '
         'attempts and filler. Derive nothing again and add nothing. End with '
         'the boxed answer.\n<response>\n', '\n</response>'),
-    delimiters=re.compile(
-        r'(?i)<\s*/?\s*(?:candidate|response|summary|hint)\s*>'))
+    delimiters=tags.pattern('candidate', 'response', 'summary', 'hint'))
 
 
 class Vision(Protocol):
