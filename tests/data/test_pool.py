@@ -207,8 +207,8 @@ def trap(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize('kind', [
-    'zppo_trap:mark', 'zppo_trap:nothing', 'zppo_trap', 'os:system', ':', 'Math',
-    'zppo_trap:mark ', '../x:y'])
+    'zppo_trap:mark', 'zppo_trap:nothing', 'zppo_trap', 'os:system', ':',
+    'Math', 'zppo_trap:mark ', '../x:y'])
 def test_a_row_names_no_function(tmp_path, trap, kind):
   """fault B7: a row's kind is a name of the table; what a data file says is
   never imported, and the error names file and row."""
