@@ -169,8 +169,8 @@ class Chat:
     if kind == PromptKind.BCQ:
       parts.append(template(w.bcq))
     elif kind == PromptKind.NCQ:
-      stays = boxed.balanced if w.answer[1] == '}' else bool
-      listed = [a for a in dict.fromkeys(wrong_answers) if a and stays(a)]
+      listed = [a for a in dict.fromkeys(wrong_answers)
+                if a and self._stays(a)]
       parts.append(template(w.ncq if listed else w.ncq_unlisted))
       for i, answer in enumerate(listed):
         if i:
@@ -184,6 +184,14 @@ class Chat:
       parts += [template(w.candidate[0]), content(text),
                 template(w.candidate[1])]
     return self._ask(question, media, parts)
+
+  def _stays(self, answer: str) -> bool:
+    """Whether an answer stays in its box, as it will stand there: what is cut
+    out of it may have held the brace that balanced another."""
+    if self.wording.answer[1] != '}':
+      return True
+    tokens = self._encode([content(answer)]).tokens
+    return boxed.balanced(self.codec.decode(tokens))
 
   def compression(self, trace: str) -> Encoded:
     """Asks the teacher to compress a trace (paper, App. D.1)."""

@@ -31,8 +31,10 @@ _FORMS = (
     rf'</?(?:{_ANGLE})\d*/?>', rf'\[/?(?:{_SQUARE})\]',
     r'<</?[A-Z]+>>', r'>>[A-Z]+<<', r'\]~!?[a-z][\[\]]', r'\[e~\[', r'\]<\]')
 # In JSON every `<` that opens something may go: nobody reads it but a model.
-_IN_JSON = re.compile(
-    rf'<(?=[^\s\d=])|>(?=>)|\[(?=/?(?:{_SQUARE})\]|e~\[)|\](?=~|<\])')
+_IN_JSON = (
+    (re.compile(r'<(?=[^\s\d=])'), r'\\u003c'), (re.compile('>(?=>)'), r'\\u003e'),
+    (re.compile(rf'\[(?=/?(?:{_SQUARE})\]|e~\[)'), r'\\u005b'),
+    (re.compile(r'\](?=~|<\]|\\u003c\])'), r'\\u005d'))
 _ROUNDS = 3  # a space may complete a string that holds one
 
 
@@ -44,8 +46,10 @@ def dumps(texts: dict[str, str], **options) -> str:
     options: of json.dumps.
   """
   # An object of texts has none of these characters outside its texts.
-  return _IN_JSON.sub(lambda found: f'\\u{ord(found[0]):04x}',
-                      json.dumps(texts, **options))
+  text = json.dumps(texts, **options)
+  for pattern, escape in _IN_JSON:
+    text = pattern.sub(escape, text)
+  return text
 
 
 @functools.lru_cache(maxsize=16)
