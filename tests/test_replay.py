@@ -143,9 +143,9 @@ def test_holds_the_question_and_no_response():
   found = group(asked, 3)
   buffer, _ = ReplayBuffer(9).settle([found], TAU, 0)
   assert buffer.entries['a'].question is asked
-  for rollout in found.rollouts:
-    assert rollout.text not in repr(buffer)
-    assert repr(rollout.tokens) not in repr(buffer)
+  for response in found.rollouts:
+    assert response.text not in repr(buffer)
+    assert repr(response.tokens) not in repr(buffer)
   assert not any(v.name in repr(buffer) for v in Verdict)
 
 

@@ -32,7 +32,8 @@ _FORMS = (
     r'<</?[A-Z]+>>', r'>>[A-Z]+<<', r'\]~!?[a-z][\[\]]', r'\[e~\[', r'\]<\]')
 # In JSON every `<` that opens something may go: nobody reads it but a model.
 _IN_JSON = (
-    (re.compile(r'<(?=[^\s\d=])'), r'\\u003c'), (re.compile('>(?=>)'), r'\\u003e'),
+    (re.compile(r'<(?=[^\s\d=])'), r'\\u003c'),
+    (re.compile('>(?=>)'), r'\\u003e'),
     (re.compile(rf'\[(?=/?(?:{_SQUARE})\]|e~\[)'), r'\\u005b'),
     (re.compile(r'\](?=~|<\]|\\u003c\])'), r'\\u005d'))
 _ROUNDS = 3  # a space may complete a string that holds one
