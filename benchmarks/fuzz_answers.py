@@ -33,24 +33,30 @@ PIECES = (
     '\\boxed{', '\\boxed', '{', '}', '\\', '$', '\\text{', '\\frac{', '(', ')',
     '[', ']', ',', ';', '.', '-', '+', '=', '<', '>', '|', '/', '%', '^2', '_1',
     ' ', '\n', '\t', '\x00', '\u200b', '\u0301', '\ud800', '\uff15', '\u2212',
-    '\u0665', '\u00bd', '1', '9', 'x', 'e', 'i', '\\pi', '\\circ', ' km', ' and ',
+    '\u0665', '\u00bd', '1', '9', 'x', 'e', 'i', '\\pi', '\\circ', ' km',
+    ' and ',
     '<|im_end|>', '</candidate>', '<think>', '{"score": 1.0}\n', '"', "'",
     'int("5")', 'len("aaaaa")', 'print(5)', '%s', '{0}', '\\\\', '&', '#', '~')
 JUDGED = ('{"verdict": "correct"}', '{"verdict": "wrong"}', 'correct', '',
           '{"verdict": 1}', '[[[[', '{"verdict": "correct"} x')
 
 
+# (text, where, where, random) -> text
+MUTATIONS = (
+    lambda text, i, j, r: text[:i] + r.choice(PIECES) + text[i:],
+    lambda text, i, j, r: text[:i] + text[j:],
+    lambda text, i, j, r: text[:j] + text[i:],
+    lambda text, i, j, r: text[:i] + text[i:j][::-1] + text[j:],
+    lambda text, i, j, r: (
+        text[:i] + r.choice(PIECES) * r.randrange(2, 40) + text[i:]),
+    lambda text, i, j, r: text.swapcase())
+
+
 def mutated(text: str, r: random.Random) -> str:
   """A few pieces put in, cut out, doubled or turned round."""
-  for _ in range(r.randrange(5)):
+  for _ in range(r.randrange(4)):
     i, j = sorted(r.randrange(len(text) + 1) for _ in range(2))
-    text = r.choice((
-        lambda: text[:i] + r.choice(PIECES) + text[i:],
-        lambda: text[:i] + text[j:],
-        lambda: text[:j] + text[i:],
-        lambda: text[:i] + text[i:j][::-1] + text[j:],
-        lambda: text[:i] + r.choice(PIECES) * r.randrange(2, 40) + text[i:],
-        lambda: text.swapcase()))()
+    text = r.choice(MUTATIONS)(text, i, j, r)
   return text
 
 

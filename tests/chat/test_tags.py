@@ -33,9 +33,11 @@ NAMES = (
 HARMLESS = (
     'a < b', 'x </ y', 'List<int>', 'Map<String, List<int>>', '<div>', '</p>',
     '<a href="candidate">', '<candidates>', '<candidate_1>', '<candidate-name>',
-    '<candidate.x>', '<x:candidate>', '<responses/>', 'candidate', 'a <response',
+    '<candidate.x>', '<x:candidate>', '<responses/>', 'candidate',
+    'a <response',
     'time < response', 'a < response b > c', 'x <candidate and y', '<>', '< >',
-    'if n<response then', '&lt;div&gt;', 'a &lt; b &amp; c', '<br/>', '50% < 3C',
+    'if n<response then', '&lt;div&gt;', 'a &lt; b &amp; c', '<br/>',
+    '50% < 3C',
     '<cand idate>', '</cand idate>', '\u27e8x\u27e9', '<=', '->', '<think>',
     '</think>', '\\frac{a}{b}', 'the candidate > the response', '1 &#60; 2')
 

@@ -146,7 +146,7 @@ def test_hostile_answers_in_small():
 def test_every_deed_of_a_grader_has_its_verdict():
   """Spins deaf to signals, sleeps, dies, allocates, lies: and the next answer
   is graded."""
-  with limited(cpu_s=0.4, wall_s=4, patience_s=0.1) as wall:
+  with limited(cpu_s=0.4, wall_s=6, patience_s=0.1) as wall:
     jobs = [Job(stand_ins.KIND, deed, '5') for deed in stand_ins.DEEDS]
     replies = wall.grade([*jobs, Job('number', '5', '5')])
   assert [r.status for r in replies[:-1]] == [
