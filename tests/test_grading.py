@@ -27,3 +27,13 @@ def test_a_threshold_of_nothing_is_refused():
   """Correctness is never mean == 0."""
   with pytest.raises(ValueError, match='threshold is 0'):
     Grader(boxed.last, lambda a, q: 0, threshold=0)
+
+
+@pytest.mark.parametrize('score, want', [
+    (0.5, Verdict.CORRECT), (0.4999, Verdict.WRONG), (1, Verdict.CORRECT)])
+def test_a_score_at_the_threshold_is_right(score, want):
+  """Of a task's own grader; of a kind: tests/verdicts/test_verifier.py."""
+  grader = Grader(boxed.last, lambda answer, q: score, threshold=0.5)
+  asked = Question('o', '', 'x', '')
+  assert grade_all([(r'\boxed{y}', StopReason.END, asked)], grader) == [
+      (want, 'y')]

@@ -14,6 +14,7 @@ from zppo_jax.records import (
   Verdict,
 )
 from zppo_jax.replay import Entry, ReplayBuffer, Settlement
+from zppo_jax.update import Sums
 
 
 def test_lengths_and_stop_reasons():
@@ -90,3 +91,20 @@ def test_what_has_no_verdict_counts_for_nothing():
   assert row['verdict/ungraded'] == pytest.approx(4 / 6)
   assert metrics.ungraded(row, 0.7) is None
   assert 'timeout 0.667' in metrics.ungraded(row, 0.2)
+
+
+def test_clip_shares_are_of_all_response_tokens():
+  """10 of 40 tokens were trained on, in two updates: rows without an
+  advantage are left out, and their tokens count."""
+  one = {name: 0.0 for name in Sums.__dataclass_fields__}
+  sums = [Sums(**{**one, 'tokens': 6.0, 'clip_low': 2.0, 'clip_high': 1.0,
+                  'loss': 3.0, 'entropy': 12.0}),
+          Sums(**{**one, 'tokens': 4.0, 'clip_low': 2.0, 'clip_dual': 4.0,
+                  'loss': 1.0, 'entropy': 8.0})]
+  found = metrics.of_updates(sums, [30, 10], [1.0, 1.0])
+  assert found['update/clip_low'] == 4 / 40
+  assert found['update/clip_high'] == 1 / 40
+  assert found['update/clip_dual'] == 4 / 40
+  assert found['update/loss'] == 4 / 40
+  assert found['update/trained_tokens'] == 10 / 40
+  assert found['update/entropy'] == 20 / 10  # of what was trained

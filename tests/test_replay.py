@@ -5,9 +5,9 @@ import itertools
 import numpy as np
 import pytest
 
-from tests.builders import assert_uniform, group, question
-from zppo_jax.records import PromptKind, Verdict
-from zppo_jax.replay import ReplayBuffer
+from tests.builders import assert_uniform, group, question, rollout
+from zppo_jax.records import Group, PromptKind, Verdict
+from zppo_jax.replay import ReplayBuffer, Settlement
 
 TAU = 0.5
 
@@ -143,9 +143,9 @@ def test_holds_the_question_and_no_response():
   found = group(asked, 3)
   buffer, _ = ReplayBuffer(9).settle([found], TAU, 0)
   assert buffer.entries['a'].question is asked
-  for rollout in found.rollouts:
-    assert rollout.text not in repr(buffer)
-    assert repr(rollout.tokens) not in repr(buffer)
+  for response in found.rollouts:
+    assert response.text not in repr(buffer)
+    assert repr(response.tokens) not in repr(buffer)
   assert not any(v.name in repr(buffer) for v in Verdict)
 
 
@@ -176,3 +176,18 @@ def test_draw_is_uniform_over_the_eligible():
   pairs = [frozenset(q.id for q in buffer.draw(2, 'd', rng))
            for _ in range(2000)]
   assert_uniform(pairs, map(frozenset, itertools.combinations('abcef', 2)))
+
+
+def dark(name):
+  """A group without a single verdict."""
+  lost = rollout(verdict=Verdict.TIMEOUT)
+  return Group(group(name, 0).prompt, (lost,) * 8)
+
+
+def test_a_group_without_a_verdict_settles_nothing():
+  """It admits no question, and visits none that is here."""
+  buffer, settled = ReplayBuffer(9).settle([dark('a')], TAU, 0)
+  assert not buffer.entries and settled == Settlement((), (), ())
+  before = filled(9, 'a')
+  after, settled = before.settle([dark('a')], TAU, 1)
+  assert after.entries == before.entries and settled == Settlement((), (), ())

@@ -264,6 +264,7 @@ def test_truncate_by_hand():
   assert kept(p) == [0, 1, 2, 3]
   assert kept(p, top_p=0.01) == [1]  # the most likely one always stays
   assert kept(p, top_p=0.49) == [1]
+  assert kept(p, top_p=0.5) == [1]  # its mass reaches p: the next is not needed
   assert kept(p, top_p=0.51) == [1, 3]
   assert kept(p, top_p=0.74) == [1, 3]
   # .76 needs one of the two 1/8: they are equal, so neither is preferred.

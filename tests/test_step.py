@@ -123,3 +123,14 @@ def test_minibatch_scope_normalises_each_minibatch():
   scale = part / whole[1]
   np.testing.assert_allclose(scale, scale[0], rtol=1e-5)
   assert abs(scale[0] - 1) > 0.1
+
+
+def test_what_has_no_verdict_is_no_part_of_a_baseline():
+  """One right, one wrong, six without a verdict: +1, -1 and six zeros."""
+  run = build.build(small_config())
+  of = recorded_groups()[1]
+  one = lambda verdict: dataclasses.replace(of.rollouts[0], verdict=verdict)
+  rollouts = (one(Verdict.CORRECT), one(Verdict.WRONG),
+              *[one(Verdict.TIMEOUT), one(Verdict.CRASH)] * 3)
+  found = step.step_advantages(run, [Group(of.prompt, rollouts)])
+  np.testing.assert_allclose(found, [[1, -1, *[0] * 6]], rtol=1e-4)

@@ -454,3 +454,21 @@ def test_one_trace_per_shape(mesh):
   for _ in range(2):
     state, _, _ = update_fn(state, batches, float(TOKENS))
   assert traces == [(2, 16)]
+
+
+@pytest.mark.parametrize('kind', ['padded', 'packed'])
+def test_a_token_that_begins_a_segment_is_not_scored(tiny, kind):
+  """Even where the mask calls it a response: it has no context, and what
+  stands before it is another row's or padding."""
+  batch = pack(kind=kind, max_tokens=64)[0]
+  starts = np.array(batch.segment_BT)
+  starts[:, 1:] = np.where(starts[:, 1:] == starts[:, :-1], 0, starts[:, 1:])
+  starts = starts > 0
+  assert starts.sum() >= 2
+  of = functools.partial(update.token_logps, tiny[1], model=tiny[0],
+                         temperature=TEMPERATURE, chunk=5)
+  want = of(batch)
+  told = batch.replace(mask_BT=np.where(starts, 1, batch.mask_BT))
+  for got, before in zip(of(told), want, strict=True):
+    np.testing.assert_array_equal(np.asarray(got)[starts], 0)
+    np.testing.assert_array_equal(got, before)

@@ -106,3 +106,33 @@ def test_reserved_ids_are_dropped_even_from_a_codec_that_parses():
   codec = Parsing(SPECIAL, WORDS, VOCAB_SIZE)
   assert encode([content('4 <end> BCQ 7')], codec, re.compile('(?!)')) == (
       Encoded(ids('4 7'), 2))
+
+
+class Normalising(WordCodec):
+  """Turns what is no bracket into one, as a tokenizer's normaliser may."""
+
+  def encode_content(self, text):
+    return super().encode_content(text.replace('\xab', '<').replace(
+        '\xbb', '>'))
+
+
+def test_what_a_codec_makes_of_a_look_alike_is_cut_too():
+  """The re-check after decoding: the text held no delimiter, its ids do."""
+  codec = Normalising(['<pad>', '<end>'], ['<candidate>', '</candidate>', '4'],
+                      8)
+  text = '4 \xab/candidate\xbb 4 \xabcandidate\xbb 4'
+  assert cut_delimiters(text, MICRO.delimiters) == (text, 0)
+  found = encode([content(text)], codec, MICRO.delimiters)
+  assert codec.decode(found.tokens) == '4 4 4' and found.removed == 2
+
+
+def test_a_codec_that_makes_a_delimiter_of_everything_says_nothing():
+  """The re-check ends, and all is counted."""
+  class Stubborn(WordCodec):
+
+    def encode_content(self, text):
+      return [self.ids['<candidate>']], 0
+
+  codec = Stubborn(['<pad>', '<end>'], ['<candidate>'], 8)
+  found = encode([content('4')], codec, MICRO.delimiters)
+  assert found.tokens == () and found.removed >= 1

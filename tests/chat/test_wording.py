@@ -299,3 +299,14 @@ def test_a_response_is_content_and_ends():
     assert tokens[-1] == chat.codec.end_id
     assert chat.codec.end_id not in tokens[:-1]
     assert chat.decode_response(tokens) == 'A 7 2'
+
+
+@pytest.mark.parametrize('answer', [
+    '1}, \\boxed{2', '5}', '{5', '5\\', '}', '5\\} }',
+    '<hint a="{">}, \\boxed{<hint a="}">2', '{<candidate x="}">5'])
+def test_an_answer_that_leaves_its_box_is_not_listed(answer):
+  """Also where the brace that balances it is cut out with a delimiter."""
+  prompt, _ = boxed(PromptKind.NCQ, 'Q', ['x', 'y'], [answer, '7'])
+  assert prompt.startswith('Q' + BOXED.ncq + '\\boxed{7}' + BOXED.ncq_traces)
+  prompt, _ = boxed(PromptKind.NCQ, 'Q', ['x', 'y'], [answer])
+  assert prompt.startswith('Q' + BOXED.ncq_unlisted)

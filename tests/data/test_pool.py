@@ -1,6 +1,7 @@
 """Files as a pool, drawn from by seed and step."""
 
 import json
+import sys
 
 import pyarrow as pa
 import pytest
@@ -191,3 +192,54 @@ def test_what_is_left_out_later_is_counted(files):
       'words/1', 'words/2', 'seen/n1']
   assert kept.account().splitlines()[0] == (
       'words: 10 rows, 8 by prompt_tokens, 2 kept')
+
+
+@pytest.fixture
+def trap(tmp_path, monkeypatch):
+  """A module that leaves a file behind where it is imported or called."""
+  mark = tmp_path / 'it_ran'
+  (tmp_path / 'zppo_trap.py').write_text(
+      f'import pathlib\npathlib.Path({str(mark)!r}).touch()\n\n'
+      'def mark(answer, gold):\n  return 1.0\n')
+  monkeypatch.syspath_prepend(tmp_path)
+  yield mark
+  sys.modules.pop('zppo_trap', None)
+
+
+@pytest.mark.parametrize('kind', [
+    'zppo_trap:mark', 'zppo_trap:nothing', 'zppo_trap', 'os:system', ':',
+    'Math', 'zppo_trap:mark ', '../x:y'])
+def test_a_row_names_no_function(tmp_path, trap, kind):
+  """fault B7: a row's kind is a name of the table; what a data file says is
+  never imported, and the error names file and row."""
+  path = tmp_path / 'rows.jsonl'
+  path.write_text(''.join(json.dumps({'q': f'{i}?', 'a': '1', 'k': k}) + '\n'
+                          for i, k in enumerate(['number', kind])))
+  fields = dict(format='jsonl', path=str(path),
+                columns={**COLUMNS, 'kind': 'k'})
+  with pytest.raises(ValueError, match=r'rows\.jsonl, line 2: .*kind is .*'
+                     'data.pool.sources.mine.kind'):
+    pools.open_pool({'mine': fields}, {})
+  assert not trap.exists()
+
+
+def test_a_config_names_a_function(tmp_path, trap):
+  """The config's kind stands over a row's, and may be a function."""
+  path = tmp_path / 'rows.jsonl'
+  path.write_text(json.dumps({'q': '1?', 'a': '1', 'k': 'os:system'}) + '\n')
+  for columns in (COLUMNS, {**COLUMNS, 'kind': 'k'}):
+    fields = dict(format='jsonl', path=str(path), kind='zppo_trap:mark',
+                  columns=columns)
+    pool = pools.open_pool({'mine': fields}, {})
+    assert pool[0].kind == 'zppo_trap:mark'
+  assert not trap.exists()  # nothing has been graded
+
+
+def test_kinds_of_the_table_may_differ_by_row(tmp_path):
+  path = tmp_path / 'rows.jsonl'
+  named = ['number', 'judge', 'text', None]
+  path.write_text(''.join(json.dumps({'q': f'{k}?', 'a': '1', 'k': k}) + '\n'
+                          for k in named))
+  pool = pools.open_pool({'mine': dict(
+      format='jsonl', path=str(path), columns={**COLUMNS, 'kind': 'k'})}, {})
+  assert [q.kind for q in pool.words()] == ['number', 'judge', 'text', '']

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from zppo_jax.data import readers
+from zppo_jax.data import readers, tfds_features
 from zppo_jax.tasks import micro, micro_tfds
 
 
@@ -79,3 +79,32 @@ def test_what_is_not_there_is_named(tmp_path):
     readers.open_reader('tfds', f'{tmp_path}:train')
   with pytest.raises(KeyError, match="'csv'; known: jsonl, parquet, tfds"):
     readers.open_reader('csv', tmp_path)
+
+
+def _named(name):
+  """Places of a class's name in features.json, new and legacy."""
+  inner = {'pythonClassName': name}
+  yield inner
+  yield {'python_class_name': name}
+  yield {'type': name, 'content': {}}
+  yield {'pythonClassName': f'{tfds_features.OWN}features_dict.FeaturesDict',
+         'featuresDict': {'features': {'text': inner}}}
+  yield {'pythonClassName': f'{tfds_features.OWN}features_dict.FeaturesDict',
+         'jsonFeature': {'json': json.dumps({'a': {'type': name}})}}
+
+
+@pytest.mark.parametrize('place', range(5))
+def test_a_prepared_folder_names_no_code(tmp_path, monkeypatch, place):
+  """fault B7: tensorflow-datasets imports what features.json names."""
+  (tmp_path / 'zppo_trap_tfds.py').write_text(
+      f'open({str(tmp_path / "it_ran")!r}, "w").close()\n')
+  monkeypatch.syspath_prepend(tmp_path)
+  folder = tmp_path / 'made'
+  folder.mkdir()
+  (folder / 'dataset_info.json').write_text(json.dumps(
+      {'name': 'made', 'version': '1.0.0', 'fileFormat': 'array_record'}))
+  (folder / 'features.json').write_text(json.dumps(
+      list(_named('zppo_trap_tfds.Feature'))[place]))
+  with pytest.raises(ValueError, match=r"features\.json: .*'zppo_trap_tfds"):
+    readers.open_reader('tfds', f'{folder}:train')
+  assert not (tmp_path / 'it_ran').exists()

@@ -183,3 +183,16 @@ def test_other_columns_are_named(tmp_path):
   with pytest.raises(KeyError, match="no column .*'question'") as e:
     suites.load('bench:visualpuzzles', str(tmp_path), 9)
   assert 'public' not in str(e.value)
+
+
+@pytest.mark.parametrize('options', [
+    '[' * 500, '__import__("os")', "['a', open('x')]", '"a' * 30_000])
+def test_options_as_text_are_a_list_or_refused(tmp_path, options):
+  """fault B7: a row's text is read as a literal, and an error names it."""
+  home = tmp_path / 'mmmu_pro'
+  home.mkdir()
+  row = dict(MULTIPLE, id='a', options=options,
+             **{f'image_{i}': None for i in range(1, 8)})
+  (home / 'a.jsonl').write_text(json.dumps(row) + '\n')
+  with pytest.raises(ValueError, match=r'a\.jsonl, line 1'):
+    suites.load('bench:mmmu_pro', str(tmp_path), 1)

@@ -12,6 +12,7 @@ import re
 from collections.abc import Sequence
 from typing import Protocol
 
+from zppo_jax.chat import tags
 from zppo_jax.records import PromptMedia
 
 
@@ -72,25 +73,39 @@ def content(text: str) -> Segment:
   return Segment(text, True)
 
 
+# Characters read of a text in looking for what cuts bring together.
+_PATIENCE = 100_000, 2  # at least, and for each character
+_ROUNDS = 4  # of decoding; a codec that normalises needs two
+
+
 def cut_delimiters(text: str, delimiters: re.Pattern) -> tuple[str, int]:
   """Cuts every match, also those that earlier cuts bring together.
+
+  A text that nests so many of them that looking again and again would take
+  more than linear time loses all that can open a tag, each counted.
 
   Returns:
     (text without a match, number of matches cut).
   """
-  total = 0
-  while True:
+  total, left = 0, _PATIENCE[0] + _PATIENCE[1] * len(text)
+  while left > 0:
+    left -= len(text)
     text, cut = delimiters.subn(' ', text)
     total += cut
     if not cut:
       return text, total
+  text, cut = tags.brackets().subn(' ', text)
+  total += cut
+  if delimiters.search(text):  # delimiters of somebody's own, without brackets
+    return ' ', total + 1
+  return text, total
 
 
 def _encode_content(text: str, codec: Codec, delimiters: re.Pattern):
   """(ids, pieces removed). What the ids decode to is checked again: a codec
   that normalises text may turn a look-alike into a delimiter."""
   removed = 0
-  while True:
+  for _ in range(_ROUNDS):
     text, cut = cut_delimiters(text, delimiters)
     ids, lost = codec.encode_content(text)
     kept = [i for i in ids if i not in codec.reserved_ids]
@@ -98,6 +113,7 @@ def _encode_content(text: str, codec: Codec, delimiters: re.Pattern):
     text = codec.decode(kept)
     if not delimiters.search(text):
       return kept, removed
+  return [], removed + len(kept)  # it makes a delimiter out of every text
 
 
 def encode(segments: Sequence[Segment], codec: Codec,

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import Protocol
 
-from zppo_jax.chat import segments
+from zppo_jax.chat import segments, tags
 from zppo_jax.chat.rendering import Day
 from zppo_jax.chat.segments import Codec, Encoded, content, template
 from zppo_jax.records import Clip, Picture, PromptKind, PromptMedia, Seen
@@ -52,8 +52,7 @@ MICRO = Wording(
     ncq_traces='', answer=('', ''), answer_separator=',',
     candidate=('<candidate>', '</candidate>'),
     compression=('<response>', '<summary>'),
-    delimiters=re.compile(
-        r'(?i)<\s*/?\s*(?:candidate|response|summary)\s*>'))
+    delimiters=tags.pattern('candidate', 'response', 'summary'))
 
 BOXED = Wording(
     opening='',
@@ -73,8 +72,7 @@ BOXED = Wording(
         'final answer. Leave out exploration, self-correction, repeated '
         'attempts and filler. Derive nothing again and add nothing. End with '
         'the boxed answer.\n<response>\n', '\n</response>'),
-    delimiters=re.compile(
-        r'(?i)<\s*/?\s*(?:candidate|response|summary|hint)\s*>'))
+    delimiters=tags.pattern('candidate', 'response', 'summary', 'hint'))
 
 
 class Vision(Protocol):
@@ -176,8 +174,8 @@ class Chat:
     if kind == PromptKind.BCQ:
       parts.append(template(w.bcq))
     elif kind == PromptKind.NCQ:
-      stays = boxed.balanced if w.answer[1] == '}' else bool
-      listed = [a for a in dict.fromkeys(wrong_answers) if a and stays(a)]
+      listed = [a for a in dict.fromkeys(wrong_answers)
+                if a and self._stays(a)]
       parts.append(template(w.ncq if listed else w.ncq_unlisted))
       for i, answer in enumerate(listed):
         if i:
@@ -191,6 +189,14 @@ class Chat:
       parts += [template(w.candidate[0]), content(text),
                 template(w.candidate[1])]
     return self._ask(question, media, parts)
+
+  def _stays(self, answer: str) -> bool:
+    """Whether an answer stays in its box, as it will stand there: what is cut
+    out of it may have held the brace that balanced another."""
+    if self.wording.answer[1] != '}':
+      return True
+    tokens = self._encode([content(answer)]).tokens
+    return boxed.balanced(self.codec.decode(tokens))
 
   def compression(self, trace: str) -> Encoded:
     """Asks the teacher to compress a trace (paper, App. D.1)."""

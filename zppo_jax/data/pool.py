@@ -16,6 +16,7 @@ from zppo_jax.data import filters, mappings, media, readers
 from zppo_jax.data.filters import Candidate
 from zppo_jax.data.mappings import Mapped, Mapping
 from zppo_jax.records import Question
+from zppo_jax.verdicts import kinds
 
 ROWS = 'rows'  # of counts: what was read
 SKIPPED = 'skipped'  # by the mapping
@@ -132,12 +133,25 @@ class Source:
     self._check(row, index, self.mapping.columns)
     try:
       made = self.mapping.read(row)
-    except (KeyError, TypeError, ValueError, AttributeError) as e:
+    except (LookupError, TypeError, ValueError, AttributeError) as e:
       raise ValueError(
           f'{self._rows.where(index)}: not of the mapping '
           f'{self.of.mapping or "columns"!r}: {type(e).__name__}: {e}'
           f'{self._doubt(self.mapping.columns)}') from e
-    return made._replace(kind=self.of.kind) if self.of.kind else made
+    if self.of.kind:
+      return made._replace(kind=self.of.kind)
+    self._check_kind(made.kind, index)
+    return made
+
+  def _check_kind(self, kind: str, index: int) -> None:
+    """A row may name a kind of the table, no function: `module:function`
+    imports code, which is the config's to say and not a data file's."""
+    if kind and kind not in (*kinds.KINDS, kinds.JUDGE):
+      raise ValueError(
+          f'{self._rows.where(index)}: the row\'s kind is {kind[:80]!r}; '
+          f'allowed in a row: {", ".join((*kinds.KINDS, kinds.JUDGE))}. '
+          'A function of your own is named in the config alone: '
+          f'data.pool.sources.{self.of.name}.kind')
 
   def show(self, index: int):
     """The images and videos of a row."""

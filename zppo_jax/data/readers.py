@@ -19,6 +19,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from zppo_jax.data import tfds_features
+
 _GROUPS = 4  # row groups kept by an open parquet reader
 
 
@@ -173,7 +175,8 @@ class Tfds:
   Raises:
     FileNotFoundError: if no builder was prepared there.
     KeyError: for an unknown split, with the known ones.
-    ValueError: if the path names no split.
+    ValueError: if the path names no split, or a feature is of a class that is
+      not TFDS's own.
   """
 
   def __init__(self, path, leave_out: Sequence[str] = ()):
@@ -187,6 +190,7 @@ class Tfds:
     if not (self.folder / 'dataset_info.json').is_file():
       raise FileNotFoundError(f'no dataset_info.json in {self.folder}: no '
                               'prepared TFDS builder')
+    tfds_features.check(self.folder)
     builder = tfds.builder_from_directory(self.folder)
     if split not in builder.info.splits:
       raise KeyError(f'unknown split {split!r} of {self.folder}; known: '

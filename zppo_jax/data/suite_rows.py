@@ -10,7 +10,22 @@ from collections.abc import Mapping as Dict, Sequence
 
 from zppo_jax.data.mappings.mapping import Mapped, letters, without_places
 
+_LONGEST = 20_000  # characters of a row's options
 _LETTERS = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ'
+
+
+def _literal(text: str):
+  """The list that a text spells; a literal alone, and never a long one.
+
+  Raises:
+    ValueError: for anything else.
+  """
+  if len(text) > _LONGEST:
+    raise ValueError(f'options of {len(text)} characters; at most {_LONGEST}')
+  try:
+    return ast.literal_eval(text)
+  except (SyntaxError, RecursionError, MemoryError) as e:
+    raise ValueError(f'options {text[:80]!r} are no list: {e}') from None
 
 
 def _listed(options) -> list[str]:
@@ -18,7 +33,7 @@ def _listed(options) -> list[str]:
   if options is None:
     return []
   if isinstance(options, str):
-    options = ast.literal_eval(options) if options.strip() else []
+    options = _literal(options) if options.strip() else []
   if isinstance(options, Dict):
     options = [v for v in options.values() if v]
   return [str(o) for o in options]

@@ -34,6 +34,7 @@ from zppo_jax.records import (
   Summaries,
 )
 from zppo_jax.teachers import Capabilities
+from zppo_jax.verdicts import control
 
 APIS = ('chat', 'completions')
 
@@ -62,26 +63,40 @@ class Words:
   Attributes:
     wording: BOXED around the question where the student's chat comes from a
       tokenizer; None where the task's own chat has no template.
-    chat: the student's.
+    chat: the student's, whose control strings are broken in what is sent;
+      None knows those of published templates alone.
   """
   wording: Wording | None
-  chat: Chat
+  chat: Chat | None
 
   def question(self, prompt: Prompt) -> list[dict]:
     """Messages that ask a question."""
     question, w = prompt.question, self.wording
     if w is None:
-      return _message(self.chat.codec.decode(prompt.tokens), question.media)
-    text, _ = cut_delimiters(question.text, w.delimiters)
-    return _message(w.opening + text + w.closing, question.media)
+      return _message(self._spelt(prompt), question.media)
+    return _message(w.opening + self._words(question.text) + w.closing,
+                    question.media)
 
   def trace(self, prompt: Prompt, trace: str) -> list[dict]:
     """Messages that ask for a summary."""
     if self.wording is None:
-      return _message(self.chat.codec.decode(prompt.tokens))
+      return _message(self._spelt(prompt))
     before, after = self.wording.compression
-    text, _ = cut_delimiters(trace, self.wording.delimiters)
-    return _message(before + text + after)
+    return _message(before + self._words(trace) + after)
+
+  def _spelt(self, prompt: Prompt) -> str:
+    """A prompt as text; a server has other control strings than its own."""
+    return control.broken(self.chat.codec.decode(prompt.tokens))
+
+  def _words(self, text: str) -> str:
+    """Somebody's words for a server: no delimiters, and no control strings,
+    which it would parse. A student's are known, and often the server's too."""
+    text, _ = cut_delimiters(text, self.wording.delimiters)
+    if self.chat is None:
+      return control.broken(text)
+    codec = self.chat.codec
+    return control.broken(text, (
+        word for word, i in codec.ids.items() if i in codec.reserved_ids))
 
 
 def asked(replies: Sequence[Reply], wanted: int) -> Asked:

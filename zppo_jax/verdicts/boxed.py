@@ -9,7 +9,7 @@ models mean by it, though TeX would take one token.
 import re
 
 _TOKEN = re.compile(r'\\(?:boxed|fbox)(?![A-Za-z])\s*\{?|\\.|[{}]', re.DOTALL)
-_WORD = re.compile(r'(?:[^\s${}\\]|\\[A-Za-z]+|\\.|\{[^{}]*\})+')
+_WORD = re.compile(r'(?:[^\s${}\\]++|\\[A-Za-z]++|\\.|\{[^{}]*+\})++')
 _SPACE = re.compile(r'\s*')
 # A minus behind a digit, letter or bracket is a difference, not a sign.
 _NUMBER = re.compile(
@@ -17,9 +17,35 @@ _NUMBER = re.compile(
     r'|\.[0-9]+)')
 
 
+def _filled(text: str, box: tuple[int, int], found, end: int) -> bool:
+  """Whether a box that ends at `end` holds `found` and nothing else."""
+  return (found is not None
+          and _SPACE.match(text, box[1]).end() == found[0]
+          and not text[_read(text, found)[1]:end].strip())
+
+
+def _read(text: str, found):
+  """A found box with the word that one without braces holds.
+
+  The word is read only where it is needed, because words of boxes in a row
+  overlap: each would be read to the end of the text.
+  """
+  if len(found) == 4:
+    return found
+  start, inside = found
+  word = _WORD.match(text, inside)
+  return (start, word.end() if word else inside, inside,
+          word.end() if word else inside)
+
+
 def last(text: str) -> str:
-  """Content of the last closed box, stripped; '' if there is none."""
-  found = None  # (start of its macro, end of the box, content's start, end)
+  """Content of the last closed box, stripped; '' if there is none.
+
+  Linear in the length of the text: it is called on whatever a model said.
+  """
+  # (start of its macro, end of the box, content's start, end), or, without
+  # braces, (start of its macro, where its word begins).
+  found = None
   opened: list[tuple[int, int] | None] = []  # of each open brace
   for token in _TOKEN.finditer(text):
     piece = token[0]
@@ -29,22 +55,18 @@ def last(text: str) -> str:
       box = opened.pop() if opened else None
       if box is None:
         continue
-      start, inside = box
-      # A box that fills this one was found just before, and stays.
-      filled = (found is not None
-                and _SPACE.match(text, inside).end() == found[0]
-                and not text[found[1]:token.start()].strip())
-      content = found[2:] if filled else (inside, token.start())
-      found = (start, token.end(), *content)
+      content = (_read(text, found)[2:]
+                 if _filled(text, box, found, token.start())
+                 else (box[1], token.start()))
+      found = (box[0], token.end(), *content)
     elif piece.startswith(('\\boxed', '\\fbox')):
       if piece.endswith('{'):
         opened.append((token.start(), token.end()))
-        continue
-      word = _WORD.match(text, token.end())
-      if word:
-        found = (token.start(), word.end(), word.start(), word.end())
+      elif _WORD.match(text, token.end(), token.end() + 2):
+        found = (token.start(), token.end())
   if found is None:
     return ''
+  found = _read(text, found)
   return text[found[2]:found[3]].strip()
 
 

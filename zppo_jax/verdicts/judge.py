@@ -3,14 +3,16 @@
 The rules of the paper's App. (papers: 1.6): temperature 0, strict JSON, told
 to compare and not to solve; malformed is wrong, and counted. The words are
 ours. Question, reference and answer travel as one JSON object, whose strings
-no text can leave, so that an answer cannot speak to the judge as we do; and
-only the judge's whole reply is read, never a part of it that looks right.
+no text can leave, and in which the control strings of chat templates are spelt
+with escapes, so that an answer cannot speak to the judge as we do; and only
+the judge's whole reply is read, never a part of it that looks right.
 """
 
 import json
 from collections.abc import Callable, Sequence
 
 from zppo_jax.records import Decoding
+from zppo_jax.verdicts import control
 from zppo_jax.verdicts.wall import Reply
 
 # How whoever asks should decode (papers.md: 1.6).
@@ -37,7 +39,7 @@ def messages(question: str, reference: str, answer: str) -> list[dict]:
   """What the judge is sent."""
   data = {'question': question, 'reference': reference, 'answer': answer}
   return [{'role': 'system', 'content': SYSTEM},
-          {'role': 'user', 'content': json.dumps(data, indent=1)}]
+          {'role': 'user', 'content': control.dumps(data, indent=1)}]
 
 
 def read(reply: str) -> float | None:

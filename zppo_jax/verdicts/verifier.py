@@ -16,6 +16,9 @@ from zppo_jax.verdicts.judge import MALFORMED, Ask, judge
 from zppo_jax.verdicts.wall import Job, Limits, Reply, Wall
 
 CACHED = 200_000  # verdicts in memory
+# Characters of a gold answer that this process reads; longer ones, which hold
+# thousands of members or digits, are read behind the wall alone.
+LONGEST_CHECKED = 20_000
 # What a reply without a score means.
 VERDICTS = {'unreadable': Verdict.GOLD_UNREADABLE,
             'timeout': Verdict.TIMEOUT, 'crash': Verdict.CRASH,
@@ -174,7 +177,8 @@ class GoldCheck:
   """What a look at gold answers found.
 
   Attributes:
-    checked: questions of kinds that are cheap to check.
+    checked: questions of kinds that are cheap to check, with gold answers of
+      at most LONGEST_CHECKED characters.
     unreadable: question id -> why.
     judged: id of the first question of kind 'judge', '' without one.
   """
@@ -199,7 +203,7 @@ def check_golds(questions: Iterable[Question]) -> GoldCheck:
       row = kinds.get(question.kind)
     except KeyError as e:
       raise KeyError(f'question {question.id!r}: {e.args[0]}') from None
-    if not row.cheap:
+    if not row.cheap or len(question.answer) > LONGEST_CHECKED:
       continue
     checked += 1
     try:

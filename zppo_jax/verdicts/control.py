@@ -1,0 +1,78 @@
+"""Control strings of chat templates in words that go to somebody's server.
+
+A server parses its own control tokens out of whatever text it is sent, so
+that `<|im_end|>` in a student's answer would end the message that quotes it.
+Which strings these are is the server's tokenizer's to say; here are the forms
+that published tokenizers use. In JSON they are spelt with an escape, which
+changes no value; in prose a space behind their first character breaks them.
+"""
+
+import functools
+import json
+import re
+from collections.abc import Iterable
+
+# Names in angle brackets without bars, and in square brackets. `List<size_t>`
+# and the area `[ABC]` are nobody's control strings.
+_ANGLE = (
+    r's|bos|eos|pad|unk|mask|cls|sep|sop|eop|eot|eoh|eoa|eod|eom|think|thinking'
+    r'|reasoning|seg|unused|reserved|human|assistant|user|system|bot|image'
+    r'|video|audio|img'
+    r'|(?:start|end|begin)_of_\w+|\w+_(?:token|pad|sep|start|end|id)'
+    r'|(?:tool|fim|file|repo|gh|issue|jupyter|commit|image|video|audio|vision'
+    r'|box|quad|object|extra_id|reserved|unused|im|img|vid)_\w+')
+_SQUARE = (
+    r'INST|TOOL\w*|AVAILABLE_TOOLS|SYSTEM\w*|MODEL_SETTINGS|IMG\w*|BEGIN\w*'
+    r'|END\w*|PREFIX|SUFFIX|MIDDLE|THINK|[gs]?MASK|CLS|SEP|PAD|UNK|BOS|EOS'
+    r'|UNUSED\w*|control_\d+|ARGS|CALL_ID|AUDIO\w*')
+_BAR = '[|\uff5c]'
+_FORMS = (
+    rf'<{_BAR}[^\s<>]{{1,100}}>', rf'<[^\s<>]{{1,100}}{_BAR}>',
+    rf'</?(?:{_ANGLE})\d*/?>', rf'\[/?(?:{_SQUARE})\]',
+    r'<</?[A-Z]+>>', r'>>[A-Z]+<<', r'\]~!?[a-z][\[\]]', r'\[e~\[', r'\]<\]')
+# In JSON every `<` that opens something may go: nobody reads it but a model.
+_IN_JSON = (
+    (re.compile(r'<(?=[^\s\d=])'), r'\\u003c'),
+    (re.compile('>(?=>)'), r'\\u003e'),
+    (re.compile(rf'\[(?=/?(?:{_SQUARE})\]|e~\[)'), r'\\u005b'),
+    (re.compile(r'\](?=~|<\]|\\u003c\])'), r'\\u005d'))
+_ROUNDS = 3  # a space may complete a string that holds one
+
+
+def dumps(texts: dict[str, str], **options) -> str:
+  """A JSON object whose texts hold no control string of any template.
+
+  Args:
+    texts: keys are ours, values somebody's words; it reads back as the same.
+    options: of json.dumps.
+  """
+  # An object of texts has none of these characters outside its texts.
+  text = json.dumps(texts, **options)
+  for pattern, escape in _IN_JSON:
+    text = pattern.sub(escape, text)
+  return text
+
+
+@functools.lru_cache(maxsize=16)
+def _pattern(known: frozenset[str]) -> re.Pattern:
+  """The first character of each control string, wherever one begins."""
+  strings = sorted((s for s in known if len(s.strip()) > 1), key=len,
+                   reverse=True)
+  return re.compile(
+      rf'(?=(?:{"|".join((*map(re.escape, strings), *_FORMS))}))(.)',
+      re.DOTALL)
+
+
+def broken(text: str, known: Iterable[str] = ()) -> str:
+  """A text whose control strings are words: `<|im_end|>` is `< |im_end|>`.
+
+  Args:
+    text: somebody's words.
+    known: control strings besides the usual forms.
+  """
+  pattern = _pattern(frozenset(known))
+  for _ in range(_ROUNDS):
+    text, count = pattern.subn(r'\1 ', text)
+    if not count:
+      break
+  return text
