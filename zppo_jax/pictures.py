@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 from zppo_jax.records import Picture
 
 FORMATS = ('PNG', 'JPEG', 'WEBP', 'GIF', 'BMP')
-MOST_PIXELS = 2**26  # of one image: 8,192 x 8,192
+MOST_PIXELS = 89_478_485  # of one image, where PIL begins to warn
 _ORIENTATION = 0x0112  # EXIF; from 5 on sides are swapped
 _SIXTEEN = ('I;16', 'I;16B', 'I;16L', 'I;16N')
 _WIDEST = 2**16 - 1

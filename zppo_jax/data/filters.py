@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from zppo_jax import images
-from zppo_jax.data import media, tiers
+from zppo_jax.data import media, tiers, values
 from zppo_jax.records import Clip, Picture
 
 _SPACE = re.compile(r'\s+')
@@ -80,7 +80,8 @@ def image_side(found: Sequence[Candidate], least: int):
 
 def pass_rate(found: Sequence[Candidate], most: float):
   """A reference model's pass rate is at most `most`, or unknown."""
-  return [c for c in found if c.pass_rate is None or c.pass_rate <= most]
+  return [c for c in found
+          if c.pass_rate is None or values.at_most(c.pass_rate, most)]
 
 
 def duplicates(found: Sequence[Candidate], on: bool):

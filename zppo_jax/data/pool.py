@@ -12,13 +12,41 @@ import pathlib
 from collections.abc import Iterator, Mapping as Dict, Sequence
 from typing import Any
 
-from zppo_jax.data import filters, mappings, media, readers
+from zppo_jax.data import digest, filters, mappings, media, readers, values
 from zppo_jax.data.filters import Candidate
-from zppo_jax.data.mappings import Mapped, Mapping
+from zppo_jax.data.mappings import Mapped, Mapping, mapping as rows
 from zppo_jax.records import Question
 
 ROWS = 'rows'  # of counts: what was read
 SKIPPED = 'skipped'  # by the mapping
+PLACES = ('check', 'strip', 'text')
+
+
+@dataclasses.dataclass(frozen=True)
+class Bounds:
+  """What files of data may reach and take.
+
+  Attributes:
+    media_roots: folders outside of the data's own that images may lie in.
+    max_bytes: that a line, a row group or a record may unpack to.
+  """
+  media_roots: tuple[str, ...] = ()
+  max_bytes: int = readers.MOST_BYTES
+
+  def __post_init__(self):
+    if isinstance(self.max_bytes, bool) or not (
+        isinstance(self.max_bytes, int) and self.max_bytes >= 1):
+      raise ValueError(f'data.pool.max_bytes is {self.max_bytes!r}; it must '
+                       'be a number of bytes >= 1')
+
+
+def roots(given, where: str) -> tuple[str, ...]:
+  """Folders of a config, one or several; ValueError for what is no path."""
+  several = [given] if isinstance(given, str | pathlib.Path) else list(given)
+  for root in several:
+    if not isinstance(root, str | pathlib.Path) or not str(root):
+      raise ValueError(f'{where}.media_roots holds {root!r}; allowed: folders')
+  return tuple(map(str, several))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +58,7 @@ class Spec:
     format: in readers.READERS.
     path: as the reader takes it.
     mapping: in mappings.MAPPINGS, or '' with columns.
-    columns: field -> column, of a mapping of your own.
+    columns: field -> column or path into one, of a mapping of your own.
     kind: how answers are compared; '' leaves it to the mapping.
     images: column, or several with commas; '' leaves it to the mapping.
     video: column; '' leaves it to the mapping.
@@ -39,6 +67,10 @@ class Spec:
     split: label of the questions; '' is the source's name.
     weight: share of draws in a mixture, > 0 (see source.Source).
     filters: name -> value, of this source alone.
+    media_roots: folders besides `folder` in which images may lie.
+    places: what is done with <image> and <video> in a text: 'check' compares
+      their number with what is shown and takes them out, 'strip' does not
+      compare, 'text' leaves them where the mapping does.
   """
   name: str
   format: str
@@ -53,6 +85,8 @@ class Spec:
   split: str = ''
   weight: float = 1.0
   filters: Dict[str, Any] = dataclasses.field(default_factory=dict)
+  media_roots: Sequence[str] = ()
+  places: str = 'check'
 
   def __post_init__(self):
     where = f'data.pool.sources.{self.name}'
@@ -61,8 +95,12 @@ class Spec:
                        f'mappings: {", ".join(mappings.MAPPINGS)}')
     if not self.weight > 0:
       raise ValueError(f'{where}.weight is {self.weight}; it must be > 0')
-    if not self.fps > 0:
+    if not values.number(self.fps, f'{where}.fps') > 0:
       raise ValueError(f'{where}.fps is {self.fps}; it must be > 0')
+    if self.places not in PLACES:
+      raise ValueError(f'{where}.places is {self.places!r}; allowed: '
+                       f'{", ".join(PLACES)}')
+    roots(self.media_roots, where)
     filters.check(self.filters, f'{where}.filters')
 
 
@@ -89,36 +127,49 @@ class Source:
   """
 
   def __init__(self, of: Spec, store: pathlib.Path | None = None,
-               mapping: Mapping | None = None):
+               mapping: Mapping | None = None, bounds: Bounds | None = None):
     self.of, self.store = of, store
+    bounds = bounds or Bounds()
     self.mapping = mapping or (
         mappings.get(of.mapping) if of.mapping
         else mappings.of_columns(of.columns, of.kind))
     self.images = tuple(
         c for c in (of.images or self.mapping.images).split(',') if c)
     self.video = of.video or self.mapping.video
-    shown = (*self.images, *([self.video] if self.video else []))
-    self._rows = readers.open_reader(of.format, of.path)
-    self._words = readers.open_reader(of.format, of.path, tuple(
-        c for c in shown if c not in self.mapping.columns))
+    self._shown = (*self.images, *([self.video] if self.video else []))
+    self._rows = readers.open_reader(of.format, of.path,
+                                     most=bounds.max_bytes)
     if not len(self._rows):
       raise ValueError(f'data.pool.sources.{of.name}: {of.path} holds no rows')
+    there = dict.fromkeys(self._rows.columns)
+    needed = {values.base(c, there) for c in self.mapping.columns}
+    self._words = readers.open_reader(of.format, of.path, tuple(
+        c for c in (values.base(c, there) for c in self._shown)
+        if c not in needed), bounds.max_bytes)
     self.folder = (pathlib.Path(of.folder).expanduser() if of.folder
                    else self._rows.folder)
-    self._check(dict.fromkeys(self._rows.columns), 0,
-                (*self.mapping.columns, *shown))
+    self._media = dict(roots=(*bounds.media_roots, *roots(
+        of.media_roots, f'data.pool.sources.{of.name}')))
+    self._check(there, 0, (*self.mapping.columns, *self._shown))
 
   def __len__(self) -> int:
     return len(self._rows)
 
+  def where(self, index: int) -> str:
+    """File and row."""
+    return self._rows.where(index)
+
+  def file(self, index: int) -> str:
+    return self._rows.file(index)
+
   def _check(self, row, index: int, columns) -> None:
-    missing = [c for c in columns if c not in row]
+    missing = [c for c in columns if values.base(c, row) not in row]
     if missing:
       raise KeyError(
           f'{self._rows.where(index)}: no column '
           f'{", ".join(map(repr, missing))}, which the source '
-          f'{self.of.name!r} reads; columns there: {", ".join(row)}'
-          f'{self._doubt(missing)}')
+          f'{self.of.name!r} reads; columns there: '
+          f'{", ".join(map(ascii_name, row))}{self._doubt(missing)}')
 
   def _doubt(self, columns) -> str:
     """What is said beside a fault if nobody could confirm these columns."""
@@ -131,44 +182,76 @@ class Source:
     row = self._words[index]
     self._check(row, index, self.mapping.columns)
     try:
-      made = self.mapping.read(row)
-    except (KeyError, TypeError, ValueError, AttributeError) as e:
+      made = rows.checked(self.mapping.read(row), self.of.places)
+    # A row of another schema makes a mapping raise almost anything.
+    except Exception as e:
       raise ValueError(
           f'{self._rows.where(index)}: not of the mapping '
-          f'{self.of.mapping or "columns"!r}: {type(e).__name__}: {e}'
-          f'{self._doubt(self.mapping.columns)}') from e
-    return made._replace(kind=self.of.kind) if self.of.kind else made
+          f'{self.of.mapping or "columns"!r}: {type(e).__name__}: '
+          f'{ascii_name(e)}{self._doubt(self.mapping.columns)}') from e
+    if self.of.kind:
+      made = made._replace(kind=self.of.kind)
+    if not made.skip and all(values.base(c, row) in row for c in self._shown):
+      self._compare(index, made, row)
+    return made
 
-  def show(self, index: int):
-    """The images and videos of a row."""
-    if not (self.images or self.video):
-      return ()
-    row = self._rows[index]
-    self._check(row, index, (*self.images,
-                             *([self.video] if self.video else [])))
+  def _compare(self, index: int, made: Mapped, row) -> None:
+    """ValueError where placeholders and what is shown differ in number."""
+    if self.of.places != 'check':
+      return
     try:
-      out = tuple(p for c in self.images for p in media.pictures(
-          row[c], self.folder, self.store))
-      if self.video and row[self.video] is not None:
-        out += (media.clip(row[self.video], self.folder, self.of.fps,
-                           self.store),)
-    except (FileNotFoundError, ValueError) as e:
-      raise type(e)(f'{self._rows.where(index)}: {e}') from e
+      video = values.at(row, self.video) if self.video else None
+      rows.check_places(
+          made.places,
+          len(made.images) + sum(media.count(values.at(row, c))
+                                 for c in self.images),
+          len(made.videos) + (video is not None))
+    except ValueError as e:
+      raise ValueError(f'{self._rows.where(index)}: {e}') from None
+
+  def show(self, index: int, made: Mapped | None = None):
+    """The images and videos of a row, whose words may be given."""
+    made = self.mapped(index) if made is None else made
+    if not (self._shown or made.images or made.videos):
+      return ()
+    row, more = {}, dict(self._media, where=self._rows.where(index))
+    if self._shown:
+      row = self._rows[index]
+      self._check(row, index, self._shown)
+    self._compare(index, made, row)
+    try:
+      shown = [values.at(row, c) for c in self.images]
+      out = tuple(p for value in (*shown, list(made.images))
+                  for p in media.pictures(value, self.folder, self.store,
+                                          **more))
+      video = values.at(row, self.video) if self.video else None
+      for value in (video, *made.videos):
+        if value is not None:
+          out += (media.clip(value, self.folder, self.of.fps, self.store,
+                             **more),)
+    except FileNotFoundError as e:
+      raise FileNotFoundError(
+          f'{self._rows.where(index)}: {ascii_name(e)}') from e
+    # Whatever a broken image raises, its row is named.
+    except Exception as e:
+      raise ValueError(f'{self._rows.where(index)}: {ascii_name(e)}') from e
     return out
 
   def id_of(self, index: int, made: Mapped) -> str:
     return f'{self.of.name}/{made.id or index}'
 
-  def words(self, index: int) -> Question:
+  def words(self, index: int, made: Mapped | None = None) -> Question:
     """A row's question without its images and videos."""
-    made = self.mapped(index)
+    made = self.mapped(index) if made is None else made
     return Question(
         self.id_of(index, made), made.text, made.answer,
         self.of.split or self.of.name, (), made.kind, self.of.name, made.hint,
         made.responses)
 
   def question(self, index: int) -> Question:
-    return dataclasses.replace(self.words(index), media=self.show(index))
+    made = self.mapped(index)
+    return dataclasses.replace(self.words(index, made),
+                               media=self.show(index, made))
 
   def candidates(self, counts) -> list[Candidate]:
     """Rows that can be asked and pass the source's own filters."""
@@ -196,7 +279,9 @@ class Pool(Sequence):
     parts: the number of questions of each source, in order.
     weights: of each source in a mixture; None draws questions alike.
     counts: what was read, skipped and left out: name -> source -> number.
+    digests: (source, row) -> digest, of what was read; None keeps none.
   """
+  digests: dict[tuple[str, int], bytes] | None = None
 
   def __init__(self, sources: Sequence[Source], wanted: Dict[str, Any],
                mix: bool = False):
@@ -226,7 +311,29 @@ class Pool(Sequence):
     if isinstance(index, slice):
       return [self[i] for i in range(*index.indices(len(self)))]
     name, row = self._at[index]
-    return self._sources[name].question(row)
+    made = self._sources[name].question(row)
+    if self.digests is not None and (name, row) not in self.digests:
+      self.digests[name, row] = digest.of_question(made)
+    return made
+
+  def contents(self) -> list[bytes]:
+    """Digests of all questions in order; what was not read yet is read."""
+    if self.digests is None:
+      self.digests = {}
+    for i, at in enumerate(self._at):
+      if at not in self.digests:
+        self[i]
+    return [self.digests[at] for at in self._at]
+
+  def where(self, index: int) -> str:
+    """File and row of a question."""
+    name, row = self._at[index]
+    return self._sources[name].where(row)
+
+  def files(self) -> list[str]:
+    """The file of each question, with its source's name before it."""
+    return [f'{name}: {self._sources[name].file(row)}'
+            for name, row in self._at]
 
   def words(self) -> Iterator[Question]:
     """All questions without their images and videos, one by one."""
@@ -242,6 +349,7 @@ class Pool(Sequence):
     out.counts = {**self.counts, name: {
         s: self.kept[s] - kept[s] for s in kept}}
     out.kept, out.weights, out._sources = kept, self.weights, self._sources
+    out.digests = self.digests
     out.parts = tuple(kept.values())
     out.ids = tuple(self.ids[i] for i in indices)
     out._at = [self._at[i] for i in indices]
@@ -275,13 +383,21 @@ def account(counts, kept) -> str:
                  f'{kept[name]} kept']) for name in kept)
 
 
-def open_pool(sources, wanted: Dict[str, Any], store: str = '') -> Pool:
+def ascii_name(value) -> str:
+  """A text of a file that may go into an error; KeyError's quotes go."""
+  text = value.args[0] if isinstance(value, KeyError) and value.args else value
+  return str(text).encode('utf-8', 'backslashreplace').decode()
+
+
+def open_pool(sources, wanted: Dict[str, Any], store: str = '',
+              bounds: Bounds | None = None) -> Pool:
   """The pool of a config; a mixture if a source of it has a weight.
 
   Args:
     sources: name -> fields of Spec.
     wanted: filter -> value, over all sources.
     store: a folder for images that come as bytes; '' keeps them in memory.
+    bounds: of all sources; None takes the defaults.
 
   Raises:
     KeyError, ValueError, FileNotFoundError: naming what does not fit.
@@ -289,6 +405,6 @@ def open_pool(sources, wanted: Dict[str, Any], store: str = '') -> Pool:
   if not sources:
     raise ValueError('data.pool.sources is empty; name at least one')
   folder = pathlib.Path(store).expanduser() if store else None
-  return Pool([Source(spec(name, sources[name]), folder)
+  return Pool([Source(spec(name, sources[name]), folder, bounds=bounds)
                for name in sources], wanted,
               any('weight' in sources[name] for name in sources))
