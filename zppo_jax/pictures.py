@@ -39,7 +39,7 @@ def decode(of: Picture) -> Image.Image:
 
 
 def size(of: Picture) -> tuple[int, int]:
-  """(width, height) of the upright image, from its header alone.
+  """(width, height) of the upright image.
 
   Raises:
     ValueError: as `decode`, for what the header tells.
@@ -48,6 +48,14 @@ def size(of: Picture) -> tuple[int, int]:
     swap = image.getexif().get(_ORIENTATION, 1) >= 5
     return image.size[::-1] if swap else image.size
   return _read(of, turned)
+
+
+def check(of: Picture) -> None:
+  """ValueError unless the header is of an image that may be opened.
+
+  Unlike `size` it never reads pixels, which PNG's are for EXIF.
+  """
+  _read(of, lambda image: None)
 
 
 def _read(of: Picture, act):

@@ -42,7 +42,7 @@ _WHITE = re.compile(r'\s+')
 
 def _held(data: bytes, store: pathlib.Path | None, where: str) -> Picture:
   made = Picture(base64=base64.b64encode(data).decode(), where=where)
-  encoded.size(made)
+  encoded.check(made)
   if store is None:
     return made
   name = hashlib.blake2b(data, digest_size=16).hexdigest()
@@ -166,7 +166,7 @@ def picture(value, folder: pathlib.Path, store: pathlib.Path | None = None, *,
   if not _is(path, 'is_file'):
     raise FileNotFoundError(f'no image at {path}')
   made = Picture(path=str(path), where=where)
-  encoded.size(made)
+  encoded.check(made)
   return made
 
 

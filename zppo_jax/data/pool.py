@@ -117,6 +117,10 @@ def spec(name: str, fields) -> Spec:
   return Spec(name, **{f: fields[f] for f in fields})
 
 
+def _nothing(value) -> bool:
+  return value is None or isinstance(value, str) and not value
+
+
 class Source:
   """An open source: rows by number as questions.
 
@@ -205,7 +209,7 @@ class Source:
           made.places,
           len(made.images) + sum(media.count(values.at(row, c))
                                  for c in self.images),
-          len(made.videos) + (video is not None))
+          len(made.videos) + (not _nothing(video)))
     except ValueError as e:
       raise ValueError(f'{self._rows.where(index)}: {e}') from None
 
@@ -226,7 +230,7 @@ class Source:
                                           **more))
       video = values.at(row, self.video) if self.video else None
       for value in (video, *made.videos):
-        if value is not None:
+        if not _nothing(value):
           out += (media.clip(value, self.folder, self.of.fps, self.store,
                              **more),)
     except FileNotFoundError as e:
@@ -234,7 +238,8 @@ class Source:
           f'{self._rows.where(index)}: {ascii_name(e)}') from e
     # Whatever a broken image raises, its row is named.
     except Exception as e:
-      raise ValueError(f'{self._rows.where(index)}: {ascii_name(e)}') from e
+      said = ascii_name(e).removeprefix(f'{self._rows.where(index)}: ')
+      raise ValueError(f'{self._rows.where(index)}: {said}') from e
     return out
 
   def id_of(self, index: int, made: Mapped) -> str:
@@ -288,7 +293,7 @@ class Pool(Sequence):
     filters.check(wanted, 'data.pool.filters')
     self.counts: dict[str, dict[str, int]] = {}
     found = [c for source in sources for c in source.candidates(self.counts)]
-    _check_ids(found)
+    _check_ids(found, sources)
     found = filters.apply(found, wanted, self.counts)
     kept = {s.of.name: 0 for s in sources}
     for c in found:
@@ -363,13 +368,16 @@ class Pool(Sequence):
     return account(self.counts, self.kept)
 
 
-def _check_ids(found: Sequence[Candidate]) -> None:
-  seen: dict[str, int] = {}
+def _check_ids(found: Sequence[Candidate], sources: Sequence[Source]) -> None:
+  of = {s.of.name: s for s in sources}
+  seen: dict[str, Candidate] = {}
   for c in found:
-    if c.id in seen:
-      raise ValueError(f'two questions are called {c.id!r}: rows {seen[c.id]} '
-                       f'and {c.row} of the source {c.source!r}')
-    seen[c.id] = c.row
+    other = seen.setdefault(c.id, c)
+    if other is not c:
+      raise ValueError(
+          f'two questions are called {c.id!r}: rows {other.row} and {c.row} of '
+          f'the source {c.source!r} ({of[other.source].where(other.row)}; '
+          f'{of[c.source].where(c.row)})')
 
 
 def account(counts, kept) -> str:

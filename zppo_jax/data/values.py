@@ -51,7 +51,7 @@ def base(column: str, row: Dict[str, Any]) -> str:
 
 
 def at(row: Dict[str, Any], column: str):
-  """The value of a column or of a path into one.
+  """The value of a column or of a path into one; through None it is None.
 
   Raises:
     ValueError: for a step that leads nowhere, with what is there.
@@ -64,6 +64,8 @@ def at(row: Dict[str, Any], column: str):
   value = row[first]
   for i, step in enumerate(steps):
     here = '.'.join((first, *steps[:i]))
+    if value is None:
+      return None
     if isinstance(value, Dict):
       if step not in value:
         raise ValueError(f'{column!r}: {here!r} has no field {step!r}; fields '

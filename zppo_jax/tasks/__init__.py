@@ -61,7 +61,10 @@ def _shared(task: Task, pool: Mapping[str, Any]) -> dict[str, Any]:
   Raises:
     ValueError: for a field of Task.shared that `evaluation` does not take.
   """
-  taken = inspect.signature(task.evaluation).parameters
+  try:
+    taken = inspect.signature(task.evaluation).parameters
+  except (TypeError, ValueError):  # of a function that Python cannot look into
+    taken = {}
   if task.shared is not None:
     strange = [n for n in task.shared if n not in taken and not any(
         p.kind is p.VAR_KEYWORD for p in taken.values())]
