@@ -35,6 +35,7 @@ _FILMS = ('.mp4', '.webm', '.mkv', '.avi', '.mov')
 # How base64 of PNG, JPEG, GIF, WEBP and BMP begins.
 _BASE64 = ('iVBORw0KGgo', '/9j/', 'R0lGOD', 'UklGR', 'Qk0', 'Qk1', 'Qk2',
            'Qk3')
+_LONGEST = 500  # characters of a path in an error
 _SHORTEST = 64  # characters; no image is smaller, most paths are
 _ADDRESS = re.compile(r'[a-zA-Z][a-zA-Z0-9+.-]+://')
 _WHITE = re.compile(r'\s+')
@@ -164,7 +165,7 @@ def picture(value, folder: pathlib.Path, store: pathlib.Path | None = None, *,
     return _held(_base64(value), store, where)
   path = inside(value, folder, roots)
   if not _is(path, 'is_file'):
-    raise FileNotFoundError(f'no image at {path}')
+    raise FileNotFoundError(f'no image at {str(path)[:_LONGEST]}')
   made = Picture(path=str(path), where=where)
   encoded.check(made)
   return made
