@@ -13,29 +13,40 @@ import pathlib
 from collections.abc import Iterable, Sequence
 
 from zppo_jax.data import media
-from zppo_jax.records import Clip, Question
+from zppo_jax.records import Clip, Picture, Question
 
 SIZE = 8  # bytes of a row's digest
 NAME = 'data_rows.json'  # in a run's directory
 
 
+def _of(parts: Iterable[bytes]) -> bytes:
+  out = hashlib.blake2b(digest_size=SIZE)
+  for part in parts:
+    out.update(len(part).to_bytes(8, 'little') + part)
+  return out.digest()
+
+
+def of_words(question: Question) -> bytes:
+  """SIZE bytes that differ if anything but what is shown differs."""
+  return _of(str(text).encode('utf-8', 'surrogatepass') for text in (
+      question.id, question.text, question.answer, question.split,
+      question.kind, question.source, question.hint, *question.responses))
+
+
+def of_media(words: bytes, shown: Sequence[Picture | Clip]) -> bytes:
+  """A question's digest: that of its words, and the bytes of what it shows."""
+  parts = [words]
+  for one in shown:
+    clip = isinstance(one, Clip)
+    parts.append(f'{float(one.fps)!r}'.encode() if clip else b'')
+    parts += [hashlib.blake2b(media.content(frame)).digest()
+              for frame in (one.frames if clip else (one,))]
+  return _of(parts)
+
+
 def of_question(question: Question) -> bytes:
   """SIZE bytes that differ if anything differs that a run would ask."""
-  out = hashlib.blake2b(digest_size=SIZE)
-
-  def add(part: bytes) -> None:
-    out.update(len(part).to_bytes(8, 'little') + part)
-
-  for text in (question.id, question.text, question.answer, question.split,
-               question.kind, question.source, question.hint,
-               *question.responses):
-    add(str(text).encode('utf-8', 'surrogatepass'))
-  for shown in question.media:
-    frames = shown.frames if isinstance(shown, Clip) else (shown,)
-    add(f'{shown.fps!r}'.encode() if isinstance(shown, Clip) else b'')
-    for frame in frames:
-      add(hashlib.blake2b(media.content(frame)).digest())
-  return out.digest()
+  return of_media(of_words(question), question.media)
 
 
 def joined(rows: Iterable[bytes]) -> str:

@@ -35,6 +35,8 @@ class Candidate:
     pass_rate: of a reference model, None where unknown.
     text_hash: of the normalised text.
     show: reads its images and videos.
+    words: digest of its words (data/digest.py).
+    bare: whether it certainly shows nothing.
   """
   source: str
   row: int
@@ -45,6 +47,8 @@ class Candidate:
   pass_rate: float | None
   text_hash: bytes
   show: Callable[[], tuple[Picture | Clip, ...]]
+  words: bytes = b''
+  bare: bool = False
 
 
 def text_hash(text: str) -> bytes:

@@ -272,7 +272,9 @@ class Source:
       out.append(Candidate(
           name, index, self.id_of(index, made), made.subset, len(made.text),
           len(made.answer), made.pass_rate, filters.text_hash(made.text),
-          functools.partial(self.show, index)))
+          functools.partial(self.show, index),
+          digest.of_words(self.words(index, made)),
+          not (self._shown or made.images or made.videos)))
     return filters.apply(out, self.of.filters, counts)
 
 
@@ -284,9 +286,10 @@ class Pool(Sequence):
     parts: the number of questions of each source, in order.
     weights: of each source in a mixture; None draws questions alike.
     counts: what was read, skipped and left out: name -> source -> number.
-    digests: (source, row) -> digest, of what was read; None keeps none.
+    digests: (source, row) -> digest, of questions whose images were read.
+    tracks: whether what is read is put there.
   """
-  digests: dict[tuple[str, int], bytes] | None = None
+  tracks = False
 
   def __init__(self, sources: Sequence[Source], wanted: Dict[str, Any],
                mix: bool = False):
@@ -308,6 +311,9 @@ class Pool(Sequence):
     self.weights = tuple(s.of.weight for s in sources) if mix else None
     self._sources = {s.of.name: s for s in sources}
     self._at = [(c.source, c.row) for c in found]
+    self._words = {(c.source, c.row): c.words for c in found}
+    self.digests = {(c.source, c.row): digest.of_media(c.words, ())
+                    for c in found if c.bare}
 
   def __len__(self) -> int:
     return len(self._at)
@@ -317,17 +323,21 @@ class Pool(Sequence):
       return [self[i] for i in range(*index.indices(len(self)))]
     name, row = self._at[index]
     made = self._sources[name].question(row)
-    if self.digests is not None and (name, row) not in self.digests:
-      self.digests[name, row] = digest.of_question(made)
+    if self.tracks:
+      self._note(name, row, made)
     return made
 
+  def _note(self, name: str, row: int, made: Question) -> None:
+    if (name, row) not in self.digests:
+      self.digests[name, row] = digest.of_media(self._words[name, row],
+                                                made.media)
+
   def contents(self) -> list[bytes]:
-    """Digests of all questions in order; what was not read yet is read."""
-    if self.digests is None:
-      self.digests = {}
+    """Digests of all questions in order; their words are those of the opening,
+    images that were not read yet are read."""
     for i, at in enumerate(self._at):
       if at not in self.digests:
-        self[i]
+        self._note(*at, self[i])
     return [self.digests[at] for at in self._at]
 
   def where(self, index: int) -> str:
@@ -354,7 +364,8 @@ class Pool(Sequence):
     out.counts = {**self.counts, name: {
         s: self.kept[s] - kept[s] for s in kept}}
     out.kept, out.weights, out._sources = kept, self.weights, self._sources
-    out.digests = self.digests
+    out.digests, out._words = self.digests, self._words
+    out.tracks = self.tracks
     out.parts = tuple(kept.values())
     out.ids = tuple(self.ids[i] for i in indices)
     out._at = [self._at[i] for i in indices]

@@ -33,7 +33,7 @@ def pool(sources, filters: Mapping[str, Any] | None = None,
   found = pools.open_pool(
       sources, dict(filters or {}), store,
       pools.Bounds(pools.roots(media_roots, 'data.pool'), max_bytes))
-  found.digests = {}  # so that what is read for `fit` is read once
+  found.tracks = True  # what is read for `fit` is read once
   print(found.account(), flush=True)
   return found
 
