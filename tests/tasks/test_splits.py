@@ -1,5 +1,7 @@
 """Evaluation questions are made as the pool's are."""
 
+import ast
+
 import pytest
 
 from tests.test_build import make_config
@@ -44,7 +46,7 @@ def made(split, size, **fields):
 def told(evaluation, pool, **fields):
   """What an evaluation of a user's own task was given."""
   task = tasks.Task(lambda **_: [], evaluation, GRADER, **fields)
-  return eval(tasks.splits(task, Eval, ('s',), pool)['s'][0].text)
+  return ast.literal_eval(tasks.splits(task, Eval, ('s',), pool)['s'][0].text)
 
 
 def test_tasks_of_ones_own():

@@ -218,6 +218,8 @@ class Parquet:
       # Text that is no UTF-8 and broken offsets show here, not as a crash.
       table = pa.Table.from_batches(batches, batches[0].schema)
       table.validate(full=True)
+      # A row of many small chunks is found slowly.
+      table = table.combine_chunks()
     except (pa.ArrowException, OSError, UnicodeDecodeError) as e:
       raise ValueError(f'{where}: cannot be read: {e}') from None
     return table
