@@ -109,7 +109,7 @@ def test_the_next_question_after_a_kill(tmp_path):
 
   refuses_other_contents(tmp_path)
   train.main(make_config(tmp_path), tmp_path / 'run')
-  log = (tmp_path / 'run/attempts/0002/log.txt').read_text()
+  log = (tmp_path / 'run/attempts/0003/log.txt').read_text()
   assert 'resumed after ' in log
   whole = asked(tmp_path / 'whole')
   assert len(whole) == STEPS and before == whole[:4]
