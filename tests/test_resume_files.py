@@ -79,8 +79,22 @@ def asked(path) -> list[list[str]]:
   return [*out.values()]
 
 
+def refuses_other_contents(home) -> None:
+  """A gold that was changed since the checkpoint; it is changed back."""
+  path = home / 'lines' / 'b.jsonl'
+  whole = path.read_text()
+  path.write_text(whole.replace('"a": 1,', '"a": 9,'))
+  with pytest.raises(ValueError, match=(
+      r'after [24] steps was trained on other data: .*lines/b.jsonl, '
+      "line 2, question 'lines/5'")):
+    train.main(make_config(home), home / 'run')
+  path.write_text(whole)
+
+
 def test_the_next_question_after_a_kill(tmp_path):
-  """SIGKILL in step 4, in the second pass over JSONL and parquet: what the
+  """fault C1: other contents under the same row numbers are refused.
+
+  SIGKILL in step 4, in the second pass over JSONL and parquet: what the
   resumed run asks, and the text that it asks, is what the whole one did."""
   write_files(tmp_path)
   train.main(make_config(tmp_path), tmp_path / 'whole')
@@ -93,8 +107,9 @@ def test_the_next_question_after_a_kill(tmp_path):
   before = asked(tmp_path / 'run')
   assert len(before) == 4 and not (tmp_path / 'run/summary.json').exists()
 
+  refuses_other_contents(tmp_path)
   train.main(make_config(tmp_path), tmp_path / 'run')
-  log = (tmp_path / 'run/attempts/0002/log.txt').read_text()
+  log = (tmp_path / 'run/attempts/0003/log.txt').read_text()
   assert 'resumed after ' in log
   whole = asked(tmp_path / 'whole')
   assert len(whole) == STEPS and before == whole[:4]

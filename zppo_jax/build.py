@@ -323,7 +323,7 @@ def build(config, day: Day | None = None) -> Run:
   source = Source(tasks.pool(task, c.data.pool), algo.num_new, c.seed,
                   c.data.repeat)
   source.check_steps(c.steps)
-  splits = tasks.splits(task, c.eval, c.eval.splits)
+  splits = tasks.splits(task, c.eval, c.eval.splits, c.data.pool)
   words_of = lambda pool: pool.words() if isinstance(pool, Pool) else pool
   judging.appoint(c.judge, checks.golds(
       itertools.chain(words_of(source.pool), *splits.values()),

@@ -4,19 +4,18 @@ The arithmetic is that of the hub's Qwen2-VL image processor and Qwen3-VL
 video processor. A picture is a clip of one frame that is shown twice.
 """
 
-import base64
 import dataclasses
 import functools
-import io
 import json
 import math
 import pathlib
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from zppo_jax.models.vision import VisionConfig
+from zppo_jax.pictures import decode, picture as picture, size as size
 from zppo_jax.records import Clip, Picture, PromptMedia, Seen
 
 START, END = '<|vision_start|>', '<|vision_end|>'
@@ -27,7 +26,6 @@ _FRAME_TOKENS = 768  # where a bound is asked for and not given
 _FILES = {'image_processor': 'preprocessor_config.json',
           'video_processor': 'video_preprocessor_config.json'}
 _WHOLE = 'processor_config.json'
-_ORIENTATION = 0x0112  # EXIF; from 5 on sides are swapped
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,49 +135,6 @@ class Processor:
         next_position)
 
 
-def picture(image: Image.Image) -> Picture:
-  """A picture that holds its pixels, as PNG."""
-  out = io.BytesIO()
-  image.save(out, 'PNG')
-  return Picture(base64=base64.b64encode(out.getvalue()).decode())
-
-
-def decode(of: Picture) -> Image.Image:
-  """An upright RGB image; what is transparent lies on white.
-
-  Raises:
-    ValueError: if there is no image in it.
-  """
-  name = of.path or 'a picture in base64'
-  try:
-    source = of.path or io.BytesIO(base64.b64decode(of.base64))
-    image = ImageOps.exif_transpose(Image.open(source))
-    if not image.has_transparency_data:
-      return image.convert('RGB')
-    white = Image.new('RGBA', image.size, 'white')
-    return Image.alpha_composite(white, image.convert('RGBA')).convert('RGB')
-  except (OSError, UnidentifiedImageError,
-          Image.DecompressionBombError) as error:
-    raise ValueError(f'{name} is no image that can be read: {error}') from None
-
-
-def size(of: Picture) -> tuple[int, int]:
-  """(width, height) of the upright image, from its header alone.
-
-  Raises:
-    ValueError: if there is no image in it.
-  """
-  try:
-    source = of.path or io.BytesIO(base64.b64decode(of.base64))
-    with Image.open(source) as image:
-      turned = image.getexif().get(_ORIENTATION, 1) >= 5
-      return image.size[::-1] if turned else image.size
-  except (OSError, UnidentifiedImageError,
-          Image.DecompressionBombError) as error:
-    raise ValueError(f'{of.path or "a picture in base64"} is no image that can '
-                     f'be read: {error}') from None
-
-
 def _described(pixels: Pixels | Undescribed) -> Pixels:
   if isinstance(pixels, Undescribed):
     raise ValueError(f"the model's folder holds no {pixels.file} (nor does its "
@@ -256,9 +211,9 @@ def frame_positions(h: int, w: int, c: VisionConfig):
   row, column = (_blocks(x, c.merge) for x in np.indices((h, w)))
   last = c.side - 1
   floors, parts = [], []
-  for at, size in ((row, h), (column, w)):
+  for at, side in ((row, h), (column, w)):
     # float32 as in the reference: its floor decides between two rows.
-    source = np.float32(at) * np.float32(last) / np.float32(max(size - 1, 1))
+    source = np.float32(at) * np.float32(last) / np.float32(max(side - 1, 1))
     floors.append(np.floor(source).astype(np.int32))
     parts.append(source - np.floor(source))
   corners, weights = [], []

@@ -110,7 +110,7 @@ def main(config, checkpoint: str, path, *, splits: Sequence[str] = (),
   workdir.check_unused(path)
   task = tasks.get(config.data.task)
   names = tuple(splits) or tuple(config.eval.splits)
-  questions = tasks.splits(task, config.eval, names)
+  questions = tasks.splits(task, config.eval, names, config.data.pool)
   judging.appoint(config.judge, next(
       (q.id for found in questions.values() for q in found
        if q.kind == kinds.JUDGE), ''))

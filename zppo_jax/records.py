@@ -102,9 +102,11 @@ class Picture:
   Attributes:
     path: of the file, or ''.
     base64: the bytes, or ''.
+    where: the row that it came from, for errors; no part of its value.
   """
   path: str = ''
   base64: str = ''
+  where: str = dataclasses.field(default='', compare=False, repr=False)
 
   def __post_init__(self):
     if bool(self.path) == bool(self.base64):

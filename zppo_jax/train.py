@@ -19,6 +19,7 @@ from zppo_jax import (
 )
 from zppo_jax.build import Run, build
 from zppo_jax.checkpoints import Checkpoints
+from zppo_jax.data import digest
 from zppo_jax.data.pool import Pool
 from zppo_jax.history import History
 from zppo_jax.metrics import trouble, ungraded
@@ -96,10 +97,7 @@ def restore(kept: Checkpoints, run: Run, step: int) -> Standing:
       not go on where the checkpoint's stopped.
   """
   state, host = kept.restore(step, run.abstract_state)
-  if host['data'] != run.source.position(step):
-    raise ValueError(
-        f'the checkpoint after {step} steps stands at {host["data"]} of its '
-        f'data; this config would go on at {run.source.position(step)}')
+  run.source.check_position(host['data'], step, kept.path.parent)
   buffer = ReplayBuffer.load(
       run.buffer_capacity, host['buffer'] if run.method.replay else [],
       run.source.find)
@@ -330,6 +328,7 @@ def main(config, path, fork_from=None) -> dict:
   try:
     judging.enter_context(verifier.journalled(out.verdicts))
     at = begin(run, out, kept, forked)
+    workdir.write_json(path / digest.NAME, run.source.record())
     outlets = writers.open_all(config.log, path, workdir.config_values(config),
                                at.step)
     screen = console.screen(run.steps, at.step)

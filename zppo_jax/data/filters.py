@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from zppo_jax import images
-from zppo_jax.data import media, tiers
+from zppo_jax.data import media, tiers, values
 from zppo_jax.records import Clip, Picture
 
 _SPACE = re.compile(r'\s+')
@@ -35,6 +35,8 @@ class Candidate:
     pass_rate: of a reference model, None where unknown.
     text_hash: of the normalised text.
     show: reads its images and videos.
+    words: digest of its words (data/digest.py).
+    bare: whether it certainly shows nothing.
   """
   source: str
   row: int
@@ -45,6 +47,8 @@ class Candidate:
   pass_rate: float | None
   text_hash: bytes
   show: Callable[[], tuple[Picture | Clip, ...]]
+  words: bytes = b''
+  bare: bool = False
 
 
 def text_hash(text: str) -> bytes:
@@ -80,7 +84,8 @@ def image_side(found: Sequence[Candidate], least: int):
 
 def pass_rate(found: Sequence[Candidate], most: float):
   """A reference model's pass rate is at most `most`, or unknown."""
-  return [c for c in found if c.pass_rate is None or c.pass_rate <= most]
+  return [c for c in found
+          if c.pass_rate is None or values.at_most(c.pass_rate, most)]
 
 
 def duplicates(found: Sequence[Candidate], on: bool):

@@ -6,6 +6,10 @@ an array. A video is a folder of frames, a list of images, or a struct
 {'frames', 'fps'}. Video files are not decoded here: frames are looked for in
 a folder of the file's name without its suffix.
 
+Paths stay inside the data's folder or one of `roots`, links followed, because
+rows come from others. Headers are looked at, so that what is no image of
+pictures.FORMATS is refused where its row is known.
+
 Bytes are put into `store`, a folder, where one is given: a question then
 holds paths, and a long replay buffer no pixels.
 """
@@ -14,24 +18,34 @@ import base64
 import hashlib
 import os
 import pathlib
+import re
 import tempfile
+import urllib.parse
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
 
-from zppo_jax import images
+from zppo_jax import pictures as encoded
+from zppo_jax.data import values
 from zppo_jax.records import Clip, Picture
 
 _SUFFIXES = ('.png', '.jpg', '.jpeg', '.webp', '.bmp', '.gif')
 _FILMS = ('.mp4', '.webm', '.mkv', '.avi', '.mov')
-# How base64 of PNG, JPEG, GIF and WEBP begins.
-_BASE64 = ('iVBORw0KGgo', '/9j/', 'R0lGOD', 'UklGR')
+# How base64 of PNG, JPEG, GIF, WEBP and BMP begins.
+_BASE64 = ('iVBORw0KGgo', '/9j/', 'R0lGOD', 'UklGR', 'Qk0', 'Qk1', 'Qk2',
+           'Qk3')
+_LONGEST = 500  # characters of a path in an error
 _SHORTEST = 64  # characters; no image is smaller, most paths are
+_ADDRESS = re.compile(r'[a-zA-Z][a-zA-Z0-9+.-]+://')
+_WHITE = re.compile(r'\s+')
 
 
-def _held(data: bytes, store: pathlib.Path | None) -> Picture:
+def _held(data: bytes, store: pathlib.Path | None, where: str) -> Picture:
+  made = Picture(base64=base64.b64encode(data).decode(), where=where)
+  encoded.check(made)
   if store is None:
-    return Picture(base64=base64.b64encode(data).decode())
+    return made
   name = hashlib.blake2b(data, digest_size=16).hexdigest()
   path = store / name[:2] / name
   if not path.is_file():
@@ -40,94 +54,184 @@ def _held(data: bytes, store: pathlib.Path | None) -> Picture:
     with os.fdopen(handle, 'wb') as f:
       f.write(data)
     os.replace(partial, path)
-  return Picture(path=str(path))
+  return Picture(path=str(path), where=where)
 
 
-def picture(value, folder: pathlib.Path,
-            store: pathlib.Path | None = None) -> Picture:
+def inside(value: str, folder: pathlib.Path,
+           roots: Sequence[str] = ()) -> pathlib.Path:
+  """The file or folder that a row names, links followed.
+
+  Args:
+    value: of the row.
+    folder: of relative paths, and where all paths stay.
+    roots: other folders in which they may be.
+
+  Raises:
+    ValueError: for an address, what is no path, or one that leads outside.
+  """
+  if _ADDRESS.match(value):
+    raise ValueError(f'{values.shown(value)} is an address; nothing is fetched '
+                     'here, give a path or bytes')
+  try:
+    path = folder / pathlib.Path(value).expanduser()
+    found = path.resolve()
+    allowed = [pathlib.Path(r).expanduser().resolve()
+               for r in (folder, *roots)]
+  except (OSError, ValueError, RuntimeError) as e:
+    raise ValueError(f'{values.shown(value)} is no path: {e}') from None
+  if not any(found.is_relative_to(root) for root in allowed):
+    raise ValueError(
+        f'{values.shown(value)} leads to {found}, which is outside of '
+        f'{", ".join(map(str, allowed))}; data.pool.media_roots may name its '
+        'folder')
+  return found
+
+
+def _is(path: pathlib.Path, what: str) -> bool:
+  """Path.is_file or is_dir, which raise for names that are too long."""
+  try:
+    return getattr(path, what)()
+  except OSError:
+    return False
+
+
+def _base64(text: str) -> bytes:
+  """The bytes of base64; ValueError for other letters."""
+  try:
+    return base64.b64decode(_WHITE.sub('', text), validate=True)
+  except ValueError as e:
+    raise ValueError(f'an image in base64 that cannot be read: {e}') from None
+
+
+def _address_data(value: str) -> bytes:
+  """What a data: URI holds."""
+  head, comma, data = value.partition(',')
+  if not comma:
+    raise ValueError(f'a data: URI without a comma: {values.shown(value)}')
+  if head.lower().endswith(';base64'):
+    return _base64(urllib.parse.unquote(data))
+  return urllib.parse.unquote_to_bytes(data)
+
+
+def _of_array(value: np.ndarray) -> bytes:
+  """An array as PNG: 8 bits, or grey of 16."""
+  pixels = value[..., 0] if value.ndim == 3 and value.shape[2] == 1 else value
+  grey = pixels.ndim == 2
+  if not value.size or not (
+      pixels.dtype == np.uint8 and (grey or pixels.ndim == 3
+                                    and pixels.shape[2] in (3, 4))
+      or pixels.dtype == np.uint16 and grey):
+    raise ValueError(f'an image that is an array of {value.dtype} '
+                     f'{value.shape}; allowed: uint8 of one, three or four '
+                     'channels, uint16 of one')
+  return base64.b64decode(
+      encoded.picture(Image.fromarray(np.ascontiguousarray(pixels))).base64)
+
+
+def picture(value, folder: pathlib.Path, store: pathlib.Path | None = None, *,
+            roots: Sequence[str] = (), where: str = '') -> Picture:
   """One image.
 
   Args:
     value: as the module's docstring has it.
     folder: of relative paths.
     store: where bytes are put; None keeps them in the picture.
+    roots: as of `inside`.
+    where: the row, for later errors about the picture.
 
   Raises:
     FileNotFoundError: for a path without a file.
-    ValueError: for what is no image by its form.
+    ValueError: for what is no image by its form or content, or lies outside.
   """
   if isinstance(value, Picture):
     return value
   if isinstance(value, dict):
     if not {'bytes', 'path'} & set(value):
-      raise ValueError(f'an image with the fields {sorted(value)}; allowed: '
-                       'bytes, path')
+      raise ValueError(f'an image with the fields {sorted(map(str, value))}; '
+                       'allowed: bytes, path')
     data = value.get('bytes')
-    return picture(data if data else value.get('path'), folder, store)
+    return picture(data if data else value.get('path'), folder, store,
+                   roots=roots, where=where)
   if isinstance(value, np.ndarray):
-    made = images.picture(Image.fromarray(value.squeeze()))
-    return _held(base64.b64decode(made.base64), store)
+    return _held(_of_array(value), store, where)
   if isinstance(value, bytes | bytearray | memoryview):
-    return _held(bytes(value), store)
+    return _held(bytes(value), store, where)
   if not isinstance(value, str) or not value:
-    raise ValueError(f'an image that is {type(value).__name__} '
-                     f'{str(value)[:40]!r}; allowed: a path, bytes, base64, '
-                     '{bytes, path}')
-  if value.startswith('data:'):
-    return _held(base64.b64decode(value.partition(',')[2]), store)
+    raise ValueError(f'an image that is {values.shown(value)}; allowed: a '
+                     'path, bytes, base64, {bytes, path}')
+  if value[:5].lower() == 'data:':
+    return _held(_address_data(value), store, where)
   if value.startswith(_BASE64) and len(value) >= _SHORTEST:
-    return _held(base64.b64decode(value), store)
-  path = folder / pathlib.Path(value).expanduser()
-  if not path.is_file():
-    raise FileNotFoundError(f'no image at {path}')
-  return Picture(path=str(path))
+    return _held(_base64(value), store, where)
+  path = inside(value, folder, roots)
+  if not _is(path, 'is_file'):
+    raise FileNotFoundError(f'no image at {str(path)[:_LONGEST]}')
+  made = Picture(path=str(path), where=where)
+  encoded.check(made)
+  return made
 
 
-def pictures(value, folder, store=None) -> tuple[Picture, ...]:
-  """None, an image, or a list of them."""
-  if value is None or isinstance(value, str) and not value:
-    return ()
-  several = value if isinstance(value, list | tuple) else [value]
-  return tuple(picture(v, folder, store) for v in several)
+def _several(value) -> list:
+  if value is None or isinstance(value, str | bytes) and not value:
+    return []
+  return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def count(value) -> int:
+  """How many images `pictures` would find, without a look at them."""
+  return len(_several(value))
+
+
+def pictures(value, folder, store=None, *, roots: Sequence[str] = (),
+             where: str = '') -> tuple[Picture, ...]:
+  """None, an image, or a list of them; arguments as of `picture`."""
+  return tuple(picture(v, folder, store, roots=roots, where=where)
+               for v in _several(value))
 
 
 def clip(value, folder: pathlib.Path, fps: float,
-         store: pathlib.Path | None = None) -> Clip:
+         store: pathlib.Path | None = None, *, roots: Sequence[str] = (),
+         where: str = '') -> Clip:
   """One video.
 
   Args:
     value: as the module's docstring has it.
     folder: of relative paths.
     fps: of its frames, where the value does not say.
-    store: as of `picture`.
+    store, roots, where: as of `picture`.
 
   Raises:
     FileNotFoundError: for a folder that is not there or holds no frames.
-    ValueError: for a video file, or what is no video by its form.
+    ValueError: for a video file, what is no video by its form, a bad fps, or
+      frames as of `picture`.
   """
+  more = dict(roots=roots, where=where)
   if isinstance(value, dict):
-    if 'frames' not in value:
-      raise ValueError(f'a video with the fields {sorted(value)}; allowed: '
-                       'frames, fps')
-    return clip(value['frames'], folder, value.get('fps') or fps, store)
+    if 'frames' not in value or isinstance(value['frames'], dict):
+      raise ValueError(f'a video with the fields {sorted(map(str, value))}; '
+                       'allowed: frames, fps')
+    told = value.get('fps')
+    return clip(value['frames'], folder, fps if told is None
+                else values.number(told, 'fps'), store, **more)
   if isinstance(value, np.ndarray) and value.ndim == 4:
     value = list(value)
   if isinstance(value, list | tuple):
-    return Clip(tuple(picture(v, folder, store) for v in value), fps)
+    return Clip(tuple(picture(v, folder, store, **more) for v in value), fps)
   if not isinstance(value, str) or not value:
-    raise ValueError(f'a video that is {type(value).__name__}; allowed: a '
+    raise ValueError(f'a video that is {values.shown(value)}; allowed: a '
                      'folder of frames, a list of images, {frames, fps}')
-  path = folder / pathlib.Path(value).expanduser()
-  if path.suffix.lower() in _FILMS and path.with_suffix('').is_dir():
-    path = path.with_suffix('')
+  path = inside(value, folder, roots)
+  if path.suffix.lower() in _FILMS and _is(path.with_suffix(''), 'is_dir'):
+    path = inside(str(path.with_suffix('')), folder, roots)
   if path.suffix.lower() in _FILMS:
     raise ValueError(f'{path} is a video file; write its frames into '
                      f'{path.with_suffix("")} (e.g. ffmpeg -i FILE -vf fps=2 '
                      'FOLDER/%05d.png)')
-  frames = sorted(p for p in path.glob('*') if p.suffix.lower() in _SUFFIXES)
+  frames = sorted(p for p in path.glob('*') if p.suffix.lower() in _SUFFIXES
+                  ) if _is(path, 'is_dir') else []
   if not frames:
     raise FileNotFoundError(f'no frames ({", ".join(_SUFFIXES)}) in {path}')
-  return Clip(tuple(Picture(path=str(p)) for p in frames), fps)
+  return Clip(tuple(picture(str(p), folder, **more) for p in frames), fps)
 
 
 def content(of: Picture) -> bytes:

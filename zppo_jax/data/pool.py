@@ -12,14 +12,42 @@ import pathlib
 from collections.abc import Iterator, Mapping as Dict, Sequence
 from typing import Any
 
-from zppo_jax.data import filters, mappings, media, readers
+from zppo_jax.data import digest, filters, mappings, media, readers, values
 from zppo_jax.data.filters import Candidate
-from zppo_jax.data.mappings import Mapped, Mapping
+from zppo_jax.data.mappings import Mapped, Mapping, mapping as rows
 from zppo_jax.records import Question
 from zppo_jax.verdicts import kinds
 
 ROWS = 'rows'  # of counts: what was read
 SKIPPED = 'skipped'  # by the mapping
+PLACES = ('check', 'strip', 'text')
+
+
+@dataclasses.dataclass(frozen=True)
+class Bounds:
+  """What files of data may reach and take.
+
+  Attributes:
+    media_roots: folders outside of the data's own that images may lie in.
+    max_bytes: that a line, a row group or a record may unpack to.
+  """
+  media_roots: tuple[str, ...] = ()
+  max_bytes: int = readers.MOST_BYTES
+
+  def __post_init__(self):
+    if isinstance(self.max_bytes, bool) or not (
+        isinstance(self.max_bytes, int) and self.max_bytes >= 1):
+      raise ValueError(f'data.pool.max_bytes is {self.max_bytes!r}; it must '
+                       'be a number of bytes >= 1')
+
+
+def roots(given, where: str) -> tuple[str, ...]:
+  """Folders of a config, one or several; ValueError for what is no path."""
+  several = [given] if isinstance(given, str | pathlib.Path) else list(given)
+  for root in several:
+    if not isinstance(root, str | pathlib.Path) or not str(root):
+      raise ValueError(f'{where}.media_roots holds {root!r}; allowed: folders')
+  return tuple(map(str, several))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +59,7 @@ class Spec:
     format: in readers.READERS.
     path: as the reader takes it.
     mapping: in mappings.MAPPINGS, or '' with columns.
-    columns: field -> column, of a mapping of your own.
+    columns: field -> column or path into one, of a mapping of your own.
     kind: how answers are compared; '' leaves it to the mapping.
     images: column, or several with commas; '' leaves it to the mapping.
     video: column; '' leaves it to the mapping.
@@ -40,6 +68,10 @@ class Spec:
     split: label of the questions; '' is the source's name.
     weight: share of draws in a mixture, > 0 (see source.Source).
     filters: name -> value, of this source alone.
+    media_roots: folders besides `folder` in which images may lie.
+    places: what is done with <image> and <video> in a text: 'check' compares
+      their number with what is shown and takes them out, 'strip' does not
+      compare, 'text' leaves them where the mapping does.
   """
   name: str
   format: str
@@ -54,6 +86,8 @@ class Spec:
   split: str = ''
   weight: float = 1.0
   filters: Dict[str, Any] = dataclasses.field(default_factory=dict)
+  media_roots: Sequence[str] = ()
+  places: str = 'check'
 
   def __post_init__(self):
     where = f'data.pool.sources.{self.name}'
@@ -62,8 +96,12 @@ class Spec:
                        f'mappings: {", ".join(mappings.MAPPINGS)}')
     if not self.weight > 0:
       raise ValueError(f'{where}.weight is {self.weight}; it must be > 0')
-    if not self.fps > 0:
+    if not values.number(self.fps, f'{where}.fps') > 0:
       raise ValueError(f'{where}.fps is {self.fps}; it must be > 0')
+    if self.places not in PLACES:
+      raise ValueError(f'{where}.places is {self.places!r}; allowed: '
+                       f'{", ".join(PLACES)}')
+    roots(self.media_roots, where)
     filters.check(self.filters, f'{where}.filters')
 
 
@@ -80,6 +118,10 @@ def spec(name: str, fields) -> Spec:
   return Spec(name, **{f: fields[f] for f in fields})
 
 
+def _nothing(value) -> bool:
+  return value is None or isinstance(value, str) and not value
+
+
 class Source:
   """An open source: rows by number as questions.
 
@@ -90,36 +132,49 @@ class Source:
   """
 
   def __init__(self, of: Spec, store: pathlib.Path | None = None,
-               mapping: Mapping | None = None):
+               mapping: Mapping | None = None, bounds: Bounds | None = None):
     self.of, self.store = of, store
+    bounds = bounds or Bounds()
     self.mapping = mapping or (
         mappings.get(of.mapping) if of.mapping
         else mappings.of_columns(of.columns, of.kind))
     self.images = tuple(
         c for c in (of.images or self.mapping.images).split(',') if c)
     self.video = of.video or self.mapping.video
-    shown = (*self.images, *([self.video] if self.video else []))
-    self._rows = readers.open_reader(of.format, of.path)
-    self._words = readers.open_reader(of.format, of.path, tuple(
-        c for c in shown if c not in self.mapping.columns))
+    self._shown = (*self.images, *([self.video] if self.video else []))
+    self._rows = readers.open_reader(of.format, of.path,
+                                     most=bounds.max_bytes)
     if not len(self._rows):
       raise ValueError(f'data.pool.sources.{of.name}: {of.path} holds no rows')
+    there = dict.fromkeys(self._rows.columns)
+    needed = {values.base(c, there) for c in self.mapping.columns}
+    self._words = readers.open_reader(of.format, of.path, tuple(
+        c for c in (values.base(c, there) for c in self._shown)
+        if c not in needed), bounds.max_bytes)
     self.folder = (pathlib.Path(of.folder).expanduser() if of.folder
                    else self._rows.folder)
-    self._check(dict.fromkeys(self._rows.columns), 0,
-                (*self.mapping.columns, *shown))
+    self._media = dict(roots=(*bounds.media_roots, *roots(
+        of.media_roots, f'data.pool.sources.{of.name}')))
+    self._check(there, 0, (*self.mapping.columns, *self._shown))
 
   def __len__(self) -> int:
     return len(self._rows)
 
+  def where(self, index: int) -> str:
+    """File and row."""
+    return self._rows.where(index)
+
+  def file(self, index: int) -> str:
+    return self._rows.file(index)
+
   def _check(self, row, index: int, columns) -> None:
-    missing = [c for c in columns if c not in row]
+    missing = [c for c in columns if values.base(c, row) not in row]
     if missing:
       raise KeyError(
           f'{self._rows.where(index)}: no column '
           f'{", ".join(map(repr, missing))}, which the source '
-          f'{self.of.name!r} reads; columns there: {", ".join(row)}'
-          f'{self._doubt(missing)}')
+          f'{self.of.name!r} reads; columns there: '
+          f'{", ".join(map(ascii_name, row))}{self._doubt(missing)}')
 
   def _doubt(self, columns) -> str:
     """What is said beside a fault if nobody could confirm these columns."""
@@ -132,15 +187,19 @@ class Source:
     row = self._words[index]
     self._check(row, index, self.mapping.columns)
     try:
-      made = self.mapping.read(row)
-    except (LookupError, TypeError, ValueError, AttributeError) as e:
+      made = rows.checked(self.mapping.read(row), self.of.places)
+    # A row of another schema makes a mapping raise almost anything.
+    except Exception as e:
       raise ValueError(
           f'{self._rows.where(index)}: not of the mapping '
-          f'{self.of.mapping or "columns"!r}: {type(e).__name__}: {e}'
-          f'{self._doubt(self.mapping.columns)}') from e
+          f'{self.of.mapping or "columns"!r}: {type(e).__name__}: '
+          f'{ascii_name(e)}{self._doubt(self.mapping.columns)}') from e
     if self.of.kind:
-      return made._replace(kind=self.of.kind)
-    self._check_kind(made.kind, index)
+      made = made._replace(kind=self.of.kind)
+    else:
+      self._check_kind(made.kind, index)
+    if not made.skip and all(values.base(c, row) in row for c in self._shown):
+      self._compare(index, made, row)
     return made
 
   def _check_kind(self, kind: str, index: int) -> None:
@@ -153,36 +212,64 @@ class Source:
           'A function of your own is named in the config alone: '
           f'data.pool.sources.{self.of.name}.kind')
 
-  def show(self, index: int):
-    """The images and videos of a row."""
-    if not (self.images or self.video):
-      return ()
-    row = self._rows[index]
-    self._check(row, index, (*self.images,
-                             *([self.video] if self.video else [])))
+  def _compare(self, index: int, made: Mapped, row) -> None:
+    """ValueError where placeholders and what is shown differ in number."""
+    if self.of.places != 'check':
+      return
     try:
-      out = tuple(p for c in self.images for p in media.pictures(
-          row[c], self.folder, self.store))
-      if self.video and row[self.video] is not None:
-        out += (media.clip(row[self.video], self.folder, self.of.fps,
-                           self.store),)
-    except (FileNotFoundError, ValueError) as e:
-      raise type(e)(f'{self._rows.where(index)}: {e}') from e
+      video = values.at(row, self.video) if self.video else None
+      rows.check_places(
+          made.places,
+          len(made.images) + sum(media.count(values.at(row, c))
+                                 for c in self.images),
+          len(made.videos) + (not _nothing(video)))
+    except ValueError as e:
+      raise ValueError(f'{self._rows.where(index)}: {e}') from None
+
+  def show(self, index: int, made: Mapped | None = None):
+    """The images and videos of a row, whose words may be given."""
+    made = self.mapped(index) if made is None else made
+    if not (self._shown or made.images or made.videos):
+      return ()
+    row, more = {}, dict(self._media, where=self._rows.where(index))
+    if self._shown:
+      row = self._rows[index]
+      self._check(row, index, self._shown)
+    self._compare(index, made, row)
+    try:
+      shown = [values.at(row, c) for c in self.images]
+      out = tuple(p for value in (*shown, list(made.images))
+                  for p in media.pictures(value, self.folder, self.store,
+                                          **more))
+      video = values.at(row, self.video) if self.video else None
+      for value in (video, *made.videos):
+        if not _nothing(value):
+          out += (media.clip(value, self.folder, self.of.fps, self.store,
+                             **more),)
+    except FileNotFoundError as e:
+      raise FileNotFoundError(
+          f'{self._rows.where(index)}: {ascii_name(e)}') from e
+    # Whatever a broken image raises, its row is named.
+    except Exception as e:
+      said = ascii_name(e).removeprefix(f'{self._rows.where(index)}: ')
+      raise ValueError(f'{self._rows.where(index)}: {said}') from e
     return out
 
   def id_of(self, index: int, made: Mapped) -> str:
     return f'{self.of.name}/{made.id or index}'
 
-  def words(self, index: int) -> Question:
+  def words(self, index: int, made: Mapped | None = None) -> Question:
     """A row's question without its images and videos."""
-    made = self.mapped(index)
+    made = self.mapped(index) if made is None else made
     return Question(
         self.id_of(index, made), made.text, made.answer,
         self.of.split or self.of.name, (), made.kind, self.of.name, made.hint,
         made.responses)
 
   def question(self, index: int) -> Question:
-    return dataclasses.replace(self.words(index), media=self.show(index))
+    made = self.mapped(index)
+    return dataclasses.replace(self.words(index, made),
+                               media=self.show(index, made))
 
   def candidates(self, counts) -> list[Candidate]:
     """Rows that can be asked and pass the source's own filters."""
@@ -198,7 +285,9 @@ class Source:
       out.append(Candidate(
           name, index, self.id_of(index, made), made.subset, len(made.text),
           len(made.answer), made.pass_rate, filters.text_hash(made.text),
-          functools.partial(self.show, index)))
+          functools.partial(self.show, index),
+          digest.of_words(self.words(index, made)),
+          not (self._shown or made.images or made.videos)))
     return filters.apply(out, self.of.filters, counts)
 
 
@@ -210,14 +299,17 @@ class Pool(Sequence):
     parts: the number of questions of each source, in order.
     weights: of each source in a mixture; None draws questions alike.
     counts: what was read, skipped and left out: name -> source -> number.
+    digests: (source, row) -> digest, of questions whose images were read.
+    tracks: whether what is read is put there.
   """
+  tracks = False
 
   def __init__(self, sources: Sequence[Source], wanted: Dict[str, Any],
                mix: bool = False):
     filters.check(wanted, 'data.pool.filters')
     self.counts: dict[str, dict[str, int]] = {}
     found = [c for source in sources for c in source.candidates(self.counts)]
-    _check_ids(found)
+    _check_ids(found, sources)
     found = filters.apply(found, wanted, self.counts)
     kept = {s.of.name: 0 for s in sources}
     for c in found:
@@ -232,6 +324,9 @@ class Pool(Sequence):
     self.weights = tuple(s.of.weight for s in sources) if mix else None
     self._sources = {s.of.name: s for s in sources}
     self._at = [(c.source, c.row) for c in found]
+    self._words = {(c.source, c.row): c.words for c in found}
+    self.digests = {(c.source, c.row): digest.of_media(c.words, ())
+                    for c in found if c.bare}
 
   def __len__(self) -> int:
     return len(self._at)
@@ -240,7 +335,33 @@ class Pool(Sequence):
     if isinstance(index, slice):
       return [self[i] for i in range(*index.indices(len(self)))]
     name, row = self._at[index]
-    return self._sources[name].question(row)
+    made = self._sources[name].question(row)
+    if self.tracks:
+      self._note(name, row, made)
+    return made
+
+  def _note(self, name: str, row: int, made: Question) -> None:
+    if (name, row) not in self.digests:
+      self.digests[name, row] = digest.of_media(self._words[name, row],
+                                                made.media)
+
+  def contents(self) -> list[bytes]:
+    """Digests of all questions in order; their words are those of the opening,
+    images that were not read yet are read."""
+    for i, at in enumerate(self._at):
+      if at not in self.digests:
+        self._note(*at, self[i])
+    return [self.digests[at] for at in self._at]
+
+  def where(self, index: int) -> str:
+    """File and row of a question."""
+    name, row = self._at[index]
+    return self._sources[name].where(row)
+
+  def files(self) -> list[str]:
+    """The file of each question, with its source's name before it."""
+    return [f'{name}: {self._sources[name].file(row)}'
+            for name, row in self._at]
 
   def words(self) -> Iterator[Question]:
     """All questions without their images and videos, one by one."""
@@ -256,6 +377,8 @@ class Pool(Sequence):
     out.counts = {**self.counts, name: {
         s: self.kept[s] - kept[s] for s in kept}}
     out.kept, out.weights, out._sources = kept, self.weights, self._sources
+    out.digests, out._words = self.digests, self._words
+    out.tracks = self.tracks
     out.parts = tuple(kept.values())
     out.ids = tuple(self.ids[i] for i in indices)
     out._at = [self._at[i] for i in indices]
@@ -269,13 +392,16 @@ class Pool(Sequence):
     return account(self.counts, self.kept)
 
 
-def _check_ids(found: Sequence[Candidate]) -> None:
-  seen: dict[str, int] = {}
+def _check_ids(found: Sequence[Candidate], sources: Sequence[Source]) -> None:
+  of = {s.of.name: s for s in sources}
+  seen: dict[str, Candidate] = {}
   for c in found:
-    if c.id in seen:
-      raise ValueError(f'two questions are called {c.id!r}: rows {seen[c.id]} '
-                       f'and {c.row} of the source {c.source!r}')
-    seen[c.id] = c.row
+    other = seen.setdefault(c.id, c)
+    if other is not c:
+      raise ValueError(
+          f'two questions are called {c.id!r}: rows {other.row} and {c.row} of '
+          f'the source {c.source!r} ({of[other.source].where(other.row)}; '
+          f'{of[c.source].where(c.row)})')
 
 
 def account(counts, kept) -> str:
@@ -289,13 +415,21 @@ def account(counts, kept) -> str:
                  f'{kept[name]} kept']) for name in kept)
 
 
-def open_pool(sources, wanted: Dict[str, Any], store: str = '') -> Pool:
+def ascii_name(value) -> str:
+  """A text of a file that may go into an error; KeyError's quotes go."""
+  text = value.args[0] if isinstance(value, KeyError) and value.args else value
+  return str(text).encode('utf-8', 'backslashreplace').decode()
+
+
+def open_pool(sources, wanted: Dict[str, Any], store: str = '',
+              bounds: Bounds | None = None) -> Pool:
   """The pool of a config; a mixture if a source of it has a weight.
 
   Args:
     sources: name -> fields of Spec.
     wanted: filter -> value, over all sources.
     store: a folder for images that come as bytes; '' keeps them in memory.
+    bounds: of all sources; None takes the defaults.
 
   Raises:
     KeyError, ValueError, FileNotFoundError: naming what does not fit.
@@ -303,6 +437,6 @@ def open_pool(sources, wanted: Dict[str, Any], store: str = '') -> Pool:
   if not sources:
     raise ValueError('data.pool.sources is empty; name at least one')
   folder = pathlib.Path(store).expanduser() if store else None
-  return Pool([Source(spec(name, sources[name]), folder)
+  return Pool([Source(spec(name, sources[name]), folder, bounds=bounds)
                for name in sources], wanted,
               any('weight' in sources[name] for name in sources))

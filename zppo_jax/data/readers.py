@@ -7,7 +7,11 @@ Rows are read when they are asked for; opening looks at sizes and names only.
   parquet  *.parquet; a row costs its row group, of which a few are kept, so
            files with images are best written in groups of 100 rows or fewer;
            columns can be left out
-  tfds     a prepared builder's folder, array_record; no TensorFlow
+  tfds     a prepared builder's folder, array_record (tfds_reader.py)
+
+What is read is bounded: a line of JSON, a parquet file's row group and a TFDS
+record may hold at most `most` bytes unpacked, because a few kilobytes of zstd
+or of repeated values can stand for gigabytes.
 """
 
 import collections
@@ -19,8 +23,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from zppo_jax.data import tfds_features
+from zppo_jax.data import values
+from zppo_jax.data.tfds_reader import Tfds
 
+MOST_BYTES = 2**30  # unpacked: of a line, a row group, a record
+_PACKED = {b'\x1f\x8b': 'gzip', b'\x28\xb5\x2f\xfd': 'zstd',
+           b'BZh': 'bzip2', b'PK\x03\x04': 'zip', b'PAR1': 'parquet'}
+_BATCH = 256  # rows of a row group that are unpacked between two looks
 _GROUPS = 4  # row groups kept by an open parquet reader
 
 
@@ -39,6 +48,9 @@ class Reader(Protocol):
 
   def __getitem__(self, index: int) -> dict[str, Any]:
     """A row."""
+
+  def file(self, index: int) -> str:
+    """The file that a row lies in."""
 
   def where(self, index: int) -> str:
     """File and row, for errors."""
@@ -64,23 +76,37 @@ def _folder(files: Sequence[pathlib.Path], path) -> pathlib.Path:
   return path if path.is_dir() else files[0].parent
 
 
+def _too_many(where: str, count: int, most: int) -> ValueError:
+  return ValueError(f'{where}: {count} bytes unpacked; data.pool.max_bytes '
+                    f'allows {most}')
+
+
 class JsonLines:
   """Rows of *.jsonl; empty lines are none.
 
   Raises:
     FileNotFoundError: if there is no file.
-    ValueError: on reading a line that is no JSON object, naming it.
+    ValueError: for a file that is packed, a line beyond the bound, and on
+      reading a line that is no JSON object, naming it.
   """
 
-  def __init__(self, path, leave_out: Sequence[str] = ()):
+  def __init__(self, path, leave_out: Sequence[str] = (),
+               most: int = MOST_BYTES):
     del leave_out  # a line is read whole
     self.files = _files(path, '.jsonl')
     self.folder = _folder(self.files, path)
     starts, owners, lines = [], [], []
     for i, file in enumerate(self.files):
-      at = 0
+      at, number = 0, 0
       with open(file, 'rb') as f:
-        for number, line in enumerate(f, 1):
+        form = next((name for mark, name in _PACKED.items()
+                     if f.peek(4).startswith(mark)), '')
+        if form:
+          raise ValueError(f'{file}: {form}, not lines of JSON; unpack it')
+        while line := f.readline(most + 1):
+          number += 1
+          if len(line) > most:
+            raise _too_many(f'{file}, line {number}', len(line), most)
           if line.strip():
             starts.append(at)
             owners.append(i)
@@ -93,8 +119,11 @@ class JsonLines:
   def __len__(self) -> int:
     return len(self._starts)
 
+  def file(self, index: int) -> str:
+    return str(self.files[self._owners[index]])
+
   def where(self, index: int) -> str:
-    return f'{self.files[self._owners[index]]}, line {self._lines[index]}'
+    return f'{self.file(index)}, line {self._lines[index]}'
 
   def __getitem__(self, index: int) -> dict[str, Any]:
     with open(self.files[self._owners[index]], 'rb') as f:
@@ -104,6 +133,9 @@ class JsonLines:
       row = json.loads(line)
     except ValueError as e:
       raise ValueError(f'{self.where(index)}: no JSON: {e}') from None
+    except RecursionError:
+      raise ValueError(f'{self.where(index)}: JSON that is nested too deeply'
+                       ) from None
     if not isinstance(row, dict):
       raise ValueError(f'{self.where(index)}: {type(row).__name__}, not an '
                        'object')
@@ -115,15 +147,16 @@ class Parquet:
 
   Raises:
     FileNotFoundError: if there is no file.
-    ValueError: for files with different columns.
+    ValueError: for a file that cannot be read, naming it, files with different
+      columns, and on reading a row group beyond the bound.
   """
 
-  def __init__(self, path, leave_out: Sequence[str] = ()):
-    from pyarrow import parquet
+  def __init__(self, path, leave_out: Sequence[str] = (),
+               most: int = MOST_BYTES):
     self.files = _files(path, '.parquet')
     self.folder = _folder(self.files, path)
-    self._open = [parquet.ParquetFile(file, memory_map=True)
-                  for file in self.files]
+    self._most = most
+    self._open = [_opened(file) for file in self.files]
     self.columns = tuple(self._open[0].schema_arrow.names)
     self._read = [c for c in self.columns if c not in leave_out]
     ends, self._groups = [], []
@@ -149,83 +182,94 @@ class Parquet:
     at = int(np.searchsorted(self._ends, index, 'right'))
     return at, index - (int(self._ends[at - 1]) if at else 0)
 
+  def file(self, index: int) -> str:
+    return str(self.files[self._groups[self._at(index)[0]][0]])
+
   def where(self, index: int) -> str:
     at, row = self._at(index)
     file, _, before = self._groups[at]
     return f'{self.files[file]}, row {before + row}'
 
+  def _unpacked(self, at: int):
+    """A row group as a table.
+
+    The footer tells the size of honest files before anything is unpacked; the
+    batches also bound what repeated values of a dictionary grow to.
+    """
+    import pyarrow as pa
+    file, group, before = self._groups[at]
+    of = self._open[file]
+    rows = of.metadata.row_group(group)
+    where = (f'{self.files[file]}, rows {before} to '
+             f'{before + rows.num_rows - 1} (a row group)')
+    columns = [rows.column(i) for i in range(rows.num_columns)]
+    told = sum(c.total_uncompressed_size for c in columns
+               if c.path_in_schema in self._read
+               or c.path_in_schema.split('.')[0] in self._read)
+    if told > self._most:
+      raise _too_many(where, told, self._most)
+    held, batches = 0, []
+    try:
+      for batch in of.iter_batches(_BATCH, [group], self._read):
+        held += batch.nbytes
+        if held > self._most:
+          raise _too_many(where, held, self._most)
+        batches.append(batch)
+      # Text that is no UTF-8 and broken offsets show here, not as a crash.
+      table = pa.Table.from_batches(batches, batches[0].schema)
+      table.validate(full=True)
+      # A row of many small chunks is found slowly.
+      table = table.combine_chunks()
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as e:
+      raise ValueError(f'{where}: cannot be read: {e}') from None
+    return table
+
   def __getitem__(self, index: int) -> dict[str, Any]:
     at, row = self._at(index)
     if at not in self._kept:
-      file, group, _ = self._groups[at]
-      self._kept[at] = self._open[file].read_row_group(
-          group, self._read)
+      self._kept[at] = self._unpacked(at)
       while len(self._kept) > _GROUPS:
         self._kept.popitem(last=False)
     self._kept.move_to_end(at)
-    return self._kept[at].slice(row, 1).to_pylist()[0]
+    table = self._kept[at].slice(row, 1)
+    try:
+      return {name: _narrow(column.to_pylist()[0], column.type)
+              for name, column in zip(table.column_names, table.columns,
+                                      strict=True)}
+    # Dates beyond Python's, nesting beyond its stack.
+    except (ValueError, OverflowError, RecursionError) as e:
+      raise ValueError(f'{self.where(index)}: cannot be read: {e}') from None
 
 
-class Tfds:
-  """Rows of a split of a prepared TFDS builder; images stay encoded.
+def _opened(file: pathlib.Path):
+  """An open file; ValueError names one that is no parquet."""
+  import pyarrow as pa
+  from pyarrow import parquet
+  try:
+    return parquet.ParquetFile(file, memory_map=True)
+  except (pa.ArrowException, OSError) as e:
+    raise ValueError(f'{file}: no parquet file that can be read: {e}'
+                     ) from None
+
+
+def _narrow(value, kind):
+  """A value whose numbers of 32 bits or fewer are values.Single.
 
   Args:
-    path: `FOLDER/NAME/CONFIG/VERSION`, with `:SPLIT` behind it.
-
-  Raises:
-    FileNotFoundError: if no builder was prepared there.
-    KeyError: for an unknown split, with the known ones.
-    ValueError: if the path names no split, or a feature is of a class that is
-      not TFDS's own.
+    value: as Arrow gives it to Python.
+    kind: its Arrow type.
   """
-
-  def __init__(self, path, leave_out: Sequence[str] = ()):
-    del leave_out  # a record is read whole
-    import tensorflow_datasets as tfds
-    folder, colon, split = str(path).rpartition(':')
-    if not colon:
-      raise ValueError(f'path is {path!r}; of a TFDS builder it is '
-                       'FOLDER:SPLIT')
-    self.folder = pathlib.Path(folder).expanduser()
-    if not (self.folder / 'dataset_info.json').is_file():
-      raise FileNotFoundError(f'no dataset_info.json in {self.folder}: no '
-                              'prepared TFDS builder')
-    tfds_features.check(self.folder)
-    builder = tfds.builder_from_directory(self.folder)
-    if split not in builder.info.splits:
-      raise KeyError(f'unknown split {split!r} of {self.folder}; known: '
-                     f'{", ".join(builder.info.splits)}')
-    encoded = {name: tfds.decode.SkipDecoding()
-               for name, feature in builder.info.features.items()
-               if isinstance(feature, tfds.features.Image)}
-    self.columns = tuple(builder.info.features)
-    self.split = split
-    self._rows = builder.as_data_source(split, decoders=encoded or None)
-
-  def __len__(self) -> int:
-    return len(self._rows)
-
-  def where(self, index: int) -> str:
-    return f'{self.folder}:{self.split}, row {index}'
-
-  def __getitem__(self, index: int) -> dict[str, Any]:
-    return {name: _plain(value)
-            for name, value in self._rows[index].items()}
-
-
-def _plain(value):
-  """numpy scalars and texts as Python's; bytes that are no text stay."""
-  if isinstance(value, bytes):
-    try:
-      return value.decode()
-    except UnicodeDecodeError:
-      return value
-  if isinstance(value, np.ndarray) and value.dtype == object:
-    return [_plain(x) for x in value.tolist()]
-  if isinstance(value, np.generic):
-    return value.item()
-  if isinstance(value, dict):
-    return {name: _plain(x) for name, x in value.items()}
+  from pyarrow import types
+  if value is None:
+    return None
+  if types.is_float32(kind) or types.is_float16(kind):
+    return values.single(value)
+  if types.is_struct(kind):
+    return {field.name: _narrow(value[field.name], field.type)
+            for field in kind}
+  if (types.is_list(kind) or types.is_large_list(kind)
+      or types.is_fixed_size_list(kind)):
+    return [_narrow(v, kind.value_type) for v in value]
   return value
 
 
@@ -233,14 +277,16 @@ READERS: dict[str, Callable[..., Reader]] = {
     'jsonl': JsonLines, 'parquet': Parquet, 'tfds': Tfds}
 
 
-def open_reader(form: str, path, leave_out: Sequence[str] = ()) -> Reader:
+def open_reader(form: str, path, leave_out: Sequence[str] = (),
+                most: int = MOST_BYTES) -> Reader:
   """A reader of READERS; KeyError names the known ones.
 
   Args:
     form: its name.
     path: as the reader takes it.
     leave_out: columns that need not be read.
+    most: bytes that a line, a row group or a record may unpack to.
   """
   if form not in READERS:
     raise KeyError(f'unknown format {form!r}; known: {", ".join(READERS)}')
-  return READERS[form](path, leave_out)
+  return READERS[form](path, leave_out, most)

@@ -3,11 +3,13 @@
 import dataclasses
 import functools
 import hashlib
+import pathlib
 from collections.abc import Sequence
 
 import grain
 import numpy as np
 
+from zppo_jax.data import digest
 from zppo_jax.data.pool import Pool
 from zppo_jax.randomness import host_rng
 from zppo_jax.records import Purpose, Question
@@ -56,9 +58,25 @@ class Source:
     return {name: i for i, name in enumerate(ids)}
 
   @functools.cached_property
-  def _digest(self) -> str:
+  def _names(self) -> str:
+    """The digest of older runs, of names alone."""
     return hashlib.blake2b('\n'.join(self._index).encode(),
                            digest_size=8).hexdigest()
+
+  @functools.cached_property
+  def contents(self) -> list[bytes]:
+    """A digest of each question of the pool, in order (data/digest.py)."""
+    if isinstance(self.pool, Pool):
+      return self.pool.contents()
+    return [digest.of_question(q) for q in self.pool]
+
+  def record(self) -> dict:
+    """What digest.NAME of a run holds."""
+    return digest.record(self._files(), self.contents)
+
+  def _files(self) -> list[str]:
+    return (self.pool.files() if isinstance(self.pool, Pool)
+            else [''] * len(self.pool))
 
   def _order(self, epoch: int) -> grain.MapDataset:
     """Numbers of the pool's questions in the order of a pass."""
@@ -91,13 +109,49 @@ class Source:
     return self.pool[self._index[question_id]]
 
   def position(self, step: int) -> dict:
-    """Where the data stand before `step`: pass, and questions into it; of
-    files also a digest of the pool, whose order a resumed run relies on."""
+    """Where the data stand before `step`: pass, questions into it, and a
+    digest of all that the pool holds, on which a resumed run relies."""
     epoch, at = divmod(step, self.steps_per_pass)
-    where = {'pass': epoch, 'questions': at * self.num_new}
+    return {'pass': epoch, 'questions': at * self.num_new,
+            'pool': digest.joined(self.contents)}
+
+  def check_position(self, found: dict, step: int,
+                     folder: pathlib.Path) -> None:
+    """ValueError unless a checkpoint stood where this run would go on.
+
+    Args:
+      found: what `position` said when it was saved; older runs have a digest
+        of names, or none where questions are of no file.
+      step: steps done.
+      folder: of its run, which may hold the rows' digests.
+    """
+    here = self.position(step)
+    pool = found.get('pool', here['pool'])
+    if {**found, 'pool': pool} in (here, {**here, 'pool': self._names}):
+      return
+    if {**found, 'pool': here['pool']} == here:
+      raise ValueError(f'the checkpoint after {step} steps was trained on '
+                       f'other data: {self._difference(folder)}')
+    raise ValueError(
+        f'the checkpoint after {step} steps stands at {found} of its data; '
+        f'this config would go on at {here}')
+
+  def _difference(self, folder: pathlib.Path) -> str:
+    """The first question that differs from a run's record."""
+    files, before = digest.read(folder)
+    now = self.contents
+    first = digest.first_difference(before, now) if before else None
+    if first is None:
+      return (f'{folder / digest.NAME} does not say which of the '
+              f'{len(now)} questions differ')
+    counts = f'{len(before)} questions then, {len(now)} now'
+    if first >= len(now):
+      return f'{counts}; the first that is gone was in {files[first]}'
     if isinstance(self.pool, Pool):
-      where['pool'] = self._digest
-    return where
+      name, at = self.pool.ids[first], f'{self.pool.where(first)}, '
+    else:
+      name, at = self.pool[first].id, ''
+    return f'{counts}; the first that differs is {at}question {name!r}'
 
   def draw(self, step: int, index: int = 0,
            count: int = 1) -> tuple[Question, ...]:

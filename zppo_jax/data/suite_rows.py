@@ -8,7 +8,8 @@ import ast
 import hashlib
 from collections.abc import Mapping as Dict, Sequence
 
-from zppo_jax.data.mappings.mapping import Mapped, letters, without_places
+from zppo_jax.data import values
+from zppo_jax.data.mappings.mapping import Mapped, asked, letters
 
 _LONGEST = 20_000  # characters of a row's options
 _LETTERS = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ'
@@ -36,31 +37,32 @@ def _listed(options) -> list[str]:
     options = _literal(options) if options.strip() else []
   if isinstance(options, Dict):
     options = [v for v in options.values() if v]
-  return [str(o) for o in options]
+  if not isinstance(options, list | tuple):
+    raise ValueError(f'options are {values.shown(options)}, not a list')
+  return [values.text(o, f'option {i}') for i, o in enumerate(options)]
 
 
 def _letter(answer, options: Sequence[str]) -> str:
   """A letter of an index, a letter, or an option's own text."""
-  if isinstance(answer, int):
-    return _LETTERS[answer]
-  answer = str(answer).strip()
-  if answer.isdigit() and answer not in options:
-    return _LETTERS[int(answer)]
-  if answer in options:
-    return _LETTERS[list(options).index(answer)]
-  return answer
+  said = values.text(answer, 'answer').strip()
+  if isinstance(answer, int) or said.isdecimal() and said not in options:
+    if not 0 <= int(said) < len(options):
+      raise ValueError(f'answer is {said}; there are {len(options)} options, '
+                       'counted from 0')
+    return _LETTERS[int(said)]
+  if said in options:
+    return _LETTERS[list(options).index(said)]
+  return said
 
 
 def _choice(question: str, options, answer, name='', subset='') -> Mapped:
   options = _listed(options)
-  text = f'{without_places(question)}\n{letters(options)}'
-  return Mapped(text, _letter(answer, options), 'choice', str(name),
-                subset=subset)
+  return asked(question, _letter(answer, options), 'choice',
+               f'\n{letters(options)}', id=name, subset=subset)
 
 
 def _open(question: str, answer, kind: str, name='', subset='') -> Mapped:
-  return Mapped(without_places(question), str(answer), kind, str(name),
-                subset=subset)
+  return asked(question, answer, kind, id=name, subset=subset)
 
 
 def ai2d(row) -> Mapped:
@@ -107,7 +109,8 @@ def mathvista(row) -> Mapped:
   if row['question_type'] == 'multi_choice':
     return _choice(row['question'], row['choices'], row['answer'], row['pid'])
   kind = 'text' if row['answer_type'] in ('text', 'list') else 'number'
-  unit = f' (Unit: {row["unit"]})' if row['unit'] else ''
+  unit = (f' (Unit: {values.text(row["unit"], "unit")})' if row['unit']
+          else '')
   return _open(row['question'] + unit, row['answer'], kind, row['pid'])
 
 
@@ -140,8 +143,8 @@ def vlmsareblind(row) -> Mapped:
 
 
 def wemath(row) -> Mapped:
-  text = f'{without_places(row["question"])}\n{row["option"]}'
-  return Mapped(text, row['answer'], 'choice', str(row['ID']))
+  return asked(row['question'], row['answer'], 'choice',
+               f'\n{values.text(row["option"], "option")}', id=row['ID'])
 
 
 def aime25(row) -> Mapped:
@@ -191,10 +194,12 @@ def mmlu_redux(row) -> Mapped:
 
 def multichallenge(row) -> Mapped:
   """The conversation as one text; the judge holds the criterion."""
-  turns = '\n\n'.join(f'{turn["role"]}: {turn["content"]}'
-                      for turn in row['CONVERSATION'])
-  return Mapped(turns, f'{row["TARGET_QUESTION"]} {row["PASS_CRITERIA"]}',
-                'judge', str(row['QUESTION_ID']), subset=row['AXIS'])
+  turns = '\n\n'.join(
+      f'{turn["role"]}: {values.text(turn["content"], "content")}'
+      for turn in row['CONVERSATION'])
+  gold = ' '.join(values.text(row[column], column)
+                  for column in ('TARGET_QUESTION', 'PASS_CRITERIA'))
+  return Mapped(turns, gold, 'judge', row['QUESTION_ID'], subset=row['AXIS'])
 
 
 def mmvu(row) -> Mapped:
@@ -208,14 +213,16 @@ def mvbench(row) -> Mapped:
 
 
 def video_mme(row) -> Mapped:
-  options = '\n'.join(row['options'])  # with letters already
-  return Mapped(f'{row["question"]}\n{options}', row['answer'], 'choice',
+  options = '\n'.join(_listed(row['options']))  # with letters already
+  question = values.text(row['question'], 'question')
+  return Mapped(f'{question}\n{options}', row['answer'], 'choice',
                 row['question_id'])
 
 
 def video_mme_subtitles(row) -> Mapped:
   made = video_mme(row)
-  return made._replace(text=f'Subtitles:\n{row["subtitles"]}\n\n{made.text}')
+  subtitles = values.text(row['subtitles'], 'subtitles')
+  return made._replace(text=f'Subtitles:\n{subtitles}\n\n{made.text}')
 
 
 def video_mmmu(row) -> Mapped:

@@ -200,13 +200,15 @@ def mapping(of: Benchmark) -> Mapping:
                  () if of.confirmed else of.columns)
 
 
-def load(split: str, folder: str, size: int) -> Sequence[Question]:
+def load(split: str, folder: str, size: int,
+         bounds: pool.Bounds | None = None) -> Sequence[Question]:
   """The first `size` questions of a benchmark's local copy.
 
   Args:
     split: `bench:NAME`, or NAME.
     folder: that holds the copies, config.eval.benchmarks.
     size: questions at most.
+    bounds: of data.pool; None takes the defaults.
 
   Raises:
     KeyError: for an unknown benchmark, or missing columns.
@@ -229,4 +231,5 @@ def load(split: str, folder: str, size: int) -> Sequence[Question]:
         f'put its parquet or JSONL files into {home}{frames}')
   spec = pool.Spec(split, form, str(home), mapping='of its own', folder=str(
       home / 'frames' if found.video else home))
-  return pool.Pool([pool.Source(spec, mapping=mapping(found))], {})[:size]
+  source = pool.Source(spec, mapping=mapping(found), bounds=bounds)
+  return pool.Pool([source], {})[:size]

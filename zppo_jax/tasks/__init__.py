@@ -7,12 +7,12 @@ own (docs/your_task.md).
 import difflib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from zppo_jax import import_paths
 from zppo_jax.chat import micro_chat
 from zppo_jax.chat.wording import Chat
-from zppo_jax.data import suites
+from zppo_jax.data import pool as pools, suites
 from zppo_jax.records import Grader, Question
 from zppo_jax.tasks import digits, files, micro, micro_pictures, reasoning_gym
 from zppo_jax.verdicts.verifier import BOXED, NUMBERS
@@ -27,13 +27,18 @@ class Task(NamedTuple):
     grader: parses and grades responses.
     chat: how questions become token ids, where the model brings no tokenizer
       of its own; None if it has to.
+    shared: fields of config.data.pool that `evaluation` takes as well, so that
+      both ask alike; None: those that both name, but for OWN.
   """
   pool: Callable[..., Sequence[Question]]
   evaluation: Callable[[str, int], Sequence[Question]]
   grader: Grader
   chat: Chat | None = None
+  shared: Sequence[str] | None = None
 
 
+# What pool and evaluation may both name and mean differently.
+OWN = ('size', 'seed', 'split', 'name')
 TASKS = {
     'micro': Task(micro.pool, micro.evaluation,
                   Grader(micro.parse_answer, micro.grade), micro_chat.CHAT),
@@ -43,9 +48,10 @@ TASKS = {
     'digits': Task(digits.pool, digits.evaluation,
                    Grader(digits.parse_answer, digits.grade)),
     'reasoning_gym': Task(reasoning_gym.pool, reasoning_gym.evaluation,
-                          BOXED),
+                          BOXED, shared=('name', 'config')),
     'reasoning_gym_numbers': Task(
-        reasoning_gym.pool, reasoning_gym.evaluation, NUMBERS),
+        reasoning_gym.pool, reasoning_gym.evaluation, NUMBERS,
+        shared=('name', 'config')),
     'files': Task(files.pool, files.evaluation, BOXED),
 }
 
@@ -77,29 +83,60 @@ def pool(task: Task, fields: Mapping) -> Sequence[Question]:
   return task.pool(**fields)
 
 
-def splits(task: Task, config, names: Sequence[str]
+def _shared(task: Task, pool: Mapping[str, Any]) -> dict[str, Any]:
+  """The pool's fields with which evaluation questions are made too.
+
+  Raises:
+    ValueError: for a field of Task.shared that `evaluation` does not take.
+  """
+  try:
+    taken = inspect.signature(task.evaluation).parameters
+  except (TypeError, ValueError):  # of a function that Python cannot look into
+    taken = {}
+  if task.shared is not None:
+    strange = [n for n in task.shared if n not in taken and not any(
+        p.kind is p.VAR_KEYWORD for p in taken.values())]
+    if strange:
+      raise ValueError(f'Task.shared has {", ".join(map(repr, strange))}, '
+                       'which its evaluation does not take; it takes '
+                       f'{", ".join(taken)}')
+    return {n: pool[n] for n in task.shared if n in pool}
+  named = [n for i, (n, p) in enumerate(taken.items())
+           if i >= 2 and n not in OWN
+           and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+  return {n: pool[n] for n in named if n in pool}
+
+
+def splits(task: Task, config, names: Sequence[str],
+           pool: Mapping[str, Any] | None = None
            ) -> dict[str, tuple[Question, ...]]:
   """Evaluation questions by split.
 
   A name of config.sources is read from files, `bench:NAME` is a benchmark on
-  disk (data/suites.py), any other one is the task's.
+  disk (data/suites.py), any other one is the task's, made with those of the
+  pool's fields that its evaluation takes too.
 
   Args:
     task: of the run.
     config: its section `eval`.
     names: the splits.
+    pool: its section `data.pool`; None: no fields of it.
 
   Raises:
     KeyError, ValueError, FileNotFoundError: naming what does not fit.
   """
-  out = {}
+  out, pool = {}, dict(pool or {})
+  bounds = pools.Bounds(
+      pools.roots(pool.get('media_roots', ()), 'data.pool'),
+      pool.get('max_bytes', pools.Bounds.max_bytes)
+      ) if task.pool is files.pool else None
   for name in names:
     if name in config.sources:
-      found = files.split(name, config.sources[name], config.size)
+      found = files.split(name, config.sources[name], config.size, bounds)
     elif name.startswith(suites.PREFIX):
-      found = suites.load(name, config.benchmarks, config.size)
+      found = suites.load(name, config.benchmarks, config.size, bounds)
     else:
-      found = task.evaluation(name, config.size)
+      found = task.evaluation(name, config.size, **_shared(task, pool))
     out[name] = tuple(found)
   return out
 

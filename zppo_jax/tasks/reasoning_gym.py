@@ -12,7 +12,8 @@ With `worked` in the pool's fields, questions carry a worked solution for a
 stored teacher, where worked.py knows the data set.
 
 A split is a data set, with fields of its config as JSON behind a question
-mark where the default ones will not do. No pool may reach its entries.
+mark. Without them the pool's own data set has the pool's config, so that both
+ask alike, and another one its defaults. No pool may reach a split's entries.
 """
 
 import json
@@ -45,12 +46,18 @@ def _made(name: str, size: int, seed: int, config: Mapping,
   except (TypeError, AssertionError) as e:
     raise ValueError(f'reasoning_gym/{name} with {dict(config)}: {e}') from e
   source = gym.source(name, fields)
+  made = [entries[i] for i in range(size)]
+  for i, entry in enumerate(made):
+    if not isinstance(entry['answer'], str) or not entry['answer'].strip():
+      raise ValueError(
+          f'reasoning_gym/{name}: entry {i} has the answer '
+          f'{entry["answer"]!r}; a question needs one as text')
   return [
       Question(f'reasoning_gym/{split}/{seed}#{i}', entry['question'],
-               str(entry['answer']), split, kind='reasoning_gym',
+               entry['answer'], split, kind='reasoning_gym',
                source=source, responses=(
                    (solutions.solution(name, entry),) if worked else ()))
-      for i, entry in ((i, entries[i]) for i in range(size))]
+      for i, entry in enumerate(made)]
 
 
 def pool(name: str, size: int, seed: int = 0,
@@ -76,16 +83,28 @@ def pool(name: str, size: int, seed: int = 0,
   return _made(name, size, seed, dict(config or {}), name, worked)
 
 
-def evaluation(split: str, size: int) -> Sequence[Question]:
+def evaluation(split: str, size: int, name: str = '',
+               config: Mapping | None = None) -> Sequence[Question]:
   """The first `size` entries of a split, `NAME` or `NAME?JSON`.
+
+  Args:
+    split: with fields of its config, where it has any.
+    size: entries.
+    name, config: of the pool; a split of that name alone has that config.
 
   Raises:
     KeyError, ValueError: as `pool`.
   """
-  name, _, config = split.partition('?')
+  data_set, mark, text = split.partition('?')
   try:
-    fields = json.loads(config) if config else {}
+    fields = json.loads(text) if text else {}
   except json.JSONDecodeError as e:
     raise ValueError(f'the split {split!r} of reasoning_gym holds no JSON '
                      f'behind its question mark: {e}') from e
-  return _made(name, size, EVAL_SEED, fields, split)
+  if not isinstance(fields, dict):
+    raise ValueError(f'the split {split!r} of reasoning_gym holds '
+                     f'{type(fields).__name__} behind its question mark, not '
+                     'an object')
+  if data_set == name and not mark:
+    fields = dict(config or {})
+  return _made(data_set, size, EVAL_SEED, fields, split)

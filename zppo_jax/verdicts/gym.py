@@ -9,13 +9,15 @@ id the entry, so that a worker can make it again:
 Some of the package's scorers
 run the model's text as Python (read in its source, version 0.1.25; REFUSED).
 They are never called: where equality with the entry's own answer is a fair
-verdict they are replaced by it, the others are refused by name.
+verdict they are replaced by it, the others are refused by name. So are data
+sets whose entries carry no answer, and replaced are scorers that pay in full
+for a wrong one.
 """
 
 import functools
 import json
 
-from zppo_jax.verdicts.plain import Unreadable, plain_text
+from zppo_jax.verdicts.plain import Unreadable, numbers, plain_text
 
 PREFIX = 'reasoning_gym/'
 # name -> what its scorer does with the model's text
@@ -27,11 +29,36 @@ EXECUTING = {
     'simple_integration': 'sympy.parse_expr',
     'intermediate_integration': 'sympy.parse_expr',
 }
-# One right answer each; compared as text without brackets and commas.
-REPLACED = ('string_insertion', 'spiral_matrix', 'binary_matrix')
-REFUSED = tuple(n for n in EXECUTING if n not in REPLACED)
-# Its scorer looks at no more than whether there is text at all.
-UNSOUND = {'game_of_life_halting': 'compares no words: any text is "True"'}
+REFUSED = tuple(n for n in EXECUTING if n not in (
+    'string_insertion', 'spiral_matrix', 'binary_matrix'))
+# Scorers that do not tell right from wrong, and entries without an answer,
+# which cannot be shown as a question's gold.
+_NONE = 'has many right answers and its entries carry none'
+UNSOUND = {
+    'game_of_life_halting': 'compares no words: any text is "True"',
+    **dict.fromkeys(('boxnet', 'graph_color', 'propositional_logic',
+                     'rubiks_cube', 'rush_hour'), _NONE)}
+
+
+def _as_text(text: str) -> str:
+  for mark in '[]",\'':
+    text = text.replace(mark, ' ')
+  return ' '.join(plain_text(text).split())
+
+
+def _same_text(answer: str, gold: str) -> float:
+  return float(_as_text(answer) == _as_text(gold))
+
+
+# name -> (answer, gold) -> score, of data sets with one right answer each.
+REPLACED = {
+    'string_insertion': _same_text, 'spiral_matrix': _same_text,
+    'binary_matrix': _same_text,
+    # its scorer takes the first number, without its sign
+    'gsm_symbolic': numbers,
+    # its scorer leaves out what stands behind the last word
+    'letter_jumble': _same_text,
+}
 
 
 def check_name(name: str) -> None:
@@ -81,12 +108,6 @@ def _dataset(name: str, config: str):
   return reasoning_gym.create_dataset(name, **json.loads(config))
 
 
-def _as_text(text: str) -> str:
-  for mark in '[]",\'':
-    text = text.replace(mark, ' ')
-  return ' '.join(plain_text(text).split())
-
-
 def score(answer: str, reference: str) -> float:
   """The data set's own score, in [0, 1].
 
@@ -101,7 +122,7 @@ def score(answer: str, reference: str) -> float:
   except Exception as e:
     raise Unreadable(f'{reference[:80]!r}: {e}') from e
   if name in REPLACED:
-    return float(_as_text(answer) == _as_text(entry['answer']))
+    return REPLACED[name](answer, entry['answer'])
   dataset = _dataset(name, config)
   try:
     return float(dataset.score_answer(answer, entry))

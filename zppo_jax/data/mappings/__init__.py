@@ -6,6 +6,7 @@ A file's docstring shows a made-up row of its schema, which a test reads.
 
 from collections.abc import Mapping as Dict
 
+from zppo_jax.data import values
 from zppo_jax.data.mappings.deepmath import DEEPMATH
 from zppo_jax.data.mappings.geometry3k import GEOMETRY3K
 from zppo_jax.data.mappings.gsm8k import GSM8K
@@ -38,7 +39,8 @@ def of_columns(columns: Dict[str, str], kind: str) -> Mapping:
   """A mapping that reads fields of Mapped from columns as they are.
 
   Args:
-    columns: field -> column; at least text and answer.
+    columns: field -> column, or a path into one (values.at); at least text
+      and answer.
     kind: of all rows, where no column says it.
 
   Raises:
@@ -53,13 +55,15 @@ def of_columns(columns: Dict[str, str], kind: str) -> Mapping:
   columns = dict(columns)
 
   def read(row) -> Mapped:
-    found = {field: row[column] for field, column in columns.items()}
-    for field in ('text', 'answer', 'kind', 'id', 'hint', 'subset'):
+    found = {field: values.at(row, column)
+             for field, column in columns.items()}
+    for field in ('answer', 'kind', 'id', 'hint', 'subset'):
       if field in found:
-        found[field] = '' if found[field] is None else str(found[field])
-    told = found.get('responses')
-    found['responses'] = (() if told is None else (told,) if isinstance(
-        told, str) else tuple(told))
-    return Mapped(**{'kind': kind, **found})
+        found[field] = values.text(found[field], field)
+    asked = values.question(found['text'], 'text')
+    return Mapped(**{
+        'kind': kind, **found, 'text': asked.text, 'images': asked.images,
+        'videos': asked.videos,
+        'responses': values.texts(found.get('responses'), 'responses')})
 
   return Mapping('columns', tuple(columns.values()), read)

@@ -4,11 +4,11 @@ r"""Geometry3K in the form of hiyouga/geometry3k: a figure a problem.
    'problem': '<image>Find x.', 'answer': '3 \\sqrt { 2 }'}
 """
 
-from zppo_jax.data.mappings.mapping import Mapped, Mapping, without_places
+from zppo_jax.data.mappings.mapping import Mapped, Mapping, asked
 
 
 def read(row) -> Mapped:
-  return Mapped(without_places(row['problem']), row['answer'], 'math')
+  return asked(row['problem'], row['answer'], 'math')
 
 
 GEOMETRY3K = Mapping('hiyouga/geometry3k', ('problem', 'answer'), read,

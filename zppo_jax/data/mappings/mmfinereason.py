@@ -14,22 +14,17 @@ is above 0.5 (filter pass_rate).
 
 import re
 
-from zppo_jax.data.mappings.mapping import (
-    Mapped,
-    Mapping,
-    unboxed,
-    without_places,
-)
+from zppo_jax.data.mappings.mapping import Mapped, Mapping, asked, unboxed
 
 _LETTER = re.compile(r'\(?[A-J]\)?')
 
 
 def read(row) -> Mapped:
-  answer = unboxed(str(row['answer']))
+  answer = unboxed(row['answer'])
   trace = row['qwen3vl_235b_thinking_response']
-  return Mapped(
-      without_places(row['question']), answer,
-      'choice' if _LETTER.fullmatch(answer) else 'math', id=str(row['id']),
+  return asked(
+      row['question'], answer,
+      'choice' if _LETTER.fullmatch(answer) else 'math', id=row['id'],
       responses=(trace,) if trace else (), subset=row['source'],
       pass_rate=row['qwen3vl_4b_pass_rate'])
 

@@ -13,7 +13,7 @@ extra_info; the images' column is `image` to one and `images` to another
 actions or instructions have no kind here: such rows are skipped and counted.
 """
 
-from zppo_jax.data.mappings.mapping import Mapped, Mapping, without_places
+from zppo_jax.data.mappings.mapping import Mapped, Mapping, asked
 
 KINDS = {'exact_match': 'text', 'multiple_choice': 'choice',
          'numeric': 'number', 'list_match': 'set', 'ordering': 'text',
@@ -23,8 +23,8 @@ KINDS = {'exact_match': 'text', 'multiple_choice': 'choice',
 def read(row) -> Mapped:
   extra, reward = row['extra_info'], row['reward_model']
   kind = extra.get('reward_type') or reward.get('style') or ''
-  return Mapped(
-      without_places(extra['question']), str(reward['ground_truth']),
+  return asked(
+      extra['question'], reward['ground_truth'],
       KINDS.get(kind, ''), subset=row['data_source'],
       skip='' if kind in KINDS else f'reward {kind!r}')
 

@@ -9,24 +9,19 @@ r"""ViRL39K (TIGER-Lab), and its form with a hint a question (PTD-PO).
 differ in its columns (raw text here; `prompt_with_hint` as whole chats there).
 """
 
-from zppo_jax.data.mappings.mapping import (
-    Mapped,
-    Mapping,
-    unboxed,
-    without_places,
-)
+from zppo_jax.data.mappings.mapping import Mapped, Mapping, asked, unboxed
 
 _COLUMNS = ('question', 'answer', 'PassRate_7BBase', 'category', 'qid')
 
 
 def read(row) -> Mapped:
-  return Mapped(without_places(row['question']), unboxed(row['answer']),
-                'math', id=row['qid'], subset=row['category'],
-                pass_rate=row['PassRate_7BBase'])
+  return asked(row['question'], unboxed(row['answer']), 'math',
+               id=row['qid'], subset=row['category'],
+               pass_rate=row['PassRate_7BBase'])
 
 
 def read_hinted(row) -> Mapped:
-  return read(row)._replace(hint=row['hint'] or '')
+  return read(row)._replace(hint=row['hint'])
 
 
 VIRL39K = Mapping('TIGER-Lab/ViRL39K', _COLUMNS, read, images='image')

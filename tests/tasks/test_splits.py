@@ -1,0 +1,89 @@
+"""Evaluation questions are made as the pool's are."""
+
+import ast
+
+import pytest
+
+from tests.test_build import make_config
+from zppo_jax import build, tasks
+from zppo_jax.records import Grader, Question
+
+GRADER = Grader(str, lambda answer, question: 1.0)
+
+
+class Eval:
+  """A section `eval` without files."""
+  sources, size, benchmarks = {}, 6, ''
+
+
+def test_the_pools_steps_are_the_splits_steps():
+  """fault D7: K = 4 was trained and K = 3 evaluated, in silence."""
+  run = build.build(make_config(**{'data.pool.num_steps': 4, 'eval.size': 8}))
+  asked = [*run.source.pool, *run.splits['hard'], *run.splits['easy_list']]
+  assert {len(q.answer.split()) for q in asked} == {4}
+  run = build.build(make_config(**{'eval.size': 8}))
+  assert {len(q.answer.split()) for q in run.splits['hard']} == {3}
+
+
+@pytest.mark.parametrize('name', ['micro', 'micro_pictures'])
+def test_of_the_built_in_tasks(name):
+  """fault D7"""
+  pytest.importorskip('sklearn')
+  task = tasks.get(name)
+  pool = dict(size=8, hard_share=0.5, num_steps=2)
+  found = tasks.splits(task, Eval, ('hard', 'easy'), pool)
+  assert {len(q.answer.split()) for qs in found.values() for q in qs} == {2}
+  assert tasks.splits(task, Eval, ('hard',)) == tasks.splits(
+      task, Eval, ('hard',), dict(pool, num_steps=3))
+
+
+def made(split, size, **fields):
+  """Questions whose text says with which fields they were made."""
+  return [Question(f'{split}{i}', str(fields), '7', split)
+          for i in range(size)]
+
+
+def told(evaluation, pool, **fields):
+  """What an evaluation of a user's own task was given."""
+  task = tasks.Task(lambda **_: [], evaluation, GRADER, **fields)
+  return ast.literal_eval(tasks.splits(task, Eval, ('s',), pool)['s'][0].text)
+
+
+def test_tasks_of_ones_own():
+  """fault D7: an evaluation that names no such field goes on as it was; what
+  it names alike is passed, but not sizes and seeds."""
+  pool = dict(level=3, size=9, seed=5, other=1)
+  assert told(lambda split, size: made(split, size), pool) == {}
+  assert told(lambda name, size, level=1: made(
+      name, size, level=level), pool) == {'level': 3}
+  assert told(lambda split, count, *, level: made(
+      split, count, level=level), pool) == {'level': 3}
+  assert told(lambda split, size, seed=1, level=1: made(
+      split, size, seed=seed, level=level), pool) == {'seed': 1, 'level': 3}
+  assert told(lambda split, size, **fields: made(
+      split, size, **fields), pool) == {}
+
+
+def test_a_task_may_say_what_is_shared():
+  pool = dict(level=3, seed=5)
+  assert told(lambda split, size, **fields: made(split, size, **fields), pool,
+              shared=('level', 'seed')) == {'level': 3, 'seed': 5}
+  assert told(lambda split, size, level=1: made(split, size, level=level), pool,
+              shared=()) == {'level': 1}
+  with pytest.raises(ValueError, match="Task.shared has 'seed', which its"):
+    told(lambda split, size: made(split, size), pool, shared=('seed',))
+
+
+def test_reasoning_gyms_pool_and_split_have_one_config():
+  """fault D7: its splits had the data set's defaults."""
+  pytest.importorskip('reasoning_gym')
+  task = tasks.get('reasoning_gym')
+  pool = dict(name='chain_sum', size=9, config=dict(min_terms=7, max_terms=7))
+  names = ('chain_sum', 'chain_sum?{"min_terms": 6}', 'lcm')
+  found = tasks.splits(task, Eval, names, pool)
+  assert {len(q.text.split(': ')[1].split())
+          for q in found['chain_sum']} == {14}
+  assert {len(q.text.split(': ')[1].split()) for q in found[names[1]]} == {12}
+  assert found['lcm'] == tuple(task.evaluation('lcm', 6))
+  with pytest.raises(ValueError, match='holds list behind its question mark'):
+    task.evaluation('chain_sum?[1]', 2)

@@ -1,0 +1,184 @@
+"""Rows of a prepared TFDS builder; TensorFlow is not imported.
+
+tensorflow-datasets keeps every number with a point in 32 bits, whatever its
+feature says, and gives a sequence of dicts as a dict of lists. Rows here are
+what the same data are as JSON lines: texts, `values.Single`, lists of dicts.
+"""
+
+import pathlib
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from zppo_jax.data import tfds_features, values
+
+_NAME = re.compile(r'\s*([^\[+\s]+)')  # of a split, before its slice
+
+
+class Tfds:
+  """Rows of a split of a prepared TFDS builder; images stay encoded.
+
+  Args:
+    path: `FOLDER/NAME/CONFIG/VERSION`, with `:SPLIT` behind it; a split may
+      be sliced and added (`train[:50%]`, `train[10:20]+test`).
+    leave_out: ignored, as a record is read whole.
+    most: bytes that a record may hold.
+
+  Raises:
+    FileNotFoundError: if no builder was prepared there.
+    KeyError: for an unknown split, with the known ones.
+    ValueError: if the path names no split, or one that cannot be sliced so; if
+      a feature is of a class that is not TFDS's own.
+  """
+
+  def __init__(self, path, leave_out: Sequence[str] = (), most: int = 2**30):
+    del leave_out
+    import tensorflow_datasets as tfds
+    self.folder, self.split = _parted(str(path))
+    self._most = most
+    if not (self.folder / 'dataset_info.json').is_file():
+      raise FileNotFoundError(f'no dataset_info.json in {self.folder}: no '
+                              'prepared TFDS builder')
+    tfds_features.check(self.folder)
+    try:
+      builder = tfds.builder_from_directory(self.folder)
+    # A broken description raises whatever its parser does.
+    except Exception as e:
+      raise ValueError(f'{self.folder}: no TFDS builder that can be read: {e}'
+                       ) from None
+    known = list(builder.info.splits)
+    for part in self.split.split('+'):
+      name = _NAME.match(part)
+      if name is None or name[1] not in (*known, 'all'):
+        raise KeyError(f'unknown split {part!r} of {self.folder}; known: '
+                       f'{", ".join(known)}')
+    self.columns = tuple(builder.info.features)
+    self._features = builder.info.features
+    try:
+      self._rows = builder.as_data_source(
+          self.split, decoders=_encoded(builder.info.features, tfds) or None)
+    # TFDS raises ValueError and AssertionError, of several texts.
+    except Exception as e:
+      raise ValueError(f'{self.folder}: the split {self.split!r} cannot be '
+                       f'read: {e}') from None
+
+  def __len__(self) -> int:
+    return len(self._rows)
+
+  def file(self, index: int) -> str:
+    del index  # shards are TFDS's own
+    return f'{self.folder}:{self.split}'
+
+  def where(self, index: int) -> str:
+    return f'{self.file(index)}, row {index}'
+
+  def __getitem__(self, index: int) -> dict[str, Any]:
+    try:
+      found = self._rows[index]
+    # A broken record raises whatever protobuf, zstd or PIL do.
+    except Exception as e:
+      raise ValueError(f'{self.where(index)}: cannot be read: '
+                       f'{type(e).__name__}: {e}') from None
+    row = {name: plain(value, self._features[name])
+           for name, value in found.items()}
+    held = _bytes_in(row)
+    if held > self._most:
+      raise ValueError(f'{self.where(index)}: {held} bytes unpacked; '
+                       f'data.pool.max_bytes allows {self._most}')
+    return row
+
+
+def _parted(path: str) -> tuple[pathlib.Path, str]:
+  """(folder, split): the split begins at the first colon of the last name,
+  because slices hold colons too."""
+  head, slash, last = path.rpartition('/')
+  name, colon, split = last.partition(':')
+  if not colon or not split:
+    raise ValueError(f'path is {path!r}; of a TFDS builder it is FOLDER:SPLIT')
+  return pathlib.Path(f'{head}{slash}{name}').expanduser(), split
+
+
+def _encoded(features, tfds) -> dict:
+  """Decoders that leave images as their bytes, in sequences too.
+
+  TFDS would open them in any of PIL's formats.
+  """
+  class Encoded(tfds.decode.SkipDecoding):
+    """SkipDecoding, which of TFDS's has no form for sequences."""
+
+    def decode_batch_example_np(self, serialized_example):
+      return serialized_example
+
+    decode_ragged_example_np = decode_batch_example_np
+
+  out = {}
+  for name, feature in features.items():
+    inner = feature
+    while isinstance(inner, tfds.features.Sequence):
+      inner = inner.feature
+    if isinstance(inner, tfds.features.Image):
+      out[name] = Encoded()
+    elif isinstance(inner, tfds.features.FeaturesDict):
+      nested = _encoded(inner, tfds)
+      if nested:
+        out[name] = nested
+  return out
+
+
+def plain(value, feature=None):
+  """A value as JSON lines would give it; bytes that are no text stay.
+
+  Args:
+    value: as TFDS gives it.
+    feature: its feature, which tells a sequence of dicts from a dict.
+  """
+  if isinstance(value, bytes):
+    if type(feature).__name__ == 'Image':
+      return value  # some are UTF-8 by chance
+    try:
+      return value.decode()
+    except UnicodeDecodeError:
+      return value
+  inner = getattr(feature, 'feature', None)  # of a Sequence
+  if isinstance(value, np.ndarray) and value.ndim and (
+      value.dtype == object or value.dtype.kind in 'SU'
+      or value.ndim == 1):
+    return [plain(x, inner) for x in value.tolist()]
+  if isinstance(value, np.ndarray) and not value.ndim:
+    return plain(value.item())
+  if isinstance(value, np.generic):
+    return plain(value.item())
+  if isinstance(value, float):
+    return values.single(value) if value == float(np.float32(value)) else value
+  if isinstance(value, dict):
+    fields = inner if inner is not None else feature
+    made = {name: plain(x, _field(fields, name)) for name, x in value.items()}
+    lengths = {len(x) if isinstance(x, list) else None
+               for x in made.values()}
+    if inner is not None and len(lengths) == 1 and None not in lengths:
+      return [dict(zip(made, row, strict=True))
+              for row in zip(*made.values(), strict=True)]
+    return made
+  if isinstance(value, list | tuple):
+    return [plain(x, inner) for x in value]
+  return value
+
+
+def _field(features, name: str):
+  try:
+    return features[name]
+  except (KeyError, TypeError):
+    return None
+
+
+def _bytes_in(value) -> int:
+  """Bytes of all texts, bytes and arrays in a value."""
+  if isinstance(value, dict):
+    return sum(map(_bytes_in, value.values()))
+  if isinstance(value, list):
+    return sum(map(_bytes_in, value))
+  if isinstance(value, np.ndarray):
+    return value.nbytes
+  return len(value) if isinstance(value, str | bytes) else 8
