@@ -73,8 +73,17 @@ def get_config() -> ConfigDict:
 
   c.optimizer = ConfigDict(dict(
       learning_rate=1e-6, b1=0.9, b2=0.999, eps=1e-8, weight_decay=0.1,
-      clip_norm=1.0, state_dtype='bfloat16', schedule='constant',
-      total_updates=0))
+      clip_norm=1.0,
+      # Of the moments between updates. bfloat16, rounded to nearest, is the
+      # paper's; with b2 = 0.999 a second moment then hardly falls
+      # (docs/numerics.md). 'stochastic' keeps its mean right, and
+      # second_moment_dtype='float32' keeps all of it ('': state_dtype).
+      state_dtype='bfloat16', state_rounding='nearest', second_moment_dtype='',
+      # 'constant', 'linear' or 'cosine', in training steps of algorithm.updates
+      # updates each: warmup_steps up to the learning rate, then down to 0 after
+      # schedule_steps; 0: the run's steps.
+      schedule='constant', warmup_steps=0, schedule_steps=0,
+      total_updates=0))        # its former name, in updates: must be 0
 
   c.mesh = ConfigDict(dict(data=1, fsdp=1, tensor=1))
 

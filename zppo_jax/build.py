@@ -77,6 +77,7 @@ class Run:
   greedy: rollouts.Sampler
   teacher: Teacher | None
   patience: metrics.Patience
+  rate: Callable[[int], float]
   reshard_fn: Any
   score_fn: Any
   advantage_fn: Any
@@ -129,9 +130,24 @@ def load_model(spec, place=None, thinking: str = 'default') -> Loaded:
   return Loaded(found.model, found.params, chat, found.description)
 
 
+def optimizer(config):
+  """(optimizer, step -> learning rate) of a run.
+
+  Raises:
+    ValueError: for a field of config.optimizer out of its range, by its name.
+  """
+  try:
+    made = optimizers.AdamWConfig(**config.optimizer)
+    return optimizers.adamw(
+        made, steps=config.steps, updates=config.algorithm.updates,
+        seed=config.seed), optimizers.rate(made, config.steps)
+  except ValueError as e:
+    raise ValueError(f'optimizer.{e}') from e
+
+
 def abstract_state(config, model, mesh) -> TrainState:
   """Shapes, types and shardings of a run's TrainState."""
-  tx = optimizers.adamw(optimizers.AdamWConfig(**config.optimizer))
+  tx, _ = optimizer(config)
   return update.abstract_state(
       model, tx, update.state_shardings(model, tx, mesh))
 
@@ -291,6 +307,7 @@ def build(config) -> Run:
           'policy than the trained one; algorithm.correction is recommended, '
           "its kind is 'none'", flush=True)
   policy = checkpoints.Policy(**c.checkpoint)
+  tx, rate = optimizer(c)
 
   task = tasks.get(c.data.task)
   if c.data.fit not in fit.FITS:
@@ -324,7 +341,6 @@ def build(config) -> Run:
   source = dataclasses.replace(
       source, pool=fit.fitting(source.pool, c.data.fit, *room))
   source.check_steps(c.steps)
-  tx = optimizers.adamw(optimizers.AdamWConfig(**c.optimizer))
   shardings = update.state_shardings(model, tx, mesh)
 
   sampling_of = functools.partial(
@@ -373,7 +389,7 @@ def build(config) -> Run:
       sampler=sampler, greedy=greedy,
       teacher=teacher, patience=metrics.Patience(
           c.teacher.max_failures, c.teacher.window),
-      reshard_fn=rollouts.compile_reshard(model, mesh, weights),
+      rate=rate, reshard_fn=rollouts.compile_reshard(model, mesh, weights),
       score_fn=scoring.compile_scorer(
           model=model, mesh=mesh, shardings=shardings,
           temperature=algo.temperature, chunk=shapes.logprob_chunk),

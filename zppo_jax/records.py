@@ -49,6 +49,7 @@ class Purpose(enum.IntEnum):
   CORPUS = 10
   PROBE = 11
   SAMPLES = 12
+  ROUNDING = 13
 
 
 class StopReason(enum.IntEnum):

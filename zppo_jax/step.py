@@ -160,7 +160,8 @@ def train_step(run: Run, state: TrainState, buffer: ReplayBuffer,
   state, sums, norms = update(run, state, minibatches)
   clock.lap('update')
 
-  row = {'step': step, **metrics.of_groups(groups),
+  row = {'step': step, 'learning_rate': float(run.rate(step)),
+         **metrics.of_groups(groups),
          **metrics.of_plain_splits(plain[:len(new)]),
          **metrics.of_advantages(advantages_PG),
          **metrics.of_reformulation(made), **metrics.of_calls(made, calls),

@@ -124,11 +124,28 @@ def read_config(path) -> dict | None:
     raise ValueError(f'{stored} is not readable: {e}') from e
 
 
-# Servers may move, and one may lose patience with them.
-MAY_CHANGE = frozenset({'steps', 'teacher.max_failures', 'teacher.window', *(
+# Servers may move, and one may lose patience with them, or with the run.
+MAY_CHANGE = frozenset({
+    'steps', 'guard.max_idle', 'teacher.max_failures', 'teacher.min_answered',
+    'teacher.window', *(
     f'{of}.{name}' for of in ('teacher.endpoint', 'judge') for name in (
         'url', 'key_env', 'budget_s', 'deadline_s', 'concurrency', 'retries',
         'backoff_s'))})
+# Fields that runs of earlier versions have not stored, and the value under
+# which a run is what it was without them.
+ADDED = {'optimizer.warmup_steps': 0, 'optimizer.schedule_steps': 0,
+         'optimizer.state_rounding': 'nearest',
+         'optimizer.second_moment_dtype': ''}
+
+
+def _comparable(values: dict) -> dict:
+  """A stored config by dotted name, as far as it decides a run's numbers."""
+  out = {**ADDED, **flat(values)}
+  if out.get('optimizer.schedule', 'constant') != 'constant':
+    # Its length is a number of steps, however it was written down.
+    out['optimizer.schedule_steps'] = (
+        out['optimizer.schedule_steps'] or out['steps'])
+  return out
 
 
 def check_same_config(path, stored: dict, config) -> None:
@@ -137,7 +154,8 @@ def check_same_config(path, stored: dict, config) -> None:
   Raises:
     ValueError: naming the fields that differ, with both values.
   """
-  there, here = flat(stored['config']), flat(config_values(config))
+  there, here = (_comparable(values) for values in (
+      stored['config'], config_values(config)))
   differ = [n for n in sorted({**there, **here})
             if n not in MAY_CHANGE and there.get(n) != here.get(n)]
   if differ:
