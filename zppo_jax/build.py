@@ -41,6 +41,7 @@ from zppo_jax.records import Cadence, Decoding, Question, TrainState
 from zppo_jax.teachers import Teacher, endpoint
 from zppo_jax.teachers.in_process import InProcessTeacher
 from zppo_jax.teachers.stored import StoredTeacher
+from zppo_jax.verdicts.verifier import Verifier
 
 SCOPES = ('rollout_batch', 'minibatch')
 # student.thinking -> the switch of the chat template; None: its own default
@@ -73,6 +74,7 @@ class Run:
   max_ungraded: float
   mesh: Any
   description: dict
+  verifier: Verifier
   sampler: rollouts.Sampler
   greedy: rollouts.Sampler
   teacher: Teacher | None
@@ -318,9 +320,10 @@ def build(config) -> Run:
   source.check_steps(c.steps)
   splits = tasks.splits(task, c.eval, c.eval.splits)
   words_of = lambda pool: pool.words() if isinstance(pool, Pool) else pool
-  judging.appoint(c.judge, checks.golds(
+  verifier = judging.verifier_of(c.judge, checks.golds(
       itertools.chain(words_of(source.pool), *splits.values()),
       c.guard.max_ungraded))
+  task = tasks.graded_by(task, verifier)
   if method.reformulations and c.teacher.kind == 'stored':
     checks.responses(words_of(source.pool))
   mesh = sharding.make_mesh(sharding.MeshConfig(**c.mesh))
@@ -385,7 +388,7 @@ def build(config) -> Run:
       samples=Cadence('samples', **c.samples), checkpoint=policy,
       max_ratio=c.guard.max_ratio, max_ungraded=c.guard.max_ungraded,
       mesh=mesh,
-      description=student.description,
+      description=student.description, verifier=verifier,
       sampler=sampler, greedy=greedy,
       teacher=teacher, patience=metrics.Patience(
           c.teacher.max_failures, c.teacher.window),

@@ -183,7 +183,7 @@ def _check(run: Run, out: Workdir, outcome) -> None:
   so."""
   reason = ungraded(outcome.row, run.max_ungraded)
   if reason is not None:
-    reasons = verifier.shared().reasons()
+    reasons = run.verifier.reasons()
     raise Ungraded(
         f'stopped at step {outcome.row["step"]}: {reason}'
         + ''.join(f'; {why}' for why in reasons)
@@ -325,7 +325,7 @@ def main(config, path, fork_from=None) -> dict:
   outlets = []
   judging = contextlib.ExitStack()
   try:
-    judging.enter_context(verifier.journalled(out.verdicts))
+    judging.enter_context(verifier.journalled(run.verifier, out.verdicts))
     at = begin(run, out, kept, forked)
     outlets = writers.open_all(config.log, path, workdir.config_values(config),
                                at.step)

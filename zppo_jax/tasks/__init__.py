@@ -4,6 +4,7 @@ A config names one of TASKS, or `package.module:NAME`: a `Task` of the user's
 own (docs/your_task.md).
 """
 
+import dataclasses
 import importlib
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -13,7 +14,7 @@ from zppo_jax.chat.wording import Chat
 from zppo_jax.data import suites
 from zppo_jax.records import Grader, Question
 from zppo_jax.tasks import digits, files, micro, micro_pictures, reasoning_gym
-from zppo_jax.verdicts.verifier import BOXED, NUMBERS
+from zppo_jax.verdicts.verifier import BOXED, NUMBERS, Verifier
 
 
 class Task(NamedTuple):
@@ -46,6 +47,12 @@ TASKS = {
         reasoning_gym.pool, reasoning_gym.evaluation, NUMBERS),
     'files': Task(files.pool, files.evaluation, BOXED),
 }
+
+
+def graded_by(task: Task, verifier: Verifier) -> Task:
+  """A task whose questions with a kind a run's own verifier grades."""
+  return task._replace(
+      grader=dataclasses.replace(task.grader, verifier=verifier))
 
 
 def splits(task: Task, config, names: Sequence[str]
