@@ -31,7 +31,10 @@ def get_config() -> ConfigDict:
   c.teacher = ConfigDict(dict(
       kind='in_process',     # or 'endpoint', 'stored' (docs/teachers.md)
       weights='', dtype='bfloat16', remat='none', unroll=1, attention='auto',
-      max_failures=0.5, window=10))  # share of missing answers that stops
+      # Over the last `window` steps that asked it: the share of missing answers
+      # that stops a run; the least share of questions that it must get right,
+      # 0 says only that it got none.
+      max_failures=0.5, window=10, min_answered=0.0))
   c.teacher.endpoint = ConfigDict(dict(
       url='', model='', key_env='', api='chat',  # or 'completions'
       budget_s=600.0, deadline_s=300.0, concurrency=64, retries=4,
@@ -115,8 +118,10 @@ def get_config() -> ConfigDict:
   c.checkpoint = ConfigDict(dict(every=10, keep=2, keep_every=0))
   c.samples = ConfigDict(dict(every=1, questions=4))
   c.probe = ConfigDict(dict(every=10, questions=8))  # candidate copying
-  # A run beyond either stops: exploding ratios; rollouts without a verdict.
-  c.guard = ConfigDict(dict(max_ratio=1e6, max_ungraded=0.2))
+  # A run beyond any of these stops: exploding ratios; the share of rollouts
+  # without a verdict; steps in a row without a gradient, because every group is
+  # all right or all wrong (0: no limit; the first ones are told in any case).
+  c.guard = ConfigDict(dict(max_ratio=1e6, max_ungraded=0.2, max_idle=20))
   c.log = ConfigDict(dict(tensorboard=True, wandb=''))
 
   c.eval = ConfigDict(dict(

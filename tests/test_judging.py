@@ -58,8 +58,9 @@ def test_two_runs_in_a_process_have_a_judge_each(tmp_path):
   """fault D6: a second run, with another judge or with none, an evaluation's
   included, leaves the first one its judge, its cache and its journal."""
   def saying(word):
+    words = json.dumps({'verdict': word})
     return lambda fake, route, body, headers: (
-        200, {}, fake_endpoint.completion(['{"verdict": "%s"}' % word]))
+        200, {}, fake_endpoint.completion([words]))
 
   asked = Question('q', 'which?', 'this', 's', kind='judge')
   told = lambda run, text: grading.grade(

@@ -31,6 +31,7 @@ from zppo_jax import (
   sharding,
   tasks,
   update,
+  watch,
   zppo,
 )
 from zppo_jax.chat.wording import BOXED, Chat, Wording
@@ -72,6 +73,7 @@ class Run:
   checkpoint: checkpoints.Policy
   max_ratio: float
   max_ungraded: float
+  vain: watch.Limits
   mesh: Any
   description: dict
   verifier: Verifier
@@ -310,6 +312,8 @@ def build(config) -> Run:
           "its kind is 'none'", flush=True)
   policy = checkpoints.Policy(**c.checkpoint)
   tx, rate = optimizer(c)
+  vain = watch.Limits(c.guard.max_idle, c.teacher.min_answered,
+                      c.teacher.window)
 
   task = tasks.get(c.data.task)
   if c.data.fit not in fit.FITS:
@@ -387,6 +391,7 @@ def build(config) -> Run:
       probe=Cadence('probe', **c.probe),
       samples=Cadence('samples', **c.samples), checkpoint=policy,
       max_ratio=c.guard.max_ratio, max_ungraded=c.guard.max_ungraded,
+      vain=vain,
       mesh=mesh,
       description=student.description, verifier=verifier,
       sampler=sampler, greedy=greedy,

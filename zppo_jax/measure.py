@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from zppo_jax import (
   build,
   checkpoints,
+  disk,
   evaluate,
   judging,
   metrics,
@@ -129,12 +130,12 @@ def main(config, checkpoint: str, path, *, splits: Sequence[str] = (),
              for name, e in evaluate.estimates(groups, ks).items()}}
           for split, groups in answered.items()}}
   path = pathlib.Path(path)
+  workdir.check_unused(path)  # another one may have been as fast
   path.mkdir(parents=True, exist_ok=True)
   workdir.write_json(path / 'config.json', workdir.describe(config))
-  with open(path / 'samples.jsonl', 'w') as f:
-    for groups in answered.values():
-      for row in evaluate.sample_rows(groups):
-        f.write(json.dumps(row) + '\n')
+  disk.append(path / 'samples.jsonl', ''.join(
+      json.dumps(row) + '\n' for groups in answered.values()
+      for row in evaluate.sample_rows(groups)))
   workdir.write_json(path / 'summary.json', summary)
   return summary
 
