@@ -1,4 +1,4 @@
-"""Work in vain: said on the terminal, in the log and in the summary; stopped."""
+"""Work in vain: said on the terminal, in log and summary, and stopped."""
 
 import json
 
@@ -61,8 +61,8 @@ def test_a_teacher_that_is_never_right_is_told_once_a_window():
   assert floor.ended() is None  # no window yet
   floor.see(row(1, 1.0, 4, 0.5))
   assert floor.ended() == (
-      'the teacher was right on 3 of 8 questions in the last 2 steps that asked '
-      'it, less than teacher.min_answered = 0.5')
+      'the teacher was right on 3 of 8 questions in the last 2 steps that '
+      'asked it, less than teacher.min_answered = 0.5')
   floor.see(row(2, 1.0, 4, 0.5))
   assert floor.ended() is None
 

@@ -93,6 +93,44 @@ def _differences(ours: dict, theirs: dict) -> str:
                              if len(names) > 4 else '')
 
 
+def _wrong_content(step: int, content: Any) -> str | None:
+  """Why the JSON of a checkpoint is not that of `step` steps, or None."""
+  if not isinstance(content, dict):
+    return 'its JSON is no object'
+  content = dict(content)
+  told = content.pop('digest', None)
+  # Earlier versions wrote no digest, and nothing that is not in HELD.
+  if told is None and not content.keys() <= HELD or (
+      told is not None and told != disk.digest(content)):
+    return 'its JSON is not what was written'
+  missing = (HELD - {'config', 'versions'}) - content.keys()
+  if missing:
+    return f'its JSON has no {min(missing)!r}'
+  if content['step'] != step:
+    return f'it is the one after {content["step"]} steps'
+  return None
+
+
+def peek(folder: pathlib.Path, step: int) -> dict | None:
+  """The JSON part of a checkpoint, read without opening the others; None if
+  there is none.
+
+  Raises:
+    CheckpointError: if it is damaged.
+  """
+  file = folder / str(step) / 'host' / 'metadata'
+  if not file.is_file():
+    return None
+  try:
+    content = json.loads(file.read_text())
+    wrong = _wrong_content(step, content)
+  except (ValueError, RecursionError) as e:
+    wrong = str(e)
+  if wrong is not None:
+    raise CheckpointError(f'{folder / str(step)} is damaged: {wrong}')
+  return content
+
+
 class Checkpoints:
   """The checkpoints of one run.
 
@@ -198,25 +236,19 @@ class Checkpoints:
     if found != FORMAT:
       raise CheckpointError(f'{where} has format {found}; this version reads '
                             f'{FORMAT}')
-    self._check_content(step, dict(content))
+    self._check_content(step, content)
     return content
 
   def _check_content(self, step: int, content: dict) -> None:
     """CheckpointError unless the JSON is what was written for this step."""
-    told = content.pop('digest', None)
-    if told is None and content.keys() <= HELD:
+    wrong = _wrong_content(step, content)
+    if wrong is not None:
+      raise self._damaged(step, wrong)
+    if 'digest' not in content:
       note = (f'{self.path / str(step)} is of an earlier version: its JSON has '
               'no digest and was not checked')
       if note not in self.notes:
         self.notes.append(note)
-    elif told is None or told != disk.digest(content):
-      raise self._damaged(step, 'its JSON is not what was written')
-    if content.get('step') != step:
-      raise self._damaged(step, f'it is the one after {content.get("step")} '
-                          'steps')
-    missing = (HELD - {'config', 'versions'}) - content.keys()
-    if missing:
-      raise self._damaged(step, f'its JSON has no {min(missing)!r}')
 
   def _damaged(self, step: int, error) -> CheckpointError:
     good = [s for s in self.steps() if s < step]

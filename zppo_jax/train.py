@@ -3,6 +3,7 @@
 import collections
 import contextlib
 import dataclasses
+import json
 import pathlib
 import signal
 import time
@@ -321,6 +322,33 @@ def _with_journal(run: Run, path: pathlib.Path) -> Run:
       run.sampler.grader))
 
 
+def read_complete(path, config) -> dict | None:
+  """The summary of a run that has all steps of its config, else None.
+
+  Raises:
+    ValueError: for one that cannot be read, or that says something else than
+      the last checkpoint, where there is one.
+    CheckpointError: for a damaged checkpoint.
+  """
+  summary = workdir.read_summary(path)
+  if summary is None or summary['steps'] != config.steps:
+    return None
+  told = {'method': config.method, 'seed': config.seed}
+  held = checkpoints.peek(path / 'checkpoints', config.steps)
+  if held is not None:
+    host = held['host']
+    told |= History.load(host['history']).summary(
+        host['base'], host['latest'], config.steps)
+  wrong = [name for name, value in json.loads(json.dumps(told)).items()
+           if summary.get(name) != value]
+  if wrong:
+    raise ValueError(
+        f'{path}/summary.json is not what the run came to: {wrong[0]} is '
+        f'{summary.get(wrong[0])!r}, the run has {told[wrong[0]]!r}. Without '
+        'that file the same command writes it again')
+  return summary
+
+
 class _Closing:
   """Closes all that was opened; the first error is the one that is raised.
 
@@ -385,8 +413,8 @@ def main(config, path, fork_from=None) -> dict:
       raise FileExistsError(f'{path} holds a run already; --fork-from needs '
                             'a new directory')
     workdir.check_same_config(path, stored, config)
-    complete = workdir.read_summary(path)
-    if complete is not None and complete['steps'] == config.steps:
+    complete = read_complete(path, config)
+    if complete is not None:
       return complete
   with contextlib.ExitStack() as alone:
     # Before the build, which takes long, where there is a directory; nothing
