@@ -151,7 +151,7 @@ def test_the_second_moment_after_3000_updates():
   found = bf16_moments.measure(updates=3000, size=2048, seed=1)
   stationary, spike = found['stationary'], found['spike']
   assert stationary['nearest']['second_moment'] > 1.2
-  assert spike['nearest']['step'] < 0.8
+  assert spike['nearest']['step'] < 0.85
   for option in ('stochastic', 'float32_second'):
     assert abs(stationary[option]['second_moment'] - 1) < 0.02, option
     assert abs(spike[option]['step'] - 1) < 0.03, option

@@ -380,6 +380,24 @@ class _Closing:
       raise first
 
 
+def _found(path: pathlib.Path, config, fork_from) -> dict | None:
+  """The summary of a directory whose run is complete, else None.
+
+  Raises:
+    FileExistsError, ValueError: if it holds something else than a run of this
+      config, or if a fork is to be written over one.
+  """
+  stored = workdir.read_config(path)
+  if stored is None:
+    return None
+  if fork_from is not None and not (
+      stored['forked_from'] or {}).get('path') == str(fork_from):
+    raise FileExistsError(f'{path} holds a run already; --fork-from needs '
+                          'a new directory')
+  workdir.check_same_config(path, stored, config)
+  return read_complete(path, config)
+
+
 def _alone(path: pathlib.Path):
   """The lock of a directory; one process of a run takes it."""
   return (lock.hold(path) if jax.process_index() == 0
@@ -406,16 +424,9 @@ def main(config, path, fork_from=None) -> dict:
     OSError: for a file that cannot be written, naming it.
   """
   path = pathlib.Path(path)
-  stored = workdir.read_config(path)
-  if stored is not None:
-    if fork_from is not None and not (
-        stored['forked_from'] or {}).get('path') == str(fork_from):
-      raise FileExistsError(f'{path} holds a run already; --fork-from needs '
-                            'a new directory')
-    workdir.check_same_config(path, stored, config)
-    complete = read_complete(path, config)
-    if complete is not None:
-      return complete
+  complete = _found(path, config, fork_from)
+  if complete is not None:
+    return complete
   with contextlib.ExitStack() as alone:
     # Before the build, which takes long, where there is a directory; nothing
     # is made for a config that turns out not to fit.
@@ -426,6 +437,10 @@ def main(config, path, fork_from=None) -> dict:
     if not there:
       path.mkdir(parents=True, exist_ok=True)
       alone.enter_context(_alone(path))
+      # Another process may have been faster.
+      complete = _found(path, config, fork_from)
+      if complete is not None:
+        return complete
     out = Workdir.open(path, config, None if forked is None else {
         'path': str(fork_from), 'step': forked.step})
     return _work(run, config, out, forked)
