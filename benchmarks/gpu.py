@@ -73,8 +73,7 @@ def train(model, mesh, rows: int, length: int, repeats: int, limit) -> dict:
   """Gradient and optimizer step over `rows` rows; half of each is response."""
   tx = optimizers.adamw(optimizers.AdamWConfig(
       learning_rate=1e-6, b1=0.9, b2=0.999, eps=1e-8, weight_decay=0.1,
-      clip_norm=1.0, state_dtype='bfloat16', schedule='constant',
-      total_updates=0))
+      clip_norm=1.0, state_dtype='bfloat16', schedule='constant'))
   shardings = update.state_shardings(model, tx, mesh)
   loss_fn = functools.partial(
       update.policy_loss, model=model, temperature=1.0, chunk=1024,

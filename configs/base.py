@@ -41,7 +41,10 @@ def get_config() -> ConfigDict:
       kind='in_process',     # or 'endpoint', 'stored' (docs/teachers.md)
       weights='', dtype='bfloat16', remat='none', unroll=1, attention='auto',
       end_tokens=(),         # as the student's; it answers the same prompts
-      max_failures=0.5, window=10))  # share of missing answers that stops
+      # Over the last `window` steps that asked it: the share of missing answers
+      # that stops a run; the least share of questions that it must get right,
+      # 0 says only that it got none.
+      max_failures=0.5, window=10, min_answered=0.0))
   c.teacher.endpoint = ConfigDict(dict(
       url='', model='', key_env='', api='chat',  # or 'completions'
       budget_s=600.0, deadline_s=300.0, concurrency=64, retries=4,
@@ -83,8 +86,17 @@ def get_config() -> ConfigDict:
 
   c.optimizer = ConfigDict(dict(
       learning_rate=1e-6, b1=0.9, b2=0.999, eps=1e-8, weight_decay=0.1,
-      clip_norm=1.0, state_dtype='bfloat16', schedule='constant',
-      total_updates=0))
+      clip_norm=1.0,
+      # Of the moments between updates. bfloat16, rounded to nearest, is the
+      # paper's; with b2 = 0.999 a second moment then hardly falls
+      # (docs/numerics.md). 'stochastic' keeps its mean right, and
+      # second_moment_dtype='float32' keeps all of it ('': state_dtype).
+      state_dtype='bfloat16', state_rounding='nearest', second_moment_dtype='',
+      # 'constant', 'linear' or 'cosine', in training steps of algorithm.updates
+      # updates each: warmup_steps up to the learning rate, then down to 0 after
+      # schedule_steps; 0: the run's steps.
+      schedule='constant', warmup_steps=0, schedule_steps=0,
+      total_updates=0))        # its former name, in updates: must be 0
 
   c.mesh = ConfigDict(dict(data=1, fsdp=1, tensor=1))
 
@@ -116,8 +128,10 @@ def get_config() -> ConfigDict:
   c.checkpoint = ConfigDict(dict(every=10, keep=2, keep_every=0))
   c.samples = ConfigDict(dict(every=1, questions=4))
   c.probe = ConfigDict(dict(every=10, questions=8))  # candidate copying
-  # A run beyond either stops: exploding ratios; rollouts without a verdict.
-  c.guard = ConfigDict(dict(max_ratio=1e6, max_ungraded=0.2))
+  # A run beyond any of these stops: exploding ratios; the share of rollouts
+  # without a verdict; steps in a row without a gradient, because every group is
+  # all right or all wrong (0: no limit; the first ones are told in any case).
+  c.guard = ConfigDict(dict(max_ratio=1e6, max_ungraded=0.2, max_idle=20))
   c.log = ConfigDict(dict(tensorboard=True, wandb=''))
 
   c.eval = ConfigDict(dict(

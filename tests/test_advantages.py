@@ -151,6 +151,19 @@ def test_all_trivial_is_all_zero(name):
 
 
 @pytest.mark.parametrize('name', ALL)
+def test_without_eps_all_trivial_is_all_zero_too(name):
+  """fault A14: eps = 0 is 0 where there is no deviation, in a batch, in a
+  group, in padding and with one graded rollout; elsewhere it is the quotient.
+  """
+  for rewards, mask in ((REWARDS[2:], ONES[2:]), (REWARDS, 0 * ONES),
+                        (REWARDS[:1], np.eye(1, REWARDS.shape[1]))):
+    np.testing.assert_array_equal(run(name, rewards, mask, eps=0.0), 0)
+  got = run(name, REWARDS, eps=0.0)
+  assert np.isfinite(got).all() and got[:2].any() and not got[2:].any()
+  np.testing.assert_allclose(got, run(name, REWARDS, eps=1e-9), rtol=1e-6)
+
+
+@pytest.mark.parametrize('name', ALL)
 def test_type_and_shape(name):
   """float32 out for integer rewards and a boolean mask; shapes are checked."""
   out = run(name, REWARDS.astype(int), ONES > 0)

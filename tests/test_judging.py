@@ -10,8 +10,9 @@ import pytest
 pytest.importorskip('openai')
 from tests import fake_endpoint, test_graded_training  # noqa: E402
 from tests.fake_endpoint import serving  # noqa: E402
-from zppo_jax import build, judging, main, measure  # noqa: E402
+from zppo_jax import build, grading, judging, main, measure  # noqa: E402
 from zppo_jax.openai_client import EndpointError  # noqa: E402
+from zppo_jax.records import Question, StopReason, Verdict  # noqa: E402
 from zppo_jax.tasks import micro  # noqa: E402
 from zppo_jax.verdicts import verifier  # noqa: E402
 
@@ -50,6 +51,40 @@ def test_it_is_looked_for():
     assert verifier.shared().ask is not None
   with pytest.raises(EndpointError, match=url):
     judging.appoint(make_config(url=url).judge, '')
+  assert verifier.shared().ask is None
+
+
+def test_two_runs_in_a_process_have_a_judge_each(tmp_path):
+  """fault D6: a second run, with another judge or with none, an evaluation's
+  included, leaves the first one its judge, its cache and its journal."""
+  def saying(word):
+    words = json.dumps({'verdict': word})
+    return lambda fake, route, body, headers: (
+        200, {}, fake_endpoint.completion([words]))
+
+  asked = Question('q', 'which?', 'this', 's', kind='judge')
+  told = lambda run, text: grading.grade(
+      text, StopReason.END, asked, run.sampler.grader)[0]
+  with serving(saying('correct')) as (yes, _), serving(
+      saying('wrong')) as (no, _):
+    first = build.build(make_config(url=yes))
+    with verifier.journalled(first.verifier, tmp_path / 'first.jsonl'):
+      second = build.build(make_config(url=no))
+      bare = test_graded_training.make_config(
+          'tests.test_graded_training:TEXTS')
+      third = build.build(bare)
+      for text in ('A 1', 'A 2'):
+        assert told(first, text) == Verdict.CORRECT
+        assert told(second, text) == Verdict.WRONG
+        with pytest.raises(ValueError, match='the run has no judge'):
+          told(third, text)
+      with verifier.journalled(second.verifier, tmp_path / 'second.jsonl'):
+        assert told(first, 'A 1') == Verdict.CORRECT
+        assert told(second, 'A 3') == Verdict.WRONG
+  for name, count in (('first', 2), ('second', 1)):
+    rows = (tmp_path / f'{name}.jsonl').read_text().splitlines()
+    assert len(rows) == count, name
+  assert first.verifier.wall is second.verifier.wall
   assert verifier.shared().ask is None
 
 

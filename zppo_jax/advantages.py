@@ -7,6 +7,8 @@ jit with sharded inputs the statistics are global across the mesh.
   A'_pg = r_pg - mean_g r_pg                          (Eq. 2)
   A_pg  = (A'_pg - mu_S) / (sigma_S + eps)            (Eqs. 3-6)
 
+eps may be 0: where sigma_S + eps is 0 every A'_pg is 0, and so is A_pg.
+
 mu_S is 0 by construction for any union S of whole groups (each group's A' sums
 to 0), so only sigma_S is computed; sigma is the population deviation (1/N).
 With f the fraction of rollouts in non-trivial groups,
@@ -38,16 +40,21 @@ def _deviation(centred_PG, selected_PG):
   return jnp.sqrt((centred_PG**2 * selected_PG).sum() / count)
 
 
+def _over(centred_PG, scale):
+  """centred / scale, 0 where the scale is 0: there is nothing to scale."""
+  return centred_PG / jnp.where(scale > 0, scale, 1)
+
+
 def norm_without_zero(rewards_PG, mask_PG, eps=EPS):
   """S = non-trivial groups only; the paper's default ("Norm w/o Zero")."""
   centred, nontrivial = _centred(rewards_PG, mask_PG)
-  return centred / (_deviation(centred, mask_PG * nontrivial) + eps)
+  return _over(centred, _deviation(centred, mask_PG * nontrivial) + eps)
 
 
 def norm_with_zero(rewards_PG, mask_PG, eps=EPS):
   """S = all groups ("Norm w/ Zero"): larger by 1 / sqrt(f)."""
   centred, _ = _centred(rewards_PG, mask_PG)
-  return centred / (_deviation(centred, mask_PG) + eps)
+  return _over(centred, _deviation(centred, mask_PG) + eps)
 
 
 def no_norm(rewards_PG, mask_PG, eps=EPS):
@@ -61,7 +68,7 @@ def group_norm(rewards_PG, mask_PG, eps=EPS):
   centred, _ = _centred(rewards_PG, mask_PG)
   count = jnp.maximum(mask_PG.sum(axis=1, keepdims=True), 1)
   std = jnp.sqrt((centred**2).sum(axis=1, keepdims=True) / count)
-  return centred / (std + eps)
+  return _over(centred, std + eps)
 
 
 NORMALISERS = {

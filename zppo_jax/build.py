@@ -32,6 +32,7 @@ from zppo_jax import (
   sharding,
   tasks,
   update,
+  watch,
   zppo,
 )
 from zppo_jax.chat import segments
@@ -44,6 +45,7 @@ from zppo_jax.records import Cadence, Decoding, Question, TrainState
 from zppo_jax.teachers import Teacher, endpoint
 from zppo_jax.teachers.in_process import InProcessTeacher
 from zppo_jax.teachers.stored import StoredTeacher
+from zppo_jax.verdicts.verifier import Verifier
 
 SCOPES = ('rollout_batch', 'minibatch')
 # student.thinking -> the switch of the chat template; None: its own default
@@ -74,12 +76,15 @@ class Run:
   checkpoint: checkpoints.Policy
   max_ratio: float
   max_ungraded: float
+  vain: watch.Limits
   mesh: Any
   description: dict
+  verifier: Verifier
   sampler: rollouts.Sampler
   greedy: rollouts.Sampler
   teacher: Teacher | None
   patience: metrics.Patience
+  rate: Callable[[int], float]
   reshard_fn: Any
   score_fn: Any
   advantage_fn: Any
@@ -144,9 +149,24 @@ def load_model(spec, place=None, thinking: str = 'default',
   return Loaded(found.model, found.params, chat, found.description)
 
 
+def optimizer(config):
+  """(optimizer, step -> learning rate) of a run.
+
+  Raises:
+    ValueError: for a field of config.optimizer out of its range, by its name.
+  """
+  try:
+    made = optimizers.AdamWConfig(**config.optimizer)
+    return optimizers.adamw(
+        made, steps=config.steps, updates=config.algorithm.updates,
+        seed=config.seed), optimizers.rate(made, config.steps)
+  except ValueError as e:
+    raise ValueError(f'optimizer.{e}') from e
+
+
 def abstract_state(config, model, mesh) -> TrainState:
   """Shapes, types and shardings of a run's TrainState."""
-  tx = optimizers.adamw(optimizers.AdamWConfig(**config.optimizer))
+  tx, _ = optimizer(config)
   return update.abstract_state(
       model, tx, update.state_shardings(model, tx, mesh))
 
@@ -315,6 +335,9 @@ def build(config, day: Day | None = None) -> Run:
           'policy than the trained one; algorithm.correction is recommended, '
           "its kind is 'none'", flush=True)
   policy = checkpoints.Policy(**c.checkpoint)
+  tx, rate = optimizer(c)
+  vain = watch.Limits(c.guard.max_idle, c.teacher.min_answered,
+                      c.teacher.window)
 
   task = tasks.get(c.data.task)
   if c.data.fit not in fit.FITS:
@@ -325,9 +348,10 @@ def build(config, day: Day | None = None) -> Run:
   source.check_steps(c.steps)
   splits = tasks.splits(task, c.eval, c.eval.splits, c.data.pool)
   words_of = lambda pool: pool.words() if isinstance(pool, Pool) else pool
-  judging.appoint(c.judge, checks.golds(
+  verifier = judging.verifier_of(c.judge, checks.golds(
       itertools.chain(words_of(source.pool), *splits.values()),
       c.guard.max_ungraded))
+  task = tasks.graded_by(task, verifier)
   if method.reformulations and c.teacher.kind == 'stored':
     checks.responses(words_of(source.pool))
   mesh = sharding.make_mesh(sharding.MeshConfig(**c.mesh))
@@ -349,7 +373,6 @@ def build(config, day: Day | None = None) -> Run:
   source = dataclasses.replace(
       source, pool=fit.fitting(source.pool, c.data.fit, *room))
   source.check_steps(c.steps)
-  tx = optimizers.adamw(optimizers.AdamWConfig(**c.optimizer))
   shardings = update.state_shardings(model, tx, mesh)
 
   sampling_of = functools.partial(
@@ -393,12 +416,13 @@ def build(config, day: Day | None = None) -> Run:
       probe=Cadence('probe', **c.probe),
       samples=Cadence('samples', **c.samples), checkpoint=policy,
       max_ratio=c.guard.max_ratio, max_ungraded=c.guard.max_ungraded,
+      vain=vain,
       mesh=mesh,
-      description=student.description,
+      description=student.description, verifier=verifier,
       sampler=sampler, greedy=greedy,
       teacher=teacher, patience=metrics.Patience(
           c.teacher.max_failures, c.teacher.window),
-      reshard_fn=rollouts.compile_reshard(model, mesh, weights),
+      rate=rate, reshard_fn=rollouts.compile_reshard(model, mesh, weights),
       score_fn=scoring.compile_scorer(
           model=model, mesh=mesh, shardings=shardings,
           temperature=algo.temperature, chunk=shapes.logprob_chunk),

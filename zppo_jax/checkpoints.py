@@ -1,9 +1,9 @@
 """Training checkpoints by orbax: asynchronous, atomic, kept by policy.
 
 A checkpoint holds the TrainState, whatever JSON the loop gives it (buffer,
-totals, data position) and a manifest: model, config, versions, and a checksum
-of every leaf. A directory appears under its final name only when it is whole.
-No pickle.
+totals, data position) and a manifest: model, config, versions, a checksum of
+every leaf, and a digest of all this JSON. A directory appears under its final
+name only when it is whole. No pickle.
 """
 
 import dataclasses
@@ -16,9 +16,14 @@ import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
+from zppo_jax import disk
 from zppo_jax.records import TrainState
 
 FORMAT = 1
+# What the JSON of a checkpoint holds; earlier versions wrote no more than the
+# first.
+HELD = frozenset({'format', 'model', 'config', 'versions', 'step', 'host',
+                  'leaves', 'checksums'})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,6 +93,44 @@ def _differences(ours: dict, theirs: dict) -> str:
                              if len(names) > 4 else '')
 
 
+def _wrong_content(step: int, content: Any) -> str | None:
+  """Why the JSON of a checkpoint is not that of `step` steps, or None."""
+  if not isinstance(content, dict):
+    return 'its JSON is no object'
+  content = dict(content)
+  told = content.pop('digest', None)
+  # Earlier versions wrote no digest, and nothing that is not in HELD.
+  if told is None and not content.keys() <= HELD or (
+      told is not None and told != disk.digest(content)):
+    return 'its JSON is not what was written'
+  missing = (HELD - {'config', 'versions'}) - content.keys()
+  if missing:
+    return f'its JSON has no {min(missing)!r}'
+  if content['step'] != step:
+    return f'it is the one after {content["step"]} steps'
+  return None
+
+
+def peek(folder: pathlib.Path, step: int) -> dict | None:
+  """The JSON part of a checkpoint, read without opening the others; None if
+  there is none.
+
+  Raises:
+    CheckpointError: if it is damaged.
+  """
+  file = folder / str(step) / 'host' / 'metadata'
+  if not file.is_file():
+    return None
+  try:
+    content = json.loads(file.read_text())
+    wrong = _wrong_content(step, content)
+  except (ValueError, RecursionError) as e:
+    wrong = str(e)
+  if wrong is not None:
+    raise CheckpointError(f'{folder / str(step)} is damaged: {wrong}')
+  return content
+
+
 class Checkpoints:
   """The checkpoints of one run.
 
@@ -97,6 +140,9 @@ class Checkpoints:
     manifest: JSON values stored with every checkpoint: 'model' (checked on
       restore), 'config', 'versions'.
     read_only: nothing is made, deleted or saved there.
+
+  Attributes:
+    notes: what is to be said of the checkpoints that were read.
   """
 
   def __init__(self, path, policy: Policy, manifest: dict,
@@ -105,6 +151,7 @@ class Checkpoints:
     # As it reads when it comes back: tuples are lists.
     self._manifest = json.loads(json.dumps({'format': FORMAT, **manifest}))
     self._pending: int | None = None
+    self.notes: list[str] = []
     if not read_only and jax.process_index() == 0 and self.path.is_dir():
       for partial in self.path.glob('*.orbax-checkpoint-tmp*'):
         shutil.rmtree(partial)  # of a process that died while it wrote
@@ -130,15 +177,25 @@ class Checkpoints:
         f'the checkpoint after {step} steps was not written to {self.path}: '
         f'{type(error).__name__}: {error}. Last good checkpoint: {last}')
 
-  def save(self, step: int, state: TrainState, host: dict) -> None:
+  def save(self, step: int, state: TrainState, host: dict,
+           files: dict | None = None) -> None:
     """Starts writing the checkpoint after `step` steps.
+
+    Args:
+      step: steps done.
+      state: of the device.
+      host: JSON values.
+      files: what else is to be known of this moment; `read` tells it.
 
     Raises:
       CheckpointError: if this one, or the one before it, cannot be written.
     """
     self.wait()
     content = {**self._manifest, 'step': step, 'host': host,
-               'leaves': leaf_types(state), 'checksums': checksums(state)}
+               'files': files or {}, 'leaves': leaf_types(state),
+               'checksums': checksums(state)}
+    content = json.loads(json.dumps(content))  # as it reads when it comes back
+    content['digest'] = disk.digest(content)
     self._pending = step
     try:
       self._manager.save(step, args=ocp.args.Composite(
@@ -179,7 +236,19 @@ class Checkpoints:
     if found != FORMAT:
       raise CheckpointError(f'{where} has format {found}; this version reads '
                             f'{FORMAT}')
+    self._check_content(step, content)
     return content
+
+  def _check_content(self, step: int, content: dict) -> None:
+    """CheckpointError unless the JSON is what was written for this step."""
+    wrong = _wrong_content(step, content)
+    if wrong is not None:
+      raise self._damaged(step, wrong)
+    if 'digest' not in content:
+      note = (f'{self.path / str(step)} is of an earlier version: its JSON has '
+              'no digest and was not checked')
+      if note not in self.notes:
+        self.notes.append(note)
 
   def _damaged(self, step: int, error) -> CheckpointError:
     good = [s for s in self.steps() if s < step]
@@ -218,7 +287,7 @@ class Checkpoints:
     except Exception as e:
       raise self._damaged(step, e) from e
     wrong = [n for n, value in checksums(state).items()
-             if value != content['checksums'][n]]
+             if value != content['checksums'].get(n)]
     if wrong:
       raise self._damaged(step, f'checksum of {", ".join(wrong)}')
     return state, content['host']

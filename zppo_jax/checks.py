@@ -48,8 +48,8 @@ def numbers(c) -> None:
       ('shapes.micro_tokens', shapes.micro_tokens, 1),
       ('shapes.logprob_chunk', shapes.logprob_chunk, 1),
       ('eval.every', c.eval.every, 0), ('eval.size', c.eval.size, 1)):
-    if not value >= lowest:
-      raise ValueError(f'{name} is {value}; it must be >= {lowest}')
+    if not lowest <= value < math.inf:
+      raise ValueError(f'{name} is {value}; it must be >= {lowest} and finite')
   if algo.updates > algo.num_new:
     raise ValueError(
         f'algorithm.updates is {algo.updates}; a step of algorithm.num_new = '

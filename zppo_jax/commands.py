@@ -118,13 +118,12 @@ def _eval(values) -> None:
   """Evaluates a checkpoint: accuracy, avg@n and pass@k by split."""
   _start(values.config)
   from zppo_jax import measure
-  from zppo_jax.verdicts import verifier
   summary = measure.main(
       values.config, values.checkpoint, values.to,
       splits=_listed(values.splits), num_rollouts=values.rollouts,
       ks=_whole_numbers('k', values.k), temperature=values.temperature)
   print(measure.table(summary))
-  for reason in verifier.shared().reasons():
+  for reason in summary['reasons']:
     print(reason)
   print('mean over questions [95 % Wilson interval]; samples in '
         f'{values.to}')

@@ -11,7 +11,7 @@ from zppo_jax.verdicts import verifier
 
 
 def _by_kind(rows: Sequence[tuple[str, Question]],
-             threshold: float) -> list[Verdict]:
+             grader: Grader) -> list[Verdict]:
   """Verdicts of answers to questions with a kind, the same on every host.
 
   Whether an answer meets a deadline is a matter of the machine, so the first
@@ -20,8 +20,9 @@ def _by_kind(rows: Sequence[tuple[str, Question]],
   if not rows:
     return []
   if jax.process_count() == 1 or jax.process_index() == 0:
-    found = [verifier.verdict(reply, threshold)
-             for reply in verifier.shared().grade(rows)]
+    by = grader.verifier or verifier.shared()
+    found = [verifier.verdict(reply, grader.threshold)
+             for reply in by.grade(rows)]
   else:
     found = [Verdict.CRASH] * len(rows)  # replaced below
   if jax.process_count() == 1:
@@ -36,7 +37,7 @@ def grade_all(rows: Sequence[tuple[str, StopReason, Question]],
 
   A truncated response is wrong (papers.md 1.12); its answer is parsed all the
   same, for the NCQ list. Questions without a kind are graded by the grader's
-  own function in this process, the others through the shared verifier.
+  own function in this process, the others by its verifier.
 
   Raises:
     KeyError, ValueError, WallError: as verifier.Verifier.grade.
@@ -56,8 +57,7 @@ def grade_all(rows: Sequence[tuple[str, StopReason, Question]],
     else:
       right = grader.grade(answer, question) >= grader.threshold
       found.append(Verdict.CORRECT if right else Verdict.WRONG)
-  told = _by_kind([(answers[i], rows[i][2]) for i in walled],
-                  grader.threshold)
+  told = _by_kind([(answers[i], rows[i][2]) for i in walled], grader)
   for i, verdict in zip(walled, told, strict=True):
     found[i] = verdict
   return list(zip(found, answers, strict=True))

@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+from zppo_jax import watch
 from zppo_jax.replay import Settlement
 
 
@@ -17,6 +18,9 @@ class History:
     tokens: by role, probes included.
     admitted, graduated: entries by accuracy at admission.
     seconds: wall-clock time of the committed steps, over all attempts.
+    idle_steps: steps without a gradient.
+    visits: questions that the teacher was asked and those of them that it
+      answered rightly, under 'asked' and 'answered'.
   """
 
   def __init__(self):
@@ -25,10 +29,15 @@ class History:
     self.graduated: Counter = Counter()
     self.admitted: Counter = Counter()
     self.seconds = 0.0
+    self.idle_steps = 0
+    self.visits: Counter = Counter()
 
   def add(self, row: dict, settled: Settlement | None) -> None:
     """Adds a step's metrics and buffer settlement."""
     self.student_rollouts += row['student_rollouts']
+    self.idle_steps += watch.idle(row)
+    count, right = watch.asked(row)
+    self.visits.update({'asked': count, 'answered': right})
     for name, value in row.items():
       if name.startswith('tokens/'):
         self.tokens[name.removeprefix('tokens/')] += value
@@ -40,19 +49,25 @@ class History:
     """JSON values; `load` inverts it."""
     return {'student_rollouts': self.student_rollouts,
             'tokens': _pairs(self.tokens), 'admitted': _pairs(self.admitted),
-            'graduated': _pairs(self.graduated), 'seconds': self.seconds}
+            'graduated': _pairs(self.graduated), 'seconds': self.seconds,
+            'idle_steps': self.idle_steps, 'visits': _pairs(self.visits)}
 
   @classmethod
   def load(cls, values: dict) -> 'History':
     out = cls()
     out.student_rollouts = values['student_rollouts']
     out.seconds = values['seconds']
-    for name in ('tokens', 'admitted', 'graduated'):
-      setattr(out, name, Counter(dict(map(tuple, values[name]))))
+    out.idle_steps = values.get('idle_steps', 0)  # earlier versions: unknown
+    for name in ('tokens', 'admitted', 'graduated', 'visits'):
+      setattr(out, name, Counter(dict(map(tuple, values.get(name, [])))))
     return out
 
   def summary(self, base: dict, final: dict, steps: int) -> dict:
-    """The summary; graduation is counted by accuracy at admission."""
+    """The summary; graduation is counted by accuracy at admission, work in
+    vain is named where there is any."""
+    vain = {'idle_steps': self.idle_steps} if self.idle_steps else {}
+    if self.visits['asked']:
+      vain['teacher_visits'] = dict(self.visits)
     return {
         'steps': steps, 'wall_s': self.seconds,
         'student_rollouts': self.student_rollouts,
@@ -63,4 +78,5 @@ class History:
         'graduation_by_entry_accuracy': {
             f'{a:g}': {'admitted': n, 'graduated': self.graduated[a]}
             for a, n in sorted(self.admitted.items())},
+        **vain,
     }

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from zppo_jax import openai_client
 from zppo_jax.openai_client import Endpoint, EndpointError
 from zppo_jax.verdicts import verifier
-from zppo_jax.verdicts.judge import DECODING
+from zppo_jax.verdicts.judge import DECODING, Ask
 
 
 def _ask(of: Endpoint, budget_s: float,
@@ -21,8 +21,25 @@ def _ask(of: Endpoint, budget_s: float,
       for reply in replies]
 
 
+def verifier_of(config, needed: str) -> verifier.Verifier:
+  """The verifier of a run or an evaluation, with its own judge.
+
+  Args, Raises: as `judge_of`.
+  """
+  return verifier.of_run(judge_of(config, needed))
+
+
 def appoint(config, needed: str) -> None:
-  """Makes `config` the judge of this process's verifier; none without a url.
+  """Gives the process's own verifier a judge, for what belongs to no run.
+
+  Args, Raises: as `judge_of`; it has none after an error.
+  """
+  verifier.shared().ask = None
+  verifier.shared().ask = judge_of(config, needed)
+
+
+def judge_of(config, needed: str) -> Ask | None:
+  """The judge that a config names; None without a url.
 
   Args:
     config: `config.judge`: budget_s, the seconds of one grading in all, and
@@ -34,14 +51,13 @@ def appoint(config, needed: str) -> None:
     ValueError: for a field out of its range; for a model that is not served
       there; for a question that needs a judge where none is named.
   """
-  verifier.shared().ask = None
   fields = config.to_dict()
   budget_s = fields.pop('budget_s')
   if not fields['url']:
     if needed:
       raise ValueError(f"judge.url is ''; question {needed!r} is of kind "
                        "'judge', which needs one (docs/verdicts.md)")
-    return
+    return None
   if not budget_s > 0:
     raise ValueError(f'judge.budget_s is {budget_s}; it must be > 0')
   of = Endpoint(**fields)
@@ -49,4 +65,4 @@ def appoint(config, needed: str) -> None:
   if of.model not in known:
     raise ValueError(f'judge.model is {of.model!r}; {of.url} serves '
                      f'{", ".join(known) or "none"}')
-  verifier.shared().ask = functools.partial(_ask, of, budget_s)
+  return functools.partial(_ask, of, budget_s)

@@ -13,6 +13,7 @@ from zppo_jax import (
   build,
   checkpoints,
   dates,
+  disk,
   evaluate,
   judging,
   metrics,
@@ -24,7 +25,7 @@ from zppo_jax import (
   workdir,
 )
 from zppo_jax.chat.rendering import Day
-from zppo_jax.records import Decoding
+from zppo_jax.records import Decoding, Grader
 from zppo_jax.verdicts import kinds
 
 
@@ -54,17 +55,17 @@ def load_policy(config, checkpoint: str, mesh,
   return loaded._replace(params=state.params)
 
 
-def make_sampler(config, model, chat, mesh, *, num_questions: int,
-                 num_rollouts: int, temperature: float) -> rollouts.Sampler:
+def make_sampler(config, model, chat, mesh, *, grader: Grader,
+                 num_questions: int, num_rollouts: int,
+                 temperature: float) -> rollouts.Sampler:
   """A sampler for plain questions; a call is no larger than in training."""
   algo, shapes = config.algorithm, config.shapes
-  task = tasks.get(config.data.task)
   truncation = ({'top_p': algo.top_p, 'top_k': algo.top_k} if temperature
                 else {})
   at_once = max(1, algo.num_new * algo.rollouts // num_rollouts)
   groups = (min(at_once, num_questions),)
   return rollouts.make_sampler(
-      model=model, mesh=mesh, chat=chat, grader=task.grader,
+      model=model, mesh=mesh, chat=chat, grader=grader,
       decoding=Decoding(algo.max_tokens, temperature, **truncation),
       num_rollouts=num_rollouts, prompt_buckets=shapes.prompt_buckets,
       patch_buckets=shapes.patch_buckets,
@@ -111,22 +112,24 @@ def main(config, checkpoint: str, path, *, splits: Sequence[str] = (),
   task = tasks.get(config.data.task)
   names = tuple(splits) or tuple(config.eval.splits)
   questions = tasks.splits(task, config.eval, names, config.data.pool)
-  judging.appoint(config.judge, next(
+  verifier = judging.verifier_of(config.judge, next(
       (q.id for found in questions.values() for q in found
        if q.kind == kinds.JUDGE), ''))
+  task = tasks.graded_by(task, verifier)
   mesh = sharding.make_mesh(sharding.MeshConfig(**config.mesh))
   day = dates.choose(config, checkpoint)
   loaded = load_policy(config, checkpoint, mesh, day)
   model = models.on_mesh(loaded.model, mesh)
   sampler = make_sampler(
       config, model, build.chat_of('student', loaded, config.data.task, task),
-      mesh, num_rollouts=num_rollouts, temperature=temperature,
-      num_questions=sum(map(len, questions.values())))
+      mesh, grader=task.grader, num_rollouts=num_rollouts,
+      temperature=temperature, num_questions=sum(map(len, questions.values())))
   params = rollouts.place_copy(loaded.params, model, mesh)
   answered = evaluate.answer(sampler, params, questions, config.seed)
   summary = {
       'checkpoint': str(checkpoint), 'rollouts': num_rollouts,
       'temperature': temperature, 'seed': config.seed,
+      'reasons': verifier.reasons(),
       'splits': {split: {
           'questions': len(groups),
           'verdicts': metrics.of_verdicts(groups),
@@ -134,13 +137,13 @@ def main(config, checkpoint: str, path, *, splits: Sequence[str] = (),
              for name, e in evaluate.estimates(groups, ks).items()}}
           for split, groups in answered.items()}}
   path = pathlib.Path(path)
+  workdir.check_unused(path)  # another one may have been as fast
   path.mkdir(parents=True, exist_ok=True)
   workdir.write_json(path / 'config.json', workdir.describe(
       config, date=day.date.isoformat()))
-  with open(path / 'samples.jsonl', 'w') as f:
-    for groups in answered.values():
-      for row in evaluate.sample_rows(groups):
-        f.write(json.dumps(row) + '\n')
+  disk.append(path / 'samples.jsonl', ''.join(
+      json.dumps(row) + '\n' for groups in answered.values()
+      for row in evaluate.sample_rows(groups)))
   workdir.write_json(path / 'summary.json', summary)
   return summary
 

@@ -35,7 +35,7 @@ def of_groups(groups: Sequence[Group]) -> dict[str, float]:
         np.mean([r.stop == reason for r in rows]))
   # The negative log-prob of what was sampled estimates the entropy.
   out['rollouts/surprise'] = float(
-      -sum(sum(r.logps) for r in rows) / sum(len(r.tokens) for r in rows))
+      -sum(sum(r.logps) for r in rows) / max(sum(lengths), 1))
   return out | {f'verdict/{name}': share
                 for name, share in of_verdicts(groups).items()}
 
@@ -207,7 +207,7 @@ class Patience:
 def of_updates(sums: Sequence[Sums], token_counts: Sequence[int],
                norms: Sequence[float]) -> dict[str, float]:
   """The updates of a step; clip shares are of all response tokens."""
-  tokens = sum(token_counts)
+  tokens = max(sum(token_counts), 1)  # updates without a group have none
   total = lambda name: float(sum(getattr(s, name) for s in sums))
   trained = max(total('tokens'), 1.0)
   return {

@@ -1,17 +1,46 @@
-"""AdamW as the paper's Table 8 has it."""
+"""AdamW as the paper's Table 8 has it, its schedule and its stored moments.
+
+A schedule counts training steps, each of which has I updates: `rate` is a
+function of the step alone and lies in no optimizer state, so that a resumed or
+forked run has the rate of the step at which it stands.
+"""
 
 import dataclasses
+import functools
+import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+
+from zppo_jax import randomness
+from zppo_jax.records import Purpose
 
 STATE_DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 
 
 @dataclasses.dataclass(frozen=True)
 class AdamWConfig:
-  """Table 8's optimizer rows; decay falls on every parameter."""
+  """Table 8's optimizer rows; decay falls on every parameter.
+
+  Attributes:
+    learning_rate: the highest of the schedule.
+    b1, b2, eps, weight_decay: of AdamW.
+    clip_norm: of the global gradient norm.
+    state_dtype: of both moments between two updates, in STATE_DTYPES.
+    schedule: in SCHEDULES.
+    total_updates: refused; what the length of a schedule was called when it
+      was counted in updates.
+    warmup_steps: training steps in which the rate rises from learning_rate /
+      (warmup_steps + 1); it is reached in the step after them.
+    schedule_steps: training steps until the rate is 0, warm-up included; 0
+      takes all steps of the run. The constant schedule has no end.
+    state_rounding: in ROUNDINGS; how moments get into a narrower type.
+    second_moment_dtype: of the second moment, in STATE_DTYPES; '' takes
+      state_dtype.
+  """
   learning_rate: float = 1e-6
   b1: float = 0.9
   b2: float = 0.999
@@ -20,65 +49,200 @@ class AdamWConfig:
   clip_norm: float = 1.0
   state_dtype: str = 'bfloat16'
   schedule: str = 'constant'
-  total_updates: int = 0  # length of the cosine schedule
+  total_updates: int = 0
+  warmup_steps: int = 0
+  schedule_steps: int = 0
+  state_rounding: str = 'nearest'
+  second_moment_dtype: str = ''
 
   def __post_init__(self):
-    if self.state_dtype not in STATE_DTYPES:
-      raise ValueError(f'state_dtype is {self.state_dtype!r}; known: '
-                       f'{", ".join(STATE_DTYPES)}')
-    if self.schedule not in SCHEDULES:
-      raise ValueError(f'schedule is {self.schedule!r}; known: '
-                       f'{", ".join(SCHEDULES)}')
-    if self.schedule == 'cosine' and self.total_updates < 1:
-      raise ValueError(f'total_updates is {self.total_updates}; the cosine '
-                       'schedule needs >= 1')
-    if not self.learning_rate >= 0:
-      raise ValueError(f'learning_rate is {self.learning_rate}; it must be '
-                       '>= 0')
+    for name, table in (('state_dtype', STATE_DTYPES),
+                        ('schedule', SCHEDULES),
+                        ('state_rounding', ROUNDINGS),
+                        ('second_moment_dtype', ('', *STATE_DTYPES))):
+      if getattr(self, name) not in table:
+        known = ', '.join(map(repr, table) if '' in table else table)
+        raise ValueError(f'{name} is {getattr(self, name)!r}; known: {known}')
+    if self.total_updates:
+      raise ValueError(
+          f'total_updates is {self.total_updates}; a schedule is counted in '
+          'training steps, each of algorithm.updates updates. Set '
+          'optimizer.schedule_steps instead (0: all steps of the run) and '
+          'total_updates to 0')
+    for name in ('warmup_steps', 'schedule_steps'):
+      value = getattr(self, name)
+      if not isinstance(value, int) or value < 0:
+        raise ValueError(f'{name} is {value!r}; it must be a whole number '
+                         '>= 0')
     for name in ('b1', 'b2'):
       if not 0 <= getattr(self, name) < 1:
         raise ValueError(f'{name} is {getattr(self, name)}; it must be in '
                          '[0, 1)')
-    for name in ('eps', 'weight_decay'):
-      if not getattr(self, name) >= 0:
-        raise ValueError(f'{name} is {getattr(self, name)}; it must be >= 0')
+    for name in ('learning_rate', 'weight_decay'):
+      if not 0 <= getattr(self, name) < math.inf:
+        raise ValueError(f'{name} is {getattr(self, name)}; it must be >= 0 '
+                         'and finite')
+    # With eps = 0 a parameter that has had no gradient moves by 0 / 0.
+    if not 0 < self.eps < math.inf:
+      raise ValueError(f'eps is {self.eps}; it must be > 0 and finite')
     if not self.clip_norm > 0:
       raise ValueError(f'clip_norm is {self.clip_norm}; it must be > 0')
 
+  def length(self, steps: int) -> int:
+    """Training steps that the schedule spans in a run of `steps`.
 
+    Raises:
+      ValueError: if no step is left after the warm-up.
+    """
+    length = self.schedule_steps or steps
+    if self.warmup_steps >= length:
+      raise ValueError(
+          f'warmup_steps is {self.warmup_steps}; the schedule has {length} '
+          f'steps (schedule_steps is {self.schedule_steps}, steps is {steps}), '
+          'and the warm-up must be shorter')
+    return length
+
+
+# After the warm-up: (highest rate, steps that are left) -> schedule.
 SCHEDULES = {
-    'constant': lambda c: c.learning_rate,
-    'cosine': lambda c: optax.cosine_decay_schedule(
-        c.learning_rate, max(c.total_updates, 1)),
+    'constant': lambda rate, steps: optax.constant_schedule(rate),
+    'linear': lambda rate, steps: optax.linear_schedule(rate, 0.0, steps),
+    'cosine': optax.cosine_decay_schedule,
 }
 
 
-def _floats_to(tree, dtype):
-  return jax.tree.map(
-      lambda x: x.astype(dtype)
+def rate(config: AdamWConfig, steps: int) -> Callable:
+  """Training step (from 0) -> learning rate.
+
+  Args:
+    config: of the optimizer.
+    steps: of the run.
+
+  Raises:
+    ValueError: as AdamWConfig.length.
+  """
+  warm, high = config.warmup_steps, config.learning_rate
+  rest = SCHEDULES[config.schedule](high, config.length(steps) - warm)
+  if not warm:
+    return rest
+  # From above 0, so that no step is wasted.
+  rise = optax.linear_schedule(high / (warm + 1), high, warm)
+  return optax.join_schedules([rise, rest], [warm])
+
+
+def _nearest(x, dtype, key):
+  del key
+  return x.astype(dtype)
+
+
+def _stochastic(x, dtype, key):
+  """Up with the probability of the place between two neighbours, so that the
+  mean is x itself and a decay below half a unit is not lost."""
+  if jnp.dtype(dtype).itemsize >= x.dtype.itemsize:
+    return x.astype(dtype)
+  raised = (jax.lax.bitcast_convert_type(x.astype(jnp.float32), jnp.uint32)
+            + jax.random.bits(key, x.shape, jnp.uint16).astype(jnp.uint32))
+  # A bfloat16 is the upper half of a float32.
+  cut = jax.lax.bitcast_convert_type(
+      (raised >> 16).astype(jnp.uint16), jnp.bfloat16)
+  return jnp.where(jnp.isfinite(x), cut, x.astype(jnp.bfloat16))
+
+
+# How a float gets into a narrower type: (x, dtype, key) -> x in that type.
+ROUNDINGS = {'nearest': _nearest, 'stochastic': _stochastic}
+
+
+def _is_second_moment(path) -> bool:
+  return any(getattr(entry, 'name', None) == 'nu' for entry in path)
+
+
+def _floats(tree, convert):
+  """`convert`(path, x) on floating leaves; counts stay as they are."""
+  return jax.tree_util.tree_map_with_path(
+      lambda path, x: convert(path, x)
       if jnp.issubdtype(x.dtype, jnp.floating) else x, tree)
 
 
-def stored_as(tx, dtype) -> optax.GradientTransformation:
-  """Keeps a transformation's floating state in `dtype`, computes as it is."""
+def _keys_of(seed: int, count):
+  """Leaf path -> the key of its rounding after `count` updates."""
+  key = randomness.step_key(seed, count, Purpose.ROUNDING)
+  return lambda path: jax.random.fold_in(
+      key, np.uint32(randomness.question_uid(jax.tree_util.keystr(path))))
+
+
+def stored_as(tx, dtype, *, second=None, rounding: str = 'nearest',
+              seed: int = 0) -> optax.GradientTransformationExtraArgs:
+  """Keeps a transformation's floating state in `dtype`, computes as it is.
+
+  Args:
+    tx: of which an Adam is a part.
+    dtype: of what is stored.
+    second: of the second moment, if it is another one.
+    rounding: in ROUNDINGS. What 'stochastic' draws is a function of the seed,
+      the update and the leaf, on every mesh the same.
+    seed: the run's.
+  """
+  type_of = lambda path: (second or dtype) if _is_second_moment(path) else dtype
+
+  def stored(state):
+    keys = _keys_of(seed, optax.tree.get(state, 'count'))
+    return _floats(state, lambda path, x: ROUNDINGS[rounding](
+        x, type_of(path), keys(path)))
+
   def init(params):
-    return _floats_to(tx.init(params), dtype)
+    return _floats(tx.init(params), lambda path, x: x.astype(type_of(path)))
 
-  def update(grads, state, params=None):
+  tx = optax.with_extra_args_support(tx)
+
+  def update(grads, state, params=None, **extra):
     grad_dtype = jax.tree.leaves(grads)[0].dtype
-    updates, state = tx.update(grads, _floats_to(state, grad_dtype), params)
-    return updates, _floats_to(state, dtype)
+    state = _floats(state, lambda path, x: x.astype(grad_dtype))
+    updates, state = tx.update(grads, state, params, **extra)
+    return updates, stored(state)
 
-  return optax.GradientTransformation(init, update)
+  return optax.GradientTransformationExtraArgs(init, update)
 
 
-def adamw(config: AdamWConfig) -> optax.GradientTransformation:
-  """Global-norm clipping, then AdamW (Loshchilov and Hutter 2019)."""
-  tx = optax.chain(
-      optax.clip_by_global_norm(config.clip_norm),
-      optax.adamw(SCHEDULES[config.schedule](config), b1=config.b1,
-                  b2=config.b2, eps=config.eps,
-                  weight_decay=config.weight_decay))
-  if config.state_dtype == 'float32':
+def _scheduled(tx, rate_of, updates: int) -> optax.GradientTransformation:
+  """Scales a transformation of rate 1 by the rate of the step.
+
+  The step follows from the updates that were made (`done`; without it from
+  Adam's own count), so that the state is that of a constant rate and a fork may
+  change the schedule.
+  """
+  def update(grads, state, params=None, *, done=None, **extra):
+    del extra
+    done = optax.tree.get(state, 'count') if done is None else done
+    found, state = tx.update(grads, state, params)
+    now = rate_of(done // updates)
+    return jax.tree.map(lambda u: jnp.asarray(now, u.dtype) * u, found), state
+
+  return optax.GradientTransformationExtraArgs(tx.init, update)
+
+
+def adamw(config: AdamWConfig, *, steps: int = 1, updates: int = 1,
+          seed: int = 0) -> optax.GradientTransformation:
+  """Global-norm clipping, then AdamW (Loshchilov and Hutter 2019).
+
+  Args:
+    config: what it is.
+    steps: training steps of the run.
+    updates: I, of a training step.
+    seed: the run's, for stochastic rounding.
+
+  Raises:
+    ValueError: as AdamWConfig.length.
+  """
+  make = functools.partial(optax.adamw, b1=config.b1, b2=config.b2,
+                           eps=config.eps, weight_decay=config.weight_decay)
+  clip = optax.clip_by_global_norm(config.clip_norm)
+  if config.schedule == 'constant' and not config.warmup_steps:
+    tx = optax.chain(clip, make(config.learning_rate))
+  else:
+    tx = _scheduled(optax.chain(clip, make(1.0)), rate(config, steps), updates)
+  second = config.second_moment_dtype or config.state_dtype
+  if (config.state_dtype, second) == ('float32', 'float32'):
     return tx
-  return stored_as(tx, STATE_DTYPES[config.state_dtype])
+  return stored_as(tx, STATE_DTYPES[config.state_dtype],
+                   second=STATE_DTYPES[second],
+                   rounding=config.state_rounding, seed=seed)

@@ -78,7 +78,7 @@ def run(plan: Plan, log: Callable[[dict], None]):
     log: receives {'step', 'loss' (nats per token), 'time'} now and then.
   """
   mesh = sharding.make_mesh(plan.mesh)
-  tx = optimizers.adamw(plan.optimizer)
+  tx = optimizers.adamw(plan.optimizer, steps=plan.steps, seed=plan.seed)
   shardings = update.state_shardings(plan.model, tx, mesh)
   loss_fn = functools.partial(
       update.policy_loss, model=models.on_mesh(plan.model, mesh),
@@ -147,7 +147,7 @@ def build(config) -> Plan:
       model=models.build(fields.pop('family'), **fields),
       mixture=micro_corpus.Mixture(belief=BELIEFS[kind](belief), **c.mixture),
       rows=dict(c.rows), steps=c.steps, seed=c.seed,
-      optimizer=optimizers.AdamWConfig(total_updates=c.steps, **c.optimizer),
+      optimizer=optimizers.AdamWConfig(**c.optimizer),
       mesh=sharding.MeshConfig(**c.mesh),
       buckets=tuple(c.shapes.row_buckets),
       patch_buckets=tuple(c.shapes.patch_buckets),

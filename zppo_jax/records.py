@@ -49,6 +49,7 @@ class Purpose(enum.IntEnum):
   CORPUS = 10
   PROBE = 11
   SAMPLES = 12
+  ROUNDING = 13
 
 
 class StopReason(enum.IntEnum):
@@ -191,10 +192,14 @@ class Grader:
     grade: (parsed answer, question) -> score in [0, 1], for questions without
       a kind; it runs in this process.
     threshold: score in (0, 1] from which on an answer is right.
+    verifier: verdicts.verifier.Verifier that grades questions with a kind, with
+      the judge and the journal of a run; None: the process's own, which has
+      neither.
   """
   parse: Callable[[str], str]
   grade: Callable[[str, Question], float]
   threshold: float = 1.0
+  verifier: Any = None
 
   def __post_init__(self):
     if not 0 < self.threshold <= 1:

@@ -23,6 +23,7 @@ from zppo_jax.randomness import host_rng
 from zppo_jax.records import Asked, Group, Purpose, TrainState
 from zppo_jax.replay import ReplayBuffer, Settlement
 from zppo_jax.teachers.in_process import InProcessTeacher
+from zppo_jax.update import zero_sums
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +99,15 @@ def sampler_gap(minibatches) -> float:
 
 
 def update(run: Run, state: TrainState, minibatches):
-  """I optimizer steps: (next state, [Sums], [gradient norm])."""
+  """I optimizer steps: (next state, [Sums], [gradient norm]).
+
+  Without a trained row in any mini-batch there are none, so that neither old
+  momentum nor weight decay moves weights of which nothing was learnt.
+  """
+  if not any(batches for batches, _ in minibatches):
+    count = len(minibatches)
+    return (state.replace(updates=state.updates + count),
+            [jax.device_get(zero_sums())] * count, [np.float32(0)] * count)
   sums, norms = [], []
   for batches, tokens in minibatches:
     state, new_sums, norm = run.update_fn(state, batches, float(tokens))
@@ -160,7 +169,8 @@ def train_step(run: Run, state: TrainState, buffer: ReplayBuffer,
   state, sums, norms = update(run, state, minibatches)
   clock.lap('update')
 
-  row = {'step': step, **metrics.of_groups(groups),
+  row = {'step': step, 'learning_rate': float(run.rate(step)),
+         **metrics.of_groups(groups),
          **metrics.of_plain_splits(plain[:len(new)]),
          **metrics.of_advantages(advantages_PG),
          **metrics.of_reformulation(made), **metrics.of_calls(made, calls),

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from zppo_jax import workdir
+from zppo_jax import lock, workdir
 from zppo_jax.arms import arm_table, contrast, contrast_table
 
 
@@ -136,9 +136,18 @@ def main(config, path, cores: str | None) -> None:
     config: a study (studies/*.py).
     path: its directory; complete runs in it are kept.
     cores: e.g. '0,1': a run at a time pinned to each; None: one unpinned.
+
+  Raises:
+    Locked: if another process works in the directory.
+    RuntimeError: as run_job.
   """
   home = pathlib.Path(path)
   home.mkdir(parents=True, exist_ok=True)
+  with lock.hold(home):
+    _run(config, home, cores)
+
+
+def _run(config, home: pathlib.Path, cores: str | None) -> None:
   where = [int(x) for x in cores.split(',')] if cores else [None]
   splits, split = tuple(config.splits), config.endpoint
   development: list[dict] = []

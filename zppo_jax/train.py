@@ -3,9 +3,13 @@
 import collections
 import contextlib
 import dataclasses
+import json
 import pathlib
 import signal
 import time
+from collections.abc import Callable
+
+import jax
 
 from zppo_jax import (
   checkpoints,
@@ -13,7 +17,9 @@ from zppo_jax import (
   dates,
   evaluate,
   kernels,
+  lock,
   sharding,
+  watch,
   workdir,
   writers,
 )
@@ -51,6 +57,11 @@ class TeacherFailed(RuntimeError):
   """More missing answers than teacher.max_failures; the run was saved."""
 
 
+class Idle(RuntimeError):
+  """Steps in vain beyond guard.max_idle or teacher.min_answered; the run was
+  saved."""
+
+
 class Diverged(RuntimeError):
   """NaN, or probability ratios beyond guard.max_ratio."""
 
@@ -80,12 +91,19 @@ def evaluate_state(run: Run, state: TrainState) -> dict[str, float]:
   return evaluate.accuracy(run.greedy, params, run.splits, run.seed)
 
 
-def save(kept: Checkpoints, run: Run, at: Standing) -> None:
-  """Starts writing a checkpoint."""
+def save(kept: Checkpoints, run: Run, at: Standing,
+         files: dict | None = None) -> None:
+  """Starts writing a checkpoint.
+
+  Args:
+    kept: where.
+    run, at: what.
+    files: what the run's files of lines were (Workdir.written).
+  """
   kept.save(at.step, at.state, {
       'buffer': at.buffer.dump(), 'history': at.history.dump(),
       'data': run.source.position(at.step), 'base': at.base,
-      'latest': at.latest})
+      'latest': at.latest}, files)
 
 
 def restore(kept: Checkpoints, run: Run, step: int) -> Standing:
@@ -129,21 +147,34 @@ def fork(run: Run, config, path) -> Standing:
                      f'already stands at {step}')
   found = restore(other, run, step)
   other.close()
+  for note in other.notes:
+    print(note, flush=True)
   base = evaluate_state(run, found.state)
   return dataclasses.replace(found, history=History(), base=base, latest=base)
 
 
 def begin(run: Run, out: Workdir, kept: Checkpoints,
-          forked: Standing | None) -> Standing:
+          forked: Standing | None, say: Callable[[str], None]) -> Standing:
   """Where this attempt starts: a checkpoint of this run, one of another, or
-  the pretrained weights. Lines beyond it are cut."""
+  the pretrained weights. Lines beyond it are cut; what somebody changed in the
+  run's files is said."""
+  if others := out.cores_before():
+    say(f'warning: this process may use {workdir.usable_cores()} cores; '
+        f'earlier attempts of this run had {", ".join(map(str, others))}. The '
+        'last bits of sums depend on it, so the run will not end to the byte '
+        'as it would have (docs/numerics.md)')
   step = kept.latest()
   if step is not None:
     at = restore(kept, run, step)
+    for line in (*kept.notes,
+                 *out.changes(step, kept.read(step).get('files'))):
+      say(f'warning: {line}')
     lines = out.cut(step)
     out.note(f'resumed after {step} steps; {lines} lines cut')
     return at
-  out.cut(None)
+  if lines := out.cut(None):
+    say(f'warning: {out.path} has no checkpoint; it starts from the beginning, '
+        f'and {lines} lines of before are in {out.attempt}')
   if forked is not None:
     at = forked
     out.note(f'forked after {at.step} steps')
@@ -182,7 +213,7 @@ def _check(run: Run, out: Workdir, outcome) -> None:
   so."""
   reason = ungraded(outcome.row, run.max_ungraded)
   if reason is not None:
-    reasons = verifier.shared().reasons()
+    reasons = run.verifier.reasons()
     raise Ungraded(
         f'stopped at step {outcome.row["step"]}: {reason}'
         + ''.join(f'; {why}' for why in reasons)
@@ -201,13 +232,15 @@ def _check(run: Run, out: Workdir, outcome) -> None:
 
 
 def run_loop(run: Run, at: Standing, out: Workdir, kept: Checkpoints,
-             outlets, screen) -> Standing:
+             outlets, screen, say: Callable[[str], None]) -> Standing:
   """Steps `at.step` to `run.steps`; logs, evaluates and saves as due.
 
   Raises:
     Interrupted: after a signal, once the step in progress is saved.
     TeacherFailed: if too many answers of the teacher are missing; the step is
       saved, and a resumed run counts anew.
+    Idle: for steps in vain beyond guard.max_idle or teacher.min_answered;
+      likewise.
     Diverged: for NaN or an exploding ratio; the last checkpoint is intact.
     Ungraded: for too many rollouts without a verdict; likewise.
     CheckpointError: if a checkpoint cannot be written.
@@ -215,6 +248,7 @@ def run_loop(run: Run, at: Standing, out: Workdir, kept: Checkpoints,
   spent: dict[str, float] = {}  # by what came after the last row was written
   begun = time.perf_counter()
   asked: collections.deque = collections.deque(maxlen=run.patience.window)
+  seen = watch.Watch(run.vain)
 
   def lap(name, since):
     now = time.perf_counter()
@@ -228,7 +262,9 @@ def run_loop(run: Run, at: Standing, out: Workdir, kept: Checkpoints,
       row, history = outcome.row, at.history
       if outcome.calls.answers:
         asked.append(outcome.calls)
-      failed = run.patience.ended(asked)
+      failed, vain = run.patience.ended(asked), None
+      for line in seen.see(row):
+        say(line)
       row.update(spent)
       spent.clear()
       since = time.perf_counter()
@@ -256,13 +292,16 @@ def run_loop(run: Run, at: Standing, out: Workdir, kept: Checkpoints,
       begun = now
       at = Standing(done, outcome.state, outcome.buffer, history, at.base,
                     latest)
-      if last or signals or failed or run.checkpoint.due(done):
-        save(kept, run, at)
+      if not last:
+        vain = seen.ended()
+      if last or signals or failed or vain or run.checkpoint.due(done):
+        save(kept, run, at, out.written())
         lap('checkpoint', since)
-      if failed:
+      if failed or vain:
         kept.wait()
-        raise TeacherFailed(f'stopped after step {at.step - 1}, which is '
-                            f'saved: {failed}')
+        kind = TeacherFailed if failed else Idle
+        raise kind(f'stopped after step {at.step - 1}, which is saved: '
+                   f'{failed or vain}')
       if signals:
         kept.wait()
         name = signal.Signals(signals[0]).name
@@ -282,6 +321,88 @@ def _with_journal(run: Run, path: pathlib.Path) -> Run:
       run.sampler.grader))
 
 
+def read_complete(path, config) -> dict | None:
+  """The summary of a run that has all steps of its config, else None.
+
+  Raises:
+    ValueError: for one that cannot be read, or that says something else than
+      the last checkpoint, where there is one.
+    CheckpointError: for a damaged checkpoint.
+  """
+  summary = workdir.read_summary(path)
+  if summary is None or summary['steps'] != config.steps:
+    return None
+  told = {'method': config.method, 'seed': config.seed}
+  held = checkpoints.peek(path / 'checkpoints', config.steps)
+  if held is not None:
+    host = held['host']
+    told |= History.load(host['history']).summary(
+        host['base'], host['latest'], config.steps)
+  wrong = [name for name, value in json.loads(json.dumps(told)).items()
+           if summary.get(name) != value]
+  if wrong:
+    raise ValueError(
+        f'{path}/summary.json is not what the run came to: {wrong[0]} is '
+        f'{summary.get(wrong[0])!r}, the run has {told[wrong[0]]!r}. Without '
+        'that file the same command writes it again')
+  return summary
+
+
+class _Closing:
+  """Closes all that was opened; the first error is the one that is raised.
+
+  What fails in closing after another error is said in the log alone, because
+  it is mostly its consequence.
+  """
+
+  def __init__(self, note: Callable[[str], None]):
+    self._note, self._open = note, []
+
+  def add(self, close: Callable[[], None]) -> None:
+    self._open.append(close)
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, kind, error, traceback):
+    first = error
+    while self._open:
+      try:
+        self._open.pop()()
+      except Exception as e:
+        if first is None:
+          first = e
+        else:
+          with contextlib.suppress(OSError):
+            self._note(f'then, in closing: {type(e).__name__}: {e}')
+    if first is not error:
+      raise first
+
+
+def _found(path: pathlib.Path, config, fork_from) -> dict | None:
+  """The summary of a directory whose run is complete, else None.
+
+  Raises:
+    FileExistsError, ValueError: if it holds something else than a run of this
+      config, or if a fork is to be written over one.
+  """
+  stored = workdir.read_config(path)
+  if stored is None:
+    return None
+  if fork_from is not None and not (
+      stored['forked_from'] or {}).get('path') == str(fork_from):
+    raise FileExistsError(f'{path} holds a run already; --fork-from needs '
+                          'a new directory')
+  workdir.check_same_config(path, stored, config)
+  return read_complete(path, config)
+
+
+def _alone(path: pathlib.Path):
+  """The lock of a directory; one process of a run takes it."""
+  return (lock.hold(path) if jax.process_index() == 0
+          else contextlib.nullcontext())
+
+
 def main(config, path, fork_from=None) -> dict:
   """Trains by a config in a directory and returns the summary.
 
@@ -294,61 +415,94 @@ def main(config, path, fork_from=None) -> dict:
     fork_from: a workdir or checkpoint whose state a new run starts from.
 
   Raises:
-    Interrupted, TeacherFailed, Diverged, Ungraded, CheckpointError: as
+    Interrupted, TeacherFailed, Idle, Diverged, Ungraded, CheckpointError: as
       run_loop.
+    Locked: if another process works in the directory.
     ValueError, KeyError, FileNotFoundError, FileExistsError: for a config, a
       directory or a checkpoint that does not fit, naming what.
+    OSError: for a file that cannot be written, naming it.
   """
   path = pathlib.Path(path)
-  stored = workdir.read_config(path)
-  if stored is not None:
-    if fork_from is not None and not (
-        stored['forked_from'] or {}).get('path') == str(fork_from):
-      raise FileExistsError(f'{path} holds a run already; --fork-from needs '
-                            'a new directory')
-    workdir.check_same_config(path, stored, config)
-    complete = workdir.read_summary(path)
-    if complete is not None and complete['steps'] == config.steps:
-      return complete
-  # A fork goes on with the prompts that its policy and buffer come from.
-  day = dates.choose(config, path if stored is not None else fork_from)
-  run = build(config, day)
-  forked = None if fork_from is None else fork(run, config, fork_from)
-  out = Workdir.open(path, config, None if forked is None else {
-      'path': str(fork_from), 'step': forked.step}, day.date.isoformat())
+  complete = _found(path, config, fork_from)
+  if complete is not None:
+    return complete
+  with contextlib.ExitStack() as alone:
+    # Before the build, which takes long, where there is a directory; nothing
+    # is made for a config that turns out not to fit.
+    if there := path.is_dir():
+      alone.enter_context(_alone(path))
+    # A fork goes on with the prompts that its policy and buffer come from.
+    day = dates.choose(config, path, fork_from)
+    run = build(config, day)
+    forked = None if fork_from is None else fork(run, config, fork_from)
+    if not there:
+      path.mkdir(parents=True, exist_ok=True)
+      alone.enter_context(_alone(path))
+      # Another process may have been faster.
+      complete = _found(path, config, fork_from)
+      if complete is not None:
+        return complete
+    out = Workdir.open(path, config, None if forked is None else {
+        'path': str(fork_from), 'step': forked.step}, day.date.isoformat())
+    return _work(run, config, out, forked)
+
+
+def _work(run: Run, config, out: Workdir, forked: Standing | None) -> dict:
+  """An attempt in an opened directory, to its end; the summary."""
+  path = out.path
   if isinstance(run.source.pool, Pool):
     workdir.write_json(path / 'data.json', run.source.pool.record())
   for line in kernels.summary(kernels.of_run(run)):
     out.note(line)
-  kept = Checkpoints(path / 'checkpoints', run.checkpoint,
-                     _manifest(config, run))
-  run = _with_journal(run, path)
-  outlets = []
-  judging = contextlib.ExitStack()
-  try:
-    judging.enter_context(verifier.journalled(out.verdicts))
-    at = begin(run, out, kept, forked)
-    workdir.write_json(path / digest.NAME, run.source.record())
-    outlets = writers.open_all(config.log, path, workdir.config_values(config),
-                               at.step)
-    screen = console.screen(run.steps, at.step)
+  with _Closing(out.note) as closing:
     try:
-      if at.step:
-        screen.note(f'goes on after {at.step} of {run.steps} steps')
-      screen.note(console.evaluation(at.step, at.latest))
-      at = run_loop(run, at, out, kept, outlets, screen)
-    finally:
-      screen.close()
-  except BaseException as e:
-    out.note(f'ended: {type(e).__name__}: {e}')
-    raise
-  finally:
-    for outlet in outlets:
-      outlet.close()
-    kept.close()
-    judging.close()
+      kept = Checkpoints(path / 'checkpoints', run.checkpoint,
+                         _manifest(config, run))
+      closing.add(kept.close)
+      run = _with_journal(run, path)
+      judging = contextlib.ExitStack()
+      closing.add(judging.close)
+      judging.enter_context(verifier.journalled(run.verifier, out.verdicts))
+
+      def say(text):
+        """On the terminal and in the log."""
+        out.note(text)
+        print(text, flush=True)
+
+      at = begin(run, out, kept, forked, say)
+      workdir.write_json(path / digest.NAME, run.source.record())
+      outlets = writers.open_all(
+          config.log, path, workdir.config_values(config), at.step)
+      for outlet in outlets:
+        closing.add(outlet.close)
+      at = _on_screen(run, at, out, kept, outlets)
+    except BaseException as e:
+      with contextlib.suppress(OSError):  # the disk may be full
+        out.note(f'ended: {type(e).__name__}: {e}')
+      raise
   summary = {'method': config.method, 'seed': config.seed,
              **at.history.summary(at.base, at.latest, at.step)}
   out.finish(summary, sharding.to_host(at.state.params), run.description)
+  for line in watch.told(summary):
+    out.note(line)
+    print(line, flush=True)
   out.note(f'complete after {at.step} steps')
   return summary
+
+
+def _on_screen(run: Run, at: Standing, out: Workdir, kept: Checkpoints,
+               outlets) -> Standing:
+  """`run_loop` with somebody who looks on."""
+  screen = console.screen(run.steps, at.step)
+
+  def say(text):
+    out.note(text)
+    screen.note(text)
+
+  try:
+    if at.step:
+      screen.note(f'goes on after {at.step} of {run.steps} steps')
+    screen.note(console.evaluation(at.step, at.latest))
+    return run_loop(run, at, out, kept, outlets, screen, say)
+  finally:
+    screen.close()

@@ -173,7 +173,8 @@ def optimizer_step(state: TrainState, grads, token_count, *, tx):
   """
   # A mini-batch without groups has no tokens and no gradient.
   grads = jax.tree.map(lambda g: g / jnp.maximum(token_count, 1), grads)
-  updates, opt_state = tx.update(grads, state.opt_state, state.params)
+  updates, opt_state = optax.with_extra_args_support(tx).update(
+      grads, state.opt_state, state.params, done=state.updates)
   params = optax.apply_updates(state.params, updates)
   return (TrainState(params, opt_state, state.updates + 1),
           optax.tree.norm(grads))

@@ -6,6 +6,7 @@
                    docs/metrics.md names every field
   verdicts.jsonl   verdicts/journal.py
   checkpoints/     see checkpoints.py
+  lock.json        while a process works here: lock.py
   attempts/NNNN/   attempt.json and log.txt of every start; what a resume cut
                    out of the files above; the batch of a run that diverged;
                    the summary that a longer run replaced
@@ -27,7 +28,8 @@ from importlib import metadata
 
 import numpy as np
 
-from zppo_jax import weights
+from zppo_jax import disk, lock, weights
+from zppo_jax.disk import write_json
 
 PACKAGES = ('zppo_jax', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint',
             'numpy')
@@ -63,11 +65,12 @@ def git_revision() -> str:
   return head.stdout.strip() + ('+' if changed.stdout.strip() else '')
 
 
-def write_json(path: pathlib.Path, value) -> None:
-  """Writes JSON under its name only when it is whole."""
-  partial = path.with_suffix('.partial')
-  partial.write_text(json.dumps(value, indent=2, sort_keys=True) + '\n')
-  os.replace(partial, path)
+def usable_cores() -> int:
+  """Cores on which this process may run; the order of sums on a CPU, and so
+  the last bits of a run, depend on it."""
+  if hasattr(os, 'sched_getaffinity'):
+    return len(os.sched_getaffinity(0))
+  return os.cpu_count() or 1
 
 
 def config_values(config) -> dict:
@@ -87,10 +90,10 @@ def flat(values: dict, prefix: str = '') -> dict:
 
 def describe(config, forked_from: dict | None = None,
              date: str | None = None) -> dict:
-  """What config.json holds: config, versions, revision, origin, date."""
+  """What config.json holds: config, versions, revision, origin, cores, date."""
   return {'config': config_values(config), 'versions': versions(),
           'git_revision': git_revision(), 'forked_from': forked_from,
-          **({} if date is None else {'date': date})}
+          'cores': usable_cores(), **({} if date is None else {'date': date})}
 
 
 def check_unused(path) -> None:
@@ -117,26 +120,52 @@ def read_config(path) -> dict | None:
     return None
   stored = path / 'config.json'
   if not stored.is_file():
-    if {p.name for p in path.iterdir()} <= {'attempts', 'config.partial'}:
+    if {p.name for p in path.iterdir()} <= {'attempts', 'config.partial',
+                                            lock.NAME}:
       return None
     raise FileExistsError(f'{path} is not empty and holds no run; a run needs '
                           'a directory of its own')
+  return _read_object(stored, 'config', 'forked_from')
+
+
+def _read_object(path: pathlib.Path, *names: str) -> dict:
+  """A JSON object with some names; ValueError naming the file without."""
   try:
-    return json.loads(stored.read_text())
-  except ValueError as e:
-    raise ValueError(f'{stored} is not readable: {e}') from e
+    found = json.loads(path.read_text())
+  except (ValueError, RecursionError) as e:
+    raise ValueError(f'{path} is not readable: {e}') from e
+  missing = [n for n in names
+             if not isinstance(found, dict) or n not in found]
+  if missing:
+    raise ValueError(f'{path} is not readable: it has no {missing[0]!r}')
+  return found
 
 
-# Servers may move, and one may lose patience with them.
-MAY_CHANGE = frozenset({'steps', 'teacher.max_failures', 'teacher.window', *(
+# Servers may move, and one may lose patience with them, or with the run.
+MAY_CHANGE = frozenset({
+    'steps', 'guard.max_idle', 'teacher.max_failures', 'teacher.min_answered',
+    'teacher.window', *(
     f'{of}.{name}' for of in ('teacher.endpoint', 'judge') for name in (
         'url', 'key_env', 'budget_s', 'deadline_s', 'concurrency', 'retries',
         'backoff_s'))})
-
-
 # Fields that runs of earlier versions have not stored, and the value under
 # which a run is what it was without them.
-ADDED = {'student.date': ''}
+ADDED = {'optimizer.warmup_steps': 0, 'optimizer.schedule_steps': 0,
+         'optimizer.state_rounding': 'nearest',
+         'optimizer.second_moment_dtype': '',
+         'student.date': '', 'student.end_tokens': [],
+         'student.chat_template': '',
+         'teacher.end_tokens': []}  # and those of MAY_CHANGE
+
+
+def _comparable(values: dict) -> dict:
+  """A stored config by dotted name, as far as it decides a run's numbers."""
+  out = {**ADDED, **flat(values)}
+  if out.get('optimizer.schedule', 'constant') != 'constant':
+    # Its length is a number of steps, however it was written down.
+    out['optimizer.schedule_steps'] = (
+        out['optimizer.schedule_steps'] or out['steps'])
+  return out
 
 
 def check_same_config(path, stored: dict, config) -> None:
@@ -145,7 +174,10 @@ def check_same_config(path, stored: dict, config) -> None:
   Raises:
     ValueError: naming the fields that differ, with both values.
   """
-  there, here = ({**ADDED, **flat(values)} for values in (
+  if not isinstance(stored['config'], dict) or 'steps' not in stored['config']:
+    raise ValueError(f'{path}/config.json is not readable: its config is no '
+                     'config of a run')
+  there, here = (_comparable(values) for values in (
       stored['config'], config_values(config)))
   differ = [n for n in sorted({**there, **here})
             if n not in MAY_CHANGE and there.get(n) != here.get(n)]
@@ -159,25 +191,38 @@ def check_same_config(path, stored: dict, config) -> None:
                      f'{there["steps"]} steps, which may only grow')
 
 
-def _start_of_step(raw: bytes, done: int, offset: int) -> int:
-  """Where the lines of a file stop that `done` steps account for, in bytes."""
-  at = 0
-  for line in raw.splitlines(keepends=True):
-    try:
-      step = json.loads(line)['step']
-    except (ValueError, KeyError, TypeError):
-      return at  # torn by a kill
-    if not line.endswith(b'\n') or step + offset > done:
-      return at
-    at += len(line)
-  return at
+def _step_of(line: bytes) -> int | None:
+  """The step of a whole line of a run; None of anything else."""
+  try:
+    step = json.loads(line)['step']
+  except (ValueError, KeyError, TypeError, RecursionError):
+    return None
+  return step if type(step) is int and line.endswith(b'\n') else None
+
+
+def _spans(steps: list[int]) -> str:
+  """'3, 5 to 7' of [3, 5, 6, 7]."""
+  spans: list[list[int]] = []
+  for step in steps:
+    if spans and step == spans[-1][1] + 1:
+      spans[-1][1] = step
+    else:
+      spans.append([step, step])
+  return ', '.join(f'{a}' if a == b else f'{a} to {b}' for a, b in spans)
 
 
 @dataclasses.dataclass(frozen=True)
 class Workdir:
-  """A run's directory and the attempt that writes to it."""
+  """A run's directory and the attempt that writes to it.
+
+  Attributes:
+    path: of the run.
+    attempt: folder of this start.
+    first: the step at which the run began, a fork's above 0.
+  """
   path: pathlib.Path
   attempt: pathlib.Path
+  first: int = 0
 
   @classmethod
   def open(cls, path, config, forked_from: dict | None = None,
@@ -211,7 +256,7 @@ class Workdir:
         'started': time.strftime('%Y-%m-%dT%H:%M:%S%z')})
     if stored is None or stored['config'] != described['config']:
       write_json(path / 'config.json', described)
-    out = cls(path, attempt)
+    out = cls(path, attempt, (origin or {}).get('step', 0))
     for name in ('summary.json', 'final.safetensors'):
       if (path / name).exists():  # of a run that now goes on
         os.replace(path / name, attempt / name)
@@ -239,19 +284,87 @@ class Workdir:
       path = self.path / name
       if not path.exists():
         continue
-      raw = path.read_bytes()
-      at = 0 if step is None else _start_of_step(raw, step, offset)
-      if at == len(raw):
+      kept, cut = [], []
+      for line in path.read_bytes().splitlines(keepends=True):
+        at = _step_of(line)
+        stays = step is not None and at is not None and at + offset <= step
+        (kept if stays else cut).append(line)
+      if not cut:
         continue
-      kept = self.attempt / f'cut_{name}'
-      kept.write_bytes(raw[at:])
-      os.truncate(path, at)
-      lines += raw[at:].count(b'\n')
+      aside = self.attempt / f'cut_{name}'
+      partial = path.with_suffix('.partial')
+      with disk.naming(path):
+        aside.write_bytes(b''.join(cut))
+        partial.write_bytes(b''.join(kept))
+        os.replace(partial, path)
+      lines += b''.join(cut).count(b'\n')
     return lines
 
+  def written(self) -> dict[str, list]:
+    """[bytes, digest] of each of the run's files of lines, for a checkpoint."""
+    return {name: list(disk.digest_of_start(self.path / name))
+            for name in LINES if (self.path / name).is_file()}
+
+  def changes(self, step: int, written: dict[str, list] | None) -> list[str]:
+    """What somebody did to the run's files of lines before a resume.
+
+    Args:
+      step: steps that the restored checkpoint accounts for.
+      written: as `written` told when it was saved; None for a checkpoint of an
+        earlier version.
+    """
+    said = self._unlike(written or {})
+    for name, offset in LINES.items():
+      path = self.path / name
+      lines = (path.read_bytes().splitlines(keepends=True) if path.exists()
+               else [])
+      steps = [_step_of(line) for line in lines]
+      # The last line may be torn by a kill.
+      bad = [i for i, at in enumerate(steps[:-1], 1) if at is None]
+      if bad:
+        said.append(f'{path}: no line of a run in line {_spans(bad)}')
+      found = [at for at in steps if at is not None and at + offset <= step]
+      if found != sorted(found):
+        said.append(f'{path}: its steps are not in order')
+      if name == 'metrics.jsonl':
+        said += self._holes(path, found, range(self.first, step))
+    return said
+
+  def _unlike(self, written: dict[str, list]) -> list[str]:
+    said = []
+    for name, (size, digest) in written.items():
+      path = self.path / name
+      if not path.is_file():
+        said.append(f'{path} is gone')
+      elif disk.digest_of_start(path, size) != (size, digest):
+        said.append(f'{path} is not what it was: its first {size} bytes were '
+                    'changed after the checkpoint')
+    return said
+
+  @staticmethod
+  def _holes(path, found: list[int], wanted: range) -> list[str]:
+    said = []
+    missing = sorted(set(wanted) - set(found))
+    twice = sorted({s for s in found if found.count(s) > 1})
+    if missing:
+      said.append(f'{path}: no line of step {_spans(missing)}')
+    if twice:
+      said.append(f'{path}: more than one line of step {_spans(twice)}')
+    return said
+
+  def cores_before(self) -> list[int]:
+    """Numbers of usable cores of earlier attempts that are not this one's."""
+    found = set()
+    for path in (self.path / 'attempts').glob('*/attempt.json'):
+      try:
+        found.add(_read_object(path, 'cores')['cores'])
+      except ValueError:
+        continue  # of an earlier version, or torn: it tells nothing
+    return sorted(c for c in found if type(c) is int and c != usable_cores())
+
   def _append(self, name: str, rows) -> None:
-    with open(self.path / name, 'a') as f:
-      f.writelines(json.dumps(row) + '\n' for row in rows)
+    disk.append(self.path / name, ''.join(
+        json.dumps(row) + '\n' for row in rows))
 
   def log_step(self, row: dict) -> None:
     self._append('metrics.jsonl', [row])
@@ -275,8 +388,8 @@ class Workdir:
 
   def note(self, text: str) -> None:
     """A line in this attempt's log."""
-    with open(self.attempt / 'log.txt', 'a') as f:
-      f.write(f'{time.strftime("%H:%M:%S")} {text}\n')
+    disk.append(self.attempt / 'log.txt',
+                f'{time.strftime("%H:%M:%S")} {text}\n')
 
   def keep_batch(self, step: int, reason: str, batches) -> pathlib.Path:
     """Writes the micro-batches of a step that ended the run.
@@ -291,14 +404,17 @@ class Workdir:
     """
     folder = self.attempt / f'stopped_at_step_{step}'
     folder.mkdir()
+    with disk.naming(folder):
+      for i, (minibatch, batch) in enumerate(batches):
+        np.savez(folder / f'minibatch_{minibatch}_{i:04d}.npz',
+                 **_arrays(batch))
     write_json(folder / 'reason.json', {'step': step, 'reason': reason})
-    for i, (minibatch, batch) in enumerate(batches):
-      np.savez(folder / f'minibatch_{minibatch}_{i:04d}.npz', **_arrays(batch))
     return folder
 
   def finish(self, summary: dict, params, description: dict) -> None:
     """Writes the final weights with their description, then the summary."""
-    weights.save(self.path / 'final.safetensors', params, description)
+    with disk.naming(self.path / 'final.safetensors'):
+      weights.save(self.path / 'final.safetensors', params, description)
     write_json(self.path / 'summary.json', summary)
 
 
@@ -315,6 +431,7 @@ def _arrays(record) -> dict:
 
 
 def read_summary(path) -> dict | None:
-  """summary.json, or None while a run is not complete."""
+  """summary.json, or None while a run is not complete; ValueError for one that
+  cannot be read."""
   path = pathlib.Path(path) / 'summary.json'
-  return json.loads(path.read_text()) if path.is_file() else None
+  return _read_object(path, 'steps') if path.is_file() else None

@@ -5,9 +5,12 @@ and a row of WRITERS.
 """
 
 import os
+import time
 import uuid
 from collections.abc import Callable
 from typing import NamedTuple
+
+from zppo_jax import disk
 
 
 class Writer(NamedTuple):
@@ -17,17 +20,36 @@ class Writer(NamedTuple):
 
 
 def tensorboard(path, config_values: dict, name: str, step: int) -> Writer:
-  """Event files in path/tensorboard; a resume hides what it repeats."""
+  """Event files in path/tensorboard; a resume hides what it repeats.
+
+  They are written at once, not by a thread that would die of a full disk and
+  leave the run waiting for it.
+  """
   del config_values, name
-  from tensorboardX import SummaryWriter
-  events = SummaryWriter(str(path / 'tensorboard'), purge_step=step,
-                         flush_secs=30)
+  from tensorboardX.event_file_writer import EventsWriter
+  from tensorboardX.proto.event_pb2 import Event, SessionLog
+  from tensorboardX.summary import scalar
+  folder = path / 'tensorboard'
+  with disk.naming(folder):
+    folder.mkdir(exist_ok=True)
+    events = EventsWriter(str(folder / 'events'))
+
+  def put(step, **what):
+    with disk.naming(folder):
+      events.write_event(Event(wall_time=time.time(), step=step, **what))
+      events.flush()
+
+  put(step, session_log=SessionLog(status=SessionLog.START))
 
   def write(step, values):
-    for key, value in values.items():
-      events.add_scalar(key, value, step)
+    put(step, summary={'value': [
+        v for key, value in values.items() for v in scalar(key, value).value]})
 
-  return Writer(write, events.close)
+  def close():
+    with disk.naming(folder):
+      events.close()
+
+  return Writer(write, close)
 
 
 def wandb(path, config_values: dict, name: str, step: int) -> Writer:

@@ -4,6 +4,7 @@ A config names one of TASKS, or `package.module:NAME`: a `Task` of the user's
 own (docs/your_task.md).
 """
 
+import dataclasses
 import difflib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +16,7 @@ from zppo_jax.chat.wording import Chat
 from zppo_jax.data import pool as pools, suites
 from zppo_jax.records import Grader, Question
 from zppo_jax.tasks import digits, files, micro, micro_pictures, reasoning_gym
-from zppo_jax.verdicts.verifier import BOXED, NUMBERS
+from zppo_jax.verdicts.verifier import BOXED, NUMBERS, Verifier
 
 
 class Task(NamedTuple):
@@ -105,6 +106,12 @@ def _shared(task: Task, pool: Mapping[str, Any]) -> dict[str, Any]:
            if i >= 2 and n not in OWN
            and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
   return {n: pool[n] for n in named if n in pool}
+
+
+def graded_by(task: Task, verifier: Verifier) -> Task:
+  """A task whose questions with a kind a run's own verifier grades."""
+  return task._replace(
+      grader=dataclasses.replace(task.grader, verifier=verifier))
 
 
 def splits(task: Task, config, names: Sequence[str],

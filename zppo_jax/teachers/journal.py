@@ -7,12 +7,11 @@ they are asked for again.
 """
 
 import dataclasses
-import json
 import os
 import pathlib
 from collections.abc import Sequence
 
-from zppo_jax import rollouts
+from zppo_jax import disk, rollouts
 from zppo_jax.chat.wording import Chat
 from zppo_jax.records import (
   Answers,
@@ -32,16 +31,25 @@ ANSWER, SUMMARY = 'answer', 'summary'
 
 
 def _read(path: pathlib.Path) -> dict:
-  """Texts by (step, what, id); what a kill tore is cut off the file."""
+  """Texts by (step, what, id); what a kill tore is cut off the file.
+
+  Raises:
+    ValueError: for a line that is no answer and not the last.
+  """
   found, good = {}, 0
   raw = path.read_bytes() if path.exists() else b''
-  for line in raw.splitlines(keepends=True):
+  lines = raw.splitlines(keepends=True)
+  for number, line in enumerate(lines, 1):
     try:
-      row = json.loads(line)
+      row = disk.unsealed(line)
       key = row['step'], row['what'], row['id']
       found[key] = [(text, StopReason[stop.upper()])
                     for text, stop in row['texts']]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError,
+            RecursionError) as e:
+      if number < len(lines):
+        raise ValueError(f'{path}, line {number}: not an answer of the '
+                         f'teacher: {e}') from e
       break
     if not line.endswith(b'\n'):
       break
@@ -86,11 +94,12 @@ class Journalled:
 
   def _keep(self, step: int, what: str,
             found: Sequence[tuple[Prompt, Sequence[Rollout]]]) -> None:
-    with open(self.path, 'a') as f:
-      f.writelines(json.dumps({
-          'step': step, 'what': what, 'id': prompt.question.id,
-          'texts': [[r.text, r.stop.name.lower()] for r in said]}) + '\n'
-          for prompt, said in found if said)
+    lines = [disk.sealed({
+        'step': step, 'what': what, 'id': prompt.question.id,
+        'texts': [[r.text, r.stop.name.lower()] for r in said]})
+        for prompt, said in found if said]
+    if lines:
+      disk.append(self.path, ''.join(lines))
 
   def answer(self, prompts: Sequence[Prompt], step: int) -> Answers:
     """Known answers, and those of the teacher for the rest."""

@@ -14,6 +14,7 @@ import os
 import pathlib
 from importlib import metadata
 
+from zppo_jax import disk
 from zppo_jax.verdicts import kinds
 from zppo_jax.verdicts.wall import Reply
 
@@ -84,10 +85,10 @@ def read(path) -> dict[str, Reply]:
   lines = raw.splitlines(keepends=True)
   for number, line in enumerate(lines, 1):
     try:
-      row = json.loads(line)
+      row = disk.unsealed(line)
       reply = Reply(row['status'], float(row['score']), row['reason'])
       name = row['key']
-    except (ValueError, KeyError, TypeError) as e:
+    except (ValueError, KeyError, TypeError, RecursionError) as e:
       if number < len(lines):
         raise ValueError(f'{path}, line {number}: not a verdict: {e}') from e
       break
@@ -102,9 +103,8 @@ def read(path) -> dict[str, Reply]:
 
 def append(path, rows: list[tuple[str, str, Reply]]) -> None:
   """Adds (key, kind, reply) of verdicts that are worth keeping."""
-  kept = [json.dumps({'key': name, 'kind': kind, 'status': r.status,
-                      'score': r.score, 'reason': r.reason})
+  kept = [disk.sealed({'key': name, 'kind': kind, 'status': r.status,
+                       'score': r.score, 'reason': r.reason})
           for name, kind, r in rows if r.status in KEPT]
   if kept:
-    with open(path, 'a') as f:
-      f.write('\n'.join(kept) + '\n')
+    disk.append(path, ''.join(kept))

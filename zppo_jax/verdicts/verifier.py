@@ -1,7 +1,8 @@
 """Answers to questions in, marks out: cache, journal, wall and judge.
 
-There is one verifier in a process, as there is one machine (`shared`); its
-workers start when the first question with a kind is graded.
+A run has a verifier of its own, with its judge, its journal and what it was
+told so far (`of_run`). All of a process share the wall, as they share the
+machine; its workers start when the first question with a kind is graded.
 """
 
 import collections
@@ -138,20 +139,24 @@ _SHARED: list[Verifier] = []
 
 
 def shared() -> Verifier:
-  """The verifier of this process."""
+  """The verifier of this process, for what belongs to no run."""
   if not _SHARED:
     _SHARED.append(Verifier(Wall(Limits())))
   return _SHARED[0]
 
 
+def of_run(ask: Ask | None) -> Verifier:
+  """A verifier behind the wall of this process, with a judge of its own."""
+  return Verifier(shared().wall, ask)
+
+
 @contextlib.contextmanager
-def journalled(path):
-  """Verdicts of the shared verifier are kept in a file for a while.
+def journalled(found: Verifier, path):
+  """Verdicts of a verifier are kept in a file for a while.
 
   Yields the number of verdicts that it held. What is cached from before is
   left out: a run's journal holds all that the run was told.
   """
-  found = shared()
   found.forget()
   try:
     yield found.keep(path)

@@ -1,0 +1,86 @@
+"""Files that a run writes and reads back: errors that name them, sealed lines.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import pathlib
+from typing import Any
+
+SEAL = 'seal'  # the field of a line that holds its digest
+
+
+@contextlib.contextmanager
+def naming(path):
+  """An OSError from inside says which file it is about."""
+  try:
+    yield
+  except OSError as e:
+    if e.filename is not None:
+      raise
+    told = e.strerror or str(e)
+    raise type(e)(e.errno or 0, f'cannot write: {told}', str(path)) from e
+
+
+def append(path, text: str) -> None:
+  """Adds text to a file.
+
+  Raises:
+    OSError: naming the file and the cause, a full disk's included.
+  """
+  with naming(path), open(path, 'a') as f:
+    f.write(text)
+
+
+def write_json(path, value) -> None:
+  """Writes JSON under its name only when it is whole.
+
+  Raises:
+    OSError: as `append`.
+  """
+  path = pathlib.Path(path)
+  partial = path.with_suffix('.partial')
+  with naming(path):
+    partial.write_text(json.dumps(value, indent=2, sort_keys=True) + '\n')
+    os.replace(partial, path)
+
+
+def digest(value: Any) -> str:
+  """Of JSON values, whatever the order of their names."""
+  whole = json.dumps(value, sort_keys=True)
+  return hashlib.sha256(whole.encode()).hexdigest()
+
+
+def sealed(row: dict) -> str:
+  """A line of JSON that holds a digest of itself."""
+  return json.dumps({**row, SEAL: digest(row)[:16]}) + '\n'
+
+
+def unsealed(line) -> dict:
+  """What `sealed` was given; a line without a seal is an earlier version's.
+
+  Raises:
+    ValueError: for no JSON object, or one that is not what was written.
+  """
+  row = json.loads(line)
+  if not isinstance(row, dict):
+    raise ValueError('it is no JSON object')
+  seal = row.pop(SEAL, None)
+  if seal is not None and seal != digest(row)[:16]:
+    raise ValueError('it was changed after it had been written')
+  return row
+
+
+def digest_of_start(path, size: int | None = None) -> tuple[int, str]:
+  """(bytes, digest) of the first `size` bytes of a file; of all of it."""
+  path = pathlib.Path(path)
+  found, left = hashlib.sha256(), size
+  with open(path, 'rb') as f:
+    while left is None or left > 0:
+      part = f.read(1 << 20 if left is None else min(left, 1 << 20))
+      if not part:
+        break
+      found.update(part)
+      left = None if left is None else left - len(part)
+    return f.tell(), found.hexdigest()

@@ -1,0 +1,150 @@
+"""One process at a time works on a directory.
+
+The system holds the lock (flock) and lets go of it however the process ends,
+kill -9 included. `lock.json` beside the run says who has it, and its time of
+change is a sign of life, for file systems on which a lock of another host does
+not show. Whoever only reads a directory needs no lock.
+"""
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import pathlib
+import platform
+import threading
+import time
+
+NAME = 'lock.json'
+BEAT_S = 20.0  # between two signs of life
+DEAD_S = 120.0  # without one a holder on another host counts as gone
+# What a file system says that knows no locks.
+_NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS})
+
+
+class Locked(RuntimeError):
+  """Another process works on the directory."""
+
+
+def _told(file: pathlib.Path) -> dict:
+  """Who a lock file names; what cannot be read is unknown."""
+  try:
+    found = json.loads(file.read_text())
+  except (OSError, ValueError):
+    found = None
+  found = found if isinstance(found, dict) else {}
+  return {name: found.get(name, 'unknown') for name in (
+      'host', 'pid', 'started')}
+
+
+def _lives(pid) -> bool:
+  """Whether a process of this host has that number."""
+  try:
+    os.kill(int(pid), 0)
+  except (ValueError, ProcessLookupError, OverflowError):
+    return False
+  except PermissionError:
+    pass
+  return True
+
+
+def _refused(path, file, why: str) -> Locked:
+  who = _told(file)
+  return Locked(
+      f'{path} is in use by process {who["pid"]} on host {who["host"]}, which '
+      f'started {who["started"]}: {why}. One process at a time works on a run; '
+      'take another --workdir, or wait for its end')
+
+
+def _silence(file: pathlib.Path) -> float:
+  """Seconds since the last sign of life, by the file system's own clock."""
+  probe = file.with_name(f'.{NAME}.{os.getpid()}')
+  probe.touch()
+  try:
+    return probe.stat().st_mtime - file.stat().st_mtime
+  finally:
+    probe.unlink()
+
+
+def _check_named(path, file: pathlib.Path, locks: bool) -> None:
+  """Locked if who the file names may still work there, although the lock was
+  to be had."""
+  who = _told(file)
+  if who['host'] == 'unknown':
+    return
+  if who['host'] == platform.node():
+    if not locks and who['pid'] != os.getpid() and _lives(who['pid']):
+      raise _refused(path, file, 'it is alive, and this file system has no '
+                     f'locks. If it is no run of zppo, remove {file}')
+    return
+  silence = _silence(file)
+  if silence < DEAD_S:
+    raise _refused(
+        path, file, f'its last sign of life is {max(silence, 0):.0f} s old. If '
+        f'it is gone, try again {DEAD_S:g} s after that, or remove {file}')
+
+
+def _take(path: pathlib.Path, file: pathlib.Path):
+  """(open lock file, whether it is locked by the system).
+
+  Raises:
+    Locked: if somebody else has it.
+  """
+  while True:
+    held = open(file, 'a+')  # it is the lock: open while that is held
+    locks = True
+    try:
+      fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      held.close()
+      raise _refused(path, file, 'it holds the lock') from None
+    except OSError as e:
+      if e.errno not in _NO_LOCKS:
+        held.close()
+        raise
+      locks = False
+    with contextlib.suppress(FileNotFoundError):
+      if os.fstat(held.fileno()).st_ino == os.stat(file).st_ino:
+        return held, locks
+    held.close()  # its holder removed the file in between
+
+
+@contextlib.contextmanager
+def hold(path):
+  """Works on a directory alone; yields nothing.
+
+  Args:
+    path: an existing directory.
+
+  Raises:
+    Locked: naming host and process of whoever works there.
+  """
+  path = pathlib.Path(path)
+  file = path / NAME
+  held, locks = _take(path, file)
+  stop = threading.Event()
+
+  def beat():
+    while not stop.wait(BEAT_S):
+      with contextlib.suppress(OSError):
+        os.utime(held.fileno())
+
+  try:
+    _check_named(path, file, locks)
+    held.truncate(0)
+    held.write(json.dumps({
+        'host': platform.node(), 'pid': os.getpid(),
+        'started': time.strftime('%Y-%m-%dT%H:%M:%S%z')}) + '\n')
+    held.flush()
+    alive = threading.Thread(target=beat, daemon=True)
+    alive.start()
+    try:
+      yield
+    finally:
+      stop.set()
+      alive.join()
+      with contextlib.suppress(FileNotFoundError):
+        file.unlink()  # before the lock goes: nobody else's is removed
+  finally:
+    held.close()

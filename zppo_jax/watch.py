@@ -1,0 +1,134 @@
+"""What a run does in vain, said while it runs and stopped when it lasts.
+
+A step is idle where nothing moves the weights towards an answer: no group holds
+both a right and a wrong rollout. A teacher that is never right leaves the NCQ
+alone. Neither is an error of one step; `Watch` counts.
+"""
+
+import collections
+import dataclasses
+
+
+def idle(row: dict) -> bool:
+  """Whether a step had no gradient, by its metrics."""
+  return (row.get('update/trained_tokens', 1) == 0
+          or row.get('update/grad_norm', 1) == 0)
+
+
+def asked(row: dict) -> tuple[int, int]:
+  """(questions that the teacher was asked, those that it answered rightly)."""
+  count = row.get('hard/asked', 0)
+  return count, round(count * row.get('teacher/answered', 0))
+
+
+def _cause(row: dict) -> str:
+  """Why a step was idle, as far as its rollouts tell."""
+  if row.get('stop/length') == 1:
+    return ('every rollout was cut at algorithm.max_tokens, which makes it '
+            'wrong')
+  shares = ', '.join(
+      f'{name.removeprefix("verdict/")} {share:.3g}'
+      for name, share in sorted(row.items())
+      if name.startswith('verdict/') and share)
+  if row.get('update/trained_tokens', 1) == 0:
+    return f'every group is all right or all wrong ({shares})'
+  return f'the gradient is 0 ({shares})'
+
+
+def _due(count: int) -> bool:
+  """At 2, 4, 8, ... in a row: one alone is nothing unusual in a small batch,
+  and a warning that lasts is not a flood."""
+  return count > 1 and count & (count - 1) == 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+  """How much work in vain a run bears.
+
+  Attributes:
+    max_idle: idle steps in a row that end a run; 0: none do.
+    min_answered: least share of the questions of the last `window` steps with
+      teacher questions that the teacher answers rightly; 0 only warns, when
+      there is none.
+    window: steps.
+  """
+  max_idle: int
+  min_answered: float
+  window: int
+
+  def __post_init__(self):
+    if not isinstance(self.max_idle, int) or self.max_idle < 0:
+      raise ValueError(f'guard.max_idle is {self.max_idle!r}; it must be a '
+                       'whole number >= 0 (0: no limit)')
+    if not 0 <= self.min_answered <= 1:
+      raise ValueError(f'teacher.min_answered is {self.min_answered}; it must '
+                       'be in [0, 1]')
+
+
+class Watch:
+  """Counts of one attempt; a resumed run counts anew.
+
+  Attributes:
+    limits: of the run.
+    idle_steps: idle ones in a row.
+    visits: (asked, answered) of the last steps that asked.
+  """
+
+  def __init__(self, limits: Limits):
+    self.limits, self.idle_steps = limits, 0
+    self.visits: collections.deque = collections.deque()
+
+  def see(self, row: dict) -> list[str]:
+    """Counts a step; what is to be said of it."""
+    said = []
+    self.idle_steps = self.idle_steps + 1 if idle(row) else 0
+    if _due(self.idle_steps):
+      said.append(
+          f'warning: step {row["step"]} trained nothing, the '
+          f'{self.idle_steps}. in a row: {_cause(row)}')
+    count, right = asked(row)
+    if count:
+      self.visits.append((count, right))
+      while len(self.visits) > self.limits.window:
+        self.visits.popleft()
+      if len(self.visits) == self.limits.window and not self._right():
+        said.append(
+            f'warning: step {row["step"]}: the teacher was right on none of '
+            f'{self._asked()} questions in the last {self.limits.window} steps '
+            'that asked it')
+        if not self.limits.min_answered:
+          self.visits.clear()  # said once a window
+    return said
+
+  def _asked(self) -> int:
+    return sum(count for count, _ in self.visits)
+
+  def _right(self) -> int:
+    return sum(right for _, right in self.visits)
+
+  def ended(self) -> str | None:
+    """Why the run may not go on, or None."""
+    if self.limits.max_idle and self.idle_steps >= self.limits.max_idle:
+      return (f'{self.idle_steps} steps in a row trained nothing, '
+              f'guard.max_idle is {self.limits.max_idle}')
+    if (len(self.visits) == self.limits.window
+        and self._right() < self.limits.min_answered * self._asked()):
+      return (f'the teacher was right on {self._right()} of {self._asked()} '
+              f'questions in the last {self.limits.window} steps that asked '
+              'it, less than teacher.min_answered = '
+              f'{self.limits.min_answered:g}')
+    return None
+
+
+def told(summary: dict) -> list[str]:
+  """What a summary has to say of work in vain."""
+  out: list[str] = []
+  count = summary.get('idle_steps', 0)
+  if count:
+    out.append(f'warning: {count} of {summary["steps"]} steps trained nothing: '
+               'no group held both a right and a wrong rollout')
+  visits = summary.get('teacher_visits') or {}
+  if visits.get('asked') and not visits['answered']:
+    out.append(f'warning: the teacher was never right, on {visits["asked"]} '
+               'questions')
+  return out
