@@ -48,5 +48,5 @@ def appoint(config, needed: str) -> None:
   known = openai_client.served(of, budget_s)
   if of.model not in known:
     raise ValueError(f'judge.model is {of.model!r}; {of.url} serves '
-                     f'{", ".join(known) or "none"}')
+                     f'{openai_client.listed(known, of.key())}')
   verifier.shared().ask = functools.partial(_ask, of, budget_s)

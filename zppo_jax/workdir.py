@@ -128,7 +128,7 @@ def read_config(path) -> dict | None:
 MAY_CHANGE = frozenset({'steps', 'teacher.max_failures', 'teacher.window', *(
     f'{of}.{name}' for of in ('teacher.endpoint', 'judge') for name in (
         'url', 'key_env', 'budget_s', 'deadline_s', 'concurrency', 'retries',
-        'backoff_s'))})
+        'backoff_s', 'max_reply_mb'))})
 
 
 def check_same_config(path, stored: dict, config) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 from zppo_jax import rollouts
 from zppo_jax.chat.wording import Chat
+from zppo_jax.openai_replies import mended
 from zppo_jax.records import (
   Answers,
   Asked,
@@ -31,23 +32,38 @@ from zppo_jax.teachers import Capabilities, Teacher
 ANSWER, SUMMARY = 'answer', 'summary'
 
 
+def _row(line: bytes):
+  """((step, what, id), its texts with their ends) of a line, None if it is
+  not in that form."""
+  try:
+    row = json.loads(line)
+    step, what, name = key = row['step'], row['what'], row['id']
+    texts = [(mended(text), StopReason[stop.upper()])
+             for text, stop in row['texts']]
+  except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+    return None
+  typed = type(step) is int and isinstance(what, str) and isinstance(name, str)
+  return (key, texts) if typed else None
+
+
 def _read(path: pathlib.Path) -> dict:
-  """Texts by (step, what, id); what a kill tore is cut off the file."""
-  found, good = {}, 0
+  """Texts by (step, what, id); what a kill tore is cut off the file.
+
+  Raises:
+    ValueError: for a whole line that is no answer: no kill leaves one.
+  """
+  found: dict = {}
   raw = path.read_bytes() if path.exists() else b''
-  for line in raw.splitlines(keepends=True):
-    try:
-      row = json.loads(line)
-      key = row['step'], row['what'], row['id']
-      found[key] = [(text, StopReason[stop.upper()])
-                    for text, stop in row['texts']]
-    except (ValueError, KeyError, TypeError):
-      break
-    if not line.endswith(b'\n'):
-      break
-    good += len(line)
-  if good < len(raw):
-    os.truncate(path, good)
+  *lines, torn = raw.split(b'\n')
+  for number, line in enumerate(lines, 1):
+    row = _row(line)
+    if row is None:
+      raise ValueError(
+          f'{path}, line {number}: {line[:60]!r} is no answer of a teacher; '
+          'mend it, or remove it: then the answer is asked for again')
+    found[row[0]] = row[1]
+  if torn:
+    os.truncate(path, len(raw) - len(torn))
   return found
 
 
