@@ -77,9 +77,12 @@ def _warm(engine: Engine, codec) -> None:
   """Compiles what the first requests of a lane need."""
   token = min(codec.sampled_ids)
   for decoding in (Decoding(2, 0.0), Decoding(2), Decoding(2, top_p=0.5)):
-    engine.submit(Request(0, (token,), np.zeros((1, 2), np.uint32), decoding))
-    while engine.busy:
-      engine.poll()
+    for together in engine.shapes.groups:
+      for i in range(together):
+        engine.submit(Request(i, (token,), np.zeros((1, 2), np.uint32),
+                              decoding, owner=i))
+      while engine.busy:
+        engine.poll()
 
 
 def start(found: pretrained.Pretrained, chat, context: int, slots: int,

@@ -119,10 +119,8 @@ class _Drawing(_Lane):
 
   def __init__(self, engine: Engine):
     super().__init__()
-    self._engine = engine
-    self.rows = engine.shapes.rows[-1]
-    self._lock = threading.Lock()
-    self._choices, self._tokens = 0, 0  # that it has to draw, at most
+    self._engine, self._rows = engine, engine.shapes.rows[-1]
+    self._lock, self._tokens = threading.Lock(), 0
     self._names = itertools.count()
     # id -> (future, choices wanted, choices that came)
     self._under_way: dict[int, tuple[Future, int, list[Completion]]] = {}
@@ -130,18 +128,14 @@ class _Drawing(_Lane):
   def _open(self) -> Sequence[Future]:
     return [future for future, *_ in self._under_way.values()]
 
-  def count(self, n: int, tokens: int) -> None:
-    """That it has to draw so many choices and tokens more, or fewer."""
+  def count(self, tokens: int) -> None:
+    """That it has to draw so many tokens more at most, or fewer."""
     with self._lock:
-      self._choices += n
       self._tokens += tokens
-
-  def has_room(self, n: int) -> bool:
-    return self._choices + n <= self.rows
 
   def wait(self, tokens: int) -> float:
     """Tokens of a row until so many more would all be drawn."""
-    return (self._tokens + tokens) / self.rows
+    return (self._tokens + tokens) / self._rows
 
   def _begin(self, job: Generate, future: Future) -> None:
     name = next(self._names)
@@ -258,17 +252,18 @@ class Worker:
       return future
     tokens = job.n * job.decoding.max_tokens
     lane = self._lane(job, tokens)
-    lane.count(job.n, tokens)
-    future.add_done_callback(lambda _: lane.count(-job.n, -tokens))
+    lane.count(tokens)
+    future.add_done_callback(lambda _: lane.count(-tokens))
     lane.put(job, future)
     return future
 
   def _lane(self, job: Generate, tokens: int) -> _Drawing:
-    """The shortest with room, else the one that will have drawn it first."""
-    fit = [lane for most, lane in self._lanes
-           if job.decoding.max_tokens <= most] or [self._lanes[-1][1]]
-    return next((lane for lane in fit if lane.has_room(job.n)),
-                min(fit, key=lambda lane: lane.wait(tokens)))
+    """The shortest that will have drawn it within one choice of full length,
+    else the one that will have drawn it first."""
+    fit = [(most, lane) for most, lane in self._lanes
+           if job.decoding.max_tokens <= most] or self._lanes[-1:]
+    return next((lane for most, lane in fit if lane.wait(tokens) <= most),
+                min(fit, key=lambda x: x[1].wait(tokens))[1])
 
   def close(self) -> None:
     """Ends after the jobs that are here."""
