@@ -2,6 +2,9 @@
 beside small ones."""
 
 import concurrent.futures
+import contextlib
+import http.client
+import json
 import threading
 import time
 
@@ -13,7 +16,7 @@ from zppo_jax import pretrained, serve  # noqa: E402
 from zppo_jax.chat.micro_chat import CHAT  # noqa: E402
 from zppo_jax.packing import Row  # noqa: E402
 from zppo_jax.records import Decoding  # noqa: E402
-from zppo_jax.serve import desk, prepared  # noqa: E402
+from zppo_jax.serve import app, desk, prepared  # noqa: E402
 from zppo_jax.serve.worker import Generate, Score, Worker, _Scoring  # noqa: E402
 
 PROMPT = CHAT.plain('C a b c 4').tokens
@@ -226,8 +229,27 @@ def test_ids_that_cannot_fit_are_not_looked_at():
     assert status == 400 and 'brackets' in reply['error']['message']
 
 
-def test_bodies_together_are_bounded():
-  """Fault E3: beyond eight bodies of the longest kind the next is put off."""
+def test_a_body_that_drips_is_cut_off(monkeypatch):
+  """Fault E3: whoever sends slowly is told so, and holds nothing."""
+  monkeypatch.setattr(app, 'BODY_S', 0.3)
+  with running() as (ask, _, port, *_):
+    talk = http.client.HTTPConnection('127.0.0.1', port, timeout=20)
+    with contextlib.closing(talk):
+      talk.putrequest('POST', '/v1/completions')
+      for name, value in (('content-type', 'application/json'),
+                          ('content-length', '4000')):
+        talk.putheader(name, value)
+      talk.endheaders(b'{"prompt"')
+      reply = talk.getresponse()
+      assert reply.status == 408
+      assert 'within 0.3 s' in json.loads(reply.read())['error']['message']
+    assert post(ask, 'C a 4')[0] == 200
+
+
+def test_bodies_together_are_bounded(monkeypatch):
+  """Fault E3: beyond eight bodies of the longest kind the next large one is
+  put off, a small one never."""
+  monkeypatch.setattr(desk, 'LARGE', 10)
   held = desk.Desk(100)
   with held.hold() as first:
     first(700)
@@ -236,6 +258,8 @@ def test_bodies_together_are_bounded():
       with pytest.raises(desk.Refused, match='as many requests') as e:
         second(1)
       assert e.value.status == 503
+      with held.hold() as small:
+        small(10)
     first(100)
   with held.hold() as again:
     again(800)

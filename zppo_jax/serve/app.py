@@ -25,6 +25,7 @@ from zppo_jax.serve.told import Ranked
 from zppo_jax.serve.worker import Generate, Score, Worker
 
 _HOST = re.compile(r'(\[[^\]]*\]|[^:]*)(?::\d*)?')
+BODY_S = 120  # most seconds until a body is there
 LOCAL = ('127.0.0.1', 'localhost', '[::1]')
 _TYPES = {401: 'authentication_error', 404: 'not_found_error',
           413: 'request_too_large', 500: 'server_error', 503: 'server_error'}
@@ -84,12 +85,17 @@ async def _read(request: Request, server: Server, hold: Callable) -> bytes:
     raise Refused(f'Content-Type is {kind[:80]!r}; allowed: application/json',
                   None, 415, 'unsupported_media_type')
   raw = bytearray()
-  async for piece in request.stream():
-    raw += piece
-    if len(raw) > server.max_bytes:
-      raise Refused(f'the body is longer than {server.max_bytes} bytes', None,
-                    413, 'request_too_large')
-    hold(len(piece))
+  try:
+    async with asyncio.timeout(BODY_S):
+      async for piece in request.stream():
+        raw += piece
+        if len(raw) > server.max_bytes:
+          raise Refused(f'the body is longer than {server.max_bytes} bytes',
+                        None, 413, 'request_too_large')
+        hold(len(piece))
+  except TimeoutError:
+    raise Refused(f'the body did not come within {BODY_S} s', None, 408,
+                  'request_timeout') from None
   return bytes(raw)
 
 
@@ -158,11 +164,11 @@ def _completion(prepare: Callable, reply: Callable):
       raw = await _read(request, server, hold)
       body, prompts = await desk.do(len(raw), prepare, raw, server)
       del raw
-      choices = await _choices(request, server, body.ask, prompts)
-      ranked = await _ranked(request, server, body.ask, prompts, choices)
-      content = await desk.do(
-          replied.size(body.ask, prompts, choices), reply, body, prompts,
-          choices, ranked, server.name, server.chat)
+    choices = await _choices(request, server, body.ask, prompts)
+    ranked = await _ranked(request, server, body.ask, prompts, choices)
+    content = await desk.do(
+        replied.size(body.ask, prompts, choices), reply, body, prompts,
+        choices, ranked, server.name, server.chat)
     return Response(content, media_type=(
         'text/event-stream' if body.ask.stream else 'application/json'))
   return route

@@ -40,13 +40,14 @@ class Desk:
   def hold(self):
     """A function to which a request says how many bytes more it holds.
 
-    It raises Refused, 503, where all requests together would hold too many.
+    It raises Refused, 503, for a large request where all of them together
+    would hold too many.
     """
     mine = 0
 
     def more(size: int) -> None:
       nonlocal mine
-      if self._held + size > self._most:
+      if mine + size > LARGE and self._held + size > self._most:
         raise Refused('the server holds as many requests as it can; try again '
                       'later', None, 503, 'overloaded')
       mine += size
