@@ -196,6 +196,20 @@ def test_packing_that_is_none(coding, body, said):
   assert reply.cause == Cause.GARBAGE and said in reply.error
 
 
+def test_a_text_that_did_not_heed_its_limit():
+  """Fault E2: far more words than max_tokens allows are garbage, before they
+  are tokenised and graded."""
+  said = lambda size: chat_reply(message={'content': 'x' * size})
+  for size, cause in ((256 * 10, None), (256 * 16, Cause.GARBAGE)):
+    with serving(raw(200, said(size))) as (url, _):
+      (reply,) = openai_client.ask_all(
+          Endpoint(url=url, **{**QUICK, 'retries': 0}),
+          [openai_client.chat_call(HELLO, max_tokens=7)], 10)
+    assert reply.cause == cause
+  assert reply.error == (
+      'reply: a text of 4096 characters where max_tokens was 7')
+
+
 # Times.
 
 def dripping(head: bytes):

@@ -196,8 +196,8 @@ class Engine:
     if request.decoding.max_tokens > longest:
       raise ValueError(f'{name}: max_tokens is {request.decoding.max_tokens}; '
                        f'this engine holds at most {longest}')
-    if request.id in {p.request.id for p in self._waiting} | {
-        r.request.id for r in self._rows if r is not None}:
+    if any(p.request.id == request.id for p in self._waiting) or any(
+        r is not None and r.request.id == request.id for r in self._rows):
       raise ValueError(f'a request {request.id!r} is under way already')
     # Fair shares are dealt out one by one.
     most = 1 if self._fair else self.shapes.rows[-1]
@@ -318,9 +318,11 @@ class Engine:
       units = -(-len(part.rollouts) // share)
       if units > len(free):
         break
-      self._waiting.remove(part)
       placed.append((part, free[:units]))
       del free[:units]
+    seated = {id(part) for part, _ in placed}
+    self._waiting = collections.deque(
+        p for p in self._waiting if id(p) not in seated)
     self._admit(_joined(placed) if self._fair else placed)
 
   def _turns(self, most: int) -> list[_Part]:

@@ -33,6 +33,9 @@ from zppo_jax.openai_wire import Failed, clean
 from zppo_jax.records import Cause
 
 CHAT, TEXT, MODELS = 'chat/completions', 'completions', 'models'
+# Characters of a text for each token that was allowed: no vocabulary has many
+# longer words. A longer text did not heed the limit.
+_LONGEST_TOKEN = 256
 _KEY = 8  # characters from which on a key is no word of an answer
 _LONGEST_BACKOFF = 30.0  # seconds, of a pause that the server did not ask for
 
@@ -222,6 +225,12 @@ async def _once(client, of: Endpoint, call: Call, wanted: int, attempt: int,
     if failed.cause == Cause.DEADLINE and left < of.deadline_s:
       failed = Failed(Cause.BUDGET, 'the budget was spent')
     return [], failed
+  most = call.body.get('max_tokens')
+  if isinstance(most, int):
+    for text in (x.text for x in found if isinstance(x, Choice)):
+      if len(text) > _LONGEST_TOKEN * (most + 8):
+        return [], Failed(Cause.GARBAGE, f'reply: a text of {len(text)} '
+                          f'characters where max_tokens was {most}')
   declined = [x.why for x in found if isinstance(x, Declined)]
   found = [x for x in found if not isinstance(x, Declined)]
   if declined and len(found) < wanted:

@@ -225,6 +225,9 @@ def test_ids_that_cannot_fit_are_not_looked_at():
   with running(max_bytes=2**24) as (ask, *_):
     status, reply = ask('/v1/completions', {'prompt': [10**6] * 500_000})
     assert status == 400 and '500000 tokens' in reply['error']['message']
+    status, reply = ask('/v1/chat/completions', {
+        'messages': [{'role': 'user', 'content': ''}] * 100_000})
+    assert status == 400 and '100000 parts' in reply['error']['message']
     status, reply = ask('/v1/completions', raw=b'[' + b'[],' * 1_500_000)
     assert status == 400 and 'brackets' in reply['error']['message']
 

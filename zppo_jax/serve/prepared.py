@@ -93,6 +93,11 @@ def chat(raw: bytes, server) -> tuple[ChatAsk, list[Encoded]]:
   """The body of a /v1/chat/completions and its one prompt; as `text`."""
   body = asked.chat(asked.decode(raw), server.name, server.context)
   _check_tokens(body.ask.stop_ids, server, 'stop_token_ids')
+  parts = sum(len(m.parts) for m in body.messages)
+  if parts > server.context:  # what each says is a token or more
+    raise Refused(f'messages has {parts} parts; the context has '
+                  f'{server.context} tokens', 'messages',
+                  code='context_length_exceeded')
   _check_size([p for m in body.messages for p in m.parts
                if isinstance(p, str)], server, 'messages')
   try:
