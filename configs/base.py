@@ -48,12 +48,14 @@ def get_config() -> ConfigDict:
   c.teacher.endpoint = ConfigDict(dict(
       url='', model='', key_env='', api='chat',  # or 'completions'
       budget_s=600.0, deadline_s=300.0, concurrency=64, retries=4,
-      backoff_s=0.5, extra=ConfigDict(), summary_extra=ConfigDict()))
+      backoff_s=0.5, max_reply_mb=16.0,  # MiB of a reply, unpacked
+      extra=ConfigDict(), summary_extra=ConfigDict()))
 
   # Of questions of kind 'judge'; none without a url (docs/verdicts.md).
   c.judge = ConfigDict(dict(
       url='', model='', key_env='', budget_s=600.0, deadline_s=60.0,
-      concurrency=64, retries=4, backoff_s=0.5, extra=ConfigDict()))
+      concurrency=64, retries=4, backoff_s=0.5, max_reply_mb=16.0,
+      extra=ConfigDict()))
 
   # fit: prompts beyond the largest bucket are refused, or 'drop'ped
   c.data = ConfigDict(dict(task='', pool=ConfigDict(), repeat=False,

@@ -10,6 +10,7 @@ neither the row it sits in, nor the pool's shape, nor who else is there.
 
 import collections
 import dataclasses
+import heapq
 import itertools
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any, NamedTuple
@@ -35,6 +36,8 @@ class Request:
     decoding: how tokens are drawn, and how many at most.
     media: what placeholders stand for, or None.
     stop: strings that end a rollout (StopReason.STOP_STRING).
+    stop_ids: tokens that end one likewise, when they are drawn.
+    owner: for whom it is; owners share the slots (see `Engine`).
   """
   id: Hashable
   tokens: tuple[int, ...]
@@ -42,6 +45,13 @@ class Request:
   decoding: Decoding
   media: PromptMedia | None = None
   stop: tuple[str, ...] = ()
+  stop_ids: tuple[int, ...] = ()
+  owner: Hashable = None
+
+  @property
+  def stops(self) -> bool:
+    """Whether anything but its end token or its limit may end a rollout."""
+    return bool(self.stop or self.stop_ids)
 
 
 class Completion(NamedTuple):
@@ -53,8 +63,10 @@ class Completion(NamedTuple):
     tokens: what was drawn; the end token is included when `stop` is END. A
       stop string's tokens stay, up to the one with which it was complete.
     logps: see records.Rollout.
-    text: the tokens decoded; cut before the first stop string.
+    text: the tokens decoded; cut before the first stop string, or before the
+      stop token.
     stop: why it ended.
+    matched: the stop string or stop token that ended it.
   """
   id: Hashable
   rollout: int
@@ -62,6 +74,7 @@ class Completion(NamedTuple):
   logps: tuple[float, ...]
   text: str
   stop: StopReason
+  matched: str | int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,6 +109,17 @@ class _Row:
   logps: list
 
 
+def _joined(placed: list[tuple[_Part, list[int]]]):
+  """The same with one part a request, so that its prompt is run once; each
+  rollout has a unit of its own."""
+  by_request: dict[Hashable, list] = {}
+  for part, units in placed:
+    by_request.setdefault(part.request.id, []).append((part, units))
+  return [(_Part(some[0][0].request, range(
+      some[0][0].rollouts.start, some[-1][0].rollouts.stop)),
+      [u for _, units in some for u in units]) for some in by_request.values()]
+
+
 class Engine:
   """Fixed slots, refilled as they fall free.
 
@@ -107,15 +131,21 @@ class Engine:
     burst: most tokens a row between two looks of the host.
     continuous: refill rows as they end; otherwise when all have ended, as a
       static batch.
+    fair: the next free row is the one's whose owner holds the fewest, and a
+      pool takes in more rows while others draw. An owner holds at most
+      `most_rows` at a time. Otherwise requests sit down in their order.
+    most_rows: of an owner; all of them by default.
   """
 
   def __init__(self, programs: Programs, *, decode: Callable[[Sequence], str],
                end_id: int | Sequence[int], allowed_V, burst: int = 64,
-               continuous: bool = True):
+               continuous: bool = True, fair: bool = False,
+               most_rows: int | None = None):
     self.programs, self.shapes = programs, programs.shapes
     self._decode, self._end_E = decode, np.atleast_1d(np.int32(end_id))
     self._allowed_V = np.asarray(allowed_V)
-    self._burst, self._continuous = burst, continuous
+    self._burst, self._continuous, self._fair = burst, continuous, fair
+    self._most_rows = most_rows or self.shapes.rows[-1]
     self._params: Any = None
     self._waiting: collections.deque[_Part] = collections.deque()
     self._shape: Geometry | None = None
@@ -166,10 +196,11 @@ class Engine:
     if request.decoding.max_tokens > longest:
       raise ValueError(f'{name}: max_tokens is {request.decoding.max_tokens}; '
                        f'this engine holds at most {longest}')
-    if request.id in {p.request.id for p in self._waiting} | {
-        r.request.id for r in self._rows if r is not None}:
+    if any(p.request.id == request.id for p in self._waiting) or any(
+        r is not None and r.request.id == request.id for r in self._rows):
       raise ValueError(f'a request {request.id!r} is under way already')
-    most = self.shapes.rows[-1]
+    # Fair shares are dealt out one by one.
+    most = 1 if self._fair else self.shapes.rows[-1]
     self._waiting += [
         _Part(request, range(g, min(g + most, len(request.key_G2))))
         for g in range(0, len(request.key_G2), most)]
@@ -277,17 +308,66 @@ class Engine:
       self._restart()
     elif not self._continuous:
       return
+    elif self._fair:
+      self._widen()
     share = self._shape.share
     free = [u for u in range(len(self._length_U))
             if not self._live_B[u * share:(u + 1) * share].any()]
     placed: list[tuple[_Part, list[int]]] = []
-    while self._waiting:
-      units = -(-len(self._waiting[0].rollouts) // share)
+    for part in self._turns(len(free) * share):
+      units = -(-len(part.rollouts) // share)
       if units > len(free):
         break
-      placed.append((self._waiting.popleft(), free[:units]))
+      placed.append((part, free[:units]))
       del free[:units]
-    self._admit(placed)
+    seated = {id(part) for part, _ in placed}
+    self._waiting = collections.deque(
+        p for p in self._waiting if id(p) not in seated)
+    self._admit(_joined(placed) if self._fair else placed)
+
+  def _turns(self, most: int) -> list[_Part]:
+    """What waits, in the order in which it sits down; `most` rollouts are
+    enough."""
+    if not self._fair:
+      return list(itertools.islice(self._waiting, most))
+    held = collections.Counter(
+        r.request.owner for r in self._rows if r is not None)
+    queues: dict[Hashable, collections.deque] = {}
+    for part in self._waiting:
+      queues.setdefault(part.request.owner, collections.deque()).append(part)
+    turns = [(held[owner], i, owner) for i, owner in enumerate(queues)]
+    heapq.heapify(turns)
+    out: list[_Part] = []
+    while turns and len(out) < most:
+      count, i, owner = heapq.heappop(turns)
+      if count >= self._most_rows:
+        continue
+      out.append(queues[owner].popleft())
+      if queues[owner]:
+        heapq.heappush(turns, (count + 1, i, owner))
+    return out
+
+  def _widen(self) -> None:
+    """More rows, while some draw, for those that wait."""
+    held = int(self._live_B.sum())
+    goal = held + len(self._turns(self.shapes.rows[-1]))
+    size = next((b for b in self.shapes.rows if b >= goal),
+                self.shapes.rows[-1])
+    more = size - self._shape.rows
+    if more <= 0:
+      return
+    self._shape = dataclasses.replace(self._shape, rows=size)
+    self._pool = self.programs.widen(self._pool, self._shape)
+    self._rows += [None] * more
+    # Nobody looks at a row before it is seated.
+    for name in ('_live_B', '_count_B', '_limit_B', '_next_B', '_start_B',
+                 '_key_B2', '_temperature_B', '_top_p_B', '_top_k_B'):
+      old = getattr(self, name)
+      setattr(self, name, np.concatenate(
+          [old, np.zeros((more, *old.shape[1:]), old.dtype)]))
+    self._start_B[-more:] = _NEVER
+    self._temperature_B[-more:] = self._top_p_B[-more:] = 1
+    self._length_U = np.pad(self._length_U, (0, more // self._shape.share))
 
   def _count(self, **more: int) -> None:
     self.statistics = dataclasses.replace(self.statistics, **{
@@ -372,7 +452,7 @@ class Engine:
   def _draw(self) -> list[Completion]:
     live = self._live_B.copy()
     left = int((self._limit_B - self._count_B)[live].max())
-    stops = any(r is not None and r.request.stop for r in self._rows)
+    stops = any(r is not None and r.request.stops for r in self._rows)
     most = min(8 if stops else self._burst, left)
     slots = self._slots(most)
     slot_W = np.zeros(self._burst, np.int32)
@@ -406,18 +486,25 @@ class Engine:
     return out
 
   def _ended(self, row: _Row, over: bool) -> Completion | None:
-    of = lambda tokens, text, stop: Completion(
+    of = lambda tokens, text, stop, matched=None: Completion(
         row.request.id, row.rollout, tuple(tokens),
-        tuple(row.logps[:len(tokens)]), text, stop)
-    stop = row.request.stop
+        tuple(row.logps[:len(tokens)]), text, stop, matched)
+    stop, stop_ids = row.request.stop, row.request.stop_ids
+    last = next((i for i, t in enumerate(row.tokens) if t in stop_ids), None)
+    if last is not None:  # unless a string ends before it
+      del row.tokens[last + 1:]
+      over = True
     text = self._decode(row.tokens) if over or stop else ''
     if stop and any(s in text for s in stop):
       holds = lambda n: any(s in self._decode(row.tokens[:n]) for s in stop)
       size = next(n for n in range(1, len(row.tokens) + 1) if holds(n))
       text = self._decode(row.tokens[:size])
-      cut = min(text.find(s) for s in stop if s in text)
-      return of(row.tokens[:size], text[:cut], StopReason.STOP_STRING)
+      cut, said = min((text.find(s), s) for s in stop if s in text)
+      return of(row.tokens[:size], text[:cut], StopReason.STOP_STRING, said)
     if not over:
       return None
+    if last is not None and row.tokens[-1] not in self._end_E:
+      return of(row.tokens, self._decode(row.tokens[:-1]),
+                StopReason.STOP_STRING, row.tokens[-1])
     return of(row.tokens, text, StopReason.END if (
         row.tokens[-1] in self._end_E) else StopReason.LENGTH)

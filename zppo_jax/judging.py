@@ -64,5 +64,5 @@ def judge_of(config, needed: str) -> Ask | None:
   known = openai_client.served(of, budget_s)
   if of.model not in known:
     raise ValueError(f'judge.model is {of.model!r}; {of.url} serves '
-                     f'{", ".join(known) or "none"}')
+                     f'{openai_client.listed(known, of.key())}')
   return functools.partial(_ask, of, budget_s)

@@ -7,19 +7,37 @@ environment when it is needed and is in no record, error or log.
 """
 
 import asyncio
+import contextlib
 import dataclasses
 import json
+import math
 import os
 import random
 import threading
 import time
+import urllib.parse
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from zppo_jax import openai_replies, openai_wire
+from zppo_jax.openai_replies import (  # noqa: F401  (they belong to calls)
+  Choice,
+  Declined,
+  Garbage,
+  choices,
+  read_chat,
+  read_models,
+  read_text,
+)
+from zppo_jax.openai_wire import Failed, clean
 from zppo_jax.records import Cause
 
-CHAT, TEXT = 'chat/completions', 'completions'
-_LONGEST_PAUSE = 30.0  # seconds, whatever Retry-After says
+CHAT, TEXT, MODELS = 'chat/completions', 'completions', 'models'
+# Characters of a text for each token that was allowed: no vocabulary has many
+# longer words. A longer text did not heed the limit.
+_LONGEST_TOKEN = 256
+_KEY = 8  # characters from which on a key is no word of an answer
+_LONGEST_BACKOFF = 30.0  # seconds, of a pause that the server did not ask for
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +53,8 @@ class Endpoint:
     retries: after a failure that may pass, or for choices that are missing.
     backoff_s: seconds before the first retry, doubled before each further
       one; a Retry-After of the server counts instead.
+    max_reply_mb: MiB of a reply, once it is unpacked; a longer one is
+      garbage.
     extra: further fields of every request's body.
   """
   url: str
@@ -44,49 +64,69 @@ class Endpoint:
   deadline_s: float = 120.0
   retries: int = 4
   backoff_s: float = 0.5
+  max_reply_mb: float = 16.0
   extra: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
   def __post_init__(self):
-    if not self.url.startswith(('http://', 'https://')):
-      raise ValueError(f'endpoint url is {self.url!r}; it must start with '
-                       'http:// or https://')
-    if not self.model:
-      raise ValueError("endpoint model is ''; the name of a served model is "
-                       'needed')
-    for name, lowest in (('concurrency', 1), ('retries', 0),
-                         ('backoff_s', 0)):
-      if not getattr(self, name) >= lowest:
-        raise ValueError(f'endpoint {name} is {getattr(self, name)}; it must '
-                         f'be >= {lowest}')
-    if not self.deadline_s > 0:
-      raise ValueError(f'endpoint deadline_s is {self.deadline_s}; it must be '
-                       '> 0')
+    _check_url(self.url)
+    if not isinstance(self.model, str) or not self.model:
+      raise ValueError(f'endpoint model is {self.model!r}; the name of a '
+                       'served model is needed')
+    for name, kind, lowest, more in (
+        ('concurrency', int, 1, '>='), ('retries', int, 0, '>='),
+        ('backoff_s', float, 0, '>='), ('deadline_s', float, 0, '>'),
+        ('max_reply_mb', float, 0, '>')):
+      value = getattr(self, name)
+      number = isinstance(value, int | kind) and not isinstance(value, bool)
+      if not number or not math.isfinite(value) or value < lowest or (
+          more == '>' and value == lowest):
+        raise ValueError(
+            f'endpoint {name} is {value!r}; it must be a '
+            f'{"whole " if kind is int else ""}number {more} {lowest}')
+    try:
+      json.dumps(dict(self.extra))
+    except (TypeError, ValueError, RecursionError) as e:
+      raise ValueError(f'endpoint extra cannot be sent as JSON: {e}') from None
     self.key()
 
+  @property
+  def max_bytes(self) -> int:
+    """Of a reply."""
+    return max(1, int(self.max_reply_mb * 2**20))
+
   def key(self) -> str:
-    """ValueError if the variable that key_env names is not set."""
+    """The key, '' without key_env.
+
+    Raises:
+      ValueError: if the variable that key_env names is not set, or holds what
+        no header can hold; the key is not shown.
+    """
     if not self.key_env:
-      return 'none'  # the package wants one
+      return ''
     if not os.environ.get(self.key_env):
       raise ValueError(f'endpoint key_env is {self.key_env!r}; no such '
                        'environment variable is set')
+    openai_wire.check_key(
+        os.environ[self.key_env], f'endpoint key_env is {self.key_env!r}; it')
     return os.environ[self.key_env]
 
 
-class Garbage(ValueError):
-  """A reply that is not in the form that was agreed on."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Choice:
-  """A generated text.
-
-  Attributes:
-    text: what was said, reasoning in <think> tags before it if it came apart.
-    complete: whether it ended by itself; else the token limit cut it.
-  """
-  text: str
-  complete: bool
+def _check_url(url: str) -> None:
+  if not isinstance(url, str) or not url.startswith(('http://', 'https://')):
+    raise ValueError(f'endpoint url is {url!r}; it must start with '
+                     'http:// or https://')
+  try:
+    found = urllib.parse.urlsplit(url)
+    port = found.port
+  except ValueError as e:
+    raise ValueError(f'endpoint url is {url!r}: {e}') from None
+  if found.username is not None or found.password is not None:
+    raise ValueError('endpoint url holds a user or a password, which are not '
+                     'shown here; name the variable of a key in key_env')
+  if not found.hostname or port == 0 or any(
+      not '!' <= c <= '~' for c in url):
+    raise ValueError(f'endpoint url is {url!r}; it must name a host, in '
+                     'visible ASCII characters')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,10 +134,11 @@ class Call:
   """One thing to ask.
 
   Attributes:
-    route: CHAT or TEXT.
-    body: of the request, without `model` and `n`.
+    route: CHAT, TEXT or MODELS.
+    body: of the request, without `model` and `n`; of MODELS nothing is sent.
     wanted: results wanted, sent as n where it is not 1.
-    read: decoded reply -> results; Garbage if it is not as agreed.
+    read: decoded reply -> results, Declined among them where the model will
+      not answer; Garbage if it is not as agreed.
   """
   route: str
   body: Mapping[str, Any]
@@ -121,6 +162,10 @@ class Reply:
   requests: int
 
 
+# What the same request would meet again.
+_LASTING = (Cause.REFUSED, Cause.BUDGET)
+
+
 class EndpointError(RuntimeError):
   """A single question that was not answered.
 
@@ -133,153 +178,101 @@ class EndpointError(RuntimeError):
     self.cause = cause
 
 
-def _of(value, kind, what: str):
-  if not isinstance(value, kind) or isinstance(value, bool):
-    raise Garbage(f'{what} is {type(value).__name__}')
-  return value
-
-
-def choices(reply: dict) -> list[dict]:
-  """The choices of any completion; Garbage if there are none of that form."""
-  found = _of(_of(reply, dict, 'the reply').get('choices'), list, 'choices')
-  return [_of(c, dict, 'a choice') for c in found]
-
-
-def _ended(choice: dict) -> bool | None:
-  """True or False as Choice.complete; None for any other end."""
-  return {'stop': True, 'length': False}.get(choice.get('finish_reason'))
-
-
-def read_chat(reply: dict) -> list[Choice]:
-  """Texts of a chat completion; refusals and tool calls are left out."""
-  out = []
-  for choice in choices(reply):
-    message = _of(choice.get('message'), dict, 'message')
-    text = message.get('content')
-    text = '' if text is None else _of(text, str, 'content')
-    thought = message.get('reasoning_content') or message.get('reasoning')
-    if thought:
-      text = f'<think>{_of(thought, str, "reasoning")}</think>{text}'
-    if _ended(choice) is not None:
-      out.append(Choice(text, _ended(choice)))
-  return out
-
-
-def read_text(reply: dict) -> list[Choice]:
-  """Texts of a completion."""
-  return [Choice(_of(c.get('text'), str, 'text'), _ended(c))
-          for c in choices(reply) if _ended(c) is not None]
-
-
-def read_models(reply: dict) -> list[str]:
-  """Names of the served models."""
-  data = _of(_of(reply, dict, 'the reply').get('data'), list, 'data')
-  return [_of(_of(m, dict, 'a model').get('id'), str, 'id') for m in data]
-
-
 def chat_call(messages: Sequence[Mapping[str, Any]], *, wanted: int = 1,
               **body) -> Call:
   """A chat completion; `body` as in the API, e.g. temperature, max_tokens."""
   return Call(CHAT, {'messages': list(messages), **body}, wanted, read_chat)
 
 
-def clean(text: str, key: str) -> str:
-  """One short line without the key."""
-  return ' '.join(text.replace(key, '***').split())[:200]
-
-
-class _Failed(Exception):
-  def __init__(self, cause: Cause, text: str, pause: float | None = None):
-    super().__init__(text)
-    self.cause, self.pause = cause, pause
-
-
-def _failure(e: Exception) -> _Failed:
-  """An exception of the package as a cause."""
-  import openai
-  if isinstance(e, (openai.APITimeoutError, TimeoutError)):
-    return _Failed(Cause.DEADLINE, 'no reply within the deadline')
-  if isinstance(e, openai.APIStatusError):
-    code = e.status_code
-    text = f'status {code}: {e.message}'
-    if code == 429:
-      return _Failed(Cause.BUSY, text, _retry_after(e.response.headers))
-    if code >= 500 or code in (408, 409):
-      return _Failed(Cause.SERVER, text, _retry_after(e.response.headers))
-    return _Failed(Cause.REFUSED, text)
-  if isinstance(e, openai.APIConnectionError):
-    return _Failed(Cause.CONNECTION, f'{e} {e.__cause__ or ""}')
-  if isinstance(e, ValueError):  # Garbage, no JSON, no UTF-8
-    return _Failed(Cause.GARBAGE, f'reply: {e}')
-  raise e
-
-
-def _retry_after(headers) -> float | None:
-  """Seconds that the server asks for; dates are not read."""
-  try:
-    return max(0.0, float(headers.get('retry-after', '')))
-  except ValueError:
-    return None
-
-
-_LASTING = (Cause.REFUSED,)
-
-
 async def _send(client, of: Endpoint, call: Call, wanted: int, attempt: int,
                 seconds: float) -> list:
-  body = {**call.body, **of.extra}
-  if wanted != 1:
-    body['n'] = wanted
-  if attempt and 'seed' in body:  # or it would say the same once more
-    body['seed'] = (body['seed'] + attempt) % 2**31
-  if call.route == CHAT:
-    create, named = client.chat.completions, 'messages'
+  if call.route == MODELS:
+    asked = client.models.with_raw_response.list()
   else:
-    create, named = client.completions, 'prompt'
-  words = body.pop(named)
-  # The raw reply: the package takes whatever comes for a completion.
-  response = await asyncio.wait_for(create.with_raw_response.create(
-      model=of.model, **{named: words}, extra_body=body), seconds)
-  return call.read(json.loads(response.content))
+    body = {**call.body, **of.extra}
+    if wanted != 1:
+      body['n'] = wanted
+    if attempt and 'seed' in body:  # or it would say the same once more
+      body['seed'] = (body['seed'] + attempt) % 2**31
+    if call.route == CHAT:
+      create, named = client.chat.completions, 'messages'
+    else:
+      create, named = client.completions, 'prompt'
+    words = body.pop(named)
+    # The raw reply: the package takes whatever comes for a completion.
+    asked = create.with_raw_response.create(
+        model=of.model, **{named: words}, extra_body=body)
+  response = await asyncio.wait_for(asked, seconds)
+  return call.read(openai_replies.decode(response.content))
 
 
-async def _ask(client, of: Endpoint, call: Call, gate, until: float) -> Reply:
+def _hidden(found: list, key: str) -> list:
+  """Results without the key, for servers that repeat what they were sent."""
+  if len(key) < _KEY:  # it may be a word
+    return found
+  return [dataclasses.replace(x, text=x.text.replace(key, '***'))
+          if isinstance(x, Choice) else x for x in found]
+
+
+async def _once(client, of: Endpoint, call: Call, wanted: int, attempt: int,
+                left: float) -> tuple[list, Failed]:
+  """What one request gave, and why it was not all, if it was not."""
+  try:
+    found = await _send(client, of, call, wanted, attempt,
+                        min(of.deadline_s, left))
+  except Exception as e:  # whatever a server sends is a failure and no more
+    failed = openai_wire.failure(e)
+    if failed.cause == Cause.DEADLINE and left < of.deadline_s:
+      failed = Failed(Cause.BUDGET, 'the budget was spent')
+    return [], failed
+  most = call.body.get('max_tokens')
+  if isinstance(most, int):
+    for text in (x.text for x in found if isinstance(x, Choice)):
+      if len(text) > _LONGEST_TOKEN * (most + 8):
+        return [], Failed(Cause.GARBAGE, f'reply: a text of {len(text)} '
+                          f'characters where max_tokens was {most}')
+  declined = [x.why for x in found if isinstance(x, Declined)]
+  found = [x for x in found if not isinstance(x, Declined)]
+  if declined and len(found) < wanted:
+    return found, Failed(Cause.DECLINED, f'the model declined: {declined[-1]}')
+  return found[:wanted], Failed(
+      Cause.MISSING, f'{len(found)} of {wanted} choices came')
+
+
+async def _ask(client, of: Endpoint, call: Call, gate, until: float,
+               key: str) -> Reply:
   """One call with its retries, never beyond `until`."""
-  results, requests, failed = [], 0, None
+  results, requests = [], 0
+  failed = Failed(Cause.BUDGET, 'the budget was spent')
   for attempt in range(of.retries + 1):
     async with gate:
       left = until - time.monotonic()
       if left <= 0:
-        failed = failed or _Failed(Cause.BUDGET, 'the budget was spent')
         break
       requests += 1
-      try:
-        found = await _send(client, of, call, call.wanted - len(results),
-                            attempt, min(of.deadline_s, left))
-        failed = _Failed(Cause.MISSING, f'{len(found)} of '
-                         f'{call.wanted - len(results)} choices came')
-        results += found[:call.wanted - len(results)]
-      except Exception as e:
-        failed = _failure(e)
-        if failed.cause == Cause.DEADLINE and left < of.deadline_s:
-          failed = _Failed(Cause.BUDGET, 'the budget was spent')
+      found, failed = await _once(client, of, call, call.wanted - len(results),
+                                  attempt, left)
+      results += _hidden(found, key)
     if len(results) == call.wanted:
       return Reply(tuple(results), None, '', requests)
-    if failed.cause in (*_LASTING, Cause.BUDGET) or attempt == of.retries:
+    if failed.cause in _LASTING or attempt == of.retries:
       break
     pause = failed.pause
     if pause is None:
-      pause = of.backoff_s * 2**attempt * random.uniform(0.5, 1)
-    if min(pause, _LONGEST_PAUSE) >= until - time.monotonic():
+      pause = min(_LONGEST_BACKOFF,
+                  of.backoff_s * 2**min(attempt, 30)) * random.uniform(0.5, 1)
+    if pause >= until - time.monotonic():
       break
-    await asyncio.sleep(min(pause, _LONGEST_PAUSE))
-  return Reply(tuple(results), failed.cause, clean(str(failed), of.key()),
+    await asyncio.sleep(pause)
+  return Reply(tuple(results), failed.cause, clean(str(failed), key),
                requests)
 
 
 def ask_all(of: Endpoint, calls: Sequence[Call],
             budget_s: float) -> list[Reply]:
   """Asks everything at once and waits at most `budget_s` seconds.
+
+  Whatever the server does, nothing is raised for it.
 
   Returns:
     A reply for every call, in their order.
@@ -292,17 +285,22 @@ def ask_all(of: Endpoint, calls: Sequence[Call],
   late = Reply((), Cause.BUDGET, 'the budget was spent', 0)
   replies = [late] * len(calls)
   until = time.monotonic() + budget_s
-  broken: list[BaseException] = []
+  key, broken = of.key(), []
 
   async def one(i, client, gate):
-    replies[i] = await _ask(client, of, calls[i], gate, until)
+    replies[i] = await _ask(client, of, calls[i], gate, until, key)
 
   async def everything():
     gate = asyncio.Semaphore(of.concurrency)
-    async with openai.AsyncOpenAI(
-        base_url=of.url, api_key=of.key(), max_retries=0,
-        timeout=of.deadline_s) as client:
+    client = openai.AsyncOpenAI(
+        base_url=of.url, api_key=key or 'none',  # the package wants one
+        max_retries=0, timeout=of.deadline_s,
+        http_client=openai_wire.http_client(openai, of.max_bytes))
+    try:
       await asyncio.gather(*(one(i, client, gate) for i in range(len(calls))))
+    finally:
+      with contextlib.suppress(Exception):  # connections that are gone
+        await asyncio.wait_for(client.close(), 1.0)
 
   def work():
     try:
@@ -344,21 +342,18 @@ def served(of: Endpoint, budget_s: float) -> list[str]:
 
   Raises:
     EndpointError: if it cannot be reached, refuses the key, or does not
-      answer as agreed.
+      answer as agreed, within `budget_s` seconds.
   """
-  import openai
-  key, failed = of.key(), None
-  until = time.monotonic() + budget_s
-  for attempt in range(of.retries + 1):
-    try:
-      with openai.OpenAI(base_url=of.url, api_key=key, max_retries=0,
-                         timeout=min(of.deadline_s, budget_s)) as client:
-        response = client.models.with_raw_response.list()
-        return read_models(json.loads(response.content))
-    except Exception as e:
-      failed = _failure(e)
-    pause = of.backoff_s * 2**attempt
-    if failed.cause in _LASTING or time.monotonic() + pause > until:
-      break
-    time.sleep(pause)
-  raise EndpointError(failed.cause, f'{of.url}: {clean(str(failed), key)}')
+  (reply,) = ask_all(of, [Call(MODELS, {}, 1, lambda r: [read_models(r)])],
+                     budget_s)
+  if reply.cause is not None:
+    raise EndpointError(reply.cause, f'{of.url}: {reply.error}')
+  return reply.results[0]
+
+
+def listed(names: Sequence[str], key: str) -> str:
+  """Names of models for a message: one line, not all of very many, and
+  without the key, whatever a server calls its models."""
+  shown = [clean(name, key) for name in names[:20]]
+  more = len(names) - len(shown)
+  return ', '.join(shown) + (f' and {more} more' if more else '') or 'none'

@@ -65,16 +65,17 @@ class Shapes:
     """Programs that an engine with these shapes can compile, at most.
 
     A pool has |rows| |shares| |prompts| |owns| shapes. Each may be made
-    empty, decode in every mode, and take in prefills of every group size and
-    of no longer prompts. Slots of prompts or rows grow by one table entry at a
-    time, whatever the others are. Prompts are prefilled by length, patches and
-    group size.
+    empty, widened, decode in every mode, and take in prefills of every group
+    size and of no longer prompts. Slots of prompts or rows grow by one table
+    entry at a time, whatever the others are. Prompts are prefilled by length,
+    patches and group size.
     """
     T, R, P = len(self.prompts), len(self.owns), len(self.groups)
     pools = len(self.rows) * len(self.shares)
     prefills = T * (1 + len(self.patches)) * P
     admissions = pools * R * P * T * (T + 1) // 2
     growths = pools * (T - 1) + len(self.rows) * (R - 1)
+    growths += (len(self.rows) - 1) * len(self.shares) * T * R
     return prefills + admissions + growths + pools * T * R * (
         1 + len(sampling.MODES))
 
@@ -130,6 +131,9 @@ class Programs:
     self._grow = jax.jit(
         fresh(sampling.grow), static_argnums=2, in_shardings=(layer, layer),
         out_shardings=(layer, layer))
+    self._widen = jax.jit(
+        functools.partial(sampling.widen, prompt), static_argnums=(1, 2, 3, 4),
+        in_shardings=(pool,), out_shardings=pool)
     self._bursts = {
         mode: jax.jit(
             functools.partial(sampling.burst, model=model, mode=mode),
@@ -142,7 +146,7 @@ class Programs:
   def compilations(self) -> int:
     """Programs that were compiled so far."""
     return sum(f._cache_size() for f in (
-        self._prefill, self._empty, self._admit, self._grow,
+        self._prefill, self._empty, self._admit, self._grow, self._widen,
         *self._bursts.values()))
 
   def prefill(self, params, prompts, size: int, length: int, patches: int):
@@ -180,6 +184,13 @@ class Programs:
     own_k, own_v = longer(pool.own_k, pool.own_v, own)
     return pool.replace(prompt_k=prompt_k, prompt_v=prompt_v, own_k=own_k,
                         own_v=own_v)
+
+  def widen(self, pool, shape: Geometry):
+    """Pool with so many rows; those that it has stay what they are."""
+    wider = self._widen(pool, *dataclasses.astuple(shape))
+    for x in jax.tree.leaves(pool):
+      x.delete()
+    return wider
 
   def burst(self, mode: str, params, pool, *args):
     return self._bursts[mode](params, pool, *args)

@@ -5,7 +5,8 @@ import jax
 import jax.numpy as jnp
 
 
-def top_logps(hidden_BTD, head_DV, tokens_BT, *, top: int, chunk: int):
+def top_logps(hidden_BTD, head_DV, tokens_BT, *, top: int, chunk: int,
+              ranks: bool = False):
   """Log-probs of the tokens and of the `top` likeliest ones in their places.
 
   All of them come from one softmax: a token that is the likeliest has exactly
@@ -17,6 +18,7 @@ def top_logps(hidden_BTD, head_DV, tokens_BT, *, top: int, chunk: int):
     tokens_BT: int32 ids.
     top: K, tokens that are told.
     chunk: positions whose logits exist at a time.
+    ranks: whether rank_BT follows, int32: 1 is the likeliest token.
 
   Returns:
     (logp_BT, top_logp_BTK, top_id_BTK), nats at temperature 1, aligned with
@@ -39,7 +41,10 @@ def top_logps(hidden_BTD, head_DV, tokens_BT, *, top: int, chunk: int):
                             hidden_BcD.dtype, jnp.float32))
     logps = jax.nn.log_softmax(logits, axis=-1)
     picked = jnp.take_along_axis(logps, targets_Bc[..., None], axis=-1)
-    return (picked[..., 0], *jax.lax.top_k(logps, top))
+    told = (picked[..., 0], *jax.lax.top_k(logps, top))
+    if ranks:
+      told += (1 + (logps > picked).sum(-1, dtype=jnp.int32),)
+    return told
 
   out = jax.lax.map(one_chunk, (cut(hidden_BTD[:, :-1], [(0, 0)]),
                                 cut(tokens_BT[:, 1:], [])))

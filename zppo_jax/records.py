@@ -94,6 +94,7 @@ class Cause(enum.IntEnum):
   REFUSED = 5  # another 4xx: wrong key, unknown model, bad field
   GARBAGE = 6  # no JSON, or not in the form that was agreed on
   MISSING = 7  # fewer answers than asked for, or none stored
+  DECLINED = 8  # the model said that it will not answer
 
 
 @dataclasses.dataclass(frozen=True)

@@ -204,6 +204,14 @@ def empty(shapes: Prefilled, rows: int, share: int, prompt: int,
       zeros(shapes.logits_PV, rows))
 
 
+def widen(shapes: Prefilled, pool: Pool, rows: int, share: int, prompt: int,
+          own: int) -> Pool:
+  """A pool that begins with another's rows; arguments as `empty`."""
+  put = lambda new, old: jax.lax.dynamic_update_slice(
+      new, old, (0,) * old.ndim)
+  return jax.tree.map(put, empty(shapes, rows, share, prompt, own), pool)
+
+
 def admit(pool: Pool, prefilled: Prefilled, unit_N, source_N, count) -> Pool:
   """Puts prefilled prompt source_N[n] into unit_N[n], for n < count.
 

@@ -33,7 +33,8 @@ def compile_frozen_scorer(*, model, mesh, chunk: int):
 
 
 def compile_ranker(*, model, mesh, chunk: int, top: int):
-  """(a rollout copy of params, MicroBatch) -> as ranking.top_logps."""
+  """(a rollout copy of params, MicroBatch) -> as ranking.top_logps, with
+  ranks."""
   rows = sharding.batch_sharding(mesh)
 
   def run(params, batch):
@@ -41,10 +42,10 @@ def compile_ranker(*, model, mesh, chunk: int, top: int):
         params, batch.tokens_BT, batch.positions_BTA, batch.segment_BT,
         media=batch.media)
     return ranking.top_logps(hidden_BTD, model.head(params), batch.tokens_BT,
-                             top=top, chunk=chunk)
+                             top=top, chunk=chunk, ranks=True)
 
   return jax.jit(run, in_shardings=(None, rows),
-                 out_shardings=(rows, rows, rows))
+                 out_shardings=(rows, rows, rows, rows))
 
 
 def by_row(score_fn, params, rows: Sequence[packing.Row], *, mesh,

@@ -147,7 +147,7 @@ MAY_CHANGE = frozenset({
     'teacher.window', *(
     f'{of}.{name}' for of in ('teacher.endpoint', 'judge') for name in (
         'url', 'key_env', 'budget_s', 'deadline_s', 'concurrency', 'retries',
-        'backoff_s'))})
+        'backoff_s', 'max_reply_mb'))})
 # Fields that runs of earlier versions have not stored, and the value under
 # which a run is what it was without them.
 ADDED = {'optimizer.warmup_steps': 0, 'optimizer.schedule_steps': 0,

@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from tests.builders import RIGHT, question, rollout
 from zppo_jax.chat.micro_chat import CHAT
 from zppo_jax.records import (
@@ -103,3 +105,38 @@ def test_how_a_text_ended_is_kept(tmp_path):
   (group,) = opened(path, Fickle()).answer(prompts('a'), 0).groups
   assert group.rollouts[0].stop == StopReason.LENGTH
   assert group.rollouts[0].tokens == CHAT.response('4 h 9')[:-1]
+
+
+@pytest.mark.parametrize('line', [
+    b'{}', b'7', b'null', b'[' * 100_000, b'\xff', b'{"step": 0',
+    b'{"step": [], "what": "answer", "id": "a", "texts": []}',
+    b'{"step": 0, "what": "answer", "id": "a", "texts": [["x", 5]]}',
+    b'{"step": 0, "what": "answer", "id": "a", "texts": [[5, "end"]]}',
+    b'{"step": 0, "what": "answer", "id": "a", "texts": [["x", "smoke"]]}',
+    b'{"step": 0, "what": "answer", "id": "a", "texts": [["x"]]}',
+    b'{"step": 0, "what": "answer", "id": "a", "texts": 3}',
+])
+def test_a_line_that_is_no_answer(line, tmp_path):
+  """Fault E1: it is refused with file and line, and cut where a kill tore
+  it; it neither crashes nor takes what follows with it."""
+  path, fickle = tmp_path / 'teacher.jsonl', Fickle()
+  opened(path, fickle).answer(prompts('a', 'b'), 0)
+  whole = path.read_bytes()
+  first, second = whole.splitlines(keepends=True)
+  path.write_bytes(first + line + b'\n' + second)
+  with pytest.raises(ValueError, match=r'teacher\.jsonl, line 2: .* no ans'):
+    opened(path, fickle)
+  assert path.read_bytes() == first + line + b'\n' + second
+  path.write_bytes(whole + line)
+  fickle.asked.clear()
+  assert texts(opened(path, fickle).answer(prompts('a', 'b'), 0))
+  assert fickle.asked == [] and path.read_bytes() == whole
+
+
+def test_a_surrogate_of_an_older_journal(tmp_path):
+  """Fault E1: it is mended as it is read."""
+  path = tmp_path / 'teacher.jsonl'
+  path.write_text('{"step": 0, "what": "answer", "id": "a", "texts": '
+                  '[["4 h \\ud83d", "end"]]}\n')
+  assert texts(opened(path, Fickle()).answer(prompts('a'), 0)) == [
+      ['4 h \ufffd']]

@@ -83,7 +83,9 @@ class HubCodec:
 
   def encode_content(self, text: str) -> tuple[list[int], int]:
     """Ids of somebody's text; the tokenizers here express any text."""
-    return self._content.encode(text, add_special_tokens=False).ids, 0
+    # In a batch of one: a single encode holds up all other threads.
+    (found,) = self._content.encode_batch([text], add_special_tokens=False)
+    return found.ids, 0
 
   def decode(self, ids: Sequence[int]) -> str:
     return self.tokenizer.decode(

@@ -1,5 +1,7 @@
 """`zppo serve`: a model as an OpenAI-compatible server (docs/serve.md)."""
 
+import copy
+import dataclasses
 import functools
 import os
 import pathlib
@@ -9,26 +11,79 @@ import socket
 import jax
 import numpy as np
 
-from zppo_jax import dates, pools, pretrained, rollouts, scoring, sharding
+from zppo_jax import (
+  compile_cache,
+  dates,
+  openai_wire,
+  pools,
+  pretrained,
+  rollouts,
+  scoring,
+  sharding,
+)
 from zppo_jax.chat import segments
-from zppo_jax.engine import Engine
+from zppo_jax.engine import Engine, Request
+from zppo_jax.records import Decoding
 from zppo_jax.sample import chat_of, listed
 from zppo_jax.serve.worker import Worker
 
 _CHUNK = 256  # positions whose logits exist at a time
 _SMALLEST = 64  # bucket of prompts, rows and responses, in tokens
 _PATCHES = (256, 65536)  # of a prompt's images
+_LANE = 16  # times as long as each other may be who share a lane's rows
+_FIRST = 4  # rows of a pool with little to do
 GRACE_S = 60  # for the requests that are under way at the end
+
+
+def spare(slots: int) -> int:
+  """Rows beside `slots`: of a lane for shorter choices, and those that no
+  single request may take."""
+  return max(1, slots // 4)
 
 
 def shapes(context: int, slots: int, sees: bool) -> pools.Shapes:
   """Tables for prompts and responses of together `context` tokens."""
   smallest = min(_SMALLEST, context)
+  most = slots + spare(slots)
   return pools.Shapes(
-      rows=pools.table_of(slots, 1), shares=(1,),
+      rows=(min(_FIRST, most), most), shares=(1,),
       prompts=pools.table_of(context, smallest, 2),
       owns=pools.table_of(context, smallest),
       patches=pools.table_of(*_PATCHES[::-1]) if sees else (), groups=(1, 4))
+
+
+def lanes(programs: pools.Programs, slots: int,
+          make) -> list[tuple[int, Engine]]:
+  """(most tokens of a choice, engine) of lanes, from short to long.
+
+  Args:
+    programs: of the longest lane.
+    slots: choices that a request draws at a time.
+    make: (programs, most_rows of an owner) -> Engine.
+  """
+  owns = programs.shapes.owns
+  out, most = [], owns[0]
+  while most < owns[-1]:
+    short = copy.copy(programs)  # its compiled programs are shared
+    short.shapes = dataclasses.replace(
+        programs.shapes, rows=(max(_FIRST, spare(slots)),),
+        owns=tuple(n for n in owns if n <= most))
+    out.append((short.shapes.owns[-1],
+                make(short, max(1, short.shapes.rows[0] - 1))))
+    most *= _LANE
+  return [*out, (owns[-1], make(programs, slots))]
+
+
+def _warm(engine: Engine, codec) -> None:
+  """Compiles what the first requests of a lane need."""
+  token = min(codec.sampled_ids)
+  for decoding in (Decoding(2, 0.0), Decoding(2), Decoding(2, top_p=0.5)):
+    for together in engine.shapes.groups:
+      for i in range(together):
+        engine.submit(Request(i, (token,), np.zeros((1, 2), np.uint32),
+                              decoding, owner=i))
+      while engine.busy:
+        engine.poll()
 
 
 def start(found: pretrained.Pretrained, chat, context: int, slots: int,
@@ -39,22 +94,29 @@ def start(found: pretrained.Pretrained, chat, context: int, slots: int,
     found: the model.
     chat: its chat.
     context: most positions of prompt and response together.
-    slots: choices that are drawn at a time.
+    slots: choices of a request that are drawn at a time.
     top: tokens told in a place.
   """
   model, codec = found.model, chat.codec
   mesh = sharding.make_mesh(sharding.MeshConfig(), jax.devices()[:1])
   table = shapes(context, slots, chat.vision is not None)
   params = rollouts.place_copy(found.params, model, mesh)
-  engine = Engine(
-      pools.Programs(model, mesh, table), decode=chat.decode_response,
-      end_id=segments.end_ids(codec), allowed_V=np.isin(
-          np.arange(codec.vocab_size), list(codec.sampled_ids)), burst=16)
-  engine.load(params)
+
+  def make(programs: pools.Programs, most_rows: int) -> Engine:
+    engine = Engine(
+        programs, decode=chat.decode_response, end_id=segments.end_ids(codec),
+        allowed_V=np.isin(np.arange(codec.vocab_size),
+                          list(codec.sampled_ids)),
+        burst=16, fair=True, most_rows=most_rows)
+    engine.load(params)
+    return engine
+
+  drawing = lanes(pools.Programs(model, mesh, table), slots, make)
+  _warm(drawing[0][1], codec)
   rank_fn = scoring.compile_ranker(
       model=model, mesh=mesh, chunk=_CHUNK,
       top=min(top, model.config.vocab_size))
-  return Worker(engine, functools.partial(
+  return Worker(drawing, functools.partial(
       scoring.by_row, rank_fn, params, mesh=mesh,
       max_tokens=max(4096, context), buckets=table.prompts,
       patch_buckets=table.patches, num_axes=model.num_axes))
@@ -69,6 +131,7 @@ def _token(name: str | None, host: str) -> str:
   if not os.environ.get(name):
     raise ValueError(f'--token-env is {name!r}; no such environment variable '
                      'is set')
+  openai_wire.check_key(os.environ[name], f'--token-env is {name!r}; it')
   return os.environ[name]
 
 
@@ -94,6 +157,7 @@ def main(*, model: str, name: str | None, host: str, port: int, dtype: str,
                      '"zppo_jax[serve]"') from e
   from zppo_jax.serve.asked import MOST_TOP
   token = _token(token_env, host)
+  compile_cache.enable()
   day = dates.named(date, '--date')
   found = pretrained.with_words(
       pretrained.load(model, dtype=dtype), end_tokens=listed(end_tokens),

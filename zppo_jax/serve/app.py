@@ -3,28 +3,29 @@
 import asyncio
 import dataclasses
 import hmac
-import json
+import re
 import secrets
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from zppo_jax.chat import conversation
 from zppo_jax.chat.segments import Encoded
 from zppo_jax.chat.wording import Chat
 from zppo_jax.engine import Completion
 from zppo_jax.packing import Row
 from zppo_jax.records import StopReason
-from zppo_jax.serve import asked, told
+from zppo_jax.serve import prepared, replied
 from zppo_jax.serve.asked import Ask, Refused
+from zppo_jax.serve.desk import Desk
 from zppo_jax.serve.told import Ranked
 from zppo_jax.serve.worker import Generate, Score, Worker
 
+_HOST = re.compile(r'(\[[^\]]*\]|[^:]*)(?::\d*)?')
+BODY_S = 120  # most seconds until a body is there
 LOCAL = ('127.0.0.1', 'localhost', '[::1]')
 _TYPES = {401: 'authentication_error', 404: 'not_found_error',
           413: 'request_too_large', 500: 'server_error', 503: 'server_error'}
@@ -60,36 +61,42 @@ def error(refused: Refused) -> JSONResponse:
 
 def _check_caller(request: Request, server: Server) -> None:
   if server.token:
-    given = request.headers.get('authorization', '')
-    if not hmac.compare_digest(given.encode(),
-                               f'Bearer {server.token}'.encode()):
+    # Headers are bytes, which starlette shows as Latin-1.
+    given = request.headers.get('authorization', '').encode('latin-1')
+    scheme, _, token = given.partition(b' ')
+    if scheme.lower() != b'bearer' or not hmac.compare_digest(
+        token.strip(), server.token.encode()):
       raise Refused('no or a wrong key in the Authorization header', None, 401,
                     'invalid_api_key')
     return
   # A web page whose name was pointed here would send its own.
-  host = request.headers.get('host', '').rpartition(':')
-  name = host[0] or host[2]
+  given = request.headers.get('host', '').strip()
+  host = _HOST.fullmatch(given)
+  name = host[1].lower() if host else given
   if name not in LOCAL:
-    raise Refused(f'Host is {name!r}; without a token this server is for '
+    raise Refused(f'Host is {name[:80]!r}; without a token this server is for '
                   f'{", ".join(LOCAL)}', None, 403, 'forbidden_host')
 
 
-async def _read(request: Request, server: Server) -> Any:
-  """The decoded body."""
+async def _read(request: Request, server: Server, hold: Callable) -> bytes:
+  """The body."""
   kind = request.headers.get('content-type', '').partition(';')[0].strip()
-  if kind != 'application/json':
-    raise Refused(f'Content-Type is {kind!r}; allowed: application/json',
+  if kind.lower() != 'application/json':
+    raise Refused(f'Content-Type is {kind[:80]!r}; allowed: application/json',
                   None, 415, 'unsupported_media_type')
   raw = bytearray()
-  async for piece in request.stream():
-    raw += piece
-    if len(raw) > server.max_bytes:
-      raise Refused(f'the body is longer than {server.max_bytes} bytes', None,
-                    413, 'request_too_large')
   try:
-    return json.loads(bytes(raw))
-  except (ValueError, RecursionError):
-    raise Refused('the body is no JSON', code='invalid_json') from None
+    async with asyncio.timeout(BODY_S):
+      async for piece in request.stream():
+        raw += piece
+        if len(raw) > server.max_bytes:
+          raise Refused(f'the body is longer than {server.max_bytes} bytes',
+                        None, 413, 'request_too_large')
+        hold(len(piece))
+  except TimeoutError:
+    raise Refused(f'the body did not come within {BODY_S} s', None, 408,
+                  'request_timeout') from None
+  return bytes(raw)
 
 
 async def _result(request: Request, server: Server, jobs: Sequence) -> list:
@@ -114,148 +121,87 @@ async def _result(request: Request, server: Server, jobs: Sequence) -> list:
     raise Refused(str(e), code='context_length_exceeded') from None
 
 
-def _check_length(tokens: Sequence[int], most: int, server: Server,
-                  param: str) -> None:
-  if not tokens:
-    raise Refused(f'{param} is empty; at least one token is needed', param)
-  if len(tokens) + most > server.context:
-    raise Refused(
-        f'{param} has {len(tokens)} tokens and max_tokens is {most}; allowed: '
-        f'{server.context} together', param, code='context_length_exceeded')
-
-
 async def _choices(request: Request, server: Server, ask: Ask,
                    prompts: Sequence[Encoded]) -> list[list[Completion]]:
   if ask.decoding is None:
     nothing = Completion('', 0, (), (), '', StopReason.LENGTH)
     return [[nothing] * ask.n for _ in prompts]
   seed = secrets.randbits(63) if ask.seed is None else ask.seed
+  owner = object()  # one for all of the request's prompts
   return await _result(request, server, [
-      Generate(p.tokens, p.media, ask.decoding, ask.n, seed, ask.stop)
-      for p in prompts])
+      Generate(p.tokens, p.media, ask.decoding, ask.n, seed, ask.stop,
+               ask.stop_ids, owner) for p in prompts])
 
 
-async def _ranked(request: Request, server: Server, prompts, choices):
-  """Ranked of every choice under its prompt."""
+async def _ranked(request: Request, server: Server, ask: Ask, prompts,
+                  choices) -> list[list[Ranked | None]]:
+  """Ranked of every choice under its prompt; None where nobody asks."""
+  if ask.top is None and ask.prompt_top is None:
+    return [[None] * len(several) for several in choices]
+  owner = object()
+  if ask.top is None:  # the prompt alone, once for all of its choices
+    found = await _result(request, server, [
+        Score(Row(p.tokens, (), (), 0.0, p.media), owner) for p in prompts])
+    return [[Ranked(*one)] * len(several)
+            for one, several in zip(found, choices, strict=True)]
   rows = [Row(p.tokens, c.tokens, (0.0,) * len(c.tokens), 0.0, p.media)
           for p, several in zip(prompts, choices, strict=True)
           for c in several]
-  found = iter(await _result(request, server, [Score(row) for row in rows]))
+  found = iter(await _result(request, server, [
+      Score(row, owner) for row in rows]))
   return [[Ranked(*next(found)) for _ in several] for several in choices]
 
 
-def _as_events(reply: dict, chat: bool, counts: bool) -> Response:
-  """The same choices as server-sent events, an event a choice.
+def _completion(prepare: Callable, reply: Callable):
+  """A route.
 
-  With `counts` one more without choices holds the usage, null in the others.
+  Args:
+    prepare: (bytes of a body, Server) -> (its TextAsk or ChatAsk, prompts).
+    reply: as replied.text.
   """
-  base = {k: v for k, v in reply.items() if k not in ('choices', 'usage')}
-  if chat:
-    base['object'] = 'chat.completion.chunk'
-  each = {**base, 'usage': None} if counts else base
-
-  def lines():
-    for choice in reply['choices']:
-      if chat:
-        choice = {**{k: v for k, v in choice.items() if k != 'message'},
-                  'delta': choice['message']}
-      yield f'data: {json.dumps({**each, "choices": [choice]})}\n\n'
-    if counts:
-      last = {**base, 'choices': [], 'usage': reply['usage']}
-      yield f'data: {json.dumps(last)}\n\n'
-    yield 'data: [DONE]\n\n'
-  return StreamingResponse(lines(), media_type='text/event-stream')
+  async def route(request: Request, server: Server, desk: Desk) -> Response:
+    with desk.hold() as hold:
+      raw = await _read(request, server, hold)
+      body, prompts = await desk.do(len(raw), prepare, raw, server)
+      del raw
+    choices = await _choices(request, server, body.ask, prompts)
+    ranked = await _ranked(request, server, body.ask, prompts, choices)
+    content = await desk.do(
+        replied.size(body.ask, prompts, choices), reply, body, prompts,
+        choices, ranked, server.name, server.chat)
+    return Response(content, media_type=(
+        'text/event-stream' if body.ask.stream else 'application/json'))
+  return route
 
 
-def _encoded(prompt: str | tuple[int, ...], server: Server) -> Encoded:
-  codec = server.chat.codec
-  if isinstance(prompt, str):
-    try:
-      return Encoded(tuple(codec.encode_template(prompt)), 0)
-    except KeyError as e:
-      raise Refused(f'prompt holds {e}, which the model has no token for',
-                    'prompt') from None
-  for token in prompt:
-    if not 0 <= token < codec.vocab_size:
-      raise Refused(f'prompt holds token {token}; allowed: 0 to '
-                    f'{codec.vocab_size - 1}', 'prompt')
-  return Encoded(prompt, 0)
+def _model(server: Server) -> dict:
+  return {'id': server.name, 'object': 'model', 'created': 0,
+          'owned_by': 'zppo_jax', 'max_model_len': server.context}
 
 
-async def _completions(request: Request, server: Server) -> Response:
-  body = asked.text(await _read(request, server), server.name, server.context)
-  ask = body.ask
-  prompts = [_encoded(p, server) for p in body.prompts]
-  for prompt in prompts:
-    _check_length(prompt.tokens, ask.decoding.max_tokens if ask.decoding else
-                  0, server, 'prompt')
-  choices = await _choices(request, server, ask, prompts)
-  ranked = ([[None] * ask.n] * len(prompts) if ask.top is None else
-            await _ranked(request, server, prompts, choices))
-  out = []
-  for prompt, several, ranks in zip(prompts, choices, ranked, strict=True):
-    begin = server.chat.codec.decode(prompt.tokens) if body.echo else ''
-    first = 0 if body.echo else len(prompt.tokens)
-    for choice, rank in zip(several, ranks, strict=True):
-      out.append({
-          'index': len(out), 'text': begin + choice.text,
-          'finish_reason': told.finish(choice),
-          'logprobs': None if rank is None else told.text_logprobs(
-              (*prompt.tokens, *choice.tokens), first, rank, ask.top,
-              server.chat)})
-  reply = {**told.head('text_completion', server.name), 'choices': out,
-           'usage': told.usage(sum(len(p.tokens) for p in prompts),
-                               [c for several in choices for c in several])}
-  if ask.stream:
-    return _as_events(reply, False, ask.counts)
-  return JSONResponse(reply)
+async def _models(request: Request, server: Server, desk: Desk) -> Response:
+  del request, desk
+  return JSONResponse({'object': 'list', 'data': [_model(server)]})
 
 
-async def _chat(request: Request, server: Server) -> Response:
-  body = asked.chat(await _read(request, server), server.name, server.context)
-  ask = body.ask
-  try:
-    prompt = await asyncio.to_thread(
-        conversation.encode, body.messages, server.chat, body.thinking)
-  except Exception as e:  # a template may raise anything about its messages
-    raise Refused(f'messages: {e}', 'messages') from e
-  if not body.limited:
-    room = max(1, server.context - len(prompt.tokens))
-    ask = dataclasses.replace(ask, decoding=dataclasses.replace(
-        ask.decoding, max_tokens=room))
-  _check_length(prompt.tokens, ask.decoding.max_tokens, server, 'messages')
-  choices = await _choices(request, server, ask, [prompt])
-  ranked = ([[None] * ask.n] if ask.top is None else
-            await _ranked(request, server, [prompt], choices))
-  out = [{
-      'index': i, 'finish_reason': told.finish(choice),
-      'message': {'role': 'assistant', 'content': choice.text},
-      'logprobs': None if rank is None else told.chat_logprobs(
-          (*prompt.tokens, *choice.tokens), len(prompt.tokens), rank, ask.top,
-          server.chat)}
-      for i, (choice, rank) in enumerate(zip(choices[0], ranked[0],
-                                             strict=True))]
-  reply = {**told.head('chat.completion', server.name), 'choices': out,
-           'usage': told.usage(len(prompt.tokens), choices[0])}
-  if ask.stream:
-    return _as_events(reply, True, ask.counts)
-  return JSONResponse(reply)
-
-
-async def _models(request: Request, server: Server) -> Response:
-  del request
-  return JSONResponse({'object': 'list', 'data': [
-      {'id': server.name, 'object': 'model', 'created': 0,
-       'owned_by': 'zppo_jax', 'max_model_len': server.context}]})
+async def _one_model(request: Request, server: Server, desk: Desk) -> Response:
+  del desk
+  name = request.path_params['id']
+  if name != server.name:
+    raise Refused(f'model is {name[:80]!r}; allowed: {server.name!r}', 'model',
+                  404, 'model_not_found')
+  return JSONResponse(_model(server))
 
 
 def make(server: Server) -> Starlette:
   """The application."""
+  desk = Desk(server.max_bytes)
+
   def guarded(answer: Callable):
     async def route(request: Request) -> Response:
       try:
         _check_caller(request, server)
-        return await answer(request, server)
+        return await answer(request, server, desk)
       except Refused as e:
         return error(e)
       except ClientDisconnect:
@@ -281,7 +227,10 @@ def make(server: Server) -> Starlette:
   routes = [
       Route('/health', health),
       Route('/v1/models', guarded(_models)),
-      Route('/v1/completions', guarded(_completions), methods=['POST']),
-      Route('/v1/chat/completions', guarded(_chat), methods=['POST'])]
+      Route('/v1/models/{id:path}', guarded(_one_model)),
+      Route('/v1/completions', guarded(_completion(
+          prepared.text, replied.text)), methods=['POST']),
+      Route('/v1/chat/completions', guarded(_completion(
+          prepared.chat, replied.chat)), methods=['POST'])]
   return Starlette(routes=routes, exception_handlers={
       HTTPException: unknown, Exception: broken})

@@ -6,8 +6,9 @@ is read and nothing is fetched.
 """
 
 import dataclasses
-import math
+import json
 import re
+import reprlib
 from typing import Any
 
 from zppo_jax.chat.conversation import REASONING, ROLES, Field, Message
@@ -17,16 +18,35 @@ MOST_CHOICES = 128
 MOST_TOP = 20  # log-probs of other tokens in a place
 MOST_PROMPTS = 256
 MOST_STOPS = 16
-_DATA_URL = re.compile(r'data:image/(?:png|jpeg|webp|gif);base64,'
+MOST_STOP_IDS = 64
+MOST_BRACKETS = 10**6  # lists and objects of a body; each costs its time
+_DATA_URL = re.compile(r'data:image/(?i:png|jpe?g|webp|gif|bmp);base64,'
                        r'([A-Za-z0-9+/=]+)')
-# Fields that are taken if they ask for nothing.
+# Fields that are taken if they ask for nothing; null never does.
 _NEUTRAL = {
-    'frequency_penalty': (0, None), 'presence_penalty': (0, None),
-    'repetition_penalty': (1, None), 'logit_bias': ({}, None),
-    'best_of': (1, None), 'suffix': ('', None), 'tools': ([], None),
-    'tool_choice': ('none', 'auto', None), 'min_p': (0, None),
-    'response_format': ({'type': 'text'}, None)}
-_IGNORED = frozenset({'user', 'metadata', 'store'})
+    'frequency_penalty': (0,), 'presence_penalty': (0,),
+    'repetition_penalty': (1,), 'logit_bias': ({},), 'best_of': (1,),
+    'suffix': ('',), 'min_p': (0,), 'response_format': ({'type': 'text'},),
+    # without tools there is nothing to choose or to call
+    'tools': ([],), 'tool_choice': ('none', 'auto'), 'functions': ([],),
+    'function_call': ('none', 'auto'), 'parallel_tool_calls': (True, False),
+    # the defaults of OpenAI
+    'reasoning_effort': ('medium',), 'verbosity': ('medium',),
+    'service_tier': ('auto', 'default'), 'modalities': (['text'],),
+    'audio': (), 'prediction': (), 'web_search_options': (),
+    # the defaults of vLLM
+    'min_tokens': (0,), 'ignore_eos': (False,), 'use_beam_search': (False,),
+    'length_penalty': (1,), 'include_stop_str_in_output': (False,),
+    'skip_special_tokens': (False,), 'spaces_between_special_tokens': (True,),
+    'truncate_prompt_tokens': (), 'allowed_token_ids': (), 'bad_words': ([],),
+    'add_special_tokens': (False,), 'add_generation_prompt': (True,),
+    'continue_final_message': (False,), 'chat_template': (),
+    'documents': (), 'structured_outputs': (), 'logits_processors': (),
+    'return_tokens_as_token_ids': (False,), 'priority': (0,)}
+# Notes of a client for itself: they ask for nothing in a reply.
+_IGNORED = {
+    'user': str, 'metadata': dict, 'store': bool, 'request_id': str,
+    'safety_identifier': str, 'prompt_cache_key': str, 'cache_salt': str}
 # Fields of messages that templates may read, and who may have them.
 _TOLD = {'name': ROLES, **dict.fromkeys(REASONING, ('assistant',))}
 # Those that clients send back as they got them, and that say nothing so.
@@ -60,6 +80,9 @@ class Ask:
     top: most likely tokens told in each place; None tells no log-probs.
     stream: reply as events.
     counts: end the events with the counts of tokens.
+    stop_ids: tokens that end a choice.
+    ids: tell the ids of prompt and choices.
+    prompt_top: as `top`, of the prompt's tokens in vLLM's form.
   """
   decoding: Decoding | None
   n: int
@@ -68,6 +91,9 @@ class Ask:
   top: int | None
   stream: bool
   counts: bool
+  stop_ids: tuple[int, ...] = ()
+  ids: bool = False
+  prompt_top: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,44 +140,99 @@ class Body:
     """A number in [low, high]."""
     allowed = f'{"whole " if whole else ""}numbers from {low} to {high}'
     value = self.take(name, int if whole else (int, float), default, allowed)
-    if value is not None and not (math.isfinite(value)
-                                  and low <= value <= high):
+    # NaN is in no range; a whole number may be too long for a float.
+    if value is not None and not low <= value <= high:
       raise Refused(f'{name} is {_short(value)}; allowed: {allowed}', name)
     return value
 
   def switch(self, field: str, name: str) -> bool | None:
     """The one switch that an object `field` may hold; None: not there."""
     held = self.take(field, dict, {}, 'an object')
-    if set(held) - {name} or not isinstance(held.get(name, True), bool):
+    value = held.get(name)
+    if set(held) - {name} or not (value is None or isinstance(value, bool)):
       raise Refused(f'{field} is {_short(held)}; allowed: {name}, true or '
                     'false', field)
-    return held.get(name)
+    return value
 
   def close(self) -> None:
     """Refuses what is left and asks for something."""
     for name, value in self._values.items():
       if name in _IGNORED:
+        if not isinstance(value, _IGNORED[name] | None):
+          raise Refused(f'{name} is {_short(value)}; allowed: '
+                        f'{_IGNORED[name].__name__} or null', name)
         continue
       if name not in _NEUTRAL:
         raise Refused(f'unknown field {_short(name)}; known: '
                       f'{", ".join([*self._known, *_NEUTRAL])}', _short(name),
                       code='unknown_field')
-      if value not in _NEUTRAL[name]:
-        raise Refused(f'{name} is {_short(value)}; it is not built, allowed: '
-                      f'{_NEUTRAL[name][0]!r}', name)
+      if value is not None and not any(
+          _same(value, v) for v in _NEUTRAL[name]):
+        raise Refused(
+            f'{name} is {_short(value)}; it is not built, allowed: '
+            f'{" or ".join(json.dumps(v) for v in (*_NEUTRAL[name], None))}',
+            name)
+
+
+def _same(value, other) -> bool:
+  """Equality in JSON, where true is not 1."""
+  return value == other and (
+      isinstance(value, bool) == isinstance(other, bool))
+
+
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = _REPR.maxlong = 80
+_REPR.maxlevel = 4
 
 
 def _short(value) -> str:
-  text = repr(value)
+  """A value as a message shows it; of a large or deep one the beginning."""
+  text = _REPR.repr(value)
   return text if len(text) <= 80 else f'{text[:77]}...'
+
+
+def decode(raw: bytes) -> Any:
+  """The decoded body of a request.
+
+  Raises:
+    Refused: if it is no JSON, or would take long to read as such.
+  """
+  if raw.count(b'[') + raw.count(b'{') > MOST_BRACKETS:
+    raise Refused(f'the body holds more than {MOST_BRACKETS} brackets',
+                  code='invalid_json')
+  try:
+    return json.loads(raw)
+  except (ValueError, RecursionError):
+    raise Refused('the body is no JSON', code='invalid_json') from None
+
+
+def check_text(text: str, param: str) -> str:
+  """The text; Refused for one that no UTF-8 can hold."""
+  if not text.isascii():
+    try:
+      text.encode()
+    except UnicodeEncodeError as e:
+      raise Refused(f'{param} holds half of a surrogate pair, '
+                    f'{text[e.start]!r}, at character {e.start}',
+                    param) from None
+  return text
 
 
 def _shared(body: Body, top: int | None, max_tokens: int) -> Ask:
   stop = body.take('stop', (str, list), [], 'a string or a list of strings')
   stop = [stop] if isinstance(stop, str) else stop
+  stop_ids = body.take('stop_token_ids', list, [], 'a list of token ids')
   if len(stop) > MOST_STOPS or not all(isinstance(s, str) for s in stop):
     raise Refused(f'stop is {_short(stop)}; allowed: at most {MOST_STOPS} '
                   'strings', 'stop')
+  if len(stop_ids) > MOST_STOP_IDS or not _ids(stop_ids):
+    raise Refused(f'stop_token_ids is {_short(stop_ids)}; allowed: at most '
+                  f'{MOST_STOP_IDS} token ids', 'stop_token_ids')
+  prompt_top = body.number('prompt_logprobs', None, 0, MOST_TOP)
+  stream = body.take('stream', bool, False, 'true or false')
+  if stream and prompt_top is not None:
+    raise Refused(f'prompt_logprobs is {prompt_top}; with stream it is not '
+                  'told: leave one of them out', 'prompt_logprobs')
   decoding = None
   temperature = float(body.number('temperature', 1.0, 0, 100, whole=False))
   top_p = float(body.number('top_p', 1.0, 0, 1, whole=False))
@@ -163,8 +244,10 @@ def _shared(body: Body, top: int | None, max_tokens: int) -> Ask:
   ask = Ask(decoding, body.number('n', 1, 1, MOST_CHOICES),
             tuple(s for s in stop if s),
             body.number('seed', None, -2**63, 2**64), top,
-            body.take('stream', bool, False, 'true or false'),
-            bool(body.switch('stream_options', 'include_usage')))
+            stream, bool(body.switch('stream_options', 'include_usage')),
+            tuple(stop_ids),
+            body.take('return_token_ids', bool, False, 'true or false'),
+            prompt_top)
   body.close()
   return ask
 
@@ -175,18 +258,23 @@ def _max_tokens(body: Body, default: int, low: int, most: int) -> int:
   return next((v for v in (newer, value) if v is not None), default)
 
 
+def _ids(values) -> bool:
+  return isinstance(values, list) and all(
+      isinstance(i, int) and not isinstance(i, bool) for i in values)
+
+
 def _prompts(value) -> tuple[str | tuple[int, ...], ...]:
-  ids = lambda x: isinstance(x, list) and bool(x) and all(
-      isinstance(i, int) and not isinstance(i, bool) for i in x)
+  ids = lambda x: bool(x) and _ids(x)
   if isinstance(value, str):
-    return (value,)
+    return (check_text(value, 'prompt'),)
   if ids(value):
     return (tuple(value),)
   if value and all(isinstance(p, str) or ids(p) for p in value):
     if len(value) > MOST_PROMPTS:
       raise Refused(f'prompt holds {len(value)} prompts; allowed: at most '
                     f'{MOST_PROMPTS}', 'prompt')
-    return tuple(p if isinstance(p, str) else tuple(p) for p in value)
+    return tuple(check_text(p, 'prompt') if isinstance(p, str) else tuple(p)
+                 for p in value)
   raise Refused(f'prompt is {_short(value)}; allowed: a string, a list of '
                 'token ids, or a list of these', 'prompt')
 
@@ -209,9 +297,9 @@ def text(values, model: str, most: int) -> TextAsk:
   echo = body.take('echo', bool, False, 'true or false')
   top = body.number('logprobs', None, 0, MOST_TOP)
   ask = _shared(body, top, _max_tokens(body, 16, 0, most))
-  if ask.decoding is None and not echo:
-    raise Refused('max_tokens is 0; allowed: 1 and more, or 0 with echo',
-                  'max_tokens')
+  if ask.decoding is None and not echo and ask.prompt_top is None:
+    raise Refused('max_tokens is 0; allowed: 1 and more, or 0 with echo or '
+                  'prompt_logprobs', 'max_tokens')
   return TextAsk(ask, _prompts(prompt), echo)
 
 
@@ -222,7 +310,7 @@ def _picture(part: dict) -> Picture:
   if found is None:
     raise Refused('messages: image_url.url is '
                   f'{_short(url)}; allowed: data:image/png;base64,... (or '
-                  'jpeg, webp, gif); nothing is fetched', 'messages')
+                  'jpeg, webp, gif, bmp); nothing is fetched', 'messages')
   return Picture(base64=found[1])
 
 
@@ -263,7 +351,7 @@ def _message(value) -> Message:
   said = value.get('content')
   told = _told(value)
   if isinstance(said, str):
-    return Message(value['role'], (said, *told))
+    return Message(value['role'], (check_text(said, 'messages'), *told))
   if not isinstance(said, list) or not said:
     raise Refused(f'messages: content is {_short(said)}; allowed: a string or '
                   'a list of parts', 'messages')
@@ -273,7 +361,7 @@ def _message(value) -> Message:
     if kind == 'image_url':
       parts.append(_picture(part))
     elif kind == 'text' and isinstance(part.get('text'), str):
-      parts.append(part['text'])
+      parts.append(check_text(part['text'], 'messages'))
     else:
       raise Refused(f'messages: a part is {_short(part)}; allowed: type text '
                     'or image_url', 'messages')

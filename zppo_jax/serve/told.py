@@ -14,10 +14,12 @@ from zppo_jax.records import StopReason
 
 class Ranked(NamedTuple):
   """What a scorer told of a row: log-probs (nats, temperature 1) of its
-  tokens and of the likeliest ones in their places; place 0 has none."""
+  tokens and of the likeliest ones in their places, and which likeliest one
+  each token is; place 0 has none."""
   logp_T: np.ndarray
   top_logp_TK: np.ndarray
   top_id_TK: np.ndarray
+  rank_T: np.ndarray | None = None
 
 
 def finish(choice: Completion) -> str:
@@ -39,8 +41,34 @@ def usage(prompt_tokens: int, choices: Sequence[Completion]) -> dict:
           'total_tokens': prompt_tokens + made}
 
 
+def _nats(logp) -> float:
+  """JSON has no minus infinity; OpenAI's form says -9999."""
+  return max(-9999.0, float(logp))
+
+
+def prompt_logprobs(tokens: Sequence[int], ranked: Ranked, top: int,
+                    chat: Chat) -> list[dict | None]:
+  """`prompt_logprobs` as vLLM tells them: None, then for each token of the
+  prompt what stands in its place, by id: itself, and the `top` likeliest."""
+  def entry(token: int, logp: float, rank: int | None) -> dict:
+    return {'logprob': _nats(logp), 'rank': rank,
+            'decoded_token': chat.codec.decode([token])}
+
+  out: list[dict | None] = [None]
+  for t in range(1, len(tokens)):
+    token, likeliest = tokens[t], ranked.top_id_TK[t].tolist()
+    rank = (likeliest.index(token) + 1 if token in likeliest else None
+            ) if ranked.rank_T is None else int(ranked.rank_T[t])
+    place = {str(token): entry(token, ranked.logp_T[t], rank)}
+    for k, other in enumerate(likeliest[:top]):
+      place.setdefault(str(other), entry(
+          other, ranked.top_logp_TK[t, k], k + 1))
+    out.append(place)
+  return out
+
+
 def _top(ranked: Ranked, place: int, top: int, spell) -> list[tuple]:
-  return [(spell(int(i)), float(p)) for i, p in zip(
+  return [(spell(int(i)), _nats(p)) for i, p in zip(
       ranked.top_id_TK[place, :top], ranked.top_logp_TK[place, :top],
       strict=True)]
 
@@ -64,7 +92,7 @@ def text_logprobs(tokens: Sequence[int], first: int, ranked: Ranked, top: int,
         best.setdefault(name, logp)
       out['tokens'].append(word)
       out['token_logprobs'].append(
-          float(ranked.logp_T[place]) if known else None)
+          _nats(ranked.logp_T[place]) if known else None)
       out['top_logprobs'].append(best if known and top else None)
       out['text_offset'].append(offset)
     offset += len(word)
@@ -79,6 +107,6 @@ def chat_logprobs(tokens: Sequence[int], first: int, ranked: Ranked, top: int,
   def entry(name: str, logp: float) -> dict:
     return {'token': name, 'logprob': logp, 'bytes': list(name.encode())}
   return {'refusal': None, 'content': [
-      {**entry(spell(tokens[t]), float(ranked.logp_T[t])), 'top_logprobs': [
+      {**entry(spell(tokens[t]), _nats(ranked.logp_T[t])), 'top_logprobs': [
           entry(*pair) for pair in _top(ranked, t, top, spell)]}
       for t in range(first, len(tokens))]}

@@ -9,14 +9,15 @@ log-probs of given tokens.
 import dataclasses
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from zppo_jax import images, openai_client, rollouts
 from zppo_jax.chat.segments import cut_delimiters
 from zppo_jax.chat.wording import Chat, Wording
 from zppo_jax.compression import CompressionConfig
-from zppo_jax.openai_client import TEXT, Call, Endpoint, Garbage, Reply
+from zppo_jax.openai_client import TEXT, Call, Endpoint, Reply
+from zppo_jax.openai_replies import read_echo
 from zppo_jax.randomness import question_uid
 from zppo_jax.records import (
   Answers,
@@ -112,20 +113,6 @@ def asked(replies: Sequence[Reply], wanted: int) -> Asked:
       error=next((r.error for r in reversed(replies) if r.error), ''))
 
 
-def read_echo(start: int) -> Callable[[dict], list]:
-  """Reader of a completion that echoes its prompt: the log-probs from token
-  `start` on, without that of the one token that was generated."""
-  def read(reply: dict) -> list:
-    choice = openai_client.choices(reply)[0]
-    told = choice.get('logprobs')
-    told = told.get('token_logprobs') if isinstance(told, dict) else None
-    if not isinstance(told, list) or not all(
-        isinstance(x, float | int) for x in told[max(start, 1):]):
-      raise Garbage('logprobs.token_logprobs is not a list of numbers')
-    return [tuple(map(float, told[start:-1]))]
-  return read
-
-
 @dataclasses.dataclass(frozen=True)
 class EndpointTeacher:
   """Asks a server; see the module.
@@ -219,11 +206,10 @@ class EndpointTeacher:
     calls = [Call(TEXT, {
         'prompt': [*prompt.tokens, *response], 'max_tokens': 1,
         'temperature': 0, 'echo': True, 'logprobs': 1}, 1,
-        read_echo(len(prompt.tokens))) for prompt, response in rows]
+        read_echo(len(prompt.tokens), len(response)))
+        for prompt, response in rows]
     replies = openai_client.ask_all(self.endpoint, calls, self.budget_s)
-    logps = tuple(
-        r.results[0] if r.results and len(r.results[0]) == len(response)
-        else None for r, (_, response) in zip(replies, rows, strict=True))
+    logps = tuple(r.results[0] if r.results else None for r in replies)
     return Scores(logps, asked(replies, 1))
 
 
@@ -234,13 +220,11 @@ def _echoed(of: Endpoint, chat: Chat, budget_s: float) -> bool:
     ValueError: if it reads the ids as other words.
   """
   tokens = chat.plain('1 2 3').tokens
-  said: list[str] = []
+  said: list = []
 
-  def read(reply: dict) -> list:
-    said.append(openai_client.choices(reply)[0].get('text'))
-    return read_echo(0)({'choices': [{'logprobs': {'token_logprobs': [
-        0.0, *openai_client.choices(reply)[0]['logprobs'][
-            'token_logprobs'][1:]]}}]})
+  def read(reply) -> list:
+    said.extend(c.get('text') for c in openai_client.choices(reply)[:1])
+    return read_echo(1, len(tokens) - 1)(reply)
 
   body = {'prompt': list(tokens), 'max_tokens': 1, 'temperature': 0,
           'echo': True, 'logprobs': 1}
@@ -250,7 +234,8 @@ def _echoed(of: Endpoint, chat: Chat, budget_s: float) -> bool:
   if said and isinstance(said[-1], str) and not said[-1].startswith(ours):
     raise ValueError(
         f'teacher.endpoint.api is completions, which sends token ids; {of.url} '
-        f'reads {ours!r} as {said[-1]!r}: another vocabulary')
+        f'reads {ours!r} as {openai_client.clean(said[-1], of.key())!r}: '
+        'another vocabulary')
   return reply.cause is None
 
 
@@ -285,7 +270,7 @@ def connect(config, *, chat: Chat, words: Wording | None, grader: Grader,
   known = openai_client.served(of, budget_s)
   if of.model not in known:
     raise ValueError(f'teacher.endpoint.model is {of.model!r}; {of.url} '
-                     f'serves {", ".join(known) or "none"}')
+                     f'serves {openai_client.listed(known, of.key())}')
   made = EndpointTeacher(
       of, api, budget_s, Words(words, chat), grader, decoding, num_answers,
       compress, summary_extra, Capabilities(

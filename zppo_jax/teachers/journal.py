@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from zppo_jax import disk, rollouts
 from zppo_jax.chat.wording import Chat
+from zppo_jax.openai_replies import mended
 from zppo_jax.records import (
   Answers,
   Asked,
@@ -30,32 +31,45 @@ from zppo_jax.teachers import Capabilities, Teacher
 ANSWER, SUMMARY = 'answer', 'summary'
 
 
+def _row(line: bytes):
+  """((step, what, id), its texts with their ends) of a line.
+
+  Raises:
+    ValueError: for a line of another form, or one that was edited.
+  """
+  row = disk.unsealed(line)
+  try:
+    step, what, name = key = row['step'], row['what'], row['id']
+    texts = [(mended(text), StopReason[stop.upper()])
+             for text, stop in row['texts']]
+  except (LookupError, TypeError, AttributeError, ValueError) as e:
+    raise ValueError(f'of another form: {e}') from e
+  if type(step) is not int or not isinstance(what, str) or not isinstance(
+      name, str):
+    raise ValueError(f'of another form: {key}')
+  return key, texts
+
+
 def _read(path: pathlib.Path) -> dict:
   """Texts by (step, what, id); what a kill tore is cut off the file.
 
   Raises:
-    ValueError: for a line that is no answer and not the last.
+    ValueError: for a whole line that is no answer: no kill leaves one.
   """
-  found, good = {}, 0
+  found: dict = {}
   raw = path.read_bytes() if path.exists() else b''
-  lines = raw.splitlines(keepends=True)
+  *lines, torn = raw.split(b'\n')
   for number, line in enumerate(lines, 1):
     try:
-      row = disk.unsealed(line)
-      key = row['step'], row['what'], row['id']
-      found[key] = [(text, StopReason[stop.upper()])
-                    for text, stop in row['texts']]
-    except (ValueError, KeyError, TypeError, AttributeError,
-            RecursionError) as e:
-      if number < len(lines):
-        raise ValueError(f'{path}, line {number}: not an answer of the '
-                         f'teacher: {e}') from e
-      break
-    if not line.endswith(b'\n'):
-      break
-    good += len(line)
-  if good < len(raw):
-    os.truncate(path, good)
+      key, texts = _row(line)
+      found[key] = texts
+    except (ValueError, RecursionError) as e:
+      raise ValueError(
+          f'{path}, line {number}: {line[:60]!r} is no answer of a teacher '
+          f'({e}); mend it, or remove it: then the answer is asked for again'
+          ) from e
+  if torn:
+    os.truncate(path, len(raw) - len(torn))
   return found
 
 
