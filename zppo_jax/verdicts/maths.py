@@ -32,7 +32,7 @@ _MACRO = re.compile(rf'\\(?!(?:{_GREEK})(?![A-Za-z]))[A-Za-z]+')
 _OPTION = re.compile(
     r'\(?([A-J])\)?[.]?|\(([A-J])\)[.:]?\s+\S.*|([A-J])[.:)]\s*\S.*', re.DOTALL)
 _SEVERAL = re.compile(
-    r'[,;<>]|(?<![\\A-Za-z])(?:or|and)(?![A-Za-z])|\\(?:l?or|l?and|vee|wedge|'
+    r',(?![0-9]{3}(?![0-9]))|[;<>]|(?<![\\A-Za-z])(?:or|and)(?![A-Za-z])|\\(?:l?or|l?and|vee|wedge|'
     r'le|ge|ne|neq|pm|text|quad|cup)(?![A-Za-z])')
 _SYMBOL = re.compile(
     r'\s*(?:\\?[A-Za-z]+|\\text\{[A-Za-z]+\})'
