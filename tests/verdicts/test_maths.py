@@ -76,7 +76,10 @@ def test_no_tolerance_is_larger_than_the_gold(answer, gold, score):
     ('13', r'A=3\cdot 4=12', 0), (r'\log_2 8', '3', 1), ('y=5', 'x=5', 0),
     ('7:00 am', '7:00 pm', 0), (r'\text{12 dollars}', '12', 1),
     (r'5^{\text{th}}', '5', 1), ('x^2+y^2=1', 'x^2+y^2=1', 1),
-    ('1', 'x^2+y^2=1', 0)])
+    ('1', 'x^2+y^2=1', 0), ('x=2 or x=3', '3', 0), ('x=2, y=3', '3', 0),
+    ('x=3 or x=2', 'x=2 or x=3', 1), ('2,3', r'x=2\text{ or }x=3', 1),
+    (r'x=2\text{ or }x=3', '2,3', 1), ('3', 'x=2 or x=3', 0),
+    ('x = 1,000', '1000', 1), (r'x=\pm 3', '3', 0), (r'\boxed{x+1}', '1+x', 1)])
 def test_what_the_library_takes_for_the_same(answer, gold, score):
   """fault B4 and fault B8b: capitals, primes, chains, logarithms."""
   assert maths.maths(answer, gold) == score

@@ -192,6 +192,12 @@ _PRIME = re.compile(
 _BOX = re.compile(r'\\(?:boxed|fbox)\s*\{(.*)\}[\s.]*', re.DOTALL)
 
 
+def unboxed(text: str) -> str:
+  """What the box holds that holds a whole text."""
+  found = _BOX.fullmatch(text.strip())
+  return found[1].strip() if found and '\\boxed' not in found[1] else text
+
+
 def renamed(text: str) -> str:
   """Letters and signs in the spelling that is read as meant."""
   for pattern, new in _RENAMED:
@@ -397,8 +403,7 @@ def _scaled(body: str, scale: Fraction) -> str:
 
 def read(text: str) -> Formula:
   """A formula out of an undressed text (spelling.undress)."""
-  box = _BOX.fullmatch(text)
-  text = renamed(from_program(box[1].strip() if box else text))
+  text = renamed(from_program(text))
   member = _MEMBER.match(text)
   if member and not text[member.end():].startswith('\\frac'):
     text = text[member.end():]

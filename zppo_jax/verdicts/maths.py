@@ -31,6 +31,9 @@ _MACRO = re.compile(rf'\\(?!(?:{_GREEK})(?![A-Za-z]))[A-Za-z]+')
 # The letter of a choice, with or without what it stands for.
 _OPTION = re.compile(
     r'\(?([A-J])\)?[.]?|\(([A-J])\)[.:]?\s+\S.*|([A-J])[.:)]\s*\S.*', re.DOTALL)
+_SEVERAL = re.compile(
+    r',(?![0-9]{3}(?![0-9]))|[;<>]|(?<![\\A-Za-z])(?:or|and)(?![A-Za-z])|\\(?:l?or|l?and|vee|wedge|'
+    r'le|ge|ne|neq|pm|text|quad|cup)(?![A-Za-z])')
 _SYMBOL = re.compile(
     r'\s*(?:\\?[A-Za-z]+|\\text\{[A-Za-z]+\})'
     r'(?:_\{?\w+\}?)?(?:\([A-Za-z]\))?\s*')
@@ -175,12 +178,20 @@ def _unknowns(text: str) -> bool:
   return bool(_LETTER.search(_MACRO.sub('', text)))
 
 
+def _sides(text: str) -> list[str]:
+  """The sides of one equality or chain of them; the text alone if it is none,
+  or several (`x=2 or x=3`)."""
+  sides = _EQUALS.split(text)
+  if _SEVERAL.search(text) or not all(s.strip() for s in sides):
+    return [text]
+  return sides
+
+
 def _result(gold: str) -> str:
   """What a gold chain of equalities ends with: `A=12` of `A=3\\cdot 4=12`, `60`
   of `5\\cdot 12=60`. An equation in unknowns stays."""
-  sides = _EQUALS.split(gold)
-  if len(sides) < 2 or ',' in gold or ';' in gold or not all(
-      s.strip() for s in sides):
+  sides = _sides(gold)
+  if len(sides) < 2:
     return gold
   if _SYMBOL.fullmatch(sides[0]):
     return f'{sides[0]}={sides[-1]}'
@@ -197,11 +208,11 @@ def _numbers(answer: str, gold: str, factor: Fraction) -> float | None:
   b = numeral(gold)
   a = numeral(answer)
   if b is not None and a is None:
-    *left, last = _EQUALS.split(answer)
+    *left, last = _sides(answer)
     if left and _unknowns(''.join(left)):
       a = numeral(last)
   if a is not None and b is None:
-    *left, last = _EQUALS.split(gold)
+    *left, last = _sides(gold)
     if left and _SYMBOL.fullmatch(left[0]):
       b = numeral(last)
   if a is None or b is None:
@@ -258,6 +269,7 @@ def _formulas(answer: str, gold: str) -> float:
 
 def maths(answer: str, gold: str) -> float:
   """Equal as formulas, numbers, sets, intervals or matrices (math-verify)."""
+  answer, gold = forms.unboxed(answer), forms.unboxed(gold)
   if not tidy(gold):
     raise Unreadable('an empty gold answer')
   if tidy(answer).replace(' ', '') == tidy(gold).replace(' ', ''):
