@@ -82,10 +82,10 @@ def test_the_deadline_of_the_clock():
     late, = wall.grade([slow('5')])
     assert (late.status, late.reason) == ('timeout', 'more than 0.5 s')
     os.kill(wall.pids()[0], signal.SIGSTOP)
-    still, = wall.grade([Job('math', '5', '5')])
+    still, = wall.grade([Job(stand_ins.KIND, '5', '5')])
     assert (still.status, still.reason) == ('timeout', 'more than 0.5 s')
     assert wall.grade([Job('number', '5', '5')])[0].score == 1
-  assert time.monotonic() - begun < 20
+  assert time.monotonic() - begun < 50  # and not 60 s of the processor
 
 
 def test_a_kind_that_cannot_be_loaded_is_an_error_with_its_name(wall):
