@@ -51,7 +51,7 @@ def chat_reply(**choice) -> bytes:
     ('{"choices": ["é"]}'.encode('latin-1'), Cause.GARBAGE),
 ])
 def test_a_reply_of_any_form_is_counted(content, cause):
-  """Fault E1: types, nesting, numbers and charsets that end a run."""
+  """fault E1: types, nesting, numbers and charsets that end a run."""
   ((reply,), _) = ask(raw(200, content), retries=0)
   assert (reply.results, reply.cause) == ((), cause)
 
@@ -64,7 +64,7 @@ def test_a_reply_of_any_form_is_counted(content, cause):
                 [None, float('-inf'), -1, -1, -1], [None, 10**400, -1, -1, -1],
                 [None, 5.0, -1, -1, -1], [None, -1.0, None, -1, -1]))])
 def test_an_echo_of_any_form_is_counted(told):
-  """Fault E1: an empty `choices`, and log-probs that are none."""
+  """fault E1: an empty `choices`, and log-probs that are none."""
   with serving(raw(200, told)) as (url, _):
     (reply,) = openai_client.ask_all(
         Endpoint(url=url, **{**QUICK, 'retries': 0}),
@@ -74,7 +74,7 @@ def test_an_echo_of_any_form_is_counted(told):
 
 
 def test_a_lone_surrogate_becomes_a_replacement_character():
-  """Fault E1: it is text that no tokenizer and no file can take."""
+  """fault E1: it is text that no tokenizer and no file can take."""
   ((reply,), _) = ask(raw(200, chat_reply(message={
       'content': 'a\ud83d b \ude00\ud83d\ude00', 'reasoning': '\udfff'})))
   (choice,) = reply.results
@@ -84,7 +84,7 @@ def test_a_lone_surrogate_becomes_a_replacement_character():
 
 
 def test_the_list_of_models_of_any_form():
-  """Fault E1: what /models sends is a cause too, and never long."""
+  """fault E1: what /models sends is a cause too, and never long."""
   class Listing(fake_endpoint.Fake):
     content: bytes = b''
 
@@ -106,7 +106,7 @@ def test_the_list_of_models_of_any_form():
 
 
 def test_readers_are_total():
-  """Fault E1: a property: any mutation of a good reply is read, or Garbage.
+  """fault E1: a property: any mutation of a good reply is read, or Garbage.
 
   2,000 mutations of each of four replies; what is read is sound.
   """
@@ -132,7 +132,7 @@ def test_readers_are_total():
 
 
 def test_mutated_replies_through_the_client():
-  """Fault E1: nothing raises past the client, and every cause is met."""
+  """fault E1: nothing raises past the client, and every cause is met."""
   found = fuzz_replies.main(400, 1)
   assert sum(v for k, v in found.items() if k != 'seconds') == 400
   assert {'answered', 'garbage', 'connection', 'refused', 'server'} <= (
@@ -140,7 +140,7 @@ def test_mutated_replies_through_the_client():
 
 
 def test_a_failure_of_our_own_reading_is_counted_too():
-  """Fault E1: whatever a reader raises ends in a reply."""
+  """fault E1: whatever a reader raises ends in a reply."""
   def broken(reply):
     raise RecursionError('deep')
   with serving(fake_endpoint.right) as (url, _):
@@ -160,7 +160,7 @@ MB = 2**20
     ('deflate', lambda x: zlib.compress(x, wbits=-15)),
     ('x-gzip', gzip.compress)])
 def test_a_reply_that_is_longer_than_the_cap(coding, pack):
-  """Fault E2: plain and packed, for answers and for errors."""
+  """fault E2: plain and packed, for answers and for errors."""
   headers = {'content_encoding': coding} if coding else {}
   for status, cause in ((200, Cause.GARBAGE), (500, Cause.GARBAGE)):
     ((reply,), _) = ask(
@@ -174,7 +174,7 @@ def test_a_reply_that_is_longer_than_the_cap(coding, pack):
 
 
 def test_a_small_packed_reply_does_not_fill_the_memory():
-  """Fault E2: 300 MB in 300 kB cost some tens of MB at most."""
+  """fault E2: 300 MB in 300 kB cost some tens of MB at most."""
   packed = zlib.compressobj(9, wbits=31)
   small = b''.join([packed.compress(bytes(MB)) for _ in range(300)]
                    + [packed.flush()])
@@ -191,13 +191,13 @@ def test_a_small_packed_reply_does_not_fill_the_memory():
     ('gzip, gzip', gzip.compress(b'{}'), "is 'gzip, gzip'"),
 ])
 def test_packing_that_is_none(coding, body, said):
-  """Fault E2: other encodings and torn ones are garbage by name."""
+  """fault E2: other encodings and torn ones are garbage by name."""
   ((reply,), _) = ask(raw(200, body, content_encoding=coding), retries=0)
   assert reply.cause == Cause.GARBAGE and said in reply.error
 
 
 def test_a_text_that_did_not_heed_its_limit():
-  """Fault E2: far more words than max_tokens allows are garbage, before they
+  """fault E2: far more words than max_tokens allows are garbage, before they
   are tokenised and graded."""
   said = lambda size: chat_reply(message={'content': 'x' * size})
   for size, cause in ((256 * 10, None), (256 * 16, Cause.GARBAGE)):
@@ -235,7 +235,7 @@ def dripping(head: bytes):
     b'HTTP/1.1 200 OK\r\nx-', b'HTTP/1.1 500 No\r\n\r\n',
     b'HTTP/1.1 200 OK\r\ncontent-length: 9999\r\n\r\n'])
 def test_a_list_of_models_that_drips(head):
-  """Fault E2: head and body are bounded by the budget."""
+  """fault E2: head and body are bounded by the budget."""
   port, close = dripping(head)
   of = Endpoint(url=f'http://127.0.0.1:{port}/v1', model='m', retries=3)
   begun = time.monotonic()
@@ -246,7 +246,7 @@ def test_a_list_of_models_that_drips(head):
 
 
 def test_retry_after_is_waited_for_as_long_as_it_says(monkeypatch):
-  """Fault E2b: 90 seconds within the budget are one pause of 90 seconds."""
+  """fault E2b: 90 seconds within the budget are one pause of 90 seconds."""
   paused = []
   real = openai_client.asyncio.sleep
 
@@ -273,7 +273,7 @@ def test_retry_after_is_waited_for_as_long_as_it_says(monkeypatch):
     ('Sat, 99 Nov 20266 10:00:00 GMT', '', None),
 ])
 def test_retry_after_by_hand(said, date, seconds):
-  """Fault E2b: seconds and dates; a date by the clock of the server."""
+  """fault E2b: seconds and dates; a date by the clock of the server."""
   assert openai_wire.retry_after(
       {'retry-after': said, 'date': date}) == seconds
   ours = email.utils.formatdate(time.time() + 60, usegmt=True)
@@ -281,7 +281,7 @@ def test_retry_after_by_hand(said, date, seconds):
 
 
 def test_a_date_beyond_the_budget_is_not_waited_for():
-  """Fault E2b: it ends at once, with the cause of the server."""
+  """fault E2b: it ends at once, with the cause of the server."""
   later = email.utils.formatdate(time.time() + 3600, usegmt=True)
   begun = time.monotonic()
   ((reply,), fake) = ask(raw(503, b'{}', retry_after=later), budget_s=20)
@@ -292,7 +292,7 @@ def test_a_date_beyond_the_budget_is_not_waited_for():
 # Where what is sent goes, and what is told of it.
 
 def test_a_redirect_to_another_host_is_not_followed(monkeypatch):
-  """Fault E2: the prompts stay here; the error names the host alone."""
+  """fault E2: the prompts stay here; the error names the host alone."""
   monkeypatch.setenv('MY_KEY', 'sk-very-secret')
   with serving(fake_endpoint.right) as (other, strange):
     for status in (301, 302, 303, 307, 308):
@@ -306,7 +306,7 @@ def test_a_redirect_to_another_host_is_not_followed(monkeypatch):
 
 
 def test_a_redirect_within_the_host_is_followed():
-  """Fault E2: with its body and key; a circle ends."""
+  """fault E2: with its body and key; a circle ends."""
   def moved(fake, route, body, headers):
     if route.endswith('there'):
       return fake_endpoint.right(fake, '/v1/chat/completions', body, headers)
@@ -323,13 +323,13 @@ def test_a_redirect_within_the_host_is_followed():
 @pytest.mark.parametrize('location', [
     '', 'http://[', 'ftp://x', '//elsewhere.invalid', 'http://u:p@x.invalid/'])
 def test_redirects_that_lead_nowhere(location):
-  """Fault E2: whatever Location holds, the request ends with a cause."""
+  """fault E2: whatever Location holds, the request ends with a cause."""
   ((reply,), _) = ask(raw(307, b'{}', location=location), retries=0)
   assert reply.cause is not None and reply.results == ()
 
 
 def test_a_refusal_is_no_answer():
-  """Fault E2: message.refusal has a cause of its own."""
+  """fault E2: message.refusal has a cause of its own."""
   ((reply,), _) = ask(raw(200, chat_reply(message={
       'content': None, 'refusal': 'I cannot\nhelp'})), retries=0)
   assert (reply.results, reply.cause) == ((), Cause.DECLINED)
@@ -355,7 +355,7 @@ def test_a_refusal_is_no_answer():
     'sk-sécret-1', 'sk-secret-\ud800'.encode(
         'utf-8', 'surrogatepass').decode('utf-8', 'surrogateescape'), '\t'])
 def test_a_key_that_no_header_can_hold(key, monkeypatch):
-  """Fault E2: it is refused at the door, and not shown."""
+  """fault E2: it is refused at the door, and not shown."""
   monkeypatch.setenv('MY_KEY', key)
   with pytest.raises(ValueError, match="key_env is 'MY_KEY'") as e:
     Endpoint(url='http://x', key_env='MY_KEY', **QUICK)
@@ -367,7 +367,7 @@ def test_a_key_that_no_header_can_hold(key, monkeypatch):
 @pytest.mark.parametrize('shape', [
     '{}', "{!r}", 'Bearer {} is wrong', 'wrong:\n{}\n', '{}{}', '<{}>'])
 def test_a_key_is_in_no_message(key, shape, monkeypatch):
-  """Fault E2: whatever way a server repeats it: errors, models, answers."""
+  """fault E2: whatever way a server repeats it: errors, models, answers."""
   monkeypatch.setenv('MY_KEY', key)
   said = shape.format(key, key)
   parts = {key[i:i + 8] for i in range(len(key) - 7)}
@@ -384,7 +384,7 @@ def test_a_key_is_in_no_message(key, shape, monkeypatch):
 
 
 def test_the_spellings_of_a_key():
-  """Fault E2: percent-encoded, in base64, in part."""
+  """fault E2: percent-encoded, in base64, in part."""
   import base64
   import urllib.parse
   key = 'sk-a/b+c d?'.replace(' ', '') + 'longer'
@@ -412,7 +412,7 @@ def test_the_spellings_of_a_key():
     (dict(extra={'a': {1, 2}}), 'extra cannot be sent as JSON'),
 ])
 def test_more_fields_out_of_range(fields, said):
-  """Fault E2: limits are checked at the door, of their type too."""
+  """fault E2: limits are checked at the door, of their type too."""
   with pytest.raises(ValueError, match=said) as e:
     Endpoint(**{**QUICK, 'url': 'http://x', **fields})
   assert 'hidden' not in str(e.value)

@@ -37,7 +37,7 @@ def job(most, n=1, seed=0, owner=None, temperature=5.0, **fields):
 
 
 def test_a_short_one_beside_many_long_ones(worker):
-  """Fault E3: 2 tokens while 64 clients want as many as there are; most of
+  """fault E3: 2 tokens while 64 clients want as many as there are; most of
   these still wait when it has its answer."""
   worker.submit(job(2)).result(120)
   long = [worker.submit(job(150, n=4, seed=i)) for i in range(64)]
@@ -49,7 +49,7 @@ def test_a_short_one_beside_many_long_ones(worker):
 
 
 def test_owners_share_a_lane(worker):
-  """Fault E3: one request of very many choices, then one of a single one in
+  """fault E3: one request of very many choices, then one of a single one in
   the same lane: the second does not wait for the first."""
   many = worker.submit(job(180, n=128, owner='a'))
   time.sleep(0.2)
@@ -60,7 +60,7 @@ def test_owners_share_a_lane(worker):
 
 
 def test_a_share_is_of_a_request_not_of_its_prompts(worker):
-  """Fault E3: 100 prompts of one owner are one owner's turn."""
+  """fault E3: 100 prompts of one owner are one owner's turn."""
   many = [worker.submit(job(180, n=2, seed=i, owner='a')) for i in range(100)]
   one = worker.submit(job(180, owner='b'))
   one.result(120)
@@ -70,7 +70,7 @@ def test_a_share_is_of_a_request_not_of_its_prompts(worker):
 
 
 def test_choices_are_the_same_in_every_company(worker):
-  """Fault E3: neither lanes nor turns change what is drawn."""
+  """fault E3: neither lanes nor turns change what is drawn."""
   alone = worker.submit(job(40, n=3, seed=5, temperature=1.0)).result(120)
   others = [worker.submit(job(150, n=3, seed=i)) for i in range(8)]
   beside = worker.submit(job(40, n=3, seed=5, temperature=1.0)).result(120)
@@ -84,7 +84,7 @@ def test_choices_are_the_same_in_every_company(worker):
 
 
 def test_places_of_who_left_fall_free(worker):
-  """Fault E3: cancelled choices give up their rows, drawing or waiting."""
+  """fault E3: cancelled choices give up their rows, drawing or waiting."""
   gone = [worker.submit(job(180, n=128, seed=i)) for i in range(3)]
   time.sleep(0.3)
   for future in gone:
@@ -96,7 +96,7 @@ def test_places_of_who_left_fall_free(worker):
 
 
 def test_a_stop_token_ends_a_choice(worker):
-  """Fault E4: it is the last id, not part of the text, and told."""
+  """fault E4: it is the last id, not part of the text, and told."""
   (free,) = worker.submit(job(60, temperature=0.0)).result(120)
   assert len(free.tokens) > 3
   at = free.tokens[2]
@@ -111,7 +111,7 @@ def test_a_stop_token_ends_a_choice(worker):
 
 
 def test_scores_of_all_owners_by_turns():
-  """Fault E3: one owner's 100 rows do not stand before another's one; a row
+  """fault E3: one owner's 100 rows do not stand before another's one; a row
   that fits no shape fails alone."""
   seen: list = []
   free = threading.Event()
@@ -149,7 +149,7 @@ def post(ask, text, **fields):
 
 
 def test_a_very_long_prompt_beside_small_ones():
-  """Fault E3: 20 MB are refused by their length, and 20 clients that come
+  """fault E3: 20 MB are refused by their length, and 20 clients that come
   meanwhile are answered. The bound has room for a loaded machine: without the
   mend the same takes tens of seconds."""
   with (running(max_bytes=2**25) as (ask, *_),
@@ -173,7 +173,7 @@ def test_a_very_long_prompt_beside_small_ones():
 
 
 def test_slow_work_of_large_requests_is_beside_the_loop(monkeypatch):
-  """Fault E3: tokenisation that takes seconds holds up nobody, however many
+  """fault E3: tokenisation that takes seconds holds up nobody, however many
   large ones there are."""
   real, go = prepared.conversation.encode, threading.Event()
 
@@ -197,7 +197,7 @@ def test_slow_work_of_large_requests_is_beside_the_loop(monkeypatch):
 
 
 def test_a_length_that_cannot_fit_is_not_tokenised(monkeypatch):
-  """Fault E3: chat, text and each of several prompts; what may fit is
+  """fault E3: chat, text and each of several prompts; what may fit is
   tokenised."""
   seen: list[int] = []
   codec = CHAT.codec
@@ -221,7 +221,7 @@ def test_a_length_that_cannot_fit_is_not_tokenised(monkeypatch):
 
 
 def test_ids_that_cannot_fit_are_not_looked_at():
-  """Fault E3: by number, before each is checked."""
+  """fault E3: by number, before each is checked."""
   with running(max_bytes=2**24) as (ask, *_):
     status, reply = ask('/v1/completions', {'prompt': [10**6] * 500_000})
     assert status == 400 and '500000 tokens' in reply['error']['message']
@@ -233,7 +233,7 @@ def test_ids_that_cannot_fit_are_not_looked_at():
 
 
 def test_a_body_that_drips_is_cut_off(monkeypatch):
-  """Fault E3: whoever sends slowly is told so, and holds nothing."""
+  """fault E3: whoever sends slowly is told so, and holds nothing."""
   monkeypatch.setattr(app, 'BODY_S', 0.3)
   with running() as (ask, _, port, *_):
     talk = http.client.HTTPConnection('127.0.0.1', port, timeout=20)
@@ -250,7 +250,7 @@ def test_a_body_that_drips_is_cut_off(monkeypatch):
 
 
 def test_bodies_together_are_bounded(monkeypatch):
-  """Fault E3: beyond eight bodies of the longest kind the next large one is
+  """fault E3: beyond eight bodies of the longest kind the next large one is
   put off, a small one never."""
   monkeypatch.setattr(desk, 'LARGE', 10)
   held = desk.Desk(100)
@@ -269,7 +269,7 @@ def test_bodies_together_are_bounded(monkeypatch):
 
 
 def test_a_worker_without_its_thread_is_not_alive():
-  """Fault E3: every lane counts, and what it held is told."""
+  """fault E3: every lane counts, and what it held is told."""
   class Broken:
     class shapes:
       rows = (1,)

@@ -46,7 +46,7 @@ NEUTRAL = [
 
 @pytest.mark.parametrize('name, taken, refused', NEUTRAL)
 def test_defaults_are_taken_and_others_refused(name, taken, refused):
-  """Fault E4: null and what changes nothing; true is not 1."""
+  """fault E4: null and what changes nothing; true is not 1."""
   for value in taken:
     chat(**{name: value})
     text(**{name: value})
@@ -58,7 +58,7 @@ def test_defaults_are_taken_and_others_refused(name, taken, refused):
 
 
 def test_notes_of_a_client():
-  """Fault E4: user, store, metadata and the like, by their types."""
+  """fault E4: user, store, metadata and the like, by their types."""
   notes = {'user': 'me', 'store': True, 'metadata': {'a': 'b'},
            'request_id': 'x', 'safety_identifier': 'y',
            'prompt_cache_key': 'z'}
@@ -76,7 +76,7 @@ ODD = ('1e400', '-1e400', 'NaN', 'Infinity', '1' + '0' * 400, '"1"', 'true',
 
 
 def test_no_number_is_an_error_of_ours(local):
-  """Fault E4: every numeric field with every odd number is 400, in both
+  """fault E4: every numeric field with every odd number is 400, in both
   routes; null is taken."""
   ask, _, _ = local
   for path, name, value in itertools.product((CHATS, TEXTS), NUMBERS, ODD):
@@ -115,7 +115,7 @@ def test_no_number_is_an_error_of_ours(local):
     b'{"prompt": [1], "stream": 1}', b'{"prompt": [1], "logit_bias": []}',
 ])
 def test_no_body_is_an_error_of_ours(local, raw):
-  """Fault E4: nesting, surrogates and types, in both routes: never 500."""
+  """fault E4: nesting, surrogates and types, in both routes: never 500."""
   ask, _, _ = local
   for path in (CHATS, TEXTS):
     status, reply = ask(path, raw=raw)
@@ -127,7 +127,7 @@ def test_no_body_is_an_error_of_ours(local, raw):
     'LOCALHOST', 'LocalHost:80', 'localhost', '127.0.0.1', '127.0.0.1:9',
     '[::1]', '[::1]:9', 'localhost:'])
 def test_spellings_of_this_machine(local, host):
-  """Fault E4: names have no case, and a port may be left out."""
+  """fault E4: names have no case, and a port may be left out."""
   ask, _, _ = local
   assert ask('/v1/models', host=host)[0] == 200
 
@@ -137,7 +137,7 @@ def test_spellings_of_this_machine(local, host):
     '[::1].evil', '[::2]', '127.0.0.1.evil', 'localhost@evil', ':80', '::1',
     'localhost:evil'])
 def test_other_names_stay_out(local, host):
-  """Fault E4: nothing that only looks like this machine gets in."""
+  """fault E4: nothing that only looks like this machine gets in."""
   ask, _, _ = local
   assert ask('/v1/models', host=host)[0] == 403
 
@@ -146,13 +146,13 @@ def test_other_names_stay_out(local, host):
     'Application/JSON', 'APPLICATION/JSON; charset=utf-8',
     'application/json;charset=UTF-8', ' application/json '])
 def test_spellings_of_json(local, kind):
-  """Fault E4: media types have no case."""
+  """fault E4: media types have no case."""
   ask, _, _ = local
   assert ask(TEXTS, raw=b'{"prompt": [1]}', content_type=kind)[0] == 200
 
 
 def test_spellings_of_a_bearer():
-  """Fault E4: the scheme has no case, the token has."""
+  """fault E4: the scheme has no case, the token has."""
   with serving(token='t0pSecret') as (ask, *_):
     for given, status in (
         ('bearer t0pSecret', 200), ('BEARER t0pSecret', 200),
@@ -164,7 +164,7 @@ def test_spellings_of_a_bearer():
 
 
 def test_a_token_that_no_header_can_hold(monkeypatch):
-  """Fault E2: it is refused at the start, and not shown."""
+  """fault E2: it is refused at the start, and not shown."""
   monkeypatch.setenv('MY_TOKEN', 'hidden-token\n')
   with pytest.raises(ValueError, match="--token-env is 'MY_TOKEN'") as e:
     serve._token('MY_TOKEN', '127.0.0.1')
@@ -172,7 +172,7 @@ def test_a_token_that_no_header_can_hold(monkeypatch):
 
 
 def test_one_model_by_its_name():
-  """Fault E4: GET /v1/models/{id}, with slashes too."""
+  """fault E4: GET /v1/models/{id}, with slashes too."""
   with serving(name='org/model-1') as (ask, *_):
     _, listed = ask('/v1/models')
     for path in ('/v1/models/org/model-1', '/v1/models/org%2Fmodel-1'):
@@ -185,7 +185,7 @@ def test_one_model_by_its_name():
 
 @pytest.mark.parametrize('kind', ['jpg', 'jpeg', 'JPEG', 'png', 'WebP', 'bmp'])
 def test_names_of_pictures(kind):
-  """Fault E4: image/jpg, in any case."""
+  """fault E4: image/jpg, in any case."""
   got = chat(messages=[{'role': 'user', 'content': [
       {'type': 'image_url', 'image_url': {
           'url': f'data:image/{kind};base64,AAAA'}}]}])
@@ -195,7 +195,7 @@ def test_names_of_pictures(kind):
 # In vLLM's form.
 
 def test_token_ids_are_told(local):
-  """Fault E4: return_token_ids: of the prompt, of every choice, with the end
+  """fault E4: return_token_ids: of the prompt, of every choice, with the end
   token; in chats the prompt's are beside the choices."""
   ask, _, _ = local
   prompt, said = list(CHAT.plain('C a 4').tokens), list(CHAT.response('A 9'))
@@ -220,7 +220,7 @@ def test_token_ids_are_told(local):
 
 
 def test_log_probs_of_the_prompt(local):
-  """Fault E4: prompt_logprobs: None, then by id the token itself and the
+  """fault E4: prompt_logprobs: None, then by id the token itself and the
   likeliest, each with its rank."""
   ask, worker, _ = local
   prompt = list(CHAT.plain('C a 4').tokens)
@@ -251,7 +251,7 @@ def test_log_probs_of_the_prompt(local):
 
 
 def test_a_rank_beyond_what_is_told():
-  """Fault E4: by hand: rank 7 stands behind the token, not among the two
+  """fault E4: by hand: rank 7 stands behind the token, not among the two
   likeliest; minus infinity is a number that JSON has."""
   ranked = Ranked(np.array([0, -np.inf]), np.array([[0, 0], [-.1, -2.]]),
                   np.array([[0, 0], [11, 12]]), np.array([0, 7]))
@@ -262,7 +262,7 @@ def test_a_rank_beyond_what_is_told():
 
 
 def test_ranks_of_a_model():
-  """Fault E4: every token's rank is its place among all of the vocabulary."""
+  """fault E4: every token's rank is its place among all of the vocabulary."""
   worker = serve.start(pretrained.load('micro/teacher'), CHAT, context=64,
                        slots=1, top=CHAT.codec.vocab_size)
   tokens = (*CHAT.plain('C a b 4').tokens, *CHAT.response('4 a'))
@@ -275,7 +275,7 @@ def test_ranks_of_a_model():
 
 
 def test_stop_tokens_are_asked_for(local):
-  """Fault E4: stop_token_ids reach the engine; what ended a choice is told."""
+  """fault E4: stop_token_ids reach the engine; what ended a choice is told."""
   ask, worker, _ = local
   worker.jobs.clear()
   _, reply = ask(TEXTS, {'prompt': [1], 'stop_token_ids': [5, 6]})

@@ -117,7 +117,7 @@ def test_how_a_text_ended_is_kept(tmp_path):
     b'{"step": 0, "what": "answer", "id": "a", "texts": 3}',
 ])
 def test_a_line_that_is_no_answer(line, tmp_path):
-  """Fault E1: it is refused with file and line, and cut where a kill tore
+  """fault E1: it is refused with file and line, and cut where a kill tore
   it; it neither crashes nor takes what follows with it."""
   path, fickle = tmp_path / 'teacher.jsonl', Fickle()
   opened(path, fickle).answer(prompts('a', 'b'), 0)
@@ -134,7 +134,7 @@ def test_a_line_that_is_no_answer(line, tmp_path):
 
 
 def test_a_surrogate_of_an_older_journal(tmp_path):
-  """Fault E1: it is mended as it is read."""
+  """fault E1: it is mended as it is read."""
   path = tmp_path / 'teacher.jsonl'
   path.write_text('{"step": 0, "what": "answer", "id": "a", "texts": '
                   '[["4 h \\ud83d", "end"]]}\n')
