@@ -55,7 +55,11 @@ def load() -> None:
   del math_verify
   # What is built or imported at the first use would count for an answer.
   for answer, gold in (('x+1', '1+x'), ('x+1', '2'), (r'\frac{x}{2}', '(1,2)'),
-                       (r'\sqrt{2}', r'\{1,2\}')):
+                       (r'\sqrt{2}', r'\{1,2\}'), ('i^2', '-1'),
+                       (r'2\sin(\frac{\pi t}{3})', r'2\sin t'),
+                       ('x<3', r'(-\infty,4)'),
+                       (r'\begin{pmatrix}1\\2\end{pmatrix}',
+                        r'\begin{pmatrix}2\\1\end{pmatrix}')):
     maths(answer, gold)
 
 
