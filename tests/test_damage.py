@@ -288,6 +288,29 @@ def test_a_run_on_a_full_disk_ends_with_its_first_error(
   assert e.value.filename == str(path / 'samples.jsonl')
 
 
+def test_a_checkpoint_on_a_full_disk_is_one_sentence(tmp_path, monkeypatch):
+  """fault D5: file and cause, without orbax's page of words; the last good
+  checkpoint is named and stays."""
+  kept = opened(tmp_path / 'c')
+  kept.save(5, STATE, HOST)
+  kept.wait()
+  page = 'RESOURCE_EXHAUSTED: ' + 'words ' * 99 + os.strerror(errno.ENOSPC)
+
+  def full():
+    raise ValueError(page)
+
+  with monkeypatch.context() as m:
+    m.setattr(kept._manager, 'wait_until_finished', full)
+    kept._pending = 10
+    with pytest.raises(CheckpointError) as e:
+      kept.wait()
+  assert str(e.value) == (
+      f'the checkpoint after 10 steps was not written to {tmp_path}/c: the disk '
+      'is full (No space left on device). Last good checkpoint: the one after '
+      '5 steps')
+  kept.close()
+
+
 def test_the_writer_of_events_says_it_too(tmp_path, monkeypatch):
   """fault D5: tensorboard in the run's own thread: a full disk is an error of
   the step, and nobody waits for a writer that is gone."""
