@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import pytest
 
 from tests.builders import small_config
-from zppo_jax import disk, main, train, workdir, writers
+from zppo_jax import checkpoints, disk, main, train, workdir, writers
 from zppo_jax.checkpoints import CheckpointError, Checkpoints, Policy
 from zppo_jax.records import TrainState
 from zppo_jax.teachers import journal as teacher_journal
@@ -143,23 +143,38 @@ def reordered(lines):
     ('samples.jsonl', lambda x: x[1:], 'is not what it was'),
     ('eval.jsonl', lambda x: ['\n', *x], 'no line of a run in line 1'),
     ('eval.jsonl', None, 'eval.jsonl is gone')])
-def test_changed_logs_are_told_at_resume(
-    finished, tmp_path, capsys, name, edit, said):
-  """fault D5: on the terminal and in the log, with file and steps; the run goes
-  on to the same end, because no state is read from them."""
+def test_changed_logs_are_found(finished, tmp_path, name, edit, said):
+  """fault D5: holes, another order, broken and changed lines, with file and
+  steps; untouched ones are not."""
   path = cut_off(finished, tmp_path / 'run')
+  out = workdir.Workdir.open(path, make_config())
+  files = checkpoints.peek(path / 'checkpoints', 2)['files']
+  assert set(files) == {'metrics.jsonl', 'samples.jsonl', 'eval.jsonl'}
+  assert out.changes(2, files) == []
   file = path / name
   if edit is None:
     file.unlink()
   else:
     lines = file.read_text().splitlines(keepends=True)
     file.write_text(''.join(edit(lines)))
+  found = out.changes(2, files)
+  assert any(str(file) in line and said in line for line in found), found
+
+
+def test_changed_logs_are_told_at_resume(finished, tmp_path, capsys):
+  """fault D5: on the terminal and in the log; the run goes on to the same end,
+  because no state is read from them."""
+  path = cut_off(finished, tmp_path / 'run')
+  file = path / 'metrics.jsonl'
+  lines = file.read_text().splitlines(keepends=True)
+  file.write_text(''.join([lines[0][:9] + '\n', *lines[1:]]))
   train.main(make_config(), path)
   shown = capsys.readouterr().out
-  log = (path / 'attempts/0002/log.txt').read_text()
-  for text in (shown, log):
-    warned = [x for x in text.splitlines() if f'warning: {file}' in x]
-    assert any(said in line for line in warned), text
+  for text in (shown, (path / 'attempts/0002/log.txt').read_text()):
+    assert f'warning: {file} is not what it was' in text
+    assert f'warning: {file}: no line of a run in line 1' in text
+    assert f'warning: {file}: no line of step 0' in text
+  assert [json.loads(x)['step'] for x in file.open()] == [1, 2, 3]
   assert (path / 'final.safetensors').read_bytes() == (
       finished / 'final.safetensors').read_bytes()
 
@@ -286,6 +301,29 @@ def test_a_run_on_a_full_disk_ends_with_its_first_error(
   with pytest.raises(OSError, match='No space left') as e:
     train.main(config, path)
   assert e.value.filename == str(path / 'samples.jsonl')
+
+
+def test_a_checkpoint_on_a_full_disk_is_one_sentence(tmp_path, monkeypatch):
+  """fault D5: file and cause, without orbax's page of words; the last good
+  checkpoint is named and stays."""
+  kept = opened(tmp_path / 'c')
+  kept.save(5, STATE, HOST)
+  kept.wait()
+  page = 'RESOURCE_EXHAUSTED: ' + 'words ' * 99 + os.strerror(errno.ENOSPC)
+
+  def full():
+    raise ValueError(page)
+
+  with monkeypatch.context() as m:
+    m.setattr(kept._manager, 'wait_until_finished', full)
+    kept._pending = 10
+    with pytest.raises(CheckpointError) as e:
+      kept.wait()
+  assert str(e.value) == (
+      f'the checkpoint after 10 steps was not written to {tmp_path}/c: the '
+      'disk is full (No space left on device). Last good checkpoint: the one '
+      'after 5 steps')
+  kept.close()
 
 
 def test_the_writer_of_events_says_it_too(tmp_path, monkeypatch):

@@ -7,7 +7,9 @@ name only when it is whole. No pickle.
 """
 
 import dataclasses
+import errno
 import json
+import os
 import pathlib
 import shutil
 from typing import Any
@@ -173,9 +175,12 @@ class Checkpoints:
   def _failed(self, step: int | None, error: Exception) -> CheckpointError:
     good = [s for s in self.steps() if s != step]
     last = f'the one after {good[-1]} steps' if good else 'none'
+    told = f'{type(error).__name__}: {error}'
+    if os.strerror(errno.ENOSPC) in told:  # orbax says it in a page of words
+      told = f'the disk is full ({os.strerror(errno.ENOSPC)})'
     return CheckpointError(
         f'the checkpoint after {step} steps was not written to {self.path}: '
-        f'{type(error).__name__}: {error}. Last good checkpoint: {last}')
+        f'{told}. Last good checkpoint: {last}')
 
   def save(self, step: int, state: TrainState, host: dict,
            files: dict | None = None) -> None:
