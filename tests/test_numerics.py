@@ -19,6 +19,9 @@ RECORDED = json.loads(
 # Sampler against trainer in float32, nats: what a run's metric is held to.
 EXACT = 1e-4
 FACTOR = 3  # over the largest recorded mean of a case
+# Sampler against trainer in bf16, over what bf16 itself costs; both programs
+# rounded apart, it was 1.
+SHARE = 0.25
 
 
 def recorded_mean(case: str, dtype: str, kind: str) -> float:
@@ -28,7 +31,8 @@ def recorded_mean(case: str, dtype: str, kind: str) -> float:
 
 @pytest.mark.parametrize('case', ['qwen3', 'qwen3_vl, image', 'qwen3_5'])
 def test_gaps_are_within_their_bounds(case):
-  """Another seed than the recorded ones; both types, one small batch."""
+  """Another seed than the recorded ones; both types, one small batch; fault
+  A13."""
   found = numerics.measure(case, rows=2, lengths=(24, 24), seed=7,
                            chunks=(64,), delta_chunks=(64,))
   exact, low = found
@@ -38,6 +42,8 @@ def test_gaps_are_within_their_bounds(case):
     bound = FACTOR * recorded_mean(case, 'bfloat16', kind)
     assert 0 < low[kind]['mean'] <= bound, kind
   assert low['tokens'] == 48
+  # The two programs round the same numbers: see zppo_jax/rounding.py.
+  assert low['sampler_trainer']['mean'] <= SHARE * low['to_float32']['mean']
 
 
 def test_every_case_was_recorded_and_float32_kept_the_gate():
