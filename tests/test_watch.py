@@ -111,8 +111,8 @@ def all_truncated(**changes):
 
 def test_a_run_of_truncated_rollouts_says_so_and_keeps_its_weights(
     tmp_path, capsys):
-  """fault D3, fault F7: on the terminal, in log and summary; decay and old
-  momentum leave the weights alone; the same run goes on when it is resumed."""
+  """fault D3, fault F7: on the terminal, in log and summary; decay leaves
+  the weights alone; the same run goes on when it is resumed."""
   summary = train.main(all_truncated(steps=4), tmp_path)
   assert summary['idle_steps'] == 4
   assert summary['teacher_visits']['asked'] > 0

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from zppo_jax import (
   layouts,
@@ -98,13 +99,20 @@ def sampler_gap(minibatches) -> float:
   return float(max(gaps, default=0.0))
 
 
+def _moved(state: TrainState) -> bool:
+  """Whether any gradient has reached the optimizer's first moment."""
+  moments = optax.tree_utils.tree_get(state.opt_state, 'mu')
+  return any(bool(jnp.any(x)) for x in jax.tree.leaves(moments))
+
+
 def update(run: Run, state: TrainState, minibatches):
   """I optimizer steps: (next state, [Sums], [gradient norm]).
 
-  Without a trained row in any mini-batch there are none, so that neither old
-  momentum nor weight decay moves weights of which nothing was learnt.
+  Until a step has trained a row there are none: weight decay alone would
+  shrink weights of which nothing was learnt. Later idle steps keep theirs, in
+  which the momentum of earlier ones goes on.
   """
-  if not any(batches for batches, _ in minibatches):
+  if not any(batches for batches, _ in minibatches) and not _moved(state):
     count = len(minibatches)
     return (state.replace(updates=state.updates + count),
             [jax.device_get(zero_sums())] * count, [np.float32(0)] * count)
