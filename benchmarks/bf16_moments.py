@@ -18,8 +18,8 @@ import time
 import jax
 import numpy as np
 
-from zppo_jax import optimizers
-from zppo_jax.study import machine
+from zppo_jax.learner import optimizers
+from zppo_jax.study.launch import machine
 
 OPTIONS = {
     'float32': dict(state_dtype='float32'),

@@ -33,11 +33,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from absl import logging
 
-from zppo_jax import build, checkpoints, disk, train, workdir
-from zppo_jax.checkpoints import CheckpointError, Checkpoints
-from zppo_jax.lock import Locked
-from zppo_jax.study import machine
+from zppo_jax.devices import disk
+from zppo_jax.runs import checkpoints, workdir
+from zppo_jax.runs.checkpoints import CheckpointError, Checkpoints
+from zppo_jax.runs.lock import Locked
+from zppo_jax.study.launch import machine
 from zppo_jax.teachers import journal as teacher_journal
+from zppo_jax.train import build, loop
 from zppo_jax.verdicts import journal
 from zppo_jax.verdicts.wall import Reply
 
@@ -87,7 +89,7 @@ def _journals(path) -> tuple:
           teacher_journal._read(path / 'teacher.jsonl'))
 
 
-def standing(at: train.Standing) -> tuple:
+def standing(at: loop.Standing) -> tuple:
   """All of a standing, as values that can be compared."""
   return (at.step, checkpoints.checksums(at.state), at.buffer.dump(),
           at.history.dump(), at.base, at.latest)
@@ -96,7 +98,7 @@ def standing(at: train.Standing) -> tuple:
 def prepare(home: pathlib.Path) -> Bench:
   """Makes the run and its two directories."""
   config, complete = make_config(), home / 'complete'
-  summary = train.main(config, complete)
+  summary = loop.main(config, complete)
   journal.append(complete / 'verdicts.jsonl', [
       (f'{i:040x}', 'text', Reply('score', i % 2)) for i in range(8)])
   disk.append(complete / 'teacher.jsonl', ''.join(disk.sealed({
@@ -108,8 +110,8 @@ def prepare(home: pathlib.Path) -> Bench:
     (killed / name).unlink()
   run = build.build(config)
   kept = Checkpoints(complete / 'checkpoints', run.checkpoint,
-                     train._manifest(config, run), read_only=True)
-  states = {step: standing(train.restore(kept, run, step))
+                     loop._manifest(config, run), read_only=True)
+  states = {step: standing(loop.restore(kept, run, step))
             for step in kept.steps()}
   kept.close()
   again = shutil.copytree(killed, home / 'again')
@@ -182,15 +184,15 @@ def opened(of: Bench, path: pathlib.Path) -> str:
   stored = workdir.read_config(path)
   if stored is not None:
     workdir.check_same_config(path, stored, of.config)
-    complete = train.read_complete(path, of.config)
+    complete = loop.read_complete(path, of.config)
     if complete is not None:
       return 'same' if complete == of.summary else 'silent'
   out = workdir.Workdir.open(path, of.config)
   kept = Checkpoints(path / 'checkpoints', of.run.checkpoint,
-                     train._manifest(of.config, of.run))
+                     loop._manifest(of.config, of.run))
   said: list[str] = []
   with contextlib.closing(kept):
-    at = train.begin(of.run, out, kept, None, said.append)
+    at = loop.begin(of.run, out, kept, None, said.append)
   if at.step == 0:
     return 'earlier' if stored is None or said else 'silent'
   if standing(at) != of.states[at.step]:

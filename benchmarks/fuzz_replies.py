@@ -22,8 +22,8 @@ import threading
 import time
 import zlib
 
-from zppo_jax import openai_client
-from zppo_jax.openai_client import (
+from zppo_jax.endpoints import client
+from zppo_jax.endpoints.client import (
   CHAT,
   MODELS,
   TEXT,
@@ -34,7 +34,7 @@ from zppo_jax.openai_client import (
   read_models,
   read_text,
 )
-from zppo_jax.openai_replies import read_echo
+from zppo_jax.endpoints.replies import read_echo
 
 PROMPT = (5, 6, 7, 8)  # of the request that echoes its prompt
 DEADLINE_S = 2.0
@@ -275,7 +275,7 @@ def main(count: int = 2000, seed: int = 0) -> dict:
                   deadline_s=DEADLINE_S, retries=0, backoff_s=0,
                   max_reply_mb=MAX_REPLY_MB)
     begun = time.monotonic()
-    replies = openai_client.ask_all(of, calls(count), most)
+    replies = client.ask_all(of, calls(count), most)
     seconds = time.monotonic() - begun
   for got in replies:
     found['answered' if got.cause is None else got.cause.name.lower()] += 1

@@ -22,7 +22,7 @@ import pyarrow as pa
 from PIL import Image
 from pyarrow import parquet
 
-from zppo_jax import pictures
+from zppo_jax.chat import pictures
 from zppo_jax.data import pool as pools
 from zppo_jax.records import Clip
 

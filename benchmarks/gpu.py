@@ -24,18 +24,14 @@ import numpy as np
 
 from benchmarks.side_by_side import work
 from benchmarks.side_by_side.engines import engine_of, generate
-from zppo_jax import (
-  losses,
-  models,
-  optimizers,
-  packing,
-  rollouts,
-  sharding,
-  update,
-)
-from zppo_jax.arms import markdown
+from zppo_jax import models
 from zppo_jax.bench import command, counting, roofline, shapes
-from zppo_jax.models import presets
+from zppo_jax.devices import sharding
+from zppo_jax.learner import optimizers, packing, update
+from zppo_jax.objectives import losses
+from zppo_jax.rollout import collect
+from zppo_jax.study.tables import markdown
+from zppo_jax.weights import presets
 
 TINY_DELTA = dict(
     vocab_size=512, width=64, num_layers=4, num_heads=4, num_kv_heads=2,
@@ -238,7 +234,7 @@ def main(argv=None) -> None:
   found = {'machine': command.where(), 'model': f.model, 'dtype': f.dtype,
            'remat': f.remat, 'roofline': limit,
            'train': train(model, mesh, f.rows, f.length, f.repeats, limit)}
-  params = rollouts.place_copy(
+  params = collect.place_copy(
       jax.jit(model.init)(jax.random.key(0)), model, mesh)
   batches = [int(b) for b in f.batches.split(',')]
   found['decode'] = [

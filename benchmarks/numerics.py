@@ -22,10 +22,14 @@ import numpy as np
 from PIL import Image
 
 from benchmarks import random_models
-from zppo_jax import images, models, packing, rollouts, sampling, update
-from zppo_jax.models import gated_delta, layers, presets
+from zppo_jax import models
+from zppo_jax.chat import images
+from zppo_jax.learner import packing, update
+from zppo_jax.models import gated_delta, layers
 from zppo_jax.records import Decoding, Prompt, PromptKind, Question
-from zppo_jax.study import machine
+from zppo_jax.rollout import collect, decode as sampling
+from zppo_jax.study.launch import machine
+from zppo_jax.weights import presets
 
 END_ID = 1  # never drawn here: all responses have one length
 # name -> (family, whether the prompt holds an image)
@@ -129,7 +133,7 @@ def measure(name: str, *, rows: int, lengths: tuple[int, int], seed: int,
     batch = packing.pad_prompts(asked, rows, len(asked[0].tokens), patches,
                                 model.num_axes)
     keys = jax.random.split(jax.random.key(seed), (rows, 1))
-    copy = rollouts.rollout_copy(params, jnp.dtype(dtype))
+    copy = collect.rollout_copy(params, jnp.dtype(dtype))
     samples = jax.device_get(_sampler(model, lengths[1])(copy, batch, keys))
     responses = [samples.tokens_PGR[p, 0].tolist() for p in range(rows)]
     want = score(exact, params, asked, responses, max(chunks),

@@ -20,11 +20,14 @@ import jax
 import numpy as np
 
 from benchmarks.side_by_side import work
-from zppo_jax import heap, losses, models, optimizers, packing, sharding, update
-from zppo_jax.arms import markdown
+from zppo_jax import models
 from zppo_jax.bench import command, roofline
-from zppo_jax.dry_run import size
+from zppo_jax.commands.dry_run import size
+from zppo_jax.devices import malloc, sharding
+from zppo_jax.learner import optimizers, packing, update
 from zppo_jax.models.decoder import REMAT
+from zppo_jax.objectives import losses
+from zppo_jax.study.tables import markdown
 
 MODELS = {
     'qwen3': ('qwen3', {**work.SHAPE, 'max_positions': 4096}),
@@ -136,7 +139,7 @@ def main(argv=None) -> None:
       raise SystemExit(f'--models holds {name!r}; known: {", ".join(MODELS)}')
   if flags.rounds < 1:
     raise SystemExit(f'--rounds is {flags.rounds}; it must be >= 1')
-  heap.keep()  # as training does
+  malloc.keep()  # as training does
   given = sys.argv[1:] if argv is None else argv
   found = {'command': ' '.join(['python -m benchmarks.remat', *given]),
            'machine': command.where(), 'models': {}}

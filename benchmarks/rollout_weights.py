@@ -19,18 +19,14 @@ import time
 import jax
 import numpy as np
 
-from zppo_jax import (
-  gguf_file,
-  packing,
-  pretrained,
-  randomness,
-  rollouts,
-  sharding,
-  update,
-)
-from zppo_jax.engine import Request
+from zppo_jax import randomness
+from zppo_jax.devices import sharding
+from zppo_jax.learner import packing, update
 from zppo_jax.records import Decoding
-from zppo_jax.study import machine
+from zppo_jax.rollout import collect
+from zppo_jax.rollout.engine import Request
+from zppo_jax.study.launch import machine
+from zppo_jax.weights import gguf_file, pretrained
 
 QUESTIONS = (
     'What is 17 + 25?', 'Name three rivers of Europe.',
@@ -62,15 +58,15 @@ def measure(seed: int) -> dict:
   mesh = sharding.make_mesh(sharding.MeshConfig())
   prompts = [chat.plain(q).tokens for q in QUESTIONS]
   longest = max(map(len, prompts))
-  engine = rollouts.make_engine(
+  engine = collect.make_engine(
       model=model, mesh=mesh, chat=chat, max_tokens=RESPONSE,
       num_rollouts=(ROLLOUTS,), prompt_buckets=(longest,),
       group_buckets=(len(prompts),))
   score = jax.jit(functools.partial(
       update.token_logps, model=model, temperature=1.0, chunk=64))
   whole, out = size(found.params), []
-  for weights in rollouts.WEIGHTS:
-    copy = rollouts.place_copy(found.params, model, mesh, weights)
+  for weights in collect.WEIGHTS:
+    copy = collect.place_copy(found.params, model, mesh, weights)
     drawn = draw(engine, copy, prompts, seed)
     rows = [packing.Row(p, r, [0.0] * len(r), 0.0) for p, r, _ in drawn]
     batch = packing.pad_rows(rows, len(rows), longest + RESPONSE, 0,

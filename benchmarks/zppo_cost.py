@@ -17,8 +17,8 @@ import subprocess
 import sys
 import tempfile
 
-from zppo_jax.arms import markdown
-from zppo_jax.study import machine
+from zppo_jax.study.launch import machine
+from zppo_jax.study.tables import markdown
 
 ROOT = pathlib.Path(__file__).parents[1]
 METHODS = ('zppo', 'grpo_replay')

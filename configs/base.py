@@ -118,7 +118,7 @@ def get_config() -> ConfigDict:
   s.slots = placeholder(int)
   s.slots = 128
   s.micro_tokens = 65536     # positions of a micro-batch
-  # Of training rows (zppo_jax/layouts.py): shared, a prompt once for the
+  # Of training rows (zppo_jax/learner/layouts.py): shared, a prompt once for the
   # responses of its group; padded, each row with its prompt; packed, so, and
   # short rows fill what long ones leave of theirs.
   s.layout = 'shared'

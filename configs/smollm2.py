@@ -14,7 +14,7 @@ out: docs/data.md.
 import pathlib
 import runpy
 
-from zppo_jax import gguf_file
+from zppo_jax.weights import gguf_file
 
 _BASE = pathlib.Path(__file__).with_name('base.py')
 

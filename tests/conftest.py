@@ -23,7 +23,8 @@ import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
-from zppo_jax import import_paths, models, sharding  # noqa: E402
+from zppo_jax import import_paths, models  # noqa: E402
+from zppo_jax.devices import sharding  # noqa: E402
 
 TINY = dict(vocab_size=24, width=16, num_layers=2, num_heads=4, num_kv_heads=2,
             head_dim=6, mlp_width=20, max_positions=1024)

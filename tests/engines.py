@@ -6,9 +6,10 @@ import types
 import numpy as np
 
 from benchmarks import random_models
-from zppo_jax import randomness, rollouts
-from zppo_jax.engine import Request
+from zppo_jax import randomness
 from zppo_jax.records import Decoding
+from zppo_jax.rollout import collect
+from zppo_jax.rollout.engine import Request
 
 FAMILIES = ('qwen3', 'qwen3_5')  # attention alone; DeltaNet and attention
 V, END, LIMIT = random_models.TEXT['vocab_size'], 1, 12
@@ -19,7 +20,7 @@ def engine(family, mesh, slots=8):
   """Prompts of 8 or 16 tokens, responses in 64 slots or 72."""
   codec = types.SimpleNamespace(
       vocab_size=V, end_id=END, sampled_ids=frozenset(range(2, V)))
-  return rollouts.make_engine(
+  return collect.make_engine(
       model=random_models.build(family)[0], mesh=mesh, max_tokens=72,
       chat=types.SimpleNamespace(codec=codec, decode_response=lambda t: ''),
       num_rollouts=(2,), prompt_buckets=(8, 16), group_buckets=(2,),
@@ -29,7 +30,7 @@ def engine(family, mesh, slots=8):
 @functools.cache
 def placed(family, mesh):
   model, params = random_models.build(family)
-  return rollouts.place_copy(params, model, mesh)
+  return collect.place_copy(params, model, mesh)
 
 
 def request(i, length=None, limit=LIMIT):

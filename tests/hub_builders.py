@@ -8,7 +8,8 @@ import jax
 import numpy as np
 
 from benchmarks import random_models
-from zppo_jax import hub, models
+from zppo_jax import models
+from zppo_jax.weights import hub_checkpoint
 
 MERGES = [('t', 'h'), ('th', 'e'), ('Ġ', 'the'), ('Ċ', 'Ċ'), ('?', 'ĊĊ')]
 SPECIAL = ('<|endoftext|>', '<|im_start|>', '<|im_end|>', '<|vision_start|>',
@@ -73,7 +74,7 @@ def write(folder, made=None, **fields) -> str:
   """A checkpoint folder with a tokenizer; returns its path."""
   folder = pathlib.Path(folder)
   model, params = checkpoint(**fields)
-  hub.save(folder, params, model)
+  hub_checkpoint.save(folder, params, model)
   (made or tokenizer()).save_pretrained(folder)
   (folder / 'generation_config.json').write_text(json.dumps(
       {'eos_token_id': [263, 261]}))  # <|im_end|>, <|endoftext|>
@@ -140,7 +141,7 @@ def write_seeing(folder, family: str, seed: int = 0) -> str:
   """A checkpoint folder with a tokenizer and processors; its path."""
   folder = pathlib.Path(folder)
   model, params = seeing(family, seed)
-  hub.save(folder, params, model)
+  hub_checkpoint.save(folder, params, model)
   tokenizer().save_pretrained(folder)
   pixels = dict(
       patch_size=2, merge_size=2, temporal_patch_size=2,

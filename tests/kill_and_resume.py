@@ -46,9 +46,11 @@ def _die() -> None:
 
 def arm(phase: str, count: int, delay: float) -> None:
   """Makes this process kill itself in the `count`-th call of a phase."""
-  from zppo_jax import rollouts, step, workdir
-  from zppo_jax.checkpoints import Checkpoints
+  from zppo_jax.rollout import collect
+  from zppo_jax.runs import workdir
+  from zppo_jax.runs.checkpoints import Checkpoints
   from zppo_jax.teachers.in_process import InProcessTeacher
+  from zppo_jax.train import step
   calls = 0
 
   def soon():
@@ -74,7 +76,7 @@ def arm(phase: str, count: int, delay: float) -> None:
       _die()
 
   if phase == 'rollouts':
-    rollouts.collect = dying(rollouts.collect)
+    collect.collect = dying(collect.collect)
   elif phase == 'teacher':
     InProcessTeacher.answer = dying(InProcessTeacher.answer)
   elif phase == 'update':
@@ -163,7 +165,7 @@ def main() -> None:
     from zppo_jax import main as command
     command.main(command_line(args.to, args.run))
     return
-  from zppo_jax.study import machine
+  from zppo_jax.study.launch import machine
   begun = time.perf_counter()
   found = torture(args.to, args.kills, args.seed)
   print(json.dumps({'seed': args.seed, **found, 'machine': machine(),

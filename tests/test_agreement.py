@@ -15,9 +15,12 @@ import numpy as np
 import pytest
 
 from benchmarks import random_models
-from zppo_jax import layouts, packing, randomness, rollouts, sharding, update
-from zppo_jax.engine import Request
+from zppo_jax import randomness
+from zppo_jax.devices import sharding
+from zppo_jax.learner import layouts, packing, update
 from zppo_jax.records import Decoding, Purpose
+from zppo_jax.rollout import collect
+from zppo_jax.rollout.engine import Request
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 
@@ -51,7 +54,7 @@ def engine_of(family: str, dtype: str, name: str):
   codec = types.SimpleNamespace(
       vocab_size=vocab, end_id=1, sampled_ids=range(2, random_models.IMAGE))
   mesh = sharding.make_mesh(sharding.MeshConfig(1, 1, 1), jax.devices()[:1])
-  return rollouts.make_engine(
+  return collect.make_engine(
       model=model, mesh=mesh, max_tokens=max(LIMITS), num_rollouts=(G,),
       chat=types.SimpleNamespace(codec=codec, decode_response=lambda t: ''),
       prompt_buckets=(max(PROMPTS),), group_buckets=(len(PROMPTS),),
@@ -71,7 +74,7 @@ def draw(family: str, dtype: str, name: str, seed: int,
       randomness.step_key(seed, 0, Purpose.ROLLOUT), range(len(asked)),
       [0] * len(asked), G)
   found = engine.generate(
-      rollouts.place_copy(params, model_of(family, dtype), mesh),
+      collect.place_copy(params, model_of(family, dtype), mesh),
       [Request(i, tokens, key, Decoding(limit, temperature, ENGINES[name][1]))
        for i, (tokens, key, limit) in enumerate(
            zip(asked, keys, LIMITS, strict=True))])

@@ -7,9 +7,14 @@ import runpy
 import numpy as np
 import pytest
 
-from zppo_jax import assets, build, rollouts, sharding, weights, zppo
+from zppo_jax import assets
+from zppo_jax.algorithms import zppo
+from zppo_jax.devices import sharding
 from zppo_jax.records import Decoding, Purpose
+from zppo_jax.rollout import collect
 from zppo_jax.tasks import TASKS, micro
+from zppo_jax.train import build
+from zppo_jax.weights import safetensors_file
 
 CONFIGS = pathlib.Path(__file__).parents[1] / 'configs'
 ROLES = runpy.run_path(str(CONFIGS / 'micro_pretrain.py'))['ROLES']
@@ -22,13 +27,13 @@ def groups_of(role, splits, size=32):
   model, params, *_ = build.load_model(spec)
   task = TASKS['micro']
   mesh = sharding.make_mesh(sharding.MeshConfig())
-  sampler = rollouts.make_sampler(
+  sampler = collect.make_sampler(
       model=model, mesh=mesh,
       chat=task.chat, grader=task.grader, decoding=Decoding(16),
       num_rollouts=8, prompt_buckets=(8,), group_buckets=(size * len(splits),))
   questions = [q for s in splits for q in micro.evaluation(s, size)]
-  found = rollouts.collect(
-      sampler, rollouts.place_copy(params, model, mesh),
+  found = collect.collect(
+      sampler, collect.place_copy(params, model, mesh),
       zppo.plain_prompts(questions, task.chat), seed=0, step=0,
       purpose=Purpose.EVALUATION)
   return [found[i * size:(i + 1) * size] for i in range(len(splits))]
@@ -66,7 +71,7 @@ def test_weights_name_the_config_that_made_them(role):
   """The stored config is the one that regenerates them."""
   config = runpy.run_path(
       str(CONFIGS / 'micro_pretrain.py'))['get_config'](role)
-  stored = weights.description(assets.find(f'micro/{role}'))['config']
+  stored = safetensors_file.description(assets.find(f'micro/{role}'))['config']
   assert stored['role'] == role
   for name in ('seed', 'steps'):
     assert stored[name] == config[name]

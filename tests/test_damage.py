@@ -10,10 +10,13 @@ import jax.numpy as jnp
 import pytest
 
 from tests.builders import small_config
-from zppo_jax import checkpoints, disk, main, train, workdir, writers
-from zppo_jax.checkpoints import CheckpointError, Checkpoints, Policy
+from zppo_jax import main
+from zppo_jax.devices import disk
 from zppo_jax.records import TrainState
+from zppo_jax.runs import checkpoints, workdir, writers
+from zppo_jax.runs.checkpoints import CheckpointError, Checkpoints, Policy
 from zppo_jax.teachers import journal as teacher_journal
+from zppo_jax.train import loop
 from zppo_jax.verdicts import journal
 from zppo_jax.verdicts.wall import Reply
 
@@ -104,7 +107,7 @@ def test_a_checkpoint_of_before_is_read_and_told(saved):
 def finished(tmp_path_factory):
   """A run of four steps with a checkpoint after two and four of them."""
   path = tmp_path_factory.mktemp('damage') / 'run'
-  train.main(make_config(), path)
+  loop.main(make_config(), path)
   return path
 
 
@@ -168,7 +171,7 @@ def test_changed_logs_are_told_at_resume(finished, tmp_path, capsys):
   file = path / 'metrics.jsonl'
   lines = file.read_text().splitlines(keepends=True)
   file.write_text(''.join([lines[0][:9] + '\n', *lines[1:]]))
-  train.main(make_config(), path)
+  loop.main(make_config(), path)
   shown = capsys.readouterr().out
   for text in (shown, (path / 'attempts/0002/log.txt').read_text()):
     assert f'warning: {file} is not what it was' in text
@@ -187,7 +190,7 @@ def test_an_ordinary_kill_is_not_told(finished, tmp_path, capsys):
     if (path / name).exists():
       with open(path / name, 'a') as f:
         f.write('{"step": 3, "lo')
-  train.main(make_config(), path)
+  loop.main(make_config(), path)
   assert f'warning: {path}' not in capsys.readouterr().out
   for name in ('eval.jsonl', 'samples.jsonl'):
     assert (path / name).read_bytes() == (finished / name).read_bytes()
@@ -199,7 +202,7 @@ def test_a_run_without_its_checkpoints_says_that_it_begins_anew(
   """fault D5: a deleted folder is not a silent start from step 0."""
   path = cut_off(finished, tmp_path / 'run')
   shutil.rmtree(path / 'checkpoints')
-  train.main(make_config(), path)
+  loop.main(make_config(), path)
   assert f'warning: {path} has no checkpoint; it starts from the beginning' in (
       capsys.readouterr().out)
   assert (path / 'final.safetensors').read_bytes() == (
@@ -219,7 +222,7 @@ def test_json_files_that_are_none_are_named(finished, tmp_path, name, text,
   path = shutil.copytree(finished, tmp_path / 'run')
   (path / name).write_text(text)
   with pytest.raises(ValueError, match=said):
-    train.main(make_config(), path)
+    loop.main(make_config(), path)
 
 
 def test_changed_verdicts_and_answers_are_refused(tmp_path):
@@ -263,7 +266,7 @@ def test_a_full_disk_names_file_and_cause(tmp_path, name):
   (tmp_path / name).symlink_to('/dev/full')
   write = {'metrics.jsonl': lambda: out.log_step({'step': 0}),
            'samples.jsonl': lambda: out.log_samples([{'step': 0}]),
-           'eval.jsonl': lambda: out.log_eval(0, {}, train.History()),
+           'eval.jsonl': lambda: out.log_eval(0, {}, loop.History()),
            'verdicts.jsonl': lambda: journal.append(
                tmp_path / name, [('k', 'text', Reply('score', 1.0))])}[name]
   with pytest.raises(OSError, match='cannot write: No space left') as e:
@@ -299,7 +302,7 @@ def test_a_run_on_a_full_disk_ends_with_its_first_error(
   monkeypatch.setattr(workdir.Workdir, 'note', lambda self, text: (
       note(self, text) if text.startswith(('ended', 'then')) else None))
   with pytest.raises(OSError, match='No space left') as e:
-    train.main(config, path)
+    loop.main(config, path)
   assert e.value.filename == str(path / 'samples.jsonl')
 
 
@@ -351,7 +354,7 @@ def test_the_command_ends_with_a_line(finished, tmp_path, monkeypatch):
     with disk.naming(path / 'metrics.jsonl'):
       raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-  monkeypatch.setattr(train, 'main', lambda config, path, fork_from: full(
+  monkeypatch.setattr(loop, 'main', lambda config, path, fork_from: full(
       config, pathlib.Path(path), fork_from))
   with pytest.raises(SystemExit, match="No space left on device: '.*metrics"):
     main.main(['train', f'--config={small_config.__globals__["CONFIG"]}',
@@ -367,11 +370,11 @@ def test_another_number_of_cores_is_told(finished, tmp_path, monkeypatch,
   for name in ('config.json', 'attempts/0001/attempt.json'):
     assert json.loads((finished / name).read_text())['cores'] == here
   same = cut_off(finished, tmp_path / 'same')
-  train.main(make_config(), same)
+  loop.main(make_config(), same)
   assert 'cores' not in capsys.readouterr().out
   path = cut_off(finished, tmp_path / 'run')
   monkeypatch.setattr(workdir, 'usable_cores', lambda: here + 6)
-  train.main(make_config(), path)
+  loop.main(make_config(), path)
   shown = capsys.readouterr().out
   assert (f'warning: this process may use {here + 6} cores; earlier attempts '
           f'of this run had {here}.') in shown

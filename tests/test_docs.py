@@ -9,7 +9,8 @@ import sys
 import pytest
 
 from tests.builders import ROOT
-from zppo_jax import build, import_paths, tasks
+from zppo_jax import import_paths, tasks
+from zppo_jax.train import build
 
 pytest.importorskip('transformers')
 from tests import hub_builders  # noqa: E402

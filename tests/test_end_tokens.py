@@ -9,9 +9,13 @@ import jax
 import numpy as np
 import pytest
 
-from zppo_jax import hub, hub_folder, main, pretrained, rollouts, sample, train
+from zppo_jax import main
 from zppo_jax.chat import hub_chat
+from zppo_jax.commands import sample
 from zppo_jax.records import Decoding, StopReason
+from zppo_jax.rollout import collect
+from zppo_jax.train import loop
+from zppo_jax.weights import hub_checkpoint, hub_folder, pretrained
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 pytest.importorskip('transformers')
@@ -105,7 +109,7 @@ def drawn_to(folder, token: int):
     params['embed'][token] *= 40
   chat = chat_of(folder)
   mesh = sample.sharding.make_mesh(sample.sharding.MeshConfig())
-  sampler = rollouts.make_sampler(
+  sampler = collect.make_sampler(
       model=sample.models.on_mesh(found.model, mesh), mesh=mesh, chat=chat,
       grader=sample._UNGRADED, decoding=Decoding(24), num_rollouts=4,
       prompt_buckets=(32,), patch_buckets=(), group_buckets=(2,))
@@ -113,8 +117,8 @@ def drawn_to(folder, token: int):
       sample.Question(f'q{i}', 'the end?', '', '', ()),
       sample.PromptKind.PLAIN, chat.plain('the end?').tokens, None)
       for i in range(2)]
-  groups = rollouts.collect(
-      sampler, rollouts.place_copy(params, found.model, mesh), prompts,
+  groups = collect.collect(
+      sampler, collect.place_copy(params, found.model, mesh), prompts,
       seed=0, step=0, purpose=sample.Purpose.EVALUATION)
   return [r for g in groups for r in g.rollouts]
 
@@ -153,7 +157,7 @@ def test_published_folders_train(folders, form, tmp_path, monkeypatch, capsys):
   faults A1 and A6, that is fault A1 and fault A6."""
   monkeypatch.setitem(tasks.TASKS, 'coin', COIN)
   folder = folders[form]
-  train.main(make_config(folder, folder), tmp_path / 'run')
+  loop.main(make_config(folder, folder), tmp_path / 'run')
   out = capsys.readouterr().out
   assert f'{folder}: end tokens: <|im_end|> 263' in out
   main.main(['export', f'--checkpoint={tmp_path}/run',
@@ -190,7 +194,7 @@ def test_both_ends_through_the_server(folders):
 def test_a_teacher_with_other_ends_is_taken(folders, tmp_path, monkeypatch):
   """Same words: it stops at its own ends and at those of the student's
   template: fault A1."""
-  from zppo_jax import build
+  from zppo_jax.train import build
   monkeypatch.setitem(tasks.TASKS, 'coin', COIN)
   made = hub_builders.tokenizer(template=None)
   made.eos_token = '<|endoftext|>'
@@ -237,7 +241,7 @@ def test_end_tokens_reach_commands_runs_and_exports(
   assert 'end tokens: <|im_end|> 263 (end_tokens of the user), <|endoftext|>' \
       in capsys.readouterr().out
   monkeypatch.setitem(tasks.TASKS, 'coin', COIN)
-  train.main(make_config(str(bare), str(bare), **{
+  loop.main(make_config(str(bare), str(bare), **{
       'student.end_tokens': ('<|im_end|>',),
       'teacher.end_tokens': (TEXT_END,)}), tmp_path / 'run')
   again = pretrained.load(str(tmp_path / 'run'))
@@ -289,7 +293,7 @@ def test_a_template_file(bare, tmp_path, monkeypatch, capsys):
   main.main([*argv, f'--chat-template={file}'])
   assert 'chat template: of the user' in capsys.readouterr().out
   monkeypatch.setitem(tasks.TASKS, 'coin', COIN)
-  train.main(make_config(str(bare), str(bare), **{
+  loop.main(make_config(str(bare), str(bare), **{
       'student.chat_template': str(file),
       'teacher.end_tokens': (END,)}), tmp_path / 'run')
   file.unlink()
@@ -310,7 +314,7 @@ def test_a_template_file_that_does_not_work(bare, tmp_path):
   with pytest.raises(FileNotFoundError, match="chat_template is 'no.jinja'"):
     chat_of(bare, chat_template='no.jinja')
   model, params = hub_builders.checkpoint()
-  hub.save(tmp_path / 'wordless', params, model)
+  hub_checkpoint.save(tmp_path / 'wordless', params, model)
   with pytest.raises(ValueError, match='came without a tokenizer'):
     chat_of(tmp_path / 'wordless', chat_template=str(file))
 
@@ -332,7 +336,7 @@ def test_export_keeps_nested_ends(folders, tmp_path):
   assert chat_of(tmp_path / 'out').codec.end_ids == (END, TEXT_END)
   # The library alone, without the chat: what the files declare.
   found = pretrained.load(folders['qwen3_5'])
-  hub.save(tmp_path / 'plain', found.params, found.model,
+  hub_checkpoint.save(tmp_path / 'plain', found.params, found.model,
            tokenizer=folders['qwen3_5'])
   assert hub_folder.end_ids(tmp_path / 'plain') == (TEXT_END,)
 
@@ -408,7 +412,7 @@ def test_the_tail_of_a_teachers_trace_has_no_end_of_its_own():
   """What replaces a summary: a teacher's end is no text, even where it ends
   nothing of the student's: fault A1."""
   from tests.builders import rollout
-  from zppo_jax import compression
+  from zppo_jax.algorithms import compression
   from zppo_jax.records import Verdict
   made = hub_builders.tokenizer()
   made.chat_template = hub_chat.plain_template(made, TEXT_END)

@@ -8,10 +8,10 @@ import re
 import pytest
 
 from tests.builders import small_config
-from zppo_jax import step, train
 from zppo_jax.chat.micro_chat import CHAT
 from zppo_jax.records import Grader
 from zppo_jax.tasks import Task, micro
+from zppo_jax.train import loop, step
 from zppo_jax.verdicts import verifier
 from zppo_jax.verdicts.wall import Limits, Wall
 
@@ -96,7 +96,7 @@ def counted(monkeypatch):
 def own(tmp_path_factory):
   """The run whose task grades by its own function, in this process."""
   path = tmp_path_factory.mktemp('own')
-  train.main(make_config('micro'), path)
+  loop.main(make_config('micro'), path)
   return path
 
 
@@ -117,12 +117,12 @@ def test_the_wall_says_the_same_and_says_it_once(
   with monkeypatch.context() as m:
     m.setattr(step, 'update', dying)
     with pytest.raises(RuntimeError, match='died'):
-      train.main(config, tmp_path)
+      loop.main(config, tmp_path)
   assert len(rows_of(tmp_path)) == 1
   with open(tmp_path / 'verdicts.jsonl', 'a') as f:
     f.write('{"key": "to')
   second = counted()
-  train.main(config, tmp_path)
+  loop.main(config, tmp_path)
 
   asked = {(job.answer, job.reference) for job in first.jobs}
   again = {(job.answer, job.reference) for job in second.jobs}
@@ -151,8 +151,8 @@ def test_graders_that_hang_stop_the_run(tmp_path, counted):
   said = []
   for _ in range(2):
     wall = counted(cpu_s=0.05)
-    with pytest.raises(train.Ungraded) as e:
-      train.main(config, tmp_path)
+    with pytest.raises(loop.Ungraded) as e:
+      loop.main(config, tmp_path)
     said.append(str(e.value))
   assert said[0] == said[1] and not wall.jobs
   assert re.match(
@@ -198,14 +198,14 @@ def test_a_judge_that_is_down_and_comes_back(
   config = make_config('tests.test_graded_training:JUDGED')
   with serving(judging) as (url, fake):
     config.judge.update(url=url, model='m', key_env='JUDGE_KEY', retries=0)
-    with pytest.raises(train.Ungraded, match=r'stopped at step 0: .*crash.*; '
+    with pytest.raises(loop.Ungraded, match=r'stopped at step 0: .*crash.*; '
                        'last crash: the judge: server: status 500') as e:
-      train.main(config, tmp_path)
+      loop.main(config, tmp_path)
     known = verdicts_of(tmp_path)
     assert 0 < len(known) <= 20 < len(fake.asked)
     assert {v['status'] for v in known} <= {'score', 'malformed'}
     well_for[0], before = 10**9, len(fake.asked)
-    train.main(config, tmp_path)
+    loop.main(config, tmp_path)
   assert len(fake.asked) - before == len(verdicts_of(tmp_path)) - len(known)
   assert not wall.jobs
 

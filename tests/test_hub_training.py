@@ -7,9 +7,11 @@ import jax
 import numpy as np
 import pytest
 
-from zppo_jax import build, main, pretrained, tasks, train
+from zppo_jax import main, tasks
 from zppo_jax.chat import micro_chat
 from zppo_jax.records import Grader, Question
+from zppo_jax.train import build, loop
+from zppo_jax.weights import pretrained
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 pytest.importorskip('transformers')
@@ -63,7 +65,7 @@ def folders(tmp_path_factory):
 def test_in_trained_and_out(coin, folders, tmp_path):
   """One step with reformulations; the export is the trained model."""
   run = tmp_path / 'run'
-  made = train.main(make_config(*folders), run)
+  made = loop.main(make_config(*folders), run)
   assert made['tokens']['teacher_prompt'] > 0
   found = pretrained.load(str(run))
   moved = jax.tree.map(lambda x, y: float(np.abs(x - y).max()), found.params,
@@ -143,9 +145,9 @@ def test_another_vocabulary_is_refused(coin, folders, tmp_path):
 
 
 def test_folder_without_a_tokenizer_needs_the_tasks_rows(tmp_path):
-  from zppo_jax import hub
+  from zppo_jax.weights import hub_checkpoint
   model, params = hub_builders.checkpoint()
-  hub.save(tmp_path / 'bare', params, model)
+  hub_checkpoint.save(tmp_path / 'bare', params, model)
   c = runpy.run_path(str(CONFIG))['get_config']()
   c.student.weights = str(tmp_path / 'bare')
   with pytest.raises(ValueError, match=(

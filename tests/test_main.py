@@ -10,7 +10,9 @@ import sys
 import pytest
 
 from tests import workdirs
-from zppo_jax import dry_run, main, train
+from zppo_jax import main
+from zppo_jax.commands import dry_run
+from zppo_jax.train import loop
 
 ROOT = pathlib.Path(__file__).parents[1]
 CONFIG = f'--config={ROOT}/configs/micro.py'
@@ -20,7 +22,7 @@ PRETRAIN = f'--config={ROOT}/configs/micro_pretrain.py'
 @pytest.fixture(autouse=True)
 def _nothing_is_trained(monkeypatch):
   monkeypatch.delenv('ZPPO_TRACEBACK', raising=False)
-  monkeypatch.setattr(train, 'run_loop',
+  monkeypatch.setattr(loop, 'run_loop',
                       lambda *_: pytest.fail('the loop was reached'))
 
 
@@ -213,8 +215,8 @@ def test_fork_from_is_spelt_either_way(refused, tmp_path):
 def test_an_interrupted_run_says_so_and_exits_like_the_signal(
     zppo, tmp_path, monkeypatch, capsys):
   def interrupted(*_):
-    raise train.Interrupted('SIGTERM: saved after 3 of 9 steps', 15)
-  monkeypatch.setattr(train, 'main', interrupted)
+    raise loop.Interrupted('SIGTERM: saved after 3 of 9 steps', 15)
+  monkeypatch.setattr(loop, 'main', interrupted)
   with pytest.raises(SystemExit) as e:
     zppo('train', CONFIG, f'--workdir={tmp_path}/run')
   assert e.value.code == 143

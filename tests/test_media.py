@@ -9,23 +9,15 @@ import optax
 import pytest
 from PIL import Image
 
-from zppo_jax import (
-  images,
-  layouts,
-  losses,
-  models,
-  packing,
-  randomness,
-  rollouts,
-  scoring,
-  sharding,
-  update,
-  zppo,
-)
+from zppo_jax import models, randomness
+from zppo_jax.algorithms import zppo
+from zppo_jax.chat import images
+from zppo_jax.chat.images import END, IMAGE, START, VIDEO, Pixels, Processor
 from zppo_jax.chat.wording import MICRO, Chat
-from zppo_jax.engine import Request
-from zppo_jax.images import END, IMAGE, START, VIDEO, Pixels, Processor
+from zppo_jax.devices import sharding
+from zppo_jax.learner import layouts, packing, scoring, update
 from zppo_jax.models.vision import VisionConfig
+from zppo_jax.objectives import losses
 from zppo_jax.records import (
   Clip,
   Decoding,
@@ -38,6 +30,8 @@ from zppo_jax.records import (
   StopReason,
   Verdict,
 )
+from zppo_jax.rollout import collect
+from zppo_jax.rollout.engine import Request
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 
@@ -155,13 +149,13 @@ def test_a_step_on_a_mesh(family, make_mesh):
   tx = optax.sgd(1.0)
   shardings = update.state_shardings(model, tx, mesh)
   state = update.new_state(host, tx, shardings)
-  sampler = rollouts.make_sampler(
+  sampler = collect.make_sampler(
       model=model, mesh=mesh, chat=CHAT,
       grader=Grader(lambda text: '', lambda answer, question: False),
       decoding=Decoding(16, temperature=temperature), num_rollouts=4,
       prompt_buckets=(64,), group_buckets=(4,), patch_buckets=(64,))
-  groups = rollouts.collect(
-      sampler, rollouts.compile_reshard(model, mesh)(state.params),
+  groups = collect.collect(
+      sampler, collect.compile_reshard(model, mesh)(state.params),
       zppo.plain_prompts(QUESTIONS, CHAT), seed=0, step=0,
       purpose=Purpose.ROLLOUT)
   drawn = {t for g in groups for r in g.rollouts for t in r.tokens}
@@ -202,7 +196,7 @@ def test_media_are_prefilled_once_a_group(make_mesh, monkeypatch):
   rows; the late ones see the pictures too."""
   model = models.build('qwen3_5', **TEXT, **FAMILIES['qwen3_5'])
   mesh = make_mesh()
-  engine = rollouts.make_engine(
+  engine = collect.make_engine(
       model=model, mesh=mesh, chat=CHAT, max_tokens=6, num_rollouts=(4,),
       prompt_buckets=(64,), group_buckets=(2,), patch_buckets=(64,), slots=4)
   run, seen = engine.programs.prefill, []
@@ -211,7 +205,7 @@ def test_media_are_prefilled_once_a_group(make_mesh, monkeypatch):
     seen.extend(r.id for r in requests)
     return run(params, requests, *sizes)
   monkeypatch.setattr(engine.programs, 'prefill', prefill)
-  engine.load(rollouts.place_copy(
+  engine.load(collect.place_copy(
       jax.jit(model.init)(jax.random.key(0)), model, mesh))
   one, two, _, four = zppo.plain_prompts(QUESTIONS, CHAT)
   keys = randomness.seed_key_data(0, 6)

@@ -25,13 +25,17 @@ from transformers.video_utils import VideoMetadata  # noqa: E402
 
 from tests import hub_builders  # noqa: E402
 from tests.chat import templates  # noqa: E402
-from zppo_jax import images, pretrained  # noqa: E402
-from zppo_jax.chat import conversation, hub_chat  # noqa: E402
+from zppo_jax.chat import (  # noqa: E402
+  conversation,
+  hub_chat,
+  images,  # noqa: E402
+)
 from zppo_jax.chat.conversation import Message  # noqa: E402
-from zppo_jax.images import Pixels, Processor  # noqa: E402
+from zppo_jax.chat.images import Pixels, Processor  # noqa: E402
+from zppo_jax.commands.sample import BARE  # noqa: E402
 from zppo_jax.models.vision import VisionConfig  # noqa: E402
 from zppo_jax.records import Clip, Picture  # noqa: E402
-from zppo_jax.sample import BARE  # noqa: E402
+from zppo_jax.weights import pretrained  # noqa: E402
 
 # Writes media as Qwen's templates do: where they stand among the parts.
 TEMPLATE = """\

@@ -15,17 +15,17 @@ import pytest
 pytest.importorskip('openai')
 from benchmarks import fuzz_replies  # noqa: E402
 from tests import fake_endpoint  # noqa: E402
+from tests.endpoints.test_client import HELLO, QUICK, ask, raw  # noqa: E402
 from tests.fake_endpoint import completion, serving  # noqa: E402
-from tests.test_openai_client import HELLO, QUICK, ask, raw  # noqa: E402
-from zppo_jax import openai_client, openai_replies, openai_wire  # noqa: E402
-from zppo_jax.openai_client import Endpoint, EndpointError  # noqa: E402
-from zppo_jax.openai_replies import Choice, Declined, Garbage  # noqa: E402
+from zppo_jax.endpoints import client, replies, wire  # noqa: E402
+from zppo_jax.endpoints.client import Endpoint, EndpointError  # noqa: E402
+from zppo_jax.endpoints.replies import Choice, Declined, Garbage  # noqa: E402
 from zppo_jax.records import Cause  # noqa: E402
 
 READERS = {
-    'chat': openai_replies.read_chat, 'text': openai_replies.read_text,
-    'models': openai_replies.read_models,
-    'echo': openai_replies.read_echo(1, 3)}
+    'chat': replies.read_chat, 'text': replies.read_text,
+    'models': replies.read_models,
+    'echo': replies.read_echo(1, 3)}
 
 
 def chat_reply(**choice) -> bytes:
@@ -66,9 +66,9 @@ def test_a_reply_of_any_form_is_counted(content, cause):
 def test_an_echo_of_any_form_is_counted(told):
   """fault E1: an empty `choices`, and log-probs that are none."""
   with serving(raw(200, told)) as (url, _):
-    (reply,) = openai_client.ask_all(
+    (reply,) = client.ask_all(
         Endpoint(url=url, **{**QUICK, 'retries': 0}),
-        [openai_client.Call('completions', {'prompt': [1, 2, 3, 4]}, 1,
+        [client.Call('completions', {'prompt': [1, 2, 3, 4]}, 1,
                             READERS['echo'])], 10)
   assert reply.results == () and reply.cause in (Cause.GARBAGE, Cause.MISSING)
 
@@ -80,7 +80,7 @@ def test_a_lone_surrogate_becomes_a_replacement_character():
   (choice,) = reply.results
   assert choice.text == '<think>\ufffd</think>a\ufffd b \ufffd\U0001f600'
   with serving(fake_endpoint.right, models=('m\ud800',)) as (url, _):
-    assert openai_client.served(Endpoint(url=url, **QUICK), 5) == ['m\ufffd']
+    assert client.served(Endpoint(url=url, **QUICK), 5) == ['m\ufffd']
 
 
 def test_the_list_of_models_of_any_form():
@@ -99,10 +99,10 @@ def test_the_list_of_models_of_any_form():
                       b'[' * 99_999, b'{"data": {"id": "m"}}'):
         fake.content = content
         with pytest.raises(EndpointError) as e:
-          openai_client.served(of, 5)
+          client.served(of, 5)
         assert e.value.cause == Cause.GARBAGE
       fake.content = json.dumps({'data': [{'id': 'x' * 9999}] * 999}).encode()
-      assert len(openai_client.listed(openai_client.served(of, 5), '')) < 5000
+      assert len(client.listed(client.served(of, 5), '')) < 5000
 
 
 def test_readers_are_total():
@@ -144,9 +144,9 @@ def test_a_failure_of_our_own_reading_is_counted_too():
   def broken(reply):
     raise RecursionError('deep')
   with serving(fake_endpoint.right) as (url, _):
-    (reply,) = openai_client.ask_all(
+    (reply,) = client.ask_all(
         Endpoint(url=url, **{**QUICK, 'retries': 0}),
-        [openai_client.Call('completions', {'prompt': 'x'}, 1, broken)], 10)
+        [client.Call('completions', {'prompt': 'x'}, 1, broken)], 10)
   assert reply.cause == Cause.GARBAGE and 'RecursionError' in reply.error
 
 
@@ -202,9 +202,9 @@ def test_a_text_that_did_not_heed_its_limit():
   said = lambda size: chat_reply(message={'content': 'x' * size})
   for size, cause in ((256 * 10, None), (256 * 16, Cause.GARBAGE)):
     with serving(raw(200, said(size))) as (url, _):
-      (reply,) = openai_client.ask_all(
+      (reply,) = client.ask_all(
           Endpoint(url=url, **{**QUICK, 'retries': 0}),
-          [openai_client.chat_call(HELLO, max_tokens=7)], 10)
+          [client.chat_call(HELLO, max_tokens=7)], 10)
     assert reply.cause == cause
   assert reply.error == (
       'reply: a text of 4096 characters where max_tokens was 7')
@@ -240,7 +240,7 @@ def test_a_list_of_models_that_drips(head):
   of = Endpoint(url=f'http://127.0.0.1:{port}/v1', model='m', retries=3)
   begun = time.monotonic()
   with pytest.raises(EndpointError) as e:
-    openai_client.served(of, 0.5)
+    client.served(of, 0.5)
   assert e.value.cause == Cause.BUDGET and time.monotonic() - begun < 5
   close()
 
@@ -248,12 +248,12 @@ def test_a_list_of_models_that_drips(head):
 def test_retry_after_is_waited_for_as_long_as_it_says(monkeypatch):
   """fault E2b: 90 seconds within the budget are one pause of 90 seconds."""
   paused = []
-  real = openai_client.asyncio.sleep
+  real = client.asyncio.sleep
 
   async def sleep(seconds):
     paused.append(seconds)
     await real(0)
-  monkeypatch.setattr(openai_client.asyncio, 'sleep', sleep)
+  monkeypatch.setattr(client.asyncio, 'sleep', sleep)
 
   def busy_once(fake, route, body, headers):
     if len(fake.asked) < 2:
@@ -274,10 +274,10 @@ def test_retry_after_is_waited_for_as_long_as_it_says(monkeypatch):
 ])
 def test_retry_after_by_hand(said, date, seconds):
   """fault E2b: seconds and dates; a date by the clock of the server."""
-  assert openai_wire.retry_after(
+  assert wire.retry_after(
       {'retry-after': said, 'date': date}) == seconds
   ours = email.utils.formatdate(time.time() + 60, usegmt=True)
-  assert 50 < openai_wire.retry_after({'retry-after': ours}) < 65
+  assert 50 < wire.retry_after({'retry-after': ours}) < 65
 
 
 def test_a_date_beyond_the_budget_is_not_waited_for():
@@ -317,7 +317,7 @@ def test_a_redirect_within_the_host_is_followed():
   circle = lambda fake, route, body, headers: (307, {'location': route}, b'')
   ((reply,), fake) = ask(circle)
   assert reply.cause == Cause.REFUSED and 'redirects' in reply.error
-  assert len(fake.asked) <= openai_wire.MOST_REDIRECTS + 1
+  assert len(fake.asked) <= wire.MOST_REDIRECTS + 1
 
 
 @pytest.mark.parametrize('location', [
@@ -380,7 +380,7 @@ def test_a_key_is_in_no_message(key, shape, monkeypatch):
   ((reply,), _) = ask(raw(200, chat_reply(message={'content': key})),
                       key_env='MY_KEY')
   assert reply.results == (Choice('***', True),)
-  assert not any(p in openai_client.listed([said], key) for p in parts)
+  assert not any(p in client.listed([said], key) for p in parts)
 
 
 def test_the_spellings_of_a_key():
@@ -390,10 +390,10 @@ def test_the_spellings_of_a_key():
   key = 'sk-a/b+c d?'.replace(' ', '') + 'longer'
   for spelt in (key, urllib.parse.quote(key, safe=''), key[3:], key[:-2],
                 base64.b64encode(key.encode()).decode()):
-    shown = openai_client.clean(f'before {spelt} after', key)
+    shown = client.clean(f'before {spelt} after', key)
     assert shown.startswith('before ***') and shown.endswith(' after'), shown
-  assert openai_client.clean('none of it', '') == 'none of it'
-  assert openai_client.clean('a\x1b[2Jb\u202ec', '') == 'a [2Jb c'
+  assert client.clean('none of it', '') == 'none of it'
+  assert client.clean('a\x1b[2Jb\u202ec', '') == 'a [2Jb c'
 
 
 @pytest.mark.parametrize('fields, said', [

@@ -8,13 +8,13 @@ import time
 
 import pytest
 
-from zppo_jax import samples
 from zppo_jax.chat.micro_chat import CHAT
 from zppo_jax.chat.segments import cut_delimiters
 from zppo_jax.chat.wording import BOXED, MICRO
 from zppo_jax.data.mappings import mapping
 from zppo_jax.records import Grader, PromptKind, Question, StopReason
 from zppo_jax.report import reading
+from zppo_jax.runs import samples
 from zppo_jax.tasks import TASKS, digits, micro
 from zppo_jax.verdicts import boxed, control, judge, screen, verifier
 from zppo_jax.verdicts.wall import Reply
@@ -58,7 +58,7 @@ def ncq(text):
 
 
 def graded(grader: Grader):
-  from zppo_jax import grading
+  from zppo_jax.verdicts import grading
   return lambda text: grading.grade(text, StopReason.LENGTH, QUESTION, grader)
 
 

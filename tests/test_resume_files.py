@@ -13,7 +13,7 @@ import pytest
 from pyarrow import parquet
 
 from tests.builders import ROOT
-from zppo_jax import train
+from zppo_jax.train import loop
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 pytest.importorskip('transformers')
@@ -26,7 +26,7 @@ import sys
 from tests import kill_and_resume, test_resume_files
 from zppo_jax import train
 kill_and_resume.arm('update', 5, 0.0)
-train.main(test_resume_files.make_config(sys.argv[1]), sys.argv[2])
+loop.main(test_resume_files.make_config(sys.argv[1]), sys.argv[2])
 """
 
 
@@ -87,7 +87,7 @@ def refuses_other_contents(home) -> None:
   with pytest.raises(ValueError, match=(
       r'after [24] steps was trained on other data: .*lines/b.jsonl, '
       "line 2, question 'lines/5'")):
-    train.main(make_config(home), home / 'run')
+    loop.main(make_config(home), home / 'run')
   path.write_text(whole)
 
 
@@ -97,7 +97,7 @@ def test_the_next_question_after_a_kill(tmp_path):
   SIGKILL in step 4, in the second pass over JSONL and parquet: what the
   resumed run asks, and the text that it asks, is what the whole one did."""
   write_files(tmp_path)
-  train.main(make_config(tmp_path), tmp_path / 'whole')
+  loop.main(make_config(tmp_path), tmp_path / 'whole')
   env = {**os.environ, 'PYTHONPATH': str(ROOT),
          'JAX_DISABLE_MOST_OPTIMIZATIONS': '1'}
   killed = subprocess.run(
@@ -108,7 +108,7 @@ def test_the_next_question_after_a_kill(tmp_path):
   assert len(before) == 4 and not (tmp_path / 'run/summary.json').exists()
 
   refuses_other_contents(tmp_path)
-  train.main(make_config(tmp_path), tmp_path / 'run')
+  loop.main(make_config(tmp_path), tmp_path / 'run')
   log = (tmp_path / 'run/attempts/0003/log.txt').read_text()
   assert 'resumed after ' in log
   whole = asked(tmp_path / 'whole')

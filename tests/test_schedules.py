@@ -11,8 +11,10 @@ import pytest
 
 from benchmarks import bf16_moments
 from tests.builders import small_config
-from zppo_jax import build, checkpoints, optimizers, train, update, workdir
-from zppo_jax.optimizers import AdamWConfig
+from zppo_jax.learner import optimizers, update
+from zppo_jax.learner.optimizers import AdamWConfig
+from zppo_jax.runs import checkpoints, workdir
+from zppo_jax.train import build, loop
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 
@@ -93,21 +95,21 @@ def test_the_rate_is_logged_resumed_and_forked(tmp_path):
   """fault D1: every step's rate is a metric; a run that goes on, and a fork of
   another schedule, have the rate of the step at which they stand."""
   of = lambda **more: scheduled(steps=4, **more)
-  whole = train.main(of(), tmp_path / 'whole')
+  whole = loop.main(of(), tmp_path / 'whole')
   want = np.multiply([1 / 2, 1, 2 / 3, 1 / 3], 2e-4)
   np.testing.assert_allclose(rates(tmp_path / 'whole'), want, rtol=1e-6)
   short = scheduled(steps=2)
   short.optimizer.schedule_steps = 4
-  train.main(short, tmp_path / 'parts')
-  assert train.main(of(), tmp_path / 'parts')['eval'] == whole['eval']
+  loop.main(short, tmp_path / 'parts')
+  assert loop.main(of(), tmp_path / 'parts')['eval'] == whole['eval']
   for name in ('final.safetensors', 'samples.jsonl'):
     assert (tmp_path / 'parts' / name).read_bytes() == (
         tmp_path / 'whole' / name).read_bytes(), name
   flat = small_config(steps=3)
   flat.algorithm.updates = 2
-  train.main(flat, tmp_path / 'flat')
+  loop.main(flat, tmp_path / 'flat')
   assert rates(tmp_path / 'flat') == [2e-4] * 3
-  train.main(of(), tmp_path / 'fork', fork_from=tmp_path / 'flat')
+  loop.main(of(), tmp_path / 'fork', fork_from=tmp_path / 'flat')
   np.testing.assert_allclose(rates(tmp_path / 'fork'), want[3:], rtol=1e-6)
 
 

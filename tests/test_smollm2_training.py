@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from tests.builders import ROOT
-from zppo_jax import gguf_file, tasks, train
+from zppo_jax import tasks
 from zppo_jax.records import Grader, Question
+from zppo_jax.train import loop
+from zppo_jax.weights import gguf_file
 
 
 def sums(size: int, seed: int = 0, split: str = 'sums') -> list[Question]:
@@ -61,7 +63,7 @@ def test_two_steps_on_sums(gguf, tmp_path, monkeypatch):
                   group_buckets=(2, 4), micro_tokens=2240)
   c.checkpoint.every = c.probe.every = 0
   c.eval.update(size=2, splits=('sums',))
-  summary = train.main(c, tmp_path / 'run')
+  summary = loop.main(c, tmp_path / 'run')
   rows = [json.loads(x) for x in (tmp_path / 'run/metrics.jsonl').open()]
   assert [r['step'] for r in rows] == [0, 1]
   assert summary['student_rollouts'] == sum(r['student_rollouts'] for r in rows)

@@ -8,7 +8,9 @@ import runpy
 import pytest
 
 from tests.builders import ROOT
-from zppo_jax import hub, models, train
+from zppo_jax import models
+from zppo_jax.train import loop
+from zppo_jax.weights import hub_checkpoint
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 pytest.importorskip('transformers')
@@ -33,7 +35,7 @@ def student(tmp_path_factory):
   params['head'][0] = 0
   params['head'][0, [*DIGITS]] = 1
   params['head'][0, END] = 1.4
-  hub.save(folder, params, model)
+  hub_checkpoint.save(folder, params, model)
   tokenizer = hub_builders.tokenizer()
   tokenizer.save_pretrained(folder)
   assert tokenizer.convert_ids_to_tokens(list(DIGITS)) == [*'0123456789']
@@ -62,7 +64,7 @@ def lines(path):
 def test_two_steps_and_the_same_resumed(student, tmp_path, monkeypatch):
   """Each hard question's teacher answer is its worked solution, graded right
   by the wall; a run that died in its second step ends like the whole one."""
-  train.main(make_config(student), tmp_path / 'whole')
+  loop.main(make_config(student), tmp_path / 'whole')
   rows = lines(tmp_path / 'whole')
   assert [row['step'] for row in rows] == [0, 1]
   for row in rows:
@@ -82,7 +84,7 @@ def test_two_steps_and_the_same_resumed(student, tmp_path, monkeypatch):
     if bcq:
       assert answer['text'] in bcq['prompt']
 
-  original = train.train_step
+  original = loop.train_step
 
   def dying(run, state, buffer, step):
     if step == 1:
@@ -90,11 +92,11 @@ def test_two_steps_and_the_same_resumed(student, tmp_path, monkeypatch):
     return original(run, state, buffer, step)
 
   with monkeypatch.context() as m:
-    m.setattr(train, 'train_step', dying)
+    m.setattr(loop, 'train_step', dying)
     with pytest.raises(RuntimeError, match='died'):
-      train.main(make_config(student), tmp_path / 'run')
+      loop.main(make_config(student), tmp_path / 'run')
   assert len(lines(tmp_path / 'run')) == 1
-  train.main(make_config(student), tmp_path / 'run')
+  loop.main(make_config(student), tmp_path / 'run')
   assert lines(tmp_path / 'run') == rows
   for name in ('samples.jsonl', 'buffer.jsonl', 'eval.jsonl',
                'final.safetensors'):

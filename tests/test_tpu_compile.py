@@ -7,17 +7,12 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from zppo_jax import (
-  layouts,
-  losses,
-  models,
-  optimizers,
-  packing,
-  pools,
-  sharding,
-  update,
-)
+from zppo_jax import models
+from zppo_jax.devices import sharding
+from zppo_jax.learner import layouts, optimizers, packing, update
 from zppo_jax.models import attention, layers
+from zppo_jax.objectives import losses
+from zppo_jax.rollout import programs as pools
 
 pytest.importorskip('libtpu', reason='needs the package libtpu')
 pytestmark = pytest.mark.slow

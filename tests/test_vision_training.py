@@ -10,8 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from zppo_jax import images, main, packing, pretrained, tasks, train
+from zppo_jax import main, tasks
+from zppo_jax.chat import images
+from zppo_jax.learner import packing
 from zppo_jax.records import Clip, Grader, Picture, Prompt, PromptKind, Question
+from zppo_jax.train import loop
+from zppo_jax.weights import pretrained
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 transformers = pytest.importorskip('transformers')
@@ -82,7 +86,7 @@ def home(tmp_path_factory):
   tasks.TASKS['seen'] = SEEN
   hub_builders.write_seeing(path / 'student', 'qwen3_5')
   hub_builders.write_seeing(path / 'teacher', 'qwen3_5', seed=1)
-  train.main(make_config(str(path / 'student'), str(path / 'teacher')),
+  loop.main(make_config(str(path / 'student'), str(path / 'teacher')),
              path / 'whole')
   yield path
   del tasks.TASKS['seen']
@@ -123,8 +127,8 @@ def test_prompts_show_the_media_and_samples_say_so(home):
 def test_a_resume_finds_its_pictures_again(home, tmp_path):
   """The buffer holds ids; one step and then two are two steps."""
   folders = str(home / 'student'), str(home / 'teacher')
-  train.main(make_config(*folders, steps=1), tmp_path)
-  train.main(make_config(*folders), tmp_path)
+  loop.main(make_config(*folders, steps=1), tmp_path)
+  loop.main(make_config(*folders), tmp_path)
   for name in ('final.safetensors', 'samples.jsonl', 'buffer.jsonl'):
     assert (tmp_path / name).read_bytes() == (
         home / 'whole' / name).read_bytes(), name

@@ -29,8 +29,9 @@ from absl import flags
 from ml_collections import config_flags
 
 import zppo_jax
-from zppo_jax import failures, import_paths
-from zppo_jax.commands import COMMANDS, Command
+from zppo_jax import import_paths
+from zppo_jax.commands import failures
+from zppo_jax.commands.table import COMMANDS, Command
 
 _DEFINE = {int: flags.DEFINE_integer, float: flags.DEFINE_float,
            bool: flags.DEFINE_bool, str: flags.DEFINE_string,

@@ -4,10 +4,11 @@ import dataclasses
 
 import numpy as np
 
-from zppo_jax import randomness, rollouts
+from zppo_jax import randomness
 from zppo_jax.chat.wording import BOXED, Chat
-from zppo_jax.engine import Request
 from zppo_jax.records import Decoding
+from zppo_jax.rollout import collect
+from zppo_jax.rollout.engine import Request
 
 
 class Ids:
@@ -27,7 +28,7 @@ def engine_of(model, mesh, *, end_id: int, max_tokens: int, prompt: int,
   """An engine for prompts of one length, a rollout each."""
   chat = Chat(Ids(model.config.vocab_size, end_id),
               dataclasses.replace(BOXED, closing=''))
-  return rollouts.make_engine(
+  return collect.make_engine(
       model=model, mesh=mesh, chat=chat, max_tokens=max_tokens,
       num_rollouts=(1,), prompt_buckets=(prompt,),
       group_buckets=(1, 2, 4, rows), slots=slots, **options)

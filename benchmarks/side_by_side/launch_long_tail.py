@@ -11,20 +11,23 @@ import numpy as np
 from benchmarks.side_by_side import work
 from benchmarks.side_by_side.engines import engine_of, generate, long_tail
 from benchmarks.side_by_side.make_work import MODEL
-from zppo_jax import heap, models, pretrained, rollouts, sharding
+from zppo_jax import models
+from zppo_jax.devices import malloc, sharding
+from zppo_jax.rollout import collect
+from zppo_jax.weights import pretrained
 
 REQUESTS, SLOTS, MOST = 64, 16, 256
 
 
 def main() -> None:
   flags = work.arguments()
-  assert heap.keep()  # as `zppo train` does
+  assert malloc.keep()  # as `zppo train` does
   found = pretrained.load(str(flags.work / MODEL))
   fields = dataclasses.asdict(found.model.config)
   model = models.build(found.model.family, **{
       **fields, 'max_positions': work.PROMPT + MOST})
   mesh = sharding.make_mesh(sharding.MeshConfig(data=1, fsdp=1, tensor=1))
-  params = rollouts.place_copy(found.params, model, mesh)
+  params = collect.place_copy(found.params, model, mesh)
   tokens = np.random.default_rng(1).integers(
       0, work.END_ID, (REQUESTS, work.PROMPT))
   limits = long_tail(REQUESTS, MOST)

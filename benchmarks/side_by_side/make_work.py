@@ -9,7 +9,8 @@ import sys
 
 from benchmarks import random_models
 from benchmarks.side_by_side import work
-from zppo_jax import hub, models
+from zppo_jax import models
+from zppo_jax.weights import hub_checkpoint
 
 MODEL, TOKENIZER = 'model', 'tokenizer'  # folders: ours reads only the first
 
@@ -38,7 +39,7 @@ def main(to) -> None:
   to.mkdir(parents=True, exist_ok=True)
   if not (to / MODEL).exists():
     model = models.build('qwen3', **work.SHAPE)
-    hub.save(to / MODEL, random_models.draw(model, 0), model)
+    hub_checkpoint.save(to / MODEL, random_models.draw(model, 0), model)
   if not (to / TOKENIZER).exists():
     write_tokenizer(to / TOKENIZER)
 

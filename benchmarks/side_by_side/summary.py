@@ -7,9 +7,9 @@ import numpy as np
 
 from benchmarks.side_by_side import work
 from zppo_jax import models
-from zppo_jax.arms import markdown
 from zppo_jax.bench import counting
-from zppo_jax.study import machine
+from zppo_jax.study.launch import machine
+from zppo_jax.study.tables import markdown
 
 TOLERANCE = 1e-4  # nats, of a log-prob; relative, of a gradient norm
 UNRESOLVED = 1.3

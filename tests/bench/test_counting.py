@@ -7,9 +7,11 @@ import jax.numpy as jnp
 import pytest
 
 from benchmarks.side_by_side import work
-from zppo_jax import models, packing, sampling
+from zppo_jax import models
 from zppo_jax.bench import counting, measurements
+from zppo_jax.learner import packing
 from zppo_jax.models import cache, layers
+from zppo_jax.rollout import decode
 
 TINY = counting.count(models.build('qwen3', **work.SHAPE))
 
@@ -101,7 +103,7 @@ def test_state_is_the_pools():
   params = jax.eval_shape(
       lambda: layers.unstack(model.init(jax.random.key(0))))
   state = jax.eval_shape(
-      lambda p: sampling.prefill(p, packing.pad_prompts([], 2, 4, 0, 3),
+      lambda p: decode.prefill(p, packing.pad_prompts([], 2, 4, 0, 3),
                                  model=model), params).state
   held = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state))
   assert held == counting.decode_bytes(

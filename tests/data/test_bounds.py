@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 
-from zppo_jax import pictures
+from zppo_jax.chat import pictures
 from zppo_jax.data import media, pool as pools, readers
 from zppo_jax.tasks import files
 

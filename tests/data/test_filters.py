@@ -3,7 +3,7 @@
 import pytest
 from PIL import Image
 
-from zppo_jax import images
+from zppo_jax.chat import images
 from zppo_jax.data import filters, tiers
 from zppo_jax.data.filters import Candidate
 from zppo_jax.records import Clip

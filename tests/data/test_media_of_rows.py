@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from zppo_jax import images
+from zppo_jax.chat import images
 from zppo_jax.data import media
 from zppo_jax.records import Clip
 

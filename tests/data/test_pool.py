@@ -9,7 +9,7 @@ from PIL import Image
 from pyarrow import parquet
 
 from tests.builders import assert_uniform
-from zppo_jax import images
+from zppo_jax.chat import images
 from zppo_jax.data import pool as pools
 from zppo_jax.data.media import content
 from zppo_jax.data.source import Source

@@ -7,7 +7,7 @@ import json
 import pytest
 from PIL import Image
 
-from zppo_jax import images
+from zppo_jax.chat import images
 from zppo_jax.data import suites
 from zppo_jax.records import Clip
 from zppo_jax.verdicts import kinds

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 
-from zppo_jax import images
+from zppo_jax.chat import images
 from zppo_jax.data import pool as pools, suite_rows, values
 from zppo_jax.data.media import content
 

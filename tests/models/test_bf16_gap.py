@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 from benchmarks import numerics, random_models
-from zppo_jax import models, packing, rollouts
+from zppo_jax import models
+from zppo_jax.learner import packing
+from zppo_jax.rollout import collect
 
 transformers = pytest.importorskip('transformers')
 torch = pytest.importorskip('torch')
@@ -97,7 +99,7 @@ def measure(family, change, *, rows, length, seed, attentions=('sdpa',)):
   params = change(random_models.draw(text_model(family, 'float32'), seed), seed)
   asked = numerics.prompts(model, rows, prompt, False, seed)
   samples = jax.device_get(numerics._sampler(model, length - prompt)(
-      rollouts.rollout_copy(params, jnp.bfloat16),
+      collect.rollout_copy(params, jnp.bfloat16),
       packing.pad_prompts(asked, rows, prompt, 0, model.num_axes),
       jax.random.split(jax.random.key(seed), (rows, 1))))
   responses = samples.tokens_PGR[:, 0].tolist()

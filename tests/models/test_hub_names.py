@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from zppo_jax import models, pretrained
+from zppo_jax import models
+from zppo_jax.weights import pretrained
 
 torch = pytest.importorskip('torch')
 transformers = pytest.importorskip('transformers')

@@ -9,18 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from zppo_jax import (
-  layouts,
-  losses,
-  models,
-  packing,
-  randomness,
-  rollouts,
-  sharding,
-  update,
-)
-from zppo_jax.engine import Request
+from zppo_jax import models, randomness
+from zppo_jax.devices import sharding
+from zppo_jax.learner import layouts, packing, update
 from zppo_jax.models import cache as cached, layers
+from zppo_jax.objectives import losses
 from zppo_jax.records import (
   Cache,
   Decoding,
@@ -32,6 +25,8 @@ from zppo_jax.records import (
   StopReason,
   Verdict,
 )
+from zppo_jax.rollout import collect
+from zppo_jax.rollout.engine import Request
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 
@@ -90,7 +85,7 @@ def test_sampled_logps_are_the_trainers(dtype, tolerance):
   codec = types.SimpleNamespace(
       vocab_size=V, end_id=END, sampled_ids=frozenset(range(1, V)))
   mesh = sharding.make_mesh(sharding.MeshConfig())
-  sampler = rollouts.make_sampler(
+  sampler = collect.make_sampler(
       model=model, mesh=mesh,
       chat=types.SimpleNamespace(codec=codec, decode_response=lambda t: ''),
       grader=None, decoding=Decoding(R, temperature=0.8, top_p=0.95),
@@ -117,7 +112,7 @@ def test_sampled_logps_are_the_trainers(dtype, tolerance):
 def test_rollout_copy_keeps_what_float32_needs():
   """Norms and decays; the rest is in the compute type."""
   _, params = tiny(dtype='bfloat16')
-  copy = rollouts.cast(params, jnp.bfloat16)
+  copy = collect.cast(params, jnp.bfloat16)
   kept = {'/'.join(k.key for k in path[-2:])
           for path, x in jax.tree_util.tree_leaves_with_path(copy)
           if x.dtype == np.float32}
@@ -276,7 +271,7 @@ def test_bfloat16():
   """Compute is; the memory and decays are float32. Near float32's values,
   and the state keeps its types through the cache."""
   model, params = tiny(tied=False, dtype='bfloat16')
-  params = rollouts.cast(params, jnp.bfloat16)
+  params = collect.cast(params, jnp.bfloat16)
   apply = jax.jit(model.apply)
   x, fresh = apply(params, TOKENS, POSITIONS, SEGMENT)
   assert x.dtype == fresh.k_LBTKH.dtype == jnp.bfloat16

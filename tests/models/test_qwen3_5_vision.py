@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from zppo_jax import models
-from zppo_jax.models import qwen3_5_hub
+from zppo_jax.weights import hub_qwen3_5
 
 transformers = pytest.importorskip('transformers')
 pytest.importorskip('torch')
@@ -99,12 +99,12 @@ def test_the_comparison_sees_a_mutation(name):
 def test_config_round_trip(name):
   """Through config.json, and through the description of saved weights."""
   model = drawn(name)[1]
-  config = qwen3_5_hub.to_hub(model.config)
-  assert qwen3_5_hub.from_hub(config) == model.config
+  config = hub_qwen3_5.to_hub(model.config)
+  assert hub_qwen3_5.from_hub(config) == model.config
   assert models.build(**models.describe(model)).config == model.config
   read = transformers.Qwen3_5Config(**{
       k: v for k, v in config.items() if k != 'model_type'})
-  assert qwen3_5_hub.from_hub(read.to_dict()) == model.config
+  assert hub_qwen3_5.from_hub(read.to_dict()) == model.config
 
 
 def test_a_tower_with_taps_is_refused():

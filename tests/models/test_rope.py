@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from zppo_jax import models
-from zppo_jax.models import layers, presets, rope
+from zppo_jax.models import layers, rope
+from zppo_jax.weights import presets
 
 torch = pytest.importorskip('torch')
 transformers = pytest.importorskip('transformers')

@@ -15,8 +15,10 @@ import numpy as np
 import pytest
 
 from tests.builders import prompt_batch
-from zppo_jax import hub, models, rollouts, sampling
+from zppo_jax import models
 from zppo_jax.records import Decoding, HubSource, HubTensor
+from zppo_jax.rollout import collect, decode
+from zppo_jax.weights import hub_checkpoint
 
 torch = pytest.importorskip('torch')
 transformers = pytest.importorskip('transformers')
@@ -58,10 +60,10 @@ def source_of(model) -> HubSource:
 def ours(reference):
   """(Model, params) of a torch model."""
   source = source_of(reference)
-  family = hub.family_of(source.config)
+  family = hub_checkpoint.family_of(source.config)
   row = models.FAMILIES[family]
   model = row.build(row.from_hub(source.config))._replace(family=family)
-  params, skipped = hub.load(source, model)
+  params, skipped = hub_checkpoint.load(source, model)
   assert not skipped
   return model, params
 
@@ -175,7 +177,7 @@ def check_greedy(reference, model, params, prompt: int = 500,
   keys = jax.random.key(0)[None, None]
   rows = model.config.vocab_size
   sample = jax.jit(functools.partial(
-      sampling.sample, model=model, end_id=-1,
+      decode.sample, model=model, end_id=-1,
       decoding=Decoding(count, temperature=0.0),
       allowed_V=jnp.ones(rows, bool)))
   padded = np.pad(tokens, ((0, 0), (0, 12)), constant_values=3)
@@ -194,7 +196,7 @@ def check_bf16(reference, model, params) -> None:
               rounded(torch.as_tensor(tokens).long()).logits.float().numpy()]
   mine = [our_logits(model, params, tokens),
           our_logits(changed(model, dtype='bfloat16'),
-                     rollouts.cast(params, jnp.bfloat16), tokens)]
+                     collect.cast(params, jnp.bfloat16), tokens)]
 
   def gap(single, half):
     a, b = (np.take_along_axis(

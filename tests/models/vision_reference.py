@@ -8,8 +8,12 @@ import numpy as np
 import pytest
 
 from tests.models import torch_reference
-from zppo_jax import hub, images, models, packing, sampling
+from zppo_jax import models
+from zppo_jax.chat import images
+from zppo_jax.learner import packing
 from zppo_jax.records import Decoding, Prompt, PromptKind, Question, Seen
+from zppo_jax.rollout import decode
+from zppo_jax.weights import hub_checkpoint
 
 torch = pytest.importorskip('torch')
 transformers = pytest.importorskip('transformers')
@@ -60,10 +64,10 @@ def draw(config, kind, seed: int, spread: bool):
 def ours(reference):
   """(Model, params) of a torch model, through the family's hub functions."""
   source = torch_reference.source_of(reference)
-  family = hub.family_of(source.config)
+  family = hub_checkpoint.family_of(source.config)
   row = models.FAMILIES[family]
   model = row.build(row.from_hub(source.config))._replace(family=family)
-  params, skipped = hub.load(source, model)
+  params, skipped = hub_checkpoint.load(source, model)
   assert not skipped
   return model, params
 
@@ -87,7 +91,7 @@ def prompt(name: str, tower_config, seed: int = 0):
     pixels[kind].append(values)
     tokens += text(3)
   tokens += text(40)
-  # Pixels come from the draw; all else is images.py's.
+  # Pixels come from the draw; all else is chat/images.py's.
   processor = images.Processor(tower_config, None, None)
   media = processor.media(
       Seen('', np.concatenate(patches), tuple(frames)), tokens)
@@ -192,7 +196,7 @@ def check_gradients(reference, model, params) -> None:
 def sampler(model, count: int):
   """Greedy, text tokens only: (params, prompts) -> Samples."""
   allowed = jnp.arange(model.config.vocab_size) < TEXT
-  return jax.jit(lambda params, b: sampling.sample(
+  return jax.jit(lambda params, b: decode.sample(
       params, b, jax.random.split(jax.random.key(0), b.length_P.shape)[:, None],
       model=model, end_id=-1, decoding=Decoding(count, temperature=0.0),
       allowed_V=allowed))

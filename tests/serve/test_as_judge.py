@@ -8,11 +8,13 @@ pytest.importorskip('transformers')
 from tests import hub_builders  # noqa: E402
 from tests.builders import small_config  # noqa: E402
 from tests.serve.test_app import running  # noqa: E402
-from zppo_jax import judging, pretrained, serve  # noqa: E402
+from zppo_jax import serve  # noqa: E402
+from zppo_jax.commands.sample import BARE  # noqa: E402
+from zppo_jax.endpoints import judge  # noqa: E402
 from zppo_jax.records import Question, Verdict  # noqa: E402
-from zppo_jax.sample import BARE  # noqa: E402
 from zppo_jax.serve.worker import Worker  # noqa: E402
 from zppo_jax.verdicts import verifier  # noqa: E402
+from zppo_jax.weights import pretrained  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 
@@ -35,7 +37,7 @@ def test_our_own_server_is_asked_as_any_other(tmp_path, monkeypatch):
   with running(worker=worker, chat=chat, context=2048) as (_, _, port, *_):
     c = small_config()
     c.judge.update(url=f'http://127.0.0.1:{port}/v1', model='m', retries=0)
-    judging.appoint(c.judge, 'q')
+    judge.appoint(c.judge, 'q')
     replies = []
     for _ in range(2):
       replies += verifier.shared().grade([('the answer 5', question)])

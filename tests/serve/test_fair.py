@@ -12,12 +12,13 @@ import pytest
 
 pytest.importorskip('uvicorn')
 from tests.serve.test_app import running  # noqa: E402
-from zppo_jax import pretrained, serve  # noqa: E402
+from zppo_jax import serve  # noqa: E402
 from zppo_jax.chat.micro_chat import CHAT  # noqa: E402
-from zppo_jax.packing import Row  # noqa: E402
+from zppo_jax.learner.packing import Row  # noqa: E402
 from zppo_jax.records import Decoding  # noqa: E402
 from zppo_jax.serve import app, desk, prepared  # noqa: E402
 from zppo_jax.serve.worker import Generate, Score, Worker, _Scoring  # noqa: E402
+from zppo_jax.weights import pretrained  # noqa: E402
 
 PROMPT = CHAT.plain('C a b c 4').tokens
 

@@ -8,8 +8,8 @@ from tests import hub_builders  # noqa: E402
 from tests.chat import templates  # noqa: E402
 from tests.serve.test_app import serving  # noqa: E402
 from zppo_jax.chat import hub_chat  # noqa: E402
-from zppo_jax.sample import BARE  # noqa: E402
-from zppo_jax.serve import asked  # noqa: E402
+from zppo_jax.commands.sample import BARE  # noqa: E402
+from zppo_jax.serve import requests  # noqa: E402
 
 TALK = [{'role': 'system', 'content': 'be brief'},
         {'role': 'user', 'content': ' the end? '},
@@ -77,8 +77,8 @@ def test_earlier_turns_are_what_the_template_makes_of_them(
       'thinking': 'z'}, "thinking is 'z'; another field says otherwise")])
 def test_refused_fields_of_messages(message, said):
   """fault A12: what is not built is refused by its name, never left out."""
-  with pytest.raises(asked.Refused, match=said) as e:
-    asked.chat({'model': 'm', 'messages': [message]}, 'm', 10)
+  with pytest.raises(requests.Refused, match=said) as e:
+    requests.chat({'model': 'm', 'messages': [message]}, 'm', 10)
   assert e.value.param == 'messages' and e.value.status == 400
 
 

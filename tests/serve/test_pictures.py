@@ -15,18 +15,21 @@ from tests import hub_builders  # noqa: E402
 from tests.builders import small_config  # noqa: E402
 from tests.serve.test_app import running  # noqa: E402
 from tests.test_vision_training import drawn  # noqa: E402
-from zppo_jax import images, packing, pretrained, serve  # noqa: E402
-from zppo_jax.compression import CompressionConfig  # noqa: E402
+from zppo_jax import serve  # noqa: E402
+from zppo_jax.algorithms.compression import CompressionConfig  # noqa: E402
+from zppo_jax.chat import images  # noqa: E402
+from zppo_jax.commands.sample import BARE  # noqa: E402
+from zppo_jax.learner import packing  # noqa: E402
 from zppo_jax.records import (  # noqa: E402
-    Decoding,
-    Grader,
-    Picture,
-    Prompt,
-    PromptKind,
-    Question,
+  Decoding,
+  Grader,
+  Picture,
+  Prompt,
+  PromptKind,
+  Question,
 )
-from zppo_jax.sample import BARE  # noqa: E402
 from zppo_jax.teachers import endpoint  # noqa: E402
+from zppo_jax.weights import pretrained  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 TEXT = 'the end?'

@@ -8,13 +8,14 @@ import pytest
 
 pytest.importorskip('uvicorn')
 from tests.serve.test_app import QUESTION, serving  # noqa: E402
-from tests.serve.test_asked import chat, text  # noqa: E402
-from zppo_jax import pretrained, serve  # noqa: E402
+from tests.serve.test_requests import chat, text  # noqa: E402
+from zppo_jax import serve  # noqa: E402
 from zppo_jax.chat.micro_chat import CHAT  # noqa: E402
-from zppo_jax.packing import Row  # noqa: E402
-from zppo_jax.serve import asked, told  # noqa: E402
-from zppo_jax.serve.told import Ranked  # noqa: E402
+from zppo_jax.learner.packing import Row  # noqa: E402
+from zppo_jax.serve import requests, responses  # noqa: E402
+from zppo_jax.serve.responses import Ranked  # noqa: E402
 from zppo_jax.serve.worker import Score  # noqa: E402
+from zppo_jax.weights import pretrained  # noqa: E402
 
 CHATS, TEXTS = '/v1/chat/completions', '/v1/completions'
 
@@ -52,7 +53,7 @@ def test_defaults_are_taken_and_others_refused(name, taken, refused):
     text(**{name: value})
   for value in refused:
     for ask in (chat, text):
-      with pytest.raises(asked.Refused, match='not built, allowed: ') as e:
+      with pytest.raises(requests.Refused, match='not built, allowed: ') as e:
         ask(**{name: value})
       assert e.value.param == name and str(e.value).startswith(f'{name} is ')
 
@@ -65,7 +66,7 @@ def test_notes_of_a_client():
   chat(**notes)
   text(**dict.fromkeys(notes))
   for name in notes:
-    with pytest.raises(asked.Refused, match=f'{name} is 5; allowed: '):
+    with pytest.raises(requests.Refused, match=f'{name} is 5; allowed: '):
       chat(**{name: 5})
 
 
@@ -255,7 +256,7 @@ def test_a_rank_beyond_what_is_told():
   likeliest; minus infinity is a number that JSON has."""
   ranked = Ranked(np.array([0, -np.inf]), np.array([[0, 0], [-.1, -2.]]),
                   np.array([[0, 0], [11, 12]]), np.array([0, 7]))
-  none, place = told.prompt_logprobs((10, 13), ranked, 1, CHAT)
+  none, place = responses.prompt_logprobs((10, 13), ranked, 1, CHAT)
   assert none is None
   assert {k: (v['logprob'], v['rank']) for k, v in place.items()} == {
       '13': (-9999.0, 7), '11': (-0.1, 1)}

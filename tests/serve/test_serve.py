@@ -18,10 +18,13 @@ import pytest
 pytest.importorskip('openai')
 pytest.importorskip('uvicorn')
 from tests.builders import small_config  # noqa: E402
-from zppo_jax import build, main, openai_client, train, zppo  # noqa: E402
+from zppo_jax import main  # noqa: E402
+from zppo_jax.algorithms import zppo  # noqa: E402
 from zppo_jax.chat.micro_chat import CHAT  # noqa: E402
-from zppo_jax.openai_client import TEXT, Call, Endpoint  # noqa: E402
+from zppo_jax.endpoints import client  # noqa: E402
+from zppo_jax.endpoints.client import TEXT, Call, Endpoint  # noqa: E402
 from zppo_jax.tasks import micro  # noqa: E402
+from zppo_jax.train import build, loop  # noqa: E402
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -67,9 +70,9 @@ def test_a_server_answers_teaches_scores_and_ends_well(tmp_path):
     run = build.build(config(url, 'completions'))
     assert run.teacher.capabilities.scores
     of = Endpoint(url=url, model='teacher')
-    replies = openai_client.ask_all(of, [
+    replies = client.ask_all(of, [
         Call(TEXT, {'prompt': list(p.tokens), 'max_tokens': 16,
-                    'temperature': 0}, 1, openai_client.read_text)
+                    'temperature': 0}, 1, client.read_text)
         for p in prompts], 120)
     texts = [r.results[0].text for r in replies]
     grade = run.teacher.grader
@@ -84,7 +87,7 @@ def test_a_server_answers_teaches_scores_and_ends_well(tmp_path):
     first = run.teacher.answer(prompts, 3).groups
     again = run.teacher.answer(prompts[2:3], 3).groups  # in other company
     assert again[0].rollouts == first[2].rollouts
-    summary = train.main(config(url, 'chat'), tmp_path / 'run')
+    summary = loop.main(config(url, 'chat'), tmp_path / 'run')
     assert summary['steps'] == 2
     row = json.loads((tmp_path / 'run' / 'metrics.jsonl').read_text()
                      .splitlines()[-1])
@@ -168,7 +171,7 @@ def test_a_teacher_that_is_killed_and_comes_back(tmp_path):
   """The steps without it end with NCQs alone; the run ends well."""
   process, url = launch()
   port = int(url.rpartition(':')[2].partition('/')[0])
-  steps, real = 6, train.train_step
+  steps, real = 6, loop.train_step
   c = config(url, 'completions', steps)
   c.teacher.endpoint.update(budget_s=5.0, deadline_s=5.0, retries=1,
                             backoff_s=0.05)
@@ -184,8 +187,8 @@ def test_a_teacher_that_is_killed_and_comes_back(tmp_path):
 
   try:
     with pytest.MonkeyPatch.context() as patch:
-      patch.setattr(train, 'train_step', step)
-      summary = train.main(c, tmp_path / 'run')
+      patch.setattr(loop, 'train_step', step)
+      summary = loop.main(c, tmp_path / 'run')
   finally:
     server[0].kill()
     server[0].wait()

@@ -5,7 +5,8 @@ import sys
 import numpy as np
 import pytest
 
-from zppo_jax import images, tasks
+from zppo_jax import tasks
+from zppo_jax.chat import images
 from zppo_jax.records import Clip, Picture
 from zppo_jax.tasks import digits
 

@@ -8,9 +8,11 @@ import pytest
 from pyarrow import parquet
 
 from tests.builders import ROOT
-from zppo_jax import measure, tasks, train
+from zppo_jax import tasks
+from zppo_jax.commands import evaluate
 from zppo_jax.data.media import content
 from zppo_jax.tasks import digits
+from zppo_jax.train import loop
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 pytest.importorskip('transformers')
@@ -59,7 +61,7 @@ def config(tmp_path_factory):
 
 
 def test_it_trains_and_says_what_it_left_out(config, tmp_path, capsys):
-  train.main(config, tmp_path / 'run')
+  loop.main(config, tmp_path / 'run')
   said = capsys.readouterr().out
   assert 'mine: 25 rows, 1 by duplicates, 24 kept' in said
   kept = json.loads((tmp_path / 'run' / 'data.json').read_text())
@@ -67,7 +69,7 @@ def test_it_trains_and_says_what_it_left_out(config, tmp_path, capsys):
   rows = (tmp_path / 'run' / 'metrics.jsonl').read_text().splitlines()
   assert json.loads(rows[0])['groups/plain'] == 4
 
-  summary = measure.main(config, str(tmp_path / 'run'), tmp_path / 'eval',
+  summary = evaluate.main(config, str(tmp_path / 'run'), tmp_path / 'eval',
                          splits=('mine_test', 'bench:aime25'))
   assert {s: of['questions'] for s, of in summary['splits'].items()} == {
       'mine_test': 2, 'bench:aime25': 1}

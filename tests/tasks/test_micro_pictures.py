@@ -4,9 +4,10 @@ import jax
 import numpy as np
 import pytest
 
-from zppo_jax import assets, pretrained
+from zppo_jax import assets
 from zppo_jax.records import Clip, Picture, PromptKind
 from zppo_jax.tasks import micro, micro_corpus, micro_pictures
+from zppo_jax.weights import pretrained
 
 pytest.importorskip('sklearn')
 CHAT = micro_pictures.CHAT

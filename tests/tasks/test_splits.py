@@ -4,9 +4,10 @@ import ast
 
 import pytest
 
-from tests.test_build import make_config
-from zppo_jax import build, tasks
+from tests.train.test_build import make_config
+from zppo_jax import tasks
 from zppo_jax.records import Grader, Question
+from zppo_jax.train import build
 
 GRADER = Grader(str, lambda answer, question: 1.0)
 

@@ -12,29 +12,30 @@ from PIL import Image
 pytest.importorskip('openai')
 from tests.builders import small_config  # noqa: E402
 from tests.fake_endpoint import (  # noqa: E402
-    RIGHT,
-    completion,
-    hangs_up,
-    right,
-    serving,
-    slow,
-    truth,
+  RIGHT,
+  completion,
+  hangs_up,
+  right,
+  serving,
+  slow,
+  truth,
 )
-from zppo_jax import build, metrics, step, train  # noqa: E402
-from zppo_jax.openai_client import EndpointError  # noqa: E402
+from zppo_jax.algorithms.replay import ReplayBuffer  # noqa: E402
+from zppo_jax.endpoints.client import EndpointError  # noqa: E402
 from zppo_jax.records import (  # noqa: E402
-    Asked,
-    Cause,
-    Decoding,
-    Picture,
-    Prompt,
-    PromptKind,
-    Question,
+  Asked,
+  Cause,
+  Decoding,
+  Picture,
+  Prompt,
+  PromptKind,
+  Question,
 )
-from zppo_jax.replay import ReplayBuffer  # noqa: E402
+from zppo_jax.runs import metrics  # noqa: E402
+from zppo_jax.runs.workdir import check_same_config, config_values  # noqa: E402
 from zppo_jax.tasks import TASKS  # noqa: E402
 from zppo_jax.teachers import endpoint  # noqa: E402
-from zppo_jax.workdir import check_same_config, config_values  # noqa: E402
+from zppo_jax.train import build, loop, step  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 
@@ -268,21 +269,21 @@ def test_too_many_failures_stop_the_run_with_the_cause(tmp_path):
     c.steps = 4
     c.teacher.update(window=2, max_failures=0.5)
     well[0] = True
-    real = train.begin
+    real = loop.begin
 
     def begin(*args):
       well[0] = False  # from here on it fails
       return real(*args)
     with pytest.MonkeyPatch.context() as patch:
-      patch.setattr(train, 'begin', begin)
-      with pytest.raises(train.TeacherFailed, match='stopped after step 1, '
+      patch.setattr(loop, 'begin', begin)
+      with pytest.raises(loop.TeacherFailed, match='stopped after step 1, '
                          'which is saved: .* server; last error: status 500'):
-        train.main(c, tmp_path / 'run')
+        loop.main(c, tmp_path / 'run')
   well[0] = True
   with serving(answer) as (url, _):
     c.teacher.endpoint.url = url
     c.teacher.endpoint.retries = 0
-    summary = train.main(c, tmp_path / 'run')
+    summary = loop.main(c, tmp_path / 'run')
   assert summary['steps'] == 4
   rows = [json.loads(line) for line in (
       tmp_path / 'run' / 'metrics.jsonl').read_text().splitlines()]

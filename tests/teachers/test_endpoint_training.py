@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip('openai')
 from tests.builders import ROOT, small_config  # noqa: E402
 from tests.fake_endpoint import RIGHT, completion, serving, truth  # noqa: E402
-from zppo_jax import train  # noqa: E402
+from zppo_jax.train import loop  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 SECRET = 'sk-of-the-teacher'
@@ -23,7 +23,7 @@ from tests import kill_and_resume
 from tests.teachers import test_endpoint_training
 from zppo_jax import train
 kill_and_resume.arm('update', 2, 0.0)
-train.main(test_endpoint_training.make_config(sys.argv[1]), sys.argv[2])
+loop.main(test_endpoint_training.make_config(sys.argv[1]), sys.argv[2])
 """
 FILES = ('samples.jsonl', 'buffer.jsonl', 'eval.jsonl', 'final.safetensors')
 
@@ -69,7 +69,7 @@ def test_a_kill_after_the_teacher_spoke(tmp_path, monkeypatch):
   that of a run that was left alone. The key is in no file."""
   monkeypatch.setenv('TEACHER_KEY', SECRET)
   with serving(fickle) as (url, fake):
-    train.main(make_config(url), tmp_path / 'whole')
+    loop.main(make_config(url), tmp_path / 'whole')
     whole = asked(fake)
   assert len(whole) == len(set(whole)) >= 6
   env = {**os.environ, 'PYTHONPATH': str(ROOT),
@@ -82,7 +82,7 @@ def test_a_kill_after_the_teacher_spoke(tmp_path, monkeypatch):
     before = asked(fake)
     assert len(rows_of(tmp_path / 'run')) == 1
     assert 0 < len(before) < len(whole)
-    train.main(make_config(url), tmp_path / 'run')
+    loop.main(make_config(url), tmp_path / 'run')
     assert asked(fake) == whole and set(before) < set(whole)
   log = (tmp_path / 'run/attempts/0002/log.txt').read_text()
   assert 'resumed after 1 steps' in log

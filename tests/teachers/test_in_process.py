@@ -3,8 +3,9 @@
 import numpy as np
 
 from tests.builders import small_config
-from zppo_jax import build, zppo
+from zppo_jax.algorithms import zppo
 from zppo_jax.tasks import micro
+from zppo_jax.train import build
 
 
 def test_scores_are_the_samplers_own_log_probs():

@@ -10,10 +10,13 @@ import resource
 
 import jax
 
-from zppo_jax import build, dry_run, heap, pretrained
-from zppo_jax.arms import markdown
 from zppo_jax.bench import measurements, roofline, shapes
-from zppo_jax.study import machine
+from zppo_jax.commands import dry_run
+from zppo_jax.devices import malloc
+from zppo_jax.study.launch import machine
+from zppo_jax.study.tables import markdown
+from zppo_jax.train import build
+from zppo_jax.weights import pretrained
 
 
 def cpu_model() -> str:
@@ -115,7 +118,7 @@ def run_shapes(model: str, measure: str, repeats: int, load: str = '',
         row['measurements'][what] = {**found, 'shares': shares(found, limit)}
       del setting
       gc.collect()
-      heap.release()
+      malloc.release()
     row['peak_memory'] = peak_memory()
   return out
 

@@ -197,7 +197,7 @@ def decode_bytes(c: Counted, rows: int, context: int, *, weight_bytes: float,
     prompt: tokens of the context that lie once for `share` rows. A step reads
       them once for all of those: cache.attend has the rows' queries as one
       operand of its products.
-    share: rows of a unit (pools.Geometry).
+    share: rows of a unit (programs.Geometry).
 
   Returns:
     weights, cache_read, cache_write, state_read, state_write, total.

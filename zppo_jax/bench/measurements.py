@@ -13,19 +13,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zppo_jax import (
-  grading,
-  layouts,
-  logprobs,
-  packing,
-  rollouts,
-  step as step_lib,
-  zppo,
-)
+from zppo_jax.algorithms import zppo
+from zppo_jax.algorithms.replay import ReplayBuffer
 from zppo_jax.bench import counting, roofline
-from zppo_jax.build import Run
+from zppo_jax.learner import layouts, packing
+from zppo_jax.objectives import token_logps
 from zppo_jax.records import Purpose
-from zppo_jax.replay import ReplayBuffer
+from zppo_jax.rollout import collect
+from zppo_jax.train import step as step_lib
+from zppo_jax.train.build import Run
+from zppo_jax.verdicts import grading
 
 
 class Work(NamedTuple):
@@ -64,7 +61,7 @@ class Setting:
 
   @functools.cached_property
   def groups(self):
-    return rollouts.collect(
+    return collect.collect(
         self.run.sampler, self.params, self.prompts, seed=self.run.seed,
         step=0, purpose=Purpose.ROLLOUT)
 
@@ -133,7 +130,7 @@ class Setting:
 def sample(s: Setting) -> Work:
   """Prompts to graded groups: prefill, decoding and the host's part."""
   def once(i):
-    return rollouts.collect(s.run.sampler, s.params, s.prompts,
+    return collect.collect(s.run.sampler, s.params, s.prompts,
                             seed=s.run.seed, step=0, purpose=Purpose.ROLLOUT)
   return Work(once, s.shapes(), s.sample_flops(), s.decode_bytes())
 
@@ -200,7 +197,7 @@ LOGPROB_SHAPE = {'rows': 16, 'length': 2048, 'width': 1024, 'vocab': 248320}
 
 
 def _plain_logps(hidden_BTD, head_DV, tokens_BT):
-  """As logprobs.token_logps, with all of [B, T, V] at once."""
+  """As token_logps.token_logps, with all of [B, T, V] at once."""
   z = jnp.matmul(hidden_BTD[:, :-1], head_DV.astype(hidden_BTD.dtype),
                  preferred_element_type=jnp.float32)
   logp_BTV = jax.nn.log_softmax(z, axis=-1)
@@ -234,7 +231,7 @@ def logprob_memory(s: Setting) -> Work:
   plain; of the config only its type counts."""
   dtype = s.model.config.dtype
   ours, plain = (logprob_temporaries(fn, dtype, LOGPROB_SHAPE) for fn in (
-      logprobs.token_logps, _plain_logps))
+      token_logps.token_logps, _plain_logps))
   return Work(lambda i: None, {
       **LOGPROB_SHAPE, 'dtype': dtype, 'temporaries': ours,
       'plain_temporaries': plain})

@@ -13,25 +13,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zppo_jax import (
-  assets,
-  layouts,
-  losses,
-  models,
-  optimizers,
-  packing,
-  randomness,
-  rollouts,
-  scoring,
-  sharding,
-  update as update_lib,
-  weights,
-)
+from zppo_jax import assets, models, randomness
 from zppo_jax.bench import counting
 from zppo_jax.bench.measurements import Work
-from zppo_jax.engine import Request
-from zppo_jax.models import presets
+from zppo_jax.devices import sharding
+from zppo_jax.learner import (
+  layouts,
+  optimizers,
+  packing,
+  scoring,
+  update as update_lib,
+)
+from zppo_jax.objectives import losses
 from zppo_jax.records import Decoding
+from zppo_jax.rollout import collect
+from zppo_jax.rollout.engine import Request
+from zppo_jax.weights import presets, safetensors_file
 
 MICRO_POSITIONS = 4096  # of a micro-batch
 # The side-by-side model of benchmarks/.
@@ -135,7 +132,7 @@ def build(name: str, dtype: str, remat: str) -> models.Model:
     return preset(row.fields, dtype, remat)
   fields = row.fields
   if row.family == 'asset':
-    fields = weights.description(assets.find(fields))['model']
+    fields = safetensors_file.description(assets.find(fields))['model']
   else:
     fields = {'family': row.family, **fields}
   return models.build(**{'family': 'decoder', **fields, 'dtype': dtype,
@@ -206,11 +203,11 @@ def sample(s: Setting) -> Work:
   """Rollouts of exact lengths at temperature 1."""
   load, c = s.load, s.model.config
   codec = _Ids(c.vocab_size, c.vocab_size, frozenset(range(c.vocab_size)))
-  engine = rollouts.make_engine(
+  engine = collect.make_engine(
       model=s.model, mesh=s.mesh, chat=_Chat(codec), max_tokens=load.response,
       num_rollouts=(load.rollouts,), prompt_buckets=(load.prompt,),
       group_buckets=(load.prompts,))
-  params = rollouts.place_copy(s.params, s.model, s.mesh)
+  params = collect.place_copy(s.params, s.model, s.mesh)
   del s.params  # the copy is enough
 
   def once(i):

@@ -14,7 +14,7 @@ import hashlib
 import re
 from collections.abc import Callable, Sequence
 
-from zppo_jax import images
+from zppo_jax.chat import images
 from zppo_jax.data import media, tiers, values
 from zppo_jax.records import Clip, Picture
 

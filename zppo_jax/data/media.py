@@ -26,7 +26,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from zppo_jax import pictures as encoded
+from zppo_jax.chat import pictures as encoded
 from zppo_jax.data import values
 from zppo_jax.records import Clip, Picture
 

@@ -9,16 +9,14 @@ import jax.numpy as jnp
 
 from zppo_jax.models import (
   decoder,
-  hub_rope,
-  hub_text,
   layers,
   llama,
   qwen3,
   qwen3_5,
-  qwen3_5_hub,
   qwen3_vl,
   vision,
 )
+from zppo_jax.weights import hub_qwen3_5, hub_rope, hub_text
 
 
 class Model(NamedTuple):
@@ -122,13 +120,13 @@ FAMILIES = {
         decoder.DecoderConfig, _decoder, qwen3_vl.text_from_hub,
         qwen3_vl.text_to_hub, hub_text.hub_leaves,
         ('model.visual.',)),
-    'qwen3_5': Family(qwen3_5.Qwen35Config, _qwen3_5, qwen3_5_hub.from_hub,
-                      qwen3_5_hub.to_hub, qwen3_5_hub.hub_leaves,
-                      qwen3_5_hub.SKIPPED),
+    'qwen3_5': Family(qwen3_5.Qwen35Config, _qwen3_5, hub_qwen3_5.from_hub,
+                      hub_qwen3_5.to_hub, hub_qwen3_5.hub_leaves,
+                      hub_qwen3_5.SKIPPED),
     'qwen3_5_text': Family(
-        qwen3_5.Qwen35Config, _qwen3_5, qwen3_5_hub.text_from_hub,
-        qwen3_5_hub.text_to_hub, qwen3_5_hub.text_leaves,
-        qwen3_5_hub.TEXT_SKIPPED),
+        qwen3_5.Qwen35Config, _qwen3_5, hub_qwen3_5.text_from_hub,
+        hub_qwen3_5.text_to_hub, hub_qwen3_5.text_leaves,
+        hub_qwen3_5.TEXT_SKIPPED),
 }
 
 

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import PartitionSpec
 
-from zppo_jax import sharding
+from zppo_jax.devices import sharding
 from zppo_jax.models import cache, layers
 
 OUTPUT = 'attention'  # the name under which remat policies know the outputs

@@ -7,8 +7,8 @@ transposed anew for every token, which costs more than the products.
 
 import jax.numpy as jnp
 
+from zppo_jax.objectives.rounding import rounded
 from zppo_jax.records import Cache, Fresh, PromptBatch, Slots
-from zppo_jax.rounding import rounded
 
 _MASKED = -1e30  # as in layers: finite
 

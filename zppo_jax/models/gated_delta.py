@@ -27,7 +27,7 @@ import numpy as np
 from flax import struct
 
 from zppo_jax.models import layers
-from zppo_jax.rounding import rounded
+from zppo_jax.objectives.rounding import rounded
 
 CHUNK = 64
 _NORM_EPS = 1e-6

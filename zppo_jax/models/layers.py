@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zppo_jax.rounding import once, rounded, wide
+from zppo_jax.objectives.rounding import once, rounded, wide
 
 NUM_AXES = 3  # of a position where images are: time, height, width
 _MASKED = -1e30  # finite: a padding row has no key at all and must not be NaN

@@ -1,7 +1,7 @@
 """Llama 2 and 3 (and SmolLM2) as the decoder: no q/k-norm."""
 
-from zppo_jax.models import hub_text
 from zppo_jax.models.decoder import DecoderConfig
+from zppo_jax.weights import hub_text
 
 hub_leaves = hub_text.hub_leaves
 

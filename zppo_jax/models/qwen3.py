@@ -1,7 +1,7 @@
 """Qwen3 (dense, text) as the decoder: RMSNorm on queries and keys."""
 
-from zppo_jax.models import hub_text
 from zppo_jax.models.decoder import DecoderConfig
+from zppo_jax.weights import hub_text
 
 hub_leaves = hub_text.hub_leaves
 

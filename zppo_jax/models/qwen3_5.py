@@ -2,7 +2,7 @@
 
 The scan is over blocks of one period: all layers of a block but the last are
 Gated DeltaNet (gated_delta.py), the last is attention. How it lies in a hub
-checkpoint: qwen3_5_hub.py.
+checkpoint: weights/hub_qwen3_5.py.
 """
 
 import dataclasses
@@ -11,7 +11,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from zppo_jax import rounding
 from zppo_jax.models import (
   attention,
   cache as cached,
@@ -22,6 +21,7 @@ from zppo_jax.models import (
 )
 from zppo_jax.models.decoder import DTYPES, REMAT
 from zppo_jax.models.vision import VisionConfig
+from zppo_jax.objectives import rounding
 from zppo_jax.records import Fresh
 
 NUM_AXES = layers.NUM_AXES

@@ -14,15 +14,13 @@ from zppo_jax.models import (
   attention,
   cache as cached,
   decoder,
-  hub_rope,
-  hub_text,
-  hub_vision,
   layers,
   rope,
   vision,
 )
 from zppo_jax.models.vision import VisionConfig
 from zppo_jax.records import Fresh
+from zppo_jax.weights import hub_rope, hub_text, hub_vision
 
 DEFAULT_THETA = 500000.0  # of the hub's class, where the file has none
 

@@ -1,7 +1,7 @@
 """The vision tower of Qwen3-VL and Qwen3.5: patches to rows of embeddings.
 
 Every frame is a segment of its own. Positions come as arrays from the host
-(images.py), so that one graph serves images and videos of any size.
+(chat/images.py), so that one graph serves images and videos of any size.
 """
 
 import dataclasses
@@ -11,9 +11,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from zppo_jax import rounding
 from zppo_jax.models import attention, layers
 from zppo_jax.models.decoder import DTYPES, REMAT
+from zppo_jax.objectives import rounding
 from zppo_jax.records import Media
 
 _EPS = 1e-6  # of every LayerNorm; no config names it

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from zppo_jax import arms
 from zppo_jax.report.charts import Line
 from zppo_jax.report.reading import Run
 from zppo_jax.statistics import t_interval
+from zppo_jax.study import tables
 
 MOST_POINTS = 300  # of a curve; longer ones are averaged over equal spans
 MOST_FAINT = 10  # runs that are drawn behind the mean of their group
@@ -31,9 +31,9 @@ def group_runs(runs: Sequence[Run]) -> tuple[Group, ...]:
   out: dict[tuple, list[Run]] = {}
   for run in runs:
     same = [r.config for r in runs if r.method == run.method]
-    fields = [f for f in arms.differing(same) if f != 'seed']
-    flat = arms.flatten(run.config)
-    words = tuple(f'{f.split(".")[-1]}={flat[f] if f in flat else arms.ABSENT}'
+    fields = [f for f in tables.differing(same) if f != 'seed']
+    flat = tables.flatten(run.config)
+    words = tuple(f'{f.split(".")[-1]}={flat[f] if f in flat else tables.ABSENT}'
                   for f in fields)
     out.setdefault((run.method, *words), []).append(run)
   return tuple(Group(' '.join(key), tuple(found))

@@ -10,11 +10,11 @@ import json
 import pathlib
 from collections.abc import Sequence
 
-from zppo_jax import arms
 from zppo_jax.report import charts, panels
 from zppo_jax.report.curves import Group, group_runs
 from zppo_jax.report.reading import Run
 from zppo_jax.statistics import t_interval
+from zppo_jax.study import tables
 
 HERE = pathlib.Path(__file__).parent
 POLICY = ("default-src 'none'; style-src 'unsafe-inline'; "
@@ -102,7 +102,7 @@ def _header(runs: Sequence[Run], groups: Sequence[Group]) -> str:
   out = table(rows)
   if notes:
     out += f'<ul class="notes">{"".join(notes)}</ul>'
-  differ = {k: v for k, v in arms.differing([r.config for r in runs]).items()
+  differ = {k: v for k, v in tables.differing([r.config for r in runs]).items()
             if k not in ('method', 'seed')}
   if differ:
     rows = [['config field', *(esc(r.name) for r in runs)]]

@@ -11,21 +11,16 @@ import socket
 import jax
 import numpy as np
 
-from zppo_jax import (
-  compile_cache,
-  dates,
-  openai_wire,
-  pools,
-  pretrained,
-  rollouts,
-  scoring,
-  sharding,
-)
-from zppo_jax.chat import segments
-from zppo_jax.engine import Engine, Request
+from zppo_jax.chat import dates, segments
+from zppo_jax.commands.sample import chat_of, listed
+from zppo_jax.devices import compile_cache, sharding
+from zppo_jax.endpoints import wire
+from zppo_jax.learner import scoring
 from zppo_jax.records import Decoding
-from zppo_jax.sample import chat_of, listed
+from zppo_jax.rollout import collect, programs as pools
+from zppo_jax.rollout.engine import Engine, Request
 from zppo_jax.serve.worker import Worker
+from zppo_jax.weights import pretrained
 
 _CHUNK = 256  # positions whose logits exist at a time
 _SMALLEST = 64  # bucket of prompts, rows and responses, in tokens
@@ -100,7 +95,7 @@ def start(found: pretrained.Pretrained, chat, context: int, slots: int,
   model, codec = found.model, chat.codec
   mesh = sharding.make_mesh(sharding.MeshConfig(), jax.devices()[:1])
   table = shapes(context, slots, chat.vision is not None)
-  params = rollouts.place_copy(found.params, model, mesh)
+  params = collect.place_copy(found.params, model, mesh)
 
   def make(programs: pools.Programs, most_rows: int) -> Engine:
     engine = Engine(
@@ -131,7 +126,7 @@ def _token(name: str | None, host: str) -> str:
   if not os.environ.get(name):
     raise ValueError(f'--token-env is {name!r}; no such environment variable '
                      'is set')
-  openai_wire.check_key(os.environ[name], f'--token-env is {name!r}; it')
+  wire.check_key(os.environ[name], f'--token-env is {name!r}; it')
   return os.environ[name]
 
 
@@ -155,7 +150,7 @@ def main(*, model: str, name: str | None, host: str, port: int, dtype: str,
   except ImportError as e:
     raise ValueError('zppo serve needs more packages: pip install '
                      '"zppo_jax[serve]"') from e
-  from zppo_jax.serve.asked import MOST_TOP
+  from zppo_jax.serve.requests import MOST_TOP
   token = _token(token_env, host)
   compile_cache.enable()
   day = dates.named(date, '--date')

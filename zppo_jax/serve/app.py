@@ -15,13 +15,13 @@ from starlette.routing import Route
 
 from zppo_jax.chat.segments import Encoded
 from zppo_jax.chat.wording import Chat
-from zppo_jax.engine import Completion
-from zppo_jax.packing import Row
+from zppo_jax.learner.packing import Row
 from zppo_jax.records import StopReason
+from zppo_jax.rollout.engine import Completion
 from zppo_jax.serve import prepared, replied
-from zppo_jax.serve.asked import Ask, Refused
 from zppo_jax.serve.desk import Desk
-from zppo_jax.serve.told import Ranked
+from zppo_jax.serve.requests import Ask, Refused
+from zppo_jax.serve.responses import Ranked
 from zppo_jax.serve.worker import Generate, Score, Worker
 
 _HOST = re.compile(r'(\[[^\]]*\]|[^:]*)(?::\d*)?')

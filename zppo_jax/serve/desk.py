@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from zppo_jax.serve.asked import Refused
+from zppo_jax.serve.requests import Refused
 
 LARGE = 2**16  # bytes of a body, or of a reply, that make it a large one
 _SMALL_THREADS = 4

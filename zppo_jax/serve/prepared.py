@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 from zppo_jax.chat import conversation
 from zppo_jax.chat.segments import Encoded
-from zppo_jax.serve import asked
-from zppo_jax.serve.asked import ChatAsk, Refused, TextAsk
+from zppo_jax.serve import requests
+from zppo_jax.serve.requests import ChatAsk, Refused, TextAsk
 
 _SHRINKS = 4  # times shorter that a tokenizer's normal form may be
 
@@ -79,7 +79,7 @@ def text(raw: bytes, server) -> tuple[TextAsk, list[Encoded]]:
   Raises:
     Refused: as asked.text; for tokens or lengths that do not fit the model.
   """
-  body = asked.text(asked.decode(raw), server.name, server.context)
+  body = requests.text(requests.decode(raw), server.name, server.context)
   _check_tokens(body.ask.stop_ids, server, 'stop_token_ids')
   most = body.ask.decoding.max_tokens if body.ask.decoding else 0
   prompts = []
@@ -91,7 +91,7 @@ def text(raw: bytes, server) -> tuple[TextAsk, list[Encoded]]:
 
 def chat(raw: bytes, server) -> tuple[ChatAsk, list[Encoded]]:
   """The body of a /v1/chat/completions and its one prompt; as `text`."""
-  body = asked.chat(asked.decode(raw), server.name, server.context)
+  body = requests.chat(requests.decode(raw), server.name, server.context)
   _check_tokens(body.ask.stop_ids, server, 'stop_token_ids')
   parts = sum(len(m.parts) for m in body.messages)
   if parts > server.context:  # what each says is a token or more

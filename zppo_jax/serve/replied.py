@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 from zppo_jax.chat.segments import Encoded
 from zppo_jax.chat.wording import Chat
-from zppo_jax.engine import Completion
-from zppo_jax.serve import told
-from zppo_jax.serve.asked import Ask, ChatAsk, TextAsk
-from zppo_jax.serve.told import Ranked
+from zppo_jax.rollout.engine import Completion
+from zppo_jax.serve import responses
+from zppo_jax.serve.requests import Ask, ChatAsk, TextAsk
+from zppo_jax.serve.responses import Ranked
 
 _ENTRY = 64  # bytes of a told log-prob, about
 
@@ -30,7 +30,7 @@ def size(ask: Ask, prompts: Sequence[Encoded],
 
 def _ended(ask: Ask, choice: Completion) -> dict:
   """How a choice ended, and its ids, where they are asked for."""
-  out = {'finish_reason': told.finish(choice)}
+  out = {'finish_reason': responses.finish(choice)}
   if ask.stop or ask.stop_ids:
     out['stop_reason'] = choice.matched
   if ask.ids:
@@ -59,16 +59,16 @@ def text(body: TextAsk, prompts: Sequence[Encoded],
       one = {
           'index': len(out), 'text': begin + choice.text,
           **_ended(ask, choice),
-          'logprobs': None if ask.top is None else told.text_logprobs(
+          'logprobs': None if ask.top is None else responses.text_logprobs(
               (*prompt.tokens, *choice.tokens), first, rank, ask.top, chat)}
       if ask.ids:
         one['prompt_token_ids'] = list(prompt.tokens)
       if ask.prompt_top is not None:
-        one['prompt_logprobs'] = told.prompt_logprobs(
+        one['prompt_logprobs'] = responses.prompt_logprobs(
             prompt.tokens, rank, ask.prompt_top, chat)
       out.append(one)
-  reply = {**told.head('text_completion', name), 'choices': out,
-           'usage': told.usage(sum(len(p.tokens) for p in prompts),
+  reply = {**responses.head('text_completion', name), 'choices': out,
+           'usage': responses.usage(sum(len(p.tokens) for p in prompts),
                                [c for several in choices for c in several])}
   return _bytes(reply, ask)
 
@@ -82,16 +82,16 @@ def chat(body: ChatAsk, prompts: Sequence[Encoded],
   out = [{
       'index': i, **_ended(ask, choice),
       'message': {'role': 'assistant', 'content': choice.text},
-      'logprobs': None if ask.top is None else told.chat_logprobs(
+      'logprobs': None if ask.top is None else responses.chat_logprobs(
           (*prompt.tokens, *choice.tokens), len(prompt.tokens), rank, ask.top,
           chat)}
       for i, (choice, rank) in enumerate(zip(several, ranks, strict=True))]
-  reply = {**told.head('chat.completion', name), 'choices': out,
-           'usage': told.usage(len(prompt.tokens), several)}
+  reply = {**responses.head('chat.completion', name), 'choices': out,
+           'usage': responses.usage(len(prompt.tokens), several)}
   if ask.ids:
     reply['prompt_token_ids'] = list(prompt.tokens)
   if ask.prompt_top is not None:
-    reply['prompt_logprobs'] = told.prompt_logprobs(
+    reply['prompt_logprobs'] = responses.prompt_logprobs(
         prompt.tokens, ranks[0], ask.prompt_top, chat)
   return _bytes(reply, ask)
 

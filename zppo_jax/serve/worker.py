@@ -19,9 +19,9 @@ from concurrent.futures import Future, InvalidStateError
 from typing import Any
 
 from zppo_jax import randomness
-from zppo_jax.engine import Completion, Engine, Request
-from zppo_jax.packing import Row
+from zppo_jax.learner.packing import Row
 from zppo_jax.records import Decoding, PromptMedia
+from zppo_jax.rollout.engine import Completion, Engine, Request
 
 _SCORED = 8  # rows at a time, so that nobody waits for many
 

@@ -27,7 +27,7 @@ import re
 import numpy as np
 from PIL import Image
 
-from zppo_jax import images
+from zppo_jax.chat import images
 from zppo_jax.records import Clip, Picture, Question
 
 SIDE = 32  # pixels of a picture's sides

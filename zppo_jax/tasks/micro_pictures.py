@@ -21,8 +21,7 @@ import functools
 import numpy as np
 from PIL import Image
 
-from zppo_jax import images
-from zppo_jax.chat import micro_chat
+from zppo_jax.chat import images, micro_chat
 from zppo_jax.models.vision import VisionConfig
 from zppo_jax.records import Clip, Picture, Question
 from zppo_jax.tasks import micro

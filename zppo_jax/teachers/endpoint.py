@@ -12,12 +12,13 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from zppo_jax import images, openai_client, rollouts
+from zppo_jax.algorithms.compression import CompressionConfig
+from zppo_jax.chat import images
 from zppo_jax.chat.segments import cut_delimiters
 from zppo_jax.chat.wording import Chat, Wording
-from zppo_jax.compression import CompressionConfig
-from zppo_jax.openai_client import TEXT, Call, Endpoint, Reply
-from zppo_jax.openai_replies import read_echo
+from zppo_jax.endpoints import client
+from zppo_jax.endpoints.client import TEXT, Call, Endpoint, Reply
+from zppo_jax.endpoints.replies import read_echo
 from zppo_jax.randomness import question_uid
 from zppo_jax.records import (
   Answers,
@@ -34,6 +35,7 @@ from zppo_jax.records import (
   StopReason,
   Summaries,
 )
+from zppo_jax.rollout import collect
 from zppo_jax.teachers import Capabilities
 from zppo_jax.verdicts import control
 
@@ -147,7 +149,7 @@ class EndpointTeacher:
   def _ask(self, calls: Sequence[Call], step: int) -> list[Reply]:
     begun = time.monotonic()
     before = self.spent.setdefault(step, 0.0)
-    replies = openai_client.ask_all(self.endpoint, calls,
+    replies = client.ask_all(self.endpoint, calls,
                                     max(0.0, self.budget_s - before))
     self.spent[step] = before + time.monotonic() - begun
     return replies
@@ -164,15 +166,15 @@ class EndpointTeacher:
       body['top_k'] = decoding.top_k
     body.update(extra)
     if self.api == 'chat':
-      return openai_client.chat_call(messages, wanted=wanted, **body)
+      return client.chat_call(messages, wanted=wanted, **body)
     return Call(TEXT, {'prompt': list(prompt.tokens), **body}, wanted,
-                openai_client.read_text)
+                client.read_text)
 
   def _rollouts(self, prompts: Sequence[Prompt],
                 replies: Sequence[Reply]) -> list[tuple[Rollout, ...]]:
     said = [[(c.text, StopReason.END if c.complete else StopReason.LENGTH)
              for c in reply.results] for reply in replies]
-    return rollouts.from_texts([p.question for p in prompts], said,
+    return collect.from_texts([p.question for p in prompts], said,
                                self.words.chat, self.grader)
 
   def answer(self, prompts: Sequence[Prompt], step: int) -> Answers:
@@ -208,7 +210,7 @@ class EndpointTeacher:
         'temperature': 0, 'echo': True, 'logprobs': 1}, 1,
         read_echo(len(prompt.tokens), len(response)))
         for prompt, response in rows]
-    replies = openai_client.ask_all(self.endpoint, calls, self.budget_s)
+    replies = client.ask_all(self.endpoint, calls, self.budget_s)
     logps = tuple(r.results[0] if r.results else None for r in replies)
     return Scores(logps, asked(replies, 1))
 
@@ -223,18 +225,18 @@ def _echoed(of: Endpoint, chat: Chat, budget_s: float) -> bool:
   said: list = []
 
   def read(reply) -> list:
-    said.extend(c.get('text') for c in openai_client.choices(reply)[:1])
+    said.extend(c.get('text') for c in client.choices(reply)[:1])
     return read_echo(1, len(tokens) - 1)(reply)
 
   body = {'prompt': list(tokens), 'max_tokens': 1, 'temperature': 0,
           'echo': True, 'logprobs': 1}
-  (reply,) = openai_client.ask_all(
+  (reply,) = client.ask_all(
       of, [Call(TEXT, body, 1, read)], budget_s)
   ours = chat.codec.decode(tokens)
   if said and isinstance(said[-1], str) and not said[-1].startswith(ours):
     raise ValueError(
         f'teacher.endpoint.api is completions, which sends token ids; {of.url} '
-        f'reads {ours!r} as {openai_client.clean(said[-1], of.key())!r}: '
+        f'reads {ours!r} as {client.clean(said[-1], of.key())!r}: '
         'another vocabulary')
   return reply.cause is None
 
@@ -246,7 +248,7 @@ def connect(config, *, chat: Chat, words: Wording | None, grader: Grader,
 
   Args:
     config: api, budget_s, summary_extra, and the fields of
-      openai_client.Endpoint.
+      client.Endpoint.
     chat, words, grader: the student's chat; as `Words`; of answers.
     decoding, num_answers, compress, seed: as EndpointTeacher.
     max_prompt: longest prompt, in tokens of the student's vocabulary.
@@ -267,10 +269,10 @@ def connect(config, *, chat: Chat, words: Wording | None, grader: Grader,
     raise ValueError(f'teacher.endpoint.budget_s is {budget_s}; it must be '
                      '> 0')
   of = Endpoint(**fields)
-  known = openai_client.served(of, budget_s)
+  known = client.served(of, budget_s)
   if of.model not in known:
     raise ValueError(f'teacher.endpoint.model is {of.model!r}; {of.url} '
-                     f'serves {openai_client.listed(known, of.key())}')
+                     f'serves {client.listed(known, of.key())}')
   made = EndpointTeacher(
       of, api, budget_s, Words(words, chat), grader, decoding, num_answers,
       compress, summary_extra, Capabilities(
@@ -280,9 +282,9 @@ def connect(config, *, chat: Chat, words: Wording | None, grader: Grader,
     return dataclasses.replace(made, capabilities=dataclasses.replace(
         made.capabilities, scores=True))
   prompt = Prompt(Question('check', '1', '', ''), 0, chat.plain('1').tokens)
-  (reply,) = openai_client.ask_all(of, [made._call(
+  (reply,) = client.ask_all(of, [made._call(
       prompt, _message('1'), 0, Decoding(1), 1)], budget_s)
   if reply.cause is not None:
-    raise openai_client.EndpointError(
+    raise client.EndpointError(
         reply.cause, f'{of.url}: {reply.error or Cause(reply.cause).name}')
   return made

@@ -4,8 +4,9 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from zppo_jax import packing, rollouts, scoring
+from zppo_jax.learner import packing, scoring
 from zppo_jax.records import Answers, Asked, Prompt, Purpose, Scores, Summaries
+from zppo_jax.rollout import collect
 from zppo_jax.teachers import Capabilities
 
 
@@ -23,8 +24,8 @@ class InProcessTeacher:
     seed: the run's seed.
   """
   params: Any
-  answers: rollouts.Sampler
-  summaries: rollouts.Sampler
+  answers: collect.Sampler
+  summaries: collect.Sampler
   score_fn: Callable
   row_buckets: tuple[int, ...]
   micro_tokens: int
@@ -39,7 +40,7 @@ class InProcessTeacher:
 
   def answer(self, prompts: Sequence[Prompt], step: int) -> Answers:
     """Fresh graded rollouts, keyed by (question, step)."""
-    groups = rollouts.collect(self.answers, self.params, prompts,
+    groups = collect.collect(self.answers, self.params, prompts,
                               seed=self.seed, step=step,
                               purpose=Purpose.TEACHER)
     wanted = len(prompts) * self.answers.num_rollouts
@@ -49,7 +50,7 @@ class InProcessTeacher:
                 step: int) -> Summaries:
     """One summary a prompt."""
     del traces  # the prompts hold them
-    groups = rollouts.collect(self.summaries, self.params, prompts,
+    groups = collect.collect(self.summaries, self.params, prompts,
                               seed=self.seed, step=step,
                               purpose=Purpose.COMPRESSION)
     return Summaries(tuple(g.rollouts[0] for g in groups),

@@ -11,9 +11,9 @@ import os
 import pathlib
 from collections.abc import Sequence
 
-from zppo_jax import disk, rollouts
 from zppo_jax.chat.wording import Chat
-from zppo_jax.openai_replies import mended
+from zppo_jax.devices import disk
+from zppo_jax.endpoints.replies import mended
 from zppo_jax.records import (
   Answers,
   Asked,
@@ -26,6 +26,7 @@ from zppo_jax.records import (
   StopReason,
   Summaries,
 )
+from zppo_jax.rollout import collect
 from zppo_jax.teachers import Capabilities, Teacher
 
 ANSWER, SUMMARY = 'answer', 'summary'
@@ -104,7 +105,7 @@ class Journalled:
     texts = self.known.get((step, what, question.id))
     if texts is None:
       return None
-    return rollouts.from_texts([question], [texts], self.chat, self.grader)[0]
+    return collect.from_texts([question], [texts], self.chat, self.grader)[0]
 
   def _keep(self, step: int, what: str,
             found: Sequence[tuple[Prompt, Sequence[Rollout]]]) -> None:

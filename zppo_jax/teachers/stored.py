@@ -10,7 +10,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from zppo_jax import rollouts
 from zppo_jax.chat.wording import Chat
 from zppo_jax.randomness import question_uid
 from zppo_jax.records import (
@@ -26,6 +25,7 @@ from zppo_jax.records import (
   StopReason,
   Summaries,
 )
+from zppo_jax.rollout import collect
 from zppo_jax.teachers import Capabilities
 
 
@@ -59,7 +59,7 @@ class StoredTeacher:
   def answer(self, prompts: Sequence[Prompt], step: int) -> Answers:
     """G_T of each question's stored answers, drawn by (question, step)."""
     questions = [p.question for p in prompts]
-    groups = tuple(map(Group, prompts, rollouts.from_texts(
+    groups = tuple(map(Group, prompts, collect.from_texts(
         questions, [self._drawn(q, step) for q in questions], self.chat,
         self.grader)))
     wanted = len(prompts) * self.num_answers

@@ -14,7 +14,7 @@ import os
 import pathlib
 from importlib import metadata
 
-from zppo_jax import disk
+from zppo_jax.devices import disk
 from zppo_jax.verdicts import kinds
 from zppo_jax.verdicts.wall import Reply
 

@@ -1,0 +1,162 @@
+"""Caps and candidates of Algorithm 1, steps 3 to 5, by hand."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from tests.builders import assert_uniform, group, question, rollout, wrong
+from zppo_jax.algorithms.reformulate import (
+  REFORMULATIONS,
+  bcq,
+  ncq,
+  placebo_bcq,
+  post_cap,
+  pre_cap,
+)
+from zppo_jax.records import HardVisit, Instance, PromptKind, Verdict
+
+TAU = 0.5
+BOTH = ('bcq', 'ncq')
+
+
+def rng(seed=0):
+  return np.random.default_rng(seed)
+
+
+def ids(groups):
+  return [g.prompt.question.id for g in groups]
+
+
+def visit(name='q', wrong_count=5, teacher_count=1):
+  """A hard visit; teacher traces end on the letters a, b, c, ..."""
+  teacher = tuple(rollout(f'4 h 9 A 9 {c}')
+                  for c in 'abcdefgh'[:teacher_count])
+  return HardVisit(question(name), 0.0,
+                   tuple(wrong(i) for i in range(wrong_count)), teacher)
+
+
+def kinds(instances):
+  return [f'{i.question.id}:{i.kind.name}' for i in instances]
+
+
+def capped(teacher_counts, limit, names=BOTH):
+  """Post-cap over questions a, b, ... with so many teacher answers each."""
+  visits = [visit('abcdef'[i], teacher_count=n)
+            for i, n in enumerate(teacher_counts)]
+  return kinds(post_cap(visits, names, limit, rng()))
+
+
+def test_pre_cap_takes_the_hardest_below_tau():
+  plain = [group('a', 3), group('b', 4), group('c', 0), group('d', 8),
+           group('e', 2), group('f', 1)]
+  assert ids(pre_cap(plain, TAU, 99, rng())) == ['c', 'f', 'e', 'a']
+  assert ids(pre_cap(plain, TAU, 3, rng())) == ['c', 'f', 'e']
+  assert pre_cap(plain, TAU, 0, rng()) == []
+  assert pre_cap([], TAU, 3, rng()) == []
+
+
+def test_pre_cap_breaks_ties_by_a_seeded_shuffle():
+  plain = [group('x', 2), *(group(q, 0) for q in 'abcd'), group('y', 1)]
+  assert ids(pre_cap(plain, TAU, 9, rng(1))) == ids(
+      pre_cap(plain, TAU, 9, rng(1)))
+  draw = rng(0)
+  orders = [''.join(ids(pre_cap(plain, TAU, 9, draw))) for _ in range(1200)]
+  assert_uniform(
+      orders, [''.join(p) + 'yx' for p in itertools.permutations('abcd')])
+
+
+def test_bcq_shows_one_teacher_correct_and_one_student_wrong():
+  seen = visit('q', wrong_count=4, teacher_count=3)
+  draw = rng(0)
+  pairs = [bcq(seen, draw) for _ in range(1200)]
+  for instance in pairs:
+    assert instance.kind == PromptKind.BCQ
+    assert instance.question is seen.question
+  # Uniform over 3 teacher traces x 4 wrong ones x 2 orders, jointly.
+  cells = [pair for good in seen.teacher_correct for bad in seen.wrong
+           for pair in ((good, bad), (bad, good))]
+  assert_uniform([i.candidates for i in pairs], cells)
+
+
+def test_bcq_needs_a_teacher_that_is_right():
+  assert bcq(visit(teacher_count=0), rng()) is None
+
+
+def test_ncq_shows_all_wrong_rollouts_in_sampling_order():
+  wrongs = (wrong(3), wrong(1), wrong(3),
+            rollout('4 h h', Verdict.NO_ANSWER))
+  for teacher in ((), (rollout(),)):
+    seen = HardVisit(question(), 0.25, wrongs, teacher)
+    assert ncq(seen, rng()) == Instance(seen.question, PromptKind.NCQ, wrongs)
+
+
+def test_placebo_shows_two_different_wrong_rollouts_uniformly():
+  seen = visit(wrong_count=4, teacher_count=2)
+  draw = rng(0)
+  pairs = [placebo_bcq(seen, draw) for _ in range(1200)]
+  assert {i.kind for i in pairs} == {PromptKind.BCQ}
+  assert_uniform([i.candidates for i in pairs],
+                 itertools.permutations(seen.wrong, 2))
+
+
+@pytest.mark.parametrize('teacher_count', [0, 1, 4])
+def test_placebo_exists_exactly_when_the_bcq_would(teacher_count):
+  for wrong_count in (2, 5, 8):
+    seen = visit('q', wrong_count, teacher_count)
+    assert (placebo_bcq(seen, rng()) is None) == (bcq(seen, rng()) is None)
+  assert placebo_bcq(visit('q', 1, teacher_count), rng()) is None
+
+
+def test_post_cap_walks_the_questions_and_puts_the_bcq_first():
+  assert capped([1, 1], 99) == ['a:BCQ', 'a:NCQ', 'b:BCQ', 'b:NCQ']
+  assert capped([1, 0, 1], 99) == ['a:BCQ', 'a:NCQ', 'b:NCQ', 'c:BCQ',
+                                   'c:NCQ']
+
+
+def test_post_cap_prefers_the_bcq_in_the_last_slot():
+  assert capped([1, 1, 1], 5) == ['a:BCQ', 'a:NCQ', 'b:BCQ', 'b:NCQ',
+                                  'c:BCQ']
+  assert capped([1, 1], 1) == ['a:BCQ']
+
+
+def test_post_cap_gives_the_last_slot_to_the_ncq_where_the_teacher_failed():
+  assert capped([1, 1, 0], 5) == ['a:BCQ', 'a:NCQ', 'b:BCQ', 'b:NCQ',
+                                  'c:NCQ']
+  assert capped([0, 0, 0], 2) == ['a:NCQ', 'b:NCQ']
+
+
+def test_post_cap_stops_at_the_first_that_does_not_fit():
+  # b's BCQ overflows; nothing after it is tried, not even c's NCQ.
+  assert capped([1, 1, 0], 2) == ['a:BCQ', 'a:NCQ']
+  assert capped([0, 1, 0], 2) == ['a:NCQ', 'b:BCQ']
+  assert capped([1, 1], 0) == []
+
+
+def test_post_cap_is_one_pool_for_both_kinds():
+  for limit in range(8):
+    made = capped([1, 0, 1, 1], limit)
+    assert len(made) == min(limit, 7)
+
+
+def test_post_cap_keeps_the_hardest_first_order_it_was_given():
+  visits = [visit(name) for name in 'dbca']
+  assert kinds(post_cap(visits, ('ncq',), 3, rng())) == [
+      'd:NCQ', 'b:NCQ', 'c:NCQ']
+
+
+def test_placebo_takes_the_slots_of_the_bcq():
+  for limit in range(8):
+    counts = [1, 0, 4, 1]
+    assert capped(counts, limit, ('placebo_bcq', 'ncq')) == capped(
+        counts, limit)
+
+
+def test_only_the_bcq_ever_shows_a_teacher_trace():
+  seen = [visit(name, 4, 3) for name in 'abc']
+  spoken = set(seen[0].teacher_correct)
+  for name in REFORMULATIONS:
+    draw = rng(0)
+    shown = {c for _ in range(30)
+             for i in post_cap(seen, (name,), 99, draw) for c in i.candidates}
+    assert bool(shown & spoken) == (name == 'bcq')

@@ -1,0 +1,92 @@
+"""What a run would do, without doing it."""
+
+import jax
+import numpy as np
+
+from tests.builders import small_config
+from zppo_jax.commands import dry_run
+from zppo_jax.train import build
+
+
+def test_it_says_what_it_would_do_and_writes_nothing(tmp_path, capsys):
+  config = small_config(steps=7)
+  dry_run.main(config, tmp_path / 'run')
+  out = capsys.readouterr().out
+  assert not (tmp_path / 'run').exists()
+  assert '  algorithm.num_new = 8\n' in out
+  assert 'zppo, 7 steps of 8 new and at most 2 replayed' in out
+  assert '  student 113,696\n' in out
+  assert ('  training responses              80 x 200    xla: the platform is '
+          'cpu\n') in out
+  assert 'estimated:' in out and '7 steps and 2 evaluations' in out
+
+
+def test_standing_memory_by_hand():
+  """4 bytes a parameter, and as many again for each of two moments."""
+  run = build.build(small_config())
+  number = dry_run.count(run.abstract_state.params)
+  found = dry_run.standing_memory(run)
+  counters = 2 * 4  # two int32 step counters
+  c = run.sampler.engine.programs.model.config
+  # Keys, values and logits of a slot; the teacher also writes summaries.
+  slot_bytes = lambda response: 4 * (
+      2 * c.num_layers * c.num_kv_heads * c.head_dim * (184 + response)
+      + c.vocab_size)
+  assert found == {
+      'student parameters': 4 * number, 'optimizer state': 8 * number + counters
+      - 4, 'gradient': 4 * number, 'rollout copy of the student': 4 * number,
+      'teacher parameters': 4 * number,
+      "cache of the student's slots": 80 * slot_bytes(16),
+      "cache of the teacher's slots": 8 * slot_bytes(33)}
+
+
+def test_a_limit_on_slots_and_small_weights_save_memory():
+  """32 of 80 slots have 0.4 of the cache, an eighth of it a device on eight
+  but for logits; int8 has less than a third of the copy."""
+  c = small_config()
+  c.shapes.slots, c.student.rollout_weights = 32, 'int8'
+  run = build.build(c)
+  less, whole = (dry_run.standing_memory(x)
+                 for x in (run, build.build(small_config())))
+  cache, copy = "cache of the student's slots", 'rollout copy of the student'
+  assert 80 * less[cache] == 32 * whole[cache]
+  assert less[copy] < 0.3 * whole[copy]
+  c.mesh = {'data': 2, 'fsdp': 2, 'tensor': 2}
+  split = dry_run.standing_memory(build.build(c))
+  logits = 4 * 32 * run.sampler.engine.programs.model.config.vocab_size
+  assert 8 * (split[cache] - logits // 4) == less[cache] - logits
+
+
+def test_memory_is_per_device():
+  """Sharded eight ways: an eighth, but for norms, which are whole."""
+  config = small_config(mesh={'data': 1, 'fsdp': 8, 'tensor': 1})
+  run = build.build(config)
+  whole = build.build(small_config())
+  one = dry_run.standing_memory(whole)['student parameters']
+  norms = 4 * sum(
+      int(np.prod(x.shape)) for path, x in jax.tree_util.tree_leaves_with_path(
+          run.abstract_state.params) if path[-1].key == 'scale')
+  assert dry_run.standing_memory(run)['student parameters'] == (
+      (one - norms) // 8 + norms)
+
+
+def test_sizes_have_units():
+  sizes = {0: '0 B', 1023: '1023 B', 1536: '1.5 KiB', 3 * 2**30: '3.0 GiB',
+           5000 * 2**30: '5000.0 GiB'}
+  assert {n: dry_run.size(n) for n in sizes} == sizes
+
+
+def test_the_largest_program_of_every_engine_lowers():
+  run = build.build(small_config())
+  assert set(dry_run.lowered(run)) == {
+      'student prefill', 'student burst', 'teacher prefill', 'teacher burst',
+      'scoring', 'gradient of a micro-batch', 'optimizer step'}
+
+
+def test_abstract_state_is_the_initial_states():
+  """Shapes, types and shardings."""
+  run = build.build(small_config())
+  state = run.init_state()
+  for a, b in zip(jax.tree.leaves(run.abstract_state), jax.tree.leaves(state),
+                  strict=True):
+    assert (a.shape, a.dtype, a.sharding) == (b.shape, b.dtype, b.sharding)

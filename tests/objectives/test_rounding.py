@@ -1,0 +1,90 @@
+"""Roundings that no compiler drops."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from benchmarks import numerics, random_models
+from zppo_jax.objectives import rounding
+from zppo_jax.rollout import collect
+
+pytestmark = pytest.mark.usefixtures('quick_compile')
+
+
+def numbers(seed: int, *shape) -> jax.Array:
+  return jax.random.normal(jax.random.key(seed), shape)
+
+
+@pytest.mark.parametrize('dtype', [jnp.bfloat16, jnp.float16])
+def test_what_is_rounded_stays_so_in_a_fusion(dtype):
+  """Widened again at once, where a compiler may skip a mere cast; fault
+  A13."""
+  x = numbers(0, 1000)
+  found = jax.jit(lambda x: 3 * rounding.rounded(x, dtype).astype(
+      jnp.float32))(x)
+  np.testing.assert_array_equal(found, 3 * np.asarray(x).astype(
+      dtype).astype(np.float32))
+
+
+def test_a_narrow_result_is_rounded_before_it_is_read():
+  x, y = (numbers(i, 1000).astype(jnp.bfloat16) for i in (0, 1))
+  found = jax.jit(lambda x, y: rounding.rounded(x + y).astype(
+      jnp.float32))(x, y)
+  exact = np.asarray(x, np.float32) + np.asarray(y, np.float32)
+  np.testing.assert_array_equal(
+      found, exact.astype(jnp.bfloat16).astype(np.float32))
+
+
+@pytest.mark.parametrize('f', [
+    lambda x: rounding.rounded(x), lambda x: rounding.rounded(x, jnp.float32)])
+def test_float32_is_left_alone(f):
+  """No operation at all: float32 runs compile to what they were."""
+  assert not jax.make_jaxpr(f)(numbers(0, 5)).eqns
+
+
+def test_a_gradient_passes_as_through_a_cast():
+  x = numbers(0, 1000)
+  weight = numbers(1, 1000).astype(jnp.bfloat16)
+  loss = lambda cast: lambda x: jnp.sum(
+      (cast(x) * weight).astype(jnp.float32))
+  found = jax.grad(loss(lambda x: rounding.rounded(x, jnp.bfloat16)))(x)
+  want = jax.grad(loss(lambda x: x.astype(jnp.bfloat16)))(x)
+  np.testing.assert_array_equal(found, want)
+
+
+def test_once_rounds_once_and_keeps_its_arguments_alone():
+  x, y = (numbers(i, 1000).astype(jnp.bfloat16) for i in (0, 1))
+  f = lambda x, y: x * jax.nn.sigmoid(y)
+  up = lambda x: x.astype(jnp.float32)
+  found, back = jax.vjp(rounding.once(f), x, y)
+  exact, exact_back = jax.vjp(f, up(x), up(y))
+  np.testing.assert_array_equal(found, exact.astype(jnp.bfloat16))
+  for got, want in zip(back(jnp.ones_like(found)), exact_back(
+      jnp.ones_like(exact)), strict=True):
+    np.testing.assert_array_equal(got, want.astype(jnp.bfloat16))
+  kept = jax.tree.leaves(back)
+  assert [k.dtype for k in kept] == [jnp.bfloat16] * 2
+  # Wide arguments go through as they are.
+  np.testing.assert_array_equal(rounding.once(f)(up(x), up(y)), exact)
+
+
+@functools.cache
+def logps_of(name: str, copied: bool):
+  """Trainer's log-probs in bfloat16 of a few tokens of a case."""
+  family, image = numerics.CASES[name]
+  model, params = random_models.build(family, 3, 'bfloat16')
+  if copied:
+    params = collect.cast(params, jnp.bfloat16)
+  asked = numerics.prompts(model, 2, 12, image, 3)
+  return numerics.score(model, params, asked, [list(range(5, 21))] * 2, 64, 16)
+
+
+@pytest.mark.parametrize('name', ['llama', 'qwen3_5', 'qwen3_vl, image',
+                                  'qwen3_5, image'])
+def test_the_trainer_reads_the_weights_of_the_rollout_copy(name):
+  """Every weight that the copy rounds is rounded by the trainer, DeltaNet's
+  convolution included: one program, equal numbers; fault A13."""
+  np.testing.assert_array_equal(logps_of(name, True), logps_of(name, False))

@@ -1,0 +1,120 @@
+"""The engine's scheduler: who ends how, in any order of submit and poll."""
+
+import functools
+import types
+
+import numpy as np
+import pytest
+
+from zppo_jax import randomness
+from zppo_jax.records import Decoding, StopReason
+from zppo_jax.rollout import collect
+from zppo_jax.rollout.engine import Request
+
+pytestmark = pytest.mark.usefixtures('quick_compile')
+
+V, END = 24, 1
+
+
+@functools.cache
+def engine(model, mesh, group_buckets=(2,), **options):
+  codec = types.SimpleNamespace(
+      vocab_size=V, end_id=END, sampled_ids=frozenset(range(2, V)))
+  chat = types.SimpleNamespace(
+      codec=codec, decode_response=lambda t: ''.join(chr(97 + i) for i in t))
+  return collect.make_engine(
+      model=model, mesh=mesh, chat=chat, max_tokens=80, num_rollouts=(4,),
+      prompt_buckets=(4, 8), group_buckets=group_buckets, **options)
+
+
+def request(i, length=5, limit=9, num=4, **fields):
+  tokens = np.random.default_rng(i).integers(2, V, length)
+  return Request(i, tuple(tokens.tolist()), randomness.seed_key_data(i, num),
+                 Decoding(limit), **fields)
+
+
+@pytest.fixture(scope='module')
+def made(tiny, make_mesh, quick_compile):
+  mesh = make_mesh()
+  return engine(tiny[0], mesh, slots=8, burst=8), collect.place_copy(
+      tiny[1], tiny[0], mesh)
+
+
+def drain(e):
+  out = []
+  while e.busy:
+    out += e.poll()
+  return out
+
+
+def by_rollout(found):
+  return {(c.id, c.rollout): (c.tokens, c.stop) for c in found}
+
+
+@pytest.mark.parametrize(('slots', 'rows'), [
+    (None, (12, 32, 40, 160)), (100, (12, 32, 100)), (30, (12, 28)), (1, (4,))])
+def test_pools_have_the_rows_of_group_buckets(tiny, make_mesh, slots, rows):
+  """Four rollouts a prompt; whole groups below a limit of slots; none is more
+  than four times the one before."""
+  made = engine(tiny[0], make_mesh(), (8, 3, 40), slots=slots)
+  assert made.shapes.rows == rows
+
+
+def test_long_tails_grow_and_reuse_the_slots(made):
+  """Limits from 1 to 80 in 8 rows of 20 slots at first: each rollout is what
+  it is alone."""
+  e, params = made
+  requests = [request(i, 2 + i % 7, limit) for i, limit in enumerate(
+      [80, 1, 3, 70, 5, 80, 21, 2])]
+  found = e.generate(params, requests)
+  for r, group in zip(requests, found, strict=True):
+    (alone,) = e.generate(params, [r])
+    assert [len(c.tokens) for c in group] == [r.decoding.max_tokens] * 4
+    assert by_rollout(group) == by_rollout(alone)
+
+
+def test_submit_while_others_draw(made):
+  """A late, longer prompt joins; a cancelled one never comes."""
+  e, params = made
+  want = by_rollout(sum(e.generate(params, [request(1), request(2, 8)]), []))
+  e.load(params)
+  e.submit(request(1))
+  e.submit(request(3, limit=60))
+  out = e.poll()
+  e.submit(request(2, 8))
+  assert e.cancel(3) and not e.cancel(3)
+  assert by_rollout(out + drain(e)) == want
+
+
+def test_stop_strings(made):
+  """The text is cut before the first one, the tokens after it."""
+  e, params = made
+  (plain,) = e.generate(params, [request(7, limit=40)])
+  text = plain[0].text
+  stop = text[12:14]
+  assert len(text) == 40
+  (found,) = e.generate(params, [request(7, limit=40, stop=('?', stop))])
+  at = text.index(stop)
+  assert found[0].stop == StopReason.STOP_STRING
+  assert found[0].text == text[:at]
+  assert found[0].tokens == plain[0].tokens[:at + 2]
+  assert found[0].logps == plain[0].logps[:at + 2]
+
+
+def test_refusals(made):
+  e, params = made
+  with pytest.raises(ValueError, match='max_tokens is 81.*at most 80'):
+    e.submit(request(0, limit=81))
+  with pytest.raises(ValueError, match='prompt of 0 in tokens is 9'):
+    e.submit(request(0, 9))
+  with pytest.raises(ValueError, match='0 tokens'):
+    e.submit(request(0, 0))
+  e.submit(request(0))
+  with pytest.raises(ValueError, match='request 0 is under way'):
+    e.submit(request(0))
+  e.load(params)
+  e.poll()
+  with pytest.raises(RuntimeError, match='an idle engine'):
+    e.generate(params, [])
+  e.cancel(0)
+  assert not e.busy and e.poll() == []

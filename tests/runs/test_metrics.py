@@ -1,0 +1,111 @@
+"""A step's numbers, by hand."""
+
+import numpy as np
+import pytest
+
+from tests.builders import group, question, rollout, wrong
+from zppo_jax.algorithms import zppo
+from zppo_jax.algorithms.replay import Entry, ReplayBuffer, Settlement
+from zppo_jax.learner.update import Sums
+from zppo_jax.records import (
+  Asked,
+  Group,
+  Prompt,
+  PromptKind,
+  StopReason,
+  Verdict,
+)
+from zppo_jax.runs import metrics
+
+
+def test_lengths_and_stop_reasons():
+  cut = rollout('4 h 9 A 9', Verdict.TRUNCATED, StopReason.LENGTH)
+  plain = Group(group('q', 1, 1).prompt, (rollout(), cut, cut, cut))
+  found = metrics.of_groups([plain, group('r', 2, 4, PromptKind.BCQ)])
+  assert found['stop/length'] == 3 / 8 and found['stop/end'] == 5 / 8
+  assert found['length/plain'] == (6 + 3 * 5) / 4 and found['length/bcq'] == 6
+  assert found['rollouts/length_max'] == 6
+  assert found['accuracy/plain'] == 0.25 and found['accuracy/bcq'] == 0.5
+
+
+def test_advantages():
+  found = metrics.of_advantages(np.array([[2.0, -1, 0], [0, 0, 0]]))
+  assert found == {'advantage/positive': 1 / 6, 'advantage/abs_max': 2.0}
+
+
+def test_visits_of_those_that_left_and_those_that_stay():
+  entries = [Entry(question(str(n)), 0, 0.0, n) for n in range(5)]
+  buffer = ReplayBuffer(9, {e.question.id: e for e in entries[3:]})
+  found = metrics.of_buffer(buffer, Settlement((), (entries[1],),
+                                               tuple(entries[:3])))
+  assert found['buffer/graduated_visits_mean'] == 1
+  assert found['buffer/evicted_visits_mean'] == 1
+  assert found['buffer/visits_mean'] == 3.5
+  assert found['buffer/visits_max'] == 4
+  empty = metrics.of_buffer(ReplayBuffer(9), Settlement((), (), ()))
+  assert 'buffer/graduated_visits_mean' not in empty
+  assert empty['buffer/visits_max'] == 0
+
+
+def test_a_probe_counts_who_follows_the_wrong_candidate():
+  """Two questions; the wrong candidates answered 3 and nothing."""
+  prompt = Prompt(question('q'), PromptKind.BCQ, (1, 2, 3))
+  silent = rollout('4 h', Verdict.NO_ANSWER)
+  groups = [Group(prompt, (rollout(), wrong(3), wrong(3), wrong(4))),
+            Group(prompt, (rollout(), rollout(), rollout(), silent))]
+  probe = zppo.Probe((prompt, prompt), ('3', ''), (0.5, 0.75), Asked())
+  found = metrics.of_probe(probe, groups)
+  assert found['probe/questions'] == 2
+  assert found['probe/bcq'] == 0.5 and found['probe/plain'] == 0.625
+  assert found['probe/follows_wrong'] == 2 / 8
+  assert found['tokens/probe_prompt'] == 6
+  assert metrics.of_probe(zppo.Probe((), (), (), Asked()), []) == {
+      'probe/questions': 0, 'tokens/probe_prompt': 0,
+      'tokens/probe_generated': 0}
+
+
+@pytest.mark.parametrize('name, value, said', [
+    ('update/loss', np.nan, 'update/loss is nan'),
+    ('update/grad_norm', np.inf, 'update/grad_norm is inf'),
+    ('update/ratio_max', 101.0, 'update/ratio_max is 101, outside'),
+    ('update/ratio_min', 0.0099, 'update/ratio_min is 0.0099, outside'),
+    ('update/ratio_max', 100.0, None), ('update/ratio_min', 0.01, None),
+])
+def test_trouble_names_the_number(name, value, said):
+  row = {'update/loss': -1.0, 'update/grad_norm': 0.0, 'update/ratio_max': 1.0,
+         'update/ratio_min': 1.0, name: value}
+  found = metrics.trouble(row, 100.0)
+  assert found is None if said is None else said in found
+
+
+def test_what_has_no_verdict_counts_for_nothing():
+  """Accuracy, triviality and candidates are of the graded; a share stops."""
+  lost = rollout(verdict=Verdict.TIMEOUT)
+  group = Group(Prompt(question(), PromptKind.PLAIN, (1,)),
+                (rollout(), lost, rollout('4 h', Verdict.WRONG), lost))
+  assert group.accuracy == 0.5 and not group.trivial
+  assert len(group.wrong) == 1
+  dark = Group(group.prompt, (lost, lost))
+  assert dark.trivial and not dark.accuracy < 1 and not dark.accuracy >= 0
+  row = metrics.of_groups([group, dark])
+  assert row['accuracy/plain'] == 0.5
+  assert row['verdict/ungraded'] == pytest.approx(4 / 6)
+  assert metrics.ungraded(row, 0.7) is None
+  assert 'timeout 0.667' in metrics.ungraded(row, 0.2)
+
+
+def test_clip_shares_are_of_all_response_tokens():
+  """10 of 40 tokens were trained on, in two updates: rows without an
+  advantage are left out, and their tokens count."""
+  one = {name: 0.0 for name in Sums.__dataclass_fields__}
+  sums = [Sums(**{**one, 'tokens': 6.0, 'clip_low': 2.0, 'clip_high': 1.0,
+                  'loss': 3.0, 'entropy': 12.0}),
+          Sums(**{**one, 'tokens': 4.0, 'clip_low': 2.0, 'clip_dual': 4.0,
+                  'loss': 1.0, 'entropy': 8.0})]
+  found = metrics.of_updates(sums, [30, 10], [1.0, 1.0])
+  assert found['update/clip_low'] == 4 / 40
+  assert found['update/clip_high'] == 1 / 40
+  assert found['update/clip_dual'] == 4 / 40
+  assert found['update/loss'] == 4 / 40
+  assert found['update/trained_tokens'] == 10 / 40
+  assert found['update/entropy'] == 20 / 10  # of what was trained

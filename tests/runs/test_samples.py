@@ -1,0 +1,78 @@
+"""Which questions of a step are recorded, and what of them."""
+
+import dataclasses
+
+import numpy as np
+
+from tests.builders import group, question, rollout, wrong
+from zppo_jax.algorithms import compression
+from zppo_jax.algorithms.zppo import Reformulated
+from zppo_jax.chat.micro_chat import CHAT
+from zppo_jax.records import Asked, Instance, Prompt, PromptKind
+from zppo_jax.runs import samples
+
+NOTHING = Reformulated((), (), 0, (), (), None, 0, 0, Asked())
+
+
+def reformulated(*names):
+  """A BCQ of each question, its wrong candidate shortened to 'A 7'."""
+  prompts, instances, texts = [], [], {}
+  for name in names:
+    of = question(name)
+    pair = (rollout(), wrong(7))
+    instances.append(Instance(of, PromptKind.BCQ, pair))
+    prompts.append(Prompt(of, PromptKind.BCQ, CHAT.plain(of.text).tokens))
+    texts[name, pair[0].text], texts[name, pair[1].text] = 'A 9', 'A 7'
+  made = compression.Compressed(texts, (), 0, 0, 0, 0, 0, 0, Asked())
+  return dataclasses.replace(
+      NOTHING, prompts=tuple(prompts), instances=tuple(instances),
+      compressed=made)
+
+
+def test_reformulated_questions_come_first_and_one_place_is_for_others():
+  plain = [group(name, 0) for name in 'abcdef']
+  chosen = samples.choose(plain, reformulated('a', 'b', 'c', 'd'), 3, 0, 0)
+  assert set(chosen[:2]) < set('abcd') and chosen[2] in 'ef'
+  assert len(samples.choose(plain, NOTHING, 3, 0, 0)) == 3
+  assert set(samples.choose(plain, reformulated(*'abcdef'), 4, 0, 0)) < set(
+      'abcdef')
+  assert sorted(samples.choose(plain, reformulated('a'), 99, 0, 0)) == list(
+      'abcdef')
+
+
+def test_the_choice_is_drawn_by_seed_and_step():
+  plain = [group(name, 0) for name in 'abcdefghij']
+  choose = lambda seed, step: samples.choose(plain, NOTHING, 4, seed, step)
+  assert choose(0, 0) == choose(0, 0)
+  assert len({tuple(choose(s, t)) for s in range(2) for t in range(3)}) == 6
+
+
+def test_a_row_by_hand():
+  made = reformulated('a')
+  bcq = dataclasses.replace(group('a', 1, 2, PromptKind.BCQ),
+                            prompt=made.prompts[0])
+  teacher = group('a', 1, 1)
+  made = dataclasses.replace(made, teacher=(teacher,))
+  advantages = np.array([[0, 0], [1.5, -1.5]], np.float32)
+  [row] = samples.rows([group('a', 0, 2), bcq], advantages, made, ['a'], 7,
+                       count=4, seed=0, chat=CHAT)
+  assert row['step'] == 7 and row['replayed'] and row['accuracy'] == 0
+  assert row['question'] == {'id': 'a', 'text': 'C h 4', 'answer': '9',
+                             'split': 'hard'}
+  assert row['teacher'] == [
+      {'text': '4 h 9 A 9', 'verdict': 'correct', 'answer': '9'}]
+  plain, asked = row['groups']
+  assert plain['kind'] == 'plain' and plain['candidates'] == []
+  assert plain['prompt'] == 'C h 4 :'
+  assert asked['candidates'] == [
+      {'text': 'A 9', 'answer': '9', 'verdict': 'correct'},
+      {'text': 'A 7', 'answer': '7', 'verdict': 'wrong'}]
+  assert asked['rollouts'][0] == {
+      'text': '4 h 9 A 9', 'verdict': 'correct', 'answer': '9', 'reward': 1.0,
+      'length': 6, 'stop': 'end', 'advantage': 1.5}
+
+
+def test_runs_of_placeholders_are_one_word():
+  pad = '<|image_pad|>'
+  assert samples.spelt(f'a{pad * 3}b{pad}<|video_pad|><|video_pad|> pad') == (
+      f'a{pad}×3b{pad}<|video_pad|>×2 pad')

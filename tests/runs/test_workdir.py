@@ -1,0 +1,240 @@
+"""What a run leaves on disk, and what a resume cuts."""
+
+import dataclasses
+import json
+import re
+
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from tests.builders import question
+from zppo_jax.algorithms.replay import Entry, Settlement
+from zppo_jax.learner import layouts, packing
+from zppo_jax.runs import workdir
+from zppo_jax.runs.totals import History
+from zppo_jax.runs.workdir import PACKAGES, Workdir
+from zppo_jax.weights import safetensors_file
+
+CONFIG = ConfigDict(dict(seed=3, steps=4, shapes=dict(buckets=(8, 24))))
+PARAMS = {'embed': np.arange(6, dtype=np.float32).reshape(2, 3)}
+
+
+def config(**changes):
+  out = ConfigDict(CONFIG.to_dict())
+  out.update(changes)
+  return out
+
+
+def lines(path):
+  return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_the_first_attempt_writes_the_config(tmp_path):
+  made = Workdir.open(tmp_path / 'deep' / 'run', CONFIG)
+  written = json.loads((made.path / 'config.json').read_text())
+  assert written['config'] == {
+      'seed': 3, 'steps': 4, 'shapes': {'buckets': [8, 24]}}
+  assert set(written['versions']) == set(PACKAGES)
+  assert written['versions']['numpy'] == np.__version__
+  assert written['forked_from'] is None
+  assert {p.name for p in made.path.iterdir()} == {'config.json', 'attempts'}
+  assert made.attempt == made.path / 'attempts' / '0001'
+
+
+def test_the_same_config_opens_another_attempt(tmp_path):
+  (tmp_path / 'run').mkdir()  # an empty directory may be used
+  Workdir.open(tmp_path / 'run', CONFIG).note('one')
+  before = (tmp_path / 'run' / 'config.json').read_bytes()
+  second = Workdir.open(tmp_path / 'run', CONFIG)
+  second.note('two')
+  assert second.attempt.name == '0002'
+  assert (tmp_path / 'run' / 'config.json').read_bytes() == before
+  logs = [(tmp_path / f'run/attempts/000{i}/log.txt').read_text()
+          for i in (1, 2)]
+  assert [text.split()[-1] for text in logs] == ['one', 'two']
+
+
+def test_another_config_is_refused_field_by_field(tmp_path):
+  Workdir.open(tmp_path, CONFIG)
+  with pytest.raises(ValueError) as e:
+    Workdir.open(tmp_path, config(seed=4, shapes=dict(buckets=(8,))))
+  assert 'seed is 3 there and 4 here' in str(e.value)
+  assert 'shapes.buckets is [8, 24] there and [8] here' in str(e.value)
+  assert [p.name for p in (tmp_path / 'attempts').iterdir()] == ['0001']
+
+
+def test_steps_may_grow_and_nothing_else(tmp_path):
+  Workdir.open(tmp_path, CONFIG)
+  with pytest.raises(ValueError, match='steps is 3; .* may only grow'):
+    Workdir.open(tmp_path, config(steps=3))
+  Workdir.open(tmp_path, config(steps=9))
+  assert workdir.read_config(tmp_path)['config']['steps'] == 9
+  with pytest.raises(ValueError, match='may only grow'):
+    Workdir.open(tmp_path, CONFIG)
+
+
+def test_a_directory_with_other_files_is_never_used(tmp_path):
+  (tmp_path / '.notes').write_text('mine')
+  with pytest.raises(FileExistsError, match='holds no run'):
+    Workdir.open(tmp_path, CONFIG)
+  assert [p.name for p in tmp_path.iterdir()] == ['.notes']
+  with pytest.raises(FileExistsError, match='is a file'):
+    Workdir.open(tmp_path / '.notes', CONFIG)
+  assert (tmp_path / '.notes').read_text() == 'mine'
+
+
+@pytest.mark.parametrize('name', ['attempts/0001', 'attempts'])
+def test_a_first_attempt_that_died_before_the_config_is_no_obstacle(
+    tmp_path, name):
+  (tmp_path / name).mkdir(parents=True)
+  (tmp_path / 'config.partial').write_text('{"conf')
+  assert workdir.read_config(tmp_path) is None
+  made = Workdir.open(tmp_path, CONFIG)
+  assert made.attempt.name == ('0002' if '0001' in name else '0001')
+  assert workdir.read_config(tmp_path)['config']['seed'] == 3
+
+
+def test_a_damaged_config_is_named(tmp_path):
+  (tmp_path / 'config.json').write_text('{"config": ')
+  with pytest.raises(ValueError, match='config.json is not readable'):
+    Workdir.open(tmp_path, CONFIG)
+
+
+def written(path):
+  """A run of three steps, evaluated before and after them."""
+  out, history = Workdir.open(path, CONFIG), History()
+  out.log_eval(0, {'hard': 0.0}, history)
+  for step in range(3):
+    entry = Entry(question(f'q{step}'), 0, 0.125, step)
+    out.log_fates(step, Settlement((), (entry,), ()))
+    out.log_samples([{'step': step, 'n': 0}, {'step': step, 'n': 1}])
+    out.log_step({'step': step})
+  out.log_eval(3, {'hard': 0.5}, history)
+  return out
+
+
+NAMES = ('metrics.jsonl', 'eval.jsonl', 'samples.jsonl', 'buffer.jsonl')
+
+
+@pytest.mark.parametrize('step, left, evaluations', [
+    (None, [], []), (0, [], [0]), (2, [0, 1], [0]), (3, [0, 1, 2], [0, 3])])
+def test_a_resume_keeps_what_its_checkpoint_accounts_for(
+    tmp_path, step, left, evaluations):
+  """To the byte; the rest lies under the attempt."""
+  written(tmp_path)
+  before = {n: (tmp_path / n).read_bytes() for n in NAMES}
+  second = Workdir.open(tmp_path, CONFIG)
+  count = second.cut(step)
+  assert [r['step'] for r in lines(tmp_path / 'metrics.jsonl')] == left
+  assert [r['step'] for r in lines(tmp_path / 'buffer.jsonl')] == left
+  assert [r['step'] for r in lines(tmp_path / 'samples.jsonl')] == [
+      s for s in left for _ in range(2)]
+  assert [r['step'] for r in lines(tmp_path / 'eval.jsonl')] == evaluations
+  cut = 0
+  for name in NAMES:
+    rest = second.attempt / f'cut_{name}'
+    tail = rest.read_bytes() if rest.exists() else b''
+    assert (tmp_path / name).read_bytes() + tail == before[name]
+    cut += tail.count(b'\n')
+  assert cut == count
+
+
+def test_a_line_torn_by_a_kill_is_cut(tmp_path):
+  written(tmp_path)
+  for name in NAMES:
+    with open(tmp_path / name, 'a') as f:
+      f.write('{"step": 0, "los')
+  second = Workdir.open(tmp_path, CONFIG)
+  second.cut(3)
+  assert [r['step'] for r in lines(tmp_path / 'metrics.jsonl')] == [0, 1, 2]
+  assert (second.attempt / 'cut_metrics.jsonl').read_text() == (
+      '{"step": 0, "los')
+
+
+def test_buffer_fates_are_a_line_an_entry(tmp_path):
+  out = Workdir.open(tmp_path, CONFIG)
+  entry = Entry(question('q'), 2, 0.25, 3)
+  out.log_fates(7, Settlement((entry,), (entry,), (entry,)))
+  assert lines(tmp_path / 'buffer.jsonl') == [
+      {'step': 7, 'fate': fate, 'id': 'q', 'entry_accuracy': 0.25,
+       'admitted_at': 2, 'visits': 3} for fate in ('graduated', 'evicted')]
+
+
+def test_metrics_are_a_line_a_step_readable_at_once(tmp_path):
+  out = Workdir.open(tmp_path, CONFIG)
+  rows = [{'step': s, 'loss': 0.1 * s} for s in range(3)]
+  for count, logged in enumerate(rows, 1):
+    out.log_step(logged)
+    assert lines(tmp_path / 'metrics.jsonl') == rows[:count]
+  assert (tmp_path / 'metrics.jsonl').read_text().endswith('\n')
+
+
+def test_evaluations_say_what_had_been_spent(tmp_path):
+  out, history = Workdir.open(tmp_path, CONFIG), History()
+  out.log_eval(0, {'hard': 0.0, 'easy': 1.0}, history)
+  history.add({'student_rollouts': 16, 'tokens/student_prompt': 5,
+               'tokens/teacher_generated': 7}, None)
+  out.log_eval(2, {'hard': 0.5, 'easy': 1.0}, history)
+  assert lines(tmp_path / 'eval.jsonl') == [
+      {'step': 0, 'student_rollouts': 0, 'tokens': 0, 'hard': 0.0,
+       'easy': 1.0},
+      {'step': 2, 'student_rollouts': 16, 'tokens': 12, 'hard': 0.5,
+       'easy': 1.0}]
+
+
+@pytest.mark.parametrize('shared', [False, True])
+def test_the_batch_of_a_run_that_stopped_is_kept_without_pickle(tmp_path,
+                                                                shared):
+  """All of its arrays by their names, those of prompts apart too."""
+  rows = [packing.Row((1, 2), (3,), (-0.5,), 2.0)]
+  batch = (layouts.fill([rows], layouts.Shape(1, 2, 4, 4, 0), 1) if shared
+           else packing.pad_rows(rows, 2, 4))
+  folder = Workdir.open(tmp_path, CONFIG).keep_batch(5, 'NaN', [(1, batch)])
+  assert json.loads((folder / 'reason.json').read_text()) == {
+      'step': 5, 'reason': 'NaN'}
+  [file] = folder.glob('*.npz')
+  found = np.load(file, allow_pickle=False)
+  holders = [batch, batch.prompts] if shared else [batch]
+  arrays = {f.name: getattr(h, f.name) for h in holders
+            for f in dataclasses.fields(h)
+            if isinstance(getattr(h, f.name), np.ndarray)}
+  assert set(found) == set(arrays) and ('tokens_PT' in arrays) == shared
+  for name, array in arrays.items():
+    np.testing.assert_array_equal(found[name], array)
+
+
+def test_finish_writes_weights_and_summary(tmp_path):
+  out = Workdir.open(tmp_path, CONFIG)
+  assert workdir.read_summary(tmp_path) is None
+  out.finish({'steps': 2}, PARAMS, {'model': {'width': 3}})
+  assert workdir.read_summary(tmp_path) == {'steps': 2}
+  saved = tmp_path / 'final.safetensors'
+  assert safetensors_file.description(saved) == {'model': {'width': 3}}
+  np.testing.assert_array_equal(safetensors_file.load(saved, PARAMS)['embed'],
+                                PARAMS['embed'])
+
+
+def test_a_longer_run_keeps_the_earlier_ones_end(tmp_path):
+  out = Workdir.open(tmp_path, CONFIG)
+  out.finish({'steps': 4}, PARAMS, {'model': {}})
+  second = Workdir.open(tmp_path, config(steps=8))
+  assert workdir.read_summary(tmp_path) is None
+  assert json.loads((second.attempt / 'summary.json').read_text()) == {
+      'steps': 4}
+  assert (second.attempt / 'final.safetensors').is_file()
+
+
+def test_the_summary_comes_last(tmp_path, monkeypatch):
+  def full_disk(*_):
+    raise OSError('disk full')
+  monkeypatch.setattr(safetensors_file, 'save', full_disk)
+  out = Workdir.open(tmp_path, CONFIG)
+  with pytest.raises(OSError, match='disk full'):
+    out.finish({'steps': 2}, PARAMS, {'model': {}})
+  assert not (tmp_path / 'summary.json').exists()
+
+
+def test_revision_is_a_commit_or_unknown():
+  """40 hex digits, '+' if changed; never an empty string."""
+  assert re.fullmatch(r'[0-9a-f]{40}\+?|unknown', workdir.git_revision())

@@ -1,0 +1,50 @@
+"""Which configs differ, and the tables of arms by hand."""
+
+import json
+import pathlib
+
+import pytest
+
+from zppo_jax.study import tables
+
+RESULTS = pathlib.Path(__file__).parents[2] / 'studies' / 'results'
+
+
+def summary(hard, wall=10.0):
+  return {'eval': {'hard': {'base': 0.25, 'final': hard}}, 'wall_s': wall,
+          'student_rollouts': 8, 'tokens': {'a': 3, 'b': 4},
+          'graduation_by_entry_accuracy': {
+              '0': {'admitted': 5, 'graduated': 2}}}
+
+
+def test_differing_fields_by_dotted_name():
+  one = {'a': 1, 'b': {'c': [1, 2], 'd': {}}}
+  two = {'a': 1, 'b': {'c': [1, 3], 'd': {}}, 'e': 0}
+  assert tables.differing([one, two]) == {
+      'b.c': [[1, 2], [1, 3]], 'e': [tables.ABSENT, 0]}
+  assert tables.differing([one, one]) == {}
+
+
+def test_table_by_hand():
+  """Two seeds of 0.5 and 0.7: 0.6 +- 12.706 * 0.1; sums and means."""
+  rows = tables.arm_table(
+      [{'arm': 'a|b', 'rate': 2e-4, 'summary': summary(0.5, 10.0)},
+       {'arm': 'a|b', 'rate': 2e-4, 'summary': summary(0.7, 20.0)},
+       {'arm': 'c', 'rate': 1e-4, 'summary': summary(0.3)}],
+      ['hard'], base=True).splitlines()
+  assert rows[0] == ('| arm | rate | seeds | hard base | hard final | '
+                     'graduated / admitted at 0 | student rollouts | '
+                     'all tokens | wall s |')
+  assert rows[2] == (r'| a\|b | 0.0002 | 2 | 0.250 [0.250, 0.250] | '
+                     '0.600 [-0.671, 1.871] | 4 / 10 | 8 | 7 | 15 |')
+  assert rows[3].startswith('| c | 0.0001 | 1 | 0.250 | 0.300 | 2 / 5 |')
+
+
+@pytest.mark.parametrize('name', ['headline', 'terse', 'no_separation'])
+def test_committed_tables_are_made_again(name):
+  """The tables of the studies, from their committed data."""
+  results = json.loads((RESULTS / name / 'results.json').read_text())
+  text = (RESULTS / name / 'table.md').read_text()
+  splits = tuple(results['study']['splits'])
+  assert tables.arm_table(results['reported'], splits) in text
+  assert tables.contrast_table(results['contrasts']) in text

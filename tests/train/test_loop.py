@@ -1,0 +1,261 @@
+"""The whole loop for a few steps, from the packaged weights."""
+
+import json
+import os
+import signal
+
+import numpy as np
+import pytest
+
+from tests.builders import documented_metrics, small_config
+from zppo_jax import assets
+from zppo_jax.runs.checkpoints import CheckpointError
+from zppo_jax.train import build, loop, step
+from zppo_jax.train.loop import Diverged, Interrupted
+from zppo_jax.weights import safetensors_file
+
+
+def lines(path):
+  """metrics.jsonl without what belongs to the process."""
+  rows = [json.loads(x) for x in (path / 'metrics.jsonl').open()]
+  return [{k: v for k, v in row.items()
+           if not k.startswith(('time/', 'compilations/'))}
+          for row in rows]
+
+
+@pytest.fixture(scope='module')
+def zppo_run(tmp_path_factory):
+  path = tmp_path_factory.mktemp('zppo')
+  return path, loop.main(small_config(), path)
+
+
+def test_a_run_leaves_config_metrics_summary_and_weights(zppo_run):
+  path, summary = zppo_run
+  assert {p.name for p in path.iterdir()} == {
+      'config.json', 'metrics.jsonl', 'eval.jsonl', 'buffer.jsonl',
+      'samples.jsonl', 'summary.json', 'final.safetensors', 'attempts',
+      'checkpoints', 'tensorboard'}
+  assert json.loads((path / 'summary.json').read_text()) == summary
+  rows = lines(path)
+  assert [r['step'] for r in rows] == [0, 1]
+  assert summary['student_rollouts'] == sum(r['student_rollouts'] for r in rows)
+  assert summary['eval']['easy']['base'] > 0.9
+  assert summary['eval']['hard']['base'] < 0.2
+
+
+def test_the_log_says_which_attention_runs_and_why(zppo_run):
+  log = (zppo_run[0] / 'attempts/0001/log.txt').read_text()
+  assert log.count('attention xla, the platform is cpu: student prefill') == 1
+
+
+def test_step_sizes_are_algorithm_1s(zppo_run):
+  """8 new, then 8 + floor(0.25 * 8) replayed; at most 2 instances."""
+  path, _ = zppo_run
+  first, second = lines(path)
+  assert first['groups/plain'] == 8
+  assert second['groups/plain'] == 8 + min(2, first['buffer/size'])
+  for row in (first, second):
+    assert row['groups/bcq'] + row['groups/ncq'] <= 2
+    assert row['hard/asked'] == min(2, row['hard/questions'])
+    groups = row['groups/plain'] + row['groups/bcq'] + row['groups/ncq']
+    assert row['student_rollouts'] == 8 * groups
+
+
+def test_same_seed_same_run_and_other_seed_another(zppo_run, tmp_path):
+  """Every number but the clocks is a function of config and seed."""
+  path, _ = zppo_run
+  loop.main(small_config(), tmp_path / 'again')
+  assert lines(tmp_path / 'again') == lines(path)
+  loop.main(small_config(seed=1), tmp_path / 'other')
+  assert lines(tmp_path / 'other') != lines(path)
+
+
+def test_sampler_and_trainer_agree_in_the_loop(zppo_run):
+  """Largest gap on trained tokens, float32."""
+  for row in lines(zppo_run[0]):
+    assert row['sampler_trainer/logp_gap_max'] < 1e-4
+
+
+def test_every_name_in_metrics_is_documented_with_its_unit(zppo_run):
+  """docs/metrics.md has a row for each."""
+  documented = documented_metrics()
+  names = {n for row in zppo_run[0].joinpath('metrics.jsonl').open()
+           for n in json.loads(row)}
+  assert len(names) > 50
+  missing = sorted(n for n in names
+                   if not any(d.fullmatch(n) for d in documented))
+  assert not missing
+
+
+def test_samples_show_prompts_candidates_and_verdicts(zppo_run):
+  """At most four questions a step; reformulated ones are among them."""
+  rows = [json.loads(x) for x in (zppo_run[0] / 'samples.jsonl').open()]
+  for number in (0, 1):
+    of_step = [r for r in rows if r['step'] == number]
+    assert 1 <= len(of_step) <= 4
+    groups = [g for r in of_step for g in r['groups']]
+    kinds = {g['kind'] for g in groups}
+    assert {'plain', 'ncq'} <= kinds
+    for g in groups:
+      assert len(g['rollouts']) == 8
+      assert ('<candidate>' in g['prompt']) == (g['kind'] != 'plain')
+      for candidate in g['candidates']:
+        assert candidate['text'] in g['prompt']
+
+
+def test_a_complete_run_is_left_as_it_is(zppo_run):
+  path, summary = zppo_run
+  before = {p: p.stat().st_mtime_ns for p in path.rglob('*')}
+  assert loop.main(small_config(), path) == summary
+  assert {p: p.stat().st_mtime_ns for p in path.rglob('*')} == before
+
+
+def test_a_complete_run_may_grow(tmp_path, zppo_run):
+  """Two steps and one more are three steps."""
+  loop.main(small_config(), tmp_path / 'run')
+  loop.main(small_config(steps=3), tmp_path / 'run')
+  loop.main(small_config(steps=3), tmp_path / 'whole')
+  assert lines(tmp_path / 'run') == lines(tmp_path / 'whole')
+  assert (tmp_path / 'run/final.safetensors').read_bytes() == (
+      tmp_path / 'whole/final.safetensors').read_bytes()
+  assert (tmp_path / 'run/attempts/0002/summary.json').is_file()
+
+
+@pytest.mark.parametrize('kind', [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_the_same_config_goes_on(
+    tmp_path, monkeypatch, zppo_run, kind):
+  original, before = loop.train_step, signal.getsignal(kind)
+
+  def interrupted(*args):
+    os.kill(os.getpid(), kind)
+    return original(*args)
+
+  with monkeypatch.context() as m:
+    m.setattr(loop, 'train_step', interrupted)
+    with pytest.raises(Interrupted, match=f'{kind.name}: saved after 1 of 2 '
+                       'steps; the same command goes on'):
+      loop.main(small_config(), tmp_path)
+  assert signal.getsignal(kind) == before
+  assert not (tmp_path / 'summary.json').exists()
+  loop.main(small_config(), tmp_path)
+  assert lines(tmp_path) == lines(zppo_run[0])
+  for name in ('eval.jsonl', 'samples.jsonl', 'buffer.jsonl',
+               'final.safetensors'):
+    assert (tmp_path / name).read_bytes() == (
+        zppo_run[0] / name).read_bytes(), name
+
+
+def test_nan_stops_the_run_with_its_batch_and_keeps_the_checkpoint(
+    tmp_path, monkeypatch):
+  """At step 1; the checkpoint after step 0 is what the next attempt takes."""
+  config = small_config()
+  config.checkpoint.every = 1
+  original = step.update
+
+  def spoilt(run, state, minibatches):
+    state, sums, norms = original(run, state, minibatches)
+    if int(state.updates) > run.num_updates:
+      norms = [np.float32('nan')] * len(norms)
+    return state, sums, norms
+
+  with monkeypatch.context() as m:
+    m.setattr(step, 'update', spoilt)
+    with pytest.raises(Diverged) as e:
+      loop.main(config, tmp_path)
+  assert 'stopped at step 1: update/grad_norm is nan' in str(e.value)
+  folder = tmp_path / 'attempts/0001/stopped_at_step_1'
+  assert str(folder) in str(e.value)
+  assert json.loads((folder / 'reason.json').read_text())['step'] == 1
+  assert len(lines(tmp_path)) == 1
+  assert loop.main(config, tmp_path)['steps'] == 2
+
+
+def test_an_exploding_ratio_stops_the_run(tmp_path):
+  config = small_config()
+  config.guard.max_ratio = 1.0 + 1e-9
+  with pytest.raises(Diverged, match='update/ratio_m.. is .*guard.max_ratio'):
+    loop.main(config, tmp_path)
+  [folder] = (tmp_path / 'attempts/0001').glob('stopped_at_step_*')
+  batches = [np.load(p, allow_pickle=False) for p in folder.glob('*.npz')]
+  assert any((b['adv_BT'] != 0).any() for b in batches)
+
+
+def test_a_fork_starts_a_new_run_from_a_checkpoint(tmp_path, zppo_run):
+  """Its own config may differ; steps count on; the source is untouched."""
+  source, _ = zppo_run
+  before = {p: p.stat().st_mtime_ns for p in source.rglob('*')}
+  config = small_config(steps=3, method='grpo')
+  summary = loop.main(config, tmp_path / 'fork', fork_from=source)
+  assert {p: p.stat().st_mtime_ns for p in source.rglob('*')} == before
+  assert [r['step'] for r in lines(tmp_path / 'fork')] == [2]
+  assert summary['student_rollouts'] == 64
+  written = json.loads((tmp_path / 'fork/config.json').read_text())
+  assert written['forked_from'] == {'path': str(source), 'step': 2}
+  rows = [json.loads(x) for x in (tmp_path / 'fork/eval.jsonl').open()]
+  last = [json.loads(x) for x in (source / 'eval.jsonl').open()][-1]
+  assert rows[0]['step'] == 2 and rows[0]['hard'] == last['hard']
+
+
+def test_a_fork_of_the_same_config_is_the_longer_run(tmp_path, zppo_run):
+  loop.main(small_config(steps=3), tmp_path / 'whole')
+  loop.main(small_config(steps=3), tmp_path / 'fork', fork_from=zppo_run[0])
+  assert lines(tmp_path / 'fork') == lines(tmp_path / 'whole')[2:]
+
+
+def test_a_fork_that_cannot_be_is_refused(tmp_path, zppo_run):
+  source, _ = zppo_run
+  with pytest.raises(ValueError, match='steps is 2; .* already stands at 2'):
+    loop.main(small_config(), tmp_path / 'a', fork_from=source)
+  with pytest.raises(FileNotFoundError, match='no checkpoint at'):
+    loop.main(small_config(steps=3), tmp_path / 'b', fork_from=tmp_path)
+  assert not (tmp_path / 'b').exists()
+  with pytest.raises(FileExistsError, match='needs a new directory'):
+    loop.main(small_config(), source, fork_from=source)
+  other = small_config(steps=3)
+  other.student.weights = 'micro/terse_teacher'
+  with pytest.raises(CheckpointError, match='another model.*width'):
+    loop.main(other, tmp_path / 'c', fork_from=source)
+
+
+def test_another_pool_does_not_know_the_buffer(zppo_run):
+  """A restored buffer names questions; each must be in the data."""
+  config = small_config(steps=3)
+  config.data.pool.size = 72  # as many steps a pass: the position fits
+  config.algorithm.num_new = 9
+  run = build.build(config)
+  kept = loop.Checkpoints(zppo_run[0] / 'checkpoints', run.checkpoint,
+                           loop._manifest(config, run), read_only=True)
+  with pytest.raises(ValueError, match='stands at .* of its data'):
+    loop.restore(kept, run, 2)
+  with pytest.raises(ValueError, match="'nowhere' .* not in data.pool"):
+    run.source.find('nowhere')
+
+
+def test_tensorboard_holds_every_number_of_the_last_step(zppo_run):
+  from tensorboardX.proto import event_pb2
+  path, _ = zppo_run
+  found = {}
+  for file in sorted((path / 'tensorboard').iterdir()):
+    raw, at = file.read_bytes(), 0
+    while at < len(raw):
+      size = int.from_bytes(raw[at:at + 8], 'little')
+      event = event_pb2.Event.FromString(raw[at + 12:at + 12 + size])
+      at += 16 + size
+      for value in event.summary.value:
+        found[value.tag, event.step] = value.simple_value
+  for name, value in lines(path)[-1].items():
+    assert found[name, 1] == np.float32(value), name
+  assert ('eval/hard', 2) in found
+
+
+def test_final_weights_can_be_a_student_again(zppo_run):
+  path = zppo_run[0] / 'final.safetensors'
+  described = safetensors_file.description(path)['model']
+  before = safetensors_file.description(assets.find('micro/student'))['model']
+  assert before.items() <= described.items()
+  config = small_config()
+  config.student.weights = str(path)
+  run = build.build(config)
+  accuracy = loop.evaluate_state(run, run.init_state())
+  last = [json.loads(x) for x in (zppo_run[0] / 'eval.jsonl').open()][-1]
+  assert accuracy == {s: last[s] for s in accuracy}

@@ -1,0 +1,138 @@
+"""One step, from the packaged weights: what each method does in it."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from tests.builders import small_config
+from zppo_jax.algorithms import methods, zppo
+from zppo_jax.algorithms.replay import ReplayBuffer
+from zppo_jax.records import Group, Rollout, StopReason, Verdict
+from zppo_jax.runs import metrics
+from zppo_jax.tasks import TASKS, micro
+from zppo_jax.train import build, step
+
+
+@pytest.mark.parametrize('name', sorted(methods.METHODS))
+def test_every_method_runs_what_its_row_says(name):
+  """Kinds of groups, buffer and teacher follow the table, nothing else."""
+  run = build.build(small_config(method=name))
+  method = methods.METHODS[name]
+  made = step.train_step(
+      run, run.init_state(), ReplayBuffer(run.buffer_capacity), 0)
+  row = made.row
+  assert (len(made.buffer) > 0) == method.replay == (made.settled is not None)
+  assert (run.teacher is not None) == bool(method.reformulations)
+  assert (row['groups/bcq'] > 0) == any(
+      'bcq' in r for r in method.reformulations)
+  assert (row['tokens/teacher_generated'] > 0) == bool(method.reformulations)
+
+
+def test_decisions_are_the_same_on_every_mesh():
+  """From the same recorded groups: advantages, mini-batches, rows."""
+  groups = recorded_groups()
+  found = []
+  for shape in ((1, 1, 1), (2, 2, 2), (8, 1, 1)):
+    mesh = dict(zip(('data', 'fsdp', 'tensor'), shape, strict=True))
+    other = build.build(small_config(mesh=mesh))
+    adv = step.step_advantages(other, groups)
+    minis = step.make_minibatches(other, groups, adv, 0)
+    rows = [sorted(tuple(map(int, row)) for b in batches
+                   for row in np.asarray(b.tokens_BT) if row.any())
+            for batches, _ in minis]
+    found.append((adv, rows, [tokens for _, tokens in minis]))
+  for adv, rows, tokens in found[1:]:
+    np.testing.assert_allclose(adv, found[0][0], rtol=1e-6)
+    assert rows == found[0][1] and tokens == found[0][2]
+
+
+def recorded_groups():
+  """Ten plain groups of real prompts, rewards 0 to 8 of 8, lengths vary."""
+  rng = np.random.default_rng(0)
+  task = TASKS['micro']
+  prompts = zppo.plain_prompts(micro.pool(10, 0.5), task.chat)
+  groups = []
+  for i, prompt in enumerate(prompts):
+    rollouts = []
+    for g in range(8):
+      tokens = (*(int(t) for t in rng.integers(10, 20, 3 + (i + g) % 9)), 1)
+      verdict = Verdict.CORRECT if g < i % 9 else Verdict.WRONG
+      rollouts.append(Rollout(tokens, (-1.0,) * len(tokens), '',
+                              StopReason.END, verdict, ''))
+    groups.append(Group(prompt, tuple(rollouts)))
+  return groups
+
+
+def test_layouts_are_scored_and_trained_alike():
+  """The same recorded groups in every layout: the gap to the sampler, metrics
+  and the next parameters; packed and shared take half of the positions or less.
+
+  Adam's epsilon is large here: a step is otherwise the sign of a gradient,
+  also of one that is rounding alone.
+  """
+  c = small_config()
+  c.optimizer.eps = 1e-4
+  run, groups = build.build(c), recorded_groups()
+  adv = step.step_advantages(run, groups)
+
+  def train(kind):
+    layout = run.layout._replace(kind=kind, max_tokens=400)
+    of = dataclasses.replace(run, layout=layout)
+    state = run.init_state()
+    made = step.score_minibatches(
+        of, state, step.make_minibatches(of, groups, adv, 0))
+    gap = step.sampler_gap(made)
+    state, sums, norms = step.update(of, state, made)
+    row = metrics.of_updates(sums, [t for _, t in made], norms)
+    return row | {'gap': gap}, sums, jax.device_get(state.params)
+
+  padded, sums, want = train('padded')
+  positions = lambda sums: sum(s.positions for s in sums)
+  padding = padded.pop('update/padding')
+  assert padded['gap'] > 1  # the recorded log-probs are made up
+  for kind in ('packed', 'shared'):
+    row, fewer, params = train(kind)
+    assert positions(fewer) <= positions(sums) / 2, kind
+    assert row.pop('update/padding') < padding < 1
+    assert row == {name: pytest.approx(value, rel=1e-4, abs=1e-6)
+                   for name, value in padded.items()}
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(
+        x, y, atol=1e-6), params, want)
+
+
+def test_one_update_needs_no_scoring_pass():
+  """I = 1: the old log-probs are the update's own, so the ratio is 1."""
+  c = small_config()
+  c.algorithm.updates = 1
+  run = build.build(c)
+  made = step.train_step(
+      run, run.init_state(), ReplayBuffer(run.buffer_capacity), 0)
+  assert made.row['update/ratio_max'] == made.row['update/ratio_min'] == 1.0
+  assert 'sampler_trainer/logp_gap_max' not in made.row
+
+
+def test_minibatch_scope_normalises_each_minibatch():
+  """Statistics over one group: its advantages differ by a scalar."""
+  run = build.build(small_config())
+  groups = recorded_groups()
+  whole = step.step_advantages(run, groups)
+  assert not whole[0].any() and whole[1].any()  # 0 of 8, then 1 of 8
+  part = step.step_advantages(run, groups[1:2])[0]
+  # One group alone: sigma is its own, so this is (r - mean) / std.
+  np.testing.assert_allclose(part[0], (1 - 1 / 8) / np.sqrt(7 / 64), rtol=1e-4)
+  scale = part / whole[1]
+  np.testing.assert_allclose(scale, scale[0], rtol=1e-5)
+  assert abs(scale[0] - 1) > 0.1
+
+
+def test_what_has_no_verdict_is_no_part_of_a_baseline():
+  """One right, one wrong, six without a verdict: +1, -1 and six zeros."""
+  run = build.build(small_config())
+  of = recorded_groups()[1]
+  one = lambda verdict: dataclasses.replace(of.rollouts[0], verdict=verdict)
+  rollouts = (one(Verdict.CORRECT), one(Verdict.WRONG),
+              *[one(Verdict.TIMEOUT), one(Verdict.CRASH)] * 3)
+  found = step.step_advantages(run, [Group(of.prompt, rollouts)])
+  np.testing.assert_allclose(found, [[1, -1, *[0] * 6]], rtol=1e-4)

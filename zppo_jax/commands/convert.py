@@ -1,0 +1,53 @@
+"""`zppo import` and `zppo export`: hub checkpoints to our files and back."""
+
+from zppo_jax.chat import segments
+from zppo_jax.weights import hub_checkpoint, pretrained, safetensors_file
+
+
+def to_ours(source: str, to: str) -> None:
+  """A hub folder or GGUF file to one safetensors file of ours (float32).
+
+  Raises:
+    ValueError, FileNotFoundError: as pretrained.load; for a name without
+      .safetensors.
+  """
+  if not to.endswith('.safetensors'):
+    raise ValueError(f'--to is {to!r}; it must end in .safetensors')
+  if not hub_checkpoint.is_hub(source):
+    raise FileNotFoundError(f'--from is {source!r}; it must be a checkpoint '
+                            'folder of the hub or a .gguf file'
+                            f'{pretrained.hint(source)}')
+  found = pretrained.load(source)
+  safetensors_file.save(to, found.params, found.description)
+  for note in found.notes:
+    print(note)
+  print(f'{found.model.family} written to {to}; its tokenizer stays in '
+        f'{found.tokenizer or "no place: there is none"}')
+
+
+def to_hub(checkpoint: str, to: str, tokenizer: str | None,
+           dtype: str) -> None:
+  """Weights of ours, or of a run, to a folder that transformers loads.
+
+  Args:
+    checkpoint: anything that pretrained.load takes.
+    to: a new folder.
+    tokenizer: folder or GGUF file of the tokenizer; None takes the one that
+      the weights came with, if any.
+    dtype: 'float32' or 'bfloat16'.
+  """
+  found = pretrained.load(checkpoint)
+  found = found._replace(tokenizer=tokenizer or found.tokenizer)
+  # The folder declares every token at which our sampler stops, so that
+  # others stop there too.
+  try:
+    chat = pretrained.chat(found)
+    ends = segments.end_ids(chat.codec) if chat else ()
+  except ValueError as e:  # it cannot sample, but it is a checkpoint
+    print(f'no end token is added to those of the tokenizer: {e}')
+    ends = ()
+  files = hub_checkpoint.save(
+      to, found.params, found.model, dtype=dtype,
+      tokenizer=found.tokenizer or None, chat_template=found.chat_template,
+      end_ids=ends)
+  print(f'{found.model.family} written to {to}: {", ".join(files)}')

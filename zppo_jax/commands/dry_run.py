@@ -1,0 +1,191 @@
+"""What a run would do: config, counts, memory, programs, time; nothing stays.
+
+Counts are exact. Temporaries are what the compiler says of the largest program
+of each engine. The time is measured: the first steps run in memory. Later ones
+differ by how many groups are trained, so it is given between two bounds: as few
+as in the third step, and all of them.
+"""
+
+import dataclasses
+import time
+
+import jax
+import numpy as np
+
+from zppo_jax.algorithms.replay import ReplayBuffer
+from zppo_jax.chat import dates
+from zppo_jax.learner import layouts
+from zppo_jax.runs import workdir
+from zppo_jax.teachers.in_process import InProcessTeacher
+from zppo_jax.train import attention_kernels, loop, step as step_lib
+from zppo_jax.train.build import Run, build
+
+MEASURED_STEPS = 3
+
+
+def count(tree) -> int:
+  """Parameters of a tree of arrays or shapes."""
+  return sum(int(np.prod(x.shape)) for x in jax.tree.leaves(tree))
+
+
+def device_bytes(tree) -> int:
+  """Bytes of a tree on one device; whole where it has no sharding yet."""
+  def one(x):
+    shape = x.shape if getattr(x, 'sharding', None) is None else (
+        x.sharding.shard_shape(x.shape))
+    return int(np.prod(shape)) * x.dtype.itemsize
+  return sum(map(one, jax.tree.leaves(tree)))
+
+
+def size(count: float) -> str:
+  """Bytes with a unit of 1024."""
+  for unit in ('B', 'KiB', 'MiB', 'GiB'):
+    if count < 1024 or unit == 'GiB':
+      return f'{count:.0f} B' if unit == 'B' else f'{count:.1f} {unit}'
+    count /= 1024
+  raise AssertionError('unreachable')
+
+
+def _own_teacher(run: Run) -> InProcessTeacher | None:
+  """The teacher, if it lies on this mesh."""
+  return run.teacher if isinstance(run.teacher, InProcessTeacher) else None
+
+
+def _rollout_params(run: Run):
+  return run.reshard_fn.eval_shape(run.abstract_state.params)
+
+
+def standing_memory(run: Run) -> dict[str, int]:
+  """Bytes per device of what lives through a step, by part; caches at their
+  largest."""
+  state = run.abstract_state
+  shapes = _rollout_params(run)
+  out = {
+      'student parameters': device_bytes(state.params),
+      'optimizer state': device_bytes(state.opt_state),
+      'gradient': device_bytes(state.params),
+      'rollout copy of the student': device_bytes(shapes),
+      'cache of the student\'s slots': (
+          run.sampler.engine.programs.largest_cache_bytes())}
+  if (teacher := _own_teacher(run)) is not None:
+    out['teacher parameters'] = device_bytes(teacher.params)
+    out['cache of the teacher\'s slots'] = (
+        teacher.answers.engine.programs.largest_cache_bytes())
+  return out
+
+
+def lowered(run: Run) -> dict:
+  """The largest text-only program of each engine, lowered."""
+  params, rollout = run.abstract_state.params, _rollout_params(run)
+  text = [s for s in layouts.shapes(run.layout) if not s.patches]
+  rows = layouts.empty(run.layout, text[-1])
+  update = run.update_fn.keywords
+  out = {f'student {name}': program for name, program in
+         run.sampler.engine.programs.largest(rollout).items()}
+  if (teacher := _own_teacher(run)) is not None:
+    out |= {f'teacher {name}': program for name, program in
+            teacher.answers.engine.programs.largest(
+                teacher.params).items()}
+  if run.num_updates > 1:
+    out['scoring'] = run.score_fn.lower(params, rows)
+  grads, sums = update['zeros_fn'].eval_shape(params)
+  out['gradient of a micro-batch'] = update['accumulate_fn'].lower(
+      grads, sums, params, rows)
+  out['optimizer step'] = update['optimizer_fn'].lower(
+      run.abstract_state, grads, 1.0)
+  return out
+
+
+def programs(run: Run) -> dict[str, int]:
+  """The most programs that each engine can compile, by the bucket tables."""
+  rows = len(layouts.shapes(run.layout))
+  out = {'student engine': run.sampler.engine.shapes.max_programs,
+         'gradient of a micro-batch': rows, 'the rest': 4}
+  if run.num_updates > 1:
+    out['scoring'] = rows
+  if (teacher := _own_teacher(run)) is not None:
+    out['teacher engine'] = teacher.answers.engine.shapes.max_programs
+  return out
+
+
+def _seconds_when_all_train(run: Run, state, outcome):
+  """(next state, seconds) of scoring and updating with every group of a step
+  trained."""
+  run = dataclasses.replace(run, advantage_scope='rollout_batch')
+  ones = np.ones((len(outcome.groups), run.num_rollouts), np.float32)
+  for _ in range(2):  # the first one compiles
+    begun = time.perf_counter()
+    made = step_lib.make_minibatches(run, outcome.groups, ones, 0)
+    made = step_lib.score_minibatches(run, state, made)
+    state = step_lib.update(run, state, made)[0]
+    seconds = time.perf_counter() - begun
+  return state, seconds
+
+
+def _measure(run: Run) -> dict[str, float]:
+  """Seconds by what was measured, in memory."""
+  state, buffer = run.init_state(), ReplayBuffer(run.buffer_capacity)
+  seconds = []
+  for step in range(MEASURED_STEPS):
+    begun = time.perf_counter()
+    outcome = step_lib.train_step(run, state, buffer, step)
+    state, buffer = outcome.state, outcome.buffer
+    seconds.append(time.perf_counter() - begun)
+  state, full = _seconds_when_all_train(run, state, outcome)
+  loop.evaluate_state(run, state)  # compiles
+  begun = time.perf_counter()
+  loop.evaluate_state(run, state)
+  row = outcome.row
+  return {'first': seconds[0], 'last': seconds[-1],
+          'all': seconds[-1] - row['time/scoring'] - row['time/update'] + full,
+          'evaluation': time.perf_counter() - begun}
+
+
+def main(config, path) -> None:
+  """Prints what `train` would do in directory `path`; writes nothing.
+
+  Raises:
+    As loop.main for a config or directory that does not fit.
+  """
+  stored = workdir.read_config(path)
+  if stored is not None:
+    workdir.check_same_config(path, stored, config)
+  print('config')
+  for name, value in workdir.flat(workdir.config_values(config)).items():
+    print(f'  {name} = {value!r}')
+  run = build(config, dates.choose(config, path))
+  devices = run.mesh.devices.size
+  print(f'\n{config.method}, {run.steps} steps of {run.rules.num_new} new and '
+        f'at most {run.rules.num_replay if run.method.replay else 0} replayed '
+        f'questions, {run.num_rollouts} rollouts each; {devices} device(s); '
+        + ('a new directory' if stored is None else 'goes on in')
+        + f' {path}')
+  print(f'\nparameters\n  student {count(run.abstract_state.params):,}')
+  if (teacher := _own_teacher(run)) is not None:
+    print(f'  teacher {count(teacher.params):,}')
+  print('\nmemory per device')
+  for part, number in standing_memory(run).items():
+    print(f'  {part:28s} {size(number):>11s}')
+  print('\nattention of new tokens, rows x length')
+  for line in attention_kernels.table(attention_kernels.of_run(run)):
+    print(f'  {line}')
+  print('\nprograms to compile, at most (by shapes.*_buckets)')
+  for engine, number in programs(run).items():
+    print(f'  {engine:28s} {number:4d}')
+  print('\ntemporaries of the largest program of an engine, per device')
+  for engine, program in lowered(run).items():
+    begun = time.perf_counter()
+    used = program.compile().memory_analysis().temp_size_in_bytes
+    print(f'  {engine:28s} {size(used):>11s}   compiled in '
+          f'{time.perf_counter() - begun:.1f} s', flush=True)
+  print(f'\nmeasuring {MEASURED_STEPS} steps and an evaluation in memory '
+        '(Ctrl-C leaves it out)', flush=True)
+  found = _measure(run)
+  rounds = 1 + (run.steps // run.eval_every if run.eval_every else 1)
+  low, high = (found['first'] + (run.steps - 1) * found[name]
+               + rounds * found['evaluation'] for name in ('last', 'all'))
+  print(f'  first step {found["first"]:.1f} s with compilation, step '
+        f'{MEASURED_STEPS} {found["last"]:.2f} s, {found["all"]:.2f} s if all '
+        f'its groups were trained, evaluation {found["evaluation"]:.2f} s\n'
+        f'  estimated: {low:.0f} to {high:.0f} s for {run.steps} steps and '
+        f'{rounds} evaluations, more compilations apart')

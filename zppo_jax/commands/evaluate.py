@@ -1,0 +1,167 @@
+"""zppo eval: a checkpoint's answers, accuracy and pass@k on held-out splits.
+
+  samples.jsonl  a line per rollout
+  summary.json   written last; both in docs/metrics.md
+"""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Sequence
+
+from zppo_jax import models, tasks
+from zppo_jax.chat import dates
+from zppo_jax.chat.rendering import Day
+from zppo_jax.devices import disk, sharding
+from zppo_jax.endpoints import judge
+from zppo_jax.records import Decoding, Grader
+from zppo_jax.rollout import collect
+from zppo_jax.runs import checkpoints, metrics, workdir
+from zppo_jax.train import build, evaluate
+from zppo_jax.verdicts import kinds
+from zppo_jax.weights import pretrained
+
+
+def load_policy(config, checkpoint: str, mesh,
+                day: Day | None = None) -> build.Loaded:
+  """The policy of a checkpoint, computed as config.student says.
+
+  Args:
+    config: of the training run.
+    checkpoint: weights as pretrained.load takes them; or the directory of an
+      unfinished run, its newest checkpoint; or one checkpoint in a run.
+    mesh: where a checkpoint is restored.
+    day: the date in its prompts; None: today.
+
+  Raises:
+    FileNotFoundError, ValueError, CheckpointError: naming what does not fit.
+  """
+  spec, path = config.student.copy_and_resolve_references(), pathlib.Path(
+      checkpoint)
+  finished = (path / pretrained.FINAL).is_file()
+  if finished or not (path.name.isdigit() or (path / 'checkpoints').is_dir()):
+    spec.weights = str(checkpoint)
+    return build.load_model(spec, thinking=spec.thinking, day=day)
+  loaded = build.load_model(spec, thinking=spec.thinking, day=day)
+  state = checkpoints.restore_any(path, build.abstract_state(
+      config, loaded.model, mesh), loaded.description['model'])
+  return loaded._replace(params=state.params)
+
+
+def make_sampler(config, model, chat, mesh, *, grader: Grader,
+                 num_questions: int, num_rollouts: int,
+                 temperature: float) -> collect.Sampler:
+  """A sampler for plain questions; a call is no larger than in training."""
+  algo, shapes = config.algorithm, config.shapes
+  truncation = ({'top_p': algo.top_p, 'top_k': algo.top_k} if temperature
+                else {})
+  at_once = max(1, algo.num_new * algo.rollouts // num_rollouts)
+  groups = (min(at_once, num_questions),)
+  return collect.make_sampler(
+      model=model, mesh=mesh, chat=chat, grader=grader,
+      decoding=Decoding(algo.max_tokens, temperature, **truncation),
+      num_rollouts=num_rollouts, prompt_buckets=shapes.prompt_buckets,
+      patch_buckets=shapes.patch_buckets,
+      group_buckets=groups,
+      slots=collect.slots_of(shapes.slots, groups, num_rollouts))
+
+
+def check(num_rollouts: int, ks: Sequence[int], temperature: float) -> None:
+  """ValueError for numbers that ask for nothing, before compiling."""
+  if num_rollouts < 1:
+    raise ValueError(f'rollouts is {num_rollouts}; it must be >= 1')
+  if num_rollouts > 1 and not temperature:
+    raise ValueError(f'temperature 0 takes the argmax: {num_rollouts} rollouts '
+                     'of a question would be the same; set a temperature or '
+                     'rollouts=1')
+  evaluate.check_ks(ks, num_rollouts)
+
+
+def main(config, checkpoint: str, path, *, splits: Sequence[str] = (),
+         num_rollouts: int = 1, ks: Sequence[int] = (1,),
+         temperature: float = 0.0) -> dict:
+  """Evaluates a checkpoint into a new directory and returns the summary.
+
+  Args:
+    config: of a training run; gives task, decoding limits, shapes and seed;
+      and the date in prompts, if it names one, else that is the run's to which
+      the checkpoint belongs, else today's.
+    checkpoint: replaces the config's student; as `load_policy`.
+    path: a new directory.
+    splits: evaluation splits; none means the config's eval.splits.
+    num_rollouts: n, a question.
+    ks: of pass@k.
+    temperature: 0 takes the argmax; otherwise the config's top_p and top_k
+      hold too.
+
+  Raises:
+    FileExistsError: if the directory was used.
+    FileNotFoundError: for a checkpoint that is not there.
+    KeyError, ValueError: naming what does not fit.
+    EndpointError: for a judge that cannot be reached.
+  """
+  check(num_rollouts, ks, temperature)
+  workdir.check_unused(path)
+  task = tasks.get(config.data.task)
+  names = tuple(splits) or tuple(config.eval.splits)
+  questions = tasks.splits(task, config.eval, names, config.data.pool)
+  verifier = judge.verifier_of(config.judge, next(
+      (q.id for found in questions.values() for q in found
+       if q.kind == kinds.JUDGE), ''))
+  task = tasks.graded_by(task, verifier)
+  mesh = sharding.make_mesh(sharding.MeshConfig(**config.mesh))
+  day = dates.choose(config, checkpoint)
+  loaded = load_policy(config, checkpoint, mesh, day)
+  model = models.on_mesh(loaded.model, mesh)
+  sampler = make_sampler(
+      config, model, build.chat_of('student', loaded, config.data.task, task),
+      mesh, grader=task.grader, num_rollouts=num_rollouts,
+      temperature=temperature, num_questions=sum(map(len, questions.values())))
+  params = collect.place_copy(loaded.params, model, mesh)
+  answered = evaluate.answer(sampler, params, questions, config.seed)
+  summary = {
+      'checkpoint': str(checkpoint), 'rollouts': num_rollouts,
+      'temperature': temperature, 'seed': config.seed,
+      'reasons': verifier.reasons(),
+      'splits': {split: {
+          'questions': len(groups),
+          'verdicts': metrics.of_verdicts(groups),
+          **{name: dataclasses.asdict(e)
+             for name, e in evaluate.estimates(groups, ks).items()}}
+          for split, groups in answered.items()}}
+  path = pathlib.Path(path)
+  workdir.check_unused(path)  # another one may have been as fast
+  path.mkdir(parents=True, exist_ok=True)
+  workdir.write_json(path / 'config.json', workdir.describe(
+      config, date=day.date.isoformat()))
+  disk.append(path / 'samples.jsonl', ''.join(
+      json.dumps(row) + '\n' for groups in answered.values()
+      for row in evaluate.sample_rows(groups)))
+  workdir.write_json(path / 'summary.json', summary)
+  return summary
+
+
+# Shares that a table shows where there are any: who reads an accuracy must see
+# what failed in its making.
+_FAULTS = ('judge_malformed', 'ungraded')
+
+
+def table(summary: dict) -> str:
+  """The summary as aligned text: mean [95 % Wilson interval] by split."""
+  splits = summary['splits']
+  faults = [name for name in _FAULTS
+            if any(of['verdicts'].get(name) for of in splits.values())]
+  rows = []
+  for split, found in splits.items():
+    estimates = {n: e for n, e in found.items()
+                 if n not in ('questions', 'verdicts')}
+    if not rows:
+      rows.append(['split', 'questions', *estimates, *faults])
+    rows.append([split, str(found['questions']), *(
+        f'{e["mean"]:.3f} [{e["low"]:.3f}, {e["high"]:.3f}]'
+        for e in estimates.values()), *(
+            f'{found["verdicts"].get(name, 0.0):.3f}' for name in faults)])
+  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+  return '\n'.join('  '.join(c.ljust(w) for c, w in zip(row, widths,
+                                                        strict=True)).rstrip()
+                   for row in rows)

@@ -1,0 +1,136 @@
+"""`zppo sample`: responses of a model to one prompt, with media where it sees.
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+
+from zppo_jax import models
+from zppo_jax.chat import dates, micro_chat
+from zppo_jax.chat.rendering import Day
+from zppo_jax.chat.wording import BOXED, Chat
+from zppo_jax.devices import sharding
+from zppo_jax.records import (
+  Clip,
+  Decoding,
+  Grader,
+  Picture,
+  Prompt,
+  PromptKind,
+  Purpose,
+  Question,
+)
+from zppo_jax.rollout import collect
+from zppo_jax.weights import pretrained
+
+_BUCKET = 64  # prompts are padded to a multiple, in tokens
+_SWITCH = {'on': True, 'off': False, None: None}
+_UNGRADED = Grader(lambda text: '', lambda answer, question: False)
+# The user's words alone inside the chat template.
+BARE = dataclasses.replace(BOXED, closing='')
+
+
+def clip(folder: str, fps: float) -> Clip:
+  """A video from a folder of frames, in the order of their names.
+
+  Raises:
+    FileNotFoundError: if it holds no file.
+  """
+  frames = sorted(p for p in pathlib.Path(folder).glob('*') if p.is_file())
+  if not frames:
+    raise FileNotFoundError(f'no frames in {folder!r}')
+  return Clip(tuple(Picture(path=str(p)) for p in frames), fps)
+
+
+def chat_of(found: pretrained.Pretrained, thinking: bool | None = None,
+            day: Day | None = None) -> Chat:
+  """A model's own chat without words of a task, else the embedded world's.
+
+  Raises:
+    ValueError: as pretrained.chat; for a date without a template.
+  """
+  made = pretrained.chat(found, BARE, thinking, day)
+  if made is None and day is not None and day.given:
+    raise ValueError(f'--date is {day.date}; the model came without a '
+                     'tokenizer, so no prompt tells a date: leave it out')
+  return made or micro_chat.CHAT
+
+
+def listed(end_tokens: str | None) -> tuple[str | int, ...]:
+  """Tokens of --end-tokens: texts or ids with commas between them."""
+  return tuple(int(t) if t.isdecimal() else t
+               for t in (end_tokens or '').split(',') if t)
+
+
+def respond(found: pretrained.Pretrained, texts: Sequence[str],
+            decoding: Decoding, *, num: int, seed: int, thinking: bool | None,
+            media: tuple[Picture | Clip, ...] = (),
+            day: Day | None = None) -> list[list[str]]:
+  """`num` responses to each of several prompts, all with the same media.
+
+  `day` is the date in the prompts, where the template tells one; None: today.
+
+  Raises:
+    ValueError: if prompt and response exceed the model's positions, or the
+      model has neither a tokenizer nor the embedded world's vocabulary; for
+      media where the model takes none.
+  """
+  if num < 1:
+    raise ValueError(f'--num is {num}; it must be >= 1')
+  chat = chat_of(found, thinking, day)
+  for note in chat.notes:
+    print(note)
+  rows = found.model.config.vocab_size
+  if chat.codec.vocab_size != rows:
+    raise ValueError(f'the model has {rows} rows and no tokenizer; only the '
+                     f'embedded world ({chat.codec.vocab_size} rows) has its '
+                     'own')
+  if media and chat.vision is None:
+    raise ValueError(f'the {found.model.family} family takes no images or '
+                     'videos')
+  encoded = [chat.plain(text, media) for text in texts]
+  prompts = [Prompt(Question(f'prompt {i}', text, '', '', media),
+                    PromptKind.PLAIN, e.tokens, e.media)
+             for i, (text, e) in enumerate(zip(texts, encoded, strict=True))]
+  patches = {len(p.media.patches_IC) for p in prompts if p.media}
+  longest = max(len(p.tokens) for p in prompts)
+  room = found.model.config.max_positions - decoding.max_tokens
+  bucket = max(longest, min(-(-longest // _BUCKET) * _BUCKET, room))
+  mesh = sharding.make_mesh(sharding.MeshConfig())
+  sampler = collect.make_sampler(
+      model=models.on_mesh(found.model, mesh), mesh=mesh, chat=chat,
+      grader=_UNGRADED, decoding=decoding, num_rollouts=num,
+      prompt_buckets=(bucket,), patch_buckets=tuple(patches),
+      group_buckets=(len(prompts),))
+  params = collect.place_copy(found.params, found.model, mesh)
+  groups = collect.collect(sampler, params, prompts, seed=seed, step=0,
+                            purpose=Purpose.EVALUATION)
+  return [[rollout.text for rollout in group.rollouts] for group in groups]
+
+
+def main(*, model: str, prompt: str, image: str | None, video: str | None,
+         fps: float, temperature: float, max_tokens: int, num: int, seed: int,
+         thinking: str | None, date: str | None = None,
+         end_tokens: str | None = None,
+         chat_template: str | None = None) -> None:
+  """Prints the responses, a rule between two of them.
+
+  Raises:
+    FileNotFoundError: for an image or frames that are not there.
+    ValueError: as `respond`, `records.Clip` and images.decode.
+  """
+  if thinking not in _SWITCH:
+    raise ValueError(f'--thinking is {thinking!r}; allowed: on, off')
+  day = dates.named(date, '--date')
+  media = [Picture(path=p) for p in (image.split(',') if image else ())]
+  if video is not None:
+    media.append(clip(video, fps))
+  found = pretrained.with_words(
+      pretrained.load(model), end_tokens=listed(end_tokens),
+      chat_template=chat_template or '', who='--')
+  for note in found.notes:
+    print(note)
+  (texts,) = respond(found, [prompt], Decoding(max_tokens, temperature),
+                     num=num, seed=seed, thinking=_SWITCH[thinking],
+                     media=tuple(media), day=day)
+  print('\n---\n'.join(texts))

@@ -1,0 +1,247 @@
+"""The commands: what each takes, and the function that it calls.
+
+Everything heavy is imported when a command runs, so that help is immediate.
+"""
+
+import sys
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+
+class Command(NamedTuple):
+  """A row of COMMANDS.
+
+  Attributes:
+    run: takes the parsed flags; its docstring is the line of the help.
+    wanted: {flag: help} of the strings without which it does not run.
+    optional: {flag: (default, help)}; a flag has the type of its default,
+      None is a string's.
+    config: whether it also takes --config=FILE and --config.KEY=VALUE.
+    arguments: what its arguments without a flag are; '' if it takes none,
+      otherwise it needs one, unless they stand in brackets, and `run` takes
+      their list too.
+    instead: a flag with which it needs no config.
+  """
+  run: Callable[..., None]
+  wanted: dict[str, str]
+  optional: dict[str, tuple[Any, str]]
+  config: bool
+  arguments: str = ''
+  instead: str = ''
+
+  @property
+  def text(self) -> str:
+    """What it does, in one line."""
+    return (self.run.__doc__ or '').strip()
+
+
+def _start(config) -> None:
+  """What must be said of a CPU before JAX starts: the devices of the mesh,
+  and that freed memory stays."""
+  from zppo_jax.devices import cpu_devices, malloc, sharding
+  if config is not None:
+    cpu_devices.ensure(sharding.MeshConfig(**config.mesh))
+  malloc.keep()
+
+
+def _train(values) -> None:
+  """Trains by a config; the same command resumes a run."""
+  _start(values.config)
+  from zppo_jax import report
+  from zppo_jax.commands import dry_run
+  from zppo_jax.devices import compile_cache
+  from zppo_jax.runs import console
+  from zppo_jax.train import loop
+  compile_cache.enable()
+  if values.dry_run:
+    dry_run.main(values.config, values.workdir)
+    return
+  try:
+    summary = loop.main(values.config, values.workdir, values.fork_from)
+  except loop.Interrupted as e:
+    print(f'zppo train: {e}', file=sys.stderr)
+    raise SystemExit(128 + e.number) from e
+  console.show_summary(summary, values.workdir)
+  print(f'report: {report.main([values.workdir])}')
+
+
+def _pretrain(values) -> None:
+  """Makes the models of an embedded world again."""
+  _start(values.config)
+  from zppo_jax.commands import pretrain
+  pretrain.main(values.config, values.to)
+
+
+def _study(values) -> None:
+  """Runs many paired runs and tabulates them."""
+  from zppo_jax.study import launch
+  launch.main(values.config, values.to, values.cores)
+
+
+def _models(values, paths) -> None:
+  """Lists the known model shapes, or says what is in a folder."""
+  del values
+  if paths:
+    from zppo_jax.commands import describe
+    print('\n\n'.join(map(describe.text, paths)))
+    return
+  from zppo_jax.weights import presets
+  print(presets.table())
+
+
+def _import(values) -> None:
+  """Writes a hub checkpoint as a weights file of ours."""
+  from zppo_jax.commands import convert
+  convert.to_ours(values['from'].value, values.to)
+
+
+def _export(values) -> None:
+  """Writes a checkpoint as a folder that transformers loads."""
+  from zppo_jax.commands import convert
+  convert.to_hub(values.checkpoint, values.to, values.tokenizer, values.dtype)
+
+
+def _sample(values) -> None:
+  """Prints responses of a model to one prompt."""
+  from zppo_jax.commands import sample
+  sample.main(**{name: values[name].value for name in (
+      'model', 'prompt', 'image', 'video', 'fps', 'temperature', 'max_tokens',
+      'num', 'seed', 'thinking', 'date', 'end_tokens', 'chat_template')})
+
+
+def _serve(values) -> None:
+  """Serves a checkpoint to OpenAI-compatible clients."""
+  from zppo_jax import serve
+  serve.main(**{name: values[name].value for name in (
+      'model', 'name', 'host', 'port', 'dtype', 'context', 'slots',
+      'token_env',
+      'max_mb', 'date', 'end_tokens', 'chat_template')})
+
+
+def _eval(values) -> None:
+  """Evaluates a checkpoint: accuracy, avg@n and pass@k by split."""
+  _start(values.config)
+  from zppo_jax.commands import evaluate
+  summary = evaluate.main(
+      values.config, values.checkpoint, values.to,
+      splits=_listed(values.splits), num_rollouts=values.rollouts,
+      ks=_whole_numbers('k', values.k), temperature=values.temperature)
+  print(evaluate.table(summary))
+  for reason in summary['reasons']:
+    print(reason)
+  print('mean over questions [95 % Wilson interval]; samples in '
+        f'{values.to}')
+
+
+def _bench(values) -> None:
+  """Measures a config or named shapes beside the limit of the machine."""
+  _start(values.config)
+  from zppo_jax.bench import command
+  command.main(values.config, values.measure, values.repeats, values.to,
+               values.model, values.load, values.dtype)
+
+
+def _report(values, paths) -> None:
+  """Writes runs as one HTML page that opens offline."""
+  from zppo_jax import report
+  print(report.main(paths, values.to, values.samples))
+
+
+def _compare(values, paths) -> None:
+  """Prints the table that compares runs."""
+  from zppo_jax.report import compare
+  print(compare.main(paths, values.to, _listed(values.vary)))
+
+
+def _listed(text: str) -> list[str]:
+  return [word for word in text.split(',') if word]
+
+
+def _whole_numbers(flag: str, text: str) -> list[int]:
+  try:
+    return [int(word) for word in _listed(text)]
+  except ValueError:
+    raise ValueError(f'--{flag} is {text!r}; whole numbers with commas are '
+                     'allowed, e.g. 1,4') from None
+
+
+_WORDS = {
+    'date': (None, 'YYYY-MM-DD in prompts, where the chat template tells a '
+             'date; default: today'),
+    'end_tokens': (None, 'tokens, as text or ids with commas, that end a '
+                   'response besides those the checkpoint declares'),
+    'chat_template': (None, 'a Jinja file instead of the checkpoint\'s own '
+                      'chat template')}
+COMMANDS = {
+    'train': Command(
+        _train, {'workdir': 'directory of the run; the same config resumes'},
+        {'fork_from': (None, 'workdir or checkpoint whose state a new run '
+                       'starts from'),
+         'dry_run': (False, 'say what it would do and need; write nothing')},
+        True),
+    'pretrain': Command(
+        _pretrain, {'to': 'safetensors file to write'}, {}, True),
+    'study': Command(
+        _study, {'to': 'directory of the study; it resumes there'},
+        {'cores': (None, 'e.g. 0,1: one run at a time pinned to each')}, True),
+    'models': Command(_models, {}, {}, False, '[FOLDER...]'),
+    'import': Command(
+        _import, {'from': 'a checkpoint folder of the hub, or a .gguf file',
+                  'to': 'safetensors file to write'}, {}, False),
+    'export': Command(
+        _export, {'checkpoint': 'weights of ours, or a run\'s directory',
+                  'to': 'a new folder'},
+        {'tokenizer': (None, 'folder or .gguf; default: where the weights had '
+                             'theirs from'),
+         'dtype': ('float32', 'or bfloat16')}, False),
+    'sample': Command(
+        _sample, {'model': 'a folder, a file or a packaged name',
+                  'prompt': 'the user\'s message'},
+        {'image': (None, 'an image file, or several with commas'),
+         'video': (None, 'a folder of frames, in the order of their names'),
+         'fps': (2.0, 'frames a second of --video'),
+         'temperature': (1.0, '0 takes the most likely token'),
+         'max_tokens': (256, 'longest response'), 'num': (1, 'responses'),
+         'seed': (0, 'of the draws'),
+         'thinking': (None, 'on or off; default: the chat template\'s'),
+         **_WORDS},
+        False),
+    'serve': Command(
+        _serve, {'model': 'a folder, a file, a run or a packaged name'},
+        {'name': (None, 'under which it is served; default: the folder\'s'),
+         'host': ('127.0.0.1', 'others need --token-env'),
+         'port': (8000, '0 takes a free one and prints it'),
+         'dtype': ('float32', 'or bfloat16'),
+         'context': (0, 'most tokens of prompt and response; 0: 4096 at most'),
+         'slots': (32, 'choices that are drawn at a time'),
+         'token_env': (None, 'environment variable with the bearer token'),
+         'max_mb': (32.0, 'longest body of a request, MiB'), **_WORDS}, False),
+    'eval': Command(
+        _eval, {'checkpoint': 'a run, one checkpoint of it, or weights',
+                'to': 'a new directory for samples and summary'},
+        {'splits': ('', 'e.g. hard,easy; empty: the config\'s eval.splits'),
+         'rollouts': (1, 'n, a question'),
+         'k': ('1', 'of pass@k, e.g. 1,4'),
+         'temperature': (0.0, '0 takes the argmax')}, True),
+    'bench': Command(
+        _bench, {},
+        {'model': ('', 'named shapes with random weights instead of a config, '
+                   'e.g. tiny,qwen3.5-0.8b'),
+         'load': ('', 'prompts x tokens x rollouts x tokens of --model, e.g. '
+                  '8x512x8x256'),
+         'dtype': ('', 'of --model; empty: float32 on CPUs, else bfloat16'),
+         'measure': ('', 'e.g. sample,update; empty: all of them'),
+         'repeats': (5, 'measured calls after the first'),
+         'to': (None, 'JSON file')}, True, instead='model'),
+    'report': Command(
+        _report, {},
+        {'to': (None, 'HTML file; for one run WORKDIR/report.html'),
+         'samples': (300, 'recorded questions to embed at most')}, False,
+        'WORKDIR...'),
+    'compare': Command(
+        _compare, {},
+        {'to': (None, 'Markdown file; the table is printed in any case'),
+         'vary': ('optimizer.learning_rate',
+                  'config fields in which the runs may differ, besides method '
+                  'and seed')}, False, 'WORKDIR...'),
+}

@@ -1,0 +1,93 @@
+"""Re-scoring of recorded rollouts by the trainer's own graph."""
+
+import functools
+from collections.abc import Sequence
+
+import jax
+
+from zppo_jax.devices import sharding
+from zppo_jax.learner import packing, update
+from zppo_jax.objectives import top_logps
+
+
+def compile_scorer(*, model, mesh, shardings, temperature: float, chunk: int):
+  """(params, MicroBatch) -> (logp_BT, entropy_BT), float32 nats.
+
+  The same function of hidden states as the update's, under the training
+  sharding, so that old and new log-probs come from one graph.
+  """
+  rows = sharding.batch_sharding(mesh)
+  return jax.jit(
+      functools.partial(update.token_logps, model=model,
+                        temperature=temperature, chunk=chunk),
+      in_shardings=(shardings.params, rows), out_shardings=(rows, rows))
+
+
+def compile_frozen_scorer(*, model, mesh, chunk: int):
+  """`compile_scorer` at temperature 1 for a model that is never trained: its
+  params are a rollout copy, sharded as they lie."""
+  rows = sharding.batch_sharding(mesh)
+  return jax.jit(
+      functools.partial(update.token_logps, model=model, temperature=1.0,
+                        chunk=chunk),
+      in_shardings=(None, rows),
+      out_shardings=(rows, rows))
+
+
+def compile_ranker(*, model, mesh, chunk: int, top: int):
+  """(a rollout copy of params, MicroBatch) -> as top_logps.top_logps, with
+  ranks."""
+  rows = sharding.batch_sharding(mesh)
+
+  def run(params, batch):
+    hidden_BTD, _ = model.apply(
+        params, batch.tokens_BT, batch.positions_BTA, batch.segment_BT,
+        media=batch.media)
+    return top_logps.top_logps(hidden_BTD, model.head(params), batch.tokens_BT,
+                             top=top, chunk=chunk, ranks=True)
+
+  return jax.jit(run, in_shardings=(None, rows),
+                 out_shardings=(rows, rows, rows, rows))
+
+
+def by_row(score_fn, params, rows: Sequence[packing.Row], *, mesh,
+           max_tokens: int, buckets: Sequence[int],
+           patch_buckets: Sequence[int] = (), num_axes: int = 1) -> list[tuple]:
+  """A scorer's results for rows of any lengths, in their order.
+
+  Args:
+    score_fn: as `compile_scorer` or `compile_ranker`.
+    params: its parameters.
+    rows: prompt and response of each.
+    mesh: where it runs.
+    max_tokens, buckets, patch_buckets, num_axes: as packing.bucketed_rows.
+
+  Returns:
+    For each row what the scorer gave, as numpy arrays over its own tokens.
+
+  Raises:
+    ValueError: if a row or its media fit no bucket.
+  """
+  size_of = lambda row: len(row.prompt) + len(row.response)
+  by_shape: dict[tuple[int, int], list[int]] = {}
+  for i, row in enumerate(rows):
+    what = 'a row (prompt + response tokens)'
+    length = packing.bucket(size_of(row), buckets, what)
+    patches = packing.patch_bucket(row.media, patch_buckets, what)
+    by_shape.setdefault((length, patches), []).append(i)
+  out: list[tuple] = [()] * len(rows)
+  for (length, patches), found in sorted(by_shape.items()):
+    shards = sharding.batch_shards(mesh)
+    most = packing.rows_per_micro_batch(length + patches, max_tokens, shards)
+    for start in range(0, len(found), most):
+      chosen = found[start:start + most]
+      size = shards  # times 4: few programs
+      while size < min(len(chosen), most):
+        size = min(4 * size, most)
+      batch = packing.pad_rows([rows[i] for i in chosen], size, length,
+                               patches, num_axes)
+      arrays = sharding.to_host(
+          score_fn(params, sharding.put_batch(mesh, batch)))
+      for b, i in enumerate(chosen):
+        out[i] = tuple(a[b, :size_of(rows[i])] for a in arrays)
+  return out

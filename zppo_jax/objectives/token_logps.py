@@ -1,0 +1,244 @@
+"""Token log-probs from hidden states, never all of [B, T, V] at once.
+
+Logits exist in blocks of some positions and a part of the vocabulary. Forward
+joins the parts of the vocabulary by a running logsumexp; backward makes each
+block anew, unless all of them fit in KEPT numbers. Only positions that are
+asked for cost anything.
+
+Axes, besides those of records.py: c positions of a block, n parts of the
+vocabulary, v ids of a part. Part i holds the ids i, i + n, i + 2n, ...: a head
+that is cut along its vocabulary over devices stays cut so in every part.
+"""
+
+import functools
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from zppo_jax.objectives.rounding import rounded
+
+VOCAB_CHUNK = 8192  # ids of a part
+# Logits kept for the backward pass, at most (float32: 64 MiB).
+KEPT = 2**24
+_FAR = -1e30  # logit of an id that pads the vocabulary; its exp is 0
+
+
+def scaled(temperature: float) -> float:
+  """The temperature of stored log-probs; greedy decoding scores at 1."""
+  return temperature if temperature > 0 else 1.0
+
+
+class Blocks(NamedTuple):
+  """Sizes of the blocks; see the module's axes."""
+  temperature: float
+  c: int
+  n: int
+  v: int
+  vocab: int
+  kept: bool
+
+
+def parts(vocab: int, most: int) -> tuple[int, int]:
+  """(number n of equal parts of at most `most` ids, ids of each).
+
+  Without padding where a number up to twice the least one divides V.
+  """
+  least = -(-vocab // most)
+  n = next((n for n in range(least, 2 * least) if vocab % n == 0), least)
+  return n, -(-vocab // n)
+
+
+def _part(head_DV, b: Blocks):
+  """[n, D, v]: part i is head[:, i::n], zero beyond V."""
+  head = jnp.pad(head_DV, ((0, 0), (0, b.n * b.v - b.vocab)))
+  return jnp.moveaxis(head.reshape(-1, b.v, b.n), 2, 0)
+
+
+def _whole(grad_nDv, b: Blocks):
+  """The inverse of `_part`."""
+  grad = jnp.moveaxis(grad_nDv, 0, 2)
+  return grad.reshape(grad.shape[0], -1)[:, :b.vocab]
+
+
+def _take(x_BT, i, c: int):
+  return jax.lax.dynamic_slice_in_dim(x_BT, i * c, c, axis=1)
+
+
+def _put(x_BT, block_Bc, i, c: int):
+  return jax.lax.dynamic_update_slice_in_dim(x_BT, block_Bc, i * c, axis=1)
+
+
+def _logits(hidden_BcD, head_Dv, part, b: Blocks):
+  """float32 or wider [B, c, v], divided by the temperature."""
+  B, c, D = hidden_BcD.shape
+  wide = jnp.promote_types(hidden_BcD.dtype, jnp.float32)
+  z = jnp.matmul(hidden_BcD.reshape(B * c, D), head_Dv,
+                 preferred_element_type=wide).reshape(B, c, -1)
+  if b.temperature != 1:
+    z = z / b.temperature
+  if b.n * b.v > b.vocab:
+    z = jnp.where(np.arange(b.v) * b.n + part < b.vocab, z, _FAR)
+  return z
+
+
+def _is_target(targets_Bc, part, b: Blocks):
+  """bool [B, c, v]: where a part holds the target."""
+  place = jnp.where(targets_Bc % b.n == part, targets_Bc // b.n, -1)
+  return place[..., None] == np.arange(b.v)
+
+
+def _forward(hidden_BTD, head_DV, targets_BT, num, b: Blocks):
+  """Outputs and residuals of `_scores`."""
+  wide = jnp.promote_types(hidden_BTD.dtype, jnp.float32)
+  head_nDv = _part(rounded(head_DV, hidden_BTD.dtype), b)
+  B, T, _ = hidden_BTD.shape
+  zero = jnp.zeros((B, T), wide)
+  logits_BTv = jnp.zeros((B, T, b.v) if b.kept else (), wide)
+
+  def block(i, carry):
+    logp_BT, entropy_BT, lse_BT, kept = carry
+    hidden, targets = _take(hidden_BTD, i, b.c), _take(targets_BT, i, b.c)
+
+    def one(part, state):
+      top, total, first, picked, kept = state
+      z = _logits(hidden, head_nDv[part], part, b)
+      new = jnp.maximum(top, z.max(axis=-1))
+      # total = sum e^(z - top), first = sum e^(z - top) (z - top).
+      down = top - new
+      above = z - new[..., None]
+      e = jnp.exp(above)
+      shrunk = jnp.exp(down)
+      first = shrunk * (first + total * down) + jnp.sum(e * above, axis=-1)
+      total = shrunk * total + jnp.sum(e, axis=-1)
+      picked += jnp.sum(jnp.where(_is_target(targets, part, b), z, 0), -1)
+      return new, total, first, picked, _put(kept, z, i, b.c) if b.kept else (
+          kept)
+
+    none = jnp.zeros(targets.shape, wide)
+    state = (none + _FAR, none, none, none, kept)
+    top, total, first, picked, kept = (
+        one(0, state) if b.n == 1 else jax.lax.fori_loop(0, b.n, one, state))
+    more = jnp.log(total)
+    put = lambda x_BT, block: _put(x_BT, block, i, b.c)
+    return (put(logp_BT, picked - top - more),
+            put(entropy_BT, more - first / total), put(lse_BT, top + more),
+            kept)
+
+  logp_BT, entropy_BT, lse_BT, kept = jax.lax.fori_loop(
+      0, num, block, (zero, zero, zero, logits_BTv))
+  return (logp_BT, entropy_BT), (
+      hidden_BTD, head_DV, targets_BT, num, entropy_BT, lse_BT, kept)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
+def _scores(hidden_BTD, head_DV, targets_BT, num, b: Blocks):
+  """(logp_BT, entropy_BT) of targets; 0 beyond the first `num` blocks."""
+  return _forward(hidden_BTD, head_DV, targets_BT, num, b)[0]
+
+
+def _backward(b: Blocks, residuals, cotangents):
+  """With p the distribution and H its entropy,
+
+    d logp / d z_v = 1[v = target] - p_v
+    d H / d z_v = -p_v (log p_v + H)
+  """
+  hidden_BTD, head_DV, targets_BT, num, entropy_BT, lse_BT, kept = residuals
+  of_logp_BT, of_entropy_BT = cotangents
+  B, T, D = hidden_BTD.shape
+  head_nDv = _part(rounded(head_DV, hidden_BTD.dtype), b)
+  wide = lse_BT.dtype
+
+  def part_of(grad_hidden_BTD, part):
+    head_Dv = head_nDv[part]
+
+    def block(i, carry):
+      grad_hidden_BTD, grad_Dv = carry
+      take = lambda x_BT: _take(x_BT, i, b.c)
+      hidden, lse = take(hidden_BTD), take(lse_BT)[..., None]
+      z = take(kept) if b.kept else _logits(hidden, head_Dv, part, b)
+      of_logp, of_entropy = (
+          take(x)[..., None] for x in (of_logp_BT, of_entropy_BT))
+      logps = z - lse
+      slope = of_logp + of_entropy * (logps + take(entropy_BT)[..., None])
+      grad = jnp.where(_is_target(take(targets_BT), part, b), of_logp, 0
+                       ) - jnp.exp(logps) * slope
+      grad = (grad / b.temperature).astype(hidden.dtype).reshape(B * b.c, -1)
+      dot = functools.partial(jnp.matmul, preferred_element_type=wide)
+      back = dot(grad, head_Dv.T).reshape(B, b.c, D)
+      grad_Dv += dot(hidden.reshape(B * b.c, D).T, grad)
+      return _put(grad_hidden_BTD, take(grad_hidden_BTD) + back, i, b.c
+                  ), grad_Dv
+
+    return jax.lax.fori_loop(
+        0, num, block, (grad_hidden_BTD, jnp.zeros((D, b.v), wide)))
+
+  grad_hidden = jnp.zeros((B, T, D), wide)
+  if b.n == 1:
+    grad_hidden, grad_head = part_of(grad_hidden, 0)
+    grad_head = grad_head[None]
+  else:
+    grad_hidden, grad_head = jax.lax.scan(
+        part_of, grad_hidden, jnp.arange(b.n))
+  return (grad_hidden.astype(hidden_BTD.dtype),
+          _whole(grad_head, b).astype(head_DV.dtype), None, None)
+
+
+_scores.defvjp(_forward, _backward)
+
+
+def token_logps(hidden_BTD, head_DV, tokens_BT, asked_BT=None, *,
+                temperature: float = 1.0, chunk: int = 512,
+                vocab_chunk: int = VOCAB_CHUNK):
+  """Log-prob and entropy of each token given those before it.
+
+  Differentiable in hidden states and head, through both outputs. The gradient
+  of the head is summed in float32 or wider.
+
+  Args:
+    hidden_BTD: hidden states; position t predicts token t + 1.
+    head_DV: matrix to logits.
+    tokens_BT: int32 ids.
+    asked_BT: True on tokens whose log-prob is wanted; None: on all.
+    temperature: logits are divided by it (1 for greedy decoding).
+    chunk: asked positions of a row whose logits exist at a time.
+    vocab_chunk: ids whose logits exist at a time.
+
+  Returns:
+    (logp_BT, entropy_BT), nats, at least float32, aligned with tokens:
+    position t holds log p(token t | tokens < t) and the entropy of that
+    distribution. 0 where not asked, and at position 0, which has no context.
+  """
+  chex.assert_rank([hidden_BTD, head_DV, tokens_BT], [3, 2, 2])
+  chex.assert_equal_shape_prefix([hidden_BTD, tokens_BT], 2)
+  B, T, _ = hidden_BTD.shape
+  wide = jnp.promote_types(hidden_BTD.dtype, jnp.float32)
+  if T == 1:
+    return (jnp.zeros((B, T), wide),) * 2
+  vocab = head_DV.shape[1]
+  c = min(chunk, T - 1)
+  pad = -(T - 1) % c
+  n, v = parts(vocab, vocab_chunk)
+  kept = n == 1 and B * (T - 1 + pad) * v <= KEPT
+  blocks = Blocks(scaled(temperature), c, n, v, vocab, kept)
+  hidden, targets = hidden_BTD[:, :-1], tokens_BT[:, 1:]
+  if asked_BT is None:
+    asked = jnp.ones((B, T - 1), bool)
+    num = (T - 1 + pad) // c
+  else:
+    # Asked positions first, in their order, so that blocks hold little else.
+    asked = asked_BT[:, 1:]
+    order = jnp.argsort(~asked, axis=1, stable=True)
+    hidden = jnp.take_along_axis(hidden, order[..., None], axis=1)
+    targets = jnp.take_along_axis(targets, order, axis=1)
+    num = -(-jnp.max(asked.sum(axis=1)) // c)
+  more = lambda x: jnp.pad(x, ((0, 0), (0, pad)) + ((0, 0),) * (x.ndim - 2))
+  found = _scores(more(hidden), head_DV, more(targets), num, blocks)
+  found = [x[:, :T - 1] for x in found]
+  if asked_BT is not None:
+    place = jnp.argsort(order, axis=1)
+    found = [jnp.take_along_axis(x, place, axis=1) for x in found]
+  return tuple(jnp.pad(jnp.where(asked, x, 0), ((0, 0), (1, 0)))
+               for x in found)

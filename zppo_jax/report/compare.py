@@ -1,0 +1,110 @@
+"""zppo compare: the headline table of complete runs, read from workdirs."""
+
+import itertools
+from collections.abc import Sequence
+
+from zppo_jax.report.reading import Run, read_all
+from zppo_jax.study import tables
+
+OWN = ('method', 'seed')  # fields in which compared runs always may differ
+NAMED = ('optimizer.learning_rate',)  # and these unless others are named
+
+
+def check(runs: Sequence[Run], fields: Sequence[str]) -> None:
+  """Refuses runs that a table cannot hold side by side.
+
+  Args:
+    runs: to compare.
+    fields: dotted config fields in which they may differ, besides method and
+      seed.
+
+  Raises:
+    KeyError: for a field that no config has.
+    ValueError: for unfinished runs, for a difference in another field (all
+      are named with their values) and for one arm and seed run twice.
+  """
+  unfinished = [str(r.path) for r in runs if not r.complete]
+  if unfinished:
+    raise ValueError('unfinished, and so without an endpoint: '
+                     f'{", ".join(unfinished)}')
+  known = {name for r in runs for name in tables.flatten(r.config)}
+  for field in fields:
+    if field not in known:
+      raise KeyError(f'no config has a field {field!r}; known: '
+                     f'{", ".join(sorted(known))}')
+  found = tables.differing([r.config for r in runs])
+  others = {k: v for k, v in found.items() if k not in (*OWN, *fields)}
+  if others:
+    text = '; '.join(
+        f'{name}: ' + ', '.join(f'{v!r}' for v in dict.fromkeys(
+            map(str, values))) for name, values in others.items())
+    raise ValueError(
+        'the runs differ in more than method, seed and '
+        f'{", ".join(fields) or "no named field"} ({text}); name a field in '
+        '--vary to make it a column')
+  seen: dict[tuple, Run] = {}
+  for run in runs:
+    key = (arm_of(run, fields), run.seed)
+    if key in seen:
+      raise ValueError(f'{seen[key].path} and {run.path} are the same arm and '
+                       f'seed ({run.method}, seed {run.seed})')
+    seen[key] = run
+
+
+def arm_of(run: Run, fields: Sequence[str]) -> tuple:
+  """(method, value of each field)."""
+  flat = tables.flatten(run.config)
+  return (run.method, *(
+      str(flat[f]) if f in flat else tables.ABSENT for f in fields))
+
+
+def document(runs: Sequence[Run], vary: Sequence[str] = NAMED) -> str:
+  """Markdown: the table of arms and paired differences between them.
+
+  Args:
+    runs: complete ones.
+    vary: config fields in which they may differ; those that do get a column.
+  """
+  check(runs, vary)
+  varied = tables.differing([r.config for r in runs])
+  fields = [f for f in vary if f in varied]
+  records = []
+  for run in sorted(runs, key=lambda r: r.seed):
+    flat = tables.flatten(run.config)
+    records.append({'arm': run.method, 'seed': run.seed,
+                    'summary': run.summary,
+                    **{f: flat[f] if f in flat else tables.ABSENT
+                       for f in fields}})
+  order = {arm_of(r, fields): i for i, r in reversed(list(enumerate(runs)))}
+  key_of = lambda r: (r['arm'], *(str(r[f]) for f in fields))
+  records.sort(key=lambda r: order[key_of(r)])
+  splits = runs[0].splits or tuple(runs[0].summary['eval'])
+  parts = [tables.arm_table(records, splits, fields, base=True)]
+
+  named = [{**r, 'arm': ' '.join(key_of(r))} for r in records]
+  seeds: dict[str, set] = {}
+  for r in named:
+    seeds.setdefault(r['arm'], set()).add(r['seed'])
+  pairs = [(a, b) for a, b in itertools.combinations(seeds, 2)
+           if len(seeds[a] & seeds[b]) > 1]
+  if pairs:
+    parts += ['', 'Final accuracy, paired by seed:', '', tables.contrast_table(
+        [tables.contrast(named, a, b, s) for s in splits for a, b in pairs])]
+  parts += ['', 'Mean [95 % t interval] over seeds where an arm has more than '
+            'one; rollouts, tokens and seconds are means over seeds.']
+  for what, values in (('code revision', [r.revision for r in runs]),
+                       ('package versions', [str(r.versions) for r in runs])):
+    if len(set(values)) > 1:
+      parts.append(f'The runs differ in {what}: '
+                   f'{", ".join(dict.fromkeys(values))}.')
+  return '\n'.join(parts) + '\n'
+
+
+def main(paths: Sequence[str], to: str | None = None,
+         vary: Sequence[str] = NAMED) -> str:
+  """Reads workdirs, returns the document and writes it if asked."""
+  text = document(read_all(paths), vary)
+  if to is not None:
+    with open(to, 'w', encoding='utf-8') as f:
+      f.write(text)
+  return text

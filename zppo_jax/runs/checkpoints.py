@@ -1,0 +1,336 @@
+"""Training checkpoints by orbax: asynchronous, atomic, kept by policy.
+
+A checkpoint holds the TrainState, whatever JSON the loop gives it (buffer,
+totals, data position) and a manifest: model, config, versions, a checksum of
+every leaf, and a digest of all this JSON. A directory appears under its final
+name only when it is whole. No pickle.
+"""
+
+import dataclasses
+import errno
+import json
+import os
+import pathlib
+import shutil
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import orbax.checkpoint as ocp
+
+from zppo_jax.devices import disk
+from zppo_jax.records import TrainState
+
+FORMAT = 1
+# What the JSON of a checkpoint holds; earlier versions wrote no more than the
+# first.
+HELD = frozenset({'format', 'model', 'config', 'versions', 'step', 'host',
+                  'leaves', 'checksums'})
+
+
+@dataclasses.dataclass(frozen=True)
+class Policy:
+  """When checkpoints are made and which stay.
+
+  Attributes:
+    every: steps between two; 0 keeps only the one at the end.
+    keep: the newest that stay.
+    keep_every: steps whose multiples stay for good; 0: none.
+  """
+  every: int
+  keep: int
+  keep_every: int
+
+  def __post_init__(self):
+    for name, lowest in (('every', 0), ('keep', 1), ('keep_every', 0)):
+      if getattr(self, name) < lowest:
+        raise ValueError(f'checkpoint.{name} is {getattr(self, name)}; it '
+                         f'must be >= {lowest}')
+
+  def due(self, step: int) -> bool:
+    return bool(self.every) and step % self.every == 0
+
+
+class CheckpointError(RuntimeError):
+  """A checkpoint could not be written or read."""
+
+
+def leaf_checksum(x) -> jax.Array:
+  """uint32 of a leaf's bits and their places, the same on every mesh.
+
+    sum_i bits_i (1 + 2 (i . p))  mod 2^32, p the first odd primes
+  """
+  size = jnp.dtype(x.dtype).itemsize
+  bits = jax.lax.bitcast_convert_type(
+      x, {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32, 8: jnp.uint32}[size])
+  bits = bits.astype(jnp.uint32)
+  weight = jnp.ones((), jnp.uint32)
+  for axis, prime in zip(range(bits.ndim), (3, 5, 7, 11, 13, 17), strict=False):
+    place = jax.lax.broadcasted_iota(jnp.uint32, bits.shape, axis)
+    weight = weight + 2 * prime * place
+  return jnp.sum(bits * weight, dtype=jnp.uint32)
+
+
+_checksum_tree = jax.jit(lambda tree: jax.tree.map(leaf_checksum, tree))
+
+
+def checksums(tree) -> dict[str, int]:
+  """Checksum by leaf name."""
+  found = jax.tree_util.tree_flatten_with_path(_checksum_tree(tree))[0]
+  return {jax.tree_util.keystr(path): int(value) for path, value in found}
+
+
+def leaf_types(tree) -> dict[str, str]:
+  """'float32[3,4]' and the like by leaf name."""
+  return {jax.tree_util.keystr(path):
+          f'{x.dtype}[{",".join(map(str, x.shape))}]' for path, x in
+          jax.tree_util.tree_flatten_with_path(tree)[0]}
+
+
+def _differences(ours: dict, theirs: dict) -> str:
+  names = [n for n in {**ours, **theirs} if ours.get(n) != theirs.get(n)]
+  shown = [f'{n} is {theirs.get(n)!r} there and {ours.get(n)!r} here'
+           for n in names[:4]]
+  return ', '.join(shown) + (f', and {len(names) - 4} more'
+                             if len(names) > 4 else '')
+
+
+def _wrong_content(step: int, content: Any) -> str | None:
+  """Why the JSON of a checkpoint is not that of `step` steps, or None."""
+  if not isinstance(content, dict):
+    return 'its JSON is no object'
+  content = dict(content)
+  told = content.pop('digest', None)
+  # Earlier versions wrote no digest, and nothing that is not in HELD.
+  if told is None and not content.keys() <= HELD or (
+      told is not None and told != disk.digest(content)):
+    return 'its JSON is not what was written'
+  missing = (HELD - {'config', 'versions'}) - content.keys()
+  if missing:
+    return f'its JSON has no {min(missing)!r}'
+  if content['step'] != step:
+    return f'it is the one after {content["step"]} steps'
+  return None
+
+
+def peek(folder: pathlib.Path, step: int) -> dict | None:
+  """The JSON part of a checkpoint, read without opening the others; None if
+  there is none.
+
+  Raises:
+    CheckpointError: if it is damaged.
+  """
+  file = folder / str(step) / 'host' / 'metadata'
+  if not file.is_file():
+    return None
+  try:
+    content = json.loads(file.read_text())
+    wrong = _wrong_content(step, content)
+  except (ValueError, RecursionError) as e:
+    wrong = str(e)
+  if wrong is not None:
+    raise CheckpointError(f'{folder / str(step)} is damaged: {wrong}')
+  return content
+
+
+class Checkpoints:
+  """The checkpoints of one run.
+
+  Args:
+    path: their directory, made when it is missing.
+    policy: when and how many.
+    manifest: JSON values stored with every checkpoint: 'model' (checked on
+      restore), 'config', 'versions'.
+    read_only: nothing is made, deleted or saved there.
+
+  Attributes:
+    notes: what is to be said of the checkpoints that were read.
+  """
+
+  def __init__(self, path, policy: Policy, manifest: dict,
+               read_only: bool = False):
+    self.path, self.policy = pathlib.Path(path).absolute(), policy
+    # As it reads when it comes back: tuples are lists.
+    self._manifest = json.loads(json.dumps({'format': FORMAT, **manifest}))
+    self._pending: int | None = None
+    self.notes: list[str] = []
+    if not read_only and jax.process_index() == 0 and self.path.is_dir():
+      for partial in self.path.glob('*.orbax-checkpoint-tmp*'):
+        shutil.rmtree(partial)  # of a process that died while it wrote
+    self._manager = ocp.CheckpointManager(
+        self.path, item_names=('state', 'host'),
+        options=ocp.CheckpointManagerOptions(
+            max_to_keep=policy.keep, keep_period=policy.keep_every or None,
+            enable_async_checkpointing=True, create=not read_only,
+            read_only=read_only))
+
+  def steps(self) -> list[int]:
+    """Steps of whole checkpoints, ascending."""
+    self._manager.reload()
+    return sorted(self._manager.all_steps())
+
+  def latest(self) -> int | None:
+    return max(self.steps(), default=None)
+
+  def _failed(self, step: int | None, error: Exception) -> CheckpointError:
+    good = [s for s in self.steps() if s != step]
+    last = f'the one after {good[-1]} steps' if good else 'none'
+    told = f'{type(error).__name__}: {error}'
+    if os.strerror(errno.ENOSPC) in told:  # orbax says it in a page of words
+      told = f'the disk is full ({os.strerror(errno.ENOSPC)})'
+    return CheckpointError(
+        f'the checkpoint after {step} steps was not written to {self.path}: '
+        f'{told}. Last good checkpoint: {last}')
+
+  def save(self, step: int, state: TrainState, host: dict,
+           files: dict | None = None) -> None:
+    """Starts writing the checkpoint after `step` steps.
+
+    Args:
+      step: steps done.
+      state: of the device.
+      host: JSON values.
+      files: what else is to be known of this moment; `read` tells it.
+
+    Raises:
+      CheckpointError: if this one, or the one before it, cannot be written.
+    """
+    self.wait()
+    content = {**self._manifest, 'step': step, 'host': host,
+               'files': files or {}, 'leaves': leaf_types(state),
+               'checksums': checksums(state)}
+    content = json.loads(json.dumps(content))  # as it reads when it comes back
+    content['digest'] = disk.digest(content)
+    self._pending = step
+    try:
+      self._manager.save(step, args=ocp.args.Composite(
+          state=ocp.args.StandardSave(state),
+          host=ocp.args.JsonSave(content)))
+    except Exception as e:  # whatever orbax or the file system raises
+      raise self._failed(step, e) from e
+
+  def wait(self) -> None:
+    """Until everything is on disk; CheckpointError if it cannot be."""
+    step, self._pending = self._pending, None
+    try:
+      self._manager.wait_until_finished()
+      self._manager.check_for_errors()
+    except Exception as e:
+      raise self._failed(step, e) from e
+
+  def close(self) -> None:
+    """Waits and lets go; CheckpointError as `wait`."""
+    try:
+      self.wait()
+    finally:
+      self._manager.close()
+
+  def read(self, step: int) -> dict:
+    """The JSON part of a checkpoint.
+
+    Raises:
+      CheckpointError: if it is damaged or of an unknown format.
+    """
+    where = self.path / str(step)
+    try:
+      content = self._manager.restore(
+          step, args=ocp.args.Composite(host=ocp.args.JsonRestore()))['host']
+      found = content['format']
+    except Exception as e:
+      raise self._damaged(step, e) from e
+    if found != FORMAT:
+      raise CheckpointError(f'{where} has format {found}; this version reads '
+                            f'{FORMAT}')
+    self._check_content(step, content)
+    return content
+
+  def _check_content(self, step: int, content: dict) -> None:
+    """CheckpointError unless the JSON is what was written for this step."""
+    wrong = _wrong_content(step, content)
+    if wrong is not None:
+      raise self._damaged(step, wrong)
+    if 'digest' not in content:
+      note = (f'{self.path / str(step)} is of an earlier version: its JSON has '
+              'no digest and was not checked')
+      if note not in self.notes:
+        self.notes.append(note)
+
+  def _damaged(self, step: int, error) -> CheckpointError:
+    good = [s for s in self.steps() if s < step]
+    earlier = (f'an earlier one, after {good[-1]} steps, is used once '
+               f'{self.path / str(step)} is moved away' if good
+               else 'there is no earlier one')
+    return CheckpointError(f'{self.path / str(step)} is damaged: {error}; '
+                           f'{earlier}')
+
+  def restore(self, step: int, like: TrainState) -> tuple[TrainState, dict]:
+    """State and host values after `step` steps.
+
+    Args:
+      step: one of `steps()`.
+      like: arrays or ShapeDtypeStructs with the shardings wanted.
+
+    Raises:
+      CheckpointError: for another model's checkpoint (naming the fields), a
+        damaged one (naming the leaf or the file), another optimizer's.
+    """
+    content, where = self.read(step), self.path / str(step)
+    if content['model'] != self._manifest['model']:
+      raise CheckpointError(
+          f'{where} is of another model: '
+          f'{_differences(self._manifest["model"], content["model"])}')
+    abstract = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding),
+        like)
+    if content['leaves'] != leaf_types(abstract):
+      raise CheckpointError(
+          f'{where} holds another optimizer\'s state: '
+          f'{_differences(leaf_types(abstract), content["leaves"])}')
+    try:
+      state = self._manager.restore(step, args=ocp.args.Composite(
+          state=ocp.args.StandardRestore(abstract)))['state']
+    except Exception as e:
+      raise self._damaged(step, e) from e
+    wrong = [n for n, value in checksums(state).items()
+             if value != content['checksums'].get(n)]
+    if wrong:
+      raise self._damaged(step, f'checksum of {", ".join(wrong)}')
+    return state, content['host']
+
+
+def restore_any(path, like: TrainState, model: dict) -> TrainState:
+  """The state of the checkpoint that a path names; the newest of a run.
+
+  Args:
+    path: as `open_any`.
+    like: as `Checkpoints.restore`.
+    model: description of the model that it must be of.
+
+  Raises:
+    FileNotFoundError, CheckpointError: as `open_any`, `Checkpoints.restore`.
+  """
+  folder, step = open_any(path)
+  kept = Checkpoints(folder, Policy(0, 1, 0), {'model': model},
+                     read_only=True)
+  state, _ = kept.restore(kept.latest() if step is None else step, like)
+  kept.close()
+  return state
+
+
+def open_any(path: Any) -> tuple[pathlib.Path, int | None]:
+  """(directory of checkpoints, step or None) that a user's path names.
+
+  Args:
+    path: a workdir, its `checkpoints` folder, or one checkpoint in it.
+
+  Raises:
+    FileNotFoundError: if there is no checkpoint there.
+  """
+  path = pathlib.Path(path)
+  if path.name.isdigit() and path.is_dir():
+    return path.parent, int(path.name)
+  for folder in (path / 'checkpoints', path):
+    if folder.is_dir() and any(p.name.isdigit() for p in folder.iterdir()):
+      return folder, None
+  raise FileNotFoundError(f'no checkpoint at {path}: expected a workdir, its '
+                          'checkpoints folder or one checkpoint in it')

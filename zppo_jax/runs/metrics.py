@@ -1,0 +1,263 @@
+"""A step's numbers, by name. Units are in docs/metrics.md."""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from zppo_jax.algorithms.replay import ReplayBuffer, Settlement
+from zppo_jax.algorithms.zppo import Probe, Reformulated
+from zppo_jax.learner.update import Sums
+from zppo_jax.records import UNGRADED, Asked, Group, PromptKind, StopReason
+
+
+def of_groups(groups: Sequence[Group]) -> dict[str, float]:
+  """Accuracy and shape of the rollouts, by prompt kind."""
+  out = {}
+  for kind in PromptKind:
+    of_kind = [g for g in groups if g.prompt.kind == kind]
+    name = kind.name.lower()
+    out[f'groups/{name}'] = len(of_kind)
+    graded = [g.accuracy for g in of_kind if g.graded]
+    if graded:
+      out[f'accuracy/{name}'] = float(np.mean(graded))
+    if of_kind:
+      out[f'trivial/{name}'] = float(np.mean([g.trivial for g in of_kind]))
+      out[f'length/{name}'] = float(np.mean(
+          [len(r.tokens) for g in of_kind for r in g.rollouts]))
+  rows = [r for g in groups for r in g.rollouts]
+  lengths = [len(r.tokens) for r in rows]
+  out['rollouts/length'] = float(np.mean(lengths))
+  out['rollouts/length_max'] = max(lengths)
+  for reason in StopReason:
+    out[f'stop/{reason.name.lower()}'] = float(
+        np.mean([r.stop == reason for r in rows]))
+  # The negative log-prob of what was sampled estimates the entropy.
+  out['rollouts/surprise'] = float(
+      -sum(sum(r.logps) for r in rows) / max(sum(lengths), 1))
+  return out | {f'verdict/{name}': share
+                for name, share in of_verdicts(groups).items()}
+
+
+def of_verdicts(groups: Sequence[Group]) -> dict[str, float]:
+  """Shares of the rollouts by verdict, and `ungraded`, those without one."""
+  rows = [r for g in groups for r in g.rollouts]
+  counts = Counter(r.verdict for r in rows)
+  return {**{v.name.lower(): count / len(rows) for v, count in counts.items()},
+          'ungraded': sum(not r.graded for r in rows) / len(rows)}
+
+
+def of_plain_splits(plain: Sequence[Group]) -> dict[str, float]:
+  """Plain accuracy by the questions' split."""
+  plain = [g for g in plain if g.graded]
+  splits = {g.prompt.question.split for g in plain}
+  return {
+      f'accuracy/plain/{split}': float(np.mean(
+          [g.accuracy for g in plain if g.prompt.question.split == split]))
+      for split in sorted(splits)}
+
+
+def of_buffer(buffer: ReplayBuffer, settled: Settlement) -> dict[str, float]:
+  """Fill and traffic of the buffer."""
+  visits = [e.visits for e in buffer.entries.values()]
+  out = {
+      f'buffer/{fate}_visits_mean': float(np.mean([e.visits for e in found]))
+      for fate, found in (('graduated', settled.graduated),
+                          ('evicted', settled.evicted)) if found}
+  return out | {
+      'buffer/size': len(buffer),
+      'buffer/admitted': len(settled.admitted),
+      'buffer/graduated': len(settled.graduated),
+      'buffer/evicted': len(settled.evicted),
+      'buffer/visits_mean': float(np.mean(visits)) if visits else 0.0,
+      'buffer/visits_max': max(visits, default=0),
+  }
+
+
+def of_advantages(advantages_PG: np.ndarray) -> dict[str, float]:
+  """Which share of the rollouts is pushed up, and how far they reach."""
+  return {'advantage/positive': float(np.mean(advantages_PG > 0)),
+          'advantage/abs_max': float(np.max(np.abs(advantages_PG)))}
+
+
+def of_probe(probe: Probe, groups: Sequence[Group]) -> dict[str, float]:
+  """BCQ accuracy where the plain question is mostly solved."""
+  out = {'probe/questions': len(groups),
+         'tokens/probe_prompt': sum(len(g.prompt.tokens) for g in groups),
+         'tokens/probe_generated': sum(
+             len(r.tokens) for g in groups for r in g.rollouts)}
+  if groups:
+    follows = [bool(wrong) and r.answer == wrong
+               for g, wrong in zip(groups, probe.wrong, strict=True)
+               for r in g.rollouts]
+    graded = [(g.accuracy, plain) for g, plain in zip(
+        groups, probe.accuracies, strict=True) if g.graded]
+    if graded:
+      bcq, plain = np.mean(graded, axis=0)
+      out['probe/bcq'], out['probe/plain'] = float(bcq), float(plain)
+    out['probe/follows_wrong'] = float(np.mean(follows))
+  return out
+
+
+def ungraded(row: dict, most: float) -> str | None:
+  """Why a step's verdicts are not to be trained on, or None.
+
+  Args:
+    row: the step's metrics.
+    most: largest share of rollouts without a verdict.
+  """
+  if not row['verdict/ungraded'] > most:
+    return None
+  causes = ', '.join(
+      f'{v.name.lower()} {row[f"verdict/{v.name.lower()}"]:.3g}'
+      for v in sorted(UNGRADED) if f'verdict/{v.name.lower()}' in row)
+  return (f'verdict/ungraded is {row["verdict/ungraded"]:.3g} ({causes}), more '
+          f'than guard.max_ungraded = {most:g}')
+
+
+def trouble(row: dict, max_ratio: float) -> str | None:
+  """Why a run may not go on after a step with these numbers, or None.
+
+  Args:
+    row: the step's metrics.
+    max_ratio: probability ratios must lie in [1 / max_ratio, max_ratio].
+  """
+  for name in ('update/loss', 'update/grad_norm', 'update/ratio_max',
+               'update/ratio_min'):
+    if not np.isfinite(row[name]):
+      return f'{name} is {row[name]}'
+  for name in ('update/ratio_max', 'update/ratio_min'):
+    if not 1 / max_ratio <= row[name] <= max_ratio:
+      return (f'{name} is {row[name]:g}, outside [1/r, r] for guard.max_ratio '
+              f'= {max_ratio:g}')
+  return None
+
+
+def of_reformulation(made: Reformulated) -> dict[str, float]:
+  """The teacher, compression and the prompts that came of them."""
+  out = {'hard/questions': made.hard, 'hard/asked': len(made.visits),
+         'hard/over_bound': made.over_bound, 'hard/removed': made.removed}
+  if made.visits:
+    out['teacher/answered'] = float(
+        np.mean([bool(v.teacher_correct) for v in made.visits]))
+    graded = [g.accuracy for g in made.teacher if g.graded]
+    if graded:
+      out['teacher/accuracy'] = float(np.mean(graded))
+  if made.compressed is not None:
+    out['compression/asked'] = made.compressed.asked
+    out['compression/kept'] = made.compressed.kept
+    out['compression/over_bound'] = made.compressed.over_bound
+    for reason, count in Counter(made.compressed.failures).items():
+      out[f'compression/failed/{reason.name.lower()}'] = count
+  return out
+
+
+def of_calls(made: Reformulated, calls: Asked) -> dict[str, float]:
+  """What asking took; nothing for a teacher that neither sends nor fails.
+
+  Args:
+    made: the step's reformulations.
+    calls: of the whole step, probes included.
+  """
+  if not calls.requests and not calls.failed:
+    return {}
+  lost = [g for g in made.teacher if not g.rollouts]
+  return {
+      'teacher/wanted': calls.answers, 'teacher/requests': calls.requests,
+      'teacher/retries': calls.retries, 'teacher/fallbacks': len(lost),
+      **{f'teacher/failed/{cause.name.lower()}': count
+         for cause, count in sorted(calls.failed.items())}}
+
+
+@dataclasses.dataclass(frozen=True)
+class Patience:
+  """How many missing answers of a teacher a run bears.
+
+  Attributes:
+    max_failures: largest share, over the last `window` steps; 1 bears all.
+    window: steps in which the teacher was asked; before there are as many
+      nothing is judged.
+  """
+  max_failures: float
+  window: int
+
+  def __post_init__(self):
+    if not 0 <= self.max_failures <= 1:
+      raise ValueError(f'teacher.max_failures is {self.max_failures}; it must '
+                       'be in [0, 1]')
+    if self.window < 1:
+      raise ValueError(f'teacher.window is {self.window}; it must be >= 1')
+
+  def ended(self, asked: Sequence[Asked]) -> str | None:
+    """Why a run may not go on after these steps (latest last), or None."""
+    last = [a for a in asked if a.answers][-self.window:]
+    total = sum(last, Asked())
+    missing = sum(total.failed.values())
+    if (len(last) < self.window
+        or missing <= self.max_failures * total.answers):
+      return None
+    causes = ', '.join(f'{count} {cause.name.lower()}' for cause, count in
+                       sorted(total.failed.items(), key=lambda x: -x[1]))
+    return (f'{missing} of {total.answers} answers of the teacher are missing '
+            f'in the last {self.window} steps, more than teacher.max_failures '
+            f'= {self.max_failures:g}: {causes}; last error: {total.error}')
+
+
+def of_updates(sums: Sequence[Sums], token_counts: Sequence[int],
+               norms: Sequence[float]) -> dict[str, float]:
+  """The updates of a step; clip shares are of all response tokens."""
+  tokens = max(sum(token_counts), 1)  # updates without a group have none
+  total = lambda name: float(sum(getattr(s, name) for s in sums))
+  trained = max(total('tokens'), 1.0)
+  return {
+      'update/loss': total('loss') / tokens,
+      'update/grad_norm': float(np.mean(norms)),
+      'update/entropy': total('entropy') / trained,
+      'update/trained_tokens': total('tokens') / tokens,
+      'update/padding': total('padding') / max(total('positions'), 1.0),
+      'update/empty': sum(float(s.tokens) == 0 for s in sums),
+      'update/clip_low': total('clip_low') / tokens,
+      'update/clip_high': total('clip_high') / tokens,
+      'update/clip_dual': total('clip_dual') / tokens,
+      'update/ratio_max': float(
+          np.exp(max(float(s.log_ratio_max) for s in sums))),
+      'update/ratio_min': float(
+          np.exp(min(float(s.log_ratio_min) for s in sums))),
+  }
+
+
+def of_gap(sums: Sequence[Sums]) -> dict[str, float]:
+  """|trainer - sampler| log-prob over trained tokens; {} where nothing was
+  trained."""
+  trained, gap = (float(sum(getattr(s, name) for s in sums))
+                  for name in ('tokens', 'gap'))
+  if not trained:
+    return {}
+  return {
+      'sampler_trainer/logp_gap_mean': gap / trained,
+      'sampler_trainer/logp_gap_max': max(float(s.gap_max) for s in sums)}
+
+
+def of_correction(sums: Sequence[Sums]) -> dict[str, float]:
+  """Importance weights and the gap behind them (`of_gap`), over trained tokens;
+  {} where nothing was trained."""
+  total = lambda name: float(sum(getattr(s, name) for s in sums))
+  trained = total('tokens')
+  if not trained:
+    return {}
+  return {'correction/weight': total('weight') / trained,
+          'correction/held': total('weight_held') / trained, **of_gap(sums)}
+
+
+def of_tokens(groups: Sequence[Group], made: Reformulated) -> dict[str, int]:
+  """Tokens prefilled (once a prompt) and generated, by role."""
+  out = {}
+  for role, found in (('student', groups), ('teacher', made.teacher)):
+    out[f'tokens/{role}_prompt'] = sum(len(g.prompt.tokens) for g in found)
+    out[f'tokens/{role}_generated'] = sum(
+        len(r.tokens) for g in found for r in g.rollouts)
+  c = made.compressed
+  out['tokens/compression_prompt'] = c.prompt_tokens if c else 0
+  out['tokens/compression_generated'] = c.generated_tokens if c else 0
+  return out

@@ -1,0 +1,106 @@
+"""What a person reads of a step: questions with all that was asked and said.
+
+A line of samples.jsonl is one question of one step; docs/metrics.md names its
+fields.
+"""
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from zppo_jax.algorithms.zppo import Reformulated
+from zppo_jax.chat.wording import Chat
+from zppo_jax.randomness import host_rng
+from zppo_jax.records import Group, Instance, PromptKind, Purpose, Rollout
+
+
+def choose(plain: Sequence[Group], made: Reformulated, count: int, seed: int,
+           step: int) -> list[str]:
+  """Ids of the questions to record.
+
+  Reformulated ones first, but one place is for the others where there are
+  any; each drawn by (seed, step).
+  """
+  rng = host_rng(seed, step, Purpose.SAMPLES)
+  ids = [g.prompt.question.id for g in plain]
+  asked = list(dict.fromkeys(p.question.id for p in made.prompts))
+  others = [i for i in ids if i not in set(asked)]
+  shuffled = lambda names: [names[i] for i in rng.permutation(len(names))]
+  asked, others = shuffled(asked), shuffled(others)
+  room = max(count - 1, 1) if others else count
+  chosen = asked[:room]
+  return chosen + others[:count - len(chosen)]
+
+
+def _rollout(rollout: Rollout, advantage: float) -> dict:
+  return {'text': rollout.text, 'verdict': rollout.verdict.name.lower(),
+          'answer': rollout.answer, 'reward': rollout.reward,
+          'length': len(rollout.tokens), 'stop': rollout.stop.name.lower(),
+          'advantage': advantage}
+
+
+def _candidates(instance: Instance, texts: dict) -> list[dict]:
+  question = instance.question.id
+  return [{'text': texts[question, c.text], 'answer': c.answer,
+           'verdict': c.verdict.name.lower()} for c in instance.candidates]
+
+
+def spelt(text: str) -> str:
+  """A prompt with every run of a placeholder as one word: `<|x_pad|>×64`."""
+  return re.sub(
+      r'(<\|\w+_pad\|>)(?:\1)+',
+      lambda m: f'{m[1]}×{len(m[0]) // len(m[1])}', text)
+
+
+def _group(group: Group, advantages_G, candidates: list[dict],
+           chat: Chat) -> dict:
+  return {
+      'kind': group.prompt.kind.name.lower(),
+      'prompt': spelt(chat.codec.decode(group.prompt.tokens)),
+      'candidates': candidates,
+      'rollouts': [_rollout(r, float(a)) for r, a in zip(
+          group.rollouts, advantages_G, strict=True)]}
+
+
+def rows(groups: Sequence[Group], advantages_PG: np.ndarray,
+         made: Reformulated, replayed: Sequence[str], step: int, *,
+         count: int, seed: int, chat: Chat) -> list[dict]:
+  """Lines of samples.jsonl for a step.
+
+  Args:
+    groups: all trained groups of the step.
+    advantages_PG: their rollouts' advantages.
+    made: the step's reformulations.
+    replayed: ids that came from the buffer.
+    step: the step.
+    count: questions at most.
+    seed: the run's seed.
+    chat: spells prompts out.
+  """
+  by_id: dict[str, list[int]] = {}
+  for i, group in enumerate(groups):
+    by_id.setdefault(group.prompt.question.id, []).append(i)
+  texts = made.compressed.texts if made.compressed else {}
+  candidates = {(i.question.id, i.kind): _candidates(i, texts)
+                for i in made.instances}
+  teacher = {g.prompt.question.id: g for g in made.teacher}
+  plain = [g for g in groups if g.prompt.kind == PromptKind.PLAIN]
+  out = []
+  for name in choose(plain, made, count, seed, step):
+    found = [groups[i] for i in by_id[name]]
+    question = found[0].prompt.question
+    answers = teacher[name].rollouts if name in teacher else ()
+    out.append({
+        'step': step,
+        'question': {'id': name, 'text': question.text,
+                     'answer': question.answer, 'split': question.split},
+        'accuracy': next(g.accuracy if g.graded else None for g in found
+                         if g.prompt.kind == PromptKind.PLAIN),
+        'replayed': name in set(replayed),
+        'teacher': [{'text': r.text, 'verdict': r.verdict.name.lower(),
+                     'answer': r.answer} for r in answers],
+        'groups': [_group(groups[i], advantages_PG[i],
+                          candidates.get((name, groups[i].prompt.kind), []),
+                          chat) for i in by_id[name]]})
+  return out

@@ -1,0 +1,439 @@
+"""What a run leaves on disk.
+
+  config.json      resolved config, versions, revision, origin of a fork,
+                   the date in its prompts
+  metrics.jsonl    a line a step; eval.jsonl, buffer.jsonl, samples.jsonl:
+                   docs/metrics.md names every field
+  verdicts.jsonl   verdicts/journal.py
+  checkpoints/     see runs/checkpoints.py
+  lock.json        while a process works here: runs/lock.py
+  attempts/NNNN/   attempt.json and log.txt of every start; what a resume cut
+                   out of the files above; the batch of a run that diverged;
+                   the summary that a longer run replaced
+  tensorboard/     events; wandb_id.txt: the run's id there
+  summary.json     written last: its presence means that the run is complete
+  final.safetensors
+
+A directory is used by one run. Starting the same config again resumes it.
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+import platform
+import subprocess
+import time
+from importlib import metadata
+
+import numpy as np
+
+from zppo_jax.devices import disk
+from zppo_jax.devices.disk import write_json
+from zppo_jax.runs import lock
+from zppo_jax.weights import safetensors_file
+
+PACKAGES = ('zppo_jax', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint',
+            'numpy')
+# file -> how many steps are done when a line with this 'step' is written
+LINES = {'metrics.jsonl': 1, 'samples.jsonl': 1, 'buffer.jsonl': 1,
+         'eval.jsonl': 0}
+
+
+def versions() -> dict[str, str]:
+  """Installed versions of what decides the numbers."""
+  out = {}
+  for name in PACKAGES:
+    try:
+      out[name] = metadata.version(name)
+    except metadata.PackageNotFoundError:
+      out[name] = 'not installed'
+  return out
+
+
+def git_revision() -> str:
+  """Commit of the code that runs, '+' behind it if it was changed since;
+  'unknown' for an installed package."""
+  here = pathlib.Path(__file__).parent
+  git = lambda *words: subprocess.run(
+      ['git', '-C', str(here), *words], capture_output=True, text=True)
+  try:
+    head = git('rev-parse', 'HEAD')
+    changed = git('status', '--porcelain', '--untracked-files=no', '--', '.')
+  except FileNotFoundError:  # no git here
+    return 'unknown'
+  if head.returncode:
+    return 'unknown'
+  return head.stdout.strip() + ('+' if changed.stdout.strip() else '')
+
+
+def usable_cores() -> int:
+  """Cores on which this process may run; the order of sums on a CPU, and so
+  the last bits of a run, depend on it."""
+  if hasattr(os, 'sched_getaffinity'):
+    return len(os.sched_getaffinity(0))
+  return os.cpu_count() or 1
+
+
+def config_values(config) -> dict:
+  """A ConfigDict as the JSON values under which it is stored."""
+  return json.loads(config.to_json_best_effort())
+
+
+def flat(values: dict, prefix: str = '') -> dict:
+  """Nested JSON values by dotted name."""
+  out = {}
+  for key, value in values.items():
+    name = f'{prefix}{key}'
+    out.update(flat(value, f'{name}.') if isinstance(value, dict) and value
+               else {name: value})
+  return out
+
+
+def describe(config, forked_from: dict | None = None,
+             date: str | None = None) -> dict:
+  """What config.json holds: config, versions, revision, origin, cores, date."""
+  return {'config': config_values(config), 'versions': versions(),
+          'git_revision': git_revision(), 'forked_from': forked_from,
+          'cores': usable_cores(), **({} if date is None else {'date': date})}
+
+
+def check_unused(path) -> None:
+  """FileExistsError for a file, or a directory that is not empty."""
+  path = pathlib.Path(path)
+  if path.exists() and not path.is_dir():
+    raise FileExistsError(f'{path} is a file; a directory is needed')
+  if path.exists() and any(path.iterdir()):
+    raise FileExistsError(f'{path} is not empty; a new directory is needed')
+
+
+def read_config(path) -> dict | None:
+  """config.json of a workdir; None for a directory that is new or empty, or
+  whose first attempt died before it wrote one.
+
+  Raises:
+    FileExistsError: for a file, or a directory that is not a workdir.
+    ValueError: for a config.json that cannot be read.
+  """
+  path = pathlib.Path(path)
+  if path.exists() and not path.is_dir():
+    raise FileExistsError(f'{path} is a file; a run needs a directory')
+  if not path.exists() or not any(path.iterdir()):
+    return None
+  stored = path / 'config.json'
+  if not stored.is_file():
+    if {p.name for p in path.iterdir()} <= {'attempts', 'config.partial',
+                                            lock.NAME}:
+      return None
+    raise FileExistsError(f'{path} is not empty and holds no run; a run needs '
+                          'a directory of its own')
+  return _read_object(stored, 'config', 'forked_from')
+
+
+def _read_object(path: pathlib.Path, *names: str) -> dict:
+  """A JSON object with some names; ValueError naming the file without."""
+  try:
+    found = json.loads(path.read_text())
+  except (ValueError, RecursionError) as e:
+    raise ValueError(f'{path} is not readable: {e}') from e
+  missing = [n for n in names
+             if not isinstance(found, dict) or n not in found]
+  if missing:
+    raise ValueError(f'{path} is not readable: it has no {missing[0]!r}')
+  return found
+
+
+# Servers may move, and one may lose patience with them, or with the run.
+MAY_CHANGE = frozenset({
+    'steps', 'guard.max_idle', 'teacher.max_failures', 'teacher.min_answered',
+    'teacher.window', *(
+    f'{of}.{name}' for of in ('teacher.endpoint', 'judge') for name in (
+        'url', 'key_env', 'budget_s', 'deadline_s', 'concurrency', 'retries',
+        'backoff_s', 'max_reply_mb'))})
+# Fields that runs of earlier versions have not stored, and the value under
+# which a run is what it was without them.
+ADDED = {'optimizer.warmup_steps': 0, 'optimizer.schedule_steps': 0,
+         'optimizer.state_rounding': 'nearest',
+         'optimizer.second_moment_dtype': '',
+         'student.date': '', 'student.end_tokens': [],
+         'student.chat_template': '',
+         'teacher.end_tokens': []}  # and those of MAY_CHANGE
+
+
+def _comparable(values: dict) -> dict:
+  """A stored config by dotted name, as far as it decides a run's numbers."""
+  out = {**ADDED, **flat(values)}
+  if out.get('optimizer.schedule', 'constant') != 'constant':
+    # Its length is a number of steps, however it was written down.
+    out['optimizer.schedule_steps'] = (
+        out['optimizer.schedule_steps'] or out['steps'])
+  return out
+
+
+def check_same_config(path, stored: dict, config) -> None:
+  """Only a run's own config resumes it, but for MAY_CHANGE; `steps` may grow.
+
+  Raises:
+    ValueError: naming the fields that differ, with both values.
+  """
+  if not isinstance(stored['config'], dict) or 'steps' not in stored['config']:
+    raise ValueError(f'{path}/config.json is not readable: its config is no '
+                     'config of a run')
+  there, here = (_comparable(values) for values in (
+      stored['config'], config_values(config)))
+  differ = [n for n in sorted({**there, **here})
+            if n not in MAY_CHANGE and there.get(n) != here.get(n)]
+  if differ:
+    shown = '; '.join(f'{n} is {there.get(n)!r} there and {here.get(n)!r} here'
+                      for n in differ)
+    raise ValueError(f'{path} holds a run of another config: {shown}. Resume '
+                     'with its own config, or take a new --workdir')
+  if here['steps'] < there['steps']:
+    raise ValueError(f'steps is {here["steps"]}; {path} holds a run of '
+                     f'{there["steps"]} steps, which may only grow')
+
+
+def _step_of(line: bytes) -> int | None:
+  """The step of a whole line of a run; None of anything else."""
+  try:
+    step = json.loads(line)['step']
+  except (ValueError, KeyError, TypeError, RecursionError):
+    return None
+  return step if type(step) is int and line.endswith(b'\n') else None
+
+
+def _spans(steps: list[int]) -> str:
+  """'3, 5 to 7' of [3, 5, 6, 7]."""
+  spans: list[list[int]] = []
+  for step in steps:
+    if spans and step == spans[-1][1] + 1:
+      spans[-1][1] = step
+    else:
+      spans.append([step, step])
+  return ', '.join(f'{a}' if a == b else f'{a} to {b}' for a, b in spans)
+
+
+@dataclasses.dataclass(frozen=True)
+class Workdir:
+  """A run's directory and the attempt that writes to it.
+
+  Attributes:
+    path: of the run.
+    attempt: folder of this start.
+    first: the step at which the run began, a fork's above 0.
+  """
+  path: pathlib.Path
+  attempt: pathlib.Path
+  first: int = 0
+
+  @classmethod
+  def open(cls, path, config, forked_from: dict | None = None,
+           date: str | None = None) -> 'Workdir':
+    """Starts an attempt; the first one writes the config.
+
+    Args:
+      path: a new or empty directory, or a workdir of the same config.
+      config: the run's config.
+      forked_from: {'path', 'step'} of the checkpoint that a new run starts
+        from.
+      date: in ISO form, of the run's prompts.
+
+    Raises:
+      FileExistsError, ValueError: as `read_config`, `check_same_config`.
+    """
+    path = pathlib.Path(path)
+    stored = read_config(path)
+    if stored is not None:
+      check_same_config(path, stored, config)
+    attempts = path / 'attempts'
+    attempts.mkdir(parents=True, exist_ok=True)
+    number = 1 + max((int(p.name) for p in attempts.iterdir()
+                      if p.name.isdigit()), default=0)
+    attempt = attempts / f'{number:04d}'
+    attempt.mkdir()
+    origin = forked_from if stored is None else stored['forked_from']
+    described = describe(config, origin, date)
+    write_json(attempt / 'attempt.json', {
+        **described, 'host': platform.node(), 'pid': os.getpid(),
+        'started': time.strftime('%Y-%m-%dT%H:%M:%S%z')})
+    if stored is None or stored['config'] != described['config']:
+      write_json(path / 'config.json', described)
+    out = cls(path, attempt, (origin or {}).get('step', 0))
+    for name in ('summary.json', 'final.safetensors'):
+      if (path / name).exists():  # of a run that now goes on
+        os.replace(path / name, attempt / name)
+    return out
+
+  @property
+  def verdicts(self) -> pathlib.Path:
+    """The journal of verdicts, which a resume does not cut."""
+    return self.path / 'verdicts.jsonl'
+
+  def cut(self, step: int | None) -> int:
+    """Takes lines beyond a restored step out of the run's files.
+
+    They are kept, to the byte, under this attempt.
+
+    Args:
+      step: steps that the restored checkpoint accounts for; None if there is
+        none, so that nothing stays.
+
+    Returns:
+      Lines that were cut.
+    """
+    lines = 0
+    for name, offset in LINES.items():
+      path = self.path / name
+      if not path.exists():
+        continue
+      kept, cut = [], []
+      for line in path.read_bytes().splitlines(keepends=True):
+        at = _step_of(line)
+        stays = step is not None and at is not None and at + offset <= step
+        (kept if stays else cut).append(line)
+      if not cut:
+        continue
+      aside = self.attempt / f'cut_{name}'
+      partial = path.with_suffix('.partial')
+      with disk.naming(path):
+        aside.write_bytes(b''.join(cut))
+        partial.write_bytes(b''.join(kept))
+        os.replace(partial, path)
+      lines += b''.join(cut).count(b'\n')
+    return lines
+
+  def written(self) -> dict[str, list]:
+    """[bytes, digest] of each of the run's files of lines, for a checkpoint."""
+    return {name: list(disk.digest_of_start(self.path / name))
+            for name in LINES if (self.path / name).is_file()}
+
+  def changes(self, step: int, written: dict[str, list] | None) -> list[str]:
+    """What somebody did to the run's files of lines before a resume.
+
+    Args:
+      step: steps that the restored checkpoint accounts for.
+      written: as `written` told when it was saved; None for a checkpoint of an
+        earlier version.
+    """
+    said = self._unlike(written or {})
+    for name, offset in LINES.items():
+      path = self.path / name
+      lines = (path.read_bytes().splitlines(keepends=True) if path.exists()
+               else [])
+      steps = [_step_of(line) for line in lines]
+      # The last line may be torn by a kill.
+      bad = [i for i, at in enumerate(steps[:-1], 1) if at is None]
+      if bad:
+        said.append(f'{path}: no line of a run in line {_spans(bad)}')
+      found = [at for at in steps if at is not None and at + offset <= step]
+      if found != sorted(found):
+        said.append(f'{path}: its steps are not in order')
+      if name == 'metrics.jsonl':
+        said += self._holes(path, found, range(self.first, step))
+    return said
+
+  def _unlike(self, written: dict[str, list]) -> list[str]:
+    said = []
+    for name, (size, digest) in written.items():
+      path = self.path / name
+      if not path.is_file():
+        said.append(f'{path} is gone')
+      elif disk.digest_of_start(path, size) != (size, digest):
+        said.append(f'{path} is not what it was: its first {size} bytes were '
+                    'changed after the checkpoint')
+    return said
+
+  @staticmethod
+  def _holes(path, found: list[int], wanted: range) -> list[str]:
+    said = []
+    missing = sorted(set(wanted) - set(found))
+    twice = sorted({s for s in found if found.count(s) > 1})
+    if missing:
+      said.append(f'{path}: no line of step {_spans(missing)}')
+    if twice:
+      said.append(f'{path}: more than one line of step {_spans(twice)}')
+    return said
+
+  def cores_before(self) -> list[int]:
+    """Numbers of usable cores of earlier attempts that are not this one's."""
+    found = set()
+    for path in (self.path / 'attempts').glob('*/attempt.json'):
+      try:
+        found.add(_read_object(path, 'cores')['cores'])
+      except ValueError:
+        continue  # of an earlier version, or torn: it tells nothing
+    return sorted(c for c in found if type(c) is int and c != usable_cores())
+
+  def _append(self, name: str, rows) -> None:
+    disk.append(self.path / name, ''.join(
+        json.dumps(row) + '\n' for row in rows))
+
+  def log_step(self, row: dict) -> None:
+    self._append('metrics.jsonl', [row])
+
+  def log_samples(self, rows: list[dict]) -> None:
+    self._append('samples.jsonl', rows)
+
+  def log_fates(self, step: int, settled) -> None:
+    """A line for every entry that left the buffer in a step."""
+    self._append('buffer.jsonl', [
+        {'step': step, 'fate': fate, 'id': e.question.id,
+         'entry_accuracy': e.entry_accuracy, 'admitted_at': e.admitted_at,
+         'visits': e.visits}
+        for fate in ('graduated', 'evicted') for e in getattr(settled, fate)])
+
+  def log_eval(self, step: int, accuracy: dict, history) -> None:
+    """An evaluation after `step` steps, with what had been spent by then."""
+    self._append('eval.jsonl', [{
+        'step': step, 'student_rollouts': history.student_rollouts,
+        'tokens': sum(history.tokens.values()), **accuracy}])
+
+  def note(self, text: str) -> None:
+    """A line in this attempt's log."""
+    disk.append(self.attempt / 'log.txt',
+                f'{time.strftime("%H:%M:%S")} {text}\n')
+
+  def keep_batch(self, step: int, reason: str, batches) -> pathlib.Path:
+    """Writes the micro-batches of a step that ended the run.
+
+    Args:
+      step: the step.
+      reason: what was wrong.
+      batches: (mini-batch, micro-batch of host arrays) pairs.
+
+    Returns:
+      Their folder: reason.json and one .npz of arrays per micro-batch.
+    """
+    folder = self.attempt / f'stopped_at_step_{step}'
+    folder.mkdir()
+    with disk.naming(folder):
+      for i, (minibatch, batch) in enumerate(batches):
+        np.savez(folder / f'minibatch_{minibatch}_{i:04d}.npz',
+                 **_arrays(batch))
+    write_json(folder / 'reason.json', {'step': step, 'reason': reason})
+    return folder
+
+  def finish(self, summary: dict, params, description: dict) -> None:
+    """Writes the final weights with their description, then the summary."""
+    with disk.naming(self.path / 'final.safetensors'):
+      safetensors_file.save(self.path / 'final.safetensors', params, description)
+    write_json(self.path / 'summary.json', summary)
+
+
+def _arrays(record) -> dict:
+  """The arrays of a record and of the records in it, by their names."""
+  out = {}
+  for field in dataclasses.fields(record):
+    value = getattr(record, field.name)
+    if dataclasses.is_dataclass(value):
+      out.update(_arrays(value))
+    elif value is not None:
+      out[field.name] = value
+  return out
+
+
+def read_summary(path) -> dict | None:
+  """summary.json, or None while a run is not complete; ValueError for one that
+  cannot be read."""
+  path = pathlib.Path(path) / 'summary.json'
+  return _read_object(path, 'steps') if path.is_file() else None

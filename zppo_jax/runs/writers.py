@@ -1,0 +1,102 @@
+"""Where a run's numbers go besides metrics.jsonl: TensorBoard, W&B.
+
+A writer is write(step, {name: value}) and close(); a new one is a function
+and a row of WRITERS.
+"""
+
+import os
+import time
+import uuid
+from collections.abc import Callable
+from typing import NamedTuple
+
+from zppo_jax.devices import disk
+
+
+class Writer(NamedTuple):
+  """Attributes: write(step, values) and close()."""
+  write: Callable[[int, dict], None]
+  close: Callable[[], None]
+
+
+def tensorboard(path, config_values: dict, name: str, step: int) -> Writer:
+  """Event files in path/tensorboard; a resume hides what it repeats.
+
+  They are written at once, not by a thread that would die of a full disk and
+  leave the run waiting for it.
+  """
+  del config_values, name
+  from tensorboardX.event_file_writer import EventsWriter
+  from tensorboardX.proto.event_pb2 import Event, SessionLog
+  from tensorboardX.summary import scalar
+  folder = path / 'tensorboard'
+  with disk.naming(folder):
+    folder.mkdir(exist_ok=True)
+    events = EventsWriter(str(folder / 'events'))
+
+  def put(step, **what):
+    with disk.naming(folder):
+      events.write_event(Event(wall_time=time.time(), step=step, **what))
+      events.flush()
+
+  put(step, session_log=SessionLog(status=SessionLog.START))
+
+  def write(step, values):
+    put(step, summary={'value': [
+        v for key, value in values.items() for v in scalar(key, value).value]})
+
+  def close():
+    with disk.naming(folder):
+      events.close()
+
+  return Writer(write, close)
+
+
+def wandb(path, config_values: dict, name: str, step: int) -> Writer:
+  """A run of the W&B project `name`, shown under the workdir's name.
+
+  Its id is drawn once and kept in the workdir (wandb_id.txt): two workdirs of
+  one name are two runs, and a resumed or moved workdir goes on with its own.
+
+  Raises:
+    ValueError: if the package is not installed.
+  """
+  try:
+    import wandb as client
+  except ImportError as e:
+    raise ValueError(f'log.wandb is {name!r}, but the package wandb is not '
+                     'installed: pip install "zppo_jax[wandb]"') from e
+  kept = path / 'wandb_id.txt'
+  if not kept.is_file():
+    partial = path / 'wandb_id.partial'  # a kill leaves a whole id or none
+    partial.write_text(f'{uuid.uuid4().hex}\n')
+    os.replace(partial, kept)
+  run = client.init(project=name, dir=str(path), config=config_values,
+                    id=kept.read_text().strip(), name=path.resolve().name,
+                    resume='allow')
+  run.define_metric('*', step_metric='step')
+  del step  # points of an earlier attempt are written again, equal
+
+  def write(step, values):
+    run.log({'step': step, **values})
+
+  return Writer(write, run.finish)
+
+
+WRITERS = {'tensorboard': tensorboard, 'wandb': wandb}
+
+
+def open_all(chosen: dict, path, config_values: dict,
+             step: int) -> list[Writer]:
+  """Writers whose value in config.log is set (True or a name).
+
+  Raises:
+    KeyError: for an unknown writer, naming the known ones.
+  """
+  out = []
+  for kind, value in chosen.items():
+    if kind not in WRITERS:
+      raise KeyError(f'unknown writer log.{kind}; known: {", ".join(WRITERS)}')
+    if value:
+      out.append(WRITERS[kind](path, config_values, value, step))
+  return out

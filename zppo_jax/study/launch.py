@@ -1,0 +1,181 @@
+"""Studies: many runs of the main job, paired by seed, from one command.
+
+A study file (studies/*.py) names its arms, learning rates and seeds. The
+command first runs the development seeds at every rate, fixes each arm's rate
+by a rule stated beforehand (highest mean endpoint over the development seeds;
+ties to the lower rate), then runs the reported seeds. A run that is complete
+is never run again, so the command resumes. Results go to results.json and
+table.md.
+"""
+
+import concurrent.futures
+import dataclasses
+import json
+import os
+import pathlib
+import platform
+import queue
+import subprocess
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+
+from zppo_jax.runs import lock, workdir
+from zppo_jax.study.tables import arm_table, contrast, contrast_table
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+  """One run: where it is written and with which config overrides."""
+  arm: str
+  rate: float
+  seed: int
+  overrides: tuple[tuple[str, object], ...]
+
+  @property
+  def name(self) -> str:
+    return f'{self.arm}-lr{self.rate:g}-seed{self.seed}'
+
+
+def jobs(config, rates: dict, seeds: Sequence[int]) -> list[Job]:
+  """Every arm at its rates and all seeds; seeds vary slowest.
+
+  Args:
+    config: the study.
+    rates: arm -> learning rates.
+    seeds: seeds.
+  """
+  return [
+      Job(arm, rate, seed, (*map(tuple, config.common), *map(tuple, fields)))
+      for seed in seeds for arm, fields in config.arms.items()
+      for rate in rates[arm]]
+
+
+def command(job: Job, base: str, path: pathlib.Path) -> list[str]:
+  """The documented command that a job stands for."""
+  return [sys.executable, '-m', 'zppo_jax.main', 'train', f'--config={base}',
+          f'--workdir={path}', f'--config.seed={job.seed}',
+          f'--config.optimizer.learning_rate={job.rate}',
+          *(f'--config.{name}={value}' for name, value in job.overrides)]
+
+
+def run_job(job: Job, base: str, home: pathlib.Path, core: int | None) -> None:
+  """Runs a job unless it is complete; an incomplete one goes on.
+
+  Raises:
+    RuntimeError: if the run fails; its output is in NAME.log.
+  """
+  path = home / 'runs' / job.name
+  if (path / 'summary.json').is_file():
+    return
+  path.parent.mkdir(parents=True, exist_ok=True)
+  pin = None if core is None else lambda: os.sched_setaffinity(0, {core})
+  with open(path.parent / f'{job.name}.log', 'a') as log:
+    done = subprocess.run(command(job, base, path), stdout=log,
+                          stderr=subprocess.STDOUT, preexec_fn=pin)
+  if done.returncode:
+    raise RuntimeError(f'{job.name} failed; see {log.name}')
+
+
+def run_all(todo: Sequence[Job], base: str, home: pathlib.Path,
+            cores: Sequence[int | None]) -> None:
+  """Runs jobs in order, one at a time on every core of `cores`."""
+  free: queue.Queue = queue.Queue()
+  for core in cores:
+    free.put(core)
+  def one(job):
+    core = free.get()
+    try:
+      run_job(job, base, home, core)
+      print(f'{job.name}: {endpoint_of(home, job)}', flush=True)
+    finally:
+      free.put(core)
+  with concurrent.futures.ThreadPoolExecutor(len(cores)) as pool:
+    for _ in pool.map(one, todo):
+      pass
+
+
+def read(home: pathlib.Path, job: Job) -> dict:
+  """Summary and evaluation curve of a complete run."""
+  path = home / 'runs' / job.name
+  curve = [json.loads(line)
+           for line in (path / 'eval.jsonl').read_text().splitlines()]
+  summary = json.loads((path / 'summary.json').read_text())
+  return {'arm': job.arm, 'rate': job.rate, 'seed': job.seed,
+          'summary': summary, 'curve': curve}
+
+
+def endpoint_of(home: pathlib.Path, job: Job, split: str = 'hard') -> float:
+  """Greedy plain accuracy on a split at the last step."""
+  return read(home, job)['summary']['eval'][split]['final']
+
+
+def choose_rates(records: Sequence[dict], split: str) -> dict[str, float]:
+  """Each arm's rate: highest mean endpoint, ties to the lower rate."""
+  by_arm: dict[str, dict[float, list[float]]] = {}
+  for r in records:
+    final = r['summary']['eval'][split]['final']
+    by_arm.setdefault(r['arm'], {}).setdefault(r['rate'], []).append(final)
+  return {arm: max(sorted(found), key=lambda rate: np.mean(found[rate]))
+          for arm, found in by_arm.items()}
+
+
+def machine() -> dict:
+  """What the numbers were made on."""
+  return {'python': platform.python_version(), 'system': platform.system(),
+          'processor': platform.machine(), 'cores': os.cpu_count(),
+          'versions': workdir.versions(),
+          'git_revision': workdir.git_revision()}
+
+
+def main(config, path, cores: str | None) -> None:
+  """Runs a study and writes results.json and table.md.
+
+  Args:
+    config: a study (studies/*.py).
+    path: its directory; complete runs in it are kept.
+    cores: e.g. '0,1': a run at a time pinned to each; None: one unpinned.
+
+  Raises:
+    Locked: if another process works in the directory.
+    RuntimeError: as run_job.
+  """
+  home = pathlib.Path(path)
+  home.mkdir(parents=True, exist_ok=True)
+  with lock.hold(home):
+    _run(config, home, cores)
+
+
+def _run(config, home: pathlib.Path, cores: str | None) -> None:
+  where = [int(x) for x in cores.split(',')] if cores else [None]
+  splits, split = tuple(config.splits), config.endpoint
+  development: list[dict] = []
+  if config.rates:
+    rates = {arm: tuple(config.rates) for arm in config.arms}
+    todo = jobs(config, rates, config.development_seeds)
+    run_all(todo, config.base, home, where)
+    development = [read(home, job) for job in todo]
+    chosen = choose_rates(development, split)
+  else:
+    chosen = dict(config.fixed_rates)
+  todo = jobs(config, {arm: (rate,) for arm, rate in chosen.items()},
+              config.seeds)
+  run_all(todo, config.base, home, where)
+  reported = [read(home, job) for job in todo]
+  contrasts = [contrast(reported, a, b, s)
+               for s in splits for a, b in config.contrasts]
+  results = {
+      'study': json.loads(config.to_json_best_effort()), 'rates': chosen,
+      'machine': machine(), 'development': development, 'reported': reported,
+      'contrasts': contrasts}
+  (home / 'results.json').write_text(
+      json.dumps(results, sort_keys=True) + '\n')
+  parts = [f'# {config.title}', '']
+  if development:
+    parts += ['Development seeds, all rates:', '',
+              arm_table(development, splits), '']
+  parts += ['Reported seeds:', '', arm_table(reported, splits), '',
+            contrast_table(contrasts), '']
+  (home / 'table.md').write_text('\n'.join(parts))
+  print('\n'.join(parts))

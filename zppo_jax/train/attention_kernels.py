@@ -1,0 +1,84 @@
+"""Which attention kernel each shape of a run gets, and why.
+
+The rules are attention.choose's; here is only what a run will ask it for.
+"""
+
+import itertools
+from typing import NamedTuple
+
+from zppo_jax.learner import layouts
+from zppo_jax.models import attention
+from zppo_jax.rollout.programs import Programs
+from zppo_jax.teachers.in_process import InProcessTeacher
+from zppo_jax.train.build import Run
+
+
+class Use(NamedTuple):
+  """One shape of tokens that see each other.
+
+  Attributes:
+    what: the program that meets it.
+    rows, length: of its batch.
+    choice: of the kernel.
+  """
+  what: str
+  rows: int
+  length: int
+  choice: attention.Choice
+
+
+def _of(model, mesh, what: str, rows: int, length: int,
+        patches: int) -> list[Use]:
+  """Of one program: the decoder's, and the tower's where there are patches."""
+  c = model.config
+  heads = attention.heads_of(c)
+  parts = [('decoder', what, length)]
+  if patches:
+    parts.append(('vision', f'{what}, vision', patches))
+  return [Use(name, rows, size, attention.choose(
+      c.attention, mesh, attention.Shape(rows, size, *heads[part], c.dtype)))
+      for part, name, size in parts]
+
+
+def of_engine(programs: Programs, who: str) -> list[Use]:
+  """Prefills of every size, and decoding in all slots."""
+  s, model, mesh = programs.shapes, programs.model, programs.mesh
+  out = []
+  for rows, length, patches in itertools.product(
+      s.groups, s.prompts, (0, *s.patches)):
+    out += _of(model, mesh, f'{who} prefill', rows, length, patches)
+  return out + _of(model, mesh, f'{who} decoding', s.rows[-1], 1, 0)
+
+
+def of_run(run: Run) -> list[Use]:
+  """All of a run's shapes, each once."""
+  model = run.sampler.engine.programs.model
+  out = of_engine(run.sampler.engine.programs, 'student')
+  if isinstance(run.teacher, InProcessTeacher):
+    out += of_engine(run.teacher.answers.engine.programs, 'teacher')
+  for s in layouts.shapes(run.layout):
+    if not s.prompt:
+      out += _of(model, run.mesh, 'training', s.units, s.length, s.patches)
+      continue
+    out += _of(model, run.mesh, 'training prompts', s.units, s.prompt,
+               s.patches)
+    out += _of(model, run.mesh, 'training responses', s.units * s.rows,
+               s.prompt + s.length, 0)
+  return list(dict.fromkeys(out))
+
+
+def table(uses: list[Use]) -> list[str]:
+  """A line a shape."""
+  return [f'{u.what:28s} {u.rows:5d} x {u.length:<6d} {u.choice.kernel}: '
+          f'{u.choice.why}' for u in uses]
+
+
+def summary(uses: list[Use]) -> list[str]:
+  """A line a kernel and reason, with the shapes that it holds for."""
+  by_choice: dict[attention.Choice, dict[str, list[str]]] = {}
+  for u in uses:
+    by_choice.setdefault(u.choice, {}).setdefault(u.what, []).append(
+        f'{u.rows}x{u.length}')
+  return [f'attention {choice.kernel}, {choice.why}: ' + '; '.join(
+      f'{what} {" ".join(shapes)}' for what, shapes in found.items())
+      for choice, found in by_choice.items()]

@@ -1,0 +1,88 @@
+"""Plain accuracy of a policy on evaluation splits."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+from zppo_jax.algorithms import zppo
+from zppo_jax.records import Group, Purpose, Question
+from zppo_jax.rollout import collect
+from zppo_jax.statistics import pass_at_k, wilson_interval
+
+
+def answer(sampler: collect.Sampler, params,
+           splits: Mapping[str, Sequence[Question]],
+           seed: int) -> dict[str, list[Group]]:
+  """Graded groups by split, each question asked plain.
+
+  Args:
+    sampler: with the evaluation's decoding and rollouts a question.
+    params: policy in the rollout sharding.
+    splits: split -> questions; all are sampled together.
+    seed: of the draws, if the decoding draws.
+  """
+  questions = [q for found in splits.values() for q in found]
+  prompts = zppo.plain_prompts(questions, sampler.chat)
+  groups = collect.collect(sampler, params, prompts, seed=seed, step=0,
+                            purpose=Purpose.EVALUATION)
+  out, start = {}, 0
+  for split, found in splits.items():
+    out[split] = groups[start:start + len(found)]
+    start += len(found)
+  return out
+
+
+def accuracy(sampler: collect.Sampler, params,
+             splits: Mapping[str, Sequence[Question]],
+             seed: int) -> dict[str, float]:
+  """Mean reward by split; arguments as of `answer`. What has no verdict earns
+  none here: a score is not raised by leaving questions out."""
+  return {split: sum(len(g.correct) / len(g.rollouts) for g in groups)
+          / len(groups)
+          for split, groups in answer(sampler, params, splits, seed).items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+  """A mean over questions with its 95 % Wilson interval."""
+  mean: float
+  low: float
+  high: float
+
+
+def check_ks(ks: Sequence[int], num: int) -> None:
+  """ValueError unless pass@k can be told from `num` rollouts for each k."""
+  for k in ks:
+    if not 1 <= k <= num:
+      raise ValueError(f'k is {k}; pass@k of {num} rollouts a question needs '
+                       f'1 <= k <= {num}')
+
+
+def estimates(groups: Sequence[Group], ks: Sequence[int]) -> dict:
+  """avg@n and pass@k of one split.
+
+  avg@n is the mean reward of all n rollouts of a question, which is its
+  unbiased pass@1 (one without a verdict earns none); pass@k is Chen et al.'s
+  (statistics.pass_at_k). Intervals are over questions.
+
+  Returns:
+    {'avg@n': Estimate, 'pass@k': Estimate for each k}.
+  """
+  num = len(groups[0].rollouts)
+  check_ks(ks, num)
+  out = {f'avg@{num}': Estimate(*wilson_interval(
+      [len(g.correct) / num for g in groups]))}
+  for k in ks:
+    out[f'pass@{k}'] = Estimate(*wilson_interval(
+        [pass_at_k(num, len(g.correct), k) for g in groups]))
+  return out
+
+
+def sample_rows(groups: Sequence[Group]) -> list[dict]:
+  """A row per rollout; columns in docs/metrics.md."""
+  return [
+      {'id': g.prompt.question.id, 'split': g.prompt.question.split,
+       'question': g.prompt.question.text, 'gold': g.prompt.question.answer,
+       'sample': i, 'text': r.text, 'verdict': r.verdict.name.lower(),
+       'answer': r.answer, 'reward': r.reward, 'length': len(r.tokens),
+       'stop': r.stop.name.lower()}
+      for g in groups for i, r in enumerate(g.rollouts)]

@@ -1,0 +1,500 @@
+"""The loop: all steps of a run, from wherever its directory says it stands."""
+
+import collections
+import contextlib
+import dataclasses
+import json
+import pathlib
+import signal
+import time
+from collections.abc import Callable
+
+import jax
+
+from zppo_jax.algorithms.replay import ReplayBuffer
+from zppo_jax.chat import dates
+from zppo_jax.data import digest
+from zppo_jax.data.pool import Pool
+from zppo_jax.devices import sharding
+from zppo_jax.records import TrainState
+from zppo_jax.runs import checkpoints, console, lock, watch, workdir, writers
+from zppo_jax.runs.checkpoints import Checkpoints
+from zppo_jax.runs.metrics import trouble, ungraded
+from zppo_jax.runs.totals import History
+from zppo_jax.runs.workdir import Workdir
+from zppo_jax.teachers.journal import Journalled
+from zppo_jax.train import attention_kernels, evaluate
+from zppo_jax.train.build import Run, build
+from zppo_jax.train.step import train_step
+from zppo_jax.verdicts import verifier
+
+
+class Interrupted(Exception):
+  """A signal asked the run to stop; it was saved and can go on.
+
+  Attributes:
+    number: of the signal.
+  """
+
+  def __init__(self, text: str, number: int):
+    super().__init__(text)
+    self.number = number
+
+
+class Ungraded(RuntimeError):
+  """More rollouts without a verdict than guard.max_ungraded."""
+
+
+class TeacherFailed(RuntimeError):
+  """More missing answers than teacher.max_failures; the run was saved."""
+
+
+class Idle(RuntimeError):
+  """Steps in vain beyond guard.max_idle or teacher.min_answered; the run was
+  saved."""
+
+
+class Diverged(RuntimeError):
+  """NaN, or probability ratios beyond guard.max_ratio."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Standing:
+  """Where a run stands between two steps; what a checkpoint holds.
+
+  Attributes:
+    step: steps done.
+    state: TrainState.
+    buffer: the replay buffer.
+    history: totals.
+    base: accuracy by split before the first step of this run.
+    latest: accuracy by split at the last evaluation.
+  """
+  step: int
+  state: TrainState
+  buffer: ReplayBuffer
+  history: History
+  base: dict[str, float]
+  latest: dict[str, float]
+
+
+def evaluate_state(run: Run, state: TrainState) -> dict[str, float]:
+  params = run.reshard_fn(state.params)
+  return evaluate.accuracy(run.greedy, params, run.splits, run.seed)
+
+
+def save(kept: Checkpoints, run: Run, at: Standing,
+         files: dict | None = None) -> None:
+  """Starts writing a checkpoint.
+
+  Args:
+    kept: where.
+    run, at: what.
+    files: what the run's files of lines were (Workdir.written).
+  """
+  kept.save(at.step, at.state, {
+      'buffer': at.buffer.dump(), 'history': at.history.dump(),
+      'data': run.source.position(at.step), 'base': at.base,
+      'latest': at.latest}, files)
+
+
+def restore(kept: Checkpoints, run: Run, step: int) -> Standing:
+  """What `save` wrote after `step` steps.
+
+  Raises:
+    CheckpointError: as checkpoints.Checkpoints.restore.
+    ValueError: if a buffered question is not in the pool, or the data would
+      not go on where the checkpoint's stopped.
+  """
+  state, host = kept.restore(step, run.abstract_state)
+  run.source.check_position(host['data'], step, kept.path.parent)
+  buffer = ReplayBuffer.load(
+      run.buffer_capacity, host['buffer'] if run.method.replay else [],
+      run.source.find)
+  return Standing(step, state, buffer, History.load(host['history']),
+                  host['base'], host['latest'])
+
+
+def _manifest(config, run: Run) -> dict:
+  return {'model': run.description['model'],
+          'config': workdir.config_values(config),
+          'versions': workdir.versions()}
+
+
+def fork(run: Run, config, path) -> Standing:
+  """The standing of another run's checkpoint, as the start of a new one.
+
+  State, buffer and step carry over; totals start anew.
+
+  Raises:
+    FileNotFoundError, CheckpointError, ValueError: as `restore`, or if
+      `steps` does not reach beyond the checkpoint.
+  """
+  folder, step = checkpoints.open_any(path)
+  other = Checkpoints(folder, run.checkpoint, _manifest(config, run),
+                      read_only=True)
+  step = other.latest() if step is None else step
+  if not step < run.steps:
+    raise ValueError(f'steps is {run.steps}; the checkpoint to fork from '
+                     f'already stands at {step}')
+  found = restore(other, run, step)
+  other.close()
+  for note in other.notes:
+    print(note, flush=True)
+  base = evaluate_state(run, found.state)
+  return dataclasses.replace(found, history=History(), base=base, latest=base)
+
+
+def begin(run: Run, out: Workdir, kept: Checkpoints,
+          forked: Standing | None, say: Callable[[str], None]) -> Standing:
+  """Where this attempt starts: a checkpoint of this run, one of another, or
+  the pretrained weights. Lines beyond it are cut; what somebody changed in the
+  run's files is said."""
+  if others := out.cores_before():
+    say(f'warning: this process may use {workdir.usable_cores()} cores; '
+        f'earlier attempts of this run had {", ".join(map(str, others))}. The '
+        'last bits of sums depend on it, so the run will not end to the byte '
+        'as it would have (docs/numerics.md)')
+  step = kept.latest()
+  if step is not None:
+    at = restore(kept, run, step)
+    for line in (*kept.notes,
+                 *out.changes(step, kept.read(step).get('files'))):
+      say(f'warning: {line}')
+    lines = out.cut(step)
+    out.note(f'resumed after {step} steps; {lines} lines cut')
+    return at
+  if lines := out.cut(None):
+    say(f'warning: {out.path} has no checkpoint; it starts from the beginning, '
+        f'and {lines} lines of before are in {out.attempt}')
+  if forked is not None:
+    at = forked
+    out.note(f'forked after {at.step} steps')
+  else:
+    state = run.init_state()
+    base = evaluate_state(run, state)
+    at = Standing(0, state, ReplayBuffer(run.buffer_capacity), History(), base,
+                  base)
+  out.log_eval(at.step, at.base, at.history)
+  return at
+
+
+@contextlib.contextmanager
+def catch_signals():
+  """SIGINT and SIGTERM are kept in the list that is yielded; a second one
+  raises KeyboardInterrupt at once."""
+  found: list[int] = []
+
+  def handle(number, frame):
+    del frame
+    if found:
+      raise KeyboardInterrupt
+    found.append(number)
+
+  kinds = (signal.SIGINT, signal.SIGTERM)
+  before = [signal.signal(kind, handle) for kind in kinds]
+  try:
+    yield found
+  finally:
+    for kind, handler in zip(kinds, before, strict=True):
+      signal.signal(kind, handler)
+
+
+def _check(run: Run, out: Workdir, outcome) -> None:
+  """Ungraded, or Diverged with the step's batch on disk, if the numbers say
+  so."""
+  reason = ungraded(outcome.row, run.max_ungraded)
+  if reason is not None:
+    reasons = run.verifier.reasons()
+    raise Ungraded(
+        f'stopped at step {outcome.row["step"]}: {reason}'
+        + ''.join(f'; {why}' for why in reasons)
+        + f'. No checkpoint holds this update; {out.verdicts} keeps all '
+        'verdicts but crashes, remove it to have them graded anew')
+  reason = trouble(outcome.row, run.max_ratio)
+  if reason is None:
+    return
+  step = outcome.row['step']
+  batches = [(i, sharding.to_host(batch))
+             for i, (found, _) in enumerate(outcome.minibatches)
+             for batch in found]
+  folder = out.keep_batch(step, reason, batches)
+  raise Diverged(f'stopped at step {step}: {reason}. Its batch is in {folder}; '
+                 'no checkpoint holds this update')
+
+
+def run_loop(run: Run, at: Standing, out: Workdir, kept: Checkpoints,
+             outlets, screen, say: Callable[[str], None]) -> Standing:
+  """Steps `at.step` to `run.steps`; logs, evaluates and saves as due.
+
+  Raises:
+    Interrupted: after a signal, once the step in progress is saved.
+    TeacherFailed: if too many answers of the teacher are missing; the step is
+      saved, and a resumed run counts anew.
+    Idle: for steps in vain beyond guard.max_idle or teacher.min_answered;
+      likewise.
+    Diverged: for NaN or an exploding ratio; the last checkpoint is intact.
+    Ungraded: for too many rollouts without a verdict; likewise.
+    CheckpointError: if a checkpoint cannot be written.
+  """
+  spent: dict[str, float] = {}  # by what came after the last row was written
+  begun = time.perf_counter()
+  asked: collections.deque = collections.deque(maxlen=run.patience.window)
+  seen = watch.Watch(run.vain)
+
+  def lap(name, since):
+    now = time.perf_counter()
+    spent[f'time/{name}'] = spent.get(f'time/{name}', 0.0) + now - since
+    return now
+
+  with catch_signals() as signals:
+    while at.step < run.steps:
+      outcome = train_step(run, at.state, at.buffer, at.step)
+      _check(run, out, outcome)
+      row, history = outcome.row, at.history
+      if outcome.calls.answers:
+        asked.append(outcome.calls)
+      failed, vain = run.patience.ended(asked), None
+      for line in seen.see(row):
+        say(line)
+      row.update(spent)
+      spent.clear()
+      since = time.perf_counter()
+      history.add(row, outcome.settled)
+      if outcome.settled is not None:
+        out.log_fates(at.step, outcome.settled)
+      out.log_samples(outcome.samples)
+      out.log_step(row)
+      for outlet in outlets:
+        outlet.write(at.step, row)
+      screen.step(row)
+      since = lap('log', since)
+
+      done, latest = at.step + 1, at.latest
+      last = done == run.steps
+      if last or (run.eval_every and done % run.eval_every == 0):
+        latest = evaluate_state(run, outcome.state)
+        out.log_eval(done, latest, history)
+        screen.note(console.evaluation(done, latest))
+        for outlet in outlets:
+          outlet.write(done, {f'eval/{s}': a for s, a in latest.items()})
+        since = lap('evaluate', since)
+      now = time.perf_counter()
+      history.seconds += now - begun
+      begun = now
+      at = Standing(done, outcome.state, outcome.buffer, history, at.base,
+                    latest)
+      if not last:
+        vain = seen.ended()
+      if last or signals or failed or vain or run.checkpoint.due(done):
+        save(kept, run, at, out.written())
+        lap('checkpoint', since)
+      if failed or vain:
+        kept.wait()
+        kind = TeacherFailed if failed else Idle
+        raise kind(f'stopped after step {at.step - 1}, which is saved: '
+                   f'{failed or vain}')
+      if signals:
+        kept.wait()
+        name = signal.Signals(signals[0]).name
+        out.note(f'{name}: saved after {done} steps')
+        raise Interrupted(f'{name}: saved after {done} of {run.steps} steps; '
+                          'the same command goes on from there', signals[0])
+  kept.wait()
+  return at
+
+
+def _with_journal(run: Run, path: pathlib.Path) -> Run:
+  """The run with answers kept on disk where they may not come again."""
+  if run.teacher is None or run.teacher.capabilities.repeatable:
+    return run
+  return dataclasses.replace(run, teacher=Journalled.open(
+      run.teacher, path / 'teacher.jsonl', run.sampler.chat,
+      run.sampler.grader))
+
+
+def read_complete(path, config) -> dict | None:
+  """The summary of a run that has all steps of its config, else None.
+
+  Raises:
+    ValueError: for one that cannot be read, or that says something else than
+      the last checkpoint, where there is one.
+    CheckpointError: for a damaged checkpoint.
+  """
+  summary = workdir.read_summary(path)
+  if summary is None or summary['steps'] != config.steps:
+    return None
+  told = {'method': config.method, 'seed': config.seed}
+  held = checkpoints.peek(path / 'checkpoints', config.steps)
+  if held is not None:
+    host = held['host']
+    told |= History.load(host['history']).summary(
+        host['base'], host['latest'], config.steps)
+  wrong = [name for name, value in json.loads(json.dumps(told)).items()
+           if summary.get(name) != value]
+  if wrong:
+    raise ValueError(
+        f'{path}/summary.json is not what the run came to: {wrong[0]} is '
+        f'{summary.get(wrong[0])!r}, the run has {told[wrong[0]]!r}. Without '
+        'that file the same command writes it again')
+  return summary
+
+
+class _Closing:
+  """Closes all that was opened; the first error is the one that is raised.
+
+  What fails in closing after another error is said in the log alone, because
+  it is mostly its consequence.
+  """
+
+  def __init__(self, note: Callable[[str], None]):
+    self._note, self._open = note, []
+
+  def add(self, close: Callable[[], None]) -> None:
+    self._open.append(close)
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, kind, error, traceback):
+    first = error
+    while self._open:
+      try:
+        self._open.pop()()
+      except Exception as e:
+        if first is None:
+          first = e
+        else:
+          with contextlib.suppress(OSError):
+            self._note(f'then, in closing: {type(e).__name__}: {e}')
+    if first is not error:
+      raise first
+
+
+def _found(path: pathlib.Path, config, fork_from) -> dict | None:
+  """The summary of a directory whose run is complete, else None.
+
+  Raises:
+    FileExistsError, ValueError: if it holds something else than a run of this
+      config, or if a fork is to be written over one.
+  """
+  stored = workdir.read_config(path)
+  if stored is None:
+    return None
+  if fork_from is not None and not (
+      stored['forked_from'] or {}).get('path') == str(fork_from):
+    raise FileExistsError(f'{path} holds a run already; --fork-from needs '
+                          'a new directory')
+  workdir.check_same_config(path, stored, config)
+  return read_complete(path, config)
+
+
+def _alone(path: pathlib.Path):
+  """The lock of a directory; one process of a run takes it."""
+  return (lock.hold(path) if jax.process_index() == 0
+          else contextlib.nullcontext())
+
+
+def main(config, path, fork_from=None) -> dict:
+  """Trains by a config in a directory and returns the summary.
+
+  A new directory starts a run; that of the same config goes on where its last
+  checkpoint stands; a complete one is left as it is.
+
+  Args:
+    config: the run's config.
+    path: its directory.
+    fork_from: a workdir or checkpoint whose state a new run starts from.
+
+  Raises:
+    Interrupted, TeacherFailed, Idle, Diverged, Ungraded, CheckpointError: as
+      run_loop.
+    Locked: if another process works in the directory.
+    ValueError, KeyError, FileNotFoundError, FileExistsError: for a config, a
+      directory or a checkpoint that does not fit, naming what.
+    OSError: for a file that cannot be written, naming it.
+  """
+  path = pathlib.Path(path)
+  complete = _found(path, config, fork_from)
+  if complete is not None:
+    return complete
+  with contextlib.ExitStack() as alone:
+    # Before the build, which takes long, where there is a directory; nothing
+    # is made for a config that turns out not to fit.
+    if there := path.is_dir():
+      alone.enter_context(_alone(path))
+    # A fork goes on with the prompts that its policy and buffer come from.
+    day = dates.choose(config, path, fork_from)
+    run = build(config, day)
+    forked = None if fork_from is None else fork(run, config, fork_from)
+    if not there:
+      path.mkdir(parents=True, exist_ok=True)
+      alone.enter_context(_alone(path))
+      # Another process may have been faster.
+      complete = _found(path, config, fork_from)
+      if complete is not None:
+        return complete
+    out = Workdir.open(path, config, None if forked is None else {
+        'path': str(fork_from), 'step': forked.step}, day.date.isoformat())
+    return _work(run, config, out, forked)
+
+
+def _work(run: Run, config, out: Workdir, forked: Standing | None) -> dict:
+  """An attempt in an opened directory, to its end; the summary."""
+  path = out.path
+  if isinstance(run.source.pool, Pool):
+    workdir.write_json(path / 'data.json', run.source.pool.record())
+  for line in attention_kernels.summary(attention_kernels.of_run(run)):
+    out.note(line)
+  with _Closing(out.note) as closing:
+    try:
+      kept = Checkpoints(path / 'checkpoints', run.checkpoint,
+                         _manifest(config, run))
+      closing.add(kept.close)
+      run = _with_journal(run, path)
+      judging = contextlib.ExitStack()
+      closing.add(judging.close)
+      judging.enter_context(verifier.journalled(run.verifier, out.verdicts))
+
+      def say(text):
+        """On the terminal and in the log."""
+        out.note(text)
+        print(text, flush=True)
+
+      at = begin(run, out, kept, forked, say)
+      workdir.write_json(path / digest.NAME, run.source.record())
+      outlets = writers.open_all(
+          config.log, path, workdir.config_values(config), at.step)
+      for outlet in outlets:
+        closing.add(outlet.close)
+      at = _on_screen(run, at, out, kept, outlets)
+    except BaseException as e:
+      with contextlib.suppress(OSError):  # the disk may be full
+        out.note(f'ended: {type(e).__name__}: {e}')
+      raise
+  summary = {'method': config.method, 'seed': config.seed,
+             **at.history.summary(at.base, at.latest, at.step)}
+  out.finish(summary, sharding.to_host(at.state.params), run.description)
+  for line in watch.told(summary):
+    out.note(line)
+    print(line, flush=True)
+  out.note(f'complete after {at.step} steps')
+  return summary
+
+
+def _on_screen(run: Run, at: Standing, out: Workdir, kept: Checkpoints,
+               outlets) -> Standing:
+  """`run_loop` with somebody who looks on."""
+  screen = console.screen(run.steps, at.step)
+
+  def say(text):
+    out.note(text)
+    screen.note(text)
+
+  try:
+    if at.step:
+      screen.note(f'goes on after {at.step} of {run.steps} steps')
+    screen.note(console.evaluation(at.step, at.latest))
+    return run_loop(run, at, out, kept, outlets, screen, say)
+  finally:
+    screen.close()

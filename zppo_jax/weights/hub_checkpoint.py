@@ -1,0 +1,386 @@
+"""Checkpoints of the hub into parameter trees and back, by HubLeaf.
+
+Import and export go by the same description (models/hub_leaf.py), so they
+cannot disagree. Reading is tensor by tensor: the host holds one hub tensor
+and the shards of this process.
+"""
+
+import dataclasses
+import json
+import math
+import os
+import pathlib
+import re
+import shutil
+
+import jax
+import ml_dtypes
+import numpy as np
+from safetensors.numpy import save_file
+
+from zppo_jax import models
+from zppo_jax.models import rope
+from zppo_jax.records import HubSource
+from zppo_jax.weights import gguf_file, hub_folder
+from zppo_jax.weights.hub_leaf import HubLeaf
+
+DTYPES = {'float32': np.float32, 'bfloat16': ml_dtypes.bfloat16}
+_HEAD, _EMBED = 'lm_head.weight', 'embed_tokens.weight'
+# What may stand before the names of a text model and of its head.
+_ROOTS = ('model.language_model.', 'language_model.model.', 'model.',
+          'language_model.', '')
+_HEAD_ROOTS = ('language_model.', 'model.', 'model.language_model.')
+_TEXT_PARTS = ('embed_tokens.', 'layers.', 'norm.')
+_BUFFER = re.compile(r'(?:^|\.)rotary_emb\.'
+                     r'(inv_freq|original_inv_freq|cos_cached|sin_cached)$')
+_GENERATION = 'generation_config.json'
+_COPIED = (
+    'tokenizer.json', 'tokenizer_config.json', 'special_tokens_map.json',
+    'added_tokens.json', 'vocab.json', 'merges.txt', 'tokenizer.model',
+    'chat_template.jinja', 'chat_template.json', _GENERATION,
+    'preprocessor_config.json', 'video_preprocessor_config.json',
+    'processor_config.json')
+_IDS = ('bos_token_id', 'eos_token_id', 'pad_token_id')
+
+
+def is_hub(path) -> bool:
+  """Whether a path is a checkpoint folder or a GGUF file."""
+  path = pathlib.Path(path)
+  return path.suffix == '.gguf' or path.is_dir()
+
+
+def read(path) -> HubSource:
+  """A folder or a .gguf file; errors as hub_folder.read, gguf_file.read."""
+  path = pathlib.Path(path)
+  if path.suffix == '.gguf':
+    return gguf_file.read(path)
+  return hub_folder.read(hub_folder.locate(path))
+
+
+def family_of(config: dict) -> str:
+  """The family of a config.json.
+
+  Raises:
+    ValueError: for a model_type that no family supports, listing those.
+  """
+  known = [n for n, row in models.FAMILIES.items() if row.from_hub]
+  if config.get('model_type') not in known:
+    raise ValueError(f'config.json: model_type is '
+                     f'{config.get("model_type")!r}; supported: '
+                     f'{", ".join(known)}')
+  return config['model_type']
+
+
+def _check(source: HubSource, leaves, prefixes, config) -> list[str]:
+  """Names that are left out; ValueError names all that does not fit."""
+  shapes = {name: leaf.hub_shape for leaf in leaves for name in leaf.names}
+  left = source.tensors.keys() - shapes.keys()
+  skipped = {n for n in left if n.startswith(tuple(prefixes))
+             or _is_buffer(source, n, config)}
+  if _HEAD in left and ('head',) not in {leaf.path for leaf in leaves}:
+    embed = next(n for n in shapes if n.endswith('embed_tokens.weight'))
+    if not _equal(source, _HEAD, embed):
+      raise ValueError(f'{source.path}: config.json ties the embeddings, but '
+                       f'{_HEAD} differs from {embed}')
+    skipped.add(_HEAD)
+  wrong = [f'missing tensors {sorted(shapes.keys() - source.tensors.keys())}',
+           f'unknown tensors {sorted(left - skipped)}',
+           'misshapen tensors ' + str([
+               f'{n} {source.tensors[n].shape}, not {shape}'
+               for n, shape in sorted(shapes.items())
+               if n in source.tensors and source.tensors[n].shape != shape])]
+  wrong = [text for text in wrong if not text.endswith('[]')]
+  if wrong:
+    raise ValueError(f'{source.path}: {"; ".join(wrong)}')
+  return sorted(skipped)
+
+
+def _equal(source: HubSource, first: str, second: str) -> bool:
+  """Whether two tensors hold the same values, but for the rounding to the
+  type of one of them."""
+  if source.tensors[first].shape != source.tensors[second].shape:
+    return False
+  rows = source.tensors[first].shape[0]
+
+  def same(a, b):
+    return (np.array_equal(a.astype(b.dtype), b)
+            or np.array_equal(b.astype(a.dtype), a))
+
+  return all(same(*(source.read(n, i, min(i + 4096, rows))
+                    for n in (first, second)))
+             for i in range(0, rows, 4096))
+
+
+def _renamed(source: HubSource, leaves) -> HubSource:
+  """The source with its tensors under the names that the leaves have.
+
+  A text model alone may keep the names that it has in the whole model
+  (`model.language_model.`), and a whole one those of an older release.
+  """
+  wanted = next(leaf.names[0] for leaf in leaves if leaf.path == ('embed',)
+                ).removesuffix(_EMBED)
+  roots = [r for r in _ROOTS if r + _EMBED in source.tensors]
+  if not roots or wanted in roots:
+    root = wanted
+  else:
+    root = roots[0]
+
+  def name(n):
+    for prefix in _HEAD_ROOTS:
+      if n == prefix + _HEAD:
+        return _HEAD
+    if n.startswith('visual.'):
+      return f'model.{n}'
+    if n.startswith(root) and n[len(root):].startswith(_TEXT_PARTS):
+      return wanted + n[len(root):]
+    return n
+
+  theirs = {name(n): n for n in source.tensors}
+  if len(theirs) < len(source.tensors):
+    return source  # two of one name: `_check` tells what is unknown
+  return dataclasses.replace(
+      source, tensors={ours: source.tensors[n] for ours, n in theirs.items()},
+      read=lambda n, start, stop: source.read(theirs[n], start, stop))
+
+
+def _is_buffer(source: HubSource, name: str, config) -> bool:
+  """Whether a tensor is a buffer that old files keep beside the weights.
+
+  Raises:
+    ValueError: for rotary frequencies that are not those of config.json.
+  """
+  found = _BUFFER.search(name)
+  if found is None or not hasattr(config, 'rope_theta'):
+    return False
+  size = source.tensors[name].shape
+  want = rope.table(config, 2 * math.prod(size))
+  if found[1] == 'inv_freq' and len(size) == 1 and not np.allclose(
+      source.read(name, 0, size[0]).astype(np.float32), want, rtol=0.02):
+    raise ValueError(f'{source.path}: {name} holds other rotary frequencies '
+                     'than config.json says')
+  return True
+
+
+def _piece(source: HubSource, leaf: HubLeaf, name: str, index, dtype):
+  """ours[i][index] of one hub tensor; reads no more rows than it needs."""
+  # The slice of each axis of `split`; its first axis is whole rows of the
+  # hub's tensor wherever its size divides theirs.
+  at = [index[leaf.perm.index(axis)] for axis in range(len(leaf.split))]
+  rows, first = leaf.hub_shape[0], leaf.split[0]
+  if rows % first:
+    start, stop = 0, first
+  else:
+    start, stop, _ = at[0].indices(first)
+    at[0] = slice(None)
+  block = rows // first if rows % first == 0 else 1
+  found = source.read(name, *((start * block, stop * block)
+                              if rows % first == 0 else (0, rows)))
+  found = found.reshape(stop - start, *leaf.split[1:])[tuple(at)]
+  if not np.isfinite(found).all():
+    raise ValueError(f'{source.path}: {name} holds NaN or infinite values')
+  return found.transpose(leaf.perm).astype(dtype)
+
+
+def _read_leaf(source, leaf: HubLeaf, index, dtype) -> np.ndarray:
+  """ours[index], tensor by tensor."""
+  if not leaf.stacked:
+    return np.ascontiguousarray(
+        _piece(source, leaf, leaf.names[0], index, dtype))
+  sizes = [len(range(*s.indices(n)))
+           for s, n in zip(index, leaf.shape, strict=True)]
+  out = np.empty(sizes, dtype)
+  for row, name in enumerate(leaf.names[index[0]]):
+    out[row] = _piece(source, leaf, name, index[1:], dtype)
+  return out
+
+
+def _on_devices(shape, sharding, make) -> jax.Array:
+  """A global array from `make(index)`. jax.make_array_from_callback would hold
+  all pieces on the host at once; here one is read, put and dropped."""
+  devices: dict = {}
+  indices = sharding.addressable_devices_indices_map(shape)
+  for device, index in indices.items():
+    bounds = tuple(s.indices(n) for s, n in zip(index, shape, strict=True))
+    devices.setdefault(bounds, []).append(device)
+  pieces = []
+  for bounds, same in devices.items():
+    piece = make(tuple(slice(start, stop) for start, stop, _ in bounds))
+    pieces += [jax.device_put(piece, device) for device in same]
+    jax.block_until_ready(pieces[-len(same):])
+  return jax.make_array_from_single_device_arrays(shape, sharding, pieces)
+
+
+def load(source: HubSource, model: models.Model, like=None):
+  """Parameters of a model from a checkpoint.
+
+  Args:
+    source: the checkpoint.
+    model: a model that was built from its config.json.
+    like: params-shaped ShapeDtypeStructs, whose types (float32 or bfloat16)
+      the parameters get. A leaf with a sharding is read straight onto its
+      devices, each process its own part; one without comes as a numpy array.
+      None: numpy arrays of float32.
+
+  Returns:
+    (nested dict of arrays, names of the tensors that were left out).
+
+  Raises:
+    ValueError: for missing, unknown or misshapen tensors, all named at once;
+      for NaN or infinite weights.
+  """
+  row = models.FAMILIES[model.family]
+  leaves = {leaf.path: leaf for leaf in row.hub_leaves(model.config)}
+  source = _renamed(source, leaves.values())
+  skipped = _check(source, leaves.values(), row.skipped, model.config)
+
+  def one(path, leaf):
+    found = leaves[tuple(key.key for key in path)]
+    if found.shape != leaf.shape:
+      raise ValueError(f'{model.family}: leaf {"/".join(found.path)} is '
+                       f'{leaf.shape}, its HubLeaf {found.shape}')
+    make = lambda index: _read_leaf(source, found, index, leaf.dtype)
+    if leaf.sharding is None:
+      return make((slice(None),) * len(leaf.shape))
+    return _on_devices(leaf.shape, leaf.sharding, make)
+
+  if like is None:
+    like = jax.eval_shape(model.init, jax.random.key(0))
+  return jax.tree_util.tree_map_with_path(one, like), skipped
+
+
+def _shards(sizes: dict[str, int], most: int) -> list[list[str]]:
+  """Tensors in order, cut so that a shard has at most `most` bytes (or one
+  tensor)."""
+  out, room = [], 0
+  for name, size in sizes.items():
+    if size > room:
+      out.append([])
+      room = most
+    out[-1].append(name)
+    room -= size
+  return out
+
+
+def _token_ids(config: dict) -> dict:
+  return {name: config[name] for name in _IDS if name in config}
+
+
+def _write_ends(to: pathlib.Path, ids) -> None:
+  """Sees to it that the generation config declares these end tokens."""
+  path = to / _GENERATION
+  held = hub_folder.read_json(path) if path.is_file() else {}
+  found = held.get('eos_token_id')
+  found = found if isinstance(found, list) else [found]
+  if not ids or set(ids) <= set(found):
+    return
+  ends = list(dict.fromkeys((*ids, *(i for i in found if i is not None))))
+  path.write_text(json.dumps(
+      {**held, 'eos_token_id': ends if len(ends) > 1 else ends[0]},
+      indent=2) + '\n')
+
+
+def _copy_files(origin, to: pathlib.Path) -> dict:
+  """Copies what belongs to a tokenizer; returns config.json's token ids,
+  those of the text model under 'text_config'."""
+  origin = pathlib.Path(origin)
+  if origin.suffix == '.gguf':
+    tokenizer = gguf_file.tokenizer(origin)
+    tokenizer.save_pretrained(to)
+    return {name: getattr(tokenizer, name) for name in _IDS}
+  origin = hub_folder.locate(origin)
+  found = [origin / name for name in _COPIED if (origin / name).is_file()]
+  if not any(p.name.startswith('tokenizer') for p in found):
+    raise FileNotFoundError(f'{origin} holds no tokenizer files')
+  for path in found:
+    shutil.copyfile(path, to / path.name)
+  if not (origin / 'config.json').is_file():
+    return {}
+  if not (to / _GENERATION).is_file():
+    _write_ends(to, hub_folder.end_ids(origin))
+  config = hub_folder.read_config(origin)
+  return {**_token_ids(config),
+          'text_config': _token_ids(config.get('text_config') or {})}
+
+
+def save(to, params, model: models.Model, *, dtype: str = 'float32',
+         tokenizer=None, max_shard_bytes: int = 5_000_000_000,
+         end_ids=(), chat_template: str = '') -> list[str]:
+  """Writes a checkpoint folder that transformers loads.
+
+  It is written beside its place and renamed, so that it is whole or absent.
+
+  Args:
+    to: a folder that does not exist, or is empty.
+    params: parameters, numpy or addressable jax arrays.
+    model: their model, of a family that the hub has.
+    dtype: 'float32' or 'bfloat16'.
+    tokenizer: folder or .gguf whose tokenizer files are copied, or None.
+    max_shard_bytes: limit of a file; a larger tensor has a file of its own.
+    end_ids: end tokens that the generation config shall declare besides the
+      tokenizer's own.
+    chat_template: text that replaces the tokenizer's; '' keeps it.
+
+  Returns:
+    Names of the files.
+
+  Raises:
+    FileExistsError: if the folder holds anything.
+    ValueError: for a family without a hub form, or another dtype.
+  """
+  to = pathlib.Path(to)
+  row = models.FAMILIES[model.family]
+  if row.to_hub is None:
+    known = [n for n, r in models.FAMILIES.items() if r.to_hub]
+    raise ValueError(f'the {model.family!r} family has no hub form; those '
+                     f'that have one: {", ".join(known)}')
+  if dtype not in DTYPES:
+    raise ValueError(f'dtype is {dtype!r}; allowed: {", ".join(DTYPES)}')
+  if to.exists() and (not to.is_dir() or any(to.iterdir())):
+    raise FileExistsError(f'{to} is there already; name a new folder')
+  config = row.to_hub(model.config)
+  partial = to.with_name(to.name + '.partial')
+  if partial.exists():
+    shutil.rmtree(partial)
+  partial.mkdir(parents=True)
+  ids = {} if tokenizer is None else _copy_files(tokenizer, partial)
+  nested = ids.pop('text_config', {})
+  if 'text_config' in config:
+    config['text_config'] |= nested
+  else:
+    ids = {**nested, **ids}
+  _write_ends(partial, end_ids)
+  if chat_template:
+    (partial / 'chat_template.jinja').write_text(chat_template)
+  (partial / 'config.json').write_text(json.dumps(
+      {**config, **ids, 'dtype': dtype}, indent=2) + '\n')
+
+  place, sizes = {}, {}
+  for leaf in row.hub_leaves(model.config):
+    for i, name in enumerate(leaf.names):
+      place[name] = leaf, i
+      sizes[name] = math.prod(leaf.hub_shape) * np.dtype(DTYPES[dtype]).itemsize
+
+  def tensor(name):
+    leaf, i = place[name]
+    found = params
+    for key in leaf.path:
+      found = found[key]
+    layer = np.asarray(found[i] if leaf.stacked else found)
+    return np.ascontiguousarray(leaf.to_hub(layer).astype(DTYPES[dtype]))
+
+  shards = _shards(sizes, max_shard_bytes)
+  where = {}
+  for i, names in enumerate(shards):
+    file = 'model.safetensors' if len(shards) == 1 else (
+        f'model-{i + 1:05d}-of-{len(shards):05d}.safetensors')
+    save_file({n: tensor(n) for n in names}, partial / file,
+              metadata={'format': 'pt'})
+    where.update(dict.fromkeys(names, file))
+  if len(shards) > 1:
+    (partial / 'model.safetensors.index.json').write_text(json.dumps(
+        {'metadata': {'total_size': sum(sizes.values())},
+         'weight_map': where}, indent=2) + '\n')
+  if to.exists():
+    to.rmdir()
+  os.replace(partial, to)
+  return sorted(p.name for p in to.iterdir())

@@ -1,0 +1,60 @@
+"""How a parameter leaf lies in a hub checkpoint; pure description, no IO.
+
+A family's `hub_leaves(config)` returns one `HubLeaf` per parameter leaf. weights/hub_checkpoint.py
+reads and writes by it, so that import and export cannot disagree.
+"""
+
+import dataclasses
+import math
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class HubLeaf:
+  """One leaf of our pytree and the hub tensors that hold it.
+
+  ours[i] = transpose(reshape(hub[names[i]], split), perm), stacked over i on a
+  new first axis if `stacked`, else there is one name and no stacking.
+
+  Attributes:
+    path: keys in the parameter tree.
+    names: hub tensors, in the order of the stacked axis.
+    hub_shape: shape of each hub tensor.
+    split: shape to which it is reshaped first (same size).
+    perm: permutation of the axes of `split`.
+    stacked: whether our leaf has a leading axis over `names`.
+  """
+  path: tuple[str, ...]
+  names: tuple[str, ...]
+  hub_shape: tuple[int, ...]
+  split: tuple[int, ...]
+  perm: tuple[int, ...]
+  stacked: bool
+
+  def __post_init__(self):
+    if math.prod(self.split) != math.prod(self.hub_shape):
+      raise ValueError(f'{self.names[0]}: split {self.split} of a tensor of '
+                       f'shape {self.hub_shape}')
+    if not self.stacked and len(self.names) != 1:
+      raise ValueError(f'{"/".join(self.path)}: {len(self.names)} tensors for '
+                       'one unstacked leaf')
+
+  @property
+  def layer_shape(self) -> tuple[int, ...]:
+    """Shape of ours[i]."""
+    return tuple(self.split[i] for i in self.perm)
+
+  @property
+  def shape(self) -> tuple[int, ...]:
+    """Shape of our leaf."""
+    lead = (len(self.names),) if self.stacked else ()
+    return (*lead, *self.layer_shape)
+
+  def to_ours(self, tensor: np.ndarray) -> np.ndarray:
+    """ours[i] from a hub tensor; a view where numpy can."""
+    return tensor.reshape(self.split).transpose(self.perm)
+
+  def to_hub(self, layer: np.ndarray) -> np.ndarray:
+    """The hub tensor from ours[i]; the exact inverse of `to_ours`."""
+    return layer.transpose(np.argsort(self.perm)).reshape(self.hub_shape)

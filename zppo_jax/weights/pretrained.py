@@ -1,0 +1,330 @@
+"""A model by name: packaged, a file or run of ours, a hub folder, a GGUF."""
+
+import dataclasses
+import os
+import pathlib
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+
+from zppo_jax import assets, models
+from zppo_jax.chat import dates, hub_chat, images, rendering
+from zppo_jax.chat.rendering import Day
+from zppo_jax.chat.wording import BOXED, Chat, Wording
+from zppo_jax.weights import (
+  gguf_file,
+  hub_checkpoint,
+  hub_folder,
+  presets,
+  safetensors_file,
+)
+
+FINAL = 'final.safetensors'  # in a run's directory
+_PLAIN = ('chat template: none is there, so prompts have the plain form '
+          '(docs/models.md)')
+# Of a hub id, ORG/NAME, or of a page of it.
+_HUB_ID = re.compile(r'(?:https?://[^/]+/)?([\w-][\w.-]*/[\w-][\w.-]*)/?')
+
+
+class Pretrained(NamedTuple):
+  """A model with weights.
+
+  Attributes:
+    model: the network.
+    params: numpy arrays, or jax arrays where `load` was told to place them.
+    tokenizer: folder or GGUF file of its tokenizer; '' where it has none.
+    notes: what was left out of a checkpoint or differs from a preset.
+    end_tokens: tokens, as text or ids, that end a response besides those that
+      the checkpoint declares.
+    chat_template: text of a chat template that counts instead of the
+      tokenizer's own; '' for that.
+  """
+  model: models.Model
+  params: Any
+  tokenizer: str
+  notes: tuple[str, ...]
+  end_tokens: tuple[str | int, ...] = ()
+  chat_template: str = ''
+
+  @property
+  def description(self) -> dict:
+    """What safetensors_file.save needs so that `load` finds all of it again."""
+    words = {'end_tokens': list(self.end_tokens),
+             'chat_template': self.chat_template}
+    return {'model': models.describe(self.model), 'tokenizer': self.tokenizer,
+            **{name: value for name, value in words.items() if value}}
+
+
+def _has_tokenizer(path: pathlib.Path) -> bool:
+  return path.suffix == '.gguf' or any(path.glob('tokenizer*'))
+
+
+def outline(path: pathlib.Path, computed: dict) -> tuple:
+  """(hub source, Pretrained without params) of a checkpoint; reads headers."""
+  source = hub_checkpoint.read(path)
+  family = hub_checkpoint.family_of(source.config)
+  config = models.FAMILIES[family].from_hub(source.config)
+  config = dataclasses.replace(config, **computed)
+  model = models.FAMILIES[family].build(config)._replace(family=family)
+  path = pathlib.Path(source.path)
+  notes = [*presets.differences(path.name, source.config),
+           *models.ignored(source.config)]
+  tokenizer = str(path.resolve()) if _has_tokenizer(path) else ''
+  return source, Pretrained(model, None, tokenizer, tuple(notes))
+
+
+def _from_hub(path: pathlib.Path, computed: dict, place) -> Pretrained:
+  source, found = outline(path, computed)
+  like = jax.eval_shape(found.model.init, jax.random.key(0))
+  params, skipped = hub_checkpoint.load(
+      source, found.model, like if place is None else place(like))
+  notes = found.notes
+  if skipped:
+    notes += (f'left out by name: {", ".join(skipped)}',)
+  return found._replace(params=params, notes=notes)
+
+
+def hint(name: str) -> str:
+  """What to do about a name that is no path but may be a hub id."""
+  found = _HUB_ID.fullmatch(name)
+  if not found or name.endswith('.safetensors'):
+    return ''
+  root = pathlib.Path(os.environ.get('HF_HUB_CACHE') or pathlib.Path(
+      os.environ.get('HF_HOME') or '~/.cache/huggingface', 'hub')).expanduser()
+  kept = root / f'models--{found[1].replace("/", "--")}'
+  if kept.is_dir():
+    return (f'. If it is a model id of the hub: its download lies in {kept}; '
+            'name that folder')
+  return ('. If it is a model id of the hub: nothing is downloaded here; get '
+          f'it with `hf download {found[1]} --local-dir FOLDER` and name '
+          'FOLDER')
+
+
+def load(name: str, *, dtype: str = 'float32', remat: str = 'none',
+         attention: str = 'auto', unroll: int = 1,
+         place: Callable | None = None) -> Pretrained:
+  """Loads a model.
+
+  Args:
+    name: a packaged name, a .safetensors file of ours, the directory of a
+      finished run, a checkpoint folder of the hub, or a .gguf file.
+    dtype: compute type; params are float32.
+    remat: what a backward pass recomputes.
+    attention: 'auto' or a kernel (models/attention.py).
+    unroll: blocks of an iteration of the loop over them.
+    place: shapes of the params -> the `like` of hub_checkpoint.load: types and shardings
+      of a hub checkpoint, which is read straight onto the devices. Files of
+      ours come as numpy arrays of float32 all the same.
+
+  Raises:
+    FileNotFoundError: naming the packaged models; with a hint for a hub id,
+      an adapter, a cache of the hub.
+    ValueError: as hub_checkpoint.read, hub_checkpoint.load and safetensors_file.load.
+  """
+  path = pathlib.Path(name)
+  computed = {'dtype': dtype, 'remat': remat, 'attention': attention,
+              'unroll': unroll}
+  if name not in assets.names():
+    if path.is_dir() and (path / FINAL).is_file():
+      name = str(path / FINAL)
+    elif name and hub_checkpoint.is_hub(path):  # Path('') is the current folder
+      return _from_hub(path, computed, place)
+  try:
+    file = assets.find(name)
+  except FileNotFoundError as e:
+    raise FileNotFoundError(f'{e}{hint(name)}') from e
+  try:
+    described = safetensors_file.description(file)
+  except ValueError as e:
+    if not (file.parent / 'config.json').is_file():
+      raise
+    raise ValueError(f'{e}. Beside it lies a config.json: to load a '
+                     f'checkpoint folder of the hub, name the folder, '
+                     f'{file.parent}') from e
+  fields = {'family': 'decoder', **described['model'], **computed}
+  model = models.build(**fields)
+  like = jax.eval_shape(model.init, jax.random.key(0))
+  return Pretrained(
+      model, safetensors_file.load(file, like), described.get('tokenizer', ''), (),
+      tuple(described.get('end_tokens', ())),
+      described.get('chat_template', ''))
+
+
+def with_words(found: Pretrained, *, end_tokens: Sequence[str | int] = (),
+               chat_template: str = '', who: str = '') -> Pretrained:
+  """The model with end tokens and a chat template of its user.
+
+  Args:
+    found: the model.
+    end_tokens: as Pretrained.end_tokens; none keeps those it has.
+    chat_template: a file with a Jinja template; '' keeps what it has.
+    who: what stands before the field's name in an error, e.g. 'student.'.
+
+  Raises:
+    FileNotFoundError: if the file is not there.
+    ValueError: for either of them without a tokenizer; for an end token that
+      is neither text nor id.
+  """
+  for field, value in (('end_tokens', end_tokens),
+                       ('chat_template', chat_template)):
+    if value and not found.tokenizer:
+      raise ValueError(f'{who}{field} is {value!r}; the weights came without '
+                       'a tokenizer, allowed: nothing')
+  if isinstance(end_tokens, str):
+    raise ValueError(f'{who}end_tokens is {end_tokens!r}; it must be a tuple '
+                     f'of tokens, e.g. ({end_tokens!r},)')
+  wrong = [t for t in end_tokens if type(t) not in (str, int)]
+  if wrong:
+    raise ValueError(f'{who}end_tokens holds {wrong[0]!r}; allowed: tokens as '
+                     'text or ids')
+  if chat_template:
+    path = pathlib.Path(chat_template)
+    if not path.is_file():
+      raise FileNotFoundError(f'{who}chat_template is {chat_template!r}; no '
+                              'such file is there')
+    found = found._replace(chat_template=path.read_text())
+  if end_tokens:
+    found = found._replace(end_tokens=tuple(end_tokens))
+  return found
+
+
+def _ids_of(end_tokens, tokenizer, path) -> tuple[int, ...]:
+  """Ids of a user's end tokens; ValueError for what is no token."""
+  words, out = tokenizer.get_vocab(), []
+  for token in end_tokens:
+    known = token in words if isinstance(token, str) else (
+        token in words.values())
+    if not known:
+      raise ValueError(f'end_tokens holds {token!r}, which is no token of the '
+                       f'tokenizer in {path}')
+    out.append(words[token] if isinstance(token, str) else token)
+  return tuple(out)
+
+
+def _declared(of: Pretrained, found, path, tokenizer) -> dict:
+  """Where end tokens are declared -> which; checked against the words.
+
+  Args:
+    of: the model; its user's end tokens are added.
+    found: those of the checkpoint's own files.
+    path: of the tokenizer.
+    tokenizer: its own end token is added.
+  """
+  if tokenizer.eos_token_id is not None:
+    file = path / 'tokenizer_config.json'
+    written = file.is_file() and hub_folder.read_json(file).get('eos_token')
+    place = file.name if written else 'tokenizer'
+    found[f'{place} eos_token'] = (tokenizer.eos_token_id,)
+  if of.end_tokens:
+    found['end_tokens of the user'] = _ids_of(of.end_tokens, tokenizer, path)
+  words = set(tokenizer.get_vocab().values())
+  for place, ids in found.items():
+    unknown = [i for i in ids if i not in words]
+    if unknown:
+      raise ValueError(f'{path}: {place} is {ids}; {unknown} are no tokens of '
+                       f'its tokenizer, which has {len(words)}')
+  return found
+
+
+def _set_template(of: Pretrained, path, tokenizer, declared) -> str:
+  """Gives the tokenizer the template that counts; says which it is."""
+  if of.chat_template:
+    tokenizer.chat_template = of.chat_template
+    return 'chat template: of the user'
+  if tokenizer.chat_template is not None:
+    name = 'metadata' if path.suffix == '.gguf' else (
+        hub_folder.template_file(path))
+    return f'chat template: {name or "of the tokenizer"}'
+  ids = [i for found in declared.values() for i in found]
+  if not ids:
+    raise ValueError(_no_end(path, 'there is no chat template'))
+  end = tokenizer.eos_token_id if tokenizer.eos_token_id in ids else ids[0]
+  tokenizer.chat_template = hub_chat.plain_template(tokenizer, end)
+  return _PLAIN
+
+
+def _no_end(path, why: str) -> str:
+  places = ', '.join(f'{name} ({".".join((*keys, "eos_token_id"))})'
+                     for name, keys in hub_folder.END_PLACES)
+  return (f'{path}: no end token: {why}, and none is declared in {places} or '
+          "as the tokenizer's eos_token. Set one: student.end_tokens in a "
+          'config, --end-tokens of a command')
+
+
+def _end_note(codec, declared, plain: bool) -> str:
+  told, own = [], hub_chat.own_end(codec.tokenizer, codec.reserved_ids)
+  for i in codec.end_ids:
+    places = [place for place, ids in declared.items() if i in ids]
+    if i == own and not plain:
+      places.insert(0, 'chat template')
+    told.append(f'{codec.tokenizer.convert_ids_to_tokens(i)} {i} '
+                f'({", ".join(places)})')
+  return f'end tokens: {", ".join(told)}'
+
+
+def chat(of: Pretrained, base: Wording = BOXED, thinking: bool | None = None,
+         day: Day | None = None) -> Chat | None:
+  """The chat of a model's own tokenizer, or None where it has none.
+
+  It takes images and videos if the model has a tower; those that its folder
+  does not say how to prepare are refused when they come. Its notes name the
+  chat template and the end tokens, and where they were read.
+
+  Args:
+    of: the model.
+    base: the words around a question inside the user's message.
+    thinking: as hub_chat.wording.
+    day: the date in its prompts, where the template tells one; None: today.
+
+  Raises:
+    FileNotFoundError: if the tokenizer is no longer where it was.
+    ValueError: as hub_chat.HubCodec and hub_chat.wording; if no end token can
+      be told; for a chat template that does not work; for a named date that
+      the template does not ask for.
+  """
+  if not of.tokenizer:
+    return None
+  path = pathlib.Path(of.tokenizer)
+  if not path.exists():
+    raise FileNotFoundError(f'no tokenizer at {path}, where the weights had '
+                            'it from')
+  files = gguf_file if path.suffix == '.gguf' else hub_folder
+  declared = files.declared_ends(path)
+  tokenizer = files.tokenizer(path)
+  declared = _declared(of, declared, path, tokenizer)
+  note = _set_template(of, path, tokenizer, declared)
+  if of.chat_template:
+    _check_template(tokenizer)
+  if not declared and hub_chat.own_end(
+      tokenizer, tokenizer.added_tokens_decoder) is None:
+    raise ValueError(_no_end(
+        path, 'the chat template ends a message with no special token'))
+  made = hub_chat.chat(
+      tokenizer, of.model.config.vocab_size,
+      [i for ids in declared.values() for i in ids], base, thinking,
+      day or dates.today())
+  if made.day.given and not rendering.knows_date(tokenizer):
+    raise ValueError(f'the date {made.day.date} was given; this chat template '
+                     'asks for none (strftime_now, date_string): leave it out')
+  made = dataclasses.replace(made, notes=(
+      note, _end_note(made.codec, declared, note == _PLAIN)))
+  tower = getattr(of.model.config, 'vision', None)
+  if tower is None:
+    return made
+  return dataclasses.replace(made, vision=(
+      images.from_folder(path, tower) if images.describes(path)
+      else images.undescribed(tower)))
+
+
+def _check_template(tokenizer) -> None:
+  """ValueError for a user's template that Jinja does not take."""
+  import jinja2
+  try:
+    hub_chat.render(tokenizer, [{'role': 'user', 'content': 'a'}], None,
+                    add_generation_prompt=True)
+  except jinja2.TemplateError as e:
+    line = getattr(e, 'lineno', None)
+    raise ValueError(f'chat_template{f", line {line}" if line else ""}: '
+                     f'{e}') from e

@@ -1,0 +1,91 @@
+"""Weights as safetensors: parameter trees in, parameter trees out."""
+
+import json
+import os
+import pathlib
+
+import jax
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+
+def _names(tree) -> dict:
+  flat = jax.tree_util.tree_flatten_with_path(tree)[0]
+  return {'/'.join(str(k.key) for k in path): leaf for path, leaf in flat}
+
+
+def save(path, params, description: dict) -> None:
+  """Writes params and a JSON description, atomically.
+
+  Args:
+    path: file to write; an existing one is replaced.
+    params: nested dict of arrays.
+    description: kept as metadata, e.g. the config that made the weights.
+  """
+  path = pathlib.Path(path)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  arrays = {n: np.ascontiguousarray(x) for n, x in _names(params).items()}
+  partial = path.with_suffix('.partial')
+  save_file(arrays, partial,
+            metadata={'description': json.dumps(description, sort_keys=True)})
+  os.replace(partial, path)
+
+
+def description(path) -> dict:
+  """The description that `save` stored.
+
+  Raises:
+    ValueError: for a damaged file, or one without a description.
+  """
+  try:
+    with safe_open(path, framework='numpy') as f:
+      found = (f.metadata() or {}).get('description')
+  except SafetensorError as e:
+    raise ValueError(f'{path} is not a readable safetensors file: {e}') from e
+  if found is None:
+    raise ValueError(f'{path} has no description; it was not written by '
+                     'zppo_jax.weights.safetensors_file.save')
+  return json.loads(found)
+
+
+def load(path, like):
+  """Reads params of a known structure.
+
+  Args:
+    path: a file that `save` wrote.
+    like: pytree of arrays or ShapeDtypeStructs; names, shapes and types.
+
+  Returns:
+    Nested dict of numpy arrays.
+
+  Raises:
+    FileNotFoundError: if there is no such file.
+    ValueError: for a damaged file; for missing, unknown or misshapen
+      tensors or another type; for NaN or infinite weights. Each names the
+      tensor.
+  """
+  path = pathlib.Path(path)
+  if not path.is_file():
+    raise FileNotFoundError(f'no weights at {path}')
+  try:
+    with safe_open(path, framework='numpy') as f:
+      found = {name: f.get_tensor(name) for name in f.keys()}
+  except SafetensorError as e:
+    raise ValueError(f'{path} is not a readable safetensors file: {e}') from e
+  wanted = _names(like)
+  missing, unknown = wanted.keys() - found.keys(), found.keys() - wanted.keys()
+  if missing or unknown:
+    raise ValueError(f'{path}: missing tensors {sorted(missing)}, unknown '
+                     f'tensors {sorted(unknown)}')
+  for name, leaf in wanted.items():
+    if found[name].shape != leaf.shape:
+      raise ValueError(f'{path}: {name} has shape {found[name].shape}; the '
+                       f'model has {leaf.shape}')
+    if found[name].dtype != leaf.dtype:
+      raise ValueError(f'{path}: {name} has type {found[name].dtype}; the '
+                       f'model has {leaf.dtype}')
+    if not np.isfinite(found[name]).all():
+      raise ValueError(f'{path}: {name} holds NaN or infinite values')
+  treedef = jax.tree.structure(like)
+  return jax.tree.unflatten(treedef, [found[n] for n in wanted])
