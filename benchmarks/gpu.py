@@ -31,7 +31,7 @@ from zppo_jax.learner import optimizers, packing, update
 from zppo_jax.objectives import losses
 from zppo_jax.rollout import collect
 from zppo_jax.study.tables import markdown
-from zppo_jax.weights import presets
+from zppo_jax.weights import families, presets
 
 TINY_DELTA = dict(
     vocab_size=512, width=64, num_layers=4, num_heads=4, num_kv_heads=2,
@@ -148,7 +148,7 @@ def peer(name: str, model, rows: int, length: int, batches, prompt: int,
   device; KeyError where the family has no hub form."""
   import torch
   import transformers as tf
-  row = models.FAMILIES[model.family]
+  row = families.FAMILIES[model.family]
   hub = row.to_hub(model.config)
   hub = hub.get('text_config', hub)
   kind = hub.pop('model_type')

@@ -22,14 +22,13 @@ import numpy as np
 from PIL import Image
 
 from benchmarks import random_models
-from zppo_jax import models
 from zppo_jax.chat import images
 from zppo_jax.learner import packing, update
 from zppo_jax.models import gated_delta, layers
 from zppo_jax.records import Decoding, Prompt, PromptKind, Question
 from zppo_jax.rollout import collect, decode as sampling
 from zppo_jax.study.launch import machine
-from zppo_jax.weights import presets
+from zppo_jax.weights import families, presets
 
 END_ID = 1  # never drawn here: all responses have one length
 # name -> (family, whether the prompt holds an image)
@@ -154,7 +153,7 @@ def preset_model(name: str, dtype: str):
   """The text model of a preset, blocks recomputed in the backward pass."""
   config = {k: v for k, v in presets.PRESETS[name].config.items()
             if k != 'vision_config'}
-  row = models.FAMILIES[config['model_type']]
+  row = families.FAMILIES[config['model_type']]
   shapes = dataclasses.replace(row.from_hub(config), dtype=dtype, remat='full')
   return row.build(shapes)._replace(family=config['model_type'])
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from zppo_jax import models
 from zppo_jax.models import Model
+from zppo_jax.weights import families
 
 # Ids of placeholders and of the tokens around them; text is drawn below them.
 IMAGE, VIDEO, START, END = 508, 509, 510, 511
@@ -49,7 +50,7 @@ def draw(model: Model, seed: int):
   """Parameters of a model that has a hub form: matrices of variance 1 / fan-in
   in the hub's [out, in], norms off the identity."""
   leaves = {leaf.path: leaf for leaf in
-            models.FAMILIES[model.family].hub_leaves(model.config)}
+            families.FAMILIES[model.family].hub_leaves(model.config)}
   rng = np.random.default_rng(seed)
 
   def one(path, like):

@@ -118,9 +118,10 @@ def get_config() -> ConfigDict:
   s.slots = placeholder(int)
   s.slots = 128
   s.micro_tokens = 65536     # positions of a micro-batch
-  # Of training rows (zppo_jax/learner/layouts.py): shared, a prompt once for the
-  # responses of its group; padded, each row with its prompt; packed, so, and
-  # short rows fill what long ones leave of theirs.
+  # How sequences lie in training rows (zppo_jax/learner/layouts.py): 'shared'
+  # runs a prompt once for the responses of its group; 'padded' gives each row
+  # its prompt; 'packed' does too, and short sequences fill the places that
+  # long ones leave free.
   s.layout = 'shared'
   # Lengths of responses behind a shared prompt; (): algorithm.max_tokens alone.
   s.response_buckets = ()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from zppo_jax import main
-from zppo_jax.chat import hub_chat
+from zppo_jax.chat import hub_chat, wording
 from zppo_jax.commands import sample
 from zppo_jax.records import Decoding, StopReason
 from zppo_jax.rollout import collect
@@ -46,7 +46,7 @@ def bare(tmp_path):
 
 def chat_of(folder, **words):
   return pretrained.chat(pretrained.with_words(
-      pretrained.load(str(folder)), **words), sample.BARE)
+      pretrained.load(str(folder)), **words), wording.BARE)
 
 
 @pytest.mark.parametrize('form', FORMS)
@@ -277,7 +277,7 @@ def test_the_plain_form_begins_as_the_tokenizer_does():
       single='<|im_start|> $A <|im_end|>', pair='<|im_start|> $A $B',
       special_tokens=[('<|im_start|>', 262), ('<|im_end|>', 263)])
   made.chat_template = hub_chat.plain_template(made, TEXT_END)
-  chat = hub_chat.chat(made, hub_builders.ROWS, (TEXT_END,), sample.BARE)
+  chat = hub_chat.chat(made, hub_builders.ROWS, (TEXT_END,), wording.BARE)
   assert chat.plain('a').tokens[0] == 262
   assert chat.codec.decode(chat.plain('a').tokens) == '<|im_start|>a\n'
   assert chat.codec.end_id == TEXT_END

@@ -32,7 +32,7 @@ from zppo_jax.chat import (  # noqa: E402
 )
 from zppo_jax.chat.conversation import Message  # noqa: E402
 from zppo_jax.chat.images import Pixels, Processor  # noqa: E402
-from zppo_jax.commands.sample import BARE  # noqa: E402
+from zppo_jax.chat.wording import BARE  # noqa: E402
 from zppo_jax.models.vision import VisionConfig  # noqa: E402
 from zppo_jax.records import Clip, Picture  # noqa: E402
 from zppo_jax.weights import pretrained  # noqa: E402

@@ -42,7 +42,7 @@ def test_gaps_are_within_their_bounds(case):
     bound = FACTOR * recorded_mean(case, 'bfloat16', kind)
     assert 0 < low[kind]['mean'] <= bound, kind
   assert low['tokens'] == 48
-  # The two programs round the same numbers: see zppo_jax/objectives/rounding.py.
+  # The two programs round the same numbers: zppo_jax/objectives/rounding.py.
   assert low['sampler_trainer']['mean'] <= SHARE * low['to_float32']['mean']
 
 

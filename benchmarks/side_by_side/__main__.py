@@ -35,7 +35,8 @@ LAUNCHES = {
     'long_tail': (OURS, 'launch_long_tail', ()),
 }
 TIMEOUT_S = 900
-# Freed memory stays, for tools not as shipped; ours sees to it (zppo_jax.devices.malloc).
+# Freed memory stays, for tools not as shipped; ours sees to it
+# (zppo_jax.devices.malloc).
 MALLOC = ('glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=2147483647:'
           'glibc.malloc.arena_max=1')
 

@@ -13,7 +13,7 @@ from tests.test_hub_training import COIN, make_config  # noqa: E402
 from zppo_jax import main, tasks
 from zppo_jax.chat import dates, hub_chat, rendering  # noqa: E402
 from zppo_jax.chat.rendering import Day  # noqa: E402
-from zppo_jax.commands import evaluate, sample
+from zppo_jax.commands import evaluate
 from zppo_jax.runs import workdir
 from zppo_jax.train import build, loop
 from zppo_jax.weights import pretrained
@@ -150,7 +150,7 @@ def test_a_date_that_nothing_tells(clock, tmp_path):
   with pytest.raises(ValueError, match='2026-04-01 was given.*asks for none'):
     pretrained.chat(pretrained.load(plain), day=Day(NEXT, True))
   with pytest.raises(ValueError, match='--date is 2026-04-01.*no prompt tells'):
-    sample.chat_of(pretrained.load('micro/student'), day=Day(NEXT, True))
+    pretrained.bare_chat(pretrained.load('micro/student'), day=Day(NEXT, True))
   micro = runpy.run_path(str(ROOT / 'configs' / 'micro.py'))['get_config']()
   micro.student.date = '2026-04-01'
   with pytest.raises(ValueError, match="student.date is '2026-04-01'"):
@@ -161,7 +161,7 @@ def test_sample_and_serve_take_todays(clock, folder, capsys):
   """fault A11: and the day they are told; the prompt is what changes."""
   found = pretrained.load(folder)
   for day, said in ((None, '31 Mar 2026'), (Day(NEXT, True), '01 Apr 2026')):
-    assert said in sample.chat_of(found, day=day).wording.opening
+    assert said in pretrained.bare_chat(found, day=day).wording.opening
   main.main(['sample', f'--model={folder}', '--prompt=the end?',
              '--max_tokens=1', '--date=2026-04-01'])
 

@@ -10,7 +10,7 @@ from tests import hub_builders  # noqa: E402
 from tests.chat import templates  # noqa: E402
 from zppo_jax.chat import conversation, hub_chat, rendering  # noqa: E402
 from zppo_jax.chat.conversation import Field, Message  # noqa: E402
-from zppo_jax.commands.sample import BARE  # noqa: E402
+from zppo_jax.chat.wording import BARE  # noqa: E402
 
 FURTHER = ('<|bos|>', '<|user|>', '<|assistant|>', '<|system|>', '<|header|>',
            '<|body|>', '<|eot|>', '<|turn|>', '[INST]', '[/INST]', '\t\t')

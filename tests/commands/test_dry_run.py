@@ -5,6 +5,7 @@ import numpy as np
 
 from tests.builders import small_config
 from zppo_jax.commands import dry_run
+from zppo_jax.devices import memory
 from zppo_jax.train import build
 
 
@@ -24,7 +25,7 @@ def test_it_says_what_it_would_do_and_writes_nothing(tmp_path, capsys):
 def test_standing_memory_by_hand():
   """4 bytes a parameter, and as many again for each of two moments."""
   run = build.build(small_config())
-  number = dry_run.count(run.abstract_state.params)
+  number = memory.count(run.abstract_state.params)
   found = dry_run.standing_memory(run)
   counters = 2 * 4  # two int32 step counters
   c = run.sampler.engine.programs.model.config
@@ -73,7 +74,7 @@ def test_memory_is_per_device():
 def test_sizes_have_units():
   sizes = {0: '0 B', 1023: '1023 B', 1536: '1.5 KiB', 3 * 2**30: '3.0 GiB',
            5000 * 2**30: '5000.0 GiB'}
-  assert {n: dry_run.size(n) for n in sizes} == sizes
+  assert {n: memory.size(n) for n in sizes} == sizes
 
 
 def test_the_largest_program_of_every_engine_lowers():

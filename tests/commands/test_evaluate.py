@@ -46,7 +46,8 @@ def test_summary_follows_from_the_samples(sampled):
     assert found['questions'] == 4
     assert found['avg@4']['mean'] == pytest.approx(sum(rewards) / 16)
     assert found['pass@1']['mean'] <= found['pass@4']['mean']
-  assert 'avg@4' in evaluate.table(summary) and 'hard' in evaluate.table(summary)
+  table = evaluate.table(summary)
+  assert 'avg@4' in table and 'hard' in table
 
 
 def test_same_seed_same_samples(sampled, tmp_path):

@@ -3,6 +3,7 @@
 import pytest
 
 from zppo_jax import main
+from zppo_jax.chat import wording
 from zppo_jax.commands import sample
 from zppo_jax.records import Decoding
 from zppo_jax.weights import pretrained
@@ -45,7 +46,7 @@ def test_a_hub_folder(tmp_path, capsys):
 def test_thinking_reaches_the_prompt(tmp_path):
   """A prompt of its own for each setting."""
   found = pretrained.load(hub_builders.write(tmp_path / 'hub'))
-  chats = [pretrained.chat(found, sample.BARE, t) for t in (True, False)]
+  chats = [pretrained.chat(found, wording.BARE, t) for t in (True, False)]
   on, off = (c.codec.decode(c.plain('hi').tokens) for c in chats)
   assert on == '<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n'
   assert off == on + '<think>\n\n</think>\n\n'

@@ -64,7 +64,8 @@ def test_trouble_names_the_question_and_the_table(chat):
   assert prompt_lengths.trouble(one, chat, tokens, (1, patches - 1)) == (
       f"question 'q1' has a prompt of {patches} patches; the largest of "
       f'shapes.patch_buckets is {patches - 1}')
-  assert 'shapes.patch_buckets is empty' in prompt_lengths.trouble(one, chat, tokens, ())
+  assert 'shapes.patch_buckets is empty' in prompt_lengths.trouble(
+      one, chat, tokens, ())
   with pytest.raises(ValueError, match="'q1' has a prompt of"):
     prompt_lengths.check([asked(0), one], chat, tokens - 1, (patches,))
 
@@ -84,5 +85,6 @@ def test_refuse_and_drop(chat, tmp_path, capsys):
                  'prompt_tokens': {'mine': 1}}, 'kept': {'mine': 2}}
   assert '1 of 3 questions left out' in capsys.readouterr().out
   whole = tuple(pool)
-  assert [q.id for q in prompt_lengths.fitting(whole, 'drop', chat, 1000, ())] == [
+  fitting = prompt_lengths.fitting(whole, 'drop', chat, 1000, ())
+  assert [q.id for q in fitting] == [
       'mine/0', 'mine/2']

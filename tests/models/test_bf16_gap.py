@@ -15,6 +15,7 @@ from benchmarks import numerics, random_models
 from zppo_jax import models
 from zppo_jax.learner import packing
 from zppo_jax.rollout import collect
+from zppo_jax.weights import families
 
 transformers = pytest.importorskip('transformers')
 torch = pytest.importorskip('torch')
@@ -46,7 +47,7 @@ def as_the_class_draws(params, seed):
 
 def torch_twin(model, params, attention: str):
   """The model's class in transformers, with its weights."""
-  row = models.FAMILIES[model.family]
+  row = families.FAMILIES[model.family]
   config = row.to_hub(model.config)
   twin = transformers.AutoModelForCausalLM.from_config(
       transformers.AutoConfig.for_model(**config),

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from zppo_jax import models
-from zppo_jax.weights import pretrained
+from zppo_jax.weights import families, pretrained
 
 torch = pytest.importorskip('torch')
 transformers = pytest.importorskip('transformers')
@@ -130,7 +129,7 @@ def test_qwen3_vl_text(tmp_path, tied, root):
              for n, x in load_file(file).items()
              if root == 'model.' or '.visual.' not in n}, file)
   found = check(tmp_path / 'a', reference)
-  row = models.FAMILIES['qwen3_vl_text']
+  row = families.FAMILIES['qwen3_vl_text']
   assert found.model.family == 'qwen3_vl_text'
   assert row.from_hub(row.to_hub(found.model.config)) == found.model.config
 

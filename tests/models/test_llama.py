@@ -4,11 +4,12 @@ import functools
 
 import pytest
 
-from zppo_jax.models import llama
-
 transformers = pytest.importorskip('transformers')
 pytest.importorskip('torch')
 from tests.models import torch_reference as reference  # noqa: E402
+from zppo_jax.weights import families  # noqa: E402
+
+LLAMA = families.FAMILIES['llama']
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 
@@ -68,11 +69,11 @@ def hub_config(**fields):
 
 def test_rope_fields_old_and_new():
   """Old and new spellings are one config; absent heads and head dim follow."""
-  new = llama.from_hub(hub_config(rope_parameters=SCALING))
+  new = LLAMA.from_hub(hub_config(rope_parameters=SCALING))
   scaling = {k: v for k, v in SCALING.items() if k != 'rope_theta'}
-  old = llama.from_hub(hub_config(rope_theta=5000.0, rope_scaling=scaling))
+  old = LLAMA.from_hub(hub_config(rope_theta=5000.0, rope_scaling=scaling))
   assert old == new and new.rope_llama3 == (8, 1, 4, 128)
-  plain = llama.from_hub(hub_config(rope_scaling=None))
+  plain = LLAMA.from_hub(hub_config(rope_scaling=None))
   assert plain.rope_theta == 10000 and plain.rope_llama3 == ()
   assert plain.num_kv_heads == 4 and plain.head_dim == 6 and not plain.tied
 
@@ -80,7 +81,7 @@ def test_rope_fields_old_and_new():
 @pytest.mark.parametrize('name', VARIANTS)
 def test_config_round_trip(name):
   config = drawn(name)[1].config
-  assert llama.from_hub(llama.to_hub(config)) == config
+  assert LLAMA.from_hub(LLAMA.to_hub(config)) == config
 
 
 @pytest.mark.parametrize('fields, message', [
@@ -103,9 +104,9 @@ def test_config_round_trip(name):
 def test_refused_config(fields, message):
   """Field, value and what is allowed."""
   with pytest.raises(ValueError, match=message):
-    llama.from_hub(hub_config(**fields))
+    LLAMA.from_hub(hub_config(**fields))
 
 
 def test_qk_norm_has_no_llama_form():
   with pytest.raises(ValueError, match='qk_norm is True'):
-    llama.to_hub(reference.changed(drawn('mha')[1], qk_norm=True).config)
+    LLAMA.to_hub(reference.changed(drawn('mha')[1], qk_norm=True).config)

@@ -4,11 +4,12 @@ import functools
 
 import pytest
 
-from zppo_jax.models import qwen3
-
 transformers = pytest.importorskip('transformers')
 pytest.importorskip('torch')
 from tests.models import torch_reference as reference  # noqa: E402
+from zppo_jax.weights import families  # noqa: E402
+
+QWEN3 = families.FAMILIES['qwen3']
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 
@@ -64,7 +65,7 @@ def test_the_comparison_sees_a_mutation(name, fields):
 @pytest.mark.parametrize('name', VARIANTS)
 def test_config_round_trip(name):
   config = drawn(name)[1].config
-  assert qwen3.from_hub(qwen3.to_hub(config)) == config
+  assert QWEN3.from_hub(QWEN3.to_hub(config)) == config
 
 
 @pytest.mark.parametrize('fields, message', [
@@ -74,9 +75,9 @@ def test_config_round_trip(name):
     (dict(attention_bias=True), 'attention_bias is True')])
 def test_refused_config(fields, message):
   with pytest.raises(ValueError, match=message):
-    qwen3.from_hub({'num_attention_heads': 4, **SHAPES, **fields})
+    QWEN3.from_hub({'num_attention_heads': 4, **SHAPES, **fields})
 
 
 def test_llama_has_no_qwen3_form():
   with pytest.raises(ValueError, match='qk_norm is False'):
-    qwen3.to_hub(reference.changed(drawn('tied')[1], qk_norm=False).config)
+    QWEN3.to_hub(reference.changed(drawn('tied')[1], qk_norm=False).config)

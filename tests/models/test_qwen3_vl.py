@@ -8,11 +8,14 @@ import numpy as np
 import pytest
 
 from zppo_jax import models
-from zppo_jax.models import attention, layers, qwen3_vl, vision
+from zppo_jax.models import attention, layers, vision
 
 transformers = pytest.importorskip('transformers')
 pytest.importorskip('torch')
 from tests.models import vision_reference as reference  # noqa: E402
+from zppo_jax.weights import families  # noqa: E402
+
+QWEN3_VL = families.FAMILIES['qwen3_vl']
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 
@@ -160,16 +163,16 @@ def test_layers_written_out_change_nothing():
 def test_config_round_trip(name):
   """Through config.json, and through the description of saved weights."""
   model = drawn(name)[1]
-  assert qwen3_vl.from_hub(qwen3_vl.to_hub(model.config)) == model.config
+  assert QWEN3_VL.from_hub(QWEN3_VL.to_hub(model.config)) == model.config
   fields = models.describe(model)
   assert models.build(**fields).config == model.config
 
 
 def test_export_is_what_transformers_reads():
-  hub = qwen3_vl.to_hub(drawn('tied')[1].config)
+  hub = QWEN3_VL.to_hub(drawn('tied')[1].config)
   read = transformers.Qwen3VLConfig(**{
       k: v for k, v in hub.items() if k != 'model_type'})
-  assert qwen3_vl.from_hub(read.to_dict()) == drawn('tied')[1].config
+  assert QWEN3_VL.from_hub(read.to_dict()) == drawn('tied')[1].config
 
 
 @pytest.mark.parametrize('fields, message', [
@@ -192,4 +195,4 @@ def test_export_is_what_transformers_reads():
 def test_refused_config(fields, message):
   """Field, value and what is allowed."""
   with pytest.raises(ValueError, match=message):
-    qwen3_vl.from_hub({**hub_config('tied').to_dict(), **fields})
+    QWEN3_VL.from_hub({**hub_config('tied').to_dict(), **fields})

@@ -10,7 +10,7 @@ import pytest
 
 from zppo_jax import models
 from zppo_jax.models import layers, rope
-from zppo_jax.weights import presets
+from zppo_jax.weights import families, hub_rope, presets
 
 torch = pytest.importorskip('torch')
 transformers = pytest.importorskip('transformers')
@@ -65,7 +65,7 @@ def theirs(config):
 
 
 def ours(config):
-  c = models.FAMILIES[config['model_type']].from_hub(config)
+  c = families.FAMILIES[config['model_type']].from_hub(config)
   size = getattr(c, 'rotary_dim', c.head_dim)
   frequency, amplitude = rope.frequencies(c, size, np.float32)
   assert frequency is not None
@@ -85,7 +85,7 @@ def test_phases_are_those_of_the_class(name, scaling):
   is off for one pair of Qwen3's base and one of Qwen3-VL's.
   """
   config = hub_config(name, SCALINGS[scaling])
-  c = models.FAMILIES[config['model_type']].from_hub(config)
+  c = families.FAMILIES[config['model_type']].from_hub(config)
   table = rope.table(c, getattr(c, 'rotary_dim', c.head_dim))
   unit = POSITIONS[:, None] * np.spacing(table) * 2 * 1.4  # amplitude
   near = POSITIONS <= 262_144
@@ -109,7 +109,7 @@ def test_another_factor_is_seen(name):
 def test_round_trip(name, scaling):
   """to_hub gives back what from_hub read, and transformers takes it: fault
   A9."""
-  row = models.FAMILIES[presets.PRESETS[name].config['model_type']]
+  row = families.FAMILIES[presets.PRESETS[name].config['model_type']]
   config = hub_config(name, SCALINGS[scaling])
   read = row.from_hub(config)
   written = row.to_hub(read)
@@ -120,7 +120,7 @@ def test_round_trip(name, scaling):
 
 def test_longest_sequence():
   """YaRN's is what it was scaled to, where that is more: fault A9."""
-  of = lambda **fields: models.FAMILIES['qwen3'].from_hub(
+  of = lambda **fields: families.FAMILIES['qwen3'].from_hub(
       hub_config('Qwen3-4B', YARN, **fields)).max_positions
   assert of() == 131072
   assert of(max_position_embeddings=200000) == 200000
@@ -129,7 +129,7 @@ def test_longest_sequence():
 def test_forms_of_the_same_scaling():
   """Old and new spelling, the original length beside it or absent, a factor
   that follows from the lengths: fault A9."""
-  row = models.FAMILIES['qwen3']
+  row = families.FAMILIES['qwen3']
   base = {k: v for k, v in presets.PRESETS['Qwen3-4B'].config.items()
           if k != 'rope_parameters'}
   want = row.from_hub({**base, 'rope_parameters': {
@@ -174,7 +174,7 @@ def test_refused(fields, message):
   base = {k: v for k, v in presets.PRESETS['Qwen3-4B'].config.items()
           if k != 'rope_parameters'}
   with pytest.raises(ValueError, match=message):
-    models.FAMILIES['qwen3'].from_hub({**base, **fields})
+    families.FAMILIES['qwen3'].from_hub({**base, **fields})
 
 
 def test_a_field_without_effect_is_told():
@@ -182,13 +182,13 @@ def test_a_field_without_effect_is_told():
   A9."""
   config = hub_config('Qwen3-4B', {'rope_type': 'default', 'factor': 4.0})
   plain = hub_config('Qwen3-4B', {'rope_type': 'default'})
-  row = models.FAMILIES['qwen3']
+  row = families.FAMILIES['qwen3']
   assert row.from_hub(config) == row.from_hub(plain)
-  (told,) = models.ignored(config)
+  (told,) = hub_rope.ignored(config)
   assert 'factor = 4.0' in told and "rope_type 'default'" in told
-  assert models.ignored(plain) == []
+  assert hub_rope.ignored(plain) == []
   for name in presets.PRESETS:
-    assert models.ignored(presets.PRESETS[name].config) == []
+    assert hub_rope.ignored(presets.PRESETS[name].config) == []
 
 
 SMALL = dict(
@@ -241,7 +241,7 @@ def test_logits(family):
 def test_descriptions_of_unscaled_models_are_those_of_before():
   """So that older checkpoints are still of the same model; a scaled one says
   so and is built again: fault A9."""
-  row = models.FAMILIES['qwen3']
+  row = families.FAMILIES['qwen3']
   for scaling, held in (({'rope_type': 'default'}, False), (YARN, True)):
     model = row.build(row.from_hub(hub_config('Qwen3-4B', scaling)))
     model = model._replace(family='qwen3')

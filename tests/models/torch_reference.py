@@ -15,10 +15,9 @@ import numpy as np
 import pytest
 
 from tests.builders import prompt_batch
-from zppo_jax import models
 from zppo_jax.records import Decoding, HubSource, HubTensor
 from zppo_jax.rollout import collect, decode
-from zppo_jax.weights import hub_checkpoint
+from zppo_jax.weights import families, hub_checkpoint
 
 torch = pytest.importorskip('torch')
 transformers = pytest.importorskip('transformers')
@@ -61,7 +60,7 @@ def ours(reference):
   """(Model, params) of a torch model."""
   source = source_of(reference)
   family = hub_checkpoint.family_of(source.config)
-  row = models.FAMILIES[family]
+  row = families.FAMILIES[family]
   model = row.build(row.from_hub(source.config))._replace(family=family)
   params, skipped = hub_checkpoint.load(source, model)
   assert not skipped
@@ -70,7 +69,7 @@ def ours(reference):
 
 def changed(model, **fields):
   """The same family with other config fields."""
-  row = models.FAMILIES[model.family]
+  row = families.FAMILIES[model.family]
   return row.build(dataclasses.replace(model.config, **fields))._replace(
       family=model.family)
 
@@ -151,7 +150,7 @@ def check_gradients(reference, model, params) -> None:
 
   grads = jax.jit(jax.grad(loss))(params)
   seen = set()
-  for leaf in models.FAMILIES[model.family].hub_leaves(model.config):
+  for leaf in families.FAMILIES[model.family].hub_leaves(model.config):
     found = grads
     for key in leaf.path:
       found = found[key]

@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 
 from tests.models import torch_reference
-from zppo_jax import models
 from zppo_jax.chat import images
 from zppo_jax.learner import packing
 from zppo_jax.records import Decoding, Prompt, PromptKind, Question, Seen
 from zppo_jax.rollout import decode
-from zppo_jax.weights import hub_checkpoint
+from zppo_jax.weights import families, hub_checkpoint
 
 torch = pytest.importorskip('torch')
 transformers = pytest.importorskip('transformers')
@@ -65,7 +64,7 @@ def ours(reference):
   """(Model, params) of a torch model, through the family's hub functions."""
   source = torch_reference.source_of(reference)
   family = hub_checkpoint.family_of(source.config)
-  row = models.FAMILIES[family]
+  row = families.FAMILIES[family]
   model = row.build(row.from_hub(source.config))._replace(family=family)
   params, skipped = hub_checkpoint.load(source, model)
   assert not skipped
@@ -182,7 +181,7 @@ def check_gradients(reference, model, params) -> None:
 
   grads = jax.jit(jax.grad(loss))(params)
   seen = set()
-  for leaf in models.FAMILIES[model.family].hub_leaves(model.config):
+  for leaf in families.FAMILIES[model.family].hub_leaves(model.config):
     found = functools.reduce(lambda tree, key: tree[key], leaf.path, grads)
     for i, name in enumerate(leaf.names):
       mine = leaf.to_hub(np.asarray(found[i] if leaf.stacked else found))

@@ -9,7 +9,7 @@ from tests import hub_builders  # noqa: E402
 from tests.builders import small_config  # noqa: E402
 from tests.serve.test_app import running  # noqa: E402
 from zppo_jax import serve  # noqa: E402
-from zppo_jax.commands.sample import BARE  # noqa: E402
+from zppo_jax.chat.wording import BARE  # noqa: E402
 from zppo_jax.endpoints import judge  # noqa: E402
 from zppo_jax.records import Question, Verdict  # noqa: E402
 from zppo_jax.serve.worker import Worker  # noqa: E402

@@ -8,7 +8,7 @@ from tests import hub_builders  # noqa: E402
 from tests.chat import templates  # noqa: E402
 from tests.serve.test_app import serving  # noqa: E402
 from zppo_jax.chat import hub_chat  # noqa: E402
-from zppo_jax.commands.sample import BARE  # noqa: E402
+from zppo_jax.chat.wording import BARE  # noqa: E402
 from zppo_jax.serve import requests  # noqa: E402
 
 TALK = [{'role': 'system', 'content': 'be brief'},

@@ -18,7 +18,7 @@ from tests.test_vision_training import drawn  # noqa: E402
 from zppo_jax import serve  # noqa: E402
 from zppo_jax.algorithms.compression import CompressionConfig  # noqa: E402
 from zppo_jax.chat import images  # noqa: E402
-from zppo_jax.commands.sample import BARE  # noqa: E402
+from zppo_jax.chat.wording import BARE  # noqa: E402
 from zppo_jax.learner import packing  # noqa: E402
 from zppo_jax.records import (  # noqa: E402
   Decoding,

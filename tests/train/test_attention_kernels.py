@@ -36,7 +36,8 @@ def programs_on(platform, **fields):
 
 def test_each_shape_of_an_engine_on_a_tpu():
   """A length that is no multiple, the tower's heads and decoding take XLA."""
-  got = {(u.what, u.rows, u.length): u.choice for u in attention_kernels.of_engine(
+  of_engine = attention_kernels.of_engine
+  got = {(u.what, u.rows, u.length): u.choice for u in of_engine(
       programs_on('tpu'), 'student')}
   assert {k: (c.kernel, c.why.split(';')[0]) for k, c in got.items()} == {
       ('student prefill', 4, 128): ('splash', 'the platform is tpu'),

@@ -167,7 +167,8 @@ def spoilt(tmp_path):
     model = models.build(**fields)
     params = safetensors_file.load(
         source, jax.eval_shape(model.init, jax.random.key(0)))
-    safetensors_file.save(tmp_path / 'spoilt.safetensors', change(params), described)
+    safetensors_file.save(tmp_path / 'spoilt.safetensors', change(params),
+                          described)
     return str(tmp_path / 'spoilt.safetensors')
   return write
 

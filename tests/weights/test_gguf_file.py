@@ -6,17 +6,20 @@ import jax
 import numpy as np
 import pytest
 
-from zppo_jax.chat import hub_chat
+from zppo_jax.chat import hub_chat, wording
 from zppo_jax.commands import sample
-from zppo_jax.models import layers, llama, rope
+from zppo_jax.models import layers, rope
 from zppo_jax.records import Decoding
 from zppo_jax.train import build
 from zppo_jax.weights import (
+  families,
   gguf_file,
   hub_checkpoint,
   pretrained,
   safetensors_file,
 )
+
+LLAMA = families.FAMILIES['llama']
 
 gguf = pytest.importorskip('gguf')
 
@@ -49,9 +52,9 @@ def neighbours(weight, heads):
 
 def hub_tensors(tied, seed=0):
   rng = np.random.default_rng(seed)
-  config = llama.from_hub({**HUB, 'tie_word_embeddings': tied})
+  config = LLAMA.from_hub({**HUB, 'tie_word_embeddings': tied})
   return {name: rng.standard_normal(leaf.hub_shape).astype(np.float32)
-          for leaf in llama.hub_leaves(config) for name in leaf.names}
+          for leaf in LLAMA.hub_leaves(config) for name in leaf.names}
 
 
 def write(path, kind='F32', tied=True, change=None):
@@ -114,8 +117,8 @@ def test_hub_tensors_come_back(tmp_path, kind, tied):
       got = source.read(name, start, stop)
       assert got.dtype == np.float32
       np.testing.assert_array_equal(got, x[start:stop], err_msg=name)
-  config = llama.from_hub(source.config)
-  assert config == llama.from_hub(
+  config = LLAMA.from_hub(source.config)
+  assert config == LLAMA.from_hub(
       {**HUB, 'tie_word_embeddings': tied,
        'rms_norm_eps': source.config['rms_norm_eps']})
   assert config.norm_eps == pytest.approx(1e-5, rel=1e-6)
@@ -278,7 +281,7 @@ def test_smollm2_is_as_transformers_reads_it(smollm2):
     np.testing.assert_array_equal(
         source.read(name, 0, tensor.shape[0]), state[name].numpy(), name)
 
-  chat = pretrained.chat(smollm2, sample.BARE)
+  chat = pretrained.chat(smollm2, wording.BARE)
   assert chat.codec.ids == words.get_vocab()
   for text in (*PROMPTS, 'In 1969 they said: "it\'s  ok"\n\n\tdone', 'é😀'):
     assert chat.codec.encode_content(text)[0] == words.encode(text)

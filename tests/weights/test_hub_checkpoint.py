@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 
 from zppo_jax import models
 from zppo_jax.devices import sharding
-from zppo_jax.weights import hub_checkpoint, hub_folder
+from zppo_jax.weights import families, hub_checkpoint, hub_folder
 
 BF16 = ml_dtypes.bfloat16
 SHAPES = dict(vocab_size=32, width=16, num_layers=3, num_heads=4,
@@ -36,10 +36,11 @@ def random_params(model, dtype=np.float32, seed=0):
 
 def load(folder, shardings=None, dtype='float32'):
   source = hub_checkpoint.read(folder)
-  row = models.FAMILIES[hub_checkpoint.family_of(source.config)]
+  row = families.FAMILIES[hub_checkpoint.family_of(source.config)]
   model = row.build(row.from_hub(source.config))._replace(
       family=source.config['model_type'])
-  return model, *hub_checkpoint.load(source, model, like(model, shardings, dtype))
+  return model, *hub_checkpoint.load(source, model,
+                                     like(model, shardings, dtype))
 
 
 def like(model, shardings=None, dtype='float32'):
@@ -47,7 +48,8 @@ def like(model, shardings=None, dtype='float32'):
   if shardings is None:
     shardings = jax.tree.map(lambda _: None, shapes)
   return jax.tree.map(
-      lambda x, s: jax.ShapeDtypeStruct(x.shape, hub_checkpoint.DTYPES[dtype], sharding=s),
+      lambda x, s: jax.ShapeDtypeStruct(
+          x.shape, hub_checkpoint.DTYPES[dtype], sharding=s),
       shapes, shardings, is_leaf=lambda x: x is None)
 
 
@@ -98,7 +100,8 @@ def test_ours_to_hub_to_ours_to_hub(tmp_path, family, tied, dtype):
   params = random_params(model)
   if dtype == 'bfloat16':  # what bfloat16 holds
     params = jax.tree.map(lambda x: x.astype(BF16).astype(np.float32), params)
-  hub_checkpoint.save(tmp_path / 'a', params, model, dtype=dtype, max_shard_bytes=4000)
+  hub_checkpoint.save(tmp_path / 'a', params, model, dtype=dtype,
+                      max_shard_bytes=4000)
   assert len(list((tmp_path / 'a').glob('*.safetensors'))) > 3
   again, back, skipped = load(tmp_path / 'a')
   assert again.config == model.config and not skipped
@@ -107,7 +110,8 @@ def test_ours_to_hub_to_ours_to_hub(tmp_path, family, tied, dtype):
   first, second = tensors_of(tmp_path / 'a'), tensors_of(tmp_path / 'b')
   assert first.keys() == second.keys()
   assert ('lm_head.weight' in first) != tied
-  assert {x.dtype for x in first.values()} == {np.dtype(hub_checkpoint.DTYPES[dtype])}
+  assert {x.dtype for x in first.values()} == {
+      np.dtype(hub_checkpoint.DTYPES[dtype])}
   assert_same(first, second)
   written = json.loads((tmp_path / 'a/config.json').read_text())
   assert written['dtype'] == dtype
@@ -132,7 +136,8 @@ def test_transformers_to_ours_to_transformers(tmp_path, kind, tied, dtype):
   assert not skipped and {
       x.dtype for x in jax.tree.leaves(params)} == {np.dtype(np.float32)}
   out = 'bfloat16' if dtype == 'bfloat16' else 'float32'
-  hub_checkpoint.save(tmp_path / 'ours', params, model, dtype=out, max_shard_bytes=5000)
+  hub_checkpoint.save(tmp_path / 'ours', params, model, dtype=out,
+                      max_shard_bytes=5000)
   read = transformers.AutoModelForCausalLM.from_pretrained
   written = read(tmp_path / 'ours', dtype='auto')
   assert written.dtype == getattr(torch, out)
@@ -216,7 +221,7 @@ import pathlib, re, sys, numpy as np
 import jax
 from zppo_jax import hub, models, sharding
 source = hub.read(sys.argv[1])
-row = models.FAMILIES['qwen3']
+row = families.FAMILIES['qwen3']
 model = row.build(row.from_hub(source.config))._replace(family='qwen3')
 shapes = jax.eval_shape(model.init, jax.random.key(0))
 mesh = sharding.make_mesh(sharding.MeshConfig(1, 4, 1))
@@ -243,7 +248,7 @@ def test_memory_is_the_shards_and_about_one_tensor(tmp_path):
   model = models.build('qwen3', **{
       **SHAPES, 'width': 1024, 'mlp_width': 4096, 'num_heads': 8,
       'num_kv_heads': 8, 'head_dim': 128, 'num_layers': 6})
-  row = models.FAMILIES['qwen3']
+  row = families.FAMILIES['qwen3']
   header, offset, largest = {}, 0, 0
   for leaf in row.hub_leaves(model.config):
     for name in leaf.names:
@@ -292,8 +297,8 @@ def test_skipped_prefixes_are_left_out_and_reported(folder, monkeypatch):
       'mtp.a.weight': np.zeros(2, np.int64), 'mtp.b.weight': np.zeros(3)}))
   with pytest.raises(ValueError, match='unknown tensors.*mtp.a'):
     load(folder)
-  monkeypatch.setitem(models.FAMILIES, 'qwen3',
-                      models.FAMILIES['qwen3']._replace(skipped=('mtp.',)))
+  monkeypatch.setitem(families.FAMILIES, 'qwen3',
+                      families.FAMILIES['qwen3']._replace(skipped=('mtp.',)))
   assert load(folder)[2] == ['mtp.a.weight', 'mtp.b.weight']
 
 
@@ -399,7 +404,8 @@ def test_damaged_files_are_named(folder):
 
 def test_index_is_checked(tmp_path):
   model = make()
-  hub_checkpoint.save(tmp_path / 'hub', random_params(model), model, max_shard_bytes=4000)
+  hub_checkpoint.save(tmp_path / 'hub', random_params(model), model,
+                      max_shard_bytes=4000)
   shards = sorted((tmp_path / 'hub').glob('*.safetensors'))
   shards[1].rename(tmp_path / 'elsewhere')
   with pytest.raises(FileNotFoundError, match=f'lacks {shards[1].name}'):
@@ -415,7 +421,8 @@ def test_index_is_checked(tmp_path):
 
 def test_a_tensor_in_two_shards(tmp_path):
   model = make()
-  hub_checkpoint.save(tmp_path / 'hub', random_params(model), model, max_shard_bytes=4000)
+  hub_checkpoint.save(tmp_path / 'hub', random_params(model), model,
+                      max_shard_bytes=4000)
   shards = sorted((tmp_path / 'hub').glob('*.safetensors'))
   shards[1].write_bytes(shards[0].read_bytes())
   with pytest.raises(ValueError, match=f'is in {shards[1].name} and in'):
@@ -470,6 +477,7 @@ def test_tokenizer_files_and_token_ids_are_copied(tmp_path, folder):
 def test_refused_arguments(tmp_path, tiny):
   model = make()
   with pytest.raises(ValueError, match="dtype is 'float16'; allowed: float32"):
-    hub_checkpoint.save(tmp_path / 'a', random_params(model), model, dtype='float16')
+    hub_checkpoint.save(tmp_path / 'a', random_params(model), model,
+                        dtype='float16')
   with pytest.raises(ValueError, match="'decoder' family has no hub form"):
     hub_checkpoint.save(tmp_path / 'a', tiny[1], tiny[0])

@@ -7,9 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from zppo_jax import models
 from zppo_jax.records import HubSource, HubTensor
-from zppo_jax.weights import hub_checkpoint, hub_qwen3_5
+from zppo_jax.weights import families, hub_checkpoint, hub_qwen3_5
 
 FAMILIES = {'qwen3_5': 'model.language_model.', 'qwen3_5_text': 'model.'}
 TEXT = dict(
@@ -34,7 +33,7 @@ def hub_config(family, **fields):
 
 @functools.cache
 def built(family, tied=False):
-  row = models.FAMILIES[family]
+  row = families.FAMILIES[family]
   config = row.from_hub(hub_config(family, tie_word_embeddings=tied))
   return row.build(config)._replace(family=family)
 
@@ -42,7 +41,7 @@ def built(family, tied=False):
 @pytest.mark.parametrize('family', FAMILIES)
 @pytest.mark.parametrize('tied', [False, True])
 def test_config_round_trip(family, tied):
-  row, config = models.FAMILIES[family], built(family, tied).config
+  row, config = families.FAMILIES[family], built(family, tied).config
   assert config.tied == tied and config.period == 3
   assert config.rope_theta == 5e5 and config.rotary_dim == 6
   written = row.to_hub(config)
@@ -56,7 +55,7 @@ def test_layers_of_blocks():
     for index in range(4 * period):
       assert hub_qwen3_5.hub_layer(*divmod(index, period), period) == index
   for family, root in FAMILIES.items():
-    leaves = models.FAMILIES[family].hub_leaves(built(family).config)
+    leaves = families.FAMILIES[family].hub_leaves(built(family).config)
     names = {leaf.path: leaf.names for leaf in leaves}
     assert names['blocks', 'layer_1', 'delta', 'a'] == tuple(
         f'{root}layers.{i}.linear_attn.in_proj_a.weight' for i in (1, 4))
@@ -66,7 +65,7 @@ def test_layers_of_blocks():
 
 def tensors_of(family, tied, seed=0):
   rng = np.random.default_rng(seed)
-  leaves = models.FAMILIES[family].hub_leaves(built(family, tied).config)
+  leaves = families.FAMILIES[family].hub_leaves(built(family, tied).config)
   return {name: rng.standard_normal(leaf.hub_shape).astype(np.float32)
           for leaf in leaves for name in leaf.names}
 
@@ -103,7 +102,8 @@ def test_import_and_export(family, tmp_path):
   (tmp_path / 'in').mkdir()
   save_file({**tensors, **extra}, tmp_path / 'in' / 'model.safetensors')
   (tmp_path / 'in' / 'config.json').write_text(json.dumps(hub_config(family)))
-  params, skipped = hub_checkpoint.load(hub_checkpoint.read(tmp_path / 'in'), model)
+  params, skipped = hub_checkpoint.load(
+      hub_checkpoint.read(tmp_path / 'in'), model)
   assert skipped == ['mtp.layers.0.weight']
   hub_checkpoint.save(tmp_path / 'out', params, model)
   found = load_file(tmp_path / 'out' / 'model.safetensors')
@@ -161,7 +161,7 @@ def test_refused_config(fields, message):
   """Naming the field, its value and what is allowed."""
   for family in FAMILIES:
     with pytest.raises(ValueError, match=message):
-      models.FAMILIES[family].from_hub(hub_config(family, **fields))
+      families.FAMILIES[family].from_hub(hub_config(family, **fields))
 
 
 def test_levels_that_disagree():

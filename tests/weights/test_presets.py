@@ -5,8 +5,7 @@ import re
 
 import pytest
 
-from zppo_jax import models
-from zppo_jax.weights import presets
+from zppo_jax.weights import families, presets
 from zppo_jax.weights.presets import PRESETS
 
 
@@ -14,7 +13,7 @@ from zppo_jax.weights.presets import PRESETS
 def test_count_is_that_of_transformers(name):
   """Exactly, on torch's meta device; without weights or a download."""
   config = PRESETS[name].config
-  if config['model_type'] not in models.FAMILIES:
+  if config['model_type'] not in families.FAMILIES:
     pytest.skip(f'no family {config["model_type"]!r} here')
   torch = pytest.importorskip('torch')
   transformers = pytest.importorskip('transformers')
@@ -40,7 +39,7 @@ def test_unconfirmed_fields_are_fields(name):
     n for n, p in PRESETS.items() if p.config['model_type'] == 'qwen3'])
 def test_config_round_trip(name):
   """Every preset is a config that its family takes, and gives back."""
-  row = models.FAMILIES['qwen3']
+  row = families.FAMILIES['qwen3']
   config = row.from_hub(PRESETS[name].config)
   assert presets.differences(name, row.to_hub(config)) == []
   assert row.from_hub(row.to_hub(config)) == config

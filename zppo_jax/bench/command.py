@@ -11,8 +11,7 @@ import resource
 import jax
 
 from zppo_jax.bench import measurements, roofline, shapes
-from zppo_jax.commands import dry_run
-from zppo_jax.devices import malloc
+from zppo_jax.devices import malloc, memory
 from zppo_jax.study.launch import machine
 from zppo_jax.study.tables import markdown
 from zppo_jax.train import build
@@ -104,8 +103,8 @@ def run_shapes(model: str, measure: str, repeats: int, load: str = '',
       row['parameters'] = setting.counted.params
       wanted, here = shapes.needed(what, setting), shapes.here()
       if here is not None and wanted > 0.9 * here:
-        row['missing'][what] = (f'needs more than {dry_run.size(wanted)} of '
-                                f'{dry_run.size(here)}')
+        row['missing'][what] = (f'needs more than {memory.size(wanted)} of '
+                                f'{memory.size(here)}')
         continue
       try:
         found = measurements.measure(
@@ -147,7 +146,7 @@ def shape_table(found: dict) -> str:
         drawn = w['prompts'] * w['rollouts'] * w['response']
         row += [f'{m["shares"]["of_bandwidth"]:.1%}',
                 f'{drawn / m["median_s"]:.0f}']
-    rows.append([*row, dry_run.size(r['peak_memory']['rss'])])
+    rows.append([*row, memory.size(r['peak_memory']['rss'])])
   return f'{markdown(rows)}\n\n{_limit(found)}; random weights, no remat'
 
 
@@ -191,22 +190,22 @@ def table(found: dict) -> str:
     rows.append([
         name, f'{m["median_s"]:.4f}', f'{m["min_s"]:.4f} to {m["max_s"]:.4f}',
         f'{m["first_s"]:.2f}', f'{m["flops"] / 1e9:.2f}', share('of_matmul'),
-        share('of_bandwidth'), dry_run.size(m['peak_memory']['rss'])])
+        share('of_bandwidth'), memory.size(m['peak_memory']['rss'])])
   parts = [markdown(rows)] if len(rows) > 1 else []
   return '\n\n'.join([*parts, *more, _limit(found)])
 
 
 def _gradient_memory(s: dict) -> str:
-  return (f'{dry_run.size(s["temporaries"])} of temporaries for a micro-batch '
+  return (f'{memory.size(s["temporaries"])} of temporaries for a micro-batch '
           f'of {s["rows"]} x {s["length"]}; all its logits in float32 are '
-          f'{dry_run.size(s["float32_logits"])}')
+          f'{memory.size(s["float32_logits"])}')
 
 
 def _logprob_memory(s: dict) -> str:
-  return (f'{dry_run.size(s["temporaries"])} of temporaries for log-probs, '
+  return (f'{memory.size(s["temporaries"])} of temporaries for log-probs, '
           f'entropy and gradient of {s["rows"]} x {s["length"]} positions, V = '
           f'{s["vocab"]:,}, width {s["width"]}, {s["dtype"]}; the plain form '
-          f'{dry_run.size(s["plain_temporaries"])}, a share of '
+          f'{memory.size(s["plain_temporaries"])}, a share of '
           f'{s["temporaries"] / s["plain_temporaries"]:.1%}')
 
 

@@ -28,7 +28,7 @@ from zppo_jax.objectives import losses
 from zppo_jax.records import Decoding
 from zppo_jax.rollout import collect
 from zppo_jax.rollout.engine import Request
-from zppo_jax.weights import presets, safetensors_file
+from zppo_jax.weights import families, presets, safetensors_file
 
 MICRO_POSITIONS = 4096  # of a micro-batch
 # The side-by-side model of benchmarks/.
@@ -63,7 +63,8 @@ class Named(NamedTuple):
   """A row of SHAPES.
 
   Attributes:
-    family: of models.FAMILIES; 'preset' and 'asset' say where fields are from.
+    family: of weights/families.py; 'preset' and 'asset' say where fields are
+      from.
     fields: of its config, or a name there.
     load: on a CPU.
     device_load: on others.
@@ -118,7 +119,7 @@ def load_of(text: str, name: str) -> Load:
 def preset(name: str, dtype: str, remat: str) -> models.Model:
   """A published size (models/presets.py) without its vision tower."""
   hub = presets.PRESETS[name].config
-  row = models.FAMILIES[hub['model_type']]
+  row = families.FAMILIES[hub['model_type']]
   config = dataclasses.replace(row.from_hub(hub), dtype=dtype, remat=remat)
   if hasattr(config, 'vision'):
     config = dataclasses.replace(config, vision=None)

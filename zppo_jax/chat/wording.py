@@ -73,6 +73,8 @@ BOXED = Wording(
         'attempts and filler. Derive nothing again and add nothing. End with '
         'the boxed answer.\n<response>\n', '\n</response>'),
     delimiters=tags.pattern('candidate', 'response', 'summary', 'hint'))
+# The user's words alone inside the chat template.
+BARE = dataclasses.replace(BOXED, closing='')
 
 
 class Vision(Protocol):

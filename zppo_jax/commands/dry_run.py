@@ -9,11 +9,11 @@ as in the third step, and all of them.
 import dataclasses
 import time
 
-import jax
 import numpy as np
 
 from zppo_jax.algorithms.replay import ReplayBuffer
 from zppo_jax.chat import dates
+from zppo_jax.devices import memory
 from zppo_jax.learner import layouts
 from zppo_jax.runs import workdir
 from zppo_jax.teachers.in_process import InProcessTeacher
@@ -21,29 +21,6 @@ from zppo_jax.train import attention_kernels, loop, step as step_lib
 from zppo_jax.train.build import Run, build
 
 MEASURED_STEPS = 3
-
-
-def count(tree) -> int:
-  """Parameters of a tree of arrays or shapes."""
-  return sum(int(np.prod(x.shape)) for x in jax.tree.leaves(tree))
-
-
-def device_bytes(tree) -> int:
-  """Bytes of a tree on one device; whole where it has no sharding yet."""
-  def one(x):
-    shape = x.shape if getattr(x, 'sharding', None) is None else (
-        x.sharding.shard_shape(x.shape))
-    return int(np.prod(shape)) * x.dtype.itemsize
-  return sum(map(one, jax.tree.leaves(tree)))
-
-
-def size(count: float) -> str:
-  """Bytes with a unit of 1024."""
-  for unit in ('B', 'KiB', 'MiB', 'GiB'):
-    if count < 1024 or unit == 'GiB':
-      return f'{count:.0f} B' if unit == 'B' else f'{count:.1f} {unit}'
-    count /= 1024
-  raise AssertionError('unreachable')
 
 
 def _own_teacher(run: Run) -> InProcessTeacher | None:
@@ -61,14 +38,14 @@ def standing_memory(run: Run) -> dict[str, int]:
   state = run.abstract_state
   shapes = _rollout_params(run)
   out = {
-      'student parameters': device_bytes(state.params),
-      'optimizer state': device_bytes(state.opt_state),
-      'gradient': device_bytes(state.params),
-      'rollout copy of the student': device_bytes(shapes),
+      'student parameters': memory.device_bytes(state.params),
+      'optimizer state': memory.device_bytes(state.opt_state),
+      'gradient': memory.device_bytes(state.params),
+      'rollout copy of the student': memory.device_bytes(shapes),
       'cache of the student\'s slots': (
           run.sampler.engine.programs.largest_cache_bytes())}
   if (teacher := _own_teacher(run)) is not None:
-    out['teacher parameters'] = device_bytes(teacher.params)
+    out['teacher parameters'] = memory.device_bytes(teacher.params)
     out['cache of the teacher\'s slots'] = (
         teacher.answers.engine.programs.largest_cache_bytes())
   return out
@@ -160,12 +137,12 @@ def main(config, path) -> None:
         f'questions, {run.num_rollouts} rollouts each; {devices} device(s); '
         + ('a new directory' if stored is None else 'goes on in')
         + f' {path}')
-  print(f'\nparameters\n  student {count(run.abstract_state.params):,}')
+  print(f'\nparameters\n  student {memory.count(run.abstract_state.params):,}')
   if (teacher := _own_teacher(run)) is not None:
-    print(f'  teacher {count(teacher.params):,}')
+    print(f'  teacher {memory.count(teacher.params):,}')
   print('\nmemory per device')
   for part, number in standing_memory(run).items():
-    print(f'  {part:28s} {size(number):>11s}')
+    print(f'  {part:28s} {memory.size(number):>11s}')
   print('\nattention of new tokens, rows x length')
   for line in attention_kernels.table(attention_kernels.of_run(run)):
     print(f'  {line}')
@@ -176,7 +153,7 @@ def main(config, path) -> None:
   for engine, program in lowered(run).items():
     begun = time.perf_counter()
     used = program.compile().memory_analysis().temp_size_in_bytes
-    print(f'  {engine:28s} {size(used):>11s}   compiled in '
+    print(f'  {engine:28s} {memory.size(used):>11s}   compiled in '
           f'{time.perf_counter() - begun:.1f} s', flush=True)
   print(f'\nmeasuring {MEASURED_STEPS} steps and an evaluation in memory '
         '(Ctrl-C leaves it out)', flush=True)

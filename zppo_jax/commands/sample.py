@@ -1,14 +1,12 @@
 """`zppo sample`: responses of a model to one prompt, with media where it sees.
 """
 
-import dataclasses
 import pathlib
 from collections.abc import Sequence
 
 from zppo_jax import models
-from zppo_jax.chat import dates, micro_chat
+from zppo_jax.chat import dates
 from zppo_jax.chat.rendering import Day
-from zppo_jax.chat.wording import BOXED, Chat
 from zppo_jax.devices import sharding
 from zppo_jax.records import (
   Clip,
@@ -26,8 +24,6 @@ from zppo_jax.weights import pretrained
 _BUCKET = 64  # prompts are padded to a multiple, in tokens
 _SWITCH = {'on': True, 'off': False, None: None}
 _UNGRADED = Grader(lambda text: '', lambda answer, question: False)
-# The user's words alone inside the chat template.
-BARE = dataclasses.replace(BOXED, closing='')
 
 
 def clip(folder: str, fps: float) -> Clip:
@@ -40,26 +36,6 @@ def clip(folder: str, fps: float) -> Clip:
   if not frames:
     raise FileNotFoundError(f'no frames in {folder!r}')
   return Clip(tuple(Picture(path=str(p)) for p in frames), fps)
-
-
-def chat_of(found: pretrained.Pretrained, thinking: bool | None = None,
-            day: Day | None = None) -> Chat:
-  """A model's own chat without words of a task, else the embedded world's.
-
-  Raises:
-    ValueError: as pretrained.chat; for a date without a template.
-  """
-  made = pretrained.chat(found, BARE, thinking, day)
-  if made is None and day is not None and day.given:
-    raise ValueError(f'--date is {day.date}; the model came without a '
-                     'tokenizer, so no prompt tells a date: leave it out')
-  return made or micro_chat.CHAT
-
-
-def listed(end_tokens: str | None) -> tuple[str | int, ...]:
-  """Tokens of --end-tokens: texts or ids with commas between them."""
-  return tuple(int(t) if t.isdecimal() else t
-               for t in (end_tokens or '').split(',') if t)
 
 
 def respond(found: pretrained.Pretrained, texts: Sequence[str],
@@ -77,7 +53,7 @@ def respond(found: pretrained.Pretrained, texts: Sequence[str],
   """
   if num < 1:
     raise ValueError(f'--num is {num}; it must be >= 1')
-  chat = chat_of(found, thinking, day)
+  chat = pretrained.bare_chat(found, thinking, day)
   for note in chat.notes:
     print(note)
   rows = found.model.config.vocab_size
@@ -126,7 +102,7 @@ def main(*, model: str, prompt: str, image: str | None, video: str | None,
   if video is not None:
     media.append(clip(video, fps))
   found = pretrained.with_words(
-      pretrained.load(model), end_tokens=listed(end_tokens),
+      pretrained.load(model), end_tokens=pretrained.listed(end_tokens),
       chat_template=chat_template or '', who='--')
   for note in found.notes:
     print(note)

@@ -7,16 +7,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
-from zppo_jax.models import (
-  decoder,
-  layers,
-  llama,
-  qwen3,
-  qwen3_5,
-  qwen3_vl,
-  vision,
-)
-from zppo_jax.weights import hub_qwen3_5, hub_rope, hub_text
+from zppo_jax.models import decoder, layers, qwen3_5, qwen3_vl, vision
 
 
 class Model(NamedTuple):
@@ -85,48 +76,27 @@ _qwen3_vl = functools.partial(_on_three_axes, qwen3_vl.Qwen3VL)
 _qwen3_5 = functools.partial(_on_three_axes, qwen3_5.Qwen35)
 
 
-ignored = hub_rope.ignored
-
-
 class Family(NamedTuple):
-  """A row of FAMILIES; hub functions are None where no hub has the family.
+  """A row of FAMILIES.
 
   Attributes:
     config: the frozen dataclass of its shapes.
     build: (config, mesh=None) -> Model.
-    from_hub: config.json as a dict -> config.
-    to_hub: config -> config.json as a dict.
-    hub_leaves: config -> tuple of HubLeaf, one per parameter leaf.
-    skipped: prefixes of hub tensors that this family leaves out by name.
   """
   config: type
   build: Callable
-  from_hub: Callable | None = None
-  to_hub: Callable | None = None
-  hub_leaves: Callable | None = None
-  skipped: tuple[str, ...] = ()
 
 
-# A family is named by the hub's model_type where there is one.
+# A family of the hub is named by its model_type there; weights/families.py says
+# how its checkpoints become these networks.
 FAMILIES = {
     'decoder': Family(decoder.DecoderConfig, _decoder),
-    'llama': Family(decoder.DecoderConfig, _decoder, llama.from_hub,
-                    llama.to_hub, llama.hub_leaves),
-    'qwen3': Family(decoder.DecoderConfig, _decoder, qwen3.from_hub,
-                    qwen3.to_hub, qwen3.hub_leaves),
-    'qwen3_vl': Family(qwen3_vl.Qwen3VLConfig, _qwen3_vl, qwen3_vl.from_hub,
-                       qwen3_vl.to_hub, qwen3_vl.hub_leaves),
-    'qwen3_vl_text': Family(
-        decoder.DecoderConfig, _decoder, qwen3_vl.text_from_hub,
-        qwen3_vl.text_to_hub, hub_text.hub_leaves,
-        ('model.visual.',)),
-    'qwen3_5': Family(qwen3_5.Qwen35Config, _qwen3_5, hub_qwen3_5.from_hub,
-                      hub_qwen3_5.to_hub, hub_qwen3_5.hub_leaves,
-                      hub_qwen3_5.SKIPPED),
-    'qwen3_5_text': Family(
-        qwen3_5.Qwen35Config, _qwen3_5, hub_qwen3_5.text_from_hub,
-        hub_qwen3_5.text_to_hub, hub_qwen3_5.text_leaves,
-        hub_qwen3_5.TEXT_SKIPPED),
+    'llama': Family(decoder.DecoderConfig, _decoder),
+    'qwen3': Family(decoder.DecoderConfig, _decoder),
+    'qwen3_vl': Family(qwen3_vl.Qwen3VLConfig, _qwen3_vl),
+    'qwen3_vl_text': Family(decoder.DecoderConfig, _decoder),
+    'qwen3_5': Family(qwen3_5.Qwen35Config, _qwen3_5),
+    'qwen3_5_text': Family(qwen3_5.Qwen35Config, _qwen3_5),
 }
 
 

@@ -20,9 +20,6 @@ from zppo_jax.models import (
 )
 from zppo_jax.models.vision import VisionConfig
 from zppo_jax.records import Fresh
-from zppo_jax.weights import hub_rope, hub_text, hub_vision
-
-DEFAULT_THETA = 500000.0  # of the hub's class, where the file has none
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -117,67 +114,3 @@ class Qwen3VL(nn.Module):
         (rotary, segment_BT, valid, tokens_BT, taps), past, unroll=c.unroll)
     k, v = layers.columns(new)
     return layers.RMSNorm(c.norm_eps, name='norm')(x), Fresh(k, v, ())
-
-
-def _text_from_hub(text: dict):
-  """(decoder without axes, what is said of them) of a text_config."""
-  turned = hub_rope.from_hub(text, default=DEFAULT_THETA,
-                             other=hub_rope.MROPE)
-  hub_text.only(turned.other, 'mrope_interleaved', True)
-  return hub_text.from_hub(
-      text, head_dim=128, qk_norm=True, turned=turned), turned.other
-
-
-def text_from_hub(hub: dict) -> decoder.DecoderConfig:
-  """The config of a `qwen3_vl_text` config.json: text alone, whose positions
-  are the same on all axes. Errors as `from_hub`."""
-  return _text_from_hub(hub)[0]
-
-
-def text_to_hub(c: decoder.DecoderConfig) -> dict:
-  """config.json of the text model alone; ValueError without q/k-norm."""
-  if not c.qk_norm:
-    raise ValueError('qk_norm is False; the qwen3_vl_text family has it')
-  if c.rope_llama3:
-    raise ValueError(f'rope_llama3 is {c.rope_llama3}; allowed: ()')
-  return hub_text.to_hub(c, 'qwen3_vl_text', 'Qwen3VLTextModel')
-
-
-def from_hub(hub: dict) -> Qwen3VLConfig:
-  """The config of a Qwen3-VL config.json.
-
-  Raises:
-    ValueError: naming the field, its value and what is allowed.
-  """
-  text = {**hub_text.field(hub, 'text_config'),
-          'tie_word_embeddings': hub.get('tie_word_embeddings', False)}
-  plain, axes = _text_from_hub(text)
-  return Qwen3VLConfig(
-      **dataclasses.asdict(plain),
-      rope_sections=tuple(axes.get('mrope_section', (24, 20, 20))),
-      vision=hub_vision.from_hub(hub))
-
-
-def to_hub(c: Qwen3VLConfig) -> dict:
-  """config.json; ValueError for a decoder without q/k-norm."""
-  if not c.qk_norm:
-    raise ValueError('qk_norm is False; the qwen3_vl family has it')
-  text = hub_text.to_hub(c, 'qwen3_vl_text', 'Qwen3VLForConditionalGeneration')
-  architectures = text.pop('architectures')
-  text['rope_parameters'] |= {
-      'mrope_section': list(c.rope_sections), 'mrope_interleaved': True}
-  tower = hub_vision.to_hub(c.vision, 'qwen3_vl')
-  # Absent, the list has a default of its own.
-  tower['vision_config']['deepstack_visual_indexes'] = list(c.vision.taps)
-  return {'model_type': 'qwen3_vl', 'architectures': architectures,
-          'text_config': text, **tower, 'tie_word_embeddings': c.tied}
-
-
-def hub_leaves(c: Qwen3VLConfig):
-  """Every parameter leaf in the hub's tensors."""
-  inner = lambda name: name.replace('model.', 'model.language_model.', 1) if (
-      name.startswith('model.')) else name
-  text = tuple(
-      dataclasses.replace(leaf, names=tuple(map(inner, leaf.names)))
-      for leaf in hub_text.hub_leaves(c))
-  return (*text, *hub_vision.hub_leaves(c.vision))

@@ -33,7 +33,7 @@ def group_runs(runs: Sequence[Run]) -> tuple[Group, ...]:
     same = [r.config for r in runs if r.method == run.method]
     fields = [f for f in tables.differing(same) if f != 'seed']
     flat = tables.flatten(run.config)
-    words = tuple(f'{f.split(".")[-1]}={flat[f] if f in flat else tables.ABSENT}'
+    words = tuple(f'{f.split(".")[-1]}={flat.get(f, tables.ABSENT)}'
                   for f in fields)
     out.setdefault((run.method, *words), []).append(run)
   return tuple(Group(' '.join(key), tuple(found))

@@ -1,7 +1,7 @@
 """Decoding on device: prefill, admission of rows to slots, bursts of tokens.
 
-Engines speak token ids only. Everything here is traced; rollout/engine.py jits it and
-decides on the host who sits where.
+Engines speak token ids only. Everything here is traced; rollout/engine.py jits
+it and decides on the host who sits where.
 
 A pool has B rows. `share` neighbours of them, a unit, read one prompt: the
 keys and values of the prompt lie once a unit, those of the response once a

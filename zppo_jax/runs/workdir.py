@@ -416,7 +416,8 @@ class Workdir:
   def finish(self, summary: dict, params, description: dict) -> None:
     """Writes the final weights with their description, then the summary."""
     with disk.naming(self.path / 'final.safetensors'):
-      safetensors_file.save(self.path / 'final.safetensors', params, description)
+      safetensors_file.save(self.path / 'final.safetensors', params,
+                            description)
     write_json(self.path / 'summary.json', summary)
 
 

@@ -12,7 +12,6 @@ import jax
 import numpy as np
 
 from zppo_jax.chat import dates, segments
-from zppo_jax.commands.sample import chat_of, listed
 from zppo_jax.devices import compile_cache, sharding
 from zppo_jax.endpoints import wire
 from zppo_jax.learner import scoring
@@ -155,9 +154,10 @@ def main(*, model: str, name: str | None, host: str, port: int, dtype: str,
   compile_cache.enable()
   day = dates.named(date, '--date')
   found = pretrained.with_words(
-      pretrained.load(model, dtype=dtype), end_tokens=listed(end_tokens),
+      pretrained.load(model, dtype=dtype),
+      end_tokens=pretrained.listed(end_tokens),
       chat_template=chat_template or '', who='--')
-  chat = chat_of(found, day=day)
+  chat = pretrained.bare_chat(found, day=day)
   for note in (*found.notes, *chat.notes):
     print(note, flush=True)
   rows, most = found.model.config.vocab_size, found.model.config.max_positions

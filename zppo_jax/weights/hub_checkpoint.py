@@ -21,7 +21,7 @@ from safetensors.numpy import save_file
 from zppo_jax import models
 from zppo_jax.models import rope
 from zppo_jax.records import HubSource
-from zppo_jax.weights import gguf_file, hub_folder
+from zppo_jax.weights import families, gguf_file, hub_folder
 from zppo_jax.weights.hub_leaf import HubLeaf
 
 DTYPES = {'float32': np.float32, 'bfloat16': ml_dtypes.bfloat16}
@@ -63,11 +63,10 @@ def family_of(config: dict) -> str:
   Raises:
     ValueError: for a model_type that no family supports, listing those.
   """
-  known = [n for n, row in models.FAMILIES.items() if row.from_hub]
-  if config.get('model_type') not in known:
+  if config.get('model_type') not in families.FAMILIES:
     raise ValueError(f'config.json: model_type is '
                      f'{config.get("model_type")!r}; supported: '
-                     f'{", ".join(known)}')
+                     f'{", ".join(families.FAMILIES)}')
   return config['model_type']
 
 
@@ -228,7 +227,7 @@ def load(source: HubSource, model: models.Model, like=None):
     ValueError: for missing, unknown or misshapen tensors, all named at once;
       for NaN or infinite weights.
   """
-  row = models.FAMILIES[model.family]
+  row = families.FAMILIES[model.family]
   leaves = {leaf.path: leaf for leaf in row.hub_leaves(model.config)}
   source = _renamed(source, leaves.values())
   skipped = _check(source, leaves.values(), row.skipped, model.config)
@@ -328,11 +327,10 @@ def save(to, params, model: models.Model, *, dtype: str = 'float32',
     ValueError: for a family without a hub form, or another dtype.
   """
   to = pathlib.Path(to)
-  row = models.FAMILIES[model.family]
-  if row.to_hub is None:
-    known = [n for n, r in models.FAMILIES.items() if r.to_hub]
+  if model.family not in families.FAMILIES:
     raise ValueError(f'the {model.family!r} family has no hub form; those '
-                     f'that have one: {", ".join(known)}')
+                     f'that have one: {", ".join(families.FAMILIES)}')
+  row = families.FAMILIES[model.family]
   if dtype not in DTYPES:
     raise ValueError(f'dtype is {dtype!r}; allowed: {", ".join(DTYPES)}')
   if to.exists() and (not to.is_dir() or any(to.iterdir())):

@@ -1,7 +1,8 @@
 """How a parameter leaf lies in a hub checkpoint; pure description, no IO.
 
-A family's `hub_leaves(config)` returns one `HubLeaf` per parameter leaf. weights/hub_checkpoint.py
-reads and writes by it, so that import and export cannot disagree.
+A family's `hub_leaves(config)` returns one `HubLeaf` per parameter leaf.
+weights/hub_checkpoint.py reads and writes by it, so that import and export
+cannot disagree.
 """
 
 import dataclasses

@@ -8,7 +8,7 @@ wins (weights/pretrained.py), and `differences` says where it differs.
 import math
 from typing import NamedTuple
 
-from zppo_jax import models
+from zppo_jax.weights import families
 
 
 class Preset(NamedTuple):
@@ -188,7 +188,7 @@ def differences(name: str, config: dict) -> list[str]:
 
 def count(config: dict) -> int | None:
   """Parameters of a config.json; None where no family here has its type."""
-  row = models.FAMILIES.get(config['model_type'])
+  row = families.FAMILIES.get(config['model_type'])
   if row is None:
     return None
   return sum(len(leaf.names) * math.prod(leaf.hub_shape)

@@ -10,13 +10,15 @@ from typing import Any, NamedTuple
 import jax
 
 from zppo_jax import assets, models
-from zppo_jax.chat import dates, hub_chat, images, rendering
+from zppo_jax.chat import dates, hub_chat, images, micro_chat, rendering
 from zppo_jax.chat.rendering import Day
-from zppo_jax.chat.wording import BOXED, Chat, Wording
+from zppo_jax.chat.wording import BARE, BOXED, Chat, Wording
 from zppo_jax.weights import (
+  families,
   gguf_file,
   hub_checkpoint,
   hub_folder,
+  hub_rope,
   presets,
   safetensors_file,
 )
@@ -65,12 +67,12 @@ def outline(path: pathlib.Path, computed: dict) -> tuple:
   """(hub source, Pretrained without params) of a checkpoint; reads headers."""
   source = hub_checkpoint.read(path)
   family = hub_checkpoint.family_of(source.config)
-  config = models.FAMILIES[family].from_hub(source.config)
+  config = families.FAMILIES[family].from_hub(source.config)
   config = dataclasses.replace(config, **computed)
-  model = models.FAMILIES[family].build(config)._replace(family=family)
+  model = families.FAMILIES[family].build(config)._replace(family=family)
   path = pathlib.Path(source.path)
   notes = [*presets.differences(path.name, source.config),
-           *models.ignored(source.config)]
+           *hub_rope.ignored(source.config)]
   tokenizer = str(path.resolve()) if _has_tokenizer(path) else ''
   return source, Pretrained(model, None, tokenizer, tuple(notes))
 
@@ -114,14 +116,15 @@ def load(name: str, *, dtype: str = 'float32', remat: str = 'none',
     remat: what a backward pass recomputes.
     attention: 'auto' or a kernel (models/attention.py).
     unroll: blocks of an iteration of the loop over them.
-    place: shapes of the params -> the `like` of hub_checkpoint.load: types and shardings
-      of a hub checkpoint, which is read straight onto the devices. Files of
-      ours come as numpy arrays of float32 all the same.
+    place: shapes of the params -> the `like` of hub_checkpoint.load: types and
+      shardings of a hub checkpoint, which is read straight onto the devices.
+      Files of ours come as numpy arrays of float32 all the same.
 
   Raises:
     FileNotFoundError: naming the packaged models; with a hint for a hub id,
       an adapter, a cache of the hub.
-    ValueError: as hub_checkpoint.read, hub_checkpoint.load and safetensors_file.load.
+    ValueError: as hub_checkpoint.read, hub_checkpoint.load and
+      safetensors_file.load.
   """
   path = pathlib.Path(name)
   computed = {'dtype': dtype, 'remat': remat, 'attention': attention,
@@ -147,7 +150,8 @@ def load(name: str, *, dtype: str = 'float32', remat: str = 'none',
   model = models.build(**fields)
   like = jax.eval_shape(model.init, jax.random.key(0))
   return Pretrained(
-      model, safetensors_file.load(file, like), described.get('tokenizer', ''), (),
+      model, safetensors_file.load(file, like),
+      described.get('tokenizer', ''), (),
       tuple(described.get('end_tokens', ())),
       described.get('chat_template', ''))
 
@@ -328,3 +332,23 @@ def _check_template(tokenizer) -> None:
     line = getattr(e, 'lineno', None)
     raise ValueError(f'chat_template{f", line {line}" if line else ""}: '
                      f'{e}') from e
+
+
+def bare_chat(found: Pretrained, thinking: bool | None = None,
+              day: Day | None = None) -> Chat:
+  """A model's own chat without words of a task, else the embedded world's.
+
+  Raises:
+    ValueError: as `chat`; for a date without a template.
+  """
+  made = chat(found, BARE, thinking, day)
+  if made is None and day is not None and day.given:
+    raise ValueError(f'--date is {day.date}; the model came without a '
+                     'tokenizer, so no prompt tells a date: leave it out')
+  return made or micro_chat.CHAT
+
+
+def listed(end_tokens: str | None) -> tuple[str | int, ...]:
+  """Tokens of --end-tokens: texts or ids with commas between them."""
+  return tuple(int(t) if t.isdecimal() else t
+               for t in (end_tokens or '').split(',') if t)
