@@ -40,6 +40,7 @@ from zppo_jax.runs.lock import Locked
 from zppo_jax.study.launch import machine
 from zppo_jax.teachers import journal as teacher_journal
 from zppo_jax.train import build, loop
+from zppo_jax.train.run import Run
 from zppo_jax.verdicts import journal
 from zppo_jax.verdicts.wall import Reply
 
@@ -74,7 +75,7 @@ class Bench(NamedTuple):
     journals: what verdicts.jsonl and teacher.jsonl hold.
   """
   config: Any
-  run: build.Run
+  run: Run
   complete: pathlib.Path
   killed: pathlib.Path
   states: dict

@@ -10,7 +10,7 @@ import pytest
 from zppo_jax import main, tasks
 from zppo_jax.chat import micro_chat
 from zppo_jax.records import Grader, Question
-from zppo_jax.train import build, loop
+from zppo_jax.train import build, loop, models as loading
 from zppo_jax.weights import pretrained
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
@@ -101,7 +101,7 @@ def test_prompts_are_those_of_the_folder(coin, folders):
 def test_thinking_is_switched_for_student_and_teacher_alike(coin, folders):
   """Prompts are the student's; without a tokenizer there is no switch."""
   prompts = {}
-  for value in build.THINKING:
+  for value in loading.THINKING:
     run = build.build(make_config(*folders, **{'student.thinking': value}))
     chat = run.sampler.chat
     prompts[value] = chat.codec.decode(chat.plain('hi').tokens)

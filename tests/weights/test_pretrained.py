@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from zppo_jax.devices import sharding
-from zppo_jax.train import build
+from zppo_jax.train import models as loading
 from zppo_jax.weights import hub_checkpoint, pretrained, safetensors_file
 
 pytest.importorskip('transformers')
@@ -70,7 +70,7 @@ def test_a_run_and_a_file_find_the_tokenizer_again(folder, tmp_path):
 
 def test_placed_on_a_mesh(folder, make_mesh):
   mesh = make_mesh(1, 2, 2)
-  place = lambda like: build._placed(like, mesh, sharding.TRAIN_RULES)
+  place = lambda like: loading.placed(like, mesh, sharding.TRAIN_RULES)
   found = pretrained.load(folder, place=place)
   assert jax.tree.map(lambda x: x.sharding, found.params) == (
       sharding.param_shardings(found.params, mesh, sharding.TRAIN_RULES))

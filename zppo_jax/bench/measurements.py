@@ -21,7 +21,7 @@ from zppo_jax.objectives import token_logps
 from zppo_jax.records import Purpose
 from zppo_jax.rollout import collect
 from zppo_jax.train import step as step_lib
-from zppo_jax.train.build import Run
+from zppo_jax.train.run import Run
 from zppo_jax.verdicts import grading
 
 

@@ -18,7 +18,8 @@ from zppo_jax.learner import layouts
 from zppo_jax.runs import workdir
 from zppo_jax.teachers.in_process import InProcessTeacher
 from zppo_jax.train import attention_kernels, loop, step as step_lib
-from zppo_jax.train.build import Run, build
+from zppo_jax.train.build import build
+from zppo_jax.train.run import Run
 
 MEASURED_STEPS = 3
 

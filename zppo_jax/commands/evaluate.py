@@ -17,13 +17,13 @@ from zppo_jax.endpoints import judge
 from zppo_jax.records import Decoding, Grader
 from zppo_jax.rollout import collect
 from zppo_jax.runs import checkpoints, metrics, workdir
-from zppo_jax.train import build, evaluate
+from zppo_jax.train import build, evaluate, models as loading
 from zppo_jax.verdicts import kinds
 from zppo_jax.weights import pretrained
 
 
 def load_policy(config, checkpoint: str, mesh,
-                day: Day | None = None) -> build.Loaded:
+                day: Day | None = None) -> loading.Loaded:
   """The policy of a checkpoint, computed as config.student says.
 
   Args:
@@ -41,8 +41,8 @@ def load_policy(config, checkpoint: str, mesh,
   finished = (path / pretrained.FINAL).is_file()
   if finished or not (path.name.isdigit() or (path / 'checkpoints').is_dir()):
     spec.weights = str(checkpoint)
-    return build.load_model(spec, thinking=spec.thinking, day=day)
-  loaded = build.load_model(spec, thinking=spec.thinking, day=day)
+    return loading.load_model(spec, thinking=spec.thinking, day=day)
+  loaded = loading.load_model(spec, thinking=spec.thinking, day=day)
   state = checkpoints.restore_any(path, build.abstract_state(
       config, loaded.model, mesh), loaded.description['model'])
   return loaded._replace(params=state.params)
@@ -114,7 +114,7 @@ def main(config, checkpoint: str, path, *, splits: Sequence[str] = (),
   loaded = load_policy(config, checkpoint, mesh, day)
   model = models.on_mesh(loaded.model, mesh)
   sampler = make_sampler(
-      config, model, build.chat_of('student', loaded, config.data.task, task),
+      config, model, loading.chat_of('student', loaded, config.data.task, task),
       mesh, grader=task.grader, num_rollouts=num_rollouts,
       temperature=temperature, num_questions=sum(map(len, questions.values())))
   params = collect.place_copy(loaded.params, model, mesh)

@@ -10,7 +10,7 @@ from zppo_jax.learner import layouts
 from zppo_jax.models import attention
 from zppo_jax.rollout.programs import Programs
 from zppo_jax.teachers.in_process import InProcessTeacher
-from zppo_jax.train.build import Run
+from zppo_jax.train.run import Run
 
 
 class Use(NamedTuple):

@@ -24,7 +24,8 @@ from zppo_jax.runs.totals import History
 from zppo_jax.runs.workdir import Workdir
 from zppo_jax.teachers.journal import Journalled
 from zppo_jax.train import attention_kernels, evaluate
-from zppo_jax.train.build import Run, build
+from zppo_jax.train.build import build
+from zppo_jax.train.run import Run
 from zppo_jax.train.step import train_step
 from zppo_jax.verdicts import verifier
 

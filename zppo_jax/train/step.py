@@ -20,7 +20,7 @@ from zppo_jax.records import Asked, Group, Purpose, TrainState
 from zppo_jax.rollout import collect
 from zppo_jax.runs import metrics, samples
 from zppo_jax.teachers.in_process import InProcessTeacher
-from zppo_jax.train.build import Run
+from zppo_jax.train.run import Run
 
 
 @dataclasses.dataclass(frozen=True)

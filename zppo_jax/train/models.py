@@ -1,0 +1,112 @@
+"""The models of a run: loaded, placed and checked against each other."""
+
+from typing import Any, NamedTuple
+
+import jax
+
+from zppo_jax import models, tasks
+from zppo_jax.chat.rendering import Day
+from zppo_jax.chat.wording import Chat
+from zppo_jax.devices import sharding
+from zppo_jax.models import attention
+from zppo_jax.train import checks
+from zppo_jax.weights import pretrained
+
+# student.thinking -> the switch of the chat template; None: its own default
+THINKING = {'default': None, 'on': True, 'off': False}
+
+
+class Loaded(NamedTuple):
+  """A config's model.
+
+  Attributes:
+    model: the network.
+    params: of it, numpy or jax arrays.
+    chat: of its own tokenizer; None where it has none, the task's counts then.
+    description: what its weights are saved with.
+  """
+  model: models.Model
+  params: Any
+  chat: Chat | None
+  description: dict
+
+
+def load_model(spec, place=None, thinking: str = 'default',
+               day: Day | None = None, who: str = 'student') -> Loaded:
+  """A model from a weights file, a hub folder or a GGUF.
+
+  Args:
+    spec: config with `weights` (anything that pretrained.load takes),
+      `dtype`, `remat`, `unroll`, `attention`; `end_tokens` and
+      `chat_template` where it has them (pretrained.with_words).
+    place: shapes -> types and shardings, as pretrained.load.
+    thinking: in THINKING; how the chat template is rendered.
+    day: the date in prompts, where the template tells one; None: today.
+    who: 'student' or 'teacher', for errors.
+
+  Raises:
+    KeyError: for another value of `thinking`.
+    FileNotFoundError, ValueError: as pretrained.load, with_words and chat;
+      for a switch, or a date that was named, without a tokenizer whose
+      template knows it.
+  """
+  switch = checks.known(thinking, THINKING, 'student.thinking')
+  found = pretrained.load(spec.weights, dtype=spec.dtype, remat=spec.remat,
+                          attention=spec.attention, place=place,
+                          unroll=spec.unroll)
+  found = pretrained.with_words(
+      found, end_tokens=spec.get('end_tokens', ()),
+      chat_template=spec.get('chat_template', ''), who=f'{who}.')
+  chat = pretrained.chat(found, thinking=switch, day=day)
+  for note in (*found.notes, *(chat.notes if chat else ())):
+    print(f'{spec.weights}: {note}', flush=True)
+  if chat is None and switch is not None:
+    raise ValueError(f'student.thinking is {thinking!r}; {spec.weights} came '
+                     'without a tokenizer, allowed: default')
+  if chat is None and day is not None and day.given:
+    raise ValueError(f"student.date is '{day.date}'; {spec.weights} came "
+                     "without a tokenizer, allowed: ''")
+  return Loaded(found.model, found.params, chat, found.description)
+
+
+def placed(like, mesh, rules):
+  """Shapes and types with the shardings of a rule table."""
+  return jax.tree.map(
+      lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), like,
+      sharding.param_shardings(like, mesh, rules))
+
+
+def chat_of(who: str, loaded: Loaded, name: str, task: tasks.Task) -> Chat:
+  """The model's own chat, else the task's; ValueError without either."""
+  found = loaded.chat or task.chat
+  if found is None:
+    raise ValueError(f'{who}.weights came without a tokenizer and the task '
+                     f'{name!r} has no chat of its own; one of them is needed')
+  return found
+
+
+def check_attention(who: str, loaded: Loaded, mesh) -> None:
+  config = loaded.model.config
+  try:
+    attention.check(config.attention, mesh, config)
+  except ValueError as e:
+    raise ValueError(f'{who}.{e}') from e
+
+
+def check_vocabulary(who: str, loaded: Loaded, chat: Chat) -> None:
+  rows = loaded.model.config.vocab_size
+  if chat.codec.vocab_size != rows:
+    raise ValueError(f'{who}.weights have {rows} embedding rows; the task\'s '
+                     f'own chat has {chat.codec.vocab_size}, and the weights '
+                     'came without a tokenizer')
+
+
+def check_same_words(student: Chat, teacher: Chat) -> None:
+  """ValueError unless prompts of the student's chat are the teacher's too."""
+  ours, theirs = student.codec, teacher.codec
+  if ours.ids != theirs.ids:
+    differ = len(ours.ids.items() ^ theirs.ids.items())
+    raise ValueError(
+        f'teacher.weights have another vocabulary than student.weights: '
+        f'{len(theirs.ids)} words and end token {theirs.end_id}, not '
+        f'{len(ours.ids)} and {ours.end_id}; {differ} entries differ')

@@ -1,0 +1,59 @@
+"""What a config becomes: everything that the steps of a run need."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from zppo_jax.algorithms import compression, methods, zppo
+from zppo_jax.data.source import Source
+from zppo_jax.learner import layouts
+from zppo_jax.objectives import importance
+from zppo_jax.records import Cadence, Question, TrainState
+from zppo_jax.rollout import collect
+from zppo_jax.runs import checkpoints, metrics, watch
+from zppo_jax.teachers import Teacher
+from zppo_jax.verdicts.verifier import Verifier
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """Everything that a run needs, compiled functions included.
+
+  `init_state` places the pretrained weights and a fresh optimizer on the
+  mesh; a resumed run never calls it and restores into `abstract_state`.
+  """
+  steps: int
+  seed: int
+  rules: zppo.Rules
+  method: methods.Method
+  compress: compression.CompressionConfig
+  num_updates: int
+  advantage_scope: str
+  correction: importance.Correction
+  gap_measured: bool
+  source: Source
+  splits: dict[str, tuple[Question, ...]]
+  eval_every: int
+  probe: Cadence
+  samples: Cadence
+  checkpoint: checkpoints.Policy
+  max_ratio: float
+  max_ungraded: float
+  vain: watch.Limits
+  mesh: Any
+  description: dict
+  verifier: Verifier
+  sampler: collect.Sampler
+  greedy: collect.Sampler
+  teacher: Teacher | None
+  patience: metrics.Patience
+  rate: Callable[[int], float]
+  reshard_fn: Any
+  score_fn: Any
+  advantage_fn: Any
+  update_fn: Any
+  init_state: Callable[[], TrainState]
+  abstract_state: TrainState
+  buffer_capacity: int
+  num_rollouts: int
+  layout: layouts.Layout

@@ -1,0 +1,106 @@
+"""The teachers of a run, by `teacher.kind`."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+
+from zppo_jax import models, tasks
+from zppo_jax.algorithms import compression
+from zppo_jax.chat import segments
+from zppo_jax.chat.wording import Chat, Wording
+from zppo_jax.devices import sharding
+from zppo_jax.learner import scoring
+from zppo_jax.records import Decoding
+from zppo_jax.rollout import collect
+from zppo_jax.teachers import Teacher, endpoint
+from zppo_jax.teachers.in_process import InProcessTeacher
+from zppo_jax.teachers.stored import StoredTeacher
+from zppo_jax.train import models as loading
+
+
+class Desk(NamedTuple):
+  """What a teacher is made from.
+
+  Attributes:
+    config: the run's.
+    mesh: the run's.
+    chat: the student's.
+    words: around a question without a template; None where the task's own
+      chat has none.
+    task: its grader grades answers.
+    compress: when and how far traces are compressed.
+    decoding: of the teacher's answers.
+  """
+  config: Any
+  mesh: Any
+  chat: Chat
+  words: Wording | None
+  task: tasks.Task
+  compress: compression.CompressionConfig
+  decoding: Decoding
+
+
+def _in_process(desk: Desk) -> Teacher:
+  c, mesh, shapes = desk.config, desk.mesh, desk.config.shapes
+  cast = functools.partial(collect.cast, dtype=c.teacher.dtype)
+  loaded = loading.load_model(c.teacher, lambda like: loading.placed(
+      jax.eval_shape(cast, like), mesh, sharding.ROLLOUT_RULES),
+      day=desk.chat.day, who='teacher')
+  chat = loading.chat_of('teacher', loaded, c.data.task, desk.task)
+  loading.check_vocabulary('teacher', loaded, chat)
+  loading.check_attention('teacher', loaded, mesh)
+  loading.check_same_words(desk.chat, chat)
+  # Prompts are the student's; the teacher's codec has its own padding rows.
+  # In the student's template a turn ends as there, too.
+  ends = segments.end_ids(desk.chat.codec)
+  if not set(ends) <= set(segments.end_ids(chat.codec)):
+    chat = dataclasses.replace(chat, codec=chat.codec.ending(ends))
+  answers = collect.Sampler(
+      collect.make_engine(
+          model=models.on_mesh(loaded.model, mesh), mesh=mesh, chat=chat,
+          max_tokens=max(desk.decoding.max_tokens, desk.compress.cap + 1),
+          num_rollouts=(c.algorithm.teacher_rollouts,),
+          prompt_buckets=shapes.prompt_buckets,
+          patch_buckets=shapes.patch_buckets,
+          group_buckets=shapes.group_buckets, slots=collect.slots_of(
+              shapes.slots, shapes.group_buckets,
+              c.algorithm.teacher_rollouts)),
+      chat, desk.task.grader, desk.decoding, c.algorithm.teacher_rollouts)
+  return InProcessTeacher(
+      params=collect.place_copy(loaded.params, loaded.model, mesh),
+      answers=answers, summaries=dataclasses.replace(
+          answers, decoding=Decoding(desk.compress.cap + 1,
+                                     desk.compress.temperature),
+          num_rollouts=1),
+      score_fn=scoring.compile_frozen_scorer(
+          model=models.on_mesh(loaded.model, mesh), mesh=mesh,
+          chunk=shapes.logprob_chunk),
+      row_buckets=tuple(sorted(shapes.row_buckets)),
+      micro_tokens=shapes.micro_tokens, seed=c.seed)
+
+
+def _endpoint(desk: Desk) -> Teacher:
+  c, algo = desk.config, desk.config.algorithm
+  if jax.process_count() > 1:
+    raise ValueError(
+        f"teacher.kind is 'endpoint'; it runs in one process, this run has "
+        f'{jax.process_count()}')
+  return endpoint.connect(
+      c.teacher.endpoint, chat=desk.chat, words=desk.words,
+      grader=desk.task.grader, decoding=desk.decoding,
+      num_answers=algo.teacher_rollouts,
+      compress=desk.compress, max_prompt=max(c.shapes.prompt_buckets),
+      seed=c.seed)
+
+
+def _stored(desk: Desk) -> Teacher:
+  return StoredTeacher(desk.chat, desk.task.grader,
+                       desk.config.algorithm.teacher_rollouts,
+                       desk.config.seed)
+
+
+TEACHERS: dict[str, Callable[[Desk], Teacher]] = {
+    'in_process': _in_process, 'endpoint': _endpoint, 'stored': _stored}
