@@ -1,6 +1,7 @@
 """Workers that are killed, and what outlives them."""
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -18,6 +19,15 @@ pytest.importorskip('math_verify')
 def slow(gold='5'):
   """A grader that never ends, nor comes back to the interpreter."""
   return Job(stand_ins.KIND, 'spin_in_c', gold)
+
+
+def gone(pid):
+  """Whether a process has ended, reaped or not."""
+  try:
+    with open(f'/proc/{pid}/stat') as f:
+      return f.read().rpartition(') ')[2][0] == 'Z'
+  except FileNotFoundError:
+    return True
 
 
 @pytest.fixture
@@ -109,17 +119,36 @@ def test_workers_do_not_know_jax_and_end_with_their_parent():
   pids = [int(p) for p in done.stdout.split()]
   assert len(pids) == 2, done.stderr
 
-  def gone(pid):
-    try:
-      with open(f'/proc/{pid}/stat') as f:
-        return f.read().split(') ')[1][0] == 'Z'
-    except FileNotFoundError:
-      return True
-
   until = time.monotonic() + 5
   while not all(map(gone, pids)) and time.monotonic() < until:
     time.sleep(0.05)
   assert all(map(gone, pids))
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='prctl is of Linux')
+def test_a_job_deaf_to_signals_ends_with_a_worker_that_is_killed():
+  """It would hold a core for ever, long after the run that was killed."""
+  worker = subprocess.Popen(
+      [sys.executable, '-m', 'zppo_jax.verdicts.worker', str(2**31)],
+      stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+  child = None
+  try:
+    worker.stdin.write(json.dumps({
+        'kind': stand_ins.KIND, 'answer': 'deaf', 'reference': '5',
+        'cpu_s': 60, 'wall_s': 60}).encode() + b'\n')
+    while child is None:
+      child = json.loads(worker.stdout.readline()).get('child')
+    time.sleep(0.5)  # it has blocked its signals by now, or never will
+    worker.kill()
+    worker.wait()
+    until = time.monotonic() + 20
+    while not gone(child) and time.monotonic() < until:
+      time.sleep(0.05)
+    assert gone(child)
+  finally:
+    worker.kill()
+    if child is not None and not gone(child):
+      os.kill(child, signal.SIGKILL)
 
 
 def test_keys_do_not_reach_a_worker(wall, monkeypatch):

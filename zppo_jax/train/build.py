@@ -182,7 +182,7 @@ def _sampler(c, rules: zppo.Rules, student: _Student, task: tasks.Task,
 def _teacher(c, mesh, student: _Student, asked: _Questions,
              compress: compression.CompressionConfig) -> Teacher:
   kind = checks.known(c.teacher.kind, teachers.TEACHERS, 'teacher.kind')
-  teacher = kind(teachers.Desk(
+  teacher = kind(teachers.TeacherContext(
       c, mesh, student.chat, BOXED if student.loaded.chat else None,
       asked.task, compress, _decoding(c, c.algorithm.teacher_max_tokens)))
   checks.media(asked.source.pool, teacher.capabilities, c.teacher.kind)

@@ -21,7 +21,7 @@ from zppo_jax.teachers.stored import StoredTeacher
 from zppo_jax.train import models as loading
 
 
-class Desk(NamedTuple):
+class TeacherContext(NamedTuple):
   """What a teacher is made from.
 
   Attributes:
@@ -43,7 +43,7 @@ class Desk(NamedTuple):
   decoding: Decoding
 
 
-def _in_process(desk: Desk) -> Teacher:
+def _in_process(desk: TeacherContext) -> Teacher:
   c, mesh, shapes = desk.config, desk.mesh, desk.config.shapes
   cast = functools.partial(collect.cast, dtype=c.teacher.dtype)
   loaded = loading.load_model(c.teacher, lambda like: loading.placed(
@@ -82,7 +82,7 @@ def _in_process(desk: Desk) -> Teacher:
       micro_tokens=shapes.micro_tokens, seed=c.seed)
 
 
-def _endpoint(desk: Desk) -> Teacher:
+def _endpoint(desk: TeacherContext) -> Teacher:
   c, algo = desk.config, desk.config.algorithm
   if jax.process_count() > 1:
     raise ValueError(
@@ -96,11 +96,11 @@ def _endpoint(desk: Desk) -> Teacher:
       seed=c.seed)
 
 
-def _stored(desk: Desk) -> Teacher:
+def _stored(desk: TeacherContext) -> Teacher:
   return StoredTeacher(desk.chat, desk.task.grader,
                        desk.config.algorithm.teacher_rollouts,
                        desk.config.seed)
 
 
-TEACHERS: dict[str, Callable[[Desk], Teacher]] = {
+TEACHERS: dict[str, Callable[[TeacherContext], Teacher]] = {
     'in_process': _in_process, 'endpoint': _endpoint, 'stored': _stored}

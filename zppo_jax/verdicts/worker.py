@@ -14,6 +14,7 @@ job one of {"score": x}, {"unreadable": why}, {"crash": why}, {"died": number of
 the signal, or -exit code}; or {"cannot": why} when a kind cannot be loaded.
 """
 
+import ctypes
 import gc
 import json
 import os
@@ -25,6 +26,8 @@ from collections.abc import Iterator
 
 from zppo_jax.verdicts import kinds
 from zppo_jax.verdicts.plain import Unreadable
+
+_PR_SET_PDEATHSIG = 1  # of prctl(2)
 
 
 def _timers(cpu_s: float, wall_s: float) -> None:
@@ -70,14 +73,28 @@ def _limit(memory: int) -> None:
     resource.setrlimit(name, (value, value))
 
 
+def _die_with(parent: int) -> None:
+  """Has the kernel kill this process when its parent ends, however that ends.
+
+  A job may block every signal and spin; SIGKILL alone reaches it, and a parent
+  that was killed itself sends none. Linux only: elsewhere nothing is done.
+  """
+  if sys.platform == 'linux':
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+  if os.getppid() != parent:  # it ended before that was said
+    os._exit(1)
+
+
 class _Child:
   """A fork that grades; `into` and `out` are pipes to and from it."""
 
   def __init__(self, memory: int, close: tuple[int, ...]):
     child_in, self.into = os.pipe()
     self.out, child_out = os.pipe()
+    parent = os.getpid()
     self.pid = os.fork()
     if not self.pid:
+      _die_with(parent)
       for fd in (self.into, self.out, *close):
         os.close(fd)
       self._serve(memory, child_in, child_out)
