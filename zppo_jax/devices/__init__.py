@@ -1,0 +1,1 @@
+"""The machine: mesh and shardings, memory, compiled programs, disk."""

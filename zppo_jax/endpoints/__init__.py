@@ -1,0 +1,1 @@
+"""Clients of servers, and the judge behind one."""

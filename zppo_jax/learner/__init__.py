@@ -1,0 +1,1 @@
+"""Groups to gradient: layouts, scoring, the update, the optimizer."""

@@ -1,0 +1,1 @@
+"""Arrays in, arrays out: advantages, losses, log-probs."""

@@ -1,0 +1,1 @@
+"""Prompts to graded groups: the engine and what it runs on the device."""

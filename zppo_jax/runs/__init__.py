@@ -1,0 +1,1 @@
+"""What a run leaves: workdir, checkpoints, metrics, samples, writers."""

@@ -1,0 +1,1 @@
+"""Many paired runs from one command, and their tables."""

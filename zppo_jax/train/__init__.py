@@ -1,0 +1,1 @@
+"""The loop, a step, and a config that is spent into a run."""
