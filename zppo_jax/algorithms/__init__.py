@@ -1,1 +1,1 @@
-"""Who is asked what: ZPPO, its baselines, their prompts and the replay buffer."""
+"""Who is asked what: ZPPO, its baselines, their prompts, the replay buffer."""
