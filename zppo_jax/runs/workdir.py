@@ -28,6 +28,7 @@ from importlib import metadata
 
 import numpy as np
 
+import zppo_jax
 from zppo_jax.devices import disk
 from zppo_jax.devices.disk import write_json
 from zppo_jax.runs import lock
@@ -54,7 +55,7 @@ def versions() -> dict[str, str]:
 def git_revision() -> str:
   """Commit of the code that runs, '+' behind it if it was changed since;
   'unknown' for an installed package."""
-  here = pathlib.Path(__file__).parent
+  here = pathlib.Path(zppo_jax.__file__).parent
   git = lambda *words: subprocess.run(
       ['git', '-C', str(here), *words], capture_output=True, text=True)
   try:
