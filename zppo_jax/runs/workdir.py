@@ -144,16 +144,18 @@ def _read_object(path: pathlib.Path, *names: str) -> dict:
   return found
 
 
-# Servers may move, and one may lose patience with them, or with the run.
+# Servers may move, one may lose patience with them, or with the run, and a bound
+# on what is read refuses or does nothing.
 MAY_CHANGE = frozenset({
-    'steps', 'guard.max_idle', 'teacher.max_failures', 'teacher.min_answered',
-    'teacher.window', *(
+    'steps', 'data.pool.max_bytes', 'guard.max_idle', 'teacher.max_failures',
+    'teacher.min_answered', 'teacher.window', *(
     f'{of}.{name}' for of in ('teacher.endpoint', 'judge') for name in (
         'url', 'key_env', 'budget_s', 'deadline_s', 'concurrency', 'retries',
         'backoff_s', 'max_reply_mb'))})
 # Fields that runs of earlier versions have not stored, and the value under
 # which a run is what it was without them.
-ADDED = {'optimizer.warmup_steps': 0, 'optimizer.schedule_steps': 0,
+ADDED = {'data.pool.media_roots': [],
+         'optimizer.warmup_steps': 0, 'optimizer.schedule_steps': 0,
          'optimizer.state_rounding': 'nearest',
          'optimizer.second_moment_dtype': '',
          'student.date': '', 'student.end_tokens': [],
