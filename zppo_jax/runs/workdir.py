@@ -4,6 +4,7 @@
                    the date in its prompts
   metrics.jsonl    a line a step; eval.jsonl, buffer.jsonl, samples.jsonl:
                    docs/metrics.md names every field
+  data_rows.json   digests of the questions: data/digest.py
   verdicts.jsonl   verdicts/journal.py
   checkpoints/     see runs/checkpoints.py
   lock.json        while a process works here: runs/lock.py
