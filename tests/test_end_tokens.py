@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from zppo_jax import main
-from zppo_jax.chat import hub_chat, wording
+from zppo_jax.chat import hub_chat, rendering, wording
 from zppo_jax.commands import sample
 from zppo_jax.records import Decoding, StopReason
 from zppo_jax.rollout import collect
@@ -313,10 +313,49 @@ def test_a_template_file_that_does_not_work(bare, tmp_path):
     chat_of(bare, chat_template=str(file), end_tokens=(END,))
   with pytest.raises(FileNotFoundError, match="chat_template is 'no.jinja'"):
     chat_of(bare, chat_template='no.jinja')
+  for text, message in ((b'', "'.*bad.jinja', which is empty"),
+                        (b' \n', 'which is empty'),
+                        (b'\xff{{ 1 }}', 'which is no UTF-8'),
+                        (b"\n\n{{ 1 + 'a' }}", 'chat_template, line 3: TypeError'),
+                        (b'{{ 1 / 0 }}', 'line 1: ZeroDivisionError'),
+                        (b"{% include 'x' %}", 'chat_template.*: TypeError')):
+    file.write_bytes(text)
+    with pytest.raises(ValueError, match=message):
+      chat_of(bare, chat_template=str(file), end_tokens=(END,))
   model, params = hub_builders.checkpoint()
   hub_checkpoint.save(tmp_path / 'wordless', params, model)
   with pytest.raises(ValueError, match='came without a tokenizer'):
     chat_of(tmp_path / 'wordless', chat_template=str(file))
+
+
+def test_a_template_file_that_tells_the_date(bare, tmp_path):
+  """Faults A5 and A11 together: it was refused, as if no date were given."""
+  file = tmp_path / 'dated.jinja'
+  file.write_text("{{ strftime_now('%Y') }}{% for m in messages %}"
+                  "[{{ m.content }}<|im_end|>]{% endfor %}")
+  made = pretrained.with_words(pretrained.load(str(bare)),
+                               chat_template=str(file))
+  day = rendering.parse_day('2031-05-01', 'a')
+  chat = pretrained.chat(made, sample.BARE, day=day)
+  assert chat.codec.decode(chat.plain('a').tokens) == '2031[a<|im_end|>]'
+
+
+@pytest.mark.parametrize('name, content, message', [
+    ('tokenizer.json', b'{', 'its tokenizer cannot be read'),
+    ('chat_template.jinja', b'\xff', 'its tokenizer cannot be read'),
+    ('generation_config.json', b'[' * 10**5, 'is not JSON'),
+    ('config.json', {'text_config': 'a'}, "text_config is 'a'"),
+    ('config.json', {'rope_scaling': 'yarn'}, "rope_scaling is 'yarn'"),
+    ('config.json', {'vision_config': []}, 'vision_config is')])
+def test_damaged_files_are_named(tmp_path, name, content, message):
+  """What a library raised told neither folder nor file."""
+  folder = pathlib.Path(hub_builders.write(tmp_path / 'a'))
+  if isinstance(content, dict):
+    set_json(folder / name, **content)
+  else:
+    (folder / name).write_bytes(content)
+  with pytest.raises(ValueError, match=f'{folder}.*{message}'):
+    chat_of(folder)
 
 
 def test_export_keeps_nested_ends(folders, tmp_path):

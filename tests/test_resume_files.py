@@ -24,7 +24,7 @@ STEPS, NUM_NEW = 6, 3
 CHILD = """
 import sys
 from tests import kill_and_resume, test_resume_files
-from zppo_jax import train
+from zppo_jax.train import loop
 kill_and_resume.arm('update', 5, 0.0)
 loop.main(test_resume_files.make_config(sys.argv[1]), sys.argv[2])
 """

@@ -9,9 +9,12 @@ import pytest
 from tests.builders import ROOT, small_config
 from zppo_jax import main
 from zppo_jax.commands import failures
+from zppo_jax.data import pool
+from zppo_jax.runs import workdir
 from zppo_jax.train import build
 
-CONFIG = f'--config={ROOT}/configs/micro.py'
+CONFIG_FILE = ROOT / 'configs' / 'micro.py'
+CONFIG = f'--config={CONFIG_FILE}'
 
 
 def raised(function, *args):
@@ -61,10 +64,19 @@ def test_our_own_mistakes_keep_their_traceback():
   assert failures.one_line(error) is None
 
 
-def test_what_we_say_stands_alone():
-  error = raised(build.methods.get, 'zpo')
+@pytest.mark.parametrize('function, args', [
+    (build.methods.get, ('zpo',)), (pool.roots, ([3], 'data.pool')),
+    (workdir.read_config, (CONFIG_FILE,))])
+def test_what_we_say_stands_alone(function, args):
+  """From whatever folder of the package it comes: fault F5."""
+  error = raised(function, *args)
   line = failures.one_line(error)
   assert line == error.args[0] and 'traceback' not in line
+
+
+def test_a_mistake_in_any_folder_of_ours_keeps_its_traceback():
+  error = raised(pool.spec, 'a', None)  # TypeError in zppo_jax/data/pool.py
+  assert isinstance(error, TypeError) and failures.one_line(error) is None
 
 
 @pytest.mark.parametrize('module, extra', sorted(failures.EXTRAS.items()))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from zppo_jax.chat import images
+from zppo_jax.chat import images, pictures
 from zppo_jax.data import media
 from zppo_jax.records import Clip
 
@@ -64,6 +64,25 @@ def test_videos(tmp_path):
   assert len(found.frames) == 2 and found.fps == 4
   array = np.stack([np.asarray(IMAGE.convert('RGB'))] * 3)
   assert len(media.clip(array, tmp_path, 1.0).frames) == 3
+
+
+def test_frames_follow_the_numbers_in_their_names(tmp_path):
+  """Not the letters, by which 10 comes before 9."""
+  (tmp_path / 'film').mkdir()
+  names = ('f1-2.png', 'f1-10.png', 'f2-1.png', 'f10-0.png', f'f{"9" * 30}.png')
+  for name in reversed(names):
+    IMAGE.save(tmp_path / 'film' / name)
+  found = media.clip('film', tmp_path, 1.0).frames
+  assert tuple(f.path.rpartition('/')[2] for f in found) == names
+
+
+@pytest.mark.parametrize('form, more', [
+    ('GIF', {}), ('PNG', {}), ('WEBP', {'lossless': True})])
+def test_an_animation_shows_its_first_frame(tmp_path, form, more):
+  red, blue = (Image.new('RGB', (4, 4), name) for name in ('red', 'blue'))
+  red.save(tmp_path / 'a', form, save_all=True, append_images=[blue], **more)
+  shown = pictures.decode(media.picture('a', tmp_path))
+  assert shown.getpixel((0, 0)) == (255, 0, 0)
 
 
 def test_bad_values_are_named(tmp_path):

@@ -105,6 +105,15 @@ def test_bad_sources_are_refused(files, changes, error, match):
     pools.open_pool(files, {})
 
 
+def test_a_blank_question_or_answer_is_skipped(tmp_path):
+  (tmp_path / 'a.jsonl').write_text(
+      '{"q": " \\n", "a": 1}\n{"q": "x", "a": " "}\n{"q": "x", "a": 2}\n')
+  found = pools.open_pool({'m': dict(
+      format='jsonl', path=str(tmp_path), kind='number',
+      columns=dict(text='q', answer='a'))}, {})
+  assert found.ids == ('m/2',) and found.counts['skipped'] == {'m': 2}
+
+
 def test_equal_ids_are_refused(files):
   files['seen']['columns']['id'] = 'q'
   with pytest.raises(ValueError, match=r"'seen/seen 0\?': rows 0 and 18"):

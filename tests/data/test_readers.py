@@ -2,11 +2,12 @@
 
 import json
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from zppo_jax.data import readers, tfds_features
+from zppo_jax.data import readers, tfds_features, values
 from zppo_jax.tasks import micro, micro_tfds
 
 
@@ -55,6 +56,24 @@ def test_parquet_files_must_agree(tmp_path):
   parquet.write_table(pa.table({'m': [1]}), tmp_path / 'b.parquet')
   with pytest.raises(ValueError, match=r"b.parquet has columns \['m'\]"):
     readers.open_reader('parquet', tmp_path)
+
+
+def test_parquet_with_two_columns_of_one_name(tmp_path):
+  """A row held the last of them, in silence."""
+  parquet.write_table(pa.Table.from_arrays(
+      [pa.array(['x']), pa.array([1]), pa.array([2])], names=['q', 'a', 'a']),
+      tmp_path / 'a.parquet')
+  with pytest.raises(ValueError, match="more than one column 'a'"):
+    readers.open_reader('parquet', tmp_path)
+
+
+def test_numbers_of_16_bits_are_their_shortest_decimal(tmp_path):
+  parquet.write_table(pa.table({
+      'a': pa.array(np.float16([0.1, 0.3]), pa.float16())}),
+      tmp_path / 'a.parquet')
+  found = readers.open_reader('parquet', tmp_path)
+  assert [str(found[i]['a']) for i in (0, 1)] == ['0.1', '0.3']
+  assert values.at_most(found[1]['a'], 0.3)
 
 
 def test_tfds_rows(tmp_path):

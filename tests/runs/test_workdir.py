@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+import subprocess
 
 import numpy as np
 import pytest
@@ -238,3 +239,22 @@ def test_the_summary_comes_last(tmp_path, monkeypatch):
 def test_revision_is_a_commit_or_unknown():
   """40 hex digits, '+' if changed; never an empty string."""
   assert re.fullmatch(r'[0-9a-f]{40}\+?|unknown', workdir.git_revision())
+
+
+def test_a_change_anywhere_in_the_package_marks_the_revision(
+    tmp_path, monkeypatch):
+  """Not in the folder of workdir.py alone."""
+  package = tmp_path / 'zppo_jax'
+  (package / 'train').mkdir(parents=True)
+  (package / '__init__.py').write_text('')
+  (package / 'train' / 'step.py').write_text('a = 1\n')
+  git = lambda *words: subprocess.run(
+      ['git', '-C', str(tmp_path), '-c', 'user.name=a', '-c', 'user.email=b',
+       *words], check=True, capture_output=True)
+  for words in (('init',), ('add', '.'), ('commit', '-m', 'c')):
+    git(*words)
+  monkeypatch.setattr(workdir.zppo_jax, '__file__',
+                      str(package / '__init__.py'))
+  assert not workdir.git_revision().endswith('+')
+  (package / 'train' / 'step.py').write_text('a = 2\n')
+  assert workdir.git_revision().endswith('+')

@@ -34,7 +34,7 @@ def test_a_run_leaves_config_metrics_summary_and_weights(zppo_run):
   assert {p.name for p in path.iterdir()} == {
       'config.json', 'metrics.jsonl', 'eval.jsonl', 'buffer.jsonl',
       'samples.jsonl', 'summary.json', 'final.safetensors', 'attempts',
-      'checkpoints', 'tensorboard'}
+      'checkpoints', 'data_rows.json', 'tensorboard'}
   assert json.loads((path / 'summary.json').read_text()) == summary
   rows = lines(path)
   assert [r['step'] for r in rows] == [0, 1]

@@ -6,6 +6,7 @@ Nothing here reads files: the tokenizer comes from hub_folder or gguf_file.
 import copy
 import dataclasses
 import datetime
+import hashlib
 import json
 import re
 from collections.abc import Sequence
@@ -212,3 +213,21 @@ def chat(tokenizer, vocab_size: int, end_ids: Sequence[int] = (),
   """The chat of a hub model; errors as `HubCodec` and `wording`."""
   return Chat(HubCodec(tokenizer, vocab_size, end_ids),
               wording(tokenizer, base, thinking, day), day=day)
+
+
+def record(of: Chat) -> dict:
+  """What prompts are made with, as JSON values, to be compared with a later
+  attempt's; {} for a chat without a tokenizer, whose words are code."""
+  tokenizer = getattr(of.codec, 'tokenizer', None)
+  if tokenizer is None:
+    return {}
+  dated = of.day is not None and rendering.knows_date(tokenizer)
+  return {
+      'template': _digest(tokenizer.get_chat_template()),
+      'vocabulary': _digest(json.dumps(of.codec.ids, sort_keys=True)),
+      'end tokens': list(of.codec.end_ids),
+      'date': of.day.date.isoformat() if dated else ''}
+
+
+def _digest(text: str) -> str:
+  return hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:16]

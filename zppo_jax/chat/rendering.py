@@ -16,6 +16,7 @@ import datetime
 import functools
 import json
 import re
+import traceback
 from collections.abc import Sequence
 from importlib import metadata
 from typing import Any, NamedTuple
@@ -224,17 +225,35 @@ def _compiled(source: str, day: Day | None, marking: Marking | None):
 
 def _render(source: str, day: Day | None, marking: Marking | None,
             fields: dict) -> str:
-  import jinja2
   fields = {**_USUAL, **fields}
   if day is not None and day.given:
     fields = {'date_string': day.date.strftime('%d %b %Y'), **fields}
   try:
     return _compiled(source, day, marking).render(**fields)
-  except jinja2.TemplateError as e:
+  except ImportError:  # of a jinja that is too old
+    raise
+  except Exception as e:  # a template is code of its own and may raise anything
     if day is None and 'strftime_now' in str(e):
       raise ValueError('the chat template asks for the date, and none was '
                        'given') from e
-    raise ValueError(f'the chat template does not take this: {e}') from e
+    raise ValueError(f'the chat template does not take this: {why(e)}') from e
+
+
+def why(error: BaseException) -> str:
+  """What a template raised, with its type unless Jinja says it in words."""
+  import jinja2
+  said = isinstance(error, jinja2.TemplateError)
+  return str(error) if said else f'{type(error).__name__}: {error}'
+
+
+def line_of(error: BaseException) -> int | None:
+  """The line of the template at which Jinja, or its code, raised an error."""
+  import jinja2
+  if isinstance(error, jinja2.TemplateSyntaxError):
+    return error.lineno
+  return next((frame.lineno for frame in reversed(
+      traceback.extract_tb(error.__traceback__))
+               if frame.filename == '<template>'), None)
 
 
 def text(tokenizer, messages: Sequence[dict], day: Day | None,
@@ -307,7 +326,7 @@ def own(tokenizer, messages: Sequence[dict], day: Day | None,
   try:
     found = _points(_render(tokenizer.get_chat_template(), day, marking, {
         **special, **fields, 'messages': told}))
-  except (ValueError, TypeError, ArithmeticError, LookupError):
+  except ValueError:
     return None
   moved = (marking.plane <= found) & (found < marking.plane + _SPAN)
   back = np.where(moved, found - np.uint32(marking.plane), found)

@@ -7,6 +7,8 @@ import sys
 import sysconfig
 import traceback
 
+import zppo_jax
+
 # A package that some part needs -> how it is installed.
 EXTRAS = {
     'openai': 'pip install "zppo_jax[endpoint]"',
@@ -29,7 +31,7 @@ def _not_the_users() -> tuple[str, ...]:
   paths = sysconfig.get_paths()
   names = ('stdlib', 'platstdlib', 'purelib', 'platlib', 'scripts')
   return tuple(os.path.realpath(p) + os.sep for p in (
-      os.path.dirname(__file__), *(paths[name] for name in names)))
+      os.path.dirname(zppo_jax.__file__), *(paths[name] for name in names)))
 
 
 def users_line(error: BaseException) -> str:

@@ -39,6 +39,7 @@ _LONGEST = 500  # characters of a path in an error
 _SHORTEST = 64  # characters; no image is smaller, most paths are
 _ADDRESS = re.compile(r'[a-zA-Z][a-zA-Z0-9+.-]+://')
 _WHITE = re.compile(r'\s+')
+_DIGITS = re.compile(r'([0-9]{1,18})')
 
 
 def _held(data: bytes, store: pathlib.Path | None, where: str) -> Picture:
@@ -227,11 +228,17 @@ def clip(value, folder: pathlib.Path, fps: float,
     raise ValueError(f'{path} is a video file; write its frames into '
                      f'{path.with_suffix("")} (e.g. ffmpeg -i FILE -vf fps=2 '
                      'FOLDER/%05d.png)')
-  frames = sorted(p for p in path.glob('*') if p.suffix.lower() in _SUFFIXES
-                  ) if _is(path, 'is_dir') else []
+  frames = sorted((p for p in path.glob('*') if p.suffix.lower() in _SUFFIXES),
+                  key=_in_time) if _is(path, 'is_dir') else []
   if not frames:
     raise FileNotFoundError(f'no frames ({", ".join(_SUFFIXES)}) in {path}')
   return Clip(tuple(picture(str(p), folder, **more) for p in frames), fps)
+
+
+def _in_time(frame: pathlib.Path) -> tuple:
+  """Frames by name, numbers in it by their value: 9.png before 10.png."""
+  parts = _DIGITS.split(frame.name)
+  return [int(p) if i % 2 else p for i, p in enumerate(parts)], frame.name
 
 
 def content(of: Picture) -> bytes:

@@ -279,7 +279,7 @@ class Source:
     skipped[name] = 0
     for index in range(len(self)):
       made = self.mapped(index)
-      if made.skip or not made.text or not made.answer:
+      if made.skip or not made.text.strip() or not made.answer.strip():
         skipped[name] += 1
         continue
       out.append(Candidate(

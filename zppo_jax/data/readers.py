@@ -158,6 +158,10 @@ class Parquet:
     self._most = most
     self._open = [_opened(file) for file in self.files]
     self.columns = tuple(self._open[0].schema_arrow.names)
+    twice = [c for c, n in collections.Counter(self.columns).items() if n > 1]
+    if twice:  # a row could hold only one of them
+      raise ValueError(f'{self.files[0]} has more than one column '
+                       f'{", ".join(map(repr, twice))}')
     self._read = [c for c in self.columns if c not in leave_out]
     ends, self._groups = [], []
     for i, (file, found) in enumerate(zip(self.files, self._open,
@@ -262,8 +266,10 @@ def _narrow(value, kind):
   from pyarrow import types
   if value is None:
     return None
-  if types.is_float32(kind) or types.is_float16(kind):
+  if types.is_float32(kind):
     return values.single(value)
+  if types.is_float16(kind):
+    return values.single(value, np.float16)
   if types.is_struct(kind):
     return {field.name: _narrow(value[field.name], field.type)
             for field in kind}

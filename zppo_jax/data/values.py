@@ -19,16 +19,16 @@ _SYSTEM, _USER = ('system', 'developer'), 'user'
 
 
 class Single(float):
-  """A number that its file holds in 32 bits, as its shortest decimal.
+  """A number that its file holds in 32 bits or 16, as its shortest decimal.
 
   0.3 is stored as 0.300000012; comparing it with 0.3 of a config is done in
   32 bits (`at_most`), so that the same numbers pass as from JSON lines.
   """
 
 
-def single(value: float) -> 'Single':
-  """A float32's value as a Single."""
-  return Single(str(np.float32(value)))
+def single(value: float, kind=np.float32) -> 'Single':
+  """A float32's or float16's value as a Single."""
+  return Single(str(kind(value)))
 
 
 def at_most(value: float, most: float) -> bool:

@@ -4,6 +4,7 @@
                    the date in its prompts
   metrics.jsonl    a line a step; eval.jsonl, buffer.jsonl, samples.jsonl:
                    docs/metrics.md names every field
+  data_rows.json   digests of the questions: data/digest.py
   verdicts.jsonl   verdicts/journal.py
   checkpoints/     see runs/checkpoints.py
   lock.json        while a process works here: runs/lock.py
@@ -28,6 +29,7 @@ from importlib import metadata
 
 import numpy as np
 
+import zppo_jax
 from zppo_jax.devices import disk
 from zppo_jax.devices.disk import write_json
 from zppo_jax.runs import lock
@@ -54,7 +56,7 @@ def versions() -> dict[str, str]:
 def git_revision() -> str:
   """Commit of the code that runs, '+' behind it if it was changed since;
   'unknown' for an installed package."""
-  here = pathlib.Path(__file__).parent
+  here = pathlib.Path(zppo_jax.__file__).parent
   git = lambda *words: subprocess.run(
       ['git', '-C', str(here), *words], capture_output=True, text=True)
   try:
@@ -143,16 +145,18 @@ def _read_object(path: pathlib.Path, *names: str) -> dict:
   return found
 
 
-# Servers may move, and one may lose patience with them, or with the run.
+# Servers may move, one may lose patience with them, or with the run, and a bound
+# on what is read refuses or does nothing.
 MAY_CHANGE = frozenset({
-    'steps', 'guard.max_idle', 'teacher.max_failures', 'teacher.min_answered',
-    'teacher.window', *(
+    'steps', 'data.pool.max_bytes', 'guard.max_idle', 'teacher.max_failures',
+    'teacher.min_answered', 'teacher.window', *(
     f'{of}.{name}' for of in ('teacher.endpoint', 'judge') for name in (
         'url', 'key_env', 'budget_s', 'deadline_s', 'concurrency', 'retries',
         'backoff_s', 'max_reply_mb'))})
 # Fields that runs of earlier versions have not stored, and the value under
 # which a run is what it was without them.
-ADDED = {'optimizer.warmup_steps': 0, 'optimizer.schedule_steps': 0,
+ADDED = {'data.pool.media_roots': [],
+         'optimizer.warmup_steps': 0, 'optimizer.schedule_steps': 0,
          'optimizer.state_rounding': 'nearest',
          'optimizer.second_moment_dtype': '',
          'student.date': '', 'student.end_tokens': [],

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import jax
 
 from zppo_jax.algorithms.replay import ReplayBuffer
-from zppo_jax.chat import dates
+from zppo_jax.chat import dates, hub_chat
 from zppo_jax.data import digest
 from zppo_jax.data.pool import Pool
 from zppo_jax.devices import sharding
@@ -96,7 +96,7 @@ def save(kept: Checkpoints, run: Run, at: Standing,
   kept.save(at.step, at.state, {
       'buffer': at.buffer.dump(), 'history': at.history.dump(),
       'data': run.source.position(at.step), 'base': at.base,
-      'latest': at.latest}, files)
+      'latest': at.latest, 'words': hub_chat.record(run.sampler.chat)}, files)
 
 
 def restore(kept: Checkpoints, run: Run, step: int) -> Standing:
@@ -114,6 +114,21 @@ def restore(kept: Checkpoints, run: Run, step: int) -> Standing:
       run.source.find)
   return Standing(step, state, buffer, History.load(host['history']),
                   host['base'], host['latest'])
+
+
+def _check_words(run: Run, step: int, host: dict) -> None:
+  """ValueError if prompts would not be what they were; checkpoints of earlier
+  versions do not say."""
+  here = hub_chat.record(run.sampler.chat)
+  there = host.get('words', here)
+  differ = [f'{name} (now {here.get(name)!r}, then {there.get(name)!r})'
+            for name in {**there, **here} if there.get(name) != here.get(name)]
+  if differ:
+    raise ValueError(
+        f'the checkpoint after {step} steps was trained on other prompts: '
+        f'{", ".join(differ)}. Put back what was changed in the files of '
+        'student.weights, student.chat_template or in config.json, or fork '
+        'the run into a new --workdir')
 
 
 def _manifest(config, run: Run) -> dict:
@@ -159,8 +174,9 @@ def begin(run: Run, out: Workdir, kept: Checkpoints,
   step = kept.latest()
   if step is not None:
     at = restore(kept, run, step)
-    for line in (*kept.notes,
-                 *out.changes(step, kept.read(step).get('files'))):
+    held = kept.read(step)
+    _check_words(run, step, held['host'])
+    for line in (*kept.notes, *out.changes(step, held.get('files'))):
       say(f'warning: {line}')
     lines = out.cut(step)
     out.note(f'resumed after {step} steps; {lines} lines cut')

@@ -18,14 +18,17 @@ _DTYPES = {'F32': np.float32, 'F16': np.float16, 'BF16': ml_dtypes.bfloat16,
            'F8_E4M3': ml_dtypes.float8_e4m3fn}
 _SCALE = '_scale_inv'  # W_scale_inv: one factor for each block of FP8 W
 _PICKLES = ('*.bin', '*.pt', '*.pth', '*.ckpt', '*.pkl', '*.pickle')
+# Fields of config.json that hold fields.
+_OBJECTS = ('text_config', 'vision_config', 'rope_parameters', 'rope_scaling',
+            'quantization_config')
 _HEADER_LIMIT = 100 << 20  # bytes; the format's own limit
 
 
 def read_json(path: pathlib.Path) -> dict:
   """A JSON object; ValueError names a file that holds none."""
   try:
-    found = json.loads(path.read_text())
-  except ValueError as e:
+    found = json.loads(path.read_text('utf-8'))
+  except (ValueError, RecursionError) as e:
     raise ValueError(f'{path} is not JSON: {e}') from e
   if not isinstance(found, dict):
     raise ValueError(f'{path} holds no JSON object')
@@ -47,6 +50,10 @@ def read_config(folder) -> dict:
   if 'auto_map' in config:
     raise ValueError(f'{path}: auto_map asks for remote code '
                      f'({config["auto_map"]}); it is never run')
+  for name in _OBJECTS:
+    if not isinstance(config.get(name), dict | None):
+      raise ValueError(f'{path}: {name} is {config[name]!r}; allowed: an '
+                       'object')
   return config
 
 
@@ -181,12 +188,22 @@ def read(folder) -> HubSource:
 
 
 def tokenizer(folder):
-  """The folder's tokenizer; its files alone, no remote code, no network."""
+  """The folder's tokenizer; its files alone, no remote code, no network.
+
+  Raises:
+    ValueError: for files that make none, naming the folder.
+  """
   # transformers takes seconds to import and only tokenizers need it.
   from transformers import AutoTokenizer
   os.environ.setdefault('TOKENIZERS_PARALLELISM', 'false')
-  return AutoTokenizer.from_pretrained(
-      str(folder), local_files_only=True, trust_remote_code=False)
+  try:
+    return AutoTokenizer.from_pretrained(
+        str(folder), local_files_only=True, trust_remote_code=False)
+  except ImportError:  # a package that this kind of tokenizer needs
+    raise
+  except Exception as e:  # damaged files make it raise almost anything
+    raise ValueError(f'{folder}: its tokenizer cannot be read: '
+                     f'{type(e).__name__}: {e}') from e
 
 
 # Where a folder may declare end tokens.

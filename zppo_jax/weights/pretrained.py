@@ -188,9 +188,23 @@ def with_words(found: Pretrained, *, end_tokens: Sequence[str | int] = (),
     if not path.is_file():
       raise FileNotFoundError(f'{who}chat_template is {chat_template!r}; no '
                               'such file is there')
-    found = found._replace(chat_template=path.read_text())
+    found = found._replace(
+        chat_template=_template_of(path, f'{who}chat_template'))
   if end_tokens:
     found = found._replace(end_tokens=tuple(end_tokens))
+  return found
+
+
+def _template_of(path: pathlib.Path, field: str) -> str:
+  """A template file's text; ValueError for one that holds none, which would
+  count as no template at all."""
+  try:
+    found = path.read_text('utf-8')
+  except UnicodeDecodeError as e:
+    raise ValueError(f"{field} is '{path}', which is no UTF-8: {e}") from None
+  if not found.strip():
+    raise ValueError(f"{field} is '{path}', which is empty; allowed: a Jinja "
+                     'template')
   return found
 
 
@@ -299,16 +313,16 @@ def chat(of: Pretrained, base: Wording = BOXED, thinking: bool | None = None,
   tokenizer = files.tokenizer(path)
   declared = _declared(of, declared, path, tokenizer)
   note = _set_template(of, path, tokenizer, declared)
+  day = day or dates.today()
   if of.chat_template:
-    _check_template(tokenizer)
+    _check_template(tokenizer, day)
   if not declared and hub_chat.own_end(
       tokenizer, tokenizer.added_tokens_decoder) is None:
     raise ValueError(_no_end(
         path, 'the chat template ends a message with no special token'))
   made = hub_chat.chat(
       tokenizer, of.model.config.vocab_size,
-      [i for ids in declared.values() for i in ids], base, thinking,
-      day or dates.today())
+      [i for ids in declared.values() for i in ids], base, thinking, day)
   if made.day.given and not rendering.knows_date(tokenizer):
     raise ValueError(f'the date {made.day.date} was given; this chat template '
                      'asks for none (strftime_now, date_string): leave it out')
@@ -322,16 +336,16 @@ def chat(of: Pretrained, base: Wording = BOXED, thinking: bool | None = None,
       else images.undescribed(tower)))
 
 
-def _check_template(tokenizer) -> None:
-  """ValueError for a user's template that Jinja does not take."""
-  import jinja2
+def _check_template(tokenizer, day: Day) -> None:
+  """ValueError for a user's template that is none, with the line."""
   try:
-    hub_chat.render(tokenizer, [{'role': 'user', 'content': 'a'}], None,
+    hub_chat.render(tokenizer, [{'role': 'user', 'content': 'a'}], None, day,
                     add_generation_prompt=True)
-  except jinja2.TemplateError as e:
-    line = getattr(e, 'lineno', None)
+  except ValueError as e:
+    cause = e.__cause__ or e
+    line = rendering.line_of(cause)
     raise ValueError(f'chat_template{f", line {line}" if line else ""}: '
-                     f'{e}') from e
+                     f'{rendering.why(cause)}') from e
 
 
 def bare_chat(found: Pretrained, thinking: bool | None = None,
