@@ -1,7 +1,7 @@
 """At least 300 pairs a kind, both ways round."""
 
 import pytest
-import verdict_pairs
+from tests.verdicts import verdict_pairs
 
 from zppo_jax.verdicts import kinds
 from zppo_jax.verdicts.plain import Unreadable
