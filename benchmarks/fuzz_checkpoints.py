@@ -1,11 +1,10 @@
 """Damages a small run's files at random and looks at what a resume makes of it.
 
-  python -m benchmarks.fuzz_checkpoints --count=200 --seed=0 [--to=FILE.json]
-
-A run of four steps, once complete and once as a kill in its last step leaves
-it, is copied and edited: a digit or a bit is changed, a file is cut, emptied or
-removed, two lines are swapped or one is doubled, a folder is removed. Then it
-is opened as `zppo train` opens it. What may come of it:
+A target of benchmarks/fuzz.py. A run of four steps, once complete and once as a
+kill in its last step leaves it, is copied and edited: a digit or a bit is
+changed, a file is cut, emptied or removed, two lines are swapped or one is
+doubled, a folder is removed. Then it is opened as `zppo train` opens it. What
+may come of it:
 
   error      a clear error (CheckpointError, ValueError, OSError, Locked)
   same       the very same state, or the very same summary of a complete run
@@ -15,18 +14,14 @@ is opened as `zppo train` opens it. What may come of it:
   silent     another state, or lines changed without a word
   traceback  any other exception
 
-The last two are faults; the command ends with 1 if there are any.
+The last two are faults.
 """
 
-import argparse
 import contextlib
-import json
 import pathlib
 import runpy
 import shutil
-import sys
 import tempfile
-import time
 from collections import Counter
 from typing import Any, NamedTuple
 
@@ -37,7 +32,6 @@ from zppo_jax.devices import disk
 from zppo_jax.runs import checkpoints, workdir
 from zppo_jax.runs.checkpoints import CheckpointError, Checkpoints
 from zppo_jax.runs.lock import Locked
-from zppo_jax.study.launch import machine
 from zppo_jax.teachers import journal as teacher_journal
 from zppo_jax.train import build, loop
 from zppo_jax.train.run import Run
@@ -238,32 +232,9 @@ def examine(count: int, seed: int, home: pathlib.Path) -> tuple[dict, list]:
   return dict(counts), faults
 
 
-def main(count: int = 200, seed: int = 0) -> dict:
-  """Counts by outcome of `count` seeded edits."""
-  with tempfile.TemporaryDirectory() as home:
-    return examine(count, seed, pathlib.Path(home))[0]
-
-
-def command() -> None:
-  parser = argparse.ArgumentParser(
-      description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-  parser.add_argument('--count', type=int, default=200)
-  parser.add_argument('--seed', type=int, default=0)
-  parser.add_argument('--to', type=pathlib.Path)
-  args = parser.parse_args()
+def main(count: int, seed: int) -> dict:
+  """`outcomes` of seeded edits, and `faults`: (edit, outcome, words)."""
   logging.set_verbosity(logging.FATAL)  # orbax tells every damage, too
-  begun = time.perf_counter()
   with tempfile.TemporaryDirectory() as home:
-    counts, faults = examine(args.count, args.seed, pathlib.Path(home))
-  found = {'count': args.count, 'seed': args.seed, 'outcomes': counts,
-           'faults': faults, 'machine': machine(),
-           'seconds': time.perf_counter() - begun}
-  text = json.dumps(found, indent=1, sort_keys=True)
-  print(text)
-  if args.to is not None:
-    args.to.write_text(text + '\n')
-  sys.exit(bool(faults))
-
-
-if __name__ == '__main__':
-  command()
+    outcomes, faults = examine(count, seed, pathlib.Path(home))
+  return {'outcomes': outcomes, 'faults': faults}

@@ -1,14 +1,12 @@
 """Broken rows through the readers: each is a question or an error that says so.
 
-  python -m benchmarks.fuzz_rows --count=500 --seed=0
-
-A case is a file of a good row and one that was mutated: its types, nesting,
-texts, columns, numbers or image bytes. It is read as a run reads it, images
-decoded. An error has to name the file and the row; one that does not, or is of
-another kind than a run reports, ends this program with the case's number.
+A target of benchmarks/fuzz.py. A case is a file of a good row and one that was
+mutated: its types, nesting, texts, columns, numbers or image bytes. It is read
+as a run reads it, images decoded. An error has to name the file and the row;
+one that does not, or is of another kind than a run reports, ends it with the
+case's number.
 """
 
-import argparse
 import base64
 import collections
 import copy
@@ -159,7 +157,7 @@ def outcome(path: pathlib.Path, held: str) -> str:
   return 'question' if len(found) == 2 else 'skipped'
 
 
-def main(count: int = 500, seed: int = 0) -> dict[str, int]:
+def main(count: int, seed: int) -> dict[str, dict[str, int]]:
   """Runs `count` cases and counts their outcomes.
 
   Args:
@@ -187,12 +185,4 @@ def main(count: int = 500, seed: int = 0) -> dict[str, int]:
       except Exception as e:
         raise AssertionError(
             f'case {i} of seed {seed} ({held}): {type(e).__name__}: {e}') from e
-  return dict(counts)
-
-
-if __name__ == '__main__':
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument('--count', type=int, default=500)
-  parser.add_argument('--seed', type=int, default=0)
-  given = parser.parse_args()
-  print(json.dumps(main(given.count, given.seed), indent=1))
+  return {'outcomes': dict(sorted(counts.items()))}

@@ -10,7 +10,7 @@ from zppo_jax.data import pool as pools
 
 def test_every_row_is_a_question_or_an_error_that_names_it():
   """fault C5: and fault C2, in 500 mutated rows of both formats."""
-  counts = fuzz_rows.main(500, 0)
+  counts = fuzz_rows.main(500, 0)['outcomes']
   assert sum(counts.values()) == 500
   assert counts['question'] > 50 and counts['error: ValueError'] > 100
   assert set(counts) <= {'question', 'skipped', 'error: ValueError',

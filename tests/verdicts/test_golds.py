@@ -1,8 +1,8 @@
 """1,000 gold answers: each is itself, none is 0 or its neighbour."""
 
 import pytest
-import verdict_golds
 
+from tests.verdicts import verdict_golds
 from zppo_jax.verdicts import kinds
 from zppo_jax.verdicts.worker import grade
 

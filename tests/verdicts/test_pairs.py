@@ -1,8 +1,8 @@
 """At least 300 pairs a kind, both ways round."""
 
 import pytest
-import verdict_pairs
 
+from tests.verdicts import verdict_pairs
 from zppo_jax.verdicts import kinds
 from zppo_jax.verdicts.plain import Unreadable
 

@@ -97,7 +97,7 @@ _NAMES = {'pi': r'\pi', 'oo': r'\infty', 'inf': r'\infty', 'I': 'i', 'E': 'e'}
 _NAMES |= {name: f'\\{name}' for name in GREEK.values()}
 _WORD = re.compile(r'(?<![\\A-Za-z])[A-Za-z]+')
 _PROGRAM = re.compile(
-    r'\*|(?<![\\A-Za-z])(?:pi|oo|sqrt|exp|Rational|Abs|Matrix'
+    r'\*|(?<![\\A-Za-z])(?:pi|oo|sqrt|exp|Rational|[aA]bs'
     rf'|(?:{"|".join(_FUNCTIONS)})(?=\s*\())(?![A-Za-z])')
 _FOLLOWED = re.compile(r'\s*\(')
 
@@ -127,9 +127,9 @@ def from_program(text: str) -> str:
   for word in _WORD.finditer(text):
     opened = _FOLLOWED.match(text, word.end())
     at = opened.end() - 1 if opened else -1
-    if word[0] in ('sqrt', 'exp', 'Abs') and at in close:
+    if word[0] in ('sqrt', 'exp', 'Abs', 'abs') and at in close:
       before, after = {'sqrt': (r'\sqrt{', '}'), 'exp': ('e^{', '}'),
-                       'Abs': ('|', '|')}[word[0]]
+                       'abs': ('|', '|')}[word[0].lower()]
       edits[word.start()] = (at + 1, before)
       edits[close[at]] = (close[at] + 1, after)
     elif word[0] == 'Rational' and at in close:
@@ -165,7 +165,23 @@ def from_program(text: str) -> str:
 # Letters.
 
 _RENAMED = (
-    (re.compile(r'^(?:\\(?:approx|simeq|sim)(?![A-Za-z])|≈)'), ''),
+    (re.compile(r'^\s*(?:\\(?:approx|simeq|sim)(?![A-Za-z])|≈|=)'), ''),
+    (re.compile(r'\(\s*(?:approx(?:\.|imately)?|exact(?:ly)?)\s*\)|\\text\s*\{'
+                r'\s*\(\s*(?:approx(?:\.|imately)?|exact(?:ly)?)\s*\)\s*\}'),
+     ''),
+    # `\frac{a}b`
+    (re.compile(r'(\\[dtc]?frac\s*\{[^{}]*\})\s*([0-9A-Za-z])'), r'\1{\2}'),
+    (re.compile(r'\\log_\s*(?:\{\s*e\s*\}|e(?![A-Za-z]))'), r'\\ln '),
+    (re.compile(r'\\lg(?![A-Za-z])'), r'\\log_{10} '),
+    (re.compile(r'\\(?:hat|vec|boldsymbol|mathbf|bm)\s*\{\s*(?:\\([ij])math|'
+                r'([ijk]))\s*\}'), r'\1\2'),
+    (re.compile(r'\\(?:hat|vec)\s+([ijk])(?![A-Za-z])'), r'\1'),
+    (re.compile(r'\\langle(?![A-Za-z])([^<>]*,[^<>]*?)\\rangle(?![A-Za-z])'),
+     r'(\1)'),
+    (re.compile(r'^\s*<([^<>=\\]*,[^<>=\\]*)>\s*$'), r'(\1)'),
+    (re.compile(r'^\s*(?:\\text\s*\{)?\s*(?i:all real(?:s| numbers)'
+                r'(?: [a-z])?)\s*\}?\s*$'), r'\\mathbb{R}'),
+    (re.compile(r'(?<=[0-9])\s*(?i:\b([ap])\.\s?m\b\.?)'), r'\\text{ \1m}'),
     (re.compile(r'\\begin\s*\{smallmatrix\}'), r'\\begin{matrix}'),
     (re.compile(r'\\end\s*\{smallmatrix\}'), r'\\end{matrix}'),
     # The fifth is 5.
@@ -184,6 +200,13 @@ _RENAMED = (
                 r'arcsin|arccos|arctan|sinh|cosh|tanh|exp|gcd|max|min)\s*\}'),
      r'\\\1 '),
 )
+_DEGREES = re.compile(  # of a function: the library knows radians alone
+    r'(\\(?:sin|cos|tan|cot|sec|csc)(?![A-Za-z])(?:\s*\^\s*\{?[0-9]\}?)?\s*[({]?'
+    r'\s*)([0-9]+(?:\.[0-9]+)?)\s*\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![A-Za-z]))')
+_CASES = re.compile(r'\\begin\s*\{cases\}(.*)\\end\s*\{cases\}', re.DOTALL)
+_ROWS = re.compile(  # `[[1,0],[0,1]]`, `Matrix([[1,0],[0,1]])`
+    r'(?:(?:\w+\.)?(?:Matrix|array)\s*\(\s*)?\[\s*(\[[^\[\]]*\]'
+    r'(?:\s*,\s*\[[^\[\]]*\])*)\s*\]\s*\)?')
 _GREEK_NAMED = re.compile(
     rf'\\(gamma|{"|".join(n for n in GREEK.values() if n[0].isupper())})'
     r'(?![A-Za-z])(?!(?<=Gamma)\s*\()')
@@ -198,13 +221,29 @@ def unboxed(text: str) -> str:
   return found[1].strip() if found and '\\boxed' not in found[1] else text
 
 
+def _table(text: str) -> str:
+  """Rows of a program's matrix as LaTeX's, equations out of their brace."""
+  if found := _ROWS.fullmatch(text.strip()):
+    rows = [row.split(',') for row in re.findall(r'\[([^\[\]]*)\]', found[1])]
+    if len({len(row) for row in rows}) == 1:
+      inner = r'\\'.join('&'.join(row) for row in rows)
+      return rf'\begin{{pmatrix}}{inner}\end{{pmatrix}}'
+  found = _CASES.fullmatch(text.strip())
+  if found and '&' not in found[1] and r'\begin' not in found[1]:
+    rows = [row.strip(' ,;') for row in found[1].split(r'\\')]
+    return ','.join(row for row in rows if row)
+  return text
+
+
 def renamed(text: str) -> str:
   """Letters and signs in the spelling that is read as meant."""
+  text = _DEGREES.sub(r'\1{\\frac{\2\\pi}{180}}', _table(text))
   for pattern, new in _RENAMED:
     text = pattern.sub(new, text)
   return text
 
 
+_VARIANTS = ('epsilon', 'phi', 'theta', 'rho', 'sigma', 'kappa', 'pi')
 _LETTERS = re.compile(
     rf'({WORD_MACRO}\s*\{{[^{{}}]*\}}|\\[A-Za-z]+)|([A-Za-z])')
 
@@ -226,6 +265,11 @@ def told_apart(*texts: str) -> list[str]:
   `\frac{M}{m}` would be 1. Latin capitals are other letters than small ones
   where one of the formulas has both.
   """
+  for name in _VARIANTS:
+    plain, other = (re.compile(rf'\\{form}(?![A-Za-z])')
+                    for form in (name, f'var{name}'))
+    if not any(plain.search(t) and other.search(t) for t in texts):
+      texts = tuple(other.sub(rf'\\{name} ', t) for t in texts)
   both = set()
   for text in texts:
     letters = {m[2] for m in _LETTERS.finditer(text) if m[2]}
@@ -377,6 +421,46 @@ def same_kind_of_set(answer: str, gold: str) -> tuple[str, str]:
   if b and is_interval(answer):
     return answer, b[1]
   return answer, gold
+
+
+# Several values by name.
+
+_ASSIGNED = re.compile(
+    r'\s*((?:[A-Za-z]|\\[A-Za-z]+)(?:_\{?\w+\}?)?)\s*=([^=<>]*)')
+
+
+def _assigned(text: str) -> dict[str, str] | None:
+  """name -> value of `x=1,y=2`, None for another text."""
+  parts = [p for piece in top_level(text, ',;')[::2] for p in _AND.split(piece)]
+  found = [_ASSIGNED.fullmatch(p) for p in parts if p.strip()]
+  if len(found) < 2 or not all(found):
+    return None
+  named = {m[1]: m[2].strip() for m in found}
+  return named if len(named) == len(found) and all(named.values()) else None
+
+
+def _tuple(values) -> str:
+  return f'({",".join(values)})'
+
+
+def in_order(answer: str, gold: str) -> tuple[str, str]:
+  """Both texts, values that have names as a tuple: `x=1,y=2` is `y=2,x=1` and
+  `(1,2)`, not `(2,1)`. Without names x, y and z are meant in this order, other
+  letters as they are written."""
+  a, b = _assigned(answer), _assigned(gold)
+  if a and b:
+    if a.keys() != b.keys():
+      return answer, gold
+    return _tuple(a[name] for name in b), _tuple(b.values())
+  named = a or b
+  other = gold if a else answer
+  if not named or '=' in other or len(top_level(
+      (enclosed(other) or Enclosed('', other, '')).inner, ',;')) < 3:
+    return answer, gold
+  names = sorted(named) if named.keys() <= {'x', 'y', 'z'} else named
+  values = _tuple(named[name] for name in names)
+  other = other if enclosed(other) else f'({other})'
+  return (values, other) if a else (other, values)
 
 
 # Units.

@@ -18,7 +18,9 @@ from zppo_jax.verdicts.plain import choice, plain_text, retried
 from zppo_jax.verdicts.spelling import GREEK, open_words, tidy, undress
 
 # A word is not a product of its letters: `east` is not `seat`.
-_WORDS = re.compile(r'[^\W\d_]{3,}(?:[ -][^\W\d_]+)*')
+_WORDS = re.compile(
+    r'(?=(?:[^\W\d_]+[ -])*(?!and(?![a-z]))[^\W\d_]{3})'
+    r'[^\W\d_]{2,}(?:[ -][^\W\d_]+)*')
 
 # Numbers in a row are added up by the library; only `1 1/2` is a number.
 _RUN_ON = re.compile(r'(?<!_)[0-9]\s+[0-9]')
@@ -31,6 +33,10 @@ _MACRO = re.compile(rf'\\(?!(?:{_GREEK})(?![A-Za-z]))[A-Za-z]+')
 # The letter of a choice, with or without what it stands for.
 _OPTION = re.compile(
     r'\(?([A-J])\)?[.]?|\(([A-J])\)[.:]?\s+\S.*|([A-J])[.:)]\s*\S.*', re.DOTALL)
+# Several of them: `ABD`, `A, B and D`.
+_OPTIONS = re.compile(r'[A-H]{2,8}|\(?[A-H]\)?(?:(?:\s*[,;&]\s*(?:and\s)?|'
+                      r'\s+and\s+|\s+)\s*\(?[A-H]\)?){1,7}')
+_REMAINDER = re.compile(r'([0-9]+)\s*(?:[Rr]|[Rr]em(?:ainder)?\.?)\s*([0-9]+)')
 _SEVERAL = re.compile(
     r',(?![0-9]{3}(?![0-9]))|[;<>]|(?<![\\A-Za-z])(?:or|and)(?![A-Za-z])|\\(?:l?or|l?and|vee|wedge|'
     r'le|ge|ne|neq|pm|text|quad|cup)(?![A-Za-z])')
@@ -199,7 +205,8 @@ def _result(gold: str) -> str:
     return gold
   if _SYMBOL.fullmatch(sides[0]):
     return f'{sides[0]}={sides[-1]}'
-  if len(sides) > 2 or not _unknowns(sides[0]):
+  if len(sides) > 2 or (
+      not _unknowns(sides[0]) and not _unknowns(sides[-1])):
     return sides[-1]
   return gold
 
@@ -250,9 +257,13 @@ def _formulas(answer: str, gold: str) -> float:
     return 1.0
   if _WORDS.fullmatch(plain_text(gold)):
     return float(plain_text(answer) == plain_text(gold))
+  parts, wanted = _REMAINDER.fullmatch(answer), _REMAINDER.fullmatch(gold)
+  if parts and wanted:
+    return float(parts.groups() == wanted.groups())
   based, wanted = forms.based(answer), forms.based(gold)
   if based and wanted:
     return float(based == wanted)
+  answer, gold = forms.in_order(answer, gold)
   if not forms.alike(answer, gold):
     return 0.0
   answer, gold = forms.told_apart(*forms.same_kind_of_set(answer, gold))
@@ -271,6 +282,15 @@ def _formulas(answer: str, gold: str) -> float:
   return _equal(answer, right)
 
 
+def _options(text: str) -> str:
+  """The letters of several choices in order, '' for another text."""
+  text = open_words(text)
+  if not _OPTIONS.fullmatch(text):
+    return ''
+  letters = ''.join(sorted(re.sub('[^A-H]', '', text)))
+  return letters if len(set(letters)) == len(letters) else ''
+
+
 def maths(answer: str, gold: str) -> float:
   """Equal as formulas, numbers, sets, intervals or matrices (math-verify)."""
   answer, gold = forms.unboxed(answer), forms.unboxed(gold)
@@ -284,4 +304,6 @@ def maths(answer: str, gold: str) -> float:
   if option := _OPTION.fullmatch(open_words(gold)):
     letter = next(filter(None, option.groups()))
     return float(choice(answer) == letter.casefold())
+  if (letters := _options(gold)) and letters == _options(answer):
+    return 1.0
   return retried(_mark)(answer, gold)

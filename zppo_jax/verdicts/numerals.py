@@ -31,6 +31,13 @@ _MIXED = re.compile(rf'([+-]?)\s*([0-9]+)\s+({_NUMBER})\s*/\s*({_NUMBER})')
 _FRAC = re.compile(
     rf'([+-]?)\s*([0-9]*)\s*\\[dtc]?frac\s*\{{\s*(-?\s*{_NUMBER})\s*\}}\s*'
     rf'\{{\s*({_NUMBER})\s*\}}')
+_SHORT_FRAC = re.compile(  # `\frac12`, `\frac{1}2`
+    r'\\[dtc]?frac\s*(?:\{([^{}]*)\}|([0-9]))\s*(?:\{([^{}]*)\}|([0-9]))')
+_RECURRING = re.compile(
+    r'([+-]?)\s*([0-9]{0,30})\.([0-9]{0,30})(?:\\(?:overline|bar|dot)\s*'
+    r'(?:\{\s*([0-9]{1,30})\s*\}|([0-9]))(?:\\dot\s*\{\s*([0-9])\s*\})?'
+    r'|\(([0-9]{1,30})\))(?:\\(?:l|c)?dots|\.\.\.)?')
+_SPACED = re.compile(r'([+-]?\s*[0-9]{1,3})((?: [0-9]{3})+)(\.[0-9]*)?')
 _WRAPPED = re.compile(r'\{([^{}]*)\}')
 _LONG = re.compile(r'(?<![0-9])(?<![0-9],)[0-9]'
                    rf'(?:[0-9]|,(?=[0-9]{{3}}(?![0-9]))){{{MAX_DIGITS}}}')
@@ -73,16 +80,34 @@ def _scaled(numeral: Numeral, power: str | None) -> Numeral:
   return Numeral(numeral.value * factor, (numeral.step or 1) * factor)
 
 
+def _recurring(found: re.Match) -> Numeral:
+  r"""Of `0.1\overline{6}`, `0.\dot{3}`, `0.(27)`."""
+  sign, whole, fixed, *parts = found.groups()
+  again = ''.join(filter(None, parts))
+  tail = Fraction(int(again), (10 ** len(again) - 1) * 10 ** len(fixed))
+  value = Fraction(int(whole + fixed or '0'), 10 ** len(fixed)) + tail
+  return Numeral(value)
+
+
 def numeral(text: str) -> Numeral | None:
   r"""The number that a text is, with its last digit, or None.
 
-  Reads signs, thousands commas, decimals, exponents of at most three digits,
-  a/b, \frac (mixed too) and a \times 10^n; ASCII digits after NFKC. More than
+  Reads signs, thousands commas or spaces, decimals (recurring ones too),
+  exponents of at most three digits, a/b, \frac (mixed too, `\frac12`) and
+  a \times 10^n; ASCII digits after NFKC. More than
   MAX_DIGITS digits are no number.
   """
   if len(text) > MAX_DIGITS and too_many_digits(text):
     return None
-  text = tidy(without_markdown(text)).rstrip('. ')
+  text = tidy(without_markdown(text))
+  if m := _RECURRING.fullmatch(text):
+    return _recurring(m).times(Fraction(-1 if m[1] == '-' else 1))
+  text = text.rstrip('. ,;' if not text.endswith('..') else '')
+  if m := _SPACED.fullmatch(text):
+    text = text.replace(' ', '')
+  if '\\' in text:
+    text = _SHORT_FRAC.sub(lambda m: rf'\frac{{{m[1] or m[2]}}}'
+                           rf'{{{m[3] or m[4]}}}', text)
   found = _WRAPPED.fullmatch(text)
   text = found[1].strip() if found else text
   if m := _PLAIN.fullmatch(text):

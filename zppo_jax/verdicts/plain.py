@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from fractions import Fraction
 
-from zppo_jax.verdicts import units
+from zppo_jax.verdicts import forms, units
 from zppo_jax.verdicts.numerals import (
   Numeral,
   Unreadable,
@@ -75,15 +75,20 @@ def _quantity(text: str) -> tuple[Numeral, units.Unit | None] | None:
   return _measure(text, marks=False)
 
 
+# `x = 5` is the number 5, as in formulas.
+_NAMED = re.compile(r'^\s*\$?\s*\\?[A-Za-z]{1,10}(?:_\{?\w{1,10}\}?)?\s*'
+                    r'(?:=|≈|\\approx(?![A-Za-z]))\s*')
+
+
 def _numbers(answer: str, gold: str, same: Callable) -> float:
 
   def mark(answer, gold):
     if reason := too_many_digits(gold):
       raise Unreadable(f'{gold[:80]!r}: {reason}')
-    right = _quantity(gold)
+    right = _quantity(_NAMED.sub('', gold))
     if right is None:
       raise Unreadable(f'{gold[:80]!r} is not a number')
-    given = _quantity(answer)
+    given = _quantity(_NAMED.sub('', answer))
     if given is None:
       return 0.0
     factor = units.ratio(given[1], right[1])
@@ -113,10 +118,19 @@ def relaxed_numbers(answer: str, gold: str) -> float:
   return _numbers(answer, gold, _relaxed)
 
 
+_QUOTES = str.maketrans("’‘‛“”„", "\'\'\'\"\"\"")
+_POINT = re.compile(r'[. ]*\.[0-9]')
+
+
 def plain_text(text: str) -> str:
   """A text as it is compared: tidy, without braces, case, outer marks."""
-  text = tidy(text).replace('{', '').replace('}', '').casefold()
-  return re.sub(r'\s+', ' ', text).strip(' .\'"`*_')
+  text = tidy(text.translate(_QUOTES)).replace('{', '').replace('}', '')
+  whole = re.sub(r'\s+', ' ', text.casefold())
+  text = whole.strip(' "`*_').rstrip('. "`*_')
+  text = text.lstrip('. ') if not _POINT.match(text) else text
+  if text[:1] == "'" == text[-1:]:  # one behind a letter is a prime
+    text = text.strip(" .'")
+  return text or whole.strip()
 
 
 def texts(answer: str, gold: str) -> float:
@@ -129,7 +143,7 @@ def texts(answer: str, gold: str) -> float:
 
 _CHOICE = re.compile(
     r'(?:the )?(?:(?:correct )?(?:answer|option|choice)(?: is)?:? )?'
-    r'\(?([a-z])\)?(?:[.:)](?:(?: |(?=[0-9\\$(])).*)?|)',
+    r'[(\[]?([a-z])[)\]]?(?:[.:)](?:(?: |(?=[0-9\\$(])).*)?|)',
     re.DOTALL)
 
 
@@ -150,21 +164,38 @@ def choices(answer: str, gold: str) -> float:
   return float(choice(answer) == right)
 
 
-_OUTER = re.compile(r'(?:\\\{|[\[({])(.*?)(?:\\\}|[\])}])', re.DOTALL)
-_BETWEEN = re.compile(r',(?![0-9]{3}(?![0-9]))|;|\band\b')
+_GROUPED = re.compile(r'(?<![0-9.,])[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])')
+_AND = re.compile(r'\band\b')
+_EMPTY = re.compile(r'\\(?:emptyset|varnothing)(?![A-Za-z])')
+
+
+def _inside(text: str) -> str:
+  """What the brackets hold that are around all of a list."""
+  outer = forms.enclosed(text)
+  if outer:
+    return outer.inner
+  if text[:1] == '{' and text[-1:] == '}' and min(
+      (depth for depth, _ in forms.levels(text)), default=0) > 0:
+    return text[1:-1]
+  return text
 
 
 def _parts(text: str) -> list[str]:
-  text = undress(text)
-  outer = _OUTER.fullmatch(text)
-  return _BETWEEN.split(open_words(outer[1] if outer else text))
+  """Members as they are written; those in brackets stay whole."""
+  inner = open_words(_inside(undress(text)))
+  # `1,000` is one number; `1000,200` is two of them, as `10,20` is.
+  inner = _GROUPED.sub(lambda m: m[0].replace(',', ''), inner)
+  parts = forms.top_level(inner, ',;')[::2]
+  return [p for part in parts
+          for p in (_AND.split(part) if part.count('(') == 0 else [part])]
 
 
 def _member(part: str, bare: bool):
   """What a member of a list is: a number, a quantity, a text, or None."""
   found = _quantity(part)
   if found is None:
-    return plain_text(part) or None
+    part = re.sub(r'(?<=[,(\[])\s+|\s+(?=[,)\]])', '', part)
+    return _EMPTY.sub('emptyset', plain_text(part)) or None
   (value, _), unit = found
   if unit is None or bare:
     return value

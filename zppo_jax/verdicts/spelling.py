@@ -22,6 +22,14 @@ _DRESS = re.compile(
     r'\\(?:left|right)(?![A-Za-z])\s*\.|'
     r'\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|quad|qquad|'
     r'thinspace|enspace|limits|hline)(?![A-Za-z])')
+_SPACERS = re.compile(
+    r'\\(?:h|v)(?:space|phantom)\*?\s*\{[^{}]*\}|\\phantom\s*\{[^{}]*\}')
+# What shows the same in colour, underlined or larger; `\bar` and `\hat` do not.
+_SHOWN = re.compile(
+    r'\\(?:(?:text)?color\s*\{[^{}]*\}|underline|uline|mathstrut|ensuremath)'
+    r'\s*\{([^{}]*+(?:\{[^{}]*+\}[^{}]*+)*+)\}')
+_SWITCH = re.compile(  # `\rm cm`
+    r'\\(?:rm|bf|it|sf|tt)(?![A-Za-z])\s*([^\W\d_]+(?:/[^\W\d_]+)?)')
 _SIUNITX = re.compile(
     r'\\(?:SI|qty)\s*\{([^{}]*)\}\s*\{([^{}]*)\}|\\(?:si|unit)\s*\{([^{}]*)\}|'
     r'\\num\s*\{([^{}]*)\}')
@@ -42,7 +50,7 @@ _SIGNS = {
     '⋅': r'\cdot ', '∙': r'\cdot ', '∕': '/', '≤': r'\le ', '≥': r'\ge ',
     '≦': r'\le ', '≧': r'\ge ', '≠': r'\ne ', '∞': r'\infty ', '∪': r'\cup ',
     '∩': r'\cap ', '∈': r'\in ', '∅': r'\emptyset ', '±': r'\pm ',
-    'ℝ': r'\mathbb{R}', '°': r'^\circ ', 'º': r'^\circ ', '∘': r'^\circ ',
+    '°': r'^\circ ', 'º': r'^\circ ', '∘': r'^\circ ',
     '′': "'", '’': "'", '“': '"', '”': '"',
 }
 GREEK = {
@@ -54,6 +62,9 @@ GREEK = {
     'Λ': 'Lambda', 'Ξ': 'Xi', 'Π': 'Pi', 'Σ': 'Sigma', 'Φ': 'Phi',
     'Ψ': 'Psi', 'Ω': 'Omega', 'ϕ': 'phi', 'ϵ': 'epsilon', 'ϑ': 'theta',
 }
+_BLACKBOARD = str.maketrans(
+    {letter: rf'\mathbb{{{name}}}' for letter, name in zip(
+        'ℝℕℤℚℂ', 'RNZQC', strict=True)})
 _UNICODE = str.maketrans(
     _SIGNS | {letter: f'\\{name} ' for letter, name in GREEK.items()})
 
@@ -74,7 +85,7 @@ def characters(text: str) -> str:
 
 def formula_characters(text: str) -> str:
   """`characters` with the signs and letters of formulas as macros."""
-  text = text.replace('º', '°')  # NFKC makes a letter of it
+  text = text.translate(_BLACKBOARD).replace('º', '°')  # for NFKC letters
   return _ROOT.sub(lambda m: rf'\sqrt{{{m[1] or m[2]}}}',
                    characters(text)).translate(_UNICODE)
 
@@ -89,7 +100,8 @@ def _of_siunitx(found: re.Match) -> str:
 
 
 def _undressed(text: str) -> str:
-  text = _ROMAN.sub(r'\\text{\1}', _THOUSANDS.sub('', text))
+  text = _SHOWN.sub(r'\1', _SPACERS.sub(' ', _THOUSANDS.sub('', text)))
+  text = _SWITCH.sub(r'\\text{\1}', _ROMAN.sub(r'\\text{\1}', text))
   text = _SIUNITX.sub(_of_siunitx, text)
   return _DRESS.sub(lambda m: m[1] or ' ', text)
 
@@ -111,7 +123,8 @@ def undress(text: str) -> str:
     text = text.replace('$', r'\$')
   text = _DOLLARS.sub(lambda m: m[1] or ' ', text)
   text = all_words(without_markdown(_spaced(_undressed(text))))
-  return text.rstrip('. ') if not text.endswith('..') else text
+  text = text.rstrip('. ') if not text.endswith('..') else text
+  return text.rstrip(',; ') if text[-1:] in ('', *',;') else text
 
 
 def all_words(text: str) -> str:

@@ -185,6 +185,19 @@ _FRACTION = re.compile(
     rf'\{{\s*({WORD_MACRO}\s*\{{[^{{}}]*\}}(?:\s*\^\s*\{{?\d\}}?)?)\s*\}}')
 
 
+_BARE_FRACTION = re.compile(  # `9.8 \frac{m}{s^2}`; without the space a product
+    r'(?<=[0-9] )\\[dt]?frac\s*\{\s*([A-Za-z]{1,4}(?:\^\{?\d\}?)?)\s*\}\s*'
+    r'\{\s*([A-Za-z]{1,4})\s*((?:\^\s*\{?\d\}?)?)\s*\}$')
+
+
+def _slashed(found: re.Match) -> str:
+  """A fraction of two known units in one line."""
+  over = found[1].partition('^')[0]
+  if known(over) and known(found[2]):
+    return rf'\text{{{found[1]}/{found[2]}}}{found[3]}'
+  return found[0]
+
+
 def _tokens(text: str) -> list[str] | None:
   found, at = [], 0
   text = text.rstrip()
@@ -256,6 +269,10 @@ def _product(tokens: list[str]) -> Unit | None:
   return Unit(factor, tuple(sorted((n, p) for n, p in powers.items() if p)))
 
 
+_TEMPERATURE = re.compile(
+    r'(?i:(?:degrees?|deg\.?|°)\s+(celsius|centigrade|fahrenheit))')
+
+
 def parse(text: str, bare: bool = True) -> tuple[Fraction, Unit] | None:
   """(what scales the number, unit) of words, or None if they are no unit.
 
@@ -268,6 +285,7 @@ def parse(text: str, bare: bool = True) -> tuple[Fraction, Unit] | None:
   for pattern, spelling in _SPELLINGS:
     text = pattern.sub(spelling, text)
   text = re.sub(r'per\s+cent(?![a-z])', 'percent', text.replace('~', ' '))
+  text = _TEMPERATURE.sub(lambda m: f'°{m[1][0].upper()}', text)
   text = re.sub(r'(?i:(?<![a-z])([ap])\.\s?m)(?![A-Za-z])\.?', r'\1m', text)
   tokens = _tokens(text)
   if not tokens or tokens[-1] in '/·(':
@@ -368,7 +386,7 @@ def split(text: str, marks: bool = False, letters: bool = False) -> Measured:
       return Measured(rest.body, rest.scale,
                       Unit(row[0], tuple(sorted(row[1].items()))))
     return rest
-  text = _FRACTION.sub(r'\1/\2', text)
+  text = _BARE_FRACTION.sub(_slashed, _FRACTION.sub(r'\1/\2', text))
   text = text.rstrip(' .') if not text.endswith(r'\.') else text
   for at, bare in _candidates(text, marks):
     body = text[:at].rstrip()
