@@ -62,10 +62,10 @@ def _leaves(config, prefix='config') -> list[str]:
 
 
 def _load_config(path: str):
-  """The config of a file `path[:argument]`, to name its keys in errors.
+  """The config of a file `path[:argument]`; errors name its keys.
 
-  What it names by import path may lie beside it or where the command was
-  called.
+  Objects that it names by import path may lie in its folder or in the folder in
+  which the command was called.
   """
   file, _, argument = path.partition(':')
   if not pathlib.Path(file).is_file():
@@ -84,7 +84,7 @@ def _load_config(path: str):
 
 
 def _check_overrides(argv: list[str]) -> None:
-  """Names the known keys before absl meets an unknown one."""
+  """Refuses unknown keys and names the known ones, before absl reads them."""
   paths = [a.split('=', 1)[1] for a in argv if a.startswith('--config=')]
   paths += [b for a, b in itertools.pairwise(argv) if a == '--config']
   if len(paths) != 1:
@@ -102,7 +102,7 @@ def _check_overrides(argv: list[str]) -> None:
 
 
 def _underscored(argument: str, row: Command) -> str:
-  """--fork-from as --fork_from: flags are spelt with either sign."""
+  """--fork-from as --fork_from, because flags may be spelt with either sign."""
   flag, equals, value = argument.partition('=')
   name = flag.removeprefix('--').replace('-', '_')
   known = name in row.wanted or name in row.optional
@@ -125,8 +125,8 @@ def _help(command: str, row: Command) -> str:
 
 
 def _parse(command: str, row: Command, argv: list[str]):
-  """(flags, arguments without a flag) of a command; SystemExit names what is
-  missing or unknown."""
+  """(flags, arguments without a flag) of a command; the SystemExit for others
+  names what is missing or unknown."""
   given = {a.removeprefix('--').split('=', 1)[0] for a in argv}
   if row.config and not (row.instead in given and 'config' not in given):
     _check_overrides(argv)
@@ -146,7 +146,7 @@ def _parse(command: str, row: Command, argv: list[str]):
 
 
 def main(argv: list[str] | None = None) -> None:
-  """Entry point of `zppo` and `python -m zppo_jax.main`."""
+  """The entry point of `zppo` and `python -m zppo_jax.main`."""
   argv = list(sys.argv[1:] if argv is None else argv)
   if not argv or argv[0] in ('-h', '--help', 'help'):
     width = max(map(len, COMMANDS))
@@ -163,7 +163,7 @@ def main(argv: list[str] | None = None) -> None:
     raise SystemExit(f'zppo: unknown command {command!r}.{hint} Known: '
                      f'{", ".join(COMMANDS)}')
   row = COMMANDS[command]
-  # transformers advises to install torch, which nothing here needs.
+  # transformers advises users to install torch, which nothing here needs.
   os.environ.setdefault('TRANSFORMERS_NO_ADVISORY_WARNINGS', '1')
   whole = '--traceback' in rest or bool(os.environ.get('ZPPO_TRACEBACK'))
   rest = [_underscored(argument, row) for argument in rest

@@ -1,8 +1,8 @@
 """Randomness derived from names, never stored.
 
 Device draws are a function of (seed, step, purpose, question, prompt kind,
-rollout, position); host draws of (seed, step, purpose). So a resumed run, a
-different batch layout or another mesh draws the same.
+rollout, position); host draws are a function of (seed, step, purpose). So a
+resumed run, another batch layout or another mesh draws the same numbers.
 """
 
 import functools
@@ -30,12 +30,12 @@ def _step_key(seed: int, step, purpose):
 
 
 def step_key(seed: int, step: int, purpose: Purpose) -> jax.Array:
-  """The key under which all device draws of one purpose and step lie."""
+  """The key from which all device draws of one purpose and step derive."""
   return _step_key(seed, step, int(purpose))
 
 
 def rollout_keys(key, uid_P, kind_P, num_rollouts: int):
-  """Keys [P, G]: one for each (question, prompt kind, rollout)."""
+  """Keys [P, G]: one key for each (question, prompt kind, rollout)."""
   def one(uid, kind, rollout):
     of_prompt = jax.random.fold_in(jax.random.fold_in(key, uid), kind)
     return jax.random.fold_in(of_prompt, rollout)
@@ -51,8 +51,8 @@ def _rollout_key_data(key, uid_P, kind_P, num_rollouts: int):
 
 def rollout_key_data(key, uids: Sequence[int], kinds: Sequence[int],
                      num_rollouts: int) -> np.ndarray:
-  """uint32 [P, G, 2]: `rollout_keys` as host data, _CHUNK prompts a call so
-  that their number compiles nothing."""
+  """uint32 [P, G, 2]: `rollout_keys` as host data, _CHUNK prompts per call, so
+  that another number of prompts compiles nothing."""
   out = np.zeros((len(uids), num_rollouts, 2), np.uint32)
   for start in range(0, len(uids), _CHUNK):
     uid, kind = np.zeros(_CHUNK, np.uint32), np.zeros(_CHUNK, np.int32)
@@ -65,10 +65,10 @@ def rollout_key_data(key, uids: Sequence[int], kinds: Sequence[int],
 
 
 def seed_key_data(seed: int, num_rollouts: int) -> np.ndarray:
-  """uint32 [G, 2]: keys of the rollouts of one prompt from a bare seed."""
+  """uint32 [G, 2]: keys of one prompt's rollouts, from a seed alone."""
   return rollout_key_data(jax.random.key(seed), [0], [0], num_rollouts)[0]
 
 
 def host_rng(seed: int, step: int, purpose: Purpose):
-  """A numpy generator for host-side draws, keyed like the device's."""
+  """A numpy generator for draws on the host, keyed like the device's draws."""
   return np.random.default_rng([seed, step, int(purpose)])

@@ -1,6 +1,6 @@
-"""Every record that crosses a file, the axis key, and the enums.
+"""Every record that crosses a file, the key of axis names, and the enums.
 
-Axis key, used as a suffix of array names in the whole project:
+The axis key; the whole project uses it for the suffixes of array names:
 
   P questions (prompts) of a step   G rollouts per question   B rows
   T positions   R response positions   S cache slots   V vocabulary
@@ -9,7 +9,7 @@ Axis key, used as a suffix of array names in the whole project:
   I image patches   C pixel values of a patch
 
 Host records are frozen dataclasses of Python values; device records are
-`flax.struct` pytrees. Data goes one way:
+`flax.struct` pytrees. Data flows one way:
 
   Question -> Prompt -> Rollout -> Group -> MicroBatch -> TrainState
 """
@@ -28,14 +28,14 @@ from flax import struct
 
 
 class PromptKind(enum.IntEnum):
-  """What a prompt is to its question; groups never mix kinds."""
+  """How a prompt relates to its question; groups never mix kinds."""
   PLAIN = 0
   BCQ = 1  # binary candidate-included question
   NCQ = 2  # negative candidate-included question
 
 
 class Purpose(enum.IntEnum):
-  """What a draw of randomness is for; see randomness.py."""
+  """What a random draw is used for; see randomness.py."""
   INIT = 0
   ROLLOUT = 1
   TEACHER = 2
@@ -55,45 +55,46 @@ class Purpose(enum.IntEnum):
 class StopReason(enum.IntEnum):
   """Why a generation ended."""
   END = 0  # the model emitted an end token (it is part of the tokens)
-  LENGTH = 1  # the token limit came first: the rollout is truncated
-  STOP_STRING = 2  # the text holds a stop string; it is cut before it
+  LENGTH = 1  # the token limit came first, so the rollout is truncated
+  STOP_STRING = 2  # the text held a stop string; the text is cut before it
 
 
 class Verdict(enum.IntEnum):
-  """Why a rollout got its reward; only CORRECT is worth 1."""
+  """Why a rollout got its reward; only CORRECT has reward 1."""
   CORRECT = 0
   WRONG = 1
-  NO_ANSWER = 2  # ended, but no answer could be parsed
-  TRUNCATED = 3  # hit the token limit: wrong whatever it holds
-  GOLD_UNREADABLE = 4  # the data's fault: not graded
+  NO_ANSWER = 2  # the response ended, but no answer could be parsed
+  TRUNCATED = 3  # the response hit the token limit; it is wrong in any case
+  GOLD_UNREADABLE = 4  # the gold answer is at fault: not graded
   TIMEOUT = 5  # grading met a deadline: not graded
   CRASH = 6  # grading failed: not graded
-  JUDGE_MALFORMED = 7  # the judge gave no verdict in its form: wrong
+  JUDGE_MALFORMED = 7  # the judge's reply had another form: counts as wrong
 
 
-# Nothing is known of these: no reward, no advantage, no candidate.
+# These verdicts say nothing about a rollout, so it gets no reward and no
+# advantage, and it is no candidate.
 UNGRADED = frozenset(
     {Verdict.GOLD_UNREADABLE, Verdict.TIMEOUT, Verdict.CRASH})
 
 
 class CompressionFailure(enum.IntEnum):
-  """Why a compression was thrown away (papers.md 1.12: open choice)."""
-  NO_ANSWER = 0  # no parseable answer in the summary
-  OTHER_ANSWER = 1  # an answer that is not the trace's own
+  """Why a compression was thrown away (docs/paper.md: an open choice)."""
+  NO_ANSWER = 0  # the summary holds no parseable answer
+  OTHER_ANSWER = 1  # its answer is not the answer of the trace
   OVER_CAP = 2  # the token cap cut it
-  MISSING = 3  # the teacher sent none
+  MISSING = 3  # the teacher sent no summary
 
 
 class Cause(enum.IntEnum):
-  """Why an answer that a teacher was asked for is missing."""
-  CONNECTION = 0  # refused, reset, no such host
+  """Why an answer is missing that a teacher was asked for."""
+  CONNECTION = 0  # the connection was refused or reset, or the host is unknown
   DEADLINE = 1  # the request took too long
-  BUDGET = 2  # the step's seconds were spent
-  BUSY = 3  # 429, after the last retry too
-  SERVER = 4  # 5xx, after the last retry too
+  BUDGET = 2  # the seconds of the step were used up
+  BUSY = 3  # the server said 429, also after the last retry
+  SERVER = 4  # the server said 5xx, also after the last retry
   REFUSED = 5  # another 4xx: wrong key, unknown model, bad field
-  GARBAGE = 6  # no JSON, or not in the form that was agreed on
-  MISSING = 7  # fewer answers than asked for, or none stored
+  GARBAGE = 6  # the reply is not JSON, or not in the agreed form
+  MISSING = 7  # the reply or the store holds fewer answers than asked for
   DECLINED = 8  # the model said that it will not answer
 
 
@@ -102,9 +103,9 @@ class Picture:
   """An encoded image (PNG, JPEG, ...): a file, or its bytes in base64.
 
   Attributes:
-    path: of the file, or ''.
+    path: the path of the file, or ''.
     base64: the bytes, or ''.
-    where: the row that it came from, for errors; no part of its value.
+    where: the row that the image came from, for errors; it is not compared.
   """
   path: str = ''
   base64: str = ''
@@ -117,11 +118,11 @@ class Picture:
 
 @dataclasses.dataclass(frozen=True)
 class Clip:
-  """A video as its frames.
+  """A video as a sequence of frames.
 
   Attributes:
-    frames: in order, evenly spaced in time.
-    fps: of these frames, per second.
+    frames: the frames in order, evenly spaced in time.
+    fps: frames per second.
   """
   frames: tuple[Picture, ...]
   fps: float
@@ -138,15 +139,15 @@ class Question:
   """A verifiable question.
 
   Attributes:
-    id: unique name; the replay buffer and all randomness are keyed by it.
-    text: what is asked, without chat template.
-    answer: the gold answer, in the form that the task's parser yields.
-    split: label under which results are reported, e.g. 'hard'.
+    id: a unique name, which keys the replay buffer and all randomness.
+    text: the question, without chat template.
+    answer: the gold answer, in the form that the task's parser returns.
+    split: the label under which results are reported, e.g. 'hard'.
     media: pictures and clips, which are shown before the text.
-    kind: how answers are compared (verdicts.kinds.get), '' where the task's
-      grader knows one way.
-    source: the data set that it came from, '' where there is one.
-    hint: text that may help (the hint baseline), '' if there is none.
+    kind: how answers are compared (verdicts.kinds.get); '' if the task's grader
+      has only one way.
+    source: the data set that the question came from; '' if there is only one.
+    hint: text that may help (for the hint baseline); '' if there is none.
     responses: answers that a teacher gave before the run.
   """
   id: str
@@ -169,12 +170,12 @@ class HubTensor:
 
 @dataclasses.dataclass(frozen=True)
 class HubSource:
-  """A checkpoint of the hub that lies on disk; tensors are read on demand.
+  """A checkpoint of the hub on disk; its tensors are read when they are needed.
 
   Attributes:
     path: its folder, or its GGUF file.
     config: config.json as a dict.
-    tensors: by the hub's names.
+    tensors: shapes and types by the hub's names.
     read: (name, start, stop) -> rows [start, stop) of a tensor, dequantised,
       as float32, bfloat16 or float16.
   """
@@ -186,16 +187,16 @@ class HubSource:
 
 @dataclasses.dataclass(frozen=True)
 class Grader:
-  """What makes a response right.
+  """The rules by which a response is right or wrong.
 
   Attributes:
-    parse: response text -> answer, '' if there is none.
+    parse: response text -> answer; '' if there is no answer.
     grade: (parsed answer, question) -> score in [0, 1], for questions without
       a kind; it runs in this process.
-    threshold: score in (0, 1] from which on an answer is right.
-    verifier: verdicts.verifier.Verifier that grades questions with a kind, with
-      the judge and the journal of a run; None: the process's own, which has
-      neither.
+    threshold: the least score in (0, 1] at which an answer is right.
+    verifier: the verdicts.verifier.Verifier that grades questions with a kind,
+      with the judge and the journal of a run. None: the process's own verifier,
+      which has no judge and no journal.
   """
   parse: Callable[[str], str]
   grade: Callable[[str, Question], float]
@@ -209,7 +210,7 @@ class Grader:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Seen:
-  """A question's media as a processor sees them, before there is a prompt.
+  """A question's media after a processor, before there is a prompt.
 
   Attributes:
     text: template text that holds the placeholders.
@@ -230,12 +231,12 @@ class PromptMedia:
 
   Attributes:
     patches_IC: float32 normalised pixel values.
-    rotary_I2: int32 (row, column) of a patch in its frame.
-    segment_I: int32 frame that a patch belongs to, from 1.
+    rotary_I2: int32 (row, column) of each patch in its frame.
+    segment_I: int32 number of the frame that a patch belongs to, from 1.
     corners_I4: int32 rows of the tower's learned position table.
     weights_I4: float32 bilinear weights of those rows.
     positions_TA: int32 position of each prompt token on the rotary axes.
-    next_position: the response's first position, on every axis.
+    next_position: the first position of the response, on every axis.
   """
   patches_IC: np.ndarray
   rotary_I2: np.ndarray
@@ -248,11 +249,11 @@ class PromptMedia:
 
 @dataclasses.dataclass(frozen=True)
 class Prompt:
-  """Token ids that are given to a model, and the question behind them.
+  """Token ids that a model is given, and the question behind them.
 
   Attributes:
     question: the question.
-    kind: what the prompt is to it.
+    kind: how the prompt relates to its question.
     tokens: ids, placeholders of images and videos included.
     media: what the placeholders stand for; None for text alone.
   """
@@ -268,13 +269,13 @@ class Rollout:
 
   Attributes:
     tokens: response ids; the end token is included when `stop` is END.
-    logps: the sampler's log-prob of each token (nats): full vocabulary,
-      temperature-scaled, before any top-p / top-k truncation; () for the
-      words of a teacher that does not tell.
-    text: decoded response without its end token.
+    logps: the sampler's log-prob of each token (nats). It is taken over the
+      full vocabulary, scaled by the temperature, before any top-p / top-k
+      truncation. () if a teacher wrote the text and gives no log-probs.
+    text: the decoded response without its end token.
     stop: why it ended.
     verdict: why it got its reward.
-    answer: the parsed answer, or '' where none could be parsed.
+    answer: the parsed answer, or '' if none could be parsed.
   """
   tokens: tuple[int, ...]
   logps: tuple[float, ...]
@@ -294,7 +295,7 @@ class Rollout:
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-  """The rollouts of one prompt: the unit of a baseline."""
+  """The rollouts of one prompt; a baseline is the mean over one group."""
   prompt: Prompt
   rollouts: tuple[Rollout, ...]
 
@@ -304,13 +305,13 @@ class Group:
 
   @property
   def graded(self) -> tuple[Rollout, ...]:
-    """What has a reward; the others count for nothing."""
+    """The rollouts that have a reward; the others count for nothing."""
     return tuple(r for r in self.rollouts if r.graded)
 
   @property
   def accuracy(self) -> float:
-    """Mean reward of the graded; nan without any, which is neither hard nor
-    solved: < and >= are both False of it."""
+    """The mean reward of the graded rollouts. Without any it is nan, which is
+    neither hard nor solved, because < and >= are both False for nan."""
     graded = self.graded
     if not graded:
       return math.nan
@@ -318,7 +319,7 @@ class Group:
 
   @property
   def trivial(self) -> bool:
-    """All right or all wrong: no advantage, no gradient."""
+    """Whether all are right or all wrong: no advantage and no gradient."""
     return len({r.reward for r in self.graded}) < 2
 
   @property
@@ -332,14 +333,14 @@ class Group:
 
 @dataclasses.dataclass(frozen=True)
 class Asked:
-  """What asking a teacher came to; sums over calls.
+  """Statistics of the calls to a teacher; they can be added up.
 
   Attributes:
-    answers: wanted.
-    requests: sent, retries included; 0 for a teacher in this process.
-    retries: of these.
-    failed: cause -> answers that never came.
-    error: what the last failure said, '' without one.
+    answers: the number of answers wanted.
+    requests: requests sent, retries included; 0 for a teacher in this process.
+    retries: the retries among them.
+    failed: cause -> the number of answers that never came.
+    error: the text of the last failure; '' without one.
   """
   answers: int = 0
   requests: int = 0
@@ -358,34 +359,35 @@ class Answers(NamedTuple):
   """A teacher's graded answers.
 
   Attributes:
-    groups: one a prompt; what did not come is left out, all of it too.
-    asked: what it took.
+    groups: one group per prompt; missing answers are left out, so that a group
+      may be empty.
+    asked: statistics of the calls.
   """
   groups: tuple[Group, ...]
   asked: Asked
 
 
 class Summaries(NamedTuple):
-  """Graded summaries, one a prompt, None where none came; what it took."""
+  """Graded summaries, one per prompt and None if none came; call statistics."""
   rollouts: tuple[Rollout | None, ...]
   asked: Asked
 
 
 class Scores(NamedTuple):
-  """Log-probs of given responses, None where none came; what it took."""
+  """Log-probs of given responses, None if none came; call statistics."""
   logps: tuple[tuple[float, ...] | None, ...]
   asked: Asked
 
 
 @dataclasses.dataclass(frozen=True)
 class HardVisit:
-  """A hard question at one step, with all that a reformulation may use.
+  """A hard question at one step, with everything a reformulation may use.
 
   Attributes:
     question: the question.
-    accuracy: mean reward of the student's plain rollouts, below tau.
+    accuracy: the mean reward of the student's plain rollouts, below tau.
     wrong: the student's wrong plain rollouts (never empty).
-    teacher_correct: the teacher's correct rollouts of this very step.
+    teacher_correct: the teacher's correct rollouts of the same step.
   """
   question: Question
   accuracy: float
@@ -395,7 +397,7 @@ class HardVisit:
 
 @dataclasses.dataclass(frozen=True)
 class Instance:
-  """A planned reformulation: which traces become candidates, in order."""
+  """A planned reformulation: the traces that become candidates, in order."""
   question: Question
   kind: PromptKind
   candidates: tuple[Rollout, ...]
@@ -403,13 +405,13 @@ class Instance:
 
 @dataclasses.dataclass(frozen=True)
 class Decoding:
-  """How tokens are drawn. Hashable: one compilation per setting.
+  """How tokens are drawn. It is hashable: one compilation per setting.
 
   Attributes:
-    max_tokens: response limit in tokens, end token included.
-    temperature: 0 takes the argmax (log-probs are then those at 1).
-    top_p: nucleus mass in (0, 1]; 1 keeps all.
-    top_k: tokens kept; 0 keeps all.
+    max_tokens: the response limit in tokens, end token included.
+    temperature: 0 takes the argmax; log-probs are then those at 1.
+    top_p: nucleus mass in (0, 1]; 1 keeps all tokens.
+    top_k: the number of tokens kept; 0 keeps all.
   """
   max_tokens: int
   temperature: float = 1.0
@@ -429,12 +431,12 @@ class Decoding:
 
 @dataclasses.dataclass(frozen=True)
 class Cadence:
-  """How often something is looked at, and how much of it.
+  """How often something is done, and for how many questions.
 
   Attributes:
     name: its config section, for errors.
-    every: steps between two looks; 0: never.
-    questions: questions at most.
+    every: steps between two times; 0: never.
+    questions: the most questions per time.
   """
   name: str
   every: int
@@ -470,8 +472,8 @@ class Samples:
 class Media:
   """`PromptMedia` of a batch on device, right-padded to I patches.
 
-  segment_BI is 0 on padding. The k-th placeholder of a row stands for the
-  k-th merged patch of that row.
+  segment_BI is 0 on padding. The k-th placeholder of a row stands for the k-th
+  merged patch of that row.
   """
   patches_BIC: jax.Array
   rotary_BI2: jax.Array
@@ -500,16 +502,17 @@ class PromptBatch:
 
 @struct.dataclass
 class Fresh:
-  """What apply leaves for the cache, besides hidden states.
+  """What apply returns for the cache, besides hidden states.
 
-  L counts attention layers in k and v. With params of one block an entry
-  (layers.over_blocks) they are tuples over L instead of stacked.
+  L counts attention layers in k and v. If params have one entry per block
+  (layers.over_blocks), k and v are tuples over L and not stacked.
 
   Attributes:
-    k_LBTKH, v_LBTKH: of the new tokens; the caller writes them to slots.
-    state: recurrent state after each row's last real token (segment > 0), a
-      pytree that replaces the cache's; () without recurrent layers. Leaves
-      are [L, B, ...] where k and v are stacked, else [B, ...].
+    k_LBTKH, v_LBTKH: keys and values of the new tokens; the caller writes them
+      to slots.
+    state: the recurrent state after each row's last real token (segment > 0),
+      a pytree that replaces the cache's state; () without recurrent layers.
+      Leaves are [L, B, ...] if k and v are stacked, else [B, ...].
   """
   k_LBTKH: Any
   v_LBTKH: Any
@@ -520,8 +523,8 @@ class Fresh:
 class Slots:
   """Keys and values that rows of a batch read, laid out for products.
 
-  There are C rows of slots for B rows that read: B is a multiple of C, and
-  B / C neighbours share one. k and v are stacked or tuples, as in Fresh.
+  C rows of slots serve B rows that read: B is a multiple of C, and B / C
+  neighbours share one row of slots. k and v are stacked or tuples, as in Fresh.
 
   Attributes:
     k_LCKHS: rotated keys.
@@ -535,11 +538,11 @@ class Slots:
 
 @struct.dataclass
 class Cache:
-  """Decoding cache, an explicit input of apply, which only reads it.
+  """The decoding cache, an explicit input of apply, which only reads it.
 
   Attributes:
     sources: all slots that a token sees, in one softmax with the new tokens.
-    state: recurrent state (see Fresh).
+    state: the recurrent state (see Fresh).
   """
   sources: tuple[Slots, ...]
   state: Any = ()
@@ -550,17 +553,18 @@ class MicroBatch:
   """Rows that go through the trainer's graph at once.
 
   Attributes:
-    tokens_BT: int32, prompt then response, of one sequence or more one behind
-      the other; right-padded.
-    positions_BTA: int32 positions on the rotary axes, anew in each sequence.
+    tokens_BT: int32. A row holds one or more sequences, one behind the other;
+      each is a prompt and its response. Rows are right-padded.
+    positions_BTA: int32 positions on the rotary axes; each sequence has its
+      own.
     segment_BT: int32, 1, 2, ... on the sequences of a row, 0 on padding.
-    mask_BT: float32, 1 on response tokens (the ones that are trained).
-    adv_BT: float32, a sequence's advantage on its response tokens.
+    mask_BT: float32, 1 on response tokens (the tokens that are trained).
+    adv_BT: float32, the advantage of a sequence on its response tokens.
     old_logp_BT: float32 nats under the policy before the first update,
       aligned with tokens (position t holds log p(token t | tokens < t)).
     sampler_logp_BT: float32 nats as the sampler stored them, same alignment.
     media: images and videos of the rows, or None.
-    prompts: None where rows hold their own prompts. Else rows hold responses
+    prompts: None if rows hold their own prompts. Otherwise rows hold responses
       alone, and row b continues prompt b // (B / P), media included.
   """
   tokens_BT: jax.Array
@@ -576,7 +580,7 @@ class MicroBatch:
 
 @struct.dataclass
 class TrainState:
-  """What an update turns into its successor."""
+  """The state that an update replaces by the next one."""
   params: Any
   opt_state: Any
-  updates: jax.Array  # int32: optimizer steps taken
+  updates: jax.Array  # int32: the number of optimizer steps taken

@@ -9,13 +9,13 @@ import numpy as np
 from scipy import stats
 
 
-@functools.cache  # scipy's is slow, and a report asks it at every step
+@functools.cache  # scipy's is slow, and a report calls it for every step
 def _t_quantile(p: float, freedom: int) -> float:
   return float(stats.t.ppf(p, freedom))
 
 
 def t_interval(values: Sequence[float], level: float = 0.95):
-  """(mean, low, high) of the two-sided t interval; needs two values."""
+  """(mean, low, high) of the two-sided t interval; it needs two values."""
   n, mean = len(values), float(np.mean(values))
   half = _t_quantile((1 + level) / 2, n - 1) * np.std(values, ddof=1)
   half = float(half / math.sqrt(n))
@@ -32,10 +32,11 @@ def sign_flip_p(differences: Sequence[float]) -> float:
 
 
 def pass_at_k(num: int, correct: int, k: int) -> float:
-  """Chance that k of `num` samples, drawn without return, hold a correct one.
+  """Chance that k of `num` samples, drawn without replacement, hold a correct
+  one.
 
-  Unbiased for pass@k of the policy: 1 - C(n - c, k) / C(n, k) (Chen et al.
-  2021, arXiv 2107.03374, Eq. 1).
+  It is unbiased for pass@k of the policy: 1 - C(n - c, k) / C(n, k) (Chen et
+  al. 2021, arXiv 2107.03374, Eq. 1).
 
   Raises:
     ValueError: unless 1 <= k <= num and 0 <= correct <= num.
@@ -52,9 +53,9 @@ def wilson_interval(values: Sequence[float], level: float = 0.95):
 
   Args:
     values: one value in [0, 1] per question. For zeros and ones this is the
-      binomial interval; for averages it is wide, if anything, because the
-      variance of a value in [0, 1] of mean p is at most p (1 - p). It has a
-      width also where all questions agree.
+      binomial interval. For averages the interval is, if anything, too wide,
+      because the variance of a value in [0, 1] with mean p is at most
+      p (1 - p). It has a width even if all questions agree.
     level: coverage.
   """
   n, p = len(values), float(np.mean(values))

@@ -1,1 +1,1 @@
-"""Who is asked what: ZPPO, its baselines, their prompts, the replay buffer."""
+"""Which prompts are asked: ZPPO, its baselines, prompts, the replay buffer."""

@@ -1,8 +1,8 @@
-"""Compression of candidates by the teacher (paper App. D.1), host rules.
+"""Compression of candidates by the teacher (paper App. D.1), rules on the host.
 
 Correct and wrong traces get the same prompt and the same cap, so that length
-and form give nothing away. The readings of what the paper leaves open are in
-docs/paper.md.
+and form give nothing away. docs/paper.md says how we read what the paper leaves
+open.
 """
 
 import dataclasses
@@ -28,10 +28,10 @@ class CompressionConfig:
   """When and how far traces are compressed.
 
   Attributes:
-    cap: most tokens of a compressed candidate (Table 8: 512).
-    identity_below: a trace of fewer tokens is shown as it is; 0 compresses
+    cap: the most tokens of a compressed candidate (Table 8: 512).
+    identity_below: a trace of fewer tokens is shown unchanged; 0 compresses
       every trace.
-    temperature: of the teacher's summary.
+    temperature: the temperature of the teacher's summaries.
   """
   cap: int = 512
   identity_below: int = 0
@@ -54,13 +54,13 @@ class Compressed:
   Attributes:
     texts: (question id, trace text) -> text shown in the candidate.
     failures: one reason per failed compression.
-    asked: traces sent to the teacher.
-    kept: traces shown as they are.
-    over_bound: traces whose compression prompt fits no bucket; they are
-      replaced like failures, but the teacher was not asked.
-    prompt_tokens, generated_tokens: what the teacher read and wrote.
+    asked: the number of traces sent to the teacher.
+    kept: the number of traces shown unchanged.
+    over_bound: the number of traces whose compression prompt fits no bucket.
+      They are replaced like failures, but the teacher was not asked.
+    prompt_tokens, generated_tokens: tokens that the teacher read and wrote.
     removed: pieces cut out of traces in its prompts (segments.Encoded).
-    calls: what asking took.
+    calls: statistics of the calls to the teacher.
   """
   texts: dict[tuple[str, str], str]
   failures: tuple[CompressionFailure, ...]
@@ -75,7 +75,7 @@ class Compressed:
 
 def failure(summary: Rollout | None,
             trace: Rollout) -> CompressionFailure | None:
-  """Why a summary may not stand for its trace, or None if it may."""
+  """Why a summary may not replace its trace, or None if it may."""
   if summary is None:
     return CompressionFailure.MISSING
   if summary.stop == StopReason.LENGTH:
@@ -88,9 +88,9 @@ def failure(summary: Rollout | None,
 
 
 def tail(trace: Rollout, cap: int, chat: Chat) -> str:
-  """The last `cap` tokens of a trace, as text: it holds the answer."""
+  """The last `cap` tokens of a trace as text, because they hold the answer."""
   body, ends = list(trace.tokens), segments.end_ids(chat.codec)
-  # A teacher may end with a token that ends nothing of the student's.
+  # A teacher may end with a token that does not end responses of the student.
   if (trace.stop == StopReason.END and body
       and body[-1] in chat.codec.reserved_ids):
     body.pop()
@@ -108,9 +108,9 @@ def compress(traces: Sequence[tuple[Question, Rollout]],
     traces: (question, trace) pairs.
     config: cap and identity length.
     chat: builds the compression prompt.
-    max_prompt: longest prompt that the teacher takes, in tokens.
-    ask: (prompts, the traces in them) -> one graded summary each, cut at the
-      cap.
+    max_prompt: the longest prompt that the teacher takes, in tokens.
+    ask: (prompts, the traces in them) -> one graded summary per prompt, cut at
+      the cap.
   """
   texts, pending = {}, {}
   kept = over_bound = removed = 0
@@ -127,7 +127,7 @@ def compress(traces: Sequence[tuple[Question, Rollout]],
       texts[key] = tail(trace, config.cap, chat)
       over_bound += 1
       continue
-    # The trace is part of the name under which the teacher's draw is keyed.
+    # The trace is part of the name that keys the teacher's draw.
     name = f'{question.id}#{question_uid(trace.text):08x}'
     asked = dataclasses.replace(question, id=name)
     pending[key] = (trace, Prompt(asked, PromptKind.PLAIN, encoded.tokens))

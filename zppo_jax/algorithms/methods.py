@@ -1,4 +1,4 @@
-"""The table of methods: each is a row, not a branch.
+"""The table of methods: each method is a row, not a branch in the code.
 
 | name | paper | buffer | reformulations |
 |---|---|---|---|
@@ -20,8 +20,8 @@ class Method:
 
   Attributes:
     replay: whether hard questions are buffered and asked again.
-    reformulations: names in reformulate.REFORMULATIONS, in slot order.
-    objective: name in losses.OBJECTIVES.
+    reformulations: keys of reformulate.REFORMULATIONS, in the order of slots.
+    objective: a key of losses.OBJECTIVES.
   """
   replay: bool
   reformulations: tuple[str, ...]
@@ -40,7 +40,7 @@ METHODS = {
 
 
 def get(name: str) -> Method:
-  """A row of the table; KeyError names the known ones."""
+  """A row of the table; the KeyError for another name lists the known ones."""
   if name not in METHODS:
     raise KeyError(f'unknown method {name!r}; known: {", ".join(METHODS)}')
   return METHODS[name]

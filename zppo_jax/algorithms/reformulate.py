@@ -1,8 +1,8 @@
 """Reformulations of hard questions, and the caps on them (ZPPO Alg. 1, 3-5).
 
 A reformulation chooses, from a `HardVisit`, which traces become candidates.
-A new one is one function and one row of REFORMULATIONS. Rendering to tokens
-is the chat's business (chat/wording.py).
+A new reformulation is one function and one row of REFORMULATIONS.
+chat/wording.py renders it to tokens.
 """
 
 from collections.abc import Iterable, Sequence
@@ -21,7 +21,8 @@ def pre_cap(plain: Iterable[Group], tau: float, limit: int,
     rng: numpy generator that breaks ties.
 
   Returns:
-    Groups by ascending accuracy; equal ones in seeded random order.
+    Groups by ascending accuracy; groups of equal accuracy are in seeded random
+    order.
   """
   hard = [g for g in plain if g.accuracy < tau]
   order = rng.permutation(len(hard))
@@ -33,8 +34,10 @@ def _pick(rollouts: Sequence[Rollout], rng) -> Rollout:
 
 
 def bcq(visit: HardVisit, rng) -> Instance | None:
-  """One correct teacher rollout and one wrong student rollout, each drawn
-  uniformly, in random order. None if the teacher has no correct one."""
+  """One correct teacher rollout and one wrong student rollout, in random order.
+
+  Both are drawn uniformly. None if the teacher has no correct rollout.
+  """
   if not visit.teacher_correct:
     return None
   pair = [_pick(visit.teacher_correct, rng), _pick(visit.wrong, rng)]
@@ -52,8 +55,8 @@ def ncq(visit: HardVisit, rng) -> Instance | None:
 def placebo_bcq(visit: HardVisit, rng) -> Instance | None:
   """A control: a BCQ whose 'correct' candidate is another wrong rollout.
 
-  It exists exactly when the BCQ would and two wrong rollouts are there, so
-  that it takes the same slots; the teacher's words never enter.
+  It exists exactly if the BCQ would exist and there are two wrong rollouts, so
+  that it takes the same slots; no text of the teacher enters it.
   """
   if not visit.teacher_correct or len(visit.wrong) < 2:
     return None
@@ -69,9 +72,9 @@ def post_cap(visits: Sequence[HardVisit], names: Sequence[str], limit: int,
              rng) -> list[Instance]:
   """One pool of instances, at most `limit` (step 5).
 
-  Walks the visits in the given order (hardest first) and appends each
-  question's instances in the order of `names` (BCQ first), so the last slot
-  prefers the BCQ; stops at the first that would not fit.
+  It walks the visits in the given order (hardest first) and appends each
+  question's instances in the order of `names` (BCQ first), so that the last
+  slot prefers the BCQ. It stops at the first instance that does not fit.
   """
   out = []
   for visit in visits:

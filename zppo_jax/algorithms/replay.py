@@ -1,7 +1,7 @@
 """The prompt replay buffer (ZPPO Algorithm 1, step 8).
 
-Holds questions only, keyed by id, in order of admission. It is settled from
-plain accuracy alone: BCQ and NCQ rewards never reach it.
+The buffer holds only questions, keyed by id, in order of admission. Plain
+accuracy alone settles it: rewards of BCQ and NCQ never reach it.
 """
 
 import dataclasses
@@ -16,9 +16,10 @@ class Entry:
 
   Attributes:
     question: the question.
-    admitted_at: step of admission; fixes its place in the FIFO order.
-    entry_accuracy: plain accuracy at admission, below tau.
-    visits: plain groups since admission (replayed, or drawn anew).
+    admitted_at: the step of admission; it fixes the place in the FIFO order.
+    entry_accuracy: the plain accuracy at admission, below tau.
+    visits: plain groups since admission, of the replayed or newly drawn
+      question.
   """
   question: Question
   admitted_at: int
@@ -28,7 +29,7 @@ class Entry:
 
 @dataclasses.dataclass(frozen=True)
 class Settlement:
-  """What one step did to the buffer; tuples of entries."""
+  """What one step did to the buffer, as tuples of entries."""
   admitted: tuple[Entry, ...]
   graduated: tuple[Entry, ...]
   evicted: tuple[Entry, ...]
@@ -60,7 +61,7 @@ class ReplayBuffer:
   @classmethod
   def load(cls, capacity: int, rows: list,
            find: Callable[[str], Question]) -> 'ReplayBuffer':
-    """Inverts `dump`; `find` looks a question up by id."""
+    """Inverts `dump`; `find` returns a question by its id."""
     entries = [Entry(find(name), *rest) for name, *rest in rows]
     return cls(capacity, {e.question.id: e for e in entries})
 
@@ -69,7 +70,8 @@ class ReplayBuffer:
     """Uniform draw without replacement.
 
     Args:
-      count: questions wanted; fewer come if fewer are eligible.
+      count: the number of questions wanted; fewer are drawn if fewer are
+        eligible.
       exclude: ids that may not be drawn (this step's new questions).
       rng: numpy generator.
     """
@@ -83,9 +85,10 @@ class ReplayBuffer:
              step: int) -> tuple['ReplayBuffer', Settlement]:
     """Admits, graduates and evicts by plain accuracy.
 
-    A question below tau is admitted, or keeps its place if it is here; one
-    at or above tau graduates if it is here. Then the oldest leave until the
-    capacity holds. A group without a single verdict changes nothing.
+    A question below tau is admitted, or keeps its place if it is in the buffer.
+    A question at or above tau graduates if it is in the buffer. Then the oldest
+    entries are evicted until the capacity holds. A group without any verdict
+    changes nothing.
 
     Raises:
       ValueError: for a group that is not plain.
@@ -108,7 +111,7 @@ class ReplayBuffer:
           del entries[question.id]
           graduated.append(entry)
       elif entry is not None:
-        entries[question.id] = entry  # same key: same place
+        entries[question.id] = entry  # the same key keeps its place
       else:
         entry = Entry(question, step, accuracy)
         entries[question.id] = entry

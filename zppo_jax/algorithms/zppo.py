@@ -1,7 +1,7 @@
 """The host side of one ZPPO step: which prompts are asked (Algorithm 1).
 
-Data goes one way; a replayed or reformulated question re-enters at the left
-as a prompt, so sampling, scoring and the update know nothing of ZPPO.
+Data flows one way: a replayed or reformulated question enters again at the
+start, as a prompt. So sampling, scoring and the update know nothing of ZPPO.
 """
 
 import dataclasses
@@ -32,11 +32,11 @@ class Rules:
   """Algorithm 1's constants (Table 8).
 
   Attributes:
-    num_new: |X_new|, new questions a step.
-    tau: a question is hard below this mean accuracy, and graduates at it.
+    num_new: |X_new|, the new questions per step.
+    tau: a question below this mean accuracy is hard; it graduates at tau.
     rho_replay: replayed questions as a fraction of |X_new|, added to it.
     rho_aug: BCQ and NCQ instances as a fraction of |X_new|, added to it.
-    max_prompt: longest BCQ / NCQ prompt in tokens; longer ones are skipped.
+    max_prompt: tokens of the longest BCQ / NCQ prompt; longer ones are skipped.
     seed: the run's seed.
   """
   num_new: int
@@ -56,7 +56,7 @@ class Rules:
         raise ValueError(f'{name} is {getattr(self, name)}; it must be >= 0')
 
   def _floor(self, rho: float) -> int:
-    # 0.29 * 100 is 28.999... in binary: round that away before the floor.
+    # 0.29 * 100 is 28.999... in binary; rounding removes that before the floor.
     return math.floor(round(rho * self.num_new, 9))
 
   @property
@@ -70,18 +70,19 @@ class Rules:
 
 @dataclasses.dataclass(frozen=True)
 class Reformulated:
-  """The reformulated prompts of a step and what happened on the way.
+  """The reformulated prompts of a step, and statistics of how they were made.
 
   Attributes:
     prompts: BCQ and NCQ prompts within the bound.
-    instances: the instance behind each prompt, same order.
-    hard: questions below tau, before any cap.
+    instances: the instance behind each prompt, in the same order.
+    hard: the number of questions below tau, before any cap.
     visits: hard questions that the teacher was asked about.
     teacher: the teacher's groups for them.
-    compressed: what became of the candidates, or None if none was needed.
+    compressed: the result of the compression; None if none was needed.
     removed: pieces cut out of content (segments.Encoded.removed).
-    over_bound: instances skipped because their prompt was too long.
-    calls: what asking the teacher took, summaries included.
+    over_bound: the number of instances skipped because their prompt was too
+      long.
+    calls: statistics of the calls to the teacher, summaries included.
   """
   prompts: tuple[Prompt, ...]
   instances: tuple[Instance, ...]
@@ -104,14 +105,14 @@ def draw_replays(buffer: ReplayBuffer, new: Sequence[Question], step: int,
 
 
 def plain_prompts(questions: Sequence[Question], chat: Chat) -> list[Prompt]:
-  """Every question under the shared closer."""
+  """Every question with the shared closing instruction."""
   encoded = [chat.plain(q.text, q.media) for q in questions]
   return [Prompt(q, PromptKind.PLAIN, e.tokens, e.media)
           for q, e in zip(questions, encoded, strict=True)]
 
 
 def visit(group: Group, teacher_group: Group) -> HardVisit:
-  """What a hard plain group and the teacher's answers offer."""
+  """What a hard plain group and the teacher's answers to it provide."""
   return HardVisit(group.prompt.question, group.accuracy, group.wrong,
                    teacher_group.correct)
 
@@ -132,8 +133,8 @@ def reformulate_hard(plain: Sequence[Group], step: int, *, rules: Rules,
                      compress: compression.CompressionConfig) -> Reformulated:
   """Steps 2 to 5: teacher, caps, candidates, prompts.
 
-  The teacher is asked after the pre-cap: its draws are keyed by (question,
-  step), so that the prompts are those of Algorithm 1's order at less cost.
+  The teacher is asked after the pre-cap, which costs less. Its draws are keyed
+  by (question, step), so the prompts are those of Algorithm 1's order.
   """
   hard = sum(g.accuracy < rules.tau for g in plain)
   if not method.reformulations or not rules.num_aug:
@@ -166,16 +167,16 @@ def reformulate_hard(plain: Sequence[Group], step: int, *, rules: Rules,
 
 @dataclasses.dataclass(frozen=True)
 class Probe:
-  """BCQs of questions that the student mostly solves; never trained on.
+  """BCQs of questions that the student mostly solves; none is trained on.
 
-  A student that reads candidates should answer them at least as well as the
-  plain question; one that learned to copy follows the wrong one.
+  A student that reads candidates should answer a BCQ at least as well as the
+  plain question; a student that learned to copy follows the wrong candidate.
 
   Attributes:
-    prompts: one BCQ a question.
-    wrong: the parsed answer of each one's wrong candidate.
-    accuracies: plain accuracy of each question at this step.
-    calls: what asking the teacher for summaries took.
+    prompts: one BCQ per question.
+    wrong: the parsed answer of the wrong candidate in each BCQ.
+    accuracies: the plain accuracy of each question at this step.
+    calls: statistics of the calls to the teacher for summaries.
   """
   prompts: tuple[Prompt, ...]
   wrong: tuple[str, ...]
@@ -186,12 +187,12 @@ class Probe:
 def probe_copying(plain: Sequence[Group], step: int, *, count: int,
                   rules: Rules, teacher, chat: Chat,
                   compress: compression.CompressionConfig) -> Probe:
-  """A correct and a wrong rollout of the student itself as candidates.
+  """BCQs whose candidates are a correct and a wrong rollout of the student.
 
-  Questions are drawn from those with tau <= plain accuracy < 1, candidates
-  from their rollouts, by (seed, step). Candidates are compressed like any
-  other; without a teacher, those too long to be shown as they are end up as
-  their last `cap` tokens.
+  Questions are drawn from those with tau <= plain accuracy < 1 and candidates
+  from their rollouts, both by (seed, step). Candidates are compressed like any
+  other. Without a teacher, a candidate that is too long to be shown unchanged
+  is replaced by its last `cap` tokens.
   """
   rng = host_rng(rules.seed, step, Purpose.PROBE)
   easy = [g for g in plain if rules.tau <= g.accuracy < 1]

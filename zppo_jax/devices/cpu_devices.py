@@ -1,7 +1,7 @@
 """The cores of a CPU as devices of the mesh.
 
-A config's sharding runs on them as on accelerators. One device that uses all
-cores is the faster one where that was measured (docs/performance.md).
+The sharding of a config runs on them as it does on accelerators. Where it was
+measured, one device that uses all cores is faster (docs/performance.md).
 """
 
 import math
@@ -11,25 +11,25 @@ import jax
 
 from zppo_jax.devices import sharding
 
-_THREADS = 4  # of XLA's pool, for a device
+_THREADS = 4  # threads per device in XLA's pool
 
 
 def ensure(config: sharding.MeshConfig) -> int:
-  """Makes as many CPU devices as the mesh has; before JAX starts.
+  """Makes as many CPU devices as the mesh has; call it before JAX starts.
 
-  Accelerators are as many as they are. With a device for every core, each
-  runs on one thread. XLA's pool gets more threads than there are devices: one
-  that waits for the others in a collective holds its thread, and a pool of
-  held threads ends the process.
+  The number of accelerators is not changed. If there is a device for every
+  core, each device runs on one thread. XLA's pool gets more threads than there
+  are devices, because a device that waits for the others in a collective holds
+  its thread, and a pool without free threads ends the process.
 
-  Does nothing for a mesh of one device, and where XLA_FLAGS or
-  JAX_NUM_CPU_DEVICES say how many there are.
+  It does nothing for a mesh of one device, or if XLA_FLAGS or
+  JAX_NUM_CPU_DEVICES set the number of devices.
 
   Returns:
-    The devices made; 0 if none were.
+    The number of devices made; 0 if none were made.
 
   Raises:
-    RuntimeError: if JAX has started and has other CPU devices.
+    RuntimeError: if JAX has started and has another number of CPU devices.
   """
   count = math.prod(config.shape)
   flags = os.environ.get('XLA_FLAGS', '')

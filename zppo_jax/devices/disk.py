@@ -1,5 +1,4 @@
-"""Files that a run writes and reads back: errors that name them, sealed lines.
-"""
+"""Files that a run writes and reads: errors that name them, sealed lines."""
 
 import contextlib
 import hashlib
@@ -8,12 +7,12 @@ import os
 import pathlib
 from typing import Any
 
-SEAL = 'seal'  # the field of a line that holds its digest
+SEAL = 'seal'  # the field of a line that holds the line's digest
 
 
 @contextlib.contextmanager
 def naming(path):
-  """An OSError from inside says which file it is about."""
+  """Makes an OSError that is raised inside name the file."""
   try:
     yield
   except OSError as e:
@@ -27,17 +26,17 @@ def append(path, text: str) -> None:
   """Adds text to a file.
 
   Raises:
-    OSError: naming the file and the cause, a full disk's included.
+    OSError: for any failure, a full disk included; it names the file and cause.
   """
   with naming(path), open(path, 'a') as f:
     f.write(text)
 
 
 def write_json(path, value) -> None:
-  """Writes JSON under its name only when it is whole.
+  """Writes JSON to a file, which gets its name only when it is complete.
 
   Raises:
-    OSError: as `append`.
+    OSError: see `append`.
   """
   path = pathlib.Path(path)
   partial = path.with_suffix('.partial')
@@ -47,7 +46,7 @@ def write_json(path, value) -> None:
 
 
 def digest(value: Any) -> str:
-  """Of JSON values, whatever the order of their names."""
+  """A digest of JSON values that does not depend on the order of names."""
   whole = json.dumps(value, sort_keys=True)
   return hashlib.sha256(whole.encode()).hexdigest()
 
@@ -58,10 +57,11 @@ def sealed(row: dict) -> str:
 
 
 def unsealed(line) -> dict:
-  """What `sealed` was given; a line without a seal is an earlier version's.
+  """The row that `sealed` was given; it accepts lines of earlier versions,
+  which have no seal.
 
   Raises:
-    ValueError: for no JSON object, or one that is not what was written.
+    ValueError: if the line is not a JSON object, or not what was written.
   """
   row = json.loads(line)
   if not isinstance(row, dict):
@@ -73,7 +73,7 @@ def unsealed(line) -> dict:
 
 
 def digest_of_start(path, size: int | None = None) -> tuple[int, str]:
-  """(bytes, digest) of the first `size` bytes of a file; of all of it."""
+  """(bytes, digest) of the first `size` bytes of a file, or of all of it."""
   path = pathlib.Path(path)
   found, left = hashlib.sha256(), size
   with open(path, 'rb') as f:

@@ -1,7 +1,7 @@
-"""CPU programs run on the thread that calls them; freed memory stays.
+"""CPU programs run on the calling thread, and the process keeps freed memory.
 
-A program of XLA on a CPU takes its large temporaries from malloc on every
-call. glibc maps those anew each time and hands them back, so that the kernel
+An XLA program on a CPU takes its large temporaries from malloc on every call.
+By default glibc maps them anew and unmaps them each time, so that the kernel
 clears the pages again and again (docs/performance.md).
 """
 
@@ -11,27 +11,27 @@ import platform
 
 import jax
 
-# glibc's mallopt parameters (malloc.h)
+# Parameters of glibc's mallopt (malloc.h).
 _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8
-_WHOLE_HEAP = 2**31 - 1  # bytes, the largest int
+_WHOLE_HEAP = 2**31 - 1  # bytes; the largest int
 
 
 def keep() -> bool:
-  """From here on the process keeps what it frees, and programs of one CPU
-  device run on the thread that calls them.
+  """Makes the process keep what it frees, and makes the programs of a single
+  CPU device run on the thread that calls them.
 
-  Call it before JAX starts; later, programs run on threads of JAX as ever.
-  Every thread but the main one has a heap of its own, of small pieces, that
-  hands memory back whatever malloc is told. Programs of several CPU devices
-  have threads of their own, which get one heap. Those of accelerators are
-  dispatched as ever.
+  Call it before JAX starts; if it is called later, programs still run on JAX's
+  threads. Every thread but the main one has a heap of its own, which is made of
+  small pieces and returns memory to the system even if malloc is set to keep
+  it. Programs of several CPU devices have threads of their own, and these
+  threads share one heap. Programs of accelerators are dispatched as before.
 
-  Does nothing where the environment says how malloc or JAX's dispatch is to
-  behave (GLIBC_TUNABLES, JAX_CPU_ENABLE_ASYNC_DISPATCH); malloc is left alone
-  on accelerators and without glibc.
+  It does nothing if the environment sets how malloc or JAX's dispatch behaves
+  (GLIBC_TUNABLES, JAX_CPU_ENABLE_ASYNC_DISPATCH). It leaves malloc unchanged on
+  accelerators and without glibc.
 
   Returns:
-    Whether malloc was told so.
+    Whether malloc accepted the settings.
   """
   if ('GLIBC_TUNABLES' in os.environ
       or 'JAX_CPU_ENABLE_ASYNC_DISPATCH' in os.environ):
@@ -46,6 +46,6 @@ def keep() -> bool:
 
 
 def release() -> None:
-  """Hands back to the system what is free now, whatever `keep` said."""
+  """Returns all free memory to the system now, even if `keep` was called."""
   if platform.libc_ver()[0] == 'glibc':
     ctypes.CDLL(None).malloc_trim(0)

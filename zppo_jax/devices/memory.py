@@ -1,16 +1,16 @@
-"""Bytes and parameters of trees of arrays, and how they are said."""
+"""Bytes and parameters of trees of arrays, and their text form."""
 
 import jax
 import numpy as np
 
 
 def count(tree) -> int:
-  """Parameters of a tree of arrays or shapes."""
+  """The number of parameters in a tree of arrays or shapes."""
   return sum(int(np.prod(x.shape)) for x in jax.tree.leaves(tree))
 
 
 def device_bytes(tree) -> int:
-  """Bytes of a tree on one device; whole where it has no sharding yet."""
+  """Bytes of a tree on one device; leaves without a sharding count whole."""
   def one(x):
     shape = x.shape if getattr(x, 'sharding', None) is None else (
         x.sharding.shard_shape(x.shape))
@@ -19,7 +19,7 @@ def device_bytes(tree) -> int:
 
 
 def size(count: float) -> str:
-  """Bytes with a unit of 1024."""
+  """A number of bytes as text, with a unit of 1024."""
   for unit in ('B', 'KiB', 'MiB', 'GiB'):
     if count < 1024 or unit == 'GiB':
       return f'{count:.0f} B' if unit == 'B' else f'{count:.1f} {unit}'

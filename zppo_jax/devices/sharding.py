@@ -1,7 +1,7 @@
 """The mesh, and one table of logical axes for training, one for rollouts.
 
-Every parameter leaf has a row in PARAM_AXES; the two rule tables say on which
-mesh axis a logical axis lies. Training shards width over fsdp; rollouts hold
+Every parameter leaf has a row in PARAM_AXES. The two rule tables say on which
+mesh axis a logical axis lies. Training shards width over fsdp. Rollouts hold
 whole weights per (data, fsdp) coordinate, so that decoding gathers none.
 """
 
@@ -15,8 +15,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 MESH_AXES = ('data', 'fsdp', 'tensor')
 BATCH_AXES = ('data', 'fsdp')
 
-# leaf name (and its owner where the name is shared) -> logical axes,
-# without the leading 'layers' axis of stacked modules.
+# leaf name (with its owner if owners share the name) -> logical axes, without
+# the leading 'layers' axis of stacked modules.
 PARAM_AXES = {
     'embed': ('vocab', 'width'),
     'head': ('width', 'vocab'),
@@ -106,8 +106,8 @@ def make_mesh(config: MeshConfig, devices=None) -> Mesh:
 
 
 def _is_part(path) -> bool:
-  """Whether a key path ends in a field of a weight that is no array
-  (quantize.Int8); its parts share the weight's axes."""
+  """Whether a key path ends in a field of a weight that is not an array
+  (quantize.Int8); such fields share the weight's axes."""
   return isinstance(path[-1], jax.tree_util.GetAttrKey)
 
 
@@ -141,7 +141,7 @@ def param_shardings(params, mesh: Mesh, rules: dict):
   """
   def one(path, leaf):
     axes = param_axes(path)
-    # A scale is 1 along the axes that share it.
+    # A scale has size 1 along the axes that share it.
     spec = [None if _is_part(path) and size == 1 else rules[axis]
             for size, axis in zip(leaf.shape, axes, strict=True)]
     for size, axis, mesh_axis in zip(leaf.shape, axes, spec, strict=True):
@@ -155,8 +155,8 @@ def param_shardings(params, mesh: Mesh, rules: dict):
 
 
 def state_shardings(tree, params, shardings, mesh: Mesh):
-  """Shardings of an optimizer state: params-shaped subtrees like params,
-  everything else replicated."""
+  """Shardings of an optimizer state: params-shaped subtrees are sharded like
+  params, everything else is replicated."""
   replicated = NamedSharding(mesh, PartitionSpec())
   structure = jax.tree.structure(params)
   is_params = lambda x: jax.tree.structure(x) == structure
@@ -166,7 +166,7 @@ def state_shardings(tree, params, shardings, mesh: Mesh):
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-  """Leading axis over data and fsdp, the rest whole."""
+  """The leading axis is cut over data and fsdp; other axes are whole."""
   return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
 
 
@@ -175,12 +175,12 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def batch_shards(mesh: Mesh) -> int:
-  """How many ways the batch axis is cut."""
+  """The number of parts into which the batch axis is cut."""
   return mesh.shape['data'] * mesh.shape['fsdp']
 
 
 def put_batch(mesh: Mesh, tree):
-  """Host arrays, the same on every process, to global sharded arrays."""
+  """Turns host arrays, equal on every process, into global sharded arrays."""
   sharding = batch_sharding(mesh)
   def put(x):
     x = np.asarray(x)
@@ -189,7 +189,7 @@ def put_batch(mesh: Mesh, tree):
 
 
 def to_host(tree):
-  """Global arrays to numpy, whole on every process."""
+  """Turns global arrays into numpy arrays, whole on every process."""
   def get(x):
     if isinstance(x, jax.Array) and not x.is_fully_addressable:
       from jax.experimental import multihost_utils

@@ -1,1 +1,1 @@
-"""Groups to gradient: layouts, scoring, the update, the optimizer."""
+"""From groups to gradients: layouts, scoring, updates, optimizers."""

@@ -1,13 +1,15 @@
 """How the groups of a mini-batch lie in micro-batches: a table of layouts.
 
-  shared: a prompt once, and behind it the responses of its group, a row each;
-  padded: a row is a prompt and one response;
-  packed: so, and short rows fill what long ones leave of theirs.
+  shared: the prompt of a group is stored once, and each response of the group
+    is a row of its own that continues it;
+  padded: a row holds a prompt and one response;
+  packed: a row holds a prompt and one response, and the places that a long row
+    leaves free are filled with short rows.
 
-All have the same loss and gradient. Shapes come from a small table of buckets
-(`shapes`), so the number of compilations is bounded; what would leave a
-micro-batch partly empty goes into free places of larger ones
-(`packing.batches`).
+All layouts have the same loss and gradient. Shapes come from a small table of
+buckets (`shapes`), so the number of compilations is bounded. If rows would
+leave a micro-batch partly empty, they go into free places of micro-batches of
+larger shapes (`packing.batches`).
 """
 
 import itertools
@@ -26,13 +28,15 @@ class Layout(NamedTuple):
 
   Attributes:
     kind: one of LAYOUTS.
-    max_tokens: positions of a micro-batch, padding and patches included; one
-      that holds the least (a row a device) may have more.
-    multiple: ways in which the mesh cuts a batch; its rows are a multiple.
-    rollouts: of a group, at most.
-    row_buckets: lengths of prompt and response together; for padded, packed.
-    prompt_buckets, response_buckets: lengths of either; for shared.
-    patch_buckets: patches of a prompt's media.
+    max_tokens: the most positions of a micro-batch, padding and patches
+      included. The smallest micro-batch (one row per device) may have more.
+    multiple: in how many parts the mesh cuts a batch; the number of rows is a
+      multiple of it.
+    rollouts: the most rollouts of a group.
+    row_buckets: lengths of prompt and response together, for padded and packed.
+    prompt_buckets, response_buckets: lengths of prompts and of responses, for
+      shared.
+    patch_buckets: numbers of patches of a prompt's media.
     num_axes: A of the model's positions.
   """
   kind: str
@@ -47,14 +51,15 @@ class Layout(NamedTuple):
 
 
 class Shape(NamedTuple):
-  """A shape of micro-batches.
+  """The shape of a micro-batch.
 
   Attributes:
-    units: prompts, or rows that hold their own.
-    rows: responses of a unit.
-    prompt: tokens of a prompt apart from its rows; 0 without.
+    units: the number of prompts, or of rows that hold their own prompt.
+    rows: the number of responses per unit.
+    prompt: tokens of a prompt that is stored apart from its rows; 0 if rows
+      hold their own prompt.
     length: tokens of a row.
-    patches: of a prompt's media.
+    patches: patches of a prompt's media.
   """
   units: int
   rows: int
@@ -64,13 +69,13 @@ class Shape(NamedTuple):
 
 
 class _Asked(NamedTuple):
-  """What packing.pad_prompts reads."""
+  """The fields of a prompt that packing.pad_prompts reads."""
   tokens: Sequence[int]
   media: PromptMedia | None
 
 
 def _shape(of: Layout, prompt: int, length: int, patches: int) -> Shape:
-  """As many rows and units as fit; a group that does not is cut evenly."""
+  """As many rows and units as fit; a group that does not fit is cut evenly."""
   rows = 1
   if prompt:
     room = of.max_tokens // of.multiple - prompt - patches
@@ -82,7 +87,7 @@ def _shape(of: Layout, prompt: int, length: int, patches: int) -> Shape:
 
 
 def shapes(of: Layout) -> list[Shape]:
-  """All that micro-batches of a layout can have, the largest last."""
+  """All shapes that micro-batches of a layout can have, the largest last."""
   ends = (of.response_buckets if of.kind == 'shared' else of.row_buckets)
   starts = of.prompt_buckets if of.kind == 'shared' else (0,)
   return [_shape(of, *sizes) for sizes in itertools.product(
@@ -91,12 +96,12 @@ def shapes(of: Layout) -> list[Shape]:
 
 def fill(units: Sequence[Sequence[Row]], shape: Shape,
          num_axes: int) -> MicroBatch:
-  """Rows by their prompt as arrays.
+  """Turns responses, grouped by their prompt, into arrays.
 
   Args:
-    units: at most `shape.units`, each of at most `shape.rows` rows of one
-      prompt.
-    shape: with a prompt.
+    units: at most `shape.units` units; each holds at most `shape.rows` rows of
+      one prompt.
+    shape: a shape with a prompt.
     num_axes: A.
 
   Returns:
@@ -155,7 +160,7 @@ LAYOUTS = {'shared': _shared, 'padded': _alone, 'packed': _alone}
 
 
 def empty(of: Layout, shape: Shape) -> MicroBatch:
-  """A host micro-batch of a shape and nothing in it."""
+  """A host micro-batch of a shape that holds no rows."""
   if shape.prompt:
     return fill([], shape, of.num_axes)
   return packing.pad_rows([], shape.units, shape.length, shape.patches,
@@ -164,21 +169,21 @@ def empty(of: Layout, shape: Shape) -> MicroBatch:
 
 def micro_batches(groups: Sequence[Group], adv_by_group, of: Layout, *,
                   skip_zero: bool) -> list[MicroBatch]:
-  """The rows of a mini-batch as micro-batches of few shapes.
+  """Turns the rows of a mini-batch into micro-batches of few shapes.
 
   Args:
     groups: groups of the mini-batch.
     adv_by_group: advantages of each group's rollouts.
     of: the layout.
-    skip_zero: leave out rows whose advantage is 0; their gradient is 0 and
-      their tokens are counted by the caller.
+    skip_zero: leave out rows whose advantage is 0, because their gradient is 0;
+      the caller counts their tokens.
 
   Returns:
-    Micro-batches; possibly none.
+    Micro-batches; the list may be empty.
 
   Raises:
-    ValueError: if something fits no bucket, or a prompt is empty: the first
-      response token then has nothing before it.
+    ValueError: if a prompt, a response or media fit no bucket, or a prompt is
+      empty, because its first response token then has no context.
   """
   units = []
   for group, advantages in zip(groups, adv_by_group, strict=True):

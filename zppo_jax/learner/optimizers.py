@@ -1,7 +1,7 @@
-"""AdamW as the paper's Table 8 has it, its schedule and its stored moments.
+"""AdamW with the values of the paper's Table 8, schedules and stored moments.
 
-A schedule counts training steps, each of which has I updates: `rate` is a
-function of the step alone and lies in no optimizer state, so that a resumed or
+A schedule counts training steps, and each step has I updates. `rate` is a
+function of the step alone and no optimizer state holds it, so a resumed or
 forked run has the rate of the step at which it stands.
 """
 
@@ -23,23 +23,25 @@ STATE_DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 
 @dataclasses.dataclass(frozen=True)
 class AdamWConfig:
-  """Table 8's optimizer rows; decay falls on every parameter.
+  """The optimizer rows of Table 8; weight decay acts on every parameter.
 
   Attributes:
-    learning_rate: the highest of the schedule.
-    b1, b2, eps, weight_decay: of AdamW.
-    clip_norm: of the global gradient norm.
-    state_dtype: of both moments between two updates, in STATE_DTYPES.
-    schedule: in SCHEDULES.
-    total_updates: refused; what the length of a schedule was called when it
-      was counted in updates.
-    warmup_steps: training steps in which the rate rises from learning_rate /
-      (warmup_steps + 1); it is reached in the step after them.
+    learning_rate: the highest rate of the schedule.
+    b1, b2, eps, weight_decay: constants of AdamW.
+    clip_norm: the bound of the global gradient norm.
+    state_dtype: the type in which both moments are stored between two updates,
+      one of STATE_DTYPES.
+    schedule: one of SCHEDULES.
+    total_updates: refused. It is the former name of the length of a schedule,
+      which was counted in updates.
+    warmup_steps: the number of training steps in which the rate rises from
+      learning_rate / (warmup_steps + 1). The step after them has learning_rate.
     schedule_steps: training steps until the rate is 0, warm-up included; 0
-      takes all steps of the run. The constant schedule has no end.
-    state_rounding: in ROUNDINGS; how moments get into a narrower type.
-    second_moment_dtype: of the second moment, in STATE_DTYPES; '' takes
-      state_dtype.
+      means all steps of the run. The constant schedule has no end.
+    state_rounding: how moments are rounded to a narrower type, one of
+      ROUNDINGS.
+    second_moment_dtype: the stored type of the second moment, one of
+      STATE_DTYPES; '' means state_dtype.
   """
   learning_rate: float = 1e-6
   b1: float = 0.9
@@ -82,14 +84,14 @@ class AdamWConfig:
       if not 0 <= getattr(self, name) < math.inf:
         raise ValueError(f'{name} is {getattr(self, name)}; it must be >= 0 '
                          'and finite')
-    # With eps = 0 a parameter that has had no gradient moves by 0 / 0.
+    # With eps = 0 a parameter that never had a gradient would move by 0 / 0.
     if not 0 < self.eps < math.inf:
       raise ValueError(f'eps is {self.eps}; it must be > 0 and finite')
     if not self.clip_norm > 0:
       raise ValueError(f'clip_norm is {self.clip_norm}; it must be > 0')
 
   def length(self, steps: int) -> int:
-    """Training steps that the schedule spans in a run of `steps`.
+    """The training steps that the schedule spans in a run of `steps` steps.
 
     Raises:
       ValueError: if no step is left after the warm-up.
@@ -103,7 +105,7 @@ class AdamWConfig:
     return length
 
 
-# After the warm-up: (highest rate, steps that are left) -> schedule.
+# After the warm-up: (highest rate, number of steps left) -> schedule.
 SCHEDULES = {
     'constant': lambda rate, steps: optax.constant_schedule(rate),
     'linear': lambda rate, steps: optax.linear_schedule(rate, 0.0, steps),
@@ -115,17 +117,17 @@ def rate(config: AdamWConfig, steps: int) -> Callable:
   """Training step (from 0) -> learning rate.
 
   Args:
-    config: of the optimizer.
-    steps: of the run.
+    config: the optimizer's config.
+    steps: training steps of the run.
 
   Raises:
-    ValueError: as AdamWConfig.length.
+    ValueError: see AdamWConfig.length.
   """
   warm, high = config.warmup_steps, config.learning_rate
   rest = SCHEDULES[config.schedule](high, config.length(steps) - warm)
   if not warm:
     return rest
-  # From above 0, so that no step is wasted.
+  # The rise starts above 0, because a step at rate 0 would be wasted.
   rise = optax.linear_schedule(high / (warm + 1), high, warm)
   return optax.join_schedules([rise, rest], [warm])
 
@@ -136,8 +138,10 @@ def _nearest(x, dtype, key):
 
 
 def _stochastic(x, dtype, key):
-  """Up with the probability of the place between two neighbours, so that the
-  mean is x itself and a decay below half a unit is not lost."""
+  """Rounds up with the probability (x - lower neighbour) / (their distance).
+
+  The mean of the result is x itself, so a decay below half a unit is not lost.
+  """
   if jnp.dtype(dtype).itemsize >= x.dtype.itemsize:
     return x.astype(dtype)
   raised = (jax.lax.bitcast_convert_type(x.astype(jnp.float32), jnp.uint32)
@@ -148,7 +152,7 @@ def _stochastic(x, dtype, key):
   return jnp.where(jnp.isfinite(x), cut, x.astype(jnp.bfloat16))
 
 
-# How a float gets into a narrower type: (x, dtype, key) -> x in that type.
+# How a float is rounded to a narrower type: (x, dtype, key) -> x in that type.
 ROUNDINGS = {'nearest': _nearest, 'stochastic': _stochastic}
 
 
@@ -157,7 +161,7 @@ def _is_second_moment(path) -> bool:
 
 
 def _floats(tree, convert):
-  """`convert`(path, x) on floating leaves; counts stay as they are."""
+  """Applies `convert`(path, x) to floating leaves; counts stay unchanged."""
   return jax.tree_util.tree_map_with_path(
       lambda path, x: convert(path, x)
       if jnp.issubdtype(x.dtype, jnp.floating) else x, tree)
@@ -172,15 +176,18 @@ def _keys_of(seed: int, count):
 
 def stored_as(tx, dtype, *, second=None, rounding: str = 'nearest',
               seed: int = 0) -> optax.GradientTransformationExtraArgs:
-  """Keeps a transformation's floating state in `dtype`, computes as it is.
+  """Stores a transformation's floating state in `dtype`.
+
+  The transformation computes in the type of the gradients, as it does without
+  this wrapper.
 
   Args:
-    tx: of which an Adam is a part.
-    dtype: of what is stored.
-    second: of the second moment, if it is another one.
-    rounding: in ROUNDINGS. What 'stochastic' draws is a function of the seed,
-      the update and the leaf, on every mesh the same.
-    seed: the run's.
+    tx: a transformation that contains an Adam.
+    dtype: the type of the stored state.
+    second: the type of the second moment, if it is another one.
+    rounding: one of ROUNDINGS. What 'stochastic' draws is a function of the
+      seed, the update and the leaf, and is the same on every mesh.
+    seed: the run's seed.
   """
   type_of = lambda path: (second or dtype) if _is_second_moment(path) else dtype
 
@@ -206,8 +213,8 @@ def stored_as(tx, dtype, *, second=None, rounding: str = 'nearest',
 def _scheduled(tx, rate_of, updates: int) -> optax.GradientTransformation:
   """Scales a transformation of rate 1 by the rate of the step.
 
-  The step follows from the updates that were made (`done`; without it from
-  Adam's own count), so that the state is that of a constant rate and a fork may
+  The step follows from the number of updates made (`done`, or Adam's own count
+  if `done` is None). So the state is that of a constant rate, and a fork may
   change the schedule.
   """
   def update(grads, state, params=None, *, done=None, **extra):
@@ -225,13 +232,13 @@ def adamw(config: AdamWConfig, *, steps: int = 1, updates: int = 1,
   """Global-norm clipping, then AdamW (Loshchilov and Hutter 2019).
 
   Args:
-    config: what it is.
+    config: the optimizer's config.
     steps: training steps of the run.
-    updates: I, of a training step.
-    seed: the run's, for stochastic rounding.
+    updates: I, the updates per training step.
+    seed: the run's seed, for stochastic rounding.
 
   Raises:
-    ValueError: as AdamWConfig.length.
+    ValueError: see AdamWConfig.length.
   """
   make = functools.partial(optax.adamw, b1=config.b1, b2=config.b2,
                            eps=config.eps, weight_decay=config.weight_decay)

@@ -1,8 +1,8 @@
 """From rows to arrays: mini-batches, length buckets, packs, padding.
 
 Shapes come from a small table of buckets, so the number of compilations is
-bounded; what is padded has weight zero. A pack is what shares a row of a
-micro-batch, one segment each.
+bounded; padding has weight zero. A pack is a list of sequences that share one
+row of a micro-batch; each of them is one segment of the row.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ def bucket(length: int, buckets: Sequence[int], what: str) -> int:
   """The smallest bucket that holds `length`.
 
   Raises:
-    ValueError: if none does, naming `what` and the buckets.
+    ValueError: if no bucket does; the message names `what` and the buckets.
   """
   for size in sorted(buckets):
     if length <= size:
@@ -29,8 +29,9 @@ def bucket(length: int, buckets: Sequence[int], what: str) -> int:
 def split_minibatches(num_groups: int, num_minibatches: int, rng):
   """Group indices of I equal mini-batches after a seeded shuffle.
 
-  Whole groups only. Where the count does not divide, the last mini-batches
-  hold a group less: it stands for the paper's padding with zero weight.
+  Groups are never split. If I does not divide the number of groups, the last
+  mini-batches hold one group less; that stands for the paper's padding with
+  zero weight.
 
   Args:
     num_groups: groups of the step.
@@ -43,7 +44,7 @@ def split_minibatches(num_groups: int, num_minibatches: int, rng):
   order = rng.permutation(num_groups)
   size = -(-num_groups // num_minibatches)
   padded = np.full(size * num_minibatches, -1)
-  # Spread the padding: position i of mini-batch j is element i * I + j.
+  # The padding is spread: position i of mini-batch j is element i * I + j.
   padded[:num_groups] = order
   columns = padded.reshape(size, num_minibatches).T
   return [[int(i) for i in column if i >= 0] for column in columns]
@@ -106,11 +107,11 @@ def pad_prompts(prompts: Sequence, num_rows: int, length: int,
   """Prompts as one host batch.
 
   Args:
-    prompts: at most `num_rows` records.Prompt, or anything with tokens and
-      media, each of at most `length` tokens.
+    prompts: at most `num_rows` records.Prompt, or other records with tokens and
+      media. Each has at most `length` tokens.
     num_rows: P; missing prompts get length 0.
     length: T.
-    patches: I, 0 if none of them has media.
+    patches: I; 0 if no prompt has media.
     num_axes: A.
   """
   tokens = np.zeros((num_rows, length), np.int32)
@@ -127,14 +128,14 @@ def pad_prompts(prompts: Sequence, num_rows: int, length: int,
 
 
 class Row(NamedTuple):
-  """What is trained on: a response under its prompt.
+  """A sequence to train on: a prompt and one response.
 
   Attributes:
-    prompt: ids.
-    response: ids.
+    prompt: token ids.
+    response: token ids.
     logps: the sampler's log-prob of each response token, nats.
-    advantage: of the row.
-    media: of the prompt.
+    advantage: the advantage of the response.
+    media: the prompt's media.
   """
   prompt: Sequence[int]
   response: Sequence[int]
@@ -145,21 +146,21 @@ class Row(NamedTuple):
 
 def pad_rows(rows: Sequence[Row], num_rows: int, length: int,
              patches: int = 0, num_axes: int = 1) -> MicroBatch:
-  """`fill_rows` with every row alone."""
+  """`fill_rows` with each row in a pack of its own."""
   return fill_rows([[row] for row in rows], num_rows, length, patches,
                    num_axes)
 
 
 def fill_rows(packs: Sequence[Sequence[Row]], num_rows: int, length: int,
               patches: int = 0, num_axes: int = 1) -> MicroBatch:
-  """Packs as arrays: a pack's rows one behind the other, segments 1, 2, ...
+  """Packs as arrays: the rows of a pack follow each other, segments 1, 2, ...
 
   Args:
-    packs: at most `num_rows` of them, each of at most `length` tokens in all.
-      A row with media is alone in its pack.
-    num_rows: rows of the result; missing ones have weight zero.
+    packs: at most `num_rows` packs; each has at most `length` tokens in all. A
+      row with media is alone in its pack.
+    num_rows: rows of the result; missing rows have weight zero.
     length: T.
-    patches: I, 0 if no row has media.
+    patches: I; 0 if no row has media.
     num_axes: A.
 
   Returns:
@@ -192,16 +193,16 @@ def first_fit(sizes: Sequence[int],
               buckets: Sequence[int]) -> list[list[int]]:
   """First-fit-decreasing bin packing (Johnson 1973) into bins of some sizes.
 
-  A bin is as large as the smallest bucket that holds its first, largest item:
-  so no bucket has more bins than if every item were alone.
+  A bin is as large as the smallest bucket that holds its first item, which is
+  its largest. So no bucket has more bins than if every item were alone.
 
   Args:
-    sizes: of the items.
-    buckets: sizes of bins; one of them holds the largest item.
+    sizes: sizes of the items.
+    buckets: sizes of bins; at least one of them holds the largest item.
 
   Returns:
-    Bins of item indices, each index once; largest items first, equal ones in
-    their order.
+    Bins of item indices. Each index occurs once; the largest items come first,
+    and items of equal size keep their order.
   """
   bins: list[list[int]] = []
   room: list[int] = []
@@ -218,16 +219,17 @@ def first_fit(sizes: Sequence[int],
 
 def batches(by_shape: dict, room: Callable[[Any], int],
             holds: Callable[[Any, Any], bool]) -> list[tuple[Any, list]]:
-  """Items by shape as batches of equal room, shapes in order.
+  """Cuts the items of each shape into batches; shapes come in order.
 
-  What would leave the last batch of a shape partly empty goes to free places
-  in batches of larger shapes, if all of it finds one: a batch less is run, and
-  none that would not have been.
+  The last batch of a shape may be partly empty. If batches of larger shapes
+  have free places for all of its items, the items go there. This saves one
+  batch and never adds one.
 
   Args:
-    by_shape: shape -> its items; shapes have an order, the larger behind.
-    room: items of a batch of a shape.
-    holds: (larger shape, shape): whether items of the second fit in the first.
+    by_shape: shape -> its items. Shapes are ordered; larger ones come later.
+    room: shape -> the number of items that a batch of this shape holds.
+    holds: (larger shape, shape) -> whether items of the second shape fit in the
+      first.
 
   Returns:
     (shape, at most `room(shape)` items) of each batch.
@@ -250,24 +252,27 @@ def batches(by_shape: dict, room: Callable[[Any], int],
 
 
 def rows_per_micro_batch(length: int, max_tokens: int, multiple: int) -> int:
-  """Rows of length T that fit in `max_tokens` positions, at least `multiple`
-  and a multiple of it (the ways in which the mesh cuts the batch)."""
+  """Rows of length T that fit in `max_tokens` positions.
+
+  The number is at least `multiple` and a multiple of it, because the mesh cuts
+  the batch into so many parts.
+  """
   return max(multiple, max_tokens // length // multiple * multiple)
 
 
 def bucketed_rows(rows: Sequence[Row], *, max_tokens: int, multiple: int,
                   buckets: Sequence[int], patch_buckets: Sequence[int] = (),
                   num_axes: int = 1, packed: bool = False) -> list[MicroBatch]:
-  """Rows as micro-batches (`batches`), shortest length bucket first; patches
-  count as positions.
+  """Cuts rows into micro-batches by `batches`, shortest length bucket first;
+  patches count as positions.
 
-  Packed, shorter rows fill what longer ones leave of their bucket, by
-  `first_fit`: the shapes are those of rows alone. A row with media stays
-  alone: padded patches and their places are those of one prompt.
+  If `packed`, shorter rows fill what longer rows leave free of their bucket
+  (`first_fit`); the shapes are those that the rows have without packing. A row
+  with media stays alone, because padded patches belong to one prompt.
 
   Raises:
-    ValueError: if a row or its media fit no bucket, or a prompt is empty: the
-      first response token then has nothing before it.
+    ValueError: if a row or its media fit no bucket, or a prompt is empty,
+      because its first response token then has no context.
   """
   rows = [Row(*row) for row in rows]
   size_of = lambda row: len(row.prompt) + len(row.response)

@@ -1,4 +1,4 @@
-"""Re-scoring of recorded rollouts by the trainer's own graph."""
+"""Log-probs of recorded rollouts, computed by the trainer's own graph."""
 
 import functools
 from collections.abc import Sequence
@@ -13,8 +13,8 @@ from zppo_jax.objectives import top_logps
 def compile_scorer(*, model, mesh, shardings, temperature: float, chunk: int):
   """(params, MicroBatch) -> (logp_BT, entropy_BT), float32 nats.
 
-  The same function of hidden states as the update's, under the training
-  sharding, so that old and new log-probs come from one graph.
+  Log-probs are the same function of hidden states as in the update, under the
+  training sharding, so that old and new log-probs come from one graph.
   """
   rows = sharding.batch_sharding(mesh)
   return jax.jit(
@@ -24,8 +24,10 @@ def compile_scorer(*, model, mesh, shardings, temperature: float, chunk: int):
 
 
 def compile_frozen_scorer(*, model, mesh, chunk: int):
-  """`compile_scorer` at temperature 1 for a model that is never trained: its
-  params are a rollout copy, sharded as they lie."""
+  """`compile_scorer` at temperature 1 for a model that is never trained.
+
+  Its params are a rollout copy and keep the sharding that they have.
+  """
   rows = sharding.batch_sharding(mesh)
   return jax.jit(
       functools.partial(update.token_logps, model=model, temperature=1.0,
@@ -35,8 +37,8 @@ def compile_frozen_scorer(*, model, mesh, chunk: int):
 
 
 def compile_ranker(*, model, mesh, chunk: int, top: int):
-  """(a rollout copy of params, MicroBatch) -> as top_logps.top_logps, with
-  ranks."""
+  """(rollout copy of params, MicroBatch) -> the results of
+  top_logps.top_logps, ranks included."""
   rows = sharding.batch_sharding(mesh)
 
   def run(params, batch):
@@ -53,17 +55,18 @@ def compile_ranker(*, model, mesh, chunk: int, top: int):
 def by_row(score_fn, params, rows: Sequence[packing.Row], *, mesh,
            max_tokens: int, buckets: Sequence[int],
            patch_buckets: Sequence[int] = (), num_axes: int = 1) -> list[tuple]:
-  """A scorer's results for rows of any lengths, in their order.
+  """Runs a scorer on rows of any lengths; results keep the order of the rows.
 
   Args:
-    score_fn: as `compile_scorer` or `compile_ranker`.
+    score_fn: a function of `compile_scorer` or `compile_ranker`.
     params: its parameters.
-    rows: prompt and response of each.
-    mesh: where it runs.
-    max_tokens, buckets, patch_buckets, num_axes: as packing.bucketed_rows.
+    rows: the prompt and response of each row.
+    mesh: the mesh on which it runs.
+    max_tokens, buckets, patch_buckets, num_axes: see packing.bucketed_rows.
 
   Returns:
-    For each row what the scorer gave, as numpy arrays over its own tokens.
+    What the scorer returned for each row, as numpy arrays over the row's own
+    tokens.
 
   Raises:
     ValueError: if a row or its media fit no bucket.
@@ -81,7 +84,7 @@ def by_row(score_fn, params, rows: Sequence[packing.Row], *, mesh,
     most = packing.rows_per_micro_batch(length + patches, max_tokens, shards)
     for start in range(0, len(found), most):
       chosen = found[start:start + most]
-      size = shards  # times 4: few programs
+      size = shards  # it grows by a factor of 4, so that programs are few
       while size < min(len(chosen), most):
         size = min(4 * size, most)
       batch = packing.pad_rows([rows[i] for i in chosen], size, length,

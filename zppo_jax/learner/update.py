@@ -1,7 +1,7 @@
 """The update: policy loss, exact gradient accumulation, one optimizer step.
 
-Losses and statistics are sums; the token count divides once, at the step. So
-k micro-batches equal one batch whatever their lengths.
+Losses and statistics are sums; the optimizer step divides once by the token
+count. So k micro-batches equal one batch, whatever their lengths are.
 """
 
 import functools
@@ -20,19 +20,20 @@ from zppo_jax.records import Cache, MicroBatch, TrainState
 
 @struct.dataclass
 class Sums:
-  """What one micro-batch saw, over its response tokens.
+  """Statistics of one micro-batch over its response tokens.
 
   Attributes:
-    loss: summed token loss.
-    tokens: response tokens.
-    entropy: summed entropy of the policy (nats).
-    clip_low, clip_high, clip_dual: tokens held by that bound.
-    log_ratio_max, log_ratio_min: extremes of logp - old_logp (nats).
-    weight, weight_held, gap: summed, as importance.weighted names them; 0
-      where the correction has not seen them.
-    gap_max: largest of the last (nats).
-    positions: of text, prompts and padding included.
-    padding: those of them that hold no token.
+    loss: the summed token loss.
+    tokens: the number of response tokens.
+    entropy: the summed entropy of the policy (nats).
+    clip_low, clip_high, clip_dual: the number of tokens whose loss that bound
+      determines.
+    log_ratio_max, log_ratio_min: the extremes of logp - old_logp (nats).
+    weight, weight_held, gap: sums of what importance.weighted returns under
+      these names; 0 if the correction does not measure them.
+    gap_max: the largest gap (nats).
+    positions: text positions, prompts and padding included.
+    padding: the positions that hold no token.
   """
   loss: jax.Array
   tokens: jax.Array
@@ -66,8 +67,9 @@ def add_sums(a: Sums, b: Sums) -> Sums:
 def token_logps(params, batch: MicroBatch, *, model, temperature, chunk):
   """(logp_BT, entropy_BT) of a micro-batch's response tokens under `params`.
 
-  0 elsewhere, also on a response token that begins a segment: it has no
-  context, and what stands before it is another row's.
+  Both are 0 on all other positions. They are also 0 on a response token that
+  begins a segment, because it has no context: the token before it belongs to
+  another sequence.
   """
   if batch.prompts is not None:
     return _behind_prompts(params, batch, model, temperature, chunk)
@@ -83,8 +85,10 @@ def token_logps(params, batch: MicroBatch, *, model, temperature, chunk):
 
 
 def _behind_prompts(params, batch, model, temperature, chunk):
-  """`token_logps` where prompts are run once for the rows that share them:
-  the same numbers, their gradient included (Prefix Grouper, arXiv 2506.05433).
+  """`token_logps` if prompts are run once for the rows that share them.
+
+  The numbers and their gradient are the same (Prefix Grouper, arXiv
+  2506.05433).
   """
   last_PD, slots, state = cache.prefill(model, params, batch.prompts)
   B = batch.tokens_BT.shape[0]
@@ -93,7 +97,7 @@ def _behind_prompts(params, batch, model, temperature, chunk):
   hidden_BTD, _ = model.apply(
       params, batch.tokens_BT, batch.positions_BTA, batch.segment_BT,
       Cache((slots,), state))
-  # A prompt's last state predicts the first token of its responses.
+  # The last hidden state of a prompt predicts the first token of its responses.
   first_BD = jnp.repeat(last_PD, rows, axis=0)
   more = lambda x_BT: jnp.pad(x_BT, ((0, 0), (1, 0)))
   found = logprobs.token_logps(
@@ -110,14 +114,14 @@ def policy_loss(params, batch: MicroBatch, *, model, objective, temperature,
   Args:
     params: the policy.
     batch: responses under the prompts that they were sampled from.
-    model: its `Model`.
+    model: the policy's `Model`.
     objective: (logp_BT, old_logp_BT, adv_BT) -> (loss_BT, flags).
-    temperature: of the sampler, so that ratios are those of the sampled
-      distribution.
+    temperature: the sampler's temperature, so that ratios are those of the
+      sampled distribution.
     chunk: positions whose logits exist at a time.
-    own_old_logp: with one update per rollout batch the old policy is this
-      one: its log-probs are the update's own under stop_gradient.
-    correct: of importance.CORRECTIONS, or importance.gap_alone.
+    own_old_logp: take the update's own log-probs under stop_gradient as the old
+      ones. With one update per rollout batch the old policy is this policy.
+    correct: a function of importance.CORRECTIONS, or importance.gap_alone.
 
   Returns:
     (loss sum, `Sums`).
@@ -153,18 +157,18 @@ def policy_loss(params, batch: MicroBatch, *, model, objective, temperature,
 
 
 def accumulate(grads, sums: Sums, params, batch: MicroBatch, *, loss_fn):
-  """Adds a micro-batch's gradient and statistics to what came before."""
+  """Adds the gradient and statistics of a micro-batch to the running sums."""
   (_, new_sums), new = jax.value_and_grad(loss_fn, has_aux=True)(
       params, batch)
   return jax.tree.map(jnp.add, grads, new), add_sums(sums, new_sums)
 
 
 def optimizer_step(state: TrainState, grads, token_count, *, tx):
-  """Token-level mean of the accumulated gradient, then one step.
+  """Takes the token-level mean of the accumulated gradient, then one step.
 
   Args:
     state: the state.
-    grads: summed gradient over the mini-batch's trained rows.
+    grads: the summed gradient over the mini-batch's trained rows.
     token_count: response tokens of the *whole* mini-batch, those of trivial
       groups included (DAPO's token-level aggregation).
     tx: the optimizer.
@@ -196,7 +200,7 @@ def update_step(state: TrainState, micro_batches, token_count, *,
 
 
 def zeros(params):
-  """Where accumulation starts: (no gradient, no statistics)."""
+  """The start of accumulation: (zero gradient, zero statistics)."""
   return jax.tree.map(jnp.zeros_like, params), zero_sums()
 
 
@@ -211,7 +215,7 @@ def state_shardings(model, tx, mesh):
 
 
 def abstract_state(model, tx, shardings: TrainState) -> TrainState:
-  """Shapes, types and shardings of `new_state`'s result."""
+  """Shapes, types and shardings of the result of `new_state`."""
   def make(key):
     params = model.init(key)
     return TrainState(params, tx.init(params), jnp.zeros((), jnp.int32))
@@ -234,7 +238,7 @@ def compile_update(*, loss_fn, tx, mesh, shardings: TrainState):
     loss_fn: (params, batch) -> (loss sum, Sums).
     tx: the optimizer.
     mesh: the mesh.
-    shardings: `state_shardings` of the same model, optimizer and mesh.
+    shardings: the `state_shardings` of the same model, optimizer and mesh.
   """
   whole, rows = sharding.replicated(mesh), sharding.batch_sharding(mesh)
   accumulate_fn = jax.jit(
@@ -245,8 +249,9 @@ def compile_update(*, loss_fn, tx, mesh, shardings: TrainState):
       functools.partial(optimizer_step, tx=tx),
       in_shardings=(shardings, shardings.params, None),
       out_shardings=(shardings, whole), donate_argnums=0)
-  # From a program of its own, so that the first call of accumulate_fn has
-  # the types and placement of all later ones: one compilation a shape.
+  # The zeros come from a program of their own. Then the first call of
+  # accumulate_fn gets the types and placement of all later calls, and each
+  # shape is compiled once.
   zeros_fn = jax.jit(zeros, out_shardings=(shardings.params, whole))
   return functools.partial(
       update_step, accumulate_fn=accumulate_fn, optimizer_fn=optimizer_fn,

@@ -1,4 +1,4 @@
-"""Network families: one readable file each, one table."""
+"""Network families: a readable file for each, and one table of them."""
 
 import dataclasses
 import functools
@@ -17,11 +17,11 @@ class Model(NamedTuple):
     config: its frozen shapes.
     init: key -> params.
     apply: (params, tokens_BT, positions_BTA, segment_BT, cache=None,
-      media=None) -> (hidden_BTD, Fresh). Positions do not decide who sees
-      whom: with a cache every token sees all valid slots.
+      media=None) -> (hidden_BTD, Fresh). Positions do not decide which tokens
+      see which: with a cache every token sees all valid slots.
     head: params -> [D, V] matrix from hidden states to logits.
-    num_axes: A, rotary axes of a position.
-    family: its row of FAMILIES, set by `build`.
+    num_axes: A, the rotary axes of a position.
+    family: its key in FAMILIES, set by `build`.
   """
   config: Any
   init: Callable
@@ -53,8 +53,8 @@ def _decoder(config: decoder.DecoderConfig, mesh=None) -> Model:
 
 
 def _on_three_axes(network, config, mesh=None) -> Model:
-  """A family with positions of (time, height, width), and a vision tower
-  where its config has one."""
+  """A family with positions of (time, height, width), and with a vision tower
+  if its config has one."""
   module = network(config, mesh)
 
   def init(key):
@@ -80,15 +80,15 @@ class Family(NamedTuple):
   """A row of FAMILIES.
 
   Attributes:
-    config: the frozen dataclass of its shapes.
+    config: the frozen dataclass of the family's shapes.
     build: (config, mesh=None) -> Model.
   """
   config: type
   build: Callable
 
 
-# A family of the hub is named by its model_type there; weights/families.py says
-# how its checkpoints become these networks.
+# If the hub has a family, its name here is the model_type there;
+# weights/families.py says how its checkpoints become these networks.
 FAMILIES = {
     'decoder': Family(decoder.DecoderConfig, _decoder),
     'llama': Family(decoder.DecoderConfig, _decoder),
@@ -104,7 +104,7 @@ def build(family: str, **fields) -> Model:
   """A model of a family from its config fields.
 
   Raises:
-    KeyError: for an unknown family, naming the known ones.
+    KeyError: for an unknown family; the message names the known ones.
     TypeError, ValueError: for an unknown or impossible field.
   """
   if family not in FAMILIES:
@@ -117,7 +117,7 @@ def build(family: str, **fields) -> Model:
 def on_mesh(model: Model, mesh) -> Model:
   """The model with the attention kernels of a mesh (attention.choose).
 
-  A model that was not put on a mesh runs anywhere, with plain XLA attention.
+  A model without a mesh runs anywhere, with plain XLA attention.
   """
   build = FAMILIES[model.family].build
   return build(model.config, mesh)._replace(family=model.family)
@@ -127,10 +127,12 @@ _LATER = {'rope_yarn': (), 'rope_linear': 1.0}
 
 
 def describe(model: Model) -> dict:
-  """The fields, family included, from which `build` makes the model again;
-  how its loop is compiled is no part of what it is, and fields that came
-  later are told only where they say something, so that older descriptions are
-  still the same model's."""
+  """The fields, family included, from which `build` makes the model again.
+
+  How the loop over blocks is compiled is left out, because it is not part of
+  what the model is. Fields that were added later are left out while they have
+  no effect, so that older descriptions still match the same model.
+  """
   fields = dataclasses.asdict(model.config)
   del fields['unroll']
   return {'family': model.family, **{

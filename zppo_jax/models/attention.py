@@ -1,13 +1,13 @@
-"""Attention: who sees whom, and the table of kernels that compute it.
+"""Attention: which tokens see which, and the table of kernels.
 
-A token sees the tokens of its own segment, itself included; causal, only
-those up to itself. Segment 0 is padding: no token sees it, and what comes out
-on it is finite and means nothing.
+A token sees the tokens of its own segment, itself included; causal attention
+shows it only those up to itself. Segment 0 is padding: no token sees it, and
+the output on it is finite and without meaning.
 
-Tokens of whole rows go through a row of KERNELS that `choose` picks, without a
-[B, T, T] mask where the kernel needs none; so do new tokens behind a cache,
-whose slots become the first tokens of their rows. A single token reads a cache
-where it lies, by `cache.attend`, in XLA everywhere.
+`choose` picks a row of KERNELS for the tokens of whole rows; a [B, T, T] mask
+exists only if the kernel needs one. New tokens behind a cache use the same
+kernels, and the slots of the cache become the first tokens of their rows. A
+single token reads the cache in place, by `cache.attend`, in XLA everywhere.
 """
 
 import functools
@@ -22,23 +22,24 @@ from jax.sharding import PartitionSpec
 from zppo_jax.devices import sharding
 from zppo_jax.models import cache, layers
 
-OUTPUT = 'attention'  # the name under which remat policies know the outputs
+OUTPUT = 'attention'  # the name by which remat policies know the outputs
 _QUERIES = 256  # queries whose scores exist at a time
-_PARTS = 8  # of a causal sequence; each reads the keys up to its own end
-_MASKED = -1e30  # finite: a padding row has no key at all and must not be NaN
+_PARTS = 8  # parts of a causal sequence; each reads the keys up to its own end
+_MASKED = -1e30  # finite, because a padding row has no key and must not be NaN
 
 
 # ---- kernels: (q_BTNH, k_BTKH, v_BTKH, segment_BT, *, causal) -> [B, T, N, H]
 
 
 def xla(q_BTNH, k_BSKH, v_BSKH, segment_BS, *, causal: bool):
-  """Plain XLA, any shape and type; scores and softmax at least float32.
+  """Plain XLA for any shape and type; scores and softmax at least float32.
 
   There may be fewer queries than keys: they are the last T of S tokens.
 
-  Long sequences go some queries at a time and are recomputed in the backward
-  pass, so that memory grows with T, not T^2; causal ones go in parts that read
-  no key after their own end, which saves almost half of the products.
+  Long sequences are computed some queries at a time and recomputed in the
+  backward pass, so that memory grows with T, not T^2. Causal sequences are
+  computed in parts that read no key after their own end, which saves almost
+  half of the products.
   """
   T, S = q_BTNH.shape[1], segment_BS.shape[1]
   before = S - T
@@ -86,10 +87,10 @@ def splash(q_BTNH, k_BTKH, v_BTKH, segment_BT, *, causal: bool,
            interpret: bool = False):
   """JAX's splash attention for TPUs; T is a multiple of 128.
 
-  Padding sees padding here, so that every row has a key.
+  Padding sees padding here, because every row must have a key.
 
   Args:
-    interpret: runs the kernel's program in XLA; for tests.
+    interpret: run the kernel's program in XLA; for tests.
   """
   from jax.experimental.pallas.ops.tpu.splash_attention import (
     splash_attention_kernel as kernel,
@@ -113,14 +114,15 @@ def splash(q_BTNH, k_BTKH, v_BTKH, segment_BT, *, causal: bool,
 
 def cudnn(q_BTNH, k_BTKH, v_BTKH, segment_BT, *, causal: bool,
           implementation: str = 'cudnn'):
-  """cuDNN's flash attention for GPUs; 16-bit types, T is even.
+  """cuDNN's flash attention for GPUs; it takes 16-bit types and an even T.
 
-  Rows that are one segment and then padding need its length alone. If any row
-  is not so (packed, or padded in front), all take a mask of segments, which
-  costs [B, T, T] values of the compute type, but no scores.
+  If every row is one segment with padding behind it, the lengths are enough. If
+  any row is not (because it is packed, or padded in front), all rows take a
+  mask of segments. The mask costs [B, T, T] values of the compute type, but no
+  scores.
 
   Args:
-    implementation: of jax.nn.dot_product_attention; 'xla' for tests.
+    implementation: see jax.nn.dot_product_attention; 'xla' for tests.
   """
   T = q_BTNH.shape[1]
   real_BT = segment_BT > 0
@@ -132,7 +134,7 @@ def cudnn(q_BTNH, k_BTKH, v_BTKH, segment_BT, *, causal: bool,
 
   def by_length(q, k, v, segment_BT):
     del segment_BT
-    length = jnp.maximum(length_B, 1)  # a row of padding sees its first token
+    length = jnp.maximum(length_B, 1)  # a padding row sees its first token
     return run(q, k, v, query_seq_lengths=length, key_value_seq_lengths=length)
 
   def by_mask(q, k, v, segment_BT):
@@ -146,20 +148,20 @@ def cudnn(q_BTNH, k_BTKH, v_BTKH, segment_BT, *, causal: bool,
 
 KERNELS = {'xla': xla, 'splash': splash, 'cudnn': cudnn}
 NAMES = ('auto', *KERNELS)
-_BEST = {'tpu': 'splash', 'gpu': 'cudnn'}  # by platform; 'xla' elsewhere
+_BEST = {'tpu': 'splash', 'gpu': 'cudnn'}  # by platform; 'xla' on all others
 
 
 # ---- the choice
 
 
 class Choice(NamedTuple):
-  """A row of KERNELS, and why it is that one."""
+  """A row of KERNELS, and why `choose` picked it."""
   kernel: str
   why: str
 
 
 class Shape(NamedTuple):
-  """What a kernel's rules look at: rows, positions, query and key heads, head
+  """What the rules for kernels read: rows, positions, query and key heads, head
   dimension, compute type."""
   rows: int
   length: int
@@ -171,7 +173,7 @@ class Shape(NamedTuple):
 
 def heads_of(config) -> dict[str, tuple[int, int, int]]:
   """(query heads, key heads, head dimension) of a model config's 'decoder',
-  and of its 'vision' tower where it has one."""
+  and of its 'vision' tower if it has one."""
   out = {'decoder': (config.num_heads, config.num_kv_heads, config.head_dim)}
   tower = getattr(config, 'vision', None)
   if tower is not None:
@@ -181,12 +183,12 @@ def heads_of(config) -> dict[str, tuple[int, int, int]]:
 
 
 def check(asked: str, mesh, config) -> None:
-  """Whether a kernel asked by name can serve a model on a mesh at all.
+  """Refuses a kernel that cannot serve a model on a mesh at any length.
 
   Args:
     asked: one of NAMES.
-    mesh: where it runs.
-    config: of the model, its tower included.
+    mesh: the mesh on which the model runs.
+    config: the model's config, its tower included.
 
   Raises:
     ValueError: as `choose`; names the part of the model that does not fit.
@@ -200,7 +202,7 @@ def check(asked: str, mesh, config) -> None:
 
 
 def _unfit(kernel: str, mesh, shape: Shape) -> str:
-  """What of a model and mesh the kernel cannot serve at any length, or ''."""
+  """What in a model and mesh the kernel cannot serve at any length, or ''."""
   device, tensor = mesh.devices.flat[0], mesh.shape['tensor']
   if shape.num_heads % tensor or shape.num_kv_heads % tensor:
     return (f'{shape.num_heads} and {shape.num_kv_heads} heads do not divide '
@@ -227,20 +229,20 @@ def _unfit(kernel: str, mesh, shape: Shape) -> str:
 def choose(asked: str, mesh, shape: Shape) -> Choice:
   """The kernel for new tokens among themselves; all rules are here.
 
-  'auto' takes splash on TPUs, cudnn on GPUs and xla elsewhere, and xla where
-  model, type or mesh do not fit that kernel or no mesh is given. A kernel
-  asked by name must fit. Whatever was asked, one shape alone takes xla if it
-  is a single token, its length is no multiple (128 for splash, 2 for cudnn),
-  or its rows do not divide over the mesh.
+  'auto' takes splash on TPUs, cudnn on GPUs and xla elsewhere. It also takes
+  xla if the model, type or mesh does not fit that kernel, or if no mesh is
+  given. A kernel asked by name must fit. Whatever was asked, a shape takes xla
+  if it is a single token, if its length is no multiple (of 128 for splash, of 2
+  for cudnn), or if its rows do not divide over the mesh.
 
   Args:
     asked: one of NAMES.
-    mesh: where it runs (sharding.make_mesh), or None.
-    shape: the call's.
+    mesh: the mesh on which the model runs (sharding.make_mesh), or None.
+    shape: the shape of the call.
 
   Raises:
     ValueError: for a kernel asked by name that cannot serve this model, type
-      or mesh at any length; names what does not fit.
+      or mesh at any length; the message names what does not fit.
   """
   if asked == 'xla':
     return Choice('xla', 'asked for')
@@ -274,21 +276,21 @@ def choose(asked: str, mesh, shape: Shape) -> Choice:
 
 def among(q_BTNH, k_BSKH, v_BSKH, segment_BS, *, asked: str, mesh,
           causal: bool = True):
-  """Attention of tokens among themselves by the kernel of `choose`.
+  """Attention of tokens among themselves by the kernel that `choose` picks.
 
   Args:
     q_BTNH: queries of the last T of S tokens; N is a multiple of K.
     k_BSKH, v_BSKH: keys and values.
     segment_BS: int32, 0 on padding.
     asked: one of NAMES.
-    mesh: where it runs, or None.
-    causal: whether tokens see later ones.
+    mesh: the mesh on which it runs, or None.
+    causal: whether tokens are kept from seeing later tokens.
 
   Returns:
     [B, T, N, H] in the type of the queries.
 
   Raises:
-    ValueError: as `choose`.
+    ValueError: see `choose`.
   """
   B, T, N, H = q_BTNH.shape
   S, K = k_BSKH.shape[1:3]
@@ -303,10 +305,10 @@ def among(q_BTNH, k_BSKH, v_BSKH, segment_BS, *, asked: str, mesh,
 
 
 def _as_whole_rows(run):
-  """A kernel that has as many queries as keys, for the last T tokens of S.
+  """Adapts a kernel that has as many queries as keys to the last T of S tokens.
 
-  The other queries are zero and what they get is dropped. Padding goes to the
-  end of each row, where kernels know it by a length.
+  The missing queries are zero and their outputs are dropped. Padding goes to
+  the end of each row, so that a length describes it to the kernel.
   """
   def last(q_BTNH, k_BSKH, v_BSKH, segment_BS):
     before = segment_BS.shape[1] - q_BTNH.shape[1]
@@ -321,7 +323,7 @@ def _as_whole_rows(run):
 
 
 def on_each_device(run, mesh):
-  """A kernel on rows cut over data and fsdp, heads over tensor."""
+  """A kernel on rows cut over data and fsdp, and heads cut over tensor."""
   rows = PartitionSpec(sharding.BATCH_AXES)
   heads = PartitionSpec(sharding.BATCH_AXES, None, 'tensor')
   return jax.shard_map(run, mesh=mesh, in_specs=(heads, heads, heads, rows),
@@ -330,13 +332,13 @@ def on_each_device(run, mesh):
 
 def attend(q_BTNH, k_BTKH, v_BTKH, segment_BT, past, valid, *, asked: str,
            mesh):
-  """Causal attention to new tokens and, if there is one, to a cache.
+  """Causal attention to new tokens and to a cache, if there is one.
 
   Args:
-    q_BTNH, k_BTKH, v_BTKH: of the new tokens.
-    segment_BT: int32; 1 and 0 alone with a cache.
-    past, valid: as cache.attend, or None.
-    asked, mesh: as `among`.
+    q_BTNH, k_BTKH, v_BTKH: queries, keys and values of the new tokens.
+    segment_BT: int32; with a cache it holds only 1 and 0.
+    past, valid: see cache.attend, or None.
+    asked, mesh: see `among`.
   """
   B, T = segment_BT.shape
   if past is not None and T == 1:
@@ -353,8 +355,8 @@ def attend(q_BTNH, k_BTKH, v_BTKH, segment_BT, past, valid, *, asked: str,
 class Attention(nn.Module):
   """Causal self-attention over its own tokens and a cache that it only reads.
 
-  The keys and values of the new tokens are returned, not written: the caller
-  owns the cache.
+  It returns the keys and values of the new tokens and does not write them,
+  because the caller owns the cache.
   """
   num_heads: int
   num_kv_heads: int
@@ -366,8 +368,8 @@ class Attention(nn.Module):
 
   @nn.compact
   def __call__(self, x_BTD, rotary, segment_BT, valid, past):
-    """past: the layer's (k_CKHS, v_CKSH) of each source of a cache, and
-    valid: their valid_CS; or None."""
+    """`past` holds the layer's (k_CKHS, v_CKSH) of each source of a cache, and
+    `valid` the valid_CS of each; both are None without a cache."""
     D, N, K, H = (x_BTD.shape[-1], self.num_heads, self.num_kv_heads,
                   self.head_dim)
     init = layers.fan_in_init(1)

@@ -1,8 +1,8 @@
-"""The decoding cache: how it is laid out, and attention that reads it.
+"""The decoding cache: its layout, and attention that reads it.
 
-Keys lie as [C, K, H, S] and values as [C, K, S, H], so that both products of a
-decoding step read them in their own order: on a CPU a cache of [C, S, K, H] is
-transposed anew for every token, which costs more than the products.
+Keys are stored as [C, K, H, S] and values as [C, K, S, H], so that both
+products of a decoding step read them in their own order. A CPU would transpose
+a cache of [C, S, K, H] for every token, which costs more than the products.
 """
 
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from zppo_jax.objectives.rounding import rounded
 from zppo_jax.records import Cache, Fresh, PromptBatch, Slots
 
-_MASKED = -1e30  # as in layers: finite
+_MASKED = -1e30  # finite, as in attention.py
 
 
 def lay_out(k_BTKH, v_BTKH):
@@ -33,8 +33,8 @@ def prefill(model, params, prompts: PromptBatch):
   """Runs prompts through a `Model`.
 
   Returns:
-    (last_PD, the hidden state of each prompt's last token; `Slots` of the
-    prompts; the state of `Fresh`).
+    (last_PD, which is the hidden state of each prompt's last token; `Slots` of
+    the prompts; the state of `Fresh`).
   """
   real_PT = jnp.arange(
       prompts.tokens_PT.shape[1]) < prompts.length_P[:, None]
@@ -47,8 +47,9 @@ def prefill(model, params, prompts: PromptBatch):
 
 
 def by_layer(cache: Cache | None):
-  """(past, valid) for layers.over_blocks: what differs from layer to layer,
-  stacked or a list over layers, and the masks of the sources, which do not."""
+  """(past, valid) for layers.over_blocks. `past` is what differs from layer to
+  layer, stacked or as a list over layers; `valid` is the masks of the sources,
+  which all layers share."""
   if cache is None:
     return None, None
   valid = tuple(s.valid_CS for s in cache.sources)
@@ -59,15 +60,15 @@ def by_layer(cache: Cache | None):
 
 
 def attend(q_BTNH, k_BTKH, v_BTKH, mask_BT, past, valid):
-  """Attention of one new token (T = 1) to itself and to what a cache holds.
+  """Attention of one new token (T = 1) to itself and to the slots of a cache.
 
-  Rows that share slots are one operand of the products: the slots are read
-  once for all of them.
+  Rows that share slots are one operand of the products, so the slots are read
+  once for all of these rows.
 
   Args:
     q_BTNH: queries.
-    k_BTKH, v_BTKH: of the new token.
-    mask_BT: True where it may read itself.
+    k_BTKH, v_BTKH: keys and values of the new token.
+    mask_BT: True where the new token may read itself.
     past: (k_CKHS, v_CKSH) of each source.
     valid: valid_CS of each source.
 
@@ -78,7 +79,7 @@ def attend(q_BTNH, k_BTKH, v_BTKH, mask_BT, past, valid):
   K = k_BTKH.shape[2]
   G, wide = N // K, jnp.promote_types(q_BTNH.dtype, jnp.float32)
   q = q_BTNH.reshape(B, K, G, H)
-  # One key a row: a product of its own would be mostly overhead.
+  # There is one key per row: a product of its own would be mostly overhead.
   s = jnp.sum(q.astype(wide) * k_BTKH[:, 0, :, None], axis=-1, keepdims=True)
   scores = [jnp.where(mask_BT[:, None, None], s * H**-0.5, _MASKED)]
   for (k_CKHS, _), valid_CS in zip(past, valid, strict=True):
@@ -95,7 +96,7 @@ def attend(q_BTNH, k_BTKH, v_BTKH, mask_BT, past, valid):
   weights = [jnp.exp(s - top) for s in scores]
   total = sum(w.sum(-1, keepdims=True) for w in weights)
   new, *old = [rounded(w / total, q.dtype) for w in weights]
-  # Summed wide and rounded once, as the product over all keys is elsewhere.
+  # Summed wide and rounded once, as is the product over all keys elsewhere.
   out = new.astype(wide) * v_BTKH[:, 0, :, None]
   for w, (_, v_CKSH), valid_CS in zip(old, past, valid, strict=True):
     C, S = valid_CS.shape

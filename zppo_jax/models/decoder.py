@@ -1,8 +1,8 @@
 """The decoder: RMSNorm, rotary grouped-query attention, SwiGLU.
 
 One apply serves training, scoring, prefill and decoding. Params are a plain
-pytree, layers are stacked and scanned over blocks of one period (here one
-layer), the cache is an explicit input and output.
+pytree. Layers are stacked and scanned over blocks of one period (here one
+layer). The cache is an explicit input and output.
 """
 
 import dataclasses
@@ -35,19 +35,19 @@ class DecoderConfig:
     num_heads, num_kv_heads: query and key/value heads (N, K).
     head_dim: H, even.
     mlp_width: F.
-    max_positions: longest sequence, prompt and response, in tokens.
+    max_positions: tokens of the longest sequence, prompt and response together.
     rope_theta: rotary base.
     rope_llama3: (factor, low, high, original positions) of Llama 3.1's
       frequency scaling (layers.llama3_scale), or () for none.
     rope_yarn: YaRN's scaling (rope.Yarn), or () for none.
-    rope_linear: what positions are divided by.
+    rope_linear: the number by which positions are divided.
     norm_eps: RMSNorm epsilon.
     qk_norm: RMSNorm on queries and keys, per head.
     tied: the head is the embedding.
     dtype: compute type, 'float32' or 'bfloat16'; params are float32.
     remat: 'none', 'full' or 'dots': what a block's backward pass recomputes.
-    unroll: blocks of an iteration of the loop over them (layers.over_blocks);
-      more than 1 goes with remat 'none' alone.
+    unroll: blocks per iteration of the loop over them (layers.over_blocks); a
+      number above 1 requires remat 'none'.
     attention: 'auto' or a kernel: one of attention.NAMES (attention.choose).
   """
   vocab_size: int
@@ -71,7 +71,7 @@ class DecoderConfig:
   attention: str = 'auto'
 
   def __post_init__(self):
-    # A description in JSON holds a list; the config must be hashable.
+    # A JSON description holds a list, but the config must be hashable.
     object.__setattr__(self, 'rope_llama3', tuple(self.rope_llama3))
     object.__setattr__(self, 'rope_yarn', tuple(self.rope_yarn))
     if len(self.rope_llama3) not in (0, 4):
@@ -96,7 +96,7 @@ class DecoderConfig:
 
 
 class Block(nn.Module):
-  """One period of the decoder: a layer of attention and one of SwiGLU."""
+  """One period of the decoder: a layer of attention and a layer of SwiGLU."""
   config: DecoderConfig
   mesh: jax.sharding.Mesh | None
 
@@ -134,7 +134,7 @@ class Decoder(nn.Module):
       (hidden_BTD after the last norm, in the compute type, `Fresh`).
     """
     c = self.config
-    # Deviation D^-1/2: a tied head then starts with logits of deviation 1.
+  # With deviation D^-1/2 a tied head starts with logits of deviation 1.
     embed = self.param('embed', nn.initializers.normal(c.width**-0.5),
                        (c.vocab_size, c.width))
     if not c.tied:

@@ -1,21 +1,22 @@
 """Gated DeltaNet (Yang et al. 2025, arXiv 2412.06464): maths and layer.
 
-Every head keeps a matrix S that maps keys to values. A token decays it, then
-writes its value in place of what S now answers to its key (their equation 10):
+Every head keeps a matrix S that maps keys to values. A token decays S, then
+replaces what S now answers to its key by its value (their equation 10):
 
   S_t = exp(g_t) S_{t-1} + k_t beta_t (v_t - exp(g_t) S_{t-1}^T k_t)^T
   o_t = S_t^T q_t
 
-`step` does one token so; `chunked` does many tokens with matrix products, by
-the WY form (their section 3.3). Both are at least float32 throughout.
+`step` computes this for one token. `chunked` computes many tokens with matrix
+products, by the WY form (their section 3.3). Both use at least float32.
 
-Rows are compact here: real tokens first, padding after them (`layers.compact`).
-A run is a maximal stretch of one segment, counted from 0 in each row; run 0
-continues the given state, any later run starts from nothing.
+Rows are compact here: real tokens come first, padding follows them
+(`layers.compact`). A run is a maximal stretch of one segment, and the runs of a
+row are counted from 0. Run 0 continues the given state; any later run starts
+from zeros.
 
 Axes, besides those of records.py: J convolution taps, E convolution channels,
 K key heads, N value heads (a multiple of K), H key dimension, U value
-dimension, M chunks, W positions of a chunk, G value heads of a key head.
+dimension, M chunks, W positions per chunk, G value heads per key head.
 """
 
 import functools
@@ -31,13 +32,13 @@ from zppo_jax.objectives.rounding import rounded
 
 CHUNK = 64
 _NORM_EPS = 1e-6
-# The state sums over a whole sequence; a TPU would multiply in bfloat16.
+# The state sums over a whole sequence, and a TPU would multiply in bfloat16.
 _EXACT = jax.lax.Precision.HIGHEST
 
 
 @struct.dataclass
 class DeltaState:
-  """What a layer remembers of a row; zeros before its first token.
+  """What a layer remembers of a row; it is zero before the row's first token.
 
   Attributes:
     conv_BJE: the last J - 1 inputs of the convolution, in the compute type.
@@ -52,7 +53,7 @@ class Runs:
   """The segments of compact rows.
 
   Attributes:
-    run_BT: int32; padding counts to the last run.
+    run_BT: int32; padding belongs to the last run.
     real_BT: True on tokens.
   """
   run_BT: jax.Array
@@ -68,22 +69,22 @@ def runs(segment_BT) -> Runs:
 
 
 def causal_conv(x_BTE, weight_JE, past_BJE, of: Runs):
-  """Depthwise causal convolution that sees its own run only.
+  """Depthwise causal convolution in which a token sees only its own run.
 
   Args:
     x_BTE: inputs.
     weight_JE: taps, the oldest first.
-    past_BJE: the J - 1 inputs before the first one.
-    of: the rows' runs.
+    past_BJE: the J - 1 inputs before the first input.
+    of: the runs of the rows.
 
   Returns:
-    (y_BTE, the J - 1 inputs up to each row's last real token; zero where they
-    are of another run).
+    (y_BTE, the J - 1 inputs up to each row's last real token; they are zero
+    where they belong to another run).
   """
   T, J = x_BTE.shape[1], weight_JE.shape[0]
   dtype = layers.wide(x_BTE.dtype)
   full = jnp.concatenate([past_BJE.astype(x_BTE.dtype), x_BTE], axis=1)
-  run = jnp.pad(of.run_BT, ((0, 0), (J - 1, 0)))  # the past is of run 0
+  run = jnp.pad(of.run_BT, ((0, 0), (J - 1, 0)))  # the past belongs to run 0
   y, weight_JE = 0, layers.narrowed(weight_JE, x_BTE.dtype).astype(dtype)
   for j in range(J):
     seen = (run[:, j:j + T] == of.run_BT)[..., None]
@@ -105,8 +106,8 @@ def l2norm(x):
 def gates(a_BTN, b_BTN, A_log_N, dt_bias_N, real_BT):
   """(log-decay, beta), both [B, T, N] and at least float32.
 
-  g = -exp(A_log) softplus(a + dt_bias), beta = sigmoid(b); on padding both
-  are 0, which leaves S as it is.
+  g = -exp(A_log) softplus(a + dt_bias), beta = sigmoid(b). On padding both are
+  0, which leaves S unchanged.
   """
   dtype = layers.wide(a_BTN.dtype)
   a, b = a_BTN.astype(dtype), b_BTN.astype(dtype)
@@ -117,7 +118,7 @@ def gates(a_BTN, b_BTN, A_log_N, dt_bias_N, real_BT):
 
 
 def step(q_BKH, k_BKH, v_BNU, g_BN, beta_BN, memory_BNHU):
-  """One token: (o_BNU, S). Arguments as `chunked`, without T."""
+  """One token: (o_BNU, S). Arguments are as in `chunked`, without T."""
   G = v_BNU.shape[1] // k_BKH.shape[1]
   q, k = (jnp.repeat(x, G, axis=1) for x in (q_BKH, k_BKH))
   S = memory_BNHU * jnp.exp(g_BN)[..., None, None]
@@ -138,7 +139,7 @@ def _inverse(A):
     return jnp.concatenate([
         jnp.concatenate([first, jnp.zeros_like(first)], axis=-1),
         jnp.concatenate([below, second], axis=-1)], axis=-2)
-  # The same for all pairs of neighbouring blocks of 1, 2, 4, ... at once.
+  # This inverts all pairs of neighbouring blocks of 1, 2, 4, ... at once.
   i, j = np.indices((n, n))
   for size in (2**m for m in range(n.bit_length() - 1)):
     pair = (i // size % 2 == 1) & (j // size == i // size - 1)
@@ -148,11 +149,12 @@ def _inverse(A):
 
 @jax.custom_vjp
 def unit_lower_inverse(A):
-  """(I + A)^-1 for what is below the diagonal of A, [..., n, n]; the rest is
-  not read. n is a power of two.
+  """(I + A)^-1 for the entries below the diagonal of A, [..., n, n]; the others
+  are not read. n is a power of two.
 
-  By halves: two inverses on the diagonal and one product below. Sums of powers
-  of A would cancel, and LAPACK's solver can hang a CPU's simulated devices.
+  It works by halves: two inverses on the diagonal and one product below them.
+  Sums of powers of A would cancel, and LAPACK's solver can hang a CPU's
+  simulated devices.
   """
   return _inverse(A)
 
@@ -172,7 +174,7 @@ unit_lower_inverse.defvjp(_inverse_forward, _inverse_backward)
 
 
 def _cut(x, size: int, mode: str = 'constant'):
-  """[B, T, ...] into chunks, [M, B, W, ...]; the end is padded."""
+  """[B, T, ...] cut into chunks, [M, B, W, ...]; the end is padded."""
   more = -x.shape[1] % size
   x = jnp.pad(x, ((0, 0), (0, more)) + ((0, 0),) * (x.ndim - 2), mode=mode)
   return jnp.moveaxis(x.reshape(x.shape[0], -1, size, *x.shape[2:]), 1, 0)
@@ -182,18 +184,18 @@ def chunked(q_BTKH, k_BTKH, v_BTNU, g_BTN, beta_BTN, run_BT, memory_BNHU,
             chunk: int = CHUNK):
   """Many tokens: (o_BTNU, S after the last one).
 
-  In a chunk, c is the running sum of g and D_ij = exp(sum of g over j < l <= i)
-  for j <= i of one run, else 0. What the tokens write, each knowing of those
-  before it, is (I + A)^-1 (beta v - beta exp(c) k S) with A = beta k k^T D
-  below the diagonal.
+  In a chunk, c is the running sum of g, and D_ij = exp(sum of g over
+  j < l <= i) for j <= i of one run, else 0. Each token's write depends on the
+  writes before it; all writes together are (I + A)^-1 (beta v - beta exp(c) k
+  S) with A = beta k k^T D below the diagonal.
 
   Args:
     q_BTKH, k_BTKH: normalised queries (scaled) and keys.
     v_BTNU: values.
-    g_BTN, beta_BTN: of `gates`; beta = g = 0 on padding.
-    run_BT: of `runs`.
-    memory_BNHU: S before the first token, of run 0.
-    chunk: most positions of a chunk, W; a power of two.
+    g_BTN, beta_BTN: see `gates`; beta = g = 0 on padding.
+    run_BT: see `runs`.
+    memory_BNHU: S before the first token of run 0.
+    chunk: W, the most positions per chunk; a power of two.
   """
   B, T, K, H = k_BTKH.shape
   N, U = v_BTNU.shape[2:]
@@ -216,8 +218,9 @@ def chunked(q_BTKH, k_BTKH, v_BTNU, g_BTN, beta_BTN, run_BT, memory_BNHU,
 def _one_chunk(S, x):
   """(S after a chunk, its output [B, K, G, W, U]).
 
-  All of a chunk's work is in the scan and recomputed in the backward pass:
-  what a chunk needs lives for one chunk, and between chunks only S is kept.
+  The scan holds all work of a chunk, and the backward pass recomputes it. So
+  the arrays of a chunk exist for one chunk only, and between chunks only S is
+  kept.
   """
   q, k, v, g, beta, run, before = x  # [B, K, (G,) W, ...]; run [B, W]
   W = run.shape[1]
@@ -226,7 +229,7 @@ def _one_chunk(S, x):
   over_heads = lambda x: x[:, None, None]
   lower = np.tri(W, dtype=bool)
   seen = over_heads((run[:, :, None] == run[:, None]) & lower)
-  # Summed anew for each j: c_i - c_j would lose what is small between large.
+  # Summed anew for each j, as c_i - c_j would lose small terms among large.
   between = dot('il,bkglj->bkgij', lower.astype(g.dtype),
                 jnp.where(np.tri(W, k=-1, dtype=bool), g[..., None], 0))
   D = jnp.where(seen, jnp.exp(between), 0)
@@ -260,7 +263,7 @@ class GatedDeltaNet(nn.Module):
     Args:
       x_BTD: compact rows.
       of: their runs.
-      state: what run 0 continues, or None.
+      state: the state that run 0 continues, or None.
     """
     B, T, D = x_BTD.shape
     K, N, H, U = (self.num_key_heads, self.num_value_heads, self.key_dim,
@@ -297,5 +300,5 @@ class GatedDeltaNet(nn.Module):
 
 
 def _decay_init(key, shape, dtype=jnp.float32):
-  """log A, A uniform in (0.01, 16): decays of many lengths."""
+  """log A with A uniform in (0.01, 16), so that decays have many lengths."""
   return jnp.log(jax.random.uniform(key, shape, dtype, 0.01, 16))

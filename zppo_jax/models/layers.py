@@ -1,4 +1,4 @@
-"""Layers shared by the decoder families. Arrays in, arrays out; no state."""
+"""Layers that the decoder families share: functions of arrays, no state."""
 
 import math
 
@@ -9,8 +9,8 @@ import numpy as np
 
 from zppo_jax.objectives.rounding import once, rounded, wide
 
-NUM_AXES = 3  # of a position where images are: time, height, width
-_MASKED = -1e30  # finite: a padding row has no key at all and must not be NaN
+NUM_AXES = 3  # axes of a position in models with images: time, height, width
+_MASKED = -1e30  # finite, because a padding row has no key and must not be NaN
 
 
 def fan_in_init(axis_count: int):
@@ -25,10 +25,11 @@ def fan_in_init(axis_count: int):
 
 
 def weight(w, x):
-  """A weight, an array or a quantize.Int8, in the type of what it multiplies.
+  """A weight (an array or a quantize.Int8) in the type of its other factor x.
 
-  One in fewer bits is widened here and now: bound to x, or a decoding loop
-  would widen all weights ahead and carry them.
+  A weight in fewer bits is widened at this place in the program and tied to x,
+  because otherwise a decoding loop would widen all weights before it starts and
+  keep them.
   """
   if w.dtype.itemsize < x.dtype.itemsize:
     w, _ = jax.lax.optimization_barrier((w, x))
@@ -36,8 +37,9 @@ def weight(w, x):
 
 
 def narrowed(w, dtype):
-  """Params, or rows of them, in the compute type. What a rollout copy holds in
-  this type was rounded there; the trainer's float32 is rounded here."""
+  """Params, or rows of them, in the compute type. A rollout copy holds weights
+  that were rounded to this type before; the trainer's float32 weights are
+  rounded here."""
   if w.dtype.itemsize <= jnp.dtype(dtype).itemsize:
     return w.astype(dtype)
   return rounded(w, dtype)
@@ -51,8 +53,8 @@ def add(x, y):
 def project(x, w, num_in: int = 1):
   """Contracts the last `num_in` axes of x with the first of w.
 
-  As one two-dimensional product: the weight gradient of a contraction over
-  (B, T) is otherwise up to three times slower on CPUs.
+  It is one two-dimensional product, because on CPUs the weight gradient of a
+  contraction over (B, T) is otherwise up to three times slower.
   """
   lead, out = x.shape[:x.ndim - num_in], w.shape[num_in:]
   size = math.prod(w.shape[:num_in])
@@ -64,28 +66,29 @@ def over_blocks(module, block, fields, num: int, x_BTD, shared, past, *,
                 unroll: int):
   """Runs a module's blocks in order; called inside its compact method.
 
-  Params come stacked, under 'blocks', and are scanned; or as `unstack` leaves
-  them, an entry a block, and are gone through one by one. A scan compiles
-  once for all blocks but copies the params and the cache of each before use,
-  which a decoding step cannot afford.
+  Params are either stacked under 'blocks' and scanned, or `unstack` has given
+  them one entry per block and the blocks run one by one. A scan compiles once
+  for all blocks, but it copies the params and the cache of each block before
+  use, which is too slow for a decoding step.
 
   Args:
     module: the network.
     block: the module class; called with (x_BTD, *shared, past of the block).
-    fields: of the block.
-    num: blocks.
-    x_BTD: what goes through them.
-    shared: arguments that all of them get.
-    past: pytree of [num, ...] leaves; where params are by block also a list
-      of `num` pytrees; None without a cache.
-    unroll: blocks of an iteration of the scan. One that holds all of them is
-      no loop: nothing is copied into it or stacked up for the backward pass.
+    fields: the fields of `block`.
+    num: the number of blocks.
+    x_BTD: the hidden states that enter the first block.
+    shared: arguments that all blocks get.
+    past: a pytree of [num, ...] leaves; if params are by block, also a list of
+      `num` pytrees; None without a cache.
+    unroll: blocks per iteration of the scan. If one iteration holds all blocks,
+      there is no loop: nothing is copied into it, and nothing is stacked for
+      the backward pass.
 
   Returns:
-    (x_BTD, what each block leaves: stacked, or a list over blocks).
+    (x_BTD, what each block returns besides it: stacked, or a list over blocks).
 
   Raises:
-    ValueError: for stacked params and a list.
+    ValueError: if params are stacked and `past` is a list.
   """
   if module.has_variable('params', 'blocks_0'):
     out = []
@@ -106,13 +109,13 @@ def over_blocks(module, block, fields, num: int, x_BTD, shared, past, *,
 
 
 def columns(left):
-  """What over_blocks leaves by its parts: a list of tuples as a tuple of
-  tuples over blocks; what is stacked is so already."""
+  """What over_blocks returns, part by part: a list of tuples becomes a tuple of
+  tuples over blocks; stacked results have this form already."""
   return tuple(zip(*left, strict=True)) if isinstance(left, list) else left
 
 
 def unstack(params):
-  """Params with an entry a block in place of the stacked 'blocks'."""
+  """Params with one entry per block instead of the stacked 'blocks'."""
   if 'blocks' not in params:
     return params
   num = jax.tree.leaves(params['blocks'])[0].shape[0]
@@ -131,8 +134,8 @@ def compact(segment_BT):
 def interleaved_axes(num_pairs: int, sections) -> np.ndarray:
   """The rotary axis of each pair of dimensions, interleaved (Qwen3-VL).
 
-  Pairs go t, h, w, t, h, w, ... for as long as `sections` = (t, h, w) pairs
-  last; height and width that are used up leave their place to time.
+  Pairs take the axes t, h, w, t, h, w, ... while `sections` = (t, h, w) pairs
+  last. Once height or width is used up, its pairs take the time axis.
 
   Raises:
     ValueError: if the sections do not add up to `num_pairs`.
@@ -148,11 +151,11 @@ def interleaved_axes(num_pairs: int, sections) -> np.ndarray:
 
 def llama3_scale(rotary_dim: int, theta: float, factor: float, low: float,
                  high: float, original: float) -> np.ndarray:
-  """What Llama 3.1 multiplies the frequency of each rotary pair by.
+  """The factor by which Llama 3.1 multiplies the frequency of each rotary pair.
 
   A pair that turns more than `high` times in `original` positions keeps its
-  frequency, one that turns less than `low` times is slowed down `factor`
-  times, in between it is a linear blend of the two.
+  frequency. A pair that turns less than `low` times has its frequency divided
+  by `factor`. In between, the frequency is a linear blend of the two.
   """
   frequency = theta**-(np.arange(0, rotary_dim, 2) / rotary_dim)
   turns = original * frequency / (2 * np.pi)
@@ -166,13 +169,13 @@ def rotary_phases(positions_BTA, rotary_dim: int, theta: float, dtype,
 
   Args:
     positions_BTA: positions on A axes.
-    rotary_dim: dimensions that are turned, even.
+    rotary_dim: the number of dimensions that are turned, even.
     theta: base.
     dtype: compute type; phases are float32 or wider whatever it is.
     axes: the axis of each pair (`interleaved_axes`); None takes the first.
     scale: factor on each pair's frequency (`llama3_scale`); None is 1.
-    frequency: angle of a step of each pair, instead of what base and scale
-      say (rope.frequencies).
+    frequency: the angle per position of each pair (rope.frequencies); if given,
+      it replaces `theta` and `scale`.
     amplitude: factor on cos and sin.
   """
   exponent = jnp.arange(0, rotary_dim, 2, dtype=wide(dtype)) / rotary_dim
@@ -192,7 +195,7 @@ def rotary_phases(positions_BTA, rotary_dim: int, theta: float, dtype,
 def rotate(x_BTNH, cos, sin):
   """Rotary position embedding, halves convention (Su et al. 2021).
 
-  Turns the first 2 * cos.shape[-1] dimensions; the rest pass as they are.
+  It turns the first 2 * cos.shape[-1] dimensions; the rest pass unchanged.
   """
   half = cos.shape[-1]
   x = x_BTNH.astype(wide(x_BTNH.dtype))
@@ -206,11 +209,11 @@ def rotate(x_BTNH, cos, sin):
 def attend(q_BTNH, sources):
   """Grouped-query attention over several key sources in one softmax.
 
-  Scores and softmax are at least float32. Sources are kept apart so that a
-  cache is read where it lies instead of being copied together with the new
-  keys. All products are batched matrix products over rows and key heads, laid
-  out as they are needed: contractions over the axes where they lie take two
-  and a half times as long on a CPU, backward included.
+  Scores and softmax are at least float32. Sources are kept apart, so that a
+  cache is read in place and not copied together with the new keys. All products
+  are batched matrix products over rows and key heads with operands transposed
+  for them, because contractions over the axes in their stored order take two
+  and a half times as long on a CPU, backward pass included.
 
   Args:
     q_BTNH: queries; N is a multiple of K.
@@ -233,7 +236,7 @@ def attend(q_BTNH, sources):
     scores.append(jnp.where(mask_BTS[:, None, None], s, _MASKED))
   weights = jax.nn.softmax(jnp.concatenate(scores, axis=-1), axis=-1)
   weights = rounded(weights, dtype).reshape(B, K, G * T, -1)
-  # One product is rounded once as it is; the sum of several is not.
+  # A single product is rounded once as it is; parts of a sum are not rounded.
   into = dtype if len(sources) == 1 else wide(dtype)
   out, start = 0, 0
   for _, v_BSKH, mask_BTS in sources:
@@ -259,9 +262,11 @@ class RMSNorm(nn.Module):
 
 
 def check_unroll(unroll: int, remat: str) -> None:
-  """ValueError for a number below 1, or blocks written out with a remat: where
-  no loop is left, the compiler takes what was computed forward for what is to
-  be recomputed."""
+  """ValueError for a number below 1, or for unroll above 1 with a remat.
+
+  If no loop is left, the compiler reuses the values of the forward pass where
+  remat asks it to recompute them.
+  """
   if unroll < 1:
     raise ValueError(f'unroll is {unroll}; it must be >= 1')
   if unroll > 1 and remat != 'none':
@@ -272,8 +277,8 @@ def check_unroll(unroll: int, remat: str) -> None:
 
 @jax.custom_vjp
 def gated(gate, up):
-  """silu(gate) * up. Its backward pass keeps these two and makes the rest
-  anew: what differentiation would keep besides costs more to store."""
+  """silu(gate) * up. The backward pass keeps these two and recomputes the rest,
+  because what differentiation would keep besides them costs more to store."""
   to = wide(gate.dtype)
   return rounded(jax.nn.silu(gate.astype(to)) * up.astype(to), gate.dtype)
 

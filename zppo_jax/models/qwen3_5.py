@@ -1,8 +1,8 @@
-"""Qwen3.5, dense: Gated DeltaNet layers and gated attention by turns.
+"""Qwen3.5, dense: Gated DeltaNet layers alternate with gated attention.
 
-The scan is over blocks of one period: all layers of a block but the last are
-Gated DeltaNet (gated_delta.py), the last is attention. How it lies in a hub
-checkpoint: weights/hub_qwen3_5.py.
+The scan is over blocks of one period: the last layer of a block is attention,
+all others are Gated DeltaNet (gated_delta.py). weights/hub_qwen3_5.py says how
+a hub checkpoint stores it.
 """
 
 import dataclasses
@@ -29,17 +29,17 @@ NUM_AXES = layers.NUM_AXES
 
 @dataclasses.dataclass(frozen=True)
 class Qwen35Config:
-  """Shapes and numerics; fields without a word here are DecoderConfig's.
+  """Shapes and numerics; DecoderConfig describes the fields not listed here.
 
   Attributes:
     num_layers: a multiple of `period`.
-    num_heads, num_kv_heads, head_dim: of the attention layers.
-    delta_key_heads, delta_value_heads: of the DeltaNet layers; the second is
-      a multiple of the first.
+    num_heads, num_kv_heads, head_dim: shapes of the attention layers.
+    delta_key_heads, delta_value_heads: heads of the DeltaNet layers; the second
+      number is a multiple of the first.
     delta_key_dim, delta_value_dim: dimensions of those heads.
-    conv_kernel: taps of their convolution.
+    conv_kernel: the number of taps of their convolution.
     period: every period-th layer is attention.
-    rotary_share: share of a head's dimensions that is turned.
+    rotary_share: the share of a head's dimensions that is turned.
     rope_sections: rotary pairs of (time, height, width), interleaved.
     vision: the vision tower's config; None for text alone.
   """
@@ -71,7 +71,7 @@ class Qwen35Config:
   vision: VisionConfig | None = None
 
   def __post_init__(self):
-    # A description in JSON holds a list; the config must be hashable.
+    # A JSON description holds a list, but the config must be hashable.
     object.__setattr__(self, 'rope_sections', tuple(self.rope_sections))
     object.__setattr__(self, 'rope_yarn', tuple(self.rope_yarn))
     rope.check(self)
@@ -142,7 +142,7 @@ class GatedAttention(nn.Module):
 
   @nn.compact
   def __call__(self, x_BTD, rotary, segment_BT, valid, past):
-    """As attention.Attention: (y_BTD, (k_BTKH, v_BTKH))."""
+    """(y_BTD, (k_BTKH, v_BTKH)), as attention.Attention returns them."""
     c = self.config
     D, N, K, H = x_BTD.shape[-1], c.num_heads, c.num_kv_heads, c.head_dim
     init = layers.fan_in_init(1)
@@ -159,14 +159,14 @@ class GatedAttention(nn.Module):
 
 
 class Layer(nn.Module):
-  """A mixer of tokens, then SwiGLU; each with its norm and residual."""
+  """A token mixer, then SwiGLU; each has its own norm and residual."""
   config: Qwen35Config
   mesh: jax.sharding.Mesh | None
   full: bool
 
   @nn.compact
   def __call__(self, x_BTD, *args):
-    """(x_BTD, what the mixer leaves); `args` are the mixer's."""
+    """(x_BTD, the mixer's second result); `args` are the mixer's arguments."""
     c = self.config
     if self.full:
       mixer = GatedAttention(c, self.mesh, name='attention')
@@ -189,8 +189,9 @@ class Block(nn.Module):
 
   @nn.compact
   def __call__(self, x_BTD, runs, rotary, segment_BT, valid, past):
-    """past: (what attention.Attention takes, DeltaState of each DeltaNet layer
-    of the block) or None; returns (x_BTD, (k_BTKH, v_BTKH, the new states)).
+    """`past` is None or holds what attention.Attention takes and the DeltaState
+    of each DeltaNet layer of the block; the result is (x_BTD, (k_BTKH, v_BTKH,
+    the new states)).
     """
     c = self.config
     layer = Layer
@@ -228,12 +229,12 @@ class Qwen35(nn.Module):
       media: images and videos, or None.
 
     Returns:
-      (hidden_BTD after the last norm, in the compute type; any finite value
-      on padding, `Fresh`).
+      (hidden_BTD after the last norm, in the compute type, with any finite
+      values on padding; `Fresh`).
 
     Raises:
-      ValueError: for positions on another number of axes, or media without a
-        vision tower.
+      ValueError: for positions on another number of axes, or for media without
+        a vision tower.
     """
     c = self.config
     if positions_BTA.shape[-1] != NUM_AXES:
@@ -242,7 +243,7 @@ class Qwen35(nn.Module):
     if media is not None and c.vision is None:
       raise ValueError('this qwen3_5 model has no vision tower (config.vision '
                        'is None); this batch holds images or videos')
-    # Deviation D^-1/2: a tied head then starts with logits of deviation 1.
+    # With deviation D^-1/2 a tied head starts with logits of deviation 1.
     embed = self.param('embed', nn.initializers.normal(c.width**-0.5),
                        (c.vocab_size, c.width))
     if not c.tied:

@@ -1,7 +1,7 @@
 """Qwen3-VL: the decoder with three rotary axes, a vision tower and DeepStack.
 
-After each of the decoder's first layers, features of one tapped layer of the
-tower are added to the hidden states of placeholders (DeepStack).
+After each of the decoder's first layers, the features of one tapped layer of
+the tower are added to the hidden states at placeholders (DeepStack).
 """
 
 import dataclasses
@@ -24,11 +24,11 @@ from zppo_jax.records import Fresh
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Qwen3VLConfig(decoder.DecoderConfig):
-  """A decoder's fields and these.
+  """A decoder's fields and the following.
 
   Attributes:
     rope_sections: rotary pairs of (time, height, width).
-    vision: the tower.
+    vision: the tower's config.
   """
   rope_sections: tuple[int, ...]
   vision: VisionConfig
@@ -47,7 +47,7 @@ class Qwen3VLConfig(decoder.DecoderConfig):
 
 
 class Block(nn.Module):
-  """A layer of the decoder, and what DeepStack adds after it."""
+  """A layer of the decoder and the features that DeepStack adds after it."""
   config: Qwen3VLConfig
   mesh: jax.sharding.Mesh | None
 
@@ -65,7 +65,7 @@ class Block(nn.Module):
         layers.RMSNorm(c.norm_eps, name='mlp_norm')(x_BTD))
     x_BTD = layers.add(x_BTD, y)
     if taps is not None:
-      # The layer is traced: only the first ones run the gather.
+      # The layer index is traced: only the first layers run the gather.
       x_BTD = jax.lax.cond(
           layer < taps.shape[0],
           lambda x: vision.add(x, tokens_BT, taps[layer], c.vision.ids),
@@ -81,7 +81,7 @@ class Qwen3VL(nn.Module):
   @nn.compact
   def __call__(self, tokens_BT, positions_BTA, segment_BT, cache=None,
                media=None):
-    """As decoder.Decoder, with A = 3 and the row's media."""
+    """See decoder.Decoder; here A = 3, and `media` belongs to the rows."""
     c = self.config
     embed = self.param('embed', nn.initializers.normal(c.width**-0.5),
                        (c.vocab_size, c.width))

@@ -1,9 +1,9 @@
 """Rotary frequencies that are scaled for longer sequences; pure numbers.
 
-A family's config says how in its fields `rope_yarn` and `rope_linear`
+A family's config names the scaling in its fields `rope_yarn` and `rope_linear`
 (decoder.DecoderConfig). Frequencies are computed on the host, in the order and
-the precision of the hub's own classes: at position 100,000 one unit in the
-last place of a frequency is an angle of 0.006.
+the precision of the hub's own classes, because at position 100,000 an error of
+one unit in the last place of a frequency is an angle of 0.006.
 """
 
 import math
@@ -18,13 +18,15 @@ class Yarn(NamedTuple):
   """YaRN (Peng et al. 2023), as a config holds it.
 
   Attributes:
-    factor: how much longer sequences get.
-    original: positions of pretraining.
+    factor: how many times longer sequences get.
+    original: the number of positions in pretraining.
     beta_fast: a pair that turns more often than this in `original` positions
       keeps its frequency.
-    beta_slow: one that turns less often has its frequency divided by `factor`.
+    beta_slow: a pair that turns less often than this has its frequency divided
+      by `factor`.
     attention: factor on cos and sin.
-    truncate: 1 rounds the range between the two outwards to whole pairs.
+    truncate: 1 rounds the range between beta_fast and beta_slow outwards to
+      whole pairs.
   """
   factor: float
   original: float
@@ -35,7 +37,7 @@ class Yarn(NamedTuple):
 
 
 def check(config) -> None:
-  """ValueError for fields of a config that are no scaling."""
+  """ValueError if the fields of a config do not describe a scaling."""
   if len(config.rope_yarn) not in (0, len(Yarn._fields)):
     raise ValueError(f'rope_yarn is {config.rope_yarn}; it must hold '
                      f'({", ".join(Yarn._fields)}) or nothing')
@@ -80,7 +82,7 @@ def _powers(rotary_dim: int, theta: float, dtype) -> np.ndarray:
 
 
 def table(config, rotary_dim: int) -> np.ndarray:
-  """Angle of a step of each rotary pair, scaled or not, in float32."""
+  """The angle per position of each rotary pair, scaled or not, in float32."""
   found, _ = frequencies(config, rotary_dim, np.float32)
   if found is not None:
     return found
@@ -91,15 +93,15 @@ def table(config, rotary_dim: int) -> np.ndarray:
 
 
 def frequencies(config, rotary_dim: int, dtype):
-  """Angle of a step of each rotary pair, and the factor on cos and sin.
+  """The angle per position of each rotary pair, and the factor on cos and sin.
 
   Args:
-    config: with `rope_theta`, `rope_yarn` and `rope_linear`.
-    rotary_dim: dimensions that are turned.
+    config: a config with `rope_theta`, `rope_yarn` and `rope_linear`.
+    rotary_dim: the number of dimensions that are turned.
     dtype: float32 or float64.
 
   Returns:
-    ([rotary_dim / 2] array or None where nothing is scaled, factor).
+    ([rotary_dim / 2] array or None if nothing is scaled, factor).
   """
   dtype = np.dtype(dtype).type
   if config.rope_yarn:

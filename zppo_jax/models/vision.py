@@ -1,7 +1,7 @@
 """The vision tower of Qwen3-VL and Qwen3.5: patches to rows of embeddings.
 
-Every frame is a segment of its own. Positions come as arrays from the host
-(chat/images.py), so that one graph serves images and videos of any size.
+Every frame is a segment of its own. The host (chat/images.py) passes positions
+as arrays, so that one graph serves images and videos of any size.
 """
 
 import dataclasses
@@ -16,15 +16,15 @@ from zppo_jax.models.decoder import DTYPES, REMAT
 from zppo_jax.objectives import rounding
 from zppo_jax.records import Media
 
-_EPS = 1e-6  # of every LayerNorm; no config names it
+_EPS = 1e-6  # the epsilon of every LayerNorm; no config names it
 
 
 @dataclasses.dataclass(frozen=True)
 class VisionConfig:
-  """Shapes of a tower, and the ids that stand for its output in a prompt.
+  """The shapes of a tower, and the ids that stand for its output in a prompt.
 
   Attributes:
-    depth: layers.
+    depth: the number of layers.
     width: residual width.
     num_heads: heads; width / num_heads is a multiple of 4.
     mlp_width: hidden width of a layer's MLP.
@@ -32,8 +32,8 @@ class VisionConfig:
     patch_size, temporal_patch, channels: a patch's pixels (C in all).
     merge: merge x merge patches become one row.
     num_positions: rows of the learned position table, a square.
-    taps: layers after which features leave for the decoder's first layers
-      (DeepStack, Meng et al. 2024), or ().
+    taps: layers whose features go to the decoder's first layers (DeepStack,
+      Meng et al. 2024), or ().
     image_id, video_id: the placeholder tokens.
     start_id, end_id: the tokens around them.
     rope_theta: rotary base.
@@ -109,8 +109,8 @@ def check_fits(vision: VisionConfig | None, width: int) -> None:
 
 
 def _rows(tokens_BT, merged_BJD, ids):
-  """(row of each token, whether it is a placeholder): the k-th placeholder of
-  a row takes the k-th merged patch."""
+  """(a merged patch for each token, whether the token is a placeholder). The
+  k-th placeholder of a row takes the k-th merged patch."""
   visual_BT = (tokens_BT == ids[0]) | (tokens_BT == ids[1])
   index_BT = jnp.clip(jnp.cumsum(visual_BT, axis=1) - 1, 0,
                       merged_BJD.shape[1] - 1)
@@ -124,7 +124,7 @@ def place(embeds_BTD, tokens_BT, merged_BJD, ids):
   Args:
     embeds_BTD: embeddings of the tokens.
     tokens_BT: int32 ids.
-    merged_BJD: rows of the tower.
+    merged_BJD: the tower's rows.
     ids: placeholder ids, (image, video).
   """
   rows_BTD, visual = _rows(tokens_BT, merged_BJD, ids)
@@ -133,15 +133,15 @@ def place(embeds_BTD, tokens_BT, merged_BJD, ids):
 
 def add(hidden_BTD, tokens_BT, merged_BJD, ids):
   """Hidden states with merged patches added at the placeholders (DeepStack);
-  arguments as `place`."""
+  arguments are as in `place`."""
   rows_BTD, visual = _rows(tokens_BT, merged_BJD, ids)
   return layers.add(
       hidden_BTD, jnp.where(visual, rows_BTD, 0).astype(hidden_BTD.dtype))
 
 
 def phases(rotary_BI2, head_dim: int, theta: float, dtype):
-  """cos and sin, [B, I, head_dim / 2]: half of the pairs turn with a patch's
-  row, half with its column, both from the highest frequency down."""
+  """cos and sin, [B, I, head_dim / 2]. Half of the pairs turn with a patch's
+  row and half with its column; both start at the highest frequency."""
   quarter = head_dim // 4
   exponent = jnp.arange(quarter, dtype=layers.wide(dtype)) / quarter
   angles = rotary_BI2[..., None].astype(layers.wide(dtype)) / theta**exponent
@@ -192,7 +192,7 @@ _GELU = {approximate: rounding.once(functools.partial(
 
 
 class Mlp(nn.Module):
-  """gelu(x W_up + b) W_down + b, in the form of `gelu` that is given."""
+  """gelu(x W_up + b) W_down + b, in the given form of `gelu`."""
   width: int
   out_width: int
   approximate: bool
@@ -221,8 +221,8 @@ class Block(nn.Module):
 
 
 class _Layer(nn.Module):
-  """A block that also keeps its output if it is a tap. The taps pass outside
-  of the recomputed block, so that no layer stores them again."""
+  """A block that also keeps its output if it is a tap. The taps are passed
+  outside of the recomputed block, so that no layer stores them again."""
   config: VisionConfig
   remat: str
   asked: str
@@ -242,10 +242,10 @@ class _Layer(nn.Module):
 
 
 class Merger(nn.Module):
-  """merge x merge patches to one row of the decoder's width.
+  """Joins merge x merge patches to one row of the decoder's width.
 
-  `norm_merged` normalises the joined patches (DeepStack), otherwise each
-  patch is normalised on its own.
+  If `norm_merged`, the joined patches are normalised (DeepStack); otherwise
+  each patch is normalised on its own.
   """
   config: VisionConfig
   norm_merged: bool
@@ -275,7 +275,7 @@ class Tower(nn.Module):
 
     Returns:
       (merged_BJD, taps: tuple of merged_BJD), J = I / merge^2, in the compute
-      type; 0 where there is padding.
+      type; both are 0 on padding.
     """
     c = self.config
     segment_BI = media.segment_BI
@@ -283,7 +283,7 @@ class Tower(nn.Module):
                 (c.patch_values, c.width))
     table = self.param('positions', nn.initializers.normal(c.width**-0.5),
                        (c.num_positions, c.width))
-    # Rounded where it is read, as every matrix is, then summed in float32.
+    # Rounded where it is read, as is every matrix, and then summed in float32.
     table = layers.narrowed(table, x.dtype)
     corners = [table[media.corners_BI4[..., i]]
                * media.weights_BI4[..., i, None] for i in range(4)]
@@ -308,7 +308,7 @@ class Tower(nn.Module):
 
 
 def dummy_media(c: VisionConfig) -> Media:
-  """One merged patch of padding: what `init` shows the tower."""
+  """One merged patch of padding, with which `init` calls the tower."""
   num = c.merge**2
   whole = lambda *size: jnp.zeros((1, num, *size), jnp.int32)
   return Media(jnp.zeros((1, num, c.patch_values)), whole(2), whole(),

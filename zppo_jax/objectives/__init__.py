@@ -1,1 +1,1 @@
-"""Arrays in, arrays out: advantages, losses, log-probs."""
+"""Functions of arrays: advantages, losses and log-probs."""

@@ -1,18 +1,19 @@
 """Group advantages and their batch-level normalisation (ZPPO Eqs. 1-6).
 
-Every function takes rewards_PG and mask_PG (1 on real rollouts, 0 on padding;
-a padded group is all 0) and returns adv_PG in float32, 0 on padding. Under
-jit with sharded inputs the statistics are global across the mesh.
+Every function takes rewards_PG and mask_PG (the mask is 1 on real rollouts and
+0 on padding; a padded group is all 0) and returns adv_PG in float32, which is 0
+on padding. Under jit with sharded inputs the statistics are global across the
+mesh.
 
   A'_pg = r_pg - mean_g r_pg                          (Eq. 2)
   A_pg  = (A'_pg - mu_S) / (sigma_S + eps)            (Eqs. 3-6)
 
-eps may be 0: where sigma_S + eps is 0 every A'_pg is 0, and so is A_pg.
+eps may be 0: where sigma_S + eps is 0, every A'_pg is 0, and A_pg is then 0.
 
-mu_S is 0 by construction for any union S of whole groups (each group's A' sums
-to 0), so only sigma_S is computed; sigma is the population deviation (1/N).
-With f the fraction of rollouts in non-trivial groups,
-sigma_all = sqrt(f) * sigma_nontrivial.
+For any union S of whole groups mu_S is 0 by construction, because the A' of
+each group sum to 0. So this module computes sigma_S only; sigma is the
+population deviation (1/N). With f the fraction of rollouts in non-trivial
+groups, sigma_all = sqrt(f) * sigma_nontrivial.
 """
 
 import chex
@@ -22,7 +23,7 @@ EPS = 1e-6  # open in the paper; a config field of the run
 
 
 def _centred(rewards_PG, mask_PG):
-  """(A'_PG, nontrivial_P1): Eq. 2, and which groups have both rewards."""
+  """(A'_PG, nontrivial_P1): Eq. 2, and which groups hold unequal rewards."""
   chex.assert_rank([rewards_PG, mask_PG], 2)
   chex.assert_equal_shape([rewards_PG, mask_PG])
   rewards, mask = rewards_PG.astype(jnp.float32), mask_PG.astype(jnp.float32)
@@ -31,7 +32,7 @@ def _centred(rewards_PG, mask_PG):
   highest = jnp.max(jnp.where(mask > 0, rewards, -jnp.inf), 1, keepdims=True)
   lowest = jnp.min(jnp.where(mask > 0, rewards, jnp.inf), 1, keepdims=True)
   nontrivial = (highest > lowest).astype(jnp.float32)
-  # Exactly 0 in a trivial group, whatever the rounding of its mean.
+  # A trivial group gets exactly 0, however its mean was rounded.
   return (rewards - mean) * mask * nontrivial, nontrivial
 
 
@@ -41,7 +42,7 @@ def _deviation(centred_PG, selected_PG):
 
 
 def _over(centred_PG, scale):
-  """centred / scale, 0 where the scale is 0: there is nothing to scale."""
+  """centred / scale, and 0 where the scale is 0 because centred is 0 there."""
   return centred_PG / jnp.where(scale > 0, scale, 1)
 
 
@@ -52,7 +53,7 @@ def norm_without_zero(rewards_PG, mask_PG, eps=EPS):
 
 
 def norm_with_zero(rewards_PG, mask_PG, eps=EPS):
-  """S = all groups ("Norm w/ Zero"): larger by 1 / sqrt(f)."""
+  """S = all groups ("Norm w/ Zero"); advantages are larger by 1 / sqrt(f)."""
   centred, _ = _centred(rewards_PG, mask_PG)
   return _over(centred, _deviation(centred, mask_PG) + eps)
 

@@ -1,8 +1,9 @@
-"""Importance weights for what separates the sampler from the trainer.
+"""Importance weights that correct the gap between sampler and trainer.
 
-The sampler drew with pi_sampler, the trainer differentiates pi_trainer: same
-weights, other programs and types. With w = pi_trainer / pi_sampler before the
-first update, without gradient, a token's loss becomes f(w) times itself.
+The sampler draws tokens from pi_sampler and the trainer differentiates
+pi_trainer. Both have the same weights, but they are different programs and
+compute in different types. With w = pi_trainer / pi_sampler, taken before the
+first update and without gradient, the loss of a token is multiplied by f(w).
 
 A new level or form is one function here and one row of its table.
 """
@@ -22,9 +23,10 @@ class Correction:
   """The section `algorithm.correction`.
 
   Attributes:
-    kind: in CORRECTIONS.
-    bound: of the weights. A token's ratio and a sequence's are of different
-      size: log w of a sequence grows with its length.
+    kind: a key of CORRECTIONS.
+    bound: the bound of the weights. Ratios of tokens and ratios of sequences
+      need bounds of different size, because log w of a sequence grows with its
+      length.
 
   Raises:
     KeyError: for an unknown kind, with the known ones.
@@ -46,22 +48,22 @@ class Correction:
 
   @property
   def function(self):
-    """See `none` for what it takes and returns."""
+    """The correction; `none` says what it takes and returns."""
     return functools.partial(CORRECTIONS[self.kind], bound=self.bound)
 
 
 def token(log_ratio_BT, segment_BT):
-  """log w_t: of each token alone (Yao et al. 2025)."""
+  """log w_t of each token alone (Yao et al. 2025)."""
   del segment_BT
   return log_ratio_BT
 
 
 def sequence(log_ratio_BT, segment_BT):
-  """log w = sum over the response of log w_t, on each of its tokens.
+  """log w = the sum of log w_t over the response, on each of its tokens.
 
-  (Liu et al. 2025.) A response is what a segment of a row holds.
+  (Liu et al. 2025.) A segment of a row holds one response.
   """
-  most = segment_BT.shape[1] + 1  # a segment has a token or more; 0 is padding
+  most = segment_BT.shape[1] + 1  # a segment has 1 token or more; 0 is padding
   sums_BS = jax.vmap(functools.partial(
       jax.ops.segment_sum, num_segments=most))(log_ratio_BT, segment_BT)
   return jnp.take_along_axis(sums_BS, segment_BT, axis=1)
@@ -73,7 +75,7 @@ def truncate(weight_BT, bound: float):
 
 
 def mask(weight_BT, bound: float):
-  """w up to the bound, 0 beyond it (Liu et al. 2025)."""
+  """w up to the bound, and 0 above the bound (Liu et al. 2025)."""
   return jnp.where(weight_BT <= bound, weight_BT, 0)
 
 
@@ -83,28 +85,28 @@ FORMS = {'truncate': truncate, 'mask': mask}
 
 def none(loss_BT, old_logp_BT, sampler_logp_BT, mask_BT, segment_BT, *,
          bound: float = 2.0):
-  """The loss as it is.
+  """Leaves the loss unchanged.
 
   Args:
     loss_BT: token losses.
     old_logp_BT: the trainer's log-probs before the first update, nats.
-    sampler_logp_BT: those that the sampler stored, nats: of the full
-      vocabulary. Under top-p or top-k the tokens came from less than that,
-      and the weights do not correct for it.
-    mask_BT: 1 on response tokens; others neither count nor change.
-    segment_BT: 0 on padding; other numbers are sequences of a row.
-    bound: of the weights, in (1, infinity].
+    sampler_logp_BT: the log-probs that the sampler stored, nats. They are those
+      of the full vocabulary. Under top-p or top-k the sampler drew from a part
+      of the vocabulary, and the weights do not correct for that.
+    mask_BT: 1 on response tokens; other tokens neither count nor change.
+    segment_BT: 0 on padding; each other number marks one sequence of a row.
+    bound: the bound of the weights, in (1, infinity].
 
   Returns:
-    (loss_BT, what was seen: {} here, else arrays [B, T] by the names of
-    `weighted`).
+    (loss_BT, statistics). The statistics are {} here; other corrections return
+    arrays [B, T] by the names that `weighted` lists.
   """
   del old_logp_BT, sampler_logp_BT, mask_BT, segment_BT, bound
   return loss_BT, {}
 
 
 def gap_alone(loss_BT, old_logp_BT, sampler_logp_BT, mask_BT, segment_BT):
-  """`none` that sees the gap: (loss_BT, {'gap': as `weighted`'s})."""
+  """`none` that also measures the gap: (loss_BT, {'gap': see `weighted`})."""
   del segment_BT
   return loss_BT, {'gap': jax.lax.stop_gradient(jnp.where(
       mask_BT > 0, jnp.abs(old_logp_BT - sampler_logp_BT), 0))}
@@ -112,18 +114,18 @@ def gap_alone(loss_BT, old_logp_BT, sampler_logp_BT, mask_BT, segment_BT):
 
 def weighted(loss_BT, old_logp_BT, sampler_logp_BT, mask_BT, segment_BT, *,
              bound: float, level, form):
-  """form(exp(level(old_logp - sampler_logp))) * loss, no gradient in it.
+  """form(exp(level(old_logp - sampler_logp))) * loss; weights have no gradient.
 
   Sources: Yao et al. 2025, "Your Efficient RL Framework Secretly Brings You
   Off-Policy RL Training" (truncation, token level); Liu et al. 2025, "When
   Speed Kills Stability: Demystifying RL Collapse from the Training-Inference
   Mismatch" (sequence level and masks). log w is bounded at +-20 nats.
 
-  A masked token still counts in the token mean, as a clipped one does.
+  A masked token still counts in the token mean, as a clipped token does.
 
-  Args: as `none`, and
-    level: in LEVELS.
-    form: in FORMS.
+  Args: those of `none`, and
+    level: a value of LEVELS.
+    form: a value of FORMS.
 
   Returns:
     (loss_BT, {'weight': after the form, 'weight_held': 1 where the bound
@@ -131,7 +133,7 @@ def weighted(loss_BT, old_logp_BT, sampler_logp_BT, mask_BT, segment_BT, *,
   """
   chex.assert_equal_shape([
       loss_BT, old_logp_BT, sampler_logp_BT, mask_BT, segment_BT])
-  # Outside the response the sampler has nothing to say.
+  # The sampler stored no log-probs outside the response.
   log_ratio_BT = jax.lax.stop_gradient(jnp.where(
       mask_BT > 0, old_logp_BT - sampler_logp_BT, 0))
   ratio_BT = jnp.exp(jnp.clip(

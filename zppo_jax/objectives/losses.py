@@ -1,4 +1,4 @@
-"""Token objectives: arrays [B, T] in, loss and what happened to it out.
+"""Token objectives: they map arrays [B, T] to a loss and its clip flags.
 
 A new objective is one function here and one row of OBJECTIVES.
 """
@@ -45,17 +45,18 @@ def clipped_surrogate(logp_BT, old_logp_BT, adv_BT, clip: Clip):
 
   Args:
     logp_BT: current log-probs, nats.
-    old_logp_BT: those before the first update, no gradient.
+    old_logp_BT: log-probs before the first update; they get no gradient.
     adv_BT: advantages.
-    clip: bounds.
+    clip: the bounds.
 
   Returns:
-    (loss_BT, {'clip_low', 'clip_high', 'clip_dual'}: bool [B, T] where that
-    bound holds the loss, so that the token has no gradient).
+    (loss_BT, {'clip_low', 'clip_high', 'clip_dual'}: bool [B, T], True where
+    that bound determines the loss, so that the token has no gradient).
   """
   chex.assert_rank([logp_BT, old_logp_BT, adv_BT], 2)
   log_ratio = logp_BT - jax.lax.stop_gradient(old_logp_BT)
-  # Far beyond every bound; keeps infinity times a zero advantage from NaN.
+  # This bound lies far beyond every clip bound. It keeps the product of an
+  # infinite ratio and a zero advantage from becoming NaN.
   ratio = jnp.exp(jnp.clip(log_ratio, -_LOG_RATIO_BOUND, _LOG_RATIO_BOUND))
   plain = ratio * adv_BT
   clipped = jnp.clip(ratio, 1 - clip.low, 1 + clip.high) * adv_BT
@@ -70,7 +71,7 @@ def clipped_surrogate(logp_BT, old_logp_BT, adv_BT, clip: Clip):
 
 
 def negative_log_likelihood(logp_BT, old_logp_BT, adv_BT, clip: Clip):
-  """Supervised learning: -adv * logp, with adv_BT as weights."""
+  """The loss of supervised learning: -adv * logp, with adv_BT as weights."""
   del old_logp_BT, clip
   zero = jnp.zeros_like(logp_BT, bool)
   return -adv_BT * logp_BT, {

@@ -1,12 +1,13 @@
-"""Where numbers of a narrow compute type are rounded.
+"""Rounding to narrow compute types at fixed places.
 
 Sampler and trainer are different programs over the same tokens. A compiler may
-keep what a program wrote as bfloat16 in float32 for as long as it is fused
-with its readers (XLA's excess precision), in one program and not in the other;
-every number that is rounded in one of them alone moves all that follow. Here a
-rounding is an operation of its own that no compiler may drop.
+keep a number that a program wrote as bfloat16 in float32 for as long as it is
+fused with its readers (XLA's excess precision), and it may do so in one program
+and not in the other. A number that only one of them rounds changes every number
+that is computed from it. Here a rounding is an operation of its own that no
+compiler may drop.
 
-In float32 and wider nothing here does anything.
+For float32 and wider types the functions of this module change nothing.
 """
 
 import functools
@@ -28,17 +29,18 @@ def _rounded(x, dtype):
 
 @_rounded.defjvp
 def _rounded_jvp(dtype, primals, tangents):
-  # Gradients are rounded as any other cast: they exist in one program alone.
+  # Gradients are rounded as by any other cast, because only the trainer's
+  # program computes them.
   return _rounded(primals[0], dtype), tangents[0].astype(dtype)
 
 
 def rounded(x, dtype=None):
-  """x in a type, its own by default, and rounded to it whatever is compiled.
+  """x converted to a type (by default its own) and rounded in every program.
 
-  Gradients pass as through `astype`.
+  Gradients pass as they do through `astype`.
 
   Args:
-    x: floats, of any type.
+    x: floats of any type.
     dtype: a float type.
   """
   dtype = jnp.dtype(x.dtype if dtype is None else dtype)
@@ -48,17 +50,17 @@ def rounded(x, dtype=None):
 
 
 def once(f):
-  """An elementwise function that is computed wide and rounded once.
+  """An elementwise function that computes in a wide type and rounds once.
 
-  Its backward pass keeps the arguments, narrow as they come, and makes the
-  rest anew.
+  Its backward pass keeps the arguments in their own narrow type and recomputes
+  everything else.
 
   Args:
-    f: of arrays of one shape; differentiable.
+    f: a differentiable function of arrays of one shape.
 
   Returns:
-    f for arguments that are wide; for others it widens them, and rounds the
-    value to their type.
+    A function that calls f directly on wide arguments. It widens narrow
+    arguments, calls f, and rounds the value to their type.
   """
   widened = lambda xs: [x.astype(wide(x.dtype)) for x in xs]
 

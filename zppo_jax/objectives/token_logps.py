@@ -1,13 +1,14 @@
 """Token log-probs from hidden states, never all of [B, T, V] at once.
 
-Logits exist in blocks of some positions and a part of the vocabulary. Forward
-joins the parts of the vocabulary by a running logsumexp; backward makes each
-block anew, unless all of them fit in KEPT numbers. Only positions that are
-asked for cost anything.
+Logits exist only in blocks of some positions and a part of the vocabulary. The
+forward pass joins the parts of the vocabulary by a running logsumexp. The
+backward pass recomputes each block, unless all blocks together hold at most
+KEPT numbers. Positions that the caller does not ask for cost nothing.
 
 Axes, besides those of records.py: c positions of a block, n parts of the
-vocabulary, v ids of a part. Part i holds the ids i, i + n, i + 2n, ...: a head
-that is cut along its vocabulary over devices stays cut so in every part.
+vocabulary, v ids of a part. Part i holds the ids i, i + n, i + 2n, ..., because
+then a head that is cut along its vocabulary over devices stays cut in the same
+way in every part.
 """
 
 import functools
@@ -20,14 +21,14 @@ import numpy as np
 
 from zppo_jax.objectives.rounding import rounded
 
-VOCAB_CHUNK = 8192  # ids of a part
-# Logits kept for the backward pass, at most (float32: 64 MiB).
+VOCAB_CHUNK = 8192  # ids per part
+# The most logits that are kept for the backward pass (float32: 64 MiB).
 KEPT = 2**24
-_FAR = -1e30  # logit of an id that pads the vocabulary; its exp is 0
+_FAR = -1e30  # the logit of an id that pads the vocabulary; its exp is 0
 
 
 def scaled(temperature: float) -> float:
-  """The temperature of stored log-probs; greedy decoding scores at 1."""
+  """The temperature of stored log-probs; for greedy decoding it is 1."""
   return temperature if temperature > 0 else 1.0
 
 
@@ -42,9 +43,9 @@ class Blocks(NamedTuple):
 
 
 def parts(vocab: int, most: int) -> tuple[int, int]:
-  """(number n of equal parts of at most `most` ids, ids of each).
+  """(number n of equal parts of at most `most` ids, ids per part).
 
-  Without padding where a number up to twice the least one divides V.
+  The parts need no padding if a number up to twice the least n divides V.
   """
   least = -(-vocab // most)
   n = next((n for n in range(least, 2 * least) if vocab % n == 0), least)
@@ -85,7 +86,7 @@ def _logits(hidden_BcD, head_Dv, part, b: Blocks):
 
 
 def _is_target(targets_Bc, part, b: Blocks):
-  """bool [B, c, v]: where a part holds the target."""
+  """bool [B, c, v]: True where a part holds the target."""
   place = jnp.where(targets_Bc % b.n == part, targets_Bc // b.n, -1)
   return place[..., None] == np.arange(b.v)
 
@@ -135,12 +136,12 @@ def _forward(hidden_BTD, head_DV, targets_BT, num, b: Blocks):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
 def _scores(hidden_BTD, head_DV, targets_BT, num, b: Blocks):
-  """(logp_BT, entropy_BT) of targets; 0 beyond the first `num` blocks."""
+  """(logp_BT, entropy_BT) of targets; 0 after the first `num` blocks."""
   return _forward(hidden_BTD, head_DV, targets_BT, num, b)[0]
 
 
 def _backward(b: Blocks, residuals, cotangents):
-  """With p the distribution and H its entropy,
+  """The gradient. With p the distribution and H its entropy,
 
     d logp / d z_v = 1[v = target] - p_v
     d H / d z_v = -p_v (log p_v + H)
@@ -192,24 +193,25 @@ _scores.defvjp(_forward, _backward)
 def token_logps(hidden_BTD, head_DV, tokens_BT, asked_BT=None, *,
                 temperature: float = 1.0, chunk: int = 512,
                 vocab_chunk: int = VOCAB_CHUNK):
-  """Log-prob and entropy of each token given those before it.
+  """The log-prob of each token given those before it, and the entropy there.
 
   Differentiable in hidden states and head, through both outputs. The gradient
   of the head is summed in float32 or wider.
 
   Args:
     hidden_BTD: hidden states; position t predicts token t + 1.
-    head_DV: matrix to logits.
+    head_DV: the matrix from hidden states to logits.
     tokens_BT: int32 ids.
-    asked_BT: True on tokens whose log-prob is wanted; None: on all.
+    asked_BT: True on tokens whose log-prob is wanted; None asks for all.
     temperature: logits are divided by it (1 for greedy decoding).
-    chunk: asked positions of a row whose logits exist at a time.
-    vocab_chunk: ids whose logits exist at a time.
+    chunk: the asked positions per row whose logits exist at a time.
+    vocab_chunk: the ids whose logits exist at a time.
 
   Returns:
     (logp_BT, entropy_BT), nats, at least float32, aligned with tokens:
     position t holds log p(token t | tokens < t) and the entropy of that
-    distribution. 0 where not asked, and at position 0, which has no context.
+    distribution. Both are 0 where not asked, and at position 0, which has no
+    context.
   """
   chex.assert_rank([hidden_BTD, head_DV, tokens_BT], [3, 2, 2])
   chex.assert_equal_shape_prefix([hidden_BTD, tokens_BT], 2)
@@ -228,7 +230,7 @@ def token_logps(hidden_BTD, head_DV, tokens_BT, asked_BT=None, *,
     asked = jnp.ones((B, T - 1), bool)
     num = (T - 1 + pad) // c
   else:
-    # Asked positions first, in their order, so that blocks hold little else.
+    # Asked positions come first, in order, so that blocks hold few others.
     asked = asked_BT[:, 1:]
     order = jnp.argsort(~asked, axis=1, stable=True)
     hidden = jnp.take_along_axis(hidden, order[..., None], axis=1)

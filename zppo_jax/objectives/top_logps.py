@@ -1,4 +1,4 @@
-"""The likeliest tokens of every position, never all of [B, T, V] at once."""
+"""The likeliest tokens at every position, never all of [B, T, V] at once."""
 
 import chex
 import jax
@@ -7,22 +7,24 @@ import jax.numpy as jnp
 
 def top_logps(hidden_BTD, head_DV, tokens_BT, *, top: int, chunk: int,
               ranks: bool = False):
-  """Log-probs of the tokens and of the `top` likeliest ones in their places.
+  """Log-probs of the tokens and of the `top` likeliest tokens at each position.
 
-  All of them come from one softmax: a token that is the likeliest has exactly
-  the first value.
+  All of them come from one softmax: if a token is the likeliest, its log-prob
+  equals the first of the top log-probs exactly.
 
   Args:
     hidden_BTD: hidden states; position t predicts token t + 1.
-    head_DV: matrix to logits.
+    head_DV: the matrix from hidden states to logits.
     tokens_BT: int32 ids.
-    top: K, tokens that are told.
-    chunk: positions whose logits exist at a time.
-    ranks: whether rank_BT follows, int32: 1 is the likeliest token.
+    top: K, the number of likeliest tokens that are returned.
+    chunk: the positions whose logits exist at a time.
+    ranks: whether the result also holds rank_BT, int32; the likeliest token has
+      rank 1.
 
   Returns:
     (logp_BT, top_logp_BTK, top_id_BTK), nats at temperature 1, aligned with
-    tokens: position t tells of token t given those before it, position 0 is 0.
+    tokens: position t describes token t given the tokens before it, and
+    position 0 holds 0.
   """
   chex.assert_equal_shape_prefix([hidden_BTD, tokens_BT], 2)
   B, T, D = hidden_BTD.shape

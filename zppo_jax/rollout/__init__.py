@@ -1,1 +1,1 @@
-"""Prompts to graded groups: the engine and what it runs on the device."""
+"""From prompts to graded groups: the engine and its device programs."""

@@ -1,4 +1,4 @@
-"""From prompts to graded groups: an engine for a model, its weights, grades."""
+"""From prompts to graded groups: engines, rollout weights and grading."""
 
 import dataclasses
 import functools
@@ -29,16 +29,16 @@ from zppo_jax.rollout import programs, quantize
 from zppo_jax.rollout.engine import Engine, Request
 from zppo_jax.verdicts.grading import grade_all
 
-_FIRST_OWN = 64  # response slots with which a pool begins
+_FIRST_OWN = 64  # the response slots that a pool has at first
 
 
 @dataclasses.dataclass(frozen=True)
 class Sampler:
-  """An engine and what is asked of it.
+  """An engine and what it is used with.
 
   Attributes:
-    engine: draws; several samplers may share one.
-    chat: of the prompts.
+    engine: draws the rollouts; several samplers may share one.
+    chat: the chat of the prompts.
     grader: grades responses.
     decoding: how tokens are drawn.
     num_rollouts: G.
@@ -52,7 +52,7 @@ class Sampler:
 
 def slots_of(limit: int | None, group_buckets,
              num_rollouts: int) -> int | None:
-  """make_engine's slots under a limit; None where a batch asks for no more."""
+  """make_engine's `slots` under a limit; None if no batch needs more rows."""
   asked = max(group_buckets) * num_rollouts
   return None if limit is None or limit >= asked else limit
 
@@ -64,20 +64,21 @@ def make_engine(*, model, mesh, chat: Chat, max_tokens: int,
   """An engine for a model on a mesh; nothing is compiled yet.
 
   Args:
+  Args:
     model: the network.
-    mesh: where it runs.
-    chat: whose codec decodes and says what may be drawn.
-    max_tokens: longest response.
-    num_rollouts: numbers of rollouts of a prompt that are asked for.
+    mesh: the mesh on which it runs.
+    chat: its codec decodes tokens and says which tokens may be drawn.
+    max_tokens: tokens of the longest response.
+    num_rollouts: the numbers of rollouts per prompt that will be requested.
     prompt_buckets: allowed prompt lengths.
-    group_buckets: allowed numbers of prompts in a prefill; more are split.
-      A pool has the rows that one of them brings, or a size between two that
-      are far apart.
+    group_buckets: allowed numbers of prompts in a prefill; larger numbers are
+      split. A pool has the rows that one prefill brings, or a size between two
+      such sizes that are far apart.
     patch_buckets: allowed patches of a prompt's images and videos.
-    slots: rows that decode at once, at most; rounded down to whole groups on
-      all devices, one of each at least. None: all that the largest group
-      bucket brings.
-    options: of engine.Engine.
+    slots: the most rows that decode at once. It is rounded down to whole groups
+      on all devices, with at least one group per device. None: all rows that
+      the largest group bucket brings.
+    options: keyword arguments of engine.Engine.
 
   Raises:
     ValueError: if a prompt bucket and the response limit exceed the model's
@@ -121,13 +122,13 @@ def make_sampler(*, model, mesh, chat: Chat, grader: Grader, decoding: Decoding,
 
 
 # Leaves that the network uses in float32: scales of norms (of the form 1 + w
-# too) and their biases, and what sets a recurrent layer's decay. Rounding them
-# alone moves bf16 log-probs.
+# too), their biases, and leaves that set a recurrent layer's decay. They are
+# exact because rounding them alone moves bf16 log-probs.
 EXACT_LEAVES = frozenset({'scale', 'bias', 'offset', 'A_log', 'dt_bias'})
 
 
 def cast(params, dtype):
-  """Params in the compute type, but for EXACT_LEAVES."""
+  """Params in the compute type, except EXACT_LEAVES."""
   return jax.tree_util.tree_map_with_path(
       lambda path, x: x if path[-1].key in EXACT_LEAVES else x.astype(dtype),
       params)
@@ -140,7 +141,7 @@ def _int8(params, dtype):
       is_leaf=lambda x: isinstance(x, quantize.Int8))
 
 
-# student.rollout_weights -> (params by block, compute type) -> what is read.
+# student.rollout_weights -> (params by block, compute type) -> rollout weights.
 WEIGHTS = {
     'same': cast,
     'bfloat16': lambda params, dtype: cast(params, jnp.bfloat16),
@@ -149,18 +150,18 @@ WEIGHTS = {
 
 
 def rollout_copy(params, dtype, weights: str = 'same'):
-  """What decoding reads: weights in a form of WEIGHTS, by block.
+  """The weights that decoding reads, by block, in a form of WEIGHTS.
 
   Args:
     params: stacked or by block (layers.unstack).
     dtype: the compute type.
-    weights: in WEIGHTS.
+    weights: a key of WEIGHTS.
   """
   return WEIGHTS[weights](layers.unstack(params), dtype)
 
 
 def compile_reshard(model, mesh, weights: str = 'same'):
-  """Jitted training-sharded params -> rollout-sharded `rollout_copy`."""
+  """A jitted function: training-sharded params -> sharded `rollout_copy`."""
   params = jax.eval_shape(model.init, jax.random.key(0))
   copy = functools.partial(rollout_copy, dtype=jnp.dtype(model.config.dtype),
                            weights=weights)
@@ -179,7 +180,7 @@ def place_copy(params, model, mesh, weights: str = 'same'):
 
 def _to_groups(prompts: Sequence[Prompt], found, grader: Grader) -> list[
     Group]:
-  """Grades everything at once: what is slow to grade is so beside the rest."""
+  """Grades all rollouts at once, so that slow gradings run side by side."""
   marks = iter(grade_all(
       [(done.text, done.stop, prompt.question)
        for prompt, completions in zip(prompts, found, strict=True)
@@ -192,12 +193,12 @@ def _to_groups(prompts: Sequence[Prompt], found, grader: Grader) -> list[
 
 def from_texts(questions: Sequence[Question], said, chat: Chat,
                grader: Grader) -> list[tuple[Rollout, ...]]:
-  """Somebody else's words as graded rollouts in this chat's tokens.
+  """Texts that somebody else wrote, as graded rollouts in this chat's tokens.
 
   Args:
-    questions: what was asked.
-    said: the (text, stop reason) pairs that answer each question.
-    chat: encodes them.
+    questions: the questions.
+    said: for each question the (text, stop reason) pairs that answer it.
+    chat: encodes the texts.
     grader: grades them, all at once.
   """
   marks = iter(grade_all(
@@ -208,7 +209,7 @@ def from_texts(questions: Sequence[Question], said, chat: Chat,
   def one(text, stop):
     tokens = chat.response(text)
     if stop == StopReason.LENGTH:
-      tokens = tokens[:-1]  # it never came to its end token
+      tokens = tokens[:-1]  # the text stopped before its end token
     return Rollout(tokens, (), text, stop, *next(marks))
 
   return [tuple(one(text, stop) for text, stop in pairs) for pairs in said]
@@ -216,13 +217,13 @@ def from_texts(questions: Sequence[Question], said, chat: Chat,
 
 def collect(sampler: Sampler, params, prompts: Sequence[Prompt], *, seed: int,
             step: int, purpose: Purpose) -> list[Group]:
-  """Graded groups of all prompts, in their order.
+  """Samples and grades the groups of all prompts, in their order.
 
   Args:
     sampler: draws and grades.
     params: a `rollout_copy`, in the rollout sharding.
-    prompts: what is asked.
-    seed, step, purpose: key the draws, with each question and prompt kind.
+    prompts: the prompts.
+    seed, step, purpose: with each question and prompt kind, they key the draws.
 
   Raises:
     ValueError: if a prompt is longer than every prompt bucket, or its media

@@ -1,14 +1,14 @@
-"""Decoding on device: prefill, admission of rows to slots, bursts of tokens.
+"""Decoding on device: prefill, insertion into rows, bursts of tokens.
 
-Engines speak token ids only. Everything here is traced; rollout/engine.py jits
-it and decides on the host who sits where.
+Everything here works on token ids and is traced; rollout/engine.py jits it and
+decides on the host which rollout gets which row.
 
-A pool has B rows. `share` neighbours of them, a unit, read one prompt: the
-keys and values of the prompt lie once a unit, those of the response once a
-row. All rows write what they draw at the same physical slot of a step, so that
-a write is one slice, whatever the rows' ages; the host picks a slot that no
-living row can see. Positions and validity are explicit: a row sees the slots
-that were written since it began.
+A pool has B rows. A unit is `share` neighbouring rows that read one prompt: the
+keys and values of the prompt are stored once per unit, those of the response
+once per row. At one step all rows write what they draw to the same physical
+slot, so that a write is one slice, whatever the ages of the rows are. The host
+picks a slot that no living row can see. Positions and validity are explicit: a
+row sees the slots that were written since it began.
 """
 
 import jax
@@ -25,19 +25,19 @@ from zppo_jax.records import (
   StopReason,
 )
 
-# How tokens are drawn: what the rows of a burst need compiled.
+# How tokens are drawn; the rows of a burst decide which mode must be compiled.
 GREEDY, DRAW, TRUNCATE = 'greedy', 'draw', 'truncate'
 MODES = (GREEDY, DRAW, TRUNCATE)
 
 
 @struct.dataclass
 class Prefilled:
-  """Prompts that were run once, P of them.
+  """P prompts after their prefill.
 
   Attributes:
-    k, v: of each layer, as records.Slots: [P, K, H, T] and [P, K, T, H].
-    state: recurrent state after the last token, leaves [P, ...].
-    logits_PV: float32, of the first response token.
+    k, v: per layer, laid out as records.Slots: [P, K, H, T] and [P, K, T, H].
+    state: the recurrent state after the last token, leaves [P, ...].
+    logits_PV: float32 logits of the first response token.
   """
   k: tuple
   v: tuple
@@ -47,13 +47,13 @@ class Prefilled:
 
 @struct.dataclass
 class Pool:
-  """What lives on the device between two bursts; U units of B / U rows.
+  """The device arrays that live between two bursts; U units of B / U rows.
 
   Attributes:
-    prompt_k, prompt_v: of each layer, [U, K, H, T] and [U, K, T, H].
-    own_k, own_v: of each layer, [B, K, H, R] and [B, K, R, H].
+    prompt_k, prompt_v: per layer, [U, K, H, T] and [U, K, T, H].
+    own_k, own_v: per layer, [B, K, H, R] and [B, K, R, H].
     state: recurrent state, leaves [B, ...].
-    logits_BV: float32, of each row's next token.
+    logits_BV: float32 logits of each row's next token.
   """
   prompt_k: tuple
   prompt_v: tuple
@@ -65,18 +65,18 @@ class Pool:
 
 @struct.dataclass
 class Rows:
-  """What the host knows of the rows of a pool before a burst.
+  """What the host knows about the rows of a pool before a burst.
 
   Attributes:
-    live_B: rows that draw.
-    count_B: int32 tokens drawn so far.
-    limit_B: int32 tokens that may be drawn in all.
+    live_B: True on rows that draw.
+    count_B: int32 number of tokens drawn so far.
+    limit_B: int32 number of tokens that may be drawn in all.
     next_B: int32 position of the first response token, on every axis.
-    start_B: int32 step in which the row began.
+    start_B: int32 step at which the row began.
     key_B2: uint32 data of the rollout's key.
     temperature_B, top_p_B, top_k_B: see records.Decoding.
-    length_U: int32 prompt tokens of each unit.
-    written_R: int32 step in which a slot was last written; -1 never.
+    length_U: int32 number of prompt tokens of each unit.
+    written_R: int32 step at which a slot was last written; -1 if never.
   """
   live_B: jax.Array
   count_B: jax.Array
@@ -93,13 +93,13 @@ class Rows:
 
 @struct.dataclass
 class Drawn:
-  """What a burst drew; host-sized.
+  """The tokens that a burst drew; small enough for the host.
 
   Attributes:
     tokens_WB: int32, -1 where a row was not alive.
     logp_WB: float32 nats (see records.Rollout.logps).
-    live_B: rows that go on.
-    steps: int32 steps taken, the rest of W is unused.
+    live_B: True on rows that continue.
+    steps: int32 number of steps taken; the rest of W is unused.
   """
   tokens_WB: jax.Array
   logp_WB: jax.Array
@@ -108,11 +108,12 @@ class Drawn:
 
 
 def truncate(logits_BV, top_p_B, top_k_B):
-  """-inf on tokens outside top-k, then outside the nucleus, row by row.
+  """Sets logits to -inf outside top-k, then outside the nucleus, per row.
 
   The nucleus is the smallest set of most likely tokens whose mass reaches
-  top_p; the most likely token always stays. Tokens tied with the last one kept
-  stay too, so there may be more than top_k. 0 and 1 keep all.
+  top_p; the most likely token always stays. Tokens tied with the last kept
+  token stay too, so there may be more than top_k. top_k = 0 and top_p = 1 keep
+  all tokens.
   """
   V = logits_BV.shape[-1]
   ordered = jnp.sort(logits_BV, axis=-1, descending=True)
@@ -120,7 +121,7 @@ def truncate(logits_BV, top_p_B, top_k_B):
   kth = jnp.take_along_axis(ordered, last[:, None], axis=-1)
   ordered = jnp.where(ordered < kth, -jnp.inf, ordered)
   mass = jnp.cumsum(jax.nn.softmax(ordered, axis=-1), axis=-1)
-  # The last token needed: the first at which the mass before it is < p.
+  # A token is needed if the mass before it is < p.
   needed = jnp.concatenate(
       [jnp.zeros_like(mass[..., :1]), mass[..., :-1]], -1) < top_p_B[:, None]
   lowest = jnp.min(jnp.where(needed, ordered, jnp.inf), -1, keepdims=True)
@@ -129,17 +130,18 @@ def truncate(logits_BV, top_p_B, top_k_B):
 
 
 def _first_max(x_BV):
-  """argmax; in two passes, which a CPU runs ten times faster."""
+  """argmax in two passes, because a CPU runs these ten times faster."""
   top = jnp.max(x_BV, axis=-1, keepdims=True)
   ids = jnp.arange(x_BV.shape[-1], dtype=jnp.int32)
   found = jnp.min(jnp.where(x_BV == top, ids, x_BV.shape[-1]), axis=-1)
-  # Only NaN equals no maximum: some id in range, its log-prob says the rest.
+  # If a row holds NaN, no element equals its maximum. The result is then the
+  # last id, so that it is in range, and its log-prob shows the NaN.
   return jnp.minimum(found, x_BV.shape[-1] - 1)
 
 
 def draw(logits_BV, key_B2, position_B, temperature_B, top_p_B, top_k_B,
          allowed_V, mode: str):
-  """Draws one token a row.
+  """Draws one token per row.
 
   Args:
     logits_BV: float32 logits of the model.
@@ -148,12 +150,12 @@ def draw(logits_BV, key_B2, position_B, temperature_B, top_p_B, top_k_B,
     temperature_B, top_p_B, top_k_B: see records.Decoding.
     allowed_V: False on ids that may never be drawn.
     mode: GREEDY if all temperatures are 0, DRAW if no row truncates, else
-      TRUNCATE. A row's token is the same in every mode that serves it.
+      TRUNCATE. A row's token is the same in every mode that can serve it.
 
   Returns:
-    (token_B, logp_B): logp is under the full vocabulary at the temperature (1
-    for 0), before truncation and before `allowed_V`, so that it is what the
-    trainer computes for the same token.
+    (token_B, logp_B). logp is taken under the full vocabulary at the
+    temperature (1 if that is 0), before truncation and before `allowed_V`. So
+    it is what the trainer computes for the same token.
   """
   V, hot_B = logits_BV.shape[-1], temperature_B > 0
   scaled = logits_BV / jnp.where(hot_B, temperature_B, 1.0)[:, None]
@@ -189,7 +191,7 @@ def prefill(params, prompts: PromptBatch, *, model) -> Prefilled:
 
 def empty(shapes: Prefilled, rows: int, share: int, prompt: int,
           own: int) -> Pool:
-  """A pool of zeros for rows whose prompts prefill to such shapes (P = 1)."""
+  """A pool of zeros for rows whose prompts prefill to these shapes (P = 1)."""
   def zeros(x, first, axis=None, size=0):
     shape = [first, *x.shape[1:]]
     if axis is not None:
@@ -206,7 +208,7 @@ def empty(shapes: Prefilled, rows: int, share: int, prompt: int,
 
 def widen(shapes: Prefilled, pool: Pool, rows: int, share: int, prompt: int,
           own: int) -> Pool:
-  """A pool that begins with another's rows; arguments as `empty`."""
+  """A pool that begins with the rows of another; arguments as in `empty`."""
   put = lambda new, old: jax.lax.dynamic_update_slice(
       new, old, (0,) * old.ndim)
   return jax.tree.map(put, empty(shapes, rows, share, prompt, own), pool)
@@ -215,8 +217,8 @@ def widen(shapes: Prefilled, pool: Pool, rows: int, share: int, prompt: int,
 def admit(pool: Pool, prefilled: Prefilled, unit_N, source_N, count) -> Pool:
   """Puts prefilled prompt source_N[n] into unit_N[n], for n < count.
 
-  The rows of a unit start from the prompt's state and logits; the rest of a
-  unit's prompt slots keeps junk, which `Rows.length_U` hides.
+  The rows of a unit start from the prompt's state and logits. The remaining
+  prompt slots of a unit keep old values, which `Rows.length_U` hides.
   """
   share = pool.logits_BV.shape[0] // pool.prompt_k[0].shape[0]
 
@@ -239,7 +241,7 @@ def admit(pool: Pool, prefilled: Prefilled, unit_N, source_N, count) -> Pool:
 
 
 def grow(k_CKHS, v_CKSH, size: int):
-  """A layer's slots with room for `size` of them."""
+  """The slots of a layer, padded to `size` slots."""
   more = size - v_CKSH.shape[2]
   pad = lambda x, axis: jnp.pad(
       x, [(0, more if a == axis else 0) for a in range(4)])
@@ -247,7 +249,7 @@ def grow(k_CKHS, v_CKSH, size: int):
 
 
 def write(pool: Pool, new, slot) -> Pool:
-  """Puts one token a row, (k, v) by layer, into `slot` of every row."""
+  """Writes one token per row, (k, v) by layer, into `slot` of every row."""
   put = lambda old, x, axis: jax.lax.dynamic_update_slice_in_dim(
       old, x.astype(old.dtype), slot, axis=axis)
   return pool.replace(
@@ -259,10 +261,10 @@ def write(pool: Pool, new, slot) -> Pool:
 
 def forward(params, pool: Pool, token_B, position_B, length_U, visible_BR, *,
             model):
-  """Feeds a token a row: (pool, its keys and values for `write`).
+  """Feeds one token per row; returns (pool, keys and values for `write`).
 
-  The caller writes them before the next token is fed, not after this one: a
-  loop that read a cache first and then wrote to it would copy it.
+  The caller writes these just before it feeds the next token, because a loop
+  that reads a cache first and then writes to it would copy it.
   """
   T = pool.prompt_k[0].shape[3]
   prompt = Slots(pool.prompt_k, pool.prompt_v,
@@ -281,28 +283,28 @@ def forward(params, pool: Pool, token_B, position_B, length_U, visible_BR, *,
 
 
 def ends(token, end_id):
-  """Whether each token is the end, or one of an array of ends."""
+  """Whether each token is the end token, or one of an array of end tokens."""
   return (token[..., None] == jnp.atleast_1d(end_id)).any(-1)
 
 
 def burst(params, pool: Pool, rows: Rows, slot_W, first, most, enough, end_id,
           allowed_V, *, model, mode: str) -> tuple[Pool, Drawn]:
-  """Draws up to `most` tokens a row; stops early when it pays.
+  """Draws up to `most` tokens per row and stops early if enough rows end.
 
   Args:
     params: by block.
     pool: donated by the caller.
-    rows: as they stand.
+    rows: the rows before the burst.
     slot_W: int32 free slot of each step.
-    first: number of the first step.
-    most: steps at most, <= W.
-    enough: stops as soon as so many rows have ended within the burst, or all.
-    end_id: the token, or an array of those, that ends a rollout; -1: none.
+    first: the number of the first step.
+    most: the most steps that are taken, <= W.
+    enough: the burst stops as soon as this many rows, or all, have ended in it.
+    end_id: the token, or an array of the tokens, that ends a rollout; -1: none.
     allowed_V: bool, False on ids that may never be drawn.
     model, mode: static.
 
   Returns:
-    The pool after it, and what was drawn.
+    The pool after the burst, and what the burst drew.
   """
   B, W = rows.live_B.shape[0], slot_W.shape[0]
   begun = jnp.sum(rows.live_B)
@@ -328,7 +330,7 @@ def burst(params, pool: Pool, rows: Rows, slot_W, first, most, enough, end_id,
     written_R = written_R.at[slot_W[w]].set(first + w)
     return w + 1, pool, live_B, count_B, written_R, tokens_WB, logp_WB, new
 
-  # Before the first token, zeros go where it will be written: nobody sees them.
+  # Before the first token, zeros go to its slot, which no row sees yet.
   new = tuple((jnp.zeros((*k.shape[:3], 1), k.dtype),
                jnp.zeros((*v.shape[:2], 1, v.shape[3]), v.dtype))
               for k, v in zip(pool.own_k, pool.own_v, strict=True))
@@ -341,7 +343,7 @@ def burst(params, pool: Pool, rows: Rows, slot_W, first, most, enough, end_id,
 
 
 def mode_of(decoding: Decoding) -> str:
-  """The cheapest mode that serves a decoding."""
+  """The cheapest mode that can serve a decoding."""
   if not decoding.temperature:
     return GREEDY
   cut = decoding.top_k or decoding.top_p < 1
@@ -352,8 +354,8 @@ def sample(params, prompts: PromptBatch, keys_PG, *, model,
            decoding: Decoding, end_id, allowed_V) -> Samples:
   """G rollouts of each prompt in one traced call: a static batch.
 
-  What the engine draws, without its scheduler: every row waits for the
-  longest.
+  It draws what the engine draws, but has no scheduler: every row waits for the
+  longest one.
 
   Args:
     params: stacked or by block.
@@ -361,7 +363,7 @@ def sample(params, prompts: PromptBatch, keys_PG, *, model,
     keys_PG: one random key per rollout (randomness.rollout_keys).
     model: the `Model`.
     decoding: how tokens are drawn.
-    end_id: as burst.
+    end_id: see `burst`.
     allowed_V: bool, False on ids that may never be drawn.
   """
   P, G = keys_PG.shape

@@ -1,11 +1,11 @@
 """The rollout engine: one scheduler on the host over pure device steps.
 
-Requests wait in order; a pool of rows decodes in bursts; rows that end are
-handed out and refilled. Training, evaluation, teachers in process and
-`zppo sample` all draw from here.
+Requests wait in order, and a pool of rows decodes in bursts. The engine returns
+rows that end and gives their places to waiting requests. Training, evaluation,
+teachers in process and `zppo sample` all draw from here.
 
-What a rollout draws is a function of its prompt, its key and its decoding: of
-neither the row it sits in, nor the pool's shape, nor who else is there.
+What a rollout draws is a function of its prompt, its key and its decoding. It
+depends neither on the row, nor on the shape of the pool, nor on other rollouts.
 """
 
 import collections
@@ -28,18 +28,18 @@ _NEVER = np.iinfo(np.int32).max
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Request:
-  """Rollouts of one prompt; it is prefilled once for all of them.
+  """Rollouts of one prompt; the prompt is prefilled once for all of them.
 
   Attributes:
-    id: names it in completions; unique among those that are under way.
-    tokens: of the prompt.
-    key_G2: uint32 key data of each rollout (randomness.key_data); their
-      number is the number of rollouts.
-    decoding: how tokens are drawn, and how many at most.
+    id: the name of the request in completions; unique among requests under way.
+    tokens: the prompt's tokens.
+    key_G2: uint32 key data of each rollout (randomness.rollout_key_data); the
+      number of keys is the number of rollouts.
+    decoding: how tokens are drawn, and the most tokens that are drawn.
     media: what placeholders stand for, or None.
     stop: strings that end a rollout (StopReason.STOP_STRING).
-    stop_ids: tokens that end one likewise, when they are drawn.
-    owner: for whom it is; owners share the slots (see `Engine`).
+    stop_ids: tokens that end a rollout in the same way when they are drawn.
+    owner: whom the request belongs to; owners share the slots (see `Engine`).
   """
   id: Hashable
   tokens: tuple[int, ...]
@@ -52,7 +52,7 @@ class Request:
 
   @property
   def stops(self) -> bool:
-    """Whether anything but its end token or its limit may end a rollout."""
+    """Whether anything but the end token or the limit may end a rollout."""
     return bool(self.stop or self.stop_ids)
 
 
@@ -60,12 +60,12 @@ class Completion(NamedTuple):
   """One rollout that ended.
 
   Attributes:
-    id: of its request.
+    id: the id of its request.
     rollout: its number in the request, from 0.
-    tokens: what was drawn; the end token is included when `stop` is END. A
-      stop string's tokens stay, up to the one with which it was complete.
+    tokens: the drawn tokens; the end token is included when `stop` is END. The
+      tokens of a stop string stay, up to the one that completed it.
     logps: see records.Rollout.
-    text: the tokens decoded; cut before the first stop string, or before the
+    text: the decoded tokens, cut before the first stop string or before the
       stop token.
     stop: why it ended.
     matched: the stop string or stop token that ended it.
@@ -81,13 +81,13 @@ class Completion(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Statistics:
-  """What an engine did so far.
+  """What an engine has done so far.
 
   Attributes:
-    rounds: bursts, each of them one synchronisation with the host.
-    prompts: that were prefilled.
-    patches: of the images and videos in them, padding left out.
-    rollouts: that sat down; a prompt of G of them counts G.
+    rounds: bursts; each burst synchronises once with the host.
+    prompts: prompts that were prefilled.
+    patches: patches of the images and videos in them, without padding.
+    rollouts: rollouts that got a row; a prompt of G rollouts counts G.
   """
   rounds: int = 0
   prompts: int = 0
@@ -97,14 +97,14 @@ class Statistics:
 
 @dataclasses.dataclass(frozen=True)
 class _Part:
-  """Rollouts of a request that sit down together: all that slots hold."""
+  """Rollouts of a request that get rows together: as many as the slots hold."""
   request: Request
   rollouts: range
 
 
 @dataclasses.dataclass
 class _Row:
-  """A row that is drawing."""
+  """A row that draws."""
   request: Request
   rollout: int
   tokens: list
@@ -112,8 +112,8 @@ class _Row:
 
 
 def _joined(placed: list[tuple[_Part, list[int]]]):
-  """The same with one part a request, so that its prompt is run once; each
-  rollout has a unit of its own."""
+  """The same with one part per request, so that each prompt is prefilled once;
+  each rollout keeps a unit of its own."""
   by_request: dict[Hashable, list] = {}
   for part, units in placed:
     by_request.setdefault(part.request.id, []).append((part, units))
@@ -123,20 +123,20 @@ def _joined(placed: list[tuple[_Part, list[int]]]):
 
 
 class Engine:
-  """Fixed slots, refilled as they fall free.
+  """A fixed number of slots, which are refilled as they become free.
 
   Args:
     programs: compiled steps and their shapes.
-    decode: response tokens -> text, the end token left out.
+    decode: response tokens -> text without the end token.
     end_id: the token, or all tokens, that end a rollout.
     allowed_V: bool, False on ids that may never be drawn.
-    burst: most tokens a row between two looks of the host.
-    continuous: refill rows as they end; otherwise when all have ended, as a
-      static batch.
-    fair: the next free row is the one's whose owner holds the fewest, and a
-      pool takes in more rows while others draw. An owner holds at most
-      `most_rows` at a time. Otherwise requests sit down in their order.
-    most_rows: of an owner; all of them by default.
+    burst: the most tokens per row between two synchronisations with the host.
+    continuous: refill rows as they end; otherwise rows are refilled when all
+      have ended, as in a static batch.
+    fair: give the next free row to the owner that holds the fewest rows, and
+      let a pool grow by more rows while others draw. An owner holds at most
+      `most_rows` rows at a time. Otherwise requests get rows in their order.
+    most_rows: the most rows of an owner; by default all rows.
   """
 
   def __init__(self, programs: Programs, *, decode: Callable[[Sequence], str],
@@ -155,7 +155,7 @@ class Engine:
     self._rows: list[_Row | None] = []
     self._live_B = np.zeros(0, bool)
     self._step = 0
-    # Prompts of requests whose rollouts did not all fit: (Prefilled, its row).
+    # Prompts of requests that still wait for rows: (Prefilled, index in it).
     self._kept: dict[Hashable, tuple[sampling.Prefilled, int]] = {}
     self.statistics = Statistics()
 
@@ -166,14 +166,14 @@ class Engine:
 
   @property
   def shape(self) -> Geometry | None:
-    """Of the pool as it is; None before the first poll."""
+    """The shape of the pool as it is now; None before the first poll."""
     return self._shape
 
   def load(self, params) -> None:
     """Sets the weights: by block, in the rollout sharding.
 
     Raises:
-      RuntimeError: while rollouts are drawn with others.
+      RuntimeError: while rollouts are drawn with other weights.
     """
     if params is not self._params and any(r is not None for r in self._rows):
       raise RuntimeError('rollouts are under way; their weights stay until '
@@ -186,8 +186,8 @@ class Engine:
     """Queues a request.
 
     Raises:
-      ValueError: for a prompt, media or response limit beyond the shapes, an
-        empty prompt or key list, or an id that is under way.
+      ValueError: for a prompt, media or response limit beyond the shapes, for
+        an empty prompt or key list, or for an id that is under way.
     """
     name = f'the prompt of {request.id!r}'
     if not request.tokens or not len(request.key_G2):
@@ -201,14 +201,14 @@ class Engine:
     if any(p.request.id == request.id for p in self._waiting) or any(
         r is not None and r.request.id == request.id for r in self._rows):
       raise ValueError(f'a request {request.id!r} is under way already')
-    # Fair shares are dealt out one by one.
+    # Under `fair`, rows are dealt out to rollouts one by one.
     most = 1 if self._fair else self.shapes.rows[-1]
     self._waiting += [
         _Part(request, range(g, min(g + most, len(request.key_G2))))
         for g in range(0, len(request.key_G2), most)]
 
   def cancel(self, id: Hashable) -> bool:
-    """Forgets a request; whether it was there. What it drew is dropped."""
+    """Drops a request and what it drew; returns whether it was there."""
     waiting = [p for p in self._waiting if p.request.id != id]
     found = len(waiting) < len(self._waiting)
     self._waiting = collections.deque(waiting)
@@ -220,7 +220,7 @@ class Engine:
     return found
 
   def poll(self) -> list[Completion]:
-    """One burst of all rows: what ended in it.
+    """Runs one burst of all rows and returns the rollouts that ended in it.
 
     Raises:
       RuntimeError: before `load`.
@@ -254,7 +254,7 @@ class Engine:
         out[i][done.rollout] = done._replace(id=id)
     return out
 
-  # Who sits where.
+  # Which rollout gets which row.
 
   def _bucket(self, request: Request) -> tuple[int, int]:
     name = f'the prompt of {request.id!r}'
@@ -267,7 +267,7 @@ class Engine:
     self._live_B[b] = False
 
   def _restart(self) -> None:
-    """A pool for what waits; no row is drawing."""
+    """Makes a pool for the waiting requests; called while no row draws."""
     s, waiting = self.shapes, self._waiting
     wanted = [len(p.rollouts) for p in waiting]
     fits = lambda share: sum(-(-n // share) * share for n in wanted)
@@ -277,7 +277,7 @@ class Engine:
     shape = Geometry(rows, share, max(
         self._bucket(p.request)[0] for p in waiting), s.owns[0])
     if shape != self._shape:
-      self._pool = None  # its memory is free before the next one is made
+      self._pool = None  # frees its memory before the next pool is made
       self._pool, self._shape = self.programs.empty(shape), shape
     B = rows
     self._rows, self._step = [None] * B, 0
@@ -291,7 +291,7 @@ class Engine:
     self._written_R = np.full(shape.own, -1, np.int32)
 
   def _grow(self, prompt: int, own: int) -> None:
-    """One table entry at a time: few programs."""
+    """Grows by one table entry at a time, so that programs are few."""
     for name, table, goal in (('prompt', self.shapes.prompts, prompt),
                               ('own', self.shapes.owns, own)):
       for size in table:
@@ -303,7 +303,7 @@ class Engine:
     self._written_R = np.pad(self._written_R, (0, more), constant_values=-1)
 
   def _fill(self) -> None:
-    """Puts what waits into free units, in order."""
+    """Gives free units to waiting rollouts, in order."""
     if not self._waiting:
       return
     if not self._live_B.any():
@@ -328,8 +328,8 @@ class Engine:
     self._admit(_joined(placed) if self._fair else placed)
 
   def _turns(self, most: int) -> list[_Part]:
-    """What waits, in the order in which it sits down; `most` rollouts are
-    enough."""
+    """Waiting parts in the order in which they get rows; the list may stop
+    after `most` rollouts."""
     if not self._fair:
       return list(itertools.islice(self._waiting, most))
     held = collections.Counter(
@@ -350,7 +350,7 @@ class Engine:
     return out
 
   def _widen(self) -> None:
-    """More rows, while some draw, for those that wait."""
+    """Adds rows for waiting rollouts while other rows draw."""
     held = int(self._live_B.sum())
     goal = held + len(self._turns(self.shapes.rows[-1]))
     size = next((b for b in self.shapes.rows if b >= goal),
@@ -361,7 +361,7 @@ class Engine:
     self._shape = dataclasses.replace(self._shape, rows=size)
     self._pool = self.programs.widen(self._pool, self._shape)
     self._rows += [None] * more
-    # Nobody looks at a row before it is seated.
+    # No value of a row is read before a rollout gets the row.
     for name in ('_live_B', '_count_B', '_limit_B', '_next_B', '_start_B',
                  '_key_B2', '_temperature_B', '_top_p_B', '_top_k_B'):
       old = getattr(self, name)
@@ -400,7 +400,7 @@ class Engine:
     self._kept = {id: x for id, x in self._kept.items() if id in left}
 
   def _take_in(self, prefilled, some) -> None:
-    """some: (part, its units, the row of its prompt) triples."""
+    """`some` holds triples: (part, its units, the row of its prompt)."""
     units = [u for _, us, _ in some for u in us]
     sources = [source for _, us, source in some for _ in us]
     self._pool = self.programs.admit(self._pool, prefilled, units, sources)
@@ -437,10 +437,10 @@ class Engine:
     return sampling.TRUNCATE if (hot & cut).any() else sampling.DRAW
 
   def _slots(self, most: int) -> np.ndarray:
-    """Slots for the next steps, at most `most`: none that a living row sees.
+    """At most `most` slots for the next steps, which no living row sees.
 
-    A row has drawn fewer tokens than its limit, so in the longest row of
-    slots one is always free.
+    A row has drawn fewer tokens than its limit, so one slot is always free if
+    the response slots have their full length.
     """
     oldest = self._start_B[self._live_B].min()
     free = np.flatnonzero(self._written_R < oldest)
@@ -493,7 +493,7 @@ class Engine:
         tuple(row.logps[:len(tokens)]), text, stop, matched)
     stop, stop_ids = row.request.stop, row.request.stop_ids
     last = next((i for i, t in enumerate(row.tokens) if t in stop_ids), None)
-    if last is not None:  # unless a string ends before it
+    if last is not None:  # a stop string before it takes precedence
       del row.tokens[last + 1:]
       over = True
     text = self._decode(row.tokens) if over or stop else ''

@@ -1,7 +1,7 @@
-"""Shapes that a rollout engine may meet, and its programs compiled for them.
+"""The shapes that a rollout engine may meet, and its compiled programs.
 
 Every shape comes from a table, so the number of programs is bounded
-(`Shapes.max_programs`); `Programs.compilations` counts those that were made.
+(`Shapes.max_programs`); `Programs.compilations` counts the compiled ones.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ from zppo_jax.rollout import decode
 
 @dataclasses.dataclass(frozen=True, order=True)
 class Geometry:
-  """A pool's shape: rows B, rows of a unit, prompt slots T, own slots R."""
+  """A pool's shape: rows B, rows per unit, prompt slots T, response slots R."""
   rows: int
   share: int
   prompt: int
@@ -32,12 +32,14 @@ class Shapes:
   """Sorted tables of all shapes.
 
   Attributes:
-    rows: rows of a pool; the largest is the number of slots.
-    shares: rows that read one prompt, 1 among them; each divides all `rows`.
+    rows: numbers of rows of a pool; the largest is the number of slots.
+    shares: numbers of rows that read one prompt; 1 is one of them, and each
+      divides all `rows`.
     prompts: prompt lengths in tokens.
-    owns: response slots of a row; the last holds the longest response.
-    patches: patches of a prompt's media.
-    groups: prompts of one prefill.
+    owns: numbers of response slots of a row; the last holds the longest
+      response.
+    patches: numbers of patches of a prompt's media.
+    groups: numbers of prompts of one prefill.
   """
   rows: tuple[int, ...]
   shares: tuple[int, ...]
@@ -64,13 +66,13 @@ class Shapes:
 
   @property
   def max_programs(self) -> int:
-    """Programs that an engine with these shapes can compile, at most.
+    """The most programs that an engine with these shapes can compile.
 
-    A pool has |rows| |shares| |prompts| |owns| shapes. Each may be made
-    empty, widened, decode in every mode, and take in prefills of every group
-    size and of no longer prompts. Slots of prompts or rows grow by one table
-    entry at a time, whatever the others are. Prompts are prefilled by length,
-    patches and group size.
+    A pool has |rows| |shares| |prompts| |owns| shapes. For each shape there may
+    be programs that make it empty, widen it, decode in every mode, and insert
+    prefills of every group size whose prompts are no longer. Slots of prompts
+    or responses grow by one table entry at a time, whatever the other sizes
+    are. Prefills differ by prompt length, patches and group size.
     """
     T, R, P = len(self.prompts), len(self.owns), len(self.groups)
     pools = len(self.rows) * len(self.shares)
@@ -83,7 +85,7 @@ class Shapes:
 
 
 def table_of(longest: int, smallest: int, factor: int = 4) -> tuple[int, ...]:
-  """Sizes from `longest` down, each `factor` times smaller, to `smallest`."""
+  """Sizes from `longest` down to `smallest`, each `factor` times smaller."""
   sizes = [longest]
   while sizes[-1] > smallest:
     sizes.append(max(smallest, -(-sizes[-1] // factor)))
@@ -106,7 +108,7 @@ class Programs:
     self._prompt = prompt
 
     def heads(x):
-      """Axis 0 over the batch; heads over tensor where they divide."""
+      """Axis 0 over the batch, and heads over tensor if they divide."""
       axis = 'tensor' if x.ndim == 4 and x.shape[1] % split == 0 else None
       return NamedSharding(mesh, PartitionSpec(sharding.BATCH_AXES, axis))
     of = functools.partial(jax.tree.map, heads)
@@ -115,7 +117,7 @@ class Programs:
     pool = decode.Pool(of(prompt.k), of(prompt.v), of(prompt.k),
                          of(prompt.v), of(prompt.state), rows)
     self._placed = pool
-    # jit shares its cache between equal functions: a partial is no other's.
+    # jit shares its cache between equal functions; no two partials are equal.
     fresh = functools.partial
     by_row = decode.Rows(*[rows] * 10, whole)
     self._prefill = jax.jit(
@@ -128,7 +130,8 @@ class Programs:
         fresh(decode.admit), donate_argnums=0,
         in_shardings=(pool, prefilled, whole, whole, whole),
         out_shardings=pool)
-    # Not donated: no output has the shape of an input. `grow` deletes instead.
+    # The arrays are not donated, because no output has the shape of an input.
+    # The method `grow` deletes them instead.
     layer = heads(prompt.k[0])
     self._grow = jax.jit(
         fresh(decode.grow), static_argnums=2, in_shardings=(layer, layer),
@@ -146,13 +149,13 @@ class Programs:
 
   @property
   def compilations(self) -> int:
-    """Programs that were compiled so far."""
+    """The number of programs that were compiled so far."""
     return sum(f._cache_size() for f in (
         self._prefill, self._empty, self._admit, self._grow, self._widen,
         *self._bursts.values()))
 
   def prefill(self, params, prompts, size: int, length: int, patches: int):
-    """prompts: as packing.pad_prompts, at most `size` of them."""
+    """Prefills at most `size` prompts; they are as in packing.pad_prompts."""
     batch = packing.pad_prompts(prompts, size, length, patches,
                                 self.model.num_axes)
     return self._prefill(params, sharding.put_batch(self.mesh, batch))
@@ -161,17 +164,17 @@ class Programs:
     return self._empty(*dataclasses.astuple(shape))
 
   def admit(self, pool, prefilled, units, sources):
-    """Pool with prefilled prompt sources[i] in units[i]."""
+    """The pool with prefilled prompt sources[i] in units[i]."""
     room = pool.prompt_k[0].shape[0]
     padded = np.zeros((2, room), np.int32)
     padded[:, :len(units)] = units, sources
     return self._admit(pool, prefilled, *padded, np.int32(len(units)))
 
   def grow(self, pool, prompt: int, own: int):
-    """Pool with so many slots; what needs no more stays where it is.
+    """The pool with this many slots; layers that need no more keep theirs.
 
-    A layer at a time, whose old slots are freed at once: beside the pool no
-    more than one layer of it exists twice.
+    One layer grows at a time and its old slots are freed at once, so at most
+    one layer of the pool exists twice.
     """
     def longer(ks, vs, size):
       if ks[0].shape[3] == size:
@@ -188,7 +191,7 @@ class Programs:
                         own_v=own_v)
 
   def widen(self, pool, shape: Geometry):
-    """Pool with so many rows; those that it has stay what they are."""
+    """The pool with this many rows; the rows that it has keep their values."""
     wider = self._widen(pool, *dataclasses.astuple(shape))
     for x in jax.tree.leaves(pool):
       x.delete()
@@ -198,7 +201,7 @@ class Programs:
     return self._bursts[mode](params, pool, *args)
 
   def largest(self, params) -> dict:
-    """The largest text-only prefill and burst, lowered."""
+    """The largest text-only prefill and burst, both lowered."""
     s, shape = self.shapes, Geometry(
         self.shapes.rows[-1], 1, self.shapes.prompts[-1], self.shapes.owns[-1])
     pool, mode = jax.eval_shape(lambda: decode.empty(
@@ -217,8 +220,8 @@ class Programs:
             np.ones(self.model.config.vocab_size, bool))}
 
   def largest_cache_bytes(self) -> int:
-    """Bytes on one device of the largest pool: all slots, each with a prompt
-    of its own, everything at its longest."""
+    """Bytes on one device of the largest pool: all slots are used, each has a
+    prompt of its own, and every length is the longest."""
     s = self.shapes
     shape = Geometry(s.rows[-1], 1, s.prompts[-1], s.owns[-1])
     pool = jax.eval_shape(lambda: decode.empty(
@@ -227,7 +230,7 @@ class Programs:
     return sum(jax.tree.leaves(jax.tree.map(one, pool, self._placed)))
 
   def cache_bytes(self, shape: Geometry) -> dict[str, int]:
-    """Bytes of a pool on all devices: attention cache, recurrent state."""
+    """Bytes of a pool on all devices: attention cache and recurrent state."""
     pool = jax.eval_shape(lambda: decode.empty(
         self._prompt, *dataclasses.astuple(shape)))
     size = lambda tree: sum(x.size * x.dtype.itemsize

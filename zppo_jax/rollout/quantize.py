@@ -1,7 +1,8 @@
-"""Weights for rollouts in fewer bits: int8 with a scale a channel.
+"""Rollout weights in fewer bits: int8 with one scale per channel.
 
-Weight-only: a matrix is widened where it is used and the product is taken in
-the activations' type (LLM.int8's vector-wise scaling without its outliers,
+Only weights are quantised. A matrix is widened where it is used, and the
+product is computed in the type of the activations (the vector-wise scaling of
+LLM.int8 without its outliers, arXiv 2208.07339, section 2.1).
 arXiv 2208.07339, section 2.1).
 """
 
@@ -9,11 +10,11 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-# leaf with its owner, or alone where it has none -> the axes that its product
-# sums over; every other axis is a channel with a scale of its own. An
-# embedding is read by rows and, tied, as the head: its rows are channels.
-# Not here: norms, convolutions, DeltaNet's decay and write gates (a, b), and
-# vision towers, which run once a prompt.
+# leaf with its owner (without one if it has none) -> the axes that its product
+# sums over. Every other axis is a channel axis with scales of its own. An
+# embedding is read by rows and, if tied, serves as the head, so its rows are
+# channels. Norms, convolutions, DeltaNet's decay and write gates (a, b) and
+# vision towers, which run once per prompt, are not quantised.
 LEAVES = {
     'embed': (1,), 'head': (0,),
     'attention/q': (0,), 'attention/k': (0,), 'attention/v': (0,),
@@ -22,17 +23,19 @@ LEAVES = {
     'delta/qkv': (0,), 'delta/z': (0,), 'delta/o': (0, 1),
 }
 _TOWERS = 'vision'
-_LARGEST = 127  # -128 stays unused: the range is symmetric
+_LARGEST = 127  # -128 stays unused, because the range is symmetric
 
 
 @struct.dataclass
 class Int8:
-  """A weight as values * scale. Layers ask a weight for its shape, rows,
-  transpose and `astype`, so this stands where an array would.
+  """A weight as values * scale.
+
+  Layers use only a weight's shape, rows, transpose and `astype`, so an Int8 can
+  stand where an array would.
 
   Attributes:
     values: int8, of the weight's shape.
-    scale: float32, 1 along the axes that were summed for it.
+    scale: float32, of size 1 along the axes that share a scale.
   """
   values: jax.Array
   scale: jax.Array
@@ -43,7 +46,7 @@ class Int8:
 
   @property
   def dtype(self):
-    """Of what is stored."""
+    """The type of the stored values."""
     return self.values.dtype
 
   @property
@@ -54,25 +57,26 @@ class Int8:
     return Int8(self.values[rows], self.scale[rows])
 
   def astype(self, dtype) -> jax.Array:
-    """The weight itself, widened in float32 and rounded to `dtype` once."""
+    """The weight widened in float32 and rounded to `dtype` once."""
     return (self.values.astype(jnp.float32) * self.scale).astype(dtype)
 
 
 def int8(w, axes: tuple[int, ...]) -> Int8:
-  """The nearest Int8 of a matrix; off by half a scale at most.
+  """The nearest Int8 of a matrix; its error is at most half a scale.
 
   Args:
     w: floats.
-    axes: share a scale, the largest magnitude along them over 127.
+    axes: the axes that share a scale, which is the largest magnitude along them
+      divided by 127.
   """
   w = w.astype(jnp.float32)
   most = jnp.max(jnp.abs(w), axis=axes, keepdims=True)
-  scale = jnp.where(most > 0, most / _LARGEST, 1)  # of zeros: any scale
+  scale = jnp.where(most > 0, most / _LARGEST, 1)  # zeros take any scale
   return Int8(jnp.round(w / scale).astype(jnp.int8), scale)
 
 
 def axes_of(path) -> tuple[int, ...] | None:
-  """The axes of a leaf's scale from its key path; None: it is left alone."""
+  """The axes that share a scale, by a leaf's key path; None: not quantised."""
   names = [k.key for k in path]
   if _TOWERS in names:
     return None
@@ -81,7 +85,7 @@ def axes_of(path) -> tuple[int, ...] | None:
 
 
 def int8_leaves(params):
-  """Params by block (layers.unstack) with LEAVES as Int8, the rest as is."""
+  """Params by block (layers.unstack) with LEAVES as Int8, others unchanged."""
   def one(path, x):
     axes = axes_of(path)
     return x if axes is None else int8(x, axes)
