@@ -145,8 +145,8 @@ def _read_object(path: pathlib.Path, *names: str) -> dict:
   return found
 
 
-# Servers may move, one may lose patience with them, or with the run, and a bound
-# on what is read refuses or does nothing.
+# Servers may move, one may lose patience with them, or with the run, and a
+# bound on what is read refuses or does nothing.
 MAY_CHANGE = frozenset({
     'steps', 'data.pool.max_bytes', 'guard.max_idle', 'teacher.max_failures',
     'teacher.min_answered', 'teacher.window', *(
