@@ -32,9 +32,8 @@ from zppo_jax.endpoints.client import (
   Endpoint,
   read_chat,
   read_models,
-  read_text,
 )
-from zppo_jax.endpoints.replies import read_echo
+from zppo_jax.endpoints.replies import read_echo, read_text
 
 PROMPT = (5, 6, 7, 8)  # of the request that echoes its prompt
 DEADLINE_S = 2.0
