@@ -22,8 +22,8 @@ import numpy as np
 from benchmarks.side_by_side import work
 from zppo_jax import models
 from zppo_jax.bench import command, roofline
-from zppo_jax.devices.memory import size
 from zppo_jax.devices import malloc, sharding
+from zppo_jax.devices.memory import size
 from zppo_jax.learner import optimizers, packing, update
 from zppo_jax.models.decoder import REMAT
 from zppo_jax.objectives import losses

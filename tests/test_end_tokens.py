@@ -316,8 +316,7 @@ def test_a_template_file_that_does_not_work(bare, tmp_path):
   for text, message in ((b'', "'.*bad.jinja', which is empty"),
                         (b' \n', 'which is empty'),
                         (b'\xff{{ 1 }}', 'which is no UTF-8'),
-                        (b"\n\n{{ 1 + 'a' }}",
-                         'chat_template, line 3: TypeError'),
+                        (b"\n\n{{ 1 + 'a' }}", 'line 3: TypeError'),
                         (b'{{ 1 / 0 }}', 'line 1: ZeroDivisionError'),
                         (b"{% include 'x' %}", 'chat_template.*: TypeError')):
     file.write_bytes(text)

@@ -403,15 +403,20 @@ class Instance:
   candidates: tuple[Rollout, ...]
 
 
+# By a smaller one logits are divided into infinities, whose difference is NaN.
+LEAST_TEMPERATURE = 1e-20
+
+
 @dataclasses.dataclass(frozen=True)
 class Decoding:
   """How tokens are drawn. It is hashable: one compilation per setting.
 
   Attributes:
-    max_tokens: the response limit in tokens, end token included.
-    temperature: 0 takes the argmax; log-probs are then those at 1.
-    top_p: nucleus mass in (0, 1]; 1 keeps all tokens.
-    top_k: the number of tokens kept; 0 keeps all.
+    max_tokens: response limit in tokens, end token included.
+    temperature: 0 takes the argmax (log-probs are then those at 1); else
+      LEAST_TEMPERATURE or more.
+    top_p: nucleus mass in (0, 1]; 1 keeps all.
+    top_k: tokens kept; 0 keeps all.
   """
   max_tokens: int
   temperature: float = 1.0
@@ -421,8 +426,10 @@ class Decoding:
   def __post_init__(self):
     if self.max_tokens < 1:
       raise ValueError(f'max_tokens is {self.max_tokens}; it must be >= 1')
-    if not self.temperature >= 0:
-      raise ValueError(f'temperature is {self.temperature}; it must be >= 0')
+    if not (self.temperature == 0
+            or LEAST_TEMPERATURE <= self.temperature < math.inf):
+      raise ValueError(f'temperature is {self.temperature}; it must be >= 0 '
+                       f'and finite: 0, or at least {LEAST_TEMPERATURE:g}')
     if not 0 < self.top_p <= 1:
       raise ValueError(f'top_p is {self.top_p}; it must be in (0, 1]')
     if self.top_k < 0:

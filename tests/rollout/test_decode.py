@@ -265,6 +265,7 @@ def test_truncate_by_hand():
   p = [1 / 8, 1 / 2, 1 / 8, 1 / 4]
   assert kept(p) == [0, 1, 2, 3]
   assert kept(p, top_p=0.01) == [1]  # the most likely one always stays
+  assert kept(p, top_p=1e-45) == kept(p, top_p=1e-50) == [1]  # 0 in float32
   assert kept(p, top_p=0.49) == [1]
   assert kept(p, top_p=0.5) == [1]  # its mass reaches p: the next is not needed
   assert kept(p, top_p=0.51) == [1, 3]

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures('quick_compile')
 # Holds a directory until it is told to end.
 HOLDER = textwrap.dedent('''
   import sys
-  from zppo_jax import lock
+  from zppo_jax.runs import lock
   with lock.hold(sys.argv[1]):
     print('held', flush=True)
     sys.stdin.readline()
@@ -135,7 +135,8 @@ def test_a_file_system_without_locks_goes_by_the_process(
       pass
 
 
-@pytest.mark.parametrize('text', ['', '{"host": ', '[]', '{"pid": "x"}'])
+@pytest.mark.parametrize('text', ['', '{"host": ', '[]', '{"pid": "x"}',
+                                  pytest.param('[' * 10**5, id='deep')])
 def test_a_torn_lock_file_is_no_obstacle(tmp_path, text):
   """fault D4: a process that died while it wrote it."""
   (tmp_path / lock.NAME).write_text(text)

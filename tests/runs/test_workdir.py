@@ -226,6 +226,18 @@ def test_a_longer_run_keeps_the_earlier_ones_end(tmp_path):
   assert (second.attempt / 'final.safetensors').is_file()
 
 
+@pytest.mark.parametrize('edit', [
+    {'forked_from': 'runs/a'}, {'forked_from': {'path': 'a'}},
+    {'forked_from': {'step': '3'}}, {'config': []}, {'config': 'a'}])
+def test_an_edited_config_json_is_named(tmp_path, edit):
+  """It was an AttributeError."""
+  Workdir.open(tmp_path, CONFIG)
+  path = tmp_path / 'config.json'
+  path.write_text(json.dumps({**json.loads(path.read_text()), **edit}))
+  with pytest.raises(ValueError, match=f'{path} is not readable'):
+    Workdir.open(tmp_path, CONFIG)
+
+
 def test_the_summary_comes_last(tmp_path, monkeypatch):
   def full_disk(*_):
     raise OSError('disk full')

@@ -48,7 +48,9 @@ def test_what_asks_for_nothing_is_taken():
 
 @pytest.mark.parametrize('fields, param, said', [
     (dict(model='x'), 'model', "model is 'x'; allowed: 'm'"),
+    (dict(model='x' * 10**5), 'model', 'x...x'),
     (dict(temperature=-1), 'temperature', 'temperature is -1; allowed: numb'),
+    (dict(temperature=1e-37), 'temperature', 'is 1e-37; allowed: 0, or numbe'),
     (dict(temperature='hot'), 'temperature', "temperature is 'hot'"),
     (dict(temperature=float('nan')), 'temperature', 'temperature is nan'),
     (dict(temperature=True), 'temperature', 'temperature is True'),

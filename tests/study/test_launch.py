@@ -89,6 +89,44 @@ def test_study_resumes_without_running_twice(tmp_path, monkeypatch):
   assert len(calls) == 8
 
 
+def test_the_endpoint_is_the_studys_own(tmp_path, monkeypatch):
+  """A base of another task has no split called hard."""
+  def run(line, **more):
+    fake_train([])(line, **more)
+    (home,) = (a.split('=', 1)[1] for a in line if a.startswith('--workdir='))
+    made = record('x', 0, 0, 0.5)['summary']
+    made['eval'] = {'mine': made['eval']['hard']}
+    (pathlib.Path(home) / 'summary.json').write_text(json.dumps(made))
+    (pathlib.Path(home) / 'eval.jsonl').write_text(
+        json.dumps({'step': 0, 'mine': 0.0}) + '\n')
+    return types.SimpleNamespace(returncode=0)
+  monkeypatch.setattr(launch.subprocess, 'run', run)
+  monkeypatch.setattr(launch.workdir, 'git_revision', lambda: 'unknown')
+  study = small_study()
+  study.endpoint, study.splits = 'mine', ('mine',)
+  launch.main(study, tmp_path, None)
+  assert (tmp_path / 'table.md').is_file()
+
+
+def test_a_complete_run_of_other_fields_is_no_result(tmp_path, monkeypatch):
+  """Its name holds arm, rate and seed alone; the study's file had another
+  field since, and the old run was taken in silence."""
+  calls = []
+  monkeypatch.setattr(launch.subprocess, 'run', fake_train(calls))
+  job = launch.jobs(small_study(), {'a': (1e-4,), 'b': (1e-4,)}, (7,))[0]
+  launch.run_job(job, 'configs/micro.py', tmp_path, None)
+  path = tmp_path / 'runs' / job.name / 'config.json'
+  held = {'seed': 7, 'steps': 3, 'method': 'zppo',
+          'optimizer': {'learning_rate': 1e-4}}
+  path.write_text(json.dumps({'config': held, 'forked_from': None}))
+  launch.run_job(job, 'configs/micro.py', tmp_path, None)
+  path.write_text(json.dumps({'config': {**held, 'steps': 2},
+                              'forked_from': None}))
+  with pytest.raises(ValueError, match='with steps = 2; the study now says 3'):
+    launch.run_job(job, 'configs/micro.py', tmp_path, None)
+  assert len(calls) == 1
+
+
 def test_incomplete_runs_go_on(tmp_path, monkeypatch):
   """A directory without a summary was killed: the same command resumes it."""
   calls = []

@@ -100,6 +100,8 @@ def test_the_unchanged_config_builds():
     ({'steps': 0}, ('steps is 0', '>= 1')),
     ({'algorithm.max_tokens': 0}, ('max_tokens is 0', '>= 1')),
     ({'algorithm.temperature': -1.0}, ('temperature is -1.0', '>= 0')),
+    ({'algorithm.temperature': 1e-37}, ('temperature is 1e-37', '1e-20')),
+    ({'algorithm.temperature': float('inf')}, ('is inf', 'finite')),
     ({'algorithm.top_p': 0.0}, ('top_p is 0.0', '(0, 1]')),
     ({'algorithm.top_k': -1}, ('top_k is -1', '>= 0')),
     ({'algorithm.clip.low': 1.0}, ('clip.low is 1.0', '[0, 1)')),

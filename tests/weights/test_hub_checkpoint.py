@@ -219,7 +219,9 @@ def test_piece_of_any_split(split):
 MEMORY = '''
 import pathlib, re, sys, numpy as np
 import jax
-from zppo_jax import hub, models, sharding
+from zppo_jax import models
+from zppo_jax.devices import sharding
+from zppo_jax.weights import hub_checkpoint as hub
 source = hub.read(sys.argv[1])
 row = families.FAMILIES['qwen3']
 model = row.build(row.from_hub(source.config))._replace(family='qwen3')

@@ -121,9 +121,10 @@ def truncate(logits_BV, top_p_B, top_k_B):
   kth = jnp.take_along_axis(ordered, last[:, None], axis=-1)
   ordered = jnp.where(ordered < kth, -jnp.inf, ordered)
   mass = jnp.cumsum(jax.nn.softmax(ordered, axis=-1), axis=-1)
-  # A token is needed if the mass before it is < p.
+  # The last token needed: the first at which the mass before it is < p. Of the
+  # most likely one it counts as negative, for a p that is 0 in float32.
   needed = jnp.concatenate(
-      [jnp.zeros_like(mass[..., :1]), mass[..., :-1]], -1) < top_p_B[:, None]
+      [jnp.full_like(mass[..., :1], -1), mass[..., :-1]], -1) < top_p_B[:, None]
   lowest = jnp.min(jnp.where(needed, ordered, jnp.inf), -1, keepdims=True)
   lowest = jnp.where(top_p_B[:, None] < 1, lowest, -jnp.inf)
   return jnp.where(logits_BV < jnp.maximum(kth, lowest), -jnp.inf, logits_BV)

@@ -31,7 +31,7 @@ def _told(file: pathlib.Path) -> dict:
   """Who a lock file names; what cannot be read is unknown."""
   try:
     found = json.loads(file.read_text())
-  except (OSError, ValueError):
+  except (OSError, ValueError, RecursionError):
     found = None
   found = found if isinstance(found, dict) else {}
   return {name: found.get(name, 'unknown') for name in (

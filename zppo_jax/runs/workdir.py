@@ -129,7 +129,13 @@ def read_config(path) -> dict | None:
       return None
     raise FileExistsError(f'{path} is not empty and holds no run; a run needs '
                           'a directory of its own')
-  return _read_object(stored, 'config', 'forked_from')
+  found = _read_object(stored, 'config', 'forked_from')
+  origin = found['forked_from']
+  if not isinstance(found['config'], dict) or origin is not None and not (
+      isinstance(origin, dict) and type(origin.get('step')) is int):
+    raise ValueError(f'{stored} is not readable: its config or forked_from is '
+                     'not of the form that is written')
+  return found
 
 
 def _read_object(path: pathlib.Path, *names: str) -> dict:

@@ -12,7 +12,7 @@ import reprlib
 from typing import Any
 
 from zppo_jax.chat.conversation import REASONING, ROLES, Field, Message
-from zppo_jax.records import Decoding, Picture
+from zppo_jax.records import LEAST_TEMPERATURE, Decoding, Picture
 
 MOST_CHOICES = 128
 MOST_TOP = 20  # log-probs of other tokens in a place
@@ -122,8 +122,8 @@ class Body:
     self._values, self._known = dict(values), []
     named = self.take('model', str, model, 'the name of a model')
     if named != model:
-      raise Refused(f'model is {named!r}; allowed: {model!r}', 'model', 404,
-                    'model_not_found')
+      raise Refused(f'model is {_short(named)}; allowed: {model!r}', 'model',
+                    404, 'model_not_found')
 
   def take(self, name: str, kinds, default, allowed: str):
     """A field's value, `default` where it is not there or null."""
@@ -235,6 +235,9 @@ def _shared(body: Body, top: int | None, max_tokens: int) -> Ask:
                   'told: leave one of them out', 'prompt_logprobs')
   decoding = None
   temperature = float(body.number('temperature', 1.0, 0, 100, whole=False))
+  if 0 < temperature < LEAST_TEMPERATURE:
+    raise Refused(f'temperature is {temperature}; allowed: 0, or numbers from '
+                  f'{LEAST_TEMPERATURE:g} to 100', 'temperature')
   top_p = float(body.number('top_p', 1.0, 0, 1, whole=False))
   top_k = body.number('top_k', 0, -1, 2**31 - 1)
   if top_p == 0:  # the smallest nucleus: the likeliest token

@@ -60,14 +60,31 @@ def command(job: Job, base: str, path: pathlib.Path) -> list[str]:
           *(f'--config.{name}={value}' for name, value in job.overrides)]
 
 
+def _check_complete(job: Job, path: pathlib.Path) -> None:
+  """ValueError if the study's file was changed since the run was made, as far
+  as the job's fields tell; the run's name holds arm, rate and seed alone."""
+  if not (path / 'config.json').is_file():
+    return
+  held = workdir.flat(workdir.read_config(path)['config'])
+  wanted = {'seed': job.seed, 'optimizer.learning_rate': job.rate,
+            **dict(job.overrides)}
+  for name, value in json.loads(json.dumps(wanted)).items():
+    if name in held and str(held[name]) != str(value):
+      raise ValueError(f'{path} is complete, with {name} = {held[name]!r}; the '
+                       f'study now says {value!r}. Take another --to, or '
+                       'remove that run')
+
+
 def run_job(job: Job, base: str, home: pathlib.Path, core: int | None) -> None:
   """Runs a job unless it is complete; an incomplete one goes on.
 
   Raises:
     RuntimeError: if the run fails; its output is in NAME.log.
+    ValueError: if a complete run is one of other fields than the job's.
   """
   path = home / 'runs' / job.name
   if (path / 'summary.json').is_file():
+    _check_complete(job, path)
     return
   path.parent.mkdir(parents=True, exist_ok=True)
   pin = None if core is None else lambda: os.sched_setaffinity(0, {core})
@@ -79,8 +96,9 @@ def run_job(job: Job, base: str, home: pathlib.Path, core: int | None) -> None:
 
 
 def run_all(todo: Sequence[Job], base: str, home: pathlib.Path,
-            cores: Sequence[int | None]) -> None:
-  """Runs jobs in order, one at a time on every core of `cores`."""
+            cores: Sequence[int | None], split: str) -> None:
+  """Runs jobs in order, one at a time on every core of `cores`; tells each
+  one's endpoint on a split."""
   free: queue.Queue = queue.Queue()
   for core in cores:
     free.put(core)
@@ -88,7 +106,7 @@ def run_all(todo: Sequence[Job], base: str, home: pathlib.Path,
     core = free.get()
     try:
       run_job(job, base, home, core)
-      print(f'{job.name}: {endpoint_of(home, job)}', flush=True)
+      print(f'{job.name}: {endpoint_of(home, job, split)}', flush=True)
     finally:
       free.put(core)
   with concurrent.futures.ThreadPoolExecutor(len(cores)) as pool:
@@ -106,7 +124,7 @@ def read(home: pathlib.Path, job: Job) -> dict:
           'summary': summary, 'curve': curve}
 
 
-def endpoint_of(home: pathlib.Path, job: Job, split: str = 'hard') -> float:
+def endpoint_of(home: pathlib.Path, job: Job, split: str) -> float:
   """Greedy plain accuracy on a split at the last step."""
   return read(home, job)['summary']['eval'][split]['final']
 
@@ -154,14 +172,14 @@ def _run(config, home: pathlib.Path, cores: str | None) -> None:
   if config.rates:
     rates = {arm: tuple(config.rates) for arm in config.arms}
     todo = jobs(config, rates, config.development_seeds)
-    run_all(todo, config.base, home, where)
+    run_all(todo, config.base, home, where, split)
     development = [read(home, job) for job in todo]
     chosen = choose_rates(development, split)
   else:
     chosen = dict(config.fixed_rates)
   todo = jobs(config, {arm: (rate,) for arm, rate in chosen.items()},
               config.seeds)
-  run_all(todo, config.base, home, where)
+  run_all(todo, config.base, home, where, split)
   reported = [read(home, job) for job in todo]
   contrasts = [contrast(reported, a, b, s)
                for s in splits for a, b in config.contrasts]
