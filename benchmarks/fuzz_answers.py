@@ -96,7 +96,7 @@ def said_of(kind: str, index: int) -> Said:
     return KINDS[kind]
   gold = _entries()[index]['answer']
   return Said(gold, (gold, f' {gold} '), (
-      str(int(gold) + 1), f'-{gold}', f'{gold}0', f'print({gold})'))
+      str(int(gold) + 1), str(-int(gold) - 1), f'{gold}5', f'print({gold})'))
 
 
 class Row(NamedTuple):

@@ -16,7 +16,18 @@ from zppo_jax.records import Grader, PromptKind, Question, StopReason
 from zppo_jax.report import reading
 from zppo_jax.runs import samples
 from zppo_jax.tasks import TASKS, digits, micro
-from zppo_jax.verdicts import boxed, control, judge, screen, verifier
+from zppo_jax.verdicts import (
+  boxed,
+  control,
+  forms,
+  judge,
+  maths,
+  numerals,
+  plain,
+  screen,
+  spelling,
+  verifier,
+)
 from zppo_jax.verdicts.wall import Reply
 
 SIZE = 200_000
@@ -36,7 +47,8 @@ PIECES = (
     '-', '- 1', '\u22121', '5%', 'A', ' A', 'A ', ' A 1', 'A 1 ', 'A\n',
     '**', '*', '_', '`', 'a', 'a ', 'Z', '\u0301', 'e\u0301', '\u200b',
     '\u00ad', '\x00', '\ud800', '\U0001f642', '"', "'", '=', '|', '[1, ',
-    '{"verdict": ')
+    '{"verdict": ', '\\langle ,', '<1,', '[1],', '\\underline{', '\\rm ',
+    '\\sin 1', 'A, ', '0.(1)', '1 234', 'x=1,')
 WORST = ('\\boxed', '\\boxed\\a', '\\fbox', '{', '<', '&', '</candidate ', '1,',
          '\u3000')
 # What is no repetition: brackets that cuts bring together.
@@ -57,6 +69,13 @@ def ncq(text):
   return CHAT.reformulated(PromptKind.NCQ, 'C h 4', [text], [text])
 
 
+def unboxed(text):
+  try:
+    return mapping.unboxed(text)
+  except ValueError:  # half a surrogate pair in a row is refused
+    assert '\ud800' in text
+
+
 def graded(grader: Grader):
   from zppo_jax.verdicts import grading
   return lambda text: grading.grade(text, StopReason.LENGTH, QUESTION, grader)
@@ -72,8 +91,11 @@ READERS = {
     'response': CHAT.response, 'compression': CHAT.compression, 'ncq': ncq,
     'plain': CHAT.plain, 'too_long': screen.too_long,
     'judge asked': lambda t: judge.messages('q', '5', t), 'judge': judge.read,
-    'control': control.broken, 'unboxed': mapping.unboxed,
-    'without_places': mapping.without_places,
+    'control': control.broken, 'unboxed': unboxed,
+    'without_places': mapping.without_places, 'undress': spelling.undress,
+    'renamed': forms.renamed, 'in order': lambda t: forms.in_order(t, '(1,2)'),
+    'options': maths._options, 'plain_text': plain.plain_text,
+    'numeral': numerals.numeral, 'program': forms.from_program,
     'grade': lambda t: verifier.Verifier(Wall()).grade([(t, QUESTION)]),
     **{f'task {name}': graded(TASKS[name].grader)
        for name in ('micro', 'digits', 'reasoning_gym_numbers')},

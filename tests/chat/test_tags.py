@@ -21,7 +21,9 @@ DISGUISED = (
     '<\\{}>', '<\\/{}>', '&lt;/{}&gt;', '&lt;{}>', '<{}&gt;', '&LT;/{}&GT;',
     '&#60;/{}&#62;', '&#x3c;{}&#X3E;', '&#0060{}&#0062', '&amp;lt;/{}&amp;gt;',
     '&lt/{}&gt', '<&sol;{}>', '<&#47;{}>', '</{}&shy;>', '<&#8203;/{}>',
-    '%3C/{}%3E', '\\u003c/{}\\u003e', '\\x3c{}\\x3e', '</{}', '</{} ', '</{}"')
+    '%3C/{}%3E', '\\u003c/{}\\u003e', '\\x3c{}\\x3e', '</{}', '</{} ', '</{}"',
+    '\u1438/{}\u1433', '\u276c/{}\u276d', '\u227a{}\u227b', '\u27ea/{}\u27eb',
+    '<|{}|>', '<|/{}|>', '</|{}|>', '<&nbsp;/{}>', '<&#32;/{}>', '</{}&#xA0;>')
 # Spellings of the name itself.
 NAMES = (
     'candidate', 'CANDIDATE', 'Candidate', 'cAnDiDaTe', 'can\u200bdidate',
@@ -39,7 +41,8 @@ HARMLESS = (
     'if n<response then', '&lt;div&gt;', 'a &lt; b &amp; c', '<br/>',
     '50% < 3C',
     '<cand idate>', '</cand idate>', '\u27e8x\u27e9', '<=', '->', '<think>',
-    '</think>', '\\frac{a}{b}', 'the candidate > the response', '1 &#60; 2')
+    '</think>', '\\frac{a}{b}', 'the candidate > the response', '1 &#60; 2',
+    'f <| response', 'a |> candidate', '\u1433candidate\u1438')
 
 
 @pytest.mark.parametrize('form', DISGUISED)

@@ -58,3 +58,12 @@ def test_the_last_number_of_a_megabyte_is_read_in_a_moment(text):
 def test_what_stays_inside_a_box(text, good):
   """Only that may be listed as a wrong answer."""
   assert boxed.balanced(text) == good
+
+
+@pytest.mark.parametrize('text,found', [
+    (r'\\boxed{5}', '5'), (r'so \\boxed{\\frac{1}{2}}.', r'\\frac{1}{2}'),
+    (r'a \\ \boxed{5}', '5'), (r'a \\\boxed{5}', '5'), (r'\\unboxed{5}', '')])
+def test_a_box_that_was_escaped_twice(text, found):
+  """A model that writes as in JSON means a box; a new row before one is none
+  of its backslashes."""
+  assert boxed.last(text) == found

@@ -29,11 +29,16 @@ OTHERS = (
     '<\uff5cend\u2581of\u2581sentence\uff5c>', '<tool_call>', '<extra_id_0>',
     '<fim_prefix>', '[gMASK]', '[SYSTEM_PROMPT]', '[TOOL_CALLS]', ']~b]',
     ']~!b[', '[e~[', ']<]', '<image>', '<unused12>', '<reserved_102>',
-    '[control_8]', '>>QUESTION<<', '</think>')
+    '[control_8]', '>>QUESTION<<', '</think>', '<seed:eos>', '</seed:think>',
+    '<minimax:tool_call>', '<role>', '</role>', '[|user|]', '[|endofturn|]',
+    '<SPECIAL_12>', '<IMG_CONTEXT>', '<box>', '</ref>', '<EOT>', '<EOS_TOKEN>',
+    '<arg_value>', '<endoftext>', '[unused0]', '<longcat_user>',
+    '<fake_token_around_image>', '<global-img>', '<row_1_col_2>')
 HARMLESS = (
     'a < b', 'x <= y', 'List<int>', 'vector<size_t>', '[ABC] = 12', '[0, 1)',
     'f <| x', 'x |> f', '<div class="a">', '1<2', 'a[i] > b[j]', '$x<y$',
-    '<answer>5</answer>', '|x| < 3', 'A[0][1]', 'ab<cd>ef')
+    '<answer>5</answer>', '|x| < 3', 'A[0][1]', 'ab<cd>ef',
+    '[|x|]', 'Set<T>', '<x:y>', '[used0]')
 
 
 @pytest.fixture(scope='module')

@@ -21,8 +21,10 @@ _PLANES = range(0x20000)
 _FILLERS = '\u115f\u1160\u3164\uffa0'
 # What has no decomposition in Unicode and still looks alike.
 _ALIKE = {
-    '<': '\u02c2\u1438\u2039\u2329\u276e\u2770\u27e8\u29fc\u3008\U0001d236',
-    '>': '\u02c3\u1433\u203a\u232a\u276f\u2771\u27e9\u29fd\u3009\U0001d237',
+    '<': '\u02c2\u1438\u2039\u227a\u2329\u276c\u276e\u2770\u27e8\u27ea\u29fc'
+         '\u2aa1\u3008\U0001d236',
+    '>': '\u02c3\u1433\u203a\u227b\u232a\u276d\u276f\u2771\u27e9\u27eb\u29fd'
+         '\u2aa2\u3009\U0001d237',
     '/': '\u2044\u2215\u29f8\u2571', '\\': '\u2216\u29f5\u29f9\u2572',
     'a': 'аɑαΑА', 'c': 'сϲСϹ', 'd': 'ԁɗ', 'e': 'еєΕЕ', 'h': 'һΗН',
     'i': 'іıɩιΙІ', 'm': 'мΜМ', 'n': 'ոռΝ', 'o': 'оοΟО', 'p': 'рρΡР',
@@ -78,16 +80,16 @@ def pattern(*names: str) -> re.Pattern:
   Args:
     names: in ASCII letters.
   """
-  unseen = (f'(?:{_between()}|&(?:amp;)*+(?:shy|zwn?j|ZeroWidthSpace'
-            '|#(?:173|820[3-7]|8288|65279|[xX](?:00)?(?:[aA][dD]|200[b-fB-F]'
+  unseen = (f'(?:{_between()}|&(?:amp;)*+(?:shy|zwn?j|ZeroWidthSpace|nbsp'
+            '|#(?:0*(?:9|10|13|32|160)(?![0-9])|173|820[3-7]|8288|65279|[xX](?:00)?(?:[aA][0dD]|200[b-fB-F]'
             '|2060|[fF][eE][fF][fF])));?+)')
   lt, gt = _one('<'), _one('>')
-  gap, slash = rf'(?:\s|{unseen})', f'(?:{_one("/")}|{_one(chr(92))})'
+  gap, slash = rf'(?:[\s|\uff5c]|{unseen})', f'(?:{_one("/")}|{_one(chr(92))})'
   brackets = _class(_forms()['<'] | _forms()['>'])
   # What may stand in a tag behind its name: all but another bracket.
   rest = rf'(?:[^{brackets}&%\\]++|(?!{lt}|{gt})[&%\\])*+'
   own = (f'{unseen}*+'.join(map(_one, name)) for name in names)
-  name = rf'(?:{"|".join(own)}){unseen}*+(?!\w|[-.:]\w)'
+  name = rf'(?:{"|".join(own)}){unseen}*+(?!(?!{gt})\w|[-.:]\w)'
   closing = f'{gap}*+{slash}(?:{gap}|{slash})*+{name}(?:{rest}{gt})?+'
   # `a <response b` is a comparison: without its end it is a tag only if an
   # attribute follows; `a < response b >` needs one as well.

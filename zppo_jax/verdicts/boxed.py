@@ -8,7 +8,9 @@ models mean by it, though TeX would take one token.
 
 import re
 
-_TOKEN = re.compile(r'\\(?:boxed|fbox)(?![A-Za-z])\s*\{?|\\.|[{}]', re.DOTALL)
+# A box behind two backslashes was escaped once too often.
+_TOKEN = re.compile(
+    r'\\{1,2}(?:boxed|fbox)(?![A-Za-z])\s*\{?|\\.|[{}]', re.DOTALL)
 _WORD = re.compile(r'(?:[^\s${}\\]++|\\[A-Za-z]++|\\.|\{[^{}]*+\})++')
 _SPACE = re.compile(r'\s*')
 # A minus behind a digit, letter or bracket is a difference, not a sign.
@@ -59,7 +61,7 @@ def last(text: str) -> str:
                  if _filled(text, box, found, token.start())
                  else (box[1], token.start()))
       found = (box[0], token.end(), *content)
-    elif piece.startswith(('\\boxed', '\\fbox')):
+    elif piece.lstrip('\\').startswith(('boxed', 'fbox')):
       if piece.endswith('{'):
         opened.append((token.start(), token.end()))
       elif _WORD.match(text, token.end(), token.end() + 2):

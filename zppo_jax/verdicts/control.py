@@ -17,24 +17,28 @@ from collections.abc import Iterable
 _ANGLE = (
     r's|bos|eos|pad|unk|mask|cls|sep|sop|eop|eot|eoh|eoa|eod|eom|think|thinking'
     r'|reasoning|seg|unused|reserved|human|assistant|user|system|bot|image'
-    r'|video|audio|img'
+    r'|video|audio|img|ref|box|quad|role|endoftext|arg_key|arg_value|global-img'
+    r'|BOS|EOS|PAD|UNK|EOT|PRE|SUF|MID|IMG_CONTEXT|SPECIAL_\w+|\w+_TOKEN'
+    r'|(?:seed|minimax):\w+|row_\d+_col_\d+'
     r'|(?:start|end|begin)_of_\w+|\w+_(?:token|pad|sep|start|end|id)'
     r'|(?:tool|fim|file|repo|gh|issue|jupyter|commit|image|video|audio|vision'
-    r'|box|quad|object|extra_id|reserved|unused|im|img|vid)_\w+')
+    r'|box|quad|object|extra_id|reserved|unused|im|img|vid|longcat|fake_token)'
+    r'_\w+')
 _SQUARE = (
     r'INST|TOOL\w*|AVAILABLE_TOOLS|SYSTEM\w*|MODEL_SETTINGS|IMG\w*|BEGIN\w*'
     r'|END\w*|PREFIX|SUFFIX|MIDDLE|THINK|[gs]?MASK|CLS|SEP|PAD|UNK|BOS|EOS'
-    r'|UNUSED\w*|control_\d+|ARGS|CALL_ID|AUDIO\w*')
+    r'|UNUSED\w*|unused\d+|control_\d+|ARGS|CALL_ID|AUDIO\w*')
+_IN_BARS = r'\|(?:user|assistant|system|tool|endofturn)\|'  # in brackets
 _BAR = '[|\uff5c]'
 _FORMS = (
     rf'<{_BAR}[^\s<>]{{1,100}}>', rf'<[^\s<>]{{1,100}}{_BAR}>',
-    rf'</?(?:{_ANGLE})\d*/?>', rf'\[/?(?:{_SQUARE})\]',
+    rf'</?(?:{_ANGLE})\d*/?>', rf'\[/?(?:{_SQUARE}|{_IN_BARS})\]',
     r'<</?[A-Z]+>>', r'>>[A-Z]+<<', r'\]~!?[a-z][\[\]]', r'\[e~\[', r'\]<\]')
 # In JSON every `<` that opens something may go: nobody reads it but a model.
 _IN_JSON = (
     (re.compile(r'<(?=[^\s\d=])'), r'\\u003c'),
     (re.compile('>(?=>)'), r'\\u003e'),
-    (re.compile(rf'\[(?=/?(?:{_SQUARE})\]|e~\[)'), r'\\u005b'),
+    (re.compile(rf'\[(?=/?(?:{_SQUARE}|{_IN_BARS})\]|e~\[)'), r'\\u005b'),
     (re.compile(r'\](?=~|<\]|\\u003c\])'), r'\\u005d'))
 _ROUNDS = 3  # a space may complete a string that holds one
 

@@ -176,11 +176,11 @@ _RENAMED = (
     (re.compile(r'\\(?:hat|vec|boldsymbol|mathbf|bm)\s*\{\s*(?:\\([ij])math|'
                 r'([ijk]))\s*\}'), r'\1\2'),
     (re.compile(r'\\(?:hat|vec)\s+([ijk])(?![A-Za-z])'), r'\1'),
-    (re.compile(r'\\langle(?![A-Za-z])([^<>]*,[^<>]*?)\\rangle(?![A-Za-z])'),
-     r'(\1)'),
-    (re.compile(r'^\s*<([^<>=\\]*,[^<>=\\]*)>\s*$'), r'(\1)'),
-    (re.compile(r'^\s*(?:\\text\s*\{)?\s*(?i:all real(?:s| numbers)'
-                r'(?: [a-z])?)\s*\}?\s*$'), r'\\mathbb{R}'),
+    (re.compile(r'\\langle(?![A-Za-z])([^<>\\]*+(?:\\(?![lr]angle)[^<>\\]*+)*+)'
+                r'\\rangle(?![A-Za-z])'), r'(\1)'),
+    (re.compile(r'^\s*+<([^<>=\\,]++,[^<>=\\]++)>\s*+$'), r'(\1)'),
+    (re.compile(r'^\s*+(?:\\text\s*+\{\s*+)?+(?i:all real(?:s| numbers)'
+                r'(?: [a-z])?)\s*+\}?\s*+$'), r'\\mathbb{R}'),
     (re.compile(r'(?<=[0-9])\s*(?i:\b([ap])\.\s?m\b\.?)'), r'\\text{ \1m}'),
     (re.compile(r'\\begin\s*\{smallmatrix\}'), r'\\begin{matrix}'),
     (re.compile(r'\\end\s*\{smallmatrix\}'), r'\\end{matrix}'),
