@@ -72,8 +72,7 @@ def _check_repeats(repeats: int) -> None:
 
 def run_shapes(model: str, measure: str, repeats: int, load: str = '',
                dtype: str = '') -> dict:
-  """Makes all asked measurements of named shapes (shapes.SHAPES), with random
-  weights.
+  """Measures named shapes (shapes.SHAPES), which have random weights.
 
   A measurement that does not fit in memory is not begun; `missing` lists it.
 

@@ -206,8 +206,10 @@ def _plain_logps(hidden_BTD, head_DV, tokens_BT):
 
 
 def logprob_temporaries(fn, dtype: str, shape: dict) -> int:
-  """Bytes that the compiler reports for loss and gradient of token log-probs
-  and their entropy; nothing is run.
+  """Bytes of temporaries for token log-probs, as the compiler reports them.
+
+  The program computes loss and gradient of log-probs and entropy; it is only
+  compiled.
 
   Args:
     fn: (hidden_BTD, head_DV, tokens_BT) -> (logp, entropy).

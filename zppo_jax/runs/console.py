@@ -72,7 +72,7 @@ def evaluation(step: int, accuracy: dict[str, float]) -> str:
 
 
 def show_summary(summary: dict, path) -> None:
-  """Prints a small table at the end, and where all files are."""
+  """Prints a small table at the end, and the folder of all files."""
   table = Table(title=f'{summary["method"]}, seed {summary["seed"]}: greedy '
                 'accuracy', title_justify='left')
   for name in ('split', 'before', 'after'):

@@ -154,8 +154,7 @@ def of_reformulation(made: Reformulated) -> dict[str, float]:
 
 
 def of_calls(made: Reformulated, calls: Asked) -> dict[str, float]:
-  """Statistics of the calls; {} if the teacher sends no requests and no answer
-  failed.
+  """Statistics of the calls; {} without any request and any failed answer.
 
   Args:
     made: the step's reformulations.

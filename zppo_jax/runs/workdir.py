@@ -109,8 +109,10 @@ def check_unused(path) -> None:
 
 
 def read_config(path) -> dict | None:
-  """The config.json of a workdir. It is None for a directory that is new or
-  empty, or whose first attempt died before it wrote the file.
+  """The config.json of a workdir, or None if there is none yet.
+
+  There is none in a new or empty directory, or if the first attempt died before
+  it wrote the file.
 
   Raises:
     FileExistsError: for a file, or a directory that is not a workdir.
@@ -144,8 +146,8 @@ def _read_object(path: pathlib.Path, *names: str) -> dict:
   return found
 
 
-# Servers may move, and the user may want to wait for them, or for the run,
-# longer or not so long as before.
+# Servers may move, and a user may become more or less patient with them or with
+# the run.
 MAY_CHANGE = frozenset({
     'steps', 'guard.max_idle', 'teacher.max_failures', 'teacher.min_answered',
     'teacher.window', *(
@@ -173,8 +175,9 @@ def _comparable(values: dict) -> dict:
 
 
 def check_same_config(path, stored: dict, config) -> None:
-  """Refuses to resume a run with another config. MAY_CHANGE lists the fields
-  that may differ; `steps` may only grow.
+  """Refuses to resume a run with another config.
+
+  MAY_CHANGE lists the fields that may differ; `steps` may only grow.
 
   Raises:
     ValueError: naming the fields that differ, with both values.

@@ -203,8 +203,8 @@ def catch_signals():
 
 
 def _check(run: Run, out: Workdir, outcome) -> None:
-  """Raises Ungraded, or Diverged with the step's batch on disk, if the numbers
-  call for it."""
+  """Raises Ungraded, or Diverged once the step's batch is on disk, if a step's
+  numbers are beyond the limits."""
   reason = ungraded(outcome.row, run.max_ungraded)
   if reason is not None:
     reasons = run.verifier.reasons()

@@ -104,7 +104,7 @@ def check_vocabulary(who: str, loaded: Loaded, chat: Chat) -> None:
 
 
 def check_same_words(student: Chat, teacher: Chat) -> None:
-  """ValueError unless the student's prompts mean the same to the teacher."""
+  """ValueError unless the student's token ids mean the same to the teacher."""
   ours, theirs = student.codec, teacher.codec
   if ours.ids != theirs.ids:
     differ = len(ours.ids.items() ^ theirs.ids.items())
