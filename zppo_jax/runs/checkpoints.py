@@ -22,7 +22,7 @@ from zppo_jax.devices import disk
 from zppo_jax.records import TrainState
 
 FORMAT = 1
-# The fields in the JSON of a checkpoint; earlier versions wrote no others.
+# Fields in the JSON of every checkpoint; earlier versions wrote no others.
 HELD = frozenset({'format', 'model', 'config', 'versions', 'step', 'host',
                   'leaves', 'checksums'})
 

@@ -154,7 +154,7 @@ def of_reformulation(made: Reformulated) -> dict[str, float]:
 
 
 def of_calls(made: Reformulated, calls: Asked) -> dict[str, float]:
-  """Statistics of the calls; {} without any request and any failed answer.
+  """Statistics of the calls; {} if no request was sent and no answer failed.
 
   Args:
     made: the step's reformulations.

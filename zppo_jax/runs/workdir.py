@@ -92,8 +92,8 @@ def flat(values: dict, prefix: str = '') -> dict:
 
 def describe(config, forked_from: dict | None = None,
              date: str | None = None) -> dict:
-  """The values in config.json: config, versions, revision, origin, cores, date.
-  """
+  """The content of config.json: config, versions, revision, origin of a fork,
+  cores, date in prompts."""
   return {'config': config_values(config), 'versions': versions(),
           'git_revision': git_revision(), 'forked_from': forked_from,
           'cores': usable_cores(), **({} if date is None else {'date': date})}

@@ -89,7 +89,7 @@ def save(kept: Checkpoints, run: Run, at: Standing,
   """Starts writing a checkpoint.
 
   Args:
-    kept: the checkpoints to which it is written.
+    kept: the checkpoints of the run.
     run: the run.
     at: where it stands.
     files: sizes and digests of the run's line files (Workdir.written).
