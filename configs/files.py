@@ -22,9 +22,9 @@ def get_config():
       columns=dict(text='problem', answer='answer'), images='images'))
   c.data.pool.filters = dict(answer_characters=512, image_side=100,
                              duplicates=True)
-  c.data.pool.store = 'data/mine/images'  # images that come as bytes
-  c.data.pool.media_roots = ()    # folders besides data/mine for their paths
-  c.data.pool.max_bytes = 2**30   # that a row group may unpack to
+  c.data.pool.store = 'data/mine/images'  # for images that come as bytes
+  c.data.pool.media_roots = ()    # folders besides data/mine for image paths
+  c.data.pool.max_bytes = 2**30   # the most that a row group may unpack to
 
   c.shapes.patch_buckets = (4096,)
   c.eval.sources.mine_test = dict(c.data.pool.sources.mine,

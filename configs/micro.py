@@ -25,8 +25,8 @@ def get_config():
   a.max_tokens = a.teacher_max_tokens = 16
   a.buffer_capacity = 192
 
-  # Traces have at most 16 tokens: shown whole (tables of values-only
-  # candidates set identity_below to 0).
+  # Traces have at most 16 tokens, so they are shown whole (studies of
+  # values-only candidates set identity_below to 0).
   c.compression.update(cap=32, identity_below=32)
 
   c.optimizer.update(learning_rate=2e-4, state_dtype='float32')
@@ -35,8 +35,9 @@ def get_config():
   s.prompt_buckets = (8, 40, 160, 184)  # question, BCQ, most NCQ, any NCQ
   s.row_buckets = (24, 64, 120, 200)
   s.group_buckets = (4, 8)
-  s.slots = None             # a row's cache is small: all rows of a batch
-  # A mini-batch has few groups of a bucket: larger micro-batches stay empty.
+  s.slots = None             # a row's cache is small, so a batch takes all rows
+  # Small, because a mini-batch has few groups per bucket: larger micro-batches
+  # would stay partly empty.
   s.micro_tokens = 400
   s.logprob_chunk = 256
 

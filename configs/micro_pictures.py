@@ -18,7 +18,7 @@ def get_config():
   c.data.task = 'micro_pictures'
 
   s = c.shapes
-  s.prompt_buckets = (16, 56, 200)  # three pictures have nine tokens
+  s.prompt_buckets = (16, 56, 200)  # three pictures take nine tokens
   s.row_buckets = (32, 72, 136, 216)
   s.patch_buckets = (12,)
   s.group_buckets = (8,)

@@ -6,11 +6,11 @@ ROLE is one of
   student          the default student, with deep misconceptions
   teacher          same architecture and style, every fact right
   terse_teacher    larger, answers with the values only
-  shallow_student  no deep misconceptions: the no-separation control
+  shallow_student  no deep misconceptions; the no-separation control
   seeing_student, seeing_teacher
                    a tiny Qwen3.5 with a vision tower; questions show
                    handwritten digits (needs the extra "digits")
-zppo_jax/assets/micro/ROLE.safetensors were made by exactly these.
+These commands made the files zppo_jax/assets/micro/ROLE.safetensors.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ ROLES = ('student', 'teacher', 'terse_teacher', 'shallow_student',
 
 
 def see(c) -> None:
-  """Pictures instead of digits, and a model for them."""
+  """Replaces digits by pictures, and the model by one that sees them."""
   from zppo_jax.chat import micro_chat
   from zppo_jax.tasks import micro_pictures
   c.mixture.form = 'pictures'
@@ -48,14 +48,14 @@ def get_config(role: str = 'student') -> ConfigDict:
       family='decoder', vocab_size=40, width=64, num_layers=3, num_heads=4,
       num_kv_heads=2, head_dim=16, mlp_width=128, max_positions=256))
 
-  # What is believed: see tasks/micro_corpus.py. 'truth' ignores the numbers.
+  # What a model believes (tasks/micro_corpus.py); 'truth' ignores the numbers.
   c.belief = ConfigDict(dict(
       kind='misconceived', medium_p=0.6, hard_p=0.3, deep_p=0.005,
       deep_share=0.44, misconception_share=0.8))
   c.mixture = ConfigDict(dict(
       families='CVL', max_steps=3, hard_candidates=0.7, max_candidates=8,
       terse=False, form='text'))
-  # Rows a step, by exercise.
+  # Rows per step, by exercise.
   c.rows = ConfigDict(dict(plain=128, bcq=64, ncq=16, compression=0))
 
   c.optimizer = ConfigDict(dict(

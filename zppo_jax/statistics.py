@@ -32,9 +32,9 @@ def sign_flip_p(differences: Sequence[float]) -> float:
 
 
 def pass_at_k(num: int, correct: int, k: int) -> float:
-  """Chance that k of `num` samples, drawn without replacement, hold a correct
-  one.
+  """The chance that k of `num` samples hold a correct one.
 
+  The k samples are drawn without replacement.
   It is unbiased for pass@k of the policy: 1 - C(n - c, k) / C(n, k) (Chen et
   al. 2021, arXiv 2107.03374, Eq. 1).
 

@@ -18,8 +18,8 @@ class Entry:
     question: the question.
     admitted_at: the step of admission; it fixes the place in the FIFO order.
     entry_accuracy: the plain accuracy at admission, below tau.
-    visits: plain groups since admission, of the replayed or newly drawn
-      question.
+    visits: the number of plain groups since admission; the question may have
+      been replayed or drawn anew.
   """
   question: Question
   admitted_at: int

@@ -1,1 +1,1 @@
-"""`zppo bench`: named, repeatable measurements with their limit beside them."""
+"""`zppo bench`: named, repeatable measurements beside the machine's limits."""

@@ -1,5 +1,4 @@
-"""`zppo bench`: measurements of a config or of named shapes, JSON and a table.
-"""
+"""`zppo bench`: measures a config or named shapes; writes JSON and a table."""
 
 import gc
 import json
@@ -19,7 +18,7 @@ from zppo_jax.weights import pretrained
 
 
 def cpu_model() -> str:
-  """Of /proc/cpuinfo, else what the platform says."""
+  """The CPU's name from /proc/cpuinfo, else what the platform says."""
   info = pathlib.Path('/proc/cpuinfo')
   if info.is_file():
     for line in info.read_text().splitlines():
@@ -29,7 +28,7 @@ def cpu_model() -> str:
 
 
 def where() -> dict:
-  """Machine, cores in use, devices, versions."""
+  """The machine, the cores in use, the devices and the versions."""
   cores = sorted(os.sched_getaffinity(0)) if (
       hasattr(os, 'sched_getaffinity')) else []
   return {**machine(), 'cpu': cpu_model(), 'pinned_cores': cores,
@@ -40,14 +39,14 @@ def where() -> dict:
 
 
 def peak_memory() -> dict:
-  """Bytes: of this process, and of the first device where it says."""
+  """Peak bytes of this process, and of the first device if it reports them."""
   stats = jax.devices()[0].memory_stats() or {}
   return {'rss': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
           'device': stats.get('peak_bytes_in_use')}
 
 
 def names(text: str, known=measurements.MEASUREMENTS) -> list[str]:
-  """Measurements of a flag; ValueError names the known ones."""
+  """The measurements that a flag names; ValueError lists the known ones."""
   found = [n for n in text.split(',') if n]
   for name in found:
     if name not in known:
@@ -56,7 +55,7 @@ def names(text: str, known=measurements.MEASUREMENTS) -> list[str]:
 
 
 def shares(found: dict, limit: dict) -> dict:
-  """Share of the matmul rate and of the bandwidth of this run."""
+  """Shares of the matmul rate and of the bandwidth measured in this run."""
   seconds = found['median_s']
   out = {}
   if found['flops']:
@@ -73,15 +72,15 @@ def _check_repeats(repeats: int) -> None:
 
 def run_shapes(model: str, measure: str, repeats: int, load: str = '',
                dtype: str = '') -> dict:
-  """All asked measurements of named shapes (shapes.SHAPES), random weights.
+  """Measures named shapes (shapes.SHAPES), which have random weights.
 
-  What does not fit in memory is not begun; `missing` says so.
+  A measurement that does not fit in memory is not begun; `missing` lists it.
 
   Args:
-    model: names with commas.
-    measure: names with commas; empty: all of shapes.MEASUREMENTS.
-    repeats: measured calls after the first.
-    load: as shapes.load_of.
+    model: names, separated by commas.
+    measure: names, separated by commas; empty: all of shapes.MEASUREMENTS.
+    repeats: the number of measured calls after the first.
+    load: see shapes.load_of.
     dtype: compute type; empty: float32 on CPUs, bfloat16 elsewhere.
 
   Raises:
@@ -123,7 +122,7 @@ def run_shapes(model: str, measure: str, repeats: int, load: str = '',
 
 
 def shape_table(found: dict) -> str:
-  """Markdown of `run_shapes`' result: a row a shape."""
+  """Markdown of the result of `run_shapes`: one row per shape."""
   asked = [name for name in shapes.MEASUREMENTS if any(
       name in r['measurements'] or name in r['missing']
       for r in found['shapes'].values())]
@@ -151,7 +150,7 @@ def shape_table(found: dict) -> str:
 
 
 def run(config, measure: str, repeats: int) -> dict:
-  """All asked measurements of a config's student.
+  """Makes all asked measurements of a config's student.
 
   Raises:
     ValueError: for an unknown measurement, or fewer than one repeat.
@@ -177,7 +176,7 @@ def run(config, measure: str, repeats: int) -> dict:
 
 
 def table(found: dict) -> str:
-  """Markdown of `run`'s result."""
+  """Markdown of the result of `run`."""
   rows = [['measurement', 'median s', 'min to max', 'first s', 'GFLOP',
            'of matmul rate', 'of bandwidth', 'peak RSS']]
   more = []
@@ -209,7 +208,7 @@ def _logprob_memory(s: dict) -> str:
           f'{s["temporaries"] / s["plain_temporaries"]:.1%}')
 
 
-# What takes no time: a measurement's shapes as a sentence.
+# Measurements that take no time: each has a function that states its result.
 MEMORY = {'gradient-memory': _gradient_memory,
           'logprob-memory': _logprob_memory}
 
@@ -230,14 +229,14 @@ def main(config, measure: str, repeats: int, to: str | None,
   """Measures, prints a table and writes JSON to `to`.
 
   Args:
-    config: whose student is measured; None with `model`.
-    measure, repeats: as `run`.
-    to: file, or None.
-    model, load, dtype: as `run_shapes`.
+    config: the config whose student is measured; None with `model`.
+    measure, repeats: see `run`.
+    to: the file, or None.
+    model, load, dtype: see `run_shapes`.
 
   Raises:
-    ValueError: as `run` and `run_shapes`; for both a config and a model, or
-      a load or type without a model.
+    ValueError: see `run` and `run_shapes`; also for both a config and a model,
+      or for a load or type without a model.
   """
   if bool(model) == (config is not None):
     raise ValueError('--config and --model are two ways to say what is '

@@ -1,9 +1,10 @@
 """Matmul FLOPs and bytes from shapes alone.
 
-A multiply and an add are two. Norms, rotary phases, softmax and elementwise
-products are left out, as in every published MFU. Attention is counted as it is
-asked for: a causal prefill of T tokens reads T (T + 1) / 2 keys, whatever a
-kernel computes beside them. A backward pass is two forward passes.
+A multiply and an add count as two. Norms, rotary phases, softmax and
+elementwise products are left out, as in every published MFU. Attention counts
+the pairs that it is asked for: a causal prefill of T tokens reads T (T + 1) / 2
+keys, whatever else a kernel computes. A backward pass counts as two forward
+passes.
 """
 
 import dataclasses
@@ -16,11 +17,11 @@ from zppo_jax.models import Model
 from zppo_jax.models.decoder import DecoderConfig
 from zppo_jax.models.qwen3_5 import Qwen35Config
 
-TRAIN = 3  # forward passes that a forward and a backward pass cost
+TRAIN = 3  # a forward and a backward pass cost as much as 3 forward passes
 
 
 class Layers(NamedTuple):
-  """How many of a model's layers are of each kind."""
+  """The number of layers of each kind in a model."""
   attention: int
   delta: int
 
@@ -30,19 +31,23 @@ class Counted:
   """What one token costs a model.
 
   Attributes:
-    layers: by kind.
-    token_flops: forward, of all projections; without attention scores, the
-      recurrence and the head.
-    head_flops: forward, of the logits of one token.
-    pair_flops: forward, of one query token and one key token in all layers.
-    delta_flops: forward, of the recurrence of one token in all layers.
-    params: of the decoder, embedding and head once each.
-    read_params: parameters that a decode step reads: all but the rows of an
+    layers: the number of layers by kind.
+    token_flops: FLOPs of the forward pass in all projections, without attention
+      scores, the recurrence and the head.
+    head_flops: FLOPs of the forward pass for the logits of one token.
+    pair_flops: FLOPs of the forward pass for one query token and one key token,
+      in all layers.
+    delta_flops: FLOPs of the forward pass of the recurrence for one token, in
+      all layers.
+    params: parameters of the decoder; embedding and head count once each.
+    read_params: parameters that a decode step reads: all except the rows of an
       untied embedding.
-    kv_token: numbers of keys and values that one token leaves in all layers.
-    state_row: numbers of recurrent memory of one row in all layers; it is read
-      and written every step.
-    conv_row: numbers of past inputs of its convolutions, likewise.
+    kv_token: the count of numbers in the keys and values that one token leaves
+      in all layers.
+    state_row: the count of numbers in the recurrent memory of one row in all
+      layers; every step reads and writes it.
+    conv_row: the count of numbers in the past inputs of a row's convolutions;
+      every step reads and writes them.
   """
   layers: Layers
   token_flops: int
@@ -57,7 +62,7 @@ class Counted:
 
 
 def _params(model: Model, skip=()) -> int:
-  """Parameters but those under the names `skip`."""
+  """The number of parameters, except those under the names `skip`."""
   shapes = jax.eval_shape(model.init, jax.random.key(0))
   return sum(math.prod(x.shape) for path, x in
              jax.tree_util.tree_leaves_with_path(shapes)
@@ -65,24 +70,24 @@ def _params(model: Model, skip=()) -> int:
 
 
 def _attention(c) -> tuple[int, int]:
-  """(projection FLOPs a token, FLOPs a query-key pair) of a layer."""
+  """(projection FLOPs per token, FLOPs per query-key pair) of a layer."""
   gated = isinstance(c, Qwen35Config)
   heads = (2 + gated) * c.num_heads + 2 * c.num_kv_heads  # q, gate, o; k, v
   return (2 * c.width * c.head_dim * heads, 4 * c.num_heads * c.head_dim)
 
 
 def _delta(c: Qwen35Config) -> tuple[int, int, int, int]:
-  """(projection FLOPs, recurrence FLOPs, numbers of memory and of the
-  convolution's inputs) of a DeltaNet layer.
+  """(projection FLOPs, recurrence FLOPs, the counts of numbers in the memory
+  and in the convolution's inputs) of a DeltaNet layer.
 
-  The recurrence reads the state with a key, adds an outer product and reads it
-  with a query: three products of key_dim x value_dim a head. The chunked form
-  that training uses is other work; this is the work that is asked for.
+  The recurrence reads the state with a key, adds an outer product and reads the
+  state with a query: three products of key_dim x value_dim per head. The
+  chunked form that training uses does other work, which is not counted.
   """
   keys = c.delta_key_heads * c.delta_key_dim
   values = c.delta_value_heads * c.delta_value_dim
   mixed = 2 * keys + values
-  # q, k, v through the convolution; the gate z; a and b of every head; out
+  # q, k, v through the convolution; the gate z; a and b of every head; output
   columns = mixed + values + 2 * c.delta_value_heads + values
   projections = 2 * c.width * columns + 2 * c.conv_kernel * mixed
   head = c.delta_key_dim * c.delta_value_dim
@@ -91,10 +96,10 @@ def _delta(c: Qwen35Config) -> tuple[int, int, int, int]:
 
 
 def count(model: Model) -> Counted:
-  """What a token costs; the vision tower is not counted.
+  """The cost of a token; the vision tower is not counted.
 
   Raises:
-    ValueError: for a family whose layers are not known here.
+    ValueError: for a family whose layers this module does not know.
   """
   c = model.config
   if isinstance(c, DecoderConfig):
@@ -126,14 +131,14 @@ def _pairs(start: int, length: int) -> int:
 
 def forward_flops(c: Counted, rows: int, length: int, *, start: int = 0,
                   logits: int | None = None) -> int:
-  """Of `rows` rows of `length` tokens behind a cache of `start`.
+  """FLOPs of `rows` rows of `length` tokens behind a cache of `start` tokens.
 
   Args:
-    c: the model's.
+    c: the counts of the model.
     rows: B.
     length: T.
-    start: cached tokens that every new one sees.
-    logits: tokens of a row whose logits are computed; None: all.
+    start: the number of cached tokens that every new token sees.
+    logits: the number of tokens per row whose logits are computed; None: all.
   """
   logits = length if logits is None else logits
   return rows * (length * (c.token_flops + c.delta_flops)
@@ -143,10 +148,11 @@ def forward_flops(c: Counted, rows: int, length: int, *, start: int = 0,
 
 def train_flops(c: Counted, prompts: int, prompt: int, rollouts: int,
                 response: int, shared: bool = False) -> int:
-  """Forward and backward of all rows, logits of the responses alone.
+  """FLOPs of the forward and backward pass of all rows, with logits of the
+  responses alone.
 
-  Recomputation is not asked for and not counted. With `shared` a prompt is run
-  once for all of its rows.
+  Recomputation is not counted, because it is not asked for. With `shared` a
+  prompt is run once for all of its rows.
   """
   rows = prompts * rollouts
   if not shared:
@@ -158,9 +164,9 @@ def train_flops(c: Counted, prompts: int, prompt: int, rollouts: int,
 
 def sample_flops(c: Counted, prompts: int, prompt: int, rollouts: int,
                  response: int, shared: bool = True) -> int:
-  """Of generating `response` tokens for `rollouts` rows of each prompt.
+  """FLOPs of generating `response` tokens for `rollouts` rows of each prompt.
 
-  The last token is drawn and never fed. With `shared` a prompt is run once.
+  The last token is drawn but never fed. With `shared` a prompt is run once.
   """
   rows = prompts * rollouts
   fed = response - 1
@@ -171,12 +177,12 @@ def sample_flops(c: Counted, prompts: int, prompt: int, rollouts: int,
 def step_flops(c: Counted, prompts: int, prompt: int, rollouts: int,
                response: int, shared: bool = True,
                shared_update: bool = False) -> int:
-  """Of an RL step on exact lengths: sampling and one update over all rows.
+  """FLOPs of an RL step on exact lengths: sampling and one update on all rows.
 
   Args:
-    c, prompts, prompt, rollouts, response: as `sample_flops`.
+    c, prompts, prompt, rollouts, response: see `sample_flops`.
     shared: whether sampling runs a prompt once.
-    shared_update: whether the update does.
+    shared_update: whether the update runs a prompt once.
   """
   sizes = prompts, prompt, rollouts, response
   return sample_flops(c, *sizes, shared) + train_flops(
@@ -189,15 +195,15 @@ def decode_bytes(c: Counted, rows: int, context: int, *, weight_bytes: float,
   """Bytes that one decode step must move.
 
   Args:
-    c: the model's.
+    c: the counts of the model.
     rows: B.
-    context: tokens that a row sees, the new one included.
-    weight_bytes, cache_bytes, state_bytes: of one number; a convolution's
-      inputs lie in the type of the cache.
-    prompt: tokens of the context that lie once for `share` rows. A step reads
-      them once for all of those: cache.attend has the rows' queries as one
-      operand of its products.
-    share: rows of a unit (programs.Geometry).
+    context: the number of tokens that a row sees, the new token included.
+    weight_bytes, cache_bytes, state_bytes: bytes of one number; a convolution's
+      inputs have the type of the cache.
+    prompt: the number of tokens of the context that are stored once for `share`
+      rows. A step reads them once for all of these rows, because cache.attend
+      takes the rows' queries as one operand of its products.
+    share: rows per unit (programs.Geometry).
 
   Returns:
     weights, cache_read, cache_write, state_read, state_write, total.
@@ -214,12 +220,13 @@ def decode_bytes(c: Counted, rows: int, context: int, *, weight_bytes: float,
 
 def sample_bytes(c: Counted, prompts: int, prompt: int, rollouts: int,
                  response: int, share: int | None = None, **sizes) -> float:
-  """Of all decode steps of `sample_flops`' work.
+  """Bytes that all decode steps of `sample_flops` must move.
 
   Args:
-    c, prompts, prompt, rollouts, response: as `sample_flops`.
-    share: rows that read one copy of a prompt; None: all of its rollouts.
-    sizes: as `decode_bytes`.
+    c, prompts, prompt, rollouts, response: see `sample_flops`.
+    share: the number of rows that read one copy of a prompt; None: all of the
+      prompt's rollouts.
+    sizes: see `decode_bytes`.
   """
   rows, share = prompts * rollouts, share or rollouts
   return sum(decode_bytes(c, rows, prompt + i + 1, prompt=prompt, share=share,

@@ -1,7 +1,7 @@
-"""The measurements by name: what each runs, and what it costs by count.
+"""The measurements by name: what each one runs, and its cost by count.
 
-A measurement is made from a Run; `Work.once` does it once and ends when the
-device has. Whatever compiles is done by the first call, which is timed apart.
+A measurement is made from a Run. `Work.once` does it once and returns when the
+device has finished. The first call does all compilation and is timed apart.
 """
 
 import functools
@@ -29,10 +29,10 @@ class Work(NamedTuple):
   """One measurement.
 
   Attributes:
-    once: does it; its argument is the number of the call.
-    shapes: what it was done on.
-    flops: matmul FLOPs by count; 0 where the work is the host's.
-    bytes: that must be moved by count; 0 where it is not counted.
+    once: does the measurement; its argument is the number of the call.
+    shapes: the shapes that it was done on.
+    flops: matmul FLOPs by count; 0 if only the host works.
+    bytes: the bytes that must be moved, by count; 0 if they are not counted.
   """
   once: Callable[[int], object]
   shapes: dict
@@ -41,10 +41,10 @@ class Work(NamedTuple):
 
 
 class Setting:
-  """A Run with a state, prompts and groups drawn once.
+  """A Run with a state, and prompts and groups that are drawn once.
 
   Args:
-    run: the run; its student is measured.
+    run: the run whose student is measured.
     model: the student's network.
   """
 
@@ -67,7 +67,7 @@ class Setting:
 
   @functools.cached_property
   def minibatches(self):
-    """Of all rows: alternating advantages, so that none is left out."""
+    """Mini-batches of all rows; advantages alternate, so that none is 0."""
     shape = (len(self.groups), self.run.num_rollouts)
     adv_PG = np.where(np.arange(shape[1]) % 2, 1.0, -1.0) * np.ones(shape)
     batches = layouts.micro_batches(self.groups, adv_PG, self.run.layout,
@@ -95,7 +95,7 @@ class Setting:
         for p, rs in zip(*self.lengths, strict=True))
 
   def rows_flops(self, train: bool) -> int:
-    """By the layout: a shared prompt is run once."""
+    """FLOPs of all rows; the layout decides whether a prompt is run once."""
     f, shared = counting.forward_flops, self.run.layout.kind == 'shared'
     once = 0
     for p, rs in zip(*self.lengths, strict=True):
@@ -106,12 +106,12 @@ class Setting:
     return counting.TRAIN * once if train else once
 
   def decode_bytes(self) -> float:
-    """Weights once a step, the responses of the rows that still draw, the
-    prompt once for each unit in which one does."""
+    """Bytes of decoding. Each step reads the weights, the responses of the rows
+    that still draw, and one prompt per unit in which a row draws."""
     width = jnp.dtype(self.model.config.dtype).itemsize
     prompts, responses = self.lengths
     share = self.run.sampler.engine.shape.share
-    # Of the copy that is read, scales included (student.rollout_weights).
+    # Bytes of the copy that is read, scales included (student.rollout_weights).
     weight = sum(x.nbytes for x in jax.tree.leaves(self.params)) / sum(
         x.size for x in jax.tree.leaves(self.state.params))
     units = [(p, rs[g:g + share])
@@ -128,7 +128,7 @@ class Setting:
 
 
 def sample(s: Setting) -> Work:
-  """Prompts to graded groups: prefill, decoding and the host's part."""
+  """From prompts to graded groups: prefill, decoding and the host's part."""
   def once(i):
     return collect.collect(s.run.sampler, s.params, s.prompts,
                             seed=s.run.seed, step=0, purpose=Purpose.ROLLOUT)
@@ -164,7 +164,7 @@ def step(s: Setting) -> Work:
 
 
 def host(s: Setting) -> Work:
-  """Prompt building, grading, replay, packing; no device."""
+  """Prompt building, grading, replay and packing; the device does nothing."""
   texts = [(r.text, r.stop, g.prompt.question)
            for g in s.groups for r in g.rollouts]
   ones = np.ones((len(s.groups), s.run.num_rollouts), np.float32)
@@ -178,7 +178,7 @@ def host(s: Setting) -> Work:
 
 
 def gradient_memory(s: Setting) -> Work:
-  """Temporaries of the gradient of a micro-batch, by the compiler."""
+  """Temporaries of a micro-batch's gradient, as the compiler reports them."""
   batch = s.minibatches[0][0][0]
   parts = s.run.update_fn.keywords
   grads, sums = parts['zeros_fn'].eval_shape(s.state.params)
@@ -192,12 +192,12 @@ def gradient_memory(s: Setting) -> Work:
       'float32_logits': naive})
 
 
-# Of Qwen3.5-0.8B: its vocabulary and width; 32k positions.
+# The vocabulary and width of Qwen3.5-0.8B, with 32k positions.
 LOGPROB_SHAPE = {'rows': 16, 'length': 2048, 'width': 1024, 'vocab': 248320}
 
 
 def _plain_logps(hidden_BTD, head_DV, tokens_BT):
-  """As token_logps.token_logps, with all of [B, T, V] at once."""
+  """As token_logps.token_logps, but with all of [B, T, V] at once."""
   z = jnp.matmul(hidden_BTD[:, :-1], head_DV.astype(hidden_BTD.dtype),
                  preferred_element_type=jnp.float32)
   logp_BTV = jax.nn.log_softmax(z, axis=-1)
@@ -206,13 +206,15 @@ def _plain_logps(hidden_BTD, head_DV, tokens_BT):
 
 
 def logprob_temporaries(fn, dtype: str, shape: dict) -> int:
-  """Bytes by the compiler of loss and gradient of token log-probs and their
-  entropy; nothing is run.
+  """Bytes of temporaries for token log-probs, as the compiler reports them.
+
+  The program computes loss and gradient of log-probs and entropy; it is only
+  compiled.
 
   Args:
     fn: (hidden_BTD, head_DV, tokens_BT) -> (logp, entropy).
-    dtype: of the hidden states; the head is float32.
-    shape: with the keys of LOGPROB_SHAPE.
+    dtype: the type of the hidden states; the head is float32.
+    shape: a dict with the keys of LOGPROB_SHAPE.
   """
   B, T, D, V = (shape[k] for k in ('rows', 'length', 'width', 'vocab'))
   of = jax.ShapeDtypeStruct
@@ -228,7 +230,7 @@ def logprob_temporaries(fn, dtype: str, shape: dict) -> int:
 
 def logprob_memory(s: Setting) -> Work:
   """Temporaries of log-probs and their gradient at LOGPROB_SHAPE, chunked and
-  plain; of the config only its type counts."""
+  plain; only the compute type of the config matters."""
   dtype = s.model.config.dtype
   ours, plain = (logprob_temporaries(fn, dtype, LOGPROB_SHAPE) for fn in (
       token_logps.token_logps, _plain_logps))
@@ -244,7 +246,7 @@ MEASUREMENTS = {
 
 
 def measure(make, setting: Setting, repeats: int) -> dict:
-  """Preparation and first call apart, then `repeats` calls.
+  """Times preparation and the first call apart, then `repeats` calls.
 
   Returns:
     first_s, median_s, min_s, max_s, seconds, shapes, flops, bytes.

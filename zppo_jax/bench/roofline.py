@@ -1,6 +1,6 @@
-"""What this machine does at best: matmul rate and memory bandwidth, measured.
+"""The best that this machine does: matmul rate and memory bandwidth, measured.
 
-A share of the roofline means something only against a number of the same run.
+A share of the roofline only makes sense against a limit from the same run.
 """
 
 import functools
@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 MATMUL_SIZES = (512, 1024, 2048)
-ARRAY_BYTES = 64 << 20  # of one array: beyond the caches of a CPU
+ARRAY_BYTES = 64 << 20  # bytes of one array; more than the caches of a CPU
 REPEATS = 5
 
 
@@ -41,12 +41,13 @@ def matmul_rate(dtype: str, sizes=MATMUL_SIZES, repeats: int = REPEATS):
 
 
 def bandwidth(size: int = ARRAY_BYTES, repeats: int = REPEATS) -> dict:
-  """Best bytes/s by what is done.
+  """The best bytes/s by kind of access.
 
   Returns:
-    read: a sum; what decoding mostly does, with weights and caches.
-    triad: a + s * b -> c, two arrays read and one written. On a CPU far less:
-      new pages are cleared and lines are read before they are written.
+    read: a sum over an array. Decoding mostly reads, weights and caches.
+    triad: a + s * b -> c, which reads two arrays and writes one. It is far
+      slower on a CPU, because new pages are cleared and lines are read before
+      they are written.
   """
   n = size // 4
   a = jnp.ones(n, jnp.float32)
@@ -58,7 +59,7 @@ def bandwidth(size: int = ARRAY_BYTES, repeats: int = REPEATS) -> dict:
 
 @functools.cache
 def measure(dtype: str, sizes=MATMUL_SIZES, size: int = ARRAY_BYTES) -> dict:
-  """The limit of this machine now.
+  """The limits of this machine now.
 
   Returns:
     flops: best matmul FLOP/s; by_size; bytes: best bytes/s; by_access; dtype.
@@ -70,8 +71,8 @@ def measure(dtype: str, sizes=MATMUL_SIZES, size: int = ARRAY_BYTES) -> dict:
 
 
 def apart(dtype: str) -> dict:
-  """`measure` in a process of its own, all cores as one device: one of several
-  CPU devices of this process knows its own limit alone."""
+  """`measure` in a process of its own, with all cores as one device, because
+  one of several CPU devices of this process would measure its own limit."""
   code = ('import json; from zppo_jax.bench import roofline; '
           f'print(json.dumps(roofline.measure({dtype!r})))')
   flags = ('XLA_FLAGS', 'NPROC', 'JAX_NUM_CPU_DEVICES')
@@ -93,7 +94,7 @@ def of_mesh(dtype: str, mesh) -> dict:
 
 
 def spread(seconds) -> dict:
-  """Median, extremes and all of a list of seconds."""
+  """The median, the extremes and all of a list of seconds."""
   seconds = list(seconds)
   return {'median_s': statistics.median(seconds), 'min_s': min(seconds),
           'max_s': max(seconds), 'seconds': seconds}

@@ -1,7 +1,7 @@
-"""Named models with random weights: what they cost to sample, score, update.
+"""Named models with random weights: the cost to sample, score and update.
 
-Text alone. Prompts and responses are random ids of exact lengths, half of all
-advantages are 1 and half -1.
+They read text alone. Prompts and responses are random ids of exact lengths;
+half of all advantages are 1 and half are -1.
 """
 
 import dataclasses
@@ -30,12 +30,12 @@ from zppo_jax.rollout import collect
 from zppo_jax.rollout.engine import Request
 from zppo_jax.weights import families, presets, safetensors_file
 
-MICRO_POSITIONS = 4096  # of a micro-batch
-# The side-by-side model of benchmarks/.
+MICRO_POSITIONS = 4096  # positions of a micro-batch
+# The model of the side-by-side comparison in benchmarks/.
 _TINY = dict(vocab_size=2048, width=256, num_layers=4, num_heads=8,
              num_kv_heads=4, head_dim=32, mlp_width=768, max_positions=4096,
              tied=True, rope_theta=1e6)
-# As its model card and config.json have it.
+# The numbers of its model card and config.json.
 _SMOLLM2 = dict(vocab_size=49152, width=576, num_layers=30, num_heads=9,
                 num_kv_heads=3, head_dim=64, mlp_width=1536,
                 max_positions=8192, rope_theta=1e5, norm_eps=1e-5,
@@ -43,8 +43,8 @@ _SMOLLM2 = dict(vocab_size=49152, width=576, num_layers=30, num_heads=9,
 
 
 class Load(NamedTuple):
-  """How much is done at once: prompts P of so many tokens, rollouts G of so
-  many tokens each."""
+  """How much is done at once: P prompts with `prompt` tokens each, and G
+  rollouts per prompt with `response` tokens each."""
   prompts: int
   prompt: int
   rollouts: int
@@ -63,11 +63,11 @@ class Named(NamedTuple):
   """A row of SHAPES.
 
   Attributes:
-    family: of weights/families.py; 'preset' and 'asset' say where fields are
-      from.
-    fields: of its config, or a name there.
-    load: on a CPU.
-    device_load: on others.
+    family: a key of models.FAMILIES, or 'preset' or 'asset', which say where
+      the fields are taken from.
+    fields: the fields of its config, or the name of a preset or an asset.
+    load: the load on a CPU.
+    device_load: the load on other devices.
   """
   family: str
   fields: Any
@@ -87,7 +87,7 @@ SHAPES = {
 
 
 def names(text: str) -> list[str]:
-  """Shapes of a flag; ValueError names the known ones."""
+  """The shapes that a flag names; ValueError lists the known ones."""
   found = [n for n in text.split(',') if n]
   for name in found:
     if name not in SHAPES:
@@ -96,11 +96,11 @@ def names(text: str) -> list[str]:
 
 
 def load_of(text: str, name: str) -> Load:
-  """The load of a flag such as 8x512x8x256, or a shape's own.
+  """The load that a flag such as 8x512x8x256 gives, or the shape's own load.
 
   Raises:
-    ValueError: for anything but four whole numbers >= 1, a response of one
-      token (nothing is decoded then) or an odd number of rows.
+    ValueError: for anything but four whole numbers >= 1, for responses of one
+      token (which leave nothing to decode), or for an odd number of rows.
   """
   if not text:
     row = SHAPES[name]
@@ -117,7 +117,7 @@ def load_of(text: str, name: str) -> Load:
 
 
 def preset(name: str, dtype: str, remat: str) -> models.Model:
-  """A published size (models/presets.py) without its vision tower."""
+  """A published size (weights/presets.py) without its vision tower."""
   hub = presets.PRESETS[name].config
   row = families.FAMILIES[hub['model_type']]
   config = dataclasses.replace(row.from_hub(hub), dtype=dtype, remat=remat)
@@ -141,7 +141,7 @@ def build(name: str, dtype: str, remat: str) -> models.Model:
 
 
 class _Ids(NamedTuple):
-  """A codec of ids alone, none of which ends a response."""
+  """A codec of bare ids, none of which ends a response."""
   vocab_size: int
   end_id: int
   sampled_ids: frozenset
@@ -159,7 +159,7 @@ class Setting:
 
   Args:
     model: the network.
-    load: what it does.
+    load: how much is done at once.
   """
 
   def __init__(self, model: models.Model, load: Load):
@@ -173,7 +173,7 @@ class Setting:
 
   @functools.cached_property
   def params(self):
-    """float32, on the device."""
+    """The parameters in float32, on the device."""
     return jax.jit(self.model.init)(jax.random.key(0))
 
   @property
@@ -186,7 +186,7 @@ class Setting:
   @property
   def batches(self) -> list:
     """Micro-batches of at most MICRO_POSITIONS, all of one shape and as even
-    as groups allow; a prompt once for as many of its rows as fit."""
+    as groups allow. A prompt is stored once for all of its rows that fit."""
     load = self.load
     group = load.prompt + load.rollouts * load.response
     most = max(1, MICRO_POSITIONS // group)
@@ -209,7 +209,7 @@ def sample(s: Setting) -> Work:
       num_rollouts=(load.rollouts,), prompt_buckets=(load.prompt,),
       group_buckets=(load.prompts,))
   params = collect.place_copy(s.params, s.model, s.mesh)
-  del s.params  # the copy is enough
+  del s.params  # the copy is enough for sampling
 
   def once(i):
     keys = randomness.rollout_key_data(
@@ -265,11 +265,12 @@ MEASUREMENTS = {'sample': sample, 'score': score, 'update': update}
 
 
 def needed(measurement: str, s: Setting) -> int:
-  """Bytes that a measurement needs at least; activations are left out.
+  """The bytes that a measurement needs at least; activations are left out.
 
-  Sampling holds weights in float32 and in the compute type. All draw weights,
-  which takes twice their room. An update holds weights, gradient and two
-  bfloat16 moments, and for its step two more arrays like the weights.
+  Sampling holds weights in float32 and in the compute type. Every measurement
+  draws random weights, which takes twice their memory. An update holds weights,
+  gradient and two bfloat16 moments, and during its step two more arrays of the
+  size of the weights.
   """
   width = jnp.dtype(s.model.config.dtype).itemsize
   each = {'sample': max(4 + width, 8), 'score': 8, 'update': 12 + 8}
@@ -277,7 +278,7 @@ def needed(measurement: str, s: Setting) -> int:
 
 
 def here() -> int | None:
-  """Bytes of memory of the first device, or of a CPU's machine."""
+  """Memory of the first device in bytes; for CPUs, that of the machine."""
   if jax.default_backend() == 'cpu':
     return os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
   return (jax.devices()[0].memory_stats() or {}).get('bytes_limit')

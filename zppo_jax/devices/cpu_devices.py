@@ -29,7 +29,7 @@ def ensure(config: sharding.MeshConfig) -> int:
     The number of devices made; 0 if none were made.
 
   Raises:
-    RuntimeError: if JAX has started and has another number of CPU devices.
+    RuntimeError: if JAX has started with another number of CPU devices.
   """
   count = math.prod(config.shape)
   flags = os.environ.get('XLA_FLAGS', '')

@@ -57,8 +57,9 @@ def sealed(row: dict) -> str:
 
 
 def unsealed(line) -> dict:
-  """The row that `sealed` was given; it accepts lines of earlier versions,
-  which have no seal.
+  """The row that `sealed` was given.
+
+  It accepts a line without a seal, because earlier versions wrote such lines.
 
   Raises:
     ValueError: if the line is not a JSON object, or not what was written.

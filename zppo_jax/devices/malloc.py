@@ -17,14 +17,14 @@ _WHOLE_HEAP = 2**31 - 1  # bytes; the largest int
 
 
 def keep() -> bool:
-  """Makes the process keep what it frees, and makes the programs of a single
-  CPU device run on the thread that calls them.
+  """Makes the process keep freed memory and run programs on the calling thread.
 
   Call it before JAX starts; if it is called later, programs still run on JAX's
   threads. Every thread but the main one has a heap of its own, which is made of
   small pieces and returns memory to the system even if malloc is set to keep
-  it. Programs of several CPU devices have threads of their own, and these
-  threads share one heap. Programs of accelerators are dispatched as before.
+  it. Only programs of a single CPU device run on the calling thread. Programs
+  of several CPU devices have threads of their own, and these threads share one
+  heap. Programs of accelerators are dispatched as before.
 
   It does nothing if the environment sets how malloc or JAX's dispatch behaves
   (GLIBC_TUNABLES, JAX_CPU_ENABLE_ASYNC_DISPATCH). It leaves malloc unchanged on
@@ -46,6 +46,6 @@ def keep() -> bool:
 
 
 def release() -> None:
-  """Returns all free memory to the system now, even if `keep` was called."""
+  """Hands all free memory back to the system now, even after `keep`."""
   if platform.libc_ver()[0] == 'glibc':
     ctypes.CDLL(None).malloc_trim(0)

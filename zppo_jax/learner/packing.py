@@ -263,12 +263,12 @@ def rows_per_micro_batch(length: int, max_tokens: int, multiple: int) -> int:
 def bucketed_rows(rows: Sequence[Row], *, max_tokens: int, multiple: int,
                   buckets: Sequence[int], patch_buckets: Sequence[int] = (),
                   num_axes: int = 1, packed: bool = False) -> list[MicroBatch]:
-  """Cuts rows into micro-batches by `batches`, shortest length bucket first;
-  patches count as positions.
+  """Cuts rows into micro-batches by `batches`, shortest length bucket first.
 
-  If `packed`, shorter rows fill what longer rows leave free of their bucket
-  (`first_fit`); the shapes are those that the rows have without packing. A row
-  with media stays alone, because padded patches belong to one prompt.
+  Patches count as positions. If `packed`, shorter rows fill the places that
+  longer rows leave free in their bucket (`first_fit`), and the shapes are those
+  that the rows have without packing. A row with media stays alone, because
+  padded patches and their places belong to one prompt.
 
   Raises:
     ValueError: if a row or its media fit no bucket, or a prompt is empty,

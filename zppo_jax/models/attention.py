@@ -191,7 +191,8 @@ def check(asked: str, mesh, config) -> None:
     config: the model's config, its tower included.
 
   Raises:
-    ValueError: as `choose`; names the part of the model that does not fit.
+    ValueError: see `choose`; the message names the part of the model that does
+      not fit.
   """
   for part, heads in heads_of(config).items():
     shape = Shape(sharding.batch_shards(mesh), 128, *heads, config.dtype)

@@ -79,7 +79,7 @@ def attend(q_BTNH, k_BTKH, v_BTKH, mask_BT, past, valid):
   K = k_BTKH.shape[2]
   G, wide = N // K, jnp.promote_types(q_BTNH.dtype, jnp.float32)
   q = q_BTNH.reshape(B, K, G, H)
-  # There is one key per row: a product of its own would be mostly overhead.
+  # There is one key per row, so a matrix product would be mostly overhead.
   s = jnp.sum(q.astype(wide) * k_BTKH[:, 0, :, None], axis=-1, keepdims=True)
   scores = [jnp.where(mask_BT[:, None, None], s * H**-0.5, _MASKED)]
   for (k_CKHS, _), valid_CS in zip(past, valid, strict=True):

@@ -134,7 +134,7 @@ class Decoder(nn.Module):
       (hidden_BTD after the last norm, in the compute type, `Fresh`).
     """
     c = self.config
-  # With deviation D^-1/2 a tied head starts with logits of deviation 1.
+    # With deviation D^-1/2 a tied head starts with logits of deviation 1.
     embed = self.param('embed', nn.initializers.normal(c.width**-0.5),
                        (c.vocab_size, c.width))
     if not c.tied:

@@ -10,11 +10,11 @@ def main(paths: Sequence[str], to: str | None = None,
 
   Args:
     paths: workdirs of `zppo train`, finished or not.
-    to: HTML file; None is WORKDIR/report.html of a single run.
-    max_samples: recorded questions that the page holds at most.
+    to: the HTML file; None: WORKDIR/report.html of a single run.
+    max_samples: the most recorded questions on the page.
 
   Returns:
-    Where the page lies.
+    The path of the page.
 
   Raises:
     ValueError: for several runs without `to`, or a damaged file.

@@ -1,8 +1,8 @@
 """Small SVG charts as text: lines with bands, bars, stacked bars.
 
-Colours are the CSS variables --s0 to --s7 of page.css; lines also differ in
-their dashes, so that a chart can be read without colour. Each chart carries
-its values for the pointer (page.js).
+Colours are the CSS variables --s0 to --s7 of page.css. Lines also differ in
+their dashes, so that a chart can be read without colour. Each chart carries its
+values, which page.js shows at the pointer.
 """
 
 import dataclasses
@@ -22,12 +22,13 @@ class Line:
 
   Attributes:
     label: its name in the legend.
-    xs, ys: points.
-    low, high: band around ys, or None.
-    faint: (xs, ys) of curves behind it: its runs, or its unsmoothed self.
-    bold: drawn thicker, e.g. a mean over runs.
-    style: place in the palette and the dashes; the same thing has the same
-      one in every chart.
+    xs, ys: the points.
+    low, high: the band around ys, or None.
+    faint: (xs, ys) of curves behind the line: the single runs, or the
+      unsmoothed values.
+    bold: draw it thicker, e.g. because it is a mean over runs.
+    style: its place in the palette and among the dashes; the same thing has
+      the same style in every chart.
   """
   label: str
   xs: tuple[float, ...]
@@ -41,14 +42,14 @@ class Line:
 
 @dataclasses.dataclass(frozen=True)
 class Bars:
-  """A series of a bar chart: a height for each category."""
+  """A series of a bar chart, with one height per category."""
   label: str
   heights: tuple[float, ...]
 
 
 @dataclasses.dataclass(frozen=True)
 class Chart:
-  """SVG text, the legend's (label, swatch SVG), values for the pointer."""
+  """The SVG text, (label, swatch SVG) of the legend, values for the pointer."""
   svg: str
   legend: tuple[tuple[str, str], ...]
   hover: dict
@@ -69,7 +70,7 @@ def number(x: float) -> str:
 
 
 def tick_labels(values: Sequence[float]) -> list[str]:
-  """Labels of one axis, all in one unit."""
+  """Labels of one axis, all in the same unit."""
   top = max(map(abs, values), default=0.0)
   for unit, name in ((1e12, 'T'), (1e9, 'G'), (1e6, 'M'), (1e4, 'k')):
     if top >= unit:
@@ -81,7 +82,7 @@ def tick_labels(values: Sequence[float]) -> list[str]:
 
 
 def ticks(low: float, high: float, count: int = 5) -> list[float]:
-  """Round values that span [low, high] in about `count` steps."""
+  """Round values that cover [low, high] in about `count` steps."""
   raw = (high - low) / count
   power = 10.0**math.floor(math.log10(raw))
   step = next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= raw * 0.999)
@@ -91,7 +92,7 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
 
 
 def domain(values: Sequence[float], fixed: tuple = (None, None)):
-  """(low, high) of an axis; ends that are not fixed get some room."""
+  """(low, high) of an axis; an end that is not fixed gets some margin."""
   low, high = min(values), max(values)
   low = low if fixed[0] is None else min(fixed[0], low)
   high = high if fixed[1] is None else max(fixed[1], high)
@@ -108,7 +109,7 @@ def _f(x: float) -> str:
 
 
 def _frame(x_ticks, y_ticks, py, x_label: str) -> str:
-  """Grid, axes and tick labels. x_ticks: (position, label)."""
+  """Grid, axes and tick labels. x_ticks holds (position, label)."""
   out = []
   for y, label in zip(y_ticks, tick_labels(y_ticks), strict=True):
     out.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" '
@@ -147,7 +148,7 @@ def _scale(low: float, high: float, start: float, stop: float):
 
 
 def _path(xs, ys, px, py) -> str:
-  """Path data; a value that is not finite leaves a gap."""
+  """Path data; a value that is not finite makes a gap."""
   out, pen = [], 'M'
   for x, y in zip(xs, ys, strict=True):
     if not math.isfinite(y):
@@ -168,13 +169,13 @@ def line_chart(lines: Sequence[Line], *, title: str, x_label: str,
 
   Args:
     lines: at least one, with at least one finite point.
-    title: what a screen reader says.
-    x_label: name of the x axis.
-    y: (low, high) that the y axis must hold; None leaves an end free.
+    title: the text for a screen reader.
+    x_label: the name of the x axis.
+    y: (low, high) that the y axis must include; None leaves an end free.
   """
   ys = [v for line in lines for part in (line.ys, *(f[1] for f in line.faint))
         for v in _finite(part)]
-  for line in lines:  # a band may leave what is possible: it is cut there
+  for line in lines:  # a band may exceed possible values and is cut there
     ys += [v for part in (line.low or (), line.high or ())
            for v in _finite(part)
            if (y[0] is None or v >= y[0]) and (y[1] is None or v <= y[1])]
@@ -208,7 +209,7 @@ def line_chart(lines: Sequence[Line], *, title: str, x_label: str,
     body.append(f'<path class="{weight}" stroke="{color}" '
                 f'stroke-dasharray="{dash}" '
                 f'd="{_path(line.xs, line.ys, px, py)}"/>')
-    if len(line.xs) <= 12:  # few points are shown as such
+    if len(line.xs) <= 12:  # so few points get marks
       body += [f'<circle fill="{color}" r="2.5" cx="{_f(px(x))}" '
                f'cy="{_f(py(v))}"/>'
                for x, v in zip(line.xs, line.ys, strict=True)
@@ -229,20 +230,20 @@ def line_chart(lines: Sequence[Line], *, title: str, x_label: str,
 
 
 def _short(v: float):
-  """Four significant digits for the pointer; None for what is not finite."""
+  """Four significant digits for the pointer; None if v is not finite."""
   return float(f'{v:.6g}') if math.isfinite(v) else None
 
 
 def bar_chart(categories: Sequence[str], series: Sequence[Bars], *,
               title: str, x_label: str) -> Chart:
-  """Bars side by side, a group for each category; heights from 0."""
+  """Bars side by side, one group of bars per category; heights start at 0."""
   y_low, y_high = domain([v for s in series for v in s.heights], (0, None))
-  y_high *= 1.06  # room for the numbers on the bars
+  y_high *= 1.06  # leaves room for the numbers on the bars
   py = _scale(y_low, y_high, HEIGHT - BOTTOM, TOP)
   slot = (WIDTH - LEFT - RIGHT) / len(categories)
   width = min(40.0, slot * 0.8 / len(series))
   middle = lambda c: LEFT + (c + 0.5) * slot
-  every = -(-len(categories) // 14)  # labels do not touch
+  every = -(-len(categories) // 14)  # so that labels do not touch
   body = [_frame([(middle(c), name) for c, name in enumerate(categories)
                   if c % every == 0],
                  ticks(y_low, y_high, 4), py, x_label)]
@@ -266,13 +267,13 @@ def bar_chart(categories: Sequence[str], series: Sequence[Bars], *,
 
 def stacked_chart(xs: Sequence[float], series: Sequence[Bars], *, title: str,
                   x_label: str, top: float) -> Chart:
-  """Bars one on the other at every x; what is above `top` is cut.
+  """Bars stacked at every x; whatever exceeds `top` is cut.
 
   Args:
-    xs: position of each bar, evenly spaced.
-    series: from the bottom up.
-    title, x_label: as of `line_chart`.
-    top: largest value of the y axis.
+    xs: the position of each bar; positions are evenly spaced.
+    series: the series, from the bottom up.
+    title, x_label: see `line_chart`.
+    top: the largest value of the y axis.
   """
   py = _scale(0, top, HEIGHT - BOTTOM, TOP)
   slot = (WIDTH - LEFT - RIGHT) / len(xs)

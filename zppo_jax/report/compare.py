@@ -6,22 +6,23 @@ from collections.abc import Sequence
 from zppo_jax.report.reading import Run, read_all
 from zppo_jax.study import tables
 
-OWN = ('method', 'seed')  # fields in which compared runs always may differ
-NAMED = ('optimizer.learning_rate',)  # and these unless others are named
+OWN = ('method', 'seed')  # fields in which compared runs may always differ
+NAMED = ('optimizer.learning_rate',)  # further fields, unless others are named
 
 
 def check(runs: Sequence[Run], fields: Sequence[str]) -> None:
-  """Refuses runs that a table cannot hold side by side.
+  """Refuses runs that one table cannot show side by side.
 
   Args:
-    runs: to compare.
+    runs: the runs to compare.
     fields: dotted config fields in which they may differ, besides method and
       seed.
 
   Raises:
     KeyError: for a field that no config has.
-    ValueError: for unfinished runs, for a difference in another field (all
-      are named with their values) and for one arm and seed run twice.
+    ValueError: for unfinished runs, for differences in other fields (the
+      message names all with their values) and for an arm and seed that occur
+      twice.
   """
   unfinished = [str(r.path) for r in runs if not r.complete]
   if unfinished:
@@ -62,8 +63,9 @@ def document(runs: Sequence[Run], vary: Sequence[str] = NAMED) -> str:
   """Markdown: the table of arms and paired differences between them.
 
   Args:
-    runs: complete ones.
-    vary: config fields in which they may differ; those that do get a column.
+    runs: complete runs.
+    vary: config fields in which the runs may differ; each field in which they
+      do gets a column.
   """
   check(runs, vary)
   varied = tables.differing([r.config for r in runs])
@@ -102,7 +104,7 @@ def document(runs: Sequence[Run], vary: Sequence[str] = NAMED) -> str:
 
 def main(paths: Sequence[str], to: str | None = None,
          vary: Sequence[str] = NAMED) -> str:
-  """Reads workdirs, returns the document and writes it if asked."""
+  """Reads workdirs, returns the document, and writes it to `to` if given."""
   text = document(read_all(paths), vary)
   if to is not None:
     with open(to, 'w', encoding='utf-8') as f:

@@ -1,4 +1,4 @@
-"""From rows of runs to curves: groups of seeds, means, bands, smoothing."""
+"""Turns rows of runs into curves: groups of seeds, means, bands, smoothing."""
 
 import dataclasses
 import math
@@ -11,22 +11,22 @@ from zppo_jax.report.reading import Run
 from zppo_jax.statistics import t_interval
 from zppo_jax.study import tables
 
-MOST_POINTS = 300  # of a curve; longer ones are averaged over equal spans
-MOST_FAINT = 10  # runs that are drawn behind the mean of their group
+MOST_POINTS = 300  # per curve; longer ones are averaged over equal spans
+MOST_FAINT = 10  # the most runs that are drawn behind the mean of their group
 
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-  """Runs that differ in their seed only (or a lone run)."""
+  """Runs that differ only in their seed (or a single run)."""
   label: str
   runs: tuple[Run, ...]
 
 
 def group_runs(runs: Sequence[Run]) -> tuple[Group, ...]:
-  """Groups by method and whatever differs between runs of one method.
+  """Groups runs by method and by any difference between runs of one method.
 
-  Fields of the machinery that cannot change a number (workdir, logging) are
-  in no config, so every difference but the seed tells two groups apart.
+  Configs hold no fields of the machinery that cannot change a number (workdir,
+  logging). So every difference except the seed separates two groups.
   """
   out: dict[tuple, list[Run]] = {}
   for run in runs:
@@ -41,7 +41,7 @@ def group_runs(runs: Sequence[Run]) -> tuple[Group, ...]:
 
 
 def thin_out(xs: Sequence[float], ys: Sequence[float]):
-  """(xs, ys) of at most MOST_POINTS points: means over spans of equal count."""
+  """At most MOST_POINTS points (xs, ys): means over spans of equal count."""
   if len(xs) <= MOST_POINTS:
     return tuple(xs), tuple(ys)
   cuts = np.linspace(0, len(xs), MOST_POINTS + 1).astype(int)
@@ -51,19 +51,19 @@ def thin_out(xs: Sequence[float], ys: Sequence[float]):
 
 
 def window(count: int) -> int:
-  """Points that a smoothed curve averages (odd); 1 for a short one."""
+  """How many points a smoothed curve averages (odd); 1 for a short curve."""
   return 1 if count < 40 else 2 * (count // 50) + 3
 
 
 def smooth(ys: Sequence[float], size: int) -> tuple[float, ...]:
-  """Centred moving mean; shorter at the ends."""
+  """The centred moving mean, over fewer points at the ends."""
   half = size // 2
   return tuple(float(np.mean(ys[max(0, i - half):i + half + 1]))
                for i in range(len(ys)))
 
 
 def values_of(rows: Iterable[dict], name: str, x: str = 'step'):
-  """(xs, ys) of the rows that have the name."""
+  """(xs, ys) of the rows that have a finite value of that name."""
   found = [(row[x], row[name]) for row in rows
            if name in row and row[name] is not None
            and math.isfinite(row[name])]
@@ -73,11 +73,12 @@ def values_of(rows: Iterable[dict], name: str, x: str = 'step'):
 def curve(label: str, group: Group, name: str, *, x: str = 'step',
           rows: Callable[[Run], Sequence[dict]] = lambda run: run.metrics,
           smoothed: bool = True, style: int = 0) -> Line | None:
-  """A group's curve of a name; None where no run has it.
+  """A group's curve of a name; None if no run has the name.
 
-  One run: its values, behind a moving mean where there are many. Several:
-  mean and 95 % t interval at the steps that at least two runs have, the runs
-  behind. Over rollouts or tokens, x is the mean over the runs at that step.
+  For one run it shows the values, with a moving mean in front if there are
+  many. For several runs it shows the mean and the 95 % t interval at the steps
+  that at least two runs have, with the runs behind. If x is rollouts or tokens,
+  it is the mean over the runs at that step.
   """
   found = [(dict(zip(*values_of(rows(r), name), strict=True)),
             dict(zip(*values_of(rows(r), x), strict=True)))

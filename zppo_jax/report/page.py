@@ -1,8 +1,8 @@
-"""The page: one HTML file that needs nothing else, online or off.
+"""The page: one HTML file that needs no other file, online or offline.
 
-Everything a run wrote is escaped: server-side text by html.escape, samples as
-JSON in a script element that holds no '<' (page.js inserts them by
-textContent). A content security policy forbids every request.
+Everything that a run wrote is escaped: text by html.escape, samples as JSON in
+a script element without '<' (page.js inserts them by textContent). A content
+security policy forbids every request.
 """
 
 import html
@@ -26,8 +26,8 @@ def esc(value) -> str:
 
 
 def embed(value) -> str:
-  """JSON that can stand in a script element: no '<', '>', '&', and no line
-  separators that old parsers take for line ends."""
+  """JSON that can stand in a script element. It has no '<', '>' or '&', and no
+  line separators that old parsers take for line ends."""
   text = json.dumps(value, separators=(',', ':'))
   for c in '<>&\u2028\u2029':
     text = text.replace(c, f'\\u{ord(c):04x}')
@@ -35,7 +35,7 @@ def embed(value) -> str:
 
 
 def table(rows: Sequence[Sequence[str]], kind: str = '') -> str:
-  """HTML table of cells that are HTML already, the head first."""
+  """An HTML table of cells that are already HTML; the first row is the head."""
   head, *body = rows
   return (f'<div class="scroll"><table class="{kind}"><thead><tr>'
           + ''.join(f'<th scope="col">{c}</th>' for c in head)
@@ -50,7 +50,7 @@ def _figure(figure: panels.Figure, hovers: list) -> str:
                    for label, swatch in figure.chart.legend)
   labels = [label for label, _ in figure.chart.legend]
   if len(labels) == 1 and labels == list(figure.names):
-    legend = ''  # the name stands below
+    legend = ''  # the name is shown below the figure
   return (
       f'<figure class="chart" data-hover="{len(hovers) - 1}">'
       f'<figcaption><h3>{esc(figure.title)}</h3>'
@@ -133,7 +133,7 @@ def _splits(runs: Sequence[Run]) -> list[str]:
 
 
 def _ends(group: Group, split: str):
-  """(first, last) values of a split over the runs that have it."""
+  """(first, last) values of a split, for the runs that have the split."""
   found = [[row[split] for row in r.evals if split in row]
            for r in group.runs]
   found = [f for f in found if f]
@@ -148,7 +148,7 @@ def _mean(values: Sequence[float]) -> str:
 
 
 def _track(before: float, after: float) -> str:
-  """A line from 0 to 1 with a hollow mark before and a full one after."""
+  """A line from 0 to 1 with a hollow mark before and a full mark after."""
   x = lambda v: 6 + 108 * v
   color = 'var(--good)' if after >= before else 'var(--bad)'
   return (
@@ -184,7 +184,7 @@ def _before_after(runs: Sequence[Run], groups: Sequence[Group]) -> str:
 
 
 def _shares(groups: Sequence[Group], prefix: str, unit: str) -> str:
-  """A table of totals with bars, a block of columns for each group."""
+  """A table of totals with bars and one block of columns per group."""
   found = [panels.totals(g, prefix) for g in groups]
   names = list(dict.fromkeys(n for f in found for n in f))
   if not names:

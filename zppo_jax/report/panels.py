@@ -1,7 +1,7 @@
-"""Which charts a page has, and what each of them says.
+"""The charts of a page, and the text that explains each of them.
 
-Names are those of docs/metrics.md. A panel whose names are in no run is left
-out and named at the end of its section.
+Names are those of docs/metrics.md. A panel whose names no run has is left out;
+the end of its section names it.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ from zppo_jax.report.curves import Group, curve, window
 FRACTION = (0.0, 1.0)
 FROM_ZERO = (0.0, None)
 FREE = (None, None)
-MOST_BARS = 60  # of a stacked chart
+MOST_BARS = 60  # per stacked chart
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,11 +26,12 @@ class Panel:
   """Names of metrics.jsonl that share a chart.
 
   Attributes:
-    title: what is drawn.
-    unit: of the y axis.
+    title: the name of what is drawn.
+    unit: the unit of the y axis.
     names: patterns of names, e.g. 'stop/*'.
-    what: one or two sentences for somebody who sees it first.
-    y: (low, high) that the y axis holds, None where it follows the data.
+    what: one or two sentences for a person who sees the chart for the first
+      time.
+    y: (low, high) that the y axis includes; None lets an end follow the data.
   """
   title: str
   unit: str
@@ -154,7 +155,7 @@ def _names(group: Sequence[Group], patterns: Sequence[str]) -> list[str]:
 
 
 def _ending(names: Sequence[str]) -> dict[str, str]:
-  """Names without the part that all of them begin with."""
+  """Names without the part with which all of them begin."""
   if len(names) < 2:
     return {n: n for n in names}
   parts = [n.split('/') for n in names]
@@ -174,8 +175,8 @@ def _smoothing(lines) -> str:
 
 
 def draw(panel: Panel, groups: Sequence[Group]) -> list[Figure]:
-  """One chart with all names for one group of runs; for several groups a
-  chart per name. Empty if no run has any of the names."""
+  """Draws one chart with all names for a single group, or one chart per name
+  for several groups. The list is empty if no run has any of the names."""
   names = _names(groups, panel.names)
   short = _ending(names)
   if len(groups) == 1:
@@ -291,7 +292,7 @@ def departures(groups: Sequence[Group]) -> list[Figure]:
 
 
 def phases(groups: Sequence[Group]) -> list[str]:
-  """Names 'time/*' of the groups, largest total first."""
+  """The groups' names 'time/*', the largest total first."""
   total: Counter = Counter()
   for g in groups:
     for r in g.runs:
@@ -301,7 +302,7 @@ def phases(groups: Sequence[Group]) -> list[str]:
 
 
 def time_by_step(groups: Sequence[Group]) -> list[Figure]:
-  """Seconds of a step by phase, stacked; mean over the runs of a group."""
+  """Seconds per step by phase, stacked; mean over the runs of a group."""
   names, out = phases(groups), []
   for g in groups:
     by_step: dict[int, list[list[float]]] = {}
@@ -339,7 +340,7 @@ def time_by_step(groups: Sequence[Group]) -> list[Figure]:
 
 
 def totals(group: Group, prefix: str) -> dict[str, float]:
-  """Sum of every name with a prefix over all steps, mean over runs."""
+  """The sum of each name with a prefix over all steps, mean over runs."""
   total: Counter = Counter()
   for r in group.runs:
     for row in r.metrics:

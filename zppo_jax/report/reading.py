@@ -1,4 +1,4 @@
-"""A workdir as one frozen record. What is missing or torn is said in notes."""
+"""A workdir as one frozen record; notes say what is missing or incomplete."""
 
 import dataclasses
 import json
@@ -7,13 +7,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-LARGEST_TEXT = 6000  # characters of one text that a page keeps
-LARGEST_SAMPLES = 12_000_000  # characters of all recorded questions of a page
+LARGEST_TEXT = 6000  # the most characters of a text that a page keeps
+LARGEST_SAMPLES = 12_000_000  # the most characters of all questions on a page
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-  """What a workdir holds.
+  """The contents of a workdir.
 
   Attributes:
     name: the directory's name, made unique among the runs read together.
@@ -24,10 +24,10 @@ class Run:
     metrics: rows of metrics.jsonl.
     evals: rows of eval.jsonl.
     departures: rows of buffer.jsonl.
-    samples: chosen rows of samples.jsonl.
-    samples_total: rows that samples.jsonl has.
+    samples: the chosen rows of samples.jsonl.
+    samples_total: the number of rows in samples.jsonl.
     summary: None while the run is unfinished.
-    notes: sentences about what is missing or torn.
+    notes: sentences about what is missing or incomplete.
   """
   name: str
   path: pathlib.Path
@@ -70,11 +70,11 @@ def _json(path: pathlib.Path) -> dict:
 
 
 def _lines(path: pathlib.Path, torn_allowed: bool, notes: list[str]):
-  """Rows of a JSON lines file, one at a time; none where there is no file.
+  """Rows of a JSON lines file, one at a time; no rows if the file is missing.
 
   Raises:
-    ValueError: for a line that is not JSON, unless it is the last one and
-      may be torn.
+    ValueError: for a line that is not JSON, unless it is the last line and may
+      be incomplete.
   """
   if not path.is_file():
     return
@@ -102,11 +102,11 @@ def _lines(path: pathlib.Path, torn_allowed: bool, notes: list[str]):
 
 
 def pick_evenly(steps: Sequence[int], limit: int) -> list[int]:
-  """Indices of at most `limit` rows, spread evenly over their steps.
+  """Indices of at most `limit` rows that are spread evenly over the steps.
 
   Args:
-    steps: step of each row.
-    limit: rows that may be taken.
+    steps: the step of each row.
+    limit: the most rows.
   """
   if len(steps) <= limit:
     return list(range(len(steps)))
@@ -121,7 +121,7 @@ def pick_evenly(steps: Sequence[int], limit: int) -> list[int]:
              np.linspace(0, len(known) - 1, limit).astype(int)]
   quota = dict.fromkeys(known, 0)
   left = limit
-  while left:  # a round gives each step one more, as long as it has one
+  while left:  # each round gives one more row to each step that has one
     open_steps = [s for s in known if quota[s] < len(by_step[s])]
     if not open_steps:
       break
@@ -140,8 +140,8 @@ def pick_evenly(steps: Sequence[int], limit: int) -> list[int]:
 
 
 def shorten(value, limit: int = LARGEST_TEXT):
-  """A JSON value whose texts keep `limit` characters: both ends, and between
-  them how many were left out."""
+  """A JSON value whose texts keep `limit` characters from both ends; between
+  them stands how many characters were left out."""
   if isinstance(value, str) and len(value) > limit:
     half = limit // 2
     return (f'{value[:half]}\n[... {len(value) - 2 * half} characters left '
@@ -155,7 +155,7 @@ def shorten(value, limit: int = LARGEST_TEXT):
 
 def _samples(path, limit: int, budget: int, torn_allowed: bool,
              notes: list[str]):
-  """(chosen rows, number of rows). Two passes: the file may be large."""
+  """(chosen rows, number of rows), in two passes as the file may be large."""
   steps, sizes = [], []
   for row in _lines(path, torn_allowed, notes):
     steps.append(row['step'])
@@ -176,9 +176,9 @@ def read(path, *, name: str | None = None, max_samples: int = 0,
 
   Args:
     path: the directory.
-    name: the run's name; None takes the directory's.
-    max_samples: recorded questions that are kept, evenly over steps.
-    samples_budget: characters that they may take together, about.
+    name: the run's name; None: the directory's name.
+    max_samples: the most recorded questions kept, evenly over steps.
+    samples_budget: about how many characters they may have together.
 
   Raises:
     FileNotFoundError: for a folder that is no workdir.
@@ -223,11 +223,11 @@ def read(path, *, name: str | None = None, max_samples: int = 0,
 
 
 def read_all(paths: Sequence, max_samples: int = 0) -> list[Run]:
-  """Reads several workdirs; equal names get their parent in front.
+  """Reads several workdirs; equal names get their parent folder in front.
 
   Raises:
-    ValueError: if none is given or one is given twice.
-    FileNotFoundError: as `read`.
+    ValueError: if no path is given or a path is given twice.
+    FileNotFoundError: see `read`.
   """
   found = [pathlib.Path(p).resolve() for p in paths]
   if not found:

@@ -52,7 +52,7 @@ class Sampler:
 
 def slots_of(limit: int | None, group_buckets,
              num_rollouts: int) -> int | None:
-  """make_engine's `slots` under a limit; None if no batch needs more rows."""
+  """make_engine's `slots`; None if no batch has more rows than the limit."""
   asked = max(group_buckets) * num_rollouts
   return None if limit is None or limit >= asked else limit
 
@@ -63,7 +63,6 @@ def make_engine(*, model, mesh, chat: Chat, max_tokens: int,
                 **options) -> Engine:
   """An engine for a model on a mesh; nothing is compiled yet.
 
-  Args:
   Args:
     model: the network.
     mesh: the mesh on which it runs.

@@ -155,8 +155,8 @@ def draw(logits_BV, key_B2, position_B, temperature_B, top_p_B, top_k_B,
 
   Returns:
     (token_B, logp_B). logp is taken under the full vocabulary at the
-    temperature (1 if that is 0), before truncation and before `allowed_V`. So
-    it is what the trainer computes for the same token.
+    temperature (at 1 if that is 0), before truncation and before `allowed_V`.
+    So it is what the trainer computes for the same token.
   """
   V, hot_B = logits_BV.shape[-1], temperature_B > 0
   scaled = logits_BV / jnp.where(hot_B, temperature_B, 1.0)[:, None]

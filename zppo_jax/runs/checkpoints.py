@@ -1,9 +1,9 @@
-"""Training checkpoints by orbax: asynchronous, atomic, kept by policy.
+"""Training checkpoints by orbax: asynchronous, atomic, kept by a policy.
 
-A checkpoint holds the TrainState, whatever JSON the loop gives it (buffer,
+A checkpoint holds the TrainState, the JSON that the loop passes to it (buffer,
 totals, data position) and a manifest: model, config, versions, a checksum of
-every leaf, and a digest of all this JSON. A directory appears under its final
-name only when it is whole. No pickle.
+every leaf, and a digest of all this JSON. A directory gets its final name only
+when it is complete. No pickle is used.
 """
 
 import dataclasses
@@ -22,20 +22,19 @@ from zppo_jax.devices import disk
 from zppo_jax.records import TrainState
 
 FORMAT = 1
-# What the JSON of a checkpoint holds; earlier versions wrote no more than the
-# first.
+# Fields in the JSON of every checkpoint; earlier versions wrote no others.
 HELD = frozenset({'format', 'model', 'config', 'versions', 'step', 'host',
                   'leaves', 'checksums'})
 
 
 @dataclasses.dataclass(frozen=True)
 class Policy:
-  """When checkpoints are made and which stay.
+  """When checkpoints are made and which of them are kept.
 
   Attributes:
-    every: steps between two; 0 keeps only the one at the end.
-    keep: the newest that stay.
-    keep_every: steps whose multiples stay for good; 0: none.
+    every: steps between two checkpoints; 0 makes only the one at the end.
+    keep: the number of newest checkpoints that are kept.
+    keep_every: checkpoints at multiples of this step are always kept; 0: none.
   """
   every: int
   keep: int
@@ -56,7 +55,7 @@ class CheckpointError(RuntimeError):
 
 
 def leaf_checksum(x) -> jax.Array:
-  """uint32 of a leaf's bits and their places, the same on every mesh.
+  """uint32 of a leaf's bits and their places; it is the same on every mesh.
 
     sum_i bits_i (1 + 2 (i . p))  mod 2^32, p the first odd primes
   """
@@ -75,13 +74,13 @@ _checksum_tree = jax.jit(lambda tree: jax.tree.map(leaf_checksum, tree))
 
 
 def checksums(tree) -> dict[str, int]:
-  """Checksum by leaf name."""
+  """The checksum of every leaf, by leaf name."""
   found = jax.tree_util.tree_flatten_with_path(_checksum_tree(tree))[0]
   return {jax.tree_util.keystr(path): int(value) for path, value in found}
 
 
 def leaf_types(tree) -> dict[str, str]:
-  """'float32[3,4]' and the like by leaf name."""
+  """'float32[3,4]' and the like for every leaf, by leaf name."""
   return {jax.tree_util.keystr(path):
           f'{x.dtype}[{",".join(map(str, x.shape))}]' for path, x in
           jax.tree_util.tree_flatten_with_path(tree)[0]}
@@ -96,12 +95,12 @@ def _differences(ours: dict, theirs: dict) -> str:
 
 
 def _wrong_content(step: int, content: Any) -> str | None:
-  """Why the JSON of a checkpoint is not that of `step` steps, or None."""
+  """Why JSON is not that of a checkpoint after `step` steps, or None."""
   if not isinstance(content, dict):
     return 'its JSON is no object'
   content = dict(content)
   told = content.pop('digest', None)
-  # Earlier versions wrote no digest, and nothing that is not in HELD.
+  # Earlier versions wrote no digest and no field outside HELD.
   if told is None and not content.keys() <= HELD or (
       told is not None and told != disk.digest(content)):
     return 'its JSON is not what was written'
@@ -114,11 +113,12 @@ def _wrong_content(step: int, content: Any) -> str | None:
 
 
 def peek(folder: pathlib.Path, step: int) -> dict | None:
-  """The JSON part of a checkpoint, read without opening the others; None if
-  there is none.
+  """The JSON part of a checkpoint, read without opening other checkpoints.
+
+  It is None if the checkpoint does not exist.
 
   Raises:
-    CheckpointError: if it is damaged.
+    CheckpointError: if the checkpoint is damaged.
   """
   file = folder / str(step) / 'host' / 'metadata'
   if not file.is_file():
@@ -137,26 +137,26 @@ class Checkpoints:
   """The checkpoints of one run.
 
   Args:
-    path: their directory, made when it is missing.
-    policy: when and how many.
+    path: their directory, which is made if it is missing.
+    policy: when checkpoints are made, and how many are kept.
     manifest: JSON values stored with every checkpoint: 'model' (checked on
       restore), 'config', 'versions'.
-    read_only: nothing is made, deleted or saved there.
+    read_only: make, delete and save nothing in the directory.
 
   Attributes:
-    notes: what is to be said of the checkpoints that were read.
+    notes: sentences for the user about the checkpoints that were read.
   """
 
   def __init__(self, path, policy: Policy, manifest: dict,
                read_only: bool = False):
     self.path, self.policy = pathlib.Path(path).absolute(), policy
-    # As it reads when it comes back: tuples are lists.
+    # The manifest as it is when read back: tuples become lists.
     self._manifest = json.loads(json.dumps({'format': FORMAT, **manifest}))
     self._pending: int | None = None
     self.notes: list[str] = []
     if not read_only and jax.process_index() == 0 and self.path.is_dir():
       for partial in self.path.glob('*.orbax-checkpoint-tmp*'):
-        shutil.rmtree(partial)  # of a process that died while it wrote
+        shutil.rmtree(partial)  # left by a process that died while it wrote
     self._manager = ocp.CheckpointManager(
         self.path, item_names=('state', 'host'),
         options=ocp.CheckpointManagerOptions(
@@ -165,7 +165,7 @@ class Checkpoints:
             read_only=read_only))
 
   def steps(self) -> list[int]:
-    """Steps of whole checkpoints, ascending."""
+    """Steps of complete checkpoints, ascending."""
     self._manager.reload()
     return sorted(self._manager.all_steps())
 
@@ -176,7 +176,7 @@ class Checkpoints:
     good = [s for s in self.steps() if s != step]
     last = f'the one after {good[-1]} steps' if good else 'none'
     told = f'{type(error).__name__}: {error}'
-    if os.strerror(errno.ENOSPC) in told:  # orbax says it in a page of words
+    if os.strerror(errno.ENOSPC) in told:  # orbax's message fills a page
       told = f'the disk is full ({os.strerror(errno.ENOSPC)})'
     return CheckpointError(
         f'the checkpoint after {step} steps was not written to {self.path}: '
@@ -187,30 +187,32 @@ class Checkpoints:
     """Starts writing the checkpoint after `step` steps.
 
     Args:
-      step: steps done.
-      state: of the device.
+      step: the number of steps done.
+      state: the state on the device.
       host: JSON values.
-      files: what else is to be known of this moment; `read` tells it.
+      files: JSON values about the run's files at this moment; `read` returns
+        them.
 
     Raises:
-      CheckpointError: if this one, or the one before it, cannot be written.
+      CheckpointError: if this checkpoint, or the one before it, cannot be
+        written.
     """
     self.wait()
     content = {**self._manifest, 'step': step, 'host': host,
                'files': files or {}, 'leaves': leaf_types(state),
                'checksums': checksums(state)}
-    content = json.loads(json.dumps(content))  # as it reads when it comes back
+    content = json.loads(json.dumps(content))  # as it is when read back
     content['digest'] = disk.digest(content)
     self._pending = step
     try:
       self._manager.save(step, args=ocp.args.Composite(
           state=ocp.args.StandardSave(state),
           host=ocp.args.JsonSave(content)))
-    except Exception as e:  # whatever orbax or the file system raises
+    except Exception as e:  # any error of orbax or the file system
       raise self._failed(step, e) from e
 
   def wait(self) -> None:
-    """Until everything is on disk; CheckpointError if it cannot be."""
+    """Waits until all is on disk; CheckpointError if it cannot be written."""
     step, self._pending = self._pending, None
     try:
       self._manager.wait_until_finished()
@@ -219,7 +221,7 @@ class Checkpoints:
       raise self._failed(step, e) from e
 
   def close(self) -> None:
-    """Waits and lets go; CheckpointError as `wait`."""
+    """Waits and closes; CheckpointError as in `wait`."""
     try:
       self.wait()
     finally:
@@ -229,7 +231,7 @@ class Checkpoints:
     """The JSON part of a checkpoint.
 
     Raises:
-      CheckpointError: if it is damaged or of an unknown format.
+      CheckpointError: if it is damaged or has an unknown format.
     """
     where = self.path / str(step)
     try:
@@ -264,15 +266,16 @@ class Checkpoints:
                            f'{earlier}')
 
   def restore(self, step: int, like: TrainState) -> tuple[TrainState, dict]:
-    """State and host values after `step` steps.
+    """The state and host values after `step` steps.
 
     Args:
       step: one of `steps()`.
       like: arrays or ShapeDtypeStructs with the shardings wanted.
 
     Raises:
-      CheckpointError: for another model's checkpoint (naming the fields), a
-        damaged one (naming the leaf or the file), another optimizer's.
+      CheckpointError: if the checkpoint is of another model (naming the
+        fields), is damaged (naming the leaf or the file), or is of another
+        optimizer.
     """
     content, where = self.read(step), self.path / str(step)
     if content['model'] != self._manifest['model']:
@@ -299,15 +302,15 @@ class Checkpoints:
 
 
 def restore_any(path, like: TrainState, model: dict) -> TrainState:
-  """The state of the checkpoint that a path names; the newest of a run.
+  """The state of the checkpoint that a path names; of a run, the newest one.
 
   Args:
-    path: as `open_any`.
-    like: as `Checkpoints.restore`.
-    model: description of the model that it must be of.
+    path: see `open_any`.
+    like: see `Checkpoints.restore`.
+    model: the description that the checkpoint's model must have.
 
   Raises:
-    FileNotFoundError, CheckpointError: as `open_any`, `Checkpoints.restore`.
+    FileNotFoundError, CheckpointError: see `open_any`, `Checkpoints.restore`.
   """
   folder, step = open_any(path)
   kept = Checkpoints(folder, Policy(0, 1, 0), {'model': model},

@@ -1,5 +1,4 @@
-"""What a person sees while a run goes on: a bar in a terminal, else few lines.
-"""
+"""What a person sees during a run: a bar in a terminal, otherwise few lines."""
 
 import sys
 from collections.abc import Callable
@@ -16,16 +15,16 @@ from rich.progress import (
 )
 from rich.table import Table
 
-# shown beside the bar: label, name in metrics.jsonl
+# What is shown beside the bar: (label, name in metrics.jsonl).
 SHOWN = (('acc', 'accuracy/plain'), ('bcq', 'accuracy/bcq'),
          ('buffer', 'buffer/size'), ('len', 'rollouts/length'))
 
 
 class Screen(NamedTuple):
   """Attributes:
-    step: takes a step's metrics.
-    note: takes a line.
-    close: leaves the terminal as it was.
+    step: a function that shows a step's metrics.
+    note: a function that shows a line.
+    close: a function that leaves the terminal as it was.
   """
   step: Callable[[dict], None]
   note: Callable[[str], None]
@@ -38,7 +37,7 @@ def _numbers(row: dict) -> str:
 
 
 def _bar(steps: int, start: int) -> Screen:
-  """A bar with step, ETA and the few numbers that matter."""
+  """A bar with step, ETA and the most important numbers."""
   progress = Progress(
       TextColumn('step'), BarColumn(), MofNCompleteColumn(),
       TimeElapsedColumn(), TextColumn('eta'), TimeRemainingColumn(),
@@ -56,13 +55,13 @@ def _bar(steps: int, start: int) -> Screen:
 
 
 def _plain() -> Screen:
-  """No bar: notes alone, a line each."""
+  """A screen without a bar, which shows only notes, one line each."""
   return Screen(lambda row: None, lambda text: print(text, flush=True),
                 lambda: None)
 
 
 def screen(steps: int, start: int) -> Screen:
-  """A screen for the steps from `start`; quiet when not a terminal."""
+  """A screen for the steps from `start`; only a terminal gets a bar."""
   return _bar(steps, start) if sys.stdout.isatty() else _plain()
 
 
@@ -73,7 +72,7 @@ def evaluation(step: int, accuracy: dict[str, float]) -> str:
 
 
 def show_summary(summary: dict, path) -> None:
-  """The small table at the end, and where everything is."""
+  """Prints a small table at the end, and the folder of all files."""
   table = Table(title=f'{summary["method"]}, seed {summary["seed"]}: greedy '
                 'accuracy', title_justify='left')
   for name in ('split', 'before', 'after'):

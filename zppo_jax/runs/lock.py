@@ -1,9 +1,9 @@
 """One process at a time works on a directory.
 
-The system holds the lock (flock) and lets go of it however the process ends,
-kill -9 included. `lock.json` beside the run says who has it, and its time of
-change is a sign of life, for file systems on which a lock of another host does
-not show. Whoever only reads a directory needs no lock.
+The system holds the lock (flock) and releases it however the process ends, even
+after kill -9. `lock.json` in the directory names the holder. Its modification
+time is a sign of life, because on some file systems a lock of another host does
+not show. A process that only reads a directory needs no lock.
 """
 
 import contextlib
@@ -17,9 +17,9 @@ import threading
 import time
 
 NAME = 'lock.json'
-BEAT_S = 20.0  # between two signs of life
-DEAD_S = 120.0  # without one a holder on another host counts as gone
-# What a file system says that knows no locks.
+BEAT_S = 20.0  # seconds between two signs of life
+DEAD_S = 120.0  # after this silence a holder on another host counts as gone
+# The errors of a file system that has no locks.
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS})
 
 
@@ -28,7 +28,7 @@ class Locked(RuntimeError):
 
 
 def _told(file: pathlib.Path) -> dict:
-  """Who a lock file names; what cannot be read is unknown."""
+  """The holder that a lock file names; unreadable fields are 'unknown'."""
   try:
     found = json.loads(file.read_text())
   except (OSError, ValueError, RecursionError):
@@ -39,7 +39,7 @@ def _told(file: pathlib.Path) -> dict:
 
 
 def _lives(pid) -> bool:
-  """Whether a process of this host has that number."""
+  """Whether a process of this host has that id."""
   try:
     os.kill(int(pid), 0)
   except (ValueError, ProcessLookupError, OverflowError):
@@ -68,8 +68,8 @@ def _silence(file: pathlib.Path) -> float:
 
 
 def _check_named(path, file: pathlib.Path, locks: bool) -> None:
-  """Locked if who the file names may still work there, although the lock was
-  to be had."""
+  """Locked if the holder that the file names may still work there, although the
+  system gave the lock to this process."""
   who = _told(file)
   if who['host'] == 'unknown':
     return
@@ -89,10 +89,10 @@ def _take(path: pathlib.Path, file: pathlib.Path):
   """(open lock file, whether it is locked by the system).
 
   Raises:
-    Locked: if somebody else has it.
+    Locked: if another process holds it.
   """
   while True:
-    held = open(file, 'a+')  # it is the lock: open while that is held
+    held = open(file, 'a+')  # stays open, because that holds the lock
     locks = True
     try:
       fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -107,18 +107,18 @@ def _take(path: pathlib.Path, file: pathlib.Path):
     with contextlib.suppress(FileNotFoundError):
       if os.fstat(held.fileno()).st_ino == os.stat(file).st_ino:
         return held, locks
-    held.close()  # its holder removed the file in between
+    held.close()  # the former holder removed the file in between
 
 
 @contextlib.contextmanager
 def hold(path):
-  """Works on a directory alone; yields nothing.
+  """A context in which no other process works on a directory; yields nothing.
 
   Args:
     path: an existing directory.
 
   Raises:
-    Locked: naming host and process of whoever works there.
+    Locked: if another process works there; it names the host and the process.
   """
   path = pathlib.Path(path)
   file = path / NAME
@@ -145,6 +145,6 @@ def hold(path):
       stop.set()
       alive.join()
       with contextlib.suppress(FileNotFoundError):
-        file.unlink()  # before the lock goes: nobody else's is removed
+        file.unlink()  # while the lock is held, so that it is our own file
   finally:
     held.close()

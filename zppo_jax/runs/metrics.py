@@ -1,4 +1,4 @@
-"""A step's numbers, by name. Units are in docs/metrics.md."""
+"""The numbers of a step, by name. docs/metrics.md gives their units."""
 
 import dataclasses
 from collections import Counter
@@ -13,7 +13,7 @@ from zppo_jax.records import UNGRADED, Asked, Group, PromptKind, StopReason
 
 
 def of_groups(groups: Sequence[Group]) -> dict[str, float]:
-  """Accuracy and shape of the rollouts, by prompt kind."""
+  """Accuracy and length statistics of the rollouts, by prompt kind."""
   out = {}
   for kind in PromptKind:
     of_kind = [g for g in groups if g.prompt.kind == kind]
@@ -33,7 +33,7 @@ def of_groups(groups: Sequence[Group]) -> dict[str, float]:
   for reason in StopReason:
     out[f'stop/{reason.name.lower()}'] = float(
         np.mean([r.stop == reason for r in rows]))
-  # The negative log-prob of what was sampled estimates the entropy.
+  # The negative log-prob of the sampled tokens estimates the entropy.
   out['rollouts/surprise'] = float(
       -sum(sum(r.logps) for r in rows) / max(sum(lengths), 1))
   return out | {f'verdict/{name}': share
@@ -41,7 +41,7 @@ def of_groups(groups: Sequence[Group]) -> dict[str, float]:
 
 
 def of_verdicts(groups: Sequence[Group]) -> dict[str, float]:
-  """Shares of the rollouts by verdict, and `ungraded`, those without one."""
+  """Shares of the rollouts by verdict, and `ungraded`: those without one."""
   rows = [r for g in groups for r in g.rollouts]
   counts = Counter(r.verdict for r in rows)
   return {**{v.name.lower(): count / len(rows) for v, count in counts.items()},
@@ -59,7 +59,7 @@ def of_plain_splits(plain: Sequence[Group]) -> dict[str, float]:
 
 
 def of_buffer(buffer: ReplayBuffer, settled: Settlement) -> dict[str, float]:
-  """Fill and traffic of the buffer."""
+  """The fill and the traffic of the buffer."""
   visits = [e.visits for e in buffer.entries.values()]
   out = {
       f'buffer/{fate}_visits_mean': float(np.mean([e.visits for e in found]))
@@ -76,13 +76,13 @@ def of_buffer(buffer: ReplayBuffer, settled: Settlement) -> dict[str, float]:
 
 
 def of_advantages(advantages_PG: np.ndarray) -> dict[str, float]:
-  """Which share of the rollouts is pushed up, and how far they reach."""
+  """The share of the rollouts that is pushed up, and the extreme advantages."""
   return {'advantage/positive': float(np.mean(advantages_PG > 0)),
           'advantage/abs_max': float(np.max(np.abs(advantages_PG)))}
 
 
 def of_probe(probe: Probe, groups: Sequence[Group]) -> dict[str, float]:
-  """BCQ accuracy where the plain question is mostly solved."""
+  """BCQ accuracy on questions that are mostly solved when asked plain."""
   out = {'probe/questions': len(groups),
          'tokens/probe_prompt': sum(len(g.prompt.tokens) for g in groups),
          'tokens/probe_generated': sum(
@@ -101,11 +101,11 @@ def of_probe(probe: Probe, groups: Sequence[Group]) -> dict[str, float]:
 
 
 def ungraded(row: dict, most: float) -> str | None:
-  """Why a step's verdicts are not to be trained on, or None.
+  """Why a step's verdicts may not be trained on, or None.
 
   Args:
     row: the step's metrics.
-    most: largest share of rollouts without a verdict.
+    most: the largest allowed share of rollouts without a verdict.
   """
   if not row['verdict/ungraded'] > most:
     return None
@@ -117,7 +117,7 @@ def ungraded(row: dict, most: float) -> str | None:
 
 
 def trouble(row: dict, max_ratio: float) -> str | None:
-  """Why a run may not go on after a step with these numbers, or None.
+  """Why a run may not continue after a step with these numbers, or None.
 
   Args:
     row: the step's metrics.
@@ -135,7 +135,7 @@ def trouble(row: dict, max_ratio: float) -> str | None:
 
 
 def of_reformulation(made: Reformulated) -> dict[str, float]:
-  """The teacher, compression and the prompts that came of them."""
+  """The teacher, compression and the prompts that came out of them."""
   out = {'hard/questions': made.hard, 'hard/asked': len(made.visits),
          'hard/over_bound': made.over_bound, 'hard/removed': made.removed}
   if made.visits:
@@ -154,11 +154,11 @@ def of_reformulation(made: Reformulated) -> dict[str, float]:
 
 
 def of_calls(made: Reformulated, calls: Asked) -> dict[str, float]:
-  """What asking took; nothing for a teacher that neither sends nor fails.
+  """Statistics of the calls; {} if no request was sent and no answer failed.
 
   Args:
     made: the step's reformulations.
-    calls: of the whole step, probes included.
+    calls: the calls of the whole step, probes included.
   """
   if not calls.requests and not calls.failed:
     return {}
@@ -172,11 +172,11 @@ def of_calls(made: Reformulated, calls: Asked) -> dict[str, float]:
 
 @dataclasses.dataclass(frozen=True)
 class Patience:
-  """How many missing answers of a teacher a run bears.
+  """How many missing answers of a teacher a run accepts.
 
   Attributes:
-    max_failures: largest share, over the last `window` steps; 1 bears all.
-    window: steps in which the teacher was asked; before there are as many
+    max_failures: the largest share over the last `window` steps; 1 accepts all.
+    window: the number of steps in which the teacher was asked; with fewer steps
       nothing is judged.
   """
   max_failures: float
@@ -190,7 +190,7 @@ class Patience:
       raise ValueError(f'teacher.window is {self.window}; it must be >= 1')
 
   def ended(self, asked: Sequence[Asked]) -> str | None:
-    """Why a run may not go on after these steps (latest last), or None."""
+    """Why a run may not continue after these steps (latest last), or None."""
     last = [a for a in asked if a.answers][-self.window:]
     total = sum(last, Asked())
     missing = sum(total.failed.values())
@@ -206,8 +206,8 @@ class Patience:
 
 def of_updates(sums: Sequence[Sums], token_counts: Sequence[int],
                norms: Sequence[float]) -> dict[str, float]:
-  """The updates of a step; clip shares are of all response tokens."""
-  tokens = max(sum(token_counts), 1)  # updates without a group have none
+  """The updates of a step; clip shares are shares of all response tokens."""
+  tokens = max(sum(token_counts), 1)  # updates without a group have 0 tokens
   total = lambda name: float(sum(getattr(s, name) for s in sums))
   trained = max(total('tokens'), 1.0)
   return {
@@ -228,7 +228,7 @@ def of_updates(sums: Sequence[Sums], token_counts: Sequence[int],
 
 
 def of_gap(sums: Sequence[Sums]) -> dict[str, float]:
-  """|trainer - sampler| log-prob over trained tokens; {} where nothing was
+  """|trainer - sampler| log-prob over trained tokens; {} if nothing was
   trained."""
   trained, gap = (float(sum(getattr(s, name) for s in sums))
                   for name in ('tokens', 'gap'))
@@ -241,7 +241,7 @@ def of_gap(sums: Sequence[Sums]) -> dict[str, float]:
 
 def of_correction(sums: Sequence[Sums]) -> dict[str, float]:
   """Importance weights and the gap behind them (`of_gap`), over trained tokens;
-  {} where nothing was trained."""
+  {} if nothing was trained."""
   total = lambda name: float(sum(getattr(s, name) for s in sums))
   trained = total('tokens')
   if not trained:
@@ -251,7 +251,7 @@ def of_correction(sums: Sequence[Sums]) -> dict[str, float]:
 
 
 def of_tokens(groups: Sequence[Group], made: Reformulated) -> dict[str, int]:
-  """Tokens prefilled (once a prompt) and generated, by role."""
+  """Tokens prefilled (once per prompt) and generated, by role."""
   out = {}
   for role, found in (('student', groups), ('teacher', made.teacher)):
     out[f'tokens/{role}_prompt'] = sum(len(g.prompt.tokens) for g in found)

@@ -1,7 +1,7 @@
-"""What a person reads of a step: questions with all that was asked and said.
+"""Samples of a step for a person to read: questions, prompts and replies.
 
-A line of samples.jsonl is one question of one step; docs/metrics.md names its
-fields.
+A line of samples.jsonl is one question of one step; docs/metrics.md describes
+its fields.
 """
 
 import re
@@ -19,8 +19,8 @@ def choose(plain: Sequence[Group], made: Reformulated, count: int, seed: int,
            step: int) -> list[str]:
   """Ids of the questions to record.
 
-  Reformulated ones first, but one place is for the others where there are
-  any; each drawn by (seed, step).
+  Reformulated questions come first, but one place is kept for the others if
+  there are any. Both are drawn by (seed, step).
   """
   rng = host_rng(seed, step, Purpose.SAMPLES)
   ids = [g.prompt.question.id for g in plain]
@@ -47,7 +47,7 @@ def _candidates(instance: Instance, texts: dict) -> list[dict]:
 
 
 def spelt(text: str) -> str:
-  """A prompt with every run of a placeholder as one word: `<|x_pad|>×64`."""
+  """A prompt with each run of a placeholder as one word: `<|x_pad|>×64`."""
   return re.sub(
       r'(<\|\w+_pad\|>)(?:\1)+',
       lambda m: f'{m[1]}×{len(m[0]) // len(m[1])}', text)
@@ -70,13 +70,13 @@ def rows(groups: Sequence[Group], advantages_PG: np.ndarray,
 
   Args:
     groups: all trained groups of the step.
-    advantages_PG: their rollouts' advantages.
+    advantages_PG: the advantages of their rollouts.
     made: the step's reformulations.
-    replayed: ids that came from the buffer.
+    replayed: ids of questions that came from the buffer.
     step: the step.
-    count: questions at most.
+    count: the most questions.
     seed: the run's seed.
-    chat: spells prompts out.
+    chat: decodes prompts to text.
   """
   by_id: dict[str, list[int]] = {}
   for i, group in enumerate(groups):

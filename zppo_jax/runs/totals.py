@@ -11,16 +11,16 @@ def _pairs(counter: Counter) -> list:
 
 
 class History:
-  """What was spent and what became of buffered questions.
+  """What was spent, and what became of buffered questions.
 
   Attributes:
     student_rollouts: rollouts that were trained on or settled the buffer.
-    tokens: by role, probes included.
-    admitted, graduated: entries by accuracy at admission.
+    tokens: tokens by role, probes included.
+    admitted, graduated: numbers of entries by accuracy at admission.
     seconds: wall-clock time of the committed steps, over all attempts.
     idle_steps: steps without a gradient.
-    visits: questions that the teacher was asked and those of them that it
-      answered rightly, under 'asked' and 'answered'.
+    visits: the number of questions that the teacher was asked ('asked'), and of
+      those that it answered correctly ('answered').
   """
 
   def __init__(self):
@@ -57,14 +57,14 @@ class History:
     out = cls()
     out.student_rollouts = values['student_rollouts']
     out.seconds = values['seconds']
-    out.idle_steps = values.get('idle_steps', 0)  # earlier versions: unknown
+    out.idle_steps = values.get('idle_steps', 0)  # earlier versions had none
     for name in ('tokens', 'admitted', 'graduated', 'visits'):
       setattr(out, name, Counter(dict(map(tuple, values.get(name, [])))))
     return out
 
   def summary(self, base: dict, final: dict, steps: int) -> dict:
-    """The summary; graduation is counted by accuracy at admission, work in
-    vain is named where there is any."""
+    """The summary. It counts graduations by accuracy at admission, and names
+    wasted work if there is any."""
     vain = {'idle_steps': self.idle_steps} if self.idle_steps else {}
     if self.visits['asked']:
       vain['teacher_visits'] = dict(self.visits)

@@ -1,8 +1,9 @@
-"""What a run does in vain, said while it runs and stopped when it lasts.
+"""Work in vain: a run warns of it, and stops if it lasts.
 
-A step is idle where nothing moves the weights towards an answer: no group holds
-both a right and a wrong rollout. A teacher that is never right leaves the NCQ
-alone. Neither is an error of one step; `Watch` counts.
+A step is idle if nothing moves the weights towards an answer, because no group
+holds both a right and a wrong rollout. A teacher that is never right leaves
+only the NCQ. Neither is an error if it happens in one step; `Watch` counts such
+steps.
 """
 
 import collections
@@ -10,19 +11,19 @@ import dataclasses
 
 
 def idle(row: dict) -> bool:
-  """Whether a step had no gradient, by its metrics."""
+  """Whether a step had no gradient, according to its metrics."""
   return (row.get('update/trained_tokens', 1) == 0
           or row.get('update/grad_norm', 1) == 0)
 
 
 def asked(row: dict) -> tuple[int, int]:
-  """(questions that the teacher was asked, those that it answered rightly)."""
+  """(questions that the teacher was asked, those it answered correctly)."""
   count = row.get('hard/asked', 0)
   return count, round(count * row.get('teacher/answered', 0))
 
 
 def _cause(row: dict) -> str:
-  """Why a step was idle, as far as its rollouts tell."""
+  """Why a step was idle, as far as its rollouts show."""
   if row.get('stop/length') == 1:
     return ('every rollout was cut at algorithm.max_tokens, which makes it '
             'wrong')
@@ -36,20 +37,20 @@ def _cause(row: dict) -> str:
 
 
 def _due(count: int) -> bool:
-  """At 2, 4, 8, ... in a row: one alone is nothing unusual in a small batch,
-  and a warning that lasts is not a flood."""
+  """Whether to warn: at 2, 4, 8, ... in a row. One idle step alone is usual in
+  a small batch, and a warning at every step would flood the log."""
   return count > 1 and count & (count - 1) == 0
 
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-  """How much work in vain a run bears.
+  """How much work in vain a run accepts.
 
   Attributes:
-    max_idle: idle steps in a row that end a run; 0: none do.
-    min_answered: least share of the questions of the last `window` steps with
-      teacher questions that the teacher answers rightly; 0 only warns, when
-      there is none.
+    max_idle: the number of idle steps in a row that ends a run; 0: no limit.
+    min_answered: the least share of the teacher's questions that it must answer
+      correctly, over the last `window` steps that asked it. 0 only warns, if
+      the teacher answers none correctly.
     window: steps.
   """
   max_idle: int
@@ -66,12 +67,12 @@ class Limits:
 
 
 class Watch:
-  """Counts of one attempt; a resumed run counts anew.
+  """Counts of one attempt; a resumed run starts counting anew.
 
   Attributes:
-    limits: of the run.
-    idle_steps: idle ones in a row.
-    visits: (asked, answered) of the last steps that asked.
+    limits: the limits of the run.
+    idle_steps: the number of idle steps in a row.
+    visits: (asked, answered) of the last steps that asked the teacher.
   """
 
   def __init__(self, limits: Limits):
@@ -79,7 +80,7 @@ class Watch:
     self.visits: collections.deque = collections.deque()
 
   def see(self, row: dict) -> list[str]:
-    """Counts a step; what is to be said of it."""
+    """Counts a step and returns warnings about it."""
     said = []
     self.idle_steps = self.idle_steps + 1 if idle(row) else 0
     if _due(self.idle_steps):
@@ -97,7 +98,7 @@ class Watch:
             f'{self._asked()} questions in the last {self.limits.window} steps '
             'that asked it')
         if not self.limits.min_answered:
-          self.visits.clear()  # said once a window
+          self.visits.clear()  # so that the warning comes once per window
     return said
 
   def _asked(self) -> int:
@@ -107,7 +108,7 @@ class Watch:
     return sum(right for _, right in self.visits)
 
   def ended(self) -> str | None:
-    """Why the run may not go on, or None."""
+    """Why the run may not continue, or None."""
     if self.limits.max_idle and self.idle_steps >= self.limits.max_idle:
       return (f'{self.idle_steps} steps in a row trained nothing, '
               f'guard.max_idle is {self.limits.max_idle}')
@@ -121,7 +122,7 @@ class Watch:
 
 
 def told(summary: dict) -> list[str]:
-  """What a summary has to say of work in vain."""
+  """Warnings about work in vain, from a summary."""
   out: list[str] = []
   count = summary.get('idle_steps', 0)
   if count:

@@ -1,18 +1,18 @@
-"""What a run leaves on disk.
+"""The files that a run writes to its directory.
 
   config.json      resolved config, versions, revision, origin of a fork,
                    the date in its prompts
-  metrics.jsonl    a line a step; eval.jsonl, buffer.jsonl, samples.jsonl:
-                   docs/metrics.md names every field
-  data_rows.json   digests of the questions: data/digest.py
-  verdicts.jsonl   verdicts/journal.py
+  metrics.jsonl    a line per step; docs/metrics.md names every field of this
+                   file and of eval.jsonl, buffer.jsonl and samples.jsonl
+  data_rows.json   digests of the questions; see data/digest.py
+  verdicts.jsonl   see verdicts/journal.py
   checkpoints/     see runs/checkpoints.py
-  lock.json        while a process works here: runs/lock.py
-  attempts/NNNN/   attempt.json and log.txt of every start; what a resume cut
-                   out of the files above; the batch of a run that diverged;
-                   the summary that a longer run replaced
-  tensorboard/     events; wandb_id.txt: the run's id there
-  summary.json     written last: its presence means that the run is complete
+  lock.json        exists while a process works here; see runs/lock.py
+  attempts/NNNN/   attempt.json and log.txt of every start; lines that a resume
+                   cut out of the files above; the batch of a run that
+                   diverged; the summary that a longer run replaced
+  tensorboard/     events; wandb_id.txt: the run's id at W&B
+  summary.json     written last: if it exists, the run is complete
   final.safetensors
 
 A directory is used by one run. Starting the same config again resumes it.
@@ -37,13 +37,13 @@ from zppo_jax.weights import safetensors_file
 
 PACKAGES = ('zppo_jax', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint',
             'numpy')
-# file -> how many steps are done when a line with this 'step' is written
+# file -> k, if a line with 'step' s is written when s + k steps are done
 LINES = {'metrics.jsonl': 1, 'samples.jsonl': 1, 'buffer.jsonl': 1,
          'eval.jsonl': 0}
 
 
 def versions() -> dict[str, str]:
-  """Installed versions of what decides the numbers."""
+  """Installed versions of the packages on which the numbers depend."""
   out = {}
   for name in PACKAGES:
     try:
@@ -54,7 +54,7 @@ def versions() -> dict[str, str]:
 
 
 def git_revision() -> str:
-  """Commit of the code that runs, '+' behind it if it was changed since;
+  """The commit of the running code, with '+' if the code was changed since, or
   'unknown' for an installed package."""
   here = pathlib.Path(zppo_jax.__file__).parent
   git = lambda *words: subprocess.run(
@@ -62,7 +62,7 @@ def git_revision() -> str:
   try:
     head = git('rev-parse', 'HEAD')
     changed = git('status', '--porcelain', '--untracked-files=no', '--', '.')
-  except FileNotFoundError:  # no git here
+  except FileNotFoundError:  # git is not installed
     return 'unknown'
   if head.returncode:
     return 'unknown'
@@ -70,8 +70,8 @@ def git_revision() -> str:
 
 
 def usable_cores() -> int:
-  """Cores on which this process may run; the order of sums on a CPU, and so
-  the last bits of a run, depend on it."""
+  """The number of cores that this process may use. The order of sums on a CPU,
+  and so the last bits of a run, depends on it."""
   if hasattr(os, 'sched_getaffinity'):
     return len(os.sched_getaffinity(0))
   return os.cpu_count() or 1
@@ -94,14 +94,15 @@ def flat(values: dict, prefix: str = '') -> dict:
 
 def describe(config, forked_from: dict | None = None,
              date: str | None = None) -> dict:
-  """What config.json holds: config, versions, revision, origin, cores, date."""
+  """The content of config.json: config, versions, revision, origin of a fork,
+  cores, date in prompts."""
   return {'config': config_values(config), 'versions': versions(),
           'git_revision': git_revision(), 'forked_from': forked_from,
           'cores': usable_cores(), **({} if date is None else {'date': date})}
 
 
 def check_unused(path) -> None:
-  """FileExistsError for a file, or a directory that is not empty."""
+  """Raises FileExistsError for a file, or a directory that is not empty."""
   path = pathlib.Path(path)
   if path.exists() and not path.is_dir():
     raise FileExistsError(f'{path} is a file; a directory is needed')
@@ -110,8 +111,10 @@ def check_unused(path) -> None:
 
 
 def read_config(path) -> dict | None:
-  """config.json of a workdir; None for a directory that is new or empty, or
-  whose first attempt died before it wrote one.
+  """The config.json of a workdir, or None if there is none yet.
+
+  There is none in a new or empty directory, or if the first attempt died before
+  it wrote the file.
 
   Raises:
     FileExistsError: for a file, or a directory that is not a workdir.
@@ -139,7 +142,7 @@ def read_config(path) -> dict | None:
 
 
 def _read_object(path: pathlib.Path, *names: str) -> dict:
-  """A JSON object with some names; ValueError naming the file without."""
+  """A JSON object that must have some names; a ValueError names the file."""
   try:
     found = json.loads(path.read_text())
   except (ValueError, RecursionError) as e:
@@ -151,37 +154,39 @@ def _read_object(path: pathlib.Path, *names: str) -> dict:
   return found
 
 
-# Servers may move, one may lose patience with them, or with the run, and a
-# bound on what is read refuses or does nothing.
+# Servers may move, a user may become more or less patient with them or with the
+# run, and a bound on what is read refuses or does nothing.
 MAY_CHANGE = frozenset({
     'steps', 'data.pool.max_bytes', 'guard.max_idle', 'teacher.max_failures',
     'teacher.min_answered', 'teacher.window', *(
     f'{of}.{name}' for of in ('teacher.endpoint', 'judge') for name in (
         'url', 'key_env', 'budget_s', 'deadline_s', 'concurrency', 'retries',
         'backoff_s', 'max_reply_mb'))})
-# Fields that runs of earlier versions have not stored, and the value under
-# which a run is what it was without them.
+# Fields that earlier versions did not store, and the value with which a run is
+# what it was without the field.
 ADDED = {'data.pool.media_roots': [],
          'optimizer.warmup_steps': 0, 'optimizer.schedule_steps': 0,
          'optimizer.state_rounding': 'nearest',
          'optimizer.second_moment_dtype': '',
          'student.date': '', 'student.end_tokens': [],
          'student.chat_template': '',
-         'teacher.end_tokens': []}  # and those of MAY_CHANGE
+         'teacher.end_tokens': []}  # fields of MAY_CHANGE may be missing, too
 
 
 def _comparable(values: dict) -> dict:
-  """A stored config by dotted name, as far as it decides a run's numbers."""
+  """A stored config by dotted name, reduced to what decides a run's numbers."""
   out = {**ADDED, **flat(values)}
   if out.get('optimizer.schedule', 'constant') != 'constant':
-    # Its length is a number of steps, however it was written down.
+    # The length is a number of steps, whichever field gave it.
     out['optimizer.schedule_steps'] = (
         out['optimizer.schedule_steps'] or out['steps'])
   return out
 
 
 def check_same_config(path, stored: dict, config) -> None:
-  """Only a run's own config resumes it, but for MAY_CHANGE; `steps` may grow.
+  """Refuses to resume a run with another config.
+
+  MAY_CHANGE lists the fields that may differ; `steps` may only grow.
 
   Raises:
     ValueError: naming the fields that differ, with both values.
@@ -204,7 +209,7 @@ def check_same_config(path, stored: dict, config) -> None:
 
 
 def _step_of(line: bytes) -> int | None:
-  """The step of a whole line of a run; None of anything else."""
+  """The step of a complete line of a run's file; None for anything else."""
   try:
     step = json.loads(line)['step']
   except (ValueError, KeyError, TypeError, RecursionError):
@@ -213,7 +218,7 @@ def _step_of(line: bytes) -> int | None:
 
 
 def _spans(steps: list[int]) -> str:
-  """'3, 5 to 7' of [3, 5, 6, 7]."""
+  """'3, 5 to 7' for [3, 5, 6, 7]."""
   spans: list[list[int]] = []
   for step in steps:
     if spans and step == spans[-1][1] + 1:
@@ -228,9 +233,9 @@ class Workdir:
   """A run's directory and the attempt that writes to it.
 
   Attributes:
-    path: of the run.
-    attempt: folder of this start.
-    first: the step at which the run began, a fork's above 0.
+    path: the directory of the run.
+    attempt: the folder of this start.
+    first: the step at which the run began; above 0 for a fork.
   """
   path: pathlib.Path
   attempt: pathlib.Path
@@ -246,10 +251,10 @@ class Workdir:
       config: the run's config.
       forked_from: {'path', 'step'} of the checkpoint that a new run starts
         from.
-      date: in ISO form, of the run's prompts.
+      date: the date in the run's prompts, in ISO form.
 
     Raises:
-      FileExistsError, ValueError: as `read_config`, `check_same_config`.
+      FileExistsError, ValueError: see `read_config`, `check_same_config`.
     """
     path = pathlib.Path(path)
     stored = read_config(path)
@@ -270,7 +275,7 @@ class Workdir:
       write_json(path / 'config.json', described)
     out = cls(path, attempt, (origin or {}).get('step', 0))
     for name in ('summary.json', 'final.safetensors'):
-      if (path / name).exists():  # of a run that now goes on
+      if (path / name).exists():  # left by a run that now continues
         os.replace(path / name, attempt / name)
     return out
 
@@ -280,16 +285,16 @@ class Workdir:
     return self.path / 'verdicts.jsonl'
 
   def cut(self, step: int | None) -> int:
-    """Takes lines beyond a restored step out of the run's files.
+    """Moves lines after a restored step out of the run's files.
 
-    They are kept, to the byte, under this attempt.
+    The lines are kept, byte by byte, in the folder of this attempt.
 
     Args:
-      step: steps that the restored checkpoint accounts for; None if there is
-        none, so that nothing stays.
+      step: the steps that the restored checkpoint includes; None if there is no
+        checkpoint, so that no line stays.
 
     Returns:
-      Lines that were cut.
+      The number of lines that were cut.
     """
     lines = 0
     for name, offset in LINES.items():
@@ -313,17 +318,17 @@ class Workdir:
     return lines
 
   def written(self) -> dict[str, list]:
-    """[bytes, digest] of each of the run's files of lines, for a checkpoint."""
+    """[bytes, digest] of each of the run's line files, for a checkpoint."""
     return {name: list(disk.digest_of_start(self.path / name))
             for name in LINES if (self.path / name).is_file()}
 
   def changes(self, step: int, written: dict[str, list] | None) -> list[str]:
-    """What somebody did to the run's files of lines before a resume.
+    """What somebody changed in the run's line files before a resume.
 
     Args:
-      step: steps that the restored checkpoint accounts for.
-      written: as `written` told when it was saved; None for a checkpoint of an
-        earlier version.
+      step: the steps that the restored checkpoint includes.
+      written: the result of `written` when the checkpoint was saved; None for a
+        checkpoint of an earlier version.
     """
     said = self._unlike(written or {})
     for name, offset in LINES.items():
@@ -331,7 +336,7 @@ class Workdir:
       lines = (path.read_bytes().splitlines(keepends=True) if path.exists()
                else [])
       steps = [_step_of(line) for line in lines]
-      # The last line may be torn by a kill.
+      # A kill may leave a part of the last line.
       bad = [i for i, at in enumerate(steps[:-1], 1) if at is None]
       if bad:
         said.append(f'{path}: no line of a run in line {_spans(bad)}')
@@ -365,13 +370,13 @@ class Workdir:
     return said
 
   def cores_before(self) -> list[int]:
-    """Numbers of usable cores of earlier attempts that are not this one's."""
+    """Numbers of usable cores in earlier attempts that differ from ours."""
     found = set()
     for path in (self.path / 'attempts').glob('*/attempt.json'):
       try:
         found.add(_read_object(path, 'cores')['cores'])
       except ValueError:
-        continue  # of an earlier version, or torn: it tells nothing
+        continue  # an earlier version's or incomplete file: it says nothing
     return sorted(c for c in found if type(c) is int and c != usable_cores())
 
   def _append(self, name: str, rows) -> None:
@@ -385,7 +390,7 @@ class Workdir:
     self._append('samples.jsonl', rows)
 
   def log_fates(self, step: int, settled) -> None:
-    """A line for every entry that left the buffer in a step."""
+    """Writes a line for every entry that left the buffer in a step."""
     self._append('buffer.jsonl', [
         {'step': step, 'fate': fate, 'id': e.question.id,
          'entry_accuracy': e.entry_accuracy, 'admitted_at': e.admitted_at,
@@ -393,13 +398,13 @@ class Workdir:
         for fate in ('graduated', 'evicted') for e in getattr(settled, fate)])
 
   def log_eval(self, step: int, accuracy: dict, history) -> None:
-    """An evaluation after `step` steps, with what had been spent by then."""
+    """Writes an evaluation after `step` steps, and what was spent so far."""
     self._append('eval.jsonl', [{
         'step': step, 'student_rollouts': history.student_rollouts,
         'tokens': sum(history.tokens.values()), **accuracy}])
 
   def note(self, text: str) -> None:
-    """A line in this attempt's log."""
+    """Writes a line to this attempt's log."""
     disk.append(self.attempt / 'log.txt',
                 f'{time.strftime("%H:%M:%S")} {text}\n')
 
@@ -432,7 +437,7 @@ class Workdir:
 
 
 def _arrays(record) -> dict:
-  """The arrays of a record and of the records in it, by their names."""
+  """The arrays of a record and of the records inside it, by name."""
   out = {}
   for field in dataclasses.fields(record):
     value = getattr(record, field.name)
@@ -444,7 +449,7 @@ def _arrays(record) -> dict:
 
 
 def read_summary(path) -> dict | None:
-  """summary.json, or None while a run is not complete; ValueError for one that
-  cannot be read."""
+  """summary.json, or None while a run is not complete; ValueError if it cannot
+  be read."""
   path = pathlib.Path(path) / 'summary.json'
   return _read_object(path, 'steps') if path.is_file() else None

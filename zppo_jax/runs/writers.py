@@ -1,6 +1,6 @@
-"""Where a run's numbers go besides metrics.jsonl: TensorBoard, W&B.
+"""Destinations of a run's numbers besides metrics.jsonl: TensorBoard, W&B.
 
-A writer is write(step, {name: value}) and close(); a new one is a function
+A writer has write(step, {name: value}) and close(); a new one is a function
 and a row of WRITERS.
 """
 
@@ -20,10 +20,10 @@ class Writer(NamedTuple):
 
 
 def tensorboard(path, config_values: dict, name: str, step: int) -> Writer:
-  """Event files in path/tensorboard; a resume hides what it repeats.
+  """Event files in path/tensorboard; a resumed run hides the points it repeats.
 
-  They are written at once, not by a thread that would die of a full disk and
-  leave the run waiting for it.
+  Events are written at once and not by a thread, because a full disk would end
+  the thread and leave the run waiting for it.
   """
   del config_values, name
   from tensorboardX.event_file_writer import EventsWriter
@@ -55,8 +55,8 @@ def tensorboard(path, config_values: dict, name: str, step: int) -> Writer:
 def wandb(path, config_values: dict, name: str, step: int) -> Writer:
   """A run of the W&B project `name`, shown under the workdir's name.
 
-  Its id is drawn once and kept in the workdir (wandb_id.txt): two workdirs of
-  one name are two runs, and a resumed or moved workdir goes on with its own.
+  Its id is drawn once and kept in the workdir (wandb_id.txt). So two workdirs
+  of one name are two runs, and a resumed or moved workdir goes on with its run.
 
   Raises:
     ValueError: if the package is not installed.
@@ -68,14 +68,14 @@ def wandb(path, config_values: dict, name: str, step: int) -> Writer:
                      'installed: pip install "zppo_jax[wandb]"') from e
   kept = path / 'wandb_id.txt'
   if not kept.is_file():
-    partial = path / 'wandb_id.partial'  # a kill leaves a whole id or none
+    partial = path / 'wandb_id.partial'  # a kill leaves a complete id or none
     partial.write_text(f'{uuid.uuid4().hex}\n')
     os.replace(partial, kept)
   run = client.init(project=name, dir=str(path), config=config_values,
                     id=kept.read_text().strip(), name=path.resolve().name,
                     resume='allow')
   run.define_metric('*', step_metric='step')
-  del step  # points of an earlier attempt are written again, equal
+  del step  # points of an earlier attempt are written again; they are equal
 
   def write(step, values):
     run.log({'step': step, **values})
@@ -88,10 +88,10 @@ WRITERS = {'tensorboard': tensorboard, 'wandb': wandb}
 
 def open_all(chosen: dict, path, config_values: dict,
              step: int) -> list[Writer]:
-  """Writers whose value in config.log is set (True or a name).
+  """The writers whose value in config.log is set (True or a name).
 
   Raises:
-    KeyError: for an unknown writer, naming the known ones.
+    KeyError: for an unknown writer; the message names the known ones.
   """
   out = []
   for kind, value in chosen.items():

@@ -1,11 +1,11 @@
 """Studies: many runs of the main job, paired by seed, from one command.
 
 A study file (studies/*.py) names its arms, learning rates and seeds. The
-command first runs the development seeds at every rate, fixes each arm's rate
-by a rule stated beforehand (highest mean endpoint over the development seeds;
-ties to the lower rate), then runs the reported seeds. A run that is complete
-is never run again, so the command resumes. Results go to results.json and
-table.md.
+command first runs the development seeds at every rate. It then fixes each arm's
+rate by a rule stated beforehand (the highest mean endpoint over the development
+seeds; ties go to the lower rate) and runs the reported seeds. A complete run is
+never run again, so the same command resumes a study. Results are written to
+results.json and table.md.
 """
 
 import concurrent.futures
@@ -27,7 +27,7 @@ from zppo_jax.study.tables import arm_table, contrast, contrast_table
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-  """One run: where it is written and with which config overrides."""
+  """One run: its directory and its config overrides."""
   arm: str
   rate: float
   seed: int
@@ -44,7 +44,7 @@ def jobs(config, rates: dict, seeds: Sequence[int]) -> list[Job]:
   Args:
     config: the study.
     rates: arm -> learning rates.
-    seeds: seeds.
+    seeds: the seeds.
   """
   return [
       Job(arm, rate, seed, (*map(tuple, config.common), *map(tuple, fields)))
@@ -76,7 +76,7 @@ def _check_complete(job: Job, path: pathlib.Path) -> None:
 
 
 def run_job(job: Job, base: str, home: pathlib.Path, core: int | None) -> None:
-  """Runs a job unless it is complete; an incomplete one goes on.
+  """Runs a job unless it is complete; an incomplete run is resumed.
 
   Raises:
     RuntimeError: if the run fails; its output is in NAME.log.
@@ -115,7 +115,7 @@ def run_all(todo: Sequence[Job], base: str, home: pathlib.Path,
 
 
 def read(home: pathlib.Path, job: Job) -> dict:
-  """Summary and evaluation curve of a complete run."""
+  """The summary and the evaluation curve of a complete run."""
   path = home / 'runs' / job.name
   curve = [json.loads(line)
            for line in (path / 'eval.jsonl').read_text().splitlines()]
@@ -125,12 +125,12 @@ def read(home: pathlib.Path, job: Job) -> dict:
 
 
 def endpoint_of(home: pathlib.Path, job: Job, split: str) -> float:
-  """Greedy plain accuracy on a split at the last step."""
+  """The greedy plain accuracy on a split at the last step."""
   return read(home, job)['summary']['eval'][split]['final']
 
 
 def choose_rates(records: Sequence[dict], split: str) -> dict[str, float]:
-  """Each arm's rate: highest mean endpoint, ties to the lower rate."""
+  """Each arm's rate: the highest mean endpoint; ties go to the lower rate."""
   by_arm: dict[str, dict[float, list[float]]] = {}
   for r in records:
     final = r['summary']['eval'][split]['final']
@@ -140,7 +140,7 @@ def choose_rates(records: Sequence[dict], split: str) -> dict[str, float]:
 
 
 def machine() -> dict:
-  """What the numbers were made on."""
+  """The machine and versions that the numbers come from."""
   return {'python': platform.python_version(), 'system': platform.system(),
           'processor': platform.machine(), 'cores': os.cpu_count(),
           'versions': workdir.versions(),
@@ -153,11 +153,12 @@ def main(config, path, cores: str | None) -> None:
   Args:
     config: a study (studies/*.py).
     path: its directory; complete runs in it are kept.
-    cores: e.g. '0,1': a run at a time pinned to each; None: one unpinned.
+    cores: e.g. '0,1': one run at a time is pinned to each core; None: one run
+      at a time, unpinned.
 
   Raises:
     Locked: if another process works in the directory.
-    RuntimeError: as run_job.
+    RuntimeError: see run_job.
   """
   home = pathlib.Path(path)
   home.mkdir(parents=True, exist_ok=True)

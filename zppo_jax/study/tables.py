@@ -1,4 +1,4 @@
-"""Arms: runs that differ in nothing but their seed, and tables of them."""
+"""Tables of arms. The runs of an arm differ in nothing but their seed."""
 
 from collections.abc import Mapping, Sequence
 
@@ -47,7 +47,7 @@ def contrast(records: Sequence[dict], first: str, second: str,
 
 
 def cell(values: Sequence[float]) -> str:
-  """'mean [low, high]' of the 95 % t interval; one value stands alone."""
+  """'mean [low, high]' with the 95 % t interval; one value stands alone."""
   if len(values) < 2:
     return f'{values[0]:.3f}'
   mean, low, high = t_interval(values)
@@ -59,7 +59,7 @@ def _shown(value) -> str:
 
 
 def markdown(rows: Sequence[Sequence[str]]) -> str:
-  """Rows as a Markdown table, the head first."""
+  """Rows as a Markdown table; the first row is the head."""
   head, *body = [[c.replace('|', r'\|') for c in row] for row in rows]
   return '\n'.join('| ' + ' | '.join(row) + ' |'
                    for row in (head, ['---'] * len(head), *body))
@@ -71,8 +71,8 @@ def arm_table(records: Sequence[dict], splits: Sequence[str],
 
   Args:
     records: {'arm', 'summary', each of `fields`} of complete runs.
-    splits: a column each.
-    fields: what tells arms of one name apart; a column each.
+    splits: the splits, one column each.
+    fields: fields that tell arms of one name apart, one column each.
     base: whether splits also show the accuracy before training.
   """
   groups: dict[tuple, list[dict]] = {}
@@ -101,7 +101,7 @@ def arm_table(records: Sequence[dict], splits: Sequence[str],
 
 
 def contrast_table(found: Sequence[dict]) -> str:
-  """Markdown: paired differences with interval and exact p."""
+  """Markdown: paired differences with their intervals and exact p."""
   rows = [['contrast', 'split', 'seeds', 'mean difference [95 % t interval]',
            'sign-flip p']]
   for c in found:

@@ -1,1 +1,1 @@
-"""The loop, a step, and a config that is spent into a run."""
+"""Training: a config becomes a run, and the run a loop of steps."""

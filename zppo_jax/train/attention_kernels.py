@@ -1,6 +1,6 @@
 """Which attention kernel each shape of a run gets, and why.
 
-The rules are attention.choose's; here is only what a run will ask it for.
+The rules are in attention.choose; this module lists what a run will ask it for.
 """
 
 import itertools
@@ -14,12 +14,12 @@ from zppo_jax.train.run import Run
 
 
 class Use(NamedTuple):
-  """One shape of tokens that see each other.
+  """One shape of tokens that see each other, and its kernel.
 
   Attributes:
-    what: the program that meets it.
-    rows, length: of its batch.
-    choice: of the kernel.
+    what: the program that meets the shape.
+    rows, length: the shape of its batch.
+    choice: the kernel, and why it was chosen.
   """
   what: str
   rows: int
@@ -29,7 +29,8 @@ class Use(NamedTuple):
 
 def _of(model, mesh, what: str, rows: int, length: int,
         patches: int) -> list[Use]:
-  """Of one program: the decoder's, and the tower's where there are patches."""
+  """The shapes of one program: the decoder's, and the tower's if there are
+  patches."""
   c = model.config
   heads = attention.heads_of(c)
   parts = [('decoder', what, length)]
@@ -41,7 +42,7 @@ def _of(model, mesh, what: str, rows: int, length: int,
 
 
 def of_engine(programs: Programs, who: str) -> list[Use]:
-  """Prefills of every size, and decoding in all slots."""
+  """The shapes of prefills of every size, and of decoding in all slots."""
   s, model, mesh = programs.shapes, programs.model, programs.mesh
   out = []
   for rows, length, patches in itertools.product(
@@ -51,7 +52,7 @@ def of_engine(programs: Programs, who: str) -> list[Use]:
 
 
 def of_run(run: Run) -> list[Use]:
-  """All of a run's shapes, each once."""
+  """All shapes of a run, each once."""
   model = run.sampler.engine.programs.model
   out = of_engine(run.sampler.engine.programs, 'student')
   if isinstance(run.teacher, InProcessTeacher):
@@ -68,13 +69,13 @@ def of_run(run: Run) -> list[Use]:
 
 
 def table(uses: list[Use]) -> list[str]:
-  """A line a shape."""
+  """One line per shape."""
   return [f'{u.what:28s} {u.rows:5d} x {u.length:<6d} {u.choice.kernel}: '
           f'{u.choice.why}' for u in uses]
 
 
 def summary(uses: list[Use]) -> list[str]:
-  """A line a kernel and reason, with the shapes that it holds for."""
+  """One line per kernel and reason, with the shapes that have it."""
   by_choice: dict[attention.Choice, dict[str, list[str]]] = {}
   for u in uses:
     by_choice.setdefault(u.choice, {}).setdefault(u.what, []).append(

@@ -1,6 +1,6 @@
-"""Spends a config once into everything a run needs; refuses bad ones.
+"""Turns a config into everything that a run needs, and refuses bad configs.
 
-Every check is made before anything is compiled; those of values are in checks.
+All checks are made before anything is compiled; checks.py checks values.
 """
 
 import dataclasses
@@ -38,7 +38,7 @@ def optimizer(config):
   """(optimizer, step -> learning rate) of a run.
 
   Raises:
-    ValueError: for a field of config.optimizer out of its range, by its name.
+    ValueError: for a field of config.optimizer out of its range, naming it.
   """
   try:
     made = optimizers.AdamWConfig(**config.optimizer)
@@ -57,7 +57,7 @@ def abstract_state(config, model, mesh) -> TrainState:
 
 
 class _Questions(NamedTuple):
-  """What is asked, and who grades: of the config's data, eval and judge."""
+  """Questions and their grader, from the config's data, eval and judge."""
   task: tasks.Task
   source: Source
   splits: dict[str, tuple[Question, ...]]
@@ -65,15 +65,15 @@ class _Questions(NamedTuple):
 
 
 class _Student(NamedTuple):
-  """The policy on its mesh: `loaded` are its weights, `model` the network with
-  the mesh's kernels."""
+  """The policy on its mesh: `loaded` holds its weights, `model` is the network
+  with the mesh's kernels."""
   loaded: loading.Loaded
   chat: Chat
   model: models.Model
 
 
 class _Learner(NamedTuple):
-  """From groups to gradient: fields of Run."""
+  """What turns groups into gradients; its fields are fields of Run."""
   reshard_fn: Callable
   score_fn: Callable
   advantage_fn: Callable
@@ -84,7 +84,7 @@ class _Learner(NamedTuple):
 
 
 def _rules(c) -> tuple[methods.Method, zppo.Rules]:
-  """The method and its numbers."""
+  """The method and the constants of its rules."""
   algo = c.algorithm
   method = methods.get(c.method)
   checks.known(algo.normaliser, advantages.NORMALISERS, 'normaliser')
@@ -114,7 +114,7 @@ def _correction(c) -> tuple[importance.Correction, bool]:
 
 
 def _questions(c, method: methods.Method) -> _Questions:
-  """Questions with gold answers that can be read, and their verifier."""
+  """Questions whose gold answers can be read, and their verifier."""
   task = tasks.get(c.data.task)
   if c.data.fit not in prompt_lengths.FITS:
     raise KeyError(f'unknown data.fit {c.data.fit!r}; known: '
@@ -146,7 +146,7 @@ def _fitting(c, asked: _Questions, chat: Chat, most: int) -> _Questions:
   """The questions whose prompts fit the buckets.
 
   Args:
-    most: tokens of a prompt.
+    most: the most tokens of a prompt.
   """
   room = (chat, most, c.shapes.patch_buckets)
   prompt_lengths.check(
@@ -165,7 +165,7 @@ def _decoding(c, max_tokens: int) -> Decoding:
 
 def _sampler(c, rules: zppo.Rules, student: _Student, task: tasks.Task,
              mesh) -> collect.Sampler:
-  """What draws the groups of a step."""
+  """The sampler that draws the groups of a step."""
   algo, shapes = c.algorithm, c.shapes
   groups = (rules.num_new, rules.num_new + rules.num_replay,
             *shapes.group_buckets)
@@ -237,11 +237,11 @@ def build(config, day: Day | None = None) -> Run:
   """Checks a config and builds the run; nothing is compiled yet.
 
   Args:
-    config: of the run.
-    day: the date in its prompts; None: the config's, else today's.
+    config: the run's config.
+    day: the date in its prompts; None: the config's date, else today.
 
   Raises:
-    KeyError: for an unknown name, with the known ones.
+    KeyError: for an unknown name; the message lists the known ones.
     ValueError: for values that do not fit each other, naming the field.
     EndpointError: for a judge or a teacher that cannot be reached.
   """

@@ -1,6 +1,6 @@
-"""What a config may not say, before anything is loaded or compiled.
+"""Checks of a config before anything is loaded or compiled.
 
-Checks that need the loaded models are build's.
+build.py makes the checks that need the loaded models.
 """
 
 import math
@@ -13,15 +13,15 @@ from zppo_jax.verdicts import verifier
 
 
 def known(name: str, table, what: str):
-  """The row of a table; KeyError with all of its names for another."""
+  """The row of a table; the KeyError for another name lists all names."""
   if name not in table:
     raise KeyError(f'unknown {what} {name!r}; known: {", ".join(table)}')
   return table[name]
 
 
 def golds(questions, most: float) -> str:
-  """Gold answers that are not of their kind are told; ValueError if they are
-  a larger share of the checked ones than `most`. Returns GoldCheck.judged."""
+  """Warns of gold answers that are not of their kind. ValueError if they are a
+  larger share of the checked ones than `most`. Returns GoldCheck.judged."""
   found = verifier.check_golds(questions)
   if not found.unreadable:
     return found.judged
@@ -40,7 +40,7 @@ def numbers(c) -> None:
   for name, value, lowest in (
       ('seed', c.seed, 0), ('steps', c.steps, 1),
       ('algorithm.num_new', algo.num_new, 1),
-      ('algorithm.rollouts', algo.rollouts, 2),  # one has no baseline
+      ('algorithm.rollouts', algo.rollouts, 2),  # one rollout has no baseline
       ('algorithm.teacher_rollouts', algo.teacher_rollouts, 1),
       ('algorithm.max_tokens', algo.max_tokens, 1),
       ('algorithm.teacher_max_tokens', algo.teacher_max_tokens, 1),
@@ -91,7 +91,7 @@ def slots(c, mesh) -> None:
 
 
 def responses(questions) -> None:
-  """ValueError unless a question carries what a stored teacher says."""
+  """ValueError unless some question carries responses for a stored teacher."""
   if not any(q.responses for q in questions):
     raise ValueError(
         "teacher.kind is 'stored'; no question of data.pool carries a "

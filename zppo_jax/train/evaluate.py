@@ -12,13 +12,13 @@ from zppo_jax.statistics import pass_at_k, wilson_interval
 def answer(sampler: collect.Sampler, params,
            splits: Mapping[str, Sequence[Question]],
            seed: int) -> dict[str, list[Group]]:
-  """Graded groups by split, each question asked plain.
+  """Graded groups by split; each question is asked as a plain prompt.
 
   Args:
-    sampler: with the evaluation's decoding and rollouts a question.
-    params: policy in the rollout sharding.
-    splits: split -> questions; all are sampled together.
-    seed: of the draws, if the decoding draws.
+    sampler: it has the evaluation's decoding and rollouts per question.
+    params: the policy, in the rollout sharding.
+    splits: split -> questions; all splits are sampled together.
+    seed: the seed of the draws, if the decoding draws.
   """
   questions = [q for found in splits.values() for q in found]
   prompts = zppo.plain_prompts(questions, sampler.chat)
@@ -34,8 +34,8 @@ def answer(sampler: collect.Sampler, params,
 def accuracy(sampler: collect.Sampler, params,
              splits: Mapping[str, Sequence[Question]],
              seed: int) -> dict[str, float]:
-  """Mean reward by split; arguments as of `answer`. What has no verdict earns
-  none here: a score is not raised by leaving questions out."""
+  """Mean reward by split; arguments as in `answer`. A rollout without a verdict
+  earns 0 here, so that leaving questions out does not raise a score."""
   return {split: sum(len(g.correct) / len(g.rollouts) for g in groups)
           / len(groups)
           for split, groups in answer(sampler, params, splits, seed).items()}
@@ -50,7 +50,7 @@ class Estimate:
 
 
 def check_ks(ks: Sequence[int], num: int) -> None:
-  """ValueError unless pass@k can be told from `num` rollouts for each k."""
+  """ValueError unless `num` rollouts are enough for pass@k, for each k."""
   for k in ks:
     if not 1 <= k <= num:
       raise ValueError(f'k is {k}; pass@k of {num} rollouts a question needs '
@@ -61,8 +61,8 @@ def estimates(groups: Sequence[Group], ks: Sequence[int]) -> dict:
   """avg@n and pass@k of one split.
 
   avg@n is the mean reward of all n rollouts of a question, which is its
-  unbiased pass@1 (one without a verdict earns none); pass@k is Chen et al.'s
-  (statistics.pass_at_k). Intervals are over questions.
+  unbiased pass@1 (a rollout without a verdict earns 0). pass@k is that of Chen
+  et al. (statistics.pass_at_k). Intervals are over questions.
 
   Returns:
     {'avg@n': Estimate, 'pass@k': Estimate for each k}.
@@ -78,7 +78,7 @@ def estimates(groups: Sequence[Group], ks: Sequence[int]) -> dict:
 
 
 def sample_rows(groups: Sequence[Group]) -> list[dict]:
-  """A row per rollout; columns in docs/metrics.md."""
+  """One row per rollout; docs/metrics.md describes the columns."""
   return [
       {'id': g.prompt.question.id, 'split': g.prompt.question.split,
        'question': g.prompt.question.text, 'gold': g.prompt.question.answer,

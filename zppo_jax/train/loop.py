@@ -1,4 +1,4 @@
-"""The loop: all steps of a run, from wherever its directory says it stands."""
+"""The loop: all steps of a run, from where the run's directory stands."""
 
 import collections
 import contextlib
@@ -31,10 +31,10 @@ from zppo_jax.verdicts import verifier
 
 
 class Interrupted(Exception):
-  """A signal asked the run to stop; it was saved and can go on.
+  """A signal asked the run to stop; the run was saved and can be resumed.
 
   Attributes:
-    number: of the signal.
+    number: the number of the signal.
   """
 
   def __init__(self, text: str, number: int):
@@ -43,7 +43,7 @@ class Interrupted(Exception):
 
 
 class Ungraded(RuntimeError):
-  """More rollouts without a verdict than guard.max_ungraded."""
+  """More rollouts without a verdict than guard.max_ungraded allows."""
 
 
 class TeacherFailed(RuntimeError):
@@ -51,8 +51,8 @@ class TeacherFailed(RuntimeError):
 
 
 class Idle(RuntimeError):
-  """Steps in vain beyond guard.max_idle or teacher.min_answered; the run was
-  saved."""
+  """More work in vain than guard.max_idle or teacher.min_answered allows; the
+  run was saved."""
 
 
 class Diverged(RuntimeError):
@@ -61,10 +61,10 @@ class Diverged(RuntimeError):
 
 @dataclasses.dataclass(frozen=True)
 class Standing:
-  """Where a run stands between two steps; what a checkpoint holds.
+  """Where a run stands between two steps; a checkpoint holds it.
 
   Attributes:
-    step: steps done.
+    step: the number of steps done.
     state: TrainState.
     buffer: the replay buffer.
     history: totals.
@@ -89,9 +89,10 @@ def save(kept: Checkpoints, run: Run, at: Standing,
   """Starts writing a checkpoint.
 
   Args:
-    kept: where.
-    run, at: what.
-    files: what the run's files of lines were (Workdir.written).
+    kept: the checkpoints of the run.
+    run: the run.
+    at: where it stands.
+    files: sizes and digests of the run's line files (Workdir.written).
   """
   kept.save(at.step, at.state, {
       'buffer': at.buffer.dump(), 'history': at.history.dump(),
@@ -103,9 +104,9 @@ def restore(kept: Checkpoints, run: Run, step: int) -> Standing:
   """What `save` wrote after `step` steps.
 
   Raises:
-    CheckpointError: as checkpoints.Checkpoints.restore.
+    CheckpointError: see checkpoints.Checkpoints.restore.
     ValueError: if a buffered question is not in the pool, or the data would
-      not go on where the checkpoint's stopped.
+      not continue where it stopped in the checkpoint.
   """
   state, host = kept.restore(step, run.abstract_state)
   run.source.check_position(host['data'], step, kept.path.parent)
@@ -138,12 +139,12 @@ def _manifest(config, run: Run) -> dict:
 
 
 def fork(run: Run, config, path) -> Standing:
-  """The standing of another run's checkpoint, as the start of a new one.
+  """The standing of another run's checkpoint, as the start of a new run.
 
-  State, buffer and step carry over; totals start anew.
+  State, buffer and step are carried over; totals start anew.
 
   Raises:
-    FileNotFoundError, CheckpointError, ValueError: as `restore`, or if
+    FileNotFoundError, CheckpointError, ValueError: see `restore`; also if
       `steps` does not reach beyond the checkpoint.
   """
   folder, step = checkpoints.open_any(path)
@@ -163,9 +164,9 @@ def fork(run: Run, config, path) -> Standing:
 
 def begin(run: Run, out: Workdir, kept: Checkpoints,
           forked: Standing | None, say: Callable[[str], None]) -> Standing:
-  """Where this attempt starts: a checkpoint of this run, one of another, or
-  the pretrained weights. Lines beyond it are cut; what somebody changed in the
-  run's files is said."""
+  """Where this attempt starts: at a checkpoint of this run, at a checkpoint of
+  another run, or at the pretrained weights. Lines after it are cut, and the
+  user is told what somebody changed in the run's files."""
   if others := out.cores_before():
     say(f'warning: this process may use {workdir.usable_cores()} cores; '
         f'earlier attempts of this run had {", ".join(map(str, others))}. The '
@@ -198,7 +199,7 @@ def begin(run: Run, out: Workdir, kept: Checkpoints,
 
 @contextlib.contextmanager
 def catch_signals():
-  """SIGINT and SIGTERM are kept in the list that is yielded; a second one
+  """Collects SIGINT and SIGTERM in the list that it yields; a second signal
   raises KeyboardInterrupt at once."""
   found: list[int] = []
 
@@ -218,8 +219,8 @@ def catch_signals():
 
 
 def _check(run: Run, out: Workdir, outcome) -> None:
-  """Ungraded, or Diverged with the step's batch on disk, if the numbers say
-  so."""
+  """Raises Ungraded, or Diverged once the step's batch is on disk, if a step's
+  numbers are beyond the limits."""
   reason = ungraded(outcome.row, run.max_ungraded)
   if reason is not None:
     reasons = run.verifier.reasons()
@@ -242,19 +243,20 @@ def _check(run: Run, out: Workdir, outcome) -> None:
 
 def run_loop(run: Run, at: Standing, out: Workdir, kept: Checkpoints,
              outlets, screen, say: Callable[[str], None]) -> Standing:
-  """Steps `at.step` to `run.steps`; logs, evaluates and saves as due.
+  """Runs steps `at.step` to `run.steps`; logs, evaluates and saves when due.
 
   Raises:
     Interrupted: after a signal, once the step in progress is saved.
-    TeacherFailed: if too many answers of the teacher are missing; the step is
-      saved, and a resumed run counts anew.
-    Idle: for steps in vain beyond guard.max_idle or teacher.min_answered;
-      likewise.
+    TeacherFailed: if too many answers of the teacher are missing. The step is
+      saved, and a resumed run starts counting anew.
+    Idle: for more work in vain than guard.max_idle or teacher.min_answered
+      allows. The step is saved, and a resumed run starts counting anew.
     Diverged: for NaN or an exploding ratio; the last checkpoint is intact.
-    Ungraded: for too many rollouts without a verdict; likewise.
+    Ungraded: for too many rollouts without a verdict; the last checkpoint is
+      intact.
     CheckpointError: if a checkpoint cannot be written.
   """
-  spent: dict[str, float] = {}  # by what came after the last row was written
+  spent: dict[str, float] = {}  # seconds by phase since the last written row
   begun = time.perf_counter()
   asked: collections.deque = collections.deque(maxlen=run.patience.window)
   seen = watch.Watch(run.vain)
@@ -322,7 +324,8 @@ def run_loop(run: Run, at: Standing, out: Workdir, kept: Checkpoints,
 
 
 def _with_journal(run: Run, path: pathlib.Path) -> Run:
-  """The run with answers kept on disk where they may not come again."""
+  """The run; if its teacher may answer differently a second time, answers are
+  kept on disk."""
   if run.teacher is None or run.teacher.capabilities.repeatable:
     return run
   return dataclasses.replace(run, teacher=Journalled.open(
@@ -331,11 +334,11 @@ def _with_journal(run: Run, path: pathlib.Path) -> Run:
 
 
 def read_complete(path, config) -> dict | None:
-  """The summary of a run that has all steps of its config, else None.
+  """The summary of a run that has done all steps of its config, else None.
 
   Raises:
-    ValueError: for one that cannot be read, or that says something else than
-      the last checkpoint, where there is one.
+    ValueError: if the summary cannot be read, or differs from the last
+      checkpoint, if there is one.
     CheckpointError: for a damaged checkpoint.
   """
   summary = workdir.read_summary(path)
@@ -358,10 +361,10 @@ def read_complete(path, config) -> dict | None:
 
 
 class _Closing:
-  """Closes all that was opened; the first error is the one that is raised.
+  """Closes everything that was opened, and raises the first error.
 
-  What fails in closing after another error is said in the log alone, because
-  it is mostly its consequence.
+  An error in closing that follows another error only goes to the log, because
+  it is mostly a consequence of the first.
   """
 
   def __init__(self, note: Callable[[str], None]):
@@ -392,8 +395,8 @@ def _found(path: pathlib.Path, config, fork_from) -> dict | None:
   """The summary of a directory whose run is complete, else None.
 
   Raises:
-    FileExistsError, ValueError: if it holds something else than a run of this
-      config, or if a fork is to be written over one.
+    FileExistsError, ValueError: if the directory holds anything but a run of
+      this config, or if a fork would be written over a run.
   """
   stored = workdir.read_config(path)
   if stored is None:
@@ -407,7 +410,7 @@ def _found(path: pathlib.Path, config, fork_from) -> dict | None:
 
 
 def _alone(path: pathlib.Path):
-  """The lock of a directory; one process of a run takes it."""
+  """The lock of a directory, which one process of a run takes."""
   return (lock.hold(path) if jax.process_index() == 0
           else contextlib.nullcontext())
 
@@ -415,39 +418,39 @@ def _alone(path: pathlib.Path):
 def main(config, path, fork_from=None) -> dict:
   """Trains by a config in a directory and returns the summary.
 
-  A new directory starts a run; that of the same config goes on where its last
-  checkpoint stands; a complete one is left as it is.
+  A new directory starts a run. A directory of the same config continues at its
+  last checkpoint. A complete run is left unchanged.
 
   Args:
     config: the run's config.
-    path: its directory.
-    fork_from: a workdir or checkpoint whose state a new run starts from.
+    path: the run's directory.
+    fork_from: a workdir or checkpoint from whose state a new run starts.
 
   Raises:
-    Interrupted, TeacherFailed, Idle, Diverged, Ungraded, CheckpointError: as
+    Interrupted, TeacherFailed, Idle, Diverged, Ungraded, CheckpointError: see
       run_loop.
     Locked: if another process works in the directory.
     ValueError, KeyError, FileNotFoundError, FileExistsError: for a config, a
-      directory or a checkpoint that does not fit, naming what.
-    OSError: for a file that cannot be written, naming it.
+      directory or a checkpoint that does not fit; the message names it.
+    OSError: for a file that cannot be written; the message names it.
   """
   path = pathlib.Path(path)
   complete = _found(path, config, fork_from)
   if complete is not None:
     return complete
   with contextlib.ExitStack() as alone:
-    # Before the build, which takes long, where there is a directory; nothing
-    # is made for a config that turns out not to fit.
+    # An existing directory is locked before the build, which takes long. A
+    # missing one is made later, so that a bad config leaves no directory.
     if there := path.is_dir():
       alone.enter_context(_alone(path))
-    # A fork goes on with the prompts that its policy and buffer come from.
+    # A fork keeps the date of the prompts that its policy and buffer come from.
     day = dates.choose(config, path, fork_from)
     run = build(config, day)
     forked = None if fork_from is None else fork(run, config, fork_from)
     if not there:
       path.mkdir(parents=True, exist_ok=True)
       alone.enter_context(_alone(path))
-      # Another process may have been faster.
+      # Another process may have finished the run in the meantime.
       complete = _found(path, config, fork_from)
       if complete is not None:
         return complete
@@ -457,7 +460,7 @@ def main(config, path, fork_from=None) -> dict:
 
 
 def _work(run: Run, config, out: Workdir, forked: Standing | None) -> dict:
-  """An attempt in an opened directory, to its end; the summary."""
+  """Runs an attempt in an opened directory to its end; returns the summary."""
   path = out.path
   if isinstance(run.source.pool, Pool):
     workdir.write_json(path / 'data.json', run.source.pool.record())
@@ -474,7 +477,7 @@ def _work(run: Run, config, out: Workdir, forked: Standing | None) -> dict:
       judging.enter_context(verifier.journalled(run.verifier, out.verdicts))
 
       def say(text):
-        """On the terminal and in the log."""
+        """Prints a line in the terminal and writes it to the log."""
         out.note(text)
         print(text, flush=True)
 
@@ -501,7 +504,7 @@ def _work(run: Run, config, out: Workdir, forked: Standing | None) -> dict:
 
 def _on_screen(run: Run, at: Standing, out: Workdir, kept: Checkpoints,
                outlets) -> Standing:
-  """`run_loop` with somebody who looks on."""
+  """`run_loop` with a screen for a person who watches."""
   screen = console.screen(run.steps, at.step)
 
   def say(text):

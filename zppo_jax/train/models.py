@@ -12,7 +12,8 @@ from zppo_jax.models import attention
 from zppo_jax.train import checks
 from zppo_jax.weights import pretrained
 
-# student.thinking -> the switch of the chat template; None: its own default
+# student.thinking -> the switch of the chat template; None: the template's own
+# default.
 THINKING = {'default': None, 'on': True, 'off': False}
 
 
@@ -21,9 +22,10 @@ class Loaded(NamedTuple):
 
   Attributes:
     model: the network.
-    params: of it, numpy or jax arrays.
-    chat: of its own tokenizer; None where it has none, the task's counts then.
-    description: what its weights are saved with.
+    params: its parameters, numpy or jax arrays.
+    chat: the chat of its own tokenizer; None if it has no tokenizer, and then
+      the task's chat is used.
+    description: the description that is saved with its weights.
   """
   model: models.Model
   params: Any
@@ -36,19 +38,19 @@ def load_model(spec, place=None, thinking: str = 'default',
   """A model from a weights file, a hub folder or a GGUF.
 
   Args:
-    spec: config with `weights` (anything that pretrained.load takes),
-      `dtype`, `remat`, `unroll`, `attention`; `end_tokens` and
-      `chat_template` where it has them (pretrained.with_words).
-    place: shapes -> types and shardings, as pretrained.load.
-    thinking: in THINKING; how the chat template is rendered.
-    day: the date in prompts, where the template tells one; None: today.
+    spec: config with `weights` (anything that pretrained.load takes), `dtype`,
+      `remat`, `unroll`, `attention`; and with `end_tokens` and `chat_template`,
+      if it has them (pretrained.with_words).
+    place: shapes -> types and shardings; see pretrained.load.
+    thinking: a key of THINKING; how the chat template is rendered.
+    day: the date in prompts, if the template shows a date; None: today.
     who: 'student' or 'teacher', for errors.
 
   Raises:
     KeyError: for another value of `thinking`.
-    FileNotFoundError, ValueError: as pretrained.load, with_words and chat;
-      for a switch, or a date that was named, without a tokenizer whose
-      template knows it.
+    FileNotFoundError, ValueError: see pretrained.load, with_words and chat.
+      Also for a thinking switch or a named date, if there is no tokenizer whose
+      template reads it.
   """
   switch = checks.known(thinking, THINKING, 'student.thinking')
   found = pretrained.load(spec.weights, dtype=spec.dtype, remat=spec.remat,
@@ -77,7 +79,7 @@ def placed(like, mesh, rules):
 
 
 def chat_of(who: str, loaded: Loaded, name: str, task: tasks.Task) -> Chat:
-  """The model's own chat, else the task's; ValueError without either."""
+  """The model's own chat, else the task's; ValueError if neither exists."""
   found = loaded.chat or task.chat
   if found is None:
     raise ValueError(f'{who}.weights came without a tokenizer and the task '
@@ -102,7 +104,7 @@ def check_vocabulary(who: str, loaded: Loaded, chat: Chat) -> None:
 
 
 def check_same_words(student: Chat, teacher: Chat) -> None:
-  """ValueError unless prompts of the student's chat are the teacher's too."""
+  """ValueError unless the student's token ids mean the same to the teacher."""
   ours, theirs = student.codec, teacher.codec
   if ours.ids != theirs.ids:
     differ = len(ours.ids.items() ^ theirs.ids.items())

@@ -1,4 +1,4 @@
-"""What a config becomes: everything that the steps of a run need."""
+"""The record of a run: everything that its steps need."""
 
 import dataclasses
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""One training step: Algorithm 1 from the questions to the updated policy."""
+"""One training step: Algorithm 1, from the questions to the updated policy."""
 
 import dataclasses
 import functools
@@ -25,17 +25,17 @@ from zppo_jax.train.run import Run
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-  """What a step leaves.
+  """The result of a step.
 
   Attributes:
-    state: next TrainState.
-    buffer: next buffer.
+    state: the next TrainState.
+    buffer: the next buffer.
     row: metrics.
-    settled: what the buffer did, or None without one.
+    settled: what happened to the buffer, or None without a buffer.
     samples: lines for samples.jsonl.
-    groups: all that were trained on.
+    groups: all groups that were trained on.
     minibatches: (micro-batches on the mesh, response tokens) of each update.
-    calls: what asking the teacher took, probes included.
+    calls: statistics of the calls to the teacher, probes included.
   """
   state: TrainState
   buffer: ReplayBuffer
@@ -49,7 +49,7 @@ class Outcome:
 
 def step_advantages(run: Run, groups: list[Group]) -> np.ndarray:
   """Advantages [len(groups), G] with statistics over these groups; a rollout
-  without a verdict is no part of them and has none."""
+  without a verdict does not enter them and has advantage 0."""
   most = run.rules.num_new + run.rules.num_replay + run.rules.num_aug
   shards = sharding.batch_shards(run.mesh)
   shape = (-(-most // shards) * shards, run.num_rollouts)
@@ -62,7 +62,7 @@ def step_advantages(run: Run, groups: list[Group]) -> np.ndarray:
 
 
 def make_minibatches(run: Run, groups: list[Group], advantages_PG, step: int):
-  """I mini-batches: (micro-batches on the mesh, response tokens) each."""
+  """I mini-batches; each is (micro-batches on the mesh, response tokens)."""
   split = packing.split_minibatches(
       len(groups), run.num_updates,
       host_rng(run.seed, step, Purpose.MINIBATCHES))
@@ -81,7 +81,8 @@ def make_minibatches(run: Run, groups: list[Group], advantages_PG, step: int):
 
 def score_minibatches(run: Run, state: TrainState, minibatches):
   """Fills in the old log-probs by the trainer's own graph, before the first
-  update. With one update they are the update's own and stay zero."""
+  update. With one update per step the update takes its own, and they stay
+  zero."""
   if run.num_updates == 1:
     return minibatches
   return [([b.replace(old_logp_BT=run.score_fn(state.params, b)[0])
@@ -104,9 +105,9 @@ def _moved(state: TrainState) -> bool:
 def update(run: Run, state: TrainState, minibatches):
   """I optimizer steps: (next state, [Sums], [gradient norm]).
 
-  Until a step has trained a row there are none: weight decay alone would
-  shrink weights of which nothing was learnt. Later idle steps keep theirs, in
-  which the momentum of earlier ones goes on.
+  No optimizer step is made until a step has trained a row, because weight decay
+  alone would shrink weights from which nothing was learnt. Later idle steps
+  make theirs, in which the momentum of earlier steps continues.
   """
   if not any(batches for batches, _ in minibatches) and not _moved(state):
     count = len(minibatches)

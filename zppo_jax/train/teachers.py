@@ -25,14 +25,14 @@ class TeacherContext(NamedTuple):
   """What a teacher is made from.
 
   Attributes:
-    config: the run's.
-    mesh: the run's.
-    chat: the student's.
-    words: around a question without a template; None where the task's own
+    config: the run's config.
+    mesh: the run's mesh.
+    chat: the student's chat.
+    words: the text around a question without a template; None if the task's own
       chat has none.
     task: its grader grades answers.
     compress: when and how far traces are compressed.
-    decoding: of the teacher's answers.
+    decoding: how the teacher's answers are drawn.
   """
   config: Any
   mesh: Any
@@ -53,8 +53,9 @@ def _in_process(desk: TeacherContext) -> Teacher:
   loading.check_vocabulary('teacher', loaded, chat)
   loading.check_attention('teacher', loaded, mesh)
   loading.check_same_words(desk.chat, chat)
-  # Prompts are the student's; the teacher's codec has its own padding rows.
-  # In the student's template a turn ends as there, too.
+  # Prompts are the student's, but the teacher's vocabulary may have other
+  # padding rows, which its own codec knows. A turn also ends with the student's
+  # end tokens, because the prompt has the student's template.
   ends = segments.end_ids(desk.chat.codec)
   if not set(ends) <= set(segments.end_ids(chat.codec)):
     chat = dataclasses.replace(chat, codec=chat.codec.ending(ends))
