@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 
 from zppo_jax import models
 from zppo_jax.devices import sharding
-from zppo_jax.weights import families, hub_checkpoint, hub_folder
+from zppo_jax.weights import families, hub_checkpoint, hub_folder, hub_leaf
 
 BF16 = ml_dtypes.bfloat16
 SHAPES = dict(vocab_size=32, width=16, num_layers=3, num_heads=4,
@@ -195,7 +195,7 @@ def test_a_shard_reads_its_rows_only(folder, make_mesh):
 def test_piece_of_any_split(split):
   """Every slice of ours, whatever the split cuts, and never a needless row."""
   data = np.arange(24 * 16, dtype=np.float32).reshape(24, 16)
-  leaf = models.hub_leaf.HubLeaf(
+  leaf = hub_leaf.HubLeaf(
       ('x',), ('t',), (24, 16), split, tuple(reversed(range(len(split)))),
       False)
   rows = []
@@ -219,9 +219,8 @@ def test_piece_of_any_split(split):
 MEMORY = '''
 import pathlib, re, sys, numpy as np
 import jax
-from zppo_jax import models
 from zppo_jax.devices import sharding
-from zppo_jax.weights import hub_checkpoint as hub
+from zppo_jax.weights import families, hub_checkpoint as hub
 source = hub.read(sys.argv[1])
 row = families.FAMILIES['qwen3']
 model = row.build(row.from_hub(source.config))._replace(family='qwen3')
