@@ -211,7 +211,8 @@ def test_a_run_without_its_checkpoints_says_that_it_begins_anew(
 
 @pytest.mark.parametrize('name, text, said', [
     ('config.json', '[]', "it has no 'config'"),
-    ('config.json', '{"config": 3, "forked_from": null}', 'no config of a run'),
+    ('config.json', '{"config": 3, "forked_from": null}',
+     'config or forked_from is not of the form'),
     ('config.json', '{"config": {"steps"', 'config.json is not readable'),
     ('summary.json', '{"steps": ', 'summary.json is not readable'),
     ('summary.json', '[4]', "summary.json is not readable: it has no 'steps'"),

@@ -336,7 +336,7 @@ def test_a_template_file_that_tells_the_date(bare, tmp_path):
   made = pretrained.with_words(pretrained.load(str(bare)),
                                chat_template=str(file))
   day = rendering.parse_day('2031-05-01', 'a')
-  chat = pretrained.chat(made, sample.BARE, day=day)
+  chat = pretrained.chat(made, wording.BARE, day=day)
   assert chat.codec.decode(chat.plain('a').tokens) == '2031[a<|im_end|>]'
 
 
