@@ -118,7 +118,7 @@ def test_thinking_is_switched_for_student_and_teacher_alike(coin, folders):
 def test_the_teacher_is_read_in_its_compute_type(coin, folders, monkeypatch):
   """Never in float32 first; norm scales stay, as in every rollout copy."""
   asked = {}
-  real = pretrained.hub.load
+  real = pretrained.hub_checkpoint.load
 
   def spy(source, model, like):
     asked[source.path.name] = {
@@ -126,7 +126,7 @@ def test_the_teacher_is_read_in_its_compute_type(coin, folders, monkeypatch):
         for path, x in jax.tree_util.tree_leaves_with_path(like)}
     return real(source, model, like)
 
-  monkeypatch.setattr(pretrained.hub, 'load', spy)
+  monkeypatch.setattr(pretrained.hub_checkpoint, 'load', spy)
   run = build.build(make_config(*folders, **{'teacher.dtype': 'bfloat16'}))
   assert set(asked['student'].values()) == {'float32'}
   assert asked['teacher'].pop('scale') == 'float32'

@@ -23,6 +23,7 @@ from zppo_jax.algorithms import zppo  # noqa: E402
 from zppo_jax.chat.micro_chat import CHAT  # noqa: E402
 from zppo_jax.endpoints import client  # noqa: E402
 from zppo_jax.endpoints.client import TEXT, Call, Endpoint  # noqa: E402
+from zppo_jax.endpoints.replies import read_text  # noqa: E402
 from zppo_jax.tasks import micro  # noqa: E402
 from zppo_jax.train import build, loop  # noqa: E402
 
@@ -72,7 +73,7 @@ def test_a_server_answers_teaches_scores_and_ends_well(tmp_path):
     of = Endpoint(url=url, model='teacher')
     replies = client.ask_all(of, [
         Call(TEXT, {'prompt': list(p.tokens), 'max_tokens': 16,
-                    'temperature': 0}, 1, client.read_text)
+                    'temperature': 0}, 1, read_text)
         for p in prompts], 120)
     texts = [r.results[0].text for r in replies]
     grade = run.teacher.grader

@@ -46,7 +46,7 @@ def test_accuracy_takes_each_split_its_own_groups(monkeypatch):
   right = {'a': 4, 'b': 0, 'c': 1}
   monkeypatch.setattr(evaluate.zppo, 'plain_prompts', lambda qs, chat: qs)
   monkeypatch.setattr(
-      evaluate.rollouts, 'collect', lambda sampler, params, questions, **_: [
+      evaluate.collect, 'collect', lambda sampler, params, questions, **_: [
           builders.group(q, right[q.id], size=4) for q in questions])
   q = builders.question
   sampler = type('S', (), {'chat': None})

@@ -18,7 +18,7 @@ from zppo_jax.chat.segments import cut_delimiters
 from zppo_jax.chat.wording import Chat, Wording
 from zppo_jax.endpoints import client
 from zppo_jax.endpoints.client import TEXT, Call, Endpoint, Reply
-from zppo_jax.endpoints.replies import read_echo
+from zppo_jax.endpoints.replies import choices, read_echo, read_text
 from zppo_jax.randomness import question_uid
 from zppo_jax.records import (
   Answers,
@@ -168,7 +168,7 @@ class EndpointTeacher:
     if self.api == 'chat':
       return client.chat_call(messages, wanted=wanted, **body)
     return Call(TEXT, {'prompt': list(prompt.tokens), **body}, wanted,
-                client.read_text)
+                read_text)
 
   def _rollouts(self, prompts: Sequence[Prompt],
                 replies: Sequence[Reply]) -> list[tuple[Rollout, ...]]:
@@ -225,7 +225,7 @@ def _echoed(of: Endpoint, chat: Chat, budget_s: float) -> bool:
   said: list = []
 
   def read(reply) -> list:
-    said.extend(c.get('text') for c in client.choices(reply)[:1])
+    said.extend(c.get('text') for c in choices(reply)[:1])
     return read_echo(1, len(tokens) - 1)(reply)
 
   body = {'prompt': list(tokens), 'max_tokens': 1, 'temperature': 0,
