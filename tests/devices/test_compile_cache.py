@@ -6,7 +6,7 @@ import sys
 
 CODE = '''
 import jax, jax.numpy as jnp
-from zppo_jax import compile_cache
+from zppo_jax.devices import compile_cache
 compile_cache.enable()
 hits = []
 jax.monitoring.register_event_listener(lambda name, **_: hits.append(name))

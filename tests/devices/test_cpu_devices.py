@@ -9,7 +9,7 @@ import pytest
 COUNT = '''
 import os, sys
 import jax
-from zppo_jax import cpu_devices, sharding
+from zppo_jax.devices import cpu_devices, sharding
 made = cpu_devices.ensure(sharding.MeshConfig(*map(int, sys.argv[1:])))
 mesh = sharding.make_mesh(sharding.MeshConfig(data=jax.device_count()))
 x = jax.device_put(jax.numpy.arange(12.), sharding.batch_sharding(mesh))

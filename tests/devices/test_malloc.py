@@ -14,8 +14,8 @@ pytestmark = pytest.mark.skipif(
 BEGIN = '''
 import resource, sys
 import numpy as np
-from zppo_jax import heap
-told = heap.keep() if sys.argv[1] == 'keep' else None
+from zppo_jax.devices import malloc
+told = malloc.keep() if sys.argv[1] == 'keep' else None
 '''
 ARRAYS = '''
 def touch():
@@ -80,8 +80,8 @@ def test_release_hands_back_what_is_free():
   code = '''
 import resource
 import numpy as np
-from zppo_jax import heap
-heap.keep()
+from zppo_jax.devices import malloc
+malloc.keep()
 def resident():
   with open('/proc/self/statm') as f:
     return int(f.read().split()[1]) * resource.getpagesize() >> 20
@@ -90,7 +90,7 @@ after = np.ones(2**22)
 before = resident()
 del blocks
 kept = resident()
-heap.release()
+malloc.release()
 print(before - kept, kept - resident())
 '''
   if not os.path.exists('/proc/self/statm'):

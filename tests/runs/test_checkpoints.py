@@ -200,7 +200,7 @@ def test_a_full_disk_is_named_and_leaves_the_last_one_good(tmp_path):
   """No file may grow beyond 2 KiB: the system refuses every further byte."""
   code = textwrap.dedent(f'''
     import resource, jax.numpy as jnp
-    from zppo_jax.checkpoints import *
+    from zppo_jax.runs.checkpoints import *
     from zppo_jax.records import TrainState
     kept = Checkpoints({str(tmp_path / "c")!r}, Policy(5, 2, 0), {MANIFEST})
     state = lambda n: TrainState(

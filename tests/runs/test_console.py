@@ -9,7 +9,7 @@ import textwrap
 from zppo_jax.runs import console
 
 CODE = textwrap.dedent('''
-  from zppo_jax import console
+  from zppo_jax.runs import console
   screen = console.screen(40, 3)
   for step in (3, 4):
     screen.step({'step': step, 'accuracy/plain': 0.25, 'buffer/size': 17})

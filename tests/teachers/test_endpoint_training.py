@@ -21,7 +21,7 @@ CHILD = """
 import sys
 from tests import kill_and_resume
 from tests.teachers import test_endpoint_training
-from zppo_jax import train
+from zppo_jax.train import loop
 kill_and_resume.arm('update', 2, 0.0)
 loop.main(test_endpoint_training.make_config(sys.argv[1]), sys.argv[2])
 """
