@@ -13,7 +13,7 @@ def load(name, *args):
 
 
 def test_base_is_table_8():
-  """papers.md 1.4, number by number."""
+  """Table 8 of the paper, number by number."""
   c = load('base.py')
   a = c.algorithm
   assert (a.rollouts, a.teacher_rollouts) == (8, 4)

@@ -32,7 +32,7 @@ def test_the_docstring_is_the_table():
 
 
 def test_the_rows_of_the_paper():
-  # papers.md 1.8: ZPPO = GRPO + replay + Both; the BCQ comes first.
+  # As in the paper: ZPPO = GRPO + replay + Both; the BCQ comes first.
   rows = {name: (m.replay, m.reformulations)
           for name, m in methods.METHODS.items()}
   assert rows == {

@@ -77,7 +77,7 @@ def test_mean_is_zero_in_every_group(name):
 
 @pytest.mark.parametrize('seed', range(3))
 def test_with_zero_is_larger_by_one_over_sqrt_f(seed):
-  """sigma_all = sqrt(f_nt) sigma_nontrivial (papers.md 1.2)."""
+  """sigma_all = sqrt(f_nt) sigma_nontrivial (docs/paper.md)."""
   rewards = random_rewards(seed)
   f = np.mean([len(set(group)) == 2 for group in rewards.tolist()])
   assert 0 < f < 1

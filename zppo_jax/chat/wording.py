@@ -164,7 +164,7 @@ class Chat:
       candidates: texts in the order in which they are shown.
       wrong_answers: NCQ's list; '' (unparseable) is left out, as is what
         would close its box and open another; repeats are listed once
-        (papers.md 1.5: D.1). BCQ shows none.
+        (Appendix D.1 of the paper). BCQ shows none.
       media: the original question's.
 
     Raises:

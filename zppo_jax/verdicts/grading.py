@@ -35,7 +35,7 @@ def grade_all(rows: Sequence[tuple[str, StopReason, Question]],
               grader: Grader) -> list[tuple[Verdict, str]]:
   """(verdict, parsed answer) of each (text, stop, question), graded at once.
 
-  A truncated response is wrong (papers.md 1.12); its answer is parsed all the
+  A truncated response is wrong (docs/paper.md); its answer is parsed all the
   same, for the NCQ list. Questions without a kind are graded by the grader's
   own function in this process, the others by its verifier.
 

@@ -15,7 +15,7 @@ from zppo_jax.records import Decoding
 from zppo_jax.verdicts import control
 from zppo_jax.verdicts.wall import Reply
 
-# How whoever asks should decode (papers.md: 1.6).
+# How whoever asks should decode, as in the evaluation of the paper.
 DECODING = Decoding(512, temperature=0.0)
 MALFORMED = 'malformed'
 # Messages of each -> the judge's words for each, or why none came.

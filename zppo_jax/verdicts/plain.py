@@ -38,7 +38,7 @@ def without_marks(text: str) -> str:
 
 def retried(mark: Callable[[str, str], float]) -> Callable[[str, str], float]:
   """A kind that, if not right at once, strips degree and percent marks from
-  both sides and tries once more (papers.md: 1.6)."""
+  both sides and tries once more, as the paper does."""
 
   def again(answer: str, gold: str) -> float:
     bare_answer, bare_gold = without_marks(answer), without_marks(gold)
