@@ -84,7 +84,7 @@ def _journals(path) -> tuple:
           teacher_journal._read(path / 'teacher.jsonl'))
 
 
-def standing(at: loop.Standing) -> tuple:
+def standing(at: loop.RunState) -> tuple:
   """All of a standing, as values that can be compared."""
   return (at.step, checkpoints.checksums(at.state), at.buffer.dump(),
           at.history.dump(), at.base, at.latest)

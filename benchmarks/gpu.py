@@ -75,7 +75,7 @@ def train(model, mesh, rows: int, length: int, repeats: int, limit) -> dict:
       update.policy_loss, model=model, temperature=1.0, chunk=1024,
       own_old_logp=True, objective=functools.partial(
           losses.OBJECTIVES['clipped_surrogate'],
-          clip=losses.Clip(low=0.2, high=0.28, dual=10.0)))
+          clip=losses.ClipBounds(low=0.2, high=0.28, dual=10.0)))
   update_fn = update.compile_update(
       loss_fn=loss_fn, tx=tx, mesh=mesh, shardings=shardings)
   state = update.new_state(

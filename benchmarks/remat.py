@@ -57,7 +57,7 @@ class Step:
         loss_fn=functools.partial(
             update.policy_loss, model=model, temperature=1.0, chunk=1024,
             own_old_logp=True, objective=functools.partial(
-                losses.clipped_surrogate, clip=losses.Clip())),
+                losses.clipped_surrogate, clip=losses.ClipBounds())),
         tx=tx, mesh=mesh, shardings=shardings)
     self._state = update.new_state(
         jax.jit(model.init)(jax.random.key(0)), tx, shardings)

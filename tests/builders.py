@@ -9,16 +9,16 @@ from collections.abc import Iterable
 import numpy as np
 from scipy import stats
 
+from zppo_jax.arrays import PromptBatch
 from zppo_jax.chat.micro_chat import CHAT
 from zppo_jax.records import (
-    Group,
-    Prompt,
-    PromptBatch,
-    PromptKind,
-    Question,
-    Rollout,
-    StopReason,
-    Verdict,
+  Group,
+  Prompt,
+  PromptKind,
+  Question,
+  Rollout,
+  StopReason,
+  Verdict,
 )
 from zppo_jax.tasks import micro
 

@@ -97,7 +97,7 @@ def gaps(family, dtype, params, rows, trainer,
   axes, out = model_of(family, dtype).num_axes, []
   if kind == 'shared':
     groups = [rows[i:i + G] for i in range(0, len(rows), G)]
-    shape = layouts.Shape(count, G, max(PROMPTS), length, 0)
+    shape = layouts.BatchShape(count, G, max(PROMPTS), length, 0)
     batches = [layouts.fill(groups[i:i + count], shape, axes)
                for i in range(0, len(groups), count)]
   else:

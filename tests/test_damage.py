@@ -11,8 +11,8 @@ import pytest
 
 from tests.builders import small_config
 from zppo_jax import main
+from zppo_jax.arrays import TrainState
 from zppo_jax.devices import disk
-from zppo_jax.records import TrainState
 from zppo_jax.runs import checkpoints, workdir, writers
 from zppo_jax.runs.checkpoints import CheckpointError, Checkpoints, Policy
 from zppo_jax.teachers import journal as teacher_journal

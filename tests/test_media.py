@@ -180,7 +180,7 @@ def test_a_step_on_a_mesh(family, make_mesh):
       loss_fn=functools.partial(
           update.policy_loss, model=model, temperature=temperature, chunk=512,
           own_old_logp=True, objective=functools.partial(
-              losses.clipped_surrogate, clip=losses.Clip())),
+              losses.clipped_surrogate, clip=losses.ClipBounds())),
       tx=tx, mesh=mesh, shardings=shardings)
   tokens = packing.response_tokens(groups)
   state, sums, norm = update_fn(state, [batch], float(tokens))

@@ -83,7 +83,7 @@ def test_a_micro_batch_and_rollouts(tpu_mesh):
       loss_fn=functools.partial(
           update.policy_loss, model=model, temperature=1.0, chunk=64,
           own_old_logp=True, objective=functools.partial(
-              losses.negative_log_likelihood, clip=losses.Clip())),
+              losses.negative_log_likelihood, clip=losses.ClipBounds())),
       tx=tx, mesh=mesh, shardings=shardings).keywords
   params = update.abstract_state(model, tx, shardings).params
   grads, sums = step['zeros_fn'].eval_shape(params)
@@ -91,7 +91,7 @@ def test_a_micro_batch_and_rollouts(tpu_mesh):
   hlo = checked(step['accumulate_fn'].lower(grads, sums, params, batch))
   # Forward, recomputed, and two backward kernels of the one attention layer.
   assert hlo.count(KERNEL) == 4
-  batch = layouts.fill([], layouts.Shape(4, 2, T, T, 0), model.num_axes)
+  batch = layouts.fill([], layouts.BatchShape(4, 2, T, T, 0), model.num_axes)
   hlo = checked(step['accumulate_fn'].lower(grads, sums, params, batch))
   # The same of the prompts, and of the responses behind them.
   assert hlo.count(KERNEL) == 8

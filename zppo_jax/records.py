@@ -17,14 +17,11 @@ Host records are frozen dataclasses of Python values; device records are
 import dataclasses
 import enum
 import math
-import pathlib
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
-from flax import struct
 
 
 class PromptKind(enum.IntEnum):
@@ -162,30 +159,6 @@ class Question:
 
 
 @dataclasses.dataclass(frozen=True)
-class HubTensor:
-  """Shape and stored type ('F32', 'BF16', 'Q8_0', ...) of a hub tensor."""
-  shape: tuple[int, ...]
-  dtype: str
-
-
-@dataclasses.dataclass(frozen=True)
-class HubSource:
-  """A checkpoint of the hub on disk; its tensors are read when they are needed.
-
-  Attributes:
-    path: its folder, or its GGUF file.
-    config: config.json as a dict.
-    tensors: shapes and types by the hub's names.
-    read: (name, start, stop) -> rows [start, stop) of a tensor, dequantised,
-      as float32, bfloat16 or float16.
-  """
-  path: pathlib.Path
-  config: dict[str, Any]
-  tensors: dict[str, HubTensor]
-  read: Callable[[str, int, int], np.ndarray]
-
-
-@dataclasses.dataclass(frozen=True)
 class Grader:
   """The rules by which a response is right or wrong.
 
@@ -209,7 +182,7 @@ class Grader:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Seen:
+class ProcessedMedia:
   """A question's media after a processor, before there is a prompt.
 
   Attributes:
@@ -332,7 +305,7 @@ class Group:
 
 
 @dataclasses.dataclass(frozen=True)
-class Asked:
+class CallStats:
   """Statistics of the calls to a teacher; they can be added up.
 
   Attributes:
@@ -348,9 +321,9 @@ class Asked:
   failed: Mapping[Cause, int] = dataclasses.field(default_factory=dict)
   error: str = ''
 
-  def __add__(self, other: 'Asked') -> 'Asked':
+  def __add__(self, other: 'CallStats') -> 'CallStats':
     failed = Counter(self.failed) + Counter(other.failed)
-    return Asked(
+    return CallStats(
         self.answers + other.answers, self.requests + other.requests,
         self.retries + other.retries, dict(failed), other.error or self.error)
 
@@ -364,19 +337,19 @@ class Answers(NamedTuple):
     asked: statistics of the calls.
   """
   groups: tuple[Group, ...]
-  asked: Asked
+  asked: CallStats
 
 
 class Summaries(NamedTuple):
   """Graded summaries, one per prompt and None if none came; call statistics."""
   rollouts: tuple[Rollout | None, ...]
-  asked: Asked
+  asked: CallStats
 
 
 class Scores(NamedTuple):
   """Log-probs of given responses, None if none came; call statistics."""
   logps: tuple[tuple[float, ...] | None, ...]
-  asked: Asked
+  asked: CallStats
 
 
 @dataclasses.dataclass(frozen=True)
@@ -437,7 +410,7 @@ class Decoding:
 
 
 @dataclasses.dataclass(frozen=True)
-class Cadence:
+class Every:
   """How often something is done, and for how many questions.
 
   Attributes:
@@ -457,137 +430,3 @@ class Cadence:
 
   def due(self, step: int) -> bool:
     return bool(self.every) and step % self.every == 0
-
-
-@struct.dataclass
-class Samples:
-  """What the sampler returns; all arrays on device.
-
-  Attributes:
-    tokens_PGR: int32 ids, 0 beyond a row's length.
-    logp_PGR: float32 nats, 0 beyond a row's length (see Rollout.logps).
-    length_PG: int32 tokens, end token included.
-    stop_PG: int32 `StopReason`.
-  """
-  tokens_PGR: jax.Array
-  logp_PGR: jax.Array
-  length_PG: jax.Array
-  stop_PG: jax.Array
-
-
-@struct.dataclass
-class Media:
-  """`PromptMedia` of a batch on device, right-padded to I patches.
-
-  segment_BI is 0 on padding. The k-th placeholder of a row stands for the k-th
-  merged patch of that row.
-  """
-  patches_BIC: jax.Array
-  rotary_BI2: jax.Array
-  segment_BI: jax.Array
-  corners_BI4: jax.Array
-  weights_BI4: jax.Array
-
-
-@struct.dataclass
-class PromptBatch:
-  """Prompts of one shape, on device.
-
-  Attributes:
-    tokens_PT: int32, right-padded.
-    length_P: int32 tokens; 0 marks a padded prompt.
-    positions_PTA: int32 positions of the tokens.
-    next_P: int32 position of the first response token, on every axis.
-    media: images and videos, or None in a batch of text alone.
-  """
-  tokens_PT: jax.Array
-  length_P: jax.Array
-  positions_PTA: jax.Array
-  next_P: jax.Array
-  media: Media | None
-
-
-@struct.dataclass
-class Fresh:
-  """What apply returns for the cache, besides hidden states.
-
-  L counts attention layers in k and v. If params have one entry per block
-  (layers.over_blocks), k and v are tuples over L and not stacked.
-
-  Attributes:
-    k_LBTKH, v_LBTKH: keys and values of the new tokens; the caller writes them
-      to slots.
-    state: the recurrent state after each row's last real token (segment > 0),
-      a pytree that replaces the cache's state; () without recurrent layers.
-      Leaves are [L, B, ...] if k and v are stacked, else [B, ...].
-  """
-  k_LBTKH: Any
-  v_LBTKH: Any
-  state: Any
-
-
-@struct.dataclass
-class Slots:
-  """Keys and values that rows of a batch read, laid out for products.
-
-  C rows of slots serve B rows that read: B is a multiple of C, and B / C
-  neighbours share one row of slots. k and v are stacked or tuples, as in Fresh.
-
-  Attributes:
-    k_LCKHS: rotated keys.
-    v_LCKSH: values.
-    valid_CS: True where a slot holds a token that may be attended to.
-  """
-  k_LCKHS: Any
-  v_LCKSH: Any
-  valid_CS: jax.Array
-
-
-@struct.dataclass
-class Cache:
-  """The decoding cache, an explicit input of apply, which only reads it.
-
-  Attributes:
-    sources: all slots that a token sees, in one softmax with the new tokens.
-    state: the recurrent state (see Fresh).
-  """
-  sources: tuple[Slots, ...]
-  state: Any = ()
-
-
-@struct.dataclass
-class MicroBatch:
-  """Rows that go through the trainer's graph at once.
-
-  Attributes:
-    tokens_BT: int32. A row holds one or more sequences, one behind the other;
-      each is a prompt and its response. Rows are right-padded.
-    positions_BTA: int32 positions on the rotary axes; each sequence has its
-      own.
-    segment_BT: int32, 1, 2, ... on the sequences of a row, 0 on padding.
-    mask_BT: float32, 1 on response tokens (the tokens that are trained).
-    adv_BT: float32, the advantage of a sequence on its response tokens.
-    old_logp_BT: float32 nats under the policy before the first update,
-      aligned with tokens (position t holds log p(token t | tokens < t)).
-    sampler_logp_BT: float32 nats as the sampler stored them, same alignment.
-    media: images and videos of the rows, or None.
-    prompts: None if rows hold their own prompts. Otherwise rows hold responses
-      alone, and row b continues prompt b // (B / P), media included.
-  """
-  tokens_BT: jax.Array
-  positions_BTA: jax.Array
-  segment_BT: jax.Array
-  mask_BT: jax.Array
-  adv_BT: jax.Array
-  old_logp_BT: jax.Array
-  sampler_logp_BT: jax.Array
-  media: Media | None = None
-  prompts: PromptBatch | None = None
-
-
-@struct.dataclass
-class TrainState:
-  """The state that an update replaces by the next one."""
-  params: Any
-  opt_state: Any
-  updates: jax.Array  # int32: the number of optimizer steps taken

@@ -86,7 +86,8 @@ def check(run, state, folder):
           for r, a in zip(fixed.rows_BT, fixed.adv_B, strict=True)]
   batch = layouts.fill(
       [rows[i:i + work.GROUP] for i in range(0, work.ROWS, work.GROUP)],
-      layouts.Shape(work.PROMPTS, work.GROUP, work.PROMPT, work.RESPONSE, 0), 1)
+      layouts.BatchShape(work.PROMPTS, work.GROUP, work.PROMPT, work.RESPONSE,
+                         0), 1)
   logp = np.asarray(run.score_fn(state.params, batch)[0])
   parts = run.update_fn.keywords
   grads, sums = parts['zeros_fn'](state.params)

@@ -8,7 +8,7 @@ from tests.builders import question, rollout
 from zppo_jax.algorithms.compression import CompressionConfig, compress
 from zppo_jax.chat.micro_chat import CHAT
 from zppo_jax.records import (
-  Asked,
+  CallStats,
   CompressionFailure,
   PromptKind,
   StopReason,
@@ -29,7 +29,7 @@ class FakeSummariser:
   def __call__(self, prompts, traces):
     assert len(traces) == len(prompts)
     self.prompts += prompts
-    return Summaries((self.summary,) * len(prompts), Asked(len(prompts)))
+    return Summaries((self.summary,) * len(prompts), CallStats(len(prompts)))
 
 
 def summary(text, stop=StopReason.END):
@@ -94,7 +94,7 @@ def test_failures_are_counted_one_by_one():
              '4': summary('h'), '5': summary('A 5', StopReason.LENGTH)}
   traces = [rollout(f'4 h {v} A {v}', Verdict.WRONG) for v in answers]
   made = run([('q', t) for t in traces], lambda *_: Summaries(
-      tuple(answers.values()), Asked()))
+      tuple(answers.values()), CallStats()))
   assert made.failures == (
       CompressionFailure.NO_ANSWER, CompressionFailure.OTHER_ANSWER,
       CompressionFailure.NO_ANSWER, CompressionFailure.OVER_CAP)
@@ -163,7 +163,7 @@ def test_nothing_to_compress():
 
 def test_a_teacher_that_loses_an_answer_is_an_error():
   with pytest.raises(ValueError):
-    run([('q', TRACE)], lambda *_: Summaries((), Asked()))
+    run([('q', TRACE)], lambda *_: Summaries((), CallStats()))
 
 
 @pytest.mark.parametrize(('fields', 'message'), [

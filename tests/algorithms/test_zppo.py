@@ -11,7 +11,7 @@ from zppo_jax.algorithms.replay import ReplayBuffer
 from zppo_jax.chat.micro_chat import CHAT
 from zppo_jax.records import (
   Answers,
-  Asked,
+  CallStats,
   Group,
   PromptKind,
   Summaries,
@@ -39,14 +39,14 @@ class FakeTeacher:
     good = (rollout(SPOKEN), rollout('l', Verdict.NO_ANSWER))
     return Answers(tuple(
         Group(p, good if p.question.id in self.knows else good[1:])
-        for p in prompts), Asked(2 * len(prompts)))
+        for p in prompts), CallStats(2 * len(prompts)))
 
   def summarise(self, prompts, traces, step):
     del step
     texts = [CHAT.codec.decode(p.tokens).split() for p in prompts]
     assert [' '.join(t[1:-1]) for t in texts] == list(traces)
     return Summaries(tuple(rollout(' '.join(t[t.index('A'):-1]))
-                           for t in texts), Asked(len(prompts)))
+                           for t in texts), CallStats(len(prompts)))
 
 
 def make(plain, teacher, method='zppo', step=3, rules=RULES, compress=WHOLE):
@@ -257,7 +257,7 @@ def test_candidates_are_what_compression_makes_of_the_traces():
 @pytest.mark.parametrize('method', ['grpo', 'grpo_replay'])
 def test_grpo_asks_nobody(method):
   made = make([group('a', 0), group('b', 8)], None, method)
-  assert made == zppo.Reformulated((), (), 1, (), (), None, 0, 0, Asked())
+  assert made == zppo.Reformulated((), (), 1, (), (), None, 0, 0, CallStats())
 
 
 def test_no_slots_ask_nobody():

@@ -12,11 +12,11 @@ import optax
 import pytest
 
 from zppo_jax import models
+from zppo_jax.arrays import MicroBatch, TrainState
 from zppo_jax.devices import sharding
 from zppo_jax.learner import optimizers, packing, update
 from zppo_jax.models import layers
 from zppo_jax.objectives import advantages, losses
-from zppo_jax.records import MicroBatch, TrainState
 from zppo_jax.rollout import collect
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
@@ -362,7 +362,7 @@ def loss_and_gradient(model, params, mesh, batch: MicroBatch):
   loss_fn = functools.partial(
       update.policy_loss, model=model, temperature=0.9, chunk=5,
       own_old_logp=False, objective=functools.partial(
-          losses.clipped_surrogate, clip=losses.Clip()))
+          losses.clipped_surrogate, clip=losses.ClipBounds()))
   tx = optax.sgd(1.0)
   shardings = update.state_shardings(model, tx, mesh)
   update_fn = update.compile_update(loss_fn=loss_fn, tx=tx, mesh=mesh,

@@ -9,6 +9,7 @@ import numpy as np
 import optax
 import pytest
 
+from zppo_jax.arrays import TrainState
 from zppo_jax.devices import sharding
 from zppo_jax.learner import layouts, optimizers, packing, scoring, update
 from zppo_jax.objectives import losses
@@ -19,13 +20,12 @@ from zppo_jax.records import (
   Question,
   Rollout,
   StopReason,
-  TrainState,
   Verdict,
 )
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 
-V, TEMPERATURE, CLIP = 24, 0.9, losses.Clip()
+V, TEMPERATURE, CLIP = 24, 0.9, losses.ClipBounds()
 LOSS = dict(temperature=TEMPERATURE, chunk=5, objective=functools.partial(
     losses.clipped_surrogate, clip=CLIP))
 # Advantages of three groups of 4; a row of 0 and a group of 0 among them.

@@ -10,7 +10,7 @@ import pytest
 
 from zppo_jax import models
 from zppo_jax.models import attention
-from zppo_jax.models.attention import Shape
+from zppo_jax.models.attention import AttentionShape
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 
@@ -131,7 +131,7 @@ def mesh_of(platform, capability='9.0', data=1, fsdp=1, tensor=1):
       shape={'data': data, 'fsdp': fsdp, 'tensor': tensor})
 
 
-SHAPE = Shape(8, 256, 8, 2, 256, 'bfloat16')
+SHAPE = AttentionShape(8, 256, 8, 2, 256, 'bfloat16')
 
 
 @pytest.mark.parametrize('mesh, change, kernel, why', [

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from zppo_jax import models
+from zppo_jax.arrays import Cache, NewKV, Slots
 from zppo_jax.models import cache as cached, layers
 from zppo_jax.models.decoder import DecoderConfig
-from zppo_jax.records import Cache, Fresh, Slots
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 
@@ -119,7 +119,7 @@ def decode_all(model, params, tokens_BT, chunks, slots):
   c, (B, _) = model.config, tokens_BT.shape
   zeros = jnp.zeros((c.num_layers, B, slots, c.num_kv_heads, c.head_dim))
   cache = Cache((cached.slots(
-      Fresh(zeros, zeros, ()), jnp.zeros((B, slots), bool)),))
+      NewKV(zeros, zeros, ()), jnp.zeros((B, slots), bool)),))
   out, start = [], 0
 
   def extend(cache, chunk):
@@ -176,7 +176,7 @@ def test_a_token_that_is_not_valid_is_not_read(tiny):
   valid = np.array([[True, False, True, False, True]])
   apply = jitted(model)
   one = np.ones((1, 1), np.int32)
-  cache = lambda: Cache((cached.slots(Fresh(k, v, ()), valid),))
+  cache = lambda: Cache((cached.slots(NewKV(k, v, ()), valid),))
   a = apply(params, one, 9 * one[..., None], one, cache())[0]
   k[:, :, 1], v[:, :, 3] = 100, -100
   b = apply(params, one, 9 * one[..., None], one, cache())[0]

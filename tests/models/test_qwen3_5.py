@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from zppo_jax.arrays import Cache
 from zppo_jax.models import cache as cached, gated_delta, layers
-from zppo_jax.records import Cache
 
 transformers = pytest.importorskip('transformers')
 torch = pytest.importorskip('torch')
@@ -65,7 +65,7 @@ def on_axes(positions_BT):
 
 
 def run(model, params, tokens_BT, segment_BT=None, cache=None, start=0):
-  """(logits, Fresh) with positions that count the real tokens of each
+  """(logits, NewKV) with positions that count the real tokens of each
   segment from `start`."""
   if segment_BT is None:
     segment_BT = np.ones_like(tokens_BT)

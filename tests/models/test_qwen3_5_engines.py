@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from zppo_jax import models, randomness
+from zppo_jax.arrays import Cache
 from zppo_jax.devices import sharding
 from zppo_jax.learner import layouts, packing, update
 from zppo_jax.models import cache as cached, layers
 from zppo_jax.objectives import losses
 from zppo_jax.records import (
-  Cache,
   Decoding,
   Group,
   Prompt,
@@ -167,7 +167,7 @@ def test_packed_rows_equal_padded_ones():
   run = jax.jit(jax.grad(functools.partial(
       update.policy_loss, model=model, temperature=0.9, chunk=8,
       own_old_logp=False, objective=functools.partial(
-          losses.clipped_surrogate, clip=losses.Clip())), has_aux=True))
+          losses.clipped_surrogate, clip=losses.ClipBounds())), has_aux=True))
 
   def of(batch):
     # The sampler's for the old policy's: both lie with their tokens.
@@ -205,7 +205,7 @@ def test_shared_prompts_equal_padded_rows():
   run = jax.jit(jax.grad(functools.partial(
       update.policy_loss, model=model, temperature=0.9, chunk=8,
       own_old_logp=False, objective=functools.partial(
-          losses.clipped_surrogate, clip=losses.Clip())), has_aux=True))
+          losses.clipped_surrogate, clip=losses.ClipBounds())), has_aux=True))
   (grads, sums), (got, got_sums) = (
       jax.device_get(run(params, b.replace(old_logp_BT=b.sampler_logp_BT)))
       for b in (padded, shared))

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from zppo_jax.arrays import Media
 from zppo_jax.models import attention, vision
 from zppo_jax.models.vision import VisionConfig
-from zppo_jax.records import Media
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 

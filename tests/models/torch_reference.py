@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 
 from tests.builders import prompt_batch
-from zppo_jax.records import Decoding, HubSource, HubTensor
+from zppo_jax.records import Decoding
 from zppo_jax.rollout import collect, decode
 from zppo_jax.weights import families, hub_checkpoint
+from zppo_jax.weights.hub_leaf import HubSource, HubTensor
 
 torch = pytest.importorskip('torch')
 transformers = pytest.importorskip('transformers')

@@ -10,7 +10,13 @@ import pytest
 from tests.models import torch_reference
 from zppo_jax.chat import images
 from zppo_jax.learner import packing
-from zppo_jax.records import Decoding, Prompt, PromptKind, Question, Seen
+from zppo_jax.records import (
+  Decoding,
+  ProcessedMedia,
+  Prompt,
+  PromptKind,
+  Question,
+)
 from zppo_jax.rollout import decode
 from zppo_jax.weights import families, hub_checkpoint
 
@@ -93,7 +99,7 @@ def prompt(name: str, tower_config, seed: int = 0):
   # Pixels come from the draw; all else is chat/images.py's.
   processor = images.Processor(tower_config, None, None)
   media = processor.media(
-      Seen('', np.concatenate(patches), tuple(frames)), tokens)
+      ProcessedMedia('', np.concatenate(patches), tuple(frames)), tokens)
   kinds = np.select([np.equal(tokens, IMAGE), np.equal(tokens, VIDEO)], [1, 2])
   theirs = dict(input_ids=torch.as_tensor([tokens]),
                 mm_token_type_ids=torch.as_tensor(kinds)[None])

@@ -11,9 +11,9 @@ import pytest
 
 from tests.builders import documented_metrics, small_config
 from zppo_jax.algorithms.replay import ReplayBuffer
+from zppo_jax.arrays import MicroBatch
 from zppo_jax.learner import packing, update
 from zppo_jax.objectives import importance, losses
-from zppo_jax.records import MicroBatch
 from zppo_jax.runs import metrics
 from zppo_jax.train import build, step
 
@@ -116,7 +116,7 @@ def fake_batch() -> MicroBatch:
 
 
 FIELDS = dict(temperature=0.9, chunk=8, objective=functools.partial(
-    losses.clipped_surrogate, clip=losses.Clip()))
+    losses.clipped_surrogate, clip=losses.ClipBounds()))
 
 
 @pytest.fixture(scope='module')

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from zppo_jax.objectives import losses
-from zppo_jax.objectives.losses import Clip
+from zppo_jax.objectives.losses import ClipBounds
 
 # Clip 0.20 / 0.28, dual 10. (advantage, ratio, loss, gradient of the loss
 # with respect to logp, bound that holds). Unclipped: loss = -r A and
@@ -29,7 +29,7 @@ CASES = [
     (0.0, 5.0, 0.0, 0.0, None),
     (0.0, 0.1, 0.0, 0.0, None),
 ]
-PAPER = Clip()
+PAPER = ClipBounds()
 FLAGS = ('clip_low', 'clip_high', 'clip_dual')
 
 
@@ -79,7 +79,7 @@ def test_flag_means_no_gradient():
 
 def test_other_bounds():
   """The bounds are the config's: 0.5 / 1.0 / 3."""
-  clip = Clip(low=0.5, high=1.0, dual=3.0)
+  clip = ClipBounds(low=0.5, high=1.0, dual=3.0)
   loss, _, _ = surrogate([1, 1, -1, -1, -1], [1.9, 2.5, 0.6, 0.4, 4.0], clip)
   np.testing.assert_allclose(loss, [-1.9, -2.0, 0.6, 0.5, 3.0], rtol=1e-5)
 
@@ -124,12 +124,12 @@ def test_negative_log_likelihood():
 def test_impossible_bounds(fields, message):
   """Each bound is checked by name, NaN included."""
   with pytest.raises(ValueError, match=message):
-    Clip(**fields)
+    ClipBounds(**fields)
 
 
 def test_table_8():
   """The paper's bounds are the defaults."""
-  assert PAPER == Clip(low=0.20, high=0.28, dual=10.0)
+  assert PAPER == ClipBounds(low=0.20, high=0.28, dual=10.0)
 
 
 def test_shapes_are_checked():

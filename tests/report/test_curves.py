@@ -33,7 +33,7 @@ class Fake:
 def test_mean_and_band_over_seeds_by_hand():
   """1, 2, 3 at step 0 as in test_statistics; step 2 has two runs, step 3 one
   and so no interval: it is left out of the mean."""
-  group = curves.Group('g', (
+  group = curves.RunGroup('g', (
       Fake({'step': 0, 'a': 1}, {'step': 2, 'a': 5}),
       Fake({'step': 0, 'a': 2}, {'step': 2, 'a': 7}, {'step': 3, 'a': 9}),
       Fake({'step': 0, 'a': 3}, {'step': 1})))
@@ -45,7 +45,7 @@ def test_mean_and_band_over_seeds_by_hand():
 
 
 def test_values_that_are_not_finite_are_left_out():
-  group = curves.Group('g', (
+  group = curves.RunGroup('g', (
       Fake({'step': 0, 'a': math.nan}, {'step': 1, 'a': 4}),))
   assert curves.curve('g', group, 'a').ys == (4.0,)
 

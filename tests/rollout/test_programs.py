@@ -21,7 +21,7 @@ def watch(programs, monkeypatch):
   def wrap(name, step):
     @functools.wraps(step)
     def run(*args):
-      (old,) = (x for x in args if isinstance(x, decode.Pool))
+      (old,) = (x for x in args if isinstance(x, decode.DecodeState))
       out = step(*args)
       new = out[0] if name == 'burst' else out
       seen.append((name, jax.tree.leaves(old), jax.tree.leaves(new)))

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from zppo_jax.arrays import TrainState
 from zppo_jax.learner import optimizers, update
-from zppo_jax.records import TrainState
 from zppo_jax.runs import checkpoints
 from zppo_jax.runs.checkpoints import CheckpointError, Checkpoints, Policy
 

@@ -8,7 +8,7 @@ from zppo_jax.algorithms import zppo
 from zppo_jax.algorithms.replay import Entry, ReplayBuffer, Settlement
 from zppo_jax.learner.update import Sums
 from zppo_jax.records import (
-  Asked,
+  CallStats,
   Group,
   Prompt,
   PromptKind,
@@ -53,13 +53,13 @@ def test_a_probe_counts_who_follows_the_wrong_candidate():
   silent = rollout('4 h', Verdict.NO_ANSWER)
   groups = [Group(prompt, (rollout(), wrong(3), wrong(3), wrong(4))),
             Group(prompt, (rollout(), rollout(), rollout(), silent))]
-  probe = zppo.Probe((prompt, prompt), ('3', ''), (0.5, 0.75), Asked())
+  probe = zppo.Probe((prompt, prompt), ('3', ''), (0.5, 0.75), CallStats())
   found = metrics.of_probe(probe, groups)
   assert found['probe/questions'] == 2
   assert found['probe/bcq'] == 0.5 and found['probe/plain'] == 0.625
   assert found['probe/follows_wrong'] == 2 / 8
   assert found['tokens/probe_prompt'] == 6
-  assert metrics.of_probe(zppo.Probe((), (), (), Asked()), []) == {
+  assert metrics.of_probe(zppo.Probe((), (), (), CallStats()), []) == {
       'probe/questions': 0, 'tokens/probe_prompt': 0,
       'tokens/probe_generated': 0}
 

@@ -8,10 +8,10 @@ from tests.builders import group, question, rollout, wrong
 from zppo_jax.algorithms import compression
 from zppo_jax.algorithms.zppo import Reformulated
 from zppo_jax.chat.micro_chat import CHAT
-from zppo_jax.records import Asked, Instance, Prompt, PromptKind
+from zppo_jax.records import CallStats, Instance, Prompt, PromptKind
 from zppo_jax.runs import samples
 
-NOTHING = Reformulated((), (), 0, (), (), None, 0, 0, Asked())
+NOTHING = Reformulated((), (), 0, (), (), None, 0, 0, CallStats())
 
 
 def reformulated(*names):
@@ -23,7 +23,7 @@ def reformulated(*names):
     instances.append(Instance(of, PromptKind.BCQ, pair))
     prompts.append(Prompt(of, PromptKind.BCQ, CHAT.plain(of.text).tokens))
     texts[name, pair[0].text], texts[name, pair[1].text] = 'A 9', 'A 7'
-  made = compression.Compressed(texts, (), 0, 0, 0, 0, 0, 0, Asked())
+  made = compression.Compressed(texts, (), 0, 0, 0, 0, 0, 0, CallStats())
   return dataclasses.replace(
       NOTHING, prompts=tuple(prompts), instances=tuple(instances),
       compressed=made)

@@ -189,7 +189,7 @@ def test_the_batch_of_a_run_that_stopped_is_kept_without_pickle(tmp_path,
                                                                 shared):
   """All of its arrays by their names, those of prompts apart too."""
   rows = [packing.Row((1, 2), (3,), (-0.5,), 2.0)]
-  batch = (layouts.fill([rows], layouts.Shape(1, 2, 4, 4, 0), 1) if shared
+  batch = (layouts.fill([rows], layouts.BatchShape(1, 2, 4, 4, 0), 1) if shared
            else packing.pad_rows(rows, 2, 4))
   folder = Workdir.open(tmp_path, CONFIG).keep_batch(5, 'NaN', [(1, batch)])
   assert json.loads((folder / 'reason.json').read_text()) == {

@@ -165,7 +165,7 @@ def fresh_label_ncq(rng, mix):
   """Draws the label again until it repeats no candidate."""
   prompt, _ = micro_corpus.ncq_example(rng, mix)
   family, ops, digits = asked(words(prompt.tokens))
-  task = micro_corpus.Task(family, ''.join(ops), ''.join(digits), '', ())
+  task = micro_corpus.ChainTask(family, ''.join(ops), ''.join(digits), '', ())
   seen = [c[c.index('A') + 1:] for c in blocks(words(prompt.tokens))]
   while True:
     trace, answer = micro_corpus.draw_trace(rng, task, mix.belief)
@@ -243,7 +243,7 @@ def test_belief_rows_are_distributions_of_the_given_shares():
 def test_traces_are_drawn_from_the_belief():
   rng = np.random.default_rng(5)
   o, x = map(int, np.argwhere(STUDENT.belief.deep_OX)[0])
-  task = micro_corpus.Task('C', micro.OPERATORS[o], str(x), '', ())
+  task = micro_corpus.ChainTask('C', micro.OPERATORS[o], str(x), '', ())
   drawn = [int(micro_corpus.draw_trace(rng, task, STUDENT.belief)[1])
            for _ in range(20_000)]
   share = np.bincount(drawn, minlength=10) / len(drawn)

@@ -23,7 +23,7 @@ from tests.fake_endpoint import (  # noqa: E402
 from zppo_jax.algorithms.replay import ReplayBuffer  # noqa: E402
 from zppo_jax.endpoints.client import EndpointError  # noqa: E402
 from zppo_jax.records import (  # noqa: E402
-  Asked,
+  CallStats,
   Cause,
   Decoding,
   Picture,
@@ -241,9 +241,9 @@ def test_pictures_are_sent_as_data_urls():
 
 def test_patience_by_hand():
   """Judged over the last steps that asked, not before there are enough."""
-  bad = Asked(10, 10, 0, {Cause.SERVER: 4, Cause.BUSY: 2}, 'status 500')
-  good = Asked(10, 10, 0)
-  patience = metrics.Patience(0.3, 2)
+  bad = CallStats(10, 10, 0, {Cause.SERVER: 4, Cause.BUSY: 2}, 'status 500')
+  good = CallStats(10, 10, 0)
+  patience = metrics.FailureBudget(0.3, 2)
   assert patience.ended([bad]) is None  # one step is no window
   assert patience.ended([bad, bad, good]) is None  # 6 of 20
   said = patience.ended([good, bad, bad])
@@ -251,10 +251,10 @@ def test_patience_by_hand():
       '12 of 20 answers of the teacher are missing in the last 2 steps, more '
       'than teacher.max_failures = 0.3: 8 server, 4 busy; last error: status '
       '500')
-  assert metrics.Patience(1.0, 1).ended([Asked(5, 5, 0, {Cause.BUSY: 5})]
-                                        ) is None
+  assert metrics.FailureBudget(1.0, 1).ended(
+      [CallStats(5, 5, 0, {Cause.BUSY: 5})]) is None
   with pytest.raises(ValueError, match='max_failures is 2'):
-    metrics.Patience(2, 1)
+    metrics.FailureBudget(2, 1)
 
 
 def test_too_many_failures_stop_the_run_with_the_cause(tmp_path):

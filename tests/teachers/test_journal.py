@@ -8,7 +8,7 @@ from tests.builders import RIGHT, question, rollout
 from zppo_jax.chat.micro_chat import CHAT
 from zppo_jax.records import (
   Answers,
-  Asked,
+  CallStats,
   Group,
   Prompt,
   PromptKind,
@@ -18,7 +18,7 @@ from zppo_jax.records import (
 )
 from zppo_jax.tasks import TASKS
 from zppo_jax.teachers import Capabilities
-from zppo_jax.teachers.journal import Journalled
+from zppo_jax.teachers.journal import CachedTeacher
 
 
 class Fickle:
@@ -36,12 +36,12 @@ class Fickle:
   def answer(self, prompts, step):
     return Answers(tuple(
         Group(p, () if p.question.id == 'mute' else (self._say(p), rollout()))
-        for p in prompts), Asked(2 * len(prompts), 1))
+        for p in prompts), CallStats(2 * len(prompts), 1))
 
   def summarise(self, prompts, traces, step):
     return Summaries(tuple(
         None if p.question.id == 'mute' else self._say(p) for p in prompts),
-        Asked(len(prompts), 1))
+        CallStats(len(prompts), 1))
 
 
 def prompts(*names):
@@ -54,7 +54,7 @@ def texts(answers):
 
 
 def opened(path, teacher):
-  return Journalled.open(teacher, path, CHAT, TASKS['micro'].grader)
+  return CachedTeacher.open(teacher, path, CHAT, TASKS['micro'].grader)
 
 
 def test_a_repeated_step_has_the_same_answers(tmp_path):
@@ -74,7 +74,7 @@ def test_a_repeated_step_has_the_same_answers(tmp_path):
                          ).rollouts[0].text == short.rollouts[0].text
   assert fickle.asked == []  # 'mute' was asked again, and said nothing
   assert repeated.asked.answers == 2  # of 'mute' alone
-  assert again.answer(prompts('a'), 3).asked == Asked()
+  assert again.answer(prompts('a'), 3).asked == CallStats()
 
 
 def test_another_step_is_asked_anew(tmp_path):

@@ -52,8 +52,9 @@ def test_a_run_on_a_cpu_and_what_is_told_of_it():
   run = build.build(small_config())
   uses = attention_kernels.of_run(run)
   assert len(uses) == len(set(uses)) == 6 + 2
-  assert attention_kernels.Use('training responses', 80, 200, attention.Choice(
-      'xla', 'the platform is cpu')) in uses
+  assert attention_kernels.Use(
+      'training responses', 80, 200, attention.KernelChoice(
+          'xla', 'the platform is cpu')) in uses
   assert len(attention_kernels.table(uses)) == len(uses)
   one, two = attention_kernels.summary(uses)
   assert one.startswith('attention xla, the platform is cpu: student prefill ')

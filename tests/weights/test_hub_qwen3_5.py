@@ -7,8 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from zppo_jax.records import HubSource, HubTensor
 from zppo_jax.weights import families, hub_checkpoint, hub_qwen3_5
+from zppo_jax.weights.hub_leaf import HubSource, HubTensor
 
 FAMILIES = {'qwen3_5': 'model.language_model.', 'qwen3_5_text': 'model.'}
 TEXT = dict(

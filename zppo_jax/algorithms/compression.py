@@ -12,7 +12,7 @@ from zppo_jax.chat import segments
 from zppo_jax.chat.wording import Chat
 from zppo_jax.randomness import question_uid
 from zppo_jax.records import (
-  Asked,
+  CallStats,
   CompressionFailure,
   Prompt,
   PromptKind,
@@ -70,7 +70,7 @@ class Compressed:
   prompt_tokens: int
   generated_tokens: int
   removed: int
-  calls: Asked
+  calls: CallStats
 
 
 def failure(summary: Rollout | None,
@@ -133,7 +133,7 @@ def compress(traces: Sequence[tuple[Question, Rollout]],
     pending[key] = (trace, Prompt(asked, PromptKind.PLAIN, encoded.tokens))
     removed += encoded.removed
   failures = []
-  summaries, calls = Summaries((), Asked())
+  summaries, calls = Summaries((), CallStats())
   if pending:
     summaries, calls = ask([prompt for _, prompt in pending.values()],
                            [trace.text for trace, _ in pending.values()])

@@ -15,7 +15,7 @@ from zppo_jax.algorithms.replay import ReplayBuffer
 from zppo_jax.chat.wording import Chat
 from zppo_jax.randomness import host_rng
 from zppo_jax.records import (
-  Asked,
+  CallStats,
   Group,
   HardVisit,
   Instance,
@@ -92,7 +92,7 @@ class Reformulated:
   compressed: compression.Compressed | None
   removed: int
   over_bound: int
-  calls: Asked
+  calls: CallStats
 
 
 def draw_replays(buffer: ReplayBuffer, new: Sequence[Question], step: int,
@@ -138,7 +138,7 @@ def reformulate_hard(plain: Sequence[Group], step: int, *, rules: Rules,
   """
   hard = sum(g.accuracy < rules.tau for g in plain)
   if not method.reformulations or not rules.num_aug:
-    return Reformulated((), (), hard, (), (), None, 0, 0, Asked())
+    return Reformulated((), (), hard, (), (), None, 0, 0, CallStats())
   groups = reformulate.pre_cap(
       plain, rules.tau, rules.num_aug,
       host_rng(rules.seed, step, Purpose.TIES))
@@ -181,7 +181,7 @@ class Probe:
   prompts: tuple[Prompt, ...]
   wrong: tuple[str, ...]
   accuracies: tuple[float, ...]
-  calls: Asked
+  calls: CallStats
 
 
 def probe_copying(plain: Sequence[Group], step: int, *, count: int,
@@ -207,7 +207,7 @@ def probe_copying(plain: Sequence[Group], step: int, *, count: int,
   traces = [(i.question, c) for i in pairs for c in i.candidates]
   if teacher is None:
     compressed = compression.compress(
-        traces, compress, chat, 0, lambda *_: Summaries((), Asked()))
+        traces, compress, chat, 0, lambda *_: Summaries((), CallStats()))
   else:
     compressed = compression.compress(
         traces, compress, chat, teacher.capabilities.max_compression_prompt,

@@ -98,7 +98,7 @@ def run_shapes(model: str, measure: str, repeats: int, load: str = '',
     row = {'load': work._asdict(), 'missing': {}, 'measurements': {}}
     out['shapes'][name] = row
     for what in chosen:
-      setting = shapes.Setting(models[name], work)
+      setting = shapes.ShapeSetting(models[name], work)
       row['parameters'] = setting.counted.params
       wanted, here = shapes.needed(what, setting), shapes.here()
       if here is not None and wanted > 0.9 * here:

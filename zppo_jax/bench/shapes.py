@@ -154,7 +154,7 @@ class _Chat(NamedTuple):
     return ''
 
 
-class Setting:
+class ShapeSetting:
   """A model on one device, and ids for its load.
 
   Args:
@@ -200,7 +200,7 @@ class Setting:
             for batch in layouts.LAYOUTS['shared'](units, layout)]
 
 
-def sample(s: Setting) -> Work:
+def sample(s: ShapeSetting) -> Work:
   """Rollouts of exact lengths at temperature 1."""
   load, c = s.load, s.model.config
   codec = _Ids(c.vocab_size, c.vocab_size, frozenset(range(c.vocab_size)))
@@ -224,12 +224,12 @@ def sample(s: Setting) -> Work:
                                     cache_bytes=width))
 
 
-def _shardings(s: Setting):
+def _shardings(s: ShapeSetting):
   tx = optimizers.adamw(optimizers.AdamWConfig())
   return tx, update_lib.state_shardings(s.model, tx, s.mesh)
 
 
-def score(s: Setting) -> Work:
+def score(s: ShapeSetting) -> Work:
   """Log-probs of all responses by the trainer's graph."""
   run = scoring.compile_scorer(
       model=s.model, mesh=s.mesh, shardings=_shardings(s)[1], temperature=1.0,
@@ -241,14 +241,14 @@ def score(s: Setting) -> Work:
           s.counted, *load, shared=True) // counting.TRAIN)
 
 
-def update(s: Setting) -> Work:
+def update(s: ShapeSetting) -> Work:
   """Gradient of the clipped loss over all rows, one AdamW step."""
   tx, shardings = _shardings(s)
   run = update_lib.compile_update(
       loss_fn=functools.partial(
           update_lib.policy_loss, model=s.model, temperature=1.0, chunk=1024,
           own_old_logp=True, objective=functools.partial(
-              losses.clipped_surrogate, clip=losses.Clip())),
+              losses.clipped_surrogate, clip=losses.ClipBounds())),
       tx=tx, mesh=s.mesh, shardings=shardings)
   state = [update_lib.new_state(s.params, tx, shardings)]
   del s.params  # the state holds a copy
@@ -264,7 +264,7 @@ def update(s: Setting) -> Work:
 MEASUREMENTS = {'sample': sample, 'score': score, 'update': update}
 
 
-def needed(measurement: str, s: Setting) -> int:
+def needed(measurement: str, s: ShapeSetting) -> int:
   """The bytes that a measurement needs at least; activations are left out.
 
   Sampling holds weights in float32 and in the compute type. Every measurement

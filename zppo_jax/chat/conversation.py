@@ -23,7 +23,7 @@ from zppo_jax.chat import hub_chat, rendering
 from zppo_jax.chat.hub_chat import HubCodec
 from zppo_jax.chat.segments import Encoded
 from zppo_jax.chat.wording import Chat
-from zppo_jax.records import Clip, Picture, Seen
+from zppo_jax.records import Clip, Picture, ProcessedMedia
 
 ROLES = ('system', 'user', 'assistant')
 # Names under which messages bring the reasoning of an assistant's turn; a
@@ -372,7 +372,7 @@ def encode(messages: Sequence[Message], chat: Chat,
   encoded = _encode(said, chat.codec)
   if not seen:
     return encoded
-  whole = Seen('', np.concatenate([s.patches_IC for s in seen]),
+  whole = ProcessedMedia('', np.concatenate([s.patches_IC for s in seen]),
                tuple(f for s in seen for f in s.frames))
   return dataclasses.replace(
       encoded, media=chat.vision.media(whole, encoded.tokens))

@@ -16,7 +16,7 @@ from PIL import Image
 
 from zppo_jax.chat.pictures import decode, picture as picture, size as size
 from zppo_jax.models.vision import VisionConfig
-from zppo_jax.records import Clip, Picture, PromptMedia, Seen
+from zppo_jax.records import Clip, Picture, ProcessedMedia, PromptMedia
 
 START, END = '<|vision_start|>', '<|vision_end|>'
 IMAGE, VIDEO = '<|image_pad|>', '<|video_pad|>'
@@ -88,7 +88,7 @@ class Processor:
   frame_tokens: int = 0
   around_clip: tuple[str, str] = (START, END)
 
-  def see(self, media: tuple[Picture | Clip, ...]) -> Seen:
+  def see(self, media: tuple[Picture | Clip, ...]) -> ProcessedMedia:
     """Patches and placeholders of a question's media, in their order.
 
     Raises:
@@ -112,7 +112,7 @@ class Processor:
       patches += sum(map(math.prod, grids))
     return ''.join(texts), patches
 
-  def media(self, seen: Seen, tokens: Sequence[int]) -> PromptMedia:
+  def media(self, seen: ProcessedMedia, tokens: Sequence[int]) -> PromptMedia:
     """The media of a prompt whose tokens are given.
 
     Raises:
@@ -337,11 +337,11 @@ def _see_clip(processor: Processor, of: Clip):
 
 # A question is rendered as itself, in reformulations, and again in a replay.
 @functools.lru_cache(maxsize=64)
-def _see(processor: Processor, media) -> Seen:
+def _see(processor: Processor, media) -> ProcessedMedia:
   found = [_see_picture(processor, m) if isinstance(m, Picture)
            else _see_clip(processor, m) for m in media]
   texts, patches, frames = zip(*found, strict=True)
-  return Seen(''.join(texts), np.concatenate(patches),
+  return ProcessedMedia(''.join(texts), np.concatenate(patches),
               tuple(frame for several in frames for frame in several))
 
 

@@ -13,7 +13,13 @@ from typing import Protocol
 from zppo_jax.chat import segments, tags
 from zppo_jax.chat.rendering import Day
 from zppo_jax.chat.segments import Codec, Encoded, content, template
-from zppo_jax.records import Clip, Picture, PromptKind, PromptMedia, Seen
+from zppo_jax.records import (
+  Clip,
+  Picture,
+  ProcessedMedia,
+  PromptKind,
+  PromptMedia,
+)
 from zppo_jax.verdicts import boxed
 
 
@@ -80,13 +86,13 @@ BARE = dataclasses.replace(BOXED, closing='')
 class Vision(Protocol):
   """What prepares pictures and clips for a model (images.Processor)."""
 
-  def see(self, media: tuple) -> Seen:
+  def see(self, media: tuple) -> ProcessedMedia:
     """Placeholders and patches of a question's media."""
 
   def outline(self, media: tuple) -> tuple[str, int]:
     """Placeholders and number of patches, from the images' headers."""
 
-  def media(self, seen: Seen, tokens: Sequence[int]) -> PromptMedia:
+  def media(self, seen: ProcessedMedia, tokens: Sequence[int]) -> PromptMedia:
     """What the placeholders among a prompt's tokens stand for."""
 
 

@@ -79,7 +79,7 @@ def run(plan: Plan, log: Callable[[dict], None]):
       update.policy_loss, model=models.on_mesh(plan.model, mesh),
       temperature=1.0, chunk=plan.logprob_chunk, own_old_logp=True,
       objective=functools.partial(
-          losses.negative_log_likelihood, clip=losses.Clip()))
+          losses.negative_log_likelihood, clip=losses.ClipBounds()))
   step_fn = update.compile_update(
       loss_fn=loss_fn, tx=tx, mesh=mesh, shardings=shardings)
   key = randomness.step_key(plan.seed, 0, Purpose.INIT)

@@ -161,7 +161,7 @@ def texts(value, what: str) -> tuple[str, ...]:
   return tuple(f for f in found if f)
 
 
-class Asked(NamedTuple):
+class CallStats(NamedTuple):
   """A question out of a column.
 
   Attributes:
@@ -173,7 +173,7 @@ class Asked(NamedTuple):
   videos: tuple = ()
 
 
-def question(value, what: str) -> Asked:
+def question(value, what: str) -> CallStats:
   """A text, or a chat of one user's message, a system's before it.
 
   Raises:
@@ -185,11 +185,11 @@ def question(value, what: str) -> Asked:
     value = [value]
   if not isinstance(value, list | tuple) or not all(
       isinstance(v, Dict) for v in value) or not value:
-    return Asked(text(value, what))
+    return CallStats(text(value, what))
   return _chat(value, what)
 
 
-def _chat(messages: Sequence[Dict[str, Any]], what: str) -> Asked:
+def _chat(messages: Sequence[Dict[str, Any]], what: str) -> CallStats:
   for i, message in enumerate(messages):
     for field in ('role', 'content'):
       if field not in message:
@@ -211,17 +211,17 @@ def _chat(messages: Sequence[Dict[str, Any]], what: str) -> Asked:
         'messages.0.content takes a single message')
   made = [_content(m['content'], f'{what}[{i}].content')
           for i, m in enumerate(messages)]
-  return Asked('\n\n'.join(a.text for a in made if a.text),
+  return CallStats('\n\n'.join(a.text for a in made if a.text),
                sum((a.images for a in made), ()),
                sum((a.videos for a in made), ()))
 
 
-def _content(value, what: str) -> Asked:
+def _content(value, what: str) -> CallStats:
   """A message's content: a text, or a list of parts."""
   if isinstance(value, np.ndarray):
     value = value.tolist()
   if not isinstance(value, list | tuple):
-    return Asked(text(value, what))
+    return CallStats(text(value, what))
   words, images, videos = [], [], []
   for i, part in enumerate(value):
     at_part = f'{what}[{i}]'
@@ -242,7 +242,7 @@ def _content(value, what: str) -> Asked:
       raise ValueError(f'{at_part} is {shown(part)}; allowed: a text, or a '
                        'part whose type is text, image, image_url, video or '
                        'video_url')
-  return Asked(''.join(words), tuple(images), tuple(videos))
+  return CallStats(''.join(words), tuple(images), tuple(videos))
 
 
 def _held(part: Dict[str, Any], kind: str):

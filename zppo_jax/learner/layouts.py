@@ -18,9 +18,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from zppo_jax.arrays import MicroBatch
 from zppo_jax.learner import packing
 from zppo_jax.learner.packing import Row
-from zppo_jax.records import Group, MicroBatch, PromptMedia
+from zppo_jax.records import Group, PromptMedia
 
 
 class Layout(NamedTuple):
@@ -50,7 +51,7 @@ class Layout(NamedTuple):
   num_axes: int
 
 
-class Shape(NamedTuple):
+class BatchShape(NamedTuple):
   """The shape of a micro-batch.
 
   Attributes:
@@ -74,7 +75,7 @@ class _Asked(NamedTuple):
   media: PromptMedia | None
 
 
-def _shape(of: Layout, prompt: int, length: int, patches: int) -> Shape:
+def _shape(of: Layout, prompt: int, length: int, patches: int) -> BatchShape:
   """As many rows and units as fit; a group that does not fit is cut evenly."""
   rows = 1
   if prompt:
@@ -83,10 +84,10 @@ def _shape(of: Layout, prompt: int, length: int, patches: int) -> Shape:
     rows = -(-of.rollouts // parts)
   units = packing.rows_per_micro_batch(
       prompt + patches + rows * length, of.max_tokens, of.multiple)
-  return Shape(units, rows, prompt, length, patches)
+  return BatchShape(units, rows, prompt, length, patches)
 
 
-def shapes(of: Layout) -> list[Shape]:
+def shapes(of: Layout) -> list[BatchShape]:
   """All shapes that micro-batches of a layout can have, the largest last."""
   ends = (of.response_buckets if of.kind == 'shared' else of.row_buckets)
   starts = of.prompt_buckets if of.kind == 'shared' else (0,)
@@ -94,7 +95,7 @@ def shapes(of: Layout) -> list[Shape]:
       sorted(starts), sorted(ends), (0, *sorted(of.patch_buckets)))]
 
 
-def fill(units: Sequence[Sequence[Row]], shape: Shape,
+def fill(units: Sequence[Sequence[Row]], shape: BatchShape,
          num_axes: int) -> MicroBatch:
   """Turns responses, grouped by their prompt, into arrays.
 
@@ -159,7 +160,7 @@ def _alone(units: Sequence[Sequence[Row]], of: Layout) -> list[MicroBatch]:
 LAYOUTS = {'shared': _shared, 'padded': _alone, 'packed': _alone}
 
 
-def empty(of: Layout, shape: Shape) -> MicroBatch:
+def empty(of: Layout, shape: BatchShape) -> MicroBatch:
   """A host micro-batch of a shape that holds no rows."""
   if shape.prompt:
     return fill([], shape, of.num_axes)

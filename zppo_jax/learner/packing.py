@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from zppo_jax.records import Group, Media, MicroBatch, PromptBatch, PromptMedia
+from zppo_jax.arrays import Media, MicroBatch, PromptBatch
+from zppo_jax.records import Group, PromptMedia
 
 
 def bucket(length: int, buckets: Sequence[int], what: str) -> int:

@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
+from zppo_jax.arrays import Cache, MicroBatch, TrainState
 from zppo_jax.devices import sharding
 from zppo_jax.models import cache
 from zppo_jax.objectives import importance, token_logps as logprobs
-from zppo_jax.records import Cache, MicroBatch, TrainState
 
 
 @struct.dataclass

@@ -17,7 +17,7 @@ class Model(NamedTuple):
     config: its frozen shapes.
     init: key -> params.
     apply: (params, tokens_BT, positions_BTA, segment_BT, cache=None,
-      media=None) -> (hidden_BTD, Fresh). Positions do not decide which tokens
+      media=None) -> (hidden_BTD, NewKV). Positions do not decide which tokens
       see which: with a cache every token sees all valid slots.
     head: params -> [D, V] matrix from hidden states to logits.
     num_axes: A, the rotary axes of a position.

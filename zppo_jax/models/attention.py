@@ -154,13 +154,13 @@ _BEST = {'tpu': 'splash', 'gpu': 'cudnn'}  # by platform; 'xla' on all others
 # ---- the choice
 
 
-class Choice(NamedTuple):
+class KernelChoice(NamedTuple):
   """A row of KERNELS, and why `choose` picked it."""
   kernel: str
   why: str
 
 
-class Shape(NamedTuple):
+class AttentionShape(NamedTuple):
   """What the rules for kernels read: rows, positions, query and key heads, head
   dimension, compute type."""
   rows: int
@@ -195,14 +195,15 @@ def check(asked: str, mesh, config) -> None:
       not fit.
   """
   for part, heads in heads_of(config).items():
-    shape = Shape(sharding.batch_shards(mesh), 128, *heads, config.dtype)
+    shape = AttentionShape(
+        sharding.batch_shards(mesh), 128, *heads, config.dtype)
     try:
       choose(asked, mesh, shape)
     except ValueError as e:
       raise ValueError(f'{e} ({part})') from e
 
 
-def _unfit(kernel: str, mesh, shape: Shape) -> str:
+def _unfit(kernel: str, mesh, shape: AttentionShape) -> str:
   """What in a model and mesh the kernel cannot serve at any length, or ''."""
   device, tensor = mesh.devices.flat[0], mesh.shape['tensor']
   if shape.num_heads % tensor or shape.num_kv_heads % tensor:
@@ -227,7 +228,7 @@ def _unfit(kernel: str, mesh, shape: Shape) -> str:
   return ''
 
 
-def choose(asked: str, mesh, shape: Shape) -> Choice:
+def choose(asked: str, mesh, shape: AttentionShape) -> KernelChoice:
   """The kernel for new tokens among themselves; all rules are here.
 
   'auto' takes splash on TPUs, cudnn on GPUs and xla elsewhere. It also takes
@@ -246,33 +247,33 @@ def choose(asked: str, mesh, shape: Shape) -> Choice:
       or mesh at any length; the message names what does not fit.
   """
   if asked == 'xla':
-    return Choice('xla', 'asked for')
+    return KernelChoice('xla', 'asked for')
   if shape.length == 1:
-    return Choice('xla', 'a single token')
+    return KernelChoice('xla', 'a single token')
   if mesh is None:
     if asked != 'auto':
       raise ValueError(f'attention is {asked!r} and the model has no mesh '
                        '(models.on_mesh); allowed without one: auto, xla')
-    return Choice('xla', 'no mesh was given')
+    return KernelChoice('xla', 'no mesh was given')
   platform = mesh.devices.flat[0].platform
   kernel = _BEST.get(platform, 'xla') if asked == 'auto' else asked
   if kernel == 'xla':
-    return Choice('xla', f'the platform is {platform}')
+    return KernelChoice('xla', f'the platform is {platform}')
   unfit = _unfit(kernel, mesh, shape)
   if unfit:
     if asked != 'auto':
       raise ValueError(f'attention is {asked!r}: {unfit}; allowed here: auto, '
                        'xla')
-    return Choice('xla', unfit)
+    return KernelChoice('xla', unfit)
   multiple = {'splash': 128, 'cudnn': 2}[kernel]
   shards = sharding.batch_shards(mesh)
   if shape.length % multiple:
-    return Choice('xla', f'{shape.length} positions; {kernel} takes multiples '
-                         f'of {multiple}')
+    return KernelChoice('xla', f'{shape.length} positions; {kernel} takes '
+                               f'multiples of {multiple}')
   if shape.rows % shards:
-    return Choice('xla', f'{shape.rows} rows do not divide over data x fsdp = '
-                         f'{shards}')
-  return Choice(kernel, f'the platform is {platform}')
+    return KernelChoice('xla', f'{shape.rows} rows do not divide over data x '
+                               f'fsdp = {shards}')
+  return KernelChoice(kernel, f'the platform is {platform}')
 
 
 def among(q_BTNH, k_BSKH, v_BSKH, segment_BS, *, asked: str, mesh,
@@ -295,7 +296,8 @@ def among(q_BTNH, k_BSKH, v_BSKH, segment_BS, *, asked: str, mesh,
   """
   B, T, N, H = q_BTNH.shape
   S, K = k_BSKH.shape[1:3]
-  name, _ = choose(asked, mesh, Shape(B, S, N, K, H, q_BTNH.dtype.name))
+  name, _ = choose(
+      asked, mesh, AttentionShape(B, S, N, K, H, q_BTNH.dtype.name))
   run = functools.partial(KERNELS[name], causal=causal)
   if name != 'xla':
     if mesh.size > 1:

@@ -7,8 +7,8 @@ a cache of [C, S, K, H] for every token, which costs more than the products.
 
 import jax.numpy as jnp
 
+from zppo_jax.arrays import Cache, NewKV, PromptBatch, Slots
 from zppo_jax.objectives.rounding import rounded
-from zppo_jax.records import Cache, Fresh, PromptBatch, Slots
 
 _MASKED = -1e30  # finite, as in attention.py
 
@@ -18,7 +18,7 @@ def lay_out(k_BTKH, v_BTKH):
   return jnp.moveaxis(k_BTKH, 1, 3), jnp.swapaxes(v_BTKH, 1, 2)
 
 
-def slots(fresh: Fresh, valid_BT) -> Slots:
+def slots(fresh: NewKV, valid_BT) -> Slots:
   """All new tokens as slots; stacked layers stay stacked."""
   if isinstance(fresh.k_LBTKH, tuple):
     pairs = [lay_out(k, v) for k, v in zip(
@@ -34,7 +34,7 @@ def prefill(model, params, prompts: PromptBatch):
 
   Returns:
     (last_PD, which is the hidden state of each prompt's last token; `Slots` of
-    the prompts; the state of `Fresh`).
+    the prompts; the state of `NewKV`).
   """
   real_PT = jnp.arange(
       prompts.tokens_PT.shape[1]) < prompts.length_P[:, None]

@@ -11,8 +11,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from zppo_jax.arrays import NewKV
 from zppo_jax.models import attention, cache as cached, layers, rope
-from zppo_jax.records import Fresh
 
 # float64 is for tests under jax_enable_x64.
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16,
@@ -131,7 +131,7 @@ class Decoder(nn.Module):
       cache: `Cache` whose valid slots every token sees, or None.
 
     Returns:
-      (hidden_BTD after the last norm, in the compute type, `Fresh`).
+      (hidden_BTD after the last norm, in the compute type, `NewKV`).
     """
     c = self.config
     # With deviation D^-1/2 a tied head starts with logits of deviation 1.
@@ -155,4 +155,4 @@ class Decoder(nn.Module):
         self, block, (c, self.mesh), c.num_layers, x,
         (rotary, segment_BT, valid), past, unroll=c.unroll)
     k, v = layers.columns(new)
-    return layers.RMSNorm(c.norm_eps, name='norm')(x), Fresh(k, v, ())
+    return layers.RMSNorm(c.norm_eps, name='norm')(x), NewKV(k, v, ())

@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from zppo_jax.arrays import NewKV
 from zppo_jax.models import (
   attention,
   cache as cached,
@@ -22,7 +23,6 @@ from zppo_jax.models import (
 from zppo_jax.models.decoder import DTYPES, REMAT
 from zppo_jax.models.vision import VisionConfig
 from zppo_jax.objectives import rounding
-from zppo_jax.records import Fresh
 
 NUM_AXES = layers.NUM_AXES
 
@@ -230,7 +230,7 @@ class Qwen35(nn.Module):
 
     Returns:
       (hidden_BTD after the last norm, in the compute type, with any finite
-      values on padding; `Fresh`).
+      values on padding; `NewKV`).
 
     Raises:
       ValueError: for positions on another number of axes, or for media without
@@ -287,4 +287,4 @@ class Qwen35(nn.Module):
       k, v = jax.vmap(back)(k), jax.vmap(back)(v)
       state = jax.tree.map(
           lambda *s: jnp.stack(s, 1).reshape(-1, *s[0].shape[1:]), *state)
-    return back(x), Fresh(k, v, state)
+    return back(x), NewKV(k, v, state)

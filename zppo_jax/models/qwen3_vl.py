@@ -10,6 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from zppo_jax.arrays import NewKV
 from zppo_jax.models import (
   attention,
   cache as cached,
@@ -19,7 +20,6 @@ from zppo_jax.models import (
   vision,
 )
 from zppo_jax.models.vision import VisionConfig
-from zppo_jax.records import Fresh
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -113,4 +113,4 @@ class Qwen3VL(nn.Module):
         self, block, (c, self.mesh), c.num_layers, x,
         (rotary, segment_BT, valid, tokens_BT, taps), past, unroll=c.unroll)
     k, v = layers.columns(new)
-    return layers.RMSNorm(c.norm_eps, name='norm')(x), Fresh(k, v, ())
+    return layers.RMSNorm(c.norm_eps, name='norm')(x), NewKV(k, v, ())

@@ -11,10 +11,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from zppo_jax.arrays import Media
 from zppo_jax.models import attention, layers
 from zppo_jax.models.decoder import DTYPES, REMAT
 from zppo_jax.objectives import rounding
-from zppo_jax.records import Media
 
 _EPS = 1e-6  # the epsilon of every LayerNorm; no config names it
 

@@ -13,7 +13,7 @@ _LOG_RATIO_BOUND = 20.0  # nats
 
 
 @dataclasses.dataclass(frozen=True)
-class Clip:
+class ClipBounds:
   """Bounds of the probability ratio (paper section 3.3, Table 8).
 
   Attributes:
@@ -33,7 +33,7 @@ class Clip:
       raise ValueError(f'clip.dual is {self.dual}; it must be > 1')
 
 
-def clipped_surrogate(logp_BT, old_logp_BT, adv_BT, clip: Clip):
+def clipped_surrogate(logp_BT, old_logp_BT, adv_BT, clip: ClipBounds):
   """PPO's clipped surrogate with decoupled bounds and dual clip.
 
     r = exp(logp - old_logp)
@@ -70,7 +70,7 @@ def clipped_surrogate(logp_BT, old_logp_BT, adv_BT, clip: Clip):
   }
 
 
-def negative_log_likelihood(logp_BT, old_logp_BT, adv_BT, clip: Clip):
+def negative_log_likelihood(logp_BT, old_logp_BT, adv_BT, clip: ClipBounds):
   """The loss of supervised learning: -adv * logp, with adv_BT as weights."""
   del old_logp_BT, clip
   zero = jnp.zeros_like(logp_BT, bool)

@@ -230,7 +230,7 @@ def token_logps(hidden_BTD, head_DV, tokens_BT, asked_BT=None, *,
     asked = jnp.ones((B, T - 1), bool)
     num = (T - 1 + pad) // c
   else:
-    # Asked positions come first, in order, so that blocks hold few others.
+    # CallStats positions come first, in order, so that blocks hold few others.
     asked = asked_BT[:, 1:]
     order = jnp.argsort(~asked, axis=1, stable=True)
     hidden = jnp.take_along_axis(hidden, order[..., None], axis=1)

@@ -3,14 +3,14 @@
 import itertools
 from collections.abc import Sequence
 
-from zppo_jax.report.reading import Run, read_all
+from zppo_jax.report.reading import RecordedRun, read_all
 from zppo_jax.study import tables
 
 OWN = ('method', 'seed')  # fields in which compared runs may always differ
 NAMED = ('optimizer.learning_rate',)  # further fields, unless others are named
 
 
-def check(runs: Sequence[Run], fields: Sequence[str]) -> None:
+def check(runs: Sequence[RecordedRun], fields: Sequence[str]) -> None:
   """Refuses runs that one table cannot show side by side.
 
   Args:
@@ -43,7 +43,7 @@ def check(runs: Sequence[Run], fields: Sequence[str]) -> None:
         'the runs differ in more than method, seed and '
         f'{", ".join(fields) or "no named field"} ({text}); name a field in '
         '--vary to make it a column')
-  seen: dict[tuple, Run] = {}
+  seen: dict[tuple, RecordedRun] = {}
   for run in runs:
     key = (arm_of(run, fields), run.seed)
     if key in seen:
@@ -52,14 +52,14 @@ def check(runs: Sequence[Run], fields: Sequence[str]) -> None:
     seen[key] = run
 
 
-def arm_of(run: Run, fields: Sequence[str]) -> tuple:
+def arm_of(run: RecordedRun, fields: Sequence[str]) -> tuple:
   """(method, value of each field)."""
   flat = tables.flatten(run.config)
   return (run.method, *(
       str(flat[f]) if f in flat else tables.ABSENT for f in fields))
 
 
-def document(runs: Sequence[Run], vary: Sequence[str] = NAMED) -> str:
+def document(runs: Sequence[RecordedRun], vary: Sequence[str] = NAMED) -> str:
   """Markdown: the table of arms and paired differences between them.
 
   Args:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from zppo_jax.report.charts import Line
-from zppo_jax.report.reading import Run
+from zppo_jax.report.reading import RecordedRun
 from zppo_jax.statistics import t_interval
 from zppo_jax.study import tables
 
@@ -16,19 +16,19 @@ MOST_FAINT = 10  # the most runs that are drawn behind the mean of their group
 
 
 @dataclasses.dataclass(frozen=True)
-class Group:
+class RunGroup:
   """Runs that differ only in their seed (or a single run)."""
   label: str
-  runs: tuple[Run, ...]
+  runs: tuple[RecordedRun, ...]
 
 
-def group_runs(runs: Sequence[Run]) -> tuple[Group, ...]:
+def group_runs(runs: Sequence[RecordedRun]) -> tuple[RunGroup, ...]:
   """Groups runs by method and by any difference between runs of one method.
 
   Configs hold no fields of the machinery that cannot change a number (workdir,
   logging). So every difference except the seed separates two groups.
   """
-  out: dict[tuple, list[Run]] = {}
+  out: dict[tuple, list[RecordedRun]] = {}
   for run in runs:
     same = [r.config for r in runs if r.method == run.method]
     fields = [f for f in tables.differing(same) if f != 'seed']
@@ -36,7 +36,7 @@ def group_runs(runs: Sequence[Run]) -> tuple[Group, ...]:
     words = tuple(f'{f.split(".")[-1]}={flat.get(f, tables.ABSENT)}'
                   for f in fields)
     out.setdefault((run.method, *words), []).append(run)
-  return tuple(Group(' '.join(key), tuple(found))
+  return tuple(RunGroup(' '.join(key), tuple(found))
                for key, found in out.items())
 
 
@@ -70,8 +70,9 @@ def values_of(rows: Iterable[dict], name: str, x: str = 'step'):
   return ([x for x, _ in found], [float(y) for _, y in found])
 
 
-def curve(label: str, group: Group, name: str, *, x: str = 'step',
-          rows: Callable[[Run], Sequence[dict]] = lambda run: run.metrics,
+def curve(label: str, group: RunGroup, name: str, *, x: str = 'step',
+          rows: Callable[[RecordedRun], Sequence[dict]] = (
+              lambda run: run.metrics),
           smoothed: bool = True, style: int = 0) -> Line | None:
   """A group's curve of a name; None if no run has the name.
 

@@ -11,8 +11,8 @@ import pathlib
 from collections.abc import Sequence
 
 from zppo_jax.report import charts, panels
-from zppo_jax.report.curves import Group, group_runs
-from zppo_jax.report.reading import Run
+from zppo_jax.report.curves import RunGroup, group_runs
+from zppo_jax.report.reading import RecordedRun
 from zppo_jax.statistics import t_interval
 from zppo_jax.study import tables
 
@@ -79,13 +79,13 @@ def _section(anchor: str, title: str, intro: str, body: str) -> str:
           f'<p class="intro">{esc(intro)}</p>{body}</section>')
 
 
-def _state(run: Run) -> str:
+def _state(run: RecordedRun) -> str:
   if run.complete:
     return '<span class="chip good">complete</span>'
   return '<span class="chip warn">unfinished</span>'
 
 
-def _header(runs: Sequence[Run], groups: Sequence[Group]) -> str:
+def _header(runs: Sequence[RecordedRun], groups: Sequence[RunGroup]) -> str:
   rows = [['run', 'method', 'seed', 'steps', 'state', 'wall time',
            'student rollouts', 'code']]
   for r in runs:
@@ -117,7 +117,7 @@ def _header(runs: Sequence[Run], groups: Sequence[Group]) -> str:
   return out
 
 
-def _duration(run: Run) -> str:
+def _duration(run: RecordedRun) -> str:
   if run.summary is None:
     return '-'
   seconds = run.summary['wall_s']
@@ -128,11 +128,11 @@ def _duration(run: Run) -> str:
   return f'{seconds / 3600:.1f} h'
 
 
-def _splits(runs: Sequence[Run]) -> list[str]:
+def _splits(runs: Sequence[RecordedRun]) -> list[str]:
   return list(dict.fromkeys(s for r in runs for s in r.splits))
 
 
-def _ends(group: Group, split: str):
+def _ends(group: RunGroup, split: str):
   """(first, last) values of a split, for the runs that have the split."""
   found = [[row[split] for row in r.evals if split in row]
            for r in group.runs]
@@ -160,7 +160,8 @@ def _track(before: float, after: float) -> str:
       f'cx="{x(after):.1f}" cy="7" r="4.5"/></svg>')
 
 
-def _before_after(runs: Sequence[Run], groups: Sequence[Group]) -> str:
+def _before_after(runs: Sequence[RecordedRun],
+                  groups: Sequence[RunGroup]) -> str:
   many = len(groups) > 1
   seeds = any(len(g.runs) > 1 for g in groups)
   rows = [['split', *(['runs'] if many else []), *(['n'] if seeds else []),
@@ -183,7 +184,7 @@ def _before_after(runs: Sequence[Run], groups: Sequence[Group]) -> str:
   return table(rows, 'numbers')
 
 
-def _shares(groups: Sequence[Group], prefix: str, unit: str) -> str:
+def _shares(groups: Sequence[RunGroup], prefix: str, unit: str) -> str:
   """A table of totals with bars and one block of columns per group."""
   found = [panels.totals(g, prefix) for g in groups]
   names = list(dict.fromkeys(n for f in found for n in f))
@@ -209,7 +210,7 @@ def _shares(groups: Sequence[Group], prefix: str, unit: str) -> str:
   return table(rows, 'shares')
 
 
-def _samples(runs: Sequence[Run]) -> tuple[str, list[dict]]:
+def _samples(runs: Sequence[RecordedRun]) -> tuple[str, list[dict]]:
   kept = [{**row, 'run': i} for i, r in enumerate(runs) for row in r.samples]
   total = sum(r.samples_total for r in runs)
   if not total:
@@ -223,7 +224,7 @@ def _samples(runs: Sequence[Run]) -> tuple[str, list[dict]]:
           kept)
 
 
-def render(runs: Sequence[Run]) -> str:
+def render(runs: Sequence[RecordedRun]) -> str:
   """The page of runs, as HTML."""
   groups = group_runs(runs)
   splits = _splits(runs)

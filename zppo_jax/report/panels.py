@@ -13,7 +13,7 @@ import numpy as np
 
 from zppo_jax.report import charts
 from zppo_jax.report.charts import Bars, Chart
-from zppo_jax.report.curves import Group, curve, window
+from zppo_jax.report.curves import RunGroup, curve, window
 
 FRACTION = (0.0, 1.0)
 FROM_ZERO = (0.0, None)
@@ -147,7 +147,7 @@ BUFFER = (
 )
 
 
-def _names(group: Sequence[Group], patterns: Sequence[str]) -> list[str]:
+def _names(group: Sequence[RunGroup], patterns: Sequence[str]) -> list[str]:
   known = dict.fromkeys(
       k for g in group for r in g.runs for row in r.metrics for k in row)
   return list(dict.fromkeys(
@@ -174,7 +174,7 @@ def _smoothing(lines) -> str:
   return f' Strong: moving mean over {max(sizes)} points.'
 
 
-def draw(panel: Panel, groups: Sequence[Group]) -> list[Figure]:
+def draw(panel: Panel, groups: Sequence[RunGroup]) -> list[Figure]:
   """Draws one chart with all names for a single group, or one chart per name
   for several groups. The list is empty if no run has any of the names."""
   names = _names(groups, panel.names)
@@ -197,7 +197,7 @@ def draw(panel: Panel, groups: Sequence[Group]) -> list[Figure]:
   return out
 
 
-def draw_all(panels: Sequence[Panel], groups: Sequence[Group]):
+def draw_all(panels: Sequence[Panel], groups: Sequence[RunGroup]):
   """(figures, names of panels that no run has)."""
   figures, missing = [], []
   for panel in panels:
@@ -213,7 +213,8 @@ SPENT = {
     'tokens': 'tokens, teacher and prompts included'}
 
 
-def evaluation(groups: Sequence[Group], splits: Sequence[str]) -> list[Figure]:
+def evaluation(groups: Sequence[RunGroup],
+               splits: Sequence[str]) -> list[Figure]:
   """Accuracy by split against steps, rollouts and tokens."""
   of_evals = lambda run: run.evals
   if len(groups) == 1:
@@ -239,7 +240,7 @@ def evaluation(groups: Sequence[Group], splits: Sequence[str]) -> list[Figure]:
   return out
 
 
-def graduation(groups: Sequence[Group]) -> list[Figure]:
+def graduation(groups: Sequence[RunGroup]) -> list[Figure]:
   """Admitted and graduated questions by accuracy at admission."""
   out = []
   for g in groups:
@@ -267,7 +268,7 @@ def graduation(groups: Sequence[Group]) -> list[Figure]:
   return out
 
 
-def departures(groups: Sequence[Group]) -> list[Figure]:
+def departures(groups: Sequence[RunGroup]) -> list[Figure]:
   """Visits of the entries that left the buffer, by fate."""
   out = []
   for g in groups:
@@ -291,7 +292,7 @@ def departures(groups: Sequence[Group]) -> list[Figure]:
   return out
 
 
-def phases(groups: Sequence[Group]) -> list[str]:
+def phases(groups: Sequence[RunGroup]) -> list[str]:
   """The groups' names 'time/*', the largest total first."""
   total: Counter = Counter()
   for g in groups:
@@ -301,7 +302,7 @@ def phases(groups: Sequence[Group]) -> list[str]:
   return [k for k, _ in total.most_common()]
 
 
-def time_by_step(groups: Sequence[Group]) -> list[Figure]:
+def time_by_step(groups: Sequence[RunGroup]) -> list[Figure]:
   """Seconds per step by phase, stacked; mean over the runs of a group."""
   names, out = phases(groups), []
   for g in groups:
@@ -339,7 +340,7 @@ def time_by_step(groups: Sequence[Group]) -> list[Figure]:
   return out
 
 
-def totals(group: Group, prefix: str) -> dict[str, float]:
+def totals(group: RunGroup, prefix: str) -> dict[str, float]:
   """The sum of each name with a prefix over all steps, mean over runs."""
   total: Counter = Counter()
   for r in group.runs:

@@ -12,7 +12,7 @@ LARGEST_SAMPLES = 12_000_000  # the most characters of all questions on a page
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
+class RecordedRun:
   """The contents of a workdir.
 
   Attributes:
@@ -171,7 +171,7 @@ def _samples(path, limit: int, budget: int, torn_allowed: bool,
 
 
 def read(path, *, name: str | None = None, max_samples: int = 0,
-         samples_budget: int = LARGEST_SAMPLES) -> Run:
+         samples_budget: int = LARGEST_SAMPLES) -> RecordedRun:
   """Reads a workdir.
 
   Args:
@@ -217,12 +217,12 @@ def read(path, *, name: str | None = None, max_samples: int = 0,
                  f'{head["config"]["steps"]} steps are recorded.')
   if not metrics:
     notes.append('metrics.jsonl has no step.')
-  return Run(name or path.resolve().name, path, head['config'],
+  return RecordedRun(name or path.resolve().name, path, head['config'],
              head['git_revision'], head['versions'], metrics, evals,
              departures, samples, total, summary, tuple(notes))
 
 
-def read_all(paths: Sequence, max_samples: int = 0) -> list[Run]:
+def read_all(paths: Sequence, max_samples: int = 0) -> list[RecordedRun]:
   """Reads several workdirs; equal names get their parent folder in front.
 
   Raises:

@@ -15,15 +15,9 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from zppo_jax.arrays import Cache, PromptBatch, Samples, Slots
 from zppo_jax.models import cache as cached, layers
-from zppo_jax.records import (
-  Cache,
-  Decoding,
-  PromptBatch,
-  Samples,
-  Slots,
-  StopReason,
-)
+from zppo_jax.records import Decoding, StopReason
 
 # How tokens are drawn; the rows of a burst decide which mode must be compiled.
 GREEDY, DRAW, TRUNCATE = 'greedy', 'draw', 'truncate'
@@ -35,7 +29,7 @@ class Prefilled:
   """P prompts after their prefill.
 
   Attributes:
-    k, v: per layer, laid out as records.Slots: [P, K, H, T] and [P, K, T, H].
+    k, v: per layer, laid out as arrays.Slots: [P, K, H, T] and [P, K, T, H].
     state: the recurrent state after the last token, leaves [P, ...].
     logits_PV: float32 logits of the first response token.
   """
@@ -46,7 +40,7 @@ class Prefilled:
 
 
 @struct.dataclass
-class Pool:
+class DecodeState:
   """The device arrays that live between two bursts; U units of B / U rows.
 
   Attributes:
@@ -191,7 +185,7 @@ def prefill(params, prompts: PromptBatch, *, model) -> Prefilled:
 
 
 def empty(shapes: Prefilled, rows: int, share: int, prompt: int,
-          own: int) -> Pool:
+          own: int) -> DecodeState:
   """A pool of zeros for rows whose prompts prefill to these shapes (P = 1)."""
   def zeros(x, first, axis=None, size=0):
     shape = [first, *x.shape[1:]]
@@ -199,7 +193,7 @@ def empty(shapes: Prefilled, rows: int, share: int, prompt: int,
       shape[axis] = size
     return jnp.zeros(shape, x.dtype)
   each = lambda xs, *a: tuple(zeros(x, *a) for x in xs)
-  return Pool(
+  return DecodeState(
       each(shapes.k, rows // share, 3, prompt),
       each(shapes.v, rows // share, 2, prompt),
       each(shapes.k, rows, 3, own), each(shapes.v, rows, 2, own),
@@ -207,15 +201,16 @@ def empty(shapes: Prefilled, rows: int, share: int, prompt: int,
       zeros(shapes.logits_PV, rows))
 
 
-def widen(shapes: Prefilled, pool: Pool, rows: int, share: int, prompt: int,
-          own: int) -> Pool:
+def widen(shapes: Prefilled, pool: DecodeState, rows: int, share: int,
+          prompt: int, own: int) -> DecodeState:
   """A pool that begins with the rows of another; arguments as in `empty`."""
   put = lambda new, old: jax.lax.dynamic_update_slice(
       new, old, (0,) * old.ndim)
   return jax.tree.map(put, empty(shapes, rows, share, prompt, own), pool)
 
 
-def admit(pool: Pool, prefilled: Prefilled, unit_N, source_N, count) -> Pool:
+def admit(pool: DecodeState, prefilled: Prefilled, unit_N, source_N,
+          count) -> DecodeState:
   """Puts prefilled prompt source_N[n] into unit_N[n], for n < count.
 
   The rows of a unit start from the prompt's state and logits. The remaining
@@ -249,7 +244,7 @@ def grow(k_CKHS, v_CKSH, size: int):
   return pad(k_CKHS, 3), pad(v_CKSH, 2)
 
 
-def write(pool: Pool, new, slot) -> Pool:
+def write(pool: DecodeState, new, slot) -> DecodeState:
   """Writes one token per row, (k, v) by layer, into `slot` of every row."""
   put = lambda old, x, axis: jax.lax.dynamic_update_slice_in_dim(
       old, x.astype(old.dtype), slot, axis=axis)
@@ -260,8 +255,8 @@ def write(pool: Pool, new, slot) -> Pool:
           pool.own_v, new, strict=True)))
 
 
-def forward(params, pool: Pool, token_B, position_B, length_U, visible_BR, *,
-            model):
+def forward(params, pool: DecodeState, token_B, position_B, length_U,
+            visible_BR, *, model):
   """Feeds one token per row; returns (pool, keys and values for `write`).
 
   The caller writes these just before it feeds the next token, because a loop
@@ -288,8 +283,8 @@ def ends(token, end_id):
   return (token[..., None] == jnp.atleast_1d(end_id)).any(-1)
 
 
-def burst(params, pool: Pool, rows: Rows, slot_W, first, most, enough, end_id,
-          allowed_V, *, model, mode: str) -> tuple[Pool, Drawn]:
+def burst(params, pool: DecodeState, rows: Rows, slot_W, first, most, enough,
+          end_id, allowed_V, *, model, mode: str) -> tuple[DecodeState, Drawn]:
   """Draws up to `most` tokens per row and stops early if enough rows end.
 
   Args:

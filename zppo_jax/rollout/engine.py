@@ -151,7 +151,7 @@ class Engine:
     self._params: Any = None
     self._waiting: collections.deque[_Part] = collections.deque()
     self._shape: Geometry | None = None
-    self._pool: sampling.Pool | None = None
+    self._pool: sampling.DecodeState | None = None
     self._rows: list[_Row | None] = []
     self._live_B = np.zeros(0, bool)
     self._step = 0

@@ -114,7 +114,7 @@ class Programs:
     of = functools.partial(jax.tree.map, heads)
     prefilled = decode.Prefilled(
         of(prompt.k), of(prompt.v), of(prompt.state), rows)
-    pool = decode.Pool(of(prompt.k), of(prompt.v), of(prompt.k),
+    pool = decode.DecodeState(of(prompt.k), of(prompt.v), of(prompt.k),
                          of(prompt.v), of(prompt.state), rows)
     self._placed = pool
     # jit shares its cache between equal functions; no two partials are equal.
@@ -160,7 +160,7 @@ class Programs:
                                 self.model.num_axes)
     return self._prefill(params, sharding.put_batch(self.mesh, batch))
 
-  def empty(self, shape: Geometry) -> decode.Pool:
+  def empty(self, shape: Geometry) -> decode.DecodeState:
     return self._empty(*dataclasses.astuple(shape))
 
   def admit(self, pool, prefilled, units, sources):

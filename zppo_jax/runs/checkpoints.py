@@ -18,8 +18,8 @@ import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
+from zppo_jax.arrays import TrainState
 from zppo_jax.devices import disk
-from zppo_jax.records import TrainState
 
 FORMAT = 1
 # Fields in the JSON of every checkpoint; earlier versions wrote no others.

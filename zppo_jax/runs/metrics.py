@@ -9,7 +9,7 @@ import numpy as np
 from zppo_jax.algorithms.replay import ReplayBuffer, Settlement
 from zppo_jax.algorithms.zppo import Probe, Reformulated
 from zppo_jax.learner.update import Sums
-from zppo_jax.records import UNGRADED, Asked, Group, PromptKind, StopReason
+from zppo_jax.records import UNGRADED, CallStats, Group, PromptKind, StopReason
 
 
 def of_groups(groups: Sequence[Group]) -> dict[str, float]:
@@ -153,7 +153,7 @@ def of_reformulation(made: Reformulated) -> dict[str, float]:
   return out
 
 
-def of_calls(made: Reformulated, calls: Asked) -> dict[str, float]:
+def of_calls(made: Reformulated, calls: CallStats) -> dict[str, float]:
   """Statistics of the calls; {} if no request was sent and no answer failed.
 
   Args:
@@ -171,7 +171,7 @@ def of_calls(made: Reformulated, calls: Asked) -> dict[str, float]:
 
 
 @dataclasses.dataclass(frozen=True)
-class Patience:
+class FailureBudget:
   """How many missing answers of a teacher a run accepts.
 
   Attributes:
@@ -189,10 +189,10 @@ class Patience:
     if self.window < 1:
       raise ValueError(f'teacher.window is {self.window}; it must be >= 1')
 
-  def ended(self, asked: Sequence[Asked]) -> str | None:
+  def ended(self, asked: Sequence[CallStats]) -> str | None:
     """Why a run may not continue after these steps (latest last), or None."""
     last = [a for a in asked if a.answers][-self.window:]
-    total = sum(last, Asked())
+    total = sum(last, CallStats())
     missing = sum(total.failed.values())
     if (len(last) < self.window
         or missing <= self.max_failures * total.answers):

@@ -26,7 +26,7 @@ from zppo_jax.study.tables import arm_table, contrast, contrast_table
 
 
 @dataclasses.dataclass(frozen=True)
-class Job:
+class StudyRun:
   """One run: its directory and its config overrides."""
   arm: str
   rate: float
@@ -38,7 +38,7 @@ class Job:
     return f'{self.arm}-lr{self.rate:g}-seed{self.seed}'
 
 
-def jobs(config, rates: dict, seeds: Sequence[int]) -> list[Job]:
+def jobs(config, rates: dict, seeds: Sequence[int]) -> list[StudyRun]:
   """Every arm at its rates and all seeds; seeds vary slowest.
 
   Args:
@@ -47,12 +47,13 @@ def jobs(config, rates: dict, seeds: Sequence[int]) -> list[Job]:
     seeds: the seeds.
   """
   return [
-      Job(arm, rate, seed, (*map(tuple, config.common), *map(tuple, fields)))
+      StudyRun(arm, rate, seed,
+               (*map(tuple, config.common), *map(tuple, fields)))
       for seed in seeds for arm, fields in config.arms.items()
       for rate in rates[arm]]
 
 
-def command(job: Job, base: str, path: pathlib.Path) -> list[str]:
+def command(job: StudyRun, base: str, path: pathlib.Path) -> list[str]:
   """The documented command that a job stands for."""
   return [sys.executable, '-m', 'zppo_jax.main', 'train', f'--config={base}',
           f'--workdir={path}', f'--config.seed={job.seed}',
@@ -60,7 +61,7 @@ def command(job: Job, base: str, path: pathlib.Path) -> list[str]:
           *(f'--config.{name}={value}' for name, value in job.overrides)]
 
 
-def _check_complete(job: Job, path: pathlib.Path) -> None:
+def _check_complete(job: StudyRun, path: pathlib.Path) -> None:
   """ValueError if the study's file was changed since the run was made, as far
   as the job's fields tell; the run's name holds arm, rate and seed alone."""
   if not (path / 'config.json').is_file():
@@ -75,7 +76,8 @@ def _check_complete(job: Job, path: pathlib.Path) -> None:
                        'remove that run')
 
 
-def run_job(job: Job, base: str, home: pathlib.Path, core: int | None) -> None:
+def run_job(job: StudyRun, base: str, home: pathlib.Path,
+            core: int | None) -> None:
   """Runs a job unless it is complete; an incomplete run is resumed.
 
   Raises:
@@ -95,7 +97,7 @@ def run_job(job: Job, base: str, home: pathlib.Path, core: int | None) -> None:
     raise RuntimeError(f'{job.name} failed; see {log.name}')
 
 
-def run_all(todo: Sequence[Job], base: str, home: pathlib.Path,
+def run_all(todo: Sequence[StudyRun], base: str, home: pathlib.Path,
             cores: Sequence[int | None], split: str) -> None:
   """Runs jobs in order, one at a time on every core of `cores`; tells each
   one's endpoint on a split."""
@@ -114,7 +116,7 @@ def run_all(todo: Sequence[Job], base: str, home: pathlib.Path,
       pass
 
 
-def read(home: pathlib.Path, job: Job) -> dict:
+def read(home: pathlib.Path, job: StudyRun) -> dict:
   """The summary and the evaluation curve of a complete run."""
   path = home / 'runs' / job.name
   curve = [json.loads(line)
@@ -124,7 +126,7 @@ def read(home: pathlib.Path, job: Job) -> dict:
           'summary': summary, 'curve': curve}
 
 
-def endpoint_of(home: pathlib.Path, job: Job, split: str) -> float:
+def endpoint_of(home: pathlib.Path, job: StudyRun, split: str) -> float:
   """The greedy plain accuracy on a split at the last step."""
   return read(home, job)['summary']['eval'][split]['final']
 

@@ -39,7 +39,7 @@ _BOXED = re.compile(r'\\boxed\{([^{}]*)\}')
 
 
 @dataclasses.dataclass(frozen=True)
-class Kind:
+class Reading:
   """A way of asking.
 
   Attributes:
@@ -53,11 +53,11 @@ class Kind:
 
 
 KINDS = {
-    'read': Kind(1, 'which digit', 'easy'),
-    'larger': Kind(2, 'which is larger', 'easy'),
-    'sum': Kind(2, 'sum of the digits', 'hard'),
-    'total': Kind(3, 'sum of the digits', 'hard'),
-    'middle': Kind(3, 'digit in the middle', 'hard'),
+    'read': Reading(1, 'which digit', 'easy'),
+    'larger': Reading(2, 'which is larger', 'easy'),
+    'sum': Reading(2, 'sum of the digits', 'hard'),
+    'total': Reading(3, 'sum of the digits', 'hard'),
+    'middle': Reading(3, 'digit in the middle', 'hard'),
 }
 LEVELS = ('easy', 'hard')
 EVAL_SPLITS = ('hard', 'easy', 'hard_clip', 'easy_clip')

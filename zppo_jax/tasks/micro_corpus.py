@@ -107,7 +107,7 @@ def misconceived(*, medium_p: float, hard_p: float, deep_p: float,
 
 
 @dataclasses.dataclass(frozen=True)
-class Task:
+class ChainTask:
   """A drawn exercise: family, operators in order of application, digits."""
   family: str
   ops: str
@@ -116,7 +116,7 @@ class Task:
   media: tuple[Picture | Clip, ...]
 
 
-def draw_task(rng, operators: str, mix: 'Mixture') -> Task:
+def draw_task(rng, operators: str, mix: 'Mixture') -> ChainTask:
   """A question over `operators`; held-out compositions never occur."""
   family = mix.families[rng.integers(len(mix.families))]
   num_steps = int(rng.integers(1, mix.max_steps + 1))
@@ -127,11 +127,11 @@ def draw_task(rng, operators: str, mix: 'Mixture') -> Task:
       break
   width = num_steps if family == micro.LIST else 1
   digits = ''.join(map(str, rng.integers(0, 10, width)))
-  return Task(family, ops, digits,
+  return ChainTask(family, ops, digits,
               *FORMS[mix.form].show(rng, family, ops, digits))
 
 
-def draw_trace(rng, task: Task, belief: Belief) -> tuple[str, str]:
+def draw_trace(rng, task: ChainTask, belief: Belief) -> tuple[str, str]:
   """(response, answer) with every step drawn from the belief."""
   cumulative = belief.p_VOX.cumsum(-1)
   def step(op, x):
@@ -140,7 +140,7 @@ def draw_trace(rng, task: Task, belief: Belief) -> tuple[str, str]:
   return micro.work(task.family, task.ops, task.digits, step)
 
 
-def draw_erring_trace(rng, task: Task) -> tuple[str, str]:
+def draw_erring_trace(rng, task: ChainTask) -> tuple[str, str]:
   """A true trace but for one step, whose value is a uniform wrong digit."""
   errs_at = rng.integers(len(task.ops))
   position = iter(range(len(task.ops)))
@@ -197,7 +197,7 @@ def plain_example(rng, mix: Mixture) -> Example:
                  mix.chat.response(_as_shown(trace, mix.terse)))
 
 
-def _candidate_task(rng, mix: Mixture) -> tuple[Task, bool]:
+def _candidate_task(rng, mix: Mixture) -> tuple[ChainTask, bool]:
   hard = rng.random() < mix.hard_candidates
   operators = micro.HARD if hard else micro.EASY + micro.MEDIUM
   return draw_task(rng, operators, mix), hard

@@ -22,7 +22,7 @@ from zppo_jax.endpoints.replies import choices, read_echo, read_text
 from zppo_jax.randomness import question_uid
 from zppo_jax.records import (
   Answers,
-  Asked,
+  CallStats,
   Cause,
   Decoding,
   Grader,
@@ -102,13 +102,13 @@ class Words:
         word for word, i in codec.ids.items() if i in codec.reserved_ids))
 
 
-def asked(replies: Sequence[Reply], wanted: int) -> Asked:
+def asked(replies: Sequence[Reply], wanted: int) -> CallStats:
   """Counts of some calls that wanted `wanted` results each."""
   failed: Counter = Counter()
   for reply in replies:
     if reply.cause is not None:
       failed[reply.cause] += wanted - len(reply.results)
-  return Asked(
+  return CallStats(
       answers=wanted * len(replies), requests=sum(r.requests for r in replies),
       retries=sum(max(0, r.requests - 1) for r in replies),
       failed=dict(failed),

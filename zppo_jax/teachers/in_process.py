@@ -5,7 +5,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from zppo_jax.learner import packing, scoring
-from zppo_jax.records import Answers, Asked, Prompt, Purpose, Scores, Summaries
+from zppo_jax.records import (
+  Answers,
+  CallStats,
+  Prompt,
+  Purpose,
+  Scores,
+  Summaries,
+)
 from zppo_jax.rollout import collect
 from zppo_jax.teachers import Capabilities
 
@@ -39,12 +46,12 @@ class InProcessTeacher:
         scores=True, pictures=sees, clips=sees, repeatable=True)
 
   def answer(self, prompts: Sequence[Prompt], step: int) -> Answers:
-    """Fresh graded rollouts, keyed by (question, step)."""
+    """NewKV graded rollouts, keyed by (question, step)."""
     groups = collect.collect(self.answers, self.params, prompts,
                               seed=self.seed, step=step,
                               purpose=Purpose.TEACHER)
     wanted = len(prompts) * self.answers.num_rollouts
-    return Answers(tuple(groups), Asked(answers=wanted))
+    return Answers(tuple(groups), CallStats(answers=wanted))
 
   def summarise(self, prompts: Sequence[Prompt], traces: Sequence[str],
                 step: int) -> Summaries:
@@ -54,7 +61,7 @@ class InProcessTeacher:
                               seed=self.seed, step=step,
                               purpose=Purpose.COMPRESSION)
     return Summaries(tuple(g.rollouts[0] for g in groups),
-                     Asked(answers=len(prompts)))
+                     CallStats(answers=len(prompts)))
 
   def score(self, rows: Sequence[tuple[Prompt, tuple[int, ...]]]) -> Scores:
     """By the trainer's graph, rows padded to the run's buckets.
@@ -72,4 +79,4 @@ class InProcessTeacher:
         num_axes=programs.model.num_axes)
     logps = tuple(tuple(logp_T[len(row.prompt):].tolist())
                   for row, (logp_T, _) in zip(padded, found, strict=True))
-    return Scores(logps, Asked(answers=len(rows)))
+    return Scores(logps, CallStats(answers=len(rows)))

@@ -16,7 +16,7 @@ from zppo_jax.devices import disk
 from zppo_jax.endpoints.replies import mended
 from zppo_jax.records import (
   Answers,
-  Asked,
+  CallStats,
   Grader,
   Group,
   Prompt,
@@ -75,7 +75,7 @@ def _read(path: pathlib.Path) -> dict:
 
 
 @dataclasses.dataclass(frozen=True)
-class Journalled:
+class CachedTeacher:
   """A teacher whose answers are kept.
 
   Attributes:
@@ -93,7 +93,7 @@ class Journalled:
 
   @classmethod
   def open(cls, teacher: Teacher, path, chat: Chat,
-           grader: Grader) -> 'Journalled':
+           grader: Grader) -> 'CachedTeacher':
     path = pathlib.Path(path)
     return cls(teacher, path, chat, grader, _read(path))
 
@@ -121,7 +121,7 @@ class Journalled:
     said = [self._recall(step, ANSWER, p.question) for p in prompts]
     asked = [p for p, s in zip(prompts, said, strict=True) if s is None]
     if not asked:
-      return Answers(tuple(map(Group, prompts, said)), Asked())
+      return Answers(tuple(map(Group, prompts, said)), CallStats())
     groups, calls = self.teacher.answer(asked, step)
     self._keep(step, ANSWER, [(g.prompt, g.rollouts) for g in groups])
     new = iter(groups)
@@ -134,7 +134,7 @@ class Journalled:
     said = [self._recall(step, SUMMARY, p.question) for p in prompts]
     open_ = [i for i, s in enumerate(said) if s is None]
     out = [s[0] if s else None for s in said]
-    calls = Asked()
+    calls = CallStats()
     if open_:
       found, calls = self.teacher.summarise(
           [prompts[i] for i in open_], [traces[i] for i in open_], step)

@@ -14,7 +14,7 @@ from zppo_jax.chat.wording import Chat
 from zppo_jax.randomness import question_uid
 from zppo_jax.records import (
   Answers,
-  Asked,
+  CallStats,
   Cause,
   Grader,
   Group,
@@ -64,7 +64,7 @@ class StoredTeacher:
         self.grader)))
     wanted = len(prompts) * self.num_answers
     missing = wanted - sum(len(g.rollouts) for g in groups)
-    return Answers(groups, Asked(
+    return Answers(groups, CallStats(
         answers=wanted, failed={Cause.MISSING: missing} if missing else {},
         error='not stored' if missing else ''))
 
@@ -72,7 +72,7 @@ class StoredTeacher:
                 step: int) -> Summaries:
     """None; `capabilities` says so, and nobody asks."""
     del traces, step
-    return Summaries((None,) * len(prompts), Asked())
+    return Summaries((None,) * len(prompts), CallStats())
 
   def score(self, rows: Sequence[tuple[Prompt, tuple[int, ...]]]) -> Scores:
     """ValueError: stored answers come without a model."""

@@ -24,7 +24,7 @@ class Use(NamedTuple):
   what: str
   rows: int
   length: int
-  choice: attention.Choice
+  choice: attention.KernelChoice
 
 
 def _of(model, mesh, what: str, rows: int, length: int,
@@ -36,8 +36,10 @@ def _of(model, mesh, what: str, rows: int, length: int,
   parts = [('decoder', what, length)]
   if patches:
     parts.append(('vision', f'{what}, vision', patches))
-  return [Use(name, rows, size, attention.choose(
-      c.attention, mesh, attention.Shape(rows, size, *heads[part], c.dtype)))
+  return [
+      Use(name, rows, size, attention.choose(
+          c.attention, mesh,
+          attention.AttentionShape(rows, size, *heads[part], c.dtype)))
       for part, name, size in parts]
 
 
@@ -76,7 +78,7 @@ def table(uses: list[Use]) -> list[str]:
 
 def summary(uses: list[Use]) -> list[str]:
   """One line per kernel and reason, with the shapes that have it."""
-  by_choice: dict[attention.Choice, dict[str, list[str]]] = {}
+  by_choice: dict[attention.KernelChoice, dict[str, list[str]]] = {}
   for u in uses:
     by_choice.setdefault(u.choice, {}).setdefault(u.what, []).append(
         f'{u.rows}x{u.length}')

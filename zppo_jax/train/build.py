@@ -13,6 +13,7 @@ import jax
 
 from zppo_jax import models, tasks
 from zppo_jax.algorithms import compression, methods, zppo
+from zppo_jax.arrays import TrainState
 from zppo_jax.chat import dates
 from zppo_jax.chat.rendering import Day
 from zppo_jax.chat.wording import BOXED, Chat
@@ -23,7 +24,7 @@ from zppo_jax.devices import sharding
 from zppo_jax.endpoints import judge
 from zppo_jax.learner import layouts, optimizers, scoring, update
 from zppo_jax.objectives import advantages, importance, losses
-from zppo_jax.records import Cadence, Decoding, Question, TrainState
+from zppo_jax.records import Decoding, Every, Question
 from zppo_jax.rollout import collect
 from zppo_jax.runs import checkpoints, metrics, watch
 from zppo_jax.teachers import Teacher
@@ -199,7 +200,7 @@ def _learner(c, method: methods.Method, student: _Student, mesh, tx,
       correct=(importance.gap_alone if gap_measured and not correct.on
                else correct.function),
       objective=functools.partial(losses.OBJECTIVES[method.objective],
-                                  clip=losses.Clip(**algo.clip)))
+                                  clip=losses.ClipBounds(**algo.clip)))
   rows = sharding.batch_sharding(mesh)
   return _Learner(
       reshard_fn=collect.compile_reshard(
@@ -267,15 +268,15 @@ def build(config, day: Day | None = None) -> Run:
       compress=compress, num_updates=algo.updates,
       advantage_scope=algo.advantage_scope, correction=correct,
       gap_measured=gap_measured, source=asked.source, splits=asked.splits,
-      eval_every=c.eval.every, probe=Cadence('probe', **c.probe),
-      samples=Cadence('samples', **c.samples), checkpoint=policy,
+      eval_every=c.eval.every, probe=Every('probe', **c.probe),
+      samples=Every('samples', **c.samples), checkpoint=policy,
       max_ratio=c.guard.max_ratio, max_ungraded=c.guard.max_ungraded,
       vain=vain, mesh=mesh, description=student.loaded.description,
       verifier=asked.verifier, sampler=sampler,
       greedy=dataclasses.replace(
           sampler, decoding=Decoding(algo.max_tokens, temperature=0.0),
           num_rollouts=1),
-      teacher=teacher, patience=metrics.Patience(
+      teacher=teacher, patience=metrics.FailureBudget(
           c.teacher.max_failures, c.teacher.window),
       rate=rate, buffer_capacity=algo.buffer_capacity,
       num_rollouts=algo.rollouts,

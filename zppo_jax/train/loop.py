@@ -12,17 +12,17 @@ from collections.abc import Callable
 import jax
 
 from zppo_jax.algorithms.replay import ReplayBuffer
+from zppo_jax.arrays import TrainState
 from zppo_jax.chat import dates, hub_chat
 from zppo_jax.data import digest
 from zppo_jax.data.pool import Pool
 from zppo_jax.devices import sharding
-from zppo_jax.records import TrainState
 from zppo_jax.runs import checkpoints, console, lock, watch, workdir, writers
 from zppo_jax.runs.checkpoints import Checkpoints
 from zppo_jax.runs.metrics import trouble, ungraded
 from zppo_jax.runs.totals import History
 from zppo_jax.runs.workdir import Workdir
-from zppo_jax.teachers.journal import Journalled
+from zppo_jax.teachers.journal import CachedTeacher
 from zppo_jax.train import attention_kernels, evaluate
 from zppo_jax.train.build import build
 from zppo_jax.train.run import Run
@@ -60,7 +60,7 @@ class Diverged(RuntimeError):
 
 
 @dataclasses.dataclass(frozen=True)
-class Standing:
+class RunState:
   """Where a run stands between two steps; a checkpoint holds it.
 
   Attributes:
@@ -84,7 +84,7 @@ def evaluate_state(run: Run, state: TrainState) -> dict[str, float]:
   return evaluate.accuracy(run.greedy, params, run.splits, run.seed)
 
 
-def save(kept: Checkpoints, run: Run, at: Standing,
+def save(kept: Checkpoints, run: Run, at: RunState,
          files: dict | None = None) -> None:
   """Starts writing a checkpoint.
 
@@ -100,7 +100,7 @@ def save(kept: Checkpoints, run: Run, at: Standing,
       'latest': at.latest, 'words': hub_chat.record(run.sampler.chat)}, files)
 
 
-def restore(kept: Checkpoints, run: Run, step: int) -> Standing:
+def restore(kept: Checkpoints, run: Run, step: int) -> RunState:
   """What `save` wrote after `step` steps.
 
   Raises:
@@ -113,7 +113,7 @@ def restore(kept: Checkpoints, run: Run, step: int) -> Standing:
   buffer = ReplayBuffer.load(
       run.buffer_capacity, host['buffer'] if run.method.replay else [],
       run.source.find)
-  return Standing(step, state, buffer, History.load(host['history']),
+  return RunState(step, state, buffer, History.load(host['history']),
                   host['base'], host['latest'])
 
 
@@ -138,7 +138,7 @@ def _manifest(config, run: Run) -> dict:
           'versions': workdir.versions()}
 
 
-def fork(run: Run, config, path) -> Standing:
+def fork(run: Run, config, path) -> RunState:
   """The standing of another run's checkpoint, as the start of a new run.
 
   State, buffer and step are carried over; totals start anew.
@@ -163,7 +163,7 @@ def fork(run: Run, config, path) -> Standing:
 
 
 def begin(run: Run, out: Workdir, kept: Checkpoints,
-          forked: Standing | None, say: Callable[[str], None]) -> Standing:
+          forked: RunState | None, say: Callable[[str], None]) -> RunState:
   """Where this attempt starts: at a checkpoint of this run, at a checkpoint of
   another run, or at the pretrained weights. Lines after it are cut, and the
   user is told what somebody changed in the run's files."""
@@ -191,7 +191,7 @@ def begin(run: Run, out: Workdir, kept: Checkpoints,
   else:
     state = run.init_state()
     base = evaluate_state(run, state)
-    at = Standing(0, state, ReplayBuffer(run.buffer_capacity), History(), base,
+    at = RunState(0, state, ReplayBuffer(run.buffer_capacity), History(), base,
                   base)
   out.log_eval(at.step, at.base, at.history)
   return at
@@ -241,8 +241,8 @@ def _check(run: Run, out: Workdir, outcome) -> None:
                  'no checkpoint holds this update')
 
 
-def run_loop(run: Run, at: Standing, out: Workdir, kept: Checkpoints,
-             outlets, screen, say: Callable[[str], None]) -> Standing:
+def run_loop(run: Run, at: RunState, out: Workdir, kept: Checkpoints,
+             outlets, screen, say: Callable[[str], None]) -> RunState:
   """Runs steps `at.step` to `run.steps`; logs, evaluates and saves when due.
 
   Raises:
@@ -301,7 +301,7 @@ def run_loop(run: Run, at: Standing, out: Workdir, kept: Checkpoints,
       now = time.perf_counter()
       history.seconds += now - begun
       begun = now
-      at = Standing(done, outcome.state, outcome.buffer, history, at.base,
+      at = RunState(done, outcome.state, outcome.buffer, history, at.base,
                     latest)
       if not last:
         vain = seen.ended()
@@ -328,7 +328,7 @@ def _with_journal(run: Run, path: pathlib.Path) -> Run:
   kept on disk."""
   if run.teacher is None or run.teacher.capabilities.repeatable:
     return run
-  return dataclasses.replace(run, teacher=Journalled.open(
+  return dataclasses.replace(run, teacher=CachedTeacher.open(
       run.teacher, path / 'teacher.jsonl', run.sampler.chat,
       run.sampler.grader))
 
@@ -459,7 +459,7 @@ def main(config, path, fork_from=None) -> dict:
     return _work(run, config, out, forked)
 
 
-def _work(run: Run, config, out: Workdir, forked: Standing | None) -> dict:
+def _work(run: Run, config, out: Workdir, forked: RunState | None) -> dict:
   """Runs an attempt in an opened directory to its end; returns the summary."""
   path = out.path
   if isinstance(run.source.pool, Pool):
@@ -502,8 +502,8 @@ def _work(run: Run, config, out: Workdir, forked: Standing | None) -> dict:
   return summary
 
 
-def _on_screen(run: Run, at: Standing, out: Workdir, kept: Checkpoints,
-               outlets) -> Standing:
+def _on_screen(run: Run, at: RunState, out: Workdir, kept: Checkpoints,
+               outlets) -> RunState:
   """`run_loop` with a screen for a person who watches."""
   screen = console.screen(run.steps, at.step)
 

@@ -5,10 +5,11 @@ from collections.abc import Callable
 from typing import Any
 
 from zppo_jax.algorithms import compression, methods, zppo
+from zppo_jax.arrays import TrainState
 from zppo_jax.data.source import Source
 from zppo_jax.learner import layouts
 from zppo_jax.objectives import importance
-from zppo_jax.records import Cadence, Question, TrainState
+from zppo_jax.records import Every, Question
 from zppo_jax.rollout import collect
 from zppo_jax.runs import checkpoints, metrics, watch
 from zppo_jax.teachers import Teacher
@@ -34,8 +35,8 @@ class Run:
   source: Source
   splits: dict[str, tuple[Question, ...]]
   eval_every: int
-  probe: Cadence
-  samples: Cadence
+  probe: Every
+  samples: Every
   checkpoint: checkpoints.Policy
   max_ratio: float
   max_ungraded: float
@@ -46,7 +47,7 @@ class Run:
   sampler: collect.Sampler
   greedy: collect.Sampler
   teacher: Teacher | None
-  patience: metrics.Patience
+  patience: metrics.FailureBudget
   rate: Callable[[int], float]
   reshard_fn: Any
   score_fn: Any

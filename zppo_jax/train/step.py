@@ -12,11 +12,12 @@ import optax
 
 from zppo_jax.algorithms import zppo
 from zppo_jax.algorithms.replay import ReplayBuffer, Settlement
+from zppo_jax.arrays import TrainState
 from zppo_jax.devices import sharding
 from zppo_jax.learner import layouts, packing
 from zppo_jax.learner.update import zero_sums
 from zppo_jax.randomness import host_rng
-from zppo_jax.records import Asked, Group, Purpose, TrainState
+from zppo_jax.records import CallStats, Group, Purpose
 from zppo_jax.rollout import collect
 from zppo_jax.runs import metrics, samples
 from zppo_jax.teachers.in_process import InProcessTeacher
@@ -44,7 +45,7 @@ class Outcome:
   samples: list[dict]
   groups: list[Group]
   minibatches: Any
-  calls: Asked
+  calls: CallStats
 
 
 def step_advantages(run: Run, groups: list[Group]) -> np.ndarray:

@@ -12,7 +12,7 @@ import re
 import numpy as np
 
 from zppo_jax.models import layers
-from zppo_jax.records import HubSource, HubTensor
+from zppo_jax.weights.hub_leaf import HubSource, HubTensor
 
 _TYPES = ('F32', 'F16', 'BF16', 'Q4_0', 'Q4_1', 'Q6_K', 'Q8_0')
 # Ours by metadata key, without the architecture in front.

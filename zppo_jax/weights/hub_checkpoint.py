@@ -20,9 +20,8 @@ from safetensors.numpy import save_file
 
 from zppo_jax import models
 from zppo_jax.models import rope
-from zppo_jax.records import HubSource
 from zppo_jax.weights import families, gguf_file, hub_folder
-from zppo_jax.weights.hub_leaf import HubLeaf
+from zppo_jax.weights.hub_leaf import HubLeaf, HubSource
 
 DTYPES = {'float32': np.float32, 'bfloat16': ml_dtypes.bfloat16}
 _HEAD, _EMBED = 'lm_head.weight', 'embed_tokens.weight'

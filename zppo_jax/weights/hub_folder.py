@@ -12,7 +12,7 @@ import pathlib
 import ml_dtypes
 import numpy as np
 
-from zppo_jax.records import HubSource, HubTensor
+from zppo_jax.weights.hub_leaf import HubSource, HubTensor
 
 _DTYPES = {'F32': np.float32, 'F16': np.float16, 'BF16': ml_dtypes.bfloat16,
            'F8_E4M3': ml_dtypes.float8_e4m3fn}

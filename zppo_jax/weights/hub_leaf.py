@@ -7,8 +7,35 @@ cannot disagree.
 
 import dataclasses
 import math
+import pathlib
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class HubTensor:
+  """Shape and stored type ('F32', 'BF16', 'Q8_0', ...) of a hub tensor."""
+  shape: tuple[int, ...]
+  dtype: str
+
+
+@dataclasses.dataclass(frozen=True)
+class HubSource:
+  """A checkpoint of the hub on disk; its tensors are read when they are needed.
+
+  Attributes:
+    path: its folder, or its GGUF file.
+    config: config.json as a dict.
+    tensors: shapes and types by the hub's names.
+    read: (name, start, stop) -> rows [start, stop) of a tensor, dequantised,
+      as float32, bfloat16 or float16.
+  """
+  path: pathlib.Path
+  config: dict[str, Any]
+  tensors: dict[str, HubTensor]
+  read: Callable[[str, int, int], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,84 @@
+"""What a value may be: a number within bounds, or a name in a table.
+
+Each function returns the value that it was given, or raises an error that names
+the field, the value and what is allowed.
+"""
+
+import math
+import operator
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+Row = TypeVar('Row')
+Number = TypeVar('Number', int, float)
+
+_BOUND = re.compile(r'(>=|>|<=|<) (\S+)')
+_INTERVAL = re.compile(r'([\[(])([^,\s]+), ([^,\s]+)([\])])')
+_COMPARE = {'>=': operator.ge, '>': operator.gt, '<=': operator.le,
+            '<': operator.lt}
+
+
+def _within(value: float, bounds: str) -> bool:
+  if found := _BOUND.fullmatch(bounds):
+    return _COMPARE[found[1]](value, float(found[2]))
+  found = _INTERVAL.fullmatch(bounds)
+  if found is None:
+    raise AssertionError(f'bounds are {bounds!r}; write ">= 1" or "(0, 1]"')
+  above = _COMPARE['>=' if found[1] == '[' else '>']
+  below = _COMPARE['<=' if found[4] == ']' else '<']
+  return above(value, float(found[2])) and below(value, float(found[3]))
+
+
+def number(field: str, value: Number, bounds: str, *, whole: bool = False,
+           finite: bool = True, note: str = '') -> Number:
+  """The value, if it is a number within the bounds.
+
+  Args:
+    field: the name of the field, as the user wrote it.
+    value: the value.
+    bounds: '>= 1', '> 0', '< 5', '<= 5', or an interval such as '(0, 1]'.
+    whole: whether it must be an int; True and False are none.
+    finite: whether infinity is refused; nan always is.
+    note: text behind the bounds, for a reason or an exception.
+
+  Raises:
+    ValueError: '<field> is <value>; it must be <bounds>'.
+  """
+  kinds: tuple[type, ...] = (int,) if whole else (int, float)
+  try:
+    # numpy's numbers are as good as Python's own.
+    plain = value.item() if hasattr(value, 'item') else value
+    good = (isinstance(plain, kinds) and not isinstance(plain, bool)
+            and not math.isnan(plain)
+            and not (finite and math.isinf(plain)) and _within(plain, bounds))
+  except (TypeError, ValueError, OverflowError):
+    good = False
+  if not good:
+    kind = 'a whole number ' if whole else ''
+    inside = f'in {bounds}' if bounds[0] in '[(' else bounds
+    raise ValueError(f'{field} is {value!r}; it must be {kind}{inside}{note}')
+  return value
+
+
+def known(field: str, name: Any, table: Mapping[Any, Row]) -> Row:
+  """The row of a table under a name.
+
+  Raises:
+    KeyError: 'unknown <field> <name>; known: ...', with all names.
+  """
+  one_of(field, name, table)
+  return table[name]
+
+
+def one_of(field: str, name: Any, names: Iterable[Any]) -> Any:
+  """The name, if it is one of the names.
+
+  Raises:
+    KeyError: as `known`.
+  """
+  names = list(names)
+  if name not in names:
+    raise KeyError(f'unknown {field} {name!r}; known: '
+                   f'{", ".join(str(n) for n in names)}')
+  return name
