@@ -201,7 +201,7 @@ def test_a_full_disk_is_named_and_leaves_the_last_one_good(tmp_path):
   code = textwrap.dedent(f'''
     import resource, jax.numpy as jnp
     from zppo_jax.runs.checkpoints import *
-    from zppo_jax.records import TrainState
+    from zppo_jax.arrays import TrainState
     kept = Checkpoints({str(tmp_path / "c")!r}, Policy(5, 2, 0), {MANIFEST})
     state = lambda n: TrainState(
         jnp.arange(n, dtype=jnp.float32) ** 0.5, (), jnp.int32(0))
