@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from zppo_jax import import_paths
-from zppo_jax.verdicts.wall import Job, Wall
+from zppo_jax.verdicts.sandbox import GradingJob, Sandbox
 
 
 @pytest.fixture
@@ -57,14 +57,14 @@ def test_what_is_missing_inside_a_module_is_another_error(folder):
 
 
 def test_grading_workers_search_the_same_folders(folder):
-  """fault F1: a grading function beside the config is found behind the wall."""
+  """fault F1: a grading function beside the config is found in the sandbox."""
   (folder / 'marks.py').write_text(
       'def mark(answer, gold):\n  return float(answer == gold[::-1])\n')
-  wall = Wall()
+  sandbox = Sandbox()
   try:
-    replies = wall.grade([Job('marks:mark', '12', '21'),
-                          Job('marks:mark', '12', '12')])
+    replies = sandbox.grade([GradingJob('marks:mark', '12', '21'),
+                          GradingJob('marks:mark', '12', '12')])
   finally:
-    wall.close()
+    sandbox.close()
   assert [(r.status, r.score) for r in replies] == [('score', 1.0),
                                                     ('score', 0.0)]

@@ -66,7 +66,7 @@ class Spec:
     fps: of a video's frames, where its rows do not say.
     folder: of relative paths in rows; '' is the reader's.
     split: label of the questions; '' is the source's name.
-    weight: share of draws in a mixture, > 0 (see source.Source).
+    weight: share of draws in a mixture, > 0 (see loader.QuestionLoader).
     filters: name -> value, of this source alone.
     media_roots: folders besides `folder` in which images may lie.
     places: what is done with <image> and <video> in a text: 'check' compares

@@ -24,7 +24,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from zppo_jax.data import values
-from zppo_jax.data.tfds_reader import Tfds
+from zppo_jax.data.readers.tfds_reader import Tfds
 
 MOST_BYTES = 2**30  # unpacked: of a line, a row group, a record
 _PACKED = {b'\x1f\x8b': 'gzip', b'\x28\xb5\x2f\xfd': 'zstd',

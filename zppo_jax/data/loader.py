@@ -16,7 +16,7 @@ from zppo_jax.records import Purpose, Question
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
+class QuestionLoader:
   """A finite pool, shuffled anew for every pass.
 
   A pass holds floor(n / num_new) steps, so that the questions of a step are

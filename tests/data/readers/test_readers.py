@@ -7,7 +7,8 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from zppo_jax.data import readers, tfds_features, values
+from zppo_jax.data import readers, values
+from zppo_jax.data.readers import tfds_features
 from zppo_jax.tasks import micro, micro_tfds
 
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from zppo_jax.data import tfds_features, values
+from zppo_jax.data import values
+from zppo_jax.data.readers import tfds_features
 
 _NAME = re.compile(r'\s*([^\[+\s]+)')  # of a split, before its slice
 
