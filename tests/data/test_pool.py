@@ -94,8 +94,8 @@ def test_a_row_without_the_column_is_named(files, tmp_path):
 @pytest.mark.parametrize(('changes', 'error', 'match'), [
     (dict(mapping='gsm8k'), ValueError, 'one of mapping and columns'),
     (dict(weight=0), ValueError, 'weight is 0; it must be > 0'),
-    (dict(colour='red'), KeyError, "seen has 'colour'; known: format, path"),
-    (dict(filters=dict(x=1)), KeyError, "seen.filters has 'x'"),
+    (dict(colour='red'), KeyError, "seen: 'colour'; known: format, path"),
+    (dict(filters=dict(x=1)), KeyError, "seen.filters: 'x'; known: prompt_"),
     (dict(columns=dict(text='q', answer='a', id='a2')), KeyError, "'a2'"),
     (dict(format='csv'), KeyError, "unknown format 'csv'"),
 ])
@@ -191,7 +191,7 @@ def test_processes_share_a_step(files):
   whole = [q.id for q in source.draw(2)]
   parts = [[q.id for q in source.draw(2, i, 2)] for i in range(2)]
   assert parts == [whole[0::2], whole[1::2]]
-  with pytest.raises(ValueError, match='index is 2 of count 2'):
+  with pytest.raises(ValueError, match='index is 2; .* in .0, 2.'):
     source.draw(2, 2, 2)
 
 

@@ -86,7 +86,7 @@ def test_tfds_rows(tmp_path):
   assert len(found) == 20
   assert found[3] == {'id': want[3].id, 'text': want[3].text,
                       'answer': want[3].answer, 'split': want[3].split}
-  with pytest.raises(KeyError, match="'test' of .*known: train, hard"):
+  with pytest.raises(KeyError, match="split of .*'test'; known: train, hard"):
     readers.open_reader('tfds', f'{folder}:test')
   with pytest.raises(ValueError, match='FOLDER:SPLIT'):
     readers.open_reader('tfds', 'folder')

@@ -23,6 +23,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from zppo_jax import allowed
 from zppo_jax.data import values
 from zppo_jax.data.readers.tfds_reader import Tfds
 
@@ -293,6 +294,4 @@ def open_reader(form: str, path, leave_out: Sequence[str] = (),
     leave_out: columns that need not be read.
     most: bytes that a line, a row group or a record may unpack to.
   """
-  if form not in READERS:
-    raise KeyError(f'unknown format {form!r}; known: {", ".join(READERS)}')
-  return READERS[form](path, leave_out, most)
+  return allowed.known('format', form, READERS)(path, leave_out, most)
