@@ -110,7 +110,7 @@ class Picture:
   base64: str = ''
   where: str = dataclasses.field(default='', compare=False, repr=False)
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     if bool(self.path) == bool(self.base64):
       raise ValueError('a picture has either a path or base64')
 
@@ -126,7 +126,7 @@ class Clip:
   frames: tuple[Picture, ...]
   fps: float
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     if not self.frames:
       raise ValueError('a clip has no frames')
     allowed.number('fps', self.fps, '> 0')
@@ -177,7 +177,7 @@ class Grader:
   threshold: float = 1.0
   verifier: Any = None
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     allowed.number('threshold', self.threshold, '(0, 1]')
 
 
@@ -396,7 +396,7 @@ class Decoding:
   top_p: float = 1.0
   top_k: int = 0
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     allowed.number('max_tokens', self.max_tokens, '>= 1')
     if self.temperature != 0:
       allowed.number('temperature', self.temperature,
@@ -418,7 +418,7 @@ class Every:
   every: int
   questions: int
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     for field, lowest in (('every', 0), ('questions', 1)):
       allowed.number(f'{self.name}.{field}', getattr(self, field),
                      f'>= {lowest}')
