@@ -100,7 +100,7 @@ def own(tmp_path_factory):
   return path
 
 
-def test_the_wall_says_the_same_and_says_it_once(
+def test_the_sandbox_says_the_same_and_says_it_once(
     own, tmp_path, counted, monkeypatch):
   """A run graded by workers, dead in its second update and resumed, is the
   run graded in this process, to the byte; verdicts of the step that is

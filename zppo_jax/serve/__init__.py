@@ -22,22 +22,25 @@ from zppo_jax.rollout.engine import Engine, Request
 from zppo_jax.serve.worker import Worker
 from zppo_jax.weights import pretrained
 
-_CHUNK = 256  # positions whose logits exist at a time
-_SMALLEST = 64  # bucket of prompts, rows and responses, in tokens
-_PATCHES = (256, 65536)  # of a prompt's images
-_LANE = 16  # times as long as each other may be who share a lane's rows
-_FIRST = 4  # rows of a pool with little to do
-GRACE_S = 60  # for the requests that are under way at the end
+_CHUNK = 256  # positions whose logits exist at once
+_SMALLEST = 64  # tokens of the smallest buckets
+_PATCHES = (256, 65536)  # buckets of the images of a prompt
+_LANE = 16  # the most by which lengths in one lane may differ, as a factor
+_FIRST = 4  # rows of a pool that has few requests
+GRACE_S = 60  # for requests that are in progress when the server ends
 
 
 def spare(slots: int) -> int:
-  """Rows beside `slots`: of a lane for shorter choices, and those that no
-  single request may take."""
+  """The number of rows besides `slots`.
+
+  A lane for shorter choices has so many rows. In the longest lane they are the
+  rows that no single request may take.
+  """
   return max(1, slots // 4)
 
 
 def shapes(context: int, slots: int, sees: bool) -> pools.Shapes:
-  """Tables for prompts and responses of together `context` tokens."""
+  """The tables for prompts and responses of together `context` tokens."""
   smallest = min(_SMALLEST, context)
   most = slots + spare(slots)
   return pools.Shapes(
@@ -49,11 +52,11 @@ def shapes(context: int, slots: int, sees: bool) -> pools.Shapes:
 
 def lanes(programs: pools.Programs, slots: int,
           make) -> list[tuple[int, Engine]]:
-  """(most tokens of a choice, engine) of lanes, from short to long.
+  """(most tokens of a choice, engine) of each lane, from short to long.
 
   Args:
     programs: of the longest lane.
-    slots: choices that a request draws at a time.
+    slots: the choices that a request draws at once.
     make: (programs, most_rows of an owner) -> Engine.
   """
   owns = programs.shapes.owns
@@ -70,7 +73,7 @@ def lanes(programs: pools.Programs, slots: int,
 
 
 def _warm(engine: Engine, codec) -> None:
-  """Compiles what the first requests of a lane need."""
+  """Compiles the programs that the first requests of a lane need."""
   token = min(codec.sampled_ids)
   for decoding in (Decoding(2, 0.0), Decoding(2), Decoding(2, top_p=0.5)):
     for together in engine.shapes.groups:
@@ -83,14 +86,14 @@ def _warm(engine: Engine, codec) -> None:
 
 def start(found: pretrained.Pretrained, chat, context: int, slots: int,
           top: int) -> Worker:
-  """A worker on this machine's first device.
+  """A worker on the first device of this machine.
 
   Args:
     found: the model.
     chat: its chat.
-    context: most positions of prompt and response together.
-    slots: choices of a request that are drawn at a time.
-    top: tokens told in a place.
+    context: the most positions of prompt and response together.
+    slots: the choices of a request that are drawn at once.
+    top: the likeliest tokens that a reply may list at each position.
   """
   model, codec = found.model, chat.codec
   mesh = sharding.make_mesh(sharding.MeshConfig(), jax.devices()[:1])
@@ -134,11 +137,12 @@ def main(*, model: str, name: str | None, host: str, port: int, dtype: str,
          context: int, slots: int, token_env: str | None,
          max_mb: float, date: str | None = None, end_tokens: str | None = None,
          chat_template: str | None = None) -> None:
-  """Serves until SIGTERM or SIGINT; requests that are here are finished within
-  GRACE_S, or dropped.
+  """Serves until SIGTERM or SIGINT.
+
+  Requests that have come by then are finished within GRACE_S, or dropped.
 
   Raises:
-    ImportError: without the extra `serve`.
+    ImportError: if the extra `serve` is not installed.
     ValueError: for a public host without a token, a context beyond the
       model's positions, or a model without words.
     OSError: if the port is taken.
@@ -185,8 +189,8 @@ def main(*, model: str, name: str | None, host: str, port: int, dtype: str,
   def end(*_):
     server.should_exit = True
 
-  # One that comes before uvicorn listens to them ends it too; uvicorn raises
-  # those that it took once more.
+  # A signal that comes before uvicorn listens ends the server too; uvicorn
+  # raises the signals that it has handled once more.
   for number in (signal.SIGTERM, signal.SIGINT):
     signal.signal(number, end)
   print(f'{name}: http://{shown}:{listening.getsockname()[1]}/v1',

@@ -1,14 +1,14 @@
 r"""The last `\boxed{}` of a response, in one pass over the text.
 
-An escaped brace (`\{`) is a character, not a brace. A box that never closes is
-no box: the last one that does counts. A box that holds nothing but a box is
-opened. Without braces (`\boxed 5`) the next word is taken, which is what
-models mean by it, though TeX would take one token.
+An escaped brace (`\{`) is a character, not a brace. The last box that closes
+counts. If a box holds nothing but a box, the inner one counts. Without braces
+(`\boxed 5`), the box holds the next word, because models mean that, though TeX
+would take one token.
 """
 
 import re
 
-# A box behind two backslashes was escaped once too often.
+# A box behind two backslashes was escaped twice, and it counts.
 _TOKEN = re.compile(
     r'\\{1,2}(?:boxed|fbox)(?![A-Za-z])\s*\{?|\\.|[{}]', re.DOTALL)
 _WORD = re.compile(r'(?:[^\s${}\\]++|\\[A-Za-z]++|\\.|\{[^{}]*+\})++')
@@ -28,9 +28,9 @@ def _filled(text: str, box: tuple[int, int], found: tuple[int, ...] | None,
 
 
 def _read(text: str, found: tuple[int, ...]) -> tuple[int, ...]:
-  """A found box with the word that one without braces holds.
+  """A box, with the word of a box that has no braces.
 
-  The word is read only where it is needed, because words of boxes in a row
+  The word is read only if it is needed, because the words of boxes in a row
   overlap: each would be read to the end of the text.
   """
   if len(found) == 4:
@@ -42,12 +42,13 @@ def _read(text: str, found: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def last(text: str) -> str:
-  """Content of the last closed box, stripped; '' if there is none.
+  """The content of the last closed box, stripped; '' if there is none.
 
-  Linear in the length of the text: it is called on whatever a model said.
+  The time is linear in the length of the text, because a model may write any
+  text.
   """
-  # (start of its macro, end of the box, content's start, end), or, without
-  # braces, (start of its macro, where its word begins).
+  # (start of the macro, end of the box, start and end of the content); for a
+  # box without braces (start of the macro, start of its word).
   found: tuple[int, ...] | None = None
   opened: list[tuple[int, int] | None] = []  # of each open brace
   for token in _TOKEN.finditer(text):
@@ -74,9 +75,10 @@ def last(text: str) -> str:
 
 
 def last_or_number(text: str) -> str:
-  """Content of the last closed box, or the last number of a text without one.
+  """The content of the last closed box, or the last number without a box.
 
-  For small models that seldom write a box; '' if there is no number either.
+  It is for small models, which seldom write a box. It is '' if there is no
+  number either.
   """
   found = last(text)
   if found:
@@ -86,7 +88,7 @@ def last_or_number(text: str) -> str:
 
 
 def balanced(text: str) -> bool:
-  """Whether a text's braces match, so that it stays inside a box."""
+  """Whether the braces of a text match, so that it stays inside a box."""
   depth = 0
   for token in _TOKEN.finditer(text):
     depth += token[0].endswith('{') and token[0] != '\\{'

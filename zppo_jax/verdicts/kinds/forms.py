@@ -53,7 +53,7 @@ def top_level(text: str, separators: str) -> list[str]:
 
 
 class Enclosed(NamedTuple):
-  """The brackets around all of a text, and what they hold."""
+  """The brackets around a whole text, and their content."""
   left: str
   inner: str
   right: str
@@ -76,8 +76,10 @@ def enclosed(text: str) -> Enclosed | None:
 
 
 def alike(answer: str, gold: str) -> bool:
-  """Whether the outer brackets do not speak against two lists being equal: a
-  set in braces is no pair, and a pair no set."""
+  """Whether the outer brackets allow two lists to be equal.
+
+  A set in braces is no pair, and a pair is no set.
+  """
   a, b = enclosed(answer), enclosed(gold)
   if a is None or b is None or len(top_level(a.inner, ',')) < 2 or (
       len(top_level(b.inner, ',')) < 2):
@@ -104,7 +106,7 @@ _FOLLOWED = re.compile(r'\s*\(')
 
 
 def _closing(text: str) -> dict[int, int]:
-  """Where each round bracket closes."""
+  """The index at which each round bracket closes."""
   found, opened = {}, []
   for i, character in enumerate(text):
     if character == '(':
@@ -201,7 +203,7 @@ _RENAMED = (
                 r'arcsin|arccos|arctan|sinh|cosh|tanh|exp|gcd|max|min)\s*\}'),
      r'\\\1 '),
 )
-_DEGREES = re.compile(  # of a function: the library knows radians alone
+_DEGREES = re.compile(  # in a function; the library knows radians alone
     r'(\\(?:sin|cos|tan|cot|sec|csc)(?![A-Za-z])(?:\s*\^\s*\{?[0-9]\}?)?\s*[({]?'
     r'\s*)([0-9]+(?:\.[0-9]+)?)\s*\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![A-Za-z]))')
 _CASES = re.compile(r'\\begin\s*\{cases\}(.*)\\end\s*\{cases\}', re.DOTALL)
@@ -217,7 +219,7 @@ _BOX = re.compile(r'\\(?:boxed|fbox)\s*\{(.*)\}[\s.]*', re.DOTALL)
 
 
 def unboxed(text: str) -> str:
-  """What the box holds that holds a whole text."""
+  """The content of a box around a whole text, or the text itself."""
   found = _BOX.fullmatch(text.strip())
   return found[1].strip() if found and '\\boxed' not in found[1] else text
 
@@ -237,7 +239,7 @@ def _table(text: str) -> str:
 
 
 def renamed(text: str) -> str:
-  """Letters and signs in the spelling that is read as meant."""
+  """Letters and signs in the spelling that math-verify reads as meant."""
   text = _DEGREES.sub(r'\1{\\frac{\2\\pi}{180}}', _table(text))
   for pattern, new in _RENAMED:
     text = pattern.sub(new, text)
@@ -310,7 +312,7 @@ def based(text: str) -> tuple[str, int] | None:
       len(digits) > 1 and base <= 10):
     return None
   if any(int(d, 36) >= base for d in digits):
-    # `7_5` is not of that base; it is compared as it is written.
+    # 7 is no digit of base 5, so `7_5` is compared as it is written.
     return digits.lstrip('0') or '0', base
   return digits.lstrip('0') or '0', base
 
@@ -437,7 +439,7 @@ _ASSIGNED = re.compile(
 
 
 def _assigned(text: str) -> dict[str, str] | None:
-  """name -> value of `x=1,y=2`, None for another text."""
+  """name -> value for `x=1,y=2`; None for another text."""
   parts = [p for piece in top_level(text, ',;')[::2] for p in _AND.split(piece)]
   parts = [part for part in parts if part.strip()]
   matches = [m for m in map(_ASSIGNED.fullmatch, parts) if m]
@@ -474,7 +476,7 @@ def in_order(answer: str, gold: str) -> tuple[str, str]:
 # Units.
 
 class Formula(NamedTuple):
-  """A formula as it is compared.
+  """A formula in the spelling in which it is compared.
 
   Attributes:
     text: without units and words' groups.
@@ -524,8 +526,10 @@ def read(text: str) -> Formula:
 
 
 def ratio(given: Formula, gold: Formula) -> Fraction | None:
-  """What turns the answer's values into the gold one's unit; None if units
-  say that they differ."""
+  """The factor from the answer's unit to the gold answer's.
+
+  It is None if the units show that the two differ.
+  """
   if len(given.units) != len(gold.units):
     return Fraction(1)
   found = {units.ratio(a, b)

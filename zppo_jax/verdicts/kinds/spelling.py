@@ -1,7 +1,7 @@
-r"""One spelling of what looks the same: characters, spaces, LaTeX dress.
+r"""One spelling of texts that look the same: characters, spaces, LaTeX macros.
 
-`undress` keeps the groups of words (`\text{ cm}`), in which units stand;
-`tidy` opens them. Both are linear in their input.
+`undress` keeps the groups of words (`\text{ cm}`), because units stand in them;
+`tidy` opens them. The time of both is linear in their input.
 """
 
 import re
@@ -24,7 +24,7 @@ _DRESS = re.compile(
     r'thinspace|enspace|limits|hline)(?![A-Za-z])')
 _SPACERS = re.compile(
     r'\\(?:h|v)(?:space|phantom)\*?\s*\{[^{}]*\}|\\phantom\s*\{[^{}]*\}')
-# What shows the same in colour, underlined or larger; `\bar` and `\hat` do not.
+# Macros that change colour, line or size alone; `\bar` and `\hat` do more.
 _SHOWN = re.compile(
     r'\\(?:(?:text)?color\s*\{[^{}]*\}|underline|uline|mathstrut|ensuremath)'
     r'\s*\{([^{}]*+(?:\{[^{}]*+\}[^{}]*+)*+)\}')
@@ -37,7 +37,7 @@ _MARKDOWN = re.compile(r'\s*(\*\*\*|\*\*|\*|__|`+)([^*`]+)\1[\s.]*')
 _DOLLARS = re.compile(r'(\\\$)|\$')
 _PRICE = re.compile(r'\s*[-+]?\s*\$\s*[0-9.]')
 
-# What NFKC would turn into other numbers (`10²` into 102).
+# Characters that NFKC would turn into other numbers (`10²` into 102).
 _RAISED = str.maketrans('⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾ⁿⁱ', '0123456789+-()ni')
 _LOWERED = str.maketrans('₀₁₂₃₄₅₆₇₈₉₊₋₍₎', '0123456789+-()')
 _RAISED_RUN = re.compile('[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾ⁿⁱ]+')
@@ -75,8 +75,7 @@ def _vulgar(found: re.Match) -> str:
 
 
 def characters(text: str) -> str:
-  """A text in NFKC, with powers, indices and fractions of one character
-  written out."""
+  """A text in NFKC which spells out powers, indices and fractions."""
   text = _RAISED_RUN.sub(lambda m: f'^{{{m[0].translate(_RAISED)}}}', text)
   text = _LOWERED_RUN.sub(lambda m: f'_{{{m[0].translate(_LOWERED)}}}', text)
   text = _VULGAR.sub(_vulgar, text)
@@ -107,7 +106,7 @@ def _undressed(text: str) -> str:
 
 
 def without_markdown(text: str) -> str:
-  """A text out of the stars or back ticks that hold all of it."""
+  """A text without the stars or back ticks around all of it."""
   found = _MARKDOWN.fullmatch(text)
   return found[2] if found else text
 
@@ -139,6 +138,6 @@ def open_words(text: str) -> str:
 
 
 def tidy(text: str) -> str:
-  """One spelling of what looks the same: width, dress, dollar signs, spaces."""
+  """One spelling of texts that look the same."""
   text = _undressed(_WORDS.sub(r' \1 ', characters(text)))
   return _spaced(text.replace('\\$', ' ').replace('$', ' '))

@@ -1,4 +1,4 @@
-r"""Units: which words behind a value are its unit, and what they are worth.
+r"""Units: which words behind a value are its unit, and the size of each unit.
 
 `split` finds the unit of a value in what a person or a model writes: `\text{
 cm}^2`, `\mathrm{~m} / \mathrm{s}`, `km/h`, `7 people`, `\$12`. A unit is a
@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from zppo_jax.verdicts.kinds.spelling import WORD_MACRO, undress
 
-MAX_TAIL = 120  # characters behind a value in which its unit is looked for
+MAX_TAIL = 120  # characters behind a value that may hold its unit
 
 _ONE = Fraction(1)
 _PREFIXES = {'T': 12, 'G': 9, 'M': 6, 'k': 3, 'h': 2, 'd': -1, 'c': -2, 'm': -3,
@@ -92,7 +92,7 @@ _SCALES = {'hundred': 100, 'thousand': 10**3, 'million': 10**6,
            'halves': None, 'quarters': None, 'third': None, 'thirds': None,
            'fourths': None, 'fifths': None, 'tenths': None,
            'hundredths': None, 'thousandths': None}
-# Words behind a value that change it, doubt it or go on with the formula.
+# Words behind a value that change it, doubt it or continue the formula.
 _NOT_UNITS = frozenset("""
 a an and or nor not but to than then if when where is are was equals equal
 plus minus times over by of mod modulo choose squared cubed factorial root pi
@@ -168,7 +168,7 @@ def known(word: str) -> tuple[Fraction, dict[str, int]] | None:
     if len(name) > 1:
       low = name.casefold()
       for form in (name.removesuffix('s'), low, low.removesuffix('s')):
-        # `As` is no plural of A; a lone letter has only its own case.
+        # `As` is no plural of A, and a single letter has only its own case.
         if form in TABLE and (len(form) > 1 or not form.isalpha()):
           return TABLE[form]
   return None
@@ -191,7 +191,7 @@ _BARE_FRACTION = re.compile(  # `9.8 \frac{m}{s^2}`; without the space a product
 
 
 def _slashed(found: re.Match) -> str:
-  """A fraction of two known units in one line."""
+  """A fraction of two known units, as a text in one line."""
   over = found[1].partition('^')[0]
   if known(over) and known(found[2]):
     return rf'\text{{{found[1]}/{found[2]}}}{found[3]}'
@@ -332,7 +332,7 @@ _BODY_END = re.compile(r'[0-9A-Za-z}\])|!°\'.]$')
 _MONEY = re.compile(
     r'(\s*[-+]?\s*)(?:US|A|C)?(\\\$|[$€£₹¥]|\\text\s*\{\s*(?:\\\$|[$€£₹¥]|'
     r'(?:Rs|USD|EUR)\.?)\s*\}|(?:Rs|USD|EUR)\.?(?=[\s0-9]))\s*(?=[-0-9.\\({])')
-# Letters that are rather a unit than a variable behind a number and a space.
+# Letters that are a unit, not a variable, behind a number and a space.
 _LONE = frozenset('mgshLNJWVACKFT')
 _DIFFERENTIAL = re.compile(WORD_MACRO + r'\s*\{\s*d\s*\}\s*[A-Za-z\\]')
 _NUMERIC_END = re.compile(r'(?:[0-9.}\])]|\\[A-Za-z]{2,12})\s*$')
@@ -416,7 +416,7 @@ def _allowed_bare(body: str, tail: str, spaced: bool) -> bool:
   """Whether words outside of a text group may be the unit of a value."""
   word = re.match(r'[A-Za-z]+', tail)
   if word and len(word[0]) == 1:
-    # `5m` is five times m or five metres: nobody can tell.
+    # `5m` may be five times m or five metres; the kind decides.
     compound = re.match(r'[A-Za-z]\s*/\s*[A-Za-z]', tail)
     if not compound and not (spaced and word[0] in _LONE):
       return False
@@ -428,7 +428,7 @@ def _allowed_bare(body: str, tail: str, spaced: bool) -> bool:
 
 
 def ratio(given: Unit | None, gold: Unit | None) -> Fraction | None:
-  """What turns a value in one unit into the other; None if they differ.
+  """The factor from one unit to the other; None if they differ.
 
   Where a unit is missing or of no table, nothing is known against it.
   """
@@ -440,5 +440,5 @@ def ratio(given: Unit | None, gold: Unit | None) -> Fraction | None:
 
 
 def measured(text: str, marks: bool = False, letters: bool = True) -> Measured:
-  """`split` of a text as it was written."""
+  """`split` of a text that is not undressed yet."""
   return split(undress(text), marks, letters)
