@@ -19,23 +19,23 @@ _NUMBER = re.compile(
     r'|\.[0-9]+)')
 
 
-def _filled(text: str, box: tuple[int, int], found: tuple[int, ...] | None,
+def _filled(text: str, box: tuple[int, int], inner: tuple[int, ...] | None,
             end: int) -> bool:
-  """Whether a box that ends at `end` holds `found` and nothing else."""
+  """Whether a box that ends at `end` holds `inner` and nothing else."""
   space = _SPACE.match(text, box[1])
-  return (found is not None and space is not None and space.end() == found[0]
-          and not text[_read(text, found)[1]:end].strip())
+  return (inner is not None and space is not None and space.end() == inner[0]
+          and not text[_read(text, inner)[1]:end].strip())
 
 
-def _read(text: str, found: tuple[int, ...]) -> tuple[int, ...]:
+def _read(text: str, macro: tuple[int, ...]) -> tuple[int, ...]:
   """A box, with the word of a box that has no braces.
 
   The word is read only if it is needed, because the words of boxes in a row
   overlap: each would be read to the end of the text.
   """
-  if len(found) == 4:
-    return found
-  start, inside = found
+  if len(macro) == 4:
+    return macro
+  start, inside = macro
   word = _WORD.match(text, inside)
   return (start, word.end() if word else inside, inside,
           word.end() if word else inside)
@@ -49,7 +49,7 @@ def last(text: str) -> str:
   """
   # (start of the macro, end of the box, start and end of the content); for a
   # box without braces (start of the macro, start of its word).
-  found: tuple[int, ...] | None = None
+  latest: tuple[int, ...] | None = None
   opened: list[tuple[int, int] | None] = []  # of each open brace
   for token in _TOKEN.finditer(text):
     piece = token[0]
@@ -59,18 +59,18 @@ def last(text: str) -> str:
       box = opened.pop() if opened else None
       if box is None:
         continue
-      content = (_read(text, found)[2:]
-                 if found and _filled(text, box, found, token.start())
+      content = (_read(text, latest)[2:]
+                 if latest and _filled(text, box, latest, token.start())
                  else (box[1], token.start()))
-      found = (box[0], token.end(), *content)
+      latest = (box[0], token.end(), *content)
     elif piece.lstrip('\\').startswith(('boxed', 'fbox')):
       if piece.endswith('{'):
         opened.append((token.start(), token.end()))
       elif _WORD.match(text, token.end(), token.end() + 2):
-        found = (token.start(), token.end())
-  if found is None:
+        latest = (token.start(), token.end())
+  if latest is None:
     return ''
-  _, _, start, end = _read(text, found)
+  _, _, start, end = _read(text, latest)
   return text[start:end].strip()
 
 
@@ -80,9 +80,9 @@ def last_or_number(text: str) -> str:
   It is for small models, which seldom write a box. It is '' if there is no
   number either.
   """
-  found = last(text)
-  if found:
-    return found
+  content = last(text)
+  if content:
+    return content
   numbers = _NUMBER.findall(text)
   return numbers[-1].replace('\u2212', '-') if numbers else ''
 

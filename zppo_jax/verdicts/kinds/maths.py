@@ -93,7 +93,7 @@ def _sizes(expression: Any) -> list[float]:
   """log10 of the size of each number that is not 0 in a parsed formula."""
   import sympy
   unfinished = (sympy.Integral, sympy.Sum, sympy.Product, sympy.Limit)
-  found, left = [], [expression]
+  sizes, left = [], [expression]
   while left:
     node = left.pop()
     if isinstance(node, sympy.MatrixBase):
@@ -104,10 +104,10 @@ def _sizes(expression: Any) -> list[float]:
     if getattr(node, 'is_number', False) and not node.has(*unfinished):
       value = node.evalf(5)
       if value.is_Number and value.is_finite and value != 0:
-        found.append(float(sympy.log(abs(value), 10).evalf(5)))
+        sizes.append(float(sympy.log(abs(value), 10).evalf(5)))
     else:
       left += list(node.args)
-  return found
+  return sizes
 
 
 def _finer(parsed: list) -> int:
@@ -128,15 +128,15 @@ def _finer(parsed: list) -> int:
 def _imaginary(parsed: list) -> list | None:
   """The formulas with i as the imaginary unit; None if they lack the letter."""
   import sympy
-  found = []
+  pairs = []
   for e in parsed:
     letters = {s for s in getattr(e, 'free_symbols', ()) if s.name == 'i'}
     if letters:
       e = e.subs({s: sympy.I for s in letters})
-    found.append((e, bool(letters)))
-  if not any(changed for _, changed in found):
+    pairs.append((e, bool(letters)))
+  if not any(changed for _, changed in pairs):
     return None
-  return [e for e, _ in found]
+  return [e for e, _ in pairs]
 
 
 def _value(parsed: list) -> Any:

@@ -80,9 +80,9 @@ def _scaled(numeral: Numeral, power: str | None) -> Numeral:
   return Numeral(numeral.value * factor, (numeral.step or 1) * factor)
 
 
-def _recurring(found: re.Match) -> Numeral:
+def _recurring(match: re.Match) -> Numeral:
   r"""The number of `0.1\overline{6}`, `0.\dot{3}`, `0.(27)`."""
-  sign, whole, fixed, *parts = found.groups()
+  sign, whole, fixed, *parts = match.groups()
   again = ''.join(filter(None, parts))
   tail = Fraction(int(again), (10 ** len(again) - 1) * 10 ** len(fixed))
   value = Fraction(int(whole + fixed or '0'), 10 ** len(fixed)) + tail
@@ -110,32 +110,32 @@ def numeral(text: str) -> Numeral | None:
   if m := _WRAPPED.fullmatch(text):
     text = m[1].strip()
   if m := _PLAIN.fullmatch(text):
-    found = _scaled(_read(m[2]), m[3])
+    number_read = _scaled(_read(m[2]), m[3])
   elif m := _TIMES_TEN.fullmatch(text):
-    found = _scaled(_read(m[2] or '1'), m[3])
+    number_read = _scaled(_read(m[2] or '1'), m[3])
     if m[2] is None:
-      found = Numeral(found.value)
+      number_read = Numeral(number_read.value)
   elif (m := _SLASH.fullmatch(text)) or (m := _MIXED.fullmatch(text)):
     whole = m[2] if len(m.groups()) == 4 else '0'
     above, below = map(_read, m.groups()[-2:])
     if not below.value:
       return None
-    found = Numeral(int(whole) + above.value / below.value)
+    number_read = Numeral(int(whole) + above.value / below.value)
   elif m := _FRAC.fullmatch(text):
     _, whole, over, under = m.groups()
     if not _read(under).value:
       return None
     part = _read(over.lstrip('- ')).value / _read(under).value
-    found = Numeral(int(whole or 0) + (-part if over[0] == '-' else part))
+    number_read = Numeral(int(whole or 0) + (-part if over[0] == '-' else part))
   else:
     return None
-  return found.times(Fraction(-1)) if m[1] == '-' else found
+  return number_read.times(Fraction(-1)) if m[1] == '-' else number_read
 
 
 def number(text: str) -> Fraction | None:
   """The number that a text is, or None; see `numeral`."""
-  found = numeral(text)
-  return None if found is None else found.value
+  value = numeral(text)
+  return None if value is None else value.value
 
 
 def close(given: Numeral, gold: Numeral, whole: bool = True) -> bool:

@@ -65,12 +65,14 @@ def retried(mark: Callable[[str, str], float]) -> Callable[[str, str], float]:
 def _measure(text: str, marks: bool
              ) -> tuple[Numeral, units.Unit | None] | None:
   """A number and its unit, or None; `marks` as of units.split."""
-  found = None if '$' in text else numeral(text)
-  if found is not None:
-    return found, None
+  numeral_read = None if '$' in text else numeral(text)
+  if numeral_read is not None:
+    return numeral_read, None
   value = units.measured(text, marks)
-  found = numeral(open_words(value.body))
-  return None if found is None else (found.times(value.scale), value.unit)
+  numeral_read = numeral(open_words(value.body))
+  if numeral_read is None:
+    return None
+  return numeral_read.times(value.scale), value.unit
 
 
 def _quantity(text: str) -> tuple[Numeral, units.Unit | None] | None:
@@ -154,11 +156,11 @@ _CHOICE = re.compile(
 
 def choice(text: str) -> str:
   """The letter that a text chooses, or ''. `A dog` chooses none."""
-  found = _CHOICE.fullmatch(plain_text(text))
+  match = _CHOICE.fullmatch(plain_text(text))
   # "(b) 12" has no further mark behind its letter.
-  found = found or re.fullmatch(r'\(([a-z])\) .*', plain_text(text),
+  match = match or re.fullmatch(r'\(([a-z])\) .*', plain_text(text),
                                 re.DOTALL)
-  return found[1] if found else ''
+  return match[1] if match else ''
 
 
 def choices(answer: str, gold: str) -> float:
@@ -197,11 +199,11 @@ def _parts(text: str) -> list[str]:
 
 def _member(part: str, bare: bool) -> Hashable | None:
   """A member of a list as a number, a quantity, a text, or None."""
-  found = _quantity(part)
-  if found is None:
+  quantity = _quantity(part)
+  if quantity is None:
     part = re.sub(r'(?<=[,(\[])\s+|\s+(?=[,)\]])', '', part)
     return _EMPTY.sub('emptyset', plain_text(part)) or None
-  (value, _), unit = found
+  (value, _), unit = quantity
   if unit is None or bare:
     return value
   return value * unit.factor, unit.powers or unit.name
@@ -215,8 +217,8 @@ def members(text: str, bare: bool = False) -> frozenset:
   Args:
     bare: whether numbers are taken without their units.
   """
-  found = (_member(part, bare) for part in _parts(text))
-  return frozenset(m for m in found if m is not None)
+  values = (_member(part, bare) for part in _parts(text))
+  return frozenset(m for m in values if m is not None)
 
 
 def sets(answer: str, gold: str) -> float:

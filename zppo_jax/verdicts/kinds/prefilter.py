@@ -181,7 +181,7 @@ def effort(text: str) -> int:
   It counts characters, and more for each digit of an exponent and for functions
   that grow as fast. It changes no verdict.
   """
-  steep = sum(len(found[0]) for found in _RAISED_TO.finditer(text))
+  steep = sum(len(power[0]) for power in _RAISED_TO.finditer(text))
   return len(text) + 20 * steep + 40 * len(_GROWING.findall(text))
 
 

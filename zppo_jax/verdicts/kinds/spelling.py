@@ -69,8 +69,8 @@ _UNICODE = str.maketrans(
     _SIGNS | {letter: f'\\{name} ' for letter, name in GREEK.items()})
 
 
-def _vulgar(found: re.Match) -> str:
-  over, _, under = unicodedata.normalize('NFKC', found[0]).partition('⁄')
+def _vulgar(match: re.Match) -> str:
+  over, _, under = unicodedata.normalize('NFKC', match[0]).partition('⁄')
   return rf'\frac{{{over}}}{{{under}}}'
 
 
@@ -93,8 +93,8 @@ def _spaced(text: str) -> str:
   return re.sub(r'\s+', ' ', text).strip()
 
 
-def _of_siunitx(found: re.Match) -> str:
-  value, unit = found[1] or found[4] or '', found[2] or found[3]
+def _of_siunitx(match: re.Match) -> str:
+  value, unit = match[1] or match[4] or '', match[2] or match[3]
   return rf'{value}\text{{ {unit}}}' if unit else value
 
 
@@ -107,8 +107,8 @@ def _undressed(text: str) -> str:
 
 def without_markdown(text: str) -> str:
   """A text without the stars or back ticks around all of it."""
-  found = _MARKDOWN.fullmatch(text)
-  return found[2] if found else text
+  match = _MARKDOWN.fullmatch(text)
+  return match[2] if match else text
 
 
 def undress(text: str) -> str:
@@ -128,8 +128,8 @@ def undress(text: str) -> str:
 
 def all_words(text: str) -> str:
   r"""`5 cm` of `\text{5 cm}`; another text stays."""
-  found = _WORDS.fullmatch(text)
-  return found[1].strip() if found else text
+  match = _WORDS.fullmatch(text)
+  return match[1].strip() if match else text
 
 
 def open_words(text: str) -> str:
