@@ -8,8 +8,9 @@ import pytest
 
 from zppo_jax import randomness
 from zppo_jax.records import Decoding, StopReason
-from zppo_jax.rollout import collect
-from zppo_jax.rollout.engine import Request
+from zppo_jax.rollout import weight_sync
+from zppo_jax.rollout.build import make_engine
+from zppo_jax.rollout.requests import Request
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 
@@ -22,7 +23,7 @@ def engine(model, mesh, group_buckets=(2,), **options):
       vocab_size=V, end_id=END, sampled_ids=frozenset(range(2, V)))
   chat = types.SimpleNamespace(
       codec=codec, decode_response=lambda t: ''.join(chr(97 + i) for i in t))
-  return collect.make_engine(
+  return make_engine(
       model=model, mesh=mesh, chat=chat, max_tokens=80, num_rollouts=(4,),
       prompt_buckets=(4, 8), group_buckets=group_buckets, **options)
 
@@ -36,7 +37,7 @@ def request(i, length=5, limit=9, num=4, **fields):
 @pytest.fixture(scope='module')
 def made(tiny, make_mesh, quick_compile):
   mesh = make_mesh()
-  return engine(tiny[0], mesh, slots=8, burst=8), collect.place_copy(
+  return engine(tiny[0], mesh, slots=8, decode_chunk=8), weight_sync.place_copy(
       tiny[1], tiny[0], mesh)
 
 
@@ -51,17 +52,8 @@ def by_rollout(found):
   return {(c.id, c.rollout): (c.tokens, c.stop) for c in found}
 
 
-@pytest.mark.parametrize(('slots', 'rows'), [
-    (None, (12, 32, 40, 160)), (100, (12, 32, 100)), (30, (12, 28)), (1, (4,))])
-def test_pools_have_the_rows_of_group_buckets(tiny, make_mesh, slots, rows):
-  """Four rollouts a prompt; whole groups below a limit of slots; none is more
-  than four times the one before."""
-  made = engine(tiny[0], make_mesh(), (8, 3, 40), slots=slots)
-  assert made.shapes.rows == rows
-
-
 def test_long_tails_grow_and_reuse_the_slots(made):
-  """Limits from 1 to 80 in 8 rows of 20 slots at first: each rollout is what
+  """Limits from 1 to 80 in 8 slots of 20 tokens at first: each rollout is what
   it is alone."""
   e, params = made
   requests = [request(i, 2 + i % 7, limit) for i, limit in enumerate(

@@ -3,9 +3,10 @@
 What is drawn depends on the prompt, its seed and the number of the choice
 alone, so a request is answered alike in every company.
 
-Choices draw in lanes, by the most tokens that they may have: a short one need
-not wait for a row that a long one holds. Each lane is an engine with a thread
-of its own, so that neither a burst nor a compilation of one holds up another.
+Choices draw in lanes, by the most tokens that they may have, so that a short
+one need not wait for a slot that a long one holds. Each lane is an engine with
+a thread of its own, so that neither a decode chunk nor a compilation of one
+holds up another.
 """
 
 import collections
@@ -21,7 +22,8 @@ from typing import Any
 from zppo_jax import randomness
 from zppo_jax.learner.packing import Row
 from zppo_jax.records import Decoding, PromptMedia
-from zppo_jax.rollout.engine import Completion, Engine, Request
+from zppo_jax.rollout.engine import Engine
+from zppo_jax.rollout.requests import Completion, Request
 
 _SCORED = 8  # rows at a time, so that nobody waits for many
 
@@ -119,7 +121,7 @@ class _Drawing(_Lane):
 
   def __init__(self, engine: Engine):
     super().__init__()
-    self._engine, self._rows = engine, engine.shapes.rows[-1]
+    self._engine, self._slots = engine, engine.shapes.slots[-1]
     self._lock, self._tokens = threading.Lock(), 0
     self._names = itertools.count()
     # id -> (future, choices wanted, choices that came)
@@ -134,16 +136,17 @@ class _Drawing(_Lane):
       self._tokens += tokens
 
   def wait(self, tokens: int) -> float:
-    """Tokens of a row until so many more would all be drawn."""
-    return (self._tokens + tokens) / self._rows
+    """Tokens that each slot draws until so many more are all drawn."""
+    return (self._tokens + tokens) / self._slots
 
   def _begin(self, job: Generate, future: Future) -> None:
     name = next(self._names)
     keys = randomness.seed_key_data(job.seed % 2**31, job.n)
     try:
       self._engine.submit(Request(
-          name, job.tokens, keys, job.decoding, job.media, job.stop,
-          job.stop_ids, name if job.owner is None else job.owner))
+          id=name, tokens=job.tokens, key_G2=keys, decoding=job.decoding,
+          media=job.media, stop=job.stop, stop_ids=job.stop_ids,
+          owner=name if job.owner is None else job.owner))
     except ValueError as e:
       _settle(future, e)
       return
