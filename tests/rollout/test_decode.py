@@ -246,9 +246,9 @@ def test_frequencies_of_two_tokens(tiny):
       samples.tokens_PGR[0] @ [V, 1], minlength=V * V).astype(float)
   # Pairs expected fewer than 5 times go into one bin.
   rare = joint * G < 5
-  pool = lambda x: np.append(x[~rare], x[rare].sum())
+  merge = lambda x: np.append(x[~rare], x[rare].sum())
   assert 50 < np.sum(~rare) and rare.sum() > 0
-  assert stats.chisquare(pool(counts), pool(joint * G)).pvalue > 0.01
+  assert stats.chisquare(merge(counts), merge(joint * G)).pvalue > 0.01
 
 
 def kept(probabilities, top_p=1.0, top_k=0):
@@ -285,8 +285,8 @@ def test_truncate_by_hand():
   assert kept([0, 1 / 4, 3 / 4], top_p=0.99, top_k=3) == [1, 2]
 
 
-def test_rows_are_truncated_apart():
-  """Each row has its own nucleus, and its own settings."""
+def test_slots_are_truncated_apart():
+  """Each slot has its own nucleus, and its own settings."""
   logits = np.log(np.float32([[.9, .05, .05], [.3, .3, .4]]))
   out = decode.truncate(logits, np.float32([.8, .8]), np.int32([0, 0]))
   assert np.isfinite(out).tolist() == [[True, False, False], [True] * 3]

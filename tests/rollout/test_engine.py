@@ -93,14 +93,27 @@ def test_stop_strings(made):
   assert found[0].logps == plain[0].logps[:at + 2]
 
 
+def test_stop_strings_in_short_chunks(tiny, make_mesh, made):
+  """Chunks of 3 tokens: a stop string asks for at most 8, which is more."""
+  (want,) = made[0].generate(made[1], [request(7, limit=40)])
+  short = engine(tiny[0], make_mesh(), slots=8, decode_chunk=3)
+  (found,) = short.generate(made[1], [request(
+      7, limit=40, stop=(want[0].text[12:14],))])
+  assert found[0].stop == StopReason.STOP_STRING
+  assert found[0].tokens == want[0].tokens[:len(found[0].tokens)]
+
+
 def test_refusals(made):
   e, params = made
-  with pytest.raises(ValueError, match='max_tokens is 81.*at most 80'):
+  with pytest.raises(ValueError, match=(
+      'prompt of 0: max_tokens is 81; it must be <= 80, the longest')):
     e.submit(request(0, limit=81))
   with pytest.raises(ValueError, match='prompt of 0 in tokens is 9'):
     e.submit(request(0, 9))
-  with pytest.raises(ValueError, match='0 tokens'):
+  with pytest.raises(ValueError, match='tokens in the prompt of 0 is 0; it'):
     e.submit(request(0, 0))
+  with pytest.raises(ValueError, match='rollouts of the prompt of 0 is 0; it'):
+    e.submit(request(0, num=0))
   e.submit(request(0))
   with pytest.raises(ValueError, match='request 0 is under way'):
     e.submit(request(0))

@@ -9,14 +9,52 @@ import numpy as np
 import pytest
 
 from tests.engines import FAMILIES, engine, placed, request
+from zppo_jax.devices import sharding
 from zppo_jax.learner import packing
-from zppo_jax.rollout import decode
+from zppo_jax.rollout import decode, decode_state
 from zppo_jax.rollout.decode_state import DecodeShape
+from zppo_jax.rollout.programs import shardings_by_axis
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 
 SHAPE = DecodeShape(slots=4, samples_per_prompt=2, prompt_length=16,
                     response_length=72)
+
+
+SHARDINGS = {'B': 'over the batch', 'U': 'over the batch', 'R': 'whole'}
+
+
+def test_shardings_go_by_the_axis_in_a_name():
+  """In whatever order a record lists its fields."""
+  names = [f.name for f in dataclasses.fields(decode_state.SamplingState)]
+  shuffled = dataclasses.make_dataclass('Shuffled', sorted(names)[::-1])
+  assert [f.name for f in dataclasses.fields(shuffled)] != names
+  for record in (decode_state.SamplingState, shuffled):
+    by_name = shardings_by_axis(record, SHARDINGS)
+    assert by_name.written_R == 'whole'
+    assert {getattr(by_name, name) for name in names
+            if name != 'written_R'} == {'over the batch'}
+
+
+@pytest.mark.parametrize('name', ['seen_V', 'seen', 'B'])
+def test_a_field_without_a_known_axis_has_no_sharding(name):
+  record = dataclasses.make_dataclass('Record', ['live_B', name])
+  with pytest.raises(KeyError, match=rf'first axis of Record.{name} .*B, U, R'):
+    shardings_by_axis(record, SHARDINGS)
+
+
+def test_the_host_record_on_eight_devices(make_mesh):
+  """Slots and slot groups over the batch; the response index is replicated."""
+  mesh = make_mesh(2, 2, 2)
+  lowered = engine('qwen3', mesh, 8).programs.largest(placed('qwen3', mesh))
+  (_, _, sampling, plan), _ = lowered['decode chunk'].compile().input_shardings
+  over, whole = sharding.batch_sharding(mesh), sharding.replicated(mesh)
+  used = {f.name: getattr(sampling, f.name) for f in dataclasses.fields(
+      sampling) if f.name not in ('top_p_B', 'top_k_B')}  # DRAW reads neither
+  for name, placing in used.items():
+    assert placing.is_equivalent_to(
+        whole if name == 'written_R' else over, 1 + name.endswith('2')), name
+  assert all(x.is_fully_replicated for x in jax.tree.leaves(plan))
 
 
 def watch(programs, monkeypatch):

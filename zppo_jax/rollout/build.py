@@ -56,8 +56,12 @@ def make_engine(*, model: Model, mesh: Mesh, chat: Chat, max_tokens: int,
 
   Raises:
     ValueError: if a prompt bucket and the response limit exceed the model's
-      positions, or for a size below 1.
+      positions, for a size below 1, or for an empty table of sizes.
   """
+  for field, sizes in (('prompt_buckets', prompt_buckets),
+                       ('group_buckets', group_buckets),
+                       ('num_rollouts', num_rollouts)):
+    programs.sorted_sizes(field, sizes)
   longest = max(prompt_buckets) + max_tokens
   if longest > model.config.max_positions:
     raise ValueError(

@@ -312,26 +312,26 @@ class Engine:
           fresh.append((part, groups))
       while fresh:
         size = next((s for s in sizes if s >= len(fresh)), sizes[-1])
-        some, fresh = fresh[:size], fresh[size:]
-        requests = [part.request for part, _ in some]
+        batch, fresh = fresh[:size], fresh[size:]
+        requests = [part.request for part, _ in batch]
         prefilled = self.programs.prefill(
             self._params, requests, size, length, patches)
-        self._count(prompts=len(some), patches=sum(
+        self._count(prompts=len(batch), patches=sum(
             len(r.media.patches_IC) for r in requests if r.media is not None))
-        self._insert_from(prefilled, [(*x, i) for i, x in enumerate(some)])
+        self._insert_from(prefilled, [(*x, i) for i, x in enumerate(batch)])
     waiting = {p.request.id for p in self._waiting}
     self._prefilled = {
         id: x for id, x in self._prefilled.items() if id in waiting}
 
-  def _insert_from(self, prefilled: Prefilled, some: Sequence[
+  def _insert_from(self, prefilled: Prefilled, placed: Sequence[
       tuple[Part, list[int], int]]) -> None:
     """Inserts (part, its slot groups, the index of its prompt in `prefilled`).
     """
     self._state = self.programs.insert(
         self._state, prefilled,
-        [group for _, groups, _ in some for group in groups],
-        [source for _, groups, source in some for _ in groups])
-    for part, groups, source in some:
+        [group for _, groups, _ in placed for group in groups],
+        [source for _, groups, source in placed for _ in groups])
+    for part, groups, source in placed:
       self._occupy(part, groups)
       self._count(rollouts=len(part.rollouts))
       if part.rollouts.stop < len(part.request.key_G2):

@@ -31,6 +31,23 @@ from zppo_jax.rollout.decode_state import (
 Record = TypeVar('Record')
 
 
+def sorted_sizes(field: str, sizes: Sequence[int]) -> tuple[int, ...]:
+  """Each size once, from the smallest to the largest.
+
+  Args:
+    field: the name of the field that holds the sizes, for errors.
+    sizes: whole numbers >= 1.
+
+  Raises:
+    ValueError: for no sizes, or for anything else among them.
+  """
+  if not sizes:
+    raise ValueError(f'{field} is {tuple(sizes)}; it must hold at least one '
+                     'size')
+  return tuple(sorted({allowed.number(f'a size in {field}', size, '>= 1',
+                                      whole=True) for size in sizes}))
+
+
 @dataclasses.dataclass(frozen=True)
 class Shapes:
   """Sorted tables of all sizes; the fields of DecodeShape take theirs from it.
@@ -54,14 +71,10 @@ class Shapes:
 
   def __post_init__(self):
     for field in dataclasses.fields(self):
-      table = tuple(sorted(set(getattr(self, field.name))))
-      if not table and field.name != 'patches':
-        raise ValueError(f'Shapes.{field.name} is {table}; it must hold at '
-                         'least one size')
-      for size in table:
-        allowed.number(f'a size in Shapes.{field.name}', size, '>= 1',
-                       whole=True)
-      object.__setattr__(self, field.name, table)
+      table = getattr(self, field.name)
+      if table or field.name != 'patches':
+        table = sorted_sizes(f'Shapes.{field.name}', table)
+      object.__setattr__(self, field.name, tuple(table))
     if self.samples_per_prompt[0] != 1:
       raise ValueError(f'Shapes.samples_per_prompt is '
                        f'{self.samples_per_prompt}; 1 must be among them')
@@ -124,9 +137,9 @@ def shardings_by_axis(record: type[Record],
     KeyError: for a field with another first axis, or without axes.
   """
   def one(name: str):
-    _, found, axes = name.rpartition('_')
-    return allowed.known(f'first axis of {record.__name__}.{name}',
-                         axes[:1] if found else '', by_axis)
+    axes = name.rpartition('_')[2] if '_' in name else ''
+    return allowed.known(f'first axis of {record.__name__}.{name}', axes[:1],
+                         by_axis)
   return record(**{f.name: one(f.name) for f in dataclasses.fields(record)})
 
 

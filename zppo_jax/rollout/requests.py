@@ -120,11 +120,14 @@ def joined(placed: Iterable[tuple[Part, list[int]]]) -> list[
   by_request: dict[Hashable, list[tuple[Part, list[int]]]] = {}
   for part, groups in placed:
     by_request.setdefault(part.request.id, []).append((part, groups))
-  return [
-      (Part(some[0][0].request, range(some[0][0].rollouts.start,
-                                      some[-1][0].rollouts.stop)),
-       [group for _, groups in some for group in groups])
-      for some in by_request.values()]
+
+  def one(parts):
+    (first, _), (last, _) = parts[0], parts[-1]
+    rollouts = range(first.rollouts.start, last.rollouts.stop)
+    return Part(first.request, rollouts), [
+        group for _, groups in parts for group in groups]
+
+  return [one(parts) for parts in by_request.values()]
 
 
 def in_turns(waiting: Iterable[Part], held: Mapping[Hashable, int],
