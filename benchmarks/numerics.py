@@ -183,7 +183,7 @@ def against(model, params, first, second, *, rows: int, length: int) -> dict:
                                  chunk=256)
     return jnp.sum(logp * batch.mask_BT), logp
 
-  def decode(params, batch):
+  def decoded_logps(params, batch):
     prompt = packing.pad_prompts(
         [Prompt(Question(f'{i}', '', '', ''), PromptKind.PLAIN,
                 tuple(t[:half].tolist())) for i, t in enumerate(tokens)],
@@ -215,7 +215,7 @@ def against(model, params, first, second, *, rows: int, length: int) -> dict:
     (_, logp), grads = jax.block_until_ready(step(p, b))
     seconds = time.perf_counter() - begun
     found.append((np.asarray(logp), jax.tree.map(np.asarray, grads),
-                  np.asarray(jax.jit(decode)(p, b)), seconds))
+                  np.asarray(jax.jit(decoded_logps)(p, b)), seconds))
   norm = lambda tree: np.sqrt(sum(float((np.asarray(x, np.float64)**2).sum())
                                   for x in jax.tree.leaves(tree)))
   moved = jax.tree.map(lambda x, y: x - y, found[0][1], found[1][1])
