@@ -238,8 +238,8 @@ def test_number_out_of_range_is_named(refused, changes, words):
 def test_slots_bound_the_rows_that_decode():
   """Of the student's and the teacher's engine; more than a batch asks for
   changes nothing."""
-  most = lambda run: (run.sampler.engine.shapes.rows[-1],
-                      run.teacher.answers.engine.shapes.rows[-1])
+  most = lambda run: (run.sampler.engine.shapes.slots[-1],
+                      run.teacher.answers.engine.shapes.slots[-1])
   found = {}
   for slots in (None, 8, 10_000):
     c = small_config()

@@ -15,7 +15,7 @@ from zppo_jax.chat.rendering import Day
 from zppo_jax.devices import disk, sharding
 from zppo_jax.endpoints import judge
 from zppo_jax.records import Decoding, Grader
-from zppo_jax.rollout import collect
+from zppo_jax.rollout import collect, weight_sync
 from zppo_jax.runs import checkpoints, metrics, workdir
 from zppo_jax.train import build, evaluate, models as loading
 from zppo_jax.verdicts import kinds
@@ -56,14 +56,12 @@ def make_sampler(config, model, chat, mesh, *, grader: Grader,
   truncation = ({'top_p': algo.top_p, 'top_k': algo.top_k} if temperature
                 else {})
   at_once = max(1, algo.num_new * algo.rollouts // num_rollouts)
-  groups = (min(at_once, num_questions),)
   return collect.make_sampler(
       model=model, mesh=mesh, chat=chat, grader=grader,
       decoding=Decoding(algo.max_tokens, temperature, **truncation),
       num_rollouts=num_rollouts, prompt_buckets=shapes.prompt_buckets,
       patch_buckets=shapes.patch_buckets,
-      group_buckets=groups,
-      slots=collect.slots_of(shapes.slots, groups, num_rollouts))
+      group_buckets=(min(at_once, num_questions),), slots=shapes.slots)
 
 
 def check(num_rollouts: int, ks: Sequence[int], temperature: float) -> None:
@@ -117,7 +115,7 @@ def main(config, checkpoint: str, path, *, splits: Sequence[str] = (),
       config, model, loading.chat_of('student', loaded, config.data.task, task),
       mesh, grader=task.grader, num_rollouts=num_rollouts,
       temperature=temperature, num_questions=sum(map(len, questions.values())))
-  params = collect.place_copy(loaded.params, model, mesh)
+  params = weight_sync.place_copy(loaded.params, model, mesh)
   answered = evaluate.answer(sampler, params, questions, config.seed)
   summary = {
       'checkpoint': str(checkpoint), 'rollouts': num_rollouts,

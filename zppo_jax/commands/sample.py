@@ -18,7 +18,7 @@ from zppo_jax.records import (
   Purpose,
   Question,
 )
-from zppo_jax.rollout import collect
+from zppo_jax.rollout import collect, weight_sync
 from zppo_jax.weights import pretrained
 
 _BUCKET = 64  # prompts are padded to a multiple, in tokens
@@ -78,7 +78,7 @@ def respond(found: pretrained.Pretrained, texts: Sequence[str],
       grader=_UNGRADED, decoding=decoding, num_rollouts=num,
       prompt_buckets=(bucket,), patch_buckets=tuple(patches),
       group_buckets=(len(prompts),))
-  params = collect.place_copy(found.params, found.model, mesh)
+  params = weight_sync.place_copy(found.params, found.model, mesh)
   groups = collect.collect(sampler, params, prompts, seed=seed, step=0,
                             purpose=Purpose.EVALUATION)
   return [[rollout.text for rollout in group.rollouts] for group in groups]

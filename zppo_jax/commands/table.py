@@ -213,7 +213,7 @@ COMMANDS = {
          'port': (8000, '0 takes a free one and prints it'),
          'dtype': ('float32', 'or bfloat16'),
          'context': (0, 'most tokens of prompt and response; 0: 4096 at most'),
-         'slots': (32, 'choices that are drawn at a time'),
+         'slots': (32, 'choices that are drawn at a time (max_num_seqs)'),
          'token_env': (None, 'environment variable with the bearer token'),
          'max_mb': (32.0, 'longest body of a request, MiB'), **_WORDS}, False),
     'eval': Command(

@@ -17,7 +17,7 @@ from zppo_jax.chat.segments import Encoded
 from zppo_jax.chat.wording import Chat
 from zppo_jax.learner.packing import Row
 from zppo_jax.records import StopReason
-from zppo_jax.rollout.engine import Completion
+from zppo_jax.rollout.requests import Completion
 from zppo_jax.serve import prepared, replied
 from zppo_jax.serve.desk import Desk
 from zppo_jax.serve.requests import Ask, Refused

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from zppo_jax.chat.segments import Encoded
 from zppo_jax.chat.wording import Chat
-from zppo_jax.rollout.engine import Completion
+from zppo_jax.rollout.requests import Completion
 from zppo_jax.serve import responses
 from zppo_jax.serve.requests import Ask, ChatAsk, TextAsk
 from zppo_jax.serve.responses import Ranked

@@ -9,7 +9,7 @@ import numpy as np
 
 from zppo_jax.chat.wording import Chat
 from zppo_jax.records import StopReason
-from zppo_jax.rollout.engine import Completion
+from zppo_jax.rollout.requests import Completion
 
 
 class Ranked(NamedTuple):

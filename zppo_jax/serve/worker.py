@@ -4,7 +4,7 @@ A choice depends on its prompt, its seed and its number alone, so a request gets
 the same answer whatever other requests there are.
 
 A lane serves choices by the most tokens that they may have, so that a short
-choice need not wait for a row that a long one holds. Each lane is an engine
+choice need not wait for a slot that a long one holds. Each lane is an engine
 with a thread of its own, so that neither a decode chunk nor a compilation of
 one lane holds up another.
 """
@@ -22,7 +22,8 @@ from typing import Any
 from zppo_jax import randomness
 from zppo_jax.learner.packing import Row
 from zppo_jax.records import Decoding, PromptMedia
-from zppo_jax.rollout.engine import Completion, Engine, Request
+from zppo_jax.rollout.engine import Engine
+from zppo_jax.rollout.requests import Completion, Request
 
 _SCORED = 8  # rows at once, so that no request waits for many
 
@@ -120,7 +121,7 @@ class _Drawing(_Lane):
 
   def __init__(self, engine: Engine):
     super().__init__()
-    self._engine, self._rows = engine, engine.shapes.rows[-1]
+    self._engine, self._slots = engine, engine.shapes.slots[-1]
     self._lock, self._tokens = threading.Lock(), 0
     self._names = itertools.count()
     # id -> (future, choices wanted, choices that came)
@@ -135,16 +136,17 @@ class _Drawing(_Lane):
       self._tokens += tokens
 
   def wait(self, tokens: int) -> float:
-    """Tokens that a row draws until the lane has drawn so many more."""
-    return (self._tokens + tokens) / self._rows
+    """Tokens that a slot draws until the lane has drawn so many more."""
+    return (self._tokens + tokens) / self._slots
 
   def _begin(self, job: Generate, future: Future) -> None:
     name = next(self._names)
     keys = randomness.seed_key_data(job.seed % 2**31, job.n)
     try:
       self._engine.submit(Request(
-          name, job.tokens, keys, job.decoding, job.media, job.stop,
-          job.stop_ids, name if job.owner is None else job.owner))
+          id=name, tokens=job.tokens, key_G2=keys, decoding=job.decoding,
+          media=job.media, stop=job.stop, stop_ids=job.stop_ids,
+          owner=name if job.owner is None else job.owner))
     except ValueError as e:
       _settle(future, e)
       return

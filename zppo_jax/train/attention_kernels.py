@@ -48,9 +48,9 @@ def of_engine(programs: Programs, who: str) -> list[Use]:
   s, model, mesh = programs.shapes, programs.model, programs.mesh
   out = []
   for rows, length, patches in itertools.product(
-      s.groups, s.prompts, (0, *s.patches)):
+      s.prefill_sizes, s.prompt_lengths, (0, *s.patches)):
     out += _of(model, mesh, f'{who} prefill', rows, length, patches)
-  return out + _of(model, mesh, f'{who} decoding', s.rows[-1], 1, 0)
+  return out + _of(model, mesh, f'{who} decoding', s.slots[-1], 1, 0)
 
 
 def of_run(run: Run) -> list[Use]:

@@ -25,7 +25,8 @@ from zppo_jax.endpoints import judge
 from zppo_jax.learner import layouts, optimizers, scoring, update
 from zppo_jax.objectives import advantages, importance, losses
 from zppo_jax.records import Decoding, Every, Question
-from zppo_jax.rollout import collect
+from zppo_jax.rollout import collect, weight_sync
+from zppo_jax.rollout.build import make_engine
 from zppo_jax.runs import checkpoints, metrics, watch
 from zppo_jax.teachers import Teacher
 from zppo_jax.train import checks, models as loading, teachers
@@ -106,7 +107,7 @@ def _correction(c) -> tuple[importance.Correction, bool]:
   """The importance correction, and whether the gap is measured."""
   correct = importance.Correction(**c.algorithm.correction)
   weights = c.student.rollout_weights
-  checks.known(weights, collect.WEIGHTS, 'student.rollout_weights')
+  checks.known(weights, weight_sync.WEIGHTS, 'student.rollout_weights')
   if weights == 'int8' and not correct.on:
     print("student.rollout_weights is 'int8': rollouts come from another "
           'policy than the trained one; algorithm.correction is recommended, '
@@ -169,13 +170,14 @@ def _sampler(c, rules: zppo.Rules, student: _Student, task: tasks.Task,
   groups = (rules.num_new, rules.num_new + rules.num_replay,
             *shapes.group_buckets)
   return collect.Sampler(
-      collect.make_engine(
+      engine=make_engine(
           model=student.model, chat=student.chat, mesh=mesh,
           max_tokens=algo.max_tokens, num_rollouts=(algo.rollouts,),
           prompt_buckets=shapes.prompt_buckets,
           patch_buckets=shapes.patch_buckets, group_buckets=groups,
-          slots=collect.slots_of(shapes.slots, groups, algo.rollouts)),
-      student.chat, task.grader, _decoding(c, algo.max_tokens), algo.rollouts)
+          slots=shapes.slots),
+      chat=student.chat, grader=task.grader,
+      decoding=_decoding(c, algo.max_tokens), num_rollouts=algo.rollouts)
 
 
 def _teacher(c, mesh, student: _Student, asked: _Questions,
@@ -201,7 +203,7 @@ def _learner(c, method: methods.Method, student: _Student, mesh, tx,
                                   clip=losses.ClipBounds(**algo.clip)))
   rows = sharding.batch_sharding(mesh)
   return _Learner(
-      reshard_fn=collect.compile_reshard(
+      reshard_fn=weight_sync.compile_reshard(
           model, mesh, c.student.rollout_weights),
       score_fn=scoring.compile_scorer(
           model=model, mesh=mesh, shardings=shardings,

@@ -85,7 +85,7 @@ def slots(c, mesh) -> None:
     raise ValueError(
         f'shapes.slots is {slots}; it must be None or a multiple of '
         f'{group * shards}: {shards} data device(s) (mesh.data x mesh.fsdp) '
-        f'times {group} rows, in which groups of algorithm.rollouts = '
+        f'times {group} slots, in which groups of algorithm.rollouts = '
         f'{algo.rollouts} and of algorithm.teacher_rollouts = '
         f'{algo.teacher_rollouts} both come out even')
 

@@ -14,7 +14,8 @@ from zppo_jax.chat.wording import Chat, Wording
 from zppo_jax.devices import sharding
 from zppo_jax.learner import scoring
 from zppo_jax.records import Decoding
-from zppo_jax.rollout import collect
+from zppo_jax.rollout import collect, weight_sync
+from zppo_jax.rollout.build import make_engine
 from zppo_jax.teachers import Teacher, endpoint
 from zppo_jax.teachers.in_process import InProcessTeacher
 from zppo_jax.teachers.stored import StoredTeacher
@@ -45,7 +46,7 @@ class TeacherContext(NamedTuple):
 
 def _in_process(desk: TeacherContext) -> Teacher:
   c, mesh, shapes = desk.config, desk.mesh, desk.config.shapes
-  cast = functools.partial(collect.cast, dtype=c.teacher.dtype)
+  cast = functools.partial(weight_sync.cast, dtype=c.teacher.dtype)
   loaded = loading.load_model(c.teacher, lambda like: loading.placed(
       jax.eval_shape(cast, like), mesh, sharding.ROLLOUT_RULES),
       day=desk.chat.day, who='teacher')
@@ -60,18 +61,17 @@ def _in_process(desk: TeacherContext) -> Teacher:
   if not set(ends) <= set(segments.end_ids(chat.codec)):
     chat = dataclasses.replace(chat, codec=chat.codec.ending(ends))
   answers = collect.Sampler(
-      collect.make_engine(
+      engine=make_engine(
           model=models.on_mesh(loaded.model, mesh), mesh=mesh, chat=chat,
           max_tokens=max(desk.decoding.max_tokens, desk.compress.cap + 1),
           num_rollouts=(c.algorithm.teacher_rollouts,),
           prompt_buckets=shapes.prompt_buckets,
           patch_buckets=shapes.patch_buckets,
-          group_buckets=shapes.group_buckets, slots=collect.slots_of(
-              shapes.slots, shapes.group_buckets,
-              c.algorithm.teacher_rollouts)),
-      chat, desk.task.grader, desk.decoding, c.algorithm.teacher_rollouts)
+          group_buckets=shapes.group_buckets, slots=shapes.slots),
+      chat=chat, grader=desk.task.grader, decoding=desk.decoding,
+      num_rollouts=c.algorithm.teacher_rollouts)
   return InProcessTeacher(
-      params=collect.place_copy(loaded.params, loaded.model, mesh),
+      params=weight_sync.place_copy(loaded.params, loaded.model, mesh),
       answers=answers, summaries=dataclasses.replace(
           answers, decoding=Decoding(desk.compress.cap + 1,
                                      desk.compress.temperature),
