@@ -10,8 +10,8 @@ import pytest
 from tests.builders import documented_metrics, small_config
 from zppo_jax import assets
 from zppo_jax.runs.checkpoints import CheckpointError
-from zppo_jax.train import build, loop, step
-from zppo_jax.train.loop import Diverged, Interrupted
+from zppo_jax.train import build, evaluate, loop, resume, step
+from zppo_jax.train.guards import Diverged, Interrupted
 from zppo_jax.weights import safetensors_file
 
 
@@ -223,10 +223,10 @@ def test_another_pool_does_not_know_the_buffer(zppo_run):
   config.data.pool.size = 72  # as many steps a pass: the position fits
   config.algorithm.num_new = 9
   run = build.build(config)
-  kept = loop.Checkpoints(zppo_run[0] / 'checkpoints', run.checkpoint,
-                           loop._manifest(config, run), read_only=True)
+  store = loop.Checkpoints(zppo_run[0] / 'checkpoints', run.checkpoint,
+                            resume.manifest(config, run), read_only=True)
   with pytest.raises(ValueError, match='stands at .* of its data'):
-    loop.restore(kept, run, 2)
+    resume.restore(store, run, 2)
   with pytest.raises(ValueError, match="'nowhere' .* not in data.pool"):
     run.source.find('nowhere')
 
@@ -256,6 +256,6 @@ def test_final_weights_can_be_a_student_again(zppo_run):
   config = small_config()
   config.student.weights = str(path)
   run = build.build(config)
-  accuracy = loop.evaluate_state(run, run.init_state())
+  accuracy = evaluate.of_state(run, run.init_state())
   last = [json.loads(x) for x in (zppo_run[0] / 'eval.jsonl').open()][-1]
   assert accuracy == {s: last[s] for s in accuracy}

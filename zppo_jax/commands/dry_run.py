@@ -9,6 +9,7 @@ as in the third step, and all of them.
 import dataclasses
 import time
 
+import jax
 import numpy as np
 
 from zppo_jax.algorithms.replay import ReplayBuffer
@@ -17,7 +18,7 @@ from zppo_jax.devices import memory
 from zppo_jax.learner import layouts
 from zppo_jax.runs import workdir
 from zppo_jax.teachers.in_process import InProcessTeacher
-from zppo_jax.train import attention_kernels, loop, step as step_lib
+from zppo_jax.train import attention_kernels, evaluate, step as step_lib
 from zppo_jax.train.build import build
 from zppo_jax.train.run import Run
 
@@ -95,7 +96,7 @@ def _seconds_when_all_train(run: Run, state, outcome):
     begun = time.perf_counter()
     made = step_lib.make_minibatches(run, outcome.groups, ones, 0)
     made = step_lib.score_minibatches(run, state, made)
-    state = step_lib.update(run, state, made)[0]
+    state = jax.block_until_ready(step_lib.update(run, state, made)[0])
     seconds = time.perf_counter() - begun
   return state, seconds
 
@@ -108,12 +109,12 @@ def _measure(run: Run) -> dict[str, float]:
     begun = time.perf_counter()
     outcome = step_lib.train_step(run, state, buffer, step)
     state, buffer = outcome.state, outcome.buffer
+    row = step_lib.metrics_row(run, outcome)  # waits for the update
     seconds.append(time.perf_counter() - begun)
   state, full = _seconds_when_all_train(run, state, outcome)
-  loop.evaluate_state(run, state)  # compiles
+  evaluate.of_state(run, state)  # compiles
   begun = time.perf_counter()
-  loop.evaluate_state(run, state)
-  row = outcome.row
+  evaluate.of_state(run, state)
   return {'first': seconds[0], 'last': seconds[-1],
           'all': seconds[-1] - row['time/scoring'] - row['time/update'] + full,
           'evaluation': time.perf_counter() - begun}

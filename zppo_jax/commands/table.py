@@ -51,14 +51,14 @@ def _train(values) -> None:
   from zppo_jax.commands import dry_run
   from zppo_jax.devices import compile_cache
   from zppo_jax.runs import console
-  from zppo_jax.train import loop
+  from zppo_jax.train import guards, loop
   compile_cache.enable()
   if values.dry_run:
     dry_run.main(values.config, values.workdir)
     return
   try:
     summary = loop.main(values.config, values.workdir, values.fork_from)
-  except loop.Interrupted as e:
+  except guards.Interrupted as e:
     print(f'zppo train: {e}', file=sys.stderr)
     raise SystemExit(128 + e.number) from e
   console.show_summary(summary, values.workdir)

@@ -1,6 +1,5 @@
 """The numbers of a step, by name. docs/metrics.md gives their units."""
 
-import dataclasses
 from collections import Counter
 from collections.abc import Sequence
 
@@ -9,7 +8,7 @@ import numpy as np
 from zppo_jax.algorithms.replay import ReplayBuffer, Settlement
 from zppo_jax.algorithms.zppo import Probe, Reformulated
 from zppo_jax.learner.update import Sums
-from zppo_jax.records import UNGRADED, CallStats, Group, PromptKind, StopReason
+from zppo_jax.records import CallStats, Group, PromptKind, StopReason
 
 
 def of_groups(groups: Sequence[Group]) -> dict[str, float]:
@@ -100,40 +99,6 @@ def of_probe(probe: Probe, groups: Sequence[Group]) -> dict[str, float]:
   return out
 
 
-def ungraded(row: dict, most: float) -> str | None:
-  """Why a step's verdicts may not be trained on, or None.
-
-  Args:
-    row: the step's metrics.
-    most: the largest allowed share of rollouts without a verdict.
-  """
-  if not row['verdict/ungraded'] > most:
-    return None
-  causes = ', '.join(
-      f'{v.name.lower()} {row[f"verdict/{v.name.lower()}"]:.3g}'
-      for v in sorted(UNGRADED) if f'verdict/{v.name.lower()}' in row)
-  return (f'verdict/ungraded is {row["verdict/ungraded"]:.3g} ({causes}), more '
-          f'than guard.max_ungraded = {most:g}')
-
-
-def trouble(row: dict, max_ratio: float) -> str | None:
-  """Why a run may not continue after a step with these numbers, or None.
-
-  Args:
-    row: the step's metrics.
-    max_ratio: probability ratios must lie in [1 / max_ratio, max_ratio].
-  """
-  for name in ('update/loss', 'update/grad_norm', 'update/ratio_max',
-               'update/ratio_min'):
-    if not np.isfinite(row[name]):
-      return f'{name} is {row[name]}'
-  for name in ('update/ratio_max', 'update/ratio_min'):
-    if not 1 / max_ratio <= row[name] <= max_ratio:
-      return (f'{name} is {row[name]:g}, outside [1/r, r] for guard.max_ratio '
-              f'= {max_ratio:g}')
-  return None
-
-
 def of_reformulation(made: Reformulated) -> dict[str, float]:
   """The teacher, compression and the prompts that came out of them."""
   out = {'hard/questions': made.hard, 'hard/asked': len(made.visits),
@@ -168,40 +133,6 @@ def of_calls(made: Reformulated, calls: CallStats) -> dict[str, float]:
       'teacher/retries': calls.retries, 'teacher/fallbacks': len(lost),
       **{f'teacher/failed/{cause.name.lower()}': count
          for cause, count in sorted(calls.failed.items())}}
-
-
-@dataclasses.dataclass(frozen=True)
-class FailureBudget:
-  """How many missing answers of a teacher a run accepts.
-
-  Attributes:
-    max_failures: the largest share over the last `window` steps; 1 accepts all.
-    window: the number of steps in which the teacher was asked; with fewer steps
-      nothing is judged.
-  """
-  max_failures: float
-  window: int
-
-  def __post_init__(self):
-    if not 0 <= self.max_failures <= 1:
-      raise ValueError(f'teacher.max_failures is {self.max_failures}; it must '
-                       'be in [0, 1]')
-    if self.window < 1:
-      raise ValueError(f'teacher.window is {self.window}; it must be >= 1')
-
-  def ended(self, asked: Sequence[CallStats]) -> str | None:
-    """Why a run may not continue after these steps (latest last), or None."""
-    last = [a for a in asked if a.answers][-self.window:]
-    total = sum(last, CallStats())
-    missing = sum(total.failed.values())
-    if (len(last) < self.window
-        or missing <= self.max_failures * total.answers):
-      return None
-    causes = ', '.join(f'{count} {cause.name.lower()}' for cause, count in
-                       sorted(total.failed.items(), key=lambda x: -x[1]))
-    return (f'{missing} of {total.answers} answers of the teacher are missing '
-            f'in the last {self.window} steps, more than teacher.max_failures '
-            f'= {self.max_failures:g}: {causes}; last error: {total.error}')
 
 
 def of_updates(sums: Sequence[Sums], token_counts: Sequence[int],

@@ -274,7 +274,7 @@ class Workdir:
     if stored is None or stored['config'] != described['config']:
       write_json(path / 'config.json', described)
     out = cls(path, attempt, (origin or {}).get('step', 0))
-    for name in ('summary.json', 'final.safetensors'):
+    for name in ('summary.json', safetensors_file.FINAL):
       if (path / name).exists():  # left by a run that now continues
         os.replace(path / name, attempt / name)
     return out
@@ -428,12 +428,20 @@ class Workdir:
     write_json(folder / 'reason.json', {'step': step, 'reason': reason})
     return folder
 
-  def finish(self, summary: dict, params, description: dict) -> None:
-    """Writes the final weights with their description, then the summary."""
-    with disk.naming(self.path / 'final.safetensors'):
-      safetensors_file.save(self.path / 'final.safetensors', params,
-                            description)
+  def finish(self, summary: dict, params, description: dict) -> dict:
+    """Writes the final weights with their description, then the summary.
+
+    Returns:
+      The summary with `files`: size and digest of the weights, against which
+      pretrained.load checks them.
+    """
+    weights = self.path / safetensors_file.FINAL
+    with disk.naming(weights):
+      safetensors_file.save(weights, params, description)
+    summary = {**summary, 'files': {
+        weights.name: list(disk.digest_of_start(weights))}}
     write_json(self.path / 'summary.json', summary)
+    return summary
 
 
 def _arrays(record) -> dict:

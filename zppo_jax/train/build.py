@@ -26,9 +26,9 @@ from zppo_jax.learner import layouts, optimizers, scoring, update
 from zppo_jax.objectives import advantages, importance, losses
 from zppo_jax.records import Decoding, Every, Question
 from zppo_jax.rollout import collect
-from zppo_jax.runs import checkpoints, metrics, watch
+from zppo_jax.runs import checkpoints, watch
 from zppo_jax.teachers import Teacher
-from zppo_jax.train import checks, models as loading, teachers
+from zppo_jax.train import checks, guards, models as loading, teachers
 from zppo_jax.train.run import Run
 from zppo_jax.verdicts.verifier import Verifier
 
@@ -276,7 +276,7 @@ def build(config, day: Day | None = None) -> Run:
       greedy=dataclasses.replace(
           sampler, decoding=Decoding(algo.max_tokens, temperature=0.0),
           num_rollouts=1),
-      teacher=teacher, patience=metrics.FailureBudget(
+      teacher=teacher, patience=guards.FailureBudget(
           c.teacher.max_failures, c.teacher.window),
       rate=rate, buffer_capacity=algo.buffer_capacity,
       num_rollouts=algo.rollouts,
