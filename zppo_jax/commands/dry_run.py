@@ -18,9 +18,16 @@ from zppo_jax.devices import memory
 from zppo_jax.learner import layouts
 from zppo_jax.runs import workdir
 from zppo_jax.teachers.in_process import InProcessTeacher
-from zppo_jax.train import attention_kernels, evaluate, step as step_lib
+from zppo_jax.train import attention_kernels, evaluate
 from zppo_jax.train.build import build
 from zppo_jax.train.run import Run
+from zppo_jax.train.step import (
+  make_minibatches,
+  metrics_row,
+  score_minibatches,
+  train_step,
+  update,
+)
 
 MEASURED_STEPS = 3
 
@@ -94,9 +101,9 @@ def _seconds_when_all_train(run: Run, state, outcome):
   ones = np.ones((len(outcome.groups), run.num_rollouts), np.float32)
   for _ in range(2):  # the first one compiles
     begun = time.perf_counter()
-    made = step_lib.make_minibatches(run, outcome.groups, ones, 0)
-    made = step_lib.score_minibatches(run, state, made)
-    state = jax.block_until_ready(step_lib.update(run, state, made)[0])
+    made = make_minibatches(run, outcome.groups, ones, 0)
+    made = score_minibatches(run, state, made)
+    state = jax.block_until_ready(update(run, state, made)[0])
     seconds = time.perf_counter() - begun
   return state, seconds
 
@@ -107,9 +114,9 @@ def _measure(run: Run) -> dict[str, float]:
   seconds = []
   for step in range(MEASURED_STEPS):
     begun = time.perf_counter()
-    outcome = step_lib.train_step(run, state, buffer, step)
+    outcome = train_step(run, state, buffer, step)
     state, buffer = outcome.state, outcome.buffer
-    row = step_lib.metrics_row(run, outcome)  # waits for the update
+    row = metrics_row(run, outcome)  # waits for the update
     seconds.append(time.perf_counter() - begun)
   state, full = _seconds_when_all_train(run, state, outcome)
   evaluate.of_state(run, state)  # compiles

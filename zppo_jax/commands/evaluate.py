@@ -9,7 +9,7 @@ import json
 import pathlib
 from collections.abc import Sequence
 
-from zppo_jax import models, tasks
+from zppo_jax import allowed, models, tasks
 from zppo_jax.chat import dates
 from zppo_jax.chat.rendering import Day
 from zppo_jax.devices import disk, sharding
@@ -17,13 +17,14 @@ from zppo_jax.endpoints import judge
 from zppo_jax.records import Decoding, Grader
 from zppo_jax.rollout import collect
 from zppo_jax.runs import checkpoints, metrics, workdir
-from zppo_jax.train import build, evaluate, models as loading
+from zppo_jax.train import build, evaluate
+from zppo_jax.train.models import Loaded, chat_of, load_model
 from zppo_jax.verdicts import kinds
 from zppo_jax.weights import pretrained
 
 
 def load_policy(config, checkpoint: str, mesh,
-                day: Day | None = None) -> loading.Loaded:
+                day: Day | None = None) -> Loaded:
   """The policy of a checkpoint, computed as config.student says.
 
   Args:
@@ -41,8 +42,8 @@ def load_policy(config, checkpoint: str, mesh,
   finished = (path / pretrained.FINAL).is_file()
   if finished or not (path.name.isdigit() or (path / 'checkpoints').is_dir()):
     spec.weights = str(checkpoint)
-    return loading.load_model(spec, thinking=spec.thinking, day=day)
-  loaded = loading.load_model(spec, thinking=spec.thinking, day=day)
+    return load_model(spec, thinking=spec.thinking, day=day)
+  loaded = load_model(spec, thinking=spec.thinking, day=day)
   state = checkpoints.restore_any(path, build.abstract_state(
       config, loaded.model, mesh), loaded.description['model'])
   return loaded._replace(params=state.params)
@@ -68,8 +69,7 @@ def make_sampler(config, model, chat, mesh, *, grader: Grader,
 
 def check(num_rollouts: int, ks: Sequence[int], temperature: float) -> None:
   """ValueError for numbers that ask for nothing, before compiling."""
-  if num_rollouts < 1:
-    raise ValueError(f'rollouts is {num_rollouts}; it must be >= 1')
+  allowed.number('rollouts', num_rollouts, '>= 1', whole=True)
   if num_rollouts > 1 and not temperature:
     raise ValueError(f'temperature 0 takes the argmax: {num_rollouts} rollouts '
                      'of a question would be the same; set a temperature or '
@@ -114,7 +114,7 @@ def main(config, checkpoint: str, path, *, splits: Sequence[str] = (),
   loaded = load_policy(config, checkpoint, mesh, day)
   model = models.on_mesh(loaded.model, mesh)
   sampler = make_sampler(
-      config, model, loading.chat_of('student', loaded, config.data.task, task),
+      config, model, chat_of('student', loaded, config.data.task, task),
       mesh, grader=task.grader, num_rollouts=num_rollouts,
       temperature=temperature, num_questions=sum(map(len, questions.values())))
   params = collect.place_copy(loaded.params, model, mesh)

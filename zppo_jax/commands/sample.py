@@ -4,7 +4,7 @@
 import pathlib
 from collections.abc import Sequence
 
-from zppo_jax import models
+from zppo_jax import allowed, models
 from zppo_jax.chat import dates
 from zppo_jax.chat.rendering import Day
 from zppo_jax.devices import sharding
@@ -51,8 +51,7 @@ def respond(found: pretrained.Pretrained, texts: Sequence[str],
       model has neither a tokenizer nor the embedded world's vocabulary; for
       media where the model takes none.
   """
-  if num < 1:
-    raise ValueError(f'--num is {num}; it must be >= 1')
+  allowed.number('--num', num, '>= 1', whole=True)
   chat = pretrained.bare_chat(found, thinking, day)
   for note in chat.notes:
     print(note)

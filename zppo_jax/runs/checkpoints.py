@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
+from zppo_jax import allowed
 from zppo_jax.arrays import TrainState
 from zppo_jax.devices import disk
 
@@ -42,9 +43,8 @@ class Policy:
 
   def __post_init__(self):
     for name, lowest in (('every', 0), ('keep', 1), ('keep_every', 0)):
-      if getattr(self, name) < lowest:
-        raise ValueError(f'checkpoint.{name} is {getattr(self, name)}; it '
-                         f'must be >= {lowest}')
+      allowed.number(f'checkpoint.{name}', getattr(self, name), f'>= {lowest}',
+                     whole=True)
 
   def due(self, step: int) -> bool:
     return bool(self.every) and step % self.every == 0

@@ -96,7 +96,7 @@ def open_writers(chosen: dict, path, config_values: dict,
   """
   writers = []
   for kind, value in chosen.items():
-    open_writer = allowed.known('field of log', kind, WRITERS)
+    allowed.one_of('writer', f'log.{kind}', [f'log.{name}' for name in WRITERS])
     if value:
-      writers.append(open_writer(path, config_values, value, step))
+      writers.append(WRITERS[kind](path, config_values, value, step))
   return writers

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import jax
 
-from zppo_jax import models, tasks
+from zppo_jax import allowed, models, tasks
 from zppo_jax.algorithms import compression, methods, zppo
 from zppo_jax.arrays import TrainState
 from zppo_jax.chat import dates
@@ -88,7 +88,7 @@ def _rules(c) -> tuple[methods.Method, zppo.Rules]:
   """The method and the constants of its rules."""
   algo = c.algorithm
   method = methods.get(c.method)
-  checks.known(algo.normaliser, advantages.NORMALISERS, 'normaliser')
+  allowed.known('normaliser', algo.normaliser, advantages.NORMALISERS)
   if algo.advantage_scope not in SCOPES:
     raise KeyError(f'unknown advantage_scope {algo.advantage_scope!r}; '
                    f'known: {", ".join(SCOPES)}')
@@ -106,7 +106,7 @@ def _correction(c) -> tuple[importance.Correction, bool]:
   """The importance correction, and whether the gap is measured."""
   correct = importance.Correction(**c.algorithm.correction)
   weights = c.student.rollout_weights
-  checks.known(weights, collect.WEIGHTS, 'student.rollout_weights')
+  allowed.known('student.rollout_weights', weights, collect.WEIGHTS)
   if weights == 'int8' and not correct.on:
     print("student.rollout_weights is 'int8': rollouts come from another "
           'policy than the trained one; algorithm.correction is recommended, '
@@ -182,7 +182,7 @@ def _sampler(c, rules: zppo.Rules, student: _Student, task: tasks.Task,
 
 def _teacher(c, mesh, student: _Student, asked: _Questions,
              compress: compression.CompressionConfig) -> Teacher:
-  kind = checks.known(c.teacher.kind, teachers.TEACHERS, 'teacher.kind')
+  kind = allowed.known('teacher.kind', c.teacher.kind, teachers.TEACHERS)
   teacher = kind(teachers.TeacherContext(
       c, mesh, student.chat, BOXED if student.loaded.chat else None,
       asked.task, compress, _decoding(c, c.algorithm.teacher_max_tokens)))

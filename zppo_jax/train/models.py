@@ -4,12 +4,11 @@ from typing import Any, NamedTuple
 
 import jax
 
-from zppo_jax import models, tasks
+from zppo_jax import allowed, models, tasks
 from zppo_jax.chat.rendering import Day
 from zppo_jax.chat.wording import Chat
 from zppo_jax.devices import sharding
 from zppo_jax.models import attention
-from zppo_jax.train import checks
 from zppo_jax.weights import pretrained
 
 # student.thinking -> the switch of the chat template; None: the template's own
@@ -52,7 +51,7 @@ def load_model(spec, place=None, thinking: str = 'default',
       Also for a thinking switch or a named date, if there is no tokenizer whose
       template reads it.
   """
-  switch = checks.known(thinking, THINKING, 'student.thinking')
+  switch = allowed.known('student.thinking', thinking, THINKING)
   found = pretrained.load(spec.weights, dtype=spec.dtype, remat=spec.remat,
                           attention=spec.attention, place=place,
                           unroll=spec.unroll)

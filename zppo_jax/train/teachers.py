@@ -18,7 +18,14 @@ from zppo_jax.rollout import collect
 from zppo_jax.teachers import Teacher, endpoint
 from zppo_jax.teachers.in_process import InProcessTeacher
 from zppo_jax.teachers.stored import StoredTeacher
-from zppo_jax.train import models as loading
+from zppo_jax.train.models import (
+  chat_of,
+  check_attention,
+  check_same_words,
+  check_vocabulary,
+  load_model,
+  placed,
+)
 
 
 class TeacherContext(NamedTuple):
@@ -46,13 +53,13 @@ class TeacherContext(NamedTuple):
 def _in_process(desk: TeacherContext) -> Teacher:
   c, mesh, shapes = desk.config, desk.mesh, desk.config.shapes
   cast = functools.partial(collect.cast, dtype=c.teacher.dtype)
-  loaded = loading.load_model(c.teacher, lambda like: loading.placed(
+  loaded = load_model(c.teacher, lambda like: placed(
       jax.eval_shape(cast, like), mesh, sharding.ROLLOUT_RULES),
       day=desk.chat.day, who='teacher')
-  chat = loading.chat_of('teacher', loaded, c.data.task, desk.task)
-  loading.check_vocabulary('teacher', loaded, chat)
-  loading.check_attention('teacher', loaded, mesh)
-  loading.check_same_words(desk.chat, chat)
+  chat = chat_of('teacher', loaded, c.data.task, desk.task)
+  check_vocabulary('teacher', loaded, chat)
+  check_attention('teacher', loaded, mesh)
+  check_same_words(desk.chat, chat)
   # Prompts are the student's, but the teacher's vocabulary may have other
   # padding rows, which its own codec knows. A turn also ends with the student's
   # end tokens, because the prompt has the student's template.
