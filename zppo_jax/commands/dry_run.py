@@ -101,9 +101,9 @@ def _seconds_when_all_train(run: Run, state, outcome):
   ones = np.ones((len(outcome.groups), run.num_rollouts), np.float32)
   for _ in range(2):  # the first one compiles
     begun = time.perf_counter()
-    made = make_minibatches(run, outcome.groups, ones, 0)
-    made = score_minibatches(run, state, made)
-    state = jax.block_until_ready(update(run, state, made)[0])
+    minibatches = make_minibatches(run, outcome.groups, ones, 0)
+    minibatches = score_minibatches(run, state, minibatches)
+    state = jax.block_until_ready(update(run, state, minibatches)[0])
     seconds = time.perf_counter() - begun
   return state, seconds
 
@@ -166,12 +166,13 @@ def main(config, path) -> None:
           f'{time.perf_counter() - begun:.1f} s', flush=True)
   print(f'\nmeasuring {MEASURED_STEPS} steps and an evaluation in memory '
         '(Ctrl-C leaves it out)', flush=True)
-  found = _measure(run)
+  seconds = _measure(run)
   rounds = 1 + (run.steps // run.eval_every if run.eval_every else 1)
-  low, high = (found['first'] + (run.steps - 1) * found[name]
-               + rounds * found['evaluation'] for name in ('last', 'all'))
-  print(f'  first step {found["first"]:.1f} s with compilation, step '
-        f'{MEASURED_STEPS} {found["last"]:.2f} s, {found["all"]:.2f} s if all '
-        f'its groups were trained, evaluation {found["evaluation"]:.2f} s\n'
+  low, high = (seconds['first'] + (run.steps - 1) * seconds[name]
+               + rounds * seconds['evaluation'] for name in ('last', 'all'))
+  print(f'  first step {seconds["first"]:.1f} s with compilation, step '
+        f'{MEASURED_STEPS} {seconds["last"]:.2f} s, {seconds["all"]:.2f} s if '
+        'all its groups were trained, evaluation '
+        f'{seconds["evaluation"]:.2f} s\n'
         f'  estimated: {low:.0f} to {high:.0f} s for {run.steps} steps and '
         f'{rounds} evaluations, more compilations apart')

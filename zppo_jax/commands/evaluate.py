@@ -106,7 +106,7 @@ def main(config, checkpoint: str, path, *, splits: Sequence[str] = (),
   names = tuple(splits) or tuple(config.eval.splits)
   questions = tasks.splits(task, config.eval, names, config.data.pool)
   verifier = judge.verifier_of(config.judge, next(
-      (q.id for found in questions.values() for q in found
+      (q.id for split in questions.values() for q in split
        if q.kind == kinds.JUDGE), ''))
   task = tasks.graded_by(task, verifier)
   mesh = sharding.make_mesh(sharding.MeshConfig(**config.mesh))
@@ -152,15 +152,15 @@ def table(summary: dict) -> str:
   faults = [name for name in _FAULTS
             if any(of['verdicts'].get(name) for of in splits.values())]
   rows = []
-  for split, found in splits.items():
-    estimates = {n: e for n, e in found.items()
+  for split, result in splits.items():
+    estimates = {n: e for n, e in result.items()
                  if n not in ('questions', 'verdicts')}
     if not rows:
       rows.append(['split', 'questions', *estimates, *faults])
-    rows.append([split, str(found['questions']), *(
+    rows.append([split, str(result['questions']), *(
         f'{e["mean"]:.3f} [{e["low"]:.3f}, {e["high"]:.3f}]'
         for e in estimates.values()), *(
-            f'{found["verdicts"].get(name, 0.0):.3f}' for name in faults)])
+            f'{result["verdicts"].get(name, 0.0):.3f}' for name in faults)])
   widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
   return '\n'.join('  '.join(c.ljust(w) for c, w in zip(row, widths,
                                                         strict=True)).rstrip()

@@ -38,7 +38,7 @@ def clip(folder: str, fps: float) -> Clip:
   return Clip(tuple(Picture(path=str(p)) for p in frames), fps)
 
 
-def respond(found: pretrained.Pretrained, texts: Sequence[str],
+def respond(loaded: pretrained.Pretrained, texts: Sequence[str],
             decoding: Decoding, *, num: int, seed: int, thinking: bool | None,
             media: tuple[Picture | Clip, ...] = (),
             day: Day | None = None) -> list[list[str]]:
@@ -52,16 +52,16 @@ def respond(found: pretrained.Pretrained, texts: Sequence[str],
       media where the model takes none.
   """
   allowed.number('--num', num, '>= 1', whole=True)
-  chat = pretrained.bare_chat(found, thinking, day)
+  chat = pretrained.bare_chat(loaded, thinking, day)
   for note in chat.notes:
     print(note)
-  rows = found.model.config.vocab_size
+  rows = loaded.model.config.vocab_size
   if chat.codec.vocab_size != rows:
     raise ValueError(f'the model has {rows} rows and no tokenizer; only the '
                      f'embedded world ({chat.codec.vocab_size} rows) has its '
                      'own')
   if media and chat.vision is None:
-    raise ValueError(f'the {found.model.family} family takes no images or '
+    raise ValueError(f'the {loaded.model.family} family takes no images or '
                      'videos')
   encoded = [chat.plain(text, media) for text in texts]
   prompts = [Prompt(Question(f'prompt {i}', text, '', '', media),
@@ -69,15 +69,15 @@ def respond(found: pretrained.Pretrained, texts: Sequence[str],
              for i, (text, e) in enumerate(zip(texts, encoded, strict=True))]
   patches = {len(p.media.patches_IC) for p in prompts if p.media}
   longest = max(len(p.tokens) for p in prompts)
-  room = found.model.config.max_positions - decoding.max_tokens
+  room = loaded.model.config.max_positions - decoding.max_tokens
   bucket = max(longest, min(-(-longest // _BUCKET) * _BUCKET, room))
   mesh = sharding.make_mesh(sharding.MeshConfig())
   sampler = collect.make_sampler(
-      model=models.on_mesh(found.model, mesh), mesh=mesh, chat=chat,
+      model=models.on_mesh(loaded.model, mesh), mesh=mesh, chat=chat,
       grader=_UNGRADED, decoding=decoding, num_rollouts=num,
       prompt_buckets=(bucket,), patch_buckets=tuple(patches),
       group_buckets=(len(prompts),))
-  params = collect.place_copy(found.params, found.model, mesh)
+  params = collect.place_copy(loaded.params, loaded.model, mesh)
   groups = collect.collect(sampler, params, prompts, seed=seed, step=0,
                             purpose=Purpose.EVALUATION)
   return [[rollout.text for rollout in group.rollouts] for group in groups]
@@ -100,12 +100,12 @@ def main(*, model: str, prompt: str, image: str | None, video: str | None,
   media = [Picture(path=p) for p in (image.split(',') if image else ())]
   if video is not None:
     media.append(clip(video, fps))
-  found = pretrained.with_words(
+  loaded = pretrained.with_words(
       pretrained.load(model), end_tokens=pretrained.listed(end_tokens),
       chat_template=chat_template or '', who='--')
-  for note in found.notes:
+  for note in loaded.notes:
     print(note)
-  (texts,) = respond(found, [prompt], Decoding(max_tokens, temperature),
+  (texts,) = respond(loaded, [prompt], Decoding(max_tokens, temperature),
                      num=num, seed=seed, thinking=_SWITCH[thinking],
                      media=tuple(media), day=day)
   print('\n---\n'.join(texts))

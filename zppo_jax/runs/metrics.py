@@ -61,9 +61,9 @@ def of_buffer(buffer: ReplayBuffer, settled: Settlement) -> dict[str, float]:
   """The fill and the traffic of the buffer."""
   visits = [e.visits for e in buffer.entries.values()]
   out = {
-      f'buffer/{fate}_visits_mean': float(np.mean([e.visits for e in found]))
-      for fate, found in (('graduated', settled.graduated),
-                          ('evicted', settled.evicted)) if found}
+      f'buffer/{fate}_visits_mean': float(np.mean([e.visits for e in entries]))
+      for fate, entries in (('graduated', settled.graduated),
+                            ('evicted', settled.evicted)) if entries}
   return out | {
       'buffer/size': len(buffer),
       'buffer/admitted': len(settled.admitted),
@@ -99,35 +99,37 @@ def of_probe(probe: Probe, groups: Sequence[Group]) -> dict[str, float]:
   return out
 
 
-def of_reformulation(made: Reformulated) -> dict[str, float]:
+def of_reformulation(reformulated: Reformulated) -> dict[str, float]:
   """The teacher, compression and the prompts that came out of them."""
-  out = {'hard/questions': made.hard, 'hard/asked': len(made.visits),
-         'hard/over_bound': made.over_bound, 'hard/removed': made.removed}
-  if made.visits:
+  out = {'hard/questions': reformulated.hard,
+         'hard/asked': len(reformulated.visits),
+         'hard/over_bound': reformulated.over_bound,
+         'hard/removed': reformulated.removed}
+  if reformulated.visits:
     out['teacher/answered'] = float(
-        np.mean([bool(v.teacher_correct) for v in made.visits]))
-    graded = [g.accuracy for g in made.teacher if g.graded]
+        np.mean([bool(v.teacher_correct) for v in reformulated.visits]))
+    graded = [g.accuracy for g in reformulated.teacher if g.graded]
     if graded:
       out['teacher/accuracy'] = float(np.mean(graded))
-  if made.compressed is not None:
-    out['compression/asked'] = made.compressed.asked
-    out['compression/kept'] = made.compressed.kept
-    out['compression/over_bound'] = made.compressed.over_bound
-    for reason, count in Counter(made.compressed.failures).items():
+  if (compressed := reformulated.compressed) is not None:
+    out['compression/asked'] = compressed.asked
+    out['compression/kept'] = compressed.kept
+    out['compression/over_bound'] = compressed.over_bound
+    for reason, count in Counter(compressed.failures).items():
       out[f'compression/failed/{reason.name.lower()}'] = count
   return out
 
 
-def of_calls(made: Reformulated, calls: CallStats) -> dict[str, float]:
+def of_calls(reformulated: Reformulated, calls: CallStats) -> dict[str, float]:
   """Statistics of the calls; {} if no request was sent and no answer failed.
 
   Args:
-    made: the step's reformulations.
+    reformulated: the step's reformulations.
     calls: the calls of the whole step, probes included.
   """
   if not calls.requests and not calls.failed:
     return {}
-  lost = [g for g in made.teacher if not g.rollouts]
+  lost = [g for g in reformulated.teacher if not g.rollouts]
   return {
       'teacher/wanted': calls.answers, 'teacher/requests': calls.requests,
       'teacher/retries': calls.retries, 'teacher/fallbacks': len(lost),
@@ -181,14 +183,15 @@ def of_correction(sums: Sequence[Sums]) -> dict[str, float]:
           'correction/held': total('weight_held') / trained, **of_gap(sums)}
 
 
-def of_tokens(groups: Sequence[Group], made: Reformulated) -> dict[str, int]:
+def of_tokens(groups: Sequence[Group],
+              reformulated: Reformulated) -> dict[str, int]:
   """Tokens prefilled (once per prompt) and generated, by role."""
   out = {}
-  for role, found in (('student', groups), ('teacher', made.teacher)):
-    out[f'tokens/{role}_prompt'] = sum(len(g.prompt.tokens) for g in found)
+  for role, of_role in (('student', groups), ('teacher', reformulated.teacher)):
+    out[f'tokens/{role}_prompt'] = sum(len(g.prompt.tokens) for g in of_role)
     out[f'tokens/{role}_generated'] = sum(
-        len(r.tokens) for g in found for r in g.rollouts)
-  c = made.compressed
+        len(r.tokens) for g in of_role for r in g.rollouts)
+  c = reformulated.compressed
   out['tokens/compression_prompt'] = c.prompt_tokens if c else 0
   out['tokens/compression_generated'] = c.generated_tokens if c else 0
   return out
