@@ -8,8 +8,8 @@ def to_ours(source: str, to: str) -> None:
   """A hub folder or GGUF file to one safetensors file of ours (float32).
 
   Raises:
-    ValueError, FileNotFoundError: as pretrained.load; for a name without
-      .safetensors.
+    ValueError, FileNotFoundError: see pretrained.load; also for a name
+      without .safetensors.
   """
   if not to.endswith('.safetensors'):
     raise ValueError(f'--to is {to!r}; it must end in .safetensors')

@@ -16,7 +16,7 @@ def text(name: str) -> str:
 
   Raises:
     FileNotFoundError: for anything else, with a hint.
-    ValueError: as pretrained.load and pretrained.chat.
+    ValueError: see pretrained.load and pretrained.chat.
   """
   path = pathlib.Path(name)
   if not hub_checkpoint.is_hub(path) or (path / pretrained.FINAL).is_file():

@@ -52,7 +52,11 @@ def load_policy(config, checkpoint: str, mesh,
 def make_sampler(config, model, chat, mesh, *, grader: Grader,
                  num_questions: int, num_rollouts: int,
                  temperature: float) -> collect.Sampler:
-  """A sampler for plain questions; a call is no larger than in training."""
+  """A sampler for plain questions.
+
+  One call samples no more rollouts than a step of training does, because that
+  many are known to fit into memory.
+  """
   algo, shapes = config.algorithm, config.shapes
   truncation = ({'top_p': algo.top_p, 'top_k': algo.top_k} if temperature
                 else {})
@@ -68,7 +72,7 @@ def make_sampler(config, model, chat, mesh, *, grader: Grader,
 
 
 def check(num_rollouts: int, ks: Sequence[int], temperature: float) -> None:
-  """ValueError for numbers that ask for nothing, before compiling."""
+  """ValueError for numbers that make no sense, before anything compiles."""
   allowed.number('rollouts', num_rollouts, '>= 1', whole=True)
   if num_rollouts > 1 and not temperature:
     raise ValueError(f'temperature 0 takes the argmax: {num_rollouts} rollouts '
@@ -86,11 +90,11 @@ def main(config, checkpoint: str, path, *, splits: Sequence[str] = (),
     config: of a training run; gives task, decoding limits, shapes and seed;
       and the date in prompts, if it names one, else that is the run's to which
       the checkpoint belongs, else today's.
-    checkpoint: replaces the config's student; as `load_policy`.
+    checkpoint: the policy instead of the config's student; see `load_policy`.
     path: a new directory.
     splits: evaluation splits; none means the config's eval.splits.
-    num_rollouts: n, a question.
-    ks: of pass@k.
+    num_rollouts: n, the rollouts per question.
+    ks: each k of pass@k.
     temperature: 0 takes the argmax; otherwise the config's top_p and top_k
       hold too.
 

@@ -25,16 +25,16 @@ class Plan:
   Attributes:
     model: the network.
     mixture: what is taught.
-    rows: exercise name -> rows a step.
+    rows: exercise name -> rows per step.
     steps: optimizer steps.
-    seed: of init and corpus.
-    optimizer: AdamW fields.
-    mesh: devices.
+    seed: the seed of the initial weights and of the corpus.
+    optimizer: the fields of AdamW.
+    mesh: the shape of the mesh.
     buckets: allowed row lengths.
     patch_buckets: allowed patches of a row.
-    micro_tokens: positions of a micro-batch.
+    micro_tokens: the positions of a micro-batch.
     packed: whether rows share rows (packing.bucketed_rows).
-    logprob_chunk: positions whose logits exist at a time.
+    logprob_chunk: the number of positions whose logits exist at a time.
   """
   model: models.Model
   mixture: micro_corpus.Mixture
@@ -69,8 +69,9 @@ def run(plan: Plan, log: Callable[[dict], None]):
   """Trains and returns host params.
 
   Args:
-    plan: what to do.
-    log: receives {'step', 'loss' (nats per token), 'time'} now and then.
+    plan: the supervised run.
+    log: is called with {'step', 'loss' (nats per token), 'time' (s)} after
+      every 50th step and after the last one.
   """
   mesh = sharding.make_mesh(plan.mesh)
   tx = optimizers.adamw(plan.optimizer, steps=plan.steps, seed=plan.seed)

@@ -88,11 +88,11 @@ def main(*, model: str, prompt: str, image: str | None, video: str | None,
          thinking: str | None, date: str | None = None,
          end_tokens: str | None = None,
          chat_template: str | None = None) -> None:
-  """Prints the responses, a rule between two of them.
+  """Prints the responses, with a rule between each two of them.
 
   Raises:
     FileNotFoundError: for an image or frames that are not there.
-    ValueError: as `respond`, `records.Clip` and images.decode.
+    ValueError: see `respond`, `records.Clip` and images.decode.
   """
   if thinking not in _SWITCH:
     raise ValueError(f'--thinking is {thinking!r}; allowed: on, off')

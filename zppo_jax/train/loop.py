@@ -242,18 +242,20 @@ def run_loop(run: Run, at: RunState, out: Workdir, store: Checkpoints,
       error = recorder.record()
       if evaluates:
         at = recorder.evaluate(at)
-      if last or signals or error or run.checkpoint.due(at.step):
+      # A signal that comes later must not say that this step was saved.
+      number = signals[0] if signals else None
+      if last or number or error or run.checkpoint.due(at.step):
         recorder.save(store, at)
       if error is not None:
         store.wait()
         raise error
-      if signals:
+      if number is not None:
         store.wait()
-        name = signal.Signals(signals[0]).name
+        name = signal.Signals(number).name
         out.note(f'{name}: saved after {at.step} steps')
         raise Interrupted(
             f'{name}: saved after {at.step} of {run.steps} steps; the same '
-            'command goes on from there', signals[0])
+            'command goes on from there', number)
   store.wait()
   return at
 
