@@ -178,13 +178,13 @@ def test_a_teacher_that_is_killed_and_comes_back(tmp_path):
                             backoff_s=0.05)
   server = [process]
 
-  def step(run, state, buffer, number):
+  def step(run, state, buffer, number, *rest):
     if number == 2:
       server[0].kill()
       server[0].wait()
     if number == 4:
       server[0], _ = launch(port)
-    return real(run, state, buffer, number)
+    return real(run, state, buffer, number, *rest)
 
   try:
     with pytest.MonkeyPatch.context() as patch:

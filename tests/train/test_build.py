@@ -148,6 +148,8 @@ def test_bad_value_is_named(refused, changes, words):
      ("'step'", 'rollout_batch', 'minibatch')),
     ({'eval.splits': ('hard', 'harder')},
      ("'harder'", 'hard_composed', 'easy_list')),
+    ({'shapes.layout': 'dense'},
+     ("shapes.layout 'dense'", 'shared, padded, packed')),
 ], ids=lambda x: '_'.join(x) if isinstance(x, dict) else '')
 def test_unknown_name_lists_the_known(refused, changes, known):
   message = refused(KeyError, **changes)
@@ -225,8 +227,6 @@ def test_damaged_file_is_named(refused, tmp_path):
     ({'shapes.prompt_buckets': ()}, ('shapes.prompt_buckets',)),
     ({'shapes.row_buckets': ()}, ('shapes.row_buckets',)),
     ({'teacher.kind': 'stored'}, ("teacher.kind is 'stored'", 'in_process')),
-    ({'shapes.layout': 'dense'},
-     ("shapes.layout is 'dense'", 'shared, padded, packed')),
     ({'shapes.response_buckets': (8, 12)},
      ('shapes.response_buckets is (8, 12)', 'algorithm.max_tokens = 16')),
 ], ids=lambda x: '_'.join(x) if isinstance(x, dict) else '')

@@ -83,5 +83,5 @@ def summary(uses: list[Use]) -> list[str]:
     by_choice.setdefault(u.choice, {}).setdefault(u.what, []).append(
         f'{u.rows}x{u.length}')
   return [f'attention {choice.kernel}, {choice.why}: ' + '; '.join(
-      f'{what} {" ".join(shapes)}' for what, shapes in found.items())
-      for choice, found in by_choice.items()]
+      f'{what} {" ".join(shapes)}' for what, shapes in programs.items())
+      for choice, programs in by_choice.items()]

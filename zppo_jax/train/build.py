@@ -27,9 +27,9 @@ from zppo_jax.objectives import advantages, importance, losses
 from zppo_jax.records import Decoding, Every, Question
 from zppo_jax.rollout import collect, weight_sync
 from zppo_jax.rollout.build import make_engine
-from zppo_jax.runs import checkpoints, metrics, watch
+from zppo_jax.runs import checkpoints, watch
 from zppo_jax.teachers import Teacher
-from zppo_jax.train import checks, models as loading, teachers
+from zppo_jax.train import checks, guards, models as loading, teachers
 from zppo_jax.train.run import Run
 from zppo_jax.verdicts.verifier import Verifier
 
@@ -89,7 +89,7 @@ def _rules(c) -> tuple[methods.Method, zppo.Rules]:
   """The method and the constants of its rules."""
   algo = c.algorithm
   method = methods.get(c.method)
-  checks.known(algo.normaliser, advantages.NORMALISERS, 'normaliser')
+  allowed.known('normaliser', algo.normaliser, advantages.NORMALISERS)
   if algo.advantage_scope not in SCOPES:
     raise KeyError(f'unknown advantage_scope {algo.advantage_scope!r}; '
                    f'known: {", ".join(SCOPES)}')
@@ -107,7 +107,7 @@ def _correction(c) -> tuple[importance.Correction, bool]:
   """The importance correction, and whether the gap is measured."""
   correct = importance.Correction(**c.algorithm.correction)
   weights = c.student.rollout_weights
-  checks.known(weights, weight_sync.WEIGHTS, 'student.rollout_weights')
+  allowed.known('student.rollout_weights', weights, weight_sync.WEIGHTS)
   if weights == 'int8' and not correct.on:
     print("student.rollout_weights is 'int8': rollouts come from another "
           'policy than the trained one; algorithm.correction is recommended, '
@@ -182,7 +182,7 @@ def _sampler(c, rules: zppo.Rules, student: _Student, task: tasks.Task,
 
 def _teacher(c, mesh, student: _Student, asked: _Questions,
              compress: compression.CompressionConfig) -> Teacher:
-  kind = checks.known(c.teacher.kind, teachers.TEACHERS, 'teacher.kind')
+  kind = allowed.known('teacher.kind', c.teacher.kind, teachers.TEACHERS)
   teacher = kind(teachers.TeacherContext(
       c, mesh, student.chat, BOXED if student.loaded.chat else None,
       asked.task, compress, _decoding(c, c.algorithm.teacher_max_tokens)))
@@ -276,7 +276,7 @@ def build(config, day: Day | None = None) -> Run:
       greedy=dataclasses.replace(
           sampler, decoding=Decoding(algo.max_tokens, temperature=0.0),
           num_rollouts=1),
-      teacher=teacher, patience=metrics.FailureBudget(
+      teacher=teacher, patience=guards.FailureBudget(
           c.teacher.max_failures, c.teacher.window),
       rate=rate, buffer_capacity=algo.buffer_capacity,
       num_rollouts=algo.rollouts,

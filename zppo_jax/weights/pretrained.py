@@ -1,6 +1,7 @@
 """Models by name: packaged ones, files or runs, hub folders, GGUF files."""
 
 import dataclasses
+import json
 import os
 import pathlib
 import re
@@ -13,6 +14,7 @@ from zppo_jax import assets, models
 from zppo_jax.chat import dates, hub_chat, images, micro_chat, rendering
 from zppo_jax.chat.rendering import Day
 from zppo_jax.chat.wording import BARE, BOXED, Chat, Wording
+from zppo_jax.devices import disk
 from zppo_jax.weights import (
   families,
   gguf_file,
@@ -23,7 +25,7 @@ from zppo_jax.weights import (
   safetensors_file,
 )
 
-FINAL = 'final.safetensors'  # in the directory of a run
+FINAL = safetensors_file.FINAL
 _PLAIN = ('chat template: none is there, so prompts have the plain form '
           '(docs/models.md)')
 # A hub id, ORG/NAME, or the address of its page.
@@ -104,6 +106,27 @@ def hint(name: str) -> str:
           'FOLDER')
 
 
+def _check_final(file: pathlib.Path) -> None:
+  """ValueError if a run's final weights are not those that the run wrote.
+
+  The summary beside them holds their size and digest; that of an earlier
+  version does not, and says nothing.
+  """
+  summary = file.with_name('summary.json')
+  if file.name != FINAL or not summary.is_file():
+    return
+  try:
+    size, digest = json.loads(summary.read_text()).get(
+        'files', {}).get(FINAL, (None, None))
+  except (ValueError, TypeError, AttributeError, RecursionError) as e:
+    raise ValueError(f'{summary} is not readable: {e}') from e
+  if digest is not None and (size, digest) != disk.digest_of_start(file):
+    raise ValueError(
+        f'{file} is not what the run wrote: its digest differs from that in '
+        f'{summary.name}. Without {summary.name} the command of the run writes '
+        'both again; to load changed weights, copy them to another folder')
+
+
 def load(name: str, *, dtype: str = 'float32', remat: str = 'none',
          attention: str = 'auto', unroll: int = 1,
          place: Callable | None = None) -> Pretrained:
@@ -124,7 +147,7 @@ def load(name: str, *, dtype: str = 'float32', remat: str = 'none',
     FileNotFoundError: naming the packaged models; with a hint for a hub id,
       an adapter, a cache of the hub.
     ValueError: as hub_checkpoint.read, hub_checkpoint.load and
-      safetensors_file.load.
+      safetensors_file.load; for final weights of a run that were changed.
   """
   path = pathlib.Path(name)
   computed = {'dtype': dtype, 'remat': remat, 'attention': attention,
@@ -138,6 +161,7 @@ def load(name: str, *, dtype: str = 'float32', remat: str = 'none',
     file = assets.find(name)
   except FileNotFoundError as e:
     raise FileNotFoundError(f'{e}{hint(name)}') from e
+  _check_final(file)
   try:
     described = safetensors_file.description(file)
   except ValueError as e:

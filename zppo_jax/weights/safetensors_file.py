@@ -9,6 +9,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+FINAL = 'final.safetensors'  # the final weights in a run's directory
+
 
 def _names(tree) -> dict:
   flat = jax.tree_util.tree_flatten_with_path(tree)[0]
