@@ -115,12 +115,13 @@ def test_media_are_padded_per_row_and_rows_of_text_hold_none():
   row = (1, 2), (3,), (-1.0,), 1.0
   image = media(3, [[0], [1]], 2)
   [text, seen] = bucketed_rows(
-      [training(*row, image), training(*row)], max_tokens=16, multiple=1, buckets=(4,),
-      patch_buckets=(2, 5))
+      [training(*row, image), training(*row)], max_tokens=16, multiple=1,
+      buckets=(4,), patch_buckets=(2, 5))
   assert text.prompts.media is None and text.tokens_BT.shape == (4, 4)
   # Patches count as positions: 16 // (4 + 5) rows.
   assert seen.tokens_BT.shape == (1, 4)
-  np.testing.assert_array_equal(seen.prompts.media.segment_BI, [[1, 1, 1, 0, 0]])
+  np.testing.assert_array_equal(
+      seen.prompts.media.segment_BI, [[1, 1, 1, 0, 0]])
   np.testing.assert_array_equal(
       seen.prompts.media.patches_BIC[0, :, 2], [1, 2, 3, 0, 0])
 
@@ -229,7 +230,8 @@ def test_packing_holds_each_row_once_and_adds_no_positions():
   rows = [((*range(1, 1 + p),), (i + 30,) * r, (0.5,) * r, float(i + 1))
           for i, (p, r) in enumerate(rng.integers(1, 16, (60, 2)).tolist())]
   make = lambda packed: bucketed_rows(
-      [training(*row) for row in rows], max_tokens=64, multiple=2, buckets=(32, 8, 16), packed=packed)
+      [training(*row) for row in rows], max_tokens=64, multiple=2,
+      buckets=(32, 8, 16), packed=packed)
   alone, packed, again = make(False), make(True), make(True)
   assert sorted(sequences_of(packed)) == sorted(sequences_of(alone)) == sorted(
       (p + r, a) for p, r, _, a in rows)
@@ -251,7 +253,8 @@ def test_a_packed_row_by_hand():
   np.testing.assert_array_equal(
       batch.positions_BTA[..., 0], [[0, 1, 2, 3, 4, 0, 1, 0]])
   np.testing.assert_array_equal(batch.mask_BT, [[0, 0, 0, 1, 1, 0, 1, 0]])
-  np.testing.assert_array_equal(batch.targets['advantage'], [[0, 0, 0, 2, 2, 0, -3, 0]])
+  np.testing.assert_array_equal(
+      batch.targets['advantage'], [[0, 0, 0, 2, 2, 0, -3, 0]])
   np.testing.assert_array_equal(
       batch.targets['sampler_logp'], [[0, 0, 0, -0.5, -0.25, 0, -1, 0]])
 
@@ -263,7 +266,8 @@ def test_rows_with_media_stay_alone():
                        packed=True)
   assert [b.segment_BT.max(1).tolist() for b in made] == [[2, 0], [1]]
   assert made[0].prompts.media is None
-  np.testing.assert_array_equal(made[1].prompts.media.segment_BI, [[1, 1, 1, 0]])
+  np.testing.assert_array_equal(
+      made[1].prompts.media.segment_BI, [[1, 1, 1, 0]])
 
 
 def test_text_takes_a_free_place_beside_media_and_media_none_beside_text():

@@ -293,7 +293,8 @@ def sums_of(start: float, extreme: float) -> update.Sums:
   return update.Sums(
       loss=x, tokens=x + 1, positions=x + 2, padding=x + 3,
       total={'clip_low': x + 4, 'gap': x + 5},
-      highest={'gap': np.float32(extreme)}, lowest={'gap': np.float32(-extreme)})
+      highest={'gap': np.float32(extreme)},
+      lowest={'gap': np.float32(-extreme)})
 
 
 def test_sums_add():

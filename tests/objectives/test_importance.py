@@ -198,7 +198,8 @@ def test_gradient_is_weighted_token_by_token(bigrams, own):
   on = batch.mask_BT > 0
   gap = np.abs(old - sampler)[on]
   np.testing.assert_allclose(sums.total['weight'], weight[on].sum(), rtol=1e-5)
-  assert sums.total['weight_held'] == (weight[on] == np.float32(bound)).sum() > 0
+  held = (weight[on] == np.float32(bound)).sum()
+  assert sums.total['weight_held'] == held > 0
   np.testing.assert_allclose(sums.total['gap'], gap.sum(), rtol=1e-5)
   np.testing.assert_allclose(sums.highest['gap'], gap.max(), rtol=1e-5)
 

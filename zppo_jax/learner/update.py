@@ -30,8 +30,8 @@ class Sums:
     padding: the positions that hold no token.
     total: name -> sum of a statistic: those of the loss, 'entropy' (nats), and
       'log_ratio' (logp - old_logp, nats) if the batch holds old log-probs.
-    highest: name -> largest value of a statistic that is not a flag, or 0 if
-      no trained token has one above 0.
+    highest: name -> largest value of a statistic that is neither a flag nor the
+      entropy, or 0 if no trained token has one above 0.
     lowest: name -> smallest value, or 0 if no trained token has one below 0.
   """
   loss: jax.Array
@@ -109,13 +109,14 @@ def diagnostics(output: PolicyOutput, batch: MicroBatch, loss,
     statistics: what the loss returned, arrays [B, T].
   """
   mask_BT = batch.mask_BT
-  statistics = {'entropy': output.entropy_BT, **statistics}
   if 'old_logp' in batch.targets:
-    statistics['log_ratio'] = output.logp_BT - batch.targets['old_logp']
+    statistics = {**statistics,
+                  'log_ratio': output.logp_BT - batch.targets['old_logp']}
   statistics = jax.lax.stop_gradient(statistics)
   masked = {name: x_BT * mask_BT for name, x_BT in statistics.items()}
   numbers = {name: masked[name] for name, x_BT in statistics.items()
              if jnp.issubdtype(x_BT.dtype, jnp.floating)}
+  masked['entropy'] = output.entropy_BT * mask_BT
   positions, padding = batch.prompts.positions()
   return Sums(
       loss=loss, tokens=mask_BT.sum(),
