@@ -13,6 +13,9 @@
 
 import dataclasses
 
+from zppo_jax.algorithms.targets import MakeTargets, group_advantages
+from zppo_jax.objectives import losses
+
 
 @dataclasses.dataclass(frozen=True)
 class Method:
@@ -21,21 +24,36 @@ class Method:
   Attributes:
     replay: whether hard questions are buffered and asked again.
     reformulations: keys of reformulate.REFORMULATIONS, in the order of slots.
-    objective: a key of losses.OBJECTIVES.
+    loss: makes the loss from a config's section `algorithm`, so that a row
+      brings its own constants.
+    targets: what the loss reads of each token of a mini-batch.
+    old_logps: whether the loss reads the target 'old_logp'. The trainer then
+      scores a step's rollouts before the first of several updates; with one
+      update it takes the update's own log-probs.
+    teacher_scores: whether `targets` asks the teacher for log-probs of given
+      tokens.
   """
   replay: bool
   reformulations: tuple[str, ...]
-  objective: str = 'clipped_surrogate'
+  loss: losses.MakeLoss = losses.make_clipped_surrogate
+  targets: MakeTargets = group_advantages
+  old_logps: bool = True
+  teacher_scores: bool = False
+
+  @property
+  def teacher(self) -> bool:
+    """Whether a teacher is asked for anything."""
+    return bool(self.reformulations) or self.teacher_scores
 
 
 METHODS = {
-    'grpo': Method(False, ()),
-    'grpo_replay': Method(True, ()),
-    'grpo_both': Method(False, ('bcq', 'ncq')),
-    'grpo_replay_bcq': Method(True, ('bcq',)),
-    'grpo_replay_ncq': Method(True, ('ncq',)),
-    'zppo': Method(True, ('bcq', 'ncq')),
-    'placebo': Method(True, ('placebo_bcq', 'ncq')),
+    'grpo': Method(replay=False, reformulations=()),
+    'grpo_replay': Method(replay=True, reformulations=()),
+    'grpo_both': Method(replay=False, reformulations=('bcq', 'ncq')),
+    'grpo_replay_bcq': Method(replay=True, reformulations=('bcq',)),
+    'grpo_replay_ncq': Method(replay=True, reformulations=('ncq',)),
+    'zppo': Method(replay=True, reformulations=('bcq', 'ncq')),
+    'placebo': Method(replay=True, reformulations=('placebo_bcq', 'ncq')),
 }
 
 

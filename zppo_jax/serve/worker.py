@@ -20,8 +20,7 @@ from concurrent.futures import Future, InvalidStateError
 from typing import Any
 
 from zppo_jax import randomness
-from zppo_jax.learner.packing import Row
-from zppo_jax.records import Decoding, PromptMedia
+from zppo_jax.records import Decoding, PromptMedia, TokenSequence
 from zppo_jax.rollout.engine import Engine
 from zppo_jax.rollout.requests import Completion, Request
 
@@ -61,7 +60,7 @@ class Score:
     row: prompt and response.
     owner: as Generate's.
   """
-  row: Row
+  row: TokenSequence
   owner: Hashable = None
 
 
@@ -171,7 +170,7 @@ class _Drawing(_Lane):
 class _Scoring(_Lane):
   """Scores a few sequences at once, of all owners in turn."""
 
-  def __init__(self, score: Callable[[Sequence[Row]], list]):
+  def __init__(self, score: Callable[[Sequence[TokenSequence]], list]):
     super().__init__()
     self._score = score
     # Owner -> its waiting jobs; the first owner is next.
@@ -231,7 +230,7 @@ class Worker:
   """
 
   def __init__(self, lanes: Sequence[tuple[int, Engine]],
-               score: Callable[[Sequence[Row]], list]):
+               score: Callable[[Sequence[TokenSequence]], list]):
     self._lanes = [(most, _Drawing(engine)) for most, engine in lanes]
     self._scoring = _Scoring(score)
     for lane in self._all():
