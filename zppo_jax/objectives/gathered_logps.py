@@ -59,9 +59,8 @@ def _forward(hidden_BTD, head_DV, ids_BTK, num, b: blocks.Blocks, rest: bool):
     state = none, none, jnp.zeros(ids.shape, wide)
     every, others, picked = blocks.over_parts(b.n, one, state)
     put = lambda x_BT, block: blocks.put_block(x_BT, block, i, b.c)
-    lse = every.lse
-    return (put(logp_BTK, picked - lse[..., None]), put(lse_BT, lse),
-            put(rest_BT, others.lse - lse) if rest else rest_BT)
+    return (put(logp_BTK, every.logp(picked)), put(lse_BT, every.lse),
+            put(rest_BT, every.logp(others.lse)) if rest else rest_BT)
 
   logp_BTK, lse_BT, rest_BT = jax.lax.fori_loop(
       0, num, block, (jnp.zeros(ids_BTK.shape, wide), zero, zero))

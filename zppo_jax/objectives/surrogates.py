@@ -54,14 +54,15 @@ class WeightClip:
   """Bounds of CISPO's importance weight.
 
   Attributes:
-    low, high: the weight is clipped to [1 - low, 1 + high]. low = 1 sets no
-      lower bound, which is the paper's choice.
+    high: the weight is at most 1 + high. The paper tunes it and names no value.
+    low: the weight is at least 1 - low. 1 sets no lower bound, which is the
+      paper's choice.
 
   Raises:
     ValueError: for a `low` outside [0, 1] or a `high` below 0.
   """
+  high: float
   low: float = 1.0
-  high: float = 2.0
 
   def __post_init__(self):
     if not 0 <= self.low <= 1:

@@ -142,6 +142,15 @@ class Mass(NamedTuple):
   def lse(self):
     return self.top + jnp.log(self.total)
 
+  def logp(self, z):
+    """Log-probs of logits [..., K] or [...]; exact for the likeliest id.
+
+    Equal logits have equal log-probs.
+    """
+    top, total = (x.reshape(x.shape + (1,) * (z.ndim - x.ndim))
+                  for x in (self.top, self.total))
+    return z - top - jnp.log(total)
+
   @property
   def entropy(self):
     return jnp.log(self.total) - self.first / self.total
@@ -171,8 +180,7 @@ def _forward(hidden_BTD, head_DV, targets_BT, num, b: Blocks):
     state = (Mass.none(targets.shape, wide), jnp.zeros(targets.shape, wide),
              kept)
     mass, picked, kept = over_parts(b.n, one, state)
-    logp = picked - mass.top - jnp.log(mass.total)
-    return (put(logp_BT, logp), put(entropy_BT, mass.entropy),
+    return (put(logp_BT, mass.logp(picked)), put(entropy_BT, mass.entropy),
             put(lse_BT, mass.lse), kept)
 
   logp_BT, entropy_BT, lse_BT, kept = jax.lax.fori_loop(

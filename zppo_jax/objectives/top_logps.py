@@ -46,10 +46,7 @@ def _block(hidden_BcD, targets_Bc, head_nDv, top: int, ranks: bool,
              jnp.full((*shape, top), b.n * b.v, jnp.int32))
   mass, picked, (top_z, top_id) = blocks.over_parts(b.n, merge, (
       blocks.Mass.none(shape, wide), jnp.zeros(shape, wide), nothing))
-  # The same two subtractions for both, so that equal logits stay equal.
-  log_total = jnp.log(mass.total)
-  out = (picked - mass.top - log_total,
-         top_z - mass.top[..., None] - log_total[..., None], top_id)
+  out = mass.logp(picked), mass.logp(top_z), top_id
   if not ranks:
     return out
   above = lambda part: ((tile(part) > picked[..., None]) & ~here(part)).sum(

@@ -198,7 +198,7 @@ def _forward(student: Head, teacher: Head, targets_BT, num, numbers,
       value, slope = _of_one_pass(masses, cross, plan)
     S, T = masses[:2]
     values |= dict(
-        loss=value, logp=picked[0] - S.lse, teacher_logp=picked[1] - T.lse,
+        loss=value, logp=S.logp(picked[0]), teacher_logp=T.logp(picked[1]),
         entropy=S.entropy, teacher_entropy=T.entropy, lse=S.lse,
         target_lse=masses[-1].lse, slope=slope)
     return {name: put(out[name], values[name]) for name in out}, kept
