@@ -14,12 +14,13 @@ An id without mass (-inf, or a log-prob whose exp underflows) contributes 0 to
 value and gradient. Where a divergence is infinite (p_S > 0 = p_T in the reverse
 form) the value is +inf.
 
-A new divergence is one function of terms here and one row of TERMS.
+A new divergence is one function of `Terms` here and one row of TERMS.
 """
 
 import dataclasses
 import functools
 import math
+from typing import NamedTuple
 
 import chex
 import jax
@@ -37,14 +38,6 @@ def _number(x, field: str, allowed: str, valid):
   """Checks a number at once; a schedule's traced number passes unchecked."""
   if not isinstance(x, jax.core.Tracer) and not valid(float(x)):
     raise ValueError(f'{field} is {float(x)}; it must be {allowed}')
-
-
-def _kl_terms(p, q):
-  """exp(p) (p - q) of each id, and 0 where exp(p) is 0."""
-  mass = jnp.exp(p)
-  present = mass > 0
-  ratio = jnp.where(present, p, 0) - jnp.where(present, q, 0)
-  return jnp.where(present, mass * ratio, 0)
 
 
 def _log_mix(a, b, share):
@@ -68,30 +61,70 @@ def _normalised(logp):
   return logp - jnp.where(mass > -jnp.inf, mass, 0)
 
 
-def reverse_terms(s, t, beta=None):
-  """p_S (s - t) of each id."""
+class Terms(NamedTuple):
+  """The terms h of D = sum h and their derivatives, of the shape of s.
+
+  Attributes:
+    value: h of each id.
+    of_s, of_t: dh / ds and dh / dt, with s and t as independent numbers.
+  """
+  value: jax.Array
+  of_s: jax.Array
+  of_t: jax.Array
+
+
+def _kl_terms(p, q):
+  """(exp(p) (p - q) of each id, and 0 where exp(p) is 0; exp(p))."""
+  mass = jnp.exp(p)
+  present = mass > 0
+  ratio = jnp.where(present, p, 0) - jnp.where(present, q, 0)
+  return jnp.where(present, mass * ratio, 0), mass
+
+
+def reverse_terms(s, t, beta=None) -> Terms:
+  """h = p_S (s - t)."""
   del beta
-  return _kl_terms(s, t)
+  value, mass = _kl_terms(s, t)
+  return Terms(value=value, of_s=value + mass, of_t=-mass)
 
 
-def forward_terms(s, t, beta=None):
-  """p_T (t - s) of each id."""
+def forward_terms(s, t, beta=None) -> Terms:
+  """h = p_T (t - s)."""
   del beta
-  return _kl_terms(t, s)
+  value, mass = _kl_terms(t, s)
+  return Terms(value=value, of_s=-mass, of_t=value + mass)
 
 
-def jensen_shannon_terms(s, t, beta):
-  """beta p_T (t - m) + (1 - beta) p_S (s - m) of each id."""
-  m = _log_mix(t, s, beta)
-  return beta * _kl_terms(t, m) + (1 - beta) * _kl_terms(s, m)
+def jensen_shannon_terms(s, t, beta) -> Terms:
+  """h = beta p_T (t - m) + (1 - beta) p_S (s - m).
+
+  What m adds to the derivatives cancels, because m is the mixture of both.
+  """
+  mix = beta * jnp.exp(t) + (1 - beta) * jnp.exp(s)
+  m = jnp.log(jnp.where(mix > 0, mix, 1))
+  of_s, of_t = (1 - beta) * _kl_terms(s, m)[0], beta * _kl_terms(t, m)[0]
+  return Terms(value=of_s + of_t, of_s=of_s, of_t=of_t)
 
 
-# (s, t, beta) -> the terms of a divergence, of the shape of s.
+# (s, t, beta) -> Terms.
 TERMS = {
     'reverse': reverse_terms,
     'forward': forward_terms,
     'jensen_shannon': jensen_shannon_terms,
 }
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _total(kind: str, s, t, beta):
+  return TERMS[kind](s, t, beta).value.sum(axis=-1)
+
+
+@_total.defjvp
+def _total_jvp(kind, primals, tangents):
+  terms = TERMS[kind](*primals)
+  of_s, of_t, _ = tangents  # beta is no parameter that is trained
+  return terms.value.sum(axis=-1), (
+      terms.of_s * of_s + terms.of_t * of_t).sum(axis=-1)
 
 
 def _check_beta(beta):
@@ -113,7 +146,7 @@ def reverse_kl(s, t):
     [...], nats.
   """
   chex.assert_equal_shape([s, t])
-  return reverse_terms(s, t).sum(axis=-1)
+  return _total('reverse', s, t, 0.0)
 
 
 def forward_kl(s, t):
@@ -124,7 +157,7 @@ def forward_kl(s, t):
   Args, Returns: those of `reverse_kl`.
   """
   chex.assert_equal_shape([s, t])
-  return forward_terms(s, t).sum(axis=-1)
+  return _total('forward', s, t, 0.0)
 
 
 def jensen_shannon(s, t, beta):
@@ -150,7 +183,7 @@ def jensen_shannon(s, t, beta):
   """
   chex.assert_equal_shape([s, t])
   _check_beta(beta)
-  return jensen_shannon_terms(s, t, beta).sum(axis=-1)
+  return _total('jensen_shannon', s, t, beta)
 
 
 DIVERGENCES = {
@@ -185,7 +218,7 @@ class Divergence:
   def __call__(self, s, t):
     """[...] from log-probs [..., N] of the student and of the target."""
     chex.assert_equal_shape([s, t])
-    return TERMS[self.kind](s, t, self.beta).sum(axis=-1)
+    return _total(self.kind, s, t, self.beta)
 
 
 @jax.custom_jvp
