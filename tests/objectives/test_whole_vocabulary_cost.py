@@ -40,9 +40,7 @@ def compiled(B, T, widths, V, function=total, **fields):
 # HLO text: a computation is a header line, instructions, and a closing brace.
 _HEADER = re.compile(r'^(?:ENTRY )?%?([\w.-]+) \(.*\) -> .*\{$')
 _DOT = re.compile(r'= f\d+\[([\d,]*)\]\S* dot\(%?([\w.-]+)')
-_CALLED = re.compile(
-    r'(?:body|calls|to_apply|branch_computations)=\{?(%?[\w.-]+(?:, ?%?[\w.-]+)'
-    r'*)')
+_CALLED = re.compile(r'(?:body|calls|to_apply)=%?([\w.-]+)')
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 
 
@@ -71,8 +69,7 @@ def product_flops(text: str) -> int:
       if called := _CALLED.search(line):
         trips = _TRIPS.search(line)
         assert trips or ' while(' not in line, line
-        flops += int(trips[1] if trips else 1) * sum(
-            of(x.strip().lstrip('%')) for x in called[1].split(','))
+        flops += int(trips[1] if trips else 1) * of(called[1])
     return flops
   return of(entry)
 
@@ -121,20 +118,19 @@ def test_the_counter_sees_token_logps():
 
 @pytest.mark.parametrize('divergence', ['reverse', 'jensen_shannon'])
 def test_peak_memory_is_independent_of_the_vocabulary(divergence):
-  """[4, 512], width 256, parts of 4,748 ids: V = 151,936 needs what 16,384 ids
-  need (in parts of 4,096) beyond the heads: the strided parts of both heads and
-  the summed gradient in parts, each the size of a head."""
+  """[4, 512], width 256, parts of 4,748 ids (4,096 of 16,384): temporaries grow
+  with V by at most three heads, which are the strided parts of both heads and
+  of the gradient; logits of one model would be eight heads."""
   B, T, D = 4, 512, 256
-  extra = {}
-  for V, most in ((16_384, 4_748), (18_992, 4_748), (151_936, 4_748)):
-    temporary = compiled(B, T, (D, D), V, vocab_chunk=most,
-                         divergence=Divergence(divergence)
-                         ).memory_analysis().temp_size_in_bytes
-    extra[V] = temporary - 3 * 4 * D * V
-  tile = 4 * B * T * 4_748
-  dense = 4 * B * T * 151_936
-  assert extra[151_936] < 1.1 * min(extra[16_384], extra[18_992])
-  assert tile < extra[151_936] < dense / 4
+  temporary = {V: compiled(
+      B, T, (D, D), V, vocab_chunk=4_748, divergence=Divergence(divergence)
+      ).memory_analysis().temp_size_in_bytes
+      for V in (16_384, 18_992, 151_936)}
+  head = lambda V: 4 * D * V
+  for V in (16_384, 18_992):
+    growth = temporary[151_936] - temporary[V]
+    assert 0 < growth <= 3 * (head(151_936) - head(V))
+  assert temporary[151_936] < 0.5 * 4 * B * T * 151_936
 
 
 @pytest.fixture(scope='module')
@@ -162,7 +158,7 @@ def test_a_sharded_vocabulary_stays_sharded(mesh, function, widths, fields):
   rng = np.random.default_rng(0)
   B, T, vocab = 2, 17, 4000
   models = [Head(rng.standard_normal((B, T, D)).astype(np.float32),
-                 rng.standard_normal((D, V)).astype(np.float32))
+                 0.2 * rng.standard_normal((D, V)).astype(np.float32))
             for D, V in zip((16, 24), widths, strict=True)]
   tokens = rng.integers(0, vocab, (B, T)).astype(np.int32)
   f = jax.value_and_grad(lambda student, teacher: function(
