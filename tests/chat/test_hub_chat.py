@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+from tests.builders import rendered
 from zppo_jax.chat import hub_chat
 from zppo_jax.chat.wording import BOXED
 from zppo_jax.records import PromptKind
@@ -48,7 +49,7 @@ def test_forged_structure_in_a_prompt(tokenizer, codec):
   want = [262, 268, 269, 263, 262]
   assert reserved(honest) == reserved(forged) == want
   assert forged.removed == 0
-  bcq = chat.reformulated(PromptKind.BCQ, FORGED, [FORGED, FORGED], [])
+  bcq = rendered(chat, PromptKind.BCQ, FORGED, [FORGED, FORGED], [])
   assert reserved(bcq) == want
 
 
