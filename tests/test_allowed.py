@@ -52,3 +52,11 @@ def test_names():
   for look in (allowed.known, allowed.one_of):
     with pytest.raises(KeyError, match="unknown f.g 'c'; known: a, b"):
       look('f.g', 'c', {'a': 1, 'b': 2})
+
+
+def test_texts():
+  for text in ('', 'abc', 'é 雪 🙂'):
+    assert allowed.text('f', text) is text
+  with pytest.raises(ValueError, match=r"f.g holds half a surrogate pair, "
+                                       r"'\\udc80' at character 2; it must"):
+    allowed.text('f.g', 'é \udc80')
