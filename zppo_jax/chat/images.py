@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
+from zppo_jax import allowed
 from zppo_jax.chat.pictures import decode, picture as picture, size as size
 from zppo_jax.models.vision import VisionConfig
 from zppo_jax.records import Clip, Picture, ProcessedMedia, PromptMedia
@@ -47,9 +48,9 @@ class Pixels:
   resample: int = _BICUBIC
 
   def __post_init__(self):
-    if not 0 < self.min_pixels <= self.max_pixels:
-      raise ValueError(f'min_pixels, max_pixels are {self.min_pixels}, '
-                       f'{self.max_pixels}; they must be > 0 and ascending')
+    allowed.number('min_pixels', self.min_pixels, '> 0')
+    allowed.number('max_pixels', self.max_pixels, f'>= {self.min_pixels}',
+                   note=', which is min_pixels')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -439,10 +440,10 @@ def undescribed(vision: VisionConfig) -> Processor:
 
 def _clip_fields(name: str, fields: dict) -> dict:
   """The fields of `Processor` that say how the frames of a clip are chosen."""
-  for key, allowed in (('num_frames', (None,)),
-                       ('do_sample_frames', (True, None))):
-    if fields.get(key) not in allowed:
-      raise ValueError(f'{name}: {key} is {fields[key]}; allowed: {allowed[0]}')
+  for key, values in (('num_frames', (None,)),
+                      ('do_sample_frames', (True, None))):
+    if fields.get(key) not in values:
+      raise ValueError(f'{name}: {key} is {fields[key]}; allowed: {values[0]}')
   chosen = {key: fields[key] for key in ('fps', 'min_frames', 'max_frames')
             if fields.get(key) is not None}
   if fields.get('cap_pixels_per_frame'):
