@@ -11,6 +11,7 @@ from scipy import stats
 
 from zppo_jax.algorithms import targets
 from zppo_jax.arrays import PromptBatch
+from zppo_jax.chat import renderers
 from zppo_jax.chat.micro_chat import CHAT
 from zppo_jax.learner import packing
 from zppo_jax.records import (
@@ -86,6 +87,13 @@ def group(of: Question | str, right: int, size: int = 8,
     of = question(of)
   rollouts = [rollout()] * right + [wrong(i) for i in range(size - right)]
   return Group(Prompt(of, kind, CHAT.plain(of.text).tokens), tuple(rollouts))
+
+
+def rendered(chat, kind, text, candidates=(), answers=(), media=()):
+  """The prompt of a kind around a question's text."""
+  return renderers.render(kind, chat, renderers.Exhibit(
+      question=text, media=media, candidates=tuple(candidates),
+      answers=tuple(answers)))
 
 
 def training(prompt, response, logps=0.0, advantage=1.0, media=None,

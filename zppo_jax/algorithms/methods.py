@@ -9,10 +9,12 @@
 | grpo_replay_ncq | GRPO + replay + NCQ | yes | NCQ |
 | zppo | ZPPO | yes | BCQ, NCQ |
 | placebo | our control | yes | BCQ of two wrong candidates, NCQ |
+| prefix | GRPO + replay + Prefix | yes | Prefix |
 """
 
 import dataclasses
 
+from zppo_jax import allowed
 from zppo_jax.algorithms.targets import MakeTargets, group_advantages
 from zppo_jax.objectives import losses
 
@@ -22,7 +24,7 @@ class Method:
   """What a method adds to the loop.
 
   Attributes:
-    replay: whether hard questions are buffered and asked again.
+    replay: whether a buffer holds hard questions, which later steps ask again.
     reformulations: keys of reformulate.REFORMULATIONS, in the order of slots.
     loss: makes the loss from a config's section `algorithm`, so that a row
       brings its own constants.
@@ -54,11 +56,10 @@ METHODS = {
     'grpo_replay_ncq': Method(replay=True, reformulations=('ncq',)),
     'zppo': Method(replay=True, reformulations=('bcq', 'ncq')),
     'placebo': Method(replay=True, reformulations=('placebo_bcq', 'ncq')),
+    'prefix': Method(replay=True, reformulations=('prefix',)),
 }
 
 
 def get(name: str) -> Method:
   """A row of the table; the KeyError for another name lists the known ones."""
-  if name not in METHODS:
-    raise KeyError(f'unknown method {name!r}; known: {", ".join(METHODS)}')
-  return METHODS[name]
+  return allowed.known('method', name, METHODS)

@@ -1,8 +1,9 @@
 """The words around a question, in the structure of the paper's Figs. 8, 16-18.
 
 A `Wording` is a row of strings; `Chat` joins it with a codec. `BOXED` is for
-language models (our own words in the paper's structure), `MICRO` for the
-embedded world's one-word tokens.
+language models and has our own words in the paper's structure. `MICRO` has the
+one-word tokens of the embedded world. renderers.py puts the words of a BCQ, an
+NCQ and further kinds of prompts together.
 """
 
 import dataclasses
@@ -12,14 +13,8 @@ from typing import Protocol
 
 from zppo_jax.chat import segments, tags
 from zppo_jax.chat.rendering import Day
-from zppo_jax.chat.segments import Codec, Encoded, content, template
-from zppo_jax.records import (
-  Clip,
-  Picture,
-  ProcessedMedia,
-  PromptKind,
-  PromptMedia,
-)
+from zppo_jax.chat.segments import Codec, Encoded, Segment, content, template
+from zppo_jax.records import Clip, Picture, ProcessedMedia, PromptMedia
 from zppo_jax.verdicts.kinds import boxed
 
 
@@ -28,17 +23,17 @@ class Wording:
   """Template strings; each is placed as it stands, spaces included.
 
   Attributes:
-    opening: before every question.
-    closing: after every prompt; generation starts here (the shared closer).
-    bcq: between the question and the two candidates.
-    ncq: between the question and the list of wrong answers.
-    ncq_unlisted: the same where no wrong answer could be parsed.
-    ncq_traces: between that list and the candidates.
+    opening: stands before every question.
+    closing: ends every prompt; generation starts behind it (the shared closer).
+    bcq: stands between the question and the two candidates.
+    ncq: stands between the question and the list of wrong answers.
+    ncq_unlisted: takes the place of `ncq` where no wrong answer can be listed.
+    ncq_traces: stands between that list and the candidates.
     answer: (before, after) each listed answer.
     answer_separator: between two listed answers.
     candidate: (before, after) each candidate.
     compression: (before, after) a trace that is to be compressed.
-    delimiters: pattern of strings that no content may contain.
+    delimiters: the pattern of strings that no content may contain.
   """
   opening: str
   closing: str
@@ -79,21 +74,21 @@ BOXED = Wording(
         'attempts and filler. Derive nothing again and add nothing. End with '
         'the boxed answer.\n<response>\n', '\n</response>'),
     delimiters=tags.pattern('candidate', 'response', 'summary', 'hint'))
-# The user's words alone inside the chat template.
+# Inside the chat template there are only the user's words.
 BARE = dataclasses.replace(BOXED, closing='')
 
 
 class Vision(Protocol):
-  """What prepares pictures and clips for a model (images.Processor)."""
+  """A processor of pictures and clips for a model (images.Processor)."""
 
   def see(self, media: tuple) -> ProcessedMedia:
-    """Placeholders and patches of a question's media."""
+    """The placeholders and the patches of a question's media."""
 
   def outline(self, media: tuple) -> tuple[str, int]:
-    """Placeholders and number of patches, from the images' headers."""
+    """(placeholders, number of patches), from the images' headers."""
 
   def media(self, seen: ProcessedMedia, tokens: Sequence[int]) -> PromptMedia:
-    """What the placeholders among a prompt's tokens stand for."""
+    """The media for which the placeholders among a prompt's tokens stand."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,9 +98,9 @@ class Chat:
   Attributes:
     codec: the vocabulary.
     wording: the words around a question.
-    vision: of a model that sees; None for text alone.
-    day: the date in its prompts, where its template asks for one.
-    notes: what its user must be told: end tokens, template, whence.
+    vision: the processor of a model that sees; None for text alone.
+    day: the date in the prompts of a template that asks for one.
+    notes: notes for the user: which end tokens and template, and their source.
   """
   codec: Codec
   wording: Wording
@@ -116,18 +111,37 @@ class Chat:
   def _encode(self, parts) -> Encoded:
     return segments.encode(parts, self.codec, self.wording.delimiters)
 
-  def _ask(self, question: str, media, parts) -> Encoded:
-    """Media, the question's text, then other parts."""
+  def around(self, question: str, parts: Sequence[Segment],
+             media: tuple[Picture | Clip, ...] = (),
+             forced: Sequence[int] = ()) -> Encoded:
+    """A prompt: media, the question's text, parts, the closing, forced tokens.
+
+    Args:
+      question: the question's text.
+      parts: what stands between the question and the closing.
+      media: pictures and clips of the question.
+      forced: token ids with which the response begins.
+
+    Raises:
+      ValueError: for media in a chat of text alone.
+    """
     w = self.wording
     parts = [content(question), *parts, template(w.closing)]
     if not media:
-      return self._encode([template(w.opening), *parts])
+      return self._begun([template(w.opening), *parts], forced)
     self._needs_vision()
     seen = self.vision.see(media)
-    encoded = self._encode(
-        [template(w.opening), template(seen.text), *parts])
+    encoded = self._begun(
+        [template(w.opening), template(seen.text), *parts], forced)
     return dataclasses.replace(
         encoded, media=self.vision.media(seen, encoded.tokens))
+
+  def _begun(self, parts: Sequence[Segment],
+             forced: Sequence[int]) -> Encoded:
+    """Parts of a prompt and the forced beginning of the response."""
+    encoded = self._encode(parts)
+    return dataclasses.replace(
+        encoded, tokens=(*encoded.tokens, *forced), forced=len(forced))
 
   def _needs_vision(self) -> None:
     if self.vision is None:
@@ -141,11 +155,11 @@ class Chat:
     Raises:
       ValueError: for media in a chat of text alone.
     """
-    return self._ask(question, media, [])
+    return self.around(question, [], media)
 
   def outline(self, question: str,
               media: tuple[Picture | Clip, ...] = ()) -> tuple[int, int]:
-    """(tokens, patches) of `plain`, without decoding an image.
+    """(number of tokens, number of patches) of `plain`; no image is decoded.
 
     Raises:
       ValueError: as `plain`.
@@ -158,65 +172,28 @@ class Chat:
                             content(question), template(w.closing)])
     return len(encoded.tokens), patches
 
-  def reformulated(self, kind: PromptKind, question: str,
-                   candidates: Sequence[str],
-                   wrong_answers: Sequence[str],
-                   media: tuple[Picture | Clip, ...] = ()) -> Encoded:
-    """A BCQ or NCQ prompt.
+  def stays(self, answer: str) -> bool:
+    """Whether an answer, as it will be shown, does not close its own box.
 
-    Args:
-      kind: BCQ or NCQ.
-      question: the original question's text.
-      candidates: texts in the order in which they are shown.
-      wrong_answers: NCQ's list; '' (unparseable) is left out, as is what
-        would close its box and open another; repeats are listed once
-        (Appendix D.1 of the paper). BCQ shows none.
-      media: the original question's.
-
-    Raises:
-      ValueError: for a kind that has no candidates; for media in a chat of
-        text alone.
+    A piece that is cut out of the answer may hold the brace that balanced
+    another one.
     """
-    w = self.wording
-    parts = []
-    if kind == PromptKind.BCQ:
-      parts.append(template(w.bcq))
-    elif kind == PromptKind.NCQ:
-      listed = [a for a in dict.fromkeys(wrong_answers)
-                if a and self._stays(a)]
-      parts.append(template(w.ncq if listed else w.ncq_unlisted))
-      for i, answer in enumerate(listed):
-        if i:
-          parts.append(template(w.answer_separator))
-        parts += [template(w.answer[0]), content(answer),
-                  template(w.answer[1])]
-      parts.append(template(w.ncq_traces))
-    else:
-      raise ValueError(f'kind is {kind!r}; allowed: BCQ, NCQ')
-    for text in candidates:
-      parts += [template(w.candidate[0]), content(text),
-                template(w.candidate[1])]
-    return self._ask(question, media, parts)
-
-  def _stays(self, answer: str) -> bool:
-    """Whether an answer stays in its box, as it will stand there: what is cut
-    out of it may have held the brace that balanced another."""
     if self.wording.answer[1] != '}':
       return True
     tokens = self._encode([content(answer)]).tokens
     return boxed.balanced(self.codec.decode(tokens))
 
   def compression(self, trace: str) -> Encoded:
-    """Asks the teacher to compress a trace (paper, App. D.1)."""
+    """The prompt that asks the teacher to compress a trace (App. D.1)."""
     before, after = self.wording.compression
     return self._encode(
         [template(before), content(trace), template(after)])
 
   def response(self, text: str) -> tuple[int, ...]:
-    """A supervised response: its ids and the end token."""
+    """The ids of a supervised response, with the end token."""
     return (*self.codec.encode_content(text)[0], self.codec.end_id)
 
   def decode_response(self, tokens: Sequence[int]) -> str:
-    """Text of a response without its end token."""
+    """The text of a response without its end token."""
     ends = segments.end_ids(self.codec)
     return self.codec.decode([t for t in tokens if t not in ends])

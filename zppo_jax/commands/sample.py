@@ -96,6 +96,7 @@ def main(*, model: str, prompt: str, image: str | None, video: str | None,
   """
   if thinking not in _SWITCH:
     raise ValueError(f'--thinking is {thinking!r}; allowed: on, off')
+  allowed.text('--prompt', prompt)
   day = dates.named(date, '--date')
   media = [Picture(path=p) for p in (image.split(',') if image else ())]
   if video is not None:

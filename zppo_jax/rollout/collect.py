@@ -54,22 +54,32 @@ def make_sampler(*, model: Model, mesh: Mesh, chat: Chat, grader: Grader,
                  num_rollouts=num_rollouts)
 
 
+def _text(prompt: Prompt, done: Completion, chat: Chat) -> str:
+  """The whole response: what was forced, then what was drawn. Both are decoded
+  together, because a character may have tokens on both sides."""
+  if not prompt.forced:
+    return done.text
+  return chat.decode_response((*prompt.beginning, *done.tokens))
+
+
 def _to_groups(prompts: Sequence[Prompt],
                completions: Sequence[Sequence[Completion]],
-               grader: Grader) -> list[Group]:
+               sampler: Sampler) -> list[Group]:
   """Grades all rollouts at once, so that slow gradings run side by side."""
+  texts = [[_text(prompt, done, sampler.chat) for done in its]
+           for prompt, its in zip(prompts, completions, strict=True)]
   verdicts = iter(grade_all(
-      [(done.text, done.stop, prompt.question)
-       for prompt, its in zip(prompts, completions, strict=True)
-       for done in its], grader))
+      [(text, done.stop, prompt.question)
+       for prompt, its, of in zip(prompts, completions, texts, strict=True)
+       for done, text in zip(its, of, strict=True)], sampler.grader))
 
-  def one(done: Completion) -> Rollout:
+  def one(done: Completion, text: str) -> Rollout:
     verdict, answer = next(verdicts)
-    return Rollout(tokens=done.tokens, logps=done.logps, text=done.text,
+    return Rollout(tokens=done.tokens, logps=done.logps, text=text,
                    stop=done.stop, verdict=verdict, answer=answer)
 
-  return [Group(prompt=prompt, rollouts=tuple(map(one, its)))
-          for prompt, its in zip(prompts, completions, strict=True)]
+  return [Group(prompt=prompt, rollouts=tuple(map(one, its, of)))
+          for prompt, its, of in zip(prompts, completions, texts, strict=True)]
 
 
 def from_texts(questions: Sequence[Question],
@@ -124,4 +134,4 @@ def collect(sampler: Sampler, params: Any, prompts: Sequence[Prompt], *,
       Request(id=p.question.id, tokens=p.tokens, key_G2=keys_G2,
               decoding=sampler.decoding, media=p.media)
       for p, keys_G2 in zip(prompts, keys_PG2, strict=True)])
-  return _to_groups(prompts, completions, sampler.grader)
+  return _to_groups(prompts, completions, sampler)

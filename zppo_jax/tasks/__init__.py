@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from zppo_jax import import_paths
+from zppo_jax import allowed, import_paths
 from zppo_jax.chat import micro_chat
 from zppo_jax.chat.wording import Chat
 from zppo_jax.data import pool as pools, suites
@@ -26,10 +26,11 @@ class Task(NamedTuple):
     pool: fields of config.data.pool -> questions to train on.
     evaluation: (split, size) -> questions of an evaluation split.
     grader: parses and grades responses.
-    chat: how questions become token ids, where the model brings no tokenizer
-      of its own; None if it has to.
-    shared: fields of config.data.pool that `evaluation` takes as well, so that
-      both ask alike; None: those that both name, but for OWN.
+    chat: how questions become token ids where the model brings no tokenizer of
+      its own; None if the model has to bring one.
+    shared: the fields of config.data.pool that `evaluation` takes as well, so
+      that both ask alike. None stands for the fields that both name, without
+      those of OWN.
   """
   pool: Callable[..., Sequence[Question]]
   evaluation: Callable[[str, int], Sequence[Question]]
@@ -38,7 +39,9 @@ class Task(NamedTuple):
   shared: Sequence[str] | None = None
 
 
-# What pool and evaluation may both name and mean differently.
+# Fields of a question that tokenizers, graders and digests read as text.
+_TEXTS = ('id', 'text', 'answer', 'split', 'kind', 'source', 'hint')
+# Names that a pool and an evaluation may use for different things.
 OWN = ('size', 'seed', 'split', 'name')
 TASKS = {
     'micro': Task(micro.pool, micro.evaluation,
@@ -57,16 +60,42 @@ TASKS = {
 }
 
 
+def _of_text(questions: Sequence[Question],
+             section: str) -> Sequence[Question]:
+  """The questions, if UTF-8 can hold all their texts.
+
+  Files are checked row by row when they are read (data/values.py).
+
+  Args:
+    questions: what a task made.
+    section: the config section that the questions are of, for errors.
+
+  Raises:
+    ValueError: naming the section, the row, the question and the field.
+  """
+  if isinstance(questions, pools.Pool):
+    return questions
+  for row, question in enumerate(questions):
+    texts = {name: getattr(question, name) for name in _TEXTS}
+    texts |= {f'responses[{i}]': response
+              for i, response in enumerate(question.responses)}
+    for name, value in texts.items():
+      if isinstance(value, str):
+        allowed.text(
+            f'{section}: row {row}, question {question.id!a}: {name}', value)
+  return questions
+
+
 def pool(task: Task, fields: Mapping) -> Sequence[Question]:
   """The questions to train on.
 
   Args:
-    task: of the run.
-    fields: config.data.pool.
+    task: the task of the run.
+    fields: the config section data.pool.
 
   Raises:
     ValueError: for a field that the task does not take or misses, with those
-      that it takes.
+      that it takes; for a question with half a surrogate pair.
     Exception: whatever a task of the user's own raises.
   """
   signature = inspect.signature(task.pool)
@@ -81,11 +110,11 @@ def pool(task: Task, fields: Mapping) -> Sequence[Question]:
     raise ValueError(
         what + (f'; did you mean {close[0]}?' if close else '')
         + f'. Its fields are {", ".join(map(str, takes.values()))}') from e
-  return task.pool(**fields)
+  return _of_text(task.pool(**fields), 'data.pool')
 
 
 def _shared(task: Task, pool: Mapping[str, Any]) -> dict[str, Any]:
-  """The pool's fields with which evaluation questions are made too.
+  """The fields of the pool that the evaluation takes too.
 
   Raises:
     ValueError: for a field of Task.shared that `evaluation` does not take.
@@ -109,7 +138,7 @@ def _shared(task: Task, pool: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def graded_by(task: Task, verifier: Verifier) -> Task:
-  """A task whose questions with a kind a run's own verifier grades."""
+  """The task with a run's own verifier, which grades questions with a kind."""
   return task._replace(
       grader=dataclasses.replace(task.grader, verifier=verifier))
 
@@ -119,33 +148,36 @@ def splits(task: Task, config, names: Sequence[str],
            ) -> dict[str, tuple[Question, ...]]:
   """Evaluation questions by split.
 
-  A name of config.sources is read from files, `bench:NAME` is a benchmark on
-  disk (data/suites.py), any other one is the task's, made with those of the
-  pool's fields that its evaluation takes too.
+  A split of config.sources is read from files, and `bench:NAME` is a benchmark
+  on disk (data/suites.py). The task makes any other split, with the fields of
+  the pool that its evaluation takes too.
 
   Args:
-    task: of the run.
-    config: its section `eval`.
-    names: the splits.
-    pool: its section `data.pool`; None: no fields of it.
+    task: the task of the run.
+    config: the config section `eval`.
+    names: the names of the splits.
+    pool: the config section `data.pool`; None stands for no fields.
 
   Raises:
     KeyError, ValueError, FileNotFoundError: naming what does not fit.
   """
-  out, pool = {}, dict(pool or {})
+  by_split, pool = {}, dict(pool or {})
   bounds = pools.Bounds(
       pools.roots(pool.get('media_roots', ()), 'data.pool'),
       pool.get('max_bytes', pools.Bounds.max_bytes)
       ) if task.pool is files.pool else None
   for name in names:
     if name in config.sources:
-      found = files.split(name, config.sources[name], config.size, bounds)
+      questions = files.split(name, config.sources[name], config.size, bounds)
     elif name.startswith(suites.PREFIX):
-      found = suites.load(name, config.benchmarks, config.size, bounds)
+      questions = suites.load(name, config.benchmarks, config.size, bounds)
     else:
-      found = task.evaluation(name, config.size, **_shared(task, pool))
-    out[name] = tuple(found)
-  return out
+      questions = task.evaluation(name, config.size, **_shared(task, pool))
+    by_split[name] = tuple(_of_text(questions, f'eval.splits {name!r}'))
+  return by_split
+
+
+_OWN_TASK = 'package.module:NAME of your own'
 
 
 def get(name: str) -> Task:
@@ -157,17 +189,15 @@ def get(name: str) -> Task:
     Exception: whatever the user's own module raises while it is imported.
   """
   if ':' not in name:
-    if name not in TASKS:
-      raise KeyError(f'unknown task {name!r}; known: {", ".join(TASKS)}, or '
-                     'package.module:NAME of your own')
+    allowed.one_of('task', name, (*TASKS, _OWN_TASK))
     return TASKS[name]
-  module, found = import_paths.load(name, 'data.task')
-  if not isinstance(found, Task):
-    known = [n for n, v in vars(module).items() if isinstance(v, Task)]
+  module, task = import_paths.load(name, 'data.task')
+  if not isinstance(task, Task):
+    there = [n for n, v in vars(module).items() if isinstance(v, Task)]
     path, _, attribute = name.partition(':')
-    what = ('missing' if found is None else
-            f'of type {type(found).__name__}, not a Task')
+    what = ('missing' if task is None else
+            f'of type {type(task).__name__}, not a Task')
     raise ValueError(f'data.task is {name!r}, but {attribute!r} in {path!r} '
                      f'({module.__file__}) is {what}; tasks there: '
-                     f'{", ".join(known) or "none"}')
-  return found
+                     f'{", ".join(there) or "none"}')
+  return task
