@@ -88,7 +88,7 @@ def _logits(hidden_BcD, head_Dv, part, b: Blocks):
 def _is_target(targets_Bc, part, b: Blocks):
   """bool [B, c, v]: True where a part holds the target."""
   place = jnp.where(targets_Bc % b.n == part, targets_Bc // b.n, -1)
-  return place[..., None] == np.arange(b.v)
+  return place[..., None] == np.arange(b.v)[None, None]
 
 
 def _forward(hidden_BTD, head_DV, targets_BT, num, b: Blocks):

@@ -264,7 +264,7 @@ def forward(params, pool: DecodeState, token_B, position_B, length_U,
   """
   T = pool.prompt_k[0].shape[3]
   prompt = Slots(pool.prompt_k, pool.prompt_v,
-                 jnp.arange(T) < length_U[:, None])
+                 jnp.arange(T)[None] < length_U[:, None])
   own = Slots(pool.own_k, pool.own_v, visible_BR)
   position_B1A = jnp.broadcast_to(
       position_B[:, None, None], (len(token_B), 1, model.num_axes))
@@ -280,7 +280,8 @@ def forward(params, pool: DecodeState, token_B, position_B, length_U,
 
 def ends(token, end_id):
   """Whether each token is the end token, or one of an array of end tokens."""
-  return (token[..., None] == jnp.atleast_1d(end_id)).any(-1)
+  end_ids = jax.lax.broadcast_to_rank(jnp.atleast_1d(end_id), token.ndim + 1)
+  return (token[..., None] == end_ids).any(-1)
 
 
 def burst(params, pool: DecodeState, rows: Rows, slot_W, first, most, enough,
@@ -318,7 +319,7 @@ def burst(params, pool: DecodeState, rows: Rows, slot_W, first, most, enough,
         rows.top_k_B, allowed_V, mode)
     tokens_WB = tokens_WB.at[w].set(jnp.where(live_B, token_B, -1))
     logp_WB = logp_WB.at[w].set(jnp.where(live_B, logp_B, 0))
-    visible_BR = written_R >= rows.start_B[:, None]
+    visible_BR = written_R[None] >= rows.start_B[:, None]
     pool, new = forward(params, pool, token_B, rows.next_B + count_B,
                         rows.length_U, visible_BR, model=model)
     count_B += live_B
