@@ -45,7 +45,7 @@ def number(field: str, value: Number, bounds: str, *, whole: bool = False,
   Raises:
     ValueError: '<field> is <value>; it must be <bounds>'.
   """
-  kinds: tuple[type, ...] = (int,) if whole else (int, float)
+  kinds: tuple[type[float], ...] = (int,) if whole else (int, float)
   try:
     # numpy's numbers are as good as Python's own.
     plain = value.item() if hasattr(value, 'item') else value

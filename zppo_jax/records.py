@@ -108,7 +108,7 @@ class Picture:
   base64: str = ''
   where: str = dataclasses.field(default='', compare=False, repr=False)
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     if bool(self.path) == bool(self.base64):
       raise ValueError('a picture has either a path or base64')
 
@@ -124,7 +124,7 @@ class Clip:
   frames: tuple[Picture, ...]
   fps: float
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     if not self.frames:
       raise ValueError('a clip has no frames')
     if not self.fps > 0:
@@ -176,7 +176,7 @@ class Grader:
   threshold: float = 1.0
   verifier: Any = None
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     if not 0 < self.threshold <= 1:
       raise ValueError(f'threshold is {self.threshold}; it must be in (0, 1]')
 
@@ -396,7 +396,7 @@ class Decoding:
   top_p: float = 1.0
   top_k: int = 0
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     if self.max_tokens < 1:
       raise ValueError(f'max_tokens is {self.max_tokens}; it must be >= 1')
     if not (self.temperature == 0
@@ -422,7 +422,7 @@ class Every:
   every: int
   questions: int
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     for field, lowest in (('every', 0), ('questions', 1)):
       if getattr(self, field) < lowest:
         raise ValueError(f'{self.name}.{field} is {getattr(self, field)}; it '

@@ -12,12 +12,13 @@ way in every part.
 """
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from zppo_jax.objectives.rounding import rounded
 
@@ -52,27 +53,29 @@ def parts(vocab: int, most: int) -> tuple[int, int]:
   return n, -(-vocab // n)
 
 
-def _part(head_DV, b: Blocks):
+def _part(head_DV: jax.Array, b: Blocks) -> jax.Array:
   """[n, D, v]: part i is head[:, i::n], zero beyond V."""
   head = jnp.pad(head_DV, ((0, 0), (0, b.n * b.v - b.vocab)))
   return jnp.moveaxis(head.reshape(-1, b.v, b.n), 2, 0)
 
 
-def _whole(grad_nDv, b: Blocks):
+def _whole(grad_nDv: jax.Array, b: Blocks) -> jax.Array:
   """The inverse of `_part`."""
   grad = jnp.moveaxis(grad_nDv, 0, 2)
   return grad.reshape(grad.shape[0], -1)[:, :b.vocab]
 
 
-def _take(x_BT, i, c: int):
+def _take(x_BT: jax.Array, i: ArrayLike, c: int) -> jax.Array:
   return jax.lax.dynamic_slice_in_dim(x_BT, i * c, c, axis=1)
 
 
-def _put(x_BT, block_Bc, i, c: int):
+def _put(x_BT: jax.Array, block_Bc: jax.Array, i: ArrayLike,
+         c: int) -> jax.Array:
   return jax.lax.dynamic_update_slice_in_dim(x_BT, block_Bc, i * c, axis=1)
 
 
-def _logits(hidden_BcD, head_Dv, part, b: Blocks):
+def _logits(hidden_BcD: jax.Array, head_Dv: jax.Array, part: ArrayLike,
+            b: Blocks) -> jax.Array:
   """float32 or wider [B, c, v], divided by the temperature."""
   B, c, D = hidden_BcD.shape
   wide = jnp.promote_types(hidden_BcD.dtype, jnp.float32)
@@ -85,13 +88,15 @@ def _logits(hidden_BcD, head_Dv, part, b: Blocks):
   return z
 
 
-def _is_target(targets_Bc, part, b: Blocks):
+def _is_target(targets_Bc: jax.Array, part: ArrayLike,
+               b: Blocks) -> jax.Array:
   """bool [B, c, v]: True where a part holds the target."""
   place = jnp.where(targets_Bc % b.n == part, targets_Bc // b.n, -1)
   return place[..., None] == np.arange(b.v)[None, None]
 
 
-def _forward(hidden_BTD, head_DV, targets_BT, num, b: Blocks):
+def _forward(hidden_BTD: jax.Array, head_DV: jax.Array, targets_BT: jax.Array,
+             num: ArrayLike, b: Blocks) -> tuple[Any, Any]:
   """Outputs and residuals of `_scores`."""
   wide = jnp.promote_types(hidden_BTD.dtype, jnp.float32)
   head_nDv = _part(rounded(head_DV, hidden_BTD.dtype), b)
@@ -99,11 +104,11 @@ def _forward(hidden_BTD, head_DV, targets_BT, num, b: Blocks):
   zero = jnp.zeros((B, T), wide)
   logits_BTv = jnp.zeros((B, T, b.v) if b.kept else (), wide)
 
-  def block(i, carry):
+  def block(i: jax.Array, carry: Any) -> Any:
     logp_BT, entropy_BT, lse_BT, kept = carry
     hidden, targets = _take(hidden_BTD, i, b.c), _take(targets_BT, i, b.c)
 
-    def one(part, state):
+    def one(part: ArrayLike, state: Any) -> Any:
       top, total, first, picked, kept = state
       z = _logits(hidden, head_nDv[part], part, b)
       new = jnp.maximum(top, z.max(axis=-1))
@@ -135,12 +140,13 @@ def _forward(hidden_BTD, head_DV, targets_BT, num, b: Blocks):
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
-def _scores(hidden_BTD, head_DV, targets_BT, num, b: Blocks):
+def _scores(hidden_BTD: jax.Array, head_DV: jax.Array, targets_BT: jax.Array,
+            num: ArrayLike, b: Blocks) -> tuple[jax.Array, jax.Array]:
   """(logp_BT, entropy_BT) of targets; 0 after the first `num` blocks."""
   return _forward(hidden_BTD, head_DV, targets_BT, num, b)[0]
 
 
-def _backward(b: Blocks, residuals, cotangents):
+def _backward(b: Blocks, residuals: Any, cotangents: Any) -> Any:
   """The gradient. With p the distribution and H its entropy,
 
     d logp / d z_v = 1[v = target] - p_v
@@ -152,10 +158,10 @@ def _backward(b: Blocks, residuals, cotangents):
   head_nDv = _part(rounded(head_DV, hidden_BTD.dtype), b)
   wide = lse_BT.dtype
 
-  def part_of(grad_hidden_BTD, part):
+  def part_of(grad_hidden_BTD: jax.Array, part: ArrayLike) -> Any:
     head_Dv = head_nDv[part]
 
-    def block(i, carry):
+    def block(i: jax.Array, carry: Any) -> Any:
       grad_hidden_BTD, grad_Dv = carry
       take = lambda x_BT: _take(x_BT, i, b.c)
       hidden, lse = take(hidden_BTD), take(lse_BT)[..., None]
@@ -190,9 +196,11 @@ def _backward(b: Blocks, residuals, cotangents):
 _scores.defvjp(_forward, _backward)
 
 
-def token_logps(hidden_BTD, head_DV, tokens_BT, asked_BT=None, *,
+def token_logps(hidden_BTD: jax.Array, head_DV: jax.Array,
+                tokens_BT: jax.Array, asked_BT: jax.Array | None = None, *,
                 temperature: float = 1.0, chunk: int = 512,
-                vocab_chunk: int = VOCAB_CHUNK):
+                vocab_chunk: int = VOCAB_CHUNK
+                ) -> tuple[jax.Array, jax.Array]:
   """The log-prob of each token given those before it, and the entropy there.
 
   Differentiable in hidden states and head, through both outputs. The gradient
@@ -228,19 +236,24 @@ def token_logps(hidden_BTD, head_DV, tokens_BT, asked_BT=None, *,
   hidden, targets = hidden_BTD[:, :-1], tokens_BT[:, 1:]
   if asked_BT is None:
     asked = jnp.ones((B, T - 1), bool)
-    num = (T - 1 + pad) // c
+    num: ArrayLike = (T - 1 + pad) // c
   else:
-    # CallStats positions come first, in order, so that blocks hold few others.
+    # Asked positions come first, in order, so that blocks hold few others.
     asked = asked_BT[:, 1:]
     order = jnp.argsort(~asked, axis=1, stable=True)
     hidden = jnp.take_along_axis(hidden, order[..., None], axis=1)
     targets = jnp.take_along_axis(targets, order, axis=1)
     num = -(-jnp.max(asked.sum(axis=1)) // c)
   more = lambda x: jnp.pad(x, ((0, 0), (0, pad)) + ((0, 0),) * (x.ndim - 2))
-  found = _scores(more(hidden), head_DV, more(targets), num, blocks)
-  found = [x[:, :T - 1] for x in found]
+  logp_BT, entropy_BT = _scores(
+      more(hidden), head_DV, more(targets), num, blocks)
   if asked_BT is not None:
     place = jnp.argsort(order, axis=1)
-    found = [jnp.take_along_axis(x, place, axis=1) for x in found]
-  return tuple(jnp.pad(jnp.where(asked, x, 0), ((0, 0), (1, 0)))
-               for x in found)
+
+  def in_place(x_BT: jax.Array) -> jax.Array:
+    x_BT = x_BT[:, :T - 1]
+    if asked_BT is not None:
+      x_BT = jnp.take_along_axis(x_BT, place, axis=1)
+    return jnp.pad(jnp.where(asked, x_BT, 0), ((0, 0), (1, 0)))
+
+  return in_place(logp_BT), in_place(entropy_BT)

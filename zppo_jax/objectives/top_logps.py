@@ -5,8 +5,9 @@ import jax
 import jax.numpy as jnp
 
 
-def top_logps(hidden_BTD, head_DV, tokens_BT, *, top: int, chunk: int,
-              ranks: bool = False):
+def top_logps(hidden_BTD: jax.Array, head_DV: jax.Array,
+              tokens_BT: jax.Array, *, top: int, chunk: int,
+              ranks: bool = False) -> tuple[jax.Array, ...]:
   """Log-probs of the tokens and of the `top` likeliest tokens at each position.
 
   All of them come from one softmax: if a token is the likeliest, its log-prob
@@ -35,7 +36,7 @@ def top_logps(hidden_BTD, head_DV, tokens_BT, *, top: int, chunk: int,
   cut = lambda x, axes: jnp.pad(x, ((0, 0), (0, pad), *axes)).reshape(
       B, num, size, *x.shape[2:]).swapaxes(0, 1)
 
-  def one_chunk(xs):
+  def one_chunk(xs: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, ...]:
     hidden_BcD, targets_Bc = xs
     logits = jnp.einsum('bcd,dv->bcv', hidden_BcD,
                         head_DV.astype(hidden_BcD.dtype),
@@ -43,15 +44,15 @@ def top_logps(hidden_BTD, head_DV, tokens_BT, *, top: int, chunk: int,
                             hidden_BcD.dtype, jnp.float32))
     logps = jax.nn.log_softmax(logits, axis=-1)
     picked = jnp.take_along_axis(logps, targets_Bc[..., None], axis=-1)
-    told = (picked[..., 0], *jax.lax.top_k(logps, top))
-    if ranks:
-      told += (1 + (logps > picked).sum(-1, dtype=jnp.int32),)
-    return told
+    of_token = (picked[..., 0], *jax.lax.top_k(logps, top))
+    if not ranks:
+      return of_token
+    return *of_token, 1 + (logps > picked).sum(-1, dtype=jnp.int32)
 
   out = jax.lax.map(one_chunk, (cut(hidden_BTD[:, :-1], [(0, 0)]),
                                 cut(tokens_BT[:, 1:], [])))
 
-  def align(x):
+  def align(x: jax.Array) -> jax.Array:
     x = x.swapaxes(0, 1).reshape(B, length + pad, *x.shape[3:])[:, :length]
     return jnp.pad(x, ((0, 0), (1, 0), *[(0, 0)] * (x.ndim - 2)))
   return tuple(align(x) for x in out)
