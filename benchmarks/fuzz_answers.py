@@ -13,8 +13,9 @@ from typing import NamedTuple
 
 from benchmarks import stand_ins
 from zppo_jax.records import Question, Verdict
-from zppo_jax.verdicts import boxed, gym, verifier
-from zppo_jax.verdicts.wall import Limits, Wall
+from zppo_jax.verdicts import verifier
+from zppo_jax.verdicts.kinds import boxed, gym
+from zppo_jax.verdicts.sandbox import Sandbox, SandboxLimits
 
 
 class Said(NamedTuple):
@@ -153,14 +154,14 @@ def main(count: int, seed: int) -> dict:
     return [r.choice((*JUDGED, mutated(JUDGED[0], r), OSError('gone')))
             for _ in asked]
 
-  wall = Wall(Limits())
+  sandbox = Sandbox(SandboxLimits())
   asked = rows(count, seed)
   said = [row for row in asked if row.answer]
   try:
-    replies = verifier.Verifier(wall, ask).grade(
+    replies = verifier.Verifier(sandbox, ask).grade(
         [(row.answer, row.question) for row in said])
   finally:
-    wall.close()
+    sandbox.close()
   found = [verifier.verdict(reply, 1.0) for reply in replies]
   names = [verdict.name.lower() for verdict in found]
   by_kind = collections.Counter(

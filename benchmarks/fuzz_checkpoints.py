@@ -36,7 +36,7 @@ from zppo_jax.teachers import journal as teacher_journal
 from zppo_jax.train import build, loop
 from zppo_jax.train.run import Run
 from zppo_jax.verdicts import journal
-from zppo_jax.verdicts.wall import Reply
+from zppo_jax.verdicts.sandbox import GradingResult
 
 ROOT = pathlib.Path(__file__).parents[1]
 FAULTS = ('silent', 'traceback')
@@ -95,7 +95,7 @@ def prepare(home: pathlib.Path) -> Bench:
   config, complete = make_config(), home / 'complete'
   summary = loop.main(config, complete)
   journal.append(complete / 'verdicts.jsonl', [
-      (f'{i:040x}', 'text', Reply('score', i % 2)) for i in range(8)])
+      (f'{i:040x}', 'text', GradingResult('score', i % 2)) for i in range(8)])
   disk.append(complete / 'teacher.jsonl', ''.join(disk.sealed({
       'step': i, 'what': 'answer', 'id': f'q{i}', 'texts': [[f'{i}', 'end']]})
       for i in range(4)))

@@ -13,7 +13,7 @@ import signal
 import sys
 import time
 
-from zppo_jax.verdicts.plain import Unreadable
+from zppo_jax.verdicts.kinds.plain import Unreadable
 
 KIND = 'benchmarks.stand_ins:mark'
 

@@ -1,4 +1,4 @@
-"""Hostile answers against the wall, with good answers beside them.
+"""Hostile answers against the sandbox, with good answers beside them.
 
   python -m benchmarks.verdicts --output=benchmarks/results/verdicts.json
 
@@ -6,7 +6,7 @@ Hostile are a grader of our own that spins, sleeps, allocates, dies and lies
 (stand_ins.py), expressions that are worth the gold answer to whoever runs them,
 and floods, nests and controls for the kinds that need no library. Nothing here
 hangs or crashes a library. Says how many met a deadline, whether one was called
-right or came to another end than it must, whether the wall answered all and
+right or came to another end than it must, whether the sandbox answered all and
 still works, and at which rate good answers came beside them, against their rate
 alone. Each set of good answers is new to the workers, which are warm in both
 cases.
@@ -24,8 +24,9 @@ from importlib import metadata
 
 from benchmarks import stand_ins
 from zppo_jax.records import Question, Verdict
-from zppo_jax.verdicts import boxed, verifier
-from zppo_jax.verdicts.wall import Limits, Reply, Wall
+from zppo_jax.verdicts import verifier
+from zppo_jax.verdicts.kinds import boxed
+from zppo_jax.verdicts.sandbox import GradingResult, Sandbox, SandboxLimits
 
 # Kinds that need no library: what comes to them is read by code of ours alone.
 OWN = ('number', 'relaxed_number', 'choice', 'text', 'set', 'unit')
@@ -119,16 +120,16 @@ def _question(name: str, gold: str, kind: str = 'math') -> Question:
   return Question(name, '', gold, '', kind=kind)
 
 
-def _as_it_must(reply: Reply, answer: str) -> bool:
+def _as_it_must(reply: GradingResult, answer: str) -> bool:
   """Whether an answer came to its end: a deed to its own, a text to a score."""
   _, status = stand_ins.DEEDS.get(answer.partition(' ')[0], (None, 'score'))
   return reply.status == status
 
 
-def measure(num_hostile: int, num_good: int, limits: Limits) -> dict:
+def measure(num_hostile: int, num_good: int, limits: SandboxLimits) -> dict:
   """Runs it all; numbers in seconds and answers a second."""
-  wall = Wall(limits)
-  judge = verifier.Verifier(wall)
+  sandbox = Sandbox(limits)
+  judge = verifier.Verifier(sandbox)
   try:
     judge.grade([(f'{i}+x', _question('w', f'x+{i}'))
                  for i in range(8 * limits.workers)])
@@ -171,10 +172,10 @@ def measure(num_hostile: int, num_good: int, limits: Limits) -> dict:
         'seconds_all': seconds, 'rate_alone': num_good / seconds_alone,
         'rate_beside': num_good / last,
         'rate_share': seconds_alone / last,
-        'workers_started': wall.started,
+        'workers_started': sandbox.started,
         'works_afterwards': after[0].score == 1}
   finally:
-    wall.close()
+    sandbox.close()
 
 
 def main() -> None:
@@ -183,7 +184,7 @@ def main() -> None:
   parser.add_argument('--good', type=int, default=4000)
   parser.add_argument('--output', type=pathlib.Path)
   args = parser.parse_args()
-  limits = Limits()
+  limits = SandboxLimits()
   found = measure(args.hostile, args.good, limits) | {
       'limits': {'cpu_s': limits.cpu_s, 'wall_s': limits.wall_s,
                  'memory': limits.memory, 'workers': limits.workers},

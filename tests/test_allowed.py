@@ -52,3 +52,9 @@ def test_names():
   for look in (allowed.known, allowed.one_of):
     with pytest.raises(KeyError, match="unknown f.g 'c'; known: a, b"):
       look('f.g', 'c', {'a': 1, 'b': 2})
+
+
+def test_what_else_is_allowed_stands_behind_the_names():
+  assert allowed.known('f', 'a', {'a': 1}, note=', or a path') == 1
+  with pytest.raises(KeyError, match='known: a, or a path'):
+    allowed.one_of('f', 'c', ('a',), note=', or a path')

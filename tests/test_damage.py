@@ -18,7 +18,7 @@ from zppo_jax.runs.checkpoints import CheckpointError, Checkpoints, Policy
 from zppo_jax.teachers import journal as teacher_journal
 from zppo_jax.train import loop
 from zppo_jax.verdicts import journal
-from zppo_jax.verdicts.wall import Reply
+from zppo_jax.verdicts.sandbox import GradingResult
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 STATE = TrainState(jnp.arange(4.0), (), jnp.int32(3))
@@ -231,18 +231,19 @@ def test_changed_verdicts_and_answers_are_refused(tmp_path):
   be another verdict of the step that is repeated; a torn last one is cut; the
   lines of an earlier version have no seal and are read."""
   file = tmp_path / 'verdicts.jsonl'
-  journal.append(file, [(f'k{i}', 'text', Reply('score', 1.0)) for i in '01'])
+  journal.append(file, [(f'k{i}', 'text', GradingResult('score', 1.0))
+                        for i in '01'])
   whole = file.read_text()
-  assert journal.read(file)['k0'].score == 1.0
+  assert journal.read(file).verdicts['k0'].score == 1.0
   file.write_text(whole.replace('1.0', '0.0', 1))
   with pytest.raises(ValueError, match=f'{file}, line 1: .* was changed after'):
     journal.read(file)
   file.write_text(whole[:-9])
-  assert list(journal.read(file)) == ['k0']
-  old = {'key': 'k', 'kind': 'text', 'status': 'score', 'score': 1.0,
+  assert list(journal.read(file).verdicts) == ['k0']
+  old = {'key': 'k', 'kind': 'judge', 'status': 'score', 'score': 1.0,
          'reason': ''}
   file.write_text(json.dumps(old) + '\n')
-  assert list(journal.read(file)) == ['k']
+  assert list(journal.read(file).verdicts) == ['k']
 
   file = tmp_path / 'teacher.jsonl'
   rows = [{'step': i, 'what': 'answer', 'id': 'q', 'texts': [['17', 'end']]}
@@ -269,7 +270,8 @@ def test_a_full_disk_names_file_and_cause(tmp_path, name):
            'samples.jsonl': lambda: out.log_samples([{'step': 0}]),
            'eval.jsonl': lambda: out.log_eval(0, {}, loop.History()),
            'verdicts.jsonl': lambda: journal.append(
-               tmp_path / name, [('k', 'text', Reply('score', 1.0))])}[name]
+               tmp_path / name,
+               [('k', 'text', GradingResult('score', 1.0))])}[name]
   with pytest.raises(OSError, match='cannot write: No space left') as e:
     write()
   assert e.value.filename == str(tmp_path / name)

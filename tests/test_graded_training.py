@@ -1,4 +1,4 @@
-"""Runs whose answers are graded behind the wall or by a judge: graders that
+"""Runs whose answers are graded in the sandbox or by a judge: graders that
 hang, die, or are not there stop a run; they do not teach it zeros."""
 
 import dataclasses
@@ -13,7 +13,7 @@ from zppo_jax.records import Grader
 from zppo_jax.tasks import Task, micro
 from zppo_jax.train import loop, step
 from zppo_jax.verdicts import verifier
-from zppo_jax.verdicts.wall import Limits, Wall
+from zppo_jax.verdicts.sandbox import Sandbox, SandboxLimits
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 ENDLESS_KIND = 'benchmarks.stand_ins:never'
@@ -68,28 +68,28 @@ def verdicts_of(path):
 
 
 class Counted:
-  """A wall that remembers what it was asked."""
+  """A sandbox that remembers what it was asked."""
 
   def __init__(self, **limits):
-    self.wall, self.jobs = Wall(Limits(workers=1, **limits)), []
+    self.sandbox, self.jobs = Sandbox(SandboxLimits(workers=1, **limits)), []
 
   def grade(self, jobs):
     self.jobs += jobs
-    return self.wall.grade(jobs)
+    return self.sandbox.grade(jobs)
 
 
 @pytest.fixture
 def counted(monkeypatch):
-  """limits -> a wall, that of this process's verifier from now on."""
-  walls = []
+  """limits -> a sandbox, that of this process's verifier from now on."""
+  sandboxes = []
 
   def make(**limits):
-    walls.append(Counted(**limits))
-    monkeypatch.setattr(verifier, '_SHARED', [verifier.Verifier(walls[-1])])
-    return walls[-1]
+    sandboxes.append(Counted(**limits))
+    monkeypatch.setattr(verifier, '_SHARED', [verifier.Verifier(sandboxes[-1])])
+    return sandboxes[-1]
   yield make
-  for wall in walls:
-    wall.wall.close()
+  for sandbox in sandboxes:
+    sandbox.sandbox.close()
 
 
 @pytest.fixture(scope='module')
@@ -150,11 +150,11 @@ def test_graders_that_hang_stop_the_run(tmp_path, counted):
   config.data.pool.size = config.algorithm.num_new
   said = []
   for _ in range(2):
-    wall = counted(cpu_s=0.05)
+    sandbox = counted(cpu_s=0.05)
     with pytest.raises(loop.Ungraded) as e:
       loop.main(config, tmp_path)
     said.append(str(e.value))
-  assert said[0] == said[1] and not wall.jobs
+  assert said[0] == said[1] and not sandbox.jobs
   assert re.match(
       r'stopped at step 0: verdict/ungraded is (0\.2\d*) \(timeout \1\), more '
       r'than guard.max_ungraded = 0.2; last timeout: more than 0.05 s of '
@@ -194,7 +194,7 @@ def test_a_judge_that_is_down_and_comes_back(
     return 200, {}, completion([judge_words(asked['answer'],
                                             asked['reference'])])
 
-  wall = counted()
+  sandbox = counted()
   config = make_config('tests.test_graded_training:JUDGED')
   with serving(judging) as (url, fake):
     config.judge.update(url=url, model='m', key_env='JUDGE_KEY', retries=0)
@@ -207,7 +207,7 @@ def test_a_judge_that_is_down_and_comes_back(
     well_for[0], before = 10**9, len(fake.asked)
     loop.main(config, tmp_path)
   assert len(fake.asked) - before == len(verdicts_of(tmp_path)) - len(known)
-  assert not wall.jobs
+  assert not sandbox.jobs
 
   body = fake.asked[0]
   assert set(body) == {'model', 'messages', 'temperature', 'max_tokens'}

@@ -1,11 +1,13 @@
 """What a user names by import path: where it is looked for, what is said."""
 
+import importlib
+import importlib.util
 import sys
 
 import pytest
 
 from zppo_jax import import_paths
-from zppo_jax.verdicts.wall import Job, Wall
+from zppo_jax.verdicts.sandbox import GradingJob, Sandbox
 
 
 @pytest.fixture
@@ -57,14 +59,51 @@ def test_what_is_missing_inside_a_module_is_another_error(folder):
 
 
 def test_grading_workers_search_the_same_folders(folder):
-  """fault F1: a grading function beside the config is found behind the wall."""
+  """fault F1: a grading function beside the config is found in the sandbox."""
   (folder / 'marks.py').write_text(
       'def mark(answer, gold):\n  return float(answer == gold[::-1])\n')
-  wall = Wall()
+  sandbox = Sandbox()
   try:
-    replies = wall.grade([Job('marks:mark', '12', '21'),
-                          Job('marks:mark', '12', '12')])
+    replies = sandbox.grade([GradingJob('marks:mark', '12', '21'),
+                          GradingJob('marks:mark', '12', '12')])
   finally:
-    wall.close()
+    sandbox.close()
   assert [(r.status, r.score) for r in replies] == [('score', 1.0),
                                                     ('score', 0.0)]
+
+
+PACKAGE = import_paths.__name__.rpartition('.')[0]
+NAMES = [(f'{module}:{name}', new)
+         for module, names in import_paths.NAMES.items()
+         for name, new in names.items()]
+
+
+@pytest.mark.parametrize('old, new', import_paths.MODULES.items())
+def test_a_module_of_an_earlier_version_is_refused_with_its_new_path(old, new):
+  """Python finds the new one; it asks the table only for what is not there."""
+  old, new = f'{PACKAGE}.{old}', f'{PACKAGE}.{new}'
+  assert importlib.util.find_spec(new) is not None
+  with pytest.raises(ModuleNotFoundError, match=f'^{old} is now {new}$'):
+    importlib.import_module(old)
+  with pytest.raises(ValueError, match=f"data.task is '{old}:X'.*{new}"):
+    import_paths.load(f'{old}:X', 'data.task')
+
+
+@pytest.mark.parametrize('old, new', NAMES)
+def test_a_record_of_an_earlier_version_is_refused_with_its_new_path(old, new):
+  module, name = f'{PACKAGE}.{old}'.split(':')
+  path, found = new.split(':')
+  assert hasattr(importlib.import_module(f'{PACKAGE}.{path}'), found)
+  said = f'^{module}.{name} is now {PACKAGE}.{path}.{found}$'
+  with pytest.raises(ImportError, match=said):
+    exec(f'from {module} import {name}')  # as a user's file does
+  with pytest.raises(ValueError, match=f'now .{PACKAGE}.{new}'):
+    import_paths.load(f'{module}:{name}', 'data.task')
+
+
+def test_other_names_that_are_not_there_are_what_they_always_were():
+  records = importlib.import_module(f'{PACKAGE}.records')
+  assert not hasattr(records, 'Nothing')
+  with pytest.raises(ModuleNotFoundError, match='No module named'):
+    importlib.import_module(f'{PACKAGE}.nothing')
+  assert import_paths.moved('verdicts.wall') == ''

@@ -16,19 +16,17 @@ from zppo_jax.records import Grader, PromptKind, Question, StopReason
 from zppo_jax.report import reading
 from zppo_jax.runs import samples
 from zppo_jax.tasks import TASKS, digits, micro
-from zppo_jax.verdicts import (
+from zppo_jax.verdicts import control, judge, verifier
+from zppo_jax.verdicts.kinds import (
   boxed,
-  control,
   forms,
-  judge,
   maths,
   numerals,
   plain,
-  screen,
+  prefilter,
   spelling,
-  verifier,
 )
-from zppo_jax.verdicts.wall import Reply
+from zppo_jax.verdicts.sandbox import GradingResult
 
 SIZE = 200_000
 MEGABYTE = 10**6
@@ -58,11 +56,11 @@ NESTED = ('<' * (SIZE // 11) + 'candidate>' * (SIZE // 11),
 QUESTION = Question('q', 'q', '5', '', kind='number')
 
 
-class Wall:
-  """Says that nothing is right, at once; the kinds have walls of their own."""
+class Sandbox:
+  """Says that nothing is right, at once; other tests have real ones."""
 
   def grade(self, jobs):
-    return [Reply('score', 0.0) for _ in jobs]
+    return [GradingResult('score', 0.0) for _ in jobs]
 
 
 def ncq(text):
@@ -89,14 +87,14 @@ READERS = {
     'delimiters': lambda t: cut_delimiters(t, BOXED.delimiters),
     'delimiters of micro': lambda t: cut_delimiters(t, MICRO.delimiters),
     'response': CHAT.response, 'compression': CHAT.compression, 'ncq': ncq,
-    'plain': CHAT.plain, 'too_long': screen.too_long,
+    'plain': CHAT.plain, 'too_long': prefilter.too_long,
     'judge asked': lambda t: judge.messages('q', '5', t), 'judge': judge.read,
     'control': control.broken, 'unboxed': unboxed,
     'without_places': mapping.without_places, 'undress': spelling.undress,
     'renamed': forms.renamed, 'in order': lambda t: forms.in_order(t, '(1,2)'),
     'options': maths._options, 'plain_text': plain.plain_text,
     'numeral': numerals.numeral, 'program': forms.from_program,
-    'grade': lambda t: verifier.Verifier(Wall()).grade([(t, QUESTION)]),
+    'grade': lambda t: verifier.Verifier(Sandbox()).grade([(t, QUESTION)]),
     **{f'task {name}': graded(TASKS[name].grader)
        for name in ('micro', 'digits', 'reasoning_gym_numbers')},
     **{f'gold of {kind}': lambda t, kind=kind: verifier.check_golds(

@@ -1,5 +1,5 @@
 """configs/smollm2.py on a tiny model of that architecture: stored worked
-solutions, verdicts of the wall, stopped and resumed."""
+solutions, verdicts of the sandbox, stopped and resumed."""
 
 import json
 import pathlib
@@ -63,7 +63,7 @@ def lines(path):
 
 def test_two_steps_and_the_same_resumed(student, tmp_path, monkeypatch):
   """Each hard question's teacher answer is its worked solution, graded right
-  by the wall; a run that died in its second step ends like the whole one."""
+  by the sandbox; a run that died in its second step ends like the whole one."""
   loop.main(make_config(student), tmp_path / 'whole')
   rows = lines(tmp_path / 'whole')
   assert [row['step'] for row in rows] == [0, 1]

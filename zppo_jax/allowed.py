@@ -61,18 +61,30 @@ def number(field: str, value: Number, bounds: str, *, whole: bool = False,
   return value
 
 
-def known(field: str, name: Any, table: Mapping[Any, Row]) -> Row:
+def known(field: str, name: Any, table: Mapping[Any, Row], *,
+          note: str = '') -> Row:
   """The row of a table under a name.
+
+  Args:
+    field: the name of the field, as the user wrote it.
+    name: the value of the field.
+    table: the rows by name.
+    note: text behind the names, for a value that is no name.
 
   Raises:
     KeyError: 'unknown <field> <name>; known: ...', with all names.
   """
-  one_of(field, name, table)
+  one_of(field, name, table, note=note)
   return table[name]
 
 
-def one_of(field: str, name: Any, names: Iterable[Any]) -> Any:
+def one_of(field: str, name: Any, names: Iterable[Any], *,
+           note: str = '') -> Any:
   """The name, if it is one of the names.
+
+  Args:
+    field, name, note: as of `known`.
+    names: all names.
 
   Raises:
     KeyError: as `known`.
@@ -80,5 +92,5 @@ def one_of(field: str, name: Any, names: Iterable[Any]) -> Any:
   names = list(names)
   if name not in names:
     raise KeyError(f'unknown {field} {name!r}; known: '
-                   f'{", ".join(str(n) for n in names)}')
+                   f'{", ".join(str(n) for n in names)}{note}')
   return name

@@ -23,6 +23,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from zppo_jax import allowed, import_paths
+
 
 class PromptKind(enum.IntEnum):
   """How a prompt relates to its question; groups never mix kinds."""
@@ -127,8 +129,7 @@ class Clip:
   def __post_init__(self) -> None:
     if not self.frames:
       raise ValueError('a clip has no frames')
-    if not self.fps > 0:
-      raise ValueError(f'fps is {self.fps}; it must be > 0')
+    allowed.number('fps', self.fps, '> 0')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,8 +178,7 @@ class Grader:
   verifier: Any = None
 
   def __post_init__(self) -> None:
-    if not 0 < self.threshold <= 1:
-      raise ValueError(f'threshold is {self.threshold}; it must be in (0, 1]')
+    allowed.number('threshold', self.threshold, '(0, 1]')
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -397,16 +397,12 @@ class Decoding:
   top_k: int = 0
 
   def __post_init__(self) -> None:
-    if self.max_tokens < 1:
-      raise ValueError(f'max_tokens is {self.max_tokens}; it must be >= 1')
-    if not (self.temperature == 0
-            or LEAST_TEMPERATURE <= self.temperature < math.inf):
-      raise ValueError(f'temperature is {self.temperature}; it must be >= 0 '
-                       f'and finite: 0, or at least {LEAST_TEMPERATURE:g}')
-    if not 0 < self.top_p <= 1:
-      raise ValueError(f'top_p is {self.top_p}; it must be in (0, 1]')
-    if self.top_k < 0:
-      raise ValueError(f'top_k is {self.top_k}; it must be >= 0 (0: off)')
+    allowed.number('max_tokens', self.max_tokens, '>= 1')
+    if self.temperature != 0:
+      allowed.number('temperature', self.temperature,
+                     f'>= {LEAST_TEMPERATURE:g}', note=', or 0')
+    allowed.number('top_p', self.top_p, '(0, 1]')
+    allowed.number('top_k', self.top_k, '>= 0', note=' (0: off)')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -424,9 +420,11 @@ class Every:
 
   def __post_init__(self) -> None:
     for field, lowest in (('every', 0), ('questions', 1)):
-      if getattr(self, field) < lowest:
-        raise ValueError(f'{self.name}.{field} is {getattr(self, field)}; it '
-                         f'must be >= {lowest}')
+      allowed.number(f'{self.name}.{field}', getattr(self, field),
+                     f'>= {lowest}')
 
   def due(self, step: int) -> bool:
     return bool(self.every) and step % self.every == 0
+
+
+import_paths.refuse_moved_names(__name__)

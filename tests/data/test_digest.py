@@ -12,8 +12,8 @@ from pyarrow import parquet
 from tests.builders import question
 from zppo_jax.chat import images
 from zppo_jax.data import digest, pool as pools
+from zppo_jax.data.loader import QuestionLoader
 from zppo_jax.data.media import content
-from zppo_jax.data.source import Source
 from zppo_jax.tasks import files
 
 ROWS = [{'q': f'{i}?', 'a': str(i), 'h': 'h', 'w': ['w'], 'k': 'text',
@@ -21,12 +21,12 @@ ROWS = [{'q': f'{i}?', 'a': str(i), 'h': 'h', 'w': ['w'], 'k': 'text',
         for i in range(6)]
 
 
-def draw(home, form='jsonl', **fields) -> Source:
+def draw(home, form='jsonl', **fields) -> QuestionLoader:
   """A source of draws of all files of a folder."""
   of = dict(format=form, path=str(home), images='image', video='film',
             columns=dict(text='q', answer='a', hint='h', responses='w',
                          kind='k'), **fields)
-  source = Source(files.pool({'mine': of}), 2, 0, True)
+  source = QuestionLoader(files.pool({'mine': of}), 2, 0, True)
   source.position(0)  # as of now: images are read as late as they can be
   return source
 
@@ -87,7 +87,7 @@ def test_other_pixels_at_the_same_path_are_refused(home, stored):
             for i in range(6)]
     parquet.write_table(pa.Table.from_pylist(rows),
                         home / 'data' / 'b.parquet', row_group_size=2)
-    made.append(Source(files.pool({'mine': dict(
+    made.append(QuestionLoader(files.pool({'mine': dict(
         format='parquet', path=str(home / 'data'), images='image', kind='text',
         columns=dict(text='q', answer='a'))}, **more), 2, 0, True))
     made[-1].position(0)
@@ -152,16 +152,16 @@ def test_a_run_of_an_older_version_goes_on(home):
   source.check_position(old, 3, home)
   with pytest.raises(ValueError, match='other data'):
     source.check_position({**old, 'pool': names[::-1]}, 3, home)
-  drawn = Source(tuple(question(f'q{i}') for i in range(4)), 2, 0, True)
+  drawn = QuestionLoader(tuple(question(f'q{i}') for i in range(4)), 2, 0, True)
   drawn.check_position({'pass': 1, 'questions': 2}, 3, home)
 
 
 def test_questions_of_no_file_are_compared_too(tmp_path):
   """fault C1, for tasks of a user's own."""
   pool = tuple(question(f'q{i}') for i in range(4))
-  before = Source(pool, 2, 0, True)
+  before = QuestionLoader(pool, 2, 0, True)
   other = dataclasses.replace(pool[2], answer='other')
-  after = Source((*pool[:2], other, pool[3]), 2, 0, True)
+  after = QuestionLoader((*pool[:2], other, pool[3]), 2, 0, True)
   assert refusal(tmp_path, after, before).endswith("is question 'q2'")
   before.check_position(before.position(3), 3, tmp_path)
 
@@ -171,9 +171,9 @@ def test_words_are_those_of_the_opening(tmp_path, monkeypatch):
   of = {'mine': dict(format='jsonl', path=str(tmp_path), kind='text',
                      columns=dict(text='q', answer='a'))}
   write(tmp_path, ROWS)
-  source = Source(files.pool(of), 2, 0, True)
+  source = QuestionLoader(files.pool(of), 2, 0, True)
   write(tmp_path, ROWS[::-1])
-  other = Source(files.pool(of), 2, 0, True)
+  other = QuestionLoader(files.pool(of), 2, 0, True)
   monkeypatch.setattr(pools.Source, 'question', None)
   assert source.position(3) != other.position(3)
 

@@ -110,5 +110,5 @@ def test_filters_go_in_the_tables_order_and_count_by_source():
 
 
 def test_unknown_filters_are_refused():
-  with pytest.raises(KeyError, match="x.filters has 'length'; known: prompt_"):
+  with pytest.raises(KeyError, match="x.filters: 'length'; known: prompt_"):
     filters.check(['length'], 'x.filters')

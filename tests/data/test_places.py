@@ -78,7 +78,7 @@ def test_words_in_angles_can_be_left_alone(tmp_path):
   asked = opened(tmp_path, 'What is <video> in HTML?', places='text', **of)
   assert asked.text == 'What is <video> in HTML?'
   assert opened(tmp_path, '<image>x', places='strip', **of).text == 'x'
-  with pytest.raises(ValueError, match="places is 'no'; allowed: check"):
+  with pytest.raises(KeyError, match="places 'no'; known: check, strip"):
     opened(tmp_path, 'x', places='no')
 
 

@@ -11,8 +11,8 @@ from pyarrow import parquet
 from tests.builders import assert_uniform
 from zppo_jax.chat import images
 from zppo_jax.data import pool as pools
+from zppo_jax.data.loader import QuestionLoader
 from zppo_jax.data.media import content
-from zppo_jax.data.source import Source
 
 COLUMNS = dict(text='q', answer='a')
 
@@ -94,8 +94,8 @@ def test_a_row_without_the_column_is_named(files, tmp_path):
 @pytest.mark.parametrize(('changes', 'error', 'match'), [
     (dict(mapping='gsm8k'), ValueError, 'one of mapping and columns'),
     (dict(weight=0), ValueError, 'weight is 0; it must be > 0'),
-    (dict(colour='red'), KeyError, "seen has 'colour'; known: format, path"),
-    (dict(filters=dict(x=1)), KeyError, "seen.filters has 'x'"),
+    (dict(colour='red'), KeyError, "seen: 'colour'; known: format, path"),
+    (dict(filters=dict(x=1)), KeyError, "seen.filters: 'x'; known: prompt_"),
     (dict(columns=dict(text='q', answer='a', id='a2')), KeyError, "'a2'"),
     (dict(format='csv'), KeyError, "unknown format 'csv'"),
 ])
@@ -148,9 +148,9 @@ def drawn(source, steps):
 
 
 def test_draws_of_files_depend_on_seed_and_step_alone(files):
-  source = Source(pools.open_pool(files, {}), 4, 0, True)
+  source = QuestionLoader(pools.open_pool(files, {}), 4, 0, True)
   forward = drawn(source, range(20))
-  again = Source(pools.open_pool(files, {}), 4, 0, True)
+  again = QuestionLoader(pools.open_pool(files, {}), 4, 0, True)
   assert drawn(again, reversed(range(20))) == forward[::-1]
   assert source.steps_per_pass == 7
   for epoch in range(2):
@@ -160,8 +160,9 @@ def test_draws_of_files_depend_on_seed_and_step_alone(files):
 
 
 def test_the_position_knows_another_pool(files):
-  source = Source(pools.open_pool(files, {}), 4, 0, True)
-  fewer = Source(pools.open_pool(files, {'duplicates': True}), 4, 0, True)
+  source = QuestionLoader(pools.open_pool(files, {}), 4, 0, True)
+  fewer = QuestionLoader(pools.open_pool(files, {'duplicates': True}), 4, 0,
+                         True)
   assert source.position(9)['pool'] != fewer.position(9)['pool']
   assert {k: v for k, v in source.position(9).items() if k != 'pool'} == {
       'pass': 1, 'questions': 8}
@@ -170,7 +171,7 @@ def test_the_position_knows_another_pool(files):
 def test_a_mixture_keeps_its_weights_and_repeats_nothing(files):
   files['words']['weight'] = 3.0
   files['seen']['weight'] = 1.0
-  source = Source(pools.open_pool(files, {}), 4, 0, True)
+  source = QuestionLoader(pools.open_pool(files, {}), 4, 0, True)
   assert source.steps_per_pass == 3  # 10 words last for 13 draws
   for epoch in range(5):
     steps = range(3 * epoch, 3 * epoch + 3)
@@ -182,15 +183,15 @@ def test_a_mixture_keeps_its_weights_and_repeats_nothing(files):
   assert_uniform([i for ids in first for i in ids if i.startswith('words')],
                  [f'words/{i}' for i in range(10)])
   with pytest.raises(ValueError, match='30 questions, 13 in a pass'):
-    Source(source.pool, 14, 0, True)
+    QuestionLoader(source.pool, 14, 0, True)
 
 
 def test_processes_share_a_step(files):
-  source = Source(pools.open_pool(files, {}), 5, 0, True)
+  source = QuestionLoader(pools.open_pool(files, {}), 5, 0, True)
   whole = [q.id for q in source.draw(2)]
   parts = [[q.id for q in source.draw(2, i, 2)] for i in range(2)]
   assert parts == [whole[0::2], whole[1::2]]
-  with pytest.raises(ValueError, match='index is 2 of count 2'):
+  with pytest.raises(ValueError, match='index is 2; .* in .0, 2.'):
     source.draw(2, 2, 2)
 
 

@@ -27,7 +27,7 @@ from zppo_jax.verdicts import (
 
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch):
-  """A verifier for each test; its wall never starts."""
+  """A verifier for each test; its sandbox never starts."""
   monkeypatch.setattr(verifier, '_SHARED', [])
 
 
@@ -92,7 +92,7 @@ def test_two_runs_in_a_process_have_a_judge_each(tmp_path):
   for name, count in (('first', 2), ('second', 1)):
     rows = (tmp_path / f'{name}.jsonl').read_text().splitlines()
     assert len(rows) == count, name
-  assert first.verifier.wall is second.verifier.wall
+  assert first.verifier.sandbox is second.verifier.sandbox
   assert verifier.shared().ask is None
 
 

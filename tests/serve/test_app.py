@@ -213,7 +213,7 @@ def test_events_with_counts(local, path, body):
     ('/v1/completions', {'model': 'm', 'prompt': ''}, 400, 'prompt is empty'),
     ('/v1/completions', {'model': 'm', 'prompt': [1], 'seed': 666}, 400,
      'buckets is 8'),
-    ('/v1/embeddings', {'model': 'm'}, 404, 'known: /health, /v1/models'),
+    ('/v1/embeddings', {'model': 'm'}, 404, 'allowed: /health, /v1/models'),
     ('/v1/models', {'model': 'm'}, 405, 'Method Not Allowed'),
 ])
 def test_errors_have_openais_form(local, path, body, status, said):

@@ -62,7 +62,7 @@ def test_what_asks_for_nothing_is_taken():
     (dict(stream=1), 'stream', 'stream is 1; allowed: true or false'),
     (dict(frequency_penalty=0.5), 'frequency_penalty', 'is not built'),
     (dict(tools=[{}]), 'tools', 'is not built'),
-    (dict(smoke=1), "'smoke'", "unknown field 'smoke'; known: model, mess"),
+    (dict(smoke=1), "'smoke'", "unknown field 'smoke'; allowed: model, m"),
     (dict(top_logprobs=2), 'top_logprobs', 'it needs logprobs: true'),
     (dict(chat_template_kwargs={'x': 1}), 'chat_template_kwargs', 'allowed'),
     (dict(stream_options={'include_usage': 1}), 'stream_options', 'allowed'),

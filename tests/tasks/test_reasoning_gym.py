@@ -3,7 +3,8 @@
 import pytest
 
 from zppo_jax.tasks import reasoning_gym
-from zppo_jax.verdicts import gym, kinds, verifier
+from zppo_jax.verdicts import kinds, verifier
+from zppo_jax.verdicts.kinds import gym
 
 pytest.importorskip('reasoning_gym')
 

@@ -5,7 +5,8 @@ import re
 import pytest
 
 from zppo_jax.tasks import reasoning_gym, worked
-from zppo_jax.verdicts import boxed, kinds, verifier
+from zppo_jax.verdicts import kinds, verifier
+from zppo_jax.verdicts.kinds import boxed
 
 pytest.importorskip('reasoning_gym')
 

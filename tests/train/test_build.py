@@ -99,7 +99,7 @@ def test_the_unchanged_config_builds():
     ({'algorithm.updates': 0}, ('algorithm.updates is 0', '>= 1')),
     ({'steps': 0}, ('steps is 0', '>= 1')),
     ({'algorithm.max_tokens': 0}, ('max_tokens is 0', '>= 1')),
-    ({'algorithm.temperature': -1.0}, ('temperature is -1.0', '>= 0')),
+    ({'algorithm.temperature': -1.0}, ('temperature is -1.0', 'or 0')),
     ({'algorithm.temperature': 1e-37}, ('temperature is 1e-37', '1e-20')),
     ({'algorithm.temperature': float('inf')}, ('is inf', 'finite')),
     ({'algorithm.top_p': 0.0}, ('top_p is 0.0', '(0, 1]')),

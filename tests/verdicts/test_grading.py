@@ -3,8 +3,9 @@
 import pytest
 
 from zppo_jax.records import Grader, Question, StopReason, Verdict
-from zppo_jax.verdicts import boxed, verifier
+from zppo_jax.verdicts import verifier
 from zppo_jax.verdicts.grading import grade_all
+from zppo_jax.verdicts.kinds import boxed
 
 
 def test_each_row_by_its_own_kind(monkeypatch):
@@ -20,7 +21,7 @@ def test_each_row_by_its_own_kind(monkeypatch):
   ], grader) == [
       (Verdict.CORRECT, 'y'), (Verdict.CORRECT, '5.0'),
       (Verdict.TRUNCATED, '5'), (Verdict.NO_ANSWER, ''), (Verdict.WRONG, '6')]
-  verifier.shared().wall.close()
+  verifier.shared().sandbox.close()
 
 
 def test_a_threshold_of_nothing_is_refused():

@@ -7,7 +7,7 @@ import pytest
 from zppo_jax.records import Question, Verdict
 from zppo_jax.verdicts import verifier
 from zppo_jax.verdicts.judge import DECODING, judge, messages, read
-from zppo_jax.verdicts.wall import Wall
+from zppo_jax.verdicts.sandbox import Sandbox
 
 
 @pytest.mark.parametrize('said, score', [
@@ -39,7 +39,7 @@ def test_verdicts_of_a_judge():
     return [{'yes': '{"verdict": "correct"}', 'down': ConnectionError(
         'refused')}.get(answer, answer) for answer in answers]
 
-  found = verifier.Verifier(Wall(), ask)
+  found = verifier.Verifier(Sandbox(), ask)
   question = Question('q', 'Why?', 'because', '', kind='judge')
   said = ['yes', '{"verdict": "correct"} indeed', 'down']
   assert [verifier.verdict(r, 1.0)
@@ -47,4 +47,4 @@ def test_verdicts_of_a_judge():
               Verdict.CORRECT, Verdict.JUDGE_MALFORMED, Verdict.CRASH]
   assert 'refused' in judge(ask, [('', '', 'down')])[0].reason
   with pytest.raises(ValueError, match="'q' is of kind 'judge'"):
-    verifier.Verifier(Wall()).grade([('yes', question)])
+    verifier.Verifier(Sandbox()).grade([('yes', question)])

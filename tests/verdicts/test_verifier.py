@@ -7,12 +7,12 @@ import re
 import pytest
 
 from zppo_jax.records import Question, Verdict
-from zppo_jax.verdicts import journal, verifier
-from zppo_jax.verdicts.wall import Reply
+from zppo_jax.verdicts import journal, kinds, verifier
+from zppo_jax.verdicts.sandbox import GradingResult
 
 
 class Fake:
-  """A wall that says what it is told to, and counts."""
+  """A sandbox that says what it is told to, and counts."""
 
   def __init__(self, *replies):
     self.replies, self.asked = list(replies), 0
@@ -31,17 +31,18 @@ def test_a_resumed_run_is_told_what_the_first_was(tmp_path):
   path = tmp_path / 'verdicts.jsonl'
   rows = [('a', q()), ('b', q()), ('a', q()), ('\ud800', q())]
   first = verifier.Verifier(Fake(
-      Reply('timeout', reason='late'), Reply('score', 0.5), Reply('crash')))
+      GradingResult('timeout', reason='late'), GradingResult('score', 0.5),
+      GradingResult('crash')))
   first.keep(path)
   told = first.grade(rows)
-  assert first.wall.asked == 3 and told[0] == told[2]
+  assert first.sandbox.asked == 3 and told[0] == told[2]
   with open(path, 'a') as f:
     f.write('{"key": "torn')
-  second = verifier.Verifier(Fake(Reply('score', 1.0)))
-  assert second.keep(path) == 2
+  second = verifier.Verifier(Fake(GradingResult('score', 1.0)))
+  assert len(second.keep(path).verdicts) == 2
   again = second.grade(rows)
   assert again[:3] == told[:3] and again[3].score == 1
-  assert second.wall.asked == 1
+  assert second.sandbox.asked == 1
   assert all(json.loads(line) for line in path.read_text().splitlines())
 
 
@@ -55,15 +56,16 @@ def test_a_broken_line_in_the_middle_is_named(tmp_path):
 
 def test_correct_is_a_threshold():
   """Never score != 0."""
-  assert verifier.verdict(Reply('score', 0.5), 0.5) == Verdict.CORRECT
-  assert verifier.verdict(Reply('score', 0.49), 0.5) == Verdict.WRONG
-  assert verifier.verdict(Reply('unreadable'), 0.1) == Verdict.GOLD_UNREADABLE
+  assert verifier.verdict(GradingResult('score', 0.5), 0.5) == Verdict.CORRECT
+  assert verifier.verdict(GradingResult('score', 0.49), 0.5) == Verdict.WRONG
+  unreadable = verifier.verdict(GradingResult('unreadable'), 0.1)
+  assert unreadable == Verdict.GOLD_UNREADABLE
 
 
 def test_a_flood_is_wrong_without_being_graded():
   """1 MB of text never reaches a worker."""
   found = verifier.Verifier(Fake())
-  assert found.grade([('9' * 10**6, q())]) == [Reply('score', 0.0)]
+  assert found.grade([('9' * 10**6, q())]) == [GradingResult('score', 0.0)]
 
 
 def test_gold_answers_are_looked_at_before_a_run():
@@ -93,16 +95,54 @@ def test_other_rules_have_other_keys(monkeypatch):
 
 
 def test_the_rules_are_all_that_compares():
-  """Whatever file of verdicts/ a computed kind is made of is in the digest."""
-  here = pathlib.Path(journal.__file__).parent
-  found, left = set(), ['kinds']
+  """Each file of kinds/ of which a computed kind is made is in the digest."""
+  here = pathlib.Path(kinds.__file__).parent
+  rules, left = set(), ['__init__']
   while left:
     name = left.pop()
-    if name in found:
+    if name in rules:
       continue
-    found.add(name)
-    for line in re.findall(r'^from zppo_jax\.verdicts(?:\.(\w+))? import '
-                           r'(\([^)]*\)|.*)', (here / f'{name}.py').read_text(),
-                           re.MULTILINE):
-      left += [line[0]] if line[0] else re.findall(r'\w+', line[1])
-  assert found == set(journal.RULES)
+    rules.add(name)
+    for module, names in re.findall(
+        r'^from zppo_jax\.verdicts\.kinds(?:\.(\w+))? import '
+        r'(\([^)]*\)|.*)', (here / f'{name}.py').read_text(), re.MULTILINE):
+      left += [module] if module else re.findall(r'\w+', names)
+    # Nothing of verdicts/ outside of kinds/ compares.
+    assert not re.search(r'zppo_jax\.verdicts( |\.(?!kinds))',
+                         (here / f'{name}.py').read_text())
+  assert rules == set(journal.RULES)
+
+
+def test_a_journal_of_other_rules_is_named_as_outdated(tmp_path, monkeypatch):
+  """A run of an earlier version goes on: what its rules said of an answer is
+  neither used nor kept silent; the judge's verdicts hold."""
+  path = tmp_path / 'verdicts.jsonl'
+  ask = lambda asked: ['{"verdict": "correct"}' for _ in asked]
+  rows = [('5', q()), ('five', q('5', 'judge'))]
+  with monkeypatch.context() as m:
+    m.setattr(journal, 'rules', lambda: 'earlier rules')
+    before = verifier.Verifier(Fake(GradingResult('score', 0.0)), ask)
+    assert before.keep(path).note(path) == ''
+    assert [r.score for r in before.grade(rows)] == [0.0, 1.0]
+  # Lines of versions that named no rules, as they were written then.
+  with open(path, 'a') as f:
+    for kind in ('text', 'math', 'judge'):
+      f.write(json.dumps({'key': kind, 'kind': kind, 'status': 'score',
+                          'score': 1.0, 'reason': ''}) + '\n')
+  now = verifier.Verifier(Fake(GradingResult('score', 1.0)),
+                          lambda asked: pytest.fail('was judged before'))
+  contents = now.keep(path)
+  assert (contents.outdated, len(contents.verdicts)) == (3, 2)
+  assert re.match(f'{path}: 3 verdicts .* graded anew', contents.note(path))
+  assert [r.score for r in now.grade(rows)] == [1.0, 1.0]
+  assert now.sandbox.asked == 1
+  again = journal.read(path)
+  assert (again.outdated, len(again.verdicts)) == (3, 3)
+
+
+def test_a_key_that_is_no_text_is_named(tmp_path):
+  path = tmp_path / 'verdicts.jsonl'
+  journal.append(path, [(['k'], 'text', GradingResult('score', 1.0)),
+                        ('k', 'text', GradingResult('score', 1.0))])
+  with pytest.raises(ValueError, match=f'{path}, line 1: not a verdict'):
+    journal.read(path)

@@ -20,7 +20,7 @@ from zppo_jax.records import (
   PromptKind,
   PromptMedia,
 )
-from zppo_jax.verdicts import boxed
+from zppo_jax.verdicts.kinds import boxed
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,6 +14,7 @@ import hashlib
 import re
 from collections.abc import Callable, Sequence
 
+from zppo_jax import allowed
 from zppo_jax.chat import images
 from zppo_jax.data import media, tiers, values
 from zppo_jax.records import Clip, Picture
@@ -158,8 +159,7 @@ FILTERS: dict[str, Callable[[Sequence[Candidate], object],
 def check(names, where: str) -> None:
   """KeyError for a filter that is not in FILTERS."""
   for name in names:
-    if name not in FILTERS:
-      raise KeyError(f'{where} has {name!r}; known: {", ".join(FILTERS)}')
+    allowed.one_of(f'filter in {where}:', name, FILTERS)
 
 
 def apply(found: Sequence[Candidate], wanted: dict,

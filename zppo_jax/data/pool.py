@@ -12,6 +12,7 @@ import pathlib
 from collections.abc import Iterator, Mapping as Dict, Sequence
 from typing import Any
 
+from zppo_jax import allowed
 from zppo_jax.data import digest, filters, mappings, media, readers, values
 from zppo_jax.data.filters import Candidate
 from zppo_jax.data.mappings import Mapped, Mapping, mapping as rows
@@ -35,10 +36,8 @@ class Bounds:
   max_bytes: int = readers.MOST_BYTES
 
   def __post_init__(self):
-    if isinstance(self.max_bytes, bool) or not (
-        isinstance(self.max_bytes, int) and self.max_bytes >= 1):
-      raise ValueError(f'data.pool.max_bytes is {self.max_bytes!r}; it must '
-                       'be a number of bytes >= 1')
+    allowed.number('data.pool.max_bytes', self.max_bytes, '>= 1', whole=True,
+                   note=' of bytes')
 
 
 def roots(given, where: str) -> tuple[str, ...]:
@@ -66,7 +65,7 @@ class Spec:
     fps: of a video's frames, where its rows do not say.
     folder: of relative paths in rows; '' is the reader's.
     split: label of the questions; '' is the source's name.
-    weight: share of draws in a mixture, > 0 (see source.Source).
+    weight: share of draws in a mixture, > 0 (see loader.QuestionLoader).
     filters: name -> value, of this source alone.
     media_roots: folders besides `folder` in which images may lie.
     places: what is done with <image> and <video> in a text: 'check' compares
@@ -94,13 +93,10 @@ class Spec:
     if bool(self.mapping) == bool(self.columns):
       raise ValueError(f'{where}: one of mapping and columns is needed; '
                        f'mappings: {", ".join(mappings.MAPPINGS)}')
-    if not self.weight > 0:
-      raise ValueError(f'{where}.weight is {self.weight}; it must be > 0')
-    if not values.number(self.fps, f'{where}.fps') > 0:
-      raise ValueError(f'{where}.fps is {self.fps}; it must be > 0')
-    if self.places not in PLACES:
-      raise ValueError(f'{where}.places is {self.places!r}; allowed: '
-                       f'{", ".join(PLACES)}')
+    allowed.number(f'{where}.weight', self.weight, '> 0')
+    fps = f'{where}.fps'
+    allowed.number(fps, values.number(self.fps, fps), '> 0')
+    allowed.one_of(f'{where}.places', self.places, PLACES)
     roots(self.media_roots, where)
     filters.check(self.filters, f'{where}.filters')
 
@@ -109,9 +105,7 @@ def spec(name: str, fields) -> Spec:
   """A Spec of a config's fields; KeyError names the known ones."""
   known = [f.name for f in dataclasses.fields(Spec) if f.name != 'name']
   for field in fields:
-    if field not in known:
-      raise KeyError(f'data.pool.sources.{name} has {field!r}; known: '
-                     f'{", ".join(known)}')
+    allowed.one_of(f'field of data.pool.sources.{name}:', field, known)
   for field in ('format', 'path'):
     if field not in fields:
       raise KeyError(f'data.pool.sources.{name} lacks {field!r}')

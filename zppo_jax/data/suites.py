@@ -16,6 +16,7 @@ import pathlib
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from zppo_jax import allowed
 from zppo_jax.data import mappings, pool, suite_rows as rows
 from zppo_jax.data.mappings.mapping import Mapping
 from zppo_jax.records import Decoding, Question
@@ -189,10 +190,7 @@ BENCHMARKS: dict[str, Benchmark] = {
 
 def get(name: str) -> Benchmark:
   """A row of BENCHMARKS; KeyError names the known ones."""
-  if name not in BENCHMARKS:
-    raise KeyError(f'unknown benchmark {name!r}; known: '
-                   f'{", ".join(BENCHMARKS)}')
-  return BENCHMARKS[name]
+  return allowed.known('benchmark', name, BENCHMARKS)
 
 
 def mapping(of: Benchmark) -> Mapping:

@@ -12,6 +12,8 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from zppo_jax import allowed
+
 MESH_AXES = ('data', 'fsdp', 'tensor')
 BATCH_AXES = ('data', 'fsdp')
 
@@ -93,8 +95,7 @@ def make_mesh(config: MeshConfig, devices=None) -> Mesh:
   """
   devices = jax.devices() if devices is None else devices
   for name, size in zip(MESH_AXES, config.shape, strict=True):
-    if size < 1:
-      raise ValueError(f'mesh.{name} is {size}; it must be >= 1')
+    allowed.number(f'mesh.{name}', size, '>= 1')
   count = math.prod(config.shape)
   if count > len(devices) or (count != len(devices) and count != 1):
     raise ValueError(

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
+from zppo_jax import allowed
 from zppo_jax.models import decoder, layers, qwen3_5, qwen3_vl, vision
 
 
@@ -107,10 +108,7 @@ def build(family: str, **fields) -> Model:
     KeyError: for an unknown family; the message names the known ones.
     TypeError, ValueError: for an unknown or impossible field.
   """
-  if family not in FAMILIES:
-    raise KeyError(f'unknown model family {family!r}; known: '
-                   f'{", ".join(FAMILIES)}')
-  row = FAMILIES[family]
+  row = allowed.known('model family', family, FAMILIES)
   return row.build(row.config(**fields))._replace(family=family)
 
 

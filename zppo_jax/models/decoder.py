@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from zppo_jax import allowed
 from zppo_jax.arrays import NewKV
 from zppo_jax.models import attention, cache as cached, layers, rope
 
@@ -80,18 +81,15 @@ class DecoderConfig:
     rope.check(self)
     for name in ('vocab_size', 'width', 'num_layers', 'num_heads',
                  'num_kv_heads', 'head_dim', 'mlp_width', 'max_positions'):
-      if getattr(self, name) < 1:
-        raise ValueError(f'{name} is {getattr(self, name)}; it must be >= 1')
+      allowed.number(name, getattr(self, name), '>= 1')
     if self.num_heads % self.num_kv_heads:
       raise ValueError(f'num_heads is {self.num_heads}; it must be a multiple '
                        f'of num_kv_heads, {self.num_kv_heads}')
     if self.head_dim % 2:
       raise ValueError(f'head_dim is {self.head_dim}; it must be even')
-    for name, known in (('dtype', DTYPES), ('remat', REMAT),
+    for name, names in (('dtype', DTYPES), ('remat', REMAT),
                         ('attention', attention.NAMES)):
-      if getattr(self, name) not in known:
-        raise ValueError(f'{name} is {getattr(self, name)!r}; known: '
-                         f'{", ".join(known)}')
+      allowed.one_of(name, getattr(self, name), names)
     layers.check_unroll(self.unroll, self.remat)
 
 

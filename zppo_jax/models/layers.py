@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from zppo_jax import allowed
 from zppo_jax.objectives.rounding import once, rounded, wide
 
 NUM_AXES = 3  # axes of a position in models with images: time, height, width
@@ -269,8 +270,7 @@ def check_unroll(unroll: int, remat: str) -> None:
   If no loop is left, the compiler reuses the values of the forward pass where
   remat asks it to recompute them.
   """
-  if unroll < 1:
-    raise ValueError(f'unroll is {unroll}; it must be >= 1')
+  allowed.number('unroll', unroll, '>= 1')
   if unroll > 1 and remat != 'none':
     raise ValueError(f'unroll is {unroll} and remat {remat!r}; blocks that '
                      "are written out are not recomputed: remat must be 'none' "

@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from zppo_jax import allowed
 from zppo_jax.arrays import NewKV
 from zppo_jax.models import (
   attention,
@@ -79,11 +80,9 @@ class Qwen35Config:
                  'num_kv_heads', 'head_dim', 'mlp_width', 'max_positions',
                  'delta_key_heads', 'delta_value_heads', 'delta_key_dim',
                  'delta_value_dim'):
-      if getattr(self, name) < 1:
-        raise ValueError(f'{name} is {getattr(self, name)}; it must be >= 1')
+      allowed.number(name, getattr(self, name), '>= 1')
     for name in ('conv_kernel', 'period'):
-      if getattr(self, name) < 2:
-        raise ValueError(f'{name} is {getattr(self, name)}; it must be >= 2')
+      allowed.number(name, getattr(self, name), '>= 2')
     for name, of in (('num_heads', 'num_kv_heads'),
                      ('delta_value_heads', 'delta_key_heads'),
                      ('num_layers', 'period')):
@@ -98,11 +97,9 @@ class Qwen35Config:
       raise ValueError(f'rope_sections is {self.rope_sections}; it must be '
                        'pairs of (time, height, width)')
     layers.interleaved_axes(self.rotary_dim // 2, self.rope_sections)
-    for name, known in (('dtype', DTYPES), ('remat', REMAT),
+    for name, names in (('dtype', DTYPES), ('remat', REMAT),
                         ('attention', attention.NAMES)):
-      if getattr(self, name) not in known:
-        raise ValueError(f'{name} is {getattr(self, name)!r}; known: '
-                         f'{", ".join(known)}')
+      allowed.one_of(name, getattr(self, name), names)
     layers.check_unroll(self.unroll, self.remat)
     object.__setattr__(self, 'vision', vision.as_config(self.vision))
     vision.check_fits(self.vision, self.width)

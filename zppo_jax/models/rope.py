@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from zppo_jax import allowed
 from zppo_jax.models import layers
 
 
@@ -41,8 +42,7 @@ def check(config) -> None:
   if len(config.rope_yarn) not in (0, len(Yarn._fields)):
     raise ValueError(f'rope_yarn is {config.rope_yarn}; it must hold '
                      f'({", ".join(Yarn._fields)}) or nothing')
-  if not config.rope_linear > 0:
-    raise ValueError(f'rope_linear is {config.rope_linear}; it must be > 0')
+  allowed.number('rope_linear', config.rope_linear, '> 0')
   kinds = [name for name, used in (
       ('rope_llama3', getattr(config, 'rope_llama3', ())),
       ('rope_yarn', config.rope_yarn),

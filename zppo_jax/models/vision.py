@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from zppo_jax import allowed
 from zppo_jax.arrays import Media
 from zppo_jax.models import attention, layers
 from zppo_jax.models.decoder import DTYPES, REMAT
@@ -59,8 +60,8 @@ class VisionConfig:
     object.__setattr__(self, 'taps', tuple(self.taps))
     for field in dataclasses.fields(self):
       value = getattr(self, field.name)
-      if field.type is int and not field.name.endswith('_id') and value < 1:
-        raise ValueError(f'vision.{field.name} is {value}; it must be >= 1')
+      if field.type is int and not field.name.endswith('_id'):
+        allowed.number(f'vision.{field.name}', value, '>= 1')
     if self.width % (4 * self.num_heads):
       raise ValueError(f'vision.width is {self.width}; it must be a multiple '
                        f'of 4 * num_heads, {4 * self.num_heads}')

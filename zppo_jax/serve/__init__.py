@@ -11,6 +11,7 @@ import socket
 import jax
 import numpy as np
 
+from zppo_jax import allowed
 from zppo_jax.chat import dates, segments
 from zppo_jax.devices import compile_cache, sharding
 from zppo_jax.endpoints import wire
@@ -169,8 +170,7 @@ def main(*, model: str, name: str | None, host: str, port: int, dtype: str,
   if not 1 < context <= most:
     raise ValueError(f'--context is {context}; allowed: 2 to {most}, the '
                      "model's positions")
-  if slots < 1:
-    raise ValueError(f'--slots is {slots}; it must be >= 1')
+  allowed.number('--slots', slots, '>= 1')
   name = name or pathlib.Path(model).name
   running = start(found, chat, context, slots, MOST_TOP)
   made = app.make(app.Server(name, chat, running, context, token,

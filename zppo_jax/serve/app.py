@@ -216,7 +216,7 @@ def make(server: Server) -> Starlette:
 
   async def unknown(request: Request, e: HTTPException) -> Response:
     return error(Refused(
-        f'{request.method} {request.url.path}: {e.detail}; known: '
+        f'{request.method} {request.url.path}: {e.detail}; allowed: '
         + ', '.join(r.path for r in routes), None, e.status_code, 'no_route'))
 
   async def broken(request: Request, e: Exception) -> Response:

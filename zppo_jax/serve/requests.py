@@ -163,7 +163,7 @@ class Body:
                         f'{_IGNORED[name].__name__} or null', name)
         continue
       if name not in _NEUTRAL:
-        raise Refused(f'unknown field {_short(name)}; known: '
+        raise Refused(f'unknown field {_short(name)}; allowed: '
                       f'{", ".join([*self._known, *_NEUTRAL])}', _short(name),
                       code='unknown_field')
       if value is not None and not any(

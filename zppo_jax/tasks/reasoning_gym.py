@@ -1,8 +1,8 @@
 """Questions made by the package reasoning-gym, text alone.
 
 A question keeps what its own scorer needs: the data set with its config is
-its source, the entry's number the end of its id (verdicts/gym.py). Data sets
-whose scorers execute the model's text are refused there by name.
+its source, the entry's number the end of its id (verdicts/kinds/gym.py). Data
+sets whose scorers execute the model's text are refused there by name.
 
   c.data.task = 'reasoning_gym'
   c.data.pool = dict(name='chain_sum', size=2000, seed=0, config=dict())
@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 
 from zppo_jax.records import Question
 from zppo_jax.tasks import worked as solutions
-from zppo_jax.verdicts import gym
+from zppo_jax.verdicts.kinds import gym
 
 EVAL_SEED = 1_000_003  # of the splits; no pool may have it
 

@@ -18,8 +18,8 @@ from zppo_jax.chat import dates
 from zppo_jax.chat.rendering import Day
 from zppo_jax.chat.wording import BOXED, Chat
 from zppo_jax.data import prompt_lengths
+from zppo_jax.data.loader import QuestionLoader
 from zppo_jax.data.pool import Pool
-from zppo_jax.data.source import Source
 from zppo_jax.devices import sharding
 from zppo_jax.endpoints import judge
 from zppo_jax.learner import layouts, optimizers, scoring, update
@@ -60,7 +60,7 @@ def abstract_state(config, model, mesh) -> TrainState:
 class _Questions(NamedTuple):
   """Questions and their grader, from the config's data, eval and judge."""
   task: tasks.Task
-  source: Source
+  source: QuestionLoader
   splits: dict[str, tuple[Question, ...]]
   verifier: Verifier
 
@@ -120,8 +120,8 @@ def _questions(c, method: methods.Method) -> _Questions:
   if c.data.fit not in prompt_lengths.FITS:
     raise KeyError(f'unknown data.fit {c.data.fit!r}; known: '
                    f'{", ".join(prompt_lengths.FITS)}')
-  source = Source(tasks.pool(task, c.data.pool), c.algorithm.num_new, c.seed,
-                  c.data.repeat)
+  source = QuestionLoader(tasks.pool(task, c.data.pool), c.algorithm.num_new,
+                          c.seed, c.data.repeat)
   source.check_steps(c.steps)
   splits = tasks.splits(task, c.eval, c.eval.splits, c.data.pool)
   words_of = lambda pool: pool.words() if isinstance(pool, Pool) else pool

@@ -474,13 +474,16 @@ def _work(run: Run, config, out: Workdir, forked: RunState | None) -> dict:
       run = _with_journal(run, path)
       judging = contextlib.ExitStack()
       closing.add(judging.close)
-      judging.enter_context(verifier.journalled(run.verifier, out.verdicts))
+      verdicts = judging.enter_context(
+          verifier.journalled(run.verifier, out.verdicts))
 
       def say(text):
         """Prints a line in the terminal and writes it to the log."""
         out.note(text)
         print(text, flush=True)
 
+      if verdicts.outdated:
+        say(verdicts.note(out.verdicts))
       at = begin(run, out, kept, forked, say)
       workdir.write_json(path / digest.NAME, run.source.record())
       outlets = writers.open_all(

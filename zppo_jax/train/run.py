@@ -6,7 +6,7 @@ from typing import Any
 
 from zppo_jax.algorithms import compression, methods, zppo
 from zppo_jax.arrays import TrainState
-from zppo_jax.data.source import Source
+from zppo_jax.data.loader import QuestionLoader
 from zppo_jax.learner import layouts
 from zppo_jax.objectives import importance
 from zppo_jax.records import Every, Question
@@ -32,7 +32,7 @@ class Run:
   advantage_scope: str
   correction: importance.Correction
   gap_measured: bool
-  source: Source
+  source: QuestionLoader
   splits: dict[str, tuple[Question, ...]]
   eval_every: int
   probe: Every

@@ -1,13 +1,12 @@
-"""What an answer is worth: parsing, kinds of equality, and the wall around
-the grading of untrusted text (docs/verdicts.md).
+"""What an answer is worth: how it is compared with the gold answer, and where.
 
-  boxed     the last \\boxed{} of a response
-  screen    what is too long or too steep to be looked at
-  kinds     (answer, reference) -> score, a table; plain, maths, gym
-  spelling  one spelling of what looks the same; numerals, units, forms
-  worker    the process that runs them; wall: the pool that kills it
-  judge     a model that compares, asked through an endpoint
-  verifier  cache, journal, wall and judge: questions in, verdicts out
+  grading   responses in, verdicts out; called by rollout/collect.py
+  verifier  joins cache, journal, sandbox and judge for the answers of a run
+  sandbox   the pool of killable workers; worker is the process that grades
+  judge     a model that compares two answers, asked through an endpoint
+  journal   verdicts.jsonl, the verdicts of a run on disk
+  control   control strings of chat templates in words for a server
+  kinds/    KINDS, the table of comparisons, and a file for each family of them
 
-Nothing that a worker imports knows jax.
+No file that a worker imports may import jax (docs/verdicts.md).
 """

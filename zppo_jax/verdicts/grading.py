@@ -14,53 +14,52 @@ def _by_kind(rows: Sequence[tuple[str, Question]],
              grader: Grader) -> list[Verdict]:
   """Verdicts of answers to questions with a kind, the same on every host.
 
-  Whether an answer meets a deadline is a matter of the machine, so the first
-  process says it for all.
+  The first process grades for all of them, because whether an answer meets a
+  deadline depends on the machine.
   """
   if not rows:
     return []
   if jax.process_count() == 1 or jax.process_index() == 0:
-    by = grader.verifier or verifier.shared()
-    found = [verifier.verdict(reply, grader.threshold)
-             for reply in by.grade(rows)]
+    results = (grader.verifier or verifier.shared()).grade(rows)
+    verdicts = [verifier.verdict(r, grader.threshold) for r in results]
   else:
-    found = [Verdict.CRASH] * len(rows)  # replaced below
+    verdicts = [Verdict.CRASH] * len(rows)  # the broadcast replaces them
   if jax.process_count() == 1:
-    return found
-  told = multihost_utils.broadcast_one_to_all(np.asarray(found, np.int32))
-  return [Verdict(int(v)) for v in told]
+    return verdicts
+  codes = multihost_utils.broadcast_one_to_all(np.asarray(verdicts, np.int32))
+  return [Verdict(int(code)) for code in codes]
 
 
 def grade_all(rows: Sequence[tuple[str, StopReason, Question]],
               grader: Grader) -> list[tuple[Verdict, str]]:
   """(verdict, parsed answer) of each (text, stop, question), graded at once.
 
-  A truncated response is wrong (docs/paper.md); its answer is parsed all the
-  same, for the NCQ list. Questions without a kind are graded by the grader's
-  own function in this process, the others by its verifier.
+  A truncated response is wrong (docs/paper.md), but its answer is parsed all
+  the same, because an NCQ may list it. The grader's own function grades answers
+  to questions without a kind, in this process; its verifier grades the others.
 
   Raises:
-    KeyError, ValueError, WallError: as verifier.Verifier.grade.
+    KeyError, ValueError, SandboxError: as verifier.Verifier.grade.
   """
   answers = [grader.parse(text) for text, _, _ in rows]
-  found: list[Verdict | None] = []
-  walled = []
+  verdicts: list[Verdict] = []
+  with_kind = []
   for i, (answer, (_, stop, question)) in enumerate(
       zip(answers, rows, strict=True)):
     if stop == StopReason.LENGTH:
-      found.append(Verdict.TRUNCATED)
+      verdicts.append(Verdict.TRUNCATED)
     elif not answer:
-      found.append(Verdict.NO_ANSWER)
+      verdicts.append(Verdict.NO_ANSWER)
     elif question.kind:
-      found.append(None)
-      walled.append(i)
+      verdicts.append(Verdict.CRASH)  # replaced below
+      with_kind.append(i)
     else:
       right = grader.grade(answer, question) >= grader.threshold
-      found.append(Verdict.CORRECT if right else Verdict.WRONG)
-  told = _by_kind([(answers[i], rows[i][2]) for i in walled], grader)
-  for i, verdict in zip(walled, told, strict=True):
-    found[i] = verdict
-  return list(zip(found, answers, strict=True))
+      verdicts.append(Verdict.CORRECT if right else Verdict.WRONG)
+  by_kind = _by_kind([(answers[i], rows[i][2]) for i in with_kind], grader)
+  for i, verdict in zip(with_kind, by_kind, strict=True):
+    verdicts[i] = verdict
+  return list(zip(verdicts, answers, strict=True))
 
 
 def grade(text: str, stop: StopReason, question: Question,

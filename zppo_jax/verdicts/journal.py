@@ -1,12 +1,13 @@
-"""verdicts.jsonl: verdicts by content, reused when a run goes on.
+"""verdicts.jsonl: verdicts by content, which a resumed run reads.
 
-A line's key is the digest of what was compared and by which version of what,
-so that a line is true whenever and for whichever step it was written: a resume
-cuts nothing here, and a step that is repeated gets the verdicts that it got
-the first time, a timeout on a busy machine too. Crashes are not kept: what
-failed may have been mended.
+The key of a line is a digest of what was compared and of the code that compared
+it, so a line is true for whichever step it was written. Therefore a resume cuts
+no line, and a repeated step gets the verdicts that it got the first time, even
+a timeout on a busy machine. A crash is not stored, because somebody may have
+mended its cause.
 """
 
+import dataclasses
 import functools
 import hashlib
 import json
@@ -16,33 +17,56 @@ from importlib import metadata
 
 from zppo_jax.devices import disk
 from zppo_jax.verdicts import kinds
-from zppo_jax.verdicts.wall import Reply
+from zppo_jax.verdicts.sandbox import GradingResult
 
-VERSION = 2  # of what a line means; the comparisons are in `rules`
-KEPT = ('score', 'unreadable', 'timeout', 'malformed')
-# What our own comparisons are made of, beside this file.
-RULES = ('forms', 'gym', 'kinds', 'maths', 'numerals', 'plain', 'screen',
+VERSION = 2  # of the meaning of a line; `rules` covers the comparisons
+STORED = ('score', 'unreadable', 'timeout', 'malformed')
+# The files of kinds/ that compare; __init__ is the table itself.
+RULES = ('__init__', 'forms', 'gym', 'maths', 'numerals', 'plain', 'prefilter',
          'spelling', 'units')
-# What a package does its work with, whose versions count as its own does.
+# The packages that a package computes with; their versions count as its own.
 BELOW = {'math-verify': ('latex2sympy2-extended', 'sympy')}
+
+
+@dataclasses.dataclass(frozen=True)
+class Contents:
+  """What a journal holds.
+
+  Attributes:
+    verdicts: key -> result, of the code and packages of this process.
+    outdated: the number of lines that another version of them wrote. No key of
+      today equals one of theirs, so these answers are graded anew.
+  """
+  verdicts: dict[str, GradingResult]
+  outdated: int
+
+  def note(self, path: str | os.PathLike) -> str:
+    """A line about outdated verdicts, '' if there are none."""
+    if not self.outdated:
+      return ''
+    return (f'{path}: {self.outdated} verdicts were made by other rules or '
+            'packages; their answers are graded anew')
 
 
 @functools.cache
 def rules() -> str:
-  """Digest of the code of our own comparisons: another code, another key, so
-  that no verdict of an old rule is told for a new one."""
-  here = pathlib.Path(__file__).parent
-  whole = hashlib.sha256()
+  """A digest of the code that compares.
+
+  It is a part of each key, so that no verdict of an old rule is taken for one
+  of a new rule.
+  """
+  folder = pathlib.Path(kinds.__file__).parent
+  digest = hashlib.sha256()
   for name in RULES:
-    whole.update((here / f'{name}.py').read_bytes())
-  return whole.hexdigest()[:16]
+    digest.update((folder / f'{name}.py').read_bytes())
+  return digest.hexdigest()[:16]
 
 
 def _version_of(package: str) -> str:
   try:
     return f'{package} {metadata.version(package)}'
   except metadata.PackageNotFoundError:
-    return package  # the first use says what is missing
+    return package  # the first comparison names the missing package
 
 
 @functools.cache
@@ -51,7 +75,7 @@ def _versions(package: str) -> str:
 
 
 def version(kind: str) -> str:
-  """What verdicts of a kind depend on besides the texts."""
+  """Everything but the texts on which the verdicts of a kind depend."""
   if kind == kinds.JUDGE:
     return str(VERSION)
   row = kinds.get(kind)
@@ -64,47 +88,70 @@ def version(kind: str) -> str:
 
 @functools.cache
 def _digest_of_file(path: str) -> str:
-  """As it is when a process first asks: what is imported stays."""
+  """A digest of the file at the first call, because an imported module does not
+  change with its file."""
   return hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()[:16]
 
 
 def key(kind: str, reference: str, answer: str) -> str:
-  """Digest of a comparison; any text goes, lone surrogates too."""
-  whole = json.dumps([version(kind), kind, reference, answer])
-  return hashlib.sha256(whole.encode()).hexdigest()[:40]
+  """The digest of a comparison; lone surrogates may occur in the texts."""
+  text = json.dumps([version(kind), kind, reference, answer])
+  return hashlib.sha256(text.encode()).hexdigest()[:40]
 
 
-def read(path) -> dict[str, Reply]:
-  """Verdicts of a file, {} without one; what a kill tore is cut off.
+def _outdated(row: dict) -> bool:
+  """Whether other code or packages wrote a line.
+
+  Lines of earlier versions name no version. Those of the table's kinds are
+  outdated, because the table's code has changed since. Those of a judge or of a
+  user's function may still be true; their keys decide.
+  """
+  kind = row.get('kind')
+  return kind in kinds.KINDS and row.get('version') != version(kind)
+
+
+def read(path: str | os.PathLike) -> Contents:
+  """The verdicts of a file; there are none if the file does not exist.
+
+  A last line that a kill tore is cut off.
 
   Raises:
-    ValueError: for a line that is no verdict and not the last.
+    ValueError: for any other line that is not a verdict.
   """
-  path, found, good = pathlib.Path(path), {}, 0
+  path = pathlib.Path(path)
   raw = path.read_bytes() if path.exists() else b''
   lines = raw.splitlines(keepends=True)
+  verdicts: dict[str, GradingResult] = {}
+  outdated = whole = 0
   for number, line in enumerate(lines, 1):
     try:
       row = disk.unsealed(line)
-      reply = Reply(row['status'], float(row['score']), row['reason'])
-      name = row['key']
+      result = GradingResult(row['status'], float(row['score']), row['reason'])
+      name, old = row['key'], _outdated(row)
+      if not isinstance(name, str):
+        raise TypeError(f'its key is {name!r}')
     except (ValueError, KeyError, TypeError, RecursionError) as e:
       if number < len(lines):
         raise ValueError(f'{path}, line {number}: not a verdict: {e}') from e
       break
     if not line.endswith(b'\n'):
       break
-    found[name] = reply
-    good += len(line)
-  if good < len(raw):
-    os.truncate(path, good)
-  return found
+    whole += len(line)
+    if old:
+      outdated += 1
+    else:
+      verdicts[name] = result
+  if whole < len(raw):
+    os.truncate(path, whole)
+  return Contents(verdicts, outdated)
 
 
-def append(path, rows: list[tuple[str, str, Reply]]) -> None:
-  """Adds (key, kind, reply) of verdicts that are worth keeping."""
-  kept = [disk.sealed({'key': name, 'kind': kind, 'status': r.status,
-                       'score': r.score, 'reason': r.reason})
-          for name, kind, r in rows if r.status in KEPT]
-  if kept:
-    disk.append(path, ''.join(kept))
+def append(path: str | os.PathLike,
+           rows: list[tuple[str, str, GradingResult]]) -> None:
+  """Writes the (key, kind, result) whose status is in STORED."""
+  lines = [disk.sealed({'key': name, 'kind': kind, 'version': version(kind),
+                        'status': result.status, 'score': result.score,
+                        'reason': result.reason})
+           for name, kind, result in rows if result.status in STORED]
+  if lines:
+    disk.append(path, ''.join(lines))

@@ -1,11 +1,12 @@
-"""The kind 'judge': a model that compares an answer with the gold one.
+"""The kind 'judge': a model that compares an answer with the gold answer.
 
-The rules of the paper's App. (papers: 1.6): temperature 0, strict JSON, told
-to compare and not to solve; malformed is wrong, and counted. The words are
-ours. Question, reference and answer travel as one JSON object, whose strings
-no text can leave, and in which the control strings of chat templates are spelt
-with escapes, so that an answer cannot speak to the judge as we do; and only
-the judge's whole reply is read, never a part of it that looks right.
+The rules are those of the paper's appendix: the judge decodes at temperature 0,
+is told to compare and not to solve, and replies in strict
+JSON; a malformed reply is wrong, and it is counted. The prompt is ours.
+Question, reference and answer are sent as one JSON object. No text can end its
+own string there, and escapes spell the control strings of chat templates, so
+that an answer cannot give the judge instructions as we do. Only the whole reply
+counts; no part of it that looks right does.
 """
 
 import json
@@ -13,12 +14,12 @@ from collections.abc import Callable, Sequence
 
 from zppo_jax.records import Decoding
 from zppo_jax.verdicts import control
-from zppo_jax.verdicts.wall import Reply
+from zppo_jax.verdicts.sandbox import GradingResult
 
-# How whoever asks should decode, as in the evaluation of the paper.
+# The decoding of the judge, as in the evaluation of the paper.
 DECODING = Decoding(512, temperature=0.0)
 MALFORMED = 'malformed'
-# Messages of each -> the judge's words for each, or why none came.
+# The messages of each request -> each reply, or the error that came instead.
 Ask = Callable[[Sequence[list[dict]]], Sequence[str | Exception]]
 
 SYSTEM = (
@@ -36,39 +37,41 @@ SYSTEM = (
 
 
 def messages(question: str, reference: str, answer: str) -> list[dict]:
-  """What the judge is sent."""
+  """The messages that ask the judge about one answer."""
   data = {'question': question, 'reference': reference, 'answer': answer}
   return [{'role': 'system', 'content': SYSTEM},
           {'role': 'user', 'content': control.dumps(data, indent=1)}]
 
 
 def read(reply: str) -> float | None:
-  """1 or 0 by the judge's reply, None if it is not in the agreed form."""
+  """1 or 0 by the judge's reply, None if the reply is malformed."""
   try:
-    found = json.loads(reply)
+    value = json.loads(reply)
   except (ValueError, RecursionError):
     return None
-  if not isinstance(found, dict) or set(found) != {'verdict'}:
+  if not isinstance(value, dict) or set(value) != {'verdict'}:
     return None
-  return {'correct': 1.0, 'wrong': 0.0}.get(found['verdict']) if isinstance(
-      found['verdict'], str) else None
+  return {'correct': 1.0, 'wrong': 0.0}.get(value['verdict']) if isinstance(
+      value['verdict'], str) else None
 
 
-def _reply(said: str | Exception) -> Reply:
-  if isinstance(said, Exception):
-    return Reply('crash', reason=f'the judge: {said}'[:300])
-  score = read(said)
+def _result(reply: str | Exception) -> GradingResult:
+  if isinstance(reply, Exception):
+    return GradingResult('crash', reason=f'the judge: {reply}'[:300])
+  score = read(reply)
   if score is None:
-    return Reply(MALFORMED, reason=f'the judge said {said[:200]!r}')
-  return Reply('score', score)
+    return GradingResult(MALFORMED, reason=f'the judge said {reply[:200]!r}')
+  return GradingResult('score', score)
 
 
-def judge(ask: Ask, asked: Sequence[tuple[str, str, str]]) -> list[Reply]:
-  """A reply for each (question, reference, answer), in their order.
+def judge(ask: Ask,
+          comparisons: Sequence[tuple[str, str, str]]) -> list[GradingResult]:
+  """A result for each (question, reference, answer), in their order.
 
   Args:
-    ask: is asked for all of them at once.
-    asked: what is to be compared.
+    ask: takes the requests of all comparisons at once.
+    comparisons: the texts of each comparison.
   """
-  said = ask([messages(*texts) for texts in asked])
-  return [_reply(s) for _, s in zip(asked, said, strict=True)]
+  replies = ask([messages(*texts) for texts in comparisons])
+  return [_result(reply)
+          for _, reply in zip(comparisons, replies, strict=True)]

@@ -1,40 +1,48 @@
-"""Answers to questions in, marks out: cache, journal, wall and judge.
+"""Answers to questions in, results out: cache, journal, sandbox and judge.
 
-A run has a verifier of its own, with its judge, its journal and what it was
-told so far (`of_run`). All of a process share the wall, as they share the
-machine; its workers start when the first question with a kind is graded.
+A run has a verifier of its own (`of_run`), with its judge, its journal and a
+cache of its results. All verifiers of a process share the sandbox, because they
+share the machine; its workers start when the first question with a kind is
+graded.
 """
 
 import collections
 import contextlib
 import dataclasses
+import os
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from zppo_jax.records import Grader, Question, Verdict
-from zppo_jax.verdicts import boxed, gym, journal, kinds, screen
+from zppo_jax.verdicts import journal, kinds
 from zppo_jax.verdicts.judge import MALFORMED, Ask, judge
-from zppo_jax.verdicts.wall import Job, Limits, Reply, Wall
+from zppo_jax.verdicts.kinds import boxed, gym, prefilter
+from zppo_jax.verdicts.sandbox import (
+  GradingJob,
+  GradingResult,
+  Sandbox,
+  SandboxLimits,
+)
 
-CACHED = 200_000  # verdicts in memory
-# Characters of a gold answer that this process reads; longer ones, which hold
-# thousands of members or digits, are read behind the wall alone.
+CACHED = 200_000  # results in memory
+# Characters of a gold answer that this process reads. Longer ones hold
+# thousands of members or digits, so only the sandbox reads them.
 LONGEST_CHECKED = 20_000
-# What a reply without a score means.
+# The verdict of each status that has no score.
 VERDICTS = {'unreadable': Verdict.GOLD_UNREADABLE,
             'timeout': Verdict.TIMEOUT, 'crash': Verdict.CRASH,
             MALFORMED: Verdict.JUDGE_MALFORMED}
 
 
-def verdict(reply: Reply, threshold: float) -> Verdict:
-  """What a reply means to a task."""
-  if reply.status != 'score':
-    return VERDICTS[reply.status]
-  return Verdict.CORRECT if reply.score >= threshold else Verdict.WRONG
+def verdict(result: GradingResult, threshold: float) -> Verdict:
+  """The verdict of a task whose grader has this threshold."""
+  if result.status != 'score':
+    return VERDICTS[result.status]
+  return Verdict.CORRECT if result.score >= threshold else Verdict.WRONG
 
 
 def reference(question: Question) -> str:
-  """What answers to a question are held against."""
+  """The text with which answers to a question are compared."""
   if question.kind == 'reasoning_gym':
     return gym.reference(question.source, question.id)
   return question.answer
@@ -44,25 +52,26 @@ class Verifier:
   """Grades answers to questions that have a kind.
 
   Attributes:
-    wall: where kinds are computed.
+    sandbox: grades all kinds but the judge's.
     ask: the judge (judge.Ask), or None without one.
-    path: of the journal, or None.
+    path: the file of the journal, or None without one.
   """
 
-  def __init__(self, wall: Wall, ask: Ask | None = None):
-    self.wall, self.ask, self.path = wall, ask, None
+  def __init__(self, sandbox: Sandbox, ask: Ask | None = None):
+    self.sandbox, self.ask = sandbox, ask
+    self.path: pathlib.Path | None = None
     self._reasons: collections.OrderedDict[str, str] = (
         collections.OrderedDict())
-    self._known: collections.OrderedDict[str, Reply] = (
+    self._known: collections.OrderedDict[str, GradingResult] = (
         collections.OrderedDict())
 
-  def keep(self, path) -> int:
-    """Reads a journal and goes on writing it; how many verdicts it held."""
-    found = journal.read(path)
-    for name, reply in found.items():
-      self._remember(name, reply)
+  def keep(self, path: str | os.PathLike) -> journal.Contents:
+    """Reads a journal, to which it appends from then on."""
+    contents = journal.read(path)
+    for name, result in contents.verdicts.items():
+      self._remember(name, result)
     self.path = pathlib.Path(path)
-    return len(found)
+    return contents
 
   def forget(self) -> None:
     """Leaves the journal and empties the cache."""
@@ -70,122 +79,130 @@ class Verifier:
     self._known.clear()
 
   def reasons(self) -> list[str]:
-    """What was last said about each way not to be graded."""
+    """The last reason of each status that has no score."""
     return [f'last {name}: {why}' for name, why in self._reasons.items()]
 
-  def _remember(self, name: str, reply: Reply) -> None:
-    if reply.status in journal.KEPT:
-      self._known[name] = reply
+  def _remember(self, name: str, result: GradingResult) -> None:
+    if result.status in journal.STORED:
+      self._known[name] = result
       while len(self._known) > CACHED:
         self._known.popitem(last=False)
 
-  def grade(self, rows: Sequence[tuple[str, Question]]) -> list[Reply]:
-    """A reply for each (parsed answer, question); equal ones are graded once.
+  def grade(self, rows: Sequence[tuple[str, Question]]) -> list[GradingResult]:
+    """A result for each (parsed answer, question), in their order.
+
+    Equal rows are graded once.
 
     Raises:
       KeyError: for an unknown kind.
       ValueError: for a judge's question without a judge.
-      WallError: if nothing can be graded at all.
+      SandboxError: if no answer can be graded.
     """
-    names, fresh = [], {}
-    replies: dict[str, Reply] = {}
+    names = []
+    ungraded: dict[str, tuple[Question, str, str]] = {}
+    results: dict[str, GradingResult] = {}
     for answer, question in rows:
       against = reference(question)
       name = journal.key(question.kind, self._about(question, against), answer)
       names.append(name)
-      if name in replies or name in fresh:
+      if name in results or name in ungraded:
         continue
       if name in self._known:
-        replies[name] = self._known[name]
-      elif screen.too_long(answer, question.answer):
-        kinds.get(question.kind) if question.kind != kinds.JUDGE else None
-        replies[name] = Reply('score', 0.0)
+        results[name] = self._known[name]
+      elif prefilter.too_long(answer, question.answer):
+        if question.kind != kinds.JUDGE:
+          kinds.get(question.kind)  # an unknown kind is an error here too
+        results[name] = GradingResult('score', 0.0)
       else:
-        fresh[name] = (question, answer, against)
-    replies |= self._grade(fresh)
-    self._reasons.update({r.status: r.reason for r in replies.values()
+        ungraded[name] = (question, answer, against)
+    results |= self._grade(ungraded)
+    self._reasons.update({r.status: r.reason for r in results.values()
                           if r.status != 'score'})
-    return [replies[name] for name in names]
+    return [results[name] for name in names]
 
   def _about(self, question: Question, against: str) -> str:
     if question.kind == kinds.JUDGE:
       return f'{question.text}\n{against}'
     return against
 
-  def _grade(self, fresh: dict) -> dict[str, Reply]:
-    judged = {n: v for n, v in fresh.items() if v[0].kind == kinds.JUDGE}
-    walled = {n: v for n, v in fresh.items() if n not in judged}
-    for question, _, _ in walled.values():
+  def _grade(self, ungraded: dict[str, tuple[Question, str, str]]
+             ) -> dict[str, GradingResult]:
+    """Results by key, of (question, answer, reference) by key."""
+    judged = {n: v for n, v in ungraded.items() if v[0].kind == kinds.JUDGE}
+    sandboxed = {n: v for n, v in ungraded.items() if n not in judged}
+    for question, _, _ in sandboxed.values():
       kinds.get(question.kind)
     if judged and self.ask is None:
       name = next(iter(judged.values()))[0].id
       raise ValueError(f'question {name!r} is of kind {kinds.JUDGE!r}; the run '
                        'has no judge')
-    out = dict(zip(walled, self.wall.grade(
-        [Job(q.kind, a, r) for q, a, r in walled.values()]), strict=True))
-    if judged:
-      out.update(zip(judged, judge(
+    jobs = [GradingJob(kind=question.kind, answer=answer, reference=against)
+            for question, answer, against in sandboxed.values()]
+    results = dict(zip(sandboxed, self.sandbox.grade(jobs), strict=True))
+    if self.ask is not None and judged:
+      results.update(zip(judged, judge(
           self.ask, [(q.text, r, a) for q, a, r in judged.values()]),
           strict=True))
-    for name, reply in out.items():
-      self._remember(name, reply)
+    for name, result in results.items():
+      self._remember(name, result)
     if self.path is not None:
-      journal.append(self.path, [(n, fresh[n][0].kind, r)
-                                 for n, r in out.items()])
-    return out
+      journal.append(self.path, [(n, ungraded[n][0].kind, r)
+                                 for n, r in results.items()])
+    return results
 
 
 _SHARED: list[Verifier] = []
 
 
 def shared() -> Verifier:
-  """The verifier of this process, for what belongs to no run."""
+  """The verifier of this process, for answers that belong to no run."""
   if not _SHARED:
-    _SHARED.append(Verifier(Wall(Limits())))
+    _SHARED.append(Verifier(Sandbox(SandboxLimits())))
   return _SHARED[0]
 
 
 def of_run(ask: Ask | None) -> Verifier:
-  """A verifier behind the wall of this process, with a judge of its own."""
-  return Verifier(shared().wall, ask)
+  """A verifier with a judge of its own and the sandbox of this process."""
+  return Verifier(shared().sandbox, ask)
 
 
 @contextlib.contextmanager
-def journalled(found: Verifier, path):
-  """Verdicts of a verifier are kept in a file for a while.
+def journalled(verifier: Verifier,
+               path: str | os.PathLike) -> Iterator[journal.Contents]:
+  """Keeps the results of a verifier in a file for the length of the context.
 
-  Yields the number of verdicts that it held. What is cached from before is
-  left out: a run's journal holds all that the run was told.
+  Yields what the file held before. The verifier forgets its cache first,
+  because the journal of a run holds each verdict that the run used.
   """
-  found.forget()
+  verifier.forget()
   try:
-    yield found.keep(path)
+    yield verifier.keep(path)
   finally:
-    found.forget()
+    verifier.forget()
 
 
 def needs_kind(answer: str, question: Question) -> float:
   """The `Grader.grade` of tasks whose questions all have a kind."""
   del answer
-  raise ValueError(f'question {question.id!r} has no kind; known: '
-                   f'{", ".join((*kinds.KINDS, kinds.JUDGE))}')
+  raise ValueError(f'question {question.id!r} has no kind; its kind must be '
+                   f'one of {", ".join((*kinds.KINDS, kinds.JUDGE))}')
 
 
-# Of tasks that ask for \boxed{} and name how each answer is compared.
+# For tasks that ask for \boxed{} and name how each answer is compared.
 BOXED = Grader(boxed.last, needs_kind)
-# The same, where the last number counts if there is no box.
+# The last number of a response counts if the response has no box.
 NUMBERS = Grader(boxed.last_or_number, needs_kind)
 
 
 @dataclasses.dataclass(frozen=True)
 class GoldCheck:
-  """What a look at gold answers found.
+  """The gold answers that were checked before a run.
 
   Attributes:
     checked: questions of kinds that are cheap to check, with gold answers of
       at most LONGEST_CHECKED characters.
-    unreadable: question id -> why.
-    judged: id of the first question of kind 'judge', '' without one.
+    unreadable: question id -> the reason why its gold answer is unreadable.
+    judged: the id of the first question of kind 'judge', '' without one.
   """
   checked: int
   unreadable: dict[str, str]
@@ -193,12 +210,13 @@ class GoldCheck:
 
 
 def check_golds(questions: Iterable[Question]) -> GoldCheck:
-  """Whether gold answers are of their kind, where that is cheap to tell.
+  """Checks that gold answers are of their kind, where the check is cheap.
 
   Raises:
     KeyError: for an unknown kind, with the question's id.
   """
-  checked, bad, judged = 0, {}, ''
+  checked, judged = 0, ''
+  unreadable: dict[str, str] = {}
   for question in questions:
     if question.kind == kinds.JUDGE:
       judged = judged or question.id
@@ -214,5 +232,5 @@ def check_golds(questions: Iterable[Question]) -> GoldCheck:
     try:
       row.mark('', reference(question))
     except ValueError as e:
-      bad[question.id] = str(e)
-  return GoldCheck(checked, bad, judged)
+      unreadable[question.id] = str(e)
+  return GoldCheck(checked=checked, unreadable=unreadable, judged=judged)

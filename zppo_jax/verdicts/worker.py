@@ -1,17 +1,18 @@
-"""A worker: grades one answer after the other, in a child that may be killed.
+"""A worker of the sandbox: grades answers in a child that may be killed.
 
   python -m zppo_jax.verdicts.worker BYTES_OF_MEMORY
 
-The worker itself only imports what the kinds need, forks a child that has it
-all in memory, and hands it one job at a time; when a job kills the child, the
-next fork takes milliseconds. Timers whose signal is left to the kernel end the
-child at its deadlines, whatever Python is doing in it. The worker ends, and its
-child with it, when its input closes: with its parent.
+The worker itself only imports the packages of the kinds, forks a child that has
+them in memory, and hands it one job at a time. If a job kills the child, the
+next fork takes milliseconds. Timers end the child at its deadlines, whatever
+Python does in it, because the kernel handles their signals. The worker and its
+child end when the worker's input closes, which happens when its parent ends.
 
-In, JSON lines: {"kind", "answer", "reference", "cpu_s", "wall_s"}. Out:
-{"loaded": kind} once for each kind, {"child": pid} for each fork, and for each
-job one of {"score": x}, {"unreadable": why}, {"crash": why}, {"died": number of
-the signal, or -exit code}; or {"cannot": why} when a kind cannot be loaded.
+It reads JSON lines: {"kind", "answer", "reference", "cpu_s", "wall_s"}. It
+writes {"loaded": kind} once for each kind, {"child": pid} for each fork, and
+for each job one of {"score": x}, {"unreadable": why}, {"crash": why}, {"died":
+number of the signal, or -exit code}; or {"cannot": why} if a kind cannot be
+loaded.
 """
 
 import ctypes
@@ -25,7 +26,7 @@ import sys
 from collections.abc import Iterator
 
 from zppo_jax.verdicts import kinds
-from zppo_jax.verdicts.plain import Unreadable
+from zppo_jax.verdicts.kinds.plain import Unreadable
 
 _PR_SET_PDEATHSIG = 1  # of prctl(2)
 
@@ -51,11 +52,11 @@ def grade(job: dict) -> dict:
 
 
 def _lines(fd: int) -> Iterator[bytes]:
-  """Lines from a pipe until it closes."""
-  kept = b''
-  while read := os.read(fd, 1 << 16):
-    *whole, kept = (kept + read).split(b'\n')
-    yield from whole
+  """Yields the lines of a pipe until it closes."""
+  part = b''
+  while data := os.read(fd, 1 << 16):
+    *lines, part = (part + data).split(b'\n')
+    yield from lines
 
 
 def _write(fd: int, value: dict) -> None:
@@ -65,7 +66,7 @@ def _write(fd: int, value: dict) -> None:
 
 
 def _limit(memory: int) -> None:
-  """No files, no core dumps, bounded memory (where the system can)."""
+  """Forbids files and core dumps, and bounds the memory (on Linux)."""
   limits = [(resource.RLIMIT_CORE, 0), (resource.RLIMIT_FSIZE, 0)]
   if sys.platform == 'linux':
     limits.append((resource.RLIMIT_AS, memory))
@@ -76,17 +77,22 @@ def _limit(memory: int) -> None:
 def _die_with(parent: int) -> None:
   """Has the kernel kill this process when its parent ends, however that ends.
 
-  A job may block every signal and spin; SIGKILL alone reaches it, and a parent
-  that was killed itself sends none. Linux only: elsewhere nothing is done.
+  A job may block every signal and spin. Then only SIGKILL reaches it, and a
+  parent that was killed sends no signal. Other systems than Linux lack this.
   """
   if sys.platform == 'linux':
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-  if os.getppid() != parent:  # it ended before that was said
+  if os.getppid() != parent:  # the parent ended before the call
     os._exit(1)
 
 
 class _Child:
-  """A fork that grades; `into` and `out` are pipes to and from it."""
+  """A fork that grades.
+
+  Attributes:
+    pid: of the fork.
+    into, out: the pipes to and from it.
+  """
 
   def __init__(self, memory: int, close: tuple[int, ...]):
     child_in, self.into = os.pipe()
@@ -102,7 +108,7 @@ class _Child:
     os.close(child_out)
 
   def _serve(self, memory: int, into: int, out: int) -> None:
-    """The child's life; never returns."""
+    """Grades jobs until the input closes; never returns."""
     code = 1
     try:
       _limit(memory)
@@ -113,8 +119,8 @@ class _Child:
       os._exit(code)
 
   def end(self) -> int:
-    """Kills and reaps it: the signal that it died of, or -exit code."""
-    os.kill(self.pid, signal.SIGKILL)  # no effect on one that is dead
+    """Kills and reaps the child; returns its signal, or -exit code."""
+    os.kill(self.pid, signal.SIGKILL)  # without effect if it has ended
     _, status = os.waitpid(self.pid, 0)
     os.close(self.into)
     os.close(self.out)
@@ -124,7 +130,7 @@ class _Child:
 
 
 class _Worker:
-  """Holds a child and what is loaded in it."""
+  """The worker: its pipes, its child and the kinds that are loaded."""
 
   def __init__(self, memory: int, stdin: int, stdout: int):
     self.memory, self.stdin, self.stdout = memory, stdin, stdout
@@ -138,21 +144,21 @@ class _Worker:
   def load(self, kind: str) -> None:
     kinds.get(kind).load()
     self.loaded.add(kind)
-    self.drop()  # it knows nothing of it
+    self.drop()  # because the child was forked before the kind was loaded
     gc.collect()
     gc.freeze()  # so that a child's collections copy no pages
     _write(self.stdout, {'loaded': kind})
 
   def hand(self, line: bytes) -> bool:
-    """Has a job graded; False if the parent is gone meanwhile."""
+    """Has the child grade a job; False if the parent ended meanwhile."""
     if self.child is None:
       self.child = _Child(self.memory, (self.stdin, self.stdout))
       _write(self.stdout, {'child': self.child.pid})
     try:
       os.write(self.child.into, line + b'\n')
     except BrokenPipeError:
-      pass  # told below
-    # Nothing comes in during a job: what can be read is the end of input.
+      pass  # the child has ended; `died` below says how
+    # The parent writes nothing during a job, so readable input is its end.
     ready, _, _ = select.select([self.child.out, self.stdin], [], [])
     if self.child.out not in ready:
       return False
@@ -174,7 +180,7 @@ def main() -> None:
   signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the trainer
   stdin, stdout = os.dup(0), os.dup(1)
   nothing = os.open(os.devnull, os.O_RDWR)
-  for fd in (0, 1, 2):  # what a library prints is not a verdict
+  for fd in (0, 1, 2):  # because a library may print
     os.dup2(nothing, fd)
   worker = _Worker(memory, stdin, stdout)
   try:
@@ -189,7 +195,7 @@ def main() -> None:
       if not worker.hand(line):
         return
   except BrokenPipeError:
-    pass  # nobody listens any more
+    pass  # the parent has ended
   finally:
     worker.drop()
 

@@ -6,6 +6,7 @@ A file's docstring shows a made-up row of its schema, which a test reads.
 
 from collections.abc import Mapping as Dict
 
+from zppo_jax import allowed
 from zppo_jax.data import values
 from zppo_jax.data.mappings.deepmath import DEEPMATH
 from zppo_jax.data.mappings.geometry3k import GEOMETRY3K
@@ -29,10 +30,7 @@ NEEDED = ('text', 'answer')
 
 def get(name: str) -> Mapping:
   """A row of MAPPINGS; KeyError names the known ones."""
-  if name not in MAPPINGS:
-    raise KeyError(f'unknown mapping {name!r}; known: {", ".join(MAPPINGS)}; '
-                   'or set columns')
-  return MAPPINGS[name]
+  return allowed.known('mapping', name, MAPPINGS, note='; or set columns')
 
 
 def of_columns(columns: Dict[str, str], kind: str) -> Mapping:
@@ -47,8 +45,7 @@ def of_columns(columns: Dict[str, str], kind: str) -> Mapping:
     KeyError: for an unknown field, or one that is missing.
   """
   for field in columns:
-    if field not in FIELDS:
-      raise KeyError(f'columns has {field!r}; known: {", ".join(FIELDS)}')
+    allowed.one_of('field of columns:', field, FIELDS)
   for field in NEEDED:
     if field not in columns:
       raise KeyError(f'columns lacks {field!r}; needed: {", ".join(NEEDED)}')

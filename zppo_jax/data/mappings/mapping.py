@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping as Dict
 from typing import Any, NamedTuple
 
 from zppo_jax.data import values
-from zppo_jax.verdicts import boxed
+from zppo_jax.verdicts.kinds import boxed
 
 _PLACE = re.compile(r'<(image|video)[\s_]*(\d*)>\s*')
 
@@ -29,7 +29,7 @@ class Mapped(NamedTuple):
   Attributes:
     text: the question, without placeholders of images.
     answer: gold.
-    kind: how answers are compared (verdicts/kinds.py).
+    kind: how answers are compared (verdicts/kinds/__init__.py).
     id: the row's own name, '' where it has none.
     hint: text that may help.
     responses: worked answers of a teacher.

@@ -5,7 +5,7 @@ r"""MATH (Hendrycks et al.): the answer is the last box of its solution.
 """
 
 from zppo_jax.data.mappings.mapping import Mapped, Mapping
-from zppo_jax.verdicts import boxed
+from zppo_jax.verdicts.kinds import boxed
 
 
 def read(row) -> Mapped:

@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from zppo_jax.verdicts import forms, maths, plain, screen
-from zppo_jax.verdicts.spelling import tidy, undress
+from zppo_jax.verdicts.kinds import forms, maths, plain, prefilter
+from zppo_jax.verdicts.kinds.spelling import tidy, undress
 
 
 @pytest.mark.parametrize('text, want', [
@@ -98,8 +98,8 @@ def test_the_screen_takes_time_that_grows_as_the_text_does(piece):
 
   def seconds(count):
     start = time.process_time()
-    screen._by_brackets(piece * count)
-    for _, pattern in screen._STEEP:
+    prefilter._by_brackets(piece * count)
+    for _, pattern in prefilter._STEEP:
       pattern.search(piece * count)
     return time.process_time() - start
 

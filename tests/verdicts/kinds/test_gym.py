@@ -2,7 +2,7 @@
 
 import pytest
 
-from zppo_jax.verdicts import gym
+from zppo_jax.verdicts.kinds import gym
 
 
 @pytest.mark.parametrize('name', gym.REFUSED + tuple(gym.UNSOUND))

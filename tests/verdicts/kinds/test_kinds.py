@@ -7,7 +7,7 @@ import pytest
 
 from zppo_jax.records import Question
 from zppo_jax.verdicts import journal, kinds, verifier
-from zppo_jax.verdicts.wall import Limits, Wall
+from zppo_jax.verdicts.sandbox import Sandbox, SandboxLimits
 
 MODULE = """
 import time
@@ -37,12 +37,12 @@ def home(tmp_path, monkeypatch):
 def test_a_function_of_ones_own_is_graded_behind_the_wall(home):
   """Right, wrong, and one that never ends, which nothing waits for."""
   asked = Question('q', 'How many?', '5', '', kind='own_marks:mark')
-  wall = Wall(Limits(cpu_s=1, wall_s=0.5, workers=1))
+  sandbox = Sandbox(SandboxLimits(cpu_s=1, wall_s=0.5, workers=1))
   try:
-    told = verifier.Verifier(wall).grade(
+    told = verifier.Verifier(sandbox).grade(
         [(answer, asked) for answer in ('5', '6', 'hang')])
   finally:
-    wall.close()
+    sandbox.close()
   assert [r.status for r in told] == ['score', 'score', 'timeout']
   assert [r.score for r in told[:2]] == [1.0, 0.0]
 

@@ -10,7 +10,7 @@ import re
 from fractions import Fraction
 from typing import NamedTuple
 
-from zppo_jax.verdicts.spelling import WORD_MACRO, undress
+from zppo_jax.verdicts.kinds.spelling import WORD_MACRO, undress
 
 MAX_TAIL = 120  # characters behind a value in which its unit is looked for
 

@@ -1,11 +1,11 @@
-"""The pool of killable workers; the only place that talks to them.
+"""The sandbox: a pool of killable worker processes that grade answers.
 
-A worker holds one job at a time, so that killing it loses no other. While
-others wait a job gets a small part of its time; one that needs more is begun
-again after them with five times as much, up to all of it: a few bad answers do
-not hold up the good ones beside them.
-Workers start when they are first needed and end with this process, whatever
-ends it: their input closes.
+Only this file talks to the workers. A worker holds one job at a time, so that
+killing it loses no other job. While other jobs wait, a job gets a small part of
+its time. If it needs more, it begins again behind the others with five times as
+much, up to its limit, so that a few bad answers do not hold up the good ones.
+Workers start when they are first needed. They end with this process, whatever
+ends it, because their input closes.
 """
 
 import atexit
@@ -24,33 +24,33 @@ import time
 from collections.abc import Sequence
 
 import zppo_jax
-from zppo_jax.verdicts import screen
+from zppo_jax import allowed
+from zppo_jax.verdicts.kinds import prefilter
 
-# What a worker may know of this process's environment: no keys, no devices.
+# The variables of this process that a worker gets: no keys, no devices.
 ENVIRONMENT = ('PATH', 'LANG', 'LC_ALL', 'HOME', 'TMPDIR', 'SYSTEMROOT')
 QUIET = {'OMP_NUM_THREADS': '1', 'OPENBLAS_NUM_THREADS': '1',
          'MALLOC_ARENA_MAX': '1', 'PYTHONHASHSEED': '0'}
-_GROWTH = 5  # of a job's time, each time that it is put off
+_GROWTH = 5  # the factor of a job's time, each time that it begins again
 LOAD_S = 120.0  # to start and to import, on a busy machine
 MAX_REPLY = 1 << 16  # bytes
 
 
-class WallError(RuntimeError):
-  """Workers cannot be started or cannot load a kind: no verdict of any answer
-  could be had."""
+class SandboxError(RuntimeError):
+  """Workers cannot start or cannot load a kind, so no answer can be graded."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Limits:
-  """What one answer may take.
+class SandboxLimits:
+  """What the grading of one answer may take.
 
   Attributes:
     cpu_s: seconds of processor time.
     wall_s: seconds in all.
     memory: bytes of a worker's address space (Linux).
-    workers: how many grade at once.
-    patience_s: of `cpu_s`, what a job gets at first; one that needs more is
-      put off behind those with less.
+    workers: how many workers grade at once.
+    patience_s: the part of `cpu_s` that a job gets at first. A job that needs
+      more waits behind those that had less.
   """
   cpu_s: float = 2.0
   wall_s: float = 10.0
@@ -60,27 +60,33 @@ class Limits:
 
   def __post_init__(self):
     for name in ('cpu_s', 'wall_s', 'memory', 'workers', 'patience_s'):
-      if not getattr(self, name) > 0:
-        raise ValueError(f'{name} is {getattr(self, name)}; it must be > 0')
+      allowed.number(name, getattr(self, name), '> 0')
 
 
 @dataclasses.dataclass(frozen=True)
-class Job:
-  """An answer to be graded as a row of kinds.KINDS does it."""
+class GradingJob:
+  """An answer to be graded.
+
+  Attributes:
+    kind: a name in kinds.KINDS, or 'module:function'.
+    answer: the parsed answer.
+    reference: the text with which the kind compares it.
+  """
   kind: str
   answer: str
   reference: str
 
 
 @dataclasses.dataclass(frozen=True)
-class Reply:
-  """What came of a job.
+class GradingResult:
+  """The result of a job, or of a question to the judge.
 
   Attributes:
-    status: 'score', 'unreadable' (the gold), 'timeout' or 'crash'.
-    score: in [0, 1]; 0 without one.
-    reason: words for people, '' with a score.
-    seconds: after the call when it came.
+    status: 'score', 'unreadable' (the gold answer), 'timeout', 'crash', or the
+      judge's 'malformed'.
+    score: in [0, 1]; 0 if the status is not 'score'.
+    reason: words for people; '' if the status is 'score'.
+    seconds: the time from the call to the result.
   """
   status: str
   score: float = 0.0
@@ -89,17 +95,24 @@ class Reply:
 
 
 def signal_name(number: int) -> str:
-  """'SIGKILL', or 'code 1' for an exit."""
+  """The name of a signal, 'SIGKILL'; 'code 1' for -1, which is an exit."""
   return signal.Signals(number).name if number > 0 else f'code {-number}'
 
 
 class _Worker:
-  """A process and the job it holds (index into the call's jobs, or None).
+  """A worker process and its job.
 
-  `child` is the pid of the fork that grades.
+  Attributes:
+    process: runs zppo_jax.verdicts.worker.
+    loaded: the kinds that it has loaded.
+    index: of its job in the jobs of the call, or None.
+    kind: of its job.
+    since, deadline: of its job, as time.monotonic counts seconds.
+    child: the pid of the fork that grades.
+    received: the part of a line that has come.
   """
 
-  def __init__(self, limits: Limits):
+  def __init__(self, limits: SandboxLimits):
     root = str(pathlib.Path(zppo_jax.__file__).resolve().parent.parent)
     path = os.pathsep.join([root, *(p for p in sys.path if p)])
     self.process = subprocess.Popen(
@@ -116,8 +129,9 @@ class _Worker:
     self.child = 0
     self.received = b''
 
-  def give(self, index: int, job: Job, cpu_s: float, limits: Limits) -> None:
-    """Hands a job over; OSError if the worker is gone."""
+  def give(self, index: int, job: GradingJob, cpu_s: float,
+           limits: SandboxLimits) -> None:
+    """Hands a job over; raises OSError if the worker has ended."""
     self.index, self.kind = index, job.kind
     self.start_clock(limits)
     if job.kind not in self.loaded:
@@ -127,9 +141,10 @@ class _Worker:
     while line:
       line = line[os.write(self.process.stdin.fileno(), line):]
 
-  def start_clock(self, limits: Limits) -> None:
+  def start_clock(self, limits: SandboxLimits) -> None:
     self.since = time.monotonic()
-    # The worker's own timer comes first; this one is for a stopped process.
+    # The worker's own timer ends a job before this deadline does, which is for
+    # a process that was stopped.
     self.deadline = self.since + limits.wall_s + 0.5
 
   @property
@@ -137,18 +152,18 @@ class _Worker:
     return self.kind not in self.loaded
 
   def read(self) -> list[dict] | None:
-    """Whole lines that have come; None when it has ended."""
+    """The whole lines that have come; None if the worker has ended."""
     try:
-      read = os.read(self.process.stdout.fileno(), MAX_REPLY)
+      data = os.read(self.process.stdout.fileno(), MAX_REPLY)
     except OSError:
       return None
-    if not read or len(self.received) > MAX_REPLY:
+    if not data or len(self.received) > MAX_REPLY:
       return None
-    *lines, self.received = (self.received + read).split(b'\n')
+    *lines, self.received = (self.received + data).split(b'\n')
     return [json.loads(line) for line in lines]
 
   def end(self) -> int:
-    """Kills and reaps it; its return code."""
+    """Kills and reaps the process; returns its return code."""
     self.process.kill()
     code = self.process.wait()
     for pipe in (self.process.stdin, self.process.stdout):
@@ -157,32 +172,38 @@ class _Worker:
     return code
 
 
-class Wall:
-  """Grades jobs in processes that may be killed. Safe to share by threads:
-  calls wait for each other."""
+class Sandbox:
+  """Grades jobs in processes that it may kill.
 
-  def __init__(self, limits: Limits | None = None):
-    self.limits = limits or Limits()
-    self.started = 0  # workers, over its life
+  Threads may share it, because a call waits for the one before it.
+
+  Attributes:
+    limits: of each job.
+    started: the number of workers that were ever started.
+  """
+
+  def __init__(self, limits: SandboxLimits | None = None):
+    self.limits = limits or SandboxLimits()
+    self.started = 0
     self._workers: list[_Worker] = []
     self._lock = threading.Lock()
     self._owner = os.getpid()
 
-  def grade(self, jobs: Sequence[Job]) -> list[Reply]:
-    """A reply for each job, in their order.
+  def grade(self, jobs: Sequence[GradingJob]) -> list[GradingResult]:
+    """A result for each job, in their order.
 
     Raises:
-      WallError: if workers cannot start or a kind cannot be loaded.
+      SandboxError: if workers cannot start or a kind cannot be loaded.
     """
     if not jobs:
       return []
     with self._lock:
-      if self._owner != os.getpid():  # a fork took our pipes along
+      if self._owner != os.getpid():  # a fork inherited the pipes
         self._workers, self._owner = [], os.getpid()
       try:
         return _Call(self, jobs).run()
       except BaseException:
-        self._end_all()  # they may hold half a job
+        self._end_all()  # a worker may hold half a job
         raise
 
   def close(self) -> None:
@@ -196,7 +217,7 @@ class Wall:
       self._workers.pop().end()
 
   def pids(self) -> list[int]:
-    """Of the living workers."""
+    """The process ids of the workers."""
     return [w.process.pid for w in self._workers]
 
   def start(self) -> _Worker:
@@ -212,47 +233,48 @@ class Wall:
     return worker.end()
 
 
-def slices(limits: Limits) -> list[float]:
-  """Seconds of the processor that a job gets while others wait: at first, and
-  after each time that it was put off."""
-  out = [min(limits.patience_s, limits.cpu_s)]
-  while out[-1] < limits.cpu_s:
-    more = _GROWTH * out[-1]
-    out.append(more if 2 * more <= limits.cpu_s else limits.cpu_s)
-  return out
+def slices(limits: SandboxLimits) -> list[float]:
+  """Seconds of processor time that a job gets in its first and each later try,
+  while other jobs wait."""
+  seconds = [min(limits.patience_s, limits.cpu_s)]
+  while seconds[-1] < limits.cpu_s:
+    more = _GROWTH * seconds[-1]
+    seconds.append(more if 2 * more <= limits.cpu_s else limits.cpu_s)
+  return seconds
 
 
 class _Call:
-  """One call of `Wall.grade`: its queue, and who holds what."""
+  """One call of `Sandbox.grade`: its queues and its results."""
 
-  def __init__(self, wall: Wall, jobs: Sequence[Job]):
-    self.wall, self.jobs = wall, jobs
-    # Who waits, by the seconds of the processor to be had next; least first.
-    self.queues = {s: collections.deque() for s in slices(wall.limits)}
+  def __init__(self, sandbox: Sandbox, jobs: Sequence[GradingJob]):
+    self.sandbox, self.jobs = sandbox, jobs
+    # Waiting jobs by the processor time of their next try, least first.
+    self.queues: dict[float, collections.deque[int]] = {
+        s: collections.deque() for s in slices(sandbox.limits)}
     self.given = [next(iter(self.queues))] * len(jobs)
-    # What looks like the least work comes first: nothing waits for a formula
-    # that explodes but its like.
+    # Jobs that look like the least work come first, so that only its like waits
+    # for a formula that explodes.
     self.queues[self.given[0]].extend(sorted(
-        range(len(jobs)), key=lambda i: screen.effort(jobs[i].answer)))
-    self.replies: list[Reply | None] = [None] * len(jobs)
-    self.again: set[int] = set()  # crashed once
+        range(len(jobs)), key=lambda i: prefilter.effort(jobs[i].answer)))
+    self.results: dict[int, GradingResult] = {}
+    self.crashed: set[int] = set()  # once; a second crash is the result
     self.begun = time.monotonic()
     self.selector = selectors.DefaultSelector()
 
-  def run(self) -> list[Reply]:
+  def run(self) -> list[GradingResult]:
     with self.selector:
-      for worker in self.wall._workers:
+      for worker in self.sandbox._workers:
         self.watch(worker)
       while self.waiting() or self.busy():
         self.fill()
         self.wait()
-    return self.replies
+    return [self.results[i] for i in range(len(self.jobs))]
 
   def watch(self, worker: _Worker) -> None:
     self.selector.register(worker.process.stdout, selectors.EVENT_READ, worker)
 
   def busy(self) -> list[_Worker]:
-    return [w for w in self.wall._workers if w.index is not None]
+    return [w for w in self.sandbox._workers if w.index is not None]
 
   def waiting(self) -> bool:
     return any(self.queues.values())
@@ -260,25 +282,25 @@ class _Call:
   def fill(self) -> None:
     """Gives jobs to idle workers, starting some where there is room."""
     while self.waiting():
-      if len(self.busy()) >= self.wall.limits.workers:
+      if len(self.busy()) >= self.sandbox.limits.workers:
         return
-      idle = [w for w in self.wall._workers if w.index is None]
+      idle = [w for w in self.sandbox._workers if w.index is None]
       if idle:
         worker = idle[0]
       else:
-        worker = self.wall.start()
+        worker = self.sandbox.start()
         self.watch(worker)
-      limits = self.wall.limits
+      limits = self.sandbox.limits
       index = next(filter(None, self.queues.values())).popleft()
       if not self.waiting():
-        self.given[index] = limits.cpu_s  # it holds up nobody
+        self.given[index] = limits.cpu_s  # because no job waits for it
       try:
         worker.give(index, self.jobs[index], self.given[index], limits)
       except OSError:
         self.ended(worker)
 
   def wait(self) -> None:
-    """Until something happens, or a deadline."""
+    """Waits until a worker writes or ends, or until the next deadline."""
     now = time.monotonic()
     until = [w.deadline for w in self.busy()]
     events = self.selector.select(max(0.0, min(until) - now + 0.001))
@@ -287,18 +309,19 @@ class _Call:
       if lines is None:
         self.ended(key.data)
       for line in lines or ():
-        self.heard(key.data, line)
+        self.receive(key.data, line)
     now = time.monotonic()
     for worker in self.busy():
       if now >= worker.deadline:
         self.ended(worker, late=True)
 
-  def heard(self, worker: _Worker, line: dict) -> None:
+  def receive(self, worker: _Worker, line: dict) -> None:
+    """Acts on a line of a worker (worker.py lists them)."""
     if 'cannot' in line:
-      raise WallError(f'grading cannot begin: {line["cannot"]}')
+      raise SandboxError(f'grading cannot begin: {line["cannot"]}')
     if 'loaded' in line:
       worker.loaded.add(line['loaded'])
-      worker.start_clock(self.wall.limits)
+      worker.start_clock(self.sandbox.limits)
       return
     if 'child' in line:
       worker.child = line['child']
@@ -313,35 +336,38 @@ class _Call:
 
   def settle(self, worker: _Worker, status: str, score: float = 0.0,
              reason: str = '') -> None:
-    self.replies[worker.index] = Reply(status, score, reason,
-                                       time.monotonic() - self.begun)
+    assert worker.index is not None
+    self.results[worker.index] = GradingResult(
+        status=status, score=score, reason=reason,
+        seconds=time.monotonic() - self.begun)
     worker.index = None
 
   def ended(self, worker: _Worker, late: bool = False) -> None:
-    """A worker died or has to: what that says about its job."""
+    """Settles the job of a worker that has ended, or that must end."""
     self.selector.unregister(worker.process.stdout)
     index, loading = worker.index, worker.loading
-    # Its own death first, so that the code is not that of our kill.
+    # The worker may end by itself first, so that the code is not SIGKILL's.
     with contextlib.suppress(subprocess.TimeoutExpired):
       worker.process.wait(0 if late else 1.0)
-    code = self.wall.drop(worker)
+    code = self.sandbox.drop(worker)
     if index is None:
       return
     if loading:
       what = (f'took more than {LOAD_S:g} s' if late else
               f'ended with code {code}')
-      raise WallError(f'a worker {what} before it could grade anything '
+      raise SandboxError(f'a worker {what} before it could grade anything '
                       f'(kind {self.jobs[index].kind!r})')
     self.died(worker, signal.SIGALRM if late else -code)
 
   def died(self, worker: _Worker, number: int) -> None:
-    """Settles a job whose process is gone.
+    """Settles a job whose process has ended, or lets it begin again.
 
     Args:
-      worker: that held it.
-      number: the signal that it died of, or -exit code.
+      worker: held the job.
+      number: the signal that ended the process, or -exit code.
     """
-    limits, index = self.wall.limits, worker.index
+    limits, index = self.sandbox.limits, worker.index
+    assert index is not None
     worker.child = 0
     if number == signal.SIGPROF and self.given[index] < limits.cpu_s:
       worker.index = None
@@ -352,10 +378,10 @@ class _Call:
                   reason=f'more than {limits.cpu_s:g} s of processor time')
     elif number == signal.SIGALRM:
       self.settle(worker, 'timeout', reason=f'more than {limits.wall_s:g} s')
-    elif index in self.again:
+    elif index in self.crashed:
       self.settle(worker, 'crash',
                   reason=f'its process ended with {signal_name(number)}')
-    else:  # it may have been the machine: once more
+    else:  # the machine may be the cause, so the job gets a second try
       worker.index = None
-      self.again.add(index)
+      self.crashed.add(index)
       self.queues[self.given[index]].append(index)

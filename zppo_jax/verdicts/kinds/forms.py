@@ -10,9 +10,9 @@ import re
 from fractions import Fraction
 from typing import NamedTuple
 
-from zppo_jax.verdicts import units
-from zppo_jax.verdicts.numerals import numeral
-from zppo_jax.verdicts.spelling import GREEK, WORD_MACRO, open_words
+from zppo_jax.verdicts.kinds import units
+from zppo_jax.verdicts.kinds.numerals import numeral
+from zppo_jax.verdicts.kinds.spelling import GREEK, WORD_MACRO, open_words
 
 _OPEN, _CLOSE = '([{', ')]}'
 _PAIRS = {'(': ')', '[': ']', '{': '}'}

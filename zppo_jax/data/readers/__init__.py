@@ -23,8 +23,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from zppo_jax import allowed
 from zppo_jax.data import values
-from zppo_jax.data.tfds_reader import Tfds
+from zppo_jax.data.readers.tfds_reader import Tfds
 
 MOST_BYTES = 2**30  # unpacked: of a line, a row group, a record
 _PACKED = {b'\x1f\x8b': 'gzip', b'\x28\xb5\x2f\xfd': 'zstd',
@@ -293,6 +294,4 @@ def open_reader(form: str, path, leave_out: Sequence[str] = (),
     leave_out: columns that need not be read.
     most: bytes that a line, a row group or a record may unpack to.
   """
-  if form not in READERS:
-    raise KeyError(f'unknown format {form!r}; known: {", ".join(READERS)}')
-  return READERS[form](path, leave_out, most)
+  return allowed.known('format', form, READERS)(path, leave_out, most)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.verdicts import verdict_golds
+from tests.verdicts.kinds import verdict_golds
 from zppo_jax.verdicts import kinds
 from zppo_jax.verdicts.worker import grade
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from zppo_jax.verdicts import plain
+from zppo_jax.verdicts.kinds import plain
 
 
 @pytest.mark.parametrize('mark, answer, gold, score', [

@@ -5,12 +5,12 @@ import dataclasses
 import pytest
 
 from tests.builders import assert_uniform, question
-from zppo_jax.data.source import Source
+from zppo_jax.data.loader import QuestionLoader
 
 
 def source(size=10, num_new=3, seed=0, repeat=True):
   pool = tuple(question(f'q{i}') for i in range(size))
-  return Source(pool, num_new, seed, repeat)
+  return QuestionLoader(pool, num_new, seed, repeat)
 
 
 def ids(questions):
@@ -69,9 +69,9 @@ def test_a_single_pass_may_not_be_overrun():
 
 def test_bad_pools_are_refused():
   with pytest.raises(ValueError, match='empty'):
-    Source((), 3, 0, True)
+    QuestionLoader((), 3, 0, True)
   with pytest.raises(ValueError, match='twice'):
-    Source((question('a'), question('b'), question('a')), 2, 0, True)
+    QuestionLoader((question('a'), question('b'), question('a')), 2, 0, True)
   with pytest.raises(ValueError, match='has 2 questions; a step draws 3'):
     source(size=2)
   source(size=3)

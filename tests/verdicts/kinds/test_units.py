@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import pytest
 
-from zppo_jax.verdicts import units
+from zppo_jax.verdicts.kinds import units
 
 
 @pytest.mark.parametrize('text, body, factor, powers', [

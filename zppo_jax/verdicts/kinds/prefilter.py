@@ -4,7 +4,7 @@ A screen reads characters only, in linear time, and gives a reason or ''. An
 answer that it refuses is wrong (nobody answers a question with a tower of
 powers); a gold answer that it refuses is unreadable, unless the two are the
 same text. Limits are far above the answers of the known data sets; what gets
-past them and still explodes meets the deadlines of the wall.
+past them and still explodes meets the deadlines of the sandbox.
 """
 
 import re

@@ -8,7 +8,7 @@ import re
 from fractions import Fraction
 from typing import NamedTuple
 
-from zppo_jax.verdicts.spelling import tidy, without_markdown
+from zppo_jax.verdicts.kinds.spelling import tidy, without_markdown
 
 
 class Unreadable(ValueError):

@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from zppo_jax.data import tfds_features, values
+from zppo_jax import allowed
+from zppo_jax.data import values
+from zppo_jax.data.readers import tfds_features
 
 _NAME = re.compile(r'\s*([^\[+\s]+)')  # of a split, before its slice
 
@@ -48,12 +50,11 @@ class Tfds:
     except Exception as e:
       raise ValueError(f'{self.folder}: no TFDS builder that can be read: {e}'
                        ) from None
-    known = list(builder.info.splits)
+    splits = list(builder.info.splits)
     for part in self.split.split('+'):
       name = _NAME.match(part)
-      if name is None or name[1] not in (*known, 'all'):
-        raise KeyError(f'unknown split {part!r} of {self.folder}; known: '
-                       f'{", ".join(known)}')
+      allowed.one_of(f'split of {self.folder}:', name[1] if name else part,
+                     (*splits, 'all'))
     self.columns = tuple(builder.info.features)
     self._features = builder.info.features
     try:

@@ -5,8 +5,8 @@ from fractions import Fraction
 import pytest
 
 from zppo_jax.verdicts import kinds
-from zppo_jax.verdicts.numerals import close, numeral
-from zppo_jax.verdicts.plain import Unreadable
+from zppo_jax.verdicts.kinds.numerals import close, numeral
+from zppo_jax.verdicts.kinds.plain import Unreadable
 from zppo_jax.verdicts.worker import grade
 
 

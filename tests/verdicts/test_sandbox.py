@@ -11,14 +11,20 @@ import time
 import pytest
 
 from benchmarks import stand_ins, verdicts as hostile
-from zppo_jax.verdicts.wall import Job, Limits, Wall, WallError, slices
+from zppo_jax.verdicts.sandbox import (
+  GradingJob,
+  Sandbox,
+  SandboxError,
+  SandboxLimits,
+  slices,
+)
 
 pytest.importorskip('math_verify')
 
 
 def slow(gold='5'):
   """A grader that never ends, nor comes back to the interpreter."""
-  return Job(stand_ins.KIND, 'spin_in_c', gold)
+  return GradingJob(stand_ins.KIND, 'spin_in_c', gold)
 
 
 def gone(pid):
@@ -31,43 +37,44 @@ def gone(pid):
 
 
 @pytest.fixture
-def wall():
-  made = Wall(Limits(cpu_s=0.6, wall_s=8, workers=2, patience_s=0.15))
+def sandbox():
+  made = Sandbox(SandboxLimits(cpu_s=0.6, wall_s=8, workers=2, patience_s=0.15))
   yield made
   made.close()
 
 
-def test_a_deadline_costs_only_its_own_answer(wall):
+def test_a_deadline_costs_only_its_own_answer(sandbox):
   """Order is kept; the neighbours and the next call have their verdicts."""
-  jobs = [slow('5'), Job('math', '1+x', 'x+1'),
-          Job('number', '5', 'five'), slow('6'),
-          Job('choice', 'b', 'B')]
-  replies = wall.grade(jobs)
+  jobs = [slow('5'), GradingJob('math', '1+x', 'x+1'),
+          GradingJob('number', '5', 'five'), slow('6'),
+          GradingJob('choice', 'b', 'B')]
+  replies = sandbox.grade(jobs)
   assert [r.status for r in replies] == [
       'timeout', 'score', 'unreadable', 'timeout', 'score']
   assert replies[1].score == replies[4].score == 1
-  assert wall.grade([Job('math', '2', '2')])[0].score == 1
-  assert wall.started <= 2
+  assert sandbox.grade([GradingJob('math', '2', '2')])[0].score == 1
+  assert sandbox.started <= 2
 
 
-def test_a_killed_worker_is_replaced_and_its_job_done_again(wall):
+def test_a_killed_worker_is_replaced_and_its_job_done_again(sandbox):
   """Somebody kills all workers between two calls."""
-  assert wall.grade([Job('number', '1', '1')])[0].score == 1
-  for pid in wall.pids():
+  assert sandbox.grade([GradingJob('number', '1', '1')])[0].score == 1
+  for pid in sandbox.pids():
     os.kill(pid, signal.SIGKILL)
   time.sleep(0.05)
-  assert [r.score for r in wall.grade([Job('number', '1', '1')] * 4)] == [1] * 4
+  results = sandbox.grade([GradingJob('number', '1', '1')] * 4)
+  assert [r.score for r in results] == [1] * 4
 
 
 def test_the_limits_of_the_design():
   """2 s of the processor, 10 s in all, bounded memory."""
-  found = Limits()
+  found = SandboxLimits()
   assert (found.cpu_s, found.wall_s, found.memory) == (2.0, 10.0, 2 << 30)
 
 
 @contextlib.contextmanager
 def limited(**fields):
-  made = Wall(Limits(workers=1, **fields))
+  made = Sandbox(SandboxLimits(workers=1, **fields))
   try:
     yield made
   finally:
@@ -77,43 +84,44 @@ def limited(**fields):
 def test_no_memory_is_a_crash_and_not_the_end():
   """What is graded where there is enough crashes its child where there is not;
   the next call gets an answer."""
-  large = Job('text', 'a' * (1 << 21), 'a')
+  large = GradingJob('text', 'a' * (1 << 21), 'a')
   with limited() as wide, limited(memory=1 << 20) as tight:
     assert wide.grade([large])[0].status == 'score'
     assert tight.grade([large])[0].status == 'crash'
-    assert tight.grade([Job('text', 'a', 'a')])[0].status in ('score', 'crash')
+    small, = tight.grade([GradingJob('text', 'a', 'a')])
+    assert small.status in ('score', 'crash')
 
 
 def test_the_deadline_of_the_clock():
   """Long before the processor's: of an answer without an end, and of a worker
   that stands still. A good answer afterwards is graded."""
   begun = time.monotonic()
-  with limited(cpu_s=60, patience_s=60, wall_s=0.5) as wall:
-    late, = wall.grade([slow('5')])
+  with limited(cpu_s=60, patience_s=60, wall_s=0.5) as sandbox:
+    late, = sandbox.grade([slow('5')])
     assert (late.status, late.reason) == ('timeout', 'more than 0.5 s')
-    os.kill(wall.pids()[0], signal.SIGSTOP)
-    still, = wall.grade([Job(stand_ins.KIND, '5', '5')])
+    os.kill(sandbox.pids()[0], signal.SIGSTOP)
+    still, = sandbox.grade([GradingJob(stand_ins.KIND, '5', '5')])
     assert (still.status, still.reason) == ('timeout', 'more than 0.5 s')
-    assert wall.grade([Job('number', '5', '5')])[0].score == 1
+    assert sandbox.grade([GradingJob('number', '5', '5')])[0].score == 1
   assert time.monotonic() - begun < 50  # and not 60 s of the processor
 
 
-def test_a_kind_that_cannot_be_loaded_is_an_error_with_its_name(wall):
+def test_a_kind_that_cannot_be_loaded_is_an_error_with_its_name(sandbox):
   """Not a wrong answer."""
-  with pytest.raises(WallError, match='nonsense'):
-    wall.grade([Job('nonsense', '1', '1')])
+  with pytest.raises(SandboxError, match='nonsense'):
+    sandbox.grade([GradingJob('nonsense', '1', '1')])
 
 
 def test_workers_do_not_know_jax_and_end_with_their_parent():
   """Even in the middle of an answer, when the parent is killed outright."""
   code = ('import os, signal, sys, threading, time\n'
-          'from zppo_jax.verdicts.wall import *\n'
-          'w = Wall(Limits(workers=1, cpu_s=60, wall_s=60))\n'
-          'w.grade([Job("math", "1", "1")])\n'
+          'from zppo_jax.verdicts.sandbox import *\n'
+          'w = Sandbox(SandboxLimits(workers=1, cpu_s=60, wall_s=60))\n'
+          'w.grade([GradingJob("math", "1", "1")])\n'
           'assert "jax" not in sys.modules\n'
           'print(w.pids()[0], w._workers[0].child, flush=True)\n'
           'threading.Timer(0.3, lambda: os.kill(os.getpid(), 9)).start()\n'
-          f'w.grade([Job({stand_ins.KIND!r}, "spin_in_c", "5")])\n')
+          f'w.grade([GradingJob({stand_ins.KIND!r}, "spin_in_c", "5")])\n')
   done = subprocess.run([sys.executable, '-c', code], capture_output=True,
                         text=True, timeout=60)
   pids = [int(p) for p in done.stdout.split()]
@@ -153,11 +161,11 @@ def test_a_job_deaf_to_signals_ends_with_a_worker_that_is_killed():
       os.kill(child, signal.SIGKILL)
 
 
-def test_keys_do_not_reach_a_worker(wall, monkeypatch):
+def test_keys_do_not_reach_a_worker(sandbox, monkeypatch):
   """Its environment is a list of names, not ours."""
   monkeypatch.setenv('MY_API_KEY', 'secret-value')
-  wall.grade([Job('number', '1', '1')])
-  for pid in wall.pids():
+  sandbox.grade([GradingJob('number', '1', '1')])
+  for pid in sandbox.pids():
     with open(f'/proc/{pid}/environ') as f:
       assert 'secret-value' not in f.read()
 
@@ -165,7 +173,7 @@ def test_keys_do_not_reach_a_worker(wall, monkeypatch):
 def test_hostile_answers_in_small():
   """Each comes to the end that it must, none is called right, all good ones
   are and are not held up: the time is that of the hostile ones."""
-  found = hostile.measure(100, 60, Limits(cpu_s=0.5, wall_s=8, workers=2,
+  found = hostile.measure(100, 60, SandboxLimits(cpu_s=0.5, wall_s=8, workers=2,
                                           patience_s=0.1))
   assert found['good_right_beside'] == found['good_right_alone'] == 60
   assert found['another_end'] == [] and found['works_afterwards']
@@ -177,9 +185,9 @@ def test_hostile_answers_in_small():
 def test_every_deed_of_a_grader_has_its_verdict():
   """Spins deaf to signals, sleeps, dies, allocates, lies: and the next answer
   is graded."""
-  with limited(cpu_s=0.4, wall_s=6, patience_s=0.1) as wall:
-    jobs = [Job(stand_ins.KIND, deed, '5') for deed in stand_ins.DEEDS]
-    replies = wall.grade([*jobs, Job('number', '5', '5')])
+  with limited(cpu_s=0.4, wall_s=6, patience_s=0.1) as sandbox:
+    jobs = [GradingJob(stand_ins.KIND, deed, '5') for deed in stand_ins.DEEDS]
+    replies = sandbox.grade([*jobs, GradingJob('number', '5', '5')])
   assert [r.status for r in replies[:-1]] == [
       status for _, status in stand_ins.DEEDS.values()]
   assert not any(r.score for r in replies[:-1]) and replies[-1].score == 1
@@ -191,4 +199,4 @@ def test_every_deed_of_a_grader_has_its_verdict():
     (1.0, 2.0, [1.0, 2.0]), (3.0, 2.0, [2.0])])
 def test_time_that_a_job_gets(patience, cpu, want):
   """Five times as much each time, and at last all of it, once."""
-  assert slices(Limits(cpu_s=cpu, patience_s=patience)) == want
+  assert slices(SandboxLimits(cpu_s=cpu, patience_s=patience)) == want

@@ -17,7 +17,7 @@ for a wrong one.
 import functools
 import json
 
-from zppo_jax.verdicts.plain import Unreadable, numbers, plain_text
+from zppo_jax.verdicts.kinds.plain import Unreadable, numbers, plain_text
 
 PREFIX = 'reasoning_gym/'
 # name -> what its scorer does with the model's text

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from zppo_jax.verdicts import boxed
+from zppo_jax.verdicts.kinds import boxed
 
 
 @pytest.mark.parametrize('text, answer', [

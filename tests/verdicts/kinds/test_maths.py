@@ -2,8 +2,8 @@
 
 import pytest
 
-from zppo_jax.verdicts import maths
-from zppo_jax.verdicts.plain import Unreadable
+from zppo_jax.verdicts.kinds import maths
+from zppo_jax.verdicts.kinds.plain import Unreadable
 
 pytest.importorskip('math_verify')
 

@@ -4,7 +4,8 @@ import pytest
 
 from zppo_jax.records import Grader, Question, Verdict
 from zppo_jax.tasks import reasoning_gym
-from zppo_jax.verdicts import gym, verifier
+from zppo_jax.verdicts import verifier
+from zppo_jax.verdicts.kinds import gym
 
 package = pytest.importorskip('reasoning_gym')
 

@@ -7,7 +7,7 @@ one that was: what is accepted has a neighbour that is not.
 import pytest
 
 from zppo_jax.verdicts import kinds
-from zppo_jax.verdicts.plain import Unreadable
+from zppo_jax.verdicts.kinds.plain import Unreadable
 
 pytest.importorskip('math_verify')
 

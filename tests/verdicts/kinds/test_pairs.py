@@ -2,9 +2,9 @@
 
 import pytest
 
-from tests.verdicts import verdict_pairs
+from tests.verdicts.kinds import verdict_pairs
 from zppo_jax.verdicts import kinds
-from zppo_jax.verdicts.plain import Unreadable
+from zppo_jax.verdicts.kinds.plain import Unreadable
 
 
 def _said(mark, answer: str, gold: str) -> bool:

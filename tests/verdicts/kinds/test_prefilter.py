@@ -2,7 +2,7 @@
 
 import pytest
 
-from zppo_jax.verdicts import screen
+from zppo_jax.verdicts.kinds import prefilter
 
 
 @pytest.mark.parametrize('text, reason', [
@@ -16,36 +16,36 @@ from zppo_jax.verdicts import screen
     ('+'.join('x^2' for _ in range(31)), 'exponents'),
     ('+'.join('x' * 1 for _ in range(202)), 'operators')])
 def test_what_is_refused(text, reason):
-  assert screen.too_steep(text)
-  assert any(word in screen.too_steep(text) for word in reason.split('|'))
+  assert prefilter.too_steep(text)
+  assert any(word in prefilter.too_steep(text) for word in reason.split('|'))
 
 
 @pytest.mark.parametrize('text', [
     '', '5', '2^{9999}', '999!', r'\frac{1}{2}', '10^{-3}', '1,234,567',
     r'\sqrt[3]{2}+x^{2}', '(a+b)^{10}', '9' * 100])
 def test_what_is_looked_at(text):
-  assert screen.too_steep(text) == ''
+  assert prefilter.too_steep(text) == ''
 
 
 def test_length_goes_by_the_gold_answer():
   """Twice as long as a long one is looked at."""
-  assert screen.too_long('x' * 2000) == '' != screen.too_long('x' * 2001)
-  assert screen.too_long('x' * 3000, 'x' * 1500) == ''
-  assert 'more than 3000' in screen.too_long('x' * 3001, 'x' * 1500)
+  assert prefilter.too_long('x' * 2000) == '' != prefilter.too_long('x' * 2001)
+  assert prefilter.too_long('x' * 3000, 'x' * 1500) == ''
+  assert 'more than 3000' in prefilter.too_long('x' * 3001, 'x' * 1500)
 
 
 @pytest.mark.parametrize('text, want', [
     (r'\int_0^1 x', True), (r'\sum x', True), (r'\lim_{x}', True),
     (r'\limits', False), ('sum', False), ('5', False)])
 def test_work_that_is_left_undone(text, want):
-  assert screen.undone(text) == want
+  assert prefilter.undone(text) == want
 
 
 @pytest.mark.parametrize('less, more', [
     ('5', '55'), ('x+1', '(x+1)^{11}'), ('(x+1)^{9}', '(x+1)^{11}'),
     ('123456789', r'\binom{9}{2}'), (r'\{1,2,3\}', '9!')])
 def test_what_looks_like_less_work(less, more):
-  assert screen.effort(less) < screen.effort(more)
+  assert prefilter.effort(less) < prefilter.effort(more)
 
 
 @pytest.mark.parametrize('text', [
@@ -57,7 +57,7 @@ def test_what_looks_like_less_work(less, more):
 def test_letters_factorials_and_chains_are_looked_at(text):
   """fault B4: Greek letters are no functions, and small powers of powers and
   factorials of letters are no towers."""
-  assert screen.too_steep(text) == ''
+  assert prefilter.too_steep(text) == ''
 
 
 @pytest.mark.parametrize('text, reason', [
@@ -70,4 +70,4 @@ def test_letters_factorials_and_chains_are_looked_at(text):
     ('((a+b+c+d))^{99}', 'high power'), ('{9^{9}}^{9}', 'powers')])
 def test_what_grows_is_refused_in_other_spellings(text, reason):
   """fault B4: what a letter or a bracket does not make small."""
-  assert reason in screen.too_steep(text)
+  assert reason in prefilter.too_steep(text)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import grain
 import numpy as np
 
+from zppo_jax import allowed
 from zppo_jax.data import digest
 from zppo_jax.data.pool import Pool
 from zppo_jax.randomness import host_rng
@@ -16,7 +17,7 @@ from zppo_jax.records import Purpose, Question
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
+class QuestionLoader:
   """A finite pool, shuffled anew for every pass.
 
   A pass holds floor(n / num_new) steps, so that the questions of a step are
@@ -162,9 +163,7 @@ class Source:
       index, count: one process of several, for jobs that share a step's
         questions; training needs all of them on every host.
     """
-    if not 0 <= index < count:
-      raise ValueError(f'index is {index} of count {count}; it must be in '
-                       f'[0, {count})')
+    allowed.number('index', index, f'[0, {count})', whole=True)
     epoch, at = divmod(step, self.steps_per_pass)
     order, start = self._order(epoch), at * self.num_new
     chosen = [int(order[i])

@@ -7,7 +7,8 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from zppo_jax.data import readers, tfds_features, values
+from zppo_jax.data import readers, values
+from zppo_jax.data.readers import tfds_features
 from zppo_jax.tasks import micro, micro_tfds
 
 
@@ -85,7 +86,7 @@ def test_tfds_rows(tmp_path):
   assert len(found) == 20
   assert found[3] == {'id': want[3].id, 'text': want[3].text,
                       'answer': want[3].answer, 'split': want[3].split}
-  with pytest.raises(KeyError, match="'test' of .*known: train, hard"):
+  with pytest.raises(KeyError, match="split of .*'test'; known: train, hard"):
     readers.open_reader('tfds', f'{folder}:test')
   with pytest.raises(ValueError, match='FOLDER:SPLIT'):
     readers.open_reader('tfds', 'folder')

@@ -2,15 +2,15 @@
 
 Each is a function (answer, gold) -> score in [0, 1] that raises `Unreadable`
 where the gold answer is none of its kind. All are linear in their input, which
-`screen.too_long` bounds.
+`prefilter.too_long` bounds.
 """
 
 import re
 from collections.abc import Callable
 from fractions import Fraction
 
-from zppo_jax.verdicts import forms, units
-from zppo_jax.verdicts.numerals import (
+from zppo_jax.verdicts.kinds import forms, units
+from zppo_jax.verdicts.kinds.numerals import (
   Numeral,
   Unreadable,
   close,
@@ -18,7 +18,7 @@ from zppo_jax.verdicts.numerals import (
   numeral,
   too_many_digits,
 )
-from zppo_jax.verdicts.spelling import open_words, tidy, undress
+from zppo_jax.verdicts.kinds.spelling import open_words, tidy, undress
 
 __all__ = ['Unreadable', 'choice', 'choices', 'members', 'number', 'numbers',
            'plain_text', 'quantities', 'relaxed_numbers', 'retried', 'sets',

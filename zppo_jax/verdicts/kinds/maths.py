@@ -12,10 +12,10 @@ import math
 import re
 from fractions import Fraction
 
-from zppo_jax.verdicts import forms, screen
-from zppo_jax.verdicts.numerals import Unreadable, close, numeral
-from zppo_jax.verdicts.plain import choice, plain_text, retried
-from zppo_jax.verdicts.spelling import GREEK, open_words, tidy, undress
+from zppo_jax.verdicts.kinds import forms, prefilter
+from zppo_jax.verdicts.kinds.numerals import Unreadable, close, numeral
+from zppo_jax.verdicts.kinds.plain import choice, plain_text, retried
+from zppo_jax.verdicts.kinds.spelling import GREEK, open_words, tidy, undress
 
 # A word is not a product of its letters: `east` is not `seat`.
 _WORDS = re.compile(
@@ -232,10 +232,10 @@ def _numbers(answer: str, gold: str, factor: Fraction) -> float | None:
 
 
 def _mark(answer: str, gold: str) -> float:
-  reason = screen.too_steep(gold)
+  reason = prefilter.too_steep(gold)
   if reason and numeral(gold) is None:
     raise Unreadable(f'{gold[:80]!r}: {reason}')
-  if screen.too_steep(answer) and numeral(answer) is None:
+  if prefilter.too_steep(answer) and numeral(answer) is None:
     return 0.0
   a, b = forms.read(answer), forms.read(gold)
   b = b._replace(text=_result(b.text))
@@ -270,7 +270,7 @@ def _formulas(answer: str, gold: str) -> float:
   right = _parse(gold)
   if not right:
     raise Unreadable(f'{gold[:80]!r}: no formula')
-  if screen.undone(answer) and not screen.undone(gold):
+  if prefilter.undone(answer) and not prefilter.undone(gold):
     return 0.0
   if not _TABLE.search(answer) and _RUN_ON.search(_MIXED.sub('', answer)):
     return 0.0
