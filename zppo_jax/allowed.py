@@ -45,11 +45,11 @@ def number(field: str, value: Number, bounds: str, *, whole: bool = False,
   Raises:
     ValueError: '<field> is <value>; it must be <bounds>'.
   """
-  kinds: tuple[type[float], ...] = (int,) if whole else (int, float)
   try:
     # numpy's numbers are as good as Python's own.
-    plain = value.item() if hasattr(value, 'item') else value
-    good = (isinstance(plain, kinds) and not isinstance(plain, bool)
+    plain: Any = value.item() if hasattr(value, 'item') else value
+    good = (isinstance(plain, int if whole else (int, float))
+            and not isinstance(plain, bool)
             and not math.isnan(plain)
             and not (finite and math.isinf(plain)) and _within(plain, bounds))
   except (TypeError, ValueError, OverflowError):

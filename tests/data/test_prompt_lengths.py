@@ -54,17 +54,17 @@ def test_nothing_is_decoded(chat, monkeypatch):
   assert chat.outline('x', (drawn(9, 30, 30),))[1] > 0
 
 
-def test_trouble_names_the_question_and_the_table(chat):
+def test_the_reason_names_the_question_and_the_table(chat):
   one = asked(1, drawn(1))
   tokens, patches = chat.outline(one.text, one.media)
-  assert prompt_lengths.trouble(one, chat, tokens, (patches,)) == ''
-  assert prompt_lengths.trouble(one, chat, tokens - 1, (patches,)) == (
+  assert prompt_lengths.why_overlong(one, chat, tokens, (patches,)) == ''
+  assert prompt_lengths.why_overlong(one, chat, tokens - 1, (patches,)) == (
       f"question 'q1' has a prompt of {tokens} tokens; the largest of "
       f'shapes.prompt_buckets is {tokens - 1}')
-  assert prompt_lengths.trouble(one, chat, tokens, (1, patches - 1)) == (
+  assert prompt_lengths.why_overlong(one, chat, tokens, (1, patches - 1)) == (
       f"question 'q1' has a prompt of {patches} patches; the largest of "
       f'shapes.patch_buckets is {patches - 1}')
-  assert 'shapes.patch_buckets is empty' in prompt_lengths.trouble(
+  assert 'shapes.patch_buckets is empty' in prompt_lengths.why_overlong(
       one, chat, tokens, ())
   with pytest.raises(ValueError, match="'q1' has a prompt of"):
     prompt_lengths.check([asked(0), one], chat, tokens - 1, (patches,))
@@ -77,14 +77,14 @@ def test_refuse_and_drop(chat, tmp_path, capsys):
       format='jsonl', path=str(tmp_path), kind='text',
       columns=dict(text='q', answer='a'))}, {})
   with pytest.raises(ValueError, match="'mine/1' has a prompt of"):
-    prompt_lengths.fitting(pool, 'refuse', chat, 1000, ())
-  kept = prompt_lengths.fitting(pool, 'drop', chat, 1000, ())
+    prompt_lengths.without_overlong(pool, 'refuse', chat, 1000, ())
+  kept = prompt_lengths.without_overlong(pool, 'drop', chat, 1000, ())
   assert kept.ids == ('mine/0', 'mine/2')
   assert kept.record() == {
       'counts': {'rows': {'mine': 3}, 'skipped': {'mine': 0},
                  'prompt_tokens': {'mine': 1}}, 'kept': {'mine': 2}}
   assert '1 of 3 questions left out' in capsys.readouterr().out
   whole = tuple(pool)
-  fitting = prompt_lengths.fitting(whole, 'drop', chat, 1000, ())
+  fitting = prompt_lengths.without_overlong(whole, 'drop', chat, 1000, ())
   assert [q.id for q in fitting] == [
       'mine/0', 'mine/2']

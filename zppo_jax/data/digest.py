@@ -1,8 +1,8 @@
-"""What a question holds, as a digest: a resumed run relies on the same ones.
+"""Digests of questions, by which a resume knows that the data are the same.
 
-A row's digest covers its words, gold, kind, hint, stored responses and the
-bytes of its images. A pool's are kept in a file of the run, so that a refused
-resume can name the first row that differs.
+The digest of a row covers its words, gold answer, kind, hint, stored responses
+and the bytes of its images. A run stores the digests of its pool in a file, so
+that a refused resume can name the first row that differs.
 """
 
 import base64
@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from zppo_jax.data import media
 from zppo_jax.records import Clip, Picture, Question
 
-SIZE = 8  # bytes of a row's digest
+SIZE = 8  # bytes of the digest of a row
 NAME = 'data_rows.json'  # in a run's directory
 
 
@@ -27,39 +27,42 @@ def _of(parts: Iterable[bytes]) -> bytes:
 
 
 def of_words(question: Question) -> bytes:
-  """SIZE bytes that differ if anything but what is shown differs."""
+  """SIZE bytes that cover everything but images and videos."""
   return _of(str(text).encode('utf-8', 'surrogatepass') for text in (
       question.id, question.text, question.answer, question.split,
       question.kind, question.source, question.hint, *question.responses))
 
 
 def of_media(words: bytes, shown: Sequence[Picture | Clip]) -> bytes:
-  """A question's digest: that of its words, and the bytes of what it shows."""
+  """The digest of a question, from the digest of its words and its media."""
   parts = [words]
   for one in shown:
-    clip = isinstance(one, Clip)
-    parts.append(f'{float(one.fps)!r}'.encode() if clip else b'')
+    if isinstance(one, Clip):
+      rate, frames = f'{float(one.fps)!r}'.encode(), one.frames
+    else:
+      rate, frames = b'', (one,)
+    parts.append(rate)
     parts += [hashlib.blake2b(media.content(frame)).digest()
-              for frame in (one.frames if clip else (one,))]
+              for frame in frames]
   return _of(parts)
 
 
 def of_question(question: Question) -> bytes:
-  """SIZE bytes that differ if anything differs that a run would ask."""
+  """SIZE bytes that cover everything that a run would ask."""
   return of_media(of_words(question), question.media)
 
 
 def joined(rows: Iterable[bytes]) -> str:
-  """One digest of rows in their order."""
+  """One digest of all rows in their order."""
   return hashlib.blake2b(b''.join(rows), digest_size=2 * SIZE).hexdigest()
 
 
 def record(files: Sequence[str], rows: Sequence[bytes]) -> dict:
-  """What a run's NAME holds.
+  """The contents of the file NAME of a run.
 
   Args:
-    files: in which each row lies.
-    rows: their digests.
+    files: the file of each row.
+    rows: the digest of each row.
   """
   parts = [(name, len(list(several)))
            for name, several in itertools.groupby(files)]
@@ -68,11 +71,11 @@ def record(files: Sequence[str], rows: Sequence[bytes]) -> dict:
 
 
 def read(folder: pathlib.Path) -> tuple[list[str], list[bytes]]:
-  """(files, rows) of a `record`; nothing where none can be read."""
+  """(files, rows) of a `record`; two empty lists if none can be read."""
   try:
-    found = json.loads((folder / NAME).read_text())
-    data, size = base64.b64decode(found['rows']), int(found['bytes'])
-    files = [name for name, count in found['files'] for _ in range(count)]
+    stored = json.loads((folder / NAME).read_text())
+    data, size = base64.b64decode(stored['rows']), int(stored['bytes'])
+    files = [name for name, count in stored['files'] for _ in range(count)]
     return files, [data[i:i + size] for i in range(0, len(data), size)]
   except (OSError, ValueError, KeyError, TypeError):
     return [], []
@@ -80,7 +83,7 @@ def read(folder: pathlib.Path) -> tuple[list[str], list[bytes]]:
 
 def first_difference(before: Sequence[bytes],
                      now: Sequence[bytes]) -> int | None:
-  """The first row that differs or that one of them lacks; None without."""
+  """The first row that differs or that one of them lacks; None if none does."""
   for i, (old, new) in enumerate(zip(before, now, strict=False)):
     if old != new:
       return i

@@ -1,4 +1,4 @@
-"""The order in which new questions are drawn: a function of (seed, step)."""
+"""The questions of each step, as a function of (seed, step)."""
 
 import dataclasses
 import functools
@@ -18,16 +18,17 @@ from zppo_jax.records import Purpose, Question
 
 @dataclasses.dataclass(frozen=True)
 class QuestionLoader:
-  """A finite pool, shuffled anew for every pass.
+  """Loads the questions of each step from a finite pool.
 
-  A pass holds floor(n / num_new) steps, so that the questions of a step are
-  always distinct; the remainder waits for the next shuffle. n is the pool's
-  size, or, in a mixture, as many questions as there are until one of its
-  sources is spent: a pass keeps the weights and repeats nothing.
+  Every pass has a shuffle of its own. A pass holds floor(n / num_new) steps, so
+  that the questions of a step are always distinct; the remainder waits for the
+  next shuffle. n is the size of the pool. In a mixture, n is the number of
+  questions until one of its sources is spent, so that a pass keeps the weights
+  and repeats nothing.
 
   Attributes:
-    pool: all questions, a tuple or a `Pool` of files.
-    num_new: questions a step.
+    pool: all questions, as a tuple or as a `Pool` of files.
+    num_new: questions per step.
     seed: of the shuffles.
     repeat: whether a second pass may begin.
   """
@@ -36,7 +37,7 @@ class QuestionLoader:
   seed: int
   repeat: bool
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     if not len(self.pool):
       raise ValueError('the question pool is empty')
     if len(self._index) != len(self.pool):
@@ -60,7 +61,7 @@ class QuestionLoader:
 
   @functools.cached_property
   def _names(self) -> str:
-    """The digest of older runs, of names alone."""
+    """The digest of names alone, which earlier versions stored."""
     return hashlib.blake2b('\n'.join(self._index).encode(),
                            digest_size=8).hexdigest()
 
@@ -72,7 +73,7 @@ class QuestionLoader:
     return [digest.of_question(q) for q in self.pool]
 
   def record(self) -> dict:
-    """What digest.NAME of a run holds."""
+    """The contents of digest.NAME of a run."""
     return digest.record(self._files(), self.contents)
 
   def _files(self) -> list[str]:
@@ -80,9 +81,9 @@ class QuestionLoader:
             else [''] * len(self.pool))
 
   def _order(self, epoch: int) -> grain.MapDataset:
-    """Numbers of the pool's questions in the order of a pass."""
+    """The indices of the pool's questions in the order of a pass."""
     rng = host_rng(self.seed, epoch, Purpose.DATA)
-    if self._weights is None:
+    if not isinstance(self.pool, Pool) or self._weights is None:
       return grain.MapDataset.source(rng.permutation(len(self.pool)))
     starts = np.cumsum([0, *self.pool.parts[:-1]])
     return grain.MapDataset.mix(
@@ -110,35 +111,38 @@ class QuestionLoader:
     return self.pool[self._index[question_id]]
 
   def position(self, step: int) -> dict:
-    """Where the data stand before `step`: pass, questions into it, and a
-    digest of all that the pool holds, on which a resumed run relies."""
+    """The position of the data before `step`.
+
+    It holds the pass, the number of questions drawn in it, and a digest of the
+    pool, on which a resumed run relies.
+    """
     epoch, at = divmod(step, self.steps_per_pass)
     return {'pass': epoch, 'questions': at * self.num_new,
             'pool': digest.joined(self.contents)}
 
-  def check_position(self, found: dict, step: int,
+  def check_position(self, stored: dict, step: int,
                      folder: pathlib.Path) -> None:
-    """ValueError unless a checkpoint stood where this run would go on.
+    """ValueError unless the position of a checkpoint is that of this run.
 
     Args:
-      found: what `position` said when it was saved; older runs have a digest
-        of names, or none where questions are of no file.
-      step: steps done.
-      folder: of its run, which may hold the rows' digests.
+      stored: the `position` in the checkpoint. Runs of earlier versions have a
+        digest of names, or none if no file holds their questions.
+      step: the number of steps done.
+      folder: of the run, which may hold the digests of its rows.
     """
     here = self.position(step)
-    pool = found.get('pool', here['pool'])
-    if {**found, 'pool': pool} in (here, {**here, 'pool': self._names}):
+    pool = stored.get('pool', here['pool'])
+    if {**stored, 'pool': pool} in (here, {**here, 'pool': self._names}):
       return
-    if {**found, 'pool': here['pool']} == here:
+    if {**stored, 'pool': here['pool']} == here:
       raise ValueError(f'the checkpoint after {step} steps was trained on '
                        f'other data: {self._difference(folder)}')
     raise ValueError(
-        f'the checkpoint after {step} steps stands at {found} of its data; '
+        f'the checkpoint after {step} steps stands at {stored} of its data; '
         f'this config would go on at {here}')
 
   def _difference(self, folder: pathlib.Path) -> str:
-    """The first question that differs from a run's record."""
+    """A text that names the first question that differs from a record."""
     files, before = digest.read(folder)
     now = self.contents
     first = digest.first_difference(before, now) if before else None
@@ -159,15 +163,15 @@ class QuestionLoader:
     """X_new of a step.
 
     Args:
-      step: which.
-      index, count: one process of several, for jobs that share a step's
-        questions; training needs all of them on every host.
+      step: the number of the step, from 0.
+      index, count: this process and the number of processes, for jobs that
+        share the questions of a step. Training needs all of them on each host.
     """
     allowed.number('index', index, f'[0, {count})', whole=True)
     epoch, at = divmod(step, self.steps_per_pass)
     order, start = self._order(epoch), at * self.num_new
     chosen = [int(order[i])
               for i in range(start, start + self.num_new)][index::count]
-    # Read in the files' order, given in the draw's.
-    read = {i: self.pool[i] for i in sorted(chosen)}
-    return tuple(read[i] for i in chosen)
+    # Rows are read in the order of the files, because that is faster.
+    questions = {i: self.pool[i] for i in sorted(chosen)}
+    return tuple(questions[i] for i in chosen)

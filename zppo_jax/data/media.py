@@ -1,20 +1,21 @@
-"""What a row says of an image or a video, as pictures and clips.
+"""The images and videos of a row as pictures and clips.
 
-An image is a path (relative ones to the data's folder), bytes, base64 (plain
-or a data: URI), a struct {'bytes', 'path'} as the hub's data sets have it, or
-an array. A video is a folder of frames, a list of images, or a struct
-{'frames', 'fps'}. Video files are not decoded here: frames are looked for in
-a folder of the file's name without its suffix.
+An image is a path (relative paths begin in the folder of the data), bytes,
+base64 (plain or a data: URI), a struct {'bytes', 'path'} as in data sets of the
+hub, or an array. A video is a folder of frames, a list of images, or a struct
+{'frames', 'fps'}. This file does not decode video files: it reads frames from a
+folder that has the name of the file without its suffix.
 
-Paths stay inside the data's folder or one of `roots`, links followed, because
-rows come from others. Headers are looked at, so that what is no image of
-pictures.FORMATS is refused where its row is known.
+Paths must stay in the folder of the data or in one of `roots`, even through
+links, because other people write the rows. Headers are read at once, so that
+the error about an image that is not of pictures.FORMATS can name its row.
 
-Bytes are put into `store`, a folder, where one is given: a question then
-holds paths, and a long replay buffer no pixels.
+If a folder `store` is given, bytes are written to it. A question then holds
+paths, so that a long replay buffer holds no pixels.
 """
 
 import base64
+import functools
 import hashlib
 import os
 import pathlib
@@ -22,6 +23,7 @@ import re
 import tempfile
 import urllib.parse
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -32,21 +34,21 @@ from zppo_jax.records import Clip, Picture
 
 _SUFFIXES = ('.png', '.jpg', '.jpeg', '.webp', '.bmp', '.gif')
 _FILMS = ('.mp4', '.webm', '.mkv', '.avi', '.mov')
-# How base64 of PNG, JPEG, GIF, WEBP and BMP begins.
+# The starts of PNG, JPEG, GIF, WEBP and BMP in base64.
 _BASE64 = ('iVBORw0KGgo', '/9j/', 'R0lGOD', 'UklGR', 'Qk0', 'Qk1', 'Qk2',
            'Qk3')
 _LONGEST = 500  # characters of a path in an error
-_SHORTEST = 64  # characters; no image is smaller, most paths are
+_SHORTEST = 64  # characters of base64; most paths are shorter, no image is
 _ADDRESS = re.compile(r'[a-zA-Z][a-zA-Z0-9+.-]+://')
 _WHITE = re.compile(r'\s+')
 _DIGITS = re.compile(r'([0-9]{1,18})')
 
 
 def _held(data: bytes, store: pathlib.Path | None, where: str) -> Picture:
-  made = Picture(base64=base64.b64encode(data).decode(), where=where)
-  encoded.check(made)
+  image = Picture(base64=base64.b64encode(data).decode(), where=where)
+  encoded.check(image)
   if store is None:
-    return made
+    return image
   name = hashlib.blake2b(data, digest_size=16).hexdigest()
   path = store / name[:2] / name
   if not path.is_file():
@@ -60,36 +62,37 @@ def _held(data: bytes, store: pathlib.Path | None, where: str) -> Picture:
 
 def inside(value: str, folder: pathlib.Path,
            roots: Sequence[str] = ()) -> pathlib.Path:
-  """The file or folder that a row names, links followed.
+  """The file or folder that a row names, with links resolved.
 
   Args:
-    value: of the row.
-    folder: of relative paths, and where all paths stay.
-    roots: other folders in which they may be.
+    value: the path in the row.
+    folder: where relative paths begin, and where all paths must stay.
+    roots: other folders in which a path may lie.
 
   Raises:
-    ValueError: for an address, what is no path, or one that leads outside.
+    ValueError: for an address, for a text that is no path, or for a path that
+      leads outside.
   """
   if _ADDRESS.match(value):
     raise ValueError(f'{values.shown(value)} is an address; nothing is fetched '
                      'here, give a path or bytes')
   try:
     path = folder / pathlib.Path(value).expanduser()
-    found = path.resolve()
-    allowed = [pathlib.Path(r).expanduser().resolve()
-               for r in (folder, *roots)]
+    target = path.resolve()
+    folders = [pathlib.Path(root).expanduser().resolve()
+               for root in (str(folder), *roots)]
   except (OSError, ValueError, RuntimeError) as e:
     raise ValueError(f'{values.shown(value)} is no path: {e}') from None
-  if not any(found.is_relative_to(root) for root in allowed):
+  if not any(target.is_relative_to(root) for root in folders):
     raise ValueError(
-        f'{values.shown(value)} leads to {found}, which is outside of '
-        f'{", ".join(map(str, allowed))}; data.pool.media_roots may name its '
+        f'{values.shown(value)} leads to {target}, which is outside of '
+        f'{", ".join(map(str, folders))}; data.pool.media_roots may name its '
         'folder')
-  return found
+  return target
 
 
 def _is(path: pathlib.Path, what: str) -> bool:
-  """Path.is_file or is_dir, which raise for names that are too long."""
+  """Path.is_file or Path.is_dir; False where they raise for a long name."""
   try:
     return getattr(path, what)()
   except OSError:
@@ -105,7 +108,7 @@ def _base64(text: str) -> bytes:
 
 
 def _address_data(value: str) -> bytes:
-  """What a data: URI holds."""
+  """The bytes of a data: URI."""
   head, comma, data = value.partition(',')
   if not comma:
     raise ValueError(f'a data: URI without a comma: {values.shown(value)}')
@@ -115,7 +118,7 @@ def _address_data(value: str) -> bytes:
 
 
 def _of_array(value: np.ndarray) -> bytes:
-  """An array as PNG: 8 bits, or grey of 16."""
+  """The PNG of an array of 8 bits, or of 16 bits if it is grey."""
   pixels = value[..., 0] if value.ndim == 3 and value.shape[2] == 1 else value
   grey = pixels.ndim == 2
   if not value.size or not (
@@ -129,20 +132,22 @@ def _of_array(value: np.ndarray) -> bytes:
       encoded.picture(Image.fromarray(np.ascontiguousarray(pixels))).base64)
 
 
-def picture(value, folder: pathlib.Path, store: pathlib.Path | None = None, *,
-            roots: Sequence[str] = (), where: str = '') -> Picture:
-  """One image.
+def picture(value: Any, folder: pathlib.Path,
+            store: pathlib.Path | None = None, *, roots: Sequence[str] = (),
+            where: str = '') -> Picture:
+  """The picture of an image in a row.
 
   Args:
-    value: as the module's docstring has it.
-    folder: of relative paths.
-    store: where bytes are put; None keeps them in the picture.
-    roots: as of `inside`.
+    value: in one of the forms in the docstring of this module.
+    folder: where relative paths begin.
+    store: the folder for bytes; None keeps them in the picture.
+    roots: as in `inside`.
     where: the row, for later errors about the picture.
 
   Raises:
     FileNotFoundError: for a path without a file.
-    ValueError: for what is no image by its form or content, or lies outside.
+    ValueError: for a value that is no image by its form or content, or for a
+      path that leads outside.
   """
   if isinstance(value, Picture):
     return value
@@ -167,57 +172,59 @@ def picture(value, folder: pathlib.Path, store: pathlib.Path | None = None, *,
   path = inside(value, folder, roots)
   if not _is(path, 'is_file'):
     raise FileNotFoundError(f'no image at {str(path)[:_LONGEST]}')
-  made = Picture(path=str(path), where=where)
-  encoded.check(made)
-  return made
+  image = Picture(path=str(path), where=where)
+  encoded.check(image)
+  return image
 
 
-def _several(value) -> list:
+def _several(value: Any) -> list[Any]:
   if value is None or isinstance(value, str | bytes) and not value:
     return []
   return list(value) if isinstance(value, list | tuple) else [value]
 
 
-def count(value) -> int:
-  """How many images `pictures` would find, without a look at them."""
+def count(value: Any) -> int:
+  """The number of images that `pictures` would read."""
   return len(_several(value))
 
 
-def pictures(value, folder, store=None, *, roots: Sequence[str] = (),
+def pictures(value: Any, folder: pathlib.Path,
+             store: pathlib.Path | None = None, *, roots: Sequence[str] = (),
              where: str = '') -> tuple[Picture, ...]:
-  """None, an image, or a list of them; arguments as of `picture`."""
+  """The pictures of None, an image, or a list of images, as `picture`."""
   return tuple(picture(v, folder, store, roots=roots, where=where)
                for v in _several(value))
 
 
-def clip(value, folder: pathlib.Path, fps: float,
+def clip(value: Any, folder: pathlib.Path, fps: float,
          store: pathlib.Path | None = None, *, roots: Sequence[str] = (),
          where: str = '') -> Clip:
-  """One video.
+  """The clip of a video in a row.
 
   Args:
-    value: as the module's docstring has it.
-    folder: of relative paths.
-    fps: of its frames, where the value does not say.
-    store, roots, where: as of `picture`.
+    value: in one of the forms in the docstring of this module.
+    folder: where relative paths begin.
+    fps: frames per second, if the value does not give it.
+    store, roots, where: as in `picture`.
 
   Raises:
-    FileNotFoundError: for a folder that is not there or holds no frames.
-    ValueError: for a video file, what is no video by its form, a bad fps, or
-      frames as of `picture`.
+    FileNotFoundError: for a folder that does not exist or holds no frames.
+    ValueError: for a video file, for a value that is no video by its form, for
+      a bad fps, or for a frame as `picture`.
   """
-  more = dict(roots=roots, where=where)
+  read = functools.partial(picture, folder=folder, roots=roots, where=where)
   if isinstance(value, dict):
     if 'frames' not in value or isinstance(value['frames'], dict):
       raise ValueError(f'a video with the fields {sorted(map(str, value))}; '
                        'allowed: frames, fps')
-    told = value.get('fps')
-    return clip(value['frames'], folder, fps if told is None
-                else values.number(told, 'fps'), store, **more)
+    rate = value.get('fps')
+    return clip(value['frames'], folder,
+                fps if rate is None else values.number(rate, 'fps'), store,
+                roots=roots, where=where)
   if isinstance(value, np.ndarray) and value.ndim == 4:
     value = list(value)
   if isinstance(value, list | tuple):
-    return Clip(tuple(picture(v, folder, store, **more) for v in value), fps)
+    return Clip(tuple(read(v, store=store) for v in value), fps)
   if not isinstance(value, str) or not value:
     raise ValueError(f'a video that is {values.shown(value)}; allowed: a '
                      'folder of frames, a list of images, {frames, fps}')
@@ -232,11 +239,11 @@ def clip(value, folder: pathlib.Path, fps: float,
                   key=_in_time) if _is(path, 'is_dir') else []
   if not frames:
     raise FileNotFoundError(f'no frames ({", ".join(_SUFFIXES)}) in {path}')
-  return Clip(tuple(picture(str(p), folder, **more) for p in frames), fps)
+  return Clip(tuple(read(str(p)) for p in frames), fps)
 
 
-def _in_time(frame: pathlib.Path) -> tuple:
-  """Frames by name, numbers in it by their value: 9.png before 10.png."""
+def _in_time(frame: pathlib.Path) -> tuple[list[Any], str]:
+  """A key that sorts numbers in names by value: 9.png before 10.png."""
   parts = _DIGITS.split(frame.name)
   return [int(p) if i % 2 else p for i, p in enumerate(parts)], frame.name
 

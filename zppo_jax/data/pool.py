@@ -1,47 +1,51 @@
-"""Sources of a config as one pool of questions that are read when asked for.
+"""The sources of a config as one pool, which reads questions one by one.
 
   sources = dict(mine=dict(format='parquet', path='data/mine', ...), ...)
 
-Opening reads every row's words once (its images only where a filter needs
-them), applies the filters and keeps a name and a number a question.
+Opening a pool reads the words of every row once, and its images only if a
+filter needs them. It applies the filters and keeps the name and the row number
+of each question.
 """
 
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Iterator, Mapping as Dict, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping as Dict, Sequence
+from typing import Any, overload
 
 from zppo_jax import allowed
 from zppo_jax.data import digest, filters, mappings, media, readers, values
 from zppo_jax.data.filters import Candidate
 from zppo_jax.data.mappings import Mapped, Mapping, mapping as rows
-from zppo_jax.records import Question
+from zppo_jax.records import Clip, Picture, Question
 from zppo_jax.verdicts import kinds
 
-ROWS = 'rows'  # of counts: what was read
-SKIPPED = 'skipped'  # by the mapping
+# Names in the counts of a pool.
+ROWS = 'rows'  # rows that were read
+SKIPPED = 'skipped'  # rows that the mapping skipped
 PLACES = ('check', 'strip', 'text')
 
 
 @dataclasses.dataclass(frozen=True)
 class Bounds:
-  """What files of data may reach and take.
+  """Bounds on what is read for data files.
 
   Attributes:
-    media_roots: folders outside of the data's own that images may lie in.
-    max_bytes: that a line, a row group or a record may unpack to.
+    media_roots: folders besides that of the data in which images may lie.
+    max_bytes: the most bytes to which a line, a row group or a record may
+      unpack.
   """
   media_roots: tuple[str, ...] = ()
   max_bytes: int = readers.MOST_BYTES
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     allowed.number('data.pool.max_bytes', self.max_bytes, '>= 1', whole=True,
                    note=' of bytes')
 
 
-def roots(given, where: str) -> tuple[str, ...]:
-  """Folders of a config, one or several; ValueError for what is no path."""
+def roots(given: str | pathlib.Path | Iterable[str | pathlib.Path],
+          where: str) -> tuple[str, ...]:
+  """One folder of a config or several; ValueError for a value that is none."""
   several = [given] if isinstance(given, str | pathlib.Path) else list(given)
   for root in several:
     if not isinstance(root, str | pathlib.Path) or not str(root):
@@ -56,21 +60,21 @@ class Spec:
   Attributes:
     name: its key.
     format: in readers.READERS.
-    path: as the reader takes it.
-    mapping: in mappings.MAPPINGS, or '' with columns.
-    columns: field -> column or path into one, of a mapping of your own.
+    path: in the form that the reader takes.
+    mapping: in mappings.MAPPINGS; '' if `columns` maps the rows.
+    columns: field -> column or path into one, for a mapping of your own.
     kind: how answers are compared; '' leaves it to the mapping.
-    images: column, or several with commas; '' leaves it to the mapping.
-    video: column; '' leaves it to the mapping.
-    fps: of a video's frames, where its rows do not say.
-    folder: of relative paths in rows; '' is the reader's.
-    split: label of the questions; '' is the source's name.
-    weight: share of draws in a mixture, > 0 (see loader.QuestionLoader).
-    filters: name -> value, of this source alone.
+    images: a column, or several with commas; '' leaves it to the mapping.
+    video: a column; '' leaves it to the mapping.
+    fps: frames per second of videos whose rows do not give it.
+    folder: where relative paths in rows begin; '' takes the reader's folder.
+    split: the label of the questions; '' takes the source's name.
+    weight: the share of draws in a mixture, > 0 (see loader.QuestionLoader).
+    filters: name -> value, for this source alone.
     media_roots: folders besides `folder` in which images may lie.
-    places: what is done with <image> and <video> in a text: 'check' compares
-      their number with what is shown and takes them out, 'strip' does not
-      compare, 'text' leaves them where the mapping does.
+    places: says what happens to <image> and <video> in a text: 'check' compares
+      their number with that of the media and takes them out, 'strip' takes them
+      out, 'text' leaves them where the mapping does.
   """
   name: str
   format: str
@@ -88,7 +92,7 @@ class Spec:
   media_roots: Sequence[str] = ()
   places: str = 'check'
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     where = f'data.pool.sources.{self.name}'
     if bool(self.mapping) == bool(self.columns):
       raise ValueError(f'{where}: one of mapping and columns is needed; '
@@ -101,8 +105,8 @@ class Spec:
     filters.check(self.filters, f'{where}.filters')
 
 
-def spec(name: str, fields) -> Spec:
-  """A Spec of a config's fields; KeyError names the known ones."""
+def spec(name: str, fields: Dict[str, Any]) -> Spec:
+  """A Spec from the fields of a config; KeyError names the known fields."""
   known = [f.name for f in dataclasses.fields(Spec) if f.name != 'name']
   for field in fields:
     allowed.one_of(f'field of data.pool.sources.{name}:', field, known)
@@ -112,16 +116,16 @@ def spec(name: str, fields) -> Spec:
   return Spec(name, **{f: fields[f] for f in fields})
 
 
-def _nothing(value) -> bool:
+def _nothing(value: Any) -> bool:
   return value is None or isinstance(value, str) and not value
 
 
 class Source:
-  """An open source: rows by number as questions.
+  """An open source of a pool: its rows by number, as questions.
 
   Raises:
-    KeyError: for an unknown format or mapping, or columns that the files do
-      not have, naming file, column and what is there.
+    KeyError: for an unknown format or mapping, or for columns that the files
+      lack; it names the file, the column and the columns that are there.
     FileNotFoundError, ValueError: as the reader.
   """
 
@@ -147,21 +151,22 @@ class Source:
         if c not in needed), bounds.max_bytes)
     self.folder = (pathlib.Path(of.folder).expanduser() if of.folder
                    else self._rows.folder)
-    self._media = dict(roots=(*bounds.media_roots, *roots(
-        of.media_roots, f'data.pool.sources.{of.name}')))
+    self._roots = (*bounds.media_roots, *roots(
+        of.media_roots, f'data.pool.sources.{of.name}'))
     self._check(there, 0, (*self.mapping.columns, *self._shown))
 
   def __len__(self) -> int:
     return len(self._rows)
 
   def where(self, index: int) -> str:
-    """File and row."""
+    """The file and the row, for errors."""
     return self._rows.where(index)
 
   def file(self, index: int) -> str:
     return self._rows.file(index)
 
-  def _check(self, row, index: int, columns) -> None:
+  def _check(self, row: Dict[str, Any], index: int,
+             columns: Sequence[str]) -> None:
     missing = [c for c in columns if values.base(c, row) not in row]
     if missing:
       raise KeyError(
@@ -170,18 +175,18 @@ class Source:
           f'{self.of.name!r} reads; columns there: '
           f'{", ".join(map(ascii_name, row))}{self._doubt(missing)}')
 
-  def _doubt(self, columns) -> str:
-    """What is said beside a fault if nobody could confirm these columns."""
-    found = [repr(c) for c in columns if c in self.mapping.unconfirmed]
-    return (f'; no public description was found for {", ".join(found)}'
-            if found else '')
+  def _doubt(self, columns: Sequence[str]) -> str:
+    """The end of an error about columns that no public description confirms."""
+    names = [repr(c) for c in columns if c in self.mapping.unconfirmed]
+    return (f'; no public description was found for {", ".join(names)}'
+            if names else '')
 
   def mapped(self, index: int) -> Mapped:
     """The words of a row."""
     row = self._words[index]
     self._check(row, index, self.mapping.columns)
     try:
-      made = rows.checked(self.mapping.read(row), self.of.places)
+      words = rows.checked(self.mapping.read(row), self.of.places)
     # A row of another schema makes a mapping raise almost anything.
     except Exception as e:
       raise ValueError(
@@ -189,16 +194,19 @@ class Source:
           f'{self.of.mapping or "columns"!r}: {type(e).__name__}: '
           f'{ascii_name(e)}{self._doubt(self.mapping.columns)}') from e
     if self.of.kind:
-      made = made._replace(kind=self.of.kind)
+      words = words._replace(kind=self.of.kind)
     else:
-      self._check_kind(made.kind, index)
-    if not made.skip and all(values.base(c, row) in row for c in self._shown):
-      self._compare(index, made, row)
-    return made
+      self._check_kind(words.kind, index)
+    if not words.skip and all(values.base(c, row) in row for c in self._shown):
+      self._compare(index, words, row)
+    return words
 
   def _check_kind(self, kind: str, index: int) -> None:
-    """A row may name a kind of the table, no function: `module:function`
-    imports code, which is the config's to say and not a data file's."""
+    """ValueError for a kind of a row that is not in the table.
+
+    A row may not name `module:function`, because that imports code, and only a
+    config may choose code.
+    """
     if kind and kind not in (*kinds.KINDS, kinds.JUDGE):
       raise ValueError(
           f'{self._rows.where(index)}: the row\'s kind is {kind[:80]!r}; '
@@ -206,40 +214,43 @@ class Source:
           'A function of your own is named in the config alone: '
           f'data.pool.sources.{self.of.name}.kind')
 
-  def _compare(self, index: int, made: Mapped, row) -> None:
-    """ValueError where placeholders and what is shown differ in number."""
-    if self.of.places != 'check':
+  def _compare(self, index: int, words: Mapped, row: Dict[str, Any]) -> None:
+    """ValueError if the numbers of placeholders and of media differ."""
+    if self.of.places != 'check' or words.places is None:
       return
     try:
       video = values.at(row, self.video) if self.video else None
       rows.check_places(
-          made.places,
-          len(made.images) + sum(media.count(values.at(row, c))
+          words.places,
+          len(words.images) + sum(media.count(values.at(row, c))
                                  for c in self.images),
-          len(made.videos) + (not _nothing(video)))
+          len(words.videos) + (not _nothing(video)))
     except ValueError as e:
       raise ValueError(f'{self._rows.where(index)}: {e}') from None
 
-  def show(self, index: int, made: Mapped | None = None):
-    """The images and videos of a row, whose words may be given."""
-    made = self.mapped(index) if made is None else made
-    if not (self._shown or made.images or made.videos):
+  def show(self, index: int,
+           words: Mapped | None = None) -> tuple[Picture | Clip, ...]:
+    """The images and videos of a row, whose words the caller may have read."""
+    words = self.mapped(index) if words is None else words
+    if not (self._shown or words.images or words.videos):
       return ()
-    row, more = {}, dict(self._media, where=self._rows.where(index))
+    row: Dict[str, Any] = {}
+    where = self._rows.where(index)
     if self._shown:
       row = self._rows[index]
       self._check(row, index, self._shown)
-    self._compare(index, made, row)
+    self._compare(index, words, row)
     try:
       shown = [values.at(row, c) for c in self.images]
-      out = tuple(p for value in (*shown, list(made.images))
-                  for p in media.pictures(value, self.folder, self.store,
-                                          **more))
+      out: tuple[Picture | Clip, ...] = tuple(
+          p for value in (*shown, list(words.images))
+          for p in media.pictures(value, self.folder, self.store,
+                                  roots=self._roots, where=where))
       video = values.at(row, self.video) if self.video else None
-      for value in (video, *made.videos):
+      for value in (video, *words.videos):
         if not _nothing(value):
           out += (media.clip(value, self.folder, self.of.fps, self.store,
-                             **more),)
+                             roots=self._roots, where=where),)
     except FileNotFoundError as e:
       raise FileNotFoundError(
           f'{self._rows.where(index)}: {ascii_name(e)}') from e
@@ -249,52 +260,61 @@ class Source:
       raise ValueError(f'{self._rows.where(index)}: {said}') from e
     return out
 
-  def id_of(self, index: int, made: Mapped) -> str:
-    return f'{self.of.name}/{made.id or index}'
+  def id_of(self, index: int, words: Mapped) -> str:
+    return f'{self.of.name}/{words.id or index}'
 
-  def words(self, index: int, made: Mapped | None = None) -> Question:
-    """A row's question without its images and videos."""
-    made = self.mapped(index) if made is None else made
+  def words(self, index: int, words: Mapped | None = None) -> Question:
+    """The question of a row without its images and videos."""
+    words = self.mapped(index) if words is None else words
     return Question(
-        self.id_of(index, made), made.text, made.answer,
-        self.of.split or self.of.name, (), made.kind, self.of.name, made.hint,
-        made.responses)
+        id=self.id_of(index, words), text=words.text, answer=words.answer,
+        split=self.of.split or self.of.name, media=(), kind=words.kind,
+        source=self.of.name, hint=words.hint, responses=words.responses)
 
   def question(self, index: int) -> Question:
-    made = self.mapped(index)
-    return dataclasses.replace(self.words(index, made),
-                               media=self.show(index, made))
+    words = self.mapped(index)
+    return dataclasses.replace(self.words(index, words),
+                               media=self.show(index, words))
 
-  def candidates(self, counts) -> list[Candidate]:
-    """Rows that can be asked and pass the source's own filters."""
-    out, name = [], self.of.name
+  def candidates(self,
+                 counts: dict[str, dict[str, int]]) -> list[Candidate]:
+    """The rows that can be asked and that pass the source's own filters.
+
+    Args:
+      counts: name -> source -> number; this method adds its own numbers.
+    """
+    out: list[Candidate] = []
+    name = self.of.name
     counts.setdefault(ROWS, {})[name] = len(self)
     skipped = counts.setdefault(SKIPPED, {})
     skipped[name] = 0
     for index in range(len(self)):
-      made = self.mapped(index)
-      if made.skip or not made.text.strip() or not made.answer.strip():
+      words = self.mapped(index)
+      if words.skip or not words.text.strip() or not words.answer.strip():
         skipped[name] += 1
         continue
       out.append(Candidate(
-          name, index, self.id_of(index, made), made.subset, len(made.text),
-          len(made.answer), made.pass_rate, filters.text_hash(made.text),
-          functools.partial(self.show, index),
-          digest.of_words(self.words(index, made)),
-          not (self._shown or made.images or made.videos)))
+          source=name, row=index, id=self.id_of(index, words),
+          subset=words.subset, characters=len(words.text),
+          answer_characters=len(words.answer), pass_rate=words.pass_rate,
+          text_hash=filters.text_hash(words.text),
+          show=functools.partial(self.show, index),
+          words=digest.of_words(self.words(index, words)),
+          bare=not (self._shown or words.images or words.videos)))
     return filters.apply(out, self.of.filters, counts)
 
 
-class Pool(Sequence):
-  """Questions of several sources by number; each is read when asked for.
+class Pool(Sequence[Question]):
+  """Questions of several sources by number, which are read when asked for.
 
   Attributes:
     ids: of the questions, in order.
     parts: the number of questions of each source, in order.
-    weights: of each source in a mixture; None draws questions alike.
-    counts: what was read, skipped and left out: name -> source -> number.
+    weights: of each source in a mixture; None draws all questions alike.
+    counts: rows that were read, skipped and left out: name -> source -> number.
+    kept: source -> number of questions.
     digests: (source, row) -> digest, of questions whose images were read.
-    tracks: whether what is read is put there.
+    tracks: whether reading a question adds its digest.
   """
   tracks = False
 
@@ -302,68 +322,78 @@ class Pool(Sequence):
                mix: bool = False):
     filters.check(wanted, 'data.pool.filters')
     self.counts: dict[str, dict[str, int]] = {}
-    found = [c for source in sources for c in source.candidates(self.counts)]
-    _check_ids(found, sources)
-    found = filters.apply(found, wanted, self.counts)
+    candidates = [c for source in sources
+                  for c in source.candidates(self.counts)]
+    _check_ids(candidates, sources)
+    candidates = filters.apply(candidates, wanted, self.counts)
     kept = {s.of.name: 0 for s in sources}
-    for c in found:
+    for c in candidates:
       kept[c.source] += 1
     empty = [name for name, count in kept.items() if not count]
     if empty:
       raise ValueError(f'no question of {", ".join(empty)} is left; '
                        f'{account(self.counts, kept)}')
     self.kept = kept
-    self.ids = tuple(c.id for c in found)
+    self.ids = tuple(c.id for c in candidates)
     self.parts = tuple(kept.values())
     self.weights = tuple(s.of.weight for s in sources) if mix else None
     self._sources = {s.of.name: s for s in sources}
-    self._at = [(c.source, c.row) for c in found]
-    self._words = {(c.source, c.row): c.words for c in found}
+    self._at = [(c.source, c.row) for c in candidates]
+    self._words = {(c.source, c.row): c.words for c in candidates}
     self.digests = {(c.source, c.row): digest.of_media(c.words, ())
-                    for c in found if c.bare}
+                    for c in candidates if c.bare}
 
   def __len__(self) -> int:
     return len(self._at)
 
-  def __getitem__(self, index):
+  @overload
+  def __getitem__(self, index: int) -> Question: ...
+
+  @overload
+  def __getitem__(self, index: slice) -> list[Question]: ...
+
+  def __getitem__(self, index: int | slice) -> Question | list[Question]:
     if isinstance(index, slice):
       return [self[i] for i in range(*index.indices(len(self)))]
     name, row = self._at[index]
-    made = self._sources[name].question(row)
+    question = self._sources[name].question(row)
     if self.tracks:
-      self._note(name, row, made)
-    return made
+      self._note(name, row, question)
+    return question
 
-  def _note(self, name: str, row: int, made: Question) -> None:
+  def _note(self, name: str, row: int, question: Question) -> None:
     if (name, row) not in self.digests:
       self.digests[name, row] = digest.of_media(self._words[name, row],
-                                                made.media)
+                                                question.media)
 
   def contents(self) -> list[bytes]:
-    """Digests of all questions in order; their words are those of the opening,
-    images that were not read yet are read."""
+    """The digests of all questions in order.
+
+    Words count as they were when the pool was opened. Images that were not read
+    yet are read now.
+    """
     for i, at in enumerate(self._at):
       if at not in self.digests:
         self._note(*at, self[i])
     return [self.digests[at] for at in self._at]
 
   def where(self, index: int) -> str:
-    """File and row of a question."""
+    """The file and the row of a question."""
     name, row = self._at[index]
     return self._sources[name].where(row)
 
   def files(self) -> list[str]:
-    """The file of each question, with its source's name before it."""
+    """The file of each question, behind the name of its source."""
     return [f'{name}: {self._sources[name].file(row)}'
             for name, row in self._at]
 
   def words(self) -> Iterator[Question]:
-    """All questions without their images and videos, one by one."""
+    """Yields all questions without their images and videos."""
     for name, row in self._at:
       yield self._sources[name].words(row)
 
   def keep(self, name: str, indices: Sequence[int]) -> 'Pool':
-    """A pool of some of the questions; the others are counted as `name`."""
+    """A pool of some of the questions, which counts the others as `name`."""
     out = object.__new__(Pool)
     kept = {source: 0 for source in self.kept}
     for i in indices:
@@ -379,17 +409,18 @@ class Pool(Sequence):
     return out
 
   def record(self) -> dict:
-    """What a run's data.json holds."""
+    """The contents of data.json of a run."""
     return {'counts': self.counts, 'kept': self.kept}
 
   def account(self) -> str:
     return account(self.counts, self.kept)
 
 
-def _check_ids(found: Sequence[Candidate], sources: Sequence[Source]) -> None:
+def _check_ids(candidates: Sequence[Candidate],
+               sources: Sequence[Source]) -> None:
   of = {s.of.name: s for s in sources}
   seen: dict[str, Candidate] = {}
-  for c in found:
+  for c in candidates:
     other = seen.setdefault(c.id, c)
     if other is not c:
       raise ValueError(
@@ -398,8 +429,8 @@ def _check_ids(found: Sequence[Candidate], sources: Sequence[Source]) -> None:
           f'{of[c.source].where(c.row)})')
 
 
-def account(counts, kept) -> str:
-  """A line a source: rows, what was left out by what, and what stays."""
+def account(counts: Dict[str, Dict[str, int]], kept: Dict[str, int]) -> str:
+  """A line per source, with the rows that were left out and that stay."""
   return '\n'.join(
       ', '.join([f'{name}: {counts[ROWS][name]} rows',
                  *(f'{of[name]} by {what}' if what != SKIPPED
@@ -409,24 +440,28 @@ def account(counts, kept) -> str:
                  f'{kept[name]} kept']) for name in kept)
 
 
-def ascii_name(value) -> str:
-  """A text of a file that may go into an error; KeyError's quotes go."""
+def ascii_name(value: Any) -> str:
+  """A text of a file, or an exception, in a form that an error may hold.
+
+  The quotes of a KeyError are left out.
+  """
   text = value.args[0] if isinstance(value, KeyError) and value.args else value
   return str(text).encode('utf-8', 'backslashreplace').decode()
 
 
-def open_pool(sources, wanted: Dict[str, Any], store: str = '',
-              bounds: Bounds | None = None) -> Pool:
-  """The pool of a config; a mixture if a source of it has a weight.
+def open_pool(sources: Dict[str, Dict[str, Any]], wanted: Dict[str, Any],
+              store: str = '', bounds: Bounds | None = None) -> Pool:
+  """The pool of a config; it is a mixture if one of its sources has a weight.
 
   Args:
     sources: name -> fields of Spec.
-    wanted: filter -> value, over all sources.
+    wanted: filter -> value, for all sources together.
     store: a folder for images that come as bytes; '' keeps them in memory.
     bounds: of all sources; None takes the defaults.
 
   Raises:
-    KeyError, ValueError, FileNotFoundError: naming what does not fit.
+    KeyError, ValueError, FileNotFoundError: for a field, a row or a file that
+      cannot be used; the message names it.
   """
   if not sources:
     raise ValueError('data.pool.sources is empty; name at least one')

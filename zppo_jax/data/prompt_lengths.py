@@ -1,21 +1,31 @@
-"""Which questions have prompts that the buckets hold, before compiling.
+"""Overlong prompts: questions whose prompts no bucket holds (`data.fit`).
 
-Lengths are taken from the words and the images' headers: no image is decoded.
+Prompts are measured before anything compiles. Lengths come from the words and
+from the headers of images, so no image is decoded.
 """
 
 from collections.abc import Iterable, Sequence
 
+from zppo_jax import allowed
 from zppo_jax.chat.wording import Chat
 from zppo_jax.data.pool import Pool
 from zppo_jax.records import Question
 
-FITS = ('refuse', 'drop')
-DROPPED = 'prompt_tokens'  # of a pool's counts
+# The values of `data.fit`: an error for an overlong prompt, or without it.
+ON_OVERLONG = ('refuse', 'drop')
+DROPPED = 'prompt_tokens'  # the name in a pool's counts
 
 
-def trouble(question: Question, chat: Chat, max_prompt: int,
-            patch_buckets: Sequence[int]) -> str:
-  """Why a question's plain prompt fits no bucket; '' if it does."""
+def why_overlong(question: Question, chat: Chat, max_prompt: int,
+                 patch_buckets: Sequence[int]) -> str:
+  """The reason why no bucket holds a question's plain prompt; '' if one does.
+
+  Args:
+    question: is asked as it is.
+    chat: of the student.
+    max_prompt: the largest bucket of prompts, in tokens.
+    patch_buckets: the buckets of prompts with images, in patches.
+  """
   tokens, patches = chat.outline(question.text, question.media)
   what = f'question {question.id!r} has a prompt of'
   if patches and not patch_buckets:
@@ -34,35 +44,36 @@ def check(questions: Iterable[Question], chat: Chat, max_prompt: int,
           patch_buckets: Sequence[int]) -> None:
   """ValueError for the first prompt that no bucket holds."""
   for question in questions:
-    found = trouble(question, chat, max_prompt, patch_buckets)
-    if found:
-      raise ValueError(found)
+    why = why_overlong(question, chat, max_prompt, patch_buckets)
+    if why:
+      raise ValueError(why)
 
 
-def fitting(pool: Sequence[Question], how: str, chat: Chat, max_prompt: int,
-            patch_buckets: Sequence[int]) -> Sequence[Question]:
-  """The pool without prompts that no bucket holds, or an error for them.
+def without_overlong(pool: Sequence[Question], on_overlong: str, chat: Chat,
+                     max_prompt: int,
+                     patch_buckets: Sequence[int]) -> Sequence[Question]:
+  """The pool without overlong prompts, or an error for the first one.
 
   Args:
-    pool: questions, read one after the other.
-    how: in FITS; 'refuse' raises for the first one, 'drop' leaves them out,
-      which a `Pool` counts as DROPPED.
-    chat: of the student.
-    max_prompt: tokens.
-    patch_buckets: of prompts with images.
+    pool: the questions, which are read one after the other.
+    on_overlong: 'refuse' raises for the first overlong prompt; 'drop' leaves
+      them out, and a `Pool` counts them as DROPPED.
+    chat, max_prompt, patch_buckets: as of `why_overlong`.
 
   Raises:
-    ValueError: for a prompt that does not fit.
+    KeyError: for an `on_overlong` that is not in ON_OVERLONG.
+    ValueError: for an overlong prompt.
   """
-  if how == 'refuse':
+  allowed.one_of('data.fit', on_overlong, ON_OVERLONG)
+  if on_overlong == 'refuse':
     check(pool, chat, max_prompt, patch_buckets)
     return pool
-  kept = [i for i, question in enumerate(pool)
-          if not trouble(question, chat, max_prompt, patch_buckets)]
-  gone = len(pool) - len(kept)
+  indices = [i for i, question in enumerate(pool)
+             if not why_overlong(question, chat, max_prompt, patch_buckets)]
+  gone = len(pool) - len(indices)
   if gone:
     print(f'data.fit: {gone} of {len(pool)} questions left out, whose prompts '
           'fit no bucket', flush=True)
   if isinstance(pool, Pool):
-    return pool.keep(DROPPED, kept)
-  return tuple(pool[i] for i in kept)
+    return pool.keep(DROPPED, indices)
+  return tuple(pool[i] for i in indices)

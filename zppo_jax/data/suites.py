@@ -5,27 +5,29 @@ A split `bench:NAME` of a config reads a local copy; nothing is downloaded:
   config.eval.benchmarks/NAME/   the split's *.parquet, or *.jsonl
   config.eval.benchmarks/NAME/frames/VIDEO/   frames of each video
 
-Prompts are the question, its options as lines `A. ...` and the chat's closer;
-the paper strips upstream directives likewise. `scoring` is the paper's, `kind`
-what a question is compared by here: exact and rule-based parts run without the
-judge that the paper falls back on, ANLS (InfoVQA) and the metrics of OCRBench
-v2 are text equality with the first listed answer. Both are stricter.
+A prompt holds the question, its options as lines `A. ...` and the chat's
+closer; the paper strips upstream directives likewise. `scoring` is the paper's.
+The `kind` of a question says how answers are compared here. Exact and
+rule-based parts run without the judge to which the paper falls back. ANLS
+(InfoVQA) and the metrics of OCRBench v2 are text equality with the first listed
+answer. Both are stricter than the paper.
 """
 
 import pathlib
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from zppo_jax import allowed
 from zppo_jax.data import mappings, pool, suite_rows as rows
-from zppo_jax.data.mappings.mapping import Mapping
+from zppo_jax.data.mappings.mapping import Mapping, Row
 from zppo_jax.records import Decoding, Question
 
 PREFIX = 'bench:'
 FAMILIES = ('image', 'text', 'video')
 SCORING = ('exact+judge', 'rule+judge', 'deterministic', 'official judge')
-# The paper's for all of them, one answer a question. Its presence penalty of
-# 1.5 is not built here; pixels are 256 to 1280 x 32 x 32 an image.
+# The paper's decoding of all benchmarks, with one answer per question. Its
+# presence penalty of 1.5 is not built here. An image has 256 to 1280 x 32 x 32
+# pixels.
 DECODING = Decoding(max_tokens=12288, temperature=0.6, top_p=0.95, top_k=20)
 ANSWERS = 1
 
@@ -34,17 +36,17 @@ class Benchmark(NamedTuple):
   """A row.
 
   Attributes:
-    title: full name.
+    title: the full name.
     family: in FAMILIES.
-    hub: id of the data set.
-    split: what to fetch of it.
-    scoring: in SCORING, as the paper has it.
-    columns: that `read` needs.
+    hub: the id of the data set.
+    split: the part of it to fetch.
+    scoring: that of the paper, in SCORING.
+    columns: the columns that `read` needs.
     read: row -> mappings.Mapped, with the kind.
-    images, video: columns, as of mappings.Mapping.
-    confirmed: whether the columns were seen in a public description; the
-      others are from memory and may be wrong, which errors then say.
-    note: what differs from the paper's.
+    images, video: columns, as in mappings.Mapping.
+    confirmed: whether a public description confirms the columns. The others are
+      from memory and may be wrong; errors about them say so.
+    note: the difference from the paper.
   """
   title: str
   family: str
@@ -52,24 +54,30 @@ class Benchmark(NamedTuple):
   split: str
   scoring: str
   columns: tuple[str, ...]
-  read: Callable[..., mappings.Mapped]
+  read: Callable[[Row], mappings.Mapped]
   images: str = ''
   video: str = ''
   confirmed: bool = False
   note: str = ''
 
 
-def _image(title, hub, split, scoring, columns, read, images='image', **more):
+_Read = Callable[[Row], mappings.Mapped]
+
+
+def _image(title: str, hub: str, split: str, scoring: str, columns: str,
+           read: _Read, images: str = 'image', **more: Any) -> Benchmark:
   return Benchmark(title, 'image', hub, split, scoring, tuple(columns.split()),
                    read, images, **more)
 
 
-def _text(title, hub, split, scoring, columns, read, **more):
+def _text(title: str, hub: str, split: str, scoring: str, columns: str,
+          read: _Read, **more: Any) -> Benchmark:
   return Benchmark(title, 'text', hub, split, scoring, tuple(
       c.strip() for c in columns.split(',')), read, **more)
 
 
-def _video(title, hub, split, scoring, columns, read, video, **more):
+def _video(title: str, hub: str, split: str, scoring: str, columns: str,
+           read: _Read, video: str, **more: Any) -> Benchmark:
   return Benchmark(title, 'video', hub, split, scoring,
                    tuple(columns.split()), read, video=video, **more)
 
@@ -194,8 +202,10 @@ def get(name: str) -> Benchmark:
 
 
 def mapping(of: Benchmark) -> Mapping:
-  return Mapping(of.hub, of.columns, of.read, of.images, of.video,
-                 () if of.confirmed else of.columns)
+  """The mapping of the rows of a benchmark."""
+  return Mapping(source=of.hub, columns=of.columns, read=of.read,
+                 images=of.images, video=of.video,
+                 unconfirmed=() if of.confirmed else of.columns)
 
 
 def load(split: str, folder: str, size: int,
@@ -204,17 +214,17 @@ def load(split: str, folder: str, size: int,
 
   Args:
     split: `bench:NAME`, or NAME.
-    folder: that holds the copies, config.eval.benchmarks.
-    size: questions at most.
+    folder: config.eval.benchmarks, which holds the copies.
+    size: the most questions.
     bounds: of data.pool; None takes the defaults.
 
   Raises:
-    KeyError: for an unknown benchmark, or missing columns.
-    FileNotFoundError: without a copy, saying what to fetch and where it goes.
-    ValueError: for a row that cannot be read, or without a folder.
+    KeyError: for an unknown benchmark, or for missing columns.
+    FileNotFoundError: if there is no copy; it says what to fetch, and whereto.
+    ValueError: for a row that cannot be read, or if `folder` is ''.
   """
   name = split.removeprefix(PREFIX)
-  found = get(name)
+  benchmark = get(name)
   if not folder:
     raise ValueError(f'eval.splits has {split!r}; eval.benchmarks must name '
                      'the folder that holds local copies')
@@ -223,11 +233,12 @@ def load(split: str, folder: str, size: int,
                if any(home.rglob(f'*.{form}'))), None)
   if form is None:
     frames = (f', and frames of its videos into {home}/frames/VIDEO/'
-              if found.video else '')
+              if benchmark.video else '')
     raise FileNotFoundError(
-        f'{found.title} is not on disk: fetch {found.hub} ({found.split}) and '
-        f'put its parquet or JSONL files into {home}{frames}')
+        f'{benchmark.title} is not on disk: fetch {benchmark.hub} '
+        f'({benchmark.split}) and put its parquet or JSONL files into '
+        f'{home}{frames}')
   spec = pool.Spec(split, form, str(home), mapping='of its own', folder=str(
-      home / 'frames' if found.video else home))
-  source = pool.Source(spec, mapping=mapping(found), bounds=bounds)
+      home / 'frames' if benchmark.video else home))
+  source = pool.Source(spec, mapping=mapping(benchmark), bounds=bounds)
   return pool.Pool([source], {})[:size]

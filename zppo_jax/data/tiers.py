@@ -3,8 +3,8 @@
   Vero-600k and MMFineReason subsets, tier 1 (STEM, charts, text in images) at
   most 2,800 questions each, tier 2 (recognition, counting, puzzles) 1,400.
 
-A subset is known by its canonical name: small letters and digits, without the
-ends that Vero's configs add. Both sources' `ai2d` are one data set then.
+The canonical name of a subset has small letters and digits, without the domain
+that Vero's configs add. So `ai2d` is one data set, whichever source has it.
 """
 
 import re
@@ -22,12 +22,12 @@ TIERS = {
         'multihop', 'pixmo', 'visualprobe', 'visualsphinx', 'puzzleqa',
         'llavacot', 'zebracot'), 2),
 }
-# What spellings of the same data set are called here.
+# Other spellings of a data set -> its canonical name.
 _SAME = {'geometry3k': 'geo3k', 'wemath20standard': 'wemath',
          'wemath20pro': 'wemath', 'chartqadifficulty': 'chartqa',
          'ai2dmerged': 'ai2d', 'arxivqaformatted': 'arxivqa',
          'multihopqa': 'multihop'}
-_DOMAIN = re.compile(  # of a Vero config's name
+_DOMAIN = re.compile(  # the start of the name of a Vero config
     r'^(?:stem|chart_ocr|knowledge_recognition|counting_grounding_search|'
     r'grounding_counting_search|spatial_action)-')
 
@@ -40,5 +40,5 @@ def canonical(subset: str) -> str:
 
 
 def cap(subset: str) -> int:
-  """Most questions of a subset; 0 for one that is in no tier."""
+  """The most questions of a subset; 0 if the subset is in no tier."""
   return CAPS.get(TIERS.get(canonical(subset), 0), 0)

@@ -1,15 +1,15 @@
-"""What columns hold, as texts and numbers; all else is refused by name.
+"""Values of columns as texts and numbers; other values are refused by name.
 
-A column may be a path: `reward_model.ground_truth` is that field of the
-struct `reward_model`, `choices.0` the first of a list. A column whose own
-name has the dots comes first. A question may also be a chat, as in verl's
-files: a list of messages {role, content}.
+A column may be a path: `reward_model.ground_truth` is that field of the struct
+`reward_model`, and `choices.0` is the first value of a list. If the name of a
+column has dots itself, that column comes first. A question may also be a chat,
+as in verl's files: a list of messages {role, content}.
 """
 
 import decimal
 import math
 import numbers
-from collections.abc import Mapping as Dict, Sequence
+from collections.abc import Callable, Mapping as Dict, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,42 +19,43 @@ _SYSTEM, _USER = ('system', 'developer'), 'user'
 
 
 class Single(float):
-  """A number that its file holds in 32 bits or 16, as its shortest decimal.
+  """A number that its file holds in 32 or 16 bits, as its shortest decimal.
 
-  0.3 is stored as 0.300000012; comparing it with 0.3 of a config is done in
-  32 bits (`at_most`), so that the same numbers pass as from JSON lines.
+  A file holds 0.300000012 for 0.3. `at_most` compares it with the 0.3 of a
+  config in 32 bits, so that the same numbers pass as from JSON lines.
   """
 
 
-def single(value: float, kind=np.float32) -> 'Single':
-  """A float32's or float16's value as a Single."""
+def single(value: float,
+           kind: Callable[[float], Any] = np.float32) -> 'Single':
+  """The value of a float32 or a float16 as a Single."""
   return Single(str(kind(value)))
 
 
 def at_most(value: float, most: float) -> bool:
-  """value <= most, in the precision that the value was stored in."""
+  """value <= most, in the precision in which the file holds the value."""
   if isinstance(value, Single):
     return bool(np.float32(value) <= np.float32(most))
   return value <= most
 
 
-def shown(value) -> str:
-  """A value in an error: its type and how it begins."""
-  said = repr(value)
-  end = '' if len(said) <= _SHOWN else '...'
-  return f'{type(value).__name__} {said[:_SHOWN]}{end}'
+def shown(value: Any) -> str:
+  """The type of a value and the start of its repr, for an error."""
+  words = repr(value)
+  end = '' if len(words) <= _SHOWN else '...'
+  return f'{type(value).__name__} {words[:_SHOWN]}{end}'
 
 
 def base(column: str, row: Dict[str, Any]) -> str:
-  """The column that a path starts in."""
+  """The column in which a path starts."""
   return column if column in row else column.split('.')[0]
 
 
-def at(row: Dict[str, Any], column: str):
-  """The value of a column or of a path into one; through None it is None.
+def at(row: Dict[str, Any], column: str) -> Any:
+  """The value of a column or of a path into one; None behind a None.
 
   Raises:
-    ValueError: for a step that leads nowhere, with what is there.
+    ValueError: for a step that leads nowhere; it lists the steps that exist.
   """
   if column in row:
     return row[column]
@@ -82,17 +83,17 @@ def at(row: Dict[str, Any], column: str):
   return value
 
 
-def text(value, what: str, empty: bool = True) -> str:
+def text(value: Any, what: str, empty: bool = True) -> str:
   """A text, or a number as its text.
 
   Args:
     value: of a row.
-    what: the field, for errors.
-    empty: whether None is '' instead of refused.
+    what: the name of the field, for errors.
+    empty: whether None becomes '' instead of an error.
 
   Raises:
-    ValueError: for what is neither text nor a finite number, bytes that are
-      no UTF-8, or a text with half a surrogate pair.
+    ValueError: for a value that is neither a text nor a finite number, for
+      bytes that are no UTF-8, or for a text with half a surrogate pair.
   """
   if value is None and empty:
     return ''
@@ -113,7 +114,7 @@ def text(value, what: str, empty: bool = True) -> str:
   return _number_text(value, what)
 
 
-def _number_text(value, what: str) -> str:
+def _number_text(value: Any, what: str) -> str:
   if isinstance(value, np.generic):
     value = value.item()
   number = isinstance(value, numbers.Real | decimal.Decimal)
@@ -127,27 +128,27 @@ def _number_text(value, what: str) -> str:
   return float.__repr__(value) if isinstance(value, float) else str(value)
 
 
-def number(value, what: str) -> float:
-  """A finite number, also where it is written as a text.
+def number(value: Any, what: str) -> float:
+  """A finite number, which may be written as a text.
 
   Raises:
     ValueError: for anything else.
   """
   if isinstance(value, Single):
     return value
-  said = text(value, what, empty=False)
+  words = text(value, what, empty=False)
   try:
-    found = float(said)
+    result = float(words)
   except ValueError:
     raise ValueError(f'{what} is {shown(value)}; it must be a number'
                      ) from None
-  if not math.isfinite(found):
+  if not math.isfinite(result):
     raise ValueError(f'{what} is {value}; it must be finite')
-  return found
+  return result
 
 
-def texts(value, what: str) -> tuple[str, ...]:
-  """None, a text, or a list of texts, of which None and '' are left out.
+def texts(value: Any, what: str) -> tuple[str, ...]:
+  """The texts of None, a text, or a list, without those that are empty.
 
   Raises:
     ValueError: as `text`.
@@ -156,25 +157,25 @@ def texts(value, what: str) -> tuple[str, ...]:
     return ()
   several = (value.tolist() if isinstance(value, np.ndarray) else value
              if isinstance(value, list | tuple) else [value])
-  found = [text(v, f'{what}[{i}]' if several is value else what)
-           for i, v in enumerate(several)]
-  return tuple(f for f in found if f)
+  read = [text(v, f'{what}[{i}]' if several is value else what)
+          for i, v in enumerate(several)]
+  return tuple(words for words in read if words)
 
 
-class CallStats(NamedTuple):
-  """A question out of a column.
+class QuestionContent(NamedTuple):
+  """The question that a column holds.
 
   Attributes:
-    text: its words, with <image> and <video> where a chat shows something.
-    images, videos: what a chat's parts hold, in order; () elsewhere.
+    text: the words, with <image> and <video> in the places of a chat's media.
+    images, videos: the media of a chat in order; () if the column is a text.
   """
   text: str
-  images: tuple = ()
-  videos: tuple = ()
+  images: tuple[Any, ...] = ()
+  videos: tuple[Any, ...] = ()
 
 
-def question(value, what: str) -> CallStats:
-  """A text, or a chat of one user's message, a system's before it.
+def question(value: Any, what: str) -> QuestionContent:
+  """The question of a text, or of a chat with one message of the user.
 
   Raises:
     ValueError: for another form, or a chat of several turns.
@@ -185,11 +186,11 @@ def question(value, what: str) -> CallStats:
     value = [value]
   if not isinstance(value, list | tuple) or not all(
       isinstance(v, Dict) for v in value) or not value:
-    return CallStats(text(value, what))
+    return QuestionContent(text(value, what))
   return _chat(value, what)
 
 
-def _chat(messages: Sequence[Dict[str, Any]], what: str) -> CallStats:
+def _chat(messages: Sequence[Dict[str, Any]], what: str) -> QuestionContent:
   for i, message in enumerate(messages):
     for field in ('role', 'content'):
       if field not in message:
@@ -209,20 +210,23 @@ def _chat(messages: Sequence[Dict[str, Any]], what: str) -> CallStats:
         f'{what} is a chat of {", ".join(roles)}; what can be asked is one '
         'message of user, with messages of system before it. A path such as '
         'messages.0.content takes a single message')
-  made = [_content(m['content'], f'{what}[{i}].content')
-          for i, m in enumerate(messages)]
-  return CallStats('\n\n'.join(a.text for a in made if a.text),
-               sum((a.images for a in made), ()),
-               sum((a.videos for a in made), ()))
+  contents = [_content(m['content'], f'{what}[{i}].content')
+              for i, m in enumerate(messages)]
+  return QuestionContent(
+      text='\n\n'.join(content.text for content in contents if content.text),
+      images=tuple(image for content in contents for image in content.images),
+      videos=tuple(video for content in contents for video in content.videos))
 
 
-def _content(value, what: str) -> CallStats:
-  """A message's content: a text, or a list of parts."""
+def _content(value: Any, what: str) -> QuestionContent:
+  """The content of a message, which is a text or a list of parts."""
   if isinstance(value, np.ndarray):
     value = value.tolist()
   if not isinstance(value, list | tuple):
-    return CallStats(text(value, what))
-  words, images, videos = [], [], []
+    return QuestionContent(text(value, what))
+  words: list[str] = []
+  images: list[Any] = []
+  videos: list[Any] = []
   for i, part in enumerate(value):
     at_part = f'{what}[{i}]'
     if isinstance(part, str):
@@ -242,11 +246,11 @@ def _content(value, what: str) -> CallStats:
       raise ValueError(f'{at_part} is {shown(part)}; allowed: a text, or a '
                        'part whose type is text, image, image_url, video or '
                        'video_url')
-  return CallStats(''.join(words), tuple(images), tuple(videos))
+  return QuestionContent(''.join(words), tuple(images), tuple(videos))
 
 
-def _held(part: Dict[str, Any], kind: str):
-  """What a part shows; None for a mere place of a column's image."""
+def _held(part: Dict[str, Any], kind: str) -> Any:
+  """The image or video of a part; None if a column holds it."""
   for field in (kind, f'{kind}_url', 'url', 'path', 'bytes', 'base64'):
     value = part.get(field)
     if isinstance(value, Dict) and 'url' in value:

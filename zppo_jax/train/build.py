@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import jax
 
-from zppo_jax import models, tasks
+from zppo_jax import allowed, models, tasks
 from zppo_jax.algorithms import compression, methods, zppo
 from zppo_jax.arrays import TrainState
 from zppo_jax.chat import dates
@@ -117,9 +117,7 @@ def _correction(c) -> tuple[importance.Correction, bool]:
 def _questions(c, method: methods.Method) -> _Questions:
   """Questions whose gold answers can be read, and their verifier."""
   task = tasks.get(c.data.task)
-  if c.data.fit not in prompt_lengths.FITS:
-    raise KeyError(f'unknown data.fit {c.data.fit!r}; known: '
-                   f'{", ".join(prompt_lengths.FITS)}')
+  allowed.one_of('data.fit', c.data.fit, prompt_lengths.ON_OVERLONG)
   source = QuestionLoader(tasks.pool(task, c.data.pool), c.algorithm.num_new,
                           c.seed, c.data.repeat)
   source.check_steps(c.steps)
@@ -152,8 +150,8 @@ def _fitting(c, asked: _Questions, chat: Chat, most: int) -> _Questions:
   room = (chat, most, c.shapes.patch_buckets)
   prompt_lengths.check(
       (q for found in asked.splits.values() for q in found), *room)
-  source = dataclasses.replace(asked.source, pool=prompt_lengths.fitting(
-      asked.source.pool, c.data.fit, *room))
+  pool = prompt_lengths.without_overlong(asked.source.pool, c.data.fit, *room)
+  source = dataclasses.replace(asked.source, pool=pool)
   source.check_steps(c.steps)
   return asked._replace(source=source)
 

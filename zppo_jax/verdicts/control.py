@@ -11,6 +11,7 @@ import functools
 import json
 import re
 from collections.abc import Iterable
+from typing import Any
 
 # Names in angle brackets without bars, and in square brackets. `List<size_t>`
 # and the area `[ABC]` are nobody's control strings.
@@ -43,7 +44,7 @@ _IN_JSON = (
 _ROUNDS = 3  # a space may complete a string that holds one
 
 
-def dumps(texts: dict[str, str], **options) -> str:
+def dumps(texts: dict[str, str], **options: Any) -> str:
   """A JSON object whose texts hold no control string of any template.
 
   Args:

@@ -58,7 +58,7 @@ class SandboxLimits:
   workers: int = max(1, min(8, os.cpu_count() or 1))
   patience_s: float = 0.1
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     for name in ('cpu_s', 'wall_s', 'memory', 'workers', 'patience_s'):
       allowed.number(name, getattr(self, name), '> 0')
 
@@ -104,6 +104,7 @@ class _Worker:
 
   Attributes:
     process: runs zppo_jax.verdicts.worker.
+    stdin, stdout: the pipes to and from it.
     loaded: the kinds that it has loaded.
     index: of its job in the jobs of the call, or None.
     kind: of its job.
@@ -122,6 +123,8 @@ class _Worker:
         stderr=subprocess.DEVNULL, cwd='/', bufsize=0,
         env={n: os.environ[n] for n in ENVIRONMENT if n in os.environ}
         | QUIET | {'PYTHONPATH': path})
+    assert self.process.stdin is not None and self.process.stdout is not None
+    self.stdin, self.stdout = self.process.stdin, self.process.stdout
     self.loaded: set[str] = set()
     self.index: int | None = None
     self.kind = ''
@@ -139,7 +142,7 @@ class _Worker:
     line = json.dumps({**dataclasses.asdict(job), 'cpu_s': cpu_s,
                        'wall_s': limits.wall_s}).encode() + b'\n'
     while line:
-      line = line[os.write(self.process.stdin.fileno(), line):]
+      line = line[os.write(self.stdin.fileno(), line):]
 
   def start_clock(self, limits: SandboxLimits) -> None:
     self.since = time.monotonic()
@@ -154,7 +157,7 @@ class _Worker:
   def read(self) -> list[dict] | None:
     """The whole lines that have come; None if the worker has ended."""
     try:
-      data = os.read(self.process.stdout.fileno(), MAX_REPLY)
+      data = os.read(self.stdout.fileno(), MAX_REPLY)
     except OSError:
       return None
     if not data or len(self.received) > MAX_REPLY:
@@ -166,7 +169,7 @@ class _Worker:
     """Kills and reaps the process; returns its return code."""
     self.process.kill()
     code = self.process.wait()
-    for pipe in (self.process.stdin, self.process.stdout):
+    for pipe in (self.stdin, self.stdout):
       with contextlib.suppress(OSError):
         pipe.close()
     return code
@@ -271,7 +274,7 @@ class _Call:
     return [self.results[i] for i in range(len(self.jobs))]
 
   def watch(self, worker: _Worker) -> None:
-    self.selector.register(worker.process.stdout, selectors.EVENT_READ, worker)
+    self.selector.register(worker.stdout, selectors.EVENT_READ, worker)
 
   def busy(self) -> list[_Worker]:
     return [w for w in self.sandbox._workers if w.index is not None]
@@ -344,7 +347,7 @@ class _Call:
 
   def ended(self, worker: _Worker, late: bool = False) -> None:
     """Settles the job of a worker that has ended, or that must end."""
-    self.selector.unregister(worker.process.stdout)
+    self.selector.unregister(worker.stdout)
     index, loading = worker.index, worker.loading
     # The worker may end by itself first, so that the code is not SIGKILL's.
     with contextlib.suppress(subprocess.TimeoutExpired):

@@ -1,7 +1,7 @@
-"""MAPPINGS: public data sets' columns as questions, a file each.
+"""MAPPINGS: the columns of public data sets as questions, with a file for each.
 
-A file's docstring shows a made-up row of its schema, which a test reads.
-`columns` of a source does the same for files of your own.
+The docstring of a file shows an invented row of its schema, which a test reads.
+The field `columns` of a source maps files of your own.
 """
 
 from collections.abc import Mapping as Dict
@@ -11,7 +11,7 @@ from zppo_jax.data import values
 from zppo_jax.data.mappings.deepmath import DEEPMATH
 from zppo_jax.data.mappings.geometry3k import GEOMETRY3K
 from zppo_jax.data.mappings.gsm8k import GSM8K
-from zppo_jax.data.mappings.mapping import Mapped, Mapping
+from zppo_jax.data.mappings.mapping import Mapped, Mapping, Row
 from zppo_jax.data.mappings.math_competition import MATH
 from zppo_jax.data.mappings.mmfinereason import MMFINEREASON
 from zppo_jax.data.mappings.vero import VERO
@@ -22,7 +22,7 @@ MAPPINGS: dict[str, Mapping] = {
     'geometry3k': GEOMETRY3K, 'virl39k': VIRL39K, 'virl39k_hinted': HINTED,
     'mmfinereason': MMFINEREASON, 'vero': VERO,
 }
-# Fields of `of_columns`, and those without which nothing can be asked.
+# The fields of `of_columns`, and those that each source needs.
 FIELDS = ('text', 'answer', 'kind', 'id', 'hint', 'responses', 'subset',
           'pass_rate')
 NEEDED = ('text', 'answer')
@@ -34,15 +34,15 @@ def get(name: str) -> Mapping:
 
 
 def of_columns(columns: Dict[str, str], kind: str) -> Mapping:
-  """A mapping that reads fields of Mapped from columns as they are.
+  """A mapping that reads each field of Mapped from a column.
 
   Args:
-    columns: field -> column, or a path into one (values.at); at least text
+    columns: field -> column or path into one (values.at), with at least text
       and answer.
-    kind: of all rows, where no column says it.
+    kind: of all rows, unless a column gives it.
 
   Raises:
-    KeyError: for an unknown field, or one that is missing.
+    KeyError: for an unknown field, or for a missing one.
   """
   for field in columns:
     allowed.one_of('field of columns:', field, FIELDS)
@@ -51,16 +51,16 @@ def of_columns(columns: Dict[str, str], kind: str) -> Mapping:
       raise KeyError(f'columns lacks {field!r}; needed: {", ".join(NEEDED)}')
   columns = dict(columns)
 
-  def read(row) -> Mapped:
-    found = {field: values.at(row, column)
+  def read(row: Row) -> Mapped:
+    fields = {field: values.at(row, column)
              for field, column in columns.items()}
     for field in ('answer', 'kind', 'id', 'hint', 'subset'):
-      if field in found:
-        found[field] = values.text(found[field], field)
-    asked = values.question(found['text'], 'text')
+      if field in fields:
+        fields[field] = values.text(fields[field], field)
+    asked = values.question(fields['text'], 'text')
     return Mapped(**{
-        'kind': kind, **found, 'text': asked.text, 'images': asked.images,
+        'kind': kind, **fields, 'text': asked.text, 'images': asked.images,
         'videos': asked.videos,
-        'responses': values.texts(found.get('responses'), 'responses')})
+        'responses': values.texts(fields.get('responses'), 'responses')})
 
   return Mapping('columns', tuple(columns.values()), read)

@@ -1,4 +1,4 @@
-r"""DeepMath-103K: three worked solutions of DeepSeek-R1 a question.
+r"""DeepMath-103K: three worked solutions of DeepSeek-R1 per question.
 
   {'question': 'Evaluate $\\lim_{x \\to 0} x$.', 'final_answer': '0',
    'difficulty': 4.5, 'topic': 'Mathematics -> Calculus -> Limits',
@@ -6,12 +6,12 @@ r"""DeepMath-103K: three worked solutions of DeepSeek-R1 a question.
    'r1_solution_3': 'It is \\boxed{0}.'}
 """
 
-from zppo_jax.data.mappings.mapping import Mapped, Mapping
+from zppo_jax.data.mappings.mapping import Mapped, Mapping, Row
 
 _SOLUTIONS = tuple(f'r1_solution_{i}' for i in (1, 2, 3))
 
 
-def read(row) -> Mapped:
+def read(row: Row) -> Mapped:
   return Mapped(row['question'], row['final_answer'], 'math',
                 subset=row['topic'],
                 responses=tuple(row[s] for s in _SOLUTIONS if row[s]))

@@ -1,13 +1,13 @@
-r"""Geometry3K in the form of hiyouga/geometry3k: a figure a problem.
+r"""Geometry3K in the form of hiyouga/geometry3k: a figure per problem.
 
   {'images': [{'bytes': b'', 'path': 'figure.png'}],
    'problem': '<image>Find x.', 'answer': '3 \\sqrt { 2 }'}
 """
 
-from zppo_jax.data.mappings.mapping import Mapped, Mapping, asked
+from zppo_jax.data.mappings.mapping import Mapped, Mapping, Row, asked
 
 
-def read(row) -> Mapped:
+def read(row: Row) -> Mapped:
   return asked(row['problem'], row['answer'], 'math')
 
 

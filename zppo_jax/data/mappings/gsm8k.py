@@ -6,12 +6,12 @@ r"""GSM8K (openai/gsm8k): the answer follows the last `####` of its solution.
 
 import re
 
-from zppo_jax.data.mappings.mapping import Mapped, Mapping
+from zppo_jax.data.mappings.mapping import Mapped, Mapping, Row
 
 _CALCULATOR = re.compile(r'<<[^<>]*>>')
 
 
-def read(row) -> Mapped:
+def read(row: Row) -> Mapped:
   work, mark, answer = row['answer'].rpartition('####')
   if not mark:
     return Mapped(row['question'], '', 'number', skip='no #### in the answer')

@@ -1,21 +1,25 @@
-"""What a mapping is: a public data set's columns, and what they mean."""
+"""Mappings: the columns of a public data set, and how they become questions."""
 
 import re
-from collections.abc import Callable, Mapping as Dict
+from collections.abc import Callable, Iterable, Mapping as Dict
 from typing import Any, NamedTuple
 
 from zppo_jax.data import values
 from zppo_jax.verdicts.kinds import boxed
 
+Row = Dict[str, Any]  # a row of a file: column -> value
+
 _PLACE = re.compile(r'<(image|video)[\s_]*(\d*)>\s*')
 
 
 class Places(NamedTuple):
-  """Placeholders of a text.
+  """The placeholders of a text.
 
   Attributes:
-    images, videos: how many have no number: <image>, <video>.
-    last_image, last_video: the highest number, as in <image 2>; 0 without.
+    images, videos: the number of placeholders without a number of their own,
+      <image> and <video>.
+    last_image, last_video: the highest number, as in <image 2>; 0 if there is
+      none.
   """
   images: int = 0
   videos: int = 0
@@ -24,21 +28,21 @@ class Places(NamedTuple):
 
 
 class Mapped(NamedTuple):
-  """A row's words; its images and videos are read apart, when shown.
+  """The words of a row, whose images and videos are read separately.
 
   Attributes:
     text: the question, without placeholders of images.
-    answer: gold.
+    answer: the gold answer.
     kind: how answers are compared (verdicts/kinds/__init__.py).
-    id: the row's own name, '' where it has none.
-    hint: text that may help.
+    id: the row's own name; '' if it has none.
+    hint: a text that may help.
     responses: worked answers of a teacher.
     subset: the data set inside the data set, for caps and duplicates.
-    pass_rate: share of a reference model's answers that were right.
-    skip: why the row cannot be asked; '' if it can.
-    places: placeholders that were taken out of `text`; None leaves it to
+    pass_rate: the share of a reference model's answers that were right.
+    skip: the reason why the row cannot be asked; '' if it can.
+    places: the placeholders that were taken out of `text`; None leaves that to
       `checked`.
-    images, videos: that the row holds inside its words, as a chat's parts do.
+    images, videos: the media inside the words, as in the parts of a chat.
   """
   text: str
   answer: str
@@ -50,33 +54,33 @@ class Mapped(NamedTuple):
   pass_rate: float | None = None
   skip: str = ''
   places: Places | None = None
-  images: tuple = ()
-  videos: tuple = ()
+  images: tuple[Any, ...] = ()
+  videos: tuple[Any, ...] = ()
 
 
 class Mapping(NamedTuple):
   """A row of MAPPINGS.
 
   Attributes:
-    source: where the data come from, for people.
-    columns: that `read` needs.
+    source: the origin of the data, for people.
+    columns: the columns that `read` needs.
     read: row -> Mapped.
-    images: column of one or several images, or such columns with commas; ''
+    images: a column of one or several images, or such columns with commas; ''
       if there is none.
-    video: column of a video, '' if there is none.
-    unconfirmed: columns that no public description was found for; errors
-      about them say so.
+    video: a column of a video; '' if there is none.
+    unconfirmed: the columns for which no public description was found;
+      errors about them say so.
   """
   source: str
   columns: tuple[str, ...]
-  read: Callable[[Dict[str, Any]], Mapped]
+  read: Callable[[Row], Mapped]
   images: str = ''
   video: str = ''
   unconfirmed: tuple[str, ...] = ()
 
 
 def without_places(text: str) -> str:
-  """Text without <image> placeholders: media are shown before it."""
+  """The text without placeholders, because media are shown before it."""
   return _PLACE.sub('', text).strip()
 
 
@@ -88,17 +92,19 @@ def places_of(text: str) -> Places:
       last[kind] = max(last[kind], int(number[-9:]))
     else:
       alone[kind] += 1
-  return Places(*alone.values(), *last.values())
+  return Places(images=alone['image'], videos=alone['video'],
+                last_image=last['image'], last_video=last['video'])
 
 
-def asked(text, answer, kind: str, more: str = '', **fields) -> Mapped:
-  """A Mapped whose placeholders are counted and taken out.
+def asked(text: Any, answer: Any, kind: str, more: str = '',
+          **fields: Any) -> Mapped:
+  """A Mapped whose placeholders are counted and taken out of the text.
 
   Args:
-    text: the question as the row has it, a text or a chat.
-    answer, kind: as of Mapped.
+    text: the question in the row, which is a text or a chat.
+    answer, kind: as in Mapped.
     more: lines behind the question, whose placeholders stay.
-    **fields: others of Mapped.
+    **fields: other fields of Mapped.
   """
   of = values.question(text, 'the question')
   return Mapped(without_places(of.text) + more, answer, kind,
@@ -106,42 +112,43 @@ def asked(text, answer, kind: str, more: str = '', **fields) -> Mapped:
                 videos=of.videos, **fields)
 
 
-def checked(made: Mapped, places: str = 'check') -> Mapped:
-  """A row's words with all fields as texts and numbers.
+def checked(words: Mapped, places: str = 'check') -> Mapped:
+  """The words of a row with all fields as texts and numbers.
 
   Args:
-    made: what a mapping read; fields may be as the file has them.
+    words: the result of a mapping, whose fields may have any type of the file.
     places: of data.pool.Spec.
 
   Raises:
-    ValueError: for a field that is neither text nor number, or a chat that
-      cannot be asked, naming it.
+    ValueError: for a field that is neither a text nor a number, or for a chat
+      that cannot be asked; it names the field.
   """
-  if made.skip:
-    return made
-  of = values.question(made.text, 'text')
-  text, found = of.text, made.places
-  if found is None and places != 'text':
-    found = places_of(text)
-    text = without_places(text) if any(found) else text
-  rate = made.pass_rate
-  return made._replace(
-      text=text, places=found or Places(), images=made.images + of.images,
-      videos=made.videos + of.videos, answer=values.text(made.answer, 'answer'),
-      responses=values.texts(made.responses, 'responses'),
+  if words.skip:
+    return words
+  of = values.question(words.text, 'text')
+  text, placeholders = of.text, words.places
+  if placeholders is None and places != 'text':
+    placeholders = places_of(text)
+    text = without_places(text) if any(placeholders) else text
+  rate = words.pass_rate
+  return words._replace(
+      text=text, places=placeholders or Places(),
+      images=words.images + of.images, videos=words.videos + of.videos,
+      answer=values.text(words.answer, 'answer'),
+      responses=values.texts(words.responses, 'responses'),
       pass_rate=None if rate is None else values.number(rate, 'pass_rate'),
-      **{field: values.text(getattr(made, field), field)
+      **{field: values.text(getattr(words, field), field)
          for field in ('kind', 'id', 'hint', 'subset')})
 
 
-def check_places(found: Places, images: int, videos: int) -> None:
-  """ValueError where placeholders and what is shown differ in number.
+def check_places(placeholders: Places, images: int, videos: int) -> None:
+  """ValueError if the numbers of placeholders and of media differ.
 
-  A text without any is right with all: media are shown before it.
+  A text without placeholders is right, because media are shown before it.
   """
   for name, alone, last, there in (
-      ('image', found.images, found.last_image, images),
-      ('video', found.videos, found.last_video, videos)):
+      ('image', placeholders.images, placeholders.last_image, images),
+      ('video', placeholders.videos, placeholders.last_video, videos)):
     if alone and (there < alone if last else there != alone):
       raise ValueError(
           f'the question has {alone} <{name}> and the row {there} {name}(s); '
@@ -152,13 +159,13 @@ def check_places(found: Places, images: int, videos: int) -> None:
                        f'{name}(s)')
 
 
-def unboxed(answer) -> str:
-  """An answer out of its \\boxed{}, if it is in one."""
+def unboxed(answer: Any) -> str:
+  """The content of the last \\boxed{} of an answer, or the answer itself."""
   answer = values.text(answer, 'answer')
   return boxed.last(answer) or answer.strip()
 
 
-def letters(options, first: str = 'A') -> str:
+def letters(options: Iterable[Any], first: str = 'A') -> str:
   """Options as lines `A. ...`."""
   return '\n'.join(f'{chr(ord(first) + i)}. {option}'
                    for i, option in enumerate(options))

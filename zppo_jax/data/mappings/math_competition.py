@@ -4,11 +4,11 @@ r"""MATH (Hendrycks et al.): the answer is the last box of its solution.
    'solution': 'Adding gives $\\boxed{2}$.'}
 """
 
-from zppo_jax.data.mappings.mapping import Mapped, Mapping
+from zppo_jax.data.mappings.mapping import Mapped, Mapping, Row
 from zppo_jax.verdicts.kinds import boxed
 
 
-def read(row) -> Mapped:
+def read(row: Row) -> Mapped:
   answer = boxed.last(row['solution'])
   return Mapped(row['problem'], answer, 'math', subset=row['type'],
                 responses=(row['solution'],),

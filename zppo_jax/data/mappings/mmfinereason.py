@@ -8,18 +8,18 @@ r"""MMFineReason (OpenDataArena): teacher traces, pass rates of a 4B model.
    'qwen3vl_4b_pass_rate': 0.25, 'is_consistent': True,
    'consistency_analysis': ''}
 
-Columns as the data set's card lists them. The paper drops rows whose pass rate
-is above 0.5 (filter pass_rate).
+The columns are those that the card of the data set lists. The paper drops rows
+whose pass rate is above 0.5 (filter pass_rate).
 """
 
 import re
 
-from zppo_jax.data.mappings.mapping import Mapped, Mapping, asked, unboxed
+from zppo_jax.data.mappings.mapping import Mapped, Mapping, Row, asked, unboxed
 
 _LETTER = re.compile(r'\(?[A-J]\)?')
 
 
-def read(row) -> Mapped:
+def read(row: Row) -> Mapped:
   answer = unboxed(row['answer'])
   trace = row['qwen3vl_235b_thinking_response']
   return asked(

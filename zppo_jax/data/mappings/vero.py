@@ -8,19 +8,19 @@ r"""Vero-600k (zlab-princeton): many visual data sets, verl's columns.
                   'reward_type': 'numeric', 'index': 3}}
 
 Public readers of the parquet files agree on data_source, reward_model and
-extra_info; the images' column is `image` to one and `images` to another
-(data.pool.sources.NAME.images says which). Rewards that compare boxes, clicks,
-actions or instructions have no kind here: such rows are skipped and counted.
+extra_info. One reads the images from the column `image`, another from `images`;
+data.pool.sources.NAME.images chooses. Rewards that compare boxes, clicks,
+actions or instructions have no kind here, so such rows are skipped and counted.
 """
 
-from zppo_jax.data.mappings.mapping import Mapped, Mapping, asked
+from zppo_jax.data.mappings.mapping import Mapped, Mapping, Row, asked
 
 KINDS = {'exact_match': 'text', 'multiple_choice': 'choice',
          'numeric': 'number', 'list_match': 'set', 'ordering': 'text',
          'llm_judge': 'judge', 'rule': 'math'}
 
 
-def read(row) -> Mapped:
+def read(row: Row) -> Mapped:
   extra, reward = row['extra_info'], row['reward_model']
   kind = extra.get('reward_type') or reward.get('style') or ''
   return asked(

@@ -1,26 +1,27 @@
-r"""ViRL39K (TIGER-Lab), and its form with a hint a question (PTD-PO).
+r"""ViRL39K (TIGER-Lab), and its form with a hint per question (PTD-PO).
 
   {'question': '<image>How many circles are there?', 'answer': '\\boxed{4}',
    'PassRate_32BTrained': 0.5, 'PassRate_7BBase': 0.25,
    'category': 'Spatial Reasoning', 'source': 'Processed', 'qid': 'p-0',
    'image': ['images/p-0.png'], 'hint': 'Count row by row.'}
 
-`hint` is not in the published set: PTD-PO's was not released, and reproductions
-differ in its columns (raw text here; `prompt_with_hint` as whole chats there).
+The published set has no `hint`. PTD-PO did not release its own, and the columns
+of reproductions differ: some have the raw text, others have whole chats in
+`prompt_with_hint`.
 """
 
-from zppo_jax.data.mappings.mapping import Mapped, Mapping, asked, unboxed
+from zppo_jax.data.mappings.mapping import Mapped, Mapping, Row, asked, unboxed
 
 _COLUMNS = ('question', 'answer', 'PassRate_7BBase', 'category', 'qid')
 
 
-def read(row) -> Mapped:
+def read(row: Row) -> Mapped:
   return asked(row['question'], unboxed(row['answer']), 'math',
                id=row['qid'], subset=row['category'],
                pass_rate=row['PassRate_7BBase'])
 
 
-def read_hinted(row) -> Mapped:
+def read_hinted(row: Row) -> Mapped:
   return read(row)._replace(hint=row['hint'])
 
 

@@ -1,22 +1,24 @@
-"""READERS: files on disk as rows in any order, none kept in memory.
+"""READERS: files on disk as rows, which are read in any order.
 
-A reader is a sequence of rows (dicts by column) that knows where each lies.
-Rows are read when they are asked for; opening looks at sizes and names only.
+A reader is a sequence of rows (dicts by column) that knows the place of each.
+It reads a row when asked for it; opening a reader reads sizes and names only.
 
-  jsonl    *.jsonl, one JSON object a line; an index of offsets is made
-  parquet  *.parquet; a row costs its row group, of which a few are kept, so
-           files with images are best written in groups of 100 rows or fewer;
+  jsonl    *.jsonl with one JSON object per line; the reader holds an index of
+           the offsets of lines
+  parquet  *.parquet; reading a row unpacks its row group, and the reader holds
+           a few of them, so files with images need groups of 100 rows or fewer;
            columns can be left out
-  tfds     a prepared builder's folder, array_record (tfds_reader.py)
+  tfds     the folder of a prepared builder, array_record (tfds_reader.py)
 
-What is read is bounded: a line of JSON, a parquet file's row group and a TFDS
-record may hold at most `most` bytes unpacked, because a few kilobytes of zstd
-or of repeated values can stand for gigabytes.
+A line of JSON, a row group of a parquet file and a TFDS record may hold at most
+`most` bytes unpacked, because a few kilobytes of zstd or of repeated values can
+stand for gigabytes.
 """
 
 import collections
 import glob
 import json
+import os
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -27,52 +29,53 @@ from zppo_jax import allowed
 from zppo_jax.data import values
 from zppo_jax.data.readers.tfds_reader import Tfds
 
-MOST_BYTES = 2**30  # unpacked: of a line, a row group, a record
+MOST_BYTES = 2**30  # of a line, a row group or a record, unpacked
 _PACKED = {b'\x1f\x8b': 'gzip', b'\x28\xb5\x2f\xfd': 'zstd',
            b'BZh': 'bzip2', b'PK\x03\x04': 'zip', b'PAR1': 'parquet'}
-_BATCH = 256  # rows of a row group that are unpacked between two looks
-_GROUPS = 4  # row groups kept by an open parquet reader
+_BATCH = 256  # rows that are unpacked between two checks of the size
+_GROUPS = 4  # row groups that an open parquet reader holds
 
 
 class Reader(Protocol):
   """Rows by number.
 
   Attributes:
-    columns: names; of JSON lines, those of the first row.
-    folder: what relative paths in rows are relative to.
+    columns: the names of columns; those of the first row for JSON lines.
+    folder: where relative paths in rows begin.
   """
   columns: tuple[str, ...]
   folder: pathlib.Path
 
   def __len__(self) -> int:
-    """Rows."""
+    """The number of rows."""
 
   def __getitem__(self, index: int) -> dict[str, Any]:
-    """A row."""
+    """The row of a number."""
 
   def file(self, index: int) -> str:
-    """The file that a row lies in."""
+    """The file in which a row lies."""
 
   def where(self, index: int) -> str:
-    """File and row, for errors."""
+    """The file and the row, for errors."""
 
 
-def _files(path, suffix: str) -> list[pathlib.Path]:
-  """A file, a folder's files, or a glob's, in the order of their names."""
+def _files(path: str | os.PathLike, suffix: str) -> list[pathlib.Path]:
+  """One file, or the files of a folder or a glob, in the order of names."""
   path = pathlib.Path(path).expanduser()
   if path.is_file():
     return [path]
   if path.is_dir():
-    found = sorted(path.rglob(f'*{suffix}'))
+    matches = sorted(path.rglob(f'*{suffix}'))
   else:
-    found = sorted(pathlib.Path(p) for p in glob.glob(
+    matches = sorted(pathlib.Path(p) for p in glob.glob(
         str(path), recursive=True) if pathlib.Path(p).is_file())
-  if not found:
+  if not matches:
     raise FileNotFoundError(f'no {suffix} file at {path}')
-  return found
+  return matches
 
 
-def _folder(files: Sequence[pathlib.Path], path) -> pathlib.Path:
+def _folder(files: Sequence[pathlib.Path],
+            path: str | os.PathLike) -> pathlib.Path:
   path = pathlib.Path(path).expanduser()
   return path if path.is_dir() else files[0].parent
 
@@ -83,20 +86,22 @@ def _too_many(where: str, count: int, most: int) -> ValueError:
 
 
 class JsonLines:
-  """Rows of *.jsonl; empty lines are none.
+  """The rows of *.jsonl; an empty line is no row.
 
   Raises:
     FileNotFoundError: if there is no file.
-    ValueError: for a file that is packed, a line beyond the bound, and on
-      reading a line that is no JSON object, naming it.
+    ValueError: for a packed file or a line beyond the bound; a line that is no
+      JSON object raises it when it is read. The message names file and line.
   """
 
-  def __init__(self, path, leave_out: Sequence[str] = (),
+  def __init__(self, path: str | os.PathLike, leave_out: Sequence[str] = (),
                most: int = MOST_BYTES):
     del leave_out  # a line is read whole
     self.files = _files(path, '.jsonl')
     self.folder = _folder(self.files, path)
-    starts, owners, lines = [], [], []
+    starts: list[int] = []
+    owners: list[int] = []
+    lines: list[int] = []
     for i, file in enumerate(self.files):
       at, number = 0, 0
       with open(file, 'rb') as f:
@@ -144,15 +149,15 @@ class JsonLines:
 
 
 class Parquet:
-  """Rows of *.parquet; all files must have the same columns.
+  """The rows of *.parquet; all files must have the same columns.
 
   Raises:
     FileNotFoundError: if there is no file.
-    ValueError: for a file that cannot be read, naming it, files with different
-      columns, and on reading a row group beyond the bound.
+    ValueError: for a file that cannot be read, or for files with different
+      columns; a row group beyond the bound raises it when it is read.
   """
 
-  def __init__(self, path, leave_out: Sequence[str] = (),
+  def __init__(self, path: str | os.PathLike, leave_out: Sequence[str] = (),
                most: int = MOST_BYTES):
     self.files = _files(path, '.parquet')
     self.folder = _folder(self.files, path)
@@ -164,26 +169,27 @@ class Parquet:
       raise ValueError(f'{self.files[0]} has more than one column '
                        f'{", ".join(map(repr, twice))}')
     self._read = [c for c in self.columns if c not in leave_out]
-    ends, self._groups = [], []
-    for i, (file, found) in enumerate(zip(self.files, self._open,
-                                          strict=True)):
-      if tuple(found.schema_arrow.names) != self.columns:
-        raise ValueError(f'{file} has columns {found.schema_arrow.names}; '
+    sizes: list[int] = []
+    self._groups: list[tuple[int, int, int]] = []
+    for i, (file, opened) in enumerate(zip(self.files, self._open,
+                                           strict=True)):
+      if tuple(opened.schema_arrow.names) != self.columns:
+        raise ValueError(f'{file} has columns {opened.schema_arrow.names}; '
                          f'{self.files[0]} has {list(self.columns)}')
       before = 0
-      for group in range(found.metadata.num_row_groups):
-        rows = found.metadata.row_group(group).num_rows
+      for group in range(opened.metadata.num_row_groups):
+        rows = opened.metadata.row_group(group).num_rows
         self._groups.append((i, group, before))
         before += rows
-        ends.append(rows)
-    self._ends = np.cumsum(ends, dtype=np.int64)
-    self._kept = collections.OrderedDict()
+        sizes.append(rows)
+    self._ends = np.cumsum(sizes, dtype=np.int64)
+    self._tables: collections.OrderedDict[int, Any] = collections.OrderedDict()
 
   def __len__(self) -> int:
     return int(self._ends[-1]) if len(self._ends) else 0
 
   def _at(self, index: int) -> tuple[int, int]:
-    """(row group of all, row in it)."""
+    """(number of the row group, number of the row in it)."""
     at = int(np.searchsorted(self._ends, index, 'right'))
     return at, index - (int(self._ends[at - 1]) if at else 0)
 
@@ -195,11 +201,11 @@ class Parquet:
     file, _, before = self._groups[at]
     return f'{self.files[file]}, row {before + row}'
 
-  def _unpacked(self, at: int):
-    """A row group as a table.
+  def _unpacked(self, at: int) -> Any:
+    """A row group as a pyarrow.Table.
 
-    The footer tells the size of honest files before anything is unpacked; the
-    batches also bound what repeated values of a dictionary grow to.
+    The footer of an honest file tells the size before anything is unpacked. The
+    batches bound the size of repeated values of a dictionary as well.
     """
     import pyarrow as pa
     file, group, before = self._groups[at]
@@ -208,11 +214,11 @@ class Parquet:
     where = (f'{self.files[file]}, rows {before} to '
              f'{before + rows.num_rows - 1} (a row group)')
     columns = [rows.column(i) for i in range(rows.num_columns)]
-    told = sum(c.total_uncompressed_size for c in columns
+    size = sum(c.total_uncompressed_size for c in columns
                if c.path_in_schema in self._read
                or c.path_in_schema.split('.')[0] in self._read)
-    if told > self._most:
-      raise _too_many(where, told, self._most)
+    if size > self._most:
+      raise _too_many(where, size, self._most)
     held, batches = 0, []
     try:
       for batch in of.iter_batches(_BATCH, [group], self._read):
@@ -220,10 +226,10 @@ class Parquet:
         if held > self._most:
           raise _too_many(where, held, self._most)
         batches.append(batch)
-      # Text that is no UTF-8 and broken offsets show here, not as a crash.
+      # This finds text that is no UTF-8 and broken offsets, which would crash.
       table = pa.Table.from_batches(batches, batches[0].schema)
       table.validate(full=True)
-      # A row of many small chunks is found slowly.
+      # Finding a row among many small chunks would be slow.
       table = table.combine_chunks()
     except (pa.ArrowException, OSError, UnicodeDecodeError) as e:
       raise ValueError(f'{where}: cannot be read: {e}') from None
@@ -231,23 +237,23 @@ class Parquet:
 
   def __getitem__(self, index: int) -> dict[str, Any]:
     at, row = self._at(index)
-    if at not in self._kept:
-      self._kept[at] = self._unpacked(at)
-      while len(self._kept) > _GROUPS:
-        self._kept.popitem(last=False)
-    self._kept.move_to_end(at)
-    table = self._kept[at].slice(row, 1)
+    if at not in self._tables:
+      self._tables[at] = self._unpacked(at)
+      while len(self._tables) > _GROUPS:
+        self._tables.popitem(last=False)
+    self._tables.move_to_end(at)
+    table = self._tables[at].slice(row, 1)
     try:
       return {name: _narrow(column.to_pylist()[0], column.type)
               for name, column in zip(table.column_names, table.columns,
                                       strict=True)}
-    # Dates beyond Python's, nesting beyond its stack.
+    # A date may be beyond Python's range, and nesting beyond its stack.
     except (ValueError, OverflowError, RecursionError) as e:
       raise ValueError(f'{self.where(index)}: cannot be read: {e}') from None
 
 
-def _opened(file: pathlib.Path):
-  """An open file; ValueError names one that is no parquet."""
+def _opened(file: pathlib.Path) -> Any:
+  """An open pyarrow.parquet.ParquetFile; ValueError names any other file."""
   import pyarrow as pa
   from pyarrow import parquet
   try:
@@ -257,11 +263,11 @@ def _opened(file: pathlib.Path):
                      ) from None
 
 
-def _narrow(value, kind):
+def _narrow(value: Any, kind: Any) -> Any:
   """A value whose numbers of 32 bits or fewer are values.Single.
 
   Args:
-    value: as Arrow gives it to Python.
+    value: the Python value that Arrow made.
     kind: its Arrow type.
   """
   from pyarrow import types
@@ -284,14 +290,15 @@ READERS: dict[str, Callable[..., Reader]] = {
     'jsonl': JsonLines, 'parquet': Parquet, 'tfds': Tfds}
 
 
-def open_reader(form: str, path, leave_out: Sequence[str] = (),
+def open_reader(form: str, path: str | os.PathLike,
+                leave_out: Sequence[str] = (),
                 most: int = MOST_BYTES) -> Reader:
   """A reader of READERS; KeyError names the known ones.
 
   Args:
     form: its name.
-    path: as the reader takes it.
+    path: in the form that the reader takes.
     leave_out: columns that need not be read.
-    most: bytes that a line, a row group or a record may unpack to.
+    most: the most bytes to which a line, a row group or a record may unpack.
   """
   return allowed.known('format', form, READERS)(path, leave_out, most)

@@ -1,8 +1,8 @@
-"""A prepared TFDS folder names no code.
+"""A check that a prepared TFDS folder names no code.
 
 features.json names the class of each feature, and tensorflow-datasets imports
-the module of a class that it does not know yet. Folders come from others, so
-only its own classes are let through.
+the module of a class that it does not know yet. Only its own classes are
+allowed, because other people write the folders.
 """
 
 import json
@@ -15,7 +15,7 @@ _NAMES = ('type', 'pythonClassName', 'python_class_name')
 
 
 def _classes(value: Any) -> Iterator[str]:
-  """All names of classes in a JSON value, JSON inside its texts too."""
+  """Yields the names of all classes in a JSON value and in the JSON in it."""
   waiting = [value]
   while waiting:
     value = waiting.pop()
@@ -32,7 +32,7 @@ def _classes(value: Any) -> Iterator[str]:
 
 
 def check(folder: pathlib.Path) -> None:
-  """Refuses a folder whose features are of other classes than TFDS's own.
+  """Refuses a folder whose features have classes other than TFDS's own.
 
   Args:
     folder: of a prepared builder.
@@ -42,7 +42,7 @@ def check(folder: pathlib.Path) -> None:
   """
   path = folder / 'features.json'
   if not path.is_file():
-    return  # tensorflow-datasets says what is missing
+    return  # tensorflow-datasets raises an error about the missing file
   try:
     names = list(_classes(json.loads(path.read_text())))
   except (ValueError, RecursionError) as e:

@@ -1,10 +1,11 @@
-"""Rows of a prepared TFDS builder; TensorFlow is not imported.
+"""The rows of a prepared TFDS builder, without TensorFlow.
 
-tensorflow-datasets keeps every number with a point in 32 bits, whatever its
-feature says, and gives a sequence of dicts as a dict of lists. Rows here are
-what the same data are as JSON lines: texts, `values.Single`, lists of dicts.
+tensorflow-datasets holds every float in 32 bits, whatever its feature says, and
+returns a sequence of dicts as a dict of lists. This reader returns the rows of
+the same data in JSON lines: texts, `values.Single`, lists of dicts.
 """
 
+import os
 import pathlib
 import re
 from collections.abc import Sequence
@@ -20,22 +21,23 @@ _NAME = re.compile(r'\s*([^\[+\s]+)')  # of a split, before its slice
 
 
 class Tfds:
-  """Rows of a split of a prepared TFDS builder; images stay encoded.
+  """The rows of a split of a prepared TFDS builder; images stay encoded.
 
   Args:
-    path: `FOLDER/NAME/CONFIG/VERSION`, with `:SPLIT` behind it; a split may
-      be sliced and added (`train[:50%]`, `train[10:20]+test`).
-    leave_out: ignored, as a record is read whole.
-    most: bytes that a record may hold.
+    path: `FOLDER/NAME/CONFIG/VERSION:SPLIT`; splits may be sliced and added
+      (`train[:50%]`, `train[10:20]+test`).
+    leave_out: is ignored, because a record is read whole.
+    most: the most bytes of a record.
 
   Raises:
-    FileNotFoundError: if no builder was prepared there.
+    FileNotFoundError: if the folder holds no prepared builder.
     KeyError: for an unknown split, with the known ones.
-    ValueError: if the path names no split, or one that cannot be sliced so; if
-      a feature is of a class that is not TFDS's own.
+    ValueError: if the path names no split, if the split cannot be sliced like
+      that, or if the class of a feature is not TFDS's own.
   """
 
-  def __init__(self, path, leave_out: Sequence[str] = (), most: int = 2**30):
+  def __init__(self, path: str | os.PathLike, leave_out: Sequence[str] = (),
+               most: int = 2**30):
     del leave_out
     import tensorflow_datasets as tfds
     self.folder, self.split = _parted(str(path))
@@ -46,7 +48,7 @@ class Tfds:
     tfds_features.check(self.folder)
     try:
       builder = tfds.builder_from_directory(self.folder)
-    # A broken description raises whatever its parser does.
+    # A broken description raises any error of its parser.
     except Exception as e:
       raise ValueError(f'{self.folder}: no TFDS builder that can be read: {e}'
                        ) from None
@@ -60,7 +62,7 @@ class Tfds:
     try:
       self._rows = builder.as_data_source(
           self.split, decoders=_encoded(builder.info.features, tfds) or None)
-    # TFDS raises ValueError and AssertionError, of several texts.
+    # TFDS raises ValueError and AssertionError with several texts.
     except Exception as e:
       raise ValueError(f'{self.folder}: the split {self.split!r} cannot be '
                        f'read: {e}') from None
@@ -69,7 +71,7 @@ class Tfds:
     return len(self._rows)
 
   def file(self, index: int) -> str:
-    del index  # shards are TFDS's own
+    del index  # TFDS does not tell the shard of a row
     return f'{self.folder}:{self.split}'
 
   def where(self, index: int) -> str:
@@ -77,13 +79,13 @@ class Tfds:
 
   def __getitem__(self, index: int) -> dict[str, Any]:
     try:
-      found = self._rows[index]
-    # A broken record raises whatever protobuf, zstd or PIL do.
+      record = self._rows[index]
+    # A broken record raises any error of protobuf, zstd or PIL.
     except Exception as e:
       raise ValueError(f'{self.where(index)}: cannot be read: '
                        f'{type(e).__name__}: {e}') from None
     row = {name: plain(value, self._features[name])
-           for name, value in found.items()}
+           for name, value in record.items()}
     held = _bytes_in(row)
     if held > self._most:
       raise ValueError(f'{self.where(index)}: {held} bytes unpacked; '
@@ -92,7 +94,7 @@ class Tfds:
 
 
 def _parted(path: str) -> tuple[pathlib.Path, str]:
-  """(folder, split): the split begins at the first colon of the last name,
+  """(folder, split); the split begins at the first colon of the last name,
   because slices hold colons too."""
   head, slash, last = path.rpartition('/')
   name, colon, split = last.partition(':')
@@ -101,20 +103,20 @@ def _parted(path: str) -> tuple[pathlib.Path, str]:
   return pathlib.Path(f'{head}{slash}{name}').expanduser(), split
 
 
-def _encoded(features, tfds) -> dict:
-  """Decoders that leave images as their bytes, in sequences too.
+def _encoded(features: Any, tfds: Any) -> dict[str, Any]:
+  """Decoders that leave images as bytes, in sequences too.
 
-  TFDS would open them in any of PIL's formats.
+  Without them, TFDS would open an image in any of PIL's formats.
   """
   class Encoded(tfds.decode.SkipDecoding):
-    """SkipDecoding, which of TFDS's has no form for sequences."""
+    """SkipDecoding for sequences as well, for which TFDS has none."""
 
-    def decode_batch_example_np(self, serialized_example):
+    def decode_batch_example_np(self, serialized_example: Any) -> Any:
       return serialized_example
 
     decode_ragged_example_np = decode_batch_example_np
 
-  out = {}
+  out: dict[str, Any] = {}
   for name, feature in features.items():
     inner = feature
     while isinstance(inner, tfds.features.Sequence):
@@ -128,11 +130,11 @@ def _encoded(features, tfds) -> dict:
   return out
 
 
-def plain(value, feature=None):
-  """A value as JSON lines would give it; bytes that are no text stay.
+def plain(value: Any, feature: Any = None) -> Any:
+  """The value that JSON lines would hold; bytes that are no text stay.
 
   Args:
-    value: as TFDS gives it.
+    value: the value that TFDS returned.
     feature: its feature, which tells a sequence of dicts from a dict.
   """
   if isinstance(value, bytes):
@@ -155,27 +157,28 @@ def plain(value, feature=None):
     return values.single(value) if value == float(np.float32(value)) else value
   if isinstance(value, dict):
     fields = inner if inner is not None else feature
-    made = {name: plain(x, _field(fields, name)) for name, x in value.items()}
+    columns = {name: plain(x, _field(fields, name))
+               for name, x in value.items()}
     lengths = {len(x) if isinstance(x, list) else None
-               for x in made.values()}
+               for x in columns.values()}
     if inner is not None and len(lengths) == 1 and None not in lengths:
-      return [dict(zip(made, row, strict=True))
-              for row in zip(*made.values(), strict=True)]
-    return made
+      return [dict(zip(columns, row, strict=True))
+              for row in zip(*columns.values(), strict=True)]
+    return columns
   if isinstance(value, list | tuple):
     return [plain(x, inner) for x in value]
   return value
 
 
-def _field(features, name: str):
+def _field(features: Any, name: str) -> Any:
   try:
     return features[name]
   except (KeyError, TypeError):
     return None
 
 
-def _bytes_in(value) -> int:
-  """Bytes of all texts, bytes and arrays in a value."""
+def _bytes_in(value: Any) -> int:
+  """The size of all texts, bytes and arrays in a value."""
   if isinstance(value, dict):
     return sum(map(_bytes_in, value.values()))
   if isinstance(value, list):

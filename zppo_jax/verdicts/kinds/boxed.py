@@ -19,14 +19,15 @@ _NUMBER = re.compile(
     r'|\.[0-9]+)')
 
 
-def _filled(text: str, box: tuple[int, int], found, end: int) -> bool:
+def _filled(text: str, box: tuple[int, int], found: tuple[int, ...] | None,
+            end: int) -> bool:
   """Whether a box that ends at `end` holds `found` and nothing else."""
-  return (found is not None
-          and _SPACE.match(text, box[1]).end() == found[0]
+  space = _SPACE.match(text, box[1])
+  return (found is not None and space is not None and space.end() == found[0]
           and not text[_read(text, found)[1]:end].strip())
 
 
-def _read(text: str, found):
+def _read(text: str, found: tuple[int, ...]) -> tuple[int, ...]:
   """A found box with the word that one without braces holds.
 
   The word is read only where it is needed, because words of boxes in a row
@@ -47,7 +48,7 @@ def last(text: str) -> str:
   """
   # (start of its macro, end of the box, content's start, end), or, without
   # braces, (start of its macro, where its word begins).
-  found = None
+  found: tuple[int, ...] | None = None
   opened: list[tuple[int, int] | None] = []  # of each open brace
   for token in _TOKEN.finditer(text):
     piece = token[0]
@@ -58,7 +59,7 @@ def last(text: str) -> str:
       if box is None:
         continue
       content = (_read(text, found)[2:]
-                 if _filled(text, box, found, token.start())
+                 if found and _filled(text, box, found, token.start())
                  else (box[1], token.start()))
       found = (box[0], token.end(), *content)
     elif piece.lstrip('\\').startswith(('boxed', 'fbox')):
@@ -68,8 +69,8 @@ def last(text: str) -> str:
         found = (token.start(), token.end())
   if found is None:
     return ''
-  found = _read(text, found)
-  return text[found[2]:found[3]].strip()
+  _, _, start, end = _read(text, found)
+  return text[start:end].strip()
 
 
 def last_or_number(text: str) -> str:

@@ -7,6 +7,7 @@ input, which `screen` bounds.
 """
 
 import re
+from collections.abc import Iterable
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -336,9 +337,12 @@ _AND = re.compile(r'\\text\s*\{\s*and\s*\}|\\land(?![A-Za-z])'
                   r'|\\wedge(?![A-Za-z])|(?<![A-Za-z\\])and(?![A-Za-z])')
 
 
-def _range(text: str):
-  """(variable, left, is open, right, is open) of one inequality; `!=` gives
-  two; None for another text."""
+def _range(text: str
+           ) -> tuple[str, list[tuple[str, bool, str, bool]]] | None:
+  """The variable of an inequality and its intervals; None for another text.
+
+  An interval is (left, is open, right, is open); `!=` gives two of them.
+  """
   parts, signs, start = [], [], 0
   for found in _RELATION.finditer(text):
     parts.append(text[start:found.start()].strip())
@@ -377,9 +381,12 @@ def as_interval(text: str) -> tuple[str, str] | None:
   text = builder[2] if builder else text
   pieces, variables = [], set()
   for part in _OR.split(text):
-    both = [_range(p) for p in _AND.split(part)]
-    if any(found is None for found in both):
-      return None
+    both = []
+    for inequality in _AND.split(part):
+      found = _range(inequality)
+      if found is None:
+        return None
+      both.append(found)
     variables |= {found[0] for found in both}
     ranges = [r for found in both for r in found[1]]
     if len(both) == 2:
@@ -432,14 +439,15 @@ _ASSIGNED = re.compile(
 def _assigned(text: str) -> dict[str, str] | None:
   """name -> value of `x=1,y=2`, None for another text."""
   parts = [p for piece in top_level(text, ',;')[::2] for p in _AND.split(piece)]
-  found = [_ASSIGNED.fullmatch(p) for p in parts if p.strip()]
-  if len(found) < 2 or not all(found):
+  parts = [part for part in parts if part.strip()]
+  matches = [m for m in map(_ASSIGNED.fullmatch, parts) if m]
+  if len(parts) < 2 or len(matches) < len(parts):
     return None
-  named = {m[1]: m[2].strip() for m in found}
-  return named if len(named) == len(found) and all(named.values()) else None
+  named = {m[1]: m[2].strip() for m in matches}
+  return named if len(named) == len(parts) and all(named.values()) else None
 
 
-def _tuple(values) -> str:
+def _tuple(values: Iterable[str]) -> str:
   return f'({",".join(values)})'
 
 

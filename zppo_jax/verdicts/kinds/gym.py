@@ -16,6 +16,7 @@ for a wrong one.
 
 import functools
 import json
+from typing import Any
 
 from zppo_jax.verdicts.kinds.plain import Unreadable, numbers, plain_text
 
@@ -103,7 +104,7 @@ def load() -> None:
 
 
 @functools.lru_cache(maxsize=64)
-def _dataset(name: str, config: str):
+def _dataset(name: str, config: str) -> Any:
   import reasoning_gym
   return reasoning_gym.create_dataset(name, **json.loads(config))
 

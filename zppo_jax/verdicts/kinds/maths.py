@@ -11,6 +11,7 @@ import logging
 import math
 import re
 from fractions import Fraction
+from typing import Any
 
 from zppo_jax.verdicts.kinds import forms, prefilter
 from zppo_jax.verdicts.kinds.numerals import Unreadable, close, numeral
@@ -87,7 +88,7 @@ def _parse(text: str) -> list:
     return []
 
 
-def _sizes(expression) -> list[float]:
+def _sizes(expression: Any) -> list[float]:
   """log10 of the size of each number that is not 0 in a parsed formula."""
   import sympy
   unfinished = (sympy.Integral, sympy.Sum, sympy.Product, sympy.Limit)
@@ -135,7 +136,7 @@ def _imaginary(parsed: list) -> list | None:
   return [e for e, _ in found]
 
 
-def _value(parsed: list):
+def _value(parsed: list) -> Any:
   """The exact number that was read, in VALUE_DIGITS digits, or None."""
   import sympy
   expression = parsed[0]
@@ -260,9 +261,9 @@ def _formulas(answer: str, gold: str) -> float:
   parts, wanted = _REMAINDER.fullmatch(answer), _REMAINDER.fullmatch(gold)
   if parts and wanted:
     return float(parts.groups() == wanted.groups())
-  based, wanted = forms.based(answer), forms.based(gold)
-  if based and wanted:
-    return float(based == wanted)
+  based, gold_based = forms.based(answer), forms.based(gold)
+  if based and gold_based:
+    return float(based == gold_based)
   answer, gold = forms.in_order(answer, gold)
   if not forms.alike(answer, gold):
     return 0.0

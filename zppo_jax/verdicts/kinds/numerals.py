@@ -108,8 +108,8 @@ def numeral(text: str) -> Numeral | None:
   if '\\' in text:
     text = _SHORT_FRAC.sub(lambda m: rf'\frac{{{m[1] or m[2]}}}'
                            rf'{{{m[3] or m[4]}}}', text)
-  found = _WRAPPED.fullmatch(text)
-  text = found[1].strip() if found else text
+  if m := _WRAPPED.fullmatch(text):
+    text = m[1].strip()
   if m := _PLAIN.fullmatch(text):
     found = _scaled(_read(m[2]), m[3])
   elif m := _TIMES_TEN.fullmatch(text):
@@ -118,10 +118,10 @@ def numeral(text: str) -> Numeral | None:
       found = Numeral(found.value)
   elif (m := _SLASH.fullmatch(text)) or (m := _MIXED.fullmatch(text)):
     whole = m[2] if len(m.groups()) == 4 else '0'
-    over, under = _read(m[m.lastindex - 1]), _read(m[m.lastindex])
-    if not under.value:
+    above, below = map(_read, m.groups()[-2:])
+    if not below.value:
       return None
-    found = Numeral(int(whole) + over.value / under.value)
+    found = Numeral(int(whole) + above.value / below.value)
   elif m := _FRAC.fullmatch(text):
     _, whole, over, under = m.groups()
     if not _read(under).value:

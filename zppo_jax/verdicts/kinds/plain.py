@@ -6,7 +6,7 @@ where the gold answer is none of its kind. All are linear in their input, which
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from fractions import Fraction
 
 from zppo_jax.verdicts.kinds import forms, units
@@ -82,7 +82,7 @@ _NAMED = re.compile(r'^\s*\$?\s*\\?[A-Za-z]{1,10}(?:_\{?\w{1,10}\}?)?\s*'
 
 def _numbers(answer: str, gold: str, same: Callable) -> float:
 
-  def mark(answer, gold):
+  def mark(answer: str, gold: str) -> float:
     if reason := too_many_digits(gold):
       raise Unreadable(f'{gold[:80]!r}: {reason}')
     right = _quantity(_NAMED.sub('', gold))
@@ -190,7 +190,7 @@ def _parts(text: str) -> list[str]:
           for p in (_AND.split(part) if part.count('(') == 0 else [part])]
 
 
-def _member(part: str, bare: bool):
+def _member(part: str, bare: bool) -> Hashable | None:
   """What a member of a list is: a number, a quantity, a text, or None."""
   found = _quantity(part)
   if found is None:

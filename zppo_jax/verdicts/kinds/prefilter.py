@@ -131,8 +131,10 @@ def _by_brackets(text: str) -> str:
         return 'a tower of powers'
       if raised:
         base = closed if closed and not closed.power else None
-        power = int(_INTEGER.search(text, raised.end() - 1)[0][:9])
-        high = power * (base.high if base else 1)
+        digits = _INTEGER.search(text, raised.end() - 1)
+        assert digits is not None  # _NUMBER_POWER ends with a digit
+        exponent = int(digits[0][:9])
+        high = exponent * (base.high if base else 1)
         if base and base.high > 1 and high > (
             MAX_POWER_OF_LETTERS if _lettered(text[base.start:base.end])
             else MAX_POWER_OF_POWERS):

@@ -212,7 +212,8 @@ def _tokens(text: str) -> list[str] | None:
 
 def _rewritten(tokens: list[str]) -> list[str]:
   """`square cm` and `cm squared` as `cm ^2`, `per` as `/`."""
-  out, power = [], ''
+  out: list[str] = []
+  power = ''
   for token in tokens:
     low = token.casefold().rstrip('.')
     if low in ('square', 'sq', 'cubic', 'cu'):
@@ -231,7 +232,8 @@ def _rewritten(tokens: list[str]) -> list[str]:
 
 def _product(tokens: list[str]) -> Unit | None:
   """A product of known units, or None."""
-  factor, powers = _ONE, {}
+  factor = _ONE
+  powers: dict[str, int] = {}
   sign, depth, group_sign = 1, 0, 1
   last = None
   for token in tokens:
@@ -256,13 +258,13 @@ def _product(tokens: list[str]) -> Unit | None:
         powers[name] = powers.get(name, 0) + direction * extra * power
       last = None
     else:
-      row = known(token)
-      if row is None:
+      known_unit = known(token)
+      if known_unit is None:
         return None
-      factor *= row[0] ** sign
-      for name, power in row[1].items():
+      factor *= known_unit[0] ** sign
+      for name, power in known_unit[1].items():
         powers[name] = powers.get(name, 0) + sign * power
-      last = row, sign
+      last = known_unit, sign
       sign = group_sign if depth else 1
   if depth or not any(t[0] not in '/·()^' for t in tokens):
     return None
@@ -346,7 +348,7 @@ def _value_like(body: str) -> bool:
       r'\\[A-Za-z]+', '', body))
 
 
-def _candidates(text: str, marks: bool):
+def _candidates(text: str, marks: bool) -> list[tuple[int, bool]]:
   """(where a unit may begin, whether it is bare), from left to right."""
   start = max(0, len(text) - MAX_TAIL)
   found = [(m.start(), False) for m in _GROUP_START.finditer(text, start)]
