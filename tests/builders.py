@@ -11,6 +11,7 @@ import numpy as np
 from scipy import stats
 
 from zppo_jax.arrays import PromptBatch
+from zppo_jax.chat import renderers
 from zppo_jax.chat.micro_chat import CHAT
 from zppo_jax.records import (
   Group,
@@ -88,6 +89,13 @@ def group(of: Question | str, right: int, size: int = 8,
     of = question(of)
   rollouts = [rollout()] * right + [wrong(i) for i in range(size - right)]
   return Group(Prompt(of, kind, CHAT.plain(of.text).tokens), tuple(rollouts))
+
+
+def rendered(chat, kind, text, candidates=(), answers=(), media=()):
+  """The prompt of a kind around a question's text."""
+  return renderers.render(kind, chat, renderers.Exhibit(
+      question=text, media=media, candidates=tuple(candidates),
+      answers=tuple(answers)))
 
 
 def prompt_batch(tokens_PT, length_P, num_axes=1) -> PromptBatch:

@@ -58,3 +58,11 @@ def test_what_else_is_allowed_stands_behind_the_names():
   assert allowed.known('f', 'a', {'a': 1}, note=', or a path') == 1
   with pytest.raises(KeyError, match='known: a, or a path'):
     allowed.one_of('f', 'c', ('a',), note=', or a path')
+
+
+def test_texts():
+  for text in ('', 'abc', 'é 雪 🙂'):
+    assert allowed.text('f', text) is text
+  with pytest.raises(ValueError, match=r"f.g holds half a surrogate pair, "
+                                       r"'\\udc80' at character 2; it must"):
+    allowed.text('f.g', 'é \udc80')

@@ -402,7 +402,7 @@ def test_the_spellings_of_a_key():
     (dict(url='http://[x/'), 'url is'), (dict(url=7), 'url is 7'),
     (dict(url='http://x y/'), 'visible ASCII'),
     (dict(url='http://me:hidden@x/v1'), 'holds a user or a password'),
-    (dict(max_reply_mb=0), 'max_reply_mb is 0; it must be a number > 0'),
+    (dict(max_reply_mb=0), 'max_reply_mb is 0; it must be > 0'),
     (dict(max_reply_mb=float('inf')), 'max_reply_mb is inf'),
     (dict(deadline_s=float('nan')), 'deadline_s is nan'),
     (dict(deadline_s='5'), "deadline_s is '5'"),

@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from tests.builders import rendered
 from zppo_jax.chat.micro_chat import CHAT
 from zppo_jax.chat.segments import cut_delimiters
 from zppo_jax.chat.wording import BOXED, MICRO
@@ -64,7 +65,7 @@ class Sandbox:
 
 
 def ncq(text):
-  return CHAT.reformulated(PromptKind.NCQ, 'C h 4', [text], [text])
+  return rendered(CHAT, PromptKind.NCQ, 'C h 4', [text], [text])
 
 
 def unboxed(text):

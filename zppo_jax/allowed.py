@@ -1,4 +1,4 @@
-"""What a value may be: a number within bounds, or a name in a table.
+"""What a value may be: a number within bounds, a name in a table, or a text.
 
 Each function returns the value that it was given, or raises an error that names
 the field, the value and what is allowed.
@@ -58,6 +58,27 @@ def number(field: str, value: Number, bounds: str, *, whole: bool = False,
     kind = 'a whole number ' if whole else ''
     inside = f'in {bounds}' if bounds[0] in '[(' else bounds
     raise ValueError(f'{field} is {value!r}; it must be {kind}{inside}{note}')
+  return value
+
+
+def text(field: str, value: str) -> str:
+  """The value, if UTF-8 can hold it: a lone surrogate is no character.
+
+  Args:
+    field: the name of the field, for the error.
+    value: a text.
+
+  Raises:
+    ValueError: '<field> holds half a surrogate pair, <it> at character <n>'.
+  """
+  if not value.isascii():
+    try:
+      value.encode()
+    except UnicodeEncodeError as e:
+      raise ValueError(
+          f'{field} holds half a surrogate pair, {value[e.start]!a} at '
+          f'character {e.start}; it must be text that UTF-8 can hold'
+          ) from None
   return value
 
 

@@ -31,6 +31,7 @@ class PromptKind(enum.IntEnum):
   PLAIN = 0
   BCQ = 1  # binary candidate-included question
   NCQ = 2  # negative candidate-included question
+  PREFIX = 3  # the response begins with tokens of a correct teacher response
 
 
 class Purpose(enum.IntEnum):
@@ -229,11 +230,20 @@ class Prompt:
     kind: how the prompt relates to its question.
     tokens: ids, placeholders of images and videos included.
     media: what the placeholders stand for; None for text alone.
+    forced: how many of the last tokens are a beginning of the response that
+      was written for the model. The model reads them like the rest of the
+      prompt, so they carry no loss; a grader reads them as response.
   """
   question: Question
   kind: PromptKind
   tokens: tuple[int, ...]
   media: PromptMedia | None = None
+  forced: int = 0
+
+  @property
+  def beginning(self) -> tuple[int, ...]:
+    """The forced tokens."""
+    return self.tokens[len(self.tokens) - self.forced:]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -241,11 +251,13 @@ class Rollout:
   """One graded generation.
 
   Attributes:
-    tokens: response ids; the end token is included when `stop` is END.
+    tokens: response ids that were drawn; the end token is included when `stop`
+      is END.
     logps: the sampler's log-prob of each token (nats). It is taken over the
       full vocabulary, scaled by the temperature, before any top-p / top-k
       truncation. () if a teacher wrote the text and gives no log-probs.
-    text: the decoded response without its end token.
+    text: the decoded response without its end token, from the prompt's forced
+      beginning on.
     stop: why it ended.
     verdict: why it got its reward.
     answer: the parsed answer, or '' if none could be parsed.
@@ -334,22 +346,22 @@ class Answers(NamedTuple):
   Attributes:
     groups: one group per prompt; missing answers are left out, so that a group
       may be empty.
-    asked: statistics of the calls.
+    calls: statistics of the calls.
   """
   groups: tuple[Group, ...]
-  asked: CallStats
+  calls: CallStats
 
 
 class Summaries(NamedTuple):
   """Graded summaries, one per prompt and None if none came; call statistics."""
   rollouts: tuple[Rollout | None, ...]
-  asked: CallStats
+  calls: CallStats
 
 
 class Scores(NamedTuple):
   """Log-probs of given responses, None if none came; call statistics."""
   logps: tuple[tuple[float, ...] | None, ...]
-  asked: CallStats
+  calls: CallStats
 
 
 @dataclasses.dataclass(frozen=True)
@@ -370,10 +382,23 @@ class HardVisit:
 
 @dataclasses.dataclass(frozen=True)
 class Instance:
-  """A planned reformulation: the traces that become candidates, in order."""
+  """A planned reformulation: what its prompt has besides the question.
+
+  Each kind of prompt has a renderer (chat/renderers.py), which says what it
+  reads of these.
+
+  Attributes:
+    question: the question.
+    kind: the kind of the prompt.
+    candidates: the traces that are shown, in this order.
+    hints: texts that are shown as they stand here.
+    forced: token ids with which the response begins.
+  """
   question: Question
   kind: PromptKind
-  candidates: tuple[Rollout, ...]
+  candidates: tuple[Rollout, ...] = ()
+  hints: tuple[str, ...] = ()
+  forced: tuple[int, ...] = ()
 
 
 # By a smaller one logits are divided into infinities, whose difference is NaN.

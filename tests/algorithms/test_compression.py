@@ -44,7 +44,7 @@ def run(traces, ask, config=EVERYTHING, max_prompt=99):
 def one(trace, answered, **kwargs):
   """(text shown for one trace, failures) when the teacher answers so."""
   made = run([('q', trace)], FakeSummariser(answered), **kwargs)
-  assert made.asked == 1 and made.kept == made.over_bound == 0
+  assert made.requested == 1 and made.unchanged == made.over_bound == 0
   assert list(made.texts) == [('q', trace.text)]
   return made.texts['q', trace.text], made.failures
 
@@ -98,7 +98,7 @@ def test_failures_are_counted_one_by_one():
   assert made.failures == (
       CompressionFailure.NO_ANSWER, CompressionFailure.OTHER_ANSWER,
       CompressionFailure.NO_ANSWER, CompressionFailure.OVER_CAP)
-  assert made.asked == 5
+  assert made.requested == 5
   assert [made.texts['q', t.text] for t in traces] == [
       'A 1', '2 A 2', '3 A 3', '4 A 4', '5 A 5']
 
@@ -108,10 +108,10 @@ def test_identity_below_a_length_in_tokens():
   ask = FakeSummariser(summary('i 2 A 7 2'))
   below = run([('q', TRACE)], ask, CompressionConfig(20, 11))
   assert below.texts == {('q', TRACE.text): TRACE.text}
-  assert (below.kept, below.asked, ask.prompts) == (1, 0, [])
+  assert (below.unchanged, below.requested, ask.prompts) == (1, 0, [])
   at = run([('q', TRACE)], ask, CompressionConfig(20, 10))
   assert at.texts == {('q', TRACE.text): 'i 2 A 7 2'}
-  assert (at.kept, at.asked, len(ask.prompts)) == (0, 1, 1)
+  assert (at.unchanged, at.requested, len(ask.prompts)) == (0, 1, 1)
 
 
 def test_a_trace_too_long_for_the_teacher_is_cut_unasked_and_counted():
@@ -120,19 +120,19 @@ def test_a_trace_too_long_for_the_teacher_is_cut_unasked_and_counted():
   assert fits == 11  # nine words between <response> and <summary>
   made = run([('q', TRACE)], ask, max_prompt=fits - 1)
   assert made.texts == {('q', TRACE.text): 'A 7 2'}
-  assert (made.over_bound, made.asked, made.failures) == (1, 0, ())
+  assert (made.over_bound, made.requested, made.failures) == (1, 0, ())
   assert not ask.prompts
   made = run([('q', TRACE)], ask, max_prompt=fits)
-  assert (made.over_bound, made.asked) == (0, 1)
+  assert (made.over_bound, made.requested) == (0, 1)
 
 
 def test_equal_traces_of_a_question_are_counted_and_asked_once():
   ask = FakeSummariser(summary('A 7 2'))
   made = run([('q', TRACE), ('q', TRACE), ('r', TRACE), ('q', TRACE)], ask)
-  assert made.asked == len(ask.prompts) == 2
+  assert made.requested == len(ask.prompts) == 2
   assert set(made.texts) == {('q', TRACE.text), ('r', TRACE.text)}
   kept = run([('q', TRACE)] * 3, ask, CompressionConfig(20, 20))
-  assert kept.kept == 1
+  assert kept.unchanged == 1
   over = run([('q', TRACE)] * 3, ask, max_prompt=1)
   assert over.over_bound == 1
 
@@ -158,7 +158,7 @@ def test_right_and_wrong_traces_get_the_same_prompt_and_a_name_of_their_own():
 def test_nothing_to_compress():
   made = run([], FakeSummariser(None))
   assert made.texts == {} and made.failures == ()
-  assert made.asked == made.kept == made.over_bound == 0
+  assert made.requested == made.unchanged == made.over_bound == 0
 
 
 def test_a_teacher_that_loses_an_answer_is_an_error():

@@ -12,6 +12,7 @@ WORDS = {
     'NCQ': ('ncq',),
     'BCQ, NCQ': ('bcq', 'ncq'),
     'BCQ of two wrong candidates, NCQ': ('placebo_bcq', 'ncq'),
+    'Prefix': ('prefix',),
 }
 
 
@@ -43,6 +44,7 @@ def test_the_rows_of_the_paper():
       'grpo_replay_ncq': (True, ('ncq',)),
       'zppo': (True, ('bcq', 'ncq')),
       'placebo': (True, ('placebo_bcq', 'ncq')),
+      'prefix': (True, ('prefix',)),
   }
 
 

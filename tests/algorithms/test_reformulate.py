@@ -1,5 +1,6 @@
 """Caps and candidates of Algorithm 1, steps 3 to 5, by hand."""
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -13,8 +14,15 @@ from zppo_jax.algorithms.reformulate import (
   placebo_bcq,
   post_cap,
   pre_cap,
+  prefix,
 )
-from zppo_jax.records import HardVisit, Instance, PromptKind, Verdict
+from zppo_jax.records import (
+  HardVisit,
+  Instance,
+  PromptKind,
+  StopReason,
+  Verdict,
+)
 
 TAU = 0.5
 BOTH = ('bcq', 'ncq')
@@ -106,6 +114,39 @@ def test_placebo_exists_exactly_when_the_bcq_would(teacher_count):
     seen = visit('q', wrong_count, teacher_count)
     assert (placebo_bcq(seen, rng()) is None) == (bcq(seen, rng()) is None)
   assert placebo_bcq(visit('q', 1, teacher_count), rng()) is None
+
+
+@pytest.mark.parametrize(('length', 'stop', 'forced'), [
+    (10, StopReason.END, 4),
+    (5, StopReason.END, 2),  # 0.4 * 5, which the end token does not enter
+    (9, StopReason.END, 3),  # floor(3.6)
+    (3, StopReason.END, 1),
+    (5, StopReason.STOP_STRING, 2),  # it has no end token
+])
+def test_a_prefix_is_the_floored_share_of_a_right_response(
+    length, stop, forced):
+  """App. D.2: the first floor(0.4 L) tokens."""
+  trace = rollout(' '.join('abcdefghij'[:length]))
+  ids = trace.tokens[:length]
+  if stop != StopReason.END:
+    trace = dataclasses.replace(trace, tokens=ids, stop=stop)
+  seen = HardVisit(question(), 0.0, (wrong(0),), (trace,))
+  assert prefix(seen, rng()) == Instance(
+      question=seen.question, kind=PromptKind.PREFIX, forced=ids[:forced])
+
+
+def test_a_prefix_is_drawn_uniformly_among_the_right_responses():
+  seen = HardVisit(question(), 0.0, (wrong(0),), tuple(
+      rollout(f'{c} h 9 A 9') for c in 'abc'))
+  draw = rng()
+  assert_uniform([prefix(seen, draw).forced for _ in range(600)],
+                 [r.tokens[:2] for r in seen.teacher_correct])
+
+
+def test_without_a_right_response_of_some_length_there_is_no_prefix():
+  assert prefix(visit(teacher_count=0), rng()) is None
+  short = HardVisit(question(), 0.0, (wrong(0),), (rollout('A 9'),))
+  assert prefix(short, rng()) is None  # floor(0.4 * 2) is 0
 
 
 def test_post_cap_walks_the_questions_and_puts_the_bcq_first():

@@ -204,8 +204,19 @@ def test_teacher_text_never_enters_an_ncq_or_a_placebo():
     for step in range(5):
       made = make(plain, FakeTeacher(*'abcd'), name, step, rules)
       for prompt in made.prompts:
-        shown = prompt.kind == PromptKind.BCQ and name != 'placebo'
+        shown = (prompt.kind in (PromptKind.BCQ, PromptKind.PREFIX)
+                 and name != 'placebo')
         assert (MARK in prompt.tokens) == shown
+
+
+def test_a_prefix_prompt_is_the_plain_one_and_the_forced_tokens():
+  made = make([group('a', 0), group('b', 1)], FakeTeacher('a'), 'prefix')
+  assert kinds(made) == ['a:PREFIX']
+  (prompt,) = made.prompts
+  assert words(prompt) == 'C h 4 : 4 l' and prompt.forced == 2
+  # The trace is not shown, so nobody is asked to compress it.
+  written = made.written['compression']
+  assert (written.requested, written.unchanged) == (0, 0)
 
 
 def test_students_right_rollouts_are_no_candidates():
@@ -249,15 +260,18 @@ def test_candidates_are_what_compression_makes_of_the_traces():
                   for pair in (f'{right} {w}', f'{w} {right}')}
   assert words(made.prompts[1]) == (
       f'C h 4 NCQ 0 , 1 {block("A 0")} {block("A 1")} :')
-  assert made.compressed.asked == 3 and made.compressed.kept == 0
+  written = made.written['compression']
+  assert (written.requested, written.unchanged) == (3, 0)
   whole = make([plain], FakeTeacher('a'))
-  assert whole.compressed.asked == 0 and whole.compressed.kept == 3
+  written = whole.written['compression']
+  assert (written.requested, written.unchanged) == (0, 3)
 
 
 @pytest.mark.parametrize('method', ['grpo', 'grpo_replay'])
 def test_grpo_asks_nobody(method):
   made = make([group('a', 0), group('b', 8)], None, method)
-  assert made == zppo.Reformulated((), (), 1, (), (), None, 0, 0, CallStats())
+  assert made == zppo.nothing_reformulated(1)
+  assert made.prompts == () and made.hard == 1 and not made.written
 
 
 def test_no_slots_ask_nobody():

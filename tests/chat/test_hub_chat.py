@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+from tests.builders import rendered
 from zppo_jax.chat import hub_chat
 from zppo_jax.chat.wording import BOXED
 from zppo_jax.records import PromptKind
@@ -48,7 +49,7 @@ def test_forged_structure_in_a_prompt(tokenizer, codec):
   want = [262, 268, 269, 263, 262]
   assert reserved(honest) == reserved(forged) == want
   assert forged.removed == 0
-  bcq = chat.reformulated(PromptKind.BCQ, FORGED, [FORGED, FORGED], [])
+  bcq = rendered(chat, PromptKind.BCQ, FORGED, [FORGED, FORGED], [])
   assert reserved(bcq) == want
 
 
@@ -133,3 +134,17 @@ def test_refused_tokenizer(fields, message):
   rows, end_ids = fields.pop('rows'), fields.pop('end_ids')
   with pytest.raises(ValueError, match=message):
     hub_chat.chat(hub_builders.tokenizer(**fields), rows, end_ids)
+
+
+def test_half_a_surrogate_pair_is_no_text(tokenizer, codec):
+  """The tokenizers package answers it with a TypeError."""
+  said = r"holds half a surrogate pair, '\\ud83d' at character 2"
+  chat = hub_chat.chat(tokenizer, ROWS, END_IDS)
+  for encode in (codec.encode_content, codec.encode_template, chat.plain,
+                 chat.response, chat.compression):
+    with pytest.raises(ValueError, match=said):
+      encode('é \ud83d')
+  assert codec.decode(codec.encode_content('é 😀')[0]) == 'é 😀'
+  with pytest.raises(ValueError, match='the chat template writes holds half'):
+    hub_chat.chat(hub_builders.tokenizer(
+        '\ud83d' + TEMPLATE + '{%- endif %}'), ROWS, END_IDS)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.builders import rendered
 from zppo_jax.chat import tags
 from zppo_jax.chat.micro_chat import CHAT
 from zppo_jax.chat.segments import cut_delimiters
@@ -96,7 +97,7 @@ def test_a_pattern_of_names():
 def test_prompts_of_the_embedded_world_are_the_same():
   """fault B10: words of its vocabulary are cut as before."""
   text = '4 h </candidate> 5 <candidate> <response> 7 <summary> A 7'
-  made = CHAT.reformulated(PromptKind.BCQ, 'C h 4', [text, 'A 2'], [])
+  made = rendered(CHAT, PromptKind.BCQ, 'C h 4', [text, 'A 2'], [])
   assert made.removed == 4
   assert CHAT.codec.decode(made.tokens) == (
       'C h 4 BCQ <candidate> 4 h 5 7 A 7 </candidate> '

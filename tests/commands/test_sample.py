@@ -66,6 +66,8 @@ def test_refusals(tmp_path):
   assert 'max_positions, 256' in refused(
       model, '--prompt=C a 4', '--max_tokens=300')
   assert '--prompt is needed' in refused(model)
+  assert '--prompt holds half a surrogate pair' in refused(
+      model, '--prompt=C \udcff 4')
 
 
 def test_rows_without_a_tokenizer(tiny):

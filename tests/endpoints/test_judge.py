@@ -44,7 +44,7 @@ def test_a_question_that_needs_one_is_refused_without(tmp_path):
     build.build(make_config())
   with pytest.raises(ValueError, match=said):
     evaluate.main(make_config(), 'micro/student', tmp_path / 'out')
-  judging.appoint(make_config().judge, '')
+  judging.connect(make_config().judge, '')
   assert verifier.shared().ask is None
 
 
@@ -54,11 +54,11 @@ def test_it_is_looked_for():
     with pytest.raises(ValueError, match="judge.model is 'x'; .* serves m"):
       build.build(make_config(url=url, model='x'))
     with pytest.raises(ValueError, match='judge.budget_s is 0'):
-      judging.appoint(make_config(url=url, budget_s=0.0).judge, '')
-    judging.appoint(make_config(url=url).judge, 'q')
+      judging.connect(make_config(url=url, budget_s=0.0).judge, '')
+    judging.connect(make_config(url=url).judge, 'q')
     assert verifier.shared().ask is not None
   with pytest.raises(EndpointError, match=url):
-    judging.appoint(make_config(url=url).judge, '')
+    judging.connect(make_config(url=url).judge, '')
   assert verifier.shared().ask is None
 
 
@@ -107,7 +107,7 @@ def test_words_and_why_there_are_none():
   with serving(some) as (url, _):
     c = make_config(url=url)
     c.judge.extra = dict(chat_template_kwargs=dict(enable_thinking=False))
-    judging.appoint(c.judge, '')
+    judging.connect(c.judge, '')
     first, second, third = verifier.shared().ask(
         [[{'role': 'user', 'content': x}] for x in 'abc'])
   assert (first, third) == ('aa', 'cc')

@@ -6,12 +6,12 @@ import numpy as np
 
 from tests.builders import group, question, rollout, wrong
 from zppo_jax.algorithms import compression
-from zppo_jax.algorithms.zppo import Reformulated
+from zppo_jax.algorithms.zppo import nothing_reformulated
 from zppo_jax.chat.micro_chat import CHAT
 from zppo_jax.records import CallStats, Instance, Prompt, PromptKind
 from zppo_jax.runs import samples
 
-NOTHING = Reformulated((), (), 0, (), (), None, 0, 0, CallStats())
+NOTHING = nothing_reformulated(0)
 
 
 def reformulated(*names):
@@ -23,10 +23,12 @@ def reformulated(*names):
     instances.append(Instance(of, PromptKind.BCQ, pair))
     prompts.append(Prompt(of, PromptKind.BCQ, CHAT.plain(of.text).tokens))
     texts[name, pair[0].text], texts[name, pair[1].text] = 'A 9', 'A 7'
-  made = compression.Compressed(texts, (), 0, 0, 0, 0, 0, 0, CallStats())
+  written = compression.Compressed(
+      texts=texts, failures=(), requested=0, unchanged=0, over_bound=0,
+      prompt_tokens=0, generated_tokens=0, removed=0, calls=CallStats())
   return dataclasses.replace(
       NOTHING, prompts=tuple(prompts), instances=tuple(instances),
-      compressed=made)
+      written={'compression': written})
 
 
 def test_reformulated_questions_come_first_and_one_place_is_for_others():

@@ -37,7 +37,7 @@ def test_our_own_server_is_asked_as_any_other(tmp_path, monkeypatch):
   with running(worker=worker, chat=chat, context=2048) as (_, _, port, *_):
     c = small_config()
     c.judge.update(url=f'http://127.0.0.1:{port}/v1', model='m', retries=0)
-    judge.appoint(c.judge, 'q')
+    judge.connect(c.judge, 'q')
     replies = []
     for _ in range(2):
       replies += verifier.shared().grade([('the answer 5', question)])

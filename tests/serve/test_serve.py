@@ -82,7 +82,7 @@ def test_a_server_answers_teaches_scores_and_ends_well(tmp_path):
     rows = [(p, own.sampler.chat.response(t))
             for p, t in zip(prompts, texts, strict=True)]
     there, here = run.teacher.score(rows), own.teacher.score(rows)
-    assert not there.asked.failed
+    assert not there.calls.failed
     for a, b in zip(there.logps, here.logps, strict=True):
       np.testing.assert_allclose(a, b, atol=2e-5)
     first = run.teacher.answer(prompts, 3).groups

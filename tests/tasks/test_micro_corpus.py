@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from tests.builders import rendered
 from zppo_jax.chat.micro_chat import CHAT
 from zppo_jax.records import PromptKind
 from zppo_jax.tasks import micro, micro_corpus
@@ -145,8 +146,7 @@ def true_candidate_bcq(rng, mix):
   noise = micro_corpus.draw_trace(rng, task, mix.belief)
   shown = right if rng.random() < 0.1 else micro_corpus.draw_trace(
       rng, task, mix.belief)
-  prompt = CHAT.reformulated(
-      PromptKind.BCQ, task.text, [shown[0], noise[0]], [])
+  prompt = rendered(CHAT, PromptKind.BCQ, task.text, [shown[0], noise[0]], [])
   return micro_corpus.Example(prompt, CHAT.response(noise[0]))
 
 

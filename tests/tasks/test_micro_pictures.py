@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from tests.builders import rendered
 from zppo_jax import assets
 from zppo_jax.records import Clip, Picture, PromptKind
 from zppo_jax.tasks import micro, micro_corpus, micro_pictures
@@ -75,7 +76,7 @@ def test_prompts_hold_one_placeholder_a_digit():
     question, = micro_pictures.evaluation(split, 1)
     for encoded in (
         CHAT.plain(question.text, question.media),
-        CHAT.reformulated(PromptKind.BCQ, question.text, ['A 1', 'A 2'], [],
+        rendered(CHAT, PromptKind.BCQ, question.text, ['A 1', 'A 2'], [],
                           question.media)):
       assert encoded.removed == 0
       assert encoded.tokens.count(id) == 3

@@ -1,6 +1,7 @@
 """Evaluation questions are made as the pool's are."""
 
 import ast
+import dataclasses
 
 import pytest
 
@@ -88,3 +89,31 @@ def test_reasoning_gyms_pool_and_split_have_one_config():
   assert found['lcm'] == tuple(task.evaluation('lcm', 6))
   with pytest.raises(ValueError, match='holds list behind its question mark'):
     task.evaluation('chain_sum?[1]', 2)
+
+
+HALF = '7 \ud83d'
+
+
+@pytest.mark.parametrize('field', [
+    'id', 'text', 'answer', 'split', 'kind', 'source', 'hint', 'responses'])
+def test_half_a_surrogate_pair_names_row_question_and_field(field):
+  """A tokenizer answers it with a TypeError that names nothing."""
+  value = (HALF,) if field == 'responses' else HALF
+  good = made('s', 3)
+  bad = [*good, dataclasses.replace(good[0], **{field: value})]
+  task = tasks.Task(lambda: bad, lambda split, size: bad[:size], GRADER)
+  name = field + ('\\[0\\]' if field == 'responses' else '')
+  said = (rf"row 3, question '.*': {name} holds half a surrogate pair, "
+          r"'\\ud83d' at character 2")
+  with pytest.raises(ValueError, match='data.pool: ' + said):
+    tasks.pool(task, {})
+  with pytest.raises(ValueError, match="eval.splits 's': " + said):
+    tasks.splits(task, Eval, ('s',))
+  fine = tasks.Task(lambda: good, lambda split, size: good, GRADER)
+  assert tasks.pool(fine, {}) == good
+
+
+def test_whole_pairs_and_other_scripts_are_text():
+  whole = [Question('q', '🙂 雪 é', '7', 's', hint='🙂', responses=('🙂',))]
+  task = tasks.Task(lambda: whole, lambda split, size: whole, GRADER)
+  assert tasks.pool(task, {}) == whole

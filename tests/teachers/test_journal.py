@@ -73,8 +73,8 @@ def test_a_repeated_step_has_the_same_answers(tmp_path):
   assert again.summarise(prompts('a', 'mute'), ['x', 'y'], 3
                          ).rollouts[0].text == short.rollouts[0].text
   assert fickle.asked == []  # 'mute' was asked again, and said nothing
-  assert repeated.asked.answers == 2  # of 'mute' alone
-  assert again.answer(prompts('a'), 3).asked == CallStats()
+  assert repeated.calls.answers == 2  # of 'mute' alone
+  assert again.answer(prompts('a'), 3).calls == CallStats()
 
 
 def test_another_step_is_asked_anew(tmp_path):

@@ -8,6 +8,7 @@ open.
 import dataclasses
 from collections.abc import Callable, Sequence
 
+from zppo_jax import allowed
 from zppo_jax.chat import segments
 from zppo_jax.chat.wording import Chat
 from zppo_jax.randomness import question_uid
@@ -38,13 +39,11 @@ class CompressionConfig:
   temperature: float = 0.0
 
   def __post_init__(self):
-    if self.cap < 1:
-      raise ValueError(f'compression.cap is {self.cap}; it must be >= 1')
-    if not 0 <= self.identity_below <= self.cap:
-      raise ValueError(
-          f'compression.identity_below is {self.identity_below}; it must be '
-          f'in [0, cap], cap is {self.cap}: a trace shown as it is may not '
-          'be longer than a compressed one')
+    allowed.number('compression.cap', self.cap, '>= 1')
+    allowed.number(
+        'compression.identity_below', self.identity_below, f'[0, {self.cap}]',
+        note=f'; compression.cap is {self.cap}, and a trace that is shown '
+             'unchanged may not be longer')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,18 +53,19 @@ class Compressed:
   Attributes:
     texts: (question id, trace text) -> text shown in the candidate.
     failures: one reason per failed compression.
-    asked: the number of traces sent to the teacher.
-    kept: the number of traces shown unchanged.
+    requested: the number of traces that the teacher was asked to compress.
+    unchanged: the number of traces that are shown unchanged.
     over_bound: the number of traces whose compression prompt fits no bucket.
       They are replaced like failures, but the teacher was not asked.
-    prompt_tokens, generated_tokens: tokens that the teacher read and wrote.
-    removed: pieces cut out of traces in its prompts (segments.Encoded).
+    prompt_tokens, generated_tokens: the tokens that the teacher read and wrote.
+    removed: the number of pieces that were cut out of the traces in its
+      prompts (segments.Encoded).
     calls: statistics of the calls to the teacher.
   """
   texts: dict[tuple[str, str], str]
   failures: tuple[CompressionFailure, ...]
-  asked: int
-  kept: int
+  requested: int
+  unchanged: int
   over_bound: int
   prompt_tokens: int
   generated_tokens: int
@@ -113,14 +113,14 @@ def compress(traces: Sequence[tuple[Question, Rollout]],
       the cap.
   """
   texts, pending = {}, {}
-  kept = over_bound = removed = 0
+  unchanged = over_bound = removed = 0
   for question, trace in traces:
     key = (question.id, trace.text)
     if key in texts or key in pending:
       continue
     if len(trace.tokens) < config.identity_below:
       texts[key] = trace.text
-      kept += 1
+      unchanged += 1
       continue
     encoded = chat.compression(trace.text)
     if len(encoded.tokens) > max_prompt:
@@ -129,11 +129,12 @@ def compress(traces: Sequence[tuple[Question, Rollout]],
       continue
     # The trace is part of the name that keys the teacher's draw.
     name = f'{question.id}#{question_uid(trace.text):08x}'
-    asked = dataclasses.replace(question, id=name)
-    pending[key] = (trace, Prompt(asked, PromptKind.PLAIN, encoded.tokens))
+    prompt = Prompt(question=dataclasses.replace(question, id=name),
+                    kind=PromptKind.PLAIN, tokens=encoded.tokens)
+    pending[key] = (trace, prompt)
     removed += encoded.removed
   failures = []
-  summaries, calls = Summaries((), CallStats())
+  summaries, calls = Summaries(rollouts=(), calls=CallStats())
   if pending:
     summaries, calls = ask([prompt for _, prompt in pending.values()],
                            [trace.text for trace, _ in pending.values()])
@@ -146,7 +147,10 @@ def compress(traces: Sequence[tuple[Question, Rollout]],
       texts[key] = tail(trace, config.cap, chat)
       failures.append(reason)
   return Compressed(
-      texts, tuple(failures), len(pending), kept, over_bound,
-      sum(len(prompt.tokens) for _, prompt in pending.values()),
-      sum(len(summary.tokens) for summary in summaries if summary), removed,
-      calls)
+      texts=texts, failures=tuple(failures), requested=len(pending),
+      unchanged=unchanged, over_bound=over_bound,
+      prompt_tokens=sum(
+          len(prompt.tokens) for _, prompt in pending.values()),
+      generated_tokens=sum(
+          len(summary.tokens) for summary in summaries if summary),
+      removed=removed, calls=calls)

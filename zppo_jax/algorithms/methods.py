@@ -9,9 +9,12 @@
 | grpo_replay_ncq | GRPO + replay + NCQ | yes | NCQ |
 | zppo | ZPPO | yes | BCQ, NCQ |
 | placebo | our control | yes | BCQ of two wrong candidates, NCQ |
+| prefix | GRPO + replay + Prefix | yes | Prefix |
 """
 
 import dataclasses
+
+from zppo_jax import allowed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,18 +32,17 @@ class Method:
 
 
 METHODS = {
-    'grpo': Method(False, ()),
-    'grpo_replay': Method(True, ()),
-    'grpo_both': Method(False, ('bcq', 'ncq')),
-    'grpo_replay_bcq': Method(True, ('bcq',)),
-    'grpo_replay_ncq': Method(True, ('ncq',)),
-    'zppo': Method(True, ('bcq', 'ncq')),
-    'placebo': Method(True, ('placebo_bcq', 'ncq')),
+    'grpo': Method(replay=False, reformulations=()),
+    'grpo_replay': Method(replay=True, reformulations=()),
+    'grpo_both': Method(replay=False, reformulations=('bcq', 'ncq')),
+    'grpo_replay_bcq': Method(replay=True, reformulations=('bcq',)),
+    'grpo_replay_ncq': Method(replay=True, reformulations=('ncq',)),
+    'zppo': Method(replay=True, reformulations=('bcq', 'ncq')),
+    'placebo': Method(replay=True, reformulations=('placebo_bcq', 'ncq')),
+    'prefix': Method(replay=True, reformulations=('prefix',)),
 }
 
 
 def get(name: str) -> Method:
   """A row of the table; the KeyError for another name lists the known ones."""
-  if name not in METHODS:
-    raise KeyError(f'unknown method {name!r}; known: {", ".join(METHODS)}')
-  return METHODS[name]
+  return allowed.known('method', name, METHODS)

@@ -1,13 +1,23 @@
 """Reformulations of hard questions, and the caps on them (ZPPO Alg. 1, 3-5).
 
-A reformulation chooses, from a `HardVisit`, which traces become candidates.
+A reformulation chooses, from a `HardVisit`, what the prompt shows.
 A new reformulation is one function and one row of REFORMULATIONS.
-chat/wording.py renders it to tokens.
+chat/renderers.py has the renderer of each kind of prompt.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 
-from zppo_jax.records import Group, HardVisit, Instance, PromptKind, Rollout
+from zppo_jax.records import (
+  Group,
+  HardVisit,
+  Instance,
+  PromptKind,
+  Rollout,
+  StopReason,
+)
+
+PREFIX_SHARE = 0.4  # of a teacher's response that is forced (App. D.2)
 
 
 def pre_cap(plain: Iterable[Group], tau: float, limit: int,
@@ -43,13 +53,15 @@ def bcq(visit: HardVisit, rng) -> Instance | None:
   pair = [_pick(visit.teacher_correct, rng), _pick(visit.wrong, rng)]
   if rng.random() < 0.5:
     pair.reverse()
-  return Instance(visit.question, PromptKind.BCQ, tuple(pair))
+  return Instance(question=visit.question, kind=PromptKind.BCQ,
+                  candidates=tuple(pair))
 
 
 def ncq(visit: HardVisit, rng) -> Instance | None:
   """All wrong student rollouts, in sampling order."""
   del rng
-  return Instance(visit.question, PromptKind.NCQ, visit.wrong)
+  return Instance(question=visit.question, kind=PromptKind.NCQ,
+                  candidates=visit.wrong)
 
 
 def placebo_bcq(visit: HardVisit, rng) -> Instance | None:
@@ -61,11 +73,31 @@ def placebo_bcq(visit: HardVisit, rng) -> Instance | None:
   if not visit.teacher_correct or len(visit.wrong) < 2:
     return None
   first, second = rng.permutation(len(visit.wrong))[:2]
-  return Instance(visit.question, PromptKind.BCQ,
-                  (visit.wrong[first], visit.wrong[second]))
+  return Instance(question=visit.question, kind=PromptKind.BCQ,
+                  candidates=(visit.wrong[first], visit.wrong[second]))
 
 
-REFORMULATIONS = {'bcq': bcq, 'ncq': ncq, 'placebo_bcq': placebo_bcq}
+def prefix(visit: HardVisit, rng) -> Instance | None:
+  """The beginning of a correct teacher rollout, drawn uniformly (App. D.2).
+
+  It has floor(PREFIX_SHARE * L) of the L tokens before the end token. None if
+  the teacher has no correct rollout or this number is 0, because the prompt
+  would then be the plain one.
+  """
+  if not visit.teacher_correct:
+    return None
+  trace = _pick(visit.teacher_correct, rng)
+  length = len(trace.tokens) - (trace.stop == StopReason.END)
+  # 0.4 * 5 may be 1.999... in binary; rounding removes that before the floor.
+  count = math.floor(round(PREFIX_SHARE * length, 9))
+  if not count:
+    return None
+  return Instance(question=visit.question, kind=PromptKind.PREFIX,
+                  forced=trace.tokens[:count])
+
+
+REFORMULATIONS = {'bcq': bcq, 'ncq': ncq, 'placebo_bcq': placebo_bcq,
+                  'prefix': prefix}
 
 
 def post_cap(visits: Sequence[HardVisit], names: Sequence[str], limit: int,
@@ -76,13 +108,13 @@ def post_cap(visits: Sequence[HardVisit], names: Sequence[str], limit: int,
   question's instances in the order of `names` (BCQ first), so that the last
   slot prefers the BCQ. It stops at the first instance that does not fit.
   """
-  out = []
+  instances: list[Instance] = []
   for visit in visits:
     for name in names:
       instance = REFORMULATIONS[name](visit, rng)
       if instance is None:
         continue
-      if len(out) == limit:
-        return out
-      out.append(instance)
-  return out
+      if len(instances) == limit:
+        return instances
+      instances.append(instance)
+  return instances

@@ -7,6 +7,7 @@ accuracy alone settles it: rewards of BCQ and NCQ never reach it.
 import dataclasses
 from collections.abc import Callable, Iterable
 
+from zppo_jax import allowed
 from zppo_jax.records import Group, PromptKind, Question
 
 
@@ -47,8 +48,7 @@ class ReplayBuffer:
   entries: dict[str, Entry] = dataclasses.field(default_factory=dict)
 
   def __post_init__(self):
-    if self.capacity < 1:
-      raise ValueError(f'buffer capacity is {self.capacity}; it must be >= 1')
+    allowed.number('buffer capacity', self.capacity, '>= 1')
 
   def __len__(self) -> int:
     return len(self.entries)
@@ -113,10 +113,12 @@ class ReplayBuffer:
       elif entry is not None:
         entries[question.id] = entry  # the same key keeps its place
       else:
-        entry = Entry(question, step, accuracy)
+        entry = Entry(question=question, admitted_at=step,
+                      entry_accuracy=accuracy)
         entries[question.id] = entry
         admitted.append(entry)
     while len(entries) > self.capacity:
       evicted.append(entries.pop(next(iter(entries))))
     return (ReplayBuffer(self.capacity, entries),
-            Settlement(tuple(admitted), tuple(graduated), tuple(evicted)))
+            Settlement(admitted=tuple(admitted), graduated=tuple(graduated),
+                       evicted=tuple(evicted)))

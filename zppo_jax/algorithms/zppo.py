@@ -6,12 +6,16 @@ start, as a prompt. So sampling, scoring and the update know nothing of ZPPO.
 
 import dataclasses
 import functools
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from zppo_jax import allowed
 from zppo_jax.algorithms import compression, reformulate
 from zppo_jax.algorithms.methods import Method
 from zppo_jax.algorithms.replay import ReplayBuffer
+from zppo_jax.chat import renderers
+from zppo_jax.chat.segments import Encoded
 from zppo_jax.chat.wording import Chat
 from zppo_jax.randomness import host_rng
 from zppo_jax.records import (
@@ -35,8 +39,9 @@ class Rules:
     num_new: |X_new|, the new questions per step.
     tau: a question below this mean accuracy is hard; it graduates at tau.
     rho_replay: replayed questions as a fraction of |X_new|, added to it.
-    rho_aug: BCQ and NCQ instances as a fraction of |X_new|, added to it.
-    max_prompt: tokens of the longest BCQ / NCQ prompt; longer ones are skipped.
+    rho_aug: reformulated instances as a fraction of |X_new|, added to it.
+    max_prompt: the most tokens of a reformulated prompt; longer ones are
+      skipped.
     seed: the run's seed.
   """
   num_new: int
@@ -47,13 +52,10 @@ class Rules:
   seed: int
 
   def __post_init__(self):
-    if self.num_new < 1:
-      raise ValueError(f'num_new is {self.num_new}; it must be >= 1')
-    if not 0 < self.tau <= 1:
-      raise ValueError(f'tau is {self.tau}; it must be in (0, 1]')
-    for name in ('rho_replay', 'rho_aug'):
-      if not 0 <= getattr(self, name):
-        raise ValueError(f'{name} is {getattr(self, name)}; it must be >= 0')
+    allowed.number('num_new', self.num_new, '>= 1')
+    allowed.number('tau', self.tau, '(0, 1]')
+    allowed.number('rho_replay', self.rho_replay, '>= 0')
+    allowed.number('rho_aug', self.rho_aug, '>= 0')
 
   def _floor(self, rho: float) -> int:
     # 0.29 * 100 is 28.999... in binary; rounding removes that before the floor.
@@ -73,13 +75,16 @@ class Reformulated:
   """The reformulated prompts of a step, and statistics of how they were made.
 
   Attributes:
-    prompts: BCQ and NCQ prompts within the bound.
+    prompts: the reformulated prompts within the bound.
     instances: the instance behind each prompt, in the same order.
     hard: the number of questions below tau, before any cap.
     visits: hard questions that the teacher was asked about.
     teacher: the teacher's groups for them.
-    compressed: the result of the compression; None if none was needed.
-    removed: pieces cut out of content (segments.Encoded.removed).
+    written: name -> what the teacher wrote for the prompts, e.g. the
+      'compression' of their candidates. A method without reformulations has
+      nothing written.
+    removed: the number of pieces that were cut out of content
+      (segments.Encoded.removed).
     over_bound: the number of instances skipped because their prompt was too
       long.
     calls: statistics of the calls to the teacher, summaries included.
@@ -89,10 +94,21 @@ class Reformulated:
   hard: int
   visits: tuple[HardVisit, ...]
   teacher: tuple[Group, ...]
-  compressed: compression.Compressed | None
+  written: Mapping[str, compression.Compressed]
   removed: int
   over_bound: int
   calls: CallStats
+
+
+def nothing_reformulated(hard: int) -> Reformulated:
+  """The result of a step in which no teacher was asked.
+
+  Args:
+    hard: as in `Reformulated`.
+  """
+  return Reformulated(
+      prompts=(), instances=(), hard=hard, visits=(), teacher=(), written={},
+      removed=0, over_bound=0, calls=CallStats())
 
 
 def draw_replays(buffer: ReplayBuffer, new: Sequence[Question], step: int,
@@ -104,28 +120,40 @@ def draw_replays(buffer: ReplayBuffer, new: Sequence[Question], step: int,
   return buffer.draw(rules.num_replay, [q.id for q in new], rng)
 
 
+def _prompt(question: Question, kind: PromptKind, encoded: Encoded) -> Prompt:
+  return Prompt(question=question, kind=kind, tokens=encoded.tokens,
+                media=encoded.media, forced=encoded.forced)
+
+
 def plain_prompts(questions: Sequence[Question], chat: Chat) -> list[Prompt]:
   """Every question with the shared closing instruction."""
-  encoded = [chat.plain(q.text, q.media) for q in questions]
-  return [Prompt(q, PromptKind.PLAIN, e.tokens, e.media)
-          for q, e in zip(questions, encoded, strict=True)]
+  return [_prompt(q, PromptKind.PLAIN, chat.plain(q.text, q.media))
+          for q in questions]
 
 
 def visit(group: Group, teacher_group: Group) -> HardVisit:
   """What a hard plain group and the teacher's answers to it provide."""
-  return HardVisit(group.prompt.question, group.accuracy, group.wrong,
-                   teacher_group.correct)
+  return HardVisit(question=group.prompt.question, accuracy=group.accuracy,
+                   wrong=group.wrong, teacher_correct=teacher_group.correct)
 
 
-def render(instance: Instance, texts, chat: Chat):
-  """(Prompt, pieces removed from content) of an instance."""
+def render(instance: Instance, texts: Mapping[tuple[str, str], str],
+           chat: Chat) -> tuple[Prompt, int]:
+  """The prompt of an instance and the number of pieces removed from content.
+
+  Args:
+    instance: what is rendered, by the renderer of its kind.
+    texts: as `compression.Compressed.texts`, of all candidates.
+    chat: the student's chat.
+  """
   question = instance.question
-  encoded = chat.reformulated(
-      instance.kind, question.text,
-      [texts[question.id, c.text] for c in instance.candidates],
-      [c.answer for c in instance.candidates], question.media)
-  prompt = Prompt(question, instance.kind, encoded.tokens, encoded.media)
-  return prompt, encoded.removed
+  encoded = renderers.render(instance.kind, chat, renderers.Exhibit(
+      question=question.text, media=question.media,
+      candidates=tuple(texts[question.id, c.text]
+                       for c in instance.candidates),
+      answers=tuple(c.answer for c in instance.candidates),
+      hints=instance.hints, forced=instance.forced))
+  return _prompt(question, instance.kind, encoded), encoded.removed
 
 
 def reformulate_hard(plain: Sequence[Group], step: int, *, rules: Rules,
@@ -138,12 +166,12 @@ def reformulate_hard(plain: Sequence[Group], step: int, *, rules: Rules,
   """
   hard = sum(g.accuracy < rules.tau for g in plain)
   if not method.reformulations or not rules.num_aug:
-    return Reformulated((), (), hard, (), (), None, 0, 0, CallStats())
+    return nothing_reformulated(hard)
   groups = reformulate.pre_cap(
       plain, rules.tau, rules.num_aug,
       host_rng(rules.seed, step, Purpose.TIES))
-  answers, calls = teacher.answer([g.prompt for g in groups], step)
-  visits = [visit(g, t) for g, t in zip(groups, answers, strict=True)]
+  teacher_groups, calls = teacher.answer([g.prompt for g in groups], step)
+  visits = [visit(g, t) for g, t in zip(groups, teacher_groups, strict=True)]
   instances = reformulate.post_cap(
       visits, method.reformulations, rules.num_aug,
       host_rng(rules.seed, step, Purpose.CANDIDATES))
@@ -151,18 +179,16 @@ def reformulate_hard(plain: Sequence[Group], step: int, *, rules: Rules,
       [(i.question, c) for i in instances for c in i.candidates], compress,
       chat, teacher.capabilities.max_compression_prompt,
       functools.partial(teacher.summarise, step=step))
-  prompts, kept, removed, over_bound = [], [], compressed.removed, 0
-  for instance in instances:
-    prompt, cut = render(instance, compressed.texts, chat)
-    removed += cut
-    if len(prompt.tokens) > rules.max_prompt:
-      over_bound += 1
-      continue
-    prompts.append(prompt)
-    kept.append(instance)
-  return Reformulated(tuple(prompts), tuple(kept), hard, tuple(visits),
-                      tuple(answers), compressed, removed, over_bound,
-                      calls + compressed.calls)
+  rendered = [render(i, compressed.texts, chat) for i in instances]
+  within = [len(prompt.tokens) <= rules.max_prompt for prompt, _ in rendered]
+  return Reformulated(
+      prompts=tuple(prompt for prompt, _ in
+                    itertools.compress(rendered, within)),
+      instances=tuple(itertools.compress(instances, within)), hard=hard,
+      visits=tuple(visits), teacher=tuple(teacher_groups),
+      written={'compression': compressed},
+      removed=compressed.removed + sum(cut for _, cut in rendered),
+      over_bound=within.count(False), calls=calls + compressed.calls)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -203,20 +229,24 @@ def probe_copying(plain: Sequence[Group], step: int, *, count: int,
             group.wrong[rng.integers(len(group.wrong))]]
     if rng.random() < 0.5:
       pair.reverse()
-    pairs.append(Instance(group.prompt.question, PromptKind.BCQ, tuple(pair)))
+    pairs.append(Instance(question=group.prompt.question, kind=PromptKind.BCQ,
+                          candidates=tuple(pair)))
   traces = [(i.question, c) for i in pairs for c in i.candidates]
   if teacher is None:
     compressed = compression.compress(
-        traces, compress, chat, 0, lambda *_: Summaries((), CallStats()))
+        traces, compress, chat, 0,
+        lambda *_: Summaries(rollouts=(), calls=CallStats()))
   else:
     compressed = compression.compress(
         traces, compress, chat, teacher.capabilities.max_compression_prompt,
         functools.partial(teacher.summarise, step=step))
-  kept = []
+  prompts, answers, accuracies = [], [], []
   for group, instance in zip(chosen, pairs, strict=True):
     prompt, _ = render(instance, compressed.texts, chat)
     if len(prompt.tokens) <= rules.max_prompt:
-      wrong = next(c for c in instance.candidates if not c.reward)
-      kept.append((prompt, wrong.answer, group.accuracy))
-  fields = map(tuple, zip(*kept, strict=True)) if kept else ((), (), ())
-  return Probe(*fields, compressed.calls)
+      prompts.append(prompt)
+      answers.append(next(
+          c.answer for c in instance.candidates if not c.reward))
+      accuracies.append(group.accuracy)
+  return Probe(prompts=tuple(prompts), wrong=tuple(answers),
+               accuracies=tuple(accuracies), calls=compressed.calls)

@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Sequence
 
+from zppo_jax import allowed
 from zppo_jax.chat import rendering
 from zppo_jax.chat.rendering import Day
 from zppo_jax.chat.wording import BOXED, Chat, Wording
@@ -80,10 +81,17 @@ class HubCodec:
     return made
 
   def encode_template(self, text: str) -> list[int]:
-    return self.tokenizer.encode(text, add_special_tokens=False)
+    """Ids of our own text; ValueError for half a surrogate pair."""
+    return self.tokenizer.encode(
+        allowed.text('a template of prompts', text), add_special_tokens=False)
 
   def encode_content(self, text: str) -> tuple[list[int], int]:
-    """Ids of somebody's text; the tokenizers here express any text."""
+    """Ids of somebody's text; the tokenizers here express any text.
+
+    Raises:
+      ValueError: for half a surrogate pair, which is no text.
+    """
+    allowed.text('a text of a prompt', text)
     # In a batch of one: a single encode holds up all other threads.
     (found,) = self._content.encode_batch([text], add_special_tokens=False)
     return found.ids, 0

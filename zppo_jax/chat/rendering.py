@@ -23,6 +23,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from zppo_jax import allowed
+
 # Where moved words begin: planes without characters, then those of private
 # use. Words of the first two planes can be moved, which are 2 * 65536 points.
 _PLANES = (0x40000, 0x60000, 0x80000, 0xa0000, 0xc0000, 0xf0000)
@@ -267,10 +269,14 @@ def text(tokenizer, messages: Sequence[dict], day: Day | None,
     **fields: further names that the template knows.
 
   Raises:
-    ValueError: if the template refuses them, or cannot be read.
+    ValueError: if the template refuses them, cannot be read, or writes half a
+      surrogate pair.
   """
-  return _render(tokenizer.get_chat_template(), day, None, {
-      **tokenizer.special_tokens_map, **fields, 'messages': list(messages)})
+  return allowed.text(
+      'what the chat template writes', _render(
+          tokenizer.get_chat_template(), day, None, {
+              **tokenizer.special_tokens_map, **fields,
+              'messages': list(messages)}))
 
 
 def _free_plane(messages: Sequence[dict]) -> int:

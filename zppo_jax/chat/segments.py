@@ -57,12 +57,14 @@ class Encoded:
 
   Attributes:
     tokens: ids.
-    removed: pieces removed from content.
+    removed: the number of pieces that were removed from content.
     media: what its placeholders stand for; None for text alone.
+    forced: as in `records.Prompt`.
   """
   tokens: tuple[int, ...]
   removed: int
   media: PromptMedia | None = None
+  forced: int = 0
 
 
 def template(text: str) -> Segment:

@@ -12,14 +12,8 @@ from typing import Protocol
 
 from zppo_jax.chat import segments, tags
 from zppo_jax.chat.rendering import Day
-from zppo_jax.chat.segments import Codec, Encoded, content, template
-from zppo_jax.records import (
-  Clip,
-  Picture,
-  ProcessedMedia,
-  PromptKind,
-  PromptMedia,
-)
+from zppo_jax.chat.segments import Codec, Encoded, Segment, content, template
+from zppo_jax.records import Clip, Picture, ProcessedMedia, PromptMedia
 from zppo_jax.verdicts.kinds import boxed
 
 
@@ -116,18 +110,37 @@ class Chat:
   def _encode(self, parts) -> Encoded:
     return segments.encode(parts, self.codec, self.wording.delimiters)
 
-  def _ask(self, question: str, media, parts) -> Encoded:
-    """Media, the question's text, then other parts."""
+  def around(self, question: str, parts: Sequence[Segment],
+             media: tuple[Picture | Clip, ...] = (),
+             forced: Sequence[int] = ()) -> Encoded:
+    """A prompt: media, the question's text, parts, the closing, forced tokens.
+
+    Args:
+      question: the question's text.
+      parts: what stands between the question and the closing.
+      media: pictures and clips of the question.
+      forced: token ids with which the response begins.
+
+    Raises:
+      ValueError: for media in a chat of text alone.
+    """
     w = self.wording
     parts = [content(question), *parts, template(w.closing)]
     if not media:
-      return self._encode([template(w.opening), *parts])
+      return self._begun([template(w.opening), *parts], forced)
     self._needs_vision()
     seen = self.vision.see(media)
-    encoded = self._encode(
-        [template(w.opening), template(seen.text), *parts])
+    encoded = self._begun(
+        [template(w.opening), template(seen.text), *parts], forced)
     return dataclasses.replace(
         encoded, media=self.vision.media(seen, encoded.tokens))
+
+  def _begun(self, parts: Sequence[Segment],
+             forced: Sequence[int]) -> Encoded:
+    """Parts of a prompt and the forced beginning of the response."""
+    encoded = self._encode(parts)
+    return dataclasses.replace(
+        encoded, tokens=(*encoded.tokens, *forced), forced=len(forced))
 
   def _needs_vision(self) -> None:
     if self.vision is None:
@@ -141,7 +154,7 @@ class Chat:
     Raises:
       ValueError: for media in a chat of text alone.
     """
-    return self._ask(question, media, [])
+    return self.around(question, [], media)
 
   def outline(self, question: str,
               media: tuple[Picture | Clip, ...] = ()) -> tuple[int, int]:
@@ -158,47 +171,7 @@ class Chat:
                             content(question), template(w.closing)])
     return len(encoded.tokens), patches
 
-  def reformulated(self, kind: PromptKind, question: str,
-                   candidates: Sequence[str],
-                   wrong_answers: Sequence[str],
-                   media: tuple[Picture | Clip, ...] = ()) -> Encoded:
-    """A BCQ or NCQ prompt.
-
-    Args:
-      kind: BCQ or NCQ.
-      question: the original question's text.
-      candidates: texts in the order in which they are shown.
-      wrong_answers: NCQ's list; '' (unparseable) is left out, as is what
-        would close its box and open another; repeats are listed once
-        (Appendix D.1 of the paper). BCQ shows none.
-      media: the original question's.
-
-    Raises:
-      ValueError: for a kind that has no candidates; for media in a chat of
-        text alone.
-    """
-    w = self.wording
-    parts = []
-    if kind == PromptKind.BCQ:
-      parts.append(template(w.bcq))
-    elif kind == PromptKind.NCQ:
-      listed = [a for a in dict.fromkeys(wrong_answers)
-                if a and self._stays(a)]
-      parts.append(template(w.ncq if listed else w.ncq_unlisted))
-      for i, answer in enumerate(listed):
-        if i:
-          parts.append(template(w.answer_separator))
-        parts += [template(w.answer[0]), content(answer),
-                  template(w.answer[1])]
-      parts.append(template(w.ncq_traces))
-    else:
-      raise ValueError(f'kind is {kind!r}; allowed: BCQ, NCQ')
-    for text in candidates:
-      parts += [template(w.candidate[0]), content(text),
-                template(w.candidate[1])]
-    return self._ask(question, media, parts)
-
-  def _stays(self, answer: str) -> bool:
+  def stays(self, answer: str) -> bool:
     """Whether an answer stays in its box, as it will stand there: what is cut
     out of it may have held the brace that balanced another."""
     if self.wording.answer[1] != '}':

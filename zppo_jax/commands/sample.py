@@ -4,7 +4,7 @@
 import pathlib
 from collections.abc import Sequence
 
-from zppo_jax import models
+from zppo_jax import allowed, models
 from zppo_jax.chat import dates
 from zppo_jax.chat.rendering import Day
 from zppo_jax.devices import sharding
@@ -97,6 +97,7 @@ def main(*, model: str, prompt: str, image: str | None, video: str | None,
   """
   if thinking not in _SWITCH:
     raise ValueError(f'--thinking is {thinking!r}; allowed: on, off')
+  allowed.text('--prompt', prompt)
   day = dates.named(date, '--date')
   media = [Picture(path=p) for p in (image.split(',') if image else ())]
   if video is not None:

@@ -1,16 +1,16 @@
 """A client of OpenAI-compatible servers: vLLM, SGLang, hosted, `zppo serve`.
 
-Many requests at once, each with a deadline, retried with growing pauses, all
-of them within a budget of seconds. What does not come is told with its cause;
-nothing here raises for what a server does. The key is read from the
-environment when it is needed and is in no record, error or log.
+Many requests go out at once. Each has a deadline and is retried after growing
+pauses, and all of them end within a budget of seconds. A reply names the cause
+of what did not come; nothing here raises for what a server does. The key is
+read from the environment when it is needed, and no record, error or log holds
+it.
 """
 
 import asyncio
 import contextlib
 import dataclasses
 import json
-import math
 import os
 import random
 import threading
@@ -19,35 +19,43 @@ import urllib.parse
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from zppo_jax.endpoints import replies as openai_replies, wire
-from zppo_jax.endpoints.replies import Choice, Declined, read_chat, read_models
+from zppo_jax import allowed
+from zppo_jax.endpoints import wire
+from zppo_jax.endpoints.replies import (
+  Choice,
+  Declined,
+  decode,
+  read_chat,
+  read_models,
+)
 from zppo_jax.endpoints.wire import Failed, clean
 from zppo_jax.records import Cause
 
 CHAT, TEXT, MODELS = 'chat/completions', 'completions', 'models'
-# Characters of a text for each token that was allowed: no vocabulary has many
-# longer words. A longer text did not heed the limit.
+# A text may have so many characters per token of its limit, because no
+# vocabulary has many longer words. A longer text did not heed the limit.
 _LONGEST_TOKEN = 256
-_KEY = 8  # characters from which on a key is no word of an answer
+_KEY = 8  # a key of fewer characters may be a word of an answer
 _LONGEST_BACKOFF = 30.0  # seconds, of a pause that the server did not ask for
 
 
 @dataclasses.dataclass(frozen=True)
 class Endpoint:
-  """Where a model is served and how patient one is with it.
+  """Where a model is served and how patient the client is with it.
 
   Attributes:
-    url: of the API's root, e.g. 'http://127.0.0.1:8000/v1'.
-    model: its name there.
-    key_env: environment variable that holds the key; '' for none.
-    concurrency: requests at a time.
+    url: the root of the API, e.g. 'http://127.0.0.1:8000/v1'.
+    model: the name of the model there.
+    key_env: the environment variable that holds the key; '' for none.
+    concurrency: the most requests at a time.
     deadline_s: seconds for one request.
-    retries: after a failure that may pass, or for choices that are missing.
+    retries: the most further requests, after a failure that may pass or for
+      choices that are missing.
     backoff_s: seconds before the first retry, doubled before each further
       one; a Retry-After of the server counts instead.
-    max_reply_mb: MiB of a reply, once it is unpacked; a longer one is
+    max_reply_mb: the most MiB of a reply once it is unpacked; a longer one is
       garbage.
-    extra: further fields of every request's body.
+    extra: further fields of the body of every request.
   """
   url: str
   model: str
@@ -64,17 +72,12 @@ class Endpoint:
     if not isinstance(self.model, str) or not self.model:
       raise ValueError(f'endpoint model is {self.model!r}; the name of a '
                        'served model is needed')
-    for name, kind, lowest, more in (
-        ('concurrency', int, 1, '>='), ('retries', int, 0, '>='),
-        ('backoff_s', float, 0, '>='), ('deadline_s', float, 0, '>'),
-        ('max_reply_mb', float, 0, '>')):
-      value = getattr(self, name)
-      number = isinstance(value, int | kind) and not isinstance(value, bool)
-      if not number or not math.isfinite(value) or value < lowest or (
-          more == '>' and value == lowest):
-        raise ValueError(
-            f'endpoint {name} is {value!r}; it must be a '
-            f'{"whole " if kind is int else ""}number {more} {lowest}')
+    for name, bounds, whole in (
+        ('concurrency', '>= 1', True), ('retries', '>= 0', True),
+        ('backoff_s', '>= 0', False), ('deadline_s', '> 0', False),
+        ('max_reply_mb', '> 0', False)):
+      allowed.number(
+          f'endpoint {name}', getattr(self, name), bounds, whole=whole)
     try:
       json.dumps(dict(self.extra))
     except (TypeError, ValueError, RecursionError) as e:
@@ -83,7 +86,7 @@ class Endpoint:
 
   @property
   def max_bytes(self) -> int:
-    """Of a reply."""
+    """The most bytes of a reply."""
     return max(1, int(self.max_reply_mb * 2**20))
 
   def key(self) -> str:
@@ -108,14 +111,14 @@ def _check_url(url: str) -> None:
     raise ValueError(f'endpoint url is {url!r}; it must start with '
                      'http:// or https://')
   try:
-    found = urllib.parse.urlsplit(url)
-    port = found.port
+    parts = urllib.parse.urlsplit(url)
+    port = parts.port
   except ValueError as e:
     raise ValueError(f'endpoint url is {url!r}: {e}') from None
-  if found.username is not None or found.password is not None:
+  if parts.username is not None or parts.password is not None:
     raise ValueError('endpoint url holds a user or a password, which are not '
                      'shown here; name the variable of a key in key_env')
-  if not found.hostname or port == 0 or any(
+  if not parts.hostname or port == 0 or any(
       not '!' <= c <= '~' for c in url):
     raise ValueError(f'endpoint url is {url!r}; it must name a host, in '
                      'visible ASCII characters')
@@ -123,14 +126,15 @@ def _check_url(url: str) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Call:
-  """One thing to ask.
+  """A request and how its reply is read.
 
   Attributes:
     route: CHAT, TEXT or MODELS.
-    body: of the request, without `model` and `n`; of MODELS nothing is sent.
-    wanted: results wanted, sent as n where it is not 1.
+    body: the body of the request, without `model` and `n`. A request to MODELS
+      has none.
+    wanted: the number of results wanted; n of the request where it is not 1.
     read: decoded reply -> results, Declined among them where the model will
-      not answer; Garbage if it is not as agreed.
+      not answer; it raises Garbage if the reply is not in the agreed form.
   """
   route: str
   body: Mapping[str, Any]
@@ -140,13 +144,13 @@ class Call:
 
 @dataclasses.dataclass(frozen=True)
 class Reply:
-  """What came.
+  """The results of a call.
 
   Attributes:
-    results: at most as many as wanted.
-    cause: why some are missing; None if none is.
-    error: what the last failure said, without the key.
-    requests: sent.
+    results: at most as many as were wanted.
+    cause: why results are missing; None if none is.
+    error: the text of the last failure, without the key.
+    requests: the number of requests that were sent.
   """
   results: tuple
   cause: Cause | None
@@ -154,12 +158,12 @@ class Reply:
   requests: int
 
 
-# What the same request would meet again.
+# Causes that the same request would meet again.
 _LASTING = (Cause.REFUSED, Cause.BUDGET)
 
 
 class EndpointError(RuntimeError):
-  """A single question that was not answered.
+  """A single request without an answer.
 
   Attributes:
     cause: why.
@@ -179,7 +183,7 @@ def chat_call(messages: Sequence[Mapping[str, Any]], *, wanted: int = 1,
 async def _send(client, of: Endpoint, call: Call, wanted: int, attempt: int,
                 seconds: float) -> list:
   if call.route == MODELS:
-    asked = client.models.with_raw_response.list()
+    request = client.models.with_raw_response.list()
   else:
     body = {**call.body, **of.extra}
     if wanted != 1:
@@ -192,26 +196,26 @@ async def _send(client, of: Endpoint, call: Call, wanted: int, attempt: int,
       create, named = client.completions, 'prompt'
     words = body.pop(named)
     # The raw reply: the package takes whatever comes for a completion.
-    asked = create.with_raw_response.create(
+    request = create.with_raw_response.create(
         model=of.model, **{named: words}, extra_body=body)
-  response = await asyncio.wait_for(asked, seconds)
-  return call.read(openai_replies.decode(response.content))
+  response = await asyncio.wait_for(request, seconds)
+  return call.read(decode(response.content))
 
 
-def _hidden(found: list, key: str) -> list:
+def _hidden(results: list, key: str) -> list:
   """Results without the key, for servers that repeat what they were sent."""
-  if len(key) < _KEY:  # it may be a word
-    return found
+  if len(key) < _KEY:
+    return results
   return [dataclasses.replace(x, text=x.text.replace(key, '***'))
-          if isinstance(x, Choice) else x for x in found]
+          if isinstance(x, Choice) else x for x in results]
 
 
 async def _once(client, of: Endpoint, call: Call, wanted: int, attempt: int,
                 left: float) -> tuple[list, Failed]:
-  """What one request gave, and why it was not all, if it was not."""
+  """(results of one request, why more were wanted if more were)."""
   try:
-    found = await _send(client, of, call, wanted, attempt,
-                        min(of.deadline_s, left))
+    results = await _send(client, of, call, wanted, attempt,
+                          min(of.deadline_s, left))
   except Exception as e:  # whatever a server sends is a failure and no more
     failed = wire.failure(e)
     if failed.cause == Cause.DEADLINE and left < of.deadline_s:
@@ -219,16 +223,17 @@ async def _once(client, of: Endpoint, call: Call, wanted: int, attempt: int,
     return [], failed
   most = call.body.get('max_tokens')
   if isinstance(most, int):
-    for text in (x.text for x in found if isinstance(x, Choice)):
+    for text in (x.text for x in results if isinstance(x, Choice)):
       if len(text) > _LONGEST_TOKEN * (most + 8):
         return [], Failed(Cause.GARBAGE, f'reply: a text of {len(text)} '
                           f'characters where max_tokens was {most}')
-  declined = [x.why for x in found if isinstance(x, Declined)]
-  found = [x for x in found if not isinstance(x, Declined)]
-  if declined and len(found) < wanted:
-    return found, Failed(Cause.DECLINED, f'the model declined: {declined[-1]}')
-  return found[:wanted], Failed(
-      Cause.MISSING, f'{len(found)} of {wanted} choices came')
+  refusals = [x.why for x in results if isinstance(x, Declined)]
+  results = [x for x in results if not isinstance(x, Declined)]
+  if refusals and len(results) < wanted:
+    return results, Failed(
+        Cause.DECLINED, f'the model declined: {refusals[-1]}')
+  return results[:wanted], Failed(
+      Cause.MISSING, f'{len(results)} of {wanted} choices came')
 
 
 async def _ask(client, of: Endpoint, call: Call, gate, until: float,
@@ -242,11 +247,12 @@ async def _ask(client, of: Endpoint, call: Call, gate, until: float,
       if left <= 0:
         break
       requests += 1
-      found, failed = await _once(client, of, call, call.wanted - len(results),
-                                  attempt, left)
-      results += _hidden(found, key)
+      more, failed = await _once(client, of, call, call.wanted - len(results),
+                                 attempt, left)
+      results += _hidden(more, key)
     if len(results) == call.wanted:
-      return Reply(tuple(results), None, '', requests)
+      return Reply(results=tuple(results), cause=None, error='',
+                   requests=requests)
     if failed.cause in _LASTING or attempt == of.retries:
       break
     pause = failed.pause
@@ -256,25 +262,26 @@ async def _ask(client, of: Endpoint, call: Call, gate, until: float,
     if pause >= until - time.monotonic():
       break
     await asyncio.sleep(pause)
-  return Reply(tuple(results), failed.cause, clean(str(failed), key),
-               requests)
+  return Reply(results=tuple(results), cause=failed.cause,
+               error=clean(str(failed), key), requests=requests)
 
 
 def ask_all(of: Endpoint, calls: Sequence[Call],
             budget_s: float) -> list[Reply]:
-  """Asks everything at once and waits at most `budget_s` seconds.
+  """Sends all calls at once and waits at most `budget_s` seconds.
 
-  Whatever the server does, nothing is raised for it.
+  It raises nothing, whatever the server does.
 
   Returns:
-    A reply for every call, in their order.
+    A reply to every call, in the order of the calls.
   """
   try:
     import openai
   except ImportError as e:
     raise ImportError('an endpoint needs the package openai: pip install '
                       '"zppo_jax[endpoint]"') from e
-  late = Reply((), Cause.BUDGET, 'the budget was spent', 0)
+  late = Reply(results=(), cause=Cause.BUDGET, error='the budget was spent',
+               requests=0)
   replies = [late] * len(calls)
   until = time.monotonic() + budget_s
   key, broken = of.key(), []
@@ -300,8 +307,8 @@ def ask_all(of: Endpoint, calls: Sequence[Call],
     except BaseException as e:
       broken.append(e)
 
-  # A thread of its own: the caller may have a loop, and a name server that
-  # hangs cannot be cancelled.
+  # The calls have a thread of their own, because the caller may have a loop and
+  # a name server that hangs cannot be cancelled.
   worker = threading.Thread(target=work, daemon=True)
   worker.start()
   worker.join(budget_s + 1)
@@ -312,13 +319,13 @@ def ask_all(of: Endpoint, calls: Sequence[Call],
 
 def ask(of: Endpoint, messages: Sequence[Mapping[str, Any]], *,
         budget_s: float, **body) -> str:
-  """The one text that answers `messages`.
+  """The text that answers `messages`.
 
   Args:
-    of: whom.
-    messages: of the chat.
+    of: the endpoint.
+    messages: the messages of a chat.
     budget_s: seconds, retries included.
-    **body: e.g. temperature, max_tokens.
+    **body: further fields of the request, e.g. temperature, max_tokens.
 
   Raises:
     EndpointError: if no text came.
@@ -330,11 +337,11 @@ def ask(of: Endpoint, messages: Sequence[Mapping[str, Any]], *,
 
 
 def served(of: Endpoint, budget_s: float) -> list[str]:
-  """Names of the models there.
+  """The names of the models that an endpoint serves.
 
   Raises:
-    EndpointError: if it cannot be reached, refuses the key, or does not
-      answer as agreed, within `budget_s` seconds.
+    EndpointError: if the endpoint cannot be reached, refuses the key, or does
+      not answer in the agreed form within `budget_s` seconds.
   """
   (reply,) = ask_all(of, [Call(MODELS, {}, 1, lambda r: [read_models(r)])],
                      budget_s)
@@ -344,8 +351,8 @@ def served(of: Endpoint, budget_s: float) -> list[str]:
 
 
 def listed(names: Sequence[str], key: str) -> str:
-  """Names of models for a message: one line, not all of very many, and
-  without the key, whatever a server calls its models."""
+  """Names of models for an error: one line with at most 20 names and without
+  the key, because a server may call its models anything."""
   shown = [clean(name, key) for name in names[:20]]
   more = len(names) - len(shown)
   return ', '.join(shown) + (f' and {more} more' if more else '') or 'none'

@@ -3,19 +3,20 @@
 import functools
 from collections.abc import Sequence
 
+from zppo_jax import allowed
 from zppo_jax.endpoints import client
 from zppo_jax.endpoints.client import Endpoint, EndpointError
 from zppo_jax.verdicts import verifier
 from zppo_jax.verdicts.judge import DECODING, Ask
 
 
-def _ask(of: Endpoint, budget_s: float,
-         asked: Sequence[list[dict]]) -> list[str | Exception]:
-  """The judge's words for each of some messages, or why none came."""
+def _responses(of: Endpoint, budget_s: float,
+               requests: Sequence[list[dict]]) -> list[str | Exception]:
+  """The judge's text for each request's messages, or why none came."""
   replies = client.ask_all(of, [
       client.chat_call(messages, temperature=DECODING.temperature,
-                              max_tokens=DECODING.max_tokens)
-      for messages in asked], budget_s)
+                       max_tokens=DECODING.max_tokens)
+      for messages in requests], budget_s)
   return [reply.results[0].text if reply.cause is None else EndpointError(
       reply.cause, f'{reply.cause.name.lower()}: {reply.error}')
       for reply in replies]
@@ -29,10 +30,10 @@ def verifier_of(config, needed: str) -> verifier.Verifier:
   return verifier.of_run(judge_of(config, needed))
 
 
-def appoint(config, needed: str) -> None:
-  """Gives the process's own verifier a judge, for what belongs to no run.
+def connect(config, needed: str) -> None:
+  """Gives the process's own verifier a judge, for gradings outside of a run.
 
-  Args, Raises: as `judge_of`; it has none after an error.
+  Args, Raises: as `judge_of`. After an error the verifier has no judge.
   """
   verifier.shared().ask = None
   verifier.shared().ask = judge_of(config, needed)
@@ -44,12 +45,13 @@ def judge_of(config, needed: str) -> Ask | None:
   Args:
     config: `config.judge`: budget_s, the seconds of one grading in all, and
       the fields of client.Endpoint.
-    needed: id of a question of kind 'judge', '' if there is none.
+    needed: the id of a question of kind 'judge'; '' if there is none.
 
   Raises:
-    EndpointError: if it cannot be reached or refuses the key.
-    ValueError: for a field out of its range; for a model that is not served
-      there; for a question that needs a judge where none is named.
+    EndpointError: if the judge cannot be reached or refuses the key.
+    ValueError: for a field out of its range; for a model that the endpoint
+      does not serve; for a question that needs a judge where the config names
+      none.
   """
   fields = config.to_dict()
   budget_s = fields.pop('budget_s')
@@ -58,11 +60,10 @@ def judge_of(config, needed: str) -> Ask | None:
       raise ValueError(f"judge.url is ''; question {needed!r} is of kind "
                        "'judge', which needs one (docs/verdicts.md)")
     return None
-  if not budget_s > 0:
-    raise ValueError(f'judge.budget_s is {budget_s}; it must be > 0')
+  allowed.number('judge.budget_s', budget_s, '> 0')
   of = Endpoint(**fields)
-  known = client.served(of, budget_s)
-  if of.model not in known:
+  names = client.served(of, budget_s)
+  if of.model not in names:
     raise ValueError(f'judge.model is {of.model!r}; {of.url} serves '
-                     f'{client.listed(known, of.key())}')
-  return functools.partial(_ask, of, budget_s)
+                     f'{client.listed(names, of.key())}')
+  return functools.partial(_responses, of, budget_s)

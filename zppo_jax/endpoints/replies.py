@@ -1,8 +1,8 @@
-"""What a server said, read so that nothing in it can surprise us.
+"""Readers of a server's replies.
 
-Every reader takes any decoded JSON, and either finds what was agreed on or
-raises Garbage: types are checked before they are used, numbers are finite,
-and text holds no lone surrogates.
+Every reader takes any decoded JSON, and either returns what was agreed on or
+raises Garbage. It checks types before it uses values; the numbers that it
+returns are finite, and the texts hold no lone surrogates.
 """
 
 import dataclasses
@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-_MOST_LOGP = 1e-3  # of a probability of 1, in the server's rounding
+_MOST_LOGP = 1e-3  # nats; a server may round the log-prob of 1 up to this
 
 
 class Garbage(ValueError):
@@ -23,8 +23,9 @@ class Choice:
   """A generated text.
 
   Attributes:
-    text: what was said, reasoning in <think> tags before it if it came apart.
-    complete: whether it ended by itself; else the token limit cut it.
+    text: the text; reasoning that came in a field of its own stands before it
+      in <think> tags.
+    complete: whether the model ended it; otherwise the token limit cut it.
   """
   text: str
   complete: bool
@@ -36,7 +37,7 @@ class Declined(NamedTuple):
 
 
 def decode(raw: bytes) -> Any:
-  """JSON as Python's; Garbage for anything else."""
+  """The value of a JSON text; Garbage for anything else."""
   try:
     return json.loads(raw)
   except (ValueError, RecursionError) as e:
@@ -64,12 +65,12 @@ def _of(value, kind, what: str):
 
 def choices(reply) -> list[dict]:
   """The choices of any completion; Garbage if there are none of that form."""
-  found = _of(_of(reply, dict, 'the reply').get('choices'), list, 'choices')
-  return [_of(c, dict, 'a choice') for c in found]
+  listed = _of(_of(reply, dict, 'the reply').get('choices'), list, 'choices')
+  return [_of(c, dict, 'a choice') for c in listed]
 
 
 def _ended(choice: dict) -> bool | None:
-  """True or False as Choice.complete; None for any other end."""
+  """Choice.complete; None where the choice ended for another reason."""
   reason = choice.get('finish_reason')
   if reason is not None:
     _of(reason, str, 'finish_reason')
@@ -85,8 +86,8 @@ def _words(holder: dict, name: str, empty: bool = True) -> str:
 
 
 def read_chat(reply) -> list[Choice | Declined]:
-  """Texts of a chat completion; tool calls and filtered ones are left out."""
-  out: list[Choice | Declined] = []
+  """The texts of a chat completion without tool calls and filtered texts."""
+  results: list[Choice | Declined] = []
   for choice in choices(reply):
     message = _of(choice.get('message'), dict, 'message')
     text, refusal = _words(message, 'content'), _words(message, 'refusal')
@@ -96,16 +97,16 @@ def read_chat(reply) -> list[Choice | Declined]:
       text = f'<think>{thought}</think>{text}'
     complete = _ended(choice)
     if refusal:
-      out.append(Declined(refusal))
+      results.append(Declined(refusal))
     elif complete is not None:
-      out.append(Choice(text, complete))
-  return out
+      results.append(Choice(text=text, complete=complete))
+  return results
 
 
 def read_text(reply) -> list[Choice]:
-  """Texts of a completion."""
-  said = [(_words(c, 'text', empty=False), _ended(c)) for c in choices(reply)]
-  return [Choice(text, complete) for text, complete in said
+  """The texts of a completion."""
+  texts = [(_words(c, 'text', empty=False), _ended(c)) for c in choices(reply)]
+  return [Choice(text=text, complete=complete) for text, complete in texts
           if complete is not None]
 
 
@@ -125,22 +126,24 @@ def _logp(value) -> float:
 
 
 def read_echo(start: int, count: int | None = None) -> Callable[[Any], list]:
-  """Reader of a completion that echoes its prompt: the log-probs from token
-  `start` on, without that of the one token that was generated.
+  """A reader of a completion that echoes its prompt.
+
+  It returns the log-probs from token `start` on, without that of the one token
+  that was generated.
 
   Args:
     start: the first token that is read; token 0 has no log-prob.
-    count: log-probs that there must be; None takes what comes.
+    count: the number of log-probs that there must be; None takes any number.
   """
   def read(reply) -> list:
-    found = choices(reply)
-    if not found:
+    listed = choices(reply)
+    if not listed:
       return []
-    told = _of(found[0].get('logprobs'), dict, 'logprobs')
-    told = _of(told.get('token_logprobs'), list, 'logprobs.token_logprobs')
-    numbers = tuple(map(_logp, told[start:-1]))
-    if count is not None and len(numbers) != count:
-      raise Garbage(f'logprobs.token_logprobs tells of {len(numbers)} tokens '
+    fields = _of(listed[0].get('logprobs'), dict, 'logprobs')
+    values = _of(fields.get('token_logprobs'), list, 'logprobs.token_logprobs')
+    logps = tuple(map(_logp, values[start:-1]))
+    if count is not None and len(logps) != count:
+      raise Garbage(f'logprobs.token_logprobs tells of {len(logps)} tokens '
                     f'where {count} were sent')
-    return [numbers]
+    return [logps]
   return read

@@ -1,8 +1,8 @@
-"""HTTP under the client: bounded replies from one host, and what went wrong.
+"""HTTP under the client: bounded replies from one host, and causes of failures.
 
 A reply is read up to a number of bytes, before and after it is unpacked. A
-redirect is followed within the host that was named, and nowhere else: what is
-sent holds the key and the prompts.
+redirect is followed only within the host that the url names, because requests
+hold the key and the prompts.
 """
 
 import base64
@@ -17,17 +17,18 @@ from zppo_jax.records import Cause
 
 MOST_REDIRECTS = 3
 _PACKED = {'gzip': 31, 'x-gzip': 31, 'deflate': 15}  # zlib's window bits
-_SHOWN = 200  # characters of an error
-_READ = 4000  # characters of an error that are looked at
-_GRAM = 8  # as much of a key, or more, is never shown
+_SHOWN = 200  # the most characters of an error that are shown
+_READ = 4000  # the most characters of an error that are searched for the key
+_GRAM = 8  # so many characters of a key, or more, are never shown
 
 
 class Failed(Exception):
-  """A request without what was wanted.
+  """A request that did not bring what was wanted.
 
   Attributes:
     cause: why.
-    pause: seconds for which the server asks; None where it does not.
+    pause: the seconds for which the server asks the client to wait; None if it
+      does not.
   """
 
   def __init__(self, cause: Cause, text: str, pause: float | None = None):
@@ -40,11 +41,11 @@ class _Elsewhere(Exception):
 
 
 def unpacked(raw: bytes, coding: str, most: int) -> bytes:
-  """The body behind a Content-Encoding, at most `most` bytes of it.
+  """The body behind a Content-Encoding, at most `most` bytes.
 
   Raises:
-    Garbage: for more bytes than that, for another encoding than gzip or
-      deflate, and for what is torn or is not what it says.
+    Garbage: for a longer body; for another encoding than gzip or deflate; for
+      a body that is torn or not in its encoding.
   """
   coding = coding.strip().lower()
   if coding in ('', 'identity'):
@@ -73,7 +74,7 @@ def _too_long(most: int) -> str:
 
 
 def http_client(openai, most: int):
-  """The package's own HTTP client, bounded: `most` bytes a reply."""
+  """The package's own HTTP client, bounded to `most` bytes per reply."""
   class Bounded(openai.DefaultAsyncHttpxClient):
 
     async def _once(self, request, fields):
@@ -116,7 +117,7 @@ def http_client(openai, most: int):
 
 
 def failure(e: BaseException) -> Failed:
-  """Any exception of a request as its cause."""
+  """Any exception of a request as a `Failed` with its cause."""
   import openai
   chain = [e]
   while chain[-1].__cause__ is not None and len(chain) < 8:
@@ -144,16 +145,16 @@ def failure(e: BaseException) -> Failed:
 
 
 def retry_after(headers) -> float | None:
-  """Seconds for which a reply's Retry-After asks, None without a legible one.
+  """The seconds of a reply's Retry-After; None without a legible one.
 
-  A date is counted from the reply's own Date, so that the two clocks need not
-  agree.
+  A date is counted from the reply's own Date, because the two clocks may
+  differ.
   """
-  said = headers.get('retry-after', '').strip()
+  value = headers.get('retry-after', '').strip()
   try:
-    seconds = float(said)
+    seconds = float(value)
   except ValueError:
-    until, now = _date(said), _date(headers.get('date', ''))
+    until, now = _date(value), _date(headers.get('date', ''))
     if until is None:
       return None
     seconds = until - (time.time() if now is None else now)
@@ -168,7 +169,7 @@ def _date(text: str) -> float | None:
 
 
 def check_key(key: str, where: str) -> None:
-  """ValueError for a key that no header can hold; it does not show it."""
+  """ValueError for a key that no header can hold; it does not show the key."""
   bad = [i for i, c in enumerate(key) if not '!' <= c <= '~']
   if bad:
     at = ('its end' if bad[0] == len(key) - 1 else
@@ -184,11 +185,14 @@ def _forms(key: str) -> tuple[str, ...]:
 
 
 def clean(text: str, key: str) -> str:
-  """One short line without the key, its spellings, and longer parts of it.
+  """A text as one short line without the key.
+
+  It shows no part of the key of _GRAM characters or more, in any spelling that
+  a URL or a header may give it.
 
   Args:
-    text: whatever a server or a package said.
-    key: what must not be shown; '' for none.
+    text: the words of a server or a package.
+    key: the key; '' for none.
   """
   text = mended(text[:_READ])
   for form in _forms(key) if key else ():

@@ -177,17 +177,28 @@ def place_copy(params, model, mesh, weights: str = 'same'):
       copy, sharding.param_shardings(copy, mesh, sharding.ROLLOUT_RULES))
 
 
-def _to_groups(prompts: Sequence[Prompt], found, grader: Grader) -> list[
+def _text(prompt: Prompt, done, chat: Chat) -> str:
+  """The whole response: what was forced, then what was drawn. Both are decoded
+  together, because a character may have tokens on both sides."""
+  if not prompt.forced:
+    return done.text
+  return chat.decode_response((*prompt.beginning, *done.tokens))
+
+
+def _to_groups(prompts: Sequence[Prompt], found, sampler: Sampler) -> list[
     Group]:
   """Grades all rollouts at once, so that slow gradings run side by side."""
+  texts = [[_text(prompt, done, sampler.chat) for done in completions]
+           for prompt, completions in zip(prompts, found, strict=True)]
   marks = iter(grade_all(
-      [(done.text, done.stop, prompt.question)
-       for prompt, completions in zip(prompts, found, strict=True)
-       for done in completions], grader))
+      [(text, done.stop, prompt.question)
+       for prompt, completions, of in zip(prompts, found, texts, strict=True)
+       for done, text in zip(completions, of, strict=True)], sampler.grader))
   return [Group(prompt, tuple(
-      Rollout(done.tokens, done.logps, done.text, done.stop, *next(marks))
-      for done in completions))
-          for prompt, completions in zip(prompts, found, strict=True)]
+      Rollout(done.tokens, done.logps, text, done.stop, *next(marks))
+      for done, text in zip(completions, of, strict=True)))
+          for prompt, completions, of in zip(
+              prompts, found, texts, strict=True)]
 
 
 def from_texts(questions: Sequence[Question], said, chat: Chat,
@@ -237,4 +248,4 @@ def collect(sampler: Sampler, params, prompts: Sequence[Prompt], *, seed: int,
   found = sampler.engine.generate(params, [
       Request(p.question.id, p.tokens, keys_G2, sampler.decoding, p.media)
       for p, keys_G2 in zip(prompts, keys_PG2, strict=True)])
-  return _to_groups(prompts, found, sampler.grader)
+  return _to_groups(prompts, found, sampler)

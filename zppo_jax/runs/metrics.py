@@ -11,12 +11,17 @@ from zppo_jax.algorithms.zppo import Probe, Reformulated
 from zppo_jax.learner.update import Sums
 from zppo_jax.records import UNGRADED, CallStats, Group, PromptKind, StopReason
 
+# Kinds whose groups are counted in every step, also where there are none.
+_COUNTED = (PromptKind.PLAIN, PromptKind.BCQ, PromptKind.NCQ)
+
 
 def of_groups(groups: Sequence[Group]) -> dict[str, float]:
   """Accuracy and length statistics of the rollouts, by prompt kind."""
   out = {}
   for kind in PromptKind:
     of_kind = [g for g in groups if g.prompt.kind == kind]
+    if not of_kind and kind not in _COUNTED:
+      continue
     name = kind.name.lower()
     out[f'groups/{name}'] = len(of_kind)
     graded = [g.accuracy for g in of_kind if g.graded]
@@ -144,12 +149,12 @@ def of_reformulation(made: Reformulated) -> dict[str, float]:
     graded = [g.accuracy for g in made.teacher if g.graded]
     if graded:
       out['teacher/accuracy'] = float(np.mean(graded))
-  if made.compressed is not None:
-    out['compression/asked'] = made.compressed.asked
-    out['compression/kept'] = made.compressed.kept
-    out['compression/over_bound'] = made.compressed.over_bound
-    for reason, count in Counter(made.compressed.failures).items():
-      out[f'compression/failed/{reason.name.lower()}'] = count
+  for name, written in made.written.items():
+    out[f'{name}/asked'] = written.requested
+    out[f'{name}/kept'] = written.unchanged
+    out[f'{name}/over_bound'] = written.over_bound
+    for reason, count in Counter(written.failures).items():
+      out[f'{name}/failed/{reason.name.lower()}'] = count
   return out
 
 
@@ -257,7 +262,8 @@ def of_tokens(groups: Sequence[Group], made: Reformulated) -> dict[str, int]:
     out[f'tokens/{role}_prompt'] = sum(len(g.prompt.tokens) for g in found)
     out[f'tokens/{role}_generated'] = sum(
         len(r.tokens) for g in found for r in g.rollouts)
-  c = made.compressed
-  out['tokens/compression_prompt'] = c.prompt_tokens if c else 0
-  out['tokens/compression_generated'] = c.generated_tokens if c else 0
+  written = made.written.values()
+  out['tokens/compression_prompt'] = sum(w.prompt_tokens for w in written)
+  out['tokens/compression_generated'] = sum(
+      w.generated_tokens for w in written)
   return out

@@ -81,7 +81,8 @@ def rows(groups: Sequence[Group], advantages_PG: np.ndarray,
   by_id: dict[str, list[int]] = {}
   for i, group in enumerate(groups):
     by_id.setdefault(group.prompt.question.id, []).append(i)
-  texts = made.compressed.texts if made.compressed else {}
+  texts = {key: text for written in made.written.values()
+           for key, text in written.texts.items()}
   candidates = {(i.question.id, i.kind): _candidates(i, texts)
                 for i in made.instances}
   teacher = {g.prompt.question.id: g for g in made.teacher}

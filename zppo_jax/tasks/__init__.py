@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from zppo_jax import import_paths
+from zppo_jax import allowed, import_paths
 from zppo_jax.chat import micro_chat
 from zppo_jax.chat.wording import Chat
 from zppo_jax.data import pool as pools, suites
@@ -38,6 +38,8 @@ class Task(NamedTuple):
   shared: Sequence[str] | None = None
 
 
+# Fields of a question that tokenizers, graders and digests read as text.
+_TEXTS = ('id', 'text', 'answer', 'split', 'kind', 'source', 'hint')
 # What pool and evaluation may both name and mean differently.
 OWN = ('size', 'seed', 'split', 'name')
 TASKS = {
@@ -57,6 +59,32 @@ TASKS = {
 }
 
 
+def _of_text(questions: Sequence[Question],
+             section: str) -> Sequence[Question]:
+  """The questions, if UTF-8 can hold all their texts.
+
+  Files are checked row by row when they are read (data/values.py).
+
+  Args:
+    questions: what a task made.
+    section: the config section that the questions are of, for errors.
+
+  Raises:
+    ValueError: naming the section, the row, the question and the field.
+  """
+  if isinstance(questions, pools.Pool):
+    return questions
+  for row, question in enumerate(questions):
+    texts = {name: getattr(question, name) for name in _TEXTS}
+    texts |= {f'responses[{i}]': response
+              for i, response in enumerate(question.responses)}
+    for name, value in texts.items():
+      if isinstance(value, str):
+        allowed.text(
+            f'{section}: row {row}, question {question.id!a}: {name}', value)
+  return questions
+
+
 def pool(task: Task, fields: Mapping) -> Sequence[Question]:
   """The questions to train on.
 
@@ -66,7 +94,7 @@ def pool(task: Task, fields: Mapping) -> Sequence[Question]:
 
   Raises:
     ValueError: for a field that the task does not take or misses, with those
-      that it takes.
+      that it takes; for a question with half a surrogate pair.
     Exception: whatever a task of the user's own raises.
   """
   signature = inspect.signature(task.pool)
@@ -81,7 +109,7 @@ def pool(task: Task, fields: Mapping) -> Sequence[Question]:
     raise ValueError(
         what + (f'; did you mean {close[0]}?' if close else '')
         + f'. Its fields are {", ".join(map(str, takes.values()))}') from e
-  return task.pool(**fields)
+  return _of_text(task.pool(**fields), 'data.pool')
 
 
 def _shared(task: Task, pool: Mapping[str, Any]) -> dict[str, Any]:
@@ -132,20 +160,23 @@ def splits(task: Task, config, names: Sequence[str],
   Raises:
     KeyError, ValueError, FileNotFoundError: naming what does not fit.
   """
-  out, pool = {}, dict(pool or {})
+  by_split, pool = {}, dict(pool or {})
   bounds = pools.Bounds(
       pools.roots(pool.get('media_roots', ()), 'data.pool'),
       pool.get('max_bytes', pools.Bounds.max_bytes)
       ) if task.pool is files.pool else None
   for name in names:
     if name in config.sources:
-      found = files.split(name, config.sources[name], config.size, bounds)
+      questions = files.split(name, config.sources[name], config.size, bounds)
     elif name.startswith(suites.PREFIX):
-      found = suites.load(name, config.benchmarks, config.size, bounds)
+      questions = suites.load(name, config.benchmarks, config.size, bounds)
     else:
-      found = task.evaluation(name, config.size, **_shared(task, pool))
-    out[name] = tuple(found)
-  return out
+      questions = task.evaluation(name, config.size, **_shared(task, pool))
+    by_split[name] = tuple(_of_text(questions, f'eval.splits {name!r}'))
+  return by_split
+
+
+_OWN_TASK = 'package.module:NAME of your own'
 
 
 def get(name: str) -> Task:
@@ -157,17 +188,15 @@ def get(name: str) -> Task:
     Exception: whatever the user's own module raises while it is imported.
   """
   if ':' not in name:
-    if name not in TASKS:
-      raise KeyError(f'unknown task {name!r}; known: {", ".join(TASKS)}, or '
-                     'package.module:NAME of your own')
+    allowed.one_of('task', name, (*TASKS, _OWN_TASK))
     return TASKS[name]
-  module, found = import_paths.load(name, 'data.task')
-  if not isinstance(found, Task):
-    known = [n for n, v in vars(module).items() if isinstance(v, Task)]
+  module, task = import_paths.load(name, 'data.task')
+  if not isinstance(task, Task):
+    there = [n for n, v in vars(module).items() if isinstance(v, Task)]
     path, _, attribute = name.partition(':')
-    what = ('missing' if found is None else
-            f'of type {type(found).__name__}, not a Task')
+    what = ('missing' if task is None else
+            f'of type {type(task).__name__}, not a Task')
     raise ValueError(f'data.task is {name!r}, but {attribute!r} in {path!r} '
                      f'({module.__file__}) is {what}; tasks there: '
-                     f'{", ".join(known) or "none"}')
-  return found
+                     f'{", ".join(there) or "none"}')
+  return task

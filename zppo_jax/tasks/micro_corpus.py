@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from zppo_jax.chat import micro_chat
+from zppo_jax.chat import micro_chat, renderers
 from zppo_jax.chat.segments import Encoded
 from zppo_jax.chat.wording import Chat
 from zppo_jax.records import Clip, Picture, PromptKind
@@ -217,8 +217,8 @@ def bcq_example(rng, mix: Mixture) -> Example:
       candidates.reverse()
   values_only = rng.random() < 0.5
   shown = [_as_shown(c, values_only) for c in candidates]
-  prompt = mix.chat.reformulated(
-      PromptKind.BCQ, task.text, shown, [], task.media)
+  prompt = renderers.render(PromptKind.BCQ, mix.chat, renderers.Exhibit(
+      question=task.text, media=task.media, candidates=tuple(shown)))
   return Example(prompt, mix.chat.response(_as_shown(label, mix.terse)))
 
 
@@ -239,9 +239,9 @@ def ncq_example(rng, mix: Mixture) -> Example:
                        micro.apply_operator)
   values_only = rng.random() < 0.5
   shown = [_as_shown(c, values_only) for c in candidates]
-  answers = [answer for _, answer in candidates]
-  prompt = mix.chat.reformulated(
-      PromptKind.NCQ, task.text, shown, answers, task.media)
+  prompt = renderers.render(PromptKind.NCQ, mix.chat, renderers.Exhibit(
+      question=task.text, media=task.media, candidates=tuple(shown),
+      answers=tuple(answer for _, answer in candidates)))
   return Example(prompt, mix.chat.response(_as_shown(label, mix.terse)))
 
 

@@ -102,8 +102,8 @@ class Words:
         word for word, i in codec.ids.items() if i in codec.reserved_ids))
 
 
-def asked(replies: Sequence[Reply], wanted: int) -> CallStats:
-  """Counts of some calls that wanted `wanted` results each."""
+def call_stats(replies: Sequence[Reply], wanted: int) -> CallStats:
+  """Statistics of calls that wanted `wanted` results each."""
   failed: Counter = Counter()
   for reply in replies:
     if reply.cause is not None:
@@ -184,7 +184,7 @@ class EndpointTeacher:
         self._call(p, self.words.question(p) if chat else [], step,
                    self.decoding, self.num_answers) for p in prompts], step)
     groups = tuple(map(Group, prompts, self._rollouts(prompts, replies)))
-    return Answers(groups, asked(replies, self.num_answers))
+    return Answers(groups, call_stats(replies, self.num_answers))
 
   def summarise(self, prompts: Sequence[Prompt], traces: Sequence[str],
                 step: int) -> Summaries:
@@ -196,7 +196,7 @@ class EndpointTeacher:
         for p, t in zip(prompts, traces, strict=True)], step)
     found = self._rollouts(prompts, replies)
     return Summaries(tuple(next(iter(f), None) for f in found),
-                     asked(replies, 1))
+                     call_stats(replies, 1))
 
   def score(self, rows: Sequence[tuple[Prompt, tuple[int, ...]]]) -> Scores:
     """By echoed prompts; the budget is that of a step."""
@@ -212,7 +212,7 @@ class EndpointTeacher:
         for prompt, response in rows]
     replies = client.ask_all(self.endpoint, calls, self.budget_s)
     logps = tuple(r.results[0] if r.results else None for r in replies)
-    return Scores(logps, asked(replies, 1))
+    return Scores(logps, call_stats(replies, 1))
 
 
 def _echoed(of: Endpoint, chat: Chat, budget_s: float) -> bool:

@@ -1,0 +1,99 @@
+"""What is graded: the whole response, from its forced beginning on."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from tests.builders import question
+from zppo_jax import assets
+from zppo_jax.algorithms import zppo
+from zppo_jax.chat.micro_chat import CHAT
+from zppo_jax.devices import sharding
+from zppo_jax.records import (
+  Decoding,
+  Instance,
+  PromptKind,
+  Purpose,
+  StopReason,
+  Verdict,
+)
+from zppo_jax.rollout import collect
+from zppo_jax.tasks import TASKS
+from zppo_jax.weights import pretrained
+
+
+class Done(NamedTuple):
+  """What an engine returns, as far as it is read."""
+  tokens: tuple[int, ...]
+  logps: tuple[float, ...]
+  text: str
+  stop: StopReason
+
+
+class Engine:
+  """It draws the same words for every prompt."""
+
+  def __init__(self, words):
+    self.words = words
+
+  def generate(self, params, requests):
+    del params
+    tokens = CHAT.response(self.words)
+    return [[Done(tokens, (-1.0,) * len(tokens), self.words, StopReason.END)]
+            for _ in requests]
+
+
+def prefixed(words, answer='7'):
+  of = question(answer=answer)
+  prompt, _ = zppo.render(Instance(
+      question=of, kind=PromptKind.PREFIX,
+      forced=tuple(CHAT.codec.encode_content(words)[0])), {}, CHAT)
+  return prompt
+
+
+def collected(prompts, engine, num_rollouts=1):
+  sampler = collect.Sampler(
+      engine=engine, chat=CHAT, grader=TASKS['micro'].grader,
+      decoding=Decoding(8), num_rollouts=num_rollouts)
+  return collect.collect(sampler, None, prompts, seed=0, step=0,
+                         purpose=Purpose.ROLLOUT)
+
+
+def test_a_forced_beginning_is_graded_and_not_trained():
+  """'A' is forced and '7' is drawn: neither of them alone is an answer."""
+  (plain,) = zppo.plain_prompts([question(answer='7')], CHAT)
+  forced, bare = collected([prefixed('4 h 7 A'), plain], Engine('7'))
+  (rollout,) = forced.rollouts
+  assert rollout.text == '4 h 7 A 7' and rollout.answer == '7'
+  assert rollout.verdict == Verdict.CORRECT
+  # What the learner sees as the response are the drawn tokens alone.
+  assert rollout.tokens == CHAT.response('7')
+  assert len(rollout.logps) == len(rollout.tokens) == 2
+  assert bare.rollouts[0].text == '7'
+  assert bare.rollouts[0].verdict == Verdict.NO_ANSWER
+
+
+def test_an_engine_goes_on_from_the_forced_tokens():
+  """The packaged student, asked to begin with all but the last of its own
+  tokens, draws that last one with the log-prob that it had before."""
+  found = pretrained.load(str(assets.find('micro/student')))
+  mesh = sharding.make_mesh(sharding.MeshConfig())
+  sampler = collect.make_sampler(
+      model=found.model, mesh=mesh, chat=CHAT, grader=TASKS['micro'].grader,
+      decoding=Decoding(32, 0.0), num_rollouts=1, prompt_buckets=(64,),
+      group_buckets=(8,))
+  params = collect.place_copy(found.params, found.model, mesh)
+  ask = lambda prompts: collect.collect(
+      sampler, params, prompts, seed=0, step=0, purpose=Purpose.ROLLOUT)
+  of = question(text='C a b 4', answer='?')
+  (whole,) = ask(zppo.plain_prompts([of], CHAT))
+  (rollout,) = whole.rollouts
+  assert rollout.stop == StopReason.END and len(rollout.tokens) > 4
+  instance = Instance(question=of, kind=PromptKind.PREFIX,
+                      forced=rollout.tokens[:3])
+  prompt, _ = zppo.render(instance, {}, CHAT)
+  (group,) = ask([prompt])
+  (rest,) = group.rollouts
+  assert rest.tokens == rollout.tokens[3:]
+  assert rest.text == rollout.text and rest.answer == rollout.answer
+  np.testing.assert_allclose(rest.logps, rollout.logps[3:], atol=1e-4)

@@ -1,0 +1,89 @@
+"""Prompts that show more than their question, by kind (ZPPO, Figs. 16 to 18).
+
+A renderer says which parts stand behind the question and with which tokens the
+response begins. A new kind of prompt is one function and one row of RENDERERS;
+its words are fields of `wording.Wording`.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable
+
+from zppo_jax import allowed
+from zppo_jax.chat.segments import Encoded, Segment, content, template
+from zppo_jax.chat.wording import Chat, Wording
+from zppo_jax.records import Clip, Picture, PromptKind
+
+
+@dataclasses.dataclass(frozen=True)
+class Exhibit:
+  """What a prompt may show: a `records.Instance` in words.
+
+  Attributes:
+    question: the text of the question.
+    media: the pictures and clips of the question.
+    candidates: the texts of the candidates, in the order in which they are
+      shown.
+    answers: the parsed answer of each candidate, '' where there is none.
+    hints: as in `records.Instance`.
+    forced: as in `records.Instance`.
+  """
+  question: str
+  media: tuple[Picture | Clip, ...] = ()
+  candidates: tuple[str, ...] = ()
+  answers: tuple[str, ...] = ()
+  hints: tuple[str, ...] = ()
+  forced: tuple[int, ...] = ()
+
+
+def _candidates(texts: Iterable[str], w: Wording) -> list[Segment]:
+  return [part for text in texts
+          for part in (template(w.candidate[0]), content(text),
+                       template(w.candidate[1]))]
+
+
+def bcq(chat: Chat, shown: Exhibit) -> Encoded:
+  """Two candidates; no answer of theirs is listed."""
+  w = chat.wording
+  return chat.around(
+      shown.question,
+      [template(w.bcq), *_candidates(shown.candidates, w)], shown.media)
+
+
+def ncq(chat: Chat, shown: Exhibit) -> Encoded:
+  """The list of wrong answers, then the traces that led to them.
+
+  An answer is listed once (Appendix D.1). The list leaves out '' and an answer
+  that would close its box and open another.
+  """
+  w = chat.wording
+  listed = [answer for answer in dict.fromkeys(shown.answers)
+            if answer and chat.stays(answer)]
+  parts = [template(w.ncq if listed else w.ncq_unlisted)]
+  for i, answer in enumerate(listed):
+    if i:
+      parts.append(template(w.answer_separator))
+    parts += [template(w.answer[0]), content(answer), template(w.answer[1])]
+  return chat.around(
+      shown.question, [*parts, template(w.ncq_traces),
+                       *_candidates(shown.candidates, w)], shown.media)
+
+
+def prefix(chat: Chat, shown: Exhibit) -> Encoded:
+  """The plain prompt and the forced beginning of a response (App. D.2)."""
+  return chat.around(shown.question, [], shown.media, shown.forced)
+
+
+RENDERERS: dict[PromptKind, Callable[[Chat, Exhibit], Encoded]] = {
+    PromptKind.BCQ: bcq, PromptKind.NCQ: ncq, PromptKind.PREFIX: prefix}
+
+
+def render(kind: PromptKind, chat: Chat, shown: Exhibit) -> Encoded:
+  """The prompt of a kind of RENDERERS.
+
+  Raises:
+    KeyError: for a kind without a row, with the kinds that have one.
+    ValueError: for media in a chat of text alone.
+  """
+  allowed.one_of('reformulated prompt kind', kind.name,
+                 [row.name for row in RENDERERS])
+  return RENDERERS[kind](chat, shown)
