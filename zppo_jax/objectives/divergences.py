@@ -20,11 +20,14 @@ A new divergence is one function of terms here and one row of TERMS.
 import dataclasses
 import functools
 import math
+from collections.abc import Callable
+from typing import Any
 
 import chex
 import jax
 import jax.numpy as jnp
 
+Scalar = float | jax.Array  # a schedule gives a traced one
 # Stands for a log-prob of -inf where a difference of two of them must be a
 # number; its exp is 0.
 _FAR = -1e30
@@ -33,13 +36,14 @@ _MASSLESS = -1e20  # a log-prob below it comes from _FAR
 LEAST_REST = 1e-8
 
 
-def _number(x, field: str, allowed: str, valid):
+def _number(x: Scalar, field: str, allowed: str,
+            valid: Callable[[float], bool]) -> None:
   """Checks a number at once; a schedule's traced number passes unchecked."""
   if not isinstance(x, jax.core.Tracer) and not valid(float(x)):
     raise ValueError(f'{field} is {float(x)}; it must be {allowed}')
 
 
-def _kl_terms(p, q):
+def _kl_terms(p: jax.Array, q: jax.Array) -> jax.Array:
   """exp(p) (p - q) of each id, and 0 where exp(p) is 0."""
   mass = jnp.exp(p)
   present = mass > 0
@@ -47,13 +51,13 @@ def _kl_terms(p, q):
   return jnp.where(present, mass * ratio, 0)
 
 
-def _log_mix(a, b, share):
+def _log_mix(a: jax.Array, b: jax.Array, share: Scalar) -> jax.Array:
   """log(share e^a + (1 - share) e^b), at least _FAR."""
   return jnp.logaddexp(jnp.maximum(a + jnp.log(share), _FAR),
                        jnp.maximum(b + jnp.log1p(-share), _FAR))
 
 
-def _log_mass(logp):
+def _log_mass(logp: jax.Array) -> jax.Array:
   """logsumexp over the last axis; -inf without NaN where nothing has mass."""
   top = jax.lax.stop_gradient(logp.max(axis=-1, keepdims=True))
   present = top > -jnp.inf
@@ -63,45 +67,48 @@ def _log_mass(logp):
       present, top + jnp.log(jnp.where(present, total, 1)), -jnp.inf)[..., 0]
 
 
-def _normalised(logp):
+def _normalised(logp: jax.Array) -> jax.Array:
   mass = _log_mass(logp)[..., None]
   return logp - jnp.where(mass > -jnp.inf, mass, 0)
 
 
-def reverse_terms(s, t, beta=None):
+def reverse_terms(s: jax.Array, t: jax.Array,
+                  beta: Scalar | None = None) -> jax.Array:
   """p_S (s - t) of each id."""
   del beta
   return _kl_terms(s, t)
 
 
-def forward_terms(s, t, beta=None):
+def forward_terms(s: jax.Array, t: jax.Array,
+                  beta: Scalar | None = None) -> jax.Array:
   """p_T (t - s) of each id."""
   del beta
   return _kl_terms(t, s)
 
 
-def jensen_shannon_terms(s, t, beta):
+def jensen_shannon_terms(s: jax.Array, t: jax.Array,
+                         beta: Scalar) -> jax.Array:
   """beta p_T (t - m) + (1 - beta) p_S (s - m) of each id."""
   m = _log_mix(t, s, beta)
   return beta * _kl_terms(t, m) + (1 - beta) * _kl_terms(s, m)
 
 
 # (s, t, beta) -> the terms of a divergence, of the shape of s.
-TERMS = {
+TERMS: dict[str, Callable[..., jax.Array]] = {
     'reverse': reverse_terms,
     'forward': forward_terms,
     'jensen_shannon': jensen_shannon_terms,
 }
 
 
-def _check_beta(beta):
+def _check_beta(beta: Scalar) -> None:
   _number(beta, 'beta', 'in (0, 1): the limits are other divergences, of '
           'another scale, and have names of their own: forward_kl '
           "('forward') at 0 and reverse_kl ('reverse') at 1",
           lambda x: 0 < x < 1)
 
 
-def reverse_kl(s, t):
+def reverse_kl(s: jax.Array, t: jax.Array) -> jax.Array:
   """KL(S || T) = sum p_S (s - t); seeks modes of the teacher.
 
   Gradient to z: p_S (s - t - KL).
@@ -116,7 +123,7 @@ def reverse_kl(s, t):
   return reverse_terms(s, t).sum(axis=-1)
 
 
-def forward_kl(s, t):
+def forward_kl(s: jax.Array, t: jax.Array) -> jax.Array:
   """KL(T || S) = sum p_T (t - s); covers the teacher's mass.
 
   Gradient to z: p_S sum(p_T) - p_T, that is p_S - p_T.
@@ -127,7 +134,7 @@ def forward_kl(s, t):
   return forward_terms(s, t).sum(axis=-1)
 
 
-def jensen_shannon(s, t, beta):
+def jensen_shannon(s: jax.Array, t: jax.Array, beta: Scalar) -> jax.Array:
   """beta KL(T || m) + (1 - beta) KL(S || m), m = beta p_T + (1 - beta) p_S.
 
   The generalised Jensen-Shannon divergence (Agarwal et al. 2024, "On-Policy
@@ -174,22 +181,22 @@ class Divergence:
     ValueError: for a beta outside (0, 1).
   """
   kind: str = 'reverse'
-  beta: float | jax.Array = 0.5
+  beta: Scalar = 0.5
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     if self.kind not in DIVERGENCES:
       raise KeyError(f'unknown divergence {self.kind!r}; known: '
                      f'{", ".join(DIVERGENCES)}')
     _check_beta(self.beta)
 
-  def __call__(self, s, t):
+  def __call__(self, s: jax.Array, t: jax.Array) -> jax.Array:
     """[...] from log-probs [..., N] of the student and of the target."""
     chex.assert_equal_shape([s, t])
     return TERMS[self.kind](s, t, self.beta).sum(axis=-1)
 
 
 @jax.custom_jvp
-def log_rest(log_mass):
+def log_rest(log_mass: jax.Array) -> jax.Array:
   """log(1 - e^log_mass), at least log LEAST_REST.
 
   The gradient -e^log_mass / rest is kept at the floor, with the floor as the
@@ -202,13 +209,13 @@ def log_rest(log_mass):
 
 
 @log_rest.defjvp
-def _log_rest_jvp(primals, tangents):
+def _log_rest_jvp(primals: Any, tangents: Any) -> Any:
   log_mass, = primals
   value = log_rest(log_mass)
   return value, -jnp.exp(log_mass - value) * tangents[0]
 
 
-def bucket(logp):
+def bucket(logp: jax.Array) -> jax.Array:
   """Kept log-probs and one entry with the mass of all other ids.
 
   S = T is stationary, the divergence is at most that of the whole vocabulary,
@@ -229,7 +236,7 @@ def bucket(logp):
   return jnp.concatenate([logp, rest[..., None]], axis=-1)
 
 
-def renormalised(logp):
+def renormalised(logp: jax.Array) -> jax.Array:
   """Kept log-probs as a distribution of their own.
 
   S = T is stationary, but the divergence is blind to the mass that S and T keep
@@ -244,7 +251,7 @@ def renormalised(logp):
   return _normalised(logp)
 
 
-def dropped(logp):
+def dropped(logp: jax.Array) -> jax.Array:
   """Kept log-probs alone, which sum to less than 1; to reproduce papers.
 
   S = T is NOT stationary. With q the kept mass, the gradient to z there is
@@ -261,7 +268,7 @@ def dropped(logp):
 REST = {'bucket': bucket, 'renormalised': renormalised, 'dropped': dropped}
 
 
-def plain(s, t):
+def plain(s: jax.Array, t: jax.Array) -> jax.Array:
   """The teacher itself.
 
   Args:
@@ -274,7 +281,7 @@ def plain(s, t):
   return jax.lax.stop_gradient(t)
 
 
-def geometric(s, t, beta):
+def geometric(s: jax.Array, t: jax.Array, beta: Scalar) -> jax.Array:
   """log of p_T p_S^beta, normalised over the support; S is detached.
 
   (Veto, arXiv 2601.07155.) Iterating S <- target has the fixed point p_T^(1 /
@@ -291,7 +298,7 @@ def geometric(s, t, beta):
   return _normalised(jnp.where(z > _MASSLESS, z, -jnp.inf))
 
 
-def mixture(s, t, alpha):
+def mixture(s: jax.Array, t: jax.Array, alpha: Scalar) -> jax.Array:
   """log(alpha p_S + (1 - alpha) p_T), with the gradient to S.
 
   (DistiLLM, Ko et al. 2024, arXiv 2402.03898.) The reverse KL to it is their
@@ -311,7 +318,8 @@ def mixture(s, t, alpha):
   return jnp.where(m > _MASSLESS, m, -jnp.inf)
 
 
-def extrapolated(s, t, lam, base):
+def extrapolated(s: jax.Array, t: jax.Array, lam: Scalar,
+                 base: jax.Array) -> jax.Array:
   """lam t + (1 - lam) b, normalised: proportional to b (p_T / b)^lam.
 
   (G-OPD, generalised on-policy distillation with a base model b.) lam = 1 is
@@ -333,13 +341,14 @@ def extrapolated(s, t, lam, base):
   return _normalised(jnp.where(z > _MASSLESS, z, -jnp.inf))
 
 
-TARGETS = {
+TARGETS: dict[str, Callable[..., jax.Array]] = {
     'plain': plain,
     'geometric': geometric,
     'mixture': mixture,
     'extrapolated': extrapolated,
 }
-_WEIGHTS = {  # kind -> (what the weight is, allowed, test)
+# kind -> (what the weight is, allowed, test)
+_WEIGHTS: dict[str, tuple[str, str, Callable[[float], bool]]] = {
     'geometric': ('beta', '>= 0 and finite', lambda x: 0 <= x < math.inf),
     'mixture': ('alpha', 'in [0, 1)', lambda x: 0 <= x < 1),
     'extrapolated': ('lam', 'finite', math.isfinite),
@@ -360,9 +369,9 @@ class Target:
     ValueError: for a weight that the kind does not allow.
   """
   kind: str = 'plain'
-  weight: float | jax.Array = 0.0
+  weight: Scalar = 0.0
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     if self.kind not in TARGETS:
       raise KeyError(f'unknown target {self.kind!r}; known: '
                      f'{", ".join(TARGETS)}')
@@ -370,7 +379,8 @@ class Target:
       letter, allowed, valid = _WEIGHTS[self.kind]
       _number(self.weight, f'weight ({letter} of {self.kind})', allowed, valid)
 
-  def __call__(self, s, t, base=None):
+  def __call__(self, s: jax.Array, t: jax.Array,
+               base: jax.Array | None = None) -> jax.Array:
     """Log-probs [..., N]; `base` is for `extrapolated`, which requires it."""
     if (base is None) == (self.kind == 'extrapolated'):
       raise ValueError(f'the target {self.kind!r} takes '
