@@ -27,8 +27,9 @@ from benchmarks.side_by_side.engines import engine_of, generate
 from zppo_jax import models
 from zppo_jax.bench import command, counting, roofline, shapes
 from zppo_jax.devices import sharding
-from zppo_jax.learner import optimizers, packing, update
+from zppo_jax.learner import optimizers, packing, states, update
 from zppo_jax.objectives import losses
+from zppo_jax.records import TokenSequence
 from zppo_jax.rollout import collect
 from zppo_jax.study.tables import markdown
 from zppo_jax.weights import families, presets
@@ -70,20 +71,21 @@ def train(model, mesh, rows: int, length: int, repeats: int, limit) -> dict:
   tx = optimizers.adamw(optimizers.AdamWConfig(
       learning_rate=1e-6, b1=0.9, b2=0.999, eps=1e-8, weight_decay=0.1,
       clip_norm=1.0, state_dtype='bfloat16', schedule='constant'))
-  shardings = update.state_shardings(model, tx, mesh)
+  shardings = states.state_shardings(model, tx, mesh)
   loss_fn = functools.partial(
       update.policy_loss, model=model, temperature=1.0, chunk=1024,
-      own_old_logp=True, objective=functools.partial(
-          losses.OBJECTIVES['clipped_surrogate'],
+      old_logps=update.own_old_logps, loss=functools.partial(
+          losses.clipped_surrogate,
           clip=losses.ClipBounds(low=0.2, high=0.28, dual=10.0)))
   update_fn = update.compile_update(
       loss_fn=loss_fn, tx=tx, mesh=mesh, shardings=shardings)
-  state = update.new_state(
+  state = states.new_state(
       jax.jit(model.init)(jax.random.key(0)), tx, shardings)
   rng, half = np.random.default_rng(0), length // 2
   ids = rng.integers(0, model.config.vocab_size, (rows, length))
   batch = packing.pad_rows(
-      [packing.Row(r[:half], r[half:], np.zeros(length - half), a)
+      [packing.weighted(TokenSequence(prompt=r[:half], response=r[half:]),
+                        advantage=a)
        for r, a in zip(ids, rng.standard_normal(rows), strict=True)],
       rows, length, num_axes=model.num_axes)
   batch = sharding.put_batch(mesh, batch)

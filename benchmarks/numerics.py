@@ -23,9 +23,15 @@ from PIL import Image
 
 from benchmarks import random_models
 from zppo_jax.chat import images
-from zppo_jax.learner import packing, update
+from zppo_jax.learner import forward, packing
 from zppo_jax.models import gated_delta, layers
-from zppo_jax.records import Decoding, Prompt, PromptKind, Question
+from zppo_jax.records import (
+  Decoding,
+  Prompt,
+  PromptKind,
+  Question,
+  TokenSequence,
+)
 from zppo_jax.rollout import collect, decode as sampling
 from zppo_jax.study.launch import machine
 from zppo_jax.weights import families, presets
@@ -81,16 +87,17 @@ def _sampler(model, limit: int):
 def _scorer(model, chunk: int, delta_chunk: int):
   del delta_chunk  # part of the cache's key: traced with it
   return jax.jit(functools.partial(
-      update.token_logps, model=model, temperature=1.0, chunk=chunk))
+      forward.token_logps, model=model, temperature=1.0, chunk=chunk))
 
 
 def score(model, params, asked, responses, chunk: int, delta_chunk: int):
   """Trainer's log-probs [rows, response] of given responses."""
-  rows = [packing.Row(p.tokens, r, [0.0] * len(r), 0.0, p.media)
+  rows = [TokenSequence(prompt=p.tokens, response=r, media=p.media)
           for p, r in zip(asked, responses, strict=True)]
-  length = max(len(r.prompt) + len(r.response) for r in rows)
+  length = max(map(len, rows))
   patches = max((len(r.media.patches_IC) for r in rows if r.media), default=0)
-  batch = packing.pad_rows(rows, len(rows), length, patches, model.num_axes)
+  batch = packing.pad_rows([packing.to_score(r) for r in rows], len(rows),
+                           length, patches, model.num_axes)
   chunked = functools.partial(gated_delta.chunked, chunk=delta_chunk)
   with mock.patch.object(gated_delta, 'chunked', chunked):
     logp, _ = _scorer(model, chunk, delta_chunk)(params, batch)
@@ -174,12 +181,12 @@ def against(model, params, first, second, *, rows: int, length: int) -> dict:
       2, min(model.config.vocab_size, 100_000), (rows, length))
   half = length // 2
   batch = packing.pad_rows(
-      [packing.Row(t[:half].tolist(), t[half:].tolist(),
-                   [0.0] * (length - half), 1.0) for t in tokens],
+      [packing.to_score(TokenSequence(prompt=t[:half], response=t[half:]))
+       for t in tokens],
       rows, length, 0, model.num_axes)
 
   def loss(params, batch):
-    logp, _ = update.token_logps(params, batch, model=model, temperature=1.0,
+    logp, _ = forward.token_logps(params, batch, model=model, temperature=1.0,
                                  chunk=256)
     return jnp.sum(logp * batch.mask_BT), logp
 

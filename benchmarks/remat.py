@@ -24,9 +24,10 @@ from zppo_jax import models
 from zppo_jax.bench import command, roofline
 from zppo_jax.devices import malloc, sharding
 from zppo_jax.devices.memory import size
-from zppo_jax.learner import optimizers, packing, update
+from zppo_jax.learner import optimizers, packing, states, update
 from zppo_jax.models.decoder import REMAT
 from zppo_jax.objectives import losses
+from zppo_jax.records import TokenSequence
 from zppo_jax.study.tables import markdown
 
 MODELS = {
@@ -52,26 +53,27 @@ class Step:
     mesh = sharding.make_mesh(sharding.MeshConfig(data=1, fsdp=1, tensor=1))
     model = models.on_mesh(models.build(family, **fields, remat=remat), mesh)
     tx = optimizers.adamw(optimizers.AdamWConfig())
-    shardings = update.state_shardings(model, tx, mesh)
+    shardings = states.state_shardings(model, tx, mesh)
     self._update = update.compile_update(
         loss_fn=functools.partial(
             update.policy_loss, model=model, temperature=1.0, chunk=1024,
-            own_old_logp=True, objective=functools.partial(
+            old_logps=update.own_old_logps, loss=functools.partial(
                 losses.clipped_surrogate, clip=losses.ClipBounds())),
         tx=tx, mesh=mesh, shardings=shardings)
-    self._state = update.new_state(
+    self._state = states.new_state(
         jax.jit(model.init)(jax.random.key(0)), tx, shardings)
     rng, half = np.random.default_rng(0), length // 2
     ids = rng.integers(0, model.config.vocab_size, (rows, length))
     self._tokens = float(rows * (length - half))
     self._batch = sharding.put_batch(mesh, packing.pad_rows(
-        [packing.Row(r[:half], r[half:], np.zeros(length - half), a)
+        [packing.weighted(TokenSequence(prompt=r[:half], response=r[half:]),
+                          advantage=a)
          for r, a in zip(ids, rng.standard_normal(rows), strict=True)],
         rows, length, num_axes=model.num_axes))
     parts = self._update.keywords
     begun = time.perf_counter()
     compiled = parts['accumulate_fn'].lower(
-        *parts['zeros_fn'].eval_shape(self._state.params), self._state.params,
+        parts['zeros_fn'].eval_shape(self._state.params), self._state.params,
         self._batch).compile()
     self.compile_s = time.perf_counter() - begun
     self._update = functools.partial(self._update, accumulate_fn=compiled)

@@ -21,8 +21,8 @@ import numpy as np
 
 from zppo_jax import randomness
 from zppo_jax.devices import sharding
-from zppo_jax.learner import packing, update
-from zppo_jax.records import Decoding
+from zppo_jax.learner import forward, packing
+from zppo_jax.records import Decoding, TokenSequence
 from zppo_jax.rollout import collect
 from zppo_jax.rollout.engine import Request
 from zppo_jax.study.launch import machine
@@ -63,12 +63,13 @@ def measure(seed: int) -> dict:
       num_rollouts=(ROLLOUTS,), prompt_buckets=(longest,),
       group_buckets=(len(prompts),))
   score = jax.jit(functools.partial(
-      update.token_logps, model=model, temperature=1.0, chunk=64))
+      forward.token_logps, model=model, temperature=1.0, chunk=64))
   whole, out = size(found.params), []
   for weights in collect.WEIGHTS:
     copy = collect.place_copy(found.params, model, mesh, weights)
     drawn = draw(engine, copy, prompts, seed)
-    rows = [packing.Row(p, r, [0.0] * len(r), 0.0) for p, r, _ in drawn]
+    rows = [packing.to_score(TokenSequence(prompt=p, response=r))
+            for p, r, _ in drawn]
     batch = packing.pad_rows(rows, len(rows), longest + RESPONSE, 0,
                              model.num_axes)
     logp_BT = np.asarray(score(found.params, batch)[0], np.float64)

@@ -10,9 +10,11 @@ from collections.abc import Iterable
 import numpy as np
 from scipy import stats
 
+from zppo_jax.algorithms import targets
 from zppo_jax.arrays import PromptBatch
 from zppo_jax.chat import renderers
 from zppo_jax.chat.micro_chat import CHAT
+from zppo_jax.learner import packing
 from zppo_jax.records import (
   Group,
   Prompt,
@@ -20,6 +22,8 @@ from zppo_jax.records import (
   Question,
   Rollout,
   StopReason,
+  TokenSequence,
+  TrainingSequence,
   Verdict,
 )
 from zppo_jax.tasks import micro
@@ -98,6 +102,44 @@ def rendered(chat, kind, text, candidates=(), answers=(), media=()):
       answers=tuple(answers)))
 
 
+def training(prompt, response, logps=0.0, advantage=1.0, media=None,
+             forced=0) -> TrainingSequence:
+  """A sequence with the targets of the clipped surrogate."""
+  return packing.weighted(
+      TokenSequence(prompt=prompt, response=response, media=media),
+      forced=forced, advantage=advantage,
+      sampler_logp=np.broadcast_to(np.float32(logps), len(response)))
+
+
+def advantage_targets(groups, advantages, zeros=True) -> dict:
+  """Targets of groups by `targets.of_advantage`, those of 0 too if `zeros`."""
+  return {(p, g): targets.of_advantage(rollout, advantage)
+          for p, (group, row) in enumerate(zip(groups, advantages, strict=True))
+          for g, (rollout, advantage) in enumerate(
+              zip(group.rollouts, row, strict=True))
+          if zeros or advantage != 0}
+
+
+def old_is_sampler(batch):
+  """A batch whose old policy is the sampler."""
+  return batch.with_target('old_logp', batch.targets['sampler_logp'])
+
+
+def assert_same_sums(got, want, padding=False) -> None:
+  """Equal counts; sums and extremes equal up to rounding."""
+  assert got.tokens == want.tokens
+  assert got.total.keys() == want.total.keys()
+  for name in ('clip_low', 'clip_high', 'clip_dual'):
+    assert got.total[name] == want.total[name]
+  for part in ('total', 'highest', 'lowest'):
+    for name, x in getattr(want, part).items():
+      np.testing.assert_allclose(getattr(got, part)[name], x, rtol=1e-5,
+                                 atol=2e-5, err_msg=f'{part} {name}')
+  np.testing.assert_allclose(got.loss, want.loss, rtol=1e-5)
+  if padding:
+    assert got.padding == want.padding
+
+
 def prompt_batch(tokens_PT, length_P, num_axes=1) -> PromptBatch:
   """Prompts of text alone."""
   P, T = tokens_PT.shape
@@ -124,6 +166,7 @@ def sequences_of(batches):
     for i, j in ((i, j) for i, row in enumerate(b.segment_BT)
                  for j in range(1, row.max() + 1)):
       held = b.segment_BT[i] == j
-      (adv,) = set(b.adv_BT[i, held & (b.mask_BT[i] > 0)].tolist())
+      (adv,) = set(b.targets['advantage'][
+          i, held & (b.mask_BT[i] > 0)].tolist())
       out.append((tuple(b.tokens_BT[i, held].tolist()), adv))
   return out

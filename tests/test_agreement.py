@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 
 from benchmarks import random_models
+from tests import builders
 from zppo_jax import randomness
 from zppo_jax.devices import sharding
-from zppo_jax.learner import layouts, packing, update
+from zppo_jax.learner import forward, layouts, packing
 from zppo_jax.records import Decoding, Purpose
 from zppo_jax.rollout import collect
 from zppo_jax.rollout.engine import Request
@@ -79,14 +80,14 @@ def draw(family: str, dtype: str, name: str, seed: int,
        for i, (tokens, key, limit) in enumerate(
            zip(asked, keys, LIMITS, strict=True))])
   return params, [
-      packing.Row(tokens, done.tokens, done.logps, 1.0)
+      builders.training(tokens, done.tokens, done.logps)
       for tokens, group in zip(asked, found, strict=True) for done in group]
 
 
 @functools.cache
 def scorer(family: str, dtype: str, chunk: int):
   return jax.jit(functools.partial(
-      update.token_logps, model=model_of(family, dtype), chunk=chunk,
+      forward.token_logps, model=model_of(family, dtype), chunk=chunk,
       temperature=TEMPERATURE))
 
 
@@ -106,7 +107,7 @@ def gaps(family, dtype, params, rows, trainer,
   for batch in batches:
     logp, _ = scorer(family, dtype, chunk)(params, change(batch))
     on = np.asarray(batch.mask_BT) > 0
-    out.append(np.abs(np.asarray(logp) - batch.sampler_logp_BT)[on])
+    out.append(np.abs(np.asarray(logp) - batch.targets['sampler_logp'])[on])
   out = np.concatenate(out)
   assert len(out) == G * sum(LIMITS)
   return out

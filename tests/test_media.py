@@ -9,13 +9,14 @@ import optax
 import pytest
 from PIL import Image
 
+from tests import builders
 from zppo_jax import models, randomness
 from zppo_jax.algorithms import zppo
 from zppo_jax.chat import images
 from zppo_jax.chat.images import END, IMAGE, START, VIDEO, Pixels, Processor
 from zppo_jax.chat.wording import MICRO, Chat
 from zppo_jax.devices import sharding
-from zppo_jax.learner import layouts, packing, scoring, update
+from zppo_jax.learner import layouts, packing, scoring, states, update
 from zppo_jax.models.vision import VisionConfig
 from zppo_jax.objectives import losses
 from zppo_jax.records import (
@@ -147,8 +148,8 @@ def test_a_step_on_a_mesh(family, make_mesh):
   mesh, temperature = make_mesh(2, 2, 2), 2.0
   host = jax.device_get(jax.jit(model.init)(jax.random.key(0)))
   tx = optax.sgd(1.0)
-  shardings = update.state_shardings(model, tx, mesh)
-  state = update.new_state(host, tx, shardings)
+  shardings = states.state_shardings(model, tx, mesh)
+  state = states.new_state(host, tx, shardings)
   sampler = collect.make_sampler(
       model=model, mesh=mesh, chat=CHAT,
       grader=Grader(lambda text: '', lambda answer, question: False),
@@ -169,20 +170,21 @@ def test_a_step_on_a_mesh(family, make_mesh):
       chunk=512)
   for kind in ('padded', 'shared'):
     (batch,) = layouts.micro_batches(
-        groups, np.tile(np.float32([1, -1, 0.5, -0.5]), (4, 1)),
-        layout._replace(kind=kind), skip_zero=False)
+        groups, builders.advantage_targets(
+            groups, np.tile(np.float32([1, -1, 0.5, -0.5]), (4, 1))),
+        layout._replace(kind=kind))
     batch = sharding.put_batch(mesh, batch)
     logp, _ = score_fn(state.params, batch)
     np.testing.assert_allclose(
-        logp * batch.mask_BT, batch.sampler_logp_BT, atol=1e-4)
+        logp * batch.mask_BT, batch.targets['sampler_logp'], atol=1e-4)
 
   update_fn = update.compile_update(
       loss_fn=functools.partial(
           update.policy_loss, model=model, temperature=temperature, chunk=512,
-          own_old_logp=True, objective=functools.partial(
+          old_logps=update.own_old_logps, loss=functools.partial(
               losses.clipped_surrogate, clip=losses.ClipBounds())),
       tx=tx, mesh=mesh, shardings=shardings)
-  tokens = packing.response_tokens(groups)
+  tokens = packing.trained_tokens(groups)
   state, sums, norm = update_fn(state, [batch], float(tokens))
   assert sums.tokens == tokens and np.isfinite(sums.loss) and norm > 0
   for path, leaf in jax.tree_util.tree_leaves_with_path(

@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks import bf16_moments
 from tests.builders import small_config
-from zppo_jax.learner import optimizers, update
+from zppo_jax.learner import optimizers, states
 from zppo_jax.learner.optimizers import AdamWConfig
 from zppo_jax.runs import checkpoints, workdir
 from zppo_jax.train import build, loop
@@ -164,8 +164,8 @@ def rounded_state(tiny, mesh, updates=3, seed=5, rounding='stochastic'):
   model, params = tiny
   tx = optimizers.adamw(AdamWConfig(
       learning_rate=0.0, state_rounding=rounding), seed=seed)
-  shardings = update.state_shardings(model, tx, mesh)
-  state = update.new_state(params, tx, shardings)
+  shardings = states.state_shardings(model, tx, mesh)
+  state = states.new_state(params, tx, shardings)
   step = jax.jit(
       lambda s, g: s.replace(opt_state=tx.update(g, s.opt_state, s.params)[1]),
       in_shardings=(shardings, shardings.params), out_shardings=shardings)
@@ -195,7 +195,7 @@ def test_a_checkpoint_of_rounded_moments_goes_on_to_the_bit(
   mesh = make_mesh(2, 2, 2)
   tx, state = rounded_state(tiny, mesh, updates=2)
   model, _ = tiny
-  like = update.abstract_state(model, tx, update.state_shardings(
+  like = states.abstract_state(model, tx, states.state_shardings(
       model, tx, mesh))
   kept = checkpoints.Checkpoints(
       tmp_path / 'c', checkpoints.Policy(1, 2, 0), {'model': {}})

@@ -5,11 +5,12 @@ import os
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from zppo_jax import models
 from zppo_jax.devices import sharding
-from zppo_jax.learner import layouts, optimizers, packing, update
+from zppo_jax.learner import layouts, optimizers, packing, states, update
 from zppo_jax.models import attention, layers
 from zppo_jax.objectives import losses
 from zppo_jax.rollout import programs as pools
@@ -72,27 +73,31 @@ def abstract(tree, shardings):
       x.shape, x.dtype, sharding=s), tree, shardings)
 
 
+# The targets of negative_log_likelihood.
+WEIGHT = {'advantage': np.zeros(0, np.float32)}
+
+
 def test_a_micro_batch_and_rollouts(tpu_mesh):
   """Qwen3.5 on v5e:2x4: gradients and prefill through splash, decoding without
   it."""
   mesh = tpu_mesh('v5e:2x4', data=2, fsdp=2, tensor=2)
   model = models.on_mesh(models.build('qwen3_5', **FIELDS), mesh)
   tx = optimizers.adamw(optimizers.AdamWConfig())
-  shardings = update.state_shardings(model, tx, mesh)
+  shardings = states.state_shardings(model, tx, mesh)
   step = update.compile_update(
       loss_fn=functools.partial(
           update.policy_loss, model=model, temperature=1.0, chunk=64,
-          own_old_logp=True, objective=functools.partial(
-              losses.negative_log_likelihood, clip=losses.ClipBounds())),
+          loss=losses.negative_log_likelihood),
       tx=tx, mesh=mesh, shardings=shardings).keywords
-  params = update.abstract_state(model, tx, shardings).params
-  grads, sums = step['zeros_fn'].eval_shape(params)
-  batch = packing.pad_rows([], 8, T, 0, model.num_axes)
-  hlo = checked(step['accumulate_fn'].lower(grads, sums, params, batch))
+  params = states.abstract_state(model, tx, shardings).params
+  grads = step['zeros_fn'].eval_shape(params)
+  batch = packing.pad_rows([], 8, T, 0, model.num_axes, WEIGHT)
+  hlo = checked(step['accumulate_fn'].lower(grads, params, batch))
   # Forward, recomputed, and two backward kernels of the one attention layer.
   assert hlo.count(KERNEL) == 4
-  batch = layouts.fill([], layouts.BatchShape(4, 2, T, T, 0), model.num_axes)
-  hlo = checked(step['accumulate_fn'].lower(grads, sums, params, batch))
+  batch = layouts.fill([], layouts.BatchShape(4, 2, T, T, 0), model.num_axes,
+                       WEIGHT)
+  hlo = checked(step['accumulate_fn'].lower(grads, params, batch))
   # The same of the prompts, and of the responses behind them.
   assert hlo.count(KERNEL) == 8
 

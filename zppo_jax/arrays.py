@@ -56,6 +56,11 @@ class PromptBatch:
   next_P: jax.Array
   media: Media | None
 
+  def positions(self) -> tuple[int, jax.Array]:
+    """(all positions, those of them that hold no token)."""
+    size = self.tokens_PT.size
+    return size, size - self.length_P.sum()
+
 
 @struct.dataclass
 class NewKV:
@@ -106,33 +111,71 @@ class Cache:
 
 
 @struct.dataclass
+class OwnPrompts:
+  """Says that the rows of a micro-batch hold their own prompts.
+
+  Attributes:
+    media: images and videos of the rows, or None in a batch of text alone.
+  """
+  media: Media | None
+
+  def positions(self) -> tuple[int, jax.Array | int]:
+    """(positions outside the rows, those of them without a token): none."""
+    return 0, 0
+
+
+@struct.dataclass
 class MicroBatch:
-  """Rows that go through the trainer's graph at once.
+  """Sequences that go through the trainer's graph at once.
 
   Attributes:
     tokens_BT: int32. A row holds one or more sequences, one behind the other;
-      each is a prompt and its response. Rows are right-padded.
+      each is a prompt and its response, or a response alone (see `prompts`).
+      Rows are right-padded.
     positions_BTA: int32 positions on the rotary axes; each sequence has its
       own.
     segment_BT: int32, 1, 2, ... on the sequences of a row, 0 on padding.
-    mask_BT: float32, 1 on response tokens (the tokens that are trained).
-    adv_BT: float32, the advantage of a sequence on its response tokens.
-    old_logp_BT: float32 nats under the policy before the first update,
-      aligned with tokens (position t holds log p(token t | tokens < t)).
-    sampler_logp_BT: float32 nats as the sampler stored them, same alignment.
-    media: images and videos of the rows, or None.
-    prompts: None if rows hold their own prompts. Otherwise rows hold responses
-      alone, and row b continues prompt b // (B / P), media included.
+    mask_BT: float32, 1 on the tokens that are trained (or scored): response
+      tokens that are not forced.
+    targets: name -> array [B, T, ...], what a loss reads of each token, aligned
+      with tokens and 0 outside responses. `algorithms.targets` says which
+      names a method has; 'old_logp' (float32 nats under the policy before the
+      first update) joins them where the trainer has scored the batch.
+    prompts: OwnPrompts if rows hold their own prompts. With a PromptBatch, rows
+      hold responses alone, and row b continues prompt b // (B / P), media
+      included.
   """
   tokens_BT: jax.Array
   positions_BTA: jax.Array
   segment_BT: jax.Array
   mask_BT: jax.Array
-  adv_BT: jax.Array
-  old_logp_BT: jax.Array
-  sampler_logp_BT: jax.Array
-  media: Media | None = None
-  prompts: PromptBatch | None = None
+  targets: dict[str, jax.Array]
+  prompts: OwnPrompts | PromptBatch
+
+  def with_target(self, name: str, array_BT: jax.Array) -> 'MicroBatch':
+    """This batch with one more target, or another array for one it has."""
+    return self.replace(targets={**self.targets, name: array_BT})
+
+
+@struct.dataclass
+class PolicyOutput:
+  """What a loss reads of the policy. Position t describes token t given the
+  tokens before it; an array that a loss does not read costs nothing.
+
+  Attributes:
+    logp_BT: float32 or wider, the log-prob of each token in nats, at the
+      sampler's temperature; 0 where the batch's mask is 0.
+    entropy_BT: the entropy of the distribution that logp_BT is taken from, in
+      nats; 0 where the mask is 0.
+    hidden_BTD: the hidden state that predicts token t, in both layouts. On a
+      token that begins a sequence with its own prompt it belongs to other
+      tokens, so a loss reads it under the mask alone.
+    head_DV: the matrix from hidden states to logits (before the temperature).
+  """
+  logp_BT: jax.Array
+  entropy_BT: jax.Array
+  hidden_BTD: jax.Array
+  head_DV: jax.Array
 
 
 @struct.dataclass

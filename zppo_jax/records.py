@@ -18,7 +18,7 @@ import dataclasses
 import enum
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -253,14 +253,20 @@ class Rollout:
   Attributes:
     tokens: response ids that were drawn; the end token is included when `stop`
       is END.
-    logps: the sampler's log-prob of each token (nats). It is taken over the
-      full vocabulary, scaled by the temperature, before any top-p / top-k
-      truncation. () if a teacher wrote the text and gives no log-probs.
+    logps: the sampler's log-prob of each token that it drew (nats), in order.
+      It is taken over the full vocabulary, scaled by the temperature, before
+      any top-p / top-k truncation. () if no sampler of this run drew the text
+      (see `sampled`).
     text: the decoded response without its end token, from the prompt's forced
       beginning on.
     stop: why it ended.
     verdict: why it got its reward.
     answer: the parsed answer, or '' if none could be parsed.
+    forced: the number of leading tokens that the policy was made to begin
+      with. They carry no loss, and they do not count as trained tokens.
+
+  Raises:
+    ValueError: if `forced` is not in [0, len(tokens)].
   """
   tokens: tuple[int, ...]
   logps: tuple[float, ...]
@@ -268,6 +274,18 @@ class Rollout:
   stop: StopReason
   verdict: Verdict
   answer: str
+  forced: int = 0
+
+  def __post_init__(self) -> None:
+    if not 0 <= self.forced <= len(self.tokens):
+      raise ValueError(f'forced is {self.forced}; it must be in [0, '
+                       f'{len(self.tokens)}], the number of tokens')
+
+  @property
+  def sampled(self) -> bool:
+    """Whether `logps` has a number for each token that is not forced. A
+    teacher's text has none, because this run's policy did not draw it."""
+    return len(self.logps) == len(self.tokens) - self.forced
 
   @property
   def reward(self) -> float:
@@ -314,6 +332,50 @@ class Group:
   @property
   def correct(self) -> tuple[Rollout, ...]:
     return tuple(r for r in self.rollouts if r.verdict == Verdict.CORRECT)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TokenSequence:
+  """A sequence to score: a prompt and one response behind it.
+
+  Attributes:
+    prompt: token ids.
+    response: token ids.
+    media: what the placeholders of the prompt stand for; None for text alone.
+  """
+  prompt: Sequence[int]
+  response: Sequence[int]
+  media: PromptMedia | None = None
+
+  def __len__(self) -> int:
+    return len(self.prompt) + len(self.response)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TrainingSequence:
+  """A sequence to train on.
+
+  Attributes:
+    sequence: the tokens.
+    mask_R: bool, True on the response tokens that carry a loss.
+    targets: name -> array [R, ...] over the response tokens, what the loss
+      reads of them. All sequences of a mini-batch have the same names, types
+      and trailing axes.
+
+  Raises:
+    ValueError: if the mask or a target has another length than the response.
+  """
+  sequence: TokenSequence
+  mask_R: np.ndarray
+  targets: Mapping[str, np.ndarray]
+
+  def __post_init__(self) -> None:
+    length = len(self.sequence.response)
+    for name, array in {'mask_R': self.mask_R, **self.targets}.items():
+      if np.ndim(array) < 1 or len(array) != length:
+        raise ValueError(
+            f'target {name!r} has shape {np.shape(array)}; its first axis must '
+            f'be {length}, the number of response tokens')
 
 
 @dataclasses.dataclass(frozen=True)

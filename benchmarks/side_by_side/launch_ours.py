@@ -14,10 +14,10 @@ from zppo_jax.bench import roofline
 from zppo_jax.chat.wording import BOXED, Chat
 from zppo_jax.devices import malloc
 from zppo_jax.learner import layouts, packing
-from zppo_jax.records import Grader, Purpose, Question, Verdict
+from zppo_jax.records import Grader, Purpose, Question, TokenSequence, Verdict
 from zppo_jax.rollout import collect
 from zppo_jax.tasks import Task
-from zppo_jax.train import build, step
+from zppo_jax.train import build, minibatches, step
 
 
 class Words:
@@ -81,17 +81,17 @@ def rewarded(groups):
 def check(run, state, folder):
   """Log-probs, loss and gradient of the fixed batch."""
   fixed = work.fixed()
-  rows = [packing.Row(r[:work.PROMPT], r[work.PROMPT:],
-                      np.zeros(work.RESPONSE), a)
-          for r, a in zip(fixed.rows_BT, fixed.adv_B, strict=True)]
+  rows = [packing.weighted(
+      TokenSequence(prompt=r[:work.PROMPT], response=r[work.PROMPT:]),
+      advantage=a) for r, a in zip(fixed.rows_BT, fixed.adv_B, strict=True)]
   batch = layouts.fill(
       [rows[i:i + work.GROUP] for i in range(0, work.ROWS, work.GROUP)],
       layouts.BatchShape(work.PROMPTS, work.GROUP, work.PROMPT, work.RESPONSE,
                          0), 1)
   logp = np.asarray(run.score_fn(state.params, batch)[0])
   parts = run.update_fn.keywords
-  grads, sums = parts['zeros_fn'](state.params)
-  grads, sums = parts['accumulate_fn'](grads, sums, state.params, batch)
+  grads, sums = parts['accumulate_fn'](
+      parts['zeros_fn'](state.params), state.params, batch)
   count = work.ROWS * work.RESPONSE
   return work.agreed(folder, 'ours', logp, sums.loss / count,
                      optax.tree.norm(grads) / count)
@@ -111,12 +111,12 @@ def main() -> None:
     groups = rewarded(collect.collect(
         run.sampler, params, prompts, seed=0, step=i, purpose=Purpose.ROLLOUT))
     laps.lap('sampling')
-    made = step.make_minibatches(
-        run, groups, step.step_advantages(run, groups), i)
-    state = step.update(run, state, step.score_minibatches(run, state, made))[0]
+    batches, _ = minibatches.make(
+        run, groups, minibatches.advantages(run, groups), i)
+    state = step.update(run, state, minibatches.score(run, state, batches))[0]
     jax.block_until_ready(state)
     laps.lap('update')
-    tokens.append(packing.response_tokens(groups))
+    tokens.append(packing.trained_tokens(groups))
   seconds = {k: laps.seconds[k] for k in ('sampling', 'update')}
   seconds['step'] = [a + b for a, b in zip(*seconds.values(), strict=True)]
   work.report('ours', seconds, tokens=tokens, check=checked,

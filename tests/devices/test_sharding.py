@@ -11,10 +11,11 @@ import numpy as np
 import optax
 import pytest
 
+from tests import builders
 from zppo_jax import models
 from zppo_jax.arrays import MicroBatch, TrainState
 from zppo_jax.devices import sharding
-from zppo_jax.learner import optimizers, packing, update
+from zppo_jax.learner import forward, optimizers, packing, states, update
 from zppo_jax.models import layers
 from zppo_jax.objectives import advantages, losses
 from zppo_jax.rollout import collect
@@ -134,8 +135,8 @@ def test_state_shardings(tiny, make_mesh, state_dtype):
   model, params = tiny
   mesh = make_mesh(2, 2, 2)
   tx = optimizers.adamw(optimizers.AdamWConfig(state_dtype=state_dtype))
-  shardings = update.state_shardings(model, tx, mesh)
-  state = update.new_state(params, tx, shardings)
+  shardings = states.state_shardings(model, tx, mesh)
+  state = states.new_state(params, tx, shardings)
   placed = jax.tree.map(lambda x: x.sharding.shard_shape(x.shape), state)
   moments = [x for x in jax.tree.leaves(
       placed.opt_state, is_leaf=lambda x: x == placed.params)
@@ -174,7 +175,7 @@ def test_rollout_copy_scores_like_the_trainer_in_bf16(tiny, make_mesh,
   mesh, (model, _) = make_mesh(), make_tiny(dtype='bfloat16')
   copy = collect.compile_reshard(model, mesh)(tiny[1])
   logps = jax.jit(functools.partial(
-      update.token_logps, model=model, temperature=1.0, chunk=64))
+      forward.token_logps, model=model, temperature=1.0, chunk=64))
   np.testing.assert_array_equal(
       logps(copy, recorded())[0],
       logps(layers.unstack(tiny[1]), recorded())[0])
@@ -351,20 +352,21 @@ def recorded():
   """16 rows of 12 positions with old log-probs some way off."""
   rng = np.random.default_rng(0)
   draw = lambda n: rng.integers(1, V, n).tolist()
-  rows = [(draw(rng.integers(2, 5)), response := draw(rng.integers(1, 8)),
-           [0.0] * len(response), rng.normal()) for _ in range(16)]
+  rows = [builders.training(
+      draw(rng.integers(2, 5)), draw(rng.integers(1, 8)),
+      advantage=rng.normal()) for _ in range(16)]
   batch = packing.pad_rows(rows, 16, 12)
-  return batch.replace(old_logp_BT=np.float32(
+  return batch.with_target('old_logp', np.float32(
       -3 + rng.uniform(-1, 1, batch.mask_BT.shape)))
 
 
 def loss_and_gradient(model, params, mesh, batch: MicroBatch):
   loss_fn = functools.partial(
       update.policy_loss, model=model, temperature=0.9, chunk=5,
-      own_old_logp=False, objective=functools.partial(
+      loss=functools.partial(
           losses.clipped_surrogate, clip=losses.ClipBounds()))
   tx = optax.sgd(1.0)
-  shardings = update.state_shardings(model, tx, mesh)
+  shardings = states.state_shardings(model, tx, mesh)
   update_fn = update.compile_update(loss_fn=loss_fn, tx=tx, mesh=mesh,
                                     shardings=shardings)
   grads, sums, _ = update_fn(

@@ -6,9 +6,9 @@ import jax
 import numpy as np
 import pytest
 
-from tests.builders import group, sequences_of
+from tests.builders import advantage_targets, group, sequences_of
 from zppo_jax.learner import layouts
-from zppo_jax.learner.packing import response_tokens
+from zppo_jax.learner.packing import trained_tokens
 from zppo_jax.records import PromptMedia
 
 LAYOUT = layouts.Layout(
@@ -17,9 +17,15 @@ LAYOUT = layouts.Layout(
     num_axes=1)
 
 
+# The targets of a response of no tokens.
+LIKE = {'advantage': np.zeros(0, np.float32),
+        'sampler_logp': np.zeros(0, np.float32)}
+
+
 def pack(groups, advantages, skip_zero, **fields):
-  return layouts.micro_batches(groups, advantages, LAYOUT._replace(**fields),
-                               skip_zero=skip_zero)
+  return layouts.micro_batches(
+      groups, advantage_targets(groups, advantages, zeros=not skip_zero),
+      LAYOUT._replace(**fields))
 
 
 def test_micro_batches_hold_every_rollout_with_its_advantage():
@@ -41,7 +47,7 @@ def test_skipping_zero_rows_drops_rows_but_no_counted_tokens():
   assert len(sequences_of(whole)) == 32 and len(sequences_of(less)) == 16
   assert sequences_of(less) == [r for r in sequences_of(whole) if r[1] != 0]
   # Six tokens a rollout: '4 h v A v' and the end.
-  counted = response_tokens(groups)
+  counted = trained_tokens(groups)
   assert counted == sum(b.mask_BT.sum() for b in whole) == 32 * 6
   assert sum(b.mask_BT.sum() for b in less) == 16 * 6
 
@@ -49,14 +55,7 @@ def test_skipping_zero_rows_drops_rows_but_no_counted_tokens():
 def test_a_trivial_mini_batch_has_no_rows_but_tokens():
   groups = [group('a', 0), group('b', 8)]
   assert pack(groups, np.zeros((2, 8)), skip_zero=True) == []
-  assert response_tokens(groups) == 16 * 6
-
-
-def test_micro_batches_check_that_advantages_fit():
-  with pytest.raises(ValueError):
-    pack([group('a', 4)], np.zeros((2, 8)), True)
-  with pytest.raises(ValueError):
-    pack([group('a', 4)], np.zeros((1, 7)), True)
+  assert trained_tokens(groups) == 16 * 6
 
 
 def test_rows_are_a_multiple_and_padding_has_no_weight():
@@ -67,7 +66,8 @@ def test_rows_are_a_multiple_and_padding_has_no_weight():
   made = pack([group('a', 4, size=6)], np.ones((1, 6)), False, max_tokens=60,
               multiple=4)
   assert [b.tokens_BT.shape for b in made] == [(4, 12), (4, 12)]
-  np.testing.assert_array_equal(made[1].adv_BT.max(1), [1, 1, 0, 0])
+  np.testing.assert_array_equal(
+      made[1].targets['advantage'].max(1), [1, 1, 0, 0])
   assert not made[1].mask_BT[2:].any() and not made[1].segment_BT[2:].any()
 
 
@@ -78,16 +78,19 @@ def test_shared_prompts_by_hand():
   (made,) = pack(groups, np.array([[1.5, -1.5], [0, 2.0]]), True,
                  kind='shared', rollouts=2, max_tokens=80)
   size = len(groups[0].prompt.tokens)
-  assert made.media is None and made.prompts.tokens_PT.shape == (3, 8)
+  assert made.prompts.media is None
+  assert made.prompts.tokens_PT.shape == (3, 8)
   assert made.prompts.length_P.tolist() == [size, size, 0]
   assert tuple(made.prompts.tokens_PT[1, :size]) == groups[1].prompt.tokens
   rows = [(*groups[0].rollouts, groups[1].rollouts[1]), (1.5, -1.5, 2.0)]
   for b, (rollout, adv) in enumerate(zip(*rows, strict=True)):
     n = len(rollout.tokens)
     assert tuple(made.tokens_BT[b, :n]) == rollout.tokens
-    np.testing.assert_array_equal(made.adv_BT[b], [adv] * n + [0] * (8 - n))
+    np.testing.assert_array_equal(
+        made.targets['advantage'][b], [adv] * n + [0] * (8 - n))
     np.testing.assert_array_equal(made.mask_BT[b], [1] * n + [0] * (8 - n))
-    np.testing.assert_allclose(made.sampler_logp_BT[b, :n], rollout.logps)
+    np.testing.assert_allclose(
+        made.targets['sampler_logp'][b, :n], rollout.logps)
   np.testing.assert_array_equal(made.segment_BT, made.mask_BT)
   np.testing.assert_array_equal(
       made.positions_BTA[:4, :, 0], [range(size, size + 8)] * 4)
@@ -106,7 +109,6 @@ def test_media_of_shared_prompts_are_there_once():
       one.prompt, media=media, tokens=(5, 6, 7, 8)))
   (made,) = pack([one], np.array([[1, -1]]), True, kind='shared', rollouts=2,
                  patch_buckets=(7,), num_axes=3)
-  assert made.media is None
   assert made.prompts.media.patches_BIC.shape == (2, 7, 3)
   assert (made.positions_BTA[:2] == 3 + np.arange(8)[:, None]).all()
 
@@ -139,7 +141,8 @@ def test_short_groups_fill_places_of_longer_ones():
       len(g.prompt.tokens) for g in groups[::-1]] + [0] * 11
   size = made.mask_BT.sum(1)[:16].reshape(2, 8)
   assert (size == [[6] * 8, [3] * 8]).all()
-  assert (made.adv_BT[:16].max(1).reshape(2, 8) == adv_PG[::-1]).all()
+  np.testing.assert_array_equal(
+      made.targets['advantage'][:16].max(1).reshape(2, 8), adv_PG[::-1])
 
 
 def test_a_whole_group_does_not_go_where_groups_are_halved():
@@ -157,11 +160,13 @@ def test_every_micro_batch_has_a_listed_shape(kind):
   """Groups of many lengths, all rows once, and `empty` has those shapes."""
   groups = [group(name, n, size=5) for n, name in enumerate('abcdef')]
   of = LAYOUT._replace(kind=kind, rollouts=5)
-  made = layouts.micro_batches(groups, np.ones((6, 5)), of, skip_zero=False)
+  made = layouts.micro_batches(
+      groups, advantage_targets(groups, np.ones((6, 5))), of)
   shape_of = lambda tree: [np.shape(x) for x in jax.tree.leaves(tree)]
-  listed = [shape_of(layouts.empty(of, s)) for s in layouts.shapes(of)]
+  listed = [shape_of(layouts.empty(of, s, LIKE))
+            for s in layouts.shapes(of)]
   assert all(shape_of(batch) in listed for batch in made)
-  assert sum(b.mask_BT.sum() for b in made) == response_tokens(groups)
+  assert sum(b.mask_BT.sum() for b in made) == trained_tokens(groups)
 
 
 def test_what_fits_no_bucket_is_named():
@@ -176,3 +181,64 @@ def test_what_fits_no_bucket_is_named():
       empty, prompt=dataclasses.replace(empty.prompt, tokens=()))
   with pytest.raises(ValueError, match='a prompt has 0 tokens'):
     pack([empty], np.ones((1, 8)), True)
+
+
+SCORED = {'top_id': (np.int32, (3,)), 'teacher_logp': (np.float32, ()),
+          'kept': (bool, (2, 2))}
+
+
+def any_targets(groups):
+  """Targets of several types and trailing axes; every number is unlike."""
+  rng = np.random.default_rng(0)
+  return {(p, g): {name: rng.integers(0, 10**6, (len(r.tokens), *axes)).astype(
+      dtype) for name, (dtype, axes) in SCORED.items()}
+      for p, group in enumerate(groups) for g, r in enumerate(group.rollouts)}
+
+
+@pytest.mark.parametrize('kind', layouts.LAYOUTS)
+def test_any_target_lies_with_its_tokens(kind):
+  """Types and trailing axes are kept, 0 elsewhere, in every layout; forced
+  tokens keep their targets and have no mask."""
+  groups = [group('a', 1, size=3), cut(group('b', 2, size=3), 4)]
+  forced = lambda g: dataclasses.replace(g, rollouts=tuple(
+      dataclasses.replace(r, forced=i) for i, r in enumerate(g.rollouts)))
+  groups = [forced(g) for g in groups]
+  targets = any_targets(groups)
+  del targets[0, 1]  # it is left out
+  made = layouts.micro_batches(
+      groups, targets, LAYOUT._replace(kind=kind, rollouts=3, max_tokens=128))
+  seen = []
+  for b in made:
+    assert {n: (x.dtype, x.shape[2:]) for n, x in b.targets.items()} == SCORED
+    for i, j in ((i, j) for i, row in enumerate(b.segment_BT)
+                 for j in range(1, row.max() + 1)):
+      held = np.flatnonzero(b.segment_BT[i] == j)
+      for (p, g), want in targets.items():
+        rollout = groups[p].rollouts[g]
+        at = held[-len(rollout.tokens):]
+        if all(np.array_equal(b.targets[n][i, at], x)
+               for n, x in want.items()):
+          assert tuple(b.tokens_BT[i, at].tolist()) == rollout.tokens
+          np.testing.assert_array_equal(
+              b.mask_BT[i, at], np.arange(len(at)) >= g)
+          seen.append((p, g))
+  assert sorted(seen) == sorted(targets)
+  held = sum(len(groups[p].rollouts[g].tokens) for p, g in targets)
+  lit = sum((b.targets['top_id'] > 0).any(-1).sum() for b in made)
+  assert held - 2 <= lit <= held  # nothing lies outside of the responses
+  assert trained_tokens(groups) == 3 * 6 + 3 * 4 - 2 * (0 + 1 + 2)
+
+
+def test_targets_that_do_not_fit_are_named():
+  groups = [group('a', 1, size=2)]
+  targets = any_targets(groups)
+  targets[0, 1]['teacher_logp'] = targets[0, 1]['teacher_logp'][:-1]
+  with pytest.raises(ValueError, match="'teacher_logp' has shape .5,.*be 6"):
+    layouts.micro_batches(groups, targets, LAYOUT)
+  targets = any_targets(groups)
+  targets[0, 1]['top_id'] = targets[0, 1]['top_id'].astype(np.int16)
+  with pytest.raises(ValueError, match="'top_id' of a sequence is int16"):
+    layouts.micro_batches(groups, targets, LAYOUT)
+  del targets[0, 1]['top_id']
+  with pytest.raises(ValueError, match='has the targets .*the others'):
+    layouts.micro_batches(groups, targets, LAYOUT)

@@ -2,10 +2,18 @@
 
 import dataclasses
 
+import jax
 import numpy as np
 import pytest
 
-from tests.builders import assert_uniform, group, rollout, sequences_of
+from tests.builders import (
+  assert_uniform,
+  group,
+  rollout,
+  sequences_of,
+  training,
+)
+from zppo_jax.arrays import OwnPrompts
 from zppo_jax.learner.packing import (
   batches,
   bucket,
@@ -15,15 +23,15 @@ from zppo_jax.learner.packing import (
   pad_rows,
   patch_bucket,
   positions_of,
-  response_tokens,
   rows_per_micro_batch,
   split_minibatches,
+  trained_tokens,
 )
 from zppo_jax.records import PromptMedia
 
-# (prompt ids, response ids, response log-probs, advantage)
-ROW = ((7, 8, 9), (5, 6), (-0.5, -0.25), 2.0)
-SHORT = ((4,), (3,), (-1.0,), -3.0)
+ROW_IDS, SHORT_IDS = ((7, 8, 9), (5, 6), (-0.5, -0.25), 2.0), (
+    (4,), (3,), (-1.0,), -3.0)
+ROW, SHORT = training(*ROW_IDS), training(*SHORT_IDS)
 
 
 def split(num_groups, num_minibatches, seed=0):
@@ -71,19 +79,16 @@ def test_pad_rows_by_hand():
       [1, 1, 1, 1, 1, 0], [1, 1, 0, 0, 0, 0], [0] * 6])
   np.testing.assert_array_equal(batch.mask_BT, [
       [0, 0, 0, 1, 1, 0], [0, 1, 0, 0, 0, 0], [0] * 6])
-  np.testing.assert_array_equal(batch.sampler_logp_BT, [
+  np.testing.assert_array_equal(batch.targets['sampler_logp'], [
       [0, 0, 0, -0.5, -0.25, 0], [0, -1, 0, 0, 0, 0], [0] * 6])
-  np.testing.assert_array_equal(batch.adv_BT, [
+  np.testing.assert_array_equal(batch.targets['advantage'], [
       [0, 0, 0, 2, 2, 0], [0, -3, 0, 0, 0, 0], [0] * 6])
-  np.testing.assert_array_equal(batch.old_logp_BT, np.zeros((3, 6)))
-  types = {f.name: getattr(batch, f.name).dtype
-           for f in dataclasses.fields(batch)
-           if f.name not in ('media', 'prompts')}
-  assert batch.media is None and batch.prompts is None
-  assert types == {
-      'tokens_BT': np.int32, 'positions_BTA': np.int32, 'segment_BT': np.int32,
-      'mask_BT': np.float32, 'adv_BT': np.float32, 'old_logp_BT': np.float32,
-      'sampler_logp_BT': np.float32}
+  assert batch.prompts == OwnPrompts(media=None)
+  assert {x.dtype for x in (batch.tokens_BT, batch.positions_BTA,
+                            batch.segment_BT)} == {np.dtype('int32')}
+  assert {x.dtype for x in (batch.mask_BT, *batch.targets.values())} == {
+      np.dtype('float32')}
+  assert set(batch.targets) == {'advantage', 'sampler_logp'}
 
 
 def media(patches, positions, first):
@@ -110,14 +115,15 @@ def test_media_are_padded_per_row_and_rows_of_text_hold_none():
   row = (1, 2), (3,), (-1.0,), 1.0
   image = media(3, [[0], [1]], 2)
   [text, seen] = bucketed_rows(
-      [(*row, image), row], max_tokens=16, multiple=1, buckets=(4,),
-      patch_buckets=(2, 5))
-  assert text.media is None and text.tokens_BT.shape == (4, 4)
+      [training(*row, image), training(*row)], max_tokens=16, multiple=1,
+      buckets=(4,), patch_buckets=(2, 5))
+  assert text.prompts.media is None and text.tokens_BT.shape == (4, 4)
   # Patches count as positions: 16 // (4 + 5) rows.
   assert seen.tokens_BT.shape == (1, 4)
-  np.testing.assert_array_equal(seen.media.segment_BI, [[1, 1, 1, 0, 0]])
   np.testing.assert_array_equal(
-      seen.media.patches_BIC[0, :, 2], [1, 2, 3, 0, 0])
+      seen.prompts.media.segment_BI, [[1, 1, 1, 0, 0]])
+  np.testing.assert_array_equal(
+      seen.prompts.media.patches_BIC[0, :, 2], [1, 2, 3, 0, 0])
 
 
 def test_media_need_a_bucket():
@@ -201,11 +207,11 @@ def test_batches_are_never_more_and_never_new():
       assert sum(t == s for t, _ in made) <= -(-len(items) // room[s])
 
 
-def test_response_tokens_counts_unequal_lengths():
+def test_trained_tokens_counts_unequal_lengths():
   made = dataclasses.replace(
       group('a', 0), rollouts=(rollout('A 1'), rollout('4 h 7 A 7')))
-  assert response_tokens([made, made]) == 2 * (3 + 6)
-  assert response_tokens([]) == 0
+  assert trained_tokens([made, made]) == 2 * (3 + 6)
+  assert trained_tokens([]) == 0
 
 
 def test_first_fit_by_hand():
@@ -224,13 +230,13 @@ def test_packing_holds_each_row_once_and_adds_no_positions():
   rows = [((*range(1, 1 + p),), (i + 30,) * r, (0.5,) * r, float(i + 1))
           for i, (p, r) in enumerate(rng.integers(1, 16, (60, 2)).tolist())]
   make = lambda packed: bucketed_rows(
-      rows, max_tokens=64, multiple=2, buckets=(32, 8, 16), packed=packed)
+      [training(*row) for row in rows], max_tokens=64, multiple=2,
+      buckets=(32, 8, 16), packed=packed)
   alone, packed, again = make(False), make(True), make(True)
   assert sorted(sequences_of(packed)) == sorted(sequences_of(alone)) == sorted(
       (p + r, a) for p, r, _, a in rows)
   for a, b in zip(packed, again, strict=True):
-    for x, y in zip(*map(dataclasses.astuple, (a, b)), strict=True):
-      np.testing.assert_array_equal(x, y)
+    jax.tree.map(np.testing.assert_array_equal, a, b)
   shapes = [[b.tokens_BT.shape for b in bs] for bs in (alone, packed)]
   assert set(shapes[1]) <= set(shapes[0]) and len(shapes[1]) < len(shapes[0])
   sizes = [len(p) + len(r) for p, r, *_ in rows]
@@ -247,37 +253,39 @@ def test_a_packed_row_by_hand():
   np.testing.assert_array_equal(
       batch.positions_BTA[..., 0], [[0, 1, 2, 3, 4, 0, 1, 0]])
   np.testing.assert_array_equal(batch.mask_BT, [[0, 0, 0, 1, 1, 0, 1, 0]])
-  np.testing.assert_array_equal(batch.adv_BT, [[0, 0, 0, 2, 2, 0, -3, 0]])
   np.testing.assert_array_equal(
-      batch.sampler_logp_BT, [[0, 0, 0, -0.5, -0.25, 0, -1, 0]])
+      batch.targets['advantage'], [[0, 0, 0, 2, 2, 0, -3, 0]])
+  np.testing.assert_array_equal(
+      batch.targets['sampler_logp'], [[0, 0, 0, -0.5, -0.25, 0, -1, 0]])
 
 
 def test_rows_with_media_stay_alone():
   image = media(3, [[0], [1], [2]], 3)
-  made = bucketed_rows([SHORT, (*ROW, image), SHORT], max_tokens=16,
+  made = bucketed_rows([SHORT, training(*ROW_IDS, image), SHORT], max_tokens=16,
                        multiple=1, buckets=(8,), patch_buckets=(4,),
                        packed=True)
   assert [b.segment_BT.max(1).tolist() for b in made] == [[2, 0], [1]]
-  assert made[0].media is None
-  np.testing.assert_array_equal(made[1].media.segment_BI, [[1, 1, 1, 0]])
+  assert made[0].prompts.media is None
+  np.testing.assert_array_equal(
+      made[1].prompts.media.segment_BI, [[1, 1, 1, 0]])
 
 
 def test_text_takes_a_free_place_beside_media_and_media_none_beside_text():
   image = media(3, [[0], [1], [2]], 3)
   make = lambda rows, buckets: bucketed_rows(
       rows, max_tokens=24, multiple=1, buckets=buckets, patch_buckets=(4,))
-  (made,) = make([SHORT, (*ROW, image)], (8,))
-  np.testing.assert_array_equal(made.media.segment_BI,
+  (made,) = make([SHORT, training(*ROW_IDS, image)], (8,))
+  np.testing.assert_array_equal(made.prompts.media.segment_BI,
                                 [[1, 1, 1, 0], [0, 0, 0, 0]])
   assert sequences_of([made]) == [((7, 8, 9, 5, 6), 2.0), ((4, 3), -3.0)]
   # A longer text row's batch has no patches: the picture stays apart.
-  made = make([(*SHORT, media(3, [[0]], 1)), ROW], (2, 8))
-  assert [b.media is None for b in made] == [False, True]
+  made = make([training(*SHORT_IDS, media(3, [[0]], 1)), ROW], (2, 8))
+  assert [b.prompts.media is None for b in made] == [False, True]
 
 
 @pytest.mark.parametrize('packed', [False, True])
 def test_an_empty_prompt_is_refused(packed):
   """Its first token would follow another row's last, or nothing."""
   with pytest.raises(ValueError, match='prompt of 0 tokens; it must be >= 1'):
-    bucketed_rows([ROW, ((), (3,), (-1.0,), 1.0)], max_tokens=16, multiple=1,
+    bucketed_rows([ROW, training((), (3,), (-1.0,))], max_tokens=16, multiple=1,
                   buckets=(8,), packed=packed)

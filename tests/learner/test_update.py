@@ -9,9 +9,18 @@ import numpy as np
 import optax
 import pytest
 
+from tests.builders import advantage_targets, assert_same_sums
 from zppo_jax.arrays import TrainState
 from zppo_jax.devices import sharding
-from zppo_jax.learner import layouts, optimizers, packing, scoring, update
+from zppo_jax.learner import (
+  forward,
+  layouts,
+  optimizers,
+  packing,
+  scoring,
+  states,
+  update,
+)
 from zppo_jax.objectives import losses
 from zppo_jax.records import (
   Group,
@@ -26,7 +35,7 @@ from zppo_jax.records import (
 pytestmark = pytest.mark.usefixtures('quick_compile')
 
 V, TEMPERATURE, CLIP = 24, 0.9, losses.ClipBounds()
-LOSS = dict(temperature=TEMPERATURE, chunk=5, objective=functools.partial(
+LOSS = dict(temperature=TEMPERATURE, chunk=5, loss=functools.partial(
     losses.clipped_surrogate, clip=CLIP))
 # Advantages of three groups of 4; a row of 0 and a group of 0 among them.
 ADV = np.float32([[1, -1, 0.5, -0.5], [0, 0, 0, 0], [2, -1, 0, -1]])
@@ -59,7 +68,7 @@ def make_groups():
 
 
 GROUPS = make_groups()
-TOKENS = packing.response_tokens(GROUPS)
+TOKENS = packing.trained_tokens(GROUPS)
 # log-ratio and advantage of every response token, in float64.
 LOG_RATIO = -np.concatenate([r.logps for g in GROUPS for r in g.rollouts])
 TOKEN_ADV = np.repeat(ADV, [len(r.tokens) for g in GROUPS for r in g.rollouts],
@@ -69,15 +78,16 @@ TOKEN_ADV = np.repeat(ADV, [len(r.tokens) for g in GROUPS for r in g.rollouts],
 def pack(max_tokens=192, buckets=(16,), skip_zero=False, kind='padded',
          multiple=1):
   """One micro-batch of 12 rows of 16, unless told otherwise."""
-  return layouts.micro_batches(GROUPS, ADV, layouts.Layout(
-      kind, max_tokens, multiple, 4, buckets, (6, 8), (12,), (), 1),
-      skip_zero=skip_zero)
+  return layouts.micro_batches(
+      GROUPS, advantage_targets(GROUPS, ADV, zeros=not skip_zero),
+      layouts.Layout(kind, max_tokens, multiple, 4, buckets, (6, 8), (12,), (),
+                     1))
 
 
 def compile_all(model, mesh, tx, **loss_fields):
   """(update_fn, shardings) as train/loop.py makes them."""
-  shardings = update.state_shardings(model, tx, mesh)
-  fields = {'own_old_logp': False, **LOSS, **loss_fields}
+  shardings = states.state_shardings(model, tx, mesh)
+  fields = {**LOSS, **loss_fields}
   update_fn = update.compile_update(
       loss_fn=functools.partial(update.policy_loss, model=model, **fields),
       tx=tx, mesh=mesh, shardings=shardings)
@@ -114,7 +124,8 @@ def score(tiny, mesh, params, compiled):
 
 def with_old(batches, score, scale=1.0):
   """Old log-probs: those of the trainer plus the noise in `logps`."""
-  return [b.replace(old_logp_BT=score(b)[0] + scale * b.sampler_logp_BT)
+  return [b.with_target('old_logp', score(b)[0]
+                        + scale * b.targets['sampler_logp'])
           for b in batches]
 
 
@@ -156,14 +167,6 @@ def test_micro_batches_equal_one_batch(gradient, score, whole):
   grads, sums = gradient(batches)
   assert_close(grads, whole[0])
   assert_same_sums(sums, whole[1])
-
-
-def assert_same_sums(got, want):
-  for name in ('tokens', 'clip_low', 'clip_high', 'clip_dual'):
-    assert getattr(got, name) == getattr(want, name)
-  for name in ('loss', 'entropy', 'log_ratio_max', 'log_ratio_min'):
-    np.testing.assert_allclose(getattr(got, name), getattr(want, name),
-                               rtol=1e-5)
 
 
 @pytest.mark.parametrize('max_tokens, shape', [
@@ -233,7 +236,7 @@ def test_a_step_is_the_token_mean(tiny, mesh, compiled, score, whole):
   """params - gradient / all response tokens; the norm is that mean's."""
   update_fn, shardings = compiled
   for batches in (pack(), pack(max_tokens=32, buckets=(8, 16))):
-    state = update.new_state(tiny[1], optax.sgd(1.0), shardings)
+    state = states.new_state(tiny[1], optax.sgd(1.0), shardings)
     batches = [sharding.put_batch(mesh, b) for b in with_old(batches, score)]
     state, _, norm = update_fn(state, batches, float(TOKENS))
     jax.tree.map(lambda x, p, g: np.testing.assert_allclose(
@@ -266,10 +269,13 @@ def test_sums_by_hand(whole):
             'clip_low': (adv < 0) & (ratio < 0.8),
             'clip_dual': (adv < 0) & (ratio > 10)}
   for name, held in counts.items():
-    assert getattr(sums, name) == held.sum() > 0
+    assert sums.total[name] == held.sum() > 0
   assert sums.tokens == len(ratio) == TOKENS
-  np.testing.assert_allclose(sums.log_ratio_max, 3, atol=1e-5)
-  np.testing.assert_allclose(sums.log_ratio_min, LOG_RATIO.min(), atol=1e-5)
+  np.testing.assert_allclose(sums.highest['log_ratio'], 3, atol=1e-5)
+  np.testing.assert_allclose(sums.lowest['log_ratio'], LOG_RATIO.min(),
+                             atol=1e-5)
+  np.testing.assert_allclose(sums.total['log_ratio'], LOG_RATIO.sum(),
+                             atol=1e-4)
 
 
 def test_entropy_is_summed_over_responses(score, whole):
@@ -277,23 +283,48 @@ def test_entropy_is_summed_over_responses(score, whole):
   batch, = pack()
   _, entropy = score(batch)
   np.testing.assert_allclose(
-      whole[1].entropy, (entropy * batch.mask_BT).sum(), rtol=1e-5)
-  assert 1.0 < whole[1].entropy / TOKENS < np.log(V)
+      whole[1].total['entropy'], (entropy * batch.mask_BT).sum(), rtol=1e-5)
+  assert 1.0 < whole[1].total['entropy'] / TOKENS < np.log(V)
+
+
+def sums_of(start: float, extreme: float) -> update.Sums:
+  """Statistics of two names, one of them a flag without extremes."""
+  x = np.float32(start)
+  return update.Sums(
+      loss=x, tokens=x + 1, positions=x + 2, padding=x + 3,
+      total={'clip_low': x + 4, 'gap': x + 5},
+      highest={'gap': np.float32(extreme)},
+      lowest={'gap': np.float32(-extreme)})
 
 
 def test_sums_add():
-  """Counts add; extremes do not; zero is neutral where a log-ratio is 0."""
-  a = update.Sums(*np.float32(
-      [1, 2, 3, 4, 5, 6, 0.5, -0.1, 7, 8, 9, 0.3, 10, 11]))
-  b = update.Sums(*np.float32(
-      [10, 20, 30, 40, 50, 60, 0.2, -0.7, 70, 80, 90, 0.4, 100, 110]))
-  got = update.add_sums(a, b)
-  want = np.float32(
-      [11, 22, 33, 44, 55, 66, 0.5, -0.7, 77, 88, 99, 0.4, 110, 121])
-  np.testing.assert_array_equal(jax.tree.leaves(got), want)
-  for x, y in zip(jax.tree.leaves(update.add_sums(update.zero_sums(), a)),
-                  jax.tree.leaves(a), strict=True):
-    assert x == y
+  """Counts add by name; extremes do not."""
+  got = update.add_sums(sums_of(1, 0.5), sums_of(10, 0.2))
+  jax.tree.map(np.testing.assert_array_equal, got, update.Sums(
+      loss=11, tokens=13, positions=15, padding=17,
+      total={'clip_low': 19, 'gap': 21}, highest={'gap': np.float32(0.5)},
+      lowest={'gap': np.float32(-0.5)}))
+
+
+def test_a_new_statistic_needs_no_other_edit(tiny, mesh, params, score,
+                                             gradient):
+  """A loss that returns one more float: its sum and its extremes, over trained
+  tokens; its gradient changes nothing."""
+  def loss(output, batch):
+    loss_BT, statistics = LOSS['loss'](output, batch)
+    return loss_BT, {**statistics, 'surprise': -2 * output.logp_BT}
+
+  update_fn, _ = compile_all(tiny[0], mesh, optax.sgd(1.0), loss=loss)
+  batches = with_old(pack(max_tokens=32), score)
+  (grads, sums), (want, plain) = gradient(batches, update_fn), gradient(batches)
+  jax.tree.map(np.testing.assert_array_equal, grads, want)
+  surprise = np.concatenate([
+      -2 * np.asarray(score(b)[0])[b.mask_BT > 0] for b in batches])
+  np.testing.assert_allclose(sums.total['surprise'], surprise.sum(), rtol=1e-5)
+  np.testing.assert_allclose(sums.highest['surprise'], surprise.max(),
+                             rtol=1e-5)
+  assert sums.lowest['surprise'] == 0  # no token is below 0
+  assert sums.total.keys() - plain.total.keys() == {'surprise'}
 
 
 def test_gradient_is_that_of_plain_policy_gradient(tiny, gradient, score):
@@ -319,8 +350,8 @@ def test_gradient_is_that_of_plain_policy_gradient(tiny, gradient, score):
   grads, sums = gradient(with_old(pack(), score, scale=0.0))
   assert_close(grads, want)
   # The first mini-batch is exactly on-policy.
-  assert max(abs(sums.log_ratio_max), abs(sums.log_ratio_min)) < 1e-6
-  assert sums.clip_low == sums.clip_high == sums.clip_dual == 0
+  assert max(sums.highest['log_ratio'], -sums.lowest['log_ratio']) < 1e-6
+  assert not any(sums.total[f'clip_{name}'] for name in ('low', 'high', 'dual'))
 
 
 def test_nothing_outside_responses_matters(gradient, score, whole):
@@ -330,14 +361,12 @@ def test_nothing_outside_responses_matters(gradient, score, whole):
   padding = batch.segment_BT == 0
   assert (outside & ~padding).sum() == 4 * (2 + 6 + 4) and padding.any()
   junk = batch.replace(
-      old_logp_BT=np.where(outside, -40, batch.old_logp_BT),
-      sampler_logp_BT=np.where(outside, 7, batch.sampler_logp_BT),
+      targets={name: np.where(outside, -40, x)
+               for name, x in batch.targets.items()},
       tokens_BT=np.where(padding, 9, batch.tokens_BT))
   grads, sums = gradient([junk])
   assert_close(grads, whole[0])
-  for name in ('loss', 'tokens', 'entropy', 'clip_high', 'log_ratio_max'):
-    np.testing.assert_allclose(getattr(sums, name), getattr(whole[1], name),
-                               rtol=1e-5)
+  assert_same_sums(sums, whole[1])
   unmasked = batch.replace(mask_BT=np.zeros_like(batch.mask_BT))
   grads, sums = gradient([unmasked])
   assert not any(np.any(g) for g in jax.tree.leaves(grads))
@@ -347,21 +376,22 @@ def test_nothing_outside_responses_matters(gradient, score, whole):
 def test_zero_advantage_is_zero_gradient(gradient, score):
   """Exactly, whatever the ratio."""
   batch, = with_old(pack(), score)
-  grads, sums = gradient([batch.replace(
-      adv_BT=np.zeros_like(batch.adv_BT))])
+  grads, sums = gradient([batch.with_target(
+      'advantage', np.zeros_like(batch.targets['advantage']))])
   assert not any(np.any(g) for g in jax.tree.leaves(grads))
   assert sums.loss == 0 and sums.tokens == TOKENS
 
 
 def test_own_old_logps_equal_rescored_ones(tiny, mesh, gradient, score):
   """With one update the stop-gradient of its own log-probs is the old."""
-  own_fn, _ = compile_all(tiny[0], mesh, optax.sgd(1.0), own_old_logp=True)
+  own_fn, _ = compile_all(tiny[0], mesh, optax.sgd(1.0),
+                          old_logps=update.own_old_logps)
   # The recorded old log-probs are junk then: they are not looked at.
   own = gradient(with_old(pack(), score), own_fn)
   rescored = gradient(with_old(pack(), score, scale=0.0))
   assert_close(own[0], rescored[0])
   np.testing.assert_allclose(own[1].loss, rescored[1].loss, rtol=1e-5)
-  assert own[1].log_ratio_max == own[1].log_ratio_min == 0
+  assert own[1].highest['log_ratio'] == own[1].lowest['log_ratio'] == 0
 
 
 @pytest.fixture(scope='module')
@@ -370,7 +400,7 @@ def adamw(tiny, mesh, quick_compile):
   tx = optimizers.adamw(optimizers.AdamWConfig(
       learning_rate=0.1, weight_decay=0.5))
   update_fn, shardings = compile_all(tiny[0], mesh, tx)
-  return update_fn, lambda: update.new_state(tiny[1], tx, shardings)
+  return update_fn, lambda: states.new_state(tiny[1], tx, shardings)
 
 
 def test_an_all_trivial_minibatch_still_steps(tiny, adamw):
@@ -391,7 +421,7 @@ def test_a_minibatch_without_groups_is_not_nan(tiny, adamw):
   groups = packing.split_minibatches(2, 4, np.random.default_rng(0))
   assert [] in groups
   update_fn, first = adamw
-  count = packing.response_tokens([])
+  count = packing.trained_tokens([])
   state, _, norm = jax.device_get(update_fn(first(), [], float(count)))
   assert np.isfinite(norm)
   assert all(np.isfinite(x).all() for x in jax.tree.leaves(state.params))
@@ -434,14 +464,14 @@ def test_one_trace_per_shape(mesh):
   def loss_fn(params, batch):
     traces.append(batch.tokens_BT.shape)
     loss = batch.mask_BT.sum() * params['embed'].sum()
-    return loss, update.zero_sums().replace(loss=loss)
+    return loss, update.no_sums().replace(loss=loss)
 
   params, tx = {'embed': jnp.ones((2, 2))}, optax.sgd(1.0)
   model = types.SimpleNamespace(init=lambda key: params)
-  shardings = update.state_shardings(model, tx, mesh)
+  shardings = states.state_shardings(model, tx, mesh)
   update_fn = update.compile_update(loss_fn=loss_fn, tx=tx, mesh=mesh,
                                     shardings=shardings)
-  state = update.new_state(params, tx, shardings)
+  state = states.new_state(params, tx, shardings)
   batches = [sharding.put_batch(mesh, b)
              for b in pack(max_tokens=32, buckets=(16,))]
   assert len(batches) == 6
@@ -459,7 +489,7 @@ def test_a_token_that_begins_a_segment_is_not_scored(tiny, kind):
   starts[:, 1:] = np.where(starts[:, 1:] == starts[:, :-1], 0, starts[:, 1:])
   starts = starts > 0
   assert starts.sum() >= 2
-  of = functools.partial(update.token_logps, tiny[1], model=tiny[0],
+  of = functools.partial(forward.token_logps, tiny[1], model=tiny[0],
                          temperature=TEMPERATURE, chunk=5)
   want = of(batch)
   told = batch.replace(mask_BT=np.where(starts, 1, batch.mask_BT))

@@ -9,10 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests import builders
 from zppo_jax import models, randomness
 from zppo_jax.arrays import Cache
 from zppo_jax.devices import sharding
-from zppo_jax.learner import layouts, packing, update
+from zppo_jax.learner import forward, layouts, packing, update
 from zppo_jax.models import cache as cached, layers
 from zppo_jax.objectives import losses
 from zppo_jax.records import (
@@ -23,6 +24,7 @@ from zppo_jax.records import (
   Question,
   Rollout,
   StopReason,
+  TokenSequence,
   Verdict,
 )
 from zppo_jax.rollout import collect
@@ -97,12 +99,14 @@ def test_sampled_logps_are_the_trainers(dtype, tolerance):
       for p in range(len(lengths))])
   stops = {done.stop for group in found for done in group}
   assert stops == {StopReason.END, StopReason.LENGTH}
-  rows = [(tokens[p, :lengths[p]], np.int32(found[p][g].tokens), 0, 1)
+  rows = [(tokens[p, :lengths[p]], np.int32(found[p][g].tokens))
           for p in range(7) for g in range(G)]
   logp, _ = jax.jit(functools.partial(
-      update.token_logps, model=model, temperature=0.8, chunk=7))(
-          params, packing.pad_rows(rows, 28, 45, num_axes=3))
-  for b, (prompt, response, *_) in enumerate(rows):
+      forward.token_logps, model=model, temperature=0.8, chunk=7))(
+          params, packing.pad_rows(
+              [packing.to_score(TokenSequence(prompt=p, response=r))
+               for p, r in rows], 28, 45, num_axes=3))
+  for b, (prompt, response) in enumerate(rows):
     got = np.float32(found[b // G][b % G].logps)
     want = np.asarray(logp)[b, len(prompt):len(prompt) + len(response)]
     assert len(want) == len(response)
@@ -156,7 +160,7 @@ def test_packed_rows_equal_padded_ones():
   model, params = tiny()
   rng = np.random.default_rng(4)
   draw = lambda size: rng.integers(2, V, size).tolist()
-  rows = [packing.Row(draw(p), draw(r), rng.uniform(-3, -2, r), a)
+  rows = [builders.training(draw(p), draw(r), rng.uniform(-3, -2, r), a)
           for p, r, a in ((3, 9, 1.0), (1, 5, -1.0), (9, 48, 2.0), (2, 1, 0.5),
                           (4, 40, -0.5), (1, 1, 1.0))]
   make = functools.partial(packing.bucketed_rows, rows, max_tokens=480,
@@ -166,20 +170,16 @@ def test_packed_rows_equal_padded_ones():
   assert packed.segment_BT.max() >= 3
   run = jax.jit(jax.grad(functools.partial(
       update.policy_loss, model=model, temperature=0.9, chunk=8,
-      own_old_logp=False, objective=functools.partial(
+      loss=functools.partial(
           losses.clipped_surrogate, clip=losses.ClipBounds())), has_aux=True))
 
   def of(batch):
     # The sampler's for the old policy's: both lie with their tokens.
-    return jax.device_get(run(params, batch.replace(
-        old_logp_BT=batch.sampler_logp_BT)))
+    return jax.device_get(run(params, builders.old_is_sampler(batch)))
   grads, sums = of(padded)
   got, got_sums = of(packed)
   compared(got, grads, 1e-5)
-  for name in ('loss', 'tokens', 'entropy', 'clip_low', 'clip_high',
-               'clip_dual', 'log_ratio_max', 'log_ratio_min', 'padding'):
-    np.testing.assert_allclose(getattr(got_sums, name), getattr(sums, name),
-                               rtol=1e-5, err_msg=name)
+  builders.assert_same_sums(got_sums, sums, padding=True)
   merged, _ = of(packed.replace(segment_BT=np.minimum(packed.segment_BT, 1)))
   with pytest.raises(AssertionError):
     compared(merged, grads, 1e-2)
@@ -199,21 +199,19 @@ def test_shared_prompts_equal_padded_rows():
       for n, lengths in ((1, (3, 9)), (70, (5, 1)), (12, (2, 7)))]
   layout = layouts.Layout('padded', 480, 1, 2, (80,), (70,), (10,), (), 3)
   make = lambda kind: layouts.micro_batches(
-      groups, np.float32([[1, -1], [0.5, 2], [-1, 1]]),
-      layout._replace(kind=kind), skip_zero=False)
+      groups, builders.advantage_targets(
+          groups, np.float32([[1, -1], [0.5, 2], [-1, 1]])),
+      layout._replace(kind=kind))
   (padded,), (shared,) = make('padded'), make('shared')
   run = jax.jit(jax.grad(functools.partial(
       update.policy_loss, model=model, temperature=0.9, chunk=8,
-      own_old_logp=False, objective=functools.partial(
+      loss=functools.partial(
           losses.clipped_surrogate, clip=losses.ClipBounds())), has_aux=True))
   (grads, sums), (got, got_sums) = (
-      jax.device_get(run(params, b.replace(old_logp_BT=b.sampler_logp_BT)))
+      jax.device_get(run(params, builders.old_is_sampler(b)))
       for b in (padded, shared))
   compared(got, grads, 1e-5)
-  for name in ('loss', 'tokens', 'entropy', 'clip_low', 'clip_high',
-               'clip_dual', 'log_ratio_max', 'log_ratio_min'):
-    np.testing.assert_allclose(getattr(got_sums, name), getattr(sums, name),
-                               rtol=1e-5, err_msg=name)
+  builders.assert_same_sums(got_sums, sums)
 
 
 @functools.cache

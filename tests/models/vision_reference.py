@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests import builders
 from tests.models import torch_reference
 from zppo_jax.chat import images
 from zppo_jax.learner import packing
@@ -225,7 +226,7 @@ def check_cached(model, params) -> None:
   """Log-probs of the sampler are those of prompt and response in one pass."""
   prompts = [prompt(name, model.config.vision)[0] for name in CASES]
   samples = jax.device_get(sampler(model, 20)(params, batch(prompts)))
-  rows = [packing.Row(p.tokens, tokens.tolist(), logps.tolist(), 1.0, p.media)
+  rows = [builders.training(p.tokens, tokens.tolist(), logps, media=p.media)
           for p, tokens, logps in zip(
               prompts, samples.tokens_PGR[:, 0], samples.logp_PGR[:, 0],
               strict=True)]
@@ -239,4 +240,5 @@ def check_cached(model, params) -> None:
         logp, packed.tokens_BT[:, 1:, None], -1)[..., 0]
 
   got = np.asarray(jax.jit(score)(params)) * packed.mask_BT[:, 1:]
-  np.testing.assert_allclose(got, packed.sampler_logp_BT[:, 1:], atol=2e-5)
+  np.testing.assert_allclose(got, packed.targets['sampler_logp'][:, 1:],
+                             atol=2e-5)

@@ -9,10 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.builders import documented_metrics, small_config
+from tests.builders import (
+  assert_same_sums,
+  documented_metrics,
+  small_config,
+  training,
+)
 from zppo_jax.algorithms.replay import ReplayBuffer
-from zppo_jax.arrays import MicroBatch
-from zppo_jax.learner import packing, update
+from zppo_jax.arrays import MicroBatch, OwnPrompts
+from zppo_jax.learner import forward, packing, update
 from zppo_jax.objectives import importance, losses
 from zppo_jax.runs import metrics
 from zppo_jax.train import build, step
@@ -110,13 +115,14 @@ def fake_batch() -> MicroBatch:
       tokens_BT=np.int32([[3, 4, 5, 6, 7, 8, 9, 0]]),
       positions_BTA=np.arange(8, dtype=np.int32)[None, :, None],
       segment_BT=np.int32([[1] * 7 + [0]]), mask_BT=mask,
-      adv_BT=np.float32(-1.5) * mask,
-      old_logp_BT=np.float32(noise[0] - 3) * mask,
-      sampler_logp_BT=np.float32(noise[1] - 3) * mask)
+      prompts=OwnPrompts(media=None), targets={
+          'advantage': np.float32(-1.5) * mask,
+          'old_logp': np.float32(noise[0] - 3) * mask,
+          'sampler_logp': np.float32(noise[1] - 3) * mask})
 
 
-FIELDS = dict(temperature=0.9, chunk=8, objective=functools.partial(
-    losses.clipped_surrogate, clip=losses.ClipBounds()))
+FIELDS = dict(temperature=0.9, chunk=8)
+CLIPPED = functools.partial(losses.clipped_surrogate, clip=losses.ClipBounds())
 
 
 @pytest.fixture(scope='module')
@@ -130,10 +136,12 @@ def bigrams():
       head=lambda p: p['head']), params
 
 
-def value_and_grad(bigrams, own, batch=None, **more):
+def value_and_grad(bigrams, own, batch=None, loss=CLIPPED):
   model, params = bigrams
+  old_logps = update.own_old_logps if own else update.recorded_old_logps
   return jax.jit(jax.value_and_grad(functools.partial(
-      update.policy_loss, model=model, own_old_logp=own, **FIELDS, **more),
+      update.policy_loss, model=model, old_logps=old_logps, loss=loss,
+      **FIELDS),
       has_aux=True))(params, fake_batch() if batch is None else batch)
 
 
@@ -143,25 +151,25 @@ def test_none_leaves_the_program_of_the_loss_as_it_was(bigrams):
   batch = fake_batch()
 
   def plain(params, batch):
-    logp_BT, _ = update.token_logps(params, batch, model=model,
+    logp_BT, _ = forward.token_logps(params, batch, model=model,
                                     temperature=0.9, chunk=8)
-    loss_BT, _ = FIELDS['objective'](logp_BT, batch.old_logp_BT,
-                                     batch.adv_BT)
+    loss_BT, _ = losses.surrogate(
+        logp_BT, batch.targets['old_logp'], batch.targets['advantage'],
+        losses.ClipBounds())
     return jnp.sum(loss_BT * batch.mask_BT)
 
-  def ours(correct):
+  def ours(kind):
+    loss = importance.Correction(kind).of(CLIPPED, gap_measured=False)
     return lambda params, batch: update.policy_loss(
-        params, batch, model=model, own_old_logp=False, correct=correct,
-        **FIELDS)[0]
+        params, batch, model=model, loss=loss, **FIELDS)[0]
 
   def text(loss):
     found = jax.jit(jax.grad(loss)).lower(params, batch).as_text()
     return re.sub(r'module @\S+', '', found)
 
   want = text(plain)
-  assert text(ours(importance.Correction().function)) == want
-  other = importance.Correction('token_truncate').function
-  assert text(ours(other)) != want  # the comparison can fail
+  assert text(ours('none')) == want
+  assert text(ours('token_truncate')) != want  # the comparison can fail
 
 
 @pytest.mark.parametrize('own', [False, True])
@@ -170,34 +178,37 @@ def test_gradient_is_weighted_token_by_token(bigrams, own):
   with one update the old ones are the update's own."""
   batch, bound = fake_batch(), 1.2
   model, params = bigrams
-  logp = update.token_logps(params, batch, model=model, temperature=0.9,
+  logp = forward.token_logps(params, batch, model=model, temperature=0.9,
                             chunk=8)[0]
-  old = np.asarray(logp if own else batch.old_logp_BT)
-  sampler = batch.sampler_logp_BT
+  old = np.asarray(logp if own else batch.targets['old_logp'])
+  sampler = batch.targets['sampler_logp']
   weight = np.minimum(np.exp((old - sampler) * batch.mask_BT), bound)
   assert (weight[batch.mask_BT > 0] < 1).any()
   (loss, sums), grads = value_and_grad(
-      bigrams, own, correct=importance.Correction(
-          'token_truncate', bound).function)
+      bigrams, own, loss=importance.Correction('token_truncate', bound).of(
+          CLIPPED, gap_measured=False))
   # A constant weight on the mask is the same linear combination.
   scaled = lambda loss_BT, *args: (loss_BT * weight, {})
-  (want_loss, _), want = value_and_grad(bigrams, own, correct=scaled)
+  (want_loss, _), want = value_and_grad(
+      bigrams, own, loss=functools.partial(
+          importance.corrected, loss=CLIPPED, correct=scaled))
   np.testing.assert_allclose(loss, want_loss, rtol=1e-5)
   jax.tree.map(lambda x, y: np.testing.assert_allclose(
       x, y, rtol=1e-4, atol=1e-6), grads, want)
   on = batch.mask_BT > 0
   gap = np.abs(old - sampler)[on]
-  np.testing.assert_allclose(sums.weight, weight[on].sum(), rtol=1e-5)
-  assert sums.weight_held == (weight[on] == np.float32(bound)).sum() > 0
-  np.testing.assert_allclose(sums.gap, gap.sum(), rtol=1e-5)
-  np.testing.assert_allclose(sums.gap_max, gap.max(), rtol=1e-5)
+  np.testing.assert_allclose(sums.total['weight'], weight[on].sum(), rtol=1e-5)
+  held = (weight[on] == np.float32(bound)).sum()
+  assert sums.total['weight_held'] == held > 0
+  np.testing.assert_allclose(sums.total['gap'], gap.sum(), rtol=1e-5)
+  np.testing.assert_allclose(sums.highest['gap'], gap.max(), rtol=1e-5)
 
 
 @pytest.mark.parametrize('kind', ['sequence_truncate', 'sequence_mask'])
 def test_sequences_of_a_packed_row_have_their_own_weights(bigrams, kind):
   """Through policy_loss: as if each were a row; not so if they were one."""
   rng = np.random.default_rng(3)
-  rows = [packing.Row(
+  rows = [training(
       rng.integers(1, 24, p).tolist(), rng.integers(1, 24, r).tolist(),
       rng.uniform(-3.5, -2.5, r), a)
           for p, r, a in ((2, 4, 1.0), (1, 3, -1.0), (3, 2, 0.5), (1, 5, 2.0))]
@@ -205,27 +216,28 @@ def test_sequences_of_a_packed_row_have_their_own_weights(bigrams, kind):
                                 packed=packed)[0] for packed in (False, True)]
   assert made[1].segment_BT.max() == 4
   of = lambda batch: value_and_grad(
-      bigrams, False, batch.replace(old_logp_BT=-3 * batch.mask_BT),
-      correct=importance.Correction(kind, 1.5).function)
+      bigrams, False, batch.with_target('old_logp', -3 * batch.mask_BT),
+      loss=importance.Correction(kind, 1.5).of(CLIPPED, gap_measured=False))
   ((loss, want), grads), ((got_loss, got), got_grads) = map(of, made)
   np.testing.assert_allclose(got_loss, loss, rtol=1e-5)
   jax.tree.map(lambda x, y: np.testing.assert_allclose(
       x, y, rtol=1e-4, atol=1e-6), got_grads, grads)
-  assert 0 < want.weight_held < want.tokens
-  for name in ('tokens', 'weight', 'weight_held', 'gap', 'gap_max'):
-    np.testing.assert_allclose(getattr(got, name), getattr(want, name),
-                               rtol=1e-5, err_msg=name)
+  assert 0 < want.total['weight_held'] < want.tokens
+  assert {'weight', 'weight_held', 'gap'} <= want.total.keys()
+  assert_same_sums(got, want)
   merged = np.minimum(made[1].segment_BT, 1)
   other = of(made[1].replace(segment_BT=merged))[0][1]
-  assert abs(other.weight - want.weight) > 0.1
+  assert abs(other.total['weight'] - want.total['weight']) > 0.1
 
 
 def test_metrics_by_hand():
   """Over trained tokens; the maximum over updates."""
-  zero = update.zero_sums()
+  zero = update.no_sums()
   found = metrics.of_correction([
-      zero.replace(tokens=6, weight=7, weight_held=1, gap=0.6, gap_max=0.2),
-      zero.replace(tokens=2, weight=2, weight_held=1, gap=0.2, gap_max=0.1)])
+      zero.replace(tokens=6, highest={'gap': 0.2},
+                   total={'weight': 7, 'weight_held': 1, 'gap': 0.6}),
+      zero.replace(tokens=2, highest={'gap': 0.1},
+                   total={'weight': 2, 'weight_held': 1, 'gap': 0.2})])
   assert found == pytest.approx({
       'correction/weight': 9 / 8, 'correction/held': 0.25,
       'sampler_trainer/logp_gap_mean': 0.1,

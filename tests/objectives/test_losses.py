@@ -2,11 +2,13 @@
 
 import functools
 import math
+import types
 
 import jax
 import numpy as np
 import pytest
 
+from zppo_jax.arrays import MicroBatch, OwnPrompts, PolicyOutput
 from zppo_jax.objectives import losses
 from zppo_jax.objectives.losses import ClipBounds
 
@@ -33,23 +35,38 @@ PAPER = ClipBounds()
 FLAGS = ('clip_low', 'clip_high', 'clip_dual')
 
 
-@functools.partial(jax.jit, static_argnums=(0, 4))
-def evaluated(objective, logp, old, adv, clip=PAPER):
-  """(loss, flags, gradient of the summed loss to logp, and to old)."""
+@functools.partial(jax.jit, static_argnums=0)
+def evaluated(of, logp, old, adv):
+  """(loss, flags, gradient of the summed loss to logp, and to old).
+
+  Args:
+    of: a `losses.Loss`.
+  """
   def total(logp, old):
-    loss, flags = losses.OBJECTIVES[objective](logp, old, adv, clip)
+    output = PolicyOutput(logp_BT=logp, entropy_BT=logp, hidden_BTD=logp,
+                          head_DV=logp)
+    batch = MicroBatch(
+        tokens_BT=logp, positions_BTA=logp, segment_BT=logp, mask_BT=logp,
+        targets={'old_logp': old, 'advantage': adv},
+        prompts=OwnPrompts(media=None))
+    loss, flags = of(output, batch)
     return loss.sum(), (loss, flags)
   (_, (loss, flags)), (grad, old_grad) = jax.value_and_grad(
       total, argnums=(0, 1), has_aux=True)(logp, old)
   return loss, flags, grad, old_grad
 
 
+@functools.cache
+def clipped(clip: ClipBounds) -> losses.Loss:
+  return functools.partial(losses.clipped_surrogate, clip=clip)
+
+
 def surrogate(advantages, ratios, clip=PAPER):
   """Loss, gradient and flags of tokens in rows of one."""
   logp = np.log(np.float32(ratios))[:, None] - 3
   loss, flags, grad, old_grad = evaluated(
-      'clipped_surrogate', logp, np.full_like(logp, -3),
-      np.float32(advantages)[:, None], clip)
+      clipped(clip), logp, np.full_like(logp, -3),
+      np.float32(advantages)[:, None])
   assert not np.any(old_grad)  # the old policy is a constant
   return (np.asarray(loss)[:, 0], np.asarray(grad)[:, 0],
           {k: np.asarray(v)[:, 0] for k, v in flags.items()})
@@ -87,7 +104,7 @@ def test_other_bounds():
 def test_no_gradient_to_old_logps():
   """The old policy is a constant even where it is the same array."""
   adv = np.float32([[1.0]])
-  grad = jax.jit(jax.grad(lambda x: losses.clipped_surrogate(
+  grad = jax.jit(jax.grad(lambda x: losses.surrogate(
       x, x, adv, PAPER)[0].sum()))(np.float32([[-1.0]]))
   np.testing.assert_allclose(grad, [[-1.0]])
 
@@ -96,7 +113,7 @@ def test_no_gradient_to_old_logps():
 def test_bounds_hold_where_the_ratio_overflows(advantage, loss):
   """exp(100) is inf in float32: the bounds exist for such tokens."""
   value, _, grad, _ = evaluated(
-      'clipped_surrogate', np.float32([[-1.0]]), np.float32([[-101.0]]),
+      clipped(PAPER), np.float32([[-1.0]]), np.float32([[-101.0]]),
       np.float32([[advantage]]))
   np.testing.assert_allclose(value, [[loss]], rtol=1e-6)
   assert grad == 0
@@ -107,11 +124,11 @@ def test_negative_log_likelihood():
   logp = np.float32([[-1.0, -2.0], [-3.0, -4.0]])
   weight = np.float32([[2.0], [0.0]])
   loss, flags, grad, _ = evaluated(
-      'negative_log_likelihood', logp, logp + 9, weight)
+      losses.negative_log_likelihood, logp, logp + 9,
+      np.broadcast_to(weight, logp.shape))
   np.testing.assert_array_equal(loss, [[2, 4], [0, 0]])
   np.testing.assert_array_equal(grad, [[-2, -2], [0, 0]])
-  assert set(flags) == set(FLAGS)
-  assert not any(np.any(flag) for flag in flags.values())
+  assert flags == {}
 
 
 @pytest.mark.parametrize('fields, message', [
@@ -136,4 +153,16 @@ def test_shapes_are_checked():
   """Advantages come as a column: a bare [B] would broadcast over T."""
   square = np.zeros((2, 2), np.float32)
   with pytest.raises(AssertionError, match='rank'):
-    losses.clipped_surrogate(square, square, square[0], PAPER)
+    losses.surrogate(square, square, square[0], PAPER)
+
+
+def test_a_row_brings_its_own_constants():
+  """Bounds are made, and checked, only where a loss clips."""
+  fields = types.SimpleNamespace(clip={'low': 0.1, 'high': 0.2, 'dual': 3.0})
+  made = losses.make_clipped_surrogate(fields)
+  assert made.keywords == {'clip': ClipBounds(low=0.1, high=0.2, dual=3.0)}
+  fields = types.SimpleNamespace(clip={'low': -1})
+  with pytest.raises(ValueError, match='clip.low is -1'):
+    losses.make_clipped_surrogate(fields)
+  assert losses.make_negative_log_likelihood(
+      fields) is losses.negative_log_likelihood

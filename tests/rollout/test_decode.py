@@ -11,8 +11,8 @@ from scipy import stats
 
 from tests import builders
 from zppo_jax import randomness
-from zppo_jax.learner import packing, update
-from zppo_jax.records import Decoding, Purpose, StopReason
+from zppo_jax.learner import forward, packing
+from zppo_jax.records import Decoding, Purpose, StopReason, TokenSequence
 from zppo_jax.rollout import collect, decode
 from zppo_jax.rollout.engine import Request
 
@@ -33,7 +33,7 @@ def sampler(model, decoding):
 @functools.cache
 def scorer(model, temperature):
   return jax.jit(functools.partial(
-      update.token_logps, model=model, temperature=temperature, chunk=7))
+      forward.token_logps, model=model, temperature=temperature, chunk=7))
 
 
 @functools.cache
@@ -75,12 +75,14 @@ def rescored(model, params, prompts, lengths, samples, temperature):
   """What the trainer says of the same tokens, aligned like logp_PGR."""
   P, G, R = samples.tokens_PGR.shape
   rows = [(prompts[p, :lengths[p]],
-           samples.tokens_PGR[p, g, :samples.length_PG[p, g]], 0, 1)
+           samples.tokens_PGR[p, g, :samples.length_PG[p, g]])
           for p in range(P) for g in range(G)]
-  batch = packing.pad_rows(rows, P * G, prompts.shape[1] + R + 3)
+  batch = packing.pad_rows(
+      [packing.to_score(TokenSequence(prompt=p, response=r)) for p, r in rows],
+      P * G, prompts.shape[1] + R + 3)
   logp, _ = scorer(model, temperature)(params, batch)
   out = np.zeros((P * G, R), np.float32)
-  for b, (prompt, response, *_) in enumerate(rows):
+  for b, (prompt, response) in enumerate(rows):
     out[b, :len(response)] = logp[b, len(prompt):len(prompt) + len(response)]
   return out.reshape(P, G, R)
 

@@ -15,9 +15,9 @@ from tests.rollout.test_engine import engine, request
 from zppo_jax import models
 from zppo_jax.algorithms.replay import ReplayBuffer
 from zppo_jax.devices import sharding
-from zppo_jax.learner import packing, update
+from zppo_jax.learner import forward, packing
 from zppo_jax.models import layers
-from zppo_jax.records import Decoding
+from zppo_jax.records import Decoding, TokenSequence
 from zppo_jax.rollout import collect, quantize
 from zppo_jax.train import build, step
 
@@ -41,10 +41,10 @@ def dense(copy):
 def logps(model, params):
   tokens = np.random.default_rng(0).integers(2, 500, (2, 24))
   batch = packing.pad_rows(
-      [packing.Row(t[:8].tolist(), t[8:].tolist(), [0.0] * 16, 1.0)
+      [packing.to_score(TokenSequence(prompt=t[:8], response=t[8:]))
        for t in tokens], 2, 24, 0, model.num_axes)
   return jax.jit(functools.partial(
-      update.token_logps, model=model, temperature=1.0, chunk=64))(
+      forward.token_logps, model=model, temperature=1.0, chunk=64))(
           params, batch)[0]
 
 

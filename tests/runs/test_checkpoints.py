@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from zppo_jax.arrays import TrainState
-from zppo_jax.learner import optimizers, update
+from zppo_jax.learner import optimizers, states
 from zppo_jax.runs import checkpoints
 from zppo_jax.runs.checkpoints import CheckpointError, Checkpoints, Policy
 
@@ -29,14 +29,14 @@ def parts(tiny, make_mesh):
   optimizer keeps bf16 moments, so that three types are stored."""
   model, params = tiny
   tx = optimizers.adamw(optimizers.AdamWConfig(state_dtype='bfloat16'))
-  shardings = update.state_shardings(model, tx, make_mesh(2, 2, 2))
+  shardings = states.state_shardings(model, tx, make_mesh(2, 2, 2))
   def make(scale=1.0):
-    state = update.new_state(params, tx, shardings)
+    state = states.new_state(params, tx, shardings)
     noisy = jax.tree.map(lambda x: x * scale + jnp.asarray(0.3, x.dtype)
                          if jnp.issubdtype(x.dtype, jnp.floating) else x + 7,
                          state)
     return jax.device_put(noisy, shardings)
-  return make, update.abstract_state(model, tx, shardings)
+  return make, states.abstract_state(model, tx, shardings)
 
 
 def opened(path, **changes):
@@ -117,8 +117,8 @@ def test_another_optimizers_state_is_refused(tmp_path, parts, tiny, make_mesh):
   kept.wait()
   model, _ = tiny
   tx = optimizers.adamw(optimizers.AdamWConfig(state_dtype='float32'))
-  other = update.abstract_state(
-      model, tx, update.state_shardings(model, tx, make_mesh(2, 2, 2)))
+  other = states.abstract_state(
+      model, tx, states.state_shardings(model, tx, make_mesh(2, 2, 2)))
   with pytest.raises(CheckpointError, match="bfloat16.* there and 'float32"):
     kept.restore(5, other)
   kept.close()

@@ -6,7 +6,7 @@ import pytest
 from tests.builders import group, question, rollout, wrong
 from zppo_jax.algorithms import zppo
 from zppo_jax.algorithms.replay import Entry, ReplayBuffer, Settlement
-from zppo_jax.learner.update import Sums
+from zppo_jax.learner.update import no_sums
 from zppo_jax.records import (
   CallStats,
   Group,
@@ -97,11 +97,10 @@ def test_what_has_no_verdict_counts_for_nothing():
 def test_clip_shares_are_of_all_response_tokens():
   """10 of 40 tokens were trained on, in two updates: rows without an
   advantage are left out, and their tokens count."""
-  one = {name: 0.0 for name in Sums.__dataclass_fields__}
-  sums = [Sums(**{**one, 'tokens': 6.0, 'clip_low': 2.0, 'clip_high': 1.0,
-                  'loss': 3.0, 'entropy': 12.0}),
-          Sums(**{**one, 'tokens': 4.0, 'clip_low': 2.0, 'clip_dual': 4.0,
-                  'loss': 1.0, 'entropy': 8.0})]
+  sums = [no_sums().replace(loss=3.0, tokens=6.0, total={
+              'clip_low': 2.0, 'clip_high': 1.0, 'entropy': 12.0}),
+          no_sums().replace(loss=1.0, tokens=4.0, total={
+              'clip_low': 2.0, 'clip_dual': 4.0, 'entropy': 8.0})]
   found = metrics.of_updates(sums, [30, 10], [1.0, 1.0])
   assert found['update/clip_low'] == 4 / 40
   assert found['update/clip_high'] == 1 / 40

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
+from tests import builders
 from tests.builders import question
 from zppo_jax.algorithms.replay import Entry, Settlement
 from zppo_jax.learner import layouts, packing
@@ -188,7 +189,7 @@ def test_evaluations_say_what_had_been_spent(tmp_path):
 def test_the_batch_of_a_run_that_stopped_is_kept_without_pickle(tmp_path,
                                                                 shared):
   """All of its arrays by their names, those of prompts apart too."""
-  rows = [packing.Row((1, 2), (3,), (-0.5,), 2.0)]
+  rows = [builders.training((1, 2), (3,), (-0.5,), 2.0)]
   batch = (layouts.fill([rows], layouts.BatchShape(1, 2, 4, 4, 0), 1) if shared
            else packing.pad_rows(rows, 2, 4))
   folder = Workdir.open(tmp_path, CONFIG).keep_batch(5, 'NaN', [(1, batch)])
@@ -199,7 +200,7 @@ def test_the_batch_of_a_run_that_stopped_is_kept_without_pickle(tmp_path,
   holders = [batch, batch.prompts] if shared else [batch]
   arrays = {f.name: getattr(h, f.name) for h in holders
             for f in dataclasses.fields(h)
-            if isinstance(getattr(h, f.name), np.ndarray)}
+            if isinstance(getattr(h, f.name), np.ndarray)} | batch.targets
   assert set(found) == set(arrays) and ('tokens_PT' in arrays) == shared
   for name, array in arrays.items():
     np.testing.assert_array_equal(found[name], array)

@@ -14,8 +14,10 @@ pytest.importorskip('uvicorn')
 from tests.serve.test_app import running  # noqa: E402
 from zppo_jax import serve  # noqa: E402
 from zppo_jax.chat.micro_chat import CHAT  # noqa: E402
-from zppo_jax.learner.packing import Row  # noqa: E402
-from zppo_jax.records import Decoding  # noqa: E402
+from zppo_jax.records import (
+  Decoding,  # noqa: E402
+  TokenSequence,  # noqa: E402
+)
 from zppo_jax.serve import app, desk, prepared  # noqa: E402
 from zppo_jax.serve.worker import Generate, Score, Worker, _Scoring  # noqa: E402
 from zppo_jax.weights import pretrained  # noqa: E402
@@ -125,7 +127,7 @@ def test_scores_of_all_owners_by_turns():
     return [r.prompt for r in rows]
   lane = _Scoring(score)
   lane.start()
-  row = lambda i: Row((i,), (), (), 0.0, None)
+  row = lambda i: TokenSequence(prompt=(i,), response=())
   many = [concurrent.futures.Future() for _ in range(100)]
   for future in many:
     lane.put(Score(row(1), 'a'), future)

@@ -11,7 +11,7 @@ from tests.serve.test_app import QUESTION, serving  # noqa: E402
 from tests.serve.test_requests import chat, text  # noqa: E402
 from zppo_jax import serve  # noqa: E402
 from zppo_jax.chat.micro_chat import CHAT  # noqa: E402
-from zppo_jax.learner.packing import Row  # noqa: E402
+from zppo_jax.records import TokenSequence  # noqa: E402
 from zppo_jax.serve import requests, responses  # noqa: E402
 from zppo_jax.serve.responses import Ranked  # noqa: E402
 from zppo_jax.serve.worker import Score  # noqa: E402
@@ -268,7 +268,7 @@ def test_ranks_of_a_model():
                        slots=1, top=CHAT.codec.vocab_size)
   tokens = (*CHAT.plain('C a b 4').tokens, *CHAT.response('4 a'))
   logp, top, ids, rank = worker.submit(
-      Score(Row(tokens, (), (), 0.0, None))).result(120)
+      Score(TokenSequence(prompt=tokens, response=()))).result(120)
   worker.close()
   for t in range(1, len(tokens)):
     assert ids[t].tolist().index(tokens[t]) + 1 == rank[t]

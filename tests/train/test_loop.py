@@ -176,7 +176,7 @@ def test_an_exploding_ratio_stops_the_run(tmp_path):
     loop.main(config, tmp_path)
   [folder] = (tmp_path / 'attempts/0001').glob('stopped_at_step_*')
   batches = [np.load(p, allow_pickle=False) for p in folder.glob('*.npz')]
-  assert any((b['adv_BT'] != 0).any() for b in batches)
+  assert any((b['advantage'] != 0).any() for b in batches)
 
 
 def test_a_fork_starts_a_new_run_from_a_checkpoint(tmp_path, zppo_run):

@@ -12,7 +12,7 @@ from zppo_jax.algorithms.replay import ReplayBuffer
 from zppo_jax.records import Group, Rollout, StopReason, Verdict
 from zppo_jax.runs import metrics
 from zppo_jax.tasks import TASKS, micro
-from zppo_jax.train import build, step
+from zppo_jax.train import build, minibatches, step
 
 
 @pytest.mark.parametrize('name', sorted(methods.METHODS))
@@ -37,8 +37,8 @@ def test_decisions_are_the_same_on_every_mesh():
   for shape in ((1, 1, 1), (2, 2, 2), (8, 1, 1)):
     mesh = dict(zip(('data', 'fsdp', 'tensor'), shape, strict=True))
     other = build.build(small_config(mesh=mesh))
-    adv = step.step_advantages(other, groups)
-    minis = step.make_minibatches(other, groups, adv, 0)
+    adv = minibatches.advantages(other, groups)
+    minis, _ = minibatches.make(other, groups, adv, 0)
     rows = [sorted(tuple(map(int, row)) for b in batches
                    for row in np.asarray(b.tokens_BT) if row.any())
             for batches, _ in minis]
@@ -75,15 +75,15 @@ def test_layouts_are_scored_and_trained_alike():
   c = small_config()
   c.optimizer.eps = 1e-4
   run, groups = build.build(c), recorded_groups()
-  adv = step.step_advantages(run, groups)
+  adv = minibatches.advantages(run, groups)
 
   def train(kind):
     layout = run.layout._replace(kind=kind, max_tokens=400)
     of = dataclasses.replace(run, layout=layout)
     state = run.init_state()
-    made = step.score_minibatches(
-        of, state, step.make_minibatches(of, groups, adv, 0))
-    gap = step.sampler_gap(made)
+    made = minibatches.score(
+        of, state, minibatches.make(of, groups, adv, 0)[0])
+    gap = minibatches.sampler_gap(made)
     state, sums, norms = step.update(of, state, made)
     row = metrics.of_updates(sums, [t for _, t in made], norms)
     return row | {'gap': gap}, sums, jax.device_get(state.params)
@@ -117,9 +117,9 @@ def test_minibatch_scope_normalises_each_minibatch():
   """Statistics over one group: its advantages differ by a scalar."""
   run = build.build(small_config())
   groups = recorded_groups()
-  whole = step.step_advantages(run, groups)
+  whole = minibatches.advantages(run, groups)
   assert not whole[0].any() and whole[1].any()  # 0 of 8, then 1 of 8
-  part = step.step_advantages(run, groups[1:2])[0]
+  part = minibatches.advantages(run, groups[1:2])[0]
   # One group alone: sigma is its own, so this is (r - mean) / std.
   np.testing.assert_allclose(part[0], (1 - 1 / 8) / np.sqrt(7 / 64), rtol=1e-4)
   scale = part / whole[1]
@@ -134,5 +134,5 @@ def test_what_has_no_verdict_is_no_part_of_a_baseline():
   one = lambda verdict: dataclasses.replace(of.rollouts[0], verdict=verdict)
   rollouts = (one(Verdict.CORRECT), one(Verdict.WRONG),
               *[one(Verdict.TIMEOUT), one(Verdict.CRASH)] * 3)
-  found = step.step_advantages(run, [Group(of.prompt, rollouts)])
+  found = minibatches.advantages(run, [Group(of.prompt, rollouts)])
   np.testing.assert_allclose(found, [[1, -1, *[0] * 6]], rtol=1e-4)

@@ -15,6 +15,8 @@
 import dataclasses
 
 from zppo_jax import allowed
+from zppo_jax.algorithms.targets import MakeTargets, group_advantages
+from zppo_jax.objectives import losses
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,11 +26,26 @@ class Method:
   Attributes:
     replay: whether hard questions are buffered and asked again.
     reformulations: keys of reformulate.REFORMULATIONS, in the order of slots.
-    objective: a key of losses.OBJECTIVES.
+    loss: makes the loss from a config's section `algorithm`, so that a row
+      brings its own constants.
+    targets: what the loss reads of each token of a mini-batch.
+    old_logps: whether the loss reads the target 'old_logp'. The trainer then
+      scores a step's rollouts before the first of several updates; with one
+      update it takes the update's own log-probs.
+    teacher_scores: whether `targets` asks the teacher for log-probs of given
+      tokens.
   """
   replay: bool
   reformulations: tuple[str, ...]
-  objective: str = 'clipped_surrogate'
+  loss: losses.MakeLoss = losses.make_clipped_surrogate
+  targets: MakeTargets = group_advantages
+  old_logps: bool = True
+  teacher_scores: bool = False
+
+  @property
+  def teacher(self) -> bool:
+    """Whether a teacher is asked for anything."""
+    return bool(self.reformulations) or self.teacher_scores
 
 
 METHODS = {

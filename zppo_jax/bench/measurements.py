@@ -15,12 +15,13 @@ import numpy as np
 
 from zppo_jax.algorithms import zppo
 from zppo_jax.algorithms.replay import ReplayBuffer
+from zppo_jax.algorithms.targets import TargetContext, Targets
 from zppo_jax.bench import counting, roofline
 from zppo_jax.learner import layouts, packing
 from zppo_jax.objectives import token_logps
 from zppo_jax.records import Purpose
 from zppo_jax.rollout import collect
-from zppo_jax.train import step as step_lib
+from zppo_jax.train import minibatches, step as step_lib
 from zppo_jax.train.run import Run
 from zppo_jax.verdicts import grading
 
@@ -70,9 +71,16 @@ class Setting:
     """Mini-batches of all rows; advantages alternate, so that none is 0."""
     shape = (len(self.groups), self.run.num_rollouts)
     adv_PG = np.where(np.arange(shape[1]) % 2, 1.0, -1.0) * np.ones(shape)
-    batches = layouts.micro_batches(self.groups, adv_PG, self.run.layout,
-                                    skip_zero=False)
-    return [(batches, packing.response_tokens(self.groups))]
+    return [minibatches.MiniBatch(
+        batches=layouts.micro_batches(
+            self.groups, self.targets(adv_PG), self.run.layout),
+        tokens=packing.trained_tokens(self.groups))]
+
+  def targets(self, adv_PG) -> Targets:
+    """The targets of all groups by the run's method."""
+    return self.run.method.targets(TargetContext(
+        groups=self.groups, advantages=adv_PG, step=0, seed=self.run.seed,
+        score=lambda sequences: self.run.teacher.score(sequences)))
 
   @property
   def lengths(self) -> tuple[list[int], list[list[int]]]:
@@ -146,9 +154,7 @@ def score(s: Setting) -> Work:
 
 def update(s: Setting) -> Work:
   """Gradients over all rows in micro-batches, one optimizer step."""
-  made = [(b, t) for b, t in s.minibatches]
-  if s.run.num_updates > 1:
-    made = step_lib.score_minibatches(s.run, s.state, made)
+  made = minibatches.score(s.run, s.state, s.minibatches)
 
   def once(i):
     s.state = jax.block_until_ready(step_lib.update(s.run, s.state, made)[0])
@@ -173,7 +179,7 @@ def host(s: Setting) -> Work:
     zppo.plain_prompts([g.prompt.question for g in s.groups], s.chat)
     grading.grade_all(texts, s.run.sampler.grader)
     ReplayBuffer(s.run.buffer_capacity).settle(s.groups, s.run.rules.tau, 0)
-    layouts.micro_batches(s.groups, ones, s.run.layout, skip_zero=False)
+    layouts.micro_batches(s.groups, s.targets(ones), s.run.layout)
   return Work(once, s.shapes())
 
 
@@ -181,9 +187,9 @@ def gradient_memory(s: Setting) -> Work:
   """Temporaries of a micro-batch's gradient, as the compiler reports them."""
   batch = s.minibatches[0][0][0]
   parts = s.run.update_fn.keywords
-  grads, sums = parts['zeros_fn'].eval_shape(s.state.params)
+  grads = parts['zeros_fn'].eval_shape(s.state.params)
   compiled = parts['accumulate_fn'].lower(
-      grads, sums, s.state.params, batch).compile()
+      grads, s.state.params, batch).compile()
   used = compiled.memory_analysis().temp_size_in_bytes
   rows, length = batch.tokens_BT.shape
   naive = rows * length * s.model.config.vocab_size * 4

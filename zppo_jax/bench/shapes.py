@@ -22,10 +22,11 @@ from zppo_jax.learner import (
   optimizers,
   packing,
   scoring,
+  states,
   update as update_lib,
 )
 from zppo_jax.objectives import losses
-from zppo_jax.records import Decoding
+from zppo_jax.records import Decoding, TokenSequence, TrainingSequence
 from zppo_jax.rollout import collect
 from zppo_jax.rollout.engine import Request
 from zppo_jax.weights import families, presets, safetensors_file
@@ -177,11 +178,12 @@ class ShapeSetting:
     return jax.jit(self.model.init)(jax.random.key(0))
 
   @property
-  def rows(self) -> list[packing.Row]:
+  def rows(self) -> list[TrainingSequence]:
     prompts = np.repeat(self.prompts_PT, self.load.rollouts, 0)
-    return [packing.Row(p, r, np.zeros(len(r)), 1.0 - 2 * (b % 2))
-            for b, (p, r) in enumerate(zip(prompts, self.responses_BR,
-                                           strict=True))]
+    return [packing.weighted(
+        TokenSequence(prompt=p, response=r), advantage=1.0 - 2 * (b % 2))
+        for b, (p, r) in enumerate(zip(prompts, self.responses_BR,
+                                       strict=True))]
 
   @property
   def batches(self) -> list:
@@ -226,7 +228,7 @@ def sample(s: ShapeSetting) -> Work:
 
 def _shardings(s: ShapeSetting):
   tx = optimizers.adamw(optimizers.AdamWConfig())
-  return tx, update_lib.state_shardings(s.model, tx, s.mesh)
+  return tx, states.state_shardings(s.model, tx, s.mesh)
 
 
 def score(s: ShapeSetting) -> Work:
@@ -247,10 +249,10 @@ def update(s: ShapeSetting) -> Work:
   run = update_lib.compile_update(
       loss_fn=functools.partial(
           update_lib.policy_loss, model=s.model, temperature=1.0, chunk=1024,
-          own_old_logp=True, objective=functools.partial(
+          old_logps=update_lib.own_old_logps, loss=functools.partial(
               losses.clipped_surrogate, clip=losses.ClipBounds())),
       tx=tx, mesh=s.mesh, shardings=shardings)
-  state = [update_lib.new_state(s.params, tx, shardings)]
+  state = [states.new_state(s.params, tx, shardings)]
   del s.params  # the state holds a copy
   batches, load = s.batches, s.load
 

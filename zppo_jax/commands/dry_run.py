@@ -17,7 +17,12 @@ from zppo_jax.devices import memory
 from zppo_jax.learner import layouts
 from zppo_jax.runs import workdir
 from zppo_jax.teachers.in_process import InProcessTeacher
-from zppo_jax.train import attention_kernels, loop, step as step_lib
+from zppo_jax.train import (
+  attention_kernels,
+  loop,
+  minibatches,
+  step as step_lib,
+)
 from zppo_jax.train.build import build
 from zppo_jax.train.run import Run
 
@@ -56,7 +61,8 @@ def lowered(run: Run) -> dict:
   """The largest text-only program of each engine, lowered."""
   params, rollout = run.abstract_state.params, _rollout_params(run)
   text = [s for s in layouts.shapes(run.layout) if not s.patches]
-  rows = layouts.empty(run.layout, text[-1])
+  targets = minibatches.example_targets(run.method, run.num_updates)
+  rows = layouts.empty(run.layout, text[-1], targets)
   update = run.update_fn.keywords
   out = {f'student {name}': program for name, program in
          run.sampler.engine.programs.largest(rollout).items()}
@@ -66,9 +72,9 @@ def lowered(run: Run) -> dict:
                 teacher.params).items()}
   if run.num_updates > 1:
     out['scoring'] = run.score_fn.lower(params, rows)
-  grads, sums = update['zeros_fn'].eval_shape(params)
+  grads = update['zeros_fn'].eval_shape(params)
   out['gradient of a micro-batch'] = update['accumulate_fn'].lower(
-      grads, sums, params, rows)
+      grads, params, rows)
   out['optimizer step'] = update['optimizer_fn'].lower(
       run.abstract_state, grads, 1.0)
   return out
@@ -93,9 +99,9 @@ def _seconds_when_all_train(run: Run, state, outcome):
   ones = np.ones((len(outcome.groups), run.num_rollouts), np.float32)
   for _ in range(2):  # the first one compiles
     begun = time.perf_counter()
-    made = step_lib.make_minibatches(run, outcome.groups, ones, 0)
-    made = step_lib.score_minibatches(run, state, made)
-    state = step_lib.update(run, state, made)[0]
+    batches, _ = minibatches.make(run, outcome.groups, ones, 0)
+    batches = minibatches.score(run, state, batches)
+    state = step_lib.update(run, state, batches)[0]
     seconds = time.perf_counter() - begun
   return state, seconds
 

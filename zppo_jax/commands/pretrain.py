@@ -11,9 +11,9 @@ import numpy as np
 
 from zppo_jax import models, randomness
 from zppo_jax.devices import sharding
-from zppo_jax.learner import optimizers, packing, update
+from zppo_jax.learner import optimizers, packing, states, update
 from zppo_jax.objectives import losses
-from zppo_jax.records import Purpose
+from zppo_jax.records import Purpose, TokenSequence, TrainingSequence
 from zppo_jax.tasks import micro_corpus
 from zppo_jax.weights import safetensors_file
 
@@ -53,15 +53,16 @@ class Plan:
 LAYOUTS = {'padded': False, 'packed': True}  # shapes.layout -> Plan.packed
 
 
-def corpus_batch(plan: Plan, step: int) -> list[packing.Row]:
-  """The rows of one step, each of weight 1."""
+def corpus_batch(plan: Plan, step: int) -> list[TrainingSequence]:
+  """The sequences of one step, each of weight 1."""
   rng = randomness.host_rng(plan.seed, step, Purpose.CORPUS)
   rows = []
   for name, make in micro_corpus.EXERCISES.items():  # the table's order
     for _ in range(plan.rows.get(name, 0)):
       prompt, response = make(rng, plan.mixture)
-      rows.append(packing.Row(prompt.tokens, response,
-                              (0.0,) * len(response), 1.0, prompt.media))
+      rows.append(packing.weighted(
+          TokenSequence(prompt=prompt.tokens, response=response,
+                        media=prompt.media), advantage=1.0))
   return rows
 
 
@@ -74,16 +75,15 @@ def run(plan: Plan, log: Callable[[dict], None]):
   """
   mesh = sharding.make_mesh(plan.mesh)
   tx = optimizers.adamw(plan.optimizer, steps=plan.steps, seed=plan.seed)
-  shardings = update.state_shardings(plan.model, tx, mesh)
+  shardings = states.state_shardings(plan.model, tx, mesh)
   loss_fn = functools.partial(
       update.policy_loss, model=models.on_mesh(plan.model, mesh),
-      temperature=1.0, chunk=plan.logprob_chunk, own_old_logp=True,
-      objective=functools.partial(
-          losses.negative_log_likelihood, clip=losses.ClipBounds()))
+      temperature=1.0, chunk=plan.logprob_chunk,
+      loss=losses.negative_log_likelihood)
   step_fn = update.compile_update(
       loss_fn=loss_fn, tx=tx, mesh=mesh, shardings=shardings)
   key = randomness.step_key(plan.seed, 0, Purpose.INIT)
-  state = update.new_state(plan.model.init(key), tx, shardings)
+  state = states.new_state(plan.model.init(key), tx, shardings)
   begun = time.perf_counter()
   for step in range(plan.steps):
     batches = packing.bucketed_rows(

@@ -13,15 +13,15 @@ larger shapes (`packing.batches`).
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from zppo_jax.arrays import MicroBatch
 from zppo_jax.learner import packing
-from zppo_jax.learner.packing import Row
-from zppo_jax.records import Group, PromptMedia
+from zppo_jax.learner.packing import TargetArrays
+from zppo_jax.records import Group, TokenSequence, TrainingSequence
 
 
 class Layout(NamedTuple):
@@ -69,12 +69,6 @@ class BatchShape(NamedTuple):
   patches: int
 
 
-class _Asked(NamedTuple):
-  """The fields of a prompt that packing.pad_prompts reads."""
-  tokens: Sequence[int]
-  media: PromptMedia | None
-
-
 def _shape(of: Layout, prompt: int, length: int, patches: int) -> BatchShape:
   """As many rows and units as fit; a group that does not fit is cut evenly."""
   rows = 1
@@ -95,61 +89,69 @@ def shapes(of: Layout) -> list[BatchShape]:
       sorted(starts), sorted(ends), (0, *sorted(of.patch_buckets)))]
 
 
-def fill(units: Sequence[Sequence[Row]], shape: BatchShape,
-         num_axes: int) -> MicroBatch:
+def fill(units: Sequence[Sequence[TrainingSequence]], shape: BatchShape,
+         num_axes: int, like: Mapping[str, np.ndarray] | None = None
+         ) -> MicroBatch:
   """Turns responses, grouped by their prompt, into arrays.
 
   Args:
-    units: at most `shape.units` units; each holds at most `shape.rows` rows of
-      one prompt.
+    units: at most `shape.units` units; each holds at most `shape.rows`
+      sequences of one prompt.
     shape: a shape with a prompt.
     num_axes: A.
+    like: see packing.fill_rows.
 
   Returns:
-    A host `MicroBatch` whose old log-probs are still zero.
+    A host `MicroBatch` of responses behind shared prompts.
   """
   B, T = shape.units * shape.rows, shape.length
   tokens, segment = np.zeros((2, B, T), np.int32)
-  mask, adv, sampler = np.zeros((3, B, T), np.float32)
+  arrays = TargetArrays(
+      (B, T), packing.targets_like(units) if like is None else like)
   prompts = packing.pad_prompts(
-      [_Asked(rows[0].prompt, rows[0].media) for rows in units], shape.units,
-      shape.prompt, shape.patches, num_axes)
+      [packing.PromptTokens(tokens=unit[0].sequence.prompt,
+                            media=unit[0].sequence.media) for unit in units],
+      shape.units, shape.prompt, shape.patches, num_axes)
   first_B = np.repeat(prompts.next_P, shape.rows)
   positions = np.broadcast_to(
       (first_B[:, None] + np.arange(T))[..., None], (B, T, num_axes))
-  for u, rows in enumerate(units):
-    for b, row in enumerate(rows, u * shape.rows):
-      size = len(row.response)
-      tokens[b, :size], sampler[b, :size] = row.response, row.logps
-      segment[b, :size] = mask[b, :size] = 1
-      adv[b, :size] = row.advantage
-  return MicroBatch(tokens, positions.astype(np.int32), segment, mask, adv,
-                    np.zeros_like(mask), sampler, None, prompts)
+  for u, unit in enumerate(units):
+    for b, training in enumerate(unit, u * shape.rows):
+      size = len(training.sequence.response)
+      tokens[b, :size], segment[b, :size] = training.sequence.response, 1
+      arrays.put(b, 0, training)
+  return MicroBatch(
+      tokens_BT=tokens, positions_BTA=positions.astype(np.int32),
+      segment_BT=segment, mask_BT=arrays.mask_BT, targets=arrays.targets,
+      prompts=prompts)
 
 
-def _shared(units: Sequence[Sequence[Row]], of: Layout) -> list[MicroBatch]:
-  by_size: dict[tuple[int, int, int], list[Sequence[Row]]] = {}
+def _shared(units: Sequence[Sequence[TrainingSequence]],
+            of: Layout) -> list[MicroBatch]:
+  by_size: dict[tuple[int, int, int], list[Sequence[TrainingSequence]]] = {}
   shape_of = lambda size: _shape(of, *size)
-  for rows in units:
-    size = (packing.bucket(len(rows[0].prompt), of.prompt_buckets,
+  for unit in units:
+    first = unit[0].sequence
+    size = (packing.bucket(len(first.prompt), of.prompt_buckets,
                            'a prompt in tokens'),
-            packing.bucket(max(len(row.response) for row in rows),
+            packing.bucket(max(len(s.sequence.response) for s in unit),
                            of.response_buckets, 'a response in tokens'),
-            packing.patch_bucket(rows[0].media, of.patch_buckets, 'a prompt'))
+            packing.patch_bucket(first.media, of.patch_buckets, 'a prompt'))
     most = shape_of(size).rows
     by_size.setdefault(size, []).extend(
-        rows[i:i + most] for i in range(0, len(rows), most))
+        unit[i:i + most] for i in range(0, len(unit), most))
 
   def holds(larger, size):
     return (shape_of(larger).rows >= shape_of(size).rows
             and all(a >= b for a, b in zip(larger, size, strict=True)))
 
-  return [fill(found, shape_of(size), of.num_axes)
-          for size, found in packing.batches(
+  return [fill(chosen, shape_of(size), of.num_axes)
+          for size, chosen in packing.batches(
               by_size, lambda size: shape_of(size).units, holds)]
 
 
-def _alone(units: Sequence[Sequence[Row]], of: Layout) -> list[MicroBatch]:
+def _alone(units: Sequence[Sequence[TrainingSequence]],
+           of: Layout) -> list[MicroBatch]:
   return packing.bucketed_rows(
       list(itertools.chain(*units)), max_tokens=of.max_tokens,
       multiple=of.multiple, buckets=of.row_buckets,
@@ -160,24 +162,31 @@ def _alone(units: Sequence[Sequence[Row]], of: Layout) -> list[MicroBatch]:
 LAYOUTS = {'shared': _shared, 'padded': _alone, 'packed': _alone}
 
 
-def empty(of: Layout, shape: BatchShape) -> MicroBatch:
-  """A host micro-batch of a shape that holds no rows."""
+def empty(of: Layout, shape: BatchShape,
+          like: Mapping[str, np.ndarray]) -> MicroBatch:
+  """A host micro-batch of a shape that holds no sequences.
+
+  Args:
+    of: the layout.
+    shape: one of `shapes`.
+    like: see packing.fill_rows.
+  """
   if shape.prompt:
-    return fill([], shape, of.num_axes)
+    return fill([], shape, of.num_axes, like)
   return packing.pad_rows([], shape.units, shape.length, shape.patches,
-                          of.num_axes)
+                          of.num_axes, like)
 
 
-def micro_batches(groups: Sequence[Group], adv_by_group, of: Layout, *,
-                  skip_zero: bool) -> list[MicroBatch]:
-  """Turns the rows of a mini-batch into micro-batches of few shapes.
+def micro_batches(groups: Sequence[Group],
+                  targets: Mapping[tuple[int, int], Mapping[str, np.ndarray]],
+                  of: Layout) -> list[MicroBatch]:
+  """Turns the rollouts of a mini-batch into micro-batches of few shapes.
 
   Args:
     groups: groups of the mini-batch.
-    adv_by_group: advantages of each group's rollouts.
+    targets: (group, rollout) -> targets of the rollout, by its place. A rollout
+      without an entry is left out; the caller counts its tokens.
     of: the layout.
-    skip_zero: leave out rows whose advantage is 0, because their gradient is 0;
-      the caller counts their tokens.
 
   Returns:
     Micro-batches; the list may be empty.
@@ -187,14 +196,15 @@ def micro_batches(groups: Sequence[Group], adv_by_group, of: Layout, *,
       empty, because its first response token then has no context.
   """
   units = []
-  for group, advantages in zip(groups, adv_by_group, strict=True):
-    if not len(group.prompt.tokens):
+  for p, group in enumerate(groups):
+    prompt = group.prompt
+    if not len(prompt.tokens):
       raise ValueError('a prompt has 0 tokens; it must have >= 1')
-    rows = [Row(group.prompt.tokens, rollout.tokens, rollout.logps,
-                float(advantage), group.prompt.media)
-            for rollout, advantage in zip(group.rollouts, advantages,
-                                          strict=True)
-            if not (skip_zero and advantage == 0)]
-    if rows:
-      units.append(rows)
+    unit = [packing.weighted(
+        TokenSequence(prompt=prompt.tokens, response=rollout.tokens,
+                      media=prompt.media),
+        forced=rollout.forced, **targets[p, g])
+        for g, rollout in enumerate(group.rollouts) if (p, g) in targets]
+    if unit:
+      units.append(unit)
   return LAYOUTS[of.kind](units, of)

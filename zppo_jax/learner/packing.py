@@ -1,17 +1,17 @@
-"""From rows to arrays: mini-batches, length buckets, packs, padding.
+"""From sequences to arrays: mini-batches, length buckets, packs, padding.
 
 Shapes come from a small table of buckets, so the number of compilations is
 bounded; padding has weight zero. A pack is a list of sequences that share one
 row of a micro-batch; each of them is one segment of the row.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from zppo_jax.arrays import Media, MicroBatch, PromptBatch
-from zppo_jax.records import Group, PromptMedia
+from zppo_jax.arrays import Media, MicroBatch, OwnPrompts, PromptBatch
+from zppo_jax.records import Group, PromptMedia, TokenSequence, TrainingSequence
 
 
 def bucket(length: int, buckets: Sequence[int], what: str) -> int:
@@ -51,9 +51,10 @@ def split_minibatches(num_groups: int, num_minibatches: int, rng):
   return [[int(i) for i in column if i >= 0] for column in columns]
 
 
-def response_tokens(groups: Sequence[Group]) -> int:
-  """Response tokens of all rollouts, trivial groups included."""
-  return sum(len(r.tokens) for g in groups for r in g.rollouts)
+def trained_tokens(groups: Sequence[Group]) -> int:
+  """Response tokens of all rollouts that are not forced, trivial groups
+  included."""
+  return sum(len(r.tokens) - r.forced for g in groups for r in g.rollouts)
 
 
 def patch_bucket(media: PromptMedia | None, buckets: Sequence[int],
@@ -103,6 +104,12 @@ def positions_of(prompt_length: int, response_length: int,
   return out
 
 
+class PromptTokens(NamedTuple):
+  """The fields of a prompt that `pad_prompts` reads."""
+  tokens: Sequence[int]
+  media: PromptMedia | None
+
+
 def pad_prompts(prompts: Sequence, num_rows: int, length: int,
                 patches: int, num_axes: int) -> PromptBatch:
   """Prompts as one host batch.
@@ -128,66 +135,118 @@ def pad_prompts(prompts: Sequence, num_rows: int, length: int,
                      pad_media([p.media for p in prompts], num_rows, patches))
 
 
-class Row(NamedTuple):
-  """A sequence to train on: a prompt and one response.
+def to_score(sequence: TokenSequence) -> TrainingSequence:
+  """A sequence whose whole response is scored; there is nothing to train."""
+  return TrainingSequence(
+      sequence=sequence, mask_R=np.ones(len(sequence.response), bool),
+      targets={})
 
-  Attributes:
-    prompt: token ids.
-    response: token ids.
-    logps: the sampler's log-prob of each response token, nats.
-    advantage: the advantage of the response.
-    media: the prompt's media.
+
+def weighted(sequence: TokenSequence, *, forced: int = 0,
+             **targets) -> TrainingSequence:
+  """A sequence with targets; a number stands for an array of it.
+
+  Args:
+    sequence: the tokens.
+    forced: leading response tokens without a loss.
+    **targets: name -> array [R, ...], or a number for float32 [R].
   """
-  prompt: Sequence[int]
-  response: Sequence[int]
-  logps: Sequence[float]
-  advantage: float
-  media: PromptMedia | None = None
+  length = len(sequence.response)
+  return TrainingSequence(
+      sequence=sequence, mask_R=np.arange(length) >= forced,
+      targets={name: np.full(length, x, np.float32) if np.ndim(x) == 0
+               else np.asarray(x) for name, x in targets.items()})
 
 
-def pad_rows(rows: Sequence[Row], num_rows: int, length: int,
-             patches: int = 0, num_axes: int = 1) -> MicroBatch:
-  """`fill_rows` with each row in a pack of its own."""
-  return fill_rows([[row] for row in rows], num_rows, length, patches,
-                   num_axes)
+class TargetArrays:
+  """Mask and targets of a micro-batch while its sequences are placed.
+
+  Args:
+    shape: (B, T).
+    like: name -> an array whose type and trailing axes a target has.
+  """
+
+  def __init__(self, shape: tuple[int, int], like: Mapping[str, np.ndarray]):
+    self.mask_BT = np.zeros(shape, np.float32)
+    self.targets = {
+        name: np.zeros((*shape, *x.shape[1:]), x.dtype)
+        for name, x in like.items()}
+
+  def put(self, row: int, start: int, of: TrainingSequence) -> None:
+    """Writes a sequence whose response begins at `start`.
+
+    Raises:
+      ValueError: if its targets are not those of the micro-batch.
+    """
+    if of.targets.keys() != self.targets.keys():
+      raise ValueError(
+          f'a sequence has the targets {sorted(of.targets)}; the others of its '
+          f'micro-batch have {sorted(self.targets)}')
+    stop = start + len(of.mask_R)
+    self.mask_BT[row, start:stop] = of.mask_R
+    for name, array in self.targets.items():
+      new = of.targets[name]
+      if new.dtype != array.dtype or new.shape[1:] != array.shape[2:]:
+        raise ValueError(
+            f'target {name!r} of a sequence is {new.dtype} {new.shape[1:]} per '
+            f'token; that of the others of its micro-batch is {array.dtype} '
+            f'{array.shape[2:]}')
+      array[row, start:stop] = new
 
 
-def fill_rows(packs: Sequence[Sequence[Row]], num_rows: int, length: int,
-              patches: int = 0, num_axes: int = 1) -> MicroBatch:
-  """Packs as arrays: the rows of a pack follow each other, segments 1, 2, ...
+def pad_rows(sequences: Sequence[TrainingSequence], num_rows: int, length: int,
+             patches: int = 0, num_axes: int = 1,
+             like: Mapping[str, np.ndarray] | None = None) -> MicroBatch:
+  """`fill_rows` with each sequence in a pack of its own."""
+  return fill_rows([[s] for s in sequences], num_rows, length, patches,
+                   num_axes, like)
+
+
+def fill_rows(packs: Sequence[Sequence[TrainingSequence]], num_rows: int,
+              length: int, patches: int = 0, num_axes: int = 1,
+              like: Mapping[str, np.ndarray] | None = None) -> MicroBatch:
+  """Packs as arrays: the sequences of a pack follow each other, segments
+  1, 2, ...
 
   Args:
     packs: at most `num_rows` packs; each has at most `length` tokens in all. A
-      row with media is alone in its pack.
+      sequence with media is alone in its pack.
     num_rows: rows of the result; missing rows have weight zero.
     length: T.
-    patches: I; 0 if no row has media.
+    patches: I; 0 if no sequence has media.
     num_axes: A.
+    like: targets whose names, types and trailing axes the result has; by
+      default those of the first sequence, and none without a sequence.
 
   Returns:
-    A host `MicroBatch` whose old log-probs are still zero.
+    A host `MicroBatch`.
   """
   shape = (num_rows, length)
   tokens, segment = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
-  mask, adv, sampler = np.zeros((3, *shape), np.float32)
   positions = np.zeros((*shape, num_axes), np.int32)
-  packs = [[Row(*row) for row in pack] for pack in packs]
+  arrays = TargetArrays(shape, targets_like(packs) if like is None else like)
   for b, pack in enumerate(packs):
     begin = 0
-    for i, row in enumerate(pack):
-      start = begin + len(row.prompt)
-      stop = start + len(row.response)
-      tokens[b, begin:start], tokens[b, start:stop] = row.prompt, row.response
+    for i, training in enumerate(pack):
+      of = training.sequence
+      start, stop = begin + len(of.prompt), begin + len(of)
+      tokens[b, begin:start], tokens[b, start:stop] = of.prompt, of.response
       positions[b, begin:stop] = positions_of(
-          len(row.prompt), len(row.response), row.media, num_axes)
+          len(of.prompt), len(of.response), of.media, num_axes)
       segment[b, begin:stop] = i + 1
-      mask[b, start:stop] = 1
-      adv[b, start:stop] = row.advantage
-      sampler[b, start:stop] = row.logps
+      arrays.put(b, start, training)
       begin = stop
   return MicroBatch(
-      tokens, positions, segment, mask, adv, np.zeros_like(mask), sampler,
-      pad_media([pack[0].media for pack in packs], num_rows, patches))
+      tokens_BT=tokens, positions_BTA=positions, segment_BT=segment,
+      mask_BT=arrays.mask_BT, targets=arrays.targets,
+      prompts=OwnPrompts(media=pad_media(
+          [pack[0].sequence.media for pack in packs], num_rows, patches)))
+
+
+def targets_like(
+    units: Sequence[Sequence[TrainingSequence]]) -> Mapping[str, np.ndarray]:
+  """The targets of the first sequence; none if there is no sequence."""
+  return next((s.targets for unit in units for s in unit), {})
 
 
 def first_fit(sizes: Sequence[int],
@@ -261,38 +320,40 @@ def rows_per_micro_batch(length: int, max_tokens: int, multiple: int) -> int:
   return max(multiple, max_tokens // length // multiple * multiple)
 
 
-def bucketed_rows(rows: Sequence[Row], *, max_tokens: int, multiple: int,
-                  buckets: Sequence[int], patch_buckets: Sequence[int] = (),
-                  num_axes: int = 1, packed: bool = False) -> list[MicroBatch]:
-  """Cuts rows into micro-batches by `batches`, shortest length bucket first.
+def bucketed_rows(sequences: Sequence[TrainingSequence], *, max_tokens: int,
+                  multiple: int, buckets: Sequence[int],
+                  patch_buckets: Sequence[int] = (), num_axes: int = 1,
+                  packed: bool = False) -> list[MicroBatch]:
+  """Cuts sequences into micro-batches by `batches`, shortest length bucket
+  first.
 
-  Patches count as positions. If `packed`, shorter rows fill the places that
-  longer rows leave free in their bucket (`first_fit`), and the shapes are those
-  that the rows have without packing. A row with media stays alone, because
-  padded patches and their places belong to one prompt.
+  Patches count as positions. If `packed`, shorter sequences fill the places
+  that longer ones leave free in their bucket (`first_fit`), and the shapes are
+  those that the sequences have without packing. A sequence with media stays
+  alone, because padded patches and their places belong to one prompt.
 
   Raises:
-    ValueError: if a row or its media fit no bucket, or a prompt is empty,
+    ValueError: if a sequence or its media fit no bucket, or a prompt is empty,
       because its first response token then has no context.
   """
-  rows = [Row(*row) for row in rows]
-  size_of = lambda row: len(row.prompt) + len(row.response)
+  size_of = lambda training: len(training.sequence)
+  media_of = lambda training: training.sequence.media
   what = 'a row (prompt + response tokens)'
-  for row in rows:
-    if not len(row.prompt):
+  for training in sequences:
+    if not len(training.sequence.prompt):
       raise ValueError('a row has a prompt of 0 tokens; it must be >= 1')
-    bucket(size_of(row), buckets, what)
-  alone = [row for row in rows if not packed or row.media is not None]
-  text = [row for row in rows if packed and row.media is None]
-  packs = [[row] for row in alone] + [
-      [text[i] for i in found]
-      for found in first_fit([size_of(row) for row in text], buckets)]
-  by_shape: dict[tuple[int, int], list[list[Row]]] = {}
+    bucket(size_of(training), buckets, what)
+  alone = [s for s in sequences if not packed or media_of(s) is not None]
+  text = [s for s in sequences if packed and media_of(s) is None]
+  packs = [[s] for s in alone] + [
+      [text[i] for i in chosen]
+      for chosen in first_fit([size_of(s) for s in text], buckets)]
+  by_shape: dict[tuple[int, int], list[list[TrainingSequence]]] = {}
   for pack in packs:
     size = bucket(sum(map(size_of, pack)), buckets, what)
-    patches = patch_bucket(pack[0].media, patch_buckets, what)
+    patches = patch_bucket(media_of(pack[0]), patch_buckets, what)
     by_shape.setdefault((size, patches), []).append(pack)
   room = lambda shape: rows_per_micro_batch(sum(shape), max_tokens, multiple)
   holds = lambda larger, shape: larger[1] >= shape[1]
-  return [fill_rows(found, room(shape), *shape, num_axes)
-          for shape, found in batches(by_shape, room, holds)]
+  return [fill_rows(chosen, room(shape), *shape, num_axes)
+          for shape, chosen in batches(by_shape, room, holds)]

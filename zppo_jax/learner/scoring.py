@@ -6,8 +6,9 @@ from collections.abc import Sequence
 import jax
 
 from zppo_jax.devices import sharding
-from zppo_jax.learner import packing, update
+from zppo_jax.learner import forward, packing
 from zppo_jax.objectives import top_logps
+from zppo_jax.records import TokenSequence
 
 
 def compile_scorer(*, model, mesh, shardings, temperature: float, chunk: int):
@@ -18,7 +19,7 @@ def compile_scorer(*, model, mesh, shardings, temperature: float, chunk: int):
   """
   rows = sharding.batch_sharding(mesh)
   return jax.jit(
-      functools.partial(update.token_logps, model=model,
+      functools.partial(forward.token_logps, model=model,
                         temperature=temperature, chunk=chunk),
       in_shardings=(shardings.params, rows), out_shardings=(rows, rows))
 
@@ -30,7 +31,7 @@ def compile_frozen_scorer(*, model, mesh, chunk: int):
   """
   rows = sharding.batch_sharding(mesh)
   return jax.jit(
-      functools.partial(update.token_logps, model=model, temperature=1.0,
+      functools.partial(forward.token_logps, model=model, temperature=1.0,
                         chunk=chunk),
       in_shardings=(None, rows),
       out_shardings=(rows, rows))
@@ -44,7 +45,7 @@ def compile_ranker(*, model, mesh, chunk: int, top: int):
   def run(params, batch):
     hidden_BTD, _ = model.apply(
         params, batch.tokens_BT, batch.positions_BTA, batch.segment_BT,
-        media=batch.media)
+        media=batch.prompts.media)
     return top_logps.top_logps(hidden_BTD, model.head(params), batch.tokens_BT,
                              top=top, chunk=chunk, ranks=True)
 
@@ -52,45 +53,44 @@ def compile_ranker(*, model, mesh, chunk: int, top: int):
                  out_shardings=(rows, rows, rows, rows))
 
 
-def by_row(score_fn, params, rows: Sequence[packing.Row], *, mesh,
+def by_row(score_fn, params, sequences: Sequence[TokenSequence], *, mesh,
            max_tokens: int, buckets: Sequence[int],
            patch_buckets: Sequence[int] = (), num_axes: int = 1) -> list[tuple]:
-  """Runs a scorer on rows of any lengths; results keep the order of the rows.
+  """Runs a scorer on sequences of any lengths; results keep their order.
 
   Args:
     score_fn: a function of `compile_scorer` or `compile_ranker`.
     params: its parameters.
-    rows: the prompt and response of each row.
+    sequences: prompts and responses.
     mesh: the mesh on which it runs.
     max_tokens, buckets, patch_buckets, num_axes: see packing.bucketed_rows.
 
   Returns:
-    What the scorer returned for each row, as numpy arrays over the row's own
+    What the scorer returned for each sequence, as numpy arrays over its own
     tokens.
 
   Raises:
-    ValueError: if a row or its media fit no bucket.
+    ValueError: if a sequence or its media fit no bucket.
   """
-  size_of = lambda row: len(row.prompt) + len(row.response)
   by_shape: dict[tuple[int, int], list[int]] = {}
-  for i, row in enumerate(rows):
+  for i, sequence in enumerate(sequences):
     what = 'a row (prompt + response tokens)'
-    length = packing.bucket(size_of(row), buckets, what)
-    patches = packing.patch_bucket(row.media, patch_buckets, what)
+    length = packing.bucket(len(sequence), buckets, what)
+    patches = packing.patch_bucket(sequence.media, patch_buckets, what)
     by_shape.setdefault((length, patches), []).append(i)
-  out: list[tuple] = [()] * len(rows)
-  for (length, patches), found in sorted(by_shape.items()):
+  out: list[tuple] = [()] * len(sequences)
+  for (length, patches), places in sorted(by_shape.items()):
     shards = sharding.batch_shards(mesh)
     most = packing.rows_per_micro_batch(length + patches, max_tokens, shards)
-    for start in range(0, len(found), most):
-      chosen = found[start:start + most]
+    for start in range(0, len(places), most):
+      chosen = places[start:start + most]
       size = shards  # it grows by a factor of 4, so that programs are few
       while size < min(len(chosen), most):
         size = min(4 * size, most)
-      batch = packing.pad_rows([rows[i] for i in chosen], size, length,
-                               patches, num_axes)
+      batch = packing.pad_rows([packing.to_score(sequences[i]) for i in chosen],
+                               size, length, patches, num_axes)
       arrays = sharding.to_host(
           score_fn(params, sharding.put_batch(mesh, batch)))
       for b, i in enumerate(chosen):
-        out[i] = tuple(a[b, :size_of(rows[i])] for a in arrays)
+        out[i] = tuple(a[b, :len(sequences[i])] for a in arrays)
   return out

@@ -5,6 +5,7 @@ count. So k micro-batches equal one batch, whatever their lengths are.
 """
 
 import functools
+from collections.abc import Callable
 
 import chex
 import jax
@@ -12,155 +13,124 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from zppo_jax.arrays import Cache, MicroBatch, TrainState
+from zppo_jax.arrays import MicroBatch, PolicyOutput, TrainState
 from zppo_jax.devices import sharding
-from zppo_jax.models import cache
-from zppo_jax.objectives import importance, token_logps as logprobs
+from zppo_jax.learner import forward
+from zppo_jax.objectives.losses import Loss
 
 
 @struct.dataclass
 class Sums:
-  """Statistics of one micro-batch over its response tokens.
+  """Statistics of micro-batches over their trained tokens.
 
   Attributes:
     loss: the summed token loss.
-    tokens: the number of response tokens.
-    entropy: the summed entropy of the policy (nats).
-    clip_low, clip_high, clip_dual: the number of tokens whose loss that bound
-      determines.
-    log_ratio_max, log_ratio_min: the extremes of logp - old_logp (nats).
-    weight, weight_held, gap: sums of what importance.weighted returns under
-      these names; 0 if the correction does not measure them.
-    gap_max: the largest gap (nats).
+    tokens: the number of trained tokens.
     positions: text positions, prompts and padding included.
     padding: the positions that hold no token.
+    total: name -> sum of a statistic: those of the loss, 'entropy' (nats), and
+      'log_ratio' (logp - old_logp, nats) if the batch holds old log-probs.
+    highest: name -> largest value of a statistic that is neither a flag nor the
+      entropy, or 0 if no trained token has one above 0.
+    lowest: name -> smallest value, or 0 if no trained token has one below 0.
   """
   loss: jax.Array
   tokens: jax.Array
-  entropy: jax.Array
-  clip_low: jax.Array
-  clip_high: jax.Array
-  clip_dual: jax.Array
-  log_ratio_max: jax.Array
-  log_ratio_min: jax.Array
-  weight: jax.Array
-  weight_held: jax.Array
-  gap: jax.Array
-  gap_max: jax.Array
   positions: jax.Array
   padding: jax.Array
+  total: dict[str, jax.Array]
+  highest: dict[str, jax.Array]
+  lowest: dict[str, jax.Array]
 
 
-def zero_sums() -> Sums:
+def no_sums() -> Sums:
+  """The statistics of no micro-batch; a statistic that is not named is 0."""
   zero = jnp.zeros(())
-  return Sums(*[zero] * len(Sums.__dataclass_fields__))
+  return Sums(loss=zero, tokens=zero, positions=zero, padding=zero, total={},
+              highest={}, lowest={})
 
 
 def add_sums(a: Sums, b: Sums) -> Sums:
-  total = jax.tree.map(jnp.add, a, b)
-  return total.replace(
-      log_ratio_max=jnp.maximum(a.log_ratio_max, b.log_ratio_max),
-      log_ratio_min=jnp.minimum(a.log_ratio_min, b.log_ratio_min),
-      gap_max=jnp.maximum(a.gap_max, b.gap_max))
+  """The statistics of both; both have the same names."""
+  return jax.tree.map(jnp.add, a, b).replace(
+      highest=jax.tree.map(jnp.maximum, a.highest, b.highest),
+      lowest=jax.tree.map(jnp.minimum, a.lowest, b.lowest))
 
 
-def token_logps(params, batch: MicroBatch, *, model, temperature, chunk):
-  """(logp_BT, entropy_BT) of a micro-batch's response tokens under `params`.
-
-  Both are 0 on all other positions. They are also 0 on a response token that
-  begins a segment, because it has no context: the token before it belongs to
-  another sequence.
-  """
-  if batch.prompts is not None:
-    return _behind_prompts(params, batch, model, temperature, chunk)
-  hidden_BTD, _ = model.apply(
-      params, batch.tokens_BT, batch.positions_BTA, batch.segment_BT,
-      media=batch.media)
-  segment_BT = batch.segment_BT
-  follows_BT = jnp.pad(segment_BT[:, 1:] == segment_BT[:, :-1],
-                       ((0, 0), (1, 0)))
-  return logprobs.token_logps(
-      hidden_BTD, model.head(params), batch.tokens_BT,
-      follows_BT & (batch.mask_BT > 0), temperature=temperature, chunk=chunk)
+def recorded_old_logps(output: PolicyOutput, batch: MicroBatch) -> MicroBatch:
+  """The batch as it is: its old log-probs, if it has any, were scored."""
+  del output
+  return batch
 
 
-def _behind_prompts(params, batch, model, temperature, chunk):
-  """`token_logps` if prompts are run once for the rows that share them.
-
-  The numbers and their gradient are the same (Prefix Grouper, arXiv
-  2506.05433).
-  """
-  last_PD, slots, state = cache.prefill(model, params, batch.prompts)
-  B = batch.tokens_BT.shape[0]
-  rows = B // batch.prompts.tokens_PT.shape[0]
-  state = jax.tree.map(lambda s: jnp.repeat(s, rows, axis=1), state)
-  hidden_BTD, _ = model.apply(
-      params, batch.tokens_BT, batch.positions_BTA, batch.segment_BT,
-      Cache((slots,), state))
-  # The last hidden state of a prompt predicts the first token of its responses.
-  first_BD = jnp.repeat(last_PD, rows, axis=0)
-  more = lambda x_BT: jnp.pad(x_BT, ((0, 0), (1, 0)))
-  found = logprobs.token_logps(
-      jnp.concatenate([first_BD[:, None], hidden_BTD], axis=1),
-      model.head(params), more(batch.tokens_BT), more(batch.mask_BT) > 0,
-      temperature=temperature, chunk=chunk)
-  return tuple(x[:, 1:] for x in found)
+def own_old_logps(output: PolicyOutput, batch: MicroBatch) -> MicroBatch:
+  """The batch with the update's own log-probs, under stop_gradient, as the old
+  ones. With one update per rollout batch the old policy is this policy."""
+  return batch.with_target('old_logp', jax.lax.stop_gradient(output.logp_BT))
 
 
-def policy_loss(params, batch: MicroBatch, *, model, objective, temperature,
-                chunk, own_old_logp, correct=importance.none):
-  """Summed token objective of a micro-batch (ZPPO section 3.3).
+def policy_loss(params, batch: MicroBatch, *, model, loss: Loss, temperature,
+                chunk, old_logps=recorded_old_logps):
+  """Summed token loss of a micro-batch (ZPPO section 3.3).
 
   Args:
     params: the policy.
     batch: responses under the prompts that they were sampled from.
     model: the policy's `Model`.
-    objective: (logp_BT, old_logp_BT, adv_BT) -> (loss_BT, flags).
+    loss: see losses.Loss.
     temperature: the sampler's temperature, so that ratios are those of the
       sampled distribution.
     chunk: positions whose logits exist at a time.
-    own_old_logp: take the update's own log-probs under stop_gradient as the old
-      ones. With one update per rollout batch the old policy is this policy.
-    correct: a function of importance.CORRECTIONS, or importance.gap_alone.
+    old_logps: `recorded_old_logps` or `own_old_logps`.
 
   Returns:
     (loss sum, `Sums`).
   """
-  chex.assert_equal_shape([
-      batch.tokens_BT, batch.segment_BT, batch.mask_BT, batch.adv_BT,
-      batch.old_logp_BT])
-  logp_BT, entropy_BT = token_logps(
-      params, batch, model=model, temperature=temperature, chunk=chunk)
-  old_BT = (jax.lax.stop_gradient(logp_BT) if own_old_logp
-            else batch.old_logp_BT)
-  loss_BT, flags = objective(logp_BT, old_BT, batch.adv_BT)
+  chex.assert_equal_shape([batch.tokens_BT, batch.segment_BT, batch.mask_BT])
+  chex.assert_equal_shape_prefix(
+      [batch.tokens_BT, *batch.targets.values()], 2)
+  output = forward.policy_output(params, batch, model=model,
+                                 temperature=temperature, chunk=chunk)
+  batch = old_logps(output, batch)
+  loss_BT, statistics = loss(output, batch)
+  chex.assert_equal_shape([loss_BT, batch.mask_BT, *statistics.values()])
+  total = jnp.sum(loss_BT * batch.mask_BT)
+  return total, diagnostics(output, batch, total, statistics)
+
+
+def diagnostics(output: PolicyOutput, batch: MicroBatch, loss,
+                statistics: dict[str, jax.Array]) -> Sums:
+  """The numbers of a micro-batch; nothing is trained by them.
+
+  Args:
+    output: what the policy said.
+    batch: the micro-batch, with its old log-probs if it has any.
+    loss: the summed loss.
+    statistics: what the loss returned, arrays [B, T].
+  """
   mask_BT = batch.mask_BT
-  loss_BT, seen = correct(loss_BT, old_BT, batch.sampler_logp_BT, mask_BT,
-                          batch.segment_BT)
-  total = lambda x_BT: jnp.sum(x_BT * mask_BT)
-  log_ratio_BT = jax.lax.stop_gradient(logp_BT - old_BT) * mask_BT
-  loss = total(loss_BT)
-  sums = zero_sums().replace(
-      loss=loss, tokens=mask_BT.sum(), entropy=total(entropy_BT),
-      log_ratio_max=log_ratio_BT.max(), log_ratio_min=log_ratio_BT.min(),
-      positions=jnp.float32(mask_BT.size),
-      padding=jnp.sum(batch.segment_BT == 0, dtype=jnp.float32),
-      **{name: total(x_BT) for name, x_BT in (flags | seen).items()})
-  if (asked := batch.prompts) is not None:
-    size = asked.tokens_PT.size
-    sums = sums.replace(
-        positions=sums.positions + size,
-        padding=sums.padding + size - asked.length_P.sum())
-  if seen:
-    sums = sums.replace(gap_max=jnp.max(seen['gap'] * mask_BT))
-  return loss, sums
+  if 'old_logp' in batch.targets:
+    statistics = {**statistics,
+                  'log_ratio': output.logp_BT - batch.targets['old_logp']}
+  statistics = jax.lax.stop_gradient(statistics)
+  masked = {name: x_BT * mask_BT for name, x_BT in statistics.items()}
+  numbers = {name: masked[name] for name, x_BT in statistics.items()
+             if jnp.issubdtype(x_BT.dtype, jnp.floating)}
+  masked['entropy'] = output.entropy_BT * mask_BT
+  positions, padding = batch.prompts.positions()
+  return Sums(
+      loss=loss, tokens=mask_BT.sum(),
+      positions=jnp.float32(mask_BT.size) + positions,
+      padding=jnp.sum(batch.segment_BT == 0, dtype=jnp.float32) + padding,
+      total={name: x_BT.sum() for name, x_BT in masked.items()},
+      highest={name: x_BT.max(initial=0) for name, x_BT in numbers.items()},
+      lowest={name: x_BT.min(initial=0) for name, x_BT in numbers.items()})
 
 
-def accumulate(grads, sums: Sums, params, batch: MicroBatch, *, loss_fn):
-  """Adds the gradient and statistics of a micro-batch to the running sums."""
-  (_, new_sums), new = jax.value_and_grad(loss_fn, has_aux=True)(
-      params, batch)
-  return jax.tree.map(jnp.add, grads, new), add_sums(sums, new_sums)
+def accumulate(grads, params, batch: MicroBatch, *, loss_fn):
+  """(gradient so far + the gradient of a micro-batch, its `Sums`)."""
+  (_, sums), new = jax.value_and_grad(loss_fn, has_aux=True)(params, batch)
+  return jax.tree.map(jnp.add, grads, new), sums
 
 
 def optimizer_step(state: TrainState, grads, token_count, *, tx):
@@ -186,64 +156,39 @@ def optimizer_step(state: TrainState, grads, token_count, *, tx):
 
 
 def update_step(state: TrainState, micro_batches, token_count, *,
-                accumulate_fn, optimizer_fn, zeros_fn):
+                accumulate_fn, add_fn, optimizer_fn, zeros_fn):
   """One optimizer step from the micro-batches of a mini-batch.
 
   Returns:
     (next state, `Sums`, gradient norm).
   """
-  grads, sums = zeros_fn(state.params)
+  grads, parts = zeros_fn(state.params), []
   for batch in micro_batches:
-    grads, sums = accumulate_fn(grads, sums, state.params, batch)
+    grads, sums = accumulate_fn(grads, state.params, batch)
+    parts.append(sums)
   state, norm = optimizer_fn(state, grads, token_count)
-  return state, sums, norm
+  return (state, functools.reduce(add_fn, parts) if parts else no_sums(),
+          norm)
 
 
 def zeros(params):
-  """The start of accumulation: (zero gradient, zero statistics)."""
-  return jax.tree.map(jnp.zeros_like, params), zero_sums()
+  """The start of accumulation: a gradient of 0."""
+  return jax.tree.map(jnp.zeros_like, params)
 
 
-def state_shardings(model, tx, mesh):
-  """Shardings of a TrainState under the training rules."""
-  params = jax.eval_shape(model.init, jax.random.key(0))
-  opt_state = jax.eval_shape(tx.init, params)
-  of_params = sharding.param_shardings(params, mesh, sharding.TRAIN_RULES)
-  return TrainState(
-      of_params, sharding.state_shardings(opt_state, params, of_params, mesh),
-      sharding.replicated(mesh))
-
-
-def abstract_state(model, tx, shardings: TrainState) -> TrainState:
-  """Shapes, types and shardings of the result of `new_state`."""
-  def make(key):
-    params = model.init(key)
-    return TrainState(params, tx.init(params), jnp.zeros((), jnp.int32))
-  return jax.tree.map(
-      lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
-      jax.eval_shape(make, jax.random.key(0)), shardings)
-
-
-def new_state(params, tx, shardings: TrainState) -> TrainState:
-  """A TrainState on the mesh from host or device params."""
-  make = lambda p: TrainState(p, tx.init(p), jnp.zeros((), jnp.int32))
-  return jax.jit(make, out_shardings=shardings)(
-      jax.device_put(params, shardings.params))
-
-
-def compile_update(*, loss_fn, tx, mesh, shardings: TrainState):
+def compile_update(*, loss_fn: Callable, tx, mesh, shardings: TrainState):
   """`update_step` with its device functions jitted for a mesh.
 
   Args:
     loss_fn: (params, batch) -> (loss sum, Sums).
     tx: the optimizer.
     mesh: the mesh.
-    shardings: the `state_shardings` of the same model, optimizer and mesh.
+    shardings: states.state_shardings of the same model, optimizer and mesh.
   """
   whole, rows = sharding.replicated(mesh), sharding.batch_sharding(mesh)
   accumulate_fn = jax.jit(
       functools.partial(accumulate, loss_fn=loss_fn),
-      in_shardings=(shardings.params, whole, shardings.params, rows),
+      in_shardings=(shardings.params, shardings.params, rows),
       out_shardings=(shardings.params, whole), donate_argnums=0)
   optimizer_fn = jax.jit(
       functools.partial(optimizer_step, tx=tx),
@@ -252,7 +197,7 @@ def compile_update(*, loss_fn, tx, mesh, shardings: TrainState):
   # The zeros come from a program of their own. Then the first call of
   # accumulate_fn gets the types and placement of all later calls, and each
   # shape is compiled once.
-  zeros_fn = jax.jit(zeros, out_shardings=(shardings.params, whole))
   return functools.partial(
       update_step, accumulate_fn=accumulate_fn, optimizer_fn=optimizer_fn,
-      zeros_fn=zeros_fn)
+      add_fn=jax.jit(add_sums, out_shardings=whole),
+      zeros_fn=jax.jit(zeros, out_shardings=shardings.params))

@@ -2,8 +2,10 @@
 
 Every function takes rewards_PG and mask_PG (the mask is 1 on real rollouts and
 0 on padding; a padded group is all 0) and returns adv_PG in float32, which is 0
-on padding. Under jit with sharded inputs the statistics are global across the
-mesh.
+on padding. numpy arrays are computed by numpy, on the host; that is what a run
+does, because rewards are host numbers. jax arrays are computed by jax: the
+functions may be jitted, and with sharded inputs the statistics are then global
+across the mesh. Both take the same steps in the same order.
 
   A'_pg = r_pg - mean_g r_pg                          (Eq. 2)
   A_pg  = (A'_pg - mu_S) / (sigma_S + eps)            (Eqs. 3-6)
@@ -17,7 +19,7 @@ groups, sigma_all = sqrt(f) * sigma_nontrivial.
 """
 
 import chex
-import jax.numpy as jnp
+import numpy as np
 
 EPS = 1e-6  # open in the paper; a config field of the run
 
@@ -26,24 +28,31 @@ def _centred(rewards_PG, mask_PG):
   """(A'_PG, nontrivial_P1): Eq. 2, and which groups hold unequal rewards."""
   chex.assert_rank([rewards_PG, mask_PG], 2)
   chex.assert_equal_shape([rewards_PG, mask_PG])
-  rewards, mask = rewards_PG.astype(jnp.float32), mask_PG.astype(jnp.float32)
-  count = jnp.maximum(mask.sum(axis=1, keepdims=True), 1)
+  xp = rewards_PG.__array_namespace__()  # numpy or jax.numpy
+  rewards, mask = rewards_PG.astype(np.float32), mask_PG.astype(np.float32)
+  count = xp.maximum(mask.sum(axis=1, keepdims=True), 1)
   mean = (rewards * mask).sum(axis=1, keepdims=True) / count
-  highest = jnp.max(jnp.where(mask > 0, rewards, -jnp.inf), 1, keepdims=True)
-  lowest = jnp.min(jnp.where(mask > 0, rewards, jnp.inf), 1, keepdims=True)
-  nontrivial = (highest > lowest).astype(jnp.float32)
+  highest = xp.max(xp.where(mask > 0, rewards, -np.inf), axis=1, keepdims=True)
+  lowest = xp.min(xp.where(mask > 0, rewards, np.inf), axis=1, keepdims=True)
+  nontrivial = (highest > lowest).astype(np.float32)
   # A trivial group gets exactly 0, however its mean was rounded.
   return (rewards - mean) * mask * nontrivial, nontrivial
 
 
 def _deviation(centred_PG, selected_PG):
-  count = jnp.maximum(selected_PG.sum(), 1)
-  return jnp.sqrt((centred_PG**2 * selected_PG).sum() / count)
+  xp = centred_PG.__array_namespace__()
+  count = xp.maximum(selected_PG.sum(), 1)
+  return xp.sqrt((centred_PG**2 * selected_PG).sum() / count)
 
 
 def _over(centred_PG, scale):
-  """centred / scale, and 0 where the scale is 0 because centred is 0 there."""
-  return centred_PG / jnp.where(scale > 0, scale, 1)
+  """centred / scale, and 0 where the scale is 0 because centred is 0 there.
+
+  The reciprocal is multiplied, because a compiler does the same to a division
+  by a scale that many numbers share; so numpy rounds like a jitted program.
+  """
+  xp = centred_PG.__array_namespace__()
+  return centred_PG * (1 / xp.where(scale > 0, scale, 1))
 
 
 def norm_without_zero(rewards_PG, mask_PG, eps=EPS):
@@ -67,8 +76,9 @@ def no_norm(rewards_PG, mask_PG, eps=EPS):
 def group_norm(rewards_PG, mask_PG, eps=EPS):
   """Eq. 1, textbook GRPO: (r - mean) / (std of the group + eps)."""
   centred, _ = _centred(rewards_PG, mask_PG)
-  count = jnp.maximum(mask_PG.sum(axis=1, keepdims=True), 1)
-  std = jnp.sqrt((centred**2).sum(axis=1, keepdims=True) / count)
+  xp = centred.__array_namespace__()
+  count = xp.maximum(mask_PG.sum(axis=1, keepdims=True), 1)
+  std = xp.sqrt((centred**2).sum(axis=1, keepdims=True) / count)
   return _over(centred, std + eps)
 
 

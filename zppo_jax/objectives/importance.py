@@ -15,6 +15,9 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from zppo_jax.arrays import MicroBatch, PolicyOutput
+from zppo_jax.objectives.losses import Loss
+
 _LOG_RATIO_BOUND = 20.0  # nats
 
 
@@ -35,7 +38,7 @@ class Correction:
   kind: str = 'none'
   bound: float = 2.0
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     if self.kind not in CORRECTIONS:
       raise KeyError(f'unknown correction.kind {self.kind!r}; known: '
                      f'{", ".join(CORRECTIONS)}')
@@ -46,10 +49,21 @@ class Correction:
   def on(self) -> bool:
     return self.kind != 'none'
 
-  @property
-  def function(self):
-    """The correction; `none` says what it takes and returns."""
-    return functools.partial(CORRECTIONS[self.kind], bound=self.bound)
+  def of(self, loss: Loss, gap_measured: bool) -> Loss:
+    """A loss with this correction.
+
+    Args:
+      loss: the loss of the policy. Its batch must hold the targets 'old_logp'
+        and 'sampler_logp' if there is a correction or the gap is measured.
+      gap_measured: whether the statistic 'gap' is wanted without a correction;
+        a correction always has it.
+    """
+    if self.on:
+      return functools.partial(corrected, loss=loss, correct=functools.partial(
+          CORRECTIONS[self.kind], bound=self.bound))
+    if gap_measured:
+      return functools.partial(corrected, loss=loss, correct=gap_alone)
+    return loss
 
 
 def token(log_ratio_BT, segment_BT):
@@ -143,6 +157,21 @@ def weighted(loss_BT, old_logp_BT, sampler_logp_BT, mask_BT, segment_BT, *,
       'weight': weight_BT,
       'weight_held': (ratio_BT > bound).astype(weight_BT.dtype),
       'gap': jnp.abs(log_ratio_BT)}
+
+
+def corrected(output: PolicyOutput, batch: MicroBatch, *, loss: Loss, correct):
+  """A loss times its importance weights; itself a `losses.Loss`.
+
+  Args:
+    output, batch: see losses.Loss.
+    loss: the loss of the policy.
+    correct: a function of CORRECTIONS, or `gap_alone`.
+  """
+  loss_BT, statistics = loss(output, batch)
+  loss_BT, more = correct(
+      loss_BT, batch.targets['old_logp'], batch.targets['sampler_logp'],
+      batch.mask_BT, batch.segment_BT)
+  return loss_BT, {**statistics, **more}
 
 
 CORRECTIONS = {'none': none} | {

@@ -1,15 +1,30 @@
-"""Token objectives: they map arrays [B, T] to a loss and its clip flags.
+"""Losses: they map the policy's output and a micro-batch to a loss per token.
 
-A new objective is one function here and one row of OBJECTIVES.
+A new loss is one function here, and one row of methods.METHODS holds it. What
+it reads of each token, besides the policy's output, are the batch's `targets`.
 """
 
 import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
 
 import chex
 import jax
 import jax.numpy as jnp
 
+from zppo_jax.arrays import MicroBatch, PolicyOutput
+
 _LOG_RATIO_BOUND = 20.0  # nats
+
+# (policy output, micro-batch) -> (loss_BT, {name: statistic [B, T]}). The
+# update multiplies both by the batch's mask and sums them. A statistic is bool
+# (a flag, which is counted) or float (its sum and its extremes are kept), and
+# it has no gradient.
+Loss = Callable[[PolicyOutput, MicroBatch],
+                tuple[jax.Array, dict[str, jax.Array]]]
+# A Loss from the section `algorithm` of a config.
+MakeLoss = Callable[[Any], Loss]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +39,7 @@ class ClipBounds:
   high: float = 0.28
   dual: float = 10.0
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     if not 0 <= self.low < 1:
       raise ValueError(f'clip.low is {self.low}; it must be in [0, 1)')
     if not self.high >= 0:
@@ -33,7 +48,7 @@ class ClipBounds:
       raise ValueError(f'clip.dual is {self.dual}; it must be > 1')
 
 
-def clipped_surrogate(logp_BT, old_logp_BT, adv_BT, clip: ClipBounds):
+def surrogate(logp_BT, old_logp_BT, adv_BT, clip: ClipBounds):
   """PPO's clipped surrogate with decoupled bounds and dual clip.
 
     r = exp(logp - old_logp)
@@ -60,9 +75,9 @@ def clipped_surrogate(logp_BT, old_logp_BT, adv_BT, clip: ClipBounds):
   ratio = jnp.exp(jnp.clip(log_ratio, -_LOG_RATIO_BOUND, _LOG_RATIO_BOUND))
   plain = ratio * adv_BT
   clipped = jnp.clip(ratio, 1 - clip.low, 1 + clip.high) * adv_BT
-  surrogate = jnp.minimum(plain, clipped)
+  lower = jnp.minimum(plain, clipped)
   floor = clip.dual * adv_BT
-  bounded = jnp.where(adv_BT < 0, jnp.maximum(surrogate, floor), surrogate)
+  bounded = jnp.where(adv_BT < 0, jnp.maximum(lower, floor), lower)
   return -bounded, {
       'clip_high': (adv_BT > 0) & (ratio > 1 + clip.high),
       'clip_low': (adv_BT < 0) & (ratio < 1 - clip.low),
@@ -70,15 +85,32 @@ def clipped_surrogate(logp_BT, old_logp_BT, adv_BT, clip: ClipBounds):
   }
 
 
-def negative_log_likelihood(logp_BT, old_logp_BT, adv_BT, clip: ClipBounds):
-  """The loss of supervised learning: -adv * logp, with adv_BT as weights."""
-  del old_logp_BT, clip
-  zero = jnp.zeros_like(logp_BT, bool)
-  return -adv_BT * logp_BT, {
-      'clip_high': zero, 'clip_low': zero, 'clip_dual': zero}
+def clipped_surrogate(output: PolicyOutput, batch: MicroBatch, *,
+                      clip: ClipBounds):
+  """`surrogate` of the targets 'old_logp' and 'advantage'; a `Loss`."""
+  return surrogate(output.logp_BT, batch.targets['old_logp'],
+                   batch.targets['advantage'], clip)
 
 
-OBJECTIVES = {
-    'clipped_surrogate': clipped_surrogate,
-    'negative_log_likelihood': negative_log_likelihood,
-}
+def negative_log_likelihood(output: PolicyOutput, batch: MicroBatch):
+  """The loss of supervised learning, -weight * logp; a `Loss`.
+
+  The weight of a token is the target 'advantage'.
+  """
+  return -batch.targets['advantage'] * output.logp_BT, {}
+
+
+def make_clipped_surrogate(algorithm) -> Loss:
+  """`clipped_surrogate` with the bounds of `algorithm.clip`.
+
+  Raises:
+    ValueError: for a bound out of its range, naming it.
+  """
+  return functools.partial(clipped_surrogate,
+                           clip=ClipBounds(**algorithm.clip))
+
+
+def make_negative_log_likelihood(algorithm) -> Loss:
+  """`negative_log_likelihood`, which has no constants."""
+  del algorithm
+  return negative_log_likelihood

@@ -1,6 +1,7 @@
 """The numbers of a step, by name. docs/metrics.md gives their units."""
 
 import dataclasses
+import functools
 from collections import Counter
 from collections.abc import Sequence
 
@@ -40,7 +41,8 @@ def of_groups(groups: Sequence[Group]) -> dict[str, float]:
         np.mean([r.stop == reason for r in rows]))
   # The negative log-prob of the sampled tokens estimates the entropy.
   out['rollouts/surprise'] = float(
-      -sum(sum(r.logps) for r in rows) / max(sum(lengths), 1))
+      -sum(sum(r.logps) for r in rows)
+      / max(sum(len(r.logps) for r in rows), 1))
   return out | {f'verdict/{name}': share
                 for name, share in of_verdicts(groups).items()}
 
@@ -209,50 +211,56 @@ class FailureBudget:
             f'= {self.max_failures:g}: {causes}; last error: {total.error}')
 
 
+def _total(sums: Sequence[Sums], name: str) -> float:
+  """A statistic summed over updates; one that a loss does not have is 0."""
+  return float(sum(s.total.get(name, 0) for s in sums))
+
+
 def of_updates(sums: Sequence[Sums], token_counts: Sequence[int],
                norms: Sequence[float]) -> dict[str, float]:
   """The updates of a step; clip shares are shares of all response tokens."""
   tokens = max(sum(token_counts), 1)  # updates without a group have 0 tokens
-  total = lambda name: float(sum(getattr(s, name) for s in sums))
-  trained = max(total('tokens'), 1.0)
+  field = lambda name: float(sum(getattr(s, name) for s in sums))
+  total = functools.partial(_total, sums)
+  trained = max(field('tokens'), 1.0)
   return {
-      'update/loss': total('loss') / tokens,
+      'update/loss': field('loss') / tokens,
       'update/grad_norm': float(np.mean(norms)),
       'update/entropy': total('entropy') / trained,
-      'update/trained_tokens': total('tokens') / tokens,
-      'update/padding': total('padding') / max(total('positions'), 1.0),
+      'update/trained_tokens': field('tokens') / tokens,
+      'update/padding': field('padding') / max(field('positions'), 1.0),
       'update/empty': sum(float(s.tokens) == 0 for s in sums),
       'update/clip_low': total('clip_low') / tokens,
       'update/clip_high': total('clip_high') / tokens,
       'update/clip_dual': total('clip_dual') / tokens,
       'update/ratio_max': float(
-          np.exp(max(float(s.log_ratio_max) for s in sums))),
+          np.exp(max(float(s.highest.get('log_ratio', 0)) for s in sums))),
       'update/ratio_min': float(
-          np.exp(min(float(s.log_ratio_min) for s in sums))),
+          np.exp(min(float(s.lowest.get('log_ratio', 0)) for s in sums))),
   }
 
 
 def of_gap(sums: Sequence[Sums]) -> dict[str, float]:
   """|trainer - sampler| log-prob over trained tokens; {} if nothing was
   trained."""
-  trained, gap = (float(sum(getattr(s, name) for s in sums))
-                  for name in ('tokens', 'gap'))
+  trained = float(sum(s.tokens for s in sums))
   if not trained:
     return {}
   return {
-      'sampler_trainer/logp_gap_mean': gap / trained,
-      'sampler_trainer/logp_gap_max': max(float(s.gap_max) for s in sums)}
+      'sampler_trainer/logp_gap_mean': _total(sums, 'gap') / trained,
+      'sampler_trainer/logp_gap_max': max(
+          float(s.highest.get('gap', 0)) for s in sums)}
 
 
 def of_correction(sums: Sequence[Sums]) -> dict[str, float]:
   """Importance weights and the gap behind them (`of_gap`), over trained tokens;
   {} if nothing was trained."""
-  total = lambda name: float(sum(getattr(s, name) for s in sums))
-  trained = total('tokens')
+  trained = float(sum(s.tokens for s in sums))
   if not trained:
     return {}
-  return {'correction/weight': total('weight') / trained,
-          'correction/held': total('weight_held') / trained, **of_gap(sums)}
+  return {'correction/weight': _total(sums, 'weight') / trained,
+          'correction/held': _total(sums, 'weight_held') / trained,
+          **of_gap(sums)}
 
 
 def of_tokens(groups: Sequence[Group], made: Reformulated) -> dict[str, int]:

@@ -437,12 +437,14 @@ class Workdir:
 
 
 def _arrays(record) -> dict:
-  """The arrays of a record and of the records inside it, by name."""
+  """The arrays of a record and of the records and dicts inside it, by name."""
   out = {}
   for field in dataclasses.fields(record):
     value = getattr(record, field.name)
     if dataclasses.is_dataclass(value):
       out.update(_arrays(value))
+    elif isinstance(value, dict):
+      out.update(value)
     elif value is not None:
       out[field.name] = value
   return out

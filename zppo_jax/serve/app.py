@@ -15,8 +15,7 @@ from starlette.routing import Route
 
 from zppo_jax.chat.segments import Encoded
 from zppo_jax.chat.wording import Chat
-from zppo_jax.learner.packing import Row
-from zppo_jax.records import StopReason
+from zppo_jax.records import StopReason, TokenSequence
 from zppo_jax.rollout.engine import Completion
 from zppo_jax.serve import prepared, replied
 from zppo_jax.serve.desk import Desk
@@ -141,10 +140,11 @@ async def _ranked(request: Request, server: Server, ask: Ask, prompts,
   owner = object()
   if ask.top is None:  # the prompt alone, once for all of its choices
     found = await _result(request, server, [
-        Score(Row(p.tokens, (), (), 0.0, p.media), owner) for p in prompts])
+        Score(TokenSequence(prompt=p.tokens, response=(), media=p.media), owner)
+        for p in prompts])
     return [[Ranked(*one)] * len(several)
             for one, several in zip(found, choices, strict=True)]
-  rows = [Row(p.tokens, c.tokens, (0.0,) * len(c.tokens), 0.0, p.media)
+  rows = [TokenSequence(prompt=p.tokens, response=c.tokens, media=p.media)
           for p, several in zip(prompts, choices, strict=True)
           for c in several]
   found = iter(await _result(request, server, [

@@ -19,8 +19,7 @@ from concurrent.futures import Future, InvalidStateError
 from typing import Any
 
 from zppo_jax import randomness
-from zppo_jax.learner.packing import Row
-from zppo_jax.records import Decoding, PromptMedia
+from zppo_jax.records import Decoding, PromptMedia, TokenSequence
 from zppo_jax.rollout.engine import Completion, Engine, Request
 
 _SCORED = 8  # rows at a time, so that nobody waits for many
@@ -59,7 +58,7 @@ class Score:
     row: prompt and response.
     owner: as Generate's.
   """
-  row: Row
+  row: TokenSequence
   owner: Hashable = None
 
 
@@ -168,7 +167,7 @@ class _Drawing(_Lane):
 class _Scoring(_Lane):
   """Scores a few rows at a time, of all owners by turns."""
 
-  def __init__(self, score: Callable[[Sequence[Row]], list]):
+  def __init__(self, score: Callable[[Sequence[TokenSequence]], list]):
     super().__init__()
     self._score = score
     # Owner -> what waits of it; the first one is next.
@@ -228,7 +227,7 @@ class Worker:
   """
 
   def __init__(self, lanes: Sequence[tuple[int, Engine]],
-               score: Callable[[Sequence[Row]], list]):
+               score: Callable[[Sequence[TokenSequence]], list]):
     self._lanes = [(most, _Drawing(engine)) for most, engine in lanes]
     self._scoring = _Scoring(score)
     for lane in self._all():

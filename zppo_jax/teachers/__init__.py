@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Protocol
 
-from zppo_jax.records import Answers, Prompt, Scores, Summaries
+from zppo_jax.records import Answers, Prompt, Scores, Summaries, TokenSequence
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Teacher(Protocol):
     """A graded summary of each trace; a prompt is the same request in the
     student's tokens."""
 
-  def score(self, rows: Sequence[tuple[Prompt, tuple[int, ...]]]) -> Scores:
+  def score(self, sequences: Sequence[TokenSequence]) -> Scores:
     """Log-probs (nats, temperature 1) of responses' tokens under prompts.
 
     Raises:

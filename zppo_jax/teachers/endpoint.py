@@ -34,6 +34,7 @@ from zppo_jax.records import (
   Scores,
   StopReason,
   Summaries,
+  TokenSequence,
 )
 from zppo_jax.rollout import collect
 from zppo_jax.teachers import Capabilities
@@ -198,7 +199,7 @@ class EndpointTeacher:
     return Summaries(tuple(next(iter(f), None) for f in found),
                      call_stats(replies, 1))
 
-  def score(self, rows: Sequence[tuple[Prompt, tuple[int, ...]]]) -> Scores:
+  def score(self, sequences: Sequence[TokenSequence]) -> Scores:
     """By echoed prompts; the budget is that of a step."""
     if not self.capabilities.scores:
       raise ValueError(
@@ -206,10 +207,10 @@ class EndpointTeacher:
           "tokens; teacher.endpoint.api 'completions' and a server that "
           'echoes prompts are needed')
     calls = [Call(TEXT, {
-        'prompt': [*prompt.tokens, *response], 'max_tokens': 1,
+        'prompt': [*s.prompt, *s.response], 'max_tokens': 1,
         'temperature': 0, 'echo': True, 'logprobs': 1}, 1,
-        read_echo(len(prompt.tokens), len(response)))
-        for prompt, response in rows]
+        read_echo(len(s.prompt), len(s.response)))
+        for s in sequences]
     replies = client.ask_all(self.endpoint, calls, self.budget_s)
     logps = tuple(r.results[0] if r.results else None for r in replies)
     return Scores(logps, call_stats(replies, 1))

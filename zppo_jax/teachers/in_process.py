@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from zppo_jax.learner import packing, scoring
+from zppo_jax.learner import scoring
 from zppo_jax.records import (
   Answers,
   CallStats,
@@ -12,6 +12,7 @@ from zppo_jax.records import (
   Purpose,
   Scores,
   Summaries,
+  TokenSequence,
 )
 from zppo_jax.rollout import collect
 from zppo_jax.teachers import Capabilities
@@ -63,20 +64,18 @@ class InProcessTeacher:
     return Summaries(tuple(g.rollouts[0] for g in groups),
                      CallStats(answers=len(prompts)))
 
-  def score(self, rows: Sequence[tuple[Prompt, tuple[int, ...]]]) -> Scores:
-    """By the trainer's graph, rows padded to the run's buckets.
+  def score(self, sequences: Sequence[TokenSequence]) -> Scores:
+    """By the trainer's graph, sequences padded to the run's buckets.
 
     Raises:
-      ValueError: if a row is longer than every row bucket.
+      ValueError: if a sequence is longer than every row bucket.
     """
     programs = self.answers.engine.programs
-    padded = [packing.Row(prompt.tokens, response, (0.0,) * len(response), 0.0,
-                          prompt.media) for prompt, response in rows]
-    found = scoring.by_row(
-        self.score_fn, self.params, padded, mesh=programs.mesh,
+    results = scoring.by_row(
+        self.score_fn, self.params, sequences, mesh=programs.mesh,
         max_tokens=self.micro_tokens, buckets=self.row_buckets,
         patch_buckets=programs.shapes.patches,
         num_axes=programs.model.num_axes)
-    logps = tuple(tuple(logp_T[len(row.prompt):].tolist())
-                  for row, (logp_T, _) in zip(padded, found, strict=True))
-    return Scores(logps, CallStats(answers=len(rows)))
+    logps = tuple(tuple(logp_T[len(s.prompt):].tolist())
+                  for s, (logp_T, _) in zip(sequences, results, strict=True))
+    return Scores(logps, CallStats(answers=len(sequences)))

@@ -25,6 +25,7 @@ from zppo_jax.records import (
   Scores,
   StopReason,
   Summaries,
+  TokenSequence,
 )
 from zppo_jax.rollout import collect
 from zppo_jax.teachers import Capabilities, Teacher
@@ -145,6 +146,6 @@ class CachedTeacher:
         out[i] = rollout
     return Summaries(tuple(out), calls)
 
-  def score(self, rows: Sequence[tuple[Prompt, tuple[int, ...]]]) -> Scores:
+  def score(self, sequences: Sequence[TokenSequence]) -> Scores:
     """As the teacher's."""
-    return self.teacher.score(rows)
+    return self.teacher.score(sequences)

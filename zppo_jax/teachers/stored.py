@@ -24,6 +24,7 @@ from zppo_jax.records import (
   Scores,
   StopReason,
   Summaries,
+  TokenSequence,
 )
 from zppo_jax.rollout import collect
 from zppo_jax.teachers import Capabilities
@@ -74,6 +75,6 @@ class StoredTeacher:
     del traces, step
     return Summaries((None,) * len(prompts), CallStats())
 
-  def score(self, rows: Sequence[tuple[Prompt, tuple[int, ...]]]) -> Scores:
+  def score(self, sequences: Sequence[TokenSequence]) -> Scores:
     """ValueError: stored answers come without a model."""
     raise ValueError("teacher.kind is 'stored'; it has no log-probs")

@@ -10,10 +10,11 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
+import numpy as np
 
 from zppo_jax import allowed, models, tasks
 from zppo_jax.algorithms import compression, methods, zppo
-from zppo_jax.arrays import TrainState
+from zppo_jax.arrays import MicroBatch, OwnPrompts, PolicyOutput, TrainState
 from zppo_jax.chat import dates
 from zppo_jax.chat.rendering import Day
 from zppo_jax.chat.wording import BOXED, Chat
@@ -22,13 +23,13 @@ from zppo_jax.data.loader import QuestionLoader
 from zppo_jax.data.pool import Pool
 from zppo_jax.devices import sharding
 from zppo_jax.endpoints import judge
-from zppo_jax.learner import layouts, optimizers, scoring, update
+from zppo_jax.learner import layouts, optimizers, scoring, states, update
 from zppo_jax.objectives import advantages, importance, losses
 from zppo_jax.records import Decoding, Every, Question
 from zppo_jax.rollout import collect
 from zppo_jax.runs import checkpoints, metrics, watch
 from zppo_jax.teachers import Teacher
-from zppo_jax.train import checks, models as loading, teachers
+from zppo_jax.train import checks, minibatches, models as loading, teachers
 from zppo_jax.train.run import Run
 from zppo_jax.verdicts.verifier import Verifier
 
@@ -53,8 +54,8 @@ def optimizer(config):
 def abstract_state(config, model, mesh) -> TrainState:
   """Shapes, types and shardings of a run's TrainState."""
   tx, _ = optimizer(config)
-  return update.abstract_state(
-      model, tx, update.state_shardings(model, tx, mesh))
+  return states.abstract_state(
+      model, tx, states.state_shardings(model, tx, mesh))
 
 
 class _Questions(NamedTuple):
@@ -178,49 +179,81 @@ def _sampler(c, rules: zppo.Rules, student: _Student, task: tasks.Task,
       student.chat, task.grader, _decoding(c, algo.max_tokens), algo.rollouts)
 
 
-def _teacher(c, mesh, student: _Student, asked: _Questions,
+def _teacher(c, method: methods.Method, mesh, student: _Student,
+             asked: _Questions,
              compress: compression.CompressionConfig) -> Teacher:
   kind = checks.known(c.teacher.kind, teachers.TEACHERS, 'teacher.kind')
   teacher = kind(teachers.TeacherContext(
       c, mesh, student.chat, BOXED if student.loaded.chat else None,
       asked.task, compress, _decoding(c, c.algorithm.teacher_max_tokens)))
   checks.media(asked.source.pool, teacher.capabilities, c.teacher.kind)
+  if method.teacher_scores and not teacher.capabilities.scores:
+    raise ValueError(
+        f'method is {c.method!r}; it needs log-probs of given tokens, which a '
+        f'teacher of kind {c.teacher.kind!r} does not tell here')
   return teacher
+
+
+def _loss(c, method: methods.Method, correct: importance.Correction,
+          gap_measured: bool) -> losses.Loss:
+  """The method's loss with its correction.
+
+  Raises:
+    ValueError: if it reads a target that the method does not make.
+  """
+  loss = correct.of(method.loss(c.algorithm), gap_measured)
+  example = minibatches.example_targets(method, c.algorithm.updates)
+  if method.old_logps:
+    example['old_logp'] = np.zeros(1, np.float32)
+  token = np.zeros((1, 1), np.float32)
+  output = PolicyOutput(logp_BT=token, entropy_BT=token,
+                        hidden_BTD=token[..., None], head_DV=token)
+  batch = MicroBatch(
+      tokens_BT=np.int32(token), positions_BTA=np.int32(token[..., None]),
+      segment_BT=np.int32(token), mask_BT=token, prompts=OwnPrompts(media=None),
+      targets={name: x[None] for name, x in example.items()})
+  try:
+    jax.eval_shape(loss, output, batch)
+  except KeyError as e:
+    raise ValueError(
+        f'the loss of method {c.method!r}, with algorithm.correction.kind = '
+        f'{correct.kind!r}, reads the target {e}; the method makes '
+        f'{", ".join(sorted(example))}') from e
+  return loss
 
 
 def _learner(c, method: methods.Method, student: _Student, mesh, tx,
              correct: importance.Correction, gap_measured: bool) -> _Learner:
   algo, shapes, model = c.algorithm, c.shapes, student.model
-  shardings = update.state_shardings(model, tx, mesh)
+  shardings = states.state_shardings(model, tx, mesh)
+  own = algo.updates == 1 and method.old_logps
   loss_fn = functools.partial(
       update.policy_loss, model=model, temperature=algo.temperature,
-      chunk=shapes.logprob_chunk, own_old_logp=algo.updates == 1,
-      correct=(importance.gap_alone if gap_measured and not correct.on
-               else correct.function),
-      objective=functools.partial(losses.OBJECTIVES[method.objective],
-                                  clip=losses.ClipBounds(**algo.clip)))
-  rows = sharding.batch_sharding(mesh)
+      chunk=shapes.logprob_chunk,
+      loss=_loss(c, method, correct, gap_measured),
+      old_logps=update.own_old_logps if own else update.recorded_old_logps)
   return _Learner(
       reshard_fn=collect.compile_reshard(
           model, mesh, c.student.rollout_weights),
       score_fn=scoring.compile_scorer(
           model=model, mesh=mesh, shardings=shardings,
           temperature=algo.temperature, chunk=shapes.logprob_chunk),
-      advantage_fn=jax.jit(
-          functools.partial(advantages.NORMALISERS[algo.normaliser],
-                            eps=algo.advantage_eps),
-          in_shardings=(rows, rows), out_shardings=rows),
+      advantage_fn=functools.partial(advantages.NORMALISERS[algo.normaliser],
+                                     eps=algo.advantage_eps),
       update_fn=update.compile_update(
           loss_fn=loss_fn, tx=tx, mesh=mesh, shardings=shardings),
       init_state=functools.partial(
-          update.new_state, student.loaded.params, tx, shardings),
-      abstract_state=update.abstract_state(model, tx, shardings),
+          states.new_state, student.loaded.params, tx, shardings),
+      abstract_state=states.abstract_state(model, tx, shardings),
       layout=layouts.Layout(
-          shapes.layout, shapes.micro_tokens, sharding.batch_shards(mesh),
-          algo.rollouts, tuple(shapes.row_buckets),
-          tuple(shapes.prompt_buckets),
-          tuple(shapes.response_buckets) or (algo.max_tokens,),
-          tuple(shapes.patch_buckets), model.num_axes))
+          kind=shapes.layout, max_tokens=shapes.micro_tokens,
+          multiple=sharding.batch_shards(mesh), rollouts=algo.rollouts,
+          row_buckets=tuple(shapes.row_buckets),
+          prompt_buckets=tuple(shapes.prompt_buckets),
+          response_buckets=(tuple(shapes.response_buckets)
+                            or (algo.max_tokens,)),
+          patch_buckets=tuple(shapes.patch_buckets),
+          num_axes=model.num_axes))
 
 
 def _check_room(c) -> None:
@@ -259,8 +292,8 @@ def build(config, day: Day | None = None) -> Run:
   student = _student(c, asked.task, mesh, day or dates.choose(c))
   asked = _fitting(c, asked, student.chat, rules.max_prompt)
   sampler = _sampler(c, rules, student, asked.task, mesh)
-  teacher = (_teacher(c, mesh, student, asked, compress)
-             if method.reformulations else None)
+  teacher = (_teacher(c, method, mesh, student, asked, compress)
+             if method.teacher else None)
   return Run(
       steps=c.steps, seed=c.seed, rules=rules, method=method,
       compress=compress, num_updates=algo.updates,

@@ -22,6 +22,7 @@ class Run:
 
   `init_state` places the pretrained weights and a fresh optimizer on the
   mesh; a resumed run never calls it and restores into `abstract_state`.
+  `advantage_fn` maps host rewards and their mask [P, G] to advantages.
   """
   steps: int
   seed: int

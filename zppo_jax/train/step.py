@@ -13,14 +13,12 @@ import optax
 from zppo_jax.algorithms import zppo
 from zppo_jax.algorithms.replay import ReplayBuffer, Settlement
 from zppo_jax.arrays import TrainState
-from zppo_jax.devices import sharding
-from zppo_jax.learner import layouts, packing
-from zppo_jax.learner.update import zero_sums
-from zppo_jax.randomness import host_rng
+from zppo_jax.learner.update import no_sums
 from zppo_jax.records import CallStats, Group, Purpose
 from zppo_jax.rollout import collect
 from zppo_jax.runs import metrics, samples
 from zppo_jax.teachers.in_process import InProcessTeacher
+from zppo_jax.train import minibatches as minibatch_lib
 from zppo_jax.train.run import Run
 
 
@@ -48,55 +46,6 @@ class Outcome:
   calls: CallStats
 
 
-def step_advantages(run: Run, groups: list[Group]) -> np.ndarray:
-  """Advantages [len(groups), G] with statistics over these groups; a rollout
-  without a verdict does not enter them and has advantage 0."""
-  most = run.rules.num_new + run.rules.num_replay + run.rules.num_aug
-  shards = sharding.batch_shards(run.mesh)
-  shape = (-(-most // shards) * shards, run.num_rollouts)
-  rewards, mask = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
-  for p, group in enumerate(groups):
-    rewards[p] = group.rewards
-    mask[p] = [r.graded for r in group.rollouts]
-  arrays = sharding.put_batch(run.mesh, (rewards, mask))
-  return sharding.to_host(run.advantage_fn(*arrays))[:len(groups)]
-
-
-def make_minibatches(run: Run, groups: list[Group], advantages_PG, step: int):
-  """I mini-batches; each is (micro-batches on the mesh, response tokens)."""
-  split = packing.split_minibatches(
-      len(groups), run.num_updates,
-      host_rng(run.seed, step, Purpose.MINIBATCHES))
-  out = []
-  for indices in split:
-    chosen = [groups[i] for i in indices]
-    advantage = (advantages_PG[indices]
-                 if run.advantage_scope == 'rollout_batch'
-                 else step_advantages(run, chosen))
-    batches = layouts.micro_batches(chosen, advantage, run.layout,
-                                    skip_zero=True)
-    out.append(([sharding.put_batch(run.mesh, b) for b in batches],
-                packing.response_tokens(chosen)))
-  return out
-
-
-def score_minibatches(run: Run, state: TrainState, minibatches):
-  """Fills in the old log-probs by the trainer's own graph, before the first
-  update. With one update per step the update takes its own, and they stay
-  zero."""
-  if run.num_updates == 1:
-    return minibatches
-  return [([b.replace(old_logp_BT=run.score_fn(state.params, b)[0])
-            for b in batches], tokens) for batches, tokens in minibatches]
-
-
-def sampler_gap(minibatches) -> float:
-  """Largest |sampler - trainer| log-prob on trained tokens, nats."""
-  gaps = [jnp.max(jnp.abs(b.old_logp_BT - b.sampler_logp_BT) * b.mask_BT)
-          for batches, _ in minibatches for b in batches]
-  return float(max(gaps, default=0.0))
-
-
 def _moved(state: TrainState) -> bool:
   """Whether any gradient has reached the optimizer's first moment."""
   moments = optax.tree_utils.tree_get(state.opt_state, 'mu')
@@ -113,7 +62,7 @@ def update(run: Run, state: TrainState, minibatches):
   if not any(batches for batches, _ in minibatches) and not _moved(state):
     count = len(minibatches)
     return (state.replace(updates=state.updates + count),
-            [jax.device_get(zero_sums())] * count, [np.float32(0)] * count)
+            [jax.device_get(no_sums())] * count, [np.float32(0)] * count)
   sums, norms = [], []
   for batches, tokens in minibatches:
     state, new_sums, norm = run.update_fn(state, batches, float(tokens))
@@ -167,10 +116,12 @@ def train_step(run: Run, state: TrainState, buffer: ReplayBuffer,
     calls += probe.calls
     clock.lap('probe')
 
-  advantages_PG = step_advantages(run, groups)
-  minibatches = make_minibatches(run, groups, advantages_PG, step)
-  minibatches = score_minibatches(run, state, minibatches)
-  gap = sampler_gap(minibatches) if run.num_updates > 1 else None
+  advantages_PG = minibatch_lib.advantages(run, groups)
+  minibatches, scored = minibatch_lib.make(run, groups, advantages_PG, step)
+  calls += scored
+  minibatches = minibatch_lib.score(run, state, minibatches)
+  gap = (minibatch_lib.sampler_gap(minibatches)
+         if run.num_updates > 1 and run.method.old_logps else None)
   clock.lap('scoring')
   state, sums, norms = update(run, state, minibatches)
   clock.lap('update')

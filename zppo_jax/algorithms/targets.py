@@ -1,0 +1,66 @@
+"""What a loss reads of each token: the targets that a method gives rollouts."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from zppo_jax.records import Group, Rollout, Scores, TokenSequence
+
+# (group, rollout), by their places in the mini-batch -> name -> array [R, ...]
+Targets = dict[tuple[int, int], dict[str, np.ndarray]]
+
+
+@dataclasses.dataclass(frozen=True)
+class TargetContext:
+  """What a method makes the targets of a mini-batch from.
+
+  Attributes:
+    groups: the groups of the mini-batch.
+    advantages: float32 [P, G], one row per group.
+    step: the training step.
+    seed: the run's seed, for draws by name (randomness.host_rng).
+    score: sequences -> the teacher's log-probs of their responses (nats,
+      temperature 1), None where one did not come. It raises ValueError for a
+      method whose row does not say `teacher_scores`.
+  """
+  groups: Sequence[Group]
+  advantages: np.ndarray
+  step: int
+  seed: int
+  score: Callable[[Sequence[TokenSequence]], Scores]
+
+
+# TargetContext -> Targets. A rollout without an entry is not trained, because
+# its gradient would be 0; its tokens count in the token mean all the same.
+MakeTargets = Callable[[TargetContext], Targets]
+
+
+def sampler_logps(rollout: Rollout) -> np.ndarray:
+  """float32 [R] nats as the sampler stored them; 0 on forced tokens.
+
+  Raises:
+    ValueError: for a text that no sampler of this run drew.
+  """
+  if not rollout.sampled:
+    raise ValueError(
+        f'a rollout of {len(rollout.tokens)} tokens, {rollout.forced} of them '
+        f'forced, has {len(rollout.logps)} log-probs; only a text that this '
+        "run's policy drew has the target 'sampler_logp'")
+  return np.concatenate([np.zeros(rollout.forced, np.float32),
+                         np.asarray(rollout.logps, np.float32)])
+
+
+def of_advantage(rollout: Rollout, advantage: float) -> Mapping:
+  """'advantage', the same on every token, and 'sampler_logp' (nats)."""
+  return {'advantage': np.full(len(rollout.tokens), advantage, np.float32),
+          'sampler_logp': sampler_logps(rollout)}
+
+
+def group_advantages(context: TargetContext) -> Targets:
+  """`of_advantage` of the rollouts whose advantage is not 0."""
+  return {
+      (p, g): of_advantage(rollout, context.advantages[p][g])
+      for p, group in enumerate(context.groups)
+      for g, rollout in enumerate(group.rollouts)
+      if context.advantages[p][g] != 0}
