@@ -48,7 +48,8 @@ class ClipBounds:
       raise ValueError(f'clip.dual is {self.dual}; it must be > 1')
 
 
-def surrogate(logp_BT, old_logp_BT, adv_BT, clip: ClipBounds):
+def surrogate(logp_BT: jax.Array, old_logp_BT: jax.Array, adv_BT: jax.Array,
+              clip: ClipBounds) -> tuple[jax.Array, dict[str, jax.Array]]:
   """PPO's clipped surrogate with decoupled bounds and dual clip.
 
     r = exp(logp - old_logp)
@@ -86,13 +87,15 @@ def surrogate(logp_BT, old_logp_BT, adv_BT, clip: ClipBounds):
 
 
 def clipped_surrogate(output: PolicyOutput, batch: MicroBatch, *,
-                      clip: ClipBounds):
+                      clip: ClipBounds
+                      ) -> tuple[jax.Array, dict[str, jax.Array]]:
   """`surrogate` of the targets 'old_logp' and 'advantage'; a `Loss`."""
   return surrogate(output.logp_BT, batch.targets['old_logp'],
                    batch.targets['advantage'], clip)
 
 
-def negative_log_likelihood(output: PolicyOutput, batch: MicroBatch):
+def negative_log_likelihood(output: PolicyOutput, batch: MicroBatch
+                            ) -> tuple[jax.Array, dict[str, jax.Array]]:
   """The loss of supervised learning, -weight * logp; a `Loss`.
 
   The weight of a token is the target 'advantage'.
@@ -100,7 +103,7 @@ def negative_log_likelihood(output: PolicyOutput, batch: MicroBatch):
   return -batch.targets['advantage'] * output.logp_BT, {}
 
 
-def make_clipped_surrogate(algorithm) -> Loss:
+def make_clipped_surrogate(algorithm: Any) -> Loss:
   """`clipped_surrogate` with the bounds of `algorithm.clip`.
 
   Raises:
@@ -110,7 +113,7 @@ def make_clipped_surrogate(algorithm) -> Loss:
                            clip=ClipBounds(**algorithm.clip))
 
 
-def make_negative_log_likelihood(algorithm) -> Loss:
+def make_negative_log_likelihood(algorithm: Any) -> Loss:
   """`negative_log_likelihood`, which has no constants."""
   del algorithm
   return negative_log_likelihood
