@@ -33,7 +33,7 @@ from zppo_jax.runs import checkpoints, workdir
 from zppo_jax.runs.checkpoints import CheckpointError, Checkpoints
 from zppo_jax.runs.lock import Locked
 from zppo_jax.teachers import journal as teacher_journal
-from zppo_jax.train import build, loop
+from zppo_jax.train import build, loop, resume
 from zppo_jax.train.run import Run
 from zppo_jax.verdicts import journal
 from zppo_jax.verdicts.sandbox import GradingResult
@@ -84,7 +84,7 @@ def _journals(path) -> tuple:
           teacher_journal._read(path / 'teacher.jsonl'))
 
 
-def standing(at: loop.RunState) -> tuple:
+def standing(at: resume.RunState) -> tuple:
   """All of a standing, as values that can be compared."""
   return (at.step, checkpoints.checksums(at.state), at.buffer.dump(),
           at.history.dump(), at.base, at.latest)
@@ -105,8 +105,8 @@ def prepare(home: pathlib.Path) -> Bench:
     (killed / name).unlink()
   run = build.build(config)
   kept = Checkpoints(complete / 'checkpoints', run.checkpoint,
-                     loop._manifest(config, run), read_only=True)
-  states = {step: standing(loop.restore(kept, run, step))
+                     resume.manifest(config, run), read_only=True)
+  states = {step: standing(resume.restore(kept, run, step))
             for step in kept.steps()}
   kept.close()
   again = shutil.copytree(killed, home / 'again')
@@ -179,15 +179,15 @@ def opened(of: Bench, path: pathlib.Path) -> str:
   stored = workdir.read_config(path)
   if stored is not None:
     workdir.check_same_config(path, stored, of.config)
-    complete = loop.read_complete(path, of.config)
+    complete = resume.read_complete(path, of.config)
     if complete is not None:
       return 'same' if complete == of.summary else 'silent'
   out = workdir.Workdir.open(path, of.config)
   kept = Checkpoints(path / 'checkpoints', of.run.checkpoint,
-                     loop._manifest(of.config, of.run))
+                     resume.manifest(of.config, of.run))
   said: list[str] = []
   with contextlib.closing(kept):
-    at = loop.begin(of.run, out, kept, None, said.append)
+    at = resume.resume(of.run, out, kept, None, said.append)
   if at.step == 0:
     return 'earlier' if stored is None or said else 'silent'
   if standing(at) != of.states[at.step]:

@@ -30,7 +30,7 @@ from zppo_jax.devices import sharding
 from zppo_jax.learner import optimizers, packing, states, update
 from zppo_jax.objectives import losses
 from zppo_jax.records import TokenSequence
-from zppo_jax.rollout import collect
+from zppo_jax.rollout import weight_sync
 from zppo_jax.study.tables import markdown
 from zppo_jax.weights import families, presets
 
@@ -236,7 +236,7 @@ def main(argv=None) -> None:
   found = {'machine': command.where(), 'model': f.model, 'dtype': f.dtype,
            'remat': f.remat, 'roofline': limit,
            'train': train(model, mesh, f.rows, f.length, f.repeats, limit)}
-  params = collect.place_copy(
+  params = weight_sync.place_copy(
       jax.jit(model.init)(jax.random.key(0)), model, mesh)
   batches = [int(b) for b in f.batches.split(',')]
   found['decode'] = [

@@ -32,7 +32,7 @@ from zppo_jax.records import (
   Question,
   TokenSequence,
 )
-from zppo_jax.rollout import collect, decode as sampling
+from zppo_jax.rollout import decode, decode_state, weight_sync
 from zppo_jax.study.launch import machine
 from zppo_jax.weights import families, presets
 
@@ -77,7 +77,7 @@ def _sampler(model, limit: int):
   allowed = np.arange(model.config.vocab_size) < random_models.IMAGE
   allowed[END_ID] = False
   def run(params, batch, keys):
-    return sampling.sample(
+    return decode.sample(
         params, batch, keys, model=model, decoding=Decoding(limit),
         end_id=END_ID, allowed_V=jnp.asarray(allowed))
   return jax.jit(run)
@@ -139,7 +139,7 @@ def measure(name: str, *, rows: int, lengths: tuple[int, int], seed: int,
     batch = packing.pad_prompts(asked, rows, len(asked[0].tokens), patches,
                                 model.num_axes)
     keys = jax.random.split(jax.random.key(seed), (rows, 1))
-    copy = collect.rollout_copy(params, jnp.dtype(dtype))
+    copy = weight_sync.rollout_copy(params, jnp.dtype(dtype))
     samples = jax.device_get(_sampler(model, lengths[1])(copy, batch, keys))
     responses = [samples.tokens_PGR[p, 0].tolist() for p in range(rows)]
     want = score(exact, params, asked, responses, max(chunks),
@@ -190,24 +190,26 @@ def against(model, params, first, second, *, rows: int, length: int) -> dict:
                                  chunk=256)
     return jnp.sum(logp * batch.mask_BT), logp
 
-  def decode(params, batch):
+  def decoded_logps(params, batch):
     prompt = packing.pad_prompts(
         [Prompt(Question(f'{i}', '', '', ''), PromptKind.PLAIN,
                 tuple(t[:half].tolist())) for i, t in enumerate(tokens)],
         rows, half, 0, model.num_axes)
     params = layers.unstack(params)
-    ready = sampling.prefill(params, prompt, model=model)
-    pool = sampling.empty(ready, rows, 1, 1, 8).replace(
-        prompt_k=ready.k, prompt_v=ready.v, state=ready.state,
+    ready = decode.prefill(params, prompt, model=model)
+    state = decode_state.empty(ready, decode_state.DecodeShape(
+        slots=rows, samples_per_prompt=1, prompt_length=1, response_length=8))
+    state = state.replace(
+        prompt_k=ready.k, prompt_v=ready.v, recurrent=ready.recurrent,
         logits_BV=ready.logits_PV)
     out = []
     for t in range(8):
-      out.append(jax.nn.log_softmax(pool.logits_BV)[
+      out.append(jax.nn.log_softmax(state.logits_BV)[
           jnp.arange(rows), batch.tokens_BT[:, half + t]])
-      pool, new = sampling.forward(
-          params, pool, batch.tokens_BT[:, half + t], prompt.next_P + t,
+      state, new = decode.forward(
+          params, state, batch.tokens_BT[:, half + t], prompt.next_P + t,
           prompt.length_P, jnp.tile(jnp.arange(8) < t, (rows, 1)), model=model)
-      pool = sampling.write(pool, new, t)
+      state = decode.write(state, new, t)
     return jnp.stack(out, 1)
 
   found = []
@@ -220,7 +222,7 @@ def against(model, params, first, second, *, rows: int, length: int) -> dict:
     (_, logp), grads = jax.block_until_ready(step(p, b))
     seconds = time.perf_counter() - begun
     found.append((np.asarray(logp), jax.tree.map(np.asarray, grads),
-                  np.asarray(jax.jit(decode)(p, b)), seconds))
+                  np.asarray(jax.jit(decoded_logps)(p, b)), seconds))
   norm = lambda tree: np.sqrt(sum(float((np.asarray(x, np.float64)**2).sum())
                                   for x in jax.tree.leaves(tree)))
   moved = jax.tree.map(lambda x, y: x - y, found[0][1], found[1][1])

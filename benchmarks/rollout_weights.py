@@ -23,8 +23,9 @@ from zppo_jax import randomness
 from zppo_jax.devices import sharding
 from zppo_jax.learner import forward, packing
 from zppo_jax.records import Decoding, TokenSequence
-from zppo_jax.rollout import collect
-from zppo_jax.rollout.engine import Request
+from zppo_jax.rollout import weight_sync
+from zppo_jax.rollout.build import make_engine
+from zppo_jax.rollout.requests import Request
 from zppo_jax.study.launch import machine
 from zppo_jax.weights import gguf_file, pretrained
 
@@ -58,15 +59,15 @@ def measure(seed: int) -> dict:
   mesh = sharding.make_mesh(sharding.MeshConfig())
   prompts = [chat.plain(q).tokens for q in QUESTIONS]
   longest = max(map(len, prompts))
-  engine = collect.make_engine(
+  engine = make_engine(
       model=model, mesh=mesh, chat=chat, max_tokens=RESPONSE,
       num_rollouts=(ROLLOUTS,), prompt_buckets=(longest,),
       group_buckets=(len(prompts),))
   score = jax.jit(functools.partial(
       forward.token_logps, model=model, temperature=1.0, chunk=64))
   whole, out = size(found.params), []
-  for weights in collect.WEIGHTS:
-    copy = collect.place_copy(found.params, model, mesh, weights)
+  for weights in weight_sync.WEIGHTS:
+    copy = weight_sync.place_copy(found.params, model, mesh, weights)
     drawn = draw(engine, copy, prompts, seed)
     rows = [packing.to_score(TokenSequence(prompt=p, response=r))
             for p, r, _ in drawn]

@@ -110,14 +110,14 @@ def get_config() -> ConfigDict:
   s.row_buckets = (16384, 20992)
   s.patch_buckets = ()       # patches of a prompt's images and videos
   # Prompts per prefill; some numbers are small, because slots become free a few
-  # at a time. A pool has the rows that one such prefill brings.
+  # at a time. The engine has the slots that one such prefill fills.
   s.group_buckets = (4, 16, 96)
-  # Rows that decode at once and are refilled as they end: a multiple of the
-  # data devices times rollouts. None: all rows of a batch, here 480 x 8. The
-  # largest cache has 12,288 response tokens, 8,704 prompt tokens and one prompt
-  # per row. It takes 265 MiB per row and 33 GiB for Qwen3.5-0.8B and 2B, and
-  # 88 GiB for 4B and 9B, over all data devices. If 8 rows share a prompt, it
-  # takes two thirds of that.
+  # Rollouts that decode at once (vLLM's max_num_seqs); a slot is refilled when
+  # its rollout ends. A multiple of the data devices times rollouts; None: all
+  # rollouts of a batch, here 480 x 8. The largest cache has 12,288 response
+  # tokens, 8,704 prompt tokens and one prompt per slot. It takes 265 MiB per
+  # slot and 33 GiB for Qwen3.5-0.8B and 2B, and 88 GiB for 4B and 9B, over all
+  # data devices. If 8 slots share a prompt, it takes two thirds of that.
   s.slots = placeholder(int)
   s.slots = 128
   s.micro_tokens = 65536     # positions of a micro-batch

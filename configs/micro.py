@@ -35,7 +35,7 @@ def get_config():
   s.prompt_buckets = (8, 40, 160, 184)  # question, BCQ, most NCQ, any NCQ
   s.row_buckets = (24, 64, 120, 200)
   s.group_buckets = (4, 8)
-  s.slots = None             # a row's cache is small, so a batch takes all rows
+  s.slots = None             # a slot's cache is small, so all rollouts decode
   # Small, because a mini-batch has few groups per bucket: larger micro-batches
   # would stay partly empty.
   s.micro_tokens = 400

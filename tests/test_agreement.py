@@ -1,7 +1,7 @@
 """The gate: what the engine stored against what the trainer computes.
 
-Over families, types, slots and bursts of the engine, lengths, top-p, and the
-trainer's layout, rows, padding and log-prob chunk. docs/numerics.md has the
+Over families, types, slots and decode chunks of the engine, lengths, top-p, and
+the trainer's layout, rows, padding and log-prob chunk. docs/numerics.md has the
 table that the bounds come from:
 
   python -m tests.test_agreement
@@ -20,8 +20,9 @@ from zppo_jax import randomness
 from zppo_jax.devices import sharding
 from zppo_jax.learner import forward, layouts, packing
 from zppo_jax.records import Decoding, Purpose
-from zppo_jax.rollout import collect
-from zppo_jax.rollout.engine import Request
+from zppo_jax.rollout import weight_sync
+from zppo_jax.rollout.build import make_engine
+from zppo_jax.rollout.requests import Request
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 
@@ -30,8 +31,9 @@ PROMPTS = (3, 16, 9, 12, 5)  # tokens
 LIMITS = (60, 4, 17, 33, 1)  # response tokens of each prompt
 G = 2
 # name -> (engine options, top_p). The first refills its slots all the time.
-ENGINES = {'4 slots, bursts of 3': (dict(slots=4, burst=3), 0.9),
-           'a slot for each, bursts of 64': (dict(slots=None, burst=64), 1.0)}
+ENGINES = {'4 slots, chunks of 3': (dict(slots=4, decode_chunk=3), 0.9),
+           'a slot for each, chunks of 64': (
+               dict(slots=None, decode_chunk=64), 1.0)}
 # layout, prompts or rows of a micro-batch, positions of a row, log-prob chunk
 TRAINERS = (('padded', 2, 80, 7), ('shared', 5, 72, 64))
 # llama: decoder; qwen3: with q/k norm; qwen3_5: DeltaNet.
@@ -55,7 +57,7 @@ def engine_of(family: str, dtype: str, name: str):
   codec = types.SimpleNamespace(
       vocab_size=vocab, end_id=1, sampled_ids=range(2, random_models.IMAGE))
   mesh = sharding.make_mesh(sharding.MeshConfig(1, 1, 1), jax.devices()[:1])
-  return collect.make_engine(
+  return make_engine(
       model=model, mesh=mesh, max_tokens=max(LIMITS), num_rollouts=(G,),
       chat=types.SimpleNamespace(codec=codec, decode_response=lambda t: ''),
       prompt_buckets=(max(PROMPTS),), group_buckets=(len(PROMPTS),),
@@ -75,7 +77,7 @@ def draw(family: str, dtype: str, name: str, seed: int,
       randomness.step_key(seed, 0, Purpose.ROLLOUT), range(len(asked)),
       [0] * len(asked), G)
   found = engine.generate(
-      collect.place_copy(params, model_of(family, dtype), mesh),
+      weight_sync.place_copy(params, model_of(family, dtype), mesh),
       [Request(i, tokens, key, Decoding(limit, temperature, ENGINES[name][1]))
        for i, (tokens, key, limit) in enumerate(
            zip(asked, keys, LIMITS, strict=True))])

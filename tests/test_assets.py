@@ -11,7 +11,7 @@ from zppo_jax import assets
 from zppo_jax.algorithms import zppo
 from zppo_jax.devices import sharding
 from zppo_jax.records import Decoding, Purpose
-from zppo_jax.rollout import collect
+from zppo_jax.rollout import collect, weight_sync
 from zppo_jax.tasks import TASKS, micro
 from zppo_jax.train import models as loading
 from zppo_jax.weights import safetensors_file
@@ -33,7 +33,7 @@ def groups_of(role, splits, size=32):
       num_rollouts=8, prompt_buckets=(8,), group_buckets=(size * len(splits),))
   questions = [q for s in splits for q in micro.evaluation(s, size)]
   found = collect.collect(
-      sampler, collect.place_copy(params, model, mesh),
+      sampler, weight_sync.place_copy(params, model, mesh),
       zppo.plain_prompts(questions, task.chat), seed=0, step=0,
       purpose=Purpose.EVALUATION)
   return [found[i * size:(i + 1) * size] for i in range(len(splits))]

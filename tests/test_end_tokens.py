@@ -13,7 +13,7 @@ from zppo_jax import main
 from zppo_jax.chat import hub_chat, rendering, wording
 from zppo_jax.commands import sample
 from zppo_jax.records import Decoding, StopReason
-from zppo_jax.rollout import collect
+from zppo_jax.rollout import collect, weight_sync
 from zppo_jax.train import loop
 from zppo_jax.weights import hub_checkpoint, hub_folder, pretrained
 
@@ -118,7 +118,7 @@ def drawn_to(folder, token: int):
       sample.PromptKind.PLAIN, chat.plain('the end?').tokens, None)
       for i in range(2)]
   groups = collect.collect(
-      sampler, collect.place_copy(params, found.model, mesh), prompts,
+      sampler, weight_sync.place_copy(params, found.model, mesh), prompts,
       seed=0, step=0, purpose=sample.Purpose.EVALUATION)
   return [r for g in groups for r in g.rollouts]
 

@@ -68,7 +68,7 @@ SHORT, LONG, WIDE = request(11, limit=1), request(12, limit=70), request(13, 16)
 
 LAYOUTS = {
     'another order': [OURS[::-1]],
-    'fewer rows, one after the other': [[r] for r in OURS],
+    'fewer slots, one after the other': [[r] for r in OURS],
     'other slots, beside a shorter one': [[SHORT, *OURS]],
     'beside a longer one': [[LONG, *OURS]],
     'beside a longer prompt, its bucket': [[WIDE, SHORT, *OURS]],
@@ -84,7 +84,7 @@ def test_neither_order_nor_neighbours_nor_buckets(family, layout, make_mesh):
 
 @pytest.mark.parametrize('family', FAMILIES)
 def test_nor_the_number_of_slots(family, make_mesh):
-  """Two rows that all requests sit in one after another: what a row held
+  """Two slots that all requests get one after another: what a slot held
   before, attention, DeltaNet state, convolution, is gone."""
   mesh = make_mesh()
   check_same(family, drawn(family, mesh, [OURS], 2), base(family, mesh))
@@ -92,18 +92,18 @@ def test_nor_the_number_of_slots(family, make_mesh):
 
 @pytest.mark.parametrize('family', FAMILIES)
 def test_nor_slots_that_grow_meanwhile(family, make_mesh):
-  """Four rows: request 0 begins in step 59 of a longer one, whose 64 response
+  """Four slots: request 0 begins in step 59 of a longer one, whose 64 response
   slots do not last."""
   mesh = make_mesh()
   check_same(family, drawn(
       family, mesh, [[LONG, request(14, limit=59), *OURS]], 4),
       base(family, mesh))
-  assert engine(family, mesh, 4).shape.own == 72
+  assert engine(family, mesh, 4).shape.response_length == 72
 
 
 @pytest.mark.parametrize('family', FAMILIES)
 def test_nor_the_devices(family, make_mesh):
-  """Four: rows over two, heads over two."""
+  """Four: slots over two, heads over two."""
   check_same(family, drawn(family, make_mesh(2, 1, 2), [OURS]),
              base(family, make_mesh()))
 

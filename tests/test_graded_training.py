@@ -11,7 +11,7 @@ from tests.builders import json_rows, small_config
 from zppo_jax.chat.micro_chat import CHAT
 from zppo_jax.records import Grader
 from zppo_jax.tasks import Task, micro
-from zppo_jax.train import loop, step
+from zppo_jax.train import guards, loop, step
 from zppo_jax.verdicts import verifier
 from zppo_jax.verdicts.sandbox import Sandbox, SandboxLimits
 
@@ -100,7 +100,7 @@ def own(tmp_path_factory):
   return path
 
 
-def test_the_wall_says_the_same_and_says_it_once(
+def test_the_sandbox_says_the_same_and_says_it_once(
     own, tmp_path, counted, monkeypatch):
   """A run graded by workers, dead in its second update and resumed, is the
   run graded in this process, to the byte; verdicts of the step that is
@@ -151,7 +151,7 @@ def test_graders_that_hang_stop_the_run(tmp_path, counted):
   said = []
   for _ in range(2):
     sandbox = counted(cpu_s=0.05)
-    with pytest.raises(loop.Ungraded) as e:
+    with pytest.raises(guards.Ungraded) as e:
       loop.main(config, tmp_path)
     said.append(str(e.value))
   assert said[0] == said[1] and not sandbox.jobs
@@ -198,7 +198,7 @@ def test_a_judge_that_is_down_and_comes_back(
   config = make_config('tests.test_graded_training:JUDGED')
   with serving(judging) as (url, fake):
     config.judge.update(url=url, model='m', key_env='JUDGE_KEY', retries=0)
-    with pytest.raises(loop.Ungraded, match=r'stopped at step 0: .*crash.*; '
+    with pytest.raises(guards.Ungraded, match=r'stopped at step 0: .*crash.*; '
                        'last crash: the judge: server: status 500') as e:
       loop.main(config, tmp_path)
     known = verdicts_of(tmp_path)

@@ -12,7 +12,7 @@ import pytest
 from tests import workdirs
 from zppo_jax import main
 from zppo_jax.commands import dry_run
-from zppo_jax.train import loop
+from zppo_jax.train import guards, loop
 
 ROOT = pathlib.Path(__file__).parents[1]
 CONFIG = f'--config={ROOT}/configs/micro.py'
@@ -215,7 +215,7 @@ def test_fork_from_is_spelt_either_way(refused, tmp_path):
 def test_an_interrupted_run_says_so_and_exits_like_the_signal(
     zppo, tmp_path, monkeypatch, capsys):
   def interrupted(*_):
-    raise loop.Interrupted('SIGTERM: saved after 3 of 9 steps', 15)
+    raise guards.Interrupted('SIGTERM: saved after 3 of 9 steps', 15)
   monkeypatch.setattr(loop, 'main', interrupted)
   with pytest.raises(SystemExit) as e:
     zppo('train', CONFIG, f'--workdir={tmp_path}/run')

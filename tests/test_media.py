@@ -31,8 +31,9 @@ from zppo_jax.records import (
   StopReason,
   Verdict,
 )
-from zppo_jax.rollout import collect
-from zppo_jax.rollout.engine import Request
+from zppo_jax.rollout import collect, weight_sync
+from zppo_jax.rollout.build import make_engine
+from zppo_jax.rollout.requests import Request
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 
@@ -156,7 +157,7 @@ def test_a_step_on_a_mesh(family, make_mesh):
       decoding=Decoding(16, temperature=temperature), num_rollouts=4,
       prompt_buckets=(64,), group_buckets=(4,), patch_buckets=(64,))
   groups = collect.collect(
-      sampler, collect.compile_reshard(model, mesh)(state.params),
+      sampler, weight_sync.compile_reshard(model, mesh)(state.params),
       zppo.plain_prompts(QUESTIONS, CHAT), seed=0, step=0,
       purpose=Purpose.ROLLOUT)
   drawn = {t for g in groups for r in g.rollouts for t in r.tokens}
@@ -198,7 +199,7 @@ def test_media_are_prefilled_once_a_group(make_mesh, monkeypatch):
   rows; the late ones see the pictures too."""
   model = models.build('qwen3_5', **TEXT, **FAMILIES['qwen3_5'])
   mesh = make_mesh()
-  engine = collect.make_engine(
+  engine = make_engine(
       model=model, mesh=mesh, chat=CHAT, max_tokens=6, num_rollouts=(4,),
       prompt_buckets=(64,), group_buckets=(2,), patch_buckets=(64,), slots=4)
   run, seen = engine.programs.prefill, []
@@ -207,7 +208,7 @@ def test_media_are_prefilled_once_a_group(make_mesh, monkeypatch):
     seen.extend(r.id for r in requests)
     return run(params, requests, *sizes)
   monkeypatch.setattr(engine.programs, 'prefill', prefill)
-  engine.load(collect.place_copy(
+  engine.load(weight_sync.place_copy(
       jax.jit(model.init)(jax.random.key(0)), model, mesh))
   one, two, _, four = zppo.plain_prompts(QUESTIONS, CHAT)
   keys = randomness.seed_key_data(0, 6)
@@ -225,4 +226,4 @@ def test_media_are_prefilled_once_a_group(make_mesh, monkeypatch):
   while engine.busy:
     found |= {(c.id, c.rollout): c.tokens for c in engine.poll()}
   assert [found['late', g] for g in (0, 1)] == [found['two', g] for g in (4, 5)]
-  assert engine.statistics.prompts == 4 and not engine._kept
+  assert engine.statistics.prompts == 4 and not engine._prefilled

@@ -86,10 +86,10 @@ def test_two_steps_and_the_same_resumed(student, tmp_path, monkeypatch):
 
   original = loop.train_step
 
-  def dying(run, state, buffer, step):
+  def dying(run, state, buffer, step, *rest):
     if step == 1:
       raise RuntimeError('died')
-    return original(run, state, buffer, step)
+    return original(run, state, buffer, step, *rest)
 
   with monkeypatch.context() as m:
     m.setattr(loop, 'train_step', dying)

@@ -13,7 +13,7 @@ from zppo_jax.devices import sharding
 from zppo_jax.learner import layouts, optimizers, packing, states, update
 from zppo_jax.models import attention, layers
 from zppo_jax.objectives import losses
-from zppo_jax.rollout import programs as pools
+from zppo_jax.rollout.programs import Programs, Shapes
 
 pytest.importorskip('libtpu', reason='needs the package libtpu')
 pytestmark = pytest.mark.slow
@@ -104,9 +104,10 @@ def test_a_micro_batch_and_rollouts(tpu_mesh):
   params = jax.eval_shape(layers.unstack, params)
   params = abstract(params, sharding.param_shardings(
       params, mesh, sharding.ROLLOUT_RULES))
-  programs = pools.Programs(model, mesh, pools.Shapes(
-      rows=(8,), shares=(1,), prompts=(T,), owns=(T,), patches=(),
-      groups=(8,)))
+  programs = Programs(model, mesh, Shapes(
+      slots=(8,), samples_per_prompt=(1,), prompt_lengths=(T,),
+      response_lengths=(T,), patches=(),
+      prefill_sizes=(8,)))
   lowered = programs.largest(params)
   assert checked(lowered['prefill']).count(KERNEL) == 1
-  assert KERNEL not in checked(lowered['burst'])
+  assert KERNEL not in checked(lowered['decode chunk'])

@@ -487,7 +487,7 @@ class Decoding:
     allowed.number('max_tokens', self.max_tokens, '>= 1')
     if self.temperature != 0:
       allowed.number('temperature', self.temperature,
-                     f'>= {LEAST_TEMPERATURE:g}', note=', or 0')
+                     f'>= {LEAST_TEMPERATURE:g}', note=' and finite, or 0')
     allowed.number('top_p', self.top_p, '(0, 1]')
     allowed.number('top_k', self.top_k, '>= 0', note=' (0: off)')
 

@@ -7,8 +7,8 @@ import numpy as np
 from zppo_jax import randomness
 from zppo_jax.chat.wording import BOXED, Chat
 from zppo_jax.records import Decoding
-from zppo_jax.rollout import collect
-from zppo_jax.rollout.engine import Request
+from zppo_jax.rollout.build import make_engine
+from zppo_jax.rollout.requests import Request
 
 
 class Ids:
@@ -28,7 +28,7 @@ def engine_of(model, mesh, *, end_id: int, max_tokens: int, prompt: int,
   """An engine for prompts of one length, a rollout each."""
   chat = Chat(Ids(model.config.vocab_size, end_id),
               dataclasses.replace(BOXED, closing=''))
-  return collect.make_engine(
+  return make_engine(
       model=model, mesh=mesh, chat=chat, max_tokens=max_tokens,
       num_rollouts=(1,), prompt_buckets=(prompt,),
       group_buckets=(1, 2, 4, rows), slots=slots, **options)

@@ -13,7 +13,7 @@ from benchmarks.side_by_side.engines import engine_of, generate, long_tail
 from benchmarks.side_by_side.make_work import MODEL
 from zppo_jax import models
 from zppo_jax.devices import malloc, sharding
-from zppo_jax.rollout import collect
+from zppo_jax.rollout import weight_sync
 from zppo_jax.weights import pretrained
 
 REQUESTS, SLOTS, MOST = 64, 16, 256
@@ -27,7 +27,7 @@ def main() -> None:
   model = models.build(found.model.family, **{
       **fields, 'max_positions': work.PROMPT + MOST})
   mesh = sharding.make_mesh(sharding.MeshConfig(data=1, fsdp=1, tensor=1))
-  params = collect.place_copy(found.params, model, mesh)
+  params = weight_sync.place_copy(found.params, model, mesh)
   tokens = np.random.default_rng(1).integers(
       0, work.END_ID, (REQUESTS, work.PROMPT))
   limits = long_tail(REQUESTS, MOST)
@@ -42,7 +42,7 @@ def main() -> None:
       laps.lap('sampling')
       counts.setdefault(name, []).append(sum(len(c.tokens) for c in out))
     seconds[name] = laps.seconds['sampling']
-    rounds[name] = engine.statistics.rounds
+    rounds[name] = engine.statistics.chunks
   assert counts['continuous'] == counts['static'], counts
   work.report('long_tail', seconds, tokens=counts['static'], rounds=rounds,
               lengths=limits.tolist(), versions={'jax': jax.__version__})

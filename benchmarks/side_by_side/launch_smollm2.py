@@ -34,13 +34,13 @@ def ours(flags) -> None:
 
   from benchmarks.side_by_side.engines import engine_of, generate
   from zppo_jax.devices import malloc, sharding
-  from zppo_jax.rollout import collect
+  from zppo_jax.rollout import weight_sync
   from zppo_jax.weights import pretrained
   assert malloc.keep()  # as `zppo train` does
   found = pretrained.load(str(flags.work / FOLDER))
   model = found.model
   mesh = sharding.make_mesh(sharding.MeshConfig(data=1, fsdp=1, tensor=1))
-  params = collect.place_copy(found.params, model, mesh)
+  params = weight_sync.place_copy(found.params, model, mesh)
   tokens = prompts(model.config.vocab_size)
   engine = engine_of(model, mesh, end_id=END_ID, max_tokens=RESPONSE,
                      prompt=PROMPT, rows=ROWS)

@@ -26,7 +26,7 @@ def test_json_and_table(tmp_path, capsys):
 
 
 def test_unknown_measurement_names_the_known():
-  with pytest.raises(ValueError, match='logprob-memory'):
+  with pytest.raises(KeyError, match='logprob-memory'):
     command.names('nothing')
 
 

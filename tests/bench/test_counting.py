@@ -75,7 +75,8 @@ def test_causal_pairs():
 def test_bytes_of_a_decode_step():
   """Two rows of context 5, of which 3 prompt tokens lie once."""
   found = counting.decode_bytes(
-      TINY, 2, 5, weight_bytes=4, cache_bytes=4, prompt=3, share=2)
+      TINY, 2, 5, weight_bytes=4, cache_bytes=4, prompt=3,
+      samples_per_prompt=2)
   assert found['weights'] == 4 * TINY.params
   assert found['cache_read'] == 4 * 1024 * (2 * 1 + 3)
   assert found['cache_write'] == 4 * 1024 * 2
@@ -96,15 +97,15 @@ def test_state_of_a_delta_model():
       4 * c.state_row + 2 * c.conv_row)
 
 
-def test_state_is_the_pools():
-  """What a pool of two rows holds: bfloat16, but the memory is float32."""
+def test_state_is_that_of_the_slots():
+  """What two slots hold: bfloat16, but the memory is float32."""
   from benchmarks.gpu import TINY_DELTA
   model = models.build('qwen3_5', **TINY_DELTA, dtype='bfloat16')
   params = jax.eval_shape(
       lambda: layers.unstack(model.init(jax.random.key(0))))
   state = jax.eval_shape(
       lambda p: decode.prefill(p, packing.pad_prompts([], 2, 4, 0, 3),
-                                 model=model), params).state
+                                 model=model), params).recurrent
   held = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state))
   assert held == counting.decode_bytes(
       counting.count(model), 2, 5, weight_bytes=2, cache_bytes=2)['state_read']
@@ -118,18 +119,21 @@ def test_bytes_of_a_generation():
   want = lambda copies: 2 * 4 * TINY.params + kv * (
       2 * copies * 3 + rows * (0 + 1) + 2 * rows)
   assert counting.sample_bytes(TINY, 2, 3, 4, 3, **sizes) == want(2)
-  assert counting.sample_bytes(TINY, 2, 3, 4, 3, share=2, **sizes) == want(4)
-  assert counting.sample_bytes(TINY, 2, 3, 4, 3, share=1, **sizes) == want(8)
+  assert counting.sample_bytes(TINY, 2, 3, 4, 3, samples_per_prompt=2,
+                               **sizes) == want(4)
+  assert counting.sample_bytes(TINY, 2, 3, 4, 3, samples_per_prompt=1,
+                               **sizes) == want(8)
 
 
 @pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
-@pytest.mark.parametrize('share, prompts', [
+@pytest.mark.parametrize('samples, prompts', [
     (2, (5 + 7) + 7), (1, (5 + 2 * 7) + 7)])
-def test_bytes_of_a_settings_rollouts(share, prompts, dtype):
+def test_bytes_of_a_settings_rollouts(samples, prompts, dtype):
   """Prompts of 5 and 7 tokens; responses of 1, 2 and of 2, 3. Step one has
-  three rows, in both units of two; step two one row, whose prompt is the
+  three slots, in both groups of two; step two one slot, whose prompt is the
   second. Weights are those of the copy."""
-  engine = types.SimpleNamespace(shape=types.SimpleNamespace(share=share))
+  engine = types.SimpleNamespace(shape=types.SimpleNamespace(
+      samples_per_prompt=samples))
   setting = types.SimpleNamespace(
       model=models.build('qwen3', **work.SHAPE), counted=TINY,
       lengths=([5, 7], [[1, 2], [2, 3]]),
@@ -143,7 +147,7 @@ def test_bytes_of_a_settings_rollouts(share, prompts, dtype):
 
 
 def test_a_shared_prompt_is_read_where_it_lies():
-  """Eight rows on two units: the compiled attention makes no copy a row."""
+  """Eight slots in two groups: compiled attention makes no copy per slot."""
   B, C, K, G, H, S = 8, 2, 3, 2, 16, 40
   f32 = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.float32)
   def run(rows):

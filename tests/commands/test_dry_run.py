@@ -80,7 +80,8 @@ def test_sizes_have_units():
 def test_the_largest_program_of_every_engine_lowers():
   run = build.build(small_config())
   assert set(dry_run.lowered(run)) == {
-      'student prefill', 'student burst', 'teacher prefill', 'teacher burst',
+      'student prefill', 'student decode chunk', 'teacher prefill',
+      'teacher decode chunk',
       'scoring', 'gradient of a micro-batch', 'optimizer step'}
 
 

@@ -9,7 +9,7 @@ import pytest
 from tests.builders import json_rows
 from zppo_jax.commands import evaluate
 from zppo_jax.rollout import collect
-from zppo_jax.train import build, loop
+from zppo_jax.train import build, evaluate as evaluation, loop
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 
@@ -62,7 +62,7 @@ def test_greedy_is_the_accuracy_of_training(tmp_path):
   """The number that a training run logs before its first step."""
   c = config()
   run = build.build(c)
-  logged = loop.evaluate_state(run, run.init_state())
+  logged = evaluation.of_state(run, run.init_state())
   found = evaluate.main(c, c.student.weights, tmp_path / 'e')
   assert {s: v['pass@1']['mean'] for s, v in found['splits'].items()} == (
       pytest.approx(logged))

@@ -18,7 +18,8 @@ from zppo_jax.devices import sharding
 from zppo_jax.learner import forward, optimizers, packing, states, update
 from zppo_jax.models import layers
 from zppo_jax.objectives import advantages, losses
-from zppo_jax.rollout import collect
+from zppo_jax.rollout import weight_sync
+from zppo_jax.rollout.build import make_engine
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 
@@ -159,7 +160,7 @@ def test_reshard_to_rollouts(tiny, make_mesh, make_tiny):
   model, _ = make_tiny(dtype='bfloat16')
   placed = jax.device_put(tiny[1], sharding.param_shardings(
       tiny[1], mesh, sharding.TRAIN_RULES))
-  out = collect.compile_reshard(model, mesh)(placed)
+  out = weight_sync.compile_reshard(model, mesh)(placed)
   assert out['embed'].sharding.shard_shape((24, 16)) == (12, 16)
   assert out['embed'].dtype == out['blocks_1']['mlp']['up'].dtype == (
       jnp.bfloat16)
@@ -173,7 +174,7 @@ def test_rollout_copy_scores_like_the_trainer_in_bf16(tiny, make_mesh,
   """Casting what the trainer casts anyway, and nothing that it does not:
   norm scales multiply in float32 there (bf16 ones cost 0.01 nats a token)."""
   mesh, (model, _) = make_mesh(), make_tiny(dtype='bfloat16')
-  copy = collect.compile_reshard(model, mesh)(tiny[1])
+  copy = weight_sync.compile_reshard(model, mesh)(tiny[1])
   logps = jax.jit(functools.partial(
       forward.token_logps, model=model, temperature=1.0, chunk=64))
   np.testing.assert_array_equal(
@@ -263,7 +264,7 @@ def decoding_collectives(rules):
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(sharding, 'ROLLOUT_RULES', dict(rules))
     mesh = sharding.make_mesh(sharding.MeshConfig(2, 2, 2))
-    engine = collect.make_engine(
+    engine = make_engine(
         model=model, mesh=mesh, max_tokens=9, num_rollouts=(NUM_ROLLOUTS,),
         chat=types.SimpleNamespace(codec=codec, decode_response=None),
         prompt_buckets=(8,), group_buckets=(4,))
@@ -271,7 +272,7 @@ def decoding_collectives(rules):
     placed = jax.tree.map(
         lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes,
         sharding.param_shardings(shapes, mesh, sharding.ROLLOUT_RULES))
-  compiled = engine.programs.largest(placed)['burst'].compile()
+  compiled = engine.programs.largest(placed)['decode chunk'].compile()
   return (loop_collectives(compiled.as_text()),
           loop_collectives(compiled.as_text(), True), shapes)
 
@@ -322,7 +323,7 @@ def test_training_sharding_would_communicate_in_the_loop():
       rules_of(**sharding.TRAIN_RULES))
   moved = [shape for shape in beyond_tensor(collectives) if shape]
   assert len(moved) >= 4
-  # Once a burst: XLA moves it out of the loop.
+  # Once per decode chunk: XLA moves it out of the loop.
   _, everywhere, shapes = decoding_collectives(rules_of(head_dim='fsdp'))
   gathered = parameter_gathers(everywhere, shapes)
   assert (20, 2, 6) in gathered  # a layer's queries, tensor shard

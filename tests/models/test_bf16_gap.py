@@ -14,7 +14,7 @@ import pytest
 from benchmarks import numerics, random_models
 from zppo_jax import models
 from zppo_jax.learner import packing
-from zppo_jax.rollout import collect
+from zppo_jax.rollout import weight_sync
 from zppo_jax.weights import families
 
 transformers = pytest.importorskip('transformers')
@@ -100,7 +100,7 @@ def measure(family, change, *, rows, length, seed, attentions=('sdpa',)):
   params = change(random_models.draw(text_model(family, 'float32'), seed), seed)
   asked = numerics.prompts(model, rows, prompt, False, seed)
   samples = jax.device_get(numerics._sampler(model, length - prompt)(
-      collect.rollout_copy(params, jnp.bfloat16),
+      weight_sync.rollout_copy(params, jnp.bfloat16),
       packing.pad_prompts(asked, rows, prompt, 0, model.num_axes),
       jax.random.split(jax.random.key(seed), (rows, 1))))
   responses = samples.tokens_PGR[:, 0].tolist()

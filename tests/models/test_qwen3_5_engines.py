@@ -27,8 +27,8 @@ from zppo_jax.records import (
   TokenSequence,
   Verdict,
 )
-from zppo_jax.rollout import collect
-from zppo_jax.rollout.engine import Request
+from zppo_jax.rollout import collect, weight_sync
+from zppo_jax.rollout.requests import Request
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 
@@ -116,7 +116,7 @@ def test_sampled_logps_are_the_trainers(dtype, tolerance):
 def test_rollout_copy_keeps_what_float32_needs():
   """Norms and decays; the rest is in the compute type."""
   _, params = tiny(dtype='bfloat16')
-  copy = collect.cast(params, jnp.bfloat16)
+  copy = weight_sync.cast(params, jnp.bfloat16)
   kept = {'/'.join(k.key for k in path[-2:])
           for path, x in jax.tree_util.tree_leaves_with_path(copy)
           if x.dtype == np.float32}
@@ -269,7 +269,7 @@ def test_bfloat16():
   """Compute is; the memory and decays are float32. Near float32's values,
   and the state keeps its types through the cache."""
   model, params = tiny(tied=False, dtype='bfloat16')
-  params = collect.cast(params, jnp.bfloat16)
+  params = weight_sync.cast(params, jnp.bfloat16)
   apply = jax.jit(model.apply)
   x, fresh = apply(params, TOKENS, POSITIONS, SEGMENT)
   assert x.dtype == fresh.k_LBTKH.dtype == jnp.bfloat16

@@ -16,7 +16,7 @@ import pytest
 
 from tests.builders import prompt_batch
 from zppo_jax.records import Decoding
-from zppo_jax.rollout import collect, decode
+from zppo_jax.rollout import decode, weight_sync
 from zppo_jax.weights import families, hub_checkpoint
 from zppo_jax.weights.hub_leaf import HubSource, HubTensor
 
@@ -196,7 +196,7 @@ def check_bf16(reference, model, params) -> None:
               rounded(torch.as_tensor(tokens).long()).logits.float().numpy()]
   mine = [our_logits(model, params, tokens),
           our_logits(changed(model, dtype='bfloat16'),
-                     collect.cast(params, jnp.bfloat16), tokens)]
+                     weight_sync.cast(params, jnp.bfloat16), tokens)]
 
   def gap(single, half):
     a, b = (np.take_along_axis(

@@ -260,7 +260,7 @@ def test_a_step_in_bfloat16_is_corrected():
   state = run.init_state()
   before = jax.device_get(state.params)
   made = step.train_step(run, state, ReplayBuffer(run.buffer_capacity), 0)
-  row = made.row
+  row = step.metrics_row(run, made)
   assert 0 < row['sampler_trainer/logp_gap_mean'] < 0.05
   assert row['sampler_trainer/logp_gap_mean'] < row[
       'sampler_trainer/logp_gap_max'] < 1

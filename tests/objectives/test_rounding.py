@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import numerics, random_models
 from zppo_jax.objectives import rounding
-from zppo_jax.rollout import collect
+from zppo_jax.rollout import weight_sync
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 
@@ -77,7 +77,7 @@ def logps_of(name: str, copied: bool):
   family, image = numerics.CASES[name]
   model, params = random_models.build(family, 3, 'bfloat16')
   if copied:
-    params = collect.cast(params, jnp.bfloat16)
+    params = weight_sync.cast(params, jnp.bfloat16)
   asked = numerics.prompts(model, 2, 12, image, 3)
   return numerics.score(model, params, asked, [list(range(5, 21))] * 2, 64, 16)
 

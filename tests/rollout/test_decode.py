@@ -13,8 +13,9 @@ from tests import builders
 from zppo_jax import randomness
 from zppo_jax.learner import forward, packing
 from zppo_jax.records import Decoding, Purpose, StopReason, TokenSequence
-from zppo_jax.rollout import collect, decode
-from zppo_jax.rollout.engine import Request
+from zppo_jax.rollout import decode, weight_sync
+from zppo_jax.rollout.build import make_engine
+from zppo_jax.rollout.requests import Request
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 
@@ -247,9 +248,9 @@ def test_frequencies_of_two_tokens(tiny):
       samples.tokens_PGR[0] @ [V, 1], minlength=V * V).astype(float)
   # Pairs expected fewer than 5 times go into one bin.
   rare = joint * G < 5
-  pool = lambda x: np.append(x[~rare], x[rare].sum())
+  merge = lambda x: np.append(x[~rare], x[rare].sum())
   assert 50 < np.sum(~rare) and rare.sum() > 0
-  assert stats.chisquare(pool(counts), pool(joint * G)).pvalue > 0.01
+  assert stats.chisquare(merge(counts), merge(joint * G)).pvalue > 0.01
 
 
 def kept(probabilities, top_p=1.0, top_k=0):
@@ -286,8 +287,8 @@ def test_truncate_by_hand():
   assert kept([0, 1 / 4, 3 / 4], top_p=0.99, top_k=3) == [1, 2]
 
 
-def test_rows_are_truncated_apart():
-  """Each row has its own nucleus, and its own settings."""
+def test_slots_are_truncated_apart():
+  """Each slot has its own nucleus, and its own settings."""
   logits = np.log(np.float32([[.9, .05, .05], [.3, .3, .4]]))
   out = decode.truncate(logits, np.float32([.8, .8]), np.int32([0, 0]))
   assert np.isfinite(out).tolist() == [[True, False, False], [True] * 3]
@@ -321,7 +322,7 @@ def engine_for(model, mesh, num_rollouts, width, **options):
   """The very engine of a run, for a codec of V ids."""
   codec = types.SimpleNamespace(
       vocab_size=V, end_id=END, sampled_ids=frozenset(np.flatnonzero(ALLOWED)))
-  return collect.make_engine(
+  return make_engine(
       model=model, mesh=mesh, max_tokens=LIMIT, num_rollouts=(num_rollouts,),
       chat=types.SimpleNamespace(codec=codec, decode_response=lambda t: ''),
       prompt_buckets=(width,), group_buckets=(8,), **options)
@@ -330,7 +331,7 @@ def engine_for(model, mesh, num_rollouts, width, **options):
 def by_question(model, params, mesh, uids, *, width=8, num_rollouts=4, step=0,
                 kind=0, **options):
   """{uid: its tokens [G, R]} of one call with these questions in order."""
-  placed = collect.place_copy(params, model, mesh)
+  placed = weight_sync.place_copy(params, model, mesh)
   keys = randomness.rollout_key_data(
       randomness.step_key(5, step, Purpose.ROLLOUT), uids, [kind] * len(uids),
       num_rollouts)
@@ -384,7 +385,7 @@ def base(tiny, make_mesh, quick_compile):
 ])
 def test_rollouts_do_not_depend_on_slot_or_neighbours(
     tiny, make_mesh, base, uids):
-  """Which row a question has and what stands in the others is nothing."""
+  """Which slot a question has and what the others draw changes nothing."""
   other = by_question(*tiny, make_mesh(), uids)
   check_same(*tiny, base, {u: other[u] for u in other if u in base})
 
@@ -397,11 +398,11 @@ def test_rollouts_do_not_depend_on_the_call(tiny, make_mesh, base):
 
 
 @pytest.mark.parametrize('options', [
-    dict(slots=4), dict(slots=12, burst=3), dict(slots=20, burst=1),
-    dict(slots=8, continuous=False)])
-def test_rollouts_do_not_depend_on_slots_and_bursts(
+    dict(slots=4), dict(slots=12, decode_chunk=3),
+    dict(slots=20, decode_chunk=1), dict(slots=8, continuous=False)])
+def test_rollouts_do_not_depend_on_slots_and_decode_chunks(
     tiny, make_mesh, base, options):
-  """Rows are refilled at odd times, or all at once, in slots of any number;
+  """Slots are refilled at odd times, or all at once, in any number of them;
   programs stay within their bound."""
   check_same(*tiny, base, by_question(
       *tiny, make_mesh(), range(100, 108), **options))

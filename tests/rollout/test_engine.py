@@ -8,8 +8,9 @@ import pytest
 
 from zppo_jax import randomness
 from zppo_jax.records import Decoding, StopReason
-from zppo_jax.rollout import collect
-from zppo_jax.rollout.engine import Request
+from zppo_jax.rollout import weight_sync
+from zppo_jax.rollout.build import make_engine
+from zppo_jax.rollout.requests import Request
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 
@@ -22,7 +23,7 @@ def engine(model, mesh, group_buckets=(2,), **options):
       vocab_size=V, end_id=END, sampled_ids=frozenset(range(2, V)))
   chat = types.SimpleNamespace(
       codec=codec, decode_response=lambda t: ''.join(chr(97 + i) for i in t))
-  return collect.make_engine(
+  return make_engine(
       model=model, mesh=mesh, chat=chat, max_tokens=80, num_rollouts=(4,),
       prompt_buckets=(4, 8), group_buckets=group_buckets, **options)
 
@@ -36,7 +37,7 @@ def request(i, length=5, limit=9, num=4, **fields):
 @pytest.fixture(scope='module')
 def made(tiny, make_mesh, quick_compile):
   mesh = make_mesh()
-  return engine(tiny[0], mesh, slots=8, burst=8), collect.place_copy(
+  return engine(tiny[0], mesh, slots=8, decode_chunk=8), weight_sync.place_copy(
       tiny[1], tiny[0], mesh)
 
 
@@ -51,17 +52,8 @@ def by_rollout(found):
   return {(c.id, c.rollout): (c.tokens, c.stop) for c in found}
 
 
-@pytest.mark.parametrize(('slots', 'rows'), [
-    (None, (12, 32, 40, 160)), (100, (12, 32, 100)), (30, (12, 28)), (1, (4,))])
-def test_pools_have_the_rows_of_group_buckets(tiny, make_mesh, slots, rows):
-  """Four rollouts a prompt; whole groups below a limit of slots; none is more
-  than four times the one before."""
-  made = engine(tiny[0], make_mesh(), (8, 3, 40), slots=slots)
-  assert made.shapes.rows == rows
-
-
 def test_long_tails_grow_and_reuse_the_slots(made):
-  """Limits from 1 to 80 in 8 rows of 20 slots at first: each rollout is what
+  """Limits from 1 to 80 in 8 slots of 20 tokens at first: each rollout is what
   it is alone."""
   e, params = made
   requests = [request(i, 2 + i % 7, limit) for i, limit in enumerate(
@@ -101,14 +93,27 @@ def test_stop_strings(made):
   assert found[0].logps == plain[0].logps[:at + 2]
 
 
+def test_stop_strings_in_short_chunks(tiny, make_mesh, made):
+  """Chunks of 3 tokens: a stop string asks for at most 8, which is more."""
+  (want,) = made[0].generate(made[1], [request(7, limit=40)])
+  short = engine(tiny[0], make_mesh(), slots=8, decode_chunk=3)
+  (found,) = short.generate(made[1], [request(
+      7, limit=40, stop=(want[0].text[12:14],))])
+  assert found[0].stop == StopReason.STOP_STRING
+  assert found[0].tokens == want[0].tokens[:len(found[0].tokens)]
+
+
 def test_refusals(made):
   e, params = made
-  with pytest.raises(ValueError, match='max_tokens is 81.*at most 80'):
+  with pytest.raises(ValueError, match=(
+      'prompt of 0: max_tokens is 81; it must be <= 80, the longest')):
     e.submit(request(0, limit=81))
   with pytest.raises(ValueError, match='prompt of 0 in tokens is 9'):
     e.submit(request(0, 9))
-  with pytest.raises(ValueError, match='0 tokens'):
+  with pytest.raises(ValueError, match='tokens in the prompt of 0 is 0; it'):
     e.submit(request(0, 0))
+  with pytest.raises(ValueError, match='rollouts of the prompt of 0 is 0; it'):
+    e.submit(request(0, num=0))
   e.submit(request(0))
   with pytest.raises(ValueError, match='request 0 is under way'):
     e.submit(request(0))

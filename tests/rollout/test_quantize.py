@@ -18,7 +18,7 @@ from zppo_jax.devices import sharding
 from zppo_jax.learner import forward, packing
 from zppo_jax.models import layers
 from zppo_jax.records import Decoding, TokenSequence
-from zppo_jax.rollout import collect, quantize
+from zppo_jax.rollout import quantize, weight_sync
 from zppo_jax.train import build, step
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
@@ -67,7 +67,7 @@ def test_the_network_reads_int8_as_the_weights_that_it_stands_for(
   """Log-probs of the copy are those of its dequantised weights (1e-5), and
   other ones than those of the trained weights."""
   model, params = made(family, tied)
-  copy = collect.rollout_copy(params, jnp.float32, 'int8')
+  copy = weight_sync.rollout_copy(params, jnp.float32, 'int8')
   got = logps(model, copy)
   np.testing.assert_allclose(got, logps(model, dense(copy)), atol=1e-5)
   assert jnp.max(abs(got - logps(model, layers.unstack(params)))) > 1e-3
@@ -78,7 +78,7 @@ def test_leaves_by_name(family, tied):
   """Every matrix of LEAVES outside the tower is int8, nothing else is; its
   bytes, scales included, are little more than a quarter of float32's."""
   model, params = made(family, tied)
-  copy = collect.rollout_copy(params, jnp.float32, 'int8')
+  copy = weight_sync.rollout_copy(params, jnp.float32, 'int8')
   small, rest = set(), set()
   was = is_now = 0
   for path, x in jax.tree_util.tree_leaves_with_path(copy, is_leaf=is_int8):
@@ -107,8 +107,8 @@ def test_the_copy_on_four_devices(family, tied, make_mesh):
   mesh = make_mesh(1, 2, 2)
   placed = jax.device_put(params, sharding.param_shardings(
       params, mesh, sharding.TRAIN_RULES))
-  copy = collect.compile_reshard(model, mesh, 'int8')(placed)
-  want = collect.rollout_copy(params, jnp.float32, 'int8')
+  copy = weight_sync.compile_reshard(model, mesh, 'int8')(placed)
+  want = weight_sync.rollout_copy(params, jnp.float32, 'int8')
   up, down = (copy['blocks_0'].get('layer_0', copy['blocks_0'])['mlp'][n]
               for n in ('up', 'down'))
   D, F = up.shape
@@ -125,9 +125,9 @@ def test_the_copy_on_four_devices(family, tied, make_mesh):
 
 def test_placing_and_resharding_agree(tiny, make_mesh):
   mesh = make_mesh()
-  for weights in collect.WEIGHTS:
-    one = collect.place_copy(tiny[1], tiny[0], mesh, weights)
-    other = collect.compile_reshard(tiny[0], mesh, weights)(tiny[1])
+  for weights in weight_sync.WEIGHTS:
+    one = weight_sync.place_copy(tiny[1], tiny[0], mesh, weights)
+    other = weight_sync.compile_reshard(tiny[0], mesh, weights)(tiny[1])
     for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
       assert a.dtype == b.dtype and a.sharding == b.sharding
       np.testing.assert_allclose(np.float32(a), np.float32(b), rtol=1e-6)
@@ -136,15 +136,15 @@ def test_placing_and_resharding_agree(tiny, make_mesh):
 def greedy_tokens(model, mesh, params):
   ask = [dataclasses.replace(request(i), decoding=Decoding(9, temperature=0.0))
          for i in range(2)]
-  return [c.tokens for group in engine(model, mesh, slots=8, burst=8).generate(
-      params, ask) for c in group]
+  groups = engine(model, mesh, slots=8, decode_chunk=8).generate(params, ask)
+  return [c.tokens for group in groups for c in group]
 
 
 def test_a_bfloat16_copy_of_a_bfloat16_model_draws_the_same(
     make_tiny, make_mesh):
   model, params = make_tiny(dtype='bfloat16')
   mesh = make_mesh()
-  same, half = (greedy_tokens(model, mesh, collect.place_copy(
+  same, half = (greedy_tokens(model, mesh, weight_sync.place_copy(
       params, model, mesh, weights)) for weights in ('same', 'bfloat16'))
   assert same == half
 
@@ -152,7 +152,7 @@ def test_a_bfloat16_copy_of_a_bfloat16_model_draws_the_same(
 def test_the_engine_draws_from_int8_what_its_weights_say(tiny, make_mesh):
   """Greedy tokens are those of the dequantised weights."""
   model, params = tiny
-  copy = collect.place_copy(params, model, make_mesh(), 'int8')
+  copy = weight_sync.place_copy(params, model, make_mesh(), 'int8')
   assert greedy_tokens(model, make_mesh(), copy) == greedy_tokens(
       model, make_mesh(), dense(copy))
 
@@ -167,10 +167,11 @@ def test_a_step_reports_the_gap(updates, capsys):
   assert 'algorithm.correction is recommended' in capsys.readouterr().out
   made = step.train_step(
       run, run.init_state(), ReplayBuffer(run.buffer_capacity), 0)
-  mean, most = (made.row[f'sampler_trainer/logp_gap_{name}']
+  row = step.metrics_row(run, made)
+  mean, most = (row[f'sampler_trainer/logp_gap_{name}']
                 for name in ('mean', 'max'))
   assert 1e-4 < mean < 0.1 and mean < most < 2
-  assert 'correction/weight' not in made.row
+  assert 'correction/weight' not in row
   assert {x.dtype for x in jax.tree.leaves(made.state.params)} == {
       jnp.dtype('float32')}
 
@@ -182,9 +183,9 @@ def test_decoding_carries_the_small_weights(weights, make_tiny, make_mesh):
   model, _ = make_tiny(vocab_size=400, width=48)
   mesh = make_mesh()
   programs = engine(model, mesh, slots=8).programs
-  copy = collect.compile_reshard(model, mesh, weights).eval_shape(
+  copy = weight_sync.compile_reshard(model, mesh, weights).eval_shape(
       jax.eval_shape(model.init, jax.random.key(0)))
-  text = programs.largest(copy)['burst'].compile().as_text()
+  text = programs.largest(copy)['decode chunk'].compile().as_text()
   loops = [line for line in text.splitlines() if ' while(' in line]
   held = {'bfloat16': 'bf16', 'int8': 's8'}[weights]
   assert any(f'{held}[20,48]' in line for line in loops)

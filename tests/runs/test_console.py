@@ -10,11 +10,11 @@ from zppo_jax.runs import console
 
 CODE = textwrap.dedent('''
   from zppo_jax.runs import console
-  screen = console.screen(40, 3)
+  progress = console.progress(40, 3)
   for step in (3, 4):
-    screen.step({'step': step, 'accuracy/plain': 0.25, 'buffer/size': 17})
-  screen.note('after    5 steps: [hard] 0.500')
-  screen.close()
+    progress.step({'step': step, 'accuracy/plain': 0.25, 'buffer/size': 17})
+  progress.note('after    5 steps: [hard] 0.500')
+  progress.close()
 ''')
 
 

@@ -16,6 +16,7 @@ from zppo_jax.records import (
   Verdict,
 )
 from zppo_jax.runs import metrics
+from zppo_jax.train import guards
 
 
 def test_lengths_and_stop_reasons():
@@ -64,20 +65,6 @@ def test_a_probe_counts_who_follows_the_wrong_candidate():
       'tokens/probe_generated': 0}
 
 
-@pytest.mark.parametrize('name, value, said', [
-    ('update/loss', np.nan, 'update/loss is nan'),
-    ('update/grad_norm', np.inf, 'update/grad_norm is inf'),
-    ('update/ratio_max', 101.0, 'update/ratio_max is 101, outside'),
-    ('update/ratio_min', 0.0099, 'update/ratio_min is 0.0099, outside'),
-    ('update/ratio_max', 100.0, None), ('update/ratio_min', 0.01, None),
-])
-def test_trouble_names_the_number(name, value, said):
-  row = {'update/loss': -1.0, 'update/grad_norm': 0.0, 'update/ratio_max': 1.0,
-         'update/ratio_min': 1.0, name: value}
-  found = metrics.trouble(row, 100.0)
-  assert found is None if said is None else said in found
-
-
 def test_what_has_no_verdict_counts_for_nothing():
   """Accuracy, triviality and candidates are of the graded; a share stops."""
   lost = rollout(verdict=Verdict.TIMEOUT)
@@ -90,8 +77,8 @@ def test_what_has_no_verdict_counts_for_nothing():
   row = metrics.of_groups([group, dark])
   assert row['accuracy/plain'] == 0.5
   assert row['verdict/ungraded'] == pytest.approx(4 / 6)
-  assert metrics.ungraded(row, 0.7) is None
-  assert 'timeout 0.667' in metrics.ungraded(row, 0.2)
+  assert guards.ungraded(row, 0.7) is None
+  assert 'timeout 0.667' in guards.ungraded(row, 0.2)
 
 
 def test_clip_shares_are_of_all_response_tokens():

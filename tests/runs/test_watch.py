@@ -10,7 +10,7 @@ from zppo_jax import assets
 from zppo_jax.runs import watch
 from zppo_jax.runs.totals import History
 from zppo_jax.runs.watch import Limits, Watch
-from zppo_jax.train import build, loop
+from zppo_jax.train import build, guards, loop
 from zppo_jax.weights import safetensors_file
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
@@ -85,12 +85,12 @@ def test_totals_are_in_the_summary_where_there_are_any():
   made = again.summary({}, {}, 3)
   assert made['idle_steps'] == 2
   assert made['teacher_visits'] == {'asked': 5, 'answered': 1}
-  assert watch.told(made) == [
+  assert watch.warnings(made) == [
       'warning: 2 of 3 steps trained nothing: no group held both a right and a '
       'wrong rollout']
   made['teacher_visits']['answered'] = 0
-  assert watch.told(made)[1] == ('warning: the teacher was never right, on 5 '
-                                 'questions')
+  assert watch.warnings(made)[1] == (
+      'warning: the teacher was never right, on 5 questions')
 
 
 @pytest.mark.parametrize('section, name, value', [
@@ -152,7 +152,7 @@ def test_a_guard_stops_it_and_more_patience_goes_on(tmp_path, fields, said):
   config = all_truncated(steps=4)
   for section, values in fields.items():
     config[section].update(values)
-  with pytest.raises(loop.Idle, match=said):
+  with pytest.raises(guards.Idle, match=said):
     loop.main(config, tmp_path)
   assert not (tmp_path / 'summary.json').exists()
   assert loop.main(all_truncated(steps=4), tmp_path)['idle_steps'] == 4

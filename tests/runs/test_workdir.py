@@ -1,6 +1,7 @@
 """What a run leaves on disk, and what a resume cuts."""
 
 import dataclasses
+import hashlib
 import json
 import re
 import subprocess
@@ -209,9 +210,12 @@ def test_the_batch_of_a_run_that_stopped_is_kept_without_pickle(tmp_path,
 def test_finish_writes_weights_and_summary(tmp_path):
   out = Workdir.open(tmp_path, CONFIG)
   assert workdir.read_summary(tmp_path) is None
-  out.finish({'steps': 2}, PARAMS, {'model': {'width': 3}})
-  assert workdir.read_summary(tmp_path) == {'steps': 2}
+  summary = out.finish({'steps': 2}, PARAMS, {'model': {'width': 3}})
   saved = tmp_path / 'final.safetensors'
+  raw = saved.read_bytes()
+  assert workdir.read_summary(tmp_path) == summary == {
+      'steps': 2, 'files': {'final.safetensors': [
+          len(raw), hashlib.sha256(raw).hexdigest()]}}
   assert safetensors_file.description(saved) == {'model': {'width': 3}}
   np.testing.assert_array_equal(safetensors_file.load(saved, PARAMS)['embed'],
                                 PARAMS['embed'])
@@ -222,8 +226,8 @@ def test_a_longer_run_keeps_the_earlier_ones_end(tmp_path):
   out.finish({'steps': 4}, PARAMS, {'model': {}})
   second = Workdir.open(tmp_path, config(steps=8))
   assert workdir.read_summary(tmp_path) is None
-  assert json.loads((second.attempt / 'summary.json').read_text()) == {
-      'steps': 4}
+  assert json.loads(
+      (second.attempt / 'summary.json').read_text())['steps'] == 4
   assert (second.attempt / 'final.safetensors').is_file()
 
 

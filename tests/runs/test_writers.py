@@ -35,16 +35,16 @@ def fake(monkeypatch):
 
 def _open(path, step=0):
   path.mkdir(parents=True, exist_ok=True)
-  [outlet] = writers.open_all({'tensorboard': False, 'wandb': 'mine'}, path,
+  [writer] = writers.open_writers({'tensorboard': False, 'wandb': 'mine'}, path,
                               {'seed': 3}, step)
-  return outlet
+  return writer
 
 
 def test_wandb_logs_under_the_workdirs_name_and_by_step(fake, tmp_path):
   run, asked = fake
-  outlet = _open(tmp_path / 'a', 5)
-  outlet.write(5, {'accuracy/plain': 0.5})
-  outlet.close()
+  writer = _open(tmp_path / 'a', 5)
+  writer.write(5, {'accuracy/plain': 0.5})
+  writer.close()
   [call] = asked
   assert call.pop('id') == (tmp_path / 'a/wandb_id.txt').read_text().strip()
   assert call == {'project': 'mine', 'dir': str(tmp_path / 'a'), 'name': 'a',
@@ -78,14 +78,15 @@ def test_a_dot_as_workdir_has_the_folders_name(fake, tmp_path, monkeypatch):
 
 
 def test_nothing_is_opened_where_nothing_is_asked_for(tmp_path):
-  assert writers.open_all({'tensorboard': False, 'wandb': ''}, tmp_path, {},
+  assert writers.open_writers({'tensorboard': False, 'wandb': ''}, tmp_path, {},
                           0) == []
   assert not list(tmp_path.iterdir())
 
 
 def test_an_unknown_or_missing_writer_is_named(tmp_path, monkeypatch):
-  with pytest.raises(KeyError, match='log.mlflow; known: tensorboard, wandb'):
-    writers.open_all({'mlflow': True}, tmp_path, {}, 0)
+  with pytest.raises(KeyError, match="'log.mlflow'; known: log.tensorboard, "
+                     'log.wandb'):
+    writers.open_writers({'mlflow': True}, tmp_path, {}, 0)
   monkeypatch.setitem(sys.modules, 'wandb', None)
   with pytest.raises(ValueError, match='log.wandb is .mine., but the package'):
-    writers.open_all({'wandb': 'mine'}, tmp_path, {}, 0)
+    writers.open_writers({'wandb': 'mine'}, tmp_path, {}, 0)

@@ -15,7 +15,7 @@ pytest.importorskip('starlette')
 uvicorn = pytest.importorskip('uvicorn')
 from zppo_jax.chat.micro_chat import CHAT  # noqa: E402
 from zppo_jax.records import StopReason  # noqa: E402
-from zppo_jax.rollout.engine import Completion  # noqa: E402
+from zppo_jax.rollout.requests import Completion  # noqa: E402
 from zppo_jax.serve import app  # noqa: E402
 from zppo_jax.serve.worker import Score  # noqa: E402
 

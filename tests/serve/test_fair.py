@@ -87,7 +87,7 @@ def test_choices_are_the_same_in_every_company(worker):
 
 
 def test_places_of_who_left_fall_free(worker):
-  """fault E3: cancelled choices give up their rows, drawing or waiting."""
+  """fault E3: cancelled choices give up their slots, drawing or waiting."""
   gone = [worker.submit(job(180, n=128, seed=i)) for i in range(3)]
   time.sleep(0.3)
   for future in gone:
@@ -275,7 +275,7 @@ def test_a_worker_without_its_thread_is_not_alive():
   """fault E3: every lane counts, and what it held is told."""
   class Broken:
     class shapes:
-      rows = (1,)
+      slots = (1,)
 
     def submit(self, request):
       pass

@@ -178,13 +178,13 @@ def test_a_teacher_that_is_killed_and_comes_back(tmp_path):
                             backoff_s=0.05)
   server = [process]
 
-  def step(run, state, buffer, number):
+  def step(run, state, buffer, number, *rest):
     if number == 2:
       server[0].kill()
       server[0].wait()
     if number == 4:
       server[0], _ = launch(port)
-    return real(run, state, buffer, number)
+    return real(run, state, buffer, number, *rest)
 
   try:
     with pytest.MonkeyPatch.context() as patch:
@@ -208,7 +208,8 @@ def test_a_teacher_that_is_killed_and_comes_back(tmp_path):
 @pytest.mark.parametrize('argv, said', [
     (['--host=0.0.0.0'], "--host is '0.0.0.0'; without --token-env only"),
     (['--token-env=NO_SUCH_TOKEN'], "'NO_SUCH_TOKEN'; no such environment"),
-    (['--context=999'], '--context is 999; allowed: 2 to 256'),
+    (['--context=999'], '--context is 999; it must be a whole number in '
+     '[2, 256]'),
     (['--slots=0'], '--slots is 0'),
 ])
 def test_flags_that_do_not_fit(argv, said, monkeypatch):

@@ -31,11 +31,10 @@ from zppo_jax.records import (  # noqa: E402
   PromptKind,
   Question,
 )
-from zppo_jax.runs import metrics  # noqa: E402
 from zppo_jax.runs.workdir import check_same_config, config_values  # noqa: E402
 from zppo_jax.tasks import TASKS  # noqa: E402
 from zppo_jax.teachers import endpoint  # noqa: E402
-from zppo_jax.train import build, loop, step  # noqa: E402
+from zppo_jax.train import build, guards, loop, resume, step  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 
@@ -81,13 +80,13 @@ def one_step():
       fake.asked.clear()
       begun = time.monotonic()
       made = step.train_step(one, built[0].init_state(), ReplayBuffer(192), 0)
-      return made, time.monotonic() - begun, fake
+      seconds = time.monotonic() - begun
+      return step.metrics_row(one, made), seconds, fake
   return run
 
 
 def test_a_teacher_that_answers(one_step):
-  made, _, fake = one_step(truth)
-  row = made.row
+  row, _, fake = one_step(truth)
   assert row['teacher/accuracy'] == row['teacher/answered'] == 1.0
   assert row['groups/bcq'] >= 1 and row['teacher/fallbacks'] == 0
   assert row['teacher/requests'] == len(fake.asked) == row['hard/asked']
@@ -112,8 +111,7 @@ def test_a_teacher_that_answers(one_step):
     (slow(5), 'budget', {}),
 ])
 def test_without_answers_the_ncqs_remain(one_step, answer, cause, fields):
-  made, seconds, _ = one_step(answer, **fields)
-  row = made.row
+  row, seconds, _ = one_step(answer, **fields)
   assert row['groups/bcq'] == 0 and row['groups/ncq'] == 2
   assert row['teacher/fallbacks'] == row['hard/asked'] >= 2
   failed = {k: v for k, v in row.items() if k.startswith('teacher/failed/')}
@@ -128,11 +126,11 @@ def test_without_answers_the_ncqs_remain(one_step, answer, cause, fields):
 
 def test_nonsense_is_wrong_but_came(one_step):
   text = 'lorem \x00 ipsum <candidate> BCQ \ud83d' * 50
-  made, _, _ = one_step(lambda f, r, body, h: (
+  row, _, _ = one_step(lambda f, r, body, h: (
       200, {}, completion([text] * body['n'], r)))
-  assert made.row['teacher/answered'] == made.row['teacher/accuracy'] == 0
-  assert made.row['teacher/fallbacks'] == 0
-  assert made.row['groups/bcq'] == 0 and made.row['groups/ncq'] == 2
+  assert row['teacher/answered'] == row['teacher/accuracy'] == 0
+  assert row['teacher/fallbacks'] == 0
+  assert row['groups/bcq'] == 0 and row['groups/ncq'] == 2
 
 
 def test_half_of_each_questions_answers_are_missing(one_step):
@@ -141,7 +139,7 @@ def test_half_of_each_questions_answers_are_missing(one_step):
     if body['n'] < 4:  # asked for the rest
       return 200, {}, {'choices': []}
     return truth(fake, route, {**body, 'n': 2}, headers)
-  row = one_step(few)[0].row
+  row = one_step(few)[0]
   assert row['hard/asked'] == 2 and row['teacher/wanted'] == 8
   assert row['teacher/failed/missing'] == 4
   assert row['teacher/answered'] == row['teacher/accuracy'] == 1
@@ -157,8 +155,7 @@ def test_half_the_answers_are_missing(one_step):
     if known.setdefault(words, len(known)) % 2:
       return 500, {}, b'{}'
     return truth(fake, route, body, headers)
-  made, _, _ = one_step(half)
-  row = made.row
+  row, _, _ = one_step(half)
   assert row['hard/asked'] == len(known) == 2
   assert (row['teacher/fallbacks'], row['teacher/answered']) == (1, 0.5)
   assert row['teacher/failed/server'] == 4 and row['teacher/wanted'] == 8
@@ -243,7 +240,7 @@ def test_patience_by_hand():
   """Judged over the last steps that asked, not before there are enough."""
   bad = CallStats(10, 10, 0, {Cause.SERVER: 4, Cause.BUSY: 2}, 'status 500')
   good = CallStats(10, 10, 0)
-  patience = metrics.FailureBudget(0.3, 2)
+  patience = guards.FailureBudget(0.3, 2)
   assert patience.ended([bad]) is None  # one step is no window
   assert patience.ended([bad, bad, good]) is None  # 6 of 20
   said = patience.ended([good, bad, bad])
@@ -251,10 +248,10 @@ def test_patience_by_hand():
       '12 of 20 answers of the teacher are missing in the last 2 steps, more '
       'than teacher.max_failures = 0.3: 8 server, 4 busy; last error: status '
       '500')
-  assert metrics.FailureBudget(1.0, 1).ended(
+  assert guards.FailureBudget(1.0, 1).ended(
       [CallStats(5, 5, 0, {Cause.BUSY: 5})]) is None
   with pytest.raises(ValueError, match='max_failures is 2'):
-    metrics.FailureBudget(2, 1)
+    guards.FailureBudget(2, 1)
 
 
 def test_too_many_failures_stop_the_run_with_the_cause(tmp_path):
@@ -269,14 +266,14 @@ def test_too_many_failures_stop_the_run_with_the_cause(tmp_path):
     c.steps = 4
     c.teacher.update(window=2, max_failures=0.5)
     well[0] = True
-    real = loop.begin
+    real = resume.resume
 
-    def begin(*args):
+    def resumed(*args):
       well[0] = False  # from here on it fails
       return real(*args)
     with pytest.MonkeyPatch.context() as patch:
-      patch.setattr(loop, 'begin', begin)
-      with pytest.raises(loop.TeacherFailed, match='stopped after step 1, '
+      patch.setattr(resume, 'resume', resumed)
+      with pytest.raises(guards.TeacherFailed, match='stopped after step 1, '
                          'which is saved: .* server; last error: status 500'):
         loop.main(c, tmp_path / 'run')
   well[0] = True

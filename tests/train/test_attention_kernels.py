@@ -30,8 +30,8 @@ def programs_on(platform, **fields):
       delta_value_dim=8, rope_sections=(4, 2, 2), vision=TOWER,
       dtype='bfloat16'), **fields})
   return types.SimpleNamespace(model=model, mesh=mesh, shapes=Shapes(
-      rows=(8,), shares=(1,), prompts=(128, 200), owns=(64,), patches=(256,),
-      groups=(4,)))
+      slots=(8,), samples_per_prompt=(1,), prompt_lengths=(128, 200),
+      response_lengths=(64,), patches=(256,), prefill_sizes=(4,)))
 
 
 def test_each_shape_of_an_engine_on_a_tpu():

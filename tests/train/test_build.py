@@ -115,9 +115,6 @@ def test_the_unchanged_config_builds():
     ({'optimizer.learning_rate': float('nan')}, ('learning_rate is nan',)),
     ({'optimizer.clip_norm': 0.0}, ('clip_norm is 0.0', '> 0')),
     ({'optimizer.schedule': 'steps'}, ("'steps'", 'constant, linear, cosine')),
-    ({'student.dtype': 'float16'}, ("'float16'", 'float32, bfloat16')),
-    ({'student.remat': 'some'}, ("'some'", 'none, full, dots')),
-    ({'student.attention': 'flash'}, ("'flash'", 'auto, xla, splash, cudnn')),
     ({'student.attention': 'splash'},
      ("student.attention is 'splash': the platform is cpu; splash needs tpu",
       'auto, xla')),
@@ -140,6 +137,9 @@ def test_bad_value_is_named(refused, changes, words):
      ("correction.kind 'tis'", 'none, token_truncate, token_mask')),
     ({'student.rollout_weights': 'int4'},
      ("student.rollout_weights 'int4'", 'same, bfloat16, int8')),
+    ({'student.dtype': 'float16'}, ("'float16'", 'float32, bfloat16')),
+    ({'student.remat': 'some'}, ("'some'", 'none, full, dots')),
+    ({'student.attention': 'flash'}, ("'flash'", 'auto, xla, splash, cudnn')),
     ({'method': 'zpo'}, ("'zpo'", 'grpo_replay', 'zppo', 'placebo')),
     ({'data.task': 'chess'}, ("'chess'", 'micro')),
     ({'algorithm.normaliser': 'batch'},
@@ -148,6 +148,8 @@ def test_bad_value_is_named(refused, changes, words):
      ("'step'", 'rollout_batch', 'minibatch')),
     ({'eval.splits': ('hard', 'harder')},
      ("'harder'", 'hard_composed', 'easy_list')),
+    ({'shapes.layout': 'dense'},
+     ("shapes.layout 'dense'", 'shared, padded, packed')),
 ], ids=lambda x: '_'.join(x) if isinstance(x, dict) else '')
 def test_unknown_name_lists_the_known(refused, changes, known):
   message = refused(KeyError, **changes)
@@ -225,8 +227,6 @@ def test_damaged_file_is_named(refused, tmp_path):
     ({'shapes.prompt_buckets': ()}, ('shapes.prompt_buckets',)),
     ({'shapes.row_buckets': ()}, ('shapes.row_buckets',)),
     ({'teacher.kind': 'stored'}, ("teacher.kind is 'stored'", 'in_process')),
-    ({'shapes.layout': 'dense'},
-     ("shapes.layout is 'dense'", 'shared, padded, packed')),
     ({'shapes.response_buckets': (8, 12)},
      ('shapes.response_buckets is (8, 12)', 'algorithm.max_tokens = 16')),
 ], ids=lambda x: '_'.join(x) if isinstance(x, dict) else '')
@@ -238,8 +238,8 @@ def test_number_out_of_range_is_named(refused, changes, words):
 def test_slots_bound_the_rows_that_decode():
   """Of the student's and the teacher's engine; more than a batch asks for
   changes nothing."""
-  most = lambda run: (run.sampler.engine.shapes.rows[-1],
-                      run.teacher.answers.engine.shapes.rows[-1])
+  most = lambda run: (run.sampler.engine.shapes.slots[-1],
+                      run.teacher.answers.engine.shapes.slots[-1])
   found = {}
   for slots in (None, 8, 10_000):
     c = small_config()

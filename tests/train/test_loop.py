@@ -1,17 +1,23 @@
 """The whole loop for a few steps, from the packaged weights."""
 
+import dataclasses
 import json
 import os
 import signal
+import types
 
 import numpy as np
 import pytest
 
 from tests.builders import documented_metrics, json_rows, small_config
 from zppo_jax import assets
+from zppo_jax.records import CallStats, Purpose
+from zppo_jax.runs import console
 from zppo_jax.runs.checkpoints import CheckpointError
-from zppo_jax.train import build, loop, step
-from zppo_jax.train.loop import Diverged, Interrupted
+from zppo_jax.runs.totals import History
+from zppo_jax.runs.workdir import Workdir
+from zppo_jax.train import build, evaluate, loop, resume, step
+from zppo_jax.train.guards import Diverged, Interrupted
 from zppo_jax.weights import safetensors_file
 
 
@@ -144,21 +150,27 @@ def test_a_signal_saves_and_the_same_config_goes_on(
         zppo_run[0] / name).read_bytes(), name
 
 
+def spoilt_updates(monkeypatch, step_number: int) -> None:
+  """Makes the gradient norms of a step NaN, where the device computes them."""
+  original = step.update
+
+  def spoilt(run, state, minibatches):
+    before = int(state.updates)
+    state, sums, norms = original(run, state, minibatches)
+    if before == step_number * run.num_updates:
+      norms = [norm * np.nan for norm in norms]
+    return state, sums, norms
+
+  monkeypatch.setattr(step, 'update', spoilt)
+
+
 def test_nan_stops_the_run_with_its_batch_and_keeps_the_checkpoint(
     tmp_path, monkeypatch):
   """At step 1; the checkpoint after step 0 is what the next attempt takes."""
   config = small_config()
   config.checkpoint.every = 1
-  original = step.update
-
-  def spoilt(run, state, minibatches):
-    state, sums, norms = original(run, state, minibatches)
-    if int(state.updates) > run.num_updates:
-      norms = [np.float32('nan')] * len(norms)
-    return state, sums, norms
-
   with monkeypatch.context() as m:
-    m.setattr(step, 'update', spoilt)
+    spoilt_updates(m, 1)
     with pytest.raises(Diverged) as e:
       loop.main(config, tmp_path)
   assert 'stopped at step 1: update/grad_norm is nan' in str(e.value)
@@ -167,6 +179,90 @@ def test_nan_stops_the_run_with_its_batch_and_keeps_the_checkpoint(
   assert json.loads((folder / 'reason.json').read_text())['step'] == 1
   assert len(lines(tmp_path)) == 1
   assert loop.main(config, tmp_path)['steps'] == 2
+
+
+def test_nan_found_in_the_next_step_names_its_own(tmp_path, monkeypatch):
+  """Nothing asks for the numbers of step 1 before step 2 is under way. They
+  are read before a rollout of step 2 and before any checkpoint."""
+  config = small_config(steps=4)
+  config.checkpoint.every = 3
+  asked, original = [], step.collect.collect
+
+  def collecting(*args, **fields):
+    asked.append(fields['step'])
+    return original(*args, **fields)
+
+  spoilt_updates(monkeypatch, 1)
+  monkeypatch.setattr(step.collect, 'collect', collecting)
+  with pytest.raises(Diverged, match='stopped at step 1: '):
+    loop.main(config, tmp_path)
+  assert max(asked) == 1
+  folder = tmp_path / 'attempts/0001/stopped_at_step_1'
+  reason = json.loads((folder / 'reason.json').read_text())
+  assert reason['step'] == 1
+  assert [row['step'] for row in lines(tmp_path)] == [0]
+  assert not any(p.name.isdigit()
+                 for p in (tmp_path / 'checkpoints').iterdir())
+
+
+def test_numbers_are_read_while_the_next_step_runs(tmp_path, monkeypatch):
+  """After the first device work of the next step, before its first rollout;
+  at once where a checkpoint or the end needs them (after steps 1 and 2)."""
+  events = []
+
+  def logged(function, name, number):
+    def call(*args, **fields):
+      events.append((name, number(*args, **fields)))
+      return function(*args, **fields)
+    return call
+
+  original = loop.build
+
+  def built(*args):
+    run = original(*args)
+    return dataclasses.replace(run, reshard_fn=logged(
+        run.reshard_fn, 'dispatch', lambda params: None))
+
+  monkeypatch.setattr(loop, 'build', built)
+  monkeypatch.setattr(loop, 'metrics_row', logged(
+      loop.metrics_row, 'read', lambda run, outcome: outcome.step))
+  monkeypatch.setattr(step.collect, 'collect', logged(
+      step.collect.collect, 'ask', lambda *_, purpose, step, **__: (
+          step if purpose == Purpose.ROLLOUT else None)))
+  monkeypatch.setattr(step, 'update', logged(
+      step.update, 'update', lambda run, state, _: None))
+  monkeypatch.setattr(resume, 'save', logged(
+      resume.save, 'save', lambda store, run, at, files: at.step))
+  config = small_config(steps=3, method='grpo')
+  config.checkpoint.every = 2
+  config.probe.every = 0
+  loop.main(config, tmp_path)
+  evaluation = [('dispatch', None), ('ask', None)]
+  one = lambda number: [('ask', number), ('ask', number), ('update', None)]
+  assert events == [
+      *evaluation, ('dispatch', None), *one(0),
+      ('dispatch', None), ('read', 0), *one(1), ('read', 1), ('save', 2),
+      ('dispatch', None), *one(2), ('read', 2), *evaluation, ('save', 3)]
+
+
+def test_time_to_log_is_the_steps_own_and_that_of_the_row_before(
+    tmp_path, zppo_run, monkeypatch):
+  """The row of a step lost the time in which it was made."""
+  run = build.build(small_config())
+  recorder = loop.Recorder(
+      run, Workdir.open(tmp_path, small_config()), History(), [],
+      console.progress(2, 0), print)
+  row = lines(zppo_run[0])[1] | {'time/log': 4.0, 'time/update': 1.0}
+  monkeypatch.setattr(loop, 'metrics_row', lambda run, outcome: dict(row))
+  monkeypatch.setattr(loop, 'sample_rows', lambda run, outcome: [])
+  recorder.seconds = {'time/log': 2.0, 'time/checkpoint': 3.0}
+  recorder.add(types.SimpleNamespace(step=1, settled=None, calls=CallStats()))
+  assert recorder.record() is None
+  assert recorder.record() is None  # once
+  (written,) = [json.loads(x) for x in (tmp_path / 'metrics.jsonl').open()]
+  assert 6 <= written['time/log'] < 6.5
+  assert written['time/update'] == 1 and written['time/checkpoint'] == 3
+  assert 0 < recorder.seconds.pop('time/log') and not recorder.seconds
 
 
 def test_an_exploding_ratio_stops_the_run(tmp_path):
@@ -222,10 +318,10 @@ def test_another_pool_does_not_know_the_buffer(zppo_run):
   config.data.pool.size = 72  # as many steps a pass: the position fits
   config.algorithm.num_new = 9
   run = build.build(config)
-  kept = loop.Checkpoints(zppo_run[0] / 'checkpoints', run.checkpoint,
-                           loop._manifest(config, run), read_only=True)
+  store = loop.Checkpoints(zppo_run[0] / 'checkpoints', run.checkpoint,
+                            resume.manifest(config, run), read_only=True)
   with pytest.raises(ValueError, match='stands at .* of its data'):
-    loop.restore(kept, run, 2)
+    resume.restore(store, run, 2)
   with pytest.raises(ValueError, match="'nowhere' .* not in data.pool"):
     run.source.find('nowhere')
 
@@ -255,6 +351,6 @@ def test_final_weights_can_be_a_student_again(zppo_run):
   config = small_config()
   config.student.weights = str(path)
   run = build.build(config)
-  accuracy = loop.evaluate_state(run, run.init_state())
+  accuracy = evaluate.of_state(run, run.init_state())
   last = json_rows(zppo_run[0] / 'eval.jsonl')[-1]
   assert accuracy == {s: last[s] for s in accuracy}

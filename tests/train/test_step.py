@@ -22,7 +22,7 @@ def test_every_method_runs_what_its_row_says(name):
   method = methods.METHODS[name]
   made = step.train_step(
       run, run.init_state(), ReplayBuffer(run.buffer_capacity), 0)
-  row = made.row
+  row = step.metrics_row(run, made)
   assert (len(made.buffer) > 0) == method.replay == (made.settled is not None)
   assert (run.teacher is not None) == bool(method.reformulations)
   assert (row['groups/bcq'] > 0) == any(
@@ -83,7 +83,7 @@ def test_layouts_are_scored_and_trained_alike():
     state = run.init_state()
     made = minibatches.score(
         of, state, minibatches.make(of, groups, adv, 0)[0])
-    gap = minibatches.sampler_gap(made)
+    gap = float(minibatches.sampler_gap(made))
     state, sums, norms = step.update(of, state, made)
     row = metrics.of_updates(sums, [t for _, t in made], norms)
     return row | {'gap': gap}, sums, jax.device_get(state.params)
@@ -102,6 +102,24 @@ def test_layouts_are_scored_and_trained_alike():
         x, y, atol=1e-6), params, want)
 
 
+def test_a_step_leaves_its_numbers_on_the_device(monkeypatch):
+  """Sums, norms and gap are read by `metrics_row`, once and together."""
+  run = build.build(small_config())
+  reads, device_get = [], jax.device_get
+  monkeypatch.setattr(jax, 'device_get', lambda tree: (
+      reads.append(tree), device_get(tree))[1])
+  made = step.train_step(
+      run, run.init_state(), ReplayBuffer(run.buffer_capacity), 0)
+  numbers = made.sums, made.norms, made.gap
+  assert any(batches for batches, _ in made.minibatches)
+  assert all(isinstance(x, jax.Array) for x in jax.tree.leaves(numbers))
+  assert numbers not in reads
+  row = step.metrics_row(run, made)
+  assert reads[-1] == numbers and reads.count(numbers) == 1
+  assert all(isinstance(v, (int, float)) for v in row.values())
+  assert row['sampler_trainer/logp_gap_max'] == float(made.gap) > 0
+
+
 def test_one_update_needs_no_scoring_pass():
   """I = 1: the old log-probs are the update's own, so the ratio is 1."""
   c = small_config()
@@ -109,8 +127,9 @@ def test_one_update_needs_no_scoring_pass():
   run = build.build(c)
   made = step.train_step(
       run, run.init_state(), ReplayBuffer(run.buffer_capacity), 0)
-  assert made.row['update/ratio_max'] == made.row['update/ratio_min'] == 1.0
-  assert 'sampler_trainer/logp_gap_max' not in made.row
+  row = step.metrics_row(run, made)
+  assert row['update/ratio_max'] == row['update/ratio_min'] == 1.0
+  assert 'sampler_trainer/logp_gap_max' not in row
 
 
 def test_minibatch_scope_normalises_each_minibatch():

@@ -8,7 +8,8 @@ import jax
 import numpy as np
 import pytest
 
-from zppo_jax.devices import sharding
+from zppo_jax import assets
+from zppo_jax.devices import disk, sharding
 from zppo_jax.train import models as loading
 from zppo_jax.weights import hub_checkpoint, pretrained, safetensors_file
 
@@ -66,6 +67,51 @@ def test_a_run_and_a_file_find_the_tokenizer_again(folder, tmp_path):
   shutil.rmtree(folder)
   with pytest.raises(FileNotFoundError, match='no tokenizer at .*tiny'):
     pretrained.chat(again)
+
+
+@pytest.fixture
+def finished(tmp_path):
+  """The end of a run: its final weights, and the summary that names them."""
+  final = tmp_path / pretrained.FINAL
+  shutil.copy(assets.find('micro/student'), final)
+  (tmp_path / 'summary.json').write_text(json.dumps({
+      'steps': 2, 'files': {final.name: disk.digest_of_start(final)}}))
+  return tmp_path, final
+
+
+def test_final_weights_that_somebody_changed_are_refused(finished):
+  """One bit of the last tensor, which is a valid file of other weights."""
+  run, final = finished
+  for name in (run, final):
+    pretrained.load(str(name))
+  raw = bytearray(final.read_bytes())
+  raw[-1] ^= 1
+  final.write_bytes(raw)
+  for name in (run, final):
+    with pytest.raises(ValueError, match='final.safetensors is not what the '
+                       'run wrote: .* summary.json'):
+      pretrained.load(str(name))
+  copy = run / 'mine.safetensors'  # as the message says
+  shutil.copy(final, copy)
+  pretrained.load(str(copy))
+
+
+@pytest.mark.parametrize('summary', ['{"steps": 2}', '{"files": {}}', None])
+def test_final_weights_of_earlier_versions_have_no_digest(finished, summary):
+  run, _ = finished
+  (run / 'summary.json').unlink()
+  if summary is not None:
+    (run / 'summary.json').write_text(summary)
+  assert pretrained.load(str(run)).params
+
+
+@pytest.mark.parametrize('summary', ['{"fil', '[]', '{"files": 3}',
+                                     '{"files": {"final.safetensors": [1]}}'])
+def test_a_summary_that_cannot_be_read_is_named(finished, summary):
+  run, _ = finished
+  (run / 'summary.json').write_text(summary)
+  with pytest.raises(ValueError, match='summary.json is not readable'):
+    pretrained.load(str(run))
 
 
 def test_placed_on_a_mesh(folder, make_mesh):

@@ -9,6 +9,7 @@ import resource
 
 import jax
 
+from zppo_jax import allowed
 from zppo_jax.bench import measurements, roofline, shapes
 from zppo_jax.devices import malloc, memory
 from zppo_jax.study.launch import machine
@@ -46,12 +47,9 @@ def peak_memory() -> dict:
 
 
 def names(text: str, known=measurements.MEASUREMENTS) -> list[str]:
-  """The measurements that a flag names; ValueError lists the known ones."""
-  found = [n for n in text.split(',') if n]
-  for name in found:
-    if name not in known:
-      raise ValueError(f'--measure holds {name!r}; known: {", ".join(known)}')
-  return found or list(known)
+  """The measurements that a flag names; KeyError lists the known ones."""
+  return [allowed.one_of('name in --measure', name, known)
+          for name in text.split(',') if name] or list(known)
 
 
 def shares(found: dict, limit: dict) -> dict:
@@ -63,11 +61,6 @@ def shares(found: dict, limit: dict) -> dict:
     if found['bytes']:
       out['of_bandwidth'] = found['bytes'] / seconds / limit['bytes']
   return out
-
-
-def _check_repeats(repeats: int) -> None:
-  if repeats < 1:
-    raise ValueError(f'--repeats is {repeats}; it must be >= 1')
 
 
 def run_shapes(model: str, measure: str, repeats: int, load: str = '',
@@ -84,9 +77,10 @@ def run_shapes(model: str, measure: str, repeats: int, load: str = '',
     dtype: compute type; empty: float32 on CPUs, bfloat16 elsewhere.
 
   Raises:
-    ValueError: for an unknown name, type or load.
+    KeyError: for an unknown name.
+    ValueError: for a type, a load or repeats that cannot be.
   """
-  _check_repeats(repeats)
+  allowed.number('--repeats', repeats, '>= 1', whole=True)
   dtype = dtype or (
       'float32' if jax.default_backend() == 'cpu' else 'bfloat16')
   chosen = names(measure, shapes.MEASUREMENTS)
@@ -156,7 +150,7 @@ def run(config, measure: str, repeats: int) -> dict:
     ValueError: for an unknown measurement, or fewer than one repeat.
   """
   chosen = names(measure)
-  _check_repeats(repeats)
+  allowed.number('--repeats', repeats, '>= 1', whole=True)
   model = pretrained.load(config.student.weights, dtype=config.student.dtype,
                           remat=config.student.remat,
                           attention=config.student.attention,

@@ -189,45 +189,48 @@ def step_flops(c: Counted, prompts: int, prompt: int, rollouts: int,
       c, *sizes, shared_update)
 
 
-def decode_bytes(c: Counted, rows: int, context: int, *, weight_bytes: float,
-                 cache_bytes: int, state_bytes: int = 4,
-                 prompt: int = 0, share: int = 1) -> dict[str, float]:
+def decode_bytes(c: Counted, slots: int, context: int, *, weight_bytes: float,
+                 cache_bytes: int, state_bytes: int = 4, prompt: int = 0,
+                 samples_per_prompt: int = 1) -> dict[str, float]:
   """Bytes that one decode step must move.
 
   Args:
     c: the counts of the model.
-    rows: B.
-    context: the number of tokens that a row sees, the new token included.
+    slots: B, the slots that draw.
+    context: the number of tokens that a slot sees, the new token included.
     weight_bytes, cache_bytes, state_bytes: bytes of one number; a convolution's
       inputs have the type of the cache.
-    prompt: the number of tokens of the context that are stored once for `share`
-      rows. A step reads them once for all of these rows, because cache.attend
-      takes the rows' queries as one operand of its products.
-    share: rows per unit (programs.Geometry).
+    prompt: the number of tokens of the context that are stored once for
+      `samples_per_prompt` slots. A step reads them once for all of these slots,
+      because cache.attend takes their queries as one operand of its products.
+    samples_per_prompt: see decode_state.DecodeShape.
 
   Returns:
     weights, cache_read, cache_write, state_read, state_write, total.
   """
-  shared = -(-rows // share) * prompt
-  kept = rows * (context - 1 - prompt) + shared
-  state = rows * (c.state_row * state_bytes + c.conv_row * cache_bytes)
+  shared = -(-slots // samples_per_prompt) * prompt
+  kept = slots * (context - 1 - prompt) + shared
+  state = slots * (c.state_row * state_bytes + c.conv_row * cache_bytes)
   out = {'weights': c.read_params * weight_bytes,
          'cache_read': kept * c.kv_token * cache_bytes,
-         'cache_write': rows * c.kv_token * cache_bytes,
+         'cache_write': slots * c.kv_token * cache_bytes,
          'state_read': state, 'state_write': state}
   return {**out, 'total': sum(out.values())}
 
 
 def sample_bytes(c: Counted, prompts: int, prompt: int, rollouts: int,
-                 response: int, share: int | None = None, **sizes) -> float:
+                 response: int, samples_per_prompt: int | None = None,
+                 **sizes) -> float:
   """Bytes that all decode steps of `sample_flops` must move.
 
   Args:
     c, prompts, prompt, rollouts, response: see `sample_flops`.
-    share: the number of rows that read one copy of a prompt; None: all of the
-      prompt's rollouts.
+    samples_per_prompt: the number of slots that read one copy of a prompt;
+      None: all of the prompt's rollouts.
     sizes: see `decode_bytes`.
   """
-  rows, share = prompts * rollouts, share or rollouts
-  return sum(decode_bytes(c, rows, prompt + i + 1, prompt=prompt, share=share,
-                          **sizes)['total'] for i in range(response - 1))
+  samples = samples_per_prompt or rollouts
+  return sum(decode_bytes(
+      c, prompts * rollouts, prompt + i + 1, prompt=prompt,
+      samples_per_prompt=samples, **sizes)['total']
+             for i in range(response - 1))

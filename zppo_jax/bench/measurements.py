@@ -114,23 +114,23 @@ class Setting:
     return counting.TRAIN * once if train else once
 
   def decode_bytes(self) -> float:
-    """Bytes of decoding. Each step reads the weights, the responses of the rows
-    that still draw, and one prompt per unit in which a row draws."""
+    """Bytes of decoding. Each step reads the weights, the responses of the
+    slots that still draw, and one prompt per slot group in which one draws."""
     width = jnp.dtype(self.model.config.dtype).itemsize
     prompts, responses = self.lengths
-    share = self.run.sampler.engine.shape.share
+    samples = self.run.sampler.engine.shape.samples_per_prompt
     # Bytes of the copy that is read, scales included (student.rollout_weights).
     weight = sum(x.nbytes for x in jax.tree.leaves(self.params)) / sum(
         x.size for x in jax.tree.leaves(self.state.params))
-    units = [(p, rs[g:g + share])
-             for p, rs in zip(prompts, responses, strict=True)
-             for g in range(0, len(rs), share)]
+    slot_groups = [(p, rs[g:g + samples])
+                   for p, rs in zip(prompts, responses, strict=True)
+                   for g in range(0, len(rs), samples)]
     total = 0.0
-    for i in range(1, max(max(rs) for _, rs in units)):
-      rows = sum(r > i for _, rs in units for r in rs)
-      shared = sum(p for p, rs in units if max(rs) > i)
+    for i in range(1, max(max(rs) for _, rs in slot_groups)):
+      slots = sum(r > i for _, rs in slot_groups for r in rs)
+      shared = sum(p for p, rs in slot_groups if max(rs) > i)
       total += counting.decode_bytes(
-          self.counted, rows, i, weight_bytes=weight, cache_bytes=width)[
+          self.counted, slots, i, weight_bytes=weight, cache_bytes=width)[
               'total'] + shared * self.counted.kv_token * width
     return total
 

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zppo_jax import assets, models, randomness
+from zppo_jax import allowed, assets, models, randomness
 from zppo_jax.bench import counting
 from zppo_jax.bench.measurements import Work
 from zppo_jax.devices import sharding
@@ -27,8 +27,9 @@ from zppo_jax.learner import (
 )
 from zppo_jax.objectives import losses
 from zppo_jax.records import Decoding, TokenSequence, TrainingSequence
-from zppo_jax.rollout import collect
-from zppo_jax.rollout.engine import Request
+from zppo_jax.rollout import weight_sync
+from zppo_jax.rollout.build import make_engine
+from zppo_jax.rollout.requests import Request
 from zppo_jax.weights import families, presets, safetensors_file
 
 MICRO_POSITIONS = 4096  # positions of a micro-batch
@@ -88,12 +89,9 @@ SHAPES = {
 
 
 def names(text: str) -> list[str]:
-  """The shapes that a flag names; ValueError lists the known ones."""
-  found = [n for n in text.split(',') if n]
-  for name in found:
-    if name not in SHAPES:
-      raise ValueError(f'--model holds {name!r}; known: {", ".join(SHAPES)}')
-  return found
+  """The shapes that a flag names; KeyError lists the known ones."""
+  return [allowed.one_of('name in --model', name, SHAPES)
+          for name in text.split(',') if name]
 
 
 def load_of(text: str, name: str) -> Load:
@@ -206,11 +204,11 @@ def sample(s: ShapeSetting) -> Work:
   """Rollouts of exact lengths at temperature 1."""
   load, c = s.load, s.model.config
   codec = _Ids(c.vocab_size, c.vocab_size, frozenset(range(c.vocab_size)))
-  engine = collect.make_engine(
+  engine = make_engine(
       model=s.model, mesh=s.mesh, chat=_Chat(codec), max_tokens=load.response,
       num_rollouts=(load.rollouts,), prompt_buckets=(load.prompt,),
       group_buckets=(load.prompts,))
-  params = collect.place_copy(s.params, s.model, s.mesh)
+  params = weight_sync.place_copy(s.params, s.model, s.mesh)
   del s.params  # the copy is enough for sampling
 
   def once(i):
@@ -218,7 +216,8 @@ def sample(s: ShapeSetting) -> Work:
         randomness.step_key(i, 0, 1), list(range(load.prompts)),
         [0] * load.prompts, load.rollouts)
     return engine.generate(params, [
-        Request(p, tuple(map(int, ids)), keys[p], Decoding(load.response))
+        Request(id=p, tokens=tuple(map(int, ids)), key_G2=keys[p],
+                decoding=Decoding(load.response))
         for p, ids in enumerate(s.prompts_PT)])
   width = jnp.dtype(c.dtype).itemsize
   return Work(once, load._asdict(), counting.sample_flops(s.counted, *load),

@@ -8,8 +8,8 @@ def to_ours(source: str, to: str) -> None:
   """A hub folder or GGUF file to one safetensors file of ours (float32).
 
   Raises:
-    ValueError, FileNotFoundError: as pretrained.load; for a name without
-      .safetensors.
+    ValueError, FileNotFoundError: see pretrained.load; also for a name
+      without .safetensors.
   """
   if not to.endswith('.safetensors'):
     raise ValueError(f'--to is {to!r}; it must end in .safetensors')
@@ -17,12 +17,12 @@ def to_ours(source: str, to: str) -> None:
     raise FileNotFoundError(f'--from is {source!r}; it must be a checkpoint '
                             'folder of the hub or a .gguf file'
                             f'{pretrained.hint(source)}')
-  found = pretrained.load(source)
-  safetensors_file.save(to, found.params, found.description)
-  for note in found.notes:
+  loaded = pretrained.load(source)
+  safetensors_file.save(to, loaded.params, loaded.description)
+  for note in loaded.notes:
     print(note)
-  print(f'{found.model.family} written to {to}; its tokenizer stays in '
-        f'{found.tokenizer or "no place: there is none"}')
+  print(f'{loaded.model.family} written to {to}; its tokenizer stays in '
+        f'{loaded.tokenizer or "no place: there is none"}')
 
 
 def to_hub(checkpoint: str, to: str, tokenizer: str | None,
@@ -36,18 +36,18 @@ def to_hub(checkpoint: str, to: str, tokenizer: str | None,
       the weights came with, if any.
     dtype: 'float32' or 'bfloat16'.
   """
-  found = pretrained.load(checkpoint)
-  found = found._replace(tokenizer=tokenizer or found.tokenizer)
+  loaded = pretrained.load(checkpoint)
+  loaded = loaded._replace(tokenizer=tokenizer or loaded.tokenizer)
   # The folder declares every token at which our sampler stops, so that
   # others stop there too.
   try:
-    chat = pretrained.chat(found)
+    chat = pretrained.chat(loaded)
     ends = segments.end_ids(chat.codec) if chat else ()
   except ValueError as e:  # it cannot sample, but it is a checkpoint
     print(f'no end token is added to those of the tokenizer: {e}')
     ends = ()
   files = hub_checkpoint.save(
-      to, found.params, found.model, dtype=dtype,
-      tokenizer=found.tokenizer or None, chat_template=found.chat_template,
+      to, loaded.params, loaded.model, dtype=dtype,
+      tokenizer=loaded.tokenizer or None, chat_template=loaded.chat_template,
       end_ids=ends)
-  print(f'{found.model.family} written to {to}: {", ".join(files)}')
+  print(f'{loaded.model.family} written to {to}: {", ".join(files)}')

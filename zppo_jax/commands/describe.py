@@ -16,23 +16,23 @@ def text(name: str) -> str:
 
   Raises:
     FileNotFoundError: for anything else, with a hint.
-    ValueError: as pretrained.load and pretrained.chat.
+    ValueError: see pretrained.load and pretrained.chat.
   """
   path = pathlib.Path(name)
   if not hub_checkpoint.is_hub(path) or (path / pretrained.FINAL).is_file():
     raise FileNotFoundError(f'{name!r} is neither a checkpoint folder of the '
                             f'hub nor a .gguf file{pretrained.hint(name)}')
-  source, found = pretrained.outline(path, {})
+  source, outline = pretrained.outline(path, {})
   n = presets.count(source.config)
-  c = found.model.config
+  c = outline.model.config
   vision = getattr(c, 'vision', None)
   rows = [
-      f'{source.path}: {found.model.family}, {n / 1e9:.3f} B parameters, '
+      f'{source.path}: {outline.model.family}, {n / 1e9:.3f} B parameters, '
       f'{2 * n / 2**30:.1f} GiB in bfloat16',
       ', '.join(f'{field} {getattr(c, field)}' for field in _FIELDS),
       'vision tower: ' + (f'{vision.depth} layers, width {vision.width}, '
                           f'{vision.num_heads} heads' if vision else 'none'),
-      *found.notes]
-  chat = pretrained.chat(found)
+      *outline.notes]
+  chat = pretrained.chat(outline)
   return '\n  '.join([*rows, *(chat.notes if chat else (
       'tokenizer: none is there; the task has to bring the words',))])

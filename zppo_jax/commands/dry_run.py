@@ -9,6 +9,7 @@ as in the third step, and all of them.
 import dataclasses
 import time
 
+import jax
 import numpy as np
 
 from zppo_jax.algorithms.replay import ReplayBuffer
@@ -17,14 +18,10 @@ from zppo_jax.devices import memory
 from zppo_jax.learner import layouts
 from zppo_jax.runs import workdir
 from zppo_jax.teachers.in_process import InProcessTeacher
-from zppo_jax.train import (
-  attention_kernels,
-  loop,
-  minibatches,
-  step as step_lib,
-)
+from zppo_jax.train import attention_kernels, evaluate, minibatches
 from zppo_jax.train.build import build
 from zppo_jax.train.run import Run
+from zppo_jax.train.step import metrics_row, train_step, update
 
 MEASURED_STEPS = 3
 
@@ -101,7 +98,7 @@ def _seconds_when_all_train(run: Run, state, outcome):
     begun = time.perf_counter()
     batches, _ = minibatches.make(run, outcome.groups, ones, 0)
     batches = minibatches.score(run, state, batches)
-    state = step_lib.update(run, state, batches)[0]
+    state = jax.block_until_ready(update(run, state, batches)[0])
     seconds = time.perf_counter() - begun
   return state, seconds
 
@@ -112,14 +109,14 @@ def _measure(run: Run) -> dict[str, float]:
   seconds = []
   for step in range(MEASURED_STEPS):
     begun = time.perf_counter()
-    outcome = step_lib.train_step(run, state, buffer, step)
+    outcome = train_step(run, state, buffer, step)
     state, buffer = outcome.state, outcome.buffer
+    row = metrics_row(run, outcome)  # waits for the update
     seconds.append(time.perf_counter() - begun)
   state, full = _seconds_when_all_train(run, state, outcome)
-  loop.evaluate_state(run, state)  # compiles
+  evaluate.of_state(run, state)  # compiles
   begun = time.perf_counter()
-  loop.evaluate_state(run, state)
-  row = outcome.row
+  evaluate.of_state(run, state)
   return {'first': seconds[0], 'last': seconds[-1],
           'all': seconds[-1] - row['time/scoring'] - row['time/update'] + full,
           'evaluation': time.perf_counter() - begun}
@@ -164,12 +161,13 @@ def main(config, path) -> None:
           f'{time.perf_counter() - begun:.1f} s', flush=True)
   print(f'\nmeasuring {MEASURED_STEPS} steps and an evaluation in memory '
         '(Ctrl-C leaves it out)', flush=True)
-  found = _measure(run)
+  seconds = _measure(run)
   rounds = 1 + (run.steps // run.eval_every if run.eval_every else 1)
-  low, high = (found['first'] + (run.steps - 1) * found[name]
-               + rounds * found['evaluation'] for name in ('last', 'all'))
-  print(f'  first step {found["first"]:.1f} s with compilation, step '
-        f'{MEASURED_STEPS} {found["last"]:.2f} s, {found["all"]:.2f} s if all '
-        f'its groups were trained, evaluation {found["evaluation"]:.2f} s\n'
+  low, high = (seconds['first'] + (run.steps - 1) * seconds[name]
+               + rounds * seconds['evaluation'] for name in ('last', 'all'))
+  print(f'  first step {seconds["first"]:.1f} s with compilation, step '
+        f'{MEASURED_STEPS} {seconds["last"]:.2f} s, {seconds["all"]:.2f} s if '
+        'all its groups were trained, evaluation '
+        f'{seconds["evaluation"]:.2f} s\n'
         f'  estimated: {low:.0f} to {high:.0f} s for {run.steps} steps and '
         f'{rounds} evaluations, more compilations apart')

@@ -9,21 +9,22 @@ import json
 import pathlib
 from collections.abc import Sequence
 
-from zppo_jax import models, tasks
+from zppo_jax import allowed, models, tasks
 from zppo_jax.chat import dates
 from zppo_jax.chat.rendering import Day
 from zppo_jax.devices import disk, sharding
 from zppo_jax.endpoints import judge
 from zppo_jax.records import Decoding, Grader
-from zppo_jax.rollout import collect
+from zppo_jax.rollout import collect, weight_sync
 from zppo_jax.runs import checkpoints, metrics, workdir
-from zppo_jax.train import build, evaluate, models as loading
+from zppo_jax.train import build, evaluate
+from zppo_jax.train.models import Loaded, chat_of, load_model
 from zppo_jax.verdicts import kinds
 from zppo_jax.weights import pretrained
 
 
 def load_policy(config, checkpoint: str, mesh,
-                day: Day | None = None) -> loading.Loaded:
+                day: Day | None = None) -> Loaded:
   """The policy of a checkpoint, computed as config.student says.
 
   Args:
@@ -41,8 +42,8 @@ def load_policy(config, checkpoint: str, mesh,
   finished = (path / pretrained.FINAL).is_file()
   if finished or not (path.name.isdigit() or (path / 'checkpoints').is_dir()):
     spec.weights = str(checkpoint)
-    return loading.load_model(spec, thinking=spec.thinking, day=day)
-  loaded = loading.load_model(spec, thinking=spec.thinking, day=day)
+    return load_model(spec, thinking=spec.thinking, day=day)
+  loaded = load_model(spec, thinking=spec.thinking, day=day)
   state = checkpoints.restore_any(path, build.abstract_state(
       config, loaded.model, mesh), loaded.description['model'])
   return loaded._replace(params=state.params)
@@ -51,25 +52,26 @@ def load_policy(config, checkpoint: str, mesh,
 def make_sampler(config, model, chat, mesh, *, grader: Grader,
                  num_questions: int, num_rollouts: int,
                  temperature: float) -> collect.Sampler:
-  """A sampler for plain questions; a call is no larger than in training."""
+  """A sampler for plain questions.
+
+  One call samples no more rollouts than a step of training does, because that
+  many are known to fit into memory.
+  """
   algo, shapes = config.algorithm, config.shapes
   truncation = ({'top_p': algo.top_p, 'top_k': algo.top_k} if temperature
                 else {})
   at_once = max(1, algo.num_new * algo.rollouts // num_rollouts)
-  groups = (min(at_once, num_questions),)
   return collect.make_sampler(
       model=model, mesh=mesh, chat=chat, grader=grader,
       decoding=Decoding(algo.max_tokens, temperature, **truncation),
       num_rollouts=num_rollouts, prompt_buckets=shapes.prompt_buckets,
       patch_buckets=shapes.patch_buckets,
-      group_buckets=groups,
-      slots=collect.slots_of(shapes.slots, groups, num_rollouts))
+      group_buckets=(min(at_once, num_questions),), slots=shapes.slots)
 
 
 def check(num_rollouts: int, ks: Sequence[int], temperature: float) -> None:
-  """ValueError for numbers that ask for nothing, before compiling."""
-  if num_rollouts < 1:
-    raise ValueError(f'rollouts is {num_rollouts}; it must be >= 1')
+  """ValueError for numbers that make no sense, before anything compiles."""
+  allowed.number('rollouts', num_rollouts, '>= 1', whole=True)
   if num_rollouts > 1 and not temperature:
     raise ValueError(f'temperature 0 takes the argmax: {num_rollouts} rollouts '
                      'of a question would be the same; set a temperature or '
@@ -86,11 +88,11 @@ def main(config, checkpoint: str, path, *, splits: Sequence[str] = (),
     config: of a training run; gives task, decoding limits, shapes and seed;
       and the date in prompts, if it names one, else that is the run's to which
       the checkpoint belongs, else today's.
-    checkpoint: replaces the config's student; as `load_policy`.
+    checkpoint: the policy instead of the config's student; see `load_policy`.
     path: a new directory.
     splits: evaluation splits; none means the config's eval.splits.
-    num_rollouts: n, a question.
-    ks: of pass@k.
+    num_rollouts: n, the rollouts per question.
+    ks: each k of pass@k.
     temperature: 0 takes the argmax; otherwise the config's top_p and top_k
       hold too.
 
@@ -106,7 +108,7 @@ def main(config, checkpoint: str, path, *, splits: Sequence[str] = (),
   names = tuple(splits) or tuple(config.eval.splits)
   questions = tasks.splits(task, config.eval, names, config.data.pool)
   verifier = judge.verifier_of(config.judge, next(
-      (q.id for found in questions.values() for q in found
+      (q.id for split in questions.values() for q in split
        if q.kind == kinds.JUDGE), ''))
   task = tasks.graded_by(task, verifier)
   mesh = sharding.make_mesh(sharding.MeshConfig(**config.mesh))
@@ -114,10 +116,10 @@ def main(config, checkpoint: str, path, *, splits: Sequence[str] = (),
   loaded = load_policy(config, checkpoint, mesh, day)
   model = models.on_mesh(loaded.model, mesh)
   sampler = make_sampler(
-      config, model, loading.chat_of('student', loaded, config.data.task, task),
+      config, model, chat_of('student', loaded, config.data.task, task),
       mesh, grader=task.grader, num_rollouts=num_rollouts,
       temperature=temperature, num_questions=sum(map(len, questions.values())))
-  params = collect.place_copy(loaded.params, model, mesh)
+  params = weight_sync.place_copy(loaded.params, model, mesh)
   answered = evaluate.answer(sampler, params, questions, config.seed)
   summary = {
       'checkpoint': str(checkpoint), 'rollouts': num_rollouts,
@@ -152,15 +154,15 @@ def table(summary: dict) -> str:
   faults = [name for name in _FAULTS
             if any(of['verdicts'].get(name) for of in splits.values())]
   rows = []
-  for split, found in splits.items():
-    estimates = {n: e for n, e in found.items()
+  for split, result in splits.items():
+    estimates = {n: e for n, e in result.items()
                  if n not in ('questions', 'verdicts')}
     if not rows:
       rows.append(['split', 'questions', *estimates, *faults])
-    rows.append([split, str(found['questions']), *(
+    rows.append([split, str(result['questions']), *(
         f'{e["mean"]:.3f} [{e["low"]:.3f}, {e["high"]:.3f}]'
         for e in estimates.values()), *(
-            f'{found["verdicts"].get(name, 0.0):.3f}' for name in faults)])
+            f'{result["verdicts"].get(name, 0.0):.3f}' for name in faults)])
   widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
   return '\n'.join('  '.join(c.ljust(w) for c, w in zip(row, widths,
                                                         strict=True)).rstrip()

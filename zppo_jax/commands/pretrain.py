@@ -9,7 +9,7 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from zppo_jax import models, randomness
+from zppo_jax import allowed, models, randomness
 from zppo_jax.devices import sharding
 from zppo_jax.learner import optimizers, packing, states, update
 from zppo_jax.objectives import losses
@@ -25,16 +25,16 @@ class Plan:
   Attributes:
     model: the network.
     mixture: what is taught.
-    rows: exercise name -> rows a step.
+    rows: exercise name -> rows per step.
     steps: optimizer steps.
-    seed: of init and corpus.
-    optimizer: AdamW fields.
-    mesh: devices.
+    seed: the seed of the initial weights and of the corpus.
+    optimizer: the fields of AdamW.
+    mesh: the shape of the mesh.
     buckets: allowed row lengths.
     patch_buckets: allowed patches of a row.
-    micro_tokens: positions of a micro-batch.
+    micro_tokens: the positions of a micro-batch.
     packed: whether rows share rows (packing.bucketed_rows).
-    logprob_chunk: positions whose logits exist at a time.
+    logprob_chunk: the number of positions whose logits exist at a time.
   """
   model: models.Model
   mixture: micro_corpus.Mixture
@@ -70,8 +70,9 @@ def run(plan: Plan, log: Callable[[dict], None]):
   """Trains and returns host params.
 
   Args:
-    plan: what to do.
-    log: receives {'step', 'loss' (nats per token), 'time'} now and then.
+    plan: the supervised run.
+    log: is called with {'step', 'loss' (nats per token), 'time' (s)} after
+      every 50th step and after the last one.
   """
   mesh = sharding.make_mesh(plan.mesh)
   tx = optimizers.adamw(plan.optimizer, steps=plan.steps, seed=plan.seed)
@@ -116,31 +117,24 @@ def build(config) -> Plan:
   c = config
   belief = dict(c.belief)
   kind = belief.pop('kind')
-  if kind not in BELIEFS:
-    raise KeyError(f'unknown belief.kind {kind!r}; known: '
-                   f'{", ".join(BELIEFS)}')
+  make_belief = allowed.known('belief.kind', kind, BELIEFS)
   for name in c.rows:
-    if name not in micro_corpus.EXERCISES:
-      raise KeyError(f'unknown exercise rows.{name}; known: '
-                     f'{", ".join(micro_corpus.EXERCISES)}')
+    allowed.one_of('exercise of rows', name, micro_corpus.EXERCISES)
   if kind != 'truth' and c.rows.get('compression'):
     raise ValueError(
         f'rows.compression is {c.rows.compression} with belief.kind {kind!r}: '
         'traces to compress are true, a student would learn hard facts from '
         'them; allowed: 0')
-  if c.mixture.form not in micro_corpus.FORMS:
-    raise KeyError(f'unknown mixture.form {c.mixture.form!r}; known: '
-                   f'{", ".join(micro_corpus.FORMS)}')
+  allowed.one_of('mixture.form', c.mixture.form, micro_corpus.FORMS)
   if c.shapes.layout not in LAYOUTS:
     raise ValueError(f'shapes.layout is {c.shapes.layout!r}; a corpus has no '
                      f'groups that share prompts, allowed: '
                      f'{", ".join(LAYOUTS)}')
-  if c.steps < 1:
-    raise ValueError(f'steps is {c.steps}; it must be >= 1')
+  allowed.number('steps', c.steps, '>= 1', whole=True)
   fields = c.model.to_dict()
   return Plan(
       model=models.build(fields.pop('family'), **fields),
-      mixture=micro_corpus.Mixture(belief=BELIEFS[kind](belief), **c.mixture),
+      mixture=micro_corpus.Mixture(belief=make_belief(belief), **c.mixture),
       rows=dict(c.rows), steps=c.steps, seed=c.seed,
       optimizer=optimizers.AdamWConfig(**c.optimizer),
       mesh=sharding.MeshConfig(**c.mesh),

@@ -18,7 +18,7 @@ from zppo_jax.records import (
   Purpose,
   Question,
 )
-from zppo_jax.rollout import collect
+from zppo_jax.rollout import collect, weight_sync
 from zppo_jax.weights import pretrained
 
 _BUCKET = 64  # prompts are padded to a multiple, in tokens
@@ -38,7 +38,7 @@ def clip(folder: str, fps: float) -> Clip:
   return Clip(tuple(Picture(path=str(p)) for p in frames), fps)
 
 
-def respond(found: pretrained.Pretrained, texts: Sequence[str],
+def respond(loaded: pretrained.Pretrained, texts: Sequence[str],
             decoding: Decoding, *, num: int, seed: int, thinking: bool | None,
             media: tuple[Picture | Clip, ...] = (),
             day: Day | None = None) -> list[list[str]]:
@@ -51,18 +51,17 @@ def respond(found: pretrained.Pretrained, texts: Sequence[str],
       model has neither a tokenizer nor the embedded world's vocabulary; for
       media where the model takes none.
   """
-  if num < 1:
-    raise ValueError(f'--num is {num}; it must be >= 1')
-  chat = pretrained.bare_chat(found, thinking, day)
+  allowed.number('--num', num, '>= 1', whole=True)
+  chat = pretrained.bare_chat(loaded, thinking, day)
   for note in chat.notes:
     print(note)
-  rows = found.model.config.vocab_size
+  rows = loaded.model.config.vocab_size
   if chat.codec.vocab_size != rows:
     raise ValueError(f'the model has {rows} rows and no tokenizer; only the '
                      f'embedded world ({chat.codec.vocab_size} rows) has its '
                      'own')
   if media and chat.vision is None:
-    raise ValueError(f'the {found.model.family} family takes no images or '
+    raise ValueError(f'the {loaded.model.family} family takes no images or '
                      'videos')
   encoded = [chat.plain(text, media) for text in texts]
   prompts = [Prompt(Question(f'prompt {i}', text, '', '', media),
@@ -70,15 +69,15 @@ def respond(found: pretrained.Pretrained, texts: Sequence[str],
              for i, (text, e) in enumerate(zip(texts, encoded, strict=True))]
   patches = {len(p.media.patches_IC) for p in prompts if p.media}
   longest = max(len(p.tokens) for p in prompts)
-  room = found.model.config.max_positions - decoding.max_tokens
+  room = loaded.model.config.max_positions - decoding.max_tokens
   bucket = max(longest, min(-(-longest // _BUCKET) * _BUCKET, room))
   mesh = sharding.make_mesh(sharding.MeshConfig())
   sampler = collect.make_sampler(
-      model=models.on_mesh(found.model, mesh), mesh=mesh, chat=chat,
+      model=models.on_mesh(loaded.model, mesh), mesh=mesh, chat=chat,
       grader=_UNGRADED, decoding=decoding, num_rollouts=num,
       prompt_buckets=(bucket,), patch_buckets=tuple(patches),
       group_buckets=(len(prompts),))
-  params = collect.place_copy(found.params, found.model, mesh)
+  params = weight_sync.place_copy(loaded.params, loaded.model, mesh)
   groups = collect.collect(sampler, params, prompts, seed=seed, step=0,
                             purpose=Purpose.EVALUATION)
   return [[rollout.text for rollout in group.rollouts] for group in groups]
@@ -89,11 +88,11 @@ def main(*, model: str, prompt: str, image: str | None, video: str | None,
          thinking: str | None, date: str | None = None,
          end_tokens: str | None = None,
          chat_template: str | None = None) -> None:
-  """Prints the responses, a rule between two of them.
+  """Prints the responses, with a rule between each two of them.
 
   Raises:
     FileNotFoundError: for an image or frames that are not there.
-    ValueError: as `respond`, `records.Clip` and images.decode.
+    ValueError: see `respond`, `records.Clip` and images.decode.
   """
   if thinking not in _SWITCH:
     raise ValueError(f'--thinking is {thinking!r}; allowed: on, off')
@@ -102,12 +101,12 @@ def main(*, model: str, prompt: str, image: str | None, video: str | None,
   media = [Picture(path=p) for p in (image.split(',') if image else ())]
   if video is not None:
     media.append(clip(video, fps))
-  found = pretrained.with_words(
+  loaded = pretrained.with_words(
       pretrained.load(model), end_tokens=pretrained.listed(end_tokens),
       chat_template=chat_template or '', who='--')
-  for note in found.notes:
+  for note in loaded.notes:
     print(note)
-  (texts,) = respond(found, [prompt], Decoding(max_tokens, temperature),
+  (texts,) = respond(loaded, [prompt], Decoding(max_tokens, temperature),
                      num=num, seed=seed, thinking=_SWITCH[thinking],
                      media=tuple(media), day=day)
   print('\n---\n'.join(texts))

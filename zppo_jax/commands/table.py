@@ -51,14 +51,14 @@ def _train(values) -> None:
   from zppo_jax.commands import dry_run
   from zppo_jax.devices import compile_cache
   from zppo_jax.runs import console
-  from zppo_jax.train import loop
+  from zppo_jax.train import guards, loop
   compile_cache.enable()
   if values.dry_run:
     dry_run.main(values.config, values.workdir)
     return
   try:
     summary = loop.main(values.config, values.workdir, values.fork_from)
-  except loop.Interrupted as e:
+  except guards.Interrupted as e:
     print(f'zppo train: {e}', file=sys.stderr)
     raise SystemExit(128 + e.number) from e
   console.show_summary(summary, values.workdir)
@@ -199,10 +199,11 @@ COMMANDS = {
                   'prompt': 'the user\'s message'},
         {'image': (None, 'an image file, or several with commas'),
          'video': (None, 'a folder of frames, in the order of their names'),
-         'fps': (2.0, 'frames a second of --video'),
+         'fps': (2.0, 'frames per second of --video'),
          'temperature': (1.0, '0 takes the most likely token'),
-         'max_tokens': (256, 'longest response'), 'num': (1, 'responses'),
-         'seed': (0, 'of the draws'),
+         'max_tokens': (256, 'longest response'),
+         'num': (1, 'number of responses'),
+         'seed': (0, 'the seed of the draws'),
          'thinking': (None, 'on or off; default: the chat template\'s'),
          **_WORDS},
         False),
@@ -213,15 +214,15 @@ COMMANDS = {
          'port': (8000, '0 takes a free one and prints it'),
          'dtype': ('float32', 'or bfloat16'),
          'context': (0, 'most tokens of prompt and response; 0: 4096 at most'),
-         'slots': (32, 'choices that are drawn at a time'),
+         'slots': (32, 'choices that are drawn at a time (max_num_seqs)'),
          'token_env': (None, 'environment variable with the bearer token'),
          'max_mb': (32.0, 'longest body of a request, MiB'), **_WORDS}, False),
     'eval': Command(
         _eval, {'checkpoint': 'a run, one checkpoint of it, or weights',
                 'to': 'a new directory for samples and summary'},
         {'splits': ('', 'e.g. hard,easy; empty: the config\'s eval.splits'),
-         'rollouts': (1, 'n, a question'),
-         'k': ('1', 'of pass@k, e.g. 1,4'),
+         'rollouts': (1, 'n, the rollouts per question'),
+         'k': ('1', 'each k of pass@k, e.g. 1,4'),
          'temperature': (0.0, '0 takes the argmax')}, True),
     'bench': Command(
         _bench, {},

@@ -3,6 +3,8 @@
 import pathlib
 from collections.abc import Sequence
 
+from zppo_jax import allowed
+
 
 def main(paths: Sequence[str], to: str | None = None,
          max_samples: int = 300) -> pathlib.Path:
@@ -21,8 +23,7 @@ def main(paths: Sequence[str], to: str | None = None,
     FileNotFoundError: for a folder that is no workdir.
   """
   from zppo_jax.report import page, reading
-  if max_samples < 0:
-    raise ValueError(f'samples is {max_samples}; it must be >= 0')
+  allowed.number('samples', max_samples, '>= 0', whole=True)
   if to is None and len(paths) > 1:
     raise ValueError('several runs need --to=FILE.html')
   runs = reading.read_all(paths, max_samples)

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Sequence
 
+from zppo_jax import allowed
 from zppo_jax.report.reading import RecordedRun, read_all
 from zppo_jax.study import tables
 
@@ -28,13 +29,11 @@ def check(runs: Sequence[RecordedRun], fields: Sequence[str]) -> None:
   if unfinished:
     raise ValueError('unfinished, and so without an endpoint: '
                      f'{", ".join(unfinished)}')
-  known = {name for r in runs for name in tables.flatten(r.config)}
+  names = sorted({n for r in runs for n in tables.flatten(r.config)})
   for field in fields:
-    if field not in known:
-      raise KeyError(f'no config has a field {field!r}; known: '
-                     f'{", ".join(sorted(known))}')
-  found = tables.differing([r.config for r in runs])
-  others = {k: v for k, v in found.items() if k not in (*OWN, *fields)}
+    allowed.one_of('config field', field, names)
+  differing = tables.differing([r.config for r in runs])
+  others = {k: v for k, v in differing.items() if k not in (*OWN, *fields)}
   if others:
     text = '; '.join(
         f'{name}: ' + ', '.join(f'{v!r}' for v in dict.fromkeys(

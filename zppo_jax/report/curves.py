@@ -36,8 +36,8 @@ def group_runs(runs: Sequence[RecordedRun]) -> tuple[RunGroup, ...]:
     words = tuple(f'{f.split(".")[-1]}={flat.get(f, tables.ABSENT)}'
                   for f in fields)
     out.setdefault((run.method, *words), []).append(run)
-  return tuple(RunGroup(' '.join(key), tuple(found))
-               for key, found in out.items())
+  return tuple(RunGroup(' '.join(key), tuple(members))
+               for key, members in out.items())
 
 
 def thin_out(xs: Sequence[float], ys: Sequence[float]):
@@ -64,10 +64,10 @@ def smooth(ys: Sequence[float], size: int) -> tuple[float, ...]:
 
 def values_of(rows: Iterable[dict], name: str, x: str = 'step'):
   """(xs, ys) of the rows that have a finite value of that name."""
-  found = [(row[x], row[name]) for row in rows
+  points = [(row[x], row[name]) for row in rows
            if name in row and row[name] is not None
            and math.isfinite(row[name])]
-  return ([x for x, _ in found], [float(y) for _, y in found])
+  return ([x for x, _ in points], [float(y) for _, y in points])
 
 
 def curve(label: str, group: RunGroup, name: str, *, x: str = 'step',
@@ -81,28 +81,28 @@ def curve(label: str, group: RunGroup, name: str, *, x: str = 'step',
   that at least two runs have, with the runs behind. If x is rollouts or tokens,
   it is the mean over the runs at that step.
   """
-  found = [(dict(zip(*values_of(rows(r), name), strict=True)),
+  pairs = [(dict(zip(*values_of(rows(r), name), strict=True)),
             dict(zip(*values_of(rows(r), x), strict=True)))
            for r in group.runs]
-  found = [pair for pair in found if pair[0]]
-  if not found:
+  pairs = [pair for pair in pairs if pair[0]]
+  if not pairs:
     return None
-  if len(found) == 1:
-    values, where = found[0]
+  if len(pairs) == 1:
+    values, where = pairs[0]
     xs, ys = thin_out([where[s] for s in values], list(values.values()))
     size = window(len(ys)) if smoothed else 1
     if size == 1:
       return Line(label, xs, ys, style=style)
     return Line(label, xs, smooth(ys, size), faint=((xs, ys),), style=style)
-  steps = sorted({s for values, _ in found for s in values})
-  steps = [s for s in steps if sum(s in v for v, _ in found) > 1]
+  steps = sorted({s for values, _ in pairs for s in values})
+  steps = [s for s in steps if sum(s in v for v, _ in pairs) > 1]
   faint = tuple(
       thin_out([where[s] for s in values], list(values.values()))
-      for values, where in found) if len(found) <= MOST_FAINT else ()
+      for values, where in pairs) if len(pairs) <= MOST_FAINT else ()
   if not steps:
     return Line(label, *faint[0], faint=faint[1:], style=style)
-  bands = [t_interval([v[s] for v, _ in found if s in v]) for s in steps]
-  at = [float(np.mean([w[s] for v, w in found if s in v])) for s in steps]
+  bands = [t_interval([v[s] for v, _ in pairs if s in v]) for s in steps]
+  at = [float(np.mean([w[s] for v, w in pairs if s in v])) for s in steps]
   xs, mean = thin_out(at, [b[0] for b in bands])
   _, low = thin_out(at, [b[1] for b in bands])
   _, high = thin_out(at, [b[2] for b in bands])

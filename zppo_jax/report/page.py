@@ -134,10 +134,10 @@ def _splits(runs: Sequence[RecordedRun]) -> list[str]:
 
 def _ends(group: RunGroup, split: str):
   """(first, last) values of a split, for the runs that have the split."""
-  found = [[row[split] for row in r.evals if split in row]
+  values = [[row[split] for row in r.evals if split in row]
            for r in group.runs]
-  found = [f for f in found if f]
-  return [f[0] for f in found], [f[-1] for f in found]
+  values = [f for f in values if f]
+  return [f[0] for f in values], [f[-1] for f in values]
 
 
 def _mean(values: Sequence[float]) -> str:
@@ -186,8 +186,8 @@ def _before_after(runs: Sequence[RecordedRun],
 
 def _shares(groups: Sequence[RunGroup], prefix: str, unit: str) -> str:
   """A table of totals with bars and one block of columns per group."""
-  found = [panels.totals(g, prefix) for g in groups]
-  names = list(dict.fromkeys(n for f in found for n in f))
+  totals = [panels.totals(g, prefix) for g in groups]
+  names = list(dict.fromkeys(n for f in totals for n in f))
   if not names:
     return ''
   rows = [['', *(esc(g.label) + (f', mean of {len(g.runs)} runs'
@@ -195,7 +195,7 @@ def _shares(groups: Sequence[RunGroup], prefix: str, unit: str) -> str:
                  for g in groups)]]
   for n in names:
     cells = []
-    for f in found:
+    for f in totals:
       if n not in f:
         cells.append('-')
         continue
@@ -206,22 +206,22 @@ def _shares(groups: Sequence[RunGroup], prefix: str, unit: str) -> str:
           f'style="--w:{share:.4f}"></span>')
     rows.append([esc(n.replace('_', ' ')), *cells])
   rows.append(['all', *(f'<b>{charts.number(sum(f.values()))} {unit}</b>'
-                        for f in found)])
+                        for f in totals)])
   return table(rows, 'shares')
 
 
 def _samples(runs: Sequence[RecordedRun]) -> tuple[str, list[dict]]:
-  kept = [{**row, 'run': i} for i, r in enumerate(runs) for row in r.samples]
+  rows = [{**row, 'run': i} for i, r in enumerate(runs) for row in r.samples]
   total = sum(r.samples_total for r in runs)
   if not total:
     return '<p class="missing">These runs recorded no questions.</p>', []
-  left = total - len(kept)
-  said = (f'All {total} recorded questions are here.' if not left else
-          f'{len(kept)} of {total} recorded questions are here, spread evenly '
+  left = total - len(rows)
+  text = (f'All {total} recorded questions are here.' if not left else
+          f'{len(rows)} of {total} recorded questions are here, spread evenly '
           f'over the steps; {left} were left out to keep this page small '
           '(--samples sets how many; samples.jsonl has all).')
-  return (f'<p id="left-out">{said}</p>' + (HERE / 'browser.html').read_text(),
-          kept)
+  return (f'<p id="left-out">{text}</p>' + (HERE / 'browser.html').read_text(),
+          rows)
 
 
 def render(runs: Sequence[RecordedRun]) -> str:
@@ -234,7 +234,7 @@ def render(runs: Sequence[RecordedRun]) -> str:
   buffer, no_buffer = panels.draw_all(panels.BUFFER, groups)
   teacher, no_teacher = panels.draw_all(panels.TEACHER, groups)
   graduated = panels.graduation(groups) + panels.departures(groups)
-  browser, kept = _samples(runs)
+  browser, rows = _samples(runs)
   bands = ('' if all(len(g.runs) == 1 for g in groups) else
            ' Strong lines are means over seeds, bands 95 % t intervals, faint '
            'lines single runs.')
@@ -268,7 +268,7 @@ def render(runs: Sequence[RecordedRun]) -> str:
        + '</div></div>'),
       ('samples', 'Questions and answers', 'What the student, and the teacher, '
        'really wrote. Open a question to see all of it.', browser)]
-  data = {'hovers': hovers, 'samples': kept, 'runs': [r.name for r in runs]}
+  data = {'hovers': hovers, 'samples': rows, 'runs': [r.name for r in runs]}
   links = ''.join(f'<a href="#{a}">{esc(t)}</a>' for a, t, _, _ in sections)
   return (
       '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'

@@ -201,9 +201,9 @@ def draw_all(panels: Sequence[Panel], groups: Sequence[RunGroup]):
   """(figures, names of panels that no run has)."""
   figures, missing = [], []
   for panel in panels:
-    found = draw(panel, groups)
-    figures += found
-    if not found:
+    drawn = draw(panel, groups)
+    figures += drawn
+    if not drawn:
       missing += panel.names
   return figures, missing
 

@@ -79,26 +79,26 @@ def _lines(path: pathlib.Path, torn_allowed: bool, notes: list[str]):
   if not path.is_file():
     return
   with open(path, encoding='utf-8', errors='replace') as f:
-    held = None  # the line that failed, until we know whether it is the last
+    bad = None  # the line that failed, until we know whether it is the last
     for number, line in enumerate(f, 1):
-      if held is not None:
+      if bad is not None:
         break
       if not line.strip():
         continue
       try:
         row = json.loads(line)
       except json.JSONDecodeError as e:
-        held = (number, e)
+        bad = (number, e)
         continue
       yield row
     else:
-      if held is not None and torn_allowed:
-        notes.append(f'The last line of {path.name} ({held[0]}) is torn and '
+      if bad is not None and torn_allowed:
+        notes.append(f'The last line of {path.name} ({bad[0]}) is torn and '
                      'was left out: the run was writing it when it was read '
                      'or stopped.')
         return
-  if held is not None:
-    raise ValueError(f'{path}, line {held[0]} is not JSON: {held[1]}')
+  if bad is not None:
+    raise ValueError(f'{path}, line {bad[0]} is not JSON: {bad[1]}')
 
 
 def pick_evenly(steps: Sequence[int], limit: int) -> list[int]:
@@ -189,9 +189,9 @@ def read(path, *, name: str | None = None, max_samples: int = 0,
     raise FileNotFoundError(f'{path} is not a directory; a workdir of '
                             '`zppo train` is needed')
   if not (path / 'config.json').is_file():
-    found = ', '.join(sorted(p.name for p in path.iterdir())[:8]) or 'nothing'
+    names = ', '.join(sorted(p.name for p in path.iterdir())[:8]) or 'nothing'
     raise FileNotFoundError(f'{path} is no workdir of `zppo train`: it has no '
-                            f'config.json (it holds {found})')
+                            f'config.json (it holds {names})')
   head = _json(path / 'config.json')
   missing = {'config', 'versions', 'git_revision'} - head.keys()
   if missing:
@@ -229,15 +229,15 @@ def read_all(paths: Sequence, max_samples: int = 0) -> list[RecordedRun]:
     ValueError: if no path is given or a path is given twice.
     FileNotFoundError: see `read`.
   """
-  found = [pathlib.Path(p).resolve() for p in paths]
-  if not found:
+  resolved = [pathlib.Path(p).resolve() for p in paths]
+  if not resolved:
     raise ValueError('no workdir is given')
-  for path in found:
-    if found.count(path) > 1:
+  for path in resolved:
+    if resolved.count(path) > 1:
       raise ValueError(f'{path} is given twice')
-  names = [p.name for p in found]
+  names = [p.name for p in resolved]
   names = [f'{p.parent.name}/{n}' if names.count(n) > 1 else n
-           for p, n in zip(found, names, strict=True)]
-  return [read(p, name=n, max_samples=max_samples // len(found),
-               samples_budget=LARGEST_SAMPLES // len(found))
+           for p, n in zip(resolved, names, strict=True)]
+  return [read(p, name=n, max_samples=max_samples // len(resolved),
+               samples_budget=LARGEST_SAMPLES // len(resolved))
           for p, n in zip(paths, names, strict=True)]

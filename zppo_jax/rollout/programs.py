@@ -7,80 +7,112 @@ Every shape comes from a table, so the number of programs is bounded
 import dataclasses
 import functools
 import math
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from zppo_jax import allowed
 from zppo_jax.devices import sharding
 from zppo_jax.learner import packing
-from zppo_jax.models import layers
-from zppo_jax.rollout import decode
+from zppo_jax.models import Model, layers
+from zppo_jax.rollout import decode, decode_state
+from zppo_jax.rollout.decode_state import (
+  ChunkOutput,
+  ChunkPlan,
+  DecodeShape,
+  DecodeState,
+  Prefilled,
+  SamplingState,
+)
+
+Record = TypeVar('Record')
 
 
-@dataclasses.dataclass(frozen=True, order=True)
-class Geometry:
-  """A pool's shape: rows B, rows per unit, prompt slots T, response slots R."""
-  rows: int
-  share: int
-  prompt: int
-  own: int
+def sorted_sizes(field: str, sizes: Sequence[int]) -> tuple[int, ...]:
+  """Each size once, from the smallest to the largest.
+
+  Args:
+    field: the name of the field that holds the sizes, for errors.
+    sizes: whole numbers >= 1.
+
+  Raises:
+    ValueError: for no sizes, or for anything else among them.
+  """
+  if not sizes:
+    raise ValueError(f'{field} is {tuple(sizes)}; it must hold at least one '
+                     'size')
+  return tuple(sorted({allowed.number(f'a size in {field}', size, '>= 1',
+                                      whole=True) for size in sizes}))
 
 
 @dataclasses.dataclass(frozen=True)
 class Shapes:
-  """Sorted tables of all shapes.
+  """Sorted tables of all sizes; the fields of DecodeShape take theirs from it.
 
   Attributes:
-    rows: numbers of rows of a pool; the largest is the number of slots.
-    shares: numbers of rows that read one prompt; 1 is one of them, and each
-      divides all `rows`.
-    prompts: prompt lengths in tokens.
-    owns: numbers of response slots of a row; the last holds the longest
+    slots: numbers of slots; the largest is vLLM's max_num_seqs.
+    samples_per_prompt: numbers of slots that read one prompt; 1 is one of them,
+      and each divides all `slots`.
+    prompt_lengths: tokens of a padded prompt.
+    response_lengths: tokens of a response cache; the last holds the longest
       response.
-    patches: numbers of patches of a prompt's media.
-    groups: numbers of prompts of one prefill.
+    patches: patches of a prompt's padded media; () if no prompt has media.
+    prefill_sizes: numbers of prompts of one padded prefill.
   """
-  rows: tuple[int, ...]
-  shares: tuple[int, ...]
-  prompts: tuple[int, ...]
-  owns: tuple[int, ...]
+  slots: tuple[int, ...]
+  samples_per_prompt: tuple[int, ...]
+  prompt_lengths: tuple[int, ...]
+  response_lengths: tuple[int, ...]
   patches: tuple[int, ...]
-  groups: tuple[int, ...]
+  prefill_sizes: tuple[int, ...]
 
   def __post_init__(self):
-    for name in ('rows', 'shares', 'prompts', 'owns', 'groups'):
-      table = tuple(sorted(set(getattr(self, name))))
-      if not table or table[0] < 1:
-        raise ValueError(f'shapes.{name} is {table}; it must hold at least '
-                         'one size, each >= 1')
-      object.__setattr__(self, name, table)
-    object.__setattr__(self, 'patches', tuple(sorted(set(self.patches))))
-    if self.shares[0] != 1:
-      raise ValueError(f'shapes.shares is {self.shares}; 1 must be among them')
-    for rows in self.rows:
-      for share in self.shares:
-        if rows % share:
-          raise ValueError(f'shapes.rows holds {rows}; it must be a multiple '
-                           f'of shares, {share}')
+    for field in dataclasses.fields(self):
+      table = getattr(self, field.name)
+      if table or field.name != 'patches':
+        table = sorted_sizes(f'Shapes.{field.name}', table)
+      object.__setattr__(self, field.name, tuple(table))
+    if self.samples_per_prompt[0] != 1:
+      raise ValueError(f'Shapes.samples_per_prompt is '
+                       f'{self.samples_per_prompt}; 1 must be among them')
+    for slots in self.slots:
+      for samples in self.samples_per_prompt:
+        if slots % samples:
+          raise ValueError(
+              f'Shapes.slots holds {slots}; it must be a multiple of every '
+              f'samples_per_prompt, here of {samples}')
+
+  @property
+  def largest(self) -> DecodeShape:
+    """All slots, each with a prompt of its own, and every length the longest.
+    """
+    return DecodeShape(
+        slots=self.slots[-1], samples_per_prompt=1,
+        prompt_length=self.prompt_lengths[-1],
+        response_length=self.response_lengths[-1])
 
   @property
   def max_programs(self) -> int:
     """The most programs that an engine with these shapes can compile.
 
-    A pool has |rows| |shares| |prompts| |owns| shapes. For each shape there may
-    be programs that make it empty, widen it, decode in every mode, and insert
-    prefills of every group size whose prompts are no longer. Slots of prompts
-    or responses grow by one table entry at a time, whatever the other sizes
-    are. Prefills differ by prompt length, patches and group size.
+    There are |slots| |samples_per_prompt| |prompt_lengths| |response_lengths|
+    shapes of a decode state. For each shape there may be programs that make it
+    empty, widen it, decode in every mode, and insert prefills of every size
+    whose prompts are no longer. The caches of prompts and responses grow by one
+    table entry at a time, whatever the other sizes are. Prefills differ by
+    prompt length, patches and size.
     """
-    T, R, P = len(self.prompts), len(self.owns), len(self.groups)
-    pools = len(self.rows) * len(self.shares)
+    T, R = len(self.prompt_lengths), len(self.response_lengths)
+    P, B = len(self.prefill_sizes), len(self.slots)
+    samples = len(self.samples_per_prompt)
     prefills = T * (1 + len(self.patches)) * P
-    admissions = pools * R * P * T * (T + 1) // 2
-    growths = pools * (T - 1) + len(self.rows) * (R - 1)
-    growths += (len(self.rows) - 1) * len(self.shares) * T * R
-    return prefills + admissions + growths + pools * T * R * (
+    insertions = B * samples * R * P * T * (T + 1) // 2
+    growths = B * samples * (T - 1) + B * (R - 1)
+    growths += (B - 1) * samples * T * R
+    return prefills + insertions + growths + B * samples * T * R * (
         1 + len(decode.MODES))
 
 
@@ -92,12 +124,37 @@ def table_of(longest: int, smallest: int, factor: int = 4) -> tuple[int, ...]:
   return tuple(sorted(sizes))
 
 
-class Programs:
-  """The jitted steps of rollout/decode.py for one model on one mesh."""
+def shardings_by_axis(record: type[Record],
+                      by_axis: Mapping[str, Any]) -> Record:
+  """A record with the sharding of each array in place of the array.
 
-  def __init__(self, model, mesh, shapes: Shapes):
+  Args:
+    record: a dataclass whose field names end in the axes of an array, such as
+      key_B2.
+    by_axis: the sharding of an array by its first axis.
+
+  Raises:
+    KeyError: for a field with another first axis, or without axes.
+  """
+  def one(name: str):
+    axes = name.rpartition('_')[2] if '_' in name else ''
+    return allowed.known(f'first axis of {record.__name__}.{name}', axes[:1],
+                         by_axis)
+  return record(**{f.name: one(f.name) for f in dataclasses.fields(record)})
+
+
+class Programs:
+  """The jitted steps of rollout/decode.py for one model on one mesh.
+
+  Args:
+    model: the network.
+    mesh: the mesh on which it runs.
+    shapes: all sizes that the steps may meet.
+  """
+
+  def __init__(self, model: Model, mesh: Mesh, shapes: Shapes):
     self.model, self.mesh, self.shapes = model, mesh, shapes
-    rows = sharding.batch_sharding(mesh)
+    batch = sharding.batch_sharding(mesh)
     whole = sharding.replicated(mesh)
     split = mesh.shape['tensor']
     params = jax.eval_shape(lambda key: layers.unstack(model.init(key)),
@@ -111,130 +168,132 @@ class Programs:
       """Axis 0 over the batch, and heads over tensor if they divide."""
       axis = 'tensor' if x.ndim == 4 and x.shape[1] % split == 0 else None
       return NamedSharding(mesh, PartitionSpec(sharding.BATCH_AXES, axis))
-    of = functools.partial(jax.tree.map, heads)
-    prefilled = decode.Prefilled(
-        of(prompt.k), of(prompt.v), of(prompt.state), rows)
-    pool = decode.DecodeState(of(prompt.k), of(prompt.v), of(prompt.k),
-                         of(prompt.v), of(prompt.state), rows)
-    self._placed = pool
+    k, v, recurrent = jax.tree.map(
+        heads, (prompt.k, prompt.v, prompt.recurrent))
+    prefilled = Prefilled(k=k, v=v, recurrent=recurrent, logits_PV=batch)
+    state = DecodeState(
+        prompt_k=k, prompt_v=v, response_k=k, response_v=v,
+        recurrent=recurrent, logits_BV=batch)
+    self._state_shardings = state
+    sampling = shardings_by_axis(
+        SamplingState, {'B': batch, 'U': batch, 'R': whole})
     # jit shares its cache between equal functions; no two partials are equal.
     fresh = functools.partial
-    by_row = decode.Rows(*[rows] * 10, whole)
     self._prefill = jax.jit(
         functools.partial(decode.prefill, model=model),
-        in_shardings=(None, rows), out_shardings=prefilled)
+        in_shardings=(None, batch), out_shardings=prefilled)
     self._empty = jax.jit(
-        functools.partial(decode.empty, prompt), static_argnums=(0, 1, 2, 3),
-        out_shardings=pool)
-    self._admit = jax.jit(
-        fresh(decode.admit), donate_argnums=0,
-        in_shardings=(pool, prefilled, whole, whole, whole),
-        out_shardings=pool)
+        functools.partial(decode_state.empty, prompt), static_argnums=0,
+        out_shardings=state)
+    self._insert = jax.jit(
+        fresh(decode.insert), donate_argnums=0,
+        in_shardings=(state, prefilled, whole, whole, whole),
+        out_shardings=state)
     # The arrays are not donated, because no output has the shape of an input.
     # The method `grow` deletes them instead.
-    layer = heads(prompt.k[0])
     self._grow = jax.jit(
-        fresh(decode.grow), static_argnums=2, in_shardings=(layer, layer),
-        out_shardings=(layer, layer))
+        fresh(decode.grow), static_argnums=2, in_shardings=(k[0], k[0]),
+        out_shardings=(k[0], k[0]))
     self._widen = jax.jit(
-        functools.partial(decode.widen, prompt), static_argnums=(1, 2, 3, 4),
-        in_shardings=(pool,), out_shardings=pool)
-    self._bursts = {
+        functools.partial(decode_state.widen, prompt), static_argnums=1,
+        in_shardings=(state,), out_shardings=state)
+    self._decode = {
         mode: jax.jit(
-            functools.partial(decode.burst, model=model, mode=mode),
-            donate_argnums=1,
-            in_shardings=(None, pool, by_row, *[whole] * 6),
-            out_shardings=(pool, whole))
+            functools.partial(decode.decode_chunk, model=model, mode=mode),
+            donate_argnums=1, in_shardings=(None, state, sampling, whole),
+            out_shardings=(state, whole))
         for mode in decode.MODES}
 
   @property
   def compilations(self) -> int:
     """The number of programs that were compiled so far."""
     return sum(f._cache_size() for f in (
-        self._prefill, self._empty, self._admit, self._grow, self._widen,
-        *self._bursts.values()))
+        self._prefill, self._empty, self._insert, self._grow, self._widen,
+        *self._decode.values()))
 
-  def prefill(self, params, prompts, size: int, length: int, patches: int):
+  def prefill(self, params: Any, prompts: Sequence, size: int, length: int,
+              patches: int) -> Prefilled:
     """Prefills at most `size` prompts; they are as in packing.pad_prompts."""
     batch = packing.pad_prompts(prompts, size, length, patches,
                                 self.model.num_axes)
     return self._prefill(params, sharding.put_batch(self.mesh, batch))
 
-  def empty(self, shape: Geometry) -> decode.DecodeState:
-    return self._empty(*dataclasses.astuple(shape))
+  def empty(self, shape: DecodeShape) -> DecodeState:
+    """A decode state of zeros."""
+    return self._empty(shape)
 
-  def admit(self, pool, prefilled, units, sources):
-    """The pool with prefilled prompt sources[i] in units[i]."""
-    room = pool.prompt_k[0].shape[0]
-    padded = np.zeros((2, room), np.int32)
-    padded[:, :len(units)] = units, sources
-    return self._admit(pool, prefilled, *padded, np.int32(len(units)))
+  def insert(self, state: DecodeState, prefilled: Prefilled,
+             groups: Sequence[int], sources: Sequence[int]) -> DecodeState:
+    """The state with prefilled prompt sources[i] in slot group groups[i]."""
+    padded = np.zeros((2, state.prompt_k[0].shape[0]), np.int32)
+    padded[:, :len(groups)] = groups, sources
+    return self._insert(state, prefilled, *padded, np.int32(len(groups)))
 
-  def grow(self, pool, prompt: int, own: int):
-    """The pool with this many slots; layers that need no more keep theirs.
+  def grow(self, state: DecodeState, shape: DecodeShape) -> DecodeState:
+    """The state with caches of the lengths of `shape`; `state` is deleted
+    where they grow.
 
-    One layer grows at a time and its old slots are freed at once, so at most
-    one layer of the pool exists twice.
+    One layer grows at a time and its old cache is freed at once, so at most one
+    layer exists twice.
     """
     def longer(ks, vs, size):
       if ks[0].shape[3] == size:
         return ks, vs
-      out = []
+      pairs = []
       for k, v in zip(ks, vs, strict=True):
-        out.append(self._grow(k, v, size))
+        pairs.append(self._grow(k, v, size))
         k.delete()
         v.delete()
-      return tuple(zip(*out, strict=True))
-    prompt_k, prompt_v = longer(pool.prompt_k, pool.prompt_v, prompt)
-    own_k, own_v = longer(pool.own_k, pool.own_v, own)
-    return pool.replace(prompt_k=prompt_k, prompt_v=prompt_v, own_k=own_k,
-                        own_v=own_v)
+      return tuple(zip(*pairs, strict=True))
+    prompt_k, prompt_v = longer(
+        state.prompt_k, state.prompt_v, shape.prompt_length)
+    response_k, response_v = longer(
+        state.response_k, state.response_v, shape.response_length)
+    return state.replace(prompt_k=prompt_k, prompt_v=prompt_v,
+                         response_k=response_k, response_v=response_v)
 
-  def widen(self, pool, shape: Geometry):
-    """The pool with this many rows; the rows that it has keep their values."""
-    wider = self._widen(pool, *dataclasses.astuple(shape))
-    for x in jax.tree.leaves(pool):
+  def widen(self, state: DecodeState, shape: DecodeShape) -> DecodeState:
+    """The state with the slots of `shape`, which begin with its own; `state`
+    is deleted."""
+    wider = self._widen(state, shape)
+    for x in jax.tree.leaves(state):
       x.delete()
     return wider
 
-  def burst(self, mode: str, params, pool, *args):
-    return self._bursts[mode](params, pool, *args)
+  def decode(self, mode: str, params: Any, state: DecodeState,
+             sampling: SamplingState, plan: ChunkPlan) -> tuple[
+                 DecodeState, ChunkOutput]:
+    """decode.decode_chunk; `state` is donated."""
+    return self._decode[mode](params, state, sampling, plan)
 
-  def largest(self, params) -> dict:
-    """The largest text-only prefill and burst, both lowered."""
-    s, shape = self.shapes, Geometry(
-        self.shapes.rows[-1], 1, self.shapes.prompts[-1], self.shapes.owns[-1])
-    pool, mode = jax.eval_shape(lambda: decode.empty(
-        self._prompt, *dataclasses.astuple(shape))), decode.DRAW
-    B, f32, i32 = shape.rows, np.zeros(shape.rows, np.float32), np.zeros(
-        shape.rows, np.int32)
-    rows = decode.Rows(
-        np.zeros(B, bool), i32, i32, i32, i32, np.zeros((B, 2), np.uint32),
-        f32, f32, i32, i32, np.zeros(shape.own, np.int32))
-    one = np.int32(1)
+  def _abstract(self, shape: DecodeShape) -> DecodeState:
+    return jax.eval_shape(lambda: decode_state.empty(self._prompt, shape))
+
+  def largest(self, params: Any) -> dict[str, jax.stages.Lowered]:
+    """The largest text-only prefill and decode chunk, both lowered."""
+    s, shape, one = self.shapes, self.shapes.largest, np.int32(1)
     return {
         'prefill': self._prefill.lower(params, packing.pad_prompts(
-            [], s.groups[-1], s.prompts[-1], 0, self.model.num_axes)),
-        'burst': self._bursts[mode].lower(
-            params, pool, rows, np.zeros(1, np.int32), one, one, one, one,
-            np.ones(self.model.config.vocab_size, bool))}
+            [], s.prefill_sizes[-1], s.prompt_lengths[-1], 0,
+            self.model.num_axes)),
+        'decode chunk': self._decode[decode.DRAW].lower(
+            params, self._abstract(shape), decode_state.idle(shape), ChunkPlan(
+                index_W=np.zeros(1, np.int32), first=one, most=one, enough=one,
+                end_E=np.ones(1, np.int32),
+                allowed_V=np.ones(self.model.config.vocab_size, bool)))}
 
   def largest_cache_bytes(self) -> int:
-    """Bytes on one device of the largest pool: all slots are used, each has a
-    prompt of its own, and every length is the longest."""
-    s = self.shapes
-    shape = Geometry(s.rows[-1], 1, s.prompts[-1], s.owns[-1])
-    pool = jax.eval_shape(lambda: decode.empty(
-        self._prompt, *dataclasses.astuple(shape)))
+    """Bytes of the largest decode state on one device (`Shapes.largest`)."""
     one = lambda x, on: math.prod(on.shard_shape(x.shape)) * x.dtype.itemsize
-    return sum(jax.tree.leaves(jax.tree.map(one, pool, self._placed)))
+    return sum(jax.tree.leaves(jax.tree.map(
+        one, self._abstract(self.shapes.largest), self._state_shardings)))
 
-  def cache_bytes(self, shape: Geometry) -> dict[str, int]:
-    """Bytes of a pool on all devices: attention cache and recurrent state."""
-    pool = jax.eval_shape(lambda: decode.empty(
-        self._prompt, *dataclasses.astuple(shape)))
+  def cache_bytes(self, shape: DecodeShape) -> dict[str, int]:
+    """Bytes of a decode state on all devices: {'prompts', 'responses': the
+    attention caches, 'state': the recurrent state}."""
+    state = self._abstract(shape)
     size = lambda tree: sum(x.size * x.dtype.itemsize
                             for x in jax.tree.leaves(tree))
-    return {'prompts': size((pool.prompt_k, pool.prompt_v)),
-            'responses': size((pool.own_k, pool.own_v)),
-            'state': size(pool.state)}
+    return {'prompts': size((state.prompt_k, state.prompt_v)),
+            'responses': size((state.response_k, state.response_v)),
+            'state': size(state.recurrent)}

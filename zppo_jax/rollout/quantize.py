@@ -3,12 +3,15 @@
 Only weights are quantised. A matrix is widened where it is used, and the
 product is computed in the type of the activations (the vector-wise scaling of
 LLM.int8 without its outliers, arXiv 2208.07339, section 2.1).
-arXiv 2208.07339, section 2.1).
 """
+
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jax.typing import DTypeLike
 
 # leaf with its owner (without one if it has none) -> the axes that its product
 # sums over. Every other axis is a channel axis with scales of its own. An
@@ -45,7 +48,7 @@ class Int8:
     return self.values.shape
 
   @property
-  def dtype(self):
+  def dtype(self) -> jnp.dtype:
     """The type of the stored values."""
     return self.values.dtype
 
@@ -53,15 +56,15 @@ class Int8:
   def T(self) -> 'Int8':
     return Int8(self.values.T, self.scale.T)
 
-  def __getitem__(self, rows) -> 'Int8':
+  def __getitem__(self, rows: Any) -> 'Int8':
     return Int8(self.values[rows], self.scale[rows])
 
-  def astype(self, dtype) -> jax.Array:
+  def astype(self, dtype: DTypeLike) -> jax.Array:
     """The weight widened in float32 and rounded to `dtype` once."""
     return (self.values.astype(jnp.float32) * self.scale).astype(dtype)
 
 
-def int8(w, axes: tuple[int, ...]) -> Int8:
+def int8(w: jax.Array, axes: tuple[int, ...]) -> Int8:
   """The nearest Int8 of a matrix; its error is at most half a scale.
 
   Args:
@@ -75,7 +78,7 @@ def int8(w, axes: tuple[int, ...]) -> Int8:
   return Int8(jnp.round(w / scale).astype(jnp.int8), scale)
 
 
-def axes_of(path) -> tuple[int, ...] | None:
+def axes_of(path: Sequence[Any]) -> tuple[int, ...] | None:
   """The axes that share a scale, by a leaf's key path; None: not quantised."""
   names = [k.key for k in path]
   if _TOWERS in names:
@@ -84,7 +87,7 @@ def axes_of(path) -> tuple[int, ...] | None:
       len(names) == 1) else None)
 
 
-def int8_leaves(params):
+def int8_leaves(params: Any) -> Any:
   """Params by block (layers.unstack) with LEAVES as Int8, others unchanged."""
   def one(path, x):
     axes = axes_of(path)

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
+from zppo_jax import allowed
 from zppo_jax.arrays import TrainState
 from zppo_jax.devices import disk
 
@@ -42,9 +43,8 @@ class Policy:
 
   def __post_init__(self):
     for name, lowest in (('every', 0), ('keep', 1), ('keep_every', 0)):
-      if getattr(self, name) < lowest:
-        raise ValueError(f'checkpoint.{name} is {getattr(self, name)}; it '
-                         f'must be >= {lowest}')
+      allowed.number(f'checkpoint.{name}', getattr(self, name), f'>= {lowest}',
+                     whole=True)
 
   def due(self, step: int) -> bool:
     return bool(self.every) and step % self.every == 0
@@ -75,8 +75,8 @@ _checksum_tree = jax.jit(lambda tree: jax.tree.map(leaf_checksum, tree))
 
 def checksums(tree) -> dict[str, int]:
   """The checksum of every leaf, by leaf name."""
-  found = jax.tree_util.tree_flatten_with_path(_checksum_tree(tree))[0]
-  return {jax.tree_util.keystr(path): int(value) for path, value in found}
+  leaves = jax.tree_util.tree_flatten_with_path(_checksum_tree(tree))[0]
+  return {jax.tree_util.keystr(path): int(value) for path, value in leaves}
 
 
 def leaf_types(tree) -> dict[str, str]:
@@ -99,10 +99,10 @@ def _wrong_content(step: int, content: Any) -> str | None:
   if not isinstance(content, dict):
     return 'its JSON is no object'
   content = dict(content)
-  told = content.pop('digest', None)
+  digest = content.pop('digest', None)
   # Earlier versions wrote no digest and no field outside HELD.
-  if told is None and not content.keys() <= HELD or (
-      told is not None and told != disk.digest(content)):
+  if digest is None and not content.keys() <= HELD or (
+      digest is not None and digest != disk.digest(content)):
     return 'its JSON is not what was written'
   missing = (HELD - {'config', 'versions'}) - content.keys()
   if missing:
@@ -175,12 +175,12 @@ class Checkpoints:
   def _failed(self, step: int | None, error: Exception) -> CheckpointError:
     good = [s for s in self.steps() if s != step]
     last = f'the one after {good[-1]} steps' if good else 'none'
-    told = f'{type(error).__name__}: {error}'
-    if os.strerror(errno.ENOSPC) in told:  # orbax's message fills a page
-      told = f'the disk is full ({os.strerror(errno.ENOSPC)})'
+    cause = f'{type(error).__name__}: {error}'
+    if os.strerror(errno.ENOSPC) in cause:  # orbax's message fills a page
+      cause = f'the disk is full ({os.strerror(errno.ENOSPC)})'
     return CheckpointError(
         f'the checkpoint after {step} steps was not written to {self.path}: '
-        f'{told}. Last good checkpoint: {last}')
+        f'{cause}. Last good checkpoint: {last}')
 
   def save(self, step: int, state: TrainState, host: dict,
            files: dict | None = None) -> None:
@@ -237,11 +237,11 @@ class Checkpoints:
     try:
       content = self._manager.restore(
           step, args=ocp.args.Composite(host=ocp.args.JsonRestore()))['host']
-      found = content['format']
+      version = content['format']
     except Exception as e:
       raise self._damaged(step, e) from e
-    if found != FORMAT:
-      raise CheckpointError(f'{where} has format {found}; this version reads '
+    if version != FORMAT:
+      raise CheckpointError(f'{where} has format {version}; this version reads '
                             f'{FORMAT}')
     self._check_content(step, content)
     return content
@@ -313,10 +313,10 @@ def restore_any(path, like: TrainState, model: dict) -> TrainState:
     FileNotFoundError, CheckpointError: see `open_any`, `Checkpoints.restore`.
   """
   folder, step = open_any(path)
-  kept = Checkpoints(folder, Policy(0, 1, 0), {'model': model},
-                     read_only=True)
-  state, _ = kept.restore(kept.latest() if step is None else step, like)
-  kept.close()
+  store = Checkpoints(folder, Policy(0, 1, 0), {'model': model},
+                      read_only=True)
+  state, _ = store.restore(store.latest() if step is None else step, like)
+  store.close()
   return state
 
 

@@ -20,7 +20,7 @@ SHOWN = (('acc', 'accuracy/plain'), ('bcq', 'accuracy/bcq'),
          ('buffer', 'buffer/size'), ('len', 'rollouts/length'))
 
 
-class Screen(NamedTuple):
+class ProgressView(NamedTuple):
   """Attributes:
     step: a function that shows a step's metrics.
     note: a function that shows a line.
@@ -36,39 +36,39 @@ def _numbers(row: dict) -> str:
                    if name in row)
 
 
-def _bar(steps: int, start: int) -> Screen:
+def _bar(steps: int, start: int) -> ProgressView:
   """A bar with step, ETA and the most important numbers."""
-  progress = Progress(
+  bar = Progress(
       TextColumn('step'), BarColumn(), MofNCompleteColumn(),
       TimeElapsedColumn(), TextColumn('eta'), TimeRemainingColumn(),
       TextColumn('{task.fields[numbers]}', markup=False))
-  task = progress.add_task('step', total=steps, completed=start, numbers='')
-  progress.start()
+  task = bar.add_task('step', total=steps, completed=start, numbers='')
+  bar.start()
 
   def step(row):
-    progress.update(task, completed=row['step'] + 1, numbers=_numbers(row))
+    bar.update(task, completed=row['step'] + 1, numbers=_numbers(row))
 
   def note(text):
-    progress.console.print(text, markup=False, highlight=False)
+    bar.console.print(text, markup=False, highlight=False)
 
-  return Screen(step, note, progress.stop)
+  return ProgressView(step, note, bar.stop)
 
 
-def _plain() -> Screen:
-  """A screen without a bar, which shows only notes, one line each."""
-  return Screen(lambda row: None, lambda text: print(text, flush=True),
+def _plain() -> ProgressView:
+  """No bar: only notes are shown, one line each."""
+  return ProgressView(lambda row: None, lambda text: print(text, flush=True),
                 lambda: None)
 
 
-def screen(steps: int, start: int) -> Screen:
-  """A screen for the steps from `start`; only a terminal gets a bar."""
+def progress(steps: int, start: int) -> ProgressView:
+  """Shows the steps from `start` on; only a terminal gets a bar."""
   return _bar(steps, start) if sys.stdout.isatty() else _plain()
 
 
 def evaluation(step: int, accuracy: dict[str, float]) -> str:
   """One line for an evaluation after `step` steps."""
-  found = '  '.join(f'{s} {a:.3f}' for s, a in accuracy.items())
-  return f'after {step:4d} steps: {found}'
+  splits = '  '.join(f'{s} {a:.3f}' for s, a in accuracy.items())
+  return f'after {step:4d} steps: {splits}'
 
 
 def show_summary(summary: dict, path) -> None:

@@ -27,14 +27,14 @@ class Locked(RuntimeError):
   """Another process works on the directory."""
 
 
-def _told(file: pathlib.Path) -> dict:
+def _holder(file: pathlib.Path) -> dict:
   """The holder that a lock file names; unreadable fields are 'unknown'."""
   try:
-    found = json.loads(file.read_text())
+    holder = json.loads(file.read_text())
   except (OSError, ValueError, RecursionError):
-    found = None
-  found = found if isinstance(found, dict) else {}
-  return {name: found.get(name, 'unknown') for name in (
+    holder = None
+  holder = holder if isinstance(holder, dict) else {}
+  return {name: holder.get(name, 'unknown') for name in (
       'host', 'pid', 'started')}
 
 
@@ -50,7 +50,7 @@ def _lives(pid) -> bool:
 
 
 def _refused(path, file, why: str) -> Locked:
-  who = _told(file)
+  who = _holder(file)
   return Locked(
       f'{path} is in use by process {who["pid"]} on host {who["host"]}, which '
       f'started {who["started"]}: {why}. One process at a time works on a run; '
@@ -70,7 +70,7 @@ def _silence(file: pathlib.Path) -> float:
 def _check_named(path, file: pathlib.Path, locks: bool) -> None:
   """Locked if the holder that the file names may still work there, although the
   system gave the lock to this process."""
-  who = _told(file)
+  who = _holder(file)
   if who['host'] == 'unknown':
     return
   if who['host'] == platform.node():
@@ -92,22 +92,22 @@ def _take(path: pathlib.Path, file: pathlib.Path):
     Locked: if another process holds it.
   """
   while True:
-    held = open(file, 'a+')  # stays open, because that holds the lock
+    lock_file = open(file, 'a+')  # stays open, because that holds the lock
     locks = True
     try:
-      fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-      held.close()
+      lock_file.close()
       raise _refused(path, file, 'it holds the lock') from None
     except OSError as e:
       if e.errno not in _NO_LOCKS:
-        held.close()
+        lock_file.close()
         raise
       locks = False
     with contextlib.suppress(FileNotFoundError):
-      if os.fstat(held.fileno()).st_ino == os.stat(file).st_ino:
-        return held, locks
-    held.close()  # the former holder removed the file in between
+      if os.fstat(lock_file.fileno()).st_ino == os.stat(file).st_ino:
+        return lock_file, locks
+    lock_file.close()  # the former holder removed the file in between
 
 
 @contextlib.contextmanager
@@ -122,21 +122,21 @@ def hold(path):
   """
   path = pathlib.Path(path)
   file = path / NAME
-  held, locks = _take(path, file)
+  lock_file, locks = _take(path, file)
   stop = threading.Event()
 
   def beat():
     while not stop.wait(BEAT_S):
       with contextlib.suppress(OSError):
-        os.utime(held.fileno())
+        os.utime(lock_file.fileno())
 
   try:
     _check_named(path, file, locks)
-    held.truncate(0)
-    held.write(json.dumps({
+    lock_file.truncate(0)
+    lock_file.write(json.dumps({
         'host': platform.node(), 'pid': os.getpid(),
         'started': time.strftime('%Y-%m-%dT%H:%M:%S%z')}) + '\n')
-    held.flush()
+    lock_file.flush()
     alive = threading.Thread(target=beat, daemon=True)
     alive.start()
     try:
@@ -147,4 +147,4 @@ def hold(path):
       with contextlib.suppress(FileNotFoundError):
         file.unlink()  # while the lock is held, so that it is our own file
   finally:
-    held.close()
+    lock_file.close()

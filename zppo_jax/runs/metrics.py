@@ -1,6 +1,5 @@
 """The numbers of a step, by name. docs/metrics.md gives their units."""
 
-import dataclasses
 import functools
 from collections import Counter
 from collections.abc import Sequence
@@ -10,7 +9,7 @@ import numpy as np
 from zppo_jax.algorithms.replay import ReplayBuffer, Settlement
 from zppo_jax.algorithms.zppo import Probe, Reformulated
 from zppo_jax.learner.update import Sums
-from zppo_jax.records import UNGRADED, CallStats, Group, PromptKind, StopReason
+from zppo_jax.records import CallStats, Group, PromptKind, StopReason
 
 # Kinds whose groups are counted in every step, also where there are none.
 _COUNTED = (PromptKind.PLAIN, PromptKind.BCQ, PromptKind.NCQ)
@@ -69,9 +68,9 @@ def of_buffer(buffer: ReplayBuffer, settled: Settlement) -> dict[str, float]:
   """The fill and the traffic of the buffer."""
   visits = [e.visits for e in buffer.entries.values()]
   out = {
-      f'buffer/{fate}_visits_mean': float(np.mean([e.visits for e in found]))
-      for fate, found in (('graduated', settled.graduated),
-                          ('evicted', settled.evicted)) if found}
+      f'buffer/{fate}_visits_mean': float(np.mean([e.visits for e in entries]))
+      for fate, entries in (('graduated', settled.graduated),
+                            ('evicted', settled.evicted)) if entries}
   return out | {
       'buffer/size': len(buffer),
       'buffer/admitted': len(settled.admitted),
@@ -107,51 +106,19 @@ def of_probe(probe: Probe, groups: Sequence[Group]) -> dict[str, float]:
   return out
 
 
-def ungraded(row: dict, most: float) -> str | None:
-  """Why a step's verdicts may not be trained on, or None.
-
-  Args:
-    row: the step's metrics.
-    most: the largest allowed share of rollouts without a verdict.
-  """
-  if not row['verdict/ungraded'] > most:
-    return None
-  causes = ', '.join(
-      f'{v.name.lower()} {row[f"verdict/{v.name.lower()}"]:.3g}'
-      for v in sorted(UNGRADED) if f'verdict/{v.name.lower()}' in row)
-  return (f'verdict/ungraded is {row["verdict/ungraded"]:.3g} ({causes}), more '
-          f'than guard.max_ungraded = {most:g}')
-
-
-def trouble(row: dict, max_ratio: float) -> str | None:
-  """Why a run may not continue after a step with these numbers, or None.
-
-  Args:
-    row: the step's metrics.
-    max_ratio: probability ratios must lie in [1 / max_ratio, max_ratio].
-  """
-  for name in ('update/loss', 'update/grad_norm', 'update/ratio_max',
-               'update/ratio_min'):
-    if not np.isfinite(row[name]):
-      return f'{name} is {row[name]}'
-  for name in ('update/ratio_max', 'update/ratio_min'):
-    if not 1 / max_ratio <= row[name] <= max_ratio:
-      return (f'{name} is {row[name]:g}, outside [1/r, r] for guard.max_ratio '
-              f'= {max_ratio:g}')
-  return None
-
-
-def of_reformulation(made: Reformulated) -> dict[str, float]:
+def of_reformulation(reformulated: Reformulated) -> dict[str, float]:
   """The teacher, compression and the prompts that came out of them."""
-  out = {'hard/questions': made.hard, 'hard/asked': len(made.visits),
-         'hard/over_bound': made.over_bound, 'hard/removed': made.removed}
-  if made.visits:
+  out = {'hard/questions': reformulated.hard,
+         'hard/asked': len(reformulated.visits),
+         'hard/over_bound': reformulated.over_bound,
+         'hard/removed': reformulated.removed}
+  if reformulated.visits:
     out['teacher/answered'] = float(
-        np.mean([bool(v.teacher_correct) for v in made.visits]))
-    graded = [g.accuracy for g in made.teacher if g.graded]
+        np.mean([bool(v.teacher_correct) for v in reformulated.visits]))
+    graded = [g.accuracy for g in reformulated.teacher if g.graded]
     if graded:
       out['teacher/accuracy'] = float(np.mean(graded))
-  for name, written in made.written.items():
+  for name, written in reformulated.written.items():
     out[f'{name}/asked'] = written.requested
     out[f'{name}/kept'] = written.unchanged
     out[f'{name}/over_bound'] = written.over_bound
@@ -160,55 +127,21 @@ def of_reformulation(made: Reformulated) -> dict[str, float]:
   return out
 
 
-def of_calls(made: Reformulated, calls: CallStats) -> dict[str, float]:
+def of_calls(reformulated: Reformulated, calls: CallStats) -> dict[str, float]:
   """Statistics of the calls; {} if no request was sent and no answer failed.
 
   Args:
-    made: the step's reformulations.
+    reformulated: the step's reformulations.
     calls: the calls of the whole step, probes included.
   """
   if not calls.requests and not calls.failed:
     return {}
-  lost = [g for g in made.teacher if not g.rollouts]
+  lost = [g for g in reformulated.teacher if not g.rollouts]
   return {
       'teacher/wanted': calls.answers, 'teacher/requests': calls.requests,
       'teacher/retries': calls.retries, 'teacher/fallbacks': len(lost),
       **{f'teacher/failed/{cause.name.lower()}': count
          for cause, count in sorted(calls.failed.items())}}
-
-
-@dataclasses.dataclass(frozen=True)
-class FailureBudget:
-  """How many missing answers of a teacher a run accepts.
-
-  Attributes:
-    max_failures: the largest share over the last `window` steps; 1 accepts all.
-    window: the number of steps in which the teacher was asked; with fewer steps
-      nothing is judged.
-  """
-  max_failures: float
-  window: int
-
-  def __post_init__(self):
-    if not 0 <= self.max_failures <= 1:
-      raise ValueError(f'teacher.max_failures is {self.max_failures}; it must '
-                       'be in [0, 1]')
-    if self.window < 1:
-      raise ValueError(f'teacher.window is {self.window}; it must be >= 1')
-
-  def ended(self, asked: Sequence[CallStats]) -> str | None:
-    """Why a run may not continue after these steps (latest last), or None."""
-    last = [a for a in asked if a.answers][-self.window:]
-    total = sum(last, CallStats())
-    missing = sum(total.failed.values())
-    if (len(last) < self.window
-        or missing <= self.max_failures * total.answers):
-      return None
-    causes = ', '.join(f'{count} {cause.name.lower()}' for cause, count in
-                       sorted(total.failed.items(), key=lambda x: -x[1]))
-    return (f'{missing} of {total.answers} answers of the teacher are missing '
-            f'in the last {self.window} steps, more than teacher.max_failures '
-            f'= {self.max_failures:g}: {causes}; last error: {total.error}')
 
 
 def _total(sums: Sequence[Sums], name: str) -> float:
@@ -263,14 +196,15 @@ def of_correction(sums: Sequence[Sums]) -> dict[str, float]:
           **of_gap(sums)}
 
 
-def of_tokens(groups: Sequence[Group], made: Reformulated) -> dict[str, int]:
+def of_tokens(groups: Sequence[Group],
+              reformulated: Reformulated) -> dict[str, int]:
   """Tokens prefilled (once per prompt) and generated, by role."""
   out = {}
-  for role, found in (('student', groups), ('teacher', made.teacher)):
-    out[f'tokens/{role}_prompt'] = sum(len(g.prompt.tokens) for g in found)
+  for role, of_role in (('student', groups), ('teacher', reformulated.teacher)):
+    out[f'tokens/{role}_prompt'] = sum(len(g.prompt.tokens) for g in of_role)
     out[f'tokens/{role}_generated'] = sum(
-        len(r.tokens) for g in found for r in g.rollouts)
-  written = made.written.values()
+        len(r.tokens) for g in of_role for r in g.rollouts)
+  written = reformulated.written.values()
   out['tokens/compression_prompt'] = sum(w.prompt_tokens for w in written)
   out['tokens/compression_generated'] = sum(
       w.generated_tokens for w in written)

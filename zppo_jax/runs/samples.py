@@ -15,8 +15,8 @@ from zppo_jax.randomness import host_rng
 from zppo_jax.records import Group, Instance, PromptKind, Purpose, Rollout
 
 
-def choose(plain: Sequence[Group], made: Reformulated, count: int, seed: int,
-           step: int) -> list[str]:
+def choose(plain: Sequence[Group], reformulated: Reformulated, count: int,
+           seed: int, step: int) -> list[str]:
   """Ids of the questions to record.
 
   Reformulated questions come first, but one place is kept for the others if
@@ -24,7 +24,7 @@ def choose(plain: Sequence[Group], made: Reformulated, count: int, seed: int,
   """
   rng = host_rng(seed, step, Purpose.SAMPLES)
   ids = [g.prompt.question.id for g in plain]
-  asked = list(dict.fromkeys(p.question.id for p in made.prompts))
+  asked = list(dict.fromkeys(p.question.id for p in reformulated.prompts))
   others = [i for i in ids if i not in set(asked)]
   shuffled = lambda names: [names[i] for i in rng.permutation(len(names))]
   asked, others = shuffled(asked), shuffled(others)
@@ -64,14 +64,14 @@ def _group(group: Group, advantages_G, candidates: list[dict],
 
 
 def rows(groups: Sequence[Group], advantages_PG: np.ndarray,
-         made: Reformulated, replayed: Sequence[str], step: int, *,
+         reformulated: Reformulated, replayed: Sequence[str], step: int, *,
          count: int, seed: int, chat: Chat) -> list[dict]:
   """Lines of samples.jsonl for a step.
 
   Args:
     groups: all trained groups of the step.
     advantages_PG: the advantages of their rollouts.
-    made: the step's reformulations.
+    reformulated: the step's reformulations.
     replayed: ids of questions that came from the buffer.
     step: the step.
     count: the most questions.
@@ -81,22 +81,22 @@ def rows(groups: Sequence[Group], advantages_PG: np.ndarray,
   by_id: dict[str, list[int]] = {}
   for i, group in enumerate(groups):
     by_id.setdefault(group.prompt.question.id, []).append(i)
-  texts = {key: text for written in made.written.values()
+  texts = {key: text for written in reformulated.written.values()
            for key, text in written.texts.items()}
   candidates = {(i.question.id, i.kind): _candidates(i, texts)
-                for i in made.instances}
-  teacher = {g.prompt.question.id: g for g in made.teacher}
+                for i in reformulated.instances}
+  teacher = {g.prompt.question.id: g for g in reformulated.teacher}
   plain = [g for g in groups if g.prompt.kind == PromptKind.PLAIN]
   out = []
-  for name in choose(plain, made, count, seed, step):
-    found = [groups[i] for i in by_id[name]]
-    question = found[0].prompt.question
+  for name in choose(plain, reformulated, count, seed, step):
+    of_question = [groups[i] for i in by_id[name]]
+    question = of_question[0].prompt.question
     answers = teacher[name].rollouts if name in teacher else ()
     out.append({
         'step': step,
         'question': {'id': name, 'text': question.text,
                      'answer': question.answer, 'split': question.split},
-        'accuracy': next(g.accuracy if g.graded else None for g in found
+        'accuracy': next(g.accuracy if g.graded else None for g in of_question
                          if g.prompt.kind == PromptKind.PLAIN),
         'replayed': name in set(replayed),
         'teacher': [{'text': r.text, 'verdict': r.verdict.name.lower(),

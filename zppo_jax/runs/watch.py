@@ -9,6 +9,8 @@ steps.
 import collections
 import dataclasses
 
+from zppo_jax import allowed
+
 
 def idle(row: dict) -> bool:
   """Whether a step had no gradient, according to its metrics."""
@@ -58,12 +60,9 @@ class Limits:
   window: int
 
   def __post_init__(self):
-    if not isinstance(self.max_idle, int) or self.max_idle < 0:
-      raise ValueError(f'guard.max_idle is {self.max_idle!r}; it must be a '
-                       'whole number >= 0 (0: no limit)')
-    if not 0 <= self.min_answered <= 1:
-      raise ValueError(f'teacher.min_answered is {self.min_answered}; it must '
-                       'be in [0, 1]')
+    allowed.number('guard.max_idle', self.max_idle, '>= 0', whole=True,
+                   note=' (0: no limit)')
+    allowed.number('teacher.min_answered', self.min_answered, '[0, 1]')
 
 
 class Watch:
@@ -81,10 +80,10 @@ class Watch:
 
   def see(self, row: dict) -> list[str]:
     """Counts a step and returns warnings about it."""
-    said = []
+    warnings = []
     self.idle_steps = self.idle_steps + 1 if idle(row) else 0
     if _due(self.idle_steps):
-      said.append(
+      warnings.append(
           f'warning: step {row["step"]} trained nothing, the '
           f'{self.idle_steps}. in a row: {_cause(row)}')
     count, right = asked(row)
@@ -93,13 +92,13 @@ class Watch:
       while len(self.visits) > self.limits.window:
         self.visits.popleft()
       if len(self.visits) == self.limits.window and not self._right():
-        said.append(
+        warnings.append(
             f'warning: step {row["step"]}: the teacher was right on none of '
             f'{self._asked()} questions in the last {self.limits.window} steps '
             'that asked it')
         if not self.limits.min_answered:
           self.visits.clear()  # so that the warning comes once per window
-    return said
+    return warnings
 
   def _asked(self) -> int:
     return sum(count for count, _ in self.visits)
@@ -121,15 +120,15 @@ class Watch:
     return None
 
 
-def told(summary: dict) -> list[str]:
+def warnings(summary: dict) -> list[str]:
   """Warnings about work in vain, from a summary."""
-  out: list[str] = []
+  lines: list[str] = []
   count = summary.get('idle_steps', 0)
   if count:
-    out.append(f'warning: {count} of {summary["steps"]} steps trained nothing: '
-               'no group held both a right and a wrong rollout')
+    lines.append(f'warning: {count} of {summary["steps"]} steps trained '
+                 'nothing: no group held both a right and a wrong rollout')
   visits = summary.get('teacher_visits') or {}
   if visits.get('asked') and not visits['answered']:
-    out.append(f'warning: the teacher was never right, on {visits["asked"]} '
-               'questions')
-  return out
+    lines.append('warning: the teacher was never right, on '
+                 f'{visits["asked"]} questions')
+  return lines

@@ -132,26 +132,26 @@ def read_config(path) -> dict | None:
       return None
     raise FileExistsError(f'{path} is not empty and holds no run; a run needs '
                           'a directory of its own')
-  found = _read_object(stored, 'config', 'forked_from')
-  origin = found['forked_from']
-  if not isinstance(found['config'], dict) or origin is not None and not (
+  content = _read_object(stored, 'config', 'forked_from')
+  origin = content['forked_from']
+  if not isinstance(content['config'], dict) or origin is not None and not (
       isinstance(origin, dict) and type(origin.get('step')) is int):
     raise ValueError(f'{stored} is not readable: its config or forked_from is '
                      'not of the form that is written')
-  return found
+  return content
 
 
 def _read_object(path: pathlib.Path, *names: str) -> dict:
   """A JSON object that must have some names; a ValueError names the file."""
   try:
-    found = json.loads(path.read_text())
+    content = json.loads(path.read_text())
   except (ValueError, RecursionError) as e:
     raise ValueError(f'{path} is not readable: {e}') from e
   missing = [n for n in names
-             if not isinstance(found, dict) or n not in found]
+             if not isinstance(content, dict) or n not in content]
   if missing:
     raise ValueError(f'{path} is not readable: it has no {missing[0]!r}')
-  return found
+  return content
 
 
 # Servers may move, a user may become more or less patient with them or with the
@@ -274,7 +274,7 @@ class Workdir:
     if stored is None or stored['config'] != described['config']:
       write_json(path / 'config.json', described)
     out = cls(path, attempt, (origin or {}).get('step', 0))
-    for name in ('summary.json', 'final.safetensors'):
+    for name in ('summary.json', safetensors_file.FINAL):
       if (path / name).exists():  # left by a run that now continues
         os.replace(path / name, attempt / name)
     return out
@@ -301,20 +301,20 @@ class Workdir:
       path = self.path / name
       if not path.exists():
         continue
-      kept, cut = [], []
+      earlier, later = [], []
       for line in path.read_bytes().splitlines(keepends=True):
         at = _step_of(line)
         stays = step is not None and at is not None and at + offset <= step
-        (kept if stays else cut).append(line)
-      if not cut:
+        (earlier if stays else later).append(line)
+      if not later:
         continue
       aside = self.attempt / f'cut_{name}'
       partial = path.with_suffix('.partial')
       with disk.naming(path):
-        aside.write_bytes(b''.join(cut))
-        partial.write_bytes(b''.join(kept))
+        aside.write_bytes(b''.join(later))
+        partial.write_bytes(b''.join(earlier))
         os.replace(partial, path)
-      lines += b''.join(cut).count(b'\n')
+      lines += b''.join(later).count(b'\n')
     return lines
 
   def written(self) -> dict[str, list]:
@@ -330,7 +330,7 @@ class Workdir:
       written: the result of `written` when the checkpoint was saved; None for a
         checkpoint of an earlier version.
     """
-    said = self._unlike(written or {})
+    sentences = self._unlike(written or {})
     for name, offset in LINES.items():
       path = self.path / name
       lines = (path.read_bytes().splitlines(keepends=True) if path.exists()
@@ -339,45 +339,45 @@ class Workdir:
       # A kill may leave a part of the last line.
       bad = [i for i, at in enumerate(steps[:-1], 1) if at is None]
       if bad:
-        said.append(f'{path}: no line of a run in line {_spans(bad)}')
-      found = [at for at in steps if at is not None and at + offset <= step]
-      if found != sorted(found):
-        said.append(f'{path}: its steps are not in order')
+        sentences.append(f'{path}: no line of a run in line {_spans(bad)}')
+      before = [at for at in steps if at is not None and at + offset <= step]
+      if before != sorted(before):
+        sentences.append(f'{path}: its steps are not in order')
       if name == 'metrics.jsonl':
-        said += self._holes(path, found, range(self.first, step))
-    return said
+        sentences += self._holes(path, before, range(self.first, step))
+    return sentences
 
   def _unlike(self, written: dict[str, list]) -> list[str]:
-    said = []
+    sentences = []
     for name, (size, digest) in written.items():
       path = self.path / name
       if not path.is_file():
-        said.append(f'{path} is gone')
+        sentences.append(f'{path} is gone')
       elif disk.digest_of_start(path, size) != (size, digest):
-        said.append(f'{path} is not what it was: its first {size} bytes were '
-                    'changed after the checkpoint')
-    return said
+        sentences.append(f'{path} is not what it was: its first {size} bytes '
+                         'were changed after the checkpoint')
+    return sentences
 
   @staticmethod
-  def _holes(path, found: list[int], wanted: range) -> list[str]:
-    said = []
-    missing = sorted(set(wanted) - set(found))
-    twice = sorted({s for s in found if found.count(s) > 1})
+  def _holes(path, steps: list[int], wanted: range) -> list[str]:
+    sentences = []
+    missing = sorted(set(wanted) - set(steps))
+    twice = sorted({s for s in steps if steps.count(s) > 1})
     if missing:
-      said.append(f'{path}: no line of step {_spans(missing)}')
+      sentences.append(f'{path}: no line of step {_spans(missing)}')
     if twice:
-      said.append(f'{path}: more than one line of step {_spans(twice)}')
-    return said
+      sentences.append(f'{path}: more than one line of step {_spans(twice)}')
+    return sentences
 
   def cores_before(self) -> list[int]:
     """Numbers of usable cores in earlier attempts that differ from ours."""
-    found = set()
+    counts = set()
     for path in (self.path / 'attempts').glob('*/attempt.json'):
       try:
-        found.add(_read_object(path, 'cores')['cores'])
+        counts.add(_read_object(path, 'cores')['cores'])
       except ValueError:
         continue  # an earlier version's or incomplete file: it says nothing
-    return sorted(c for c in found if type(c) is int and c != usable_cores())
+    return sorted(c for c in counts if type(c) is int and c != usable_cores())
 
   def _append(self, name: str, rows) -> None:
     disk.append(self.path / name, ''.join(
@@ -428,12 +428,20 @@ class Workdir:
     write_json(folder / 'reason.json', {'step': step, 'reason': reason})
     return folder
 
-  def finish(self, summary: dict, params, description: dict) -> None:
-    """Writes the final weights with their description, then the summary."""
-    with disk.naming(self.path / 'final.safetensors'):
-      safetensors_file.save(self.path / 'final.safetensors', params,
-                            description)
+  def finish(self, summary: dict, params, description: dict) -> dict:
+    """Writes the final weights with their description, then the summary.
+
+    Returns:
+      The summary with `files`: size and digest of the weights, against which
+      pretrained.load checks them.
+    """
+    weights = self.path / safetensors_file.FINAL
+    with disk.naming(weights):
+      safetensors_file.save(weights, params, description)
+    summary = {**summary, 'files': {
+        weights.name: list(disk.digest_of_start(weights))}}
     write_json(self.path / 'summary.json', summary)
+    return summary
 
 
 def _arrays(record) -> dict:

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Callable
 from typing import NamedTuple
 
+from zppo_jax import allowed
 from zppo_jax.devices import disk
 
 
@@ -66,13 +67,13 @@ def wandb(path, config_values: dict, name: str, step: int) -> Writer:
   except ImportError as e:
     raise ValueError(f'log.wandb is {name!r}, but the package wandb is not '
                      'installed: pip install "zppo_jax[wandb]"') from e
-  kept = path / 'wandb_id.txt'
-  if not kept.is_file():
+  id_file = path / 'wandb_id.txt'
+  if not id_file.is_file():
     partial = path / 'wandb_id.partial'  # a kill leaves a complete id or none
     partial.write_text(f'{uuid.uuid4().hex}\n')
-    os.replace(partial, kept)
+    os.replace(partial, id_file)
   run = client.init(project=name, dir=str(path), config=config_values,
-                    id=kept.read_text().strip(), name=path.resolve().name,
+                    id=id_file.read_text().strip(), name=path.resolve().name,
                     resume='allow')
   run.define_metric('*', step_metric='step')
   del step  # points of an earlier attempt are written again; they are equal
@@ -86,17 +87,16 @@ def wandb(path, config_values: dict, name: str, step: int) -> Writer:
 WRITERS = {'tensorboard': tensorboard, 'wandb': wandb}
 
 
-def open_all(chosen: dict, path, config_values: dict,
-             step: int) -> list[Writer]:
-  """The writers whose value in config.log is set (True or a name).
+def open_writers(chosen: dict, path, config_values: dict,
+                 step: int) -> list[Writer]:
+  """Opens the writers whose value in config.log is set (True or a name).
 
   Raises:
     KeyError: for an unknown writer; the message names the known ones.
   """
-  out = []
+  writers = []
   for kind, value in chosen.items():
-    if kind not in WRITERS:
-      raise KeyError(f'unknown writer log.{kind}; known: {", ".join(WRITERS)}')
+    allowed.one_of('writer', f'log.{kind}', [f'log.{name}' for name in WRITERS])
     if value:
-      out.append(WRITERS[kind](path, config_values, value, step))
-  return out
+      writers.append(WRITERS[kind](path, config_values, value, step))
+  return writers

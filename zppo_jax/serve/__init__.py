@@ -17,103 +17,110 @@ from zppo_jax.devices import compile_cache, sharding
 from zppo_jax.endpoints import wire
 from zppo_jax.learner import scoring
 from zppo_jax.records import Decoding
-from zppo_jax.rollout import collect, programs as pools
-from zppo_jax.rollout.engine import Engine, Request
+from zppo_jax.rollout import weight_sync
+from zppo_jax.rollout.engine import Engine
+from zppo_jax.rollout.programs import Programs, Shapes, table_of
+from zppo_jax.rollout.requests import Request
 from zppo_jax.serve.worker import Worker
 from zppo_jax.weights import pretrained
 
-_CHUNK = 256  # positions whose logits exist at a time
-_SMALLEST = 64  # bucket of prompts, rows and responses, in tokens
-_PATCHES = (256, 65536)  # of a prompt's images
-_LANE = 16  # times as long as each other may be who share a lane's rows
-_FIRST = 4  # rows of a pool with little to do
-GRACE_S = 60  # for the requests that are under way at the end
+_CHUNK = 256  # positions whose logits exist at once
+_SMALLEST = 64  # tokens of the smallest buckets
+_PATCHES = (256, 65536)  # buckets of the images of a prompt
+_LANE = 16  # the most by which lengths in one lane may differ, as a factor
+_FIRST = 4  # slots of an engine that has few requests
+GRACE_S = 60  # for requests that are in progress when the server ends
 
 
 def spare(slots: int) -> int:
-  """Rows beside `slots`: of a lane for shorter choices, and those that no
-  single request may take."""
+  """The number of slots besides `slots`.
+
+  A lane for shorter choices has so many slots. In the longest lane they are the
+  slots that no single request may take.
+  """
   return max(1, slots // 4)
 
 
-def shapes(context: int, slots: int, sees: bool) -> pools.Shapes:
-  """Tables for prompts and responses of together `context` tokens."""
+def shapes(context: int, slots: int, sees: bool) -> Shapes:
+  """The tables for prompts and responses of together `context` tokens."""
   smallest = min(_SMALLEST, context)
   most = slots + spare(slots)
-  return pools.Shapes(
-      rows=(min(_FIRST, most), most), shares=(1,),
-      prompts=pools.table_of(context, smallest, 2),
-      owns=pools.table_of(context, smallest),
-      patches=pools.table_of(*_PATCHES[::-1]) if sees else (), groups=(1, 4))
+  return Shapes(
+      slots=(min(_FIRST, most), most), samples_per_prompt=(1,),
+      prompt_lengths=table_of(context, smallest, 2),
+      response_lengths=table_of(context, smallest),
+      patches=table_of(*_PATCHES[::-1]) if sees else (), prefill_sizes=(1, 4))
 
 
-def lanes(programs: pools.Programs, slots: int,
+def lanes(programs: Programs, slots: int,
           make) -> list[tuple[int, Engine]]:
-  """(most tokens of a choice, engine) of lanes, from short to long.
+  """(most tokens of a choice, engine) of each lane, from short to long.
 
   Args:
     programs: of the longest lane.
-    slots: choices that a request draws at a time.
-    make: (programs, most_rows of an owner) -> Engine.
+    slots: the choices that a request draws at once (max_num_seqs).
+    make: (programs, max_slots_per_owner) -> Engine.
   """
-  owns = programs.shapes.owns
-  out, most = [], owns[0]
-  while most < owns[-1]:
+  lengths = programs.shapes.response_lengths
+  out, most = [], lengths[0]
+  while most < lengths[-1]:
     short = copy.copy(programs)  # its compiled programs are shared
     short.shapes = dataclasses.replace(
-        programs.shapes, rows=(max(_FIRST, spare(slots)),),
-        owns=tuple(n for n in owns if n <= most))
-    out.append((short.shapes.owns[-1],
-                make(short, max(1, short.shapes.rows[0] - 1))))
+        programs.shapes, slots=(max(_FIRST, spare(slots)),),
+        response_lengths=tuple(n for n in lengths if n <= most))
+    out.append((short.shapes.response_lengths[-1],
+                make(short, max(1, short.shapes.slots[0] - 1))))
     most *= _LANE
-  return [*out, (owns[-1], make(programs, slots))]
+  return [*out, (lengths[-1], make(programs, slots))]
 
 
 def _warm(engine: Engine, codec) -> None:
-  """Compiles what the first requests of a lane need."""
+  """Compiles the programs that the first requests of a lane need."""
   token = min(codec.sampled_ids)
   for decoding in (Decoding(2, 0.0), Decoding(2), Decoding(2, top_p=0.5)):
-    for together in engine.shapes.groups:
+    for together in engine.shapes.prefill_sizes:
       for i in range(together):
-        engine.submit(Request(i, (token,), np.zeros((1, 2), np.uint32),
-                              decoding, owner=i))
+        engine.submit(Request(
+            id=i, tokens=(token,), key_G2=np.zeros((1, 2), np.uint32),
+            decoding=decoding, owner=i))
       while engine.busy:
         engine.poll()
 
 
 def start(found: pretrained.Pretrained, chat, context: int, slots: int,
           top: int) -> Worker:
-  """A worker on this machine's first device.
+  """A worker on the first device of this machine.
 
   Args:
     found: the model.
     chat: its chat.
-    context: most positions of prompt and response together.
-    slots: choices of a request that are drawn at a time.
-    top: tokens told in a place.
+    context: the most positions of prompt and response together.
+    slots: the choices of a request that are drawn at once (max_num_seqs).
+    top: the likeliest tokens that a reply may list at each position.
   """
   model, codec = found.model, chat.codec
   mesh = sharding.make_mesh(sharding.MeshConfig(), jax.devices()[:1])
   table = shapes(context, slots, chat.vision is not None)
-  params = collect.place_copy(found.params, model, mesh)
+  params = weight_sync.place_copy(found.params, model, mesh)
 
-  def make(programs: pools.Programs, most_rows: int) -> Engine:
+  def make(programs: Programs, max_slots_per_owner: int) -> Engine:
     engine = Engine(
         programs, decode=chat.decode_response, end_id=segments.end_ids(codec),
         allowed_V=np.isin(np.arange(codec.vocab_size),
                           list(codec.sampled_ids)),
-        burst=16, fair=True, most_rows=most_rows)
+        decode_chunk=16, fair=True,
+        max_slots_per_owner=max_slots_per_owner)
     engine.load(params)
     return engine
 
-  drawing = lanes(pools.Programs(model, mesh, table), slots, make)
+  drawing = lanes(Programs(model, mesh, table), slots, make)
   _warm(drawing[0][1], codec)
   rank_fn = scoring.compile_ranker(
       model=model, mesh=mesh, chunk=_CHUNK,
       top=min(top, model.config.vocab_size))
   return Worker(drawing, functools.partial(
       scoring.by_row, rank_fn, params, mesh=mesh,
-      max_tokens=max(4096, context), buckets=table.prompts,
+      max_tokens=max(4096, context), buckets=table.prompt_lengths,
       patch_buckets=table.patches, num_axes=model.num_axes))
 
 
@@ -134,11 +141,12 @@ def main(*, model: str, name: str | None, host: str, port: int, dtype: str,
          context: int, slots: int, token_env: str | None,
          max_mb: float, date: str | None = None, end_tokens: str | None = None,
          chat_template: str | None = None) -> None:
-  """Serves until SIGTERM or SIGINT; requests that are here are finished within
-  GRACE_S, or dropped.
+  """Serves until SIGTERM or SIGINT.
+
+  Requests that have come by then are finished within GRACE_S, or dropped.
 
   Raises:
-    ImportError: without the extra `serve`.
+    ImportError: if the extra `serve` is not installed.
     ValueError: for a public host without a token, a context beyond the
       model's positions, or a model without words.
     OSError: if the port is taken.
@@ -167,10 +175,9 @@ def main(*, model: str, name: str | None, host: str, port: int, dtype: str,
                      f'embedded world ({chat.codec.vocab_size} rows) has its '
                      'own')
   context = context or min(most, 4096)
-  if not 1 < context <= most:
-    raise ValueError(f'--context is {context}; allowed: 2 to {most}, the '
-                     "model's positions")
-  allowed.number('--slots', slots, '>= 1')
+  allowed.number('--context', context, f'[2, {most}]', whole=True,
+                 note=", the model's positions")
+  allowed.number('--slots', slots, '>= 1', whole=True)
   name = name or pathlib.Path(model).name
   running = start(found, chat, context, slots, MOST_TOP)
   made = app.make(app.Server(name, chat, running, context, token,
@@ -185,8 +192,8 @@ def main(*, model: str, name: str | None, host: str, port: int, dtype: str,
   def end(*_):
     server.should_exit = True
 
-  # One that comes before uvicorn listens to them ends it too; uvicorn raises
-  # those that it took once more.
+  # A signal that comes before uvicorn listens ends the server too; uvicorn
+  # raises the signals that it has handled once more.
   for number in (signal.SIGTERM, signal.SIGINT):
     signal.signal(number, end)
   print(f'{name}: http://{shown}:{listening.getsockname()[1]}/v1',

@@ -1,4 +1,4 @@
-"""The HTTP side: routes, errors, who may ask, how much, and how long."""
+"""The HTTP side of the server: routes, errors, and bounds on requests."""
 
 import asyncio
 import dataclasses
@@ -16,7 +16,7 @@ from starlette.routing import Route
 from zppo_jax.chat.segments import Encoded
 from zppo_jax.chat.wording import Chat
 from zppo_jax.records import StopReason, TokenSequence
-from zppo_jax.rollout.engine import Completion
+from zppo_jax.rollout.requests import Completion
 from zppo_jax.serve import prepared, replied
 from zppo_jax.serve.desk import Desk
 from zppo_jax.serve.requests import Ask, Refused
@@ -24,7 +24,7 @@ from zppo_jax.serve.responses import Ranked
 from zppo_jax.serve.worker import Generate, Score, Worker
 
 _HOST = re.compile(r'(\[[^\]]*\]|[^:]*)(?::\d*)?')
-BODY_S = 120  # most seconds until a body is there
+BODY_S = 120  # the most seconds for receiving a body
 LOCAL = ('127.0.0.1', 'localhost', '[::1]')
 _TYPES = {401: 'authentication_error', 404: 'not_found_error',
           413: 'request_too_large', 500: 'server_error', 503: 'server_error'}
@@ -32,15 +32,15 @@ _TYPES = {401: 'authentication_error', 404: 'not_found_error',
 
 @dataclasses.dataclass(frozen=True)
 class Server:
-  """What is served, and to whom.
+  """What the server serves, and to whom.
 
   Attributes:
     name: of the model.
-    chat: its words; its template for messages.
+    chat: encodes its texts and messages.
     worker: generates and scores.
-    context: most positions of prompt and response together.
-    token: bearer token; '' serves whoever reaches this machine by LOCAL.
-    max_bytes: of a request's body.
+    context: the most positions of prompt and response together.
+    token: a bearer token; '' serves each client that names a host of LOCAL.
+    max_bytes: the most bytes of a body.
   """
   name: str
   chat: Chat
@@ -60,7 +60,7 @@ def error(refused: Refused) -> JSONResponse:
 
 def _check_caller(request: Request, server: Server) -> None:
   if server.token:
-    # Headers are bytes, which starlette shows as Latin-1.
+    # Headers are bytes, which starlette decodes as Latin-1.
     given = request.headers.get('authorization', '').encode('latin-1')
     scheme, _, token = given.partition(b' ')
     if scheme.lower() != b'bearer' or not hmac.compare_digest(
@@ -68,7 +68,7 @@ def _check_caller(request: Request, server: Server) -> None:
       raise Refused('no or a wrong key in the Authorization header', None, 401,
                     'invalid_api_key')
     return
-  # A web page whose name was pointed here would send its own.
+  # A web page with a name that leads to this machine would send that name.
   given = request.headers.get('host', '').strip()
   host = _HOST.fullmatch(given)
   name = host[1].lower() if host else given
@@ -78,7 +78,7 @@ def _check_caller(request: Request, server: Server) -> None:
 
 
 async def _read(request: Request, server: Server, hold: Callable) -> bytes:
-  """The body."""
+  """The body of a request."""
   kind = request.headers.get('content-type', '').partition(';')[0].strip()
   if kind.lower() != 'application/json':
     raise Refused(f'Content-Type is {kind[:80]!r}; allowed: application/json',
@@ -99,8 +99,10 @@ async def _read(request: Request, server: Server, hold: Callable) -> bytes:
 
 
 async def _result(request: Request, server: Server, jobs: Sequence) -> list:
-  """Results of jobs; they are dropped when their client leaves or the server
-  has no more time for them."""
+  """The results of jobs.
+
+  The jobs are dropped if their client leaves or if the server ends.
+  """
   futures = [server.worker.submit(job) for job in jobs]
   pending = {asyncio.wrap_future(f) for f in futures}
   try:
@@ -116,7 +118,7 @@ async def _result(request: Request, server: Server, jobs: Sequence) -> list:
     raise
   try:
     return [f.result() for f in futures]
-  except ValueError as e:  # what fits no shape
+  except ValueError as e:  # a job that fits no shape
     raise Refused(str(e), code='context_length_exceeded') from None
 
 
@@ -126,7 +128,7 @@ async def _choices(request: Request, server: Server, ask: Ask,
     nothing = Completion('', 0, (), (), '', StopReason.LENGTH)
     return [[nothing] * ask.n for _ in prompts]
   seed = secrets.randbits(63) if ask.seed is None else ask.seed
-  owner = object()  # one for all of the request's prompts
+  owner = object()  # all prompts of the request share it
   return await _result(request, server, [
       Generate(p.tokens, p.media, ask.decoding, ask.n, seed, ask.stop,
                ask.stop_ids, owner) for p in prompts])
@@ -134,11 +136,11 @@ async def _choices(request: Request, server: Server, ask: Ask,
 
 async def _ranked(request: Request, server: Server, ask: Ask, prompts,
                   choices) -> list[list[Ranked | None]]:
-  """Ranked of every choice under its prompt; None where nobody asks."""
+  """The log-probs of every choice of every prompt; None if not asked for."""
   if ask.top is None and ask.prompt_top is None:
     return [[None] * len(several) for several in choices]
   owner = object()
-  if ask.top is None:  # the prompt alone, once for all of its choices
+  if ask.top is None:  # then the prompt is scored once for all its choices
     found = await _result(request, server, [
         Score(TokenSequence(prompt=p.tokens, response=(), media=p.media), owner)
         for p in prompts])
@@ -153,7 +155,7 @@ async def _ranked(request: Request, server: Server, ask: Ask, prompts,
 
 
 def _completion(prepare: Callable, reply: Callable):
-  """A route.
+  """A route for completions.
 
   Args:
     prepare: (bytes of a body, Server) -> (its TextAsk or ChatAsk, prompts).
@@ -194,7 +196,7 @@ async def _one_model(request: Request, server: Server, desk: Desk) -> Response:
 
 
 def make(server: Server) -> Starlette:
-  """The application."""
+  """The ASGI application of a server."""
   desk = Desk(server.max_bytes)
 
   def guarded(answer: Callable):

@@ -1,8 +1,8 @@
-"""The server's own work, away from its event loop.
+"""The threads that work for the event loop of the server.
 
-The loop only passes bytes on. Whatever grows with a request (JSON, templates,
-tokens, replies) is done by a few threads: some for small requests and others
-for large ones, so that a large one never stands before a small one.
+The event loop only passes bytes on. A few threads do all work that grows with a
+request (JSON, templates, tokens, replies). Some are for small requests and the
+others for large ones, so that a small request never waits for a large one.
 """
 
 import asyncio
@@ -13,16 +13,16 @@ from concurrent.futures import ThreadPoolExecutor
 
 from zppo_jax.serve.requests import Refused
 
-LARGE = 2**16  # bytes of a body, or of a reply, that make it a large one
+LARGE = 2**16  # bytes; a body or a reply of so many is a large one
 _SMALL_THREADS = 4
-_HELD = 8  # times the longest body: bytes of all bodies together
+_HELD = 8  # the most bytes of all bodies, as a multiple of the longest body
 
 
 class Desk:
-  """Threads for the work of requests, and a bound on what they hold.
+  """Threads for the work of requests, and a bound on the bytes that they hold.
 
   Args:
-    max_bytes: of one body.
+    max_bytes: the most bytes of a body.
   """
 
   def __init__(self, max_bytes: int):
@@ -32,16 +32,21 @@ class Desk:
         max(1, (os.cpu_count() or 1) // 2), 'large requests')
 
   async def do(self, size: int, work: Callable, *args):
-    """What `work` returns or raises; size: bytes that it is about."""
+    """The result of `work(*args)`, or its error.
+
+    Args:
+      size: the number of bytes on which it works.
+      work, args: the function and its arguments.
+    """
     pool = self._small if size < LARGE else self._large
     return await asyncio.get_running_loop().run_in_executor(pool, work, *args)
 
   @contextlib.contextmanager
   def hold(self):
-    """A function to which a request says how many bytes more it holds.
+    """Yields a function to which a request reports the bytes that it holds.
 
-    It raises Refused, 503, for a large request where all of them together
-    would hold too many.
+    The function raises Refused, 503, for a large request if all requests
+    together would hold too many bytes.
     """
     mine = 0
 

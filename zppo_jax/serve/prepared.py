@@ -1,7 +1,7 @@
 """From the bytes of a request to prompts as token ids.
 
-It runs beside the event loop (desk.py). A text that is too long for the
-context whatever its tokens are is refused before anything reads it.
+This code runs in the threads of desk.py. A text that is too long for the
+context, whatever its tokens are, is refused before any code reads it.
 """
 
 import dataclasses
@@ -13,13 +13,13 @@ from zppo_jax.chat.segments import Encoded
 from zppo_jax.serve import requests
 from zppo_jax.serve.requests import ChatAsk, Refused, TextAsk
 
-_SHRINKS = 4  # times shorter that a tokenizer's normal form may be
+_SHRINKS = 4  # the most by which the normal form of a text is shorter
 
 
 @functools.lru_cache(maxsize=8)
 def longest_token(codec) -> int:
-  """Characters of a text that one token stands for, at most."""
-  longest = 1 + max(map(len, codec.ids))  # a space before it, in some
+  """The most characters of a text for which one token stands."""
+  longest = 1 + max(map(len, codec.ids))  # some add a space before it
   backend = getattr(getattr(codec, 'tokenizer', None), 'backend_tokenizer',
                     None)
   changed = backend is not None and backend.normalizer is not None
@@ -77,7 +77,7 @@ def text(raw: bytes, server) -> tuple[TextAsk, list[Encoded]]:
     server: app.Server.
 
   Raises:
-    Refused: as asked.text; for tokens or lengths that do not fit the model.
+    Refused: as requests.text; for tokens or lengths that the model cannot take.
   """
   body = requests.text(requests.decode(raw), server.name, server.context)
   _check_tokens(body.ask.stop_ids, server, 'stop_token_ids')
@@ -90,11 +90,11 @@ def text(raw: bytes, server) -> tuple[TextAsk, list[Encoded]]:
 
 
 def chat(raw: bytes, server) -> tuple[ChatAsk, list[Encoded]]:
-  """The body of a /v1/chat/completions and its one prompt; as `text`."""
+  """The body of a /v1/chat/completions and its one prompt, as `text`."""
   body = requests.chat(requests.decode(raw), server.name, server.context)
   _check_tokens(body.ask.stop_ids, server, 'stop_token_ids')
   parts = sum(len(m.parts) for m in body.messages)
-  if parts > server.context:  # what each says is a token or more
+  if parts > server.context:  # because each part has a token or more
     raise Refused(f'messages has {parts} parts; the context has '
                   f'{server.context} tokens', 'messages',
                   code='context_length_exceeded')

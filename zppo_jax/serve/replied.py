@@ -1,21 +1,24 @@
-"""Replies as bytes: JSON, or server-sent events; beside the event loop."""
+"""Replies as bytes, in JSON or as server-sent events.
+
+This code runs in the threads of desk.py.
+"""
 
 import json
 from collections.abc import Sequence
 
 from zppo_jax.chat.segments import Encoded
 from zppo_jax.chat.wording import Chat
-from zppo_jax.rollout.engine import Completion
+from zppo_jax.rollout.requests import Completion
 from zppo_jax.serve import responses
 from zppo_jax.serve.requests import Ask, ChatAsk, TextAsk
 from zppo_jax.serve.responses import Ranked
 
-_ENTRY = 64  # bytes of a told log-prob, about
+_ENTRY = 64  # the approximate bytes of a log-prob in a reply
 
 
 def size(ask: Ask, prompts: Sequence[Encoded],
          choices: Sequence[Sequence[Completion]]) -> int:
-  """Bytes of a reply, about: which threads are to make it."""
+  """The approximate bytes of a reply, which choose the threads that make it."""
   entries = 0
   for prompt, several in zip(prompts, choices, strict=True):
     tokens = sum(len(c.tokens) for c in several)
@@ -29,7 +32,7 @@ def size(ask: Ask, prompts: Sequence[Encoded],
 
 
 def _ended(ask: Ask, choice: Completion) -> dict:
-  """How a choice ended, and its ids, where they are asked for."""
+  """The end of a choice, and its ids if the request asks for them."""
   out = {'finish_reason': responses.finish(choice)}
   if ask.stop or ask.stop_ids:
     out['stop_reason'] = choice.matched
@@ -42,14 +45,14 @@ def text(body: TextAsk, prompts: Sequence[Encoded],
          choices: Sequence[Sequence[Completion]],
          ranked: Sequence[Sequence[Ranked | None]], name: str,
          chat: Chat) -> bytes:
-  """Of /v1/completions.
+  """The reply of /v1/completions.
 
   Args:
-    body: what was asked for.
-    prompts, choices, ranked: the choices of each prompt, and what a scorer
-      told of them.
+    body: the request.
+    prompts, choices, ranked: the prompts, the choices of each, and the
+      log-probs of each choice.
     name: of the model.
-    chat: spells tokens.
+    chat: decodes tokens.
   """
   ask, out = body.ask, []
   for prompt, several, ranks in zip(prompts, choices, ranked, strict=True):
@@ -77,7 +80,7 @@ def chat(body: ChatAsk, prompts: Sequence[Encoded],
          choices: Sequence[Sequence[Completion]],
          ranked: Sequence[Sequence[Ranked | None]], name: str,
          chat: Chat) -> bytes:
-  """Of /v1/chat/completions; arguments as `text`, one prompt."""
+  """The reply of /v1/chat/completions; the arguments are those of `text`."""
   ask, (prompt,), (several,), (ranks,) = body.ask, prompts, choices, ranked
   out = [{
       'index': i, **_ended(ask, choice),
@@ -103,10 +106,10 @@ def _bytes(reply: dict, ask: Ask) -> bytes:
 
 
 def _events(reply: dict, counts: bool) -> str:
-  """The same choices as server-sent events, an event a choice.
+  """The choices of a reply as server-sent events, with an event per choice.
 
-  With `counts` one more without choices holds the usage, null in the others.
-  The ids of the prompt are in the first one alone.
+  With `counts`, a last event without choices holds the usage, which is null in
+  the others. Only the first event holds the ids of the prompt.
   """
   base = {k: v for k, v in reply.items()
           if k not in ('choices', 'usage', 'prompt_token_ids')}

@@ -1,8 +1,8 @@
-"""Bodies of requests, checked field by field; OpenAI's names.
+"""Bodies of requests with OpenAI's names, checked field by field.
 
-Nothing that is asked for is left out in silence: a field that is not built is
-refused unless its value changes nothing. Pictures come as data URLs; no path
-is read and nothing is fetched.
+Nothing that a request asks for is left out in silence: a field that this server
+does not build is refused unless its value changes nothing. Pictures come as
+data URLs; the server reads no path and fetches nothing.
 """
 
 import dataclasses
@@ -15,26 +15,26 @@ from zppo_jax.chat.conversation import REASONING, ROLES, Field, Message
 from zppo_jax.records import LEAST_TEMPERATURE, Decoding, Picture
 
 MOST_CHOICES = 128
-MOST_TOP = 20  # log-probs of other tokens in a place
+MOST_TOP = 20  # the most likeliest tokens at each position
 MOST_PROMPTS = 256
 MOST_STOPS = 16
 MOST_STOP_IDS = 64
-MOST_BRACKETS = 10**6  # lists and objects of a body; each costs its time
+MOST_BRACKETS = 10**6  # lists and objects of a body, because each takes time
 _DATA_URL = re.compile(r'data:image/(?i:png|jpe?g|webp|gif|bmp);base64,'
                        r'([A-Za-z0-9+/=]+)')
-# Fields that are taken if they ask for nothing; null never does.
+# Fields that are accepted if they ask for nothing, as null does.
 _NEUTRAL = {
     'frequency_penalty': (0,), 'presence_penalty': (0,),
     'repetition_penalty': (1,), 'logit_bias': ({},), 'best_of': (1,),
     'suffix': ('',), 'min_p': (0,), 'response_format': ({'type': 'text'},),
-    # without tools there is nothing to choose or to call
+    # Without tools there is nothing to choose or to call.
     'tools': ([],), 'tool_choice': ('none', 'auto'), 'functions': ([],),
     'function_call': ('none', 'auto'), 'parallel_tool_calls': (True, False),
-    # the defaults of OpenAI
+    # These are the defaults of OpenAI.
     'reasoning_effort': ('medium',), 'verbosity': ('medium',),
     'service_tier': ('auto', 'default'), 'modalities': (['text'],),
     'audio': (), 'prediction': (), 'web_search_options': (),
-    # the defaults of vLLM
+    # These are the defaults of vLLM.
     'min_tokens': (0,), 'ignore_eos': (False,), 'use_beam_search': (False,),
     'length_penalty': (1,), 'include_stop_str_in_output': (False,),
     'skip_special_tokens': (False,), 'spaces_between_special_tokens': (True,),
@@ -43,18 +43,18 @@ _NEUTRAL = {
     'continue_final_message': (False,), 'chat_template': (),
     'documents': (), 'structured_outputs': (), 'logits_processors': (),
     'return_tokens_as_token_ids': (False,), 'priority': (0,)}
-# Notes of a client for itself: they ask for nothing in a reply.
+# Notes of a client for itself, which ask for nothing in a reply.
 _IGNORED = {
     'user': str, 'metadata': dict, 'store': bool, 'request_id': str,
     'safety_identifier': str, 'prompt_cache_key': str, 'cache_salt': str}
-# Fields of messages that templates may read, and who may have them.
+# Fields of messages that templates may read -> the roles that may have them.
 _TOLD = {'name': ROLES, **dict.fromkeys(REASONING, ('assistant',))}
-# Those that clients send back as they got them, and that say nothing so.
+# Fields that clients send back from replies, with the values that say nothing.
 _SILENT = (None, '', [], {})
 
 
 class Refused(ValueError):
-  """A request that is not answered.
+  """A request that the server refuses.
 
   Attributes:
     status: of HTTP.
@@ -70,19 +70,20 @@ class Refused(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Ask:
-  """What both routes share.
+  """The fields that both routes share.
 
   Attributes:
     decoding: of every choice; None for max_tokens 0, which generates nothing.
-    n: choices.
-    stop: strings before which a text ends.
-    seed: None draws one.
-    top: most likely tokens told in each place; None tells no log-probs.
-    stream: reply as events.
-    counts: end the events with the counts of tokens.
-    stop_ids: tokens that end a choice.
-    ids: tell the ids of prompt and choices.
-    prompt_top: as `top`, of the prompt's tokens in vLLM's form.
+    n: the number of choices.
+    stop: the strings before which a text ends.
+    seed: of all choices; None draws one.
+    top: the number of likeliest tokens at each position of a reply; None asks
+      for no log-probs.
+    stream: whether the reply is a stream of events.
+    counts: whether a last event holds the counts of tokens.
+    stop_ids: the tokens that end a choice.
+    ids: whether the reply holds the ids of prompt and choices.
+    prompt_top: as `top`, for the tokens of the prompt, in vLLM's form.
   """
   decoding: Decoding | None
   n: int
@@ -98,7 +99,7 @@ class Ask:
 
 @dataclasses.dataclass(frozen=True)
 class TextAsk:
-  """A completion: prompts as texts or as token ids."""
+  """A request for completions of prompts, which are texts or token ids."""
   ask: Ask
   prompts: tuple[str | tuple[int, ...], ...]
   echo: bool
@@ -106,7 +107,7 @@ class TextAsk:
 
 @dataclasses.dataclass(frozen=True)
 class ChatAsk:
-  """A chat completion; without a limit of its own it may fill the context."""
+  """A request for a chat completion, which may fill the context."""
   ask: Ask
   messages: tuple[Message, ...]
   thinking: bool | None
@@ -114,7 +115,7 @@ class ChatAsk:
 
 
 class Body:
-  """The fields of a request; each is taken once, the rest is refused."""
+  """The fields of a request, of which each is read once; others are refused."""
 
   def __init__(self, values: Any, model: str):
     if not isinstance(values, dict):
@@ -126,7 +127,7 @@ class Body:
                     404, 'model_not_found')
 
   def take(self, name: str, kinds, default, allowed: str):
-    """A field's value, `default` where it is not there or null."""
+    """The value of a field; `default` if the field is absent or null."""
     self._known.append(name)
     value = self._values.pop(name, None)
     if value is None:
@@ -146,7 +147,7 @@ class Body:
     return value
 
   def switch(self, field: str, name: str) -> bool | None:
-    """The one switch that an object `field` may hold; None: not there."""
+    """The only switch of an object `field`; None if it is absent."""
     held = self.take(field, dict, {}, 'an object')
     value = held.get(name)
     if set(held) - {name} or not (value is None or isinstance(value, bool)):
@@ -155,7 +156,7 @@ class Body:
     return value
 
   def close(self) -> None:
-    """Refuses what is left and asks for something."""
+    """Refuses fields that were not read and that ask for something."""
     for name, value in self._values.items():
       if name in _IGNORED:
         if not isinstance(value, _IGNORED[name] | None):
@@ -186,7 +187,7 @@ _REPR.maxlevel = 4
 
 
 def _short(value) -> str:
-  """A value as a message shows it; of a large or deep one the beginning."""
+  """A value in an error; only the start of a large or deep one."""
   text = _REPR.repr(value)
   return text if len(text) <= 80 else f'{text[:77]}...'
 
@@ -195,7 +196,7 @@ def decode(raw: bytes) -> Any:
   """The decoded body of a request.
 
   Raises:
-    Refused: if it is no JSON, or would take long to read as such.
+    Refused: if it is no JSON, or if reading it would take long.
   """
   if raw.count(b'[') + raw.count(b'{') > MOST_BRACKETS:
     raise Refused(f'the body holds more than {MOST_BRACKETS} brackets',
@@ -207,7 +208,7 @@ def decode(raw: bytes) -> Any:
 
 
 def check_text(text: str, param: str) -> str:
-  """The text; Refused for one that no UTF-8 can hold."""
+  """The text; Refused for a text that UTF-8 cannot hold."""
   if not text.isascii():
     try:
       text.encode()
@@ -240,7 +241,7 @@ def _shared(body: Body, top: int | None, max_tokens: int) -> Ask:
                   f'{LEAST_TEMPERATURE:g} to 100', 'temperature')
   top_p = float(body.number('top_p', 1.0, 0, 1, whole=False))
   top_k = body.number('top_k', 0, -1, 2**31 - 1)
-  if top_p == 0:  # the smallest nucleus: the likeliest token
+  if top_p == 0:  # the smallest nucleus is the likeliest token
     top_p, top_k = 1.0, 1
   if max_tokens:
     decoding = Decoding(max_tokens, temperature, top_p, max(0, top_k))
@@ -286,12 +287,12 @@ def text(values, model: str, most: int) -> TextAsk:
   """A body of /v1/completions.
 
   Args:
-    values: decoded JSON.
-    model: the served name.
-    most: largest max_tokens.
+    values: the decoded JSON.
+    model: the name of the served model.
+    most: the largest max_tokens.
 
   Raises:
-    Refused: naming the field, its value and what is allowed.
+    Refused: for a bad field; it names the field, its value and what is allowed.
   """
   body = Body(values, model)
   prompt = body.take('prompt', (str, list), None, 'a string or a list')
@@ -318,8 +319,10 @@ def _picture(part: dict) -> Picture:
 
 
 def _told(value: dict) -> tuple[Field, ...]:
-  """Further fields of a message; each is refused unless a template may read
-  it or it says nothing."""
+  """The further fields of a message, which a template may read.
+
+  Any other field is refused unless its value says nothing.
+  """
   out = {}
   for name, held in value.items():
     if name in ('role', 'content') or any(
@@ -372,7 +375,7 @@ def _message(value) -> Message:
 
 
 def chat(values, model: str, most: int) -> ChatAsk:
-  """A body of /v1/chat/completions; arguments and errors as `text`."""
+  """A body of /v1/chat/completions; arguments and errors are as in `text`."""
   body = Body(values, model)
   messages = body.take('messages', list, None, 'a list of messages')
   if not messages:

@@ -1,4 +1,4 @@
-"""Replies in OpenAI's form."""
+"""Parts of replies in OpenAI's form."""
 
 import time
 import uuid
@@ -9,13 +9,17 @@ import numpy as np
 
 from zppo_jax.chat.wording import Chat
 from zppo_jax.records import StopReason
-from zppo_jax.rollout.engine import Completion
+from zppo_jax.rollout.requests import Completion
 
 
 class Ranked(NamedTuple):
-  """What a scorer told of a row: log-probs (nats, temperature 1) of its
-  tokens and of the likeliest ones in their places, and which likeliest one
-  each token is; place 0 has none."""
+  """The log-probs of a sequence (nats, temperature 1); position 0 has none.
+
+  Attributes:
+    logp_T: of its tokens.
+    top_logp_TK, top_id_TK: of the likeliest tokens at each position.
+    rank_T: the rank of each token by log-prob, from 1; None if it is unknown.
+  """
   logp_T: np.ndarray
   top_logp_TK: np.ndarray
   top_id_TK: np.ndarray
@@ -23,7 +27,7 @@ class Ranked(NamedTuple):
 
 
 def finish(choice: Completion) -> str:
-  """Why a choice ended, in OpenAI's word."""
+  """The reason why a choice ended, in OpenAI's words."""
   return 'length' if choice.stop == StopReason.LENGTH else 'stop'
 
 
@@ -35,21 +39,24 @@ def head(kind: str, model: str) -> dict:
 
 
 def usage(prompt_tokens: int, choices: Sequence[Completion]) -> dict:
-  """Counts of tokens; a prompt counts once, whatever n is."""
-  made = sum(len(c.tokens) for c in choices)
-  return {'prompt_tokens': prompt_tokens, 'completion_tokens': made,
-          'total_tokens': prompt_tokens + made}
+  """The counts of tokens; a prompt counts once, whatever n is."""
+  tokens = sum(len(c.tokens) for c in choices)
+  return {'prompt_tokens': prompt_tokens, 'completion_tokens': tokens,
+          'total_tokens': prompt_tokens + tokens}
 
 
 def _nats(logp) -> float:
-  """JSON has no minus infinity; OpenAI's form says -9999."""
+  """A log-prob for JSON, which has no minus infinity; OpenAI writes -9999."""
   return max(-9999.0, float(logp))
 
 
 def prompt_logprobs(tokens: Sequence[int], ranked: Ranked, top: int,
                     chat: Chat) -> list[dict | None]:
-  """`prompt_logprobs` as vLLM tells them: None, then for each token of the
-  prompt what stands in its place, by id: itself, and the `top` likeliest."""
+  """The `prompt_logprobs` in vLLM's form.
+
+  The first entry is None. Each other entry holds, by id, the token of the
+  prompt and the `top` likeliest tokens at its position.
+  """
   def entry(token: int, logp: float, rank: int | None) -> dict:
     return {'logprob': _nats(logp), 'rank': rank,
             'decoded_token': chat.codec.decode([token])}
@@ -75,9 +82,9 @@ def _top(ranked: Ranked, place: int, top: int, spell) -> list[tuple]:
 
 def text_logprobs(tokens: Sequence[int], first: int, ranked: Ranked, top: int,
                   chat: Chat) -> dict:
-  """`logprobs` of a completion: four lists over tokens from `first` on.
+  """The `logprobs` of a completion: four lists over the tokens from `first` on.
 
-  Tokens of one spelling share an entry of top_logprobs: the likelier one's.
+  Tokens of one spelling share an entry of top_logprobs, that of the likelier.
   """
   spell = lambda i: chat.codec.decode([i])
   out = {'tokens': [], 'token_logprobs': [], 'top_logprobs': [],
@@ -101,7 +108,7 @@ def text_logprobs(tokens: Sequence[int], first: int, ranked: Ranked, top: int,
 
 def chat_logprobs(tokens: Sequence[int], first: int, ranked: Ranked, top: int,
                   chat: Chat) -> dict:
-  """`logprobs` of a chat's choice, whose tokens begin at `first`."""
+  """The `logprobs` of a choice of a chat, whose tokens begin at `first`."""
   spell = lambda i: chat.codec.decode([i])
 
   def entry(name: str, logp: float) -> dict:

@@ -1,11 +1,12 @@
 """The threads that own the device: requests of all clients in few engines.
 
-What is drawn depends on the prompt, its seed and the number of the choice
-alone, so a request is answered alike in every company.
+A choice depends on its prompt, its seed and its number alone, so a request gets
+the same answer whatever other requests there are.
 
-Choices draw in lanes, by the most tokens that they may have: a short one need
-not wait for a row that a long one holds. Each lane is an engine with a thread
-of its own, so that neither a burst nor a compilation of one holds up another.
+A lane serves choices by the most tokens that they may have, so that a short
+choice need not wait for a slot that a long one holds. Each lane is an engine
+with a thread of its own, so that neither a decode chunk nor a compilation of
+one lane holds up another.
 """
 
 import collections
@@ -20,25 +21,26 @@ from typing import Any
 
 from zppo_jax import randomness
 from zppo_jax.records import Decoding, PromptMedia, TokenSequence
-from zppo_jax.rollout.engine import Completion, Engine, Request
+from zppo_jax.rollout.engine import Engine
+from zppo_jax.rollout.requests import Completion, Request
 
-_SCORED = 8  # rows at a time, so that nobody waits for many
+_SCORED = 8  # rows at once, so that no request waits for many
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Generate:
-  """Choices for one prompt.
+  """A job: choices for one prompt.
 
   Attributes:
     tokens: of the prompt.
     media: of the prompt.
     decoding: of every choice.
-    n: choices.
-    seed: choice i is drawn by (seed, i).
+    n: the number of choices.
+    seed: (seed, i) is the seed of choice i.
     stop: strings that end a choice.
     stop_ids: tokens that end a choice.
-    owner: the request that it is of, None if it is of its own; requests share
-      the slots.
+    owner: the request to which it belongs; None for a request of its own.
+      Requests share the slots.
   """
   tokens: tuple[int, ...]
   media: PromptMedia | None
@@ -52,7 +54,7 @@ class Generate:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Score:
-  """Log-probs of every token of a row; token 0 has none.
+  """A job: the log-probs of every token of a sequence; token 0 has none.
 
   Attributes:
     row: prompt and response.
@@ -81,12 +83,12 @@ class _Lane:
     self._jobs.put((job, future))
 
   def close(self) -> None:
-    """Ends after the jobs that are here."""
+    """Ends after the jobs that have come."""
     self._jobs.put(None)
     self._thread.join()
 
   def _take(self) -> list:
-    """All that waits; at least one where nothing is under way."""
+    """All waiting jobs; it waits for one if no job is in progress."""
     found = [] if self._open() or self._closing else [self._jobs.get()]
     with contextlib.suppress(queue.Empty):
       while True:
@@ -96,11 +98,11 @@ class _Lane:
     return [f for f in found if f is not None]
 
   def _open(self) -> Sequence[Future]:
-    """Futures of what is under way."""
+    """The futures of the jobs in progress."""
     raise NotImplementedError
 
   def _step(self) -> None:
-    """Takes what waits and does some of it."""
+    """Takes the waiting jobs and does a part of the work."""
     raise NotImplementedError
 
   def _run(self) -> None:
@@ -118,7 +120,7 @@ class _Drawing(_Lane):
 
   def __init__(self, engine: Engine):
     super().__init__()
-    self._engine, self._rows = engine, engine.shapes.rows[-1]
+    self._engine, self._slots = engine, engine.shapes.slots[-1]
     self._lock, self._tokens = threading.Lock(), 0
     self._names = itertools.count()
     # id -> (future, choices wanted, choices that came)
@@ -128,21 +130,22 @@ class _Drawing(_Lane):
     return [future for future, *_ in self._under_way.values()]
 
   def count(self, tokens: int) -> None:
-    """That it has to draw so many tokens more at most, or fewer."""
+    """Adds to the number of tokens that the lane has to draw at most."""
     with self._lock:
       self._tokens += tokens
 
   def wait(self, tokens: int) -> float:
-    """Tokens of a row until so many more would all be drawn."""
-    return (self._tokens + tokens) / self._rows
+    """Tokens that a slot draws until the lane has drawn so many more."""
+    return (self._tokens + tokens) / self._slots
 
   def _begin(self, job: Generate, future: Future) -> None:
     name = next(self._names)
     keys = randomness.seed_key_data(job.seed % 2**31, job.n)
     try:
       self._engine.submit(Request(
-          name, job.tokens, keys, job.decoding, job.media, job.stop,
-          job.stop_ids, name if job.owner is None else job.owner))
+          id=name, tokens=job.tokens, key_G2=keys, decoding=job.decoding,
+          media=job.media, stop=job.stop, stop_ids=job.stop_ids,
+          owner=name if job.owner is None else job.owner))
     except ValueError as e:
       _settle(future, e)
       return
@@ -165,12 +168,12 @@ class _Drawing(_Lane):
 
 
 class _Scoring(_Lane):
-  """Scores a few rows at a time, of all owners by turns."""
+  """Scores a few sequences at once, of all owners in turn."""
 
   def __init__(self, score: Callable[[Sequence[TokenSequence]], list]):
     super().__init__()
     self._score = score
-    # Owner -> what waits of it; the first one is next.
+    # Owner -> its waiting jobs; the first owner is next.
     self._waiting: dict[Hashable, collections.deque] = {}
 
   def _open(self) -> Sequence[Future]:
@@ -216,14 +219,14 @@ class _Scoring(_Lane):
 
 
 class Worker:
-  """Generates in lanes, and scores beside them.
+  """Generates in lanes, and scores in another thread.
 
   A future that is cancelled gives up its places.
 
   Args:
-    lanes: (most tokens of a choice, its engine), from short to long; each
-      engine has its weights, and nobody else uses it from now on.
-    score: rows -> what is told of each.
+    lanes: (most tokens of a choice, engine), from short to long; each engine
+      has its weights, and no other code may use it.
+    score: sequences -> the log-probs of each.
   """
 
   def __init__(self, lanes: Sequence[tuple[int, Engine]],
@@ -241,9 +244,9 @@ class Worker:
     return all(lane.alive for lane in self._all())
 
   def submit(self, job: Generate | Score) -> Future:
-    """The result to come: a list of Completion, or what `score` tells.
+    """The future of a job: a list of Completion, or the log-probs of `score`.
 
-    It raises ValueError for a job that fits no shape of the engine.
+    Its error is a ValueError if the job fits no shape of the engine.
     """
     future: Future = Future()
     if isinstance(job, Score):
@@ -257,15 +260,18 @@ class Worker:
     return future
 
   def _lane(self, job: Generate, tokens: int) -> _Drawing:
-    """The shortest that will have drawn it within one choice of full length,
-    else the one that will have drawn it first."""
+    """The lane for a job.
+
+    It is the shortest lane that will have drawn the job within the time of one
+    choice of full length, else the lane that will have drawn it first.
+    """
     fit = [(most, lane) for most, lane in self._lanes
            if job.decoding.max_tokens <= most] or self._lanes[-1:]
     return next((lane for most, lane in fit if lane.wait(tokens) <= most),
                 min(fit, key=lambda x: x[1].wait(tokens))[1])
 
   def close(self) -> None:
-    """Ends after the jobs that are here."""
+    """Ends after the jobs that have come."""
     for lane in self._all():
       lane.close()
 

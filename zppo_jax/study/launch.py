@@ -66,13 +66,13 @@ def _check_complete(job: StudyRun, path: pathlib.Path) -> None:
   as the job's fields tell; the run's name holds arm, rate and seed alone."""
   if not (path / 'config.json').is_file():
     return
-  held = workdir.flat(workdir.read_config(path)['config'])
+  stored = workdir.flat(workdir.read_config(path)['config'])
   wanted = {'seed': job.seed, 'optimizer.learning_rate': job.rate,
             **dict(job.overrides)}
   for name, value in json.loads(json.dumps(wanted)).items():
-    if name in held and str(held[name]) != str(value):
-      raise ValueError(f'{path} is complete, with {name} = {held[name]!r}; the '
-                       f'study now says {value!r}. Take another --to, or '
+    if name in stored and str(stored[name]) != str(value):
+      raise ValueError(f'{path} is complete, with {name} = {stored[name]!r}; '
+                       f'the study now says {value!r}. Take another --to, or '
                        'remove that run')
 
 
@@ -137,8 +137,8 @@ def choose_rates(records: Sequence[dict], split: str) -> dict[str, float]:
   for r in records:
     final = r['summary']['eval'][split]['final']
     by_arm.setdefault(r['arm'], {}).setdefault(r['rate'], []).append(final)
-  return {arm: max(sorted(found), key=lambda rate: np.mean(found[rate]))
-          for arm, found in by_arm.items()}
+  return {arm: max(sorted(finals), key=lambda rate: np.mean(finals[rate]))
+          for arm, finals in by_arm.items()}
 
 
 def machine() -> dict:

@@ -85,13 +85,14 @@ def arm_table(records: Sequence[dict], splits: Sequence[str],
            *(f'{s} {when}' if base else s for s, when in columns),
            'graduated / admitted at 0', 'student rollouts', 'all tokens',
            'wall s']]
-  for key, found in groups.items():
+  for key, of_arm in groups.items():
     at_zero = [s['graduation_by_entry_accuracy'].get(
-        '0', {'admitted': 0, 'graduated': 0}) for s in found]
-    mean_of = lambda get, found=found: f'{np.mean([get(s) for s in found]):.0f}'
+        '0', {'admitted': 0, 'graduated': 0}) for s in of_arm]
+    mean_of = lambda get, of_arm=of_arm: (
+        f'{np.mean([get(s) for s in of_arm]):.0f}')
     rows.append([
-        *key, str(len(found)),
-        *(cell([s['eval'][x][when] for s in found]) for x, when in columns),
+        *key, str(len(of_arm)),
+        *(cell([s['eval'][x][when] for s in of_arm]) for x, when in columns),
         f'{sum(a["graduated"] for a in at_zero)} / '
         f'{sum(a["admitted"] for a in at_zero)}',
         mean_of(lambda s: s['student_rollouts']),
@@ -100,11 +101,11 @@ def arm_table(records: Sequence[dict], splits: Sequence[str],
   return markdown(rows)
 
 
-def contrast_table(found: Sequence[dict]) -> str:
+def contrast_table(contrasts: Sequence[dict]) -> str:
   """Markdown: paired differences with their intervals and exact p."""
   rows = [['contrast', 'split', 'seeds', 'mean difference [95 % t interval]',
            'sign-flip p']]
-  for c in found:
+  for c in contrasts:
     rows.append([
         f'{c["first"]} - {c["second"]}', c['split'], str(len(c['seeds'])),
         f'{c["mean"]:+.3f} [{c["low"]:+.3f}, {c["high"]:+.3f}]',

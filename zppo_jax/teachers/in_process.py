@@ -43,7 +43,7 @@ class InProcessTeacher:
   def capabilities(self) -> Capabilities:
     sees = self.answers.chat.vision is not None
     return Capabilities(
-        max_compression_prompt=self.answers.engine.shapes.prompts[-1],
+        max_compression_prompt=self.answers.engine.shapes.prompt_lengths[-1],
         scores=True, pictures=sees, clips=sees, repeatable=True)
 
   def answer(self, prompts: Sequence[Prompt], step: int) -> Answers:

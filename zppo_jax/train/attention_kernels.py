@@ -48,9 +48,9 @@ def of_engine(programs: Programs, who: str) -> list[Use]:
   s, model, mesh = programs.shapes, programs.model, programs.mesh
   out = []
   for rows, length, patches in itertools.product(
-      s.groups, s.prompts, (0, *s.patches)):
+      s.prefill_sizes, s.prompt_lengths, (0, *s.patches)):
     out += _of(model, mesh, f'{who} prefill', rows, length, patches)
-  return out + _of(model, mesh, f'{who} decoding', s.rows[-1], 1, 0)
+  return out + _of(model, mesh, f'{who} decoding', s.slots[-1], 1, 0)
 
 
 def of_run(run: Run) -> list[Use]:
@@ -83,5 +83,5 @@ def summary(uses: list[Use]) -> list[str]:
     by_choice.setdefault(u.choice, {}).setdefault(u.what, []).append(
         f'{u.rows}x{u.length}')
   return [f'attention {choice.kernel}, {choice.why}: ' + '; '.join(
-      f'{what} {" ".join(shapes)}' for what, shapes in found.items())
-      for choice, found in by_choice.items()]
+      f'{what} {" ".join(shapes)}' for what, shapes in programs.items())
+      for choice, programs in by_choice.items()]

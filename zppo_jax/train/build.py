@@ -26,10 +26,17 @@ from zppo_jax.endpoints import judge
 from zppo_jax.learner import layouts, optimizers, scoring, states, update
 from zppo_jax.objectives import advantages, importance, losses
 from zppo_jax.records import Decoding, Every, Question
-from zppo_jax.rollout import collect
-from zppo_jax.runs import checkpoints, metrics, watch
+from zppo_jax.rollout import collect, weight_sync
+from zppo_jax.rollout.build import make_engine
+from zppo_jax.runs import checkpoints, watch
 from zppo_jax.teachers import Teacher
-from zppo_jax.train import checks, minibatches, models as loading, teachers
+from zppo_jax.train import (
+  checks,
+  guards,
+  minibatches,
+  models as loading,
+  teachers,
+)
 from zppo_jax.train.run import Run
 from zppo_jax.verdicts.verifier import Verifier
 
@@ -89,7 +96,7 @@ def _rules(c) -> tuple[methods.Method, zppo.Rules]:
   """The method and the constants of its rules."""
   algo = c.algorithm
   method = methods.get(c.method)
-  checks.known(algo.normaliser, advantages.NORMALISERS, 'normaliser')
+  allowed.known('normaliser', algo.normaliser, advantages.NORMALISERS)
   if algo.advantage_scope not in SCOPES:
     raise KeyError(f'unknown advantage_scope {algo.advantage_scope!r}; '
                    f'known: {", ".join(SCOPES)}')
@@ -107,7 +114,7 @@ def _correction(c) -> tuple[importance.Correction, bool]:
   """The importance correction, and whether the gap is measured."""
   correct = importance.Correction(**c.algorithm.correction)
   weights = c.student.rollout_weights
-  checks.known(weights, collect.WEIGHTS, 'student.rollout_weights')
+  allowed.known('student.rollout_weights', weights, weight_sync.WEIGHTS)
   if weights == 'int8' and not correct.on:
     print("student.rollout_weights is 'int8': rollouts come from another "
           'policy than the trained one; algorithm.correction is recommended, '
@@ -170,19 +177,20 @@ def _sampler(c, rules: zppo.Rules, student: _Student, task: tasks.Task,
   groups = (rules.num_new, rules.num_new + rules.num_replay,
             *shapes.group_buckets)
   return collect.Sampler(
-      collect.make_engine(
+      engine=make_engine(
           model=student.model, chat=student.chat, mesh=mesh,
           max_tokens=algo.max_tokens, num_rollouts=(algo.rollouts,),
           prompt_buckets=shapes.prompt_buckets,
           patch_buckets=shapes.patch_buckets, group_buckets=groups,
-          slots=collect.slots_of(shapes.slots, groups, algo.rollouts)),
-      student.chat, task.grader, _decoding(c, algo.max_tokens), algo.rollouts)
+          slots=shapes.slots),
+      chat=student.chat, grader=task.grader,
+      decoding=_decoding(c, algo.max_tokens), num_rollouts=algo.rollouts)
 
 
 def _teacher(c, method: methods.Method, mesh, student: _Student,
              asked: _Questions,
              compress: compression.CompressionConfig) -> Teacher:
-  kind = checks.known(c.teacher.kind, teachers.TEACHERS, 'teacher.kind')
+  kind = allowed.known('teacher.kind', c.teacher.kind, teachers.TEACHERS)
   teacher = kind(teachers.TeacherContext(
       c, mesh, student.chat, BOXED if student.loaded.chat else None,
       asked.task, compress, _decoding(c, c.algorithm.teacher_max_tokens)))
@@ -233,7 +241,7 @@ def _learner(c, method: methods.Method, student: _Student, mesh, tx,
       loss=_loss(c, method, correct, gap_measured),
       old_logps=update.own_old_logps if own else update.recorded_old_logps)
   return _Learner(
-      reshard_fn=collect.compile_reshard(
+      reshard_fn=weight_sync.compile_reshard(
           model, mesh, c.student.rollout_weights),
       score_fn=scoring.compile_scorer(
           model=model, mesh=mesh, shardings=shardings,
@@ -307,7 +315,7 @@ def build(config, day: Day | None = None) -> Run:
       greedy=dataclasses.replace(
           sampler, decoding=Decoding(algo.max_tokens, temperature=0.0),
           num_rollouts=1),
-      teacher=teacher, patience=metrics.FailureBudget(
+      teacher=teacher, patience=guards.FailureBudget(
           c.teacher.max_failures, c.teacher.window),
       rate=rate, buffer_capacity=algo.buffer_capacity,
       num_rollouts=algo.rollouts,

@@ -5,6 +5,7 @@ build.py makes the checks that need the loaded models.
 
 import math
 
+from zppo_jax import allowed
 from zppo_jax.devices import sharding
 from zppo_jax.learner import layouts
 from zppo_jax.records import Picture
@@ -12,32 +13,31 @@ from zppo_jax.teachers import Capabilities
 from zppo_jax.verdicts import verifier
 
 
-def known(name: str, table, what: str):
-  """The row of a table; the KeyError for another name lists all names."""
-  if name not in table:
-    raise KeyError(f'unknown {what} {name!r}; known: {", ".join(table)}')
-  return table[name]
-
-
 def golds(questions, most: float) -> str:
   """Warns of gold answers that are not of their kind. ValueError if they are a
   larger share of the checked ones than `most`. Returns GoldCheck.judged."""
-  found = verifier.check_golds(questions)
-  if not found.unreadable:
-    return found.judged
-  name, why = next(iter(found.unreadable.items()))
-  told = (f'{len(found.unreadable)} of {found.checked} gold answers are not of '
-          f'their question\'s kind, the first of {name!r}: {why}')
-  if len(found.unreadable) > most * found.checked:
-    raise ValueError(f'{told}; guard.max_ungraded is {most:g}')
-  print(f'{told}; answers to them are not graded', flush=True)
-  return found.judged
+  check = verifier.check_golds(questions)
+  if not check.unreadable:
+    return check.judged
+  name, why = next(iter(check.unreadable.items()))
+  warning = (
+      f'{len(check.unreadable)} of {check.checked} gold answers are not of '
+      f'their question\'s kind, the first of {name!r}: {why}')
+  if len(check.unreadable) > most * check.checked:
+    raise ValueError(f'{warning}; guard.max_ungraded is {most:g}')
+  print(f'{warning}; answers to them are not graded', flush=True)
+  return check.judged
 
 
 def numbers(c) -> None:
-  """ValueError for a number out of its range, or an empty bucket table."""
+  """Checks the numbers of a config.
+
+  Raises:
+    ValueError: for a number out of its range, or an empty bucket table.
+    KeyError: for an unknown layout.
+  """
   algo, shapes = c.algorithm, c.shapes
-  for name, value, lowest in (
+  for field, value, lowest in (
       ('seed', c.seed, 0), ('steps', c.steps, 1),
       ('algorithm.num_new', algo.num_new, 1),
       ('algorithm.rollouts', algo.rollouts, 2),  # one rollout has no baseline
@@ -45,24 +45,18 @@ def numbers(c) -> None:
       ('algorithm.max_tokens', algo.max_tokens, 1),
       ('algorithm.teacher_max_tokens', algo.teacher_max_tokens, 1),
       ('algorithm.updates', algo.updates, 1),
-      ('algorithm.advantage_eps', algo.advantage_eps, 0),
       ('shapes.micro_tokens', shapes.micro_tokens, 1),
       ('shapes.logprob_chunk', shapes.logprob_chunk, 1),
       ('eval.every', c.eval.every, 0), ('eval.size', c.eval.size, 1)):
-    if not lowest <= value < math.inf:
-      raise ValueError(f'{name} is {value}; it must be >= {lowest} and finite')
+    allowed.number(field, value, f'>= {lowest}', whole=True)
+  allowed.number('algorithm.advantage_eps', algo.advantage_eps, '>= 0')
   if algo.updates > algo.num_new:
     raise ValueError(
         f'algorithm.updates is {algo.updates}; a step of algorithm.num_new = '
         f'{algo.num_new} groups has no more mini-batches than that')
-  if not 0 < c.guard.max_ungraded <= 1:
-    raise ValueError(f'guard.max_ungraded is {c.guard.max_ungraded}; it must '
-                     'be in (0, 1]')
-  if not c.guard.max_ratio > 1:
-    raise ValueError(f'guard.max_ratio is {c.guard.max_ratio}; it must be > 1')
-  if shapes.layout not in layouts.LAYOUTS:
-    raise ValueError(f'shapes.layout is {shapes.layout!r}; allowed: '
-                     f'{", ".join(layouts.LAYOUTS)}')
+  allowed.number('guard.max_ungraded', c.guard.max_ungraded, '(0, 1]')
+  allowed.number('guard.max_ratio', c.guard.max_ratio, '> 1', finite=False)
+  allowed.one_of('shapes.layout', shapes.layout, layouts.LAYOUTS)
   longest = max(shapes.response_buckets, default=algo.max_tokens)
   if longest < algo.max_tokens or min(shapes.response_buckets, default=1) < 1:
     raise ValueError(
@@ -85,7 +79,7 @@ def slots(c, mesh) -> None:
     raise ValueError(
         f'shapes.slots is {slots}; it must be None or a multiple of '
         f'{group * shards}: {shards} data device(s) (mesh.data x mesh.fsdp) '
-        f'times {group} rows, in which groups of algorithm.rollouts = '
+        f'times {group} slots, in which groups of algorithm.rollouts = '
         f'{algo.rollouts} and of algorithm.teacher_rollouts = '
         f'{algo.teacher_rollouts} both come out even')
 

@@ -3,10 +3,13 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 
+from zppo_jax import allowed
 from zppo_jax.algorithms import zppo
+from zppo_jax.arrays import TrainState
 from zppo_jax.records import Group, Purpose, Question
 from zppo_jax.rollout import collect
 from zppo_jax.statistics import pass_at_k, wilson_interval
+from zppo_jax.train.run import Run
 
 
 def answer(sampler: collect.Sampler, params,
@@ -20,15 +23,15 @@ def answer(sampler: collect.Sampler, params,
     splits: split -> questions; all splits are sampled together.
     seed: the seed of the draws, if the decoding draws.
   """
-  questions = [q for found in splits.values() for q in found]
-  prompts = zppo.plain_prompts(questions, sampler.chat)
+  everything = [q for questions in splits.values() for q in questions]
+  prompts = zppo.plain_prompts(everything, sampler.chat)
   groups = collect.collect(sampler, params, prompts, seed=seed, step=0,
-                            purpose=Purpose.EVALUATION)
-  out, start = {}, 0
-  for split, found in splits.items():
-    out[split] = groups[start:start + len(found)]
-    start += len(found)
-  return out
+                           purpose=Purpose.EVALUATION)
+  by_split, start = {}, 0
+  for split, questions in splits.items():
+    by_split[split] = groups[start:start + len(questions)]
+    start += len(questions)
+  return by_split
 
 
 def accuracy(sampler: collect.Sampler, params,
@@ -39,6 +42,12 @@ def accuracy(sampler: collect.Sampler, params,
   return {split: sum(len(g.correct) / len(g.rollouts) for g in groups)
           / len(groups)
           for split, groups in answer(sampler, params, splits, seed).items()}
+
+
+def of_state(run: Run, state: TrainState) -> dict[str, float]:
+  """Greedy accuracy of a state's policy on the run's splits, by split."""
+  params = run.reshard_fn(state.params)
+  return accuracy(run.greedy, params, run.splits, run.seed)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,9 +61,8 @@ class Estimate:
 def check_ks(ks: Sequence[int], num: int) -> None:
   """ValueError unless `num` rollouts are enough for pass@k, for each k."""
   for k in ks:
-    if not 1 <= k <= num:
-      raise ValueError(f'k is {k}; pass@k of {num} rollouts a question needs '
-                       f'1 <= k <= {num}')
+    allowed.number('k', k, f'[1, {num}]', whole=True, note=(
+        f', because pass@k is measured from {num} rollouts per question'))
 
 
 def estimates(groups: Sequence[Group], ks: Sequence[int]) -> dict:

@@ -1,249 +1,208 @@
-"""The loop: all steps of a run, from where the run's directory stands."""
+"""The loop: all steps of a run, from where the run's directory stands.
+
+The numbers of a step are read, checked and written while the next step is under
+way, so that the host does not wait for the update. They are read earlier where
+something must know them: a checkpoint, an evaluation, the end of the run.
+"""
 
 import collections
 import contextlib
 import dataclasses
-import json
 import pathlib
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 
-from zppo_jax.algorithms.replay import ReplayBuffer
-from zppo_jax.arrays import TrainState
-from zppo_jax.chat import dates, hub_chat
+from zppo_jax.chat import dates
 from zppo_jax.data import digest
 from zppo_jax.data.pool import Pool
 from zppo_jax.devices import sharding
-from zppo_jax.runs import checkpoints, console, lock, watch, workdir, writers
+from zppo_jax.runs import console, lock, watch, workdir
 from zppo_jax.runs.checkpoints import Checkpoints
-from zppo_jax.runs.metrics import trouble, ungraded
 from zppo_jax.runs.totals import History
 from zppo_jax.runs.workdir import Workdir
+from zppo_jax.runs.writers import Writer, open_writers
 from zppo_jax.teachers.journal import CachedTeacher
-from zppo_jax.train import attention_kernels, evaluate
+from zppo_jax.train import attention_kernels, evaluate, guards, resume
 from zppo_jax.train.build import build
+from zppo_jax.train.guards import Idle, Interrupted, TeacherFailed
+from zppo_jax.train.resume import RunState
 from zppo_jax.train.run import Run
-from zppo_jax.train.step import train_step
+from zppo_jax.train.step import Outcome, metrics_row, sample_rows, train_step
 from zppo_jax.verdicts import verifier
-
-
-class Interrupted(Exception):
-  """A signal asked the run to stop; the run was saved and can be resumed.
-
-  Attributes:
-    number: the number of the signal.
-  """
-
-  def __init__(self, text: str, number: int):
-    super().__init__(text)
-    self.number = number
-
-
-class Ungraded(RuntimeError):
-  """More rollouts without a verdict than guard.max_ungraded allows."""
-
-
-class TeacherFailed(RuntimeError):
-  """More missing answers than teacher.max_failures; the run was saved."""
-
-
-class Idle(RuntimeError):
-  """More work in vain than guard.max_idle or teacher.min_answered allows; the
-  run was saved."""
-
-
-class Diverged(RuntimeError):
-  """NaN, or probability ratios beyond guard.max_ratio."""
-
-
-@dataclasses.dataclass(frozen=True)
-class RunState:
-  """Where a run stands between two steps; a checkpoint holds it.
-
-  Attributes:
-    step: the number of steps done.
-    state: TrainState.
-    buffer: the replay buffer.
-    history: totals.
-    base: accuracy by split before the first step of this run.
-    latest: accuracy by split at the last evaluation.
-  """
-  step: int
-  state: TrainState
-  buffer: ReplayBuffer
-  history: History
-  base: dict[str, float]
-  latest: dict[str, float]
-
-
-def evaluate_state(run: Run, state: TrainState) -> dict[str, float]:
-  params = run.reshard_fn(state.params)
-  return evaluate.accuracy(run.greedy, params, run.splits, run.seed)
-
-
-def save(kept: Checkpoints, run: Run, at: RunState,
-         files: dict | None = None) -> None:
-  """Starts writing a checkpoint.
-
-  Args:
-    kept: the checkpoints of the run.
-    run: the run.
-    at: where it stands.
-    files: sizes and digests of the run's line files (Workdir.written).
-  """
-  kept.save(at.step, at.state, {
-      'buffer': at.buffer.dump(), 'history': at.history.dump(),
-      'data': run.source.position(at.step), 'base': at.base,
-      'latest': at.latest, 'words': hub_chat.record(run.sampler.chat)}, files)
-
-
-def restore(kept: Checkpoints, run: Run, step: int) -> RunState:
-  """What `save` wrote after `step` steps.
-
-  Raises:
-    CheckpointError: see checkpoints.Checkpoints.restore.
-    ValueError: if a buffered question is not in the pool, or the data would
-      not continue where it stopped in the checkpoint.
-  """
-  state, host = kept.restore(step, run.abstract_state)
-  run.source.check_position(host['data'], step, kept.path.parent)
-  buffer = ReplayBuffer.load(
-      run.buffer_capacity, host['buffer'] if run.method.replay else [],
-      run.source.find)
-  return RunState(step, state, buffer, History.load(host['history']),
-                  host['base'], host['latest'])
-
-
-def _check_words(run: Run, step: int, host: dict) -> None:
-  """ValueError if prompts would not be what they were; checkpoints of earlier
-  versions do not say."""
-  here = hub_chat.record(run.sampler.chat)
-  there = host.get('words', here)
-  differ = [f'{name} (now {here.get(name)!r}, then {there.get(name)!r})'
-            for name in {**there, **here} if there.get(name) != here.get(name)]
-  if differ:
-    raise ValueError(
-        f'the checkpoint after {step} steps was trained on other prompts: '
-        f'{", ".join(differ)}. Put back what was changed in the files of '
-        'student.weights, student.chat_template or in config.json, or fork '
-        'the run into a new --workdir')
-
-
-def _manifest(config, run: Run) -> dict:
-  return {'model': run.description['model'],
-          'config': workdir.config_values(config),
-          'versions': workdir.versions()}
-
-
-def fork(run: Run, config, path) -> RunState:
-  """The standing of another run's checkpoint, as the start of a new run.
-
-  State, buffer and step are carried over; totals start anew.
-
-  Raises:
-    FileNotFoundError, CheckpointError, ValueError: see `restore`; also if
-      `steps` does not reach beyond the checkpoint.
-  """
-  folder, step = checkpoints.open_any(path)
-  other = Checkpoints(folder, run.checkpoint, _manifest(config, run),
-                      read_only=True)
-  step = other.latest() if step is None else step
-  if not step < run.steps:
-    raise ValueError(f'steps is {run.steps}; the checkpoint to fork from '
-                     f'already stands at {step}')
-  found = restore(other, run, step)
-  other.close()
-  for note in other.notes:
-    print(note, flush=True)
-  base = evaluate_state(run, found.state)
-  return dataclasses.replace(found, history=History(), base=base, latest=base)
-
-
-def begin(run: Run, out: Workdir, kept: Checkpoints,
-          forked: RunState | None, say: Callable[[str], None]) -> RunState:
-  """Where this attempt starts: at a checkpoint of this run, at a checkpoint of
-  another run, or at the pretrained weights. Lines after it are cut, and the
-  user is told what somebody changed in the run's files."""
-  if others := out.cores_before():
-    say(f'warning: this process may use {workdir.usable_cores()} cores; '
-        f'earlier attempts of this run had {", ".join(map(str, others))}. The '
-        'last bits of sums depend on it, so the run will not end to the byte '
-        'as it would have (docs/numerics.md)')
-  step = kept.latest()
-  if step is not None:
-    at = restore(kept, run, step)
-    held = kept.read(step)
-    _check_words(run, step, held['host'])
-    for line in (*kept.notes, *out.changes(step, held.get('files'))):
-      say(f'warning: {line}')
-    lines = out.cut(step)
-    out.note(f'resumed after {step} steps; {lines} lines cut')
-    return at
-  if lines := out.cut(None):
-    say(f'warning: {out.path} has no checkpoint; it starts from the beginning, '
-        f'and {lines} lines of before are in {out.attempt}')
-  if forked is not None:
-    at = forked
-    out.note(f'forked after {at.step} steps')
-  else:
-    state = run.init_state()
-    base = evaluate_state(run, state)
-    at = RunState(0, state, ReplayBuffer(run.buffer_capacity), History(), base,
-                  base)
-  out.log_eval(at.step, at.base, at.history)
-  return at
 
 
 @contextlib.contextmanager
 def catch_signals():
-  """Collects SIGINT and SIGTERM in the list that it yields; a second signal
-  raises KeyboardInterrupt at once."""
-  found: list[int] = []
+  """Collects the numbers of SIGINT and SIGTERM in the list that it yields.
+
+  A second signal raises KeyboardInterrupt at once.
+  """
+  numbers: list[int] = []
 
   def handle(number, frame):
     del frame
-    if found:
+    if numbers:
       raise KeyboardInterrupt
-    found.append(number)
+    numbers.append(number)
 
   kinds = (signal.SIGINT, signal.SIGTERM)
   before = [signal.signal(kind, handle) for kind in kinds]
   try:
-    yield found
+    yield numbers
   finally:
     for kind, handler in zip(kinds, before, strict=True):
       signal.signal(kind, handler)
 
 
-def _check(run: Run, out: Workdir, outcome) -> None:
-  """Raises Ungraded, or Diverged once the step's batch is on disk, if a step's
-  numbers are beyond the limits."""
-  reason = ungraded(outcome.row, run.max_ungraded)
-  if reason is not None:
+def _check(run: Run, out: Workdir, outcome: Outcome, row: dict) -> None:
+  """Raises an error if a step's numbers are beyond the limits.
+
+  Raises:
+    Ungraded: for too many rollouts without a verdict.
+    Diverged: for NaN or an exploding ratio, once the step's batch is on disk.
+  """
+  why = guards.ungraded(row, run.max_ungraded)
+  if why is not None:
     reasons = run.verifier.reasons()
-    raise Ungraded(
-        f'stopped at step {outcome.row["step"]}: {reason}'
-        + ''.join(f'; {why}' for why in reasons)
+    raise guards.Ungraded(
+        f'stopped at step {outcome.step}: {why}'
+        + ''.join(f'; {reason}' for reason in reasons)
         + f'. No checkpoint holds this update; {out.verdicts} keeps all '
         'verdicts but crashes, remove it to have them graded anew')
-  reason = trouble(outcome.row, run.max_ratio)
-  if reason is None:
+  why = guards.trouble(row, run.max_ratio)
+  if why is None:
     return
-  step = outcome.row['step']
   batches = [(i, sharding.to_host(batch))
-             for i, (found, _) in enumerate(outcome.minibatches)
-             for batch in found]
-  folder = out.keep_batch(step, reason, batches)
-  raise Diverged(f'stopped at step {step}: {reason}. Its batch is in {folder}; '
-                 'no checkpoint holds this update')
+             for i, (micro_batches, _) in enumerate(outcome.minibatches)
+             for batch in micro_batches]
+  folder = out.keep_batch(outcome.step, why, batches)
+  raise guards.Diverged(
+      f'stopped at step {outcome.step}: {why}. Its batch is in {folder}; '
+      'no checkpoint holds this update')
 
 
-def run_loop(run: Run, at: RunState, out: Workdir, kept: Checkpoints,
-             outlets, screen, say: Callable[[str], None]) -> RunState:
-  """Runs steps `at.step` to `run.steps`; logs, evaluates and saves when due.
+class Recorder:
+  """Reads, checks and writes the numbers of the steps of one attempt.
+
+  A step is added when its work was given to the device, and recorded once, as
+  late as possible: reading its numbers waits for the device.
+
+  Args:
+    run: the run.
+    out: its directory.
+    history: its totals, to which recorded steps are added.
+    writers: where numbers go besides the directory.
+    progress: what a person sees.
+    say: shows the user a line.
+
+  Attributes:
+    seconds: seconds by phase since the last written row. The next row holds
+      them, because a row cannot hold how long its own writing takes.
+  """
+
+  def __init__(self, run: Run, out: Workdir, history: History,
+               writers: Sequence[Writer], progress: console.ProgressView,
+               say: Callable[[str], None]):
+    self._run, self._out, self._history = run, out, history
+    self._writers, self._progress, self._say = writers, progress, say
+    self._pending: Outcome | None = None
+    self._calls: collections.deque = collections.deque(
+        maxlen=run.patience.window)
+    self._watch = watch.Watch(run.vain)
+    self._since = time.perf_counter()
+    self.seconds: dict[str, float] = {}
+
+  def lap(self, name: str, since: float) -> None:
+    """Adds the seconds since `since` to a phase."""
+    key = f'time/{name}'
+    self.seconds[key] = (
+        self.seconds.get(key, 0.0) + time.perf_counter() - since)
+
+  def add(self, outcome: Outcome) -> None:
+    """Takes a step, whose predecessor must have been recorded."""
+    self._pending = outcome
+
+  def record(self) -> Exception | None:
+    """Records the step that was added last, unless that was done before.
+
+    Returns:
+      The error with which the run must stop after this step, once the step is
+      saved: TeacherFailed or Idle; else None.
+
+    Raises:
+      Ungraded, Diverged: see `_check`. Nothing of the step is written then.
+    """
+    outcome, self._pending = self._pending, None
+    if outcome is None:
+      return None
+    row = metrics_row(self._run, outcome)
+    _check(self._run, self._out, outcome, row)
+    since = time.perf_counter()
+    shown = sample_rows(self._run, outcome)
+    self.lap('log', since)
+    # A phase may have both: time in this step, and time after the last row.
+    for name, seconds in self.seconds.items():
+      row[name] = row.get(name, 0.0) + seconds
+    self.seconds.clear()
+    for line in self._watch.see(row):
+      self._say(line)
+    since = time.perf_counter()
+    self._write(outcome, row, shown)
+    self.lap('log', since)
+    return self._stop(outcome)
+
+  def _write(self, outcome: Outcome, row: dict, shown: list[dict]) -> None:
+    self._history.add(row, outcome.settled)
+    if outcome.settled is not None:
+      self._out.log_fates(outcome.step, outcome.settled)
+    self._out.log_samples(shown)
+    self._out.log_step(row)
+    for writer in self._writers:
+      writer.write(outcome.step, row)
+    self._progress.step(row)
+
+  def _stop(self, outcome: Outcome) -> Exception | None:
+    if outcome.calls.answers:
+      self._calls.append(outcome.calls)
+    text = f'stopped after step {outcome.step}, which is saved: '
+    if why := self._run.patience.ended(self._calls):
+      return TeacherFailed(text + why)
+    last = outcome.step + 1 == self._run.steps  # it stops anyway
+    if not last and (why := self._watch.ended()):
+      return Idle(text + why)
+    return None
+
+  def evaluate(self, at: RunState) -> RunState:
+    """Evaluates the policy, writes its accuracy and notes it in the state."""
+    since = time.perf_counter()
+    accuracy = evaluate.of_state(self._run, at.state)
+    self._out.log_eval(at.step, accuracy, self._history)
+    self._progress.note(console.evaluation(at.step, accuracy))
+    for writer in self._writers:
+      writer.write(at.step, {f'eval/{s}': a for s, a in accuracy.items()})
+    self.lap('evaluate', since)
+    return dataclasses.replace(at, latest=accuracy)
+
+  def save(self, store: Checkpoints, at: RunState) -> None:
+    """Starts writing a checkpoint; `record` must have been called before."""
+    since = time.perf_counter()
+    self.count_seconds()
+    resume.save(store, self._run, at, self._out.written())
+    self.lap('checkpoint', since)
+
+  def count_seconds(self) -> None:
+    """Adds the time since the last call to the totals."""
+    now = time.perf_counter()
+    self._history.seconds += now - self._since
+    self._since = now
+
+
+def run_loop(run: Run, at: RunState, out: Workdir, store: Checkpoints,
+             recorder: Recorder) -> RunState:
+  """Runs steps `at.step` to `run.steps`; records, evaluates and saves when due.
 
   Raises:
     Interrupted: after a signal, once the step in progress is saved.
@@ -256,70 +215,48 @@ def run_loop(run: Run, at: RunState, out: Workdir, kept: Checkpoints,
       intact.
     CheckpointError: if a checkpoint cannot be written.
   """
-  spent: dict[str, float] = {}  # seconds by phase since the last written row
-  begun = time.perf_counter()
-  asked: collections.deque = collections.deque(maxlen=run.patience.window)
-  seen = watch.Watch(run.vain)
-
-  def lap(name, since):
-    now = time.perf_counter()
-    spent[f'time/{name}'] = spent.get(f'time/{name}', 0.0) + now - since
-    return now
+  def record_previous() -> None:
+    """Records the step before; saves it and raises if the run must stop."""
+    error = recorder.record()
+    if error is not None:
+      recorder.save(store, at)  # the state before the step under way
+      store.wait()
+      raise error
 
   with catch_signals() as signals:
     while at.step < run.steps:
-      outcome = train_step(run, at.state, at.buffer, at.step)
-      _check(run, out, outcome)
-      row, history = outcome.row, at.history
-      if outcome.calls.answers:
-        asked.append(outcome.calls)
-      failed, vain = run.patience.ended(asked), None
-      for line in seen.see(row):
-        say(line)
-      row.update(spent)
-      spent.clear()
-      since = time.perf_counter()
-      history.add(row, outcome.settled)
-      if outcome.settled is not None:
-        out.log_fates(at.step, outcome.settled)
-      out.log_samples(outcome.samples)
-      out.log_step(row)
-      for outlet in outlets:
-        outlet.write(at.step, row)
-      screen.step(row)
-      since = lap('log', since)
-
-      done, latest = at.step + 1, at.latest
-      last = done == run.steps
-      if last or (run.eval_every and done % run.eval_every == 0):
-        latest = evaluate_state(run, outcome.state)
-        out.log_eval(done, latest, history)
-        screen.note(console.evaluation(done, latest))
-        for outlet in outlets:
-          outlet.write(done, {f'eval/{s}': a for s, a in latest.items()})
-        since = lap('evaluate', since)
-      now = time.perf_counter()
-      history.seconds += now - begun
-      begun = now
-      at = RunState(done, outcome.state, outcome.buffer, history, at.base,
-                    latest)
-      if not last:
-        vain = seen.ended()
-      if last or signals or failed or vain or run.checkpoint.due(done):
-        save(kept, run, at, out.written())
-        lap('checkpoint', since)
-      if failed or vain:
-        kept.wait()
-        kind = TeacherFailed if failed else Idle
-        raise kind(f'stopped after step {at.step - 1}, which is saved: '
-                   f'{failed or vain}')
-      if signals:
-        kept.wait()
-        name = signal.Signals(signals[0]).name
-        out.note(f'{name}: saved after {done} steps')
-        raise Interrupted(f'{name}: saved after {done} of {run.steps} steps; '
-                          'the same command goes on from there', signals[0])
-  kept.wait()
+      try:
+        outcome = train_step(run, at.state, at.buffer, at.step,
+                             record_previous)
+      except Exception:
+        record_previous()  # it is complete, whatever failed in this step
+        raise
+      recorder.add(outcome)
+      at = dataclasses.replace(at, step=at.step + 1, state=outcome.state,
+                               buffer=outcome.buffer)
+      del outcome  # its batches live until it is recorded
+      last = at.step == run.steps
+      evaluates = last or (run.eval_every and at.step % run.eval_every == 0)
+      if not (evaluates or signals or run.checkpoint.due(at.step)):
+        continue
+      error = recorder.record()
+      if evaluates:
+        at = recorder.evaluate(at)
+      # A signal that comes later must not say that this step was saved.
+      number = signals[0] if signals else None
+      if last or number or error or run.checkpoint.due(at.step):
+        recorder.save(store, at)
+      if error is not None:
+        store.wait()
+        raise error
+      if number is not None:
+        store.wait()
+        name = signal.Signals(number).name
+        out.note(f'{name}: saved after {at.step} steps')
+        raise Interrupted(
+            f'{name}: saved after {at.step} of {run.steps} steps; the same '
+            'command goes on from there', number)
+  store.wait()
   return at
 
 
@@ -331,33 +268,6 @@ def _with_journal(run: Run, path: pathlib.Path) -> Run:
   return dataclasses.replace(run, teacher=CachedTeacher.open(
       run.teacher, path / 'teacher.jsonl', run.sampler.chat,
       run.sampler.grader))
-
-
-def read_complete(path, config) -> dict | None:
-  """The summary of a run that has done all steps of its config, else None.
-
-  Raises:
-    ValueError: if the summary cannot be read, or differs from the last
-      checkpoint, if there is one.
-    CheckpointError: for a damaged checkpoint.
-  """
-  summary = workdir.read_summary(path)
-  if summary is None or summary['steps'] != config.steps:
-    return None
-  told = {'method': config.method, 'seed': config.seed}
-  held = checkpoints.peek(path / 'checkpoints', config.steps)
-  if held is not None:
-    host = held['host']
-    told |= History.load(host['history']).summary(
-        host['base'], host['latest'], config.steps)
-  wrong = [name for name, value in json.loads(json.dumps(told)).items()
-           if summary.get(name) != value]
-  if wrong:
-    raise ValueError(
-        f'{path}/summary.json is not what the run came to: {wrong[0]} is '
-        f'{summary.get(wrong[0])!r}, the run has {told[wrong[0]]!r}. Without '
-        'that file the same command writes it again')
-  return summary
 
 
 class _Closing:
@@ -391,24 +301,6 @@ class _Closing:
       raise first
 
 
-def _found(path: pathlib.Path, config, fork_from) -> dict | None:
-  """The summary of a directory whose run is complete, else None.
-
-  Raises:
-    FileExistsError, ValueError: if the directory holds anything but a run of
-      this config, or if a fork would be written over a run.
-  """
-  stored = workdir.read_config(path)
-  if stored is None:
-    return None
-  if fork_from is not None and not (
-      stored['forked_from'] or {}).get('path') == str(fork_from):
-    raise FileExistsError(f'{path} holds a run already; --fork-from needs '
-                          'a new directory')
-  workdir.check_same_config(path, stored, config)
-  return read_complete(path, config)
-
-
 def _alone(path: pathlib.Path):
   """The lock of a directory, which one process of a run takes."""
   return (lock.hold(path) if jax.process_index() == 0
@@ -435,7 +327,7 @@ def main(config, path, fork_from=None) -> dict:
     OSError: for a file that cannot be written; the message names it.
   """
   path = pathlib.Path(path)
-  complete = _found(path, config, fork_from)
+  complete = resume.complete_summary(path, config, fork_from)
   if complete is not None:
     return complete
   with contextlib.ExitStack() as alone:
@@ -446,12 +338,13 @@ def main(config, path, fork_from=None) -> dict:
     # A fork keeps the date of the prompts that its policy and buffer come from.
     day = dates.choose(config, path, fork_from)
     run = build(config, day)
-    forked = None if fork_from is None else fork(run, config, fork_from)
+    forked = (None if fork_from is None
+              else resume.fork(run, config, fork_from))
     if not there:
       path.mkdir(parents=True, exist_ok=True)
       alone.enter_context(_alone(path))
       # Another process may have finished the run in the meantime.
-      complete = _found(path, config, fork_from)
+      complete = resume.complete_summary(path, config, fork_from)
       if complete is not None:
         return complete
     out = Workdir.open(path, config, None if forked is None else {
@@ -468,13 +361,13 @@ def _work(run: Run, config, out: Workdir, forked: RunState | None) -> dict:
     out.note(line)
   with _Closing(out.note) as closing:
     try:
-      kept = Checkpoints(path / 'checkpoints', run.checkpoint,
-                         _manifest(config, run))
-      closing.add(kept.close)
+      store = Checkpoints(path / 'checkpoints', run.checkpoint,
+                          resume.manifest(config, run))
+      closing.add(store.close)
       run = _with_journal(run, path)
-      judging = contextlib.ExitStack()
-      closing.add(judging.close)
-      verdicts = judging.enter_context(
+      journal = contextlib.ExitStack()
+      closing.add(journal.close)
+      verdicts = journal.enter_context(
           verifier.journalled(run.verifier, out.verdicts))
 
       def say(text):
@@ -484,40 +377,42 @@ def _work(run: Run, config, out: Workdir, forked: RunState | None) -> dict:
 
       if verdicts.outdated:
         say(verdicts.note(out.verdicts))
-      at = begin(run, out, kept, forked, say)
+      at = resume.resume(run, out, store, forked, say)
       workdir.write_json(path / digest.NAME, run.source.record())
-      outlets = writers.open_all(
+      writers = open_writers(
           config.log, path, workdir.config_values(config), at.step)
-      for outlet in outlets:
-        closing.add(outlet.close)
-      at = _on_screen(run, at, out, kept, outlets)
+      for writer in writers:
+        closing.add(writer.close)
+      at = _with_progress(run, at, out, store, writers)
     except BaseException as e:
       with contextlib.suppress(OSError):  # the disk may be full
         out.note(f'ended: {type(e).__name__}: {e}')
       raise
   summary = {'method': config.method, 'seed': config.seed,
              **at.history.summary(at.base, at.latest, at.step)}
-  out.finish(summary, sharding.to_host(at.state.params), run.description)
-  for line in watch.told(summary):
+  summary = out.finish(summary, sharding.to_host(at.state.params),
+                       run.description)
+  for line in watch.warnings(summary):
     out.note(line)
     print(line, flush=True)
   out.note(f'complete after {at.step} steps')
   return summary
 
 
-def _on_screen(run: Run, at: RunState, out: Workdir, kept: Checkpoints,
-               outlets) -> RunState:
-  """`run_loop` with a screen for a person who watches."""
-  screen = console.screen(run.steps, at.step)
+def _with_progress(run: Run, at: RunState, out: Workdir, store: Checkpoints,
+                   writers: Sequence[Writer]) -> RunState:
+  """`run_loop`, shown to a person who watches."""
+  progress = console.progress(run.steps, at.step)
 
   def say(text):
     out.note(text)
-    screen.note(text)
+    progress.note(text)
 
   try:
     if at.step:
-      screen.note(f'goes on after {at.step} of {run.steps} steps')
-    screen.note(console.evaluation(at.step, at.latest))
-    return run_loop(run, at, out, kept, outlets, screen, say)
+      progress.note(f'goes on after {at.step} of {run.steps} steps')
+    progress.note(console.evaluation(at.step, at.latest))
+    return run_loop(run, at, out, store, Recorder(
+        run, out, at.history, writers, progress, say))
   finally:
-    screen.close()
+    progress.close()

@@ -1,8 +1,10 @@
 """From the groups of a step to its mini-batches on the mesh."""
 
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -96,14 +98,14 @@ def score(run: Run, state: TrainState,
       for batches, tokens in minibatches]
 
 
-def sampler_gap(minibatches: Sequence[MiniBatch]) -> float:
-  """Largest |sampler - trainer| log-prob on trained tokens, nats; 0 for a
-  method without these targets."""
+def sampler_gap(minibatches: Sequence[MiniBatch]) -> jax.Array:
+  """Largest |sampler - trainer| log-prob on trained tokens (nats), on the
+  device; 0 for a method without these targets."""
   gaps = [jnp.max(jnp.abs(b.targets['old_logp'] - b.targets['sampler_logp'])
                   * b.mask_BT)
           for batches, _ in minibatches for b in batches
           if {'old_logp', 'sampler_logp'} <= b.targets.keys()]
-  return float(max(gaps, default=0.0))
+  return functools.reduce(jnp.maximum, gaps, jnp.zeros(()))
 
 
 def example_targets(method: Method, num_updates: int) -> dict[str, np.ndarray]:

@@ -4,12 +4,11 @@ from typing import Any, NamedTuple
 
 import jax
 
-from zppo_jax import models, tasks
+from zppo_jax import allowed, models, tasks
 from zppo_jax.chat.rendering import Day
 from zppo_jax.chat.wording import Chat
 from zppo_jax.devices import sharding
 from zppo_jax.models import attention
-from zppo_jax.train import checks
 from zppo_jax.weights import pretrained
 
 # student.thinking -> the switch of the chat template; None: the template's own
@@ -52,15 +51,15 @@ def load_model(spec, place=None, thinking: str = 'default',
       Also for a thinking switch or a named date, if there is no tokenizer whose
       template reads it.
   """
-  switch = checks.known(thinking, THINKING, 'student.thinking')
-  found = pretrained.load(spec.weights, dtype=spec.dtype, remat=spec.remat,
+  switch = allowed.known('student.thinking', thinking, THINKING)
+  loaded = pretrained.load(spec.weights, dtype=spec.dtype, remat=spec.remat,
                           attention=spec.attention, place=place,
                           unroll=spec.unroll)
-  found = pretrained.with_words(
-      found, end_tokens=spec.get('end_tokens', ()),
+  loaded = pretrained.with_words(
+      loaded, end_tokens=spec.get('end_tokens', ()),
       chat_template=spec.get('chat_template', ''), who=f'{who}.')
-  chat = pretrained.chat(found, thinking=switch, day=day)
-  for note in (*found.notes, *(chat.notes if chat else ())):
+  chat = pretrained.chat(loaded, thinking=switch, day=day)
+  for note in (*loaded.notes, *(chat.notes if chat else ())):
     print(f'{spec.weights}: {note}', flush=True)
   if chat is None and switch is not None:
     raise ValueError(f'student.thinking is {thinking!r}; {spec.weights} came '
@@ -68,7 +67,7 @@ def load_model(spec, place=None, thinking: str = 'default',
   if chat is None and day is not None and day.given:
     raise ValueError(f"student.date is '{day.date}'; {spec.weights} came "
                      "without a tokenizer, allowed: ''")
-  return Loaded(found.model, found.params, chat, found.description)
+  return Loaded(loaded.model, loaded.params, chat, loaded.description)
 
 
 def placed(like, mesh, rules):
@@ -80,11 +79,11 @@ def placed(like, mesh, rules):
 
 def chat_of(who: str, loaded: Loaded, name: str, task: tasks.Task) -> Chat:
   """The model's own chat, else the task's; ValueError if neither exists."""
-  found = loaded.chat or task.chat
-  if found is None:
+  chat = loaded.chat or task.chat
+  if chat is None:
     raise ValueError(f'{who}.weights came without a tokenizer and the task '
                      f'{name!r} has no chat of its own; one of them is needed')
-  return found
+  return chat
 
 
 def check_attention(who: str, loaded: Loaded, mesh) -> None:

@@ -11,8 +11,9 @@ from zppo_jax.learner import layouts
 from zppo_jax.objectives import importance
 from zppo_jax.records import Every, Question
 from zppo_jax.rollout import collect
-from zppo_jax.runs import checkpoints, metrics, watch
+from zppo_jax.runs import checkpoints, watch
 from zppo_jax.teachers import Teacher
+from zppo_jax.train import guards
 from zppo_jax.verdicts.verifier import Verifier
 
 
@@ -48,7 +49,7 @@ class Run:
   sampler: collect.Sampler
   greedy: collect.Sampler
   teacher: Teacher | None
-  patience: metrics.FailureBudget
+  patience: guards.FailureBudget
   rate: Callable[[int], float]
   reshard_fn: Any
   score_fn: Any

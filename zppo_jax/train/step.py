@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -14,7 +15,7 @@ from zppo_jax.algorithms import zppo
 from zppo_jax.algorithms.replay import ReplayBuffer, Settlement
 from zppo_jax.arrays import TrainState
 from zppo_jax.learner.update import no_sums
-from zppo_jax.records import CallStats, Group, Purpose
+from zppo_jax.records import CallStats, Group, Purpose, Question
 from zppo_jax.rollout import collect
 from zppo_jax.runs import metrics, samples
 from zppo_jax.teachers.in_process import InProcessTeacher
@@ -24,26 +25,45 @@ from zppo_jax.train.run import Run
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-  """The result of a step.
+  """What a step produced; `metrics_row` and `sample_rows` read it.
 
   Attributes:
-    state: the next TrainState.
+    step: the number of the step.
+    state: the next TrainState, which the device may still be computing.
     buffer: the next buffer.
-    row: metrics.
     settled: what happened to the buffer, or None without a buffer.
-    samples: lines for samples.jsonl.
-    groups: all groups that were trained on.
-    minibatches: (micro-batches on the mesh, response tokens) of each update.
+    new, replayed: the questions that were asked plain.
+    groups: all groups that were trained on, in the order of `new`, `replayed`,
+      reformulated prompts.
+    reformulated: the reformulated prompts and how they came about.
+    probe: the probe and its groups, or None in a step without a probe.
     calls: statistics of the calls to the teacher, probes included.
+    advantages_PG: the advantages of the rollouts of `groups`.
+    minibatches: (micro-batches on the mesh, response tokens) of each update.
+    gap: the largest |sampler - trainer| log-prob before the first update, nats,
+      on the device; None if it was not computed.
+    sums: the Sums of each update, on the device.
+    norms: the gradient norm of each update, on the device.
+    compilations: rollout programs compiled so far, by role.
+    seconds: seconds by phase.
   """
+  step: int
   state: TrainState
   buffer: ReplayBuffer
-  row: dict[str, float]
   settled: Settlement | None
-  samples: list[dict]
+  new: Sequence[Question]
+  replayed: Sequence[Question]
   groups: list[Group]
-  minibatches: Any
+  reformulated: zppo.Reformulated
+  probe: tuple[zppo.Probe, list[Group]] | None
   calls: CallStats
+  advantages_PG: np.ndarray
+  minibatches: Any
+  gap: Any
+  sums: Sequence[Any]
+  norms: Sequence[Any]
+  compilations: dict[str, int]
+  seconds: dict[str, float]
 
 
 def _moved(state: TrainState) -> bool:
@@ -68,14 +88,22 @@ def update(run: Run, state: TrainState, minibatches):
     state, new_sums, norm = run.update_fn(state, batches, float(tokens))
     sums.append(new_sums)
     norms.append(norm)
-  return state, *jax.device_get((sums, norms))
+  return state, sums, norms
 
 
 class Clock:
-  """Seconds by phase of a step."""
+  """Seconds by phase of a step.
 
-  def __init__(self):
-    self.seconds: dict[str, float] = {}
+  Args:
+    seconds: what earlier phases took; new seconds are added to it.
+  """
+
+  def __init__(self, seconds: dict[str, float] | None = None):
+    self.seconds = dict(seconds or {})
+    self._last = time.perf_counter()
+
+  def restart(self) -> None:
+    """Leaves out the time since the last lap."""
     self._last = time.perf_counter()
 
   def lap(self, name: str) -> None:
@@ -85,75 +113,130 @@ class Clock:
     self._last = now
 
 
-def train_step(run: Run, state: TrainState, buffer: ReplayBuffer,
-               step: int) -> Outcome:
-  """One step of Algorithm 1."""
+def _probe(run: Run, plain: list[Group], step: int, ask):
+  """(Probe, its groups), or None in a step without a probe."""
+  if not run.probe.due(step):
+    return None
+  probe = zppo.probe_copying(
+      plain, step, count=run.probe.questions, rules=run.rules,
+      teacher=run.teacher, chat=run.sampler.chat, compress=run.compress)
+  return probe, ask(probe.prompts)
+
+
+def _compilations(run: Run) -> dict[str, int]:
+  engines = {'student': run.sampler.engine}
+  if isinstance(run.teacher, InProcessTeacher):
+    engines['teacher'] = run.teacher.answers.engine
+  return {role: engine.programs.compilations
+          for role, engine in engines.items()}
+
+
+def train_step(run: Run, state: TrainState, buffer: ReplayBuffer, step: int,
+               read_previous: Callable[[], None] = lambda: None) -> Outcome:
+  """One step of Algorithm 1.
+
+  The update may still run on the device when this function returns: nothing
+  here waits for its numbers, which are read by `metrics_row`.
+
+  Args:
+    run: the run.
+    state: the state before the step.
+    buffer: the buffer before the step.
+    step: the number of the step.
+    read_previous: is called once the first work of this step was given to the
+      device, and before anything is asked of the policy or the teacher. The
+      loop reads the numbers of the step before here. What it raises ends the
+      step, which has changed nothing by then.
+  """
   clock = Clock()
   chat = run.sampler.chat
   params = run.reshard_fn(state.params)
   ask = functools.partial(collect.collect, run.sampler, params,
                           seed=run.seed, step=step, purpose=Purpose.ROLLOUT)
-
   new = run.source.draw(step)
   replayed = zppo.draw_replays(buffer, new, step, run.rules, run.method)
-  plain = ask(zppo.plain_prompts(new + replayed, chat))
+  prompts = zppo.plain_prompts(new + replayed, chat)
+  clock.lap('rollouts')
+  read_previous()
+  clock.restart()
+
+  plain = ask(prompts)
   clock.lap('rollouts')
   settled = None
   if run.method.replay:
     buffer, settled = buffer.settle(plain, run.rules.tau, step)
-  made = zppo.reformulate_hard(
+  reformulated = zppo.reformulate_hard(
       plain, step, rules=run.rules, method=run.method, teacher=run.teacher,
       chat=chat, compress=run.compress)
   clock.lap('teacher')
-  groups = plain + ask(made.prompts)
+  groups = plain + ask(reformulated.prompts)
   clock.lap('rollouts')
-  probed, calls = {}, made.calls
-  if run.probe.due(step):
-    probe = zppo.probe_copying(
-        plain, step, count=run.probe.questions, rules=run.rules,
-        teacher=run.teacher, chat=chat, compress=run.compress)
-    probed = metrics.of_probe(probe, ask(probe.prompts))
-    calls += probe.calls
+  probe = _probe(run, plain, step, ask)
+  if probe:
     clock.lap('probe')
 
   advantages_PG = minibatch_lib.advantages(run, groups)
   minibatches, scored = minibatch_lib.make(run, groups, advantages_PG, step)
-  calls += scored
   minibatches = minibatch_lib.score(run, state, minibatches)
   gap = (minibatch_lib.sampler_gap(minibatches)
          if run.num_updates > 1 and run.method.old_logps else None)
   clock.lap('scoring')
   state, sums, norms = update(run, state, minibatches)
   clock.lap('update')
+  return Outcome(
+      step=step, state=state, buffer=buffer, settled=settled, new=new,
+      replayed=replayed, groups=groups, reformulated=reformulated, probe=probe,
+      calls=(reformulated.calls + scored
+             + (probe[0].calls if probe else CallStats())),
+      advantages_PG=advantages_PG, minibatches=minibatches, gap=gap, sums=sums,
+      norms=norms, compilations=_compilations(run), seconds=clock.seconds)
 
-  row = {'step': step, 'learning_rate': float(run.rate(step)),
-         **metrics.of_groups(groups),
-         **metrics.of_plain_splits(plain[:len(new)]),
-         **metrics.of_advantages(advantages_PG),
-         **metrics.of_reformulation(made), **metrics.of_calls(made, calls),
-         'plain/removed': sum(
-             chat.plain(q.text).removed for q in new + replayed),
-         **metrics.of_tokens(groups, made), **probed,
-         **metrics.of_updates(sums, [t for _, t in minibatches], norms)}
-  if settled is not None:
-    row.update(metrics.of_buffer(buffer, settled))
+
+def metrics_row(run: Run, outcome: Outcome) -> dict[str, float]:
+  """The numbers of a step by name (docs/metrics.md).
+
+  It waits until the device has finished the step's updates. What the host knows
+  is computed before that, while the device is at work.
+  """
+  clock = Clock(outcome.seconds)
+  groups, reformulated = outcome.groups, outcome.reformulated
+  host = {
+      **metrics.of_groups(groups),
+      **metrics.of_plain_splits(groups[:len(outcome.new)]),
+      **metrics.of_advantages(outcome.advantages_PG),
+      **metrics.of_reformulation(reformulated),
+      **metrics.of_calls(reformulated, outcome.calls),
+      'plain/removed': sum(run.sampler.chat.plain(q.text).removed
+                           for q in (*outcome.new, *outcome.replayed)),
+      **metrics.of_tokens(groups, reformulated),
+      **(metrics.of_probe(*outcome.probe) if outcome.probe else {})}
+  clock.lap('log')
+  sums, norms, gap = jax.device_get(
+      (outcome.sums, outcome.norms, outcome.gap))
+  clock.lap('update')
+  tokens = [count for _, count in outcome.minibatches]
+  row = {'step': outcome.step, 'learning_rate': float(run.rate(outcome.step)),
+         **host, **metrics.of_updates(sums, tokens, norms)}
+  if outcome.settled is not None:
+    row.update(metrics.of_buffer(outcome.buffer, outcome.settled))
   if gap is not None:
-    row['sampler_trainer/logp_gap_max'] = gap
+    row['sampler_trainer/logp_gap_max'] = float(gap)
   if run.correction.on:
     row.update(metrics.of_correction(sums))
   elif run.gap_measured:
     row.update(metrics.of_gap(sums))
-  row['compilations/student'] = run.sampler.engine.programs.compilations
-  if isinstance(run.teacher, InProcessTeacher):
-    row['compilations/teacher'] = (
-        run.teacher.answers.engine.programs.compilations)
+  for role, count in outcome.compilations.items():
+    row[f'compilations/{role}'] = count
   row['student_rollouts'] = len(groups) * run.num_rollouts
-  shown = []
-  if run.samples.due(step):
-    shown = samples.rows(
-        groups, advantages_PG, made, [q.id for q in replayed], step,
-        count=run.samples.questions, seed=run.seed, chat=chat)
   clock.lap('log')
-  row.update(clock.seconds)
-  return Outcome(state, buffer, row, settled, shown, groups, minibatches,
-                 calls)
+  return row | clock.seconds
+
+
+def sample_rows(run: Run, outcome: Outcome) -> list[dict]:
+  """Lines of samples.jsonl for a step; none where samples are not due."""
+  if not run.samples.due(outcome.step):
+    return []
+  return samples.rows(
+      outcome.groups, outcome.advantages_PG, outcome.reformulated,
+      [q.id for q in outcome.replayed], outcome.step,
+      count=run.samples.questions, seed=run.seed, chat=run.sampler.chat)

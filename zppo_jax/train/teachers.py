@@ -14,11 +14,19 @@ from zppo_jax.chat.wording import Chat, Wording
 from zppo_jax.devices import sharding
 from zppo_jax.learner import scoring
 from zppo_jax.records import Decoding
-from zppo_jax.rollout import collect
+from zppo_jax.rollout import collect, weight_sync
+from zppo_jax.rollout.build import make_engine
 from zppo_jax.teachers import Teacher, endpoint
 from zppo_jax.teachers.in_process import InProcessTeacher
 from zppo_jax.teachers.stored import StoredTeacher
-from zppo_jax.train import models as loading
+from zppo_jax.train.models import (
+  chat_of,
+  check_attention,
+  check_same_words,
+  check_vocabulary,
+  load_model,
+  placed,
+)
 
 
 class TeacherContext(NamedTuple):
@@ -43,38 +51,37 @@ class TeacherContext(NamedTuple):
   decoding: Decoding
 
 
-def _in_process(desk: TeacherContext) -> Teacher:
-  c, mesh, shapes = desk.config, desk.mesh, desk.config.shapes
-  cast = functools.partial(collect.cast, dtype=c.teacher.dtype)
-  loaded = loading.load_model(c.teacher, lambda like: loading.placed(
+def _in_process(context: TeacherContext) -> Teacher:
+  c, mesh, shapes = context.config, context.mesh, context.config.shapes
+  cast = functools.partial(weight_sync.cast, dtype=c.teacher.dtype)
+  loaded = load_model(c.teacher, lambda like: placed(
       jax.eval_shape(cast, like), mesh, sharding.ROLLOUT_RULES),
-      day=desk.chat.day, who='teacher')
-  chat = loading.chat_of('teacher', loaded, c.data.task, desk.task)
-  loading.check_vocabulary('teacher', loaded, chat)
-  loading.check_attention('teacher', loaded, mesh)
-  loading.check_same_words(desk.chat, chat)
+      day=context.chat.day, who='teacher')
+  chat = chat_of('teacher', loaded, c.data.task, context.task)
+  check_vocabulary('teacher', loaded, chat)
+  check_attention('teacher', loaded, mesh)
+  check_same_words(context.chat, chat)
   # Prompts are the student's, but the teacher's vocabulary may have other
   # padding rows, which its own codec knows. A turn also ends with the student's
   # end tokens, because the prompt has the student's template.
-  ends = segments.end_ids(desk.chat.codec)
+  ends = segments.end_ids(context.chat.codec)
   if not set(ends) <= set(segments.end_ids(chat.codec)):
     chat = dataclasses.replace(chat, codec=chat.codec.ending(ends))
   answers = collect.Sampler(
-      collect.make_engine(
+      engine=make_engine(
           model=models.on_mesh(loaded.model, mesh), mesh=mesh, chat=chat,
-          max_tokens=max(desk.decoding.max_tokens, desk.compress.cap + 1),
+          max_tokens=max(context.decoding.max_tokens, context.compress.cap + 1),
           num_rollouts=(c.algorithm.teacher_rollouts,),
           prompt_buckets=shapes.prompt_buckets,
           patch_buckets=shapes.patch_buckets,
-          group_buckets=shapes.group_buckets, slots=collect.slots_of(
-              shapes.slots, shapes.group_buckets,
-              c.algorithm.teacher_rollouts)),
-      chat, desk.task.grader, desk.decoding, c.algorithm.teacher_rollouts)
+          group_buckets=shapes.group_buckets, slots=shapes.slots),
+      chat=chat, grader=context.task.grader, decoding=context.decoding,
+      num_rollouts=c.algorithm.teacher_rollouts)
   return InProcessTeacher(
-      params=collect.place_copy(loaded.params, loaded.model, mesh),
+      params=weight_sync.place_copy(loaded.params, loaded.model, mesh),
       answers=answers, summaries=dataclasses.replace(
-          answers, decoding=Decoding(desk.compress.cap + 1,
-                                     desk.compress.temperature),
+          answers, decoding=Decoding(context.compress.cap + 1,
+                                     context.compress.temperature),
           num_rollouts=1),
       score_fn=scoring.compile_frozen_scorer(
           model=models.on_mesh(loaded.model, mesh), mesh=mesh,
@@ -83,24 +90,24 @@ def _in_process(desk: TeacherContext) -> Teacher:
       micro_tokens=shapes.micro_tokens, seed=c.seed)
 
 
-def _endpoint(desk: TeacherContext) -> Teacher:
-  c, algo = desk.config, desk.config.algorithm
+def _endpoint(context: TeacherContext) -> Teacher:
+  c, algo = context.config, context.config.algorithm
   if jax.process_count() > 1:
     raise ValueError(
         f"teacher.kind is 'endpoint'; it runs in one process, this run has "
         f'{jax.process_count()}')
   return endpoint.connect(
-      c.teacher.endpoint, chat=desk.chat, words=desk.words,
-      grader=desk.task.grader, decoding=desk.decoding,
+      c.teacher.endpoint, chat=context.chat, words=context.words,
+      grader=context.task.grader, decoding=context.decoding,
       num_answers=algo.teacher_rollouts,
-      compress=desk.compress, max_prompt=max(c.shapes.prompt_buckets),
+      compress=context.compress, max_prompt=max(c.shapes.prompt_buckets),
       seed=c.seed)
 
 
-def _stored(desk: TeacherContext) -> Teacher:
-  return StoredTeacher(desk.chat, desk.task.grader,
-                       desk.config.algorithm.teacher_rollouts,
-                       desk.config.seed)
+def _stored(context: TeacherContext) -> Teacher:
+  return StoredTeacher(context.chat, context.task.grader,
+                       context.config.algorithm.teacher_rollouts,
+                       context.config.seed)
 
 
 TEACHERS: dict[str, Callable[[TeacherContext], Teacher]] = {

@@ -1,10 +1,10 @@
 """Control strings of chat templates in words that go to somebody's server.
 
-A server parses its own control tokens out of whatever text it is sent, so
-that `<|im_end|>` in a student's answer would end the message that quotes it.
-Which strings these are is the server's tokenizer's to say; here are the forms
-that published tokenizers use. In JSON they are spelt with an escape, which
-changes no value; in prose a space behind their first character breaks them.
+A server parses its own control tokens out of each text that it receives, so
+`<|im_end|>` in a student's answer would end the message that quotes it. The
+tokenizer of the server decides which strings these are; this file holds the
+forms that published tokenizers use. In JSON an escape spells them, which
+changes no value. In prose a space behind the first character breaks them.
 """
 
 import functools
@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from typing import Any
 
 # Names in angle brackets without bars, and in square brackets. `List<size_t>`
-# and the area `[ABC]` are nobody's control strings.
+# and the area `[ABC]` are no control strings of any tokenizer.
 _ANGLE = (
     r's|bos|eos|pad|unk|mask|cls|sep|sop|eop|eot|eoh|eoa|eod|eom|think|thinking'
     r'|reasoning|seg|unused|reserved|human|assistant|user|system|bot|image'
@@ -35,7 +35,7 @@ _FORMS = (
     rf'<{_BAR}[^\s<>]{{1,100}}>', rf'<[^\s<>]{{1,100}}{_BAR}>',
     rf'</?(?:{_ANGLE})\d*/?>', rf'\[/?(?:{_SQUARE}|{_IN_BARS})\]',
     r'<</?[A-Z]+>>', r'>>[A-Z]+<<', r'\]~!?[a-z][\[\]]', r'\[e~\[', r'\]<\]')
-# In JSON every `<` that opens something may go: nobody reads it but a model.
+# In JSON every opening `<` may be escaped, because only a model reads it.
 _IN_JSON = (
     (re.compile(r'<(?=[^\s\d=])'), r'\\u003c'),
     (re.compile('>(?=>)'), r'\\u003e'),
@@ -48,10 +48,10 @@ def dumps(texts: dict[str, str], **options: Any) -> str:
   """A JSON object whose texts hold no control string of any template.
 
   Args:
-    texts: keys are ours, values somebody's words; it reads back as the same.
+    texts: keys of ours and words of others; the JSON reads back as the same.
     options: of json.dumps.
   """
-  # An object of texts has none of these characters outside its texts.
+  # Outside of its texts, an object of texts has none of these characters.
   text = json.dumps(texts, **options)
   for pattern, escape in _IN_JSON:
     text = pattern.sub(escape, text)
@@ -60,7 +60,7 @@ def dumps(texts: dict[str, str], **options: Any) -> str:
 
 @functools.lru_cache(maxsize=16)
 def _pattern(known: frozenset[str]) -> re.Pattern:
-  """The first character of each control string, wherever one begins."""
+  """A pattern for the first character of each control string."""
   strings = sorted((s for s in known if len(s.strip()) > 1), key=len,
                    reverse=True)
   return re.compile(
@@ -69,10 +69,10 @@ def _pattern(known: frozenset[str]) -> re.Pattern:
 
 
 def broken(text: str, known: Iterable[str] = ()) -> str:
-  """A text whose control strings are words: `<|im_end|>` is `< |im_end|>`.
+  """A text with broken control strings: `<|im_end|>` is `< |im_end|>`.
 
   Args:
-    text: somebody's words.
+    text: words of others.
     known: control strings besides the usual forms.
   """
   pattern = _pattern(frozenset(known))

@@ -1,1 +1,1 @@
-"""Weights on disk: files of ours, hub folders, GGUF."""
+"""Weights on disk: files of this package, folders of the hub, GGUF."""

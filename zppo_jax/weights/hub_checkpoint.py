@@ -1,8 +1,8 @@
 """Checkpoints of the hub into parameter trees and back, by HubLeaf.
 
-Import and export go by the same description (models/hub_leaf.py), so they
-cannot disagree. Reading is tensor by tensor: the host holds one hub tensor
-and the shards of this process.
+Import and export use the same description (weights/hub_leaf.py), so that they
+cannot disagree. A checkpoint is read tensor by tensor, so that the host holds
+one tensor of the hub and the shards of this process.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ from zppo_jax.weights.hub_leaf import HubLeaf, HubSource
 
 DTYPES = {'float32': np.float32, 'bfloat16': ml_dtypes.bfloat16}
 _HEAD, _EMBED = 'lm_head.weight', 'embed_tokens.weight'
-# What may stand before the names of a text model and of its head.
+# Prefixes of the names of a text model and of its head.
 _ROOTS = ('model.language_model.', 'language_model.model.', 'model.',
           'language_model.', '')
 _HEAD_ROOTS = ('language_model.', 'model.', 'model.language_model.')
@@ -49,7 +49,7 @@ def is_hub(path) -> bool:
 
 
 def read(path) -> HubSource:
-  """A folder or a .gguf file; errors as hub_folder.read, gguf_file.read."""
+  """Reads a folder or a .gguf file; raises as their `read` functions."""
   path = pathlib.Path(path)
   if path.suffix == '.gguf':
     return gguf_file.read(path)
@@ -70,7 +70,7 @@ def family_of(config: dict) -> str:
 
 
 def _check(source: HubSource, leaves, prefixes, config) -> list[str]:
-  """Names that are left out; ValueError names all that does not fit."""
+  """The tensors that are left out; ValueError names all mismatches."""
   shapes = {name: leaf.hub_shape for leaf in leaves for name in leaf.names}
   left = source.tensors.keys() - shapes.keys()
   skipped = {n for n in left if n.startswith(tuple(prefixes))
@@ -94,8 +94,8 @@ def _check(source: HubSource, leaves, prefixes, config) -> list[str]:
 
 
 def _equal(source: HubSource, first: str, second: str) -> bool:
-  """Whether two tensors hold the same values, but for the rounding to the
-  type of one of them."""
+  """Whether two tensors hold the same values up to the rounding of the type of
+  one of them."""
   if source.tensors[first].shape != source.tensors[second].shape:
     return False
   rows = source.tensors[first].shape[0]
@@ -110,10 +110,10 @@ def _equal(source: HubSource, first: str, second: str) -> bool:
 
 
 def _renamed(source: HubSource, leaves) -> HubSource:
-  """The source with its tensors under the names that the leaves have.
+  """The source with the names of the leaves for its tensors.
 
-  A text model alone may keep the names that it has in the whole model
-  (`model.language_model.`), and a whole one those of an older release.
+  A text model alone may have the names of the whole model
+  (`model.language_model.`), and a whole model those of an older release.
   """
   wanted = next(leaf.names[0] for leaf in leaves if leaf.path == ('embed',)
                 ).removesuffix(_EMBED)
@@ -135,14 +135,14 @@ def _renamed(source: HubSource, leaves) -> HubSource:
 
   theirs = {name(n): n for n in source.tensors}
   if len(theirs) < len(source.tensors):
-    return source  # two of one name: `_check` tells what is unknown
+    return source  # two tensors of one name; `_check` names unknown ones
   return dataclasses.replace(
       source, tensors={ours: source.tensors[n] for ours, n in theirs.items()},
       read=lambda n, start, stop: source.read(theirs[n], start, stop))
 
 
 def _is_buffer(source: HubSource, name: str, config) -> bool:
-  """Whether a tensor is a buffer that old files keep beside the weights.
+  """Whether a tensor is a buffer, which old files hold beside the weights.
 
   Raises:
     ValueError: for rotary frequencies that are not those of config.json.
@@ -160,7 +160,7 @@ def _is_buffer(source: HubSource, name: str, config) -> bool:
 
 
 def _piece(source: HubSource, leaf: HubLeaf, name: str, index, dtype):
-  """ours[i][index] of one hub tensor; reads no more rows than it needs."""
+  """ours[i][index] of one hub tensor, of which only needed rows are read."""
   # The slice of each axis of `split`; its first axis is whole rows of the
   # hub's tensor wherever its size divides theirs.
   at = [index[leaf.perm.index(axis)] for axis in range(len(leaf.split))]
@@ -180,7 +180,7 @@ def _piece(source: HubSource, leaf: HubLeaf, name: str, index, dtype):
 
 
 def _read_leaf(source, leaf: HubLeaf, index, dtype) -> np.ndarray:
-  """ours[index], tensor by tensor."""
+  """ours[index], which is read tensor by tensor."""
   if not leaf.stacked:
     return np.ascontiguousarray(
         _piece(source, leaf, leaf.names[0], index, dtype))
@@ -193,8 +193,11 @@ def _read_leaf(source, leaf: HubLeaf, index, dtype) -> np.ndarray:
 
 
 def _on_devices(shape, sharding, make) -> jax.Array:
-  """A global array from `make(index)`. jax.make_array_from_callback would hold
-  all pieces on the host at once; here one is read, put and dropped."""
+  """A global array of the pieces `make(index)`.
+
+  The host holds one piece at a time; jax.make_array_from_callback would hold
+  all of them.
+  """
   devices: dict = {}
   indices = sharding.addressable_devices_indices_map(shape)
   for device, index in indices.items():
@@ -215,16 +218,16 @@ def load(source: HubSource, model: models.Model, like=None):
     source: the checkpoint.
     model: a model that was built from its config.json.
     like: params-shaped ShapeDtypeStructs, whose types (float32 or bfloat16)
-      the parameters get. A leaf with a sharding is read straight onto its
-      devices, each process its own part; one without comes as a numpy array.
-      None: numpy arrays of float32.
+      the parameters get. Each process reads its part of a leaf with a sharding
+      straight onto its devices; a leaf without a sharding becomes a numpy
+      array. None: numpy arrays of float32.
 
   Returns:
     (nested dict of arrays, names of the tensors that were left out).
 
   Raises:
-    ValueError: for missing, unknown or misshapen tensors, all named at once;
-      for NaN or infinite weights.
+    ValueError: for missing, unknown or misshapen tensors, all of which it
+      names; for NaN or infinite weights.
   """
   row = families.FAMILIES[model.family]
   leaves = {leaf.path: leaf for leaf in row.hub_leaves(model.config)}
@@ -247,8 +250,7 @@ def load(source: HubSource, model: models.Model, like=None):
 
 
 def _shards(sizes: dict[str, int], most: int) -> list[list[str]]:
-  """Tensors in order, cut so that a shard has at most `most` bytes (or one
-  tensor)."""
+  """The tensors in order, in shards of at most `most` bytes or one tensor."""
   out, room = [], 0
   for name, size in sizes.items():
     if size > room:
@@ -264,7 +266,7 @@ def _token_ids(config: dict) -> dict:
 
 
 def _write_ends(to: pathlib.Path, ids) -> None:
-  """Sees to it that the generation config declares these end tokens."""
+  """Adds end tokens to the generation config."""
   path = to / _GENERATION
   held = hub_folder.read_json(path) if path.is_file() else {}
   found = held.get('eos_token_id')
@@ -278,8 +280,10 @@ def _write_ends(to: pathlib.Path, ids) -> None:
 
 
 def _copy_files(origin, to: pathlib.Path) -> dict:
-  """Copies what belongs to a tokenizer; returns config.json's token ids,
-  those of the text model under 'text_config'."""
+  """Copies the files of a tokenizer; returns the token ids of config.json.
+
+  Those of the text model are under 'text_config'.
+  """
   origin = pathlib.Path(origin)
   if origin.suffix == '.gguf':
     tokenizer = gguf_file.tokenizer(origin)
@@ -305,24 +309,26 @@ def save(to, params, model: models.Model, *, dtype: str = 'float32',
          end_ids=(), chat_template: str = '') -> list[str]:
   """Writes a checkpoint folder that transformers loads.
 
-  It is written beside its place and renamed, so that it is whole or absent.
+  The folder is written beside its place and then renamed, so that it is whole
+  or absent.
 
   Args:
     to: a folder that does not exist, or is empty.
     params: parameters, numpy or addressable jax arrays.
     model: their model, of a family that the hub has.
     dtype: 'float32' or 'bfloat16'.
-    tokenizer: folder or .gguf whose tokenizer files are copied, or None.
-    max_shard_bytes: limit of a file; a larger tensor has a file of its own.
-    end_ids: end tokens that the generation config shall declare besides the
-      tokenizer's own.
-    chat_template: text that replaces the tokenizer's; '' keeps it.
+    tokenizer: a folder or a .gguf file whose tokenizer is copied, or None.
+    max_shard_bytes: the most bytes of a file; a larger tensor has its own file.
+    end_ids: end tokens that the generation config declares besides those of the
+      tokenizer.
+    chat_template: the text of a template that replaces the tokenizer's; ''
+      keeps the tokenizer's.
 
   Returns:
-    Names of the files.
+    The names of the files.
 
   Raises:
-    FileExistsError: if the folder holds anything.
+    FileExistsError: if the folder is not empty.
     ValueError: for a family without a hub form, or another dtype.
   """
   to = pathlib.Path(to)

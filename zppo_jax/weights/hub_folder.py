@@ -1,7 +1,7 @@
 """A checkpoint folder of the hub: config.json and safetensors, read by rows.
 
-Rows are read with plain reads, not through a memory map, so that the host
-never holds more of a file than was asked for.
+Rows are read with plain reads and no memory map, so that the host never holds
+more of a file than the caller needs.
 """
 
 import json
@@ -16,16 +16,16 @@ from zppo_jax.weights.hub_leaf import HubSource, HubTensor
 
 _DTYPES = {'F32': np.float32, 'F16': np.float16, 'BF16': ml_dtypes.bfloat16,
            'F8_E4M3': ml_dtypes.float8_e4m3fn}
-_SCALE = '_scale_inv'  # W_scale_inv: one factor for each block of FP8 W
+_SCALE = '_scale_inv'  # W_scale_inv holds a factor per block of an FP8 W
 _PICKLES = ('*.bin', '*.pt', '*.pth', '*.ckpt', '*.pkl', '*.pickle')
-# Fields of config.json that hold fields.
+# Fields of config.json that are objects.
 _OBJECTS = ('text_config', 'vision_config', 'rope_parameters', 'rope_scaling',
             'quantization_config')
 _HEADER_LIMIT = 100 << 20  # bytes; the format's own limit
 
 
 def read_json(path: pathlib.Path) -> dict:
-  """A JSON object; ValueError names a file that holds none."""
+  """The JSON object of a file; ValueError names a file without one."""
   try:
     found = json.loads(path.read_text('utf-8'))
   except (ValueError, RecursionError) as e:
@@ -40,7 +40,7 @@ def read_config(folder) -> dict:
 
   Raises:
     FileNotFoundError: if there is none.
-    ValueError: if it asks for code of its own, which is never run.
+    ValueError: if it names code of its own, which never runs.
   """
   path = pathlib.Path(folder) / 'config.json'
   if not path.is_file():
@@ -58,7 +58,7 @@ def read_config(folder) -> dict:
 
 
 def _fp8_block(config: dict, path) -> tuple[int, int] | None:
-  """Block of FP8 weights; ValueError for another quantisation."""
+  """The block size of FP8 weights; ValueError for another quantisation."""
   found = config.get('quantization_config')
   if found is None:
     return None
@@ -73,7 +73,7 @@ def _fp8_block(config: dict, path) -> tuple[int, int] | None:
 
 
 def _files(folder: pathlib.Path) -> list[pathlib.Path]:
-  """The folder's safetensors files; refuses pickles by name."""
+  """The safetensors files of a folder; pickles are refused by name."""
   index = folder / 'model.safetensors.index.json'
   if index.is_file():
     listed = read_json(index).get('weight_map')
@@ -101,7 +101,7 @@ def _header(path: pathlib.Path) -> dict[str, tuple[HubTensor, int]]:
   """name -> (tensor, offset in the file) of a safetensors file.
 
   Raises:
-    ValueError: for a damaged file or a type that is not read.
+    ValueError: for a damaged file, or for a type that cannot be read.
   """
   size = path.stat().st_size
   with open(path, 'rb') as f:
@@ -129,16 +129,16 @@ def _header(path: pathlib.Path) -> dict[str, tuple[HubTensor, int]]:
 
 
 def read(folder) -> HubSource:
-  """A checkpoint folder, headers checked, no weights read.
+  """Opens a checkpoint folder: checks all headers and reads no weights.
 
-  FP8 weights come out dequantised; their `weight_scale_inv` tensors are not
-  listed.
+  FP8 weights are dequantised when they are read, so their `weight_scale_inv`
+  tensors are not listed.
 
   Raises:
-    FileNotFoundError: without config.json or safetensors (.bin, .pt and the
-      like are refused by name), or if a shard is absent.
-    ValueError: for remote code, another quantisation than block FP8, a
-      damaged file, a tensor in two files, FP8 weights without scales.
+    FileNotFoundError: if config.json, the safetensors files or a shard are
+      absent; .bin, .pt and similar files are refused by name.
+    ValueError: for remote code, another quantisation than block FP8, a damaged
+      file, a tensor in two files, or FP8 weights without scales.
   """
   folder = pathlib.Path(folder)
   config = read_config(folder)
@@ -188,34 +188,34 @@ def read(folder) -> HubSource:
 
 
 def tokenizer(folder):
-  """The folder's tokenizer; its files alone, no remote code, no network.
+  """The tokenizer of a folder, without remote code and without a network.
 
   Raises:
-    ValueError: for files that make none, naming the folder.
+    ValueError: for files that are no tokenizer; it names the folder.
   """
-  # transformers takes seconds to import and only tokenizers need it.
+  # The import of transformers takes seconds, and only tokenizers need it.
   from transformers import AutoTokenizer
   os.environ.setdefault('TOKENIZERS_PARALLELISM', 'false')
   try:
     return AutoTokenizer.from_pretrained(
         str(folder), local_files_only=True, trust_remote_code=False)
-  except ImportError:  # a package that this kind of tokenizer needs
+  except ImportError:  # this kind of tokenizer needs another package
     raise
-  except Exception as e:  # damaged files make it raise almost anything
+  except Exception as e:  # a damaged file makes it raise almost any error
     raise ValueError(f'{folder}: its tokenizer cannot be read: '
                      f'{type(e).__name__}: {e}') from e
 
 
-# Where a folder may declare end tokens.
+# The places in which a folder may declare end tokens.
 END_PLACES = (('generation_config.json', ()), ('config.json', ()),
               ('config.json', ('text_config',)))
 
 
 def declared_ends(folder) -> dict[str, tuple[int, ...]]:
-  """The end tokens of each place of END_PLACES that declares some.
+  """The end tokens by place, for the places of END_PLACES that declare some.
 
   Raises:
-    ValueError: for one that is no token id, naming file and field.
+    ValueError: for a value that is no token id; it names file and field.
   """
   out = {}
   for name, keys in END_PLACES:
@@ -236,13 +236,13 @@ def declared_ends(folder) -> dict[str, tuple[int, ...]]:
 
 
 def end_ids(folder) -> tuple[int, ...]:
-  """All end tokens that the folder's config files declare; may be ()."""
+  """All end tokens that the config files of a folder declare; may be ()."""
   return tuple(dict.fromkeys(
       i for ids in declared_ends(folder).values() for i in ids))
 
 
 def template_file(folder) -> str:
-  """Name of the file that the chat template is in; '' where it is unknown."""
+  """The name of the file with the chat template; '' if it is unknown."""
   folder = pathlib.Path(folder)
   for name in ('chat_template.jinja', 'chat_template.json'):
     if (folder / name).is_file():
@@ -253,14 +253,14 @@ def template_file(folder) -> str:
 
 
 def locate(path) -> pathlib.Path:
-  """The folder with the checkpoint that a path means.
+  """The folder of the checkpoint for a path.
 
   A root of the hub's cache (`models--ORG--NAME`) stands for its only
   snapshot, or for the one that refs/main names.
 
   Raises:
     FileNotFoundError: for a root of several or no snapshots, a folder of such
-      roots, or an adapter without its base model, with what to do.
+      roots, or an adapter without its base model; it says what to do.
   """
   path = pathlib.Path(path)
   if (path / 'config.json').is_file() and not (

@@ -1,8 +1,8 @@
-"""How a parameter leaf lies in a hub checkpoint; pure description, no IO.
+"""Descriptions of parameter leaves in a hub checkpoint, without any IO.
 
 A family's `hub_leaves(config)` returns one `HubLeaf` per parameter leaf.
-weights/hub_checkpoint.py reads and writes by it, so that import and export
-cannot disagree.
+weights/hub_checkpoint.py uses it to read and to write, so that import and
+export cannot disagree.
 """
 
 import dataclasses
@@ -16,19 +16,19 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class HubTensor:
-  """Shape and stored type ('F32', 'BF16', 'Q8_0', ...) of a hub tensor."""
+  """The shape and the stored type ('F32', 'BF16', 'Q8_0', ...) of a tensor."""
   shape: tuple[int, ...]
   dtype: str
 
 
 @dataclasses.dataclass(frozen=True)
 class HubSource:
-  """A checkpoint of the hub on disk; its tensors are read when they are needed.
+  """A checkpoint of the hub on disk, whose tensors are read when needed.
 
   Attributes:
-    path: its folder, or its GGUF file.
+    path: the folder or the GGUF file.
     config: config.json as a dict.
-    tensors: shapes and types by the hub's names.
+    tensors: the shape and type for each of the hub's names.
     read: (name, start, stop) -> rows [start, stop) of a tensor, dequantised,
       as float32, bfloat16 or float16.
   """
@@ -42,15 +42,15 @@ class HubSource:
 class HubLeaf:
   """One leaf of our pytree and the hub tensors that hold it.
 
-  ours[i] = transpose(reshape(hub[names[i]], split), perm), stacked over i on a
-  new first axis if `stacked`, else there is one name and no stacking.
+  ours[i] = transpose(reshape(hub[names[i]], split), perm). If `stacked`, the
+  leaf has a new first axis over i; otherwise it has one name.
 
   Attributes:
-    path: keys in the parameter tree.
-    names: hub tensors, in the order of the stacked axis.
-    hub_shape: shape of each hub tensor.
-    split: shape to which it is reshaped first (same size).
-    perm: permutation of the axes of `split`.
+    path: the keys in the parameter tree.
+    names: the hub tensors, in the order of the stacked axis.
+    hub_shape: the shape of each hub tensor.
+    split: the shape, of the same size, to which a hub tensor is reshaped first.
+    perm: the permutation of the axes of `split`.
     stacked: whether our leaf has a leading axis over `names`.
   """
   path: tuple[str, ...]
@@ -70,19 +70,19 @@ class HubLeaf:
 
   @property
   def layer_shape(self) -> tuple[int, ...]:
-    """Shape of ours[i]."""
+    """The shape of ours[i]."""
     return tuple(self.split[i] for i in self.perm)
 
   @property
   def shape(self) -> tuple[int, ...]:
-    """Shape of our leaf."""
+    """The shape of our leaf."""
     lead = (len(self.names),) if self.stacked else ()
     return (*lead, *self.layer_shape)
 
   def to_ours(self, tensor: np.ndarray) -> np.ndarray:
-    """ours[i] from a hub tensor; a view where numpy can."""
+    """ours[i] from a hub tensor, as a view if numpy can make one."""
     return tensor.reshape(self.split).transpose(self.perm)
 
   def to_hub(self, layer: np.ndarray) -> np.ndarray:
-    """The hub tensor from ours[i]; the exact inverse of `to_ours`."""
+    """The hub tensor from ours[i]; this is the exact inverse of `to_ours`."""
     return layer.transpose(np.argsort(self.perm)).reshape(self.hub_shape)

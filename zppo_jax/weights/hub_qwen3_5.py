@@ -1,7 +1,7 @@
 """Qwen3.5 in the hub's config.json and tensors.
 
-Two forms: `qwen3_5` is the checkpoint with a vision tower, its text model
-nested; `qwen3_5_text` is the text model alone.
+There are two forms: `qwen3_5` is the checkpoint with a vision tower, in which
+the text model is nested; `qwen3_5_text` is the text model alone.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ _FIELDS = {
     'conv_kernel': 'linear_conv_kernel_dim'}
 _LINEAR, _FULL = 'linear_attention', 'full_attention'
 _TIED = 'tie_word_embeddings'
-# The multi-token-prediction head; of a text model, a tower beside it too.
+# The multi-token-prediction head; a text model leaves out a tower as well.
 SKIPPED = ('mtp.',)
 TEXT_SKIPPED = ('mtp.', 'model.visual.')
 
@@ -83,10 +83,12 @@ def text_from_hub(hub: dict) -> Qwen35Config:
 
 
 def from_hub(hub: dict) -> Qwen35Config:
-  """The config of a `qwen3_5` config.json; without `vision_config` it is of
-  the text model nested in it. Errors as `text_from_hub` and
-  `hub_vision.from_hub`. Whether the embeddings are tied the top level says;
-  the nested field has no effect, as in the hub's class."""
+  """The config of a `qwen3_5` config.json.
+
+  Without `vision_config` it is that of the nested text model. The top level
+  decides whether embeddings are tied; the nested field has no effect, as in the
+  hub's class. Errors are those of `text_from_hub` and `hub_vision.from_hub`.
+  """
   text = field(hub, 'text_config')
   config = text_from_hub({**text, _TIED: hub.get(_TIED, False)})
   if hub.get('vision_config') is None:
@@ -95,7 +97,7 @@ def from_hub(hub: dict) -> Qwen35Config:
 
 
 def text_to_hub(c: Qwen35Config) -> dict:
-  """config.json of the text model alone."""
+  """The config.json of the text model alone."""
   return {
       'model_type': 'qwen3_5_text', 'architectures': ['Qwen3_5ForCausalLM'],
       **{theirs: getattr(c, ours) for ours, theirs in _FIELDS.items()},
@@ -109,8 +111,10 @@ def text_to_hub(c: Qwen35Config) -> dict:
 
 
 def to_hub(c: Qwen35Config) -> dict:
-  """config.json with the text model nested; without a tower it names the text
-  model's class."""
+  """The config.json with a nested text model.
+
+  Without a tower it names the class of the text model.
+  """
   text = text_to_hub(c)
   architectures, tower = text.pop('architectures'), {}
   if c.vision is not None:
@@ -163,7 +167,7 @@ def _leaves(c: Qwen35Config, root: str) -> tuple[HubLeaf, ...]:
     matrix('mlp/up', 'mlp.up_proj', F)
     matrix('mlp/down', 'mlp.down_proj', D, F)
     if slot == c.period - 1:
-      # Head by head its query, then its gate.
+      # The rows of a head are its query and then its gate.
       add('attention/q_gate', 'self_attn.q_proj.weight', (2 * N * H, D),
           (3, 0, 1, 2), (N, 2, H, D))
       heads('attention/k', 'self_attn.k_proj', K, H)
@@ -186,11 +190,11 @@ def _leaves(c: Qwen35Config, root: str) -> tuple[HubLeaf, ...]:
 
 
 def text_leaves(c: Qwen35Config) -> tuple[HubLeaf, ...]:
-  """Every parameter leaf in the tensors of Qwen3_5ForCausalLM."""
+  """The leaves of all parameters, in tensors of Qwen3_5ForCausalLM."""
   return _leaves(c, 'model.')
 
 
 def hub_leaves(c: Qwen35Config) -> tuple[HubLeaf, ...]:
-  """Every parameter leaf in those of Qwen3_5ForConditionalGeneration."""
+  """The leaves of all parameters, in Qwen3_5ForConditionalGeneration."""
   tower = () if c.vision is None else hub_vision.hub_leaves(c.vision)
   return (*_leaves(c, 'model.language_model.'), *tower)

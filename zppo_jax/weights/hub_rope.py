@@ -1,7 +1,7 @@
 """Rotary fields of a hub config.json, old and new, and back.
 
-transformers 5 writes `rope_parameters`; before it there were `rope_theta` and
-`rope_scaling`. Where both are, `rope_scaling` counts, as it does there.
+transformers 5 writes `rope_parameters`; earlier versions wrote `rope_theta` and
+`rope_scaling`. If a file has both, `rope_scaling` counts, as in transformers.
 """
 
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ _LLAMA3 = ('factor', 'low_freq_factor', 'high_freq_factor',
 _ORIGINAL = _LLAMA3[3]
 _YARN = ('factor', _ORIGINAL, 'beta_fast', 'beta_slow', 'attention_factor',
          'truncate', 'mscale', 'mscale_all_dim')
-# Fields that each type has; those of another type are of no effect there.
+# The fields of each type; fields of another type have no effect.
 _FIELDS = {'default': (), 'llama3': _LLAMA3, 'yarn': _YARN,
            'linear': ('factor',)}
 _NO_EFFECT = ('finetuned', _ORIGINAL)
@@ -27,15 +27,15 @@ _REASONS = {
 
 
 class Rope(NamedTuple):
-  """What a config.json says of rotary positions.
+  """The rotary fields of a config.json.
 
   Attributes:
-    theta: base.
+    theta: the base.
     llama3: DecoderConfig.rope_llama3.
     yarn: DecoderConfig.rope_yarn.
     linear: DecoderConfig.rope_linear.
-    share: share of a head's dimensions that is turned.
-    other: fields that this reading has no use for, e.g. of mRoPE.
+    share: the share of the dimensions of a head that is rotated.
+    other: fields that this file does not use, e.g. those of mRoPE.
     ignored: fields that have no effect on this type.
   """
   theta: float
@@ -48,12 +48,12 @@ class Rope(NamedTuple):
 
   @property
   def fields(self) -> dict:
-    """Those that every family's config has."""
+    """The rotary fields that the config of every family has."""
     return {'rope_theta': self.theta, 'rope_yarn': self.yarn,
             'rope_linear': self.linear}
 
   def positions(self, hub: dict, given: int) -> int:
-    """The longest sequence: YaRN's is what it was scaled to."""
+    """The longest sequence, which for YaRN is that after the scaling."""
     return max(given, int(self.yarn[0] * self.yarn[1])) if self.yarn else given
 
 
@@ -113,14 +113,14 @@ def from_hub(hub: dict, *, default: float = 10000.0, share: float = 1.0,
   """Reads a config.json.
 
   Args:
-    hub: config.json, or the part of it with the decoder.
-    default: base where the file has none.
-    share: `partial_rotary_factor` where the file has none.
-    other: further fields that the caller reads itself.
+    hub: config.json, or its part with the decoder.
+    default: the base if the file has none.
+    share: the `partial_rotary_factor` if the file has none.
+    other: further fields, which the caller reads itself.
 
   Raises:
-    ValueError: for another type of scaling, a field of it that is unknown or
-      missing, or old and new fields that disagree.
+    ValueError: for another type of scaling, for an unknown or missing field of
+      it, or for old and new fields that disagree.
   """
   theta, scaling = _found(hub, default)
   kind = scaling.pop('rope_type', scaling.pop('type', 'default')) or 'default'
@@ -157,7 +157,7 @@ def from_hub(hub: dict, *, default: float = 10000.0, share: float = 1.0,
 
 
 def ignored(hub: dict) -> list[str]:
-  """Fields of a config.json that have no effect, one sentence each."""
+  """A sentence for each field of a config.json that has no effect."""
   part = hub.get('text_config') or hub
   scaling = part.get('rope_scaling') or part.get('rope_parameters') or {}
   return [f'config.json: {name} = {scaling[name]!r} of the rotary fields has '
@@ -166,7 +166,7 @@ def ignored(hub: dict) -> list[str]:
 
 
 def to_hub(c) -> dict:
-  """`rope_parameters` of a config; without a share or axes."""
+  """The `rope_parameters` of a config, without a share or axes."""
   kind, more = 'default', {}
   if getattr(c, 'rope_llama3', ()):
     kind, more = 'llama3', dict(zip(_LLAMA3, c.rope_llama3, strict=True))

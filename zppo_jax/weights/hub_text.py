@@ -1,8 +1,7 @@
-"""What the hub's Llama-like text models share: config.json fields, tensors.
+"""The fields of config.json and the tensors that Llama-like models share.
 
-A field that would change the maths and is not implemented is an error here,
-never ignored. Fields that are absent have the value that the hub's own class
-gives them.
+A field that would change the maths and is not implemented is an error. An
+absent field has the default of the hub's own class.
 """
 
 from zppo_jax.models.decoder import DecoderConfig
@@ -18,7 +17,7 @@ _SHAPES = {
 
 
 def field(hub: dict, name: str):
-  """A field without which there is no model; ValueError names it."""
+  """The value of a field that must be there; ValueError names it if not."""
   if hub.get(name) is None:
     raise ValueError(f'config.json: {name} is missing')
   return hub[name]
@@ -37,9 +36,9 @@ def from_hub(hub: dict, *, head_dim: int, qk_norm: bool,
 
   Args:
     hub: config.json.
-    head_dim: H where the file does not give it.
+    head_dim: H if the file does not give it.
     qk_norm: whether the family has it.
-    turned: what the file says of rotary positions, read by the family.
+    turned: the rotary fields of the file, which the family has read.
 
   Raises:
     ValueError: naming the field, its value and what is allowed.
@@ -63,7 +62,7 @@ def from_hub(hub: dict, *, head_dim: int, qk_norm: bool,
 
 
 def to_hub(c: DecoderConfig, model_type: str, architecture: str) -> dict:
-  """config.json of a Llama-like model; the rotary base in both spellings."""
+  """The config.json of a Llama-like model, with the base in both spellings."""
   return {
       'model_type': model_type, 'architectures': [architecture],
       **{theirs: getattr(c, ours) for ours, theirs in _SHAPES.items()},
@@ -74,9 +73,9 @@ def to_hub(c: DecoderConfig, model_type: str, architecture: str) -> dict:
 
 
 def hub_leaves(c: DecoderConfig) -> tuple[HubLeaf, ...]:
-  """Every parameter leaf of a decoder in the hub's tensors.
+  """The leaves of all parameters of a decoder.
 
-  The hub's matrices are [out, in]; ours are [in, out] with heads apart.
+  Matrices of the hub are [out, in]; ours are [in, out] with an axis of heads.
   """
   D, F, V, H = c.width, c.mlp_width, c.vocab_size, c.head_dim
   N, K = c.num_heads, c.num_kv_heads

@@ -35,7 +35,7 @@ def from_hub(hub: dict) -> VisionConfig:
 
 
 def to_hub(c: VisionConfig, model_type: str) -> dict:
-  """`vision_config` and the ids beside it; `model_type` is the family's."""
+  """The `vision_config` and the ids beside it, with a family's type."""
   tower = {'model_type': f'{model_type}_vision',
            **{theirs: getattr(c, ours) for ours, theirs in _SHAPES.items()},
            'hidden_act': 'gelu_pytorch_tanh',
@@ -48,7 +48,7 @@ def to_hub(c: VisionConfig, model_type: str) -> dict:
 
 
 def hub_leaves(c: VisionConfig) -> tuple[HubLeaf, ...]:
-  """Every leaf of the tower, under 'vision' in the parameter tree."""
+  """The leaves of the tower, under 'vision' in the parameter tree."""
   D, N, H = c.width, c.num_heads, c.width // c.num_heads
   joined = D * c.merge**2
 

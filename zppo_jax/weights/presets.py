@@ -1,8 +1,9 @@
-"""Published sizes as hub config.json dicts; no weights.
+"""Published sizes as hub config.json dicts, without weights.
 
-Values were compared with public copies of the checkpoints' config.json;
-`unconfirmed` names what was in none. A checkpoint's own config.json always
-wins (weights/pretrained.py), and `differences` says where it differs.
+The values were compared with public copies of the config.json of each
+checkpoint; `unconfirmed` names the fields of which no copy was seen. The
+config.json of a checkpoint always counts (weights/pretrained.py), and
+`differences` names the fields that differ from it.
 """
 
 import math
@@ -16,9 +17,9 @@ class Preset(NamedTuple):
 
   Attributes:
     config: config.json as a dict.
-    billions: its size as its name has it.
-    unconfirmed: fields, or parts, that no copy of its config.json was seen
-      for; EVERY for all of them.
+    billions: the size that its name tells.
+    unconfirmed: fields or parts of its config.json of which no copy was seen;
+      EVERY for all of them.
   """
   config: dict
   billions: float
@@ -109,7 +110,7 @@ def _smollm2(*sizes, theta) -> dict:
       rope_parameters={'rope_type': 'default', 'rope_theta': theta})
 
 
-# Depth, width, MLP width and heads of a tower.
+# The depth, width, MLP width and heads of a tower.
 _SMALL, _MIDDLE, _LARGE = (
     (12, 768, 3072, 12), (24, 1024, 4096, 16), (27, 1152, 4304, 16))
 EVERY = 'every field'
@@ -146,14 +147,14 @@ PRESETS = {
                    'original_max_position_embeddings': 8192}), 1, ()),
     'SmolLM2-135M': Preset(
         _smollm2(576, 1536, 30, 9, 3, theta=100000.0), 0.135, ()),
-    # Copies of this one disagree on the base.
+    # Copies of this config.json disagree on the base.
     'SmolLM2-360M': Preset(
         _smollm2(960, 2560, 32, 15, 5, theta=100000.0), 0.36,
         ('rope_parameters.rope_theta',)),
     'SmolLM2-1.7B': Preset(
         _smollm2(2048, 8192, 24, 32, 32, theta=130000.0), 1.7, (EVERY,)),
 }
-# The hub writes it in two ways.
+# The hub spells this value in two ways.
 _SPELT_TWICE = 'vision_config.model_type'
 
 
@@ -168,11 +169,11 @@ def _flat(config: dict, prefix: str = '') -> dict:
 
 
 def differences(name: str, config: dict) -> list[str]:
-  """Where a checkpoint's config.json differs from the preset of its name.
+  """The fields of a config.json that differ from the preset of its name.
 
   Args:
-    name: e.g. the folder's; the longest preset name in it counts.
-    config: the folder's config.json. Fields that it lacks are not compared.
+    name: e.g. of the folder; the longest name of a preset in it counts.
+    config: the config.json of the folder. Absent fields are not compared.
   """
   found = [n for n in PRESETS if n.lower() in name.lower()]
   if not found:
@@ -187,7 +188,7 @@ def differences(name: str, config: dict) -> list[str]:
 
 
 def count(config: dict) -> int | None:
-  """Parameters of a config.json; None where no family here has its type."""
+  """The number of parameters of a config.json; None for an unknown type."""
   row = families.FAMILIES.get(config['model_type'])
   if row is None:
     return None
@@ -202,12 +203,12 @@ def _seen(unconfirmed) -> str:
 
 
 def table() -> str:
-  """Names, sizes and memory, and what is not confirmed; for `zppo models`."""
+  """The table of `zppo models`: names, sizes, memory, unconfirmed fields."""
   lines = [f'{"name":14s} {"named":>6s} {"counted":>8s} {"bf16":>8s} '
            f'{"fp32+AdamW":>11s}  seen in a copy of its config.json']
   for name, preset in PRESETS.items():
     n = count(preset.config)
-    # AdamW in training: fp32 params and two fp32 moments.
+    # Training with AdamW holds fp32 params and two fp32 moments.
     sizes = ('', '', '') if n is None else (
         f'{n / 1e9:.3f}B', f'{2 * n / 2**30:.1f} GiB',
         f'{12 * n / 2**30:.1f} GiB')

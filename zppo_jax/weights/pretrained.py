@@ -1,6 +1,7 @@
-"""A model by name: packaged, a file or run of ours, a hub folder, a GGUF."""
+"""Models by name: packaged ones, files or runs, hub folders, GGUF files."""
 
 import dataclasses
+import json
 import os
 import pathlib
 import re
@@ -13,6 +14,7 @@ from zppo_jax import assets, models
 from zppo_jax.chat import dates, hub_chat, images, micro_chat, rendering
 from zppo_jax.chat.rendering import Day
 from zppo_jax.chat.wording import BARE, BOXED, Chat, Wording
+from zppo_jax.devices import disk
 from zppo_jax.weights import (
   families,
   gguf_file,
@@ -23,10 +25,10 @@ from zppo_jax.weights import (
   safetensors_file,
 )
 
-FINAL = 'final.safetensors'  # in a run's directory
+FINAL = safetensors_file.FINAL
 _PLAIN = ('chat template: none is there, so prompts have the plain form '
           '(docs/models.md)')
-# Of a hub id, ORG/NAME, or of a page of it.
+# A hub id, ORG/NAME, or the address of its page.
 _HUB_ID = re.compile(r'(?:https?://[^/]+/)?([\w-][\w.-]*/[\w-][\w.-]*)/?')
 
 
@@ -35,13 +37,13 @@ class Pretrained(NamedTuple):
 
   Attributes:
     model: the network.
-    params: numpy arrays, or jax arrays where `load` was told to place them.
-    tokenizer: folder or GGUF file of its tokenizer; '' where it has none.
-    notes: what was left out of a checkpoint or differs from a preset.
-    end_tokens: tokens, as text or ids, that end a response besides those that
+    params: numpy arrays, or jax arrays if `load` has placed them.
+    tokenizer: the folder or GGUF file of its tokenizer; '' if it has none.
+    notes: the tensors that were left out, and the differences from a preset.
+    end_tokens: tokens, as texts or ids, that end a response besides those that
       the checkpoint declares.
-    chat_template: text of a chat template that counts instead of the
-      tokenizer's own; '' for that.
+    chat_template: the text of a template that replaces the tokenizer's own; ''
+      keeps that.
   """
   model: models.Model
   params: Any
@@ -52,7 +54,7 @@ class Pretrained(NamedTuple):
 
   @property
   def description(self) -> dict:
-    """What safetensors_file.save needs so that `load` finds all of it again."""
+    """The description with which `load` finds all of a saved model again."""
     words = {'end_tokens': list(self.end_tokens),
              'chat_template': self.chat_template}
     return {'model': models.describe(self.model), 'tokenizer': self.tokenizer,
@@ -64,7 +66,7 @@ def _has_tokenizer(path: pathlib.Path) -> bool:
 
 
 def outline(path: pathlib.Path, computed: dict) -> tuple:
-  """(hub source, Pretrained without params) of a checkpoint; reads headers."""
+  """(hub source, Pretrained without params); only headers are read."""
   source = hub_checkpoint.read(path)
   family = hub_checkpoint.family_of(source.config)
   config = families.FAMILIES[family].from_hub(source.config)
@@ -89,7 +91,7 @@ def _from_hub(path: pathlib.Path, computed: dict, place) -> Pretrained:
 
 
 def hint(name: str) -> str:
-  """What to do about a name that is no path but may be a hub id."""
+  """A hint for a name that is no path but may be a hub id; '' for others."""
   found = _HUB_ID.fullmatch(name)
   if not found or name.endswith('.safetensors'):
     return ''
@@ -104,6 +106,27 @@ def hint(name: str) -> str:
           'FOLDER')
 
 
+def _check_final(file: pathlib.Path) -> None:
+  """ValueError if a run's final weights are not those that the run wrote.
+
+  The summary beside them holds their size and digest; that of an earlier
+  version does not, and says nothing.
+  """
+  summary = file.with_name('summary.json')
+  if file.name != FINAL or not summary.is_file():
+    return
+  try:
+    size, digest = json.loads(summary.read_text()).get(
+        'files', {}).get(FINAL, (None, None))
+  except (ValueError, TypeError, AttributeError, RecursionError) as e:
+    raise ValueError(f'{summary} is not readable: {e}') from e
+  if digest is not None and (size, digest) != disk.digest_of_start(file):
+    raise ValueError(
+        f'{file} is not what the run wrote: its digest differs from that in '
+        f'{summary.name}. Without {summary.name} the command of the run writes '
+        'both again; to load changed weights, copy them to another folder')
+
+
 def load(name: str, *, dtype: str = 'float32', remat: str = 'none',
          attention: str = 'auto', unroll: int = 1,
          place: Callable | None = None) -> Pretrained:
@@ -112,19 +135,19 @@ def load(name: str, *, dtype: str = 'float32', remat: str = 'none',
   Args:
     name: a packaged name, a .safetensors file of ours, the directory of a
       finished run, a checkpoint folder of the hub, or a .gguf file.
-    dtype: compute type; params are float32.
-    remat: what a backward pass recomputes.
+    dtype: the type of computation; params are float32.
+    remat: the part that a backward pass recomputes.
     attention: 'auto' or a kernel (models/attention.py).
-    unroll: blocks of an iteration of the loop over them.
-    place: shapes of the params -> the `like` of hub_checkpoint.load: types and
-      shardings of a hub checkpoint, which is read straight onto the devices.
-      Files of ours come as numpy arrays of float32 all the same.
+    unroll: the number of blocks per iteration of the loop over blocks.
+    place: shapes of the params -> the `like` of hub_checkpoint.load, with the
+      types and shardings with which a hub checkpoint is read onto the devices.
+      Files of this package always become numpy arrays of float32.
 
   Raises:
     FileNotFoundError: naming the packaged models; with a hint for a hub id,
       an adapter, a cache of the hub.
     ValueError: as hub_checkpoint.read, hub_checkpoint.load and
-      safetensors_file.load.
+      safetensors_file.load; for final weights of a run that were changed.
   """
   path = pathlib.Path(name)
   computed = {'dtype': dtype, 'remat': remat, 'attention': attention,
@@ -138,6 +161,7 @@ def load(name: str, *, dtype: str = 'float32', remat: str = 'none',
     file = assets.find(name)
   except FileNotFoundError as e:
     raise FileNotFoundError(f'{e}{hint(name)}') from e
+  _check_final(file)
   try:
     described = safetensors_file.description(file)
   except ValueError as e:
@@ -162,12 +186,12 @@ def with_words(found: Pretrained, *, end_tokens: Sequence[str | int] = (),
 
   Args:
     found: the model.
-    end_tokens: as Pretrained.end_tokens; none keeps those it has.
-    chat_template: a file with a Jinja template; '' keeps what it has.
-    who: what stands before the field's name in an error, e.g. 'student.'.
+    end_tokens: as Pretrained.end_tokens; () keeps those of the model.
+    chat_template: a file with a Jinja template; '' keeps that of the model.
+    who: the words before the name of the field in an error, e.g. 'student.'.
 
   Raises:
-    FileNotFoundError: if the file is not there.
+    FileNotFoundError: if the file does not exist.
     ValueError: for either of them without a tokenizer; for an end token that
       is neither text nor id.
   """
@@ -196,8 +220,8 @@ def with_words(found: Pretrained, *, end_tokens: Sequence[str | int] = (),
 
 
 def _template_of(path: pathlib.Path, field: str) -> str:
-  """A template file's text; ValueError for one that holds none, which would
-  count as no template at all."""
+  """The text of a template file; ValueError for an empty file, which would mean
+  that there is no template."""
   try:
     found = path.read_text('utf-8')
   except UnicodeDecodeError as e:
@@ -209,7 +233,7 @@ def _template_of(path: pathlib.Path, field: str) -> str:
 
 
 def _ids_of(end_tokens, tokenizer, path) -> tuple[int, ...]:
-  """Ids of a user's end tokens; ValueError for what is no token."""
+  """The ids of a user's end tokens; ValueError for a text that is no token."""
   words, out = tokenizer.get_vocab(), []
   for token in end_tokens:
     known = token in words if isinstance(token, str) else (
@@ -222,13 +246,13 @@ def _ids_of(end_tokens, tokenizer, path) -> tuple[int, ...]:
 
 
 def _declared(of: Pretrained, found, path, tokenizer) -> dict:
-  """Where end tokens are declared -> which; checked against the words.
+  """The place of a declaration -> its end tokens, which the vocabulary has.
 
   Args:
-    of: the model; its user's end tokens are added.
-    found: those of the checkpoint's own files.
+    of: the model, whose user may declare end tokens.
+    found: the end tokens by place in the files of the checkpoint.
     path: of the tokenizer.
-    tokenizer: its own end token is added.
+    tokenizer: may declare an end token.
   """
   if tokenizer.eos_token_id is not None:
     file = path / 'tokenizer_config.json'
@@ -247,7 +271,7 @@ def _declared(of: Pretrained, found, path, tokenizer) -> dict:
 
 
 def _set_template(of: Pretrained, path, tokenizer, declared) -> str:
-  """Gives the tokenizer the template that counts; says which it is."""
+  """Gives the tokenizer the template that counts; returns a note about it."""
   if of.chat_template:
     tokenizer.chat_template = of.chat_template
     return 'chat template: of the user'
@@ -284,20 +308,20 @@ def _end_note(codec, declared, plain: bool) -> str:
 
 def chat(of: Pretrained, base: Wording = BOXED, thinking: bool | None = None,
          day: Day | None = None) -> Chat | None:
-  """The chat of a model's own tokenizer, or None where it has none.
+  """The chat of a model's own tokenizer, or None if it has none.
 
-  It takes images and videos if the model has a tower; those that its folder
-  does not say how to prepare are refused when they come. Its notes name the
-  chat template and the end tokens, and where they were read.
+  It takes images and videos if the model has a tower. If the folder does not
+  say how to prepare them, they are refused when they are asked for. The notes
+  name the chat template, the end tokens, and the files that hold them.
 
   Args:
     of: the model.
     base: the words around a question inside the user's message.
     thinking: as hub_chat.wording.
-    day: the date in its prompts, where the template tells one; None: today.
+    day: the date in its prompts, if the template tells one; None: today.
 
   Raises:
-    FileNotFoundError: if the tokenizer is no longer where it was.
+    FileNotFoundError: if the tokenizer is no longer at its path.
     ValueError: as hub_chat.HubCodec and hub_chat.wording; if no end token can
       be told; for a chat template that does not work; for a named date that
       the template does not ask for.
@@ -337,7 +361,7 @@ def chat(of: Pretrained, base: Wording = BOXED, thinking: bool | None = None,
 
 
 def _check_template(tokenizer, day: Day) -> None:
-  """ValueError for a user's template that is none, with the line."""
+  """ValueError for a template that cannot be rendered; it names the line."""
   try:
     hub_chat.render(tokenizer, [{'role': 'user', 'content': 'a'}], None, day,
                     add_generation_prompt=True)
@@ -363,6 +387,6 @@ def bare_chat(found: Pretrained, thinking: bool | None = None,
 
 
 def listed(end_tokens: str | None) -> tuple[str | int, ...]:
-  """Tokens of --end-tokens: texts or ids with commas between them."""
+  """The tokens of --end-tokens, which are texts or ids with commas between."""
   return tuple(int(t) if t.isdecimal() else t
                for t in (end_tokens or '').split(',') if t)

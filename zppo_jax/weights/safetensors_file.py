@@ -1,4 +1,4 @@
-"""Weights as safetensors: parameter trees in, parameter trees out."""
+"""Parameter trees as safetensors files."""
 
 import json
 import os
@@ -8,6 +8,8 @@ import jax
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
+
+FINAL = 'final.safetensors'  # the final weights in a run's directory
 
 
 def _names(tree) -> dict:
@@ -19,9 +21,9 @@ def save(path, params, description: dict) -> None:
   """Writes params and a JSON description, atomically.
 
   Args:
-    path: file to write; an existing one is replaced.
-    params: nested dict of arrays.
-    description: kept as metadata, e.g. the config that made the weights.
+    path: the file to write; an existing file is replaced.
+    params: a nested dict of arrays.
+    description: metadata of the file, e.g. the config that made the weights.
   """
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
@@ -54,10 +56,11 @@ def load(path, like):
 
   Args:
     path: a file that `save` wrote.
-    like: pytree of arrays or ShapeDtypeStructs; names, shapes and types.
+    like: a pytree of arrays or ShapeDtypeStructs with the names, shapes and
+      types.
 
   Returns:
-    Nested dict of numpy arrays.
+    A nested dict of numpy arrays.
 
   Raises:
     FileNotFoundError: if there is no such file.

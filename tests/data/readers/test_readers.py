@@ -47,7 +47,7 @@ def test_parquet_rows_over_files_and_row_groups(tmp_path):
   assert [found[i]['n'] for i in order] == order
   assert found[4]['image'] == {'bytes': b'x', 'path': None}
   assert found.where(12).endswith('b.parquet, row 5')
-  assert len(found._kept) <= 4  # row groups in memory
+  assert len(found._tables) <= 4  # row groups in memory
   words = readers.open_reader('parquet', tmp_path, ('image',))
   assert words[8] == {'n': 8} and words.columns == ('n', 'image')
 

@@ -34,7 +34,7 @@ def home(tmp_path, monkeypatch):
   journal._digest_of_file.cache_clear()
 
 
-def test_a_function_of_ones_own_is_graded_behind_the_wall(home):
+def test_a_function_of_ones_own_is_graded_in_the_sandbox(home):
   """Right, wrong, and one that never ends, which nothing waits for."""
   asked = Question('q', 'How many?', '5', '', kind='own_marks:mark')
   sandbox = Sandbox(SandboxLimits(cpu_s=1, wall_s=0.5, workers=1))

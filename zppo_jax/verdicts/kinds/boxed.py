@@ -1,14 +1,14 @@
 r"""The last `\boxed{}` of a response, in one pass over the text.
 
-An escaped brace (`\{`) is a character, not a brace. A box that never closes is
-no box: the last one that does counts. A box that holds nothing but a box is
-opened. Without braces (`\boxed 5`) the next word is taken, which is what
-models mean by it, though TeX would take one token.
+An escaped brace (`\{`) is a character, not a brace. The last box that closes
+counts. If a box holds nothing but a box, the inner one counts. Without braces
+(`\boxed 5`), the box holds the next word, because models mean that, though TeX
+would take one token.
 """
 
 import re
 
-# A box behind two backslashes was escaped once too often.
+# A box behind two backslashes was escaped twice, and it counts.
 _TOKEN = re.compile(
     r'\\{1,2}(?:boxed|fbox)(?![A-Za-z])\s*\{?|\\.|[{}]', re.DOTALL)
 _WORD = re.compile(r'(?:[^\s${}\\]++|\\[A-Za-z]++|\\.|\{[^{}]*+\})++')
@@ -19,36 +19,37 @@ _NUMBER = re.compile(
     r'|\.[0-9]+)')
 
 
-def _filled(text: str, box: tuple[int, int], found: tuple[int, ...] | None,
+def _filled(text: str, box: tuple[int, int], inner: tuple[int, ...] | None,
             end: int) -> bool:
-  """Whether a box that ends at `end` holds `found` and nothing else."""
+  """Whether a box that ends at `end` holds `inner` and nothing else."""
   space = _SPACE.match(text, box[1])
-  return (found is not None and space is not None and space.end() == found[0]
-          and not text[_read(text, found)[1]:end].strip())
+  return (inner is not None and space is not None and space.end() == inner[0]
+          and not text[_read(text, inner)[1]:end].strip())
 
 
-def _read(text: str, found: tuple[int, ...]) -> tuple[int, ...]:
-  """A found box with the word that one without braces holds.
+def _read(text: str, macro: tuple[int, ...]) -> tuple[int, ...]:
+  """A box, with the word of a box that has no braces.
 
-  The word is read only where it is needed, because words of boxes in a row
+  The word is read only if it is needed, because the words of boxes in a row
   overlap: each would be read to the end of the text.
   """
-  if len(found) == 4:
-    return found
-  start, inside = found
+  if len(macro) == 4:
+    return macro
+  start, inside = macro
   word = _WORD.match(text, inside)
   return (start, word.end() if word else inside, inside,
           word.end() if word else inside)
 
 
 def last(text: str) -> str:
-  """Content of the last closed box, stripped; '' if there is none.
+  """The content of the last closed box, stripped; '' if there is none.
 
-  Linear in the length of the text: it is called on whatever a model said.
+  The time is linear in the length of the text, because a model may write any
+  text.
   """
-  # (start of its macro, end of the box, content's start, end), or, without
-  # braces, (start of its macro, where its word begins).
-  found: tuple[int, ...] | None = None
+  # (start of the macro, end of the box, start and end of the content); for a
+  # box without braces (start of the macro, start of its word).
+  latest: tuple[int, ...] | None = None
   opened: list[tuple[int, int] | None] = []  # of each open brace
   for token in _TOKEN.finditer(text):
     piece = token[0]
@@ -58,35 +59,36 @@ def last(text: str) -> str:
       box = opened.pop() if opened else None
       if box is None:
         continue
-      content = (_read(text, found)[2:]
-                 if found and _filled(text, box, found, token.start())
+      content = (_read(text, latest)[2:]
+                 if latest and _filled(text, box, latest, token.start())
                  else (box[1], token.start()))
-      found = (box[0], token.end(), *content)
+      latest = (box[0], token.end(), *content)
     elif piece.lstrip('\\').startswith(('boxed', 'fbox')):
       if piece.endswith('{'):
         opened.append((token.start(), token.end()))
       elif _WORD.match(text, token.end(), token.end() + 2):
-        found = (token.start(), token.end())
-  if found is None:
+        latest = (token.start(), token.end())
+  if latest is None:
     return ''
-  _, _, start, end = _read(text, found)
+  _, _, start, end = _read(text, latest)
   return text[start:end].strip()
 
 
 def last_or_number(text: str) -> str:
-  """Content of the last closed box, or the last number of a text without one.
+  """The content of the last closed box, or the last number without a box.
 
-  For small models that seldom write a box; '' if there is no number either.
+  It is for small models, which seldom write a box. It is '' if there is no
+  number either.
   """
-  found = last(text)
-  if found:
-    return found
+  content = last(text)
+  if content:
+    return content
   numbers = _NUMBER.findall(text)
   return numbers[-1].replace('\u2212', '-') if numbers else ''
 
 
 def balanced(text: str) -> bool:
-  """Whether a text's braces match, so that it stays inside a box."""
+  """Whether the braces of a text match, so that it stays inside a box."""
   depth = 0
   for token in _TOKEN.finditer(text):
     depth += token[0].endswith('{') and token[0] != '\\{'

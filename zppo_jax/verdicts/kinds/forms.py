@@ -22,38 +22,38 @@ _PAIRS = {'(': ')', '[': ']', '{': '}'}
 def levels(text: str) -> list[tuple[int, str]]:
   """(depth, character) of each character outside of escapes; an opening and
   its closing bracket count as inside."""
-  found, depth, escaped = [], 0, False
+  pairs, depth, escaped = [], 0, False
   for character in text:
     if escaped:  # `\{` is a bracket of a set, `\,` nothing
       escaped = False
       if character == '{':
         depth += 1
-      found.append((depth, character))
+      pairs.append((depth, character))
       if character == '}':
         depth -= 1
       continue
     escaped = character == '\\'
     if character in _OPEN:
       depth += 1
-    found.append((depth, character))
+    pairs.append((depth, character))
     if character in _CLOSE:
       depth -= 1
-  return found
+  return pairs
 
 
 def top_level(text: str, separators: str) -> list[str]:
   """A text cut at separators outside of all brackets; the separators are every
   second member of the result."""
-  found, start = [], 0
+  pieces, start = [], 0
   for i, (depth, character) in enumerate(levels(text)):
     if depth == 0 and character in separators and text[i - 1:i] != '\\':
-      found += [text[start:i], character]
+      pieces += [text[start:i], character]
       start = i + 1
-  return [*found, text[start:]]
+  return [*pieces, text[start:]]
 
 
 class Enclosed(NamedTuple):
-  """The brackets around all of a text, and what they hold."""
+  """The brackets around a whole text, and their content."""
   left: str
   inner: str
   right: str
@@ -67,17 +67,19 @@ def enclosed(text: str) -> Enclosed | None:
   right = next((b for b in ('\\}', ')', ']') if text.endswith(b)), None)
   if left is None or right is None or len(text) < len(left) + len(right):
     return None
-  found = levels(text)
+  depths = levels(text)
   end = len(text) - 1
-  if any(depth < 1 for depth, _ in found[len(left) - 1:end]) or (
-      found[end][0] != 1):
+  if any(depth < 1 for depth, _ in depths[len(left) - 1:end]) or (
+      depths[end][0] != 1):
     return None
   return Enclosed(left, text[len(left):len(text) - len(right)], right)
 
 
 def alike(answer: str, gold: str) -> bool:
-  """Whether the outer brackets do not speak against two lists being equal: a
-  set in braces is no pair, and a pair no set."""
+  """Whether the outer brackets allow two lists to be equal.
+
+  A set in braces is no pair, and a pair is no set.
+  """
   a, b = enclosed(answer), enclosed(gold)
   if a is None or b is None or len(top_level(a.inner, ',')) < 2 or (
       len(top_level(b.inner, ',')) < 2):
@@ -104,14 +106,14 @@ _FOLLOWED = re.compile(r'\s*\(')
 
 
 def _closing(text: str) -> dict[int, int]:
-  """Where each round bracket closes."""
-  found, opened = {}, []
+  """The index at which each round bracket closes."""
+  closes, opened = {}, []
   for i, character in enumerate(text):
     if character == '(':
       opened.append(i)
     elif character == ')' and opened:
-      found[opened.pop()] = i
-  return found
+      closes[opened.pop()] = i
+  return closes
 
 
 def from_program(text: str) -> str:
@@ -201,7 +203,7 @@ _RENAMED = (
                 r'arcsin|arccos|arctan|sinh|cosh|tanh|exp|gcd|max|min)\s*\}'),
      r'\\\1 '),
 )
-_DEGREES = re.compile(  # of a function: the library knows radians alone
+_DEGREES = re.compile(  # in a function; the library knows radians alone
     r'(\\(?:sin|cos|tan|cot|sec|csc)(?![A-Za-z])(?:\s*\^\s*\{?[0-9]\}?)?\s*[({]?'
     r'\s*)([0-9]+(?:\.[0-9]+)?)\s*\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![A-Za-z]))')
 _CASES = re.compile(r'\\begin\s*\{cases\}(.*)\\end\s*\{cases\}', re.DOTALL)
@@ -217,27 +219,27 @@ _BOX = re.compile(r'\\(?:boxed|fbox)\s*\{(.*)\}[\s.]*', re.DOTALL)
 
 
 def unboxed(text: str) -> str:
-  """What the box holds that holds a whole text."""
-  found = _BOX.fullmatch(text.strip())
-  return found[1].strip() if found and '\\boxed' not in found[1] else text
+  """The content of a box around a whole text, or the text itself."""
+  box = _BOX.fullmatch(text.strip())
+  return box[1].strip() if box and '\\boxed' not in box[1] else text
 
 
 def _table(text: str) -> str:
   """Rows of a program's matrix as LaTeX's, equations out of their brace."""
-  if found := _ROWS.fullmatch(text.strip()):
-    rows = [row.split(',') for row in re.findall(r'\[([^\[\]]*)\]', found[1])]
+  if matrix := _ROWS.fullmatch(text.strip()):
+    rows = [row.split(',') for row in re.findall(r'\[([^\[\]]*)\]', matrix[1])]
     if len({len(row) for row in rows}) == 1:
       inner = r'\\'.join('&'.join(row) for row in rows)
       return rf'\begin{{pmatrix}}{inner}\end{{pmatrix}}'
-  found = _CASES.fullmatch(text.strip())
-  if found and '&' not in found[1] and r'\begin' not in found[1]:
-    rows = [row.strip(' ,;') for row in found[1].split(r'\\')]
+  matrix = _CASES.fullmatch(text.strip())
+  if matrix and '&' not in matrix[1] and r'\begin' not in matrix[1]:
+    rows = [row.strip(' ,;') for row in matrix[1].split(r'\\')]
     return ','.join(row for row in rows if row)
   return text
 
 
 def renamed(text: str) -> str:
-  """Letters and signs in the spelling that is read as meant."""
+  """Letters and signs in the spelling that math-verify reads as meant."""
   text = _DEGREES.sub(r'\1{\\frac{\2\\pi}{180}}', _table(text))
   for pattern, new in _RENAMED:
     text = pattern.sub(new, text)
@@ -249,9 +251,9 @@ _LETTERS = re.compile(
     rf'({WORD_MACRO}\s*\{{[^{{}}]*\}}|\\[A-Za-z]+)|([A-Za-z])')
 
 
-def _primed(found: re.Match) -> str:
-  primes = found[2].count("'") + found[2].count('prime')
-  return rf'\text{{{found[1]}{"prime" * primes}}}'
+def _primed(match: re.Match) -> str:
+  primes = match[2].count("'") + match[2].count('prime')
+  return rf'\text{{{match[1]}{"prime" * primes}}}'
 
 
 def _greek_name(name: str) -> str:
@@ -298,19 +300,19 @@ _BASED = re.compile(
 def based(text: str) -> tuple[str, int] | None:
   """(digits, base) of a numeral that names its base (`1101_{5}`), or None."""
   text = open_words(text)
-  found = _BASED.fullmatch(text)
-  if not found:
+  match = _BASED.fullmatch(text)
+  if not match:
     return None
-  base = (int(found[2]) if found[2].isdigit()
-          else _BASE_NAMES.get(found[2].casefold(), 0))
-  digits = re.sub(r'\s', '', found[1]).upper()
+  base = (int(match[2]) if match[2].isdigit()
+          else _BASE_NAMES.get(match[2].casefold(), 0))
+  digits = re.sub(r'\s', '', match[1]).upper()
   if not 2 <= base <= 36 or not digits:
     return None
   if base <= 10 and not digits.isdigit() or digits.isalpha() and (
       len(digits) > 1 and base <= 10):
     return None
   if any(int(d, 36) >= base for d in digits):
-    # `7_5` is not of that base; it is compared as it is written.
+    # 7 is no digit of base 5, so `7_5` is compared as it is written.
     return digits.lstrip('0') or '0', base
   return digits.lstrip('0') or '0', base
 
@@ -344,10 +346,10 @@ def _range(text: str
   An interval is (left, is open, right, is open); `!=` gives two of them.
   """
   parts, signs, start = [], [], 0
-  for found in _RELATION.finditer(text):
-    parts.append(text[start:found.start()].strip())
-    signs.append(_SIGN_OF.get(found[1] or '', found[2]))
-    start = found.end()
+  for relation in _RELATION.finditer(text):
+    parts.append(text[start:relation.start()].strip())
+    signs.append(_SIGN_OF.get(relation[1] or '', relation[2]))
+    start = relation.end()
   parts.append(text[start:].strip())
   if not all(parts) or '=' in ''.join(parts):
     return None
@@ -383,12 +385,12 @@ def as_interval(text: str) -> tuple[str, str] | None:
   for part in _OR.split(text):
     both = []
     for inequality in _AND.split(part):
-      found = _range(inequality)
-      if found is None:
+      inequality_range = _range(inequality)
+      if inequality_range is None:
         return None
-      both.append(found)
-    variables |= {found[0] for found in both}
-    ranges = [r for found in both for r in found[1]]
+      both.append(inequality_range)
+    variables |= {inequality_range[0] for inequality_range in both}
+    ranges = [r for inequality_range in both for r in inequality_range[1]]
     if len(both) == 2:
       lows = [r for r in ranges if r[0] != '-\\infty']
       highs = [r for r in ranges if r[2] != '\\infty']
@@ -437,7 +439,7 @@ _ASSIGNED = re.compile(
 
 
 def _assigned(text: str) -> dict[str, str] | None:
-  """name -> value of `x=1,y=2`, None for another text."""
+  """name -> value for `x=1,y=2`; None for another text."""
   parts = [p for piece in top_level(text, ',;')[::2] for p in _AND.split(piece)]
   parts = [part for part in parts if part.strip()]
   matches = [m for m in map(_ASSIGNED.fullmatch, parts) if m]
@@ -474,7 +476,7 @@ def in_order(answer: str, gold: str) -> tuple[str, str]:
 # Units.
 
 class Formula(NamedTuple):
-  """A formula as it is compared.
+  """A formula in the spelling in which it is compared.
 
   Attributes:
     text: without units and words' groups.
@@ -505,7 +507,7 @@ def read(text: str) -> Formula:
                    (single.unit,))
   outer = enclosed(text)
   parts = top_level(outer.inner if outer else text, ',;')
-  bodies, found = [], []
+  bodies, units_read = [], []
   for i, part in enumerate(parts):
     if i % 2:
       bodies.append(part)
@@ -513,23 +515,25 @@ def read(text: str) -> Formula:
     value = units.split(part.strip())
     bodies.append(_scaled(value.body, value.scale) if value.unit or
                   value.scale != 1 else part)
-    found.append(value.unit)
+    units_read.append(value.unit)
   inner = ''.join(bodies)
-  if outer and not any(found):
+  if outer and not any(units_read):
     whole = units.split(text)  # `(3+x) \text{ cm}`
     if whole.unit:
       return Formula(open_words(whole.body), (whole.unit,))
   return Formula(open_words(f'{outer.left}{inner}{outer.right}'
-                            if outer else inner), tuple(found))
+                            if outer else inner), tuple(units_read))
 
 
 def ratio(given: Formula, gold: Formula) -> Fraction | None:
-  """What turns the answer's values into the gold one's unit; None if units
-  say that they differ."""
+  """The factor from the answer's unit to the gold answer's.
+
+  It is None if the units show that the two differ.
+  """
   if len(given.units) != len(gold.units):
     return Fraction(1)
-  found = {units.ratio(a, b)
-           for a, b in zip(given.units, gold.units, strict=True)}
-  if None in found or len(found) > 1:
+  ratios = {units.ratio(a, b)
+            for a, b in zip(given.units, gold.units, strict=True)}
+  if None in ratios or len(ratios) > 1:
     return None
-  return found.pop()
+  return ratios.pop()

@@ -1,4 +1,4 @@
-"""The kind 'reasoning_gym': an answer scored by the data set that asked.
+"""The kind 'reasoning_gym': the data set of a question scores its answers.
 
 A question's source names the data set and its config as JSON, the end of its
 id the entry, so that a worker can make it again:
@@ -55,9 +55,9 @@ def _same_text(answer: str, gold: str) -> float:
 REPLACED = {
     'string_insertion': _same_text, 'spiral_matrix': _same_text,
     'binary_matrix': _same_text,
-    # its scorer takes the first number, without its sign
+    # The scorer of this data set takes the first number without its sign.
     'gsm_symbolic': numbers,
-    # its scorer leaves out what stands behind the last word
+    # The scorer of this data set ignores the text behind the last word.
     'letter_jumble': _same_text,
 }
 
@@ -74,7 +74,7 @@ def check_name(name: str) -> None:
 
 
 def source(name: str, config: dict) -> str:
-  """`Question.source` of a data set's entries.
+  """The `Question.source` of the entries of a data set.
 
   Args:
     name: of the data set.
@@ -88,7 +88,7 @@ def source(name: str, config: dict) -> str:
 
 
 def reference(source: str, question_id: str) -> str:
-  """The entry behind a question; its id ends with `#INDEX`."""
+  """The entry of a question, whose id ends with `#INDEX`."""
   return f'{source}#{question_id.rpartition("#")[2]}'
 
 
@@ -128,7 +128,7 @@ def score(answer: str, reference: str) -> float:
   try:
     return float(dataset.score_answer(answer, entry))
   except Exception:
-    # Some scorers throw at words they cannot read; one that cannot read its
-    # own answer either is broken, and the exception counts.
+    # Some scorers raise for words that they cannot read. A scorer that cannot
+    # read its own answer either is broken, and this call raises.
     dataset.score_answer(entry['answer'], entry)
     return 0.0

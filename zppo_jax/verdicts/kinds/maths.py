@@ -1,10 +1,10 @@
 """The kind 'math': LaTeX and formulas compared by math-verify.
 
-Loaded in worker processes only. The library's own timeouts are alarms, which
-need the main thread and do not hold (docs/verdicts.md): they are off, and the
-worker's are meant. Numbers, units, letters of choices and numerals that name
-their base are compared by rules of ours; forms.py spells the rest so that the
-library reads what people mean.
+Only worker processes load it. The library's own timeouts are off, because they
+are alarms, which need the main thread and do not hold (docs/verdicts.md); the
+worker's timers replace them. Rules of this package compare numbers, units,
+letters of choices and numerals that name their base. forms.py spells the rest
+in the way that the library reads as people mean it.
 """
 
 import logging
@@ -23,18 +23,18 @@ _WORDS = re.compile(
     r'(?=(?:[^\W\d_]+[ -])*(?!and(?![a-z]))[^\W\d_]{3})'
     r'[^\W\d_]{2,}(?:[ -][^\W\d_]+)*')
 
-# Numbers in a row are added up by the library; only `1 1/2` is a number.
+# The library adds up numbers in a row, but only `1 1/2` is a number.
 _RUN_ON = re.compile(r'(?<!_)[0-9]\s+[0-9]')
 _MIXED = re.compile(r'[0-9]+\s+[0-9]+\s*/\s*[0-9]+')
-_TABLE = re.compile(r'\\begin\s*\{')  # rows and columns, no run of numbers
+_TABLE = re.compile(r'\\begin\s*\{')  # its numbers are no run of numbers
 _EQUALS = re.compile(r'(?<![!<>:=\\])=(?!=)')
 _LETTER = re.compile(r'[^\W\d_]')
 _GREEK = '|'.join(sorted({*GREEK.values()} - {'pi'}))
 _MACRO = re.compile(rf'\\(?!(?:{_GREEK})(?![A-Za-z]))[A-Za-z]+')
-# The letter of a choice, with or without what it stands for.
+# The letter of a choice, with or without the words of that choice.
 _OPTION = re.compile(
     r'\(?([A-J])\)?[.]?|\(([A-J])\)[.:]?\s+\S.*|([A-J])[.:)]\s*\S.*', re.DOTALL)
-# Several of them: `ABD`, `A, B and D`.
+# The letters of several choices: `ABD`, `A, B and D`.
 _OPTIONS = re.compile(r'[A-H]{2,8}|\(?[A-H]\)?(?:(?:\s*[,;&]\s*(?:and\s)?|'
                       r'\s+and\s+|\s+)\s*\(?[A-H]\)?){1,7}')
 _REMAINDER = re.compile(r'([0-9]+)\s*(?:[Rr]|[Rr]em(?:ainder)?\.?)\s*([0-9]+)')
@@ -60,7 +60,8 @@ def load() -> None:
     ) from e
   logging.disable(logging.CRITICAL)
   del math_verify
-  # What is built or imported at the first use would count for an answer.
+  # The first use of the library builds and imports more. That time must not
+  # count for an answer.
   for answer, gold in (('x+1', '1+x'), ('x+1', '2'), (r'\frac{x}{2}', '(1,2)'),
                        (r'\sqrt{2}', r'\{1,2\}'), ('i^2', '-1'),
                        (r'2\sin(\frac{\pi t}{3})', r'2\sin t'),
@@ -71,7 +72,7 @@ def load() -> None:
 
 
 def _parse(text: str) -> list:
-  """What the library reads, [] where it reads nothing or fails."""
+  """What the library reads of a text; [] if it reads nothing or fails."""
   import math_verify
   from latex2sympy2_extended.latex2sympy2 import NormalizationConfig
   latex = math_verify.LatexExtractionConfig(
@@ -84,7 +85,7 @@ def _parse(text: str) -> list:
         extraction_mode='first_match', parsing_timeout=None)
   except MemoryError:
     raise
-  except Exception:  # as ValueError of an int of more than 4,300 digits
+  except Exception:  # e.g. the ValueError of an int of 4,300 digits and more
     return []
 
 
@@ -92,7 +93,7 @@ def _sizes(expression: Any) -> list[float]:
   """log10 of the size of each number that is not 0 in a parsed formula."""
   import sympy
   unfinished = (sympy.Integral, sympy.Sum, sympy.Product, sympy.Limit)
-  found, left = [], [expression]
+  sizes, left = [], [expression]
   while left:
     node = left.pop()
     if isinstance(node, sympy.MatrixBase):
@@ -103,41 +104,43 @@ def _sizes(expression: Any) -> list[float]:
     if getattr(node, 'is_number', False) and not node.has(*unfinished):
       value = node.evalf(5)
       if value.is_Number and value.is_finite and value != 0:
-        found.append(float(sympy.log(abs(value), 10).evalf(5)))
+        sizes.append(float(sympy.log(abs(value), 10).evalf(5)))
     else:
       left += list(node.args)
-  return found
+  return sizes
 
 
 def _finer(parsed: list) -> int:
-  """By how many decimals a comparison has to be finer than DECIMALS, so that
-  it does not take the smallest number of a gold answer for 0."""
+  """The decimals that a comparison needs beyond DECIMALS.
+
+  With fewer, it would take the smallest number of a gold answer for 0.
+  """
   try:
     sizes = [s for e in parsed for s in _sizes(e)]
   except MemoryError:
     raise
-  except Exception:  # what cannot be evaluated is compared as it is
+  except Exception:  # sympy cannot evaluate every formula
     return 0
   smallest = min(sizes, default=0.0)
   return min(_MOST_DIGITS, -math.floor(smallest)) if smallest < _SMALL else 0
 
 
 def _imaginary(parsed: list) -> list | None:
-  """With the letter i as the imaginary unit, None without such a letter."""
+  """The formulas with i as the imaginary unit; None if they lack the letter."""
   import sympy
-  found = []
+  pairs = []
   for e in parsed:
     letters = {s for s in getattr(e, 'free_symbols', ()) if s.name == 'i'}
     if letters:
       e = e.subs({s: sympy.I for s in letters})
-    found.append((e, bool(letters)))
-  if not any(changed for _, changed in found):
+    pairs.append((e, bool(letters)))
+  if not any(changed for _, changed in pairs):
     return None
-  return [e for e, _ in found]
+  return [e for e, _ in pairs]
 
 
 def _value(parsed: list) -> Any:
-  """The exact number that was read, in VALUE_DIGITS digits, or None."""
+  """The exact number of a formula in VALUE_DIGITS digits, or None."""
   import sympy
   expression = parsed[0]
   if not isinstance(expression, sympy.Expr) or expression.free_symbols or (
@@ -149,15 +152,17 @@ def _value(parsed: list) -> Any:
 
 
 def _same_value(gold: list, answer: list) -> bool:
-  """Whether two exact numbers agree in all digits: the library leaves
-  `\\log_2 8` beside 3 as it is."""
+  """Whether two exact numbers agree in all digits.
+
+  The library does not compare `\\log_2 8` with 3.
+  """
   try:
     a, b = _value(answer), _value(gold)
     return a is not None and b is not None and bool(
         abs(a - b) <= abs(b) / 10 ** (VALUE_DIGITS - 5))
   except MemoryError:
     raise
-  except Exception:  # what cannot be evaluated is not shown to be the same
+  except Exception:  # sympy cannot evaluate every formula
     return False
 
 
@@ -190,8 +195,10 @@ def _unknowns(text: str) -> bool:
 
 
 def _sides(text: str) -> list[str]:
-  """The sides of one equality or chain of them; the text alone if it is none,
-  or several (`x=2 or x=3`)."""
+  """The sides of an equality or a chain; the text itself if it is neither.
+
+  Several equalities (`x=2 or x=3`) are neither.
+  """
   sides = _EQUALS.split(text)
   if _SEVERAL.search(text) or not all(s.strip() for s in sides):
     return [text]
@@ -199,8 +206,11 @@ def _sides(text: str) -> list[str]:
 
 
 def _result(gold: str) -> str:
-  """What a gold chain of equalities ends with: `A=12` of `A=3\\cdot 4=12`, `60`
-  of `5\\cdot 12=60`. An equation in unknowns stays."""
+  """The result of a chain of equalities in a gold answer.
+
+  It is `A=12` for `A=3\\cdot 4=12` and `60` for `5\\cdot 12=60`. An equation in
+  unknowns stays.
+  """
   sides = _sides(gold)
   if len(sides) < 2:
     return gold
@@ -213,9 +223,9 @@ def _result(gold: str) -> str:
 
 
 def _numbers(answer: str, gold: str, factor: Fraction) -> float | None:
-  """Whether two numbers are the same, None if one is no number.
+  """Whether two numbers are the same; None if one side is no number.
 
-  `v = 5` is the number 5, as either side.
+  `v = 5` is the number 5 on either side.
   """
   b = numeral(gold)
   a = numeral(answer)
@@ -245,9 +255,9 @@ def _mark(answer: str, gold: str) -> float:
     raise Unreadable(f'{gold[:80]!r}: no formula')
   if factor is None:
     return 0.0
-  told = _numbers(a.text, b.text, factor)
-  if told is not None:
-    return told
+  score = _numbers(a.text, b.text, factor)
+  if score is not None:
+    return score
   if factor != 1:
     return _formulas(rf'({a.text})\cdot({factor})', b.text)
   return _formulas(a.text, b.text)
@@ -278,7 +288,7 @@ def _formulas(answer: str, gold: str) -> float:
   sides = _EQUALS.split(answer)
   if len(sides) > 1 and not _EQUALS.search(gold) and not _unknowns(
       ''.join(sides[:-1])):
-    # `7=5` says nothing of an unknown: each side has to be the answer.
+    # `7=5` has no unknown, so each side has to be the answer.
     return min(_equal(side, right) for side in sides)
   return _equal(answer, right)
 
@@ -293,7 +303,7 @@ def _options(text: str) -> str:
 
 
 def maths(answer: str, gold: str) -> float:
-  """Equal as formulas, numbers, sets, intervals or matrices (math-verify)."""
+  """1 for equal formulas, numbers, sets, intervals or matrices."""
   answer, gold = forms.unboxed(answer), forms.unboxed(gold)
   if not tidy(gold):
     raise Unreadable('an empty gold answer')

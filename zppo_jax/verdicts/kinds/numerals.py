@@ -1,7 +1,7 @@
-r"""Numbers as they are written, and when two of them are the same.
+r"""How numbers are read, and when two of them are the same.
 
-A number knows its last digit: `0.50` is exact to a hundredth, a whole number
-and a fraction are exact.
+A number knows its last digit: `0.50` is exact to a hundredth; whole numbers and
+fractions are exact.
 """
 
 import re
@@ -48,18 +48,18 @@ class Numeral(NamedTuple):
 
   Attributes:
     value: of the number.
-    step: what one of its last decimal is worth, 0 if it is exact.
+    step: the value of one unit of its last decimal; 0 if it is exact.
   """
   value: Fraction
   step: Fraction = Fraction(0)
 
   def times(self, factor: Fraction) -> 'Numeral':
-    """In a unit that is `factor` times as small."""
+    """The number in a unit that is `factor` times as small."""
     return Numeral(self.value * factor, self.step * abs(factor))
 
 
 def too_many_digits(text: str) -> str:
-  """Why a text holds no number that is read, or ''."""
+  """The reason why no number of a text is read, or ''."""
   if _LONG.search(text):
     return f'a number of more than {MAX_DIGITS:,} digits'
   return ''
@@ -80,9 +80,9 @@ def _scaled(numeral: Numeral, power: str | None) -> Numeral:
   return Numeral(numeral.value * factor, (numeral.step or 1) * factor)
 
 
-def _recurring(found: re.Match) -> Numeral:
-  r"""Of `0.1\overline{6}`, `0.\dot{3}`, `0.(27)`."""
-  sign, whole, fixed, *parts = found.groups()
+def _recurring(match: re.Match) -> Numeral:
+  r"""The number of `0.1\overline{6}`, `0.\dot{3}`, `0.(27)`."""
+  sign, whole, fixed, *parts = match.groups()
   again = ''.join(filter(None, parts))
   tail = Fraction(int(again), (10 ** len(again) - 1) * 10 ** len(fixed))
   value = Fraction(int(whole + fixed or '0'), 10 ** len(fixed)) + tail
@@ -92,10 +92,9 @@ def _recurring(found: re.Match) -> Numeral:
 def numeral(text: str) -> Numeral | None:
   r"""The number that a text is, with its last digit, or None.
 
-  Reads signs, thousands commas or spaces, decimals (recurring ones too),
-  exponents of at most three digits, a/b, \frac (mixed too, `\frac12`) and
-  a \times 10^n; ASCII digits after NFKC. More than
-  MAX_DIGITS digits are no number.
+  It reads ASCII digits after NFKC: signs, thousands commas or spaces, decimals
+  (recurring ones too), exponents of at most three digits, a/b, \frac (mixed
+  too, `\frac12`) and a \times 10^n. More than MAX_DIGITS digits are no number.
   """
   if len(text) > MAX_DIGITS and too_many_digits(text):
     return None
@@ -111,43 +110,45 @@ def numeral(text: str) -> Numeral | None:
   if m := _WRAPPED.fullmatch(text):
     text = m[1].strip()
   if m := _PLAIN.fullmatch(text):
-    found = _scaled(_read(m[2]), m[3])
+    number_read = _scaled(_read(m[2]), m[3])
   elif m := _TIMES_TEN.fullmatch(text):
-    found = _scaled(_read(m[2] or '1'), m[3])
+    number_read = _scaled(_read(m[2] or '1'), m[3])
     if m[2] is None:
-      found = Numeral(found.value)
+      number_read = Numeral(number_read.value)
   elif (m := _SLASH.fullmatch(text)) or (m := _MIXED.fullmatch(text)):
     whole = m[2] if len(m.groups()) == 4 else '0'
     above, below = map(_read, m.groups()[-2:])
     if not below.value:
       return None
-    found = Numeral(int(whole) + above.value / below.value)
+    number_read = Numeral(int(whole) + above.value / below.value)
   elif m := _FRAC.fullmatch(text):
     _, whole, over, under = m.groups()
     if not _read(under).value:
       return None
     part = _read(over.lstrip('- ')).value / _read(under).value
-    found = Numeral(int(whole or 0) + (-part if over[0] == '-' else part))
+    number_read = Numeral(int(whole or 0) + (-part if over[0] == '-' else part))
   else:
     return None
-  return found.times(Fraction(-1)) if m[1] == '-' else found
+  return number_read.times(Fraction(-1)) if m[1] == '-' else number_read
 
 
 def number(text: str) -> Fraction | None:
   """The number that a text is, or None; see `numeral`."""
-  found = numeral(text)
-  return None if found is None else found.value
+  value = numeral(text)
+  return None if value is None else value.value
 
 
 def close(given: Numeral, gold: Numeral, whole: bool = True) -> bool:
-  """Whether a number is the gold one.
+  """Whether a number equals the gold number.
 
-  A whole gold number wants exactness. Of another the answer may be off by
-  RELATIVE and by less than one of the last decimal that the coarser of the two
-  writes: 3.14159 is 3.14159265, 2.5 is not 2.6. Nothing but 0 is 0.
+  If the gold number is whole, the answer must be exact; only 0 is 0. For any
+  other gold number the answer may be off by RELATIVE, and by less than one unit
+  of the last decimal of the coarser of the two: 3.14159 is 3.14159265, 2.5 is
+  not 2.6.
 
   Args:
-    whole: False where a change of units has made decimals of a whole number.
+    given, gold: the numbers.
+    whole: False if a change of units has made decimals of a whole number.
   """
   off = abs(given.value - gold.value)
   if not off:

@@ -1,8 +1,8 @@
 """Kinds of equality that need no library: numbers, choices, text, sets, units.
 
-Each is a function (answer, gold) -> score in [0, 1] that raises `Unreadable`
-where the gold answer is none of its kind. All are linear in their input, which
-`prefilter.too_long` bounds.
+Each is a function (answer, gold) -> score in [0, 1], which raises `Unreadable`
+if the gold answer is not of its kind. The time of each is linear in its input,
+which `prefilter.too_long` bounds.
 """
 
 import re
@@ -32,13 +32,16 @@ _MARKS = re.compile(  # the paper's retry: degrees and percent
 
 
 def without_marks(text: str) -> str:
-  """Degree and percent marks stripped."""
+  """The text without degree and percent marks."""
   return _MARKS.sub(' ', text).strip()
 
 
 def retried(mark: Callable[[str, str], float]) -> Callable[[str, str], float]:
-  """A kind that, if not right at once, strips degree and percent marks from
-  both sides and tries once more, as the paper does."""
+  """A kind with a second try, as in the paper.
+
+  If the answer is not right at once, the second try strips degree and percent
+  marks from both sides.
+  """
 
   def again(answer: str, gold: str) -> float:
     bare_answer, bare_gold = without_marks(answer), without_marks(gold)
@@ -62,12 +65,14 @@ def retried(mark: Callable[[str, str], float]) -> Callable[[str, str], float]:
 def _measure(text: str, marks: bool
              ) -> tuple[Numeral, units.Unit | None] | None:
   """A number and its unit, or None; `marks` as of units.split."""
-  found = None if '$' in text else numeral(text)
-  if found is not None:
-    return found, None
+  numeral_read = None if '$' in text else numeral(text)
+  if numeral_read is not None:
+    return numeral_read, None
   value = units.measured(text, marks)
-  found = numeral(open_words(value.body))
-  return None if found is None else (found.times(value.scale), value.unit)
+  numeral_read = numeral(open_words(value.body))
+  if numeral_read is None:
+    return None
+  return numeral_read.times(value.scale), value.unit
 
 
 def _quantity(text: str) -> tuple[Numeral, units.Unit | None] | None:
@@ -99,8 +104,10 @@ def _numbers(answer: str, gold: str, same: Callable) -> float:
 
 
 def numbers(answer: str, gold: str) -> float:
-  """The same number (numerals.close); see `retried` for marks. A unit that
-  only one of the two has is not compared."""
+  """1 for the same number (numerals.close), with the retry of `retried`.
+
+  A unit that only one of the two has is not compared.
+  """
   return _numbers(answer, gold, close)
 
 
@@ -109,7 +116,7 @@ def _relaxed(given: Numeral, gold: Numeral, _: bool) -> bool:
 
 
 def relaxed_numbers(answer: str, gold: str) -> float:
-  """Numbers within 5 %, or the same text where the gold is no number."""
+  """1 for numbers within 5 %; for the same text if the gold is no number."""
   if reason := too_many_digits(gold):
     raise Unreadable(f'{gold[:80]!r}: {reason}')
   right = _quantity(without_marks(gold))
@@ -123,7 +130,7 @@ _POINT = re.compile(r'[. ]*\.[0-9]')
 
 
 def plain_text(text: str) -> str:
-  """A text as it is compared: tidy, without braces, case, outer marks."""
+  """The text to compare: tidy, without braces, case and outer marks."""
   text = tidy(text.translate(_QUOTES)).replace('{', '').replace('}', '')
   whole = re.sub(r'\s+', ' ', text.casefold())
   text = whole.strip(' "`*_').rstrip('. "`*_')
@@ -134,7 +141,7 @@ def plain_text(text: str) -> str:
 
 
 def texts(answer: str, gold: str) -> float:
-  """The same text after `plain_text`."""
+  """1 for the same text after `plain_text`."""
   right = plain_text(gold)
   if not right:
     raise Unreadable(f'{gold[:80]!r} is an empty text')
@@ -149,15 +156,15 @@ _CHOICE = re.compile(
 
 def choice(text: str) -> str:
   """The letter that a text chooses, or ''. `A dog` chooses none."""
-  found = _CHOICE.fullmatch(plain_text(text))
+  match = _CHOICE.fullmatch(plain_text(text))
   # "(b) 12" has no further mark behind its letter.
-  found = found or re.fullmatch(r'\(([a-z])\) .*', plain_text(text),
+  match = match or re.fullmatch(r'\(([a-z])\) .*', plain_text(text),
                                 re.DOTALL)
-  return found[1] if found else ''
+  return match[1] if match else ''
 
 
 def choices(answer: str, gold: str) -> float:
-  """The same letter: `B`, `(b)`, `B. 12`, `\\text{B}`, `Option B`."""
+  """1 for the same letter: `B`, `(b)`, `B. 12`, `\\text{B}`, `Option B`."""
   right = choice(gold)
   if not right:
     raise Unreadable(f'{gold[:80]!r} is not the letter of a choice')
@@ -170,7 +177,7 @@ _EMPTY = re.compile(r'\\(?:emptyset|varnothing)(?![A-Za-z])')
 
 
 def _inside(text: str) -> str:
-  """What the brackets hold that are around all of a list."""
+  """The content of the brackets around a whole list, or the text itself."""
   outer = forms.enclosed(text)
   if outer:
     return outer.inner
@@ -181,7 +188,7 @@ def _inside(text: str) -> str:
 
 
 def _parts(text: str) -> list[str]:
-  """Members as they are written; those in brackets stay whole."""
+  """The members as they are written; a member in brackets stays whole."""
   inner = open_words(_inside(undress(text)))
   # `1,000` is one number; `1000,200` is two of them, as `10,20` is.
   inner = _GROUPED.sub(lambda m: m[0].replace(',', ''), inner)
@@ -191,12 +198,12 @@ def _parts(text: str) -> list[str]:
 
 
 def _member(part: str, bare: bool) -> Hashable | None:
-  """What a member of a list is: a number, a quantity, a text, or None."""
-  found = _quantity(part)
-  if found is None:
+  """A member of a list as a number, a quantity, a text, or None."""
+  quantity = _quantity(part)
+  if quantity is None:
     part = re.sub(r'(?<=[,(\[])\s+|\s+(?=[,)\]])', '', part)
     return _EMPTY.sub('emptyset', plain_text(part)) or None
-  (value, _), unit = found
+  (value, _), unit = quantity
   if unit is None or bare:
     return value
   return value * unit.factor, unit.powers or unit.name
@@ -210,13 +217,15 @@ def members(text: str, bare: bool = False) -> frozenset:
   Args:
     bare: whether numbers are taken without their units.
   """
-  found = (_member(part, bare) for part in _parts(text))
-  return frozenset(m for m in found if m is not None)
+  values = (_member(part, bare) for part in _parts(text))
+  return frozenset(m for m in values if m is not None)
 
 
 def sets(answer: str, gold: str) -> float:
-  """The same members, in any order and number; numbers by exact value. Units
-  count where both lists have some."""
+  """1 for the same members, whatever their order and repetition.
+
+  Numbers are compared by exact value. Units count if both lists have some.
+  """
   if reason := too_many_digits(gold):
     raise Unreadable(f'{gold[:80]!r}: {reason}')
   right = members(gold)
@@ -232,13 +241,15 @@ def sets(answer: str, gold: str) -> float:
 
 
 def _same_name(given: str, gold: str) -> bool:
-  """Units of no table are the same word."""
+  """Whether two units that are in no table are the same word."""
   return given.removesuffix('s') == gold.removesuffix('s')
 
 
 def quantities(answer: str, gold: str) -> float:
-  """The same quantity: `5 km` is `5000 m`. A bare number is taken to be in
-  the other's unit, since questions name it."""
+  """1 for the same quantity: `5 km` is `5000 m`.
+
+  A bare number counts in the unit of the other side, because questions name it.
+  """
   if reason := too_many_digits(gold):
     raise Unreadable(f'{gold[:80]!r}: {reason}')
   right = _measure(gold, marks=True)

@@ -1,10 +1,10 @@
-"""What is not looked at: answers too long, too deep or too steep.
+"""The filter in front of the parser: refuses too long, deep or steep answers.
 
-A screen reads characters only, in linear time, and gives a reason or ''. An
-answer that it refuses is wrong (nobody answers a question with a tower of
-powers); a gold answer that it refuses is unreadable, unless the two are the
-same text. Limits are far above the answers of the known data sets; what gets
-past them and still explodes meets the deadlines of the sandbox.
+It reads characters only, in linear time, and returns a reason or ''. A refused
+answer is wrong, because nobody answers a question with a tower of powers. A
+refused gold answer is unreadable, unless the two are the same text. The limits
+are far above the answers of the known data sets. If a formula passes them and
+still explodes, the deadlines of the sandbox end it.
 """
 
 import re
@@ -14,16 +14,16 @@ MAX_DEPTH = 16  # open braces, brackets and parentheses
 MAX_DIGITS = 100  # of one number
 MAX_EXPONENT_DIGITS = 4  # 2^{9999} has 3,010 digits
 MAX_FACTORIAL_DIGITS = 3  # 999! has 2,565 digits
-MAX_FACTORIAL = 999  # of a difference of numbers in brackets
+MAX_FACTORIAL = 999  # the first number of a difference in brackets
 MAX_POWER_OF_POWERS = 64  # the product of nested exponents of a number
-MAX_POWER_OF_LETTERS = 999  # and of a letter, which is not multiplied out
+MAX_POWER_OF_LETTERS = 999  # of a letter, which is not multiplied out
 MAX_EXPONENTS = 30
 MAX_TERMS = 3  # of a sum in brackets that is raised to two digits or more
 MAX_OPERATORS = 200
 
 _POWER = r'(?:\^|\*\*)'
-_GROUP = r'[\s{(\[+-]*'  # may stand between a power sign and its number
-# Work that is left to the reader, and to the grader's machine.
+_GROUP = r'[\s{(\[+-]*'  # allowed between a power sign and its number
+# Operations that an answer leaves to the reader and to the grader.
 _UNDONE = re.compile(
     r'\\(?:sum|prod|i{0,3}nt|oint|lim|limsup|liminf|bigcup|bigcap)'
     r'(?![A-Za-z])')
@@ -64,8 +64,10 @@ _OPEN, _CLOSE = '{([', '})]'
 
 
 def too_long(text: str, gold: str = '') -> str:
-  """Why an answer is too long for any kind, or ''; one to a long gold answer
-  may be twice as long."""
+  """The reason why an answer is too long for any kind, or ''.
+
+  An answer may be twice as long as the gold answer.
+  """
   most = max(MAX_CHARACTERS, 2 * len(gold))
   if len(text) > most:
     return f'{len(text)} characters, more than {most}'
@@ -76,9 +78,10 @@ class _Bracket:
   """An open bracket.
 
   Attributes:
-    start, end: indices around what it holds.
+    start, end: the indices around its content.
     power: whether it is an exponent.
-    signs: plus and minus signs in it, or in a sum inside that is raised.
+    signs: the number of plus and minus signs in it, or in a sum inside it that
+      is raised to a power.
     high: the largest product of exponents in it.
   """
 
@@ -93,14 +96,14 @@ def _lettered(content: str) -> bool:
 
 
 def _steep_factorial(content: str) -> bool:
-  """Whether the factorial of what stands in brackets may explode."""
+  """Whether the factorial of the content of brackets may explode."""
   if difference := _DIFFERENCE.fullmatch(content):  # n!/(n-k)!
     return int(difference[1]) > MAX_FACTORIAL
   return not _lettered(content) or bool(_LARGE.search(content))
 
 
 def _by_brackets(text: str) -> str:
-  """What a look at the brackets refuses, or ''."""
+  """The reason why the brackets of a text are refused, or ''."""
   opened = [_Bracket(0, False)]
   exponents = 0  # open brackets that are exponents
   closed = None  # the bracket that closes just before
@@ -156,7 +159,7 @@ def _by_brackets(text: str) -> str:
 
 
 def too_steep(text: str) -> str:
-  """Why a formula may not be parsed, or ''."""
+  """The reason why a formula may not be parsed, or ''."""
   if too_long(text):
     return too_long(text)
   if reason := _by_brackets(text):
@@ -173,13 +176,15 @@ def too_steep(text: str) -> str:
 
 
 def effort(text: str) -> int:
-  """How much work a formula looks like, to order jobs by: characters, and more
-  for each digit of an exponent and for what grows as fast. No verdict hangs on
-  it."""
-  steep = sum(len(found[0]) for found in _RAISED_TO.finditer(text))
+  """An estimate of the work for a formula, which orders the jobs.
+
+  It counts characters, and more for each digit of an exponent and for functions
+  that grow as fast. It changes no verdict.
+  """
+  steep = sum(len(power[0]) for power in _RAISED_TO.finditer(text))
   return len(text) + 20 * steep + 40 * len(_GROWING.findall(text))
 
 
 def undone(text: str) -> bool:
-  """Whether sums, integrals or limits are left standing."""
+  """Whether a text holds sums, integrals or limits that are not computed."""
   return bool(_UNDONE.search(text))

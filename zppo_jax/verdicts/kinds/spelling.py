@@ -1,7 +1,7 @@
-r"""One spelling of what looks the same: characters, spaces, LaTeX dress.
+r"""One spelling of texts that look the same: characters, spaces, LaTeX macros.
 
-`undress` keeps the groups of words (`\text{ cm}`), in which units stand;
-`tidy` opens them. Both are linear in their input.
+`undress` keeps the groups of words (`\text{ cm}`), because units stand in them;
+`tidy` opens them. The time of both is linear in their input.
 """
 
 import re
@@ -24,7 +24,7 @@ _DRESS = re.compile(
     r'thinspace|enspace|limits|hline)(?![A-Za-z])')
 _SPACERS = re.compile(
     r'\\(?:h|v)(?:space|phantom)\*?\s*\{[^{}]*\}|\\phantom\s*\{[^{}]*\}')
-# What shows the same in colour, underlined or larger; `\bar` and `\hat` do not.
+# Macros that change colour, line or size alone; `\bar` and `\hat` do more.
 _SHOWN = re.compile(
     r'\\(?:(?:text)?color\s*\{[^{}]*\}|underline|uline|mathstrut|ensuremath)'
     r'\s*\{([^{}]*+(?:\{[^{}]*+\}[^{}]*+)*+)\}')
@@ -37,7 +37,7 @@ _MARKDOWN = re.compile(r'\s*(\*\*\*|\*\*|\*|__|`+)([^*`]+)\1[\s.]*')
 _DOLLARS = re.compile(r'(\\\$)|\$')
 _PRICE = re.compile(r'\s*[-+]?\s*\$\s*[0-9.]')
 
-# What NFKC would turn into other numbers (`10²` into 102).
+# Characters that NFKC would turn into other numbers (`10²` into 102).
 _RAISED = str.maketrans('⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾ⁿⁱ', '0123456789+-()ni')
 _LOWERED = str.maketrans('₀₁₂₃₄₅₆₇₈₉₊₋₍₎', '0123456789+-()')
 _RAISED_RUN = re.compile('[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾ⁿⁱ]+')
@@ -69,14 +69,13 @@ _UNICODE = str.maketrans(
     _SIGNS | {letter: f'\\{name} ' for letter, name in GREEK.items()})
 
 
-def _vulgar(found: re.Match) -> str:
-  over, _, under = unicodedata.normalize('NFKC', found[0]).partition('⁄')
+def _vulgar(match: re.Match) -> str:
+  over, _, under = unicodedata.normalize('NFKC', match[0]).partition('⁄')
   return rf'\frac{{{over}}}{{{under}}}'
 
 
 def characters(text: str) -> str:
-  """A text in NFKC, with powers, indices and fractions of one character
-  written out."""
+  """A text in NFKC which spells out powers, indices and fractions."""
   text = _RAISED_RUN.sub(lambda m: f'^{{{m[0].translate(_RAISED)}}}', text)
   text = _LOWERED_RUN.sub(lambda m: f'_{{{m[0].translate(_LOWERED)}}}', text)
   text = _VULGAR.sub(_vulgar, text)
@@ -94,8 +93,8 @@ def _spaced(text: str) -> str:
   return re.sub(r'\s+', ' ', text).strip()
 
 
-def _of_siunitx(found: re.Match) -> str:
-  value, unit = found[1] or found[4] or '', found[2] or found[3]
+def _of_siunitx(match: re.Match) -> str:
+  value, unit = match[1] or match[4] or '', match[2] or match[3]
   return rf'{value}\text{{ {unit}}}' if unit else value
 
 
@@ -107,9 +106,9 @@ def _undressed(text: str) -> str:
 
 
 def without_markdown(text: str) -> str:
-  """A text out of the stars or back ticks that hold all of it."""
-  found = _MARKDOWN.fullmatch(text)
-  return found[2] if found else text
+  """A text without the stars or back ticks around all of it."""
+  match = _MARKDOWN.fullmatch(text)
+  return match[2] if match else text
 
 
 def undress(text: str) -> str:
@@ -129,8 +128,8 @@ def undress(text: str) -> str:
 
 def all_words(text: str) -> str:
   r"""`5 cm` of `\text{5 cm}`; another text stays."""
-  found = _WORDS.fullmatch(text)
-  return found[1].strip() if found else text
+  match = _WORDS.fullmatch(text)
+  return match[1].strip() if match else text
 
 
 def open_words(text: str) -> str:
@@ -139,6 +138,6 @@ def open_words(text: str) -> str:
 
 
 def tidy(text: str) -> str:
-  """One spelling of what looks the same: width, dress, dollar signs, spaces."""
+  """One spelling of texts that look the same."""
   text = _undressed(_WORDS.sub(r' \1 ', characters(text)))
   return _spaced(text.replace('\\$', ' ').replace('$', ' '))

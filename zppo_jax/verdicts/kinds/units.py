@@ -1,4 +1,4 @@
-r"""Units: which words behind a value are its unit, and what they are worth.
+r"""Units: which words behind a value are its unit, and the size of each unit.
 
 `split` finds the unit of a value in what a person or a model writes: `\text{
 cm}^2`, `\mathrm{~m} / \mathrm{s}`, `km/h`, `7 people`, `\$12`. A unit is a
@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from zppo_jax.verdicts.kinds.spelling import WORD_MACRO, undress
 
-MAX_TAIL = 120  # characters behind a value in which its unit is looked for
+MAX_TAIL = 120  # characters behind a value that may hold its unit
 
 _ONE = Fraction(1)
 _PREFIXES = {'T': 12, 'G': 9, 'M': 6, 'k': 3, 'h': 2, 'd': -1, 'c': -2, 'm': -3,
@@ -92,7 +92,7 @@ _SCALES = {'hundred': 100, 'thousand': 10**3, 'million': 10**6,
            'halves': None, 'quarters': None, 'third': None, 'thirds': None,
            'fourths': None, 'fifths': None, 'tenths': None,
            'hundredths': None, 'thousandths': None}
-# Words behind a value that change it, doubt it or go on with the formula.
+# Words behind a value that change it, doubt it or continue the formula.
 _NOT_UNITS = frozenset("""
 a an and or nor not but to than then if when where is are was equals equal
 plus minus times over by of mod modulo choose squared cubed factorial root pi
@@ -136,24 +136,24 @@ def _powers(text: str) -> dict[str, int]:
 
 
 def _table() -> dict[str, tuple[Fraction, dict[str, int]]]:
-  found = {}
+  table = {}
   for symbol, (factor, powers, names) in _PREFIXED.items():
     row = Fraction(factor), _powers(powers)
     for names_of, prefixes in (((symbol,), _PREFIXES),
                                (names.split(), _LONG_PREFIXES)):
       for name in names_of:
-        found[name] = row
+        table[name] = row
         for prefix, exponent in prefixes.items():
-          found.setdefault(prefix + name,
+          table.setdefault(prefix + name,
                            (row[0] * Fraction(10) ** exponent, row[1]))
   for name in ('pm', 'fm', 'hs', 'hA', 'hB', 'dB', 'dA', 'pc', 'cd'):
     if name not in _PREFIXED:
-      found.pop(name, None)
-  found['fm'] = Fraction(1, 10**15), _powers('m')
+      table.pop(name, None)
+  table['fm'] = Fraction(1, 10**15), _powers('m')
   for names, (factor, powers) in _OTHERS.items():
     for name in names.split():
-      found[name] = Fraction(factor), _powers(powers)
-  return found
+      table[name] = Fraction(factor), _powers(powers)
+  return table
 
 
 TABLE = _table()
@@ -168,7 +168,7 @@ def known(word: str) -> tuple[Fraction, dict[str, int]] | None:
     if len(name) > 1:
       low = name.casefold()
       for form in (name.removesuffix('s'), low, low.removesuffix('s')):
-        # `As` is no plural of A; a lone letter has only its own case.
+        # `As` is no plural of A, and a single letter has only its own case.
         if form in TABLE and (len(form) > 1 or not form.isalpha()):
           return TABLE[form]
   return None
@@ -190,24 +190,24 @@ _BARE_FRACTION = re.compile(  # `9.8 \frac{m}{s^2}`; without the space a product
     r'\{\s*([A-Za-z]{1,4})\s*((?:\^\s*\{?\d\}?)?)\s*\}$')
 
 
-def _slashed(found: re.Match) -> str:
-  """A fraction of two known units in one line."""
-  over = found[1].partition('^')[0]
-  if known(over) and known(found[2]):
-    return rf'\text{{{found[1]}/{found[2]}}}{found[3]}'
-  return found[0]
+def _slashed(match: re.Match) -> str:
+  """A fraction of two known units, as a text in one line."""
+  over = match[1].partition('^')[0]
+  if known(over) and known(match[2]):
+    return rf'\text{{{match[1]}/{match[2]}}}{match[3]}'
+  return match[0]
 
 
 def _tokens(text: str) -> list[str] | None:
-  found, at = [], 0
+  tokens, at = [], 0
   text = text.rstrip()
   while at < len(text):
     token = _TOKEN.match(text, at)
     if not token or token.end() == at:
       return None
-    found.append(re.sub(r'\s', '', token[0]))
+    tokens.append(re.sub(r'\s', '', token[0]))
     at = token.end()
-  return found
+  return tokens
 
 
 def _rewritten(tokens: list[str]) -> list[str]:
@@ -301,8 +301,8 @@ def parse(text: str, bare: bool = True) -> tuple[Fraction, Unit] | None:
   tokens = _rewritten(tokens)
   if not tokens:
     return Fraction(scale), Unit()
-  found = _product(tokens)
-  if found is None:
+  unit = _product(tokens)
+  if unit is None:
     words = [t for t in tokens if t[0] not in '/·()^']
     if (not words or words[0] != tokens[0] or len(words) > 6 or '(' in tokens
         or ')' in tokens
@@ -311,8 +311,8 @@ def parse(text: str, bare: bool = True) -> tuple[Fraction, Unit] | None:
                for w in words)
         or any(len(w.rstrip('.')) < (3 if bare else 2) for w in words)):
       return None
-    found = Unit(name=' '.join(tokens).casefold())
-  return Fraction(scale), found
+    unit = Unit(name=' '.join(tokens).casefold())
+  return Fraction(scale), unit
 
 
 class Measured(NamedTuple):
@@ -332,7 +332,7 @@ _BODY_END = re.compile(r'[0-9A-Za-z}\])|!°\'.]$')
 _MONEY = re.compile(
     r'(\s*[-+]?\s*)(?:US|A|C)?(\\\$|[$€£₹¥]|\\text\s*\{\s*(?:\\\$|[$€£₹¥]|'
     r'(?:Rs|USD|EUR)\.?)\s*\}|(?:Rs|USD|EUR)\.?(?=[\s0-9]))\s*(?=[-0-9.\\({])')
-# Letters that are rather a unit than a variable behind a number and a space.
+# Letters that are a unit, not a variable, behind a number and a space.
 _LONE = frozenset('mgshLNJWVACKFT')
 _DIFFERENTIAL = re.compile(WORD_MACRO + r'\s*\{\s*d\s*\}\s*[A-Za-z\\]')
 _NUMERIC_END = re.compile(r'(?:[0-9.}\])]|\\[A-Za-z]{2,12})\s*$')
@@ -351,11 +351,11 @@ def _value_like(body: str) -> bool:
 def _candidates(text: str, marks: bool) -> list[tuple[int, bool]]:
   """(where a unit may begin, whether it is bare), from left to right."""
   start = max(0, len(text) - MAX_TAIL)
-  found = [(m.start(), False) for m in _GROUP_START.finditer(text, start)]
+  starts = [(m.start(), False) for m in _GROUP_START.finditer(text, start)]
   for m in _BARE_START.finditer(text, start):
     if marks or m[0].lstrip('\\')[0] not in '%':
-      found.append((m.start(), True))
-  return sorted(found)
+      starts.append((m.start(), True))
+  return sorted(starts)
 
 
 _EXPONENT = re.compile(r'\^\s*\{\s*([-+]?[0-9]{1,2})\s*\}')
@@ -403,12 +403,12 @@ def split(text: str, marks: bool = False, letters: bool = False) -> Measured:
     if bare and letters and not _NUMERIC_END.search(
         body, max(0, len(body) - 14)):
       continue
-    found = parse(_flat(tail), bare)
-    if found is None:
+    parsed = parse(_flat(tail), bare)
+    if parsed is None:
       continue
-    if not marks and found[1].powers in ((('deg', 1),), (('share', 1),)):
+    if not marks and parsed[1].powers in ((('deg', 1),), (('share', 1),)):
       continue
-    return Measured(body, *found)
+    return Measured(body, *parsed)
   return Measured(text)
 
 
@@ -416,7 +416,7 @@ def _allowed_bare(body: str, tail: str, spaced: bool) -> bool:
   """Whether words outside of a text group may be the unit of a value."""
   word = re.match(r'[A-Za-z]+', tail)
   if word and len(word[0]) == 1:
-    # `5m` is five times m or five metres: nobody can tell.
+    # `5m` may be five times m or five metres; the kind decides.
     compound = re.match(r'[A-Za-z]\s*/\s*[A-Za-z]', tail)
     if not compound and not (spaced and word[0] in _LONE):
       return False
@@ -428,7 +428,7 @@ def _allowed_bare(body: str, tail: str, spaced: bool) -> bool:
 
 
 def ratio(given: Unit | None, gold: Unit | None) -> Fraction | None:
-  """What turns a value in one unit into the other; None if they differ.
+  """The factor from one unit to the other; None if they differ.
 
   Where a unit is missing or of no table, nothing is known against it.
   """
@@ -440,5 +440,5 @@ def ratio(given: Unit | None, gold: Unit | None) -> Fraction | None:
 
 
 def measured(text: str, marks: bool = False, letters: bool = True) -> Measured:
-  """`split` of a text as it was written."""
+  """`split` of a text that is not undressed yet."""
   return split(undress(text), marks, letters)

@@ -1,0 +1,43 @@
+"""make_engine: which numbers of slots an engine has."""
+
+import pytest
+
+from tests.rollout.test_engine import engine
+
+
+@pytest.mark.parametrize(('limit', 'slots'), [
+    (None, (12, 32, 40, 160)), (100, (12, 32, 100)), (1000, (12, 32, 40, 160)),
+    (30, (12, 28)), (1, (4,))])
+def test_slots_are_those_that_a_prefill_fills(tiny, make_mesh, limit, slots):
+  """Four rollouts per prompt; whole groups below a limit of slots; none is more
+  than four times the one before."""
+  built = engine(tiny[0], make_mesh(), (8, 3, 40), slots=limit)
+  assert built.shapes.slots == slots
+
+
+def test_whole_groups_on_every_device(tiny, make_mesh):
+  """Two data devices, four rollouts: 3 prompts are prefilled as 4, and 30
+  slots are rounded down to 24, a multiple of 8."""
+  built = engine(tiny[0], make_mesh(2, 1, 1), (3, 40), slots=30)
+  assert built.shapes.prefill_sizes == (4, 40)
+  assert built.shapes.slots == (16, 24)
+
+
+@pytest.mark.parametrize('fields, message', [
+    (dict(slots=0), 'slots is 0; it must be a whole number >= 1'),
+    (dict(decode_chunk=0), 'decode_chunk is 0; it must be a whole number >= 1'),
+    (dict(max_slots_per_owner=0), 'max_slots_per_owner is 0; it must be'),
+    (dict(group_buckets=()), r'group_buckets is \(\); it must hold at least'),
+    (dict(group_buckets=(2, 0)), 'a size in group_buckets is 0; it must be a'),
+    (dict(patch_buckets=(0,)), 'a size in Shapes.patches is 0; it must be a'),
+])
+def test_refused_sizes(tiny, make_mesh, fields, message):
+  with pytest.raises(ValueError, match=message):
+    engine(tiny[0], make_mesh(), **fields)
+
+
+def test_a_model_without_enough_positions(make_tiny, make_mesh):
+  model, _ = make_tiny(max_positions=87)
+  with pytest.raises(ValueError, match=(
+      r'prompt bucket 8 \+ max_tokens 80 = 88 exceeds .* 87')):
+    engine(model, make_mesh())
