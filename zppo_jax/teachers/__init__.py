@@ -37,7 +37,7 @@ class Teacher(Protocol):
   capabilities: Capabilities
 
   def answer(self, prompts: Sequence[Prompt], step: int) -> Answers:
-    """NewKV graded answers, at most G_T a prompt."""
+    """New graded answers, at most G_T a prompt."""
 
   def summarise(self, prompts: Sequence[Prompt], traces: Sequence[str],
                 step: int) -> Summaries:

@@ -47,7 +47,7 @@ class InProcessTeacher:
         scores=True, pictures=sees, clips=sees, repeatable=True)
 
   def answer(self, prompts: Sequence[Prompt], step: int) -> Answers:
-    """NewKV graded rollouts, keyed by (question, step)."""
+    """New graded rollouts, keyed by (question, step)."""
     groups = collect.collect(self.answers, self.params, prompts,
                               seed=self.seed, step=step,
                               purpose=Purpose.TEACHER)
