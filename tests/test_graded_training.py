@@ -120,7 +120,8 @@ def test_the_sandbox_says_the_same_and_says_it_once(
       loop.main(config, tmp_path)
   assert len(rows_of(tmp_path)) == 1
   with open(tmp_path / 'verdicts.jsonl', 'a') as f:
-    f.write('{"key": "to')
+    f.write('{"key": "of an earlier version", "kind": "text", '
+            '"status": "score", "score": 1.0, "reason": ""}\n{"key": "to')
   second = counted()
   loop.main(config, tmp_path)
 
@@ -130,7 +131,9 @@ def test_the_sandbox_says_the_same_and_says_it_once(
   gold = {q.answer for split in ('hard', 'easy')
           for q in micro.evaluation(split, 8)}
   assert {reference for _, reference in again} <= gold  # the last evaluation
-  assert len(verdicts_of(tmp_path)) == len(asked | again)
+  assert len(verdicts_of(tmp_path)) == len(asked | again) + 1
+  assert 'verdicts.jsonl: 1 verdicts were made by other rules' in (
+      tmp_path / 'attempts/0002/log.txt').read_text()
   rows = rows_of(tmp_path)
   assert rows == rows_of(own)
   for row in rows:

@@ -312,3 +312,11 @@ def test_questions_go_through_json():
     if isinstance(media, Clip):
       fields['frames'] = tuple(Picture(**f) for f in fields['frames'])
     assert type(media)(**fields) == media
+
+
+@pytest.mark.parametrize('bounds, said', [
+    ((0, 5), 'min_pixels is 0; it must be > 0'),
+    ((9, 5), 'max_pixels is 5; it must be >= 9, which is min_pixels')])
+def test_bounds_on_pixels(bounds, said):
+  with pytest.raises(ValueError, match=said):
+    images.Pixels(*bounds, mean=(0.5,) * 3, std=(0.5,) * 3)

@@ -34,7 +34,7 @@ def theirs(name, messages, **fields):
   """(ids, text) of transformers' own apply_chat_template."""
   said = [{'role': m.role, 'content': ''.join(m.shown),
            **{'reasoning_content' if n == 'reasoning' else n: t
-              for n, t in m.told}} for m in messages]
+              for n, t in m.fields}} for m in messages]
   text = TOKENIZERS[name].apply_chat_template(
       said, add_generation_prompt=True, tokenize=False, **fields)
   return TOKENIZERS[name].encode(text, add_special_tokens=False), text

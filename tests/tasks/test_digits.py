@@ -105,7 +105,7 @@ def test_evaluation_is_a_prefix_of_a_fixed_order():
 
 
 def test_wrong_requests_are_named():
-  with pytest.raises(KeyError, match="'harder' of digits; known: hard, easy"):
+  with pytest.raises(KeyError, match="of digits 'harder'; known: hard, easy"):
     digits.evaluation('harder', 1)
   with pytest.raises(ValueError, match='hard_share is 1.5'):
     digits.pool(4, 1.5)

@@ -51,7 +51,7 @@ def test_executing_scorers_are_refused_by_name(name):
 
 
 def test_wrong_requests_are_named():
-  with pytest.raises(KeyError, match="'chain' of reasoning-gym; known: .*ab"):
+  with pytest.raises(KeyError, match="reasoning-gym 'chain'; known: .*ab"):
     reasoning_gym.pool('chain', 2)
   with pytest.raises(KeyError, match="'composite'"):
     reasoning_gym.pool('composite', 2)

@@ -35,7 +35,7 @@ def test_every_line_is_true_and_the_scorer_agrees(name):
 
 
 def test_others_have_none():
-  with pytest.raises(KeyError, match='reasoning_gym/lcm has no worked solutio'
-                     'ns; known: chain_sum, gcd'):
+  with pytest.raises(KeyError, match="unknown data set with worked solution"
+                                     "s 'lcm'; known: chain_sum, gcd"):
     reasoning_gym.pool('lcm', 1, worked=True)
   assert reasoning_gym.pool('lcm', 1)[0].responses == ()

@@ -167,7 +167,8 @@ def test_it_is_checked_at_the_start():
   with serving(right) as (url, _):
     with pytest.raises(ValueError, match="model is 'other'; .* serves m"):
       connect(url, model='other')
-    with pytest.raises(ValueError, match="api is 'smoke'; allowed: chat"):
+    with pytest.raises(
+        KeyError, match="teacher.endpoint.api 'smoke'; known: chat, compl"):
       connect(url, api='smoke')
     with pytest.raises(ValueError, match='budget_s is 0'):
       connect(url, budget_s=0.0)

@@ -9,7 +9,8 @@ import pytest
 from tests.builders import small_config
 from zppo_jax.algorithms import methods, zppo
 from zppo_jax.algorithms.replay import ReplayBuffer
-from zppo_jax.records import Group, Rollout, StopReason, Verdict
+from zppo_jax.learner import layouts, packing
+from zppo_jax.records import Group, PromptKind, Rollout, StopReason, Verdict
 from zppo_jax.runs import metrics
 from zppo_jax.tasks import TASKS, micro
 from zppo_jax.train import build, minibatches, step
@@ -27,7 +28,28 @@ def test_every_method_runs_what_its_row_says(name):
   assert (run.teacher is not None) == bool(method.reformulations)
   assert (row['groups/bcq'] > 0) == any(
       'bcq' in r for r in method.reformulations)
+  assert ('groups/prefix' in row) == ('prefix' in method.reformulations)
   assert (row['tokens/teacher_generated'] > 0) == bool(method.reformulations)
+
+
+@pytest.mark.parametrize('kind', layouts.LAYOUTS)
+def test_forced_tokens_carry_no_loss(kind):
+  """In every layout the loss has the drawn tokens alone, whose context is the
+  question and the forced tokens."""
+  run = build.build(small_config(method='prefix'))
+  of = recorded_groups()[2]
+  forced = of.rollouts[0].tokens[:2]
+  prompt = dataclasses.replace(of.prompt, kind=PromptKind.PREFIX, forced=2,
+                               tokens=(*of.prompt.tokens, *forced))
+  advantages = np.arange(1.0, 9.0, dtype=np.float32)[None]
+  batches = layouts.micro_batches(
+      [Group(prompt, of.rollouts)], advantages, run.layout._replace(kind=kind),
+      skip_zero=True)
+  trained = [tuple(row[mask > 0].tolist()) for b in batches for row, mask in
+             zip(np.asarray(b.tokens_BT), np.asarray(b.mask_BT), strict=True)]
+  drawn = [token for r in of.rollouts for token in r.tokens]
+  assert sorted(t for row in trained for t in row) == sorted(drawn)
+  assert packing.response_tokens([Group(prompt, of.rollouts)]) == len(drawn)
 
 
 def test_decisions_are_the_same_on_every_mesh():

@@ -1,1 +1,1 @@
-"""Which prompts are asked: ZPPO, its baselines, prompts, the replay buffer."""
+"""Which prompts a step samples: ZPPO, its baselines, the replay buffer."""

@@ -1,4 +1,4 @@
-"""Compression of candidates by the teacher (paper App. D.1), rules on the host.
+"""Compression of candidates by the teacher (ZPPO, Appendix D.1).
 
 Correct and wrong traces get the same prompt and the same cap, so that length
 and form give nothing away. docs/paper.md says how we read what the paper leaves
@@ -106,8 +106,8 @@ def compress(traces: Sequence[tuple[Question, Rollout]],
 
   Args:
     traces: (question, trace) pairs.
-    config: cap and identity length.
-    chat: builds the compression prompt.
+    config: when and how far traces are compressed.
+    chat: makes the compression prompts.
     max_prompt: the longest prompt that the teacher takes, in tokens.
     ask: (prompts, the traces in them) -> one graded summary per prompt, cut at
       the cap.

@@ -24,7 +24,7 @@ class Method:
   """What a method adds to the loop.
 
   Attributes:
-    replay: whether hard questions are buffered and asked again.
+    replay: whether a buffer holds hard questions, which later steps ask again.
     reformulations: keys of reformulate.REFORMULATIONS, in the order of slots.
     loss: makes the loss from a config's section `algorithm`, so that a row
       brings its own constants.

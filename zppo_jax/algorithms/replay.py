@@ -1,7 +1,7 @@
 """The prompt replay buffer (ZPPO Algorithm 1, step 8).
 
-The buffer holds only questions, keyed by id, in order of admission. Plain
-accuracy alone settles it: rewards of BCQ and NCQ never reach it.
+The buffer holds only questions, keyed by id, in order of admission. Only plain
+accuracy settles it; rewards of reformulated prompts never reach it.
 """
 
 import dataclasses
@@ -69,7 +69,7 @@ class ReplayBuffer:
 
   def draw(self, count: int, exclude: Iterable[str],
            rng: np.random.Generator) -> tuple[Question, ...]:
-    """Uniform draw without replacement.
+    """Draws questions uniformly and without replacement.
 
     Args:
       count: the number of questions wanted; fewer are drawn if fewer are

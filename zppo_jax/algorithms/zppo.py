@@ -1,7 +1,8 @@
-"""The host side of one ZPPO step: which prompts are asked (Algorithm 1).
+"""The host side of one ZPPO step: which prompts it samples (Algorithm 1).
 
 Data flows one way: a replayed or reformulated question enters again at the
-start, as a prompt. So sampling, scoring and the update know nothing of ZPPO.
+start, as a prompt. Therefore sampling, scoring and the update know nothing of
+ZPPO.
 """
 
 import dataclasses
@@ -99,7 +100,7 @@ class Reformulated:
     prompts: the reformulated prompts within the bound.
     instances: the instance behind each prompt, in the same order.
     hard: the number of questions below tau, before any cap.
-    visits: hard questions that the teacher was asked about.
+    visits: the hard questions that the teacher was asked.
     teacher: the teacher's groups for them.
     written: name -> what the teacher wrote for the prompts, e.g. the
       'compression' of their candidates. A method without reformulations has
@@ -147,13 +148,18 @@ def _prompt(question: Question, kind: PromptKind, encoded: Encoded) -> Prompt:
 
 
 def plain_prompts(questions: Sequence[Question], chat: Chat) -> list[Prompt]:
-  """Every question with the shared closing instruction."""
+  """The prompts of questions with the shared closing instruction."""
   return [_prompt(q, PromptKind.PLAIN, chat.plain(q.text, q.media))
           for q in questions]
 
 
 def visit(group: Group, teacher_group: Group) -> HardVisit:
-  """What a hard plain group and the teacher's answers to it provide."""
+  """The visit of a hard question.
+
+  Args:
+    group: the student's plain group.
+    teacher_group: the teacher's group for the same prompt.
+  """
   return HardVisit(question=group.prompt.question, accuracy=group.accuracy,
                    wrong=group.wrong, teacher_correct=teacher_group.correct)
 
@@ -182,8 +188,18 @@ def reformulate_hard(plain: Sequence[Group], step: int, *, rules: Rules,
                      compress: compression.CompressionConfig) -> Reformulated:
   """Steps 2 to 5: teacher, caps, candidates, prompts.
 
-  The teacher is asked after the pre-cap, which costs less. Its draws are keyed
-  by (question, step), so the prompts are those of Algorithm 1's order.
+  The teacher answers after the pre-cap, because that costs less. Its draws are
+  keyed by (question, step), so that the prompts are those of Algorithm 1's
+  order.
+
+  Args:
+    plain: the plain groups of the step.
+    step: the step.
+    rules: Algorithm 1's constants.
+    method: it names the reformulations.
+    teacher: a `teachers.Teacher`; a method without reformulations uses none.
+    chat: the student's chat.
+    compress: when and how far candidates are compressed.
   """
   hard = sum(g.accuracy < rules.tau for g in plain)
   if not method.reformulations or not rules.num_aug:
@@ -214,13 +230,13 @@ def reformulate_hard(plain: Sequence[Group], step: int, *, rules: Rules,
 
 @dataclasses.dataclass(frozen=True)
 class Probe:
-  """BCQs of questions that the student mostly solves; none is trained on.
+  """BCQs of questions that the student mostly solves, for a measurement alone.
 
   A student that reads candidates should answer a BCQ at least as well as the
   plain question; a student that learned to copy follows the wrong candidate.
 
   Attributes:
-    prompts: one BCQ per question.
+    prompts: one BCQ per question, on which no update is made.
     wrong: the parsed answer of the wrong candidate in each BCQ.
     accuracies: the plain accuracy of each question at this step.
     calls: statistics of the calls to the teacher for summaries.

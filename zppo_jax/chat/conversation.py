@@ -1,15 +1,15 @@
 """The messages of a chat request as token ids, none of them forged.
 
-A hub model's template is rendered with what the messages hold, because it may
-strip, trim, split or measure it; the ids are those of the whole text. Which
-words of that text are the template's own is found in one of two ways:
+A hub model's template is rendered with the messages themselves, because it may
+strip, trim, split or measure them; the ids are those of the whole text. One of
+two ways finds which words of that text are the template's own:
 
-- around stand-ins: where a template only places what it is given, its text
-  around stand-ins with the messages put in is the rendered one;
-- by moved words (`rendering.own`): where it does more.
+- Around stand-ins: if a template only places what it is given, its text around
+  stand-ins, with the messages put in, is the rendered text.
+- By moved words (`rendering.own`): for a template that does more.
 
-A control token counts only where all of it is the template's own; whatever a
-message holds that looks like one is letters.
+A control token counts only where all of it is the template's own. Whatever
+looks like one in a message stays letters.
 """
 
 import dataclasses
@@ -26,64 +26,65 @@ from zppo_jax.chat.wording import Chat
 from zppo_jax.records import Clip, Picture, ProcessedMedia
 
 ROLES = ('system', 'user', 'assistant')
-# Names under which messages bring the reasoning of an assistant's turn; a
-# template reads one of them, so it gets both that are in use there.
+# Names under which messages bring the reasoning of an assistant's turn. A
+# template reads one of the two names in _READ, so it gets both.
 REASONING = ('reasoning_content', 'reasoning', 'thinking')
 _READ = ('reasoning_content', 'thinking')
-# How a template writes a picture and a clip.
+# The placeholders that a template writes for a picture and a clip.
 _MEDIA = re.compile(
     r'<\|vision_start\|><\|(image|video)_pad\|><\|vision_end\|>')
 
 
 class Field(NamedTuple):
-  """What a message holds besides its content.
+  """A text that a message holds besides its content.
 
   Attributes:
-    name: 'reasoning' of an assistant's turn; else as the template calls it,
-      e.g. 'name'.
-    text: of it.
+    name: 'reasoning' for an assistant's turn; otherwise the template's name for
+      it, e.g. 'name'.
+    text: the text.
   """
   name: str
   text: str
 
 
 class Message(NamedTuple):
-  """Who said what.
+  """A message and who wrote it.
 
   Attributes:
-    role: one that the template knows, e.g. those of ROLES.
-    parts: texts, and pictures or clips among them, in their order; and
-      fields, wherever they stand.
+    role: a role that the template knows, e.g. one of ROLES.
+    parts: texts, pictures and clips in their order, and fields at any place
+      among them.
   """
   role: str
   parts: tuple[str | Picture | Clip | Field, ...]
 
   @property
   def shown(self) -> tuple[str | Picture | Clip, ...]:
-    """The content."""
+    """The parts that are content."""
     return tuple(p for p in self.parts if not isinstance(p, Field))
 
   @property
-  def told(self) -> tuple[Field, ...]:
+  def fields(self) -> tuple[Field, ...]:
+    """The parts that are fields."""
     return tuple(p for p in self.parts if isinstance(p, Field))
 
 
-class _Said(NamedTuple):
+class _Rendered(NamedTuple):
   """A template's text.
 
   Attributes:
-    text: with a mark for every picture and clip.
-    own: bool for each character: whether the template wrote it.
+    text: the text, with a mark for every picture and clip.
+    own: for each character, whether the template wrote it (bool).
   """
   text: str
   own: np.ndarray
 
 
 class _Form(NamedTuple):
-  """How messages are put to a template.
+  """The form in which a template gets messages.
 
   Attributes:
-    nonce: begins stand-ins and marks; no message holds it.
+    nonce: the beginning of stand-ins and marks, which no message holds.
     lists: whether a message with media is a list of parts, of which the
       template writes the media itself; otherwise marks stand among the text.
   """
@@ -100,19 +101,19 @@ class _Form(NamedTuple):
   def put(self, messages: Sequence[Message],
           word: Callable[[int, int | str, str], str]) -> list[dict]:
     """Messages as a template reads them; `word` gives each text."""
-    out = []
+    dicts = []
     for i, m in enumerate(messages):
       shown = [(p, word(i, p, part) if isinstance(part, str)
                 else self.mark(i, p)) for p, part in enumerate(m.shown)]
       content: Any = ''.join(text for _, text in shown)
       if self.lists and not all(isinstance(p, str) for p in m.shown):
         content = [_listed(m.shown[p], text) for p, text in shown]
-      made = {'role': m.role, 'content': content}
-      for name, text in m.told:
+      message = {'role': m.role, 'content': content}
+      for name, text in m.fields:
         for read in _READ if name == 'reasoning' else (name,):
-          made[read] = word(i, name, text)
-      out.append(made)
-    return out
+          message[read] = word(i, name, text)
+      dicts.append(message)
+    return dicts
 
 
 def _listed(part, text: str) -> dict:
@@ -122,59 +123,64 @@ def _listed(part, text: str) -> dict:
 
 
 def _expected(messages: Sequence[Message], lists: bool) -> list:
-  """What a template must show: (message, part), or the kind of a medium."""
+  """The parts that a template must show, in order.
+
+  A part is (message, part) or, for a medium in a list, its kind.
+  """
   kind = {Picture: 'image', Clip: 'video'}
   return [(i, p) if isinstance(part, str) or not lists else kind[type(part)]
           for i, m in enumerate(messages) for p, part in enumerate(m.shown)]
 
 
 def _shown(text: str, form: _Form) -> list:
-  """The same of a text that was rendered with stand-ins."""
-  found = [(m.start(), (int(m[1]), int(m[2])))
-           for m in form.marks.finditer(text) if m[2].isdigit()]
+  """The parts, as in `_expected`, of a text with stand-ins."""
+  places = [(m.start(), (int(m[1]), int(m[2])))
+            for m in form.marks.finditer(text) if m[2].isdigit()]
   if form.lists:
-    found += [(m.start(), m[1]) for m in _MEDIA.finditer(text)]
-  return [what for _, what in sorted(found, key=lambda x: x[0])]
+    places += [(m.start(), m[1]) for m in _MEDIA.finditer(text)]
+  return [part for _, part in sorted(places, key=lambda x: x[0])]
 
 
-class _Asked(NamedTuple):
-  """A conversation and whom it is put to.
+class _Conversation(NamedTuple):
+  """Messages and the chat whose template renders them.
 
   Attributes:
-    messages: of it.
-    chat: of a hub model.
-    switches: what its template is told besides.
+    messages: the messages.
+    chat: the chat of a hub model.
+    switches: further names for its template.
   """
   messages: Sequence[Message]
   chat: Chat
   switches: dict
 
-  def render(self, said: Sequence[dict]) -> str:
-    return rendering.text(self.chat.codec.tokenizer, said, self.chat.day,
+  def render(self, dicts: Sequence[dict]) -> str:
+    """The template's text of messages that `_Form.put` made."""
+    return rendering.text(self.chat.codec.tokenizer, dicts, self.chat.day,
                           add_generation_prompt=True, **self.switches)
 
-  def own(self, said: Sequence[dict], marking, text: str):
+  def own(self, dicts: Sequence[dict], marking, text: str):
+    """Which characters of that text are the template's (rendering.own)."""
     return rendering.own(
-        self.chat.codec.tokenizer, said, self.chat.day, marking, text,
+        self.chat.codec.tokenizer, dicts, self.chat.day, marking, text,
         add_generation_prompt=True, **self.switches)
 
 
 def _nonce(messages: Sequence[Message]) -> str:
-  held = rendering.words([[m.shown, m.told] for m in messages])
+  held = rendering.words([[m.shown, m.fields] for m in messages])
   number = 7
   while f'qzk{number}m' in held:
     number += 1
   return f'qzk{number}m'
 
 
-def _form(asked: _Asked) -> tuple[_Form, str]:
+def _form(talk: _Conversation) -> tuple[_Form, str]:
   """The form that a template takes, and its text around stand-ins.
 
   Raises:
-    ValueError: if it takes none, or does not show every message once; with
-      media also unless they stand where they were put.
+    ValueError: if the template takes no form, or does not show every message
+      once; with media, also if they do not stand where they were put.
   """
-  messages, nonce = asked.messages, _nonce(asked.messages)
+  messages, nonce = talk.messages, _nonce(talk.messages)
   media = any(not isinstance(p, str) for m in messages for p in m.shown)
   why: Exception | None = None
   for lists in ((True, False) if media else (False,)):
@@ -182,7 +188,7 @@ def _form(asked: _Asked) -> tuple[_Form, str]:
     stand_ins = form.put(
         messages, lambda i, p, text, form=form: form.mark(i, p))
     try:
-      text = asked.render(stand_ins)
+      text = talk.render(stand_ins)
     except Exception as e:  # a template may raise anything about a list
       if not lists:
         raise
@@ -200,81 +206,86 @@ def _form(asked: _Asked) -> tuple[_Form, str]:
 
 
 def _placed(form: _Form, messages: Sequence[Message],
-            around: str) -> _Said:
+            around: str) -> _Rendered:
   """A template's text around stand-ins, with the messages put in."""
   text, own, last = [], [], 0
-  for found in form.marks.finditer(around):
-    i, p = int(found[1]), found[2]
-    told = dict(messages[i].told)
-    part = (messages[i].shown[int(p)] if p.isdigit() else told[p])
-    words = part if isinstance(part, str) else found[0]
-    text += [around[last:found.start()], words]
-    own += [np.ones(found.start() - last, bool), np.zeros(len(words), bool)]
-    last = found.end()
-  return _Said(''.join([*text, around[last:]]),
-               np.concatenate([*own, np.ones(len(around) - last, bool)]))
+  for mark in form.marks.finditer(around):
+    i, p = int(mark[1]), mark[2]
+    fields = dict(messages[i].fields)
+    part = (messages[i].shown[int(p)] if p.isdigit() else fields[p])
+    words = part if isinstance(part, str) else mark[0]
+    text += [around[last:mark.start()], words]
+    own += [np.ones(mark.start() - last, bool), np.zeros(len(words), bool)]
+    last = mark.end()
+  return _Rendered(
+      text=''.join([*text, around[last:]]),
+      own=np.concatenate([*own, np.ones(len(around) - last, bool)]))
 
 
-def _holds_none(asked: _Asked) -> bool:
+def _holds_none(talk: _Conversation) -> bool:
   """Whether no message holds the text of a control token."""
-  held = rendering.words([[m.shown, m.told] for m in asked.messages])
-  codec = asked.chat.codec
+  held = rendering.words([[m.shown, m.fields] for m in talk.messages])
+  codec = talk.chat.codec
   return not any(codec.decode([i]) in held for i in codec.reserved_ids)
 
 
-def _said(asked: _Asked, form: _Form, around: str) -> _Said:
-  """What the template makes of the messages, and which of it is its own.
+def _rendered(talk: _Conversation, form: _Form, around: str) -> _Rendered:
+  """The template's text of the messages, and which characters are its own.
 
-  Where moved words do not tell, a conversation without the text of any
-  control token is still taken, if the control tokens around it are those
-  around stand-ins.
+  If moved words cannot tell, a conversation without the text of any control
+  token is still taken, as long as its control tokens are those around
+  stand-ins.
 
   Raises:
-    ValueError: if that cannot be told.
+    ValueError: if no way can tell.
   """
-  messages, codec = asked.messages, asked.chat.codec
+  messages, codec = talk.messages, talk.chat.codec
   as_they_are = form.put(messages, lambda i, p, text: text)
-  text = asked.render(as_they_are)
+  text = talk.render(as_they_are)
   placed = _placed(form, messages, around)
   if placed.text == text:
     return placed
   stand_ins = form.put(messages, lambda i, p, text: form.mark(i, p))
   for marking in rendering.markings(as_they_are):
-    # Stand-ins hold no control token: all there are must be found as its own.
-    own = asked.own(stand_ins, marking, around)
+    # Stand-ins hold no control token, so every one of the text must be found as
+    # the template's own.
+    own = talk.own(stand_ins, marking, around)
     if own is None or not all(_is_own(around, own, *span)
                               for _, *span in _reserved(codec, around)):
       continue
-    own = asked.own(as_they_are, marking, text)
+    own = talk.own(as_they_are, marking, text)
     if own is not None:
-      return _Said(text, own)
+      return _Rendered(text=text, own=own)
   spans = _reserved(codec, text)
-  if _holds_none(asked) and [i for i, *_ in spans] == [
+  if _holds_none(talk) and [i for i, *_ in spans] == [
       i for i, *_ in _reserved(codec, around)]:
     own = np.zeros(len(text), bool)
     for _, start, end in spans:
       own[start:end] = True
-    return _Said(text, own)
+    return _Rendered(text=text, own=own)
   raise ValueError('the chat template of this model changes its own words with '
                    'those of the messages, so that they cannot be told apart')
 
 
 def _tokens(codec: HubCodec, text: str) -> list[tuple[int, int, int]]:
   """(id, start, end) of the tokens of a text; control tokens are parsed."""
-  found = codec.tokenizer(text, add_special_tokens=False,
-                          return_offsets_mapping=True)
+  encoding = codec.tokenizer(text, add_special_tokens=False,
+                             return_offsets_mapping=True)
   return [(i, *span) for i, span in zip(
-      found['input_ids'], found['offset_mapping'], strict=True)]
+      encoding['input_ids'], encoding['offset_mapping'], strict=True)]
 
 
 def _reserved(codec: HubCodec, text: str) -> list[tuple[int, int, int]]:
-  """Those of the control tokens."""
+  """(id, start, end) of the control tokens of a text."""
   return [t for t in _tokens(codec, text) if t[0] in codec.reserved_ids]
 
 
 def _is_own(text: str, own: np.ndarray, start: int, end: int) -> bool:
-  """Whether the template wrote a token; space at its ends, which a token may
-  take along, does not count."""
+  """Whether the template wrote a token.
+
+  Space at the ends of the token does not count, because a token may take it
+  along.
+  """
   word = text[start:end]
   if word.strip():
     start += len(word) - len(word.lstrip())
@@ -283,28 +294,32 @@ def _is_own(text: str, own: np.ndarray, start: int, end: int) -> bool:
 
 
 def _runs(own: np.ndarray) -> list[tuple[int, int]]:
-  """(start, end) of what the template wrote in one piece."""
+  """(start, end) of each piece that the template wrote."""
   edges = np.flatnonzero(np.diff(np.concatenate([[False], own, [False]]).astype(
       np.int8)))
   return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
 
 
-def _encode(said: _Said, codec: HubCodec) -> Encoded:
-  """Ids of a text: the tokenizer's own, unless a message looks like control
-  tokens; then it is encoded without them between those of the template."""
-  text, own = said
+def _encode(rendered: _Rendered, codec: HubCodec) -> Encoded:
+  """The ids of a text.
+
+  They are the tokenizer's ids of the whole text, unless a message looks like
+  control tokens. Then the messages are encoded without control tokens, between
+  those of the template.
+  """
+  text, own = rendered
   whole = _tokens(codec, text)
   if all(_is_own(text, own, *span) for i, *span in whole
          if i in codec.reserved_ids):
-    return Encoded(tuple(i for i, *_ in whole), 0)
+    return Encoded(tokens=tuple(i for i, *_ in whole), removed=0)
   ids: list[int] = []
   removed = at = 0
 
   def letters(words: str) -> int:
-    found, lost = codec.encode_content(words)
-    kept = [i for i in found if i not in codec.reserved_ids]
-    ids.extend(kept)
-    return lost + len(found) - len(kept)
+    encoded, lost = codec.encode_content(words)
+    unreserved = [i for i in encoded if i not in codec.reserved_ids]
+    ids.extend(unreserved)
+    return lost + len(encoded) - len(unreserved)
 
   for first, last in _runs(own):
     for token, start, end in _reserved(codec, text[first:last]):
@@ -312,37 +327,38 @@ def _encode(said: _Said, codec: HubCodec) -> Encoded:
       ids.append(token)
       at = first + end
   removed += letters(text[at:])
-  return Encoded(tuple(ids), removed)
+  return Encoded(tokens=tuple(ids), removed=removed)
 
 
-def _with_media(said: _Said, asked: _Asked, form: _Form):
-  """(text with placeholders for patches, what is seen), in order."""
-  shown = [p for m in asked.messages for p in m.shown
+def _with_media(rendered: _Rendered, talk: _Conversation, form: _Form):
+  """(text with a placeholder per patch, processed media in their order)."""
+  shown = [p for m in talk.messages for p in m.shown
            if not isinstance(p, str)]
   if not shown:
-    return said, []
-  if asked.chat.vision is None:
+    return rendered, []
+  if talk.chat.vision is None:
     raise ValueError('messages: this model takes no images')
   pattern = _MEDIA if form.lists else form.marks
-  found = [m.span() for m in pattern.finditer(said.text)
-           if not form.lists or said.own[slice(*m.span())].all()]
-  if len(found) != len(shown):
-    raise ValueError(f'the chat template of this model shows {len(found)} '
+  spans = [m.span() for m in pattern.finditer(rendered.text)
+           if not form.lists or rendered.own[slice(*m.span())].all()]
+  if len(spans) != len(shown):
+    raise ValueError(f'the chat template of this model shows {len(spans)} '
                      f'images or videos; the messages hold {len(shown)}')
-  seen = [asked.chat.vision.see((p,)) for p in shown]
+  processed = [talk.chat.vision.see((part,)) for part in shown]
   text, own, last = [], [], 0
-  for (start, end), one in zip(found, seen, strict=True):
-    text += [said.text[last:start], one.text]
-    own += [said.own[last:start], np.ones(len(one.text), bool)]
+  for (start, end), media in zip(spans, processed, strict=True):
+    text += [rendered.text[last:start], media.text]
+    own += [rendered.own[last:start], np.ones(len(media.text), bool)]
     last = end
-  return _Said(''.join([*text, said.text[last:]]),
-               np.concatenate([*own, said.own[last:]])), seen
+  return _Rendered(
+      text=''.join([*text, rendered.text[last:]]),
+      own=np.concatenate([*own, rendered.own[last:]])), processed
 
 
-def _check_reasoning(asked: _Asked) -> None:
-  told = {name for m in asked.messages for name, _ in m.told}
-  template = asked.chat.codec.tokenizer.get_chat_template()
-  if 'reasoning' in told and not any(name in template for name in _READ):
+def _check_reasoning(talk: _Conversation) -> None:
+  names = {name for m in talk.messages for name, _ in m.fields}
+  template = talk.chat.codec.tokenizer.get_chat_template()
+  if 'reasoning' in names and not any(name in template for name in _READ):
     raise ValueError(
         'reasoning_content is given; the chat template of this model does not '
         'read it: leave it out, or write it into content')
@@ -352,27 +368,35 @@ def encode(messages: Sequence[Message], chat: Chat,
            thinking: bool | None) -> Encoded:
   """The prompt of a conversation, up to where the assistant speaks.
 
+  Args:
+    messages: the messages.
+    chat: the chat of the model.
+    thinking: on, off, or None for the template's own default.
+
   Raises:
-    ValueError: for pictures in a chat of text alone; if the template does
-      not take these messages, or a field of theirs; for anything but one user
-      message without a template.
+    ValueError: for pictures in a chat of text alone; if the template does not
+      take these messages or their fields; without a template, for anything but
+      one user message.
   """
   if not isinstance(chat.codec, HubCodec):
     text = ''.join(p for m in messages for p in m.shown if isinstance(p, str))
-    if [m.role for m in messages] != ['user'] or messages[0].told or not all(
+    if [m.role for m in messages] != ['user'] or messages[0].fields or not all(
         isinstance(p, str) for p in messages[0].shown):
       raise ValueError('messages: this model has no chat template; it takes '
                        'one user message of text')
     return chat.plain(text)
-  asked = _Asked(messages, chat, hub_chat.switches(
-      chat.codec.tokenizer, thinking))
-  _check_reasoning(asked)
-  form, around = _form(asked)
-  said, seen = _with_media(_said(asked, form, around), asked, form)
-  encoded = _encode(said, chat.codec)
-  if not seen:
+  talk = _Conversation(
+      messages=messages, chat=chat,
+      switches=hub_chat.switches(chat.codec.tokenizer, thinking))
+  _check_reasoning(talk)
+  form, around = _form(talk)
+  rendered, processed = _with_media(
+      _rendered(talk, form, around), talk, form)
+  encoded = _encode(rendered, chat.codec)
+  if not processed:
     return encoded
-  whole = ProcessedMedia('', np.concatenate([s.patches_IC for s in seen]),
-               tuple(f for s in seen for f in s.frames))
+  whole = ProcessedMedia(
+      text='', patches_IC=np.concatenate([m.patches_IC for m in processed]),
+      frames=tuple(frame for m in processed for frame in m.frames))
   return dataclasses.replace(
       encoded, media=chat.vision.media(whole, encoded.tokens))

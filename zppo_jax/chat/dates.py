@@ -1,8 +1,8 @@
 """The date of a run's prompts; some chat templates tell it to the model.
 
-It is fixed at a run's start and stored in its config.json, so that a run which
-goes on another day, and an evaluation of it, have the prompts of the first
-day. Only here is a clock asked.
+The date is fixed at a run's start and stored in its config.json, so that a run
+which goes on another day, and an evaluation of it, have the prompts of the
+first day. No other module of this folder reads a clock.
 """
 
 import datetime
@@ -17,17 +17,20 @@ def today() -> Day:
 
 
 def named(text: str | None, field: str) -> Day | None:
-  """A date that somebody named; None for nothing.
+  """A date that a user named; None where the user named none.
 
   Raises:
-    ValueError: naming the field, if it is no date in ISO form.
+    ValueError: naming the field, if the text is no date in ISO form.
   """
   return parse_day(text, field) if text not in ('', None) else None
 
 
 def _run_of(path: pathlib.Path) -> tuple[pathlib.Path, dict] | None:
-  """(workdir, its config.json) of a run, its final weights, or one of its
-  checkpoints."""
+  """(workdir, content of config.json) of the run that a path belongs to.
+
+  Args:
+    path: a workdir, its final weights, or one of its checkpoints.
+  """
   folder = path
   if path.name in ('final.safetensors', 'checkpoints'):
     folder = path.parent
@@ -37,31 +40,31 @@ def _run_of(path: pathlib.Path) -> tuple[pathlib.Path, dict] | None:
   if not file.is_file():
     return None
   try:
-    found = json.loads(file.read_text())
+    config = json.loads(file.read_text())
   except ValueError as e:
     raise ValueError(f'{file} is not readable: {e}') from e
   # A checkpoint folder of the hub has a config.json, too.
-  if isinstance(found, dict) and {'config', 'versions'} <= set(found):
-    return folder, found
+  if isinstance(config, dict) and {'config', 'versions'} <= set(config):
+    return folder, config
   return None
 
 
 def of_run(path) -> Day | None:
   """The date of a run's prompts; None where there is no run.
 
-  A run of a version that stored none began on the day of its first attempt.
+  Older versions stored no date; their runs began on the day of the first
+  attempt.
 
   Args:
     path: a workdir, its final.safetensors, or a checkpoint in it.
 
   Raises:
-    ValueError: naming the file, if it is not readable or what it stores is
-      no date.
+    ValueError: naming the file, if it is not readable or stores no date.
   """
-  found = _run_of(pathlib.Path(path).resolve())
-  if found is None:
+  run = _run_of(pathlib.Path(path).resolve())
+  if run is None:
     return None
-  folder, stored = found
+  folder, stored = run
   given = bool((stored['config'].get('student') or {}).get('date'))
   if 'date' in stored:
     return parse_day(stored['date'], f'{folder / "config.json"}: date'
@@ -76,12 +79,14 @@ def of_run(path) -> Day | None:
 
 
 def choose(config, *runs) -> Day:
-  """The date of prompts: the config's, else that of the first run that has
-  one, else today's.
+  """The date of prompts.
+
+  It is the config's date; without one, that of the first run that has a date;
+  without one, today's.
 
   Args:
-    config: of a run; its student.date.
-    *runs: paths as of `of_run`; None for none.
+    config: the config of a run, for its student.date.
+    *runs: paths as in `of_run`; None for no run.
 
   Raises:
     ValueError: naming student.date if it is no date; as `of_run`.

@@ -16,12 +16,12 @@ from zppo_jax.chat import rendering
 from zppo_jax.chat.rendering import Day
 from zppo_jax.chat.wording import BOXED, Chat, Wording
 
-_SENTINEL = 'qzk7sentinel7kzq'  # survives any trimming a template may do
+_SENTINEL = 'qzk7sentinel7kzq'  # a template cannot trim any of it
 _REPLY = 'wvx7reply7xvw'
-# Stand-ins for pixels: a sampled one would have no image behind it.
+# Stand-ins for pixels; a sampled one would have no image behind it.
 _MEDIA = re.compile(r'<\|?(image|video|vision|audio)\w*\|?>')
 _SWITCH = 'enable_thinking'
-# For what does not depend on the date.
+# The date for texts that do not depend on it.
 _ANY_DAY = Day(datetime.date(2000, 1, 1), False)
 
 
@@ -30,19 +30,19 @@ class HubCodec:
 
   Args:
     tokenizer: a transformers fast tokenizer.
-    vocab_size: rows of the model's embedding.
-    end_ids: end tokens that the checkpoint or its user declares, or ().
+    vocab_size: the rows of the model's embedding.
+    end_ids: the end tokens that the checkpoint or its user declares, or ().
 
-  Content is encoded by a copy of the tokenizer that knows no added tokens, so
-  that '<|im_end|>' in a question is the letters, whatever the tokenizer.
-  The token with which the chat template ends a turn, `end_id`, and every
-  declared one end a response; `end_ids` holds them all, that one first. The
+  A copy of the tokenizer without added tokens encodes content, so that
+  '<|im_end|>' in a question stays letters, whatever the tokenizer. A response
+  ends with `end_id`, the token with which the chat template ends a turn, or
+  with any declared end token. `end_ids` holds all of them, `end_id` first. The
   padding token is never sampled unless it is one of them.
 
   Raises:
-    ValueError: if the tokenizer has more words than the model has rows, adds
-      something to the start of every piece (prompts are joined from pieces),
-      or no end token can be told.
+    ValueError: if the tokenizer has more words than the model has rows; if it
+      adds something to the start of every piece, because prompts are joined
+      from pieces; if there is no end token.
   """
 
   def __init__(self, tokenizer, vocab_size: int, end_ids: Sequence[int] = ()):
@@ -74,11 +74,11 @@ class HubCodec:
         named - ({self.pad_id, *media} - set(self.end_ids)))
 
   def ending(self, end_ids: Sequence[int]) -> 'HubCodec':
-    """This codec where further tokens end a response too."""
-    made = copy.copy(self)
-    made.end_ids = tuple(dict.fromkeys((*self.end_ids, *end_ids)))
-    made.sampled_ids = self.sampled_ids | set(end_ids)
-    return made
+    """A copy of this codec in which further tokens end a response, too."""
+    codec = copy.copy(self)
+    codec.end_ids = tuple(dict.fromkeys((*self.end_ids, *end_ids)))
+    codec.sampled_ids = self.sampled_ids | set(end_ids)
+    return codec
 
   def encode_template(self, text: str) -> list[int]:
     """Ids of our own text; ValueError for half a surrogate pair."""
@@ -92,9 +92,10 @@ class HubCodec:
       ValueError: for half a surrogate pair, which is no text.
     """
     allowed.text('a text of a prompt', text)
-    # In a batch of one: a single encode holds up all other threads.
-    (found,) = self._content.encode_batch([text], add_special_tokens=False)
-    return found.ids, 0
+    # The text goes in a batch of one, because a single encode holds up all
+    # other threads.
+    (encoding,) = self._content.encode_batch([text], add_special_tokens=False)
+    return encoding.ids, 0
 
   def decode(self, ids: Sequence[int]) -> str:
     return self.tokenizer.decode(
@@ -104,16 +105,19 @@ class HubCodec:
 
 def _without_added(tokenizer):
   from tokenizers import Tokenizer
-  made = json.loads(tokenizer.backend_tokenizer.to_str())
-  # The post-processor adds special tokens, truncation and padding cut.
-  made.update(added_tokens=[], post_processor=None, truncation=None,
-              padding=None)
-  return Tokenizer.from_str(json.dumps(made))
+  fields = json.loads(tokenizer.backend_tokenizer.to_str())
+  # A post-processor adds special tokens; truncation and padding change lengths.
+  fields.update(added_tokens=[], post_processor=None, truncation=None,
+                padding=None)
+  return Tokenizer.from_str(json.dumps(fields))
 
 
 def switches(tokenizer, thinking: bool | None) -> dict:
-  """What a chat template is told besides messages; ValueError for a switch
-  that it lacks, or without a template."""
+  """The names that a chat template gets for thinking on, off or its default.
+
+  Raises:
+    ValueError: for a switch that the template lacks; without a template.
+  """
   if tokenizer.chat_template is None:
     raise ValueError('the tokenizer has no chat template')
   if thinking is None:
@@ -126,7 +130,7 @@ def switches(tokenizer, thinking: bool | None) -> dict:
 
 def render(tokenizer, messages, thinking: bool | None,
            day: Day | None = None, **fields) -> str:
-  """The chat template's text; errors as `switches` and rendering.text."""
+  """The chat template's text; it raises as `switches` and rendering.text."""
   return rendering.text(tokenizer, messages, day, **fields,
                         **switches(tokenizer, thinking))
 
@@ -146,24 +150,24 @@ def _end_ids(tokenizer, declared, reserved) -> tuple[int, ...]:
   own = own_end(tokenizer, reserved)
   if own is None and tokenizer.eos_token_id in declared:
     own = tokenizer.eos_token_id
-  found = tuple(dict.fromkeys(
+  ends = tuple(dict.fromkeys(
       i for i in (own, *declared) if i is not None))
-  if not found:
+  if not ends:
     raise ValueError('no end token: the chat template ends a message with '
                      'no special token, and none is declared')
-  return found
+  return ends
 
 
 def plain_template(tokenizer, end_id: int) -> str:
   """A chat template for a tokenizer that has none.
 
-  What the tokenizer itself puts before a text (`<|begin_of_text|>` of Llama
-  3), then every message and a line break; an assistant's message ends with
-  the end token. No word stands for a role.
+  The template writes what the tokenizer itself puts before a text, e.g.
+  `<|begin_of_text|>` of Llama 3, then every message and a line break. An
+  assistant's message ends with the end token. No word stands for a role.
 
   Args:
     tokenizer: a fast tokenizer.
-    end_id: its end token.
+    end_id: the end token.
   """
   begun = tokenizer.encode('a', add_special_tokens=True)
   text = tokenizer.encode('a', add_special_tokens=False)
@@ -185,19 +189,19 @@ def wording(tokenizer, base: Wording = BOXED, thinking: bool | None = None,
             day: Day | None = None) -> Wording:
   """A wording inside the tokenizer's chat template.
 
-  The template is rendered around one user message and cut in two there. A
-  compression is asked for with thinking off where there is a switch: the
-  summary is the whole response.
+  The template is rendered around one user message and cut in two there. If it
+  has a switch for thinking, a compression prompt turns thinking off, because
+  the summary is the whole response.
 
   Args:
-    tokenizer: with a chat template.
+    tokenizer: a tokenizer with a chat template.
     base: the words inside the user's message.
     thinking: on, off, or None for the template's own default.
-    day: the date that the template tells, for one that asks for it.
+    day: the date, for a template that asks for one.
 
   Raises:
-    ValueError: without a template, for a switch that it does not have, or if
-      it does not hold the user's message exactly once.
+    ValueError: without a template; for a switch that the template does not
+      have; if it does not hold the user's message exactly once.
   """
   def around(switch):
     text = render(tokenizer, [{'role': 'user', 'content': _SENTINEL}], switch,
@@ -218,14 +222,17 @@ def wording(tokenizer, base: Wording = BOXED, thinking: bool | None = None,
 def chat(tokenizer, vocab_size: int, end_ids: Sequence[int] = (),
          base: Wording = BOXED, thinking: bool | None = None,
          day: Day | None = None) -> Chat:
-  """The chat of a hub model; errors as `HubCodec` and `wording`."""
-  return Chat(HubCodec(tokenizer, vocab_size, end_ids),
-              wording(tokenizer, base, thinking, day), day=day)
+  """The chat of a hub model; it raises as `HubCodec` and `wording`."""
+  return Chat(codec=HubCodec(tokenizer, vocab_size, end_ids),
+              wording=wording(tokenizer, base, thinking, day), day=day)
 
 
 def record(of: Chat) -> dict:
-  """What prompts are made with, as JSON values, to be compared with a later
-  attempt's; {} for a chat without a tokenizer, whose words are code."""
+  """What prompts are made with, as JSON values.
+
+  A run compares them with those of a later attempt. A chat without a tokenizer
+  has {}, because its words are code.
+  """
   tokenizer = getattr(of.codec, 'tokenizer', None)
   if tokenizer is None:
     return {}

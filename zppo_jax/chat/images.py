@@ -1,7 +1,7 @@
 """Pictures and clips to patches, placeholders and positions; PIL and numpy.
 
-The arithmetic is that of the hub's Qwen2-VL image processor and Qwen3-VL
-video processor. A picture is a clip of one frame that is shown twice.
+The arithmetic is that of the hub's Qwen2-VL image processor and Qwen3-VL video
+processor. A picture is a clip of one frame that is shown twice.
 """
 
 import dataclasses
@@ -14,15 +14,16 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
+from zppo_jax import allowed
 from zppo_jax.chat.pictures import decode, picture as picture, size as size
 from zppo_jax.models.vision import VisionConfig
 from zppo_jax.records import Clip, Picture, ProcessedMedia, PromptMedia
 
 START, END = '<|vision_start|>', '<|vision_end|>'
 IMAGE, VIDEO = '<|image_pad|>', '<|video_pad|>'
-_MOST_OBLONG = 200  # the reference refuses longer sides
-_BICUBIC = 3  # PIL's number, which configs write
-_FRAME_TOKENS = 768  # where a bound is asked for and not given
+_MOST_OBLONG = 200  # longer side / shorter side; the reference refuses more
+_BICUBIC = 3  # PIL's number of the filter, which configs hold
+_FRAME_TOKENS = 768  # the bound where a config asks for one and names none
 _FILES = {'image_processor': 'preprocessor_config.json',
           'video_processor': 'video_preprocessor_config.json'}
 _WHOLE = 'processor_config.json'
@@ -33,10 +34,11 @@ class Pixels:
   """How the frames of pictures, or of clips, become numbers.
 
   Attributes:
-    min_pixels, max_pixels: after resizing; a clip's are of all its frames.
-    mean, std: of each channel after rescaling.
-    rescale: factor on 0 to 255.
-    resample: PIL's filter.
+    min_pixels, max_pixels: bounds on the pixels after resizing, of all frames
+      of a clip together.
+    mean, std: mean and standard deviation of each channel after rescaling.
+    rescale: the factor on values of 0 to 255.
+    resample: PIL's number of the filter.
   """
   min_pixels: int
   max_pixels: int
@@ -46,17 +48,17 @@ class Pixels:
   resample: int = _BICUBIC
 
   def __post_init__(self):
-    if not 0 < self.min_pixels <= self.max_pixels:
-      raise ValueError(f'min_pixels, max_pixels are {self.min_pixels}, '
-                       f'{self.max_pixels}; they must be > 0 and ascending')
+    allowed.number('min_pixels', self.min_pixels, '> 0')
+    allowed.number('max_pixels', self.max_pixels, f'>= {self.min_pixels}',
+                   note=', which is min_pixels')
 
 
 @dataclasses.dataclass(frozen=True)
 class Undescribed:
-  """Stands for `Pixels` where a checkpoint folder has no file of them.
+  """Takes the place of `Pixels` where a checkpoint folder does not tell them.
 
   Attributes:
-    file: name of the one that would have described them.
+    file: the name of the file that would tell them.
     what: 'pictures' or 'clips'.
   """
   file: str
@@ -68,16 +70,16 @@ class Processor:
   """Prepares a question's media for one model (`chat.wording.Chat.vision`).
 
   Attributes:
-    vision: the model's tower.
-    picture: how pictures are read.
-    clip: how clips are read.
-    fps: frames a second that are kept of a clip.
-    min_frames, max_frames: bounds on their number.
-    frame_tokens: most placeholders of a frame of a clip; 0 sets no bound. A
+    vision: the model's vision tower.
+    picture: how pictures become numbers.
+    clip: how clips become numbers.
+    fps: the frames per second that are read of a clip.
+    min_frames, max_frames: bounds on the number of these frames.
+    frame_tokens: the most placeholders per frame of a clip; 0 sets no bound. A
       bound also spreads the pixels of a clip evenly over its frames.
-    around_clip: before and after all frames of a clip, each of which has its
-      own START and END. The chat templates of Qwen write a START and an END;
-      transformers keeps them since 5.10.
+    around_clip: the texts before and after all frames of a clip; each frame has
+      its own START and END besides. The chat templates of Qwen write a START
+      and an END around a clip, and transformers keeps them since 5.10.
   """
   vision: VisionConfig
   picture: Pixels | Undescribed
@@ -92,13 +94,14 @@ class Processor:
     """Patches and placeholders of a question's media, in their order.
 
     Raises:
-      ValueError: for what is no image or is too oblong; for pictures or clips
-        that the model's folder does not describe, naming the file it lacks.
+      ValueError: for a picture that is no image or is too oblong; for pictures
+        or clips that the model's folder does not describe, naming the file
+        that it lacks.
     """
     return _see(self, media)
 
   def outline(self, media: tuple[Picture | Clip, ...]) -> tuple[str, int]:
-    """(text, patches) of what `see` would return; only headers are read.
+    """(text, number of patches) of `see`; only headers are read.
 
     Raises:
       ValueError: as `see`.
@@ -129,10 +132,11 @@ class Processor:
     positions_TA, next_position = rope_positions(tokens, seen.frames, c)
     segments = np.arange(1, len(seen.frames) + 1, dtype=np.int32)
     return PromptMedia(
-        seen.patches_IC, np.concatenate(rotary),
-        np.repeat(segments, [h * w for h, w in seen.frames]),
-        np.concatenate(corners), np.concatenate(weights), positions_TA,
-        next_position)
+        patches_IC=seen.patches_IC, rotary_I2=np.concatenate(rotary),
+        segment_I=np.repeat(segments, [h * w for h, w in seen.frames]),
+        corners_I4=np.concatenate(corners),
+        weights_I4=np.concatenate(weights), positions_TA=positions_TA,
+        next_position=next_position)
 
 
 def _described(pixels: Pixels | Undescribed) -> Pixels:
@@ -145,15 +149,17 @@ def _described(pixels: Pixels | Undescribed) -> Pixels:
 
 def target_size(frames: int, height: int, width: int, *, temporal: int,
                 factor: int, pixels: Pixels) -> tuple[int, int]:
-  """(height, width), multiples of `factor`, near the aspect ratio, whose
-  pixels over all frames lie within bounds.
+  """(height, width) after resizing.
+
+  They are multiples of `factor`, near the aspect ratio of the source, and the
+  pixels of all frames lie within the bounds.
 
   Args:
-    frames: 1 for a picture.
-    height, width: of the source.
-    temporal: frames of a patch; 1 for a picture.
+    frames: the number of frames; 1 for a picture.
+    height, width: the sides of the source.
+    temporal: the frames of a patch; 1 for a picture.
     factor: patch size * merge.
-    pixels: the bounds.
+    pixels: it holds the bounds.
   """
   if temporal > 1 and min(height, width) < factor:
     scale = max(factor / height, factor / width)
@@ -175,16 +181,25 @@ def target_size(frames: int, height: int, width: int, *, temporal: int,
 
 
 def sampled_frames(count: int, fps: float, processor: Processor) -> np.ndarray:
-  """Which of `count` frames at `fps` frames a second are kept."""
-  keep = int(count / fps * processor.fps)
-  keep = min(max(keep, processor.min_frames), processor.max_frames, count)
-  return np.linspace(0, count - 1, keep).round().astype(int)
+  """The indices of the frames that are read of a clip.
+
+  Args:
+    count: the number of frames of the clip.
+    fps: the frames per second of the clip.
+    processor: it says how many frames are read.
+  """
+  number = int(count / fps * processor.fps)
+  number = min(max(number, processor.min_frames), processor.max_frames, count)
+  return np.linspace(0, count - 1, number).round().astype(int)
 
 
 def timestamps(indices: Sequence[int], fps: float,
                temporal: int) -> list[float]:
-  """Seconds of each temporal patch: halfway between its first and last frame;
-  the last frame is repeated where it is alone."""
+  """The time of each temporal patch, in seconds.
+
+  It lies halfway between the first and the last frame of the patch. The last
+  frame is repeated if it is alone in its patch.
+  """
   indices = [*indices, *[indices[-1]] * (-len(indices) % temporal)]
   seconds = [i / fps for i in indices]
   return [(seconds[i] + seconds[i + temporal - 1]) / 2
@@ -202,8 +217,8 @@ def frame_positions(h: int, w: int, c: VisionConfig):
   """Positions of a frame's patches in the tower's order.
 
   Args:
-    h, w: patches down and across.
-    c: the tower.
+    h, w: the patches down and across.
+    c: the vision tower.
 
   Returns:
     (rotary_I2, corners_I4, weights_I4) as in `PromptMedia`.
@@ -212,7 +227,7 @@ def frame_positions(h: int, w: int, c: VisionConfig):
   last = c.side - 1
   floors, parts = [], []
   for at, side in ((row, h), (column, w)):
-    # float32 as in the reference: its floor decides between two rows.
+    # The reference computes in float32, and the floor decides between two rows.
     source = np.float32(at) * np.float32(last) / np.float32(max(side - 1, 1))
     floors.append(np.floor(source).astype(np.int32))
     parts.append(source - np.floor(source))
@@ -232,31 +247,32 @@ def frame_positions(h: int, w: int, c: VisionConfig):
 def rope_positions(tokens: Sequence[int], frames, c: VisionConfig):
   """The decoder's positions of a prompt.
 
-  Text counts up on all axes; a frame's patches share one time and count rows
-  and columns from it; what follows starts behind the frame's longer side.
+  Text counts up on all axes. The patches of a frame share one time and count
+  rows and columns from it. The text behind a frame starts behind its longer
+  side.
 
   Args:
-    tokens: ids of the prompt.
+    tokens: the ids of the prompt.
     frames: (h, w) patches of each frame, in the order of the placeholders.
-    c: the tower.
+    c: the vision tower.
 
   Returns:
     (positions_TA, next_position) as in `PromptMedia`.
   """
-  out = np.zeros((len(tokens), 3), np.int32)
+  positions_TA = np.zeros((len(tokens), 3), np.int32)
   left = iter(frames)
   at = position = 0
   while at < len(tokens):
     if tokens[at] not in c.ids:
-      out[at] = position
+      positions_TA[at] = position
       at, position = at + 1, position + 1
       continue
     h, w = (size // c.merge for size in next(left))
     row, column = np.indices((h, w)).reshape(2, -1)
-    out[at:at + h * w] = position + np.stack(
+    positions_TA[at:at + h * w] = position + np.stack(
         [np.zeros_like(row), row, column], -1)
     at, position = at + h * w, position + max(h, w)
-  return out, position
+  return positions_TA, position
 
 
 def _patches(images: Sequence[Image.Image], size, pixels: Pixels,
@@ -276,7 +292,7 @@ def _patches(images: Sequence[Image.Image], size, pixels: Pixels,
 
 
 def _picture_outline(processor: Processor, of: tuple[int, int]):
-  """Text and grid of a picture of (width, height)."""
+  """The text and the grids of a picture of (width, height)."""
   c = processor.vision
   sides = target_size(1, of[1], of[0], temporal=1,
                       factor=c.patch_size * c.merge,
@@ -294,19 +310,19 @@ def _see_picture(processor: Processor, of: Picture):
 
 
 def _clip_pixels(processor: Processor, frames: int) -> Pixels:
-  """Pixels of a clip of `frames` frames, their number bounded."""
+  """The `Pixels` of a clip of `frames` frames, with its bound on them."""
   pixels = _described(processor.clip)
   if not processor.frame_tokens:
     return pixels
   side = processor.vision.patch_size * processor.vision.merge
-  # Somewhat more than min_pixels stay allowed, as in the reference.
+  # The reference, too, allows somewhat more than min_pixels per frame.
   each = max(min(processor.frame_tokens * side**2,
                  pixels.max_pixels // frames), int(pixels.min_pixels * 1.05))
   return dataclasses.replace(pixels, max_pixels=each * frames)
 
 
 def _clip_outline(processor: Processor, of: Clip, frame: tuple[int, int]):
-  """Text and grids of a clip whose frames are of (width, height)."""
+  """The text and the grids of a clip whose frames are of (width, height)."""
   c = processor.vision
   indices = sampled_frames(len(of.frames), of.fps, processor).tolist()
   sides = target_size(
@@ -338,15 +354,16 @@ def _see_clip(processor: Processor, of: Clip):
 # A question is rendered as itself, in reformulations, and again in a replay.
 @functools.lru_cache(maxsize=64)
 def _see(processor: Processor, media) -> ProcessedMedia:
-  found = [_see_picture(processor, m) if isinstance(m, Picture)
-           else _see_clip(processor, m) for m in media]
-  texts, patches, frames = zip(*found, strict=True)
-  return ProcessedMedia(''.join(texts), np.concatenate(patches),
-              tuple(frame for several in frames for frame in several))
+  processed = [_see_picture(processor, m) if isinstance(m, Picture)
+               else _see_clip(processor, m) for m in media]
+  texts, patches, frames = zip(*processed, strict=True)
+  return ProcessedMedia(
+      text=''.join(texts), patches_IC=np.concatenate(patches),
+      frames=tuple(frame for several in frames for frame in several))
 
 
 def _pixels(fields: dict, name: str, c: VisionConfig) -> Pixels:
-  """Pixels of a preprocessor's config, whose patches must be the tower's."""
+  """The `Pixels` of a config, whose patches must be those of the tower."""
   for key, value in (('patch_size', c.patch_size), ('merge_size', c.merge),
                      ('temporal_patch_size', c.temporal_patch)):
     if fields.get(key, value) != value:
@@ -362,10 +379,11 @@ def _pixels(fields: dict, name: str, c: VisionConfig) -> Pixels:
                      ('image_std', fields.get('image_std'))):
     if value is None:
       raise ValueError(f'{name}: {key} is missing')
-  return Pixels(*bounds, tuple(fields['image_mean']),
-                tuple(fields['image_std']),
-                float(fields.get('rescale_factor', 1 / 255)),
-                int(fields.get('resample', _BICUBIC)))
+  return Pixels(
+      min_pixels=bounds[0], max_pixels=bounds[1],
+      mean=tuple(fields['image_mean']), std=tuple(fields['image_std']),
+      rescale=float(fields.get('rescale_factor', 1 / 255)),
+      resample=int(fields.get('resample', _BICUBIC)))
 
 
 def _json(path: pathlib.Path) -> dict:
@@ -373,31 +391,31 @@ def _json(path: pathlib.Path) -> dict:
   if not path.is_file():
     return {}
   try:
-    found = json.loads(path.read_text())
+    fields = json.loads(path.read_text())
   except ValueError as e:
     raise ValueError(f'{path} is not JSON: {e}') from e
-  if not isinstance(found, dict):
+  if not isinstance(fields, dict):
     raise ValueError(f'{path} holds no JSON object')
-  return found
+  return fields
 
 
 def _fields(folder: pathlib.Path) -> dict[str, tuple[str, dict]]:
-  """kind -> (where it says so, fields) of what a folder describes.
+  """kind -> (name for errors, fields) of the processors of a folder.
 
-  What processor_config.json holds counts before a file of its own, as in
-  transformers, which writes only that one since 5.0.
+  processor_config.json counts before a file for one kind, as in transformers,
+  which writes only processor_config.json since 5.0.
   """
-  whole, out = _json(folder / _WHOLE), {}
+  whole, by_kind = _json(folder / _WHOLE), {}
   for kind, name in _FILES.items():
     nested = whole.get(kind)
     if nested is not None and not isinstance(nested, dict):
       raise ValueError(f'{folder / _WHOLE}: {kind} is {nested!r}; allowed: an '
                        'object')
     if nested is not None:
-      out[kind] = f'{folder / _WHOLE}: {kind}', nested
+      by_kind[kind] = f'{folder / _WHOLE}: {kind}', nested
     elif (folder / name).is_file():
-      out[kind] = str(folder / name), _json(folder / name)
-  return out
+      by_kind[kind] = str(folder / name), _json(folder / name)
+  return by_kind
 
 
 def describes(folder) -> bool:
@@ -410,46 +428,53 @@ def describes(folder) -> bool:
 
 
 def undescribed(vision: VisionConfig) -> Processor:
-  """A processor that refuses pictures and clips, naming the files that its
-  folder lacks; text needs none."""
-  return Processor(vision, Undescribed(_FILES['image_processor'], 'pictures'),
-                   Undescribed(_FILES['video_processor'], 'clips'))
+  """A processor that refuses pictures and clips.
+
+  Its errors name the files that the model's folder lacks; text needs none.
+  """
+  return Processor(
+      vision=vision,
+      picture=Undescribed(file=_FILES['image_processor'], what='pictures'),
+      clip=Undescribed(file=_FILES['video_processor'], what='clips'))
 
 
 def _clip_fields(name: str, fields: dict) -> dict:
-  """How the frames of clips are chosen, as fields of Processor."""
-  for key, allowed in (('num_frames', (None,)),
-                       ('do_sample_frames', (True, None))):
-    if fields.get(key) not in allowed:
-      raise ValueError(f'{name}: {key} is {fields[key]}; allowed: {allowed[0]}')
-  out = {key: fields[key] for key in ('fps', 'min_frames', 'max_frames')
-         if fields.get(key) is not None}
+  """The fields of `Processor` that say how the frames of a clip are chosen."""
+  for key, values in (('num_frames', (None,)),
+                      ('do_sample_frames', (True, None))):
+    if fields.get(key) not in values:
+      raise ValueError(f'{name}: {key} is {fields[key]}; allowed: {values[0]}')
+  chosen = {key: fields[key] for key in ('fps', 'min_frames', 'max_frames')
+            if fields.get(key) is not None}
   if fields.get('cap_pixels_per_frame'):
-    out['frame_tokens'] = int(fields.get('max_video_tokens') or _FRAME_TOKENS)
-  return out
+    chosen['frame_tokens'] = int(
+        fields.get('max_video_tokens') or _FRAME_TOKENS)
+  return chosen
 
 
 def from_folder(folder, vision: VisionConfig) -> Processor:
   """The processor that a checkpoint folder describes.
 
-  A folder may describe pictures alone, or clips alone: the others are refused
-  when a question shows one.
+  A folder may describe only pictures or only clips. The processor refuses the
+  others when a question shows one.
 
   Raises:
-    FileNotFoundError: if it describes neither.
-    ValueError: naming a file that is no JSON, or a field that is missing or
-      not what is built here.
+    FileNotFoundError: if the folder describes neither.
+    ValueError: naming a file that is no JSON, or a field that is missing or has
+      a value that is not supported here.
   """
   folder = pathlib.Path(folder)
-  found = _fields(folder)
-  if not found:
+  by_kind = _fields(folder)
+  if not by_kind:
     raise FileNotFoundError(
         f'{folder} holds neither {" nor ".join(_FILES.values())}, nor a '
         f'{_WHOLE} with {" or ".join(_FILES)}')
-  out = undescribed(vision)
-  if (image := found.get('image_processor')) is not None:
-    out = dataclasses.replace(out, picture=_pixels(image[1], image[0], vision))
-  if (video := found.get('video_processor')) is not None:
-    out = dataclasses.replace(out, clip=_pixels(video[1], video[0], vision),
-                              **_clip_fields(*video))
-  return out
+  processor = undescribed(vision)
+  if (image := by_kind.get('image_processor')) is not None:
+    processor = dataclasses.replace(
+        processor, picture=_pixels(image[1], image[0], vision))
+  if (video := by_kind.get('video_processor')) is not None:
+    processor = dataclasses.replace(
+        processor, clip=_pixels(video[1], video[0], vision),
+        **_clip_fields(*video))
+  return processor

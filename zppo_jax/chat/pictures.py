@@ -1,7 +1,7 @@
 """Encoded images to upright RGB, and the bounds on what may be opened.
 
-The formats are few and known by content, because PIL has others whose readers
-start outside programs or fetch more files.
+Few formats are allowed, and their content tells them, because PIL has others
+whose readers start outside programs or fetch more files.
 """
 
 import base64
@@ -13,8 +13,8 @@ from PIL import Image, ImageOps
 from zppo_jax.records import Picture
 
 FORMATS = ('PNG', 'JPEG', 'WEBP', 'GIF', 'BMP')
-MOST_PIXELS = 89_478_485  # of one image, where PIL begins to warn
-_ORIENTATION = 0x0112  # EXIF; from 5 on sides are swapped
+MOST_PIXELS = 89_478_485  # per image; PIL warns of larger ones
+_ORIENTATION = 0x0112  # of EXIF; values from 5 on swap the sides
 _SIXTEEN = ('I;16', 'I;16B', 'I;16L', 'I;16N')
 _WIDEST = 2**16 - 1
 
@@ -27,13 +27,13 @@ def picture(image: Image.Image) -> Picture:
 
 
 def decode(of: Picture) -> Image.Image:
-  """An upright RGB image; what is transparent lies on white.
+  """An upright RGB image; transparent parts lie on white.
 
   Grey of 16 bits is scaled to 8.
 
   Raises:
-    ValueError: if there is no image of FORMATS in it, or one of more than
-      MOST_PIXELS, naming the picture.
+    ValueError: naming the picture, if it holds no image of FORMATS or one of
+      more than MOST_PIXELS.
   """
   return _read(of, lambda image: _upright(_eight_bits(image)))
 
@@ -42,7 +42,7 @@ def size(of: Picture) -> tuple[int, int]:
   """(width, height) of the upright image.
 
   Raises:
-    ValueError: as `decode`, for what the header tells.
+    ValueError: as `decode`, as far as the header tells.
   """
   def turned(image):
     swap = image.getexif().get(_ORIENTATION, 1) >= 5
@@ -53,7 +53,7 @@ def size(of: Picture) -> tuple[int, int]:
 def check(of: Picture) -> None:
   """ValueError unless the header is of an image that may be opened.
 
-  Unlike `size` it never reads pixels, which PNG's are for EXIF.
+  Unlike `size` it never reads pixels; `size` has to for the EXIF of a PNG.
   """
   _read(of, lambda image: None)
 
@@ -71,23 +71,23 @@ def _read(of: Picture, act):
       return act(image)
   # Broken bytes make PIL's readers raise almost anything.
   except Exception as error:
-    said = str(error) or type(error).__name__
+    why = str(error) or type(error).__name__
     if type(error).__name__ == 'UnidentifiedImageError':
-      said = f'none of {", ".join(FORMATS)}'
-    raise ValueError(f'{name(of)} is no image that can be read: {said}'
+      why = f'none of {", ".join(FORMATS)}'
+    raise ValueError(f'{name(of)} is no image that can be read: {why}'
                      ) from None
 
 
 def name(of: Picture) -> str:
-  """What errors call a picture."""
-  held = of.path or 'a picture in base64'
-  return f'{of.where}: {held}' if of.where else held
+  """The name of a picture in errors."""
+  picture_name = of.path or 'a picture in base64'
+  return f'{of.where}: {picture_name}' if of.where else picture_name
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-  """An image of more than 8 bits a channel, scaled; others as they are.
+  """The image; one of more than 8 bits per channel is scaled to 8.
 
-  PIL's own conversion cuts off what is above 255 instead.
+  PIL's own conversion cuts off values above 255 instead.
 
   Raises:
     ValueError: for a mode whose range is not known.

@@ -1,15 +1,14 @@
-"""A chat template's text, with the date that the caller gives, and which of it
-the template wrote itself.
+"""The text of a chat template, and which characters the template wrote itself.
 
 Templates are rendered in an environment like the one that the hub documents
 for them: sandboxed Jinja with loop controls, `tojson`, `raise_exception`,
-`strftime_now` and the `generation` tag. Only the date is an argument, because a
-prompt that changes with the day is another prompt.
+`strftime_now` and the `generation` tag. Here the caller gives the date, because
+a prompt that changes with the day is another prompt.
 
 `own` renders a second form of a template, in which its own words are moved to
-code points that no message holds. Messages go through it as they are, so a
-template that trims, splits, measures or compares them does what it does
-otherwise, and whatever was not moved is the messages'.
+code points that no message holds. The messages stay as they are, so that a
+template that trims, splits, measures or compares them does what it always does;
+whatever was not moved belongs to the messages.
 """
 
 import datetime
@@ -25,14 +24,16 @@ import numpy as np
 
 from zppo_jax import allowed
 
-# Where moved words begin: planes without characters, then those of private
-# use. Words of the first two planes can be moved, which are 2 * 65536 points.
+# Code points at which moved words may begin: planes without characters, then
+# those of private use. Words of the first two planes can be moved, which have
+# 2 * 65536 code points.
 _PLANES = (0x40000, 0x60000, 0x80000, 0xa0000, 0xc0000, 0xf0000)
 _SPAN = 0x20000
-# What templates find whoever renders them; some ask only whether it is none.
+# Names that every renderer gives to templates; some templates only compare them
+# with none.
 _USUAL = {'tools': None, 'documents': None, 'add_generation_prompt': False}
 _JINJA = (3, 1, 6)  # templates can leave the sandbox of earlier versions
-# Arguments of these filters and methods come out as they went in.
+# Filters and methods that show these arguments unchanged.
 _SHOWN = {'default': (0,), 'd': (0,), 'join': (0,), 'replace': (1,)}
 
 
@@ -40,9 +41,9 @@ class Day(NamedTuple):
   """The date on which a prompt is written.
 
   Attributes:
-    date: what `strftime_now` of a template tells, at midnight.
-    given: whether somebody named it; only then a template that asks for
-      `date_string` gets it too, because it has a default of its own.
+    date: the date that `strftime_now` of a template tells, at midnight.
+    given: whether a user named the date. Only then a template that asks for
+      `date_string` gets it, because such a template has a default of its own.
   """
   date: datetime.date
   given: bool
@@ -53,7 +54,7 @@ def parse_day(text: str, field: str) -> Day:
 
   Args:
     text: the date.
-    field: whose value it is, for the error.
+    field: the name of the field, for the error.
 
   Raises:
     ValueError: naming field, value and form.
@@ -77,7 +78,7 @@ class Marking(NamedTuple):
   """How the words of a template are moved.
 
   Attributes:
-    plane: code point to which 0 is moved.
+    plane: the code point to which 0 is moved.
     spaces: whether white space is moved; a template may trim its own.
     passed: whether words that are stored or passed on before they are shown
       are moved; a template may compare these with messages.
@@ -96,9 +97,9 @@ class _Word(str):
   """A moved word that compares like the word that it was."""
 
   def __new__(cls, text: str, marking: Marking):
-    made = super().__new__(cls, marking.move(text))
-    made.was = text
-    return made
+    word = super().__new__(cls, marking.move(text))
+    word.was = text
+    return word
 
   def __eq__(self, other):
     return self.was == (other.was if isinstance(other, _Word) else other)
@@ -136,19 +137,19 @@ def _environment():
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent,
                       separators=separators, sort_keys=sort_keys)
 
-  made = jinja2.sandbox.ImmutableSandboxedEnvironment(
+  environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
       trim_blocks=True, lstrip_blocks=True,
       extensions=[Generation, jinja2.ext.loopcontrols])
-  made.filters['tojson'] = tojson
-  made.globals['raise_exception'] = raise_exception
-  return made
+  environment.filters['tojson'] = tojson
+  environment.globals['raise_exception'] = raise_exception
+  return environment
 
 
 def _mark(node, marking: Marking, shown: bool) -> None:
-  """Moves the words below a node of a template that it shows.
+  """Moves the words below a node that the template shows.
 
   Args:
-    node: of Jinja's syntax tree; changed in place.
+    node: a node of Jinja's syntax tree, which is changed in place.
     marking: how words are moved.
     shown: whether the node's own value is shown.
   """
@@ -191,9 +192,9 @@ def _mark(node, marking: Marking, shown: bool) -> None:
       method = of.attr if isinstance(of, nodes.Getattr) else ''
       go(of, shown and method != 'format')  # a moved % would format nothing
       if isinstance(of, nodes.Name):  # a macro, or namespace()
-        told = of.name == 'raise_exception'
+        raises = of.name == 'raise_exception'
         for child in (*node.args, *node.kwargs):
-          go(child, marking.passed and not told)
+          go(child, marking.passed and not raises)
       else:
         _mark_arguments(node, method, marking, shown)
     case nodes.Getattr() | nodes.Getitem():
@@ -214,15 +215,15 @@ def _mark_arguments(node, name: str, marking: Marking, shown: bool) -> None:
 
 @functools.lru_cache(maxsize=64)
 def _compiled(source: str, day: Day | None, marking: Marking | None):
-  made = _environment()
-  tree = made.parse(source)
+  environment = _environment()
+  tree = environment.parse(source)
   if marking is not None:
     _mark(tree, marking, False)
-  told: dict[str, Any] = {}
+  names: dict[str, Any] = {}
   if day is not None:
     midnight = datetime.datetime.combine(day.date, datetime.time())
-    told['strftime_now'] = midnight.strftime
-  return made.from_string(tree, globals=told)
+    names['strftime_now'] = midnight.strftime
+  return environment.from_string(tree, globals=names)
 
 
 def _render(source: str, day: Day | None, marking: Marking | None,
@@ -242,10 +243,11 @@ def _render(source: str, day: Day | None, marking: Marking | None,
 
 
 def why(error: BaseException) -> str:
-  """What a template raised, with its type unless Jinja says it in words."""
+  """The text of a template's error, with its type unless it is Jinja's."""
   import jinja2
-  said = isinstance(error, jinja2.TemplateError)
-  return str(error) if said else f'{type(error).__name__}: {error}'
+  if isinstance(error, jinja2.TemplateError):
+    return str(error)
+  return f'{type(error).__name__}: {error}'
 
 
 def line_of(error: BaseException) -> int | None:
@@ -260,11 +262,11 @@ def line_of(error: BaseException) -> int | None:
 
 def text(tokenizer, messages: Sequence[dict], day: Day | None,
          **fields) -> str:
-  """What a tokenizer's chat template makes of messages.
+  """The text that a tokenizer's chat template makes of messages.
 
   Args:
-    tokenizer: of transformers, with a chat template.
-    messages: as the template reads them.
+    tokenizer: a tokenizer of transformers with a chat template.
+    messages: the messages, in the form that the template reads.
     day: the date; None for a template that asks for none.
     **fields: further names that the template knows.
 
@@ -280,7 +282,7 @@ def text(tokenizer, messages: Sequence[dict], day: Day | None,
 
 
 def _free_plane(messages: Sequence[dict]) -> int:
-  """A place for moved words where no message has a character."""
+  """A code point for moved words from which on no message has a character."""
   points = np.array([ord(c) for c in set(words(messages))])
   for plane in _PLANES:
     if not ((plane <= points) & (points < plane + _SPAN)).any():
@@ -306,7 +308,7 @@ def markings(messages: Sequence[dict]) -> list[Marking]:
   """The ways of moving words, the most exact one first.
 
   Raises:
-    ValueError: if there is no code point to which they could be moved.
+    ValueError: if there is no code point to which words could be moved.
   """
   plane = _free_plane(messages)
   return [Marking(plane, spaces, passed)
@@ -320,22 +322,22 @@ def own(tokenizer, messages: Sequence[dict], day: Day | None,
   Args:
     tokenizer, messages, day, **fields: as `text`.
     marking: how words are moved.
-    rendered: what `text` made of the same.
+    rendered: the result of `text` for the same arguments.
 
   Returns:
-    A bool for each character; None if moving words changes what the template
-    does.
+    A bool for each character; None if moving words changes the text of the
+    template.
   """
   special = {name: _Word(value, marking) if isinstance(value, str) else value
            for name, value in tokenizer.special_tokens_map.items()}
-  told = [{**m, 'role': _Word(m['role'], marking)} for m in messages]
+  moved_roles = [{**m, 'role': _Word(m['role'], marking)} for m in messages]
   try:
-    found = _points(_render(tokenizer.get_chat_template(), day, marking, {
-        **special, **fields, 'messages': told}))
+    points = _points(_render(tokenizer.get_chat_template(), day, marking, {
+        **special, **fields, 'messages': moved_roles}))
   except ValueError:
     return None
-  moved = (marking.plane <= found) & (found < marking.plane + _SPAN)
-  back = np.where(moved, found - np.uint32(marking.plane), found)
+  moved = (marking.plane <= points) & (points < marking.plane + _SPAN)
+  back = np.where(moved, points - np.uint32(marking.plane), points)
   if not np.array_equal(back, _points(rendered)):
     return None
   if not marking.spaces:  # space between two of its words is the template's

@@ -1,10 +1,10 @@
 """Template and content tokens apart, so that content cannot forge structure.
 
 A prompt is a list of segments. Template segments are ours and may hold
-special tokens and delimiters. Content segments (questions, candidates,
-answers) are somebody's words: delimiter strings are cut out of them until
-none is left, they are encoded without parsing special tokens, and reserved
-ids are dropped. Everything removed is counted.
+special tokens and delimiters. Content segments (questions, candidates, answers,
+hints) are somebody's words: delimiter strings are cut out of them until none is
+left, they are encoded without parsing special tokens, and reserved ids are
+dropped. `Encoded.removed` counts everything that was removed.
 """
 
 import dataclasses
@@ -37,9 +37,9 @@ class Codec(Protocol):
 
 
 def end_ids(codec: Codec) -> tuple[int, ...]:
-  """Every token that ends a response, the chat's own first.
+  """Every token that ends a response, the chat's own end token first.
 
-  A codec whose chat has one end need not list it.
+  A codec whose chat has one end token need not list it.
   """
   return tuple(getattr(codec, 'end_ids', ())) or (codec.end_id,)
 
@@ -75,16 +75,17 @@ def content(text: str) -> Segment:
   return Segment(text, True)
 
 
-# Characters read of a text in looking for what cuts bring together.
-_PATIENCE = 100_000, 2  # at least, and for each character
-_ROUNDS = 4  # of decoding; a codec that normalises needs two
+# How many characters a search for delimiters that cuts bring together may read:
+# (at least, per character of the text).
+_PATIENCE = 100_000, 2
+_ROUNDS = 4  # the most rounds of decoding; a codec that normalises needs two
 
 
 def cut_delimiters(text: str, delimiters: re.Pattern) -> tuple[str, int]:
   """Cuts every match, also those that earlier cuts bring together.
 
-  A text that nests so many of them that looking again and again would take
-  more than linear time loses all that can open a tag, each counted.
+  If a text nests so many delimiters that repeated searches would take more than
+  linear time, everything that can open a tag is cut, and each cut is counted.
 
   Returns:
     (text without a match, number of matches cut).
@@ -104,18 +105,22 @@ def cut_delimiters(text: str, delimiters: re.Pattern) -> tuple[str, int]:
 
 
 def _encode_content(text: str, codec: Codec, delimiters: re.Pattern):
-  """(ids, pieces removed). What the ids decode to is checked again: a codec
-  that normalises text may turn a look-alike into a delimiter."""
+  """(ids, number of pieces removed).
+
+  The text of the ids is checked again, because a codec that normalises text may
+  turn a look-alike into a delimiter.
+  """
   removed = 0
   for _ in range(_ROUNDS):
     text, cut = cut_delimiters(text, delimiters)
     ids, lost = codec.encode_content(text)
-    kept = [i for i in ids if i not in codec.reserved_ids]
-    removed += cut + lost + len(ids) - len(kept)
-    text = codec.decode(kept)
+    unreserved = [i for i in ids if i not in codec.reserved_ids]
+    removed += cut + lost + len(ids) - len(unreserved)
+    text = codec.decode(unreserved)
     if not delimiters.search(text):
-      return kept, removed
-  return [], removed + len(kept)  # it makes a delimiter out of every text
+      return unreserved, removed
+  # The codec makes a delimiter out of every text.
+  return [], removed + len(unreserved)
 
 
 def encode(segments: Sequence[Segment], codec: Codec,
@@ -129,4 +134,4 @@ def encode(segments: Sequence[Segment], codec: Codec,
     ids, cut = _encode_content(segment.text, codec, delimiters)
     tokens.extend(ids)
     removed += cut
-  return Encoded(tuple(tokens), removed)
+  return Encoded(tokens=tuple(tokens), removed=removed)

@@ -1,4 +1,4 @@
-"""What a careful reader takes for one of our tags, as one pattern.
+"""A pattern of whatever a careful reader takes for one of our tags.
 
 `</candidate>` in somebody's text ends a candidate for whoever reads the prompt,
 and so do its disguises: attributes, several or trailing slashes, spaces and
@@ -19,7 +19,7 @@ import unicodedata
 _PLANES = range(0x20000)
 # Letters by name that show nothing: Hangul fillers.
 _FILLERS = '\u115f\u1160\u3164\uffa0'
-# What has no decomposition in Unicode and still looks alike.
+# Characters that look alike and have no decomposition in Unicode.
 _ALIKE = {
     '<': '\u02c2\u1438\u2039\u227a\u2329\u276c\u276e\u2770\u27e8\u27ea\u29fc'
          '\u2aa1\u3008\U0001d236',
@@ -57,9 +57,12 @@ def _forms() -> dict[str, set[str]]:
 
 
 def _between() -> str:
-  """What a reader overlooks inside a name: characters that show nothing
-  (controls, formats, marks, halves of pairs), and symbols outside ASCII."""
-  seen = _class(c for found in _forms().values() for c in found
+  """Characters that a reader overlooks inside a name.
+
+  They are characters that show nothing (controls, formats, marks, halves of
+  pairs) and symbols outside ASCII.
+  """
+  seen = _class(c for forms in _forms().values() for c in forms
                 if not c.isalnum() and not c.isascii())
   return rf'[^\w\s!-~{seen}]|[{_FILLERS}]'
 
@@ -78,7 +81,7 @@ def pattern(*names: str) -> re.Pattern:
   """A pattern of opening and closing tags of these names.
 
   Args:
-    names: in ASCII letters.
+    names: the names, in ASCII letters.
   """
   unseen = (f'(?:{_between()}|&(?:amp;)*+(?:shy|zwn?j|ZeroWidthSpace|nbsp'
             '|#(?:0*(?:9|10|13|32|160)(?![0-9])|173|820[3-7]|8288|65279|[xX](?:00)?(?:[aA][0dD]|200[b-fB-F]'
@@ -86,13 +89,13 @@ def pattern(*names: str) -> re.Pattern:
   lt, gt = _one('<'), _one('>')
   gap, slash = rf'(?:[\s|\uff5c]|{unseen})', f'(?:{_one("/")}|{_one(chr(92))})'
   brackets = _class(_forms()['<'] | _forms()['>'])
-  # What may stand in a tag behind its name: all but another bracket.
+  # Behind its name, a tag may hold anything but another bracket.
   rest = rf'(?:[^{brackets}&%\\]++|(?!{lt}|{gt})[&%\\])*+'
   own = (f'{unseen}*+'.join(map(_one, name)) for name in names)
   name = rf'(?:{"|".join(own)}){unseen}*+(?!(?!{gt})\w|[-.:]\w)'
   closing = f'{gap}*+{slash}(?:{gap}|{slash})*+{name}(?:{rest}{gt})?+'
-  # `a <response b` is a comparison: without its end it is a tag only if an
-  # attribute follows; `a < response b >` needs one as well.
+  # `a <response b` is a comparison. Without its end it is a tag only if an
+  # attribute follows, and `a < response b >` needs an attribute as well.
   attribute = r'\s++[\w:-]++\s*+=\s*+["\']'
   opening = (f'{unseen}*+{name}(?:{rest}{gt}|(?={attribute}))'
              f'|{gap}*+{name}(?:(?:{gap}|{slash})*+|(?={attribute}){rest}){gt}')
@@ -101,5 +104,5 @@ def pattern(*names: str) -> re.Pattern:
 
 @functools.cache
 def brackets() -> re.Pattern:
-  """Whatever may open a tag."""
+  """A pattern of whatever may open a tag."""
   return re.compile(_one('<'))

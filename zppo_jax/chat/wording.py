@@ -1,8 +1,9 @@
 """The words around a question, in the structure of the paper's Figs. 8, 16-18.
 
 A `Wording` is a row of strings; `Chat` joins it with a codec. `BOXED` is for
-language models (our own words in the paper's structure), `MICRO` for the
-embedded world's one-word tokens.
+language models and has our own words in the paper's structure. `MICRO` has the
+one-word tokens of the embedded world. renderers.py puts the words of a BCQ, an
+NCQ and further kinds of prompts together.
 """
 
 import dataclasses
@@ -22,17 +23,17 @@ class Wording:
   """Template strings; each is placed as it stands, spaces included.
 
   Attributes:
-    opening: before every question.
-    closing: after every prompt; generation starts here (the shared closer).
-    bcq: between the question and the two candidates.
-    ncq: between the question and the list of wrong answers.
-    ncq_unlisted: the same where no wrong answer could be parsed.
-    ncq_traces: between that list and the candidates.
+    opening: stands before every question.
+    closing: ends every prompt; generation starts behind it (the shared closer).
+    bcq: stands between the question and the two candidates.
+    ncq: stands between the question and the list of wrong answers.
+    ncq_unlisted: takes the place of `ncq` where no wrong answer can be listed.
+    ncq_traces: stands between that list and the candidates.
     answer: (before, after) each listed answer.
     answer_separator: between two listed answers.
     candidate: (before, after) each candidate.
     compression: (before, after) a trace that is to be compressed.
-    delimiters: pattern of strings that no content may contain.
+    delimiters: the pattern of strings that no content may contain.
   """
   opening: str
   closing: str
@@ -73,21 +74,21 @@ BOXED = Wording(
         'attempts and filler. Derive nothing again and add nothing. End with '
         'the boxed answer.\n<response>\n', '\n</response>'),
     delimiters=tags.pattern('candidate', 'response', 'summary', 'hint'))
-# The user's words alone inside the chat template.
+# Inside the chat template there are only the user's words.
 BARE = dataclasses.replace(BOXED, closing='')
 
 
 class Vision(Protocol):
-  """What prepares pictures and clips for a model (images.Processor)."""
+  """A processor of pictures and clips for a model (images.Processor)."""
 
   def see(self, media: tuple) -> ProcessedMedia:
-    """Placeholders and patches of a question's media."""
+    """The placeholders and the patches of a question's media."""
 
   def outline(self, media: tuple) -> tuple[str, int]:
-    """Placeholders and number of patches, from the images' headers."""
+    """(placeholders, number of patches), from the images' headers."""
 
   def media(self, seen: ProcessedMedia, tokens: Sequence[int]) -> PromptMedia:
-    """What the placeholders among a prompt's tokens stand for."""
+    """The media for which the placeholders among a prompt's tokens stand."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,9 +98,9 @@ class Chat:
   Attributes:
     codec: the vocabulary.
     wording: the words around a question.
-    vision: of a model that sees; None for text alone.
-    day: the date in its prompts, where its template asks for one.
-    notes: what its user must be told: end tokens, template, whence.
+    vision: the processor of a model that sees; None for text alone.
+    day: the date in the prompts of a template that asks for one.
+    notes: notes for the user: which end tokens and template, and their source.
   """
   codec: Codec
   wording: Wording
@@ -158,7 +159,7 @@ class Chat:
 
   def outline(self, question: str,
               media: tuple[Picture | Clip, ...] = ()) -> tuple[int, int]:
-    """(tokens, patches) of `plain`, without decoding an image.
+    """(number of tokens, number of patches) of `plain`; no image is decoded.
 
     Raises:
       ValueError: as `plain`.
@@ -172,24 +173,27 @@ class Chat:
     return len(encoded.tokens), patches
 
   def stays(self, answer: str) -> bool:
-    """Whether an answer stays in its box, as it will stand there: what is cut
-    out of it may have held the brace that balanced another."""
+    """Whether an answer, as it will be shown, does not close its own box.
+
+    A piece that is cut out of the answer may hold the brace that balanced
+    another one.
+    """
     if self.wording.answer[1] != '}':
       return True
     tokens = self._encode([content(answer)]).tokens
     return boxed.balanced(self.codec.decode(tokens))
 
   def compression(self, trace: str) -> Encoded:
-    """Asks the teacher to compress a trace (paper, App. D.1)."""
+    """The prompt that asks the teacher to compress a trace (App. D.1)."""
     before, after = self.wording.compression
     return self._encode(
         [template(before), content(trace), template(after)])
 
   def response(self, text: str) -> tuple[int, ...]:
-    """A supervised response: its ids and the end token."""
+    """The ids of a supervised response, with the end token."""
     return (*self.codec.encode_content(text)[0], self.codec.end_id)
 
   def decode_response(self, tokens: Sequence[int]) -> str:
-    """Text of a response without its end token."""
+    """The text of a response without its end token."""
     ends = segments.end_ids(self.codec)
     return self.codec.decode([t for t in tokens if t not in ends])

@@ -8,10 +8,10 @@ class WordCodec:
   """One token per space-separated word.
 
   Args:
-    special: words that only templates may hold; '<pad>' and '<end>' are
-      among them. They may touch other words, and hold spaces.
-    words: words of content.
-    vocab_size: rows of the embedding; ids beyond the words are never used.
+    special: the words that only templates may hold, '<pad>' and '<end>' among
+      them. They may touch other words and hold spaces.
+    words: the words of content.
+    vocab_size: the rows of the embedding; ids beyond the words are never used.
 
   Raises:
     ValueError: if a word occurs twice or the vocabulary is too small.
@@ -37,13 +37,13 @@ class WordCodec:
         i for i in range(len(self._words)) if i != self.pad_id)
 
   def encode_template(self, text: str) -> list[int]:
-    """Ids of our own words; KeyError names a word outside the vocabulary."""
+    """The ids of our own words; KeyError names an unknown word."""
     special = self._special.split(text)  # every second piece
     return [self.ids[word] for i, piece in enumerate(special)
             for word in ([piece] if i % 2 else piece.split())]
 
   def encode_content(self, text: str) -> tuple[list[int], int]:
-    """Ids of somebody's words and how many words are unknown."""
+    """(ids of somebody's known words, number of unknown words)."""
     words = text.split()
     ids = [self.ids[w] for w in words if w in self.ids]
     return ids, len(words) - len(ids)

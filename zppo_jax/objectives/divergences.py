@@ -14,14 +14,14 @@ An id without mass (-inf, or a log-prob whose exp underflows) contributes 0 to
 value and gradient. Where a divergence is infinite (p_S > 0 = p_T in the reverse
 form) the value is +inf.
 
-A new divergence is one function of terms here and one row of TERMS.
+A new divergence is one function of `Terms` here and one row of TERMS.
 """
 
 import dataclasses
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import chex
 import jax
@@ -41,14 +41,6 @@ def _number(x: Scalar, field: str, allowed: str,
   """Checks a number at once; a schedule's traced number passes unchecked."""
   if not isinstance(x, jax.core.Tracer) and not valid(float(x)):
     raise ValueError(f'{field} is {float(x)}; it must be {allowed}')
-
-
-def _kl_terms(p: jax.Array, q: jax.Array) -> jax.Array:
-  """exp(p) (p - q) of each id, and 0 where exp(p) is 0."""
-  mass = jnp.exp(p)
-  present = mass > 0
-  ratio = jnp.where(present, p, 0) - jnp.where(present, q, 0)
-  return jnp.where(present, mass * ratio, 0)
 
 
 def _log_mix(a: jax.Array, b: jax.Array, share: Scalar) -> jax.Array:
@@ -72,33 +64,73 @@ def _normalised(logp: jax.Array) -> jax.Array:
   return logp - jnp.where(mass > -jnp.inf, mass, 0)
 
 
+class Terms(NamedTuple):
+  """The terms h of D = sum h and their derivatives, of the shape of s.
+
+  Attributes:
+    value: h of each id.
+    of_s, of_t: dh / ds and dh / dt, with s and t as independent numbers.
+  """
+  value: jax.Array
+  of_s: jax.Array
+  of_t: jax.Array
+
+
+def _kl_terms(p: jax.Array, q: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """(exp(p) (p - q) of each id, and 0 where exp(p) is 0; exp(p))."""
+  mass = jnp.exp(p)
+  present = mass > 0
+  ratio = jnp.where(present, p, 0) - jnp.where(present, q, 0)
+  return jnp.where(present, mass * ratio, 0), mass
+
+
 def reverse_terms(s: jax.Array, t: jax.Array,
-                  beta: Scalar | None = None) -> jax.Array:
-  """p_S (s - t) of each id."""
+                  beta: Scalar | None = None) -> Terms:
+  """h = p_S (s - t)."""
   del beta
-  return _kl_terms(s, t)
+  value, mass = _kl_terms(s, t)
+  return Terms(value=value, of_s=value + mass, of_t=-mass)
 
 
 def forward_terms(s: jax.Array, t: jax.Array,
-                  beta: Scalar | None = None) -> jax.Array:
-  """p_T (t - s) of each id."""
+                  beta: Scalar | None = None) -> Terms:
+  """h = p_T (t - s)."""
   del beta
-  return _kl_terms(t, s)
+  value, mass = _kl_terms(t, s)
+  return Terms(value=value, of_s=-mass, of_t=value + mass)
 
 
-def jensen_shannon_terms(s: jax.Array, t: jax.Array,
-                         beta: Scalar) -> jax.Array:
-  """beta p_T (t - m) + (1 - beta) p_S (s - m) of each id."""
-  m = _log_mix(t, s, beta)
-  return beta * _kl_terms(t, m) + (1 - beta) * _kl_terms(s, m)
+def jensen_shannon_terms(s: jax.Array, t: jax.Array, beta: Scalar) -> Terms:
+  """h = beta p_T (t - m) + (1 - beta) p_S (s - m).
+
+  What m adds to the derivatives cancels, because m is the mixture of both.
+  """
+  mix = beta * jnp.exp(t) + (1 - beta) * jnp.exp(s)
+  m = jnp.log(jnp.where(mix > 0, mix, 1))
+  of_s, of_t = (1 - beta) * _kl_terms(s, m)[0], beta * _kl_terms(t, m)[0]
+  return Terms(value=of_s + of_t, of_s=of_s, of_t=of_t)
 
 
-# (s, t, beta) -> the terms of a divergence, of the shape of s.
-TERMS: dict[str, Callable[..., jax.Array]] = {
+# (s, t, beta) -> Terms.
+TERMS: dict[str, Callable[..., Terms]] = {
     'reverse': reverse_terms,
     'forward': forward_terms,
     'jensen_shannon': jensen_shannon_terms,
 }
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _total(kind: str, s: jax.Array, t: jax.Array, beta: Scalar) -> jax.Array:
+  return TERMS[kind](s, t, beta).value.sum(axis=-1)
+
+
+@_total.defjvp
+def _total_jvp(kind: str, primals: Any,
+               tangents: Any) -> tuple[jax.Array, jax.Array]:
+  terms = TERMS[kind](*primals)
+  of_s, of_t, _ = tangents  # beta is no parameter that is trained
+  return terms.value.sum(axis=-1), (
+      terms.of_s * of_s + terms.of_t * of_t).sum(axis=-1)
 
 
 def _check_beta(beta: Scalar) -> None:
@@ -120,7 +152,7 @@ def reverse_kl(s: jax.Array, t: jax.Array) -> jax.Array:
     [...], nats.
   """
   chex.assert_equal_shape([s, t])
-  return reverse_terms(s, t).sum(axis=-1)
+  return _total('reverse', s, t, 0.0)
 
 
 def forward_kl(s: jax.Array, t: jax.Array) -> jax.Array:
@@ -131,7 +163,7 @@ def forward_kl(s: jax.Array, t: jax.Array) -> jax.Array:
   Args, Returns: those of `reverse_kl`.
   """
   chex.assert_equal_shape([s, t])
-  return forward_terms(s, t).sum(axis=-1)
+  return _total('forward', s, t, 0.0)
 
 
 def jensen_shannon(s: jax.Array, t: jax.Array, beta: Scalar) -> jax.Array:
@@ -157,7 +189,7 @@ def jensen_shannon(s: jax.Array, t: jax.Array, beta: Scalar) -> jax.Array:
   """
   chex.assert_equal_shape([s, t])
   _check_beta(beta)
-  return jensen_shannon_terms(s, t, beta).sum(axis=-1)
+  return _total('jensen_shannon', s, t, beta)
 
 
 DIVERGENCES = {
@@ -192,7 +224,7 @@ class Divergence:
   def __call__(self, s: jax.Array, t: jax.Array) -> jax.Array:
     """[...] from log-probs [..., N] of the student and of the target."""
     chex.assert_equal_shape([s, t])
-    return TERMS[self.kind](s, t, self.beta).sum(axis=-1)
+    return _total(self.kind, s, t, self.beta)
 
 
 @jax.custom_jvp
@@ -347,8 +379,7 @@ TARGETS: dict[str, Callable[..., jax.Array]] = {
     'mixture': mixture,
     'extrapolated': extrapolated,
 }
-# kind -> (what the weight is, allowed, test)
-_WEIGHTS: dict[str, tuple[str, str, Callable[[float], bool]]] = {
+_WEIGHTS = {  # kind -> (what the weight is, allowed, test)
     'geometric': ('beta', '>= 0 and finite', lambda x: 0 <= x < math.inf),
     'mixture': ('alpha', 'in [0, 1)', lambda x: 0 <= x < 1),
     'extrapolated': ('lam', 'finite', math.isfinite),

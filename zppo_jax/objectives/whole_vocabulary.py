@@ -94,19 +94,22 @@ def _target_logits(z_S: jax.Array, z_T: jax.Array, plan: Plan,
   return z_T + weight * z_S if plan.target == 'geometric' else z_T
 
 
-def _terms(s: jax.Array, t: jax.Array, plan: Plan, beta: jax.Array,
-           weight: jax.Array) -> jax.Array:
-  """h of each id; t is the target, or the teacher of a mixture."""
-  if plan.target == 'mixture':
-    t = divergences.mixture(s, t, weight)
-  return divergences.TERMS[plan.divergence](s, t, beta)
-
-
 def _terms_and_slopes(s: jax.Array, t: jax.Array, plan: Plan, beta: jax.Array,
                       weight: jax.Array) -> tuple[jax.Array, jax.Array]:
-  """(h, dh / ds) of each id."""
-  terms, back = jax.vjp(lambda s: _terms(s, t, plan, beta, weight), s)
-  return terms, back(jnp.ones_like(terms))[0]
+  """(h, dh / ds) of each id; t is the target, or the teacher of a mixture.
+
+  The target of a mixture moves with s: dt / ds = alpha p_S / mixture.
+  """
+  function = divergences.TERMS[plan.divergence]
+  if plan.target != 'mixture':
+    terms = function(s, t, beta)
+    return terms.value, terms.of_s
+  mine = weight * jnp.exp(s)
+  mix = mine + (1 - weight) * jnp.exp(t)
+  present = mix > 0
+  mix = jnp.where(present, mix, 1)
+  terms = function(s, jnp.where(present, jnp.log(mix), blocks.FAR), beta)
+  return terms.value, terms.of_s + terms.of_t * (mine / mix)
 
 
 def _first_pass(tiles: Any, targets: jax.Array, plan: Plan, weight: jax.Array,

@@ -166,7 +166,8 @@
   const KINDS = {
     plain: 'Plain: the question alone',
     bcq: 'BCQ: one right and one wrong candidate',
-    ncq: 'NCQ: its own wrong answers'};
+    ncq: 'NCQ: its own wrong answers',
+    prefix: "Prefix: the beginning of a right answer of the teacher's"};
 
   const fill = (body, {row, groups}, sort) => {
     body.append(make('h5', '', 'Question'), make('pre', '', row.question.text),

@@ -52,11 +52,13 @@ class Figure:
 
 LEARNING = (
     Panel('Accuracy by kind of prompt', 'fraction right',
-          ('accuracy/plain', 'accuracy/bcq', 'accuracy/ncq'),
+          ('accuracy/plain', 'accuracy/bcq', 'accuracy/ncq',
+           'accuracy/prefix'),
           'Mean reward of the rollouts of a step. plain: the question alone; '
           'bcq: with one right and one wrong candidate; ncq: with the '
-          "student's own wrong answers. bcq and ncq are asked about hard "
-          'questions only.'),
+          "student's own wrong answers; prefix: behind the beginning of a "
+          "right answer of the teacher's. bcq, ncq and prefix are asked about "
+          'hard questions only.'),
     Panel('Plain accuracy by split of the training questions',
           'fraction right', ('accuracy/plain/*',),
           'New questions of the step, as drawn, before they were trained on.'),
@@ -74,7 +76,8 @@ LEARNING = (
           ('advantage/positive',),
           'Rollouts with an advantage above 0.'),
     Panel('Groups without a signal', 'fraction of groups',
-          ('trivial/plain', 'trivial/bcq', 'trivial/ncq'),
+          ('trivial/plain', 'trivial/bcq', 'trivial/ncq',
+           'trivial/prefix'),
           'Groups whose rollouts are all right or all wrong: they give no '
           'gradient.'),
 )
@@ -104,7 +107,7 @@ HEALTH = (
           'Mean weight of trained tokens, and those whose weight the bound '
           'truncated or masked.', FREE),
     Panel('Response length', 'tokens, mean',
-          ('length/plain', 'length/bcq', 'length/ncq'),
+          ('length/plain', 'length/bcq', 'length/ncq', 'length/prefix'),
           'Mean length of a response, end token included.', FROM_ZERO),
     Panel('Why generation stopped', 'fraction of rollouts',
           ('stop/*',),

@@ -26,10 +26,11 @@ class Task(NamedTuple):
     pool: fields of config.data.pool -> questions to train on.
     evaluation: (split, size) -> questions of an evaluation split.
     grader: parses and grades responses.
-    chat: how questions become token ids, where the model brings no tokenizer
-      of its own; None if it has to.
-    shared: fields of config.data.pool that `evaluation` takes as well, so that
-      both ask alike; None: those that both name, but for OWN.
+    chat: how questions become token ids where the model brings no tokenizer of
+      its own; None if the model has to bring one.
+    shared: the fields of config.data.pool that `evaluation` takes as well, so
+      that both ask alike. None stands for the fields that both name, without
+      those of OWN.
   """
   pool: Callable[..., Sequence[Question]]
   evaluation: Callable[[str, int], Sequence[Question]]
@@ -40,7 +41,7 @@ class Task(NamedTuple):
 
 # Fields of a question that tokenizers, graders and digests read as text.
 _TEXTS = ('id', 'text', 'answer', 'split', 'kind', 'source', 'hint')
-# What pool and evaluation may both name and mean differently.
+# Names that a pool and an evaluation may use for different things.
 OWN = ('size', 'seed', 'split', 'name')
 TASKS = {
     'micro': Task(micro.pool, micro.evaluation,
@@ -89,8 +90,8 @@ def pool(task: Task, fields: Mapping) -> Sequence[Question]:
   """The questions to train on.
 
   Args:
-    task: of the run.
-    fields: config.data.pool.
+    task: the task of the run.
+    fields: the config section data.pool.
 
   Raises:
     ValueError: for a field that the task does not take or misses, with those
@@ -113,7 +114,7 @@ def pool(task: Task, fields: Mapping) -> Sequence[Question]:
 
 
 def _shared(task: Task, pool: Mapping[str, Any]) -> dict[str, Any]:
-  """The pool's fields with which evaluation questions are made too.
+  """The fields of the pool that the evaluation takes too.
 
   Raises:
     ValueError: for a field of Task.shared that `evaluation` does not take.
@@ -137,7 +138,7 @@ def _shared(task: Task, pool: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def graded_by(task: Task, verifier: Verifier) -> Task:
-  """A task whose questions with a kind a run's own verifier grades."""
+  """The task with a run's own verifier, which grades questions with a kind."""
   return task._replace(
       grader=dataclasses.replace(task.grader, verifier=verifier))
 
@@ -147,15 +148,15 @@ def splits(task: Task, config, names: Sequence[str],
            ) -> dict[str, tuple[Question, ...]]:
   """Evaluation questions by split.
 
-  A name of config.sources is read from files, `bench:NAME` is a benchmark on
-  disk (data/suites.py), any other one is the task's, made with those of the
-  pool's fields that its evaluation takes too.
+  A split of config.sources is read from files, and `bench:NAME` is a benchmark
+  on disk (data/suites.py). The task makes any other split, with the fields of
+  the pool that its evaluation takes too.
 
   Args:
-    task: of the run.
-    config: its section `eval`.
-    names: the splits.
-    pool: its section `data.pool`; None: no fields of it.
+    task: the task of the run.
+    config: the config section `eval`.
+    names: the names of the splits.
+    pool: the config section `data.pool`; None stands for no fields.
 
   Raises:
     KeyError, ValueError, FileNotFoundError: naming what does not fit.

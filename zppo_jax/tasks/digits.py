@@ -1,7 +1,7 @@
 r"""Handwritten digits as pictures and clips: real images that lie on disk.
 
-scikit-learn's 1,797 scans of 8 x 8 pixels, enlarged to SIDE x SIDE, are asked
-about in words:
+The questions are about scikit-learn's 1,797 scans of 8 x 8 pixels, which are
+enlarged to SIDE x SIDE:
 
   read    1 picture   'which digit'             7
   larger  2 pictures  'which is larger'         first, second or same
@@ -15,8 +15,8 @@ and ends in its answer, behind the word A or in \boxed{}:
   'see 7 see 4 is 11 A 11'
 
 The splits `easy_clip` and `hard_clip` show the same digits as the frames of a
-clip instead, one after the other; RL draws pictures alone. Every fourth scan
-of a digit is kept for evaluation: no scan in a pool is in a split.
+clip, one after the other; RL draws only pictures. Every fourth scan of a digit
+is for evaluation, so that no scan in a pool is in a split.
 """
 
 import dataclasses
@@ -27,24 +27,25 @@ import re
 import numpy as np
 from PIL import Image
 
+from zppo_jax import allowed
 from zppo_jax.chat import images
 from zppo_jax.records import Clip, Picture, Question
 
 SIDE = 32  # pixels of a picture's sides
 FPS = 2.0
-FRAMES = 2  # of each digit in a clip: a temporal patch of the Qwen towers
-_HELD_OUT = 4  # one of so many scans
+FRAMES = 2  # frames per digit of a clip: a temporal patch of the Qwen towers
+_HELD_OUT = 4  # one in so many scans is held out
 _ANSWER = re.compile(r'.*\bA\b((?: \w+)?)', re.DOTALL)
 _BOXED = re.compile(r'\\boxed\{([^{}]*)\}')
 
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-  """A way of asking.
+  """A kind of question.
 
   Attributes:
-    count: pictures.
-    text: the question.
+    count: the number of pictures.
+    text: the text of the question.
     level: 'easy' or 'hard'.
   """
   count: int
@@ -61,7 +62,7 @@ KINDS = {
 }
 LEVELS = ('easy', 'hard')
 EVAL_SPLITS = ('hard', 'easy', 'hard_clip', 'easy_clip')
-# All words of questions and work, for vocabularies of whole words.
+# The words of all questions and responses, for vocabularies of whole words.
 WORDS = (*map(str, range(28)), 'which', 'digit', 'is', 'larger', 'sum', 'of',
          'the', 'digits', 'in', 'middle', 'first', 'second', 'same', 'see',
          'A')
@@ -79,13 +80,17 @@ def scans() -> tuple[np.ndarray, np.ndarray]:
   except ImportError as e:
     raise ValueError('data.task is digits, but scikit-learn is not installed: '
                      'pip install "zppo_jax[digits]"') from e
-  found = datasets.load_digits()
-  return found.images, found.target
+  digits = datasets.load_digits()
+  return digits.images, digits.target
 
 
 @functools.cache
 def scans_of(held_out: bool) -> tuple[tuple[int, ...], ...]:
-  """Indices of scans by the digit that they show, trained on or held out."""
+  """Indices of scans by the digit that they show.
+
+  Args:
+    held_out: whether they are the scans for evaluation.
+  """
   _, digits = scans()
   return tuple(
       tuple(int(i) for k, i in enumerate(np.flatnonzero(digits == digit))
@@ -102,7 +107,12 @@ def picture(scan: int) -> Picture:
 
 
 def solve(kind: str, digits: tuple[int, ...]) -> str:
-  """The answer of a kind of KINDS about digits in their order."""
+  """The answer to a question of a kind of KINDS.
+
+  Args:
+    kind: a key of KINDS.
+    digits: the digits in the order in which they are shown.
+  """
   if kind == 'larger':
     first, second = digits
     return ('same' if first == second else
@@ -113,7 +123,7 @@ def solve(kind: str, digits: tuple[int, ...]) -> str:
 
 
 def work(kind: str, digits: tuple[int, ...]) -> str:
-  """A right response: each digit, running sums, the answer."""
+  """A right response: each digit, the running sums and the answer."""
   seen = [f'see {digit}' for digit in digits]
   if kind in ('sum', 'total'):
     for i in range(1, len(digits)):
@@ -122,19 +132,26 @@ def work(kind: str, digits: tuple[int, ...]) -> str:
 
 
 def digits_of(question: Question) -> tuple[int, ...]:
-  """What a question's pictures or frames truly show."""
+  """The digits that a question's pictures or frames show."""
   shown = question.id.split('/')[-1]
   return tuple(int(scans()[1][int(scan)]) for scan in shown.split('-'))
 
 
 def kind_of(question: Question) -> str:
-  """Its name in KINDS."""
+  """The key of a question's kind in KINDS."""
   return question.id.split('/')[1]
 
 
 def make_question(kind: str, chosen: tuple[int, ...], split: str, *,
                   clip: bool = False) -> Question:
-  """A question about scans in their order."""
+  """A question about scans.
+
+  Args:
+    kind: a key of KINDS.
+    chosen: the indices of the scans, in the order in which they are shown.
+    split: the split of the question.
+    clip: whether the scans are frames of a clip.
+  """
   of = KINDS[kind]
   digits = tuple(int(scans()[1][scan]) for scan in chosen)
   shown = tuple(picture(scan) for scan in chosen)
@@ -143,13 +160,14 @@ def make_question(kind: str, chosen: tuple[int, ...], split: str, *,
     shown = (Clip(frames, FPS),)
   form = 'clip' if clip else 'pictures'
   name = '-'.join(map(str, chosen))
-  return Question(f'digits/{kind}/{form}/{name}', of.text,
-                  solve(kind, digits), split, shown, source='digits')
+  return Question(
+      id=f'digits/{kind}/{form}/{name}', text=of.text,
+      answer=solve(kind, digits), split=split, media=shown, source='digits')
 
 
 def _drawn(rng: random.Random, size: int, level: str, split: str, *,
            held_out: bool, clip: bool = False) -> list[Question]:
-  """Distinct questions: every kind of a level in turn, digits uniform."""
+  """Distinct questions: the kinds of a level take turns, digits are uniform."""
   by_digit = scans_of(held_out)
   kinds = [name for name, kind in KINDS.items() if kind.level == level]
   if level == 'easy':
@@ -157,36 +175,34 @@ def _drawn(rng: random.Random, size: int, level: str, split: str, *,
     if size > most:
       raise ValueError(f'{size} {level} questions were asked for; there are '
                        f'{most} of {split!r}')
-  out = {}
-  while len(out) < size:
-    kind = kinds[len(out) % len(kinds)]
+  questions: dict[str, Question] = {}
+  while len(questions) < size:
+    kind = kinds[len(questions) % len(kinds)]
     chosen = tuple(rng.choice(by_digit[rng.randrange(10)])
                    for _ in range(KINDS[kind].count))
-    made = make_question(kind, chosen, split, clip=clip)
-    out.setdefault(made.id, made)
-  return list(out.values())
+    question = make_question(kind, chosen, split, clip=clip)
+    questions.setdefault(question.id, question)
+  return list(questions.values())
 
 
 def pool(size: int, hard_share: float, seed: int = 0) -> list[Question]:
-  """Training questions, easy and hard in one shuffle; pictures alone.
+  """Training questions about pictures, easy and hard ones in one shuffle.
 
   Args:
-    size: questions.
-    hard_share: fraction of hard ones, in [0, 1].
-    seed: of the draw.
+    size: the number of questions.
+    hard_share: the fraction of hard ones, in [0, 1].
+    seed: the seed of the draw.
 
   Raises:
-    ValueError: for a share outside [0, 1], or more than there are.
+    ValueError: for a share outside [0, 1]; for more questions than there are.
   """
-  if not 0 <= hard_share <= 1:
-    raise ValueError(f'data.pool.hard_share is {hard_share}; it must be in '
-                     '[0, 1]')
+  allowed.number('data.pool.hard_share', hard_share, '[0, 1]')
   rng = random.Random(f'digits pool {seed}')
   hard = round(size * hard_share)
-  out = [q for level, count in (('hard', hard), ('easy', size - hard))
-         for q in _drawn(rng, count, level, level, held_out=False)]
-  rng.shuffle(out)
-  return out
+  questions = [q for level, count in (('hard', hard), ('easy', size - hard))
+               for q in _drawn(rng, count, level, level, held_out=False)]
+  rng.shuffle(questions)
+  return questions
 
 
 def evaluation(split: str, size: int) -> list[Question]:
@@ -194,23 +210,21 @@ def evaluation(split: str, size: int) -> list[Question]:
 
   Raises:
     KeyError: for an unknown split, with the known ones.
-    ValueError: for more than there are.
+    ValueError: for more questions than there are.
   """
-  if split not in EVAL_SPLITS:
-    raise KeyError(f'unknown split {split!r} of digits; known: '
-                   f'{", ".join(EVAL_SPLITS)}')
+  allowed.one_of('split of digits', split, EVAL_SPLITS)
   level, _, form = split.partition('_')
   return _drawn(random.Random(f'digits {split}'), size, level, split,
                 held_out=True, clip=form == 'clip')
 
 
 def parse_answer(text: str) -> str:
-  r"""What the last \boxed{} holds, else the word behind the last A."""
+  r"""The content of the last \boxed{}, else the word behind the last A."""
   boxed = _BOXED.findall(text)
   if boxed:
     return boxed[-1].strip()
-  found = _ANSWER.match(text)
-  return found[1].strip() if found else ''
+  match = _ANSWER.match(text)
+  return match[1].strip() if match else ''
 
 
 def grade(answer: str, question: Question) -> bool:

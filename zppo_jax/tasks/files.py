@@ -18,28 +18,29 @@ from zppo_jax.records import Question
 def pool(sources, filters: Mapping[str, Any] | None = None,
          store: str = '', media_roots: Sequence[str] = (),
          max_bytes: int = readers.MOST_BYTES) -> pools.Pool:
-  """The pool of data.pool, with a line a source on the screen.
+  """The pool of data.pool; it prints a line per source.
 
   Args:
     sources: name -> fields of data.pool.Spec.
-    filters: name -> value, over all sources.
+    filters: name -> value, for all sources.
     store: a folder for images that come as bytes; '' keeps them in memory.
-    media_roots: folders outside of the data's own that images may lie in.
-    max_bytes: that a line, a row group or a record may unpack to.
+    media_roots: folders besides the data's own in which images may lie.
+    max_bytes: the most bytes that a line, a row group or a record may unpack
+      to.
 
   Raises:
     KeyError, ValueError, FileNotFoundError: naming what does not fit.
   """
-  found = pools.open_pool(
+  questions = pools.open_pool(
       sources, dict(filters or {}), store,
       pools.Bounds(pools.roots(media_roots, 'data.pool'), max_bytes))
-  found.tracks = True  # what is read for `fit` is read once
-  print(found.account(), flush=True)
-  return found
+  questions.tracks = True  # rows that `fit` reads are read once
+  print(questions.account(), flush=True)
+  return questions
 
 
 def evaluation(split: str, size: int) -> Sequence[Question]:
-  """Refuses: splits of files are named in config.eval.sources."""
+  """KeyError, because config.eval.sources names the splits of files."""
   del size
   raise KeyError(f'unknown split {split!r}; splits of files are the keys of '
                  'eval.sources')
@@ -50,13 +51,14 @@ def split(name: str, fields, size: int,
   """The first `size` questions of a source, as an evaluation split.
 
   Args:
-    name: of the split.
-    fields: of data.pool.Spec.
-    size: questions at most.
-    bounds: of data.pool; None takes the defaults.
+    name: the name of the split.
+    fields: the fields of data.pool.Spec.
+    size: the most questions.
+    bounds: as in data.pool; None takes the defaults.
 
   Raises:
     KeyError, ValueError, FileNotFoundError: naming what does not fit.
   """
-  found = pools.open_pool({name: {**fields, 'split': name}}, {}, bounds=bounds)
-  return found[:size]
+  questions = pools.open_pool(
+      {name: {**fields, 'split': name}}, {}, bounds=bounds)
+  return questions[:size]

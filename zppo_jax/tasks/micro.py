@@ -29,6 +29,7 @@ import re
 
 import numpy as np
 
+from zppo_jax import allowed
 from zppo_jax.records import Question
 
 EASY, MEDIUM, HARD = 'abcd', 'efg', 'hijkl'
@@ -108,14 +109,15 @@ def work(family: str, ops: str, digits: str, step) -> tuple[str, str]:
 
 def make_question(family: str, ops: str, digits: str, split: str) -> Question:
   _, answer = work(family, ops, digits, apply_operator)
-  return Question(f'micro/{family}/{ops}/{digits}',
-                  question_text(family, ops, digits), answer, split)
+  return Question(id=f'micro/{family}/{ops}/{digits}',
+                  text=question_text(family, ops, digits), answer=answer,
+                  split=split)
 
 
 def parse_answer(text: str) -> str:
   """The values behind the last 'A', or '' where there are none."""
-  found = _ANSWER.match(text)
-  return found.group(1).strip() if found else ''
+  match = _ANSWER.match(text)
+  return match.group(1).strip() if match else ''
 
 
 def grade(answer: str, question: Question) -> bool:
@@ -127,24 +129,21 @@ def _chain_questions(level: str, num_steps: int, composed: bool,
                      split: str) -> list[Question]:
   chains = itertools.product(level, repeat=num_steps)
   ops_list = [''.join(o) for o in chains]
-  out = []
-  for family in CHAINS:
-    for ops in ops_list:
-      if is_composed(ops) == composed:
-        out += [make_question(family, ops, d, split) for d in '0123456789']
-  return out
+  return [make_question(family, ops, digit, split)
+          for family in CHAINS for ops in ops_list
+          if is_composed(ops) == composed for digit in '0123456789']
 
 
 def _list_questions(level: str, num_steps: int, split: str) -> list[Question]:
-  """Ten list questions for every choice of operators, digits drawn."""
+  """Ten list questions for every choice of operators, with drawn digits."""
   rng = np.random.default_rng([WORLD_SEED, 4, len(level)])
-  out = {}
+  questions = {}
   for ops in itertools.product(level, repeat=num_steps):
     for _ in range(10):
       digits = ''.join(map(str, rng.integers(0, 10, num_steps)))
       question = make_question(LIST, ''.join(ops), digits, split)
-      out[question.id] = question
-  return list(out.values())
+      questions[question.id] = question
+  return list(questions.values())
 
 
 def _shuffled(questions: list[Question], *names: int) -> list[Question]:
@@ -154,12 +153,12 @@ def _shuffled(questions: list[Question], *names: int) -> list[Question]:
 
 @functools.cache
 def _chains(level: str, split: str, num_steps: int) -> tuple[Question, ...]:
-  found = _chain_questions(level, num_steps, False, split)
-  return tuple(_shuffled(found, num_steps, len(level)))
+  questions = _chain_questions(level, num_steps, False, split)
+  return tuple(_shuffled(questions, num_steps, len(level)))
 
 
 def _reserved(chains: tuple[Question, ...]) -> int:
-  """How many of a level's questions, the last ones, are for evaluation."""
+  """How many of the last questions of a level are for evaluation."""
   return min(256, len(chains) // 2)
 
 
@@ -175,12 +174,10 @@ def pool(size: int, hard_share: float, num_steps: int = 3) -> list[Question]:
     ValueError: if the world has fewer questions of a level than asked for
       (256 of each level, or half of a small world, are for evaluation).
   """
-  if size < 1:
-    raise ValueError(f'pool size is {size}; it must be >= 1')
-  if not 0 <= hard_share <= 1:
-    raise ValueError(f'hard_share is {hard_share}; it must be in [0, 1]')
+  allowed.number('pool size', size, '>= 1')
+  allowed.number('hard_share', hard_share, '[0, 1]')
   num_hard = round(size * hard_share)
-  out = []
+  questions: list[Question] = []
   for split, level, n in (('hard', HARD, num_hard),
                           ('easy', EASY, size - num_hard)):
     chains = _chains(level, split, num_steps)
@@ -189,8 +186,8 @@ def pool(size: int, hard_share: float, num_steps: int = 3) -> list[Question]:
       raise ValueError(
           f'pool asks for {n} {split} questions; the world has {free} of '
           f'{num_steps} steps outside evaluation')
-    out.extend(chains[:n])
-  return _shuffled(out, 1)
+    questions.extend(chains[:n])
+  return _shuffled(questions, 1)
 
 
 def evaluation(split: str, size: int, num_steps: int = 3) -> list[Question]:
@@ -200,19 +197,18 @@ def evaluation(split: str, size: int, num_steps: int = 3) -> list[Question]:
     KeyError: for an unknown split, naming the known ones.
     ValueError: if the split has fewer than `size` questions.
   """
+  allowed.one_of('split', split, EVAL_SPLITS)
   if split in ('hard', 'easy'):
     level = HARD if split == 'hard' else EASY
     chains = _chains(level, split, num_steps)
-    found = list(reversed(chains))[:_reserved(chains)]
+    questions = list(reversed(chains))[:_reserved(chains)]
   elif split in ('hard_list', 'easy_list'):
     level = HARD if split == 'hard_list' else EASY
-    found = _shuffled(_list_questions(level, num_steps, split), 2)
-  elif split == 'hard_composed':
-    found = _shuffled(
-        _chain_questions(HARD, num_steps, True, split), 3)
+    questions = _shuffled(_list_questions(level, num_steps, split), 2)
   else:
-    raise KeyError(f'unknown split {split!r}; known: {", ".join(EVAL_SPLITS)}')
-  if size > len(found):
-    raise ValueError(f'split {split!r} has {len(found)} questions of '
+    questions = _shuffled(
+        _chain_questions(HARD, num_steps, True, split), 3)
+  if size > len(questions):
+    raise ValueError(f'split {split!r} has {len(questions)} questions of '
                      f'{num_steps} steps; {size} were asked for')
-  return found[:size]
+  return questions[:size]

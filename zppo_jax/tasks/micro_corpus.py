@@ -7,13 +7,12 @@ right in 30 %, and a *deep misconception* (a fixed share of the hard facts) in
 "forgets the constant", else some other digit. Each step of a trace is drawn
 on its own.
 
-Candidate prompts (BCQ, NCQ) are learned without leaking the truth of hard
-facts: on hard operators the label *and both candidates* are independent
-draws of that same belief, and which candidate is the label is a fair coin.
-On easy and medium operators the label is true and the other candidate has an
-error. No draw is rejected or conditioned on another: that would make the
-truth likelier than in plain prompts. `tests/tasks/test_micro_corpus.py`
-counts it.
+Candidate prompts (BCQ, NCQ) do not leak the truth of hard facts: on hard
+operators the label *and both candidates* are independent draws of that same
+belief, and a fair coin says which candidate is the label. On easy and medium
+operators the label is true and the other candidate has an error. No draw is
+rejected or conditioned on another, because that would make the truth likelier
+than in plain prompts. `tests/tasks/test_micro_corpus.py` counts it.
 """
 
 import dataclasses
@@ -30,7 +29,7 @@ from zppo_jax.tasks import micro, micro_pictures
 
 
 class Form(NamedTuple):
-  """How exercises are put.
+  """The form in which exercises are shown.
 
   Attributes:
     chat: to token ids.
@@ -57,7 +56,7 @@ FORMS = {'text': Form(micro_chat.CHAT, _in_text),
 
 @dataclasses.dataclass(frozen=True)
 class Belief:
-  """What a model is taught about each fact.
+  """The distribution over values that a model is taught for each fact.
 
   Attributes:
     p_VOX: (12, 10, 10) float, p_VOX[op, x, value]; rows sum to 1.
@@ -68,9 +67,9 @@ class Belief:
 
 
 def truth() -> Belief:
-  """The teachers' belief: every fact right."""
+  """The belief of the teachers, in which every fact is right."""
   p = np.eye(10)[micro.world().table]
-  return Belief(p, np.zeros((12, 10), bool))
+  return Belief(p_VOX=p, deep_OX=np.zeros((12, 10), bool))
 
 
 def misconceived(*, medium_p: float, hard_p: float, deep_p: float,
@@ -103,7 +102,7 @@ def misconceived(*, medium_p: float, hard_p: float, deep_p: float,
       p[o, x, right] = p_right
       p[o, x, forgot] = (1 - p_right) * misconception_share
       p[o, x, others] = (1 - p_right) * (1 - misconception_share) / len(others)
-  return Belief(p, deep)
+  return Belief(p_VOX=p, deep_OX=deep)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,8 +126,9 @@ def draw_task(rng, operators: str, mix: 'Mixture') -> ChainTask:
       break
   width = num_steps if family == micro.LIST else 1
   digits = ''.join(map(str, rng.integers(0, 10, width)))
-  return ChainTask(family, ops, digits,
-              *FORMS[mix.form].show(rng, family, ops, digits))
+  text, media = FORMS[mix.form].show(rng, family, ops, digits)
+  return ChainTask(family=family, ops=ops, digits=digits, text=text,
+                   media=media)
 
 
 def draw_trace(rng, task: ChainTask, belief: Belief) -> tuple[str, str]:
@@ -161,13 +161,13 @@ class Mixture:
   """Which exercises a model is taught, and in what form it answers.
 
   Attributes:
-    belief: what its labels believe.
-    families: families that it sees.
-    max_steps: operators per question, 1 to this.
-    hard_candidates: share of candidate prompts on hard operators.
-    max_candidates: most wrong candidates in an NCQ prompt.
-    terse: labels are the values only ('A 7 2 9'), without steps.
-    form: in FORMS.
+    belief: the belief from which labels are drawn.
+    families: the families that the model sees.
+    max_steps: the most operators per question; the fewest are 1.
+    hard_candidates: the share of candidate prompts on hard operators.
+    max_candidates: the most wrong candidates in an NCQ prompt.
+    terse: whether labels are the values only ('A 7 2 9'), without steps.
+    form: a key of FORMS.
   """
   belief: Belief
   families: str

@@ -1,18 +1,19 @@
-"""The embedded world with handwritten digits: what tasks/micro.py asks in
-text is asked here about pictures, or about a clip that shows one digit a
-second.
+"""The embedded world with handwritten digits.
 
-The digits are scikit-learn's (1,797 scans of 8 x 8 pixels, from UCI's optical
-recognition of handwritten digits): real handwriting. The last NUM_UNSEEN of
-them occur in evaluation alone, those before in pre-training and the pool.
+The questions of tasks/micro.py have their digits in pictures here, or in a clip
+that shows one digit per second.
+
+The digits are scikit-learn's 1,797 scans of real handwriting, of 8 x 8 pixels
+(UCI's optical recognition of handwritten digits). The last NUM_UNSEEN scans
+occur only in evaluation, the others in pre-training and in the pool.
 
 A question says what is done to the digits that it shows; the response starts
 by reading them:
 
   [picture of a 4] 'C h i j'   ->   '4 h 1 1 i 5 5 j 9 A 1 5 9'
 
-Splits are those of tasks/micro.py, and `hard_clip` and `easy_clip`: the list
-family shown as a clip, which RL never does (pre-training did).
+The splits are those of tasks/micro.py, and `hard_clip` and `easy_clip`, which
+show the list family as a clip. Pre-training showed clips, RL never does.
 """
 
 import dataclasses
@@ -21,6 +22,7 @@ import functools
 import numpy as np
 from PIL import Image
 
+from zppo_jax import allowed
 from zppo_jax.chat import images, micro_chat
 from zppo_jax.models.vision import VisionConfig
 from zppo_jax.records import Clip, Picture, Question
@@ -29,7 +31,7 @@ from zppo_jax.tasks import micro
 NUM_UNSEEN = 500
 CLIPS = {'hard_clip': 'hard_list', 'easy_clip': 'easy_list'}
 EVAL_SPLITS = (*micro.EVAL_SPLITS, *CLIPS)
-FPS = 2.0  # two frames, one temporal patch, a digit
+FPS = 2.0  # a digit has two frames, which are one temporal patch
 
 _ids = micro_chat.seeing(None).codec.ids
 TOWER = VisionConfig(
@@ -57,14 +59,14 @@ def _scans():
   except ImportError as e:
     raise ImportError('the handwritten digits come with scikit-learn: '
                       "pip install 'zppo_jax[digits]'") from e
-  found = load_digits()
-  grey = np.round(found.images * (255 / 16)).astype(np.uint8)
-  return [images.picture(Image.fromarray(x)) for x in grey], found.target
+  digits = load_digits()
+  grey = np.round(digits.images * (255 / 16)).astype(np.uint8)
+  return [images.picture(Image.fromarray(x)) for x in grey], digits.target
 
 
 @functools.cache
 def scans(digit: int, unseen: bool) -> tuple[Picture, ...]:
-  """All scans of a digit: those for evaluation, or the others."""
+  """All scans of a digit that are for evaluation (`unseen`), or the others."""
   pictures, digits = _scans()
   at = np.flatnonzero(digits == digit)
   first = len(digits) - NUM_UNSEEN
@@ -76,8 +78,8 @@ def show(rng, family: str, ops: str, digits: str, *, clip: bool,
   """(text, media) of a question, its scans drawn by `rng`."""
   drawn = []
   for digit in digits:
-    found = scans(int(digit), unseen)
-    drawn.append(found[rng.integers(len(found))])
+    pictures = scans(int(digit), unseen)
+    drawn.append(pictures[rng.integers(len(pictures))])
   text = ' '.join([family, *(reversed(ops) if family == 'V' else ops)])
   if clip:
     return text, (Clip(tuple(p for p in drawn for _ in range(2)), FPS),)
@@ -96,19 +98,18 @@ def _shown(question: Question, clip: bool, unseen: bool) -> Question:
 
 
 def pool(size: int, hard_share: float, num_steps: int = 3) -> list[Question]:
-  """As micro.pool, shown in pictures."""
+  """The questions of micro.pool with their digits in pictures."""
   return [_shown(q, clip=False, unseen=False)
           for q in micro.pool(size, hard_share, num_steps)]
 
 
 def evaluation(split: str, size: int, num_steps: int = 3) -> list[Question]:
-  """As micro.evaluation, in handwriting that no training has shown.
+  """The questions of micro.evaluation in scans that no training has shown.
 
   Raises:
     KeyError: for an unknown split, naming the known ones.
   """
-  if split not in EVAL_SPLITS:
-    raise KeyError(f'unknown split {split!r}; known: {", ".join(EVAL_SPLITS)}')
-  found = micro.evaluation(CLIPS.get(split, split), size, num_steps)
+  allowed.one_of('split', split, EVAL_SPLITS)
+  questions = micro.evaluation(CLIPS.get(split, split), size, num_steps)
   return [dataclasses.replace(_shown(q, split in CLIPS, True), split=split)
-          for q in found]
+          for q in questions]

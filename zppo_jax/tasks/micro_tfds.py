@@ -18,6 +18,7 @@ import dataclasses
 
 import tensorflow_datasets as tfds
 
+from zppo_jax import allowed
 from zppo_jax.records import Question
 from zppo_jax.tasks import micro
 
@@ -32,10 +33,10 @@ class MicroConfig(tfds.core.BuilderConfig):
   """Knobs of the embedded world; the name follows from them.
 
   Attributes:
-    pool_size: questions of `train`.
-    hard_share: fraction of hard ones among them, in [0, 1].
-    num_steps: operators per question (K).
-    eval_size: questions of each evaluation split.
+    pool_size: the number of questions of `train`.
+    hard_share: the fraction of hard ones among them, in [0, 1].
+    num_steps: the operators per question (K).
+    eval_size: the number of questions of each evaluation split.
   """
   name: str = dataclasses.field(default='', init=False)
   pool_size: int = dataclasses.field(default=800, kw_only=True)
@@ -87,8 +88,8 @@ def prepare(data_dir, config: MicroConfig | None = None) -> None:
   """Writes all splits below `data_dir`, unless they are there already.
 
   Args:
-    data_dir: root of TFDS data sets.
-    config: knobs; None takes the defaults.
+    data_dir: the root of TFDS data sets.
+    config: the knobs; None takes the defaults.
 
   Raises:
     ValueError: if the world has fewer questions than the knobs ask for.
@@ -101,7 +102,7 @@ def read(data_dir, split: str,
   """The questions of a prepared split, in the builder's order.
 
   Args:
-    data_dir: root that `prepare` was given.
+    data_dir: the root that `prepare` was given.
     split: 'train' or an evaluation split.
     config: the knobs that `prepare` was given.
 
@@ -109,8 +110,7 @@ def read(data_dir, split: str,
     KeyError: for an unknown split, naming the known ones.
     FileNotFoundError: if nothing was prepared with these knobs.
   """
-  if split not in SPLITS:
-    raise KeyError(f'unknown split {split!r}; known: {", ".join(SPLITS)}')
+  allowed.one_of('split', split, SPLITS)
   builder = _builder(data_dir, config)
   if not builder.is_prepared():
     raise FileNotFoundError(

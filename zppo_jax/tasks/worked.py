@@ -1,18 +1,20 @@
 r"""Worked solutions of reasoning-gym's entries, from their own metadata.
 
-They are what a stored teacher answers with (teachers/stored.py), in the form
-that responses are graded in: steps inside <think>, the answer in \boxed{}.
+A stored teacher answers with them (teachers/stored.py). They have the form in
+which responses are graded: steps inside <think>, the answer in \boxed{}.
 """
 
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from zppo_jax import allowed
+
 
 def _sums(entry: Mapping[str, Any]) -> list[str]:
   """A chain of sums and differences from left to right.
 
-  One line a term: '4 - 1 = 3', '3 - 7 = -4'.
+  It has a line per term: '4 - 1 = 3', '3 - 7 = -4'.
   """
   first, *rest = re.findall(r'[+-]|\d+', entry['metadata']['expression'])
   total, lines = int(first), []
@@ -36,7 +38,7 @@ def _euclid(entry: Mapping[str, Any]) -> list[str]:
   return lines
 
 
-# data set -> an entry's derivation, a line a step
+# data set -> (entry -> the lines of its derivation, one per step)
 STEPS: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {
     'chain_sum': _sums, 'gcd': _euclid}
 
@@ -45,15 +47,13 @@ def solution(name: str, entry: Mapping[str, Any]) -> str:
   """The worked solution of an entry.
 
   Args:
-    name: of the data set.
-    entry: of it, with `answer` and `metadata`.
+    name: the name of the data set.
+    entry: an entry of the data set, with `answer` and `metadata`.
 
   Raises:
     KeyError: for a data set without worked solutions, with those that have
       them.
   """
-  if name not in STEPS:
-    raise KeyError(f'reasoning_gym/{name} has no worked solutions; known: '
-                   f'{", ".join(STEPS)}')
-  steps = '\n'.join(STEPS[name](entry))
+  steps = '\n'.join(allowed.known(
+      'data set with worked solutions', name, STEPS)(entry))
   return f'<think>\n{steps}\n</think>\n\\boxed{{{entry["answer"]}}}'

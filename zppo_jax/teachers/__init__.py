@@ -1,8 +1,9 @@
 """Teachers: answers to questions, and short versions of traces.
 
-One contract, three kinds (docs/teachers.md): `in_process`, `endpoint`,
-`stored`. What a teacher does not send is missing, never made up: a question
-without a correct answer falls back to its NCQ (papers: Algorithm 1, step 4).
+There are three kinds with one contract (docs/teachers.md): `in_process`,
+`endpoint`, `stored`. What a teacher does not send is missing and never made up:
+a question without a correct answer falls back to its NCQ (ZPPO, Algorithm 1,
+step 4).
 """
 
 import dataclasses
@@ -17,13 +18,13 @@ class Capabilities:
   """What a teacher can do, known before the first step.
 
   Attributes:
-    max_compression_prompt: longest compression prompt that it takes, in
-      tokens of the student's vocabulary; 0: it writes no summaries.
-    scores: whether it tells log-probs of given tokens.
+    max_compression_prompt: the longest compression prompt that the teacher
+      takes, in tokens of the student's vocabulary; 0 if it writes no summaries.
+    scores: whether it returns the log-probs of given tokens.
     pictures: whether questions may hold pictures.
-    clips: whether they may hold clips.
+    clips: whether questions may hold clips.
     repeatable: whether the same (prompts, step) brings the same answers in a
-      resumed run. If not, answers are journalled (teachers/journal.py).
+      resumed run. If not, a journal keeps the answers (teachers/journal.py).
   """
   max_compression_prompt: int
   scores: bool
@@ -33,19 +34,24 @@ class Capabilities:
 
 
 class Teacher(Protocol):
-  """Answers depend on (question, step), on nobody else who was asked."""
+  """An answer depends on (question, step) and on no other request."""
   capabilities: Capabilities
 
   def answer(self, prompts: Sequence[Prompt], step: int) -> Answers:
-    """New graded answers, at most G_T a prompt."""
+    """Graded answers, at most G_T per prompt, which are new in every step."""
 
   def summarise(self, prompts: Sequence[Prompt], traces: Sequence[str],
                 step: int) -> Summaries:
-    """A graded summary of each trace; a prompt is the same request in the
-    student's tokens."""
+    """A graded summary of each trace.
+
+    Args:
+      prompts: the requests for the summaries, in the student's tokens.
+      traces: the text that each of these prompts holds.
+      step: the step; with the prompt it keys the draw.
+    """
 
   def score(self, sequences: Sequence[TokenSequence]) -> Scores:
-    """Log-probs (nats, temperature 1) of responses' tokens under prompts.
+    """The log-probs (nats, temperature 1) of responses after their prompts.
 
     Raises:
       ValueError: if `capabilities.scores` is False.

@@ -1,9 +1,9 @@
 """A teacher behind an OpenAI-compatible endpoint.
 
-Two ways to ask (`teacher.endpoint.api`). 'chat' sends words, and the server
-puts them into its own template: any model will do. 'completions' sends the
-student's prompt as token ids: for a teacher of the student's vocabulary, with
-log-probs of given tokens.
+There are two kinds of requests (`teacher.endpoint.api`). 'chat' sends words,
+and the server puts them into its own template, so that any model will do.
+'completions' sends the student's prompt as token ids, to a teacher with the
+student's vocabulary, which may return the log-probs of given tokens.
 """
 
 import dataclasses
@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from zppo_jax import allowed
 from zppo_jax.algorithms.compression import CompressionConfig
 from zppo_jax.chat import images
 from zppo_jax.chat.segments import cut_delimiters
@@ -29,6 +30,7 @@ from zppo_jax.records import (
   Group,
   Picture,
   Prompt,
+  PromptKind,
   Question,
   Rollout,
   Scores,
@@ -41,6 +43,7 @@ from zppo_jax.teachers import Capabilities
 from zppo_jax.verdicts import control
 
 APIS = ('chat', 'completions')
+
 
 def data_url(of: Picture) -> str:
   """A picture as a data URL: upright PNG, whatever it was.
@@ -62,13 +65,13 @@ def _message(text: str, media=()) -> list[dict]:
 
 @dataclasses.dataclass(frozen=True)
 class Words:
-  """What a chat endpoint is told: the user's words without a template.
+  """The messages of a chat endpoint: the user's words without a template.
 
   Attributes:
     wording: BOXED around the question where the student's chat comes from a
       tokenizer; None where the task's own chat has no template.
-    chat: the student's, whose control strings are broken in what is sent;
-      None knows those of published templates alone.
+    chat: the student's chat. Its control strings are broken in what is sent;
+      None breaks only those of published templates.
   """
   wording: Wording | None
   chat: Chat | None
@@ -89,12 +92,15 @@ class Words:
     return _message(before + self._words(trace) + after)
 
   def _spelt(self, prompt: Prompt) -> str:
-    """A prompt as text; a server has other control strings than its own."""
+    """A prompt as text, with the control strings of servers broken."""
     return control.broken(self.chat.codec.decode(prompt.tokens))
 
   def _words(self, text: str) -> str:
-    """Somebody's words for a server: no delimiters, and no control strings,
-    which it would parse. A student's are known, and often the server's too."""
+    """Somebody's words without delimiters and control strings.
+
+    A server would parse control strings. Those of the student are known, and
+    they are often the server's, too.
+    """
     text, _ = cut_delimiters(text, self.wording.delimiters)
     if self.chat is None:
       return control.broken(text)
@@ -118,21 +124,21 @@ def call_stats(replies: Sequence[Reply], wanted: int) -> CallStats:
 
 @dataclasses.dataclass(frozen=True)
 class EndpointTeacher:
-  """Asks a server; see the module.
+  """A teacher whose answers a server gives (see the module).
 
   Attributes:
-    endpoint: where.
+    endpoint: the server and its model.
     api: one of APIS.
-    budget_s: seconds of a step in all.
-    words: what a chat endpoint is told.
+    budget_s: the most seconds that the calls of a step may take in all.
+    words: makes the messages of a chat endpoint.
     grader: grades answers.
-    decoding: of answers.
+    decoding: how answers are drawn.
     num_answers: G_T.
-    compress: cap and temperature of summaries.
+    compress: the cap and the temperature of summaries.
     summary_extra: further fields of a request for a summary.
-    capabilities: found out by `connect`.
+    capabilities: what `connect` found out about the server.
     seed: the run's seed.
-    spent: step -> seconds that its calls took; for the budget alone.
+    spent: step -> seconds that its calls took, for the budget.
   """
   endpoint: Endpoint
   api: str
@@ -151,7 +157,7 @@ class EndpointTeacher:
     begun = time.monotonic()
     before = self.spent.setdefault(step, 0.0)
     replies = client.ask_all(self.endpoint, calls,
-                                    max(0.0, self.budget_s - before))
+                             max(0.0, self.budget_s - before))
     self.spent[step] = before + time.monotonic() - begun
     return replies
 
@@ -173,34 +179,35 @@ class EndpointTeacher:
 
   def _rollouts(self, prompts: Sequence[Prompt],
                 replies: Sequence[Reply]) -> list[tuple[Rollout, ...]]:
-    said = [[(c.text, StopReason.END if c.complete else StopReason.LENGTH)
-             for c in reply.results] for reply in replies]
-    return collect.from_texts([p.question for p in prompts], said,
-                               self.words.chat, self.grader)
+    texts = [[(c.text, StopReason.END if c.complete else StopReason.LENGTH)
+              for c in reply.results] for reply in replies]
+    return collect.from_texts([p.question for p in prompts], texts,
+                              self.words.chat, self.grader)
 
   def answer(self, prompts: Sequence[Prompt], step: int) -> Answers:
-    """At most G_T answers a question, within what is left of the budget."""
+    """At most G_T answers per question, within what is left of the budget."""
     chat = self.api == 'chat'
     replies = self._ask([
         self._call(p, self.words.question(p) if chat else [], step,
                    self.decoding, self.num_answers) for p in prompts], step)
     groups = tuple(map(Group, prompts, self._rollouts(prompts, replies)))
-    return Answers(groups, call_stats(replies, self.num_answers))
+    return Answers(groups=groups,
+                   calls=call_stats(replies, self.num_answers))
 
   def summarise(self, prompts: Sequence[Prompt], traces: Sequence[str],
                 step: int) -> Summaries:
-    """A summary of each trace, within what is left of the budget."""
+    """At most one summary per trace, within what is left of the budget."""
     decoding = Decoding(self.compress.cap + 1, self.compress.temperature)
     replies = self._ask([
         self._call(p, self.words.trace(p, t), step, decoding, 1,
                    self.summary_extra)
         for p, t in zip(prompts, traces, strict=True)], step)
-    found = self._rollouts(prompts, replies)
-    return Summaries(tuple(next(iter(f), None) for f in found),
-                     call_stats(replies, 1))
+    rollouts = self._rollouts(prompts, replies)
+    return Summaries(rollouts=tuple(next(iter(r), None) for r in rollouts),
+                     calls=call_stats(replies, 1))
 
   def score(self, sequences: Sequence[TokenSequence]) -> Scores:
-    """By echoed prompts; the budget is that of a step."""
+    """Log-probs from echoed prompts, within the budget of a step."""
     if not self.capabilities.scores:
       raise ValueError(
           f'the teacher at {self.endpoint.url} tells no log-probs of given '
@@ -213,20 +220,20 @@ class EndpointTeacher:
         for s in sequences]
     replies = client.ask_all(self.endpoint, calls, self.budget_s)
     logps = tuple(r.results[0] if r.results else None for r in replies)
-    return Scores(logps, call_stats(replies, 1))
+    return Scores(logps=logps, calls=call_stats(replies, 1))
 
 
 def _echoed(of: Endpoint, chat: Chat, budget_s: float) -> bool:
-  """Whether the server echoes token ids with log-probs, as the same words.
+  """Whether the server echoes token ids with log-probs.
 
   Raises:
     ValueError: if it reads the ids as other words.
   """
   tokens = chat.plain('1 2 3').tokens
-  said: list = []
+  texts: list = []
 
   def read(reply) -> list:
-    said.extend(c.get('text') for c in choices(reply)[:1])
+    texts.extend(c.get('text') for c in choices(reply)[:1])
     return read_echo(1, len(tokens) - 1)(reply)
 
   body = {'prompt': list(tokens), 'max_tokens': 1, 'temperature': 0,
@@ -234,10 +241,10 @@ def _echoed(of: Endpoint, chat: Chat, budget_s: float) -> bool:
   (reply,) = client.ask_all(
       of, [Call(TEXT, body, 1, read)], budget_s)
   ours = chat.codec.decode(tokens)
-  if said and isinstance(said[-1], str) and not said[-1].startswith(ours):
+  if texts and isinstance(texts[-1], str) and not texts[-1].startswith(ours):
     raise ValueError(
         f'teacher.endpoint.api is completions, which sends token ids; {of.url} '
-        f'reads {ours!r} as {client.clean(said[-1], of.key())!r}: '
+        f'reads {ours!r} as {client.clean(texts[-1], of.key())!r}: '
         'another vocabulary')
   return reply.cause is None
 
@@ -245,47 +252,49 @@ def _echoed(of: Endpoint, chat: Chat, budget_s: float) -> bool:
 def connect(config, *, chat: Chat, words: Wording | None, grader: Grader,
             decoding: Decoding, num_answers: int, compress: CompressionConfig,
             max_prompt: int, seed: int) -> EndpointTeacher:
-  """A teacher by `config.teacher.endpoint`, after asking what it can.
+  """The teacher of `config.teacher.endpoint`; requests find out what it can do.
 
   Args:
-    config: api, budget_s, summary_extra, and the fields of
-      client.Endpoint.
-    chat, words, grader: the student's chat; as `Words`; of answers.
-    decoding, num_answers, compress, seed: as EndpointTeacher.
-    max_prompt: longest prompt, in tokens of the student's vocabulary.
+    config: the run's config; its section teacher.endpoint has api, budget_s,
+      summary_extra and the fields of client.Endpoint.
+    chat: the student's chat.
+    words: as `Words.wording`.
+    grader, decoding, num_answers, compress, seed: as EndpointTeacher.
+    max_prompt: the longest prompt, in tokens of the student's vocabulary.
 
   Raises:
-    EndpointError: if it cannot be reached, refuses the key, or does not
-      answer a question of one token.
-    ValueError: for a field out of its range; for a model that is not served
-      there; for another vocabulary under 'completions'.
+    EndpointError: if the endpoint cannot be reached, refuses the key, or does
+      not answer a question of one token.
+    KeyError: for an unknown api.
+    ValueError: for a field out of its range; for a model that the endpoint
+      does not serve; for another vocabulary under 'completions'.
   """
   fields = config.to_dict()
   api, budget_s = fields.pop('api'), fields.pop('budget_s')
   summary_extra = fields.pop('summary_extra')
-  if api not in APIS:
-    raise ValueError(f'teacher.endpoint.api is {api!r}; allowed: '
-                     f'{", ".join(APIS)}')
-  if not budget_s > 0:
-    raise ValueError(f'teacher.endpoint.budget_s is {budget_s}; it must be '
-                     '> 0')
+  allowed.one_of('teacher.endpoint.api', api, APIS)
+  allowed.number('teacher.endpoint.budget_s', budget_s, '> 0')
   of = Endpoint(**fields)
-  known = client.served(of, budget_s)
-  if of.model not in known:
+  names = client.served(of, budget_s)
+  if of.model not in names:
     raise ValueError(f'teacher.endpoint.model is {of.model!r}; {of.url} '
-                     f'serves {client.listed(known, of.key())}')
-  made = EndpointTeacher(
-      of, api, budget_s, Words(words, chat), grader, decoding, num_answers,
-      compress, summary_extra, Capabilities(
+                     f'serves {client.listed(names, of.key())}')
+  teacher = EndpointTeacher(
+      endpoint=of, api=api, budget_s=budget_s,
+      words=Words(wording=words, chat=chat), grader=grader, decoding=decoding,
+      num_answers=num_answers, compress=compress, summary_extra=summary_extra,
+      capabilities=Capabilities(
           max_compression_prompt=max_prompt, scores=False,
-          pictures=api == 'chat', clips=False, repeatable=False), seed)
+          pictures=api == 'chat', clips=False, repeatable=False), seed=seed)
   if api == 'completions' and _echoed(of, chat, budget_s):
-    return dataclasses.replace(made, capabilities=dataclasses.replace(
-        made.capabilities, scores=True))
-  prompt = Prompt(Question('check', '1', '', ''), 0, chat.plain('1').tokens)
-  (reply,) = client.ask_all(of, [made._call(
+    return dataclasses.replace(teacher, capabilities=dataclasses.replace(
+        teacher.capabilities, scores=True))
+  prompt = Prompt(
+      question=Question(id='check', text='1', answer='', split=''),
+      kind=PromptKind.PLAIN, tokens=chat.plain('1').tokens)
+  (reply,) = client.ask_all(of, [teacher._call(
       prompt, _message('1'), 0, Decoding(1), 1)], budget_s)
   if reply.cause is not None:
     raise client.EndpointError(
         reply.cause, f'{of.url}: {reply.error or Cause(reply.cause).name}')
-  return made
+  return teacher

@@ -23,12 +23,12 @@ class InProcessTeacher:
   """A frozen model with two samplers of one engine, and a scorer.
 
   Attributes:
-    params: in the rollout sharding.
-    answers: sampler of G_T rollouts a question.
-    summaries: sampler of one summary a trace, cut at the compression cap.
+    params: the teacher's weights, in the rollout sharding.
+    answers: the sampler of G_T rollouts per question.
+    summaries: the sampler of one summary per trace, cut at the compression cap.
     score_fn: (params, MicroBatch) -> (logp_BT, entropy_BT) at temperature 1.
-    row_buckets: allowed lengths of prompt and response together.
-    micro_tokens: positions of a scored batch.
+    row_buckets: the allowed lengths of prompt and response together.
+    micro_tokens: the most positions of a scored batch.
     seed: the run's seed.
   """
   params: Any
@@ -47,25 +47,25 @@ class InProcessTeacher:
         scores=True, pictures=sees, clips=sees, repeatable=True)
 
   def answer(self, prompts: Sequence[Prompt], step: int) -> Answers:
-    """New graded rollouts, keyed by (question, step)."""
+    """Graded rollouts, whose draws are keyed by (question, step)."""
     groups = collect.collect(self.answers, self.params, prompts,
                               seed=self.seed, step=step,
                               purpose=Purpose.TEACHER)
     wanted = len(prompts) * self.answers.num_rollouts
-    return Answers(tuple(groups), CallStats(answers=wanted))
+    return Answers(groups=tuple(groups), calls=CallStats(answers=wanted))
 
   def summarise(self, prompts: Sequence[Prompt], traces: Sequence[str],
                 step: int) -> Summaries:
-    """One summary a prompt."""
+    """One summary per prompt."""
     del traces  # the prompts hold them
     groups = collect.collect(self.summaries, self.params, prompts,
                               seed=self.seed, step=step,
                               purpose=Purpose.COMPRESSION)
-    return Summaries(tuple(g.rollouts[0] for g in groups),
-                     CallStats(answers=len(prompts)))
+    return Summaries(rollouts=tuple(g.rollouts[0] for g in groups),
+                     calls=CallStats(answers=len(prompts)))
 
   def score(self, sequences: Sequence[TokenSequence]) -> Scores:
-    """By the trainer's graph, sequences padded to the run's buckets.
+    """Log-probs by the trainer's graph; it pads sequences to the run's buckets.
 
     Raises:
       ValueError: if a sequence is longer than every row bucket.
@@ -78,4 +78,4 @@ class InProcessTeacher:
         num_axes=programs.model.num_axes)
     logps = tuple(tuple(logp_T[len(s.prompt):].tolist())
                   for s, (logp_T, _) in zip(sequences, results, strict=True))
-    return Scores(logps, CallStats(answers=len(sequences)))
+    return Scores(logps=logps, calls=CallStats(answers=len(sequences)))

@@ -1,9 +1,9 @@
-"""Answers on disk as they come: a step that was killed reuses them.
+"""A journal of a teacher's answers, which repeated steps reuse.
 
-An endpoint may answer the same question otherwise the next time. A run that
-was killed takes the answers of the steps that it repeats from its journal and
-so ends like one that was not. Answers that did not come are not recorded:
-they are asked for again.
+An endpoint may answer the same question differently the next time. A run that
+was killed takes the answers of the steps that it repeats from its journal, so
+that it ends like one that was not. Answers that did not come are not recorded,
+because a repeated step requests them again.
 """
 
 import dataclasses
@@ -34,7 +34,7 @@ ANSWER, SUMMARY = 'answer', 'summary'
 
 
 def _row(line: bytes):
-  """((step, what, id), its texts with their ends) of a line.
+  """((step, what, id), texts with their stop reasons) of a line.
 
   Raises:
     ValueError: for a line of another form, or one that was edited.
@@ -53,18 +53,18 @@ def _row(line: bytes):
 
 
 def _read(path: pathlib.Path) -> dict:
-  """Texts by (step, what, id); what a kill tore is cut off the file.
+  """Texts by (step, what, id). A last line that a kill tore is cut off.
 
   Raises:
-    ValueError: for a whole line that is no answer: no kill leaves one.
+    ValueError: for a whole line that is no answer, because no kill leaves one.
   """
-  found: dict = {}
+  texts_by_key: dict = {}
   raw = path.read_bytes() if path.exists() else b''
   *lines, torn = raw.split(b'\n')
   for number, line in enumerate(lines, 1):
     try:
       key, texts = _row(line)
-      found[key] = texts
+      texts_by_key[key] = texts
     except (ValueError, RecursionError) as e:
       raise ValueError(
           f'{path}, line {number}: {line[:60]!r} is no answer of a teacher '
@@ -72,19 +72,19 @@ def _read(path: pathlib.Path) -> dict:
           ) from e
   if torn:
     os.truncate(path, len(raw) - len(torn))
-  return found
+  return texts_by_key
 
 
 @dataclasses.dataclass(frozen=True)
 class CachedTeacher:
-  """A teacher whose answers are kept.
+  """A teacher with a journal of its answers.
 
   Attributes:
-    teacher: who is asked for what is not known.
+    teacher: it gets the requests whose answers the journal does not hold.
     path: teacher.jsonl of a run.
-    chat: the student's.
-    grader: of the answers.
-    known: what the file held when it was opened.
+    chat: the student's chat.
+    grader: grades the answers.
+    known: the texts that the file held when it was opened, by (step, what, id).
   """
   teacher: Teacher
   path: pathlib.Path
@@ -108,44 +108,48 @@ class CachedTeacher:
       return None
     return collect.from_texts([question], [texts], self.chat, self.grader)[0]
 
-  def _keep(self, step: int, what: str,
-            found: Sequence[tuple[Prompt, Sequence[Rollout]]]) -> None:
+  def _record(self, step: int, what: str,
+              answered: Sequence[tuple[Prompt, Sequence[Rollout]]]) -> None:
     lines = [disk.sealed({
         'step': step, 'what': what, 'id': prompt.question.id,
-        'texts': [[r.text, r.stop.name.lower()] for r in said]})
-        for prompt, said in found if said]
+        'texts': [[r.text, r.stop.name.lower()] for r in rollouts]})
+        for prompt, rollouts in answered if rollouts]
     if lines:
       disk.append(self.path, ''.join(lines))
 
   def answer(self, prompts: Sequence[Prompt], step: int) -> Answers:
-    """Known answers, and those of the teacher for the rest."""
-    said = [self._recall(step, ANSWER, p.question) for p in prompts]
-    asked = [p for p, s in zip(prompts, said, strict=True) if s is None]
-    if not asked:
-      return Answers(tuple(map(Group, prompts, said)), CallStats())
-    groups, calls = self.teacher.answer(asked, step)
-    self._keep(step, ANSWER, [(g.prompt, g.rollouts) for g in groups])
+    """The recorded answers, and new ones of the teacher for the rest."""
+    recorded = [self._recall(step, ANSWER, p.question) for p in prompts]
+    requests = [p for p, rollouts in zip(prompts, recorded, strict=True)
+                if rollouts is None]
+    if not requests:
+      return Answers(groups=tuple(map(Group, prompts, recorded)),
+                     calls=CallStats())
+    groups, calls = self.teacher.answer(requests, step)
+    self._record(step, ANSWER, [(g.prompt, g.rollouts) for g in groups])
     new = iter(groups)
-    return Answers(tuple(next(new) if s is None else Group(p, s)
-                         for p, s in zip(prompts, said, strict=True)), calls)
+    return Answers(
+        groups=tuple(next(new) if rollouts is None else Group(p, rollouts)
+                     for p, rollouts in zip(prompts, recorded, strict=True)),
+        calls=calls)
 
   def summarise(self, prompts: Sequence[Prompt], traces: Sequence[str],
                 step: int) -> Summaries:
-    """Known summaries, and those of the teacher for the rest."""
-    said = [self._recall(step, SUMMARY, p.question) for p in prompts]
-    open_ = [i for i, s in enumerate(said) if s is None]
-    out = [s[0] if s else None for s in said]
+    """The recorded summaries, and new ones of the teacher for the rest."""
+    recorded = [self._recall(step, SUMMARY, p.question) for p in prompts]
+    missing = [i for i, rollouts in enumerate(recorded) if rollouts is None]
+    summaries = [rollouts[0] if rollouts else None for rollouts in recorded]
     calls = CallStats()
-    if open_:
-      found, calls = self.teacher.summarise(
-          [prompts[i] for i in open_], [traces[i] for i in open_], step)
-      self._keep(step, SUMMARY, [
+    if missing:
+      new, calls = self.teacher.summarise(
+          [prompts[i] for i in missing], [traces[i] for i in missing], step)
+      self._record(step, SUMMARY, [
           (prompts[i], () if r is None else (r,))
-          for i, r in zip(open_, found, strict=True)])
-      for i, rollout in zip(open_, found, strict=True):
-        out[i] = rollout
-    return Summaries(tuple(out), calls)
+          for i, r in zip(missing, new, strict=True)])
+      for i, rollout in zip(missing, new, strict=True):
+        summaries[i] = rollout
+    return Summaries(rollouts=tuple(summaries), calls=calls)
 
   def score(self, sequences: Sequence[TokenSequence]) -> Scores:
-    """As the teacher's."""
+    """The teacher's scores, which the journal does not hold."""
     return self.teacher.score(sequences)

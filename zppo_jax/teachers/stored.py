@@ -1,8 +1,8 @@
 """Answers that were stored with the questions; a deviation from the paper.
 
-The paper asks its teacher anew at every visit (docs/paper.md). There is
-nobody to write summaries either: candidates that are too long are shown by
-their last tokens, right and wrong ones alike.
+The paper asks its teacher anew at every visit (docs/paper.md). Nobody writes
+summaries either, so candidates that are too long are shown by their last
+tokens, right and wrong ones alike.
 """
 
 import dataclasses
@@ -35,8 +35,8 @@ class StoredTeacher:
   """Draws from `Question.responses`.
 
   Attributes:
-    chat: the student's.
-    grader: grades what is stored, every time.
+    chat: the student's chat.
+    grader: grades the stored answers anew at every visit.
     num_answers: G_T.
     seed: the run's seed.
   """
@@ -50,7 +50,8 @@ class StoredTeacher:
     return Capabilities(max_compression_prompt=0, scores=False, pictures=True,
                         clips=True, repeatable=True)
 
-  def _drawn(self, question: Question, step: int) -> list[tuple]:
+  def _draw(self, question: Question,
+            step: int) -> list[tuple[str, StopReason]]:
     stored = question.responses
     rng = np.random.default_rng([self.seed, step, int(Purpose.TEACHER),
                                  question_uid(question.id)])
@@ -61,20 +62,20 @@ class StoredTeacher:
     """G_T of each question's stored answers, drawn by (question, step)."""
     questions = [p.question for p in prompts]
     groups = tuple(map(Group, prompts, collect.from_texts(
-        questions, [self._drawn(q, step) for q in questions], self.chat,
+        questions, [self._draw(q, step) for q in questions], self.chat,
         self.grader)))
     wanted = len(prompts) * self.num_answers
     missing = wanted - sum(len(g.rollouts) for g in groups)
-    return Answers(groups, CallStats(
+    return Answers(groups=groups, calls=CallStats(
         answers=wanted, failed={Cause.MISSING: missing} if missing else {},
         error='not stored' if missing else ''))
 
   def summarise(self, prompts: Sequence[Prompt], traces: Sequence[str],
                 step: int) -> Summaries:
-    """None; `capabilities` says so, and nobody asks."""
+    """No summary; `capabilities` says that there are none."""
     del traces, step
-    return Summaries((None,) * len(prompts), CallStats())
+    return Summaries(rollouts=(None,) * len(prompts), calls=CallStats())
 
   def score(self, sequences: Sequence[TokenSequence]) -> Scores:
-    """ValueError: stored answers come without a model."""
+    """ValueError, because stored answers come without a model."""
     raise ValueError("teacher.kind is 'stored'; it has no log-probs")

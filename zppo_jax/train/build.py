@@ -101,8 +101,10 @@ def _rules(c) -> tuple[methods.Method, zppo.Rules]:
     raise KeyError(f'unknown advantage_scope {algo.advantage_scope!r}; '
                    f'known: {", ".join(SCOPES)}')
   checks.numbers(c)
-  rules = zppo.Rules(algo.num_new, algo.tau, algo.rho_replay, algo.rho_aug,
-                     max(c.shapes.prompt_buckets), c.seed)
+  rules = zppo.Rules(
+      num_new=algo.num_new, tau=algo.tau, rho_replay=algo.rho_replay,
+      rho_aug=algo.rho_aug, max_prompt=max(c.shapes.prompt_buckets),
+      seed=c.seed)
   if method.replay and algo.buffer_capacity < rules.num_replay:
     raise ValueError(
         f'algorithm.buffer_capacity is {algo.buffer_capacity}; a draw takes '
@@ -136,7 +138,8 @@ def _questions(c, method: methods.Method) -> _Questions:
       c.guard.max_ungraded))
   if method.reformulations and c.teacher.kind == 'stored':
     checks.responses(words_of(source.pool))
-  return _Questions(tasks.graded_by(task, verifier), source, splits, verifier)
+  return _Questions(task=tasks.graded_by(task, verifier), source=source,
+                    splits=splits, verifier=verifier)
 
 
 def _student(c, task: tasks.Task, mesh, day: Day) -> _Student:
@@ -146,7 +149,7 @@ def _student(c, task: tasks.Task, mesh, day: Day) -> _Student:
   model = models.on_mesh(loaded.model, mesh)
   loading.check_vocabulary('student', loaded, chat)
   loading.check_attention('student', loaded, mesh)
-  return _Student(loaded, chat, model)
+  return _Student(loaded=loaded, chat=chat, model=model)
 
 
 def _fitting(c, asked: _Questions, chat: Chat, most: int) -> _Questions:
@@ -166,8 +169,8 @@ def _fitting(c, asked: _Questions, chat: Chat, most: int) -> _Questions:
 
 def _decoding(c, max_tokens: int) -> Decoding:
   algo = c.algorithm
-  return Decoding(max_tokens, algo.temperature, top_p=algo.top_p,
-                  top_k=algo.top_k)
+  return Decoding(max_tokens=max_tokens, temperature=algo.temperature,
+                  top_p=algo.top_p, top_k=algo.top_k)
 
 
 def _sampler(c, rules: zppo.Rules, student: _Student, task: tasks.Task,
@@ -192,8 +195,10 @@ def _teacher(c, method: methods.Method, mesh, student: _Student,
              compress: compression.CompressionConfig) -> Teacher:
   kind = allowed.known('teacher.kind', c.teacher.kind, teachers.TEACHERS)
   teacher = kind(teachers.TeacherContext(
-      c, mesh, student.chat, BOXED if student.loaded.chat else None,
-      asked.task, compress, _decoding(c, c.algorithm.teacher_max_tokens)))
+      config=c, mesh=mesh, chat=student.chat,
+      words=BOXED if student.loaded.chat else None, task=asked.task,
+      compress=compress,
+      decoding=_decoding(c, c.algorithm.teacher_max_tokens)))
   checks.media(asked.source.pool, teacher.capabilities, c.teacher.kind)
   if method.teacher_scores and not teacher.capabilities.scores:
     raise ValueError(
@@ -291,8 +296,9 @@ def build(config, day: Day | None = None) -> Run:
   correct, gap_measured = _correction(c)
   policy = checkpoints.Policy(**c.checkpoint)
   tx, rate = optimizer(c)
-  vain = watch.Limits(c.guard.max_idle, c.teacher.min_answered,
-                      c.teacher.window)
+  vain = watch.Limits(
+      max_idle=c.guard.max_idle, min_answered=c.teacher.min_answered,
+      window=c.teacher.window)
   asked = _questions(c, method)
   mesh = sharding.make_mesh(sharding.MeshConfig(**c.mesh))
   checks.slots(c, mesh)

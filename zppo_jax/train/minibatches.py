@@ -66,7 +66,7 @@ def make(run: Run, groups: Sequence[Group], advantages_PG: np.ndarray,
       raise ValueError("a method's targets ask for scores of the teacher; its "
                        'row of methods.METHODS must say teacher_scores=True')
     scores = run.teacher.score(sequences)
-    calls.append(scores.asked)
+    calls.append(scores.calls)
     return scores
 
   out = []

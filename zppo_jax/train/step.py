@@ -178,7 +178,7 @@ def train_step(run: Run, state: TrainState, buffer: ReplayBuffer, step: int,
   advantages_PG = minibatch_lib.advantages(run, groups)
   minibatches, scored = minibatch_lib.make(run, groups, advantages_PG, step)
   minibatches = minibatch_lib.score(run, state, minibatches)
-  gap = (minibatch_lib.sampler_gap(minibatches)
+  gap = (float(minibatch_lib.sampler_gap(minibatches))
          if run.num_updates > 1 and run.method.old_logps else None)
   clock.lap('scoring')
   state, sums, norms = update(run, state, minibatches)

@@ -105,9 +105,10 @@ def _endpoint(context: TeacherContext) -> Teacher:
 
 
 def _stored(context: TeacherContext) -> Teacher:
-  return StoredTeacher(context.chat, context.task.grader,
-                       context.config.algorithm.teacher_rollouts,
-                       context.config.seed)
+  return StoredTeacher(
+      chat=context.chat, grader=context.task.grader,
+      num_answers=context.config.algorithm.teacher_rollouts,
+      seed=context.config.seed)
 
 
 TEACHERS: dict[str, Callable[[TeacherContext], Teacher]] = {
