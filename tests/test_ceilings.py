@@ -19,7 +19,7 @@ BY_HAND = re.compile(
 # The checks by hand that these folders still hold.
 NOT_YET = {
     'algorithms': 7, 'bench': 4, 'chat': 1, 'commands': 6, 'endpoints': 1,
-    'learner': 7, 'objectives': 5, 'report': 2, 'rollout': 1, 'runs': 6,
+    'learner': 7, 'objectives': 4, 'report': 2, 'rollout': 1, 'runs': 6,
     'tasks': 11, 'teachers': 1, 'train': 5}
 
 

@@ -27,6 +27,8 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from zppo_jax import allowed
+
 Scalar = float | jax.Array  # a schedule gives a traced one
 # Stands for a log-prob of -inf where a difference of two of them must be a
 # number; its exp is 0.
@@ -36,11 +38,11 @@ _MASSLESS = -1e20  # a log-prob below it comes from _FAR
 LEAST_REST = 1e-8
 
 
-def _number(x: Scalar, field: str, allowed: str,
+def _number(x: Scalar, field: str, bounds: str,
             valid: Callable[[float], bool]) -> None:
   """Checks a number at once; a schedule's traced number passes unchecked."""
   if not isinstance(x, jax.core.Tracer) and not valid(float(x)):
-    raise ValueError(f'{field} is {float(x)}; it must be {allowed}')
+    raise ValueError(f'{field} is {float(x)}; it must be {bounds}')
 
 
 def _log_mix(a: jax.Array, b: jax.Array, share: Scalar) -> jax.Array:
@@ -216,9 +218,7 @@ class Divergence:
   beta: Scalar = 0.5
 
   def __post_init__(self) -> None:
-    if self.kind not in DIVERGENCES:
-      raise KeyError(f'unknown divergence {self.kind!r}; known: '
-                     f'{", ".join(DIVERGENCES)}')
+    allowed.one_of('divergence', self.kind, DIVERGENCES)
     _check_beta(self.beta)
 
   def __call__(self, s: jax.Array, t: jax.Array) -> jax.Array:
@@ -403,12 +403,10 @@ class Target:
   weight: Scalar = 0.0
 
   def __post_init__(self) -> None:
-    if self.kind not in TARGETS:
-      raise KeyError(f'unknown target {self.kind!r}; known: '
-                     f'{", ".join(TARGETS)}')
+    allowed.one_of('target', self.kind, TARGETS)
     if self.kind in _WEIGHTS:
-      letter, allowed, valid = _WEIGHTS[self.kind]
-      _number(self.weight, f'weight ({letter} of {self.kind})', allowed, valid)
+      letter, bounds, valid = _WEIGHTS[self.kind]
+      _number(self.weight, f'weight ({letter} of {self.kind})', bounds, valid)
 
   def __call__(self, s: jax.Array, t: jax.Array,
                base: jax.Array | None = None) -> jax.Array:

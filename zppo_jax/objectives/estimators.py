@@ -25,6 +25,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from zppo_jax import allowed
+
 # Bound of d in exponents, nats: a ratio beyond it would overflow.
 _LOG_RATIO_BOUND = 20.0
 
@@ -93,14 +95,12 @@ def as_loss(kind: str) -> Callable[[jax.Array, jax.Array], jax.Array]:
     KeyError: for an unknown kind, with the known ones.
     ValueError: for a kind of ZERO_MEAN_GRADIENT.
   """
-  if kind not in ESTIMATORS:
-    raise KeyError(f'unknown estimator {kind!r}; known: '
-                   f'{", ".join(ESTIMATORS)}')
+  allowed.one_of('estimator', kind, ESTIMATORS)
   if kind in ZERO_MEAN_GRADIENT:
-    allowed = [k for k in ESTIMATORS if k not in ZERO_MEAN_GRADIENT]
+    losses = [k for k in ESTIMATORS if k not in ZERO_MEAN_GRADIENT]
     raise ValueError(
         f'the estimator {kind!r} as a loss has a gradient of zero mean; '
-        f'allowed losses: {", ".join(allowed)}; as an advantage, use log_ratio')
+        f'allowed losses: {", ".join(losses)}; as an advantage, use log_ratio')
   return ESTIMATORS[kind]
 
 

@@ -17,6 +17,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from zppo_jax import allowed
 from zppo_jax.arrays import MicroBatch, PolicyOutput
 from zppo_jax.objectives.losses import Loss
 
@@ -41,11 +42,8 @@ class Correction:
   bound: float = 2.0
 
   def __post_init__(self) -> None:
-    if self.kind not in CORRECTIONS:
-      raise KeyError(f'unknown correction.kind {self.kind!r}; known: '
-                     f'{", ".join(CORRECTIONS)}')
-    if not self.bound > 1:
-      raise ValueError(f'correction.bound is {self.bound}; it must be > 1')
+    allowed.one_of('correction.kind', self.kind, CORRECTIONS)
+    allowed.number('correction.bound', self.bound, '> 1', finite=False)
 
   @property
   def on(self) -> bool:

@@ -13,6 +13,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from zppo_jax import allowed
 from zppo_jax.arrays import MicroBatch, PolicyOutput
 
 _LOG_RATIO_BOUND = 20.0  # nats
@@ -40,12 +41,9 @@ class ClipBounds:
   dual: float = 10.0
 
   def __post_init__(self) -> None:
-    if not 0 <= self.low < 1:
-      raise ValueError(f'clip.low is {self.low}; it must be in [0, 1)')
-    if not self.high >= 0:
-      raise ValueError(f'clip.high is {self.high}; it must be >= 0')
-    if not self.dual > 1:
-      raise ValueError(f'clip.dual is {self.dual}; it must be > 1')
+    allowed.number('clip.low', self.low, '[0, 1)')
+    allowed.number('clip.high', self.high, '>= 0', finite=False)
+    allowed.number('clip.dual', self.dual, '> 1', finite=False)
 
 
 def surrogate(logp_BT: jax.Array, old_logp_BT: jax.Array, adv_BT: jax.Array,

@@ -25,6 +25,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from zppo_jax import allowed
+
 
 def _sizes(mask_BT: jax.Array, segment_BT: jax.Array) -> jax.Array:
   """Response tokens of each segment: float [B, segments]; 0 for padding."""
@@ -130,7 +132,6 @@ def reduced(kind: str, mask_BT: jax.Array, segment_BT: jax.Array,
   Raises:
     KeyError: for an unknown kind, with the known ones.
   """
-  if kind not in REDUCERS:
-    raise KeyError(f'unknown reducer {kind!r}; known: {", ".join(REDUCERS)}')
+  allowed.one_of('reducer', kind, REDUCERS)
   chex.assert_equal_shape([mask_BT, segment_BT, taught_BT])
   return REDUCERS[kind](mask_BT, segment_BT, taught_BT, longest)

@@ -16,6 +16,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from zppo_jax import allowed
 from zppo_jax.objectives import importance
 
 _LOG_RATIO_BOUND = 20.0  # nats
@@ -41,12 +42,8 @@ class SequenceClip:
   high: float = 4e-4
 
   def __post_init__(self) -> None:
-    if not 0 <= self.low < 1:
-      raise ValueError(
-          f'sequence_clip.low is {self.low}; it must be in [0, 1)')
-    if not self.high >= 0:
-      raise ValueError(
-          f'sequence_clip.high is {self.high}; it must be >= 0')
+    allowed.number('sequence_clip.low', self.low, '[0, 1)')
+    allowed.number('sequence_clip.high', self.high, '>= 0', finite=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,10 +62,8 @@ class WeightClip:
   low: float = 1.0
 
   def __post_init__(self) -> None:
-    if not 0 <= self.low <= 1:
-      raise ValueError(f'weight_clip.low is {self.low}; it must be in [0, 1]')
-    if not self.high >= 0:
-      raise ValueError(f'weight_clip.high is {self.high}; it must be >= 0')
+    allowed.number('weight_clip.low', self.low, '[0, 1]')
+    allowed.number('weight_clip.high', self.high, '>= 0', finite=False)
 
 
 def gspo(logp_BT: jax.Array, old_logp_BT: jax.Array, adv_BT: jax.Array,
