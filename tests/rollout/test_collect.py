@@ -17,7 +17,7 @@ from zppo_jax.records import (
   StopReason,
   Verdict,
 )
-from zppo_jax.rollout import collect
+from zppo_jax.rollout import collect, weight_sync
 from zppo_jax.tasks import TASKS
 from zppo_jax.weights import pretrained
 
@@ -82,7 +82,7 @@ def test_an_engine_goes_on_from_the_forced_tokens():
       model=found.model, mesh=mesh, chat=CHAT, grader=TASKS['micro'].grader,
       decoding=Decoding(32, 0.0), num_rollouts=1, prompt_buckets=(64,),
       group_buckets=(8,))
-  params = collect.place_copy(found.params, found.model, mesh)
+  params = weight_sync.place_copy(found.params, found.model, mesh)
   ask = lambda prompts: collect.collect(
       sampler, params, prompts, seed=0, step=0, purpose=Purpose.ROLLOUT)
   of = question(text='C a b 4', answer='?')

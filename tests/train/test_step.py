@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from tests.builders import small_config
+from tests.builders import advantage_targets, small_config
 from zppo_jax.algorithms import methods, zppo
 from zppo_jax.algorithms.replay import ReplayBuffer
 from zppo_jax.learner import layouts, packing
@@ -42,14 +42,15 @@ def test_forced_tokens_carry_no_loss(kind):
   prompt = dataclasses.replace(of.prompt, kind=PromptKind.PREFIX, forced=2,
                                tokens=(*of.prompt.tokens, *forced))
   advantages = np.arange(1.0, 9.0, dtype=np.float32)[None]
+  groups = [Group(prompt, of.rollouts)]
   batches = layouts.micro_batches(
-      [Group(prompt, of.rollouts)], advantages, run.layout._replace(kind=kind),
-      skip_zero=True)
+      groups, advantage_targets(groups, advantages),
+      run.layout._replace(kind=kind))
   trained = [tuple(row[mask > 0].tolist()) for b in batches for row, mask in
              zip(np.asarray(b.tokens_BT), np.asarray(b.mask_BT), strict=True)]
   drawn = [token for r in of.rollouts for token in r.tokens]
   assert sorted(t for row in trained for t in row) == sorted(drawn)
-  assert packing.response_tokens([Group(prompt, of.rollouts)]) == len(drawn)
+  assert packing.trained_tokens(groups) == len(drawn)
 
 
 def test_decisions_are_the_same_on_every_mesh():
