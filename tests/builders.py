@@ -1,5 +1,6 @@
 """Questions, rollouts and groups for tests, in the embedded world's words."""
 
+import json
 import pathlib
 import re
 import runpy
@@ -44,6 +45,11 @@ def small_config(**changes):
     for name, value in changes.items():
       c[name] = value
   return c
+
+
+def json_rows(file: pathlib.Path) -> list:
+  """The rows of a file that holds one JSON value per line."""
+  return [json.loads(line) for line in file.read_text().splitlines()]
 
 
 def documented_metrics() -> list[re.Pattern]:

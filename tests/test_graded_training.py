@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from tests.builders import small_config
+from tests.builders import json_rows, small_config
 from zppo_jax.chat.micro_chat import CHAT
 from zppo_jax.records import Grader
 from zppo_jax.tasks import Task, micro
@@ -58,13 +58,13 @@ def make_config(task: str):
 
 
 def rows_of(path):
-  rows = [json.loads(x) for x in (path / 'metrics.jsonl').open()]
+  rows = json_rows(path / 'metrics.jsonl')
   return [{k: v for k, v in row.items()
            if not k.startswith(('time/', 'compilations/'))} for row in rows]
 
 
 def verdicts_of(path):
-  return [json.loads(x) for x in (path / 'verdicts.jsonl').open()]
+  return json_rows(path / 'verdicts.jsonl')
 
 
 class Counted:

@@ -220,11 +220,12 @@ def dripping(head: bytes):
     for _ in range(8):
       try:
         talk, _ = listening.accept()
-        talk.recv(65536)
-        talk.sendall(head)
-        for _ in range(400):
-          talk.sendall(b' ')
-          time.sleep(0.05)
+        with talk:
+          talk.recv(65536)
+          talk.sendall(head)
+          for _ in range(400):
+            talk.sendall(b' ')
+            time.sleep(0.05)
       except OSError:
         return
   threading.Thread(target=drip, daemon=True).start()

@@ -72,7 +72,7 @@ def make_config(home):
 def asked(path) -> list[list[str]]:
   """The ids of each step's questions, as its samples tell them."""
   out: dict[int, list[str]] = {}
-  for line in (path / 'samples.jsonl').open():
+  for line in (path / 'samples.jsonl').read_text().splitlines():
     row = json.loads(line)
     out.setdefault(row['step'], []).append(row['question']['id'])
   assert [*out] == [*range(STEPS)][:len(out)]

@@ -88,7 +88,7 @@ def scheduled(**changes):
 
 def rates(path):
   return [json.loads(line)['learning_rate']
-          for line in (path / 'metrics.jsonl').open()]
+          for line in (path / 'metrics.jsonl').read_text().splitlines()]
 
 
 def test_the_rate_is_logged_resumed_and_forked(tmp_path):

@@ -3,6 +3,7 @@
 Array names end in the axis key of records.py. Host records are there too.
 """
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -154,7 +155,7 @@ class MicroBatch:
 
   def with_target(self, name: str, array_BT: jax.Array) -> 'MicroBatch':
     """This batch with one more target, or another array for one it has."""
-    return self.replace(targets={**self.targets, name: array_BT})
+    return dataclasses.replace(self, targets={**self.targets, name: array_BT})
 
 
 @struct.dataclass

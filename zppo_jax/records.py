@@ -277,9 +277,8 @@ class Rollout:
   forced: int = 0
 
   def __post_init__(self) -> None:
-    if not 0 <= self.forced <= len(self.tokens):
-      raise ValueError(f'forced is {self.forced}; it must be in [0, '
-                       f'{len(self.tokens)}], the number of tokens')
+    allowed.number('forced', self.forced, f'[0, {len(self.tokens)}]',
+                   note=', the number of tokens')
 
   @property
   def sampled(self) -> bool:

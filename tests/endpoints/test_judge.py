@@ -7,6 +7,8 @@ import re
 
 import pytest
 
+from tests.builders import json_rows
+
 pytest.importorskip('openai')
 from tests import fake_endpoint, test_graded_training  # noqa: E402
 from tests.fake_endpoint import serving  # noqa: E402
@@ -155,7 +157,7 @@ def test_an_evaluation_is_the_judges_word(tmp_path, capsys, quick_compile):
     verifier.shared().forget()
     lost = evaluated(url, tmp_path / 'b')
   assert len(asked) == 16 and {b['temperature'] for b in asked} == {0}
-  rows = [json.loads(x) for x in (tmp_path / 'a/samples.jsonl').open()]
+  rows = json_rows(tmp_path / 'a/samples.jsonl')
   assert {(x['question'], x['gold'], x['answer']) for x in rows} == {
       tuple(json.loads(b['messages'][1]['content']).values()) for b in asked}
   assert {x['split'] for x in rows if x['answer'] == x['gold']} == {'easy'}

@@ -48,7 +48,7 @@ def graded(function, hidden, head):
     out = function(hidden, head)
     weights = WEIGHTS[..., :out.shape[-1]]
     # Position 0 holds no id.
-    return jnp.where(jnp.isfinite(out) & (np.arange(T) > 0)[:, None],
+    return jnp.where(jnp.isfinite(out) & (np.arange(T) > 0)[None, :, None],
                      weights * out, 0).sum(), out
   (_, out), grads = jax.jit(jax.value_and_grad(f, (0, 1), has_aux=True))(
       hidden, head)

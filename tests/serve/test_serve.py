@@ -42,14 +42,19 @@ def launch(port: int = 0):
   return process, line.split()[1]
 
 
+def end(process) -> None:
+  process.kill()
+  process.wait()
+  process.stdout.close()
+
+
 @contextlib.contextmanager
 def serving():
   process, url = launch()
   try:
     yield process, url
   finally:
-    process.kill()
-    process.wait()
+    end(process)
 
 
 def config(url, api, steps=2):
@@ -180,8 +185,7 @@ def test_a_teacher_that_is_killed_and_comes_back(tmp_path):
 
   def step(run, state, buffer, number, *rest):
     if number == 2:
-      server[0].kill()
-      server[0].wait()
+      end(server[0])
     if number == 4:
       server[0], _ = launch(port)
     return real(run, state, buffer, number, *rest)
@@ -191,8 +195,7 @@ def test_a_teacher_that_is_killed_and_comes_back(tmp_path):
       patch.setattr(loop, 'train_step', step)
       summary = loop.main(c, tmp_path / 'run')
   finally:
-    server[0].kill()
-    server[0].wait()
+    end(server[0])
   assert summary['steps'] == steps
   rows = [json.loads(line) for line in (
       tmp_path / 'run' / 'metrics.jsonl').read_text().splitlines()]

@@ -155,6 +155,8 @@ def test_a_job_deaf_to_signals_ends_with_a_worker_that_is_killed():
     assert gone(child)
   finally:
     worker.kill()
+    worker.stdin.close()
+    worker.stdout.close()
     if child is not None and not gone(child):
       os.kill(child, signal.SIGKILL)
 

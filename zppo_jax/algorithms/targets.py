@@ -1,7 +1,7 @@
 """What a loss reads of each token: the targets that a method gives rollouts."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -51,7 +51,7 @@ def sampler_logps(rollout: Rollout) -> np.ndarray:
                          np.asarray(rollout.logps, np.float32)])
 
 
-def of_advantage(rollout: Rollout, advantage: float) -> Mapping:
+def of_advantage(rollout: Rollout, advantage: float) -> dict[str, np.ndarray]:
   """'advantage', the same on every token, and 'sampler_logp' (nats)."""
   return {'advantage': np.full(len(rollout.tokens), advantage, np.float32),
           'sampler_logp': sampler_logps(rollout)}

@@ -37,7 +37,7 @@ def prefill(model, params, prompts: PromptBatch):
     the prompts; the state of `NewKV`).
   """
   real_PT = jnp.arange(
-      prompts.tokens_PT.shape[1]) < prompts.length_P[:, None]
+      prompts.tokens_PT.shape[1])[None] < prompts.length_P[:, None]
   hidden_PTD, fresh = model.apply(
       params, prompts.tokens_PT, prompts.positions_PTA,
       real_PT.astype(jnp.int32), media=prompts.media)

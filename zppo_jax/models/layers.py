@@ -180,14 +180,15 @@ def rotary_phases(positions_BTA, rotary_dim: int, theta: float, dtype,
     amplitude: factor on cos and sin.
   """
   exponent = jnp.arange(0, rotary_dim, 2, dtype=wide(dtype)) / rotary_dim
+  of_pairs = lambda x: jax.lax.broadcast_to_rank(x, 3)
   axes = np.zeros(rotary_dim // 2, np.int32) if axes is None else axes
   positions = positions_BTA[..., axes].astype(wide(dtype))
   if frequency is not None:
-    angles = positions * frequency.astype(wide(dtype))
+    angles = positions * of_pairs(frequency.astype(wide(dtype)))
   else:
-    angles = positions / theta**exponent
+    angles = positions / of_pairs(theta**exponent)
   if scale is not None:
-    angles = angles * scale.astype(wide(dtype))
+    angles = angles * of_pairs(scale.astype(wide(dtype)))
   if amplitude != 1:
     return jnp.cos(angles) * amplitude, jnp.sin(angles) * amplitude
   return jnp.cos(angles), jnp.sin(angles)
@@ -259,7 +260,8 @@ class RMSNorm(nn.Module):
     scale = self.param('scale', nn.initializers.ones, (x.shape[-1],))
     y = x.astype(wide(x.dtype))
     variance = jnp.mean(y * y, axis=-1, keepdims=True)
-    return rounded(y * jax.lax.rsqrt(variance + self.eps) * scale, x.dtype)
+    return rounded(y * jax.lax.rsqrt(variance + self.eps)
+                   * jax.lax.broadcast_to_rank(scale, y.ndim), x.dtype)
 
 
 def check_unroll(unroll: int, remat: str) -> None:

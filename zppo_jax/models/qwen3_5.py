@@ -126,7 +126,8 @@ class OffsetNorm(nn.Module):
     y = x.astype(layers.wide(x.dtype))
     variance = jnp.mean(y * y, axis=-1, keepdims=True)
     return rounding.rounded(
-        y * jax.lax.rsqrt(variance + self.eps) * (1 + offset), x.dtype)
+        y * jax.lax.rsqrt(variance + self.eps)
+        * jax.lax.broadcast_to_rank(1 + offset, y.ndim), x.dtype)
 
 
 _opened = rounding.once(lambda x, gate: x * jax.nn.sigmoid(gate))

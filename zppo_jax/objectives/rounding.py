@@ -11,30 +11,33 @@ For float32 and wider types the functions of this module change nothing.
 """
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 
-def wide(dtype):
+def wide(dtype: DTypeLike) -> jnp.dtype:
   """At least float32: the type of scores, norms, phases and log-probs."""
   return jnp.promote_types(dtype, jnp.float32)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
-def _rounded(x, dtype):
+def _rounded(x: jax.Array, dtype: jnp.dtype) -> jax.Array:
   of = jnp.finfo(dtype)
   return jax.lax.reduce_precision(x, of.nexp, of.nmant).astype(dtype)
 
 
 @_rounded.defjvp
-def _rounded_jvp(dtype, primals, tangents):
+def _rounded_jvp(dtype: jnp.dtype, primals: Any, tangents: Any) -> Any:
   # Gradients are rounded as by any other cast, because only the trainer's
   # program computes them.
   return _rounded(primals[0], dtype), tangents[0].astype(dtype)
 
 
-def rounded(x, dtype=None):
+def rounded(x: jax.Array, dtype: DTypeLike | None = None) -> jax.Array:
   """x converted to a type (by default its own) and rounded in every program.
 
   Gradients pass as they do through `astype`.
@@ -49,7 +52,7 @@ def rounded(x, dtype=None):
   return _rounded(x.astype(wide(x.dtype)), dtype)
 
 
-def once(f):
+def once(f: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
   """An elementwise function that computes in a wide type and rounds once.
 
   Its backward pass keeps the arguments in their own narrow type and recomputes
@@ -65,13 +68,13 @@ def once(f):
   widened = lambda xs: [x.astype(wide(x.dtype)) for x in xs]
 
   @jax.custom_vjp
-  def narrow(*xs):
+  def narrow(*xs: jax.Array) -> jax.Array:
     return rounded(f(*widened(xs)), xs[0].dtype)
 
-  def forward(*xs):
+  def forward(*xs: jax.Array) -> Any:
     return narrow(*xs), xs
 
-  def backward(xs, grad):
+  def backward(xs: Any, grad: jax.Array) -> Any:
     _, back = jax.vjp(f, *widened(xs))
     found = back(grad.astype(wide(grad.dtype)))
     return tuple(g.astype(x.dtype) for g, x in zip(found, xs, strict=True))
@@ -79,6 +82,6 @@ def once(f):
   narrow.defvjp(forward, backward)
 
   @functools.wraps(f)
-  def run(*xs):
+  def run(*xs: jax.Array) -> jax.Array:
     return f(*xs) if xs[0].dtype == wide(xs[0].dtype) else narrow(*xs)
   return run

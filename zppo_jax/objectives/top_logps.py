@@ -4,42 +4,47 @@ Logits exist in the blocks of `token_logps`, whose axes are used here: the
 likeliest ids of the parts of the vocabulary are merged as the parts come.
 """
 
+from typing import Any
+
 import chex
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from zppo_jax.objectives import token_logps as blocks
 from zppo_jax.objectives.rounding import rounded
 
 
-def _likeliest(z, ids, top: int):
+def _likeliest(z: jax.Array, ids: jax.Array,
+               top: int) -> tuple[jax.Array, jax.Array]:
   """The `top` largest of the last axis and their ids; ties: lower id first."""
   fallen, ids = jax.lax.sort((-z, ids), num_keys=2)
   return -fallen[..., :top], ids[..., :top]
 
 
-def _of_part(z, part, top: int, b: blocks.Blocks):
+def _of_part(z: jax.Array, part: ArrayLike, top: int,
+             b: blocks.Blocks) -> tuple[jax.Array, jax.Array]:
   """The likeliest logits and ids of a part; ties: lower id first."""
   z, places = jax.lax.top_k(z, min(top, b.v))
   return z, places * b.n + part
 
 
-def _block(hidden_BcD, targets_Bc, head_nDv, top: int, ranks: bool,
-           b: blocks.Blocks):
+def _block(hidden_BcD: jax.Array, targets_Bc: jax.Array, head_nDv: jax.Array,
+           top: int, ranks: bool, b: blocks.Blocks) -> tuple[jax.Array, ...]:
   """The results of `top_logps` for a block of positions."""
   wide = jnp.promote_types(hidden_BcD.dtype, jnp.float32)
   shape = targets_Bc.shape
   tile = lambda part: blocks.block_logits(hidden_BcD, head_nDv[part], part, b)
   here = lambda part: blocks.is_target(targets_Bc, part, b)
 
-  def merge(part, state):
+  def merge(part: ArrayLike, state: Any) -> Any:
     mass, picked, likeliest = state
     z = tile(part)
     mass, _, _ = mass.grown(z)
     picked += jnp.sum(jnp.where(here(part), z, 0), axis=-1)
-    joined = [jnp.concatenate(pair, axis=-1) for pair in zip(
-        likeliest, _of_part(z, part, top, b), strict=True)]
-    return mass, picked, _likeliest(*joined, top)
+    z, ids = (jnp.concatenate(pair, axis=-1) for pair in zip(
+        likeliest, _of_part(z, part, top, b), strict=True))
+    return mass, picked, _likeliest(z, ids, top)
 
   # An id beyond the parts: it comes last among equals.
   nothing = (jnp.full((*shape, top), -jnp.inf, wide),
@@ -55,10 +60,10 @@ def _block(hidden_BcD, targets_Bc, head_nDv, top: int, ranks: bool,
       b.n, lambda part, rank: rank + above(part), jnp.ones(shape, jnp.int32))
 
 
-def top_logps(hidden_BTD, head_DV, tokens_BT, *, top: int, chunk: int,
-              ranks: bool = False, vocab: int | None = None,
-              temperature: float = 1.0,
-              vocab_chunk: int = blocks.VOCAB_CHUNK):
+def top_logps(hidden_BTD: jax.Array, head_DV: jax.Array, tokens_BT: jax.Array,
+              *, top: int, chunk: int, ranks: bool = False,
+              vocab: int | None = None, temperature: float = 1.0,
+              vocab_chunk: int = blocks.VOCAB_CHUNK) -> tuple[jax.Array, ...]:
   """Log-probs of the tokens and of the `top` likeliest tokens at each position.
 
   All of them come from one softmax: if a token is the likeliest, its log-prob
@@ -107,10 +112,10 @@ def top_logps(hidden_BTD, head_DV, tokens_BT, *, top: int, chunk: int,
   cut = lambda x, axes: jnp.pad(x, ((0, 0), (0, pad), *axes)).reshape(
       B, num, c, *x.shape[2:]).swapaxes(0, 1)
   out = jax.lax.map(
-      lambda xs: _block(*xs, head_nDv, top, ranks, b),
+      lambda xs: _block(xs[0], xs[1], head_nDv, top, ranks, b),
       (cut(hidden_BTD[:, :-1], [(0, 0)]), cut(tokens_BT[:, 1:], [])))
 
-  def align(x):
+  def align(x: jax.Array) -> jax.Array:
     x = x.swapaxes(0, 1).reshape(B, length + pad, *x.shape[3:])[:, :length]
     return jnp.pad(x, ((0, 0), (1, 0), *[(0, 0)] * (x.ndim - 2)))
   return tuple(align(x) for x in out)
