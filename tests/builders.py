@@ -103,11 +103,11 @@ def rendered(chat, kind, text, candidates=(), answers=(), media=()):
 
 
 def training(prompt, response, logps=0.0, advantage=1.0, media=None,
-             forced=0) -> TrainingSequence:
+             mask=True) -> TrainingSequence:
   """A sequence with the targets of the clipped surrogate."""
   return packing.weighted(
       TokenSequence(prompt=prompt, response=response, media=media),
-      forced=forced, advantage=advantage,
+      mask=mask, advantage=advantage,
       sampler_logp=np.broadcast_to(np.float32(logps), len(response)))
 
 

@@ -137,7 +137,7 @@ class MicroBatch:
       own.
     segment_BT: int32, 1, 2, ... on the sequences of a row, 0 on padding.
     mask_BT: float32, 1 on the tokens that are trained (or scored): response
-      tokens that are not forced.
+      tokens whose sequence says so.
     targets: name -> array [B, T, ...], what a loss reads of each token, aligned
       with tokens and 0 outside responses. `algorithms.targets` says which
       names a method has; 'old_logp' (float32 nats under the policy before the

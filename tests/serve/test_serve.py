@@ -84,9 +84,10 @@ def test_a_server_answers_teaches_scores_and_ends_well(tmp_path):
     grade = run.teacher.grader
     assert all(grade.grade(grade.parse(t), p.question)
                for t, p in zip(texts, prompts, strict=True))
-    rows = [(p, own.sampler.chat.response(t))
-            for p, t in zip(prompts, texts, strict=True)]
-    there, here = run.teacher.score(rows), own.teacher.score(rows)
+    sequences = [
+        TokenSequence(prompt=p.tokens, response=own.sampler.chat.response(t))
+        for p, t in zip(prompts, texts, strict=True)]
+    there, here = run.teacher.score(sequences), own.teacher.score(sequences)
     assert not there.calls.failed
     for a, b in zip(there.logps, here.logps, strict=True):
       np.testing.assert_allclose(a, b, atol=2e-5)

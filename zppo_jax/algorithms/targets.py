@@ -37,18 +37,17 @@ MakeTargets = Callable[[TargetContext], Targets]
 
 
 def sampler_logps(rollout: Rollout) -> np.ndarray:
-  """float32 [R] nats as the sampler stored them; 0 on forced tokens.
+  """float32 [R] nats as the sampler stored them.
 
   Raises:
     ValueError: for a text that no sampler of this run drew.
   """
   if not rollout.sampled:
     raise ValueError(
-        f'a rollout of {len(rollout.tokens)} tokens, {rollout.forced} of them '
-        f'forced, has {len(rollout.logps)} log-probs; only a text that this '
-        "run's policy drew has the target 'sampler_logp'")
-  return np.concatenate([np.zeros(rollout.forced, np.float32),
-                         np.asarray(rollout.logps, np.float32)])
+        f'a rollout of {len(rollout.tokens)} tokens has {len(rollout.logps)} '
+        "log-probs; only a text that this run's policy drew has the target "
+        "'sampler_logp'")
+  return np.asarray(rollout.logps, np.float32)
 
 
 def of_advantage(rollout: Rollout, advantage: float) -> dict[str, np.ndarray]:

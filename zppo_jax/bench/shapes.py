@@ -109,9 +109,11 @@ def load_of(text: str, name: str) -> Load:
     raise ValueError(f'--load is {text!r}; it must be prompts x tokens x '
                      'rollouts x tokens, e.g. 8x512x8x256')
   found = Load(*map(int, parts))
-  if found.response < 2 or found.rows % 2:
-    raise ValueError(f'--load is {text!r}: responses of {found.response} '
-                     f'tokens, {found.rows} rows; they must be >= 2 and even')
+  allowed.number(f'--load is {text!r}: the length of a response',
+                 found.response, '>= 2')
+  if found.rows % 2:
+    raise ValueError(f'--load is {text!r}: it has {found.rows} rows; their '
+                     'number must be even')
   return found
 
 

@@ -253,10 +253,12 @@ def bucket(logp: jax.Array) -> jax.Array:
   S = T is stationary, the divergence is at most that of the whole vocabulary,
   it grows with the kept set, and it is exact if one id or none is left out.
 
-  In float32 the mass of the rest is known to about 1e-7, so that its share of
-  the gradient is rounding noise where the kept ids hold more than 1 - 1e-6 of
-  the student's mass while the teacher's rest is large. `gathered_logps` can
-  return the rest from the logits themselves, which has no such loss.
+  In float32 the mass of the rest is known to about 1e-7, because it is 1 -
+  sum(p). Its log is therefore off by 1e-7 / rest, in the student and in the
+  teacher, and where the kept ids hold more than 1 - 1e-6 of the student's mass
+  while the teacher's rest is large, its share of the gradient is rounding
+  noise. `gathered_logps` can return the rest from the logits themselves, which
+  has no such loss.
 
   Args:
     logp: log-probs [..., K] of distinct ids, nats; -inf where no id stands.

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from zppo_jax import allowed
 from zppo_jax.objectives import token_logps as blocks
 from zppo_jax.objectives.divergences import LEAST_REST
 from zppo_jax.objectives.rounding import rounded
@@ -177,9 +178,8 @@ def gathered_logps(hidden_BTD: jax.Array, head_DV: jax.Array,
   chex.assert_rank([hidden_BTD, head_DV, ids_BTK], [3, 2, 3])
   chex.assert_equal_shape_prefix([hidden_BTD, ids_BTK], 2)
   width = head_DV.shape[1]
-  if not 1 <= vocab <= width:
-    raise ValueError(f'vocab is {vocab}; the head has {width} columns, so that '
-                     f'it must be in [1, {width}]')
+  allowed.number('vocab', vocab, f'[1, {width}]',
+                 note=', the columns of the head')
   B, T, _ = hidden_BTD.shape
   ids_BTK = jnp.where(np.arange(T)[:, None] > 0, ids_BTK, -1)
   if asked_BT is not None:

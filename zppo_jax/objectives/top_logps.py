@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from zppo_jax import allowed
 from zppo_jax.objectives import token_logps as blocks
 from zppo_jax.objectives.rounding import rounded
 
@@ -95,12 +96,10 @@ def top_logps(hidden_BTD: jax.Array, head_DV: jax.Array, tokens_BT: jax.Array,
   B, T, _ = hidden_BTD.shape
   width = head_DV.shape[1]
   vocab = width if vocab is None else vocab
-  if not 1 <= vocab <= width:
-    raise ValueError(f'vocab is {vocab}; the head has {width} columns, so that '
-                     f'it must be in [1, {width}]')
-  if not 1 <= top <= vocab:
-    raise ValueError(f'top is {top}; it must be in [1, {vocab}], because the '
-                     f'vocabulary has {vocab} ids')
+  allowed.number('vocab', vocab, f'[1, {width}]',
+                 note=', the columns of the head')
+  allowed.number('top', top, f'[1, {vocab}]',
+                 note=', the ids of the vocabulary')
   length = T - 1
   c = max(1, min(chunk, length))
   pad = -length % c

@@ -31,6 +31,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 
+from zppo_jax import allowed
 from zppo_jax.objectives import divergences, token_logps as blocks
 from zppo_jax.objectives.divergences import Divergence, Target
 from zppo_jax.objectives.rounding import rounded
@@ -288,10 +289,10 @@ def _check(student: Head, teacher: Head, tokens_BT: jax.Array, vocab: int,
     chex.assert_equal_shape_prefix([head.hidden_BTD, tokens_BT], 2)
     chex.assert_equal(head.hidden_BTD.shape[2], head.head_DV.shape[0])
   widths = student.head_DV.shape[1], teacher.head_DV.shape[1]
-  if not 1 <= vocab <= min(widths):
-    raise ValueError(f'vocab is {vocab}; the heads of student and teacher have '
-                     f'{widths[0]} and {widths[1]} columns, so that it must be '
-                     f'in [1, {min(widths)}]')
+  allowed.number(
+      'vocab', vocab, f'[1, {min(widths)}]',
+      note=(f', because the heads of student and teacher have {widths[0]} and '
+            f'{widths[1]} columns'))
   if target.kind not in _TARGETS:
     raise ValueError(f'the target {target.kind!r} needs a third model; over '
                      f'the whole vocabulary: {", ".join(_TARGETS)}')

@@ -35,8 +35,8 @@ class MiniBatch(NamedTuple):
 
   Attributes:
     batches: micro-batches, on the mesh.
-    tokens: response tokens of its groups that are not forced, those of groups
-      without a gradient included.
+    tokens: response tokens of its groups, those of groups without a gradient
+      included.
   """
   batches: list[MicroBatch]
   tokens: int
