@@ -24,7 +24,7 @@ from zppo_jax.objectives.rounding import rounded
 VOCAB_CHUNK = 8192  # ids per part
 # The most logits that are kept for the backward pass (float32: 64 MiB).
 KEPT = 2**24
-_FAR = -1e30  # the logit of an id that pads the vocabulary; its exp is 0
+FAR = -1e30  # the logit of an id that pads the vocabulary; its exp is 0
 
 
 def scaled(temperature: float) -> float:
@@ -33,7 +33,14 @@ def scaled(temperature: float) -> float:
 
 
 class Blocks(NamedTuple):
-  """Sizes of the blocks; see the module's axes."""
+  """Sizes of the blocks; see the module's axes.
+
+  Attributes:
+    temperature: logits are divided by it.
+    c, n, v: positions per block, parts of the vocabulary, ids per part.
+    vocab: ids from this one on pad the vocabulary and have no mass.
+    kept: whether all logits are kept for the backward pass.
+  """
   temperature: float
   c: int
   n: int
@@ -52,27 +59,27 @@ def parts(vocab: int, most: int) -> tuple[int, int]:
   return n, -(-vocab // n)
 
 
-def _part(head_DV, b: Blocks):
-  """[n, D, v]: part i is head[:, i::n], zero beyond V."""
-  head = jnp.pad(head_DV, ((0, 0), (0, b.n * b.v - b.vocab)))
+def head_parts(head_DV, b: Blocks):
+  """[n, D, v]: part i is head[:, i::n], zero beyond the head's width."""
+  head = jnp.pad(head_DV, ((0, 0), (0, b.n * b.v - head_DV.shape[1])))
   return jnp.moveaxis(head.reshape(-1, b.v, b.n), 2, 0)
 
 
-def _whole(grad_nDv, b: Blocks):
-  """The inverse of `_part`."""
+def whole_head(grad_nDv, width: int):
+  """The inverse of `head_parts` for a head of `width` columns."""
   grad = jnp.moveaxis(grad_nDv, 0, 2)
-  return grad.reshape(grad.shape[0], -1)[:, :b.vocab]
+  return grad.reshape(grad.shape[0], -1)[:, :width]
 
 
-def _take(x_BT, i, c: int):
+def take_block(x_BT, i, c: int):
   return jax.lax.dynamic_slice_in_dim(x_BT, i * c, c, axis=1)
 
 
-def _put(x_BT, block_Bc, i, c: int):
+def put_block(x_BT, block_Bc, i, c: int):
   return jax.lax.dynamic_update_slice_in_dim(x_BT, block_Bc, i * c, axis=1)
 
 
-def _logits(hidden_BcD, head_Dv, part, b: Blocks):
+def block_logits(hidden_BcD, head_Dv, part, b: Blocks):
   """float32 or wider [B, c, v], divided by the temperature."""
   B, c, D = hidden_BcD.shape
   wide = jnp.promote_types(hidden_BcD.dtype, jnp.float32)
@@ -81,52 +88,100 @@ def _logits(hidden_BcD, head_Dv, part, b: Blocks):
   if b.temperature != 1:
     z = z / b.temperature
   if b.n * b.v > b.vocab:
-    z = jnp.where(np.arange(b.v) * b.n + part < b.vocab, z, _FAR)
+    z = jnp.where(np.arange(b.v) * b.n + part < b.vocab, z, FAR)
   return z
 
 
-def _is_target(targets_Bc, part, b: Blocks):
+def is_target(targets_Bc, part, b: Blocks):
   """bool [B, c, v]: True where a part holds the target."""
   place = jnp.where(targets_Bc % b.n == part, targets_Bc // b.n, -1)
   return place[..., None] == np.arange(b.v)
 
 
+def over_parts(n: int, step, state):
+  """step(part, state) for each of n parts; without a loop if n is 1."""
+  return step(0, state) if n == 1 else jax.lax.fori_loop(0, n, step, state)
+
+
+class Mass(NamedTuple):
+  """Running sums over the ids of a distribution, of logits z.
+
+  Attributes:
+    top: the largest z.
+    total: sum e^(z - top).
+    first: sum e^(z - top) (z - top).
+  """
+  top: jax.Array
+  total: jax.Array
+  first: jax.Array
+
+  @classmethod
+  def none(cls, shape, dtype):
+    """No id yet."""
+    zero = jnp.zeros(shape, dtype)
+    return cls(top=zero + FAR, total=zero, first=zero)
+
+  def grown(self, z):
+    """With the ids of the last axis of z.
+
+    Returns:
+      (the new sums, e^(z - new top), the factor that brings sums of
+      e^(z - old top) to the new top).
+    """
+    top = jnp.maximum(self.top, z.max(axis=-1))
+    down = self.top - top
+    above = z - top[..., None]
+    e = jnp.exp(above)
+    shrunk = jnp.exp(down)
+    first = shrunk * (self.first + self.total * down) + jnp.sum(
+        e * above, axis=-1)
+    total = shrunk * self.total + jnp.sum(e, axis=-1)
+    return Mass(top=top, total=total, first=first), e, shrunk
+
+  @property
+  def lse(self):
+    return self.top + jnp.log(self.total)
+
+  def logp(self, z):
+    """Log-probs of logits [..., K] or [...]; exact for the likeliest id.
+
+    Equal logits have equal log-probs.
+    """
+    top, total = (x.reshape(x.shape + (1,) * (z.ndim - x.ndim))
+                  for x in (self.top, self.total))
+    return z - top - jnp.log(total)
+
+  @property
+  def entropy(self):
+    return jnp.log(self.total) - self.first / self.total
+
+
 def _forward(hidden_BTD, head_DV, targets_BT, num, b: Blocks):
   """Outputs and residuals of `_scores`."""
   wide = jnp.promote_types(hidden_BTD.dtype, jnp.float32)
-  head_nDv = _part(rounded(head_DV, hidden_BTD.dtype), b)
+  head_nDv = head_parts(rounded(head_DV, hidden_BTD.dtype), b)
   B, T, _ = hidden_BTD.shape
   zero = jnp.zeros((B, T), wide)
   logits_BTv = jnp.zeros((B, T, b.v) if b.kept else (), wide)
 
   def block(i, carry):
     logp_BT, entropy_BT, lse_BT, kept = carry
-    hidden, targets = _take(hidden_BTD, i, b.c), _take(targets_BT, i, b.c)
+    take = lambda x_BT: take_block(x_BT, i, b.c)
+    put = lambda x_BT, block: put_block(x_BT, block, i, b.c)
+    hidden, targets = take(hidden_BTD), take(targets_BT)
 
     def one(part, state):
-      top, total, first, picked, kept = state
-      z = _logits(hidden, head_nDv[part], part, b)
-      new = jnp.maximum(top, z.max(axis=-1))
-      # total = sum e^(z - top), first = sum e^(z - top) (z - top).
-      down = top - new
-      above = z - new[..., None]
-      e = jnp.exp(above)
-      shrunk = jnp.exp(down)
-      first = shrunk * (first + total * down) + jnp.sum(e * above, axis=-1)
-      total = shrunk * total + jnp.sum(e, axis=-1)
-      picked += jnp.sum(jnp.where(_is_target(targets, part, b), z, 0), -1)
-      return new, total, first, picked, _put(kept, z, i, b.c) if b.kept else (
-          kept)
+      mass, picked, kept = state
+      z = block_logits(hidden, head_nDv[part], part, b)
+      mass, _, _ = mass.grown(z)
+      picked += jnp.sum(jnp.where(is_target(targets, part, b), z, 0), -1)
+      return mass, picked, put(kept, z) if b.kept else kept
 
-    none = jnp.zeros(targets.shape, wide)
-    state = (none + _FAR, none, none, none, kept)
-    top, total, first, picked, kept = (
-        one(0, state) if b.n == 1 else jax.lax.fori_loop(0, b.n, one, state))
-    more = jnp.log(total)
-    put = lambda x_BT, block: _put(x_BT, block, i, b.c)
-    return (put(logp_BT, picked - top - more),
-            put(entropy_BT, more - first / total), put(lse_BT, top + more),
-            kept)
+    state = (Mass.none(targets.shape, wide), jnp.zeros(targets.shape, wide),
+             kept)
+    mass, picked, kept = over_parts(b.n, one, state)
+    return (put(logp_BT, mass.logp(picked)), put(entropy_BT, mass.entropy),
+            put(lse_BT, mass.lse), kept)
 
   logp_BT, entropy_BT, lse_BT, kept = jax.lax.fori_loop(
       0, num, block, (zero, zero, zero, logits_BTv))
@@ -149,7 +204,7 @@ def _backward(b: Blocks, residuals, cotangents):
   hidden_BTD, head_DV, targets_BT, num, entropy_BT, lse_BT, kept = residuals
   of_logp_BT, of_entropy_BT = cotangents
   B, T, D = hidden_BTD.shape
-  head_nDv = _part(rounded(head_DV, hidden_BTD.dtype), b)
+  head_nDv = head_parts(rounded(head_DV, hidden_BTD.dtype), b)
   wide = lse_BT.dtype
 
   def part_of(grad_hidden_BTD, part):
@@ -157,21 +212,21 @@ def _backward(b: Blocks, residuals, cotangents):
 
     def block(i, carry):
       grad_hidden_BTD, grad_Dv = carry
-      take = lambda x_BT: _take(x_BT, i, b.c)
+      take = lambda x_BT: take_block(x_BT, i, b.c)
       hidden, lse = take(hidden_BTD), take(lse_BT)[..., None]
-      z = take(kept) if b.kept else _logits(hidden, head_Dv, part, b)
+      z = take(kept) if b.kept else block_logits(hidden, head_Dv, part, b)
       of_logp, of_entropy = (
           take(x)[..., None] for x in (of_logp_BT, of_entropy_BT))
       logps = z - lse
       slope = of_logp + of_entropy * (logps + take(entropy_BT)[..., None])
-      grad = jnp.where(_is_target(take(targets_BT), part, b), of_logp, 0
+      grad = jnp.where(is_target(take(targets_BT), part, b), of_logp, 0
                        ) - jnp.exp(logps) * slope
       grad = (grad / b.temperature).astype(hidden.dtype).reshape(B * b.c, -1)
       dot = functools.partial(jnp.matmul, preferred_element_type=wide)
       back = dot(grad, head_Dv.T).reshape(B, b.c, D)
       grad_Dv += dot(hidden.reshape(B * b.c, D).T, grad)
-      return _put(grad_hidden_BTD, take(grad_hidden_BTD) + back, i, b.c
-                  ), grad_Dv
+      return put_block(grad_hidden_BTD, take(grad_hidden_BTD) + back, i,
+                       b.c), grad_Dv
 
     return jax.lax.fori_loop(
         0, num, block, (grad_hidden_BTD, jnp.zeros((D, b.v), wide)))
@@ -184,10 +239,63 @@ def _backward(b: Blocks, residuals, cotangents):
     grad_hidden, grad_head = jax.lax.scan(
         part_of, grad_hidden, jnp.arange(b.n))
   return (grad_hidden.astype(hidden_BTD.dtype),
-          _whole(grad_head, b).astype(head_DV.dtype), None, None)
+          whole_head(grad_head, b.vocab).astype(head_DV.dtype), None, None)
 
 
 _scores.defvjp(_forward, _backward)
+
+
+class Asked(NamedTuple):
+  """The asked positions of rows, first in their row and in whole blocks.
+
+  Attributes:
+    c: positions per block.
+    num: blocks that hold an asked position; an array if some are not asked.
+    pad: positions that are added at the end of each row.
+    asked: bool [B, T - 1], by predicted token; None if all are asked.
+    order: int32 [B, T - 1], the positions in their new order; None likewise.
+  """
+  c: int
+  num: int | jax.Array
+  pad: int
+  asked: jax.Array | None
+  order: jax.Array | None
+
+  @classmethod
+  def of(cls, asked_BT, length: int, chunk: int):
+    """Of T = `length` tokens per row, T > 1; `asked_BT` None asks for all."""
+    c = min(chunk, length - 1)
+    pad = -(length - 1) % c
+    if asked_BT is None:
+      return cls(c=c, num=(length - 1 + pad) // c, pad=pad, asked=None,
+                 order=None)
+    # Asked positions come first, in order, so that blocks hold few others.
+    asked = asked_BT[:, 1:]
+    return cls(c=c, num=-(-jnp.max(asked.sum(axis=1)) // c), pad=pad,
+               asked=asked, order=jnp.argsort(~asked, axis=1, stable=True))
+
+  def pack(self, x):
+    """[B, T - 1, ...] of predicting positions to [B, blocks * c, ...]."""
+    if self.order is not None:
+      x = jnp.take_along_axis(x, _columns(self.order, x), axis=1)
+    return jnp.pad(x, ((0, 0), (0, self.pad)) + ((0, 0),) * (x.ndim - 2))
+
+  def unpack(self, x):
+    """The inverse of `pack`, aligned with tokens: [B, T, ...].
+
+    Position 0 and positions that are not asked for are 0.
+    """
+    x = x[:, :x.shape[1] - self.pad]
+    if self.order is not None:
+      place = jnp.argsort(self.order, axis=1)
+      x = jnp.take_along_axis(x, _columns(place, x), axis=1)
+      x = jnp.where(_columns(self.asked, x), x, 0)
+    return jnp.pad(x, ((0, 0), (1, 0)) + ((0, 0),) * (x.ndim - 2))
+
+
+def _columns(x_BT, like):
+  """x_BT with axes of size 1 behind, up to the rank of `like`."""
+  return x_BT.reshape(x_BT.shape + (1,) * (like.ndim - 2))
 
 
 def token_logps(hidden_BTD, head_DV, tokens_BT, asked_BT=None, *,
@@ -220,27 +328,10 @@ def token_logps(hidden_BTD, head_DV, tokens_BT, asked_BT=None, *,
   if T == 1:
     return (jnp.zeros((B, T), wide),) * 2
   vocab = head_DV.shape[1]
-  c = min(chunk, T - 1)
-  pad = -(T - 1) % c
+  asked = Asked.of(asked_BT, T, chunk)
   n, v = parts(vocab, vocab_chunk)
-  kept = n == 1 and B * (T - 1 + pad) * v <= KEPT
-  blocks = Blocks(scaled(temperature), c, n, v, vocab, kept)
-  hidden, targets = hidden_BTD[:, :-1], tokens_BT[:, 1:]
-  if asked_BT is None:
-    asked = jnp.ones((B, T - 1), bool)
-    num = (T - 1 + pad) // c
-  else:
-    # Asked positions come first, in order, so that blocks hold few others.
-    asked = asked_BT[:, 1:]
-    order = jnp.argsort(~asked, axis=1, stable=True)
-    hidden = jnp.take_along_axis(hidden, order[..., None], axis=1)
-    targets = jnp.take_along_axis(targets, order, axis=1)
-    num = -(-jnp.max(asked.sum(axis=1)) // c)
-  more = lambda x: jnp.pad(x, ((0, 0), (0, pad)) + ((0, 0),) * (x.ndim - 2))
-  found = _scores(more(hidden), head_DV, more(targets), num, blocks)
-  found = [x[:, :T - 1] for x in found]
-  if asked_BT is not None:
-    place = jnp.argsort(order, axis=1)
-    found = [jnp.take_along_axis(x, place, axis=1) for x in found]
-  return tuple(jnp.pad(jnp.where(asked, x, 0), ((0, 0), (1, 0)))
-               for x in found)
+  kept = n == 1 and B * (T - 1 + asked.pad) * v <= KEPT
+  blocks = Blocks(scaled(temperature), asked.c, n, v, vocab, kept)
+  results = _scores(asked.pack(hidden_BTD[:, :-1]), head_DV,
+                    asked.pack(tokens_BT[:, 1:]), asked.num, blocks)
+  return tuple(asked.unpack(x) for x in results)
