@@ -24,6 +24,7 @@ from zppo_jax.chat.micro_chat import CHAT  # noqa: E402
 from zppo_jax.endpoints import client  # noqa: E402
 from zppo_jax.endpoints.client import TEXT, Call, Endpoint  # noqa: E402
 from zppo_jax.endpoints.replies import read_text  # noqa: E402
+from zppo_jax.records import TokenSequence  # noqa: E402
 from zppo_jax.tasks import micro  # noqa: E402
 from zppo_jax.train import build, loop  # noqa: E402
 
