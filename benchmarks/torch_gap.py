@@ -26,8 +26,8 @@ from zppo_jax.rollout import collect
 from zppo_jax.study.launch import machine
 from zppo_jax.weights import families
 
-SEEDS = 6
-SIZES = ((1, 64), (4, 64), (16, 64), (4, 256))  # rows, tokens
+SEEDS = 5
+SIZES = ((1, 64), (4, 64), (16, 64))  # rows, tokens
 LARGE_SIZES = ((4, 128),)
 CHUNKS = (64, 1024)  # positions whose logits exist at a time
 DELTA_CHUNKS = (16, 64)
@@ -59,13 +59,13 @@ def as_the_class_draws(params, seed):
 
 # name -> (family, what is done to its weights, fields that differ, sizes)
 CASES = {
-    'qwen3': ('qwen3', as_drawn, {}, SIZES),
-    'qwen3_5': ('qwen3_5', as_drawn, {}, SIZES),
-    'qwen3_5, class': ('qwen3_5', as_the_class_draws, {}, SIZES),
-    'qwen3, large': ('qwen3', as_drawn, LARGE, LARGE_SIZES),
-    'qwen3_5, large': ('qwen3_5', as_drawn, LARGE, LARGE_SIZES),
     'qwen3_5, class, large': (
         'qwen3_5', as_the_class_draws, LARGE, LARGE_SIZES),
+    'qwen3_5, large': ('qwen3_5', as_drawn, LARGE, LARGE_SIZES),
+    'qwen3, large': ('qwen3', as_drawn, LARGE, LARGE_SIZES),
+    'qwen3_5': ('qwen3_5', as_drawn, {}, SIZES),
+    'qwen3_5, class': ('qwen3_5', as_the_class_draws, {}, SIZES),
+    'qwen3': ('qwen3', as_drawn, {}, SIZES),
 }
 
 
@@ -191,6 +191,13 @@ def larger_path(records) -> str:
       r['torch'][attention]['mean'] for r in records))
 
 
+def means(records) -> tuple[float, float]:
+  """(our mean gap, torch's by its larger path) over seeds, nats."""
+  path = larger_path(records)
+  return (float(np.mean([worst(r)['mean'] for r in records])),
+          float(np.mean([r['torch'][path]['mean'] for r in records])))
+
+
 def ratio(records) -> tuple[float, float, float]:
   """(ours / torch's larger path, 95 % interval) of the means over seeds.
 
@@ -234,6 +241,39 @@ def table(data: dict) -> str:
   return '\n'.join(lines)
 
 
+def run(to: pathlib.Path, cases, seeds: int) -> None:
+  """Measures cases into a file, which is written after every size.
+
+  A file that exists is continued: what it holds is not measured again. Delete
+  it to measure other code.
+  """
+  import torch
+  import transformers
+  records, before = [], 0.0
+  if to.exists():
+    data = json.loads(to.read_text())
+    if data['seeds'] != list(range(seeds)):
+      raise ValueError(f'{to} has the seeds {data["seeds"]}, and --seeds is '
+                       f'{seeds}; allowed: {len(data["seeds"])}, or a new file')
+    records, before = data['gaps'], data['seconds']
+  done = {(r['case'], r['rows'], r['tokens']) for r in records}
+  begun = time.perf_counter()
+  for name in cases:
+    for rows, length in CASES[name][-1]:
+      if (name, rows, length) in done:
+        continue
+      for seed in range(seeds):
+        records.append(measure(name, rows=rows, length=length, seed=seed))
+      seconds = before + time.perf_counter() - begun
+      print(f'{name}, {rows} rows of {length}: {seconds:.0f} s', flush=True)
+      to.write_text(json.dumps({
+          'command': f'python -m benchmarks.torch_gap --seeds={seeds}',
+          'seeds': list(range(seeds)), 'gaps': records,
+          'machine': machine() | {'torch': torch.__version__,
+                                  'transformers': transformers.__version__},
+          'seconds': seconds}, indent=1) + '\n')
+
+
 def main() -> None:
   parser = argparse.ArgumentParser(
       description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -247,22 +287,8 @@ def main() -> None:
   if args.table:
     print(table(json.loads(args.table.read_text())))
     return
-  import torch
-  import transformers
-  begun, records = time.perf_counter(), []
-  for name in args.cases:
-    for rows, length in CASES[name][-1]:
-      for seed in range(args.seeds):
-        records.append(measure(name, rows=rows, length=length, seed=seed))
-      print(f'{name}, {rows} rows of {length}: '
-            f'{time.perf_counter() - begun:.0f} s', flush=True)
   args.to.parent.mkdir(parents=True, exist_ok=True)
-  args.to.write_text(json.dumps({
-      'command': f'python -m benchmarks.torch_gap --seeds={args.seeds}',
-      'seeds': list(range(args.seeds)), 'gaps': records,
-      'machine': machine() | {'torch': torch.__version__,
-                              'transformers': transformers.__version__},
-      'seconds': time.perf_counter() - begun}, indent=1) + '\n')
+  run(args.to, args.cases, args.seeds)
 
 
 if __name__ == '__main__':

@@ -224,12 +224,14 @@ def attend(q_BTNH, sources):
   """Grouped-query attention over several key sources in one softmax.
 
   Scores and softmax are at least float32. For a narrow type, exp(score - top)
-  is rounded and the sum is divided by their total at the end, because a weight
-  that was divided before differs with the order of the total. Sources are kept apart, so that a
-  cache is read in place and not copied together with the new keys. All products
-  are batched matrix products over rows and key heads with operands transposed
-  for them, because contractions over the axes in their stored order take two
-  and a half times as long on a CPU, backward pass included.
+  is rounded, and the sum is divided by their total at the end, because a weight
+  that is divided first differs with the order of the total.
+
+  Sources are kept apart, so that a cache is read in place and not copied
+  together with the new keys. All products are batched matrix products over rows
+  and key heads with operands transposed for them, because contractions over the
+  axes in their stored order take two and a half times as long on a CPU,
+  backward pass included.
 
   Args:
     q_BTNH: queries; N is a multiple of K.

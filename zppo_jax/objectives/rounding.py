@@ -133,8 +133,12 @@ def _product_back(kept, grad):
   return back(grad.astype(kept[0].dtype))
 
 
-for _f in (summed, _product):
-  _f.defvjp(lambda x, y, f=_f: (f(x, y), (x, y)), _product_back)
+def _keeping(f):
+  return lambda x, y: (f(x, y), (x, y))
+
+
+summed.defvjp(_keeping(summed), _product_back)
+_product.defvjp(_keeping(_product), _product_back)
 
 
 def product(x, y):
