@@ -168,7 +168,8 @@ def _sum_of_squares(y):
 @_sum_of_squares.defjvp
 def _sum_of_squares_jvp(primals, tangents):
   (y,), (dy,) = primals, tangents
-  return _sum_of_squares(y), jnp.sum(2 * y * dy, axis=-1, keepdims=True)
+  # The backward pass keeps y, which the caller keeps too, and not 2 y.
+  return _sum_of_squares(y), 2 * jnp.sum(y * dy, axis=-1, keepdims=True)
 
 
 def sum_of_squares(x):
