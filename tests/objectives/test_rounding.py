@@ -101,10 +101,12 @@ def narrow(seed: int, *shape):
   return numbers(seed, *shape).astype(jnp.bfloat16)
 
 
-@pytest.mark.parametrize('rows', [1, 2, 4, 16])
-def test_a_product_does_not_depend_on_the_number_of_rows(rows):
-  """One token and a whole row, to the bit; fault A13."""
-  x, y = narrow(0, 128, 256), narrow(1, 256, 640)
+@pytest.mark.parametrize('rows, width', [
+    (1, 4096), (2, 640), (4, 640), (16, 640)])
+def test_a_product_does_not_depend_on_the_number_of_rows(rows, width):
+  """A few tokens and all, to the bit; one token with a large matrix; fault
+  A13."""
+  x, y = narrow(0, 128, 256), narrow(1, 256, width)
   f = lambda x: rounding.product(x, y)
   np.testing.assert_array_equal(row_by_row(f, x, rows), row_by_row(f, x, 128))
   exact = np.asarray(x, np.float64) @ np.asarray(y, np.float64)
