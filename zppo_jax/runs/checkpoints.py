@@ -141,7 +141,7 @@ class Checkpoints:
     policy: when checkpoints are made, and how many are kept.
     manifest: JSON values stored with every checkpoint: 'model' (checked on
       restore), 'config', 'versions'.
-    read_only: make, delete and save nothing in the directory.
+    read_only: whether to make, delete and save nothing in the directory.
 
   Attributes:
     notes: sentences for the user about the checkpoints that were read.

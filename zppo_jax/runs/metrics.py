@@ -82,7 +82,7 @@ def of_buffer(buffer: ReplayBuffer, settled: Settlement) -> dict[str, float]:
 
 
 def of_advantages(advantages_PG: np.ndarray) -> dict[str, float]:
-  """The share of the rollouts that is pushed up, and the extreme advantages."""
+  """The share of rollouts with a positive advantage, and the largest size."""
   return {'advantage/positive': float(np.mean(advantages_PG > 0)),
           'advantage/abs_max': float(np.max(np.abs(advantages_PG)))}
 
@@ -151,7 +151,7 @@ def _total(sums: Sequence[Sums], name: str) -> float:
 
 def of_updates(sums: Sequence[Sums], token_counts: Sequence[int],
                norms: Sequence[float]) -> dict[str, float]:
-  """The updates of a step; clip shares are shares of all response tokens."""
+  """Numbers of a step's updates; clip shares are of all response tokens."""
   tokens = max(sum(token_counts), 1)  # updates without a group have 0 tokens
   field = lambda name: float(sum(getattr(s, name) for s in sums))
   total = functools.partial(_total, sums)

@@ -261,8 +261,8 @@ def run_loop(run: Run, at: RunState, out: Workdir, store: Checkpoints,
 
 
 def _with_journal(run: Run, path: pathlib.Path) -> Run:
-  """The run; if its teacher may answer differently a second time, answers are
-  kept on disk."""
+  """The run. If its teacher may answer differently a second time, a journal on
+  disk keeps the answers."""
   if run.teacher is None or run.teacher.capabilities.repeatable:
     return run
   return dataclasses.replace(run, teacher=CachedTeacher.open(

@@ -105,7 +105,7 @@ def test_the_sandbox_says_the_same_and_says_it_once(
   """A run graded by workers, dead in its second update and resumed, is the
   run graded in this process, to the byte; verdicts of the step that is
   repeated come from the journal, though the kill tore its last line."""
-  config = make_config('tests.test_graded_training:TEXTS')
+  config = make_config('tests.train.test_graded_training:TEXTS')
   real = step.update
 
   def dying(run, state, minibatches):
@@ -149,7 +149,7 @@ def test_graders_that_hang_stop_the_run(tmp_path, counted):
   Nothing is trained, logged or saved of that step; the same command meets the
   same verdicts again without grading anything."""
   pytest.importorskip('math_verify')
-  config = make_config('tests.test_graded_training:ENDLESS')
+  config = make_config('tests.train.test_graded_training:ENDLESS')
   config.data.pool.size = config.algorithm.num_new
   said = []
   for _ in range(2):
@@ -198,7 +198,7 @@ def test_a_judge_that_is_down_and_comes_back(
                                             asked['reference'])])
 
   sandbox = counted()
-  config = make_config('tests.test_graded_training:JUDGED')
+  config = make_config('tests.train.test_graded_training:JUDGED')
   with serving(judging) as (url, fake):
     config.judge.update(url=url, model='m', key_env='JUDGE_KEY', retries=0)
     with pytest.raises(guards.Ungraded, match=r'stopped at step 0: .*crash.*; '
