@@ -1,6 +1,8 @@
 """Checkpoints: exact, atomic, kept by policy, and loud when damaged."""
 
+import gc
 import json
+import logging
 import pathlib
 import resource
 import subprocess
@@ -256,3 +258,31 @@ def test_train_state_is_all_that_a_checkpoint_needs_of_the_device():
   """A new field must be thought of here: it would be lost on resume."""
   assert {f for f in TrainState.__dataclass_fields__} == {
       'params', 'opt_state', 'updates'}
+
+
+# tensorstore tells a loop that has ended, in a thread of its own.
+@pytest.mark.filterwarnings(
+    'ignore::pytest.PytestUnraisableExceptionWarning')
+def test_a_disk_that_takes_no_more_is_one_sentence(tmp_path, parts, caplog):
+  """The system refuses the bytes; orbax logs pages of tracebacks from its
+  threads, which are not shown, because the error is raised. What it logs at
+  other times passes."""
+  make, abstract = parts
+  kept = opened(tmp_path / 'c')
+  kept.save(5, make(), {})
+  kept.wait()
+  soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
+  try:
+    with pytest.raises(CheckpointError, match='after 10 steps was not') as e:
+      kept.save(10, make(), {})
+      kept.wait()
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+  gc.collect()  # asyncio logs what it finds then
+  assert not [r for r in caplog.records if r.levelno >= logging.ERROR]
+  assert 'the one after 5 steps' in str(e.value) and len(str(e.value)) < 1000
+  assert kept.restore(5, abstract)[0] is not None
+  kept.save(10, make(), {})
+  kept.close()
+  assert opened(tmp_path / 'c').latest() == 10
