@@ -55,7 +55,8 @@ def running(grace=None, protocol='auto', **fields):
   """(ask, worker, port, server, its thread) of an app over a FakeWorker.
 
   ask: (path, body, raw, **headers) -> (status, decoded reply). `grace`: seconds
-  for what is under way at the end; `protocol`: uvicorn's http; `fields` of app.Server.
+  for what is under way at the end; `protocol`: uvicorn's http; `fields` of
+  app.Server.
   """
   worker = FakeWorker()
   made = app.make(app.Server(**{
