@@ -1,5 +1,6 @@
 """Checkpoints: exact, atomic, kept by policy, and loud when damaged."""
 
+import concurrent.futures
 import gc
 import json
 import logging
@@ -286,3 +287,26 @@ def test_a_disk_that_takes_no_more_is_one_sentence(tmp_path, parts, caplog):
   kept.save(10, make(), {})
   kept.close()
   assert opened(tmp_path / 'c').latest() == 10
+
+
+def test_two_runs_of_a_process_save_at_the_same_time(tmp_path, parts):
+  """Each save is whole, whichever thread begins in the middle of another's."""
+  make, abstract = parts
+  state = make()
+
+  def work(name):
+    kept = Checkpoints(tmp_path / name, Policy(1, 20, 0), MANIFEST)
+    for step in range(1, 7):
+      kept.save(step, state, {'name': name, 'step': step})
+    kept.close()
+
+  with concurrent.futures.ThreadPoolExecutor(3) as threads:
+    for future in [threads.submit(work, name) for name in 'abc']:
+      future.result()
+  for name in 'abc':
+    kept = Checkpoints(tmp_path / name, Policy(1, 20, 0), MANIFEST)
+    assert kept.steps() == [1, 2, 3, 4, 5, 6]
+    restored, host = kept.restore(6, abstract)
+    assert_equal_bits(restored, state)
+    assert host == {'name': name, 'step': 6}
+    kept.close()

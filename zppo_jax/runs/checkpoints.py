@@ -13,6 +13,7 @@ import logging
 import os
 import pathlib
 import shutil
+import threading
 import traceback
 from typing import Any
 
@@ -174,6 +175,9 @@ class _HeldBack(logging.Filter):
       _ORBAX_LOGS_TO.callHandlers(record)
 
 
+# orbax numbers the saves of a process, and a save that begins between two parts
+# of another would take its number: then the other writes into no directory.
+_SAVING = threading.Lock()
 _ORBAX_LOGS_TO = logging.getLogger('absl')
 
 
@@ -253,9 +257,10 @@ class Checkpoints:
     self._pending = step
     self._held_back.begin()
     try:
-      self._manager.save(step, args=ocp.args.Composite(
-          state=ocp.args.StandardSave(state),
-          host=ocp.args.JsonSave(content)))
+      with _SAVING:
+        self._manager.save(step, args=ocp.args.Composite(
+            state=ocp.args.StandardSave(state),
+            host=ocp.args.JsonSave(content)))
     except Exception as e:  # any error of orbax or the file system
       self._held_back.settle(raised=True)
       raise self._failed(step, e) from e
