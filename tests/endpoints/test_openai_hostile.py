@@ -184,6 +184,27 @@ def test_a_small_packed_reply_does_not_fill_the_memory():
   assert reply.cause == Cause.GARBAGE and peak() - before < 150
 
 
+def test_a_packed_reply_of_several_members():
+  """gzip's are joined (RFC 1952, 2.2) and bounded together; zeros behind them
+  fill a block; what else follows is no gzip."""
+  whole = chat_reply()
+  parts = gzip.compress(whole[:20]) + gzip.compress(whole[20:])
+  for body in (parts, gzip.compress(whole) + bytes(100), parts + bytes(3)):
+    ((reply,), _) = ask(raw(200, body, content_encoding='gzip'), retries=0)
+    assert reply.results == (Choice('yes', True),)
+  flood = gzip.compress(b' ' * (MB // 2)) * 3
+  for body, said in ((flood, 'longer than max_reply_mb = 1 MiB'),
+                     (parts + b'more', 'is no gzip'),
+                     (parts[:-4], 'is torn gzip')):
+    ((reply,), _) = ask(raw(200, body, content_encoding='gzip'), retries=0,
+                        max_reply_mb=1.0)
+    assert reply.cause == Cause.GARBAGE and said in reply.error
+  many = gzip.compress(b' ') * 400_000  # 8 MB of members
+  begun = time.process_time()
+  assert len(wire.unpacked(many, 'gzip', MB)) == 400_000
+  assert time.process_time() - begun < 10
+
+
 @pytest.mark.parametrize('coding, body, said', [
     ('br', b'xx', "content-encoding is 'br'; allowed: gzip, deflate"),
     ('gzip', b'xx', 'is no gzip'),

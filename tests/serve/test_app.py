@@ -51,11 +51,12 @@ class FakeWorker:
 
 
 @contextlib.contextmanager
-def running(grace=None, **fields):
+def running(grace=None, protocol='auto', **fields):
   """(ask, worker, port, server, its thread) of an app over a FakeWorker.
 
   ask: (path, body, raw, **headers) -> (status, decoded reply). `grace`: seconds
-  for what is under way at the end; `fields` of app.Server.
+  for what is under way at the end; `protocol`: uvicorn's http; `fields` of
+  app.Server.
   """
   worker = FakeWorker()
   made = app.make(app.Server(**{
@@ -64,7 +65,7 @@ def running(grace=None, **fields):
   listening = socket.create_server(('127.0.0.1', 0))
   port = listening.getsockname()[1]
   server = uvicorn.Server(uvicorn.Config(made, log_level='critical',
-                                         lifespan='off',
+                                         lifespan='off', http=protocol,
                                          timeout_graceful_shutdown=grace))
   thread = threading.Thread(target=server.run, args=([listening],),
                             daemon=True)
@@ -324,8 +325,8 @@ def test_what_needs_more_than_the_grace_is_dropped():
         'model': 'm', 'prompt': [1], 'seed': 99})
     wait_for(lambda: worker.stuck)
     server.should_exit = True
-    status, _ = reply.result(10)
-    assert status == 500
+    status, said = reply.result(10)
+    assert status == 503 and said['error']['code'] == 'server_ends'
     thread.join(5)
     assert not thread.is_alive() and worker.stuck[0].cancelled()
 

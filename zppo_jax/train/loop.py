@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import pathlib
 import signal
+import threading
 import time
 from collections.abc import Callable, Sequence
 
@@ -38,7 +39,8 @@ from zppo_jax.verdicts import verifier
 def catch_signals():
   """Collects the numbers of SIGINT and SIGTERM in the list that it yields.
 
-  A second signal raises KeyboardInterrupt at once.
+  A second signal raises KeyboardInterrupt at once. In a thread other than the
+  main one the list stays empty, because Python delivers signals to that alone.
   """
   numbers: list[int] = []
 
@@ -48,7 +50,8 @@ def catch_signals():
       raise KeyboardInterrupt
     numbers.append(number)
 
-  kinds = (signal.SIGINT, signal.SIGTERM)
+  of_main = threading.current_thread() is threading.main_thread()
+  kinds = (signal.SIGINT, signal.SIGTERM) if of_main else ()
   before = [signal.signal(kind, handle) for kind in kinds]
   try:
     yield numbers
