@@ -17,7 +17,7 @@ from benchmarks import fuzz_replies  # noqa: E402
 from tests import fake_endpoint  # noqa: E402
 from tests.endpoints.test_client import HELLO, QUICK, ask, raw  # noqa: E402
 from tests.fake_endpoint import completion, serving  # noqa: E402
-from zppo_jax.endpoints import client, replies, wire  # noqa: E402
+from zppo_jax.endpoints import client, replies, scored, wire  # noqa: E402
 from zppo_jax.endpoints.client import Endpoint, EndpointError  # noqa: E402
 from zppo_jax.endpoints.replies import Choice, Declined, Garbage  # noqa: E402
 from zppo_jax.records import Cause  # noqa: E402
@@ -25,7 +25,9 @@ from zppo_jax.records import Cause  # noqa: E402
 READERS = {
     'chat': replies.read_chat, 'text': replies.read_text,
     'models': replies.read_models,
-    'echo': replies.read_echo(1, 3)}
+    'echo': scored.echoed(fuzz_replies.SENT._replace(top=0), ids=False),
+    'spelt': scored.echoed(fuzz_replies.SENT),
+    'prompt_logprobs': scored.prompt_logprobs(fuzz_replies.SENT)}
 
 
 def chat_reply(**choice) -> bytes:
@@ -108,7 +110,7 @@ def test_the_list_of_models_of_any_form():
 def test_readers_are_total():
   """fault E1: a property: any mutation of a good reply is read, or Garbage.
 
-  2,000 mutations of each of four replies; what is read is sound.
+  2,000 mutations of each of six replies; what is read is sound.
   """
   rng = random.Random(0)
   read = 0
@@ -128,7 +130,7 @@ def test_readers_are_total():
         else:
           assert fuzz_replies.sound(result), tree
       read += 1
-  assert 400 < read < 7600
+  assert 600 < read < 11400
 
 
 def test_mutated_replies_through_the_client():

@@ -14,6 +14,7 @@ import pytest
 pytest.importorskip('starlette')
 uvicorn = pytest.importorskip('uvicorn')
 from zppo_jax.chat.micro_chat import CHAT  # noqa: E402
+from zppo_jax.objectives.top_logps import Description  # noqa: E402
 from zppo_jax.records import StopReason  # noqa: E402
 from zppo_jax.rollout.requests import Completion  # noqa: E402
 from zppo_jax.serve import app  # noqa: E402
@@ -35,7 +36,8 @@ class FakeWorker:
     if isinstance(job, Score):
       tokens = np.array((*job.row.prompt, *job.row.response))
       top = np.stack([tokens, tokens + 1], 1) % CHAT.codec.vocab_size
-      future.set_result((-1.0 * tokens, -1.0 * top, top))
+      future.set_result(Description(
+          logp_BT=-1.0 * tokens, top_logp_BTK=-1.0 * top, top_id_BTK=top))
     elif job.seed == 666:
       future.set_exception(ValueError('the prompt in tokens is 9; the largest '
                                       'of the configured buckets is 8'))

@@ -263,14 +263,16 @@ def run_loop(run: Run, at: RunState, out: Workdir, store: Checkpoints,
   return at
 
 
-def _with_journal(run: Run, path: pathlib.Path) -> Run:
+def _with_journal(run: Run, path: pathlib.Path, config) -> Run:
   """The run. If its teacher may answer differently a second time, a journal on
   disk keeps the answers."""
   if run.teacher is None or run.teacher.capabilities.repeatable:
     return run
   return dataclasses.replace(run, teacher=CachedTeacher.open(
       run.teacher, path / 'teacher.jsonl', run.sampler.chat,
-      run.sampler.grader))
+      run.sampler.grader, kind=config.teacher.kind,
+      name='/'.join((config.teacher.kind, config.teacher.endpoint.model,
+                     config.teacher.endpoint.scores))))
 
 
 class _Closing:
@@ -367,7 +369,7 @@ def _work(run: Run, config, out: Workdir, forked: RunState | None) -> dict:
       store = Checkpoints(path / 'checkpoints', run.checkpoint,
                           resume.manifest(config, run))
       closing.add(store.close)
-      run = _with_journal(run, path)
+      run = _with_journal(run, path, config)
       journal = contextlib.ExitStack()
       closing.add(journal.close)
       verdicts = journal.enter_context(

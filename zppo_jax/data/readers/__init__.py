@@ -153,8 +153,8 @@ def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
   readers do not agree on which of the two counts (RFC 8259, section 4)."""
   row = dict(pairs)
   if len(row) < len(pairs):
-    seen: set[str] = set()
-    name = next(name for name, _ in pairs if name in seen or seen.add(name))
+    counts = collections.Counter(name for name, _ in pairs)
+    name = next(name for name, count in counts.items() if count > 1)
     raise ValueError(f'an object has the name {name[:80]!r} more than once')
   return row
 

@@ -422,8 +422,9 @@ def round_brackets(text: str) -> str:
   Much of Europe turns the bracket of an open end outwards (ISO 80000-2).
   """
   pieces = _UNION.split(text)
-  intervals = [_BRACKETED.fullmatch(piece) for piece in pieces[::2]]
-  if not all(intervals) or not any(
+  parts = pieces[::2]
+  intervals = [m for piece in parts if (m := _BRACKETED.fullmatch(piece))]
+  if len(intervals) < len(parts) or not any(
       m[1] == ']' or m[4] == '[' for m in intervals):
     return text
   pieces[::2] = [
