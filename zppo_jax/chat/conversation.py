@@ -444,8 +444,8 @@ class Taught(NamedTuple):
 
 
 def _spoken(codec: HubCodec) -> re.Pattern | None:
-  """The control tokens that an assistant may write as words, e.g. <think>: those
-  that the tokenizer adds, calls no special ones, and lets be drawn."""
+  """The control tokens that an assistant may write as words, e.g. <think>: the
+  tokenizer adds them, does not call them special, and they may be drawn."""
   added = codec.tokenizer.added_tokens_decoder
   texts = [token.content for i, token in added.items()
            if not token.special and i in codec.sampled_ids
@@ -548,8 +548,8 @@ def _turns(talk: _Conversation, form: _Form,
     start = _begun(talk, form, rendered, turn)
     end = next((end for at, end in ends if at >= start), None)
     if end is None or spans and start < spans[-1][1]:
-      raise ValueError(f'message {turn} (role assistant) cannot be found in the '
-                       'text of the chat template')
+      raise ValueError(f'message {turn} (role assistant) cannot be found in '
+                       'the text of the chat template')
     spans.append((start, end))
   return spans
 
