@@ -2,8 +2,8 @@
 
   zppo sft --config=configs/micro_sft.py:FILE.jsonl --workdir=DIR
 
-A line of FILE has a question (`text`) and its answers (`responses`); docs/sft.md
-says how to make it.
+A line of FILE has a question (`text`) and its answers (`responses`); see
+docs/sft.md.
 """
 
 import pathlib
