@@ -50,15 +50,15 @@ def test_a_pass_holds_every_conversation_once(tmp_path, batch):
 def test_steps_beyond_the_passes_are_refused(tmp_path):
   lessons = Lessons(opened(tmp_path, micro_rows(7)), 3, 0, epochs=1.5)
   lessons.check_steps(3)
-  with pytest.raises(ValueError, match='steps is 4; data.epochs = 1.5 .*hold 3'):
+  with pytest.raises(ValueError, match='is 4; data.epochs = 1.5 .*hold 3'):
     lessons.check_steps(4)
 
 
 def test_overlong_conversations_are_refused_or_dropped_and_counted(tmp_path):
   rows = micro_rows(6)  # 4 + 6, 9 or 12 tokens
   room = Room(row_buckets=(13, 8), patch_buckets=())
-  with pytest.raises(ValueError, match=r's\.jsonl, line 3: the conversation has '
-                     '16 tokens; the largest of shapes.row_buckets is 13'):
+  with pytest.raises(ValueError, match=r's\.jsonl, line 3: the conversation '
+                     'has 16 tokens; the largest of shapes.row_buckets is 13'):
     opened(tmp_path, rows, room)
   data = opened(tmp_path, rows, room, 'drop')
   assert len(data) == 4 and data.counts['overlong'] == {'s': 2}
