@@ -117,7 +117,7 @@ def test_parquet_holds_the_same(tmp_path):
     ([CHAT[0], {'role': 'assistant', 'content': None}],
      r'message 1 \(role assistant\) is empty'),
     ([CHAT[0], {'role': 'critic', 'content': 'b'}],
-     r"messages\[1\].role is 'critic'; known: system, user, assistant, tool"),
+     r"messages\[1\].role is 'critic'; allowed: system, user, assistant, tool"),
     ([CHAT[0], {'role': 'assistant', 'content': 'b', 'tool_calls': [1]}],
      "'tool_calls', which cannot be learnt"),
     ([CHAT[0], {'role': 'assistant'}], 'a message has role and content'),

@@ -172,7 +172,7 @@ def _message(value: Any, what: str, shown: _Shown) -> Message:
   role = values.text(value[role_field], f'{what}.{role_field}')
   role = _ALSO.get(role, role)
   if role not in ROLES:
-    raise ValueError(f'{what}.{role_field} is {role[:40]!r}; known: '
+    raise ValueError(f'{what}.{role_field} is {role[:40]!r}; allowed: '
                      f'{", ".join((*ROLES, *_ALSO))}')
   fields = [Field('reasoning' if name in REASONING else name,
                   values.text(value[name], f'{what}.{name}'))
@@ -221,7 +221,9 @@ def _of_pair(row: Dict[str, Any], shown: _Shown) -> list[tuple]:
   messages = (
       *((Message('system', (system,)),) if system else ()),
       *_chat(row['prompt'], 'prompt', shown, 'user'))
-  said = _chat(row['answer'], 'answer', _Shown((), shown.part), 'assistant')
+  of_answer = _Shown(
+      (), lambda value, kind: shown.part(value, kind, 'answer'))
+  said = _chat(row['answer'], 'answer', of_answer, 'assistant')
   if any(m.role != 'assistant' for m in said):
     raise ValueError('answer is a chat of '
                      f'{", ".join(m.role for m in said)}; allowed: assistant')
@@ -336,7 +338,8 @@ class LessonSource:
       KeyError, ValueError, FileNotFoundError: naming file and row.
     """
     try:
-      return list(self._of_question(index) if self._questions
+      return list(self._of_question(self._questions, index)
+                  if self._questions
                   else self._of_row(index))
     except FileNotFoundError as e:
       raise FileNotFoundError(
@@ -347,8 +350,8 @@ class LessonSource:
       kind = '' if isinstance(e, ValueError) else f'{type(e).__name__}: '
       raise ValueError(f'{self.where(index)}: {kind}{said}') from e
 
-  def _of_question(self, index: int) -> Iterator[Lesson]:
-    question = self._questions.question(index)
+  def _of_question(self, questions: Source, index: int) -> Iterator[Lesson]:
+    question = questions.question(index)
     for k, said in enumerate(question.responses):
       yield Lesson(f'{question.id}/{k}', check((
           Message('user', (*question.media, question.text)),
