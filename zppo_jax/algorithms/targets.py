@@ -23,12 +23,15 @@ class TargetContext:
     score: sequences -> the teacher's log-probs of their responses (nats,
       temperature 1), None where one did not come. It raises ValueError for a
       method whose row does not say `teacher_scores`.
+    scored: (group, rollout) -> the targets of the teacher's pass over the whole
+      rollout batch (distillation.score_rollouts); {} without such a pass.
   """
   groups: Sequence[Group]
   advantages: np.ndarray
   step: int
   seed: int
   score: Callable[[Sequence[TokenSequence]], Scores]
+  scored: Targets = dataclasses.field(default_factory=dict)
 
 
 # TargetContext -> Targets. A rollout without an entry is not trained, because
