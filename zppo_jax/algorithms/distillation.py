@@ -218,39 +218,42 @@ def _kept(ids: np.ndarray | None, logps) -> dict[str, np.ndarray] | None:
           'kept_logps': np.asarray(logps, np.float32)}
 
 
-def _of_student(sequences, distil: Distil, score, student_ids):
-  ids = student_ids(sequences, distil.top)
-  scores = score(sequences, Wanted(ids=ids, temperature=distil.temperature))
-  return [_kept(*pair) for pair in zip(ids, scores.given_logps, strict=True)]
+def _of_sampled(response: Sequence[int], logps) -> dict | None:
+  """The log-prob of the token alone and, for a support, as its one id."""
+  if logps is None:
+    return None
+  logps = np.asarray(logps, np.float32)
+  return {'teacher_logp': logps,
+          **_kept(np.asarray(response)[:, None], logps[:, None])}
 
 
-def _of_teacher(sequences, distil: Distil, score, student_ids):
-  del student_ids
-  scores = score(sequences, Wanted(top=distil.top,
-                                   temperature=distil.temperature))
-  return [_kept(*pair) for pair in zip(scores.top_ids, scores.top_logps,
-                                       strict=True)]
+def wanted(distil: Distil, need: str, ids: Sequence[np.ndarray] = (),
+           entropy: bool = False) -> Wanted:
+  """What a stored need wants of the teacher.
+
+  Args:
+    distil: the settings.
+    need: a key of NEEDS that is stored.
+    ids: the student's likeliest ids, for 'teacher_given'.
+    entropy: whether the teacher's entropies are wanted too.
+  """
+  return Wanted(top=distil.top if need == 'teacher_top' else 0,
+                ids=ids if need == 'teacher_given' else (), entropy=entropy,
+                temperature=distil.temperature)
 
 
-def _of_sampled(sequences, distil: Distil, score, student_ids):
-  """Both the log-prob of the token alone and, for a support, as its one id."""
-  del student_ids
-  scores = score(sequences, Wanted(temperature=distil.temperature))
-  return [None if logps is None else {
-      'teacher_logp': np.asarray(logps, np.float32),
-      **_kept(np.asarray(s.response)[:, None], np.asarray(logps)[:, None])}
-          for s, logps in zip(sequences, scores.logps, strict=True)]
-
-
-# The need of a row -> its pass of the teacher and what an absent score holds.
-_STORED: dict[str, tuple[Callable, int | None]] = {
-    'teacher_given': (_of_student, None), 'teacher_top': (_of_teacher, None),
-    'teacher_scores': (_of_sampled, 1)}
+def _arrays(need: str, sequences, ids, scores: Scores):
+  """The targets of each sequence, None where no score came."""
+  if need == 'teacher_given':
+    return map(_kept, ids, scores.given_logps)
+  if need == 'teacher_top':
+    return map(_kept, scores.top_ids, scores.top_logps)
+  return map(_of_sampled, [s.response for s in sequences], scores.logps)
 
 
 def _absent(length: int, need: str, top: int) -> dict[str, np.ndarray]:
   """The targets of a rollout without scores; its tokens are not taught."""
-  width = _STORED[need][1] or top
+  width = 1 if need == 'teacher_scores' else top
   kept = {'kept_ids': np.full((length, width), -1, np.int32),
           'kept_logps': np.zeros((length, width), np.float32)}
   return kept | ({'teacher_logp': np.zeros(length, np.float32)}
@@ -275,8 +278,8 @@ class Scored:
 def score_rollouts(
     groups: Sequence[Group], distil: Distil, need: str,
     score: Callable[[Sequence[TokenSequence], Wanted], Scores],
-    student_ids: Callable[[Sequence[TokenSequence], int],
-                          Sequence[np.ndarray]]) -> Scored:
+    student_ids: Callable[[Sequence[TokenSequence]], Sequence[np.ndarray]],
+    entropy: bool = False) -> Scored:
   """One pass of the teacher over all rollouts of a step.
 
   Args:
@@ -284,19 +287,27 @@ def score_rollouts(
     distil: the settings.
     need: a key of NEEDS that is stored.
     score: the teacher.
-    student_ids: (sequences, K) -> int32 [R, K] of each, the likeliest ids under
-      the policy that begins the step.
+    student_ids: sequences -> int32 [R, K] of each, the likeliest ids under the
+      policy that begins the step; it is asked if the need is 'teacher_given'.
+    entropy: whether the teacher also returns its entropies.
   """
   places, sequences = _sequences(groups)
   if not places:
     return Scored(targets={})
-  arrays = _STORED[need][0](sequences, distil, score, student_ids)
+  ids = student_ids(sequences) if need == 'teacher_given' else ()
+  scores = score(sequences, wanted(distil, need, ids, entropy))
+  arrays = list(_arrays(need, sequences, ids, scores))
+  entropies = scores.entropies if entropy else (None,) * len(sequences)
   out, missing = {}, 0
-  for place, sequence, of in zip(places, sequences, arrays, strict=True):
+  for place, sequence, of, entropy_R in zip(
+      places, sequences, arrays, entropies, strict=True):
     length = len(sequence.response)
     if of is None:
       missing += length
     out[place] = {**(of or _absent(length, need, distil.top)),
                   'taught': np.full(length, of is not None, np.float32)}
+    if entropy:
+      out[place]['teacher_entropy'] = np.zeros(length, np.float32) if (
+          entropy_R is None) else np.asarray(entropy_R, np.float32)
   return Scored(targets=out, missing=missing,
                 tokens=sum(len(s.response) for s in sequences))

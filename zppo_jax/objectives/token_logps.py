@@ -98,6 +98,17 @@ def is_target(targets_Bc, part, b: Blocks):
   return place[..., None] == np.arange(b.v)
 
 
+def places(ids_BcK, part, b: Blocks):
+  """Indices [B, c, K] of ids in the logits [B, c, v] of a part.
+
+  They lie beyond v for ids of other parts, and where no id stands (-1).
+  """
+  here = (ids_BcK >= 0) & (ids_BcK % b.n == part)
+  B, c, _ = ids_BcK.shape
+  return (np.arange(B)[:, None, None], np.arange(c)[None, :, None],
+          jnp.where(here, ids_BcK // b.n, b.v))
+
+
 def over_parts(n: int, step, state):
   """step(part, state) for each of n parts; without a loop if n is 1."""
   return step(0, state) if n == 1 else jax.lax.fori_loop(0, n, step, state)
