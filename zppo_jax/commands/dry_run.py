@@ -58,7 +58,9 @@ def lowered(run: Run) -> dict:
   """The largest text-only program of each engine, lowered."""
   params, rollout = run.abstract_state.params, _rollout_params(run)
   text = [s for s in layouts.shapes(run.layout) if not s.patches]
-  targets = minibatches.example_targets(run.method, run.num_updates)
+  targets = minibatches.example_targets(
+      run.method, run.num_updates, run.distil, run.stored_need,
+      run.teacher is not None and run.teacher.capabilities.entropy)
   rows = layouts.empty(run.layout, text[-1], targets)
   update = run.update_fn.keywords
   out = {f'student {name}': program for name, program in
