@@ -43,9 +43,8 @@ pytestmark = pytest.mark.usefixtures('quick_compile')
 
 V = 20  # the true vocabulary; the heads have 24 and 32 columns
 STUDENT, TEACHER = 0.9, 1.3  # temperatures
-KINDS = ('reverse', 'forward', 'jensen_shannon')
 LAYOUT = layouts.Layout(
-    kind='padded', max_tokens=96, multiple=1, rollouts=2, row_buckets=(16, 24),
+    kind='padded', max_tokens=96, multiple=1, rollouts=2, row_buckets=(16,),
     prompt_buckets=(8,), response_buckets=(8,), patch_buckets=(), num_axes=1)
 
 
@@ -60,7 +59,8 @@ def recorded():
   rng = np.random.default_rng(0)
   draw = lambda n: tuple(rng.integers(1, V, n).tolist())
   groups = []
-  for p, (prompt, lengths) in enumerate(((2, (1, 6)), (5, (3, 4)), (3, (2, 5)))):
+  sizes = (2, (1, 6)), (5, (3, 4)), (3, (2, 5))
+  for p, (prompt, lengths) in enumerate(sizes):
     rollouts = tuple(
         Rollout(draw(n), (-1.0,) * (n - f), '', StopReason.END, Verdict.WRONG,
                 '', forced=f) for n, f in zip(lengths, (0, 2), strict=True))
@@ -73,6 +73,8 @@ def recorded():
 GROUPS = recorded()
 PLACES = [(p, g) for p in range(3) for g in range(2)]
 UNSCORED = (2, 1)
+SCORED = [place for place in PLACES if place != UNSCORED]
+TOKENS, TAUGHT = 15, 12  # of the tokens that are not forced
 
 
 def logps_alone(model, params, temperature, place):
@@ -116,15 +118,16 @@ def unforced(place, x_R):
 def reference(tiny, teacher):
   """(of_sequence: (s, t, place) -> [R]) -> (loss, gradient) over the tokens
   that are not forced."""
-  t = {place: jax.device_get(logps_alone(*teacher, TEACHER, place))
-       for place in PLACES}
+  t = jax.device_get(jax.jit(lambda params: {
+      place: logps_alone(teacher[0], params, TEACHER, place)
+      for place in PLACES})(teacher[1]))
 
   def of(of_sequence, places=PLACES):
     def total(params):
       return sum(unforced(place, of_sequence(
           logps_alone(tiny[0], params, STUDENT, place), t[place], place))
           for place in places)
-    return jax.device_get(jax.value_and_grad(total)(tiny[1]))
+    return jax.device_get(jax.jit(jax.value_and_grad(total))(tiny[1]))
   of.teacher = t
   return of
 
@@ -132,11 +135,12 @@ def reference(tiny, teacher):
 @pytest.fixture(scope='module')
 def gradient(tiny, teacher, make_mesh):
   """(loss, targets by place, kind, mesh) -> (gradient, Sums)."""
-  def of(loss, targets, kind='padded', shape=(), layout=LAYOUT, **fields):
+  def of(loss, targets, kind='padded', shape=(), layout=LAYOUT,
+         teacher=teacher, teacher_runs=True, **fields):
     (model, params), mesh = tiny, make_mesh(*shape)
     tx = optax.sgd(1.0)
     shardings = states.state_shardings(model, tx, mesh)
-    frozen = {} if 'old_logps' in fields else {
+    frozen = {} if not teacher_runs else {
         'teacher': weight_sync.place_copy(teacher[1], teacher[0], mesh)}
     update_fn = update.compile_update(
         loss_fn=functools.partial(
@@ -162,16 +166,34 @@ def assert_same(got, want, rtol=1e-5):
 NOTHING = {place: {} for place in PLACES}
 
 
-def whole(kind, beta=0.3):
-  return functools.partial(
-      whole_vocabulary_divergence, divergence=Divergence(kind, beta), vocab=V,
-      student_temperature=STUDENT, teacher_temperature=TEACHER, chunk=3)
+WEIGHTS = {'reverse': 1.0, 'forward': 3.0, 'jensen_shannon': 20.0}
 
 
-def kept(kind, rest='bucket', beta=0.3):
-  return functools.partial(
-      kept_ids_divergence, divergence=Divergence(kind, beta), rest=rest,
-      vocab=V, student_temperature=STUDENT, chunk=3)
+def every_kind(loss):
+  """The weighted sum of a loss with each divergence: one program for all."""
+  def total(output, batch):
+    parts = {kind: loss(divergence=Divergence(kind, 0.3))(output, batch)
+             for kind in WEIGHTS}
+    return sum(weight * parts[kind][0] for kind, weight in WEIGHTS.items()
+               ), parts['jensen_shannon'][1]
+  return total
+
+
+def whole(teacher_temperature=TEACHER):
+  return every_kind(functools.partial(
+      functools.partial, whole_vocabulary_divergence, vocab=V,
+      student_temperature=STUDENT, teacher_temperature=teacher_temperature,
+      chunk=3))
+
+
+def kept(rest='bucket'):
+  return every_kind(functools.partial(
+      functools.partial, kept_ids_divergence, rest=rest, vocab=V,
+      student_temperature=STUDENT, chunk=3))
+
+
+def of_all(s, t):
+  return sum(weight * dense(kind, s, t) for kind, weight in WEIGHTS.items())
 
 
 def kept_targets(teacher_logps, count):
@@ -188,67 +210,60 @@ def kept_targets(teacher_logps, count):
   return out
 
 
-@pytest.mark.parametrize('kind', KINDS)
-def test_whole_vocabulary_against_whole_softmaxes(kind, reference, gradient):
-  """Value and gradient in every layout; every token that is not forced, none of
-  a prompt, no padding column; statistics beside it."""
-  want_loss, want = reference(lambda s, t, _: dense(kind, s, t))
-  entropy, _ = reference(lambda s, t, _: -jnp.sum(jnp.exp(t) * t, -1) + 0 * s[
-      :, 0])
+def test_whole_vocabulary_against_whole_softmaxes(reference, gradient):
+  """Values and gradients in every layout: every token that is not forced, none
+  of a prompt, no padding column; statistics beside them."""
+  want_loss, want = reference(lambda s, t, _: of_all(s, t))
+  entropy = sum(unforced(place, -np.sum(np.exp(t) * t, -1))
+                for place, t in reference.teacher.items())
   for layout in layouts.LAYOUTS:
-    grads, sums = gradient(whole(kind), NOTHING, layout)
+    grads, sums = gradient(whole(), NOTHING, layout)
     np.testing.assert_allclose(sums.loss, want_loss, rtol=1e-5)
     assert_same(grads, want)
-    assert sums.total['distil/taught'] == sums.tokens == 15
-    np.testing.assert_allclose(sums.total['distil/divergence'], want_loss,
-                               rtol=1e-5)
+    assert sums.total['distil/taught'] == sums.tokens == TOKENS
     np.testing.assert_allclose(sums.total['distil/teacher_entropy'], entropy,
                                rtol=1e-5)
 
 
 def test_kept_ids_that_are_all_ids_are_the_whole_vocabulary(reference,
                                                             gradient):
-  """K = V with either rest, over the rollouts that have scores."""
-  scored = [place for place in PLACES if place != UNSCORED]
+  """K = V, over the rollouts that have scores."""
   targets = kept_targets(reference.teacher, V)
-  for kind in KINDS:
-    want_loss, want = reference(lambda s, t, _: dense(kind, s, t), scored)  # noqa: B023
-    for rest in ('bucket', 'renormalised'):
-      grads, sums = gradient(kept(kind, rest), targets, 'shared')
-      np.testing.assert_allclose(sums.loss, want_loss, rtol=1e-5)
-      assert_same(grads, want, 2e-5)
-    assert sums.tokens == 15 and sums.total['distil/taught'] == 12
-    np.testing.assert_allclose(sums.total['distil/kept_mass_student'], 12,
-                               rtol=1e-5)
+  want_loss, want = reference(lambda s, t, _: of_all(s, t), SCORED)
+  for rest in ('bucket', 'renormalised'):
+    grads, sums = gradient(kept(rest), targets, 'shared')
+    np.testing.assert_allclose(sums.loss, want_loss, rtol=1e-5)
+    assert_same(grads, want, 2e-5)
+  assert sums.tokens == TOKENS and sums.total['distil/taught'] == TAUGHT
+  np.testing.assert_allclose(sums.total['distil/kept_mass_student'], TAUGHT,
+                             rtol=1e-5)
 
 
-@pytest.mark.parametrize('kind', KINDS)
-def test_a_few_kept_ids_and_the_rest(kind, reference, gradient):
-  """K = 3: the rest is one more outcome of both, in every layout."""
-  scored = [place for place in PLACES if place != UNSCORED]
+def test_a_few_kept_ids_and_the_rest(reference, gradient):
+  """K = 3: the rest is one more outcome of both, in every layout; and a rest
+  that is dropped is noticed."""
   targets = kept_targets(reference.teacher, 3)
-  want_loss, want = reference(lambda s, t, place: dense(kind, *(
-      with_rest(x, targets[place]['kept_ids']) for x in (s, t))), scored)
+  want_loss, want = reference(lambda s, t, place: of_all(*(
+      with_rest(x, targets[place]['kept_ids']) for x in (s, t))), SCORED)
   for layout in layouts.LAYOUTS:
-    grads, sums = gradient(kept(kind), targets, layout)
+    grads, sums = gradient(kept(), targets, layout)
     np.testing.assert_allclose(sums.loss, want_loss, rtol=2e-5)
     assert_same(grads, want, 5e-5)
-  dropped, _ = gradient(kept(kind, 'dropped'), targets)
+  dropped, _ = gradient(kept('dropped'), targets)
   with pytest.raises(AssertionError):
     assert_same(dropped, want, 5e-5)
 
 
-@pytest.mark.parametrize('shape', [(8,), (2, 2, 2)])
-def test_eight_devices(shape, gradient, reference):
-  """Rows over devices, and parameters and vocabulary cut too."""
+def test_eight_devices(gradient, reference):
+  """Rows over devices, parameters and vocabulary cut too: both losses as one
+  sum have the gradient of one device."""
   targets = kept_targets(reference.teacher, 3)
-  for loss, of in ((whole('jensen_shannon'), NOTHING),
-                   (kept('reverse'), targets)):
-    want, alone = gradient(loss, of)
-    for kind in ('shared', 'packed'):
-      grads, sums = gradient(loss, of, kind, shape)
-      np.testing.assert_allclose(sums.loss, alone.loss, rtol=1e-5)
-      assert_same(grads, want, 2e-5)
+  loss = losses.added((whole(), kept()))
+  want, alone = gradient(loss, targets)
+  for kind, shape in (('shared', (2, 2, 2)), ('packed', (8,))):
+    grads, sums = gradient(loss, targets, kind, shape)
+    np.testing.assert_allclose(sums.loss, alone.loss, rtol=1e-5)
+    assert_same(grads, want, 2e-5)
 
 
 def sampled_targets(teacher_logps):
@@ -279,12 +294,13 @@ def test_estimators(kind, reference, gradient):
       GROUPS[place[0]].rollouts[place[1]].tokens), -2, np.float32),
       'taught': np.full(len(GROUPS[place[0]].rollouts[place[1]].tokens),
                         place != UNSCORED, np.float32)} for place in PLACES}
-  grads, sums = gradient(functools.partial(estimate, kind=kind), targets)
+  grads, sums = gradient(functools.partial(estimate, kind=kind), targets,
+                         teacher_runs=False)
 
   def by_hand(output, batch):
     d = -2 - output.logp_BT
     return formula(d) * batch.targets['taught'], {}
-  want, of = gradient(by_hand, targets)
+  want, of = gradient(by_hand, targets, teacher_runs=False)
   np.testing.assert_allclose(sums.loss, of.loss, rtol=1e-5)
   assert_same(grads, want)
 
@@ -303,7 +319,7 @@ def test_log_ratio_is_the_surrogate_of_the_detached_difference(gradient,
                                                                reference):
   """At the old policy the gradient is -d grad log p of scored tokens."""
   targets = sampled_targets(reference.teacher)
-  own = dict(old_logps=update.own_old_logps)
+  own = dict(old_logps=update.own_old_logps, teacher_runs=False)
   grads, sums = gradient(functools.partial(
       log_ratio_surrogate, clip=losses.ClipBounds()), targets, **own)
 
@@ -321,8 +337,9 @@ def test_likelihood_and_the_coefficient(gradient):
   loss = functools.partial(
       distillation_losses.scaled, loss=negative_log_likelihood,
       coefficient=Schedule(start=2.0))
-  grads, sums = gradient(loss, NOTHING)
-  want, of = gradient(lambda output, batch: (-2 * output.logp_BT, {}), NOTHING)
+  grads, sums = gradient(loss, NOTHING, teacher_runs=False)
+  want, of = gradient(lambda output, batch: (-2 * output.logp_BT, {}), NOTHING,
+                      teacher_runs=False)
   assert_same(grads, want)
   np.testing.assert_allclose(sums.loss, of.loss, rtol=1e-6)
   assert sums.total['distil/coefficient'] == 2 * sums.tokens
@@ -330,62 +347,55 @@ def test_likelihood_and_the_coefficient(gradient):
 
 @pytest.mark.parametrize('reducer', [
     'token_mean', 'per_rollout', 'taught_tokens', 'constant_length'])
-def test_reducers_over_any_number_of_micro_batches(reducer, reference,
-                                                   gradient):
+def test_reducers_over_any_number_of_micro_batches(reducer, gradient):
   """1, 2 and 6 micro-batches: the sums divided by the count of the whole
   mini-batch are the mean that the reducer names."""
-  targets = kept_targets(reference.teacher, 3)
+  size = lambda place: (lambda r: len(r.tokens) - r.forced)(
+      GROUPS[place[0]].rollouts[place[1]])
+  targets = {place: {'weight': np.float32(weight), 'taught': np.full(
+      len(weight), place != UNSCORED, np.float32)}
+      for place, weight in (
+          (place, np.arange(1, 1 + size(place) + GROUPS[place[0]].rollouts[
+              place[1]].forced)) for place in PLACES)}
+  taught = lambda place: place != UNSCORED
+  means = {  # of the weights, with 0 where nothing was taught
+      'token_mean': lambda of: sum(map(sum, of.values())) / TOKENS,
+      'per_rollout': lambda of: sum(
+          sum(x) / size(place) for place, x in of.items()) / 6,
+      'taught_tokens': lambda of: sum(map(sum, of.values())) / TAUGHT,
+      'constant_length': lambda of: sum(map(sum, of.values())) / 48}
+  want = means[reducer]({
+      place: targets[place]['weight'][-size(place):] * taught(place)
+      for place in PLACES})
+
+  def loss(output, batch):
+    # Its gradient is that of the log-probs, so that it cannot be 0 by chance.
+    weight = batch.targets['weight'] * batch.targets['taught']
+    return weight * (1 + output.logp_BT - jax.lax.stop_gradient(
+        output.logp_BT)), {}
+
   count = packing.reducer_count(reducer, GROUPS, targets, 8)
-  weights = {}
-  for place in PLACES:
-    rollout = GROUPS[place[0]].rollouts[place[1]]
-    weights[place] = {
-        'token_mean': 1 / 15, 'per_rollout': 1 / 6 / (
-            len(rollout.tokens) - rollout.forced),
-        'taught_tokens': 1 / 12, 'constant_length': 1 / 48}[reducer]
-  scored = [place for place in PLACES if place != UNSCORED]
-  want_loss, want = reference(lambda s, t, place: weights[place] * dense(
-      'reverse', *(with_rest(x, targets[place]['kept_ids']) for x in (s, t))),
-      scored)
+  first = None
   for most, kind in ((96, 'padded'), (48, 'padded'), (16, 'padded'),
-                     (20, 'shared'), (48, 'packed')):
+                     (48, 'packed')):
     grads, sums = gradient(
-        kept('reverse'), targets, kind, layout=LAYOUT._replace(
-            max_tokens=most, row_buckets=(16,)), reducer=reducer, longest=8)
-    np.testing.assert_allclose(sums.loss / count, want_loss, rtol=2e-5)
-    assert_same(jax.tree.map(lambda x: x / count, grads), want, 5e-5)
+        loss, targets, kind, layout=LAYOUT._replace(max_tokens=most),
+        reducer=reducer, longest=8, teacher_runs=False)
+    np.testing.assert_allclose(sums.loss / count, want, rtol=1e-6)
+    first = first or grads
+    assert_same(grads, first)
 
 
-def test_the_equal_teacher_has_no_gradient(tiny, gradient, make_mesh,
-                                           monkeypatch, reference):
+def test_the_equal_teacher_has_no_gradient(tiny, gradient, reference):
   """The student as its own teacher at one temperature: below 1e-6 nats a token
   and 1e-5 of the gradient of another teacher, whole and kept."""
   model, params = tiny
-  real, _ = gradient(whole('reverse'), NOTHING)
-  size = optax.tree.norm(real)
-  same = {place: jax.device_get(logps_alone(model, params, STUDENT, place))
-          for place in PLACES}
-  for kind in KINDS:
-    grads, sums = gradient(kept(kind), kept_targets(same, 4))
-    assert abs(sums.loss) < 15e-6
-    assert optax.tree.norm(grads) < 1e-5 * size
-  mesh, tx = make_mesh(), optax.sgd(1.0)
-  shardings = states.state_shardings(model, tx, mesh)
-  for kind in KINDS:
-    loss = whole(kind)
-    loss.keywords['teacher_temperature'] = STUDENT
-    update_fn = update.compile_update(
-        loss_fn=functools.partial(
-            update.policy_loss, model=model, temperature=STUDENT, chunk=3,
-            loss=loss, frozen={'teacher': model}), tx=tx, mesh=mesh,
-        shardings=shardings,
-        frozen={'teacher': weight_sync.place_copy(params, model, mesh)})
-    for layout in ('shared', 'packed'):
-      batches = layouts.micro_batches(GROUPS, NOTHING,
-                                      LAYOUT._replace(kind=layout))
-      grads, sums, _ = jax.device_get(update_fn(
-          TrainState(jax.device_put(params, shardings.params), None, None),
-          [sharding.put_batch(mesh, b) for b in batches], None,
-          optimizer_fn=lambda state, grads, count: (grads, None)))
-      assert abs(sums.loss) < 15e-6
-      assert optax.tree.norm(grads) < 1e-5 * size
+  same = jax.device_get(jax.jit(lambda params: {
+      place: logps_alone(model, params, STUDENT, place)
+      for place in PLACES})(params))
+  real, _ = gradient(kept(), kept_targets(reference.teacher, 4))
+  for grads, sums in (
+      gradient(kept(), kept_targets(same, 4)),
+      gradient(whole(STUDENT), NOTHING, 'shared', teacher=tiny)):
+    assert abs(sums.loss) < 1e-6 * TOKENS * sum(WEIGHTS.values())
+    assert optax.tree.norm(grads) < 1e-5 * optax.tree.norm(real)

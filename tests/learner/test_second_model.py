@@ -78,9 +78,9 @@ def test_a_few_steps_of_the_embedded_world(with_row):
   state, buffer = run.init_state(), ReplayBuffer(run.buffer_capacity)
   for i in range(c.steps):
     outcome = step.train_step(run, state, buffer, i)
-    state, row = outcome.state, outcome.row
+    state, row = outcome.state, step.metrics_row(run, outcome)
     gain = 0.0
-    for b in (b for batches, _ in outcome.minibatches for b in batches):
+    for b in (b for of in outcome.minibatches for b in of.batches):
       old = b.targets['old_logp']
       moved = run.score_fn(state.params, b)[0] - old
       gain += float(jnp.sum(
