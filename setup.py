@@ -68,7 +68,8 @@ setup(
         # Compiles for TPUs on a machine without one.
         'aot': ['libtpu>=0.0.40'],
         'notebooks': ['nbclient>=0.10', 'ipykernel>=6', 'matplotlib>=3.8'],
-        'dev': [*TEST, 'ruff==0.17.*', 'import-linter>=2', 'pre-commit>=4'],
+        'dev': [*TEST, 'ruff==0.17.*', 'mypy==2.4.*', 'import-linter>=2',
+                'pre-commit>=4'],
     },
     entry_points={'console_scripts': ['zppo = zppo_jax.main:main']},
 )

@@ -134,7 +134,7 @@ def largest_ops(folder: pathlib.Path, count: int = 15) -> list[dict]:
   files = sorted(pathlib.Path(folder).rglob('*.trace.json.gz'))
   if not files:
     raise ValueError(f'no trace under {folder}')
-  events = json.loads(gzip.open(files[-1]).read())['traceEvents']
+  events = json.loads(gzip.decompress(files[-1].read_bytes()))['traceEvents']
   total, times = collections.Counter(), collections.Counter()
   for e in events:
     if e.get('ph') == 'X' and 'hlo_op' in e.get('args', {}):

@@ -1,5 +1,6 @@
 """Questions, rollouts and groups for tests, in the embedded world's words."""
 
+import json
 import pathlib
 import re
 import runpy
@@ -44,6 +45,11 @@ def small_config(**changes):
     for name, value in changes.items():
       c[name] = value
   return c
+
+
+def json_rows(file: pathlib.Path) -> list:
+  """The rows of a file that holds one JSON value per line."""
+  return [json.loads(line) for line in file.read_text().splitlines()]
 
 
 def documented_metrics() -> list[re.Pattern]:
@@ -97,11 +103,11 @@ def rendered(chat, kind, text, candidates=(), answers=(), media=()):
 
 
 def training(prompt, response, logps=0.0, advantage=1.0, media=None,
-             forced=0) -> TrainingSequence:
+             mask=True) -> TrainingSequence:
   """A sequence with the targets of the clipped surrogate."""
   return packing.weighted(
       TokenSequence(prompt=prompt, response=response, media=media),
-      forced=forced, advantage=advantage,
+      mask=mask, advantage=advantage,
       sampler_logp=np.broadcast_to(np.float32(logps), len(response)))
 
 

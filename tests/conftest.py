@@ -12,6 +12,9 @@ _CACHE = pathlib.Path(os.environ.get('XDG_CACHE_HOME', '~/.cache')).expanduser()
 os.environ.setdefault('JAX_COMPILATION_CACHE_DIR',
                       str(_CACHE / 'zppo_jax_tests'))
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0')
+# A lower rank that is broadcast without [:, None] is often an axis by mistake.
+# Processes that tests start inherit it.
+os.environ['JAX_NUMPY_RANK_PROMOTION'] = 'raise'
 
 import functools  # noqa: E402
 import importlib.util  # noqa: E402

@@ -3,6 +3,7 @@
 Array names end in the axis key of records.py. Host records are there too.
 """
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -136,7 +137,7 @@ class MicroBatch:
       own.
     segment_BT: int32, 1, 2, ... on the sequences of a row, 0 on padding.
     mask_BT: float32, 1 on the tokens that are trained (or scored): response
-      tokens that are not forced.
+      tokens whose sequence says so.
     targets: name -> array [B, T, ...], what a loss reads of each token, aligned
       with tokens and 0 outside responses. `algorithms.targets` says which
       names a method has; 'old_logp' (float32 nats under the policy before the
@@ -154,7 +155,7 @@ class MicroBatch:
 
   def with_target(self, name: str, array_BT: jax.Array) -> 'MicroBatch':
     """This batch with one more target, or another array for one it has."""
-    return self.replace(targets={**self.targets, name: array_BT})
+    return dataclasses.replace(self, targets={**self.targets, name: array_BT})
 
 
 @struct.dataclass

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import jax
 import numpy as np
+from jax.typing import ArrayLike
 
 from zppo_jax.records import Purpose
 
@@ -24,19 +25,20 @@ def question_uid(question_id: str) -> int:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _step_key(seed: int, step, purpose):
+def _step_key(seed: int, step: ArrayLike, purpose: ArrayLike) -> jax.Array:
   key = jax.random.key(seed)
   return jax.random.fold_in(jax.random.fold_in(key, step), purpose)
 
 
-def step_key(seed: int, step: int, purpose: Purpose) -> jax.Array:
+def step_key(seed: int, step: ArrayLike, purpose: Purpose) -> jax.Array:
   """The key from which all device draws of one purpose and step derive."""
   return _step_key(seed, step, int(purpose))
 
 
-def rollout_keys(key, uid_P, kind_P, num_rollouts: int):
+def rollout_keys(key: jax.Array, uid_P: jax.Array, kind_P: jax.Array,
+                 num_rollouts: int) -> jax.Array:
   """Keys [P, G]: one key for each (question, prompt kind, rollout)."""
-  def one(uid, kind, rollout):
+  def one(uid: jax.Array, kind: jax.Array, rollout: jax.Array) -> jax.Array:
     of_prompt = jax.random.fold_in(jax.random.fold_in(key, uid), kind)
     return jax.random.fold_in(of_prompt, rollout)
   over_rollouts = jax.vmap(one, in_axes=(None, None, 0))
@@ -45,12 +47,13 @@ def rollout_keys(key, uid_P, kind_P, num_rollouts: int):
 
 
 @functools.partial(jax.jit, static_argnums=3)
-def _rollout_key_data(key, uid_P, kind_P, num_rollouts: int):
+def _rollout_key_data(key: jax.Array, uid_P: jax.Array, kind_P: jax.Array,
+                      num_rollouts: int) -> jax.Array:
   return jax.random.key_data(rollout_keys(key, uid_P, kind_P, num_rollouts))
 
 
-def rollout_key_data(key, uids: Sequence[int], kinds: Sequence[int],
-                     num_rollouts: int) -> np.ndarray:
+def rollout_key_data(key: jax.Array, uids: Sequence[int],
+                     kinds: Sequence[int], num_rollouts: int) -> np.ndarray:
   """uint32 [P, G, 2]: `rollout_keys` as host data, _CHUNK prompts per call, so
   that another number of prompts compiles nothing."""
   out = np.zeros((len(uids), num_rollouts, 2), np.uint32)
@@ -69,6 +72,6 @@ def seed_key_data(seed: int, num_rollouts: int) -> np.ndarray:
   return rollout_key_data(jax.random.key(seed), [0], [0], num_rollouts)[0]
 
 
-def host_rng(seed: int, step: int, purpose: Purpose):
+def host_rng(seed: int, step: int, purpose: Purpose) -> np.random.Generator:
   """A numpy generator for draws on the host, keyed like the device's draws."""
   return np.random.default_rng([seed, step, int(purpose)])

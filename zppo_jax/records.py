@@ -263,11 +263,6 @@ class Rollout:
     stop: why it ended.
     verdict: why it got its reward.
     answer: the parsed answer, or '' if none could be parsed.
-    forced: the number of leading tokens that the policy was made to begin
-      with. They carry no loss, and they do not count as trained tokens.
-
-  Raises:
-    ValueError: if `forced` is not in [0, len(tokens)].
   """
   tokens: tuple[int, ...]
   logps: tuple[float, ...]
@@ -275,18 +270,12 @@ class Rollout:
   stop: StopReason
   verdict: Verdict
   answer: str
-  forced: int = 0
-
-  def __post_init__(self) -> None:
-    if not 0 <= self.forced <= len(self.tokens):
-      raise ValueError(f'forced is {self.forced}; it must be in [0, '
-                       f'{len(self.tokens)}], the number of tokens')
 
   @property
   def sampled(self) -> bool:
-    """Whether `logps` has a number for each token that is not forced. A
-    teacher's text has none, because this run's policy did not draw it."""
-    return len(self.logps) == len(self.tokens) - self.forced
+    """Whether `logps` has a number for each token. A teacher's text has none,
+    because this run's policy did not draw it."""
+    return len(self.logps) == len(self.tokens)
 
   @property
   def reward(self) -> float:

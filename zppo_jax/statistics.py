@@ -14,20 +14,21 @@ def _t_quantile(p: float, freedom: int) -> float:
   return float(stats.t.ppf(p, freedom))
 
 
-def t_interval(values: Sequence[float], level: float = 0.95):
+def t_interval(values: Sequence[float],
+               level: float = 0.95) -> tuple[float, float, float]:
   """(mean, low, high) of the two-sided t interval; it needs two values."""
   n, mean = len(values), float(np.mean(values))
-  half = _t_quantile((1 + level) / 2, n - 1) * np.std(values, ddof=1)
-  half = float(half / math.sqrt(n))
+  deviation = float(np.std(values, ddof=1))
+  half = _t_quantile((1 + level) / 2, n - 1) * deviation / math.sqrt(n)
   return mean, mean - half, mean + half
 
 
 def sign_flip_p(differences: Sequence[float]) -> float:
   """Exact two-sided sign-flip test of a zero mean over all 2^n flips."""
-  differences = np.asarray(differences, float)
-  observed = abs(differences.mean())
-  flips = np.array(list(itertools.product((1, -1), repeat=len(differences))))
-  means = np.abs((flips * differences).mean(axis=1))
+  values = np.asarray(differences, float)
+  observed = abs(values.mean())
+  flips = np.array(list(itertools.product((1, -1), repeat=len(values))))
+  means = np.abs((flips * values).mean(axis=1))
   return float(np.mean(means >= observed - 1e-12))
 
 
@@ -48,7 +49,8 @@ def pass_at_k(num: int, correct: int, k: int) -> float:
   return 1.0 - math.comb(num - correct, k) / math.comb(num, k)
 
 
-def wilson_interval(values: Sequence[float], level: float = 0.95):
+def wilson_interval(values: Sequence[float],
+                    level: float = 0.95) -> tuple[float, float, float]:
   """(mean, low, high): Wilson's score interval over questions.
 
   Args:

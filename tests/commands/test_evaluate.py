@@ -6,6 +6,7 @@ import runpy
 
 import pytest
 
+from tests.builders import json_rows
 from zppo_jax.commands import evaluate
 from zppo_jax.rollout import collect
 from zppo_jax.train import build, evaluate as evaluation, loop
@@ -26,7 +27,7 @@ def config(method='grpo'):
 
 
 def lines(path):
-  return [json.loads(x) for x in (path / 'samples.jsonl').open()]
+  return json_rows(path / 'samples.jsonl')
 
 
 @pytest.fixture(scope='module')
@@ -102,8 +103,8 @@ def test_a_checkpoint_of_a_run_is_a_policy(tmp_path):
   c = small_config(steps=2, method='grpo')
   c.checkpoint.every = c.eval.every = 1
   loop.main(c, tmp_path / 'run')
-  logged = {row['step']: row for row in map(
-      json.loads, (tmp_path / 'run' / 'eval.jsonl').open())}
+  logged = {row['step']: row
+            for row in json_rows(tmp_path / 'run' / 'eval.jsonl')}
   measured = lambda name, to: evaluate.main(
       c, tmp_path / 'run' / name, tmp_path / to)['splits']
   found = {1: measured('checkpoints/1', 'a'), 2: measured('', 'b')}

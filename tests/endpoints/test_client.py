@@ -1,5 +1,6 @@
 """The client against servers that fail: causes, retries, budget, the key."""
 
+import contextlib
 import itertools
 import time
 
@@ -142,14 +143,12 @@ def test_a_server_that_drips_is_cut_off_at_the_deadline():
 
   def drip():
     talk, _ = listening.accept()
-    talk.recv(65536)
-    talk.sendall(b'HTTP/1.1 200 OK\r\ncontent-length: 9999\r\n\r\n')
-    try:
+    with talk, contextlib.suppress(OSError):
+      talk.recv(65536)
+      talk.sendall(b'HTTP/1.1 200 OK\r\ncontent-length: 9999\r\n\r\n')
       while True:
         talk.sendall(b' ')
         time.sleep(0.05)
-    except OSError:
-      pass
   threading.Thread(target=drip, daemon=True).start()
   of = Endpoint(url=f'http://127.0.0.1:{listening.getsockname()[1]}/v1',
                 **{**QUICK, 'deadline_s': 0.5, 'retries': 0})

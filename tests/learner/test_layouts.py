@@ -197,12 +197,8 @@ def any_targets(groups):
 
 @pytest.mark.parametrize('kind', layouts.LAYOUTS)
 def test_any_target_lies_with_its_tokens(kind):
-  """Types and trailing axes are kept, 0 elsewhere, in every layout; forced
-  tokens keep their targets and have no mask."""
+  """Types and trailing axes are kept, 0 elsewhere, in every layout."""
   groups = [group('a', 1, size=3), cut(group('b', 2, size=3), 4)]
-  forced = lambda g: dataclasses.replace(g, rollouts=tuple(
-      dataclasses.replace(r, forced=i) for i, r in enumerate(g.rollouts)))
-  groups = [forced(g) for g in groups]
   targets = any_targets(groups)
   del targets[0, 1]  # it is left out
   made = layouts.micro_batches(
@@ -219,14 +215,13 @@ def test_any_target_lies_with_its_tokens(kind):
         if all(np.array_equal(b.targets[n][i, at], x)
                for n, x in want.items()):
           assert tuple(b.tokens_BT[i, at].tolist()) == rollout.tokens
-          np.testing.assert_array_equal(
-              b.mask_BT[i, at], np.arange(len(at)) >= g)
+          assert b.mask_BT[i, at].all()
           seen.append((p, g))
   assert sorted(seen) == sorted(targets)
   held = sum(len(groups[p].rollouts[g].tokens) for p, g in targets)
   lit = sum((b.targets['top_id'] > 0).any(-1).sum() for b in made)
   assert held - 2 <= lit <= held  # nothing lies outside of the responses
-  assert trained_tokens(groups) == 3 * 6 + 3 * 4 - 2 * (0 + 1 + 2)
+  assert trained_tokens(groups) == 3 * 6 + 3 * 4
 
 
 def test_targets_that_do_not_fit_are_named():

@@ -286,6 +286,18 @@ def test_text_takes_a_free_place_beside_media_and_media_none_beside_text():
 @pytest.mark.parametrize('packed', [False, True])
 def test_an_empty_prompt_is_refused(packed):
   """Its first token would follow another row's last, or nothing."""
-  with pytest.raises(ValueError, match='prompt of 0 tokens; it must be >= 1'):
+  with pytest.raises(ValueError, match='of a prompt is 0; it must be >= 1'):
     bucketed_rows([ROW, training((), (3,), (-1.0,))], max_tokens=16, multiple=1,
                   buckets=(8,), packed=packed)
+
+
+def test_a_loss_mask_lies_with_its_tokens():
+  """A mask of a sequence's own: its other tokens keep their targets."""
+  masks = ([False, True, True], [True, False])
+  rows = [training([1, 2], [3, 4, 5], advantage=2.0, mask=np.bool_(masks[0])),
+          training([6], [7, 8], advantage=3.0, mask=np.bool_(masks[1]))]
+  for packs in ([[r] for r in rows], [rows]):
+    batch = fill_rows(packs, len(packs), 8)
+    of = lambda x, batch=batch: x[batch.targets['advantage'] > 0].tolist()
+    assert of(batch.mask_BT) == [0, 1, 1, 1, 0]
+    assert of(batch.targets['advantage']) == [2, 2, 2, 3, 3]

@@ -126,15 +126,14 @@ LAYOUT = layouts.Layout(
 
 
 def recorded():
-  """(groups, targets): prompts of 2 and 5 tokens, responses of 1 to 6, one of
-  them with two forced tokens."""
+  """(groups, targets): prompts of 2 and 5 tokens, responses of 1 to 6."""
   rng = np.random.default_rng(0)
   draw = lambda n: tuple(rng.integers(1, V, n).tolist())
   groups, targets = [], {}
   for p, (prompt, lengths) in enumerate(((2, (1, 6)), (5, (3, 4)))):
     rollouts = tuple(
-        Rollout(draw(n), (-1.0,) * (n - f), '', StopReason.END, Verdict.WRONG,
-                '', forced=f) for n, f in zip(lengths, (0, 2), strict=True))
+        Rollout(draw(n), (-1.0,) * n, '', StopReason.END, Verdict.WRONG, '')
+        for n in lengths)
     groups.append(Group(
         Prompt(Question(str(p), '', '', ''), PromptKind.PLAIN, draw(prompt)),
         rollouts))
@@ -145,8 +144,8 @@ def recorded():
 
 
 def test_gradient_against_a_hand_worked_case_in_every_layout(tiny, make_mesh):
-  """The gradient of -sum d log p over the tokens that are not forced, from
-  whole softmaxes of each sequence alone; shared, padded and packed."""
+  """The gradient of -sum d log p from whole softmaxes of each sequence alone;
+  shared, padded and packed."""
   model, params = tiny
   groups, targets = recorded()
 
@@ -162,7 +161,7 @@ def test_gradient_against_a_hand_worked_case_in_every_layout(tiny, make_mesh):
       logp = jnp.take_along_axis(logps[:-1], tokens[0, 1:, None], 1)[:, 0]
       logp = logp[len(prompt) - 1:]
       d = of['teacher_logp'] - jax.lax.stop_gradient(logp)
-      total -= jnp.sum((d * logp)[rollout.forced:])
+      total -= jnp.sum(d * logp)
     return total
 
   want_loss, want = jax.device_get(jax.jit(jax.value_and_grad(by_hand))(params))
@@ -180,7 +179,7 @@ def test_gradient_against_a_hand_worked_case_in_every_layout(tiny, make_mesh):
         TrainState(jax.device_put(params, shardings.params), None, None),
         [sharding.put_batch(mesh, b) for b in batches], None,
         optimizer_fn=lambda state, grads, count: (grads, None)))
-    assert sums.tokens == (1 + 4) + (3 + 2)  # two of 6 and of 4 are forced
+    assert sums.tokens == (1 + 6) + (3 + 4)
     np.testing.assert_allclose(sums.loss, want_loss, rtol=1e-6)
     for x, y in zip(jax.tree.leaves(grads), jax.tree.leaves(want),
                     strict=True):

@@ -67,10 +67,11 @@ def test_jensen_shannon_equals_the_formula(beta):
 def test_a_wider_teacher(beta):
   """From hidden states of width 5 and 9: value and gradient to 1e-6 in float32,
   whatever the blocks."""
+  rng = np.random.default_rng(1)
   student, teacher = (
-      Head(hidden_BTD=np.float32(RNG.standard_normal((B, T, D))),
-           head_DV=np.float32(RNG.standard_normal((D, V)))) for D in (5, 9))
-  tokens = RNG.integers(0, V, (B, T)).astype(np.int32)
+      Head(hidden_BTD=np.float32(rng.standard_normal((B, T, D))),
+           head_DV=np.float32(rng.standard_normal((D, V)))) for D in (5, 9))
+  tokens = rng.integers(0, V, (B, T)).astype(np.int32)
 
   def loss(hidden, head, vocab_chunk):
     loss_BT, _ = whole_vocabulary.over_vocabulary(

@@ -39,19 +39,19 @@ class Browser:
     theirs_in, self._out = os.pipe()
     self._in, theirs_out = os.pipe()
 
-    # Chromium reads from descriptor 3 and writes to 4.
-    def fds():
-      high_in = fcntl.fcntl(theirs_in, fcntl.F_DUPFD, 10)
-      high_out = fcntl.fcntl(theirs_out, fcntl.F_DUPFD, 10)
-      os.dup2(high_in, 3)
-      os.dup2(high_out, 4)
-
+    # Chromium reads from descriptor 3 and writes to 4. A shell puts them there,
+    # because Python's preexec_fn would fork this process with jax's threads.
+    high_in, high_out = (fcntl.fcntl(end, fcntl.F_DUPFD, 10)
+                         for end in (theirs_in, theirs_out))
     self._process = subprocess.Popen(
-        [find(), '--headless=new', '--no-sandbox', '--disable-gpu',
-         '--no-first-run', f'--user-data-dir={profile}',
-         '--remote-debugging-pipe', 'about:blank'],
-        preexec_fn=fds, close_fds=False, stdout=subprocess.DEVNULL,
+        ['bash', '-c', f'exec "$@" 3<&{high_in} 4>&{high_out}', 'bash', find(),
+         '--headless=new', '--no-sandbox', '--disable-gpu', '--no-first-run',
+         f'--user-data-dir={profile}', '--remote-debugging-pipe',
+         'about:blank'],
+        pass_fds=(high_in, high_out), stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL, start_new_session=True)
+    os.close(high_in)
+    os.close(high_out)
     os.close(theirs_in)
     os.close(theirs_out)
     targets = self.send('Target.getTargets')['targetInfos']

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from tests.builders import small_config
+from tests.builders import json_rows, small_config
 from zppo_jax import assets
 from zppo_jax.runs import watch
 from zppo_jax.runs.totals import History
@@ -156,5 +156,5 @@ def test_a_guard_stops_it_and_more_patience_goes_on(tmp_path, fields, said):
     loop.main(config, tmp_path)
   assert not (tmp_path / 'summary.json').exists()
   assert loop.main(all_truncated(steps=4), tmp_path)['idle_steps'] == 4
-  rows = [json.loads(x) for x in (tmp_path / 'metrics.jsonl').open()]
+  rows = json_rows(tmp_path / 'metrics.jsonl')
   assert [r['step'] for r in rows] == [0, 1, 2, 3]

@@ -12,7 +12,6 @@ import time
 import urllib.error
 import urllib.request
 
-import numpy as np
 import pytest
 
 pytest.importorskip('openai')
@@ -42,14 +41,19 @@ def launch(port: int = 0):
   return process, line.split()[1]
 
 
+def end(process) -> None:
+  process.kill()
+  process.wait()
+  process.stdout.close()
+
+
 @contextlib.contextmanager
 def serving():
   process, url = launch()
   try:
     yield process, url
   finally:
-    process.kill()
-    process.wait()
+    end(process)
 
 
 def config(url, api, steps=2):
@@ -62,9 +66,9 @@ def config(url, api, steps=2):
 
 
 @pytest.mark.slow
-def test_a_server_answers_teaches_scores_and_ends_well(tmp_path):
-  """Greedy answers are those of the teacher in this process; log-probs of
-  given tokens are its scorer's; SIGTERM ends it with 0."""
+def test_a_server_answers_teaches_and_ends_well(tmp_path):
+  """Greedy answers are those of the teacher in this process (its scores:
+  test_as_scorer.py); SIGTERM ends it with 0."""
   own = build.build(small_config())
   prompts = zppo.plain_prompts(micro.pool(6, 0.5), own.sampler.chat)
   with serving() as (process, url):
@@ -79,12 +83,6 @@ def test_a_server_answers_teaches_scores_and_ends_well(tmp_path):
     grade = run.teacher.grader
     assert all(grade.grade(grade.parse(t), p.question)
                for t, p in zip(texts, prompts, strict=True))
-    rows = [(p, own.sampler.chat.response(t))
-            for p, t in zip(prompts, texts, strict=True)]
-    there, here = run.teacher.score(rows), own.teacher.score(rows)
-    assert not there.calls.failed
-    for a, b in zip(there.logps, here.logps, strict=True):
-      np.testing.assert_allclose(a, b, atol=2e-5)
     first = run.teacher.answer(prompts, 3).groups
     again = run.teacher.answer(prompts[2:3], 3).groups  # in other company
     assert again[0].rollouts == first[2].rollouts
@@ -180,8 +178,7 @@ def test_a_teacher_that_is_killed_and_comes_back(tmp_path):
 
   def step(run, state, buffer, number, *rest):
     if number == 2:
-      server[0].kill()
-      server[0].wait()
+      end(server[0])
     if number == 4:
       server[0], _ = launch(port)
     return real(run, state, buffer, number, *rest)
@@ -191,8 +188,7 @@ def test_a_teacher_that_is_killed_and_comes_back(tmp_path):
       patch.setattr(loop, 'train_step', step)
       summary = loop.main(c, tmp_path / 'run')
   finally:
-    server[0].kill()
-    server[0].wait()
+    end(server[0])
   assert summary['steps'] == steps
   rows = [json.loads(line) for line in (
       tmp_path / 'run' / 'metrics.jsonl').read_text().splitlines()]

@@ -1,13 +1,14 @@
 """A trainer that is killed while its teacher is a server: what the teacher
 said once is not asked again, and the run ends as if nothing had happened."""
 
-import json
 import os
 import signal
 import subprocess
 import sys
 
 import pytest
+
+from tests.builders import json_rows
 
 pytest.importorskip('openai')
 from tests.builders import ROOT, small_config  # noqa: E402
@@ -57,10 +58,10 @@ def asked(fake) -> list[tuple[int, str]]:
 
 def rows_of(path):
   """metrics.jsonl without clocks and what an attempt sent."""
-  return [{k: v for k, v in json.loads(x).items() if not k.startswith(
+  return [{k: v for k, v in row.items() if not k.startswith(
       ('time/', 'compilations/', 'teacher/wanted', 'teacher/requests',
        'teacher/retries', 'teacher/fallbacks'))}
-          for x in (path / 'metrics.jsonl').open()]
+          for row in json_rows(path / 'metrics.jsonl')]
 
 
 def test_a_kill_after_the_teacher_spoke(tmp_path, monkeypatch):
@@ -86,7 +87,7 @@ def test_a_kill_after_the_teacher_spoke(tmp_path, monkeypatch):
     assert asked(fake) == whole and set(before) < set(whole)
   log = (tmp_path / 'run/attempts/0002/log.txt').read_text()
   assert 'resumed after 1 steps' in log
-  rows = [json.loads(x) for x in (tmp_path / 'run/metrics.jsonl').open()]
+  rows = json_rows(tmp_path / 'run/metrics.jsonl')
   assert ['teacher/requests' in row for row in rows] == [True, False, True]
   assert rows_of(tmp_path / 'run') == rows_of(tmp_path / 'whole')
   assert all(row['teacher/accuracy'] == 1 for row in rows)

@@ -9,7 +9,7 @@ import types
 import numpy as np
 import pytest
 
-from tests.builders import documented_metrics, small_config
+from tests.builders import documented_metrics, json_rows, small_config
 from zppo_jax import assets
 from zppo_jax.records import CallStats, Purpose
 from zppo_jax.runs import console
@@ -23,7 +23,7 @@ from zppo_jax.weights import safetensors_file
 
 def lines(path):
   """metrics.jsonl without what belongs to the process."""
-  rows = [json.loads(x) for x in (path / 'metrics.jsonl').open()]
+  rows = json_rows(path / 'metrics.jsonl')
   return [{k: v for k, v in row.items()
            if not k.startswith(('time/', 'compilations/'))}
           for row in rows]
@@ -85,8 +85,7 @@ def test_sampler_and_trainer_agree_in_the_loop(zppo_run):
 def test_every_name_in_metrics_is_documented_with_its_unit(zppo_run):
   """docs/metrics.md has a row for each."""
   documented = documented_metrics()
-  names = {n for row in zppo_run[0].joinpath('metrics.jsonl').open()
-           for n in json.loads(row)}
+  names = {n for row in json_rows(zppo_run[0] / 'metrics.jsonl') for n in row}
   assert len(names) > 50
   missing = sorted(n for n in names
                    if not any(d.fullmatch(n) for d in documented))
@@ -95,7 +94,7 @@ def test_every_name_in_metrics_is_documented_with_its_unit(zppo_run):
 
 def test_samples_show_prompts_candidates_and_verdicts(zppo_run):
   """At most four questions a step; reformulated ones are among them."""
-  rows = [json.loads(x) for x in (zppo_run[0] / 'samples.jsonl').open()]
+  rows = json_rows(zppo_run[0] / 'samples.jsonl')
   for number in (0, 1):
     of_step = [r for r in rows if r['step'] == number]
     assert 1 <= len(of_step) <= 4
@@ -287,8 +286,8 @@ def test_a_fork_starts_a_new_run_from_a_checkpoint(tmp_path, zppo_run):
   assert summary['student_rollouts'] == 64
   written = json.loads((tmp_path / 'fork/config.json').read_text())
   assert written['forked_from'] == {'path': str(source), 'step': 2}
-  rows = [json.loads(x) for x in (tmp_path / 'fork/eval.jsonl').open()]
-  last = [json.loads(x) for x in (source / 'eval.jsonl').open()][-1]
+  rows = json_rows(tmp_path / 'fork/eval.jsonl')
+  last = json_rows(source / 'eval.jsonl')[-1]
   assert rows[0]['step'] == 2 and rows[0]['hard'] == last['hard']
 
 
@@ -353,5 +352,5 @@ def test_final_weights_can_be_a_student_again(zppo_run):
   config.student.weights = str(path)
   run = build.build(config)
   accuracy = evaluate.of_state(run, run.init_state())
-  last = [json.loads(x) for x in (zppo_run[0] / 'eval.jsonl').open()][-1]
+  last = json_rows(zppo_run[0] / 'eval.jsonl')[-1]
   assert accuracy == {s: last[s] for s in accuracy}

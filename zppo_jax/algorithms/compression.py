@@ -38,7 +38,7 @@ class CompressionConfig:
   identity_below: int = 0
   temperature: float = 0.0
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     allowed.number('compression.cap', self.cap, '>= 1')
     allowed.number(
         'compression.identity_below', self.identity_below, f'[0, {self.cap}]',
@@ -141,11 +141,11 @@ def compress(traces: Sequence[tuple[Question, Rollout]],
   for (key, (trace, _)), summary in zip(pending.items(), summaries,
                                         strict=True):
     reason = failure(summary, trace)
-    if reason is None:
-      texts[key] = summary.text
-    else:
+    if reason is not None:
       texts[key] = tail(trace, config.cap, chat)
       failures.append(reason)
+    elif summary is not None:
+      texts[key] = summary.text
   return Compressed(
       texts=texts, failures=tuple(failures), requested=len(pending),
       unchanged=unchanged, over_bound=over_bound,

@@ -8,6 +8,8 @@ chat/renderers.py has the renderer of each kind of prompt.
 import math
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+
 from zppo_jax.records import (
   Group,
   HardVisit,
@@ -21,7 +23,7 @@ PREFIX_SHARE = 0.4  # of a teacher's response that is forced (App. D.2)
 
 
 def pre_cap(plain: Iterable[Group], tau: float, limit: int,
-            rng) -> list[Group]:
+            rng: np.random.Generator) -> list[Group]:
   """The hardest questions below tau, at most `limit` (step 3).
 
   Args:
@@ -39,11 +41,11 @@ def pre_cap(plain: Iterable[Group], tau: float, limit: int,
   return sorted((hard[i] for i in order), key=lambda g: g.accuracy)[:limit]
 
 
-def _pick(rollouts: Sequence[Rollout], rng) -> Rollout:
-  return rollouts[rng.integers(len(rollouts))]
+def _pick(rollouts: Sequence[Rollout], rng: np.random.Generator) -> Rollout:
+  return rollouts[int(rng.integers(len(rollouts)))]
 
 
-def bcq(visit: HardVisit, rng) -> Instance | None:
+def bcq(visit: HardVisit, rng: np.random.Generator) -> Instance | None:
   """One correct teacher rollout and one wrong student rollout, in random order.
 
   Both are drawn uniformly. None if the teacher has no correct rollout.
@@ -57,14 +59,14 @@ def bcq(visit: HardVisit, rng) -> Instance | None:
                   candidates=tuple(pair))
 
 
-def ncq(visit: HardVisit, rng) -> Instance | None:
+def ncq(visit: HardVisit, rng: np.random.Generator) -> Instance | None:
   """All wrong student rollouts, in sampling order."""
   del rng
   return Instance(question=visit.question, kind=PromptKind.NCQ,
                   candidates=visit.wrong)
 
 
-def placebo_bcq(visit: HardVisit, rng) -> Instance | None:
+def placebo_bcq(visit: HardVisit, rng: np.random.Generator) -> Instance | None:
   """A control: a BCQ whose 'correct' candidate is another wrong rollout.
 
   It exists exactly if the BCQ would exist and there are two wrong rollouts, so
@@ -77,7 +79,7 @@ def placebo_bcq(visit: HardVisit, rng) -> Instance | None:
                   candidates=(visit.wrong[first], visit.wrong[second]))
 
 
-def prefix(visit: HardVisit, rng) -> Instance | None:
+def prefix(visit: HardVisit, rng: np.random.Generator) -> Instance | None:
   """The beginning of a correct teacher rollout, drawn uniformly (App. D.2).
 
   It has floor(PREFIX_SHARE * L) of the L tokens before the end token. None if
@@ -101,7 +103,7 @@ REFORMULATIONS = {'bcq': bcq, 'ncq': ncq, 'placebo_bcq': placebo_bcq,
 
 
 def post_cap(visits: Sequence[HardVisit], names: Sequence[str], limit: int,
-             rng) -> list[Instance]:
+             rng: np.random.Generator) -> list[Instance]:
   """One pool of instances, at most `limit` (step 5).
 
   It walks the visits in the given order (hardest first) and appends each

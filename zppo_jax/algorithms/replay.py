@@ -7,6 +7,8 @@ accuracy settles it; rewards of reformulated prompts never reach it.
 import dataclasses
 from collections.abc import Callable, Iterable
 
+import numpy as np
+
 from zppo_jax import allowed
 from zppo_jax.records import Group, PromptKind, Question
 
@@ -47,7 +49,7 @@ class ReplayBuffer:
   capacity: int
   entries: dict[str, Entry] = dataclasses.field(default_factory=dict)
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     allowed.number('buffer capacity', self.capacity, '>= 1')
 
   def __len__(self) -> int:
@@ -66,7 +68,7 @@ class ReplayBuffer:
     return cls(capacity, {e.question.id: e for e in entries})
 
   def draw(self, count: int, exclude: Iterable[str],
-           rng) -> tuple[Question, ...]:
+           rng: np.random.Generator) -> tuple[Question, ...]:
     """Draws questions uniformly and without replacement.
 
     Args:

@@ -1,7 +1,7 @@
 """What a loss reads of each token: the targets that a method gives rollouts."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -41,21 +41,20 @@ MakeTargets = Callable[[TargetContext], Targets]
 
 
 def sampler_logps(rollout: Rollout) -> np.ndarray:
-  """float32 [R] nats as the sampler stored them; 0 on forced tokens.
+  """float32 [R] nats as the sampler stored them.
 
   Raises:
     ValueError: for a text that no sampler of this run drew.
   """
   if not rollout.sampled:
     raise ValueError(
-        f'a rollout of {len(rollout.tokens)} tokens, {rollout.forced} of them '
-        f'forced, has {len(rollout.logps)} log-probs; only a text that this '
-        "run's policy drew has the target 'sampler_logp'")
-  return np.concatenate([np.zeros(rollout.forced, np.float32),
-                         np.asarray(rollout.logps, np.float32)])
+        f'a rollout of {len(rollout.tokens)} tokens has {len(rollout.logps)} '
+        "log-probs; only a text that this run's policy drew has the target "
+        "'sampler_logp'")
+  return np.asarray(rollout.logps, np.float32)
 
 
-def of_advantage(rollout: Rollout, advantage: float) -> Mapping:
+def of_advantage(rollout: Rollout, advantage: float) -> dict[str, np.ndarray]:
   """'advantage', the same on every token, and 'sampler_logp' (nats)."""
   return {'advantage': np.full(len(rollout.tokens), advantage, np.float32),
           'sampler_logp': sampler_logps(rollout)}

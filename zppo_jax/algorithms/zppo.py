@@ -10,6 +10,7 @@ import functools
 import itertools
 import math
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 from zppo_jax import allowed
 from zppo_jax.algorithms import compression, reformulate
@@ -20,6 +21,7 @@ from zppo_jax.chat.segments import Encoded
 from zppo_jax.chat.wording import Chat
 from zppo_jax.randomness import host_rng
 from zppo_jax.records import (
+  Answers,
   CallStats,
   Group,
   HardVisit,
@@ -30,6 +32,25 @@ from zppo_jax.records import (
   Question,
   Summaries,
 )
+
+
+class Capabilities(Protocol):
+  """What Algorithm 1 reads of teachers.Capabilities."""
+
+  @property
+  def max_compression_prompt(self) -> int: ...
+
+
+class Teacher(Protocol):
+  """What Algorithm 1 asks of a teacher; teachers.Teacher is the contract."""
+
+  @property
+  def capabilities(self) -> Capabilities: ...
+
+  def answer(self, prompts: Sequence[Prompt], step: int) -> Answers: ...
+
+  def summarise(self, prompts: Sequence[Prompt], traces: Sequence[str],
+                step: int) -> Summaries: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +73,7 @@ class Rules:
   max_prompt: int
   seed: int
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     allowed.number('num_new', self.num_new, '>= 1')
     allowed.number('tau', self.tau, '(0, 1]')
     allowed.number('rho_replay', self.rho_replay, '>= 0')
@@ -163,7 +184,7 @@ def render(instance: Instance, texts: Mapping[tuple[str, str], str],
 
 
 def reformulate_hard(plain: Sequence[Group], step: int, *, rules: Rules,
-                     method: Method, teacher, chat: Chat,
+                     method: Method, teacher: Teacher, chat: Chat,
                      compress: compression.CompressionConfig) -> Reformulated:
   """Steps 2 to 5: teacher, caps, candidates, prompts.
 
@@ -227,7 +248,7 @@ class Probe:
 
 
 def probe_copying(plain: Sequence[Group], step: int, *, count: int,
-                  rules: Rules, teacher, chat: Chat,
+                  rules: Rules, teacher: Teacher | None, chat: Chat,
                   compress: compression.CompressionConfig) -> Probe:
   """BCQs whose candidates are a correct and a wrong rollout of the student.
 

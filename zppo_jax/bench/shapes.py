@@ -108,11 +108,13 @@ def load_of(text: str, name: str) -> Load:
   if len(parts) != 4 or not all(p.isdecimal() and int(p) for p in parts):
     raise ValueError(f'--load is {text!r}; it must be prompts x tokens x '
                      'rollouts x tokens, e.g. 8x512x8x256')
-  found = Load(*map(int, parts))
-  if found.response < 2 or found.rows % 2:
-    raise ValueError(f'--load is {text!r}: responses of {found.response} '
-                     f'tokens, {found.rows} rows; they must be >= 2 and even')
-  return found
+  load = Load(*map(int, parts))
+  allowed.number(f'--load is {text!r}: the length of a response',
+                 load.response, '>= 2')
+  if load.rows % 2:
+    raise ValueError(f'--load is {text!r}: it has {load.rows} rows; their '
+                     'number must be even')
+  return load
 
 
 def preset(name: str, dtype: str, remat: str) -> models.Model:

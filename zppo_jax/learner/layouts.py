@@ -202,8 +202,7 @@ def micro_batches(groups: Sequence[Group],
       raise ValueError('a prompt has 0 tokens; it must have >= 1')
     unit = [packing.weighted(
         TokenSequence(prompt=prompt.tokens, response=rollout.tokens,
-                      media=prompt.media),
-        forced=rollout.forced, **targets[p, g])
+                      media=prompt.media), **targets[p, g])
         for g, rollout in enumerate(group.rollouts) if (p, g) in targets]
     if unit:
       units.append(unit)

@@ -7,7 +7,6 @@ forked run has the rate of the step at which it stands.
 
 import dataclasses
 import functools
-import math
 from collections.abc import Callable
 
 import jax
@@ -15,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from zppo_jax import randomness
+from zppo_jax import allowed, randomness
 from zppo_jax.records import Purpose
 
 STATE_DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
@@ -62,9 +61,7 @@ class AdamWConfig:
                         ('schedule', SCHEDULES),
                         ('state_rounding', ROUNDINGS),
                         ('second_moment_dtype', ('', *STATE_DTYPES))):
-      if getattr(self, name) not in table:
-        known = ', '.join(map(repr, table) if '' in table else table)
-        raise ValueError(f'{name} is {getattr(self, name)!r}; known: {known}')
+      allowed.one_of(f'optimizer.{name}', getattr(self, name), table)
     if self.total_updates:
       raise ValueError(
           f'total_updates is {self.total_updates}; a schedule is counted in '
@@ -72,23 +69,14 @@ class AdamWConfig:
           'optimizer.schedule_steps instead (0: all steps of the run) and '
           'total_updates to 0')
     for name in ('warmup_steps', 'schedule_steps'):
-      value = getattr(self, name)
-      if not isinstance(value, int) or value < 0:
-        raise ValueError(f'{name} is {value!r}; it must be a whole number '
-                         '>= 0')
+      allowed.number(name, getattr(self, name), '>= 0', whole=True)
     for name in ('b1', 'b2'):
-      if not 0 <= getattr(self, name) < 1:
-        raise ValueError(f'{name} is {getattr(self, name)}; it must be in '
-                         '[0, 1)')
+      allowed.number(name, getattr(self, name), '[0, 1)')
     for name in ('learning_rate', 'weight_decay'):
-      if not 0 <= getattr(self, name) < math.inf:
-        raise ValueError(f'{name} is {getattr(self, name)}; it must be >= 0 '
-                         'and finite')
+      allowed.number(name, getattr(self, name), '>= 0', note=' and finite')
     # With eps = 0 a parameter that never had a gradient would move by 0 / 0.
-    if not 0 < self.eps < math.inf:
-      raise ValueError(f'eps is {self.eps}; it must be > 0 and finite')
-    if not self.clip_norm > 0:
-      raise ValueError(f'clip_norm is {self.clip_norm}; it must be > 0')
+    allowed.number('eps', self.eps, '> 0', note=' and finite')
+    allowed.number('clip_norm', self.clip_norm, '> 0', finite=False)
 
   def length(self, steps: int) -> int:
     """The training steps that the schedule spans in a run of `steps` steps.

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from zppo_jax import allowed
 from zppo_jax.arrays import Media, MicroBatch, OwnPrompts, PromptBatch
 from zppo_jax.records import Group, PromptMedia, TokenSequence, TrainingSequence
 
@@ -52,9 +53,8 @@ def split_minibatches(num_groups: int, num_minibatches: int, rng):
 
 
 def trained_tokens(groups: Sequence[Group]) -> int:
-  """Response tokens of all rollouts that are not forced, trivial groups
-  included."""
-  return sum(len(r.tokens) - r.forced for g in groups for r in g.rollouts)
+  """Response tokens of all rollouts, those of trivial groups included."""
+  return sum(len(r.tokens) for g in groups for r in g.rollouts)
 
 
 def reducer_count(kind: str, groups: Sequence[Group],
@@ -165,18 +165,18 @@ def to_score(sequence: TokenSequence) -> TrainingSequence:
       targets={})
 
 
-def weighted(sequence: TokenSequence, *, forced: int = 0,
+def weighted(sequence: TokenSequence, *, mask=True,
              **targets) -> TrainingSequence:
   """A sequence with targets; a number stands for an array of it.
 
   Args:
     sequence: the tokens.
-    forced: leading response tokens without a loss.
+    mask: bool [R], or one bool for all: whether a token has a loss.
     **targets: name -> array [R, ...], or a number for float32 [R].
   """
   length = len(sequence.response)
   return TrainingSequence(
-      sequence=sequence, mask_R=np.arange(length) >= forced,
+      sequence=sequence, mask_R=np.broadcast_to(mask, length),
       targets={name: np.full(length, x, np.float32) if np.ndim(x) == 0
                else np.asarray(x) for name, x in targets.items()})
 
@@ -363,8 +363,8 @@ def bucketed_rows(sequences: Sequence[TrainingSequence], *, max_tokens: int,
   media_of = lambda training: training.sequence.media
   what = 'a row (prompt + response tokens)'
   for training in sequences:
-    if not len(training.sequence.prompt):
-      raise ValueError('a row has a prompt of 0 tokens; it must be >= 1')
+    allowed.number('the number of tokens of a prompt',
+                   len(training.sequence.prompt), '>= 1')
     bucket(size_of(training), buckets, what)
   alone = [s for s in sequences if not packed or media_of(s) is not None]
   text = [s for s in sequences if packed and media_of(s) is None]

@@ -62,7 +62,7 @@ def _some(q_BCNH, segment_BC, at_C, k_BSKH, v_BSKH, segment_BS, causal):
   seen = (segment_BC[:, :, None] == segment_BS[:, None]) & (
       segment_BS > 0)[:, None]
   if causal:
-    seen &= at_C[:, None] >= jnp.arange(segment_BS.shape[1])
+    seen &= (at_C[:, None] >= jnp.arange(segment_BS.shape[1])[None])[None]
   return layers.attend(q_BCNH, [(k_BSKH, v_BSKH, seen)])
 
 
@@ -127,7 +127,7 @@ def cudnn(q_BTNH, k_BTKH, v_BTKH, segment_BT, *, causal: bool,
   T = q_BTNH.shape[1]
   real_BT = segment_BT > 0
   length_B = real_BT.sum(axis=1, dtype=jnp.int32)
-  ends = jnp.arange(T) < length_B[:, None]
+  ends = jnp.arange(T)[None] < length_B[:, None]
   one_run = jnp.all(segment_BT == jnp.where(ends, segment_BT[:, :1], 0))
   run = functools.partial(jax.nn.dot_product_attention, is_causal=causal,
                           implementation=implementation)

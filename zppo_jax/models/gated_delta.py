@@ -28,7 +28,7 @@ import numpy as np
 from flax import struct
 
 from zppo_jax.models import layers
-from zppo_jax.objectives.rounding import rounded
+from zppo_jax.objectives.rounding import rounded, sum_of_squares
 
 CHUNK = 64
 _NORM_EPS = 1e-6
@@ -88,9 +88,10 @@ def causal_conv(x_BTE, weight_JE, past_BJE, of: Runs):
   y, weight_JE = 0, layers.narrowed(weight_JE, x_BTE.dtype).astype(dtype)
   for j in range(J):
     seen = (run[:, j:j + T] == of.run_BT)[..., None]
-    y += jnp.where(seen, full[:, j:j + T], 0).astype(dtype) * weight_JE[j]
+    y += jnp.where(seen, full[:, j:j + T], 0).astype(
+        dtype) * jax.lax.broadcast_to_rank(weight_JE[j], x_BTE.ndim)
   count_B = of.real_BT.sum(axis=1)
-  at = count_B[:, None] + jnp.arange(J - 1)
+  at = count_B[:, None] + jnp.arange(J - 1)[None]
   last = jnp.take_along_axis(run, at[:, -1:], axis=1)
   seen = jnp.take_along_axis(run, at, axis=1) == last
   past = jnp.take_along_axis(full, at[..., None], axis=1)
@@ -99,8 +100,8 @@ def causal_conv(x_BTE, weight_JE, past_BJE, of: Runs):
 
 def l2norm(x):
   """x / sqrt(|x|^2 + 1e-6) over the last axis, at least float32."""
-  x = x.astype(layers.wide(x.dtype))
-  return x * jax.lax.rsqrt(jnp.sum(x * x, -1, keepdims=True) + _NORM_EPS)
+  return x.astype(layers.wide(x.dtype)) * jax.lax.rsqrt(
+      sum_of_squares(x) + _NORM_EPS)
 
 
 def gates(a_BTN, b_BTN, A_log_N, dt_bias_N, real_BT):
@@ -111,8 +112,9 @@ def gates(a_BTN, b_BTN, A_log_N, dt_bias_N, real_BT):
   """
   dtype = layers.wide(a_BTN.dtype)
   a, b = a_BTN.astype(dtype), b_BTN.astype(dtype)
-  g = -jnp.exp(A_log_N.astype(dtype)) * jax.nn.softplus(
-      a + dt_bias_N.astype(dtype))
+  of_heads = lambda x_N: jax.lax.broadcast_to_rank(x_N, a.ndim)
+  g = of_heads(-jnp.exp(A_log_N.astype(dtype))) * jax.nn.softplus(
+      a + of_heads(dt_bias_N.astype(dtype)))
   real = real_BT[..., None]
   return jnp.where(real, g, 0), jnp.where(real, jax.nn.sigmoid(b), 0)
 
@@ -143,7 +145,8 @@ def _inverse(A):
   i, j = np.indices((n, n))
   for size in (2**m for m in range(n.bit_length() - 1)):
     pair = (i // size % 2 == 1) & (j // size == i // size - 1)
-    X = X - mul(X, mul(jnp.where(pair, A, 0), X))
+    X = jax.lax.broadcast_to_rank(X, A.ndim) - mul(
+        X, mul(jnp.where(pair, A, 0), X))
   return jnp.broadcast_to(X, A.shape)
 
 
@@ -228,7 +231,7 @@ def _one_chunk(S, x):
   mul = functools.partial(jnp.matmul, precision=_EXACT)
   over_heads = lambda x: x[:, None, None]
   lower = np.tri(W, dtype=bool)
-  seen = over_heads((run[:, :, None] == run[:, None]) & lower)
+  seen = over_heads((run[:, :, None] == run[:, None]) & lower[None])
   # Summed anew for each j, as c_i - c_j would lose small terms among large.
   between = dot('il,bkglj->bkgij', lower.astype(g.dtype),
                 jnp.where(np.tri(W, k=-1, dtype=bool), g[..., None], 0))

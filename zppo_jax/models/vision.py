@@ -145,7 +145,8 @@ def phases(rotary_BI2, head_dim: int, theta: float, dtype):
   row and half with its column; both start at the highest frequency."""
   quarter = head_dim // 4
   exponent = jnp.arange(quarter, dtype=layers.wide(dtype)) / quarter
-  angles = rotary_BI2[..., None].astype(layers.wide(dtype)) / theta**exponent
+  angles = rotary_BI2[..., None].astype(
+      layers.wide(dtype)) / jax.lax.broadcast_to_rank(theta**exponent, 4)
   angles = angles.reshape(*rotary_BI2.shape[:2], 2 * quarter)
   return jnp.cos(angles), jnp.sin(angles)
 
@@ -160,6 +161,7 @@ class LayerNorm(nn.Module):
     y = x.astype(layers.wide(x.dtype))
     y = y - jnp.mean(y, axis=-1, keepdims=True)
     y = y * jax.lax.rsqrt(jnp.mean(y * y, axis=-1, keepdims=True) + _EPS)
+    scale, bias = (jax.lax.broadcast_to_rank(w, y.ndim) for w in (scale, bias))
     return rounding.rounded(y * scale + bias, x.dtype)
 
 
@@ -167,8 +169,9 @@ def _affine(module, name: str, x, shape, num_in: int = 1):
   """x W + b with parameters `name` and `name`_bias of a module."""
   w = module.param(name, layers.fan_in_init(num_in), shape)
   b = module.param(f'{name}_bias', nn.initializers.zeros, shape[num_in:])
-  return layers.add(layers.project(x, w, num_in),
-                    layers.narrowed(b, x.dtype))
+  y = layers.project(x, w, num_in)
+  return layers.add(y, jax.lax.broadcast_to_rank(
+      layers.narrowed(b, x.dtype), y.ndim))
 
 
 class Attention(nn.Module):

@@ -18,13 +18,17 @@ population deviation (1/N). With f the fraction of rollouts in non-trivial
 groups, sigma_all = sqrt(f) * sigma_nontrivial.
 """
 
+from typing import TypeVar
+
 import chex
+import jax
 import numpy as np
 
+Array = TypeVar('Array', jax.Array, np.ndarray)
 EPS = 1e-6  # open in the paper; a config field of the run
 
 
-def _centred(rewards_PG, mask_PG):
+def _centred(rewards_PG: Array, mask_PG: Array) -> tuple[Array, Array]:
   """(A'_PG, nontrivial_P1): Eq. 2, and which groups hold unequal rewards."""
   chex.assert_rank([rewards_PG, mask_PG], 2)
   chex.assert_equal_shape([rewards_PG, mask_PG])
@@ -39,13 +43,13 @@ def _centred(rewards_PG, mask_PG):
   return (rewards - mean) * mask * nontrivial, nontrivial
 
 
-def _deviation(centred_PG, selected_PG):
+def _deviation(centred_PG: Array, selected_PG: Array) -> Array:
   xp = centred_PG.__array_namespace__()
   count = xp.maximum(selected_PG.sum(), 1)
   return xp.sqrt((centred_PG**2 * selected_PG).sum() / count)
 
 
-def _over(centred_PG, scale):
+def _over(centred_PG: Array, scale: Array) -> Array:
   """centred / scale, and 0 where the scale is 0 because centred is 0 there.
 
   The reciprocal is multiplied, because a compiler does the same to a division
@@ -55,25 +59,29 @@ def _over(centred_PG, scale):
   return centred_PG * (1 / xp.where(scale > 0, scale, 1))
 
 
-def norm_without_zero(rewards_PG, mask_PG, eps=EPS):
+def norm_without_zero(rewards_PG: Array, mask_PG: Array,
+                      eps: float = EPS) -> Array:
   """S = non-trivial groups only; the paper's default ("Norm w/o Zero")."""
   centred, nontrivial = _centred(rewards_PG, mask_PG)
   return _over(centred, _deviation(centred, mask_PG * nontrivial) + eps)
 
 
-def norm_with_zero(rewards_PG, mask_PG, eps=EPS):
+def norm_with_zero(rewards_PG: Array, mask_PG: Array,
+                   eps: float = EPS) -> Array:
   """S = all groups ("Norm w/ Zero"); advantages are larger by 1 / sqrt(f)."""
   centred, _ = _centred(rewards_PG, mask_PG)
   return _over(centred, _deviation(centred, mask_PG) + eps)
 
 
-def no_norm(rewards_PG, mask_PG, eps=EPS):
+def no_norm(rewards_PG: Array, mask_PG: Array,
+            eps: float = EPS) -> Array:
   """Eq. 2 alone ("No norm")."""
   del eps
   return _centred(rewards_PG, mask_PG)[0]
 
 
-def group_norm(rewards_PG, mask_PG, eps=EPS):
+def group_norm(rewards_PG: Array, mask_PG: Array,
+               eps: float = EPS) -> Array:
   """Eq. 1, textbook GRPO: (r - mean) / (std of the group + eps)."""
   centred, _ = _centred(rewards_PG, mask_PG)
   xp = centred.__array_namespace__()

@@ -20,12 +20,16 @@ A new divergence is one function of `Terms` here and one row of TERMS.
 import dataclasses
 import functools
 import math
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
 
+from zppo_jax import allowed
+
+Scalar = float | jax.Array  # a schedule gives a traced one
 # Stands for a log-prob of -inf where a difference of two of them must be a
 # number; its exp is 0.
 _FAR = -1e30
@@ -34,19 +38,20 @@ _MASSLESS = -1e20  # a log-prob below it comes from _FAR
 LEAST_REST = 1e-8
 
 
-def _number(x, field: str, allowed: str, valid):
+def _number(x: Scalar, field: str, bounds: str,
+            valid: Callable[[float], bool]) -> None:
   """Checks a number at once; a schedule's traced number passes unchecked."""
   if not isinstance(x, jax.core.Tracer) and not valid(float(x)):
-    raise ValueError(f'{field} is {float(x)}; it must be {allowed}')
+    raise ValueError(f'{field} is {float(x)}; it must be {bounds}')
 
 
-def _log_mix(a, b, share):
+def _log_mix(a: jax.Array, b: jax.Array, share: Scalar) -> jax.Array:
   """log(share e^a + (1 - share) e^b), at least _FAR."""
   return jnp.logaddexp(jnp.maximum(a + jnp.log(share), _FAR),
                        jnp.maximum(b + jnp.log1p(-share), _FAR))
 
 
-def _log_mass(logp):
+def _log_mass(logp: jax.Array) -> jax.Array:
   """logsumexp over the last axis; -inf without NaN where nothing has mass."""
   top = jax.lax.stop_gradient(logp.max(axis=-1, keepdims=True))
   present = top > -jnp.inf
@@ -56,7 +61,7 @@ def _log_mass(logp):
       present, top + jnp.log(jnp.where(present, total, 1)), -jnp.inf)[..., 0]
 
 
-def _normalised(logp):
+def _normalised(logp: jax.Array) -> jax.Array:
   mass = _log_mass(logp)[..., None]
   return logp - jnp.where(mass > -jnp.inf, mass, 0)
 
@@ -73,7 +78,7 @@ class Terms(NamedTuple):
   of_t: jax.Array
 
 
-def _kl_terms(p, q):
+def _kl_terms(p: jax.Array, q: jax.Array) -> tuple[jax.Array, jax.Array]:
   """(exp(p) (p - q) of each id, and 0 where exp(p) is 0; exp(p))."""
   mass = jnp.exp(p)
   present = mass > 0
@@ -81,21 +86,23 @@ def _kl_terms(p, q):
   return jnp.where(present, mass * ratio, 0), mass
 
 
-def reverse_terms(s, t, beta=None) -> Terms:
+def reverse_terms(s: jax.Array, t: jax.Array,
+                  beta: Scalar | None = None) -> Terms:
   """h = p_S (s - t)."""
   del beta
   value, mass = _kl_terms(s, t)
   return Terms(value=value, of_s=value + mass, of_t=-mass)
 
 
-def forward_terms(s, t, beta=None) -> Terms:
+def forward_terms(s: jax.Array, t: jax.Array,
+                  beta: Scalar | None = None) -> Terms:
   """h = p_T (t - s)."""
   del beta
   value, mass = _kl_terms(t, s)
   return Terms(value=value, of_s=-mass, of_t=value + mass)
 
 
-def jensen_shannon_terms(s, t, beta) -> Terms:
+def jensen_shannon_terms(s: jax.Array, t: jax.Array, beta: Scalar) -> Terms:
   """h = beta p_T (t - m) + (1 - beta) p_S (s - m).
 
   What m adds to the derivatives cancels, because m is the mixture of both.
@@ -107,7 +114,7 @@ def jensen_shannon_terms(s, t, beta) -> Terms:
 
 
 # (s, t, beta) -> Terms.
-TERMS = {
+TERMS: dict[str, Callable[..., Terms]] = {
     'reverse': reverse_terms,
     'forward': forward_terms,
     'jensen_shannon': jensen_shannon_terms,
@@ -115,26 +122,27 @@ TERMS = {
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _total(kind: str, s, t, beta):
+def _total(kind: str, s: jax.Array, t: jax.Array, beta: Scalar) -> jax.Array:
   return TERMS[kind](s, t, beta).value.sum(axis=-1)
 
 
 @_total.defjvp
-def _total_jvp(kind, primals, tangents):
+def _total_jvp(kind: str, primals: Any,
+               tangents: Any) -> tuple[jax.Array, jax.Array]:
   terms = TERMS[kind](*primals)
   of_s, of_t, _ = tangents  # beta is no parameter that is trained
   return terms.value.sum(axis=-1), (
       terms.of_s * of_s + terms.of_t * of_t).sum(axis=-1)
 
 
-def _check_beta(beta):
+def _check_beta(beta: Scalar) -> None:
   _number(beta, 'beta', 'in (0, 1): the limits are other divergences, of '
           'another scale, and have names of their own: forward_kl '
           "('forward') at 0 and reverse_kl ('reverse') at 1",
           lambda x: 0 < x < 1)
 
 
-def reverse_kl(s, t):
+def reverse_kl(s: jax.Array, t: jax.Array) -> jax.Array:
   """KL(S || T) = sum p_S (s - t); seeks modes of the teacher.
 
   Gradient to z: p_S (s - t - KL).
@@ -149,7 +157,7 @@ def reverse_kl(s, t):
   return _total('reverse', s, t, 0.0)
 
 
-def forward_kl(s, t):
+def forward_kl(s: jax.Array, t: jax.Array) -> jax.Array:
   """KL(T || S) = sum p_T (t - s); covers the teacher's mass.
 
   Gradient to z: p_S sum(p_T) - p_T, that is p_S - p_T.
@@ -160,7 +168,7 @@ def forward_kl(s, t):
   return _total('forward', s, t, 0.0)
 
 
-def jensen_shannon(s, t, beta):
+def jensen_shannon(s: jax.Array, t: jax.Array, beta: Scalar) -> jax.Array:
   """beta KL(T || m) + (1 - beta) KL(S || m), m = beta p_T + (1 - beta) p_S.
 
   The generalised Jensen-Shannon divergence (Agarwal et al. 2024, "On-Policy
@@ -207,22 +215,20 @@ class Divergence:
     ValueError: for a beta outside (0, 1).
   """
   kind: str = 'reverse'
-  beta: float | jax.Array = 0.5
+  beta: Scalar = 0.5
 
-  def __post_init__(self):
-    if self.kind not in DIVERGENCES:
-      raise KeyError(f'unknown divergence {self.kind!r}; known: '
-                     f'{", ".join(DIVERGENCES)}')
+  def __post_init__(self) -> None:
+    allowed.one_of('divergence', self.kind, DIVERGENCES)
     _check_beta(self.beta)
 
-  def __call__(self, s, t):
+  def __call__(self, s: jax.Array, t: jax.Array) -> jax.Array:
     """[...] from log-probs [..., N] of the student and of the target."""
     chex.assert_equal_shape([s, t])
     return _total(self.kind, s, t, self.beta)
 
 
 @jax.custom_jvp
-def log_rest(log_mass):
+def log_rest(log_mass: jax.Array) -> jax.Array:
   """log(1 - e^log_mass), at least log LEAST_REST.
 
   The gradient -e^log_mass / rest is kept at the floor, with the floor as the
@@ -235,22 +241,24 @@ def log_rest(log_mass):
 
 
 @log_rest.defjvp
-def _log_rest_jvp(primals, tangents):
+def _log_rest_jvp(primals: Any, tangents: Any) -> Any:
   log_mass, = primals
   value = log_rest(log_mass)
   return value, -jnp.exp(log_mass - value) * tangents[0]
 
 
-def bucket(logp):
+def bucket(logp: jax.Array) -> jax.Array:
   """Kept log-probs and one entry with the mass of all other ids.
 
   S = T is stationary, the divergence is at most that of the whole vocabulary,
   it grows with the kept set, and it is exact if one id or none is left out.
 
-  In float32 the mass of the rest is known to about 1e-7, so that its share of
-  the gradient is rounding noise where the kept ids hold more than 1 - 1e-6 of
-  the student's mass while the teacher's rest is large. `gathered_logps` can
-  return the rest from the logits themselves, which has no such loss.
+  In float32 the mass of the rest is known to about 1e-7, because it is 1 -
+  sum(p). Its log is therefore off by 1e-7 / rest, in the student and in the
+  teacher, and where the kept ids hold more than 1 - 1e-6 of the student's mass
+  while the teacher's rest is large, its share of the gradient is rounding
+  noise. `gathered_logps` can return the rest from the logits themselves, which
+  has no such loss.
 
   Args:
     logp: log-probs [..., K] of distinct ids, nats; -inf where no id stands.
@@ -262,7 +270,7 @@ def bucket(logp):
   return jnp.concatenate([logp, rest[..., None]], axis=-1)
 
 
-def renormalised(logp):
+def renormalised(logp: jax.Array) -> jax.Array:
   """Kept log-probs as a distribution of their own.
 
   S = T is stationary, but the divergence is blind to the mass that S and T keep
@@ -277,7 +285,7 @@ def renormalised(logp):
   return _normalised(logp)
 
 
-def dropped(logp):
+def dropped(logp: jax.Array) -> jax.Array:
   """Kept log-probs alone, which sum to less than 1; to reproduce papers.
 
   S = T is NOT stationary. With q the kept mass, the gradient to z there is
@@ -294,7 +302,7 @@ def dropped(logp):
 REST = {'bucket': bucket, 'renormalised': renormalised, 'dropped': dropped}
 
 
-def plain(s, t):
+def plain(s: jax.Array, t: jax.Array) -> jax.Array:
   """The teacher itself.
 
   Args:
@@ -307,7 +315,7 @@ def plain(s, t):
   return jax.lax.stop_gradient(t)
 
 
-def geometric(s, t, beta):
+def geometric(s: jax.Array, t: jax.Array, beta: Scalar) -> jax.Array:
   """log of p_T p_S^beta, normalised over the support; S is detached.
 
   (Veto, arXiv 2601.07155.) Iterating S <- target has the fixed point p_T^(1 /
@@ -324,7 +332,7 @@ def geometric(s, t, beta):
   return _normalised(jnp.where(z > _MASSLESS, z, -jnp.inf))
 
 
-def mixture(s, t, alpha):
+def mixture(s: jax.Array, t: jax.Array, alpha: Scalar) -> jax.Array:
   """log(alpha p_S + (1 - alpha) p_T), with the gradient to S.
 
   (DistiLLM, Ko et al. 2024, arXiv 2402.03898.) The reverse KL to it is their
@@ -344,7 +352,8 @@ def mixture(s, t, alpha):
   return jnp.where(m > _MASSLESS, m, -jnp.inf)
 
 
-def extrapolated(s, t, lam, base):
+def extrapolated(s: jax.Array, t: jax.Array, lam: Scalar,
+                 base: jax.Array) -> jax.Array:
   """lam t + (1 - lam) b, normalised: proportional to b (p_T / b)^lam.
 
   (G-OPD, generalised on-policy distillation with a base model b.) lam = 1 is
@@ -366,7 +375,7 @@ def extrapolated(s, t, lam, base):
   return _normalised(jnp.where(z > _MASSLESS, z, -jnp.inf))
 
 
-TARGETS = {
+TARGETS: dict[str, Callable[..., jax.Array]] = {
     'plain': plain,
     'geometric': geometric,
     'mixture': mixture,
@@ -393,17 +402,16 @@ class Target:
     ValueError: for a weight that the kind does not allow.
   """
   kind: str = 'plain'
-  weight: float | jax.Array = 0.0
+  weight: Scalar = 0.0
 
-  def __post_init__(self):
-    if self.kind not in TARGETS:
-      raise KeyError(f'unknown target {self.kind!r}; known: '
-                     f'{", ".join(TARGETS)}')
+  def __post_init__(self) -> None:
+    allowed.one_of('target', self.kind, TARGETS)
     if self.kind in _WEIGHTS:
-      letter, allowed, valid = _WEIGHTS[self.kind]
-      _number(self.weight, f'weight ({letter} of {self.kind})', allowed, valid)
+      letter, bounds, valid = _WEIGHTS[self.kind]
+      _number(self.weight, f'weight ({letter} of {self.kind})', bounds, valid)
 
-  def __call__(self, s, t, base=None):
+  def __call__(self, s: jax.Array, t: jax.Array,
+               base: jax.Array | None = None) -> jax.Array:
     """Log-probs [..., N]; `base` is for `extrapolated`, which requires it."""
     if (base is None) == (self.kind == 'extrapolated'):
       raise ValueError(f'the target {self.kind!r} takes '

@@ -18,20 +18,25 @@ Eq. 4, is k3) and of its successors; the exact penalty is the reverse KL of
 `whole_vocabulary` with the reference in the teacher's place.
 """
 
+from collections.abc import Callable
+
 import chex
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from zppo_jax import allowed
 
 # Bound of d in exponents, nats: a ratio beyond it would overflow.
 _LOG_RATIO_BOUND = 20.0
 
 
-def _difference(logp, teacher_logp):
+def _difference(logp: jax.Array, teacher_logp: jax.Array) -> jax.Array:
   chex.assert_equal_shape([logp, teacher_logp])
   return jax.lax.stop_gradient(teacher_logp) - logp
 
 
-def k1(logp, teacher_logp):
+def k1(logp: jax.Array, teacher_logp: jax.Array) -> jax.Array:
   """-d. Expected value: KL(S || T). Expected gradient: ZERO.
 
   E[-grad d] = E[grad log p_S] = 0: as a loss it adds noise and trains nothing.
@@ -47,7 +52,7 @@ def k1(logp, teacher_logp):
   return -_difference(logp, teacher_logp)
 
 
-def k2(logp, teacher_logp):
+def k2(logp: jax.Array, teacher_logp: jax.Array) -> jax.Array:
   """d^2 / 2. Expected gradient: that of the REVERSE KL(S || T), exactly.
 
   E[-d grad log p_S] is the policy gradient with the advantage d. The value is
@@ -58,7 +63,7 @@ def k2(logp, teacher_logp):
   return 0.5 * jnp.square(_difference(logp, teacher_logp))
 
 
-def k3(logp, teacher_logp):
+def k3(logp: jax.Array, teacher_logp: jax.Array) -> jax.Array:
   """e^d - 1 - d. Expected gradient: that of the FORWARD KL(T || S), p_S - p_T.
 
   Its expected value is KL(S || T), with a smaller variance than k1 and never
@@ -77,7 +82,7 @@ ESTIMATORS = {'k1': k1, 'k2': k2, 'k3': k3}
 ZERO_MEAN_GRADIENT = frozenset({'k1'})
 
 
-def as_loss(kind: str):
+def as_loss(kind: str) -> Callable[[jax.Array, jax.Array], jax.Array]:
   """The function of ESTIMATORS, if its expected gradient trains anything.
 
   Args:
@@ -90,18 +95,17 @@ def as_loss(kind: str):
     KeyError: for an unknown kind, with the known ones.
     ValueError: for a kind of ZERO_MEAN_GRADIENT.
   """
-  if kind not in ESTIMATORS:
-    raise KeyError(f'unknown estimator {kind!r}; known: '
-                   f'{", ".join(ESTIMATORS)}')
+  allowed.one_of('estimator', kind, ESTIMATORS)
   if kind in ZERO_MEAN_GRADIENT:
-    allowed = [k for k in ESTIMATORS if k not in ZERO_MEAN_GRADIENT]
+    losses = [k for k in ESTIMATORS if k not in ZERO_MEAN_GRADIENT]
     raise ValueError(
         f'the estimator {kind!r} as a loss has a gradient of zero mean; '
-        f'allowed losses: {", ".join(allowed)}; as an advantage, use log_ratio')
+        f'allowed losses: {", ".join(losses)}; as an advantage, use log_ratio')
   return ESTIMATORS[kind]
 
 
-def ratio_weighted(estimate, logp, old_logp):
+def ratio_weighted(estimate: jax.Array, logp: jax.Array,
+                   old_logp: jax.Array) -> jax.Array:
   """r k with r = p_S(y) / p_old(y), both differentiated.
 
   For y drawn from the old policy, E[r k] = E_S[k] and its gradient is the
@@ -123,7 +127,7 @@ def ratio_weighted(estimate, logp, old_logp):
       jnp.clip(log_ratio, -_LOG_RATIO_BOUND, _LOG_RATIO_BOUND))
 
 
-def log_ratio(logp, teacher_logp):
+def log_ratio(logp: jax.Array, teacher_logp: jax.Array) -> jax.Array:
   """d as an advantage: -d is the sampled reverse KL; no gradient.
 
   The policy gradient with this advantage has the expectation of the gradient
@@ -141,7 +145,8 @@ def log_ratio(logp, teacher_logp):
   return jax.lax.stop_gradient(_difference(logp, teacher_logp))
 
 
-def extrapolated_log_ratio(logp, teacher_logp, base_logp, lam):
+def extrapolated_log_ratio(logp: jax.Array, teacher_logp: jax.Array,
+                           base_logp: jax.Array, lam: ArrayLike) -> jax.Array:
   """d + (lam - 1) (t - b) as an advantage (G-OPD); no gradient.
 
   lam = 1 equals `log_ratio` exactly, for any base. Its fixed point is

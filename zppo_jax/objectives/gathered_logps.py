@@ -9,12 +9,15 @@ Logits exist in the blocks of `token_logps`, whose axes are used here.
 
 import functools
 import math
+from typing import Any
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
+from zppo_jax import allowed
 from zppo_jax.objectives import token_logps as blocks
 from zppo_jax.objectives.divergences import LEAST_REST
 from zppo_jax.objectives.rounding import rounded
@@ -22,22 +25,23 @@ from zppo_jax.objectives.rounding import rounded
 _EMPTY = -1e20  # a log-mass below it is that of no id at all
 
 
-def _without(z, places):
+def _without(z: jax.Array, places: Any) -> jax.Array:
   """The logits of a part, with those of the kept ids far away."""
   return z.at[places].set(blocks.FAR, mode='drop')
 
 
-def _forward(hidden_BTD, head_DV, ids_BTK, num, b: blocks.Blocks, rest: bool):
+def _forward(hidden_BTD: jax.Array, head_DV: jax.Array, ids_BTK: jax.Array,
+             num: ArrayLike, b: blocks.Blocks, rest: bool) -> tuple[Any, Any]:
   """Outputs and residuals of `_gathered`."""
   wide = jnp.promote_types(hidden_BTD.dtype, jnp.float32)
   head_nDv = blocks.head_parts(rounded(head_DV, hidden_BTD.dtype), b)
   zero = jnp.zeros(ids_BTK.shape[:2], wide)
 
-  def block(i, carry):
+  def block(i: ArrayLike, carry: Any) -> Any:
     logp_BTK, lse_BT, rest_BT = carry
     hidden, ids = (blocks.take_block(x, i, b.c) for x in (hidden_BTD, ids_BTK))
 
-    def one(part, state):
+    def one(part: ArrayLike, state: Any) -> Any:
       every, others, picked = state
       z = blocks.block_logits(hidden, head_nDv[part], part, b)
       places = blocks.places(ids, part, b)
@@ -61,12 +65,15 @@ def _forward(hidden_BTD, head_DV, ids_BTK, num, b: blocks.Blocks, rest: bool):
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
-def _gathered(hidden_BTD, head_DV, ids_BTK, num, b: blocks.Blocks, rest: bool):
+def _gathered(hidden_BTD: jax.Array, head_DV: jax.Array, ids_BTK: jax.Array,
+              num: ArrayLike, b: blocks.Blocks,
+              rest: bool) -> tuple[jax.Array, jax.Array]:
   """(logp_BTK, rest_BT) of ids; 0 after the first `num` blocks."""
   return _forward(hidden_BTD, head_DV, ids_BTK, num, b, rest)[0]
 
 
-def _backward(b: blocks.Blocks, rest: bool, residuals, cotangents):
+def _backward(b: blocks.Blocks, rest: bool, residuals: Any,
+              cotangents: Any) -> Any:
   """The gradient. With p the distribution, K the kept ids and r their rest,
 
     d logp_k / d z_v = 1[v = k] - p_v
@@ -82,10 +89,10 @@ def _backward(b: blocks.Blocks, rest: bool, residuals, cotangents):
   of_rest_BT = jnp.where(rest_BT > _EMPTY, of_rest_BT, 0)
   of_all_BT = of_logp_BTK.sum(axis=-1) + (of_rest_BT if rest else 0)
 
-  def part_of(grad_hidden_BTD, part):
+  def part_of(grad_hidden_BTD: jax.Array, part: ArrayLike) -> Any:
     head_Dv = head_nDv[part]
 
-    def block(i, carry):
+    def block(i: ArrayLike, carry: Any) -> Any:
       grad_hidden_BTD, grad_Dv = carry
       take = lambda x_BT: blocks.take_block(x_BT, i, b.c)
       column = lambda x_BT: take(x_BT)[..., None]
@@ -122,9 +129,11 @@ def _backward(b: blocks.Blocks, rest: bool, residuals, cotangents):
 _gathered.defvjp(_forward, _backward)
 
 
-def gathered_logps(hidden_BTD, head_DV, ids_BTK, asked_BT=None, *,
+def gathered_logps(hidden_BTD: jax.Array, head_DV: jax.Array,
+                   ids_BTK: jax.Array, asked_BT: jax.Array | None = None, *,
                    vocab: int, temperature: float = 1.0, rest: bool = False,
-                   chunk: int = 512, vocab_chunk: int = blocks.VOCAB_CHUNK):
+                   chunk: int = 512,
+                   vocab_chunk: int = blocks.VOCAB_CHUNK) -> jax.Array:
   """Log-probs of given ids at each position, with their gradient.
 
   Differentiable in hidden states and head. The gradient of the head is summed
@@ -160,9 +169,8 @@ def gathered_logps(hidden_BTD, head_DV, ids_BTK, asked_BT=None, *,
   chex.assert_rank([hidden_BTD, head_DV, ids_BTK], [3, 2, 3])
   chex.assert_equal_shape_prefix([hidden_BTD, ids_BTK], 2)
   width = head_DV.shape[1]
-  if not 1 <= vocab <= width:
-    raise ValueError(f'vocab is {vocab}; the head has {width} columns, so that '
-                     f'it must be in [1, {width}]')
+  allowed.number('vocab', vocab, f'[1, {width}]',
+                 note=', the columns of the head')
   B, T, _ = hidden_BTD.shape
   ids_BTK = jnp.where(np.arange(T)[:, None] > 0, ids_BTK, -1)
   if asked_BT is not None:
@@ -184,17 +192,18 @@ def gathered_logps(hidden_BTD, head_DV, ids_BTK, asked_BT=None, *,
       [logp_BTK, rest_BT[..., None]], axis=-1) if rest else logp_BTK
 
 
-def where_kept(logp_BTK, ids_BTK):
+def where_kept(logp_BTK: jax.Array, ids_BTK: jax.Array) -> jax.Array:
   """Stored log-probs with -inf where no id stands (id -1)."""
   return jnp.where(ids_BTK >= 0, logp_BTK, -jnp.inf)
 
 
-def _is_in(ids, others):
+def _is_in(ids: jax.Array, others: jax.Array) -> jax.Array:
   """bool [..., K]: True where an id is among `others` [..., K']."""
   return (ids[..., :, None] == others[..., None, :]).any(axis=-1) & (ids >= 0)
 
 
-def student_ids(student, teacher, tokens):
+def student_ids(student: jax.Array, teacher: jax.Array,
+                tokens: jax.Array) -> jax.Array:
   """The student's likeliest ids.
 
   Args:
@@ -208,13 +217,15 @@ def student_ids(student, teacher, tokens):
   return student
 
 
-def teacher_ids(student, teacher, tokens):
+def teacher_ids(student: jax.Array, teacher: jax.Array,
+                tokens: jax.Array) -> jax.Array:
   """The teacher's likeliest ids; the rest is as `student_ids`."""
   del student, tokens
   return teacher
 
 
-def either_ids(student, teacher, tokens):
+def either_ids(student: jax.Array, teacher: jax.Array,
+               tokens: jax.Array) -> jax.Array:
   """The ids of the student or the teacher: 2K places in ascending order.
 
   -1 stands in the place of a duplicate. The rest is as `student_ids`.
@@ -226,7 +237,8 @@ def either_ids(student, teacher, tokens):
   return jnp.where(jnp.concatenate([first, again], axis=-1), -1, ids)
 
 
-def both_ids(student, teacher, tokens):
+def both_ids(student: jax.Array, teacher: jax.Array,
+             tokens: jax.Array) -> jax.Array:
   """The teacher's ids that are also the student's; -1 stands for others.
 
   The rest is as `student_ids`.
@@ -235,7 +247,8 @@ def both_ids(student, teacher, tokens):
   return jnp.where(_is_in(teacher, student), teacher, -1)
 
 
-def sampled_ids(student, teacher, tokens):
+def sampled_ids(student: jax.Array, teacher: jax.Array,
+                tokens: jax.Array) -> jax.Array:
   """The sampled token alone: with a bucket, two Bernoulli distributions.
 
   The rest is as `student_ids`, with N = 1.

@@ -10,11 +10,14 @@ A new level or form is one function here and one row of its table.
 
 import dataclasses
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import chex
 import jax
 import jax.numpy as jnp
 
+from zppo_jax import allowed
 from zppo_jax.arrays import MicroBatch, PolicyOutput
 from zppo_jax.objectives.losses import Loss
 
@@ -38,12 +41,9 @@ class Correction:
   kind: str = 'none'
   bound: float = 2.0
 
-  def __post_init__(self):
-    if self.kind not in CORRECTIONS:
-      raise KeyError(f'unknown correction.kind {self.kind!r}; known: '
-                     f'{", ".join(CORRECTIONS)}')
-    if not self.bound > 1:
-      raise ValueError(f'correction.bound is {self.bound}; it must be > 1')
+  def __post_init__(self) -> None:
+    allowed.one_of('correction.kind', self.kind, CORRECTIONS)
+    allowed.number('correction.bound', self.bound, '> 1', finite=False)
 
   @property
   def on(self) -> bool:
@@ -66,13 +66,13 @@ class Correction:
     return loss
 
 
-def token(log_ratio_BT, segment_BT):
+def token(log_ratio_BT: jax.Array, segment_BT: jax.Array) -> jax.Array:
   """log w_t of each token alone (Yao et al. 2025)."""
   del segment_BT
   return log_ratio_BT
 
 
-def sequence(log_ratio_BT, segment_BT):
+def sequence(log_ratio_BT: jax.Array, segment_BT: jax.Array) -> jax.Array:
   """log w = the sum of log w_t over the response, on each of its tokens.
 
   (Liu et al. 2025.) A segment of a row holds one response.
@@ -83,12 +83,12 @@ def sequence(log_ratio_BT, segment_BT):
   return jnp.take_along_axis(sums_BS, segment_BT, axis=1)
 
 
-def truncate(weight_BT, bound: float):
+def truncate(weight_BT: jax.Array, bound: float) -> jax.Array:
   """min(w, bound) (Yao et al. 2025; Ionides 2008)."""
   return jnp.minimum(weight_BT, bound)
 
 
-def mask(weight_BT, bound: float):
+def mask(weight_BT: jax.Array, bound: float) -> jax.Array:
   """w up to the bound, and 0 above the bound (Liu et al. 2025)."""
   return jnp.where(weight_BT <= bound, weight_BT, 0)
 
@@ -97,8 +97,9 @@ LEVELS = {'token': token, 'sequence': sequence}
 FORMS = {'truncate': truncate, 'mask': mask}
 
 
-def none(loss_BT, old_logp_BT, sampler_logp_BT, mask_BT, segment_BT, *,
-         bound: float = 2.0):
+def none(loss_BT: jax.Array, old_logp_BT: jax.Array, sampler_logp_BT: jax.Array,
+         mask_BT: jax.Array, segment_BT: jax.Array, *,
+         bound: float = 2.0) -> tuple[jax.Array, dict[str, jax.Array]]:
   """Leaves the loss unchanged.
 
   Args:
@@ -119,15 +120,20 @@ def none(loss_BT, old_logp_BT, sampler_logp_BT, mask_BT, segment_BT, *,
   return loss_BT, {}
 
 
-def gap_alone(loss_BT, old_logp_BT, sampler_logp_BT, mask_BT, segment_BT):
+def gap_alone(loss_BT: jax.Array, old_logp_BT: jax.Array,
+              sampler_logp_BT: jax.Array, mask_BT: jax.Array,
+              segment_BT: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
   """`none` that also measures the gap: (loss_BT, {'gap': see `weighted`})."""
   del segment_BT
   return loss_BT, {'gap': jax.lax.stop_gradient(jnp.where(
       mask_BT > 0, jnp.abs(old_logp_BT - sampler_logp_BT), 0))}
 
 
-def weighted(loss_BT, old_logp_BT, sampler_logp_BT, mask_BT, segment_BT, *,
-             bound: float, level, form):
+def weighted(loss_BT: jax.Array, old_logp_BT: jax.Array,
+             sampler_logp_BT: jax.Array, mask_BT: jax.Array,
+             segment_BT: jax.Array, *, bound: float,
+             level: Callable[..., jax.Array], form: Callable[..., jax.Array]
+             ) -> tuple[jax.Array, dict[str, jax.Array]]:
   """form(exp(level(old_logp - sampler_logp))) * loss; weights have no gradient.
 
   Sources: Yao et al. 2025, "Your Efficient RL Framework Secretly Brings You
@@ -159,7 +165,9 @@ def weighted(loss_BT, old_logp_BT, sampler_logp_BT, mask_BT, segment_BT, *,
       'gap': jnp.abs(log_ratio_BT)}
 
 
-def corrected(output: PolicyOutput, batch: MicroBatch, *, loss: Loss, correct):
+def corrected(output: PolicyOutput, batch: MicroBatch, *, loss: Loss,
+              correct: Callable[..., Any]
+              ) -> tuple[jax.Array, dict[str, jax.Array]]:
   """A loss times its importance weights; itself a `losses.Loss`.
 
   Args:

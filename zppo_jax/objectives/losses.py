@@ -13,6 +13,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from zppo_jax import allowed
 from zppo_jax.arrays import MicroBatch, PolicyOutput
 
 _LOG_RATIO_BOUND = 20.0  # nats
@@ -56,16 +57,14 @@ class ClipBounds:
   high: float = 0.28
   dual: float = 10.0
 
-  def __post_init__(self):
-    if not 0 <= self.low < 1:
-      raise ValueError(f'clip.low is {self.low}; it must be in [0, 1)')
-    if not self.high >= 0:
-      raise ValueError(f'clip.high is {self.high}; it must be >= 0')
-    if not self.dual > 1:
-      raise ValueError(f'clip.dual is {self.dual}; it must be > 1')
+  def __post_init__(self) -> None:
+    allowed.number('clip.low', self.low, '[0, 1)')
+    allowed.number('clip.high', self.high, '>= 0', finite=False)
+    allowed.number('clip.dual', self.dual, '> 1', finite=False)
 
 
-def surrogate(logp_BT, old_logp_BT, adv_BT, clip: ClipBounds):
+def surrogate(logp_BT: jax.Array, old_logp_BT: jax.Array, adv_BT: jax.Array,
+              clip: ClipBounds) -> tuple[jax.Array, dict[str, jax.Array]]:
   """PPO's clipped surrogate with decoupled bounds and dual clip.
 
     r = exp(logp - old_logp)
@@ -103,13 +102,15 @@ def surrogate(logp_BT, old_logp_BT, adv_BT, clip: ClipBounds):
 
 
 def clipped_surrogate(output: PolicyOutput, batch: MicroBatch, *,
-                      clip: ClipBounds):
+                      clip: ClipBounds
+                      ) -> tuple[jax.Array, dict[str, jax.Array]]:
   """`surrogate` of the targets 'old_logp' and 'advantage'; a `Loss`."""
   return surrogate(output.logp_BT, batch.targets['old_logp'],
                    batch.targets['advantage'], clip)
 
 
-def negative_log_likelihood(output: PolicyOutput, batch: MicroBatch):
+def negative_log_likelihood(output: PolicyOutput, batch: MicroBatch
+                            ) -> tuple[jax.Array, dict[str, jax.Array]]:
   """The loss of supervised learning, -weight * logp; a `Loss`.
 
   The weight of a token is the target 'advantage'.

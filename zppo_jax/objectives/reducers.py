@@ -23,9 +23,12 @@ import functools
 import chex
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from zppo_jax import allowed
 
 
-def _sizes(mask_BT, segment_BT):
+def _sizes(mask_BT: jax.Array, segment_BT: jax.Array) -> jax.Array:
   """Response tokens of each segment: float [B, segments]; 0 for padding."""
   most = segment_BT.shape[1] + 1  # a segment has 1 token or more; 0 is padding
   sizes_BS = jax.vmap(functools.partial(
@@ -33,11 +36,12 @@ def _sizes(mask_BT, segment_BT):
   return sizes_BS.at[:, 0].set(0)
 
 
-def _rollouts(mask_BT, segment_BT):
+def _rollouts(mask_BT: jax.Array, segment_BT: jax.Array) -> jax.Array:
   return (_sizes(mask_BT, segment_BT) > 0).sum().astype(mask_BT.dtype)
 
 
-def token_mean(mask_BT, segment_BT, taught_BT, longest):
+def token_mean(mask_BT: jax.Array, segment_BT: jax.Array, taught_BT: jax.Array,
+               longest: ArrayLike) -> tuple[jax.Array, jax.Array]:
   """The mean over response tokens (DAPO, Yu et al. 2025, arXiv 2503.14476).
 
   The caller sums response tokens, those of rollouts without a pass included if
@@ -57,7 +61,8 @@ def token_mean(mask_BT, segment_BT, taught_BT, longest):
   return mask_BT, mask_BT.sum()
 
 
-def per_rollout(mask_BT, segment_BT, taught_BT, longest):
+def per_rollout(mask_BT: jax.Array, segment_BT: jax.Array, taught_BT: jax.Array,
+                longest: ArrayLike) -> tuple[jax.Array, jax.Array]:
   """The mean over rollouts of the mean over their tokens.
 
   (GRPO, Shao et al. 2024, arXiv 2402.03300, Eq. 3; GSPO's outer mean.) A token
@@ -72,7 +77,9 @@ def per_rollout(mask_BT, segment_BT, taught_BT, longest):
   return mask_BT / jnp.maximum(sizes_BT, 1), _rollouts(mask_BT, segment_BT)
 
 
-def taught_tokens(mask_BT, segment_BT, taught_BT, longest):
+def taught_tokens(mask_BT: jax.Array, segment_BT: jax.Array,
+                  taught_BT: jax.Array,
+                  longest: ArrayLike) -> tuple[jax.Array, jax.Array]:
   """The mean over taught tokens alone.
 
   The caller sums taught tokens. The size of the loss then does not depend on
@@ -85,7 +92,9 @@ def taught_tokens(mask_BT, segment_BT, taught_BT, longest):
   return taught_BT, taught_BT.sum()
 
 
-def constant_length(mask_BT, segment_BT, taught_BT, longest):
+def constant_length(mask_BT: jax.Array, segment_BT: jax.Array,
+                    taught_BT: jax.Array,
+                    longest: ArrayLike) -> tuple[jax.Array, jax.Array]:
   """Sums over rollouts, divided by the same constant for each rollout.
 
   The reducer of Dr. GRPO (Liu et al. 2025, arXiv 2503.20783, section 3.2 and
@@ -108,7 +117,9 @@ REDUCERS = {
 }
 
 
-def reduced(kind: str, mask_BT, segment_BT, taught_BT, longest):
+def reduced(kind: str, mask_BT: jax.Array, segment_BT: jax.Array,
+            taught_BT: jax.Array,
+            longest: ArrayLike) -> tuple[jax.Array, jax.Array]:
   """The row of REDUCERS by name.
 
   Args:
@@ -121,7 +132,6 @@ def reduced(kind: str, mask_BT, segment_BT, taught_BT, longest):
   Raises:
     KeyError: for an unknown kind, with the known ones.
   """
-  if kind not in REDUCERS:
-    raise KeyError(f'unknown reducer {kind!r}; known: {", ".join(REDUCERS)}')
+  allowed.one_of('reducer', kind, REDUCERS)
   chex.assert_equal_shape([mask_BT, segment_BT, taught_BT])
   return REDUCERS[kind](mask_BT, segment_BT, taught_BT, longest)

@@ -16,12 +16,13 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from zppo_jax import allowed
 from zppo_jax.objectives import importance
 
 _LOG_RATIO_BOUND = 20.0  # nats
 
 
-def _bounded_exp(log_ratio):
+def _bounded_exp(log_ratio: jax.Array) -> jax.Array:
   return jnp.exp(jnp.clip(log_ratio, -_LOG_RATIO_BOUND, _LOG_RATIO_BOUND))
 
 
@@ -40,13 +41,9 @@ class SequenceClip:
   low: float = 3e-4
   high: float = 4e-4
 
-  def __post_init__(self):
-    if not 0 <= self.low < 1:
-      raise ValueError(
-          f'sequence_clip.low is {self.low}; it must be in [0, 1)')
-    if not self.high >= 0:
-      raise ValueError(
-          f'sequence_clip.high is {self.high}; it must be >= 0')
+  def __post_init__(self) -> None:
+    allowed.number('sequence_clip.low', self.low, '[0, 1)')
+    allowed.number('sequence_clip.high', self.high, '>= 0', finite=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,15 +61,14 @@ class WeightClip:
   high: float
   low: float = 1.0
 
-  def __post_init__(self):
-    if not 0 <= self.low <= 1:
-      raise ValueError(f'weight_clip.low is {self.low}; it must be in [0, 1]')
-    if not self.high >= 0:
-      raise ValueError(f'weight_clip.high is {self.high}; it must be >= 0')
+  def __post_init__(self) -> None:
+    allowed.number('weight_clip.low', self.low, '[0, 1]')
+    allowed.number('weight_clip.high', self.high, '>= 0', finite=False)
 
 
-def gspo(logp_BT, old_logp_BT, adv_BT, mask_BT, segment_BT,
-         clip: SequenceClip):
+def gspo(logp_BT: jax.Array, old_logp_BT: jax.Array, adv_BT: jax.Array,
+         mask_BT: jax.Array, segment_BT: jax.Array,
+         clip: SequenceClip) -> tuple[jax.Array, dict[str, jax.Array]]:
   """Group sequence policy optimisation (Zheng et al. 2025, arXiv 2507.18071).
 
     s_i = exp(mean over the response of log p(y_t) - log p_old(y_t))   (Eq. 7)
@@ -113,7 +109,8 @@ def gspo(logp_BT, old_logp_BT, adv_BT, mask_BT, segment_BT,
       'clip_high': (adv_BT > 0) & (ratio_BT > 1 + clip.high) & (mask_BT > 0)}
 
 
-def cispo(logp_BT, old_logp_BT, adv_BT, clip: WeightClip):
+def cispo(logp_BT: jax.Array, old_logp_BT: jax.Array, adv_BT: jax.Array,
+          clip: WeightClip) -> tuple[jax.Array, dict[str, jax.Array]]:
   """Clipped importance weights (MiniMax-M1, arXiv 2506.13585, Eqs. 4 and 5).
 
     w = clip(exp(logp - old_logp), 1 - low, 1 + high)

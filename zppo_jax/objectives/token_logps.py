@@ -12,12 +12,14 @@ way in every part.
 """
 
 import functools
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike, DTypeLike
 
 from zppo_jax.objectives.rounding import rounded
 
@@ -59,27 +61,29 @@ def parts(vocab: int, most: int) -> tuple[int, int]:
   return n, -(-vocab // n)
 
 
-def head_parts(head_DV, b: Blocks):
+def head_parts(head_DV: jax.Array, b: Blocks) -> jax.Array:
   """[n, D, v]: part i is head[:, i::n], zero beyond the head's width."""
   head = jnp.pad(head_DV, ((0, 0), (0, b.n * b.v - head_DV.shape[1])))
   return jnp.moveaxis(head.reshape(-1, b.v, b.n), 2, 0)
 
 
-def whole_head(grad_nDv, width: int):
+def whole_head(grad_nDv: jax.Array, width: int) -> jax.Array:
   """The inverse of `head_parts` for a head of `width` columns."""
   grad = jnp.moveaxis(grad_nDv, 0, 2)
   return grad.reshape(grad.shape[0], -1)[:, :width]
 
 
-def take_block(x_BT, i, c: int):
+def take_block(x_BT: jax.Array, i: ArrayLike, c: int) -> jax.Array:
   return jax.lax.dynamic_slice_in_dim(x_BT, i * c, c, axis=1)
 
 
-def put_block(x_BT, block_Bc, i, c: int):
+def put_block(x_BT: jax.Array, block_Bc: jax.Array, i: ArrayLike,
+              c: int) -> jax.Array:
   return jax.lax.dynamic_update_slice_in_dim(x_BT, block_Bc, i * c, axis=1)
 
 
-def block_logits(hidden_BcD, head_Dv, part, b: Blocks):
+def block_logits(hidden_BcD: jax.Array, head_Dv: jax.Array, part: ArrayLike,
+                 b: Blocks) -> jax.Array:
   """float32 or wider [B, c, v], divided by the temperature."""
   B, c, D = hidden_BcD.shape
   wide = jnp.promote_types(hidden_BcD.dtype, jnp.float32)
@@ -92,13 +96,14 @@ def block_logits(hidden_BcD, head_Dv, part, b: Blocks):
   return z
 
 
-def is_target(targets_Bc, part, b: Blocks):
+def is_target(targets_Bc: jax.Array, part: ArrayLike, b: Blocks) -> jax.Array:
   """bool [B, c, v]: True where a part holds the target."""
   place = jnp.where(targets_Bc % b.n == part, targets_Bc // b.n, -1)
-  return place[..., None] == np.arange(b.v)
+  return place[..., None] == np.arange(b.v)[None, None]
 
 
-def places(ids_BcK, part, b: Blocks):
+def places(ids_BcK: jax.Array, part: ArrayLike,
+           b: Blocks) -> tuple[Any, ...]:
   """Indices [B, c, K] of ids in the logits [B, c, v] of a part.
 
   They lie beyond v for ids of other parts, and where no id stands (-1).
@@ -109,7 +114,7 @@ def places(ids_BcK, part, b: Blocks):
           jnp.where(here, ids_BcK // b.n, b.v))
 
 
-def over_parts(n: int, step, state):
+def over_parts(n: int, step: Callable[..., Any], state: Any) -> Any:
   """step(part, state) for each of n parts; without a loop if n is 1."""
   return step(0, state) if n == 1 else jax.lax.fori_loop(0, n, step, state)
 
@@ -127,12 +132,12 @@ class Mass(NamedTuple):
   first: jax.Array
 
   @classmethod
-  def none(cls, shape, dtype):
+  def none(cls, shape: tuple[int, ...], dtype: DTypeLike) -> 'Mass':
     """No id yet."""
     zero = jnp.zeros(shape, dtype)
     return cls(top=zero + FAR, total=zero, first=zero)
 
-  def grown(self, z):
+  def grown(self, z: jax.Array) -> 'tuple[Mass, jax.Array, jax.Array]':
     """With the ids of the last axis of z.
 
     Returns:
@@ -150,10 +155,10 @@ class Mass(NamedTuple):
     return Mass(top=top, total=total, first=first), e, shrunk
 
   @property
-  def lse(self):
+  def lse(self) -> jax.Array:
     return self.top + jnp.log(self.total)
 
-  def logp(self, z):
+  def logp(self, z: jax.Array) -> jax.Array:
     """Log-probs of logits [..., K] or [...]; exact for the likeliest id.
 
     Equal logits have equal log-probs.
@@ -163,11 +168,12 @@ class Mass(NamedTuple):
     return z - top - jnp.log(total)
 
   @property
-  def entropy(self):
+  def entropy(self) -> jax.Array:
     return jnp.log(self.total) - self.first / self.total
 
 
-def _forward(hidden_BTD, head_DV, targets_BT, num, b: Blocks):
+def _forward(hidden_BTD: jax.Array, head_DV: jax.Array, targets_BT: jax.Array,
+             num: ArrayLike, b: Blocks) -> tuple[Any, Any]:
   """Outputs and residuals of `_scores`."""
   wide = jnp.promote_types(hidden_BTD.dtype, jnp.float32)
   head_nDv = head_parts(rounded(head_DV, hidden_BTD.dtype), b)
@@ -175,13 +181,13 @@ def _forward(hidden_BTD, head_DV, targets_BT, num, b: Blocks):
   zero = jnp.zeros((B, T), wide)
   logits_BTv = jnp.zeros((B, T, b.v) if b.kept else (), wide)
 
-  def block(i, carry):
+  def block(i: ArrayLike, carry: Any) -> Any:
     logp_BT, entropy_BT, lse_BT, kept = carry
     take = lambda x_BT: take_block(x_BT, i, b.c)
     put = lambda x_BT, block: put_block(x_BT, block, i, b.c)
     hidden, targets = take(hidden_BTD), take(targets_BT)
 
-    def one(part, state):
+    def one(part: ArrayLike, state: Any) -> Any:
       mass, picked, kept = state
       z = block_logits(hidden, head_nDv[part], part, b)
       mass, _, _ = mass.grown(z)
@@ -201,12 +207,13 @@ def _forward(hidden_BTD, head_DV, targets_BT, num, b: Blocks):
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
-def _scores(hidden_BTD, head_DV, targets_BT, num, b: Blocks):
+def _scores(hidden_BTD: jax.Array, head_DV: jax.Array, targets_BT: jax.Array,
+            num: ArrayLike, b: Blocks) -> tuple[jax.Array, jax.Array]:
   """(logp_BT, entropy_BT) of targets; 0 after the first `num` blocks."""
   return _forward(hidden_BTD, head_DV, targets_BT, num, b)[0]
 
 
-def _backward(b: Blocks, residuals, cotangents):
+def _backward(b: Blocks, residuals: Any, cotangents: Any) -> Any:
   """The gradient. With p the distribution and H its entropy,
 
     d logp / d z_v = 1[v = target] - p_v
@@ -218,10 +225,10 @@ def _backward(b: Blocks, residuals, cotangents):
   head_nDv = head_parts(rounded(head_DV, hidden_BTD.dtype), b)
   wide = lse_BT.dtype
 
-  def part_of(grad_hidden_BTD, part):
+  def part_of(grad_hidden_BTD: jax.Array, part: ArrayLike) -> Any:
     head_Dv = head_nDv[part]
 
-    def block(i, carry):
+    def block(i: ArrayLike, carry: Any) -> Any:
       grad_hidden_BTD, grad_Dv = carry
       take = lambda x_BT: take_block(x_BT, i, b.c)
       hidden, lse = take(hidden_BTD), take(lse_BT)[..., None]
@@ -273,7 +280,7 @@ class Asked(NamedTuple):
   order: jax.Array | None
 
   @classmethod
-  def of(cls, asked_BT, length: int, chunk: int):
+  def of(cls, asked_BT: jax.Array | None, length: int, chunk: int) -> 'Asked':
     """Of T = `length` tokens per row, T > 1; `asked_BT` None asks for all."""
     c = min(chunk, length - 1)
     pad = -(length - 1) % c
@@ -285,33 +292,34 @@ class Asked(NamedTuple):
     return cls(c=c, num=-(-jnp.max(asked.sum(axis=1)) // c), pad=pad,
                asked=asked, order=jnp.argsort(~asked, axis=1, stable=True))
 
-  def pack(self, x):
+  def pack(self, x: jax.Array) -> jax.Array:
     """[B, T - 1, ...] of predicting positions to [B, blocks * c, ...]."""
     if self.order is not None:
       x = jnp.take_along_axis(x, _columns(self.order, x), axis=1)
     return jnp.pad(x, ((0, 0), (0, self.pad)) + ((0, 0),) * (x.ndim - 2))
 
-  def unpack(self, x):
+  def unpack(self, x: jax.Array) -> jax.Array:
     """The inverse of `pack`, aligned with tokens: [B, T, ...].
 
     Position 0 and positions that are not asked for are 0.
     """
     x = x[:, :x.shape[1] - self.pad]
-    if self.order is not None:
+    if self.order is not None and self.asked is not None:
       place = jnp.argsort(self.order, axis=1)
       x = jnp.take_along_axis(x, _columns(place, x), axis=1)
       x = jnp.where(_columns(self.asked, x), x, 0)
     return jnp.pad(x, ((0, 0), (1, 0)) + ((0, 0),) * (x.ndim - 2))
 
 
-def _columns(x_BT, like):
+def _columns(x_BT: jax.Array, like: jax.Array) -> jax.Array:
   """x_BT with axes of size 1 behind, up to the rank of `like`."""
   return x_BT.reshape(x_BT.shape + (1,) * (like.ndim - 2))
 
 
-def token_logps(hidden_BTD, head_DV, tokens_BT, asked_BT=None, *,
-                temperature: float = 1.0, chunk: int = 512,
-                vocab_chunk: int = VOCAB_CHUNK):
+def token_logps(hidden_BTD: jax.Array, head_DV: jax.Array, tokens_BT: jax.Array,
+                asked_BT: jax.Array | None = None, *, temperature: float = 1.0,
+                chunk: int = 512,
+                vocab_chunk: int = VOCAB_CHUNK) -> tuple[jax.Array, jax.Array]:
   """The log-prob of each token given those before it, and the entropy there.
 
   Differentiable in hidden states and head, through both outputs. The gradient
@@ -343,6 +351,7 @@ def token_logps(hidden_BTD, head_DV, tokens_BT, asked_BT=None, *,
   n, v = parts(vocab, vocab_chunk)
   kept = n == 1 and B * (T - 1 + asked.pad) * v <= KEPT
   blocks = Blocks(scaled(temperature), asked.c, n, v, vocab, kept)
-  results = _scores(asked.pack(hidden_BTD[:, :-1]), head_DV,
-                    asked.pack(tokens_BT[:, 1:]), asked.num, blocks)
-  return tuple(asked.unpack(x) for x in results)
+  logp_BT, entropy_BT = _scores(
+      asked.pack(hidden_BTD[:, :-1]), head_DV, asked.pack(tokens_BT[:, 1:]),
+      asked.num, blocks)
+  return asked.unpack(logp_BT), asked.unpack(entropy_BT)

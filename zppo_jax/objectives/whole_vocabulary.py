@@ -24,12 +24,14 @@ whole vocabulary.
 """
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike, DTypeLike
 
+from zppo_jax import allowed
 from zppo_jax.objectives import divergences, token_logps as blocks
 from zppo_jax.objectives.divergences import Divergence, Target
 from zppo_jax.objectives.rounding import rounded
@@ -66,7 +68,7 @@ class Plan(NamedTuple):
             or self.divergence not in _WEIGHED_BY)
 
 
-def _aligned(head_DV, width: int):
+def _aligned(head_DV: jax.Array, width: int) -> jax.Array:
   """The teacher's head with the width of the student's.
 
   Equal ids must stand at equal places of the strided parts. The columns that
@@ -76,7 +78,8 @@ def _aligned(head_DV, width: int):
       (0, 0), (0, max(0, width - head_DV.shape[1]))))
 
 
-def _parts(student: Head, teacher: Head, plan: Plan):
+def _parts(student: Head, teacher: Head,
+           plan: Plan) -> tuple[jax.Array, jax.Array]:
   """The strided parts [n, D, v] of both heads, in their compute types."""
   width = student.head_DV.shape[1]
   return (
@@ -86,12 +89,14 @@ def _parts(student: Head, teacher: Head, plan: Plan):
                                 teacher.hidden_BTD.dtype), plan.teacher))
 
 
-def _target_logits(z_S, z_T, plan: Plan, weight):
+def _target_logits(z_S: jax.Array, z_T: jax.Array, plan: Plan,
+                   weight: jax.Array) -> jax.Array:
   """Logits of the teacher, or of the geometric target."""
   return z_T + weight * z_S if plan.target == 'geometric' else z_T
 
 
-def _terms_and_slopes(s, t, plan: Plan, beta, weight):
+def _terms_and_slopes(s: jax.Array, t: jax.Array, plan: Plan, beta: jax.Array,
+                      weight: jax.Array) -> tuple[jax.Array, jax.Array]:
   """(h, dh / ds) of each id; t is the target, or the teacher of a mixture.
 
   The target of a mixture moves with s: dt / ds = alpha p_S / mixture.
@@ -108,7 +113,8 @@ def _terms_and_slopes(s, t, plan: Plan, beta, weight):
   return terms.value, terms.of_s + terms.of_t * (mine / mix)
 
 
-def _first_pass(tiles, targets, plan: Plan, weight, dtype):
+def _first_pass(tiles: Any, targets: jax.Array, plan: Plan, weight: jax.Array,
+                dtype: DTypeLike) -> Any:
   """Running sums over the vocabulary.
 
   Returns:
@@ -120,7 +126,7 @@ def _first_pass(tiles, targets, plan: Plan, weight, dtype):
   zero = jnp.zeros(targets.shape, dtype)
   masses = (blocks.Mass.none(targets.shape, dtype),) * (2 + own_target)
 
-  def step(part, state):
+  def step(part: ArrayLike, state: Any) -> Any:
     masses, cross, picked = state
     z_S, z_T = tiles(part)
     z_Q = _target_logits(z_S, z_T, plan, weight)
@@ -138,13 +144,14 @@ def _first_pass(tiles, targets, plan: Plan, weight, dtype):
   return blocks.over_parts(plan.student.n, step, (masses, zero, (zero, zero)))
 
 
-def _second_pass(tiles, masses, plan: Plan, beta, weight):
+def _second_pass(tiles: Any, masses: Any, plan: Plan, beta: jax.Array,
+                 weight: jax.Array) -> Any:
   """(D, the sum of slopes, the overlap mass), from each id's log-probs."""
   lse_S, lse_T, lse_Q = (
       mass.lse[..., None] for mass in (*masses[:2], masses[-1]))
   zero = jnp.zeros_like(masses[0].top)
 
-  def step(part, state):
+  def step(part: ArrayLike, state: Any) -> Any:
     value, slope, overlap = state
     z_S, z_T = tiles(part)
     s = z_S - lse_S
@@ -157,7 +164,8 @@ def _second_pass(tiles, masses, plan: Plan, beta, weight):
   return blocks.over_parts(plan.student.n, step, (zero, zero, zero))
 
 
-def _of_one_pass(masses, cross, plan: Plan):
+def _of_one_pass(masses: Any, cross: Any,
+                 plan: Plan) -> tuple[jax.Array, jax.Array]:
   """(D, the sum of slopes) of a divergence in _WEIGHED_BY."""
   weigher = _WEIGHED_BY[plan.divergence]
   w, o = masses[weigher], masses[-1 - weigher]
@@ -165,8 +173,8 @@ def _of_one_pass(masses, cross, plan: Plan):
   return value, value + 1 if weigher == 0 else -jnp.ones_like(value)
 
 
-def _forward(student: Head, teacher: Head, targets_BT, num, numbers,
-             plan: Plan):
+def _forward(student: Head, teacher: Head, targets_BT: jax.Array,
+             num: ArrayLike, numbers: Any, plan: Plan) -> tuple[Any, Any]:
   """Outputs and residuals of `_compared`."""
   b, (beta, weight) = plan.student, numbers
   wide = numbers[0].dtype
@@ -177,7 +185,7 @@ def _forward(student: Head, teacher: Head, targets_BT, num, numbers,
            'lse', 'target_lse', 'slope', *(['overlap'] * plan.overlap))
   out = {name: jnp.zeros((B, T), wide) for name in names}
 
-  def block(i, carry):
+  def block(i: ArrayLike, carry: Any) -> Any:
     out, kept = carry
     take = lambda x_BT: blocks.take_block(x_BT, i, b.c)
     put = lambda x_BT, x_Bc: blocks.put_block(x_BT, x_Bc, i, b.c)
@@ -214,12 +222,13 @@ def _forward(student: Head, teacher: Head, targets_BT, num, numbers,
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
-def _compared(student, teacher, targets_BT, num, numbers, plan: Plan):
+def _compared(student: Head, teacher: Head, targets_BT: jax.Array,
+              num: ArrayLike, numbers: Any, plan: Plan) -> dict[str, jax.Array]:
   """{name: [B, T]}, 0 after the first `num` blocks."""
   return _forward(student, teacher, targets_BT, num, numbers, plan)[0]
 
 
-def _backward(plan: Plan, residuals, cotangents):
+def _backward(plan: Plan, residuals: Any, cotangents: Any) -> Any:
   """The gradient through loss and logp to the student's arrays."""
   (student, teacher, targets_BT, num, (beta, weight), lse_BT, target_lse_BT,
    slope_BT, kept) = residuals
@@ -228,9 +237,9 @@ def _backward(plan: Plan, residuals, cotangents):
   B, T, D = student.hidden_BTD.shape
   wide = lse_BT.dtype
 
-  def part_of(grad_hidden_BTD, part):
+  def part_of(grad_hidden_BTD: jax.Array, part: ArrayLike) -> Any:
 
-    def block(i, carry):
+    def block(i: ArrayLike, carry: Any) -> Any:
       grad_hidden_BTD, grad_Dv = carry
       take = lambda x_BT: blocks.take_block(x_BT, i, b.c)
       hidden = take(student.hidden_BTD)
@@ -273,29 +282,31 @@ def _backward(plan: Plan, residuals, cotangents):
 _compared.defvjp(_forward, _backward)
 
 
-def _check(student: Head, teacher: Head, tokens_BT, vocab: int,
-           target: Target):
+def _check(student: Head, teacher: Head, tokens_BT: jax.Array, vocab: int,
+           target: Target) -> None:
   for head in (student, teacher):
     chex.assert_rank([head.hidden_BTD, head.head_DV, tokens_BT], [3, 2, 2])
     chex.assert_equal_shape_prefix([head.hidden_BTD, tokens_BT], 2)
     chex.assert_equal(head.hidden_BTD.shape[2], head.head_DV.shape[0])
   widths = student.head_DV.shape[1], teacher.head_DV.shape[1]
-  if not 1 <= vocab <= min(widths):
-    raise ValueError(f'vocab is {vocab}; the heads of student and teacher have '
-                     f'{widths[0]} and {widths[1]} columns, so that it must be '
-                     f'in [1, {min(widths)}]')
+  allowed.number(
+      'vocab', vocab, f'[1, {min(widths)}]',
+      note=(f', because the heads of student and teacher have {widths[0]} and '
+            f'{widths[1]} columns'))
   if target.kind not in _TARGETS:
     raise ValueError(f'the target {target.kind!r} needs a third model; over '
                      f'the whole vocabulary: {", ".join(_TARGETS)}')
 
 
 def over_vocabulary(
-    student: Head, teacher: Head, tokens_BT, asked_BT=None, *, vocab: int,
+    student: Head, teacher: Head, tokens_BT: jax.Array,
+    asked_BT: jax.Array | None = None, *, vocab: int,
     student_temperature: float, teacher_temperature: float,
     divergence: Divergence = Divergence(),  # noqa: B008 (frozen)
     target: Target = Target(),  # noqa: B008 (frozen)
     overlap: bool = False, chunk: int = 512,
-    vocab_chunk: int = blocks.VOCAB_CHUNK):
+    vocab_chunk: int = blocks.VOCAB_CHUNK
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
   """The divergence at each token between the two next-token distributions.
 
   Differentiable in the student's hidden states and head, through `loss_BT` and

@@ -206,7 +206,7 @@ def forward(params: Any, state: DecodeState, token_B: jax.Array,
   """
   T = state.prompt_k[0].shape[3]
   prompt = Slots(state.prompt_k, state.prompt_v,
-                 jnp.arange(T) < prompt_length_U[:, None])
+                 jnp.arange(T)[None] < prompt_length_U[:, None])
   response = Slots(state.response_k, state.response_v, visible_BR)
   position_B1A = jnp.broadcast_to(
       position_B[:, None, None], (len(token_B), 1, model.num_axes))
@@ -223,7 +223,8 @@ def forward(params: Any, state: DecodeState, token_B: jax.Array,
 
 def ends(token: jax.Array, end_E: jax.Array) -> jax.Array:
   """Whether each token is one of the end tokens."""
-  return (token[..., None] == end_E).any(-1)
+  end_ids = jax.lax.broadcast_to_rank(end_E, token.ndim + 1)
+  return (token[..., None] == end_ids).any(-1)
 
 
 def decode_chunk(params: Any, state: DecodeState, sampling: SamplingState,
@@ -257,7 +258,7 @@ def decode_chunk(params: Any, state: DecodeState, sampling: SamplingState,
         sampling.top_p_B, sampling.top_k_B, plan.allowed_V, mode)
     tokens_WB = tokens_WB.at[w].set(jnp.where(live_B, token_B, -1))
     logp_WB = logp_WB.at[w].set(jnp.where(live_B, logp_B, 0))
-    visible_BR = written_R >= sampling.start_B[:, None]
+    visible_BR = written_R[None] >= sampling.start_B[:, None]
     state, new = forward(
         params, state, token_B, sampling.next_B + count_B,
         sampling.prompt_length_U, visible_BR, model=model)

@@ -80,9 +80,10 @@ def pool(name: str, size: int, seed: int = 0,
       take; for a seed that would draw entries of the splits; without the
       package.
   """
-  if not 0 <= seed <= seed + size <= EVAL_SEED:
-    raise ValueError(f'data.pool.seed is {seed} and size {size}; seed + size '
-                     f'must be in [0, {EVAL_SEED}], where the splits begin')
+  allowed.number('data.pool.seed', seed, '>= 0', whole=True)
+  allowed.number('data.pool.seed + data.pool.size', seed + size,
+                 f'[{seed}, {EVAL_SEED}]', whole=True,
+                 note=', because the splits begin there')
   return _questions(name, size, seed, dict(config or {}), name, worked)
 
 

@@ -105,9 +105,7 @@ def _rules(c) -> tuple[methods.Method, zppo.Rules]:
   algo = c.algorithm
   method = methods.get(c.method)
   allowed.known('normaliser', algo.normaliser, advantages.NORMALISERS)
-  if algo.advantage_scope not in SCOPES:
-    raise KeyError(f'unknown advantage_scope {algo.advantage_scope!r}; '
-                   f'known: {", ".join(SCOPES)}')
+  allowed.one_of('advantage_scope', algo.advantage_scope, SCOPES)
   checks.numbers(c)
   rules = zppo.Rules(
       num_new=algo.num_new, tau=algo.tau, rho_replay=algo.rho_replay,

@@ -9,7 +9,7 @@ import shutil
 import jax.numpy as jnp
 import pytest
 
-from tests.builders import small_config
+from tests.builders import json_rows, small_config
 from zppo_jax import main
 from zppo_jax.arrays import TrainState
 from zppo_jax.devices import disk
@@ -177,7 +177,7 @@ def test_changed_logs_are_told_at_resume(finished, tmp_path, capsys):
     assert f'warning: {file} is not what it was' in text
     assert f'warning: {file}: no line of a run in line 1' in text
     assert f'warning: {file}: no line of step 0' in text
-  assert [json.loads(x)['step'] for x in file.open()] == [1, 2, 3]
+  assert [row['step'] for row in json_rows(file)] == [1, 2, 3]
   assert (path / 'final.safetensors').read_bytes() == (
       finished / 'final.safetensors').read_bytes()
 

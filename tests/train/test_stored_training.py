@@ -7,7 +7,7 @@ import runpy
 
 import pytest
 
-from tests.builders import ROOT
+from tests.builders import ROOT, json_rows
 from zppo_jax import models
 from zppo_jax.train import loop
 from zppo_jax.weights import hub_checkpoint
@@ -56,9 +56,9 @@ def make_config(student):
 
 
 def lines(path):
-  return [{k: v for k, v in json.loads(x).items()
+  return [{k: v for k, v in row.items()
            if not k.startswith(('time/', 'compilations/'))}
-          for x in (path / 'metrics.jsonl').open()]
+          for row in json_rows(path / 'metrics.jsonl')]
 
 
 def test_two_steps_and_the_same_resumed(student, tmp_path, monkeypatch):
@@ -73,7 +73,7 @@ def test_two_steps_and_the_same_resumed(student, tmp_path, monkeypatch):
     assert row['verdict/ungraded'] == 0 < row['verdict/wrong']
   assert any(row['verdict/correct'] * row['update/trained_tokens'] > 0
              for row in rows if 'verdict/correct' in row)
-  shown = [json.loads(x) for x in (tmp_path / 'whole/samples.jsonl').open()]
+  shown = json_rows(tmp_path / 'whole/samples.jsonl')
   asked = [s for s in shown if s['teacher']]
   assert asked
   for sample in asked:

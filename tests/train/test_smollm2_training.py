@@ -1,14 +1,13 @@
 """ZPPO on a small model that other people trained, through its own tokenizer
 and chat template: two steps of SmolLM2-135M-Instruct on one-digit sums."""
 
-import json
 import re
 import runpy
 
 import numpy as np
 import pytest
 
-from tests.builders import ROOT
+from tests.builders import ROOT, json_rows
 from zppo_jax import tasks
 from zppo_jax.records import Grader, Question
 from zppo_jax.train import loop
@@ -64,7 +63,7 @@ def test_two_steps_on_sums(gguf, tmp_path, monkeypatch):
   c.checkpoint.every = c.probe.every = 0
   c.eval.update(size=2, splits=('sums',))
   summary = loop.main(c, tmp_path / 'run')
-  rows = [json.loads(x) for x in (tmp_path / 'run/metrics.jsonl').open()]
+  rows = json_rows(tmp_path / 'run/metrics.jsonl')
   assert [r['step'] for r in rows] == [0, 1]
   assert summary['student_rollouts'] == sum(r['student_rollouts'] for r in rows)
   for row in rows:

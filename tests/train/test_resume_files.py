@@ -23,7 +23,8 @@ STEPS, NUM_NEW = 6, 3
 # What runs in a process of its own, to be killed in its fifth update.
 CHILD = """
 import sys
-from tests import kill_and_resume, test_resume_files
+from tests import kill_and_resume
+from tests.train import test_resume_files
 from zppo_jax.train import loop
 kill_and_resume.arm('update', 5, 0.0)
 loop.main(test_resume_files.make_config(sys.argv[1]), sys.argv[2])
@@ -72,7 +73,7 @@ def make_config(home):
 def asked(path) -> list[list[str]]:
   """The ids of each step's questions, as its samples tell them."""
   out: dict[int, list[str]] = {}
-  for line in (path / 'samples.jsonl').open():
+  for line in (path / 'samples.jsonl').read_text().splitlines():
     row = json.loads(line)
     out.setdefault(row['step'], []).append(row['question']['id'])
   assert [*out] == [*range(STEPS)][:len(out)]
