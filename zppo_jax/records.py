@@ -50,6 +50,7 @@ class Purpose(enum.IntEnum):
   PROBE = 11
   SAMPLES = 12
   ROUNDING = 13
+  STATES = 14
 
 
 class StopReason(enum.IntEnum):

@@ -24,12 +24,15 @@ class TargetContext:
       responses, None where one did not come; without the second argument, the
       log-probs of the response tokens (nats, temperature 1) alone. It raises
       ValueError for a method whose row does not say `teacher_scores`.
+    scored: (group, rollout) -> the targets of the teacher's pass over the whole
+      rollout batch (distillation.score_rollouts); {} without such a pass.
   """
   groups: Sequence[Group]
   advantages: np.ndarray
   step: int
   seed: int
   score: Callable[..., Scores]
+  scored: Targets = dataclasses.field(default_factory=dict)
 
 
 # TargetContext -> Targets. A rollout without an entry is not trained, because

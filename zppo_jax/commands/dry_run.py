@@ -59,7 +59,9 @@ def lowered(run: Run) -> dict:
   """The largest text-only program of each engine, lowered."""
   params, rollout = run.abstract_state.params, _rollout_params(run)
   text = [s for s in layouts.shapes(run.layout) if not s.patches]
-  targets = minibatches.example_targets(run.method, run.num_updates)
+  targets = minibatches.example_targets(
+      run.method, run.num_updates, run.distil, run.stored_need,
+      run.teacher is not None and run.teacher.capabilities.entropy)
   rows = layouts.empty(run.layout, text[-1], targets)
   update = run.update_fn.keywords
   out = {f'student {name}': program for name, program in
@@ -72,7 +74,7 @@ def lowered(run: Run) -> dict:
     out['scoring'] = run.score_fn.lower(params, rows)
   grads = update['zeros_fn'].eval_shape(params)
   out['gradient of a micro-batch'] = update['accumulate_fn'].lower(
-      grads, params, rows)
+      grads, params, rows, *update['beside_fn'](run.abstract_state))
   out['optimizer step'] = update['optimizer_fn'].lower(
       run.abstract_state, grads, 1.0)
   return out
