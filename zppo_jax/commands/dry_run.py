@@ -71,7 +71,7 @@ def lowered(run: Run) -> dict:
     out['scoring'] = run.score_fn.lower(params, rows)
   grads = update['zeros_fn'].eval_shape(params)
   out['gradient of a micro-batch'] = update['accumulate_fn'].lower(
-      grads, params, rows)
+      grads, params, rows, *update['beside_fn'](run.abstract_state))
   out['optimizer step'] = update['optimizer_fn'].lower(
       run.abstract_state, grads, 1.0)
   return out

@@ -115,9 +115,10 @@ def start(found: pretrained.Pretrained, chat, context: int, slots: int,
 
   drawing = lanes(Programs(model, mesh, table), slots, make)
   _warm(drawing[0][1], codec)
-  rank_fn = scoring.compile_ranker(
-      model=model, mesh=mesh, chunk=_CHUNK,
-      top=min(top, model.config.vocab_size))
+  vocab = segments.true_vocabulary(codec)
+  rank_fn = scoring.compile_describer(
+      model=model, mesh=mesh, chunk=_CHUNK, vocab=vocab,
+      form=scoring.Form(top=min(top, vocab), ranks=True, prompts=True))
   return Worker(drawing, functools.partial(
       scoring.by_row, rank_fn, params, mesh=mesh,
       max_tokens=max(4096, context), buckets=table.prompt_lengths,

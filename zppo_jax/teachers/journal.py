@@ -26,9 +26,10 @@ from zppo_jax.records import (
   StopReason,
   Summaries,
   TokenSequence,
+  Wanted,
 )
 from zppo_jax.rollout import collect
-from zppo_jax.teachers import Capabilities, Teacher
+from zppo_jax.teachers import PLAIN, Capabilities, Teacher
 
 ANSWER, SUMMARY = 'answer', 'summary'
 
@@ -150,6 +151,7 @@ class CachedTeacher:
         summaries[i] = rollout
     return Summaries(rollouts=tuple(summaries), calls=calls)
 
-  def score(self, sequences: Sequence[TokenSequence]) -> Scores:
+  def score(self, sequences: Sequence[TokenSequence], wanted: Wanted = PLAIN,
+            step: int | None = None) -> Scores:
     """The teacher's scores, which the journal does not hold."""
-    return self.teacher.score(sequences)
+    return self.teacher.score(sequences, wanted, step)
