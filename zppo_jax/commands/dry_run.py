@@ -47,6 +47,8 @@ def standing_memory(run: Run) -> dict[str, int]:
       'rollout copy of the student': memory.device_bytes(shapes),
       'cache of the student\'s slots': (
           run.sampler.engine.programs.largest_cache_bytes())}
+  if run.reference is not None:
+    out['reference parameters'] = memory.device_bytes(run.reference.params)
   if (teacher := _own_teacher(run)) is not None:
     out['teacher parameters'] = memory.device_bytes(teacher.params)
     out['cache of the teacher\'s slots'] = (

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from zppo_jax.algorithms import reference
 from zppo_jax.algorithms.methods import Method
 from zppo_jax.algorithms.targets import TargetContext
 from zppo_jax.arrays import MicroBatch, TrainState
@@ -99,6 +100,18 @@ def score(run: Run, state: TrainState,
       batches=[b.with_target('old_logp', run.score_fn(state.params, b)[0])
                for b in batches], tokens=tokens)
       for batches, tokens in minibatches]
+
+
+def score_by_reference(run: Run, minibatches: Sequence[MiniBatch]
+                       ) -> list[MiniBatch]:
+  """Adds the log-probs of the frozen reference policy, if the penalty reads
+  those of the sampled tokens."""
+  frozen = run.reference
+  if frozen is None or not frozen.penalty.sampled:
+    return list(minibatches)
+  return [of._replace(batches=[
+      b.with_target(reference.TARGET, frozen.score_fn(frozen.params, b)[0])
+      for b in of.batches]) for of in minibatches]
 
 
 def sampler_gap(minibatches: Sequence[MiniBatch]) -> jax.Array:

@@ -38,9 +38,11 @@ class RunState:
 
 def manifest(config, run: Run) -> dict:
   """What every checkpoint of a run says of its origin."""
+  frozen = {} if run.reference is None else {
+      'reference': run.reference.digest}
   return {'model': run.description['model'],
           'config': workdir.config_values(config),
-          'versions': workdir.versions()}
+          'versions': workdir.versions(), **frozen}
 
 
 def save(store: Checkpoints, run: Run, at: RunState,
@@ -97,6 +99,17 @@ def _check_words(run: Run, step: int, host: dict) -> None:
         'the run into a new --workdir')
 
 
+def _check_reference(run: Run, step: int, content: dict) -> None:
+  """ValueError if the reference policy is not that of the checkpoint."""
+  if run.reference is None or content['reference'] == run.reference.digest:
+    return
+  raise ValueError(
+      f'the checkpoint after {step} steps was trained towards another '
+      'reference policy (algorithm.reference): the weights that '
+      'student.weights names have changed since the run began. Put the former '
+      'ones back, or fork the run into a new --workdir')
+
+
 def fork(run: Run, config, path) -> RunState:
   """The state of another run's checkpoint, as the start of a new run.
 
@@ -137,7 +150,8 @@ def resume(run: Run, out: Workdir, store: Checkpoints,
     say: shows the user a line.
 
   Raises:
-    CheckpointError, ValueError: see `restore`; also if prompts changed.
+    CheckpointError, ValueError: see `restore`; also if prompts or the weights
+      of the reference policy changed.
   """
   if others := out.cores_before():
     say(f'warning: this process may use {workdir.usable_cores()} cores; '
@@ -149,6 +163,7 @@ def resume(run: Run, out: Workdir, store: Checkpoints,
     at = restore(store, run, step)
     content = store.read(step)
     _check_words(run, step, content['host'])
+    _check_reference(run, step, content)
     for line in (*store.notes, *out.changes(step, content.get('files'))):
       say(f'warning: {line}')
     lines = out.cut(step)

@@ -2,9 +2,9 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
-from zppo_jax.algorithms import compression, methods, zppo
+from zppo_jax.algorithms import compression, methods, reference, zppo
 from zppo_jax.arrays import TrainState
 from zppo_jax.data.loader import QuestionLoader
 from zppo_jax.learner import layouts
@@ -15,6 +15,21 @@ from zppo_jax.runs import checkpoints, watch
 from zppo_jax.teachers import Teacher
 from zppo_jax.train import guards
 from zppo_jax.verdicts.verifier import Verifier
+
+
+class Reference(NamedTuple):
+  """The frozen reference policy of a run.
+
+  Attributes:
+    penalty: the section `algorithm.reference`.
+    params: a rollout copy of student.weights.
+    score_fn: (params, MicroBatch) -> (logp_BT, entropy_BT).
+    digest: of `params`, the same on every mesh.
+  """
+  penalty: reference.Penalty
+  params: Any
+  score_fn: Callable
+  digest: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,3 +75,4 @@ class Run:
   buffer_capacity: int
   num_rollouts: int
   layout: layouts.Layout
+  reference: Reference | None = None

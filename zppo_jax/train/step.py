@@ -178,6 +178,7 @@ def train_step(run: Run, state: TrainState, buffer: ReplayBuffer, step: int,
   advantages_PG = minibatch_lib.advantages(run, groups)
   minibatches, scored = minibatch_lib.make(run, groups, advantages_PG, step)
   minibatches = minibatch_lib.score(run, state, minibatches)
+  minibatches = minibatch_lib.score_by_reference(run, minibatches)
   gap = (float(minibatch_lib.sampler_gap(minibatches))
          if run.num_updates > 1 and run.method.old_logps else None)
   clock.lap('scoring')
@@ -217,6 +218,9 @@ def metrics_row(run: Run, outcome: Outcome) -> dict[str, float]:
   tokens = [count for _, count in outcome.minibatches]
   row = {'step': outcome.step, 'learning_rate': float(run.rate(outcome.step)),
          **host, **metrics.of_updates(sums, tokens, norms)}
+  row.update(metrics.of_sequence_clips(sums, len(groups) * run.num_rollouts))
+  if run.reference is not None:
+    row.update(metrics.of_reference(sums))
   if outcome.settled is not None:
     row.update(metrics.of_buffer(outcome.buffer, outcome.settled))
   if gap is not None:
