@@ -27,7 +27,7 @@ from zppo_jax.algorithms.schedules import Schedule
 from zppo_jax.algorithms.targets import TargetContext, Targets
 from zppo_jax.objectives import divergences, losses, reducers
 from zppo_jax.objectives.divergences import Divergence
-from zppo_jax.records import Group, Scores, TokenSequence, Wanted
+from zppo_jax.records import CallStats, Group, Scores, TokenSequence, Wanted
 
 # What a row may need of a teacher -> the words for it in errors.
 NEEDS = {
@@ -269,10 +269,12 @@ class Scored:
       among them.
     tokens, missing: response tokens that were asked about, and those of them
       without a score.
+    calls: statistics of the calls to the teacher.
   """
   targets: Targets
   tokens: int = 0
   missing: int = 0
+  calls: CallStats = dataclasses.field(default_factory=CallStats)
 
 
 def score_rollouts(
@@ -309,5 +311,5 @@ def score_rollouts(
     if entropy:
       out[place]['teacher_entropy'] = np.zeros(length, np.float32) if (
           entropy_R is None) else np.asarray(entropy_R, np.float32)
-  return Scored(targets=out, missing=missing,
+  return Scored(targets=out, missing=missing, calls=scores.calls,
                 tokens=sum(len(s.response) for s in sequences))

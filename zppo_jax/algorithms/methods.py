@@ -138,6 +138,8 @@ def _nll(states: str) -> Method:
   return _row(loss=distillation.make_negative_log_likelihood, states=states)
 
 
+# What algorithm.normaliser is by default; a row's own replaces it.
+NORMALISER = 'without_zero'
 _objective = functools.partial(Method, replay=False, reformulations=())
 
 METHODS = {

@@ -74,7 +74,8 @@ class Setting:
     return [minibatches.MiniBatch(
         batches=layouts.micro_batches(
             self.groups, self.targets(adv_PG), self.run.layout),
-        tokens=packing.trained_tokens(self.groups))]
+        tokens=packing.trained_tokens(self.groups),
+        count=packing.trained_tokens(self.groups))]
 
   def targets(self, adv_PG) -> Targets:
     """The targets of all groups by the run's method."""
@@ -148,7 +149,7 @@ def score(s: Setting) -> Work:
   def once(i):
     return jax.block_until_ready([
         s.run.score_fn(s.state.params, b)
-        for batches, _ in s.minibatches for b in batches])
+        for of in s.minibatches for b in of.batches])
   return Work(once, s.shapes(), s.rows_flops(False))
 
 

@@ -60,7 +60,10 @@ def lowered(run: Run) -> dict:
   """The largest text-only program of each engine, lowered."""
   params, rollout = run.abstract_state.params, _rollout_params(run)
   text = [s for s in layouts.shapes(run.layout) if not s.patches]
-  targets = minibatches.example_targets(run.method, run.num_updates)
+  targets = minibatches.example_targets(
+      run.method, run.num_updates, run.distil, run.stored_need,
+      run.teacher is not None and run.teacher.capabilities.entropy,
+      run.reference and run.reference.penalty)
   rows = layouts.empty(run.layout, text[-1], targets)
   update = run.update_fn.keywords
   out = {f'student {name}': program for name, program in
@@ -71,6 +74,9 @@ def lowered(run: Run) -> dict:
                 teacher.params).items()}
   if run.num_updates > 1:
     out['scoring'] = run.score_fn.lower(params, rows)
+  if run.reference is not None and run.reference.penalty.sampled:
+    out['scoring by the reference'] = run.reference.score_fn.lower(
+        run.reference.params, rows)
   grads = update['zeros_fn'].eval_shape(params)
   out['gradient of a micro-batch'] = update['accumulate_fn'].lower(
       grads, params, rows, *update['beside_fn'](run.abstract_state))
@@ -86,6 +92,8 @@ def programs(run: Run) -> dict[str, int]:
          'gradient of a micro-batch': rows, 'the rest': 4}
   if run.num_updates > 1:
     out['scoring'] = rows
+  if run.reference is not None and run.reference.penalty.sampled:
+    out['scoring by the reference'] = rows
   if (teacher := _own_teacher(run)) is not None:
     out['teacher engine'] = teacher.answers.engine.shapes.max_programs
   return out

@@ -134,7 +134,7 @@ def diagnostics(output: PolicyOutput, batch: MicroBatch, loss,
   statistics = jax.lax.stop_gradient(statistics)
   masked = {name: x_BT * mask_BT for name, x_BT in statistics.items()}
   numbers = {name: masked[name] for name, x_BT in statistics.items()
-             if jnp.issubdtype(x_BT.dtype, jnp.floating)}
+             if jnp.issubdtype(x_BT.dtype, jnp.floating) and name != 'entropy'}
   # A loss that knows the entropy saves the pass over the vocabulary for it.
   masked['entropy'] = statistics.get('entropy', output.entropy_BT) * mask_BT
   positions, padding = batch.prompts.positions()

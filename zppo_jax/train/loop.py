@@ -76,8 +76,8 @@ def _check(run: Run, out: Workdir, outcome: Outcome, row: dict) -> None:
   if why is None:
     return
   batches = [(i, sharding.to_host(batch))
-             for i, (micro_batches, _) in enumerate(outcome.minibatches)
-             for batch in micro_batches]
+             for i, of in enumerate(outcome.minibatches)
+             for batch in of.batches]
   folder = out.keep_batch(outcome.step, why, batches)
   raise guards.Diverged(
       f'stopped at step {outcome.step}: {why}. Its batch is in {folder}; '

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from zppo_jax.algorithms.replay import ReplayBuffer
 from zppo_jax.arrays import TrainState
 from zppo_jax.chat import hub_chat
+from zppo_jax.devices import disk
 from zppo_jax.runs import checkpoints, workdir
 from zppo_jax.runs.checkpoints import Checkpoints
 from zppo_jax.runs.totals import History
@@ -36,10 +37,15 @@ class RunState:
   latest: dict[str, float]
 
 
+def _reference_digest(run: Run) -> str:
+  """A digest of the reference policy, which is the same on every mesh."""
+  return disk.digest(checkpoints.checksums(run.reference.params))
+
+
 def manifest(config, run: Run) -> dict:
   """What every checkpoint of a run says of its origin."""
   frozen = {} if run.reference is None else {
-      'reference': run.reference.digest}
+      'reference': _reference_digest(run)}
   return {'model': run.description['model'],
           'config': workdir.config_values(config),
           'versions': workdir.versions(), **frozen}
@@ -101,7 +107,8 @@ def _check_words(run: Run, step: int, host: dict) -> None:
 
 def _check_reference(run: Run, step: int, content: dict) -> None:
   """ValueError if the reference policy is not that of the checkpoint."""
-  if run.reference is None or content['reference'] == run.reference.digest:
+  if (run.reference is None
+      or content.get('reference') == _reference_digest(run)):
     return
   raise ValueError(
       f'the checkpoint after {step} steps was trained towards another '
