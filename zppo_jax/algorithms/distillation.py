@@ -142,7 +142,7 @@ def every_rollout(context: TargetContext) -> Targets:
       (p, g): context.scored.get((p, g), {})
       for p, group in enumerate(context.groups)
       for g, rollout in enumerate(group.rollouts)
-      if len(rollout.tokens) > rollout.forced}
+      if len(rollout.tokens) > 0}
 
 
 def advantages_and_scores(context: TargetContext) -> Targets:
@@ -203,7 +203,7 @@ def _sequences(groups: Sequence[Group]):
   """(places, TokenSequences) of the rollouts that `every_rollout` trains."""
   places = [(p, g) for p, group in enumerate(groups)
             for g, rollout in enumerate(group.rollouts)
-            if len(rollout.tokens) > rollout.forced]
+            if len(rollout.tokens) > 0]
   return places, [
       TokenSequence(prompt=groups[p].prompt.tokens,
                     response=groups[p].rollouts[g].tokens,

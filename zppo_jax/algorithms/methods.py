@@ -34,7 +34,7 @@ Other policy objectives (docs/methods.md), without buffer and reformulations:
 
 | name | source | loss | advantages | mean over |
 |---|---|---|---|---|
-| gspo | Zheng et al. 2025 | sequence ratio | group | rollouts, of their tokens |
+| gspo | Zheng et al. 2025 | sequence ratio | group | rollouts |
 | dr_grpo | Liu et al. 2025 | clipped surrogate | none | rollouts x max_tokens |
 | cispo | MiniMax-M1 2025 | clipped weight x log p | group | tokens |
 """

@@ -73,10 +73,10 @@ def reducer_count(kind: str, groups: Sequence[Group],
     return trained_tokens(groups)
   if kind == 'taught_tokens':
     return int(sum(
-        np.sum(of.get('taught', np.ones(len(rollout.tokens)))[rollout.forced:])
+        np.sum(of.get('taught', np.ones(len(rollout.tokens))))
         for (p, g), of in targets.items()
         for rollout in (groups[p].rollouts[g],)))
-  rollouts = sum(len(r.tokens) > r.forced for g in groups for r in g.rollouts)
+  rollouts = sum(len(r.tokens) > 0 for g in groups for r in g.rollouts)
   return {'per_rollout': rollouts, 'constant_length': rollouts * longest}[kind]
 
 

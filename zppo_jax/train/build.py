@@ -377,7 +377,8 @@ def _example_output(frozen: dict, vocab: int) -> PolicyOutput:
 
 def _loss(c, method: methods.Method, correct: importance.Correction,
           gap_measured: bool, of: _Distillation, vocab: int,
-          penalty: reference.Penalty, example: dict[str, np.ndarray]) -> losses.Loss:
+          penalty: reference.Penalty,
+          example: dict[str, np.ndarray]) -> losses.Loss:
   """The method's loss with its correction.
 
   Args:

@@ -42,10 +42,12 @@ class MiniBatch(NamedTuple):
     tokens: response tokens of its groups that are not forced, those of groups
       without a gradient included.
     count: what the summed loss is divided by; `tokens` under the token mean.
+    rewarded: whether some advantage is not 0.
   """
   batches: list[MicroBatch]
   tokens: int
   count: int
+  rewarded: bool = True
 
 
 def advantages(run: Run, groups: Sequence[Group]) -> np.ndarray:
@@ -126,24 +128,13 @@ def make(run: Run, groups: Sequence[Group], advantages_PG: np.ndarray | None,
         batches=[sharding.put_batch(run.mesh, b) for b in batches],
         tokens=packing.trained_tokens(chosen),
         count=packing.reducer_count(run.reducer, chosen, targets,
-                                    run.sampler.decoding.max_tokens)))
+                                    run.sampler.decoding.max_tokens),
+        rewarded=bool(np.any(advantages_pG))))
   return out, sum(calls[1:], calls[0])
 
 
-def score(run: Run, state: TrainState,
-          minibatches: Sequence[MiniBatch]) -> list[MiniBatch]:
-  """Adds the target 'old_logp' by the trainer's own graph, before the first
-  update. A method whose loss reads none needs no scoring, nor does a step of
-  one update, which takes its own."""
-  if run.num_updates == 1 or not run.method.old_logps:
-    return list(minibatches)
-  return [of._replace(
-      batches=[b.with_target('old_logp', run.score_fn(state.params, b)[0])
-               for b in of.batches]) for of in minibatches]
-
-
-def score_by_reference(run: Run, minibatches: Sequence[MiniBatch]
-                       ) -> list[MiniBatch]:
+def _score_by_reference(run: Run, minibatches: Sequence[MiniBatch]
+                        ) -> list[MiniBatch]:
   """Adds the log-probs of the frozen reference policy, if the penalty reads
   those of the sampled tokens."""
   frozen = run.reference
@@ -152,6 +143,22 @@ def score_by_reference(run: Run, minibatches: Sequence[MiniBatch]
   return [of._replace(batches=[
       b.with_target(reference.TARGET, frozen.score_fn(frozen.params, b)[0])
       for b in of.batches]) for of in minibatches]
+
+
+def score(run: Run, state: TrainState,
+          minibatches: Sequence[MiniBatch]) -> list[MiniBatch]:
+  """Adds the log-probs that a loss reads, before the first update.
+
+  They are 'old_logp' by the trainer's own graph, and those of the reference. A
+  method whose loss reads no 'old_logp' needs none, nor does a step of one
+  update, which takes its own.
+  """
+  minibatches = _score_by_reference(run, minibatches)
+  if run.num_updates == 1 or not run.method.old_logps:
+    return minibatches
+  return [of._replace(
+      batches=[b.with_target('old_logp', run.score_fn(state.params, b)[0])
+               for b in of.batches]) for of in minibatches]
 
 
 def sampler_gap(minibatches: Sequence[MiniBatch]) -> jax.Array:
