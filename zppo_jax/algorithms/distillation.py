@@ -9,7 +9,7 @@ says the rest.
 |---|---|---|
 | whole | the whole vocabulary | its weights: a pass inside the update |
 | student | the student's likeliest ids | log-probs of any given ids |
-| teacher | the teacher's likeliest ids | its likeliest ids and their log-probs |
+| teacher | the teacher's likeliest ids | these ids and their log-probs |
 | sampled | the sampled token | the log-probs of given tokens |
 
 All but the first are stored: one pass of the teacher per rollout batch.

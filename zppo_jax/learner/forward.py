@@ -1,4 +1,4 @@
-"""From a micro-batch to what a loss reads of the policy and of frozen models."""
+"""From a micro-batch to what a loss reads of the policy and frozen models."""
 
 import functools
 

@@ -131,6 +131,28 @@ TEACHER = (
           ('teacher/requests', 'teacher/retries', 'teacher/fallbacks'),
           'requests: sent, retries included; fallbacks: hard questions without '
           'any answer, whose NCQ alone remains.', FROM_ZERO),
+    Panel('Distillation: divergence', 'nats per taught token',
+          ('distil/divergence',),
+          'What the method pulls down, without its coefficient: the divergence '
+          'of the next-token distributions, or, of sampled tokens alone, the '
+          'mean of log p_student - log p_teacher.', FROM_ZERO),
+    Panel('Distillation: entropies', 'nats per taught token',
+          ('distil/student_entropy', 'distil/teacher_entropy'),
+          'Of both next-token distributions on taught tokens.', FROM_ZERO),
+    Panel('Distillation: mass', 'probability',
+          ('distil/overlap_mass', 'distil/kept_mass_student',
+           'distil/kept_mass_teacher'),
+          'overlap: what both distributions share; kept: what each has on the '
+          'ids that are compared. Student mass that leaves the kept ids is '
+          'pulled by no term but the bucket.'),
+    Panel('Distillation: what was taught', 'fraction',
+          ('distil/taught', 'distil/missing', 'distil/student_states'),
+          'taught: trained tokens with numbers of the teacher; missing: '
+          'response tokens whose scores never came; student_states: 1 where '
+          "the step trained on the student's own tokens."),
+    Panel('Distillation: coefficient', 'factor', ('distil/coefficient',),
+          'The factor of the distillation loss, mean over the updates.',
+          FROM_ZERO),
     Panel('Compression of candidates', 'traces per step', ('compression/*',),
           'Candidates sent to be shortened, kept as they are, refused as too '
           'long, or thrown away for a reason.', FROM_ZERO),

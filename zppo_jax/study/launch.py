@@ -22,7 +22,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from zppo_jax.runs import lock, workdir
-from zppo_jax.study.tables import arm_table, contrast, contrast_table
+from zppo_jax.study.tables import (
+  arm_table,
+  contrast,
+  contrast_table,
+  spread,
+  spread_table,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,6 +132,14 @@ def read(home: pathlib.Path, job: StudyRun) -> dict:
           'summary': summary, 'curve': curve}
 
 
+def spread_of(home: pathlib.Path, job: StudyRun, last: int) -> float:
+  """tables.spread of a complete run over its `last` steps."""
+  path = home / 'runs' / job.name
+  lines = (path / 'samples.jsonl').read_text().splitlines()
+  steps = json.loads((path / 'summary.json').read_text())['steps']
+  return spread(list(map(json.loads, lines)), steps, last)
+
+
 def endpoint_of(home: pathlib.Path, job: StudyRun, split: str) -> float:
   """The greedy plain accuracy on a split at the last step."""
   return read(home, job)['summary']['eval'][split]['final']
@@ -184,6 +198,9 @@ def _run(config, home: pathlib.Path, cores: str | None) -> None:
               config.seeds)
   run_all(todo, config.base, home, where, split)
   reported = [read(home, job) for job in todo]
+  if last := config.get('spread_steps', 0):
+    for job, record in zip(todo, reported, strict=True):
+      record['spread'] = spread_of(home, job, last)
   contrasts = [contrast(reported, a, b, s)
                for s in splits for a, b in config.contrasts]
   results = {
@@ -196,7 +213,12 @@ def _run(config, home: pathlib.Path, cores: str | None) -> None:
   if development:
     parts += ['Development seeds, all rates:', '',
               arm_table(development, splits), '']
-  parts += ['Reported seeds:', '', arm_table(reported, splits), '',
-            contrast_table(contrasts), '']
+  parts += ['Reported seeds:', '', arm_table(reported, splits), '']
+  if last:
+    parts += ['Different right answers of the student to a question, in the '
+              f'recorded samples of the last {last} steps:', '',
+              spread_table(reported), '']
+  if contrasts:
+    parts += [contrast_table(contrasts), '']
   (home / 'table.md').write_text('\n'.join(parts))
   print('\n'.join(parts))

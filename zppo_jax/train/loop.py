@@ -152,7 +152,7 @@ class Recorder:
     since = time.perf_counter()
     self._write(outcome, row, shown)
     self.lap('log', since)
-    return self._stop(outcome)
+    return self._stop(outcome, row)
 
   def _write(self, outcome: Outcome, row: dict, shown: list[dict]) -> None:
     self._history.add(row, outcome.settled)
@@ -164,12 +164,17 @@ class Recorder:
       writer.write(outcome.step, row)
     self._progress.step(row)
 
-  def _stop(self, outcome: Outcome) -> Exception | None:
+  def _stop(self, outcome: Outcome, row: dict) -> Exception | None:
     if outcome.calls.answers:
       self._calls.append(outcome.calls)
     text = f'stopped after step {outcome.step}, which is saved: '
     if why := self._run.patience.ended(self._calls):
       return TeacherFailed(text + why)
+    if self._run.distil is not None and (why := guards.unscored(
+        row, self._run.distil.max_missing)):
+      error = outcome.calls.error
+      last_error = f'; last error: {error}' if error else ''
+      return TeacherFailed(text + why + last_error)
     last = outcome.step + 1 == self._run.steps  # it stops anyway
     if not last and (why := self._watch.ended()):
       return Idle(text + why)
@@ -206,8 +211,8 @@ def run_loop(run: Run, at: RunState, out: Workdir, store: Checkpoints,
 
   Raises:
     Interrupted: after a signal, once the step in progress is saved.
-    TeacherFailed: if too many answers of the teacher are missing. The step is
-      saved, and a resumed run starts counting anew.
+    TeacherFailed: if too many answers or scores of the teacher are missing. The
+      step is saved, and a resumed run starts counting anew.
     Idle: for more work in vain than guard.max_idle or teacher.min_answered
       allows. The step is saved, and a resumed run starts counting anew.
     Diverged: for NaN or an exploding ratio; the last checkpoint is intact.

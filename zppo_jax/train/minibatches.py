@@ -77,7 +77,7 @@ def score_by_teacher(run: Run, params, groups: Sequence[Group],
   return distillation.score_rollouts(
       groups, run.distil, run.stored_need,
       score=functools.partial(run.teacher.score, step=step),
-      student_ids=functools.partial(run.student_ids_fn, params),
+      student_ids=lambda sequences: run.student_ids_fn(params, sequences),
       entropy=run.teacher.capabilities.entropy)
 
 
