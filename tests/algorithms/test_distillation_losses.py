@@ -211,12 +211,12 @@ def kept_targets(teacher_logps, count):
 
 
 def test_whole_vocabulary_against_whole_softmaxes(reference, gradient):
-  """Values and gradients in every layout: every token that is not forced, none
+  """Values and gradients, in rows of both kinds: all tokens not forced, none
   of a prompt, no padding column; statistics beside them."""
   want_loss, want = reference(lambda s, t, _: of_all(s, t))
   entropy = sum(unforced(place, -np.sum(np.exp(t) * t, -1))
                 for place, t in reference.teacher.items())
-  for layout in layouts.LAYOUTS:
+  for layout in ('shared', 'packed'):
     grads, sums = gradient(whole(), NOTHING, layout)
     np.testing.assert_allclose(sums.loss, want_loss, rtol=1e-5)
     assert_same(grads, want)
@@ -230,22 +230,21 @@ def test_kept_ids_that_are_all_ids_are_the_whole_vocabulary(reference,
   """K = V, over the rollouts that have scores."""
   targets = kept_targets(reference.teacher, V)
   want_loss, want = reference(lambda s, t, _: of_all(s, t), SCORED)
-  for rest in ('bucket', 'renormalised'):
-    grads, sums = gradient(kept(rest), targets, 'shared')
-    np.testing.assert_allclose(sums.loss, want_loss, rtol=1e-5)
-    assert_same(grads, want, 2e-5)
+  grads, sums = gradient(kept(), targets, 'shared')
+  np.testing.assert_allclose(sums.loss, want_loss, rtol=1e-5)
+  assert_same(grads, want, 2e-5)
   assert sums.tokens == TOKENS and sums.total['distil/taught'] == TAUGHT
   np.testing.assert_allclose(sums.total['distil/kept_mass_student'], TAUGHT,
                              rtol=1e-5)
 
 
 def test_a_few_kept_ids_and_the_rest(reference, gradient):
-  """K = 3: the rest is one more outcome of both, in every layout; and a rest
-  that is dropped is noticed."""
+  """K = 3: the rest is one more outcome of both, in rows of both kinds; and a
+  rest that is dropped is noticed."""
   targets = kept_targets(reference.teacher, 3)
   want_loss, want = reference(lambda s, t, place: of_all(*(
       with_rest(x, targets[place]['kept_ids']) for x in (s, t))), SCORED)
-  for layout in layouts.LAYOUTS:
+  for layout in ('shared', 'packed'):
     grads, sums = gradient(kept(), targets, layout)
     np.testing.assert_allclose(sums.loss, want_loss, rtol=2e-5)
     assert_same(grads, want, 5e-5)
@@ -255,15 +254,20 @@ def test_a_few_kept_ids_and_the_rest(reference, gradient):
 
 
 def test_eight_devices(gradient, reference):
-  """Rows over devices, parameters and vocabulary cut too: both losses as one
-  sum have the gradient of one device."""
+  """Rows, parameters and vocabulary over devices: both losses as one sum."""
   targets = kept_targets(reference.teacher, 3)
-  loss = losses.added((whole(), kept()))
-  want, alone = gradient(loss, targets)
-  for kind, shape in (('shared', (2, 2, 2)), ('packed', (8,))):
-    grads, sums = gradient(loss, targets, kind, shape)
-    np.testing.assert_allclose(sums.loss, alone.loss, rtol=1e-5)
-    assert_same(grads, want, 2e-5)
+  want_loss, want = reference(
+      lambda s, t, place: dense('reverse', s, t) + dense('reverse', *(
+          with_rest(x, targets[place]['kept_ids']) for x in (s, t))), SCORED)
+  common = dict(divergence=Divergence('reverse'), vocab=V,
+                student_temperature=STUDENT, chunk=3)
+  grads, sums = gradient(losses.added((
+      functools.partial(whole_vocabulary_divergence,
+                        teacher_temperature=TEACHER, **common),
+      functools.partial(kept_ids_divergence, rest='bucket', **common))),
+      targets, 'shared', (2, 2, 2))
+  np.testing.assert_allclose(sums.loss, want_loss, rtol=2e-5)
+  assert_same(grads, want, 5e-5)
 
 
 def sampled_targets(teacher_logps):

@@ -155,10 +155,10 @@ def score(s: Setting) -> Work:
 
 def update(s: Setting) -> Work:
   """Gradients over all rows in micro-batches, one optimizer step."""
-  made = minibatches.score(s.run, s.state, s.minibatches)
+  batches = minibatches.score(s.run, s.state, s.minibatches)
 
   def once(i):
-    s.state = jax.block_until_ready(step_lib.update(s.run, s.state, made)[0])
+    s.state = jax.block_until_ready(step_lib.update(s.run, s.state, batches)[0])
   return Work(once, s.shapes(), s.rows_flops(True))
 
 

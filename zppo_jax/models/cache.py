@@ -8,7 +8,7 @@ a cache of [C, S, K, H] for every token, which costs more than the products.
 import jax.numpy as jnp
 
 from zppo_jax.arrays import Cache, NewKV, PromptBatch, Slots
-from zppo_jax.objectives.rounding import rounded
+from zppo_jax.objectives.rounding import is_narrow, rounded
 
 _MASKED = -1e30  # finite, as in attention.py
 
@@ -95,8 +95,9 @@ def attend(q_BTNH, k_BTKH, v_BTKH, mask_BT, past, valid):
     top = jnp.maximum(top, s.max(-1, keepdims=True))
   weights = [jnp.exp(s - top) for s in scores]
   total = sum(w.sum(-1, keepdims=True) for w in weights)
-  new, *old = [rounded(w / total, q.dtype) for w in weights]
-  # Summed wide and rounded once, as is the product over all keys elsewhere.
+  # As in layers.attend: narrow weights are divided by their total at the end.
+  new, *old = [rounded(w, q.dtype) if is_narrow(q) else w / total
+               for w in weights]
   out = new.astype(wide) * v_BTKH[:, 0, :, None]
   for w, (_, v_CKSH), valid_CS in zip(old, past, valid, strict=True):
     C, S = valid_CS.shape
@@ -105,4 +106,6 @@ def attend(q_BTNH, k_BTKH, v_BTKH, mask_BT, past, valid):
                    v_CKSH.astype(q.dtype), preferred_element_type=wide)
     o = o.reshape(C, K, B // C, G, H).swapaxes(1, 2)
     out += o.reshape(B, K, G, H)
+  if is_narrow(q):
+    out /= total
   return rounded(out, q.dtype).reshape(B, 1, N, H)

@@ -21,7 +21,9 @@ DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16,
 REMAT = {
     'none': None,
     'full': jax.checkpoint_policies.nothing_saveable,
-    'dots': jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    'dots': jax.checkpoint_policies.save_from_both_policies(
+        jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+        jax.checkpoint_policies.save_only_these_names(layers.PRODUCT)),
 }
 
 

@@ -28,7 +28,7 @@ import numpy as np
 from flax import struct
 
 from zppo_jax.models import layers
-from zppo_jax.objectives.rounding import rounded
+from zppo_jax.objectives.rounding import rounded, sum_of_squares
 
 CHUNK = 64
 _NORM_EPS = 1e-6
@@ -100,8 +100,8 @@ def causal_conv(x_BTE, weight_JE, past_BJE, of: Runs):
 
 def l2norm(x):
   """x / sqrt(|x|^2 + 1e-6) over the last axis, at least float32."""
-  x = x.astype(layers.wide(x.dtype))
-  return x * jax.lax.rsqrt(jnp.sum(x * x, -1, keepdims=True) + _NORM_EPS)
+  return x.astype(layers.wide(x.dtype)) * jax.lax.rsqrt(
+      sum_of_squares(x) + _NORM_EPS)
 
 
 def gates(a_BTN, b_BTN, A_log_N, dt_bias_N, real_BT):

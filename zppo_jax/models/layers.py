@@ -6,10 +6,22 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.ad_checkpoint import checkpoint_name
 
 from zppo_jax import allowed
-from zppo_jax.objectives.rounding import once, rounded, wide
+from zppo_jax.objectives.rounding import (
+  is_narrow,
+  mean_square,
+  once,
+  product,
+  rounded,
+  summed,
+  wide,
+)
 
+# The name by which remat policies know narrow products: each holds two
+# programs, by platform, and is no product to them.
+PRODUCT = 'product'
 NUM_AXES = 3  # axes of a position in models with images: time, height, width
 _MASKED = -1e30  # finite, because a padding row has no key and must not be NaN
 
@@ -59,8 +71,10 @@ def project(x, w, num_in: int = 1):
   """
   lead, out = x.shape[:x.ndim - num_in], w.shape[num_in:]
   size = math.prod(w.shape[:num_in])
-  y = x.reshape(-1, size) @ weight(w, x).reshape(size, -1)
-  return rounded(y).reshape(*lead, *out)
+  y = product(x.reshape(-1, size), weight(w, x).reshape(size, -1))
+  if is_narrow(y):
+    y = checkpoint_name(y, PRODUCT)
+  return y.reshape(*lead, *out)
 
 
 def over_blocks(module, block, fields, num: int, x_BTD, shared, past, *,
@@ -211,11 +225,15 @@ def rotate(x_BTNH, cos, sin):
 def attend(q_BTNH, sources):
   """Grouped-query attention over several key sources in one softmax.
 
-  Scores and softmax are at least float32. Sources are kept apart, so that a
-  cache is read in place and not copied together with the new keys. All products
-  are batched matrix products over rows and key heads with operands transposed
-  for them, because contractions over the axes in their stored order take two
-  and a half times as long on a CPU, backward pass included.
+  Scores and softmax are at least float32. For a narrow type, exp(score - top)
+  is rounded, and the sum is divided by their total at the end, because a weight
+  that is divided first differs with the order of the total.
+
+  Sources are kept apart, so that a cache is read in place and not copied
+  together with the new keys. All products are batched matrix products over rows
+  and key heads with operands transposed for them, because contractions over the
+  axes in their stored order take two and a half times as long on a CPU,
+  backward pass included.
 
   Args:
     q_BTNH: queries; N is a multiple of K.
@@ -236,17 +254,23 @@ def attend(q_BTNH, sources):
     s = jnp.matmul(q, k, preferred_element_type=wide(dtype)) * H**-0.5
     s = s.reshape(B, K, G, T, -1)
     scores.append(jnp.where(mask_BTS[:, None, None], s, _MASKED))
-  weights = jax.nn.softmax(jnp.concatenate(scores, axis=-1), axis=-1)
-  weights = rounded(weights, dtype).reshape(B, K, G * T, -1)
-  # A single product is rounded once as it is; parts of a sum are not rounded.
-  into = dtype if len(sources) == 1 else wide(dtype)
+  scores, total = jnp.concatenate(scores, axis=-1), None
+  if is_narrow(q):
+    top = jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True))
+    weights = jnp.exp(scores - top)
+    total = weights.sum(axis=-1, keepdims=True).reshape(B, K, G * T, 1)
+    weights, multiply = rounded(weights, dtype), summed
+  else:
+    weights, multiply = jax.nn.softmax(scores, axis=-1), jnp.matmul
+  weights = weights.reshape(B, K, G * T, -1)
   out, start = 0, 0
   for _, v_BSKH, mask_BTS in sources:
     stop = start + mask_BTS.shape[-1]
     v = v_BSKH.astype(dtype).transpose(0, 2, 1, 3)
-    out += jnp.matmul(weights[..., start:stop], v,
-                      preferred_element_type=into)
+    out += multiply(weights[..., start:stop], v)
     start = stop
+  if total is not None:
+    out /= total
   out = rounded(out, dtype).reshape(B, K, G, T, H).transpose(0, 3, 1, 2, 4)
   return out.reshape(B, T, N, H)
 
@@ -259,8 +283,7 @@ class RMSNorm(nn.Module):
   def __call__(self, x):
     scale = self.param('scale', nn.initializers.ones, (x.shape[-1],))
     y = x.astype(wide(x.dtype))
-    variance = jnp.mean(y * y, axis=-1, keepdims=True)
-    return rounded(y * jax.lax.rsqrt(variance + self.eps)
+    return rounded(y * jax.lax.rsqrt(mean_square(x) + self.eps)
                    * jax.lax.broadcast_to_rank(scale, y.ndim), x.dtype)
 
 

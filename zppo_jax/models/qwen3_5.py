@@ -124,10 +124,9 @@ class OffsetNorm(nn.Module):
   def __call__(self, x):
     offset = self.param('offset', nn.initializers.zeros, (x.shape[-1],))
     y = x.astype(layers.wide(x.dtype))
-    variance = jnp.mean(y * y, axis=-1, keepdims=True)
+    scale = jax.lax.rsqrt(rounding.mean_square(x) + self.eps)
     return rounding.rounded(
-        y * jax.lax.rsqrt(variance + self.eps)
-        * jax.lax.broadcast_to_rank(1 + offset, y.ndim), x.dtype)
+        y * scale * jax.lax.broadcast_to_rank(1 + offset, y.ndim), x.dtype)
 
 
 _opened = rounding.once(lambda x, gate: x * jax.nn.sigmoid(gate))

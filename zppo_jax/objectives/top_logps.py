@@ -5,12 +5,14 @@ over the parts of the vocabulary sums the mass, gathers what is asked for and
 merges the likeliest ids. Nothing here has a gradient (see gathered_logps).
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
+from zppo_jax import allowed
 from zppo_jax.objectives import token_logps as blocks
 from zppo_jax.objectives.rounding import rounded
 
@@ -38,35 +40,40 @@ class Description(NamedTuple):
   rank_BT: jax.Array | None = None
 
 
-def _likeliest(z, ids, top: int):
+def _likeliest(z: jax.Array, ids: jax.Array,
+               top: int) -> tuple[jax.Array, jax.Array]:
   """The `top` largest of the last axis and their ids; ties: lower id first."""
   fallen, ids = jax.lax.sort((-z, ids), num_keys=2)
   return -fallen[..., :top], ids[..., :top]
 
 
-def _of_part(z, part, top: int, b: blocks.Blocks):
+def _of_part(z: jax.Array, part: ArrayLike, top: int,
+             b: blocks.Blocks) -> tuple[jax.Array, jax.Array]:
   """The likeliest logits and ids of a part; ties: lower id first."""
   z, places = jax.lax.top_k(z, min(top, b.v))
   return z, places * b.n + part
 
 
-def _block(hidden_BcD, targets_Bc, given_BcN, head_nDv, top: int, entropy: bool,
-           ranks: bool, b: blocks.Blocks) -> Description:
+def _block(hidden_BcD: jax.Array, targets_Bc: jax.Array,
+           given_BcN: jax.Array | None,
+           head_nDv: jax.Array, top: int, entropy: bool, ranks: bool,
+           b: blocks.Blocks) -> Description:
   """The results of `describe` for a block of positions."""
   wide = jnp.promote_types(hidden_BcD.dtype, jnp.float32)
   shape = targets_Bc.shape
   tile = lambda part: blocks.block_logits(hidden_BcD, head_nDv[part], part, b)
   here = lambda part: blocks.is_target(targets_Bc, part, b)
 
-  def merge(part, state):
+  def merge(part: ArrayLike, state: Any) -> Any:
     mass, picked, likeliest, gathered = state
     z = tile(part)
     mass, _, _ = mass.grown(z)
     picked += jnp.sum(jnp.where(here(part), z, 0), axis=-1)
     if top:
-      joined = [jnp.concatenate(pair, axis=-1) for pair in zip(
-          likeliest, _of_part(z, part, top, b), strict=True)]
-      likeliest = _likeliest(*joined, top)
+      more_z, more_id = _of_part(z, part, top, b)
+      likeliest = _likeliest(jnp.concatenate([likeliest[0], more_z], axis=-1),
+                             jnp.concatenate([likeliest[1], more_id], axis=-1),
+                             top)
     if given_BcN is not None:
       gathered += z.at[blocks.places(given_BcN, part, b)].get(
           mode='fill', fill_value=0)
@@ -93,17 +100,17 @@ def _block(hidden_BcD, targets_Bc, given_BcN, head_nDv, top: int, entropy: bool,
 
 
 def _check(top: int, least: int, vocab: int, width: int) -> None:
-  if not 1 <= vocab <= width:
-    raise ValueError(f'vocab is {vocab}; the head has {width} columns, so that '
-                     f'it must be in [1, {width}]')
-  if not least <= top <= vocab:
-    raise ValueError(f'top is {top}; it must be in [{least}, {vocab}], because '
-                     f'the vocabulary has {vocab} ids')
+  allowed.number('vocab', vocab, f'[1, {width}]',
+                 note=', the columns of the head')
+  allowed.number('top', top, f'[{least}, {vocab}]',
+                 note=', the ids of the vocabulary')
 
 
-def describe(hidden_BTD, head_DV, tokens_BT, asked_BT=None, given_BTN=None, *,
-             top: int = 0, entropy: bool = False, ranks: bool = False,
-             chunk: int, vocab: int | None = None, temperature: float = 1.0,
+def describe(hidden_BTD: jax.Array, head_DV: jax.Array, tokens_BT: jax.Array,
+             asked_BT: jax.Array | None = None,
+             given_BTN: jax.Array | None = None, *, top: int = 0,
+             entropy: bool = False, ranks: bool = False, chunk: int,
+             vocab: int | None = None, temperature: float = 1.0,
              vocab_chunk: int = blocks.VOCAB_CHUNK) -> Description:
   """Log-probs of tokens, of the likeliest and of given ids, and entropies.
 
@@ -135,12 +142,13 @@ def describe(hidden_BTD, head_DV, tokens_BT, asked_BT=None, given_BTN=None, *,
   vocab = width if vocab is None else vocab
   _check(top, 0, vocab, width)
   if T == 1:  # there is nothing to describe, but the arrays have their shapes
-    more = lambda x: None if x is None else jnp.pad(
-        x, ((0, 0), (0, 1)) + ((0, 0),) * (x.ndim - 2))
+    more = lambda x: jnp.pad(x, ((0, 0), (0, 1)) + ((0, 0),) * (x.ndim - 2))
     return jax.tree.map(lambda x: x[:, :1], describe(
-        more(hidden_BTD), head_DV, more(tokens_BT), more(asked_BT),
-        more(given_BTN), top=top, entropy=entropy, ranks=ranks, chunk=chunk,
-        vocab=vocab, temperature=temperature, vocab_chunk=vocab_chunk))
+        more(hidden_BTD), head_DV, more(tokens_BT),
+        None if asked_BT is None else more(asked_BT),
+        None if given_BTN is None else more(given_BTN), top=top,
+        entropy=entropy, ranks=ranks, chunk=chunk, vocab=vocab,
+         temperature=temperature, vocab_chunk=vocab_chunk))
   asked = blocks.Asked.of(asked_BT, T, chunk)
   n, v = blocks.parts(width, vocab_chunk)
   b = blocks.Blocks(temperature=blocks.scaled(temperature), c=asked.c, n=n, v=v,
@@ -148,9 +156,11 @@ def describe(hidden_BTD, head_DV, tokens_BT, asked_BT=None, given_BTN=None, *,
   head_nDv = blocks.head_parts(rounded(head_DV, hidden_BTD.dtype), b)
   hidden, targets = asked.pack(hidden_BTD[:, :-1]), asked.pack(tokens_BT[:, 1:])
   given = None if given_BTN is None else asked.pack(given_BTN[:, 1:])
+  take = blocks.take_block
   of_block = lambda i: _block(
-      *(None if x is None else blocks.take_block(x, i, b.c)
-        for x in (hidden, targets, given)), head_nDv, top, entropy, ranks, b)
+      take(hidden, i, b.c), take(targets, i, b.c),
+      None if given is None else take(given, i, b.c), head_nDv, top, entropy,
+      ranks, b)
   none = jax.tree.map(
       lambda x: jnp.zeros((B, targets.shape[1], *x.shape[2:]), x.dtype),
       jax.eval_shape(of_block, 0))
@@ -159,10 +169,10 @@ def describe(hidden_BTD, head_DV, tokens_BT, asked_BT=None, given_BTN=None, *,
   return jax.tree.map(asked.unpack, jax.lax.fori_loop(0, asked.num, put, none))
 
 
-def top_logps(hidden_BTD, head_DV, tokens_BT, *, top: int, chunk: int,
-              ranks: bool = False, vocab: int | None = None,
-              temperature: float = 1.0,
-              vocab_chunk: int = blocks.VOCAB_CHUNK):
+def top_logps(hidden_BTD: jax.Array, head_DV: jax.Array, tokens_BT: jax.Array,
+              *, top: int, chunk: int, ranks: bool = False,
+              vocab: int | None = None, temperature: float = 1.0,
+              vocab_chunk: int = blocks.VOCAB_CHUNK) -> tuple[jax.Array, ...]:
   """Log-probs of the tokens and of the `top` likeliest tokens at each position.
 
   If a token is the likeliest, its log-prob equals the first of the top
@@ -182,5 +192,5 @@ def top_logps(hidden_BTD, head_DV, tokens_BT, *, top: int, chunk: int,
   found = describe(
       hidden_BTD, head_DV, tokens_BT, top=top, ranks=ranks, chunk=chunk,
       vocab=vocab, temperature=temperature, vocab_chunk=vocab_chunk)
-  out = found.logp_BT, found.top_logp_BTK, found.top_id_BTK
-  return (*out, found.rank_BT) if ranks else out
+  names = ('logp_BT', 'top_logp_BTK', 'top_id_BTK') + ('rank_BT',) * ranks
+  return tuple(getattr(found, name) for name in names)

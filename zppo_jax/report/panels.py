@@ -346,7 +346,7 @@ def time_by_step(groups: Sequence[RunGroup]) -> list[Figure]:
     if not names or not by_step:
       continue
     steps = sorted(by_step)
-    mean = {s: np.mean(found, 0) for s, found in by_step.items()}
+    mean = {s: np.mean(rows, 0) for s, rows in by_step.items()}
     cuts = np.linspace(0, len(steps),
                        min(len(steps), MOST_BARS) + 1).astype(int)
     spans = [steps[a:b] for a, b in zip(cuts[:-1], cuts[1:], strict=True)]

@@ -85,7 +85,7 @@ def of_buffer(buffer: ReplayBuffer, settled: Settlement) -> dict[str, float]:
 
 
 def of_advantages(advantages_PG: np.ndarray) -> dict[str, float]:
-  """The share of the rollouts that is pushed up, and the extreme advantages."""
+  """The share of rollouts with a positive advantage, and the largest size."""
   return {'advantage/positive': float(np.mean(advantages_PG > 0)),
           'advantage/abs_max': float(np.max(np.abs(advantages_PG)))}
 
@@ -184,7 +184,7 @@ def of_distillation(sums: Sequence[Sums]) -> dict[str, float]:
 def of_updates(sums: Sequence[Sums], token_counts: Sequence[int],
                norms: Sequence[float],
                loss_counts: Sequence[int] | None = None) -> dict[str, float]:
-  """The updates of a step; clip shares are shares of all response tokens.
+  """Numbers of a step's updates; clip shares are of all response tokens.
 
   Args:
     sums: of each update.

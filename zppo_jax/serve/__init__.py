@@ -155,7 +155,7 @@ def main(*, model: str, name: str | None, host: str, port: int, dtype: str,
   try:
     import uvicorn
 
-    from zppo_jax.serve import app
+    from zppo_jax.serve import app, connections
   except ImportError as e:
     raise ValueError('zppo serve needs more packages: pip install '
                      '"zppo_jax[serve]"') from e
@@ -188,7 +188,7 @@ def main(*, model: str, name: str | None, host: str, port: int, dtype: str,
   shown = f'[{host}]' if ':' in host else host
   server = uvicorn.Server(uvicorn.Config(
       made, log_level='warning', access_log=False, lifespan='off',
-      timeout_graceful_shutdown=GRACE_S))
+      timeout_graceful_shutdown=GRACE_S, http=connections.Connection))
 
   def end(*_):
     server.should_exit = True

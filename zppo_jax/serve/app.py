@@ -214,6 +214,9 @@ def make(server: Server) -> Starlette:
         return error(e)
       except ClientDisconnect:
         return Response(status_code=499)
+      except asyncio.CancelledError:  # uvicorn's, after the grace
+        return error(Refused('the server ends, and the request needs more time '
+                             'than is left', None, 503, 'server_ends'))
     return route
 
   async def health(request: Request) -> Response:

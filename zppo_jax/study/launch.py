@@ -88,7 +88,7 @@ def run_job(job: StudyRun, base: str, home: pathlib.Path,
 
   Raises:
     RuntimeError: if the run fails; its output is in NAME.log.
-    ValueError: if a complete run is one of other fields than the job's.
+    ValueError: if the fields of a complete run differ from the job's.
   """
   path = home / 'runs' / job.name
   if (path / 'summary.json').is_file():
@@ -105,7 +105,7 @@ def run_job(job: StudyRun, base: str, home: pathlib.Path,
 
 def run_all(todo: Sequence[StudyRun], base: str, home: pathlib.Path,
             cores: Sequence[int | None], split: str) -> None:
-  """Runs jobs in order, one at a time on every core of `cores`; tells each
+  """Runs jobs in order, one at a time on every core of `cores`; prints each
   one's endpoint on a split."""
   free: queue.Queue = queue.Queue()
   for core in cores:

@@ -35,7 +35,7 @@ def differing(configs: Sequence[Mapping]) -> dict[str, list]:
 
 def contrast(records: Sequence[dict], first: str, second: str,
              split: str) -> dict:
-  """Paired by seed: first minus second."""
+  """Differences, paired by seed: the first arm minus the second."""
   final = {(r['arm'], r['seed']): r['summary']['eval'][split]['final']
            for r in records}
   seeds = sorted({s for arm, s in final if arm == first}

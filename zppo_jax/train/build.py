@@ -312,10 +312,10 @@ def _distillation(c, method: methods.Method,
         student_ids_fn=None, frozen={})
   needs = method.needs_of(distil)
   vocab = segments.true_vocabulary(student.chat.codec)
-  if needs & {'teacher_top', 'teacher_given'} and distil.top > vocab:
+  checks.needs(c, needs, distil, teacher)
+  if 'teacher_given' in needs and distil.top > vocab:
     raise ValueError(f'distil.top is {distil.top}; the vocabulary has {vocab} '
                      'ids')
-  checks.needs(c, needs, distil, teacher)
   hidden = 'teacher_hidden' in needs
   if hidden:
     _check_beside(student, teacher)

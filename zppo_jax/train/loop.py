@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import pathlib
 import signal
+import threading
 import time
 from collections.abc import Callable, Sequence
 
@@ -38,7 +39,8 @@ from zppo_jax.verdicts import verifier
 def catch_signals():
   """Collects the numbers of SIGINT and SIGTERM in the list that it yields.
 
-  A second signal raises KeyboardInterrupt at once.
+  A second signal raises KeyboardInterrupt at once. In a thread other than the
+  main one the list stays empty, because Python delivers signals to that alone.
   """
   numbers: list[int] = []
 
@@ -48,7 +50,8 @@ def catch_signals():
       raise KeyboardInterrupt
     numbers.append(number)
 
-  kinds = (signal.SIGINT, signal.SIGTERM)
+  of_main = threading.current_thread() is threading.main_thread()
+  kinds = (signal.SIGINT, signal.SIGTERM) if of_main else ()
   before = [signal.signal(kind, handle) for kind in kinds]
   try:
     yield numbers
@@ -265,14 +268,16 @@ def run_loop(run: Run, at: RunState, out: Workdir, store: Checkpoints,
   return at
 
 
-def _with_journal(run: Run, path: pathlib.Path) -> Run:
-  """The run; if its teacher may answer differently a second time, answers are
-  kept on disk."""
+def _with_journal(run: Run, path: pathlib.Path, config) -> Run:
+  """The run. If its teacher may answer differently a second time, a journal on
+  disk keeps the answers."""
   if run.teacher is None or run.teacher.capabilities.repeatable:
     return run
   return dataclasses.replace(run, teacher=CachedTeacher.open(
       run.teacher, path / 'teacher.jsonl', run.sampler.chat,
-      run.sampler.grader))
+      run.sampler.grader, kind=config.teacher.kind,
+      name='/'.join((config.teacher.kind, config.teacher.endpoint.model,
+                     config.teacher.endpoint.scores))))
 
 
 class _Closing:
@@ -369,7 +374,7 @@ def _work(run: Run, config, out: Workdir, forked: RunState | None) -> dict:
       store = Checkpoints(path / 'checkpoints', run.checkpoint,
                           resume.manifest(config, run))
       closing.add(store.close)
-      run = _with_journal(run, path)
+      run = _with_journal(run, path, config)
       journal = contextlib.ExitStack()
       closing.add(journal.close)
       verdicts = journal.enter_context(
