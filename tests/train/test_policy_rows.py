@@ -131,7 +131,7 @@ def test_the_reference_counts_in_memory_and_is_one_on_every_mesh(kind):
   runs = []
   for shape in ((1, 1, 1), (2, 2, 2)):
     c = config_of('grpo', kind)
-    c.mesh.update(zip(('data', 'fsdp', 'tensor'), shape, strict=True))
+    c.mesh.update(dict(zip(('data', 'fsdp', 'tensor'), shape, strict=True)))
     runs.append(build.build(c))
   memory = dry_run.standing_memory(runs[0])
   assert memory['reference parameters'] == (

@@ -440,7 +440,7 @@ def _learner(c, method: methods.Method, student: _Student, mesh, tx,
           model=model, mesh=mesh, shardings=shardings,
           temperature=algo.temperature, chunk=shapes.logprob_chunk),
       advantage_fn=functools.partial(
-          advantages.NORMALISERS[_normaliser(c, method)],
+          advantages.NORMALISERS[method.normaliser],
           eps=algo.advantage_eps),
       update_fn=update.compile_update(
           loss_fn=loss_fn, tx=tx, mesh=mesh, shardings=shardings,
@@ -483,6 +483,7 @@ def build(config, day: Day | None = None) -> Run:
   c, algo = config, config.algorithm
   method, rules = _rules(c)
   penalty = _penalty(c, method)
+  method = dataclasses.replace(method, normaliser=_normaliser(c, method))
   if penalty.on:
     method = dataclasses.replace(method, targets=functools.partial(
         reference.with_all_graded, make=method.targets))
