@@ -97,7 +97,7 @@ def with_all_graded(context: TargetContext, *,
       (p, g): of_advantage(rollout, 0.0)
       for p, group in enumerate(context.groups)
       for g, rollout in enumerate(group.rollouts)
-      if rollout.graded and len(rollout.tokens) > 0},
+      if rollout.graded and rollout.tokens},
       **make(context)}
 
 
