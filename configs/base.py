@@ -87,6 +87,14 @@ def get_config() -> ConfigDict:
   a.advantage_scope = 'rollout_batch'  # open: or 'minibatch'
   a.clip = ConfigDict(dict(low=0.20, high=0.28, dual=10.0))
   a.correction = ConfigDict(dict(kind='none', bound=2.0))  # open
+  # Other policy objectives (docs/methods.md). gspo clips the ratio of whole
+  # sequences to [1 - low, 1 + high]; cispo bounds a token's weight by the same
+  # form, where low = 1 is no lower bound. Its paper names no high.
+  a.sequence_clip = ConfigDict(dict(low=3e-4, high=4e-4))
+  a.weight_clip = ConfigDict(dict(low=1.0, high=4.0))
+  # The penalty coefficient x KL(policy || student.weights), for rows with a
+  # policy objective: 'k2', 'k3' (of the sampled token), 'full' (vocabulary).
+  a.reference = ConfigDict(dict(kind='none', coefficient=0.0))
 
   # Distillation rows alone read it (docs/distillation.md). '' is the row's own
   # value; a row that reproduces a paper refuses others.

@@ -7,7 +7,7 @@ import pytest
 from tests.builders import ROOT
 from zppo_jax.algorithms import distillation, methods
 from zppo_jax.algorithms.reformulate import REFORMULATIONS
-from zppo_jax.objectives import losses
+from zppo_jax.objectives import advantages, losses, reducers, surrogates
 
 WORDS = {
     '-': (),
@@ -27,10 +27,23 @@ LOSSES = {
     'log_ratio': distillation.make_log_ratio,
     'surrogate + divergence': distillation.make_surrogate_and_divergence,
 }
+OBJECTIVES = {
+    'sequence ratio': surrogates.make_gspo,
+    'clipped surrogate': losses.make_clipped_surrogate,
+    'clipped weight x log p': surrogates.make_cispo,
+}
+MEANS = {'rollouts': 'per_rollout', 'rollouts x max_tokens': 'constant_length',
+         'tokens': 'token_mean'}
+
+
+def without_a_normaliser():
+  """Rows of the first table: those of the ZPPO paper and its controls."""
+  return {name: m for name, m in methods.METHODS.items()
+          if not m.distils and not m.normaliser}
 
 
 def docstring_rows():
-  """The rows of both tables, without their heads."""
+  """The rows of the three tables, without their heads."""
   tables = []
   for line in methods.__doc__.splitlines():
     if line.startswith('| name'):
@@ -39,28 +52,34 @@ def docstring_rows():
       tables[-1].append([c.strip() for c in line.strip('|').split('|')])
   heads = [table[0] for table in tables]
   assert heads == [['name', 'paper', 'buffer', 'reformulations'],
-                   ['name', 'source', 'buffer', 'states', 'loss']]
+                   ['name', 'source', 'buffer', 'states', 'loss'],
+                   ['name', 'source', 'loss', 'advantages', 'mean over']]
   return [table[2:] for table in tables]
 
 
 def test_the_docstring_is_the_table():
-  reformulating, distilling = docstring_rows()
+  reformulating, distilling, objectives = docstring_rows()
   assert {
       name: (BUFFER[buffer], WORDS[reformulations])
       for name, _, buffer, reformulations in reformulating} == {
           name: (m.replay, m.reformulations)
-          for name, m in methods.METHODS.items() if not m.distils}
+          for name, m in without_a_normaliser().items()}
   assert {
       name: (BUFFER[buffer], states, LOSSES[loss])
       for name, _, buffer, states, loss in distilling} == {
           name: (m.replay, m.states, getattr(m.loss, 'func', m.loss))
           for name, m in methods.METHODS.items() if m.distils}
+  assert {
+      name: (OBJECTIVES[loss], normaliser, MEANS[mean], False, ())
+      for name, _, loss, normaliser, mean in objectives} == {
+          name: (m.loss, m.normaliser, m.reducer, m.replay, m.reformulations)
+          for name, m in methods.METHODS.items() if m.normaliser}
 
 
 def test_the_rows_of_the_paper():
   # As in the paper: ZPPO = GRPO + replay + Both; the BCQ comes first.
   rows = {name: (m.replay, m.reformulations)
-          for name, m in methods.METHODS.items() if not m.distils}
+          for name, m in without_a_normaliser().items()}
   assert rows == {
       'grpo': (False, ()),
       'grpo_replay': (True, ()),
@@ -82,9 +101,16 @@ def test_every_row_names_things_that_exist():
     for path in method.pinned:
       section, field = path.split('.')
       assert field in fields[section]
+    assert method.reducer in reducers.REDUCERS
+    assert method.normaliser in ('', *advantages.NORMALISERS)
     if not method.distils:
-      assert method.loss is losses.make_clipped_surrogate
+      assert method.loss in OBJECTIVES.values() and method.of_advantages
       assert method.teacher == bool(method.reformulations)
+
+
+def test_the_default_normaliser_is_the_configs():
+  config = runpy.run_path(str(ROOT / 'configs' / 'base.py'))['get_config']()
+  assert config.algorithm.normaliser == methods.NORMALISER
 
 
 def test_get_finds_rows_and_lists_the_known_names():

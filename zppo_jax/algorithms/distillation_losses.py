@@ -27,18 +27,18 @@ from zppo_jax.objectives import (
 TEACHER = 'teacher'  # its name among the frozen models
 
 
-def _ahead(x_BT):
+def ahead(x_BT):
   """From position t describes token t to: position t predicts token t + 1."""
   return jnp.pad(x_BT, ((0, 0), (0, 1), *((0, 0),) * (x_BT.ndim - 2)))
 
 
-def _behind(x_BT):
-  """Tokens of positions that `_ahead` has moved."""
+def behind(x_BT):
+  """Tokens of positions that `ahead` has moved."""
   return jnp.pad(x_BT, ((0, 0), (1, 0), *((0, 0),) * (x_BT.ndim - 2)))
 
 
-def _head(of: PolicyOutput | Hidden) -> whole_vocabulary.Head:
-  return whole_vocabulary.Head(hidden_BTD=_ahead(of.hidden_BTD),
+def head_of(of: PolicyOutput | Hidden) -> whole_vocabulary.Head:
+  return whole_vocabulary.Head(hidden_BTD=ahead(of.hidden_BTD),
                                head_DV=of.head_DV)
 
 
@@ -67,8 +67,8 @@ def whole_vocabulary_divergence(
   asked_BT = taught(batch)
   overlap = divergence.kind == 'jensen_shannon'
   loss_BT, seen = whole_vocabulary.over_vocabulary(
-      _head(output), _head(output.frozen[TEACHER]), _behind(batch.tokens_BT),
-      _behind(asked_BT), vocab=vocab, student_temperature=student_temperature,
+      head_of(output), head_of(output.frozen[TEACHER]), behind(batch.tokens_BT),
+      behind(asked_BT), vocab=vocab, student_temperature=student_temperature,
       teacher_temperature=teacher_temperature, divergence=divergence,
       overlap=overlap, chunk=chunk)
   seen = {name: x_BT[:, 1:] for name, x_BT in seen.items()}
@@ -113,9 +113,9 @@ def kept_ids_divergence(
   ids_BTK = jnp.where(asked_BT[..., None], batch.targets['kept_ids'], -1)
   t_BTK = gathered_logps.where_kept(
       jax.lax.stop_gradient(batch.targets['kept_logps']), ids_BTK)
-  bucket, head = rest == 'bucket', _head(output)
+  bucket, head = rest == 'bucket', head_of(output)
   s = gathered_logps.gathered_logps(
-      head.hidden_BTD, head.head_DV, _behind(ids_BTK), _behind(asked_BT),
+      head.hidden_BTD, head.head_DV, behind(ids_BTK), behind(asked_BT),
       vocab=vocab, temperature=student_temperature, rest=bucket,
       chunk=chunk)[:, 1:]
   kept = s[..., :ids_BTK.shape[-1]]

@@ -29,6 +29,14 @@ Distillation rows (algorithms/distillation.py); their section is `distil`:
 | opd_k3 | estimator k3 | no | student | estimate |
 | opd_log_ratio | MiniLLM, one token's return | no | student | log_ratio |
 | grpo_distill | GRPO + distillation | no | student | surrogate + divergence |
+
+Other policy objectives (docs/methods.md), without buffer and reformulations:
+
+| name | source | loss | advantages | mean over |
+|---|---|---|---|---|
+| gspo | Zheng et al. 2025 | sequence ratio | group | rollouts |
+| dr_grpo | Liu et al. 2025 | clipped surrogate | none | rollouts x max_tokens |
+| cispo | MiniMax-M1 2025 | clipped weight x log p | group | tokens |
 """
 
 import dataclasses
@@ -38,7 +46,7 @@ from collections.abc import Mapping
 from zppo_jax import allowed
 from zppo_jax.algorithms import distillation
 from zppo_jax.algorithms.targets import MakeTargets, group_advantages
-from zppo_jax.objectives import losses
+from zppo_jax.objectives import losses, surrogates
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +69,10 @@ class Method:
     compares: whether the loss is a divergence on distil.support, which adds a
       need.
     needs: what must exist of the teacher besides, keys of distillation.NEEDS.
+    normaliser: a key of advantages.NORMALISERS, where the row's paper fixes it;
+      '' is that of the config.
+    reducer: a key of reducers.REDUCERS; for a row that `distils`, the section
+      `distil` says it.
     pinned: dotted config field -> the value that the paper has there; a config
       that says otherwise is refused.
   """
@@ -74,7 +86,14 @@ class Method:
   states: str = 'student'
   compares: bool = False
   needs: frozenset[str] = frozenset()
+  normaliser: str = ''
+  reducer: str = 'token_mean'
   pinned: Mapping[str, object] = dataclasses.field(default_factory=dict)
+
+  @property
+  def of_advantages(self) -> bool:
+    """Whether the loss is a policy objective of group advantages alone."""
+    return self.targets is group_advantages
 
   @property
   def teacher(self) -> bool:
@@ -119,6 +138,10 @@ def _nll(states: str) -> Method:
   return _row(loss=distillation.make_negative_log_likelihood, states=states)
 
 
+# What algorithm.normaliser is by default; a row's own replaces it.
+NORMALISER = 'without_zero'
+_objective = functools.partial(Method, replay=False, reformulations=())
+
 METHODS = {
     'grpo': Method(replay=False, reformulations=()),
     'grpo_replay': Method(replay=True, reformulations=()),
@@ -146,6 +169,10 @@ METHODS = {
     'grpo_distill': _divergence(
         loss=distillation.make_surrogate_and_divergence,
         targets=distillation.advantages_and_scores, old_logps=True),
+    'gspo': _objective(loss=surrogates.make_gspo, normaliser='group',
+                       reducer='per_rollout'),
+    'dr_grpo': _objective(normaliser='none', reducer='constant_length'),
+    'cispo': _objective(loss=surrogates.make_cispo, normaliser='group'),
 }
 # Names that one may expect -> why there is no such row.
 REFUSED = {

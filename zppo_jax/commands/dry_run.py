@@ -48,6 +48,8 @@ def standing_memory(run: Run) -> dict[str, int]:
       'rollout copy of the student': memory.device_bytes(shapes),
       'cache of the student\'s slots': (
           run.sampler.engine.programs.largest_cache_bytes())}
+  if run.reference is not None:
+    out['reference parameters'] = memory.device_bytes(run.reference.params)
   if (teacher := _own_teacher(run)) is not None:
     out['teacher parameters'] = memory.device_bytes(teacher.params)
     out['cache of the teacher\'s slots'] = (
@@ -61,7 +63,8 @@ def lowered(run: Run) -> dict:
   text = [s for s in layouts.shapes(run.layout) if not s.patches]
   targets = minibatches.example_targets(
       run.method, run.num_updates, run.distil, run.stored_need,
-      run.teacher is not None and run.teacher.capabilities.entropy)
+      run.teacher is not None and run.teacher.capabilities.entropy,
+      run.reference and run.reference.penalty)
   rows = layouts.empty(run.layout, text[-1], targets)
   update = run.update_fn.keywords
   out = {f'student {name}': program for name, program in
@@ -72,6 +75,9 @@ def lowered(run: Run) -> dict:
                 teacher.params).items()}
   if run.num_updates > 1:
     out['scoring'] = run.score_fn.lower(params, rows)
+  if run.reference is not None and run.reference.penalty.sampled:
+    out['scoring by the reference'] = run.reference.score_fn.lower(
+        run.reference.params, rows)
   grads = update['zeros_fn'].eval_shape(params)
   out['gradient of a micro-batch'] = update['accumulate_fn'].lower(
       grads, params, rows, *update['beside_fn'](run.abstract_state))
@@ -87,6 +93,8 @@ def programs(run: Run) -> dict[str, int]:
          'gradient of a micro-batch': rows, 'the rest': 4}
   if run.num_updates > 1:
     out['scoring'] = rows
+  if run.reference is not None and run.reference.penalty.sampled:
+    out['scoring by the reference'] = rows
   if (teacher := _own_teacher(run)) is not None:
     out['teacher engine'] = teacher.answers.engine.shapes.max_programs
   return out

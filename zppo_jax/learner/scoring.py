@@ -19,12 +19,15 @@ def compile_scorer(*, model, mesh, shardings, temperature: float, chunk: int,
 
   Log-probs are the same function of hidden states as in the update, under the
   training sharding, so that old and new log-probs come from one graph.
+  `shardings` is None for params that are never trained: they are a rollout copy
+  and keep the sharding that they have.
   """
   rows = sharding.batch_sharding(mesh)
   return jax.jit(
       functools.partial(forward.token_logps, model=model,
                         temperature=temperature, chunk=chunk, vocab=vocab),
-      in_shardings=(shardings.params, rows), out_shardings=(rows, rows))
+      in_shardings=(None if shardings is None else shardings.params, rows),
+      out_shardings=(rows, rows))
 
 
 class Form(NamedTuple):

@@ -1,6 +1,7 @@
 """Policy objectives beside the clipped surrogate of `losses`.
 
-Each maps token arrays [B, T] to (loss_BT, statistics [B, T]). Which mean over
+`gspo` and `cispo` map token arrays [B, T] to (loss_BT, statistics [B, T]), and
+`make_gspo` and `make_cispo` make a `losses.Loss` of them. Which mean over
 tokens and rollouts a paper takes is a row of `reducers`, named in each
 docstring. Dr. GRPO (arXiv 2503.20783) has no function here: it is the clipped
 surrogate with `advantages.no_norm` and `reducers.constant_length`.
@@ -11,13 +12,16 @@ the reference as the teacher, and over the whole vocabulary the reverse KL of
 """
 
 import dataclasses
+import functools
 
 import chex
 import jax
 import jax.numpy as jnp
 
 from zppo_jax import allowed
+from zppo_jax.arrays import MicroBatch, PolicyOutput
 from zppo_jax.objectives import importance
+from zppo_jax.objectives.losses import Loss, LossContext
 
 _LOG_RATIO_BOUND = 20.0  # nats
 
@@ -136,3 +140,52 @@ def cispo(logp_BT: jax.Array, old_logp_BT: jax.Array, adv_BT: jax.Array,
   return -weight_BT * adv_BT * logp_BT, {
       'clip_low': ratio_BT < 1 - clip.low,
       'clip_high': ratio_BT > 1 + clip.high}
+
+
+def sequence_surrogate(output: PolicyOutput, batch: MicroBatch, *,
+                       clip: SequenceClip
+                       ) -> tuple[jax.Array, dict[str, jax.Array]]:
+  """`gspo` of the targets 'old_logp' and 'advantage'; a `Loss`.
+
+  Returns:
+    (loss_BT, statistics). 'clip_low' and 'clip_high' flag every token of a
+    response that the bound holds, so that their sums count tokens.
+    'sequence_clip_low' and 'sequence_clip_high' are these flags divided by the
+    tokens of the response, so that their sums count responses.
+  """
+  loss_BT, flags = gspo(
+      output.logp_BT, batch.targets['old_logp'], batch.targets['advantage'],
+      batch.mask_BT, batch.segment_BT, clip)
+  sizes_BT = jnp.maximum(
+      importance.sequence(batch.mask_BT, batch.segment_BT), 1)
+  return loss_BT, {**flags, **{
+      f'sequence_{name}': flag_BT / sizes_BT
+      for name, flag_BT in flags.items()}}
+
+
+def weighted_log_probs(output: PolicyOutput, batch: MicroBatch, *,
+                       clip: WeightClip
+                       ) -> tuple[jax.Array, dict[str, jax.Array]]:
+  """`cispo` of the targets 'old_logp' and 'advantage'; a `Loss`."""
+  return cispo(output.logp_BT, batch.targets['old_logp'],
+               batch.targets['advantage'], clip)
+
+
+def make_gspo(context: LossContext) -> Loss:
+  """`sequence_surrogate` with the bounds of `algorithm.sequence_clip`.
+
+  Raises:
+    ValueError: for a bound out of its range, naming it.
+  """
+  return functools.partial(sequence_surrogate, clip=SequenceClip(
+      **context.algorithm.sequence_clip))
+
+
+def make_cispo(context: LossContext) -> Loss:
+  """`weighted_log_probs` with the bounds of `algorithm.weight_clip`.
+
+  Raises:
+    ValueError: for a bound out of its range, naming it.
+  """
+  return functools.partial(weighted_log_probs, clip=WeightClip(
+      **context.algorithm.weight_clip))

@@ -113,6 +113,13 @@ HEALTH = (
     Panel('Clipped tokens', 'fraction of response tokens',
           ('update/clip_low', 'update/clip_high', 'update/clip_dual'),
           'Tokens whose update a clip bound held back.', FROM_ZERO),
+    Panel('Clipped responses', 'fraction of rollouts',
+          ('update/sequence_clip_low', 'update/sequence_clip_high'),
+          'gspo: responses whose update a bound of the sequence ratio held '
+          'back.', FROM_ZERO),
+    Panel('KL to the reference', 'nats per token', ('reference/kl',),
+          'How far the policy has moved from student.weights, on trained '
+          'tokens (algorithm.reference).', FROM_ZERO),
     Panel('Gap between sampler and trainer', 'nats',
           ('sampler_trainer/logp_gap_max', 'sampler_trainer/logp_gap_mean'),
           'Largest difference of the log-prob that the sampler stored and the '

@@ -237,6 +237,22 @@ def of_correction(sums: Sequence[Sums]) -> dict[str, float]:
           **of_gap(sums)}
 
 
+def of_sequence_clips(sums: Sequence[Sums], rollouts: int) -> dict[str, float]:
+  """Shares of all rollouts whose objective a bound of the sequence ratio holds;
+  {} for a loss without such a ratio, and if nothing was trained."""
+  return {f'update/{name}': _total(sums, name) / rollouts
+          for name in ('sequence_clip_low', 'sequence_clip_high')
+          if any(name in s.total for s in sums)}
+
+
+def of_reference(sums: Sequence[Sums]) -> dict[str, float]:
+  """The mean KL to the reference over trained tokens; {} if nothing was
+  trained."""
+  trained = float(sum(s.tokens for s in sums))
+  return ({'reference/kl': _total(sums, 'reference/kl') / trained}
+          if trained else {})
+
+
 def of_tokens(groups: Sequence[Group], teacher: Sequence[Group],
               written: Mapping[str, Compressed]) -> dict[str, int]:
   """Tokens prefilled (once per prompt) and generated, by role.

@@ -13,9 +13,13 @@ from zppo_jax import allowed
 
 
 def idle(row: dict) -> bool:
-  """Whether a step had no gradient, according to its metrics."""
+  """Whether a step had no gradient of rewards, according to its metrics."""
+  # A penalty towards the reference trains rollouts without an advantage too,
+  # but it moves no weight towards an answer.
+  penalty_alone = ('reference/kl' in row
+                   and row.get('advantage/abs_max', 1) == 0)
   return (row.get('update/trained_tokens', 1) == 0
-          or row.get('update/grad_norm', 1) == 0)
+          or row.get('update/grad_norm', 1) == 0 or penalty_alone)
 
 
 def asked(row: dict) -> tuple[int, int]:

@@ -165,7 +165,12 @@ MAY_CHANGE = frozenset({
         'backoff_s', 'max_reply_mb'))})
 # Fields that earlier versions did not store, and the value with which a run is
 # what it was without the field.
-ADDED = {'data.pool.media_roots': [],
+ADDED = {'algorithm.reference.kind': 'none',
+         'algorithm.reference.coefficient': 0.0,
+         'algorithm.sequence_clip.low': 3e-4,
+         'algorithm.sequence_clip.high': 4e-4,
+         'algorithm.weight_clip.low': 1.0, 'algorithm.weight_clip.high': 4.0,
+         'data.pool.media_roots': [],
          'optimizer.warmup_steps': 0, 'optimizer.schedule_steps': 0,
          'optimizer.state_rounding': 'nearest',
          'optimizer.second_moment_dtype': '',

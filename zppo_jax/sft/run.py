@@ -29,6 +29,7 @@ class SftRun:
     patience: that of a run without a teacher.
     replays, buffer_capacity: those of a run without a replay buffer, whose
       checkpoints hold an empty one.
+    reference: that of a run without a reference policy.
   """
   steps: int
   seed: int
@@ -52,3 +53,4 @@ class SftRun:
   patience: guards.FailureBudget = guards.FailureBudget(1.0, 1)
   replays: bool = False
   buffer_capacity: int = 1
+  reference: None = None

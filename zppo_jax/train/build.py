@@ -13,7 +13,13 @@ import jax
 import numpy as np
 
 from zppo_jax import allowed, models, tasks
-from zppo_jax.algorithms import compression, distillation, methods, zppo
+from zppo_jax.algorithms import (
+  compression,
+  distillation,
+  methods,
+  reference,
+  zppo,
+)
 from zppo_jax.arrays import (
   Hidden,
   MicroBatch,
@@ -45,7 +51,7 @@ from zppo_jax.train import (
   models as loading,
   teachers,
 )
-from zppo_jax.train.run import Run
+from zppo_jax.train.run import Reference, Run
 from zppo_jax.verdicts.verifier import Verifier
 
 SCOPES = ('rollout_batch', 'minibatch')
@@ -98,6 +104,58 @@ class _Learner(NamedTuple):
   init_state: Callable[[], TrainState]
   abstract_state: TrainState
   layout: layouts.Layout
+
+
+def _penalty(c, method: methods.Method) -> reference.Penalty:
+  """The penalty towards the reference policy.
+
+  Raises:
+    KeyError, ValueError: see reference.Penalty; also for a method that takes
+      none.
+  """
+  penalty = reference.Penalty(**c.algorithm.reference)
+  if penalty.on and not method.of_advantages:
+    takes = [name for name, row in methods.METHODS.items()
+             if row.of_advantages]
+    raise ValueError(
+        f'algorithm.reference.kind is {penalty.kind!r}; method {c.method!r} is '
+        'no policy objective of group advantages and takes none. Those that '
+        f'do: {", ".join(takes)}')
+  return penalty
+
+
+def _normaliser(c, method: methods.Method) -> str:
+  """The key of advantages.NORMALISERS: the row's own, else the config's.
+
+  Raises:
+    ValueError: for a value of the config that is neither its default nor the
+      row's.
+  """
+  there = c.algorithm.normaliser
+  if method.normaliser in ('', there):
+    return there
+  if there != methods.NORMALISER:
+    raise ValueError(
+        f'algorithm.normaliser is {there!r}; method {c.method!r} has '
+        f'{method.normaliser!r}, because its paper has it')
+  print(f'method {c.method!r} normalises advantages by {method.normaliser!r}, '
+        f'as its paper does; algorithm.normaliser = {there!r} is not read',
+        flush=True)
+  return method.normaliser
+
+
+def _reference(c, penalty: reference.Penalty, student: _Student,
+               mesh) -> Reference | None:
+  """The frozen reference policy: student.weights, whatever a run resumes or
+  forks from."""
+  if not penalty.on:
+    return None
+  return Reference(
+      penalty=penalty,
+      params=weight_sync.place_copy(student.loaded.params, student.model, mesh),
+      score_fn=scoring.compile_scorer(
+          model=student.model, mesh=mesh, shardings=None,
+          temperature=c.algorithm.temperature, chunk=c.shapes.logprob_chunk))
 
 
 def _rules(c) -> tuple[methods.Method, zppo.Rules]:
@@ -250,7 +308,7 @@ def _distillation(c, method: methods.Method,
   """
   if distil is None:
     return _Distillation(
-        distil=None, reducer='token_mean', stored_need='', stored=None,
+        distil=None, reducer=method.reducer, stored_need='', stored=None,
         student_ids_fn=None, frozen={})
   needs = method.needs_of(distil)
   vocab = segments.true_vocabulary(student.chat.codec)
@@ -319,20 +377,24 @@ def _example_output(frozen: dict, vocab: int) -> PolicyOutput:
 
 def _loss(c, method: methods.Method, correct: importance.Correction,
           gap_measured: bool, of: _Distillation, vocab: int,
+          penalty: reference.Penalty,
           example: dict[str, np.ndarray]) -> losses.Loss:
   """The method's loss with its correction.
 
   Args:
     c, method, correct, gap_measured, of: those of the run.
     vocab: the true vocabulary, in ids.
+    penalty: the penalty towards the reference, which is not corrected.
     example: the targets of one token (minibatches.example_targets).
 
   Raises:
     ValueError: if it reads a target that the method does not make.
   """
-  loss = correct.of(method.loss(losses.LossContext(
+  context = losses.LossContext(
       algorithm=c.algorithm, distil=of.distil, vocab=vocab,
-      chunk=c.shapes.logprob_chunk)), gap_measured)
+      chunk=c.shapes.logprob_chunk)
+  loss = reference.penalised(
+      correct.of(method.loss(context), gap_measured), penalty, context)
   example = dict(example)
   if method.old_logps:
     example['old_logp'] = np.zeros(1, np.float32)
@@ -354,7 +416,8 @@ def _loss(c, method: methods.Method, correct: importance.Correction,
 
 def _learner(c, method: methods.Method, student: _Student, mesh, tx,
              correct: importance.Correction, gap_measured: bool,
-             of: _Distillation, example: dict[str, np.ndarray]) -> _Learner:
+             of: _Distillation, penalty: reference.Penalty,
+             example: dict[str, np.ndarray]) -> _Learner:
   algo, shapes, model = c.algorithm, c.shapes, student.model
   vocab = segments.true_vocabulary(student.chat.codec)
   # What is compared with a teacher leaves the padding of the head out; what is
@@ -368,7 +431,8 @@ def _learner(c, method: methods.Method, student: _Student, mesh, tx,
   loss_fn = functools.partial(
       update.policy_loss, model=model, temperature=algo.temperature,
       chunk=shapes.logprob_chunk, vocab=counted,
-      loss=_loss(c, method, correct, gap_measured, of, vocab, example),
+      loss=_loss(c, method, correct, gap_measured, of, vocab, penalty,
+                 example),
       frozen={name: model for name, (model, _) in of.frozen.items()},
       reducer=of.reducer, longest=max(responses),
       old_logps=update.own_old_logps if own else update.recorded_old_logps)
@@ -379,8 +443,9 @@ def _learner(c, method: methods.Method, student: _Student, mesh, tx,
           model=model, mesh=mesh, shardings=shardings,
           temperature=algo.temperature, chunk=shapes.logprob_chunk,
           vocab=counted),
-      advantage_fn=functools.partial(advantages.NORMALISERS[algo.normaliser],
-                                     eps=algo.advantage_eps),
+      advantage_fn=functools.partial(
+          advantages.NORMALISERS[method.normaliser],
+          eps=algo.advantage_eps),
       update_fn=update.compile_update(
           loss_fn=loss_fn, tx=tx, mesh=mesh, shardings=shardings,
           frozen={name: params for name, (_, params) in of.frozen.items()},
@@ -421,6 +486,11 @@ def build(config, day: Day | None = None) -> Run:
   """
   c, algo = config, config.algorithm
   method, rules = _rules(c)
+  penalty = _penalty(c, method)
+  method = dataclasses.replace(method, normaliser=_normaliser(c, method))
+  if penalty.on:
+    method = dataclasses.replace(method, targets=functools.partial(
+        reference.with_all_graded, make=method.targets))
   distil = (distillation.settings(c.method, method.pinned, c)
             if method.distils else None)
   compress = compression.CompressionConfig(**c.compression)
@@ -442,9 +512,12 @@ def build(config, day: Day | None = None) -> Run:
   teacher = (_teacher(c, method, mesh, student, asked, compress)
              if method.teacher or _teachers_states(c, method) else None)
   of = _distillation(c, method, distil, student, teacher, asked, mesh)
+  frozen = _reference(c, penalty, student, mesh)
+  if frozen is not None and not penalty.sampled:
+    of = of._replace(frozen={reference.MODEL: (student.model, frozen.params)})
   example = minibatches.example_targets(
       method, algo.updates, of.distil, of.stored_need,
-      teacher is not None and teacher.capabilities.entropy)
+      teacher is not None and teacher.capabilities.entropy, penalty)
   if not correct.on:
     gap_measured &= method.old_logps and 'sampler_logp' in example
   return Run(
@@ -465,6 +538,6 @@ def build(config, day: Day | None = None) -> Run:
       rate=rate, buffer_capacity=algo.buffer_capacity,
       num_rollouts=algo.rollouts, distil=of.distil, reducer=of.reducer,
       stored_need=of.stored_need, stored=of.stored,
-      student_ids_fn=of.student_ids_fn,
+      student_ids_fn=of.student_ids_fn, reference=frozen,
       **_learner(c, method, student, mesh, tx, correct, gap_measured, of,
-                 example)._asdict())
+                 penalty, example)._asdict())

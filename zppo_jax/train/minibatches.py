@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zppo_jax.algorithms import distillation
+from zppo_jax.algorithms import distillation, reference
 from zppo_jax.algorithms.distillation import Distil, Scored
 from zppo_jax.algorithms.methods import Method
 from zppo_jax.algorithms.targets import TargetContext
@@ -42,10 +42,12 @@ class MiniBatch(NamedTuple):
     tokens: response tokens of its groups, those of groups without a gradient
       included.
     count: what the summed loss is divided by; `tokens` under the token mean.
+    rewarded: whether some advantage is not 0.
   """
   batches: list[MicroBatch]
   tokens: int
   count: int
+  rewarded: bool = True
 
 
 def advantages(run: Run, groups: Sequence[Group]) -> np.ndarray:
@@ -126,17 +128,34 @@ def make(run: Run, groups: Sequence[Group], advantages_PG: np.ndarray | None,
         batches=[sharding.put_batch(run.mesh, b) for b in batches],
         tokens=packing.trained_tokens(chosen),
         count=packing.reducer_count(run.reducer, chosen, targets,
-                                    max(run.layout.response_buckets))))
+                                    run.sampler.decoding.max_tokens),
+        rewarded=bool(np.any(advantages_pG))))
   return out, sum(calls[1:], calls[0])
+
+
+def _score_by_reference(run: Run, minibatches: Sequence[MiniBatch]
+                        ) -> list[MiniBatch]:
+  """Adds the log-probs of the frozen reference policy, if the penalty reads
+  those of the sampled tokens."""
+  frozen = run.reference
+  if frozen is None or not frozen.penalty.sampled:
+    return list(minibatches)
+  return [of._replace(batches=[
+      b.with_target(reference.TARGET, frozen.score_fn(frozen.params, b)[0])
+      for b in of.batches]) for of in minibatches]
 
 
 def score(run: Run, state: TrainState,
           minibatches: Sequence[MiniBatch]) -> list[MiniBatch]:
-  """Adds the target 'old_logp' by the trainer's own graph, before the first
-  update. A method whose loss reads none needs no scoring, nor does a step of
-  one update, which takes its own."""
+  """Adds the log-probs that a loss reads, before the first update.
+
+  They are 'old_logp' by the trainer's own graph, and those of the reference. A
+  method whose loss reads no 'old_logp' needs none, nor does a step of one
+  update, which takes its own.
+  """
+  minibatches = _score_by_reference(run, minibatches)
   if run.num_updates == 1 or not run.method.old_logps:
-    return list(minibatches)
+    return minibatches
   return [of._replace(
       batches=[b.with_target('old_logp', run.score_fn(state.params, b)[0])
                for b in of.batches]) for of in minibatches]
@@ -167,7 +186,9 @@ def _example_scores(sequences: Sequence[TokenSequence],
 
 def example_targets(method: Method, num_updates: int,
                     distil: Distil | None = None, stored_need: str = '',
-                    entropy: bool = False) -> dict[str, np.ndarray]:
+                    entropy: bool = False,
+                    penalty: reference.Penalty | None = None
+                    ) -> dict[str, np.ndarray]:
   """The targets of a made-up rollout, with the names, types and trailing axes
   that micro-batches of a run hold when they are trained on.
 
@@ -176,6 +197,7 @@ def example_targets(method: Method, num_updates: int,
     num_updates: optimizer steps per step.
     distil, stored_need: those of the run.
     entropy: whether the teacher's scores hold entropies.
+    penalty: that of the run's reference, or None.
   """
   rollouts = tuple(
       Rollout(tokens=(0,), logps=(0.0,), text='', stop=StopReason.END,
@@ -195,4 +217,6 @@ def example_targets(method: Method, num_updates: int,
   example = dict(next(iter(targets.values())))
   if num_updates > 1 and method.old_logps:
     example['old_logp'] = np.zeros(1, np.float32)
+  if penalty is not None and penalty.sampled:
+    example[reference.TARGET] = np.zeros(1, np.float32)
   return example

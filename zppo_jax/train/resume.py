@@ -8,6 +8,7 @@ from collections.abc import Callable
 from zppo_jax.algorithms.replay import ReplayBuffer
 from zppo_jax.arrays import TrainState
 from zppo_jax.chat import hub_chat
+from zppo_jax.devices import disk
 from zppo_jax.runs import checkpoints, workdir
 from zppo_jax.runs.checkpoints import Checkpoints
 from zppo_jax.runs.totals import History
@@ -36,11 +37,18 @@ class RunState:
   latest: dict[str, float]
 
 
+def _reference_digest(run: Run) -> str:
+  """A digest of the reference policy, which is the same on every mesh."""
+  return disk.digest(checkpoints.checksums(run.reference.params))
+
+
 def manifest(config, run: Run) -> dict:
   """What every checkpoint of a run says of its origin."""
+  frozen = {} if run.reference is None else {
+      'reference': _reference_digest(run)}
   return {'model': run.description['model'],
           'config': workdir.config_values(config),
-          'versions': workdir.versions()}
+          'versions': workdir.versions(), **frozen}
 
 
 def save(store: Checkpoints, run: Run, at: RunState,
@@ -97,6 +105,18 @@ def _check_words(run: Run, step: int, host: dict) -> None:
         'the run into a new --workdir')
 
 
+def _check_reference(run: Run, step: int, content: dict) -> None:
+  """ValueError if the reference policy is not that of the checkpoint."""
+  if (run.reference is None
+      or content.get('reference') == _reference_digest(run)):
+    return
+  raise ValueError(
+      f'the checkpoint after {step} steps was trained towards another '
+      'reference policy (algorithm.reference): the weights that '
+      'student.weights names have changed since the run began. Put the former '
+      'ones back, or fork the run into a new --workdir')
+
+
 def fork(run: Run, config, path, evaluate_fn=evaluate.of_state) -> RunState:
   """The state of another run's checkpoint, as the start of a new run.
 
@@ -145,7 +165,8 @@ def resume(run: Run, out: Workdir, store: Checkpoints,
     evaluate_fn: (run, TrainState) -> numbers by name.
 
   Raises:
-    CheckpointError, ValueError: see `restore`; also if prompts changed.
+    CheckpointError, ValueError: see `restore`; also if prompts or the weights
+      of the reference policy changed.
   """
   if others := out.cores_before():
     say(f'warning: this process may use {workdir.usable_cores()} cores; '
@@ -157,6 +178,7 @@ def resume(run: Run, out: Workdir, store: Checkpoints,
     at = restore(store, run, step)
     content = store.read(step)
     _check_words(run, step, content['host'])
+    _check_reference(run, step, content)
     for line in (*store.notes, *out.changes(step, content.get('files'))):
       say(f'warning: {line}')
     lines = out.cut(step)

@@ -4,7 +4,13 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from zppo_jax.algorithms import compression, distillation, methods, zppo
+from zppo_jax.algorithms import (
+  compression,
+  distillation,
+  methods,
+  reference,
+  zppo,
+)
 from zppo_jax.arrays import TrainState
 from zppo_jax.chat.wording import Chat
 from zppo_jax.data.loader import QuestionLoader
@@ -24,7 +30,8 @@ class Procedure(NamedTuple):
 
   A run of any kind has `steps`, `seed`, `source`, `chat`, `eval_every`,
   `checkpoint`, `vain`, `patience`, `description`, `init_state`,
-  `abstract_state`, `replays` and `buffer_capacity`, as those of Run. An outcome
+  `abstract_state`, `replays`, `buffer_capacity` and `reference`, as those of
+  Run. An outcome
   has `step`, `state`, `buffer`, `settled`, `calls` and `minibatches`, as those
   of step.Outcome.
 
@@ -48,6 +55,20 @@ class Procedure(NamedTuple):
   samples: Callable[[Any, Any], list[dict]]
   check: Callable[..., None]
   evaluate: Callable[[Any, TrainState], dict[str, float]]
+
+
+class Reference(NamedTuple):
+  """The frozen reference policy of a run.
+
+  Attributes:
+    penalty: the section `algorithm.reference`.
+    params: a rollout copy of student.weights.
+    score_fn: (params, MicroBatch) -> (logp_BT, entropy_BT), at the sampler's
+      temperature.
+  """
+  penalty: reference.Penalty
+  params: Any
+  score_fn: Callable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,6 +125,7 @@ class Run:
   stored_need: str = ''
   stored: StoredTeacher | None = None
   student_ids_fn: Callable | None = None
+  reference: Reference | None = None
 
   @property
   def chat(self) -> Chat:

@@ -78,6 +78,19 @@ def _moved(state: TrainState) -> bool:
   return any(bool(jnp.any(x)) for x in jax.tree.leaves(moments))
 
 
+def _penalised_later(run: Run, state: TrainState, minibatches):
+  """Mini-batches; those before the first advantage of the run are emptied.
+
+  Until then the policy is its reference and the penalty has no gradient but
+  rounding errors, of which Adam would make steps of full size.
+  """
+  if run.reference is None or minibatches[0].rewarded or _moved(state):
+    return minibatches
+  first = [*(of.rewarded for of in minibatches), True].index(True)
+  return [*(of._replace(batches=[]) for of in minibatches[:first]),
+          *minibatches[first:]]
+
+
 def update(run: Run, state: TrainState, minibatches):
   """I optimizer steps: (next state, [Sums], [gradient norm]).
 
@@ -85,6 +98,7 @@ def update(run: Run, state: TrainState, minibatches):
   alone would shrink weights from which nothing was learnt. Later idle steps
   make theirs, in which the momentum of earlier steps continues.
   """
+  minibatches = _penalised_later(run, state, minibatches)
   if not any(of.batches for of in minibatches) and not _moved(state):
     count = len(minibatches)
     return (state.replace(updates=state.updates + count),
@@ -240,6 +254,9 @@ def metrics_row(run: Run, outcome: Outcome) -> dict[str, float]:
              sums, tokens, norms, [of.count for of in outcome.minibatches])}
   if run.distil:
     row.update(metrics.of_distillation(sums))
+  row.update(metrics.of_sequence_clips(sums, len(groups) * run.num_rollouts))
+  if run.reference is not None:
+    row.update(metrics.of_reference(sums))
   if outcome.settled is not None:
     row.update(metrics.of_buffer(outcome.buffer, outcome.settled))
   if gap is not None:
