@@ -121,8 +121,8 @@ def gates(a_BTN, b_BTN, A_log_N, dt_bias_N, real_BT):
   g = of_heads(-jnp.exp(A_log_N.astype(dtype))) * jax.nn.softplus(
       a + of_heads(dt_bias_N.astype(dtype)))
   real = real_BT[..., None]
-  beta = rounded(jax.nn.sigmoid(b), b_BTN.dtype).astype(dtype)
-  return jnp.where(real, g, 0), jnp.where(real, beta, 0)
+  return jnp.where(real, g, 0), jnp.where(
+      real, rounded(jax.nn.sigmoid(b), b_BTN.dtype).astype(dtype), 0)
 
 
 def step(q_BKH, k_BKH, v_BNU, g_BN, beta_BN, memory_BNHU):
