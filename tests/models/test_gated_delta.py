@@ -101,6 +101,40 @@ def test_any_chunk(chunk):
   assert np.abs(state - last).max() < 1e-12
 
 
+@pytest.mark.parametrize('length', [7, 32, 64])
+def test_the_beginning_of_a_narrow_row_has_the_sums_of_the_row(length):
+  """A prompt alone and with its response behind it, to the bit; fault A13."""
+  q, k, v, g, beta, memory = jax.tree.map(np.float32, draw(length=80))
+  @jax.jit
+  def out(q, k, v, g, beta):
+    return gated_delta.chunked(
+        q, k, jnp.asarray(v, jnp.bfloat16), g, beta,
+        jnp.zeros(g.shape[:2], jnp.int32), memory)[0]
+  rest = (q, k, v, g, beta)
+  np.testing.assert_array_equal(
+      out(*(x[:, :length] for x in rest)), out(*rest)[:, :length])
+
+
+@pytest.mark.parametrize('T', [1, 5])
+def test_a_narrow_layer_rounds_what_the_rule_gives_to_its_norm(
+    monkeypatch, T):
+  """As transformers does: what float32 holds beyond bfloat16 has no effect;
+  fault A13."""
+  layer = gated_delta.GatedDeltaNet(K, N, H, U, J, 1e-6)
+  x = jax.random.normal(jax.random.key(0), (B, T, 8), jnp.bfloat16)
+  of = gated_delta.runs(jnp.ones((B, T), jnp.int32))
+  given = jax.random.normal(jax.random.key(1), (B, T, N, U))
+  memory = jnp.zeros((B, N, H, U))
+  def run(params, given):
+    monkeypatch.setattr(gated_delta, 'chunked', lambda *_: (given, memory))
+    monkeypatch.setattr(gated_delta, 'step', lambda *_: (given[:, 0], memory))
+    return layer.apply(params, x, of, None)[0]
+  params = layer.init(jax.random.key(2), x, of, None)
+  np.testing.assert_array_equal(
+      run(params, given),
+      run(params, given.astype(jnp.bfloat16).astype(jnp.float32)))
+
+
 def steps(args):
   """`step` over all tokens; one run."""
   *rest, memory = args
@@ -235,16 +269,16 @@ def test_compact():
 
 
 def test_gates_by_hand():
-  """-exp(A_log) softplus(a + dt_bias) and a sigmoid; 0 on padding; float32
-  from bfloat16."""
+  """-exp(A_log) softplus(a + dt_bias) and a sigmoid in the type of b; 0 on
+  padding; float32 from bfloat16."""
   a = jnp.asarray([[[0.5], [0.5]]], jnp.bfloat16)
   g, beta = gated_delta.gates(a, -a, np.float32([0.3]), np.float32([0.2]),
                               np.array([[True, False]]))
   assert g.dtype == beta.dtype == jnp.float32
   np.testing.assert_allclose(
       g[..., 0], [[-np.exp(0.3) * np.log1p(np.exp(0.7)), 0]], rtol=1e-6)
-  np.testing.assert_allclose(
-      beta[..., 0], [[1 / (1 + np.exp(0.5)), 0]], rtol=1e-6)
+  np.testing.assert_array_equal(
+      beta[0, :, 0], jnp.asarray([1 / (1 + np.exp(0.5)), 0], jnp.bfloat16))
 
 
 def test_l2norm_at_zero():
