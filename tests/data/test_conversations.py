@@ -57,6 +57,16 @@ def test_files_of_sharegpt(tmp_path):
   assert lesson.messages == (Message('system', ('s',)), user('a'), said('b'))
 
 
+def test_a_chat_may_be_kept_by_column(tmp_path):
+  """As TFDS keeps a sequence of objects."""
+  lesson = only(tmp_path, {'messages': {
+      'role': ['user', 'assistant'], 'content': ['a', 'b']}})
+  assert lesson.messages == (user('a'), said('b'))
+  for chat in ({'role': ['user'], 'content': ['a', 'b']}, CHAT[0]):
+    with pytest.raises(ValueError, match='1: messages is dict.*one length'):
+      only(tmp_path, {'messages': chat})
+
+
 def test_prompts_and_answers_by_dotted_names(tmp_path):
   row = {'q': {'text': 'a'}, 'd.s': 's', 'a': ['x', 'b'], 'name': 7}
   lesson = only(tmp_path, row, dict(

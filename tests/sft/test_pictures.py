@@ -88,5 +88,5 @@ def test_too_many_patches_are_refused_with_the_row(home):
   with pytest.raises(ValueError, match=r'chats\.jsonl, line 1: .* patches; the '
                      'largest of shapes.patch_buckets is 0'):
     make_run(home, [chat('a.png')], shapes__patch_buckets=())
-  with pytest.raises(FileNotFoundError, match=r'chats\.jsonl, line 1: .*c\.png'):
+  with pytest.raises(FileNotFoundError, match=r's\.jsonl, line 1: .*c\.png'):
     make_run(home, [chat('c.png')])

@@ -183,11 +183,26 @@ def _message(value: Any, what: str, shown: _Shown) -> Message:
                         *fields))
 
 
+def _rows_of(columns: Dict[str, Any], what: str) -> list[dict[str, Any]]:
+  """The messages of a chat by column, as TFDS keeps a sequence of objects."""
+  lists = {name: list(column) for name, column in columns.items()
+           if hasattr(column, '__len__')
+           and not isinstance(column, str | bytes)}
+  if len(lists) < len(columns) or len(set(map(len, lists.values()))) > 1:
+    raise ValueError(f'{what} is {values.shown(columns)}; allowed: a list of '
+                     'messages {role, content}, or an object of lists of one '
+                     'length')
+  return [dict(zip(lists, row, strict=True))
+          for row in zip(*lists.values(), strict=True)]
+
+
 def _chat(value: Any, what: str, shown: _Shown,
           role: str | None = None) -> tuple[Message, ...]:
   """The messages of a chat; a text is one of `role`."""
   if hasattr(value, 'tolist'):
     value = value.tolist()
+  if isinstance(value, Dict) and value:
+    value = _rows_of(value, what)
   if role is not None and not (
       isinstance(value, list | tuple) and value
       and all(isinstance(v, Dict) for v in value)):
