@@ -184,7 +184,7 @@ def _message(value: Any, what: str, shown: _Shown) -> Message:
 
 
 def _rows_of(columns: Dict[str, Any], what: str) -> list[dict[str, Any]]:
-  """The messages of a chat by column, as TFDS keeps a sequence of objects."""
+  """The messages of a chat that is kept by column: {role: [...], ...}."""
   lists = {name: list(column) for name, column in columns.items()
            if hasattr(column, '__len__')
            and not isinstance(column, str | bytes)}
@@ -345,7 +345,8 @@ class LessonSource:
     return (self._questions or self._rows).file(index)
 
   def lessons(self, index: int) -> list[Lesson]:
-    """The conversations of a row; none if a question has no responses.
+    """The conversations of a row; none if a question has no responses, or if its
+    mapping skips it.
 
     Raises:
       KeyError, ValueError, FileNotFoundError: naming file and row.
@@ -363,7 +364,12 @@ class LessonSource:
       raise ValueError(f'{self.where(index)}: {kind}{said}') from e
 
   def _of_question(self, index: int) -> Iterator[Lesson]:
-    question = self._questions.question(index)
+    words = self._questions.mapped(index)
+    if words.skip or not words.text.strip():
+      return
+    question = dataclasses.replace(
+        self._questions.words(index, words),
+        media=self._questions.show(index, words))
     for k, said in enumerate(question.responses):
       yield Lesson(f'{question.id}/{k}', check((
           Message('user', (*question.media, question.text)),
