@@ -345,8 +345,8 @@ class LessonSource:
     return (self._questions or self._rows).file(index)
 
   def lessons(self, index: int) -> list[Lesson]:
-    """The conversations of a row; none if a question has no responses, or if its
-    mapping skips it.
+    """The conversations of a row; none if a question has no responses, or if
+    its mapping skips it.
 
     Raises:
       KeyError, ValueError, FileNotFoundError: naming file and row.
