@@ -159,3 +159,16 @@ def test_a_chat_of_words_takes_a_question_and_its_answer():
     conversation.teach(talk('C h 4', '4 hello 9 world'), MICRO, None)
   with pytest.raises(ValueError, match='no chat template'):
     conversation.teach(talk('C h 4', '9', 'C h 5', '8'), MICRO, None)
+
+
+def test_an_answer_behind_a_question_ends_with_the_end_token():
+  prompt, ids = CHAT.plain('the end?'), CHAT.codec.ids
+  taught = conversation.behind(prompt, '<think>so</think>no<|im_end|>', CHAT)
+  assert taught.tokens[:len(prompt.tokens)] == prompt.tokens
+  answer = taught.tokens[len(prompt.tokens):]
+  assert answer[0] == ids['<think>'] and answer[-1] == ids['<|im_end|>']
+  assert answer.count(ids['<|im_end|>']) == 1
+  assert TOKENIZER.decode(answer) == '<think>so</think>no<|im_end|><|im_end|>'
+  assert taught.taught == (False,) * len(prompt.tokens) + (True,) * len(answer)
+  with pytest.raises(ValueError, match='the answer is empty'):
+    conversation.behind(prompt, ' ', CHAT)

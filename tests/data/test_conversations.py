@@ -57,6 +57,15 @@ def test_files_of_sharegpt(tmp_path):
   assert lesson.messages == (Message('system', ('s',)), user('a'), said('b'))
 
 
+def test_a_chat_may_be_kept_by_column(tmp_path):
+  lesson = only(tmp_path, {'messages': {
+      'role': ['user', 'assistant'], 'content': ['a', 'b']}})
+  assert lesson.messages == (user('a'), said('b'))
+  for chat in ({'role': ['user'], 'content': ['a', 'b']}, CHAT[0]):
+    with pytest.raises(ValueError, match='1: messages is dict.*one length'):
+      only(tmp_path, {'messages': chat})
+
+
 def test_prompts_and_answers_by_dotted_names(tmp_path):
   row = {'q': {'text': 'a'}, 'd.s': 's', 'a': ['x', 'b'], 'name': 7}
   lesson = only(tmp_path, row, dict(
@@ -77,6 +86,18 @@ def test_each_response_of_a_question_is_a_conversation(tmp_path):
       ('s/0/0', (user('a'), said('b')), True),
       ('s/0/1', (user('a'), said('c')), True)]
   assert of.lessons(1) == []
+
+
+def test_a_mapping_brings_its_worked_answers(tmp_path):
+  path = tmp_path / 'rows.jsonl'
+  row = {'question': 'a', 'final_answer': '0', 'difficulty': 4.5, 'topic': 't',
+         'r1_solution_1': 'b', 'r1_solution_2': '', 'r1_solution_3': 'c'}
+  path.write_text(json.dumps(row) + '\n')
+  of = LessonSource(conversations.spec('s', dict(
+      format='jsonl', path=str(path), mapping='deepmath')))
+  assert [(x.messages, x.asked) for x in of.lessons(0)] == [
+      ((user('a'), said('b')), True), ((user('a'), said('c')), True)]
+  assert of.where(0).endswith('rows.jsonl, line 1') and len(of) == 1
 
 
 def test_pictures_of_parts_and_of_a_column(tmp_path):

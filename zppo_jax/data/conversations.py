@@ -183,11 +183,26 @@ def _message(value: Any, what: str, shown: _Shown) -> Message:
                         *fields))
 
 
+def _rows_of(columns: Dict[str, Any], what: str) -> list[dict[str, Any]]:
+  """The messages of a chat that is kept by column: {role: [...], ...}."""
+  lists = {name: list(column) for name, column in columns.items()
+           if hasattr(column, '__len__')
+           and not isinstance(column, str | bytes)}
+  if len(lists) < len(columns) or len(set(map(len, lists.values()))) > 1:
+    raise ValueError(f'{what} is {values.shown(columns)}; allowed: a list of '
+                     'messages {role, content}, or an object of lists of one '
+                     'length')
+  return [dict(zip(lists, row, strict=True))
+          for row in zip(*lists.values(), strict=True)]
+
+
 def _chat(value: Any, what: str, shown: _Shown,
           role: str | None = None) -> tuple[Message, ...]:
   """The messages of a chat; a text is one of `role`."""
   if hasattr(value, 'tolist'):
     value = value.tolist()
+  if isinstance(value, Dict) and value:
+    value = _rows_of(value, what)
   if role is not None and not (
       isinstance(value, list | tuple) and value
       and all(isinstance(v, Dict) for v in value)):
@@ -332,7 +347,8 @@ class LessonSource:
     return (self._questions or self._rows).file(index)
 
   def lessons(self, index: int) -> list[Lesson]:
-    """The conversations of a row; none if a question has no responses.
+    """The conversations of a row; none if a question has no responses, or if
+    its mapping skips it.
 
     Raises:
       KeyError, ValueError, FileNotFoundError: naming file and row.
@@ -351,7 +367,11 @@ class LessonSource:
       raise ValueError(f'{self.where(index)}: {kind}{said}') from e
 
   def _of_question(self, questions: Source, index: int) -> Iterator[Lesson]:
-    question = questions.question(index)
+    words = questions.mapped(index)
+    if words.skip or not words.text.strip():
+      return
+    question = dataclasses.replace(
+        questions.words(index, words), media=questions.show(index, words))
     for k, said in enumerate(question.responses):
       yield Lesson(f'{question.id}/{k}', check((
           Message('user', (*question.media, question.text)),

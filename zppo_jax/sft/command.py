@@ -1,5 +1,6 @@
 """`zppo sft`: a supervised run in a directory, by the loop of `zppo train`."""
 
+from zppo_jax.chat import dates
 from zppo_jax.devices import memory
 from zppo_jax.runs import workdir
 from zppo_jax.runs.workdir import Workdir
@@ -67,7 +68,7 @@ def dry_run(config, path) -> None:
   print('config')
   for name, value in workdir.flat(workdir.config_values(config)).items():
     print(f'  {name} = {value!r}')
-  run = build.build(config)
+  run = build.build(config, dates.choose(config, path))
   data = run.source.pool
   tokens, trained = map(sum, zip(*data.sizes, strict=True))
   print(f'\n{run.steps} steps of {run.source.batch} conversations, '

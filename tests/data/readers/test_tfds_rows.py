@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from zppo_jax.data import pool, readers
+from zppo_jax.chat.conversation import Message
+from zppo_jax.data import conversations, pool, readers
 
 tfds = pytest.importorskip('tensorflow_datasets')
 ROWS = 20
@@ -154,3 +155,14 @@ def test_a_broken_description_names_the_folder(tmp_path):
   (tmp_path / 'dataset_info.json').write_text('{"name": ')
   with pytest.raises(ValueError, match=f'{tmp_path}: no TFDS builder that can'):
     readers.open_reader('tfds', f'{tmp_path}:train')
+
+
+def test_conversations_of_a_builder(folder):
+  """Those of `zppo sft`: texts and chats, by dotted names."""
+  of = conversations.LessonSource(conversations.spec('s', dict(
+      format='tfds', path=f'{folder}:train',
+      columns=dict(prompt='chat', answer='reward.gold', system='q'))))
+  assert len(of) == ROWS
+  assert [x.messages for x in of.lessons(3)] == [(
+      Message('system', ('q3',)), Message('user', ('c3',)),
+      Message('assistant', ('7',)))]
