@@ -20,25 +20,43 @@ from benchmarks.side_by_side import work as shared
 
 
 class Phases(TrainerCallback):
-  """Seconds of each step by divergence, and the divergence of the next."""
+  """Times the steps of each divergence in turn.
+
+  Sampling is what runs between `draw` and its end; all else of a step is the
+  update.
+  """
 
   def __init__(self, steps: int):
-    self.steps, self.trainer, self.laps = steps, None, shared.Laps()
-    self.names = list(work.BETAS)
-    self.done = 0
+    self.steps, self.done, self.trainer = steps, 0, None
+    self.clocks = {name: work.Clock() for name in work.BETAS}
+    self.tokens = [0]
 
-  @property
-  def name(self) -> str:
-    return self.names[min(self.done // self.steps, len(self.names) - 1)]
+  def _begin(self):
+    name = list(work.BETAS)[min(self.done // self.steps, len(work.BETAS) - 1)]
+    self.trainer.beta, self.clock = work.BETAS[name], self.clocks[name]
+    self.clock.restart()
 
   def on_train_begin(self, *args, **kwargs):
-    self.trainer.beta = work.BETAS[self.name]
-    self.laps = shared.Laps()
+    self._begin()
 
   def on_step_end(self, *args, **kwargs):
-    self.laps.lap(self.name)
+    self.clock.add('update')
+    self.clock.close()
     self.done += 1
-    self.trainer.beta = work.BETAS[self.name]
+    self.tokens.append(0)
+    self._begin()
+
+  def draw(self, generate, count):
+    """`generate`, timed; count(its output) is the number of its tokens."""
+
+    def timed(*args):
+      self.clock.add('update')
+      out = generate(*args)
+      self.clock.add('sampling')
+      self.tokens[-1] += int(count(out))
+      return out
+
+    return timed
 
 
 def load(folder):
@@ -155,44 +173,32 @@ def check(flags, by: str, teachers) -> dict:
   return out
 
 
-def counted(trainer, by: str, clock: list, tokens: list) -> None:
-  """Times sampling, and counts what it drew, inside the trainer."""
-  name = ('generate_on_policy_outputs' if by == 'gkd'
-          else '_generate_and_score_completions')
-  generate = getattr(trainer, name)
-
-  def timed(*args):
-    begun = time.perf_counter()
-    out = generate(*args)
-    clock.append(time.perf_counter() - begun)
-    drawn = (out[2] != -100).sum() if by == 'gkd' else (
-        out['completion_mask'].sum())
-    tokens.append(int(drawn))
-    return out
-
-  setattr(trainer, name, timed)
+# What samples in a trainer, and the number of tokens in its result.
+SAMPLING = {
+    'gkd': ('generate_on_policy_outputs', lambda out: (out[2] != -100).sum()),
+    'distillation': ('_generate_and_score_completions',
+                     lambda out: out['completion_mask'].sum()),
+}
 
 
 def main() -> None:
-  flags = shared.arguments(by='distillation', checks=','.join(work.TEACHERS))
+  flags = shared.arguments(by='distillation', checks='')
   torch.set_num_threads(flags.threads)
-  checked = check(flags, flags.by, flags.checks.split(','))
+  checked = check(flags, flags.by, filter(None, flags.checks.split(',')))
   each = flags.steps + 1
-  phases, sampling, tokens = Phases(each), [], []
+  phases = Phases(each)
   trainer = TRAINERS[flags.by](
       load(flags.work / work.STUDENT), load(flags.work / work.TEACHER),
       AutoTokenizer.from_pretrained(flags.work / 'tokenizer'), flags,
       each * len(work.BETAS), [phases])
   phases.trainer = trainer
-  counted(trainer, flags.by, sampling, tokens)
-  trainer.train()
-  per_step = lambda xs: np.reshape(xs, (each * len(work.BETAS), -1)).sum(1)
-  sampled, seconds = per_step(sampling), {}
-  for i, (name, step) in enumerate(phases.laps.seconds.items()):
-    drew = sampled[i * each:(i + 1) * each]
-    seconds[name] = {'sampling': list(drew), 'step': step,
-                     'update': list(np.subtract(step, drew))}
-  work.report(flags.by, seconds, tokens=per_step(tokens).tolist(),
+  name, count = SAMPLING[flags.by]
+  setattr(trainer, name, phases.draw(getattr(trainer, name), count))
+  if flags.steps:
+    trainer.train()
+  seconds = {name: clock.seconds for name, clock in phases.clocks.items()}
+  work.report(flags.by, seconds if flags.steps else {},
+              tokens=phases.tokens[:-1],
               check=checked, roofline=matmul_limit(),
               versions={'trl': trl.__version__, 'torch': torch.__version__,
                         'transformers': transformers.__version__})

@@ -7,6 +7,7 @@ import json
 import pathlib
 import statistics
 import sys
+import time
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -21,6 +22,7 @@ WIDE_SHAPE = {**work.SHAPE, 'width': 2 * work.SHAPE['width'],
               'mlp_width': 2 * work.SHAPE['mlp_width']}
 # Our name of a divergence -> TRL's beta.
 BETAS = {'reverse': 1.0, 'jensen_shannon': 0.5}
+CPU = '_cpu'  # a phase's end: processor seconds
 TOP = 64  # kept ids of the third task
 AGREE = 1e-5  # relative, of losses and gradient norms
 ZERO = 1e-6  # nats, the loss of a teacher equal to the student
@@ -54,6 +56,40 @@ def report(tool: str, seconds: Mapping[str, Mapping[str, Sequence[float]]],
       'first_s': over(lambda t: t[0]), 'seconds': over(lambda t: t[1:]),
       'median_s': over(lambda t: statistics.median(t[1:])),
       'peak_rss': work.peak_rss(), **more}), flush=True)
+
+
+class Clock:
+  """Seconds of each step by phase, and processor seconds of this process.
+
+  Other work on the machine lengthens the first; the second only as far as it
+  takes caches and memory bandwidth.
+  """
+
+  def __init__(self):
+    self.seconds: dict[str, list[float]] = {}
+    self._step: dict[str, float] = {}
+    self.restart()
+
+  def restart(self) -> None:
+    """Leaves out the time since the last lap."""
+    self._last = np.array([time.perf_counter(), time.process_time()])
+
+  def add(self, phase: str) -> None:
+    """Adds the time since the last lap to a phase of the step."""
+    before = self._last
+    self.restart()
+    for name, seconds in zip((phase, phase + CPU), self._last - before,
+                             strict=True):
+      self._step[name] = self._step.get(name, 0.0) + float(seconds)
+
+  def close(self) -> None:
+    """Ends a step."""
+    for unit in ('', CPU):
+      phases = [self._step[phase + unit] for phase in ('sampling', 'update')]
+      self._step['step' + unit] = sum(phases)
+    for name, seconds in self._step.items():
+      self.seconds.setdefault(name, []).append(seconds)
+    self._step = {}
 
 
 class Memory:
