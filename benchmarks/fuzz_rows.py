@@ -21,7 +21,7 @@ from PIL import Image
 from pyarrow import parquet
 
 from zppo_jax.chat import pictures
-from zppo_jax.data import pool as pools
+from zppo_jax.data import pool
 from zppo_jax.records import Clip
 
 FORMATS = ('jsonl', 'parquet')
@@ -139,7 +139,7 @@ def outcome(path: pathlib.Path, held: str) -> str:
     AssertionError: for an error that does not name file and row.
   """
   try:
-    found = pools.open_pool(
+    found = pool.open_pool(
         {'fuzz': dict(SOURCE, format=held, path=str(path))}, {})
     for question in found:
       for shown in question.media:

@@ -50,7 +50,12 @@ def get_config() -> ConfigDict:
       url='', model='', key_env='', api='chat',  # or 'completions'
       budget_s=600.0, deadline_s=300.0, concurrency=64, retries=4,
       backoff_s=0.5, max_reply_mb=16.0,  # MiB per reply, unpacked
-      extra=ConfigDict(), summary_extra=ConfigDict()))
+      extra=ConfigDict(), summary_extra=ConfigDict(),
+      # Log-probs of given tokens under api 'completions' (docs/teachers.md):
+      # 'echo', or vLLM's field 'prompt_logprobs'.
+      scores='echo',
+      max_logprobs=20,       # the largest top K; vLLM's own default
+      score_entries=2**22))  # the most tokens x (K + 1) asked for at a time
 
   # The judge of questions of kind 'judge'; without a url there is none
   # (docs/verdicts.md).
@@ -82,6 +87,29 @@ def get_config() -> ConfigDict:
   a.advantage_scope = 'rollout_batch'  # open: or 'minibatch'
   a.clip = ConfigDict(dict(low=0.20, high=0.28, dual=10.0))
   a.correction = ConfigDict(dict(kind='none', bound=2.0))  # open
+
+  # Distillation rows alone read it (docs/distillation.md). '' is the row's own
+  # value; a row that reproduces a paper refuses others.
+  c.distil = ConfigDict(dict(
+      divergence='',         # 'reverse', 'forward', 'jensen_shannon'
+      beta=0.5,              # of jensen_shannon; open in the ZPPO paper
+      # What is compared: 'whole' (vocabulary; a teacher of this process), or
+      # the likeliest ids of the 'student' or 'teacher', or the 'sampled' token.
+      support='',
+      top=100,               # likeliest ids that are kept
+      rest='bucket',         # the other ids: or 'renormalised', 'dropped'
+      temperature=1.0,       # teacher's; the student's: algorithm.temperature
+      # The factor of the loss, by optimizer step: 'constant', 'linear' or
+      # 'cosine' to coefficient_end in coefficient_updates updates (0: all of
+      # the run's), or 'steps': ((update, factor from it on), ...).
+      coefficient=1.0, coefficient_schedule='constant', coefficient_end=0.0,
+      coefficient_updates=0, coefficient_steps=(),
+      reducer='',            # a mean: 'token_mean', 'per_rollout', ...
+      # gkd: the probability that a step is on the student's tokens, else on
+      # those of the 'teacher' or 'stored' with the questions.
+      student_share=0.5, other_states='teacher',
+      keep='correct',        # which answers of others are trained on; or 'all'
+      max_missing=0.1))      # a run stops beyond this share without a score
 
   c.compression = ConfigDict(dict(
       cap=512,

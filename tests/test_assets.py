@@ -13,7 +13,7 @@ from zppo_jax.devices import sharding
 from zppo_jax.records import Decoding, Purpose
 from zppo_jax.rollout import collect, weight_sync
 from zppo_jax.tasks import TASKS, micro
-from zppo_jax.train import models as loading
+from zppo_jax.train import models
 from zppo_jax.weights import safetensors_file
 
 CONFIGS = pathlib.Path(__file__).parents[1] / 'configs'
@@ -24,7 +24,7 @@ def groups_of(role, splits, size=32):
   """Eight rollouts at temperature 1 of `size` questions of each split."""
   spec = runpy.run_path(str(CONFIGS / 'micro.py'))['get_config']().student
   spec.weights = f'micro/{role}'
-  model, params, *_ = loading.load_model(spec)
+  model, params, *_ = models.load_model(spec)
   task = TASKS['micro']
   mesh = sharding.make_mesh(sharding.MeshConfig())
   sampler = collect.make_sampler(

@@ -159,6 +159,33 @@ class MicroBatch:
 
 
 @struct.dataclass
+class Hidden:
+  """A model's last step on a micro-batch.
+
+  Attributes:
+    hidden_BTD: the hidden state that predicts token t, in both layouts. On a
+      token that begins a sequence with its own prompt it belongs to other
+      tokens, so a loss reads it under the mask alone.
+    head_DV: the matrix from hidden states to logits (before the temperature).
+  """
+  hidden_BTD: jax.Array
+  head_DV: jax.Array
+
+
+@struct.dataclass
+class Beside:
+  """What a loss reads besides the policy and its micro-batch.
+
+  Attributes:
+    frozen: name -> the params of a model that is not trained.
+    done: int32, the optimizer steps before this one; None if no coefficient
+      depends on them.
+  """
+  frozen: dict[str, Any] = struct.field(default_factory=dict)
+  done: jax.Array | None = None
+
+
+@struct.dataclass
 class PolicyOutput:
   """What a loss reads of the policy. Position t describes token t given the
   tokens before it; an array that a loss does not read costs nothing.
@@ -168,15 +195,17 @@ class PolicyOutput:
       sampler's temperature; 0 where the batch's mask is 0.
     entropy_BT: the entropy of the distribution that logp_BT is taken from, in
       nats; 0 where the mask is 0.
-    hidden_BTD: the hidden state that predicts token t, in both layouts. On a
-      token that begins a sequence with its own prompt it belongs to other
-      tokens, so a loss reads it under the mask alone.
-    head_DV: the matrix from hidden states to logits (before the temperature).
+    hidden_BTD, head_DV: those of `Hidden`.
+    frozen: name -> the `Hidden` of a model that is not trained, on the same
+      tokens; it has no gradient.
+    done: as in `Beside`.
   """
   logp_BT: jax.Array
   entropy_BT: jax.Array
   hidden_BTD: jax.Array
   head_DV: jax.Array
+  frozen: dict[str, Hidden] = struct.field(default_factory=dict)
+  done: jax.Array | None = None
 
 
 @struct.dataclass

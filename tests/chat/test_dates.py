@@ -9,13 +9,13 @@ import pytest
 
 pytest.importorskip('transformers')
 from tests import hub_builders  # noqa: E402
-from tests.test_hub_training import COIN, make_config  # noqa: E402
+from tests.train.test_hub_training import COIN, make_config  # noqa: E402
 from zppo_jax import main, tasks
 from zppo_jax.chat import dates, hub_chat, rendering  # noqa: E402
 from zppo_jax.chat.rendering import Day  # noqa: E402
 from zppo_jax.commands import evaluate
 from zppo_jax.runs import workdir
-from zppo_jax.train import build, loop, models as loading
+from zppo_jax.train import build, loop, models
 from zppo_jax.weights import pretrained
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
@@ -99,7 +99,7 @@ def test_a_run_that_goes_on_past_midnight(clock, folder, tmp_path):
     assert dates.choose(config(folder), str(of)).date == day
 
 
-def prompt(of: loading.Loaded) -> str:
+def prompt(of: models.Loaded) -> str:
   return of.chat.codec.decode(of.chat.plain('the end?').tokens)
 
 
@@ -109,7 +109,7 @@ def test_the_configs_date_counts(clock, folder):
   for day, said in ((None, '31 Mar 2026'),
                     (rendering.parse_day('2024-02-29', 'x'), '29 Feb 2024'),
                     (Day(NEXT, False), '01 Apr 2026')):
-    assert said in prompt(loading.load_model(spec, day=day))
+    assert said in prompt(models.load_model(spec, day=day))
   older = hub_builders.tokenizer(OLDER)
   for given, said in ((True, '01 Apr 2026'), (False, '26 Jul 2024')):
     chat = hub_chat.chat(older, hub_builders.ROWS, day=Day(NEXT, given))

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 
-from zppo_jax.data import pool as pools
+from zppo_jax.data import pool
 from zppo_jax.data.mappings.mapping import Places, places_of
 
 
@@ -23,7 +23,7 @@ def opened(tmp_path, text, shown=None, film=None, form='jsonl', **fields):
     parquet.write_table(pa.Table.from_pylist([row]), path)
   of = dict(format=form, path=str(path), kind='text', images='images',
             video='video', columns=dict(text='problem', answer='answer'))
-  return pools.open_pool({'rows': {**of, **fields}}, {})[0]
+  return pool.open_pool({'rows': {**of, **fields}}, {})[0]
 
 
 FRAMES = {'frames': ['a.png', 'b.png'], 'fps': 1}

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from zppo_jax import tasks
-from zppo_jax.data import media, pool as pools
+from zppo_jax.data import media, pool
 from zppo_jax.tasks import files
 
 
@@ -47,7 +47,7 @@ def test_images_outside_are_refused(home, value):
   """fault C3: `..`, absolute paths and links left the folder."""
   value = json.loads(json.dumps(value).replace(
       '{out}', str(home.parent / 'data_other')))
-  found = pools.open_pool(spec(home, value), {})
+  found = pool.open_pool(spec(home, value), {})
   with pytest.raises(ValueError, match=(
       r'rows.jsonl, line 1: .*which is outside of .*data.pool.media_roots')):
     found[0]
@@ -61,7 +61,7 @@ def test_frames_outside_are_refused(home, film):
   """fault C3, for the frames of clips."""
   film = json.loads(json.dumps(film).replace(
       '{out}', str(home.parent / 'data_other')))
-  found = pools.open_pool(spec(home, None, film), {})
+  found = pool.open_pool(spec(home, None, film), {})
   with pytest.raises(ValueError, match='line 1: .*which is outside of'):
     found[0]
 
@@ -75,7 +75,7 @@ def test_a_root_of_the_config_is_allowed(home, capsys):
       found = files.pool(spec(home, value), media_roots=given)
       assert found[0].media[0].path == f'{root}/a.png'
     of = spec(home, value, media_roots=(root,))
-    assert pools.open_pool(of, {})[0].media
+    assert pool.open_pool(of, {})[0].media
   of = spec(home, None, 'film')
   assert files.pool(of, media_roots=[root])[0].media[0].frames
 
@@ -96,13 +96,13 @@ def test_what_lies_inside_stays_allowed(home):
   """Links and `..` that do not leave, and a folder that is a link itself."""
   for value in ('in/0.png', 'in/../in/0.png', str(home / 'in/0.png'),
                 'inner.png'):
-    assert pools.open_pool(spec(home, value), {})[0].media
+    assert pool.open_pool(spec(home, value), {})[0].media
   (home.parent / 'other').symlink_to(home)
   of = spec(home, 'in/0.png')
   of['rows']['path'] = str(home.parent / 'other' / 'rows.jsonl')
-  assert pools.open_pool(of, {})[0].media
+  assert pool.open_pool(of, {})[0].media
   of = spec(home, 'a.png', folder=str(home.parent / 'data_other'))
-  assert pools.open_pool(of, {})[0].media
+  assert pool.open_pool(of, {})[0].media
 
 
 def test_a_neighbour_whose_name_begins_alike_is_outside(home):
@@ -120,7 +120,7 @@ def test_a_neighbour_whose_name_begins_alike_is_outside(home):
     (True, 'an image that is bool'), ([[1, 2]], 'an image that is list'),
     ('x' * 300 + '.png', 'no image at|no path')])
 def test_what_is_no_image_names_its_row(home, value, match):
-  found = pools.open_pool(spec(home, value), {})
+  found = pool.open_pool(spec(home, value), {})
   with pytest.raises((ValueError, FileNotFoundError),
                      match=f'rows.jsonl, line 1: .*({match})'):
     found[0]
@@ -129,4 +129,4 @@ def test_what_is_no_image_names_its_row(home, value, match):
 def test_a_pipe_is_no_image(home):
   os.mkfifo(home / 'pipe.png')
   with pytest.raises(FileNotFoundError, match='line 1: no image at'):
-    pools.open_pool(spec(home, 'pipe.png'), {})[0]
+    pool.open_pool(spec(home, 'pipe.png'), {})[0]

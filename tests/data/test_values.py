@@ -9,7 +9,7 @@ from PIL import Image
 from pyarrow import parquet
 
 from zppo_jax.chat import images
-from zppo_jax.data import pool as pools, suite_rows, values
+from zppo_jax.data import pool, suite_rows, values
 from zppo_jax.data.media import content
 
 PNG = content(images.picture(Image.new('L', (8, 8), 5)))
@@ -25,7 +25,7 @@ def opened(tmp_path, rows, form='jsonl', **fields):
     parquet.write_table(pa.Table.from_pylist(rows), path)
   of = dict(format=form, path=str(path), kind='number',
             columns=dict(text='prompt', answer='reward_model.ground_truth'))
-  return pools.open_pool({'rows': {**of, **fields}}, {})
+  return pool.open_pool({'rows': {**of, **fields}}, {})
 
 
 def verl(prompt, gold='7'):
@@ -167,7 +167,7 @@ def test_numbers_of_32_bits_are_those_of_json(tmp_path):
       'reward_model': pa.array([{'ground_truth': 0.3}] * 2, pa.struct(
           [('ground_truth', pa.float32())]))})
   parquet.write_table(table, tmp_path / 'a.parquet')
-  found = pools.open_pool({'rows': dict(
+  found = pool.open_pool({'rows': dict(
       format='parquet', path=str(tmp_path / 'a.parquet'), kind='number',
       columns=dict(text='prompt', answer='reward_model.ground_truth',
                    pass_rate='rate'), filters=dict(pass_rate=0.3))}, {})

@@ -10,8 +10,9 @@ import pytest
 from tests.builders import json_rows
 
 pytest.importorskip('openai')
-from tests import fake_endpoint, test_graded_training  # noqa: E402
+from tests import fake_endpoint  # noqa: E402
 from tests.fake_endpoint import serving  # noqa: E402
+from tests.train import test_graded_training  # noqa: E402
 from zppo_jax import main  # noqa: E402
 from zppo_jax.commands import evaluate  # noqa: E402
 from zppo_jax.endpoints import judge as judging  # noqa: E402
@@ -32,7 +33,8 @@ def fresh(monkeypatch):
 
 
 def make_config(**fields):
-  c = test_graded_training.make_config('tests.test_graded_training:JUDGED')
+  c = test_graded_training.make_config(
+      'tests.train.test_graded_training:JUDGED')
   c.judge.update(**{'model': 'm', 'retries': 0, 'budget_s': 5.0, **fields})
   return c
 
@@ -79,7 +81,7 @@ def test_two_runs_in_a_process_have_a_judge_each(tmp_path):
     with verifier.journalled(first.verifier, tmp_path / 'first.jsonl'):
       second = build.build(make_config(url=no))
       bare = test_graded_training.make_config(
-          'tests.test_graded_training:TEXTS')
+          'tests.train.test_graded_training:TEXTS')
       third = build.build(bare)
       for text in ('A 1', 'A 2'):
         assert told(first, text) == Verdict.CORRECT
@@ -125,7 +127,7 @@ def evaluated(url, to):
   """`zppo eval` of eight questions a split, graded by the judge at `url`."""
   main.main(['eval', f'--config={CONFIG}', '--checkpoint=micro/student',
              f'--to={to}', f'--splits={",".join(SPLITS)}',
-             '--config.data.task=tests.test_graded_training:JUDGED',
+             '--config.data.task=tests.train.test_graded_training:JUDGED',
              '--config.eval.size=8', '--config.shapes.prompt_buckets=(8,)',
              f'--config.judge.url={url}', '--config.judge.model=m',
              '--config.judge.retries=0'])

@@ -1,4 +1,4 @@
-"""AdamW against numpy, its stored type and errors; tests/test_schedules.py has
+"""AdamW against numpy, its stored type and errors; test_schedules.py has
 the rest."""
 
 import functools

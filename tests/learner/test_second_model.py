@@ -80,7 +80,7 @@ def test_a_few_steps_of_the_embedded_world(with_row):
     outcome = step.train_step(run, state, buffer, i)
     state, row = outcome.state, step.metrics_row(run, outcome)
     gain = 0.0
-    for b in (b for batches, _ in outcome.minibatches for b in batches):
+    for b in (b for of in outcome.minibatches for b in of.batches):
       old = b.targets['old_logp']
       moved = run.score_fn(state.params, b)[0] - old
       gain += float(jnp.sum(

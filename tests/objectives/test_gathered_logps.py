@@ -11,7 +11,7 @@ from jax.extend import core
 from zppo_jax.objectives import (
   divergences,
   gathered_logps as kept_ids,
-  token_logps as blocks,
+  token_logps,
 )
 from zppo_jax.objectives.divergences import Divergence
 from zppo_jax.objectives.gathered_logps import gathered_logps
@@ -131,7 +131,7 @@ def test_the_token_alone_equals_token_logps():
   tokens = rng.integers(0, V, (B, T)).astype(np.int32)
   ids = kept_ids.sampled_ids(None, None, tokens)
   got = gathered_logps(hidden, head, ids, vocab=V, rest=True)
-  logp, _ = blocks.token_logps(hidden, head, tokens)
+  logp, _ = token_logps.token_logps(hidden, head, tokens)
   np.testing.assert_allclose(got[:, 1:, 0], logp[:, 1:], rtol=1e-6)
   np.testing.assert_allclose(np.exp(got[:, 1:]).sum(-1), 1, rtol=1e-6)
 

@@ -159,10 +159,11 @@ def test_shapes_are_checked():
 def test_a_row_brings_its_own_constants():
   """Bounds are made, and checked, only where a loss clips."""
   fields = types.SimpleNamespace(clip={'low': 0.1, 'high': 0.2, 'dual': 3.0})
-  made = losses.make_clipped_surrogate(fields)
+  context = losses.LossContext(algorithm=fields)
+  made = losses.make_clipped_surrogate(context)
   assert made.keywords == {'clip': ClipBounds(low=0.1, high=0.2, dual=3.0)}
-  fields = types.SimpleNamespace(clip={'low': -1})
+  context = losses.LossContext(types.SimpleNamespace(clip={'low': -1}))
   with pytest.raises(ValueError, match='clip.low is -1'):
-    losses.make_clipped_surrogate(fields)
+    losses.make_clipped_surrogate(context)
   assert losses.make_negative_log_likelihood(
-      fields) is losses.negative_log_likelihood
+      context) is losses.negative_log_likelihood

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from zppo_jax.objectives import token_logps as blocks, whole_vocabulary
+from zppo_jax.objectives import token_logps, whole_vocabulary
 from zppo_jax.objectives.divergences import Divergence, Target
 from zppo_jax.objectives.whole_vocabulary import Head
 
@@ -79,10 +79,10 @@ def assert_near(got, want, rtol):
     assert np.abs(x - y).max() <= rtol * np.abs(y).max()
 
 
-@pytest.fixture(params=[0, blocks.KEPT], ids=['recomputed', 'kept'])
+@pytest.fixture(params=[0, token_logps.KEPT], ids=['recomputed', 'kept'])
 def kept(request, monkeypatch):
   """Whether the backward pass makes logits anew."""
-  monkeypatch.setattr(blocks, 'KEPT', request.param)
+  monkeypatch.setattr(token_logps, 'KEPT', request.param)
 
 
 # 14 columns in parts of 14, 7 and 5 (15: one more of padding), and 1.
@@ -244,7 +244,7 @@ def test_statistics_of_the_student_equal_token_logps():
   student = student._replace(head_DV=student.head_DV[:, :V])
   _, statistics = blocked(student, teacher, TOKENS, chunk=4, vocab_chunk=5,
                           **TEMPERATURES)
-  logp, entropy = blocks.token_logps(
+  logp, entropy = token_logps.token_logps(
       *student, TOKENS, temperature=0.7, chunk=4, vocab_chunk=5)
   np.testing.assert_allclose(statistics['logp'], logp, rtol=1e-6)
   np.testing.assert_allclose(statistics['entropy'], entropy, rtol=1e-5)
@@ -297,7 +297,7 @@ def test_one_position_has_no_context():
 
 
 @pytest.mark.parametrize('fields, message', [
-    (dict(vocab=0), r'vocab is 0; .* 14 and 17 columns.* \[1, 14\]'),
+    (dict(vocab=0), r'vocab is 0; .* \[1, 14\], because .* 14 and 17 columns'),
     (dict(vocab=15), 'vocab is 15'),
     (dict(target=Target('extrapolated', 2.0)), 'needs a third model')])
 def test_impossible_choices(fields, message):

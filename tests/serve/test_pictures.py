@@ -14,7 +14,7 @@ pytest.importorskip('transformers')
 from tests import hub_builders  # noqa: E402
 from tests.builders import small_config  # noqa: E402
 from tests.serve.test_app import running  # noqa: E402
-from tests.test_vision_training import drawn  # noqa: E402
+from tests.train.test_vision_training import drawn  # noqa: E402
 from zppo_jax import serve  # noqa: E402
 from zppo_jax.algorithms.compression import CompressionConfig  # noqa: E402
 from zppo_jax.chat import images  # noqa: E402

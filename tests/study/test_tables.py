@@ -1,6 +1,7 @@
 """Which configs differ, and the tables of arms by hand."""
 
 import json
+import math
 import pathlib
 
 import pytest
@@ -38,6 +39,23 @@ def test_table_by_hand():
   assert rows[2] == (r'| a\|b | 0.0002 | 2 | 0.250 [0.250, 0.250] | '
                      '0.600 [-0.671, 1.871] | 4 / 10 | 8 | 7 | 15 |')
   assert rows[3].startswith('| c | 0.0001 | 1 | 0.250 | 0.300 | 2 / 5 |')
+
+
+def test_different_right_answers_by_hand():
+  """Steps 2 and 3 of 4: groups with 2, 1 and no right texts; a BCQ and an
+  earlier step do not count."""
+  roll = lambda text, verdict='correct': {'text': text, 'verdict': verdict}
+  plain = lambda *rollouts: {'kind': 'plain', 'rollouts': rollouts}
+  samples = [
+      {'step': 1, 'groups': [plain(*map(roll, 'abcd'))]},
+      {'step': 2, 'groups': [plain(roll('a'), roll('b'), roll('b')),
+                             {**plain(*map(roll, 'abcd')), 'kind': 'bcq'}]},
+      {'step': 3, 'groups': [plain(roll('a'), roll('c', 'wrong'))]},
+      {'step': 3, 'groups': [plain(roll('a', 'wrong'))]}]
+  assert tables.spread(samples, steps=4, last=2) == 1.5
+  assert math.isnan(tables.spread(samples[-1:], steps=4, last=2))
+  assert tables.spread_table([{'arm': 'x', 'spread': 1.5}]).splitlines()[2] == (
+      '| x | 1.500 |')
 
 
 @pytest.mark.parametrize('name', ['headline', 'terse', 'no_separation'])

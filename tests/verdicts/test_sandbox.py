@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from benchmarks import stand_ins, verdicts as hostile
+from benchmarks import stand_ins, verdicts
 from zppo_jax.verdicts.sandbox import (
   GradingJob,
   Sandbox,
@@ -173,8 +173,8 @@ def test_keys_do_not_reach_a_worker(sandbox, monkeypatch):
 def test_hostile_answers_in_small():
   """Each comes to the end that it must, none is called right, all good ones
   are and are not held up: the time is that of the hostile ones."""
-  found = hostile.measure(100, 60, SandboxLimits(cpu_s=0.5, wall_s=8, workers=2,
-                                          patience_s=0.1))
+  found = verdicts.measure(100, 60, SandboxLimits(
+      cpu_s=0.5, wall_s=8, workers=2, patience_s=0.1))
   assert found['good_right_beside'] == found['good_right_alone'] == 60
   assert found['another_end'] == [] and found['works_afterwards']
   assert found['called_right'] == []

@@ -10,7 +10,7 @@ from zppo_jax.chat import hub_chat, wording
 from zppo_jax.commands import sample
 from zppo_jax.models import layers, rope
 from zppo_jax.records import Decoding
-from zppo_jax.train import models as loading
+from zppo_jax.train import models
 from zppo_jax.weights import (
   families,
   gguf_file,
@@ -172,7 +172,7 @@ def test_params_load_and_shards_agree(tmp_path, make_mesh):
   whole = pretrained.load(str(path))
   assert whole.model.family == 'llama' and whole.tokenizer == str(path)
   mesh = make_mesh(1, 2, 2)
-  parts = pretrained.load(str(path), place=lambda like: loading.placed(
+  parts = pretrained.load(str(path), place=lambda like: models.placed(
       like, mesh, sharding.TRAIN_RULES))
   jax.tree.map(np.testing.assert_array_equal, whole.params, parts.params)
 

@@ -10,7 +10,7 @@ import pytest
 
 from zppo_jax import assets
 from zppo_jax.devices import disk, sharding
-from zppo_jax.train import models as loading
+from zppo_jax.train import models
 from zppo_jax.weights import hub_checkpoint, pretrained, safetensors_file
 
 pytest.importorskip('transformers')
@@ -116,7 +116,7 @@ def test_a_summary_that_cannot_be_read_is_named(finished, summary):
 
 def test_placed_on_a_mesh(folder, make_mesh):
   mesh = make_mesh(1, 2, 2)
-  place = lambda like: loading.placed(like, mesh, sharding.TRAIN_RULES)
+  place = lambda like: models.placed(like, mesh, sharding.TRAIN_RULES)
   found = pretrained.load(folder, place=place)
   assert jax.tree.map(lambda x: x.sharding, found.params) == (
       sharding.param_shardings(found.params, mesh, sharding.TRAIN_RULES))

@@ -10,11 +10,33 @@
 | zppo | ZPPO | yes | BCQ, NCQ |
 | placebo | our control | yes | BCQ of two wrong candidates, NCQ |
 | prefix | GRPO + replay + Prefix | yes | Prefix |
+
+Distillation rows (algorithms/distillation.py); their section is `distil`:
+
+| name | source | buffer | states | loss |
+|---|---|---|---|---|
+| off_distill | ZPPO, App. D.2 | no | teacher | divergence |
+| off_distill_replay | ZPPO, App. D.2 | yes | teacher | divergence |
+| on_distill | ZPPO, App. D.2 | no | student | divergence |
+| on_distill_replay | ZPPO, App. D.2 | yes | student | divergence |
+| seqkd | Kim and Rush 2016 | no | teacher | nll |
+| stored_nll | supervised fine-tuning | no | stored | nll |
+| gkd | Agarwal et al. 2024 | no | mixed | divergence |
+| opd_reverse | on-policy distillation, KL(S, T) | no | student | divergence |
+| opd_forward | on-policy distillation, KL(T, S) | no | student | divergence |
+| opd_jsd | on-policy distillation, JSD | no | student | divergence |
+| opd_k2 | estimator k2 | no | student | estimate |
+| opd_k3 | estimator k3 | no | student | estimate |
+| opd_log_ratio | MiniLLM, one token's return | no | student | log_ratio |
+| grpo_distill | GRPO + distillation | no | student | surrogate + divergence |
 """
 
 import dataclasses
+import functools
+from collections.abc import Mapping
 
 from zppo_jax import allowed
+from zppo_jax.algorithms import distillation
 from zppo_jax.algorithms.targets import MakeTargets, group_advantages
 from zppo_jax.objectives import losses
 
@@ -26,14 +48,21 @@ class Method:
   Attributes:
     replay: whether a buffer holds hard questions, which later steps ask again.
     reformulations: keys of reformulate.REFORMULATIONS, in the order of slots.
-    loss: makes the loss from a config's section `algorithm`, so that a row
-      brings its own constants.
+    loss: makes the loss from a config's sections (losses.LossContext), so that
+      a row brings its own constants.
     targets: what the loss reads of each token of a mini-batch.
     old_logps: whether the loss reads the target 'old_logp'. The trainer then
       scores a step's rollouts before the first of several updates; with one
       update it takes the update's own log-probs.
     teacher_scores: whether `targets` asks the teacher for log-probs of given
       tokens.
+    distils: whether the section `distil` says anything about this method.
+    states: whose tokens are trained on, one of distillation.STATES.
+    compares: whether the loss is a divergence on distil.support, which adds a
+      need.
+    needs: what must exist of the teacher besides, keys of distillation.NEEDS.
+    pinned: dotted config field -> the value that the paper has there; a config
+      that says otherwise is refused.
   """
   replay: bool
   reformulations: tuple[str, ...]
@@ -41,11 +70,53 @@ class Method:
   targets: MakeTargets = group_advantages
   old_logps: bool = True
   teacher_scores: bool = False
+  distils: bool = False
+  states: str = 'student'
+  compares: bool = False
+  needs: frozenset[str] = frozenset()
+  pinned: Mapping[str, object] = dataclasses.field(default_factory=dict)
 
   @property
   def teacher(self) -> bool:
     """Whether a teacher is asked for anything."""
-    return bool(self.reformulations) or self.teacher_scores
+    return (bool(self.reformulations) or self.teacher_scores or self.compares
+            or bool(self.needs) or self.states == 'teacher')
+
+  def needs_of(self, distil: distillation.Distil | None) -> frozenset[str]:
+    """What must exist of the teacher, that of distil.support included."""
+    if not self.compares:
+      return self.needs
+    return self.needs | {distillation.SUPPORTS[distil.support]}
+
+
+def _row(**fields) -> Method:
+  """A distillation row: no reformulations, every rollout is trained."""
+  return Method(**{
+      'replay': False, 'reformulations': (), 'old_logps': False,
+      'targets': distillation.every_rollout, 'distils': True, **fields})
+
+
+_divergence = functools.partial(
+    _row, loss=distillation.make_divergence, compares=True)
+# Divergence, support and one update are the paper's (App. D.2); beta and the
+# temperature are open in it.
+_paper = functools.partial(_divergence, pinned={
+    'algorithm.updates': 1, 'distil.divergence': 'jensen_shannon',
+    'distil.support': 'whole', 'distil.reducer': 'token_mean',
+    'distil.coefficient': 1.0, 'distil.coefficient_schedule': 'constant',
+    'distil.keep': 'correct'})
+
+
+def _opd(divergence: str) -> Method:
+  return _divergence(pinned={'distil.divergence': divergence})
+
+
+def _sampled(loss: losses.MakeLoss, **fields) -> Method:
+  return _row(loss=loss, needs=frozenset({'teacher_scores'}), **fields)
+
+
+def _nll(states: str) -> Method:
+  return _row(loss=distillation.make_negative_log_likelihood, states=states)
 
 
 METHODS = {
@@ -57,9 +128,38 @@ METHODS = {
     'zppo': Method(replay=True, reformulations=('bcq', 'ncq')),
     'placebo': Method(replay=True, reformulations=('placebo_bcq', 'ncq')),
     'prefix': Method(replay=True, reformulations=('prefix',)),
+    'off_distill': _paper(states='teacher'),
+    'off_distill_replay': _paper(states='teacher', replay=True),
+    'on_distill': _paper(),
+    'on_distill_replay': _paper(replay=True),
+    'seqkd': _nll('teacher'),
+    'stored_nll': _nll('stored'),
+    'gkd': _divergence(states='mixed'),
+    'opd_reverse': _opd('reverse'),
+    'opd_forward': _opd('forward'),
+    'opd_jsd': _opd('jensen_shannon'),
+    'opd_k2': _sampled(functools.partial(
+        distillation.make_estimate, kind='k2')),
+    'opd_k3': _sampled(functools.partial(
+        distillation.make_estimate, kind='k3')),
+    'opd_log_ratio': _sampled(distillation.make_log_ratio, old_logps=True),
+    'grpo_distill': _divergence(
+        loss=distillation.make_surrogate_and_divergence,
+        targets=distillation.advantages_and_scores, old_logps=True),
 }
+# Names that one may expect -> why there is no such row.
+REFUSED = {
+    'opd_k1': 'as a loss the estimator k1 has a gradient of zero mean, so that '
+              'it trains nothing; as an advantage it is opd_log_ratio'}
 
 
 def get(name: str) -> Method:
-  """A row of the table; the KeyError for another name lists the known ones."""
+  """A row of the table.
+
+  Raises:
+    KeyError: for another name, with the known ones.
+    ValueError: for a name of REFUSED, with the reason.
+  """
+  if name in REFUSED:
+    raise ValueError(f'method is {name!r}; {REFUSED[name]}')
   return allowed.known('method', name, METHODS)

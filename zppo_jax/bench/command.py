@@ -52,14 +52,14 @@ def names(text: str, known=measurements.MEASUREMENTS) -> list[str]:
           for name in text.split(',') if name] or list(known)
 
 
-def shares(found: dict, limit: dict) -> dict:
+def shares(result: dict, limit: dict) -> dict:
   """Shares of the matmul rate and of the bandwidth measured in this run."""
-  seconds = found['median_s']
+  seconds = result['median_s']
   out = {}
-  if found['flops']:
-    out['of_matmul'] = found['flops'] / seconds / limit['flops']
-    if found['bytes']:
-      out['of_bandwidth'] = found['bytes'] / seconds / limit['bytes']
+  if result['flops']:
+    out['of_matmul'] = result['flops'] / seconds / limit['flops']
+    if result['bytes']:
+      out['of_bandwidth'] = result['bytes'] / seconds / limit['bytes']
   return out
 
 
@@ -100,14 +100,14 @@ def run_shapes(model: str, measure: str, repeats: int, load: str = '',
                                 f'{memory.size(here)}')
         continue
       try:
-        found = measurements.measure(
+        result = measurements.measure(
             shapes.MEASUREMENTS[what], setting, repeats)
       except jax.errors.JaxRuntimeError as e:
         if not str(e).startswith('RESOURCE_EXHAUSTED'):
           raise
         row['missing'][what] = 'out of memory'
       else:
-        row['measurements'][what] = {**found, 'shares': shares(found, limit)}
+        row['measurements'][what] = {**result, 'shares': shares(result, limit)}
       del setting
       gc.collect()
       malloc.release()
@@ -115,17 +115,17 @@ def run_shapes(model: str, measure: str, repeats: int, load: str = '',
   return out
 
 
-def shape_table(found: dict) -> str:
+def shape_table(result: dict) -> str:
   """Markdown of the result of `run_shapes`: one row per shape."""
   asked = [name for name in shapes.MEASUREMENTS if any(
       name in r['measurements'] or name in r['missing']
-      for r in found['shapes'].values())]
+      for r in result['shapes'].values())]
   head = ['shape', 'parameters', 'prompts x tokens, rollouts x tokens']
   for what in asked:
     head += [f'{what} s', 'of matmul rate']
     head += ['of bandwidth', 'tokens/s'] if what == 'sample' else []
   rows = [[*head, 'peak RSS so far']]
-  for name, r in found['shapes'].items():
+  for name, r in result['shapes'].items():
     w = r['load']
     row = [name, f'{r["parameters"] / 1e6:.1f} M', '{} x {}, {} x {}'.format(
         *(w[k] for k in ('prompts', 'prompt', 'rollouts', 'response')))]
@@ -140,11 +140,11 @@ def shape_table(found: dict) -> str:
         row += [f'{m["shares"]["of_bandwidth"]:.1%}',
                 f'{drawn / m["median_s"]:.0f}']
     rows.append([*row, memory.size(r['peak_memory']['rss'])])
-  return f'{markdown(rows)}\n\n{_limit(found)}; random weights, no remat'
+  return f'{markdown(rows)}\n\n{_limit(result)}; random weights, no remat'
 
 
 def run(config, measure: str, repeats: int) -> dict:
-  """Makes all asked measurements of a config's student.
+  """Makes the named measurements of a config's student.
 
   Raises:
     ValueError: for an unknown measurement, or fewer than one repeat.
@@ -155,26 +155,26 @@ def run(config, measure: str, repeats: int) -> dict:
                           remat=config.student.remat,
                           attention=config.student.attention,
                           unroll=config.student.unroll).model
-  made = build.build(config)
-  setting = measurements.Setting(made, model)
-  limit = roofline.of_mesh(config.student.dtype, made.mesh)
+  student_run = build.build(config)
+  setting = measurements.Setting(student_run, model)
+  limit = roofline.of_mesh(config.student.dtype, student_run.mesh)
   out = {'machine': where(), 'method': config.method,
          'parameters': setting.counted.params, 'roofline': limit,
          'measurements': {}}
   for name in chosen:
-    found = measurements.measure(
+    result = measurements.measure(
         measurements.MEASUREMENTS[name], setting, repeats)
-    out['measurements'][name] = {**found, 'shares': shares(found, limit),
+    out['measurements'][name] = {**result, 'shares': shares(result, limit),
                                  'peak_memory': peak_memory()}
   return out
 
 
-def table(found: dict) -> str:
+def table(result: dict) -> str:
   """Markdown of the result of `run`."""
   rows = [['measurement', 'median s', 'min to max', 'first s', 'GFLOP',
            'of matmul rate', 'of bandwidth', 'peak RSS']]
   more = []
-  for name, m in found['measurements'].items():
+  for name, m in result['measurements'].items():
     if name in MEMORY:
       more.append(f'{name}: {MEMORY[name](m["shapes"])}')
       continue
@@ -185,7 +185,7 @@ def table(found: dict) -> str:
         f'{m["first_s"]:.2f}', f'{m["flops"] / 1e9:.2f}', share('of_matmul'),
         share('of_bandwidth'), memory.size(m['peak_memory']['rss'])])
   parts = [markdown(rows)] if len(rows) > 1 else []
-  return '\n\n'.join([*parts, *more, _limit(found)])
+  return '\n\n'.join([*parts, *more, _limit(result)])
 
 
 def _gradient_memory(s: dict) -> str:
@@ -207,11 +207,11 @@ MEMORY = {'gradient-memory': _gradient_memory,
           'logprob-memory': _logprob_memory}
 
 
-def _limit(found: dict) -> str:
-  limit = found['roofline']
+def _limit(result: dict) -> str:
+  limit = result['roofline']
   return (
-      f'{found["machine"]["cpu"]}, cores '
-      f'{found["machine"]["pinned_cores"]}, {found["machine"]["platform"]}; '
+      f'{result["machine"]["cpu"]}, cores '
+      f'{result["machine"]["pinned_cores"]}, {result["machine"]["platform"]}; '
       f'matmul {limit["flops"] / 1e9:.0f} GFLOP/s ({limit["dtype"]}), memory '
       + ', '.join(f'{name} {rate / 1e9:.1f} GB/s'
                   for name, rate in limit['by_access'].items())
@@ -238,11 +238,12 @@ def main(config, measure: str, repeats: int, to: str | None,
   if not model and (load or dtype):
     raise ValueError('--load and --dtype are of --model; a config has its own')
   if model:
-    found, shown = run_shapes(model, measure, repeats, load, dtype), shape_table
+    result = run_shapes(model, measure, repeats, load, dtype)
+    markdown_of = shape_table
   else:
-    found, shown = run(config, measure, repeats), table
+    result, markdown_of = run(config, measure, repeats), table
   if to is not None:
     path = pathlib.Path(to)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(found, indent=1) + '\n')
-  print(shown(found))
+    path.write_text(json.dumps(result, indent=1) + '\n')
+  print(markdown_of(result))

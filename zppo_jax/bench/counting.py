@@ -151,8 +151,8 @@ def train_flops(c: Counted, prompts: int, prompt: int, rollouts: int,
   """FLOPs of the forward and backward pass of all rows, with logits of the
   responses alone.
 
-  Recomputation is not counted, because it is not asked for. With `shared` a
-  prompt is run once for all of its rows.
+  Recomputation does not count, because the work does not ask for it. With
+  `shared` a prompt runs once for all of its rows.
   """
   rows = prompts * rollouts
   if not shared:
@@ -209,10 +209,10 @@ def decode_bytes(c: Counted, slots: int, context: int, *, weight_bytes: float,
     weights, cache_read, cache_write, state_read, state_write, total.
   """
   shared = -(-slots // samples_per_prompt) * prompt
-  kept = slots * (context - 1 - prompt) + shared
+  cached_tokens = slots * (context - 1 - prompt) + shared
   state = slots * (c.state_row * state_bytes + c.conv_row * cache_bytes)
   out = {'weights': c.read_params * weight_bytes,
-         'cache_read': kept * c.kv_token * cache_bytes,
+         'cache_read': cached_tokens * c.kv_token * cache_bytes,
          'cache_write': slots * c.kv_token * cache_bytes,
          'state_read': state, 'state_write': state}
   return {**out, 'total': sum(out.values())}

@@ -74,7 +74,8 @@ class Setting:
     return [minibatches.MiniBatch(
         batches=layouts.micro_batches(
             self.groups, self.targets(adv_PG), self.run.layout),
-        tokens=packing.trained_tokens(self.groups))]
+        tokens=packing.trained_tokens(self.groups),
+        count=packing.trained_tokens(self.groups))]
 
   def targets(self, adv_PG) -> Targets:
     """The targets of all groups by the run's method."""
@@ -148,16 +149,16 @@ def score(s: Setting) -> Work:
   def once(i):
     return jax.block_until_ready([
         s.run.score_fn(s.state.params, b)
-        for batches, _ in s.minibatches for b in batches])
+        for of in s.minibatches for b in of.batches])
   return Work(once, s.shapes(), s.rows_flops(False))
 
 
 def update(s: Setting) -> Work:
   """Gradients over all rows in micro-batches, one optimizer step."""
-  made = minibatches.score(s.run, s.state, s.minibatches)
+  batches = minibatches.score(s.run, s.state, s.minibatches)
 
   def once(i):
-    s.state = jax.block_until_ready(step_lib.update(s.run, s.state, made)[0])
+    s.state = jax.block_until_ready(step_lib.update(s.run, s.state, batches)[0])
   return Work(once, s.shapes(), s.rows_flops(True))
 
 

@@ -21,12 +21,12 @@ REPEATS = 5
 
 def _best_seconds(f, *args, repeats: int) -> float:
   jax.block_until_ready(f(*args))
-  found = []
+  seconds = []
   for _ in range(repeats):
     begun = time.perf_counter()
     jax.block_until_ready(f(*args))
-    found.append(time.perf_counter() - begun)
-  return min(found)
+    seconds.append(time.perf_counter() - begun)
+  return min(seconds)
 
 
 def matmul_rate(dtype: str, sizes=MATMUL_SIZES, repeats: int = REPEATS):

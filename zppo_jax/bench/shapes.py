@@ -108,13 +108,13 @@ def load_of(text: str, name: str) -> Load:
   if len(parts) != 4 or not all(p.isdecimal() and int(p) for p in parts):
     raise ValueError(f'--load is {text!r}; it must be prompts x tokens x '
                      'rollouts x tokens, e.g. 8x512x8x256')
-  found = Load(*map(int, parts))
+  load = Load(*map(int, parts))
   allowed.number(f'--load is {text!r}: the length of a response',
-                 found.response, '>= 2')
-  if found.rows % 2:
-    raise ValueError(f'--load is {text!r}: it has {found.rows} rows; their '
+                 load.response, '>= 2')
+  if load.rows % 2:
+    raise ValueError(f'--load is {text!r}: it has {load.rows} rows; their '
                      'number must be even')
-  return found
+  return load
 
 
 def preset(name: str, dtype: str, remat: str) -> models.Model:

@@ -1,4 +1,4 @@
-"""What `zppo models FOLDER` says of a checkpoint; no weights are read."""
+"""What `zppo models FOLDER` says of a checkpoint; it reads no weights."""
 
 import pathlib
 

@@ -1,9 +1,10 @@
-"""What a run would do: config, counts, memory, programs, time; nothing stays.
+"""What a run would do: its config, counts, memory, programs and time.
 
-Counts are exact. Temporaries are what the compiler says of the largest program
-of each engine. The time is measured: the first steps run in memory. Later ones
-differ by how many groups are trained, so it is given between two bounds: as few
-as in the third step, and all of them.
+It leaves no file. Counts are exact. Temporaries are what the compiler says of
+the largest program of each engine. The time is measured, because the first
+steps run in memory. Later steps may train more groups, so the time of a step is
+given between two bounds: a step that trains as few groups as the third one did,
+and a step that trains all of them.
 """
 
 import dataclasses
@@ -36,8 +37,8 @@ def _rollout_params(run: Run):
 
 
 def standing_memory(run: Run) -> dict[str, int]:
-  """Bytes per device of what lives through a step, by part; caches at their
-  largest."""
+  """Bytes per device of what lives through a step, by part. Caches count at
+  their largest size."""
   state = run.abstract_state
   shapes = _rollout_params(run)
   out = {
@@ -58,7 +59,9 @@ def lowered(run: Run) -> dict:
   """The largest text-only program of each engine, lowered."""
   params, rollout = run.abstract_state.params, _rollout_params(run)
   text = [s for s in layouts.shapes(run.layout) if not s.patches]
-  targets = minibatches.example_targets(run.method, run.num_updates)
+  targets = minibatches.example_targets(
+      run.method, run.num_updates, run.distil, run.stored_need,
+      run.teacher is not None and run.teacher.capabilities.entropy)
   rows = layouts.empty(run.layout, text[-1], targets)
   update = run.update_fn.keywords
   out = {f'student {name}': program for name, program in
@@ -71,7 +74,7 @@ def lowered(run: Run) -> dict:
     out['scoring'] = run.score_fn.lower(params, rows)
   grads = update['zeros_fn'].eval_shape(params)
   out['gradient of a micro-batch'] = update['accumulate_fn'].lower(
-      grads, params, rows)
+      grads, params, rows, *update['beside_fn'](run.abstract_state))
   out['optimizer step'] = update['optimizer_fn'].lower(
       run.abstract_state, grads, 1.0)
   return out

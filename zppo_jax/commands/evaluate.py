@@ -85,15 +85,15 @@ def main(config, checkpoint: str, path, *, splits: Sequence[str] = (),
   """Evaluates a checkpoint into a new directory and returns the summary.
 
   Args:
-    config: of a training run; gives task, decoding limits, shapes and seed;
-      and the date in prompts, if it names one, else that is the run's to which
-      the checkpoint belongs, else today's.
+    config: the config of a training run. It gives task, decoding limits,
+      shapes and seed, and the date in prompts if it names one. Without one it
+      is the date of the run to which the checkpoint belongs, or today's.
     checkpoint: the policy instead of the config's student; see `load_policy`.
     path: a new directory.
     splits: evaluation splits; none means the config's eval.splits.
     num_rollouts: n, the rollouts per question.
     ks: each k of pass@k.
-    temperature: 0 takes the argmax; otherwise the config's top_p and top_k
+    temperature: 0 takes the argmax; at others the config's top_p and top_k
       hold too.
 
   Raises:

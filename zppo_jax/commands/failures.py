@@ -51,8 +51,8 @@ def users_line(error: BaseException) -> str:
 
 
 def one_line(error: Exception) -> str | None:
-  """What is wrong, in one line; None for a mistake in our own code, of which
-  the traceback tells more."""
+  """What is wrong, in one line; None for a mistake in our own code, because
+  its traceback says more."""
   if isinstance(error, ModuleNotFoundError) and error.name:
     package = error.name.partition('.')[0]
     if package in EXTRAS:

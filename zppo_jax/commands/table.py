@@ -13,13 +13,13 @@ class Command(NamedTuple):
 
   Attributes:
     run: takes the parsed flags; its docstring is the line of the help.
-    wanted: {flag: help} of the strings without which it does not run.
-    optional: {flag: (default, help)}; a flag has the type of its default,
-      None is a string's.
+    wanted: {flag: help} of the string flags without which it does not run.
+    optional: {flag: (default, help)}. A flag has the type of its default; a
+      default of None is that of a string.
     config: whether it also takes --config=FILE and --config.KEY=VALUE.
-    arguments: what its arguments without a flag are; '' if it takes none,
-      otherwise it needs one, unless they stand in brackets, and `run` takes
-      their list too.
+    arguments: the name of its arguments without a flag, for the help; '' if
+      it takes none. It then needs at least one, unless the name stands in
+      brackets, and `run` also takes their list.
     instead: a flag with which it needs no config.
   """
   run: Callable[..., None]
@@ -36,8 +36,8 @@ class Command(NamedTuple):
 
 
 def _start(config) -> None:
-  """What must be said of a CPU before JAX starts: the devices of the mesh,
-  and that freed memory stays."""
+  """Sets a CPU up before JAX starts: it gets the devices of the mesh, and
+  malloc keeps freed memory."""
   from zppo_jax.devices import cpu_devices, malloc, sharding
   if config is not None:
     cpu_devices.ensure(sharding.MeshConfig(**config.mesh))

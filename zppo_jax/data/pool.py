@@ -16,7 +16,8 @@ from typing import Any, overload
 from zppo_jax import allowed
 from zppo_jax.data import digest, filters, mappings, media, readers, values
 from zppo_jax.data.filters import Candidate
-from zppo_jax.data.mappings import Mapped, Mapping, mapping as rows
+from zppo_jax.data.mappings import Mapped, Mapping
+from zppo_jax.data.mappings.mapping import check_places, checked
 from zppo_jax.records import Clip, Picture, Question
 from zppo_jax.verdicts import kinds
 
@@ -186,7 +187,7 @@ class Source:
     row = self._words[index]
     self._check(row, index, self.mapping.columns)
     try:
-      words = rows.checked(self.mapping.read(row), self.of.places)
+      words = checked(self.mapping.read(row), self.of.places)
     # A row of another schema makes a mapping raise almost anything.
     except Exception as e:
       raise ValueError(
@@ -220,7 +221,7 @@ class Source:
       return
     try:
       video = values.at(row, self.video) if self.video else None
-      rows.check_places(
+      check_places(
           words.places,
           len(words.images) + sum(media.count(values.at(row, c))
                                  for c in self.images),

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from zppo_jax import allowed
-from zppo_jax.data import mappings, pool, suite_rows as rows
+from zppo_jax.data import mappings, pool, suite_rows
 from zppo_jax.data.mappings.mapping import Mapping, Row
 from zppo_jax.records import Decoding, Question
 
@@ -87,112 +87,115 @@ _JUDGE, _EXACT, _RULE, _FIXED = ('official judge', 'exact+judge',
 _MMMU = ','.join(f'image_{i}' for i in range(1, 8))
 BENCHMARKS: dict[str, Benchmark] = {
     'ai2d': _image('AI2 Diagrams', 'lmms-lab/ai2d', 'test', _EXACT,
-                   'question options answer', rows.ai2d),
+                   'question options answer', suite_rows.ai2d),
     'babyvision': _image(
         'BabyVision', 'UnipatAI/BabyVision', 'train', _EXACT,
         'taskId question ansType options choiceAns blankAns',
-        rows.babyvision),
+        suite_rows.babyvision),
     'charxiv': _image(
         'CharXiv', 'princeton-nlp/CharXiv', 'validation', _JUDGE,
-        'reasoning_q reasoning_a', rows.charxiv,
+        'reasoning_q reasoning_a', suite_rows.charxiv,
         note='reasoning questions alone; the descriptive ones are numbers of '
              'templates'),
     'dynamath': _image(
         'DynaMath, 501 seeds x 10 variants', 'DynaMath/DynaMath_Sample',
         'sample_variant1 to sample_variant10', _EXACT,
-        'question ground_truth answer_type', rows.dynamath, 'decoded_image'),
+        'question ground_truth answer_type', suite_rows.dynamath,
+        'decoded_image'),
     'embspatial': _image(
         'EmbSpatial-Bench', 'FlagEval/EmbSpatial-Bench', 'test', _EXACT,
-        'question answer_options answer', rows.embspatial),
+        'question answer_options answer', suite_rows.embspatial),
     'infovqa': _image(
         'InfographicVQA', 'lmms-lab/DocVQA', 'InfographicVQA validation',
-        _FIXED, 'questionId question answers', rows.infovqa,
+        _FIXED, 'questionId question answers', suite_rows.infovqa,
         note='the paper scores by ANLS'),
     'mathverse': _image(
         'MathVerse', 'CaraJ/MathVerse-lmmseval', 'testmini', _EXACT,
-        'sample_index question answer question_type', rows.mathverse),
+        'sample_index question answer question_type', suite_rows.mathverse),
     'mathvision': _image(
         'MathVision', 'MathLLMs/MathVision', 'test', _EXACT,
-        'id question options answer', rows.mathvision, 'decoded_image'),
+        'id question options answer', suite_rows.mathvision, 'decoded_image'),
     'mathvista': _image(
         'MathVista', 'AI4Math/MathVista', 'testmini', _RULE,
         'pid question choices unit answer question_type answer_type',
-        rows.mathvista, 'decoded_image'),
+        suite_rows.mathvista, 'decoded_image'),
     'mmmu_pro': _image(
         'MMMU-Pro', 'MMMU/MMMU_Pro', 'test of both standard configs', _EXACT,
-        'id question options answer', rows.mmmu_pro, _MMMU,
+        'id question options answer', suite_rows.mmmu_pro, _MMMU,
         note='the config vision has other columns (its question is in the '
              'image) and is not read'),
     'mmvet': _image('MM-Vet', 'lmms-lab/MMVet', 'test', _JUDGE,
-                    'question_id question answer', rows.mmvet,
+                    'question_id question answer', suite_rows.mmvet,
                     note='the official judge gives parts of a point'),
     'ocrbench_en': _image(
         'OCRBench v2, English', 'ling99/OCRBench_v2', 'test', _FIXED,
-        'id question answers type', rows.ocrbench('en'),
+        'id question answers type', suite_rows.ocrbench('en'),
         note='the paper scores by the official metrics of each task'),
     'ocrbench_zh': _image(
         'OCRBench v2, Chinese', 'ling99/OCRBench_v2', 'test', _FIXED,
-        'id question answers type', rows.ocrbench('cn'),
+        'id question answers type', suite_rows.ocrbench('cn'),
         note='the paper scores by the official metrics of each task'),
     'visualpuzzles': _image(
         'VisualPuzzles', 'neulab/VisualPuzzles', 'train', _EXACT,
-        'id category question options answer', rows.visualpuzzles,
+        'id category question options answer', suite_rows.visualpuzzles,
         confirmed=True),
     'vlmsareblind': _image(
         'VLMs are Blind', 'XAI/vlmsareblind', 'valid', _EXACT,
-        'task prompt groundtruth', rows.vlmsareblind),
+        'task prompt groundtruth', suite_rows.vlmsareblind),
     'wemath': _image('We-Math', 'We-Math/We-Math', 'testmini', _EXACT,
-                     'ID question option answer', rows.wemath, 'image_path'),
+                     'ID question option answer', suite_rows.wemath,
+                     'image_path'),
 
     'aime25': _text('AIME 2025', 'opencompass/AIME2025',
                     'test of AIME2025-I and AIME2025-II', _EXACT,
-                    'question, answer', rows.aime25),
+                    'question, answer', suite_rows.aime25),
     'aime26': _text('AIME 2026', 'MathArena/aime_2026', 'train', _EXACT,
-                    'problem_idx, problem, answer', rows.aime26),
+                    'problem_idx, problem, answer', suite_rows.aime26),
     'ceval': _text('C-Eval', 'ceval/ceval-exam', 'val of all 52 subjects',
-                   _EXACT, 'question, A, B, C, D, answer', rows.ceval),
+                   _EXACT, 'question, A, B, C, D, answer', suite_rows.ceval),
     'gpqa_diamond': _text(
         'GPQA-Diamond', 'Idavidrein/gpqa', 'gpqa_diamond train (gated)',
         _EXACT, 'Question, Correct Answer, Incorrect Answer 1, '
-        'Incorrect Answer 2, Incorrect Answer 3', rows.gpqa),
+        'Incorrect Answer 2, Incorrect Answer 3', suite_rows.gpqa),
     'hle': _text("Humanity's Last Exam", 'cais/hle', 'test (gated)', _JUDGE,
-                 'id, question, answer, category', rows.hle, images='image'),
+                 'id, question, answer, category', suite_rows.hle,
+                 images='image'),
     'imo_answerbench': _text(
         'IMO-AnswerBench', 'OpenEvals/IMO-AnswerBench', 'train', _EXACT,
-        'Problem ID, Problem, Short Answer, Category', rows.imo_answerbench,
-        confirmed=True),
+        'Problem ID, Problem, Short Answer, Category',
+        suite_rows.imo_answerbench, confirmed=True),
     'mmlu': _text('MMLU', 'cais/mmlu', 'all test', _EXACT,
-                  'question, subject, choices, answer', rows.mmlu),
+                  'question, subject, choices, answer', suite_rows.mmlu),
     'mmlu_pro': _text('MMLU-Pro', 'TIGER-Lab/MMLU-Pro', 'test', _EXACT,
                       'question_id, question, options, answer, category',
-                      rows.mmlu_pro),
+                      suite_rows.mmlu_pro),
     'mmlu_redux': _text('MMLU-Redux 2.0', 'edinburgh-dawg/mmlu-redux-2.0',
                         'test of all 57 subjects', _EXACT,
-                        'question, choices, answer', rows.mmlu_redux),
+                        'question, choices, answer', suite_rows.mmlu_redux),
     'multichallenge': _text(
         'MultiChallenge', 'ScaleAI/MultiChallenge', 'test', _JUDGE,
         'QUESTION_ID, AXIS, CONVERSATION, TARGET_QUESTION, PASS_CRITERIA',
-        rows.multichallenge,
+        suite_rows.multichallenge,
         note='a conversation is shown as one message'),
 
     'mmvu': _video('MMVU', 'yale-nlp/MMVU', 'validation', _JUDGE,
-                   'id question_type question choices answer', rows.mmvu,
+                   'id question_type question choices answer', suite_rows.mmvu,
                    'video'),
     'mvbench': _video('MVBench', 'OpenGVLab/MVBench', 'json of 20 tasks',
-                      _RULE, 'question candidates answer', rows.mvbench,
+                      _RULE, 'question candidates answer', suite_rows.mvbench,
                       'video'),
     'video_mme': _video(
         'Video-MME without subtitles', 'lmms-lab/Video-MME', 'test', _RULE,
-        'question_id question options answer', rows.video_mme, 'videoID'),
+        'question_id question options answer', suite_rows.video_mme, 'videoID'),
     'video_mme_subtitles': _video(
         'Video-MME with subtitles', 'lmms-lab/Video-MME', 'test', _RULE,
         'question_id question options answer subtitles',
-        rows.video_mme_subtitles, 'videoID',
+        suite_rows.video_mme_subtitles, 'videoID',
         note='subtitles are a column to be added from the set\'s files'),
     'video_mmmu': _video(
         'Video-MMMU', 'lmms-lab/VideoMMMU',
         'test of Perception, Comprehension and Adaptation', _RULE,
-        'id question options answer', rows.video_mmmu, 'id'),
+        'id question options answer', suite_rows.video_mmmu, 'id'),
 }
 
 

@@ -18,8 +18,8 @@ def naming(path):
   except OSError as e:
     if e.filename is not None:
       raise
-    told = e.strerror or str(e)
-    raise type(e)(e.errno or 0, f'cannot write: {told}', str(path)) from e
+    cause = e.strerror or str(e)
+    raise type(e)(e.errno or 0, f'cannot write: {cause}', str(path)) from e
 
 
 def append(path, text: str) -> None:
@@ -76,12 +76,12 @@ def unsealed(line) -> dict:
 def digest_of_start(path, size: int | None = None) -> tuple[int, str]:
   """(bytes, digest) of the first `size` bytes of a file, or of all of it."""
   path = pathlib.Path(path)
-  found, left = hashlib.sha256(), size
+  sha, left = hashlib.sha256(), size
   with open(path, 'rb') as f:
     while left is None or left > 0:
       part = f.read(1 << 20 if left is None else min(left, 1 << 20))
       if not part:
         break
-      found.update(part)
+      sha.update(part)
       left = None if left is None else left - len(part)
-    return f.tell(), found.hexdigest()
+    return f.tell(), sha.hexdigest()

@@ -1,4 +1,4 @@
-"""From a micro-batch to what a loss reads of the policy."""
+"""From a micro-batch to what a loss reads of the policy and frozen models."""
 
 import functools
 
@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from zppo_jax.arrays import (
   Cache,
+  Hidden,
   MicroBatch,
   OwnPrompts,
   PolicyOutput,
@@ -16,11 +17,36 @@ from zppo_jax.models import cache
 from zppo_jax.objectives import token_logps as logprobs
 
 
-def _own_prompts(params, batch: MicroBatch, model, of_tokens):
-  """`policy_output` if rows hold their own prompts."""
+def _own_hidden(params, batch: MicroBatch, model):
+  """[B, T, D] if rows hold their own prompts: t predicts token t + 1."""
+  return model.apply(
+      params, batch.tokens_BT, batch.positions_BTA, batch.segment_BT,
+      media=batch.prompts.media)[0]
+
+
+def _continued_hidden(params, batch: MicroBatch, model):
+  """[B, T + 1, D] behind shared prompts: t predicts token t.
+
+  The numbers and their gradient are those of rows with their own prompts
+  (Prefix Grouper, arXiv 2506.05433).
+  """
+  last_PD, slots, state = cache.prefill(model, params, batch.prompts)
+  B = batch.tokens_BT.shape[0]
+  rows = B // batch.prompts.tokens_PT.shape[0]
+  # A copy of params by block has a recurrent state by block (arrays.NewKV).
+  axis = 0 if isinstance(slots.k_LCKHS, tuple) else 1
+  state = jax.tree.map(lambda s: jnp.repeat(s, rows, axis=axis), state)
   hidden_BTD, _ = model.apply(
       params, batch.tokens_BT, batch.positions_BTA, batch.segment_BT,
-      media=batch.prompts.media)
+      Cache((slots,), state))
+  # The last hidden state of a prompt predicts the first token of its responses.
+  first_BD = jnp.repeat(last_PD, rows, axis=0)
+  return jnp.concatenate([first_BD[:, None], hidden_BTD], axis=1)
+
+
+def _own_prompts(params, batch: MicroBatch, model, of_tokens):
+  """`policy_output` if rows hold their own prompts."""
+  hidden_BTD = _own_hidden(params, batch, model)
   segment_BT, head_DV = batch.segment_BT, model.head(params)
   follows_BT = jnp.pad(segment_BT[:, 1:] == segment_BT[:, :-1],
                        ((0, 0), (1, 0)))
@@ -28,25 +54,17 @@ def _own_prompts(params, batch: MicroBatch, model, of_tokens):
       hidden_BTD, head_DV, batch.tokens_BT, follows_BT & (batch.mask_BT > 0))
   return PolicyOutput(
       logp_BT=logp_BT, entropy_BT=entropy_BT, head_DV=head_DV,
-      hidden_BTD=jnp.pad(hidden_BTD[:, :-1], ((0, 0), (1, 0), (0, 0))))
+      hidden_BTD=_of_own(hidden_BTD))
+
+
+def _of_own(hidden_BTD):
+  """The results of `_own_hidden` at the tokens that they predict."""
+  return jnp.pad(hidden_BTD[:, :-1], ((0, 0), (1, 0), (0, 0)))
 
 
 def _behind_prompts(params, batch: MicroBatch, model, of_tokens):
-  """`policy_output` if prompts are run once for the rows that share them.
-
-  The numbers and their gradient are the same (Prefix Grouper, arXiv
-  2506.05433).
-  """
-  last_PD, slots, state = cache.prefill(model, params, batch.prompts)
-  B = batch.tokens_BT.shape[0]
-  rows = B // batch.prompts.tokens_PT.shape[0]
-  state = jax.tree.map(lambda s: jnp.repeat(s, rows, axis=1), state)
-  hidden_BTD, _ = model.apply(
-      params, batch.tokens_BT, batch.positions_BTA, batch.segment_BT,
-      Cache((slots,), state))
-  # The last hidden state of a prompt predicts the first token of its responses.
-  first_BD = jnp.repeat(last_PD, rows, axis=0)
-  hidden_BTD = jnp.concatenate([first_BD[:, None], hidden_BTD], axis=1)
+  """`policy_output` if prompts are run once for the rows that share them."""
+  hidden_BTD = _continued_hidden(params, batch, model)
   head_DV = model.head(params)
   more = lambda x_BT: jnp.pad(x_BT, ((0, 0), (1, 0)))
   logp_BT, entropy_BT = of_tokens(
@@ -57,6 +75,10 @@ def _behind_prompts(params, batch: MicroBatch, model, of_tokens):
 
 
 _FORWARD = {OwnPrompts: _own_prompts, PromptBatch: _behind_prompts}
+_HIDDEN = {
+    OwnPrompts: lambda *run: _of_own(_own_hidden(*run)),
+    PromptBatch: lambda *run: _continued_hidden(*run)[:, :-1],
+}
 
 
 def policy_output(params, batch: MicroBatch, *, model, temperature,
@@ -79,6 +101,23 @@ def policy_output(params, batch: MicroBatch, *, model, temperature,
   return _FORWARD[type(batch.prompts)](
       params, batch, model, functools.partial(
           logprobs.token_logps, temperature=temperature, chunk=chunk))
+
+
+def frozen_output(params, batch: MicroBatch, *, model) -> Hidden:
+  """The last step of a model that is not trained, on the policy's tokens.
+
+  Args:
+    params: its params, stacked or a rollout copy.
+    batch: sequences in either layout of prompts.
+    model: its `Model`, whose width may be another than the policy's.
+
+  Returns:
+    A Hidden without a gradient.
+  """
+  params = jax.lax.stop_gradient(params)
+  return jax.lax.stop_gradient(Hidden(
+      hidden_BTD=_HIDDEN[type(batch.prompts)](params, batch, model),
+      head_DV=model.head(params)))
 
 
 def token_logps(params, batch: MicroBatch, *, model, temperature, chunk):

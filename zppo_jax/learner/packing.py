@@ -57,6 +57,29 @@ def trained_tokens(groups: Sequence[Group]) -> int:
   return sum(len(r.tokens) for g in groups for r in g.rollouts)
 
 
+def reducer_count(kind: str, groups: Sequence[Group],
+                  targets: Mapping[tuple[int, int], Mapping[str, np.ndarray]],
+                  longest: int) -> int:
+  """The count of a reducer over a whole mini-batch, by which its summed loss is
+  divided.
+
+  Args:
+    kind: a key of reducers.REDUCERS.
+    groups: the groups of the mini-batch.
+    targets: (group, rollout) -> targets of the rollouts that are trained.
+    longest: the most tokens of a response.
+  """
+  if kind == 'token_mean':
+    return trained_tokens(groups)
+  if kind == 'taught_tokens':
+    return int(sum(
+        np.sum(of.get('taught', np.ones(len(rollout.tokens)))[rollout.forced:])
+        for (p, g), of in targets.items()
+        for rollout in (groups[p].rollouts[g],)))
+  rollouts = sum(len(r.tokens) > r.forced for g in groups for r in g.rollouts)
+  return {'per_rollout': rollouts, 'constant_length': rollouts * longest}[kind]
+
+
 def patch_bucket(media: PromptMedia | None, buckets: Sequence[int],
                  what: str) -> int:
   """Patches to which a prompt's media are padded; 0 for text alone.

@@ -5,7 +5,8 @@ count. So k micro-batches equal one batch, whatever their lengths are.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import chex
 import jax
@@ -13,9 +14,10 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from zppo_jax.arrays import MicroBatch, PolicyOutput, TrainState
+from zppo_jax.arrays import Beside, MicroBatch, PolicyOutput, TrainState
 from zppo_jax.devices import sharding
 from zppo_jax.learner import forward
+from zppo_jax.objectives import reducers
 from zppo_jax.objectives.losses import Loss
 
 
@@ -69,19 +71,29 @@ def own_old_logps(output: PolicyOutput, batch: MicroBatch) -> MicroBatch:
   return batch.with_target('old_logp', jax.lax.stop_gradient(output.logp_BT))
 
 
-def policy_loss(params, batch: MicroBatch, *, model, loss: Loss, temperature,
-                chunk, old_logps=recorded_old_logps):
+def policy_loss(params, batch: MicroBatch, beside: Beside | None = None, *,
+                model, loss: Loss, temperature, chunk,
+                old_logps=recorded_old_logps,
+                frozen: Mapping[str, Any] | None = None,
+                reducer: str = 'token_mean', longest: int = 1):
   """Summed token loss of a micro-batch (ZPPO section 3.3).
 
   Args:
     params: the policy.
     batch: responses under the prompts that they were sampled from.
+    beside: the params of frozen models and what else the loss reads; None for a
+      loss of the policy alone.
     model: the policy's `Model`.
     loss: see losses.Loss.
     temperature: the sampler's temperature, so that ratios are those of the
       sampled distribution.
     chunk: positions whose logits exist at a time.
     old_logps: `recorded_old_logps` or `own_old_logps`.
+    frozen: name -> the `Model` of params in `beside.frozen`, each of which runs
+      on this batch without a gradient.
+    reducer: a key of reducers.REDUCERS. The caller divides the sum by the count
+      of the whole mini-batch.
+    longest: the most tokens of a response, for the reducer.
 
   Returns:
     (loss sum, `Sums`).
@@ -91,10 +103,17 @@ def policy_loss(params, batch: MicroBatch, *, model, loss: Loss, temperature,
       [batch.tokens_BT, *batch.targets.values()], 2)
   output = forward.policy_output(params, batch, model=model,
                                  temperature=temperature, chunk=chunk)
+  if beside is not None:
+    output = output.replace(done=beside.done, frozen={
+        name: forward.frozen_output(beside.frozen[name], batch, model=of)
+        for name, of in (frozen or {}).items()})
   batch = old_logps(output, batch)
   loss_BT, statistics = loss(output, batch)
   chex.assert_equal_shape([loss_BT, batch.mask_BT, *statistics.values()])
-  total = jnp.sum(loss_BT * batch.mask_BT)
+  weight_BT, _ = reducers.reduced(
+      reducer, batch.mask_BT, batch.segment_BT,
+      batch.targets.get('taught', batch.mask_BT), longest)
+  total = jnp.sum(loss_BT * weight_BT)
   return total, diagnostics(output, batch, total, statistics)
 
 
@@ -115,8 +134,9 @@ def diagnostics(output: PolicyOutput, batch: MicroBatch, loss,
   statistics = jax.lax.stop_gradient(statistics)
   masked = {name: x_BT * mask_BT for name, x_BT in statistics.items()}
   numbers = {name: masked[name] for name, x_BT in statistics.items()
-             if jnp.issubdtype(x_BT.dtype, jnp.floating)}
-  masked['entropy'] = output.entropy_BT * mask_BT
+             if jnp.issubdtype(x_BT.dtype, jnp.floating) and name != 'entropy'}
+  # A loss that knows the entropy saves the pass over the vocabulary for it.
+  masked['entropy'] = statistics.get('entropy', output.entropy_BT) * mask_BT
   positions, padding = batch.prompts.positions()
   return Sums(
       loss=loss, tokens=mask_BT.sum(),
@@ -127,9 +147,13 @@ def diagnostics(output: PolicyOutput, batch: MicroBatch, loss,
       lowest={name: x_BT.min(initial=0) for name, x_BT in numbers.items()})
 
 
-def accumulate(grads, params, batch: MicroBatch, *, loss_fn):
-  """(gradient so far + the gradient of a micro-batch, its `Sums`)."""
-  (_, sums), new = jax.value_and_grad(loss_fn, has_aux=True)(params, batch)
+def accumulate(grads, params, batch: MicroBatch, *beside, loss_fn):
+  """(gradient so far + the gradient of a micro-batch, its `Sums`).
+
+  `beside` is a `Beside`, or nothing for a loss of the policy alone.
+  """
+  (_, sums), new = jax.value_and_grad(loss_fn, has_aux=True)(
+      params, batch, *beside)
   return jax.tree.map(jnp.add, grads, new), sums
 
 
@@ -140,7 +164,8 @@ def optimizer_step(state: TrainState, grads, token_count, *, tx):
     state: the state.
     grads: the summed gradient over the mini-batch's trained rows.
     token_count: response tokens of the *whole* mini-batch, those of trivial
-      groups included (DAPO's token-level aggregation).
+      groups included (DAPO's token-level aggregation); the count of another
+      reducer in its place.
     tx: the optimizer.
 
   Returns:
@@ -155,16 +180,23 @@ def optimizer_step(state: TrainState, grads, token_count, *, tx):
           optax.tree.norm(grads))
 
 
+def nothing_beside(state: TrainState) -> tuple:
+  """The arguments of `accumulate` behind the batch: none."""
+  del state
+  return ()
+
+
 def update_step(state: TrainState, micro_batches, token_count, *,
-                accumulate_fn, add_fn, optimizer_fn, zeros_fn):
+                accumulate_fn, add_fn, optimizer_fn, zeros_fn,
+                beside_fn=nothing_beside):
   """One optimizer step from the micro-batches of a mini-batch.
 
   Returns:
     (next state, `Sums`, gradient norm).
   """
-  grads, parts = zeros_fn(state.params), []
+  grads, parts, beside = zeros_fn(state.params), [], beside_fn(state)
   for batch in micro_batches:
-    grads, sums = accumulate_fn(grads, state.params, batch)
+    grads, sums = accumulate_fn(grads, state.params, batch, *beside)
     parts.append(sums)
   state, norm = optimizer_fn(state, grads, token_count)
   return (state, functools.reduce(add_fn, parts) if parts else no_sums(),
@@ -176,19 +208,32 @@ def zeros(params):
   return jax.tree.map(jnp.zeros_like, params)
 
 
-def compile_update(*, loss_fn: Callable, tx, mesh, shardings: TrainState):
+def _beside(state: TrainState, frozen: dict, scheduled: bool) -> tuple:
+  return (Beside(frozen=frozen, done=state.updates if scheduled else None),)
+
+
+def compile_update(*, loss_fn: Callable, tx, mesh, shardings: TrainState,
+                   frozen: Mapping[str, Any] | None = None,
+                   scheduled: bool = False):
   """`update_step` with its device functions jitted for a mesh.
 
   Args:
-    loss_fn: (params, batch) -> (loss sum, Sums).
+    loss_fn: (params, batch) -> (loss sum, Sums). It gets a `Beside` too if
+      there is a frozen model or a schedule; else the program has no argument
+      for it.
     tx: the optimizer.
     mesh: the mesh.
     shardings: states.state_shardings of the same model, optimizer and mesh.
+    frozen: name -> params of models that are not trained, which keep the
+      sharding that they have.
+    scheduled: whether the loss reads how many optimizer steps were made.
   """
   whole, rows = sharding.replicated(mesh), sharding.batch_sharding(mesh)
+  reads = bool(frozen) or scheduled
   accumulate_fn = jax.jit(
       functools.partial(accumulate, loss_fn=loss_fn),
-      in_shardings=(shardings.params, shardings.params, rows),
+      in_shardings=(shardings.params, shardings.params, rows,
+                    *((None,) * reads)),
       out_shardings=(shardings.params, whole), donate_argnums=0)
   optimizer_fn = jax.jit(
       functools.partial(optimizer_step, tx=tx),
@@ -199,5 +244,8 @@ def compile_update(*, loss_fn: Callable, tx, mesh, shardings: TrainState):
   # shape is compiled once.
   return functools.partial(
       update_step, accumulate_fn=accumulate_fn, optimizer_fn=optimizer_fn,
+      beside_fn=functools.partial(
+          _beside, frozen=dict(frozen or {}), scheduled=scheduled)
+      if reads else nothing_beside,
       add_fn=jax.jit(add_sums, out_shardings=whole),
       zeros_fn=jax.jit(zeros, out_shardings=shardings.params))

@@ -71,8 +71,8 @@ def _yarn(rotary_dim: int, theta: float, yarn: Yarn, dtype) -> np.ndarray:
   power = _powers(rotary_dim, theta, dtype)
   ramp = np.clip((np.arange(rotary_dim // 2, dtype=dtype) - dtype(low))
                  / dtype(high - low), dtype(0), dtype(1))
-  kept = 1 - ramp
-  return 1 / (dtype(yarn.factor) * power) * (1 - kept) + 1 / power * kept
+  share = 1 - ramp
+  return 1 / (dtype(yarn.factor) * power) * (1 - share) + 1 / power * share
 
 
 def _powers(rotary_dim: int, theta: float, dtype) -> np.ndarray:
@@ -83,9 +83,9 @@ def _powers(rotary_dim: int, theta: float, dtype) -> np.ndarray:
 
 def table(config, rotary_dim: int) -> np.ndarray:
   """The angle per position of each rotary pair, scaled or not, in float32."""
-  found, _ = frequencies(config, rotary_dim, np.float32)
-  if found is not None:
-    return found
+  angles, _ = frequencies(config, rotary_dim, np.float32)
+  if angles is not None:
+    return angles
   plain = 1 / _powers(rotary_dim, config.rope_theta, np.float32)
   scaled = getattr(config, 'rope_llama3', ())
   return plain * layers.llama3_scale(

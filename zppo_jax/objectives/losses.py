@@ -6,8 +6,8 @@ it reads of each token, besides the policy's output, are the batch's `targets`.
 
 import dataclasses
 import functools
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import chex
 import jax
@@ -24,8 +24,25 @@ _LOG_RATIO_BOUND = 20.0  # nats
 # it has no gradient.
 Loss = Callable[[PolicyOutput, MicroBatch],
                 tuple[jax.Array, dict[str, jax.Array]]]
-# A Loss from the section `algorithm` of a config.
-MakeLoss = Callable[[Any], Loss]
+
+
+class LossContext(NamedTuple):
+  """What a loss is made from.
+
+  Attributes:
+    algorithm: the section `algorithm` of the config.
+    distil: the algorithms.distillation.Distil of the config; None for a method
+      without a teacher's numbers.
+    vocab: the true vocabulary of student and teacher, in ids.
+    chunk: positions whose logits exist at a time.
+  """
+  algorithm: Any
+  distil: Any = None
+  vocab: int = 0
+  chunk: int = 512
+
+
+MakeLoss = Callable[[LossContext], Loss]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,17 +118,31 @@ def negative_log_likelihood(output: PolicyOutput, batch: MicroBatch
   return -batch.targets['advantage'] * output.logp_BT, {}
 
 
-def make_clipped_surrogate(algorithm: Any) -> Loss:
+def added(losses: Sequence[Loss]) -> Loss:
+  """The sum of losses; a `Loss`, with the statistics of all.
+
+  Their names differ, except those that say the same of the policy ('entropy').
+  """
+  def total(output: PolicyOutput, batch: MicroBatch):
+    parts = [loss(output, batch) for loss in losses]
+    return sum(loss_BT for loss_BT, _ in parts), {
+        name: x_BT for _, statistics in parts
+        for name, x_BT in statistics.items()}
+
+  return total
+
+
+def make_clipped_surrogate(context: LossContext) -> Loss:
   """`clipped_surrogate` with the bounds of `algorithm.clip`.
 
   Raises:
     ValueError: for a bound out of its range, naming it.
   """
   return functools.partial(clipped_surrogate,
-                           clip=ClipBounds(**algorithm.clip))
+                           clip=ClipBounds(**context.algorithm.clip))
 
 
-def make_negative_log_likelihood(algorithm: Any) -> Loss:
+def make_negative_log_likelihood(context: LossContext) -> Loss:
   """`negative_log_likelihood`, which has no constants."""
-  del algorithm
+  del context
   return negative_log_likelihood

@@ -131,6 +131,28 @@ TEACHER = (
           ('teacher/requests', 'teacher/retries', 'teacher/fallbacks'),
           'requests: sent, retries included; fallbacks: hard questions without '
           'any answer, whose NCQ alone remains.', FROM_ZERO),
+    Panel('Distillation: divergence', 'nats per taught token',
+          ('distil/divergence',),
+          'What the method pulls down, without its coefficient: the divergence '
+          'of the next-token distributions, or, of sampled tokens alone, the '
+          'mean of log p_student - log p_teacher.', FROM_ZERO),
+    Panel('Distillation: entropies', 'nats per taught token',
+          ('distil/student_entropy', 'distil/teacher_entropy'),
+          'Of both next-token distributions on taught tokens.', FROM_ZERO),
+    Panel('Distillation: mass', 'probability',
+          ('distil/overlap_mass', 'distil/kept_mass_student',
+           'distil/kept_mass_teacher'),
+          'overlap: what both distributions share; kept: what each has on the '
+          'ids that are compared. Student mass that leaves the kept ids is '
+          'pulled by no term but the bucket.'),
+    Panel('Distillation: what was taught', 'fraction',
+          ('distil/taught', 'distil/missing', 'distil/student_states'),
+          'taught: trained tokens with numbers of the teacher; missing: '
+          'response tokens whose scores never came; student_states: 1 where '
+          "the step trained on the student's own tokens."),
+    Panel('Distillation: coefficient', 'factor', ('distil/coefficient',),
+          'The factor of the distillation loss, mean over the updates.',
+          FROM_ZERO),
     Panel('Compression of candidates', 'traces per step', ('compression/*',),
           'Candidates sent to be shortened, kept as they are, refused as too '
           'long, or thrown away for a reason.', FROM_ZERO),
@@ -317,7 +339,7 @@ def time_by_step(groups: Sequence[RunGroup]) -> list[Figure]:
     if not names or not by_step:
       continue
     steps = sorted(by_step)
-    mean = {s: np.mean(found, 0) for s, found in by_step.items()}
+    mean = {s: np.mean(rows, 0) for s, rows in by_step.items()}
     cuts = np.linspace(0, len(steps),
                        min(len(steps), MOST_BARS) + 1).astype(int)
     spans = [steps[a:b] for a, b in zip(cuts[:-1], cuts[1:], strict=True)]

@@ -2,10 +2,13 @@
 
 import functools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from zppo_jax.algorithms.compression import Compressed
+from zppo_jax.algorithms.distillation import Scored
+from zppo_jax.algorithms.lessons import Lessons
 from zppo_jax.algorithms.replay import ReplayBuffer, Settlement
 from zppo_jax.algorithms.zppo import Probe, Reformulated
 from zppo_jax.learner.update import Sums
@@ -82,7 +85,7 @@ def of_buffer(buffer: ReplayBuffer, settled: Settlement) -> dict[str, float]:
 
 
 def of_advantages(advantages_PG: np.ndarray) -> dict[str, float]:
-  """The share of the rollouts that is pushed up, and the extreme advantages."""
+  """The share of rollouts with a positive advantage, and the largest size."""
   return {'advantage/positive': float(np.mean(advantages_PG > 0)),
           'advantage/abs_max': float(np.max(np.abs(advantages_PG)))}
 
@@ -149,15 +152,53 @@ def _total(sums: Sequence[Sums], name: str) -> float:
   return float(sum(s.total.get(name, 0) for s in sums))
 
 
+def of_lessons(lessons: Lessons, scored: Scored) -> dict[str, float]:
+  """Whose tokens a step trained on, and the scores that are missing."""
+  out = {'distil/student_states': float(lessons.states == 'student'),
+         'distil/lessons': sum(len(g.rollouts) for g in lessons.groups)}
+  if scored.tokens:
+    out['distil/missing'] = scored.missing / scored.tokens
+  if lessons.teacher:
+    out['distil/over_long'] = lessons.over_long
+    out['teacher/answered'] = float(
+        np.mean([bool(g.correct) for g in lessons.teacher]))
+    graded = [g.accuracy for g in lessons.teacher if g.graded]
+    if graded:
+      out['teacher/accuracy'] = float(np.mean(graded))
+  return out
+
+
+def of_distillation(sums: Sequence[Sums]) -> dict[str, float]:
+  """Means over the taught tokens of the statistics of
+  distillation_losses; {} if nothing was taught."""
+  taught = _total(sums, 'distil/taught')
+  if not taught:
+    return {}
+  names = sorted({name for s in sums for name in s.total
+                  if name.startswith('distil/')} - {'distil/taught'})
+  tokens = float(sum(s.tokens for s in sums))
+  return {**{name: _total(sums, name) / taught for name in names},
+          'distil/taught': taught / tokens}
+
+
 def of_updates(sums: Sequence[Sums], token_counts: Sequence[int],
-               norms: Sequence[float]) -> dict[str, float]:
-  """The updates of a step; clip shares are shares of all response tokens."""
+               norms: Sequence[float],
+               loss_counts: Sequence[int] | None = None) -> dict[str, float]:
+  """Numbers of a step's updates; clip shares are of all response tokens.
+
+  Args:
+    sums: of each update.
+    token_counts: response tokens of each mini-batch.
+    norms: the gradient norm of each update.
+    loss_counts: what the summed loss of each is divided by; None: tokens.
+  """
+  loss_count = max(sum(token_counts if loss_counts is None else loss_counts), 1)
   tokens = max(sum(token_counts), 1)  # updates without a group have 0 tokens
   field = lambda name: float(sum(getattr(s, name) for s in sums))
   total = functools.partial(_total, sums)
   trained = max(field('tokens'), 1.0)
   return {
-      'update/loss': field('loss') / tokens,
+      'update/loss': field('loss') / loss_count,
       'update/grad_norm': float(np.mean(norms)),
       'update/entropy': total('entropy') / trained,
       'update/trained_tokens': field('tokens') / tokens,
@@ -196,16 +237,22 @@ def of_correction(sums: Sequence[Sums]) -> dict[str, float]:
           **of_gap(sums)}
 
 
-def of_tokens(groups: Sequence[Group],
-              reformulated: Reformulated) -> dict[str, int]:
-  """Tokens prefilled (once per prompt) and generated, by role."""
+def of_tokens(groups: Sequence[Group], teacher: Sequence[Group],
+              written: Mapping[str, Compressed]) -> dict[str, int]:
+  """Tokens prefilled (once per prompt) and generated, by role.
+
+  Args:
+    groups: the student's.
+    teacher: the teacher's.
+    written: as in `Reformulated`.
+  """
   out = {}
-  for role, of_role in (('student', groups), ('teacher', reformulated.teacher)):
+  for role, of_role in (('student', groups), ('teacher', teacher)):
     out[f'tokens/{role}_prompt'] = sum(len(g.prompt.tokens) for g in of_role)
     out[f'tokens/{role}_generated'] = sum(
         len(r.tokens) for g in of_role for r in g.rollouts)
-  written = reformulated.written.values()
-  out['tokens/compression_prompt'] = sum(w.prompt_tokens for w in written)
+  out['tokens/compression_prompt'] = sum(
+      w.prompt_tokens for w in written.values())
   out['tokens/compression_generated'] = sum(
-      w.generated_tokens for w in written)
+      w.generated_tokens for w in written.values())
   return out

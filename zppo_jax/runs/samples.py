@@ -65,11 +65,12 @@ def _group(group: Group, advantages_G, candidates: list[dict],
 
 def rows(groups: Sequence[Group], advantages_PG: np.ndarray,
          reformulated: Reformulated, replayed: Sequence[str], step: int, *,
-         count: int, seed: int, chat: Chat) -> list[dict]:
+         count: int, seed: int, chat: Chat,
+         lessons: Sequence[Group] = ()) -> list[dict]:
   """Lines of samples.jsonl for a step.
 
   Args:
-    groups: all trained groups of the step.
+    groups: all groups of the student.
     advantages_PG: the advantages of their rollouts.
     reformulated: the step's reformulations.
     replayed: ids of questions that came from the buffer.
@@ -77,6 +78,8 @@ def rows(groups: Sequence[Group], advantages_PG: np.ndarray,
     count: the most questions.
     seed: the run's seed.
     chat: decodes prompts to text.
+    lessons: groups of texts of others that were trained on, with those that
+      were not kept.
   """
   by_id: dict[str, list[int]] = {}
   for i, group in enumerate(groups):
@@ -85,7 +88,8 @@ def rows(groups: Sequence[Group], advantages_PG: np.ndarray,
            for key, text in written.texts.items()}
   candidates = {(i.question.id, i.kind): _candidates(i, texts)
                 for i in reformulated.instances}
-  teacher = {g.prompt.question.id: g for g in reformulated.teacher}
+  teacher = {g.prompt.question.id: g
+             for g in (*reformulated.teacher, *lessons)}
   plain = [g for g in groups if g.prompt.kind == PromptKind.PLAIN]
   out = []
   for name in choose(plain, reformulated, count, seed, step):

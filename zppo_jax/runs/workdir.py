@@ -15,7 +15,7 @@
   summary.json     written last: if it exists, the run is complete
   final.safetensors
 
-A directory is used by one run. Starting the same config again resumes it.
+One run uses a directory. The same config, started again, resumes the run.
 """
 
 import dataclasses

@@ -22,7 +22,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from zppo_jax.runs import lock, workdir
-from zppo_jax.study.tables import arm_table, contrast, contrast_table
+from zppo_jax.study.tables import (
+  arm_table,
+  contrast,
+  contrast_table,
+  spread,
+  spread_table,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +88,7 @@ def run_job(job: StudyRun, base: str, home: pathlib.Path,
 
   Raises:
     RuntimeError: if the run fails; its output is in NAME.log.
-    ValueError: if a complete run is one of other fields than the job's.
+    ValueError: if the fields of a complete run differ from the job's.
   """
   path = home / 'runs' / job.name
   if (path / 'summary.json').is_file():
@@ -99,7 +105,7 @@ def run_job(job: StudyRun, base: str, home: pathlib.Path,
 
 def run_all(todo: Sequence[StudyRun], base: str, home: pathlib.Path,
             cores: Sequence[int | None], split: str) -> None:
-  """Runs jobs in order, one at a time on every core of `cores`; tells each
+  """Runs jobs in order, one at a time on every core of `cores`; prints each
   one's endpoint on a split."""
   free: queue.Queue = queue.Queue()
   for core in cores:
@@ -124,6 +130,14 @@ def read(home: pathlib.Path, job: StudyRun) -> dict:
   summary = json.loads((path / 'summary.json').read_text())
   return {'arm': job.arm, 'rate': job.rate, 'seed': job.seed,
           'summary': summary, 'curve': curve}
+
+
+def spread_of(home: pathlib.Path, job: StudyRun, last: int) -> float:
+  """tables.spread of a complete run over its `last` steps."""
+  path = home / 'runs' / job.name
+  lines = (path / 'samples.jsonl').read_text().splitlines()
+  steps = json.loads((path / 'summary.json').read_text())['steps']
+  return spread(list(map(json.loads, lines)), steps, last)
 
 
 def endpoint_of(home: pathlib.Path, job: StudyRun, split: str) -> float:
@@ -184,6 +198,9 @@ def _run(config, home: pathlib.Path, cores: str | None) -> None:
               config.seeds)
   run_all(todo, config.base, home, where, split)
   reported = [read(home, job) for job in todo]
+  if last := config.get('spread_steps', 0):
+    for job, record in zip(todo, reported, strict=True):
+      record['spread'] = spread_of(home, job, last)
   contrasts = [contrast(reported, a, b, s)
                for s in splits for a, b in config.contrasts]
   results = {
@@ -196,7 +213,12 @@ def _run(config, home: pathlib.Path, cores: str | None) -> None:
   if development:
     parts += ['Development seeds, all rates:', '',
               arm_table(development, splits), '']
-  parts += ['Reported seeds:', '', arm_table(reported, splits), '',
-            contrast_table(contrasts), '']
+  parts += ['Reported seeds:', '', arm_table(reported, splits), '']
+  if last:
+    parts += ['Different right answers of the student to a question, in the '
+              f'recorded samples of the last {last} steps:', '',
+              spread_table(reported), '']
+  if contrasts:
+    parts += [contrast_table(contrasts), '']
   (home / 'table.md').write_text('\n'.join(parts))
   print('\n'.join(parts))

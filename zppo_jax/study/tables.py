@@ -1,5 +1,6 @@
 """Tables of arms. The runs of an arm differ in nothing but their seed."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -34,7 +35,7 @@ def differing(configs: Sequence[Mapping]) -> dict[str, list]:
 
 def contrast(records: Sequence[dict], first: str, second: str,
              split: str) -> dict:
-  """Paired by seed: first minus second."""
+  """Differences, paired by seed: the first arm minus the second."""
   final = {(r['arm'], r['seed']): r['summary']['eval'][split]['final']
            for r in records}
   seeds = sorted({s for arm, s in final if arm == first}
@@ -99,6 +100,39 @@ def arm_table(records: Sequence[dict], splits: Sequence[str],
         mean_of(lambda s: sum(s['tokens'].values())),
         mean_of(lambda s: s['wall_s'])])
   return markdown(rows)
+
+
+def spread(samples: Sequence[Mapping], steps: int, last: int) -> float:
+  """How many different right answers the student gave to a question: the mean
+  over its recorded plain groups with a right one.
+
+  Args:
+    samples: lines of a run's samples.jsonl.
+    steps: the steps of the run.
+    last: the last steps that count.
+
+  Returns:
+    A number >= 1; nan without such a group.
+  """
+  counts = [
+      len({r['text'] for r in group['rollouts'] if r['verdict'] == 'correct'})
+      for line in samples if line['step'] >= steps - last
+      for group in line['groups'] if group['kind'] == 'plain']
+  counts = [count for count in counts if count]
+  return float(np.mean(counts)) if counts else math.nan
+
+
+def spread_table(records: Sequence[Mapping]) -> str:
+  """Markdown: the `spread` of every arm, mean [95 % t interval] over seeds.
+
+  Args:
+    records: {'arm', 'spread'} of complete runs.
+  """
+  by_arm: dict[str, list[float]] = {}
+  for r in records:
+    by_arm.setdefault(r['arm'], []).append(r['spread'])
+  return markdown([['arm', 'different right answers'],
+                   *([arm, cell(values)] for arm, values in by_arm.items())])
 
 
 def contrast_table(contrasts: Sequence[dict]) -> str:

@@ -13,9 +13,15 @@ import jax
 import numpy as np
 
 from zppo_jax import allowed, models, tasks
-from zppo_jax.algorithms import compression, methods, zppo
-from zppo_jax.arrays import MicroBatch, OwnPrompts, PolicyOutput, TrainState
-from zppo_jax.chat import dates
+from zppo_jax.algorithms import compression, distillation, methods, zppo
+from zppo_jax.arrays import (
+  Hidden,
+  MicroBatch,
+  OwnPrompts,
+  PolicyOutput,
+  TrainState,
+)
+from zppo_jax.chat import dates, segments
 from zppo_jax.chat.rendering import Day
 from zppo_jax.chat.wording import BOXED, Chat
 from zppo_jax.data import prompt_lengths
@@ -29,7 +35,9 @@ from zppo_jax.records import Decoding, Every, Question
 from zppo_jax.rollout import collect, weight_sync
 from zppo_jax.rollout.build import make_engine
 from zppo_jax.runs import checkpoints, watch
-from zppo_jax.teachers import Teacher
+from zppo_jax.teachers import PLAIN, Teacher, lacking
+from zppo_jax.teachers.in_process import InProcessTeacher
+from zppo_jax.teachers.stored import StoredTeacher
 from zppo_jax.train import (
   checks,
   guards,
@@ -111,7 +119,8 @@ def _rules(c) -> tuple[methods.Method, zppo.Rules]:
 
 
 def _correction(c) -> tuple[importance.Correction, bool]:
-  """The importance correction, and whether the gap is measured."""
+  """The importance correction, and whether the gap is measured where a method
+  has the log-probs of sampler and trainer."""
   correct = importance.Correction(**c.algorithm.correction)
   weights = c.student.rollout_weights
   allowed.known('student.rollout_weights', weights, weight_sync.WEIGHTS)
@@ -136,6 +145,8 @@ def _questions(c, method: methods.Method) -> _Questions:
       c.guard.max_ungraded))
   if method.reformulations and c.teacher.kind == 'stored':
     checks.responses(words_of(source.pool))
+  if _stored_states(c, method):
+    checks.stored_states(c.method, words_of(source.pool))
   return _Questions(task=tasks.graded_by(task, verifier), source=source,
                     splits=splits, verifier=verifier)
 
@@ -198,27 +209,135 @@ def _teacher(c, method: methods.Method, mesh, student: _Student,
       compress=compress,
       decoding=_decoding(c, c.algorithm.teacher_max_tokens)))
   checks.media(asked.source.pool, teacher.capabilities, c.teacher.kind)
-  if method.teacher_scores and not teacher.capabilities.scores:
-    raise ValueError(
-        f'method is {c.method!r}; it needs log-probs of given tokens, which a '
-        f'teacher of kind {c.teacher.kind!r} does not tell here')
+  lacks = lacking(c.teacher.kind, teacher.capabilities, PLAIN)
+  if method.teacher_scores and lacks:
+    raise ValueError(f'method is {c.method!r}; it needs log-probs of given '
+                     f'tokens. {lacks}')
   return teacher
 
 
+class _Distillation(NamedTuple):
+  """What a distillation row brings; its fields are fields of Run, but `frozen`:
+  name -> (model, params) of what runs inside the update."""
+  distil: distillation.Distil | None
+  reducer: str
+  stored_need: str
+  stored: StoredTeacher | None
+  student_ids_fn: Callable | None
+  frozen: dict
+
+
+def _stored_states(c, method: methods.Method) -> bool:
+  """Whether some step may train on answers that came with the questions."""
+  return method.states == 'stored' or (
+      method.states == 'mixed' and c.distil.other_states == 'stored')
+
+
+def _teachers_states(c, method: methods.Method) -> bool:
+  """Whether some step may train on fresh answers of the teacher."""
+  return method.states == 'teacher' or (
+      method.states == 'mixed' and c.distil.other_states == 'teacher')
+
+
+def _distillation(c, method: methods.Method,
+                  distil: distillation.Distil | None, student: _Student,
+                  teacher: Teacher | None, asked: _Questions,
+                  mesh) -> _Distillation:
+  """The parts of a distillation row, checked against its teacher.
+
+  Raises:
+    ValueError: for a teacher that cannot give what the row needs, naming it.
+  """
+  if distil is None:
+    return _Distillation(
+        distil=None, reducer='token_mean', stored_need='', stored=None,
+        student_ids_fn=None, frozen={})
+  needs = method.needs_of(distil)
+  vocab = segments.true_vocabulary(student.chat.codec)
+  checks.needs(c, needs, distil, teacher)
+  if 'teacher_given' in needs and distil.top > vocab:
+    raise ValueError(f'distil.top is {distil.top}; the vocabulary has {vocab} '
+                     'ids')
+  hidden = 'teacher_hidden' in needs
+  if hidden:
+    _check_beside(student, teacher)
+  stored_need = next(iter(needs - {'teacher_hidden'}), '')
+  return _Distillation(
+      distil=distil, reducer=distil.reducer, stored_need=stored_need,
+      stored=StoredTeacher(
+          chat=student.chat, grader=asked.task.grader,
+          num_answers=c.algorithm.teacher_rollouts, seed=c.seed)
+      if _stored_states(c, method) else None,
+      student_ids_fn=_student_ids(c, student, mesh, vocab, distil.top)
+      if stored_need == 'teacher_given' else None,
+      frozen={'teacher': (teacher.answers.engine.programs.model,
+                          teacher.params)} if hidden else {})
+
+
+def _check_beside(student: _Student, teacher: InProcessTeacher) -> None:
+  """ValueError unless the teacher can run on the student's micro-batches."""
+  theirs = teacher.answers.engine.programs.model.num_axes
+  if theirs != student.model.num_axes:
+    raise ValueError(
+        f'teacher.weights have {theirs} rotary axes, student.weights '
+        f'{student.model.num_axes}; inside the update both read the same '
+        "positions. A stored form needs no such pass: distil.support = "
+        "'student', 'teacher' or 'sampled'")
+  ours = segments.true_vocabulary(student.chat.codec)
+  if teacher.vocab != ours:
+    raise ValueError(f"teacher.weights have a vocabulary of {teacher.vocab} "
+                     f'ids, student.weights of {ours}')
+
+
+def _student_ids(c, student: _Student, mesh, vocab: int, top: int) -> Callable:
+  """(rollout copy, sequences) -> int32 [R, K] of each, the likeliest ids."""
+  shapes, model = c.shapes, student.model
+  score_fn = scoring.compile_describer(
+      model=model, mesh=mesh, chunk=shapes.logprob_chunk, vocab=vocab,
+      form=scoring.Form(top=top))
+
+  def student_ids(params, sequences):
+    described = scoring.by_row(
+        score_fn, params, sequences, mesh=mesh, max_tokens=shapes.micro_tokens,
+        buckets=tuple(sorted(shapes.row_buckets)),
+        patch_buckets=tuple(shapes.patch_buckets), num_axes=model.num_axes)
+    return [of.top_id_BTK[len(s.prompt):]
+            for s, of in zip(sequences, described, strict=True)]
+
+  return student_ids
+
+
+def _example_output(frozen: dict, vocab: int) -> PolicyOutput:
+  """A PolicyOutput of one token, of the types that a run has."""
+  token = np.zeros((1, 1), np.float32)
+  hidden = dict(hidden_BTD=token[..., None],
+                head_DV=np.zeros((1, vocab), np.float32))
+  return PolicyOutput(
+      logp_BT=token, entropy_BT=token, done=np.int32(0),
+      frozen={name: Hidden(**hidden) for name in frozen}, **hidden)
+
+
 def _loss(c, method: methods.Method, correct: importance.Correction,
-          gap_measured: bool) -> losses.Loss:
+          gap_measured: bool, of: _Distillation, vocab: int,
+          example: dict[str, np.ndarray]) -> losses.Loss:
   """The method's loss with its correction.
+
+  Args:
+    c, method, correct, gap_measured, of: those of the run.
+    vocab: the true vocabulary, in ids.
+    example: the targets of one token (minibatches.example_targets).
 
   Raises:
     ValueError: if it reads a target that the method does not make.
   """
-  loss = correct.of(method.loss(c.algorithm), gap_measured)
-  example = minibatches.example_targets(method, c.algorithm.updates)
+  loss = correct.of(method.loss(losses.LossContext(
+      algorithm=c.algorithm, distil=of.distil, vocab=vocab,
+      chunk=c.shapes.logprob_chunk)), gap_measured)
+  example = dict(example)
   if method.old_logps:
     example['old_logp'] = np.zeros(1, np.float32)
   token = np.zeros((1, 1), np.float32)
-  output = PolicyOutput(logp_BT=token, entropy_BT=token,
-                        hidden_BTD=token[..., None], head_DV=token)
+  output = _example_output(of.frozen, vocab)
   batch = MicroBatch(
       tokens_BT=np.int32(token), positions_BTA=np.int32(token[..., None]),
       segment_BT=np.int32(token), mask_BT=token, prompts=OwnPrompts(media=None),
@@ -234,14 +353,21 @@ def _loss(c, method: methods.Method, correct: importance.Correction,
 
 
 def _learner(c, method: methods.Method, student: _Student, mesh, tx,
-             correct: importance.Correction, gap_measured: bool) -> _Learner:
+             correct: importance.Correction, gap_measured: bool,
+             of: _Distillation, example: dict[str, np.ndarray]) -> _Learner:
   algo, shapes, model = c.algorithm, c.shapes, student.model
+  vocab = segments.true_vocabulary(student.chat.codec)
+  responses = tuple(shapes.response_buckets) or (
+      max(algo.max_tokens, algo.teacher_max_tokens)
+      if _teachers_states(c, method) else algo.max_tokens,)
   shardings = states.state_shardings(model, tx, mesh)
   own = algo.updates == 1 and method.old_logps
   loss_fn = functools.partial(
       update.policy_loss, model=model, temperature=algo.temperature,
       chunk=shapes.logprob_chunk,
-      loss=_loss(c, method, correct, gap_measured),
+      loss=_loss(c, method, correct, gap_measured, of, vocab, example),
+      frozen={name: model for name, (model, _) in of.frozen.items()},
+      reducer=of.reducer, longest=max(responses),
       old_logps=update.own_old_logps if own else update.recorded_old_logps)
   return _Learner(
       reshard_fn=weight_sync.compile_reshard(
@@ -252,7 +378,9 @@ def _learner(c, method: methods.Method, student: _Student, mesh, tx,
       advantage_fn=functools.partial(advantages.NORMALISERS[algo.normaliser],
                                      eps=algo.advantage_eps),
       update_fn=update.compile_update(
-          loss_fn=loss_fn, tx=tx, mesh=mesh, shardings=shardings),
+          loss_fn=loss_fn, tx=tx, mesh=mesh, shardings=shardings,
+          frozen={name: params for name, (_, params) in of.frozen.items()},
+          scheduled=of.distil is not None and of.distil.coefficient.moves),
       init_state=functools.partial(
           states.new_state, student.loaded.params, tx, shardings),
       abstract_state=states.abstract_state(model, tx, shardings),
@@ -261,8 +389,7 @@ def _learner(c, method: methods.Method, student: _Student, mesh, tx,
           multiple=sharding.batch_shards(mesh), rollouts=algo.rollouts,
           row_buckets=tuple(shapes.row_buckets),
           prompt_buckets=tuple(shapes.prompt_buckets),
-          response_buckets=(tuple(shapes.response_buckets)
-                            or (algo.max_tokens,)),
+          response_buckets=responses,
           patch_buckets=tuple(shapes.patch_buckets),
           num_axes=model.num_axes))
 
@@ -290,6 +417,8 @@ def build(config, day: Day | None = None) -> Run:
   """
   c, algo = config, config.algorithm
   method, rules = _rules(c)
+  distil = (distillation.settings(c.method, method.pinned, c)
+            if method.distils else None)
   compress = compression.CompressionConfig(**c.compression)
   correct, gap_measured = _correction(c)
   policy = checkpoints.Policy(**c.checkpoint)
@@ -301,11 +430,19 @@ def build(config, day: Day | None = None) -> Run:
   mesh = sharding.make_mesh(sharding.MeshConfig(**c.mesh))
   checks.slots(c, mesh)
   _check_room(c)
+  if _teachers_states(c, method):
+    checks.teacher_rows(c)
   student = _student(c, asked.task, mesh, day or dates.choose(c))
   asked = _fitting(c, asked, student.chat, rules.max_prompt)
   sampler = _sampler(c, rules, student, asked.task, mesh)
   teacher = (_teacher(c, method, mesh, student, asked, compress)
-             if method.teacher else None)
+             if method.teacher or _teachers_states(c, method) else None)
+  of = _distillation(c, method, distil, student, teacher, asked, mesh)
+  example = minibatches.example_targets(
+      method, algo.updates, of.distil, of.stored_need,
+      teacher is not None and teacher.capabilities.entropy)
+  if not correct.on:
+    gap_measured &= method.old_logps and 'sampler_logp' in example
   return Run(
       steps=c.steps, seed=c.seed, rules=rules, method=method,
       compress=compress, num_updates=algo.updates,
@@ -322,6 +459,8 @@ def build(config, day: Day | None = None) -> Run:
       teacher=teacher, patience=guards.FailureBudget(
           c.teacher.max_failures, c.teacher.window),
       rate=rate, buffer_capacity=algo.buffer_capacity,
-      num_rollouts=algo.rollouts,
-      **_learner(c, method, student, mesh, tx, correct,
-                 gap_measured)._asdict())
+      num_rollouts=algo.rollouts, distil=of.distil, reducer=of.reducer,
+      stored_need=of.stored_need, stored=of.stored,
+      student_ids_fn=of.student_ids_fn,
+      **_learner(c, method, student, mesh, tx, correct, gap_measured, of,
+                 example)._asdict())

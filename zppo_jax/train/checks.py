@@ -6,10 +6,12 @@ build.py makes the checks that need the loaded models.
 import math
 
 from zppo_jax import allowed
+from zppo_jax.algorithms import distillation
 from zppo_jax.devices import sharding
 from zppo_jax.learner import layouts
 from zppo_jax.records import Picture
-from zppo_jax.teachers import Capabilities
+from zppo_jax.teachers import ANY_IDS, Capabilities, Teacher, lacking
+from zppo_jax.teachers.in_process import InProcessTeacher
 from zppo_jax.verdicts import verifier
 
 
@@ -91,6 +93,59 @@ def responses(questions) -> None:
         "teacher.kind is 'stored'; no question of data.pool carries a "
         'response. It needs a column of them (docs/teachers.md), or another '
         'kind: in_process, endpoint')
+
+
+def stored_states(method: str, questions) -> None:
+  """ValueError unless some question carries answers to train on."""
+  if not any(q.responses for q in questions):
+    raise ValueError(
+        f'method {method!r} trains on answers that are stored with the '
+        'questions; no question of data.pool carries a response. It needs a '
+        'column of them (docs/teachers.md), or another method')
+
+
+def teacher_rows(c) -> None:
+  """ValueError unless training rows hold the teacher's answers."""
+  most, rows = c.algorithm.teacher_max_tokens, max(c.shapes.row_buckets)
+  if max(c.shapes.prompt_buckets) + most > rows:
+    raise ValueError(
+        f'shapes.row_buckets end at {rows}; method {c.method!r} trains on the '
+        'teacher\'s answers, for which the longest prompt bucket and '
+        'algorithm.teacher_max_tokens need '
+        f'{max(c.shapes.prompt_buckets) + most}')
+  longest = max(c.shapes.response_buckets, default=most)
+  if longest < most:
+    raise ValueError(
+        f'shapes.response_buckets end at {longest}; method {c.method!r} trains '
+        "on the teacher's answers of up to algorithm.teacher_max_tokens = "
+        f'{most} tokens')
+
+
+def needs(c, wanted: frozenset[str], distil: distillation.Distil,
+          teacher: Teacher | None) -> None:
+  """ValueError unless the teacher can give what a row needs.
+
+  Args:
+    c: the config.
+    wanted: keys of distillation.NEEDS.
+    distil: the row's settings.
+    teacher: the run's teacher.
+  """
+  text = (f'method is {c.method!r}, distil.support is {distil.support!r}; it '
+          'needs {}. ')
+  for need in sorted(wanted):
+    asked = text.format(distillation.NEEDS[need])
+    if need == 'teacher_hidden':
+      if not isinstance(teacher, InProcessTeacher):
+        raise ValueError(
+            f"{asked}teacher.kind is {c.teacher.kind!r}, only 'in_process' has "
+            "them. With log-probs, distil.support = 'student', 'teacher' or "
+            "'sampled' may do")
+      continue
+    lacks = lacking(c.teacher.kind, teacher.capabilities, distillation.wanted(
+        distil, need, ids=ANY_IDS))
+    if lacks:
+      raise ValueError(asked + lacks)
 
 
 def media(questions, able: Capabilities, kind: str) -> None:

@@ -26,7 +26,8 @@ class Ungraded(RuntimeError):
 
 
 class TeacherFailed(RuntimeError):
-  """More missing answers than teacher.max_failures; the run was saved."""
+  """More missing answers than teacher.max_failures, or more missing scores than
+  distil.max_missing; the run was saved."""
 
 
 class Idle(RuntimeError):
@@ -70,6 +71,20 @@ def trouble(row: dict, max_ratio: float) -> str | None:
       return (f'{name} is {row[name]:g}, outside [1/r, r] for guard.max_ratio '
               f'= {max_ratio:g}')
   return None
+
+
+def unscored(row: dict, most: float) -> str | None:
+  """Why a run may not continue after a step with these numbers, or None.
+
+  Args:
+    row: the step's metrics.
+    most: the largest allowed share of tokens without a score of the teacher.
+  """
+  if not row.get('distil/missing', 0) > most:
+    return None
+  return (f'distil/missing is {row["distil/missing"]:.3g}, the share of '
+          'response tokens without a score of the teacher, more than '
+          f'distil.max_missing = {most:g}')
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import pathlib
 import signal
+import threading
 import time
 from collections.abc import Callable, Sequence
 
@@ -38,7 +39,8 @@ from zppo_jax.verdicts import verifier
 def catch_signals():
   """Collects the numbers of SIGINT and SIGTERM in the list that it yields.
 
-  A second signal raises KeyboardInterrupt at once.
+  A second signal raises KeyboardInterrupt at once. In a thread other than the
+  main one the list stays empty, because Python delivers signals to that alone.
   """
   numbers: list[int] = []
 
@@ -48,7 +50,8 @@ def catch_signals():
       raise KeyboardInterrupt
     numbers.append(number)
 
-  kinds = (signal.SIGINT, signal.SIGTERM)
+  of_main = threading.current_thread() is threading.main_thread()
+  kinds = (signal.SIGINT, signal.SIGTERM) if of_main else ()
   before = [signal.signal(kind, handle) for kind in kinds]
   try:
     yield numbers
@@ -76,8 +79,8 @@ def _check(run: Run, out: Workdir, outcome: Outcome, row: dict) -> None:
   if why is None:
     return
   batches = [(i, sharding.to_host(batch))
-             for i, (micro_batches, _) in enumerate(outcome.minibatches)
-             for batch in micro_batches]
+             for i, of in enumerate(outcome.minibatches)
+             for batch in of.batches]
   folder = out.keep_batch(outcome.step, why, batches)
   raise guards.Diverged(
       f'stopped at step {outcome.step}: {why}. Its batch is in {folder}; '
@@ -152,7 +155,7 @@ class Recorder:
     since = time.perf_counter()
     self._write(outcome, row, shown)
     self.lap('log', since)
-    return self._stop(outcome)
+    return self._stop(outcome, row)
 
   def _write(self, outcome: Outcome, row: dict, shown: list[dict]) -> None:
     self._history.add(row, outcome.settled)
@@ -164,12 +167,17 @@ class Recorder:
       writer.write(outcome.step, row)
     self._progress.step(row)
 
-  def _stop(self, outcome: Outcome) -> Exception | None:
+  def _stop(self, outcome: Outcome, row: dict) -> Exception | None:
     if outcome.calls.answers:
       self._calls.append(outcome.calls)
     text = f'stopped after step {outcome.step}, which is saved: '
     if why := self._run.patience.ended(self._calls):
       return TeacherFailed(text + why)
+    if self._run.distil is not None and (why := guards.unscored(
+        row, self._run.distil.max_missing)):
+      error = outcome.calls.error
+      last_error = f'; last error: {error}' if error else ''
+      return TeacherFailed(text + why + last_error)
     last = outcome.step + 1 == self._run.steps  # it stops anyway
     if not last and (why := self._watch.ended()):
       return Idle(text + why)
@@ -206,8 +214,8 @@ def run_loop(run: Run, at: RunState, out: Workdir, store: Checkpoints,
 
   Raises:
     Interrupted: after a signal, once the step in progress is saved.
-    TeacherFailed: if too many answers of the teacher are missing. The step is
-      saved, and a resumed run starts counting anew.
+    TeacherFailed: if too many answers or scores of the teacher are missing. The
+      step is saved, and a resumed run starts counting anew.
     Idle: for more work in vain than guard.max_idle or teacher.min_answered
       allows. The step is saved, and a resumed run starts counting anew.
     Diverged: for NaN or an exploding ratio; the last checkpoint is intact.
@@ -260,14 +268,16 @@ def run_loop(run: Run, at: RunState, out: Workdir, store: Checkpoints,
   return at
 
 
-def _with_journal(run: Run, path: pathlib.Path) -> Run:
-  """The run; if its teacher may answer differently a second time, answers are
-  kept on disk."""
+def _with_journal(run: Run, path: pathlib.Path, config) -> Run:
+  """The run. If its teacher may answer differently a second time, a journal on
+  disk keeps the answers."""
   if run.teacher is None or run.teacher.capabilities.repeatable:
     return run
   return dataclasses.replace(run, teacher=CachedTeacher.open(
       run.teacher, path / 'teacher.jsonl', run.sampler.chat,
-      run.sampler.grader))
+      run.sampler.grader, kind=config.teacher.kind,
+      name='/'.join((config.teacher.kind, config.teacher.endpoint.model,
+                     config.teacher.endpoint.scores))))
 
 
 class _Closing:
@@ -364,7 +374,7 @@ def _work(run: Run, config, out: Workdir, forked: RunState | None) -> dict:
       store = Checkpoints(path / 'checkpoints', run.checkpoint,
                           resume.manifest(config, run))
       closing.add(store.close)
-      run = _with_journal(run, path)
+      run = _with_journal(run, path, config)
       journal = contextlib.ExitStack()
       closing.add(journal.close)
       verdicts = journal.enter_context(

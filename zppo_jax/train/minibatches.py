@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from zppo_jax.algorithms import distillation
+from zppo_jax.algorithms.distillation import Distil, Scored
 from zppo_jax.algorithms.methods import Method
 from zppo_jax.algorithms.targets import TargetContext
 from zppo_jax.arrays import MicroBatch, TrainState
@@ -26,7 +28,9 @@ from zppo_jax.records import (
   StopReason,
   TokenSequence,
   Verdict,
+  Wanted,
 )
+from zppo_jax.teachers import PLAIN
 from zppo_jax.train.run import Run
 
 
@@ -35,11 +39,13 @@ class MiniBatch(NamedTuple):
 
   Attributes:
     batches: micro-batches, on the mesh.
-    tokens: response tokens of its groups, those of groups without a gradient
-      included.
+    tokens: response tokens of its groups that are not forced, those of groups
+      without a gradient included.
+    count: what the summed loss is divided by; `tokens` under the token mean.
   """
   batches: list[MicroBatch]
   tokens: int
+  count: int
 
 
 def advantages(run: Run, groups: Sequence[Group]) -> np.ndarray:
@@ -53,35 +59,74 @@ def advantages(run: Run, groups: Sequence[Group]) -> np.ndarray:
   return run.advantage_fn(rewards, mask)
 
 
-def make(run: Run, groups: Sequence[Group], advantages_PG: np.ndarray,
-         step: int) -> tuple[list[MiniBatch], CallStats]:
-  """I mini-batches, and statistics of the calls to the teacher for them."""
+def score_by_teacher(run: Run, params, groups: Sequence[Group],
+                     step: int) -> Scored:
+  """The teacher's one pass over the rollouts of a step; nothing without a row
+  that stores scores.
+
+  Args:
+    run: the run.
+    params: the student's rollout copy, before the step's updates.
+    groups: the groups that are trained on.
+    step: the step.
+  """
+  if not run.stored_need:
+    return Scored(targets={})
+  return distillation.score_rollouts(
+      groups, run.distil, run.stored_need,
+      score=functools.partial(run.teacher.score, step=step),
+      student_ids=lambda sequences: run.student_ids_fn(params, sequences),
+      entropy=run.teacher.capabilities.entropy)
+
+
+def make(run: Run, groups: Sequence[Group], advantages_PG: np.ndarray | None,
+         step: int, scored: Scored | None = None
+         ) -> tuple[list[MiniBatch], CallStats]:
+  """I mini-batches, and statistics of the calls to the teacher for them.
+
+  Args:
+    run: the run.
+    groups: the groups that are trained on.
+    advantages_PG: their advantages; None for texts that the student did not
+      draw, which have none.
+    step: the step.
+    scored: the results of `score_by_teacher`; None for a row without them.
+  """
   split = packing.split_minibatches(
       len(groups), run.num_updates,
       host_rng(run.seed, step, Purpose.MINIBATCHES))
   calls = [CallStats()]
 
-  def score(sequences: Sequence[TokenSequence]) -> Scores:
+  def score(sequences: Sequence[TokenSequence],
+            wanted: Wanted = PLAIN) -> Scores:
     if not run.method.teacher_scores:
       raise ValueError("a method's targets ask for scores of the teacher; its "
                        'row of methods.METHODS must say teacher_scores=True')
-    scores = run.teacher.score(sequences)
+    scores = run.teacher.score(sequences, wanted, step)
     calls.append(scores.calls)
     return scores
 
   out = []
   for indices in split:
     chosen = [groups[i] for i in indices]
-    advantages_pG = (advantages_PG[indices]
-                     if run.advantage_scope == 'rollout_batch'
-                     else advantages(run, chosen))
+    if advantages_PG is None:
+      advantages_pG = np.zeros((len(chosen), 0), np.float32)
+    elif run.advantage_scope == 'rollout_batch':
+      advantages_pG = advantages_PG[indices]
+    else:
+      advantages_pG = advantages(run, chosen)
+    place = {i: p for p, i in enumerate(indices)}
     targets = run.method.targets(TargetContext(
         groups=chosen, advantages=advantages_pG, step=step, seed=run.seed,
-        score=score))
+        score=score, scored={} if scored is None else {
+            (place[i], g): of for (i, g), of in scored.targets.items()
+            if i in place}))
     batches = layouts.micro_batches(chosen, targets, run.layout)
     out.append(MiniBatch(
         batches=[sharding.put_batch(run.mesh, b) for b in batches],
-        tokens=packing.trained_tokens(chosen)))
+        tokens=packing.trained_tokens(chosen),
+        count=packing.reducer_count(run.reducer, chosen, targets,
+                                    max(run.layout.response_buckets))))
   return out, sum(calls[1:], calls[0])
 
 
@@ -92,10 +137,9 @@ def score(run: Run, state: TrainState,
   one update, which takes its own."""
   if run.num_updates == 1 or not run.method.old_logps:
     return list(minibatches)
-  return [MiniBatch(
+  return [of._replace(
       batches=[b.with_target('old_logp', run.score_fn(state.params, b)[0])
-               for b in batches], tokens=tokens)
-      for batches, tokens in minibatches]
+               for b in of.batches]) for of in minibatches]
 
 
 def sampler_gap(minibatches: Sequence[MiniBatch]) -> jax.Array:
@@ -103,18 +147,35 @@ def sampler_gap(minibatches: Sequence[MiniBatch]) -> jax.Array:
   device; 0 for a method without these targets."""
   gaps = [jnp.max(jnp.abs(b.targets['old_logp'] - b.targets['sampler_logp'])
                   * b.mask_BT)
-          for batches, _ in minibatches for b in batches
+          for of in minibatches for b in of.batches
           if {'old_logp', 'sampler_logp'} <= b.targets.keys()]
   return functools.reduce(jnp.maximum, gaps, jnp.zeros(()))
 
 
-def example_targets(method: Method, num_updates: int) -> dict[str, np.ndarray]:
+def _example_scores(sequences: Sequence[TokenSequence],
+                    wanted: Wanted = PLAIN) -> Scores:
+  """Scores of the right shapes, all 0."""
+  def zeros(dtype, *axes: int):
+    return tuple(np.zeros((len(s.response), *axes), dtype) for s in sequences)
+  return Scores(
+      logps=zeros(np.float32), calls=CallStats(),
+      top_ids=zeros(np.int32, wanted.top) if wanted.top else (),
+      top_logps=zeros(np.float32, wanted.top) if wanted.top else (),
+      given_logps=tuple(np.zeros(np.shape(i), np.float32) for i in wanted.ids),
+      entropies=zeros(np.float32) if wanted.entropy else ())
+
+
+def example_targets(method: Method, num_updates: int,
+                    distil: Distil | None = None, stored_need: str = '',
+                    entropy: bool = False) -> dict[str, np.ndarray]:
   """The targets of a made-up rollout, with the names, types and trailing axes
   that micro-batches of a run hold when they are trained on.
 
   Args:
     method: the run's method.
     num_updates: optimizer steps per step.
+    distil, stored_need: those of the run.
+    entropy: whether the teacher's scores hold entropies.
   """
   rollouts = tuple(
       Rollout(tokens=(0,), logps=(0.0,), text='', stop=StopReason.END,
@@ -122,10 +183,15 @@ def example_targets(method: Method, num_updates: int) -> dict[str, np.ndarray]:
       for verdict in (Verdict.CORRECT, Verdict.WRONG))
   prompt = Prompt(Question(id='example', text='', answer='', split=''),
                   PromptKind.PLAIN, tokens=(0,))
+  groups = [Group(prompt, rollouts)]
+  scored = {} if not stored_need else distillation.score_rollouts(
+      groups, distil, stored_need, score=_example_scores, entropy=entropy,
+      student_ids=lambda sequences: [
+          np.zeros((len(s.response), distil.top), np.int32)
+          for s in sequences]).targets
   targets = method.targets(TargetContext(
-      groups=[Group(prompt, rollouts)], advantages=np.float32([[1, -1]]),
-      step=0, seed=0, score=lambda sequences: Scores(
-          tuple((0.0,) * len(s.response) for s in sequences), CallStats())))
+      groups=groups, advantages=np.float32([[1, -1]]),
+      step=0, seed=0, score=_example_scores, scored=scored))
   example = dict(next(iter(targets.values())))
   if num_updates > 1 and method.old_logps:
     example['old_logp'] = np.zeros(1, np.float32)

@@ -41,7 +41,7 @@ def load_model(spec, place=None, thinking: str = 'default',
       `remat`, `unroll`, `attention`; and with `end_tokens` and `chat_template`,
       if it has them (pretrained.with_words).
     place: shapes -> types and shardings; see pretrained.load.
-    thinking: a key of THINKING; how the chat template is rendered.
+    thinking: a key of THINKING; it decides how the chat template is rendered.
     day: the date in prompts, if the template shows a date; None: today.
     who: 'student' or 'teacher', for errors.
 

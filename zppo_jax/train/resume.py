@@ -100,7 +100,7 @@ def _check_words(run: Run, step: int, host: dict) -> None:
 def fork(run: Run, config, path) -> RunState:
   """The state of another run's checkpoint, as the start of a new run.
 
-  State, buffer and step are carried over; totals start anew.
+  The new run takes over state, buffer and step; its totals start anew.
 
   Raises:
     FileNotFoundError, CheckpointError, ValueError: see `restore`; also if

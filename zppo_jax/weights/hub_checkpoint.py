@@ -147,12 +147,12 @@ def _is_buffer(source: HubSource, name: str, config) -> bool:
   Raises:
     ValueError: for rotary frequencies that are not those of config.json.
   """
-  found = _BUFFER.search(name)
-  if found is None or not hasattr(config, 'rope_theta'):
+  match = _BUFFER.search(name)
+  if match is None or not hasattr(config, 'rope_theta'):
     return False
   size = source.tensors[name].shape
   want = rope.table(config, 2 * math.prod(size))
-  if found[1] == 'inv_freq' and len(size) == 1 and not np.allclose(
+  if match[1] == 'inv_freq' and len(size) == 1 and not np.allclose(
       source.read(name, 0, size[0]).astype(np.float32), want, rtol=0.02):
     raise ValueError(f'{source.path}: {name} holds other rotary frequencies '
                      'than config.json says')
@@ -171,12 +171,12 @@ def _piece(source: HubSource, leaf: HubLeaf, name: str, index, dtype):
     start, stop, _ = at[0].indices(first)
     at[0] = slice(None)
   block = rows // first if rows % first == 0 else 1
-  found = source.read(name, *((start * block, stop * block)
+  piece = source.read(name, *((start * block, stop * block)
                               if rows % first == 0 else (0, rows)))
-  found = found.reshape(stop - start, *leaf.split[1:])[tuple(at)]
-  if not np.isfinite(found).all():
+  piece = piece.reshape(stop - start, *leaf.split[1:])[tuple(at)]
+  if not np.isfinite(piece).all():
     raise ValueError(f'{source.path}: {name} holds NaN or infinite values')
-  return found.transpose(leaf.perm).astype(dtype)
+  return piece.transpose(leaf.perm).astype(dtype)
 
 
 def _read_leaf(source, leaf: HubLeaf, index, dtype) -> np.ndarray:
@@ -235,11 +235,11 @@ def load(source: HubSource, model: models.Model, like=None):
   skipped = _check(source, leaves.values(), row.skipped, model.config)
 
   def one(path, leaf):
-    found = leaves[tuple(key.key for key in path)]
-    if found.shape != leaf.shape:
-      raise ValueError(f'{model.family}: leaf {"/".join(found.path)} is '
-                       f'{leaf.shape}, its HubLeaf {found.shape}')
-    make = lambda index: _read_leaf(source, found, index, leaf.dtype)
+    hub_leaf = leaves[tuple(key.key for key in path)]
+    if hub_leaf.shape != leaf.shape:
+      raise ValueError(f'{model.family}: leaf {"/".join(hub_leaf.path)} is '
+                       f'{leaf.shape}, its HubLeaf {hub_leaf.shape}')
+    make = lambda index: _read_leaf(source, hub_leaf, index, leaf.dtype)
     if leaf.sharding is None:
       return make((slice(None),) * len(leaf.shape))
     return _on_devices(leaf.shape, leaf.sharding, make)
@@ -269,11 +269,11 @@ def _write_ends(to: pathlib.Path, ids) -> None:
   """Adds end tokens to the generation config."""
   path = to / _GENERATION
   held = hub_folder.read_json(path) if path.is_file() else {}
-  found = held.get('eos_token_id')
-  found = found if isinstance(found, list) else [found]
-  if not ids or set(ids) <= set(found):
+  declared = held.get('eos_token_id')
+  declared = declared if isinstance(declared, list) else [declared]
+  if not ids or set(ids) <= set(declared):
     return
-  ends = list(dict.fromkeys((*ids, *(i for i in found if i is not None))))
+  ends = list(dict.fromkeys((*ids, *(i for i in declared if i is not None))))
   path.write_text(json.dumps(
       {**held, 'eos_token_id': ends if len(ends) > 1 else ends[0]},
       indent=2) + '\n')
@@ -290,10 +290,10 @@ def _copy_files(origin, to: pathlib.Path) -> dict:
     tokenizer.save_pretrained(to)
     return {name: getattr(tokenizer, name) for name in _IDS}
   origin = hub_folder.locate(origin)
-  found = [origin / name for name in _COPIED if (origin / name).is_file()]
-  if not any(p.name.startswith('tokenizer') for p in found):
+  files = [origin / name for name in _COPIED if (origin / name).is_file()]
+  if not any(p.name.startswith('tokenizer') for p in files):
     raise FileNotFoundError(f'{origin} holds no tokenizer files')
-  for path in found:
+  for path in files:
     shutil.copyfile(path, to / path.name)
   if not (origin / 'config.json').is_file():
     return {}
@@ -365,10 +365,10 @@ def save(to, params, model: models.Model, *, dtype: str = 'float32',
 
   def tensor(name):
     leaf, i = place[name]
-    found = params
+    node = params
     for key in leaf.path:
-      found = found[key]
-    layer = np.asarray(found[i] if leaf.stacked else found)
+      node = node[key]
+    layer = np.asarray(node[i] if leaf.stacked else node)
     return np.ascontiguousarray(leaf.to_hub(layer).astype(DTYPES[dtype]))
 
   shards = _shards(sizes, max_shard_bytes)

@@ -27,12 +27,12 @@ _HEADER_LIMIT = 100 << 20  # bytes; the format's own limit
 def read_json(path: pathlib.Path) -> dict:
   """The JSON object of a file; ValueError names a file without one."""
   try:
-    found = json.loads(path.read_text('utf-8'))
+    content = json.loads(path.read_text('utf-8'))
   except (ValueError, RecursionError) as e:
     raise ValueError(f'{path} is not JSON: {e}') from e
-  if not isinstance(found, dict):
+  if not isinstance(content, dict):
     raise ValueError(f'{path} holds no JSON object')
-  return found
+  return content
 
 
 def read_config(folder) -> dict:
@@ -59,11 +59,11 @@ def read_config(folder) -> dict:
 
 def _fp8_block(config: dict, path) -> tuple[int, int] | None:
   """The block size of FP8 weights; ValueError for another quantisation."""
-  found = config.get('quantization_config')
-  if found is None:
+  quantisation = config.get('quantization_config')
+  if quantisation is None:
     return None
-  block = tuple(found.get('weight_block_size') or ())
-  kind = (found.get('quant_method'), found.get('fmt', 'e4m3'))
+  block = tuple(quantisation.get('weight_block_size') or ())
+  kind = (quantisation.get('quant_method'), quantisation.get('fmt', 'e4m3'))
   if kind != ('fp8', 'e4m3') or len(block) != 2 or min(block) < 1:
     raise ValueError(
         f'{path}/config.json: quantization_config has quant_method, fmt '
@@ -157,9 +157,9 @@ def read(folder) -> HubSource:
       raise ValueError(f'{path}: {name} has type {tensor.dtype}; allowed: '
                        f'{", ".join(_DTYPES)}')
     dtype, inner = np.dtype(_DTYPES[tensor.dtype]), math.prod(tensor.shape[1:])
-    found = np.fromfile(path, dtype, (stop - start) * inner,
+    values = np.fromfile(path, dtype, (stop - start) * inner,
                         offset=offset + start * inner * dtype.itemsize)
-    return found.reshape(stop - start, *tensor.shape[1:])
+    return values.reshape(stop - start, *tensor.shape[1:])
 
   scaled = {n for n, (_, _, t) in place.items() if t.dtype == 'F8_E4M3'}
   for name in scaled:
@@ -168,19 +168,19 @@ def read(folder) -> HubSource:
       raise ValueError(f'{folder}: {name} is FP8 without {name + _SCALE} and '
                        'quantization_config.weight_block_size')
     blocks = tuple(-(-n // b) for n, b in zip(shape, block, strict=True))
-    found = place[name + _SCALE][2].shape
-    if found != blocks:
-      raise ValueError(f'{folder}: {name + _SCALE} has shape {found}; blocks '
-                       f'of {block} in {shape} need {blocks}')
+    scale_shape = place[name + _SCALE][2].shape
+    if scale_shape != blocks:
+      raise ValueError(f'{folder}: {name + _SCALE} has shape {scale_shape}; '
+                       f'blocks of {block} in {shape} need {blocks}')
 
   def read_rows(name, start, stop):
-    found = rows(name, start, stop)
+    weights = rows(name, start, stop)
     if name not in scaled:
-      return found
+      return weights
     scale = rows(name + _SCALE, 0, place[name + _SCALE][2].shape[0])
     scale = np.repeat(scale.astype(np.float32), block[1], axis=1)
-    scale = scale[:, :found.shape[1]]
-    return found * scale[np.arange(start, stop) // block[0]]
+    scale = scale[:, :weights.shape[1]]
+    return weights * scale[np.arange(start, stop) // block[0]]
 
   tensors = {n: t for n, (_, _, t) in place.items()
              if n.removesuffix(_SCALE) not in scaled or n in scaled}
@@ -223,12 +223,12 @@ def declared_ends(folder) -> dict[str, tuple[int, ...]]:
     at = read_json(path) if path.is_file() else {}
     for key in keys:
       at = at.get(key) or {}
-    found = at.get('eos_token_id')
+    value = at.get('eos_token_id')
     field = '.'.join((*keys, 'eos_token_id'))
-    ids = found if isinstance(found, list) else [] if found is None else [found]
+    ids = value if isinstance(value, list) else [] if value is None else [value]
     wrong = [i for i in ids if type(i) is not int or i < 0]
     if wrong:
-      raise ValueError(f'{path}: {field} is {found!r}; allowed: a token id '
+      raise ValueError(f'{path}: {field} is {value!r}; allowed: a token id '
                        '>= 0, a list of them, or null')
     if ids:
       out[f'{name} {field}'] = tuple(ids)
@@ -267,17 +267,18 @@ def locate(path) -> pathlib.Path:
       path / 'adapter_config.json').is_file():
     return path
   root = path.parent if path.name == 'snapshots' else path
-  kept = sorted(p for p in (root / 'snapshots').glob('*') if p.is_dir())
+  snapshots = sorted(p for p in (root / 'snapshots').glob('*') if p.is_dir())
   main = root / 'refs' / 'main'
-  if kept and main.is_file():
+  if snapshots and main.is_file():
     named = root / 'snapshots' / main.read_text().strip()
-    kept = [named] if named in kept else kept
-  if len(kept) == 1:
-    return kept[0]
-  if (root / 'snapshots').is_dir() or kept:
+    snapshots = [named] if named in snapshots else snapshots
+  if len(snapshots) == 1:
+    return snapshots[0]
+  if (root / 'snapshots').is_dir() or snapshots:
     raise FileNotFoundError(
-        f'{path} is a root of the hub\'s cache with {len(kept)} snapshots; '
-        f'name one of them: {", ".join(map(str, kept)) or "there is none"}')
+        f'{path} is a root of the hub\'s cache with {len(snapshots)} '
+        'snapshots; name one of them: '
+        f'{", ".join(map(str, snapshots)) or "there is none"}')
   roots = sorted(p.name for p in path.glob('models--*') if p.is_dir())
   if roots:
     raise FileNotFoundError(f'{path} is a cache of the hub with several '

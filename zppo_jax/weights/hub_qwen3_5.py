@@ -54,15 +54,15 @@ def _period(hub: dict, count: int) -> int:
 
 
 def _rope(hub: dict) -> dict:
-  found = hub_rope.from_hub(hub, share=0.25, other=hub_rope.MROPE)
-  only(found.other, 'mrope_interleaved', True)
-  if found.llama3:
+  rotary = hub_rope.from_hub(hub, share=0.25, other=hub_rope.MROPE)
+  only(rotary.other, 'mrope_interleaved', True)
+  if rotary.llama3:
     raise ValueError("config.json: rope_type is 'llama3'; allowed: 'default', "
                      "'yarn', 'linear'")
-  return {**found.fields, 'rotary_share': found.share,
+  return {**rotary.fields, 'rotary_share': rotary.share,
           'rope_sections': tuple(
-              found.other.get('mrope_section') or (11, 11, 10)),
-          'max_positions': found.positions(
+              rotary.other.get('mrope_section') or (11, 11, 10)),
+          'max_positions': rotary.positions(
               hub, field(hub, 'max_position_embeddings'))}
 
 

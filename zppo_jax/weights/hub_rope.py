@@ -135,7 +135,7 @@ def from_hub(hub: dict, *, default: float = 10000.0, share: float = 1.0,
     raise ValueError(
         f'config.json: rope_type is {kind!r}{_REASONS.get(kind, "")}; '
         f'allowed: {", ".join(map(repr, _FIELDS))}')
-  kept = {name: scaling.pop(name) for name in other if name in scaling}
+  others = {name: scaling.pop(name) for name in other if name in scaling}
   scaling = {name: x for name, x in scaling.items() if x is not None}
   extra = sorted(scaling.keys() - set(_FIELDS[kind]))
   unknown = [n for n in extra if kind != 'default' and n not in _NO_EFFECT]
@@ -153,7 +153,7 @@ def from_hub(hub: dict, *, default: float = 10000.0, share: float = 1.0,
   return Rope(
       theta, llama3, _yarn(scaling, hub) if kind == 'yarn' else (),
       _number(scaling, kind, 'factor') if kind == 'linear' else 1.0,
-      share, kept, tuple(extra))
+      share, others, tuple(extra))
 
 
 def ignored(hub: dict) -> list[str]:

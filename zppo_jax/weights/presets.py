@@ -175,10 +175,10 @@ def differences(name: str, config: dict) -> list[str]:
     name: e.g. of the folder; the longest name of a preset in it counts.
     config: the config.json of the folder. Absent fields are not compared.
   """
-  found = [n for n in PRESETS if n.lower() in name.lower()]
-  if not found:
+  names = [n for n in PRESETS if n.lower() in name.lower()]
+  if not names:
     return []
-  chosen = max(found, key=len)
+  chosen = max(names, key=len)
   theirs = _flat(config)
   return [f'config.json: {field} is {theirs[field]!r}; preset {chosen} has '
           f'{value!r}; config.json counts'

@@ -80,29 +80,29 @@ def outline(path: pathlib.Path, computed: dict) -> tuple:
 
 
 def _from_hub(path: pathlib.Path, computed: dict, place) -> Pretrained:
-  source, found = outline(path, computed)
-  like = jax.eval_shape(found.model.init, jax.random.key(0))
+  source, pretrained = outline(path, computed)
+  like = jax.eval_shape(pretrained.model.init, jax.random.key(0))
   params, skipped = hub_checkpoint.load(
-      source, found.model, like if place is None else place(like))
-  notes = found.notes
+      source, pretrained.model, like if place is None else place(like))
+  notes = pretrained.notes
   if skipped:
     notes += (f'left out by name: {", ".join(skipped)}',)
-  return found._replace(params=params, notes=notes)
+  return pretrained._replace(params=params, notes=notes)
 
 
 def hint(name: str) -> str:
   """A hint for a name that is no path but may be a hub id; '' for others."""
-  found = _HUB_ID.fullmatch(name)
-  if not found or name.endswith('.safetensors'):
+  match = _HUB_ID.fullmatch(name)
+  if not match or name.endswith('.safetensors'):
     return ''
   root = pathlib.Path(os.environ.get('HF_HUB_CACHE') or pathlib.Path(
       os.environ.get('HF_HOME') or '~/.cache/huggingface', 'hub')).expanduser()
-  kept = root / f'models--{found[1].replace("/", "--")}'
-  if kept.is_dir():
-    return (f'. If it is a model id of the hub: its download lies in {kept}; '
-            'name that folder')
+  download = root / f'models--{match[1].replace("/", "--")}'
+  if download.is_dir():
+    return ('. If it is a model id of the hub: its download lies in '
+            f'{download}; name that folder')
   return ('. If it is a model id of the hub: nothing is downloaded here; get '
-          f'it with `hf download {found[1]} --local-dir FOLDER` and name '
+          f'it with `hf download {match[1]} --local-dir FOLDER` and name '
           'FOLDER')
 
 
@@ -180,12 +180,12 @@ def load(name: str, *, dtype: str = 'float32', remat: str = 'none',
       described.get('chat_template', ''))
 
 
-def with_words(found: Pretrained, *, end_tokens: Sequence[str | int] = (),
+def with_words(pretrained: Pretrained, *, end_tokens: Sequence[str | int] = (),
                chat_template: str = '', who: str = '') -> Pretrained:
   """The model with end tokens and a chat template of its user.
 
   Args:
-    found: the model.
+    pretrained: the model.
     end_tokens: as Pretrained.end_tokens; () keeps those of the model.
     chat_template: a file with a Jinja template; '' keeps that of the model.
     who: the words before the name of the field in an error, e.g. 'student.'.
@@ -197,7 +197,7 @@ def with_words(found: Pretrained, *, end_tokens: Sequence[str | int] = (),
   """
   for field, value in (('end_tokens', end_tokens),
                        ('chat_template', chat_template)):
-    if value and not found.tokenizer:
+    if value and not pretrained.tokenizer:
       raise ValueError(f'{who}{field} is {value!r}; the weights came without '
                        'a tokenizer, allowed: nothing')
   if isinstance(end_tokens, str):
@@ -212,24 +212,24 @@ def with_words(found: Pretrained, *, end_tokens: Sequence[str | int] = (),
     if not path.is_file():
       raise FileNotFoundError(f'{who}chat_template is {chat_template!r}; no '
                               'such file is there')
-    found = found._replace(
+    pretrained = pretrained._replace(
         chat_template=_template_of(path, f'{who}chat_template'))
   if end_tokens:
-    found = found._replace(end_tokens=tuple(end_tokens))
-  return found
+    pretrained = pretrained._replace(end_tokens=tuple(end_tokens))
+  return pretrained
 
 
 def _template_of(path: pathlib.Path, field: str) -> str:
   """The text of a template file; ValueError for an empty file, which would mean
   that there is no template."""
   try:
-    found = path.read_text('utf-8')
+    text = path.read_text('utf-8')
   except UnicodeDecodeError as e:
     raise ValueError(f"{field} is '{path}', which is no UTF-8: {e}") from None
-  if not found.strip():
+  if not text.strip():
     raise ValueError(f"{field} is '{path}', which is empty; allowed: a Jinja "
                      'template')
-  return found
+  return text
 
 
 def _ids_of(end_tokens, tokenizer, path) -> tuple[int, ...]:
@@ -245,12 +245,12 @@ def _ids_of(end_tokens, tokenizer, path) -> tuple[int, ...]:
   return tuple(out)
 
 
-def _declared(of: Pretrained, found, path, tokenizer) -> dict:
+def _declared(of: Pretrained, in_files, path, tokenizer) -> dict:
   """The place of a declaration -> its end tokens, which the vocabulary has.
 
   Args:
     of: the model, whose user may declare end tokens.
-    found: the end tokens by place in the files of the checkpoint.
+    in_files: the end tokens by place in the files of the checkpoint.
     path: of the tokenizer.
     tokenizer: may declare an end token.
   """
@@ -258,16 +258,16 @@ def _declared(of: Pretrained, found, path, tokenizer) -> dict:
     file = path / 'tokenizer_config.json'
     written = file.is_file() and hub_folder.read_json(file).get('eos_token')
     place = file.name if written else 'tokenizer'
-    found[f'{place} eos_token'] = (tokenizer.eos_token_id,)
+    in_files[f'{place} eos_token'] = (tokenizer.eos_token_id,)
   if of.end_tokens:
-    found['end_tokens of the user'] = _ids_of(of.end_tokens, tokenizer, path)
+    in_files['end_tokens of the user'] = _ids_of(of.end_tokens, tokenizer, path)
   words = set(tokenizer.get_vocab().values())
-  for place, ids in found.items():
+  for place, ids in in_files.items():
     unknown = [i for i in ids if i not in words]
     if unknown:
       raise ValueError(f'{path}: {place} is {ids}; {unknown} are no tokens of '
                        f'its tokenizer, which has {len(words)}')
-  return found
+  return in_files
 
 
 def _set_template(of: Pretrained, path, tokenizer, declared) -> str:
@@ -279,7 +279,7 @@ def _set_template(of: Pretrained, path, tokenizer, declared) -> str:
     name = 'metadata' if path.suffix == '.gguf' else (
         hub_folder.template_file(path))
     return f'chat template: {name or "of the tokenizer"}'
-  ids = [i for found in declared.values() for i in found]
+  ids = [i for ends in declared.values() for i in ends]
   if not ids:
     raise ValueError(_no_end(path, 'there is no chat template'))
   end = tokenizer.eos_token_id if tokenizer.eos_token_id in ids else ids[0]
@@ -296,14 +296,14 @@ def _no_end(path, why: str) -> str:
 
 
 def _end_note(codec, declared, plain: bool) -> str:
-  told, own = [], hub_chat.own_end(codec.tokenizer, codec.reserved_ids)
+  notes, own = [], hub_chat.own_end(codec.tokenizer, codec.reserved_ids)
   for i in codec.end_ids:
     places = [place for place, ids in declared.items() if i in ids]
     if i == own and not plain:
       places.insert(0, 'chat template')
-    told.append(f'{codec.tokenizer.convert_ids_to_tokens(i)} {i} '
+    notes.append(f'{codec.tokenizer.convert_ids_to_tokens(i)} {i} '
                 f'({", ".join(places)})')
-  return f'end tokens: {", ".join(told)}'
+  return f'end tokens: {", ".join(notes)}'
 
 
 def chat(of: Pretrained, base: Wording = BOXED, thinking: bool | None = None,
@@ -322,8 +322,8 @@ def chat(of: Pretrained, base: Wording = BOXED, thinking: bool | None = None,
 
   Raises:
     FileNotFoundError: if the tokenizer is no longer at its path.
-    ValueError: as hub_chat.HubCodec and hub_chat.wording; if no end token can
-      be told; for a chat template that does not work; for a named date that
+    ValueError: as hub_chat.HubCodec and hub_chat.wording; if no end token is
+      known; for a chat template that does not work; for a named date that
       the template does not ask for.
   """
   if not of.tokenizer:
@@ -344,18 +344,19 @@ def chat(of: Pretrained, base: Wording = BOXED, thinking: bool | None = None,
       tokenizer, tokenizer.added_tokens_decoder) is None:
     raise ValueError(_no_end(
         path, 'the chat template ends a message with no special token'))
-  made = hub_chat.chat(
+  own_chat = hub_chat.chat(
       tokenizer, of.model.config.vocab_size,
       [i for ids in declared.values() for i in ids], base, thinking, day)
-  if made.day.given and not rendering.knows_date(tokenizer):
-    raise ValueError(f'the date {made.day.date} was given; this chat template '
-                     'asks for none (strftime_now, date_string): leave it out')
-  made = dataclasses.replace(made, notes=(
-      note, _end_note(made.codec, declared, note == _PLAIN)))
+  if own_chat.day.given and not rendering.knows_date(tokenizer):
+    raise ValueError(f'the date {own_chat.day.date} was given; this chat '
+                     'template asks for none (strftime_now, date_string): '
+                     'leave it out')
+  own_chat = dataclasses.replace(own_chat, notes=(
+      note, _end_note(own_chat.codec, declared, note == _PLAIN)))
   tower = getattr(of.model.config, 'vision', None)
   if tower is None:
-    return made
-  return dataclasses.replace(made, vision=(
+    return own_chat
+  return dataclasses.replace(own_chat, vision=(
       images.from_folder(path, tower) if images.describes(path)
       else images.undescribed(tower)))
 
@@ -372,18 +373,18 @@ def _check_template(tokenizer, day: Day) -> None:
                      f'{rendering.why(cause)}') from e
 
 
-def bare_chat(found: Pretrained, thinking: bool | None = None,
+def bare_chat(pretrained: Pretrained, thinking: bool | None = None,
               day: Day | None = None) -> Chat:
   """A model's own chat without words of a task, else the embedded world's.
 
   Raises:
     ValueError: as `chat`; for a date without a template.
   """
-  made = chat(found, BARE, thinking, day)
-  if made is None and day is not None and day.given:
+  own_chat = chat(pretrained, BARE, thinking, day)
+  if own_chat is None and day is not None and day.given:
     raise ValueError(f'--date is {day.date}; the model came without a '
                      'tokenizer, so no prompt tells a date: leave it out')
-  return made or micro_chat.CHAT
+  return own_chat or micro_chat.CHAT
 
 
 def listed(end_tokens: str | None) -> tuple[str | int, ...]:

@@ -42,13 +42,13 @@ def description(path) -> dict:
   """
   try:
     with safe_open(path, framework='numpy') as f:
-      found = (f.metadata() or {}).get('description')
+      text = (f.metadata() or {}).get('description')
   except SafetensorError as e:
     raise ValueError(f'{path} is not a readable safetensors file: {e}') from e
-  if found is None:
+  if text is None:
     raise ValueError(f'{path} has no description; it was not written by '
                      'zppo_jax.weights.safetensors_file.save')
-  return json.loads(found)
+  return json.loads(text)
 
 
 def load(path, like):
@@ -73,22 +73,23 @@ def load(path, like):
     raise FileNotFoundError(f'no weights at {path}')
   try:
     with safe_open(path, framework='numpy') as f:
-      found = {name: f.get_tensor(name) for name in f.keys()}
+      tensors = {name: f.get_tensor(name) for name in f.keys()}
   except SafetensorError as e:
     raise ValueError(f'{path} is not a readable safetensors file: {e}') from e
   wanted = _names(like)
-  missing, unknown = wanted.keys() - found.keys(), found.keys() - wanted.keys()
+  missing = wanted.keys() - tensors.keys()
+  unknown = tensors.keys() - wanted.keys()
   if missing or unknown:
     raise ValueError(f'{path}: missing tensors {sorted(missing)}, unknown '
                      f'tensors {sorted(unknown)}')
   for name, leaf in wanted.items():
-    if found[name].shape != leaf.shape:
-      raise ValueError(f'{path}: {name} has shape {found[name].shape}; the '
+    if tensors[name].shape != leaf.shape:
+      raise ValueError(f'{path}: {name} has shape {tensors[name].shape}; the '
                        f'model has {leaf.shape}')
-    if found[name].dtype != leaf.dtype:
-      raise ValueError(f'{path}: {name} has type {found[name].dtype}; the '
+    if tensors[name].dtype != leaf.dtype:
+      raise ValueError(f'{path}: {name} has type {tensors[name].dtype}; the '
                        f'model has {leaf.dtype}')
-    if not np.isfinite(found[name]).all():
+    if not np.isfinite(tensors[name]).all():
       raise ValueError(f'{path}: {name} holds NaN or infinite values')
   treedef = jax.tree.structure(like)
-  return jax.tree.unflatten(treedef, [found[n] for n in wanted])
+  return jax.tree.unflatten(treedef, [tensors[n] for n in wanted])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from zppo_jax.data import pool as pools, readers
+from zppo_jax.data import pool, readers
 
 tfds = pytest.importorskip('tensorflow_datasets')
 ROWS = 20
@@ -88,10 +88,10 @@ def test_a_pool_is_that_of_the_same_json_lines(folder, tmp_path, most):
   """fault C6: the filter pass_rate=0.3 dropped rows of 0.3."""
   (tmp_path / 'a.jsonl').write_text(
       ''.join(json.dumps(row(i)) + '\n' for i in range(ROWS)))
-  want = pools.open_pool(spec('jsonl', tmp_path / 'a.jsonl'),
+  want = pool.open_pool(spec('jsonl', tmp_path / 'a.jsonl'),
+                        {'pass_rate': most})
+  found = pool.open_pool(spec('tfds', f'{folder}:train'),
                          {'pass_rate': most})
-  found = pools.open_pool(spec('tfds', f'{folder}:train'),
-                          {'pass_rate': most})
   assert list(found) == list(want) and len(found) == min(
       2 + round(20 * most), ROWS)
   assert found[1].responses == ('w0',) or most == 0.0
@@ -101,11 +101,11 @@ def test_numbers_and_images_reach_the_question(folder):
   """fault C6"""
   of = spec('tfds', f'{folder}:train', images='images,image')
   of['mine']['columns'] = dict(text='q', answer='reward.share')
-  found = pools.open_pool(of, {})
+  found = pool.open_pool(of, {})
   assert found[2].answer == '0.3' and len(found[2].media) == 3
   of['mine']['columns'] = dict(text='q', answer='right')
   with pytest.raises(ValueError, match='train, row 0: .*answer is bool True'):
-    pools.open_pool(of, {})
+    pool.open_pool(of, {})
 
 
 @pytest.mark.parametrize(('split', 'first', 'count'), [

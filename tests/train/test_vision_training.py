@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures('quick_compile')
 transformers = pytest.importorskip('transformers')
 from tests import hub_builders  # noqa: E402
 
-CONFIG = pathlib.Path(__file__).parents[1] / 'configs' / 'micro.py'
+CONFIG = pathlib.Path(__file__).parents[2] / 'configs' / 'micro.py'
 
 
 def drawn(i: int, width: int = 16, height: int = 12):

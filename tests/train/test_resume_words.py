@@ -12,7 +12,7 @@ pytestmark = pytest.mark.usefixtures('quick_compile')
 pytest.importorskip('transformers')
 from tests import hub_builders  # noqa: E402
 from tests.hub_builders import set_json  # noqa: E402
-from tests.test_hub_training import COIN, make_config, tasks  # noqa: E402
+from tests.train.test_hub_training import COIN, make_config, tasks  # noqa: E402
 
 TEMPLATE = "{{ strftime_now('%d %b %Y') }}" + hub_builders.TEMPLATE + (
     '{%- endif %}')

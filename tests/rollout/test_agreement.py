@@ -4,7 +4,7 @@ Over families, types, slots and decode chunks of the engine, lengths, top-p, and
 the trainer's layout, rows, padding and log-prob chunk. docs/numerics.md has the
 table that the bounds come from:
 
-  python -m tests.test_agreement
+  python -m tests.rollout.test_agreement
 """
 
 import functools

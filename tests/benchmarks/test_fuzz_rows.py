@@ -5,7 +5,7 @@ import json
 import pytest
 
 from benchmarks import fuzz_rows
-from zppo_jax.data import pool as pools
+from zppo_jax.data import pool
 
 
 def test_every_row_is_a_question_or_an_error_that_names_it():
@@ -26,7 +26,7 @@ def test_it_fails_where_an_error_names_no_row(monkeypatch, error):
   def raises(*args, **fields):
     raise error
 
-  monkeypatch.setattr(pools, 'open_pool', raises)
+  monkeypatch.setattr(pool, 'open_pool', raises)
   with pytest.raises(AssertionError, match='case 0 of seed 0'):
     fuzz_rows.main(1, 0)
 

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures('quick_compile')
 pytest.importorskip('transformers')
 from tests import hub_builders  # noqa: E402
 from tests.hub_builders import set_json, write_published  # noqa: E402
-from tests.test_hub_training import COIN, make_config, tasks  # noqa: E402
+from tests.train.test_hub_training import COIN, make_config, tasks  # noqa: E402
 
 END, TEXT_END = 263, 261  # <|im_end|>, <|endoftext|>
 FORMS = ('qwen3_5', 'base')

@@ -23,7 +23,8 @@ STEPS, NUM_NEW = 6, 3
 # What runs in a process of its own, to be killed in its fifth update.
 CHILD = """
 import sys
-from tests import kill_and_resume, test_resume_files
+from tests import kill_and_resume
+from tests.train import test_resume_files
 from zppo_jax.train import loop
 kill_and_resume.arm('update', 5, 0.0)
 loop.main(test_resume_files.make_config(sys.argv[1]), sys.argv[2])

@@ -10,14 +10,14 @@ import pytest
 from zppo_jax import main, tasks
 from zppo_jax.chat import micro_chat
 from zppo_jax.records import Grader, Question
-from zppo_jax.train import build, loop, models as loading
+from zppo_jax.train import build, loop, models
 from zppo_jax.weights import pretrained
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 pytest.importorskip('transformers')
 from tests import hub_builders  # noqa: E402
 
-CONFIG = pathlib.Path(__file__).parents[1] / 'configs' / 'micro.py'
+CONFIG = pathlib.Path(__file__).parents[2] / 'configs' / 'micro.py'
 # A response that ends answers by the length of its text: half of them are
 # right, so that a random model has something to learn.
 COIN = tasks.Task(
@@ -104,7 +104,7 @@ def test_prompts_are_those_of_the_folder(coin, folders):
 def test_thinking_is_switched_for_student_and_teacher_alike(coin, folders):
   """Prompts are the student's; without a tokenizer there is no switch."""
   prompts = {}
-  for value in loading.THINKING:
+  for value in models.THINKING:
     run = build.build(make_config(*folders, **{'student.thinking': value}))
     chat = run.sampler.chat
     prompts[value] = chat.codec.decode(chat.plain('hi').tokens)

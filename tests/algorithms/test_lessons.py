@@ -1,0 +1,79 @@
+"""Whose tokens a step trains on."""
+
+import types
+
+import numpy as np
+import pytest
+
+from tests.builders import group, rollout
+from zppo_jax.algorithms import lessons
+from zppo_jax.records import Answers, CallStats, Group
+
+
+class Fake:
+  """A teacher with fixed groups by question."""
+
+  def __init__(self, groups):
+    self.groups = {g.prompt.question.id: g for g in groups}
+    self.steps = []
+
+  def answer(self, prompts, step):
+    self.steps.append(step)
+    return Answers(groups=tuple(self.groups[p.question.id] for p in prompts),
+                   calls=CallStats(answers=4 * len(prompts)))
+
+
+def learn(states, teacher=None, stored=None, longest=99, keep='correct'):
+  plain = [group(name, 1, 4) for name in 'abc']
+  made = lessons.learn_from(
+      states, types.SimpleNamespace(keep=keep), plain, [*plain, 'reformulated'],
+      7, teacher=teacher, stored=stored, longest=longest)
+  return made, plain
+
+
+def test_the_students_own_groups_are_all_of_them():
+  made, plain = learn('student')
+  assert made.groups == [*plain, 'reformulated'] and not made.teacher
+  assert made.calls == CallStats()
+
+
+@pytest.mark.parametrize('states', ['teacher', 'stored'])
+def test_correct_answers_are_kept_and_a_question_without_any_is_skipped(states):
+  """Off-Distill: 2 of 4 right, none right, all right."""
+  answers = [group('a', 2, 4), group('b', 0, 4), group('c', 4, 4)]
+  fake = Fake(answers)
+  made, _ = learn(states, **{states: fake})
+  assert [(g.prompt.question.id, len(g.rollouts)) for g in made.groups] == [
+      ('a', 2), ('c', 4)]
+  assert all(r.reward == 1 for g in made.groups for r in g.rollouts)
+  assert list(made.teacher) == answers and fake.steps == [7]
+  assert made.calls.answers == 12 and made.over_long == 0
+  every, _ = learn(states, **{states: fake}, keep='all')
+  assert [len(g.rollouts) for g in every.groups] == [4, 4, 4]
+
+
+def test_answers_that_no_row_holds_are_counted():
+  short, long = rollout(), rollout('4 h 4 h 4 h 9 A 9')
+  of = group('a', 1, 4).prompt
+  fake = Fake([Group(of, (short, long)), group('b', 0), Group(
+      group('c', 1).prompt, (long,))])
+  made, _ = learn('teacher', teacher=fake, longest=len(short.tokens))
+  assert [g.rollouts for g in made.groups] == [(short,)]
+  assert made.over_long == 2
+
+
+def test_the_coin_of_mixed_states():
+  """By (seed, step): the share of the student's states is the probability, and
+  the same step has the same coin; 0 and 1 are certain."""
+  of = lambda share, step, seed=0: lessons.states_of(
+      'mixed', types.SimpleNamespace(student_share=share,
+                                     other_states='stored'), seed, step)
+  draws = [of(0.3, i) for i in range(2000)]
+  assert set(draws) == {'student', 'stored'}
+  share = np.mean([d == 'student' for d in draws])
+  assert abs(share - 0.3) < 4 * np.sqrt(0.3 * 0.7 / 2000)
+  assert draws == [of(0.3, i) for i in range(2000)]
+  assert draws != [of(0.3, i, seed=1) for i in range(2000)]
+  assert {of(1.0, i) for i in range(50)} == {'student'}
+  assert {of(0.0, i) for i in range(50)} == {'stored'}
+  assert lessons.states_of('teacher', None, 0, 0) == 'teacher'

@@ -1,0 +1,50 @@
+"""Numbers by optimizer step."""
+
+import re
+
+import numpy as np
+import pytest
+
+from zppo_jax.algorithms import schedules
+from zppo_jax.algorithms.schedules import Schedule
+
+
+@pytest.mark.parametrize('fields, at, want', [
+    (dict(), (0, 5, 50), (1, 1, 1)),
+    (dict(kind='linear', start=2.0, end=1.0, length=4), (0, 1, 4, 9),
+     (2, 1.75, 1, 1)),
+    (dict(kind='cosine', start=0.0, end=2.0, length=4), (0, 1, 2, 4, 9),
+     (0, 1 - np.sqrt(0.5), 1, 2, 2)),
+    (dict(kind='steps', start=1.0, boundaries=((2, 0.5), (5, 3.0))),
+     (0, 1, 2, 4, 5, 9), (1, 1, 0.5, 0.5, 3, 3)),
+])
+def test_values_by_hand(fields, at, want):
+  made = Schedule(**fields)
+  assert made.moves == (fields != {})
+  np.testing.assert_allclose([made(np.int32(i)) for i in at], want, atol=1e-6)
+
+
+@pytest.mark.parametrize('changes, words', [
+    ({'coefficient': -1.0}, 'distil.coefficient is -1.0; it must be >= 0'),
+    ({'coefficient_end': float('nan')}, 'distil.coefficient_end is nan'),
+    ({'coefficient_updates': -3}, 'distil.coefficient_updates is -3'),
+    ({'coefficient_steps': ((3, 1.0),)}, 'distil.coefficient_steps is ((3'),
+    ({'coefficient_schedule': 'steps'}, 'distil.coefficient_steps is ()'),
+    ({'coefficient_schedule': 'steps', 'coefficient_steps': ((4, 1), (4, 2))},
+     'its optimizer steps must ascend'),
+    ({'coefficient_schedule': 'steps', 'coefficient_steps': ((0, 1.0),)},
+     'distil.coefficient_steps is 0'),
+])
+def test_a_bad_field_is_named(changes, words):
+  section = dict(coefficient=1.0, coefficient_schedule='constant',
+                 coefficient_end=0.0, coefficient_updates=0,
+                 coefficient_steps=()) | changes
+  with pytest.raises(ValueError, match=re.escape(words)):
+    schedules.of_section(section, 10, 'coefficient')
+
+
+def test_no_length_is_the_runs_updates():
+  section = dict(coefficient=1.0, coefficient_schedule='linear',
+                 coefficient_end=0.0, coefficient_updates=0,
+                 coefficient_steps=())
+  assert schedules.of_section(section, 12, 'coefficient').length == 12

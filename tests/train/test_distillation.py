@@ -1,0 +1,246 @@
+"""Distillation rows in the embedded world: steps, states, scores, refusals."""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from tests.builders import documented_metrics, small_config
+from tests.train.test_step import recorded_groups
+from zppo_jax.algorithms import distillation, methods
+from zppo_jax.algorithms.replay import ReplayBuffer
+from zppo_jax.teachers.in_process import InProcessTeacher
+from zppo_jax.train import build, guards, loop, minibatches, step
+
+pytestmark = pytest.mark.usefixtures('quick_compile')
+
+ROWS = sorted(name for name, m in methods.METHODS.items() if m.distils)
+
+
+def make_config(method, **changes):
+  c = small_config(method=method)
+  c.steps = 3
+  c.algorithm.update(num_new=4, rollouts=4, updates=1)
+  c.update_from_flattened_dict(changes)
+  return c
+
+
+@pytest.fixture
+def answered(monkeypatch):
+  """Every question comes with a right and a wrong answer."""
+  pool = build.tasks.pool
+
+  def with_responses(*args):
+    return tuple(dataclasses.replace(q, responses=(
+        f'4 h {q.answer} A {q.answer}', '4 h 4 A _'))
+                 for q in pool(*args))
+  monkeypatch.setattr(build.tasks, 'pool', with_responses)
+
+
+def gradient(run, groups):
+  """The summed gradient of one step's losses on groups, from the start."""
+  state = run.init_state()
+  scored = minibatches.score_by_teacher(
+      run, run.reshard_fn(state.params), groups, 0)
+  made, _ = minibatches.make(
+      run, groups, minibatches.advantages(run, groups), 0, scored)
+  parts = []
+  for of in minibatches.score(run, state, made):
+    parts.append(run.update_fn(
+        state, of.batches, None,
+        optimizer_fn=lambda state, grads, count: (grads, None))[0])
+  return jax.device_get(jax.tree.map(lambda *xs: sum(xs), *parts))
+
+
+@pytest.mark.parametrize('name', ROWS)
+def test_every_row_trains_three_steps(name, answered):
+  """States, buffer and teacher follow the table; numbers are finite, named in
+  docs/metrics.md, and the weights move."""
+  del answered
+  method, c = methods.METHODS[name], make_config(name)
+  run = build.build(c)
+  state, buffer = run.init_state(), ReplayBuffer(run.buffer_capacity)
+  begun = jax.device_get(state.params)
+  names = documented_metrics()
+  for i in range(3):
+    made = step.train_step(run, state, buffer, i)
+    state, buffer = made.state, made.buffer
+    row = step.metrics_row(run, made)
+    assert all(math.isfinite(x) for x in row.values())
+    assert all(any(p.fullmatch(k) for p in names) for k in row), row.keys()
+    assert row['update/grad_norm'] > 0
+    assert row['distil/taught'] == 1 and row.get('distil/missing', 0) == 0
+    own = row['distil/student_states'] == 1
+    if method.states != 'mixed':
+      assert own == (method.states == 'student')
+    assert (row['tokens/teacher_generated'] > 0) != own
+    assert row['student_rollouts'] == 4 * len(made.groups)  # drawn anyway
+    if own:
+      assert row['distil/lessons'] == row['student_rollouts']
+    else:  # at most G_T a question, and the wrong stored answer is not kept
+      assert 0 < row['distil/lessons'] <= 4 * len(made.groups)
+      assert all(r.reward for g in made.lessons.groups for r in g.rollouts)
+      assert step.sample_rows(run, made)[0]['teacher']
+  assert (len(buffer) > 0) == method.replay
+  moved = jax.tree.map(lambda x, y: np.abs(x - y).max(), begun,
+                       jax.device_get(state.params))
+  assert max(jax.tree.leaves(moved)) > 0
+
+
+@pytest.mark.parametrize('name, changes', [
+    ('on_distill', {}), ('opd_k2', {}), ('opd_k3', {}), ('opd_log_ratio', {}),
+    ('opd_reverse', {'distil.support': 'student', 'distil.top': 4}),
+    ('opd_forward', {'distil.support': 'teacher', 'distil.top': 4}),
+    ('opd_jsd', {'distil.support': 'sampled', 'shapes.layout': 'packed'}),
+], ids=lambda x: x if isinstance(x, str) else '')
+def test_the_student_as_its_teacher_has_no_gradient(name, changes):
+  """Below 1e-5 of the gradient that the real teacher has."""
+  groups = [dataclasses.replace(g, rollouts=g.rollouts[:4])
+            for g in recorded_groups()[:3]]
+  size = {teacher: optax.tree.norm(gradient(build.build(make_config(
+      name, **changes, **{'teacher.weights': teacher})), groups))
+          for teacher in ('micro/teacher', 'micro/student')}
+  assert size['micro/student'] < 1e-5 * size['micro/teacher']
+
+
+def test_grpo_and_distillation(monkeypatch):
+  """Coefficient 0 is GRPO; where GRPO has nothing to learn from a group, the
+  teacher still has."""
+  del monkeypatch
+  groups = [dataclasses.replace(g, rollouts=g.rollouts[2:6])
+            for g in recorded_groups()[:5]]
+  assert groups[0].trivial and not groups[4].trivial
+  grpo = gradient(build.build(make_config('grpo')), groups)
+  none = gradient(build.build(make_config(
+      'grpo_distill', **{'distil.coefficient': 0.0})), groups)
+  for x, y in zip(jax.tree.leaves(none), jax.tree.leaves(grpo), strict=True):
+    assert np.linalg.norm(x - y) <= 1e-5 * np.linalg.norm(y)
+  run = build.build(make_config('grpo_distill'))
+  assert optax.tree.norm(gradient(run, groups[:1])) > 0.1
+  made, _ = minibatches.make(
+      build.build(make_config('grpo')), groups[:1], np.zeros((1, 4)), 0)
+  assert not made[0].batches
+
+
+def test_one_pass_of_the_teacher_per_rollout_batch(monkeypatch):
+  """Two updates, kept ids: all rollouts are scored once, in one call; with the
+  whole vocabulary nothing is stored."""
+  calls, score = [], InProcessTeacher.score
+
+  def counted(self, sequences, *args, **kwargs):
+    calls.append(len(sequences))
+    return score(self, sequences, *args, **kwargs)
+  monkeypatch.setattr(InProcessTeacher, 'score', counted)
+  for support, want in (('student', [16]), ('whole', [])):
+    calls.clear()
+    run = build.build(make_config('opd_jsd', **{
+        'distil.support': support, 'distil.top': 4, 'algorithm.updates': 2}))
+    made = step.train_step(
+        run, run.init_state(), ReplayBuffer(run.buffer_capacity), 0)
+    assert calls == want and len(made.sums) == 2
+
+
+def test_missing_scores_are_masked_counted_and_stop_a_run(monkeypatch,
+                                                          tmp_path):
+  """One rollout of 16 without a score: its tokens are not taught, and the run
+  stops where that is more than it accepts, once the step is saved."""
+  score = InProcessTeacher.score
+
+  def torn(self, sequences, *args, **kwargs):
+    scores = score(self, sequences, *args, **kwargs)
+    return dataclasses.replace(scores, logps=(None, *scores.logps[1:]))
+  monkeypatch.setattr(InProcessTeacher, 'score', torn)
+  c = make_config('opd_k2', **{'distil.max_missing': 0.0})
+  run = build.build(c)
+  made = step.train_step(
+      run, run.init_state(), ReplayBuffer(run.buffer_capacity), 0)
+  row = step.metrics_row(run, made)
+  tokens = [len(r.tokens) for g in made.groups for r in g.rollouts]
+  assert row['distil/missing'] == pytest.approx(tokens[0] / sum(tokens))
+  assert row['distil/taught'] == pytest.approx(1 - tokens[0] / sum(tokens))
+  with pytest.raises(guards.TeacherFailed, match='distil/missing is .*'
+                     'distil.max_missing = 0'):
+    loop.main(c, tmp_path / 'run')
+  assert len((tmp_path / 'run/metrics.jsonl').read_text().splitlines()) == 1
+
+
+@pytest.mark.parametrize('method, changes, words', [
+    ('opd_k1', {}, ("'opd_k1'", 'zero mean', 'opd_log_ratio')),
+    ('off_distill', {'algorithm.updates': 2},
+     ('algorithm.updates is 2', "'off_distill' has 1")),
+    ('on_distill', {'distil.divergence': 'reverse'},
+     ("distil.divergence is 'reverse'", "'jensen_shannon'")),
+    ('opd_reverse', {'distil.divergence': 'forward'},
+     ("distil.divergence is 'forward'", "'reverse'")),
+    ('opd_jsd', {'distil.beta': 1.0}, ('distil.beta is 1.0', 'reverse_kl')),
+    ('opd_jsd', {'distil.temperature': 0.0}, ('distil.temperature is 0.0',)),
+    ('opd_jsd', {'distil.top': 0}, ('distil.top is 0', '>= 1')),
+    ('opd_jsd', {'distil.top': 41, 'distil.support': 'student'},
+     ('distil.top is 41', '36 ids')),
+    ('opd_jsd', {'distil.top': 41, 'distil.support': 'teacher'},
+     ('the 41 likeliest tokens', 'at most 36')),
+    ('opd_jsd', {'distil.coefficient': -1.0}, ('distil.coefficient is -1.0',)),
+    ('opd_jsd', {'distil.max_missing': 2.0}, ('distil.max_missing is 2.0',)),
+    ('gkd', {'distil.student_share': 1.5}, ('distil.student_share is 1.5',)),
+    ('stored_nll', {}, ("'stored_nll'", 'no question of data.pool')),
+    ('gkd', {'distil.other_states': 'stored'}, ("'gkd'", 'no question of')),
+    ('on_distill', {'teacher.kind': 'stored'},
+     ("'on_distill'", 'hidden states', "teacher.kind is 'stored'",
+      "'in_process'")),
+    ('opd_k2', {'teacher.kind': 'stored'},
+     ("'opd_k2'", 'log-probs of given tokens', "'stored'", "'in_process'")),
+    ('opd_jsd', {'teacher.kind': 'stored', 'distil.support': 'student'},
+     ("distil.support is 'student'", 'any given ids', 'in_process')),
+    ('off_distill', {'algorithm.teacher_max_tokens': 17},
+     ('shapes.row_buckets end at 200', '201')),
+    ('opd_k2', {'algorithm.correction.kind': 'token_mask'},
+     ("'opd_k2'", "reads the target 'old_logp'")),
+], ids=lambda x: '_'.join(x) if isinstance(x, dict) else '')
+def test_bad_values_are_refused(method, changes, words):
+  with pytest.raises(ValueError) as e:
+    build.build(make_config(method, **changes))
+  assert all(word in str(e.value) for word in words), str(e.value)
+
+
+@pytest.mark.parametrize('field, name, known', [
+    ('divergence', 'kl', 'reverse, forward, jensen_shannon'),
+    ('support', 'both', 'whole, student, teacher, sampled'),
+    ('rest', 'none', 'bucket, renormalised, dropped'),
+    ('reducer', 'mean', 'token_mean, per_rollout, taught_tokens'),
+    ('keep', 'best', 'correct, all'),
+    ('other_states', 'student', 'teacher, stored'),
+    ('coefficient_schedule', 'exponential', 'constant, linear, cosine, steps'),
+])
+def test_unknown_names_list_the_known(field, name, known):
+  with pytest.raises(KeyError, match=name) as e:
+    build.build(make_config('gkd', **{f'distil.{field}': name}))
+  assert known in str(e.value)
+
+
+def test_the_coefficient_falls_with_the_optimizer_steps():
+  """Three steps of two updates: 6/6, 5/6, ... of 1; the metric is their mean
+  over taught tokens."""
+  c = make_config('opd_k2', **{
+      'distil.coefficient_schedule': 'linear', 'algorithm.updates': 2})
+  run = build.build(c)
+  state, buffer = run.init_state(), ReplayBuffer(run.buffer_capacity)
+  for i in range(3):
+    made = step.train_step(run, state, buffer, i)
+    state = made.state
+    for j, sums in enumerate(made.sums):
+      np.testing.assert_allclose(
+          sums.total['distil/coefficient'] / sums.total['distil/taught'],
+          1 - (2 * i + j) / 6, rtol=1e-6)
+
+
+def test_settings_are_the_rows_where_the_section_is_open():
+  c = make_config('opd_forward')
+  made = distillation.settings(
+      'opd_forward', methods.METHODS['opd_forward'].pinned, c)
+  assert made.divergence.kind == 'forward' and made.support == 'whole'
+  assert made.reducer == 'token_mean' and not made.coefficient.moves
+  assert jnp.asarray(made.coefficient(None)) == 1

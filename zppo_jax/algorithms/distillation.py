@@ -1,0 +1,315 @@
+"""What a distillation row of methods.METHODS is made of.
+
+A row names whose tokens are trained on (`states`, algorithms/lessons.py), how
+policy and teacher are compared there, and what of the teacher must exist for
+that (`NEEDS`). What a paper fixes is pinned; the section `distil` of a config
+says the rest.
+
+| distil.support | what is compared | what it needs of the teacher |
+|---|---|---|
+| whole | the whole vocabulary | its weights: a pass inside the update |
+| student | the student's likeliest ids | log-probs of any given ids |
+| teacher | the teacher's likeliest ids | these ids and their log-probs |
+| sampled | the sampled token | the log-probs of given tokens |
+
+All but the first are stored: one pass of the teacher per rollout batch.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from zppo_jax import allowed
+from zppo_jax.algorithms import distillation_losses, schedules, targets
+from zppo_jax.algorithms.schedules import Schedule
+from zppo_jax.algorithms.targets import TargetContext, Targets
+from zppo_jax.objectives import divergences, losses, reducers
+from zppo_jax.objectives.divergences import Divergence
+from zppo_jax.records import CallStats, Group, Scores, TokenSequence, Wanted
+
+# What a row may need of a teacher -> the words for it in errors.
+NEEDS = {
+    'teacher_hidden': 'hidden states inside the update',
+    'teacher_given': 'log-probs of any given ids',
+    'teacher_top': 'its likeliest ids with their log-probs',
+    'teacher_scores': 'log-probs of given tokens',
+}
+SUPPORTS = {'whole': 'teacher_hidden', 'student': 'teacher_given',
+            'teacher': 'teacher_top', 'sampled': 'teacher_scores'}
+STATES = ('student', 'teacher', 'stored', 'mixed')
+OTHER_STATES = ('teacher', 'stored')  # of 'mixed', besides the student's
+KEEP = ('correct', 'all')
+# An open field of the section `distil`: the row's value, else this one.
+_OPEN = {'divergence': 'jensen_shannon', 'support': 'whole',
+         'reducer': 'token_mean'}
+
+
+@dataclasses.dataclass(frozen=True)
+class Distil:
+  """The section `distil` after the method's row has said its part.
+
+  Attributes:
+    divergence: of the next-token distributions.
+    support: a key of SUPPORTS.
+    top: K, the ids that are kept of the likeliest.
+    rest: a key of divergences.REST, for all supports but 'whole'.
+    temperature: the teacher's logits are divided by it; the student's by
+      algorithm.temperature.
+    coefficient: the factor of the loss, by optimizer step.
+    reducer: a key of reducers.REDUCERS.
+    student_share: the probability of student states in a step of 'mixed'.
+    other_states: one of OTHER_STATES.
+    keep: which texts of others are trained on, one of KEEP.
+    max_missing: a run stops beyond this share of tokens without a score.
+  """
+  divergence: Divergence
+  support: str
+  top: int
+  rest: str
+  temperature: float
+  coefficient: Schedule
+  reducer: str
+  student_share: float
+  other_states: str
+  keep: str
+  max_missing: float
+
+  def __post_init__(self):
+    allowed.one_of('distil.support', self.support, SUPPORTS)
+    allowed.number('distil.top', self.top, '>= 1', whole=True)
+    allowed.one_of('distil.rest', self.rest, divergences.REST)
+    allowed.number('distil.temperature', self.temperature, '> 0')
+    allowed.one_of('distil.reducer', self.reducer, reducers.REDUCERS)
+    allowed.number('distil.student_share', self.student_share, '[0, 1]')
+    allowed.one_of('distil.other_states', self.other_states, OTHER_STATES)
+    allowed.one_of('distil.keep', self.keep, KEEP)
+    allowed.number('distil.max_missing', self.max_missing, '[0, 1]')
+
+
+def check_pinned(name: str, pinned: Mapping[str, object], config) -> None:
+  """ValueError for a config field with another value than the row has.
+
+  Args:
+    name: the method's name.
+    pinned: dotted config field -> the row's value. An open field ('') takes it.
+    config: the config.
+  """
+  for path, value in pinned.items():
+    said = functools.reduce(lambda of, key: of[key], path.split('.'), config)
+    if said not in ('', value):
+      raise ValueError(f'{path} is {said!r}; method {name!r} has {value!r} '
+                       'there, because its paper has it')
+
+
+def settings(name: str, pinned: Mapping[str, object], config) -> Distil:
+  """The section `distil` of a method.
+
+  Args:
+    name: the method's name.
+    pinned: see `check_pinned`.
+    config: the run's config.
+
+  Raises:
+    KeyError: for an unknown name, with the known ones.
+    ValueError: for a number out of its range, or another value than a pinned
+      one; the message names the field.
+  """
+  check_pinned(name, pinned, config)
+  section = config.distil
+  said = {field: pinned.get(f'distil.{field}', default)
+          if section[field] == '' else section[field]
+          for field, default in _OPEN.items()}
+  allowed.one_of('distil.divergence', said['divergence'],
+                 divergences.DIVERGENCES)
+  try:
+    divergence = Divergence(said['divergence'], section.beta)
+  except ValueError as e:
+    raise ValueError(f'distil.{e}') from e
+  return Distil(
+      divergence=divergence, support=said['support'], reducer=said['reducer'],
+      coefficient=schedules.of_section(
+          section, config.steps * config.algorithm.updates, 'coefficient'),
+      **{field: section[field] for field in (
+          'top', 'rest', 'temperature', 'student_share', 'other_states',
+          'keep', 'max_missing')})
+
+
+def every_rollout(context: TargetContext) -> Targets:
+  """The stored scores of every rollout that has a token with a loss."""
+  return {
+      (p, g): context.scored.get((p, g), {})
+      for p, group in enumerate(context.groups)
+      for g, rollout in enumerate(group.rollouts)
+      if len(rollout.tokens) > rollout.forced}
+
+
+def advantages_and_scores(context: TargetContext) -> Targets:
+  """`every_rollout`, and what the clipped surrogate reads. Rollouts of
+  advantage 0 are among them, because the teacher teaches them too."""
+  return {
+      (p, g): {**targets.of_advantage(context.groups[p].rollouts[g],
+                                      context.advantages[p][g]), **scores}
+      for (p, g), scores in every_rollout(context).items()}
+
+
+def _scaled(context: losses.LossContext, loss: losses.Loss) -> losses.Loss:
+  return functools.partial(distillation_losses.scaled, loss=loss,
+                           coefficient=context.distil.coefficient)
+
+
+def make_divergence(context: losses.LossContext) -> losses.Loss:
+  """coefficient x divergence, over the ids of distil.support."""
+  distil = context.distil
+  common = dict(divergence=distil.divergence, vocab=context.vocab,
+                student_temperature=context.algorithm.temperature,
+                chunk=context.chunk)
+  if distil.support == 'whole':
+    loss = functools.partial(
+        distillation_losses.whole_vocabulary_divergence,
+        teacher_temperature=distil.temperature, **common)
+  else:
+    loss = functools.partial(
+        distillation_losses.kept_ids_divergence, rest=distil.rest, **common)
+  return _scaled(context, loss)
+
+
+def make_surrogate_and_divergence(context: losses.LossContext) -> losses.Loss:
+  """The clipped surrogate + coefficient x divergence."""
+  return losses.added((losses.make_clipped_surrogate(context),
+                       make_divergence(context)))
+
+
+def make_estimate(context: losses.LossContext, *, kind: str) -> losses.Loss:
+  """coefficient x an estimator of estimators.ESTIMATORS."""
+  return _scaled(context, functools.partial(
+      distillation_losses.estimate, kind=kind))
+
+
+def make_log_ratio(context: losses.LossContext) -> losses.Loss:
+  """coefficient x the clipped surrogate of the log-ratio."""
+  return _scaled(context, functools.partial(
+      distillation_losses.log_ratio_surrogate,
+      clip=losses.ClipBounds(**context.algorithm.clip)))
+
+
+def make_negative_log_likelihood(context: losses.LossContext) -> losses.Loss:
+  """coefficient x negative log-likelihood."""
+  return _scaled(context, distillation_losses.negative_log_likelihood)
+
+
+def _sequences(groups: Sequence[Group]):
+  """(places, TokenSequences) of the rollouts that `every_rollout` trains."""
+  places = [(p, g) for p, group in enumerate(groups)
+            for g, rollout in enumerate(group.rollouts)
+            if len(rollout.tokens) > rollout.forced]
+  return places, [
+      TokenSequence(prompt=groups[p].prompt.tokens,
+                    response=groups[p].rollouts[g].tokens,
+                    media=groups[p].prompt.media) for p, g in places]
+
+
+def _kept(ids: np.ndarray | None, logps) -> dict[str, np.ndarray] | None:
+  """Targets of one rollout from arrays [R, K]; None where none came."""
+  if ids is None or logps is None:
+    return None
+  return {'kept_ids': np.asarray(ids, np.int32),
+          'kept_logps': np.asarray(logps, np.float32)}
+
+
+def _of_sampled(response: Sequence[int], logps) -> dict | None:
+  """The log-prob of the token alone and, for a support, as its one id."""
+  if logps is None:
+    return None
+  logps = np.asarray(logps, np.float32)
+  return {'teacher_logp': logps,
+          **_kept(np.asarray(response)[:, None], logps[:, None])}
+
+
+def wanted(distil: Distil, need: str, ids: Sequence[np.ndarray] = (),
+           entropy: bool = False) -> Wanted:
+  """What a stored need wants of the teacher.
+
+  Args:
+    distil: the settings.
+    need: a key of NEEDS that is stored.
+    ids: the student's likeliest ids, for 'teacher_given'.
+    entropy: whether the teacher's entropies are wanted too.
+  """
+  return Wanted(top=distil.top if need == 'teacher_top' else 0,
+                ids=ids if need == 'teacher_given' else (), entropy=entropy,
+                temperature=distil.temperature)
+
+
+def _arrays(need: str, sequences, ids, scores: Scores):
+  """The targets of each sequence, None where no score came."""
+  if need == 'teacher_given':
+    return map(_kept, ids, scores.given_logps)
+  if need == 'teacher_top':
+    return map(_kept, scores.top_ids, scores.top_logps)
+  return map(_of_sampled, [s.response for s in sequences], scores.logps)
+
+
+def _absent(length: int, need: str, top: int) -> dict[str, np.ndarray]:
+  """The targets of a rollout without scores; its tokens are not taught."""
+  width = 1 if need == 'teacher_scores' else top
+  kept = {'kept_ids': np.full((length, width), -1, np.int32),
+          'kept_logps': np.zeros((length, width), np.float32)}
+  return kept | ({'teacher_logp': np.zeros(length, np.float32)}
+                 if need == 'teacher_scores' else {})
+
+
+@dataclasses.dataclass(frozen=True)
+class Scored:
+  """The teacher's pass over a rollout batch.
+
+  Attributes:
+    targets: (group, rollout) -> its targets, 'taught' (1 where a score came)
+      among them.
+    tokens, missing: response tokens that were asked about, and those of them
+      without a score.
+    calls: statistics of the calls to the teacher.
+  """
+  targets: Targets
+  tokens: int = 0
+  missing: int = 0
+  calls: CallStats = dataclasses.field(default_factory=CallStats)
+
+
+def score_rollouts(
+    groups: Sequence[Group], distil: Distil, need: str,
+    score: Callable[[Sequence[TokenSequence], Wanted], Scores],
+    student_ids: Callable[[Sequence[TokenSequence]], Sequence[np.ndarray]],
+    entropy: bool = False) -> Scored:
+  """One pass of the teacher over all rollouts of a step.
+
+  Args:
+    groups: the groups that are trained on.
+    distil: the settings.
+    need: a key of NEEDS that is stored.
+    score: the teacher.
+    student_ids: sequences -> int32 [R, K] of each, the likeliest ids under the
+      policy that begins the step; it is asked if the need is 'teacher_given'.
+    entropy: whether the teacher also returns its entropies.
+  """
+  places, sequences = _sequences(groups)
+  if not places:
+    return Scored(targets={})
+  ids = student_ids(sequences) if need == 'teacher_given' else ()
+  scores = score(sequences, wanted(distil, need, ids, entropy))
+  arrays = list(_arrays(need, sequences, ids, scores))
+  entropies = scores.entropies if entropy else (None,) * len(sequences)
+  out, missing = {}, 0
+  for place, sequence, of, entropy_R in zip(
+      places, sequences, arrays, entropies, strict=True):
+    length = len(sequence.response)
+    if of is None:
+      missing += length
+    out[place] = {**(of or _absent(length, need, distil.top)),
+                  'taught': np.full(length, of is not None, np.float32)}
+    if entropy:
+      out[place]['teacher_entropy'] = np.zeros(length, np.float32) if (
+          entropy_R is None) else np.asarray(entropy_R, np.float32)
+  return Scored(targets=out, missing=missing, calls=scores.calls,
+                tokens=sum(len(s.response) for s in sequences))

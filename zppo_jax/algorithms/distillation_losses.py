@@ -1,0 +1,188 @@
+"""Distillation losses: token divergences between policy and teacher.
+
+Each function is a `losses.Loss` once its keywords are bound. Its loss is in
+nats and without coefficient (`scaled` has it), and 0 on tokens that the teacher
+did not teach. Statistics that metrics.of_distillation reads begin with
+'distil/'.
+
+Three of them compare next-token distributions, by what is known of the teacher:
+`whole_vocabulary_divergence` its hidden states, `kept_ids_divergence` the
+log-probs of some ids, `estimate` and `log_ratio_surrogate` that of the sampled
+token. `negative_log_likelihood` needs its texts alone.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from zppo_jax.algorithms.schedules import Schedule
+from zppo_jax.arrays import Hidden, MicroBatch, PolicyOutput
+from zppo_jax.objectives import (
+  divergences,
+  estimators,
+  gathered_logps,
+  losses,
+  whole_vocabulary,
+)
+
+TEACHER = 'teacher'  # its name among the frozen models
+
+
+def _ahead(x_BT):
+  """From position t describes token t to: position t predicts token t + 1."""
+  return jnp.pad(x_BT, ((0, 0), (0, 1), *((0, 0),) * (x_BT.ndim - 2)))
+
+
+def _behind(x_BT):
+  """Tokens of positions that `_ahead` has moved."""
+  return jnp.pad(x_BT, ((0, 0), (1, 0), *((0, 0),) * (x_BT.ndim - 2)))
+
+
+def _head(of: PolicyOutput | Hidden) -> whole_vocabulary.Head:
+  return whole_vocabulary.Head(hidden_BTD=_ahead(of.hidden_BTD),
+                               head_DV=of.head_DV)
+
+
+def taught(batch: MicroBatch):
+  """bool [B, T]: tokens with a loss for which the teacher's numbers came."""
+  return batch.mask_BT * batch.targets.get('taught', batch.mask_BT) > 0
+
+
+def whole_vocabulary_divergence(
+    output: PolicyOutput, batch: MicroBatch, *,
+    divergence: divergences.Divergence, vocab: int, student_temperature: float,
+    teacher_temperature: float, chunk: int):
+  """The divergence to the frozen model 'teacher' over the whole vocabulary.
+
+  Args:
+    output: it holds the teacher's hidden states.
+    batch: the micro-batch.
+    divergence: the divergence.
+    vocab, student_temperature, teacher_temperature, chunk: those of
+      whole_vocabulary.over_vocabulary.
+
+  Returns:
+    (loss_BT, statistics); 'overlap_mass' is there where it costs no further
+    pass over the vocabulary.
+  """
+  asked_BT = taught(batch)
+  overlap = divergence.kind == 'jensen_shannon'
+  loss_BT, seen = whole_vocabulary.over_vocabulary(
+      _head(output), _head(output.frozen[TEACHER]), _behind(batch.tokens_BT),
+      _behind(asked_BT), vocab=vocab, student_temperature=student_temperature,
+      teacher_temperature=teacher_temperature, divergence=divergence,
+      overlap=overlap, chunk=chunk)
+  seen = {name: x_BT[:, 1:] for name, x_BT in seen.items()}
+  loss_BT = loss_BT[:, 1:]
+  statistics = {
+      'distil/divergence': loss_BT, 'distil/taught': asked_BT,
+      'distil/student_entropy': seen['entropy'],
+      'distil/teacher_entropy': seen['teacher_entropy'],
+      'entropy': seen['entropy']}
+  if overlap:
+    statistics['distil/overlap_mass'] = seen['overlap']
+  return loss_BT, statistics
+
+
+def _of_teacher(batch: MicroBatch) -> dict:
+  """Statistics that the teacher's stored scores may hold."""
+  entropy_BT = batch.targets.get('teacher_entropy')
+  return {} if entropy_BT is None else {'distil/teacher_entropy': entropy_BT}
+
+
+def kept_ids_divergence(
+    output: PolicyOutput, batch: MicroBatch, *,
+    divergence: divergences.Divergence, rest: str, vocab: int,
+    student_temperature: float, chunk: int):
+  """The divergence on the stored ids of each token.
+
+  The targets are 'kept_ids' int32 [B, T, K] (-1: no id), 'kept_logps' (the
+  teacher's, nats), and 'taught'.
+
+  Args:
+    output, batch: see losses.Loss.
+    divergence: the divergence.
+    rest: a key of divergences.REST, what stands for the other ids.
+    vocab: the true vocabulary, in ids.
+    student_temperature: the student's logits are divided by it.
+    chunk: positions whose logits exist at a time.
+
+  Returns:
+    (loss_BT, statistics).
+  """
+  asked_BT = taught(batch)
+  ids_BTK = jnp.where(asked_BT[..., None], batch.targets['kept_ids'], -1)
+  t_BTK = gathered_logps.where_kept(
+      jax.lax.stop_gradient(batch.targets['kept_logps']), ids_BTK)
+  bucket, head = rest == 'bucket', _head(output)
+  s = gathered_logps.gathered_logps(
+      head.hidden_BTD, head.head_DV, _behind(ids_BTK), _behind(asked_BT),
+      vocab=vocab, temperature=student_temperature, rest=bucket,
+      chunk=chunk)[:, 1:]
+  kept = s[..., :ids_BTK.shape[-1]]
+  loss_BT = divergence(s if bucket else divergences.REST[rest](s),
+                       divergences.REST[rest](t_BTK))
+  mass = lambda logps: jnp.exp(logps).sum(axis=-1)
+  return jnp.where(asked_BT, loss_BT, 0), {
+      'distil/divergence': loss_BT, 'distil/taught': asked_BT,
+      'distil/student_entropy': jnp.where(asked_BT, output.entropy_BT, 0),
+      'distil/kept_mass_student': mass(kept),
+      'distil/kept_mass_teacher': mass(t_BTK), **_of_teacher(batch)}
+
+
+def _sampled(output: PolicyOutput, batch: MicroBatch):
+  """(bool [B, T] taught, the teacher's log-probs of the tokens, statistics).
+
+  The mean of the statistic 'distil/divergence' estimates KL(S || T) for tokens
+  of the student."""
+  asked_BT = taught(batch)
+  teacher_BT = batch.targets['teacher_logp']
+  return asked_BT, teacher_BT, {
+      'distil/divergence': jnp.where(
+          asked_BT, estimators.k1(output.logp_BT, teacher_BT), 0),
+      'distil/taught': asked_BT,
+      'distil/student_entropy': jnp.where(asked_BT, output.entropy_BT, 0),
+      **_of_teacher(batch)}
+
+
+def estimate(output: PolicyOutput, batch: MicroBatch, *, kind: str):
+  """An estimator of the sampled token, differentiated (estimators.as_loss).
+
+  The targets are 'teacher_logp' (nats) and 'taught'.
+  """
+  asked_BT, teacher_BT, statistics = _sampled(output, batch)
+  loss_BT = estimators.as_loss(kind)(output.logp_BT, teacher_BT)
+  return jnp.where(asked_BT, loss_BT, 0), statistics
+
+
+def log_ratio_surrogate(output: PolicyOutput, batch: MicroBatch, *,
+                        clip: losses.ClipBounds):
+  """The clipped surrogate whose advantage is log p_T - log p_old of the token.
+
+  (On-policy distillation by policy gradient; MiniLLM, Gu et al. 2024, with the
+  return of one token.) The targets are 'teacher_logp', 'taught' and 'old_logp',
+  the trainer's own log-probs.
+  """
+  asked_BT, teacher_BT, statistics = _sampled(output, batch)
+  old_BT = batch.targets['old_logp']
+  advantage_BT = jnp.where(
+      asked_BT, estimators.log_ratio(old_BT, teacher_BT), 0)
+  loss_BT, more = losses.surrogate(output.logp_BT, old_BT, advantage_BT, clip)
+  return loss_BT, {**statistics, **more}
+
+
+def negative_log_likelihood(output: PolicyOutput, batch: MicroBatch):
+  """-log p of every token, whoever wrote it."""
+  asked_BT = taught(batch)
+  return jnp.where(asked_BT, -output.logp_BT, 0), {
+      'distil/taught': asked_BT,
+      'distil/student_entropy': jnp.where(asked_BT, output.entropy_BT, 0)}
+
+
+def scaled(output: PolicyOutput, batch: MicroBatch, *, loss: losses.Loss,
+           coefficient: Schedule):
+  """A loss times its coefficient, which becomes the statistic
+  'distil/coefficient' on taught tokens."""
+  loss_BT, statistics = loss(output, batch)
+  number = jnp.asarray(coefficient(output.done), loss_BT.dtype)
+  return number * loss_BT, {
+      **statistics, 'distil/coefficient': jnp.where(taught(batch), number, 0)}

@@ -1,0 +1,102 @@
+"""Numbers of a loss that change with the optimizer steps of a run."""
+
+import dataclasses
+import itertools
+from collections.abc import Callable
+
+import jax
+import optax
+
+from zppo_jax import allowed
+
+# kind -> (Schedule) -> (optimizer steps done -> number).
+KINDS: dict[str, Callable] = {
+    'constant': lambda of: optax.constant_schedule(of.start),
+    'linear': lambda of: optax.linear_schedule(of.start, of.end, of.length),
+    'cosine': lambda of: _cosine(of),
+    'steps': lambda of: optax.join_schedules(
+        [optax.constant_schedule(x)
+         for x in (of.start, *(value for _, value in of.boundaries))],
+        [at for at, _ in of.boundaries]),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+  """A number by the optimizer steps that were made before.
+
+  Attributes:
+    kind: a key of KINDS. 'linear' and 'cosine' go from `start` to `end` in
+      `length` optimizer steps and stay there.
+    start, end: finite numbers >= 0.
+    length: optimizer steps.
+    boundaries: (optimizer step, number from it on) of 'steps', ascending.
+
+  Raises:
+    KeyError: for another kind.
+    ValueError: for a number out of its range.
+  """
+  kind: str = 'constant'
+  start: float = 1.0
+  end: float = 0.0
+  length: int = 1
+  boundaries: tuple[tuple[int, float], ...] = ()
+
+  def __post_init__(self):
+    allowed.one_of('schedule', self.kind, KINDS)
+    allowed.number('start', self.start, '>= 0')
+    allowed.number('end', self.end, '>= 0')
+    allowed.number('length', self.length, '>= 1', whole=True)
+    if bool(self.boundaries) != (self.kind == 'steps'):
+      raise ValueError(f'boundaries is {self.boundaries}; the schedule '
+                       f"{self.kind!r} takes "
+                       f'{"some" if self.kind == "steps" else "none"}')
+    for at, value in self.boundaries:
+      allowed.number('boundaries', at, '>= 1', whole=True)
+      allowed.number('boundaries', value, '>= 0')
+    places = [at for at, _ in self.boundaries]
+    if any(a >= b for a, b in itertools.pairwise(places)):
+      raise ValueError(f'boundaries is {self.boundaries}; its optimizer steps '
+                       'must ascend')
+
+  @property
+  def moves(self) -> bool:
+    """Whether the number depends on the optimizer step."""
+    return self.kind != 'constant'
+
+  def __call__(self, done: jax.Array | None) -> float | jax.Array:
+    """The number after `done` optimizer steps; None for a constant."""
+    return KINDS[self.kind](self)(done) if self.moves else self.start
+
+
+def _cosine(of: Schedule) -> Callable:
+  """end + (start - end) (1 + cos(pi done / length)) / 2."""
+  fall = optax.cosine_decay_schedule(1.0, of.length)
+  return lambda done: of.end + (of.start - of.end) * fall(done)
+
+
+def of_section(section, updates: int, prefix: str) -> Schedule:
+  """The schedule of config fields PREFIX, PREFIX_schedule, PREFIX_end,
+  PREFIX_updates (0: all of the run) and PREFIX_steps.
+
+  Args:
+    section: the config section that holds them.
+    updates: optimizer steps of the run.
+    prefix: the name of the number.
+
+  Raises:
+    KeyError, ValueError: for a field out of its range, naming it.
+  """
+  fields = {'schedule': f'{prefix}_schedule', 'start': prefix,
+            'end': f'{prefix}_end', 'length': f'{prefix}_updates',
+            'boundaries': f'{prefix}_steps'}
+  length = section[fields['length']]
+  try:
+    return Schedule(
+        kind=section[fields['schedule']], start=section[prefix],
+        end=section[fields['end']], length=updates if length == 0 else length,
+        boundaries=tuple(map(tuple, section[fields['boundaries']])))
+  except ValueError as e:
+    name, _, rest = str(e).partition(' ')
+    raise ValueError(f'distil.{fields.get(name, name)} {rest}') from e
+
