@@ -46,8 +46,8 @@ def _batch(targets: dict) -> MicroBatch:
       tokens_BT=int32(B, T), positions_BTA=int32(B, T, 1),
       segment_BT=int32(B, T), mask_BT=f32(B, T), prompts=PromptBatch(
           tokens_PT=int32(P, shared.PROMPT),
-          positions_PTA=int32(P, shared.PROMPT, 1), length_P=int32(P), next_P=int32(P),
-          media=None),
+          positions_PTA=int32(P, shared.PROMPT, 1), length_P=int32(P),
+          next_P=int32(P), media=None),
       targets={name: f32(B, T) for name in targets})
 
 
