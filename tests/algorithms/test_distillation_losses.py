@@ -54,19 +54,19 @@ def teacher(make_tiny):
 
 
 def recorded():
-  """Prompts of 2, 5 and 3 tokens, responses of 1 to 6, one with two forced
-  tokens; one rollout of the last group has no score."""
+  """Prompts of 2, 5 and 3 tokens, the last of the second one forced; responses
+  of 1 to 6 tokens."""
   rng = np.random.default_rng(0)
   draw = lambda n: tuple(rng.integers(1, V, n).tolist())
   groups = []
   sizes = (2, (1, 6)), (5, (3, 4)), (3, (2, 5))
   for p, (prompt, lengths) in enumerate(sizes):
     rollouts = tuple(
-        Rollout(draw(n), (-1.0,) * (n - f), '', StopReason.END, Verdict.WRONG,
-                '', forced=f) for n, f in zip(lengths, (0, 2), strict=True))
+        Rollout(draw(n), (-1.0,) * n, '', StopReason.END, Verdict.WRONG, '')
+        for n in lengths)
     groups.append(Group(
-        Prompt(Question(str(p), '', '', ''), PromptKind.PLAIN, draw(prompt)),
-        rollouts))
+        Prompt(Question(str(p), '', '', ''), PromptKind.PLAIN, draw(prompt),
+               forced=int(p == 1)), rollouts))
   return groups
 
 
@@ -74,7 +74,7 @@ GROUPS = recorded()
 PLACES = [(p, g) for p in range(3) for g in range(2)]
 UNSCORED = (2, 1)
 SCORED = [place for place in PLACES if place != UNSCORED]
-TOKENS, TAUGHT = 15, 12  # of the tokens that are not forced
+TOKENS, TAUGHT = 21, 16
 
 
 def logps_alone(model, params, temperature, place):
@@ -109,22 +109,16 @@ def with_rest(logps, ids):
       [kept, jax.nn.logsumexp(others, -1, keepdims=True)], -1)
 
 
-def unforced(place, x_R):
-  p, g = place
-  return x_R[GROUPS[p].rollouts[g].forced:].sum()
-
-
 @pytest.fixture(scope='module')
 def reference(tiny, teacher):
-  """(of_sequence: (s, t, place) -> [R]) -> (loss, gradient) over the tokens
-  that are not forced."""
+  """(of_sequence: (s, t, place) -> [R]) -> (loss, gradient), summed."""
   t = jax.device_get(jax.jit(lambda params: {
       place: logps_alone(teacher[0], params, TEACHER, place)
       for place in PLACES})(teacher[1]))
 
   def of(of_sequence, places=PLACES):
     def total(params):
-      return sum(unforced(place, of_sequence(
+      return sum(jnp.sum(of_sequence(
           logps_alone(tiny[0], params, STUDENT, place), t[place], place))
           for place in places)
     return jax.device_get(jax.jit(jax.value_and_grad(total))(tiny[1]))
@@ -211,11 +205,10 @@ def kept_targets(teacher_logps, count):
 
 
 def test_whole_vocabulary_against_whole_softmaxes(reference, gradient):
-  """Values and gradients, in rows of both kinds: all tokens not forced, none
+  """Values and gradients, in rows of both kinds: all response tokens, none
   of a prompt, no padding column; statistics beside them."""
   want_loss, want = reference(lambda s, t, _: of_all(s, t))
-  entropy = sum(unforced(place, -np.sum(np.exp(t) * t, -1))
-                for place, t in reference.teacher.items())
+  entropy = sum(-np.sum(np.exp(t) * t) for t in reference.teacher.values())
   for layout in ('shared', 'packed'):
     grads, sums = gradient(whole(), NOTHING, layout)
     np.testing.assert_allclose(sums.loss, want_loss, rtol=1e-5)
@@ -290,22 +283,14 @@ def of_tokens(place, logps):
 
 @pytest.mark.parametrize('kind', ['k2', 'k3'])
 def test_estimators(kind, reference, gradient):
-  """With the log-probs of the true vocabulary and of whole heads: the policy's
-  log-probs are those of the sampler, which count every column."""
-  del reference
+  """Value and gradient, the student's log-probs over the true vocabulary."""
   formula = {'k2': lambda d: d**2 / 2, 'k3': lambda d: jnp.exp(d) - 1 - d}[kind]
-  targets = {place: {'teacher_logp': np.full(len(
-      GROUPS[place[0]].rollouts[place[1]].tokens), -2, np.float32),
-      'taught': np.full(len(GROUPS[place[0]].rollouts[place[1]].tokens),
-                        place != UNSCORED, np.float32)} for place in PLACES}
+  targets = sampled_targets(reference.teacher)
+  want_loss, want = reference(lambda s, t, place: formula(
+      of_tokens(place, t) - of_tokens(place, s)), SCORED)
   grads, sums = gradient(functools.partial(estimate, kind=kind), targets,
-                         teacher_runs=False)
-
-  def by_hand(output, batch):
-    d = -2 - output.logp_BT
-    return formula(d) * batch.targets['taught'], {}
-  want, of = gradient(by_hand, targets, teacher_runs=False)
-  np.testing.assert_allclose(sums.loss, of.loss, rtol=1e-5)
+                         vocab=V, teacher_runs=False)
+  np.testing.assert_allclose(sums.loss, want_loss, rtol=1e-5)
   assert_same(grads, want)
 
 
@@ -354,13 +339,11 @@ def test_likelihood_and_the_coefficient(gradient):
 def test_reducers_over_any_number_of_micro_batches(reducer, gradient):
   """1, 2 and 6 micro-batches: the sums divided by the count of the whole
   mini-batch are the mean that the reducer names."""
-  size = lambda place: (lambda r: len(r.tokens) - r.forced)(
-      GROUPS[place[0]].rollouts[place[1]])
-  targets = {place: {'weight': np.float32(weight), 'taught': np.full(
-      len(weight), place != UNSCORED, np.float32)}
-      for place, weight in (
-          (place, np.arange(1, 1 + size(place) + GROUPS[place[0]].rollouts[
-              place[1]].forced)) for place in PLACES)}
+  size = lambda place: len(GROUPS[place[0]].rollouts[place[1]].tokens)
+  targets = {place: {
+      'weight': np.arange(1, 1 + size(place), dtype=np.float32),
+      'taught': np.full(size(place), place != UNSCORED, np.float32)}
+      for place in PLACES}
   taught = lambda place: place != UNSCORED
   means = {  # of the weights, with 0 where nothing was taught
       'token_mean': lambda of: sum(map(sum, of.values())) / TOKENS,
@@ -369,7 +352,7 @@ def test_reducers_over_any_number_of_micro_batches(reducer, gradient):
       'taught_tokens': lambda of: sum(map(sum, of.values())) / TAUGHT,
       'constant_length': lambda of: sum(map(sum, of.values())) / 48}
   want = means[reducer]({
-      place: targets[place]['weight'][-size(place):] * taught(place)
+      place: targets[place]['weight'] * taught(place)
       for place in PLACES})
 
   def loss(output, batch):

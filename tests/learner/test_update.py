@@ -496,3 +496,42 @@ def test_a_token_that_begins_a_segment_is_not_scored(tiny, kind):
   for got, before in zip(of(told), want, strict=True):
     np.testing.assert_array_equal(np.asarray(got)[starts], 0)
     np.testing.assert_array_equal(got, before)
+
+
+def test_a_loss_of_the_policy_alone_has_the_plain_program(tiny, mesh):
+  """Without a frozen model and a schedule the lowered program is, letter by
+  letter, that of token losses summed under the mask; another reducer, or a
+  frozen model that the loss reads, is another program."""
+  model, tx = tiny[0], optax.sgd(1.0)
+
+  def plain(params, batch):
+    output = forward.policy_output(params, batch, model=model,
+                                   temperature=TEMPERATURE, chunk=5)
+    loss_BT, statistics = LOSS['loss'](output, batch)
+    total = jnp.sum(loss_BT * batch.mask_BT)
+    return total, update.diagnostics(output, batch, total, statistics)
+
+  shardings = states.state_shardings(model, tx, mesh)
+  abstract = states.abstract_state(model, tx, shardings)
+  batch = update.own_old_logps(
+      types.SimpleNamespace(logp_BT=jnp.zeros((12, 16))), pack()[0])
+
+  def lowered(loss_fn, **fields):
+    parts = update.compile_update(loss_fn=loss_fn, tx=tx, mesh=mesh,
+                                  shardings=shardings, **fields).keywords
+    return parts['accumulate_fn'].lower(
+        parts['zeros_fn'].eval_shape(abstract.params), abstract.params, batch,
+        *parts['beside_fn'](abstract)).as_text()
+
+  policy = functools.partial(update.policy_loss, model=model, **LOSS)
+  want = lowered(plain)
+  assert lowered(policy) == want
+  assert lowered(functools.partial(policy, reducer='per_rollout')) != want
+  frozen = dict(frozen={'teacher': abstract.params})
+  beside = functools.partial(policy, frozen={'teacher': model})
+  assert lowered(beside, **frozen) == want  # the loss does not read it
+
+  def reads(output, batch):
+    loss_BT, statistics = LOSS['loss'](output, batch)
+    return loss_BT + output.frozen['teacher'].hidden_BTD[..., 0], statistics
+  assert lowered(functools.partial(beside, loss=reads), **frozen) != want

@@ -137,12 +137,12 @@ def settings(name: str, pinned: Mapping[str, object], config) -> Distil:
 
 
 def every_rollout(context: TargetContext) -> Targets:
-  """The stored scores of every rollout that has a token with a loss."""
+  """The stored scores of every rollout that has a token."""
   return {
       (p, g): context.scored.get((p, g), {})
       for p, group in enumerate(context.groups)
       for g, rollout in enumerate(group.rollouts)
-      if len(rollout.tokens) > rollout.forced}
+      if rollout.tokens}
 
 
 def advantages_and_scores(context: TargetContext) -> Targets:
@@ -203,7 +203,7 @@ def _sequences(groups: Sequence[Group]):
   """(places, TokenSequences) of the rollouts that `every_rollout` trains."""
   places = [(p, g) for p, group in enumerate(groups)
             for g, rollout in enumerate(group.rollouts)
-            if len(rollout.tokens) > rollout.forced]
+            if rollout.tokens]
   return places, [
       TokenSequence(prompt=groups[p].prompt.tokens,
                     response=groups[p].rollouts[g].tokens,

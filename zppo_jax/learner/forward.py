@@ -82,7 +82,7 @@ _HIDDEN = {
 
 
 def policy_output(params, batch: MicroBatch, *, model, temperature,
-                  chunk) -> PolicyOutput:
+                  chunk, vocab: int | None = None) -> PolicyOutput:
   """What a loss reads of the policy on a micro-batch.
 
   Args:
@@ -91,6 +91,8 @@ def policy_output(params, batch: MicroBatch, *, model, temperature,
     model: the policy's `Model`.
     temperature: logits are divided by it before log-probs and entropies.
     chunk: positions whose logits exist at a time.
+    vocab: the true vocabulary of log-probs and entropies, in ids; None: all
+      columns of the head, as of the sampler's log-probs.
 
   Returns:
     A PolicyOutput. Its log-probs and entropies are 0 wherever the mask is 0.
@@ -100,7 +102,8 @@ def policy_output(params, batch: MicroBatch, *, model, temperature,
   """
   return _FORWARD[type(batch.prompts)](
       params, batch, model, functools.partial(
-          logprobs.token_logps, temperature=temperature, chunk=chunk))
+          logprobs.token_logps, temperature=temperature, chunk=chunk,
+          vocab=vocab))
 
 
 def frozen_output(params, batch: MicroBatch, *, model) -> Hidden:
@@ -120,8 +123,9 @@ def frozen_output(params, batch: MicroBatch, *, model) -> Hidden:
       head_DV=model.head(params)))
 
 
-def token_logps(params, batch: MicroBatch, *, model, temperature, chunk):
+def token_logps(params, batch: MicroBatch, *, model, temperature, chunk,
+                vocab: int | None = None):
   """(logp_BT, entropy_BT) of `policy_output`, nats."""
   output = policy_output(params, batch, model=model, temperature=temperature,
-                         chunk=chunk)
+                         chunk=chunk, vocab=vocab)
   return output.logp_BT, output.entropy_BT

@@ -73,10 +73,10 @@ def reducer_count(kind: str, groups: Sequence[Group],
     return trained_tokens(groups)
   if kind == 'taught_tokens':
     return int(sum(
-        np.sum(of.get('taught', np.ones(len(rollout.tokens)))[rollout.forced:])
-        for (p, g), of in targets.items()
-        for rollout in (groups[p].rollouts[g],)))
-  rollouts = sum(len(r.tokens) > r.forced for g in groups for r in g.rollouts)
+        np.sum(of['taught']) if 'taught' in of
+        else len(groups[p].rollouts[g].tokens)
+        for (p, g), of in targets.items()))
+  rollouts = sum(bool(r.tokens) for g in groups for r in g.rollouts)
   return {'per_rollout': rollouts, 'constant_length': rollouts * longest}[kind]
 
 

@@ -13,7 +13,8 @@ from zppo_jax.objectives import top_logps
 from zppo_jax.records import TokenSequence
 
 
-def compile_scorer(*, model, mesh, shardings, temperature: float, chunk: int):
+def compile_scorer(*, model, mesh, shardings, temperature: float, chunk: int,
+                   vocab: int | None = None):
   """(params, MicroBatch) -> (logp_BT, entropy_BT), float32 nats.
 
   Log-probs are the same function of hidden states as in the update, under the
@@ -22,7 +23,7 @@ def compile_scorer(*, model, mesh, shardings, temperature: float, chunk: int):
   rows = sharding.batch_sharding(mesh)
   return jax.jit(
       functools.partial(forward.token_logps, model=model,
-                        temperature=temperature, chunk=chunk),
+                        temperature=temperature, chunk=chunk, vocab=vocab),
       in_shardings=(shardings.params, rows), out_shardings=(rows, rows))
 
 

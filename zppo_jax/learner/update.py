@@ -72,7 +72,7 @@ def own_old_logps(output: PolicyOutput, batch: MicroBatch) -> MicroBatch:
 
 
 def policy_loss(params, batch: MicroBatch, beside: Beside | None = None, *,
-                model, loss: Loss, temperature, chunk,
+                model, loss: Loss, temperature, chunk, vocab: int | None = None,
                 old_logps=recorded_old_logps,
                 frozen: Mapping[str, Any] | None = None,
                 reducer: str = 'token_mean', longest: int = 1):
@@ -88,6 +88,7 @@ def policy_loss(params, batch: MicroBatch, beside: Beside | None = None, *,
     temperature: the sampler's temperature, so that ratios are those of the
       sampled distribution.
     chunk: positions whose logits exist at a time.
+    vocab: see forward.policy_output.
     old_logps: `recorded_old_logps` or `own_old_logps`.
     frozen: name -> the `Model` of params in `beside.frozen`, each of which runs
       on this batch without a gradient.
@@ -102,7 +103,8 @@ def policy_loss(params, batch: MicroBatch, beside: Beside | None = None, *,
   chex.assert_equal_shape_prefix(
       [batch.tokens_BT, *batch.targets.values()], 2)
   output = forward.policy_output(params, batch, model=model,
-                                 temperature=temperature, chunk=chunk)
+                                 temperature=temperature, chunk=chunk,
+                                 vocab=vocab)
   if beside is not None:
     output = output.replace(done=beside.done, frozen={
         name: forward.frozen_output(beside.frozen[name], batch, model=of)

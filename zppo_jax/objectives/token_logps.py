@@ -257,7 +257,8 @@ def _backward(b: Blocks, residuals: Any, cotangents: Any) -> Any:
     grad_hidden, grad_head = jax.lax.scan(
         part_of, grad_hidden, jnp.arange(b.n))
   return (grad_hidden.astype(hidden_BTD.dtype),
-          whole_head(grad_head, b.vocab).astype(head_DV.dtype), None, None)
+          whole_head(grad_head, head_DV.shape[1]).astype(head_DV.dtype), None,
+          None)
 
 
 _scores.defvjp(_forward, _backward)
@@ -318,7 +319,7 @@ def _columns(x_BT: jax.Array, like: jax.Array) -> jax.Array:
 
 def token_logps(hidden_BTD: jax.Array, head_DV: jax.Array, tokens_BT: jax.Array,
                 asked_BT: jax.Array | None = None, *, temperature: float = 1.0,
-                chunk: int = 512,
+                chunk: int = 512, vocab: int | None = None,
                 vocab_chunk: int = VOCAB_CHUNK) -> tuple[jax.Array, jax.Array]:
   """The log-prob of each token given those before it, and the entropy there.
 
@@ -332,6 +333,8 @@ def token_logps(hidden_BTD: jax.Array, head_DV: jax.Array, tokens_BT: jax.Array,
     asked_BT: True on tokens whose log-prob is wanted; None asks for all.
     temperature: logits are divided by it (1 for greedy decoding).
     chunk: the asked positions per row whose logits exist at a time.
+    vocab: the true vocabulary, in ids; columns from it on have no mass. None:
+      all columns count, as they do for a sampler.
     vocab_chunk: the ids whose logits exist at a time.
 
   Returns:
@@ -346,9 +349,10 @@ def token_logps(hidden_BTD: jax.Array, head_DV: jax.Array, tokens_BT: jax.Array,
   wide = jnp.promote_types(hidden_BTD.dtype, jnp.float32)
   if T == 1:
     return (jnp.zeros((B, T), wide),) * 2
-  vocab = head_DV.shape[1]
+  width = head_DV.shape[1]
+  vocab = width if vocab is None else vocab
   asked = Asked.of(asked_BT, T, chunk)
-  n, v = parts(vocab, vocab_chunk)
+  n, v = parts(width, vocab_chunk)
   kept = n == 1 and B * (T - 1 + asked.pad) * v <= KEPT
   blocks = Blocks(scaled(temperature), asked.c, n, v, vocab, kept)
   logp_BT, entropy_BT = _scores(

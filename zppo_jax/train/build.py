@@ -357,6 +357,9 @@ def _learner(c, method: methods.Method, student: _Student, mesh, tx,
              of: _Distillation, example: dict[str, np.ndarray]) -> _Learner:
   algo, shapes, model = c.algorithm, c.shapes, student.model
   vocab = segments.true_vocabulary(student.chat.codec)
+  # What is compared with a teacher leaves the padding of the head out; what is
+  # compared with the sampler counts it, as the sampler does.
+  counted = vocab if of.distil and 'sampler_logp' not in example else None
   responses = tuple(shapes.response_buckets) or (
       max(algo.max_tokens, algo.teacher_max_tokens)
       if _teachers_states(c, method) else algo.max_tokens,)
@@ -364,7 +367,7 @@ def _learner(c, method: methods.Method, student: _Student, mesh, tx,
   own = algo.updates == 1 and method.old_logps
   loss_fn = functools.partial(
       update.policy_loss, model=model, temperature=algo.temperature,
-      chunk=shapes.logprob_chunk,
+      chunk=shapes.logprob_chunk, vocab=counted,
       loss=_loss(c, method, correct, gap_measured, of, vocab, example),
       frozen={name: model for name, (model, _) in of.frozen.items()},
       reducer=of.reducer, longest=max(responses),
@@ -374,7 +377,8 @@ def _learner(c, method: methods.Method, student: _Student, mesh, tx,
           model, mesh, c.student.rollout_weights),
       score_fn=scoring.compile_scorer(
           model=model, mesh=mesh, shardings=shardings,
-          temperature=algo.temperature, chunk=shapes.logprob_chunk),
+          temperature=algo.temperature, chunk=shapes.logprob_chunk,
+          vocab=counted),
       advantage_fn=functools.partial(advantages.NORMALISERS[algo.normaliser],
                                      eps=algo.advantage_eps),
       update_fn=update.compile_update(

@@ -39,8 +39,8 @@ class MiniBatch(NamedTuple):
 
   Attributes:
     batches: micro-batches, on the mesh.
-    tokens: response tokens of its groups that are not forced, those of groups
-      without a gradient included.
+    tokens: response tokens of its groups, those of groups without a gradient
+      included.
     count: what the summed loss is divided by; `tokens` under the token mean.
   """
   batches: list[MicroBatch]
