@@ -1,7 +1,7 @@
-"""Fills docs/performance.md with the tables of the committed results.
+"""Fills pages of docs with the tables of the committed results.
 
   python -m benchmarks.tables            # writes
-  python -m benchmarks.tables --check    # fails where the page is not current
+  python -m benchmarks.tables --check    # fails where a page is not current
 
 A table stands between `<!-- NAME -->` and `<!-- /NAME -->`.
 """
@@ -12,14 +12,18 @@ import re
 import sys
 
 from benchmarks import remat, rollout_weights, zppo_cost
+from benchmarks.distillation import compiled, summary as distillation
 from benchmarks.side_by_side import summary
 from zppo_jax.bench import command
 
 ROOT = pathlib.Path(__file__).parents[1]
-PAGE = ROOT / 'docs' / 'performance.md'
+PAGES = tuple(ROOT / 'docs' / name
+              for name in ('performance.md', 'distillation.md'))
 RESULTS = ROOT / 'benchmarks' / 'results'
 # name -> (file of RESULTS, JSON -> Markdown)
 TABLES = {'side_by_side': summary.table, 'zppo_cost': zppo_cost.table,
+          'distillation': distillation.table,
+          'distillation_compiled': compiled.table,
           'bench_micro': command.table, 'bench_shapes': command.shape_table,
           'remat': remat.table,
           'rollout_weights': rollout_weights.table}
@@ -45,8 +49,10 @@ def filled(page: str, results: pathlib.Path) -> str:
 
 
 if __name__ == '__main__':
-  now = PAGE.read_text()
-  new = filled(now, RESULTS)
-  if '--check' in sys.argv[1:] and now != new:
-    raise SystemExit(f'{PAGE.name} is not current: python -m benchmarks.tables')
-  PAGE.write_text(new)
+  for page in PAGES:
+    now = page.read_text()
+    new = filled(now, RESULTS)
+    if '--check' in sys.argv[1:] and now != new:
+      raise SystemExit(
+          f'{page.name} is not current: python -m benchmarks.tables')
+    page.write_text(new)

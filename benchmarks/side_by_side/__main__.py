@@ -53,13 +53,25 @@ def environment(threads: int, malloc: str | None = MALLOC) -> dict:
           'HF_HUB_OFFLINE': '1', **told}
 
 
-def launch(name: str, threads: int, folder, envs, steps: int) -> dict:
+def launch(name: str, threads: int, folder, envs, steps: int,
+           launches=LAUNCHES, package: str = 'benchmarks.side_by_side',
+           timeout_s: float = TIMEOUT_S) -> dict:
   """Runs one tool once.
+
+  Args:
+    name: a key of `launches`.
+    threads: of the tool, and the cores it is pinned to.
+    folder: the work's folder.
+    envs: the folder of environments.
+    steps: measured, after one that warms up.
+    launches: a table like LAUNCHES.
+    package: where its modules are.
+    timeout_s: the most seconds that a launch may take.
 
   Raises:
     RuntimeError: with the end of its output, if it leaves no result.
   """
-  home, module, flags = LAUNCHES[name]
+  home, module, flags = launches[name]
   python = sys.executable if home == OURS else environments.python(envs, home)
   untold = home == OURS or name.endswith(work.AS_SHIPPED)
   cores = sorted(os.sched_getaffinity(0))
@@ -67,10 +79,10 @@ def launch(name: str, threads: int, folder, envs, steps: int) -> dict:
     raise ValueError(f'--threads holds {threads}; {len(cores)} cores are here')
   done = subprocess.run(
       ['taskset', '-c', ','.join(map(str, cores[-threads:])), str(python),
-       '-m', f'benchmarks.side_by_side.{module}', f'--work={folder}',
+       '-m', f'{package}.{module}', f'--work={folder}',
        f'--threads={threads}', f'--steps={steps}', *flags],
       cwd=ROOT, env=environment(threads, None if untold else MALLOC),
-      capture_output=True, text=True, timeout=TIMEOUT_S)
+      capture_output=True, text=True, timeout=timeout_s)
   found = [line for line in done.stdout.splitlines()
            if line.startswith(work.MARK)]
   if done.returncode or len(found) != 1:
