@@ -17,7 +17,8 @@ All but the first are stored: one pass of the teacher per rollout batch.
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -76,7 +77,7 @@ class Distil:
   keep: str
   max_missing: float
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     allowed.one_of('distil.support', self.support, SUPPORTS)
     allowed.number('distil.top', self.top, '>= 1', whole=True)
     allowed.one_of('distil.rest', self.rest, divergences.REST)
@@ -88,7 +89,7 @@ class Distil:
     allowed.number('distil.max_missing', self.max_missing, '[0, 1]')
 
 
-def check_pinned(name: str, pinned: Mapping[str, object], config) -> None:
+def check_pinned(name: str, pinned: Mapping[str, object], config: Any) -> None:
   """ValueError for a config field with another value than the row has.
 
   Args:
@@ -103,7 +104,7 @@ def check_pinned(name: str, pinned: Mapping[str, object], config) -> None:
                        'there, because its paper has it')
 
 
-def settings(name: str, pinned: Mapping[str, object], config) -> Distil:
+def settings(name: str, pinned: Mapping[str, object], config: Any) -> Distil:
   """The section `distil` of a method.
 
   Args:
@@ -118,7 +119,7 @@ def settings(name: str, pinned: Mapping[str, object], config) -> Distil:
   """
   check_pinned(name, pinned, config)
   section = config.distil
-  said = {field: pinned.get(f'distil.{field}', default)
+  said: dict[str, Any] = {field: pinned.get(f'distil.{field}', default)
           if section[field] == '' else section[field]
           for field, default in _OPEN.items()}
   allowed.one_of('distil.divergence', said['divergence'],
@@ -199,7 +200,8 @@ def make_negative_log_likelihood(context: losses.LossContext) -> losses.Loss:
   return _scaled(context, distillation_losses.negative_log_likelihood)
 
 
-def _sequences(groups: Sequence[Group]):
+def _sequences(groups: Sequence[Group]
+               ) -> tuple[list[tuple[int, int]], list[TokenSequence]]:
   """(places, TokenSequences) of the rollouts that `every_rollout` trains."""
   places = [(p, g) for p, group in enumerate(groups)
             for g, rollout in enumerate(group.rollouts)
@@ -210,7 +212,7 @@ def _sequences(groups: Sequence[Group]):
                     media=groups[p].prompt.media) for p, g in places]
 
 
-def _kept(ids: np.ndarray | None, logps) -> dict[str, np.ndarray] | None:
+def _kept(ids: np.ndarray | None, logps: Any) -> dict[str, np.ndarray] | None:
   """Targets of one rollout from arrays [R, K]; None where none came."""
   if ids is None or logps is None:
     return None
@@ -218,13 +220,14 @@ def _kept(ids: np.ndarray | None, logps) -> dict[str, np.ndarray] | None:
           'kept_logps': np.asarray(logps, np.float32)}
 
 
-def _of_sampled(response: Sequence[int], logps) -> dict | None:
+def _of_sampled(response: Sequence[int], logps: Any) -> dict | None:
   """The log-prob of the token alone and, for a support, as its one id."""
   if logps is None:
     return None
   logps = np.asarray(logps, np.float32)
   return {'teacher_logp': logps,
-          **_kept(np.asarray(response)[:, None], logps[:, None])}
+          'kept_ids': np.asarray(response, np.int32)[:, None],
+          'kept_logps': logps[:, None]}
 
 
 def wanted(distil: Distil, need: str, ids: Sequence[np.ndarray] = (),
@@ -242,7 +245,9 @@ def wanted(distil: Distil, need: str, ids: Sequence[np.ndarray] = (),
                 temperature=distil.temperature)
 
 
-def _arrays(need: str, sequences, ids, scores: Scores):
+def _arrays(need: str, sequences: Sequence[TokenSequence],
+            ids: Sequence[np.ndarray], scores: Scores
+            ) -> Iterable[dict[str, np.ndarray] | None]:
   """The targets of each sequence, None where no score came."""
   if need == 'teacher_given':
     return map(_kept, ids, scores.given_logps)
@@ -300,7 +305,8 @@ def score_rollouts(
   scores = score(sequences, wanted(distil, need, ids, entropy))
   arrays = list(_arrays(need, sequences, ids, scores))
   entropies = scores.entropies if entropy else (None,) * len(sequences)
-  out, missing = {}, 0
+  out: dict[tuple[int, int], dict[str, np.ndarray]] = {}
+  missing = 0
   for place, sequence, of, entropy_R in zip(
       places, sequences, arrays, entropies, strict=True):
     length = len(sequence.response)

@@ -27,12 +27,12 @@ from zppo_jax.objectives import (
 TEACHER = 'teacher'  # its name among the frozen models
 
 
-def ahead(x_BT):
+def ahead(x_BT: jax.Array) -> jax.Array:
   """From position t describes token t to: position t predicts token t + 1."""
   return jnp.pad(x_BT, ((0, 0), (0, 1), *((0, 0),) * (x_BT.ndim - 2)))
 
 
-def behind(x_BT):
+def behind(x_BT: jax.Array) -> jax.Array:
   """Tokens of positions that `ahead` has moved."""
   return jnp.pad(x_BT, ((0, 0), (1, 0), *((0, 0),) * (x_BT.ndim - 2)))
 
@@ -42,15 +42,16 @@ def head_of(of: PolicyOutput | Hidden) -> whole_vocabulary.Head:
                                head_DV=of.head_DV)
 
 
-def taught(batch: MicroBatch):
+def taught(batch: MicroBatch) -> jax.Array:
   """bool [B, T]: tokens with a loss for which the teacher's numbers came."""
   return batch.mask_BT * batch.targets.get('taught', batch.mask_BT) > 0
 
 
-def whole_vocabulary_divergence(
-    output: PolicyOutput, batch: MicroBatch, *,
-    divergence: divergences.Divergence, vocab: int, student_temperature: float,
-    teacher_temperature: float, chunk: int):
+def whole_vocabulary_divergence(output: PolicyOutput, batch: MicroBatch, *,
+                                divergence: divergences.Divergence, vocab: int,
+                                student_temperature: float,
+                                teacher_temperature: float,
+                                chunk: int) -> losses.LossAndStatistics:
   """The divergence to the frozen model 'teacher' over the whole vocabulary.
 
   Args:
@@ -89,10 +90,10 @@ def _of_teacher(batch: MicroBatch) -> dict:
   return {} if entropy_BT is None else {'distil/teacher_entropy': entropy_BT}
 
 
-def kept_ids_divergence(
-    output: PolicyOutput, batch: MicroBatch, *,
-    divergence: divergences.Divergence, rest: str, vocab: int,
-    student_temperature: float, chunk: int):
+def kept_ids_divergence(output: PolicyOutput, batch: MicroBatch, *,
+                        divergence: divergences.Divergence, rest: str,
+                        vocab: int, student_temperature: float,
+                        chunk: int) -> losses.LossAndStatistics:
   """The divergence on the stored ids of each token.
 
   The targets are 'kept_ids' int32 [B, T, K] (-1: no id), 'kept_logps' (the
@@ -129,7 +130,8 @@ def kept_ids_divergence(
       'distil/kept_mass_teacher': mass(t_BTK), **_of_teacher(batch)}
 
 
-def _sampled(output: PolicyOutput, batch: MicroBatch):
+def _sampled(output: PolicyOutput, batch: MicroBatch
+             ) -> tuple[jax.Array, jax.Array, dict[str, jax.Array]]:
   """(bool [B, T] taught, the teacher's log-probs of the tokens, statistics).
 
   The mean of the statistic 'distil/divergence' estimates KL(S || T) for tokens
@@ -144,7 +146,8 @@ def _sampled(output: PolicyOutput, batch: MicroBatch):
       **_of_teacher(batch)}
 
 
-def estimate(output: PolicyOutput, batch: MicroBatch, *, kind: str):
+def estimate(output: PolicyOutput, batch: MicroBatch, *,
+             kind: str) -> losses.LossAndStatistics:
   """An estimator of the sampled token, differentiated (estimators.as_loss).
 
   The targets are 'teacher_logp' (nats) and 'taught'.
@@ -155,7 +158,7 @@ def estimate(output: PolicyOutput, batch: MicroBatch, *, kind: str):
 
 
 def log_ratio_surrogate(output: PolicyOutput, batch: MicroBatch, *,
-                        clip: losses.ClipBounds):
+                        clip: losses.ClipBounds) -> losses.LossAndStatistics:
   """The clipped surrogate whose advantage is log p_T - log p_old of the token.
 
   (On-policy distillation by policy gradient; MiniLLM, Gu et al. 2024, with the
@@ -170,7 +173,8 @@ def log_ratio_surrogate(output: PolicyOutput, batch: MicroBatch, *,
   return loss_BT, {**statistics, **more}
 
 
-def negative_log_likelihood(output: PolicyOutput, batch: MicroBatch):
+def negative_log_likelihood(output: PolicyOutput, batch: MicroBatch
+                            ) -> losses.LossAndStatistics:
   """-log p of every token, whoever wrote it."""
   asked_BT = taught(batch)
   return jnp.where(asked_BT, -output.logp_BT, 0), {
@@ -179,7 +183,7 @@ def negative_log_likelihood(output: PolicyOutput, batch: MicroBatch):
 
 
 def scaled(output: PolicyOutput, batch: MicroBatch, *, loss: losses.Loss,
-           coefficient: Schedule):
+           coefficient: Schedule) -> losses.LossAndStatistics:
   """A loss times its coefficient, which becomes the statistic
   'distil/coefficient' on taught tokens."""
   loss_BT, statistics = loss(output, batch)

@@ -44,11 +44,13 @@ def states_of(states: str, distil: Distil | None, seed: int, step: int) -> str:
   """
   if states != 'mixed':
     return states
+  assert distil is not None  # a method of mixed states distils
   coin = host_rng(seed, step, Purpose.STATES).random()
   return 'student' if coin < distil.student_share else distil.other_states
 
 
-def _kept(answers: Sequence[Group], keep: str, longest: int):
+def _kept(answers: Sequence[Group], keep: str, longest: int
+          ) -> tuple[list[Group], int]:
   """(groups of the kept answers, the number of those that are too long)."""
   groups, over_long = [], 0
   for group in answers:
@@ -77,6 +79,7 @@ def learn_from(states: str, distil: Distil | None, plain: Sequence[Group],
   """
   if states == 'student':
     return Lessons(states=states, groups=groups)
+  assert distil is not None  # a method of other states distils
   answers, calls = {'teacher': teacher, 'stored': stored}[states].answer(
       [g.prompt for g in plain], step)
   kept, over_long = _kept(answers, distil.keep, longest)

@@ -42,6 +42,7 @@ Other policy objectives (docs/methods.md), without buffer and reformulations:
 import dataclasses
 import functools
 from collections.abc import Mapping
+from typing import Any
 
 from zppo_jax import allowed
 from zppo_jax.algorithms import distillation
@@ -105,10 +106,11 @@ class Method:
     """What must exist of the teacher, that of distil.support included."""
     if not self.compares:
       return self.needs
+    assert distil is not None  # what compares also distils
     return self.needs | {distillation.SUPPORTS[distil.support]}
 
 
-def _row(**fields) -> Method:
+def _row(**fields: Any) -> Method:
   """A distillation row: no reformulations, every rollout is trained."""
   return Method(**{
       'replay': False, 'reformulations': (), 'old_logps': False,
@@ -130,7 +132,7 @@ def _opd(divergence: str) -> Method:
   return _divergence(pinned={'distil.divergence': divergence})
 
 
-def _sampled(loss: losses.MakeLoss, **fields) -> Method:
+def _sampled(loss: losses.MakeLoss, **fields: Any) -> Method:
   return _row(loss=loss, needs=frozenset({'teacher_scores'}), **fields)
 
 

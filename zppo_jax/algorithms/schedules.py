@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import optax
@@ -42,7 +43,7 @@ class Schedule:
   length: int = 1
   boundaries: tuple[tuple[int, float], ...] = ()
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     allowed.one_of('schedule', self.kind, KINDS)
     allowed.number('start', self.start, '>= 0')
     allowed.number('end', self.end, '>= 0')
@@ -75,7 +76,7 @@ def _cosine(of: Schedule) -> Callable:
   return lambda done: of.end + (of.start - of.end) * fall(done)
 
 
-def of_section(section, updates: int, prefix: str) -> Schedule:
+def of_section(section: Any, updates: int, prefix: str) -> Schedule:
   """The schedule of config fields PREFIX, PREFIX_schedule, PREFIX_end,
   PREFIX_updates (0: all of the run) and PREFIX_steps.
 

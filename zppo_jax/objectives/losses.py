@@ -18,12 +18,13 @@ from zppo_jax.arrays import MicroBatch, PolicyOutput
 
 _LOG_RATIO_BOUND = 20.0  # nats
 
+LossAndStatistics = tuple[jax.Array, dict[str, jax.Array]]
+
 # (policy output, micro-batch) -> (loss_BT, {name: statistic [B, T]}). The
 # update multiplies both by the batch's mask and sums them. A statistic is bool
 # (a flag, which is counted) or float (its sum and its extremes are kept), and
 # it has no gradient.
-Loss = Callable[[PolicyOutput, MicroBatch],
-                tuple[jax.Array, dict[str, jax.Array]]]
+Loss = Callable[[PolicyOutput, MicroBatch], LossAndStatistics]
 
 
 class LossContext(NamedTuple):
@@ -123,9 +124,9 @@ def added(losses: Sequence[Loss]) -> Loss:
 
   Their names differ, except those that say the same of the policy ('entropy').
   """
-  def total(output: PolicyOutput, batch: MicroBatch):
+  def total(output: PolicyOutput, batch: MicroBatch) -> LossAndStatistics:
     parts = [loss(output, batch) for loss in losses]
-    return sum(loss_BT for loss_BT, _ in parts), {
+    return functools.reduce(jnp.add, [loss_BT for loss_BT, _ in parts]), {
         name: x_BT for _, statistics in parts
         for name, x_BT in statistics.items()}
 
