@@ -148,7 +148,7 @@ def describe(hidden_BTD: jax.Array, head_DV: jax.Array, tokens_BT: jax.Array,
         None if asked_BT is None else more(asked_BT),
         None if given_BTN is None else more(given_BTN), top=top,
         entropy=entropy, ranks=ranks, chunk=chunk, vocab=vocab,
-         temperature=temperature, vocab_chunk=vocab_chunk))
+        temperature=temperature, vocab_chunk=vocab_chunk))
   asked = blocks.Asked.of(asked_BT, T, chunk)
   n, v = blocks.parts(width, vocab_chunk)
   b = blocks.Blocks(temperature=blocks.scaled(temperature), c=asked.c, n=n, v=v,

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from zppo_jax import allowed
 from zppo_jax.learner import scoring
 from zppo_jax.records import (
   Answers,
@@ -86,10 +87,12 @@ class InProcessTeacher:
     del step
     check('in_process', self.capabilities, wanted, sequences)
     for ids in wanted.ids:
-      if np.size(ids) and not -1 <= np.min(ids) <= np.max(ids) < self.vocab:
-        raise ValueError(
-            f'ids hold {np.min(ids)} to {np.max(ids)}; they must be in [-1, '
-            f'{self.vocab}), because the vocabulary has {self.vocab} ids')
+      if np.size(ids):
+        for which, bound in (('smallest', np.min(ids)),
+                             ('largest', np.max(ids))):
+          allowed.number(f'the {which} of the ids to score', int(bound),
+                         f'[-1, {self.vocab})',
+                         note=', the ids of the vocabulary, or -1 for none')
     programs = self.answers.engine.programs
     results = scoring.by_row(
         self.score_fn(scoring.Form(
