@@ -83,8 +83,8 @@ def _check(run: Run, out: Workdir, outcome: Outcome, row: dict) -> None:
 def stop_diverged(out: Workdir, outcome, why: str) -> None:
   """Raises Diverged for a step, once its batch is on disk."""
   batches = [(i, sharding.to_host(batch))
-             for i, of in enumerate(outcome.minibatches)
-             for batch in of.batches]
+             for i, (micro_batches, *_) in enumerate(outcome.minibatches)
+             for batch in micro_batches]
   folder = out.keep_batch(outcome.step, why, batches)
   raise guards.Diverged(
       f'stopped at step {outcome.step}: {why}. Its batch is in {folder}; '
@@ -214,7 +214,7 @@ class Recorder:
     text = f'stopped after step {outcome.step}, which is saved: '
     if why := self._run.patience.ended(self._calls):
       return TeacherFailed(text + why)
-    if self._run.distil is not None and (why := guards.unscored(
+    if 'distil/missing' in row and (why := guards.unscored(
         row, self._run.distil.max_missing)):
       error = outcome.calls.error
       last_error = f'; last error: {error}' if error else ''
