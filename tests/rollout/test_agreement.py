@@ -20,7 +20,6 @@ from tests import builders
 from zppo_jax import randomness
 from zppo_jax.devices import sharding
 from zppo_jax.learner import forward, layouts, packing
-from zppo_jax.objectives import rounding
 from zppo_jax.records import Decoding, Purpose
 from zppo_jax.rollout import weight_sync
 from zppo_jax.rollout.build import make_engine
@@ -167,25 +166,13 @@ def test_the_gate_can_fail(family, dtype, name):
           family, dtype)
 
 
-def forget():
-  """All programs that were traced."""
-  for cached in (engine_of, draw, scorer):
-    cached.cache_clear()
-  jax.clear_caches()
-
-
-def test_programs_that_round_apart_are_seen(monkeypatch):
-  """With the compiler free to keep what it fused in float32; fault A13."""
-  monkeypatch.setattr(rounding, '_rounded', lambda x, dtype: x.astype(dtype))
-  case = 'llama', 'bfloat16'
-  forget()
-  try:
-    params, rows = draw(*case, list(ENGINES)[1], 11)
-    wrong = gaps(*case, params, rows, TRAINERS[0])
-  finally:
-    forget()
+@pytest.mark.parametrize('family', ['llama', 'qwen3', 'qwen3_5'])
+def test_a_trainer_that_does_not_round_is_seen(family):
+  """The sampler rounds to bf16, the trainer keeps float32; fault A13."""
+  params, rows = draw(family, 'bfloat16', list(ENGINES)[1], 11)
+  found = gaps(family, 'float32', params, rows, TRAINERS[1])
   with pytest.raises(AssertionError):
-    check(wrong, *case)
+    check(found, family, 'bfloat16')
 
 
 def test_the_page_shows_what_the_bounds_come_from():
