@@ -19,17 +19,13 @@ import threading
 import time
 import zlib
 
-from zppo_jax.endpoints import client
+from zppo_jax.endpoints import client, scored
 from zppo_jax.endpoints.client import CHAT, MODELS, TEXT, Call, Endpoint
-from zppo_jax.endpoints.replies import (
-  Choice,
-  read_chat,
-  read_echo,
-  read_models,
-  read_text,
-)
+from zppo_jax.endpoints.replies import Choice, read_chat, read_models, read_text
+from zppo_jax.endpoints.scored import Scored, Sent
 
-PROMPT = (5, 6, 7, 8)  # of the request that echoes its prompt
+PROMPT = (5, 6, 7, 8)  # of the requests for scores
+SENT = Sent(tokens=PROMPT, start=1, top=2, vocab=99)
 DEADLINE_S = 2.0
 CONCURRENCY = 16
 MAX_REPLY_MB = 0.25
@@ -44,6 +40,16 @@ GOOD = {
     'echo': {'choices': [{'finish_reason': 'length', 'text': 'a b c d e',
                           'logprobs': {'token_logprobs': [
                               None, -1.0, -0.5, -2.0, -0.1]}}]},
+    'spelt': {'choices': [{'logprobs': {
+        'tokens': [f'token_id:{i}' for i in (*PROMPT, 3)],
+        'token_logprobs': [None, -1.0, -0.5, -2.0, -0.1],
+        'top_logprobs': [None, *[
+            {f'token_id:{i}': -2.0, 'token_id:9': -1.5, 'token_id:3': -3.0}
+            for i in (*PROMPT[1:], 4)]]}}]},
+    'prompt_logprobs': {'choices': [{'prompt_logprobs': [None, *[
+        {str(i): {'logprob': -1.0, 'rank': 2, 'decoded_token': 'x'},
+         '9': {'logprob': -0.9, 'rank': 1, 'decoded_token': 'x'}}
+        for i in PROMPT[1:]]]}]},
     'models': {'object': 'list', 'data': [{'id': 'm'}, {'id': 'n'}]}}
 KINDS = tuple(GOOD)
 _ODD = (None, True, False, 0, -1, 1e308, -1e308, 10**40, 0.1, '', 'stop',
@@ -189,7 +195,9 @@ async def _answer(reader, writer, counter: collections.Counter, seed: int):
     length = head.partition('content-length:')[2].split('\r\n')[0].strip()
     body = await reader.readexactly(int(length or 0))
     kind = ('models' if '/models' in head else 'chat' if '/chat/' in head else
-            'echo' if b'"echo"' in body else 'text')
+            'spelt' if b'"return_tokens_as_token_ids"' in body else
+            'echo' if b'"echo"' in body else
+            'prompt_logprobs' if b'"prompt_logprobs"' in body else 'text')
     counter[kind] += 1
     raw, slow = reply(kind, f'{seed}/{counter[kind]}')
     for piece in ([raw[i:i + 1] for i in range(len(raw))] if slow else [raw]):
@@ -235,7 +243,13 @@ def calls(count: int) -> list[Call]:
       'chat': Call(CHAT, {'messages': hello, 'seed': 1}, 1, read_chat),
       'text': Call(TEXT, {'prompt': 'hello'}, 1, read_text),
       'echo': Call(TEXT, {'prompt': list(PROMPT), 'echo': True}, 1,
-                   read_echo(1, len(PROMPT) - 1)),
+                   scored.echoed(SENT._replace(top=0), ids=False)),
+      'spelt': Call(TEXT, {
+          'prompt': list(PROMPT), 'echo': True,
+          'return_tokens_as_token_ids': True}, 1, scored.echoed(SENT)),
+      'prompt_logprobs': Call(
+          TEXT, {'prompt': list(PROMPT), 'prompt_logprobs': 2}, 1,
+          scored.prompt_logprobs(SENT)),
       'models': Call(MODELS, {}, 1, lambda r: [read_models(r)])}
   return [each[KINDS[i % len(KINDS)]] for i in range(count)]
 
@@ -245,8 +259,13 @@ def sound(result) -> bool:
   if isinstance(result, Choice):
     return type(result.complete) is bool and result.text == (
         result.text.encode().decode())
-  return all(isinstance(x, str) or (isinstance(x, float) and -1e30 < x <= 0)
-             for x in result)
+  if isinstance(result, Scored):
+    ids = [i for place in result.top_ids for i in place]
+    logps = [x for place in (result.logps, *result.top_logps) for x in place]
+    return len(result.logps) == len(PROMPT) - 1 and len(ids) in (0, 6) and all(
+        isinstance(i, int) and 0 <= i < SENT.vocab for i in ids) and all(
+            isinstance(x, float) and scored.NO_MASS < x <= 0 for x in logps)
+  return all(isinstance(x, str) for x in result)
 
 
 def main(count: int, seed: int) -> dict:

@@ -50,7 +50,12 @@ def get_config() -> ConfigDict:
       url='', model='', key_env='', api='chat',  # or 'completions'
       budget_s=600.0, deadline_s=300.0, concurrency=64, retries=4,
       backoff_s=0.5, max_reply_mb=16.0,  # MiB per reply, unpacked
-      extra=ConfigDict(), summary_extra=ConfigDict()))
+      extra=ConfigDict(), summary_extra=ConfigDict(),
+      # Log-probs of given tokens under api 'completions' (docs/teachers.md):
+      # 'echo', or vLLM's field 'prompt_logprobs'.
+      scores='echo',
+      max_logprobs=20,       # the largest top K; vLLM's own default
+      score_entries=2**22))  # the most tokens x (K + 1) asked for at a time
 
   # The judge of questions of kind 'judge'; without a url there is none
   # (docs/verdicts.md).

@@ -3,9 +3,11 @@
 import contextlib
 import http.server
 import json
+import math
 import threading
 import time
 
+from zppo_jax.chat.micro_chat import CHAT
 from zppo_jax.tasks import micro
 
 RIGHT = '4 h 9 A 9'
@@ -113,3 +115,58 @@ def serving(answer, **fields):
   finally:
     server.shutdown()
     server.server_close()
+
+
+def log_softmax_of(tokens, vocab: int) -> list:
+  """Made-up log-probs [T, V]: each place's depend on the tokens before it."""
+  rows, state = [], 1
+  for token in tokens:
+    z = [((state * (i + 3)) % 97) / 24 for i in range(vocab)]
+    total = math.log(sum(map(math.exp, z)))
+    rows.append([x - total for x in z])
+    state = (state * 31 + token + 7) % 1009
+  return rows
+
+
+def scorer(vocab: int, max_logprobs: int = 20, noise=lambda body: 0.0):
+  """Answers completions with scores in vLLM's forms, as `log_softmax_of`.
+
+  Args:
+    vocab: the ids that it knows.
+    max_logprobs: the largest K; beyond it requests are refused.
+    noise: body -> nats, by which a server's own log-probs differ.
+  """
+  def answer(fake, route, body, headers):
+    del fake, headers
+    if not isinstance(body['prompt'], list):
+      return right(None, route, body, {})
+    echo, top = body.get('echo'), body.get('logprobs') or 0
+    asked = body.get('prompt_logprobs')
+    if max(top, asked or 0) > max_logprobs:
+      return 400, {}, {'error': {'message': f'Requested {top or asked} '
+                                 f'logprobs, max is {max_logprobs}'}}
+    tokens, off = [*body['prompt'], 2], noise(body)
+    logps = log_softmax_of(tokens, vocab)
+
+    def listed(t, k):
+      """{id: log-prob} of the K likeliest and the token itself."""
+      order = sorted(range(vocab), key=lambda i: (-logps[t][i], i))[:k]
+      return {i: logps[t][i] - off for i in [tokens[t], *order]}
+    choice = {'index': 0, 'finish_reason': 'length',
+              'text': CHAT.codec.decode(tokens) if echo else ''}
+    if echo and 'logprobs' in body:
+      name = 'token_id:{}' if body.get('return_tokens_as_token_ids') else 'w{}'
+      choice['logprobs'] = {
+          'tokens': [name.format(i) for i in tokens],
+          'token_logprobs': [None, *(
+              logps[t][i] - off for t, i in enumerate(tokens) if t)],
+          'top_logprobs': [None, *(
+              {name.format(i): x for i, x in listed(t, top).items()}
+              for t in range(1, len(tokens)))]}
+    if asked is not None:
+      choice['prompt_logprobs'] = [None, *(
+          {str(i): {'logprob': x, 'rank': 1, 'decoded_token': '?'}
+           for i, x in listed(t, asked).items()}
+          for t in range(1, len(tokens) - 1))]
+    return 200, {}, {'choices': [choice]}
+  return answer

@@ -2,6 +2,8 @@
 
   zppo train --config=configs/micro.py --workdir=DIR [--config.seed=1 ...]
              [--fork-from=WORKDIR] [--dry-run]
+  zppo sft --config=configs/sft.py --workdir=DIR [--config.steps=500 ...]
+           [--fork-from=WORKDIR] [--dry-run]
   zppo pretrain --config=configs/micro_pretrain.py:student --to=FILE
   zppo study --config=studies/headline.py --to=DIR [--cores=0,1]
   zppo models

@@ -409,10 +409,72 @@ class Summaries(NamedTuple):
   calls: CallStats
 
 
-class Scores(NamedTuple):
-  """Log-probs of given responses, None if none came; call statistics."""
-  logps: tuple[tuple[float, ...] | None, ...]
+@dataclasses.dataclass(frozen=True, eq=False)
+class Wanted:
+  """What a teacher's scores hold besides each response token's log-prob.
+
+  Attributes:
+    top: K, the number of likeliest tokens at each position; 0 for none.
+    ids: per sequence int32 [R, N], the ids whose log-probs are wanted; N is the
+      same for all sequences, and -1 stands where there is no id. () for none.
+    entropy: whether entropies are wanted.
+    temperature: logits are divided by it.
+
+  Raises:
+    ValueError: for a number out of its range, or ids of another shape.
+  """
+  top: int = 0
+  ids: Sequence[np.ndarray] = ()
+  entropy: bool = False
+  temperature: float = 1.0
+
+  def __post_init__(self) -> None:
+    allowed.number('top', self.top, '>= 0', whole=True)
+    allowed.number('temperature', self.temperature,
+                   f'>= {LEAST_TEMPERATURE:g}', note=' and finite')
+    shapes = {np.shape(ids)[1:] for ids in self.ids}
+    if len(shapes) > 1 or any(len(shape) != 1 or not shape[0]
+                              for shape in shapes):
+      raise ValueError(f'ids have trailing axes {sorted(shapes)}; they must '
+                       'have one and the same axis [N], N >= 1')
+
+  def of(self, places: Sequence[int]) -> 'Wanted':
+    """The same for some of the sequences, by their numbers."""
+    return dataclasses.replace(
+        self, ids=tuple(self.ids[i] for i in places) if len(self.ids) else ())
+
+  def check(self, sequences: Sequence[TokenSequence]) -> None:
+    """ValueError unless there are ids for each token of each response."""
+    if not len(self.ids):
+      return
+    have = [len(ids) for ids in self.ids]
+    need = [len(s.response) for s in sequences]
+    if have != need:
+      raise ValueError(f'ids are given for responses of {have[:8]} tokens; the '
+                       f'responses have {need[:8]}')
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Scores:
+  """A model's view of given responses, nats, float32 over the response tokens.
+
+  Every field but `calls` has an entry per sequence: an array, or None if the
+  scores of this sequence did not come. What was not wanted is ().
+
+  Attributes:
+    logps: [R], of the response tokens.
+    calls: statistics of the calls; one answer per sequence.
+    top_ids: int32 [R, K] ids, the likeliest first, of equal ones the lower.
+    top_logps: [R, K], of these ids. Their sum of exp is the kept mass.
+    given_logps: [R, N], of the given ids; -inf where no id stands.
+    entropies: [R].
+  """
+  logps: Sequence[np.ndarray | None]
   calls: CallStats
+  top_ids: Sequence[np.ndarray | None] = ()
+  top_logps: Sequence[np.ndarray | None] = ()
+  given_logps: Sequence[np.ndarray | None] = ()
+  entropies: Sequence[np.ndarray | None] = ()
 
 
 @dataclasses.dataclass(frozen=True)

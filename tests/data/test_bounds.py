@@ -118,6 +118,20 @@ def test_nested_lines_are_named(tmp_path):
     found[1]
 
 
+@pytest.mark.parametrize('line', [
+    '{"q": "one", "q": "another"}', '{"q": {"a": 1, "b": 2, "a": 1}}',
+    '{"q": [{"a": 1, "a": null}]}'])
+def test_a_name_that_stands_twice_names_the_line(tmp_path, line):
+  """The last one would count in silence; parquet refuses two columns too."""
+  path = tmp_path / 'a.jsonl'
+  path.write_text(f'{{"q": [{{"a": 1}}, {{"a": 1}}]}}\n{line}\n')
+  reader = readers.open_reader('jsonl', path)
+  assert reader[0] == {'q': [{'a': 1}, {'a': 1}]}
+  with pytest.raises(ValueError, match="a.jsonl, line 2: no JSON: an object "
+                                       "has the name '[qa]' more than once"):
+    reader[1]
+
+
 @pytest.mark.parametrize('value', [0, -1, 1.5, True, 'many'])
 def test_bounds_are_whole_numbers(value):
   with pytest.raises(ValueError, match='data.pool.max_bytes is .*; it must be'):

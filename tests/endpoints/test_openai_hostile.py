@@ -17,7 +17,7 @@ from benchmarks import fuzz_replies  # noqa: E402
 from tests import fake_endpoint  # noqa: E402
 from tests.endpoints.test_client import HELLO, QUICK, ask, raw  # noqa: E402
 from tests.fake_endpoint import completion, serving  # noqa: E402
-from zppo_jax.endpoints import client, replies, wire  # noqa: E402
+from zppo_jax.endpoints import client, replies, scored, wire  # noqa: E402
 from zppo_jax.endpoints.client import Endpoint, EndpointError  # noqa: E402
 from zppo_jax.endpoints.replies import Choice, Declined, Garbage  # noqa: E402
 from zppo_jax.records import Cause  # noqa: E402
@@ -25,7 +25,9 @@ from zppo_jax.records import Cause  # noqa: E402
 READERS = {
     'chat': replies.read_chat, 'text': replies.read_text,
     'models': replies.read_models,
-    'echo': replies.read_echo(1, 3)}
+    'echo': scored.echoed(fuzz_replies.SENT._replace(top=0), ids=False),
+    'spelt': scored.echoed(fuzz_replies.SENT),
+    'prompt_logprobs': scored.prompt_logprobs(fuzz_replies.SENT)}
 
 
 def chat_reply(**choice) -> bytes:
@@ -108,7 +110,7 @@ def test_the_list_of_models_of_any_form():
 def test_readers_are_total():
   """fault E1: a property: any mutation of a good reply is read, or Garbage.
 
-  2,000 mutations of each of four replies; what is read is sound.
+  2,000 mutations of each of six replies; what is read is sound.
   """
   rng = random.Random(0)
   read = 0
@@ -128,7 +130,7 @@ def test_readers_are_total():
         else:
           assert fuzz_replies.sound(result), tree
       read += 1
-  assert 400 < read < 7600
+  assert 600 < read < 11400
 
 
 def test_mutated_replies_through_the_client():
@@ -182,6 +184,27 @@ def test_a_small_packed_reply_does_not_fill_the_memory():
   before = peak()
   ((reply,), _) = ask(raw(200, small, content_encoding='gzip'), retries=0)
   assert reply.cause == Cause.GARBAGE and peak() - before < 150
+
+
+def test_a_packed_reply_of_several_members():
+  """gzip's are joined (RFC 1952, 2.2) and bounded together; zeros behind them
+  fill a block; what else follows is no gzip."""
+  whole = chat_reply()
+  parts = gzip.compress(whole[:20]) + gzip.compress(whole[20:])
+  for body in (parts, gzip.compress(whole) + bytes(100), parts + bytes(3)):
+    ((reply,), _) = ask(raw(200, body, content_encoding='gzip'), retries=0)
+    assert reply.results == (Choice('yes', True),)
+  flood = gzip.compress(b' ' * (MB // 2)) * 3
+  for body, said in ((flood, 'longer than max_reply_mb = 1 MiB'),
+                     (parts + b'more', 'is no gzip'),
+                     (parts[:-4], 'is torn gzip')):
+    ((reply,), _) = ask(raw(200, body, content_encoding='gzip'), retries=0,
+                        max_reply_mb=1.0)
+    assert reply.cause == Cause.GARBAGE and said in reply.error
+  many = gzip.compress(b' ') * 400_000  # 8 MB of members
+  begun = time.process_time()
+  assert len(wire.unpacked(many, 'gzip', MB)) == 400_000
+  assert time.process_time() - begun < 10
 
 
 @pytest.mark.parametrize('coding, body, said', [

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from jax.extend import core
 
-from zppo_jax.objectives.top_logps import top_logps
+from zppo_jax.objectives.top_logps import describe, top_logps
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 
@@ -86,6 +86,43 @@ def test_the_whole_vocabulary_is_a_distribution():
   np.testing.assert_allclose(np.exp(logps[:, 1:]).sum(-1), 1, rtol=1e-5)
   np.testing.assert_array_equal(
       np.sort(ids[:, 1:]), np.broadcast_to(np.arange(V), (B, T - 1, V)))
+
+
+@pytest.mark.parametrize('vocab_chunk', [16, 5, 1])
+def test_everything_in_one_sweep(vocab_chunk):
+  """Padded columns, asked positions, given ids (twice the same, and none) and
+  entropies, against a dense softmax; what is not asked is 0."""
+  head = np.pad(HEAD, ((0, 0), (0, 3)), constant_values=9)
+  asked = RNG.random((B, T)) < 0.6
+  given = RNG.integers(-1, V, (B, T, 3)).astype(np.int32)
+  given[:, :, 2] = given[:, :, 0]
+  found = jax.jit(functools.partial(
+      describe, top=K, entropy=True, ranks=True, chunk=3, vocab=V,
+      temperature=0.7, vocab_chunk=vocab_chunk))(
+          HIDDEN, head, TOKENS, asked, given)
+  logp, top_logp, top_id, rank = dense(HIDDEN, HEAD, TOKENS, K, temperature=.7)
+  _, every, order, _ = dense(HIDDEN, HEAD, TOKENS, V, temperature=0.7)
+  by_id = np.take_along_axis(every, np.argsort(order, -1), -1)
+  asked[:, 0] = False
+  want = (logp, -np.sum(np.exp(every) * every, -1), top_logp, top_id,
+          np.where(given < 0, -np.inf, np.take_along_axis(
+              by_id, np.maximum(given, 0), -1)), rank)
+  for name, x, y in zip(found._fields, found, want, strict=True):
+    mask = asked.reshape(asked.shape + (1,) * (y.ndim - 2))
+    np.testing.assert_allclose(x, np.where(mask, y, 0), atol=3e-6,
+                               err_msg=name)
+  np.testing.assert_array_equal(found.given_logp_BTN[..., 0],
+                                found.given_logp_BTN[..., 2])
+  plain = describe(HIDDEN, HEAD, TOKENS, chunk=3)
+  assert [x is None for x in plain] == [False] + [True] * 5
+
+
+def test_one_token_has_nothing_to_describe():
+  found = describe(HIDDEN[:, :1], HEAD, TOKENS[:, :1], top=2, chunk=3,
+                   given_BTN=TOKENS[:, :1, None])
+  assert found.logp_BT.shape == (B, 1) and not found.logp_BT.any()
+  assert found.top_id_BTK.shape == (B, 1, 2)
+  assert found.given_logp_BTN.shape == (B, 1, 1)
 
 
 def sizes(jaxpr):

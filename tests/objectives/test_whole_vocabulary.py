@@ -297,7 +297,7 @@ def test_one_position_has_no_context():
 
 
 @pytest.mark.parametrize('fields, message', [
-    (dict(vocab=0), r'vocab is 0; .* 14 and 17 columns.* \[1, 14\]'),
+    (dict(vocab=0), r'vocab is 0; .* \[1, 14\], because .* 14 and 17 columns'),
     (dict(vocab=15), 'vocab is 15'),
     (dict(target=Target('extrapolated', 2.0)), 'needs a third model')])
 def test_impossible_choices(fields, message):

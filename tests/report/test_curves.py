@@ -107,7 +107,8 @@ def test_panels_draw_names_that_a_run_writes():
   """Every name without a pattern has its row in docs/metrics.md."""
   documented = builders.documented_metrics()
   drawn = [name for table in (panels.LEARNING, panels.HEALTH, panels.TEACHER,
-                              panels.BUFFER) for p in table for name in p.names]
+                              panels.BUFFER, panels.SUPERVISED)
+           for p in table for name in p.names]
   assert len(drawn) > 20
   for name in drawn:
     if '*' not in name:

@@ -1,6 +1,9 @@
 """Checkpoints: exact, atomic, kept by policy, and loud when damaged."""
 
+import concurrent.futures
+import gc
 import json
+import logging
 import pathlib
 import resource
 import subprocess
@@ -256,3 +259,54 @@ def test_train_state_is_all_that_a_checkpoint_needs_of_the_device():
   """A new field must be thought of here: it would be lost on resume."""
   assert {f for f in TrainState.__dataclass_fields__} == {
       'params', 'opt_state', 'updates'}
+
+
+# tensorstore tells a loop that has ended, in a thread of its own.
+@pytest.mark.filterwarnings(
+    'ignore::pytest.PytestUnraisableExceptionWarning')
+def test_a_disk_that_takes_no_more_is_one_sentence(tmp_path, parts, caplog):
+  """The system refuses the bytes; orbax logs pages of tracebacks from its
+  threads, which are not shown, because the error is raised. What it logs at
+  other times passes."""
+  make, abstract = parts
+  kept = opened(tmp_path / 'c')
+  kept.save(5, make(), {})
+  kept.wait()
+  soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
+  try:
+    with pytest.raises(CheckpointError, match='after 10 steps was not') as e:
+      kept.save(10, make(), {})
+      kept.wait()
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+  gc.collect()  # asyncio logs what it finds then
+  assert not [r for r in caplog.records if r.levelno >= logging.ERROR]
+  assert 'the one after 5 steps' in str(e.value) and len(str(e.value)) < 1000
+  assert kept.restore(5, abstract)[0] is not None
+  kept.save(10, make(), {})
+  kept.close()
+  assert opened(tmp_path / 'c').latest() == 10
+
+
+def test_two_runs_of_a_process_save_at_the_same_time(tmp_path, parts):
+  """Each save is whole, whichever thread begins in the middle of another's."""
+  make, abstract = parts
+  state = make()
+
+  def work(name):
+    kept = Checkpoints(tmp_path / name, Policy(1, 20, 0), MANIFEST)
+    for step in range(1, 7):
+      kept.save(step, state, {'name': name, 'step': step})
+    kept.close()
+
+  with concurrent.futures.ThreadPoolExecutor(3) as threads:
+    for future in [threads.submit(work, name) for name in 'abc']:
+      future.result()
+  for name in 'abc':
+    kept = Checkpoints(tmp_path / name, Policy(1, 20, 0), MANIFEST)
+    assert kept.steps() == [1, 2, 3, 4, 5, 6]
+    restored, host = kept.restore(6, abstract)
+    assert_equal_bits(restored, state)
+    assert host == {'name': name, 'step': 6}
+    kept.close()

@@ -14,6 +14,7 @@ import pytest
 pytest.importorskip('starlette')
 uvicorn = pytest.importorskip('uvicorn')
 from zppo_jax.chat.micro_chat import CHAT  # noqa: E402
+from zppo_jax.objectives.top_logps import Description  # noqa: E402
 from zppo_jax.records import StopReason  # noqa: E402
 from zppo_jax.rollout.requests import Completion  # noqa: E402
 from zppo_jax.serve import app  # noqa: E402
@@ -35,7 +36,8 @@ class FakeWorker:
     if isinstance(job, Score):
       tokens = np.array((*job.row.prompt, *job.row.response))
       top = np.stack([tokens, tokens + 1], 1) % CHAT.codec.vocab_size
-      future.set_result((-1.0 * tokens, -1.0 * top, top))
+      future.set_result(Description(
+          logp_BT=-1.0 * tokens, top_logp_BTK=-1.0 * top, top_id_BTK=top))
     elif job.seed == 666:
       future.set_exception(ValueError('the prompt in tokens is 9; the largest '
                                       'of the configured buckets is 8'))
@@ -51,11 +53,12 @@ class FakeWorker:
 
 
 @contextlib.contextmanager
-def running(grace=None, **fields):
+def running(grace=None, protocol='auto', **fields):
   """(ask, worker, port, server, its thread) of an app over a FakeWorker.
 
   ask: (path, body, raw, **headers) -> (status, decoded reply). `grace`: seconds
-  for what is under way at the end; `fields` of app.Server.
+  for what is under way at the end; `protocol`: uvicorn's http; `fields` of
+  app.Server.
   """
   worker = FakeWorker()
   made = app.make(app.Server(**{
@@ -64,7 +67,7 @@ def running(grace=None, **fields):
   listening = socket.create_server(('127.0.0.1', 0))
   port = listening.getsockname()[1]
   server = uvicorn.Server(uvicorn.Config(made, log_level='critical',
-                                         lifespan='off',
+                                         lifespan='off', http=protocol,
                                          timeout_graceful_shutdown=grace))
   thread = threading.Thread(target=server.run, args=([listening],),
                             daemon=True)
@@ -324,8 +327,8 @@ def test_what_needs_more_than_the_grace_is_dropped():
         'model': 'm', 'prompt': [1], 'seed': 99})
     wait_for(lambda: worker.stuck)
     server.should_exit = True
-    status, _ = reply.result(10)
-    assert status == 500
+    status, said = reply.result(10)
+    assert status == 503 and said['error']['code'] == 'server_ends'
     thread.join(5)
     assert not thread.is_alive() and worker.stuck[0].cancelled()
 

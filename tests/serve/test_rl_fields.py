@@ -10,6 +10,7 @@ pytest.importorskip('uvicorn')
 from tests.serve.test_app import QUESTION, serving  # noqa: E402
 from tests.serve.test_requests import chat, text  # noqa: E402
 from zppo_jax import serve  # noqa: E402
+from zppo_jax.chat import segments  # noqa: E402
 from zppo_jax.chat.micro_chat import CHAT  # noqa: E402
 from zppo_jax.records import TokenSequence  # noqa: E402
 from zppo_jax.serve import requests, responses  # noqa: E402
@@ -265,11 +266,13 @@ def test_a_rank_beyond_what_is_told():
 def test_ranks_of_a_model():
   """fault E4: every token's rank is its place among all of the vocabulary."""
   worker = serve.start(pretrained.load('micro/teacher'), CHAT, context=64,
-                       slots=1, top=CHAT.codec.vocab_size)
+                       slots=1, top=segments.true_vocabulary(CHAT.codec))
   tokens = (*CHAT.plain('C a b 4').tokens, *CHAT.response('4 a'))
-  logp, top, ids, rank = worker.submit(
+  found = worker.submit(
       Score(TokenSequence(prompt=tokens, response=()))).result(120)
   worker.close()
+  logp, top = found.logp_BT, found.top_logp_BTK
+  ids, rank = found.top_id_BTK, found.rank_BT
   for t in range(1, len(tokens)):
     assert ids[t].tolist().index(tokens[t]) + 1 == rank[t]
     assert top[t][rank[t] - 1] == logp[t]

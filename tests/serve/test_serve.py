@@ -12,7 +12,6 @@ import time
 import urllib.error
 import urllib.request
 
-import numpy as np
 import pytest
 
 pytest.importorskip('openai')
@@ -24,7 +23,6 @@ from zppo_jax.chat.micro_chat import CHAT  # noqa: E402
 from zppo_jax.endpoints import client  # noqa: E402
 from zppo_jax.endpoints.client import TEXT, Call, Endpoint  # noqa: E402
 from zppo_jax.endpoints.replies import read_text  # noqa: E402
-from zppo_jax.records import TokenSequence  # noqa: E402
 from zppo_jax.tasks import micro  # noqa: E402
 from zppo_jax.train import build, loop  # noqa: E402
 
@@ -68,9 +66,9 @@ def config(url, api, steps=2):
 
 
 @pytest.mark.slow
-def test_a_server_answers_teaches_scores_and_ends_well(tmp_path):
-  """Greedy answers are those of the teacher in this process; log-probs of
-  given tokens are its scorer's; SIGTERM ends it with 0."""
+def test_a_server_answers_teaches_and_ends_well(tmp_path):
+  """Greedy answers are those of the teacher in this process (its scores:
+  test_as_scorer.py); SIGTERM ends it with 0."""
   own = build.build(small_config())
   prompts = zppo.plain_prompts(micro.pool(6, 0.5), own.sampler.chat)
   with serving() as (process, url):
@@ -85,13 +83,6 @@ def test_a_server_answers_teaches_scores_and_ends_well(tmp_path):
     grade = run.teacher.grader
     assert all(grade.grade(grade.parse(t), p.question)
                for t, p in zip(texts, prompts, strict=True))
-    sequences = [
-        TokenSequence(prompt=p.tokens, response=own.sampler.chat.response(t))
-        for p, t in zip(prompts, texts, strict=True)]
-    there, here = run.teacher.score(sequences), own.teacher.score(sequences)
-    assert not there.calls.failed
-    for a, b in zip(there.logps, here.logps, strict=True):
-      np.testing.assert_allclose(a, b, atol=2e-5)
     first = run.teacher.answer(prompts, 3).groups
     again = run.teacher.answer(prompts[2:3], 3).groups  # in other company
     assert again[0].rollouts == first[2].rollouts

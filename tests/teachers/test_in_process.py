@@ -1,28 +1,185 @@
-"""Log-probs of given tokens by the teacher on the mesh."""
+"""Scores of given tokens by the teacher on the mesh."""
 
+import dataclasses
+
+import jax
 import numpy as np
+import pytest
 
 from tests.builders import small_config
 from zppo_jax.algorithms import zppo
-from zppo_jax.records import TokenSequence
+from zppo_jax.chat import segments
+from zppo_jax.learner import scoring
+from zppo_jax.records import TokenSequence, Wanted
 from zppo_jax.tasks import micro
-from zppo_jax.train import build
+from zppo_jax.teachers import ANY_IDS, KINDS, Capabilities, lacking
+from zppo_jax.train import build, teachers
+
+K = 4
 
 
-def test_scores_are_the_samplers_own_log_probs():
-  """Of its answers, rows of several lengths, in their order."""
-  run = build.build(small_config())
+@pytest.fixture(scope='module')
+def run():
+  return build.build(small_config())
+
+
+@pytest.fixture(scope='module')
+def groups(run):
   prompts = zppo.plain_prompts(micro.pool(3, 0.5), run.sampler.chat)
-  groups, asked = run.teacher.answer(prompts, 0)
+  answers, asked = run.teacher.answer(prompts, 0)
   assert asked.answers == 12 and not asked.failed
-  rows = [TokenSequence(prompt=g.prompt.tokens, response=r.tokens)
-          for g in groups for r in g.rollouts]
-  rows.insert(1, TokenSequence(
-      prompt=prompts[0].tokens, response=rows[0].response[:2]))
-  logps, asked = run.teacher.score(rows)
-  assert asked.answers == len(rows) and run.teacher.capabilities.scores
-  wanted = [r.logps for g in groups for r in g.rollouts]
-  wanted.insert(1, wanted[0][:2])
-  assert [len(x) for x in logps] == [len(x) for x in wanted]
-  for found, want in zip(logps, wanted, strict=True):
-    np.testing.assert_allclose(found, want, atol=2e-5)
+  return answers
+
+
+@pytest.fixture(scope='module')
+def rows(groups):
+  """Of several lengths, the second one cut short."""
+  out = [TokenSequence(prompt=g.prompt.tokens, response=r.tokens)
+         for g in groups for r in g.rollouts]
+  out.insert(1, dataclasses.replace(out[0], response=out[0].response[:2]))
+  return out
+
+
+def logits(teacher, row):
+  """float64 [R, columns of the head] that predict a response."""
+  model = teacher.answers.engine.programs.model
+  tokens = np.int32([[*row.prompt, *row.response]])
+  hidden, _ = model.apply(
+      teacher.params, tokens, np.arange(tokens.shape[1])[None, :, None],
+      np.ones_like(tokens))
+  z = np.float64(hidden[0]) @ np.float64(model.head(teacher.params))
+  return z[len(row.prompt) - 1:-1]
+
+
+def log_softmax(z):
+  return z - np.logaddexp.reduce(z, axis=-1, keepdims=True)
+
+
+def picked(logps, row):
+  return np.take_along_axis(logps, np.int32(row.response)[:, None], 1)[:, 0]
+
+
+def test_scores_are_the_samplers_own_but_for_padding(run, rows, groups):
+  """The sampler counts the padding rows of the head, a score does not; dense
+  softmaxes with and without them give both. Rows keep their order."""
+  teacher, vocab = run.teacher, run.teacher.vocab
+  assert vocab == segments.true_vocabulary(run.sampler.chat.codec)
+  assert vocab < teacher.answers.engine.programs.model.config.vocab_size
+  scores = teacher.score(rows)
+  assert scores.calls.answers == len(rows) and teacher.capabilities.scores
+  assert scores.top_ids == scores.given_logps == scores.entropies == ()
+  drawn = [r.logps for g in groups for r in g.rollouts]
+  drawn.insert(1, drawn[0][:2])
+  for row, found, own in zip(rows, scores.logps, drawn, strict=True):
+    z = logits(teacher, row)
+    np.testing.assert_allclose(
+        found, picked(log_softmax(z[:, :vocab]), row), atol=2e-5)
+    np.testing.assert_allclose(own, picked(log_softmax(z), row), atol=2e-5)
+
+
+@pytest.mark.parametrize('temperature', [1.0, 0.7])
+def test_everything_against_a_dense_softmax(run, rows, temperature):
+  teacher, rng = run.teacher, np.random.default_rng(0)
+  given = [rng.integers(-1, teacher.vocab, (len(r.response), 3),
+                        dtype=np.int32) for r in rows]
+  scores = teacher.score(rows, Wanted(
+      top=K, ids=given, entropy=True, temperature=temperature))
+  for i, row in enumerate(rows):
+    logps = log_softmax(logits(teacher, row)[:, :teacher.vocab] / temperature)
+    near = lambda x, y: np.testing.assert_allclose(x, y, atol=5e-5)
+    near(scores.logps[i], picked(logps, row))
+    near(scores.entropies[i], -np.sum(np.exp(logps) * logps, -1))
+    near(scores.top_logps[i], -np.sort(-logps, -1)[:, :K])
+    near(np.take_along_axis(logps, scores.top_ids[i], 1), scores.top_logps[i])
+    want = np.take_along_axis(logps, np.maximum(given[i], 0), 1)
+    near(scores.given_logps[i], np.where(given[i] < 0, -np.inf, want))
+
+
+def test_given_ids_that_are_the_top_ids_have_the_same_numbers(run, rows):
+  """Bit for bit; the top is sorted, and its sum is no more than all mass."""
+  scores = run.teacher.score(rows, Wanted(top=K))
+  again = run.teacher.score(rows, Wanted(top=K, ids=scores.top_ids))
+  for i in range(len(rows)):
+    np.testing.assert_array_equal(again.top_ids[i], scores.top_ids[i])
+    np.testing.assert_array_equal(again.given_logps[i], again.top_logps[i])
+    assert (np.diff(scores.top_logps[i]) <= 0).all()
+    assert (scores.top_ids[i] < run.teacher.vocab).all()
+    assert (np.exp(scores.top_logps[i]).sum(-1) <= 1 + 1e-6).all()
+
+
+def test_the_whole_vocabulary_without_padding(run, rows):
+  """K = V: every id that means something once, and all mass."""
+  teacher = run.teacher
+  scores = teacher.score(rows[:1], Wanted(top=teacher.vocab))
+  np.testing.assert_array_equal(
+      np.sort(scores.top_ids[0], -1),
+      np.broadcast_to(np.arange(teacher.vocab), scores.top_ids[0].shape))
+  np.testing.assert_allclose(np.exp(scores.top_logps[0]).sum(-1), 1, rtol=1e-5)
+
+
+def test_one_pass_per_sequence_and_one_program_per_form(run, rows):
+  """Whatever is wanted: a form is made once, and each sequence is in one batch
+  of it."""
+  calls, made = [], []
+
+  def score_fn(form):
+    made.append(form)
+    of = run.teacher.score_fn(form)
+
+    def one(params, batch):
+      segments_BT = jax.device_get(batch.segment_BT)
+      calls.append(int((segments_BT.max(-1) > 0).sum()))
+      return of(params, batch)
+    return one
+
+  teacher = dataclasses.replace(run.teacher, score_fn=score_fn)
+  wanted = Wanted(top=K, ids=[np.zeros((len(r.response), 3), np.int32)
+                              for r in rows], entropy=True)
+  teacher.score(rows, wanted)
+  assert made == [scoring.Form(top=K, given=True, entropy=True)]
+  assert sum(calls) == len(rows)
+  of = run.teacher.score_fn
+  assert of(scoring.Form(top=K)) is of(scoring.Form(top=K))
+
+
+def test_wanted_that_does_not_fit(run, rows):
+  ids = [np.zeros((len(r.response), 2), np.int32) for r in rows]
+  score = lambda **fields: run.teacher.score(rows, Wanted(**fields))
+  with pytest.raises(ValueError, match='ids are given for responses of'):
+    score(ids=ids[:-1])
+  with pytest.raises(ValueError, match='ids have trailing axes'):
+    score(ids=[*ids[:-1], ids[-1][:, :1]])
+  with pytest.raises(ValueError, match=r'must be in \[-1, '):
+    score(ids=[*ids[:-1], ids[-1] + run.teacher.vocab])
+  with pytest.raises(ValueError, match='top is -1'):
+    score(top=-1)
+  with pytest.raises(ValueError, match='temperature is 0'):
+    score(temperature=0)
+  with pytest.raises(ValueError, match="kind is 'in_process'; .* the 999 like"):
+    score(top=999)
+
+
+NOTHING = Capabilities(0, False, True, True, True)
+LISTS = Capabilities(9, True, False, False, False, top=20)
+
+
+@pytest.mark.parametrize('able, wanted, said', [
+    (NOTHING, Wanted(), 'does not return log-probs of given tokens. It returns '
+     'no scores'),
+    (LISTS, Wanted(), ''), (LISTS, Wanted(top=20), ''),
+    (LISTS, Wanted(top=21), 'not return the 21 likeliest tokens. It returns '
+     'log-probs of given tokens, a top K of at most 20'),
+    (LISTS, Wanted(ids=ANY_IDS), 'not return log-probs of given ids. It'),
+    (LISTS, Wanted(entropy=True, temperature=0.5),
+     'not return entropies, temperature 0.5. It')])
+def test_why_a_teacher_cannot_deliver(able, wanted, said):
+  """The kind, what this teacher can, and what each kind can."""
+  text = lacking('endpoint', able, wanted)
+  assert said in text and bool(text) == bool(said)
+  if said:
+    assert text.startswith("teacher.kind is 'endpoint'; ")
+    assert all(repr(kind) in text for kind in KINDS)
+
+
+def test_all_kinds_are_described():
+  assert KINDS.keys() == teachers.TEACHERS.keys()

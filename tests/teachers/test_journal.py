@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from tests.builders import RIGHT, question, rollout
@@ -12,12 +13,15 @@ from zppo_jax.records import (
   Group,
   Prompt,
   PromptKind,
+  Scores,
   StopReason,
   Summaries,
+  TokenSequence,
   Verdict,
+  Wanted,
 )
 from zppo_jax.tasks import TASKS
-from zppo_jax.teachers import Capabilities
+from zppo_jax.teachers import Capabilities, score_journal
 from zppo_jax.teachers.journal import CachedTeacher
 
 
@@ -140,3 +144,114 @@ def test_a_surrogate_of_an_older_journal(tmp_path):
                   '[["4 h \\ud83d", "end"]]}\n')
   assert texts(opened(path, Fickle()).answer(prompts('a'), 0)) == [
       ['4 h \ufffd']]
+
+
+class Noisy(Fickle):
+  """Scores with other numbers each time; none for a response that begins with
+  token 9."""
+  capabilities = Capabilities(99, True, False, False, repeatable=False, top=4,
+                              gathers=True, entropy=True, temperature=True)
+
+  def score(self, sequences, wanted, step):
+    self.asked += [tuple(s.response) for s in sequences]
+    came = [s.response[0] != 9 for s in sequences]
+    number = len(self.asked)
+
+    def made(dtype, *axes):
+      return tuple(
+          np.full((len(s.response), *axes), number / 7, dtype) if is_here
+          else None for s, is_here in zip(sequences, came, strict=True))
+    return Scores(
+        logps=made(np.float32), calls=CallStats(len(sequences), number),
+        top_ids=made(np.int32, wanted.top) if wanted.top else (),
+        top_logps=made(np.float32, wanted.top) if wanted.top else (),
+        given_logps=made(np.float32, 2) if len(wanted.ids) else (),
+        entropies=made(np.float32) if wanted.entropy else ())
+
+
+SEQUENCES = [TokenSequence(prompt=(1, 2), response=r)
+             for r in ((3, 4), (9,), (3, 4), (5, 6, 7))]
+ALL = Wanted(top=3, entropy=True, temperature=0.5, ids=[
+    np.zeros((len(s.response), 2), np.int32) for s in SEQUENCES])
+
+
+def equal(a, b):
+  """Whether two Scores hold the same, bit for bit."""
+  for name in ('logps', 'top_ids', 'top_logps', 'given_logps', 'entropies'):
+    x, y = getattr(a, name), getattr(b, name)
+    assert len(x) == len(y)
+    for one, other in zip(x, y, strict=True):
+      assert (one is None) == (other is None)
+      if one is not None:
+        assert one.dtype == other.dtype and one.shape == other.shape
+        assert one.tobytes() == other.tobytes()
+
+
+@pytest.mark.parametrize('wanted', [Wanted(), Wanted(top=2), ALL])
+def test_scores_are_asked_for_once(wanted, tmp_path):
+  """A sequence that occurs twice is asked once; what was missing is asked for
+  again, the rest is read from the file, bit for bit."""
+  path, noisy = tmp_path / 'teacher.jsonl', Noisy()
+  first = opened(path, noisy).score(SEQUENCES, wanted, 1)
+  assert noisy.asked == [(3, 4), (9,), (5, 6, 7)]
+  assert first.calls.answers == 3 and first.logps[1] is None
+  assert first.logps[0].tobytes() == first.logps[2].tobytes()
+  noisy.asked.clear()
+  again = opened(path, noisy)
+  repeated = again.score(SEQUENCES, wanted, 5)
+  equal(first, repeated)
+  assert noisy.asked == [(9,)] and repeated.calls.answers == 1
+  noisy.asked.clear()
+  kept = [SEQUENCES[0], SEQUENCES[3]]
+  equal(again.score(kept, wanted.of([0, 3]), 6),
+        opened(path, noisy).score(kept, wanted.of([0, 3]), 7))
+  assert noisy.asked == []
+
+
+def test_other_wants_and_teachers_have_other_keys():
+  """Prompt, response, K, ids, entropy, temperature and the teacher count; the
+  border of prompt and response does, too."""
+  of = lambda prompt=(1, 2), response=(3, 4), teacher='t', **fields: (
+      score_journal.key_of(teacher, TokenSequence(prompt, response),
+                           Wanted(**fields)))
+  ids = lambda x: [np.full((2, 2), x, np.int32)]
+  keys = [of(), of(teacher='u'), of(prompt=(1,)), of(response=(3,)),
+          of((1,), (2, 3, 4)), of(top=1), of(top=2), of(entropy=True),
+          of(temperature=0.5), of(ids=ids(0)), of(ids=ids(1)),
+          of(response=(3, 5))]
+  assert len(set(keys)) == len(keys)
+  assert of() == of(prompt=np.int32([1, 2]), response=[3, 4])
+
+
+def test_a_torn_or_changed_score(tmp_path):
+  """A kill tears the last line, which is cut and asked for again; any other
+  line that is none ends the run with file and line."""
+  path, noisy = tmp_path / 'teacher.jsonl', Noisy()
+  file = tmp_path / 'teacher_scores.jsonl'
+  first = opened(path, noisy).score(SEQUENCES, Wanted(), 0)
+  whole = file.read_bytes()
+  line, last = whole.splitlines(keepends=True)
+  file.write_bytes(whole[:-9])
+  noisy.asked.clear()
+  again = opened(path, noisy).score(SEQUENCES, Wanted(), 0)
+  assert noisy.asked == [(9,), (5, 6, 7)]
+  assert again.logps[0].tobytes() == first.logps[0].tobytes()
+  assert len(file.read_bytes()) == len(whole)
+  packed = json.loads(last)['logps']['base64']
+  short = dict(json.loads(last), logps={'shape': [3, 1], 'base64': packed})
+  del short['seal']
+  for bad in (b'{}', b'7', b'null', b'[' * 100_000, b'\xff',
+              last.rstrip().replace(packed[:2].encode(), b'zz', 1),
+              json.dumps(short).encode(), json.dumps({'key': 'k'}).encode(),
+              json.dumps({'key': 'k', 'logps': {'shape': [2], 'base64': '?'}
+                          }).encode()):
+    file.write_bytes(line + bad + b'\n' + last)
+    with pytest.raises(ValueError, match=r'_scores\.jsonl, line 2: .* no sc'):
+      opened(path, noisy)
+    assert file.read_bytes() == line + bad + b'\n' + last
+
+
+def test_a_want_that_the_teacher_lacks_is_not_looked_up(tmp_path):
+  with pytest.raises(ValueError, match='the 5 likeliest tokens'):
+    opened(tmp_path / 'teacher.jsonl', Noisy()).score(
+        SEQUENCES, Wanted(top=5), 0)

@@ -1,6 +1,7 @@
 """Runs whose answers are graded in the sandbox or by a judge: graders that
 hang, die, or are not there stop a run; they do not teach it zeros."""
 
+import concurrent.futures
 import dataclasses
 import json
 import re
@@ -229,3 +230,44 @@ def test_a_judge_that_is_down_and_comes_back(
   assert SECRET not in str(e.value)
   for file in tmp_path.rglob('*'):
     assert file.is_dir() or SECRET.encode() not in file.read_bytes(), file
+
+
+def test_two_runs_at_a_time_have_a_judge_each(tmp_path, monkeypatch):
+  """fault D6: in two threads of one process, with their steps interleaved. A
+  strict judge and a lenient one are each asked by their own run alone, and
+  each run ends as it would alone; a run outside of the main thread trains."""
+  pytest.importorskip('openai')
+  from tests.fake_endpoint import completion, serving
+  keys = {'LENIENT': 'sk-of-the-lenient', 'STRICT': 'sk-of-the-strict'}
+  for name, key in keys.items():
+    monkeypatch.setenv(name, key)
+
+  def judging(name):
+    def answer(fake, route, body, headers):
+      del fake, route
+      assert headers['authorization'] == f'Bearer {keys[name]}'
+      asked = json.loads(body['messages'][1]['content'])
+      right = name == 'LENIENT' or asked['answer'] == asked['reference']
+      return 200, {}, completion([json.dumps(
+          {'verdict': 'correct' if right else 'wrong'})])
+    return answer
+
+  def train(name, path):
+    with serving(judging(name)) as (url, fake):
+      config = make_config('tests.test_graded_training:JUDGED')
+      config.judge.update(url=url, model='m', key_env=name, retries=0)
+      loop.main(config, path)
+      return len(fake.asked)
+
+  with concurrent.futures.ThreadPoolExecutor(2) as threads:
+    started = [threads.submit(train, name, tmp_path / name) for name in keys]
+    asked = [future.result() for future in started]
+  assert min(asked) > 20
+  for name, count in zip(keys, asked, strict=True):
+    assert train(name, tmp_path / f'{name}-alone') == count
+    for file in ('eval.jsonl', 'final.safetensors', 'samples.jsonl'):
+      assert (tmp_path / name / file).read_bytes() == (
+          tmp_path / f'{name}-alone' / file).read_bytes(), (name, file)
+  last = [json.loads((tmp_path / name / 'eval.jsonl').read_text().splitlines()
+                     [-1]) for name in keys]
+  assert last[0] != last[1]

@@ -66,6 +66,30 @@ def test_a_killed_worker_is_replaced_and_its_job_done_again(sandbox):
   assert [r.score for r in results] == [1] * 4
 
 
+@pytest.mark.parametrize('most', [3, 10**9])
+def test_workers_that_are_killed_while_they_load(sandbox, monkeypatch, most):
+  """The first ones before they can grade anything: others take their place.
+  If all of them are killed, grading ends with the cause."""
+  start, killed = Sandbox.start, []
+
+  def start_and_kill(self):
+    worker = start(self)
+    if len(killed) < most:
+      killed.append(worker.process.pid)
+      worker.process.kill()
+    return worker
+
+  monkeypatch.setattr(Sandbox, 'start', start_and_kill)
+  jobs = [GradingJob('number', str(i), '1') for i in range(4)]
+  if most == 3:
+    assert [r.score for r in sandbox.grade(jobs)] == [0, 1, 0, 0]
+    assert len(killed) == 3
+    return
+  with pytest.raises(SandboxError, match='ended with code -9 before it could'):
+    sandbox.grade(jobs)
+  assert len(killed) < 40
+
+
 def test_the_limits_of_the_design():
   """2 s of the processor, 10 s in all, bounded memory."""
   found = SandboxLimits()

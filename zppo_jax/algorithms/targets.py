@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from zppo_jax.records import Group, Rollout, Scores, TokenSequence
+from zppo_jax.records import Group, Rollout, Scores
 
 # (group, rollout), by their places in the mini-batch -> name -> array [R, ...]
 Targets = dict[tuple[int, int], dict[str, np.ndarray]]
@@ -20,15 +20,16 @@ class TargetContext:
     advantages: float32 [P, G], one row per group.
     step: the training step.
     seed: the run's seed, for draws by name (randomness.host_rng).
-    score: sequences -> the teacher's log-probs of their responses (nats,
-      temperature 1), None where one did not come. It raises ValueError for a
-      method whose row does not say `teacher_scores`.
+    score: (sequences, records.Wanted) -> the teacher's scores of their
+      responses, None where one did not come; without the second argument, the
+      log-probs of the response tokens (nats, temperature 1) alone. It raises
+      ValueError for a method whose row does not say `teacher_scores`.
   """
   groups: Sequence[Group]
   advantages: np.ndarray
   step: int
   seed: int
-  score: Callable[[Sequence[TokenSequence]], Scores]
+  score: Callable[..., Scores]
 
 
 # TargetContext -> Targets. A rollout without an entry is not trained, because

@@ -23,7 +23,7 @@ from zppo_jax.chat import hub_chat, rendering
 from zppo_jax.chat.hub_chat import HubCodec
 from zppo_jax.chat.segments import Encoded
 from zppo_jax.chat.wording import Chat
-from zppo_jax.records import Clip, Picture, ProcessedMedia
+from zppo_jax.records import Clip, Picture, ProcessedMedia, PromptMedia
 
 ROLES = ('system', 'user', 'assistant')
 # Names under which messages bring the reasoning of an assistant's turn. A
@@ -148,21 +148,23 @@ class _Conversation(NamedTuple):
     messages: the messages.
     chat: the chat of a hub model.
     switches: further names for its template.
+    begins: whether the text ends where the assistant speaks next.
   """
   messages: Sequence[Message]
   chat: Chat
   switches: dict
+  begins: bool = True
 
   def render(self, dicts: Sequence[dict]) -> str:
     """The template's text of messages that `_Form.put` made."""
     return rendering.text(self.chat.codec.tokenizer, dicts, self.chat.day,
-                          add_generation_prompt=True, **self.switches)
+                          add_generation_prompt=self.begins, **self.switches)
 
   def own(self, dicts: Sequence[dict], marking, text: str):
     """Which characters of that text are the template's (rendering.own)."""
     return rendering.own(
         self.chat.codec.tokenizer, dicts, self.chat.day, marking, text,
-        add_generation_prompt=True, **self.switches)
+        add_generation_prompt=self.begins, **self.switches)
 
 
 def _nonce(messages: Sequence[Message]) -> str:
@@ -330,12 +332,42 @@ def _encode(rendered: _Rendered, codec: HubCodec) -> Encoded:
   return Encoded(tokens=tuple(ids), removed=removed)
 
 
-def _with_media(rendered: _Rendered, talk: _Conversation, form: _Form):
-  """(text with a placeholder per patch, processed media in their order)."""
+class _Seen(NamedTuple):
+  """A text whose media have their placeholders.
+
+  Attributes:
+    rendered: the text with a placeholder per patch.
+    processed: the media in their order.
+    spans: (start, end) of each medium's mark before, and the characters that
+      took its place.
+  """
+  rendered: _Rendered
+  processed: Sequence[ProcessedMedia]
+  spans: Sequence[tuple[int, int, int]]
+
+  def moved(self, at: int) -> int:
+    """The place of a character that stood at `at`, outside the marks."""
+    return at + sum(size - (end - start) for start, end, size in self.spans
+                    if end <= at)
+
+  def media(self, chat: Chat, tokens: Sequence[int]):
+    """What the placeholders among the tokens stand for; None without any."""
+    if not self.processed:
+      return None
+    return chat.vision.media(ProcessedMedia(
+        text='', patches_IC=np.concatenate(
+            [m.patches_IC for m in self.processed]),
+        frames=tuple(frame for m in self.processed for frame in m.frames)),
+                             tokens)
+
+
+def _with_media(rendered: _Rendered, talk: _Conversation,
+                form: _Form) -> _Seen:
+  """The text with the placeholders of its media."""
   shown = [p for m in talk.messages for p in m.shown
            if not isinstance(p, str)]
   if not shown:
-    return rendered, []
+    return _Seen(rendered, [], [])
   if talk.chat.vision is None:
     raise ValueError('messages: this model takes no images')
   pattern = _MEDIA if form.lists else form.marks
@@ -350,9 +382,11 @@ def _with_media(rendered: _Rendered, talk: _Conversation, form: _Form):
     text += [rendered.text[last:start], media.text]
     own += [rendered.own[last:start], np.ones(len(media.text), bool)]
     last = end
-  return _Rendered(
-      text=''.join([*text, rendered.text[last:]]),
-      own=np.concatenate([*own, rendered.own[last:]])), processed
+  return _Seen(
+      _Rendered(text=''.join([*text, rendered.text[last:]]),
+                own=np.concatenate([*own, rendered.own[last:]])),
+      processed, [(*span, len(media.text)) for span, media in zip(
+          spans, processed, strict=True)])
 
 
 def _check_reasoning(talk: _Conversation) -> None:
@@ -390,13 +424,176 @@ def encode(messages: Sequence[Message], chat: Chat,
       switches=hub_chat.switches(chat.codec.tokenizer, thinking))
   _check_reasoning(talk)
   form, around = _form(talk)
-  rendered, processed = _with_media(
-      _rendered(talk, form, around), talk, form)
-  encoded = _encode(rendered, chat.codec)
-  if not processed:
-    return encoded
-  whole = ProcessedMedia(
-      text='', patches_IC=np.concatenate([m.patches_IC for m in processed]),
-      frames=tuple(frame for m in processed for frame in m.frames))
-  return dataclasses.replace(
-      encoded, media=chat.vision.media(whole, encoded.tokens))
+  seen = _with_media(_rendered(talk, form, around), talk, form)
+  encoded = _encode(seen.rendered, chat.codec)
+  return dataclasses.replace(encoded, media=seen.media(chat, encoded.tokens))
+
+
+class Taught(NamedTuple):
+  """A conversation as far as the last word of an assistant.
+
+  Attributes:
+    tokens: ids.
+    taught: for each token, whether an assistant says it: the words of its turns
+      and the end token behind them, which carry a loss.
+    media: what the placeholders stand for; None for text alone.
+  """
+  tokens: tuple[int, ...]
+  taught: tuple[bool, ...]
+  media: PromptMedia | None = None
+
+
+def _spoken(codec: HubCodec) -> re.Pattern | None:
+  """The control tokens that an assistant may write as words, e.g. <think>: the
+  tokenizer adds them, does not call them special, and they may be drawn."""
+  added = codec.tokenizer.added_tokens_decoder
+  texts = [token.content for i, token in added.items()
+           if not token.special and i in codec.sampled_ids
+           and i not in codec.end_ids and token.content.strip()]
+  return re.compile('|'.join(map(re.escape, sorted(
+      texts, key=len, reverse=True)))) if texts else None
+
+
+def _encode_spoken(words: _Rendered, codec: HubCodec) -> tuple[int, ...]:
+  """The ids of an assistant's words; special tokens in them stay letters."""
+  own, pattern = words.own.copy(), _spoken(codec)
+  for token in pattern.finditer(words.text) if pattern else ():
+    own[slice(*token.span())] = True
+  return _encode(_Rendered(words.text, own), codec).tokens
+
+
+def answer(text: str, chat: Chat) -> tuple[int, ...]:
+  """The ids of an answer behind a prompt, with the end token.
+
+  Raises:
+    ValueError: for an empty answer, or words that the vocabulary lacks.
+  """
+  if not text.strip():
+    raise ValueError('the answer is empty')
+  codec = chat.codec
+  if isinstance(codec, HubCodec):
+    ids = _encode_spoken(_Rendered(text, np.zeros(len(text), bool)), codec)
+    return (*ids, codec.end_id)
+  ids, lost = codec.encode_content(text)
+  if lost:
+    raise ValueError(f'the vocabulary has no words for {lost} piece(s) of the '
+                     f'answer {text[:60]!r}')
+  return (*ids, codec.end_id)
+
+
+def behind(prompt: Encoded, text: str, chat: Chat) -> Taught:
+  """A prompt and the answer behind it; ValueError as `answer`."""
+  ids = answer(text, chat)
+  return Taught(
+      tokens=(*prompt.tokens, *ids), media=prompt.media,
+      taught=(False,) * len(prompt.tokens) + (True,) * len(ids))
+
+
+def _begun(talk: _Conversation, form: _Form, rendered: _Rendered,
+           turn: int) -> int:
+  """The place at which an assistant begins to speak.
+
+  It is the end of the text that asks for the turn. Where a template shows other
+  words there once the turn was spoken, it is where the two texts part.
+
+  Raises:
+    ValueError: if they part before the turn.
+  """
+  earlier = talk.messages[:turn]
+  asked = talk._replace(messages=earlier, begins=True).render(
+      form.put(earlier, lambda i, p, text: text))
+  text, own = rendered
+  same = next((i for i, (a, b) in enumerate(zip(asked, text, strict=False))
+               if a != b), min(len(asked), len(text)))
+  codec, rest = talk.chat.codec, asked[same:]
+  if any(codec.decode([i]) in rest for i in codec.end_ids):
+    raise ValueError(
+        f'the chat template of this model shows the messages before message '
+        f'{turn} in another way once it was spoken, so that its beginning '
+        'cannot be told')
+  if rest:  # a message may begin like the words that are missing
+    while same and not own[same - 1] and not own[min(same, len(own) - 1)]:
+      same -= 1
+  return same
+
+
+def _check_ends(talk: _Conversation, form: _Form, around: str) -> None:
+  """ValueError unless the template ends every turn of an assistant by an end
+  token."""
+  codec = talk.chat.codec
+  ends = [start for i, start, _ in _reserved(codec, around)
+          if i in codec.end_ids]
+  marks = [(m.start(), int(m[1])) for m in form.marks.finditer(around)]
+  for turn, message in enumerate(talk.messages):
+    if message.role != 'assistant':
+      continue
+    last = max((at for at, i in marks if i == turn), default=0)
+    following = min((at for at, i in marks if i != turn and at > last),
+                    default=len(around))
+    if not any(last < at < following for at in ends):
+      raise ValueError(f'the chat template of this model writes no end token '
+                       f'behind message {turn} (role assistant)')
+
+
+def _turns(talk: _Conversation, form: _Form,
+           rendered: _Rendered) -> list[tuple[int, int]]:
+  """(start, end) of each assistant's turn, its end token included."""
+  text, own = rendered
+  ends = [(start, end) for i, start, end in _reserved(talk.chat.codec, text)
+          if i in talk.chat.codec.end_ids and _is_own(text, own, start, end)]
+  spans: list[tuple[int, int]] = []
+  for turn, message in enumerate(talk.messages):
+    if message.role != 'assistant':
+      continue
+    start = _begun(talk, form, rendered, turn)
+    end = next((end for at, end in ends if at >= start), None)
+    if end is None or spans and start < spans[-1][1]:
+      raise ValueError(f'message {turn} (role assistant) cannot be found in '
+                       'the text of the chat template')
+    spans.append((start, end))
+  return spans
+
+
+def teach(messages: Sequence[Message], chat: Chat,
+          thinking: bool | None) -> Taught:
+  """A conversation with all turns of the assistant marked.
+
+  A turn is encoded apart from what precedes it, as in sampling, where the model
+  gets the text before it and draws the turn.
+
+  Args:
+    messages, chat, thinking: as of `encode`, up to an assistant's message.
+      Without a template there are one message of the user and its answer.
+
+  Raises:
+    ValueError: as `encode`; also if the template does not tell where a turn
+      begins or ends.
+  """
+  if not isinstance(chat.codec, HubCodec):
+    if len(messages) != 2 or messages[1].fields:
+      raise ValueError('messages: this model has no chat template; it takes '
+                       'one message of the user and one of the assistant')
+    return behind(encode(messages[:1], chat, thinking),
+                  ''.join(messages[1].shown), chat)
+  talk = _Conversation(
+      messages=messages, chat=chat, begins=False,
+      switches=hub_chat.switches(chat.codec.tokenizer, thinking))
+  _check_reasoning(talk)
+  form, around = _form(talk)
+  _check_ends(talk, form, around)
+  rendered = _rendered(talk, form, around)
+  spans = _turns(talk, form, rendered)
+  seen = _with_media(rendered, talk, form)
+  tokens: list[int] = []
+  taught: list[bool] = []
+  last = 0
+  for span in spans:
+    start, end = map(seen.moved, span)
+    asked, said = (_Rendered(seen.rendered.text[a:b], seen.rendered.own[a:b])
+                   for a, b in ((last, start), (start, end)))
+    for words, spoken in ((_encode(asked, chat.codec).tokens, False),
+                          (_encode_spoken(said, chat.codec), True)):
+      tokens += words
+      taught += [spoken] * len(words)
+    last = end
+  return Taught(tuple(tokens), tuple(taught), seen.media(chat, tokens))

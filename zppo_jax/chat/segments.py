@@ -44,6 +44,15 @@ def end_ids(codec: Codec) -> tuple[int, ...]:
   return tuple(getattr(codec, 'end_ids', ())) or (codec.end_id,)
 
 
+def true_vocabulary(codec: Codec) -> int:
+  """The number of ids up to the last one that means something.
+
+  The rows of an embedding or a head from it on are padding, whose number may
+  differ between models of one vocabulary.
+  """
+  return 1 + max(codec.ids.values())
+
+
 @dataclasses.dataclass(frozen=True)
 class Segment:
   """A piece of a prompt; `content` says whose words these are."""

@@ -53,6 +53,8 @@ def _train(values) -> None:
   from zppo_jax.runs import console
   from zppo_jax.train import guards, loop
   compile_cache.enable()
+  if values.config.get('method') == 'sft':
+    raise ValueError("method is 'sft'; `zppo sft` takes such a config")
   if values.dry_run:
     dry_run.main(values.config, values.workdir)
     return
@@ -62,6 +64,27 @@ def _train(values) -> None:
     print(f'zppo train: {e}', file=sys.stderr)
     raise SystemExit(128 + e.number) from e
   console.show_summary(summary, values.workdir)
+  print(f'report: {report.main([values.workdir])}')
+
+
+def _sft(values) -> None:
+  """Fine-tunes on conversations of files; the same command resumes a run."""
+  _start(values.config)
+  from zppo_jax import report
+  from zppo_jax.devices import compile_cache
+  from zppo_jax.runs import console
+  from zppo_jax.sft import command
+  from zppo_jax.train import guards
+  compile_cache.enable()
+  if values.dry_run:
+    command.dry_run(values.config, values.workdir)
+    return
+  try:
+    summary = command.main(values.config, values.workdir, values.fork_from)
+  except guards.Interrupted as e:
+    print(f'zppo sft: {e}', file=sys.stderr)
+    raise SystemExit(128 + e.number) from e
+  console.show_summary(summary, values.workdir, 'validation')
   print(f'report: {report.main([values.workdir])}')
 
 
@@ -175,6 +198,12 @@ _WORDS = {
 COMMANDS = {
     'train': Command(
         _train, {'workdir': 'directory of the run; the same config resumes'},
+        {'fork_from': (None, 'workdir or checkpoint whose state a new run '
+                       'starts from'),
+         'dry_run': (False, 'say what it would do and need; write nothing')},
+        True),
+    'sft': Command(
+        _sft, {'workdir': 'directory of the run; the same config resumes'},
         {'fork_from': (None, 'workdir or checkpoint whose state a new run '
                        'starts from'),
          'dry_run': (False, 'say what it would do and need; write nothing')},

@@ -239,7 +239,7 @@ def _content(value: Any, what: str) -> QuestionContent:
       media, place = ((images, '<image>') if kind.startswith('image')
                       else (videos, '<video>'))
       words.append(place)
-      held = _held(part, kind.removesuffix('_url'))
+      held = medium_of(part, kind.removesuffix('_url'))
       if held is not None:
         media.append(held)
     else:
@@ -249,7 +249,7 @@ def _content(value: Any, what: str) -> QuestionContent:
   return QuestionContent(''.join(words), tuple(images), tuple(videos))
 
 
-def _held(part: Dict[str, Any], kind: str) -> Any:
+def medium_of(part: Dict[str, Any], kind: str) -> Any:
   """The image or video of a part; None if a column holds it."""
   for field in (kind, f'{kind}_url', 'url', 'path', 'bytes', 'base64'):
     value = part.get(field)

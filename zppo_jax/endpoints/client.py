@@ -135,11 +135,14 @@ class Call:
     wanted: the number of results wanted; n of the request where it is not 1.
     read: decoded reply -> results, Declined among them where the model will
       not answer; it raises Garbage if the reply is not in the agreed form.
+    lasting: whether a request with this error would meet it again, so that it
+      is not retried.
   """
   route: str
   body: Mapping[str, Any]
   wanted: int
   read: Callable[[dict], list]
+  lasting: Callable[[Failed], bool] = lambda failed: False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -253,7 +256,8 @@ async def _ask(client, of: Endpoint, call: Call, gate, until: float,
     if len(results) == call.wanted:
       return Reply(results=tuple(results), cause=None, error='',
                    requests=requests)
-    if failed.cause in _LASTING or attempt == of.retries:
+    if (failed.cause in _LASTING or call.lasting(failed)
+        or attempt == of.retries):
       break
     pause = failed.pause
     if pause is None:

@@ -8,7 +8,6 @@ returns are finite, and the texts hold no lone surrogates.
 import dataclasses
 import json
 import math
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 _MOST_LOGP = 1e-3  # nats; a server may round the log-prob of 1 up to this
@@ -57,7 +56,8 @@ def mended(text: str) -> str:
       'utf-16-le', 'replace')
 
 
-def _of(value, kind, what: str):
+def of_type(value, kind, what: str):
+  """The value; Garbage if it is of another type (true is no number)."""
   if not isinstance(value, kind) or isinstance(value, bool):
     raise Garbage(f'{what} is {type(value).__name__}')
   return value
@@ -65,15 +65,16 @@ def _of(value, kind, what: str):
 
 def choices(reply) -> list[dict]:
   """The choices of any completion; Garbage if there are none of that form."""
-  listed = _of(_of(reply, dict, 'the reply').get('choices'), list, 'choices')
-  return [_of(c, dict, 'a choice') for c in listed]
+  listed = of_type(of_type(reply, dict, 'the reply').get('choices'), list,
+                   'choices')
+  return [of_type(c, dict, 'a choice') for c in listed]
 
 
 def _ended(choice: dict) -> bool | None:
   """Choice.complete; None where the choice ended for another reason."""
   reason = choice.get('finish_reason')
   if reason is not None:
-    _of(reason, str, 'finish_reason')
+    of_type(reason, str, 'finish_reason')
   return {'stop': True, 'length': False}.get(reason)
 
 
@@ -82,14 +83,14 @@ def _words(holder: dict, name: str, empty: bool = True) -> str:
   value = holder.get(name)
   if value is None and empty:
     return ''
-  return mended(_of(value, str, name))
+  return mended(of_type(value, str, name))
 
 
 def read_chat(reply) -> list[Choice | Declined]:
   """The texts of a chat completion without tool calls and filtered texts."""
   results: list[Choice | Declined] = []
   for choice in choices(reply):
-    message = _of(choice.get('message'), dict, 'message')
+    message = of_type(choice.get('message'), dict, 'message')
     text, refusal = _words(message, 'content'), _words(message, 'refusal')
     thought = (_words(message, 'reasoning_content')
                or _words(message, 'reasoning'))
@@ -112,38 +113,15 @@ def read_text(reply) -> list[Choice]:
 
 def read_models(reply) -> list[str]:
   """Names of the served models."""
-  data = _of(_of(reply, dict, 'the reply').get('data'), list, 'data')
-  return [_words(_of(m, dict, 'a model'), 'id', empty=False) for m in data]
+  data = of_type(of_type(reply, dict, 'the reply').get('data'), list, 'data')
+  return [_words(of_type(m, dict, 'a model'), 'id', empty=False) for m in data]
 
 
-def _logp(value) -> float:
+def log_prob(value) -> float:
+  """A log-prob in nats, at most 0; Garbage for anything else."""
   if isinstance(value, bool) or not isinstance(value, int | float):
     raise Garbage(f'a log-prob is {type(value).__name__}')
   # A whole number may have more digits than a float can hold.
   if not -1e30 < value <= _MOST_LOGP or not math.isfinite(value):
     raise Garbage('a log-prob is not a finite number of at most 0')
   return min(0.0, float(value))
-
-
-def read_echo(start: int, count: int | None = None) -> Callable[[Any], list]:
-  """A reader of a completion that echoes its prompt.
-
-  It returns the log-probs from token `start` on, without that of the one token
-  that was generated.
-
-  Args:
-    start: the first token that is read; token 0 has no log-prob.
-    count: the number of log-probs that there must be; None takes any number.
-  """
-  def read(reply) -> list:
-    listed = choices(reply)
-    if not listed:
-      return []
-    fields = _of(listed[0].get('logprobs'), dict, 'logprobs')
-    values = _of(fields.get('token_logprobs'), list, 'logprobs.token_logprobs')
-    logps = tuple(map(_logp, values[start:-1]))
-    if count is not None and len(logps) != count:
-      raise Garbage(f'logprobs.token_logprobs tells of {len(logps)} tokens '
-                    f'where {count} were sent')
-    return [logps]
-  return read

@@ -17,6 +17,9 @@ from zppo_jax.records import Cause
 
 MOST_REDIRECTS = 3
 _PACKED = {'gzip': 31, 'x-gzip': 31, 'deflate': 15}  # zlib's window bits
+# Bytes that are unpacked at once. What follows a member is copied, so that the
+# time of many small members would grow with the square of a larger piece.
+_PIECE = 4096
 _SHOWN = 200  # the most characters of an error that are shown
 _READ = 4000  # the most characters of an error that are searched for the key
 _GRAM = 8  # so many characters of a key, or more, are never shown
@@ -57,16 +60,27 @@ def unpacked(raw: bytes, coding: str, most: int) -> bytes:
   if bits == 15 and (len(raw) < 2 or (raw[0] * 256 + raw[1]) % 31
                      or raw[0] & 15 != 8):
     bits = -15  # some servers leave zlib's header out
-  try:
+  out, view, at = bytearray(), memoryview(raw), 0
+  unpack = zlib.decompressobj(bits)
+  while at < len(view):
+    piece = view[at:at + _PIECE]
+    try:
+      out += unpack.decompress(piece, most + 1 - len(out))
+    except zlib.error:
+      raise Garbage(f'the reply is no {coding}') from None
+    if len(out) > most:
+      raise Garbage(_too_long(most))
+    at += len(piece) - len(unpack.unused_data)
+    if not unpack.eof:
+      continue
+    # A gzip file is one member or more (RFC 1952, section 2.2); some servers
+    # fill the last block with zeros.
+    while at < len(view) and not view[at]:
+      at += 1
+    if bits != _PACKED['gzip'] or at == len(view):
+      return bytes(out)
     unpack = zlib.decompressobj(bits)
-    out = unpack.decompress(raw, most + 1)
-  except zlib.error:
-    raise Garbage(f'the reply is no {coding}') from None
-  if len(out) > most:
-    raise Garbage(_too_long(most))
-  if not unpack.eof:
-    raise Garbage(f'the reply is torn {coding}')
-  return out
+  raise Garbage(f'the reply is torn {coding}')
 
 
 def _too_long(most: int) -> str:

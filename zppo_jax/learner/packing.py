@@ -92,15 +92,19 @@ def pad_media(media: Sequence[PromptMedia | None], num_rows: int,
 
 def positions_of(prompt_length: int, response_length: int,
                  media: PromptMedia | None, num_axes: int) -> np.ndarray:
-  """int32 [T, A] positions of a prompt and the response behind it."""
+  """int32 [T, A] positions of a prompt and the response behind it.
+
+  Media of a whole conversation give the positions of the response, too.
+  """
   length = prompt_length + response_length
   if media is None:
     start, first = np.arange(prompt_length)[:, None], prompt_length
   else:
     start, first = media.positions_TA, media.next_position
   out = np.zeros((length, num_axes), np.int32)
-  out[:prompt_length] = start
-  out[prompt_length:] = first + np.arange(response_length)[:, None]
+  known = len(start)
+  out[:known] = start
+  out[known:] = first + np.arange(length - known)[:, None]
   return out
 
 

@@ -2,8 +2,10 @@
 
 import functools
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
+import numpy as np
 
 from zppo_jax.devices import sharding
 from zppo_jax.learner import forward, packing
@@ -24,50 +26,74 @@ def compile_scorer(*, model, mesh, shardings, temperature: float, chunk: int):
       in_shardings=(shardings.params, rows), out_shardings=(rows, rows))
 
 
-def compile_frozen_scorer(*, model, mesh, chunk: int):
-  """`compile_scorer` at temperature 1 for a model that is never trained.
+class Form(NamedTuple):
+  """What a program of `compile_describer` returns besides log-probs.
 
-  Its params are a rollout copy and keep the sharding that they have.
+  Attributes:
+    top: K, the number of likeliest tokens; 0 for none.
+    given: whether batches have the target GIVEN, the ids to gather.
+    entropy: whether entropies are returned.
+    temperature: logits are divided by it.
+    ranks: whether ranks are returned.
+    prompts: whether prompts are described too, and not responses alone.
   """
-  rows = sharding.batch_sharding(mesh)
-  return jax.jit(
-      functools.partial(forward.token_logps, model=model, temperature=1.0,
-                        chunk=chunk),
-      in_shardings=(None, rows),
-      out_shardings=(rows, rows))
+  top: int = 0
+  given: bool = False
+  entropy: bool = False
+  temperature: float = 1.0
+  ranks: bool = False
+  prompts: bool = False
 
 
-def compile_ranker(*, model, mesh, chunk: int, top: int):
-  """(rollout copy of params, MicroBatch) -> the results of
-  top_logps.top_logps, ranks included."""
+GIVEN = 'given_ids'  # target: int32 [B, T, N], -1 where no id stands
+
+
+def compile_describer(*, model, mesh, chunk: int, form: Form,
+                      vocab: int | None = None):
+  """(params, MicroBatch) -> top_logps.Description, by one pass of the model.
+
+  It is for a model that is not trained: its params are a rollout copy and keep
+  the sharding that they have. Rows hold their own prompts.
+
+  Args:
+    model, mesh: the model and where it runs.
+    chunk: positions whose logits exist at a time.
+    form: what is returned.
+    vocab: the true vocabulary, in ids; None: all columns of the head are ids.
+  """
   rows = sharding.batch_sharding(mesh)
 
   def run(params, batch):
     hidden_BTD, _ = model.apply(
         params, batch.tokens_BT, batch.positions_BTA, batch.segment_BT,
         media=batch.prompts.media)
-    return top_logps.top_logps(hidden_BTD, model.head(params), batch.tokens_BT,
-                             top=top, chunk=chunk, ranks=True)
+    return top_logps.describe(
+        hidden_BTD, model.head(params), batch.tokens_BT,
+        None if form.prompts else batch.mask_BT > 0,
+        batch.targets[GIVEN] if form.given else None, top=form.top,
+        entropy=form.entropy, ranks=form.ranks, chunk=chunk, vocab=vocab,
+        temperature=form.temperature)
 
-  return jax.jit(run, in_shardings=(None, rows),
-                 out_shardings=(rows, rows, rows, rows))
+  return jax.jit(run, in_shardings=(None, rows), out_shardings=rows)
 
 
 def by_row(score_fn, params, sequences: Sequence[TokenSequence], *, mesh,
            max_tokens: int, buckets: Sequence[int],
-           patch_buckets: Sequence[int] = (), num_axes: int = 1) -> list[tuple]:
+           patch_buckets: Sequence[int] = (), num_axes: int = 1,
+           given: Sequence[np.ndarray] = ()) -> list:
   """Runs a scorer on sequences of any lengths; results keep their order.
 
   Args:
-    score_fn: a function of `compile_scorer` or `compile_ranker`.
+    score_fn: a function of `compile_scorer` or `compile_describer`.
     params: its parameters.
     sequences: prompts and responses.
     mesh: the mesh on which it runs.
     max_tokens, buckets, patch_buckets, num_axes: see packing.bucketed_rows.
+    given: per sequence int32 [R, N], the target GIVEN; () for none.
 
   Returns:
     What the scorer returned for each sequence, as numpy arrays over its own
-    tokens.
+    tokens, those of the prompt included.
 
   Raises:
     ValueError: if a sequence or its media fit no bucket.
@@ -78,7 +104,9 @@ def by_row(score_fn, params, sequences: Sequence[TokenSequence], *, mesh,
     length = packing.bucket(len(sequence), buckets, what)
     patches = packing.patch_bucket(sequence.media, patch_buckets, what)
     by_shape.setdefault((length, patches), []).append(i)
-  out: list[tuple] = [()] * len(sequences)
+  out: list = [None] * len(sequences)
+  ready = lambda i: packing.weighted(
+      sequences[i], **({GIVEN: np.int32(given[i])} if len(given) else {}))
   for (length, patches), places in sorted(by_shape.items()):
     shards = sharding.batch_shards(mesh)
     most = packing.rows_per_micro_batch(length + patches, max_tokens, shards)
@@ -87,10 +115,11 @@ def by_row(score_fn, params, sequences: Sequence[TokenSequence], *, mesh,
       size = shards  # it grows by a factor of 4, so that programs are few
       while size < min(len(chosen), most):
         size = min(4 * size, most)
-      batch = packing.pad_rows([packing.to_score(sequences[i]) for i in chosen],
-                               size, length, patches, num_axes)
+      batch = packing.pad_rows([ready(i) for i in chosen], size, length,
+                               patches, num_axes)
       arrays = sharding.to_host(
           score_fn(params, sharding.put_batch(mesh, batch)))
       for b, i in enumerate(chosen):
-        out[i] = tuple(a[b, :len(sequences[i])] for a in arrays)
+        out[i] = jax.tree.map(lambda a, b=b, i=i: a[b, :len(sequences[i])],
+                              arrays)
   return out

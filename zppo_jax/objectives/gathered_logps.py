@@ -25,15 +25,6 @@ from zppo_jax.objectives.rounding import rounded
 _EMPTY = -1e20  # a log-mass below it is that of no id at all
 
 
-def _places(ids_BcK: jax.Array, part: ArrayLike,
-            b: blocks.Blocks) -> tuple[Any, ...]:
-  """Indices [B, c, K] into [B, c, v]; beyond v for ids of other parts."""
-  here = (ids_BcK >= 0) & (ids_BcK % b.n == part)
-  B, c, _ = ids_BcK.shape
-  return (np.arange(B)[:, None, None], np.arange(c)[None, :, None],
-          jnp.where(here, ids_BcK // b.n, b.v))
-
-
 def _without(z: jax.Array, places: Any) -> jax.Array:
   """The logits of a part, with those of the kept ids far away."""
   return z.at[places].set(blocks.FAR, mode='drop')
@@ -53,7 +44,7 @@ def _forward(hidden_BTD: jax.Array, head_DV: jax.Array, ids_BTK: jax.Array,
     def one(part: ArrayLike, state: Any) -> Any:
       every, others, picked = state
       z = blocks.block_logits(hidden, head_nDv[part], part, b)
-      places = _places(ids, part, b)
+      places = blocks.places(ids, part, b)
       picked += z.at[places].get(mode='fill', fill_value=0)
       every, _, _ = every.grown(z)
       if rest:
@@ -107,7 +98,7 @@ def _backward(b: blocks.Blocks, rest: bool, residuals: Any,
       column = lambda x_BT: take(x_BT)[..., None]
       hidden, lse = take(hidden_BTD), column(lse_BT)
       z = blocks.block_logits(hidden, head_Dv, part, b)
-      places = _places(take(ids_BTK), part, b)
+      places = blocks.places(take(ids_BTK), part, b)
       grad = -jnp.exp(z - lse) * column(of_all_BT)
       if rest:
         others = jnp.maximum(column(rest_BT), _EMPTY) + lse

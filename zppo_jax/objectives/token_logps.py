@@ -102,6 +102,18 @@ def is_target(targets_Bc: jax.Array, part: ArrayLike, b: Blocks) -> jax.Array:
   return place[..., None] == np.arange(b.v)[None, None]
 
 
+def places(ids_BcK: jax.Array, part: ArrayLike,
+           b: Blocks) -> tuple[Any, ...]:
+  """Indices [B, c, K] of ids in the logits [B, c, v] of a part.
+
+  They lie beyond v for ids of other parts, and where no id stands (-1).
+  """
+  here = (ids_BcK >= 0) & (ids_BcK % b.n == part)
+  B, c, _ = ids_BcK.shape
+  return (np.arange(B)[:, None, None], np.arange(c)[None, :, None],
+          jnp.where(here, ids_BcK // b.n, b.v))
+
+
 def over_parts(n: int, step: Callable[..., Any], state: Any) -> Any:
   """step(part, state) for each of n parts; without a loop if n is 1."""
   return step(0, state) if n == 1 else jax.lax.fori_loop(0, n, step, state)

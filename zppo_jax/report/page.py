@@ -173,11 +173,13 @@ def _before_after(runs: Sequence[RecordedRun],
         continue
       change = [b - a for a, b in zip(first, last, strict=True)]
       gain = sum(change) / len(change)
+      good = -gain if panels.is_loss(split) else gain
       rows.append([
           esc(split), *([esc(g.label)] if many else []),
           *([str(len(first))] if seeds else []), _mean(first), _mean(last),
-          f'<b class="{"up" if gain > 0 else "down" if gain < 0 else ""}">'
+          f'<b class="{"up" if good > 0 else "down" if good < 0 else ""}">'
           f'{gain:+.3f}</b>',
+          '' if panels.is_loss(split) else
           _track(sum(first) / len(first), sum(last) / len(last))])
   if len(rows) == 1:
     return '<p class="missing">No evaluation is recorded yet.</p>'
@@ -229,7 +231,9 @@ def render(runs: Sequence[RecordedRun]) -> str:
   groups = group_runs(runs)
   splits = _splits(runs)
   hovers: list[dict] = []
-  learning, no_learning = panels.draw_all(panels.LEARNING, groups)
+  supervised = all(r.supervised for r in runs)
+  learning, no_learning = panels.draw_all(
+      panels.SUPERVISED if supervised else panels.LEARNING, groups)
   health, no_health = panels.draw_all(panels.HEALTH, groups)
   buffer, no_buffer = panels.draw_all(panels.BUFFER, groups)
   teacher, no_teacher = panels.draw_all(panels.TEACHER, groups)
@@ -240,14 +244,18 @@ def render(runs: Sequence[RecordedRun]) -> str:
            'lines single runs.')
   title = ', '.join(g.label for g in groups)
   sections = [
-      ('result', 'Before and after', 'Accuracy on held-out questions, asked '
-       'plain, at the first and at the last evaluation.',
+      ('result', 'Before and after', (
+          'Loss (nats per token) and token accuracy on validation '
+          'conversations' if supervised else
+          'Accuracy on held-out questions, asked plain')
+       + ', at the first and at the last evaluation.',
        _before_after(runs, groups)),
       ('curves', 'Evaluation',
-       'The same accuracy during training, against three measures of what was '
-       f'spent.{bands}', _grid(panels.evaluation(groups, splits), hovers)),
+       f'The same during training, against what was spent.{bands}',
+       _grid(panels.evaluation(groups, splits), hovers)),
       ('learning', 'What the student learns from',
-       f'Measured on the rollouts of training steps.{bands}',
+       ('Measured on the conversations of training steps.' if supervised else
+        'Measured on the rollouts of training steps.') + bands,
        _grid(learning, hovers) + _missing(no_learning)),
       ('buffer', 'Replay buffer', 'Hard questions wait here and are asked '
        'again until the student solves most of its rollouts.',
@@ -268,6 +276,9 @@ def render(runs: Sequence[RecordedRun]) -> str:
        + '</div></div>'),
       ('samples', 'Questions and answers', 'What the student, and the teacher, '
        'really wrote. Open a question to see all of it.', browser)]
+  if supervised:
+    sections = [s for s in sections
+                if s[0] not in ('buffer', 'teacher', 'samples')]
   data = {'hovers': hovers, 'samples': rows, 'runs': [r.name for r in runs]}
   links = ''.join(f'<a href="#{a}">{esc(t)}</a>' for a, t, _, _ in sections)
   return (

@@ -82,6 +82,23 @@ LEARNING = (
           'gradient.'),
 )
 
+SUPERVISED = (
+    Panel('Loss of supervised steps', 'nats per trained token', ('sft/loss',),
+          'Mean over all trained tokens of a step: the words and end tokens of '
+          'assistants.', FROM_ZERO),
+    Panel('Tokens that were the likeliest', 'fraction of trained tokens',
+          ('sft/accuracy',),
+          'Trained tokens that the student, given those before them, held for '
+          'the likeliest.'),
+    Panel('Learning rate', 'rate', ('learning_rate',),
+          'Of the step, by optimizer.schedule.', FROM_ZERO),
+    Panel('Speed', 'tokens per second', ('sft/tokens_per_second',),
+          'Tokens of the conversations, prompts included, padding left out.',
+          FROM_ZERO),
+    Panel('Padding', 'fraction of positions', ('update/padding',),
+          'Positions of micro-batches that hold no token.'),
+)
+
 HEALTH = (
     Panel('Entropy', 'nats per token', ('update/entropy',),
           'Of the policy on trained tokens. A fall to 0 ends exploration.',
@@ -216,30 +233,47 @@ SPENT = {
     'tokens': 'tokens, teacher and prompts included'}
 
 
+def is_loss(name: str) -> bool:
+  """Whether a number of an evaluation is a loss, which should fall."""
+  return name.endswith('/loss')
+
+
 def evaluation(groups: Sequence[RunGroup],
                splits: Sequence[str]) -> list[Figure]:
-  """Accuracy by split against steps, rollouts and tokens."""
+  """Accuracy and loss by split against steps, rollouts and tokens."""
+  return [figure for loss in (False, True) for figure in _evaluation(
+      groups, [s for s in splits if is_loss(s) == loss], loss)]
+
+
+def _evaluation(groups: Sequence[RunGroup], splits: Sequence[str],
+                loss: bool) -> list[Figure]:
   of_evals = lambda run: run.evals
+  what = 'Evaluation loss' if loss else 'Evaluation accuracy'
   if len(groups) == 1:
-    sets = [('Evaluation accuracy',
-             [(groups[0], s, s, i) for i, s in enumerate(splits)])]
+    sets = [(what, [(groups[0], s, s, i) for i, s in enumerate(splits)])]
   else:
-    sets = [(f'Evaluation accuracy: {s}',
+    sets = [(f'{what}: {s}',
              [(g, s, g.label, i) for i, g in enumerate(groups)])
             for s in splits]
+  supervised = all(r.supervised for g in groups for r in g.runs)
+  asked = ('Validation conversations' if supervised
+           else 'Held-out questions, asked plain')
   out = []
   for title, wanted in sets:
     for x, label in SPENT.items():
+      if supervised and x == 'student_rollouts':
+        continue
       lines = [line for g, s, name, i in wanted if (line := curve(
           name, g, s, x=x, rows=of_evals, smoothed=False,
           style=i)) is not None]
       if lines:
         out.append(Figure(
-            title, 'fraction right', tuple(dict.fromkeys(
-                s for _, s, _, _ in wanted)),
-            f'Held-out questions, asked plain, against {label}.',
+            title, 'nats per token' if loss else 'fraction right',
+            tuple(dict.fromkeys(s for _, s, _, _ in wanted)),
+            f'{asked}, against {label}.',
             charts.line_chart(lines, title=f'{title} against {label}',
-                              x_label=label, y=FRACTION)))
+                              x_label=label,
+                              y=FROM_ZERO if loss else FRACTION)))
   return out
 
 

@@ -51,6 +51,11 @@ class RecordedRun:
     return self.config['method']
 
   @property
+  def supervised(self) -> bool:
+    """Whether it is a run of `zppo sft`."""
+    return self.method == 'sft'
+
+  @property
   def seed(self) -> int:
     return self.config['seed']
 

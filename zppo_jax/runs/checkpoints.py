@@ -9,9 +9,12 @@ when it is complete. No pickle is used.
 import dataclasses
 import errno
 import json
+import logging
 import os
 import pathlib
 import shutil
+import threading
+import traceback
 from typing import Any
 
 import jax
@@ -23,6 +26,7 @@ from zppo_jax.arrays import TrainState
 from zppo_jax.devices import disk
 
 FORMAT = 1
+_LONGEST_CAUSE = 300  # characters of an error's cause
 # Fields in the JSON of every checkpoint; earlier versions wrote no others.
 HELD = frozenset({'format', 'model', 'config', 'versions', 'step', 'host',
                   'leaves', 'checksums'})
@@ -133,6 +137,50 @@ def peek(folder: pathlib.Path, step: int) -> dict | None:
   return content
 
 
+def _in_orbax(file: str) -> bool:
+  return 'orbax' in pathlib.PurePath(file).parts
+
+
+def _is_no_further_part(record: logging.LogRecord) -> bool:
+  """False for the error of a further part of a save, for which orbax does not
+  wait after the first one has failed; asyncio logs it at any later time."""
+  trace = record.exc_info[2] if record.exc_info else None
+  return not any(
+      _in_orbax(frame.filename) for frame in traceback.extract_tb(trace))
+
+
+class _HeldBack(logging.Filter):
+  """Holds back the pages that orbax logs about a save that failed, because
+  `Checkpoints.wait` raises the same error in one sentence."""
+
+  def __init__(self):
+    super().__init__()
+    self._records: list[logging.LogRecord] = []
+
+  def begin(self) -> None:
+    _ORBAX_LOGS_TO.addFilter(self)
+    logging.getLogger('asyncio').addFilter(_is_no_further_part)
+
+  def filter(self, record: logging.LogRecord) -> bool:
+    passes = record.levelno < logging.ERROR or not _in_orbax(record.pathname)
+    if not passes:
+      self._records.append(record)
+    return passes
+
+  def settle(self, raised: bool) -> None:
+    """Forgets the records if their error was raised, and logs them if not."""
+    _ORBAX_LOGS_TO.removeFilter(self)
+    records, self._records = self._records, []
+    for record in () if raised else records:
+      _ORBAX_LOGS_TO.callHandlers(record)
+
+
+# orbax numbers the saves of a process, and a save that begins between two parts
+# of another would take its number: then the other writes into no directory.
+_SAVING = threading.Lock()
+_ORBAX_LOGS_TO = logging.getLogger('absl')
+
+
 class Checkpoints:
   """The checkpoints of one run.
 
@@ -153,6 +201,7 @@ class Checkpoints:
     # The manifest as it is when read back: tuples become lists.
     self._manifest = json.loads(json.dumps({'format': FORMAT, **manifest}))
     self._pending: int | None = None
+    self._held_back = _HeldBack()
     self.notes: list[str] = []
     if not read_only and jax.process_index() == 0 and self.path.is_dir():
       for partial in self.path.glob('*.orbax-checkpoint-tmp*'):
@@ -178,6 +227,8 @@ class Checkpoints:
     cause = f'{type(error).__name__}: {error}'
     if os.strerror(errno.ENOSPC) in cause:  # orbax's message fills a page
       cause = f'the disk is full ({os.strerror(errno.ENOSPC)})'
+    if len(cause) > _LONGEST_CAUSE:  # --traceback shows all of it
+      cause = f'{cause[:_LONGEST_CAUSE]}...'
     return CheckpointError(
         f'the checkpoint after {step} steps was not written to {self.path}: '
         f'{cause}. Last good checkpoint: {last}')
@@ -204,11 +255,14 @@ class Checkpoints:
     content = json.loads(json.dumps(content))  # as it is when read back
     content['digest'] = disk.digest(content)
     self._pending = step
+    self._held_back.begin()
     try:
-      self._manager.save(step, args=ocp.args.Composite(
-          state=ocp.args.StandardSave(state),
-          host=ocp.args.JsonSave(content)))
+      with _SAVING:
+        self._manager.save(step, args=ocp.args.Composite(
+            state=ocp.args.StandardSave(state),
+            host=ocp.args.JsonSave(content)))
     except Exception as e:  # any error of orbax or the file system
+      self._held_back.settle(raised=True)
       raise self._failed(step, e) from e
 
   def wait(self) -> None:
@@ -218,7 +272,9 @@ class Checkpoints:
       self._manager.wait_until_finished()
       self._manager.check_for_errors()
     except Exception as e:
+      self._held_back.settle(raised=True)
       raise self._failed(step, e) from e
+    self._held_back.settle(raised=False)
 
   def close(self) -> None:
     """Waits and closes; CheckpointError as in `wait`."""

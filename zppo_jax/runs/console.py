@@ -71,10 +71,16 @@ def evaluation(step: int, accuracy: dict[str, float]) -> str:
   return f'after {step:4d} steps: {splits}'
 
 
-def show_summary(summary: dict, path) -> None:
-  """Prints a small table at the end, and the folder of all files."""
-  table = Table(title=f'{summary["method"]}, seed {summary["seed"]}: greedy '
-                'accuracy', title_justify='left')
+def show_summary(summary: dict, path, what: str = 'greedy accuracy') -> None:
+  """Prints a small table at the end, and the folder of all files.
+
+  Args:
+    summary: of the run.
+    path: its directory.
+    what: the name of the numbers of its evaluations.
+  """
+  table = Table(title=f'{summary["method"]}, seed {summary["seed"]}: {what}',
+                title_justify='left')
   for name in ('split', 'before', 'after'):
     table.add_column(name, justify='left' if name == 'split' else 'right')
   for split, result in summary['eval'].items():
@@ -83,7 +89,10 @@ def show_summary(summary: dict, path) -> None:
   console.print(table)
   graduated = (f'{summary["graduated"]} of {summary["admitted"]} buffered '
                'questions graduated; ' if summary['admitted'] else '')
-  console.print(f'{graduated}{summary["student_rollouts"]} student rollouts in '
-                f'{summary["wall_s"]:.0f} s', highlight=False, soft_wrap=True)
+  rollouts = summary['student_rollouts']
+  spent = (f'{rollouts} student rollouts' if rollouts or not summary['tokens']
+           else f'{sum(summary["tokens"].values())} tokens')
+  console.print(f'{graduated}{spent} in {summary["wall_s"]:.0f} s',
+                highlight=False, soft_wrap=True)
   console.print(f'results: {path}', markup=False, highlight=False,
                 soft_wrap=True)

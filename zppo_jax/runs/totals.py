@@ -33,8 +33,9 @@ class History:
     self.visits: Counter = Counter()
 
   def add(self, row: dict, settled: Settlement | None) -> None:
-    """Adds a step's metrics and buffer settlement."""
-    self.student_rollouts += row['student_rollouts']
+    """Adds a step's metrics and buffer settlement; a supervised step has no
+    rollouts."""
+    self.student_rollouts += row.get('student_rollouts', 0)
     self.idle_steps += watch.idle(row)
     count, right = watch.asked(row)
     self.visits.update({'asked': count, 'answered': right})

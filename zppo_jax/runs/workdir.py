@@ -158,7 +158,8 @@ def _read_object(path: pathlib.Path, *names: str) -> dict:
 # run, and a bound on what is read refuses or does nothing.
 MAY_CHANGE = frozenset({
     'steps', 'data.pool.max_bytes', 'guard.max_idle', 'teacher.max_failures',
-    'teacher.min_answered', 'teacher.window', *(
+    'teacher.min_answered', 'teacher.window', 'teacher.endpoint.max_logprobs',
+    'teacher.endpoint.score_entries', *(
     f'{of}.{name}' for of in ('teacher.endpoint', 'judge') for name in (
         'url', 'key_env', 'budget_s', 'deadline_s', 'concurrency', 'retries',
         'backoff_s', 'max_reply_mb'))})
@@ -170,6 +171,7 @@ ADDED = {'data.pool.media_roots': [],
          'optimizer.second_moment_dtype': '',
          'student.date': '', 'student.end_tokens': [],
          'student.chat_template': '',
+         'teacher.endpoint.scores': 'echo',
          'teacher.end_tokens': []}  # fields of MAY_CHANGE may be missing, too
 
 

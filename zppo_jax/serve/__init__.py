@@ -115,9 +115,10 @@ def start(found: pretrained.Pretrained, chat, context: int, slots: int,
 
   drawing = lanes(Programs(model, mesh, table), slots, make)
   _warm(drawing[0][1], codec)
-  rank_fn = scoring.compile_ranker(
-      model=model, mesh=mesh, chunk=_CHUNK,
-      top=min(top, model.config.vocab_size))
+  vocab = segments.true_vocabulary(codec)
+  rank_fn = scoring.compile_describer(
+      model=model, mesh=mesh, chunk=_CHUNK, vocab=vocab,
+      form=scoring.Form(top=min(top, vocab), ranks=True, prompts=True))
   return Worker(drawing, functools.partial(
       scoring.by_row, rank_fn, params, mesh=mesh,
       max_tokens=max(4096, context), buckets=table.prompt_lengths,
@@ -154,7 +155,7 @@ def main(*, model: str, name: str | None, host: str, port: int, dtype: str,
   try:
     import uvicorn
 
-    from zppo_jax.serve import app
+    from zppo_jax.serve import app, connections
   except ImportError as e:
     raise ValueError('zppo serve needs more packages: pip install '
                      '"zppo_jax[serve]"') from e
@@ -187,7 +188,7 @@ def main(*, model: str, name: str | None, host: str, port: int, dtype: str,
   shown = f'[{host}]' if ':' in host else host
   server = uvicorn.Server(uvicorn.Config(
       made, log_level='warning', access_log=False, lifespan='off',
-      timeout_graceful_shutdown=GRACE_S))
+      timeout_graceful_shutdown=GRACE_S, http=connections.Connection))
 
   def end(*_):
     server.should_exit = True

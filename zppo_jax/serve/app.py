@@ -134,6 +134,12 @@ async def _choices(request: Request, server: Server, ask: Ask,
                ask.stop_ids, owner) for p in prompts])
 
 
+def _of(found) -> Ranked:
+  """The log-probs of a sequence from its top_logps.Description."""
+  return Ranked(logp_T=found.logp_BT, top_logp_TK=found.top_logp_BTK,
+                top_id_TK=found.top_id_BTK, rank_T=found.rank_BT)
+
+
 async def _ranked(request: Request, server: Server, ask: Ask, prompts,
                   choices) -> list[list[Ranked | None]]:
   """The log-probs of every choice of every prompt; None if not asked for."""
@@ -144,14 +150,14 @@ async def _ranked(request: Request, server: Server, ask: Ask, prompts,
     found = await _result(request, server, [
         Score(TokenSequence(prompt=p.tokens, response=(), media=p.media), owner)
         for p in prompts])
-    return [[Ranked(*one)] * len(several)
+    return [[_of(one)] * len(several)
             for one, several in zip(found, choices, strict=True)]
   rows = [TokenSequence(prompt=p.tokens, response=c.tokens, media=p.media)
           for p, several in zip(prompts, choices, strict=True)
           for c in several]
   found = iter(await _result(request, server, [
       Score(row, owner) for row in rows]))
-  return [[Ranked(*next(found)) for _ in several] for several in choices]
+  return [[_of(next(found)) for _ in several] for several in choices]
 
 
 def _completion(prepare: Callable, reply: Callable):
@@ -208,6 +214,9 @@ def make(server: Server) -> Starlette:
         return error(e)
       except ClientDisconnect:
         return Response(status_code=499)
+      except asyncio.CancelledError:  # uvicorn's, after the grace
+        return error(Refused('the server ends, and the request needs more time '
+                             'than is left', None, 503, 'server_ends'))
     return route
 
   async def health(request: Request) -> Response:

@@ -63,7 +63,8 @@ def text(body: TextAsk, prompts: Sequence[Encoded],
           'index': len(out), 'text': begin + choice.text,
           **_ended(ask, choice),
           'logprobs': None if ask.top is None else responses.text_logprobs(
-              (*prompt.tokens, *choice.tokens), first, rank, ask.top, chat)}
+              (*prompt.tokens, *choice.tokens), first, rank, ask.top, chat,
+              ask.spelt)}
       if ask.ids:
         one['prompt_token_ids'] = list(prompt.tokens)
       if ask.prompt_top is not None:
@@ -87,7 +88,7 @@ def chat(body: ChatAsk, prompts: Sequence[Encoded],
       'message': {'role': 'assistant', 'content': choice.text},
       'logprobs': None if ask.top is None else responses.chat_logprobs(
           (*prompt.tokens, *choice.tokens), len(prompt.tokens), rank, ask.top,
-          chat)}
+          chat, ask.spelt)}
       for i, (choice, rank) in enumerate(zip(several, ranks, strict=True))]
   reply = {**responses.head('chat.completion', name), 'choices': out,
            'usage': responses.usage(len(prompt.tokens), several)}

@@ -42,7 +42,7 @@ _NEUTRAL = {
     'add_special_tokens': (False,), 'add_generation_prompt': (True,),
     'continue_final_message': (False,), 'chat_template': (),
     'documents': (), 'structured_outputs': (), 'logits_processors': (),
-    'return_tokens_as_token_ids': (False,), 'priority': (0,)}
+    'priority': (0,)}
 # Notes of a client for itself, which ask for nothing in a reply.
 _IGNORED = {
     'user': str, 'metadata': dict, 'store': bool, 'request_id': str,
@@ -83,6 +83,7 @@ class Ask:
     counts: whether a last event holds the counts of tokens.
     stop_ids: the tokens that end a choice.
     ids: whether the reply holds the ids of prompt and choices.
+    spelt: whether log-probs name tokens by id, 'token_id:5', instead of text.
     prompt_top: as `top`, for the tokens of the prompt, in vLLM's form.
   """
   decoding: Decoding | None
@@ -94,6 +95,7 @@ class Ask:
   counts: bool
   stop_ids: tuple[int, ...] = ()
   ids: bool = False
+  spelt: bool = False
   prompt_top: int | None = None
 
 
@@ -245,13 +247,14 @@ def _shared(body: Body, top: int | None, max_tokens: int) -> Ask:
     top_p, top_k = 1.0, 1
   if max_tokens:
     decoding = Decoding(max_tokens, temperature, top_p, max(0, top_k))
-  ask = Ask(decoding, body.number('n', 1, 1, MOST_CHOICES),
-            tuple(s for s in stop if s),
-            body.number('seed', None, -2**63, 2**64), top,
-            stream, bool(body.switch('stream_options', 'include_usage')),
-            tuple(stop_ids),
-            body.take('return_token_ids', bool, False, 'true or false'),
-            prompt_top)
+  flag = lambda name: body.take(name, bool, False, 'true or false')
+  ask = Ask(decoding=decoding, n=body.number('n', 1, 1, MOST_CHOICES),
+            stop=tuple(s for s in stop if s),
+            seed=body.number('seed', None, -2**63, 2**64), top=top,
+            stream=stream,
+            counts=bool(body.switch('stream_options', 'include_usage')),
+            stop_ids=tuple(stop_ids), ids=flag('return_token_ids'),
+            spelt=flag('return_tokens_as_token_ids'), prompt_top=prompt_top)
   body.close()
   return ask
 

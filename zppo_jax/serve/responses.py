@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from zppo_jax.chat.wording import Chat
+from zppo_jax.endpoints.scored import SPELT
 from zppo_jax.records import StopReason
 from zppo_jax.rollout.requests import Completion
 
@@ -74,6 +75,11 @@ def prompt_logprobs(tokens: Sequence[int], ranked: Ranked, top: int,
   return out
 
 
+def spelt(token: int) -> str:
+  """A token as vLLM spells it under return_tokens_as_token_ids."""
+  return f'{SPELT}{token}'
+
+
 def _top(ranked: Ranked, place: int, top: int, spell) -> list[tuple]:
   return [(spell(int(i)), _nats(p)) for i, p in zip(
       ranked.top_id_TK[place, :top], ranked.top_logp_TK[place, :top],
@@ -81,39 +87,43 @@ def _top(ranked: Ranked, place: int, top: int, spell) -> list[tuple]:
 
 
 def text_logprobs(tokens: Sequence[int], first: int, ranked: Ranked, top: int,
-                  chat: Chat) -> dict:
+                  chat: Chat, ids: bool = False) -> dict:
   """The `logprobs` of a completion: four lists over the tokens from `first` on.
 
-  Tokens of one spelling share an entry of top_logprobs, that of the likelier.
+  With `ids` tokens are spelt as ids, without them as text: then tokens of one
+  spelling share an entry of top_logprobs, that of the likelier.
   """
-  spell = lambda i: chat.codec.decode([i])
+  decode = lambda i: chat.codec.decode([i])
+  spell = spelt if ids else decode
   out = {'tokens': [], 'token_logprobs': [], 'top_logprobs': [],
          'text_offset': []}
   offset = 0
   for place, token in enumerate(tokens):
-    word = spell(token)
     if place >= first:
       known = place > 0
       best: dict[str, float] = {}
       for name, logp in _top(ranked, place, top, spell) if known else ():
         best.setdefault(name, logp)
-      out['tokens'].append(word)
+      out['tokens'].append(spell(token))
       out['token_logprobs'].append(
           _nats(ranked.logp_T[place]) if known else None)
       out['top_logprobs'].append(best if known and top else None)
       out['text_offset'].append(offset)
-    offset += len(word)
+    offset += len(decode(token))
   return out
 
 
 def chat_logprobs(tokens: Sequence[int], first: int, ranked: Ranked, top: int,
-                  chat: Chat) -> dict:
-  """The `logprobs` of a choice of a chat, whose tokens begin at `first`."""
-  spell = lambda i: chat.codec.decode([i])
+                  chat: Chat, ids: bool = False) -> dict:
+  """The `logprobs` of a choice of a chat, whose tokens begin at `first`.
 
-  def entry(name: str, logp: float) -> dict:
-    return {'token': name, 'logprob': logp, 'bytes': list(name.encode())}
+  With `ids` tokens are spelt as ids; their bytes are those of the text.
+  """
+  def entry(token: int, logp: float) -> dict:
+    text = chat.codec.decode([token])
+    return {'token': spelt(token) if ids else text, 'logprob': logp,
+            'bytes': list(text.encode())}
   return {'refusal': None, 'content': [
-      {**entry(spell(tokens[t]), _nats(ranked.logp_T[t])), 'top_logprobs': [
-          entry(*pair) for pair in _top(ranked, t, top, spell)]}
+      {**entry(tokens[t], _nats(ranked.logp_T[t])), 'top_logprobs': [
+          entry(*pair) for pair in _top(ranked, t, top, int)]}
       for t in range(first, len(tokens))]}

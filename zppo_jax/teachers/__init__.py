@@ -10,7 +10,16 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Protocol
 
-from zppo_jax.records import Answers, Prompt, Scores, Summaries, TokenSequence
+import numpy as np
+
+from zppo_jax.records import (
+  Answers,
+  Prompt,
+  Scores,
+  Summaries,
+  TokenSequence,
+  Wanted,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,12 +34,24 @@ class Capabilities:
     clips: whether questions may hold clips.
     repeatable: whether the same (prompts, step) brings the same answers in a
       resumed run. If not, a journal keeps the answers (teachers/journal.py).
+    top: the most likeliest tokens per position that it returns with scores.
+    gathers: whether it returns the log-probs of any given ids.
+    entropy: whether it returns entropies.
+    temperature: whether it scores at another temperature than 1.
   """
   max_compression_prompt: int
   scores: bool
   pictures: bool
   clips: bool
   repeatable: bool
+  top: int = 0
+  gathers: bool = False
+  entropy: bool = False
+  temperature: bool = False
+
+
+PLAIN = Wanted()  # the log-probs of the response tokens alone
+ANY_IDS = (np.zeros((1, 1), np.int32),)  # stands for ids that are not known yet
 
 
 class Teacher(Protocol):
@@ -50,9 +71,65 @@ class Teacher(Protocol):
       step: the step; with the prompt it keys the draw.
     """
 
-  def score(self, sequences: Sequence[TokenSequence]) -> Scores:
-    """The log-probs (nats, temperature 1) of responses after their prompts.
+  def score(self, sequences: Sequence[TokenSequence],
+            wanted: Wanted = PLAIN, step: int | None = None) -> Scores:
+    """The log-probs of responses after their prompts.
+
+    Args:
+      sequences: prompts and responses, in the student's tokens.
+      wanted: what else is wanted.
+      step: the step, whose budget the calls share; None: a budget of their own.
 
     Raises:
-      ValueError: if `capabilities.scores` is False.
+      ValueError: for what the teacher cannot deliver (see `lacking`), or ids
+        that do not fit the responses.
     """
+
+
+# What each kind of teacher delivers, for errors.
+KINDS = {
+    'in_process': 'log-probs of given tokens, any top K, given ids, entropies, '
+                  'any temperature',
+    'endpoint': "under api 'completions', log-probs of given tokens and a top "
+                "K of at most teacher.endpoint.max_logprobs, at temperature 1",
+    'stored': 'nothing'}
+
+
+def lacking(kind: str, capabilities: Capabilities, wanted: Wanted) -> str:
+  """Why a teacher cannot deliver scores; '' if it can.
+
+  Args:
+    kind: its teacher.kind.
+    capabilities: what it can do.
+    wanted: what is wanted. Of the ids it only counts whether there are any, so
+      that `dataclasses.replace(wanted, ids=ANY_IDS)` asks before there are
+      sequences.
+  """
+  able = capabilities
+  lacks = [what for what, can in (
+      ('log-probs of given tokens', able.scores),
+      (f'the {wanted.top} likeliest tokens', wanted.top <= able.top),
+      ('log-probs of given ids', able.gathers or not len(wanted.ids)),
+      ('entropies', able.entropy or not wanted.entropy),
+      (f'temperature {wanted.temperature:g}',
+       able.temperature or wanted.temperature == 1)) if not can]
+  if not lacks:
+    return ''
+  can = [what for what, able in (
+      ('log-probs of given tokens', able.scores),
+      (f'a top K of at most {able.top}', able.top),
+      ('given ids', able.gathers), ('entropies', able.entropy),
+      ('any temperature', able.temperature)) if able]
+  kinds = '; '.join(f'{name!r}: {what}' for name, what in KINDS.items())
+  return (f'teacher.kind is {kind!r}; this teacher does not return '
+          f'{", ".join(lacks)}. It returns {", ".join(can) or "no scores"}. '
+          f'What each kind returns: {kinds} (docs/teachers.md)')
+
+
+def check(kind: str, capabilities: Capabilities, wanted: Wanted,
+          sequences: Sequence[TokenSequence]) -> None:
+  """ValueError for what `lacking` says, or ids that do not fit."""
+  reason = lacking(kind, capabilities, wanted)
+  if reason:
+    raise ValueError(reason)
+  wanted.check(sequences)

@@ -9,8 +9,10 @@ student's vocabulary, which may return the log-probs of given tokens.
 import dataclasses
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
+
+import numpy as np
 
 from zppo_jax import allowed
 from zppo_jax.algorithms.compression import CompressionConfig
@@ -19,7 +21,7 @@ from zppo_jax.chat.segments import cut_delimiters
 from zppo_jax.chat.wording import Chat, Wording
 from zppo_jax.endpoints import client
 from zppo_jax.endpoints.client import TEXT, Call, Endpoint, Reply
-from zppo_jax.endpoints.replies import choices, read_echo, read_text
+from zppo_jax.endpoints.replies import read_text
 from zppo_jax.randomness import question_uid
 from zppo_jax.records import (
   Answers,
@@ -37,9 +39,10 @@ from zppo_jax.records import (
   StopReason,
   Summaries,
   TokenSequence,
+  Wanted,
 )
 from zppo_jax.rollout import collect
-from zppo_jax.teachers import Capabilities
+from zppo_jax.teachers import PLAIN, Capabilities, check, endpoint_scores
 from zppo_jax.verdicts import control
 
 APIS = ('chat', 'completions')
@@ -138,6 +141,7 @@ class EndpointTeacher:
     summary_extra: further fields of a request for a summary.
     capabilities: what `connect` found out about the server.
     seed: the run's seed.
+    form: how scores are asked for; None if there are none.
     spent: step -> seconds that its calls took, for the budget.
   """
   endpoint: Endpoint
@@ -151,9 +155,10 @@ class EndpointTeacher:
   summary_extra: dict[str, Any]
   capabilities: Capabilities
   seed: int
-  spent: dict[int, float] = dataclasses.field(default_factory=dict)
+  form: endpoint_scores.Form | None = None
+  spent: dict[Hashable, float] = dataclasses.field(default_factory=dict)
 
-  def _ask(self, calls: Sequence[Call], step: int) -> list[Reply]:
+  def _ask(self, calls: Sequence[Call], step: Hashable) -> list[Reply]:
     begun = time.monotonic()
     before = self.spent.setdefault(step, 0.0)
     replies = client.ask_all(self.endpoint, calls,
@@ -206,47 +211,36 @@ class EndpointTeacher:
     return Summaries(rollouts=tuple(next(iter(r), None) for r in rollouts),
                      calls=call_stats(replies, 1))
 
-  def score(self, sequences: Sequence[TokenSequence]) -> Scores:
-    """Log-probs from echoed prompts, within the budget of a step."""
-    if not self.capabilities.scores:
-      raise ValueError(
-          f'the teacher at {self.endpoint.url} tells no log-probs of given '
-          "tokens; teacher.endpoint.api 'completions' and a server that "
-          'echoes prompts are needed')
-    calls = [Call(TEXT, {
-        'prompt': [*s.prompt, *s.response], 'max_tokens': 1,
-        'temperature': 0, 'echo': True, 'logprobs': 1}, 1,
-        read_echo(len(s.prompt), len(s.response)))
-        for s in sequences]
-    replies = client.ask_all(self.endpoint, calls, self.budget_s)
-    logps = tuple(r.results[0] if r.results else None for r in replies)
-    return Scores(logps=logps, calls=call_stats(replies, 1))
+  def score(self, sequences: Sequence[TokenSequence], wanted: Wanted = PLAIN,
+            step: int | None = None) -> Scores:
+    """Scores of the server's prompts, within what is left of the budget.
 
-
-def _echoed(of: Endpoint, chat: Chat, budget_s: float) -> bool:
-  """Whether the server echoes token ids with log-probs.
-
-  Raises:
-    ValueError: if it reads the ids as other words.
-  """
-  tokens = chat.plain('1 2 3').tokens
-  texts: list = []
-
-  def read(reply) -> list:
-    texts.extend(c.get('text') for c in choices(reply)[:1])
-    return read_echo(1, len(tokens) - 1)(reply)
-
-  body = {'prompt': list(tokens), 'max_tokens': 1, 'temperature': 0,
-          'echo': True, 'logprobs': 1}
-  (reply,) = client.ask_all(
-      of, [Call(TEXT, body, 1, read)], budget_s)
-  ours = chat.codec.decode(tokens)
-  if texts and isinstance(texts[-1], str) and not texts[-1].startswith(ours):
-    raise ValueError(
-        f'teacher.endpoint.api is completions, which sends token ids; {of.url} '
-        f'reads {ours!r} as {client.clean(texts[-1], of.key())!r}: '
-        'another vocabulary')
-  return reply.cause is None
+    Raises:
+      ValueError: for what the server cannot deliver, or for media, which a text
+        completion does not show.
+    """
+    check('endpoint', self.capabilities, wanted, sequences)
+    if any(s.media is not None for s in sequences):
+      raise ValueError("teacher.endpoint.api is 'completions'; it scores text "
+                       'alone, and a sequence holds media')
+    form, begun = self.form, object() if step is None else step
+    calls = [form.call(s, wanted.top) for s in sequences]
+    try:
+      replies = endpoint_scores.ask_in_parts(
+          lambda some: self._ask(some, begun), calls,
+          [len(s) * (1 + wanted.top) for s in sequences], form.entries)
+    finally:
+      if step is None:
+        self.spent.pop(begun, None)
+    results = [r.results[0] if r.results else None for r in replies]
+    field = lambda name, dtype: tuple(
+        None if x is None else np.array(getattr(x, name), dtype)
+        for x in results)
+    tops = wanted.top > 0
+    return Scores(
+        logps=field('logps', np.float32), calls=call_stats(replies, 1),
+        top_ids=field('top_ids', np.int32) if tops else (),
+        top_logps=field('top_logps', np.float32) if tops else ())
 
 
 def connect(config, *, chat: Chat, words: Wording | None, grader: Grader,
@@ -256,7 +250,8 @@ def connect(config, *, chat: Chat, words: Wording | None, grader: Grader,
 
   Args:
     config: the run's config; its section teacher.endpoint has api, budget_s,
-      summary_extra and the fields of client.Endpoint.
+      summary_extra, scores, max_logprobs, score_entries and the fields of
+      client.Endpoint.
     chat: the student's chat.
     words: as `Words.wording`.
     grader, decoding, num_answers, compress, seed: as EndpointTeacher.
@@ -265,14 +260,21 @@ def connect(config, *, chat: Chat, words: Wording | None, grader: Grader,
   Raises:
     EndpointError: if the endpoint cannot be reached, refuses the key, or does
       not answer a question of one token.
-    KeyError: for an unknown api.
+    KeyError: for an unknown api, or an unknown name of `scores`.
     ValueError: for a field out of its range; for a model that the endpoint
       does not serve; for another vocabulary under 'completions'.
   """
   fields = config.to_dict()
   api, budget_s = fields.pop('api'), fields.pop('budget_s')
-  summary_extra = fields.pop('summary_extra')
+  summary_extra, scores = fields.pop('summary_extra'), fields.pop('scores')
+  max_logprobs = fields.pop('max_logprobs')
+  score_entries = fields.pop('score_entries')
   allowed.one_of('teacher.endpoint.api', api, APIS)
+  allowed.one_of('teacher.endpoint.scores', scores,
+                 endpoint_scores.FORMS)
+  for name, value in (('max_logprobs', max_logprobs),
+                      ('score_entries', score_entries)):
+    allowed.number(f'teacher.endpoint.{name}', value, '>= 1', whole=True)
   allowed.number('teacher.endpoint.budget_s', budget_s, '> 0')
   of = Endpoint(**fields)
   names = client.served(of, budget_s)
@@ -286,9 +288,18 @@ def connect(config, *, chat: Chat, words: Wording | None, grader: Grader,
       capabilities=Capabilities(
           max_compression_prompt=max_prompt, scores=False,
           pictures=api == 'chat', clips=False, repeatable=False), seed=seed)
-  if api == 'completions' and _echoed(of, chat, budget_s):
-    return dataclasses.replace(teacher, capabilities=dataclasses.replace(
-        teacher.capabilities, scores=True))
+  if api == 'completions':
+    found = endpoint_scores.find(
+        of, chat, kind=scores, max_top=max_logprobs, entries=score_entries,
+        budget_s=budget_s)
+    if found.why:
+      print(f'teacher.endpoint: {of.url} returns '
+            + (f'scores with a top K of at most {found.top}' if found.form
+               else 'no scores') + f' ({found.why})', flush=True)
+    if found.form:
+      return dataclasses.replace(
+          teacher, form=found.form, capabilities=dataclasses.replace(
+              teacher.capabilities, scores=True, top=found.top))
   prompt = Prompt(
       question=Question(id='check', text='1', answer='', split=''),
       kind=PromptKind.PLAIN, tokens=chat.plain('1').tokens)

@@ -4,6 +4,10 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
+import numpy as np
+
+from zppo_jax import allowed
 from zppo_jax.learner import scoring
 from zppo_jax.records import (
   Answers,
@@ -13,9 +17,10 @@ from zppo_jax.records import (
   Scores,
   Summaries,
   TokenSequence,
+  Wanted,
 )
 from zppo_jax.rollout import collect
-from zppo_jax.teachers import Capabilities
+from zppo_jax.teachers import PLAIN, Capabilities, check
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +31,9 @@ class InProcessTeacher:
     params: the teacher's weights, in the rollout sharding.
     answers: the sampler of G_T rollouts per question.
     summaries: the sampler of one summary per trace, cut at the compression cap.
-    score_fn: (params, MicroBatch) -> (logp_BT, entropy_BT) at temperature 1.
+    score_fn: Form -> its program (scoring.compile_describer), always the same.
+    vocab: the ids that mean something to it; rows of its head beyond them are
+      padding.
     row_buckets: the allowed lengths of prompt and response together.
     micro_tokens: the most positions of a scored batch.
     seed: the run's seed.
@@ -34,7 +41,8 @@ class InProcessTeacher:
   params: Any
   answers: collect.Sampler
   summaries: collect.Sampler
-  score_fn: Callable
+  score_fn: Callable[[scoring.Form], Callable]
+  vocab: int
   row_buckets: tuple[int, ...]
   micro_tokens: int
   seed: int
@@ -44,7 +52,8 @@ class InProcessTeacher:
     sees = self.answers.chat.vision is not None
     return Capabilities(
         max_compression_prompt=self.answers.engine.shapes.prompt_lengths[-1],
-        scores=True, pictures=sees, clips=sees, repeatable=True)
+        scores=True, pictures=sees, clips=sees, repeatable=True,
+        top=self.vocab, gathers=True, entropy=True, temperature=True)
 
   def answer(self, prompts: Sequence[Prompt], step: int) -> Answers:
     """Graded rollouts, whose draws are keyed by (question, step)."""
@@ -64,18 +73,42 @@ class InProcessTeacher:
     return Summaries(rollouts=tuple(g.rollouts[0] for g in groups),
                      calls=CallStats(answers=len(prompts)))
 
-  def score(self, sequences: Sequence[TokenSequence]) -> Scores:
-    """Log-probs by the trainer's graph; it pads sequences to the run's buckets.
+  def score(self, sequences: Sequence[TokenSequence], wanted: Wanted = PLAIN,
+            step: int | None = None) -> Scores:
+    """Log-probs by the trainer's graph, in one pass per sequence.
+
+    It pads sequences to the run's buckets. Each bucket and form of `wanted` has
+    a program of its own.
 
     Raises:
-      ValueError: if a sequence is longer than every row bucket.
+      ValueError: if a sequence is longer than every row bucket; for ids beyond
+        the vocabulary.
     """
+    del step
+    check('in_process', self.capabilities, wanted, sequences)
+    for ids in wanted.ids:
+      if np.size(ids):
+        for which, bound in (('smallest', np.min(ids)),
+                             ('largest', np.max(ids))):
+          allowed.number(f'the {which} of the ids to score', int(bound),
+                         f'[-1, {self.vocab})',
+                         note=', the ids of the vocabulary, or -1 for none')
     programs = self.answers.engine.programs
     results = scoring.by_row(
-        self.score_fn, self.params, sequences, mesh=programs.mesh,
+        self.score_fn(scoring.Form(
+            top=wanted.top, given=len(wanted.ids) > 0, entropy=wanted.entropy,
+            temperature=wanted.temperature)),
+        self.params, sequences, mesh=programs.mesh,
         max_tokens=self.micro_tokens, buckets=self.row_buckets,
         patch_buckets=programs.shapes.patches,
-        num_axes=programs.model.num_axes)
-    logps = tuple(tuple(logp_T[len(s.prompt):].tolist())
-                  for s, (logp_T, _) in zip(sequences, results, strict=True))
-    return Scores(logps=logps, calls=CallStats(answers=len(sequences)))
+        num_axes=programs.model.num_axes, given=wanted.ids)
+    found = [jax.tree.map(lambda x, s=s: x[len(s.prompt):], result)
+             for s, result in zip(sequences, results, strict=True)]
+    field = lambda name, is_wanted: tuple(
+        getattr(one, name) for one in found) if is_wanted else ()
+    return Scores(
+        logps=field('logp_BT', True), calls=CallStats(answers=len(sequences)),
+        top_ids=field('top_id_BTK', wanted.top),
+        top_logps=field('top_logp_BTK', wanted.top),
+        given_logps=field('given_logp_BTN', len(wanted.ids)),
+        entropies=field('entropy_BT', wanted.entropy))

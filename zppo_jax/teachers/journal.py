@@ -26,9 +26,11 @@ from zppo_jax.records import (
   StopReason,
   Summaries,
   TokenSequence,
+  Wanted,
 )
 from zppo_jax.rollout import collect
-from zppo_jax.teachers import Capabilities, Teacher
+from zppo_jax.teachers import PLAIN, Capabilities, Teacher, check
+from zppo_jax.teachers.score_journal import ScoreJournal
 
 ANSWER, SUMMARY = 'answer', 'summary'
 
@@ -85,18 +87,34 @@ class CachedTeacher:
     chat: the student's chat.
     grader: grades the answers.
     known: the texts that the file held when it was opened, by (step, what, id).
+    scores: the scores, in a file of their own.
+    kind: its teacher.kind, for errors.
   """
   teacher: Teacher
   path: pathlib.Path
   chat: Chat
   grader: Grader
   known: dict
+  scores: ScoreJournal
+  kind: str
 
   @classmethod
-  def open(cls, teacher: Teacher, path, chat: Chat,
-           grader: Grader) -> 'CachedTeacher':
+  def open(cls, teacher: Teacher, path, chat: Chat, grader: Grader, *,
+           name: str = '', kind: str = 'endpoint') -> 'CachedTeacher':
+    """The teacher with the journals at `path` and beside it.
+
+    Args:
+      teacher, path, chat, grader, kind: the attributes.
+      name: says which teacher it is: scores of another one are not reused.
+
+    Raises:
+      ValueError: for a whole line of a file that is none of its own.
+    """
     path = pathlib.Path(path)
-    return cls(teacher, path, chat, grader, _read(path))
+    return cls(
+        teacher=teacher, path=path, chat=chat, grader=grader, known=_read(path),
+        scores=ScoreJournal.open(path.with_name(f'{path.stem}_scores.jsonl'),
+                                 name), kind=kind)
 
   @property
   def capabilities(self) -> Capabilities:
@@ -150,6 +168,21 @@ class CachedTeacher:
         summaries[i] = rollout
     return Summaries(rollouts=tuple(summaries), calls=calls)
 
-  def score(self, sequences: Sequence[TokenSequence]) -> Scores:
-    """The teacher's scores, which the journal does not hold."""
-    return self.teacher.score(sequences)
+  def score(self, sequences: Sequence[TokenSequence], wanted: Wanted = PLAIN,
+            step: int | None = None) -> Scores:
+    """The recorded scores, and new ones of the teacher for the rest.
+
+    A sequence that occurs several times is scored once.
+    """
+    check(self.kind, self.capabilities, wanted, sequences)
+    keys = self.scores.keys(sequences, wanted)
+    first = {key: i for i, key in reversed(list(enumerate(keys)))
+             if key not in self.scores.places}
+    calls = CallStats()
+    if first:
+      new = sorted(first.values())
+      scores = self.teacher.score(
+          [sequences[i] for i in new], wanted.of(new), step)
+      calls = scores.calls
+      self.scores.record([keys[i] for i in new], scores)
+    return self.scores.scores(keys, wanted, calls)

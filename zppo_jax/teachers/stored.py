@@ -25,9 +25,10 @@ from zppo_jax.records import (
   StopReason,
   Summaries,
   TokenSequence,
+  Wanted,
 )
 from zppo_jax.rollout import collect
-from zppo_jax.teachers import Capabilities
+from zppo_jax.teachers import PLAIN, Capabilities, check
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +77,9 @@ class StoredTeacher:
     del traces, step
     return Summaries(rollouts=(None,) * len(prompts), calls=CallStats())
 
-  def score(self, sequences: Sequence[TokenSequence]) -> Scores:
+  def score(self, sequences: Sequence[TokenSequence], wanted: Wanted = PLAIN,
+            step: int | None = None) -> Scores:
     """ValueError, because stored answers come without a model."""
-    raise ValueError("teacher.kind is 'stored'; it has no log-probs")
+    del step
+    check('stored', self.capabilities, wanted, sequences)
+    raise AssertionError('a stored teacher has no scores')

@@ -29,7 +29,7 @@ from zppo_jax.records import Decoding, Every, Question
 from zppo_jax.rollout import collect, weight_sync
 from zppo_jax.rollout.build import make_engine
 from zppo_jax.runs import checkpoints, watch
-from zppo_jax.teachers import Teacher
+from zppo_jax.teachers import PLAIN, Teacher, lacking
 from zppo_jax.train import (
   checks,
   guards,
@@ -198,10 +198,10 @@ def _teacher(c, method: methods.Method, mesh, student: _Student,
       compress=compress,
       decoding=_decoding(c, c.algorithm.teacher_max_tokens)))
   checks.media(asked.source.pool, teacher.capabilities, c.teacher.kind)
-  if method.teacher_scores and not teacher.capabilities.scores:
-    raise ValueError(
-        f'method is {c.method!r}; it needs log-probs of given tokens, which a '
-        f'teacher of kind {c.teacher.kind!r} does not tell here')
+  lacks = lacking(c.teacher.kind, teacher.capabilities, PLAIN)
+  if method.teacher_scores and lacks:
+    raise ValueError(f'method is {c.method!r}; it needs log-probs of given '
+                     f'tokens. {lacks}')
   return teacher
 
 

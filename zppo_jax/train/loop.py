@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import pathlib
 import signal
+import threading
 import time
 from collections.abc import Callable, Sequence
 
@@ -29,7 +30,7 @@ from zppo_jax.train import attention_kernels, evaluate, guards, resume
 from zppo_jax.train.build import build
 from zppo_jax.train.guards import Idle, Interrupted, TeacherFailed
 from zppo_jax.train.resume import RunState
-from zppo_jax.train.run import Run
+from zppo_jax.train.run import Procedure, Run
 from zppo_jax.train.step import Outcome, metrics_row, sample_rows, train_step
 from zppo_jax.verdicts import verifier
 
@@ -38,7 +39,8 @@ from zppo_jax.verdicts import verifier
 def catch_signals():
   """Collects the numbers of SIGINT and SIGTERM in the list that it yields.
 
-  A second signal raises KeyboardInterrupt at once.
+  A second signal raises KeyboardInterrupt at once. In a thread other than the
+  main one the list stays empty, because Python delivers signals to that alone.
   """
   numbers: list[int] = []
 
@@ -48,7 +50,8 @@ def catch_signals():
       raise KeyboardInterrupt
     numbers.append(number)
 
-  kinds = (signal.SIGINT, signal.SIGTERM)
+  of_main = threading.current_thread() is threading.main_thread()
+  kinds = (signal.SIGINT, signal.SIGTERM) if of_main else ()
   before = [signal.signal(kind, handle) for kind in kinds]
   try:
     yield numbers
@@ -73,8 +76,12 @@ def _check(run: Run, out: Workdir, outcome: Outcome, row: dict) -> None:
         + f'. No checkpoint holds this update; {out.verdicts} keeps all '
         'verdicts but crashes, remove it to have them graded anew')
   why = guards.trouble(row, run.max_ratio)
-  if why is None:
-    return
+  if why is not None:
+    stop_diverged(out, outcome, why)
+
+
+def stop_diverged(out: Workdir, outcome, why: str) -> None:
+  """Raises Diverged for a step, once its batch is on disk."""
   batches = [(i, sharding.to_host(batch))
              for i, (micro_batches, _) in enumerate(outcome.minibatches)
              for batch in micro_batches]
@@ -82,6 +89,40 @@ def _check(run: Run, out: Workdir, outcome: Outcome, row: dict) -> None:
   raise guards.Diverged(
       f'stopped at step {outcome.step}: {why}. Its batch is in {folder}; '
       'no checkpoint holds this update')
+
+
+def _with_journals(run: Run, config, out: Workdir, add, say) -> Run:
+  """The run with the journals of its directory, which `add` closes. If its
+  teacher may answer differently a second time, a journal on disk keeps the
+  answers."""
+  if run.teacher is not None and not run.teacher.capabilities.repeatable:
+    teacher = config.teacher
+    run = dataclasses.replace(run, teacher=CachedTeacher.open(
+        run.teacher, out.path / 'teacher.jsonl', run.sampler.chat,
+        run.sampler.grader, kind=teacher.kind,
+        name='/'.join((teacher.kind, teacher.endpoint.model,
+                       teacher.endpoint.scores))))
+  journal = contextlib.ExitStack()
+  add(journal.close)
+  verdicts = journal.enter_context(
+      verifier.journalled(run.verifier, out.verdicts))
+  if verdicts.outdated:
+    say(verdicts.note(out.verdicts))
+  return run
+
+
+# Reinforcement learning. The functions are looked up when they are called.
+RL = Procedure(
+    build=lambda config, day: build(config, day),
+    opened=_with_journals,
+    kernels=lambda run: attention_kernels.summary(
+        attention_kernels.of_run(run)),
+    step=lambda run, at, read_previous: train_step(
+        run, at.state, at.buffer, at.step, read_previous),
+    row=lambda run, outcome: metrics_row(run, outcome),
+    samples=lambda run, outcome: sample_rows(run, outcome),
+    check=_check,
+    evaluate=lambda run, state: evaluate.of_state(run, state))
 
 
 class Recorder:
@@ -97,6 +138,7 @@ class Recorder:
     writers: where numbers go besides the directory.
     progress: what a person sees.
     say: shows the user a line.
+    procedure: what a run of this kind does.
 
   Attributes:
     seconds: seconds by phase since the last written row. The next row holds
@@ -105,7 +147,8 @@ class Recorder:
 
   def __init__(self, run: Run, out: Workdir, history: History,
                writers: Sequence[Writer], progress: console.ProgressView,
-               say: Callable[[str], None]):
+               say: Callable[[str], None], procedure: Procedure = RL):
+    self.procedure = procedure
     self._run, self._out, self._history = run, out, history
     self._writers, self._progress, self._say = writers, progress, say
     self._pending: Outcome | None = None
@@ -133,15 +176,16 @@ class Recorder:
       saved: TeacherFailed or Idle; else None.
 
     Raises:
-      Ungraded, Diverged: see `_check`. Nothing of the step is written then.
+      Ungraded, Diverged: see the procedure's check. Nothing of the step is
+        written then.
     """
     outcome, self._pending = self._pending, None
     if outcome is None:
       return None
-    row = metrics_row(self._run, outcome)
-    _check(self._run, self._out, outcome, row)
+    row = self.procedure.row(self._run, outcome)
+    self.procedure.check(self._run, self._out, outcome, row)
     since = time.perf_counter()
-    shown = sample_rows(self._run, outcome)
+    shown = self.procedure.samples(self._run, outcome)
     self.lap('log', since)
     # A phase may have both: time in this step, and time after the last row.
     for name, seconds in self.seconds.items():
@@ -178,7 +222,7 @@ class Recorder:
   def evaluate(self, at: RunState) -> RunState:
     """Evaluates the policy, writes its accuracy and notes it in the state."""
     since = time.perf_counter()
-    accuracy = evaluate.of_state(self._run, at.state)
+    accuracy = self.procedure.evaluate(self._run, at.state)
     self._out.log_eval(at.step, accuracy, self._history)
     self._progress.note(console.evaluation(at.step, accuracy))
     for writer in self._writers:
@@ -226,8 +270,7 @@ def run_loop(run: Run, at: RunState, out: Workdir, store: Checkpoints,
   with catch_signals() as signals:
     while at.step < run.steps:
       try:
-        outcome = train_step(run, at.state, at.buffer, at.step,
-                             record_previous)
+        outcome = recorder.procedure.step(run, at, record_previous)
       except Exception:
         record_previous()  # it is complete, whatever failed in this step
         raise
@@ -258,16 +301,6 @@ def run_loop(run: Run, at: RunState, out: Workdir, store: Checkpoints,
             'command goes on from there', number)
   store.wait()
   return at
-
-
-def _with_journal(run: Run, path: pathlib.Path) -> Run:
-  """The run. If its teacher may answer differently a second time, a journal on
-  disk keeps the answers."""
-  if run.teacher is None or run.teacher.capabilities.repeatable:
-    return run
-  return dataclasses.replace(run, teacher=CachedTeacher.open(
-      run.teacher, path / 'teacher.jsonl', run.sampler.chat,
-      run.sampler.grader))
 
 
 class _Closing:
@@ -307,7 +340,7 @@ def _alone(path: pathlib.Path):
           else contextlib.nullcontext())
 
 
-def main(config, path, fork_from=None) -> dict:
+def main(config, path, fork_from=None, procedure: Procedure = RL) -> dict:
   """Trains by a config in a directory and returns the summary.
 
   A new directory starts a run. A directory of the same config continues at its
@@ -317,6 +350,7 @@ def main(config, path, fork_from=None) -> dict:
     config: the run's config.
     path: the run's directory.
     fork_from: a workdir or checkpoint from whose state a new run starts.
+    procedure: what a run of this kind does.
 
   Raises:
     Interrupted, TeacherFailed, Idle, Diverged, Ungraded, CheckpointError: see
@@ -337,9 +371,9 @@ def main(config, path, fork_from=None) -> dict:
       alone.enter_context(_alone(path))
     # A fork keeps the date of the prompts that its policy and buffer come from.
     day = dates.choose(config, path, fork_from)
-    run = build(config, day)
-    forked = (None if fork_from is None
-              else resume.fork(run, config, fork_from))
+    run = procedure.build(config, day)
+    forked = (None if fork_from is None else resume.fork(
+        run, config, fork_from, procedure.evaluate))
     if not there:
       path.mkdir(parents=True, exist_ok=True)
       alone.enter_context(_alone(path))
@@ -349,41 +383,36 @@ def main(config, path, fork_from=None) -> dict:
         return complete
     out = Workdir.open(path, config, None if forked is None else {
         'path': str(fork_from), 'step': forked.step}, day.date.isoformat())
-    return _work(run, config, out, forked)
+    return _work(run, config, out, forked, procedure)
 
 
-def _work(run: Run, config, out: Workdir, forked: RunState | None) -> dict:
+def _work(run: Run, config, out: Workdir, forked: RunState | None,
+          procedure: Procedure) -> dict:
   """Runs an attempt in an opened directory to its end; returns the summary."""
   path = out.path
   if isinstance(run.source.pool, Pool):
     workdir.write_json(path / 'data.json', run.source.pool.record())
-  for line in attention_kernels.summary(attention_kernels.of_run(run)):
+  for line in procedure.kernels(run):
     out.note(line)
   with _Closing(out.note) as closing:
     try:
       store = Checkpoints(path / 'checkpoints', run.checkpoint,
                           resume.manifest(config, run))
       closing.add(store.close)
-      run = _with_journal(run, path)
-      journal = contextlib.ExitStack()
-      closing.add(journal.close)
-      verdicts = journal.enter_context(
-          verifier.journalled(run.verifier, out.verdicts))
 
       def say(text):
         """Prints a line in the terminal and writes it to the log."""
         out.note(text)
         print(text, flush=True)
 
-      if verdicts.outdated:
-        say(verdicts.note(out.verdicts))
-      at = resume.resume(run, out, store, forked, say)
+      run = procedure.opened(run, config, out, closing.add, say)
+      at = resume.resume(run, out, store, forked, say, procedure.evaluate)
       workdir.write_json(path / digest.NAME, run.source.record())
       writers = open_writers(
           config.log, path, workdir.config_values(config), at.step)
       for writer in writers:
         closing.add(writer.close)
-      at = _with_progress(run, at, out, store, writers)
+      at = _with_progress(run, at, out, store, writers, procedure)
     except BaseException as e:
       with contextlib.suppress(OSError):  # the disk may be full
         out.note(f'ended: {type(e).__name__}: {e}')
@@ -400,7 +429,8 @@ def _work(run: Run, config, out: Workdir, forked: RunState | None) -> dict:
 
 
 def _with_progress(run: Run, at: RunState, out: Workdir, store: Checkpoints,
-                   writers: Sequence[Writer]) -> RunState:
+                   writers: Sequence[Writer],
+                   procedure: Procedure) -> RunState:
   """`run_loop`, shown to a person who watches."""
   progress = console.progress(run.steps, at.step)
 
@@ -413,6 +443,6 @@ def _with_progress(run: Run, at: RunState, out: Workdir, store: Checkpoints,
       progress.note(f'goes on after {at.step} of {run.steps} steps')
     progress.note(console.evaluation(at.step, at.latest))
     return run_loop(run, at, out, store, Recorder(
-        run, out, at.history, writers, progress, say))
+        run, out, at.history, writers, progress, say, procedure))
   finally:
     progress.close()

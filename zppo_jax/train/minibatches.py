@@ -26,7 +26,9 @@ from zppo_jax.records import (
   StopReason,
   TokenSequence,
   Verdict,
+  Wanted,
 )
+from zppo_jax.teachers import PLAIN
 from zppo_jax.train.run import Run
 
 
@@ -61,11 +63,12 @@ def make(run: Run, groups: Sequence[Group], advantages_PG: np.ndarray,
       host_rng(run.seed, step, Purpose.MINIBATCHES))
   calls = [CallStats()]
 
-  def score(sequences: Sequence[TokenSequence]) -> Scores:
+  def score(sequences: Sequence[TokenSequence],
+            wanted: Wanted = PLAIN) -> Scores:
     if not run.method.teacher_scores:
       raise ValueError("a method's targets ask for scores of the teacher; its "
                        'row of methods.METHODS must say teacher_scores=True')
-    scores = run.teacher.score(sequences)
+    scores = run.teacher.score(sequences, wanted, step)
     calls.append(scores.calls)
     return scores
 
@@ -108,6 +111,19 @@ def sampler_gap(minibatches: Sequence[MiniBatch]) -> jax.Array:
   return functools.reduce(jnp.maximum, gaps, jnp.zeros(()))
 
 
+def _example_scores(sequences: Sequence[TokenSequence],
+                    wanted: Wanted = PLAIN) -> Scores:
+  """Scores of the right shapes, all 0."""
+  def zeros(dtype, *axes: int):
+    return tuple(np.zeros((len(s.response), *axes), dtype) for s in sequences)
+  return Scores(
+      logps=zeros(np.float32), calls=CallStats(),
+      top_ids=zeros(np.int32, wanted.top) if wanted.top else (),
+      top_logps=zeros(np.float32, wanted.top) if wanted.top else (),
+      given_logps=tuple(np.zeros(np.shape(i), np.float32) for i in wanted.ids),
+      entropies=zeros(np.float32) if wanted.entropy else ())
+
+
 def example_targets(method: Method, num_updates: int) -> dict[str, np.ndarray]:
   """The targets of a made-up rollout, with the names, types and trailing axes
   that micro-batches of a run hold when they are trained on.
@@ -124,8 +140,7 @@ def example_targets(method: Method, num_updates: int) -> dict[str, np.ndarray]:
                   PromptKind.PLAIN, tokens=(0,))
   targets = method.targets(TargetContext(
       groups=[Group(prompt, rollouts)], advantages=np.float32([[1, -1]]),
-      step=0, seed=0, score=lambda sequences: Scores(
-          tuple((0.0,) * len(s.response) for s in sequences), CallStats())))
+      step=0, seed=0, score=_example_scores))
   example = dict(next(iter(targets.values())))
   if num_updates > 1 and method.old_logps:
     example['old_logp'] = np.zeros(1, np.float32)

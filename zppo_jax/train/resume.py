@@ -59,7 +59,7 @@ def save(store: Checkpoints, run: Run, at: RunState,
   store.save(at.step, at.state, {
       'buffer': at.buffer.dump(), 'history': at.history.dump(),
       'data': run.source.position(at.step), 'base': at.base,
-      'latest': at.latest, 'words': hub_chat.record(run.sampler.chat)}, files)
+      'latest': at.latest, 'words': hub_chat.record(run.chat)}, files)
 
 
 def restore(store: Checkpoints, run: Run, step: int) -> RunState:
@@ -73,8 +73,8 @@ def restore(store: Checkpoints, run: Run, step: int) -> RunState:
   state, host = store.restore(step, run.abstract_state)
   run.source.check_position(host['data'], step, store.path.parent)
   buffer = ReplayBuffer.load(
-      run.buffer_capacity, host['buffer'] if run.method.replay else [],
-      run.source.find)
+      run.buffer_capacity, host['buffer'] if run.replays else [],
+      run.source.find if run.replays else None)
   return RunState(step=step, state=state, buffer=buffer,
                   history=History.load(host['history']), base=host['base'],
                   latest=host['latest'])
@@ -85,7 +85,7 @@ def _check_words(run: Run, step: int, host: dict) -> None:
 
   Checkpoints of earlier versions do not say what their prompts were.
   """
-  here = hub_chat.record(run.sampler.chat)
+  here = hub_chat.record(run.chat)
   there = host.get('words', here)
   differ = [f'{name} (now {here.get(name)!r}, then {there.get(name)!r})'
             for name in {**there, **here} if there.get(name) != here.get(name)]
@@ -97,10 +97,16 @@ def _check_words(run: Run, step: int, host: dict) -> None:
         'the run into a new --workdir')
 
 
-def fork(run: Run, config, path) -> RunState:
+def fork(run: Run, config, path, evaluate_fn=evaluate.of_state) -> RunState:
   """The state of another run's checkpoint, as the start of a new run.
 
   The new run takes over state, buffer and step; its totals start anew.
+
+  Args:
+    run: the new run.
+    config: its config.
+    path: a workdir or a checkpoint.
+    evaluate_fn: (run, TrainState) -> numbers by name.
 
   Raises:
     FileNotFoundError, CheckpointError, ValueError: see `restore`; also if
@@ -117,12 +123,13 @@ def fork(run: Run, config, path) -> RunState:
   store.close()
   for note in store.notes:
     print(note, flush=True)
-  base = evaluate.of_state(run, at.state)
+  base = evaluate_fn(run, at.state)
   return dataclasses.replace(at, history=History(), base=base, latest=base)
 
 
 def resume(run: Run, out: Workdir, store: Checkpoints,
-           forked: RunState | None, say: Callable[[str], None]) -> RunState:
+           forked: RunState | None, say: Callable[[str], None],
+           evaluate_fn=evaluate.of_state) -> RunState:
   """Where this attempt starts.
 
   It starts at the last checkpoint of this run, else at a checkpoint of another
@@ -135,6 +142,7 @@ def resume(run: Run, out: Workdir, store: Checkpoints,
     store: its checkpoints.
     forked: the result of `fork`, for a new run that starts so.
     say: shows the user a line.
+    evaluate_fn: (run, TrainState) -> numbers by name.
 
   Raises:
     CheckpointError, ValueError: see `restore`; also if prompts changed.
@@ -162,7 +170,7 @@ def resume(run: Run, out: Workdir, store: Checkpoints,
     out.note(f'forked after {at.step} steps')
   else:
     state = run.init_state()
-    base = evaluate.of_state(run, state)
+    base = evaluate_fn(run, state)
     at = RunState(step=0, state=state, buffer=ReplayBuffer(run.buffer_capacity),
                   history=History(), base=base, latest=base)
   out.log_eval(at.step, at.base, at.history)

@@ -2,10 +2,11 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from zppo_jax.algorithms import compression, methods, zppo
 from zppo_jax.arrays import TrainState
+from zppo_jax.chat.wording import Chat
 from zppo_jax.data.loader import QuestionLoader
 from zppo_jax.learner import layouts
 from zppo_jax.objectives import importance
@@ -15,6 +16,37 @@ from zppo_jax.runs import checkpoints, watch
 from zppo_jax.teachers import Teacher
 from zppo_jax.train import guards
 from zppo_jax.verdicts.verifier import Verifier
+
+
+class Procedure(NamedTuple):
+  """What kinds of runs do differently; the loop does the rest.
+
+  A run of any kind has `steps`, `seed`, `source`, `chat`, `eval_every`,
+  `checkpoint`, `vain`, `patience`, `description`, `init_state`,
+  `abstract_state`, `replays` and `buffer_capacity`, as those of Run. An outcome
+  has `step`, `state`, `buffer`, `settled`, `calls` and `minibatches`, as those
+  of step.Outcome.
+
+  Attributes:
+    build: (config, day of the prompts) -> the run.
+    opened: (run, config, workdir, function that adds what is to be closed,
+      function that shows a line) -> the run with what belongs to its directory.
+    kernels: run -> lines of the log about its attention.
+    step: (run, where it stands, function that reads the step before) ->
+      outcome.
+    row: (run, outcome) -> the numbers of the step.
+    samples: (run, outcome) -> lines of samples.jsonl.
+    check: (run, workdir, outcome, row) -> None, or an error that ends the run.
+    evaluate: (run, TrainState) -> numbers by name.
+  """
+  build: Callable[[Any, Any], Any]
+  opened: Callable[..., Any]
+  kernels: Callable[[Any], list[str]]
+  step: Callable[..., Any]
+  row: Callable[[Any, Any], dict]
+  samples: Callable[[Any, Any], list[dict]]
+  check: Callable[..., None]
+  evaluate: Callable[[Any, TrainState], dict[str, float]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,3 +92,13 @@ class Run:
   buffer_capacity: int
   num_rollouts: int
   layout: layouts.Layout
+
+  @property
+  def chat(self) -> Chat:
+    """The chat of the student's prompts."""
+    return self.sampler.chat
+
+  @property
+  def replays(self) -> bool:
+    """Whether the method keeps questions in the buffer."""
+    return self.method.replay

@@ -77,15 +77,17 @@ def _in_process(context: TeacherContext) -> Teacher:
           group_buckets=shapes.group_buckets, slots=shapes.slots),
       chat=chat, grader=context.task.grader, decoding=context.decoding,
       num_rollouts=c.algorithm.teacher_rollouts)
+  vocab = segments.true_vocabulary(chat.codec)
   return InProcessTeacher(
       params=weight_sync.place_copy(loaded.params, loaded.model, mesh),
       answers=answers, summaries=dataclasses.replace(
           answers, decoding=Decoding(context.compress.cap + 1,
                                      context.compress.temperature),
           num_rollouts=1),
-      score_fn=scoring.compile_frozen_scorer(
+      score_fn=functools.cache(lambda form: scoring.compile_describer(
           model=models.on_mesh(loaded.model, mesh), mesh=mesh,
-          chunk=shapes.logprob_chunk),
+          chunk=shapes.logprob_chunk, form=form, vocab=vocab)),
+      vocab=vocab,
       row_buckets=tuple(sorted(shapes.row_buckets)),
       micro_tokens=shapes.micro_tokens, seed=c.seed)
 

@@ -31,6 +31,7 @@ from zppo_jax.verdicts.kinds import prefilter
 ENVIRONMENT = ('PATH', 'LANG', 'LC_ALL', 'HOME', 'TMPDIR', 'SYSTEMROOT')
 QUIET = {'OMP_NUM_THREADS': '1', 'OPENBLAS_NUM_THREADS': '1',
          'MALLOC_ARENA_MAX': '1', 'PYTHONHASHSEED': '0'}
+_MOST_KILLED_EARLY = 16  # workers in one call; beyond it grading stops
 _GROWTH = 5  # the factor of a job's time, each time that it begins again
 LOAD_S = 120.0  # to start and to import, on a busy machine
 MAX_REPLY = 1 << 16  # bytes
@@ -261,6 +262,7 @@ class _Call:
         range(len(jobs)), key=lambda i: prefilter.effort(jobs[i].answer)))
     self.results: dict[int, GradingResult] = {}
     self.crashed: set[int] = set()  # once; a second crash is the result
+    self.killed_early = 0  # workers that were killed while they loaded
     self.begun = time.monotonic()
     self.selector = selectors.DefaultSelector()
 
@@ -354,6 +356,13 @@ class _Call:
       worker.process.wait(0 if late else 1.0)
     code = self.sandbox.drop(worker)
     if index is None:
+      return
+    if loading and not late and code == -signal.SIGKILL and (
+        self.killed_early < _MOST_KILLED_EARLY):
+      # Somebody else killed it, as a system without memory does.
+      self.killed_early += 1
+      worker.index = None
+      self.queues[self.given[index]].appendleft(index)
       return
     if loading:
       what = (f'took more than {LOAD_S:g} s' if late else

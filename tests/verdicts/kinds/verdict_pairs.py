@@ -106,6 +106,10 @@ def _units() -> Iterator[Pair]:
                ('2\\text{ h}', '120\\text{ min}'),
                ('36\\text{ km/h}', '10\\text{ m/s}'),
                ('\\$5', '500\\text{ cents}'), ('\\$12', '12'),
+               # The e of a program's power is no letter.
+               (r'3.0\times10^{8}\ \mathrm{m\,s^{-1}}', '3.0e8 m/s'),
+               (r'2.5\ \mathrm{\mu F}', '2.5e-6 F'), ('3E8 m/s', '3e5 km/s'),
+               ('1.5e3 kg', '1500'),
                ('3\\text{ million}', '3000000')):
     yield Pair(a, b, True)
 
@@ -160,6 +164,14 @@ def _intervals() -> Iterator[Pair]:
                   (r'x<-1\text{ or }x>4', 'x>4 or x<-1'),
                   (r'x<-1\text{ or }x\ge4', '-1<x<4'))
   yield Pair('-1<x<4', '-1<y<4', False)
+  # Brackets that are turned outwards, as much of Europe writes them.
+  yield from both('[2,5)', ('[2, 5[', '[2;5[', r'x\in[2,5[',
+                            r'\left[2,5\right['),
+                  (']2,5[', ']2,5]', '[2,5]', '[2,6['))
+  yield from both(r'(-\infty,2)\cup[3,\infty)',
+                  (r']-\infty;2[\cup[3;+\infty[',
+                   r'x\in]-\infty,2[\cup [3,\infty['),
+                  (r']-\infty;2]\cup[3;+\infty[', r']-\infty,2['))
 
 
 def _formulas() -> Iterator[Pair]:
@@ -188,6 +200,8 @@ def _formulas() -> Iterator[Pair]:
                   ('1101_{5}', '1102_3', '1101_2'))
   yield from both('B', ('B. 5 cm', '(B)', r'\text{B}', r'\textbf{(B)}\ 5'),
                   ('C', 'C. 5 cm', '5 cm'))
+  yield from both(r'\text{(A) and (C)}', ('A, C', 'AC', 'C and A'),
+                  ('A', 'C', '(A)', 'A, B'))
   yield Pair(r'i^{15}=(i^4)^3 i^3=-i', '-i', True)
   yield Pair(r'A=\frac12\cdot 6\cdot 4=12', '12', True)
   yield Pair("f'(x)", 'f(x)', False)
@@ -288,6 +302,9 @@ def choice() -> Iterator[Pair]:
         f'the correct option is ({letter})', f'{letter}. {other}'),
         (other, f'({other})', f'{other}. {letter}', f'{letter} or {other}',
          f'{letter}{other}', f'{letter}, {other}', 'none', '12',
+         f'({letter}) and ({other})', f'{letter}) or {other})',
+         rf'\text{{({letter}) or ({other})}}', f'({letter}), ({other})',
+         f'answer: ({letter}) & ({other})', f'{letter}. and {other}.',
          f'not {letter}', f'{letter} dog', rf'\text{{{other}}}', '',
          f'Option {other}'))
 

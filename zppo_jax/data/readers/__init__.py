@@ -136,7 +136,7 @@ class JsonLines:
       f.seek(self._starts[index])
       line = f.readline()
     try:
-      row = json.loads(line)
+      row = json.loads(line, object_pairs_hook=_once_each)
     except ValueError as e:
       raise ValueError(f'{self.where(index)}: no JSON: {e}') from None
     except RecursionError:
@@ -146,6 +146,17 @@ class JsonLines:
       raise ValueError(f'{self.where(index)}: {type(row).__name__}, not an '
                        'object')
     return row
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+  """A JSON object; ValueError for a name that stands in it twice, because
+  readers do not agree on which of the two counts (RFC 8259, section 4)."""
+  row = dict(pairs)
+  if len(row) < len(pairs):
+    counts = collections.Counter(name for name, _ in pairs)
+    name = next(name for name, count in counts.items() if count > 1)
+    raise ValueError(f'an object has the name {name[:80]!r} more than once')
+  return row
 
 
 class Parquet:

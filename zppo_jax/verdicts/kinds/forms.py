@@ -328,7 +328,7 @@ _VARIABLE = re.compile(
     r'(?:[A-Za-z]|\\(?!(?:pi|in|le|ge|ne|infty)(?![A-Za-z]))[A-Za-z]+'
     r'|f\([a-z]\))(?:_\{?\w\}?)?')
 _MEMBER = re.compile(
-    r'\s*([A-Za-z]|\\[a-z]+)\s*\\in(?![A-Za-z])\s*(?=[(\[{\\])')
+    r'\s*([A-Za-z]|\\[a-z]+)\s*\\in(?![A-Za-z])\s*(?=[(\[{\\\]])')
 _BUILDER = re.compile(
     r'\\\{\s*([A-Za-z])\s*(?:\\in\s*\\mathbb\s*\{?\s*R\s*\}?\s*)?'
     r'(?:\\mid(?![A-Za-z])|\||:|\\colon|\\vert)\s*(.*)\\\}', re.DOTALL)
@@ -409,6 +409,28 @@ def as_interval(text: str) -> tuple[str, str] | None:
 
 
 _REALS = re.compile(r'\\mathbb\s*\{?\s*R(?![A-Za-z])')
+
+
+_UNION = re.compile(r'(\\cup(?![A-Za-z]))')
+_BRACKETED = re.compile(r'\s*([\[\](])([^\[\]();,]*+)[;,]([^\[\]();,]*+)'
+                        r'([\[\])])\s*')
+
+
+def round_brackets(text: str) -> str:
+  r"""`]2;5]\cup [7,8[` as `(2,5]\cup [7,8)`; another text stays.
+
+  Much of Europe turns the bracket of an open end outwards (ISO 80000-2).
+  """
+  pieces = _UNION.split(text)
+  parts = pieces[::2]
+  intervals = [m for piece in parts if (m := _BRACKETED.fullmatch(piece))]
+  if len(intervals) < len(parts) or not any(
+      m[1] == ']' or m[4] == '[' for m in intervals):
+    return text
+  pieces[::2] = [
+      f'{"[" if m[1] == "[" else "("}{m[2]},{m[3]}'
+      f'{"]" if m[4] == "]" else ")"}' for m in intervals]
+  return ''.join(pieces)
 
 
 def is_interval(text: str) -> bool:
@@ -501,6 +523,7 @@ def read(text: str) -> Formula:
   member = _MEMBER.match(text)
   if member and not text[member.end():].startswith('\\frac'):
     text = text[member.end():]
+  text = round_brackets(text)
   single = units.split(text)
   if numeral(open_words(single.body)) is not None:
     return Formula(open_words(_scaled(single.body, single.scale)),

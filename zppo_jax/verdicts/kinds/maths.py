@@ -37,6 +37,7 @@ _OPTION = re.compile(
 # The letters of several choices: `ABD`, `A, B and D`.
 _OPTIONS = re.compile(r'[A-H]{2,8}|\(?[A-H]\)?(?:(?:\s*[,;&]\s*(?:and\s)?|'
                       r'\s+and\s+|\s+)\s*\(?[A-H]\)?){1,7}')
+_LISTED = re.compile(r'[,;&]|(?<![A-Za-z])and(?![A-Za-z])')
 _REMAINDER = re.compile(r'([0-9]+)\s*(?:[Rr]|[Rr]em(?:ainder)?\.?)\s*([0-9]+)')
 _SEVERAL = re.compile(
     r',(?![0-9]{3}(?![0-9]))|[;<>]|(?<![\\A-Za-z])(?:or|and)(?![A-Za-z])|\\(?:l?or|l?and|vee|wedge|'
@@ -312,9 +313,11 @@ def maths(answer: str, gold: str) -> float:
   answer, gold = undress(answer), undress(gold)
   if not gold:
     raise Unreadable('an empty gold answer')
-  if option := _OPTION.fullmatch(open_words(gold)):
-    letter = next(filter(None, option.groups()))
-    return float(choice(answer) == letter.casefold())
   if (letters := _options(gold)) and letters == _options(answer):
     return 1.0
+  if option := _OPTION.fullmatch(open_words(gold)):
+    if letters and _LISTED.search(gold):  # `(A) and (C)` is more than A
+      return 0.0
+    letter = next(filter(None, option.groups()))
+    return float(choice(answer) == letter.casefold())
   return retried(_mark)(answer, gold)

@@ -154,13 +154,21 @@ _CHOICE = re.compile(
     re.DOTALL)
 
 
+# `(a) and (c)`, behind whose first letter no text of a choice begins.
+_FURTHER = re.compile(r'[a-z][)\]]?[.:]?\s*(?:[,;&/]|and\b|or\b)\s*'
+                      r'[(\[]?[a-z][)\]]?(?![a-z0-9])')
+
+
 def choice(text: str) -> str:
-  """The letter that a text chooses, or ''. `A dog` chooses none."""
-  match = _CHOICE.fullmatch(plain_text(text))
+  """The letter that a text chooses, or ''. `A dog` chooses none, and neither
+  does `(A) or (B)`."""
+  text = plain_text(text)
+  match = _CHOICE.fullmatch(text)
   # "(b) 12" has no further mark behind its letter.
-  match = match or re.fullmatch(r'\(([a-z])\) .*', plain_text(text),
-                                re.DOTALL)
-  return match[1] if match else ''
+  match = match or re.fullmatch(r'\(([a-z])\) .*', text, re.DOTALL)
+  if not match or _FURTHER.match(text, match.start(1)):
+    return ''
+  return match[1]
 
 
 def choices(answer: str, gold: str) -> float:

@@ -341,11 +341,14 @@ _BARE_START = re.compile(
     r'\^\s*\{?\s*\\(?:circ|degree)|\\?%|¢|€|£|₹|\\\$|[^\W\d_]+)')
 
 
+_NO_LETTERS = re.compile(  # a macro, the e of `3e8`
+    r'\\[A-Za-z]+|(?<=[0-9.])[eE](?=[-+]?[0-9]{1,3}(?![0-9A-Za-z.]))')
+
+
 def _value_like(body: str) -> bool:
   """Whether bare words behind it can be its unit: it holds no letters but
-  those of macros."""
-  return not re.search(r'(?<![\\A-Za-z])[A-Za-z]', re.sub(
-      r'\\[A-Za-z]+', '', body))
+  those of macros and exponents."""
+  return not re.search(r'(?<![\\A-Za-z])[A-Za-z]', _NO_LETTERS.sub('', body))
 
 
 def _candidates(text: str, marks: bool) -> list[tuple[int, bool]]:

@@ -1,0 +1,88 @@
+"""A trainer that is killed while a server scores for it: no sequence is scored
+twice, and the run ends as if nothing had happened."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip('openai')
+from tests.builders import ROOT, small_config  # noqa: E402
+from tests.fake_endpoint import scorer, serving  # noqa: E402
+from tests.learner.test_second_model import ROW  # noqa: E402
+from tests.teachers.test_endpoint_training import FILES, rows_of  # noqa: E402
+from zppo_jax.algorithms import methods  # noqa: E402
+from zppo_jax.chat import segments  # noqa: E402
+from zppo_jax.chat.micro_chat import CHAT  # noqa: E402
+from zppo_jax.train import loop  # noqa: E402
+
+pytestmark = pytest.mark.usefixtures('quick_compile')
+CHILD = """
+import sys
+from tests import kill_and_resume
+from tests.learner.test_second_model import ROW
+from tests.teachers import test_score_training
+from zppo_jax.algorithms import methods
+from zppo_jax.train import loop
+methods.METHODS['log_ratio'] = ROW
+kill_and_resume.arm('update', 2, 0.0)
+loop.main(test_score_training.make_config(sys.argv[1]), sys.argv[2])
+"""
+
+
+def make_config(url):
+  """Three steps of two updates, a checkpoint after each."""
+  c = small_config(method='log_ratio', steps=3)
+  c.algorithm.updates = 2
+  c.teacher.kind = 'endpoint'
+  c.teacher.endpoint.update(
+      url=url, model='m', api='completions', scores='prompt_logprobs',
+      retries=1, backoff_s=0.01)
+  c.checkpoint.every = 1
+  c.log.tensorboard = False
+  return c
+
+
+def fickle(asked):
+  """Other log-probs whenever the same sequence is sent again."""
+  def noise(body):
+    asked.append(tuple(body['prompt']))
+    return 0.01 * (asked.count(asked[-1]) - 1)
+  return scorer(segments.true_vocabulary(CHAT.codec), noise=noise)
+
+
+@pytest.mark.slow
+def test_a_kill_after_the_teacher_scored(tmp_path, monkeypatch):
+  """SIGKILL in the second update, whose scores had come: over both attempts the
+  server is sent each sequence once, but for the probe of its abilities."""
+  monkeypatch.setitem(methods.METHODS, 'log_ratio', ROW)
+  whole: list = []
+  with serving(fickle(whole)) as (url, _):
+    loop.main(make_config(url), tmp_path / 'whole')
+  probe = CHAT.plain('1 2 3').tokens
+  whole = sorted(x for x in whole if x != probe)
+  assert len(whole) == len(set(whole)) >= 6
+  env = {**os.environ, 'PYTHONPATH': str(ROOT),
+         'JAX_DISABLE_MOST_OPTIMIZATIONS': '1'}
+  asked: list = []
+  with serving(fickle(asked)) as (url, _):
+    killed = subprocess.run(
+        [sys.executable, '-c', CHILD, url, str(tmp_path / 'run')], cwd=ROOT,
+        env=env, capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    before = [x for x in asked if x != probe]
+    assert 0 < len(before) < len(whole)
+    loop.main(make_config(url), tmp_path / 'run')
+  assert sorted(x for x in asked if x != probe) == whole
+  log = (tmp_path / 'run/attempts/0002/log.txt').read_text()
+  assert 'resumed after 1 steps' in log
+  assert rows_of(tmp_path / 'run') == rows_of(tmp_path / 'whole')
+  for name in (*FILES, 'teacher_scores.jsonl'):
+    if (tmp_path / 'whole' / name).exists():
+      lines = [sorted((tmp_path / of / name).read_bytes().splitlines())
+               if name.startswith('teacher') else
+               (tmp_path / of / name).read_bytes() for of in ('run', 'whole')]
+      assert lines[0] == lines[1], name
+  assert (tmp_path / 'run/teacher_scores.jsonl').exists()

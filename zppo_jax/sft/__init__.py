@@ -1,0 +1,1 @@
+"""`zppo sft`: supervised fine-tuning on files, by the loop of `zppo train`."""

@@ -1,0 +1,94 @@
+"""`zppo sft`: a supervised run in a directory, by the loop of `zppo train`."""
+
+from zppo_jax.devices import memory
+from zppo_jax.runs import workdir
+from zppo_jax.runs.workdir import Workdir
+from zppo_jax.sft import build, dataset, step
+from zppo_jax.sft.run import SftRun
+from zppo_jax.sft.step import Outcome
+from zppo_jax.train import loop
+from zppo_jax.train.run import Procedure
+
+
+def _opened(run: SftRun, config, out: Workdir, add, say) -> SftRun:
+  """The run; data.json of its directory says what was read and left out."""
+  del config, add, say
+  workdir.write_json(out.path / 'data.json', {
+      'counts': {what: dict(of) for what, of in
+                 run.source.pool.counts.items()},
+      'trained': len(run.source.pool),
+      'splits': {name: len(data) for name, data in run.splits.items()}})
+  return run
+
+
+def _check(run: SftRun, out: Workdir, outcome: Outcome, row: dict) -> None:
+  """Diverged for a loss or a gradient that is not finite."""
+  why = step.check(run, row)
+  if why is not None:
+    loop.stop_diverged(out, outcome, why)
+
+
+SFT = Procedure(
+    build=build.build, opened=_opened, kernels=build.kernels,
+    step=step.sft_step, row=step.metrics_row,
+    samples=lambda run, outcome: [], check=_check, evaluate=step.evaluate)
+
+
+def main(config, path, fork_from=None) -> dict:
+  """Fine-tunes by a config in a directory and returns the summary.
+
+  Arguments and errors are those of loop.main; a config of another method raises
+  a ValueError.
+  """
+  build.check_method(config)
+  return loop.main(config, path, fork_from, SFT)
+
+
+def _shares(run: SftRun) -> tuple[int, int, float]:
+  """(tokens, trained tokens, padding share) of the first step."""
+  sequences = run.source.draw(0)
+  batches = step.micro_batches(run, sequences)
+  positions = sum(b.segment_BT.size for b in batches)
+  empty = sum(int((b.segment_BT == 0).sum()) for b in batches)
+  return (sum(len(s.sequence) for s in sequences),
+          step.trained_tokens(sequences), empty / positions)
+
+
+def dry_run(config, path) -> None:
+  """Prints what `main` would do in directory `path`; writes nothing.
+
+  Raises:
+    As main for a config or a directory that does not fit.
+  """
+  build.check_method(config)
+  stored = workdir.read_config(path)
+  if stored is not None:
+    workdir.check_same_config(path, stored, config)
+  print('config')
+  for name, value in workdir.flat(workdir.config_values(config)).items():
+    print(f'  {name} = {value!r}')
+  run = build.build(config)
+  data = run.source.pool
+  tokens, trained = map(sum, zip(*data.sizes, strict=True))
+  print(f'\n{run.steps} steps of {run.source.batch} conversations, '
+        f'{run.steps * run.source.batch / len(data):.3g} pass(es); '
+        f'{run.mesh.devices.size} device(s); '
+        + ('a new directory' if stored is None else 'goes on in') + f' {path}')
+  print(f'\nconversations\n  to train on {len(data)}: {tokens} tokens, '
+        f'{trained} of them trained, the longest has '
+        f'{max(size for size, _ in data.sizes)}')
+  for name, split in run.splits.items():
+    print(f'  {name} {len(split)}')
+  print('  first step: {} tokens, {} trained, padding share {:.3f}'.format(
+      *_shares(run)))
+  state = run.abstract_state
+  print(f'\nparameters\n  student {memory.count(state.params):,}')
+  print('\nmemory per device')
+  for part, tree in (('parameters', state.params), ('gradient', state.params),
+                     ('optimizer state', state.opt_state)):
+    print(f'  {part:28s} {memory.size(memory.device_bytes(tree)):>11s}')
+  shapes = dataset.shapes(run.room)
+  print(f'\nprograms to compile, at most\n  gradient {len(shapes)}, '
+        f'validation {len(shapes) if run.splits else 0}, the rest 3\n')
+  for line in build.kernels(run):
+    print(line)
