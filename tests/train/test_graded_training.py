@@ -254,7 +254,7 @@ def test_two_runs_at_a_time_have_a_judge_each(tmp_path, monkeypatch):
 
   def train(name, path):
     with serving(judging(name)) as (url, fake):
-      config = make_config('tests.test_graded_training:JUDGED')
+      config = make_config('tests.train.test_graded_training:JUDGED')
       config.judge.update(url=url, model='m', key_env=name, retries=0)
       loop.main(config, path)
       return len(fake.asked)
