@@ -157,8 +157,9 @@ def _read_object(path: pathlib.Path, *names: str) -> dict:
 # Servers may move, a user may become more or less patient with them or with the
 # run, and a bound on what is read refuses or does nothing.
 MAY_CHANGE = frozenset({
-    'steps', 'data.pool.max_bytes', 'guard.max_idle', 'teacher.max_failures',
-    'teacher.min_answered', 'teacher.window', 'teacher.endpoint.max_logprobs',
+    'steps', 'data.pool.max_bytes', 'distil.max_missing', 'guard.max_idle',
+    'teacher.max_failures', 'teacher.min_answered', 'teacher.window',
+    'teacher.endpoint.max_logprobs',
     'teacher.endpoint.score_entries', *(
     f'{of}.{name}' for of in ('teacher.endpoint', 'judge') for name in (
         'url', 'key_env', 'budget_s', 'deadline_s', 'concurrency', 'retries',
@@ -171,6 +172,14 @@ ADDED = {'algorithm.reference.kind': 'none',
          'algorithm.sequence_clip.high': 4e-4,
          'algorithm.weight_clip.low': 1.0, 'algorithm.weight_clip.high': 4.0,
          'data.pool.media_roots': [],
+         'distil.divergence': '', 'distil.beta': 0.5, 'distil.support': '',
+         'distil.top': 100, 'distil.rest': 'bucket',
+         'distil.temperature': 1.0, 'distil.coefficient': 1.0,
+         'distil.coefficient_schedule': 'constant',
+         'distil.coefficient_end': 0.0, 'distil.coefficient_updates': 0,
+         'distil.coefficient_steps': [], 'distil.reducer': '',
+         'distil.student_share': 0.5, 'distil.other_states': 'teacher',
+         'distil.keep': 'correct',
          'optimizer.warmup_steps': 0, 'optimizer.schedule_steps': 0,
          'optimizer.state_rounding': 'nearest',
          'optimizer.second_moment_dtype': '',
