@@ -207,7 +207,7 @@ def train_step(run: Run, state: TrainState, buffer: ReplayBuffer, step: int,
       run, lessons.groups,
       advantages_PG if lessons.states == 'student' else None, step, scored)
   minibatches = minibatch_lib.score(run, state, minibatches)
-  gap = (float(minibatch_lib.sampler_gap(minibatches))
+  gap = (minibatch_lib.sampler_gap(minibatches)
          if run.num_updates > 1 and run.method.old_logps else None)
   clock.lap('scoring')
   state, sums, norms = update(run, state, minibatches)
