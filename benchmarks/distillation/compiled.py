@@ -145,10 +145,15 @@ def table(found: dict) -> str:
   for f in found['flops']:
     rows.append([f['loss'], f['teacher'], f'{f["counted"] / 1e9:.2f}',
                  f'{f["xla"] / 1e9:.2f}', f'{f["xla"] / f["counted"]:.3f}'])
-  memory = [['V', 'one head, MiB', *work.BETAS, 'dense reverse']]
+  memory = [['V', 'a head', *(f'{name}{more}' for name in work.BETAS
+                             for more in ('', ', beyond three heads')),
+             'dense reverse']]
+  mib = lambda size: f'{size / 2**20:.0f} MiB'
   for m in found['temporaries']:
-    memory.append([f'{m["vocab"]:,}', f'{WIDTH * m["vocab"] / 2**18:.0f}', *(
-        f'{m[name] / 2**20:.0f} MiB' for name in (*work.BETAS, 'dense'))])
+    head = 4 * WIDTH * m['vocab']
+    memory.append([f'{m["vocab"]:,}', mib(head), *(
+        mib(m[name] - taken) for name in work.BETAS
+        for taken in (0, 3 * head)), mib(m['dense'])])
   return '\n\n'.join([markdown(rows), markdown(memory)])
 
 
