@@ -301,12 +301,19 @@ def test_bfloat16():
     (dict(rotary_share=0.0), 'rotary_share is 0.0'),
     (dict(rotary_share=1.5), 'rotary_share is 1.5'),
     (dict(rope_sections=(3,)), r'rope_sections is \(3,\)'),
-    (dict(remat='some'), "remat is 'some'"), (dict(dtype='f'), "dtype is 'f'"),
     (dict(vision={}), 'vision is {}')])
 def test_impossible_configs(fields, message):
   """Each field is checked by name."""
   with pytest.raises(ValueError, match=message):
     models.build('qwen3_5', **{**TINY, **fields})
+
+
+@pytest.mark.parametrize('field, value, known', [
+    ('remat', 'some', 'none, full, dots'), ('dtype', 'f', 'float32, bfloat16')])
+def test_unknown_names(field, value, known):
+  with pytest.raises(KeyError, match=f"unknown {field} '{value}'; "
+                                     f'known: {known}'):
+    models.build('qwen3_5', **{**TINY, field: value})
 
 
 def test_description_round_trip():
