@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 
-from tests.builders import ROOT, documented_metrics, small_config
+from tests.builders import ROOT, documented_metrics, json_rows, small_config
 from tests.sft.builders import micro_config, micro_rows, write_lines
 from zppo_jax import main as cli
 from zppo_jax.sft import build, command
@@ -49,7 +49,7 @@ def long_config(path, **changes):
 
 def lines(path, name):
   """A file of a run without what belongs to the process."""
-  rows = [json.loads(x) for x in (path / name).open()]
+  rows = json_rows(path / name)
   return [{k: v for k, v in row.items() if not k.startswith('time/')
            and k != 'sft/tokens_per_second'} for row in rows]
 
@@ -85,8 +85,7 @@ def test_a_run_learns_and_leaves_its_files(whole):
       'counts': {'rows': {'teacher': 11}, 'unanswered': {'teacher': 0},
                  'overlong': {'teacher': 0}, 'kept': {'teacher': 11}},
       'trained': 9, 'splits': {'held_out': 2}}
-  for name in {k for row in (path / 'metrics.jsonl').open()
-               for k in json.loads(row)}:
+  for name in {k for row in json_rows(path / 'metrics.jsonl') for k in row}:
     assert any(d.fullmatch(name) for d in documented_metrics()), name
 
 

@@ -37,7 +37,7 @@ def test_fields_of_the_config_reach_the_data_set():
 
 def test_no_pool_reaches_the_splits():
   last = reasoning_gym.EVAL_SEED
-  with pytest.raises(ValueError, match='seed is 1000000 and size 4'):
+  with pytest.raises(ValueError, match=r'seed \+ data.pool.size is 1000004'):
     reasoning_gym.pool('chain_sum', 4, seed=last - 3)
   with pytest.raises(ValueError, match='seed is -1'):
     reasoning_gym.pool('chain_sum', 4, seed=-1)

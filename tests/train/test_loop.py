@@ -259,7 +259,7 @@ def test_time_to_log_is_the_steps_own_and_that_of_the_row_before(
   recorder.add(types.SimpleNamespace(step=1, settled=None, calls=CallStats()))
   assert recorder.record() is None
   assert recorder.record() is None  # once
-  (written,) = [json.loads(x) for x in (tmp_path / 'metrics.jsonl').open()]
+  (written,) = json_rows(tmp_path / 'metrics.jsonl')
   assert 6 <= written['time/log'] < 6.5
   assert written['time/update'] == 1 and written['time/checkpoint'] == 3
   assert 0 < recorder.seconds.pop('time/log') and not recorder.seconds
