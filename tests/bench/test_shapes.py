@@ -70,7 +70,7 @@ def test_running_out_of_memory_ends_one_measurement(monkeypatch):
     (['--model=nothing'], 'smollm2-135m'),
     (['--model=tiny', '--measure=step'], 'sample, score, update'),
     (['--model=tiny', '--load=3x3'], '8x512x8x256'),
-    (['--model=tiny', '--load=1x4x2x1'], 'responses of 1 tokens'),
+    (['--model=tiny', '--load=1x4x2x1'], 'length of a response is 1; it must be >= 2'),
     (['--model=tiny', '--repeats=0'], 'repeats is 0'),
     (['--model='], 'one of them is needed'),
     (['--model=tiny', '--config=configs/micro.py'], 'one of them is needed'),
