@@ -18,6 +18,17 @@ HEAD = (b'POST /v1/completions HTTP/1.1\r\nhost: localhost\r\n'
         b'content-type: application/json\r\n')
 
 
+CONNECTIONS: list[socket.socket] = []  # of the test that runs
+
+
+@pytest.fixture(autouse=True)
+def closed():
+  """Every connection that a test made is closed at its end."""
+  yield
+  while CONNECTIONS:
+    CONNECTIONS.pop().close()
+
+
 def request(**fields) -> bytes:
   body = json.dumps({'model': 'm', 'prompt': [1], **fields}).encode()
   return HEAD + b'content-length: %d\r\n\r\n' % len(body) + body
@@ -26,6 +37,7 @@ def request(**fields) -> bytes:
 def client(port: int, said: bytes, room: int = 0) -> socket.socket:
   """A connection on which something was said; `room`: bytes it takes in."""
   talk = socket.socket()
+  CONNECTIONS.append(talk)
   if room:
     talk.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room)
   talk.settimeout(20)

@@ -17,7 +17,7 @@ from tests.serve.test_app import running  # noqa: E402
 from tests.train.test_vision_training import drawn  # noqa: E402
 from zppo_jax import serve  # noqa: E402
 from zppo_jax.algorithms.compression import CompressionConfig  # noqa: E402
-from zppo_jax.chat import images  # noqa: E402
+from zppo_jax.chat import images, segments  # noqa: E402
 from zppo_jax.chat.wording import BARE  # noqa: E402
 from zppo_jax.learner import packing  # noqa: E402
 from zppo_jax.records import (  # noqa: E402
@@ -75,7 +75,8 @@ def expected(model, params, chat, pictures):
   hidden, _ = model.apply(
       params, batch.tokens_PT, batch.positions_PTA,
       np.ones_like(batch.tokens_PT), media=batch.media)
-  logits = hidden[0, -1] @ model.head(params)
+  vocab = segments.true_vocabulary(chat.codec)  # padding rows have no mass
+  logits = (hidden[0, -1] @ model.head(params))[:vocab]
   return len(encoded.tokens), np.asarray(jax.nn.log_softmax(logits))
 
 
