@@ -80,7 +80,7 @@ class Bench(NamedTuple):
 
 def _journals(path) -> tuple:
   """What a run reads of its journals, as values that can be compared."""
-  return (journal.read(path / 'verdicts.jsonl'),
+  return (journal.read(path / 'verdicts.jsonl').verdicts,
           teacher_journal._read(path / 'teacher.jsonl'))
 
 

@@ -4,7 +4,13 @@ import pytest
 
 from benchmarks import fuzz_checkpoints
 
-pytestmark = pytest.mark.usefixtures('quick_compile')
+pytestmark = [
+    pytest.mark.usefixtures('quick_compile'),
+    # tensorstore reads on after the first damaged array, and nobody waits for
+    # the errors of the others.
+    pytest.mark.filterwarnings(
+        'ignore:(?s)Exception ignored in:'
+        'pytest.PytestUnraisableExceptionWarning')]
 
 
 def test_no_damage_loads_as_another_state(tmp_path):
