@@ -120,7 +120,7 @@ def batch(prompts, patches: int = PATCHES):
 
 def logits_fn(model):
   def run(params, b):
-    segment = jnp.arange(LENGTH) < b.length_P[:, None]
+    segment = jnp.arange(LENGTH)[None] < b.length_P[:, None]
     x = model.apply(params, b.tokens_PT, b.positions_PTA,
                     segment.astype(jnp.int32), media=b.media)[0]
     return x @ model.head(params)
@@ -234,7 +234,7 @@ def check_cached(model, params) -> None:
 
   def score(params):
     x = model.apply(params, packed.tokens_BT, packed.positions_BTA,
-                    packed.segment_BT, media=packed.media)[0]
+                    packed.segment_BT, media=packed.prompts.media)[0]
     logp = jax.nn.log_softmax(x[:, :-1] @ model.head(params))
     return jnp.take_along_axis(
         logp, packed.tokens_BT[:, 1:, None], -1)[..., 0]
