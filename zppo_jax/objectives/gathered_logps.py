@@ -81,48 +81,25 @@ def _backward(b: blocks.Blocks, rest: bool, residuals: Any,
   """
   hidden_BTD, head_DV, ids_BTK, num, lse_BT, rest_BT = residuals
   of_logp_BTK, of_rest_BT = cotangents
-  B, T, D = hidden_BTD.shape
   head_nDv = blocks.head_parts(rounded(head_DV, hidden_BTD.dtype), b)
-  wide = lse_BT.dtype
   of_logp_BTK = jnp.where(ids_BTK >= 0, of_logp_BTK, 0)
   # Where all ids are kept the rest is empty in either model.
   of_rest_BT = jnp.where(rest_BT > _EMPTY, of_rest_BT, 0)
   of_all_BT = of_logp_BTK.sum(axis=-1) + (of_rest_BT if rest else 0)
 
-  def part_of(grad_hidden_BTD: jax.Array, part: ArrayLike) -> Any:
-    head_Dv = head_nDv[part]
+  def slope(i: ArrayLike, part: ArrayLike) -> jax.Array:
+    take = lambda x_BT: blocks.take_block(x_BT, i, b.c)
+    column = lambda x_BT: take(x_BT)[..., None]
+    hidden, lse = take(hidden_BTD), column(lse_BT)
+    z = blocks.block_logits(hidden, head_nDv[part], part, b)
+    places = blocks.places(take(ids_BTK), part, b)
+    grad = -jnp.exp(z - lse) * column(of_all_BT)
+    if rest:
+      others = jnp.maximum(column(rest_BT), _EMPTY) + lse
+      grad += column(of_rest_BT) * jnp.exp(_without(z, places) - others)
+    return grad.at[places].add(take(of_logp_BTK), mode='drop')
 
-    def block(i: ArrayLike, carry: Any) -> Any:
-      grad_hidden_BTD, grad_Dv = carry
-      take = lambda x_BT: blocks.take_block(x_BT, i, b.c)
-      column = lambda x_BT: take(x_BT)[..., None]
-      hidden, lse = take(hidden_BTD), column(lse_BT)
-      z = blocks.block_logits(hidden, head_Dv, part, b)
-      places = blocks.places(take(ids_BTK), part, b)
-      grad = -jnp.exp(z - lse) * column(of_all_BT)
-      if rest:
-        others = jnp.maximum(column(rest_BT), _EMPTY) + lse
-        grad += column(of_rest_BT) * jnp.exp(_without(z, places) - others)
-      grad = grad.at[places].add(take(of_logp_BTK), mode='drop')
-      grad = (grad / b.temperature).astype(hidden.dtype).reshape(B * b.c, -1)
-      dot = functools.partial(jnp.matmul, preferred_element_type=wide)
-      back = dot(grad, head_Dv.T).reshape(B, b.c, D)
-      grad_Dv += dot(hidden.reshape(B * b.c, D).T, grad)
-      return blocks.put_block(
-          grad_hidden_BTD, take(grad_hidden_BTD) + back, i, b.c), grad_Dv
-
-    return jax.lax.fori_loop(
-        0, num, block, (grad_hidden_BTD, jnp.zeros((D, b.v), wide)))
-
-  grad_hidden = jnp.zeros((B, T, D), wide)
-  if b.n == 1:
-    grad_hidden, grad_head = part_of(grad_hidden, 0)
-    grad_head = grad_head[None]
-  else:
-    grad_hidden, grad_head = jax.lax.scan(
-        part_of, grad_hidden, jnp.arange(b.n))
-  grad_head = blocks.whole_head(grad_head, head_DV.shape[1])
-  return (grad_hidden.astype(hidden_BTD.dtype), grad_head.astype(head_DV.dtype),
+  return (*blocks.back_through(hidden_BTD, head_DV, head_nDv, num, b, slope),
           None, None)
 
 

@@ -119,6 +119,57 @@ def over_parts(n: int, step: Callable[..., Any], state: Any) -> Any:
   return step(0, state) if n == 1 else jax.lax.fori_loop(0, n, step, state)
 
 
+def back_through(hidden_BTD: jax.Array, head_DV: jax.Array,
+                 head_nDv: jax.Array, num: ArrayLike, b: Blocks,
+                 slope: Callable[[ArrayLike, ArrayLike], jax.Array]
+                 ) -> tuple[jax.Array, jax.Array]:
+  """Gradients by hidden states and head from those by the logits of blocks.
+
+  Args:
+    hidden_BTD: hidden states of the blocks' positions.
+    head_DV: the head; its type and width are those of its gradient.
+    head_nDv: the head in parts, in the type of the products.
+    num: the blocks that hold an asked position.
+    b: sizes of the blocks.
+    slope: (block, part) -> the gradient by the block's logits [B, c, v], before
+      their division by the temperature.
+
+  Returns:
+    (gradient of hidden_BTD, gradient of head_DV). Both are summed in float32 or
+    wider and have the types of what they belong to.
+  """
+  B, T, D = hidden_BTD.shape
+  wide = jnp.promote_types(hidden_BTD.dtype, jnp.float32)
+
+  def part_of(grad_hidden_BTD: jax.Array, part: ArrayLike) -> Any:
+    head_Dv = head_nDv[part]
+
+    def block(i: ArrayLike, carry: Any) -> Any:
+      grad_hidden_BTD, grad_Dv = carry
+      take = lambda x_BT: take_block(x_BT, i, b.c)
+      hidden = take(hidden_BTD)
+      grad = (slope(i, part) / b.temperature).astype(hidden.dtype).reshape(
+          B * b.c, -1)
+      dot = functools.partial(jnp.matmul, preferred_element_type=wide)
+      back = dot(grad, head_Dv.T).reshape(B, b.c, D)
+      grad_Dv += dot(hidden.reshape(B * b.c, D).T, grad)
+      return put_block(grad_hidden_BTD, take(grad_hidden_BTD) + back, i,
+                       b.c), grad_Dv
+
+    return jax.lax.fori_loop(
+        0, num, block, (grad_hidden_BTD, jnp.zeros((D, b.v), wide)))
+
+  grad_hidden = jnp.zeros((B, T, D), wide)
+  if b.n == 1:
+    grad_hidden, grad_head = part_of(grad_hidden, 0)
+    grad_head = grad_head[None]
+  else:
+    grad_hidden, grad_head = jax.lax.scan(
+        part_of, grad_hidden, jnp.arange(b.n))
+  return (grad_hidden.astype(hidden_BTD.dtype),
+          whole_head(grad_head, head_DV.shape[1]).astype(head_DV.dtype))
+
+
 class Mass(NamedTuple):
   """Running sums over the ids of a distribution, of logits z.
 
@@ -221,44 +272,20 @@ def _backward(b: Blocks, residuals: Any, cotangents: Any) -> Any:
   """
   hidden_BTD, head_DV, targets_BT, num, entropy_BT, lse_BT, kept = residuals
   of_logp_BT, of_entropy_BT = cotangents
-  B, T, D = hidden_BTD.shape
   head_nDv = head_parts(rounded(head_DV, hidden_BTD.dtype), b)
-  wide = lse_BT.dtype
 
-  def part_of(grad_hidden_BTD: jax.Array, part: ArrayLike) -> Any:
-    head_Dv = head_nDv[part]
+  def slope(i: ArrayLike, part: ArrayLike) -> jax.Array:
+    take = lambda x_BT: take_block(x_BT, i, b.c)
+    hidden, lse = take(hidden_BTD), take(lse_BT)[..., None]
+    z = take(kept) if b.kept else block_logits(hidden, head_nDv[part], part, b)
+    of_logp, of_entropy = (
+        take(x)[..., None] for x in (of_logp_BT, of_entropy_BT))
+    logps = z - lse
+    of_p = of_logp + of_entropy * (logps + take(entropy_BT)[..., None])
+    return jnp.where(is_target(take(targets_BT), part, b), of_logp, 0
+                     ) - jnp.exp(logps) * of_p
 
-    def block(i: ArrayLike, carry: Any) -> Any:
-      grad_hidden_BTD, grad_Dv = carry
-      take = lambda x_BT: take_block(x_BT, i, b.c)
-      hidden, lse = take(hidden_BTD), take(lse_BT)[..., None]
-      z = take(kept) if b.kept else block_logits(hidden, head_Dv, part, b)
-      of_logp, of_entropy = (
-          take(x)[..., None] for x in (of_logp_BT, of_entropy_BT))
-      logps = z - lse
-      slope = of_logp + of_entropy * (logps + take(entropy_BT)[..., None])
-      grad = jnp.where(is_target(take(targets_BT), part, b), of_logp, 0
-                       ) - jnp.exp(logps) * slope
-      grad = (grad / b.temperature).astype(hidden.dtype).reshape(B * b.c, -1)
-      dot = functools.partial(jnp.matmul, preferred_element_type=wide)
-      back = dot(grad, head_Dv.T).reshape(B, b.c, D)
-      grad_Dv += dot(hidden.reshape(B * b.c, D).T, grad)
-      return put_block(grad_hidden_BTD, take(grad_hidden_BTD) + back, i,
-                       b.c), grad_Dv
-
-    return jax.lax.fori_loop(
-        0, num, block, (grad_hidden_BTD, jnp.zeros((D, b.v), wide)))
-
-  grad_hidden = jnp.zeros((B, T, D), wide)
-  if b.n == 1:
-    grad_hidden, grad_head = part_of(grad_hidden, 0)
-    grad_head = grad_head[None]
-  else:
-    grad_hidden, grad_head = jax.lax.scan(
-        part_of, grad_hidden, jnp.arange(b.n))
-  return (grad_hidden.astype(hidden_BTD.dtype),
-          whole_head(grad_head, head_DV.shape[1]).astype(head_DV.dtype), None,
-          None)
+  return *back_through(hidden_BTD, head_DV, head_nDv, num, b, slope), None, None
 
 
 _scores.defvjp(_forward, _backward)

@@ -234,49 +234,28 @@ def _backward(plan: Plan, residuals: Any, cotangents: Any) -> Any:
    slope_BT, kept) = residuals
   b = plan.student
   heads = _parts(student, teacher, plan)
-  B, T, D = student.hidden_BTD.shape
   wide = lse_BT.dtype
 
-  def part_of(grad_hidden_BTD: jax.Array, part: ArrayLike) -> Any:
+  def slope(i: ArrayLike, part: ArrayLike) -> jax.Array:
+    take = lambda x_BT: blocks.take_block(x_BT, i, b.c)
+    z_S, z_T = (take(z) for z in kept) if b.kept else (
+        blocks.block_logits(take(x), head[part], part, sizes).astype(wide)
+        for x, head, sizes in zip(
+            (student.hidden_BTD, teacher.hidden_BTD), heads,
+            (plan.student, plan.teacher), strict=True))
+    column = lambda x_BT: take(x_BT)[..., None]
+    s = z_S - column(lse_BT)
+    t = _target_logits(z_S, z_T, plan, weight) - column(target_lse_BT)
+    _, slopes = _terms_and_slopes(s, t, plan, beta, weight)
+    of_loss, of_logp = column(cotangents['loss']), column(cotangents['logp'])
+    here = blocks.is_target(take(targets_BT), part, b)
+    return (of_loss * slopes + jnp.where(here, of_logp, 0)
+            - jnp.exp(s) * (of_loss * column(slope_BT) + of_logp))
 
-    def block(i: ArrayLike, carry: Any) -> Any:
-      grad_hidden_BTD, grad_Dv = carry
-      take = lambda x_BT: blocks.take_block(x_BT, i, b.c)
-      hidden = take(student.hidden_BTD)
-      z_S, z_T = (take(z) for z in kept) if b.kept else (
-          blocks.block_logits(x, head[part], part, sizes).astype(wide)
-          for x, head, sizes in zip(
-              (hidden, take(teacher.hidden_BTD)), heads,
-              (plan.student, plan.teacher), strict=True))
-      column = lambda x_BT: take(x_BT)[..., None]
-      s = z_S - column(lse_BT)
-      t = _target_logits(z_S, z_T, plan, weight) - column(target_lse_BT)
-      _, slopes = _terms_and_slopes(s, t, plan, beta, weight)
-      of_loss, of_logp = column(cotangents['loss']), column(cotangents['logp'])
-      here = blocks.is_target(take(targets_BT), part, b)
-      grad = (of_loss * slopes + jnp.where(here, of_logp, 0)
-              - jnp.exp(s) * (of_loss * column(slope_BT) + of_logp))
-      grad = (grad / b.temperature).astype(hidden.dtype).reshape(B * b.c, -1)
-      dot = functools.partial(jnp.matmul, preferred_element_type=wide)
-      back = dot(grad, heads[0][part].T).reshape(B, b.c, D)
-      grad_Dv += dot(hidden.reshape(B * b.c, D).T, grad)
-      return blocks.put_block(
-          grad_hidden_BTD, take(grad_hidden_BTD) + back, i, b.c), grad_Dv
-
-    return jax.lax.fori_loop(
-        0, num, block, (grad_hidden_BTD, jnp.zeros((D, b.v), wide)))
-
-  grad_hidden = jnp.zeros((B, T, D), wide)
-  if b.n == 1:
-    grad_hidden, grad_head = part_of(grad_hidden, 0)
-    grad_head = grad_head[None]
-  else:
-    grad_hidden, grad_head = jax.lax.scan(
-        part_of, grad_hidden, jnp.arange(b.n))
-  grad_head = blocks.whole_head(grad_head, student.head_DV.shape[1])
-  grads = Head(hidden_BTD=grad_hidden.astype(student.hidden_BTD.dtype),
-               head_DV=grad_head.astype(student.head_DV.dtype))
-  return grads, None, None, None, None
+  grad_hidden, grad_head = blocks.back_through(
+      student.hidden_BTD, student.head_DV, heads[0], num, b, slope)
+  return (Head(hidden_BTD=grad_hidden, head_DV=grad_head), None, None, None,
+          None)
 
 
 _compared.defvjp(_forward, _backward)
