@@ -44,48 +44,48 @@ def _start(config) -> None:
   malloc.keep()
 
 
+def _to_its_end(name: str, values, main, dry_run, **shown) -> None:
+  """Runs `main` of a config in a directory and shows what came out.
+
+  Args:
+    name: the command's.
+    values: its values.
+    main: (config, workdir, fork_from) -> summary.
+    dry_run: (config, workdir) -> None, for --dry-run.
+    **shown: arguments of console.show_summary.
+  """
+  from zppo_jax import report
+  from zppo_jax.devices import compile_cache
+  from zppo_jax.runs import console
+  from zppo_jax.train import guards
+  compile_cache.enable()
+  if values.dry_run:
+    dry_run(values.config, values.workdir)
+    return
+  try:
+    summary = main(values.config, values.workdir, values.fork_from)
+  except guards.Interrupted as e:
+    print(f'zppo {name}: {e}', file=sys.stderr)
+    raise SystemExit(128 + e.number) from e
+  console.show_summary(summary, values.workdir, **shown)
+  print(f'report: {report.main([values.workdir])}')
+
+
 def _train(values) -> None:
   """Trains by a config; the same command resumes a run."""
   _start(values.config)
-  from zppo_jax import report
   from zppo_jax.commands import dry_run
-  from zppo_jax.devices import compile_cache
-  from zppo_jax.runs import console
-  from zppo_jax.train import guards, loop
-  compile_cache.enable()
+  from zppo_jax.train import loop
   if values.config.get('method') == 'sft':
     raise ValueError("method is 'sft'; `zppo sft` takes such a config")
-  if values.dry_run:
-    dry_run.main(values.config, values.workdir)
-    return
-  try:
-    summary = loop.main(values.config, values.workdir, values.fork_from)
-  except guards.Interrupted as e:
-    print(f'zppo train: {e}', file=sys.stderr)
-    raise SystemExit(128 + e.number) from e
-  console.show_summary(summary, values.workdir)
-  print(f'report: {report.main([values.workdir])}')
+  _to_its_end('train', values, loop.main, dry_run.main)
 
 
 def _sft(values) -> None:
   """Fine-tunes on conversations of files; the same command resumes a run."""
   _start(values.config)
-  from zppo_jax import report
-  from zppo_jax.devices import compile_cache
-  from zppo_jax.runs import console
   from zppo_jax.sft import command
-  from zppo_jax.train import guards
-  compile_cache.enable()
-  if values.dry_run:
-    command.dry_run(values.config, values.workdir)
-    return
-  try:
-    summary = command.main(values.config, values.workdir, values.fork_from)
-  except guards.Interrupted as e:
-    print(f'zppo sft: {e}', file=sys.stderr)
-    raise SystemExit(128 + e.number) from e
-  console.show_summary(summary, values.workdir, 'validation')
-  print(f'report: {report.main([values.workdir])}')
+  _to_its_end('sft', values, command.main, command.dry_run, what='validation')
 
 
 def _pretrain(values) -> None:

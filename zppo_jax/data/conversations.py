@@ -22,7 +22,14 @@ from typing import Any, NamedTuple
 from zppo_jax import allowed
 from zppo_jax.chat.conversation import REASONING, Field, Message
 from zppo_jax.data import media, readers, values
-from zppo_jax.data.pool import Bounds, Source, Spec, ascii_name, roots
+from zppo_jax.data.pool import (
+  Bounds,
+  Source,
+  Spec,
+  ascii_name,
+  read_spec,
+  roots,
+)
 from zppo_jax.records import Clip, Picture
 
 ROLES = ('system', 'user', 'assistant', 'tool')
@@ -84,14 +91,8 @@ class LessonSpec:
 
 
 def spec(name: str, fields: Dict[str, Any]) -> LessonSpec:
-  """A LessonSpec from the fields of a config; KeyError names the known ones."""
-  known = [f.name for f in dataclasses.fields(LessonSpec) if f.name != 'name']
-  for field in fields:
-    allowed.one_of(f'field of sources.{name}:', field, known)
-  for field in ('format', 'path'):
-    if field not in fields:
-      raise KeyError(f'sources.{name} lacks {field!r}')
-  return LessonSpec(name, **{f: fields[f] for f in fields})
+  """A LessonSpec from the fields of a config; errors as pool.read_spec's."""
+  return read_spec(LessonSpec, 'sources', name, fields)
 
 
 class _Shown:

@@ -10,8 +10,14 @@ of each question.
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Iterable, Iterator, Mapping as Dict, Sequence
-from typing import Any, overload
+from collections.abc import (
+  Callable,
+  Iterable,
+  Iterator,
+  Mapping as Dict,
+  Sequence,
+)
+from typing import Any, TypeVar, overload
 
 from zppo_jax import allowed
 from zppo_jax.data import digest, filters, mappings, media, readers, values
@@ -25,6 +31,7 @@ from zppo_jax.verdicts import kinds
 ROWS = 'rows'  # rows that were read
 SKIPPED = 'skipped'  # rows that the mapping skipped
 PLACES = ('check', 'strip', 'text')
+AnySpec = TypeVar('AnySpec')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,15 +113,33 @@ class Spec:
     filters.check(self.filters, f'{where}.filters')
 
 
-def spec(name: str, fields: Dict[str, Any]) -> Spec:
-  """A Spec from the fields of a config; KeyError names the known fields."""
-  known = [f.name for f in dataclasses.fields(Spec) if f.name != 'name']
+def read_spec(kind: Callable[..., AnySpec], where: str, name: str,
+              fields: Dict[str, Any]) -> AnySpec:
+  """A description of a source from the fields of a config.
+
+  Args:
+    kind: its dataclass; the first field is `name`.
+    where: the config section that holds it, for errors.
+    name: the source's name.
+    fields: the section's values.
+
+  Raises:
+    KeyError: for an unknown field, with the known ones, and for a missing
+      `format` or `path`.
+  """
+  known = [f.name for f in dataclasses.fields(kind)  # type: ignore[arg-type]
+           if f.name != 'name']
   for field in fields:
-    allowed.one_of(f'field of data.pool.sources.{name}:', field, known)
+    allowed.one_of(f'field of {where}.{name}:', field, known)
   for field in ('format', 'path'):
     if field not in fields:
-      raise KeyError(f'data.pool.sources.{name} lacks {field!r}')
-  return Spec(name, **{f: fields[f] for f in fields})
+      raise KeyError(f'{where}.{name} lacks {field!r}')
+  return kind(name=name, **{f: fields[f] for f in fields})
+
+
+def spec(name: str, fields: Dict[str, Any]) -> Spec:
+  """A Spec from the fields of a config; errors as those of `read_spec`."""
+  return read_spec(Spec, 'data.pool.sources', name, fields)
 
 
 def _nothing(value: Any) -> bool:

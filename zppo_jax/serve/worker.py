@@ -9,6 +9,7 @@ with a thread of its own, so that neither a decode chunk nor a compilation of
 one lane holds up another.
 """
 
+import abc
 import collections
 import contextlib
 import dataclasses
@@ -64,7 +65,7 @@ class Score:
   owner: Hashable = None
 
 
-class _Lane:
+class _Lane(abc.ABC):
   """A thread over a queue of (job, future) pairs."""
 
   def __init__(self):
@@ -97,13 +98,13 @@ class _Lane:
       self._closing = True
     return [f for f in found if f is not None]
 
+  @abc.abstractmethod
   def _open(self) -> Sequence[Future]:
     """The futures of the jobs in progress."""
-    raise NotImplementedError
 
+  @abc.abstractmethod
   def _step(self) -> None:
     """Takes the waiting jobs and does a part of the work."""
-    raise NotImplementedError
 
   def _run(self) -> None:
     try:
