@@ -14,7 +14,7 @@ from zppo_jax.algorithms import targets
 from zppo_jax.arrays import PromptBatch
 from zppo_jax.chat import renderers
 from zppo_jax.chat.micro_chat import CHAT
-from zppo_jax.learner import packing
+from zppo_jax.learner import layouts, packing
 from zppo_jax.records import (
   Group,
   Prompt,
@@ -100,6 +100,24 @@ def rendered(chat, kind, text, candidates=(), answers=(), media=()):
   return renderers.render(kind, chat, renderers.Exhibit(
       question=text, media=media, candidates=tuple(candidates),
       answers=tuple(answers)))
+
+
+def uneven_groups(vocab: int) -> list[Group]:
+  """Two groups of two rollouts: prompts of 2 and 5 tokens, responses of 1, 6, 3
+  and 4. UNEVEN is a layout that holds them."""
+  rng = np.random.default_rng(0)
+  draw = lambda n: tuple(rng.integers(1, vocab, n).tolist())
+  return [
+      Group(Prompt(Question(str(p), '', '', ''), PromptKind.PLAIN,
+                   draw(prompt)),
+            tuple(Rollout(draw(n), (-1.0,) * n, '', StopReason.END,
+                          Verdict.WRONG, '') for n in lengths))
+      for p, (prompt, lengths) in enumerate(((2, (1, 6)), (5, (3, 4))))]
+
+
+UNEVEN = layouts.Layout(
+    kind='padded', max_tokens=96, multiple=1, rollouts=2, row_buckets=(16,),
+    prompt_buckets=(8,), response_buckets=(8,), patch_buckets=(), num_axes=1)
 
 
 def training(prompt, response, logps=0.0, advantage=1.0, media=None,

@@ -8,48 +8,25 @@ import numpy as np
 import optax
 import pytest
 
+from tests.builders import UNEVEN, uneven_groups
 from zppo_jax.algorithms import reference
 from zppo_jax.arrays import TrainState
 from zppo_jax.devices import sharding
 from zppo_jax.learner import layouts, scoring, states, update
 from zppo_jax.objectives import losses, surrogates
 from zppo_jax.objectives.surrogates import SequenceClip
-from zppo_jax.records import (
-  Group,
-  Prompt,
-  PromptKind,
-  Question,
-  Rollout,
-  StopReason,
-  Verdict,
-)
 from zppo_jax.rollout import weight_sync
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 V, RATE, COEFFICIENT = 24, 0.9, 0.3
 CLIP = SequenceClip(low=0.05, high=0.05)
-LAYOUT = layouts.Layout(
-    kind='padded', max_tokens=96, multiple=1, rollouts=2, row_buckets=(16,),
-    prompt_buckets=(8,), response_buckets=(8,), patch_buckets=(), num_axes=1)
-
-
 def recorded():
-  """(groups, targets): prompts of 2 and 5 tokens, responses of 1 to 6."""
-  rng = np.random.default_rng(0)
-  draw = lambda n: tuple(rng.integers(1, V, n).tolist())
-  groups, targets = [], {}
-  for p, (prompt, lengths) in enumerate(((2, (1, 6)), (5, (3, 4)))):
-    rollouts = tuple(
-        Rollout(draw(n), (-1.0,) * n, '', StopReason.END, Verdict.WRONG, '')
-        for n in lengths)
-    groups.append(Group(
-        Prompt(Question(str(p), '', '', ''), PromptKind.PLAIN, draw(prompt)),
-        rollouts))
-    for g, r in enumerate(rollouts):
-      targets[p, g] = {
-          'advantage': np.full(len(r.tokens), (1.5, -0.5)[g], np.float32),
-          'sampler_logp': np.zeros(len(r.tokens), np.float32)}
-  return groups, targets
+  """(groups, targets) of builders.uneven_groups."""
+  groups = uneven_groups(V)
+  return groups, {
+      (p, g): {'advantage': np.full(len(r.tokens), (1.5, -0.5)[g], np.float32),
+               'sampler_logp': np.zeros(len(r.tokens), np.float32)}
+      for p, group in enumerate(groups) for g, r in enumerate(group.rollouts)}
 
 
 def logps_of(model, params, prompt, rollout):
@@ -125,7 +102,7 @@ def test_gspo_and_the_penalty_in_every_layout(make_tiny, make_mesh, kind):
   size, values = sum(abs(of['advantage'][0]) for of in targets.values()), []
   for layout in layouts.LAYOUTS:
     batches = [sharding.put_batch(mesh, b) for b in layouts.micro_batches(
-        groups, targets, LAYOUT._replace(kind=layout))]
+        groups, targets, UNEVEN._replace(kind=layout))]
     batches = [b.with_target('old_logp', score_old(place(old), b)[0])
                .with_target(reference.TARGET, score_reference(copy, b)[0])
                for b in batches]

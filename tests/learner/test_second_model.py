@@ -15,7 +15,12 @@ import numpy as np
 import optax
 import pytest
 
-from tests.builders import documented_metrics, small_config
+from tests.builders import (
+  UNEVEN,
+  documented_metrics,
+  small_config,
+  uneven_groups,
+)
 from zppo_jax.algorithms import methods
 from zppo_jax.algorithms.replay import ReplayBuffer
 from zppo_jax.arrays import TrainState
@@ -120,27 +125,12 @@ def test_a_loss_without_its_targets_is_refused(monkeypatch):
         [Group(prompt, (rollout,))], np.ones((1, 1), np.float32), 0)
 
 
-LAYOUT = layouts.Layout(
-    kind='padded', max_tokens=96, multiple=1, rollouts=2, row_buckets=(16,),
-    prompt_buckets=(8,), response_buckets=(8,), patch_buckets=(), num_axes=1)
-
-
 def recorded():
-  """(groups, targets): prompts of 2 and 5 tokens, responses of 1 to 6."""
-  rng = np.random.default_rng(0)
-  draw = lambda n: tuple(rng.integers(1, V, n).tolist())
-  groups, targets = [], {}
-  for p, (prompt, lengths) in enumerate(((2, (1, 6)), (5, (3, 4)))):
-    rollouts = tuple(
-        Rollout(draw(n), (-1.0,) * n, '', StopReason.END, Verdict.WRONG, '')
-        for n in lengths)
-    groups.append(Group(
-        Prompt(Question(str(p), '', '', ''), PromptKind.PLAIN, draw(prompt)),
-        rollouts))
-    for g, r in enumerate(rollouts):
-      targets[p, g] = {'teacher_logp': np.float32(
-          rng.uniform(-4, -1, len(r.tokens)))}
-  return groups, targets
+  """(groups, targets) of builders.uneven_groups."""
+  groups, rng = uneven_groups(V), np.random.default_rng(1)
+  return groups, {
+      (p, g): {'teacher_logp': np.float32(rng.uniform(-4, -1, len(r.tokens)))}
+      for p, group in enumerate(groups) for g, r in enumerate(group.rollouts)}
 
 
 def test_gradient_against_a_hand_worked_case_in_every_layout(tiny, make_mesh):
@@ -174,7 +164,7 @@ def test_gradient_against_a_hand_worked_case_in_every_layout(tiny, make_mesh):
       tx=tx, mesh=mesh, shardings=shardings)
   for kind in layouts.LAYOUTS:
     batches = layouts.micro_batches(groups, targets,
-                                    LAYOUT._replace(kind=kind))
+                                    UNEVEN._replace(kind=kind))
     grads, sums, _ = jax.device_get(update_fn(
         TrainState(jax.device_put(params, shardings.params), None, None),
         [sharding.put_batch(mesh, b) for b in batches], None,

@@ -42,8 +42,10 @@ def test_every_field():
 
 
 def test_what_asks_for_nothing_is_taken():
-  chat(frequency_penalty=0, presence_penalty=0.0, logit_bias={}, tools=[],
-       response_format={'type': 'text'}, user='me', n=None, stop=None)
+  assert chat(
+      frequency_penalty=0, presence_penalty=0.0, logit_bias={}, tools=[],
+      response_format={'type': 'text'}, user='me', n=None, stop=None
+      ).ask == chat().ask
 
 
 @pytest.mark.parametrize('fields, param, said', [
