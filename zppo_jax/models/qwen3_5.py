@@ -277,7 +277,10 @@ class Qwen35(nn.Module):
         frequency=frequency, amplitude=amplitude)
     runs = gated_delta.runs(segment_BT)
     past, valid = cached.by_layer(cache)
-    scanned = c.remat != 'none' and self.has_variable('params', 'blocks')
+    # Without a remat, what the backward pass keeps of a layer would be copied
+    # twice: into the stack of its block, and into the stack of all blocks.
+    scanned = (c.remat != 'none' and c.period > 2
+               and self.has_variable('params', 'blocks'))
     if isinstance(past, list):
       past = list(zip(past, cache.state, strict=True))
     elif past is not None:
