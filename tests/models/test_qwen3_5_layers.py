@@ -1,4 +1,4 @@
-"""The DeltaNet layers of a period: one body in the program, the same numbers."""
+"""The DeltaNet layers of a period: one body in a program, the same numbers."""
 
 import functools
 

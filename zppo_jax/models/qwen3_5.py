@@ -300,7 +300,7 @@ class Qwen35(nn.Module):
       k, v = jax.tree.map(back, (k, v))
     else:
       k, v = jax.vmap(back)(k), jax.vmap(back)(v)
-      if not scanned:
-        state = jax.tree.map(lambda *s: jnp.stack(s, 1), *state)
-      state = jax.tree.map(lambda s: s.reshape(-1, *s.shape[2:]), state)
+      flat = lambda s: s.reshape(-1, *s.shape[2:])
+      state = jax.tree.map(flat, state) if scanned else jax.tree.map(
+          lambda *s: flat(jnp.stack(s, 1)), *state)
     return back(x), NewKV(k, v, state)
