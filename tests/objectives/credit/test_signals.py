@@ -134,7 +134,7 @@ def test_refused_calls(text, says):
 
 
 def test_unknown_signals_are_listed():
-  with pytest.raises(KeyError, match="unknown distil.signal 'loud'; known: log"):
+  with pytest.raises(KeyError, match="distil.signal 'loud'; known: log_ratio"):
     evidence.read('distil.signal', 'loud', signals.SIGNALS)
 
 

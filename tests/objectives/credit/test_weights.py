@@ -80,8 +80,9 @@ def test_weights_multiply_and_numbers_follow_the_updates():
     at.ends = (1, 3)
     return at
   of = Evidence(logps=np.array([-9., 0., 0., 0.]))
+  table = token_weights.TOKEN_WEIGHTS
   calls = [
-      evidence.read('distil.weights', text, token_weights.TOKEN_WEIGHTS, growing)
+      evidence.read('distil.weights', text, table, growing)
       for text in ('first(growing)', 'surprisal(1)')]
   for done, expected in ((0, [0, 0, 0, 0]), (2, [0, 1, 1, 0])):
     product, = token_weights.product(calls, [of], done)

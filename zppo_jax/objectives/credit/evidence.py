@@ -92,7 +92,7 @@ class Row:
       of them if `many`.
     many: whether the last number repeats (a set of ids).
   """
-  function: Callable[..., np.ndarray]
+  function: Callable[..., Any]
   reads: frozenset[str]
   numbers: tuple[Number, ...] = ()
   many: bool = False
@@ -120,7 +120,7 @@ class Call:
       out.append(round(float(x)) if of.whole else float(x))
     return tuple(out)
 
-  def __call__(self, what: Any, done: int) -> np.ndarray:
+  def __call__(self, what: Any, done: int) -> Any:
     """The row's function of `what`, with the numbers of that time."""
     return self.row.function(what, *self.at(done))
 

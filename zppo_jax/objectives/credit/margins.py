@@ -127,7 +127,7 @@ def mask(returns_G: np.ndarray, right_G: np.ndarray, *, delta: float,
     if not options:
       break
     # max takes the first of equals, which is the right rollout.
-    kept[max(options, key=lambda option: option[0])[1]] = False
+    kept[max(options, key=lambda option: option[0] or 0.0)[1]] = False
   return Masked(kept_G=kept, removed=int((~kept).sum()))
 
 

@@ -6,6 +6,8 @@ and its numbers to float64 [R]. COMBINE says how a signal meets the advantage of
 the verdict.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
 from zppo_jax import allowed
@@ -192,7 +194,7 @@ REFUSED = {
         'the spread of the verdicts, or erase it in groups without spread'}
 
 
-def combine_of(name: str):
+def combine_of(name: str) -> Callable[..., np.ndarray]:
   """The row of COMBINE.
 
   Raises:

@@ -5,7 +5,7 @@ because some rows compare tokens across it (`entropy_top`). Weights multiply, so
 that a method may name several.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -15,7 +15,8 @@ Batch = Sequence[Evidence]
 Weights = list[np.ndarray]
 
 
-def _by_rollout(batch: Batch, weight) -> Weights:
+def _by_rollout(batch: Batch,
+                weight: Callable[[Evidence], np.ndarray]) -> Weights:
   return [np.asarray(weight(of), np.float64) for of in batch]
 
 
