@@ -104,8 +104,8 @@ def get_config() -> ConfigDict:
       # What is compared: 'whole' (vocabulary; a teacher of this process), or
       # the likeliest ids of the 'student' or 'teacher', or the 'sampled' token.
       support='',
-      top=100,               # likeliest ids that are kept
-      rest='bucket',         # the other ids: or 'renormalised', 'dropped'
+      top=0,                 # likeliest ids that are kept; else 100
+      rest='',               # the other ids: 'bucket', 'renormalised', 'dropped'
       temperature=1.0,       # teacher's; the student's: algorithm.temperature
       # The factor of the loss, by optimizer step: 'constant', 'linear' or
       # 'cosine' to coefficient_end in coefficient_updates updates (0: all of
@@ -117,7 +117,28 @@ def get_config() -> ConfigDict:
       # those of the 'teacher' or 'stored' with the questions.
       student_share=0.5, other_states='teacher',
       keep='correct',        # which answers of others are trained on; or 'all'
+      # What the student is compared with: 'plain' (the teacher), or 'geometric
+      # (beta)', 'mixture(alpha)'. A number may move: 'geometric(linear:0.8:0)'.
+      target='',
+      anchor=0.5,            # trrd: alpha of p_T^(1 - alpha) p_old^alpha
       max_missing=0.1))      # a run stops beyond this share without a score
+
+  # Rows with terms alone read it (docs/neighbours.md): what multiplies log p of
+  # a token (policy_), where the divergence counts, and who gets them. '' is the
+  # row's own value; 'none' is nothing.
+  c.credit = ConfigDict(dict(
+      signal='',             # 'log_ratio', 'floored(0.17)', 'clipped(5)', ...
+      combine='',            # signal and verdict: 'replace', 'add', 'multiply'
+      coefficient='',        # factor of the signal
+      discount='',           # gamma of its return-to-go; 0 is the token's own
+      margin='',             # 'spread(0.4)', 'lift(0)', 'down(0)', 'mask(0)'
+      margin_kind='',        # 'mean', 'extreme'
+      balance='',            # right : wrong rollouts; '0' is no balance
+      base='',               # of 'extrapolated': 'initial' (student.weights)
+      policy_route='',       # 'all', 'wrong', 'not cliff', 'sibling', ...
+      policy_weights='',     # 'bounded(10) * first(2048)'
+      policy_rollout_weights='',  # 'ppl_student(1)', 'keep_best(0.8)'
+      route='', weights='', rollout_weights=''))
 
   c.compression = ConfigDict(dict(
       cap=512,

@@ -51,6 +51,8 @@ class Purpose(enum.IntEnum):
   SAMPLES = 12
   ROUNDING = 13
   STATES = 14
+  ROUTES = 18
+  BALANCE = 19
 
 
 class StopReason(enum.IntEnum):

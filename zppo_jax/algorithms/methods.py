@@ -30,6 +30,8 @@ Distillation rows (algorithms/distillation.py); their section is `distil`:
 | opd_log_ratio | MiniLLM, one token's return | no | student | log_ratio |
 | grpo_distill | GRPO + distillation | no | student | surrogate + divergence |
 
+Neighbours of the seeds, whose section is `credit` too, are in credit/rows.py.
+
 Other policy objectives (docs/methods.md), without buffer and reformulations:
 
 | name | source | loss | advantages | mean over |
@@ -46,6 +48,7 @@ from typing import Any
 
 from zppo_jax import allowed
 from zppo_jax.algorithms import distillation
+from zppo_jax.algorithms.credit import rows
 from zppo_jax.algorithms.targets import MakeTargets, group_advantages
 from zppo_jax.objectives import losses, surrogates
 
@@ -74,6 +77,9 @@ class Method:
       '' is that of the config.
     reducer: a key of reducers.REDUCERS; for a row that `distils`, the section
       `distil` says it.
+    terms: 'policy' and 'divergence', for a row whose targets the section
+      `credit` decides (credit/settings.py); () for the others.
+    credit: fields of the section `credit` -> the row's values.
     pinned: dotted config field -> the value that the paper has there; a config
       that says otherwise is refused.
   """
@@ -89,12 +95,14 @@ class Method:
   needs: frozenset[str] = frozenset()
   normaliser: str = ''
   reducer: str = 'token_mean'
+  terms: tuple[str, ...] = ()
+  credit: Mapping[str, str] = dataclasses.field(default_factory=dict)
   pinned: Mapping[str, object] = dataclasses.field(default_factory=dict)
 
   @property
   def of_advantages(self) -> bool:
     """Whether the loss is a policy objective of group advantages alone."""
-    return self.targets is group_advantages
+    return self.targets is group_advantages and not self.terms
 
   @property
   def teacher(self) -> bool:
@@ -175,6 +183,7 @@ METHODS = {
                        reducer='per_rollout'),
     'dr_grpo': _objective(normaliser='none', reducer='constant_length'),
     'cispo': _objective(loss=surrogates.make_cispo, normaliser='group'),
+    **{name: _row(**fields) for name, fields in rows.ROWS.items()},
 }
 # Names that one may expect -> why there is no such row.
 REFUSED = {

@@ -20,6 +20,11 @@ from zppo_jax.algorithms import (
   reference,
   zppo,
 )
+from zppo_jax.algorithms.credit import (
+  settings as credit_settings,
+  targets as credit_targets,
+)
+from zppo_jax.algorithms.credit.settings import Credit
 from zppo_jax.arrays import (
   Hidden,
   MicroBatch,
@@ -114,9 +119,9 @@ def _penalty(c, method: methods.Method) -> reference.Penalty:
       none.
   """
   penalty = reference.Penalty(**c.algorithm.reference)
-  if penalty.on and not method.of_advantages:
+  if penalty.on and not method.of_advantages and 'policy' not in method.terms:
     takes = [name for name, row in methods.METHODS.items()
-             if row.of_advantages]
+             if row.of_advantages or 'policy' in row.terms]
     raise ValueError(
         f'algorithm.reference.kind is {penalty.kind!r}; method {c.method!r} is '
         'no policy objective of group advantages and takes none. Those that '
@@ -311,6 +316,9 @@ def _distillation(c, method: methods.Method,
         distil=None, reducer=method.reducer, stored_need='', stored=None,
         student_ids_fn=None, frozen={})
   needs = method.needs_of(distil)
+  if method.terms and credit_settings.of_section(
+      c.credit, method.credit, 1, terms=method.terms).asks_teacher:
+    needs |= {'teacher_scores'}
   vocab = segments.true_vocabulary(student.chat.codec)
   checks.needs(c, needs, distil, teacher)
   if 'teacher_given' in needs and distil.top > vocab:
@@ -319,7 +327,10 @@ def _distillation(c, method: methods.Method,
   hidden = 'teacher_hidden' in needs
   if hidden:
     _check_beside(student, teacher)
-  stored_need = next(iter(needs - {'teacher_hidden'}), '')
+  # Scores of any ids come with those of the tokens.
+  stored_need = next(iter(sorted(
+      needs - {'teacher_hidden'}, key=lambda need: need == 'teacher_scores')),
+      '')
   return _Distillation(
       distil=distil, reducer=distil.reducer, stored_need=stored_need,
       stored=StoredTeacher(
@@ -349,20 +360,61 @@ def _check_beside(student: _Student, teacher: InProcessTeacher) -> None:
 
 def _student_ids(c, student: _Student, mesh, vocab: int, top: int) -> Callable:
   """(rollout copy, sequences) -> int32 [R, K] of each, the likeliest ids."""
-  shapes, model = c.shapes, student.model
-  score_fn = scoring.compile_describer(
-      model=model, mesh=mesh, chunk=shapes.logprob_chunk, vocab=vocab,
-      form=scoring.Form(top=top))
+  score = teachers.compile_scores(
+      c, student.model, mesh, vocab, scoring.Form(top=top))
+  return lambda params, sequences: score(params, sequences).top_ids
 
-  def student_ids(params, sequences):
-    described = scoring.by_row(
-        score_fn, params, sequences, mesh=mesh, max_tokens=shapes.micro_tokens,
-        buckets=tuple(sorted(shapes.row_buckets)),
-        patch_buckets=tuple(shapes.patch_buckets), num_axes=model.num_axes)
-    return [of.top_id_BTK[len(s.prompt):]
-            for s, of in zip(sequences, described, strict=True)]
 
-  return student_ids
+def _credit(c, method: methods.Method, of: _Distillation,
+            teacher: Teacher | None, student: _Student,
+            mesh) -> tuple[Credit | None, Callable | None]:
+  """The section `credit`, checked against what is known of each token, and
+  (rollout copy, groups, targets, step) -> the targets with the student's own
+  scores and those of the base.
+
+  Raises:
+    ValueError: for a part that reads what the method does not have.
+  """
+  if not method.terms:
+    return None, None
+  credit = credit_settings.of_section(
+      c.credit, method.credit, c.steps * c.algorithm.updates,
+      terms=method.terms)
+  has = ['tokens', *(['advantage'] if method.states == 'student' else []),
+         'logps', 'entropies']
+  if of.stored_need:
+    has.append('teacher_logps')
+    if teacher.capabilities.entropy:
+      has.append('teacher_entropies')
+  if credit.base == 'initial':
+    has.append('base_logps')
+  if of.stored_need == 'teacher_given':
+    has.append('divergences')
+  credit_settings.check(credit, has)
+  vocab = segments.true_vocabulary(student.chat.codec)
+  compiled = functools.partial(
+      teachers.compile_scores, c, student.model, mesh, vocab)
+  temperature = c.algorithm.temperature
+  own = base = None
+  if credit.reads & {'logps', 'entropies', 'divergences'}:
+    own = compiled(scoring.Form(
+        given='divergences' in credit.reads, temperature=temperature,
+        entropy='entropies' in credit.reads))
+  if 'base_logps' in credit.reads:
+    base = functools.partial(
+        compiled(scoring.Form(temperature=temperature)),
+        weight_sync.place_copy(student.loaded.params, student.model, mesh))
+  if own is None and base is None:
+    return credit, None
+
+  def own_scores(params, groups, targets, step):
+    places = credit_targets.read_places(
+        credit, groups, c.seed, step, step * c.algorithm.updates)
+    return credit_targets.with_own(
+        targets, groups, places,
+        None if own is None else functools.partial(own, params), base)
+
+  return credit, own_scores
 
 
 def _example_output(frozen: dict, vocab: int) -> PolicyOutput:
@@ -449,7 +501,7 @@ def _learner(c, method: methods.Method, student: _Student, mesh, tx,
       update_fn=update.compile_update(
           loss_fn=loss_fn, tx=tx, mesh=mesh, shardings=shardings,
           frozen={name: params for name, (_, params) in of.frozen.items()},
-          scheduled=of.distil is not None and of.distil.coefficient.moves),
+          scheduled=of.distil is not None and of.distil.moves),
       init_state=functools.partial(
           states.new_state, student.loaded.params, tx, shardings),
       abstract_state=states.abstract_state(model, tx, shardings),
@@ -488,7 +540,7 @@ def build(config, day: Day | None = None) -> Run:
   method, rules = _rules(c)
   penalty = _penalty(c, method)
   method = dataclasses.replace(method, normaliser=_normaliser(c, method))
-  if penalty.on:
+  if penalty.on and not method.terms:
     method = dataclasses.replace(method, targets=functools.partial(
         reference.with_all_graded, make=method.targets))
   distil = (distillation.settings(c.method, method.pinned, c)
@@ -515,6 +567,10 @@ def build(config, day: Day | None = None) -> Run:
   frozen = _reference(c, penalty, student, mesh)
   if frozen is not None and not penalty.sampled:
     of = of._replace(frozen={reference.MODEL: (student.model, frozen.params)})
+  credit, own_scores = _credit(c, method, of, teacher, student, mesh)
+  if credit is not None:
+    method = dataclasses.replace(method, targets=functools.partial(
+        credit_targets.two_terms, credit=credit, all_graded=penalty.on))
   example = minibatches.example_targets(
       method, algo.updates, of.distil, of.stored_need,
       teacher is not None and teacher.capabilities.entropy, penalty)
@@ -538,6 +594,7 @@ def build(config, day: Day | None = None) -> Run:
       rate=rate, buffer_capacity=algo.buffer_capacity,
       num_rollouts=algo.rollouts, distil=of.distil, reducer=of.reducer,
       stored_need=of.stored_need, stored=of.stored,
-      student_ids_fn=of.student_ids_fn, reference=frozen,
+      student_ids_fn=of.student_ids_fn, reference=frozen, credit=credit,
+      own_scores=own_scores,
       **_learner(c, method, student, mesh, tx, correct, gap_measured, of,
                  penalty, example)._asdict())

@@ -11,6 +11,7 @@ from zppo_jax.algorithms import (
   reference,
   zppo,
 )
+from zppo_jax.algorithms.credit.settings import Credit
 from zppo_jax.arrays import TrainState
 from zppo_jax.chat.wording import Chat
 from zppo_jax.data.loader import QuestionLoader
@@ -83,7 +84,8 @@ class Run:
   of distillation.NEEDS whose scores are stored per rollout batch, or ''.
   `stored` gives the answers of questions as states; None if no step has them.
   `student_ids_fn` maps (rollout copy, sequences) to the student's likeliest ids
-  [R, K] of each.
+  [R, K] of each. `credit` is the section of that name for a row with terms, and
+  `own_scores` adds what it reads of the student and of a base to stored scores.
   """
   steps: int
   seed: int
@@ -126,6 +128,8 @@ class Run:
   stored: StoredTeacher | None = None
   student_ids_fn: Callable | None = None
   reference: Reference | None = None
+  credit: Credit | None = None
+  own_scores: Callable | None = None
 
   @property
   def chat(self) -> Chat:

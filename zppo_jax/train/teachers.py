@@ -2,10 +2,11 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from zppo_jax import models, tasks
 from zppo_jax.algorithms import compression
@@ -13,7 +14,7 @@ from zppo_jax.chat import segments
 from zppo_jax.chat.wording import Chat, Wording
 from zppo_jax.devices import sharding
 from zppo_jax.learner import scoring
-from zppo_jax.records import Decoding
+from zppo_jax.records import CallStats, Decoding, Scores, TokenSequence
 from zppo_jax.rollout import collect, weight_sync
 from zppo_jax.rollout.build import make_engine
 from zppo_jax.teachers import Teacher, endpoint
@@ -27,6 +28,41 @@ from zppo_jax.train.models import (
   load_model,
   placed,
 )
+
+
+def compile_scores(c: Any, model: Any, mesh: Any, vocab: int,
+                   form: scoring.Form) -> Callable[..., Scores]:
+  """(params, sequences, ids of each to gather or ()) -> Scores of responses.
+
+  Args:
+    c: the run's config.
+    model, mesh: whose scores, and where it runs.
+    vocab: the true vocabulary, in ids.
+    form: what is returned besides log-probs. `given` holds where ids are given.
+  """
+  programs = {given: scoring.compile_describer(
+      model=model, mesh=mesh, chunk=c.shapes.logprob_chunk, vocab=vocab,
+      form=form._replace(given=given)) for given in {False, form.given}}
+
+  def score(params: Any, sequences: Sequence[TokenSequence],
+            ids: Sequence[np.ndarray] = ()) -> Scores:
+    given = form.given and len(ids) > 0
+    described = scoring.by_row(
+        programs[given], params, sequences, mesh=mesh,
+        max_tokens=c.shapes.micro_tokens,
+        buckets=tuple(sorted(c.shapes.row_buckets)),
+        patch_buckets=tuple(c.shapes.patch_buckets), num_axes=model.num_axes,
+        given=ids if given else ())
+    field = lambda name: tuple(
+        getattr(of, name)[len(s.prompt):]
+        for s, of in zip(sequences, described, strict=True))
+    return Scores(
+        logps=field('logp_BT'), calls=CallStats(),
+        top_ids=field('top_id_BTK') if form.top else (),
+        given_logps=field('given_logp_BTN') if given else (),
+        entropies=field('entropy_BT') if form.entropy else ())
+
+  return score
 
 
 class TeacherContext(NamedTuple):
