@@ -167,7 +167,10 @@ def get_config() -> ConfigDict:
   s.logprob_chunk = 1024     # positions whose logits exist at a time
 
   # The files that a run writes (docs/metrics.md).
-  c.checkpoint = ConfigDict(dict(every=10, keep=2, keep_every=0))
+  # journal: rollouts are kept on disk until a checkpoint holds their step, 8
+  # bytes per token, so that a killed run draws none of them again and a signal
+  # may end a step at once. False: a signal waits for the end of the step.
+  c.checkpoint = ConfigDict(dict(every=10, keep=2, keep_every=0, journal=True))
   c.samples = ConfigDict(dict(every=1, questions=4))
   c.probe = ConfigDict(dict(every=10, questions=8))  # candidate copying
   # A run stops beyond any of these limits: the probability ratio; the share of

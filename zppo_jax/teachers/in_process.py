@@ -101,7 +101,8 @@ class InProcessTeacher:
         self.params, sequences, mesh=programs.mesh,
         max_tokens=self.micro_tokens, buckets=self.row_buckets,
         patch_buckets=programs.shapes.patches,
-        num_axes=programs.model.num_axes, given=wanted.ids)
+        num_axes=programs.model.num_axes, given=wanted.ids,
+        between=self.answers.between)
     found = [jax.tree.map(lambda x, s=s: x[len(s.prompt):], result)
              for s, result in zip(sequences, results, strict=True)]
     field = lambda name, is_wanted: tuple(
