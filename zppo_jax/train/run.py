@@ -11,6 +11,7 @@ from zppo_jax.algorithms import (
   reference,
   zppo,
 )
+from zppo_jax.algorithms.privileged.hints import DEFAULT, HintConfig
 from zppo_jax.arrays import TrainState
 from zppo_jax.chat.wording import Chat
 from zppo_jax.data.loader import QuestionLoader
@@ -126,6 +127,7 @@ class Run:
   stored: StoredTeacher | None = None
   student_ids_fn: Callable | None = None
   reference: Reference | None = None
+  hint: HintConfig = DEFAULT
 
   @property
   def chat(self) -> Chat:
