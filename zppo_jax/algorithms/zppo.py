@@ -249,7 +249,8 @@ def reformulate_hard(plain: Sequence[Group], step: int, *, rules: Rules,
   groups = reformulate.pre_cap(
       plain, rules.tau, rules.num_aug,
       host_rng(rules.seed, step, Purpose.TIES))
-  teacher_groups, calls = (), CallStats()
+  teacher_groups: tuple[Group, ...] = ()
+  calls = CallStats()
   if method.visited(hint):
     assert teacher is not None  # build refuses a row without one
     teacher_groups, calls = teacher.answer([g.prompt for g in groups], step)

@@ -48,7 +48,7 @@ class Hinting(FakeTeacher):
         for _ in prompts), CallStats(len(prompts)))
 
 
-def made(plain, teacher, hint=HintConfig(), **fields):
+def made(plain, teacher, hint=hints.DEFAULT, **fields):
   return zppo.reformulate_hard(
       plain, 3, rules=RULES, method=methods.get('hint'), teacher=teacher,
       chat=ASKING, compress=WHOLE, hint=hint, **fields)

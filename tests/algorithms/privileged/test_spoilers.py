@@ -50,7 +50,8 @@ from zppo_jax.tasks import micro
     ('4 h 1', '1 1 1', None), ('1 1 1', '1 1 1', 'NUMBER'),
     # size
     ('', '7', 'EMPTY'), (' \n', '7', 'EMPTY'), ('\u200b', '7', 'EMPTY'),
-    ('h' * MAX_CHARACTERS, '7', None), ('h' * (MAX_CHARACTERS + 1), '7', 'LONG'),
+    ('h' * MAX_CHARACTERS, '7', None),
+    ('h' * (MAX_CHARACTERS + 1), '7', 'LONG'),
 ])
 def test_what_is_rejected(hint, answer, why):
   got = spoiler(hint, answer)
