@@ -124,6 +124,13 @@ def get_config() -> ConfigDict:
       identity_below=0,      # open: every trace is compressed
       temperature=0.0))      # open
 
+  # Hints of the method `hint` (docs/paper.md). source: the 'teacher' writes
+  # them, or they are 'stored' with the questions (docs/data.md).
+  c.hint = ConfigDict(dict(
+      source='teacher',
+      cap=512, temperature=0.0,  # of the teacher's reply; open
+      max_characters=2048))  # a longer hint is rejected
+
   c.optimizer = ConfigDict(dict(
       learning_rate=1e-6, b1=0.9, b2=0.999, eps=1e-8, weight_decay=0.1,
       clip_norm=1.0,

@@ -11,6 +11,7 @@ from zppo_jax.algorithms import (
   reference,
   zppo,
 )
+from zppo_jax.algorithms.privileged.hints import DEFAULT, HintConfig
 from zppo_jax.arrays import TrainState
 from zppo_jax.chat.wording import Chat
 from zppo_jax.data.loader import QuestionLoader
@@ -132,6 +133,7 @@ class Run:
   reference: Reference | None = None
   notice: Notice = dataclasses.field(default_factory=Notice)
   journal: RolloutJournal | None = None
+  hint: HintConfig = DEFAULT
 
   @property
   def chat(self) -> Chat:

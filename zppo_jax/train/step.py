@@ -190,7 +190,7 @@ def train_step(run: Run, state: TrainState, buffer: ReplayBuffer, step: int,
     buffer, settled = buffer.settle(plain, run.rules.tau, step)
   reformulated = zppo.reformulate_hard(
       plain, step, rules=run.rules, method=run.method, teacher=run.teacher,
-      chat=chat, compress=run.compress)
+      chat=chat, compress=run.compress, hint=run.hint)
   clock.lap('teacher')
   groups = plain + ask(reformulated.prompts)
   clock.lap('rollouts')
