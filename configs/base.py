@@ -145,6 +145,13 @@ def get_config() -> ConfigDict:
       identity_below=0,      # open: every trace is compressed
       temperature=0.0))      # open
 
+  # Hints of the method `hint` (docs/paper.md). source: the 'teacher' writes
+  # them, or they are 'stored' with the questions (docs/data.md).
+  c.hint = ConfigDict(dict(
+      source='teacher',
+      cap=512, temperature=0.0,  # of the teacher's reply; open
+      max_characters=2048))  # a longer hint is rejected
+
   c.optimizer = ConfigDict(dict(
       learning_rate=1e-6, b1=0.9, b2=0.999, eps=1e-8, weight_decay=0.1,
       clip_norm=1.0,
@@ -188,7 +195,10 @@ def get_config() -> ConfigDict:
   s.logprob_chunk = 1024     # positions whose logits exist at a time
 
   # The files that a run writes (docs/metrics.md).
-  c.checkpoint = ConfigDict(dict(every=10, keep=2, keep_every=0))
+  # journal: rollouts are kept on disk until a checkpoint holds their step, 8
+  # bytes per token, so that a killed run draws none of them again and a signal
+  # may end a step at once. False: a signal waits for the end of the step.
+  c.checkpoint = ConfigDict(dict(every=10, keep=2, keep_every=0, journal=True))
   c.samples = ConfigDict(dict(every=1, questions=4))
   c.probe = ConfigDict(dict(every=10, questions=8))  # candidate copying
   # A run stops beyond any of these limits: the probability ratio; the share of

@@ -10,6 +10,7 @@
 | zppo | ZPPO | yes | BCQ, NCQ |
 | placebo | our control | yes | BCQ of two wrong candidates, NCQ |
 | prefix | GRPO + replay + Prefix | yes | Prefix |
+| hint | GRPO + replay + Hint | yes | Hint |
 
 Distillation rows (algorithms/distillation.py); their section is `distil`:
 
@@ -49,6 +50,7 @@ from typing import Any
 from zppo_jax import allowed
 from zppo_jax.algorithms import distillation
 from zppo_jax.algorithms.credit import rows
+from zppo_jax.algorithms.privileged.hints import HintConfig
 from zppo_jax.algorithms.targets import MakeTargets, group_advantages
 from zppo_jax.objectives import losses, surrogates
 
@@ -106,9 +108,21 @@ class Method:
 
   @property
   def teacher(self) -> bool:
-    """Whether a teacher is asked for anything."""
+    """Whether a teacher is asked for anything; hints that are stored with the
+    questions (`hint.source`) spare it."""
     return (bool(self.reformulations) or self.teacher_scores or self.compares
             or bool(self.needs) or self.states == 'teacher')
+
+  def visited(self, hint: HintConfig) -> bool:
+    """Whether the teacher answers the hard questions."""
+    return any(name != 'hint' or not hint.stored
+               for name in self.reformulations)
+
+  def asked(self, hint: HintConfig) -> bool:
+    """`teacher`, with the section `hint` in view."""
+    return self.teacher and (
+        self.visited(hint)
+        or dataclasses.replace(self, reformulations=()).teacher)
 
   def needs_of(self, distil: distillation.Distil | None) -> frozenset[str]:
     """What must exist of the teacher, that of distil.support included."""
@@ -161,6 +175,7 @@ METHODS = {
     'zppo': Method(replay=True, reformulations=('bcq', 'ncq')),
     'placebo': Method(replay=True, reformulations=('placebo_bcq', 'ncq')),
     'prefix': Method(replay=True, reformulations=('prefix',)),
+    'hint': Method(replay=True, reformulations=('hint',)),
     'off_distill': _paper(states='teacher'),
     'off_distill_replay': _paper(states='teacher', replay=True),
     'on_distill': _paper(),

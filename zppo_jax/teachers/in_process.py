@@ -25,12 +25,14 @@ from zppo_jax.teachers import PLAIN, Capabilities, check
 
 @dataclasses.dataclass(frozen=True)
 class InProcessTeacher:
-  """A frozen model with two samplers of one engine, and a scorer.
+  """A frozen model with samplers of one engine, and a scorer.
 
   Attributes:
     params: the teacher's weights, in the rollout sharding.
     answers: the sampler of G_T rollouts per question.
     summaries: the sampler of one summary per trace, cut at the compression cap.
+    hints: the sampler of one hint per question, cut at the cap of hints, which
+      are not graded.
     score_fn: Form -> its program (scoring.compile_describer), always the same.
     vocab: the ids that mean something to it; rows of its head beyond them are
       padding.
@@ -41,6 +43,7 @@ class InProcessTeacher:
   params: Any
   answers: collect.Sampler
   summaries: collect.Sampler
+  hints: collect.Sampler
   score_fn: Callable[[scoring.Form], Callable]
   vocab: int
   row_buckets: tuple[int, ...]
@@ -73,6 +76,15 @@ class InProcessTeacher:
     return Summaries(rollouts=tuple(g.rollouts[0] for g in groups),
                      calls=CallStats(answers=len(prompts)))
 
+  def hint(self, prompts: Sequence[Prompt], traces: Sequence[str],
+           step: int) -> Summaries:
+    """One hint per prompt."""
+    del traces  # the prompts hold them
+    groups = collect.collect(self.hints, self.params, prompts, seed=self.seed,
+                             step=step, purpose=Purpose.HINTS)
+    return Summaries(rollouts=tuple(g.rollouts[0] for g in groups),
+                     calls=CallStats(answers=len(prompts)))
+
   def score(self, sequences: Sequence[TokenSequence], wanted: Wanted = PLAIN,
             step: int | None = None) -> Scores:
     """Log-probs by the trainer's graph, in one pass per sequence.
@@ -101,7 +113,8 @@ class InProcessTeacher:
         self.params, sequences, mesh=programs.mesh,
         max_tokens=self.micro_tokens, buckets=self.row_buckets,
         patch_buckets=programs.shapes.patches,
-        num_axes=programs.model.num_axes, given=wanted.ids)
+        num_axes=programs.model.num_axes, given=wanted.ids,
+        between=self.answers.between)
     found = [jax.tree.map(lambda x, s=s: x[len(s.prompt):], result)
              for s, result in zip(sequences, results, strict=True)]
     field = lambda name, is_wanted: tuple(

@@ -25,6 +25,7 @@ from zppo_jax.algorithms.credit import (
   targets as credit_targets,
 )
 from zppo_jax.algorithms.credit.settings import Credit
+from zppo_jax.algorithms.privileged.hints import DEFAULT, HintConfig
 from zppo_jax.arrays import (
   Hidden,
   MicroBatch,
@@ -181,6 +182,13 @@ def _rules(c) -> tuple[methods.Method, zppo.Rules]:
   return method, rules
 
 
+def _hint(c, method: methods.Method) -> HintConfig:
+  """The section `hint`; its defaults for a method that shows no hints, which
+  does not read it."""
+  section = HintConfig(**c.hint)
+  return section if 'hint' in method.reformulations else DEFAULT
+
+
 def _correction(c) -> tuple[importance.Correction, bool]:
   """The importance correction, and whether the gap is measured where a method
   has the log-probs of sampler and trainer."""
@@ -206,8 +214,12 @@ def _questions(c, method: methods.Method) -> _Questions:
   verifier = judge.verifier_of(c.judge, checks.golds(
       itertools.chain(words_of(source.pool), *splits.values()),
       c.guard.max_ungraded))
-  if method.reformulations and c.teacher.kind == 'stored':
+  hint = _hint(c, method)
+  if method.reformulations and c.teacher.kind == 'stored' and (
+      method.visited(hint)):
     checks.responses(words_of(source.pool))
+  if 'hint' in method.reformulations and hint.stored:
+    checks.stored_hints(c.method, words_of(source.pool))
   if _stored_states(c, method):
     checks.stored_states(c.method, words_of(source.pool))
   return _Questions(task=tasks.graded_by(task, verifier), source=source,
@@ -263,14 +275,17 @@ def _sampler(c, rules: zppo.Rules, student: _Student, task: tasks.Task,
 
 
 def _teacher(c, method: methods.Method, mesh, student: _Student,
-             asked: _Questions,
-             compress: compression.CompressionConfig) -> Teacher:
+             asked: _Questions, compress: compression.CompressionConfig,
+             hint: HintConfig) -> Teacher:
   kind = allowed.known('teacher.kind', c.teacher.kind, teachers.TEACHERS)
+  if 'hint' in method.reformulations and not hint.stored:
+    checks.writes_hints(c, student.chat)
   teacher = kind(teachers.TeacherContext(
       config=c, mesh=mesh, chat=student.chat,
       words=BOXED if student.loaded.chat else None, task=asked.task,
       compress=compress,
-      decoding=_decoding(c, c.algorithm.teacher_max_tokens)))
+      decoding=_decoding(c, c.algorithm.teacher_max_tokens),
+      hint=hint if 'hint' in method.reformulations else None))
   checks.media(asked.source.pool, teacher.capabilities, c.teacher.kind)
   lacks = lacking(c.teacher.kind, teacher.capabilities, PLAIN)
   if method.teacher_scores and lacks:
@@ -561,8 +576,9 @@ def build(config, day: Day | None = None) -> Run:
   student = _student(c, asked.task, mesh, day or dates.choose(c))
   asked = _fitting(c, asked, student.chat, rules.max_prompt)
   sampler = _sampler(c, rules, student, asked.task, mesh)
-  teacher = (_teacher(c, method, mesh, student, asked, compress)
-             if method.teacher or _teachers_states(c, method) else None)
+  hint = _hint(c, method)
+  teacher = (_teacher(c, method, mesh, student, asked, compress, hint)
+             if method.asked(hint) or _teachers_states(c, method) else None)
   of = _distillation(c, method, distil, student, teacher, asked, mesh)
   frozen = _reference(c, penalty, student, mesh)
   if frozen is not None and not penalty.sampled:
@@ -578,7 +594,7 @@ def build(config, day: Day | None = None) -> Run:
     gap_measured &= method.old_logps and 'sampler_logp' in example
   return Run(
       steps=c.steps, seed=c.seed, rules=rules, method=method,
-      compress=compress, num_updates=algo.updates,
+      compress=compress, hint=hint, num_updates=algo.updates,
       advantage_scope=algo.advantage_scope, correction=correct,
       gap_measured=gap_measured, source=asked.source, splits=asked.splits,
       eval_every=c.eval.every, probe=Every('probe', **c.probe),

@@ -151,8 +151,15 @@ def _score_by_reference(run: Run, minibatches: Sequence[MiniBatch]
   if frozen is None or not frozen.penalty.sampled:
     return list(minibatches)
   return [of._replace(batches=[
-      b.with_target(reference.TARGET, frozen.score_fn(frozen.params, b)[0])
+      b.with_target(reference.TARGET, _paced(
+          run, frozen.score_fn(frozen.params, b)[0]))
       for b in of.batches]) for of in minibatches]
+
+
+def _paced(run: Run, logp_BT: jax.Array) -> jax.Array:
+  """Log-probs that the device was asked for; Noticed if the run must end."""
+  run.notice.pace(logp_BT)
+  return logp_BT
 
 
 def score(run: Run, state: TrainState,
@@ -167,7 +174,8 @@ def score(run: Run, state: TrainState,
   if run.num_updates == 1 or not run.method.old_logps:
     return minibatches
   return [of._replace(
-      batches=[b.with_target('old_logp', run.score_fn(state.params, b)[0])
+      batches=[b.with_target('old_logp', _paced(
+          run, run.score_fn(state.params, b)[0]))
                for b in of.batches]) for of in minibatches]
 
 

@@ -19,7 +19,7 @@ from zppo_jax.arrays import TrainState
 from zppo_jax.learner.update import no_sums
 from zppo_jax.records import CallStats, Group, Purpose, Question
 from zppo_jax.rollout import collect
-from zppo_jax.runs import metrics, samples
+from zppo_jax.runs import checkpoints, metrics, samples
 from zppo_jax.teachers.in_process import InProcessTeacher
 from zppo_jax.train import minibatches as minibatch_lib
 from zppo_jax.train.run import Run
@@ -105,7 +105,8 @@ def update(run: Run, state: TrainState, minibatches):
             [jax.device_get(no_sums())] * count, [np.float32(0)] * count)
   sums, norms = [], []
   for of in minibatches:
-    state, new_sums, norm = run.update_fn(state, of.batches, float(of.count))
+    state, new_sums, norm = run.update_fn(
+        state, of.batches, float(of.count), between=run.notice.pace)
     sums.append(new_sums)
     norms.append(norm)
   return state, sums, norms
@@ -170,6 +171,8 @@ def train_step(run: Run, state: TrainState, buffer: ReplayBuffer, step: int,
   """
   clock = Clock()
   chat = run.sampler.chat
+  if run.journal is not None:
+    run.journal.begin(step, checkpoints.fingerprint(state.params))
   params = run.reshard_fn(state.params)
   ask = functools.partial(collect.collect, run.sampler, params,
                           seed=run.seed, step=step, purpose=Purpose.ROLLOUT)
@@ -187,7 +190,7 @@ def train_step(run: Run, state: TrainState, buffer: ReplayBuffer, step: int,
     buffer, settled = buffer.settle(plain, run.rules.tau, step)
   reformulated = zppo.reformulate_hard(
       plain, step, rules=run.rules, method=run.method, teacher=run.teacher,
-      chat=chat, compress=run.compress)
+      chat=chat, compress=run.compress, hint=run.hint)
   clock.lap('teacher')
   groups = plain + ask(reformulated.prompts)
   clock.lap('rollouts')

@@ -10,6 +10,7 @@ import numpy as np
 
 from zppo_jax import models, tasks
 from zppo_jax.algorithms import compression
+from zppo_jax.algorithms.privileged.hints import DEFAULT, HintConfig
 from zppo_jax.chat import segments
 from zppo_jax.chat.wording import Chat, Wording
 from zppo_jax.devices import sharding
@@ -77,6 +78,7 @@ class TeacherContext(NamedTuple):
     task: its grader grades answers.
     compress: when and how far traces are compressed.
     decoding: how the teacher's answers are drawn.
+    hint: how its hints are drawn; None if nobody asks it for hints.
   """
   config: Any
   mesh: Any
@@ -85,6 +87,7 @@ class TeacherContext(NamedTuple):
   task: tasks.Task
   compress: compression.CompressionConfig
   decoding: Decoding
+  hint: HintConfig | None = None
 
 
 def _in_process(context: TeacherContext) -> Teacher:
@@ -106,7 +109,9 @@ def _in_process(context: TeacherContext) -> Teacher:
   answers = collect.Sampler(
       engine=make_engine(
           model=models.on_mesh(loaded.model, mesh), mesh=mesh, chat=chat,
-          max_tokens=max(context.decoding.max_tokens, context.compress.cap + 1),
+          max_tokens=max(
+              context.decoding.max_tokens, context.compress.cap + 1,
+              context.hint.cap + 1 if context.hint else 0),
           num_rollouts=(c.algorithm.teacher_rollouts,),
           prompt_buckets=shapes.prompt_buckets,
           patch_buckets=shapes.patch_buckets,
@@ -114,12 +119,16 @@ def _in_process(context: TeacherContext) -> Teacher:
       chat=chat, grader=context.task.grader, decoding=context.decoding,
       num_rollouts=c.algorithm.teacher_rollouts)
   vocab = segments.true_vocabulary(chat.codec)
+  hint = context.hint or DEFAULT
   return InProcessTeacher(
       params=weight_sync.place_copy(loaded.params, loaded.model, mesh),
       answers=answers, summaries=dataclasses.replace(
           answers, decoding=Decoding(context.compress.cap + 1,
                                      context.compress.temperature),
           num_rollouts=1),
+      hints=dataclasses.replace(
+          answers, decoding=Decoding(hint.cap + 1, hint.temperature),
+          num_rollouts=1, grader=collect.UNGRADED),
       score_fn=functools.cache(lambda form: scoring.compile_describer(
           model=models.on_mesh(loaded.model, mesh), mesh=mesh,
           chunk=shapes.logprob_chunk, form=form, vocab=vocab)),
@@ -139,7 +148,7 @@ def _endpoint(context: TeacherContext) -> Teacher:
       grader=context.task.grader, decoding=context.decoding,
       num_answers=algo.teacher_rollouts,
       compress=context.compress, max_prompt=max(c.shapes.prompt_buckets),
-      seed=c.seed)
+      seed=c.seed, hints=context.hint or DEFAULT)
 
 
 def _stored(context: TeacherContext) -> Teacher:
