@@ -105,7 +105,7 @@ def get_config() -> ConfigDict:
       # the likeliest ids of the 'student' or 'teacher', or the 'sampled' token.
       support='',
       top=0,                 # likeliest ids that are kept; else 100
-      rest='',               # the other ids: 'bucket', 'renormalised', 'dropped'
+      rest='',               # the others: 'bucket', 'renormalised', 'dropped'
       temperature=1.0,       # teacher's; the student's: algorithm.temperature
       # The factor of the loss, by optimizer step: 'constant', 'linear' or
       # 'cosine' to coefficient_end in coefficient_updates updates (0: all of

@@ -20,11 +20,7 @@ from zppo_jax.algorithms import (
   reference,
   zppo,
 )
-from zppo_jax.algorithms.credit import (
-  settings as credit_settings,
-  targets as credit_targets,
-)
-from zppo_jax.algorithms.credit.settings import Credit
+from zppo_jax.algorithms.credit import targets as credit_targets
 from zppo_jax.algorithms.privileged.hints import DEFAULT, HintConfig
 from zppo_jax.arrays import (
   Hidden,
@@ -43,13 +39,11 @@ from zppo_jax.devices import sharding
 from zppo_jax.endpoints import judge
 from zppo_jax.learner import layouts, optimizers, scoring, states, update
 from zppo_jax.objectives import advantages, importance, losses
-from zppo_jax.records import Decoding, Every, Question
+from zppo_jax.records import Decoding, Every
 from zppo_jax.rollout import collect, weight_sync
 from zppo_jax.rollout.build import make_engine
 from zppo_jax.runs import checkpoints, watch
 from zppo_jax.teachers import PLAIN, Teacher, lacking
-from zppo_jax.teachers.in_process import InProcessTeacher
-from zppo_jax.teachers.stored import StoredTeacher
 from zppo_jax.train import (
   checks,
   guards,
@@ -57,8 +51,9 @@ from zppo_jax.train import (
   models as loading,
   teachers,
 )
+from zppo_jax.train.builders import distillation as parts_of
+from zppo_jax.train.builders.parts import Questions, Student
 from zppo_jax.train.run import Reference, Run
-from zppo_jax.verdicts.verifier import Verifier
 
 SCOPES = ('rollout_batch', 'minibatch')
 
@@ -83,22 +78,6 @@ def abstract_state(config, model, mesh) -> TrainState:
   tx, _ = optimizer(config)
   return states.abstract_state(
       model, tx, states.state_shardings(model, tx, mesh))
-
-
-class _Questions(NamedTuple):
-  """Questions and their grader, from the config's data, eval and judge."""
-  task: tasks.Task
-  source: QuestionLoader
-  splits: dict[str, tuple[Question, ...]]
-  verifier: Verifier
-
-
-class _Student(NamedTuple):
-  """The policy on its mesh: `loaded` holds its weights, `model` is the network
-  with the mesh's kernels."""
-  loaded: loading.Loaded
-  chat: Chat
-  model: models.Model
 
 
 class _Learner(NamedTuple):
@@ -150,7 +129,7 @@ def _normaliser(c, method: methods.Method) -> str:
   return method.normaliser
 
 
-def _reference(c, penalty: reference.Penalty, student: _Student,
+def _reference(c, penalty: reference.Penalty, student: Student,
                mesh) -> Reference | None:
   """The frozen reference policy: student.weights, whatever a run resumes or
   forks from."""
@@ -202,7 +181,7 @@ def _correction(c) -> tuple[importance.Correction, bool]:
   return correct, correct.on or weights != 'same'
 
 
-def _questions(c, method: methods.Method) -> _Questions:
+def _questions(c, method: methods.Method) -> Questions:
   """Questions whose gold answers can be read, and their verifier."""
   task = tasks.get(c.data.task)
   allowed.one_of('data.fit', c.data.fit, prompt_lengths.ON_OVERLONG)
@@ -220,23 +199,23 @@ def _questions(c, method: methods.Method) -> _Questions:
     checks.responses(words_of(source.pool))
   if 'hint' in method.reformulations and hint.stored:
     checks.stored_hints(c.method, words_of(source.pool))
-  if _stored_states(c, method):
+  if parts_of.stored_states(c, method):
     checks.stored_states(c.method, words_of(source.pool))
-  return _Questions(task=tasks.graded_by(task, verifier), source=source,
+  return Questions(task=tasks.graded_by(task, verifier), source=source,
                     splits=splits, verifier=verifier)
 
 
-def _student(c, task: tasks.Task, mesh, day: Day) -> _Student:
+def _student(c, task: tasks.Task, mesh, day: Day) -> Student:
   loaded = loading.load_model(c.student, lambda like: loading.placed(
       like, mesh, sharding.TRAIN_RULES), c.student.thinking, day)
   chat = loading.chat_of('student', loaded, c.data.task, task)
   model = models.on_mesh(loaded.model, mesh)
   loading.check_vocabulary('student', loaded, chat)
   loading.check_attention('student', loaded, mesh)
-  return _Student(loaded=loaded, chat=chat, model=model)
+  return Student(loaded=loaded, chat=chat, model=model)
 
 
-def _fitting(c, asked: _Questions, chat: Chat, most: int) -> _Questions:
+def _fitting(c, asked: Questions, chat: Chat, most: int) -> Questions:
   """The questions whose prompts fit the buckets.
 
   Args:
@@ -257,7 +236,7 @@ def _decoding(c, max_tokens: int) -> Decoding:
                   top_p=algo.top_p, top_k=algo.top_k)
 
 
-def _sampler(c, rules: zppo.Rules, student: _Student, task: tasks.Task,
+def _sampler(c, rules: zppo.Rules, student: Student, task: tasks.Task,
              mesh) -> collect.Sampler:
   """The sampler that draws the groups of a step."""
   algo, shapes = c.algorithm, c.shapes
@@ -274,8 +253,8 @@ def _sampler(c, rules: zppo.Rules, student: _Student, task: tasks.Task,
       decoding=_decoding(c, algo.max_tokens), num_rollouts=algo.rollouts)
 
 
-def _teacher(c, method: methods.Method, mesh, student: _Student,
-             asked: _Questions, compress: compression.CompressionConfig,
+def _teacher(c, method: methods.Method, mesh, student: Student,
+             asked: Questions, compress: compression.CompressionConfig,
              hint: HintConfig) -> Teacher:
   kind = allowed.known('teacher.kind', c.teacher.kind, teachers.TEACHERS)
   if 'hint' in method.reformulations and not hint.stored:
@@ -294,144 +273,6 @@ def _teacher(c, method: methods.Method, mesh, student: _Student,
   return teacher
 
 
-class _Distillation(NamedTuple):
-  """What a distillation row brings; its fields are fields of Run, but `frozen`:
-  name -> (model, params) of what runs inside the update."""
-  distil: distillation.Distil | None
-  reducer: str
-  stored_need: str
-  stored: StoredTeacher | None
-  student_ids_fn: Callable | None
-  frozen: dict
-
-
-def _stored_states(c, method: methods.Method) -> bool:
-  """Whether some step may train on answers that came with the questions."""
-  return method.states == 'stored' or (
-      method.states == 'mixed' and c.distil.other_states == 'stored')
-
-
-def _teachers_states(c, method: methods.Method) -> bool:
-  """Whether some step may train on fresh answers of the teacher."""
-  return method.states == 'teacher' or (
-      method.states == 'mixed' and c.distil.other_states == 'teacher')
-
-
-def _distillation(c, method: methods.Method,
-                  distil: distillation.Distil | None, student: _Student,
-                  teacher: Teacher | None, asked: _Questions,
-                  mesh) -> _Distillation:
-  """The parts of a distillation row, checked against its teacher.
-
-  Raises:
-    ValueError: for a teacher that cannot give what the row needs, naming it.
-  """
-  if distil is None:
-    return _Distillation(
-        distil=None, reducer=method.reducer, stored_need='', stored=None,
-        student_ids_fn=None, frozen={})
-  needs = method.needs_of(distil)
-  if method.terms and credit_settings.of_section(
-      c.credit, method.credit, 1, terms=method.terms).asks_teacher:
-    needs |= {'teacher_scores'}
-  vocab = segments.true_vocabulary(student.chat.codec)
-  checks.needs(c, needs, distil, teacher)
-  if 'teacher_given' in needs and distil.top > vocab:
-    raise ValueError(f'distil.top is {distil.top}; the vocabulary has {vocab} '
-                     'ids')
-  hidden = 'teacher_hidden' in needs
-  if hidden:
-    _check_beside(student, teacher)
-  # Scores of any ids come with those of the tokens.
-  stored_need = next(iter(sorted(
-      needs - {'teacher_hidden'}, key=lambda need: need == 'teacher_scores')),
-      '')
-  return _Distillation(
-      distil=distil, reducer=distil.reducer, stored_need=stored_need,
-      stored=StoredTeacher(
-          chat=student.chat, grader=asked.task.grader,
-          num_answers=c.algorithm.teacher_rollouts, seed=c.seed)
-      if _stored_states(c, method) else None,
-      student_ids_fn=_student_ids(c, student, mesh, vocab, distil.top)
-      if stored_need == 'teacher_given' else None,
-      frozen={'teacher': (teacher.answers.engine.programs.model,
-                          teacher.params)} if hidden else {})
-
-
-def _check_beside(student: _Student, teacher: InProcessTeacher) -> None:
-  """ValueError unless the teacher can run on the student's micro-batches."""
-  theirs = teacher.answers.engine.programs.model.num_axes
-  if theirs != student.model.num_axes:
-    raise ValueError(
-        f'teacher.weights have {theirs} rotary axes, student.weights '
-        f'{student.model.num_axes}; inside the update both read the same '
-        "positions. A stored form needs no such pass: distil.support = "
-        "'student', 'teacher' or 'sampled'")
-  ours = segments.true_vocabulary(student.chat.codec)
-  if teacher.vocab != ours:
-    raise ValueError(f"teacher.weights have a vocabulary of {teacher.vocab} "
-                     f'ids, student.weights of {ours}')
-
-
-def _student_ids(c, student: _Student, mesh, vocab: int, top: int) -> Callable:
-  """(rollout copy, sequences) -> int32 [R, K] of each, the likeliest ids."""
-  score = teachers.compile_scores(
-      c, student.model, mesh, vocab, scoring.Form(top=top))
-  return lambda params, sequences: score(params, sequences).top_ids
-
-
-def _credit(c, method: methods.Method, of: _Distillation,
-            teacher: Teacher | None, student: _Student,
-            mesh) -> tuple[Credit | None, Callable | None]:
-  """The section `credit`, checked against what is known of each token, and
-  (rollout copy, groups, targets, step) -> the targets with the student's own
-  scores and those of the base.
-
-  Raises:
-    ValueError: for a part that reads what the method does not have.
-  """
-  if not method.terms:
-    return None, None
-  credit = credit_settings.of_section(
-      c.credit, method.credit, c.steps * c.algorithm.updates,
-      terms=method.terms)
-  has = ['tokens', *(['advantage'] if method.states == 'student' else []),
-         'logps', 'entropies']
-  if of.stored_need:
-    has.append('teacher_logps')
-    if teacher.capabilities.entropy:
-      has.append('teacher_entropies')
-  if credit.base == 'initial':
-    has.append('base_logps')
-  if of.stored_need == 'teacher_given':
-    has.append('divergences')
-  credit_settings.check(credit, has)
-  vocab = segments.true_vocabulary(student.chat.codec)
-  compiled = functools.partial(
-      teachers.compile_scores, c, student.model, mesh, vocab)
-  temperature = c.algorithm.temperature
-  own = base = None
-  if credit.reads & {'logps', 'entropies', 'divergences'}:
-    own = compiled(scoring.Form(
-        given='divergences' in credit.reads, temperature=temperature,
-        entropy='entropies' in credit.reads))
-  if 'base_logps' in credit.reads:
-    base = functools.partial(
-        compiled(scoring.Form(temperature=temperature)),
-        weight_sync.place_copy(student.loaded.params, student.model, mesh))
-  if own is None and base is None:
-    return credit, None
-
-  def own_scores(params, groups, targets, step):
-    places = credit_targets.read_places(
-        credit, groups, c.seed, step, step * c.algorithm.updates)
-    return credit_targets.with_own(
-        targets, groups, places,
-        None if own is None else functools.partial(own, params), base)
-
-  return credit, own_scores
-
-
 def _example_output(frozen: dict, vocab: int) -> PolicyOutput:
   """A PolicyOutput of one token, of the types that a run has."""
   token = np.zeros((1, 1), np.float32)
@@ -443,7 +284,7 @@ def _example_output(frozen: dict, vocab: int) -> PolicyOutput:
 
 
 def _loss(c, method: methods.Method, correct: importance.Correction,
-          gap_measured: bool, of: _Distillation, vocab: int,
+          gap_measured: bool, of: parts_of.Distillation, vocab: int,
           penalty: reference.Penalty,
           example: dict[str, np.ndarray]) -> losses.Loss:
   """The method's loss with its correction.
@@ -481,9 +322,9 @@ def _loss(c, method: methods.Method, correct: importance.Correction,
   return loss
 
 
-def _learner(c, method: methods.Method, student: _Student, mesh, tx,
+def _learner(c, method: methods.Method, student: Student, mesh, tx,
              correct: importance.Correction, gap_measured: bool,
-             of: _Distillation, penalty: reference.Penalty,
+             of: parts_of.Distillation, penalty: reference.Penalty,
              example: dict[str, np.ndarray]) -> _Learner:
   algo, shapes, model = c.algorithm, c.shapes, student.model
   vocab = segments.true_vocabulary(student.chat.codec)
@@ -492,7 +333,7 @@ def _learner(c, method: methods.Method, student: _Student, mesh, tx,
   counted = vocab if of.distil and 'sampler_logp' not in example else None
   responses = tuple(shapes.response_buckets) or (
       max(algo.max_tokens, algo.teacher_max_tokens)
-      if _teachers_states(c, method) else algo.max_tokens,)
+      if parts_of.teachers_states(c, method) else algo.max_tokens,)
   shardings = states.state_shardings(model, tx, mesh)
   own = algo.updates == 1 and method.old_logps
   loss_fn = functools.partial(
@@ -571,19 +412,21 @@ def build(config, day: Day | None = None) -> Run:
   mesh = sharding.make_mesh(sharding.MeshConfig(**c.mesh))
   checks.slots(c, mesh)
   _check_room(c)
-  if _teachers_states(c, method):
+  if parts_of.teachers_states(c, method):
     checks.teacher_rows(c)
   student = _student(c, asked.task, mesh, day or dates.choose(c))
   asked = _fitting(c, asked, student.chat, rules.max_prompt)
   sampler = _sampler(c, rules, student, asked.task, mesh)
   hint = _hint(c, method)
   teacher = (_teacher(c, method, mesh, student, asked, compress, hint)
-             if method.asked(hint) or _teachers_states(c, method) else None)
-  of = _distillation(c, method, distil, student, teacher, asked, mesh)
+             if method.asked(hint) or parts_of.teachers_states(c, method)
+             else None)
+  of = parts_of.distillation_of(
+      c, method, distil, student, teacher, asked, mesh)
   frozen = _reference(c, penalty, student, mesh)
   if frozen is not None and not penalty.sampled:
     of = of._replace(frozen={reference.MODEL: (student.model, frozen.params)})
-  credit, own_scores = _credit(c, method, of, teacher, student, mesh)
+  credit, own_scores = parts_of.credit_of(c, method, of, teacher, student, mesh)
   if credit is not None:
     method = dataclasses.replace(method, targets=functools.partial(
         credit_targets.two_terms, credit=credit, all_graded=penalty.on))

@@ -113,7 +113,8 @@ def with_own(targets: Targets, groups: Sequence[Group],
       response=groups[p].rollouts[g].tokens) for p, g in places]
   kept = [targets.get(place, {}).get('kept_ids') for place in places]
   if own is not None:
-    scores = own(sequences, kept if all(x is not None for x in kept) else ())
+    ids = [x for x in kept if x is not None]
+    scores = own(sequences, ids if len(ids) == len(kept) else ())
     for name, arrays in (('own_logp', scores.logps),
                          ('own_entropy', scores.entropies),
                          ('own_kept_logps', scores.given_logps)):
