@@ -189,7 +189,9 @@ def _correction(c) -> tuple[importance.Correction, bool]:
   has the log-probs of sampler and trainer."""
   correct = importance.Correction(**c.algorithm.correction)
   weights = c.student.rollout_weights
-  allowed.known('student.rollout_weights', weights, weight_sync.WEIGHTS)
+  for who, form in (('student', weights),
+                    ('teacher', c.teacher.rollout_weights)):
+    allowed.one_of(f'{who}.rollout_weights', form, weight_sync.WEIGHTS)
   if weights == 'int8' and not correct.on:
     print("student.rollout_weights is 'int8': rollouts come from another "
           'policy than the trained one; algorithm.correction is recommended, '
@@ -270,13 +272,15 @@ def _sampler(c, rules: zppo.Rules, student: _Student, task: tasks.Task,
 
 
 def _teacher(c, method: methods.Method, mesh, student: _Student,
-             asked: _Questions, compress: compression.CompressionConfig,
+             sampler: collect.Sampler, asked: _Questions,
+             compress: compression.CompressionConfig,
              hint: HintConfig) -> Teacher:
   kind = allowed.known('teacher.kind', c.teacher.kind, teachers.TEACHERS)
   if 'hint' in method.reformulations and not hint.stored:
     checks.writes_hints(c, student.chat)
   teacher = kind(teachers.TeacherContext(
-      config=c, mesh=mesh, chat=student.chat,
+      config=c, mesh=mesh, make_room=sampler.engine.release,
+      chat=student.chat,
       words=BOXED if student.loaded.chat else None, task=asked.task,
       compress=compress,
       decoding=_decoding(c, c.algorithm.teacher_max_tokens),
@@ -333,7 +337,7 @@ def _distillation(c, method: methods.Method,
                      'ids')
   hidden = 'teacher_hidden' in needs
   if hidden:
-    _check_beside(student, teacher)
+    _check_beside(student, teacher, mesh)
   stored_need = next(iter(needs - {'teacher_hidden'}), '')
   return _Distillation(
       distil=distil, reducer=distil.reducer, stored_need=stored_need,
@@ -347,8 +351,16 @@ def _distillation(c, method: methods.Method,
                           teacher.params)} if hidden else {})
 
 
-def _check_beside(student: _Student, teacher: InProcessTeacher) -> None:
+def _check_beside(student: _Student, teacher: InProcessTeacher, mesh) -> None:
   """ValueError unless the teacher can run on the student's micro-batches."""
+  own = teacher.answers.engine.programs.mesh
+  if own != mesh:
+    raise ValueError(
+        f'teacher.mesh is {"x".join(map(str, own.devices.shape))} (data x fsdp '
+        f'x tensor), mesh is {"x".join(map(str, mesh.devices.shape))}; inside '
+        'the update both models are one program on one mesh. Allowed: all 0, '
+        "the run's mesh; or a stored form, which needs no such pass: "
+        "distil.support = 'student', 'teacher' or 'sampled'")
   theirs = teacher.answers.engine.programs.model.num_axes
   if theirs != student.model.num_axes:
     raise ValueError(
@@ -525,8 +537,9 @@ def build(config, day: Day | None = None) -> Run:
   asked = _fitting(c, asked, student.chat, rules.max_prompt)
   sampler = _sampler(c, rules, student, asked.task, mesh)
   hint = _hint(c, method)
-  teacher = (_teacher(c, method, mesh, student, asked, compress, hint)
-             if method.asked(hint) or _teachers_states(c, method) else None)
+  teacher = (
+      _teacher(c, method, mesh, student, sampler, asked, compress, hint)
+      if method.asked(hint) or _teachers_states(c, method) else None)
   of = _distillation(c, method, distil, student, teacher, asked, mesh)
   frozen = _reference(c, penalty, student, mesh)
   if frozen is not None and not penalty.sampled:
