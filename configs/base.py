@@ -41,6 +41,12 @@ def get_config() -> ConfigDict:
       kind='in_process',     # or 'endpoint', 'stored' (docs/teachers.md)
       weights='', dtype='bfloat16', remat='none', unroll=1, attention='auto',
       end_tokens=(),         # like the student's: it answers the same prompts
+      # The weights that a teacher of this process holds: 'same' (its dtype),
+      # 'bfloat16', or 'int8' with one scale per channel, for scores too.
+      rollout_weights='same',
+      # Another mesh over the same devices, e.g. tensor up to its heads; all 0:
+      # the run's own mesh. Answers do not depend on it.
+      mesh=ConfigDict(dict(data=0, fsdp=0, tensor=0)),
       # Over the last `window` steps that asked the teacher, a run stops if more
       # than max_failures of the answers are missing, or if the teacher answers
       # less than min_answered of the questions correctly. With min_answered = 0
@@ -166,7 +172,9 @@ def get_config() -> ConfigDict:
       schedule='constant', warmup_steps=0, schedule_steps=0,
       total_updates=0))        # former schedule_steps, in updates: must be 0
 
-  c.mesh = ConfigDict(dict(data=1, fsdp=1, tensor=1))
+  # Devices along each axis. `slices` is the number of TPU slices of a run; they
+  # lie along data, which must be a multiple of it.
+  c.mesh = ConfigDict(dict(data=1, fsdp=1, tensor=1, slices=1))
 
   # Each engine compiles one program per bucket.
   c.shapes = s = ConfigDict()

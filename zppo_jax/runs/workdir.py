@@ -192,6 +192,8 @@ ADDED = {'algorithm.reference.kind': 'none',
          'student.date': '', 'student.end_tokens': [],
          'student.chat_template': '',
          'teacher.endpoint.scores': 'echo',
+         'mesh.slices': 1, 'teacher.mesh.data': 0, 'teacher.mesh.fsdp': 0,
+         'teacher.mesh.tensor': 0, 'teacher.rollout_weights': 'same',
          'teacher.end_tokens': []}  # fields of MAY_CHANGE may be missing, too
 
 

@@ -1,4 +1,4 @@
-"""A teacher that runs on the same mesh as the student."""
+"""A teacher that runs on the devices of the student, in turns with it."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -12,6 +12,7 @@ from zppo_jax.learner import scoring
 from zppo_jax.records import (
   Answers,
   CallStats,
+  Group,
   Prompt,
   Purpose,
   Scores,
@@ -28,7 +29,9 @@ class InProcessTeacher:
   """A frozen model with samplers of one engine, and a scorer.
 
   Attributes:
-    params: the teacher's weights, in the rollout sharding.
+    params: the teacher's weights, in the rollout sharding of its mesh.
+    make_room: is called before the devices work for the teacher; it frees what
+      the student's idle engine holds.
     answers: the sampler of G_T rollouts per question.
     summaries: the sampler of one summary per trace, cut at the compression cap.
     hints: the sampler of one hint per question, cut at the cap of hints, which
@@ -41,6 +44,7 @@ class InProcessTeacher:
     seed: the run's seed.
   """
   params: Any
+  make_room: Callable[[], Any]
   answers: collect.Sampler
   summaries: collect.Sampler
   hints: collect.Sampler
@@ -60,9 +64,7 @@ class InProcessTeacher:
 
   def answer(self, prompts: Sequence[Prompt], step: int) -> Answers:
     """Graded rollouts, whose draws are keyed by (question, step)."""
-    groups = collect.collect(self.answers, self.params, prompts,
-                              seed=self.seed, step=step,
-                              purpose=Purpose.TEACHER)
+    groups = self._drawn(self.answers, prompts, step, Purpose.TEACHER)
     wanted = len(prompts) * self.answers.num_rollouts
     return Answers(groups=tuple(groups), calls=CallStats(answers=wanted))
 
@@ -70,9 +72,7 @@ class InProcessTeacher:
                 step: int) -> Summaries:
     """One summary per prompt."""
     del traces  # the prompts hold them
-    groups = collect.collect(self.summaries, self.params, prompts,
-                              seed=self.seed, step=step,
-                              purpose=Purpose.COMPRESSION)
+    groups = self._drawn(self.summaries, prompts, step, Purpose.COMPRESSION)
     return Summaries(rollouts=tuple(g.rollouts[0] for g in groups),
                      calls=CallStats(answers=len(prompts)))
 
@@ -80,10 +80,18 @@ class InProcessTeacher:
            step: int) -> Summaries:
     """One hint per prompt."""
     del traces  # the prompts hold them
-    groups = collect.collect(self.hints, self.params, prompts, seed=self.seed,
-                             step=step, purpose=Purpose.HINTS)
+    groups = self._drawn(self.hints, prompts, step, Purpose.HINTS)
     return Summaries(rollouts=tuple(g.rollouts[0] for g in groups),
                      calls=CallStats(answers=len(prompts)))
+
+  def _drawn(self, sampler: collect.Sampler, prompts: Sequence[Prompt],
+             step: int, purpose: Purpose) -> list[Group]:
+    """Graded groups; the caches of student and teacher never exist at once."""
+    self.make_room()
+    groups = collect.collect(sampler, self.params, prompts, seed=self.seed,
+                             step=step, purpose=purpose)
+    sampler.engine.release()
+    return groups
 
   def score(self, sequences: Sequence[TokenSequence], wanted: Wanted = PLAIN,
             step: int | None = None) -> Scores:
@@ -105,6 +113,7 @@ class InProcessTeacher:
           allowed.number(f'the {which} of the ids to score', int(bound),
                          f'[-1, {self.vocab})',
                          note=', the ids of the vocabulary, or -1 for none')
+    self.make_room()
     programs = self.answers.engine.programs
     results = scoring.by_row(
         self.score_fn(scoring.Form(

@@ -173,7 +173,9 @@ def _correction(c) -> tuple[importance.Correction, bool]:
   has the log-probs of sampler and trainer."""
   correct = importance.Correction(**c.algorithm.correction)
   weights = c.student.rollout_weights
-  allowed.known('student.rollout_weights', weights, weight_sync.WEIGHTS)
+  for who, form in (('student', weights),
+                    ('teacher', c.teacher.rollout_weights)):
+    allowed.one_of(f'{who}.rollout_weights', form, weight_sync.WEIGHTS)
   if weights == 'int8' and not correct.on:
     print("student.rollout_weights is 'int8': rollouts come from another "
           'policy than the trained one; algorithm.correction is recommended, '
@@ -254,13 +256,15 @@ def _sampler(c, rules: zppo.Rules, student: Student, task: tasks.Task,
 
 
 def _teacher(c, method: methods.Method, mesh, student: Student,
-             asked: Questions, compress: compression.CompressionConfig,
+             sampler: collect.Sampler, asked: Questions,
+             compress: compression.CompressionConfig,
              hint: HintConfig) -> Teacher:
   kind = allowed.known('teacher.kind', c.teacher.kind, teachers.TEACHERS)
   if 'hint' in method.reformulations and not hint.stored:
     checks.writes_hints(c, student.chat)
   teacher = kind(teachers.TeacherContext(
-      config=c, mesh=mesh, chat=student.chat,
+      config=c, mesh=mesh, make_room=sampler.engine.release,
+      chat=student.chat,
       words=BOXED if student.loaded.chat else None, task=asked.task,
       compress=compress,
       decoding=_decoding(c, c.algorithm.teacher_max_tokens),
@@ -418,9 +422,9 @@ def build(config, day: Day | None = None) -> Run:
   asked = _fitting(c, asked, student.chat, rules.max_prompt)
   sampler = _sampler(c, rules, student, asked.task, mesh)
   hint = _hint(c, method)
-  teacher = (_teacher(c, method, mesh, student, asked, compress, hint)
-             if method.asked(hint) or parts_of.teachers_states(c, method)
-             else None)
+  teacher = (
+      _teacher(c, method, mesh, student, sampler, asked, compress, hint)
+      if method.asked(hint) or parts_of.teachers_states(c, method) else None)
   of = parts_of.distillation_of(
       c, method, distil, student, teacher, asked, mesh)
   frozen = _reference(c, penalty, student, mesh)

@@ -73,15 +73,17 @@ def numbers(c) -> None:
                        'least one size, each >= 1')
 
 
-def slots(c, mesh) -> None:
-  """ValueError for slots that whole groups do not fill on every device."""
+def slots(c, mesh, field: str = 'mesh') -> None:
+  """ValueError for slots that whole groups do not fill on every device of a
+  mesh, whose field in the config is `field`."""
   slots, algo = c.shapes.slots, c.algorithm
   group = math.lcm(algo.rollouts, algo.teacher_rollouts)
   shards = sharding.batch_shards(mesh)
   if slots is not None and (slots < 1 or slots % (group * shards)):
     raise ValueError(
         f'shapes.slots is {slots}; it must be None or a multiple of '
-        f'{group * shards}: {shards} data device(s) (mesh.data x mesh.fsdp) '
+        f'{group * shards}: {shards} data device(s) ({field}.data x '
+        f'{field}.fsdp) '
         f'times {group} slots, in which groups of algorithm.rollouts = '
         f'{algo.rollouts} and of algorithm.teacher_rollouts = '
         f'{algo.teacher_rollouts} both come out even')

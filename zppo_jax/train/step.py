@@ -19,6 +19,7 @@ from zppo_jax.arrays import TrainState
 from zppo_jax.learner.update import no_sums
 from zppo_jax.records import CallStats, Group, Purpose, Question
 from zppo_jax.rollout import collect
+from zppo_jax.rollout.engine import Engine
 from zppo_jax.runs import checkpoints, metrics, samples
 from zppo_jax.teachers.in_process import InProcessTeacher
 from zppo_jax.train import minibatches as minibatch_lib
@@ -144,12 +145,17 @@ def _probe(run: Run, plain: list[Group], step: int, ask):
   return probe, ask(probe.prompts)
 
 
-def _compilations(run: Run) -> dict[str, int]:
+def _engines(run: Run) -> dict[str, Engine]:
+  """The engines of this process by role."""
   engines = {'student': run.sampler.engine}
   if isinstance(run.teacher, InProcessTeacher):
     engines['teacher'] = run.teacher.answers.engine
+  return engines
+
+
+def _compilations(run: Run) -> dict[str, int]:
   return {role: engine.programs.compilations
-          for role, engine in engines.items()}
+          for role, engine in _engines(run).items()}
 
 
 def train_step(run: Run, state: TrainState, buffer: ReplayBuffer, step: int,
@@ -206,6 +212,10 @@ def train_step(run: Run, state: TrainState, buffer: ReplayBuffer, step: int,
   if lessons.teacher:
     clock.lap('teacher')
   scored = minibatch_lib.score_by_teacher(run, params, lessons.groups, step)
+  # Caches and rollout copy make room for scoring and the update.
+  del ask, params
+  for engine in _engines(run).values():
+    engine.release()
   minibatches, asked = minibatch_lib.make(
       run, lessons.groups,
       advantages_PG if lessons.states == 'student' else None, step, scored)

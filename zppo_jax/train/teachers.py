@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from zppo_jax import models, tasks
 from zppo_jax.algorithms import compression
@@ -21,6 +22,7 @@ from zppo_jax.rollout.build import make_engine
 from zppo_jax.teachers import Teacher, endpoint
 from zppo_jax.teachers.in_process import InProcessTeacher
 from zppo_jax.teachers.stored import StoredTeacher
+from zppo_jax.train import checks
 from zppo_jax.train.models import (
   chat_of,
   check_attention,
@@ -72,6 +74,7 @@ class TeacherContext(NamedTuple):
   Attributes:
     config: the run's config.
     mesh: the run's mesh.
+    make_room: frees what the student's idle engine holds on the devices.
     chat: the student's chat.
     words: the text around a question without a template; None if the task's own
       chat has none.
@@ -82,6 +85,7 @@ class TeacherContext(NamedTuple):
   """
   config: Any
   mesh: Any
+  make_room: Callable[[], Any]
   chat: Chat
   words: Wording | None
   task: tasks.Task
@@ -90,8 +94,24 @@ class TeacherContext(NamedTuple):
   hint: HintConfig | None = None
 
 
+def _mesh(c, mesh: Mesh) -> Mesh:
+  """The teacher's mesh over the devices of the run's.
+
+  Raises:
+    ValueError: as sharding.make_mesh and checks.slots, of `teacher.mesh`.
+  """
+  if not any(c.teacher.mesh.values()):
+    return mesh
+  own = sharding.make_mesh(
+      sharding.MeshConfig(**c.teacher.mesh, slices=c.mesh.slices),
+      sorted(mesh.devices.flat, key=lambda d: d.id), 'teacher.mesh')
+  checks.slots(c, own, 'teacher.mesh')
+  return own
+
+
 def _in_process(context: TeacherContext) -> Teacher:
-  c, mesh, shapes = context.config, context.mesh, context.config.shapes
+  c, shapes = context.config, context.config.shapes
+  mesh = _mesh(c, context.mesh)
   cast = functools.partial(weight_sync.cast, dtype=c.teacher.dtype)
   loaded = load_model(c.teacher, lambda like: placed(
       jax.eval_shape(cast, like), mesh, sharding.ROLLOUT_RULES),
@@ -100,6 +120,10 @@ def _in_process(context: TeacherContext) -> Teacher:
   check_vocabulary('teacher', loaded, chat)
   check_attention('teacher', loaded, mesh)
   check_same_words(context.chat, chat)
+  model = models.on_mesh(loaded.model, mesh)
+  params = weight_sync.place_copy(loaded.params, model, mesh,
+                                  c.teacher.rollout_weights)
+  del loaded  # what follows would keep its weights
   # Prompts are the student's, but the teacher's vocabulary may have other
   # padding rows, which its own codec knows. A turn also ends with the student's
   # end tokens, because the prompt has the student's template.
@@ -108,7 +132,7 @@ def _in_process(context: TeacherContext) -> Teacher:
     chat = dataclasses.replace(chat, codec=chat.codec.ending(ends))
   answers = collect.Sampler(
       engine=make_engine(
-          model=models.on_mesh(loaded.model, mesh), mesh=mesh, chat=chat,
+          model=model, mesh=mesh, chat=chat,
           max_tokens=max(
               context.decoding.max_tokens, context.compress.cap + 1,
               context.hint.cap + 1 if context.hint else 0),
@@ -121,7 +145,7 @@ def _in_process(context: TeacherContext) -> Teacher:
   vocab = segments.true_vocabulary(chat.codec)
   hint = context.hint or DEFAULT
   return InProcessTeacher(
-      params=weight_sync.place_copy(loaded.params, loaded.model, mesh),
+      params=params, make_room=context.make_room,
       answers=answers, summaries=dataclasses.replace(
           answers, decoding=Decoding(context.compress.cap + 1,
                                      context.compress.temperature),
@@ -130,7 +154,7 @@ def _in_process(context: TeacherContext) -> Teacher:
           answers, decoding=Decoding(hint.cap + 1, hint.temperature),
           num_rollouts=1, grader=collect.UNGRADED),
       score_fn=functools.cache(lambda form: scoring.compile_describer(
-          model=models.on_mesh(loaded.model, mesh), mesh=mesh,
+          model=model, mesh=mesh,
           chunk=shapes.logprob_chunk, form=form, vocab=vocab)),
       vocab=vocab,
       row_buckets=tuple(sorted(shapes.row_buckets)),

@@ -67,7 +67,7 @@ def distillation_of(c, method: methods.Method,
                      'ids')
   hidden = 'teacher_hidden' in needs
   if hidden:
-    _check_beside(student, teacher)
+    _check_beside(student, teacher, mesh)
   # Scores of any ids come with those of the tokens.
   stored_need = next(iter(sorted(
       needs - {'teacher_hidden'}, key=lambda need: need == 'teacher_scores')),
@@ -84,8 +84,16 @@ def distillation_of(c, method: methods.Method,
                           teacher.params)} if hidden else {})
 
 
-def _check_beside(student: Student, teacher: InProcessTeacher) -> None:
+def _check_beside(student: Student, teacher: InProcessTeacher, mesh) -> None:
   """ValueError unless the teacher can run on the student's micro-batches."""
+  own = teacher.answers.engine.programs.mesh
+  if own != mesh:
+    raise ValueError(
+        f'teacher.mesh is {"x".join(map(str, own.devices.shape))} (data x fsdp '
+        f'x tensor), mesh is {"x".join(map(str, mesh.devices.shape))}; inside '
+        'the update both models are one program on one mesh. Allowed: all 0, '
+        "the run's mesh; or a stored form, which needs no such pass: "
+        "distil.support = 'student', 'teacher' or 'sampled'")
   theirs = teacher.answers.engine.programs.model.num_axes
   if theirs != student.model.num_axes:
     raise ValueError(
