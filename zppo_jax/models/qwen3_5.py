@@ -182,9 +182,15 @@ class Layer(nn.Module):
 
 
 class Block(nn.Module):
-  """One period: DeltaNet layers, then attention."""
+  """One period: DeltaNet layers, then attention.
+
+  Attributes:
+    scanned: whether the DeltaNet layers are one scan (layers.over_layers);
+      their states are then stacked, and else a tuple over them.
+  """
   config: Qwen35Config
   mesh: jax.sharding.Mesh | None
+  scanned: bool
 
   @nn.compact
   def __call__(self, x_BTD, runs, rotary, segment_BT, valid, past):
@@ -196,15 +202,21 @@ class Block(nn.Module):
     layer = Layer
     if c.remat != 'none':
       layer = nn.remat(Layer, policy=REMAT[c.remat], prevent_cse=False)
-    states = []
-    for i in range(c.period - 1):
-      state = None if past is None else past[1][i]
-      x_BTD, state = layer(c, self.mesh, False, name=f'layer_{i}')(
-          x_BTD, runs, state)
-      states.append(state)
-    x_BTD, (k, v) = layer(c, self.mesh, True, name=f'layer_{c.period - 1}')(
+    *names, last = (f'layer_{i}' for i in range(c.period))
+    if self.scanned:
+      x_BTD, states = layers.over_layers(
+          self, layer(c, self.mesh, False, parent=None), names, x_BTD, (runs,),
+          past and past[1])
+    else:
+      states = []
+      for i, name in enumerate(names):
+        x_BTD, state = layer(c, self.mesh, False, name=name)(
+            x_BTD, runs, past and past[1][i])
+        states.append(state)
+      states = tuple(states)
+    x_BTD, (k, v) = layer(c, self.mesh, True, name=last)(
         x_BTD, rotary, segment_BT, valid, past and past[0])
-    return x_BTD, (k, v, tuple(states))
+    return x_BTD, (k, v, states)
 
 
 class Qwen35(nn.Module):
@@ -267,15 +279,18 @@ class Qwen35(nn.Module):
         frequency=frequency, amplitude=amplitude)
     runs = gated_delta.runs(segment_BT)
     past, valid = cached.by_layer(cache)
+    scanned = c.remat != 'none' and self.has_variable('params', 'blocks')
     if isinstance(past, list):
       past = list(zip(past, cache.state, strict=True))
     elif past is not None:
-      blocked = jax.tree.map(
+      past = past, jax.tree.map(
           lambda s: s.reshape(c.num_blocks, -1, *s.shape[1:]), cache.state)
-      past = past, tuple(jax.tree.map(lambda s: s[:, i], blocked)  # noqa: B023
-                         for i in range(c.period - 1))
+      if not scanned:
+        past = past[0], tuple(
+            jax.tree.map(lambda s: s[:, i], past[1])  # noqa: B023
+            for i in range(c.period - 1))
     x, new = layers.over_blocks(
-        self, Block, (c, self.mesh), c.num_blocks, x,
+        self, Block, (c, self.mesh, scanned), c.num_blocks, x,
         (runs, rotary, segment_BT, valid), past, unroll=c.unroll)
     x = OffsetNorm(c.norm_eps, name='norm')(x)
     k, v, state = layers.columns(new)
@@ -284,6 +299,7 @@ class Qwen35(nn.Module):
       k, v = jax.tree.map(back, (k, v))
     else:
       k, v = jax.vmap(back)(k), jax.vmap(back)(v)
-      state = jax.tree.map(
-          lambda *s: jnp.stack(s, 1).reshape(-1, *s[0].shape[1:]), *state)
+      if not scanned:
+        state = jax.tree.map(lambda *s: jnp.stack(s, 1), *state)
+      state = jax.tree.map(lambda s: s.reshape(-1, *s.shape[2:]), state)
     return back(x), NewKV(k, v, state)
