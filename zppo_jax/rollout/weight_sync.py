@@ -76,7 +76,13 @@ def compile_reshard(model: Model, mesh: Mesh,
 
 def place_copy(params: Any, model: Model, mesh: Mesh,
                weights: str = 'same') -> Any:
-  """`rollout_copy` of host or device params, in the rollout sharding."""
-  copy = rollout_copy(params, jnp.dtype(model.config.dtype), weights)
-  return jax.device_put(
-      copy, sharding.param_shardings(copy, mesh, sharding.ROLLOUT_RULES))
+  """`rollout_copy` of host or device params, in the rollout sharding; of shapes
+  the shapes of the copy, with their shardings."""
+  of = lambda x: sharding.param_shardings(x, mesh, sharding.ROLLOUT_RULES)
+  make = lambda x: rollout_copy(x, jnp.dtype(model.config.dtype), weights)
+  if isinstance(jax.tree.leaves(params)[0], jax.ShapeDtypeStruct):
+    copy = jax.eval_shape(make, params)
+    return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(
+        x.shape, x.dtype, sharding=s), copy, of(copy))
+  copy = make(params)
+  return jax.device_put(copy, of(copy))

@@ -6,7 +6,7 @@ All checks are made before anything is compiled; checks.py checks values.
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -79,7 +79,7 @@ def abstract_state(config, model, mesh) -> TrainState:
       model, tx, states.state_shardings(model, tx, mesh))
 
 
-class _Questions(NamedTuple):
+class Questions(NamedTuple):
   """Questions and their grader, from the config's data, eval and judge."""
   task: tasks.Task
   source: QuestionLoader
@@ -189,7 +189,7 @@ def _correction(c) -> tuple[importance.Correction, bool]:
   return correct, correct.on or weights != 'same'
 
 
-def _questions(c, method: methods.Method) -> _Questions:
+def _questions(c, method: methods.Method) -> Questions:
   """Questions whose gold answers can be read, and their verifier."""
   task = tasks.get(c.data.task)
   allowed.one_of('data.fit', c.data.fit, prompt_lengths.ON_OVERLONG)
@@ -205,12 +205,12 @@ def _questions(c, method: methods.Method) -> _Questions:
     checks.responses(words_of(source.pool))
   if _stored_states(c, method):
     checks.stored_states(c.method, words_of(source.pool))
-  return _Questions(task=tasks.graded_by(task, verifier), source=source,
+  return Questions(task=tasks.graded_by(task, verifier), source=source,
                     splits=splits, verifier=verifier)
 
 
-def _student(c, task: tasks.Task, mesh, day: Day) -> _Student:
-  loaded = loading.load_model(c.student, lambda like: loading.placed(
+def _student(c, task: tasks.Task, mesh, day: Day, load) -> _Student:
+  loaded = load(c.student, lambda like: loading.placed(
       like, mesh, sharding.TRAIN_RULES), c.student.thinking, day)
   chat = loading.chat_of('student', loaded, c.data.task, task)
   model = models.on_mesh(loaded.model, mesh)
@@ -219,7 +219,7 @@ def _student(c, task: tasks.Task, mesh, day: Day) -> _Student:
   return _Student(loaded=loaded, chat=chat, model=model)
 
 
-def _fitting(c, asked: _Questions, chat: Chat, most: int) -> _Questions:
+def _fitting(c, asked: Questions, chat: Chat, most: int) -> Questions:
   """The questions whose prompts fit the buckets.
 
   Args:
@@ -232,6 +232,28 @@ def _fitting(c, asked: _Questions, chat: Chat, most: int) -> _Questions:
   source = dataclasses.replace(asked.source, pool=pool)
   source.check_steps(c.steps)
   return asked._replace(source=source)
+
+
+class Outside(NamedTuple):
+  """What a run takes from files, servers and the machine. A plan of a run
+  (zppo_jax/plan/) takes shapes instead.
+
+  Attributes:
+    devices: those of the mesh; None: all of this machine's.
+    questions: (config, method) -> Questions.
+    fitting: (config, questions, chat, most tokens of a prompt) -> those whose
+      prompts fit the buckets.
+    load: as models.load_model.
+    teachers: teacher.kind -> a function of teachers.TeacherContext.
+  """
+  devices: Sequence | None = None
+  questions: Callable[..., Questions] = _questions
+  fitting: Callable[..., Questions] = _fitting
+  load: Callable[..., loading.Loaded] = loading.load_model
+  teachers: Mapping[str, Callable] = teachers.TEACHERS
+
+
+OUTSIDE = Outside()
 
 
 def _decoding(c, max_tokens: int) -> Decoding:
@@ -258,13 +280,13 @@ def _sampler(c, rules: zppo.Rules, student: _Student, task: tasks.Task,
 
 
 def _teacher(c, method: methods.Method, mesh, student: _Student,
-             asked: _Questions,
-             compress: compression.CompressionConfig) -> Teacher:
-  kind = allowed.known('teacher.kind', c.teacher.kind, teachers.TEACHERS)
+             asked: Questions, compress: compression.CompressionConfig,
+             outside: Outside) -> Teacher:
+  kind = allowed.known('teacher.kind', c.teacher.kind, outside.teachers)
   teacher = kind(teachers.TeacherContext(
       config=c, mesh=mesh, chat=student.chat,
       words=BOXED if student.loaded.chat else None, task=asked.task,
-      compress=compress,
+      compress=compress, load=outside.load,
       decoding=_decoding(c, c.algorithm.teacher_max_tokens)))
   checks.media(asked.source.pool, teacher.capabilities, c.teacher.kind)
   lacks = lacking(c.teacher.kind, teacher.capabilities, PLAIN)
@@ -299,7 +321,7 @@ def _teachers_states(c, method: methods.Method) -> bool:
 
 def _distillation(c, method: methods.Method,
                   distil: distillation.Distil | None, student: _Student,
-                  teacher: Teacher | None, asked: _Questions,
+                  teacher: Teacher | None, asked: Questions,
                   mesh) -> _Distillation:
   """The parts of a distillation row, checked against its teacher.
 
@@ -472,12 +494,14 @@ def _check_room(c) -> None:
         f'prompt bucket and algorithm.max_tokens need {longest}')
 
 
-def build(config, day: Day | None = None) -> Run:
+def build(config, day: Day | None = None,
+          outside: Outside = OUTSIDE) -> Run:
   """Checks a config and builds the run; nothing is compiled yet.
 
   Args:
     config: the run's config.
     day: the date in its prompts; None: the config's date, else today.
+    outside: where questions, weights and devices come from.
 
   Raises:
     KeyError: for an unknown name; the message lists the known ones.
@@ -500,16 +524,16 @@ def build(config, day: Day | None = None) -> Run:
   vain = watch.Limits(
       max_idle=c.guard.max_idle, min_answered=c.teacher.min_answered,
       window=c.teacher.window)
-  asked = _questions(c, method)
-  mesh = sharding.make_mesh(sharding.MeshConfig(**c.mesh))
+  asked = outside.questions(c, method)
+  mesh = sharding.make_mesh(sharding.MeshConfig(**c.mesh), outside.devices)
   checks.slots(c, mesh)
   _check_room(c)
   if _teachers_states(c, method):
     checks.teacher_rows(c)
-  student = _student(c, asked.task, mesh, day or dates.choose(c))
-  asked = _fitting(c, asked, student.chat, rules.max_prompt)
+  student = _student(c, asked.task, mesh, day or dates.choose(c), outside.load)
+  asked = outside.fitting(c, asked, student.chat, rules.max_prompt)
   sampler = _sampler(c, rules, student, asked.task, mesh)
-  teacher = (_teacher(c, method, mesh, student, asked, compress)
+  teacher = (_teacher(c, method, mesh, student, asked, compress, outside)
              if method.teacher or _teachers_states(c, method) else None)
   of = _distillation(c, method, distil, student, teacher, asked, mesh)
   frozen = _reference(c, penalty, student, mesh)

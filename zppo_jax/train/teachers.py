@@ -20,6 +20,7 @@ from zppo_jax.teachers import Teacher, endpoint
 from zppo_jax.teachers.in_process import InProcessTeacher
 from zppo_jax.teachers.stored import StoredTeacher
 from zppo_jax.train.models import (
+  Loaded,
   chat_of,
   check_attention,
   check_same_words,
@@ -41,6 +42,7 @@ class TeacherContext(NamedTuple):
     task: its grader grades answers.
     compress: when and how far traces are compressed.
     decoding: how the teacher's answers are drawn.
+    load: as models.load_model.
   """
   config: Any
   mesh: Any
@@ -49,12 +51,13 @@ class TeacherContext(NamedTuple):
   task: tasks.Task
   compress: compression.CompressionConfig
   decoding: Decoding
+  load: Callable[..., Loaded] = load_model
 
 
 def _in_process(context: TeacherContext) -> Teacher:
   c, mesh, shapes = context.config, context.mesh, context.config.shapes
   cast = functools.partial(weight_sync.cast, dtype=c.teacher.dtype)
-  loaded = load_model(c.teacher, lambda like: placed(
+  loaded = context.load(c.teacher, lambda like: placed(
       jax.eval_shape(cast, like), mesh, sharding.ROLLOUT_RULES),
       day=context.chat.day, who='teacher')
   chat = chat_of('teacher', loaded, c.data.task, context.task)
