@@ -58,7 +58,7 @@ ENTRY %main (a: (s32[], f32[8])) -> (s32[], f32[8]) {
   %alone = f32[8]{0} all-reduce(%a), channel_id=10, replica_groups={{0}}, to_apply=%add.clone
   ROOT %while.1 = (s32[], f32[8]{0}) while(%a), condition=%condition, body=%body, backend_config={"known_trip_count":{"n":"5"}}
 }
-"""
+"""  # noqa: E501
 
 
 def test_kinds_bytes_groups_and_trip_counts():
