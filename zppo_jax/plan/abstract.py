@@ -13,7 +13,6 @@ import jax
 from zppo_jax import assets, models
 from zppo_jax.chat.rendering import Day
 from zppo_jax.chat.wording import BOXED, Chat
-from zppo_jax.devices import sharding
 from zppo_jax.plan import topologies
 from zppo_jax.plan.topologies import Topology
 from zppo_jax.tasks import Task
@@ -128,39 +127,44 @@ def _no_questions(config, method) -> build.Questions:
       splits={}, verifier=None)
 
 
-def mesh_of(config, count: int) -> sharding.MeshConfig:
-  """The config's mesh, if it has as many devices; else one with the config's
-  data and tensor axes and the rest on fsdp.
+def fsdp_of(field: str, mesh, count: int) -> int:
+  """The fsdp axis with which a mesh has `count` devices and keeps the others.
+
+  Args:
+    field: the section of the mesh, for errors.
+    mesh: the section.
+    count: the number of devices.
 
   Raises:
     ValueError: if data x tensor does not divide the number of devices.
   """
-  mesh = sharding.MeshConfig(**config.mesh)
-  held = mesh.data * mesh.tensor
-  if held * mesh.fsdp == count:
-    return mesh
-  if count % held:
+  if count % (mesh.data * mesh.tensor):
     raise ValueError(
-        f'mesh.data x mesh.tensor is {mesh.data} x {mesh.tensor}; they must '
-        f'divide the {count} devices of --topology')
-  return sharding.MeshConfig(data=mesh.data, fsdp=count // held,
-                             tensor=mesh.tensor)
+        f'{field}.data x {field}.tensor is {mesh.data} x {mesh.tensor}; they '
+        f'must divide the {count} devices of --topology')
+  return count // (mesh.data * mesh.tensor)
 
 
 def fitted(config, topology: Topology):
   """(the config on a topology, {field: value} of what was changed for it).
 
-  The mesh gets as many devices as the topology has (`mesh_of`), and each batch
+  The meshes get as many devices as the topology has (`fsdp_of`), and each batch
   shard keeps its slots.
+
+  Raises:
+    ValueError: see `fsdp_of`.
   """
-  mesh, changed = mesh_of(config, topology.count), {}
-  before = sharding.MeshConfig(**config.mesh)
-  if mesh != before:
-    changed['mesh.fsdp'] = mesh.fsdp
-    slots = config.shapes.slots
-    if slots is not None:
-      shards = before.data * before.fsdp
-      changed['shapes.slots'] = slots * mesh.data * mesh.fsdp // shards
+  changed = {}
+  fsdp = fsdp_of('mesh', config.mesh, topology.count)
+  if fsdp != config.mesh.fsdp:
+    changed['mesh.fsdp'] = fsdp
+    if config.shapes.slots is not None:
+      changed['shapes.slots'] = config.shapes.slots * fsdp // config.mesh.fsdp
+  theirs = config.teacher.get('mesh', {})
+  if any(theirs.values()):
+    fsdp = fsdp_of('teacher.mesh', theirs, topology.count)
+    if fsdp != theirs.fsdp:
+      changed['teacher.mesh.fsdp'] = fsdp
   return changed_config(config, changed), changed
 
 

@@ -59,10 +59,16 @@ def peak(program: Program, analysis: Analysis, standing: Mapping[str, int],
     usable: bytes of a device.
   """
   beside = {part: standing[part] for part in ALIVE[program.phase]
-            if part in standing and part not in program.reads}
+            if part in standing and part not in program.reads
+            and part != program.builds}
+  buffers = analysis.memory
+  if program.builds:
+    # The last piece is no larger than the first, so it needs no more beside
+    # what is built by then.
+    buffers = max(buffers, standing[program.builds] + analysis.temporaries)
   return Peak(
       program=program.name, phase=program.phase, beside=beside,
-      buffers=analysis.memory, temporaries=analysis.temporaries,
+      buffers=buffers, temporaries=analysis.temporaries,
       code=CODE_ROOM if analysis.code is None else analysis.code,
       usable=usable, refused=bool(analysis.refusal))
 

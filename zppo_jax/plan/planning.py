@@ -99,7 +99,7 @@ def entries(config, topology: Topology, run: Run, fast: bool,
     chosen: the names of the programs that are compiled; None: all of them.
     say: shows a line while programs are compiled.
   """
-  standing = program_lib.standing(run, config.student.rollout_weights)
+  standing = program_lib.standing(run)
   out = []
   for program in program_lib.of_run(run, config):
     if chosen is not None and program.name not in chosen:
@@ -129,9 +129,10 @@ def _work(run: Run, load: Load, standing: Mapping[str, int],
   draw = lambda drawn: [roofline.drawn(
       r, c, engine, machine, read, find('student', 'prefill'),
       find('student', 'decode')) for r in drawn]
-  out = {'reshard': machine.work(
-      bytes=standing['parameters'] + copy,
-      moved=roofline.moved(of.get('reshard'))),
+  # A device holds its own part of the copy, and receives the others.
+  received = copy * (1 - 1 / run.mesh.shape['fsdp'])
+  out = {'reshard': machine.work(bytes=standing['parameters'] + copy,
+                                 moved=received),
          'rollouts': roofline.together(*draw(load.student))}
   teacher = program_lib.own_teacher(run)
   count = None
@@ -185,7 +186,7 @@ def plan(config, topology: Topology, *, fast: bool = False,
   config, changed = abstract.fitted(config, topology)
   run = abstract.run_of(config, topology)
   found = entries(config, topology, run, fast, say=say)
-  standing = program_lib.standing(run, config.student.rollout_weights)
+  standing = program_lib.standing(run)
   load = workload.of_run(run, config, assumed)
   return Plan(
       topology=topology, config=config, changed=changed, fast=fast,

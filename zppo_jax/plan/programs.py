@@ -14,7 +14,7 @@ import numpy as np
 from zppo_jax.devices import memory
 from zppo_jax.learner import layouts, packing, scoring
 from zppo_jax.records import Decoding
-from zppo_jax.rollout import decode, weight_sync
+from zppo_jax.rollout import decode
 from zppo_jax.rollout.engine import Engine
 from zppo_jax.rollout.programs import Programs
 from zppo_jax.teachers.in_process import InProcessTeacher
@@ -22,19 +22,15 @@ from zppo_jax.train import minibatches
 from zppo_jax.train.run import Run
 
 # What of a run is on the devices in each phase of a step (train/step.py).
-STATE = ('parameters', 'moments')
+STATE = ('parameters', 'moments', 'reference copy', 'teacher copy')
 ALIVE = {
-    'reshard': STATE,
-    'rollouts': (*STATE, 'rollout copy', 'decode pool', 'reference copy',
-                 'teacher copy', 'teacher pool'),
-    'teacher': (*STATE, 'rollout copy', 'decode pool', 'reference copy',
-                'teacher copy', 'teacher pool'),
-    'scoring': (*STATE, 'rollout copy', 'decode pool', 'reference copy',
-                'teacher copy', 'teacher pool'),
-    'update': (*STATE, 'rollout copy', 'decode pool', 'reference copy',
-               'teacher copy', 'teacher pool', 'gradient'),
-    'evaluation': (*STATE, 'rollout copy', 'decode pool', 'reference copy',
-                   'teacher copy', 'teacher pool'),
+    'reshard': (*STATE, 'rollout copy'),
+    'rollouts': (*STATE, 'rollout copy', 'decode pool'),
+    'teacher': (*STATE, 'rollout copy', 'teacher pool'),
+    'teacher scoring': (*STATE, 'rollout copy'),
+    'scoring': STATE,
+    'update': (*STATE, 'gradient'),
+    'evaluation': (*STATE, 'rollout copy', 'decode pool'),
 }
 
 
@@ -47,12 +43,15 @@ class Program(NamedTuple):
     reads: parts of the run (`standing`) that are among its arguments.
     shape: its largest batch, in words.
     lower: () -> the program, lowered.
+    builds: a part that its calls build up piece by piece; '' for none. The
+      first call has the largest piece.
   """
   name: str
   phase: str
   reads: tuple[str, ...]
   shape: str
   lower: Callable[[], jax.stages.Lowered]
+  builds: str = ''
 
 
 def own_teacher(run: Run) -> InProcessTeacher | None:
@@ -60,28 +59,22 @@ def own_teacher(run: Run) -> InProcessTeacher | None:
   return run.teacher if isinstance(run.teacher, InProcessTeacher) else None
 
 
-def rollout_copy(run: Run, weights: str) -> Any:
+def rollout_copy(run: Run) -> Any:
   """Shapes of the rollout copy with their shardings."""
-  return weight_sync.place_copy(
-      run.abstract_state.params, run.sampler.engine.programs.model, run.mesh,
-      weights)
+  return run.reshard_fn.eval_shape(run.abstract_state.params)
 
 
-def standing(run: Run, weights: str) -> dict[str, int]:
+def standing(run: Run) -> dict[str, int]:
   """Bytes per device of the parts of a run that outlive a program.
 
   Decode pools count at their largest size.
-
-  Args:
-    run: the run.
-    weights: the config's student.rollout_weights.
   """
   state = run.abstract_state
   out = {
       'parameters': memory.device_bytes(state.params),
       'moments': memory.device_bytes(state.opt_state),
       'gradient': memory.device_bytes(state.params),
-      'rollout copy': memory.device_bytes(rollout_copy(run, weights)),
+      'rollout copy': memory.device_bytes(rollout_copy(run)),
       'decode pool': run.sampler.engine.programs.largest_cache_bytes()}
   if run.reference is not None:
     out['reference copy'] = memory.device_bytes(run.reference.params)
@@ -146,11 +139,11 @@ def _of_engine(who: str, phase: str, engine: Engine, params,
   return out
 
 
-def _of_student(run: Run, weights: str) -> list[Program]:
+def _of_student(run: Run) -> list[Program]:
   engine, sampler = run.sampler.engine, run.sampler
-  copy = rollout_copy(run, weights)
-  out = [Program('reshard', 'reshard', ('parameters',), 'all parameters',
-                 lambda: run.reshard_fn.lower(run.abstract_state.params))]
+  copy, largest = rollout_copy(run), run.reshard_fn.leaves[0]
+  out = [Program('reshard', 'reshard', (), f'{largest.name} of all leaves',
+                 lambda: largest.program.lower(largest.leaf), 'rollout copy')]
   out += _of_engine('student', 'rollouts', engine, copy,
                     {sampler.decoding: sampler.num_rollouts}, 'rollout copy',
                     'decode pool')
@@ -191,7 +184,7 @@ def _of_teacher(run: Run, config) -> list[Program]:
         form.given) else {}
     batch = packing.pad_rows([], rows, length, 0, programs.model.num_axes, like)
     out.append(Program(
-        'teacher scoring', 'scoring', ('teacher copy',),
+        'teacher scoring', 'teacher scoring', ('teacher copy',),
         f'{rows} rows of {length:,} tokens',
         lambda form=form, batch=batch: teacher.score_fn(form).lower(
             teacher.params, batch)))
@@ -241,8 +234,7 @@ def of_run(run: Run, config) -> list[Program]:
     run: the run (abstract.run_of).
     config: its config.
   """
-  weights = config.student.rollout_weights
-  student = _of_student(run, weights)
+  student = _of_student(run)
   before = [p for p in student if p.phase != 'evaluation']
   return [*before, *_of_teacher(run, config), *_of_learner(run),
           *(p for p in student if p.phase == 'evaluation')]

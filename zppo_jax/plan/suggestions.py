@@ -115,9 +115,9 @@ _KINDS: dict[str, tuple[Callable[[Plan], Iterator[dict[str, Any]]], ...]] = {
     'reshard': (_fewer_bits, _more_tensor),
     'rollouts': (_halved_slots, _smaller_prefills, _fewer_bits, _more_tensor),
     'teacher': (_halved_slots, _smaller_prefills, _fewer_bits, _more_tensor),
-    'scoring': (_halved_micro_tokens, _halved_slots, _fewer_bits, _more_tensor),
-    'update': (_halved_micro_tokens, _recomputed, _halved_slots, _fewer_bits,
-               _more_tensor),
+    'teacher scoring': (_halved_micro_tokens, _fewer_bits, _more_tensor),
+    'scoring': (_halved_micro_tokens, _fewer_bits, _more_tensor),
+    'update': (_halved_micro_tokens, _recomputed, _fewer_bits, _more_tensor),
     'evaluation': (_halved_slots, _smaller_prefills, _fewer_bits,
                    _more_tensor)}
 
@@ -144,7 +144,7 @@ def _verified(plan: Plan, changes: dict[str, Any],
     run = abstract.run_of(config, topology)
   except (ValueError, KeyError):
     return None  # heads that do not divide over tensor, for example
-  parts = standing(run, config.student.rollout_weights)
+  parts = standing(run)
   highest = max(memory.standing_of(phase, parts) for phase in ALIVE)
   if highest > topology.usable:
     return None
