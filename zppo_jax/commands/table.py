@@ -164,6 +164,17 @@ def _bench(values) -> None:
                values.model, values.load, values.dtype)
 
 
+def _plan(values) -> None:
+  """Says whether a config fits accelerators that are not here, and its cost."""
+  from zppo_jax.plan import command
+  fits = command.main(
+      values.config, values.topology, values.fast, values.json, values.price,
+      {name: values[name].value for name in (
+          'median_response', 'spread', 'mfu', 'bandwidth', 'link')})
+  if not fits:
+    raise SystemExit(1)
+
+
 def _report(values, paths) -> None:
   """Writes runs as one HTML page that opens offline."""
   from zppo_jax import report
@@ -263,6 +274,19 @@ COMMANDS = {
          'measure': ('', 'e.g. sample,update; empty: all of them'),
          'repeats': (5, 'measured calls after the first'),
          'to': (None, 'JSON file')}, True, instead='model'),
+    'plan': Command(
+        _plan,
+        {'topology': 'e.g. v5p:4x4x4 (v4, v5e, v5p, v6e, tpu7x), gpu:h100:8, '
+                     'cpu:8'},
+        {'fast': (False, 'fit alone: memory is planned, and no code generated'),
+         'json': (None, 'JSON file'),
+         'price': (None, 'of a chip-hour, in any currency'),
+         'median_response': (0.25, 'of responses, as a share of the longest'),
+         'spread': (0.8, 'standard deviation of the logarithm of lengths'),
+         'mfu': (0.4, 'share of the peak rate in prefill, scoring, update'),
+         'bandwidth': (0.6, 'share of the memory bandwidth in decoding'),
+         'link': (0.7, 'share of the bandwidth of links in collectives')},
+        True),
     'report': Command(
         _report, {},
         {'to': (None, 'HTML file; for one run WORKDIR/report.html'),

@@ -199,8 +199,11 @@ def compile_reshard(model: Model, mesh: Mesh, weights: str = 'same', *,
 def place_copy(params: Any, model: Model, mesh: Mesh,
                weights: str = 'same') -> Any:
   """`rollout_copy` of host or device params, in the rollout sharding. Params
-  that lie on the mesh by one of the rule tables are copied leaf by leaf."""
+  that lie on the mesh by one of the rule tables are copied leaf by leaf. Of
+  shapes it is the shapes of the copy, with their shardings."""
   leaves = jax.tree.leaves(params)
+  if isinstance(leaves[0], jax.ShapeDtypeStruct):
+    return compile_reshard(model, mesh, weights, like=params).copy
   for rules in (sharding.ROLLOUT_RULES, sharding.TRAIN_RULES):
     placed = jax.tree.leaves(sharding.param_shardings(params, mesh, rules))
     if all(isinstance(x, jax.Array) and x.sharding == s

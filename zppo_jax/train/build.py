@@ -6,7 +6,7 @@ All checks are made before anything is compiled; checks.py checks values.
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -207,8 +207,8 @@ def _questions(c, method: methods.Method) -> Questions:
                     splits=splits, verifier=verifier)
 
 
-def _student(c, task: tasks.Task, mesh, day: Day) -> Student:
-  loaded = loading.load_model(c.student, lambda like: loading.placed(
+def _student(c, task: tasks.Task, mesh, day: Day, load) -> Student:
+  loaded = load(c.student, lambda like: loading.placed(
       like, mesh, sharding.TRAIN_RULES), c.student.thinking, day)
   chat = loading.chat_of('student', loaded, c.data.task, task)
   model = models.on_mesh(loaded.model, mesh)
@@ -230,6 +230,28 @@ def _fitting(c, asked: Questions, chat: Chat, most: int) -> Questions:
   source = dataclasses.replace(asked.source, pool=pool)
   source.check_steps(c.steps)
   return asked._replace(source=source)
+
+
+class Outside(NamedTuple):
+  """What a run takes from files, servers and the machine. A plan of a run
+  (zppo_jax/plan/) takes shapes instead.
+
+  Attributes:
+    devices: those of the mesh; None: all of this machine's.
+    questions: (config, method) -> Questions.
+    fitting: (config, questions, chat, most tokens of a prompt) -> those whose
+      prompts fit the buckets.
+    load: as models.load_model.
+    teachers: teacher.kind -> a function of teachers.TeacherContext.
+  """
+  devices: Sequence | None = None
+  questions: Callable[..., Questions] = _questions
+  fitting: Callable[..., Questions] = _fitting
+  load: Callable[..., loading.Loaded] = loading.load_model
+  teachers: Mapping[str, Callable] = teachers.TEACHERS
+
+
+OUTSIDE = Outside()
 
 
 def _decoding(c, max_tokens: int) -> Decoding:
@@ -257,16 +279,16 @@ def _sampler(c, rules: zppo.Rules, student: Student, task: tasks.Task,
 
 def _teacher(c, method: methods.Method, mesh, student: Student,
              sampler: collect.Sampler, asked: Questions,
-             compress: compression.CompressionConfig,
-             hint: HintConfig) -> Teacher:
-  kind = allowed.known('teacher.kind', c.teacher.kind, teachers.TEACHERS)
+             compress: compression.CompressionConfig, hint: HintConfig,
+             outside: Outside) -> Teacher:
+  kind = allowed.known('teacher.kind', c.teacher.kind, outside.teachers)
   if 'hint' in method.reformulations and not hint.stored:
     checks.writes_hints(c, student.chat)
   teacher = kind(teachers.TeacherContext(
       config=c, mesh=mesh, make_room=sampler.engine.release,
       chat=student.chat,
       words=BOXED if student.loaded.chat else None, task=asked.task,
-      compress=compress,
+      compress=compress, load=outside.load,
       decoding=_decoding(c, c.algorithm.teacher_max_tokens),
       hint=hint if 'hint' in method.reformulations else None))
   checks.media(asked.source.pool, teacher.capabilities, c.teacher.kind)
@@ -384,12 +406,14 @@ def _check_room(c) -> None:
         f'prompt bucket and algorithm.max_tokens need {longest}')
 
 
-def build(config, day: Day | None = None) -> Run:
+def build(config, day: Day | None = None,
+          outside: Outside = OUTSIDE) -> Run:
   """Checks a config and builds the run; nothing is compiled yet.
 
   Args:
     config: the run's config.
     day: the date in its prompts; None: the config's date, else today.
+    outside: where questions, weights and devices come from.
 
   Raises:
     KeyError: for an unknown name; the message lists the known ones.
@@ -412,18 +436,19 @@ def build(config, day: Day | None = None) -> Run:
   vain = watch.Limits(
       max_idle=c.guard.max_idle, min_answered=c.teacher.min_answered,
       window=c.teacher.window)
-  asked = _questions(c, method)
-  mesh = sharding.make_mesh(sharding.MeshConfig(**c.mesh))
+  asked = outside.questions(c, method)
+  mesh = sharding.make_mesh(sharding.MeshConfig(**c.mesh), outside.devices)
   checks.slots(c, mesh)
   _check_room(c)
   if parts_of.teachers_states(c, method):
     checks.teacher_rows(c)
-  student = _student(c, asked.task, mesh, day or dates.choose(c))
-  asked = _fitting(c, asked, student.chat, rules.max_prompt)
+  student = _student(c, asked.task, mesh, day or dates.choose(c), outside.load)
+  asked = outside.fitting(c, asked, student.chat, rules.max_prompt)
   sampler = _sampler(c, rules, student, asked.task, mesh)
   hint = _hint(c, method)
   teacher = (
-      _teacher(c, method, mesh, student, sampler, asked, compress, hint)
+      _teacher(c, method, mesh, student, sampler, asked, compress, hint,
+               outside)
       if method.asked(hint) or parts_of.teachers_states(c, method) else None)
   of = parts_of.distillation_of(
       c, method, distil, student, teacher, asked, mesh)

@@ -24,6 +24,7 @@ from zppo_jax.teachers.in_process import InProcessTeacher
 from zppo_jax.teachers.stored import StoredTeacher
 from zppo_jax.train import checks
 from zppo_jax.train.models import (
+  Loaded,
   chat_of,
   check_attention,
   check_same_words,
@@ -82,6 +83,7 @@ class TeacherContext(NamedTuple):
     compress: when and how far traces are compressed.
     decoding: how the teacher's answers are drawn.
     hint: how its hints are drawn; None if nobody asks it for hints.
+    load: as models.load_model.
   """
   config: Any
   mesh: Any
@@ -92,6 +94,7 @@ class TeacherContext(NamedTuple):
   compress: compression.CompressionConfig
   decoding: Decoding
   hint: HintConfig | None = None
+  load: Callable[..., Loaded] = load_model
 
 
 def _mesh(c, mesh: Mesh) -> Mesh:
@@ -113,7 +116,7 @@ def _in_process(context: TeacherContext) -> Teacher:
   c, shapes = context.config, context.config.shapes
   mesh = _mesh(c, context.mesh)
   cast = functools.partial(weight_sync.cast, dtype=c.teacher.dtype)
-  loaded = load_model(c.teacher, lambda like: placed(
+  loaded = context.load(c.teacher, lambda like: placed(
       jax.eval_shape(cast, like), mesh, sharding.ROLLOUT_RULES),
       day=context.chat.day, who='teacher')
   chat = chat_of('teacher', loaded, c.data.task, context.task)
