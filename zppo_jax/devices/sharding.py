@@ -13,6 +13,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from zppo_jax import allowed
+from zppo_jax.devices import hosts
 
 MESH_AXES = ('data', 'fsdp', 'tensor')
 BATCH_AXES = ('data', 'fsdp')
@@ -91,17 +92,19 @@ def make_mesh(config: MeshConfig, devices=None) -> Mesh:
 
   Raises:
     ValueError: if an axis is below 1, or the mesh does not use all devices
-      (a laptop's single-device mesh may leave the others idle).
+      (a single process may leave the others idle with a mesh of one).
   """
   devices = jax.devices() if devices is None else devices
   for name, size in zip(MESH_AXES, config.shape, strict=True):
     allowed.number(f'mesh.{name}', size, '>= 1')
   count = math.prod(config.shape)
-  if count > len(devices) or (count != len(devices) and count != 1):
+  alone = count == 1 and hosts.count() == 1
+  if count > len(devices) or (count != len(devices) and not alone):
+    several = '' if hosts.count() == 1 else f' of {hosts.count()} processes'
     raise ValueError(
         f'mesh {"x".join(map(str, config.shape))} (data x fsdp x tensor) '
-        f'needs {count} devices; {len(devices)} are here. Allowed: 1x1x1 or a '
-        f'product of {len(devices)}')
+        f'needs {count} devices; {len(devices)}{several} are here. Allowed: '
+        f'{"" if several else "1x1x1 or "}a product of {len(devices)}')
   grid = np.asarray(devices[:count]).reshape(config.shape)
   return Mesh(grid, MESH_AXES)
 
@@ -189,10 +192,29 @@ def put_batch(mesh: Mesh, tree):
   return jax.tree.map(put, tree)
 
 
+def as_global(tree, shardings):
+  """Host arrays, equal on every process, as arguments of a jitted function.
+
+  A single process hands them to jit as they are. Several processes may not: jit
+  refuses host arrays there for shardings that cut them.
+
+  Args:
+    tree: host arrays.
+    shardings: a sharding for each, or one for all.
+  """
+  if hosts.count() == 1:
+    return tree
+  def put(sharding, of):
+    return jax.tree.map(lambda x: jax.make_array_from_callback(
+        np.shape(x), sharding, lambda i: np.asarray(x)[i]), of)
+  return jax.tree.map(put, shardings, tree)
+
+
 def to_host(tree):
   """Turns global arrays into numpy arrays, whole on every process."""
   def get(x):
-    if isinstance(x, jax.Array) and not x.is_fully_addressable:
+    if isinstance(x, jax.Array) and not (
+        x.is_fully_addressable or x.is_fully_replicated):
       from jax.experimental import multihost_utils
       return np.asarray(multihost_utils.process_allgather(x, tiled=True))
     return np.asarray(x)
