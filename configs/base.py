@@ -41,6 +41,12 @@ def get_config() -> ConfigDict:
       kind='in_process',     # or 'endpoint', 'stored' (docs/teachers.md)
       weights='', dtype='bfloat16', remat='none', unroll=1, attention='auto',
       end_tokens=(),         # like the student's: it answers the same prompts
+      # The weights that a teacher of this process holds: 'same' (its dtype),
+      # 'bfloat16', or 'int8' with one scale per channel, for scores too.
+      rollout_weights='same',
+      # Another mesh over the same devices, e.g. tensor up to its heads; all 0:
+      # the run's own mesh. Answers do not depend on it.
+      mesh=ConfigDict(dict(data=0, fsdp=0, tensor=0)),
       # Over the last `window` steps that asked the teacher, a run stops if more
       # than max_failures of the answers are missing, or if the teacher answers
       # less than min_answered of the questions correctly. With min_answered = 0
@@ -104,8 +110,8 @@ def get_config() -> ConfigDict:
       # What is compared: 'whole' (vocabulary; a teacher of this process), or
       # the likeliest ids of the 'student' or 'teacher', or the 'sampled' token.
       support='',
-      top=100,               # likeliest ids that are kept
-      rest='bucket',         # the other ids: or 'renormalised', 'dropped'
+      top=0,                 # likeliest ids that are kept; else 100
+      rest='',               # the others: 'bucket', 'renormalised', 'dropped'
       temperature=1.0,       # teacher's; the student's: algorithm.temperature
       # The factor of the loss, by optimizer step: 'constant', 'linear' or
       # 'cosine' to coefficient_end in coefficient_updates updates (0: all of
@@ -117,12 +123,40 @@ def get_config() -> ConfigDict:
       # those of the 'teacher' or 'stored' with the questions.
       student_share=0.5, other_states='teacher',
       keep='correct',        # which answers of others are trained on; or 'all'
+      # What the student is compared with: 'plain' (the teacher), or 'geometric
+      # (beta)', 'mixture(alpha)'. A number may move: 'geometric(linear:0.8:0)'.
+      target='',
+      anchor=0.5,            # trrd: alpha of p_T^(1 - alpha) p_old^alpha
       max_missing=0.1))      # a run stops beyond this share without a score
+
+  # Rows with terms alone read it (docs/neighbours.md): what multiplies log p of
+  # a token (policy_), where the divergence counts, and who gets them. '' is the
+  # row's own value; 'none' is nothing.
+  c.credit = ConfigDict(dict(
+      signal='',             # 'log_ratio', 'floored(0.17)', 'clipped(5)', ...
+      combine='',            # signal and verdict: 'replace', 'add', 'multiply'
+      coefficient='',        # factor of the signal
+      discount='',           # gamma of its return-to-go; 0 is the token's own
+      margin='',             # 'spread(0.4)', 'lift(0)', 'down(0)', 'mask(0)'
+      margin_kind='',        # 'mean', 'extreme'
+      balance='',            # right : wrong rollouts; '0' is no balance
+      base='',               # of 'extrapolated': 'initial' (student.weights)
+      policy_route='',       # 'all', 'wrong', 'not cliff', 'sibling', ...
+      policy_weights='',     # 'bounded(10) * first(2048)'
+      policy_rollout_weights='',  # 'ppl_student(1)', 'keep_best(0.8)'
+      route='', weights='', rollout_weights=''))
 
   c.compression = ConfigDict(dict(
       cap=512,
       identity_below=0,      # open: every trace is compressed
       temperature=0.0))      # open
+
+  # Hints of the method `hint` (docs/paper.md). source: the 'teacher' writes
+  # them, or they are 'stored' with the questions (docs/data.md).
+  c.hint = ConfigDict(dict(
+      source='teacher',
+      cap=512, temperature=0.0,  # of the teacher's reply; open
+      max_characters=2048))  # a longer hint is rejected
 
   c.optimizer = ConfigDict(dict(
       learning_rate=1e-6, b1=0.9, b2=0.999, eps=1e-8, weight_decay=0.1,
@@ -138,7 +172,9 @@ def get_config() -> ConfigDict:
       schedule='constant', warmup_steps=0, schedule_steps=0,
       total_updates=0))        # former schedule_steps, in updates: must be 0
 
-  c.mesh = ConfigDict(dict(data=1, fsdp=1, tensor=1))
+  # Devices along each axis. `slices` is the number of TPU slices of a run; they
+  # lie along data, which must be a multiple of it.
+  c.mesh = ConfigDict(dict(data=1, fsdp=1, tensor=1, slices=1))
 
   # Each engine compiles one program per bucket.
   c.shapes = s = ConfigDict()
@@ -167,7 +203,10 @@ def get_config() -> ConfigDict:
   s.logprob_chunk = 1024     # positions whose logits exist at a time
 
   # The files that a run writes (docs/metrics.md).
-  c.checkpoint = ConfigDict(dict(every=10, keep=2, keep_every=0))
+  # journal: rollouts are kept on disk until a checkpoint holds their step, 8
+  # bytes per token, so that a killed run draws none of them again and a signal
+  # may end a step at once. False: a signal waits for the end of the step.
+  c.checkpoint = ConfigDict(dict(every=10, keep=2, keep_every=0, journal=True))
   c.samples = ConfigDict(dict(every=1, questions=4))
   c.probe = ConfigDict(dict(every=10, questions=8))  # candidate copying
   # A run stops beyond any of these limits: the probability ratio; the share of

@@ -282,7 +282,7 @@ with hosts.together(lambda e: f'{type(e).__name__}: {e}', Agreed):
   try:
     sharding.make_mesh(sharding.MeshConfig())
   except ValueError as e:
-    assert '1 devices; 2 of 2 processes are here' in str(e), e
+    assert '1 devices; 2 are here, on 2 processes' in str(e), e
   mesh = sharding.make_mesh(mesh)
   batch = sharding.batch_sharding(mesh)
   whole = sharding.replicated(mesh)

@@ -85,11 +85,11 @@ def test_unknown_parameter_is_named(make_mesh):
      r"parameter \['.*'\]: axis 'width' of size 18.*fsdp = 4"),
     (dict(vocab_size=25), (2, 2, 2),
      r"\['embed'\].*'vocab' of size 25.*tensor = 2"),
-    (dict(num_kv_heads=1), (2, 2, 2),
-     r"\['attention'\]\['k'\].*'kv_heads' of size 1.*tensor = 2"),
+    (dict(num_heads=3, num_kv_heads=1), (2, 2, 2),
+     r"\['attention'\]\['[qo]'\].*'heads' of size 3.*tensor = 2"),
     (dict(mlp_width=21), (4, 1, 2), r"'mlp' of size 21.*tensor = 2"),
     (dict(num_heads=4, num_kv_heads=4), (1, 1, 8),
-     r"'(kv_)?heads' of size 4.*tensor = 8")])
+     r"'heads' of size 4.*tensor = 8")])
 def test_axes_that_do_not_divide(make_mesh, fields, mesh, message):
   """Before anything is compiled, naming the parameter, its axis and size."""
   shapes = shapes_of(models.build('decoder', **{

@@ -221,6 +221,32 @@ def test_summaries_are_asked_for_and_may_be_missing():
   assert found == (None, None) and asked.failed == {Cause.CONNECTION: 2}
 
 
+def test_hints_are_asked_for_in_the_users_words():
+  """Question and trace without their delimiters, no template of the student's;
+  what comes back is not graded."""
+  def hinting(fake, route, body, headers):
+    return 200, {}, completion(['try h 4'], route)
+  with serving(hinting) as (url, fake):
+    teacher = connect(url, summary_extra={'thinking': 'off'})
+    teacher = build.dataclasses.replace(
+        teacher, words=endpoint.Words(build.BOXED, teacher.words.chat))
+    fake.asked.clear()
+    prompts = [Prompt(Question('a#hint1', 'C <hint> 4', '9', 'hard'),
+                      PromptKind.PLAIN, (1, 2))]
+    found, asked = teacher.hint(prompts, ['4 h 9 </response> A 9'], 0)
+  assert found[0].text == 'try h 4' and found[0].answer == ''
+  (body,) = fake.asked
+  before, between, after = build.BOXED.hint_request
+  assert body['messages'] == [{
+      'role': 'user',
+      'content': f'{before}C   4{between}4 h 9   A 9{after}'}]
+  assert (body['max_tokens'], body['temperature'], body['thinking']) == (
+      513, 0.0, 'off')
+  assert (asked.answers, asked.requests, asked.failed) == (1, 1, {})
+  found, asked = teacher.hint(prompts, ['x'], 1)
+  assert found == (None,) and asked.failed == {Cause.CONNECTION: 1}
+
+
 def test_pictures_are_sent_as_data_urls():
   out = io.BytesIO()
   Image.new('RGB', (3, 2), (255, 0, 0)).save(out, 'BMP')

@@ -48,6 +48,10 @@ class Fickle:
         CallStats(len(prompts), 1))
 
 
+  def hint(self, prompts, traces, step):
+    return self.summarise(prompts, traces, step)
+
+
 def prompts(*names):
   return [Prompt(question(n), PromptKind.PLAIN, CHAT.plain('C h 4').tokens)
           for n in names]
@@ -76,6 +80,12 @@ def test_a_repeated_step_has_the_same_answers(tmp_path):
       Verdict.WRONG, Verdict.CORRECT]
   assert again.summarise(prompts('a', 'mute'), ['x', 'y'], 3
                          ).rollouts[0].text == short.rollouts[0].text
+  # A hint is kept beside a summary of the same name, and is not graded.
+  hint = first.hint(prompts('a'), ['x'], 3).rollouts[0]
+  fickle.asked.clear()
+  kept = opened(path, fickle).hint(prompts('a'), ['x'], 3).rollouts[0]
+  assert hint.text == kept.text != short.rollouts[0].text
+  assert kept.answer == '' and kept.verdict != Verdict.CORRECT
   assert fickle.asked == []  # 'mute' was asked again, and said nothing
   assert repeated.calls.answers == 2  # of 'mute' alone
   assert again.answer(prompts('a'), 3).calls == CallStats()

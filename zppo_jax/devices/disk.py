@@ -32,6 +32,17 @@ def append(path, text: str) -> None:
     f.write(text)
 
 
+def append_bytes(path, data: bytes) -> None:
+  """Adds bytes to a file, and passes them to the system at once.
+
+  Raises:
+    OSError: see `append`.
+  """
+  with naming(path), open(path, 'ab', buffering=0) as f:
+    while data:
+      data = data[f.write(data):]
+
+
 def write_json(path, value) -> None:
   """Writes JSON to a file, which gets its name only when it is complete.
 

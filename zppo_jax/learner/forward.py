@@ -13,7 +13,7 @@ from zppo_jax.arrays import (
   PolicyOutput,
   PromptBatch,
 )
-from zppo_jax.models import cache
+from zppo_jax.models import cache, layers
 from zppo_jax.objectives import token_logps as logprobs
 
 
@@ -118,9 +118,10 @@ def frozen_output(params, batch: MicroBatch, *, model) -> Hidden:
     A Hidden without a gradient.
   """
   params = jax.lax.stop_gradient(params)
+  hidden_BTD = _HIDDEN[type(batch.prompts)](params, batch, model)
   return jax.lax.stop_gradient(Hidden(
-      hidden_BTD=_HIDDEN[type(batch.prompts)](params, batch, model),
-      head_DV=model.head(params)))
+      hidden_BTD=hidden_BTD,
+      head_DV=layers.weight(model.head(params), hidden_BTD)))
 
 
 def token_logps(params, batch: MicroBatch, *, model, temperature, chunk,

@@ -144,8 +144,10 @@ class GatedAttention(nn.Module):
     D, N, K, H = x_BTD.shape[-1], c.num_heads, c.num_kv_heads, c.head_dim
     init = layers.fan_in_init(1)
     both = layers.project(x_BTD, self.param('q_gate', init, (D, N, 2, H)))
-    k = layers.project(x_BTD, self.param('k', init, (D, K, H)))
-    v = layers.project(x_BTD, self.param('v', init, (D, K, H)))
+    weights = lambda name: attention.copied(
+        self.param(name, init, (D, K, H)), self.mesh)
+    k = layers.project(x_BTD, weights('k'))
+    v = layers.project(x_BTD, weights('v'))
     wo = self.param('o', layers.fan_in_init(2), (N, H, D))
     q, gate = both[..., 0, :], both[..., 1, :]
     q = layers.rotate(OffsetNorm(c.norm_eps, name='q_norm')(q), *rotary)

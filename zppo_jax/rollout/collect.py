@@ -1,7 +1,7 @@
 """From prompts to graded groups: sampling and grading."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from jax.sharding import Mesh
@@ -21,6 +21,7 @@ from zppo_jax.records import (
 )
 from zppo_jax.rollout.build import make_engine
 from zppo_jax.rollout.engine import Engine
+from zppo_jax.rollout.journal import Drawn, RolloutJournal
 from zppo_jax.rollout.requests import Completion, Request
 from zppo_jax.verdicts.grading import grade_all
 
@@ -35,12 +36,21 @@ class Sampler:
     grader: grades responses.
     decoding: how tokens are drawn.
     num_rollouts: G.
+    journal: keeps rollouts as they end, and holds those that a killed attempt
+      drew; None keeps none.
+    between: is called between decode chunks; what it raises ends the draws.
   """
   engine: Engine
   chat: Chat
   grader: Grader
   decoding: Decoding
   num_rollouts: int
+  journal: RolloutJournal | None = None
+  between: Callable[[], None] = lambda: None
+
+
+# Of texts that answer no question: none of them is parsed or right.
+UNGRADED = Grader(parse=lambda text: '', grade=lambda answer, question: 0.0)
 
 
 def make_sampler(*, model: Model, mesh: Mesh, chat: Chat, grader: Grader,
@@ -130,8 +140,29 @@ def collect(sampler: Sampler, params: Any, prompts: Sequence[Prompt], *,
       randomness.step_key(seed, step, purpose),
       [randomness.question_uid(p.question.id) for p in prompts],
       [int(p.kind) for p in prompts], sampler.num_rollouts)
-  completions = sampler.engine.generate(params, [
+  journal = sampler.journal
+  known = ([{}] * len(prompts) if journal is None
+           else journal.known(step, purpose, prompts))
+
+  def see(ended: list[tuple[int, Completion]]) -> None:
+    if journal is not None:
+      journal.keep(step, purpose, prompts, ended)
+    sampler.between()
+
+  drawn = sampler.engine.generate(params, [
       Request(id=p.question.id, tokens=p.tokens, key_G2=keys_G2,
-              decoding=sampler.decoding, media=p.media)
-      for p, keys_G2 in zip(prompts, keys_PG2, strict=True)])
-  return _to_groups(prompts, completions, sampler)
+              decoding=sampler.decoding, media=p.media,
+              known={g: len(of.tokens) for g, of in its.items()})
+      for p, keys_G2, its in zip(prompts, keys_PG2, known, strict=True)], see)
+  return _to_groups(prompts, [
+      [_recalled(p, g, its[g], sampler.chat) if g in its else done
+       for g, done in enumerate(row)]
+      for p, its, row in zip(prompts, known, drawn, strict=True)], sampler)
+
+
+def _recalled(prompt: Prompt, rollout: int, of: Drawn,
+              chat: Chat) -> Completion:
+  """The completion of a rollout that was drawn before."""
+  return Completion(
+      id=prompt.question.id, rollout=rollout, tokens=of.tokens, logps=of.logps,
+      text=chat.decode_response(of.tokens), stop=of.stop)

@@ -40,15 +40,20 @@ class Policy:
     every: steps between two checkpoints; 0 makes only the one at the end.
     keep: the number of newest checkpoints that are kept.
     keep_every: checkpoints at multiples of this step are always kept; 0: none.
+    journal: whether rollouts are kept on disk until a checkpoint holds their
+      step (rollout/journal.py). Without it a run ends after its step when a
+      signal comes, and a killed run draws its steps anew.
   """
   every: int
   keep: int
   keep_every: int
+  journal: bool = True
 
   def __post_init__(self):
     for name, lowest in (('every', 0), ('keep', 1), ('keep_every', 0)):
       allowed.number(f'checkpoint.{name}', getattr(self, name), f'>= {lowest}',
                      whole=True)
+    allowed.one_of('checkpoint.journal', self.journal, (True, False))
 
   def due(self, step: int) -> bool:
     return bool(self.every) and step % self.every == 0
@@ -81,6 +86,12 @@ def checksums(tree) -> dict[str, int]:
   """The checksum of every leaf, by leaf name."""
   leaves = jax.tree_util.tree_flatten_with_path(_checksum_tree(tree))[0]
   return {jax.tree_util.keystr(path): int(value) for path, value in leaves}
+
+
+@jax.jit
+def fingerprint(tree) -> jax.Array:
+  """uint32 [leaves]: their checksums, on the device."""
+  return jnp.stack([leaf_checksum(x) for x in jax.tree.leaves(tree)])
 
 
 def leaf_types(tree) -> dict[str, str]:

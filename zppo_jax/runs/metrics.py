@@ -9,6 +9,7 @@ import numpy as np
 from zppo_jax.algorithms.compression import Compressed
 from zppo_jax.algorithms.distillation import Scored
 from zppo_jax.algorithms.lessons import Lessons
+from zppo_jax.algorithms.privileged.hints import Hints
 from zppo_jax.algorithms.replay import ReplayBuffer, Settlement
 from zppo_jax.algorithms.zppo import Probe, Reformulated
 from zppo_jax.learner.update import Sums
@@ -112,10 +113,10 @@ def of_probe(probe: Probe, groups: Sequence[Group]) -> dict[str, float]:
 def of_reformulation(reformulated: Reformulated) -> dict[str, float]:
   """The teacher, compression and the prompts that came out of them."""
   out = {'hard/questions': reformulated.hard,
-         'hard/asked': len(reformulated.visits),
+         'hard/asked': len(reformulated.teacher),
          'hard/over_bound': reformulated.over_bound,
          'hard/removed': reformulated.removed}
-  if reformulated.visits:
+  if reformulated.teacher:
     out['teacher/answered'] = float(
         np.mean([bool(v.teacher_correct) for v in reformulated.visits]))
     graded = [g.accuracy for g in reformulated.teacher if g.graded]
@@ -254,7 +255,7 @@ def of_reference(sums: Sequence[Sums]) -> dict[str, float]:
 
 
 def of_tokens(groups: Sequence[Group], teacher: Sequence[Group],
-              written: Mapping[str, Compressed]) -> dict[str, int]:
+              written: Mapping[str, Compressed | Hints]) -> dict[str, int]:
   """Tokens prefilled (once per prompt) and generated, by role.
 
   Args:
@@ -267,8 +268,8 @@ def of_tokens(groups: Sequence[Group], teacher: Sequence[Group],
     out[f'tokens/{role}_prompt'] = sum(len(g.prompt.tokens) for g in of_role)
     out[f'tokens/{role}_generated'] = sum(
         len(r.tokens) for g in of_role for r in g.rollouts)
-  out['tokens/compression_prompt'] = sum(
-      w.prompt_tokens for w in written.values())
-  out['tokens/compression_generated'] = sum(
-      w.generated_tokens for w in written.values())
+  out |= {'tokens/compression_prompt': 0, 'tokens/compression_generated': 0}
+  for name, of in written.items():
+    out[f'tokens/{name}_prompt'] = of.prompt_tokens
+    out[f'tokens/{name}_generated'] = of.generated_tokens
   return out

@@ -7,6 +7,8 @@
   data_rows.json   digests of the questions; see data/digest.py
   verdicts.jsonl   see verdicts/journal.py
   checkpoints/     see runs/checkpoints.py
+  rollouts/        what was drawn since the last checkpoint; see
+                   rollout/journal.py
   lock.json        exists while a process works here; see runs/lock.py
   attempts/NNNN/   attempt.json and log.txt of every start; lines that a resume
                    cut out of the files above; the batch of a run that
@@ -175,8 +177,9 @@ def _read_object(path: pathlib.Path, *names: str) -> dict:
 # Servers may move, a user may become more or less patient with them or with the
 # run, and a bound on what is read refuses or does nothing.
 MAY_CHANGE = frozenset({
-    'steps', 'data.pool.max_bytes', 'distil.max_missing', 'guard.max_idle',
-    'teacher.max_failures', 'teacher.min_answered', 'teacher.window',
+    'steps', 'checkpoint.journal', 'data.pool.max_bytes',
+    'distil.max_missing', 'guard.max_idle', 'teacher.max_failures',
+    'teacher.min_answered', 'teacher.window',
     'teacher.endpoint.max_logprobs',
     'teacher.endpoint.score_entries', *(
     f'{of}.{name}' for of in ('teacher.endpoint', 'judge') for name in (
@@ -190,6 +193,7 @@ ADDED = {'algorithm.reference.kind': 'none',
          'algorithm.sequence_clip.high': 4e-4,
          'algorithm.weight_clip.low': 1.0, 'algorithm.weight_clip.high': 4.0,
          'data.pool.media_roots': [],
+         'data.pool.hints': False, 'data.pool.worked': False,
          'distil.divergence': '', 'distil.beta': 0.5, 'distil.support': '',
          'distil.top': 100, 'distil.rest': 'bucket',
          'distil.temperature': 1.0, 'distil.coefficient': 1.0,
@@ -198,12 +202,16 @@ ADDED = {'algorithm.reference.kind': 'none',
          'distil.coefficient_steps': [], 'distil.reducer': '',
          'distil.student_share': 0.5, 'distil.other_states': 'teacher',
          'distil.keep': 'correct',
+         'hint.source': 'teacher', 'hint.cap': 512, 'hint.temperature': 0.0,
+         'hint.max_characters': 2048,
          'optimizer.warmup_steps': 0, 'optimizer.schedule_steps': 0,
          'optimizer.state_rounding': 'nearest',
          'optimizer.second_moment_dtype': '',
          'student.date': '', 'student.end_tokens': [],
          'student.chat_template': '',
          'teacher.endpoint.scores': 'echo',
+         'mesh.slices': 1, 'teacher.mesh.data': 0, 'teacher.mesh.fsdp': 0,
+         'teacher.mesh.tensor': 0, 'teacher.rollout_weights': 'same',
          'teacher.end_tokens': []}  # fields of MAY_CHANGE may be missing, too
 
 
@@ -215,6 +223,14 @@ def _comparable(values: dict) -> dict:
     out['optimizer.schedule_steps'] = (
         out['optimizer.schedule_steps'] or out['steps'])
   return out
+
+
+def identity(config) -> str:
+  """A digest of the config fields and packages that decide a run's numbers."""
+  values = _comparable(config_values(config))
+  return disk.digest({'versions': versions(), **{
+      name: value for name, value in values.items()
+      if name not in MAY_CHANGE}})
 
 
 def check_same_config(path, stored: dict, config) -> None:
@@ -327,7 +343,7 @@ class Workdir:
     """The journal of verdicts, which a resume does not cut."""
     return self.path / 'verdicts.jsonl'
 
-  def cut(self, step: int | None) -> int:
+  def cut(self, step: int | None, evaluated: bool = True) -> int:
     """Moves lines after a restored step out of the run's files.
 
     The lines are kept, byte by byte, in the folder of this attempt.
@@ -335,6 +351,8 @@ class Workdir:
     Args:
       step: the steps that the restored checkpoint includes; None if there is no
         checkpoint, so that no line stays.
+      evaluated: whether the checkpoint includes an evaluation that was due
+        after these steps.
 
     Returns:
       The number of lines that were cut.
@@ -344,6 +362,7 @@ class Workdir:
       path = self.path / name
       if not self.writes or not path.exists():
         continue
+      offset += name == 'eval.jsonl' and not evaluated
       earlier, later = [], []
       for line in path.read_bytes().splitlines(keepends=True):
         at = _step_of(line)

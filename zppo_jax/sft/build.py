@@ -165,7 +165,7 @@ def build(config, day: Day | None = None) -> SftRun:
 def kernels(run: SftRun) -> list[str]:
   """A line for each shape of rows, with the attention kernel that it gets."""
   c = run.model.config
-  heads, lines = attention.heads_of(c), []
+  heads, lines = attention.heads_of(c, run.mesh), []
   shards = sharding.batch_shards(run.mesh)
   for length, patches in dataset.shapes(run.room):
     rows = dataset.rows_of(length, patches, run.micro_tokens, shards)

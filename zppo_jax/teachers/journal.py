@@ -9,7 +9,7 @@ because a repeated step requests them again.
 import dataclasses
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from zppo_jax.chat.wording import Chat
 from zppo_jax.devices import disk, hosts
@@ -32,7 +32,7 @@ from zppo_jax.rollout import collect
 from zppo_jax.teachers import PLAIN, Capabilities, Teacher, check
 from zppo_jax.teachers.score_journal import ScoreJournal
 
-ANSWER, SUMMARY = 'answer', 'summary'
+ANSWER, SUMMARY, HINT = 'answer', 'summary', 'hint'
 
 
 def _row(line: bytes):
@@ -125,7 +125,9 @@ class CachedTeacher:
     texts = self.known.get((step, what, question.id))
     if texts is None:
       return None
-    return collect.from_texts([question], [texts], self.chat, self.grader)[0]
+    return collect.from_texts(
+        [question], [texts], self.chat,
+        collect.UNGRADED if what == HINT else self.grader)[0]
 
   def _record(self, step: int, what: str,
               answered: Sequence[tuple[Prompt, Sequence[Rollout]]]) -> None:
@@ -155,14 +157,25 @@ class CachedTeacher:
   def summarise(self, prompts: Sequence[Prompt], traces: Sequence[str],
                 step: int) -> Summaries:
     """The recorded summaries, and new ones of the teacher for the rest."""
-    recorded = [self._recall(step, SUMMARY, p.question) for p in prompts]
+    return self._single(SUMMARY, self.teacher.summarise, prompts, traces, step)
+
+  def hint(self, prompts: Sequence[Prompt], traces: Sequence[str],
+           step: int) -> Summaries:
+    """The recorded hints, and new ones of the teacher for the rest."""
+    return self._single(HINT, self.teacher.hint, prompts, traces, step)
+
+  def _single(self, what: str, ask: Callable[..., Summaries],
+              prompts: Sequence[Prompt], traces: Sequence[str],
+              step: int) -> Summaries:
+    """Texts of which there is one per prompt."""
+    recorded = [self._recall(step, what, p.question) for p in prompts]
     missing = [i for i, rollouts in enumerate(recorded) if rollouts is None]
     summaries = [rollouts[0] if rollouts else None for rollouts in recorded]
     calls = CallStats()
     if missing:
-      new, calls = self.teacher.summarise(
-          [prompts[i] for i in missing], [traces[i] for i in missing], step)
-      self._record(step, SUMMARY, [
+      new, calls = ask([prompts[i] for i in missing],
+                       [traces[i] for i in missing], step)
+      self._record(step, what, [
           (prompts[i], () if r is None else (r,))
           for i, r in zip(missing, new, strict=True)])
       for i, rollout in zip(missing, new, strict=True):

@@ -14,15 +14,19 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from zppo_jax.chat import dates
+from zppo_jax.chat import dates, hub_chat
 from zppo_jax.data import digest
 from zppo_jax.data.pool import Pool
-from zppo_jax.devices import hosts, sharding
+from zppo_jax.devices import disk, hosts, sharding
+from zppo_jax.devices.notice import Notice, Noticed
+from zppo_jax.rollout import journal as rollouts
+from zppo_jax.rollout.journal import RolloutJournal
 from zppo_jax.runs import console, lock, watch, workdir
 from zppo_jax.runs.checkpoints import Checkpoints
 from zppo_jax.runs.totals import History
 from zppo_jax.runs.workdir import Workdir
 from zppo_jax.runs.writers import Writer, open_writers
+from zppo_jax.teachers.in_process import InProcessTeacher
 from zppo_jax.teachers.journal import CachedTeacher
 from zppo_jax.train import attention_kernels, evaluate, guards, resume
 from zppo_jax.train.build import build
@@ -36,33 +40,24 @@ from zppo_jax.verdicts import verifier
 _SEEN_S = 60.0
 
 
-def _agreed_signal(numbers: Sequence[int]) -> int:
-  """The number of a signal that some process caught, the same on all; 0
-  without one. Only this number may decide, because a process that stops by a
-  number of its own leaves the others waiting in the next collective."""
-  return hosts.agreed(numbers[0] if numbers else 0, max, 'signals')
-
-
 @contextlib.contextmanager
-def catch_signals():
-  """Collects the numbers of SIGINT and SIGTERM in the list that it yields.
+def catch_signals(notice: Notice):
+  """Notes the number of a SIGINT or SIGTERM, while the context lasts.
 
   A second signal raises KeyboardInterrupt at once. In a thread other than the
-  main one the list stays empty, because Python delivers signals to that alone.
+  main one nothing is noted, because Python delivers signals to that alone.
   """
-  numbers: list[int] = []
-
   def handle(number, frame):
     del frame
-    if numbers:
+    if notice.number:
       raise KeyboardInterrupt
-    numbers.append(number)
+    notice.number = number
 
   of_main = threading.current_thread() is threading.main_thread()
   kinds = (signal.SIGINT, signal.SIGTERM) if of_main else ()
   before = [signal.signal(kind, handle) for kind in kinds]
   try:
-    yield numbers
+    yield
   finally:
     for kind, handler in zip(kinds, before, strict=True):
       signal.signal(kind, handler)
@@ -99,10 +94,31 @@ def stop_diverged(out: Workdir, outcome, why: str) -> None:
       'no checkpoint holds this update')
 
 
+def _kept(run: Run, config, out: Workdir) -> Run:
+  """The run whose samplers keep what they draw, and stop for a notice."""
+  journal = None
+  if run.checkpoint.journal:
+    journal = RolloutJournal(
+        out.path / rollouts.FOLDER, disk.digest(
+            [workdir.identity(config), hub_chat.record(run.chat)]), out.note)
+  run.notice.heeded = journal is not None
+  heeding = lambda sampler, journal: dataclasses.replace(
+      sampler, journal=journal, between=run.notice.check)
+  teacher = run.teacher
+  if isinstance(teacher, InProcessTeacher):
+    teacher = dataclasses.replace(
+        teacher, answers=heeding(teacher.answers, journal),
+        summaries=heeding(teacher.summaries, journal))
+  return dataclasses.replace(
+      run, journal=journal, sampler=heeding(run.sampler, journal),
+      greedy=heeding(run.greedy, None), teacher=teacher)
+
+
 def _with_journals(run: Run, config, out: Workdir, add, say) -> Run:
   """The run with the journals of its directory, which `add` closes. If its
   teacher may answer differently a second time, a journal on disk keeps the
   answers."""
+  run = _kept(run, config, out)
   if run.teacher is not None and not run.teacher.capabilities.repeatable:
     teacher = config.teacher
     run = dataclasses.replace(run, teacher=CachedTeacher.open(
@@ -163,6 +179,7 @@ class Recorder:
     self._calls: collections.deque = collections.deque(
         maxlen=run.patience.window)
     self._watch = watch.Watch(run.vain)
+    self._saved: int | None = None  # steps in the checkpoint begun last
     self._since = time.perf_counter()
     self.seconds: dict[str, float] = {}
 
@@ -248,7 +265,20 @@ class Recorder:
     since = time.perf_counter()
     self.count_seconds()
     resume.save(store, self._run, at, self._out.written())
+    # The checkpoint before this one is on disk now.
+    self._forget(self._saved)
+    self._saved = at.step
     self.lap('checkpoint', since)
+
+  def finish(self, store: Checkpoints) -> None:
+    """Waits until the last checkpoint is on disk."""
+    store.wait()
+    self._forget(self._saved)
+
+  def _forget(self, step: int | None) -> None:
+    """Drops kept rollouts of the steps that a checkpoint holds."""
+    if self._run.journal is not None and step is not None:
+      self._run.journal.cut(step)
 
   def count_seconds(self) -> None:
     """Adds the time since the last call to the totals."""
@@ -262,7 +292,7 @@ def run_loop(run: Run, at: RunState, out: Workdir, store: Checkpoints,
   """Runs steps `at.step` to `run.steps`; records, evaluates and saves when due.
 
   Raises:
-    Interrupted: after a signal, once the step in progress is saved.
+    Interrupted: after a signal, once the state and what was drawn are saved.
     TeacherFailed: if too many answers or scores of the teacher are missing. The
       step is saved, and a resumed run starts counting anew.
     Idle: for more work in vain than guard.max_idle or teacher.min_answered
@@ -277,13 +307,31 @@ def run_loop(run: Run, at: RunState, out: Workdir, store: Checkpoints,
     error = recorder.record()
     if error is not None:
       recorder.save(store, at)  # the state before the step under way
-      store.wait()
+      recorder.finish(store)
       raise error
 
-  with catch_signals() as signals:
+  def interrupted(number: int, in_step: bool = False) -> Interrupted:
+    """The error that ends the run, once its last checkpoint is on disk."""
+    recorder.finish(store)
+    name = signal.Signals(number).name
+    steps = store.latest()
+    text = (f'{name}: saved after {steps or 0} of {run.steps} steps'
+            + (', and what was drawn since' if in_step and run.journal else ''))
+    out.note(text)
+    return Interrupted(f'{text}; the same command goes on from there', number)
+
+  with catch_signals(run.notice):
+    begun = at.step
+    if not at.evaluated:
+      at = recorder.evaluate(at)
     while at.step < run.steps:
       try:
         outcome = recorder.procedure.step(run, at, record_previous)
+      except Noticed as notice:
+        record_previous()
+        if at.step > begun and at.intact:
+          recorder.save(store, at)
+        raise interrupted(notice.number, in_step=True) from None
       except Exception:
         record_previous()  # it is complete, whatever failed in this step
         raise
@@ -293,27 +341,30 @@ def run_loop(run: Run, at: RunState, out: Workdir, store: Checkpoints,
       del outcome  # its batches live until it is recorded
       last = at.step == run.steps
       evaluates = last or (run.eval_every and at.step % run.eval_every == 0)
-      if not (evaluates or _agreed_signal(signals)
-              or run.checkpoint.due(at.step)):
+      number = run.notice.agreed()
+      if not (evaluates or number or run.checkpoint.due(at.step)):
         continue
       error = recorder.record()
       if evaluates:
-        at = recorder.evaluate(at)
+        try:
+          at = recorder.evaluate(at)
+        except Noticed as notice:
+          # Of the last step the summary needs the evaluation.
+          if not last:
+            recorder.save(store, dataclasses.replace(at, evaluated=False))
+          raise error or interrupted(notice.number, in_step=last) from None
       # A signal that comes later must not say that this step was saved.
-      number = _agreed_signal(signals)
+      number = run.notice.agreed()
       if last or number or error or run.checkpoint.due(at.step):
         recorder.save(store, at)
       if error is not None:
-        store.wait()
+        recorder.finish(store)
         raise error
       if number:
-        store.wait()
-        name = signal.Signals(number).name
-        out.note(f'{name}: saved after {at.step} steps')
-        raise Interrupted(
-            f'{name}: saved after {at.step} of {run.steps} steps; the same '
-            'command goes on from there', number)
-  store.wait()
+        raise interrupted(number)
+  recorder.finish(store)
+  if run.journal is not None:
+    run.journal.cut()
   return at
 
 

@@ -19,7 +19,8 @@ from zppo_jax.arrays import TrainState
 from zppo_jax.learner.update import no_sums
 from zppo_jax.records import CallStats, Group, Purpose, Question
 from zppo_jax.rollout import collect
-from zppo_jax.runs import metrics, samples
+from zppo_jax.rollout.engine import Engine
+from zppo_jax.runs import checkpoints, metrics, samples
 from zppo_jax.teachers.in_process import InProcessTeacher
 from zppo_jax.train import minibatches as minibatch_lib
 from zppo_jax.train.run import Run
@@ -105,7 +106,8 @@ def update(run: Run, state: TrainState, minibatches):
             [jax.device_get(no_sums())] * count, [np.float32(0)] * count)
   sums, norms = [], []
   for of in minibatches:
-    state, new_sums, norm = run.update_fn(state, of.batches, float(of.count))
+    state, new_sums, norm = run.update_fn(
+        state, of.batches, float(of.count), between=run.notice.pace)
     sums.append(new_sums)
     norms.append(norm)
   return state, sums, norms
@@ -143,12 +145,17 @@ def _probe(run: Run, plain: list[Group], step: int, ask):
   return probe, ask(probe.prompts)
 
 
-def _compilations(run: Run) -> dict[str, int]:
+def _engines(run: Run) -> dict[str, Engine]:
+  """The engines of this process by role."""
   engines = {'student': run.sampler.engine}
   if isinstance(run.teacher, InProcessTeacher):
     engines['teacher'] = run.teacher.answers.engine
+  return engines
+
+
+def _compilations(run: Run) -> dict[str, int]:
   return {role: engine.programs.compilations
-          for role, engine in engines.items()}
+          for role, engine in _engines(run).items()}
 
 
 def train_step(run: Run, state: TrainState, buffer: ReplayBuffer, step: int,
@@ -170,6 +177,8 @@ def train_step(run: Run, state: TrainState, buffer: ReplayBuffer, step: int,
   """
   clock = Clock()
   chat = run.sampler.chat
+  if run.journal is not None:
+    run.journal.begin(step, checkpoints.fingerprint(state.params))
   params = run.reshard_fn(state.params)
   ask = functools.partial(collect.collect, run.sampler, params,
                           seed=run.seed, step=step, purpose=Purpose.ROLLOUT)
@@ -187,7 +196,7 @@ def train_step(run: Run, state: TrainState, buffer: ReplayBuffer, step: int,
     buffer, settled = buffer.settle(plain, run.rules.tau, step)
   reformulated = zppo.reformulate_hard(
       plain, step, rules=run.rules, method=run.method, teacher=run.teacher,
-      chat=chat, compress=run.compress)
+      chat=chat, compress=run.compress, hint=run.hint)
   clock.lap('teacher')
   groups = plain + ask(reformulated.prompts)
   clock.lap('rollouts')
@@ -203,6 +212,10 @@ def train_step(run: Run, state: TrainState, buffer: ReplayBuffer, step: int,
   if lessons.teacher:
     clock.lap('teacher')
   scored = minibatch_lib.score_by_teacher(run, params, lessons.groups, step)
+  # Caches and rollout copy make room for scoring and the update.
+  del ask, params
+  for engine in _engines(run).values():
+    engine.release()
   minibatches, asked = minibatch_lib.make(
       run, lessons.groups,
       advantages_PG if lessons.states == 'student' else None, step, scored)
