@@ -52,9 +52,9 @@ def _start(config, processes: int | None = 1) -> None:
 
 def _start_together(values) -> None:
   """`_start` for a command that several processes may run as one."""
-  from zppo_jax.devices import hosts
+  from zppo_jax.devices import hosts, launched
   whole = lambda value: None if value < 0 else value
-  processes = hosts.start(hosts.settings(
+  processes = hosts.start(launched.settings(
       values.coordinator, whole(values.processes), whole(values.process)))
   _start(values.config, processes)
   hosts.connect()

@@ -27,13 +27,12 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from importlib import util
 from multiprocessing import connection
 from typing import Any, TypeVar
 
 import numpy as np
 
-from zppo_jax import allowed
+from zppo_jax.devices.launched import Settings, expected, whole
 
 Value = TypeVar('Value')
 Item = TypeVar('Item')
@@ -52,91 +51,6 @@ PORT = 'ZPPO_HOSTS_PORT'  # names the port where the first process listens
 
 class HostsError(RuntimeError):
   """The processes of a run did not come together."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-  """Which process of how many this one is; None lets JAX find it out.
-
-  Attributes:
-    coordinator: HOST:PORT of the first process.
-    processes: their number.
-    process: the number of this one, from 0.
-  """
-  coordinator: str | None = None
-  processes: int | None = None
-  process: int | None = None
-
-  def __post_init__(self):
-    if self.processes is not None:
-      allowed.number('processes', self.processes, '>= 1', whole=True)
-    if self.process is not None:
-      most = '' if self.processes is None else f'{self.processes}'
-      allowed.number('process', self.process,
-                     f'[0, {most})' if most else '>= 0', whole=True)
-
-  def check_whole(self) -> None:
-    """ValueError if a part is missing and no launcher gives it."""
-    fields = dataclasses.asdict(self)
-    given = [name for name, value in fields.items() if value is not None]
-    if given and len(given) < len(fields):
-      missing = [name for name in fields if name not in given]
-      raise ValueError(
-          f'{", ".join(given)} given without {", ".join(missing)}, and no '
-          'launcher is known here; several processes need --coordinator='
-          'HOST:PORT, --processes and --process, or JAX_COORDINATOR_ADDRESS, '
-          'JAX_NUM_PROCESSES and JAX_PROCESS_ID')
-
-
-def _whole(name: str) -> int | None:
-  """The whole number in an environment variable; None if it is not set."""
-  text = os.environ.get(name, '')
-  if not text:
-    return None
-  try:
-    return int(text)
-  except ValueError:
-    raise ValueError(f'{name} is {text!r}; a whole number is allowed') from None
-
-
-def settings(coordinator: str | None = None, processes: int | None = None,
-             process: int | None = None) -> Settings:
-  """Settings of flags; where a flag is missing, the environment's."""
-  return Settings(
-      coordinator=coordinator or os.environ.get('JAX_COORDINATOR_ADDRESS'),
-      processes=_whole('JAX_NUM_PROCESSES') if processes is None else processes,
-      process=_whole('JAX_PROCESS_ID') if process is None else process)
-
-
-def _of_tpu_vm() -> bool:
-  """Whether this is a TPU VM, whose metadata JAX asks for the other hosts."""
-  platforms = os.environ.get('JAX_PLATFORMS', 'tpu')
-  chips = os.path.exists('/dev/accel0') or os.path.exists('/dev/vfio/0')
-  return (chips and 'tpu' in platforms and util.find_spec('libtpu') is not None
-          and 'TPU_SKIP_MDS_QUERY' not in os.environ)
-
-
-def expected() -> int | None:
-  """The number of processes that the environment of a launcher names.
-
-  It is 1 without a launcher, and None where JAX must ask for it: on a TPU VM,
-  and in an indexed job of Kubernetes.
-  """
-  workers = os.environ.get('TPU_PROCESS_ADDRESSES') or os.environ.get(
-      'TPU_WORKER_HOSTNAMES')
-  if workers:
-    return len(workers.split(',')) * (_whole('MEGASCALE_NUM_SLICES') or 1)
-  if 'SLURM_PROCID' in os.environ and 'SLURM_STEP_NODELIST' in os.environ:
-    return _whole('SLURM_STEP_NUM_TASKS') or _whole('SLURM_NTASKS') or 1
-  if 'OMPI_MCA_orte_hnp_uri' in os.environ:
-    return _whole('OMPI_COMM_WORLD_SIZE') or 1
-  if _of_tpu_vm():
-    return None
-  if 'JOB_COMPLETION_INDEX' in os.environ and (
-      'KUBERNETES_SERVICE_HOST' in os.environ
-      and util.find_spec('kubernetes') is not None):
-    return None
-  return 1
 
 
 class _Group:
@@ -450,7 +364,7 @@ def connect() -> None:
     _GROUP = _Group(index, count, {0: link})
   else:
     key = secrets.token_hex(32)
-    with connection.Listener(('0.0.0.0', _whole(PORT) or 0), backlog=count,
+    with connection.Listener(('0.0.0.0', whole(PORT) or 0), backlog=count,
                              authkey=bytes.fromhex(key)) as listener:
       port = listener.address[1]
       _from_first_device(f'{",".join(_addresses())}|{port}|{key}')
