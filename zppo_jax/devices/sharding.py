@@ -14,6 +14,7 @@ from jax.experimental import mesh_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from zppo_jax import allowed
+from zppo_jax.devices import hosts
 
 MESH_AXES = ('data', 'fsdp', 'tensor')
 BATCH_AXES = ('data', 'fsdp')
@@ -260,10 +261,29 @@ def put_batch(mesh: Mesh, tree):
   return jax.tree.map(put, tree)
 
 
+def as_global(tree, shardings):
+  """Host arrays, equal on every process, as arguments of a jitted function.
+
+  A single process hands them to jit as they are. Several processes may not: jit
+  refuses host arrays there for shardings that cut them.
+
+  Args:
+    tree: host arrays.
+    shardings: a sharding for each, or one for all.
+  """
+  if hosts.count() == 1:
+    return tree
+  def put(sharding, of):
+    return jax.tree.map(lambda x: jax.make_array_from_callback(
+        np.shape(x), sharding, lambda i: np.asarray(x)[i]), of)
+  return jax.tree.map(put, shardings, tree)
+
+
 def to_host(tree):
   """Turns global arrays into numpy arrays, whole on every process."""
   def get(x):
-    if isinstance(x, jax.Array) and not x.is_fully_addressable:
+    if isinstance(x, jax.Array) and not (
+        x.is_fully_addressable or x.is_fully_replicated):
       from jax.experimental import multihost_utils
       return np.asarray(multihost_utils.process_allgather(x, tiled=True))
     return np.asarray(x)

@@ -25,6 +25,7 @@ import json
 import os
 import pathlib
 import platform
+import re
 import subprocess
 import time
 from importlib import metadata
@@ -32,13 +33,15 @@ from importlib import metadata
 import numpy as np
 
 import zppo_jax
-from zppo_jax.devices import disk
+from zppo_jax.devices import disk, hosts
 from zppo_jax.devices.disk import write_json
 from zppo_jax.runs import lock
 from zppo_jax.weights import safetensors_file
 
 PACKAGES = ('zppo_jax', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint',
             'numpy')
+# gs://bucket, and what pathlib makes of it, gs:/bucket
+_ADDRESS = re.compile(r'[A-Za-z][A-Za-z0-9+.-]+:/')
 # file -> k, if a line with 'step' s is written when s + k steps are done
 LINES = {'metrics.jsonl': 1, 'samples.jsonl': 1, 'buffer.jsonl': 1,
          'eval.jsonl': 0}
@@ -101,6 +104,21 @@ def describe(config, forked_from: dict | None = None,
   return {'config': config_values(config), 'versions': versions(),
           'git_revision': git_revision(), 'forked_from': forked_from,
           'cores': usable_cores(), **({} if date is None else {'date': date})}
+
+
+def on_disk(field: str, path) -> pathlib.Path:
+  """A path of the file system, which a user named.
+
+  Raises:
+    ValueError: for an address, such as gs://bucket/run. A run appends to its
+      files, renames them and locks its directory, which object stores cannot.
+  """
+  if _ADDRESS.match(str(path)):
+    raise ValueError(
+        f'{field} is {str(path)!r}, an address; a path of the file system is '
+        'allowed, for several hosts one that they all see (docs/pods.md). A '
+        'bucket may be mounted there, or copied to and from it between runs')
+  return pathlib.Path(path)
 
 
 def check_unused(path) -> None:
@@ -268,10 +286,13 @@ class Workdir:
     path: the directory of the run.
     attempt: the folder of this start.
     first: the step at which the run began; above 0 for a fork.
+    writes: whether this process writes; of several processes only the first
+      does, and the others' calls change nothing on disk.
   """
   path: pathlib.Path
   attempt: pathlib.Path
   first: int = 0
+  writes: bool = True
 
   @classmethod
   def open(cls, path, config, forked_from: dict | None = None,
@@ -300,8 +321,9 @@ class Workdir:
     attempt.mkdir()
     origin = forked_from if stored is None else stored['forked_from']
     described = describe(config, origin, date)
+    several = {} if hosts.count() == 1 else {'processes': hosts.count()}
     write_json(attempt / 'attempt.json', {
-        **described, 'host': platform.node(), 'pid': os.getpid(),
+        **described, 'host': platform.node(), 'pid': os.getpid(), **several,
         'started': time.strftime('%Y-%m-%dT%H:%M:%S%z')})
     if stored is None or stored['config'] != described['config']:
       write_json(path / 'config.json', described)
@@ -310,6 +332,11 @@ class Workdir:
       if (path / name).exists():  # left by a run that now continues
         os.replace(path / name, attempt / name)
     return out
+
+  def record(self, name: str, values) -> None:
+    """Writes JSON values to a file of the run."""
+    if self.writes:
+      write_json(self.path / name, values)
 
   @property
   def verdicts(self) -> pathlib.Path:
@@ -333,7 +360,7 @@ class Workdir:
     lines = 0
     for name, offset in LINES.items():
       path = self.path / name
-      if not path.exists():
+      if not self.writes or not path.exists():
         continue
       offset += name == 'eval.jsonl' and not evaluated
       earlier, later = [], []
@@ -353,9 +380,11 @@ class Workdir:
     return lines
 
   def written(self) -> dict[str, list]:
-    """[bytes, digest] of each of the run's line files, for a checkpoint."""
+    """[bytes, digest] of each of the run's line files, for a checkpoint, whose
+    JSON the process that writes here writes, too."""
     return {name: list(disk.digest_of_start(self.path / name))
-            for name in LINES if (self.path / name).is_file()}
+            for name in LINES
+            if self.writes and (self.path / name).is_file()}
 
   def changes(self, step: int, written: dict[str, list] | None) -> list[str]:
     """What somebody changed in the run's line files before a resume.
@@ -365,6 +394,8 @@ class Workdir:
       written: the result of `written` when the checkpoint was saved; None for a
         checkpoint of an earlier version.
     """
+    if not self.writes:
+      return []
     sentences = self._unlike(written or {})
     for name, offset in LINES.items():
       path = self.path / name
@@ -415,8 +446,9 @@ class Workdir:
     return sorted(c for c in counts if type(c) is int and c != usable_cores())
 
   def _append(self, name: str, rows) -> None:
-    disk.append(self.path / name, ''.join(
-        json.dumps(row) + '\n' for row in rows))
+    if self.writes:
+      disk.append(self.path / name, ''.join(
+          json.dumps(row) + '\n' for row in rows))
 
   def log_step(self, row: dict) -> None:
     self._append('metrics.jsonl', [row])
@@ -440,8 +472,9 @@ class Workdir:
 
   def note(self, text: str) -> None:
     """Writes a line to this attempt's log."""
-    disk.append(self.attempt / 'log.txt',
-                f'{time.strftime("%H:%M:%S")} {text}\n')
+    if self.writes:
+      disk.append(self.attempt / 'log.txt',
+                  f'{time.strftime("%H:%M:%S")} {text}\n')
 
   def keep_batch(self, step: int, reason: str, batches) -> pathlib.Path:
     """Writes the micro-batches of a step that ended the run.
@@ -455,6 +488,8 @@ class Workdir:
       Their folder: reason.json and one .npz of arrays per micro-batch.
     """
     folder = self.attempt / f'stopped_at_step_{step}'
+    if not self.writes:
+      return folder
     folder.mkdir()
     with disk.naming(folder):
       for i, (minibatch, batch) in enumerate(batches):
@@ -468,8 +503,10 @@ class Workdir:
 
     Returns:
       The summary with `files`: size and digest of the weights, against which
-      pretrained.load checks them.
+      pretrained.load checks them. A process that does not write has none.
     """
+    if not self.writes:
+      return summary
     weights = self.path / safetensors_file.FINAL
     with disk.naming(weights):
       safetensors_file.save(weights, params, description)

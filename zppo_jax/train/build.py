@@ -225,7 +225,7 @@ def _fitting(c, asked: Questions, chat: Chat, most: int) -> Questions:
   """
   room = (chat, most, c.shapes.patch_buckets)
   prompt_lengths.check(
-      (q for found in asked.splits.values() for q in found), *room)
+      [q for found in asked.splits.values() for q in found], *room)
   pool = prompt_lengths.without_overlong(asked.source.pool, c.data.fit, *room)
   source = dataclasses.replace(asked.source, pool=pool)
   source.check_steps(c.steps)
