@@ -212,7 +212,10 @@ def get_config() -> ConfigDict:
   # A run stops beyond any of these limits: the probability ratio; the share of
   # rollouts without a verdict; the steps in a row without a gradient, because
   # every group is all right or all wrong (0: no limit; the run warns anyway).
-  c.guard = ConfigDict(dict(max_ratio=1e6, max_ungraded=0.2, max_idle=20))
+  # alarms: ('distil/copied > 0.9 for 20; stop', ...) on any metric
+  # (runs/alarms.py); without '; stop' it only warns.
+  c.guard = ConfigDict(dict(max_ratio=1e6, max_ungraded=0.2, max_idle=20,
+                            alarms=()))
   c.log = ConfigDict(dict(tensorboard=True, wandb=''))
 
   c.eval = ConfigDict(dict(

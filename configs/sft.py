@@ -63,6 +63,7 @@ def get_config() -> ConfigDict:
       sources=ConfigDict())) # name -> fields of a source, a split each
 
   c.checkpoint = ConfigDict(dict(every=50, keep=2, keep_every=0))
-  c.guard = ConfigDict(dict(max_idle=20))  # steps in a row without a gradient
+  # max_idle: steps in a row without a gradient; alarms: as in configs/base.py.
+  c.guard = ConfigDict(dict(max_idle=20, alarms=()))
   c.log = ConfigDict(dict(tensorboard=True, wandb=''))
   return c
