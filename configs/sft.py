@@ -49,7 +49,7 @@ def get_config() -> ConfigDict:
   c.shapes = ConfigDict(dict(
       row_buckets=(2048, 8192),  # tokens of a row
       patch_buckets=(),          # patches of a row's images and videos
-      micro_tokens=16384,        # positions of a micro-batch
+      micro_tokens=16384,  # positions of a micro-batch on each batch shard
       # 'packed': short conversations share rows, and none sees another;
       # 'padded': each has a row of its own.
       layout='packed',

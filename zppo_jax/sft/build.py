@@ -103,7 +103,8 @@ def likelihood(output: PolicyOutput, batch: MicroBatch, *, chunk: int):
   # Here position t predicts token t, there token t + 1.
   ahead_BTD = jax.numpy.roll(hidden_BTD, -1, axis=1)
   _, _, top_BTK = top_logps.top_logps(
-      ahead_BTD, head_DV, batch.tokens_BT, top=1, chunk=chunk)
+      ahead_BTD, head_DV, batch.tokens_BT, top=1, chunk=chunk,
+      mesh=output.mesh)
   return loss_BT, {'accuracy': top_BTK[..., 0] == batch.tokens_BT}
 
 
