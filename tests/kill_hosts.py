@@ -2,6 +2,7 @@
 
   python -m tests.kill_hosts --processes=2 --devices=2 --kills=10 --seed=0
       --to=DIR [--signal=KILL]
+  python -m tests.kill_hosts --compare=6 --to=DIR
 
 Under KILL a process dies by itself at a place drawn from the seed: rollouts,
 teacher calls, updates, saves, metric lines, as in kill_and_resume. Under TERM
@@ -9,6 +10,9 @@ it gets the signal at a moment drawn from the seed. It prints a JSON line: for
 each attempt the process, the place, the exit code of each process, and the
 seconds until the last one had ended; and what differs from a run that was left
 alone (nothing, or it exits with 1).
+
+--compare makes one run of so many steps by 2 processes of 2 devices, by 4 of 1
+and by 1 of 4, and says what differs.
 """
 
 import argparse
@@ -137,9 +141,6 @@ def by_term(path, steps: int, processes: int, devices: int, i: int,
     raise RuntimeError(f'exit codes {codes} after SIGTERM to {victim}')
   saved = max(int(p.name) for p in (path / 'checkpoints').iterdir()
               if p.name.isdigit())
-  written = _lines(path)
-  if saved != written:
-    raise RuntimeError(f'{written} steps written, {saved} saved')
   return {'process': victim, 'delay_s': delay, 'saved_after': saved,
           'codes': codes, 'seconds': max(ends) - begun}
 
@@ -169,6 +170,49 @@ def torture(home: pathlib.Path, kind: str, kills: int, seed: int,
           'differences': differences(whole, ended, steps)}
 
 
+# Numbers that an update computes; what is not one of them is a decision.
+COMPUTED = ('update/', 'sampler_trainer/')
+SPLITS = {'2x2': (2, 2), '4x1': (4, 1), '1x4': (1, 4)}  # processes x devices
+
+
+def _apart(one: list[dict], other: list[dict]) -> dict:
+  """How far two runs are apart.
+
+  Returns:
+    {'equal_steps': steps before the first number that differs,
+     'equal_decisions': steps before the first decision that differs,
+     'gradient': the largest relative difference of a gradient norm in those}.
+  """
+  def before(differ) -> int:
+    return next((i for i, rows in enumerate(zip(one, other, strict=True))
+                 if differ(*rows)), len(one))
+
+  decided = lambda row: {name: x for name, x in row.items()
+                         if not name.startswith(COMPUTED)}
+  decisions = before(lambda a, b: decided(a) != decided(b))
+  norms = [[row['update/grad_norm'] for row in rows[:decisions]]
+           for rows in (one, other)]
+  return {'equal_steps': before(lambda a, b: a != b),
+          'equal_decisions': decisions,
+          'gradient': max((abs(a - b) / max(abs(a), 1e-12)
+                           for a, b in zip(*norms, strict=True)), default=0.0)}
+
+
+def compare(home: pathlib.Path, steps: int) -> dict:
+  """Runs of the same mesh by different processes, compared."""
+  for name, (processes, devices) in SPLITS.items():
+    if not (home / name / 'summary.json').exists():
+      codes, _ = wait(launch(home / name, steps, processes, devices))
+      if any(codes):
+        raise RuntimeError(f'{name} ended with {codes}')
+  rows = {name: kill_and_resume.without_clocks(home / name) for name in SPLITS}
+  return {
+      'steps': steps,
+      'differences': differences(home / '2x2', home / '4x1', steps),
+      'against_1x4': {**_apart(rows['2x2'], rows['1x4']), 'files': differences(
+          home / '2x2', home / '1x4', steps)}}
+
+
 def main() -> None:
   parser = argparse.ArgumentParser(
       description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -178,6 +222,7 @@ def main() -> None:
   parser.add_argument('--signal', choices=KINDS, default='KILL')
   parser.add_argument('--seed', type=int, default=0)
   parser.add_argument('--to', type=pathlib.Path, required=True)
+  parser.add_argument('--compare', type=int, default=0)
   parser.add_argument('--run', type=json.loads, help=argparse.SUPPRESS)
   parser.add_argument('--die', type=json.loads, help=argparse.SUPPRESS)
   args = parser.parse_args()
@@ -190,12 +235,16 @@ def main() -> None:
   from zppo_jax.study.launch import machine
   begun = time.perf_counter()
   args.to.mkdir(parents=True, exist_ok=True)
-  found = torture(args.to, args.signal, args.kills, args.seed, args.processes,
-                  args.devices)
-  print(json.dumps({
-      'signal': args.signal, 'seed': args.seed, 'processes': args.processes,
-      'devices': args.devices, **found, 'machine': machine(),
-      'seconds': time.perf_counter() - begun}))
+  if args.compare:
+    found = compare(args.to, args.compare)
+  else:
+    found = {
+        'signal': args.signal, 'seed': args.seed, 'processes': args.processes,
+        'devices': args.devices, **torture(
+            args.to, args.signal, args.kills, args.seed, args.processes,
+            args.devices)}
+  print(json.dumps({**found, 'machine': machine(),
+                    'seconds': time.perf_counter() - begun}))
   sys.exit(bool(found['differences']))
 
 

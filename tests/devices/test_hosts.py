@@ -4,8 +4,6 @@ What they say to each other is tested with threads and pipes in one process; the
 last tests start processes.
 """
 
-import contextlib
-import itertools
 import os
 import pathlib
 import signal
@@ -13,48 +11,13 @@ import socket
 import subprocess
 import sys
 import threading
-from multiprocessing import connection
 
 import pytest
 
+from tests.processes import as_processes, groups, together
 from zppo_jax.devices import hosts, launched
 
 ROOT = pathlib.Path(__file__).parents[2]
-@contextlib.contextmanager
-def groups(count):
-  """The groups of `count` processes, all in this one."""
-  threads = set(threading.enumerate())
-  pairs = {i: connection.Pipe() for i in range(1, count)}
-  of = [hosts._Group(0, count, {i: a for i, (a, _) in pairs.items()}),
-        *(hosts._Group(i, count, {0: b}) for i, (_, b) in pairs.items())]
-  try:
-    yield of
-  finally:
-    for group in of:
-      group.leave()
-    for thread in set(threading.enumerate()) - threads:
-      thread.join()  # a listener reads from what must stay open
-    for link in itertools.chain(*pairs.values()):
-      link.close()
-
-
-def together(of, work):
-  """The result, or the error, of work(group) in a thread for each group."""
-  results = [None] * len(of)
-
-  def one(i):
-    try:
-      with hosts.in_lane('test'):
-        results[i] = work(of[i])
-    except Exception as e:
-      results[i] = e
-
-  threads = [threading.Thread(target=one, args=(i,)) for i in range(len(of))]
-  for thread in threads:
-    thread.start()
-  for thread in threads:
-    thread.join()
-  return results
 
 
 def test_every_process_gets_all_values_in_order():
@@ -128,73 +91,46 @@ def test_a_thread_without_a_lane_is_refused():
                     'one needs hosts.in_lane']
 
 
-@pytest.fixture
-def as_group(monkeypatch):
-  """Calls of this module act for the group of the thread."""
-  local = threading.local()
-
-  class Seen:
-    def __getattr__(self, name):
-      return getattr(local.group, name)
-
-  monkeypatch.setattr(hosts, '_GROUP', Seen())
-
-  def run(of, work):
-    def with_group(group):
-      local.group = group
-      return work(group)
-    return together(of, with_group)
-  return run
-
-
-def test_items_are_shared_and_keep_their_order(as_group):
+def test_items_are_shared_and_keep_their_order():
   done = {0: [], 1: [], 2: []}
-  def work(group):
+  def work(index):
     def square(items):
-      done[group.index] += items
+      done[index] += items
       return [x * x for x in items]
     return hosts.shared(square, range(7), 'squares')
-  with groups(3) as of:
-    assert as_group(of, work) == [[x * x for x in range(7)]] * 3
+  assert as_processes(3, work) == [[x * x for x in range(7)]] * 3
   assert done == {0: [0, 3, 6], 1: [1, 4], 2: [2, 5]}
 
 
-def test_an_error_in_a_share_is_raised_on_every_process(as_group):
-  def work(group):
-    return hosts.shared(lambda items: [1 // (x - 4) for x in items], range(7))
-  with groups(3) as of:
-    errors = as_group(of, work)
+def test_an_error_in_a_share_is_raised_on_every_process():
+  errors = as_processes(3, lambda index: hosts.shared(
+      lambda items: [1 // (x - 4) for x in items], range(7)))
   assert [type(e) for e in errors] == [ZeroDivisionError] * 3
 
 
-def test_an_error_that_cannot_be_sent_keeps_its_words(as_group):
+def test_an_error_that_cannot_be_sent_keeps_its_words():
   class Odd(Exception):
     def __init__(self, one, two):
       super().__init__(f'{one} and {two}')
-  def work(group):
-    def fail():
-      raise Odd('this', 'that')
-    return hosts.from_first(fail)
-  with groups(2) as of:
-    first, second = as_group(of, work)
+  def fail():
+    raise Odd('this', 'that')
+  first, second = as_processes(2, lambda index: hosts.from_first(fail))
   assert isinstance(first, Odd)
   assert isinstance(second, hosts.HostsError)
   assert 'Odd: this and that' in str(second)
 
 
-def test_only_the_first_process_does_what_from_first_says(as_group):
+def test_only_the_first_process_does_what_from_first_says():
   called = []
-  def work(group):
-    return hosts.from_first(lambda: called.append(group.index) or 'done')
-  with groups(3) as of:
-    assert as_group(of, work) == ['done'] * 3
+  assert as_processes(3, lambda index: hosts.from_first(
+      lambda: called.append(index) or 'done')) == ['done'] * 3
   assert called == [0]
 
 
-def test_agreed_is_made_of_all_values(as_group):
-  with groups(3) as of:
-    assert as_group(of, lambda g: hosts.agreed(g.index)) == [2] * 3
-    assert as_group(of, lambda g: hosts.agreed(g.index == 1, any)) == [True] * 3
+def test_agreed_is_made_of_all_values():
+  assert as_processes(3, hosts.agreed) == [2] * 3
+  assert as_processes(3, lambda index: hosts.agreed(index == 1, any)) == (
+      [True] * 3)
 
 
 def test_a_single_process_needs_nothing():

@@ -25,7 +25,6 @@ import json
 import os
 import pathlib
 import platform
-import re
 import subprocess
 import time
 from importlib import metadata
@@ -40,8 +39,6 @@ from zppo_jax.weights import safetensors_file
 
 PACKAGES = ('zppo_jax', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint',
             'numpy')
-# gs://bucket, and what pathlib makes of it, gs:/bucket
-_ADDRESS = re.compile(r'[A-Za-z][A-Za-z0-9+.-]+:/')
 # file -> k, if a line with 'step' s is written when s + k steps are done
 LINES = {'metrics.jsonl': 1, 'samples.jsonl': 1, 'buffer.jsonl': 1,
          'eval.jsonl': 0}
@@ -104,21 +101,6 @@ def describe(config, forked_from: dict | None = None,
   return {'config': config_values(config), 'versions': versions(),
           'git_revision': git_revision(), 'forked_from': forked_from,
           'cores': usable_cores(), **({} if date is None else {'date': date})}
-
-
-def on_disk(field: str, path) -> pathlib.Path:
-  """A path of the file system, which a user named.
-
-  Raises:
-    ValueError: for an address, such as gs://bucket/run. A run appends to its
-      files, renames them and locks its directory, which object stores cannot.
-  """
-  if _ADDRESS.match(str(path)):
-    raise ValueError(
-        f'{field} is {str(path)!r}, an address; a path of the file system is '
-        'allowed, for several hosts one that they all see (docs/pods.md). A '
-        'bucket may be mounted there, or copied to and from it between runs')
-  return pathlib.Path(path)
 
 
 def check_unused(path) -> None:

@@ -173,7 +173,7 @@ class EndpointTeacher:
 
   def _ask(self, calls: Sequence[Call], step: Hashable) -> list[Reply]:
     """The replies to calls. Each of several processes asks for its own rows,
-    and all get all replies (docs/pods.md)."""
+    and all get all replies (docs/hosts.md)."""
     begun = time.monotonic()
     before = self.spent.setdefault(step, 0.0)
     replies = hosts.shared(

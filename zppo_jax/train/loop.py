@@ -448,9 +448,9 @@ def main(config, path, fork_from=None, procedure: Procedure = RL) -> dict:
       directory or a checkpoint that does not fit; the message names it.
     OSError: for a file that cannot be written; the message names it.
   """
-  path = workdir.on_disk('--workdir', path)
+  path = disk.local('--workdir', path)
   if fork_from is not None:
-    workdir.on_disk('--fork-from', fork_from)
+    disk.local('--fork-from', fork_from)
   completed = lambda: hosts.from_first(
       lambda: resume.complete_summary(path, config, fork_from), 'the summary')
   complete = completed()
