@@ -37,8 +37,9 @@ def _rollout_params(run: Run):
 
 
 def standing_memory(run: Run) -> dict[str, int]:
-  """Bytes per device of what lives through a step, by part. Caches count at
-  their largest size."""
+  """Bytes per device of what a step holds, by part. Caches count at their
+  largest size. They and the rollout copy are freed before the gradient is
+  made."""
   state = run.abstract_state
   shapes = _rollout_params(run)
   out = {
@@ -155,7 +156,8 @@ def main(config, path) -> None:
   print(f'\nparameters\n  student {memory.count(run.abstract_state.params):,}')
   if (teacher := _own_teacher(run)) is not None:
     print(f'  teacher {memory.count(teacher.params):,}')
-  print('\nmemory per device')
+  print('\nmemory per device (caches and rollout copy are freed before the '
+        'gradient is made)')
   for part, number in standing_memory(run).items():
     print(f'  {part:28s} {memory.size(number):>11s}')
   print('\nattention of new tokens, rows x length')
