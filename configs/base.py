@@ -185,14 +185,17 @@ def get_config() -> ConfigDict:
   # at a time. The engine has the slots that one such prefill fills.
   s.group_buckets = (4, 16, 96)
   # Rollouts that decode at once (vLLM's max_num_seqs); a slot is refilled when
-  # its rollout ends. A multiple of the data devices times rollouts; None: all
+  # its rollout ends. A multiple of the data devices times rollouts, which is
+  # also the least number: a smaller one counts as that. None: all
   # rollouts of a batch, here 480 x 8. The largest cache has 12,288 response
   # tokens, 8,704 prompt tokens and one prompt per slot. It takes 265 MiB per
   # slot and 33 GiB for Qwen3.5-0.8B and 2B, and 88 GiB for 4B and 9B, over all
   # data devices. If 8 slots share a prompt, it takes two thirds of that.
   s.slots = placeholder(int)
   s.slots = 128
-  s.micro_tokens = 65536     # positions of a micro-batch
+  # Positions of a micro-batch on each batch shard (mesh.data x mesh.fsdp), so
+  # that how many responses share a run of their prompt depends on no mesh.
+  s.micro_tokens = 65536
   # How sequences lie in training rows (zppo_jax/learner/layouts.py): 'shared'
   # runs a prompt once for the responses of its group; 'padded' gives each row
   # its prompt; 'packed' does so too, and short sequences fill the places that
@@ -212,7 +215,10 @@ def get_config() -> ConfigDict:
   # A run stops beyond any of these limits: the probability ratio; the share of
   # rollouts without a verdict; the steps in a row without a gradient, because
   # every group is all right or all wrong (0: no limit; the run warns anyway).
-  c.guard = ConfigDict(dict(max_ratio=1e6, max_ungraded=0.2, max_idle=20))
+  # alarms: ('distil/copied > 0.9 for 20; stop', ...) on any metric
+  # (runs/alarms.py); without '; stop' it only warns.
+  c.guard = ConfigDict(dict(max_ratio=1e6, max_ungraded=0.2, max_idle=20,
+                            alarms=()))
   c.log = ConfigDict(dict(tensorboard=True, wandb=''))
 
   c.eval = ConfigDict(dict(

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 pytest.importorskip('openai')
-from tests.builders import small_config  # noqa: E402
+from tests.builders import question, small_config  # noqa: E402
 from tests.fake_endpoint import (  # noqa: E402
   RIGHT,
   completion,
@@ -20,6 +20,7 @@ from tests.fake_endpoint import (  # noqa: E402
   slow,
   truth,
 )
+from tests.processes import as_processes  # noqa: E402
 from zppo_jax.algorithms.replay import ReplayBuffer  # noqa: E402
 from zppo_jax.endpoints.client import EndpointError  # noqa: E402
 from zppo_jax.records import (  # noqa: E402
@@ -316,3 +317,30 @@ def test_too_many_failures_stop_the_run_with_the_cause(tmp_path):
   c.teacher.endpoint.api = 'completions'
   with pytest.raises(ValueError, match='teacher.endpoint.api is'):
     check_same_config(tmp_path, {'config': config_values(config(url))}, c)
+
+
+def test_each_process_asks_for_its_own_rows():
+  """Together they hold as many requests open as the config says, and each gets
+  all answers; what the server can do is found out once."""
+  asked = [Prompt(question(str(i)), PromptKind.PLAIN,
+                  CHAT.plain('C h 4').tokens) for i in range(5)]
+  with serving(right) as (url, fake):
+    def work(index):
+      teacher = connect(url, concurrency=6)
+      return teacher.endpoint.concurrency, teacher.answer(asked, 1)
+    results = as_processes(2, work)
+    assert len(fake.asked) == 1 + len(asked)
+  (first, answers), (second, same) = results
+  assert (first, second) == (3, 3)
+  assert [[r.text for r in g.rollouts] for g in answers.groups] == (
+      [[RIGHT] * 2] * 5)
+  assert answers == same and answers.calls.requests == 5
+
+
+def test_a_server_that_cannot_be_reached_is_the_error_of_all_processes():
+  with serving(right) as (url, _):
+    pass
+  errors = as_processes(2, lambda index: connect(url, retries=0, budget_s=2.0))
+  assert [type(e) for e in errors] == [EndpointError] * 2
+  assert str(errors[0]) == str(errors[1])
+  assert errors[0].cause == errors[1].cause == Cause.CONNECTION

@@ -83,7 +83,8 @@ def whole_vocabulary_divergence(output: PolicyOutput, batch: MicroBatch, *,
       head_of(output), head_of(output.frozen[TEACHER]), behind(batch.tokens_BT),
       behind(asked_BT), vocab=vocab, student_temperature=student_temperature,
       teacher_temperature=teacher_temperature, divergence=divergence,
-      target=target_at(target, output.done), overlap=overlap, chunk=chunk)
+      target=target_at(target, output.done), overlap=overlap, chunk=chunk,
+      mesh=output.mesh)
   seen = {name: x_BT[:, 1:] for name, x_BT in seen.items()}
   loss_BT = loss_BT[:, 1:]
   statistics = {
@@ -131,7 +132,7 @@ def kept_ids_divergence(output: PolicyOutput, batch: MicroBatch, *,
   s = gathered_logps.gathered_logps(
       head.hidden_BTD, head.head_DV, behind(ids_BTK), behind(asked_BT),
       vocab=vocab, temperature=student_temperature, rest=bucket,
-      chunk=chunk)[:, 1:]
+      chunk=chunk, mesh=output.mesh)[:, 1:]
   kept = s[..., :ids_BTK.shape[-1]]
   s = s if bucket else divergences.REST[rest](s)
   loss_BT = divergence(

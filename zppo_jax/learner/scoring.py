@@ -71,14 +71,14 @@ def compile_describer(*, model, mesh, chunk: int, form: Form,
   def run(params, batch):
     hidden_BTD, _ = model.apply(
         params, batch.tokens_BT, batch.positions_BTA, batch.segment_BT,
-        media=batch.prompts.media)
+        media=batch.prompts.media, compact=True)
     return top_logps.describe(
         hidden_BTD, layers.weight(model.head(params), hidden_BTD),
         batch.tokens_BT,
         None if form.prompts else batch.mask_BT > 0,
         batch.targets[GIVEN] if form.given else None, top=form.top,
         entropy=form.entropy, ranks=form.ranks, chunk=chunk, vocab=vocab,
-        temperature=form.temperature)
+        temperature=form.temperature, mesh=model.mesh)
 
   return jax.jit(run, in_shardings=(None, rows), out_shardings=rows)
 

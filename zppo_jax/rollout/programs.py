@@ -177,6 +177,7 @@ class Programs:
     self._state_shardings = state
     sampling = shardings_by_axis(
         SamplingState, {'B': batch, 'U': batch, 'R': whole})
+    self._sampling_shardings, self._whole = sampling, whole
     # jit shares its cache between equal functions; no two partials are equal.
     fresh = functools.partial
     self._prefill = jax.jit(
@@ -227,7 +228,8 @@ class Programs:
     """The state with prefilled prompt sources[i] in slot group groups[i]."""
     padded = np.zeros((2, state.prompt_k[0].shape[0]), np.int32)
     padded[:, :len(groups)] = groups, sources
-    return self._insert(state, prefilled, *padded, np.int32(len(groups)))
+    return self._insert(state, prefilled, *sharding.as_global(
+        (*padded, np.int32(len(groups))), self._whole))
 
   def grow(self, state: DecodeState, shape: DecodeShape) -> DecodeState:
     """The state with caches of the lengths of `shape`; `state` is deleted
@@ -264,7 +266,9 @@ class Programs:
              sampling: SamplingState, plan: ChunkPlan) -> tuple[
                  DecodeState, ChunkOutput]:
     """decode.decode_chunk; `state` is donated."""
-    return self._decode[mode](params, state, sampling, plan)
+    return self._decode[mode](
+        params, state, sharding.as_global(sampling, self._sampling_shardings),
+        sharding.as_global(plan, self._whole))
 
   def _abstract(self, shape: DecodeShape) -> DecodeState:
     return jax.eval_shape(lambda: decode_state.empty(self._prompt, shape))

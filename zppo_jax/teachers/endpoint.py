@@ -20,6 +20,7 @@ from zppo_jax.algorithms.privileged.hints import DEFAULT, HintConfig
 from zppo_jax.chat import images
 from zppo_jax.chat.segments import cut_delimiters
 from zppo_jax.chat.wording import Chat, Wording
+from zppo_jax.devices import hosts
 from zppo_jax.endpoints import client
 from zppo_jax.endpoints.client import TEXT, Call, Endpoint, Reply
 from zppo_jax.endpoints.replies import read_text
@@ -171,10 +172,14 @@ class EndpointTeacher:
   hints: HintConfig = DEFAULT
 
   def _ask(self, calls: Sequence[Call], step: Hashable) -> list[Reply]:
+    """The replies to calls. Each of several processes asks for its own rows,
+    and all get all replies (docs/hosts.md)."""
     begun = time.monotonic()
     before = self.spent.setdefault(step, 0.0)
-    replies = client.ask_all(self.endpoint, calls,
-                             max(0.0, self.budget_s - before))
+    replies = hosts.shared(
+        lambda some: client.ask_all(self.endpoint, some,
+                                    max(0.0, self.budget_s - before)),
+        calls, 'the teacher')
     self.spent[step] = before + time.monotonic() - begun
     return replies
 
@@ -302,12 +307,12 @@ def connect(config, *, chat: Chat, words: Wording | None, grader: Grader,
     allowed.number(f'teacher.endpoint.{name}', value, '>= 1', whole=True)
   allowed.number('teacher.endpoint.budget_s', budget_s, '> 0')
   of = Endpoint(**fields)
-  names = client.served(of, budget_s)
+  names = hosts.from_first(lambda: client.served(of, budget_s), 'the teacher')
   if of.model not in names:
     raise ValueError(f'teacher.endpoint.model is {of.model!r}; {of.url} '
                      f'serves {client.listed(names, of.key())}')
   teacher = EndpointTeacher(
-      endpoint=of, api=api, budget_s=budget_s,
+      endpoint=client.share_of(of), api=api, budget_s=budget_s,
       words=Words(wording=words, chat=chat), grader=grader, decoding=decoding,
       num_answers=num_answers, compress=compress, summary_extra=summary_extra,
       capabilities=Capabilities(
@@ -315,9 +320,9 @@ def connect(config, *, chat: Chat, words: Wording | None, grader: Grader,
           pictures=api == 'chat', clips=False, repeatable=False), seed=seed,
       hints=hints)
   if api == 'completions':
-    found = endpoint_scores.find(
+    found = hosts.from_first(lambda: endpoint_scores.find(
         of, chat, kind=scores, max_top=max_logprobs, entries=score_entries,
-        budget_s=budget_s)
+        budget_s=budget_s), 'the scores of the teacher')
     if found.why:
       print(f'teacher.endpoint: {of.url} returns '
             + (f'scores with a top K of at most {found.top}' if found.form
@@ -329,8 +334,8 @@ def connect(config, *, chat: Chat, words: Wording | None, grader: Grader,
   prompt = Prompt(
       question=Question(id='check', text='1', answer='', split=''),
       kind=PromptKind.PLAIN, tokens=chat.plain('1').tokens)
-  (reply,) = client.ask_all(of, [teacher._call(
-      prompt, _message('1'), 0, Decoding(1), 1)], budget_s)
+  (reply,) = hosts.from_first(lambda: client.ask_all(of, [teacher._call(
+      prompt, _message('1'), 0, Decoding(1), 1)], budget_s), 'the teacher')
   if reply.cause is not None:
     raise client.EndpointError(
         reply.cause, f'{of.url}: {reply.error or Cause(reply.cause).name}')

@@ -40,7 +40,7 @@ class InProcessTeacher:
     vocab: the ids that mean something to it; rows of its head beyond them are
       padding.
     row_buckets: the allowed lengths of prompt and response together.
-    micro_tokens: the most positions of a scored batch.
+    micro_tokens: the most positions of a scored batch on each batch shard.
     seed: the run's seed.
   """
   params: Any

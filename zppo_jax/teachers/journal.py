@@ -12,7 +12,7 @@ import pathlib
 from collections.abc import Callable, Sequence
 
 from zppo_jax.chat.wording import Chat
-from zppo_jax.devices import disk
+from zppo_jax.devices import disk, hosts
 from zppo_jax.endpoints.replies import mended
 from zppo_jax.records import (
   Answers,
@@ -111,8 +111,9 @@ class CachedTeacher:
       ValueError: for a whole line of a file that is none of its own.
     """
     path = pathlib.Path(path)
+    known = hosts.from_first(lambda: _read(path), 'the journal of the teacher')
     return cls(
-        teacher=teacher, path=path, chat=chat, grader=grader, known=_read(path),
+        teacher=teacher, path=path, chat=chat, grader=grader, known=known,
         scores=ScoreJournal.open(path.with_name(f'{path.stem}_scores.jsonl'),
                                  name), kind=kind)
 
@@ -134,7 +135,7 @@ class CachedTeacher:
         'step': step, 'what': what, 'id': prompt.question.id,
         'texts': [[r.text, r.stop.name.lower()] for r in rollouts]})
         for prompt, rollouts in answered if rollouts]
-    if lines:
+    if lines and hosts.first():
       disk.append(self.path, ''.join(lines))
 
   def answer(self, prompts: Sequence[Prompt], step: int) -> Answers:

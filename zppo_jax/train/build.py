@@ -42,7 +42,7 @@ from zppo_jax.objectives import advantages, importance, losses
 from zppo_jax.records import Decoding, Every
 from zppo_jax.rollout import collect, weight_sync
 from zppo_jax.rollout.build import make_engine
-from zppo_jax.runs import checkpoints, watch
+from zppo_jax.runs import alarms, checkpoints, watch
 from zppo_jax.teachers import PLAIN, Teacher, lacking
 from zppo_jax.train import (
   checks,
@@ -225,7 +225,7 @@ def _fitting(c, asked: Questions, chat: Chat, most: int) -> Questions:
   """
   room = (chat, most, c.shapes.patch_buckets)
   prompt_lengths.check(
-      (q for found in asked.splits.values() for q in found), *room)
+      [q for found in asked.splits.values() for q in found], *room)
   pool = prompt_lengths.without_overlong(asked.source.pool, c.data.fit, *room)
   source = dataclasses.replace(asked.source, pool=pool)
   source.check_steps(c.steps)
@@ -435,7 +435,8 @@ def build(config, day: Day | None = None,
   tx, rate = optimizer(c)
   vain = watch.Limits(
       max_idle=c.guard.max_idle, min_answered=c.teacher.min_answered,
-      window=c.teacher.window)
+      window=c.teacher.window,
+      alarms=alarms.read('guard.alarms', c.guard.alarms))
   asked = outside.questions(c, method)
   mesh = sharding.make_mesh(sharding.MeshConfig(**c.mesh), outside.devices)
   checks.slots(c, mesh)

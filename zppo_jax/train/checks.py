@@ -79,9 +79,11 @@ def slots(c, mesh, field: str = 'mesh') -> None:
   slots, algo = c.shapes.slots, c.algorithm
   group = math.lcm(algo.rollouts, algo.teacher_rollouts)
   shards = sharding.batch_shards(mesh)
-  if slots is not None and (slots < 1 or slots % (group * shards)):
+  if slots is not None and (
+      slots < 1 or slots > group * shards and slots % (group * shards)):
     raise ValueError(
-        f'shapes.slots is {slots}; it must be None or a multiple of '
+        f'shapes.slots is {slots}; it must be None, at most {group * shards} '
+        f'(it then counts as {group * shards}) or a multiple of '
         f'{group * shards}: {shards} data device(s) ({field}.data x '
         f'{field}.fsdp) '
         f'times {group} slots, in which groups of algorithm.rollouts = '

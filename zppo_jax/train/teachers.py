@@ -166,10 +166,6 @@ def _in_process(context: TeacherContext) -> Teacher:
 
 def _endpoint(context: TeacherContext) -> Teacher:
   c, algo = context.config, context.config.algorithm
-  if jax.process_count() > 1:
-    raise ValueError(
-        f"teacher.kind is 'endpoint'; it runs in one process, this run has "
-        f'{jax.process_count()}')
   return endpoint.connect(
       c.teacher.endpoint, chat=context.chat, words=context.words,
       grader=context.task.grader, decoding=context.decoding,

@@ -81,6 +81,8 @@ class Credit:
     base: whose log-probs are Evidence.base_logps, one of BASES.
     policy: who gets the policy term; None for a row without one.
     divergence: who gets the divergence term; None for a row without one.
+    scored: whether the loss of the policy term itself reads the teacher's
+      log-probs of the tokens.
   """
   signal: Call | None
   combine: str
@@ -92,12 +94,13 @@ class Credit:
   base: str
   policy: Term | None
   divergence: Term | None
+  scored: bool = False
 
   @property
   def asks_teacher(self) -> bool:
     """Whether the policy term reads the teacher's log-probs of the tokens."""
     policy = self.policy is not None and (
-        self.signal is not None or self.margin is not None)
+        self.scored or self.signal is not None or self.margin is not None)
     return policy or bool(self.reads & {'teacher_logps', 'teacher_entropies',
                                         'divergences'})
 
@@ -157,7 +160,8 @@ def _term(said: Mapping[str, str], prefix: str, updates: int) -> Term:
 
 
 def of_section(section: Mapping[str, str], row: Mapping[str, str],
-               updates: int, *, terms: Sequence[str]) -> Credit:
+               updates: int, *, terms: Sequence[str],
+               scored: bool = False) -> Credit:
   """The section `credit` of a method.
 
   Args:
@@ -165,6 +169,7 @@ def of_section(section: Mapping[str, str], row: Mapping[str, str],
     row: what the method's row says, by the same names.
     updates: optimizer steps of the run.
     terms: which terms the row has, of 'policy' and 'divergence'.
+    scored: see Credit.
 
   Raises:
     KeyError: for an unknown name, with the known ones.
@@ -194,6 +199,7 @@ def of_section(section: Mapping[str, str], row: Mapping[str, str],
       discount=_number('credit.discount', said['discount'], '[0, 1]', updates),
       margin=_one('credit.margin', said['margin'], MARGINS, updates),
       margin_kind=said['margin_kind'],
+      scored=scored,
       policy=_term(said, 'policy_', updates) if 'policy' in terms else None,
       divergence=_term(said, '', updates) if 'divergence' in terms else None)
 

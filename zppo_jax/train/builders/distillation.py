@@ -58,7 +58,8 @@ def distillation_of(c, method: methods.Method,
         student_ids_fn=None, frozen={})
   needs = method.needs_of(distil)
   if method.terms and credit_settings.of_section(
-      c.credit, method.credit, 1, terms=method.terms).asks_teacher:
+      c.credit, method.credit, 1, terms=method.terms,
+      scored='teacher_scores' in method.needs).asks_teacher:
     needs |= {'teacher_scores'}
   vocab = segments.true_vocabulary(student.chat.codec)
   checks.needs(c, needs, distil, teacher)
@@ -128,7 +129,7 @@ def credit_of(c, method: methods.Method, of: Distillation,
     return None, None
   credit = credit_settings.of_section(
       c.credit, method.credit, c.steps * c.algorithm.updates,
-      terms=method.terms)
+      terms=method.terms, scored='teacher_scores' in method.needs)
   has = ['tokens', *(['advantage'] if method.states == 'student' else []),
          'logps', 'entropies']
   if of.stored_need:
