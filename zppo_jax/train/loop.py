@@ -216,6 +216,8 @@ class Recorder:
     for name, seconds in self.seconds.items():
       row[name] = row.get(name, 0.0) + seconds
     self.seconds.clear()
+    # Rules that stop a run may read seconds, which no two processes share.
+    row = hosts.broadcast(row, 'the numbers of a step')
     for line in self._watch.see(row):
       self._say(line)
     since = time.perf_counter()
