@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from zppo_jax import allowed
@@ -65,6 +65,7 @@ class Rules:
     max_prompt: the most tokens of a reformulated prompt; longer ones are
       skipped.
     seed: the run's seed.
+    ties: a key of reformulate.TIES.
   """
   num_new: int
   tau: float
@@ -72,12 +73,14 @@ class Rules:
   rho_aug: float
   max_prompt: int
   seed: int
+  ties: str = 'list'
 
   def __post_init__(self) -> None:
     allowed.number('num_new', self.num_new, '>= 1')
     allowed.number('tau', self.tau, '(0, 1]')
     allowed.number('rho_replay', self.rho_replay, '>= 0')
     allowed.number('rho_aug', self.rho_aug, '>= 0')
+    allowed.one_of('ties', self.ties, reformulate.TIES)
 
   def _floor(self, rho: float) -> int:
     # 0.29 * 100 is 28.999... in binary; rounding removes that before the floor.
@@ -183,6 +186,77 @@ def render(instance: Instance, texts: Mapping[tuple[str, str], str],
   return _prompt(question, instance.kind, encoded), encoded.removed
 
 
+def hardest(plain: Sequence[Group], step: int, rules: Rules) -> list[Group]:
+  """The groups whose questions the teacher is asked (step 3)."""
+  return reformulate.pre_cap(
+      plain, rules.tau, rules.num_aug,
+      host_rng(rules.seed, step, Purpose.TIES), reformulate.TIES[rules.ties])
+
+
+def asking_ahead(prompts: Sequence[Prompt], step: int, rules: Rules,
+                 method: Method, teacher) -> Callable[[int, Group], None]:
+  """What asks the teacher about a hard question as soon as its group has ended.
+
+  Args:
+    prompts: the plain prompts of the step.
+    step, rules, method: as of `reformulate_hard`.
+    teacher: a teachers.ahead.AheadTeacher; others are asked when all groups
+      have ended.
+
+  Returns:
+    A function of (place of a prompt, its graded group). It asks about the
+    questions that the cap surely takes, so that no answer is thrown away.
+  """
+  if not _reformulates(method, rules) or not can_ask_ahead(rules, teacher):
+    return lambda place, group: None
+  salt = reformulate.salt_of(host_rng(rules.seed, step, Purpose.TIES))
+  ranks = [reformulate.rank(p.question.id, salt) for p in prompts]
+  ended: dict[int, float] = {}
+  asked: set[int] = set()
+
+  def see(place: int, group: Group) -> None:
+    ended[place] = group.accuracy
+    sure = set(reformulate.surely_capped(
+        ended, ranks, rules.tau, rules.num_aug)) - asked
+    asked.update(sure)
+    teacher.ask_ahead([prompts[i] for i in sorted(sure)], step)
+  return see
+
+
+def can_ask_ahead(rules: Rules, teacher) -> bool:
+  """Whether the teacher answers beside the device and ties break by name."""
+  return rules.ties == 'name' and hasattr(teacher, 'ask_ahead')
+
+
+def _reformulates(method: Method, rules: Rules) -> bool:
+  return bool(method.reformulations and rules.num_aug)
+
+
+def ask_hard(plain: Sequence[Group], step: int, *, rules: Rules, method: Method,
+             teacher, chat: Chat,
+             compress: compression.CompressionConfig) -> tuple[Prompt, ...]:
+  """Asks the teacher about all hard questions, and says what may be drawn
+  before it has answered: the NCQs that no answer can take out of the post-cap.
+
+  Args:
+    plain, step, rules, method, chat, compress: as of `reformulate_hard`.
+    teacher: as of `asking_ahead`; of others nothing is asked here.
+  """
+  if not _reformulates(method, rules) or not can_ask_ahead(rules, teacher):
+    return ()
+  groups = hardest(plain, step, rules)
+  teacher.ask_ahead([g.prompt for g in groups], step)
+  unaided = groups[:reformulate.unaided(method.reformulations, rules.num_aug)]
+  instances = [Instance(question=g.prompt.question, kind=PromptKind.NCQ,
+                        candidates=g.wrong) for g in unaided]
+  compressed = compression.compress(
+      [(i.question, c) for i in instances for c in i.candidates], compress,
+      chat, teacher.capabilities.max_compression_prompt,
+      functools.partial(teacher.look_at_summaries, step=step))
+  rendered = [render(i, compressed.texts, chat)[0] for i in instances]
+  return tuple(p for p in rendered if len(p.tokens) <= rules.max_prompt)
+
+
 def reformulate_hard(plain: Sequence[Group], step: int, *, rules: Rules,
                      method: Method, teacher: Teacher, chat: Chat,
                      compress: compression.CompressionConfig) -> Reformulated:
@@ -202,11 +276,9 @@ def reformulate_hard(plain: Sequence[Group], step: int, *, rules: Rules,
     compress: when and how far candidates are compressed.
   """
   hard = sum(g.accuracy < rules.tau for g in plain)
-  if not method.reformulations or not rules.num_aug:
+  if not _reformulates(method, rules):
     return nothing_reformulated(hard)
-  groups = reformulate.pre_cap(
-      plain, rules.tau, rules.num_aug,
-      host_rng(rules.seed, step, Purpose.TIES))
+  groups = hardest(plain, step, rules)
   teacher_groups, calls = teacher.answer([g.prompt for g in groups], step)
   visits = [visit(g, t) for g, t in zip(groups, teacher_groups, strict=True)]
   instances = reformulate.post_cap(

@@ -19,6 +19,7 @@ from zppo_jax.records import (
   Rollout,
   StopReason,
 )
+from zppo_jax.rollout.background import Background
 from zppo_jax.rollout.build import make_engine
 from zppo_jax.rollout.engine import Engine
 from zppo_jax.rollout.journal import Drawn, RolloutJournal
@@ -39,6 +40,7 @@ class Sampler:
     journal: keeps rollouts as they end, and holds those that a killed attempt
       drew; None keeps none.
     between: is called between decode chunks; what it raises ends the draws.
+    overlapped: whether groups are graded as they end, beside the draws.
   """
   engine: Engine
   chat: Chat
@@ -47,6 +49,7 @@ class Sampler:
   num_rollouts: int
   journal: RolloutJournal | None = None
   between: Callable[[], None] = lambda: None
+  overlapped: bool = False
 
 
 def make_sampler(*, model: Model, mesh: Mesh, chat: Chat, grader: Grader,
@@ -116,8 +119,57 @@ def from_texts(questions: Sequence[Question],
           for pairs in responses]
 
 
+class _Groups:
+  """The groups of a collection, graded at its end or as they end.
+
+  Args:
+    prompts: the prompts.
+    sampler: grades the rollouts.
+    ended: is called with (place, graded group) as groups end, in a thread
+      beside the draws, if the sampler is `overlapped`.
+  """
+
+  def __init__(self, prompts: Sequence[Prompt], sampler: Sampler,
+               ended: Callable[[int, Group], None]):
+    self._prompts, self._sampler, self._ended = prompts, sampler, ended
+    self._completions: list[dict[int, Completion]] = [{} for _ in prompts]
+    self._groups: dict[int, Group] = {}
+    self._beside = Background(self._grade) if sampler.overlapped else None
+
+  def add(self, place: int, done: Completion) -> None:
+    """Takes in a rollout."""
+    its = self._completions[place]
+    its[done.rollout] = done
+    if self._beside and len(its) == self._sampler.num_rollouts:
+      self._beside.put(place)
+
+  def _grade(self, places: list[int]) -> None:
+    groups = _to_groups(
+        [self._prompts[i] for i in places],
+        [[done for _, done in sorted(self._completions[i].items())]
+         for i in places], self._sampler)
+    for i, group in zip(places, groups, strict=True):
+      self._groups[i] = group
+      self._ended(i, group)
+
+  def all(self) -> list[Group]:
+    """Every group, once all rollouts have come."""
+    if self._beside:
+      self._beside.finish()
+    else:
+      self._grade(list(range(len(self._prompts))))
+    return [self._groups[i] for i in range(len(self._prompts))]
+
+  def abandon(self) -> None:
+    """Ends the thread; the groups are not wanted any more."""
+    if self._beside:
+      self._beside.abandon()
+
+
 def collect(sampler: Sampler, params: Any, prompts: Sequence[Prompt], *,
-            seed: int, step: int, purpose: Purpose) -> list[Group]:
+            seed: int, step: int, purpose: Purpose,
+            ended: Callable[[int, Group], None] = lambda place, group: None
+            ) -> list[Group]:
   """Samples and grades the groups of all prompts, in their order.
 
   Args:
@@ -125,6 +177,8 @@ def collect(sampler: Sampler, params: Any, prompts: Sequence[Prompt], *,
     params: a `weights.rollout_copy`, in the rollout sharding.
     prompts: the prompts.
     seed, step, purpose: with each question and prompt kind, they key the draws.
+    ended: is called with (place of its prompt, graded group) as groups end, if
+      the sampler is `overlapped`, else when all have ended.
 
   Raises:
     ValueError: if a prompt is longer than every prompt bucket, or its media
@@ -139,21 +193,29 @@ def collect(sampler: Sampler, params: Any, prompts: Sequence[Prompt], *,
   journal = sampler.journal
   known = ([{}] * len(prompts) if journal is None
            else journal.known(step, purpose, prompts))
+  groups = _Groups(prompts, sampler, ended)
 
-  def see(ended: list[tuple[int, Completion]]) -> None:
+  def see(drawn: list[tuple[int, Completion]]) -> None:
     if journal is not None:
-      journal.keep(step, purpose, prompts, ended)
+      journal.keep(step, purpose, prompts, drawn)
+    for place, done in drawn:
+      groups.add(place, done)
     sampler.between()
 
-  drawn = sampler.engine.generate(params, [
-      Request(id=p.question.id, tokens=p.tokens, key_G2=keys_G2,
-              decoding=sampler.decoding, media=p.media,
-              known={g: len(of.tokens) for g, of in its.items()})
-      for p, keys_G2, its in zip(prompts, keys_PG2, known, strict=True)], see)
-  return _to_groups(prompts, [
-      [_recalled(p, g, its[g], sampler.chat) if g in its else done
-       for g, done in enumerate(row)]
-      for p, its, row in zip(prompts, known, drawn, strict=True)], sampler)
+  try:
+    for place, (prompt, its) in enumerate(zip(prompts, known, strict=True)):
+      for rollout, of in its.items():
+        groups.add(place, _recalled(prompt, rollout, of, sampler.chat))
+    sampler.engine.generate(params, [
+        Request(id=p.question.id, tokens=p.tokens, key_G2=keys_G2,
+                decoding=sampler.decoding, media=p.media,
+                known={g: len(of.tokens) for g, of in its.items()})
+        for p, keys_G2, its in zip(prompts, keys_PG2, known, strict=True)],
+        see)
+  except BaseException:
+    groups.abandon()
+    raise
+  return groups.all()
 
 
 def _recalled(prompt: Prompt, rollout: int, of: Drawn,
@@ -162,3 +224,19 @@ def _recalled(prompt: Prompt, rollout: int, of: Drawn,
   return Completion(
       id=prompt.question.id, rollout=rollout, tokens=of.tokens, logps=of.logps,
       text=chat.decode_response(of.tokens), stop=of.stop)
+
+
+def all_of(prompts: Sequence[Prompt], early: Sequence[Group],
+           ask: Callable[[list[Prompt]], list[Group]]) -> list[Group]:
+  """The groups of all prompts, of which some were drawn before the others.
+
+  Args:
+    prompts: all prompts.
+    early: the groups of some of them.
+    ask: draws the groups of the others.
+  """
+  name = lambda p: (p.question.id, p.kind, p.tokens)
+  groups = {name(g.prompt): g for g in early}
+  others = ask([p for p in prompts if name(p) not in groups])
+  groups |= {name(g.prompt): g for g in others}
+  return [groups[name(p)] for p in prompts]

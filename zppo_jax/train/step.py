@@ -183,16 +183,19 @@ def train_step(run: Run, state: TrainState, buffer: ReplayBuffer, step: int,
   read_previous()
   clock.restart()
 
-  plain = ask(prompts)
+  plain = ask(prompts, ended=zppo.asking_ahead(
+      prompts, step, run.rules, run.method, run.teacher))
   clock.lap('rollouts')
   settled = None
   if run.method.replay:
     buffer, settled = buffer.settle(plain, run.rules.tau, step)
-  reformulated = zppo.reformulate_hard(
-      plain, step, rules=run.rules, method=run.method, teacher=run.teacher,
-      chat=chat, compress=run.compress)
+  hard = dict(rules=run.rules, method=run.method, teacher=run.teacher,
+              chat=chat, compress=run.compress)
+  early = ask(zppo.ask_hard(plain, step, **hard))
+  clock.lap('rollouts')
+  reformulated = zppo.reformulate_hard(plain, step, **hard)
   clock.lap('teacher')
-  groups = plain + ask(reformulated.prompts)
+  groups = plain + collect.all_of(reformulated.prompts, early, ask)
   clock.lap('rollouts')
   probe = _probe(run, plain, step, ask)
   if probe:
