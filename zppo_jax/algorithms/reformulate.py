@@ -71,22 +71,42 @@ def pre_cap(plain: Iterable[Group], tau: float, limit: int,
   return sorted(ties(hard, rng), key=lambda g: g.accuracy)[:limit]
 
 
-def surely_capped(ended: Mapping[int, float], ranks: Sequence[bytes],
-                  tau: float, limit: int) -> list[int]:
-  """Questions that `pre_cap` takes by name, whatever the others come to.
+def accuracy_bounds(rollouts: Sequence[Rollout],
+                    size: int) -> tuple[float, float]:
+  """The least and the largest accuracy that a group may end with.
 
   Args:
-    ended: place -> accuracy of each plain group that has ended.
+    rollouts: its graded rollouts so far.
+    size: how many it will have.
+  """
+  graded = [r for r in rollouts if r.graded]
+  left = size - len(rollouts)
+  if not graded:  # without any verdict it is not hard
+    return (0.0, 1.0) if left else (math.inf, math.inf)
+  right = sum(r.reward for r in graded)
+  count = len(graded) + left
+  return right / count, (right + left) / count
+
+
+def surely_capped(bounds: Mapping[int, tuple[float, float]],
+                  ranks: Sequence[bytes], tau: float, limit: int) -> list[int]:
+  """Questions that `pre_cap` takes by name, whatever is still to come.
+
+  Args:
+    bounds: place -> accuracy_bounds of each group that has begun to end.
     ranks: the rank of each question of the step.
     tau, limit: as of `pre_cap`.
   """
-  standing = {i: (accuracy, ranks[i]) for i, accuracy in ended.items()
-              if accuracy < tau}
-  # A group that has not ended may still be all wrong.
-  others = [(0.0, ranks[i]) for i in range(len(ranks)) if i not in ended]
-  before = sorted([*standing.values(), *others])
-  return [i for i, place in standing.items()
-          if bisect.bisect_left(before, place) < limit]
+  low = [(bounds.get(i, (0.0, 1.0))[0], rank) for i, rank in enumerate(ranks)]
+  ordered = sorted(low)
+  sure = []
+  for i, (_, high) in bounds.items():
+    if high < tau:
+      place = high, ranks[i]
+      before = bisect.bisect_left(ordered, place) - (low[i] < place)
+      if before < limit:
+        sure.append(i)
+  return sure
 
 
 def unaided(names: Sequence[str], limit: int) -> int:

@@ -30,6 +30,7 @@ from zppo_jax.records import (
   PromptKind,
   Purpose,
   Question,
+  Rollout,
   Summaries,
 )
 
@@ -193,34 +194,78 @@ def hardest(plain: Sequence[Group], step: int, rules: Rules) -> list[Group]:
       host_rng(rules.seed, step, Purpose.TIES), reformulate.TIES[rules.ties])
 
 
-def asking_ahead(prompts: Sequence[Prompt], step: int, rules: Rules,
-                 method: Method, teacher) -> Callable[[int, Group], None]:
-  """What asks the teacher about a hard question as soon as its group has ended.
+def asking_ahead(prompts: Sequence[Prompt], step: int, *, num_rollouts: int,
+                 rules: Rules, method: Method, teacher, chat: Chat,
+                 compress: compression.CompressionConfig
+                 ) -> Callable[[int, Sequence[Rollout]], Sequence[Prompt]]:
+  """What is done with the rollouts of plain prompts while others still draw.
+
+  The teacher is asked about a question as soon as it is surely hard and within
+  the pre-cap, so that no answer is thrown away. An NCQ that surely is within
+  the post-cap is drawn as soon as its group has ended, if no text in it is the
+  teacher's.
 
   Args:
     prompts: the plain prompts of the step.
-    step, rules, method: as of `reformulate_hard`.
+    num_rollouts: G.
+    step, rules, method, chat, compress: as of `reformulate_hard`.
     teacher: a teachers.ahead.AheadTeacher; others are asked when all groups
       have ended.
 
   Returns:
-    A function of (place of a prompt, its graded group). It asks about the
-    questions that the cap surely takes, so that no answer is thrown away.
+    (place of a prompt, its graded rollouts so far) -> the NCQs to draw.
   """
   if not _reformulates(method, rules) or not can_ask_ahead(rules, teacher):
-    return lambda place, group: None
+    return lambda place, rollouts: ()
   salt = reformulate.salt_of(host_rng(rules.seed, step, Purpose.TIES))
   ranks = [reformulate.rank(p.question.id, salt) for p in prompts]
-  ended: dict[int, float] = {}
+  unaided = reformulate.unaided(method.reformulations, rules.num_aug)
+  bounds: dict[int, tuple[float, float]] = {}
+  groups: dict[int, Group] = {}
   asked: set[int] = set()
+  shown: set[int] = set()
 
-  def see(place: int, group: Group) -> None:
-    ended[place] = group.accuracy
-    sure = set(reformulate.surely_capped(
-        ended, ranks, rules.tau, rules.num_aug)) - asked
-    asked.update(sure)
-    teacher.ask_ahead([prompts[i] for i in sorted(sure)], step)
+  def see(place: int, rollouts: Sequence[Rollout]) -> Sequence[Prompt]:
+    bounds[place] = reformulate.accuracy_bounds(rollouts, num_rollouts)
+    if len(rollouts) == num_rollouts:
+      groups[place] = Group(prompts[place], tuple(rollouts))
+    sure = lambda limit: set(reformulate.surely_capped(
+        bounds, ranks, rules.tau, limit))
+    new = sorted(sure(rules.num_aug) - asked)
+    asked.update(new)
+    teacher.ask_ahead([prompts[i] for i in new], step)
+    ended = sorted((sure(unaided) & groups.keys()) - shown)
+    shown.update(ended)
+    most = teacher.capabilities.max_compression_prompt
+    return _ncqs(
+        [groups[i] for i in ended if not compression.asks(
+            _traces(groups[i]), compress, chat, most)],
+        rules, chat, compress, most, _no_summaries)
   return see
+
+
+def _no_summaries(*_) -> Summaries:
+  """What is asked where no trace needs a summary."""
+  return Summaries(rollouts=(), calls=CallStats())
+
+
+def _traces(group: Group) -> list[tuple[Question, Rollout]]:
+  """The candidates of a group's NCQ."""
+  return [(group.prompt.question, c) for c in group.wrong]
+
+
+def _ncqs(groups: Sequence[Group], rules: Rules, chat: Chat,
+          compress: compression.CompressionConfig, max_prompt: int,
+          ask: Callable[..., Summaries]) -> list[Prompt]:
+  """The NCQs of groups, if they are within the bound; the arguments are those
+  of compression.compress."""
+  texts = compression.compress(
+      [trace for group in groups for trace in _traces(group)], compress, chat,
+      max_prompt, ask).texts
+  prompts = [render(Instance(
+      question=group.prompt.question, kind=PromptKind.NCQ,
+      candidates=group.wrong), texts, chat)[0] for group in groups]
+  return [p for p in prompts if len(p.tokens) <= rules.max_prompt]
 
 
 def can_ask_ahead(rules: Rules, teacher) -> bool:
@@ -234,7 +279,7 @@ def _reformulates(method: Method, rules: Rules) -> bool:
 
 def ask_hard(plain: Sequence[Group], step: int, *, rules: Rules, method: Method,
              teacher, chat: Chat,
-             compress: compression.CompressionConfig) -> tuple[Prompt, ...]:
+             compress: compression.CompressionConfig) -> Sequence[Prompt]:
   """Asks the teacher about all hard questions, and says what may be drawn
   before it has answered: the NCQs that no answer can take out of the post-cap.
 
@@ -246,15 +291,10 @@ def ask_hard(plain: Sequence[Group], step: int, *, rules: Rules, method: Method,
     return ()
   groups = hardest(plain, step, rules)
   teacher.ask_ahead([g.prompt for g in groups], step)
-  unaided = groups[:reformulate.unaided(method.reformulations, rules.num_aug)]
-  instances = [Instance(question=g.prompt.question, kind=PromptKind.NCQ,
-                        candidates=g.wrong) for g in unaided]
-  compressed = compression.compress(
-      [(i.question, c) for i in instances for c in i.candidates], compress,
-      chat, teacher.capabilities.max_compression_prompt,
-      functools.partial(teacher.look_at_summaries, step=step))
-  rendered = [render(i, compressed.texts, chat)[0] for i in instances]
-  return tuple(p for p in rendered if len(p.tokens) <= rules.max_prompt)
+  unaided = reformulate.unaided(method.reformulations, rules.num_aug)
+  return _ncqs(groups[:unaided], rules, chat, compress,
+               teacher.capabilities.max_compression_prompt,
+               functools.partial(teacher.look_at_summaries, step=step))
 
 
 def reformulate_hard(plain: Sequence[Group], step: int, *, rules: Rules,
@@ -343,8 +383,7 @@ def probe_copying(plain: Sequence[Group], step: int, *, count: int,
   traces = [(i.question, c) for i in pairs for c in i.candidates]
   if teacher is None:
     compressed = compression.compress(
-        traces, compress, chat, 0,
-        lambda *_: Summaries(rollouts=(), calls=CallStats()))
+        traces, compress, chat, 0, _no_summaries)
   else:
     compressed = compression.compress(
         traces, compress, chat, teacher.capabilities.max_compression_prompt,

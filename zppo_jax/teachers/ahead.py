@@ -9,10 +9,10 @@ on no other request, so it does not matter when it was asked for.
 
 import dataclasses
 import functools
-import threading
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
+from zppo_jax.devices.beside import Beside
 from zppo_jax.records import (
   Answers,
   CallStats,
@@ -26,28 +26,6 @@ from zppo_jax.teachers import PLAIN, Capabilities, Teacher
 from zppo_jax.teachers.journal import ANSWER, SUMMARY
 
 
-class _Reply:
-  """What a function returns, in a thread that does not outlive the process."""
-
-  def __init__(self, work: Callable[[], Any]):
-    self._work, self._value, self._error = work, None, None
-    self._thread = threading.Thread(target=self._run, daemon=True)
-    self._thread.start()
-
-  def _run(self) -> None:
-    try:
-      self._value = self._work()
-    except BaseException as e:
-      self._error = e
-
-  def result(self) -> Any:
-    """Waits for it; raises what the function raised."""
-    self._thread.join()
-    if self._error is not None:
-      raise self._error
-    return self._value
-
-
 @dataclasses.dataclass(frozen=True)
 class AheadTeacher:
   """A teacher whose requests go out one by one, ahead of their use.
@@ -57,7 +35,7 @@ class AheadTeacher:
     replies: what was asked ahead, by (what, step, id).
   """
   teacher: Teacher
-  replies: dict[Hashable, _Reply] = dataclasses.field(default_factory=dict)
+  replies: dict[Hashable, Beside] = dataclasses.field(default_factory=dict)
 
   @property
   def capabilities(self) -> Capabilities:
@@ -69,19 +47,19 @@ class AheadTeacher:
         self.teacher.answer([prompts[i]], step)))
 
   def _begin(self, what: str, prompts: Sequence[Prompt], step: int,
-             ask: Callable[[int], Any]) -> list[_Reply]:
+             ask: Callable[[int], Any]) -> list[Beside]:
     """The replies to prompts, of which those that are new are asked."""
     keys = [(what, step, p.question.id) for p in prompts]
     for i, key in enumerate(keys):
       if key not in self.replies:
-        self.replies[key] = _Reply(functools.partial(ask, i))
+        self.replies[key] = Beside(functools.partial(ask, i))
     return [self.replies[key] for key in keys]
 
   def _taken(self, what: str, prompts: Sequence[Prompt], step: int,
              ask: Callable[[int], Any]) -> tuple[list, CallStats]:
     """(what came to each prompt, statistics of all); it is kept no longer."""
     replies = self._begin(what, prompts, step, ask)
-    results = [reply.result() for reply in replies]
+    results = [reply() for reply in replies]
     for prompt in prompts:
       self.replies.pop((what, step, prompt.question.id), None)
     return ([one for (one,), _ in results],
@@ -105,7 +83,7 @@ class AheadTeacher:
     """The summaries, which `summarise` still finds and counts the calls of."""
     replies = self._begin(
         SUMMARY, prompts, step, self._summary(prompts, traces, step))
-    return Summaries(rollouts=tuple(r.result().rollouts[0] for r in replies),
+    return Summaries(rollouts=tuple(r().rollouts[0] for r in replies),
                      calls=CallStats())
 
   def _summary(self, prompts: Sequence[Prompt], traces: Sequence[str],

@@ -183,15 +183,16 @@ def train_step(run: Run, state: TrainState, buffer: ReplayBuffer, step: int,
   read_previous()
   clock.restart()
 
-  plain = ask(prompts, ended=zppo.asking_ahead(
-      prompts, step, run.rules, run.method, run.teacher))
+  hard = dict(rules=run.rules, method=run.method, teacher=run.teacher,
+              chat=chat, compress=run.compress)
+  drawn = ask(prompts, seen=zppo.asking_ahead(
+      prompts, step, num_rollouts=run.num_rollouts, **hard))
+  plain, early = drawn[:len(prompts)], drawn[len(prompts):]
   clock.lap('rollouts')
   settled = None
   if run.method.replay:
     buffer, settled = buffer.settle(plain, run.rules.tau, step)
-  hard = dict(rules=run.rules, method=run.method, teacher=run.teacher,
-              chat=chat, compress=run.compress)
-  early = ask(zppo.ask_hard(plain, step, **hard))
+  early = collect.all_of(zppo.ask_hard(plain, step, **hard), early, ask)
   clock.lap('rollouts')
   reformulated = zppo.reformulate_hard(plain, step, **hard)
   clock.lap('teacher')
