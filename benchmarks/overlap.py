@@ -60,7 +60,8 @@ def with_long_tails(end_id: int, filler: int, step_s: float) -> None:
     token_B, logp_B = draw(logits_BV, key_B2, position_B, temperature_B,
                            top_p_B, top_k_B, others_V, mode)
     token_B = jnp.where(position_B >= LEAST - 1, filler, token_B)
-    return jnp.where(position_B + 1 >= lengths(key_B2), end_id, token_B), logp_B
+    ends_B = position_B + 1 >= lengths(key_B2)
+    return jnp.where(ends_B, end_id, token_B), logp_B
 
   def slow(self, *args):
     begun = time.perf_counter()

@@ -178,8 +178,17 @@ def prefix(visit: HardVisit, rng: np.random.Generator) -> Instance | None:
                   forced=trace.tokens[:count])
 
 
+def hint(visit: HardVisit, rng: np.random.Generator) -> Instance | None:
+  """The hint of a visit (App. D.2; privileged/hints.py). None without one."""
+  del rng
+  if not visit.hint:
+    return None
+  return Instance(question=visit.question, kind=PromptKind.HINT,
+                  hints=(visit.hint,))
+
+
 REFORMULATIONS = {'bcq': bcq, 'ncq': ncq, 'placebo_bcq': placebo_bcq,
-                  'prefix': prefix}
+                  'prefix': prefix, 'hint': hint}
 
 
 def post_cap(visits: Sequence[HardVisit], names: Sequence[str], limit: int,

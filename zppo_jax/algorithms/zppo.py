@@ -15,6 +15,8 @@ from typing import Protocol
 from zppo_jax import allowed
 from zppo_jax.algorithms import compression, reformulate
 from zppo_jax.algorithms.methods import Method
+from zppo_jax.algorithms.privileged import hints
+from zppo_jax.algorithms.privileged.hints import HintConfig, Hints
 from zppo_jax.algorithms.replay import ReplayBuffer
 from zppo_jax.chat import renderers
 from zppo_jax.chat.segments import Encoded
@@ -52,6 +54,9 @@ class Teacher(Protocol):
 
   def summarise(self, prompts: Sequence[Prompt], traces: Sequence[str],
                 step: int) -> Summaries: ...
+
+  def hint(self, prompts: Sequence[Prompt], traces: Sequence[str],
+           step: int) -> Summaries: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,11 +109,12 @@ class Reformulated:
     prompts: the reformulated prompts within the bound.
     instances: the instance behind each prompt, in the same order.
     hard: the number of questions below tau, before any cap.
-    visits: the hard questions that the teacher was asked.
-    teacher: the teacher's groups for them.
-    written: name -> what the teacher wrote for the prompts, e.g. the
-      'compression' of their candidates. A method without reformulations has
-      nothing written.
+    visits: the hard questions below the pre-cap.
+    teacher: the teacher's groups for them; () where it was not asked, because
+      hints are stored with the questions.
+    written: name -> what the teacher wrote for the prompts: the 'compression'
+      of their candidates, the 'hint' of their questions. A method without
+      reformulations has nothing written.
     removed: the number of pieces that were cut out of content
       (segments.Encoded.removed).
     over_bound: the number of instances skipped because their prompt was too
@@ -120,7 +126,7 @@ class Reformulated:
   hard: int
   visits: tuple[HardVisit, ...]
   teacher: tuple[Group, ...]
-  written: Mapping[str, compression.Compressed]
+  written: Mapping[str, compression.Compressed | Hints]
   removed: int
   over_bound: int
   calls: CallStats
@@ -196,7 +202,7 @@ def hardest(plain: Sequence[Group], step: int, rules: Rules) -> list[Group]:
 
 def asking_ahead(prompts: Sequence[Prompt], step: int, *, num_rollouts: int,
                  rules: Rules, method: Method, teacher, chat: Chat,
-                 compress: compression.CompressionConfig
+                 compress: compression.CompressionConfig, hint: HintConfig
                  ) -> Callable[[int, Sequence[Rollout]], Sequence[Prompt]]:
   """What is done with the rollouts of plain prompts while others still draw.
 
@@ -208,14 +214,14 @@ def asking_ahead(prompts: Sequence[Prompt], step: int, *, num_rollouts: int,
   Args:
     prompts: the plain prompts of the step.
     num_rollouts: G.
-    step, rules, method, chat, compress: as of `reformulate_hard`.
+    step, rules, method, chat, compress, hint: as of `reformulate_hard`.
     teacher: a teachers.ahead.AheadTeacher; others are asked when all groups
       have ended.
 
   Returns:
     (place of a prompt, its graded rollouts so far) -> the NCQs to draw.
   """
-  if not _reformulates(method, rules) or not can_ask_ahead(rules, teacher):
+  if not _asks_ahead(rules, method, teacher, hint):
     return lambda place, rollouts: ()
   salt = reformulate.salt_of(host_rng(rules.seed, step, Purpose.TIES))
   ranks = [reformulate.rank(p.question.id, salt) for p in prompts]
@@ -226,6 +232,8 @@ def asking_ahead(prompts: Sequence[Prompt], step: int, *, num_rollouts: int,
   shown: set[int] = set()
 
   def see(place: int, rollouts: Sequence[Rollout]) -> Sequence[Prompt]:
+    if place >= len(prompts):  # an NCQ that was added
+      return ()
     bounds[place] = reformulate.accuracy_bounds(rollouts, num_rollouts)
     if len(rollouts) == num_rollouts:
       groups[place] = Group(prompts[place], tuple(rollouts))
@@ -242,11 +250,6 @@ def asking_ahead(prompts: Sequence[Prompt], step: int, *, num_rollouts: int,
             _traces(groups[i]), compress, chat, most)],
         rules, chat, compress, most, _no_summaries)
   return see
-
-
-def _no_summaries(*_) -> Summaries:
-  """What is asked where no trace needs a summary."""
-  return Summaries(rollouts=(), calls=CallStats())
 
 
 def _traces(group: Group) -> list[tuple[Question, Rollout]]:
@@ -268,9 +271,11 @@ def _ncqs(groups: Sequence[Group], rules: Rules, chat: Chat,
   return [p for p in prompts if len(p.tokens) <= rules.max_prompt]
 
 
-def can_ask_ahead(rules: Rules, teacher) -> bool:
-  """Whether the teacher answers beside the device and ties break by name."""
-  return rules.ties == 'name' and hasattr(teacher, 'ask_ahead')
+def _asks_ahead(rules: Rules, method: Method, teacher,
+                hint: HintConfig) -> bool:
+  """Whether a teacher answers beside the device, and ties break by name."""
+  return (_reformulates(method, rules) and method.visited(hint)
+          and rules.ties == 'name' and hasattr(teacher, 'ask_ahead'))
 
 
 def _reformulates(method: Method, rules: Rules) -> bool:
@@ -279,15 +284,17 @@ def _reformulates(method: Method, rules: Rules) -> bool:
 
 def ask_hard(plain: Sequence[Group], step: int, *, rules: Rules, method: Method,
              teacher, chat: Chat,
-             compress: compression.CompressionConfig) -> Sequence[Prompt]:
+             compress: compression.CompressionConfig,
+             hint: HintConfig) -> Sequence[Prompt]:
   """Asks the teacher about all hard questions, and says what may be drawn
   before it has answered: the NCQs that no answer can take out of the post-cap.
 
   Args:
-    plain, step, rules, method, chat, compress: as of `reformulate_hard`.
+    plain, step, rules, method, chat, compress, hint: as of
+      `reformulate_hard`.
     teacher: as of `asking_ahead`; of others nothing is asked here.
   """
-  if not _reformulates(method, rules) or not can_ask_ahead(rules, teacher):
+  if not _asks_ahead(rules, method, teacher, hint):
     return ()
   groups = hardest(plain, step, rules)
   teacher.ask_ahead([g.prompt for g in groups], step)
@@ -297,9 +304,42 @@ def ask_hard(plain: Sequence[Group], step: int, *, rules: Rules, method: Method,
                functools.partial(teacher.look_at_summaries, step=step))
 
 
+def _no_summaries(prompts: Sequence[Prompt],
+                  traces: Sequence[str]) -> Summaries:
+  """The summaries of nobody, who is asked for none."""
+  del prompts, traces
+  return Summaries(rollouts=(), calls=CallStats())
+
+
+def _compressed(traces: Sequence[tuple[Question, Rollout]],
+                compress: compression.CompressionConfig, chat: Chat,
+                teacher: Teacher | None, step: int) -> compression.Compressed:
+  """Candidate texts. Without a teacher, a trace that is too long to be shown
+  unchanged is replaced by its last `cap` tokens."""
+  ask: Callable = _no_summaries
+  longest = 0
+  if teacher is not None:
+    ask = functools.partial(teacher.summarise, step=step)
+    longest = teacher.capabilities.max_compression_prompt
+  return compression.compress(traces, compress, chat, longest, ask)
+
+
+def _hinted(visits: Sequence[HardVisit], hint: HintConfig, chat: Chat,
+            teacher: Teacher | None, rules: Rules, step: int) -> Hints:
+  """The hints of hard questions, from the teacher or stored with them."""
+  if hint.stored:
+    return hints.stored(visits, hint)
+  assert teacher is not None  # build refuses a row without one
+  return hints.written(
+      visits, hint, chat, teacher.capabilities.max_compression_prompt,
+      host_rng(rules.seed, step, Purpose.HINTS),
+      functools.partial(teacher.hint, step=step))
+
+
 def reformulate_hard(plain: Sequence[Group], step: int, *, rules: Rules,
-                     method: Method, teacher: Teacher, chat: Chat,
-                     compress: compression.CompressionConfig) -> Reformulated:
+                     method: Method, teacher: Teacher | None, chat: Chat,
+                     compress: compression.CompressionConfig,
+                     hint: HintConfig = hints.DEFAULT) -> Reformulated:
   """Steps 2 to 5: teacher, caps, candidates, prompts.
 
   The teacher answers after the pre-cap, because that costs less. Its draws are
@@ -311,23 +351,36 @@ def reformulate_hard(plain: Sequence[Group], step: int, *, rules: Rules,
     step: the step.
     rules: Algorithm 1's constants.
     method: it names the reformulations.
-    teacher: a `teachers.Teacher`; a method without reformulations uses none.
+    teacher: a `teachers.Teacher`; a method without reformulations uses none,
+      and neither do hints that are stored with the questions.
     chat: the student's chat.
     compress: when and how far candidates are compressed.
+    hint: where hints come from.
   """
   hard = sum(g.accuracy < rules.tau for g in plain)
   if not _reformulates(method, rules):
     return nothing_reformulated(hard)
   groups = hardest(plain, step, rules)
-  teacher_groups, calls = teacher.answer([g.prompt for g in groups], step)
-  visits = [visit(g, t) for g, t in zip(groups, teacher_groups, strict=True)]
+  teacher_groups: tuple[Group, ...] = ()
+  calls = CallStats()
+  if method.visited(hint):
+    assert teacher is not None  # build refuses a row without one
+    teacher_groups, calls = teacher.answer([g.prompt for g in groups], step)
+  visits = [visit(g, t) for g, t in zip(
+      groups, teacher_groups or [Group(g.prompt, ()) for g in groups],
+      strict=True)]
+  written: dict[str, compression.Compressed | Hints] = {}
+  if 'hint' in method.reformulations:
+    found = _hinted(visits, hint, chat, teacher, rules, step)
+    visits = [found.of(v) for v in visits]
+    written['hint'] = found
+    calls = calls + found.calls
   instances = reformulate.post_cap(
       visits, method.reformulations, rules.num_aug,
       host_rng(rules.seed, step, Purpose.CANDIDATES))
-  compressed = compression.compress(
+  compressed = _compressed(
       [(i.question, c) for i in instances for c in i.candidates], compress,
-      chat, teacher.capabilities.max_compression_prompt,
-      functools.partial(teacher.summarise, step=step))
+      chat, teacher, step)
   rendered = [render(i, compressed.texts, chat) for i in instances]
   within = [len(prompt.tokens) <= rules.max_prompt for prompt, _ in rendered]
   return Reformulated(
@@ -335,8 +388,9 @@ def reformulate_hard(plain: Sequence[Group], step: int, *, rules: Rules,
                     itertools.compress(rendered, within)),
       instances=tuple(itertools.compress(instances, within)), hard=hard,
       visits=tuple(visits), teacher=tuple(teacher_groups),
-      written={'compression': compressed},
-      removed=compressed.removed + sum(cut for _, cut in rendered),
+      written={'compression': compressed, **written},
+      removed=compressed.removed + sum(cut for _, cut in rendered)
+      + sum(of.removed for of in written.values()),
       over_bound=within.count(False), calls=calls + compressed.calls)
 
 
@@ -380,14 +434,9 @@ def probe_copying(plain: Sequence[Group], step: int, *, count: int,
       pair.reverse()
     pairs.append(Instance(question=group.prompt.question, kind=PromptKind.BCQ,
                           candidates=tuple(pair)))
-  traces = [(i.question, c) for i in pairs for c in i.candidates]
-  if teacher is None:
-    compressed = compression.compress(
-        traces, compress, chat, 0, _no_summaries)
-  else:
-    compressed = compression.compress(
-        traces, compress, chat, teacher.capabilities.max_compression_prompt,
-        functools.partial(teacher.summarise, step=step))
+  compressed = _compressed(
+      [(i.question, c) for i in pairs for c in i.candidates], compress, chat,
+      teacher, step)
   prompts, answers, accuracies = [], [], []
   for group, instance in zip(chosen, pairs, strict=True):
     prompt, _ = render(instance, compressed.texts, chat)

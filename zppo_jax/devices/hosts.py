@@ -9,28 +9,30 @@ collective for a process that never comes.
 
 Every function here may be called by a single process, for which it does nothing
 and costs nothing. With several processes, every process must make the same
-calls in the same order; calls of different threads need different `lane`s.
+calls in the same order. Threads have no common order, so a thread beside the
+main one makes its calls in a lane of its own (`in_lane`).
 """
 
 import collections
 import contextlib
+import ctypes
 import dataclasses
 import os
 import pickle
 import secrets
+import signal
 import socket
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from importlib import util
 from multiprocessing import connection
 from typing import Any, TypeVar
 
 import numpy as np
 
-from zppo_jax import allowed
+from zppo_jax.devices.launched import Settings, expected, whole
 
 Value = TypeVar('Value')
 Item = TypeVar('Item')
@@ -51,86 +53,6 @@ class HostsError(RuntimeError):
   """The processes of a run did not come together."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Settings:
-  """Which process of how many this one is; None lets JAX find it out.
-
-  Attributes:
-    coordinator: HOST:PORT of the first process.
-    processes: their number.
-    process: the number of this one, from 0.
-  """
-  coordinator: str | None = None
-  processes: int | None = None
-  process: int | None = None
-
-  def __post_init__(self):
-    fields = dataclasses.asdict(self)
-    given = [name for name, value in fields.items() if value is not None]
-    if given and len(given) < len(fields) and self.processes != 1:
-      missing = [name for name in fields if name not in given]
-      raise ValueError(
-          f'{", ".join(given)} given without {", ".join(missing)}; several '
-          'processes need --coordinator=HOST:PORT, --processes and --process, '
-          'or JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID')
-    if self.processes is not None:
-      allowed.number('processes', self.processes, '>= 1', whole=True)
-    if self.process is not None:
-      allowed.number('process', self.process, f'[0, {self.processes})',
-                     whole=True)
-
-
-def _whole(name: str) -> int | None:
-  """The whole number in an environment variable; None if it is not set."""
-  text = os.environ.get(name, '')
-  if not text:
-    return None
-  try:
-    return int(text)
-  except ValueError:
-    raise ValueError(f'{name} is {text!r}; a whole number is allowed') from None
-
-
-def settings(coordinator: str | None = None, processes: int | None = None,
-             process: int | None = None) -> Settings:
-  """Settings of flags; where a flag is missing, the environment's."""
-  return Settings(
-      coordinator=coordinator or os.environ.get('JAX_COORDINATOR_ADDRESS'),
-      processes=_whole('JAX_NUM_PROCESSES') if processes is None else processes,
-      process=_whole('JAX_PROCESS_ID') if process is None else process)
-
-
-def _of_tpu_vm() -> bool:
-  """Whether this is a TPU VM, whose metadata JAX asks for the other hosts."""
-  platforms = os.environ.get('JAX_PLATFORMS', 'tpu')
-  chips = os.path.exists('/dev/accel0') or os.path.exists('/dev/vfio/0')
-  return (chips and 'tpu' in platforms and util.find_spec('libtpu') is not None
-          and 'TPU_SKIP_MDS_QUERY' not in os.environ)
-
-
-def expected() -> int | None:
-  """The number of processes that the environment of a launcher names.
-
-  It is 1 without a launcher, and None where JAX must ask for it: on a TPU VM,
-  and in an indexed job of Kubernetes.
-  """
-  workers = os.environ.get('TPU_PROCESS_ADDRESSES') or os.environ.get(
-      'TPU_WORKER_HOSTNAMES')
-  if workers:
-    return len(workers.split(',')) * (_whole('MEGASCALE_NUM_SLICES') or 1)
-  if 'SLURM_PROCID' in os.environ and 'SLURM_STEP_NODELIST' in os.environ:
-    return _whole('SLURM_STEP_NUM_TASKS') or _whole('SLURM_NTASKS') or 1
-  if 'OMPI_MCA_orte_hnp_uri' in os.environ:
-    return _whole('OMPI_COMM_WORLD_SIZE') or 1
-  if _of_tpu_vm():
-    return None
-  if 'JOB_COMPLETION_INDEX' in os.environ and (
-      'KUBERNETES_SERVICE_HOST' in os.environ
-      and util.find_spec('kubernetes') is not None):
-    return None
-  return 1
-
-
 class _Group:
   """The processes of a run, seen from one of them.
 
@@ -146,6 +68,7 @@ class _Group:
                links: dict[int, connection.Connection]):
     self.index, self.count, self.links = index, count, links
     self.cleaning: list[Callable[[], None]] = []
+    self.failing = False  # this process raised an error of its own
     self._closing = False
     self._turn: collections.Counter = collections.Counter()
     # (lane, turn) -> process -> (what, value)
@@ -166,8 +89,11 @@ class _Group:
     try:
       while True:
         kind, *message = pickle.loads(link.recv_bytes())
+        if kind == 'left':
+          return
         if kind == 'ended':
-          self._lost(*message)
+          if not self.failing:
+            self._lost(*message)
           return
         key, what, value = message
         with self._news:
@@ -203,7 +129,7 @@ class _Group:
       with contextlib.suppress(OSError):
         clean()
     if news is not None:
-      print(f'zppo: {line}', file=sys.stderr)
+      sys.stderr.write(f'zppo: {line}\n')
     for stream in (sys.stdout, sys.stderr):
       with contextlib.suppress(OSError, ValueError):
         stream.flush()
@@ -237,15 +163,16 @@ class _Group:
     self._turn[lane] += 1
     return lane, self._turn[lane]
 
-  def broadcast(self, value: Any, what: str, lane: str) -> Any:
-    key, what = self._key(lane), f'broadcast {what}'
+  def broadcast(self, value: Any, what: str) -> Any:
+    key, what = self._key(_lane()), f'broadcast {what}'
     if self.index:
       return self._take(key, [0], what)[0]
     for other in self.links:
       self._send(other, ('value', key, what, value))
     return value
 
-  def gather(self, value: Any, what: str, lane: str) -> list:
+  def gather(self, value: Any, what: str) -> list:
+    lane = _lane()
     key, back = self._key(lane), self._key(lane)
     what = f'gather {what}'
     if self.index:
@@ -257,13 +184,58 @@ class _Group:
       self._send(other, ('value', back, what, ordered))
     return ordered
 
-  def close(self) -> None:
+  def leave(self) -> None:
+    """Ends the listening of all, who must have come to the same place."""
     self._closing = True
-    for link in self.links.values():
-      link.close()
+    for other in self.links:
+      self._send(other, ('left',))
 
 
 _GROUP: _Group | None = None
+_THREAD = threading.local()
+
+
+def _lane() -> str:
+  if threading.current_thread() is threading.main_thread():
+    return getattr(_THREAD, 'lane', '')
+  lane = getattr(_THREAD, 'lane', None)
+  if lane is None:
+    raise HostsError(f'thread {threading.current_thread().name!r} is in no '
+                     'lane; a thread beside the main one needs hosts.in_lane')
+  return lane
+
+
+@contextlib.contextmanager
+def in_lane(name: str) -> Iterator[None]:
+  """A context in which this thread's calls have an order of their own.
+
+  Args:
+    name: the same on every process, and of one thread at a time.
+  """
+  before = getattr(_THREAD, 'lane', None)
+  _THREAD.lane = name
+  try:
+    yield
+  finally:
+    if before is None:
+      del _THREAD.lane
+    else:
+      _THREAD.lane = before
+
+
+def _slow_aborts() -> None:
+  """Makes an abort of this process wait 6 s for `_listen` to end it first.
+
+  When the first process dies, JAX's client aborts the others (code 134 and a
+  page of text) at the moment at which `_listen` learns of it. The abort's
+  signal now calls sleep(SIGABRT), which is sleep(6), in the thread that aborts;
+  no other thread waits.
+  """
+  libc = ctypes.CDLL(None)
+  sleep = ctypes.cast(libc.sleep, ctypes.c_void_p)
+  libc.signal.argtypes = ctypes.c_int, ctypes.c_void_p
+  libc.signal.restype = ctypes.c_void_p
+  libc.signal(signal.SIGABRT, sleep)
 
 
 def start(of: Settings) -> int | None:
@@ -278,7 +250,10 @@ def start(of: Settings) -> int | None:
     HostsError: if the others do not come within START_S seconds.
     ValueError: for numbers that are not those of processes.
   """
-  count = of.processes if of.processes is not None else expected()
+  there = expected()
+  count = there if of.processes is None else of.processes
+  if there == 1 and of.processes != 1:
+    of.check_whole()
   if count == 1:
     return 1
   import jax
@@ -382,13 +357,14 @@ def connect() -> None:
   if not jax.distributed.is_initialized() or jax.process_count() == 1:
     return
   index, count = jax.process_index(), jax.process_count()
+  _slow_aborts()
   if index:
     where, port, key = _from_first_device('').split('|')
     link = _reached(where.split(','), int(port), bytes.fromhex(key), index)
     _GROUP = _Group(index, count, {0: link})
   else:
     key = secrets.token_hex(32)
-    with connection.Listener(('0.0.0.0', _whole(PORT) or 0), backlog=count,
+    with connection.Listener(('0.0.0.0', whole(PORT) or 0), backlog=count,
                              authkey=bytes.fromhex(key)) as listener:
       port = listener.address[1]
       _from_first_device(f'{",".join(_addresses())}|{port}|{key}')
@@ -413,37 +389,35 @@ def first() -> bool:
   return _GROUP is None or _GROUP.index == 0
 
 
-def wait(name: str, lane: str = '') -> None:
+def wait(name: str) -> None:
   """Returns when every process has called it.
 
   Args:
     name: says where this is, for errors.
-    lane: calls of one lane are in one order on all processes; a thread beside
-      the main one needs a lane of its own.
 
   Raises:
     HostsError: if a process does not come within WAIT_S seconds, or comes to
       another call.
   """
   if _GROUP is not None:
-    _GROUP.gather(None, f'wait {name}', lane)
+    _GROUP.gather(None, f'wait {name}')
 
 
-def gather(value: Value, name: str = '', lane: str = '') -> list[Value]:
+def gather(value: Value, name: str = '') -> list[Value]:
   """The value of every process, in the order of the processes.
 
   Args:
     value: an object that pickle takes.
-    name, lane: see `wait`.
+    name: see `wait`.
 
   Raises:
     HostsError: see `wait`.
   """
-  return [value] if _GROUP is None else _GROUP.gather(value, name, lane)
+  return [value] if _GROUP is None else _GROUP.gather(value, name)
 
 
 def agreed(value: Value, of: Callable[[list[Value]], Any] = max,
-           name: str = 'agreed', lane: str = '') -> Any:
+           name: str = 'agreed') -> Any:
   """One value for all processes, made from the value of each.
 
   Only what it returns may decide what a process does next: a process that acts
@@ -452,14 +426,14 @@ def agreed(value: Value, of: Callable[[list[Value]], Any] = max,
   Args:
     value: of this process.
     of: makes one of the list of all; max, min, any, all.
-    name, lane: see `wait`.
+    name: see `wait`.
   """
-  return of(gather(value, name, lane))
+  return of(gather(value, name))
 
 
-def broadcast(value: Value, name: str = '', lane: str = '') -> Value:
+def broadcast(value: Value, name: str = '') -> Value:
   """The first process's value, on every process. See `gather`."""
-  return value if _GROUP is None else _GROUP.broadcast(value, name, lane)
+  return value if _GROUP is None else _GROUP.broadcast(value, name)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -486,45 +460,43 @@ def _outcome(work: Callable[[], Value]) -> Value | _Failed:
     return _Failed.of(e)
 
 
-def from_first(work: Callable[[], Value], name: str = '',
-               lane: str = '') -> Value:
+def from_first(work: Callable[[], Value], name: str = '') -> Value:
   """What a function returns, or raises, on the first process alone.
 
   Args:
     work: is called on the first process.
-    name, lane: see `wait`.
+    name: see `wait`.
   """
   if _GROUP is None:
     return work()
   if _GROUP.index:
-    value = _GROUP.broadcast(None, name, lane)
+    value = _GROUP.broadcast(None, name)
   else:
     try:
       value = work()
     except Exception as e:
-      _GROUP.broadcast(_Failed.of(e), name, lane)
+      _GROUP.broadcast(_Failed.of(e), name)
       raise
-    _GROUP.broadcast(value, name, lane)
+    _GROUP.broadcast(value, name)
   if isinstance(value, _Failed):
     raise value.error
   return value
 
 
 def shared(work: Callable[[list[Item]], Sequence[Value]],
-           items: Sequence[Item], name: str = '',
-           lane: str = '') -> list[Value]:
+           items: Sequence[Item], name: str = '') -> list[Value]:
   """A result for each item, in order; each process works on a part of them.
 
   Args:
     work: items -> a result for each; an error of it is raised on every process.
     items: the same on every process. They are dealt out in turns, so that long
       ones which lie together are not all one process's.
-    name, lane: see `wait`.
+    name: see `wait`.
   """
   if _GROUP is None:
     return list(work(list(items)))
   own = list(items[_GROUP.index::_GROUP.count])
-  parts = gather(_outcome(lambda: list(work(own)) if own else []), name, lane)
+  parts = gather(_outcome(lambda: list(work(own)) if own else []), name)
   for part in parts:
     if isinstance(part, _Failed):
       raise part.error
@@ -553,33 +525,37 @@ def stop() -> None:
   if _GROUP is None:
     return
   import jax
-  _GROUP.gather(None, 'wait stop', '')
-  _GROUP.close()
+  _GROUP.gather(None, 'wait stop')
+  _GROUP.leave()
   _GROUP = None
   jax.distributed.shutdown()
 
 
 @contextlib.contextmanager
-def together(say: Callable[[BaseException], str]) -> Iterator[None]:
+def together(say: Callable[[BaseException], str],
+             agreed_ends: type[BaseException]) -> Iterator[None]:
   """A context whose end is the end of this process for the others.
 
   If it ends with an error, the other processes end, too: they would wait for
-  this one in the next collective. SystemExit is an end on which all agreed.
+  this one in the next collective. An error that all processes raise has the
+  same exit code on all.
 
   Args:
-    say: an error -> the line that tells the other processes of it.
+    say: an error -> the line that tells of it.
+    agreed_ends: what all processes raise together for an end without an error.
   """
   try:
     yield
-  except SystemExit:
+  except agreed_ends:
     stop()
     raise
   except BaseException as e:
     if _GROUP is not None:
+      _GROUP.failing = True
       # A collective may fail before the news comes that a process died.
       time.sleep(_SETTLE_S)
       line = say(e)
-      print(line, file=sys.stderr)
+      sys.stderr.write(f'{line}\n')
       _GROUP.end(1, line)
     raise
   else:

@@ -21,6 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from zppo_jax import allowed
+from zppo_jax.devices import hosts
 from zppo_jax.endpoints import wire
 from zppo_jax.endpoints.replies import (
   Choice,
@@ -176,6 +177,18 @@ class EndpointError(RuntimeError):
   def __init__(self, cause: Cause, text: str):
     super().__init__(text)
     self.cause = cause
+
+  def __reduce__(self):
+    return type(self), (self.cause, str(self))
+
+
+def share_of(of: Endpoint) -> Endpoint:
+  """The endpoint for one of several processes that ask it at once: together
+  they hold as many requests open as `concurrency` says."""
+  if hosts.count() == 1:
+    return of
+  return dataclasses.replace(
+      of, concurrency=max(1, of.concurrency // hosts.count()))
 
 
 def chat_call(messages: Sequence[Mapping[str, Any]], *, wanted: int = 1,

@@ -9,6 +9,7 @@ import numpy as np
 
 from zppo_jax.devices import sharding
 from zppo_jax.learner import forward, packing
+from zppo_jax.models import layers
 from zppo_jax.objectives import top_logps
 from zppo_jax.records import TokenSequence
 
@@ -70,13 +71,14 @@ def compile_describer(*, model, mesh, chunk: int, form: Form,
   def run(params, batch):
     hidden_BTD, _ = model.apply(
         params, batch.tokens_BT, batch.positions_BTA, batch.segment_BT,
-        media=batch.prompts.media)
+        media=batch.prompts.media, compact=True)
     return top_logps.describe(
-        hidden_BTD, model.head(params), batch.tokens_BT,
+        hidden_BTD, layers.weight(model.head(params), hidden_BTD),
+        batch.tokens_BT,
         None if form.prompts else batch.mask_BT > 0,
         batch.targets[GIVEN] if form.given else None, top=form.top,
         entropy=form.entropy, ranks=form.ranks, chunk=chunk, vocab=vocab,
-        temperature=form.temperature)
+        temperature=form.temperature, mesh=model.mesh)
 
   return jax.jit(run, in_shardings=(None, rows), out_shardings=rows)
 

@@ -57,6 +57,10 @@ class Sampler:
   overlapped: bool = False
 
 
+# Of texts that answer no question: none of them is parsed or right.
+UNGRADED = Grader(parse=lambda text: '', grade=lambda answer, question: 0.0)
+
+
 def make_sampler(*, model: Model, mesh: Mesh, chat: Chat, grader: Grader,
                  decoding: Decoding, num_rollouts: int,
                  **options: Any) -> Sampler:

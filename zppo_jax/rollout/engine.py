@@ -135,6 +135,20 @@ class Engine:
       self._prefilled.clear()
     self._params = params
 
+  def release(self) -> bool:
+    """Frees what an idle engine holds on the device: caches, recurrent state,
+    prompts, weights. The next requests need `load`, and get new caches.
+
+    Returns:
+      Whether the engine was idle; otherwise nothing is freed.
+    """
+    if self.busy:
+      return False
+    self._prefilled.clear()
+    self._params = self._shape = self._state = self._sampling = None
+    self._running = []
+    return True
+
   def submit(self, request: Request) -> None:
     """Queues a request.
 

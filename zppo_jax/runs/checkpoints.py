@@ -23,7 +23,7 @@ import orbax.checkpoint as ocp
 
 from zppo_jax import allowed
 from zppo_jax.arrays import TrainState
-from zppo_jax.devices import disk
+from zppo_jax.devices import disk, hosts
 
 FORMAT = 1
 _LONGEST_CAUSE = 300  # characters of an error's cause
@@ -214,7 +214,7 @@ class Checkpoints:
     self._pending: int | None = None
     self._held_back = _HeldBack()
     self.notes: list[str] = []
-    if not read_only and jax.process_index() == 0 and self.path.is_dir():
+    if not read_only and hosts.first() and self.path.is_dir():
       for partial in self.path.glob('*.orbax-checkpoint-tmp*'):
         shutil.rmtree(partial)  # left by a process that died while it wrote
     self._manager = ocp.CheckpointManager(
@@ -230,7 +230,9 @@ class Checkpoints:
     return sorted(self._manager.all_steps())
 
   def latest(self) -> int | None:
-    return max(self.steps(), default=None)
+    """The step of the newest complete checkpoint, as the first process sees it;
+    None without one."""
+    return hosts.broadcast(max(self.steps(), default=None), 'checkpoints')
 
   def _failed(self, step: int | None, error: Exception) -> CheckpointError:
     good = [s for s in self.steps() if s != step]

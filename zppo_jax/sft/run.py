@@ -24,7 +24,7 @@ class SftRun:
     model: the network, with the kernels of the mesh.
     mesh: the mesh.
     room: the rows of micro-batches.
-    micro_tokens: positions of a micro-batch.
+    micro_tokens: positions of a micro-batch on each batch shard.
     packed: whether conversations share rows.
     evaluate_fn: (params, micro-batch) -> its Sums.
     patience: that of a run without a teacher.

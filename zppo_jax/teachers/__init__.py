@@ -1,4 +1,4 @@
-"""Teachers: answers to questions, and short versions of traces.
+"""Teachers: answers to questions, short versions of traces, and hints.
 
 There are three kinds with one contract (docs/teachers.md): `in_process`,
 `endpoint`, `stored`. What a teacher does not send is missing and never made up:
@@ -27,8 +27,8 @@ class Capabilities:
   """What a teacher can do, known before the first step.
 
   Attributes:
-    max_compression_prompt: the longest compression prompt that the teacher
-      takes, in tokens of the student's vocabulary; 0 if it writes no summaries.
+    max_compression_prompt: the longest prompt for a summary or a hint that the
+      teacher takes, in tokens of the student's vocabulary; 0 if it writes none.
     scores: whether it returns the log-probs of given tokens.
     pictures: whether questions may hold pictures.
     clips: whether questions may hold clips.
@@ -68,6 +68,17 @@ class Teacher(Protocol):
     Args:
       prompts: the requests for the summaries, in the student's tokens.
       traces: the text that each of these prompts holds.
+      step: the step; with the prompt it keys the draw.
+    """
+
+  def hint(self, prompts: Sequence[Prompt], traces: Sequence[str],
+           step: int) -> Summaries:
+    """A hint for each question, made of a right trace; its verdict says
+    nothing.
+
+    Args:
+      prompts: the requests for the hints, in the student's tokens.
+      traces: the right trace that each of these prompts holds.
       step: the step; with the prompt it keys the draw.
     """
 

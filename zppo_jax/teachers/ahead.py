@@ -90,6 +90,11 @@ class AheadTeacher:
                step: int) -> Callable[[int], Summaries]:
     return lambda i: self.teacher.summarise([prompts[i]], [traces[i]], step)
 
+  def hint(self, prompts: Sequence[Prompt], traces: Sequence[str],
+           step: int) -> Summaries:
+    """Hints, which are asked when they are needed."""
+    return self.teacher.hint(prompts, traces, step)
+
   def score(self, sequences: Sequence[TokenSequence], wanted: Wanted = PLAIN,
             step: int | None = None) -> Scores:
     """Scores, which are asked when they are needed."""

@@ -32,7 +32,7 @@ def _of(model, mesh, what: str, rows: int, length: int,
   """The shapes of one program: the decoder's, and the tower's if there are
   patches."""
   c = model.config
-  heads = attention.heads_of(c)
+  heads = attention.heads_of(c, mesh)
   parts = [('decoder', what, length)]
   if patches:
     parts.append(('vision', f'{what}, vision', patches))

@@ -14,8 +14,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-import jax
-
 from zppo_jax.chat import dates, hub_chat
 from zppo_jax.data import digest
 from zppo_jax.data.pool import Pool
@@ -40,6 +38,9 @@ from zppo_jax.train.resume import RunState
 from zppo_jax.train.run import Procedure, Run
 from zppo_jax.train.step import Outcome, metrics_row, sample_rows, train_step
 from zppo_jax.verdicts import verifier
+
+# Seconds after which a directory that one host made must show on all.
+_SEEN_S = 60.0
 
 
 @contextlib.contextmanager
@@ -113,7 +114,8 @@ def _kept(run: Run, config, out: Workdir) -> Run:
   if isinstance(teacher, InProcessTeacher):
     teacher = dataclasses.replace(
         teacher, answers=heeding(teacher.answers, journal),
-        summaries=heeding(teacher.summaries, journal))
+        summaries=heeding(teacher.summaries, journal),
+        hints=heeding(teacher.hints, journal))
   return dataclasses.replace(
       run, journal=journal, sampler=heeding(run.sampler, journal),
       greedy=heeding(run.greedy, None), teacher=teacher)
@@ -409,10 +411,33 @@ class _Closing:
       raise first
 
 
+@contextlib.contextmanager
 def _alone(path: pathlib.Path):
-  """The lock of a directory, which one process of a run takes."""
-  return (lock.hold(path) if jax.process_index() == 0
-          else contextlib.nullcontext())
+  """The lock of a directory, which the first process of a run takes.
+
+  Raises:
+    Locked: on every process, if another run works there.
+    ValueError: if not all processes see the directory.
+  """
+  with contextlib.ExitStack() as held:
+    hosts.from_first(lambda: held.enter_context(
+        lock.hold(path, patient=hosts.count() > 1)), 'the lock')
+    _check_seen(path)
+    yield
+
+
+def _check_seen(path: pathlib.Path) -> None:
+  """ValueError unless every process sees the directory, with its lock."""
+  until = time.monotonic() + _SEEN_S
+  while not (seen := (path / lock.NAME).exists()) and time.monotonic() < until:
+    time.sleep(0.5)
+  blind = [i for i, sees in enumerate(hosts.gather(seen, 'the directory'))
+           if not sees]
+  if blind:
+    raise ValueError(
+        f'--workdir is {str(path)!r}, which process '
+        f'{", ".join(map(str, blind))} of {hosts.count()} does not see; a run '
+        'of several hosts needs a directory on a file system that all share')
 
 
 def main(config, path, fork_from=None, procedure: Procedure = RL) -> dict:
@@ -435,29 +460,39 @@ def main(config, path, fork_from=None, procedure: Procedure = RL) -> dict:
       directory or a checkpoint that does not fit; the message names it.
     OSError: for a file that cannot be written; the message names it.
   """
-  path = pathlib.Path(path)
-  complete = resume.complete_summary(path, config, fork_from)
+  path = disk.local('--workdir', path)
+  if fork_from is not None:
+    disk.local('--fork-from', fork_from)
+  completed = lambda: hosts.from_first(
+      lambda: resume.complete_summary(path, config, fork_from), 'the summary')
+  complete = completed()
   if complete is not None:
     return complete
   with contextlib.ExitStack() as alone:
     # An existing directory is locked before the build, which takes long. A
     # missing one is made later, so that a bad config leaves no directory.
-    if there := path.is_dir():
+    if there := hosts.broadcast(path.is_dir(), 'the directory'):
       alone.enter_context(_alone(path))
     # A fork keeps the date of the prompts that its policy and buffer come from.
-    day = dates.choose(config, path, fork_from)
+    day = hosts.from_first(lambda: dates.choose(config, path, fork_from),
+                           'the date')
     run = procedure.build(config, day)
     forked = (None if fork_from is None else resume.fork(
         run, config, fork_from, procedure.evaluate))
     if not there:
-      path.mkdir(parents=True, exist_ok=True)
+      hosts.from_first(lambda: path.mkdir(parents=True, exist_ok=True),
+                       'the directory')
       alone.enter_context(_alone(path))
       # Another process may have finished the run in the meantime.
-      complete = resume.complete_summary(path, config, fork_from)
+      complete = completed()
       if complete is not None:
         return complete
-    out = Workdir.open(path, config, None if forked is None else {
-        'path': str(fork_from), 'step': forked.step}, day.date.isoformat())
+    out = hosts.from_first(lambda: Workdir.open(
+        path, config, None if forked is None else {
+            'path': str(fork_from), 'step': forked.step},
+        day.date.isoformat()), 'the attempt')
+    if not hosts.first():
+      out = dataclasses.replace(out, writes=False)
     return _work(run, config, out, forked, procedure)
 
 
@@ -466,7 +501,7 @@ def _work(run: Run, config, out: Workdir, forked: RunState | None,
   """Runs an attempt in an opened directory to its end; returns the summary."""
   path = out.path
   if isinstance(run.source.pool, Pool):
-    workdir.write_json(path / 'data.json', run.source.pool.record())
+    out.record('data.json', run.source.pool.record())
   for line in procedure.kernels(run):
     out.note(line)
   with _Closing(out.note) as closing:
@@ -482,9 +517,10 @@ def _work(run: Run, config, out: Workdir, forked: RunState | None,
 
       run = procedure.opened(run, config, out, closing.add, say)
       at = resume.resume(run, out, store, forked, say, procedure.evaluate)
-      workdir.write_json(path / digest.NAME, run.source.record())
+      out.record(digest.NAME, run.source.record())
       writers = open_writers(
-          config.log, path, workdir.config_values(config), at.step)
+          config.log, path, workdir.config_values(config), at.step) if (
+              out.writes) else []
       for writer in writers:
         closing.add(writer.close)
       at = _with_progress(run, at, out, store, writers, procedure)

@@ -11,6 +11,8 @@ from zppo_jax.algorithms import (
   reference,
   zppo,
 )
+from zppo_jax.algorithms.credit.settings import Credit
+from zppo_jax.algorithms.privileged.hints import DEFAULT, HintConfig
 from zppo_jax.arrays import TrainState
 from zppo_jax.chat.wording import Chat
 from zppo_jax.data.loader import QuestionLoader
@@ -87,7 +89,8 @@ class Run:
   `notice` says whether the run must end, and `journal` keeps its rollouts; None
   without a directory, or where checkpoint.journal is off.
   `student_ids_fn` maps (rollout copy, sequences) to the student's likeliest ids
-  [R, K] of each.
+  [R, K] of each. `credit` is the section of that name for a row with terms, and
+  `own_scores` adds what it reads of the student and of a base to stored scores.
   """
   steps: int
   seed: int
@@ -130,8 +133,11 @@ class Run:
   stored: StoredTeacher | None = None
   student_ids_fn: Callable | None = None
   reference: Reference | None = None
+  credit: Credit | None = None
+  own_scores: Callable | None = None
   notice: Notice = dataclasses.field(default_factory=Notice)
   journal: RolloutJournal | None = None
+  hint: HintConfig = DEFAULT
 
   @property
   def chat(self) -> Chat:

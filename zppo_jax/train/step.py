@@ -19,6 +19,7 @@ from zppo_jax.arrays import TrainState
 from zppo_jax.learner.update import no_sums
 from zppo_jax.records import CallStats, Group, Purpose, Question
 from zppo_jax.rollout import collect
+from zppo_jax.rollout.engine import Engine
 from zppo_jax.runs import checkpoints, metrics, samples
 from zppo_jax.teachers.in_process import InProcessTeacher
 from zppo_jax.train import minibatches as minibatch_lib
@@ -144,12 +145,17 @@ def _probe(run: Run, plain: list[Group], step: int, ask):
   return probe, ask(probe.prompts)
 
 
-def _compilations(run: Run) -> dict[str, int]:
+def _engines(run: Run) -> dict[str, Engine]:
+  """The engines of this process by role."""
   engines = {'student': run.sampler.engine}
   if isinstance(run.teacher, InProcessTeacher):
     engines['teacher'] = run.teacher.answers.engine
+  return engines
+
+
+def _compilations(run: Run) -> dict[str, int]:
   return {role: engine.programs.compilations
-          for role, engine in engines.items()}
+          for role, engine in _engines(run).items()}
 
 
 def train_step(run: Run, state: TrainState, buffer: ReplayBuffer, step: int,
@@ -184,7 +190,7 @@ def train_step(run: Run, state: TrainState, buffer: ReplayBuffer, step: int,
   clock.restart()
 
   hard = dict(rules=run.rules, method=run.method, teacher=run.teacher,
-              chat=chat, compress=run.compress)
+              chat=chat, compress=run.compress, hint=run.hint)
   drawn = ask(prompts, seen=zppo.asking_ahead(
       prompts, step, num_rollouts=run.num_rollouts, **hard))
   plain, early = drawn[:len(prompts)], drawn[len(prompts):]
@@ -210,6 +216,10 @@ def train_step(run: Run, state: TrainState, buffer: ReplayBuffer, step: int,
   if lessons.teacher:
     clock.lap('teacher')
   scored = minibatch_lib.score_by_teacher(run, params, lessons.groups, step)
+  # Caches and rollout copy make room for scoring and the update.
+  del ask, params
+  for engine in _engines(run).values():
+    engine.release()
   minibatches, asked = minibatch_lib.make(
       run, lessons.groups,
       advantages_PG if lessons.states == 'student' else None, step, scored)
@@ -244,7 +254,8 @@ def metrics_row(run: Run, outcome: Outcome) -> dict[str, float]:
       **metrics.of_reformulation(reformulated),
       **metrics.of_calls(reformulated, outcome.calls),
       **(metrics.of_lessons(outcome.lessons, outcome.scored)
-         if run.distil else {}),
+         | metrics.of_scores(outcome.lessons, outcome.scored)
+         | metrics.of_texts(outcome.lessons) if run.distil else {}),
       'plain/removed': sum(run.sampler.chat.plain(q.text).removed
                            for q in (*outcome.new, *outcome.replayed)),
       **metrics.of_tokens(groups,

@@ -146,10 +146,10 @@ def load(name: str, *, dtype: str = 'float32', remat: str = 'none',
   Raises:
     FileNotFoundError: naming the packaged models; with a hint for a hub id,
       an adapter, a cache of the hub.
-    ValueError: as hub_checkpoint.read, hub_checkpoint.load and
+    ValueError: for an address (gs://...); as hub_checkpoint.read, hub_checkpoint.load and
       safetensors_file.load; for final weights of a run that were changed.
   """
-  path = pathlib.Path(name)
+  path = disk.local('the path of weights', name)
   computed = {'dtype': dtype, 'remat': remat, 'attention': attention,
               'unroll': unroll}
   if name not in assets.names():

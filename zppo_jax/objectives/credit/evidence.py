@@ -120,6 +120,11 @@ class Call:
       out.append(round(float(x)) if of.whole else float(x))
     return tuple(out)
 
+  @property
+  def moves(self) -> bool:
+    """Whether a number depends on the optimizer steps done."""
+    return any(callable(value) for value in self.values)
+
   def __call__(self, what: Any, done: int) -> Any:
     """The row's function of `what`, with the numbers of that time."""
     return self.row.function(what, *self.at(done))

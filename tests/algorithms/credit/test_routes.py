@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from zppo_jax.algorithms import routes
+from zppo_jax.algorithms.credit import routes
 from zppo_jax.records import (
   Group,
   Prompt,
