@@ -86,6 +86,11 @@ def get_config() -> ConfigDict:
   a.tau = 0.5
   a.rho_replay = 0.25        # of |X_new|, added to it
   a.rho_aug = 0.25           # of |X_new|, added to it
+  # Which of equally hard questions the teacher is asked, where rho_aug leaves
+  # some out: a random order of the 'list' of hard questions, or of the
+  # questions' 'name's. By name it is known early, so that a teacher behind an
+  # endpoint is asked while other groups still draw (docs/teachers.md).
+  a.ties = 'list'
   a.buffer_capacity = 10000  # |B|max, first in first out
   a.updates = 4              # I, one pass over the rollout batch
   a.normaliser = 'without_zero'
@@ -204,6 +209,11 @@ def get_config() -> ConfigDict:
   # Response lengths behind a shared prompt; (): algorithm.max_tokens alone.
   s.response_buckets = ()
   s.logprob_chunk = 1024     # positions whose logits exist at a time
+
+  # Whether grading works beside the draws of the device and, with ties by
+  # 'name', a teacher behind an endpoint too. The numbers of a run are the same
+  # but for the last bits of the sampler's log-probs of NCQs.
+  c.overlap = True
 
   # The files that a run writes (docs/metrics.md).
   # journal: rollouts are kept on disk until a checkpoint holds their step, 8

@@ -153,7 +153,7 @@ def _rules(c) -> tuple[methods.Method, zppo.Rules]:
   rules = zppo.Rules(
       num_new=algo.num_new, tau=algo.tau, rho_replay=algo.rho_replay,
       rho_aug=algo.rho_aug, max_prompt=max(c.shapes.prompt_buckets),
-      seed=c.seed)
+      seed=c.seed, ties=algo.ties)
   if method.replay and algo.buffer_capacity < rules.num_replay:
     raise ValueError(
         f'algorithm.buffer_capacity is {algo.buffer_capacity}; a draw takes '

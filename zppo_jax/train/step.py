@@ -189,16 +189,20 @@ def train_step(run: Run, state: TrainState, buffer: ReplayBuffer, step: int,
   read_previous()
   clock.restart()
 
-  plain = ask(prompts)
+  hard = dict(rules=run.rules, method=run.method, teacher=run.teacher,
+              chat=chat, compress=run.compress, hint=run.hint)
+  drawn = ask(prompts, seen=zppo.asking_ahead(
+      prompts, step, num_rollouts=run.num_rollouts, **hard))
+  plain, early = drawn[:len(prompts)], drawn[len(prompts):]
   clock.lap('rollouts')
   settled = None
   if run.method.replay:
     buffer, settled = buffer.settle(plain, run.rules.tau, step)
-  reformulated = zppo.reformulate_hard(
-      plain, step, rules=run.rules, method=run.method, teacher=run.teacher,
-      chat=chat, compress=run.compress, hint=run.hint)
+  early = collect.all_of(zppo.ask_hard(plain, step, **hard), early, ask)
+  clock.lap('rollouts')
+  reformulated = zppo.reformulate_hard(plain, step, **hard)
   clock.lap('teacher')
-  groups = plain + ask(reformulated.prompts)
+  groups = plain + collect.all_of(reformulated.prompts, early, ask)
   clock.lap('rollouts')
   probe = _probe(run, plain, step, ask)
   if probe:
