@@ -139,7 +139,7 @@ def get_config() -> ConfigDict:
       discount='',           # gamma of its return-to-go; 0 is the token's own
       margin='',             # 'spread(0.4)', 'lift(0)', 'down(0)', 'mask(0)'
       margin_kind='',        # 'mean', 'extreme'
-      balance='',            # right : wrong rollouts; '0' is no balance
+      balance='',            # right : wrong rollouts of a group; '1', 'inf'
       base='',               # of 'extrapolated': 'initial' (student.weights)
       policy_route='',       # 'all', 'wrong', 'not cliff', 'sibling', ...
       policy_weights='',     # 'bounded(10) * first(2048)'
