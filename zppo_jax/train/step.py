@@ -21,7 +21,7 @@ from zppo_jax.records import CallStats, Group, Purpose, Question
 from zppo_jax.rollout import collect
 from zppo_jax.rollout.engine import Engine
 from zppo_jax.runs import checkpoints, metrics, samples
-from zppo_jax.teachers.in_process import InProcessTeacher
+from zppo_jax.teachers import panel
 from zppo_jax.train import minibatches as minibatch_lib
 from zppo_jax.train.run import Run
 
@@ -147,10 +147,9 @@ def _probe(run: Run, plain: list[Group], step: int, ask):
 
 def _engines(run: Run) -> dict[str, Engine]:
   """The engines of this process by role."""
-  engines = {'student': run.sampler.engine}
-  if isinstance(run.teacher, InProcessTeacher):
-    engines['teacher'] = run.teacher.answers.engine
-  return engines
+  return {'student': run.sampler.engine, **{
+      role: teacher.answers.engine
+      for role, teacher in panel.in_process_of(run.teacher).items()}}
 
 
 def _compilations(run: Run) -> dict[str, int]:
