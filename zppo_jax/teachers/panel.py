@@ -24,6 +24,7 @@ from zppo_jax.records import (
   Wanted,
 )
 from zppo_jax.teachers import PLAIN, Capabilities, Teacher, check
+from zppo_jax.teachers.ahead import AheadTeacher
 from zppo_jax.teachers.in_process import InProcessTeacher
 from zppo_jax.teachers.journal import CachedTeacher
 
@@ -208,7 +209,9 @@ class Panel:
 def in_process_of(teacher: Teacher | None) -> dict[str, InProcessTeacher]:
   """The teachers of this process by role: 'teacher', or 'teacher/NAME' for the
   members of a panel."""
-  inner = teacher.teacher if isinstance(teacher, CachedTeacher) else teacher
+  inner = teacher
+  while isinstance(inner, AheadTeacher | CachedTeacher):
+    inner = inner.teacher
   if isinstance(inner, InProcessTeacher):
     return {'teacher': inner}
   if isinstance(inner, Panel):

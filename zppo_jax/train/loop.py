@@ -138,7 +138,9 @@ def _with_journals(run: Run, config, out: Workdir, add, say) -> Run:
         name='/'.join((teacher.kind, teacher.endpoint.model,
                        teacher.endpoint.scores)))
     run = dataclasses.replace(run, teacher=(
-        AheadTeacher(cached) if run.sampler.overlapped else cached))
+        # A member of this process shares the devices with the student.
+        AheadTeacher(cached) if run.sampler.overlapped
+        and not panel.in_process_of(cached) else cached))
   journal = contextlib.ExitStack()
   add(journal.close)
   verdicts = journal.enter_context(
