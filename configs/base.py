@@ -38,7 +38,7 @@ def get_config() -> ConfigDict:
       # use the trained weights (docs/performance.md has the log-prob gaps).
       rollout_weights='same'))
   c.teacher = ConfigDict(dict(
-      kind='in_process',     # or 'endpoint', 'stored' (docs/teachers.md)
+      kind='in_process',     # or 'own', 'endpoint', 'stored' (docs/teachers.md)
       weights='', dtype='bfloat16', remat='none', unroll=1, attention='auto',
       end_tokens=(),         # like the student's: it answers the same prompts
       # Over the last `window` steps that asked the teacher, a run stops if more
@@ -46,6 +46,11 @@ def get_config() -> ConfigDict:
       # less than min_answered of the questions correctly. With min_answered = 0
       # the run only warns, if the teacher answers none correctly.
       max_failures=0.5, window=10, min_answered=0.0))
+  # kind 'own', a teacher of the student's own weights: 'frozen' (initial ones),
+  # 'live', 'lagged' (copied every `lag` optimizer steps), 'ema' (moved by
+  # `rate` after each of them), 'folder' (other weights of the same model).
+  c.teacher.own = ConfigDict(dict(weights='frozen', lag=10, rate=0.05,
+                                  folder=''))
   c.teacher.endpoint = ConfigDict(dict(
       url='', model='', key_env='', api='chat',  # or 'completions'
       budget_s=600.0, deadline_s=300.0, concurrency=64, retries=4,
@@ -117,6 +122,10 @@ def get_config() -> ConfigDict:
       # those of the 'teacher' or 'stored' with the questions.
       student_share=0.5, other_states='teacher',
       keep='correct',        # which answers of others are trained on; or 'all'
+      # What the teacher reads besides the question (docs/distillation.md); ''
+      # is the row's own, and 'same' nothing. context_level: how much the
+      # context 'reflection' discloses, 0 to 4. material: a JSONL file of texts.
+      context='', context_level=0, material='',
       max_missing=0.1))      # a run stops beyond this share without a score
 
   c.compression = ConfigDict(dict(

@@ -13,6 +13,9 @@ says the rest.
 | sampled | the sampled token | the log-probs of given tokens |
 
 All but the first are stored: one pass of the teacher per rollout batch.
+
+With `distil.context` the teacher reads another prompt than the student
+(privileged/contexts.py); what is compared, and how, stays.
 """
 
 import dataclasses
@@ -24,11 +27,19 @@ import numpy as np
 
 from zppo_jax import allowed
 from zppo_jax.algorithms import distillation_losses, schedules, targets
+from zppo_jax.algorithms.privileged.contexts import CONTEXTS, LEVELS, Lessons
 from zppo_jax.algorithms.schedules import Schedule
 from zppo_jax.algorithms.targets import TargetContext, Targets
 from zppo_jax.objectives import divergences, losses, reducers
 from zppo_jax.objectives.divergences import Divergence
-from zppo_jax.records import CallStats, Group, Scores, TokenSequence, Wanted
+from zppo_jax.records import (
+  CallStats,
+  Group,
+  Prompt,
+  Scores,
+  TokenSequence,
+  Wanted,
+)
 
 # What a row may need of a teacher -> the words for it in errors.
 NEEDS = {
@@ -44,7 +55,7 @@ OTHER_STATES = ('teacher', 'stored')  # of 'mixed', besides the student's
 KEEP = ('correct', 'all')
 # An open field of the section `distil`: the row's value, else this one.
 _OPEN = {'divergence': 'jensen_shannon', 'support': 'whole',
-         'reducer': 'token_mean'}
+         'reducer': 'token_mean', 'context': 'same'}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +75,8 @@ class Distil:
     other_states: one of OTHER_STATES.
     keep: which texts of others are trained on, one of KEEP.
     max_missing: a run stops beyond this share of tokens without a score.
+    context: a key of contexts.CONTEXTS, what the teacher reads.
+    context_level: what the context 'reflection' discloses, of contexts.LEVELS.
   """
   divergence: Divergence
   support: str
@@ -76,6 +89,8 @@ class Distil:
   other_states: str
   keep: str
   max_missing: float
+  context: str = 'same'
+  context_level: int = 0
 
   def __post_init__(self) -> None:
     allowed.one_of('distil.support', self.support, SUPPORTS)
@@ -87,6 +102,9 @@ class Distil:
     allowed.one_of('distil.other_states', self.other_states, OTHER_STATES)
     allowed.one_of('distil.keep', self.keep, KEEP)
     allowed.number('distil.max_missing', self.max_missing, '[0, 1]')
+    allowed.one_of('distil.context', self.context, CONTEXTS)
+    allowed.number('distil.context_level', self.context_level,
+                   f'[0, {len(LEVELS) - 1}]', whole=True)
 
 
 def check_pinned(name: str, pinned: Mapping[str, object], config: Any) -> None:
@@ -130,15 +148,21 @@ def settings(name: str, pinned: Mapping[str, object], config: Any) -> Distil:
     raise ValueError(f'distil.{e}') from e
   return Distil(
       divergence=divergence, support=said['support'], reducer=said['reducer'],
+      context=said['context'],
       coefficient=schedules.of_section(
           section, config.steps * config.algorithm.updates, 'coefficient'),
       **{field: section[field] for field in (
           'top', 'rest', 'temperature', 'student_share', 'other_states',
-          'keep', 'max_missing')})
+          'keep', 'max_missing', 'context_level')})
 
 
 def every_rollout(context: TargetContext) -> Targets:
-  """The stored scores of every rollout that has a token."""
+  """The stored scores of every rollout that has a token and a lesson."""
+  return {at: of for at, of in _with_scores(context).items()
+          if at not in context.untaught}
+
+
+def _with_scores(context: TargetContext) -> Targets:
   return {
       (p, g): context.scored.get((p, g), {})
       for p, group in enumerate(context.groups)
@@ -147,12 +171,13 @@ def every_rollout(context: TargetContext) -> Targets:
 
 
 def advantages_and_scores(context: TargetContext) -> Targets:
-  """`every_rollout`, and what the clipped surrogate reads. Rollouts of
-  advantage 0 are among them, because the teacher teaches them too."""
+  """The scores of every rollout, and what the clipped surrogate reads. Rollouts
+  of advantage 0 are among them, because the teacher teaches them too, and so
+  are those without a lesson, which have an advantage."""
   return {
       (p, g): {**targets.of_advantage(context.groups[p].rollouts[g],
                                       context.advantages[p][g]), **scores}
-      for (p, g), scores in every_rollout(context).items()}
+      for (p, g), scores in _with_scores(context).items()}
 
 
 def _scaled(context: losses.LossContext, loss: losses.Loss) -> losses.Loss:
@@ -200,16 +225,15 @@ def make_negative_log_likelihood(context: losses.LossContext) -> losses.Loss:
   return _scaled(context, distillation_losses.negative_log_likelihood)
 
 
-def _sequences(groups: Sequence[Group]
-               ) -> tuple[list[tuple[int, int]], list[TokenSequence]]:
-  """(places, TokenSequences) of the rollouts that `every_rollout` trains."""
-  places = [(p, g) for p, group in enumerate(groups)
-            for g, rollout in enumerate(group.rollouts)
-            if rollout.tokens]
-  return places, [
-      TokenSequence(prompt=groups[p].prompt.tokens,
-                    response=groups[p].rollouts[g].tokens,
-                    media=groups[p].prompt.media) for p, g in places]
+def _sequences(groups: Sequence[Group], places: Sequence[tuple[int, int]],
+               prompts: Mapping[tuple[int, int], Prompt] | None = None
+               ) -> list[TokenSequence]:
+  """The rollouts at some places behind their own prompts, or others."""
+  read = [groups[p].prompt if prompts is None else prompts[p, g]
+          for p, g in places]
+  return [TokenSequence(prompt=prompt.tokens, media=prompt.media,
+                        response=groups[p].rollouts[g].tokens)
+          for (p, g), prompt in zip(places, read, strict=True)]
 
 
 def _kept(ids: np.ndarray | None, logps: Any) -> dict[str, np.ndarray] | None:
@@ -265,6 +289,15 @@ def _absent(length: int, need: str, top: int) -> dict[str, np.ndarray]:
                  if need == 'teacher_scores' else {})
 
 
+def _untaught(groups: Sequence[Group], at: tuple[int, int], need: str,
+              top: int, entropy: bool) -> dict[str, np.ndarray]:
+  """All targets of a rollout that nobody scored."""
+  length = len(groups[at[0]].rollouts[at[1]].tokens)
+  nothing = np.zeros(length, np.float32)
+  return {**_absent(length, need, top), 'taught': nothing,
+          **({'teacher_entropy': nothing} if entropy else {})}
+
+
 @dataclasses.dataclass(frozen=True)
 class Scored:
   """The teacher's pass over a rollout batch.
@@ -275,18 +308,30 @@ class Scored:
     tokens, missing: response tokens that were asked about, and those of them
       without a score.
     calls: statistics of the calls to the teacher.
+    lessons: what the teacher read; None if that is what the student read.
   """
   targets: Targets
   tokens: int = 0
   missing: int = 0
   calls: CallStats = dataclasses.field(default_factory=CallStats)
+  lessons: Lessons | None = None
+
+
+def taught_inside(groups: Sequence[Group], lessons: Lessons) -> Scored:
+  """The target 'taught' for a teacher that runs inside the update: 1 on the
+  tokens of rollouts with a lesson."""
+  return Scored(lessons=lessons, targets={
+      (p, g): {'taught': np.full(len(rollout.tokens),
+                                 (p, g) in lessons.prompts, np.float32)}
+      for p, group in enumerate(groups)
+      for g, rollout in enumerate(group.rollouts) if rollout.tokens})
 
 
 def score_rollouts(
     groups: Sequence[Group], distil: Distil, need: str,
     score: Callable[[Sequence[TokenSequence], Wanted], Scores],
     student_ids: Callable[[Sequence[TokenSequence]], Sequence[np.ndarray]],
-    entropy: bool = False) -> Scored:
+    entropy: bool = False, lessons: Lessons | None = None) -> Scored:
   """One pass of the teacher over all rollouts of a step.
 
   Args:
@@ -297,15 +342,25 @@ def score_rollouts(
     student_ids: sequences -> int32 [R, K] of each, the likeliest ids under the
       policy that begins the step; it is asked if the need is 'teacher_given'.
     entropy: whether the teacher also returns its entropies.
+    lessons: the prompts that the teacher reads; None: those of the student. A
+      rollout without one is not scored, and not missing.
   """
-  places, sequences = _sequences(groups)
+  written = [(p, g) for p, group in enumerate(groups)
+             for g, rollout in enumerate(group.rollouts) if rollout.tokens]
+  places = written if lessons is None else [
+      at for at in written if at in lessons.prompts]
+  out = {} if lessons is None else {
+      at: _untaught(groups, at, need, distil.top, entropy)
+      for at in written if at not in lessons.prompts}
   if not places:
-    return Scored(targets={})
-  ids = student_ids(sequences) if need == 'teacher_given' else ()
+    return Scored(targets=out, lessons=lessons)
+  sequences = _sequences(
+      groups, places, None if lessons is None else lessons.prompts)
+  ids = student_ids(_sequences(groups, places)) if (
+      need == 'teacher_given') else ()
   scores = score(sequences, wanted(distil, need, ids, entropy))
   arrays = list(_arrays(need, sequences, ids, scores))
   entropies = scores.entropies if entropy else (None,) * len(sequences)
-  out: dict[tuple[int, int], dict[str, np.ndarray]] = {}
   missing = 0
   for place, sequence, of, entropy_R in zip(
       places, sequences, arrays, entropies, strict=True):
@@ -318,4 +373,5 @@ def score_rollouts(
       out[place]['teacher_entropy'] = np.zeros(length, np.float32) if (
           entropy_R is None) else np.asarray(entropy_R, np.float32)
   return Scored(targets=out, missing=missing, calls=scores.calls,
-                tokens=sum(len(s.response) for s in sequences))
+                tokens=sum(len(s.response) for s in sequences),
+                lessons=lessons)

@@ -26,6 +26,8 @@ class TargetContext:
       ValueError for a method whose row does not say `teacher_scores`.
     scored: (group, rollout) -> the targets of the teacher's pass over the whole
       rollout batch (distillation.score_rollouts); {} without such a pass.
+    untaught: the rollouts without a lesson (distil.context), whose targets say
+      that no token is taught.
   """
   groups: Sequence[Group]
   advantages: np.ndarray
@@ -33,6 +35,7 @@ class TargetContext:
   seed: int
   score: Callable[..., Scores]
   scored: Targets = dataclasses.field(default_factory=dict)
+  untaught: frozenset[tuple[int, int]] = frozenset()
 
 
 # TargetContext -> Targets. A rollout without an entry is not trained, because

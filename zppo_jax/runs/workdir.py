@@ -180,7 +180,8 @@ ADDED = {'algorithm.reference.kind': 'none',
          'distil.coefficient_end': 0.0, 'distil.coefficient_updates': 0,
          'distil.coefficient_steps': [], 'distil.reducer': '',
          'distil.student_share': 0.5, 'distil.other_states': 'teacher',
-         'distil.keep': 'correct',
+         'distil.keep': 'correct', 'distil.context': '',
+         'distil.context_level': 0, 'distil.material': '',
          'hint.source': 'teacher', 'hint.cap': 512, 'hint.temperature': 0.0,
          'hint.max_characters': 2048,
          'optimizer.warmup_steps': 0, 'optimizer.schedule_steps': 0,
@@ -189,6 +190,8 @@ ADDED = {'algorithm.reference.kind': 'none',
          'student.date': '', 'student.end_tokens': [],
          'student.chat_template': '',
          'teacher.endpoint.scores': 'echo',
+         'teacher.own.weights': 'frozen', 'teacher.own.lag': 10,
+         'teacher.own.rate': 0.05, 'teacher.own.folder': '',
          'teacher.end_tokens': []}  # fields of MAY_CHANGE may be missing, too
 
 

@@ -20,6 +20,7 @@ from zppo_jax.algorithms import (
   reference,
   zppo,
 )
+from zppo_jax.algorithms.privileged.contexts import Material
 from zppo_jax.algorithms.privileged.hints import DEFAULT, HintConfig
 from zppo_jax.arrays import (
   Hidden,
@@ -53,6 +54,8 @@ from zppo_jax.train import (
   teachers,
 )
 from zppo_jax.train.run import Reference, Run
+from zppo_jax.train.teaching import reading
+from zppo_jax.train.teaching.own import Own, OwnConfig
 from zppo_jax.verdicts.verifier import Verifier
 
 SCOPES = ('rollout_batch', 'minibatch')
@@ -280,7 +283,8 @@ def _teacher(c, method: methods.Method, mesh, student: _Student,
       words=BOXED if student.loaded.chat else None, task=asked.task,
       compress=compress,
       decoding=_decoding(c, c.algorithm.teacher_max_tokens),
-      hint=hint if 'hint' in method.reformulations else None))
+      hint=hint if 'hint' in method.reformulations else None,
+      student=student.loaded))
   checks.media(asked.source.pool, teacher.capabilities, c.teacher.kind)
   lacks = lacking(c.teacher.kind, teacher.capabilities, PLAIN)
   if method.teacher_scores and lacks:
@@ -298,6 +302,7 @@ class _Distillation(NamedTuple):
   stored: StoredTeacher | None
   student_ids_fn: Callable | None
   frozen: dict
+  context: Material | None = None
 
 
 def _stored_states(c, method: methods.Method) -> bool:
@@ -344,7 +349,27 @@ def _distillation(c, method: methods.Method,
       student_ids_fn=_student_ids(c, student, mesh, vocab, distil.top)
       if stored_need == 'teacher_given' else None,
       frozen={'teacher': (teacher.answers.engine.programs.model,
-                          teacher.params)} if hidden else {})
+                          teacher.params)} if hidden else {},
+      context=reading.context(c, distil, needs, student.chat))
+
+
+def _moving(c) -> OwnConfig | None:
+  """The section of a teacher whose weights move with the student's."""
+  section = OwnConfig(**c.teacher.own)
+  return section if c.teacher.kind == 'own' and section.moves else None
+
+
+def _own(c, method: methods.Method, student: _Student, mesh,
+         stored_need: str) -> Own | None:
+  """A teacher whose weights move; it has a rollout copy per step if it is asked
+  for anything outside the update."""
+  section = _moving(c)
+  if section is None:
+    return None
+  outside = (stored_need or method.reformulations or method.teacher_scores
+             or _teachers_states(c, method))
+  return Own(config=section, reshard_fn=weight_sync.compile_reshard(
+      student.model, mesh) if outside else None)
 
 
 def _check_beside(student: _Student, teacher: InProcessTeacher) -> None:
@@ -441,7 +466,10 @@ def _learner(c, method: methods.Method, student: _Student, mesh, tx,
   responses = tuple(shapes.response_buckets) or (
       max(algo.max_tokens, algo.teacher_max_tokens)
       if _teachers_states(c, method) else algo.max_tokens,)
-  shardings = states.state_shardings(model, tx, mesh)
+  moving = _moving(c) if method.teacher else None
+  shardings = states.state_shardings(
+      model, tx, mesh, moving is not None and moving.followed)
+  inside = moving is not None and 'teacher' in of.frozen
   own = algo.updates == 1 and method.old_logps
   loss_fn = functools.partial(
       update.policy_loss, model=model, temperature=algo.temperature,
@@ -449,6 +477,7 @@ def _learner(c, method: methods.Method, student: _Student, mesh, tx,
       loss=_loss(c, method, correct, gap_measured, of, vocab, penalty,
                  example),
       frozen={name: model for name, (model, _) in of.frozen.items()},
+      lessons=() if of.context is None else ('teacher',),
       reducer=of.reducer, longest=max(responses),
       old_logps=update.own_old_logps if own else update.recorded_old_logps)
   return _Learner(
@@ -463,7 +492,10 @@ def _learner(c, method: methods.Method, student: _Student, mesh, tx,
           eps=algo.advantage_eps),
       update_fn=update.compile_update(
           loss_fn=loss_fn, tx=tx, mesh=mesh, shardings=shardings,
-          frozen={name: params for name, (_, params) in of.frozen.items()},
+          frozen={name: params for name, (_, params) in of.frozen.items()
+                  if not (inside and name == 'teacher')},
+          own=moving.beside if inside else None,
+          follow=None if moving is None else moving.follow,
           scheduled=of.distil is not None and of.distil.coefficient.moves),
       init_state=functools.partial(
           states.new_state, student.loaded.params, tx, shardings),
@@ -475,7 +507,8 @@ def _learner(c, method: methods.Method, student: _Student, mesh, tx,
           prompt_buckets=tuple(shapes.prompt_buckets),
           response_buckets=responses,
           patch_buckets=tuple(shapes.patch_buckets),
-          num_axes=model.num_axes))
+          num_axes=model.num_axes, lessons=reading.table(
+              c, of.distil, of.context, of.stored_need)))
 
 
 def _check_room(c) -> None:
@@ -533,7 +566,8 @@ def build(config, day: Day | None = None) -> Run:
     of = of._replace(frozen={reference.MODEL: (student.model, frozen.params)})
   example = minibatches.example_targets(
       method, algo.updates, of.distil, of.stored_need,
-      teacher is not None and teacher.capabilities.entropy, penalty)
+      teacher is not None and teacher.capabilities.entropy, penalty,
+      of.context is not None)
   if not correct.on:
     gap_measured &= method.old_logps and 'sampler_logp' in example
   return Run(
@@ -554,6 +588,7 @@ def build(config, day: Day | None = None) -> Run:
       rate=rate, buffer_capacity=algo.buffer_capacity,
       num_rollouts=algo.rollouts, distil=of.distil, reducer=of.reducer,
       stored_need=of.stored_need, stored=of.stored,
-      student_ids_fn=of.student_ids_fn, reference=frozen,
+      student_ids_fn=of.student_ids_fn, reference=frozen, context=of.context,
+      own=_own(c, method, student, mesh, of.stored_need) if teacher else None,
       **_learner(c, method, student, mesh, tx, correct, gap_measured, of,
                  penalty, example)._asdict())

@@ -11,6 +11,7 @@ from zppo_jax.algorithms import (
   reference,
   zppo,
 )
+from zppo_jax.algorithms.privileged.contexts import Material
 from zppo_jax.algorithms.privileged.hints import DEFAULT, HintConfig
 from zppo_jax.arrays import TrainState
 from zppo_jax.chat.wording import Chat
@@ -23,6 +24,7 @@ from zppo_jax.runs import checkpoints, watch
 from zppo_jax.teachers import Teacher
 from zppo_jax.teachers.stored import StoredTeacher
 from zppo_jax.train import guards
+from zppo_jax.train.teaching.own import Own
 from zppo_jax.verdicts.verifier import Verifier
 
 
@@ -84,7 +86,9 @@ class Run:
   of distillation.NEEDS whose scores are stored per rollout batch, or ''.
   `stored` gives the answers of questions as states; None if no step has them.
   `student_ids_fn` maps (rollout copy, sequences) to the student's likeliest ids
-  [R, K] of each.
+  [R, K] of each. `context` is what contexts of the teacher are made of; None if
+  it reads what the student reads. `own` is None unless the teacher's weights
+  move with the student's.
   """
   steps: int
   seed: int
@@ -128,6 +132,8 @@ class Run:
   student_ids_fn: Callable | None = None
   reference: Reference | None = None
   hint: HintConfig = DEFAULT
+  context: Material | None = None
+  own: Own | None = None
 
   @property
   def chat(self) -> Chat:

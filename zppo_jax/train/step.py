@@ -170,6 +170,8 @@ def train_step(run: Run, state: TrainState, buffer: ReplayBuffer, step: int,
   """
   clock = Clock()
   chat = run.sampler.chat
+  if run.own is not None:
+    run = dataclasses.replace(run, teacher=run.own.at(run.teacher, state))
   params = run.reshard_fn(state.params)
   ask = functools.partial(collect.collect, run.sampler, params,
                           seed=run.seed, step=step, purpose=Purpose.ROLLOUT)
@@ -238,6 +240,7 @@ def metrics_row(run: Run, outcome: Outcome) -> dict[str, float]:
       **metrics.of_calls(reformulated, outcome.calls),
       **(metrics.of_lessons(outcome.lessons, outcome.scored)
          if run.distil else {}),
+      **metrics.of_contexts(outcome.scored.lessons),
       'plain/removed': sum(run.sampler.chat.plain(q.text).removed
                            for q in (*outcome.new, *outcome.replayed)),
       **metrics.of_tokens(groups,

@@ -21,6 +21,7 @@ from zppo_jax.teachers import Teacher, endpoint
 from zppo_jax.teachers.in_process import InProcessTeacher
 from zppo_jax.teachers.stored import StoredTeacher
 from zppo_jax.train.models import (
+  Loaded,
   chat_of,
   check_attention,
   check_same_words,
@@ -28,6 +29,7 @@ from zppo_jax.train.models import (
   load_model,
   placed,
 )
+from zppo_jax.train.teaching.own import OwnConfig
 
 
 class TeacherContext(NamedTuple):
@@ -43,6 +45,7 @@ class TeacherContext(NamedTuple):
     compress: when and how far traces are compressed.
     decoding: how the teacher's answers are drawn.
     hint: how its hints are drawn; None if nobody asks it for hints.
+    student: the student's model, for a teacher of its own weights.
   """
   config: Any
   mesh: Any
@@ -52,14 +55,48 @@ class TeacherContext(NamedTuple):
   compress: compression.CompressionConfig
   decoding: Decoding
   hint: HintConfig | None = None
+  student: Loaded | None = None
 
 
 def _in_process(context: TeacherContext) -> Teacher:
-  c, mesh, shapes = context.config, context.mesh, context.config.shapes
+  c, mesh = context.config, context.mesh
   cast = functools.partial(weight_sync.cast, dtype=c.teacher.dtype)
-  loaded = load_model(c.teacher, lambda like: placed(
+  return _of_model(context, load_model(c.teacher, lambda like: placed(
       jax.eval_shape(cast, like), mesh, sharding.ROLLOUT_RULES),
-      day=context.chat.day, who='teacher')
+      day=context.chat.day, who='teacher'))
+
+
+def _own(context: TeacherContext) -> Teacher:
+  """A teacher of the student's own weights, or others of the same model. Of
+  weights that move there are shapes alone, until a step has the weights."""
+  c, mesh, student = context.config, context.mesh, context.student
+  assert student is not None  # build passes it
+  section = OwnConfig(**c.teacher.own)
+  if section.weights == 'folder':
+    with c.unlocked():
+      spec = c.student.copy_and_resolve_references()
+    spec.weights = section.folder
+    loaded = load_model(spec, lambda like: placed(
+        like, mesh, sharding.ROLLOUT_RULES), c.student.thinking,
+        context.chat.day, 'teacher.own')
+    if loaded.description['model'] != student.description['model']:
+      raise ValueError(
+          f'teacher.own.folder is {section.folder!r}; it holds another model '
+          'than student.weights. Another model is a teacher of kind '
+          "'in_process'")
+    return _of_model(context, loaded)
+  if not section.moves:
+    return _of_model(context, student)
+  copy = functools.partial(weight_sync.rollout_copy,
+                           dtype=student.model.config.dtype)
+  return _of_model(context, student, placed(
+      jax.eval_shape(copy, student.params), mesh, sharding.ROLLOUT_RULES))
+
+
+def _of_model(context: TeacherContext, loaded: Loaded,
+              params: Any = None) -> Teacher:
+  """A teacher on the run's mesh; `params` in the place of the loaded ones."""
+  c, mesh, shapes = context.config, context.mesh, context.config.shapes
   chat = chat_of('teacher', loaded, c.data.task, context.task)
   check_vocabulary('teacher', loaded, chat)
   check_attention('teacher', loaded, mesh)
@@ -85,7 +122,8 @@ def _in_process(context: TeacherContext) -> Teacher:
   vocab = segments.true_vocabulary(chat.codec)
   hint = context.hint or DEFAULT
   return InProcessTeacher(
-      params=weight_sync.place_copy(loaded.params, loaded.model, mesh),
+      params=weight_sync.place_copy(loaded.params, loaded.model, mesh)
+      if params is None else params,
       answers=answers, summaries=dataclasses.replace(
           answers, decoding=Decoding(context.compress.cap + 1,
                                      context.compress.temperature),
@@ -123,4 +161,5 @@ def _stored(context: TeacherContext) -> Teacher:
 
 
 TEACHERS: dict[str, Callable[[TeacherContext], Teacher]] = {
-    'in_process': _in_process, 'endpoint': _endpoint, 'stored': _stored}
+    'in_process': _in_process, 'own': _own, 'endpoint': _endpoint,
+    'stored': _stored}
