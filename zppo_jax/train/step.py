@@ -176,6 +176,8 @@ def train_step(run: Run, state: TrainState, buffer: ReplayBuffer, step: int,
   """
   clock = Clock()
   chat = run.sampler.chat
+  if run.own is not None:
+    run = dataclasses.replace(run, teacher=run.own.at(run.teacher, state))
   if run.journal is not None:
     run.journal.begin(step, checkpoints.fingerprint(state.params))
   params = run.reshard_fn(state.params)
@@ -255,6 +257,7 @@ def metrics_row(run: Run, outcome: Outcome) -> dict[str, float]:
       **(metrics.of_lessons(outcome.lessons, outcome.scored)
          | metrics.of_scores(outcome.lessons, outcome.scored)
          | metrics.of_texts(outcome.lessons) if run.distil else {}),
+      **metrics.of_contexts(outcome.scored.lessons),
       'plain/removed': sum(run.sampler.chat.plain(q.text).removed
                            for q in (*outcome.new, *outcome.replayed)),
       **metrics.of_tokens(groups,
