@@ -174,7 +174,8 @@ class Layer(nn.Module):
     else:
       mixer = gated_delta.GatedDeltaNet(
           c.delta_key_heads, c.delta_value_heads, c.delta_key_dim,
-          c.delta_value_dim, c.conv_kernel, c.norm_eps, name='delta')
+          c.delta_value_dim, c.conv_kernel, c.norm_eps, self.mesh,
+          name='delta')
     norm = OffsetNorm(c.norm_eps, name='mixer_norm')
     y, new = mixer(norm(x_BTD), *args)
     x_BTD = layers.pin_hidden(layers.add(x_BTD, y), self.mesh)
