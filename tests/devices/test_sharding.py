@@ -326,7 +326,8 @@ def parameter_gathers(collectives, shapes, tensor=2):
   for path, leaf in jax.tree_util.tree_leaves_with_path(shapes):
     axes = sharding.param_axes(path)
     for first in (0, 1) if axes[0] == 'layers' else (0,):
-      shard = [size // tensor if sharding.TRAIN_RULES[axis] == 'tensor' else size
+      cut = lambda axis: sharding.TRAIN_RULES[axis] == 'tensor'
+      shard = [size // tensor if cut(axis) else size
                for size, axis in zip(leaf.shape, axes, strict=True)]
       sizes |= {math.prod(s[first:]) for s in (leaf.shape, shard)}
   return [result for op, results, _ in collectives if op == 'all-gather'
