@@ -180,7 +180,7 @@ def test_state_shardings(tiny, make_mesh, state_dtype):
 
 
 def test_reshard_to_rollouts(tiny, make_mesh, make_tiny):
-  """One jitted call: widths whole, matrices in the compute type."""
+  """Widths whole, matrices in the compute type; so are params in place."""
   mesh = make_mesh(2, 2, 2)
   model, _ = make_tiny(dtype='bfloat16')
   placed = jax.device_put(tiny[1], sharding.param_shardings(
@@ -192,6 +192,11 @@ def test_reshard_to_rollouts(tiny, make_mesh, make_tiny):
   jax.tree.map(lambda x, p: np.testing.assert_array_equal(
       x.astype(jnp.bfloat16), p.astype(jnp.bfloat16)),
       *jax.device_get((out, layers.unstack(tiny[1]))))
+  for params in (placed, tiny[1]):
+    copy = weight_sync.place_copy(params, model, mesh)
+    jax.tree.map(np.testing.assert_array_equal, *jax.device_get((copy, out)))
+    assert jax.tree.map(lambda x: x.sharding, copy) == jax.tree.map(
+        lambda x: x.sharding, out)
 
 
 def test_leaves_are_copied_one_by_one(make_tiny, make_mesh):
