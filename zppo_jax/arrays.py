@@ -167,9 +167,11 @@ class Hidden:
       token that begins a sequence with its own prompt it belongs to other
       tokens, so a loss reads it under the mask alone.
     head_DV: the matrix from hidden states to logits (before the temperature).
+    mesh: the mesh on which the model runs, or None.
   """
   hidden_BTD: jax.Array
   head_DV: jax.Array
+  mesh: Any = struct.field(pytree_node=False, default=None)
 
 
 @struct.dataclass
@@ -195,7 +197,7 @@ class PolicyOutput:
       sampler's temperature; 0 where the batch's mask is 0.
     entropy_BT: the entropy of the distribution that logp_BT is taken from, in
       nats; 0 where the mask is 0.
-    hidden_BTD, head_DV: those of `Hidden`.
+    hidden_BTD, head_DV, mesh: those of `Hidden`.
     frozen: name -> the `Hidden` of a model that is not trained, on the same
       tokens; it has no gradient.
     done: as in `Beside`.
@@ -206,6 +208,7 @@ class PolicyOutput:
   head_DV: jax.Array
   frozen: dict[str, Hidden] = struct.field(default_factory=dict)
   done: jax.Array | None = None
+  mesh: Any = struct.field(pytree_node=False, default=None)
 
 
 @struct.dataclass

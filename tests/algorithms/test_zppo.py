@@ -201,6 +201,8 @@ def test_teacher_text_never_enters_an_ncq_or_a_placebo():
   plain = [group(q, n) for n, q in enumerate('abcd')]
   rules = dataclasses.replace(RULES, rho_aug=1.0)
   for name in methods.METHODS:
+    if name == 'hint':  # its teacher writes; see privileged/test_hints.py
+      continue
     for step in range(5):
       made = make(plain, FakeTeacher(*'abcd'), name, step, rules)
       for prompt in made.prompts:

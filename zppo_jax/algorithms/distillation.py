@@ -17,7 +17,8 @@ All but the first are stored: one pass of the teacher per rollout batch.
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,8 @@ from zppo_jax.algorithms import distillation_losses, schedules, targets
 from zppo_jax.algorithms.schedules import Schedule
 from zppo_jax.algorithms.targets import TargetContext, Targets
 from zppo_jax.objectives import divergences, losses, reducers
+from zppo_jax.objectives.credit import evidence
+from zppo_jax.objectives.credit.evidence import Call, Number, Row
 from zppo_jax.objectives.divergences import Divergence
 from zppo_jax.records import CallStats, Group, Scores, TokenSequence, Wanted
 
@@ -42,9 +45,21 @@ SUPPORTS = {'whole': 'teacher_hidden', 'student': 'teacher_given',
 STATES = ('student', 'teacher', 'stored', 'mixed')
 OTHER_STATES = ('teacher', 'stored')  # of 'mixed', besides the student's
 KEEP = ('correct', 'all')
-# An open field of the section `distil`: the row's value, else this one.
-_OPEN = {'divergence': 'jensen_shannon', 'support': 'whole',
-         'reducer': 'token_mean'}
+# An open field of the section `distil` ('', or 0 for a count): the row's value,
+# else this one.
+_OPEN = {'divergence': 'jensen_shannon', 'support': 'whole', 'top': 100,
+         'rest': 'bucket',
+         'reducer': 'token_mean', 'target': 'plain'}
+
+
+# Rows of divergences.TARGETS that distil.target may name.
+TARGETS: dict[str, Row] = {
+    'plain': Row(divergences.plain, frozenset()),
+    'geometric': Row(divergences.geometric, frozenset(),
+                     (Number('beta', '>= 0', 0.8),)),
+    'mixture': Row(divergences.mixture, frozenset(),
+                   (Number('alpha', '[0, 1)'),))}
+PLAIN_TARGET = Call('plain', TARGETS['plain'])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +78,8 @@ class Distil:
     student_share: the probability of student states in a step of 'mixed'.
     other_states: one of OTHER_STATES.
     keep: which texts of others are trained on, one of KEEP.
+    target: what the student is compared with, made from the teacher.
+    anchor: alpha of an anchored ratio.
     max_missing: a run stops beyond this share of tokens without a score.
   """
   divergence: Divergence
@@ -76,6 +93,8 @@ class Distil:
   other_states: str
   keep: str
   max_missing: float
+  target: Call = PLAIN_TARGET
+  anchor: float = 1.0
 
   def __post_init__(self) -> None:
     allowed.one_of('distil.support', self.support, SUPPORTS)
@@ -87,6 +106,13 @@ class Distil:
     allowed.one_of('distil.other_states', self.other_states, OTHER_STATES)
     allowed.one_of('distil.keep', self.keep, KEEP)
     allowed.number('distil.max_missing', self.max_missing, '[0, 1]')
+    allowed.number('distil.anchor', self.anchor, '[0, 1]')
+
+
+  @property
+  def moves(self) -> bool:
+    """Whether the loss reads how many optimizer steps were made."""
+    return self.coefficient.moves or self.target.moves
 
 
 def check_pinned(name: str, pinned: Mapping[str, object], config: Any) -> None:
@@ -99,7 +125,8 @@ def check_pinned(name: str, pinned: Mapping[str, object], config: Any) -> None:
   """
   for path, value in pinned.items():
     said = functools.reduce(lambda of, key: of[key], path.split('.'), config)
-    if said not in ('', value):
+    is_open = said == (0 if path == 'distil.top' else '')
+    if not is_open and said != value:
       raise ValueError(f'{path} is {said!r}; method {name!r} has {value!r} '
                        'there, because its paper has it')
 
@@ -120,7 +147,7 @@ def settings(name: str, pinned: Mapping[str, object], config: Any) -> Distil:
   check_pinned(name, pinned, config)
   section = config.distil
   said: dict[str, Any] = {field: pinned.get(f'distil.{field}', default)
-          if section[field] == '' else section[field]
+          if section[field] in ('', 0) else section[field]
           for field, default in _OPEN.items()}
   allowed.one_of('distil.divergence', said['divergence'],
                  divergences.DIVERGENCES)
@@ -128,12 +155,18 @@ def settings(name: str, pinned: Mapping[str, object], config: Any) -> Distil:
     divergence = Divergence(said['divergence'], section.beta)
   except ValueError as e:
     raise ValueError(f'distil.{e}') from e
+  updates = config.steps * config.algorithm.updates
   return Distil(
+      target=evidence.read(
+          'distil.target', said['target'], TARGETS,
+          lambda field, text: schedules.moving(field, text, updates)),
+      anchor=section.anchor,
       divergence=divergence, support=said['support'], reducer=said['reducer'],
+      top=said['top'], rest=said['rest'],
       coefficient=schedules.of_section(
-          section, config.steps * config.algorithm.updates, 'coefficient'),
+          section, updates, 'coefficient'),
       **{field: section[field] for field in (
-          'top', 'rest', 'temperature', 'student_share', 'other_states',
+          'temperature', 'student_share', 'other_states',
           'keep', 'max_missing')})
 
 
@@ -164,6 +197,7 @@ def make_divergence(context: losses.LossContext) -> losses.Loss:
   """coefficient x divergence, over the ids of distil.support."""
   distil = context.distil
   common = dict(divergence=distil.divergence, vocab=context.vocab,
+                target=distil.target,
                 student_temperature=context.algorithm.temperature,
                 chunk=context.chunk)
   if distil.support == 'whole':
@@ -195,6 +229,20 @@ def make_log_ratio(context: losses.LossContext) -> losses.Loss:
       clip=losses.ClipBounds(**context.algorithm.clip)))
 
 
+def make_anchored_surrogate(context: losses.LossContext) -> losses.Loss:
+  """The clipped surrogate against an anchored old policy."""
+  return functools.partial(
+      distillation_losses.anchored_surrogate,
+      clip=losses.ClipBounds(**context.algorithm.clip),
+      alpha=context.distil.anchor)
+
+
+def make_surrogate_and_likelihood(context: losses.LossContext) -> losses.Loss:
+  """The clipped surrogate + coefficient x negative log-likelihood."""
+  return losses.added((losses.make_clipped_surrogate(context),
+                       make_negative_log_likelihood(context)))
+
+
 def make_negative_log_likelihood(context: losses.LossContext) -> losses.Loss:
   """coefficient x negative log-likelihood."""
   return _scaled(context, distillation_losses.negative_log_likelihood)
@@ -209,7 +257,9 @@ def _sequences(groups: Sequence[Group]
   return places, [
       TokenSequence(prompt=groups[p].prompt.tokens,
                     response=groups[p].rollouts[g].tokens,
-                    media=groups[p].prompt.media) for p, g in places]
+                    media=groups[p].prompt.media,
+                    source=groups[p].prompt.question.source)
+      for p, g in places]
 
 
 def _kept(ids: np.ndarray | None, logps: Any) -> dict[str, np.ndarray] | None:
@@ -256,13 +306,17 @@ def _arrays(need: str, sequences: Sequence[TokenSequence],
   return map(_of_sampled, [s.response for s in sequences], scores.logps)
 
 
-def _absent(length: int, need: str, top: int) -> dict[str, np.ndarray]:
+def _untaught(length: int, need: str, top: int, entropy: bool,
+              sampled: bool) -> dict[str, np.ndarray]:
   """The targets of a rollout without scores; its tokens are not taught."""
   width = 1 if need == 'teacher_scores' else top
   kept = {'kept_ids': np.full((length, width), -1, np.int32),
           'kept_logps': np.zeros((length, width), np.float32)}
-  return kept | ({'teacher_logp': np.zeros(length, np.float32)}
-                 if need == 'teacher_scores' else {})
+  zeros = np.zeros(length, np.float32)
+  return kept | {'taught': zeros} | (
+      {'teacher_logp': zeros} if sampled or need == 'teacher_scores'
+      else {}) | (
+      {'teacher_entropy': zeros} if entropy else {})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -286,8 +340,9 @@ def score_rollouts(
     groups: Sequence[Group], distil: Distil, need: str,
     score: Callable[[Sequence[TokenSequence], Wanted], Scores],
     student_ids: Callable[[Sequence[TokenSequence]], Sequence[np.ndarray]],
-    entropy: bool = False) -> Scored:
-  """One pass of the teacher over all rollouts of a step.
+    entropy: bool = False, chosen: Container[tuple[int, int]] | None = None,
+    sampled: bool = False) -> Scored:
+  """One pass of the teacher over the rollouts of a step.
 
   Args:
     groups: the groups that are trained on.
@@ -297,25 +352,34 @@ def score_rollouts(
     student_ids: sequences -> int32 [R, K] of each, the likeliest ids under the
       policy that begins the step; it is asked if the need is 'teacher_given'.
     entropy: whether the teacher also returns its entropies.
+    chosen: (group, rollout) of those that the teacher is asked about; None for
+      all. The others have targets and are not taught.
+    sampled: whether the log-probs of the tokens are targets beside those of
+      the kept ids.
   """
-  places, sequences = _sequences(groups)
+  everywhere, everything = _sequences(groups)
+  asked = [chosen is None or place in chosen for place in everywhere]
+  places = list(itertools.compress(everywhere, asked))
+  sequences = list(itertools.compress(everything, asked))
+  out = {place: _untaught(len(sequence.response), need, distil.top, entropy,
+                          sampled)
+         for place, sequence in zip(everywhere, everything, strict=True)}
   if not places:
-    return Scored(targets={})
+    return Scored(targets=out)
   ids = student_ids(sequences) if need == 'teacher_given' else ()
   scores = score(sequences, wanted(distil, need, ids, entropy))
   arrays = list(_arrays(need, sequences, ids, scores))
   entropies = scores.entropies if entropy else (None,) * len(sequences)
-  out: dict[tuple[int, int], dict[str, np.ndarray]] = {}
   missing = 0
-  for place, sequence, of, entropy_R in zip(
-      places, sequences, arrays, entropies, strict=True):
-    length = len(sequence.response)
-    if of is None:
-      missing += length
-    out[place] = {**(of or _absent(length, need, distil.top)),
-                  'taught': np.full(length, of is not None, np.float32)}
-    if entropy:
-      out[place]['teacher_entropy'] = np.zeros(length, np.float32) if (
-          entropy_R is None) else np.asarray(entropy_R, np.float32)
+  for place, sequence, of, entropy_R, logp_R in zip(
+      places, sequences, arrays, entropies, scores.logps, strict=True):
+    if of is None or (sampled and logp_R is None):
+      missing += len(sequence.response)
+      continue
+    out[place] |= {**of, 'taught': np.ones(len(sequence.response), np.float32)}
+    if sampled and logp_R is not None:
+      out[place]['teacher_logp'] = np.asarray(logp_R, np.float32)
+    if entropy and entropy_R is not None:
+      out[place]['teacher_entropy'] = np.asarray(entropy_R, np.float32)
   return Scored(targets=out, missing=missing, calls=scores.calls,
                 tokens=sum(len(s.response) for s in sequences))

@@ -34,6 +34,9 @@ class Wording:
     candidate: (before, after) each candidate.
     compression: (before, after) a trace that is to be compressed.
     delimiters: the pattern of strings that no content may contain.
+    hint: (before, after) the hint that stands behind a question.
+    hint_request: (before, between, after) a question and a right response to
+      it, of which a hint is to be made; () where nobody can be asked for one.
   """
   opening: str
   closing: str
@@ -46,6 +49,8 @@ class Wording:
   candidate: tuple[str, str]
   compression: tuple[str, str]
   delimiters: re.Pattern
+  hint: tuple[str, str] = ('', '')
+  hint_request: tuple[str, ...] = ()
 
 
 MICRO = Wording(
@@ -53,7 +58,9 @@ MICRO = Wording(
     ncq_traces='', answer=('', ''), answer_separator=',',
     candidate=('<candidate>', '</candidate>'),
     compression=('<response>', '<summary>'),
-    delimiters=tags.pattern('candidate', 'response', 'summary'))
+    delimiters=tags.pattern('candidate', 'response', 'summary'),
+    # This vocabulary has no word for hints, and its models write none.
+    hint=('<candidate>', '</candidate>'))
 
 BOXED = Wording(
     opening='',
@@ -73,7 +80,15 @@ BOXED = Wording(
         'final answer. Leave out exploration, self-correction, repeated '
         'attempts and filler. Derive nothing again and add nothing. End with '
         'the boxed answer.\n<response>\n', '\n</response>'),
-    delimiters=tags.pattern('candidate', 'response', 'summary', 'hint'))
+    delimiters=tags.pattern('candidate', 'response', 'summary', 'hint'),
+    hint=('\n\nThe hint inside <hint> tags may help you to find your own '
+          'solution.\n<hint>\n', '\n</hint>\n'),
+    hint_request=(
+        '', '\n\nA response inside <response> tags answers this question '
+        'rightly. A student has not solved it yet. Write at most five short '
+        'sentences inside <hint> tags: the idea or the first step that the '
+        'student lacks. Leave out the final answer, any box, the letter of an '
+        'option and the full solution.\n<response>\n', '\n</response>'))
 # Inside the chat template there are only the user's words.
 BARE = dataclasses.replace(BOXED, closing='')
 
@@ -126,13 +141,20 @@ class Chat:
       ValueError: for media in a chat of text alone.
     """
     w = self.wording
-    parts = [content(question), *parts, template(w.closing)]
+    return self._behind(
+        w.opening, [content(question), *parts, template(w.closing)], media,
+        forced)
+
+  def _behind(self, opening: str, parts: Sequence[Segment],
+              media: tuple[Picture | Clip, ...],
+              forced: Sequence[int] = ()) -> Encoded:
+    """The opening, media, parts and forced tokens."""
     if not media:
-      return self._begun([template(w.opening), *parts], forced)
+      return self._begun([template(opening), *parts], forced)
     self._needs_vision()
     seen = self.vision.see(media)
     encoded = self._begun(
-        [template(w.opening), template(seen.text), *parts], forced)
+        [template(opening), template(seen.text), *parts], forced)
     return dataclasses.replace(
         encoded, media=self.vision.media(seen, encoded.tokens))
 
@@ -188,6 +210,28 @@ class Chat:
     before, after = self.wording.compression
     return self._encode(
         [template(before), content(trace), template(after)])
+
+  def hint_request(self, question: str, trace: str,
+                   media: tuple[Picture | Clip, ...] = ()) -> Encoded:
+    """The prompt that asks the teacher for a hint (App. D.2).
+
+    Args:
+      question: the question's text.
+      trace: a right response to it.
+      media: pictures and clips of the question.
+
+    Raises:
+      ValueError: for media in a chat of text alone, or a wording that asks
+        nobody for hints.
+    """
+    if not self.wording.hint_request:
+      raise ValueError("this chat has no words that ask for a hint; hints that "
+                       "are stored with the questions need none "
+                       "(hint.source = 'stored')")
+    before, between, after = self.wording.hint_request
+    return self._behind(before, [
+        content(question), template(between), content(trace),
+        template(after)], media)
 
   def response(self, text: str) -> tuple[int, ...]:
     """The ids of a supervised response, with the end token."""

@@ -6,6 +6,7 @@ whole weights per (data, fsdp) coordinate, so that decoding gathers none.
 """
 
 import dataclasses
+import functools
 import math
 
 import jax
@@ -14,9 +15,11 @@ from jax.experimental import mesh_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from zppo_jax import allowed
+from zppo_jax.devices import hosts
 
 MESH_AXES = ('data', 'fsdp', 'tensor')
 BATCH_AXES = ('data', 'fsdp')
+FREE = PartitionSpec.UNCONSTRAINED  # an axis that the compiler may cut (`pin`)
 
 # leaf name (with its owner if owners share the name) -> logical axes, without
 # the leading 'layers' axis of stacked modules.
@@ -246,6 +249,56 @@ def replicated(mesh: Mesh) -> NamedSharding:
   return NamedSharding(mesh, PartitionSpec())
 
 
+def pin(x, mesh: Mesh | None, *axes):
+  """x, held to axes of a mesh inside a program.
+
+  Without it the compiler chooses a sharding for every intermediate array, and
+  behind a gather it may choose to hold the whole batch on each device. On one
+  device x is returned as it is, and so are rows that do not divide over the
+  mesh, such as the single row from which shapes are read.
+
+  Args:
+    x: an array.
+    mesh: the mesh, or None.
+    *axes: for each of the first axes of x, the mesh axes over which it is cut
+      (BATCH_AXES for rows), None for an axis that is whole, or FREE for one
+      that the compiler may cut. The axes of x that are not named are FREE.
+  """
+  if mesh is None or mesh.size == 1:
+    return x
+  for size, axis in zip(x.shape, axes, strict=False):
+    names = () if axis in (None, FREE) else (
+        axis if isinstance(axis, tuple) else (axis,))
+    if size % math.prod(mesh.shape[name] for name in names):
+      return x
+  spec = PartitionSpec(*axes, *[FREE] * (x.ndim - len(axes)))
+  return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, spec))
+
+
+def pin_rows(tree, mesh: Mesh | None, axis: int = 0):
+  """A pytree whose arrays have rows on an axis, with these rows held to the
+  batch axes of a mesh (`pin`); other axes stay as they are."""
+  return jax.tree.map(
+      lambda x: pin(x, mesh, *[FREE] * axis, BATCH_AXES), tree)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def regathered(w, cut: NamedSharding, whole: NamedSharding):
+  """A weight that lies as `cut`, gathered to lie as `whole`.
+
+  Its gradient is summed over the devices straight into `cut`, so that no device
+  holds the sum of a whole weight (ZeRO, Rajbhandari et al. 2020, section 5).
+  """
+  return jax.lax.with_sharding_constraint(
+      jax.lax.with_sharding_constraint(w, cut), whole)
+
+
+regathered.defvjp(
+    lambda w, cut, whole: (regathered(w, cut, whole), None),
+    lambda cut, whole, _, grad: (
+        jax.lax.with_sharding_constraint(grad, cut),))
+
+
 def batch_shards(mesh: Mesh) -> int:
   """The number of parts into which the batch axis is cut."""
   return mesh.shape['data'] * mesh.shape['fsdp']
@@ -260,10 +313,29 @@ def put_batch(mesh: Mesh, tree):
   return jax.tree.map(put, tree)
 
 
+def as_global(tree, shardings):
+  """Host arrays, equal on every process, as arguments of a jitted function.
+
+  A single process hands them to jit as they are. Several processes may not: jit
+  refuses host arrays there for shardings that cut them.
+
+  Args:
+    tree: host arrays.
+    shardings: a sharding for each, or one for all.
+  """
+  if hosts.count() == 1:
+    return tree
+  def put(sharding, of):
+    return jax.tree.map(lambda x: jax.make_array_from_callback(
+        np.shape(x), sharding, lambda i: np.asarray(x)[i]), of)
+  return jax.tree.map(put, shardings, tree)
+
+
 def to_host(tree):
   """Turns global arrays into numpy arrays, whole on every process."""
   def get(x):
-    if isinstance(x, jax.Array) and not x.is_fully_addressable:
+    if isinstance(x, jax.Array) and not (
+        x.is_fully_addressable or x.is_fully_replicated):
       from jax.experimental import multihost_utils
       return np.asarray(multihost_utils.process_allgather(x, tiled=True))
     return np.asarray(x)

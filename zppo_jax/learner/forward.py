@@ -13,6 +13,7 @@ from zppo_jax.arrays import (
   PolicyOutput,
   PromptBatch,
 )
+from zppo_jax.devices import sharding
 from zppo_jax.models import cache, layers
 from zppo_jax.objectives import token_logps as logprobs
 
@@ -21,7 +22,7 @@ def _own_hidden(params, batch: MicroBatch, model):
   """[B, T, D] if rows hold their own prompts: t predicts token t + 1."""
   return model.apply(
       params, batch.tokens_BT, batch.positions_BTA, batch.segment_BT,
-      media=batch.prompts.media)[0]
+      media=batch.prompts.media, compact=True)[0]
 
 
 def _continued_hidden(params, batch: MicroBatch, model):
@@ -30,17 +31,20 @@ def _continued_hidden(params, batch: MicroBatch, model):
   The numbers and their gradient are those of rows with their own prompts
   (Prefix Grouper, arXiv 2506.05433).
   """
+  hold = functools.partial(sharding.pin_rows, mesh=model.mesh)
   last_PD, slots, state = cache.prefill(model, params, batch.prompts)
   B = batch.tokens_BT.shape[0]
   rows = B // batch.prompts.tokens_PT.shape[0]
   # A copy of params by block has a recurrent state by block (arrays.NewKV).
   axis = 0 if isinstance(slots.k_LCKHS, tuple) else 1
-  state = jax.tree.map(lambda s: jnp.repeat(s, rows, axis=axis), state)
+  state = hold(jax.tree.map(
+      lambda s: jnp.repeat(s, rows, axis=axis), hold(state, axis=axis)),
+               axis=axis)
   hidden_BTD, _ = model.apply(
       params, batch.tokens_BT, batch.positions_BTA, batch.segment_BT,
-      Cache((slots,), state))
+      Cache((slots,), state), compact=True)
   # The last hidden state of a prompt predicts the first token of its responses.
-  first_BD = jnp.repeat(last_PD, rows, axis=0)
+  first_BD = hold(jnp.repeat(hold(last_PD), rows, axis=0))
   return jnp.concatenate([first_BD[:, None], hidden_BTD], axis=1)
 
 
@@ -54,7 +58,7 @@ def _own_prompts(params, batch: MicroBatch, model, of_tokens):
       hidden_BTD, head_DV, batch.tokens_BT, follows_BT & (batch.mask_BT > 0))
   return PolicyOutput(
       logp_BT=logp_BT, entropy_BT=entropy_BT, head_DV=head_DV,
-      hidden_BTD=_of_own(hidden_BTD))
+      hidden_BTD=_of_own(hidden_BTD), mesh=model.mesh)
 
 
 def _of_own(hidden_BTD):
@@ -71,7 +75,7 @@ def _behind_prompts(params, batch: MicroBatch, model, of_tokens):
       hidden_BTD, head_DV, more(batch.tokens_BT), more(batch.mask_BT) > 0)
   return PolicyOutput(
       logp_BT=logp_BT[:, 1:], entropy_BT=entropy_BT[:, 1:],
-      hidden_BTD=hidden_BTD[:, :-1], head_DV=head_DV)
+      hidden_BTD=hidden_BTD[:, :-1], head_DV=head_DV, mesh=model.mesh)
 
 
 _FORWARD = {OwnPrompts: _own_prompts, PromptBatch: _behind_prompts}
@@ -103,7 +107,7 @@ def policy_output(params, batch: MicroBatch, *, model, temperature,
   return _FORWARD[type(batch.prompts)](
       params, batch, model, functools.partial(
           logprobs.token_logps, temperature=temperature, chunk=chunk,
-          vocab=vocab))
+          vocab=vocab, mesh=model.mesh))
 
 
 def frozen_output(params, batch: MicroBatch, *, model) -> Hidden:
@@ -120,7 +124,7 @@ def frozen_output(params, batch: MicroBatch, *, model) -> Hidden:
   params = jax.lax.stop_gradient(params)
   hidden_BTD = _HIDDEN[type(batch.prompts)](params, batch, model)
   return jax.lax.stop_gradient(Hidden(
-      hidden_BTD=hidden_BTD,
+      hidden_BTD=hidden_BTD, mesh=model.mesh,
       head_DV=layers.weight(model.head(params), hidden_BTD)))
 
 

@@ -29,8 +29,8 @@ class Layout(NamedTuple):
 
   Attributes:
     kind: one of LAYOUTS.
-    max_tokens: the most positions of a micro-batch, padding and patches
-      included. The smallest micro-batch (one row per device) may have more.
+    max_tokens: the most positions of a micro-batch on each of `multiple` parts,
+      padding and patches included. A part of one row may have more.
     multiple: in how many parts the mesh cuts a batch; the number of rows is a
       multiple of it.
     rollouts: the most rollouts of a group.
@@ -73,7 +73,7 @@ def _shape(of: Layout, prompt: int, length: int, patches: int) -> BatchShape:
   """As many rows and units as fit; a group that does not fit is cut evenly."""
   rows = 1
   if prompt:
-    room = of.max_tokens // of.multiple - prompt - patches
+    room = of.max_tokens - prompt - patches
     parts = -(-of.rollouts // max(1, min(of.rollouts, room // length)))
     rows = -(-of.rollouts // parts)
   units = packing.rows_per_micro_batch(

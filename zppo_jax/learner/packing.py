@@ -339,12 +339,14 @@ def batches(by_shape: dict, room: Callable[[Any], int],
 
 
 def rows_per_micro_batch(length: int, max_tokens: int, multiple: int) -> int:
-  """Rows of length T that fit in `max_tokens` positions.
+  """Rows of length T if each part of the batch holds `max_tokens` positions.
 
-  The number is at least `multiple` and a multiple of it, because the mesh cuts
-  the batch into so many parts.
+  Args:
+    length: T.
+    max_tokens: the most positions of a part; it holds at least one row.
+    multiple: in how many parts the mesh cuts the batch.
   """
-  return max(multiple, max_tokens // length // multiple * multiple)
+  return multiple * max(1, max_tokens // length)
 
 
 def bucketed_rows(sequences: Sequence[TrainingSequence], *, max_tokens: int,

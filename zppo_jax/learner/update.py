@@ -190,8 +190,12 @@ def nothing_beside(state: TrainState) -> tuple:
 
 def update_step(state: TrainState, micro_batches, token_count, *,
                 accumulate_fn, add_fn, optimizer_fn, zeros_fn,
-                beside_fn=nothing_beside):
+                beside_fn=nothing_beside,
+                between: Callable[[Sums], None] = lambda sums: None):
   """One optimizer step from the micro-batches of a mini-batch.
+
+  `between` is called with the Sums of each micro-batch, which the device may
+  still be computing. What it raises gives the step up, and `state` is intact.
 
   Returns:
     (next state, `Sums`, gradient norm).
@@ -200,6 +204,7 @@ def update_step(state: TrainState, micro_batches, token_count, *,
   for batch in micro_batches:
     grads, sums = accumulate_fn(grads, state.params, batch, *beside)
     parts.append(sums)
+    between(sums)
   state, norm = optimizer_fn(state, grads, token_count)
   return (state, functools.reduce(add_fn, parts) if parts else no_sums(),
           norm)

@@ -6,6 +6,7 @@ a hub checkpoint stores it.
 """
 
 import dataclasses
+import functools
 
 import flax.linen as nn
 import jax
@@ -13,6 +14,7 @@ import jax.numpy as jnp
 
 from zppo_jax import allowed
 from zppo_jax.arrays import NewKV
+from zppo_jax.devices import sharding
 from zppo_jax.models import (
   attention,
   cache as cached,
@@ -175,16 +177,23 @@ class Layer(nn.Module):
           c.delta_value_dim, c.conv_kernel, c.norm_eps, name='delta')
     norm = OffsetNorm(c.norm_eps, name='mixer_norm')
     y, new = mixer(norm(x_BTD), *args)
-    x_BTD = layers.add(x_BTD, y)
+    x_BTD = layers.pin_hidden(layers.add(x_BTD, y), self.mesh)
     norm = OffsetNorm(c.norm_eps, name='mlp_norm')
     y = layers.SwiGLU(c.mlp_width, name='mlp')(norm(x_BTD))
-    return layers.add(x_BTD, y), new
+    return (layers.pin_hidden(layers.add(x_BTD, y), self.mesh),
+            sharding.pin_rows(new, self.mesh))
 
 
 class Block(nn.Module):
-  """One period: DeltaNet layers, then attention."""
+  """One period: DeltaNet layers, then attention.
+
+  Attributes:
+    scanned: whether the DeltaNet layers are one scan (layers.over_layers);
+      their states are then stacked, and else a tuple over them.
+  """
   config: Qwen35Config
   mesh: jax.sharding.Mesh | None
+  scanned: bool
 
   @nn.compact
   def __call__(self, x_BTD, runs, rotary, segment_BT, valid, past):
@@ -193,18 +202,25 @@ class Block(nn.Module):
     the new states)).
     """
     c = self.config
-    layer = Layer
+    layer = layers.with_whole_weights(
+        Layer, self.mesh, DTYPES[c.dtype], layers.has_cut_weights(self))
     if c.remat != 'none':
-      layer = nn.remat(Layer, policy=REMAT[c.remat], prevent_cse=False)
-    states = []
-    for i in range(c.period - 1):
-      state = None if past is None else past[1][i]
-      x_BTD, state = layer(c, self.mesh, False, name=f'layer_{i}')(
-          x_BTD, runs, state)
-      states.append(state)
-    x_BTD, (k, v) = layer(c, self.mesh, True, name=f'layer_{c.period - 1}')(
+      layer = nn.remat(layer, policy=REMAT[c.remat], prevent_cse=False)
+    *names, last = (f'layer_{i}' for i in range(c.period))
+    if self.scanned:
+      x_BTD, states = layers.over_layers(
+          self, layer(c, self.mesh, False, parent=None), names, x_BTD, (runs,),
+          past and past[1])
+    else:
+      states = []
+      for i, name in enumerate(names):
+        x_BTD, state = layer(c, self.mesh, False, name=name)(
+            x_BTD, runs, past and past[1][i])
+        states.append(state)
+      states = tuple(states)
+    x_BTD, (k, v) = layer(c, self.mesh, True, name=last)(
         x_BTD, rotary, segment_BT, valid, past and past[0])
-    return x_BTD, (k, v, tuple(states))
+    return x_BTD, (k, v, states)
 
 
 class Qwen35(nn.Module):
@@ -214,18 +230,19 @@ class Qwen35(nn.Module):
 
   @nn.compact
   def __call__(self, tokens_BT, positions_BTA, segment_BT, cache=None,
-               media=None):
+               media=None, compact=False):
     """Runs the network over new tokens.
 
     Args:
       tokens_BT: int32 ids.
       positions_BTA: int32 positions on A = 3 axes.
       segment_BT: int32; tokens see only tokens of their own segment before
-        them. 0 is padding and may stand anywhere. With a cache there is one
-        segment, 1.
+        them. 0 is padding and may stand anywhere, unless the rows are
+        `compact`. With a cache there is one segment, 1.
       cache: `Cache` whose valid slots every token sees and whose state the
         first segment continues, or None.
       media: images and videos, or None.
+      compact: whether padding stands behind the tokens of every row.
 
     Returns:
       (hidden_BTD after the last norm, in the compute type, with any finite
@@ -247,15 +264,17 @@ class Qwen35(nn.Module):
                        (c.vocab_size, c.width))
     if not c.tied:
       self.param('head', layers.fan_in_init(1), (c.width, c.vocab_size))
-    x = layers.narrowed(embed[tokens_BT], DTYPES[c.dtype])
+    x = layers.look_up(self, embed, tokens_BT, DTYPES[c.dtype])
     if media is not None:
       merged_BJD, _ = vision.Tower(
           c.vision, c.dtype, c.remat, c.attention, self.mesh,
-          name='vision')(media)
-      x = vision.place(x, tokens_BT, merged_BJD, c.vision.ids)
-    order, place = layers.compact(segment_BT)
-    take = lambda x, at: jnp.take_along_axis(
-        x, at.reshape(*at.shape, *(1,) * (x.ndim - 2)), axis=1)
+          layers.has_cut_weights(self), name='vision')(media)
+      x = layers.pin_hidden(
+          vision.place(x, tokens_BT, merged_BJD, c.vision.ids), self.mesh)
+    order = place = None
+    if not compact and segment_BT.shape[1] > 1:
+      order, place = layers.compact(segment_BT)
+    take = functools.partial(layers.take, mesh=self.mesh)
     x, positions_BTA = take(x, order), take(positions_BTA, order)
     segment_BT = take(segment_BT, order)
 
@@ -267,15 +286,18 @@ class Qwen35(nn.Module):
         frequency=frequency, amplitude=amplitude)
     runs = gated_delta.runs(segment_BT)
     past, valid = cached.by_layer(cache)
+    scanned = c.remat != 'none' and self.has_variable('params', 'blocks')
     if isinstance(past, list):
       past = list(zip(past, cache.state, strict=True))
     elif past is not None:
-      blocked = jax.tree.map(
+      past = past, jax.tree.map(
           lambda s: s.reshape(c.num_blocks, -1, *s.shape[1:]), cache.state)
-      past = past, tuple(jax.tree.map(lambda s: s[:, i], blocked)  # noqa: B023
-                         for i in range(c.period - 1))
+      if not scanned:
+        past = past[0], tuple(
+            jax.tree.map(lambda s: s[:, i], past[1])  # noqa: B023
+            for i in range(c.period - 1))
     x, new = layers.over_blocks(
-        self, Block, (c, self.mesh), c.num_blocks, x,
+        self, Block, (c, self.mesh, scanned), c.num_blocks, x,
         (runs, rotary, segment_BT, valid), past, unroll=c.unroll)
     x = OffsetNorm(c.norm_eps, name='norm')(x)
     k, v, state = layers.columns(new)
@@ -284,6 +306,7 @@ class Qwen35(nn.Module):
       k, v = jax.tree.map(back, (k, v))
     else:
       k, v = jax.vmap(back)(k), jax.vmap(back)(v)
-      state = jax.tree.map(
-          lambda *s: jnp.stack(s, 1).reshape(-1, *s[0].shape[1:]), *state)
-    return back(x), NewKV(k, v, state)
+      if not scanned:
+        state = jax.tree.map(lambda *s: jnp.stack(s, 1), *state)
+      state = jax.tree.map(lambda s: s.reshape(-1, *s.shape[2:]), state)
+    return layers.pin_hidden(back(x), self.mesh), NewKV(k, v, state)

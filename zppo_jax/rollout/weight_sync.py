@@ -212,7 +212,11 @@ def _rules_of(params: Any, mesh: Mesh) -> dict | None:
 def place_copy(params: Any, model: Model, mesh: Mesh,
                weights: str = 'same') -> Any:
   """`rollout_copy` of host or device params, in the rollout sharding. Params
-  that lie on the mesh by one of the rule tables are copied leaf by leaf."""
+  that lie on the mesh by one of the rule tables are copied leaf by leaf. Of
+  shapes it is the shapes of the copy, with their shardings."""
+  if isinstance(jax.tree.leaves(params)[0], jax.ShapeDtypeStruct):
+    return compile_reshard(model, mesh, weights, like=params,
+                           rules=sharding.ROLLOUT_RULES).copy
   rules = _rules_of(params, mesh)
   if rules is not None:
     return compile_reshard(model, mesh, weights, like=params, rules=rules)(

@@ -26,7 +26,7 @@ from zppo_jax.teachers import PLAIN, Capabilities, check
 
 @dataclasses.dataclass(frozen=True)
 class InProcessTeacher:
-  """A frozen model with two samplers of one engine, and a scorer.
+  """A frozen model with samplers of one engine, and a scorer.
 
   Attributes:
     params: the teacher's weights, in the rollout sharding of its mesh.
@@ -34,17 +34,20 @@ class InProcessTeacher:
       the student's idle engine holds.
     answers: the sampler of G_T rollouts per question.
     summaries: the sampler of one summary per trace, cut at the compression cap.
+    hints: the sampler of one hint per question, cut at the cap of hints, which
+      are not graded.
     score_fn: Form -> its program (scoring.compile_describer), always the same.
     vocab: the ids that mean something to it; rows of its head beyond them are
       padding.
     row_buckets: the allowed lengths of prompt and response together.
-    micro_tokens: the most positions of a scored batch.
+    micro_tokens: the most positions of a scored batch on each batch shard.
     seed: the run's seed.
   """
   params: Any
   make_room: Callable[[], Any]
   answers: collect.Sampler
   summaries: collect.Sampler
+  hints: collect.Sampler
   score_fn: Callable[[scoring.Form], Callable]
   vocab: int
   row_buckets: tuple[int, ...]
@@ -70,6 +73,14 @@ class InProcessTeacher:
     """One summary per prompt."""
     del traces  # the prompts hold them
     groups = self._drawn(self.summaries, prompts, step, Purpose.COMPRESSION)
+    return Summaries(rollouts=tuple(g.rollouts[0] for g in groups),
+                     calls=CallStats(answers=len(prompts)))
+
+  def hint(self, prompts: Sequence[Prompt], traces: Sequence[str],
+           step: int) -> Summaries:
+    """One hint per prompt."""
+    del traces  # the prompts hold them
+    groups = self._drawn(self.hints, prompts, step, Purpose.HINTS)
     return Summaries(rollouts=tuple(g.rollouts[0] for g in groups),
                      calls=CallStats(answers=len(prompts)))
 
@@ -111,7 +122,8 @@ class InProcessTeacher:
         self.params, sequences, mesh=programs.mesh,
         max_tokens=self.micro_tokens, buckets=self.row_buckets,
         patch_buckets=programs.shapes.patches,
-        num_axes=programs.model.num_axes, given=wanted.ids)
+        num_axes=programs.model.num_axes, given=wanted.ids,
+        between=self.answers.between)
     found = [jax.tree.map(lambda x, s=s: x[len(s.prompt):], result)
              for s, result in zip(sequences, results, strict=True)]
     field = lambda name, is_wanted: tuple(

@@ -1,5 +1,6 @@
 """From the groups of a step to its mini-batches on the mesh."""
 
+import dataclasses
 import functools
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from zppo_jax.algorithms import distillation, reference
+from zppo_jax.algorithms.credit import targets as credit_targets
 from zppo_jax.algorithms.distillation import Distil, Scored
 from zppo_jax.algorithms.methods import Method
 from zppo_jax.algorithms.targets import TargetContext
@@ -72,13 +74,20 @@ def score_by_teacher(run: Run, params, groups: Sequence[Group],
     groups: the groups that are trained on.
     step: the step.
   """
-  if not run.stored_need:
-    return Scored(targets={})
-  return distillation.score_rollouts(
-      groups, run.distil, run.stored_need,
-      score=functools.partial(run.teacher.score, step=step),
-      student_ids=lambda sequences: run.student_ids_fn(params, sequences),
-      entropy=run.teacher.capabilities.entropy)
+  chosen = None if run.credit is None else credit_targets.taught_places(
+      run.credit, groups, run.seed, step, step * run.num_updates)
+  scored = Scored(targets={})
+  if run.stored_need:
+    scored = distillation.score_rollouts(
+        groups, run.distil, run.stored_need,
+        score=functools.partial(run.teacher.score, step=step),
+        student_ids=lambda sequences: run.student_ids_fn(params, sequences),
+        entropy=run.teacher.capabilities.entropy, chosen=chosen,
+        sampled=run.credit is not None and run.credit.asks_teacher)
+  if run.own_scores is None:
+    return scored
+  return dataclasses.replace(scored, targets=run.own_scores(
+      params, groups, scored.targets, step))
 
 
 def make(run: Run, groups: Sequence[Group], advantages_PG: np.ndarray | None,
@@ -109,7 +118,7 @@ def make(run: Run, groups: Sequence[Group], advantages_PG: np.ndarray | None,
     return scores
 
   out = []
-  for indices in split:
+  for number, indices in enumerate(split):
     chosen = [groups[i] for i in indices]
     if advantages_PG is None:
       advantages_pG = np.zeros((len(chosen), 0), np.float32)
@@ -120,7 +129,8 @@ def make(run: Run, groups: Sequence[Group], advantages_PG: np.ndarray | None,
     place = {i: p for p, i in enumerate(indices)}
     targets = run.method.targets(TargetContext(
         groups=chosen, advantages=advantages_pG, step=step, seed=run.seed,
-        score=score, scored={} if scored is None else {
+        score=score, done=step * run.num_updates + number,
+        scored={} if scored is None else {
             (place[i], g): of for (i, g), of in scored.targets.items()
             if i in place}))
     batches = layouts.micro_batches(chosen, targets, run.layout)
@@ -141,8 +151,15 @@ def _score_by_reference(run: Run, minibatches: Sequence[MiniBatch]
   if frozen is None or not frozen.penalty.sampled:
     return list(minibatches)
   return [of._replace(batches=[
-      b.with_target(reference.TARGET, frozen.score_fn(frozen.params, b)[0])
+      b.with_target(reference.TARGET, _paced(
+          run, frozen.score_fn(frozen.params, b)[0]))
       for b in of.batches]) for of in minibatches]
+
+
+def _paced(run: Run, logp_BT: jax.Array) -> jax.Array:
+  """Log-probs that the device was asked for; Noticed if the run must end."""
+  run.notice.pace(logp_BT)
+  return logp_BT
 
 
 def score(run: Run, state: TrainState,
@@ -157,7 +174,8 @@ def score(run: Run, state: TrainState,
   if run.num_updates == 1 or not run.method.old_logps:
     return minibatches
   return [of._replace(
-      batches=[b.with_target('old_logp', run.score_fn(state.params, b)[0])
+      batches=[b.with_target('old_logp', _paced(
+          run, run.score_fn(state.params, b)[0]))
                for b in of.batches]) for of in minibatches]
 
 
@@ -211,7 +229,13 @@ def example_targets(method: Method, num_updates: int,
       student_ids=lambda sequences: [
           np.zeros((len(s.response), distil.top), np.int32)
           for s in sequences]).targets
-  targets = method.targets(TargetContext(
+  make_targets = method.targets
+  if method.terms:  # no route and no weight of a made-up rollout counts
+    make_targets = functools.partial(make_targets, all_graded=True)
+    scored = {(0, g): {**scored.get((0, g), {}), **{
+        name: np.zeros(1, np.float32) for name in credit_targets.UNREAD[:3]}}
+        for g in range(2)}
+  targets = make_targets(TargetContext(
       groups=groups, advantages=np.float32([[1, -1]]),
       step=0, seed=0, score=_example_scores, scored=scored))
   example = dict(next(iter(targets.values())))

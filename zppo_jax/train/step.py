@@ -20,8 +20,8 @@ from zppo_jax.learner.update import no_sums
 from zppo_jax.records import CallStats, Group, Purpose, Question
 from zppo_jax.rollout import collect
 from zppo_jax.rollout.engine import Engine
-from zppo_jax.runs import metrics, samples
-from zppo_jax.teachers.in_process import InProcessTeacher
+from zppo_jax.runs import checkpoints, metrics, samples
+from zppo_jax.teachers import panel
 from zppo_jax.train import minibatches as minibatch_lib
 from zppo_jax.train.run import Run
 
@@ -106,7 +106,8 @@ def update(run: Run, state: TrainState, minibatches):
             [jax.device_get(no_sums())] * count, [np.float32(0)] * count)
   sums, norms = [], []
   for of in minibatches:
-    state, new_sums, norm = run.update_fn(state, of.batches, float(of.count))
+    state, new_sums, norm = run.update_fn(
+        state, of.batches, float(of.count), between=run.notice.pace)
     sums.append(new_sums)
     norms.append(norm)
   return state, sums, norms
@@ -146,10 +147,9 @@ def _probe(run: Run, plain: list[Group], step: int, ask):
 
 def _engines(run: Run) -> dict[str, Engine]:
   """The engines of this process by role."""
-  engines = {'student': run.sampler.engine}
-  if isinstance(run.teacher, InProcessTeacher):
-    engines['teacher'] = run.teacher.answers.engine
-  return engines
+  return {'student': run.sampler.engine, **{
+      role: teacher.answers.engine
+      for role, teacher in panel.in_process_of(run.teacher).items()}}
 
 
 def _compilations(run: Run) -> dict[str, int]:
@@ -176,6 +176,8 @@ def train_step(run: Run, state: TrainState, buffer: ReplayBuffer, step: int,
   """
   clock = Clock()
   chat = run.sampler.chat
+  if run.journal is not None:
+    run.journal.begin(step, checkpoints.fingerprint(state.params))
   params = run.reshard_fn(state.params)
   ask = functools.partial(collect.collect, run.sampler, params,
                           seed=run.seed, step=step, purpose=Purpose.ROLLOUT)
@@ -186,16 +188,20 @@ def train_step(run: Run, state: TrainState, buffer: ReplayBuffer, step: int,
   read_previous()
   clock.restart()
 
-  plain = ask(prompts)
+  hard = dict(rules=run.rules, method=run.method, teacher=run.teacher,
+              chat=chat, compress=run.compress, hint=run.hint)
+  drawn = ask(prompts, seen=zppo.asking_ahead(
+      prompts, step, num_rollouts=run.num_rollouts, **hard))
+  plain, early = drawn[:len(prompts)], drawn[len(prompts):]
   clock.lap('rollouts')
   settled = None
   if run.method.replay:
     buffer, settled = buffer.settle(plain, run.rules.tau, step)
-  reformulated = zppo.reformulate_hard(
-      plain, step, rules=run.rules, method=run.method, teacher=run.teacher,
-      chat=chat, compress=run.compress)
+  early = collect.all_of(zppo.ask_hard(plain, step, **hard), early, ask)
+  clock.lap('rollouts')
+  reformulated = zppo.reformulate_hard(plain, step, **hard)
   clock.lap('teacher')
-  groups = plain + ask(reformulated.prompts)
+  groups = plain + collect.all_of(reformulated.prompts, early, ask)
   clock.lap('rollouts')
   probe = _probe(run, plain, step, ask)
   if probe:
@@ -247,7 +253,8 @@ def metrics_row(run: Run, outcome: Outcome) -> dict[str, float]:
       **metrics.of_reformulation(reformulated),
       **metrics.of_calls(reformulated, outcome.calls),
       **(metrics.of_lessons(outcome.lessons, outcome.scored)
-         if run.distil else {}),
+         | metrics.of_scores(outcome.lessons, outcome.scored)
+         | metrics.of_texts(outcome.lessons) if run.distil else {}),
       'plain/removed': sum(run.sampler.chat.plain(q.text).removed
                            for q in (*outcome.new, *outcome.replayed)),
       **metrics.of_tokens(groups,

@@ -1,27 +1,33 @@
 """The teachers of a run, by `teacher.kind`."""
 
+import copy
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
+from ml_collections import ConfigDict
 
-from zppo_jax import models, tasks
+from zppo_jax import allowed, models, tasks
 from zppo_jax.algorithms import compression
+from zppo_jax.algorithms.privileged.hints import DEFAULT, HintConfig
 from zppo_jax.chat import segments
 from zppo_jax.chat.wording import Chat, Wording
 from zppo_jax.devices import sharding
 from zppo_jax.learner import scoring
-from zppo_jax.records import Decoding
+from zppo_jax.records import CallStats, Decoding, Scores, TokenSequence
 from zppo_jax.rollout import collect, weight_sync
 from zppo_jax.rollout.build import make_engine
 from zppo_jax.teachers import Teacher, endpoint
 from zppo_jax.teachers.in_process import InProcessTeacher
+from zppo_jax.teachers.panel import Panel, read_route
 from zppo_jax.teachers.stored import StoredTeacher
 from zppo_jax.train import checks
 from zppo_jax.train.models import (
+  Loaded,
   chat_of,
   check_attention,
   check_same_words,
@@ -29,6 +35,41 @@ from zppo_jax.train.models import (
   load_model,
   placed,
 )
+
+
+def compile_scores(c: Any, model: Any, mesh: Any, vocab: int,
+                   form: scoring.Form) -> Callable[..., Scores]:
+  """(params, sequences, ids of each to gather or ()) -> Scores of responses.
+
+  Args:
+    c: the run's config.
+    model, mesh: whose scores, and where it runs.
+    vocab: the true vocabulary, in ids.
+    form: what is returned besides log-probs. `given` holds where ids are given.
+  """
+  programs = {given: scoring.compile_describer(
+      model=model, mesh=mesh, chunk=c.shapes.logprob_chunk, vocab=vocab,
+      form=form._replace(given=given)) for given in {False, form.given}}
+
+  def score(params: Any, sequences: Sequence[TokenSequence],
+            ids: Sequence[np.ndarray] = ()) -> Scores:
+    given = form.given and len(ids) > 0
+    described = scoring.by_row(
+        programs[given], params, sequences, mesh=mesh,
+        max_tokens=c.shapes.micro_tokens,
+        buckets=tuple(sorted(c.shapes.row_buckets)),
+        patch_buckets=tuple(c.shapes.patch_buckets), num_axes=model.num_axes,
+        given=ids if given else ())
+    field = lambda name: tuple(
+        getattr(of, name)[len(s.prompt):]
+        for s, of in zip(sequences, described, strict=True))
+    return Scores(
+        logps=field('logp_BT'), calls=CallStats(),
+        top_ids=field('top_id_BTK') if form.top else (),
+        given_logps=field('given_logp_BTN') if given else (),
+        entropies=field('entropy_BT') if form.entropy else ())
+
+  return score
 
 
 class TeacherContext(NamedTuple):
@@ -44,6 +85,8 @@ class TeacherContext(NamedTuple):
     task: its grader grades answers.
     compress: when and how far traces are compressed.
     decoding: how the teacher's answers are drawn.
+    hint: how its hints are drawn; None if nobody asks it for hints.
+    load: as models.load_model.
   """
   config: Any
   mesh: Any
@@ -53,6 +96,8 @@ class TeacherContext(NamedTuple):
   task: tasks.Task
   compress: compression.CompressionConfig
   decoding: Decoding
+  hint: HintConfig | None = None
+  load: Callable[..., Loaded] = load_model
 
 
 def _mesh(c, mesh: Mesh) -> Mesh:
@@ -74,7 +119,7 @@ def _in_process(context: TeacherContext) -> Teacher:
   c, shapes = context.config, context.config.shapes
   mesh = _mesh(c, context.mesh)
   cast = functools.partial(weight_sync.cast, dtype=c.teacher.dtype)
-  loaded = load_model(c.teacher, lambda like: placed(
+  loaded = context.load(c.teacher, lambda like: placed(
       jax.eval_shape(cast, like), mesh, sharding.ROLLOUT_RULES),
       day=context.chat.day, who='teacher')
   chat = chat_of('teacher', loaded, c.data.task, context.task)
@@ -94,7 +139,9 @@ def _in_process(context: TeacherContext) -> Teacher:
   answers = collect.Sampler(
       engine=make_engine(
           model=model, mesh=mesh, chat=chat,
-          max_tokens=max(context.decoding.max_tokens, context.compress.cap + 1),
+          max_tokens=max(
+              context.decoding.max_tokens, context.compress.cap + 1,
+              context.hint.cap + 1 if context.hint else 0),
           num_rollouts=(c.algorithm.teacher_rollouts,),
           prompt_buckets=shapes.prompt_buckets,
           patch_buckets=shapes.patch_buckets,
@@ -102,12 +149,16 @@ def _in_process(context: TeacherContext) -> Teacher:
       chat=chat, grader=context.task.grader, decoding=context.decoding,
       num_rollouts=c.algorithm.teacher_rollouts)
   vocab = segments.true_vocabulary(chat.codec)
+  hint = context.hint or DEFAULT
   return InProcessTeacher(
       params=params, make_room=context.make_room,
       answers=answers, summaries=dataclasses.replace(
           answers, decoding=Decoding(context.compress.cap + 1,
                                      context.compress.temperature),
           num_rollouts=1),
+      hints=dataclasses.replace(
+          answers, decoding=Decoding(hint.cap + 1, hint.temperature),
+          num_rollouts=1, grader=collect.UNGRADED),
       score_fn=functools.cache(lambda form: scoring.compile_describer(
           model=model, mesh=mesh,
           chunk=shapes.logprob_chunk, form=form, vocab=vocab)),
@@ -118,16 +169,12 @@ def _in_process(context: TeacherContext) -> Teacher:
 
 def _endpoint(context: TeacherContext) -> Teacher:
   c, algo = context.config, context.config.algorithm
-  if jax.process_count() > 1:
-    raise ValueError(
-        f"teacher.kind is 'endpoint'; it runs in one process, this run has "
-        f'{jax.process_count()}')
   return endpoint.connect(
       c.teacher.endpoint, chat=context.chat, words=context.words,
       grader=context.task.grader, decoding=context.decoding,
       num_answers=algo.teacher_rollouts,
       compress=context.compress, max_prompt=max(c.shapes.prompt_buckets),
-      seed=c.seed)
+      seed=c.seed, hints=context.hint or DEFAULT)
 
 
 def _stored(context: TeacherContext) -> Teacher:
@@ -137,5 +184,37 @@ def _stored(context: TeacherContext) -> Teacher:
       seed=context.config.seed)
 
 
+def _panel(context: TeacherContext) -> Teacher:
+  """Members that are built like a teacher alone, from a copy of the section
+  with their own fields.
+
+  Raises:
+    KeyError: for an unknown kind, field, or member of a route.
+    ValueError: for a panel without members or routes, or in another panel.
+  """
+  section = context.config.teacher.panel
+  if not section.members or not section.routes:
+    raise ValueError(
+        "teacher.kind is 'panel'; teacher.panel.members and "
+        'teacher.panel.routes must each have an entry')
+  members = {}
+  for name, fields in section.members.items():
+    config = copy.deepcopy(context.config)
+    with config.unlocked():
+      config.teacher.panel = ConfigDict()
+    config.teacher.kind = fields.get('kind', 'in_process')
+    config.teacher.update(fields)
+    if config.teacher.kind == 'panel':
+      raise ValueError(f"teacher.panel.members.{name}.kind is 'panel'; a panel "
+                       'may hold no other')
+    kind = allowed.known(f'teacher.panel.members.{name}.kind',
+                         config.teacher.kind, TEACHERS)
+    members[name] = kind(context._replace(config=config))
+  return Panel(members=members, routes={
+      source: read_route(f'teacher.panel.routes.{source}', text, members)
+      for source, text in section.routes.items()})
+
+
 TEACHERS: dict[str, Callable[[TeacherContext], Teacher]] = {
-    'in_process': _in_process, 'endpoint': _endpoint, 'stored': _stored}
+    'in_process': _in_process, 'endpoint': _endpoint, 'stored': _stored,
+    'panel': _panel}

@@ -1,0 +1,124 @@
+"""What compiling the update for TPUs costs, on a machine without one.
+
+  taskset -c 0 python -m benchmarks.compile_time \\
+      --to=benchmarks/results/compile_time.json
+
+The program is the gradient of one micro-batch, as training compiles it, from
+abstract arguments: bfloat16, remat full, prompts shared. Seconds are those of
+the processor (user and system) in this process, so that other work on the
+machine counts little; tracing and lowering are apart from compiling. Needs the
+package libtpu.
+"""
+
+import argparse
+import functools
+import json
+import os
+import pathlib
+import resource
+import sys
+import time
+
+import jax
+import numpy as np
+
+from zppo_jax import models
+from zppo_jax.devices import sharding
+from zppo_jax.learner import layouts, optimizers, states, update
+from zppo_jax.objectives import losses
+from zppo_jax.study.launch import machine
+from zppo_jax.weights import families, presets
+
+
+def model_of(preset: str, mesh, layers: int = 0) -> models.Model:
+  """A published model on a mesh, as training builds it.
+
+  Args:
+    preset: a key of presets.PRESETS.
+    mesh: the mesh.
+    layers: the number of layers; 0: its own.
+  """
+  config = presets.PRESETS[preset].config
+  found = families.FAMILIES[config['model_type']].from_hub(config)
+  fields = {**vars(found), 'dtype': 'bfloat16', 'remat': 'full'}
+  if layers:
+    fields['num_layers'] = layers
+  return models.on_mesh(models.build(config['model_type'], **fields), mesh)
+
+
+def lowered(model, mesh, rows: int, prompt: int, response: int):
+  """A function that lowers the update of `rows` responses of one prompt per
+  batch shard; without a prompt, rows hold their own."""
+  tx = optimizers.adamw(optimizers.AdamWConfig())
+  shardings = states.state_shardings(model, tx, mesh)
+  parts = update.compile_update(
+      loss_fn=functools.partial(
+          update.policy_loss, model=model, temperature=1.0, chunk=1024,
+          old_logps=update.own_old_logps, loss=functools.partial(
+              losses.clipped_surrogate, clip=losses.ClipBounds())),
+      tx=tx, mesh=mesh, shardings=shardings).keywords
+  params = states.abstract_state(model, tx, shardings).params
+  batch = layouts.fill(
+      [], layouts.BatchShape(sharding.batch_shards(mesh), rows, prompt,
+                             response, 0), model.num_axes,
+      {'advantage': np.zeros(0, np.float32)})
+  return lambda: parts['accumulate_fn'].lower(
+      parts['zeros_fn'].eval_shape(params), params, batch)
+
+
+def timed(f):
+  """(the result of f, its seconds of processor time, of wall time)."""
+  used = lambda: sum(resource.getrusage(resource.RUSAGE_SELF)[:2])
+  start, begun = used(), time.perf_counter()
+  out = f()
+  return out, used() - start, time.perf_counter() - begun
+
+
+def measure(flags) -> dict:
+  from jax.experimental import topologies
+  devices = topologies.get_topology_desc(
+      platform='tpu', topology_name=flags.topology).devices
+  mesh = sharding.make_mesh(sharding.MeshConfig(
+      *(int(n) for n in flags.mesh.split('x'))), devices)
+  model = model_of(flags.model, mesh, flags.layers)
+  program, lower_s, _ = timed(
+      lowered(model, mesh, flags.rows, flags.prompt, flags.response))
+  stablehlo = len(program.as_text().splitlines())
+  compiled, compile_s, wall_s = timed(program.compile)
+  memory = compiled.memory_analysis()
+  if flags.dump:
+    flags.dump.write_text(compiled.as_text())
+  hlo = compiled.as_text()
+  return {
+      'lower_s': lower_s, 'compile_s': compile_s, 'compile_wall_s': wall_s,
+      'stablehlo_lines': stablehlo, 'hlo_lines': hlo.count('\n'),
+      'arguments': memory.argument_size_in_bytes,
+      'temporaries': memory.temp_size_in_bytes,
+      'peak': getattr(memory, 'peak_memory_in_bytes', None)}
+
+
+def main(argv=None) -> None:
+  parser = argparse.ArgumentParser(
+      description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+  parser.add_argument('--model', default='Qwen3.5-0.8B')
+  parser.add_argument('--topology', default='v5e:4x4')
+  parser.add_argument('--mesh', default='1x16x1')
+  parser.add_argument('--rows', type=int, default=1)
+  parser.add_argument('--prompt', type=int, default=8704)
+  parser.add_argument('--response', type=int, default=12288)
+  parser.add_argument('--layers', type=int, default=0)
+  parser.add_argument('--dump', type=pathlib.Path)
+  parser.add_argument('--to', type=pathlib.Path)
+  flags = parser.parse_args(argv)
+  os.environ.setdefault('TPU_SKIP_MDS_QUERY', '1')
+  given = sys.argv[1:] if argv is None else argv
+  found = {'command': ' '.join(['python -m benchmarks.compile_time', *given]),
+           'machine': machine(), **measure(flags)}
+  print(json.dumps(found), flush=True)
+  if flags.to:
+    flags.to.parent.mkdir(parents=True, exist_ok=True)
+    flags.to.write_text(json.dumps(found, indent=1) + '\n')
+
+
+if __name__ == '__main__':
+  main()
