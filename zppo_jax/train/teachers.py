@@ -113,7 +113,7 @@ def _mesh(c, mesh: Mesh) -> Mesh:
   if not any(c.teacher.mesh.values()):
     return mesh
   own = sharding.make_mesh(
-      sharding.MeshConfig(**c.teacher.mesh, slices=c.mesh.slices),
+      sharding.MeshConfig(**c.teacher.mesh, slices=c.mesh.get('slices', 1)),
       sorted(mesh.devices.flat, key=lambda d: d.id), 'teacher.mesh')
   checks.slots(c, own, 'teacher.mesh')
   return own
