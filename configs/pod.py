@@ -53,9 +53,11 @@ def _on(student: str, of: Slice):
   s.micro_tokens = max(s.prompt_buckets) + of.rows * a.max_tokens
   # A group is padded to its longest response.
   s.response_buckets = (3072, 6144, a.max_tokens)
-  s.group_buckets = (of.devices // of.tensor,)
+  # Students refill a few slots; an evaluation has a prompt for each slot.
+  shards = of.devices // of.tensor
+  s.group_buckets = (shards, shards * a.rollouts)
   if of.weights == 'int8':
-    a.correction.kind = 'truncated'
+    a.correction.kind = 'token_truncate'
   return c
 
 

@@ -235,7 +235,7 @@ FIELDS = {
     'version': int, 'topology': dict, 'mesh': dict, 'changed': dict,
     'fast': bool, 'student': str, 'teacher': str, 'method': str, 'fits': bool,
     'standing': dict, 'phases': dict, 'programs': list, 'assumptions': dict,
-    'step': dict, 'run': dict, 'suggestions': list}
+    'step': dict, 'limit': int, 'run': dict, 'suggestions': list}
 
 
 def test_the_record_is_json_with_these_fields(run, decode):
