@@ -38,7 +38,8 @@ def get_config() -> ConfigDict:
       # use the trained weights (docs/performance.md has the log-prob gaps).
       rollout_weights='same'))
   c.teacher = ConfigDict(dict(
-      kind='in_process',     # or 'endpoint', 'stored' (docs/teachers.md)
+      # Or 'endpoint', 'stored', 'panel' (docs/teachers.md).
+      kind='in_process',
       weights='', dtype='bfloat16', remat='none', unroll=1, attention='auto',
       end_tokens=(),         # like the student's: it answers the same prompts
       # The weights that a teacher of this process holds: 'same' (its dtype),
@@ -52,6 +53,9 @@ def get_config() -> ConfigDict:
       # less than min_answered of the questions correctly. With min_answered = 0
       # the run only warns, if the teacher answers none correctly.
       max_failures=0.5, window=10, min_answered=0.0))
+  # kind 'panel': NAME -> fields of this section; the source of a question ->
+  # 'NAME', or '0.7 NAME + 0.3 NAME' for averaged scores; '*' is any other.
+  c.teacher.panel = ConfigDict(dict(members=ConfigDict(), routes=ConfigDict()))
   c.teacher.endpoint = ConfigDict(dict(
       url='', model='', key_env='', api='chat',  # or 'completions'
       budget_s=600.0, deadline_s=300.0, concurrency=64, retries=4,
@@ -86,6 +90,11 @@ def get_config() -> ConfigDict:
   a.tau = 0.5
   a.rho_replay = 0.25        # of |X_new|, added to it
   a.rho_aug = 0.25           # of |X_new|, added to it
+  # Which of equally hard questions the teacher is asked, where rho_aug leaves
+  # some out: a random order of the 'list' of hard questions, or of the
+  # questions' 'name's. By name it is known early, so that a teacher behind an
+  # endpoint is asked while other groups still draw (docs/teachers.md).
+  a.ties = 'list'
   a.buffer_capacity = 10000  # |B|max, first in first out
   a.updates = 4              # I, one pass over the rollout batch
   a.normaliser = 'without_zero'
@@ -139,7 +148,7 @@ def get_config() -> ConfigDict:
       discount='',           # gamma of its return-to-go; 0 is the token's own
       margin='',             # 'spread(0.4)', 'lift(0)', 'down(0)', 'mask(0)'
       margin_kind='',        # 'mean', 'extreme'
-      balance='',            # right : wrong rollouts; '0' is no balance
+      balance='',            # right : wrong rollouts of a group; '1', 'inf'
       base='',               # of 'extrapolated': 'initial' (student.weights)
       policy_route='',       # 'all', 'wrong', 'not cliff', 'sibling', ...
       policy_weights='',     # 'bounded(10) * first(2048)'
@@ -204,6 +213,11 @@ def get_config() -> ConfigDict:
   # Response lengths behind a shared prompt; (): algorithm.max_tokens alone.
   s.response_buckets = ()
   s.logprob_chunk = 1024     # positions whose logits exist at a time
+
+  # Whether grading works beside the draws of the device and, with ties by
+  # 'name', a teacher behind an endpoint too. The numbers of a run are the same
+  # but for the last bits of the sampler's log-probs of NCQs.
+  c.overlap = True
 
   # The files that a run writes (docs/metrics.md).
   # journal: rollouts are kept on disk until a checkpoint holds their step, 8

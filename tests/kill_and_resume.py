@@ -46,15 +46,10 @@ def command_line(path, steps: int) -> list[str]:
           *(f'--config.{k}={v}' for k, v in fields.items())]
 
 
-def _end(path: pathlib.Path, number: int) -> None:
-  """Notes the time and sends this process a signal."""
-  (path.parent / SIGNALLED).write_text(json.dumps(time.time()))
-  os.kill(os.getpid(), number)
-
-
-def arm(path: pathlib.Path, number: int, phase: str, count: int,
-        delay: float) -> None:
-  """Makes this process signal itself in the `count`-th call of a phase."""
+def arm(phase: str, count: int, delay: float, number: int = signal.SIGKILL,
+        home: pathlib.Path | None = None) -> None:
+  """Makes this process signal itself in the `count`-th call of a phase, and
+  note the time in the folder `home`."""
   from zppo_jax.devices import disk
   from zppo_jax.rollout import journal
   from zppo_jax.rollout.programs import Programs
@@ -64,9 +59,14 @@ def arm(path: pathlib.Path, number: int, phase: str, count: int,
   from zppo_jax.train import step
   calls = 0
 
+  def end():
+    if home is not None:
+      (home / SIGNALLED).write_text(json.dumps(time.time()))
+    os.kill(os.getpid(), number)
+
   def soon():
     time.sleep(delay)
-    _end(path, number)
+    end()
 
   def counted() -> bool:
     nonlocal calls
@@ -84,15 +84,15 @@ def arm(path: pathlib.Path, number: int, phase: str, count: int,
     def call(*args, **kwargs):
       function(*args, **kwargs)
       if counted():
-        _end(path, number)
+        end()
     return call
 
-  def half_a_record(path_, data):
+  def half_a_record(path, data):
     if not counted():
-      return disk.append_bytes(path_, data)
-    disk.append_bytes(path_, data[:len(data) // 2])
-    _end(path, number)
-    return disk.append_bytes(path_, data[len(data) // 2:])
+      return disk.append_bytes(path, data)
+    disk.append_bytes(path, data[:len(data) // 2])
+    end()
+    return disk.append_bytes(path, data[len(data) // 2:])
 
   def half_a_line(self, name, rows):
     text = ''.join(json.dumps(row) + '\n' for row in rows)
@@ -100,7 +100,7 @@ def arm(path: pathlib.Path, number: int, phase: str, count: int,
     with open(self.path / name, 'a') as f:
       f.write(text[:half])
     if half < len(text):
-      _end(path, number)
+      end()
       with open(self.path / name, 'a') as f:
         f.write(text[half:])
 
@@ -240,7 +240,7 @@ def main() -> None:
   if args.run:
     count_draws(args.to)
     if args.die:
-      arm(args.to, number, *args.die)
+      arm(*args.die, number, args.to.parent)
     from zppo_jax import main as command
     command.main(command_line(args.to, args.run))
     return

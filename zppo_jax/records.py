@@ -338,10 +338,12 @@ class TokenSequence:
     prompt: token ids.
     response: token ids.
     media: what the placeholders of the prompt stand for; None for text alone.
+    source: the source of the question, by which a panel chooses a teacher.
   """
   prompt: Sequence[int]
   response: Sequence[int]
   media: PromptMedia | None = None
+  source: str = ''
 
   def __len__(self) -> int:
     return len(self.prompt) + len(self.response)

@@ -40,7 +40,7 @@ def test_processes_at_different_places_are_told_apart():
   with groups(2) as of:
     first, second = together(of, lambda g: g.gather(
         0, 'saving' if g.index else 'signals') if not g.index else g._send(
-            0, ('value', g._key('test'), 'gather saving', 0)))
+            [0], ('value', g._key('test'), 'gather saving', 0)))
   assert second is None
   assert isinstance(first, hosts.HostsError)
   assert "process 1 of 2 is at 'gather saving', process 0 at 'gather signals'" \
@@ -52,7 +52,7 @@ def test_a_process_that_does_not_come_is_named(monkeypatch):
   with groups(3) as of:
     error, *_ = together(of, lambda g: None if g.index == 2 else g.gather(
         0, 'saving') if not g.index else g._send(
-            0, ('value', g._key('test'), 'gather saving', 0)))
+            [0], ('value', g._key('test'), 'gather saving', 0)))
   assert isinstance(error, hosts.HostsError)
   assert "process 2 of 3 did not come to 'gather saving'" in str(error)
 
@@ -172,6 +172,8 @@ with hosts.together(lambda e: f'{type(e).__name__}: {e}', Agreed):
   assert rows.tolist() == [1, 2, 3, 4] and total == 6
   assert hosts.gather(index) == [0, 1]
   print(f'only the first process says this')
+  if what == 'die':
+    hosts.on_loss(lambda: open(f'{sys.argv[5]}/{index}', 'w').close())
   if what == 'die' and index == int(sys.argv[4]):
     os.kill(os.getpid(), 9)
   if what == 'fail' and index == int(sys.argv[4]):
@@ -200,8 +202,8 @@ def run(*words):
 
 
 @pytest.mark.parametrize('victim', [0, 1])
-def test_a_killed_process_ends_the_other_with_the_cause(victim):
-  results = run('die', str(victim))
+def test_a_killed_process_ends_the_other_with_the_cause(victim, tmp_path):
+  results = run('die', str(victim), str(tmp_path))
   code, _, errors = results[1 - victim]
   assert results[victim][0] == -signal.SIGKILL
   assert code == hosts.LOST
@@ -210,6 +212,8 @@ def test_a_killed_process_ends_the_other_with_the_cause(victim):
       f'zppo: process {victim} of 2 ended: it died or its host is gone: its '
       f'connection ended without a word. Process {1 - victim} ends too; the '
       'same command resumes the run')
+  # What a process must put in order before it ends, such as its lock.
+  assert [p.name for p in tmp_path.iterdir()] == [str(1 - victim)]
 
 
 def test_an_error_of_one_process_ends_the_other_with_its_words():

@@ -257,7 +257,9 @@ def _sequences(groups: Sequence[Group]
   return places, [
       TokenSequence(prompt=groups[p].prompt.tokens,
                     response=groups[p].rollouts[g].tokens,
-                    media=groups[p].prompt.media) for p, g in places]
+                    media=groups[p].prompt.media,
+                    source=groups[p].prompt.question.source)
+      for p, g in places]
 
 
 def _kept(ids: np.ndarray | None, logps: Any) -> dict[str, np.ndarray] | None:

@@ -71,6 +71,7 @@ class Rules:
     max_prompt: the most tokens of a reformulated prompt; longer ones are
       skipped.
     seed: the run's seed.
+    ties: a key of reformulate.TIES.
   """
   num_new: int
   tau: float
@@ -78,12 +79,14 @@ class Rules:
   rho_aug: float
   max_prompt: int
   seed: int
+  ties: str = 'list'
 
   def __post_init__(self) -> None:
     allowed.number('num_new', self.num_new, '>= 1')
     allowed.number('tau', self.tau, '(0, 1]')
     allowed.number('rho_replay', self.rho_replay, '>= 0')
     allowed.number('rho_aug', self.rho_aug, '>= 0')
+    allowed.one_of('ties', self.ties, reformulate.TIES)
 
   def _floor(self, rho: float) -> int:
     # 0.29 * 100 is 28.999... in binary; rounding removes that before the floor.
@@ -190,6 +193,117 @@ def render(instance: Instance, texts: Mapping[tuple[str, str], str],
   return _prompt(question, instance.kind, encoded), encoded.removed
 
 
+def hardest(plain: Sequence[Group], step: int, rules: Rules) -> list[Group]:
+  """The groups whose questions the teacher is asked (step 3)."""
+  return reformulate.pre_cap(
+      plain, rules.tau, rules.num_aug,
+      host_rng(rules.seed, step, Purpose.TIES), reformulate.TIES[rules.ties])
+
+
+def asking_ahead(prompts: Sequence[Prompt], step: int, *, num_rollouts: int,
+                 rules: Rules, method: Method, teacher, chat: Chat,
+                 compress: compression.CompressionConfig, hint: HintConfig
+                 ) -> Callable[[int, Sequence[Rollout]], Sequence[Prompt]]:
+  """What is done with the rollouts of plain prompts while others still draw.
+
+  The teacher is asked about a question as soon as it is surely hard and within
+  the pre-cap, so that no answer is thrown away. An NCQ that surely is within
+  the post-cap is drawn as soon as its group has ended, if no text in it is the
+  teacher's.
+
+  Args:
+    prompts: the plain prompts of the step.
+    num_rollouts: G.
+    step, rules, method, chat, compress, hint: as of `reformulate_hard`.
+    teacher: a teachers.ahead.AheadTeacher; others are asked when all groups
+      have ended.
+
+  Returns:
+    (place of a prompt, its graded rollouts so far) -> the NCQs to draw.
+  """
+  if not _asks_ahead(rules, method, teacher, hint):
+    return lambda place, rollouts: ()
+  salt = reformulate.salt_of(host_rng(rules.seed, step, Purpose.TIES))
+  ranks = [reformulate.rank(p.question.id, salt) for p in prompts]
+  unaided = reformulate.unaided(method.reformulations, rules.num_aug)
+  bounds: dict[int, tuple[float, float]] = {}
+  groups: dict[int, Group] = {}
+  asked: set[int] = set()
+  shown: set[int] = set()
+
+  def see(place: int, rollouts: Sequence[Rollout]) -> Sequence[Prompt]:
+    if place >= len(prompts):  # an NCQ that was added
+      return ()
+    bounds[place] = reformulate.accuracy_bounds(rollouts, num_rollouts)
+    if len(rollouts) == num_rollouts:
+      groups[place] = Group(prompts[place], tuple(rollouts))
+    sure = lambda limit: set(reformulate.surely_capped(
+        bounds, ranks, rules.tau, limit))
+    new = sorted(sure(rules.num_aug) - asked)
+    asked.update(new)
+    teacher.ask_ahead([prompts[i] for i in new], step)
+    ended = sorted((sure(unaided) & groups.keys()) - shown)
+    shown.update(ended)
+    most = teacher.capabilities.max_compression_prompt
+    return _ncqs(
+        [groups[i] for i in ended if not compression.asks(
+            _traces(groups[i]), compress, chat, most)],
+        rules, chat, compress, most, _no_summaries)
+  return see
+
+
+def _traces(group: Group) -> list[tuple[Question, Rollout]]:
+  """The candidates of a group's NCQ."""
+  return [(group.prompt.question, c) for c in group.wrong]
+
+
+def _ncqs(groups: Sequence[Group], rules: Rules, chat: Chat,
+          compress: compression.CompressionConfig, max_prompt: int,
+          ask: Callable[..., Summaries]) -> list[Prompt]:
+  """The NCQs of groups, if they are within the bound; the arguments are those
+  of compression.compress."""
+  texts = compression.compress(
+      [trace for group in groups for trace in _traces(group)], compress, chat,
+      max_prompt, ask).texts
+  prompts = [render(Instance(
+      question=group.prompt.question, kind=PromptKind.NCQ,
+      candidates=group.wrong), texts, chat)[0] for group in groups]
+  return [p for p in prompts if len(p.tokens) <= rules.max_prompt]
+
+
+def _asks_ahead(rules: Rules, method: Method, teacher,
+                hint: HintConfig) -> bool:
+  """Whether a teacher answers beside the device, and ties break by name."""
+  return (_reformulates(method, rules) and method.visited(hint)
+          and rules.ties == 'name' and hasattr(teacher, 'ask_ahead'))
+
+
+def _reformulates(method: Method, rules: Rules) -> bool:
+  return bool(method.reformulations and rules.num_aug)
+
+
+def ask_hard(plain: Sequence[Group], step: int, *, rules: Rules, method: Method,
+             teacher, chat: Chat,
+             compress: compression.CompressionConfig,
+             hint: HintConfig) -> Sequence[Prompt]:
+  """Asks the teacher about all hard questions, and says what may be drawn
+  before it has answered: the NCQs that no answer can take out of the post-cap.
+
+  Args:
+    plain, step, rules, method, chat, compress, hint: as of
+      `reformulate_hard`.
+    teacher: as of `asking_ahead`; of others nothing is asked here.
+  """
+  if not _asks_ahead(rules, method, teacher, hint):
+    return ()
+  groups = hardest(plain, step, rules)
+  teacher.ask_ahead([g.prompt for g in groups], step)
+  unaided = reformulate.unaided(method.reformulations, rules.num_aug)
+  return _ncqs(groups[:unaided], rules, chat, compress,
+               teacher.capabilities.max_compression_prompt,
+               functools.partial(teacher.look_at_summaries, step=step))
+
+
 def _no_summaries(prompts: Sequence[Prompt],
                   traces: Sequence[str]) -> Summaries:
   """The summaries of nobody, who is asked for none."""
@@ -244,11 +358,9 @@ def reformulate_hard(plain: Sequence[Group], step: int, *, rules: Rules,
     hint: where hints come from.
   """
   hard = sum(g.accuracy < rules.tau for g in plain)
-  if not method.reformulations or not rules.num_aug:
+  if not _reformulates(method, rules):
     return nothing_reformulated(hard)
-  groups = reformulate.pre_cap(
-      plain, rules.tau, rules.num_aug,
-      host_rng(rules.seed, step, Purpose.TIES))
+  groups = hardest(plain, step, rules)
   teacher_groups: tuple[Group, ...] = ()
   calls = CallStats()
   if method.visited(hint):

@@ -26,7 +26,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from multiprocessing import connection
 from typing import Any, TypeVar
 
@@ -80,9 +80,11 @@ class _Group:
       threading.Thread(target=self._listen, args=(other, link), daemon=True,
                        name=f'process {other}').start()
 
-  def _send(self, other: int, message: tuple) -> None:
-    with self._sending, contextlib.suppress(OSError):  # `_listen` tells of it
-      self.links[other].send_bytes(pickle.dumps(message))
+  def _send(self, others: Iterable[int], message: tuple) -> None:
+    raw = pickle.dumps(message)
+    for other in others:
+      with self._sending, contextlib.suppress(OSError):  # `_listen` tells of it
+        self.links[other].send_bytes(raw)
 
   def _listen(self, other: int, link: connection.Connection) -> None:
     """Takes in what a process sends, and ends this one when that one ends."""
@@ -122,9 +124,8 @@ class _Group:
     if not self._ending.acquire(blocking=False):
       time.sleep(60)  # another thread is ending the process
     self._closing = True
-    for other in self.links:
-      if news is None or other != news[0]:
-        self._send(other, ('ended', *(news or (self.index, line))))
+    self._send([i for i in self.links if news is None or i != news[0]],
+               ('ended', *(news or (self.index, line))))
     for clean in reversed(self.cleaning):
       with contextlib.suppress(OSError):
         clean()
@@ -167,8 +168,7 @@ class _Group:
     key, what = self._key(_lane()), f'broadcast {what}'
     if self.index:
       return self._take(key, [0], what)[0]
-    for other in self.links:
-      self._send(other, ('value', key, what, value))
+    self._send(self.links, ('value', key, what, value))
     return value
 
   def gather(self, value: Any, what: str) -> list:
@@ -176,19 +176,17 @@ class _Group:
     key, back = self._key(lane), self._key(lane)
     what = f'gather {what}'
     if self.index:
-      self._send(0, ('value', key, what, value))
+      self._send([0], ('value', key, what, value))
       return self._take(back, [0], what)[0]
     values = {0: value, **self._take(key, list(self.links), what)}
     ordered = [values[i] for i in range(self.count)]
-    for other in self.links:
-      self._send(other, ('value', back, what, ordered))
+    self._send(self.links, ('value', back, what, ordered))
     return ordered
 
   def leave(self) -> None:
     """Ends the listening of all, who must have come to the same place."""
     self._closing = True
-    for other in self.links:
-      self._send(other, ('left',))
+    self._send(self.links, ('left',))
 
 
 _GROUP: _Group | None = None

@@ -8,6 +8,7 @@ it.
 """
 
 import asyncio
+import concurrent.futures
 import contextlib
 import dataclasses
 import json
@@ -283,6 +284,68 @@ async def _ask(client, of: Endpoint, call: Call, gate, until: float,
                error=clean(str(failed), key), requests=requests)
 
 
+class Session:
+  """Connections to an endpoint that outlive a call; threads may share them.
+
+  All calls of a session keep to `Endpoint.concurrency` together. The thread and
+  its connections end with the process.
+  """
+
+  def __init__(self, of: Endpoint):
+    self._of, self._openai, self._key = of, _openai(), of.key()
+    self._loop = asyncio.new_event_loop()
+    threading.Thread(target=self._loop.run_forever, daemon=True).start()
+    self._client, self._gate = asyncio.run_coroutine_threadsafe(
+        self._opened(), self._loop).result()
+
+  async def _opened(self):
+    return (_client(self._openai, self._of, self._key),
+            asyncio.Semaphore(self._of.concurrency))
+
+  def ask_all(self, calls: Sequence[Call], budget_s: float) -> list[Reply]:
+    """As the function `ask_all`."""
+    replies = [_LATE] * len(calls)
+    until = time.monotonic() + budget_s
+
+    async def one(i):
+      replies[i] = await _ask(self._client, self._of, calls[i], self._gate,
+                              until, self._key)
+
+    async def everything():
+      await asyncio.gather(*(one(i) for i in range(len(calls))))
+
+    asked = asyncio.run_coroutine_threadsafe(everything(), self._loop)
+    with contextlib.suppress(concurrent.futures.TimeoutError):
+      asked.result(budget_s + 1)
+    asked.cancel()
+    return list(replies)
+
+
+_LATE = Reply(results=(), cause=Cause.BUDGET, error='the budget was spent',
+              requests=0)
+
+
+def _openai():
+  """The package.
+
+  Raises:
+    ImportError: if it is not installed; it names the extra.
+  """
+  try:
+    import openai
+  except ImportError as e:
+    raise ImportError('an endpoint needs the package openai: pip install '
+                      '"zppo_jax[endpoint]"') from e
+  return openai
+
+
+def _client(openai, of: Endpoint, key: str):
+  return openai.AsyncOpenAI(
+      base_url=of.url, api_key=key or 'none',  # the package wants one
+      max_retries=0, timeout=of.deadline_s,
+      http_client=wire.http_client(openai, of.max_bytes))
+
+
 def ask_all(of: Endpoint, calls: Sequence[Call],
             budget_s: float) -> list[Reply]:
   """Sends all calls at once and waits at most `budget_s` seconds.
@@ -292,14 +355,8 @@ def ask_all(of: Endpoint, calls: Sequence[Call],
   Returns:
     A reply to every call, in the order of the calls.
   """
-  try:
-    import openai
-  except ImportError as e:
-    raise ImportError('an endpoint needs the package openai: pip install '
-                      '"zppo_jax[endpoint]"') from e
-  late = Reply(results=(), cause=Cause.BUDGET, error='the budget was spent',
-               requests=0)
-  replies = [late] * len(calls)
+  openai = _openai()
+  replies = [_LATE] * len(calls)
   until = time.monotonic() + budget_s
   key, broken = of.key(), []
 
@@ -308,10 +365,7 @@ def ask_all(of: Endpoint, calls: Sequence[Call],
 
   async def everything():
     gate = asyncio.Semaphore(of.concurrency)
-    client = openai.AsyncOpenAI(
-        base_url=of.url, api_key=key or 'none',  # the package wants one
-        max_retries=0, timeout=of.deadline_s,
-        http_client=wire.http_client(openai, of.max_bytes))
+    client = _client(openai, of, key)
     try:
       await asyncio.gather(*(one(i, client, gate) for i in range(len(calls))))
     finally:

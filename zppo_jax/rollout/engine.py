@@ -203,15 +203,17 @@ class Engine:
     return self._draw()
 
   def generate(self, params: Any, requests: Iterable[Request],
-               see: Callable[[list[tuple[int, Completion]]], None] = (
-                   lambda ended: None)) -> list[list[Completion | None]]:
-    """The rollouts of each request, both in order; None for known ones.
+               see: Callable[[list[tuple[int, Completion]]],
+                             Sequence[Request]] = lambda ended: ()
+               ) -> list[list[Completion]]:
+    """The rollouts of each request, both in order.
 
     Args:
       params: see `load`.
       requests: the requests.
       see: is called after every chunk with the rollouts that ended in it, each
-        with the place of its request. What it raises drops all requests.
+        with the place of its request. It returns further requests, which take
+        the next places. What it raises drops all requests.
 
     Raises:
       As `load`, `submit` and `see`; RuntimeError where requests are under way.
@@ -219,20 +221,22 @@ class Engine:
     if self.busy:
       raise RuntimeError('generate needs an idle engine; use submit and poll')
     self.load(params)
-    requests = list(requests)
-    completions: list[list[Completion | None]] = [
-        [None] * len(r.key_G2) for r in requests]
-    if all(request.all_known for request in requests):
-      return completions
+    completions: list = []
+
+    def add(more: Iterable[Request]) -> None:
+      for request in more:
+        self.submit(dataclasses.replace(
+            request, id=(len(completions), request.id)))
+        completions.append([None] * len(request.key_G2))
+
     try:
-      for i, request in enumerate(requests):
-        self.submit(dataclasses.replace(request, id=(i, request.id)))
+      add(requests)
       while self.busy:
         ended = [(done.id[0], done._replace(id=done.id[1]))
                  for done in self.poll()]
         for i, done in ended:
           completions[i][done.rollout] = done
-        see(ended)
+        add(see(ended))
     except BaseException:
       self.drop()
       raise
@@ -398,7 +402,8 @@ class Engine:
     for rollout, b in zip(part.rollouts, slots, strict=False):
       self._running[b] = Running(request, rollout, tokens=[], logps=[])
       s.live_B[b], s.count_B[b] = rollout not in request.known, 0
-      s.limit_B[b] = request.known.get(rollout, decoding.max_tokens)
+      s.limit_B[b] = (len(request.known[rollout].tokens)
+                      if rollout in request.known else decoding.max_tokens)
       s.next_B[b] = request.next_position
       s.start_B[b], s.key_B2[b] = self._step, request.key_G2[rollout]
       s.temperature_B[b], s.top_p_B[b] = decoding.temperature, decoding.top_p
@@ -453,21 +458,21 @@ class Engine:
     """
     enough, indices = self._plan()
     completions: list[Completion] = []
-    ended = 0
-    while len(indices) and ended < enough and self._held_B().any():
-      steps, more, freed = self._draw_part(ChunkPlan(
+    while len(indices) and len(completions) < enough and (
+        self._held_B().any()):
+      steps, more = self._draw_part(ChunkPlan(
           index_W=_padded(indices, self._decode_chunk),
           first=np.int32(self._step), most=np.int32(len(indices)),
-          enough=np.int32(enough - ended), end_E=self._end_E,
+          enough=np.int32(enough - len(completions)), end_E=self._end_E,
           allowed_V=self._allowed_V), indices)
       completions += more
-      ended, indices = ended + freed, indices[steps:]
+      indices = indices[steps:]
     return completions
 
   def _draw_part(self, plan: ChunkPlan, indices: np.ndarray) -> tuple[
-      int, list[Completion], int]:
-    """(steps, completions, freed slots) of a call of the program, or of steps
-    in which known rollouts alone hold slots, for which no program runs."""
+      int, list[Completion]]:
+    """(steps, completions) of a call of the program, or of steps in which known
+    rollouts alone hold slots, for which no program runs."""
     s = self._sampling
     drawing = np.flatnonzero(s.live_B)
     known = [b for b, r in enumerate(self._running)
@@ -476,18 +481,18 @@ class Engine:
       ends = int((s.limit_B - s.count_B)[known].min())
       plan = plan.replace(most=np.minimum(plan.most, np.int32(ends)))
     completions: list[Completion] = []
-    steps, freed = int(plan.most), 0
+    steps = int(plan.most)
     if len(drawing):
       steps, completions = self._decode(plan, drawing)
-      freed = len(completions)
     s.written_R[indices[:steps]] = self._step + np.arange(steps)
     self._step += steps
     for b in known:
       s.count_B[b] += steps
       if s.count_B[b] == s.limit_B[b]:
+        request, rollout = self._running[b].request, self._running[b].rollout
+        completions.append(request.known[rollout]._replace(id=request.id))
         self._free(b)
-        freed += 1
-    return steps, completions, freed
+    return steps, completions
 
   def _decode(self, plan: ChunkPlan, drawing: np.ndarray) -> tuple[
       int, list[Completion]]:

@@ -150,11 +150,12 @@ class RolloutJournal:
     header = json.loads(records[0][1]) if records else None
     if header != json.loads(json.dumps(self._header())):
       path.unlink()
-      if header is not None:
-        differ = [n for n, value in self._header().items()
-                  if header.get(n) != value]
-        self._note(f'{path} was drawn from another state '
-                   f'({", ".join(differ)}); its rollouts are drawn anew')
+      differ = [n for n, value in self._header().items()
+                if header is not None and header.get(n) != value]
+      self._note(f'{path} ' + (
+          f'was drawn from another state ({", ".join(differ)})' if differ
+          else 'has no whole first record')
+          + '; its rollouts are drawn anew')
       return False, {}
     whole = records[-1][0]
     if whole < len(raw):
@@ -182,7 +183,7 @@ class RolloutJournal:
 
   def keep(self, step: int, purpose: Purpose, prompts: Sequence[Prompt],
            ended: Iterable[tuple[int, Completion]]) -> None:
-    """Writes rollouts that ended.
+    """Writes rollouts that ended, but those which it held before.
 
     Args:
       step, purpose: of the draws.
@@ -193,6 +194,9 @@ class RolloutJournal:
       OSError: for a file that cannot be written; it names the file.
     """
     self._check(step)
+    if self._drawn:
+      ended = [(i, done) for i, done in ended if done.rollout not in
+               self._drawn.get(name_of(purpose, prompts[i]), {})]
     ended = sorted(ended, key=lambda one: one[0])
     if not ended or not hosts.first():
       return

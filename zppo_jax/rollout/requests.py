@@ -30,7 +30,7 @@ class Request:
     stop: strings that end a rollout (StopReason.STOP_STRING).
     stop_ids: tokens that end a rollout in the same way when they are drawn.
     owner: whom the request belongs to; owners share the slots (see `Engine`).
-    known: rollout -> its number of tokens, of rollouts that were drawn before
+    known: rollout -> its completion, of rollouts that were drawn before
       (rollout/journal.py). They are not drawn again. They hold their slots as
       long as they did then, so that the others meet the same shapes and the
       same order of the cache as in a run that was never interrupted, on which
@@ -44,7 +44,7 @@ class Request:
   stop: tuple[str, ...] = ()
   stop_ids: tuple[int, ...] = ()
   owner: Hashable = None
-  known: Mapping[int, int] = dataclasses.field(default_factory=dict)
+  known: Mapping[int, 'Completion'] = dataclasses.field(default_factory=dict)
 
   @property
   def all_known(self) -> bool:

@@ -159,7 +159,7 @@ def _read_object(path: pathlib.Path, *names: str) -> dict:
 # Servers may move, a user may become more or less patient with them or with the
 # run, and a bound on what is read refuses or does nothing.
 MAY_CHANGE = frozenset({
-    'steps', 'checkpoint.journal', 'data.pool.max_bytes',
+    'steps', 'checkpoint.journal', 'data.pool.max_bytes', 'overlap',
     'distil.max_missing', 'guard.max_idle', 'teacher.max_failures',
     'teacher.min_answered', 'teacher.window',
     'teacher.endpoint.max_logprobs',
@@ -173,6 +173,7 @@ ADDED = {'algorithm.reference.kind': 'none',
          'algorithm.reference.coefficient': 0.0,
          'algorithm.sequence_clip.low': 3e-4,
          'algorithm.sequence_clip.high': 4e-4,
+         'algorithm.ties': 'list',
          'algorithm.weight_clip.low': 1.0, 'algorithm.weight_clip.high': 4.0,
          'data.pool.media_roots': [],
          'data.pool.hints': False, 'data.pool.worked': False,

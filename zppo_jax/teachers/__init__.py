@@ -103,7 +103,9 @@ KINDS = {
                   'any temperature',
     'endpoint': "under api 'completions', log-probs of given tokens and a top "
                 "K of at most teacher.endpoint.max_logprobs, at temperature 1",
-    'stored': 'nothing'}
+    'stored': 'nothing',
+    'panel': 'what all of its members return; no top K and no entropies where '
+             'members are combined'}
 
 
 def lacking(kind: str, capabilities: Capabilities, wanted: Wanted) -> str:

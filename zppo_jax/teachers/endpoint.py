@@ -7,6 +7,8 @@ student's vocabulary, which may return the log-probs of given tokens.
 """
 
 import dataclasses
+import functools
+import threading
 import time
 from collections import Counter
 from collections.abc import Hashable, Sequence
@@ -136,6 +138,33 @@ def call_stats(replies: Sequence[Reply], wanted: int) -> CallStats:
       error=next((r.error for r in reversed(replies) if r.error), ''))
 
 
+class _Busy:
+  """The seconds of each step in which some call is under way; calls of several
+  threads that overlap count once."""
+
+  def __init__(self):
+    self._lock = threading.Lock()
+    self._calls: Counter = Counter()
+    self._since: dict[Hashable, float] = {}
+
+  def begin(self, spent: dict[Hashable, float], step: Hashable) -> float:
+    """A call begins; the seconds that were spent before it."""
+    with self._lock:
+      now = time.monotonic()
+      if not self._calls[step]:
+        self._since[step] = now
+      self._calls[step] += 1
+      return spent.setdefault(step, 0.0) + now - self._since[step]
+
+  def end(self, spent: dict[Hashable, float], step: Hashable) -> None:
+    """A call has ended."""
+    with self._lock:
+      self._calls[step] -= 1
+      if not self._calls[step]:
+        del self._calls[step]
+        spent[step] += time.monotonic() - self._since.pop(step)
+
+
 @dataclasses.dataclass(frozen=True)
 class EndpointTeacher:
   """A teacher whose answers a server gives (see the module).
@@ -154,7 +183,9 @@ class EndpointTeacher:
     capabilities: what `connect` found out about the server.
     seed: the run's seed.
     form: how scores are asked for; None if there are none.
-    spent: step -> seconds that its calls took, for the budget.
+    spent: step -> seconds in which calls were under way, for the budget.
+    session: its connections, of which threads may share one; None opens new
+      ones for each call.
   """
   endpoint: Endpoint
   api: str
@@ -170,18 +201,20 @@ class EndpointTeacher:
   form: endpoint_scores.Form | None = None
   spent: dict[Hashable, float] = dataclasses.field(default_factory=dict)
   hints: HintConfig = DEFAULT
+  session: client.Session | None = None
+  _busy: _Busy = dataclasses.field(default_factory=lambda: _Busy())
 
   def _ask(self, calls: Sequence[Call], step: Hashable) -> list[Reply]:
     """The replies to calls. Each of several processes asks for its own rows,
     and all get all replies (docs/hosts.md)."""
-    begun = time.monotonic()
-    before = self.spent.setdefault(step, 0.0)
-    replies = hosts.shared(
-        lambda some: client.ask_all(self.endpoint, some,
-                                    max(0.0, self.budget_s - before)),
-        calls, 'the teacher')
-    self.spent[step] = before + time.monotonic() - begun
-    return replies
+    ask_all = (functools.partial(client.ask_all, self.endpoint)
+               if self.session is None else self.session.ask_all)
+    left = max(0.0, self.budget_s - self._busy.begin(self.spent, step))
+    try:
+      return hosts.shared(lambda some: ask_all(some, left), calls,
+                          'the teacher')
+    finally:
+      self._busy.end(self.spent, step)
 
   def _call(self, prompt: Prompt, messages: list[dict], step: int,
             decoding: Decoding, wanted: int, extra=()) -> Call:

@@ -9,6 +9,7 @@ because a repeated step requests them again.
 import dataclasses
 import os
 import pathlib
+import threading
 from collections.abc import Callable, Sequence
 
 from zppo_jax.chat.wording import Chat
@@ -97,6 +98,7 @@ class CachedTeacher:
   known: dict
   scores: ScoreJournal
   kind: str
+  _lock: threading.Lock = dataclasses.field(default_factory=threading.Lock)
 
   @classmethod
   def open(cls, teacher: Teacher, path, chat: Chat, grader: Grader, *,
@@ -136,7 +138,8 @@ class CachedTeacher:
         'texts': [[r.text, r.stop.name.lower()] for r in rollouts]})
         for prompt, rollouts in answered if rollouts]
     if lines and hosts.first():
-      disk.append(self.path, ''.join(lines))
+      with self._lock:
+        disk.append(self.path, ''.join(lines))
 
   def answer(self, prompts: Sequence[Prompt], step: int) -> Answers:
     """The recorded answers, and new ones of the teacher for the rest."""

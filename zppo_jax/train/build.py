@@ -44,6 +44,7 @@ from zppo_jax.rollout import collect, weight_sync
 from zppo_jax.rollout.build import make_engine
 from zppo_jax.runs import alarms, checkpoints, watch
 from zppo_jax.teachers import PLAIN, Teacher, lacking
+from zppo_jax.teachers.panel import Panel
 from zppo_jax.train import (
   checks,
   guards,
@@ -153,7 +154,7 @@ def _rules(c) -> tuple[methods.Method, zppo.Rules]:
   rules = zppo.Rules(
       num_new=algo.num_new, tau=algo.tau, rho_replay=algo.rho_replay,
       rho_aug=algo.rho_aug, max_prompt=max(c.shapes.prompt_buckets),
-      seed=c.seed)
+      seed=c.seed, ties=algo.ties)
   if method.replay and algo.buffer_capacity < rules.num_replay:
     raise ValueError(
         f'algorithm.buffer_capacity is {algo.buffer_capacity}; a draw takes '
@@ -291,6 +292,9 @@ def _teacher(c, method: methods.Method, mesh, student: Student,
       compress=compress, load=outside.load,
       decoding=_decoding(c, c.algorithm.teacher_max_tokens),
       hint=hint if 'hint' in method.reformulations else None))
+  if isinstance(teacher, Panel):
+    pool = asked.source.pool
+    teacher.check_sources(pool.words() if isinstance(pool, Pool) else pool)
   checks.media(asked.source.pool, teacher.capabilities, c.teacher.kind)
   lacks = lacking(c.teacher.kind, teacher.capabilities, PLAIN)
   if method.teacher_scores and lacks:

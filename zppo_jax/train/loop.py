@@ -19,6 +19,7 @@ from zppo_jax.data import digest
 from zppo_jax.data.pool import Pool
 from zppo_jax.devices import disk, hosts, sharding
 from zppo_jax.devices.notice import Notice, Noticed
+from zppo_jax.endpoints import client
 from zppo_jax.rollout import journal as rollouts
 from zppo_jax.rollout.journal import RolloutJournal
 from zppo_jax.runs import console, lock, watch, workdir
@@ -26,6 +27,9 @@ from zppo_jax.runs.checkpoints import Checkpoints
 from zppo_jax.runs.totals import History
 from zppo_jax.runs.workdir import Workdir
 from zppo_jax.runs.writers import Writer, open_writers
+from zppo_jax.teachers import panel
+from zppo_jax.teachers.ahead import AheadTeacher
+from zppo_jax.teachers.endpoint import EndpointTeacher
 from zppo_jax.teachers.in_process import InProcessTeacher
 from zppo_jax.teachers.journal import CachedTeacher
 from zppo_jax.train import attention_kernels, evaluate, guards, resume
@@ -102,16 +106,20 @@ def _kept(run: Run, config, out: Workdir) -> Run:
         out.path / rollouts.FOLDER, disk.digest(
             [workdir.identity(config), hub_chat.record(run.chat)]), out.note)
   run.notice.heeded = journal is not None
+  # Verdicts of several processes come from one call of all of them.
+  overlapped = config.overlap and hosts.count() == 1
   heeding = lambda sampler, journal: dataclasses.replace(
-      sampler, journal=journal, between=run.notice.check)
-  teacher = run.teacher
-  if isinstance(teacher, InProcessTeacher):
-    teacher = dataclasses.replace(
+      sampler, journal=journal, between=run.notice.check,
+      overlapped=overlapped)
+  def of_teacher(teacher: InProcessTeacher) -> InProcessTeacher:
+    return dataclasses.replace(
         teacher, answers=heeding(teacher.answers, journal),
-        summaries=heeding(teacher.summaries, journal))
+        summaries=heeding(teacher.summaries, journal),
+        hints=heeding(teacher.hints, journal))
   return dataclasses.replace(
       run, journal=journal, sampler=heeding(run.sampler, journal),
-      greedy=heeding(run.greedy, None), teacher=teacher)
+      greedy=heeding(run.greedy, None),
+      teacher=panel.with_in_process(run.teacher, of_teacher))
 
 
 def _with_journals(run: Run, config, out: Workdir, add, say) -> Run:
@@ -120,12 +128,19 @@ def _with_journals(run: Run, config, out: Workdir, add, say) -> Run:
   answers."""
   run = _kept(run, config, out)
   if run.teacher is not None and not run.teacher.capabilities.repeatable:
-    teacher = config.teacher
-    run = dataclasses.replace(run, teacher=CachedTeacher.open(
-        run.teacher, out.path / 'teacher.jsonl', run.sampler.chat,
+    teacher, asked = config.teacher, run.teacher
+    if isinstance(asked, EndpointTeacher):
+      asked = dataclasses.replace(
+          asked, session=client.Session(asked.endpoint))
+    cached = CachedTeacher.open(
+        asked, out.path / 'teacher.jsonl', run.sampler.chat,
         run.sampler.grader, kind=teacher.kind,
         name='/'.join((teacher.kind, teacher.endpoint.model,
-                       teacher.endpoint.scores))))
+                       teacher.endpoint.scores)))
+    run = dataclasses.replace(run, teacher=(
+        # A member of this process shares the devices with the student.
+        AheadTeacher(cached) if run.sampler.overlapped
+        and not panel.in_process_of(cached) else cached))
   journal = contextlib.ExitStack()
   add(journal.close)
   verdicts = journal.enter_context(
@@ -216,6 +231,8 @@ class Recorder:
     for name, seconds in self.seconds.items():
       row[name] = row.get(name, 0.0) + seconds
     self.seconds.clear()
+    # Rules that stop a run may read seconds, which no two processes share.
+    row = hosts.broadcast(row, 'the numbers of a step')
     for line in self._watch.see(row):
       self._say(line)
     since = time.perf_counter()

@@ -21,7 +21,7 @@ from zppo_jax.records import CallStats, Group, Purpose, Question
 from zppo_jax.rollout import collect
 from zppo_jax.rollout.engine import Engine
 from zppo_jax.runs import checkpoints, metrics, samples
-from zppo_jax.teachers.in_process import InProcessTeacher
+from zppo_jax.teachers import panel
 from zppo_jax.train import minibatches as minibatch_lib
 from zppo_jax.train.run import Run
 
@@ -147,10 +147,9 @@ def _probe(run: Run, plain: list[Group], step: int, ask):
 
 def _engines(run: Run) -> dict[str, Engine]:
   """The engines of this process by role."""
-  engines = {'student': run.sampler.engine}
-  if isinstance(run.teacher, InProcessTeacher):
-    engines['teacher'] = run.teacher.answers.engine
-  return engines
+  return {'student': run.sampler.engine, **{
+      role: teacher.answers.engine
+      for role, teacher in panel.in_process_of(run.teacher).items()}}
 
 
 def _compilations(run: Run) -> dict[str, int]:
@@ -189,16 +188,20 @@ def train_step(run: Run, state: TrainState, buffer: ReplayBuffer, step: int,
   read_previous()
   clock.restart()
 
-  plain = ask(prompts)
+  hard = dict(rules=run.rules, method=run.method, teacher=run.teacher,
+              chat=chat, compress=run.compress, hint=run.hint)
+  drawn = ask(prompts, seen=zppo.asking_ahead(
+      prompts, step, num_rollouts=run.num_rollouts, **hard))
+  plain, early = drawn[:len(prompts)], drawn[len(prompts):]
   clock.lap('rollouts')
   settled = None
   if run.method.replay:
     buffer, settled = buffer.settle(plain, run.rules.tau, step)
-  reformulated = zppo.reformulate_hard(
-      plain, step, rules=run.rules, method=run.method, teacher=run.teacher,
-      chat=chat, compress=run.compress, hint=run.hint)
+  early = collect.all_of(zppo.ask_hard(plain, step, **hard), early, ask)
+  clock.lap('rollouts')
+  reformulated = zppo.reformulate_hard(plain, step, **hard)
   clock.lap('teacher')
-  groups = plain + ask(reformulated.prompts)
+  groups = plain + collect.all_of(reformulated.prompts, early, ask)
   clock.lap('rollouts')
   probe = _probe(run, plain, step, ask)
   if probe:

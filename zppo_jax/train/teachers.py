@@ -1,5 +1,6 @@
 """The teachers of a run, by `teacher.kind`."""
 
+import copy
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
@@ -8,8 +9,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jax.sharding import Mesh
+from ml_collections import ConfigDict
 
-from zppo_jax import models, tasks
+from zppo_jax import allowed, models, tasks
 from zppo_jax.algorithms import compression
 from zppo_jax.algorithms.privileged.hints import DEFAULT, HintConfig
 from zppo_jax.chat import segments
@@ -21,6 +23,7 @@ from zppo_jax.rollout import collect, weight_sync
 from zppo_jax.rollout.build import make_engine
 from zppo_jax.teachers import Teacher, endpoint
 from zppo_jax.teachers.in_process import InProcessTeacher
+from zppo_jax.teachers.panel import Panel, read_route
 from zppo_jax.teachers.stored import StoredTeacher
 from zppo_jax.train import checks
 from zppo_jax.train.models import (
@@ -181,5 +184,37 @@ def _stored(context: TeacherContext) -> Teacher:
       seed=context.config.seed)
 
 
+def _panel(context: TeacherContext) -> Teacher:
+  """Members that are built like a teacher alone, from a copy of the section
+  with their own fields.
+
+  Raises:
+    KeyError: for an unknown kind, field, or member of a route.
+    ValueError: for a panel without members or routes, or in another panel.
+  """
+  section = context.config.teacher.panel
+  if not section.members or not section.routes:
+    raise ValueError(
+        "teacher.kind is 'panel'; teacher.panel.members and "
+        'teacher.panel.routes must each have an entry')
+  members = {}
+  for name, fields in section.members.items():
+    config = copy.deepcopy(context.config)
+    with config.unlocked():
+      config.teacher.panel = ConfigDict()
+    config.teacher.kind = fields.get('kind', 'in_process')
+    config.teacher.update(fields)
+    if config.teacher.kind == 'panel':
+      raise ValueError(f"teacher.panel.members.{name}.kind is 'panel'; a panel "
+                       'may hold no other')
+    kind = allowed.known(f'teacher.panel.members.{name}.kind',
+                         config.teacher.kind, TEACHERS)
+    members[name] = kind(context._replace(config=config))
+  return Panel(members=members, routes={
+      source: read_route(f'teacher.panel.routes.{source}', text, members)
+      for source, text in section.routes.items()})
+
+
 TEACHERS: dict[str, Callable[[TeacherContext], Teacher]] = {
-    'in_process': _in_process, 'endpoint': _endpoint, 'stored': _stored}
+    'in_process': _in_process, 'endpoint': _endpoint, 'stored': _stored,
+    'panel': _panel}

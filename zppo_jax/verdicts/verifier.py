@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import os
 import pathlib
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 
 from zppo_jax.devices import hosts
@@ -65,6 +66,7 @@ class Verifier:
   def __init__(self, sandbox: Sandbox, ask: Ask | None = None):
     self.sandbox, self.ask = sandbox, ask
     self.path: pathlib.Path | None = None
+    self._lock = threading.Lock()
     self._reasons: collections.OrderedDict[str, str] = (
         collections.OrderedDict())
     self._known: collections.OrderedDict[str, GradingResult] = (
@@ -96,13 +98,19 @@ class Verifier:
   def grade(self, rows: Sequence[tuple[str, Question]]) -> list[GradingResult]:
     """A result for each (parsed answer, question), in their order.
 
-    Equal rows are graded once.
+    Equal rows are graded once. Threads may share a verifier, because a call
+    waits for the one before it.
 
     Raises:
       KeyError: for an unknown kind.
       ValueError: for a judge's question without a judge.
       SandboxError: if no answer can be graded.
     """
+    with self._lock:
+      return self._results(rows)
+
+  def _results(self, rows: Sequence[tuple[str, Question]]
+               ) -> list[GradingResult]:
     names = []
     ungraded: dict[str, tuple[Question, str, str]] = {}
     results: dict[str, GradingResult] = {}
