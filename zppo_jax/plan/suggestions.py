@@ -140,9 +140,9 @@ def _verified(plan: Plan, changes: dict[str, Any],
               name: str = '') -> Suggestion | None:
   """The suggestion, if the programs that found no room fit with it."""
   topology = topologies.parse(name) if name else plan.topology
-  config, fitted = abstract.fitted(
-      abstract.changed_config(plan.config, changes), topology)
   try:
+    config, fitted = abstract.fitted(
+        abstract.changed_config(plan.config, changes), topology)
     run = abstract.run_of(config, topology)
   except (ValueError, KeyError):
     return None  # heads that do not divide over tensor, for example
