@@ -19,7 +19,6 @@ import resource
 import sys
 import time
 
-import jax
 import numpy as np
 
 from zppo_jax import models

@@ -38,7 +38,8 @@ def get_config() -> ConfigDict:
       # use the trained weights (docs/performance.md has the log-prob gaps).
       rollout_weights='same'))
   c.teacher = ConfigDict(dict(
-      kind='in_process',     # or 'endpoint', 'stored' (docs/teachers.md)
+      # Or 'own', 'endpoint', 'stored', 'panel' (docs/teachers.md).
+      kind='in_process',
       weights='', dtype='bfloat16', remat='none', unroll=1, attention='auto',
       end_tokens=(),         # like the student's: it answers the same prompts
       # The weights that a teacher of this process holds: 'same' (its dtype),
@@ -52,6 +53,14 @@ def get_config() -> ConfigDict:
       # less than min_answered of the questions correctly. With min_answered = 0
       # the run only warns, if the teacher answers none correctly.
       max_failures=0.5, window=10, min_answered=0.0))
+  # kind 'panel': NAME -> fields of this section; the source of a question ->
+  # 'NAME', or '0.7 NAME + 0.3 NAME' for averaged scores; '*' is any other.
+  c.teacher.panel = ConfigDict(dict(members=ConfigDict(), routes=ConfigDict()))
+  # kind 'own', a teacher of the student's own weights: 'frozen' (initial ones),
+  # 'live', 'lagged' (copied every `lag` optimizer steps), 'ema' (moved by
+  # `rate` after each of them), 'folder' (other weights of the same model).
+  c.teacher.own = ConfigDict(dict(weights='frozen', lag=10, rate=0.05,
+                                  folder=''))
   c.teacher.endpoint = ConfigDict(dict(
       url='', model='', key_env='', api='chat',  # or 'completions'
       budget_s=600.0, deadline_s=300.0, concurrency=64, retries=4,
@@ -132,6 +141,10 @@ def get_config() -> ConfigDict:
       # (beta)', 'mixture(alpha)'. A number may move: 'geometric(linear:0.8:0)'.
       target='',
       anchor=0.5,            # trrd: alpha of p_T^(1 - alpha) p_old^alpha
+      # What the teacher reads besides the question (docs/distillation.md); ''
+      # is the row's own, and 'same' nothing. context_level: how much the
+      # context 'reflection' discloses, 0 to 4. material: a JSONL file of texts.
+      context='', context_level=0, material='',
       max_missing=0.1))      # a run stops beyond this share without a score
 
   # Rows with terms alone read it (docs/neighbours.md): what multiplies log p of
@@ -144,7 +157,7 @@ def get_config() -> ConfigDict:
       discount='',           # gamma of its return-to-go; 0 is the token's own
       margin='',             # 'spread(0.4)', 'lift(0)', 'down(0)', 'mask(0)'
       margin_kind='',        # 'mean', 'extreme'
-      balance='',            # right : wrong rollouts; '0' is no balance
+      balance='',            # right : wrong rollouts of a group; '1', 'inf'
       base='',               # of 'extrapolated': 'initial' (student.weights)
       policy_route='',       # 'all', 'wrong', 'not cliff', 'sibling', ...
       policy_weights='',     # 'bounded(10) * first(2048)'

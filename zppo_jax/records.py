@@ -338,10 +338,12 @@ class TokenSequence:
     prompt: token ids.
     response: token ids.
     media: what the placeholders of the prompt stand for; None for text alone.
+    source: the source of the question, by which a panel chooses a teacher.
   """
   prompt: Sequence[int]
   response: Sequence[int]
   media: PromptMedia | None = None
+  source: str = ''
 
   def __len__(self) -> int:
     return len(self.prompt) + len(self.response)
@@ -357,6 +359,7 @@ class TrainingSequence:
     targets: name -> array [R, ...] over the response tokens, what the loss
       reads of them. All sequences of a mini-batch have the same names, types
       and trailing axes.
+    lesson: the same response behind the teacher's prompt; None: this prompt.
 
   Raises:
     ValueError: if the mask or a target has another length than the response.
@@ -364,6 +367,7 @@ class TrainingSequence:
   sequence: TokenSequence
   mask_R: np.ndarray
   targets: Mapping[str, np.ndarray]
+  lesson: TokenSequence | None = None
 
   def __post_init__(self) -> None:
     length = len(self.sequence.response)

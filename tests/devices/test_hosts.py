@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -40,7 +41,7 @@ def test_processes_at_different_places_are_told_apart():
   with groups(2) as of:
     first, second = together(of, lambda g: g.gather(
         0, 'saving' if g.index else 'signals') if not g.index else g._send(
-            0, ('value', g._key('test'), 'gather saving', 0)))
+            [0], ('value', g._key('test'), 'gather saving', 0)))
   assert second is None
   assert isinstance(first, hosts.HostsError)
   assert "process 1 of 2 is at 'gather saving', process 0 at 'gather signals'" \
@@ -52,7 +53,7 @@ def test_a_process_that_does_not_come_is_named(monkeypatch):
   with groups(3) as of:
     error, *_ = together(of, lambda g: None if g.index == 2 else g.gather(
         0, 'saving') if not g.index else g._send(
-            0, ('value', g._key('test'), 'gather saving', 0)))
+            [0], ('value', g._key('test'), 'gather saving', 0)))
   assert isinstance(error, hosts.HostsError)
   assert "process 2 of 3 did not come to 'gather saving'" in str(error)
 
@@ -133,6 +134,55 @@ def test_agreed_is_made_of_all_values():
       [True] * 3)
 
 
+@pytest.fixture
+def ends(monkeypatch, capsys):
+  """[(the other process, exit code)] of the listeners that ended theirs."""
+  codes = []
+
+  def exit_thread(code):
+    codes.append((int(threading.current_thread().name.split()[-1]), code))
+    raise SystemExit  # ends the thread
+
+  monkeypatch.setattr(hosts.os, '_exit', exit_thread)
+  return codes
+
+
+def eventually(what):
+  for _ in range(1000):
+    if what():
+      return True
+    time.sleep(0.01)
+  return False
+
+
+# A thread that stands for a process ends as its process would.
+@pytest.mark.filterwarnings(
+    'ignore::pytest.PytestUnhandledThreadExceptionWarning')
+@pytest.mark.parametrize('failing', [False, True])
+def test_a_death_ends_all_also_those_whose_collective_failed(ends, failing):
+  with groups(3) as of:
+    of[2].failing = failing
+    with socket.socket(fileno=os.dup(of[1].links[0].fileno())) as link:
+      link.shutdown(socket.SHUT_RDWR)  # as the kernel does for a dead process
+    # The listener for 1 in process 0; those for 0 in the processes 1 and 2.
+    assert eventually(lambda: len(ends) == 3)
+  assert sorted(ends) == [(0, hosts.LOST), (0, hosts.LOST), (1, hosts.LOST)]
+
+
+def test_an_error_that_all_have_is_none_of_a_lost_process(ends):
+  with groups(2) as of:
+    of[0].failing = of[1].failing = True
+    with pytest.raises(SystemExit):
+      threading.current_thread().name, name = (
+          'process 1', threading.current_thread().name)
+      try:
+        of[1].fail('zppo train: steps is 0')
+      finally:
+        threading.current_thread().name = name
+    time.sleep(0.1)
+    assert ends == [(1, 1)]
+
+
 def test_a_single_process_needs_nothing():
   assert (hosts.count(), hosts.index(), hosts.first()) == (1, 0, True)
   assert hosts.gather('x') == ['x']
@@ -172,6 +222,8 @@ with hosts.together(lambda e: f'{type(e).__name__}: {e}', Agreed):
   assert rows.tolist() == [1, 2, 3, 4] and total == 6
   assert hosts.gather(index) == [0, 1]
   print(f'only the first process says this')
+  if what == 'die':
+    hosts.on_loss(lambda: open(f'{sys.argv[5]}/{index}', 'w').close())
   if what == 'die' and index == int(sys.argv[4]):
     os.kill(os.getpid(), 9)
   if what == 'fail' and index == int(sys.argv[4]):
@@ -200,8 +252,8 @@ def run(*words):
 
 
 @pytest.mark.parametrize('victim', [0, 1])
-def test_a_killed_process_ends_the_other_with_the_cause(victim):
-  results = run('die', str(victim))
+def test_a_killed_process_ends_the_other_with_the_cause(victim, tmp_path):
+  results = run('die', str(victim), str(tmp_path))
   code, _, errors = results[1 - victim]
   assert results[victim][0] == -signal.SIGKILL
   assert code == hosts.LOST
@@ -210,6 +262,8 @@ def test_a_killed_process_ends_the_other_with_the_cause(victim):
       f'zppo: process {victim} of 2 ended: it died or its host is gone: its '
       f'connection ended without a word. Process {1 - victim} ends too; the '
       'same command resumes the run')
+  # What a process must put in order before it ends, such as its lock.
+  assert [p.name for p in tmp_path.iterdir()] == [str(1 - victim)]
 
 
 def test_an_error_of_one_process_ends_the_other_with_its_words():

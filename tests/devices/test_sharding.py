@@ -180,7 +180,7 @@ def test_state_shardings(tiny, make_mesh, state_dtype):
 
 
 def test_reshard_to_rollouts(tiny, make_mesh, make_tiny):
-  """One jitted call: widths whole, matrices in the compute type."""
+  """Widths whole, matrices in the compute type; so are params in place."""
   mesh = make_mesh(2, 2, 2)
   model, _ = make_tiny(dtype='bfloat16')
   placed = jax.device_put(tiny[1], sharding.param_shardings(
@@ -192,6 +192,11 @@ def test_reshard_to_rollouts(tiny, make_mesh, make_tiny):
   jax.tree.map(lambda x, p: np.testing.assert_array_equal(
       x.astype(jnp.bfloat16), p.astype(jnp.bfloat16)),
       *jax.device_get((out, layers.unstack(tiny[1]))))
+  for params in (placed, tiny[1]):
+    copy = weight_sync.place_copy(params, model, mesh)
+    jax.tree.map(np.testing.assert_array_equal, *jax.device_get((copy, out)))
+    assert jax.tree.map(lambda x: x.sharding, copy) == jax.tree.map(
+        lambda x: x.sharding, out)
 
 
 def test_leaves_are_copied_one_by_one(make_tiny, make_mesh):
@@ -295,16 +300,17 @@ def loop_collectives(text, everywhere=False):
 
 
 @functools.cache
-def decoding_collectives(rules):
+def decoding_collectives(rules, axes=(2, 2, 2), mlp_width=26):
   """Those of the decode loop with parameters under `rules`, and the model."""
-  model = models.build(
+  mesh = sharding.make_mesh(sharding.MeshConfig(*axes))
+  model = models.on_mesh(models.build(
       'decoder', vocab_size=44, width=20, num_layers=2, num_heads=4,
-      num_kv_heads=2, head_dim=6, mlp_width=26, max_positions=32, tied=False)
+      num_kv_heads=2, head_dim=6, mlp_width=mlp_width, max_positions=32,
+      tied=False), mesh)
   codec = types.SimpleNamespace(
       vocab_size=44, end_id=1, sampled_ids=frozenset(range(1, 44)))
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(sharding, 'ROLLOUT_RULES', dict(rules))
-    mesh = sharding.make_mesh(sharding.MeshConfig(2, 2, 2))
     engine = make_engine(
         model=model, mesh=mesh, max_tokens=9, num_rollouts=(NUM_ROLLOUTS,),
         chat=types.SimpleNamespace(codec=codec, decode_response=None),
@@ -318,24 +324,25 @@ def decoding_collectives(rules):
           loop_collectives(compiled.as_text(), True), shapes)
 
 
-def parameter_gathers(collectives, shapes):
+def parameter_gathers(collectives, shapes, tensor=2):
   """All-gathers whose result is a parameter's, one layer's, or a tensor
   shard of either, whatever the order of its axes."""
   sizes = set()
   for path, leaf in jax.tree_util.tree_leaves_with_path(shapes):
     axes = sharding.param_axes(path)
     for first in (0, 1) if axes[0] == 'layers' else (0,):
-      shard = [size // 2 if sharding.TRAIN_RULES[axis] == 'tensor' else size
+      cut = lambda axis: sharding.TRAIN_RULES[axis] == 'tensor'
+      shard = [size // tensor if cut(axis) else size
                for size, axis in zip(leaf.shape, axes, strict=True)]
       sizes |= {math.prod(s[first:]) for s in (leaf.shape, shard)}
   return [result for op, results, _ in collectives if op == 'all-gather'
           for result in results if math.prod(result) in sizes]
 
 
-def beyond_tensor(collectives):
+def beyond_tensor(collectives, tensor=2):
   """Result shapes of collectives that leave a (data, fsdp) coordinate."""
   return [result for _, results, groups in collectives for result in results
-          if any(len({device // 2 for device in group}) > 1
+          if any(len({device // tensor for device in group}) > 1
                  for group in groups)]
 
 
@@ -351,6 +358,15 @@ def test_decode_loop_gathers_no_parameter():
   assert len(collectives) > 5  # over tensor there are some
   assert parameter_gathers(everywhere, shapes) == []
   assert set(beyond_tensor(collectives)) == {()}
+
+
+def test_copied_heads_are_gathered_neither():
+  """Two key/value heads over four devices: copies are cut where they lie."""
+  collectives, everywhere, shapes = decoding_collectives(
+      rules_of(), (2, 1, 4), 28)
+  assert len(collectives) > 5
+  assert parameter_gathers(everywhere, shapes, 4) == []
+  assert set(beyond_tensor(collectives, 4)) == {()}
 
 
 def test_training_sharding_would_communicate_in_the_loop():

@@ -22,6 +22,7 @@ from tests.fake_endpoint import (  # noqa: E402
 )
 from tests.processes import as_processes  # noqa: E402
 from zppo_jax.algorithms.replay import ReplayBuffer  # noqa: E402
+from zppo_jax.chat.micro_chat import CHAT  # noqa: E402
 from zppo_jax.endpoints.client import EndpointError  # noqa: E402
 from zppo_jax.records import (  # noqa: E402
   CallStats,

@@ -142,3 +142,25 @@ def test_micro_batches_change_nothing(groups_and_run):
 def test_refused(method, changes, words):
   with pytest.raises((ValueError, KeyError), match=words):
     build.build(make_config(method, **changes))
+
+
+def test_a_panel_of_two_teachers():
+  """Both score one source; the other source has a teacher of its own, and a
+  source without one is refused."""
+  members = {'same': {'weights': 'micro/teacher'},
+             'terse': {'weights': 'micro/terse_teacher'}}
+  c = make_config('opd', **{'teacher.kind': 'panel'})
+  with c.unlocked():
+    c.teacher.panel.members.update(members)
+    c.teacher.panel.routes.update({'*': '3 same + 1 terse'})
+  run = build.build(c)
+  made = step.train_step(run, run.init_state(),
+                         ReplayBuffer(run.buffer_capacity), 0)
+  row = step.metrics_row(run, made)
+  assert row['distil/missing'] == 0 and row['update/grad_norm'] > 0
+  assert row['compilations/teacher/same'] == 0  # it only scored
+  names = documented_metrics()
+  assert all(any(p.fullmatch(k) for p in names) for k in row), row.keys()
+  c.teacher.panel.routes.update({'*': 'other'})
+  with pytest.raises(KeyError, match="routes.\\* 'other'; known: same, terse"):
+    build.build(c)

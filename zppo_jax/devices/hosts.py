@@ -26,7 +26,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from multiprocessing import connection
 from typing import Any, TypeVar
 
@@ -80,9 +80,11 @@ class _Group:
       threading.Thread(target=self._listen, args=(other, link), daemon=True,
                        name=f'process {other}').start()
 
-  def _send(self, other: int, message: tuple) -> None:
-    with self._sending, contextlib.suppress(OSError):  # `_listen` tells of it
-      self.links[other].send_bytes(pickle.dumps(message))
+  def _send(self, others: Iterable[int], message: tuple) -> None:
+    raw = pickle.dumps(message)
+    for other in others:
+      with self._sending, contextlib.suppress(OSError):  # `_listen` tells of it
+        self.links[other].send_bytes(raw)
 
   def _listen(self, other: int, link: connection.Connection) -> None:
     """Takes in what a process sends, and ends this one when that one ends."""
@@ -92,8 +94,7 @@ class _Group:
         if kind == 'left':
           return
         if kind == 'ended':
-          if not self.failing:
-            self._lost(*message)
+          self._lost(*message)
           return
         key, what, value = message
         with self._news:
@@ -101,35 +102,36 @@ class _Group:
           self._news.notify_all()
     except (EOFError, OSError):
       self._lost(other, 'it died or its host is gone: its connection ended '
-                 'without a word')
+                 'without a word', died=True)
+    except Exception as e:  # whatever unpickling raises
+      self._lost(other, f'what it sent cannot be read: {e!r}', died=True)
 
-  def _lost(self, other: int, why: str) -> None:
-    if self._closing:
-      return
-    self.end(LOST, f'process {other} of {self.count} ended: {why}. Process '
-             f'{self.index} ends too; the same command resumes the run',
-             (other, why))
+  def _lost(self, other: int, why: str, died: bool) -> None:
+    """Ends this process because another one ended.
 
-  def end(self, code: int, line: str, news: tuple | None = None) -> None:
-    """Ends this process now, and lets the others know of it.
-
-    Args:
-      code: the exit code.
-      line: what standard error says; '' if it was said.
-      news: (process, why) of the process that ended first; None: this one,
-        because of `line`.
+    If this process is about to end with an error of its own, the others' errors
+    do not count, because all may have the same. A death counts, because the
+    error may be that of a collective without the dead process.
     """
+    if not self._closing and (died or not self.failing):
+      self._end(LOST, f'zppo: process {other} of {self.count} ended: {why}. '
+                f'Process {self.index} ends too; the same command resumes the '
+                'run', (other, why, died))
+
+  def fail(self, line: str) -> None:
+    """Ends this process with an error of its own, which `line` tells."""
+    self._end(1, line, (self.index, line, False))
+
+  def _end(self, code: int, line: str, news: tuple[int, str, bool]) -> None:
+    """Ends this process now, after it told the others the news."""
     if not self._ending.acquire(blocking=False):
       time.sleep(60)  # another thread is ending the process
     self._closing = True
-    for other in self.links:
-      if news is None or other != news[0]:
-        self._send(other, ('ended', *(news or (self.index, line))))
+    self._send([i for i in self.links if i != news[0]], ('ended', *news))
     for clean in reversed(self.cleaning):
       with contextlib.suppress(OSError):
         clean()
-    if news is not None:
-      sys.stderr.write(f'zppo: {line}\n')
+    sys.stderr.write(f'{line}\n')
     for stream in (sys.stdout, sys.stderr):
       with contextlib.suppress(OSError, ValueError):
         stream.flush()
@@ -167,8 +169,7 @@ class _Group:
     key, what = self._key(_lane()), f'broadcast {what}'
     if self.index:
       return self._take(key, [0], what)[0]
-    for other in self.links:
-      self._send(other, ('value', key, what, value))
+    self._send(self.links, ('value', key, what, value))
     return value
 
   def gather(self, value: Any, what: str) -> list:
@@ -176,19 +177,17 @@ class _Group:
     key, back = self._key(lane), self._key(lane)
     what = f'gather {what}'
     if self.index:
-      self._send(0, ('value', key, what, value))
+      self._send([0], ('value', key, what, value))
       return self._take(back, [0], what)[0]
     values = {0: value, **self._take(key, list(self.links), what)}
     ordered = [values[i] for i in range(self.count)]
-    for other in self.links:
-      self._send(other, ('value', back, what, ordered))
+    self._send(self.links, ('value', back, what, ordered))
     return ordered
 
   def leave(self) -> None:
     """Ends the listening of all, who must have come to the same place."""
     self._closing = True
-    for other in self.links:
-      self._send(other, ('left',))
+    self._send(self.links, ('left',))
 
 
 _GROUP: _Group | None = None
@@ -554,9 +553,7 @@ def together(say: Callable[[BaseException], str],
       _GROUP.failing = True
       # A collective may fail before the news comes that a process died.
       time.sleep(_SETTLE_S)
-      line = say(e)
-      sys.stderr.write(f'{line}\n')
-      _GROUP.end(1, line)
+      _GROUP.fail(say(e))
     raise
   else:
     stop()

@@ -117,12 +117,20 @@ def _embed_shardings(mesh):
 
 
 def _looked_up_back(dtype, mesh, kept, grad_BTD):
-  """The gradient of the table is summed in its own type, as without a mesh."""
+  """The gradient of the table is summed in its own type, as without a mesh:
+  first on each device over its own rows, then over the devices."""
   like_VD, tokens_BT = kept
   cut, _ = _embed_shardings(mesh)
-  grad = jnp.zeros_like(like_VD).at[tokens_BT].add(
-      grad_BTD.astype(like_VD.dtype))
-  return jax.lax.with_sharding_constraint(grad, cut), None
+  shards = sharding.batch_shards(mesh)
+  shards = 1 if len(tokens_BT) % shards else shards
+  split = lambda x: sharding.pin_rows(
+      x.reshape(shards, -1, *x.shape[1:]), mesh)
+  sums = sharding.pin(
+      jnp.zeros((shards, *like_VD.shape), like_VD.dtype), mesh,
+      sharding.BATCH_AXES, 'tensor', None)
+  sums = jax.vmap(lambda total, at, grad: total.at[at].add(grad))(
+      sums, split(tokens_BT), split(grad_BTD.astype(like_VD.dtype)))
+  return jax.lax.with_sharding_constraint(sums.sum(axis=0), cut), None
 
 
 _looked_up.defvjp(

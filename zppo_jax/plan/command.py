@@ -220,7 +220,7 @@ def main(config, topology: str, fast: bool, to: str | None,
     Whether the run fits.
 
   Raises:
-    ValueError, KeyError, RuntimeError: as planning.plan.
+    ValueError, KeyError, JaxRuntimeError: as planning.plan.
   """
   number, assumptions = _price(price), Assumptions(**assumed)
   where = topologies.parse(topology)

@@ -1,8 +1,11 @@
 """What the compiler says of a program: memory, collectives, largest tensors.
 
-A TPU program is compiled in a process of its own, which dumps the optimised HLO
-and the buffers. Both are complete before code is generated, which takes most of
-the time; a fast plan ends the process there.
+The compiler of TPUs uses as much memory as it may: where there is room, it
+schedules for speed. So a program is compiled under a limit, the room that its
+phase leaves it, and fits if the compiler finds a schedule within. A fast plan
+sets a limit that no program meets. The compiler then looks for the schedule
+that needs least, dumps it with its buffers, and stops before it generates code,
+which takes most of the time.
 """
 
 import dataclasses
@@ -13,10 +16,7 @@ import importlib.metadata
 import json
 import os
 import pathlib
-import pickle
 import re
-import subprocess
-import sys
 import tempfile
 import time
 
@@ -28,7 +28,8 @@ from zppo_jax.plan import collectives
 from zppo_jax.plan.programs import Program
 from zppo_jax.plan.topologies import Topology
 
-_POLL = 0.2  # seconds between two looks at the dumps of a compiler
+MIB = 2**20
+LIMIT = 'xla_tpu_max_hbm_size_mib'  # libtpu's name of the limit
 # Half the work of LLVM is left out, because the code never runs.
 _CPU_OPTIONS = {'xla_backend_optimization_level': 0,
                 'xla_llvm_disable_expensive_passes': True}
@@ -127,60 +128,33 @@ def of_dumps(folder: str, topology: Topology, *, seconds: float,
       tensors=tensors, seconds=seconds, refusal=refusal)
 
 
-def _wait(process: subprocess.Popen, folder: str, fast: bool) -> None:
-  """Waits for the end of a compiler; if `fast`, only for its dumps."""
-  before = -1
-  while process.poll() is None:
-    time.sleep(_POLL)
-    if not fast:
-      continue
-    size = len(_only(folder, 'after_optimizations-memory-usage-report.txt'))
-    # A file that no longer grows is whole.
-    if size and size == before:
-      process.kill()
-      process.wait()
-    before = size
-
-
-def apart(config, topology: Topology, name: str, fast: bool) -> Analysis:
-  """Compiles a program of a config for a TPU, in a process of its own.
+def of_tpu(lowered: jax.stages.Lowered, topology: Topology,
+           room: int | None) -> Analysis:
+  """Compiles a program for a TPU that is not here.
 
   Args:
-    config: the config; the topology fits its mesh.
-    topology: a TPU slice.
-    name: of the program.
-    fast: whether to end before code is generated.
+    lowered: the program.
+    topology: a slice.
+    room: bytes that the program may fill; None: only the schedule that needs
+      least is wanted, and no code.
 
   Raises:
-    RuntimeError: if the compiler ends without a result, with its last words.
+    JaxRuntimeError: for what is no lack of memory.
   """
+  begun, code, refusal = time.perf_counter(), None, ''
   with tempfile.TemporaryDirectory(prefix='zppo_plan_') as folder:
-    request = pathlib.Path(folder, 'request')
-    request.write_bytes(pickle.dumps((config, topology, name, folder)))
-    begun = time.perf_counter()
-    with open(f'{folder}/words', 'w') as words:
-      process = subprocess.Popen(
-          [sys.executable, '-m', 'zppo_jax.plan.worker', str(request)],
-          stdout=words, stderr=words, env={
-              **os.environ, 'JAX_PLATFORMS': 'cpu', 'PYTHONPATH':
-              os.pathsep.join(p or os.curdir for p in sys.path)})
-      try:
-        _wait(process, folder, fast)
-      finally:
-        process.kill()
-        process.wait()
-    seconds = time.perf_counter() - begun
-    result = pathlib.Path(folder, 'result')
-    done = json.loads(result.read_text()) if result.is_file() else {}
     try:
-      return of_dumps(folder, topology, seconds=seconds,
-                      code=done.get('code'), refusal=done.get('refusal', ''))
-    except ValueError as e:
-      lines = pathlib.Path(folder, 'words').read_text(
-          errors='replace').strip().splitlines() or ['(it said nothing)']
-      raise RuntimeError(
-          f'the program {name!r} did not compile for {topology.name}: '
-          f'{lines[-1]}') from e
+      compiled = lowered.compile(compiler_options={
+          'xla_dump_to': folder, 'xla_dump_hlo_as_text': True,
+          LIMIT: str(max(1, (room or 0) // MIB))})
+      code = compiled.memory_analysis().generated_code_size_in_bytes
+    except jax.errors.JaxRuntimeError as e:
+      if not str(e).startswith('RESOURCE_EXHAUSTED'):
+        raise
+      if room is not None:
+        refusal = str(e).splitlines()[0]
+    return of_dumps(folder, topology, seconds=time.perf_counter() - begun,
+                    code=code, refusal=refusal)
 
 
 @functools.cache
@@ -198,37 +172,32 @@ def _versions() -> str:
   return digest.hexdigest()
 
 
-def _file(config, topology: Topology, name: str, fast: bool) -> pathlib.Path:
-  key = '\n'.join([_versions(), topology.name, name, str(fast),
-                   config.to_yaml()])
+def _file(config, topology: Topology, name: str,
+          room: int | None) -> pathlib.Path:
+  limit = str(room) if topology.platform == 'tpu' else ''
+  key = '\n'.join([_versions(), topology.name, name, limit, config.to_yaml()])
   digest = hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
   return compile_cache.folder().with_name('plans') / f'{digest}.json'
 
 
 def analysis(config, topology: Topology, program: Program,
-             fast: bool) -> Analysis:
+             room: int | None) -> Analysis:
   """What the compiler says of a program; what it said before is kept on disk.
 
   Args:
     config: the config on the topology.
     topology: the devices.
     program: a program of its run.
-    fast: whether a TPU's code may be left out.
-
-  Raises:
-    RuntimeError: see `apart`.
+    room: see `of_tpu`.
   """
-  for kind in dict.fromkeys((False, fast)):
-    file = _file(config, topology, program.name, kind)
-    if file.is_file():
-      found = Analysis(**json.loads(file.read_text()))
-      return dataclasses.replace(
-          found, tensors=[tuple(t) for t in found.tensors])
-  if topology.platform == 'tpu':
-    result = apart(config, topology, program.name, fast)
-  else:
-    result, fast = of_lowered(program.lower(), topology), False
-  file = _file(config, topology, program.name, fast)
+  file = _file(config, topology, program.name, room)
+  if file.is_file():
+    found = Analysis(**json.loads(file.read_text()))
+    return dataclasses.replace(
+        found, tensors=[tuple(t) for t in found.tensors])
+  lowered = program.lower()
+  result = (of_tpu(lowered, topology, room) if topology.platform == 'tpu'
+            else of_lowered(lowered, topology))
   file.parent.mkdir(parents=True, exist_ok=True)
   part = file.with_suffix(f'.{os.getpid()}')
   part.write_text(json.dumps(dataclasses.asdict(result)))

@@ -39,6 +39,11 @@ class Peak(NamedTuple):
     return sum(self.beside.values()) + self.buffers + self.code
 
   @property
+  def room(self) -> int:
+    """Bytes that are left for its buffers."""
+    return self.usable - sum(self.beside.values()) - self.code
+
+  @property
   def over(self) -> int:
     """Bytes beyond what is usable; 0 for a program that fits."""
     return max(0, self.total - self.usable)
@@ -46,6 +51,13 @@ class Peak(NamedTuple):
   @property
   def fits(self) -> bool:
     return not self.refused and not self.over
+
+
+def beside(program: Program, standing: Mapping[str, int]) -> dict[str, int]:
+  """Bytes of what stays in memory while a program runs, and is no argument."""
+  return {part: standing[part] for part in ALIVE[program.phase]
+          if part in standing and part not in program.reads
+          and part != program.builds}
 
 
 def peak(program: Program, analysis: Analysis, standing: Mapping[str, int],
@@ -58,16 +70,14 @@ def peak(program: Program, analysis: Analysis, standing: Mapping[str, int],
     standing: bytes per device of the parts of the run (programs.standing).
     usable: bytes of a device.
   """
-  beside = {part: standing[part] for part in ALIVE[program.phase]
-            if part in standing and part not in program.reads
-            and part != program.builds}
   buffers = analysis.memory
   if program.builds:
     # The last piece is no larger than the first, so it needs no more beside
     # what is built by then.
     buffers = max(buffers, standing[program.builds] + analysis.temporaries)
   return Peak(
-      program=program.name, phase=program.phase, beside=beside,
+      program=program.name, phase=program.phase,
+      beside=beside(program, standing),
       buffers=buffers, temporaries=analysis.temporaries,
       code=CODE_ROOM if analysis.code is None else analysis.code,
       usable=usable, refused=bool(analysis.refusal))

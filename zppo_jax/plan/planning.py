@@ -107,7 +107,10 @@ def entries(config, topology: Topology, run: Run, fast: bool,
     analysis = None
     if not _no_room(program, standing, topology.usable):
       say(f'{program.name}: {program.shape}')
-      analysis = compiling.analysis(config, topology, program, fast)
+      room = topology.usable - memory.CODE_ROOM - sum(
+          memory.beside(program, standing).values())
+      analysis = compiling.analysis(config, topology, program,
+                                    None if fast else max(room, 1))
     known = analysis or Analysis(
         memory=sum(standing[part] for part in program.reads), temporaries=0,
         code=0, collectives={}, tensors=[], seconds=0.0)
@@ -180,7 +183,7 @@ def plan(config, topology: Topology, *, fast: bool = False,
 
   Raises:
     ValueError, KeyError: as abstract.run_of.
-    RuntimeError: for a program that does not compile, memory apart.
+    JaxRuntimeError: for a program that does not compile, memory apart.
   """
   assumed = assumed or Assumptions()
   config, changed = abstract.fitted(config, topology)

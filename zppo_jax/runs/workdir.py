@@ -184,7 +184,8 @@ ADDED = {'algorithm.reference.kind': 'none',
          'distil.coefficient_end': 0.0, 'distil.coefficient_updates': 0,
          'distil.coefficient_steps': [], 'distil.reducer': '',
          'distil.student_share': 0.5, 'distil.other_states': 'teacher',
-         'distil.keep': 'correct',
+         'distil.keep': 'correct', 'distil.context': '',
+         'distil.context_level': 0, 'distil.material': '',
          'hint.source': 'teacher', 'hint.cap': 512, 'hint.temperature': 0.0,
          'hint.max_characters': 2048,
          'optimizer.warmup_steps': 0, 'optimizer.schedule_steps': 0,
@@ -195,6 +196,8 @@ ADDED = {'algorithm.reference.kind': 'none',
          'teacher.endpoint.scores': 'echo',
          'mesh.slices': 1, 'teacher.mesh.data': 0, 'teacher.mesh.fsdp': 0,
          'teacher.mesh.tensor': 0, 'teacher.rollout_weights': 'same',
+         'teacher.own.weights': 'frozen', 'teacher.own.lag': 10,
+         'teacher.own.rate': 0.05, 'teacher.own.folder': '',
          'teacher.end_tokens': []}  # fields of MAY_CHANGE may be missing, too
 
 

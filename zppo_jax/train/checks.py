@@ -165,9 +165,9 @@ def needs(c, wanted: frozenset[str], distil: distillation.Distil,
     if need == 'teacher_hidden':
       if not isinstance(teacher, InProcessTeacher):
         raise ValueError(
-            f"{asked}teacher.kind is {c.teacher.kind!r}, only 'in_process' has "
-            "them. With log-probs, distil.support = 'student', 'teacher' or "
-            "'sampled' may do")
+            f"{asked}teacher.kind is {c.teacher.kind!r}, only 'in_process' and "
+            "'own' have them. With log-probs, distil.support = 'student', "
+            "'teacher' or 'sampled' may do")
       continue
     lacks = lacking(c.teacher.kind, teacher.capabilities, distillation.wanted(
         distil, need, ids=ANY_IDS))

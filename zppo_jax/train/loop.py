@@ -27,6 +27,7 @@ from zppo_jax.runs.checkpoints import Checkpoints
 from zppo_jax.runs.totals import History
 from zppo_jax.runs.workdir import Workdir
 from zppo_jax.runs.writers import Writer, open_writers
+from zppo_jax.teachers import panel
 from zppo_jax.teachers.ahead import AheadTeacher
 from zppo_jax.teachers.endpoint import EndpointTeacher
 from zppo_jax.teachers.in_process import InProcessTeacher
@@ -110,15 +111,15 @@ def _kept(run: Run, config, out: Workdir) -> Run:
   heeding = lambda sampler, journal: dataclasses.replace(
       sampler, journal=journal, between=run.notice.check,
       overlapped=overlapped)
-  teacher = run.teacher
-  if isinstance(teacher, InProcessTeacher):
-    teacher = dataclasses.replace(
+  def of_teacher(teacher: InProcessTeacher) -> InProcessTeacher:
+    return dataclasses.replace(
         teacher, answers=heeding(teacher.answers, journal),
         summaries=heeding(teacher.summaries, journal),
         hints=heeding(teacher.hints, journal))
   return dataclasses.replace(
       run, journal=journal, sampler=heeding(run.sampler, journal),
-      greedy=heeding(run.greedy, None), teacher=teacher)
+      greedy=heeding(run.greedy, None),
+      teacher=panel.with_in_process(run.teacher, of_teacher))
 
 
 def _with_journals(run: Run, config, out: Workdir, add, say) -> Run:
@@ -138,7 +139,9 @@ def _with_journals(run: Run, config, out: Workdir, add, say) -> Run:
         name='/'.join((teacher.kind, teacher.endpoint.model,
                        teacher.endpoint.scores)))
     run = dataclasses.replace(run, teacher=(
-        AheadTeacher(cached) if run.sampler.overlapped else cached))
+        # A member of this process shares the devices with the student.
+        AheadTeacher(cached) if run.sampler.overlapped
+        and not panel.in_process_of(cached) else cached))
   journal = contextlib.ExitStack()
   add(journal.close)
   verdicts = journal.enter_context(
@@ -229,6 +232,8 @@ class Recorder:
     for name, seconds in self.seconds.items():
       row[name] = row.get(name, 0.0) + seconds
     self.seconds.clear()
+    # Rules that stop a run may read seconds, which no two processes share.
+    row = hosts.broadcast(row, 'the numbers of a step')
     for line in self._watch.see(row):
       self._say(line)
     since = time.perf_counter()

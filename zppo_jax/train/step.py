@@ -21,7 +21,7 @@ from zppo_jax.records import CallStats, Group, Purpose, Question
 from zppo_jax.rollout import collect
 from zppo_jax.rollout.engine import Engine
 from zppo_jax.runs import checkpoints, metrics, samples
-from zppo_jax.teachers.in_process import InProcessTeacher
+from zppo_jax.teachers import panel
 from zppo_jax.train import minibatches as minibatch_lib
 from zppo_jax.train.run import Run
 
@@ -148,10 +148,9 @@ def _probe(run: Run, plain: list[Group], step: int, ask):
 
 def _engines(run: Run) -> dict[str, Engine]:
   """The engines of this process by role."""
-  engines = {'student': run.sampler.engine}
-  if isinstance(run.teacher, InProcessTeacher):
-    engines['teacher'] = run.teacher.answers.engine
-  return engines
+  return {'student': run.sampler.engine, **{
+      role: teacher.answers.engine
+      for role, teacher in panel.in_process_of(run.teacher).items()}}
 
 
 def _compilations(run: Run) -> dict[str, int]:
@@ -178,6 +177,8 @@ def train_step(run: Run, state: TrainState, buffer: ReplayBuffer, step: int,
   """
   clock = Clock()
   chat = run.sampler.chat
+  if run.own is not None:
+    run = dataclasses.replace(run, teacher=run.own.at(run.teacher, state))
   if run.journal is not None:
     run.journal.begin(step, checkpoints.fingerprint(state.params))
   params = run.reshard_fn(state.params)
@@ -257,6 +258,7 @@ def metrics_row(run: Run, outcome: Outcome) -> dict[str, float]:
       **(metrics.of_lessons(outcome.lessons, outcome.scored)
          | metrics.of_scores(outcome.lessons, outcome.scored)
          | metrics.of_texts(outcome.lessons) if run.distil else {}),
+      **metrics.of_contexts(outcome.scored.lessons),
       'plain/removed': sum(run.sampler.chat.plain(q.text).removed
                            for q in (*outcome.new, *outcome.replayed)),
       **metrics.of_tokens(groups,

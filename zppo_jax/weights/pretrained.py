@@ -146,8 +146,9 @@ def load(name: str, *, dtype: str = 'float32', remat: str = 'none',
   Raises:
     FileNotFoundError: naming the packaged models; with a hint for a hub id,
       an adapter, a cache of the hub.
-    ValueError: for an address (gs://...); as hub_checkpoint.read, hub_checkpoint.load and
-      safetensors_file.load; for final weights of a run that were changed.
+    ValueError: as hub_checkpoint.read, hub_checkpoint.load and
+      safetensors_file.load; for final weights of a run that were changed; for
+      an address such as gs://bucket/weights.
   """
   path = disk.local('the path of weights', name)
   computed = {'dtype': dtype, 'remat': remat, 'attention': attention,

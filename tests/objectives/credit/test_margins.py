@@ -84,8 +84,10 @@ def test_balance():
   drawn = {tuple(balance.online(right, 1.0, np.random.default_rng(seed)))
            for seed in range(20)}
   assert len(drawn) > 5
-  with pytest.raises(ValueError, match='ratio is 0; it must be > 0'):
-    balance.online(right, 0, rng)
+  assert balance.online(right, 0, rng).tolist() == (~right).tolist()
+  assert balance.online(right, np.inf, rng).tolist() == right.tolist()
+  with pytest.raises(ValueError, match='ratio is -1; it must be >= 0'):
+    balance.online(right, -1, rng)
 
 
 def test_questions_are_repeated_and_never_dropped():

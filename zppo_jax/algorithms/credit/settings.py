@@ -31,7 +31,7 @@ from zppo_jax.objectives.credit.evidence import Call, Number, Row
 # What a field is where neither the config nor the row says it.
 NEUTRAL = {
     'signal': 'none', 'combine': 'replace', 'coefficient': '1', 'discount': '0',
-    'margin': 'none', 'margin_kind': 'mean', 'balance': '0', 'base': 'none',
+    'margin': 'none', 'margin_kind': 'mean', 'balance': 'none', 'base': 'none',
     'policy_route': 'all', 'policy_weights': 'none',
     'policy_rollout_weights': 'none', 'route': 'all', 'weights': 'none',
     'rollout_weights': 'none'}
@@ -77,7 +77,8 @@ class Credit:
     discount: gamma of the return-to-go of the signal, the same.
     margin: a row of MARGINS, or None.
     margin_kind: one of margins.KINDS.
-    balance: right : wrong rollouts of a mini-batch; 0 for no balance.
+    balance: right : wrong rollouts of a group, inf for the right ones alone;
+      None for no balance.
     base: whose log-probs are Evidence.base_logps, one of BASES.
     policy: who gets the policy term; None for a row without one.
     divergence: who gets the divergence term; None for a row without one.
@@ -90,7 +91,7 @@ class Credit:
   discount: float | Moving
   margin: Call | None
   margin_kind: str
-  balance: float
+  balance: float | None
   base: str
   policy: Term | None
   divergence: Term | None
@@ -187,10 +188,15 @@ def of_section(section: Mapping[str, str], row: Mapping[str, str],
   signals.combine_of(said['combine'])
   allowed.one_of('credit.margin_kind', said['margin_kind'], margins.KINDS)
   allowed.one_of('credit.base', said['base'], BASES)
-  balance = _number('credit.balance', said['balance'], '>= 0', updates)
-  if isinstance(balance, Moving):
-    raise ValueError(f"credit.balance is {said['balance']!r}; it must be a "
-                     'number that does not move')
+  balance = None
+  if said['balance'] != 'none':
+    try:
+      balance = float(said['balance'])
+    except ValueError:
+      raise ValueError(f"credit.balance is {said['balance']!r}; it must be "
+                       "'none', or a number >= 0 that does not move, inf "
+                       'included') from None
+    allowed.number('credit.balance', balance, '>= 0', finite=False)
   return Credit(
       signal=_one('credit.signal', said['signal'], signals.SIGNALS, updates),
       combine=said['combine'], base=said['base'], balance=balance,

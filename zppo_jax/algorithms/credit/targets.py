@@ -179,22 +179,20 @@ def _margins(credit: Credit, context: TargetContext,
   return _Signals(by_place=by_place, left_out=frozenset(left_out))
 
 
-def _balanced(credit: Credit, context: TargetContext,
-              places: Sequence[Place]) -> frozenset[Place]:
-  """The rollouts that balance leaves out of the mini-batch."""
-  graded = [(p, g) for p, g in places if context.groups[p].rollouts[g].graded]
-  right = np.array([context.groups[p].rollouts[g].reward == 1
-                    for p, g in graded], bool)
-  # The first question names the mini-batch among those of the step.
-  first = min((context.groups[p].prompt for p, _ in graded), default=None,
-              key=lambda prompt: (prompt.question.id, prompt.kind))
-  if first is None:
-    return frozenset()
-  rng = question_rng(context.seed, context.step, Purpose.BALANCE,
-                     first.question.id, first.kind)
-  kept = balance.online(right, credit.balance, rng)
-  return frozenset(place for place, stays in zip(graded, kept, strict=True)
-                   if not stays)
+def _balanced(ratio: float, context: TargetContext,
+              known: Mapping[Place, Evidence]) -> frozenset[Place]:
+  """The rollouts that balance leaves out of each group. Margins count them
+  all the same, because they were taken before."""
+  out: set[Place] = set()
+  for p, group in enumerate(context.groups):
+    places = [(p, g) for g, r in enumerate(group.rollouts)
+              if (p, g) in known and r.graded]
+    right = np.array([group.rollouts[g].reward == 1 for _, g in places], bool)
+    rng = question_rng(context.seed, context.step, Purpose.BALANCE,
+                       group.prompt.question.id, group.prompt.kind)
+    out |= set(itertools.compress(
+        places, ~balance.online(right, ratio, rng)))
+  return frozenset(out)
 
 
 def _signals(credit: Credit, context: TargetContext,
@@ -252,9 +250,8 @@ def _policy(credit: Credit, context: TargetContext) -> dict[Place, np.ndarray]:
   known = _known(term, credit, context, reads)
   signal = _signals(credit, context, known)
   left_out = signal.left_out
-  if credit.balance:
-    left_out |= _balanced(credit, context, [
-        x for x in known if x not in left_out])
+  if credit.balance is not None:
+    left_out |= _balanced(credit.balance, context, known)
   weights = _weights(term, context, known)
   combine = signals.combine_of(credit.combine)
   coefficient = at(credit.coefficient, context.done)
@@ -285,8 +282,9 @@ def two_terms(context: TargetContext, *, credit: Credit,
   advantage = _policy(credit, context) if credit.policy else {}
   weight: dict[Place, np.ndarray] = {}
   if credit.divergence:
-    known = _known(credit.divergence, credit, context,
-                   credit.divergence.reads)
+    known = {place: of for place, of in _known(
+        credit.divergence, credit, context, credit.divergence.reads).items()
+        if _scored(context, place)}
     weight = _weights(credit.divergence, context, known)
   out: Targets = {}
   for p, group in enumerate(context.groups):

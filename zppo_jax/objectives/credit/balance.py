@@ -1,5 +1,7 @@
 """How many right and wrong rollouts are taught. (Uni-OPD, 2605.03677.)"""
 
+import math
+
 import numpy as np
 
 from zppo_jax import allowed
@@ -10,29 +12,34 @@ def online(right_G: np.ndarray, ratio: float,
   """Leaves out the excess of a class, so that right : wrong = ratio : 1.
 
   With r right and w wrong rollouts, at most int(ratio w) right ones stay, or,
-  if there are too many wrong ones, at most int(r / ratio); int cuts off. Which
-  go is drawn. A group (or mini-batch) with an empty class stays as it is.
+  if there are too many wrong ones, at most int(r / ratio); int cuts off, and
+  one of a class that is not wanted less than the other always stays. Which go
+  is drawn. A ratio of 0 leaves the wrong ones alone, inf the right ones. A
+  group with an empty class stays as it is.
 
   Args:
     right_G: bool [G].
-    ratio: > 0 (Uni-OPD: 1.0 for mathematics, 1.2 for code).
+    ratio: >= 0 (Uni-OPD: 1.0 for mathematics, 1.2 for code).
     rng: a generator that was made from names (randomness.host_rng).
 
   Returns:
     bool [G], those that stay.
   """
-  allowed.number('ratio', ratio, '> 0')
+  allowed.number('ratio', ratio, '>= 0', finite=False)
   right_G = np.asarray(right_G, bool)
   kept = np.ones(len(right_G), bool)
   right, wrong = int(right_G.sum()), int((~right_G).sum())
   if not right or not wrong:
     return kept
+  if math.isinf(ratio):
+    return right_G
   if right > ratio * wrong:
     side, stay = True, int(ratio * wrong)
+    stay = max(1, stay) if ratio else 0
   else:
-    side, stay = False, int(right / ratio)
+    side, stay = False, max(1, int(right / ratio))
   places = np.flatnonzero(right_G == side)
-  gone = rng.permutation(len(places))[:max(0, len(places) - max(1, stay))]
+  gone = rng.permutation(len(places))[:max(0, len(places) - stay)]
   kept[places[gone]] = False
   return kept
 
