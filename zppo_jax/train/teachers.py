@@ -73,8 +73,7 @@ def _own(context: TeacherContext) -> Teacher:
   assert student is not None  # build passes it
   section = OwnConfig(**c.teacher.own)
   if section.weights == 'folder':
-    with c.unlocked():
-      spec = c.student.copy_and_resolve_references()
+    spec = c.student.copy_and_resolve_references()
     spec.weights = section.folder
     loaded = load_model(spec, lambda like: placed(
         like, mesh, sharding.ROLLOUT_RULES), c.student.thinking,
