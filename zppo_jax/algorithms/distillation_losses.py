@@ -23,6 +23,7 @@ from zppo_jax.objectives import (
   losses,
   whole_vocabulary,
 )
+from zppo_jax.objectives.credit.evidence import Call
 
 TEACHER = 'teacher'  # its name among the frozen models
 
@@ -43,12 +44,22 @@ def head_of(of: PolicyOutput | Hidden) -> whole_vocabulary.Head:
 
 
 def taught(batch: MicroBatch) -> jax.Array:
-  """bool [B, T]: tokens with a loss for which the teacher's numbers came."""
-  return batch.mask_BT * batch.targets.get('taught', batch.mask_BT) > 0
+  """bool [B, T]: tokens with a loss for which the teacher's numbers came, and
+  whose 'weight', if the method gives tokens one, is not 0."""
+  asked_BT = batch.mask_BT * batch.targets.get('taught', batch.mask_BT)
+  return asked_BT * batch.targets.get('weight', batch.mask_BT) > 0
+
+
+def target_at(target: Call, done: jax.Array | None) -> divergences.Target:
+  """A row of divergences.TARGETS with its number after `done` updates."""
+  weight = target.values[0] if target.values else 0.0
+  return divergences.Target(
+      target.name, weight(done) if callable(weight) else weight)
 
 
 def whole_vocabulary_divergence(output: PolicyOutput, batch: MicroBatch, *,
                                 divergence: divergences.Divergence, vocab: int,
+                                target: Call,
                                 student_temperature: float,
                                 teacher_temperature: float,
                                 chunk: int) -> losses.LossAndStatistics:
@@ -58,6 +69,7 @@ def whole_vocabulary_divergence(output: PolicyOutput, batch: MicroBatch, *,
     output: it holds the teacher's hidden states.
     batch: the micro-batch.
     divergence: the divergence.
+    target: what the student is compared with.
     vocab, student_temperature, teacher_temperature, chunk: those of
       whole_vocabulary.over_vocabulary.
 
@@ -71,7 +83,8 @@ def whole_vocabulary_divergence(output: PolicyOutput, batch: MicroBatch, *,
       head_of(output), head_of(output.frozen[TEACHER]), behind(batch.tokens_BT),
       behind(asked_BT), vocab=vocab, student_temperature=student_temperature,
       teacher_temperature=teacher_temperature, divergence=divergence,
-      overlap=overlap, chunk=chunk)
+      target=target_at(target, output.done), overlap=overlap, chunk=chunk,
+      mesh=output.mesh)
   seen = {name: x_BT[:, 1:] for name, x_BT in seen.items()}
   loss_BT = loss_BT[:, 1:]
   statistics = {
@@ -92,7 +105,7 @@ def _of_teacher(batch: MicroBatch) -> dict:
 
 def kept_ids_divergence(output: PolicyOutput, batch: MicroBatch, *,
                         divergence: divergences.Divergence, rest: str,
-                        vocab: int, student_temperature: float,
+                        target: Call, vocab: int, student_temperature: float,
                         chunk: int) -> losses.LossAndStatistics:
   """The divergence on the stored ids of each token.
 
@@ -102,6 +115,7 @@ def kept_ids_divergence(output: PolicyOutput, batch: MicroBatch, *,
   Args:
     output, batch: see losses.Loss.
     divergence: the divergence.
+    target: what the student is compared with, over the support in use.
     rest: a key of divergences.REST, what stands for the other ids.
     vocab: the true vocabulary, in ids.
     student_temperature: the student's logits are divided by it.
@@ -118,10 +132,11 @@ def kept_ids_divergence(output: PolicyOutput, batch: MicroBatch, *,
   s = gathered_logps.gathered_logps(
       head.hidden_BTD, head.head_DV, behind(ids_BTK), behind(asked_BT),
       vocab=vocab, temperature=student_temperature, rest=bucket,
-      chunk=chunk)[:, 1:]
+      chunk=chunk, mesh=output.mesh)[:, 1:]
   kept = s[..., :ids_BTK.shape[-1]]
-  loss_BT = divergence(s if bucket else divergences.REST[rest](s),
-                       divergences.REST[rest](t_BTK))
+  s = s if bucket else divergences.REST[rest](s)
+  loss_BT = divergence(
+      s, target_at(target, output.done)(s, divergences.REST[rest](t_BTK)))
   mass = lambda logps: jnp.exp(logps).sum(axis=-1)
   return jnp.where(asked_BT, loss_BT, 0), {
       'distil/divergence': loss_BT, 'distil/taught': asked_BT,
@@ -173,6 +188,24 @@ def log_ratio_surrogate(output: PolicyOutput, batch: MicroBatch, *,
   return loss_BT, {**statistics, **more}
 
 
+def anchored_surrogate(output: PolicyOutput, batch: MicroBatch, *,
+                       clip: losses.ClipBounds,
+                       alpha: float) -> losses.LossAndStatistics:
+  """The clipped surrogate whose ratio is against p_T^(1 - alpha) p_old^alpha.
+
+  (RLAD, TRRD.) A token that the teacher did not score has the ratio of alpha =
+  1, which is the clipped surrogate. The targets are 'advantage', 'old_logp',
+  'teacher_logp' (nats) and 'taught'.
+  """
+  asked_BT, teacher_BT, statistics = _sampled(output, batch)
+  old_BT = batch.targets['old_logp']
+  anchor_BT = old_BT if alpha == 1 else jnp.where(
+      asked_BT, (1 - alpha) * teacher_BT + alpha * old_BT, old_BT)
+  loss_BT, more = losses.surrogate(
+      output.logp_BT, anchor_BT, batch.targets['advantage'], clip)
+  return loss_BT, {**statistics, **more}
+
+
 def negative_log_likelihood(output: PolicyOutput, batch: MicroBatch
                             ) -> losses.LossAndStatistics:
   """-log p of every token, whoever wrote it."""
@@ -185,8 +218,11 @@ def negative_log_likelihood(output: PolicyOutput, batch: MicroBatch
 def scaled(output: PolicyOutput, batch: MicroBatch, *, loss: losses.Loss,
            coefficient: Schedule) -> losses.LossAndStatistics:
   """A loss times its coefficient, which becomes the statistic
-  'distil/coefficient' on taught tokens."""
+  'distil/coefficient' on taught tokens, and times the target 'weight'."""
   loss_BT, statistics = loss(output, batch)
   number = jnp.asarray(coefficient(output.done), loss_BT.dtype)
-  return number * loss_BT, {
+  loss_BT = number * loss_BT
+  if 'weight' in batch.targets:
+    loss_BT = loss_BT * batch.targets['weight']
+  return loss_BT, {
       **statistics, 'distil/coefficient': jnp.where(taught(batch), number, 0)}

@@ -144,7 +144,7 @@ def whole_penalty(output: PolicyOutput, batch: MicroBatch, *,
       head_of(output), head_of(output.frozen[MODEL]), behind(batch.tokens_BT),
       behind(batch.mask_BT > 0), vocab=vocab, student_temperature=temperature,
       teacher_temperature=temperature, divergence=Divergence('reverse'),
-      chunk=chunk)
+      chunk=chunk, mesh=output.mesh)
   kl_BT = kl_BT[:, 1:]
   return coefficient * kl_BT, {'reference/kl': kl_BT}
 

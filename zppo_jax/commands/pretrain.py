@@ -32,7 +32,7 @@ class Plan:
     mesh: the shape of the mesh.
     buckets: allowed row lengths.
     patch_buckets: allowed patches of a row.
-    micro_tokens: the positions of a micro-batch.
+    micro_tokens: the positions of a micro-batch on each batch shard.
     packed: whether rows share rows (packing.bucketed_rows).
     logprob_chunk: the number of positions whose logits exist at a time.
   """

@@ -8,12 +8,14 @@ import jax.numpy as jnp
 from zppo_jax.arrays import (
   Cache,
   Hidden,
+  LessonRows,
   MicroBatch,
   OwnPrompts,
   PolicyOutput,
   PromptBatch,
 )
-from zppo_jax.models import cache
+from zppo_jax.devices import sharding
+from zppo_jax.models import cache, layers
 from zppo_jax.objectives import token_logps as logprobs
 
 
@@ -21,7 +23,7 @@ def _own_hidden(params, batch: MicroBatch, model):
   """[B, T, D] if rows hold their own prompts: t predicts token t + 1."""
   return model.apply(
       params, batch.tokens_BT, batch.positions_BTA, batch.segment_BT,
-      media=batch.prompts.media)[0]
+      media=batch.prompts.media, compact=True)[0]
 
 
 def _continued_hidden(params, batch: MicroBatch, model):
@@ -30,17 +32,20 @@ def _continued_hidden(params, batch: MicroBatch, model):
   The numbers and their gradient are those of rows with their own prompts
   (Prefix Grouper, arXiv 2506.05433).
   """
+  hold = functools.partial(sharding.pin_rows, mesh=model.mesh)
   last_PD, slots, state = cache.prefill(model, params, batch.prompts)
   B = batch.tokens_BT.shape[0]
   rows = B // batch.prompts.tokens_PT.shape[0]
   # A copy of params by block has a recurrent state by block (arrays.NewKV).
   axis = 0 if isinstance(slots.k_LCKHS, tuple) else 1
-  state = jax.tree.map(lambda s: jnp.repeat(s, rows, axis=axis), state)
+  state = hold(jax.tree.map(
+      lambda s: jnp.repeat(s, rows, axis=axis), hold(state, axis=axis)),
+               axis=axis)
   hidden_BTD, _ = model.apply(
       params, batch.tokens_BT, batch.positions_BTA, batch.segment_BT,
-      Cache((slots,), state))
+      Cache((slots,), state), compact=True)
   # The last hidden state of a prompt predicts the first token of its responses.
-  first_BD = jnp.repeat(last_PD, rows, axis=0)
+  first_BD = hold(jnp.repeat(hold(last_PD), rows, axis=0))
   return jnp.concatenate([first_BD[:, None], hidden_BTD], axis=1)
 
 
@@ -54,7 +59,7 @@ def _own_prompts(params, batch: MicroBatch, model, of_tokens):
       hidden_BTD, head_DV, batch.tokens_BT, follows_BT & (batch.mask_BT > 0))
   return PolicyOutput(
       logp_BT=logp_BT, entropy_BT=entropy_BT, head_DV=head_DV,
-      hidden_BTD=_of_own(hidden_BTD))
+      hidden_BTD=_of_own(hidden_BTD), mesh=model.mesh)
 
 
 def _of_own(hidden_BTD):
@@ -71,7 +76,7 @@ def _behind_prompts(params, batch: MicroBatch, model, of_tokens):
       hidden_BTD, head_DV, more(batch.tokens_BT), more(batch.mask_BT) > 0)
   return PolicyOutput(
       logp_BT=logp_BT[:, 1:], entropy_BT=entropy_BT[:, 1:],
-      hidden_BTD=hidden_BTD[:, :-1], head_DV=head_DV)
+      hidden_BTD=hidden_BTD[:, :-1], head_DV=head_DV, mesh=model.mesh)
 
 
 _FORWARD = {OwnPrompts: _own_prompts, PromptBatch: _behind_prompts}
@@ -103,24 +108,46 @@ def policy_output(params, batch: MicroBatch, *, model, temperature,
   return _FORWARD[type(batch.prompts)](
       params, batch, model, functools.partial(
           logprobs.token_logps, temperature=temperature, chunk=chunk,
-          vocab=vocab))
+          vocab=vocab, mesh=model.mesh))
 
 
-def frozen_output(params, batch: MicroBatch, *, model) -> Hidden:
+def _lesson_hidden(params, batch: MicroBatch, model):
+  """[B, T, D] of the response tokens behind the prompts of their lessons."""
+  lessons = batch.lessons
+  if isinstance(lessons, LessonRows):
+    hidden_BTD, _ = model.apply(
+        params, lessons.tokens_BT, lessons.positions_BTA, lessons.segment_BT,
+        media=lessons.media)
+    return jnp.take_along_axis(
+        _of_own(hidden_BTD), lessons.column_BT[..., None], axis=1)
+  B, T = batch.tokens_BT.shape
+  first_B = jnp.repeat(lessons.next_P, B // lessons.next_P.shape[0])
+  positions_BT = first_B[:, None] + jnp.arange(T)[None]
+  behind = batch.replace(prompts=lessons, positions_BTA=jnp.broadcast_to(
+      positions_BT[..., None], batch.positions_BTA.shape).astype(jnp.int32))
+  return _continued_hidden(params, behind, model)[:, :-1]
+
+
+def frozen_output(params, batch: MicroBatch, *, model,
+                  lessons: bool = False) -> Hidden:
   """The last step of a model that is not trained, on the policy's tokens.
 
   Args:
     params: its params, stacked or a rollout copy.
     batch: sequences in either layout of prompts.
     model: its `Model`, whose width may be another than the policy's.
+    lessons: whether it reads `batch.lessons` where there are some.
 
   Returns:
     A Hidden without a gradient.
   """
   params = jax.lax.stop_gradient(params)
+  hidden = (_lesson_hidden if lessons and batch.lessons is not None
+            else _HIDDEN[type(batch.prompts)])
+  hidden_BTD = hidden(params, batch, model)
   return jax.lax.stop_gradient(Hidden(
-      hidden_BTD=_HIDDEN[type(batch.prompts)](params, batch, model),
-      head_DV=model.head(params)))
+      hidden_BTD=hidden_BTD, mesh=model.mesh,
+      head_DV=layers.weight(model.head(params), hidden_BTD)))
 
 
 def token_logps(params, batch: MicroBatch, *, model, temperature, chunk,

@@ -18,11 +18,14 @@ class Model(NamedTuple):
     config: its frozen shapes.
     init: key -> params.
     apply: (params, tokens_BT, positions_BTA, segment_BT, cache=None,
-      media=None) -> (hidden_BTD, NewKV). Positions do not decide which tokens
-      see which: with a cache every token sees all valid slots.
+      media=None, compact=False) -> (hidden_BTD, NewKV). Positions do not decide
+      which tokens see which: with a cache every token sees all valid slots.
+      `compact` says that padding stands behind the tokens of every row; a
+      recurrent family then need not move them there.
     head: params -> [D, V] matrix from hidden states to logits.
     num_axes: A, the rotary axes of a position.
     family: its key in FAMILIES, set by `build`.
+    mesh: the mesh on which it runs (`on_mesh`), or None.
   """
   config: Any
   init: Callable
@@ -30,6 +33,7 @@ class Model(NamedTuple):
   head: Callable
   num_axes: int = 1
   family: str = ''
+  mesh: Any = None
 
 
 def _decoder(config: decoder.DecoderConfig, mesh=None) -> Model:
@@ -40,7 +44,8 @@ def _decoder(config: decoder.DecoderConfig, mesh=None) -> Model:
     return module.init(key, one, one[..., None], one)['params']
 
   def apply(params, tokens_BT, positions_BTA, segment_BT, cache=None,
-            media=None):
+            media=None, compact=False):
+    del compact  # padding may stand anywhere
     if media is not None:
       raise ValueError('the decoder family takes text alone; this batch '
                        'holds images or videos')
@@ -50,7 +55,7 @@ def _decoder(config: decoder.DecoderConfig, mesh=None) -> Model:
   def head(params):
     return params['embed'].T if config.tied else params['head']
 
-  return Model(config, init, apply, head)
+  return Model(config, init, apply, head, mesh=mesh)
 
 
 def _on_three_axes(network, config, mesh=None) -> Model:
@@ -70,7 +75,7 @@ def _on_three_axes(network, config, mesh=None) -> Model:
   def head(params):
     return params['embed'].T if config.tied else params['head']
 
-  return Model(config, init, apply, head, layers.NUM_AXES)
+  return Model(config, init, apply, head, layers.NUM_AXES, mesh=mesh)
 
 
 _qwen3_vl = functools.partial(_on_three_axes, qwen3_vl.Qwen3VL)
@@ -113,7 +118,8 @@ def build(family: str, **fields) -> Model:
 
 
 def on_mesh(model: Model, mesh) -> Model:
-  """The model with the attention kernels of a mesh (attention.choose).
+  """The model on a mesh: its attention kernels are those of the mesh
+  (attention.choose), and its rows stay where the mesh cuts them (sharding.pin).
 
   A model without a mesh runs anywhere, with plain XLA attention.
   """

@@ -40,7 +40,7 @@ def prefill(model, params, prompts: PromptBatch):
       prompts.tokens_PT.shape[1])[None] < prompts.length_P[:, None]
   hidden_PTD, fresh = model.apply(
       params, prompts.tokens_PT, prompts.positions_PTA,
-      real_PT.astype(jnp.int32), media=prompts.media)
+      real_PT.astype(jnp.int32), media=prompts.media, compact=True)
   last_P = jnp.maximum(prompts.length_P - 1, 0)
   last_PD = jnp.take_along_axis(hidden_PTD, last_P[:, None, None], 1)[:, 0]
   return last_PD, slots(fresh, real_PT), fresh.state

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from zppo_jax import allowed
 from zppo_jax.arrays import NewKV
+from zppo_jax.devices import sharding
 from zppo_jax.models import attention, cache as cached, layers, rope
 
 # float64 is for tests under jax_enable_x64.
@@ -108,10 +109,11 @@ class Block(nn.Module):
         c.attention, self.mesh, name='attention')(
             layers.RMSNorm(c.norm_eps, name='attention_norm')(x_BTD), rotary,
             segment_BT, valid, past)
-    x_BTD = layers.add(x_BTD, y)
+    x_BTD = layers.pin_hidden(layers.add(x_BTD, y), self.mesh)
     y = layers.SwiGLU(c.mlp_width, name='mlp')(
         layers.RMSNorm(c.norm_eps, name='mlp_norm')(x_BTD))
-    return layers.add(x_BTD, y), new
+    return (layers.pin_hidden(layers.add(x_BTD, y), self.mesh),
+            sharding.pin_rows(new, self.mesh))
 
 
 class Decoder(nn.Module):
@@ -139,7 +141,7 @@ class Decoder(nn.Module):
                        (c.vocab_size, c.width))
     if not c.tied:
       self.param('head', layers.fan_in_init(1), (c.width, c.vocab_size))
-    x = layers.narrowed(embed[tokens_BT], DTYPES[c.dtype])
+    x = layers.look_up(self, embed, tokens_BT, DTYPES[c.dtype])
     scale = layers.llama3_scale(
         c.head_dim, c.rope_theta, *c.rope_llama3) if c.rope_llama3 else None
     frequency, amplitude = rope.frequencies(
@@ -148,11 +150,13 @@ class Decoder(nn.Module):
         positions_BTA, c.head_dim, c.rope_theta, x.dtype, scale=scale,
         frequency=frequency, amplitude=amplitude)
     past, valid = cached.by_layer(cache)
-    block = Block
+    block = layers.with_whole_weights(
+        Block, self.mesh, DTYPES[c.dtype], layers.has_cut_weights(self))
     if c.remat != 'none':
-      block = nn.remat(Block, policy=REMAT[c.remat], prevent_cse=False)
+      block = nn.remat(block, policy=REMAT[c.remat], prevent_cse=False)
     x, new = layers.over_blocks(
         self, block, (c, self.mesh), c.num_layers, x,
         (rotary, segment_BT, valid), past, unroll=c.unroll)
     k, v = layers.columns(new)
-    return layers.RMSNorm(c.norm_eps, name='norm')(x), NewKV(k, v, ())
+    x = layers.RMSNorm(c.norm_eps, name='norm')(x)
+    return layers.pin_hidden(x, self.mesh), NewKV(k, v, ())

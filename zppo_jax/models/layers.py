@@ -1,5 +1,6 @@
 """Layers that the decoder families share: functions of arrays, no state."""
 
+import functools
 import math
 
 import flax.linen as nn
@@ -9,6 +10,7 @@ import numpy as np
 from jax.ad_checkpoint import checkpoint_name
 
 from zppo_jax import allowed
+from zppo_jax.devices import sharding
 from zppo_jax.objectives.rounding import (
   is_narrow,
   mean_square,
@@ -56,6 +58,105 @@ def narrowed(w, dtype):
   if w.dtype.itemsize <= jnp.dtype(dtype).itemsize:
     return w.astype(dtype)
   return rounded(w, dtype)
+
+
+def _whole(variables, mesh, dtype):
+  """The params of a block with their widths gathered. A matrix is rounded to
+  the compute type first, because it is used in that type and then half as many
+  bytes are moved."""
+  cut, whole = (sharding.param_shardings(variables, mesh, rules) for rules in (
+      sharding.TRAIN_RULES, sharding.ROLLOUT_RULES))
+  def gather(w, cut, whole):
+    if cut == whole:
+      return w
+    return sharding.regathered(narrowed(w, dtype), cut, whole)
+
+  return jax.tree.map(gather, variables, cut, whole)
+
+
+def has_cut_weights(module) -> bool:
+  """Whether a module runs with weights whose widths are cut over devices.
+
+  These are the trainer's, which are stacked (`over_blocks`), on a mesh with an
+  fsdp axis. A rollout copy has an entry per block and whole widths.
+  """
+  stacked = module.has_variable('params', 'blocks') or 'blocks' in module.path
+  return (stacked and not module.is_initializing()
+          and module.mesh is not None and module.mesh.shape['fsdp'] > 1)
+
+
+def with_whole_weights(block, mesh, dtype, cut: bool):
+  """A module class whose weights are gathered when it begins, forward and
+  backward, if they are `cut` (`has_cut_weights`); else the class itself.
+
+  A remat goes around it, so that no gathered weight is kept for the backward
+  pass.
+  """
+  if not cut:
+    return block
+  return nn.map_variables(block, 'params', functools.partial(
+      _whole, mesh=mesh, dtype=dtype))
+
+
+def whole_leaf(name: str, w, mesh, dtype, cut: bool):
+  """One weight, gathered likewise where it is not that of a block."""
+  return _whole({name: w}, mesh, dtype)[name] if cut else w
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _looked_up(embed_VD, tokens_BT, dtype, mesh):
+  cut, whole = _embed_shardings(mesh)
+  hold = jax.lax.with_sharding_constraint
+  return hold(hold(narrowed(embed_VD, dtype), cut), whole)[tokens_BT]
+
+
+def _embed_shardings(mesh):
+  return tuple(jax.NamedSharding(mesh, jax.P(*(
+      rules[axis] for axis in sharding.PARAM_AXES['embed'])))
+      for rules in (sharding.TRAIN_RULES, sharding.ROLLOUT_RULES))
+
+
+def _looked_up_back(dtype, mesh, kept, grad_BTD):
+  """The gradient of the table is summed in its own type, as without a mesh:
+  first on each device over its own rows, then over the devices."""
+  like_VD, tokens_BT = kept
+  cut, _ = _embed_shardings(mesh)
+  shards = sharding.batch_shards(mesh)
+  shards = 1 if len(tokens_BT) % shards else shards
+  split = lambda x: sharding.pin_rows(
+      x.reshape(shards, -1, *x.shape[1:]), mesh)
+  sums = sharding.pin(
+      jnp.zeros((shards, *like_VD.shape), like_VD.dtype), mesh,
+      sharding.BATCH_AXES, 'tensor', None)
+  sums = jax.vmap(lambda total, at, grad: total.at[at].add(grad))(
+      sums, split(tokens_BT), split(grad_BTD.astype(like_VD.dtype)))
+  return jax.lax.with_sharding_constraint(sums.sum(axis=0), cut), None
+
+
+_looked_up.defvjp(
+    lambda embed_VD, tokens_BT, dtype, mesh: (
+        _looked_up(embed_VD, tokens_BT, dtype, mesh), (embed_VD, tokens_BT)),
+    _looked_up_back)
+
+
+def look_up(module, embed_VD, tokens_BT, dtype):
+  """Embeddings of tokens in the compute type, [B, T, D].
+
+  A table whose width is cut is gathered first, because otherwise every device
+  would look up its columns for the whole batch and exchange them.
+  """
+  tokens_BT = sharding.pin_rows(tokens_BT, module.mesh)
+  if has_cut_weights(module):
+    x_BTD = _looked_up(embed_VD, tokens_BT, jnp.dtype(dtype), module.mesh)
+  else:
+    x_BTD = narrowed(embed_VD[tokens_BT], dtype)
+  return pin_hidden(x_BTD, module.mesh)
+
+
+def pin_hidden(x_BTD, mesh):
+  """Hidden states between blocks: rows are cut over the batch axes, and a
+  token's width is whole on its device."""
+  return sharding.pin(x_BTD, mesh, sharding.BATCH_AXES, None, None)
 
 
 def add(x, y):
@@ -175,6 +276,16 @@ def compact(segment_BT):
   in their order; gathering by `place` puts them back."""
   order_BT = jnp.argsort(segment_BT == 0, axis=1, stable=True)
   return order_BT, jnp.argsort(order_BT, axis=1)
+
+
+def take(x, at_BT, mesh):
+  """x [B, T, ...] with the tokens of each row in the order `at_BT`; x itself
+  for None."""
+  if at_BT is None:
+    return x
+  hold = functools.partial(sharding.pin_rows, mesh=mesh)
+  at = hold(at_BT).reshape(*at_BT.shape, *(1,) * (x.ndim - 2))
+  return hold(jnp.take_along_axis(hold(x), at, axis=1))
 
 
 def interleaved_axes(num_pairs: int, sections) -> np.ndarray:

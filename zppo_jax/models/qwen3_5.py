@@ -6,6 +6,7 @@ a hub checkpoint stores it.
 """
 
 import dataclasses
+import functools
 
 import flax.linen as nn
 import jax
@@ -13,6 +14,7 @@ import jax.numpy as jnp
 
 from zppo_jax import allowed
 from zppo_jax.arrays import NewKV
+from zppo_jax.devices import sharding
 from zppo_jax.models import (
   attention,
   cache as cached,
@@ -144,8 +146,10 @@ class GatedAttention(nn.Module):
     D, N, K, H = x_BTD.shape[-1], c.num_heads, c.num_kv_heads, c.head_dim
     init = layers.fan_in_init(1)
     both = layers.project(x_BTD, self.param('q_gate', init, (D, N, 2, H)))
-    k = layers.project(x_BTD, self.param('k', init, (D, K, H)))
-    v = layers.project(x_BTD, self.param('v', init, (D, K, H)))
+    weights = lambda name: attention.copied(
+        self.param(name, init, (D, K, H)), self.mesh)
+    k = layers.project(x_BTD, weights('k'))
+    v = layers.project(x_BTD, weights('v'))
     wo = self.param('o', layers.fan_in_init(2), (N, H, D))
     q, gate = both[..., 0, :], both[..., 1, :]
     q = layers.rotate(OffsetNorm(c.norm_eps, name='q_norm')(q), *rotary)
@@ -170,13 +174,15 @@ class Layer(nn.Module):
     else:
       mixer = gated_delta.GatedDeltaNet(
           c.delta_key_heads, c.delta_value_heads, c.delta_key_dim,
-          c.delta_value_dim, c.conv_kernel, c.norm_eps, name='delta')
+          c.delta_value_dim, c.conv_kernel, c.norm_eps, self.mesh,
+          name='delta')
     norm = OffsetNorm(c.norm_eps, name='mixer_norm')
     y, new = mixer(norm(x_BTD), *args)
-    x_BTD = layers.add(x_BTD, y)
+    x_BTD = layers.pin_hidden(layers.add(x_BTD, y), self.mesh)
     norm = OffsetNorm(c.norm_eps, name='mlp_norm')
     y = layers.SwiGLU(c.mlp_width, name='mlp')(norm(x_BTD))
-    return layers.add(x_BTD, y), new
+    return (layers.pin_hidden(layers.add(x_BTD, y), self.mesh),
+            sharding.pin_rows(new, self.mesh))
 
 
 class Block(nn.Module):
@@ -197,9 +203,10 @@ class Block(nn.Module):
     the new states)).
     """
     c = self.config
-    layer = Layer
+    layer = layers.with_whole_weights(
+        Layer, self.mesh, DTYPES[c.dtype], layers.has_cut_weights(self))
     if c.remat != 'none':
-      layer = nn.remat(Layer, policy=REMAT[c.remat], prevent_cse=False)
+      layer = nn.remat(layer, policy=REMAT[c.remat], prevent_cse=False)
     *names, last = (f'layer_{i}' for i in range(c.period))
     if self.scanned:
       x_BTD, states = layers.over_layers(
@@ -224,18 +231,19 @@ class Qwen35(nn.Module):
 
   @nn.compact
   def __call__(self, tokens_BT, positions_BTA, segment_BT, cache=None,
-               media=None):
+               media=None, compact=False):
     """Runs the network over new tokens.
 
     Args:
       tokens_BT: int32 ids.
       positions_BTA: int32 positions on A = 3 axes.
       segment_BT: int32; tokens see only tokens of their own segment before
-        them. 0 is padding and may stand anywhere. With a cache there is one
-        segment, 1.
+        them. 0 is padding and may stand anywhere, unless the rows are
+        `compact`. With a cache there is one segment, 1.
       cache: `Cache` whose valid slots every token sees and whose state the
         first segment continues, or None.
       media: images and videos, or None.
+      compact: whether padding stands behind the tokens of every row.
 
     Returns:
       (hidden_BTD after the last norm, in the compute type, with any finite
@@ -257,15 +265,17 @@ class Qwen35(nn.Module):
                        (c.vocab_size, c.width))
     if not c.tied:
       self.param('head', layers.fan_in_init(1), (c.width, c.vocab_size))
-    x = layers.narrowed(embed[tokens_BT], DTYPES[c.dtype])
+    x = layers.look_up(self, embed, tokens_BT, DTYPES[c.dtype])
     if media is not None:
       merged_BJD, _ = vision.Tower(
           c.vision, c.dtype, c.remat, c.attention, self.mesh,
-          name='vision')(media)
-      x = vision.place(x, tokens_BT, merged_BJD, c.vision.ids)
-    order, place = layers.compact(segment_BT)
-    take = lambda x, at: jnp.take_along_axis(
-        x, at.reshape(*at.shape, *(1,) * (x.ndim - 2)), axis=1)
+          layers.has_cut_weights(self), name='vision')(media)
+      x = layers.pin_hidden(
+          vision.place(x, tokens_BT, merged_BJD, c.vision.ids), self.mesh)
+    order = place = None
+    if not compact and segment_BT.shape[1] > 1:
+      order, place = layers.compact(segment_BT)
+    take = functools.partial(layers.take, mesh=self.mesh)
     x, positions_BTA = take(x, order), take(positions_BTA, order)
     segment_BT = take(segment_BT, order)
 
@@ -303,4 +313,4 @@ class Qwen35(nn.Module):
       flat = lambda s: s.reshape(-1, *s.shape[2:])
       state = jax.tree.map(flat, state) if scanned else jax.tree.map(
           lambda *s: flat(jnp.stack(s, 1)), *state)
-    return back(x), NewKV(k, v, state)
+    return layers.pin_hidden(back(x), self.mesh), NewKV(k, v, state)

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from zppo_jax.arrays import NewKV
+from zppo_jax.devices import sharding
 from zppo_jax.models import (
   attention,
   cache as cached,
@@ -60,17 +61,18 @@ class Block(nn.Module):
         c.attention, self.mesh, name='attention')(
             layers.RMSNorm(c.norm_eps, name='attention_norm')(x_BTD), rotary,
             segment_BT, valid, past)
-    x_BTD = layers.add(x_BTD, y)
+    x_BTD = layers.pin_hidden(layers.add(x_BTD, y), self.mesh)
     y = layers.SwiGLU(c.mlp_width, name='mlp')(
         layers.RMSNorm(c.norm_eps, name='mlp_norm')(x_BTD))
-    x_BTD = layers.add(x_BTD, y)
+    x_BTD = layers.pin_hidden(layers.add(x_BTD, y), self.mesh)
     if taps is not None:
       # The layer index is traced: only the first layers run the gather.
       x_BTD = jax.lax.cond(
           layer < taps.shape[0],
           lambda x: vision.add(x, tokens_BT, taps[layer], c.vision.ids),
           lambda x: x, x_BTD)
-    return x_BTD, new
+    return (layers.pin_hidden(x_BTD, self.mesh),
+            sharding.pin_rows(new, self.mesh))
 
 
 class Qwen3VL(nn.Module):
@@ -80,20 +82,23 @@ class Qwen3VL(nn.Module):
 
   @nn.compact
   def __call__(self, tokens_BT, positions_BTA, segment_BT, cache=None,
-               media=None):
+               media=None, compact=False):
     """See decoder.Decoder; here A = 3, and `media` belongs to the rows."""
+    del compact  # padding may stand anywhere
     c = self.config
     embed = self.param('embed', nn.initializers.normal(c.width**-0.5),
                        (c.vocab_size, c.width))
     if not c.tied:
       self.param('head', layers.fan_in_init(1), (c.width, c.vocab_size))
-    x = layers.narrowed(embed[tokens_BT], decoder.DTYPES[c.dtype])
+    dtype, cut = decoder.DTYPES[c.dtype], layers.has_cut_weights(self)
+    x = layers.look_up(self, embed, tokens_BT, dtype)
     taps = None
     if media is not None:
       merged, features = vision.Tower(
-          c.vision, c.dtype, c.remat, c.attention, self.mesh,
+          c.vision, c.dtype, c.remat, c.attention, self.mesh, cut,
           name='vision')(media)
-      x = vision.place(x, tokens_BT, merged, c.vision.ids)
+      x = layers.pin_hidden(
+          vision.place(x, tokens_BT, merged, c.vision.ids), self.mesh)
       taps = jnp.stack(features) if features else None
     frequency, amplitude = rope.frequencies(
         c, c.head_dim, layers.wide(x.dtype))
@@ -102,9 +107,9 @@ class Qwen3VL(nn.Module):
         layers.interleaved_axes(c.head_dim // 2, c.rope_sections),
         frequency=frequency, amplitude=amplitude)
     past, valid = cached.by_layer(cache)
-    block = Block
+    block = layers.with_whole_weights(Block, self.mesh, dtype, cut)
     if c.remat != 'none':
-      block = nn.remat(Block, policy=decoder.REMAT[c.remat],
+      block = nn.remat(block, policy=decoder.REMAT[c.remat],
                        prevent_cse=False)
     number = jnp.arange(c.num_layers)
     past = list(zip(number, past, strict=True)) if isinstance(
@@ -113,4 +118,5 @@ class Qwen3VL(nn.Module):
         self, block, (c, self.mesh), c.num_layers, x,
         (rotary, segment_BT, valid, tokens_BT, taps), past, unroll=c.unroll)
     k, v = layers.columns(new)
-    return layers.RMSNorm(c.norm_eps, name='norm')(x), NewKV(k, v, ())
+    x = layers.RMSNorm(c.norm_eps, name='norm')(x)
+    return layers.pin_hidden(x, self.mesh), NewKV(k, v, ())

@@ -165,9 +165,11 @@ class LayerNorm(nn.Module):
     return rounding.rounded(y * scale + bias, x.dtype)
 
 
-def _affine(module, name: str, x, shape, num_in: int = 1):
-  """x W + b with parameters `name` and `name`_bias of a module."""
+def _affine(module, name: str, x, shape, num_in: int = 1, whole=None):
+  """x W + b with parameters `name` and `name`_bias of a module; `whole`
+  gathers W."""
   w = module.param(name, layers.fan_in_init(num_in), shape)
+  w = w if whole is None else whole(name, w)
   b = module.param(f'{name}_bias', nn.initializers.zeros, shape[num_in:])
   y = layers.project(x, w, num_in)
   return layers.add(y, jax.lax.broadcast_to_rank(
@@ -220,24 +222,29 @@ class Block(nn.Module):
     x_BID = layers.add(x_BID, Attention(
         c.num_heads, self.asked, self.mesh, name='attention')(
         LayerNorm(name='attention_norm')(x_BID), rotary, segment_BI))
-    return layers.add(x_BID, Mlp(c.mlp_width, c.width, True, name='mlp')(
+    x_BID = layers.pin_hidden(x_BID, self.mesh)
+    x_BID = layers.add(x_BID, Mlp(c.mlp_width, c.width, True, name='mlp')(
         LayerNorm(name='mlp_norm')(x_BID)))
+    return layers.pin_hidden(x_BID, self.mesh)
 
 
 class _Layer(nn.Module):
   """A block that also keeps its output if it is a tap. The taps are passed
   outside of the recomputed block, so that no layer stores them again."""
   config: VisionConfig
+  dtype: str
   remat: str
   asked: str
   mesh: jax.sharding.Mesh | None
+  cut: bool
 
   @nn.compact
   def __call__(self, carry, layer, rotary, segment_BI):
     x_BID, taps = carry
-    block = Block
+    block = layers.with_whole_weights(
+        Block, self.mesh, DTYPES[self.dtype], self.cut)
     if self.remat != 'none':
-      block = nn.remat(Block, policy=REMAT[self.remat], prevent_cse=False)
+      block = nn.remat(block, policy=REMAT[self.remat], prevent_cse=False)
     x_BID = block(self.config, self.asked, self.mesh, name='block')(
         x_BID, rotary, segment_BI)
     taps = tuple(jnp.where(layer == at, x_BID, tap) for at, tap in zip(
@@ -272,6 +279,7 @@ class Tower(nn.Module):
   remat: str
   attention: str = 'auto'
   mesh: jax.sharding.Mesh | None = None
+  cut: bool = False  # see layers.has_cut_weights
 
   @nn.compact
   def __call__(self, media: Media):
@@ -283,30 +291,39 @@ class Tower(nn.Module):
     """
     c = self.config
     segment_BI = media.segment_BI
-    x = _affine(self, 'patch', media.patches_BIC.astype(DTYPES[self.dtype]),
-                (c.patch_values, c.width))
+    whole = functools.partial(
+        layers.whole_leaf, mesh=self.mesh, dtype=DTYPES[self.dtype],
+        cut=self.cut)
+    x = layers.pin_hidden(_affine(
+        self, 'patch', media.patches_BIC.astype(DTYPES[self.dtype]),
+        (c.patch_values, c.width), whole=whole), self.mesh)
     table = self.param('positions', nn.initializers.normal(c.width**-0.5),
                        (c.num_positions, c.width))
     # Rounded where it is read, as is every matrix, and then summed in float32.
-    table = layers.narrowed(table, x.dtype)
+    table = layers.narrowed(whole('positions', table), x.dtype)
     corners = [table[media.corners_BI4[..., i]]
                * media.weights_BI4[..., i, None] for i in range(4)]
-    x = layers.add(x, rounding.rounded(sum(corners), x.dtype))
+    x = layers.pin_hidden(layers.add(
+        x, rounding.rounded(sum(corners), x.dtype)), self.mesh)
     rotary = phases(media.rotary_BI2, c.width // c.num_heads, c.rope_theta,
                     x.dtype)
     scan = nn.scan(
         _Layer, variable_axes={'params': 0}, split_rngs={'params': True},
         in_axes=(0, nn.broadcast, nn.broadcast), length=c.depth)
     (x, taps), _ = scan(
-        c, self.remat, self.attention, self.mesh, name='blocks')(
+        c, self.dtype, self.remat, self.attention, self.mesh, self.cut,
+        name='blocks')(
         (x, (x,) * len(c.taps)), jnp.arange(c.depth), rotary, segment_BI)
     real = segment_BI[:, ::c.merge**2, None] > 0
-    keep = lambda rows: jnp.where(real, rows, 0)
-    merged = keep(Merger(c, False, name='merger')(x))
+    keep = lambda rows: layers.pin_hidden(
+        jnp.where(real, rows, 0), self.mesh)
+    merger = layers.with_whole_weights(
+        Merger, self.mesh, DTYPES[self.dtype], self.cut)
+    merged = keep(merger(c, False, name='merger')(x))
     if not c.taps:
       return merged, ()
     stacked = nn.vmap(
-        Merger, variable_axes={'params': 0}, split_rngs={'params': True})(
+        merger, variable_axes={'params': 0}, split_rngs={'params': True})(
             c, True, name='taps')(jnp.stack(taps))
     return merged, tuple(keep(rows) for rows in stacked)
 

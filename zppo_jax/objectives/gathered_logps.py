@@ -15,6 +15,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
 from zppo_jax import allowed
@@ -110,7 +111,8 @@ def gathered_logps(hidden_BTD: jax.Array, head_DV: jax.Array,
                    ids_BTK: jax.Array, asked_BT: jax.Array | None = None, *,
                    vocab: int, temperature: float = 1.0, rest: bool = False,
                    chunk: int = 512,
-                   vocab_chunk: int = blocks.VOCAB_CHUNK) -> jax.Array:
+                   vocab_chunk: int = blocks.VOCAB_CHUNK,
+                   mesh: Mesh | None = None) -> jax.Array:
   """Log-probs of given ids at each position, with their gradient.
 
   Differentiable in hidden states and head. The gradient of the head is summed
@@ -134,6 +136,7 @@ def gathered_logps(hidden_BTD: jax.Array, head_DV: jax.Array,
       exponential per logit.
     chunk: the asked positions per row whose logits exist at a time.
     vocab_chunk: the ids whose logits exist at a time.
+    mesh: the mesh on which it runs, or None.
 
   Returns:
     logp_BTK, nats, at least float32, -inf where no id stands and at position
@@ -157,10 +160,9 @@ def gathered_logps(hidden_BTD: jax.Array, head_DV: jax.Array,
         hidden_BTD.dtype, jnp.float32))
     rest_BT = logp_BTK[..., 0]
   else:
-    asked = blocks.Asked.of(asked_BT, T, chunk)
-    n, v = blocks.parts(width, vocab_chunk)
-    b = blocks.Blocks(temperature=blocks.scaled(temperature), c=asked.c, n=n,
-                      v=v, vocab=vocab, kept=False)
+    asked = blocks.Asked.of(asked_BT, T, chunk, mesh)
+    b = blocks.Blocks.of(width, asked.c, temperature=temperature, vocab=vocab,
+                         most=vocab_chunk, mesh=mesh)
     logp_BTK, rest_BT = (asked.unpack(x) for x in _gathered(
         asked.pack(hidden_BTD[:, :-1]), head_DV, asked.pack(ids_BTK[:, 1:]),
         asked.num, b, rest))

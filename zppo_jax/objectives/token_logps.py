@@ -8,7 +8,11 @@ KEPT numbers. Positions that the caller does not ask for cost nothing.
 Axes, besides those of records.py: c positions of a block, n parts of the
 vocabulary, v ids of a part. Part i holds the ids i, i + n, i + 2n, ..., because
 then a head that is cut along its vocabulary over devices stays cut in the same
-way in every part.
+way in every part. Such a head has parts of its own on each of S devices: part i
+holds every n-th id of each device's ids, and each device pads its own.
+
+On a mesh the head is gathered once for a pass over the blocks; each part of its
+gradient is summed over the devices once, after all blocks.
 """
 
 import functools
@@ -19,8 +23,10 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jax.typing import ArrayLike, DTypeLike
 
+from zppo_jax.devices import sharding
 from zppo_jax.objectives.rounding import rounded
 
 VOCAB_CHUNK = 8192  # ids per part
@@ -42,6 +48,9 @@ class Blocks(NamedTuple):
     c, n, v: positions per block, parts of the vocabulary, ids per part.
     vocab: ids from this one on pad the vocabulary and have no mass.
     kept: whether all logits are kept for the backward pass.
+    width: columns of the head.
+    cuts: S, in how many pieces the mesh cuts the head's columns.
+    mesh: the mesh on which the blocks are computed, or None.
   """
   temperature: float
   c: int
@@ -49,6 +58,60 @@ class Blocks(NamedTuple):
   v: int
   vocab: int
   kept: bool
+  width: int
+  cuts: int
+  mesh: Mesh | None
+
+  @classmethod
+  def of(cls, width: int, c: int, *, temperature: float, vocab: int,
+         most: int, kept_rows: int = 0,
+         mesh: Mesh | None = None) -> 'Blocks':
+    """Blocks for a head of `width` columns.
+
+    Args:
+      width, c, vocab, mesh: as the fields.
+      temperature: that of the sampler; 0 counts as 1.
+      most: the most ids per part.
+      kept_rows: positions whose logits may be kept if they are few enough.
+    """
+    cuts = 1 if mesh is None else mesh.shape['tensor']
+    cuts = cuts if width % cuts == 0 else 1
+    n, v = parts(width // cuts, -(-most // cuts))
+    return cls(temperature=scaled(temperature), c=c, n=n, v=v * cuts,
+               vocab=vocab, kept=n == 1 and 0 < kept_rows * v * cuts <= KEPT,
+               width=width, cuts=cuts, mesh=mesh)
+
+  def ids(self, columns: Any, part: ArrayLike) -> Any:
+    """The ids in columns of a part."""
+    if self.cuts == 1:
+      return columns * self.n + part
+    v = self.v // self.cuts
+    return (columns // v * (self.width // self.cuts)
+            + columns % v * self.n + part)
+
+  def columns(self, ids: jax.Array, part: ArrayLike, absent: int) -> jax.Array:
+    """The columns of ids >= 0 in a part; `absent` for ids of other parts."""
+    if self.cuts == 1:
+      return jnp.where(ids % self.n == part, ids // self.n, absent)
+    width = self.width // self.cuts
+    own = ids % width
+    return jnp.where(own % self.n == part,
+                     ids // width * (self.v // self.cuts) + own // self.n,
+                     absent)
+
+  def counted(self, part: ArrayLike) -> Any:
+    """bool [v]: True where a column of a part is an id of the vocabulary."""
+    columns = np.arange(self.v)
+    inside = self.ids(columns, part) < self.vocab
+    if self.cuts == 1:
+      return inside
+    v, width = self.v // self.cuts, self.width // self.cuts
+    return inside & (columns % v * self.n + part < width)
+
+  @property
+  def padded(self) -> bool:
+    """Whether any column of a part is not an id of the vocabulary."""
+    return self.n * self.v > self.vocab
 
 
 def parts(vocab: int, most: int) -> tuple[int, int]:
@@ -62,15 +125,20 @@ def parts(vocab: int, most: int) -> tuple[int, int]:
 
 
 def head_parts(head_DV: jax.Array, b: Blocks) -> jax.Array:
-  """[n, D, v]: part i is head[:, i::n], zero beyond the head's width."""
-  head = jnp.pad(head_DV, ((0, 0), (0, b.n * b.v - head_DV.shape[1])))
-  return jnp.moveaxis(head.reshape(-1, b.v, b.n), 2, 0)
+  """[n, D, v]: part i is head[:, i::n] of each cut, zero beyond its width."""
+  S, more = b.cuts, b.n * b.v - b.width
+  head = head_DV.reshape(-1, S, b.width // S)
+  head = jnp.pad(head, ((0, 0), (0, 0), (0, more // S)))
+  head = jnp.moveaxis(head.reshape(-1, S, b.v // S, b.n), 3, 0)
+  return sharding.pin(head.reshape(b.n, -1, b.v), b.mesh, None, None, 'tensor')
 
 
-def whole_head(grad_nDv: jax.Array, width: int) -> jax.Array:
-  """The inverse of `head_parts` for a head of `width` columns."""
-  grad = jnp.moveaxis(grad_nDv, 0, 2)
-  return grad.reshape(grad.shape[0], -1)[:, :width]
+def whole_head(grad_nDv: jax.Array, b: Blocks) -> jax.Array:
+  """The inverse of `head_parts`."""
+  S = b.cuts
+  grad = jnp.moveaxis(grad_nDv.reshape(b.n, -1, S, b.v // S), 0, 3)
+  grad = grad.reshape(-1, S, b.n * b.v // S)[..., :b.width // S]
+  return grad.reshape(-1, b.width)
 
 
 def take_block(x_BT: jax.Array, i: ArrayLike, c: int) -> jax.Array:
@@ -91,14 +159,14 @@ def block_logits(hidden_BcD: jax.Array, head_Dv: jax.Array, part: ArrayLike,
                  preferred_element_type=wide).reshape(B, c, -1)
   if b.temperature != 1:
     z = z / b.temperature
-  if b.n * b.v > b.vocab:
-    z = jnp.where(np.arange(b.v) * b.n + part < b.vocab, z, FAR)
+  if b.padded:
+    z = jnp.where(b.counted(part), z, FAR)
   return z
 
 
 def is_target(targets_Bc: jax.Array, part: ArrayLike, b: Blocks) -> jax.Array:
   """bool [B, c, v]: True where a part holds the target."""
-  place = jnp.where(targets_Bc % b.n == part, targets_Bc // b.n, -1)
+  place = b.columns(targets_Bc, part, -1)
   return place[..., None] == np.arange(b.v)[None, None]
 
 
@@ -108,10 +176,9 @@ def places(ids_BcK: jax.Array, part: ArrayLike,
 
   They lie beyond v for ids of other parts, and where no id stands (-1).
   """
-  here = (ids_BcK >= 0) & (ids_BcK % b.n == part)
   B, c, _ = ids_BcK.shape
   return (np.arange(B)[:, None, None], np.arange(c)[None, :, None],
-          jnp.where(here, ids_BcK // b.n, b.v))
+          jnp.where(ids_BcK >= 0, b.columns(ids_BcK, part, b.v), b.v))
 
 
 def over_parts(n: int, step: Callable[..., Any], state: Any) -> Any:
@@ -140,6 +207,19 @@ def back_through(hidden_BTD: jax.Array, head_DV: jax.Array,
   """
   B, T, D = hidden_BTD.shape
   wide = jnp.promote_types(hidden_BTD.dtype, jnp.float32)
+  cuts = 1 if b.mesh is None else sharding.batch_shards(b.mesh)
+  cuts = cuts if B % cuts == 0 else 1
+  # With a gradient for each cut of the rows no block waits for other devices.
+  hold = lambda grad: grad if cuts == 1 else sharding.pin(
+      grad, b.mesh, sharding.BATCH_AXES, None, 'tensor')
+
+  def by_head(hidden: jax.Array, grad: jax.Array) -> jax.Array:
+    if cuts == 1:
+      return jnp.matmul(hidden.reshape(-1, D).T, grad,
+                        preferred_element_type=wide)
+    return hold(jnp.einsum(
+        'sbd,sbv->sdv', hidden.reshape(cuts, -1, D),
+        grad.reshape(cuts, -1, b.v), preferred_element_type=wide))
 
   def part_of(grad_hidden_BTD: jax.Array, part: ArrayLike) -> Any:
     head_Dv = head_nDv[part]
@@ -150,16 +230,20 @@ def back_through(hidden_BTD: jax.Array, head_DV: jax.Array,
       hidden = take(hidden_BTD)
       grad = (slope(i, part) / b.temperature).astype(hidden.dtype).reshape(
           B * b.c, -1)
-      dot = functools.partial(jnp.matmul, preferred_element_type=wide)
-      back = dot(grad, head_Dv.T).reshape(B, b.c, D)
-      grad_Dv += dot(hidden.reshape(B * b.c, D).T, grad)
-      return put_block(grad_hidden_BTD, take(grad_hidden_BTD) + back, i,
-                       b.c), grad_Dv
+      back = jnp.matmul(grad, head_Dv.T, preferred_element_type=wide)
+      grad_Dv += by_head(hidden, grad)
+      return put_block(
+          grad_hidden_BTD, take(grad_hidden_BTD) + back.reshape(B, b.c, D), i,
+          b.c), grad_Dv
 
-    return jax.lax.fori_loop(
-        0, num, block, (grad_hidden_BTD, jnp.zeros((D, b.v), wide)))
+    none = jnp.zeros((D, b.v) if cuts == 1 else (cuts, D, b.v), wide)
+    grad_hidden_BTD, grad_Dv = jax.lax.fori_loop(
+        0, num, block, (grad_hidden_BTD, hold(none)))
+    if cuts > 1:
+      grad_Dv = sharding.pin(grad_Dv.sum(axis=0), b.mesh, 'fsdp', 'tensor')
+    return grad_hidden_BTD, grad_Dv
 
-  grad_hidden = jnp.zeros((B, T, D), wide)
+  grad_hidden = sharding.pin_rows(jnp.zeros((B, T, D), wide), b.mesh)
   if b.n == 1:
     grad_hidden, grad_head = part_of(grad_hidden, 0)
     grad_head = grad_head[None]
@@ -167,7 +251,7 @@ def back_through(hidden_BTD: jax.Array, head_DV: jax.Array,
     grad_hidden, grad_head = jax.lax.scan(
         part_of, grad_hidden, jnp.arange(b.n))
   return (grad_hidden.astype(hidden_BTD.dtype),
-          whole_head(grad_head, head_DV.shape[1]).astype(head_DV.dtype))
+          whole_head(grad_head, b).astype(head_DV.dtype))
 
 
 class Mass(NamedTuple):
@@ -300,31 +384,39 @@ class Asked(NamedTuple):
     pad: positions that are added at the end of each row.
     asked: bool [B, T - 1], by predicted token; None if all are asked.
     order: int32 [B, T - 1], the positions in their new order; None likewise.
+    mesh: the mesh on which the rows lie, or None.
   """
   c: int
   num: int | jax.Array
   pad: int
   asked: jax.Array | None
   order: jax.Array | None
+  mesh: Mesh | None
 
   @classmethod
-  def of(cls, asked_BT: jax.Array | None, length: int, chunk: int) -> 'Asked':
+  def of(cls, asked_BT: jax.Array | None, length: int, chunk: int,
+         mesh: Mesh | None = None) -> 'Asked':
     """Of T = `length` tokens per row, T > 1; `asked_BT` None asks for all."""
     c = min(chunk, length - 1)
     pad = -(length - 1) % c
     if asked_BT is None:
       return cls(c=c, num=(length - 1 + pad) // c, pad=pad, asked=None,
-                 order=None)
+                 order=None, mesh=mesh)
     # Asked positions come first, in order, so that blocks hold few others.
     asked = asked_BT[:, 1:]
     return cls(c=c, num=-(-jnp.max(asked.sum(axis=1)) // c), pad=pad,
-               asked=asked, order=jnp.argsort(~asked, axis=1, stable=True))
+               asked=asked, order=sharding.pin_rows(
+                   jnp.argsort(~asked, axis=1, stable=True), mesh), mesh=mesh)
 
   def pack(self, x: jax.Array) -> jax.Array:
     """[B, T - 1, ...] of predicting positions to [B, blocks * c, ...]."""
     if self.order is not None:
-      x = jnp.take_along_axis(x, _columns(self.order, x), axis=1)
+      x = self._taken(x, self.order)
     return jnp.pad(x, ((0, 0), (0, self.pad)) + ((0, 0),) * (x.ndim - 2))
+
+  def _taken(self, x: jax.Array, at_BT: jax.Array) -> jax.Array:
+    hold = functools.partial(sharding.pin_rows, mesh=self.mesh)
+    return hold(jnp.take_along_axis(hold(x), _columns(at_BT, x), axis=1))
 
   def unpack(self, x: jax.Array) -> jax.Array:
     """The inverse of `pack`, aligned with tokens: [B, T, ...].
@@ -333,8 +425,7 @@ class Asked(NamedTuple):
     """
     x = x[:, :x.shape[1] - self.pad]
     if self.order is not None and self.asked is not None:
-      place = jnp.argsort(self.order, axis=1)
-      x = jnp.take_along_axis(x, _columns(place, x), axis=1)
+      x = self._taken(x, jnp.argsort(self.order, axis=1))
       x = jnp.where(_columns(self.asked, x), x, 0)
     return jnp.pad(x, ((0, 0), (1, 0)) + ((0, 0),) * (x.ndim - 2))
 
@@ -347,7 +438,8 @@ def _columns(x_BT: jax.Array, like: jax.Array) -> jax.Array:
 def token_logps(hidden_BTD: jax.Array, head_DV: jax.Array, tokens_BT: jax.Array,
                 asked_BT: jax.Array | None = None, *, temperature: float = 1.0,
                 chunk: int = 512, vocab: int | None = None,
-                vocab_chunk: int = VOCAB_CHUNK) -> tuple[jax.Array, jax.Array]:
+                vocab_chunk: int = VOCAB_CHUNK, mesh: Mesh | None = None
+                ) -> tuple[jax.Array, jax.Array]:
   """The log-prob of each token given those before it, and the entropy there.
 
   Differentiable in hidden states and head, through both outputs. The gradient
@@ -363,6 +455,7 @@ def token_logps(hidden_BTD: jax.Array, head_DV: jax.Array, tokens_BT: jax.Array,
     vocab: the true vocabulary, in ids; columns from it on have no mass. None:
       all columns count, as they do for a sampler.
     vocab_chunk: the ids whose logits exist at a time.
+    mesh: the mesh on which it runs, or None.
 
   Returns:
     (logp_BT, entropy_BT), nats, at least float32, aligned with tokens:
@@ -378,10 +471,10 @@ def token_logps(hidden_BTD: jax.Array, head_DV: jax.Array, tokens_BT: jax.Array,
     return (jnp.zeros((B, T), wide),) * 2
   width = head_DV.shape[1]
   vocab = width if vocab is None else vocab
-  asked = Asked.of(asked_BT, T, chunk)
-  n, v = parts(width, vocab_chunk)
-  kept = n == 1 and B * (T - 1 + asked.pad) * v <= KEPT
-  blocks = Blocks(scaled(temperature), asked.c, n, v, vocab, kept)
+  asked = Asked.of(asked_BT, T, chunk, mesh)
+  blocks = Blocks.of(
+      width, asked.c, temperature=temperature, vocab=vocab, most=vocab_chunk,
+      kept_rows=B * (T - 1 + asked.pad), mesh=mesh)
   logp_BT, entropy_BT = _scores(
       asked.pack(hidden_BTD[:, :-1]), head_DV, asked.pack(tokens_BT[:, 1:]),
       asked.num, blocks)

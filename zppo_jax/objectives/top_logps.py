@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
 from zppo_jax import allowed
@@ -51,7 +52,7 @@ def _of_part(z: jax.Array, part: ArrayLike, top: int,
              b: blocks.Blocks) -> tuple[jax.Array, jax.Array]:
   """The likeliest logits and ids of a part; ties: lower id first."""
   z, places = jax.lax.top_k(z, min(top, b.v))
-  return z, places * b.n + part
+  return z, b.ids(places, part)
 
 
 def _block(hidden_BcD: jax.Array, targets_Bc: jax.Array,
@@ -111,7 +112,8 @@ def describe(hidden_BTD: jax.Array, head_DV: jax.Array, tokens_BT: jax.Array,
              given_BTN: jax.Array | None = None, *, top: int = 0,
              entropy: bool = False, ranks: bool = False, chunk: int,
              vocab: int | None = None, temperature: float = 1.0,
-             vocab_chunk: int = blocks.VOCAB_CHUNK) -> Description:
+             vocab_chunk: int = blocks.VOCAB_CHUNK,
+             mesh: Mesh | None = None) -> Description:
   """Log-probs of tokens, of the likeliest and of given ids, and entropies.
 
   Args:
@@ -131,6 +133,7 @@ def describe(hidden_BTD: jax.Array, head_DV: jax.Array, tokens_BT: jax.Array,
       all columns are ids.
     temperature: logits are divided by it (1 for greedy decoding).
     vocab_chunk: the ids whose logits exist at a time.
+    mesh: the mesh on which it runs, or None.
 
   Raises:
     ValueError: for a `top` outside the vocabulary, or a vocabulary wider than
@@ -148,11 +151,10 @@ def describe(hidden_BTD: jax.Array, head_DV: jax.Array, tokens_BT: jax.Array,
         None if asked_BT is None else more(asked_BT),
         None if given_BTN is None else more(given_BTN), top=top,
         entropy=entropy, ranks=ranks, chunk=chunk, vocab=vocab,
-        temperature=temperature, vocab_chunk=vocab_chunk))
-  asked = blocks.Asked.of(asked_BT, T, chunk)
-  n, v = blocks.parts(width, vocab_chunk)
-  b = blocks.Blocks(temperature=blocks.scaled(temperature), c=asked.c, n=n, v=v,
-                    vocab=vocab, kept=False)
+        temperature=temperature, vocab_chunk=vocab_chunk, mesh=mesh))
+  asked = blocks.Asked.of(asked_BT, T, chunk, mesh)
+  b = blocks.Blocks.of(width, asked.c, temperature=temperature, vocab=vocab,
+                       most=vocab_chunk, mesh=mesh)
   head_nDv = blocks.head_parts(rounded(head_DV, hidden_BTD.dtype), b)
   hidden, targets = asked.pack(hidden_BTD[:, :-1]), asked.pack(tokens_BT[:, 1:])
   given = None if given_BTN is None else asked.pack(given_BTN[:, 1:])
@@ -172,7 +174,8 @@ def describe(hidden_BTD: jax.Array, head_DV: jax.Array, tokens_BT: jax.Array,
 def top_logps(hidden_BTD: jax.Array, head_DV: jax.Array, tokens_BT: jax.Array,
               *, top: int, chunk: int, ranks: bool = False,
               vocab: int | None = None, temperature: float = 1.0,
-              vocab_chunk: int = blocks.VOCAB_CHUNK) -> tuple[jax.Array, ...]:
+              vocab_chunk: int = blocks.VOCAB_CHUNK,
+              mesh: Mesh | None = None) -> tuple[jax.Array, ...]:
   """Log-probs of the tokens and of the `top` likeliest tokens at each position.
 
   If a token is the likeliest, its log-prob equals the first of the top
@@ -191,6 +194,6 @@ def top_logps(hidden_BTD: jax.Array, head_DV: jax.Array, tokens_BT: jax.Array,
   _check(top, 1, width if vocab is None else vocab, width)
   found = describe(
       hidden_BTD, head_DV, tokens_BT, top=top, ranks=ranks, chunk=chunk,
-      vocab=vocab, temperature=temperature, vocab_chunk=vocab_chunk)
+      vocab=vocab, temperature=temperature, vocab_chunk=vocab_chunk, mesh=mesh)
   names = ('logp_BT', 'top_logp_BTK', 'top_id_BTK') + ('rank_BT',) * ranks
   return tuple(getattr(found, name) for name in names)

@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 from jax.typing import ArrayLike, DTypeLike
 
 from zppo_jax import allowed
@@ -284,7 +285,7 @@ def over_vocabulary(
     divergence: Divergence = Divergence(),  # noqa: B008 (frozen)
     target: Target = Target(),  # noqa: B008 (frozen)
     overlap: bool = False, chunk: int = 512,
-    vocab_chunk: int = blocks.VOCAB_CHUNK
+    vocab_chunk: int = blocks.VOCAB_CHUNK, mesh: Mesh | None = None
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
   """The divergence at each token between the two next-token distributions.
 
@@ -309,6 +310,7 @@ def over_vocabulary(
       needs a second pass over the vocabulary.
     chunk: the asked positions per row whose logits exist at a time.
     vocab_chunk: the ids whose logits exist at a time.
+    mesh: the mesh on which both run, or None.
 
   Returns:
     (loss_BT, statistics), nats, at least float32, aligned with tokens:
@@ -331,12 +333,12 @@ def over_vocabulary(
   if T == 1:
     zero = jnp.zeros((B, T), wide)
     return zero, dict.fromkeys(names, zero)
-  asked = blocks.Asked.of(asked_BT, T, chunk)
-  n, v = blocks.parts(student.head_DV.shape[1], vocab_chunk)
-  kept = n == 1 and 2 * B * (T - 1 + asked.pad) * v <= blocks.KEPT
+  asked = blocks.Asked.of(asked_BT, T, chunk, mesh)
   student_blocks, teacher_blocks = (
-      blocks.Blocks(temperature=blocks.scaled(temperature), c=asked.c, n=n,
-                    v=v, vocab=vocab, kept=kept)
+      blocks.Blocks.of(
+          student.head_DV.shape[1], asked.c, temperature=temperature,
+          vocab=vocab, most=vocab_chunk,
+          kept_rows=2 * B * (T - 1 + asked.pad), mesh=mesh)
       for temperature in (student_temperature, teacher_temperature))
   plan = Plan(student=student_blocks, teacher=teacher_blocks,
               divergence=divergence.kind, target=target.kind, overlap=overlap)
