@@ -153,7 +153,8 @@ def _inverse(A):
   i, j = np.indices((n, n))
   between = lambda size: jnp.where(
       (i // size % 2 == 1) & (j // size == i // size - 1), A, 0)
-  X = jax.lax.broadcast_to_rank(jnp.eye(n, dtype=A.dtype), A.ndim) - between(1)
+  one = jnp.eye(n, dtype=A.dtype)
+  X = jax.lax.broadcast_to_rank(one, A.ndim) - between(1)
   for size in (2**m for m in range(1, n.bit_length() - 1)):
     X = X - mul(X, mul(between(size), X))
   return X
