@@ -153,7 +153,7 @@ def torture(home: pathlib.Path, kind: str, kills: int, seed: int,
   """What happened in each attempt, and the differences that they left."""
   rng = np.random.default_rng(seed)
   steps = 4 + 2 * kills
-  whole, ended = home / 'whole', home / 'ended'
+  whole, ended = home / 'whole', home / kind
   if not (whole / 'summary.json').exists():
     codes, _ = wait(launch(whole, steps, processes, devices))
     if any(codes):

@@ -180,7 +180,7 @@ def test_state_shardings(tiny, make_mesh, state_dtype):
 
 
 def test_reshard_to_rollouts(tiny, make_mesh, make_tiny):
-  """One jitted call: widths whole, matrices in the compute type."""
+  """Widths whole, matrices in the compute type; so are params in place."""
   mesh = make_mesh(2, 2, 2)
   model, _ = make_tiny(dtype='bfloat16')
   placed = jax.device_put(tiny[1], sharding.param_shardings(
@@ -192,6 +192,11 @@ def test_reshard_to_rollouts(tiny, make_mesh, make_tiny):
   jax.tree.map(lambda x, p: np.testing.assert_array_equal(
       x.astype(jnp.bfloat16), p.astype(jnp.bfloat16)),
       *jax.device_get((out, layers.unstack(tiny[1]))))
+  for params in (placed, tiny[1]):
+    copy = weight_sync.place_copy(params, model, mesh)
+    jax.tree.map(np.testing.assert_array_equal, *jax.device_get((copy, out)))
+    assert jax.tree.map(lambda x: x.sharding, copy) == jax.tree.map(
+        lambda x: x.sharding, out)
 
 
 def test_leaves_are_copied_one_by_one(make_tiny, make_mesh):
@@ -326,7 +331,8 @@ def parameter_gathers(collectives, shapes, tensor=2):
   for path, leaf in jax.tree_util.tree_leaves_with_path(shapes):
     axes = sharding.param_axes(path)
     for first in (0, 1) if axes[0] == 'layers' else (0,):
-      shard = [size // tensor if sharding.TRAIN_RULES[axis] == 'tensor' else size
+      cut = lambda axis: sharding.TRAIN_RULES[axis] == 'tensor'
+      shard = [size // tensor if cut(axis) else size
                for size, axis in zip(leaf.shape, axes, strict=True)]
       sizes |= {math.prod(s[first:]) for s in (leaf.shape, shard)}
   return [result for op, results, _ in collectives if op == 'all-gather'

@@ -12,7 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 from jax.typing import DTypeLike
 
 from zppo_jax import allowed
@@ -196,20 +196,31 @@ def compile_reshard(model: Model, mesh: Mesh, weights: str = 'same', *,
   return Reshard(tuple(sorted(leaves, key=size, reverse=True)), copy)
 
 
+def _rules_of(params: Any, mesh: Mesh) -> dict | None:
+  """The rule table by which params lie on the mesh; None if by neither."""
+  leaves = jax.tree.leaves(params)
+  if not all(isinstance(x, jax.Array) and isinstance(x.sharding, NamedSharding)
+             and x.sharding.mesh == mesh for x in leaves):
+    return None
+  rules = (sharding.TRAIN_RULES if any('fsdp' in x.sharding.spec
+                                       for x in leaves)
+           else sharding.ROLLOUT_RULES)
+  same = jax.tree.leaves(sharding.param_shardings(params, mesh, rules))
+  return rules if [x.sharding for x in leaves] == same else None
+
+
 def place_copy(params: Any, model: Model, mesh: Mesh,
                weights: str = 'same') -> Any:
   """`rollout_copy` of host or device params, in the rollout sharding. Params
   that lie on the mesh by one of the rule tables are copied leaf by leaf. Of
   shapes it is the shapes of the copy, with their shardings."""
-  leaves = jax.tree.leaves(params)
-  if isinstance(leaves[0], jax.ShapeDtypeStruct):
-    return compile_reshard(model, mesh, weights, like=params).copy
-  for rules in (sharding.ROLLOUT_RULES, sharding.TRAIN_RULES):
-    placed = jax.tree.leaves(sharding.param_shardings(params, mesh, rules))
-    if all(isinstance(x, jax.Array) and x.sharding == s
-           for x, s in zip(leaves, placed, strict=True)):
-      return compile_reshard(model, mesh, weights, like=params, rules=rules)(
-          params)
+  if isinstance(jax.tree.leaves(params)[0], jax.ShapeDtypeStruct):
+    return compile_reshard(model, mesh, weights, like=params,
+                           rules=sharding.ROLLOUT_RULES).copy
+  rules = _rules_of(params, mesh)
+  if rules is not None:
+    return compile_reshard(model, mesh, weights, like=params, rules=rules)(
+        params)
   copy = rollout_copy(params, jnp.dtype(model.config.dtype), weights)
   return jax.device_put(
       copy, sharding.param_shardings(copy, mesh, sharding.ROLLOUT_RULES))
