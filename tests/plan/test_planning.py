@@ -258,6 +258,31 @@ def test_the_record_is_json_with_these_fields(run, decode):
   assert again['step']['tokens'] > 0
 
 
+def test_plans_of_gpus_say_whose_programs_they_are(run, decode):
+  gpu = topologies.parse('gpu:h100:2')
+  text = command.text(small_plan(run, [decode], gpu), None, [])
+  assert 'with plain attention' in text and '40% of 1,979' not in text
+  assert '40% of 989 TFLOP/s' in text and '60% of 3,350 GB/s' in text
+  assert 'LIBTPU_INIT_ARGS' not in text
+
+
+def test_one_limit_serves_all_programs_or_none(run, decode):
+  """The room of the tightest phase holds the largest program, or it does not.
+  """
+  tpu = CPU._replace(platform='tpu', usable=2**30)
+  plan = small_plan(run, [decode], tpu)
+  assert plan.limit == 2**30 - decode.peak.code - sum(
+      decode.peak.beside.values())
+  assert f'{plan.limit // 2**20}, because' in command.text(plan, None, [])
+  other = dataclasses.replace(decode, peak=decode.peak._replace(
+      program='other', usable=2**30, beside={'moments': 2**30 - 2**20},
+      buffers=2**10))
+  both = small_plan(run, [dataclasses.replace(
+      decode, peak=decode.peak._replace(usable=2**30)), other], tpu)
+  assert both.fits and both.limit == 0
+  assert "'other' leaves" in command.text(both, None, [])
+
+
 def test_cost_is_hours_times_chips_times_price(run, decode):
   fast = CPU._replace(flops=1e12, bandwidth=1e9, link=1e9, chips=3)
   plan = small_plan(run, [decode], fast)
