@@ -4,6 +4,7 @@
              [--fork-from=WORKDIR] [--dry-run]
   zppo sft --config=configs/sft.py --workdir=DIR [--config.steps=500 ...]
            [--fork-from=WORKDIR] [--dry-run]
+  zppo hints --config=CONFIG --to=FILE.jsonl [--limit=100]
   zppo pretrain --config=configs/micro_pretrain.py:student --to=FILE
   zppo study --config=studies/headline.py --to=DIR [--cores=0,1]
   zppo models
