@@ -174,7 +174,8 @@ def get_config() -> ConfigDict:
   c.hint = ConfigDict(dict(
       source='teacher',
       cap=512, temperature=0.0,  # of the teacher's reply; open
-      max_characters=2048))  # a longer hint is rejected
+      max_characters=2048,   # a longer hint is rejected
+      material=''))          # a JSONL file of stored hints (zppo hints)
 
   c.optimizer = ConfigDict(dict(
       learning_rate=1e-6, b1=0.9, b2=0.999, eps=1e-8, weight_decay=0.1,

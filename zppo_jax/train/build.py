@@ -167,7 +167,7 @@ def _hint(c, method: methods.Method) -> HintConfig:
   """The section `hint`; its defaults for a method that shows no hints, which
   does not read it."""
   section = HintConfig(**c.hint)
-  return section if 'hint' in method.reformulations else DEFAULT
+  return section.opened() if 'hint' in method.reformulations else DEFAULT
 
 
 def _correction(c) -> tuple[importance.Correction, bool]:
@@ -202,7 +202,7 @@ def _questions(c, method: methods.Method) -> Questions:
       method.visited(hint)):
     checks.responses(words_of(source.pool))
   if 'hint' in method.reformulations and hint.stored:
-    checks.stored_hints(c.method, words_of(source.pool))
+    checks.stored_hints(c.method, words_of(source.pool), hint)
   if parts_of.stored_states(c, method):
     checks.stored_states(c.method, words_of(source.pool))
   return Questions(task=tasks.graded_by(task, verifier), source=source,

@@ -99,6 +99,7 @@ def update(run: Run, state: TrainState, minibatches):
   alone would shrink weights from which nothing was learnt. Later idle steps
   make theirs, in which the momentum of earlier steps continues.
   """
+  run.notice.check()  # the first optimizer step takes the state over
   minibatches = _penalised_later(run, state, minibatches)
   if not any(of.batches for of in minibatches) and not _moved(state):
     count = len(minibatches)

@@ -140,8 +140,7 @@ def _own(context: TeacherContext) -> Teacher:
         "teacher.kind is 'own', whose weights lie where the student's lie: "
         "teacher.mesh must be all 0 and teacher.rollout_weights 'same'")
   if section.weights == 'folder':
-    with c.unlocked():
-      spec = c.student.copy_and_resolve_references()
+    spec = c.student.copy_and_resolve_references()
     spec.weights = section.folder
     loaded = context.load(spec, lambda like: placed(
         like, mesh, sharding.ROLLOUT_RULES), c.student.thinking,

@@ -52,7 +52,7 @@ def _pull(params, batch, beside: Beside):
   loss = 0.5 * sum(
       jnp.sum((p - jax.lax.stop_gradient(t)) ** 2) for p, t in zip(
           jax.tree.leaves(params), jax.tree.leaves(beside.frozen['teacher']),
-          strict=True)) + batch
+          strict=True)) + batch.sum()
   return loss, update.no_sums()
 
 
@@ -74,7 +74,7 @@ def test_the_update_reads_and_moves_the_copy(config, tiny, make_mesh):
       follow=config.follow)
   want = own = 0.0
   for i in range(1, 4):
-    state, *_ = run(state, [jnp.zeros(2)[0]], 1.0)
+    state, *_ = run(state, [jnp.zeros(2)], 1.0)
     teacher = want if config.weights == 'live' else own
     want -= 0.5 * (want + 1.0 - teacher)
     if config.weights == 'ema':
@@ -124,21 +124,21 @@ def test_the_live_policy_in_the_same_context_teaches_nothing():
 
 
 def test_averages_at_the_ends_are_live_and_frozen_in_a_run():
-  """A teacher that reads a hint, inside the update and in stored scores."""
+  """A teacher that reads a hint, in stored scores; the test above has the pass
+  inside the update."""
   hint = {'distil.context': 'hint', 'optimizer.eps': 1e-3}
-  for method in ('opd_reverse', 'opd_k2'):
-    run = {name: trained(own_config(method, weights, **hint, **more))[0]
-           for name, weights, more in (
-               ('live', 'live', {}), ('frozen', 'frozen', {}),
-               ('one', 'ema', {'teacher.own.rate': 1.0}),
-               ('none', 'ema', {'teacher.own.rate': 0.0}))}
-    assert apart(run['live'], run['one']) < 1e-6
-    assert apart(run['frozen'], run['none']) < 1e-5
-    assert apart(run['live'], run['frozen']) > 1e-5
+  run = {name: trained(own_config('opd_k2', weights, **hint, **more))[0]
+         for name, weights, more in (
+             ('live', 'live', {}), ('frozen', 'frozen', {}),
+             ('one', 'ema', {'teacher.own.rate': 1.0}),
+             ('none', 'ema', {'teacher.own.rate': 0.0}))}
+  assert apart(run['live'], run['one']) == 0
+  assert apart(run['frozen'], run['none']) == 0
+  assert apart(run['live'], run['frozen']) > 1e-5
 
 
 def test_a_resumed_run_has_the_same_copy_to_the_bit(tmp_path):
-  """Stopped after two of four steps, and straight through."""
+  """Stopped after one of three steps, and straight through."""
   def go(path, steps):
     c = own_config('opd_k2', 'ema', **{'distil.context': 'hint'})
     c.steps, c.checkpoint.every = steps, 1
@@ -148,9 +148,9 @@ def test_a_resumed_run_has_the_same_copy_to_the_bit(tmp_path):
     return [{k: v for k, v in row.items() if not k.startswith('time/')
              and not k.startswith('compilations/') and k != 'learning_rate'}
             for row in rows]
-  straight = go(tmp_path / 'straight', 4)
-  go(tmp_path / 'stopped', 2)
-  assert go(tmp_path / 'stopped', 4) == straight
+  straight = go(tmp_path / 'straight', 3)
+  go(tmp_path / 'stopped', 1)
+  assert go(tmp_path / 'stopped', 3) == straight
   final = [(tmp_path / name / 'final.safetensors').read_bytes()
            for name in ('straight', 'stopped')]
   assert final[0] == final[1]
@@ -158,7 +158,7 @@ def test_a_resumed_run_has_the_same_copy_to_the_bit(tmp_path):
 
 def test_a_fork_starts_its_copy_at_the_params(tmp_path):
   """From a run without a copy, and back to one without."""
-  plain = make_config('opd_k2')
+  plain = make_config('opd_k2', **{'data.pool.hints': True})
   plain.steps = 1
   loop.main(plain, tmp_path / 'plain')
   c = own_config('opd_k2', 'lagged', **{'teacher.own.lag': 9})

@@ -54,10 +54,6 @@ from zppo_jax.records import (
 
 # What `reflection` discloses besides the attempt, level by level.
 LEVELS = ('attempt', 'verdict', 'answer', 'reference', 'sibling')
-# Fields of a row of the material, beside 'id'.
-FIELDS = ('hint', 'notes', 'document', 'slice', 'caption', 'peers')
-
-
 class Untaught(enum.IntEnum):
   """Why a rollout has no lesson."""
   ABSENT = 0  # there is nothing to show
@@ -75,8 +71,7 @@ class Material:
   Attributes:
     seed, step: they key the draws.
     level: what `reflection` discloses, an index of LEVELS.
-    texts: question id -> field of FIELDS -> text; of 'peers' a tuple of texts.
-      The id '*' stands for every question without an entry of its own.
+    texts: as material.read returns them.
   """
   seed: int = 0
   step: int = 0
@@ -288,7 +283,7 @@ class Context(NamedTuple):
   Attributes:
     build: (question, group, rollout, material) -> what is shown.
     words: keys of Wording.contexts without which it shows nothing.
-    needs: a field of FIELDS without which it shows nothing; ''.
+    needs: a field of material.FIELDS without which it shows nothing; ''.
     of_question: whether all rollouts of a group have one prompt.
     attempt: whether it shows the rollout itself, by design.
   """

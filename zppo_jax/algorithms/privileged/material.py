@@ -1,7 +1,7 @@
 """The file of `distil.material`: texts for contexts, by question.
 
 A line of the file is a JSON object with 'id', the id of a question or '*' for
-every question without a line of its own, and some of contexts.FIELDS:
+every question without a line of its own, and some of FIELDS:
 
   {"id": "*", "notes": "Check the units first."}
   {"id": "q1", "document": "...", "peers": ["4 + 5 = 9 \\boxed{9}"]}
@@ -12,7 +12,9 @@ import pathlib
 from collections.abc import Mapping
 
 from zppo_jax import allowed
-from zppo_jax.algorithms.privileged.contexts import FIELDS
+
+# Fields of a line beside 'id': texts, and a list of them for 'peers'.
+FIELDS = ('hint', 'notes', 'document', 'slice', 'caption', 'peers')
 
 
 def _row(line: str, where: str) -> tuple[str, dict[str, object]]:
@@ -36,8 +38,13 @@ def _row(line: str, where: str) -> tuple[str, dict[str, object]]:
   return name, out
 
 
-def read(path: str) -> Mapping[str, Mapping[str, object]]:
+def read(path: str, name_of: str = 'distil.material'
+         ) -> Mapping[str, Mapping[str, object]]:
   """Texts by question id and field; {} for the path ''.
+
+  Args:
+    path: the file.
+    name_of: the config field that names it, for errors.
 
   Raises:
     FileNotFoundError: naming the field of the config and the path.
@@ -48,7 +55,7 @@ def read(path: str) -> Mapping[str, Mapping[str, object]]:
     return {}
   file = pathlib.Path(path)
   if not file.is_file():
-    raise FileNotFoundError(f'distil.material is {path!r}; no such file')
+    raise FileNotFoundError(f'{name_of} is {path!r}; no such file')
   texts: dict[str, dict[str, object]] = {}
   for number, line in enumerate(
       file.read_text(encoding='utf-8').splitlines(), 1):
