@@ -269,6 +269,34 @@ def test_cost_is_hours_times_chips_times_price(run, decode):
   assert 'at 2.5 per chip-hour' in command.text(plan, 2.5, [])
 
 
+def test_the_command_writes_json_and_says_by_its_status_what_fits(
+    decode, monkeypatch, tmp_path, capsys):
+  """The embedded world on eight devices; every program is the one above."""
+  analysis = decode.analysis
+  monkeypatch.setattr(compiling, 'analysis', lambda *_: analysis)
+  argv = ['plan', f'--config={CONFIGS / "micro.py"}', '--topology=cpu:8',
+          f'--json={tmp_path / "plan.json"}']
+  main.main(argv)
+  out = capsys.readouterr()
+  record = json.loads((tmp_path / 'plan.json').read_text())
+  assert record['fits'] and record['changed'] == {'mesh.fsdp': 8}
+  assert [p['name'] for p in record['programs']] == [
+      'reshard', 'student prefill', 'student decode', 'teacher prefill',
+      'teacher decode', 'teacher decode (greedy)', 'scoring', 'update',
+      'optimizer', 'evaluation prefill', 'evaluation decode (greedy)']
+  assert list(record['phases']) == ['reshard', 'rollouts', 'teacher', 'scoring',
+                                    'update', 'evaluation']
+  assert 'It fits.' in out.out and '--config.mesh.fsdp=8' in out.out
+  assert 'update: ' in out.err  # it says what is compiled
+  huge = dataclasses.replace(analysis, memory=2**50)
+  monkeypatch.setattr(compiling, 'analysis', lambda *_: huge)
+  monkeypatch.setattr(suggestions, 'of_plan', lambda plan: [])
+  with pytest.raises(SystemExit) as status:
+    main.main(argv)
+  assert status.value.code == 1
+  assert 'It does not fit.' in capsys.readouterr().out
+
+
 @pytest.mark.parametrize('flag, message', [
     ('--topology=v9:2', 'must be a kind and a size'),
     ('--topology=cpu:8 --price=much', '--price is nan; it must be >= 0'),
