@@ -47,9 +47,10 @@ def batch_of(layout):
   return packing.pad_rows(rows, shape.units, shape.length, num_axes=3)
 
 
-def gradient_of(**fields):
+def gradient_of(mesh=None, **fields):
   """(the gradient of the policy loss as a function, params)."""
-  model = models.build('qwen3_5', **{**FIELDS, **fields})
+  model = models.on_mesh(
+      models.build('qwen3_5', **{**FIELDS, **fields}), mesh)
   return jax.grad(functools.partial(
       update.policy_loss, model=model, temperature=0.9, chunk=8,
       old_logps=update.own_old_logps, loss=functools.partial(
