@@ -74,6 +74,34 @@ def test_weights_that_are_not_here_have_the_shapes_of_their_preset():
     abstract.network(base.student, 'student')
 
 
+@pytest.mark.parametrize('changes, message', [
+    ({'method': 'sft'}, "method is 'sft'"),
+    ({'teacher.kind': 'panel'}, "teacher.kind is 'panel'")])
+def test_runs_of_other_kinds_are_refused(changes, message):
+  with pytest.raises(ValueError, match=message):
+    abstract.run_of(config(**changes), CPU)
+
+
+@pytest.mark.parametrize('changes', [
+    {'method': 'opd_reverse', 'distil.support': 'sampled'},
+    {'method': 'opd_reverse', 'teacher.kind': 'endpoint',
+     'distil.support': 'sampled'},
+    {'method': 'zppo', 'teacher.kind': 'endpoint'},
+    {'method': 'on_distill', 'algorithm.updates': 1}])
+def test_methods_have_the_programs_of_their_teachers(changes):
+  """Stored scores need a pass of the teacher, whole vocabularies read its
+  weights inside the update, and endpoints have no program here."""
+  c = config(**changes)
+  made = programs.of_run(abstract.run_of(c, CPU), c)
+  names = [p.name for p in made]
+  here = c.teacher.kind == 'in_process'
+  stored = c.distil.support == 'sampled'
+  assert ('teacher scoring' in names) == (here and stored)
+  assert 'teacher prefill' not in names
+  update = next(p for p in made if p.name == 'update')
+  assert ('teacher copy' in update.reads) == (c.method == 'on_distill')
+
+
 def test_standing_parts_are_those_of_a_real_run(run):
   """The parameters of the embedded world on two devices, counted by XLA."""
   found = programs.standing(run)
