@@ -16,6 +16,7 @@ import json
 import math
 import pathlib
 import platform
+from typing import Any
 
 import jax
 import numpy as np
@@ -35,8 +36,8 @@ PASSES = 2  # a model runs over prompts, and over responses behind them
 TARGETS = {'advantage': np.zeros(0, np.float32)}
 
 
-def compiled(family: str, devices: int) -> tuple[str, models.Model]:
-  """(HLO of the gradient of one prompt per device, the model)."""
+def compiled(family: str, devices: int) -> tuple[Any, models.Model]:
+  """(the compiled gradient of one prompt per device, the model)."""
   mesh = sharding.make_mesh(
       sharding.MeshConfig(fsdp=devices), jax.devices()[:devices])
   fields = {**random_models.FIELDS[family], 'remat': 'full'}
@@ -56,7 +57,7 @@ def compiled(family: str, devices: int) -> tuple[str, models.Model]:
       model.num_axes, TARGETS)
   return programs['accumulate_fn'].lower(
       programs['zeros_fn'].eval_shape(params), params, batch
-  ).compile().as_text(), model
+  ).compile(), model
 
 
 def received(found: list[hlo.Collective], devices: int) -> dict[str, float]:
@@ -105,23 +106,26 @@ def predicted(model: models.Model, devices: int) -> dict[str, float]:
 
 def measure(family: str, devices: int) -> dict:
   """A record of a family on so many devices."""
-  text, model = compiled(family, devices)
+  program, model = compiled(family, devices)
+  text = program.as_text()
   found = hlo.collectives(text)
   return {'family': family, 'devices': devices, 'flops': hlo.flops(text),
+          'temporaries': program.memory_analysis().temp_size_in_bytes,
           'received': received(found, devices),
           'predicted': predicted(model, devices)}
 
 
 def table(data: dict) -> str:
   """Markdown of the results: a line per family and number of devices."""
-  lines = ['| family | devices | FLOPs of a device | gathered: counted, '
-           'predicted | summed: counted, predicted | moved otherwise |',
-           '|---|---|---|---|---|---|']
+  lines = ['| family | devices | FLOPs of a device | its temporaries | '
+           'gathered: counted, predicted | summed: counted, predicted | '
+           'moved otherwise |', '|---|---|---|---|---|---|---|']
   for one in data['records']:
     kib = lambda of, kind: f'{of.get(kind, 0) / 1024:,.0f}'  # noqa: B023
     other = math.fsum(x for kind, x in one['received'].items()
                       if kind not in one['predicted'])
-    cells = [one['family'], str(one['devices']), f'{one["flops"] / 1e6:,.1f} M']
+    cells = [one['family'], str(one['devices']), f'{one["flops"] / 1e6:,.1f} M',
+             f'{one["temporaries"] / 2**20:.1f} MiB']
     cells += [f'{kib(one["received"], kind)}, {kib(one["predicted"], kind)} KiB'
               for kind in one['predicted']]
     lines.append('| ' + ' | '.join([*cells, f'{other / 1024:,.0f} KiB']) + ' |')

@@ -44,7 +44,7 @@ def get_config() -> ConfigDict:
       second_moment_dtype='', schedule='cosine', warmup_steps=0,
       schedule_steps=0, total_updates=0))
 
-  c.mesh = ConfigDict(dict(data=1, fsdp=1, tensor=1))
+  c.mesh = ConfigDict(dict(data=1, fsdp=1, tensor=1, slices=1))
 
   c.shapes = ConfigDict(dict(
       row_buckets=(2048, 8192),  # tokens of a row

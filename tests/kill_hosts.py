@@ -32,7 +32,7 @@ from tests.kill_and_resume import PHASES, ROOT, differences
 from zppo_jax.devices import hosts
 
 # Phases in which only the first process does something.
-OF_FIRST = ('line',)
+OF_FIRST = ('line', 'torn')
 MESH = {1: (1, 1), 2: (2, 1), 4: (2, 2)}  # devices -> (data, fsdp)
 
 

@@ -74,6 +74,34 @@ def test_weights_that_are_not_here_have_the_shapes_of_their_preset():
     abstract.network(base.student, 'student')
 
 
+@pytest.mark.parametrize('changes, message', [
+    ({'method': 'sft'}, "method is 'sft'"),
+    ({'teacher.kind': 'panel'}, "teacher.kind is 'panel'")])
+def test_runs_of_other_kinds_are_refused(changes, message):
+  with pytest.raises(ValueError, match=message):
+    abstract.run_of(config(**changes), CPU)
+
+
+@pytest.mark.parametrize('changes', [
+    {'method': 'opd_reverse', 'distil.support': 'sampled'},
+    {'method': 'opd_reverse', 'teacher.kind': 'endpoint',
+     'distil.support': 'sampled'},
+    {'method': 'zppo', 'teacher.kind': 'endpoint'},
+    {'method': 'on_distill', 'algorithm.updates': 1}])
+def test_methods_have_the_programs_of_their_teachers(changes):
+  """Stored scores need a pass of the teacher, whole vocabularies read its
+  weights inside the update, and endpoints have no program here."""
+  c = config(**changes)
+  made = programs.of_run(abstract.run_of(c, CPU), c)
+  names = [p.name for p in made]
+  here = c.teacher.kind == 'in_process'
+  stored = c.distil.support == 'sampled'
+  assert ('teacher scoring' in names) == (here and stored)
+  assert 'teacher prefill' not in names
+  update = next(p for p in made if p.name == 'update')
+  assert ('teacher copy' in update.reads) == (c.method == 'on_distill')
+
+
 def test_standing_parts_are_those_of_a_real_run(run):
   """The parameters of the embedded world on two devices, counted by XLA."""
   found = programs.standing(run)
@@ -258,6 +286,31 @@ def test_the_record_is_json_with_these_fields(run, decode):
   assert again['step']['tokens'] > 0
 
 
+def test_plans_of_gpus_say_whose_programs_they_are(run, decode):
+  gpu = topologies.parse('gpu:h100:2')
+  text = command.text(small_plan(run, [decode], gpu), None, [])
+  assert 'with plain attention' in text and '40% of 1,979' not in text
+  assert '40% of 989 TFLOP/s' in text and '60% of 3,350 GB/s' in text
+  assert 'LIBTPU_INIT_ARGS' not in text
+
+
+def test_one_limit_serves_all_programs_or_none(run, decode):
+  """The room of the tightest phase holds the largest program, or it does not.
+  """
+  tpu = CPU._replace(platform='tpu', usable=2**30)
+  plan = small_plan(run, [decode], tpu)
+  assert plan.limit == 2**30 - decode.peak.code - sum(
+      decode.peak.beside.values())
+  assert f'{plan.limit // 2**20}, because' in command.text(plan, None, [])
+  other = dataclasses.replace(decode, peak=decode.peak._replace(
+      program='other', usable=2**30, beside={'moments': 2**30 - 2**20},
+      buffers=2**10))
+  both = small_plan(run, [dataclasses.replace(
+      decode, peak=decode.peak._replace(usable=2**30)), other], tpu)
+  assert both.fits and both.limit == 0
+  assert "'other' leaves" in command.text(both, None, [])
+
+
 def test_cost_is_hours_times_chips_times_price(run, decode):
   fast = CPU._replace(flops=1e12, bandwidth=1e9, link=1e9, chips=3)
   plan = small_plan(run, [decode], fast)
@@ -267,6 +320,34 @@ def test_cost_is_hours_times_chips_times_price(run, decode):
   assert command.cost(plan, None) is None
   assert 'give --price' in command.text(plan, None, [])
   assert 'at 2.5 per chip-hour' in command.text(plan, 2.5, [])
+
+
+def test_the_command_writes_json_and_says_by_its_status_what_fits(
+    decode, monkeypatch, tmp_path, capsys):
+  """The embedded world on eight devices; every program is the one above."""
+  analysis = decode.analysis
+  monkeypatch.setattr(compiling, 'analysis', lambda *_: analysis)
+  argv = ['plan', f'--config={CONFIGS / "micro.py"}', '--topology=cpu:8',
+          f'--json={tmp_path / "plan.json"}']
+  main.main(argv)
+  out = capsys.readouterr()
+  record = json.loads((tmp_path / 'plan.json').read_text())
+  assert record['fits'] and record['changed'] == {'mesh.fsdp': 8}
+  assert [p['name'] for p in record['programs']] == [
+      'reshard', 'student prefill', 'student decode', 'teacher prefill',
+      'teacher decode', 'teacher decode (greedy)', 'scoring', 'update',
+      'optimizer', 'evaluation prefill', 'evaluation decode (greedy)']
+  assert list(record['phases']) == ['reshard', 'rollouts', 'teacher', 'scoring',
+                                    'update', 'evaluation']
+  assert 'It fits.' in out.out and '--config.mesh.fsdp=8' in out.out
+  assert 'update: ' in out.err  # it says what is compiled
+  huge = dataclasses.replace(analysis, memory=2**50)
+  monkeypatch.setattr(compiling, 'analysis', lambda *_: huge)
+  monkeypatch.setattr(suggestions, 'of_plan', lambda plan: [])
+  with pytest.raises(SystemExit) as status:
+    main.main(argv)
+  assert status.value.code == 1
+  assert 'It does not fit.' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize('flag, message', [

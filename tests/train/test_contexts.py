@@ -38,7 +38,8 @@ def config(method, context, **changes):
 
 
 @pytest.mark.parametrize('context, layout', [
-    ('hint', 'shared'), ('demonstration', 'packed')])
+    ('hint', 'shared'),
+    pytest.param('demonstration', 'packed', marks=pytest.mark.slow)])
 def test_every_form_and_layout_reads_the_same_context(context, layout):
   """The pass inside the update, of a prompt per question and per rollout, has
   the gradient of the stored pass over all ids, which scores sequence by
@@ -79,6 +80,7 @@ def test_steps_with_a_context_are_counted():
       len(r.tokens) for g in made.groups for r in g.rollouts)
 
 
+@pytest.mark.slow
 def test_untaught_rollouts_keep_their_advantages():
   """GRPO and distillation where no rollout has a lesson: GRPO's gradient."""
   groups = [dataclasses.replace(g, prompt=dataclasses.replace(

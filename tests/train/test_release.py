@@ -32,9 +32,9 @@ def test_caches_and_rollout_copy_make_room(monkeypatch):
     return nbytes([x for x in jax.live_arrays()
                    if id(x) not in mine | earlier])
 
-  def updated(state, batches, count):
+  def updated(state, batches, count, **options):
     beside.append(others(state, batches))
-    return run.update_fn(state, batches, count)
+    return run.update_fn(state, batches, count, **options)
 
   empty = engine.programs.empty
   monkeypatch.setattr(engine.programs, 'empty', lambda shape: (

@@ -238,6 +238,17 @@ def make_surrogate_and_divergence(context: losses.LossContext) -> losses.Loss:
                        make_divergence(context)))
 
 
+def make_surrogate_and_released_ptd(context: losses.LossContext
+                                    ) -> losses.Loss:
+  """The clipped surrogate + coefficient x the released form of PTD-PO, whose
+  gradient is 0 (distillation_losses.released_ptd)."""
+  term = functools.partial(
+      distillation_losses.released_ptd, vocab=context.vocab,
+      student_temperature=context.algorithm.temperature, chunk=context.chunk)
+  return losses.added((losses.make_clipped_surrogate(context),
+                       _scaled(context, term)))
+
+
 def make_estimate(context: losses.LossContext, *, kind: str) -> losses.Loss:
   """coefficient x an estimator of estimators.ESTIMATORS."""
   return _scaled(context, functools.partial(

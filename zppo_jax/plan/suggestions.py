@@ -160,30 +160,22 @@ def _verified(plan: Plan, changes: dict[str, Any],
                     highest / topology.usable)
 
 
-def of_plan(plan: Plan, tries: int = 12) -> list[Suggestion]:
+def of_plan(plan: Plan, tries: int = 8) -> list[Suggestion]:
   """At most NUMBER suggestions for a plan that does not fit: settings on the
-  same devices, and a larger slice.
+  same devices first, then a larger slice, then other settings.
 
   Args:
     plan: the plan.
-    tries: the most changes that are planned.
+    tries: the most settings, and the most slices, that are planned.
   """
   if plan.fits:
     return []
-  out = []
-  for changes in candidates(plan)[:tries]:
-    if (found := _verified(plan, changes)) is not None:
-      out.append(found)
-      break
-  for name in larger(plan.topology):
-    if (found := _verified(plan, {}, name)) is not None:
-      out.append(found)
-      break
-  if len(out) < NUMBER:
-    for changes in candidates(plan)[:tries]:
-      if out and changes == out[0].changes:
-        continue
-      if (found := _verified(plan, changes)) is not None:
-        out.append(found)
-        break
-  return out[:NUMBER]
+  settings = iter(candidates(plan)[:tries])
+  slices = itertools.islice(larger(plan.topology), tries)
+  attempts = (
+      (found for changes in settings
+       if (found := _verified(plan, changes)) is not None),
+      (found for name in slices
+       if (found := _verified(plan, {}, name)) is not None))
+  out = [found for attempt in attempts if (found := next(attempt, None))]
+  return out + list(itertools.islice(attempts[0], NUMBER - len(out)))

@@ -8,6 +8,7 @@ when it is complete. No pickle is used.
 
 import dataclasses
 import errno
+import functools
 import json
 import logging
 import os
@@ -24,7 +25,7 @@ import orbax.checkpoint as ocp
 
 from zppo_jax import allowed
 from zppo_jax.arrays import FollowedState, TrainState
-from zppo_jax.devices import disk, hosts
+from zppo_jax.devices import disk, hosts, sharding
 from zppo_jax.learner import states
 
 FORMAT = 1
@@ -90,10 +91,17 @@ def checksums(tree) -> dict[str, int]:
   return {jax.tree_util.keystr(path): int(value) for path, value in leaves}
 
 
-@jax.jit
+@functools.cache
+def _fingerprint_fn(mesh):
+  def stacked(tree):
+    return jnp.stack([leaf_checksum(x) for x in jax.tree.leaves(tree)])
+  return jax.jit(stacked, out_shardings=sharding.replicated(mesh))
+
+
 def fingerprint(tree) -> jax.Array:
-  """uint32 [leaves]: their checksums, on the device."""
-  return jnp.stack([leaf_checksum(x) for x in jax.tree.leaves(tree)])
+  """uint32 [leaves]: the checksums of leaves on a mesh, whole on each device
+  and perhaps not computed yet."""
+  return _fingerprint_fn(jax.tree.leaves(tree)[0].sharding.mesh)(tree)
 
 
 def leaf_types(tree) -> dict[str, str]:

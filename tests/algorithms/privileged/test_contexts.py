@@ -163,6 +163,10 @@ def test_only_itself_is_no_sibling():
   assert read('sibling', twice, 0) is Untaught.ITSELF
   assert read('sibling', twice, 1) is Untaught.ITSELF
   assert read('sibling', twice, 2) == shown(RIGHT)
+  # A duplicate leaves the draw to the others.
+  third = group(rollout(), rollout(), OTHER)
+  assert {read('sibling', third, step=step) for step in range(20)} == {
+      shown(OTHER.text)}
   spaced = dataclasses.replace(rollout(), text=f' {RIGHT}\n')
   assert read('sibling', group(rollout(), spaced)) is Untaught.ITSELF
 
