@@ -5,9 +5,10 @@
 
 The program is the gradient of one micro-batch, as training compiles it, from
 abstract arguments: bfloat16, remat full, prompts shared. Seconds are those of
-the processor (user and system) in this process, so that other work on the
-machine counts little; tracing and lowering are apart from compiling. Needs the
-package libtpu.
+the processor (user and system) in this process, because other work on the
+machine lengthens the others; tracing and lowering are apart from compiling. The
+file holds a list, to which each run adds its record, so that revisions can be
+measured by turns. Needs the package libtpu.
 """
 
 import argparse
@@ -19,10 +20,9 @@ import resource
 import sys
 import time
 
-import jax
 import numpy as np
 
-from zppo_jax import models
+from zppo_jax import allowed, models
 from zppo_jax.devices import sharding
 from zppo_jax.learner import layouts, optimizers, states, update
 from zppo_jax.objectives import losses
@@ -37,8 +37,11 @@ def model_of(preset: str, mesh, layers: int = 0) -> models.Model:
     preset: a key of presets.PRESETS.
     mesh: the mesh.
     layers: the number of layers; 0: its own.
+
+  Raises:
+    KeyError: for an unknown preset.
   """
-  config = presets.PRESETS[preset].config
+  config = allowed.known('--model', preset, presets.PRESETS).config
   found = families.FAMILIES[config['model_type']].from_hub(config)
   fields = {**vars(found), 'dtype': 'bfloat16', 'remat': 'full'}
   if layers:
@@ -46,9 +49,9 @@ def model_of(preset: str, mesh, layers: int = 0) -> models.Model:
   return models.on_mesh(models.build(config['model_type'], **fields), mesh)
 
 
-def lowered(model, mesh, rows: int, prompt: int, response: int):
-  """A function that lowers the update of `rows` responses of one prompt per
-  batch shard; without a prompt, rows hold their own."""
+def lowering(model, mesh, rows: int, prompt: int, response: int):
+  """A function that lowers the gradient of one prompt per batch shard, with
+  `rows` responses behind it."""
   tx = optimizers.adamw(optimizers.AdamWConfig())
   shardings = states.state_shardings(model, tx, mesh)
   parts = update.compile_update(
@@ -75,26 +78,24 @@ def timed(f):
 
 
 def measure(flags) -> dict:
+  """The record of a program: seconds, lines of the program before and after
+  compilation, bytes per device."""
   from jax.experimental import topologies
-  devices = topologies.get_topology_desc(
-      platform='tpu', topology_name=flags.topology).devices
-  mesh = sharding.make_mesh(sharding.MeshConfig(
-      *(int(n) for n in flags.mesh.split('x'))), devices)
+  mesh = sharding.make_mesh(
+      sharding.MeshConfig(*(int(n) for n in flags.mesh.split('x'))),
+      topologies.get_topology_desc(
+          platform='tpu', topology_name=flags.topology).devices)
   model = model_of(flags.model, mesh, flags.layers)
   program, lower_s, _ = timed(
-      lowered(model, mesh, flags.rows, flags.prompt, flags.response))
-  stablehlo = len(program.as_text().splitlines())
+      lowering(model, mesh, flags.rows, flags.prompt, flags.response))
   compiled, compile_s, wall_s = timed(program.compile)
   memory = compiled.memory_analysis()
-  if flags.dump:
-    flags.dump.write_text(compiled.as_text())
-  hlo = compiled.as_text()
   return {
       'lower_s': lower_s, 'compile_s': compile_s, 'compile_wall_s': wall_s,
-      'stablehlo_lines': stablehlo, 'hlo_lines': hlo.count('\n'),
+      'stablehlo_lines': program.as_text().count('\n'),
+      'hlo_lines': compiled.as_text().count('\n'),
       'arguments': memory.argument_size_in_bytes,
-      'temporaries': memory.temp_size_in_bytes,
-      'peak': getattr(memory, 'peak_memory_in_bytes', None)}
+      'temporaries': memory.temp_size_in_bytes}
 
 
 def main(argv=None) -> None:
@@ -107,17 +108,18 @@ def main(argv=None) -> None:
   parser.add_argument('--prompt', type=int, default=8704)
   parser.add_argument('--response', type=int, default=12288)
   parser.add_argument('--layers', type=int, default=0)
-  parser.add_argument('--dump', type=pathlib.Path)
-  parser.add_argument('--to', type=pathlib.Path)
+  parser.add_argument('--to', type=pathlib.Path, required=True)
   flags = parser.parse_args(argv)
+  for name in ('rows', 'prompt', 'response'):
+    allowed.number(f'--{name}', getattr(flags, name), '>= 1')
   os.environ.setdefault('TPU_SKIP_MDS_QUERY', '1')
   given = sys.argv[1:] if argv is None else argv
   found = {'command': ' '.join(['python -m benchmarks.compile_time', *given]),
            'machine': machine(), **measure(flags)}
-  print(json.dumps(found), flush=True)
-  if flags.to:
-    flags.to.parent.mkdir(parents=True, exist_ok=True)
-    flags.to.write_text(json.dumps(found, indent=1) + '\n')
+  print(json.dumps(found))
+  flags.to.parent.mkdir(parents=True, exist_ok=True)
+  earlier = json.loads(flags.to.read_text()) if flags.to.exists() else []
+  flags.to.write_text(json.dumps([*earlier, found], indent=1) + '\n')
 
 
 if __name__ == '__main__':

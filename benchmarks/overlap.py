@@ -111,7 +111,6 @@ def train(url: str, path: pathlib.Path, steps: int, seed: int, overlap: bool,
 
   loop.train_step, loop.build = timed, without_summaries
   loop.main(config(url, steps, seed, overlap), path)
-  begun.append(time.perf_counter())
   (path / 'begun.json').write_text(json.dumps(begun))
 
 
@@ -141,7 +140,7 @@ def main() -> None:
   parser = argparse.ArgumentParser(
       description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
   parser.add_argument('--to', type=pathlib.Path, required=True)
-  parser.add_argument('--steps', type=int, default=8)
+  parser.add_argument('--steps', type=int, default=10)
   parser.add_argument('--turns', type=int, default=2)
   parser.add_argument('--seed', type=int, default=0)
   parser.add_argument('--step_ms', type=float, default=12.0)
@@ -181,7 +180,9 @@ def main() -> None:
                                   for order in ORDERS)))
   medians = {order: statistics.median(seconds[order]) for order in ORDERS}
   print(json.dumps({
-      'command': ' '.join(['python -m benchmarks.overlap', *sys.argv[1:]]),
+      'command': f'python -m benchmarks.overlap --steps={args.steps} '
+                 f'--turns={args.turns} --seed={args.seed} '
+                 f'--step_ms={args.step_ms:g}',
       'seed': args.seed, 'machine': machine(), 'teacher_s': SECONDS,
       'step_ms': args.step_ms,
       'lengths': {'least': LEAST, 'median_behind': MEDIAN, 'sigma': SIGMA,

@@ -38,7 +38,7 @@ def get_config() -> ConfigDict:
       # use the trained weights (docs/performance.md has the log-prob gaps).
       rollout_weights='same'))
   c.teacher = ConfigDict(dict(
-      # Or 'endpoint', 'stored', 'panel' (docs/teachers.md).
+      # Or 'own', 'endpoint', 'stored', 'panel' (docs/teachers.md).
       kind='in_process',
       weights='', dtype='bfloat16', remat='none', unroll=1, attention='auto',
       end_tokens=(),         # like the student's: it answers the same prompts
@@ -56,6 +56,11 @@ def get_config() -> ConfigDict:
   # kind 'panel': NAME -> fields of this section; the source of a question ->
   # 'NAME', or '0.7 NAME + 0.3 NAME' for averaged scores; '*' is any other.
   c.teacher.panel = ConfigDict(dict(members=ConfigDict(), routes=ConfigDict()))
+  # kind 'own', a teacher of the student's own weights: 'frozen' (initial ones),
+  # 'live', 'lagged' (copied every `lag` optimizer steps), 'ema' (moved by
+  # `rate` after each of them), 'folder' (other weights of the same model).
+  c.teacher.own = ConfigDict(dict(weights='frozen', lag=10, rate=0.05,
+                                  folder=''))
   c.teacher.endpoint = ConfigDict(dict(
       url='', model='', key_env='', api='chat',  # or 'completions'
       budget_s=600.0, deadline_s=300.0, concurrency=64, retries=4,
@@ -136,6 +141,10 @@ def get_config() -> ConfigDict:
       # (beta)', 'mixture(alpha)'. A number may move: 'geometric(linear:0.8:0)'.
       target='',
       anchor=0.5,            # trrd: alpha of p_T^(1 - alpha) p_old^alpha
+      # What the teacher reads besides the question (docs/distillation.md); ''
+      # is the row's own, and 'same' nothing. context_level: how much the
+      # context 'reflection' discloses, 0 to 4. material: a JSONL file of texts.
+      context='', context_level=0, material='',
       max_missing=0.1))      # a run stops beyond this share without a score
 
   # Rows with terms alone read it (docs/neighbours.md): what multiplies log p of
@@ -165,7 +174,8 @@ def get_config() -> ConfigDict:
   c.hint = ConfigDict(dict(
       source='teacher',
       cap=512, temperature=0.0,  # of the teacher's reply; open
-      max_characters=2048))  # a longer hint is rejected
+      max_characters=2048,   # a longer hint is rejected
+      material=''))          # a JSONL file of stored hints (zppo hints)
 
   c.optimizer = ConfigDict(dict(
       learning_rate=1e-6, b1=0.9, b2=0.999, eps=1e-8, weight_decay=0.1,

@@ -8,6 +8,7 @@
 #   method, seed, workdir   the three arguments without a flag
 #   config                  of --config=FILE
 #   flags                   what goes to `zppo train` as it is
+#   variables               NAME=VALUE of each --env=NAME=VALUE
 #
 # bash 3.2 reads it, because macOS has no other: no associative arrays.
 # shellcheck shell=bash
@@ -54,7 +55,7 @@ one_of() {  # whether the first word is among the others
 # it costs the start of a pod.
 read_arguments() {
   local argument key listed='' places=()
-  dry_run=false config='' flags=()
+  dry_run=false config='' flags=() variables=()
   for key in $options; do listed="$listed --$key=..."; done
   for key in $switches; do listed="$listed --$key"; done
   for argument in "$@"; do
@@ -66,10 +67,14 @@ read_arguments() {
       --config=*) config="${argument#--config=}" ;;
       --config.*=* | --fork-from=* | --fork_from=* | --traceback)
         flags+=("$argument") ;;
+      --env=*)
+        [[ "$argument" =~ ^--env=[A-Za-z_][A-Za-z_0-9]*=.*$ ]] || refuse \
+          "$argument: --env=NAME=VALUE is allowed"
+        variables+=("${argument#--env=}") ;;
       --*=*)
         # shellcheck disable=SC2086 # a list of names
         one_of "$key" $options || refuse "unknown setting --$key=...; known:\
-$listed --config=... --config.KEY=... --fork-from=..."
+$listed --env=NAME=... --config=... --config.KEY=... --fork-from=..."
         printf -v "${key//-/_}" '%s' "${argument#*=}" ;;
       --*)
         # shellcheck disable=SC2086 # a list of names
@@ -101,18 +106,23 @@ whole() {  # SETTING LEAST: refuses all but whole numbers from LEAST on
 # Machines that come and go keep nothing: a run of theirs lives on storage that
 # all of them mount, and its config comes with the repository.
 for_other_machines() {  # ROOT
-  [[ "$workdir" == /* || "$workdir" == gs://* ]] || refuse \
-    "WORKDIR '$workdir' would lie on a machine that goes away; give an absolute\
- path on storage that all machines mount, or gs://BUCKET/FOLDER"
+  [[ "$workdir" == /* ]] || refuse "WORKDIR '$workdir' is not allowed: a run\
+ lies in a folder of storage that all machines mount, so give its absolute path"
   [[ -n "$config" ]] || refuse "--config=FILE is needed, e.g.\
  --config=configs/pod_9b.py"
-  [[ "$config" != /* && -f "$1/${config%%:*}" ]] || refuse \
-    "--config=$config: the machines get this repository, so name a file of it by\
- its path there, e.g. configs/pod_9b.py"
+  [[ "$config" != /* && -f "$1/${config%%:*}" ]] || refuse "--config=$config:\
+ the machines get this repository, so name a file of it by its path there, e.g.\
+ configs/pod_9b.py"
+  # A pod compiles for minutes; its next start reads the programs from here.
+  cache="${cache:-$(dirname "$workdir")/compiled_programs}"
 }
 
-train_command() {  # CONFIG: sets `train`, the command that trains or resumes
-  train=(zppo train "--config=$1" "--workdir=$workdir"
+# CONFIG CACHE NAME=VALUE...: sets `train`, the command that trains or resumes,
+# keeps compiled programs in CACHE and has the variables and those of --env.
+train_command() {
+  train=(env "JAX_COMPILATION_CACHE_DIR=$2" "${@:3}"
+         ${variables[@]+"${variables[@]}"}
+         zppo train "--config=$1" "--workdir=$workdir"
          "--config.method=$method" "--config.seed=$seed"
          ${flags[@]+"${flags[@]}"})
 }
@@ -125,6 +135,6 @@ whole_mesh() {  # COUNT: adds a mesh over all devices, unless a flag names one
   flags+=(--config.mesh.data=1 "--config.mesh.fsdp=$1" --config.mesh.tensor=1)
 }
 
-cache() {  # where compiled programs are kept on this machine
-  printf '%s' "${JAX_COMPILATION_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/zppo_jax}"
-}
+# Where compiled programs are kept on this machine.
+own_cache="${JAX_COMPILATION_CACHE_DIR:-}"
+own_cache="${own_cache:-${XDG_CACHE_HOME:-$HOME/.cache}/zppo_jax}"

@@ -9,8 +9,8 @@
 #   launchers/gpu.sh --gpus=0,1 grpo 1 runs/grpo-1 --config.steps=50
 #
 # --gpus: default CUDA_VISIBLE_DEVICES, else all that nvidia-smi lists.
-# --machines: call it on each, with --machine=0, 1, ...; HOST is machine 0, which
-# the others can reach at PORT, and WORKDIR lies on a disk that all of them share.
+# --machines: call it on each, with --machine=0, 1, ...; HOST is machine 0,
+# which the others reach at PORT, and WORKDIR lies on a disk that all share.
 # The mesh is fsdp = all GPUs, unless a flag --config.mesh.... says otherwise.
 # Further flags go to `zppo train`; --config=FILE replaces configs/micro.py.
 # --dry-run prints the command and runs nothing.
@@ -53,9 +53,6 @@ elif [[ -n "$machine$coordinator" ]]; then
 fi
 
 whole_mesh $((per_machine * machines))
-train_command "${config:-$root/configs/micro.py}"
-command=(
-  env "CUDA_VISIBLE_DEVICES=$gpus" "JAX_COMPILATION_CACHE_DIR=$(cache)"
-  ${together[@]+"${together[@]}"} "${train[@]}"
-)
-become "${command[@]}"
+train_command "${config:-$root/configs/micro.py}" "$own_cache" \
+  "CUDA_VISIBLE_DEVICES=$gpus" ${together[@]+"${together[@]}"}
+become "${train[@]}"

@@ -18,9 +18,6 @@ root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 
 options='' switches=''
 read_arguments "$@"
-train_command "${config:-$root/configs/micro.py}"
-command=(
-  env "CUDA_VISIBLE_DEVICES=${CUDA_VISIBLE_DEVICES:-0}"
-  "JAX_COMPILATION_CACHE_DIR=$(cache)" "${train[@]}"
-)
-become "${command[@]}"
+train_command "${config:-$root/configs/micro.py}" "$own_cache" \
+  "CUDA_VISIBLE_DEVICES=${CUDA_VISIBLE_DEVICES:-0}"
+become "${train[@]}"

@@ -1,27 +1,31 @@
 #!/usr/bin/env bash
-# One run on TPU VMs: asks for a queued resource, waits until it is active, installs
-# this repository on all workers, runs, asks again after a preemption, and deletes
-# the resource at the end. The same command goes on where it was: also after the
-# launcher was stopped, from any machine.
+# One run on TPU VMs: asks for a queued resource, waits until it is active,
+# installs this repository on all workers, runs, asks again after a preemption,
+# and deletes the resource at the end. The same command goes on where the run
+# was: also after the launcher was stopped, from any machine.
 #
 #   launchers/tpu_queued.sh [--dry-run] --name=NAME --type=v5p-128 --zone=ZONE
 #     METHOD SEED WORKDIR --config=FILE [--config...=VALUE ...]
 #     [--project=ID] [--slices=1] [--spot | --reserved] [--runtime=VERSION]
-#     [--extras=pod] [--setup=COMMAND] [--create=FLAG] [--restarts=100] [--keep]
+#     [--extras=pod] [--setup=COMMAND] [--create=FLAG] [--cache=FOLDER]
+#     [--restarts=100] [--poll=30] [--keep] [--env=NAME=VALUE ...]
 #
-#   launchers/tpu_queued.sh --name=zppo-0 --type=v5p-128 --zone=us-east5-a --spot \
-#     zppo 0 gs://bucket/runs/zppo-0 --config=configs/pod_9b.py
+#   launchers/tpu_queued.sh --name=zppo-0 --type=v5p-128 --zone=us-east5-a \
+#     --spot --setup='sudo mkdir -p /runs; mountpoint -q /runs ||
+#       sudo mount -t nfs 10.0.0.2:/runs /runs' \
+#     zppo 0 /runs/zppo-0 --config=configs/pod_9b.py:v5p:4x4x4
 #
 # --type: TensorCores for v4 and v5p (v5p-128 has 64 chips), chips for v5litepod
 # and v6e. --slices: how many of them. TPU7x is on GKE alone: launchers/gke.sh.
-# WORKDIR: gs://... or a path on storage that --setup mounts on every worker, e.g.
-# --setup='sudo mkdir -p /runs && sudo mount 10.0.0.2:/runs /runs'.
+# WORKDIR: an absolute path on storage that --setup mounts on every worker, best
+# a Filestore; --setup runs before each installation, also where it is mounted.
+# --cache: for compiled programs, default compiled_programs/ beside WORKDIR.
 # FILE is a file of this repository, of which the workers get the last commit.
 # --create: one more flag for the creation, e.g. --create=--network=tpu-net.
-# --restarts: of the run, after preemptions and signals; after any other exit code,
-# and after three failures within ten minutes each, the launcher ends.
-# --keep: the resource stays at the end, and costs money. --poll: seconds between
-# two looks at the state (30). --dry-run prints every command and runs none.
+# --restarts: of the run, after preemptions and signals; after any other exit
+# code, and after three failures within ten minutes each, the launcher ends.
+# --keep: the resource stays at the end, and costs money. --poll: seconds
+# between two looks at the state. --dry-run prints every command and runs none.
 # gcloud needs your ssh key in an agent: ssh-add ~/.ssh/google_compute_engine.
 set -euo pipefail
 
@@ -29,10 +33,11 @@ root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 # shellcheck source=launchers/arguments.sh
 . "$root/launchers/arguments.sh"
 
-options='name type zone project slices runtime extras setup create restarts poll'
+options='name type zone project slices runtime extras setup create cache
+  restarts poll'
 switches='spot reserved keep'
 name='' type='' zone='' project='' slices=1 runtime='' extras=pod setup=''
-create='' restarts=100 poll=30 spot='' reserved='' keep=''
+create='' cache='' restarts=100 poll=30 spot='' reserved='' keep=''
 read_arguments "$@"
 
 need name 'the name of the queued resource'
@@ -54,7 +59,7 @@ if [[ -z "$runtime" ]]; then
   esac
 fi
 for_other_machines "$root"
-train_command "$config"
+train_command "$config" "$cache"
 scratch=/tmp/zppo
 if ! $dry_run; then
   command -v gcloud >/dev/null || refuse 'gcloud is not installed'
@@ -81,7 +86,7 @@ stays() {
  this ends both: $(quoted "${queued[@]}" delete "$name" "${where[@]}" --force)"
 }
 
-on_workers() {  # COMMAND: on all of them, with the first exit code that is not 0
+on_workers() {  # COMMAND: on all, with the first exit code that is not 0
   run "${queued[@]}" ssh "$name" "${where[@]}" "${all[@]}" "${alive[@]}" \
     "--command=$1"
 }
@@ -125,7 +130,8 @@ install_all() {
   run "${queued[@]}" scp "$scratch/source.tar.gz" "$name:" "${where[@]}" \
     "${all[@]}" &&
   on_workers "${setup:+$setup && }rm -rf zppo/source && mkdir -p zppo/source &&\
- tar -xzf source.tar.gz -C zppo/source && $(worker install "$extras" "$workdir")"
+ tar -xzf source.tar.gz -C zppo/source &&\
+ $(worker install "$extras" "$workdir")"
 }
 
 asked=false  # whether this launcher asked for the resource that is there
@@ -168,8 +174,9 @@ if $dry_run; then
   echo '# ask, unless the resource is there'
   ask
   echo "# every $poll s until it prints ACTIVE"
-  run "${queued[@]}" describe "$name" "${where[@]}" '--format=value(state.state)'
-  echo '# a run that goes on since the launcher was stopped is followed (else 64)'
+  quoted "${queued[@]}" describe "$name" "${where[@]}" \
+    '--format=value(state.state)'
+  echo '# follow a run that is there since another launcher; 64: there is none'
   on_workers "$(worker follow)"
   echo '# install'
   install_all

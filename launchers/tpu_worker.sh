@@ -1,31 +1,27 @@
 #!/usr/bin/env bash
-# What launchers/tpu_queued.sh has every TPU VM do. It is there after the copy of
-# the repository, and works in the folder ZPPO_HOME (default ~/zppo).
+# What launchers/tpu_queued.sh has every TPU VM do. It is there after the copy
+# of the repository, and works in the folder ZPPO_HOME (default ~/zppo).
 #
-#   tpu_worker.sh install EXTRAS WORKDIR   Python and zppo_jax[EXTRAS] into venv/
-#   tpu_worker.sh start TRY COMMAND...     starts COMMAND, unless TRY has started,
-#                                          and follows it
+#   tpu_worker.sh install EXTRAS WORKDIR   Python and zppo_jax[EXTRAS] in venv/
+#   tpu_worker.sh start TRY COMMAND...     starts COMMAND, unless TRY has
+#                                          started, and follows it
 #   tpu_worker.sh follow                   follows the newest try, if it runs
 #
-# A try outlives the connection that started it: its output is in tries/TRY/log and
-# its exit code in tries/TRY/status. Following prints the output and ends with that
-# code if it is 128 or more, else with 64 + code, so that the launcher can tell it
-# from codes of gcloud. 64 means that no try runs.
+# A try outlives the connection that started it: its output is in tries/TRY/log
+# and its exit code in tries/TRY/status. Following prints the output and ends
+# with that code if it is 128 or more, else with 64 + code, so that the launcher
+# can tell it from codes of gcloud. 64 means that no try runs.
 set -euo pipefail
 
 home="${ZPPO_HOME:-$HOME/zppo}"
 HELD_S=120  # seconds that an earlier try has to save and to leave the TPU
 
 install() {  # EXTRAS WORKDIR
-  local folder
-  if [[ "$2" == /* ]]; then
-    mkdir -p "$2"
-    folder="$(stat --format=%d "$2")"
-    if [[ "$folder" == "$(stat --format=%d /)" ]]; then
-      echo "$0: WORKDIR $2 lies on the own disk of $(hostname), which goes away\
+  mkdir -p "$2"
+  if [[ "$(stat --format=%d "$2")" == "$(stat --format=%d /)" ]]; then
+    echo "$0: WORKDIR $2 lies on the own disk of $(hostname), which goes away\
  with it; mount shared storage there (--setup)" >&2
-      exit 66
-    fi
+    exit 66
   fi
   export PATH="$HOME/.local/bin:$PATH"
   # The VMs' own Python may be older than zppo_jax needs. uv brings one. Ubuntu
@@ -38,7 +34,8 @@ install() {  # EXTRAS WORKDIR
 }
 
 newest() {  # the folder of the newest try; nothing without one
-  find "$home/tries" -mindepth 1 -maxdepth 1 -type d 2>/dev/null | sort | tail -n 1
+  find "$home/tries" -mindepth 1 -maxdepth 1 -type d 2>/dev/null | sort |
+    tail -n 1
 }
 
 runs() {  # FOLDER: whether the processes of a try live
@@ -66,8 +63,8 @@ start() {  # TRY COMMAND...
     stop_earlier
     mkdir "$folder"
     cd "$home/source"
-    # A session of its own, so that the end of the connection does not end it. The
-    # shell waits for the command, also when a signal goes to both.
+    # A session of its own, so that the end of the connection does not end it.
+    # The shell waits for the command, also when a signal goes to both.
     # shellcheck disable=SC2016 # the inner shell expands these
     PATH="$home/venv/bin:$PATH" setsid bash -c '
       trap : TERM INT

@@ -39,7 +39,7 @@ def command_line(path, steps: int) -> list[str]:
       'steps': steps, 'algorithm.num_new': 8, 'data.pool.size': 64,
       'data.pool.hard_share': 0.75, 'shapes.group_buckets': (2,),
       'shapes.prompt_buckets': (184,), 'shapes.row_buckets': (200,),
-      'shapes.micro_tokens': 3200, 'shapes.slots': 16, 'eval.size': 8,
+      'shapes.micro_tokens': 3200, 'shapes.slots': 32, 'eval.size': 8,
       'eval.every': 2, 'eval.splits': ('hard', 'easy'), 'checkpoint.every': 3,
       'probe.every': 2, 'algorithm.buffer_capacity': 12}
   return ['train', f'--config={ROOT}/configs/micro.py', f'--workdir={path}',

@@ -32,7 +32,7 @@ from tests.kill_and_resume import PHASES, ROOT, differences
 from zppo_jax.devices import hosts
 
 # Phases in which only the first process does something.
-OF_FIRST = ('line',)
+OF_FIRST = ('line', 'torn')
 MESH = {1: (1, 1), 2: (2, 1), 4: (2, 2)}  # devices -> (data, fsdp)
 
 
@@ -153,7 +153,7 @@ def torture(home: pathlib.Path, kind: str, kills: int, seed: int,
   """What happened in each attempt, and the differences that they left."""
   rng = np.random.default_rng(seed)
   steps = 4 + 2 * kills
-  whole, ended = home / 'whole', home / 'ended'
+  whole, ended = home / 'whole', home / kind
   if not (whole / 'summary.json').exists():
     codes, _ = wait(launch(whole, steps, processes, devices))
     if any(codes):

@@ -4,6 +4,7 @@
              [--fork-from=WORKDIR] [--dry-run]
   zppo sft --config=configs/sft.py --workdir=DIR [--config.steps=500 ...]
            [--fork-from=WORKDIR] [--dry-run]
+  zppo hints --config=FILE --to=FILE.jsonl [--limit=1000]
   zppo pretrain --config=configs/micro_pretrain.py:student --to=FILE
   zppo study --config=studies/headline.py --to=DIR [--cores=0,1]
   zppo models
@@ -13,6 +14,7 @@
   zppo serve --model=FOLDER_OR_FILE [--port=8000 --token-env=NAME ...]
   zppo eval --config=configs/micro.py --checkpoint=FILE --to=DIR [--k=1,4 ...]
   zppo bench --config=configs/micro.py [--measure=sample,update --to=FILE.json]
+  zppo plan --config=configs/pod_9b.py --topology=v5p:4x4x4 [--fast --json=FILE]
   zppo report WORKDIR... [--to=report.html]
   zppo compare WORKDIR... [--to=FILE.md]
 

@@ -359,6 +359,7 @@ class TrainingSequence:
     targets: name -> array [R, ...] over the response tokens, what the loss
       reads of them. All sequences of a mini-batch have the same names, types
       and trailing axes.
+    lesson: the same response behind the teacher's prompt; None: this prompt.
 
   Raises:
     ValueError: if the mask or a target has another length than the response.
@@ -366,6 +367,7 @@ class TrainingSequence:
   sequence: TokenSequence
   mask_R: np.ndarray
   targets: Mapping[str, np.ndarray]
+  lesson: TokenSequence | None = None
 
   def __post_init__(self) -> None:
     length = len(self.sequence.response)

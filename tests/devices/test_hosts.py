@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -131,6 +132,55 @@ def test_agreed_is_made_of_all_values():
   assert as_processes(3, hosts.agreed) == [2] * 3
   assert as_processes(3, lambda index: hosts.agreed(index == 1, any)) == (
       [True] * 3)
+
+
+@pytest.fixture
+def ends(monkeypatch, capsys):
+  """[(the other process, exit code)] of the listeners that ended theirs."""
+  codes = []
+
+  def exit_thread(code):
+    codes.append((int(threading.current_thread().name.split()[-1]), code))
+    raise SystemExit  # ends the thread
+
+  monkeypatch.setattr(hosts.os, '_exit', exit_thread)
+  return codes
+
+
+def eventually(what):
+  for _ in range(1000):
+    if what():
+      return True
+    time.sleep(0.01)
+  return False
+
+
+# A thread that stands for a process ends as its process would.
+@pytest.mark.filterwarnings(
+    'ignore::pytest.PytestUnhandledThreadExceptionWarning')
+@pytest.mark.parametrize('failing', [False, True])
+def test_a_death_ends_all_also_those_whose_collective_failed(ends, failing):
+  with groups(3) as of:
+    of[2].failing = failing
+    with socket.socket(fileno=os.dup(of[1].links[0].fileno())) as link:
+      link.shutdown(socket.SHUT_RDWR)  # as the kernel does for a dead process
+    # The listener for 1 in process 0; those for 0 in the processes 1 and 2.
+    assert eventually(lambda: len(ends) == 3)
+  assert sorted(ends) == [(0, hosts.LOST), (0, hosts.LOST), (1, hosts.LOST)]
+
+
+def test_an_error_that_all_have_is_none_of_a_lost_process(ends):
+  with groups(2) as of:
+    of[0].failing = of[1].failing = True
+    with pytest.raises(SystemExit):
+      threading.current_thread().name, name = (
+          'process 1', threading.current_thread().name)
+      try:
+        of[1].fail('zppo train: steps is 0')
+      finally:
+        threading.current_thread().name = name
+    time.sleep(0.1)
+    assert ends == [(1, 1)]
 
 
 def test_a_single_process_needs_nothing():

@@ -1,4 +1,4 @@
-"""Calls launchers in an environment that holds nothing but what a test gives."""
+"""Calls launchers in an environment that holds only what a test gives."""
 
 import os
 import pathlib

@@ -26,7 +26,7 @@ RUNS = {
     'slurm': ('slurm.sbatch', 'zppo', 0, '/shared/a', '--restarts=7', *POD),
     'tpu_queued': (
         'tpu_queued.sh', '--name=a', '--type=v5p-128', '--zone=us-east5-a',
-        '--spot', 'zppo', 0, 'gs://bucket/a', *POD),
+        '--spot', 'zppo', 0, '/runs/a', *POD),
     'tpu_queued_slices': (
         'tpu_queued.sh', '--name=a', '--type=v6e-64', '--zone=us-east5-b',
         '--project=p', '--slices=2', '--reserved', '--keep',
@@ -34,10 +34,11 @@ RUNS = {
         'zppo', 0, '/runs/a', *POD),
     'gke': (
         'gke.sh', '--cluster=c', '--tpu-type=v5p-128', '--image=r/zppo:1',
-        '--spot', 'grpo_replay', 0, 'gs://bucket/a', *POD),
+        '--spot', 'grpo_replay', 0, '/runs/a', *POD),
     'gke_all': (
         'gke.sh', '--cluster=c', '--tpu-type=tpu7x-128', '--image=r/zppo:1',
         '--flex', '--slices=2', '--project=p', '--zone=z', '--storage=s',
+        '--env=LIBTPU_INIT_ARGS=--a=1 --b=2', '--env=WANDB_MODE=offline',
         '--restarts=3', '--grace=60', '--manifest=m.yaml', '--name=b',
         'zppo', 0, '/runs/a', *POD),
 }
@@ -73,12 +74,13 @@ RUN = ('zppo', 0, '/runs/a', POD[0])
 
 @pytest.mark.parametrize('launcher, argv, text', [
     ('local.sh', ('zppo', 0), 'METHOD, SEED and WORKDIR are needed'),
-    ('local.sh', ('--step=5', *RUN), 'unknown setting --step=...; known: --con'),
+    ('local.sh', ('--step=5', *RUN), 'unknown setting --step=...; known: --'),
     ('local.sh', ('--fast', *RUN), 'unknown switch --fast; known: --dry-run'),
+    ('local.sh', ('--env=5=a', *RUN), '--env=5=a: --env=NAME=VALUE is allow'),
     ('local.sh', ('-x', *RUN), "unexpected argument '-x'"),
     ('local.sh', (*RUN, 'more'), "unexpected argument 'more'"),
     ('gpu.sh', RUN, 'nvidia-smi lists no GPU here; name them, e.g. --gpus=0,1'),
-    ('gpu.sh', ('--gpus=0,,1', *RUN), '--gpus=0,,1: numbers or ids with commas'),
+    ('gpu.sh', ('--gpus=0,,1', *RUN), '--gpus=0,,1: numbers or ids with'),
     ('gpu.sh', ('--gpus=0', '--machines=0', *RUN),
      '--machines=0: a whole number >= 1 is allowed'),
     ('gpu.sh', ('--gpus=0', '--machines=2', *RUN),
@@ -99,7 +101,9 @@ RUN = ('zppo', 0, '/runs/a', POD[0])
     ('tpu_queued.sh', (*TPU, '--type=v9-8', *RUN),
      'v4-N, v5litepod-N, v5p-N and v6e-N are known; others need --runtime'),
     ('tpu_queued.sh', (*TPU, 'zppo', 0, 'runs/a', POD[0]),
-     "WORKDIR 'runs/a' would lie on a machine that goes away"),
+     "WORKDIR 'runs/a' is not allowed: a run lies in a folder of storage that"),
+    ('gke.sh', (*GKE, 'zppo', 0, 'gs://b/a', POD[0]),
+     "WORKDIR 'gs://b/a' is not allowed"),
     ('tpu_queued.sh', (*TPU, *RUN[:3]), '--config=FILE is needed'),
     ('tpu_queued.sh', (*TPU, *RUN[:3], '--config=configs/gone.py'),
      '--config=configs/gone.py: the machines get this repository'),
@@ -108,7 +112,7 @@ RUN = ('zppo', 0, '/runs/a', POD[0])
     ('gke.sh', RUN, "--cluster=... is needed: the GKE cluster"),
     ('gke.sh', (*GKE[:2], *RUN), '--image=... is needed: the image of'),
     ('gke.sh', (*GKE, '--spot', '--flex', *RUN),
-     'one of --spot, --flex and --reservation=... is allowed, not --spot --fle'),
+     'one of --spot, --flex and --reservation=... is allowed, not --spot'),
     ('gke.sh', (*GKE, '--name=A', *RUN), "--name=A: a letter, then letters"),
     ('gke.sh', (*GKE, '--name=' + 41 * 'a', *RUN), 'at most 40, is allowed'),
     ('gke.sh', (*GKE, *RUN, '--config.method=a\nb'),
@@ -126,7 +130,7 @@ def test_refusals_are_one_line(launcher, argv, text, tmp_path):
 def test_all_gpus_that_nvidia_smi_lists_are_taken(tmp_path):
   launching.executable(
       tmp_path / 'nvidia-smi',
-      '#!/bin/sh\nfor i in 0 1 2; do echo "GPU $i: H100 (UUID: GPU-$i)"; done\n')
+      '#!/bin/sh\nfor i in 0 1 2; do echo "GPU $i: H100 (UUID: $i)"; done\n')
   done = launching.launch('gpu.sh', '--dry-run', *RUN,
                           PATH=f'{tmp_path}:{os.environ["PATH"]}')
   assert 'CUDA_VISIBLE_DEVICES=0,1,2 ' in done.stdout

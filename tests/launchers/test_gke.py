@@ -74,13 +74,14 @@ def test_signals_and_lost_hosts_restart_it_and_errors_do_not(manifest):
 
 
 ZPPO = r'''#!/usr/bin/env python3
-import pathlib, signal, sys, time
+import os, pathlib, signal, sys, time
 def save(*_):
   time.sleep(0.5)
   print('saved', flush=True)
   sys.exit(143)
 signal.signal(signal.SIGTERM, save)
-pathlib.Path('argv').write_text('\n'.join(sys.argv[1:]))
+pathlib.Path('argv').write_text('\n'.join(
+    [os.environ['JAX_COMPILATION_CACHE_DIR'], *sys.argv[1:]]))
 time.sleep(60)
 '''
 
@@ -101,6 +102,7 @@ def test_zppo_gets_its_flags_and_the_signal_of_a_preemption(manifest, tmp_path):
     assert 'saved\n' in of.communicate(timeout=60)[0]
   assert of.returncode == 143
   assert argv.read_text().split('\n') == [
-      'train', '--config=configs/base.py', '--workdir=/runs/a $HOME b',
+      '/runs/compiled_programs', 'train', '--config=configs/base.py',
+      '--workdir=/runs/a $HOME b',
       '--config.method=grpo_replay', '--config.seed=3',
       "--config.eval.splits=('a', \"b\", '{c}')"]

@@ -20,6 +20,13 @@ echo "zppo $*" >> "$FAKE/calls"
 echo "this run ends with $code"
 exit "$code"
 '''
+# A folder named shared lies on another disk than the system.
+STAT = r'''#!/usr/bin/env bash
+case "${!#}" in
+  */shared/*) echo 2 ;;
+  *) echo 1 ;;
+esac
+'''
 
 
 @pytest.fixture
@@ -31,6 +38,7 @@ def cloud(tmp_path):
     shutil.copy(HERE / f'fake_{name}.sh', tools / name)
     (tools / name).chmod(0o755)
   launching.executable(tmp_path / 'zppo', ZPPO)
+  launching.executable(tools / 'stat', STAT)
   (tmp_path / 'home').mkdir()
   for name in ('calls', 'codes', 'states', 'outages'):
     (tmp_path / name).write_text('')
@@ -40,8 +48,9 @@ def cloud(tmp_path):
   shutil.copytree(ROOT / 'launchers', root / 'launchers')
   (root / 'configs').mkdir()
   shutil.copy(ROOT / 'configs' / 'base.py', root / 'configs')
-  for argv in ('init -q', 'add .', '-c user.name=a -c user.email=a@b commit -qm a'):
-    subprocess.run(['git', *argv.split()], cwd=root, check=True)
+  for argv in ('init -q', 'add .', 'commit -qm a'):
+    subprocess.run(['git', '-c', 'user.name=a', '-c', 'user.email=a@b',
+                    *argv.split()], cwd=root, check=True)
   return tmp_path
 
 
@@ -54,9 +63,9 @@ ARGV = ('--name=a', '--type=v5p-128', '--zone=z', '--poll=0.1', 'zppo', 0,
         '--config=configs/base.py', "--config.eval.splits=('a',)")
 
 
-def launch(cloud, *argv, workdir='gs://bucket/a b'):
+def launch(cloud, *argv, workdir='shared/a b'):
   """(the finished launcher, its calls)."""
-  done = launching.launch('tpu_queued.sh', *ARGV, *argv, workdir,
+  done = launching.launch('tpu_queued.sh', *ARGV, *argv, cloud / workdir,
                           folder=cloud / 'root' / 'launchers',
                           **environment(cloud))
   return done, calls(cloud)
@@ -89,7 +98,7 @@ def test_a_run_without_a_failure(cloud):
   line = next(x for x in (cloud / 'calls').read_text().splitlines()
               if x.startswith('zppo '))
   assert line == ('zppo train --config=configs/base.py '
-                  '--workdir=gs://bucket/a b --config.method=zppo '
+                  f'--workdir={cloud}/shared/a b --config.method=zppo '
                   "--config.seed=0 --config.eval.splits=('a',)")
   assert not (cloud / 'state').exists()
 
@@ -142,7 +151,7 @@ def test_an_install_that_breaks_off_is_tried_again(cloud):
 
 
 def test_a_workdir_on_the_own_disk_is_refused(cloud):
-  done, asked = launch(cloud, workdir=cloud / 'here')
+  done, asked = launch(cloud, workdir='here')
   assert done.returncode == 2
   assert 'lies on the own disk of' in done.stderr
   assert asked == ['create', 'scp', 'install', 'delete']
@@ -170,9 +179,9 @@ def test_a_launcher_that_was_stopped_follows_its_run(cloud):
   launching.executable(cloud / 'zppo', SLOW)
   with subprocess.Popen(
       ['bash', cloud / 'root' / 'launchers' / 'tpu_queued.sh',
-       *map(str, ARGV), 'gs://b/a'], env=environment(cloud), text=True,
-      start_new_session=True, stdout=subprocess.PIPE,
-      stderr=subprocess.PIPE) as first:
+       *map(str, ARGV), str(cloud / 'shared' / 'a')], text=True,
+      env=environment(cloud), start_new_session=True,
+      stdout=subprocess.PIPE, stderr=subprocess.PIPE) as first:
     assert first.stdout.readline() == 'step 1\n'
     # What ctrl-c does: all processes of the launcher, here ssh's too.
     os.killpg(first.pid, signal.SIGINT)

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import random_models
+from benchmarks import hlo, random_models
 from zppo_jax import models
 from zppo_jax.devices import sharding
 from zppo_jax.learner import layouts, states, update
@@ -25,6 +25,7 @@ from zppo_jax.records import (
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 
+SLOW = pytest.mark.slow
 TOWER = random_models.TOWER
 # Merged patches, and the tokens around them.
 PICTURE = (random_models.START, random_models.IMAGE, random_models.IMAGE,
@@ -116,8 +117,8 @@ def apart(trees) -> float:
     ('qwen3', 'shared', False, (2, 2, 2)),
     ('llama', 'packed', False, (1, 8, 1)),
     ('qwen3_5', 'shared', True, (2, 2, 2)),
-    ('qwen3_5', 'padded', False, (1, 8, 1)),
-    ('qwen3_vl', 'shared', True, (2, 4, 1)),
+    pytest.param('qwen3_5', 'padded', False, (1, 8, 1), marks=SLOW),
+    pytest.param('qwen3_vl', 'shared', True, (2, 4, 1), marks=SLOW),
 ])
 def test_a_mesh_changes_no_gradient(family, kind, sees, shape, make_mesh):
   """In float64, because float32 sums in another order differ by up to 1e-5 in
@@ -132,3 +133,23 @@ def test_a_mesh_changes_no_gradient(family, kind, sees, shape, make_mesh):
     assert np.abs(y).max() > 0 or not sees, path
     np.testing.assert_allclose(x, y, rtol=0, atol=1e-11 * np.abs(y).max(),
                                err_msg=jax.tree_util.keystr(path))
+
+
+@pytest.mark.parametrize('family, kind, sees', [
+    ('qwen3', 'shared', False),
+    pytest.param('qwen3_5', 'shared', True, marks=SLOW),
+    pytest.param('qwen3_5', 'padded', False, marks=SLOW),
+])
+def test_no_activation_changes_devices(family, kind, sees, make_mesh):
+  """On 2 x 2 x 2 devices rows stay where they are, and heads and widths of MLPs
+  are cut as the weights are. tests/test_weak_scaling.py counts what is
+  gathered."""
+  model = models.build(family, **{**random_models.FIELDS[family],
+                                  'remat': 'full'})
+  params = jax.tree.map(
+      lambda x: np.zeros(x.shape, x.dtype),
+      jax.eval_shape(model.init, jax.random.key(0)))
+  compiled = gradient(model, params, batch_of(kind, sees, model.num_axes),
+                      make_mesh(2, 2, 2), compiled=True)
+  assert {one.kind for one in hlo.collectives(compiled.as_text())} <= {
+      'all-gather', 'all-reduce', 'reduce-scatter'}

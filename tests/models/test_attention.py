@@ -123,6 +123,34 @@ def test_the_last_tokens_alone(kernel, fields, make_mesh, monkeypatch):
     np.testing.assert_allclose(x, y, rtol=0, atol=2e-5)
 
 
+def test_splash_has_the_queries_of_the_last_tokens_alone(monkeypatch):
+  """A padded prompt of one block and a response behind it: no query is made
+  for the prompt, and keys of both get their gradients."""
+  segment = np.zeros((B, 2 * T), np.int32)
+  segment[0, :20] = segment[0, T:T + 100] = segment[1] = 1
+  monkeypatch.setattr(attention, '_as_whole_rows', None)
+  monkeypatch.setattr(attention, '_unfit', lambda *args: '')
+  monkeypatch.setitem(attention.KERNELS, 'splash', functools.partial(
+      attention.splash, interpret=True))
+
+  def last(q, k, v, segment):
+    out = attention.among(q[:, T:], k, v, segment, asked='splash',
+                          mesh=types.SimpleNamespace(
+                              devices=np.array([jax.devices()[0]]), size=1,
+                              shape={'data': 1, 'fsdp': 1, 'tensor': 1}))
+    return jnp.pad(out, ((0, 0), (T, 0), (0, 0), (0, 0)))
+
+  q, k, v, w = draw(2 * T)
+  w[:, :T] = 0
+  (grads, got), (want_grads, want) = (
+      jax.device_get(run(q, k, v, w, segment))
+      for run in (value_and_grad(last), whole(True)))
+  np.testing.assert_allclose(got[:, T:], want[:, T:], rtol=0, atol=2e-5)
+  for x, y in zip(grads, want_grads, strict=True):
+    assert np.abs(y).max() > 0.1
+    np.testing.assert_allclose(x, y, rtol=0, atol=2e-5)
+
+
 def mesh_of(platform, capability='9.0', data=1, fsdp=1, tensor=1):
   device = types.SimpleNamespace(platform=platform,
                                  compute_capability=capability)

@@ -12,7 +12,8 @@ STEP, WEIGHTS = 3, np.uint32([7, 2**32 - 1])
 
 
 def prompt(name, kind=PromptKind.PLAIN, text='C h 4'):
-  return Prompt(Question(name, text, '9', 'hard'), kind, CHAT.plain(text).tokens)
+  return Prompt(question=Question(name, text, '9', 'hard'), kind=kind,
+                tokens=CHAT.plain(text).tokens)
 
 
 def completion(name, rollout, size=3, stop=StopReason.END):

@@ -1,5 +1,6 @@
 """Rows with terms in the embedded world: what they train on, and reductions."""
 
+import dataclasses
 import math
 
 import jax
@@ -12,6 +13,8 @@ from tests.train.test_step import recorded_groups
 from zppo_jax.algorithms import methods
 from zppo_jax.algorithms.credit import settings
 from zppo_jax.algorithms.replay import ReplayBuffer
+from zppo_jax.records import Group, Verdict
+from zppo_jax.tasks import micro
 from zppo_jax.train import build, minibatches, step
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
@@ -164,3 +167,32 @@ def test_a_panel_of_two_teachers():
   c.teacher.panel.routes.update({'*': 'other'})
   with pytest.raises(KeyError, match="routes.\\* 'other'; known: same, terse"):
     build.build(c)
+
+
+@pytest.fixture(scope='module')
+def wrong_groups(groups_and_run):
+  """Groups in which every rollout is wrong, of questions with a hint."""
+  groups, _ = groups_and_run
+  hinted = lambda prompt: dataclasses.replace(
+      prompt, question=dataclasses.replace(
+          prompt.question, hint=micro.first_step(prompt.question)))
+  return [Group(hinted(g.prompt), tuple(
+      dataclasses.replace(r, verdict=Verdict.WRONG) for r in g.rollouts))
+      for g in groups]
+
+
+def _hinted(method):
+  return build.build(make_config(method, **{
+      'teacher.kind': 'own', 'distil.top': 8, 'data.pool.hints': True}))
+
+
+def test_an_all_wrong_group_is_taught_by_the_teacher_with_the_hint(
+    wrong_groups):
+  """GRPO has no gradient there; PTD-PO has one, and its released form none."""
+  grpo, _ = gradient(build.build(make_config('grpo')), wrong_groups)
+  assert optax.tree.norm(grpo) == 0
+  ptd, made = gradient(_hinted('ptd_po'), wrong_groups)
+  norm = float(optax.tree.norm(ptd))
+  assert norm > 0 and made[0].batches
+  released, _ = gradient(_hinted('ptd_as_released'), wrong_groups)
+  assert float(optax.tree.norm(released)) < 1e-5 * norm

@@ -13,11 +13,13 @@ says the rest.
 | sampled | the sampled token | the log-probs of given tokens |
 
 All but the first are stored: one pass of the teacher per rollout batch.
+
+With `distil.context` the teacher reads another prompt than the student
+(privileged/contexts.py); what is compared, and how, stays.
 """
 
 import dataclasses
 import functools
-import itertools
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -25,13 +27,21 @@ import numpy as np
 
 from zppo_jax import allowed
 from zppo_jax.algorithms import distillation_losses, schedules, targets
+from zppo_jax.algorithms.privileged.contexts import CONTEXTS, LEVELS, Lessons
 from zppo_jax.algorithms.schedules import Schedule
 from zppo_jax.algorithms.targets import TargetContext, Targets
 from zppo_jax.objectives import divergences, losses, reducers
 from zppo_jax.objectives.credit import evidence
 from zppo_jax.objectives.credit.evidence import Call, Number, Row
 from zppo_jax.objectives.divergences import Divergence
-from zppo_jax.records import CallStats, Group, Scores, TokenSequence, Wanted
+from zppo_jax.records import (
+  CallStats,
+  Group,
+  Prompt,
+  Scores,
+  TokenSequence,
+  Wanted,
+)
 
 # What a row may need of a teacher -> the words for it in errors.
 NEEDS = {
@@ -48,8 +58,8 @@ KEEP = ('correct', 'all')
 # An open field of the section `distil` ('', or 0 for a count): the row's value,
 # else this one.
 _OPEN = {'divergence': 'jensen_shannon', 'support': 'whole', 'top': 100,
-         'rest': 'bucket',
-         'reducer': 'token_mean', 'target': 'plain'}
+         'rest': 'bucket', 'reducer': 'token_mean', 'target': 'plain',
+         'context': 'same'}
 
 
 # Rows of divergences.TARGETS that distil.target may name.
@@ -81,6 +91,8 @@ class Distil:
     target: what the student is compared with, made from the teacher.
     anchor: alpha of an anchored ratio.
     max_missing: a run stops beyond this share of tokens without a score.
+    context: a key of contexts.CONTEXTS, what the teacher reads.
+    context_level: what the context 'reflection' discloses, of contexts.LEVELS.
   """
   divergence: Divergence
   support: str
@@ -95,6 +107,8 @@ class Distil:
   max_missing: float
   target: Call = PLAIN_TARGET
   anchor: float = 1.0
+  context: str = 'same'
+  context_level: int = 0
 
   def __post_init__(self) -> None:
     allowed.one_of('distil.support', self.support, SUPPORTS)
@@ -107,7 +121,9 @@ class Distil:
     allowed.one_of('distil.keep', self.keep, KEEP)
     allowed.number('distil.max_missing', self.max_missing, '[0, 1]')
     allowed.number('distil.anchor', self.anchor, '[0, 1]')
-
+    allowed.one_of('distil.context', self.context, CONTEXTS)
+    allowed.number('distil.context_level', self.context_level,
+                   f'[0, {len(LEVELS) - 1}]', whole=True)
 
   @property
   def moves(self) -> bool:
@@ -162,16 +178,21 @@ def settings(name: str, pinned: Mapping[str, object], config: Any) -> Distil:
           lambda field, text: schedules.moving(field, text, updates)),
       anchor=section.anchor,
       divergence=divergence, support=said['support'], reducer=said['reducer'],
-      top=said['top'], rest=said['rest'],
+      top=said['top'], rest=said['rest'], context=said['context'],
       coefficient=schedules.of_section(
           section, updates, 'coefficient'),
       **{field: section[field] for field in (
           'temperature', 'student_share', 'other_states',
-          'keep', 'max_missing')})
+          'keep', 'max_missing', 'context_level')})
 
 
 def every_rollout(context: TargetContext) -> Targets:
-  """The stored scores of every rollout that has a token."""
+  """The stored scores of every rollout that has a token and a lesson."""
+  return {at: of for at, of in _with_scores(context).items()
+          if at not in context.untaught}
+
+
+def _with_scores(context: TargetContext) -> Targets:
   return {
       (p, g): context.scored.get((p, g), {})
       for p, group in enumerate(context.groups)
@@ -180,12 +201,13 @@ def every_rollout(context: TargetContext) -> Targets:
 
 
 def advantages_and_scores(context: TargetContext) -> Targets:
-  """`every_rollout`, and what the clipped surrogate reads. Rollouts of
-  advantage 0 are among them, because the teacher teaches them too."""
+  """The scores of every rollout, and what the clipped surrogate reads. Rollouts
+  of advantage 0 are among them, because the teacher teaches them too, and so
+  are those without a lesson, which have an advantage."""
   return {
       (p, g): {**targets.of_advantage(context.groups[p].rollouts[g],
                                       context.advantages[p][g]), **scores}
-      for (p, g), scores in every_rollout(context).items()}
+      for (p, g), scores in _with_scores(context).items()}
 
 
 def _scaled(context: losses.LossContext, loss: losses.Loss) -> losses.Loss:
@@ -214,6 +236,17 @@ def make_surrogate_and_divergence(context: losses.LossContext) -> losses.Loss:
   """The clipped surrogate + coefficient x divergence."""
   return losses.added((losses.make_clipped_surrogate(context),
                        make_divergence(context)))
+
+
+def make_surrogate_and_released_ptd(context: losses.LossContext
+                                    ) -> losses.Loss:
+  """The clipped surrogate + coefficient x the released form of PTD-PO, whose
+  gradient is 0 (distillation_losses.released_ptd)."""
+  term = functools.partial(
+      distillation_losses.released_ptd, vocab=context.vocab,
+      student_temperature=context.algorithm.temperature, chunk=context.chunk)
+  return losses.added((losses.make_clipped_surrogate(context),
+                       _scaled(context, term)))
 
 
 def make_estimate(context: losses.LossContext, *, kind: str) -> losses.Loss:
@@ -248,18 +281,16 @@ def make_negative_log_likelihood(context: losses.LossContext) -> losses.Loss:
   return _scaled(context, distillation_losses.negative_log_likelihood)
 
 
-def _sequences(groups: Sequence[Group]
-               ) -> tuple[list[tuple[int, int]], list[TokenSequence]]:
-  """(places, TokenSequences) of the rollouts that `every_rollout` trains."""
-  places = [(p, g) for p, group in enumerate(groups)
-            for g, rollout in enumerate(group.rollouts)
-            if rollout.tokens]
-  return places, [
-      TokenSequence(prompt=groups[p].prompt.tokens,
-                    response=groups[p].rollouts[g].tokens,
-                    media=groups[p].prompt.media,
-                    source=groups[p].prompt.question.source)
-      for p, g in places]
+def _sequences(groups: Sequence[Group], places: Sequence[tuple[int, int]],
+               prompts: Mapping[tuple[int, int], Prompt] | None = None
+               ) -> list[TokenSequence]:
+  """The rollouts at some places behind their own prompts, or others."""
+  read = [groups[p].prompt if prompts is None else prompts[p, g]
+          for p, g in places]
+  return [TokenSequence(prompt=prompt.tokens, media=prompt.media,
+                        response=groups[p].rollouts[g].tokens,
+                        source=prompt.question.source)
+          for (p, g), prompt in zip(places, read, strict=True)]
 
 
 def _kept(ids: np.ndarray | None, logps: Any) -> dict[str, np.ndarray] | None:
@@ -329,11 +360,23 @@ class Scored:
     tokens, missing: response tokens that were asked about, and those of them
       without a score.
     calls: statistics of the calls to the teacher.
+    lessons: what the teacher read; None if that is what the student read.
   """
   targets: Targets
   tokens: int = 0
   missing: int = 0
   calls: CallStats = dataclasses.field(default_factory=CallStats)
+  lessons: Lessons | None = None
+
+
+def taught_inside(groups: Sequence[Group], lessons: Lessons) -> Scored:
+  """The target 'taught' for a teacher that runs inside the update: 1 on the
+  tokens of rollouts with a lesson."""
+  return Scored(lessons=lessons, targets={
+      (p, g): {'taught': np.full(len(rollout.tokens),
+                                 (p, g) in lessons.prompts, np.float32)}
+      for p, group in enumerate(groups)
+      for g, rollout in enumerate(group.rollouts) if rollout.tokens})
 
 
 def score_rollouts(
@@ -341,7 +384,7 @@ def score_rollouts(
     score: Callable[[Sequence[TokenSequence], Wanted], Scores],
     student_ids: Callable[[Sequence[TokenSequence]], Sequence[np.ndarray]],
     entropy: bool = False, chosen: Container[tuple[int, int]] | None = None,
-    sampled: bool = False) -> Scored:
+    sampled: bool = False, lessons: Lessons | None = None) -> Scored:
   """One pass of the teacher over the rollouts of a step.
 
   Args:
@@ -356,17 +399,21 @@ def score_rollouts(
       all. The others have targets and are not taught.
     sampled: whether the log-probs of the tokens are targets beside those of
       the kept ids.
+    lessons: the prompts that the teacher reads; None: those of the student. A
+      rollout without one is not scored, and not missing.
   """
-  everywhere, everything = _sequences(groups)
-  asked = [chosen is None or place in chosen for place in everywhere]
-  places = list(itertools.compress(everywhere, asked))
-  sequences = list(itertools.compress(everything, asked))
-  out = {place: _untaught(len(sequence.response), need, distil.top, entropy,
-                          sampled)
-         for place, sequence in zip(everywhere, everything, strict=True)}
+  written = [(p, g) for p, group in enumerate(groups)
+             for g, rollout in enumerate(group.rollouts) if rollout.tokens]
+  places = [at for at in written if (chosen is None or at in chosen)
+            and (lessons is None or at in lessons.prompts)]
+  out = {(p, g): _untaught(len(groups[p].rollouts[g].tokens), need, distil.top,
+                           entropy, sampled) for p, g in written}
   if not places:
-    return Scored(targets=out)
-  ids = student_ids(sequences) if need == 'teacher_given' else ()
+    return Scored(targets=out, lessons=lessons)
+  sequences = _sequences(
+      groups, places, None if lessons is None else lessons.prompts)
+  ids = student_ids(_sequences(groups, places)) if (
+      need == 'teacher_given') else ()
   scores = score(sequences, wanted(distil, need, ids, entropy))
   arrays = list(_arrays(need, sequences, ids, scores))
   entropies = scores.entropies if entropy else (None,) * len(sequences)
@@ -382,4 +429,5 @@ def score_rollouts(
     if entropy and entropy_R is not None:
       out[place]['teacher_entropy'] = np.asarray(entropy_R, np.float32)
   return Scored(targets=out, missing=missing, calls=scores.calls,
-                tokens=sum(len(s.response) for s in sequences))
+                tokens=sum(len(s.response) for s in sequences),
+                lessons=lessons)

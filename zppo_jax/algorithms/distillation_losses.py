@@ -103,6 +103,60 @@ def _of_teacher(batch: MicroBatch) -> dict:
   return {} if entropy_BT is None else {'distil/teacher_entropy': entropy_BT}
 
 
+def _kept_logps(output: PolicyOutput, batch: MicroBatch, *, bucket: bool,
+                vocab: int, student_temperature: float, chunk: int
+                ) -> tuple[jax.Array, jax.Array, jax.Array, int]:
+  """(bool [B, T] taught, log-probs of student and teacher on the kept ids, the
+  number of ids). The student's have one more, the rest, for a `bucket`."""
+  asked_BT = taught(batch)
+  ids_BTK = jnp.where(asked_BT[..., None], batch.targets['kept_ids'], -1)
+  t_BTK = gathered_logps.where_kept(
+      jax.lax.stop_gradient(batch.targets['kept_logps']), ids_BTK)
+  head = head_of(output)
+  s = gathered_logps.gathered_logps(
+      head.hidden_BTD, head.head_DV, behind(ids_BTK), behind(asked_BT),
+      vocab=vocab, temperature=student_temperature, rest=bucket,
+      chunk=chunk, mesh=output.mesh)[:, 1:]
+  return asked_BT, s, t_BTK, ids_BTK.shape[-1]
+
+
+def _of_kept(output: PolicyOutput, batch: MicroBatch, loss_BT: jax.Array,
+             asked_BT: jax.Array, kept: jax.Array,
+             t_BTK: jax.Array) -> losses.LossAndStatistics:
+  """The loss on taught tokens, with the statistics of kept ids."""
+  mass = lambda logps: jnp.exp(logps).sum(axis=-1)
+  return jnp.where(asked_BT, loss_BT, 0), {
+      'distil/divergence': loss_BT, 'distil/taught': asked_BT,
+      'distil/student_entropy': jnp.where(asked_BT, output.entropy_BT, 0),
+      'distil/kept_mass_student': mass(kept),
+      'distil/kept_mass_teacher': mass(t_BTK), **_of_teacher(batch)}
+
+
+def released_ptd(output: PolicyOutput, batch: MicroBatch, *, vocab: int,
+                 student_temperature: float, chunk: int
+                 ) -> losses.LossAndStatistics:
+  """The distillation term of PTD-PO's released code: a control that trains
+  nothing.
+
+  With S, T on the kept ids and one bucket, M = (S + T) / 2:
+
+    1/2 [sum sg(S) log(S / M) + sum T log(T / M)]
+
+  The stop-gradient is on the weights S alone, and M keeps its gradient. For
+  every id dL = 1/2 [dS - (S + T) dM / M] = 1/2 [dS - 2 dS / 2] = 0. Its value
+  is that of the true divergence, so that its curve looks alive.
+  """
+  asked_BT, s, t_BTK, k = _kept_logps(
+      output, batch, bucket=True, vocab=vocab,
+      student_temperature=student_temperature, chunk=chunk)
+  t = divergences.REST['bucket'](t_BTK)
+  S, T = jnp.exp(s), jnp.exp(t)
+  log_m = jnp.log((S + T) / 2)
+  loss_BT = ((jax.lax.stop_gradient(S) * jnp.where(S > 0, s - log_m, 0)).sum(-1)
+             + (T * jnp.where(T > 0, t - log_m, 0)).sum(-1)) / 2
+  return _of_kept(output, batch, loss_BT, asked_BT, s[..., :k], t_BTK)
+
+
 def kept_ids_divergence(output: PolicyOutput, batch: MicroBatch, *,
                         divergence: divergences.Divergence, rest: str,
                         target: Call, vocab: int, student_temperature: float,
@@ -124,25 +178,15 @@ def kept_ids_divergence(output: PolicyOutput, batch: MicroBatch, *,
   Returns:
     (loss_BT, statistics).
   """
-  asked_BT = taught(batch)
-  ids_BTK = jnp.where(asked_BT[..., None], batch.targets['kept_ids'], -1)
-  t_BTK = gathered_logps.where_kept(
-      jax.lax.stop_gradient(batch.targets['kept_logps']), ids_BTK)
-  bucket, head = rest == 'bucket', head_of(output)
-  s = gathered_logps.gathered_logps(
-      head.hidden_BTD, head.head_DV, behind(ids_BTK), behind(asked_BT),
-      vocab=vocab, temperature=student_temperature, rest=bucket,
-      chunk=chunk, mesh=output.mesh)[:, 1:]
-  kept = s[..., :ids_BTK.shape[-1]]
+  bucket = rest == 'bucket'
+  asked_BT, s, t_BTK, k = _kept_logps(
+      output, batch, bucket=bucket, vocab=vocab,
+      student_temperature=student_temperature, chunk=chunk)
+  kept = s[..., :k]
   s = s if bucket else divergences.REST[rest](s)
   loss_BT = divergence(
       s, target_at(target, output.done)(s, divergences.REST[rest](t_BTK)))
-  mass = lambda logps: jnp.exp(logps).sum(axis=-1)
-  return jnp.where(asked_BT, loss_BT, 0), {
-      'distil/divergence': loss_BT, 'distil/taught': asked_BT,
-      'distil/student_entropy': jnp.where(asked_BT, output.entropy_BT, 0),
-      'distil/kept_mass_student': mass(kept),
-      'distil/kept_mass_teacher': mass(t_BTK), **_of_teacher(batch)}
+  return _of_kept(output, batch, loss_BT, asked_BT, kept, t_BTK)
 
 
 def _sampled(output: PolicyOutput, batch: MicroBatch

@@ -38,8 +38,8 @@ def by_name(hard: Sequence[Group], rng: np.random.Generator) -> list[Group]:
 
 
 # How ties among equally hard questions break, where the cap leaves some out.
-TIES: dict[str, Callable[[Sequence[Group], np.random.Generator],
-                         list[Group]]] = {'list': by_list, 'name': by_name}
+Ties = Callable[[Sequence[Group], np.random.Generator], list[Group]]
+TIES: dict[str, Ties] = {'list': by_list, 'name': by_name}
 
 
 def salt_of(rng: np.random.Generator) -> str:
@@ -53,7 +53,7 @@ def rank(name: str, salt: str) -> bytes:
 
 
 def pre_cap(plain: Iterable[Group], tau: float, limit: int,
-            rng: np.random.Generator, ties=by_list) -> list[Group]:
+            rng: np.random.Generator, ties: Ties = by_list) -> list[Group]:
   """The hardest questions below tau, at most `limit` (step 3).
 
   Args:

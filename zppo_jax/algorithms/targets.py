@@ -28,6 +28,8 @@ class TargetContext:
       move with them.
     scored: (group, rollout) -> the targets of the teacher's pass over the whole
       rollout batch (distillation.score_rollouts); {} without such a pass.
+    untaught: the rollouts without a lesson (distil.context), whose targets say
+      that no token is taught.
   """
   groups: Sequence[Group]
   advantages: np.ndarray
@@ -36,6 +38,7 @@ class TargetContext:
   score: Callable[..., Scores]
   scored: Targets = dataclasses.field(default_factory=dict)
   done: int = 0
+  untaught: frozenset[tuple[int, int]] = frozenset()
 
 
 # TargetContext -> Targets. A rollout without an entry is not trained, because

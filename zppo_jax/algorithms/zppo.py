@@ -10,7 +10,7 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from zppo_jax import allowed
 from zppo_jax.algorithms import compression, reformulate
@@ -201,8 +201,9 @@ def hardest(plain: Sequence[Group], step: int, rules: Rules) -> list[Group]:
 
 
 def asking_ahead(prompts: Sequence[Prompt], step: int, *, num_rollouts: int,
-                 rules: Rules, method: Method, teacher, chat: Chat,
-                 compress: compression.CompressionConfig, hint: HintConfig
+                 rules: Rules, method: Method, teacher: Any, chat: Chat,
+                 compress: compression.CompressionConfig,
+                 hint: HintConfig = hints.DEFAULT
                  ) -> Callable[[int, Sequence[Rollout]], Sequence[Prompt]]:
   """What is done with the rollouts of plain prompts while others still draw.
 
@@ -271,7 +272,7 @@ def _ncqs(groups: Sequence[Group], rules: Rules, chat: Chat,
   return [p for p in prompts if len(p.tokens) <= rules.max_prompt]
 
 
-def _asks_ahead(rules: Rules, method: Method, teacher,
+def _asks_ahead(rules: Rules, method: Method, teacher: Any,
                 hint: HintConfig) -> bool:
   """Whether a teacher answers beside the device, and ties break by name."""
   return (_reformulates(method, rules) and method.visited(hint)
@@ -283,9 +284,9 @@ def _reformulates(method: Method, rules: Rules) -> bool:
 
 
 def ask_hard(plain: Sequence[Group], step: int, *, rules: Rules, method: Method,
-             teacher, chat: Chat,
+             teacher: Any, chat: Chat,
              compress: compression.CompressionConfig,
-             hint: HintConfig) -> Sequence[Prompt]:
+             hint: HintConfig = hints.DEFAULT) -> Sequence[Prompt]:
   """Asks the teacher about all hard questions, and says what may be drawn
   before it has answered: the NCQs that no answer can take out of the post-cap.
 

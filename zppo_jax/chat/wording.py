@@ -8,7 +8,7 @@ NCQ and further kinds of prompts together.
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from zppo_jax.chat import segments, tags
@@ -37,6 +37,9 @@ class Wording:
     hint: (before, after) the hint that stands behind a question.
     hint_request: (before, between, after) a question and a right response to
       it, of which a hint is to be made; () where nobody can be asked for one.
+    contexts: piece of a teacher's context -> (before, after) it; a piece that
+      is not there has no words (algorithms/privileged/contexts.py).
+    private: the delimiters that no content of a context may contain.
   """
   opening: str
   closing: str
@@ -51,6 +54,9 @@ class Wording:
   delimiters: re.Pattern
   hint: tuple[str, str] = ('', '')
   hint_request: tuple[str, ...] = ()
+  contexts: Mapping[str, tuple[str, str]] = dataclasses.field(
+      default_factory=dict, hash=False)
+  private: re.Pattern | None = None
 
 
 MICRO = Wording(
@@ -60,7 +66,12 @@ MICRO = Wording(
     compression=('<response>', '<summary>'),
     delimiters=tags.pattern('candidate', 'response', 'summary'),
     # This vocabulary has no word for hints, and its models write none.
-    hint=('<candidate>', '</candidate>'))
+    hint=('<candidate>', '</candidate>'),
+    contexts={
+        **dict.fromkeys(('answer', 'reference', 'demonstration', 'hint',
+                         'sibling', 'right', 'notes', 'document', 'caption',
+                         'peer', 'attempt'), ('<candidate>', '</candidate>')),
+        'wrong': ('NCQ', ''), 'reflect': ('BCQ', ''), 'revise': ('NCQ', '')})
 
 BOXED = Wording(
     opening='',
@@ -88,7 +99,41 @@ BOXED = Wording(
         'rightly. A student has not solved it yet. Write at most five short '
         'sentences inside <hint> tags: the idea or the first step that the '
         'student lacks. Leave out the final answer, any box, the letter of an '
-        'option and the full solution.\n<response>\n', '\n</response>'))
+        'option and the full solution.\n<response>\n', '\n</response>'),
+    contexts={
+        'answer': ('\n\nThe right answer is known: <answer>', '</answer>\n'),
+        'reference': ('\n\nThis is a reference solution.\n<response>\n',
+                      '\n</response>\nUnderstand it, then solve the question '
+                      'in your own words.\n'),
+        'demonstration': ('\n\nThis is an example of a good response.\n'
+                          '<response>\n', '\n</response>\nAnswer with a '
+                          'response of your own.\n'),
+        'hint': ('\n\nThe hint inside <hint> tags may help you to find your '
+                 'own solution.\n<hint>\n', '\n</hint>\n'),
+        'sibling': ('\n\nAn earlier attempt was right.\n<response>\n',
+                    '\n</response>\nSolve the question in your own words.\n'),
+        'right': ('\n\nAn earlier attempt answered <answer>',
+                  '</answer>, which is right.\n'),
+        'wrong': ('\n\nAn earlier attempt answered <answer>',
+                  '</answer>, which is wrong.\n'),
+        'attempt': ('\n\nThis is an earlier attempt.\n<response>\n',
+                    '\n</response>\n'),
+        'reflect': ('\nReflect on the attempt: what holds, and where does it '
+                    'go wrong? Then solve the question.\n', ''),
+        'revise': ('\nRevise the attempt: keep what is right, and mend what is '
+                   'not.\n', ''),
+        'notes': ('\n\nThese notes come from earlier questions.\n<notes>\n',
+                  '\n</notes>\n'),
+        'document': ('\n\nThis document belongs to the question.\n'
+                     '<document>\n', '\n</document>\n'),
+        'concise': ('\n\nBe concise: write the steps that matter and no '
+                    'others.\n', ''),
+        'caption': ('\n\nThis is what the pictures show.\n<caption>\n',
+                    '\n</caption>\n'),
+        'peer': ('\n\nSomebody else answered so.\n<response>\n',
+                 '\n</response>\nSolve the question in your own words.\n')},
+    private=tags.pattern('candidate', 'response', 'summary', 'hint', 'answer',
+                         'notes', 'document', 'caption'))
 # Inside the chat template there are only the user's words.
 BARE = dataclasses.replace(BOXED, closing='')
 
@@ -144,6 +189,15 @@ class Chat:
     return self._behind(
         w.opening, [content(question), *parts, template(w.closing)], media,
         forced)
+
+  def privileged(self, question: str, parts: Sequence[Segment],
+                 media: tuple[Picture | Clip, ...] = (),
+                 forced: Sequence[int] = ()) -> Encoded:
+    """`around` for a teacher's context, which has more delimiters."""
+    w = self.wording
+    return dataclasses.replace(self, wording=dataclasses.replace(
+        w, delimiters=w.private or w.delimiters)).around(
+            question, parts, media, forced)
 
   def _behind(self, opening: str, parts: Sequence[Segment],
               media: tuple[Picture | Clip, ...],

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from zppo_jax.algorithms.replay import ReplayBuffer
+from zppo_jax.arrays import FollowedState
 from zppo_jax.chat import dates
 from zppo_jax.devices import memory
 from zppo_jax.learner import layouts
@@ -44,6 +45,8 @@ def standing_memory(run: Run) -> dict[str, int]:
       'rollout copy of the student': memory.device_bytes(shapes),
       'cache of the student\'s slots': (
           run.sampler.engine.programs.largest_cache_bytes())}
+  if isinstance(state, FollowedState):
+    out['copy that follows the student'] = memory.device_bytes(state.own)
   if run.reference is not None:
     out['reference parameters'] = memory.device_bytes(run.reference.params)
   for role, teacher in panel.in_process_of(run.teacher).items():
@@ -61,7 +64,7 @@ def lowered(run: Run) -> dict:
   targets = minibatches.example_targets(
       run.method, run.num_updates, run.distil, run.stored_need,
       run.teacher is not None and run.teacher.capabilities.entropy,
-      run.reference and run.reference.penalty)
+      run.reference and run.reference.penalty, run.context is not None)
   rows = layouts.empty(run.layout, text[-1], targets)
   update = run.update_fn.keywords
   out = {f'student {name}': program for name, program in

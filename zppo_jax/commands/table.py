@@ -108,6 +108,15 @@ def _sft(values) -> None:
   _to_its_end('sft', values, command.main, command.dry_run, what='validation')
 
 
+def _hints(values) -> None:
+  """Writes a hint of the teacher for each question of a config."""
+  _start(values.config)
+  from zppo_jax.commands import hints
+  from zppo_jax.devices import compile_cache
+  compile_cache.enable()
+  hints.main(values.config, values.to, values.limit)
+
+
 def _pretrain(values) -> None:
   """Makes the models of an embedded world again."""
   _start(values.config)
@@ -246,6 +255,9 @@ COMMANDS = {
          'dry_run': (False, 'say what it would do and need; write nothing'),
          **_PROCESSES},
         True),
+    'hints': Command(
+        _hints, {'to': 'JSONL file of hint.material; it goes on where it ends'},
+        {'limit': (0, 'the most questions of this call; 0: all')}, True),
     'pretrain': Command(
         _pretrain, {'to': 'safetensors file to write'}, {}, True),
     'study': Command(

@@ -94,8 +94,7 @@ class _Group:
         if kind == 'left':
           return
         if kind == 'ended':
-          if not self.failing:
-            self._lost(*message)
+          self._lost(*message)
           return
         key, what, value = message
         with self._news:
@@ -103,34 +102,36 @@ class _Group:
           self._news.notify_all()
     except (EOFError, OSError):
       self._lost(other, 'it died or its host is gone: its connection ended '
-                 'without a word')
+                 'without a word', died=True)
+    except Exception as e:  # whatever unpickling raises
+      self._lost(other, f'what it sent cannot be read: {e!r}', died=True)
 
-  def _lost(self, other: int, why: str) -> None:
-    if self._closing:
-      return
-    self.end(LOST, f'process {other} of {self.count} ended: {why}. Process '
-             f'{self.index} ends too; the same command resumes the run',
-             (other, why))
+  def _lost(self, other: int, why: str, died: bool) -> None:
+    """Ends this process because another one ended.
 
-  def end(self, code: int, line: str, news: tuple | None = None) -> None:
-    """Ends this process now, and lets the others know of it.
-
-    Args:
-      code: the exit code.
-      line: what standard error says; '' if it was said.
-      news: (process, why) of the process that ended first; None: this one,
-        because of `line`.
+    If this process is about to end with an error of its own, the others' errors
+    do not count, because all may have the same. A death counts, because the
+    error may be that of a collective without the dead process.
     """
+    if not self._closing and (died or not self.failing):
+      self._end(LOST, f'zppo: process {other} of {self.count} ended: {why}. '
+                f'Process {self.index} ends too; the same command resumes the '
+                'run', (other, why, died))
+
+  def fail(self, line: str) -> None:
+    """Ends this process with an error of its own, which `line` tells."""
+    self._end(1, line, (self.index, line, False))
+
+  def _end(self, code: int, line: str, news: tuple[int, str, bool]) -> None:
+    """Ends this process now, after it told the others the news."""
     if not self._ending.acquire(blocking=False):
       time.sleep(60)  # another thread is ending the process
     self._closing = True
-    self._send([i for i in self.links if news is None or i != news[0]],
-               ('ended', *(news or (self.index, line))))
+    self._send([i for i in self.links if i != news[0]], ('ended', *news))
     for clean in reversed(self.cleaning):
       with contextlib.suppress(OSError):
         clean()
-    if news is not None:
-      sys.stderr.write(f'zppo: {line}\n')
+    sys.stderr.write(f'{line}\n')
     for stream in (sys.stdout, sys.stderr):
       with contextlib.suppress(OSError, ValueError):
         stream.flush()
@@ -552,9 +553,7 @@ def together(say: Callable[[BaseException], str],
       _GROUP.failing = True
       # A collective may fail before the news comes that a process died.
       time.sleep(_SETTLE_S)
-      line = say(e)
-      sys.stderr.write(f'{line}\n')
-      _GROUP.end(1, line)
+      _GROUP.fail(say(e))
     raise
   else:
     stop()

@@ -287,14 +287,14 @@ async def _ask(client, of: Endpoint, call: Call, gate, until: float,
 class Session:
   """Connections to an endpoint that outlive a call; threads may share them.
 
-  All calls of a session keep to `Endpoint.concurrency` together. The thread and
-  its connections end with the process.
+  All calls of a session keep to `Endpoint.concurrency` together.
   """
 
   def __init__(self, of: Endpoint):
     self._of, self._openai, self._key = of, _openai(), of.key()
     self._loop = asyncio.new_event_loop()
-    threading.Thread(target=self._loop.run_forever, daemon=True).start()
+    self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+    self._thread.start()
     self._client, self._gate = asyncio.run_coroutine_threadsafe(
         self._opened(), self._loop).result()
 
@@ -319,6 +319,22 @@ class Session:
       asked.result(budget_s + 1)
     asked.cancel()
     return list(replies)
+
+  def close(self) -> None:
+    """Gives up what is under way and closes the connections."""
+    async def closing():
+      own = asyncio.current_task()
+      for task in asyncio.all_tasks():
+        if task is not own:
+          task.cancel()
+      await self._client.close()
+
+    with contextlib.suppress(Exception):  # connections that are gone
+      asyncio.run_coroutine_threadsafe(closing(), self._loop).result(1.0)
+    self._loop.call_soon_threadsafe(self._loop.stop)
+    self._thread.join(1.0)
+    if not self._thread.is_alive():
+      self._loop.close()
 
 
 _LATE = Reply(results=(), cause=Cause.BUDGET, error='the budget was spent',

@@ -25,6 +25,7 @@ from zppo_jax.models import cache, layers
 OUTPUT = 'attention'  # the name by which remat policies know the outputs
 _QUERIES = 256  # queries whose scores exist at a time
 _PARTS = 8  # parts of a causal sequence; each reads the keys up to its own end
+_SPLASH_MULTIPLE = 128  # positions
 _MASKED = -1e30  # finite, because a padding row has no key and must not be NaN
 
 
@@ -83,11 +84,12 @@ def _chunks(q_BTNH, segment_BT, at_T, k_BSKH, v_BSKH, segment_BS, causal):
   return jnp.moveaxis(out, 0, 1).reshape(B, T + more, N, H)[:, :T]
 
 
-def splash(q_BTNH, k_BTKH, v_BTKH, segment_BT, *, causal: bool,
+def splash(q_BTNH, k_BSKH, v_BSKH, segment_BS, *, causal: bool,
            interpret: bool = False):
-  """JAX's splash attention for TPUs; T is a multiple of 128.
+  """JAX's splash attention for TPUs; T and S are multiples of 128.
 
-  Padding sees padding here, because every row must have a key.
+  There may be fewer queries than keys, as in `xla`. Padding sees padding here,
+  because every row must have a key.
 
   Args:
     interpret: run the kernel's program in XLA; for tests.
@@ -97,18 +99,21 @@ def splash(q_BTNH, k_BTKH, v_BTKH, segment_BT, *, causal: bool,
     splash_attention_mask as masks,
   )
   _, T, N, H = q_BTNH.shape
-  block = next(size for size in (512, 256, 128) if T % size == 0)
-  mask = (masks.CausalMask if causal else masks.FullMask)((T, T))
+  S = segment_BS.shape[1]
+  block, block_kv = (next(size for size in (512, 256, 128) if n % size == 0)
+                     for n in (T, S))
+  mask = masks.CausalMask((T, S), offset=S - T) if causal else masks.FullMask(
+      (T, S))
   run = kernel.make_splash_mha(
       masks.MultiHeadMask([mask] * N), head_shards=1, q_seq_shards=1,
       block_sizes=kernel.BlockSizes(
-          block_q=block, block_kv=block, block_q_dkv=block, block_kv_dkv=block,
-          block_q_dq=block, block_kv_dq=block),
+          block_q=block, block_kv=block_kv, block_q_dkv=block,
+          block_kv_dkv=block_kv, block_q_dq=block, block_kv_dq=block_kv),
       residual_checkpoint_name=OUTPUT, interpret=interpret)
   heads = lambda x: jnp.swapaxes(x, 1, 2)
   out = jax.vmap(lambda q, k, v, segment: run(
-      q, k, v, kernel.SegmentIds(segment, segment)))(
-          heads(q_BTNH * H**-0.5), heads(k_BTKH), heads(v_BTKH), segment_BT)
+      q, k, v, kernel.SegmentIds(segment[S - T:], segment)))(
+          heads(q_BTNH * H**-0.5), heads(k_BSKH), heads(v_BSKH), segment_BS)
   return heads(out)
 
 
@@ -288,7 +293,7 @@ def choose(asked: str, mesh, shape: AttentionShape) -> KernelChoice:
       raise ValueError(f'attention is {asked!r}: {unfit}; allowed here: auto, '
                        'xla')
     return KernelChoice('xla', unfit)
-  multiple = {'splash': 128, 'cudnn': 2}[kernel]
+  multiple = {'splash': _SPLASH_MULTIPLE, 'cudnn': 2}[kernel]
   shards = sharding.batch_shards(mesh)
   if shape.length % multiple:
     return KernelChoice('xla', f'{shape.length} positions; {kernel} takes '
@@ -325,7 +330,7 @@ def among(q_BTNH, k_BSKH, v_BSKH, segment_BS, *, asked: str, mesh,
   if name != 'xla':
     if mesh.size > 1:
       run = on_each_device(run, mesh)
-    if T < S:
+    if T < S and (name != 'splash' or T % _SPLASH_MULTIPLE):
       run = _as_whole_rows(run)
   return checkpoint_name(run(q_BTNH, k_BSKH, v_BSKH, segment_BS), OUTPUT)
 

@@ -27,6 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from zppo_jax.devices import sharding
 from zppo_jax.models import layers
 from zppo_jax.objectives.rounding import (
   is_narrow,
@@ -137,7 +138,7 @@ def step(q_BKH, k_BKH, v_BNU, g_BN, beta_BN, memory_BNHU):
 
 
 def _inverse(A):
-  n, X = A.shape[-1], jnp.eye(A.shape[-1], dtype=A.dtype)
+  n = A.shape[-1]
   mul = functools.partial(jnp.matmul, precision=_EXACT)
   if n > 16:
     h = n // 2
@@ -147,13 +148,15 @@ def _inverse(A):
     return jnp.concatenate([
         jnp.concatenate([first, jnp.zeros_like(first)], axis=-1),
         jnp.concatenate([below, second], axis=-1)], axis=-2)
-  # This inverts all pairs of neighbouring blocks of 1, 2, 4, ... at once.
+  # This inverts all pairs of neighbouring blocks of 1, 2, 4, ... at once. Blocks
+  # of 1 are their own inverse, so that their pairs take no product.
   i, j = np.indices((n, n))
-  for size in (2**m for m in range(n.bit_length() - 1)):
-    pair = (i // size % 2 == 1) & (j // size == i // size - 1)
-    X = jax.lax.broadcast_to_rank(X, A.ndim) - mul(
-        X, mul(jnp.where(pair, A, 0), X))
-  return jnp.broadcast_to(X, A.shape)
+  between = lambda size: jnp.where(
+      (i // size % 2 == 1) & (j // size == i // size - 1), A, 0)
+  X = jax.lax.broadcast_to_rank(jnp.eye(n, dtype=A.dtype), A.ndim) - between(1)
+  for size in (2**m for m in range(1, n.bit_length() - 1)):
+    X = X - mul(X, mul(between(size), X))
+  return X
 
 
 @jax.custom_vjp
@@ -262,6 +265,34 @@ def _one_chunk(S, x):
   return kept[..., None] * S + mul(jnp.swapaxes(writes, -1, -2), fresh), out
 
 
+def _mixed(x_BTD, weight_DE, conv_JE, past_BJE, of: Runs):
+  """(silu of the convolved projections [B, T, E], the past behind them)."""
+  y, past = causal_conv(layers.project(x_BTD, weight_DE), conv_JE, past_BJE, of)
+  return layers.silu(y), past
+
+
+def _mixed_by_kind(x_BTD, weight_DE, conv_JE, past_BJE, of: Runs, ends, mesh):
+  """`_mixed` for the channels of queries, keys and values one by one.
+
+  The mesh cuts all channels together, so that a device's cut holds parts of two
+  kinds, and values would move to where their heads are. Here the weights move.
+
+  Args:
+    ends: where the channels of queries and of keys end.
+  """
+  whole = lambda w: sharding.pin(w, mesh, None, None)
+  hold_past = lambda x: sharding.pin(x, mesh, sharding.BATCH_AXES, None, None)
+  # Held whole first, because a cut would otherwise be made before the split.
+  cut = lambda x, *axes: [
+      sharding.pin(sharding.pin(part, mesh, *axes, None), mesh, *axes, 'tensor')
+      for part in jnp.split(x, ends, axis=-1)]
+  out, past = zip(*[_mixed(x_BTD, *parts, of) for parts in zip(
+      cut(whole(weight_DE), None), cut(whole(conv_JE), None),
+      cut(hold_past(past_BJE), sharding.BATCH_AXES, None), strict=True)],
+                  strict=True)
+  return out, hold_past(jnp.concatenate([hold_past(x) for x in past], axis=-1))
+
+
 _opened = once(lambda x, gate: x * jax.nn.silu(gate))
 
 
@@ -273,6 +304,7 @@ class GatedDeltaNet(nn.Module):
   value_dim: int
   kernel: int
   norm_eps: float
+  mesh: jax.sharding.Mesh | None = None
 
   @nn.compact
   def __call__(self, x_BTD, of: Runs, state: DeltaState | None):
@@ -288,7 +320,7 @@ class GatedDeltaNet(nn.Module):
                   self.value_dim)
     E = 2 * K * H + N * U
     init = layers.fan_in_init(1)
-    qkv = layers.project(x_BTD, self.param('qkv', init, (D, E)))
+    weight = self.param('qkv', init, (D, E))
     z = layers.project(x_BTD, self.param('z', init, (D, N, U)))
     a = layers.project(x_BTD, self.param('a', init, (D, N)))
     b = layers.project(x_BTD, self.param('b', init, (D, N)))
@@ -300,8 +332,13 @@ class GatedDeltaNet(nn.Module):
       state = DeltaState(
           jnp.zeros((B, self.kernel - 1, E), x_BTD.dtype),
           jnp.zeros((B, N, H, U), layers.wide(x_BTD.dtype)))
-    qkv, past = causal_conv(qkv, conv, state.conv_BJE, of)
-    q, k, v = jnp.split(layers.silu(qkv), [K * H, 2 * K * H], axis=-1)
+    ends = [K * H, 2 * K * H]
+    mixed = x_BTD, weight, conv, state.conv_BJE, of
+    if self.mesh is not None and self.mesh.shape['tensor'] > 1 and T > 1:
+      (q, k, v), past = _mixed_by_kind(*mixed, ends, self.mesh)
+    else:
+      qkv, past = _mixed(*mixed)
+      q, k, v = jnp.split(qkv, ends, axis=-1)
     q = l2norm(q.reshape(B, T, K, H)) * H**-0.5
     k = l2norm(k.reshape(B, T, K, H))
     v = v.reshape(B, T, N, U)

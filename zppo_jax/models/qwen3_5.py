@@ -174,7 +174,8 @@ class Layer(nn.Module):
     else:
       mixer = gated_delta.GatedDeltaNet(
           c.delta_key_heads, c.delta_value_heads, c.delta_key_dim,
-          c.delta_value_dim, c.conv_kernel, c.norm_eps, name='delta')
+          c.delta_value_dim, c.conv_kernel, c.norm_eps, self.mesh,
+          name='delta')
     norm = OffsetNorm(c.norm_eps, name='mixer_norm')
     y, new = mixer(norm(x_BTD), *args)
     x_BTD = layers.pin_hidden(layers.add(x_BTD, y), self.mesh)
@@ -286,7 +287,10 @@ class Qwen35(nn.Module):
         frequency=frequency, amplitude=amplitude)
     runs = gated_delta.runs(segment_BT)
     past, valid = cached.by_layer(cache)
-    scanned = c.remat != 'none' and self.has_variable('params', 'blocks')
+    # Without a remat, what the backward pass keeps of a layer would be copied
+    # twice: into the stack of its block, and into the stack of all blocks.
+    scanned = (c.remat != 'none' and c.period > 2
+               and self.has_variable('params', 'blocks'))
     if isinstance(past, list):
       past = list(zip(past, cache.state, strict=True))
     elif past is not None:
@@ -306,7 +310,7 @@ class Qwen35(nn.Module):
       k, v = jax.tree.map(back, (k, v))
     else:
       k, v = jax.vmap(back)(k), jax.vmap(back)(v)
-      if not scanned:
-        state = jax.tree.map(lambda *s: jnp.stack(s, 1), *state)
-      state = jax.tree.map(lambda s: s.reshape(-1, *s.shape[2:]), state)
+      flat = lambda s: s.reshape(-1, *s.shape[2:])
+      state = jax.tree.map(flat, state) if scanned else jax.tree.map(
+          lambda *s: flat(jnp.stack(s, 1)), *state)
     return layers.pin_hidden(back(x), self.mesh), NewKV(k, v, state)

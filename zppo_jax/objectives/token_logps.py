@@ -81,7 +81,7 @@ class Blocks(NamedTuple):
                vocab=vocab, kept=n == 1 and 0 < kept_rows * v * cuts <= KEPT,
                width=width, cuts=cuts, mesh=mesh)
 
-  def ids(self, columns: ArrayLike, part: ArrayLike) -> Any:
+  def ids(self, columns: Any, part: ArrayLike) -> Any:
     """The ids in columns of a part."""
     if self.cuts == 1:
       return columns * self.n + part

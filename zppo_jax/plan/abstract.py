@@ -116,7 +116,7 @@ def _load(spec, place=None, thinking: str = 'default', day: Day | None = None,
   codec = _Ids(model.config.vocab_size,
                {str(i): i for i in range(vocabulary)})
   return Loaded(model, like if place is None else place(like),
-                Chat(codec, BOXED), {})
+                Chat(codec, BOXED), {'model': models.describe(model)})
 
 
 def _no_questions(config, method) -> build.Questions:
@@ -188,6 +188,10 @@ def run_of(config, topology: Topology) -> Run:
   if config.get('method') == 'sft':
     raise ValueError("method is 'sft'; `zppo plan` plans the runs of `zppo "
                      'train`')
+  if config.teacher.kind == 'panel':
+    raise ValueError(
+        "teacher.kind is 'panel'; a plan has one teacher: plan the run with "
+        'the largest member, and add the weights of the others')
   return build.build(config, outside=build.Outside(
       devices=topologies.devices(topology),
       questions=_no_questions,

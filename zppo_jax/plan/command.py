@@ -7,7 +7,7 @@ from typing import Any
 
 from zppo_jax import allowed
 from zppo_jax.devices.memory import size
-from zppo_jax.plan import memory, planning, suggestions, topologies
+from zppo_jax.plan import compiling, memory, planning, suggestions, topologies
 from zppo_jax.plan.planning import Entry, Plan
 from zppo_jax.plan.suggestions import Suggestion
 from zppo_jax.plan.workload import Assumptions
@@ -63,6 +63,7 @@ def record(plan: Plan, price: float | None,
               for shape, n in plan.load.batches.items()},
           'decode_steps': [r.steps for r in plan.load.student],
           'phases': {phase: vars(work) for phase, work in plan.work.items()}},
+      'limit': plan.limit,
       'run': {'steps': plan.steps, 'hours': plan.steps * seconds / 3600,
               'price': price, 'cost': cost(plan, price)},
       'suggestions': [{**s._asdict(), 'flags': s.words()} for s in suggested]}
@@ -183,15 +184,31 @@ def text(plan: Plan, price: float | None,
     lines.append(
         'Compiled for simulated CPU devices, with plain attention: temporaries '
         'are not those of a GPU program, whose attention keeps no scores.')
-  if plan.fast:
+  if plan.fast and t.platform == 'tpu':
     lines.append('No code was generated; '
                  f'{size(memory.CODE_ROOM)} are left for each program\'s.')
   lines += ['', _memory_table(plan), '', _program_table(plan), '',
             _time_table(plan), '', _assumptions(plan), '',
             *_summary(plan, price), '',
             'It fits.' if plan.fits else 'It does not fit.',
+            *([_limit(plan)] if plan.fits and t.platform == 'tpu' else []),
             *_blocked(plan, suggested)]
   return '\n'.join(lines)
+
+
+def _limit(plan: Plan) -> str:
+  """How the compiler is told that a program has not all memory to itself."""
+  if plan.limit:
+    return (f'A run on this slice sets LIBTPU_INIT_ARGS=--{compiling.LIMIT}='
+            f'{plan.limit // compiling.MIB}, because the compiler does not '
+            'know what stands beside a program.')
+  peaks = [entry.peak for entry in plan.entries]
+  tight = min(peaks, key=lambda peak: peak.room)
+  return (f'No one value of --{compiling.LIMIT} serves all programs: '
+          f'{tight.program!r} leaves {size(tight.room)}, and '
+          f'{max(peaks, key=lambda peak: peak.buffers).program!r} needs more. '
+          'Without a limit the compiler may use memory in which other parts '
+          'stand.')
 
 
 def _price(value: str | None) -> float | None:

@@ -72,6 +72,15 @@ class Plan:
     return all(entry.peak.fits for entry in self.entries)
 
   @property
+  def limit(self) -> int:
+    """The most bytes that the compiler may give a program, so that each leaves
+    what stands beside it its place; 0 if one limit does not serve all programs.
+    """
+    peaks = [entry.peak for entry in self.entries]
+    room = min(peak.room for peak in peaks)
+    return room if all(peak.buffers <= room for peak in peaks) else 0
+
+  @property
   def phases(self) -> dict[str, Peak]:
     return memory.by_phase([entry.peak for entry in self.entries])
 

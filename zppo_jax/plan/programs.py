@@ -72,7 +72,9 @@ def standing(run: Run) -> dict[str, int]:
   state = run.abstract_state
   out = {
       'parameters': memory.device_bytes(state.params),
-      'moments': memory.device_bytes(state.opt_state),
+      # All that the state holds besides, a copy that follows included.
+      'moments': memory.device_bytes(state) - memory.device_bytes(
+          state.params),
       'gradient': memory.device_bytes(state.params),
       'rollout copy': memory.device_bytes(rollout_copy(run)),
       'decode pool': run.sampler.engine.programs.largest_cache_bytes()}

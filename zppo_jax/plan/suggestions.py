@@ -65,9 +65,11 @@ def _halved_slots(plan: Plan) -> Iterator[dict[str, Any]]:
   unit = shards * math.lcm(algo.rollouts, algo.teacher_rollouts)
   if slots is None:
     slots = 2 * unit * (-(-(algo.num_new * algo.rollouts) // (2 * unit)))
-  for parts in (2, 4, 8, 16):
-    if slots // parts >= unit and slots // parts % unit == 0:
-      yield {'shapes.slots': slots // parts}
+  # Fewer than a unit count as one on the student's mesh, and may be fewer on
+  # the teacher's.
+  for fewer in (slots // parts for parts in (2, 4, 8, 16)):
+    if fewer >= 1 and (fewer <= unit or fewer % unit == 0):
+      yield {'shapes.slots': fewer}
 
 
 def _halved_micro_tokens(plan: Plan) -> Iterator[dict[str, Any]]:
@@ -138,9 +140,9 @@ def _verified(plan: Plan, changes: dict[str, Any],
               name: str = '') -> Suggestion | None:
   """The suggestion, if the programs that found no room fit with it."""
   topology = topologies.parse(name) if name else plan.topology
-  config, fitted = abstract.fitted(
-      abstract.changed_config(plan.config, changes), topology)
   try:
+    config, fitted = abstract.fitted(
+        abstract.changed_config(plan.config, changes), topology)
     run = abstract.run_of(config, topology)
   except (ValueError, KeyError):
     return None  # heads that do not divide over tensor, for example
@@ -158,30 +160,22 @@ def _verified(plan: Plan, changes: dict[str, Any],
                     highest / topology.usable)
 
 
-def of_plan(plan: Plan, tries: int = 12) -> list[Suggestion]:
+def of_plan(plan: Plan, tries: int = 8) -> list[Suggestion]:
   """At most NUMBER suggestions for a plan that does not fit: settings on the
-  same devices, and a larger slice.
+  same devices first, then a larger slice, then other settings.
 
   Args:
     plan: the plan.
-    tries: the most changes that are planned.
+    tries: the most settings, and the most slices, that are planned.
   """
   if plan.fits:
     return []
-  out = []
-  for changes in candidates(plan)[:tries]:
-    if (found := _verified(plan, changes)) is not None:
-      out.append(found)
-      break
-  for name in larger(plan.topology):
-    if (found := _verified(plan, {}, name)) is not None:
-      out.append(found)
-      break
-  if len(out) < NUMBER:
-    for changes in candidates(plan)[:tries]:
-      if out and changes == out[0].changes:
-        continue
-      if (found := _verified(plan, changes)) is not None:
-        out.append(found)
-        break
-  return out[:NUMBER]
+  settings = iter(candidates(plan)[:tries])
+  slices = itertools.islice(larger(plan.topology), tries)
+  attempts = (
+      (found for changes in settings
+       if (found := _verified(plan, changes)) is not None),
+      (found for name in slices
+       if (found := _verified(plan, {}, name)) is not None))
+  out = [found for attempt in attempts if (found := next(attempt, None))]
+  return out + list(itertools.islice(attempts[0], NUMBER - len(out)))

@@ -16,6 +16,7 @@ import numpy as np
 
 from zppo_jax import allowed
 from zppo_jax.learner import layouts, packing
+from zppo_jax.plan import programs as program_lib
 from zppo_jax.train.run import Run
 
 _SHUFFLE = 0  # seed of the order in which rollouts of the quantiles come
@@ -161,10 +162,16 @@ def of_run(run: Run, config, of: Assumptions) -> Load:
   student = tuple(
       rollouts(count, prompt, algo.rollouts, algo.max_tokens, slots, of)
       for count, prompt in ((plain, short), (hard, long)))
+  evaluation = None
+  if run.eval_every:
+    count = config.eval.size * len(config.eval.splits)
+    evaluation = rollouts(count, short, 1, algo.max_tokens, slots, of)
   teacher = ()
   if run.teacher is not None and (hard or method.states in (
       'teacher', 'mixed')):
     asked = hard or plain
+    if (own := program_lib.own_teacher(run)) is not None:
+      slots = own.answers.engine.shapes.slots[-1]
     answers = rollouts(asked, short, algo.teacher_rollouts,
                        algo.teacher_max_tokens, slots, of)
     # Half of the reformulated prompts show two candidates, half show all wrong
@@ -173,10 +180,6 @@ def of_run(run: Run, config, of: Assumptions) -> Load:
     cap = run.compress.cap + 1
     teacher = (answers, Rollouts(
         count, long, np.full(count, cap), -(-count // slots) * cap))
-  evaluation = None
-  if run.eval_every:
-    count = config.eval.size * len(config.eval.splits)
-    evaluation = rollouts(count, short, 1, algo.max_tokens, slots, of)
   return Load(student, teacher,
               micro_batches(student, run.layout, run.num_updates),
               run.num_updates, evaluation)

@@ -175,6 +175,15 @@ TEACHER = (
           'taught: trained tokens with numbers of the teacher; missing: '
           'response tokens whose scores never came; student_states: 1 where '
           "the step trained on the student's own tokens."),
+    Panel('Distillation: contexts of the teacher', 'fraction of rollouts',
+          ('context/taught',),
+          'Rollouts for which the teacher had something to read '
+          '(distil.context); the others are not taught.'),
+    Panel('Distillation: rollouts without a lesson', 'rollouts per step',
+          ('context/untaught/*',),
+          'By cause: there was nothing to show, only the rollout itself, a '
+          'hint that tells the answer, or a prompt that fits no bucket.',
+          FROM_ZERO),
     Panel('Distillation: coefficient', 'factor', ('distil/coefficient',),
           'The factor of the distillation loss, mean over the updates.',
           FROM_ZERO),

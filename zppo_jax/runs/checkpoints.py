@@ -8,6 +8,7 @@ when it is complete. No pickle is used.
 
 import dataclasses
 import errno
+import functools
 import json
 import logging
 import os
@@ -19,11 +20,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 
 from zppo_jax import allowed
-from zppo_jax.arrays import TrainState
-from zppo_jax.devices import disk, hosts
+from zppo_jax.arrays import FollowedState, TrainState
+from zppo_jax.devices import disk, hosts, sharding
+from zppo_jax.learner import states
 
 FORMAT = 1
 _LONGEST_CAUSE = 300  # characters of an error's cause
@@ -88,10 +91,17 @@ def checksums(tree) -> dict[str, int]:
   return {jax.tree_util.keystr(path): int(value) for path, value in leaves}
 
 
-@jax.jit
+@functools.cache
+def _fingerprint_fn(mesh):
+  def stacked(tree):
+    return jnp.stack([leaf_checksum(x) for x in jax.tree.leaves(tree)])
+  return jax.jit(stacked, out_shardings=sharding.replicated(mesh))
+
+
 def fingerprint(tree) -> jax.Array:
-  """uint32 [leaves]: their checksums, on the device."""
-  return jnp.stack([leaf_checksum(x) for x in jax.tree.leaves(tree)])
+  """uint32 [leaves]: the checksums of leaves on a mesh, whole on each device
+  and perhaps not computed yet."""
+  return _fingerprint_fn(jax.tree.leaves(tree)[0].sharding.mesh)(tree)
 
 
 def leaf_types(tree) -> dict[str, str]:
@@ -347,6 +357,9 @@ class Checkpoints:
         optimizer.
     """
     content, where = self.read(step), self.path / str(step)
+    wanted = like
+    if isinstance(like, FollowedState) != _followed(content['leaves']):
+      like = _other_form(like)
     if content['model'] != self._manifest['model']:
       raise CheckpointError(
           f'{where} is of another model: '
@@ -367,7 +380,31 @@ class Checkpoints:
              if value != content['checksums'].get(n)]
     if wrong:
       raise self._damaged(step, f'checksum of {", ".join(wrong)}')
-    return state, content['host']
+    return _in_form_of(wanted, state), content['host']
+
+
+def _followed(leaves: dict) -> bool:
+  """Whether a checkpoint holds a copy that follows params."""
+  return any(name.startswith('.own') for name in leaves)
+
+
+def _other_form(like: TrainState) -> TrainState:
+  """The same state without its copy, or with one."""
+  if isinstance(like, FollowedState):
+    return states.without_copy(like)
+  return states.shaped_like(like, jax.tree.map(
+      lambda x: jax.ShapeDtypeStruct(x.shape, np.float32, sharding=x.sharding),
+      like.params))
+
+
+def _in_form_of(wanted: TrainState, state: TrainState) -> TrainState:
+  """A state in the form that a run has. A run that forks from one without a
+  copy starts the copy at its params; one that needs none drops it."""
+  if isinstance(wanted, FollowedState) == isinstance(state, FollowedState):
+    return state
+  if isinstance(state, FollowedState):
+    return states.without_copy(state)
+  return states.with_copy(state)
 
 
 def restore_any(path, like: TrainState, model: dict) -> TrainState:

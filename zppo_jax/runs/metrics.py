@@ -9,6 +9,7 @@ import numpy as np
 from zppo_jax.algorithms.compression import Compressed
 from zppo_jax.algorithms.distillation import Scored
 from zppo_jax.algorithms.lessons import Lessons
+from zppo_jax.algorithms.privileged import contexts
 from zppo_jax.algorithms.privileged.hints import Hints
 from zppo_jax.algorithms.replay import ReplayBuffer, Settlement
 from zppo_jax.algorithms.zppo import Probe, Reformulated
@@ -169,6 +170,19 @@ def of_lessons(lessons: Lessons, scored: Scored) -> dict[str, float]:
     if graded:
       out['teacher/accuracy'] = float(np.mean(graded))
   return out
+
+
+def of_contexts(lessons: contexts.Lessons | None) -> dict[str, float]:
+  """What the teacher read; {} if that is what the student read."""
+  if lessons is None:
+    return {}
+  total = len(lessons.prompts) + len(lessons.untaught)
+  out = {'context/taught': len(lessons.prompts) / max(total, 1)}
+  if lessons.prompts:
+    out['context/tokens'] = float(np.mean(
+        [len(prompt.tokens) for prompt in lessons.prompts.values()]))
+  return out | {f'context/untaught/{why.name.lower()}': count for why, count
+                in sorted(Counter(lessons.untaught.values()).items())}
 
 
 def of_scores(lessons: Lessons, scored: Scored) -> dict[str, float]:

@@ -1,7 +1,7 @@
 """Teachers: answers to questions, short versions of traces, and hints.
 
-There are three kinds with one contract (docs/teachers.md): `in_process`,
-`endpoint`, `stored`. What a teacher does not send is missing and never made up:
+The kinds have one contract (docs/teachers.md): `in_process`, `own`, `endpoint`,
+`stored`. What a teacher does not send is missing and never made up:
 a question without a correct answer falls back to its NCQ (ZPPO, Algorithm 1,
 step 4).
 """
@@ -101,6 +101,7 @@ class Teacher(Protocol):
 KINDS = {
     'in_process': 'log-probs of given tokens, any top K, given ids, entropies, '
                   'any temperature',
+    'own': 'the same as in_process, with the weights of the student',
     'endpoint': "under api 'completions', log-probs of given tokens and a top "
                 "K of at most teacher.endpoint.max_logprobs, at temperature 1",
     'stored': 'nothing',

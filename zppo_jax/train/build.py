@@ -55,6 +55,7 @@ from zppo_jax.train import (
 from zppo_jax.train.builders import distillation as parts_of
 from zppo_jax.train.builders.parts import Questions, Student
 from zppo_jax.train.run import Reference, Run
+from zppo_jax.train.teaching import reading
 
 SCOPES = ('rollout_batch', 'minibatch')
 
@@ -166,7 +167,7 @@ def _hint(c, method: methods.Method) -> HintConfig:
   """The section `hint`; its defaults for a method that shows no hints, which
   does not read it."""
   section = HintConfig(**c.hint)
-  return section if 'hint' in method.reformulations else DEFAULT
+  return section.opened() if 'hint' in method.reformulations else DEFAULT
 
 
 def _correction(c) -> tuple[importance.Correction, bool]:
@@ -201,7 +202,7 @@ def _questions(c, method: methods.Method) -> Questions:
       method.visited(hint)):
     checks.responses(words_of(source.pool))
   if 'hint' in method.reformulations and hint.stored:
-    checks.stored_hints(c.method, words_of(source.pool))
+    checks.stored_hints(c.method, words_of(source.pool), hint)
   if parts_of.stored_states(c, method):
     checks.stored_states(c.method, words_of(source.pool))
   return Questions(task=tasks.graded_by(task, verifier), source=source,
@@ -291,7 +292,8 @@ def _teacher(c, method: methods.Method, mesh, student: Student,
       words=BOXED if student.loaded.chat else None, task=asked.task,
       compress=compress, load=outside.load,
       decoding=_decoding(c, c.algorithm.teacher_max_tokens),
-      hint=hint if 'hint' in method.reformulations else None))
+      hint=hint if 'hint' in method.reformulations else None,
+      student=student.loaded))
   if isinstance(teacher, Panel):
     pool = asked.source.pool
     teacher.check_sources(pool.words() if isinstance(pool, Pool) else pool)
@@ -364,7 +366,10 @@ def _learner(c, method: methods.Method, student: Student, mesh, tx,
   responses = tuple(shapes.response_buckets) or (
       max(algo.max_tokens, algo.teacher_max_tokens)
       if parts_of.teachers_states(c, method) else algo.max_tokens,)
-  shardings = states.state_shardings(model, tx, mesh)
+  moving = parts_of.moving(c) if method.teacher else None
+  shardings = states.state_shardings(
+      model, tx, mesh, moving is not None and moving.followed)
+  inside = moving is not None and 'teacher' in of.frozen
   own = algo.updates == 1 and method.old_logps
   loss_fn = functools.partial(
       update.policy_loss, model=model, temperature=algo.temperature,
@@ -372,6 +377,7 @@ def _learner(c, method: methods.Method, student: Student, mesh, tx,
       loss=_loss(c, method, correct, gap_measured, of, vocab, penalty,
                  example),
       frozen={name: model for name, (model, _) in of.frozen.items()},
+      lessons=() if of.context is None else ('teacher',),
       reducer=of.reducer, longest=max(responses),
       old_logps=update.own_old_logps if own else update.recorded_old_logps)
   return _Learner(
@@ -386,7 +392,10 @@ def _learner(c, method: methods.Method, student: Student, mesh, tx,
           eps=algo.advantage_eps),
       update_fn=update.compile_update(
           loss_fn=loss_fn, tx=tx, mesh=mesh, shardings=shardings,
-          frozen={name: params for name, (_, params) in of.frozen.items()},
+          frozen={name: params for name, (_, params) in of.frozen.items()
+                  if not (inside and name == 'teacher')},
+          own=moving.beside if inside else None,
+          follow=None if moving is None else moving.follow,
           scheduled=of.distil is not None and of.distil.moves),
       init_state=functools.partial(
           states.new_state, student.loaded.params, tx, shardings),
@@ -398,7 +407,8 @@ def _learner(c, method: methods.Method, student: Student, mesh, tx,
           prompt_buckets=tuple(shapes.prompt_buckets),
           response_buckets=responses,
           patch_buckets=tuple(shapes.patch_buckets),
-          num_axes=model.num_axes))
+          num_axes=model.num_axes, lessons=reading.table(
+              c, of.distil, of.context, of.stored_need)))
 
 
 def _check_room(c) -> None:
@@ -466,7 +476,8 @@ def build(config, day: Day | None = None,
         credit_targets.two_terms, credit=credit, all_graded=penalty.on))
   example = minibatches.example_targets(
       method, algo.updates, of.distil, of.stored_need,
-      teacher is not None and teacher.capabilities.entropy, penalty)
+      teacher is not None and teacher.capabilities.entropy, penalty,
+      of.context is not None)
   if not correct.on:
     gap_measured &= method.old_logps and 'sampler_logp' in example
   return Run(
@@ -488,6 +499,8 @@ def build(config, day: Day | None = None,
       num_rollouts=algo.rollouts, distil=of.distil, reducer=of.reducer,
       stored_need=of.stored_need, stored=of.stored,
       student_ids_fn=of.student_ids_fn, reference=frozen, credit=credit,
-      own_scores=own_scores,
+      own_scores=own_scores, context=of.context,
+      own=parts_of.own_of(c, method, student, mesh, of.stored_need)
+      if teacher else None,
       **_learner(c, method, student, mesh, tx, correct, gap_measured, of,
                  penalty, example)._asdict())

@@ -7,6 +7,7 @@ import math
 
 from zppo_jax import allowed
 from zppo_jax.algorithms import distillation
+from zppo_jax.algorithms.privileged.hints import HintConfig
 from zppo_jax.chat.wording import Chat
 from zppo_jax.devices import sharding
 from zppo_jax.learner import layouts
@@ -100,13 +101,14 @@ def responses(questions) -> None:
         'kind: in_process, endpoint')
 
 
-def stored_hints(method: str, questions) -> None:
-  """ValueError unless some question carries a hint."""
-  if not any(q.hint for q in questions):
+def stored_hints(method: str, questions, hint: HintConfig) -> None:
+  """ValueError unless some question has a hint."""
+  if not any(hint.of(q) for q in questions):
     raise ValueError(
         f"method is {method!r}, hint.source is 'stored'; no question of "
-        'data.pool carries a hint. It needs a column of them (columns.hint, '
-        "docs/data.md), or hint.source = 'teacher'")
+        'data.pool has a hint. It needs a column of them (columns.hint, '
+        'docs/data.md), a file of them (hint.material, `zppo hints`), or '
+        "hint.source = 'teacher'")
 
 
 def writes_hints(c, chat: Chat) -> None:
@@ -165,9 +167,9 @@ def needs(c, wanted: frozenset[str], distil: distillation.Distil,
     if need == 'teacher_hidden':
       if not isinstance(teacher, InProcessTeacher):
         raise ValueError(
-            f"{asked}teacher.kind is {c.teacher.kind!r}, only 'in_process' has "
-            "them. With log-probs, distil.support = 'student', 'teacher' or "
-            "'sampled' may do")
+            f"{asked}teacher.kind is {c.teacher.kind!r}, only 'in_process' and "
+            "'own' have them. With log-probs, distil.support = 'student', "
+            "'teacher' or 'sampled' may do")
       continue
     lacks = lacking(c.teacher.kind, teacher.capabilities, distillation.wanted(
         distil, need, ids=ANY_IDS))

@@ -129,9 +129,10 @@ def _with_journals(run: Run, config, out: Workdir, add, say) -> Run:
   run = _kept(run, config, out)
   if run.teacher is not None and not run.teacher.capabilities.repeatable:
     teacher, asked = config.teacher, run.teacher
-    if isinstance(asked, EndpointTeacher):
-      asked = dataclasses.replace(
-          asked, session=client.Session(asked.endpoint))
+    if isinstance(asked, EndpointTeacher) and run.sampler.overlapped:
+      session = client.Session(asked.endpoint)
+      add(session.close)
+      asked = dataclasses.replace(asked, session=session)
     cached = CachedTeacher.open(
         asked, out.path / 'teacher.jsonl', run.sampler.chat,
         run.sampler.grader, kind=teacher.kind,

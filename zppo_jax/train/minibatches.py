@@ -13,6 +13,8 @@ from zppo_jax.algorithms import distillation, reference
 from zppo_jax.algorithms.credit import targets as credit_targets
 from zppo_jax.algorithms.distillation import Distil, Scored
 from zppo_jax.algorithms.methods import Method
+from zppo_jax.algorithms.privileged import contexts
+from zppo_jax.algorithms.privileged.contexts import CONTEXTS
 from zppo_jax.algorithms.targets import TargetContext
 from zppo_jax.arrays import MicroBatch, TrainState
 from zppo_jax.devices import sharding
@@ -74,20 +76,47 @@ def score_by_teacher(run: Run, params, groups: Sequence[Group],
     groups: the groups that are trained on.
     step: the step.
   """
+  lessons = _lessons(run, groups, step)
   chosen = None if run.credit is None else credit_targets.taught_places(
       run.credit, groups, run.seed, step, step * run.num_updates)
-  scored = Scored(targets={})
   if run.stored_need:
     scored = distillation.score_rollouts(
         groups, run.distil, run.stored_need,
         score=functools.partial(run.teacher.score, step=step),
         student_ids=lambda sequences: run.student_ids_fn(params, sequences),
         entropy=run.teacher.capabilities.entropy, chosen=chosen,
-        sampled=run.credit is not None and run.credit.asks_teacher)
+        sampled=run.credit is not None and run.credit.asks_teacher,
+        lessons=lessons)
+  else:
+    scored = (Scored(targets={}) if lessons is None
+              else distillation.taught_inside(groups, lessons))
   if run.own_scores is None:
     return scored
   return dataclasses.replace(scored, targets=run.own_scores(
       params, groups, scored.targets, step))
+
+
+def _lessons(run: Run, groups: Sequence[Group],
+             step: int) -> contexts.Lessons | None:
+  """What the teacher reads; None if that is what the student reads."""
+  if run.context is None:
+    return None
+  return contexts.lessons(
+      run.distil.context, groups, dataclasses.replace(run.context, step=step),
+      run.chat, run.rules.max_prompt)
+
+
+def _read(lessons: contexts.Lessons,
+          of_question: bool) -> dict[tuple[int, int], Prompt]:
+  """The prompts of lessons. Where the rollouts of a group share one, those that
+  are not taught by it have it too, so that a group has one prompt."""
+  if not of_question:
+    return dict(lessons.prompts)
+  shared: dict[int, Prompt] = {}
+  for (p, _), prompt in lessons.prompts.items():
+    shared.setdefault(p, prompt)
+  return {**{(p, g): shared[p] for p, g in lessons.untaught if p in shared},
+          **lessons.prompts}
 
 
 def make(run: Run, groups: Sequence[Group], advantages_PG: np.ndarray | None,
@@ -103,6 +132,11 @@ def make(run: Run, groups: Sequence[Group], advantages_PG: np.ndarray | None,
     step: the step.
     scored: the results of `score_by_teacher`; None for a row without them.
   """
+  scored = scored or Scored(targets={})
+  read, untaught = {}, frozenset()
+  if scored.lessons is not None:
+    untaught = frozenset(scored.lessons.untaught)
+    read = _read(scored.lessons, CONTEXTS[run.distil.context].of_question)
   split = packing.split_minibatches(
       len(groups), run.num_updates,
       host_rng(run.seed, step, Purpose.MINIBATCHES))
@@ -127,13 +161,15 @@ def make(run: Run, groups: Sequence[Group], advantages_PG: np.ndarray | None,
     else:
       advantages_pG = advantages(run, chosen)
     place = {i: p for p, i in enumerate(indices)}
+    at_place = lambda of, place=place: {
+        (place[i], g): x for (i, g), x in of.items() if i in place}
     targets = run.method.targets(TargetContext(
         groups=chosen, advantages=advantages_pG, step=step, seed=run.seed,
         score=score, done=step * run.num_updates + number,
-        scored={} if scored is None else {
-            (place[i], g): of for (i, g), of in scored.targets.items()
-            if i in place}))
-    batches = layouts.micro_batches(chosen, targets, run.layout)
+        scored=at_place(scored.targets),
+        untaught=frozenset(at_place(dict.fromkeys(untaught)))))
+    batches = layouts.micro_batches(chosen, targets, run.layout,
+                                    at_place(read))
     out.append(MiniBatch(
         batches=[sharding.put_batch(run.mesh, b) for b in batches],
         tokens=packing.trained_tokens(chosen),
@@ -205,8 +241,8 @@ def _example_scores(sequences: Sequence[TokenSequence],
 def example_targets(method: Method, num_updates: int,
                     distil: Distil | None = None, stored_need: str = '',
                     entropy: bool = False,
-                    penalty: reference.Penalty | None = None
-                    ) -> dict[str, np.ndarray]:
+                    penalty: reference.Penalty | None = None,
+                    lessons: bool = False) -> dict[str, np.ndarray]:
   """The targets of a made-up rollout, with the names, types and trailing axes
   that micro-batches of a run hold when they are trained on.
 
@@ -216,6 +252,7 @@ def example_targets(method: Method, num_updates: int,
     distil, stored_need: those of the run.
     entropy: whether the teacher's scores hold entropies.
     penalty: that of the run's reference, or None.
+    lessons: whether the teacher has a context inside the update.
   """
   rollouts = tuple(
       Rollout(tokens=(0,), logps=(0.0,), text='', stop=StopReason.END,
@@ -239,6 +276,8 @@ def example_targets(method: Method, num_updates: int,
       groups=groups, advantages=np.float32([[1, -1]]),
       step=0, seed=0, score=_example_scores, scored=scored))
   example = dict(next(iter(targets.values())))
+  if lessons and not stored_need:
+    example['taught'] = np.zeros(1, np.float32)
   if num_updates > 1 and method.old_logps:
     example['old_logp'] = np.zeros(1, np.float32)
   if penalty is not None and penalty.sampled:

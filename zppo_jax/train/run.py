@@ -12,6 +12,7 @@ from zppo_jax.algorithms import (
   zppo,
 )
 from zppo_jax.algorithms.credit.settings import Credit
+from zppo_jax.algorithms.privileged.contexts import Material
 from zppo_jax.algorithms.privileged.hints import DEFAULT, HintConfig
 from zppo_jax.arrays import TrainState
 from zppo_jax.chat.wording import Chat
@@ -26,6 +27,7 @@ from zppo_jax.runs import checkpoints, watch
 from zppo_jax.teachers import Teacher
 from zppo_jax.teachers.stored import StoredTeacher
 from zppo_jax.train import guards
+from zppo_jax.train.teaching.own import Own
 from zppo_jax.verdicts.verifier import Verifier
 
 
@@ -91,6 +93,9 @@ class Run:
   `student_ids_fn` maps (rollout copy, sequences) to the student's likeliest ids
   [R, K] of each. `credit` is the section of that name for a row with terms, and
   `own_scores` adds what it reads of the student and of a base to stored scores.
+  `context` is what contexts of the teacher are made of; None if it reads what
+  the student reads. `own` is None unless the teacher's weights move with the
+  student's.
   """
   steps: int
   seed: int
@@ -138,6 +143,8 @@ class Run:
   notice: Notice = dataclasses.field(default_factory=Notice)
   journal: RolloutJournal | None = None
   hint: HintConfig = DEFAULT
+  context: Material | None = None
+  own: Own | None = None
 
   @property
   def chat(self) -> Chat:

@@ -99,6 +99,7 @@ def update(run: Run, state: TrainState, minibatches):
   alone would shrink weights from which nothing was learnt. Later idle steps
   make theirs, in which the momentum of earlier steps continues.
   """
+  run.notice.check()  # the first optimizer step takes the state over
   minibatches = _penalised_later(run, state, minibatches)
   if not any(of.batches for of in minibatches) and not _moved(state):
     count = len(minibatches)
@@ -176,6 +177,8 @@ def train_step(run: Run, state: TrainState, buffer: ReplayBuffer, step: int,
   """
   clock = Clock()
   chat = run.sampler.chat
+  if run.own is not None:
+    run = dataclasses.replace(run, teacher=run.own.at(run.teacher, state))
   if run.journal is not None:
     run.journal.begin(step, checkpoints.fingerprint(state.params))
   params = run.reshard_fn(state.params)
@@ -255,6 +258,7 @@ def metrics_row(run: Run, outcome: Outcome) -> dict[str, float]:
       **(metrics.of_lessons(outcome.lessons, outcome.scored)
          | metrics.of_scores(outcome.lessons, outcome.scored)
          | metrics.of_texts(outcome.lessons) if run.distil else {}),
+      **metrics.of_contexts(outcome.scored.lessons),
       'plain/removed': sum(run.sampler.chat.plain(q.text).removed
                            for q in (*outcome.new, *outcome.replayed)),
       **metrics.of_tokens(groups,

@@ -35,6 +35,7 @@ from zppo_jax.train.models import (
   load_model,
   placed,
 )
+from zppo_jax.train.teaching.own import OwnConfig
 
 
 def compile_scores(c: Any, model: Any, mesh: Any, vocab: int,
@@ -87,6 +88,8 @@ class TeacherContext(NamedTuple):
     decoding: how the teacher's answers are drawn.
     hint: how its hints are drawn; None if nobody asks it for hints.
     load: as models.load_model.
+    student: the student's model, for a teacher of its own weights.
+    student: the student's model, for a teacher of its own weights.
   """
   config: Any
   mesh: Any
@@ -98,6 +101,7 @@ class TeacherContext(NamedTuple):
   decoding: Decoding
   hint: HintConfig | None = None
   load: Callable[..., Loaded] = load_model
+  student: Loaded | None = None
 
 
 def _mesh(c, mesh: Mesh) -> Mesh:
@@ -116,19 +120,57 @@ def _mesh(c, mesh: Mesh) -> Mesh:
 
 
 def _in_process(context: TeacherContext) -> Teacher:
-  c, shapes = context.config, context.config.shapes
+  c = context.config
   mesh = _mesh(c, context.mesh)
   cast = functools.partial(weight_sync.cast, dtype=c.teacher.dtype)
-  loaded = context.load(c.teacher, lambda like: placed(
-      jax.eval_shape(cast, like), mesh, sharding.ROLLOUT_RULES),
-      day=context.chat.day, who='teacher')
+  return _of_model(context._replace(mesh=mesh), context.load(
+      c.teacher, lambda like: placed(
+          jax.eval_shape(cast, like), mesh, sharding.ROLLOUT_RULES),
+      day=context.chat.day, who='teacher'))
+
+
+def _own(context: TeacherContext) -> Teacher:
+  """A teacher of the student's own weights, or others of the same model. Of
+  weights that move there are shapes alone, until a step has the weights."""
+  c, mesh, student = context.config, context.mesh, context.student
+  assert student is not None  # build passes it
+  section = OwnConfig(**c.teacher.own)
+  if any(c.teacher.mesh.values()) or c.teacher.rollout_weights != 'same':
+    raise ValueError(
+        "teacher.kind is 'own', whose weights lie where the student's lie: "
+        "teacher.mesh must be all 0 and teacher.rollout_weights 'same'")
+  if section.weights == 'folder':
+    spec = c.student.copy_and_resolve_references()
+    spec.weights = section.folder
+    loaded = context.load(spec, lambda like: placed(
+        like, mesh, sharding.ROLLOUT_RULES), c.student.thinking,
+        context.chat.day, 'teacher.own')
+    if loaded.description['model'] != student.description['model']:
+      raise ValueError(
+          f'teacher.own.folder is {section.folder!r}; it holds another model '
+          'than student.weights. Another model is a teacher of kind '
+          "'in_process'")
+    return _of_model(context, loaded)
+  if not section.moves:
+    return _of_model(context, student)
+  copy = functools.partial(weight_sync.rollout_copy,
+                           dtype=student.model.config.dtype)
+  return _of_model(context, student, placed(
+      jax.eval_shape(copy, student.params), mesh, sharding.ROLLOUT_RULES))
+
+
+def _of_model(context: TeacherContext, loaded: Loaded,
+              params: Any = None) -> Teacher:
+  """A teacher on the run's mesh; `params` in the place of the loaded ones."""
+  c, mesh, shapes = context.config, context.mesh, context.config.shapes
   chat = chat_of('teacher', loaded, c.data.task, context.task)
   check_vocabulary('teacher', loaded, chat)
   check_attention('teacher', loaded, mesh)
   check_same_words(context.chat, chat)
   model = models.on_mesh(loaded.model, mesh)
-  params = weight_sync.place_copy(loaded.params, model, mesh,
-                                  c.teacher.rollout_weights)
+  if params is None:
+    params = weight_sync.place_copy(loaded.params, model, mesh,
+                                    c.teacher.rollout_weights)
   del loaded  # what follows would keep its weights
   # Prompts are the student's, but the teacher's vocabulary may have other
   # padding rows, which its own codec knows. A turn also ends with the student's
@@ -216,5 +258,5 @@ def _panel(context: TeacherContext) -> Teacher:
 
 
 TEACHERS: dict[str, Callable[[TeacherContext], Teacher]] = {
-    'in_process': _in_process, 'endpoint': _endpoint, 'stored': _stored,
-    'panel': _panel}
+    'in_process': _in_process, 'own': _own, 'endpoint': _endpoint,
+    'stored': _stored, 'panel': _panel}

@@ -6,13 +6,21 @@ import numpy as np
 import pytest
 
 from tests.algorithms.test_zppo import RULES, WHOLE, FakeTeacher, words
-from tests.builders import group, question, rollout, small_config, wrong
+from tests.builders import (
+  group,
+  json_rows,
+  question,
+  rollout,
+  small_config,
+  wrong,
+)
 from zppo_jax.algorithms import methods, zppo
-from zppo_jax.algorithms.privileged import hints
+from zppo_jax.algorithms.privileged import hints, material
 from zppo_jax.algorithms.privileged.hints import HintConfig
 from zppo_jax.algorithms.privileged.spoilers import Spoiler
 from zppo_jax.chat.micro_chat import CHAT
 from zppo_jax.chat.wording import BOXED
+from zppo_jax.commands import hints as command
 from zppo_jax.records import (
   CallStats,
   Group,
@@ -138,6 +146,21 @@ def test_stored_hints_need_no_teacher():
   assert 'teacher/answered' not in row
 
 
+def test_a_file_of_hints_stands_in_for_the_column(tmp_path):
+  """The question's own hint comes first; a line without one is none."""
+  file = tmp_path / 'hints.jsonl'
+  file.write_text('{"id": "a", "hint": " h 4 "}\n{"id": "b"}\n')
+  config = HintConfig(source='stored', material=str(file)).opened()
+  assert config.of(question('a')) == 'h 4' and config.of(question('b')) == ''
+  assert config.of(dataclasses.replace(question('a'), hint='h')) == 'h'
+  out = made([group('a', 0), group('b', 0)], None, config)
+  assert [p.question.id for p in out.prompts] == ['a']
+  with pytest.raises(ValueError, match="is read for 'stored'"):
+    HintConfig(material='x')
+  with pytest.raises(FileNotFoundError, match='hint.material'):
+    HintConfig(source='stored', material='x').opened()
+
+
 def test_over_long_requests_are_counted():
   teacher = Hinting('a')
   teacher.capabilities = dataclasses.replace(
@@ -156,13 +179,13 @@ def test_a_boxed_prompt_asks_without_the_closer():
 
 
 @pytest.mark.usefixtures('quick_compile')
-def test_a_teacher_in_this_process_writes_by_name(monkeypatch):
+def test_a_teacher_in_this_process_writes_by_name(monkeypatch, tmp_path):
   """The embedded teacher, asked with words that it knows for another thing."""
   task = build.tasks.TASKS['micro']
   monkeypatch.setitem(build.tasks.TASKS, 'micro',
                       task._replace(chat=ASKING))
   c = small_config(method='hint')
-  c.hint.cap = 12
+  c.hint.cap, c.algorithm.num_new = 12, 4
   run = build.build(c)
   prompts = [Prompt(question('x#hint', answer='9'), PromptKind.PLAIN,
                     ASKING.hint_request('C h 4', trace).tokens)
@@ -171,6 +194,23 @@ def test_a_teacher_in_this_process_writes_by_name(monkeypatch):
   assert [r.text for r in one.rollouts] == [r.text for r in two.rollouts]
   assert all(r.answer == '' and len(r.tokens) <= 13 for r in one.rollouts)
   assert one.calls.answers == 2
+  # `zppo hints`: six questions in two calls, which do not ask twice.
+  monkeypatch.setattr(command, 'build', lambda config: run)
+  to = tmp_path / 'hints.jsonl'
+  first = command.main(c, str(to), 2)
+  second = command.main(c, str(to), 4)
+  assert first['questions'] == 2 and second['questions'] == 4
+  rows = json_rows(to)
+  assert [r['id'] for r in rows] == [q.id for q in run.source.pool[:6]]
+  kept = sum('hint' in r for r in rows)
+  assert kept == first['kept'] + second['kept']
+  assert sum(first.values()) + sum(second.values()) == 6 + 6 + sum(
+      n for counts in (first, second) for name, n in counts.items()
+      if name == 'answered')
+  assert material.read(str(to)).keys() == {r['id'] for r in rows}
+  with pytest.raises(ValueError, match="hint.source 'stored'"):
+    c.hint.source = 'stored'
+    command.main(c, str(to), 1)
 
 
 @pytest.mark.parametrize('changes, words', [

@@ -17,6 +17,22 @@ their equations, and where we differ. d = log p_T - log p_S of a sampled token.
 | scope | SCOPE | right: -log p_S; wrong: d; by perplexity |
 | trrd | RLAD, TRRD | the verdict, its ratio against p_T^.5 p_old^.5 |
 | idft | IDFT, 2602.12222 | -log p_S of stored answers, times p_S^gamma |
+
+Rows whose teacher reads a context (privileged/contexts.py). By their papers it
+is a copy of the student (teacher.kind 'own'):
+
+| name | source | context | what a token gets |
+|---|---|---|---|
+| ptd_po | PTD-PO, 2606.07000 | hint | the verdict, and JSD on wrong rollouts |
+| ptd_as_released | its released code | hint | the same with a gradient of 0 |
+| rlsd | RLSD | reference | the verdict, scaled by exp(+-d) within 1 +- 0.2 |
+| srpo | SRPO | sibling | wrong beside right: JSD; others: the verdict |
+| sdpo | SDPO, 2601.20802 | sibling | JSD on the student's 100 and the rest |
+| sdft | SDFT | demonstration | forward KL |
+| opsd | OPSD, 2601.18734 | reference | JSD |
+| opsdc | OPSDC | concise | reverse KL |
+| opcd | OPCD | document | reverse KL on the student's 100 and the rest |
+| opsdl | OPSDL | slice | reverse KL |
 """
 
 from collections.abc import Mapping
@@ -48,6 +64,17 @@ def _divergence(**fields: Any) -> dict[str, Any]:
 
 
 _REVERSE = {'distil.divergence': 'reverse'}
+_JSD = {'distil.divergence': 'jensen_shannon'}
+_KEPT = {'distil.support': 'student', 'distil.rest': 'bucket'}
+
+
+def _reads(context: str) -> dict[str, str]:
+  return {'distil.context': context}
+
+
+# 'wrong_below(1)' is PTD-PO's gate at its default: any failure in the group.
+_PTD = dict(pinned={**_JSD, **_KEPT, **_reads('hint')},
+            credit={'route': 'wrong_below(1)'})
 ROWS: Mapping[str, Mapping[str, Any]] = {
     'opd': _signal('log_ratio'),
     'exopd': _signal('extrapolated(1.25)', credit={'base': 'initial'}),
@@ -75,6 +102,20 @@ ROWS: Mapping[str, Mapping[str, Any]] = {
             'signal': 'log_ratio', 'policy_route': 'wrong',
             'policy_rollout_weights': 'ppl_teacher(1)', 'route': 'correct',
             'rollout_weights': 'ppl_student(1)'}),
+    'ptd_po': _both(**_PTD),
+    'ptd_as_released': {**_both(**_PTD),
+                        'loss': distillation.make_surrogate_and_released_ptd},
+    'rlsd': _signal('verdict_scaled(0.5, 0.2)', pinned=_reads('reference')),
+    'srpo': _both(pinned={**_JSD, **_reads('sibling')}, credit={
+        'policy_route': 'not wrong_with_sibling',
+        'route': 'wrong_with_sibling'}),
+    'sdpo': _divergence(pinned={**_JSD, **_KEPT, **_reads('sibling')}),
+    'sdft': _divergence(pinned={'distil.divergence': 'forward',
+                                **_reads('demonstration')}),
+    'opsd': _divergence(pinned={**_JSD, **_reads('reference')}),
+    'opsdc': _divergence(pinned={**_REVERSE, **_reads('concise')}),
+    'opcd': _divergence(pinned={**_REVERSE, **_KEPT, **_reads('document')}),
+    'opsdl': _divergence(pinned={**_REVERSE, **_reads('slice')}),
     'idft': dict(loss=distillation.make_negative_log_likelihood,
                  states='stored', terms=('divergence',),
                  credit={'weights': 'in_distribution'}),

@@ -282,8 +282,9 @@ def two_terms(context: TargetContext, *, credit: Credit,
   advantage = _policy(credit, context) if credit.policy else {}
   weight: dict[Place, np.ndarray] = {}
   if credit.divergence:
-    known = _known(credit.divergence, credit, context,
-                   credit.divergence.reads)
+    known = {place: of for place, of in _known(
+        credit.divergence, credit, context, credit.divergence.reads).items()
+        if _scored(context, place)}
     weight = _weights(credit.divergence, context, known)
   out: Targets = {}
   for p, group in enumerate(context.groups):

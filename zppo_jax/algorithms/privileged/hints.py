@@ -8,12 +8,12 @@ or missing gets no extra group and keeps what it has.
 
 import dataclasses
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from zppo_jax import allowed
-from zppo_jax.algorithms.privileged import spoilers
+from zppo_jax.algorithms.privileged import material, spoilers
 from zppo_jax.algorithms.privileged.spoilers import Spoiler
 from zppo_jax.chat.wording import Chat
 from zppo_jax.randomness import question_uid
@@ -22,6 +22,7 @@ from zppo_jax.records import (
   HardVisit,
   Prompt,
   PromptKind,
+  Question,
   Rollout,
   StopReason,
   Summaries,
@@ -40,11 +41,16 @@ class HintConfig:
     cap: the most tokens of the teacher's reply; a longer one is rejected.
     temperature: the temperature of the teacher's hints.
     max_characters: the most characters of a hint.
+    material: a JSONL file of stored hints, for questions that carry none.
+    texts: what is in it (material.read).
   """
   source: str = 'teacher'
   cap: int = 512
   temperature: float = 0.0
   max_characters: int = spoilers.MAX_CHARACTERS
+  material: str = ''
+  texts: Mapping[str, Mapping[str, object]] = dataclasses.field(
+      default_factory=dict, repr=False, compare=False)
 
   def __post_init__(self) -> None:
     allowed.one_of('hint.source', self.source, SOURCES)
@@ -52,10 +58,28 @@ class HintConfig:
     allowed.number('hint.temperature', self.temperature, '>= 0')
     allowed.number('hint.max_characters', self.max_characters,
                    f'[1, {spoilers.MAX_CHARACTERS}]', whole=True)
+    if self.material and not self.stored:
+      raise ValueError(
+          f'hint.material is {self.material!r} and hint.source '
+          f"{self.source!r}; a file of hints is read for 'stored'")
 
   @property
   def stored(self) -> bool:
     return self.source == 'stored'
+
+  def opened(self) -> 'HintConfig':
+    """The section with the texts of its file.
+
+    Raises:
+      FileNotFoundError, KeyError, ValueError: see material.read.
+    """
+    return dataclasses.replace(
+        self, texts=material.read(self.material, 'hint.material'))
+
+  def of(self, question: Question) -> str:
+    """The hint that is stored for a question, '' without one."""
+    return (question.hint or str(self.texts.get(
+        question.id, {}).get('hint', ''))).strip()
 
 
 DEFAULT = HintConfig()
@@ -126,7 +150,7 @@ def stored(visits: Sequence[HardVisit], config: HintConfig) -> Hints:
   texts, failures = {}, []
   for visit in visits:
     question = visit.question
-    text = question.hint.strip()
+    text = config.of(question)
     why = spoilers.spoiler(text, question.answer, config.max_characters) if (
         text) else Spoiler.MISSING
     if why is None:

@@ -10,6 +10,7 @@ from zppo_jax.algorithms.credit import (
   targets as credit_targets,
 )
 from zppo_jax.algorithms.credit.settings import Credit
+from zppo_jax.algorithms.privileged.contexts import Material
 from zppo_jax.chat import segments
 from zppo_jax.learner import scoring
 from zppo_jax.rollout import weight_sync
@@ -18,6 +19,8 @@ from zppo_jax.teachers.in_process import InProcessTeacher
 from zppo_jax.teachers.stored import StoredTeacher
 from zppo_jax.train import checks, teachers
 from zppo_jax.train.builders.parts import Questions, Student
+from zppo_jax.train.teaching import reading
+from zppo_jax.train.teaching.own import Own, OwnConfig
 
 
 class Distillation(NamedTuple):
@@ -29,6 +32,7 @@ class Distillation(NamedTuple):
   stored: StoredTeacher | None
   student_ids_fn: Callable | None
   frozen: dict
+  context: Material | None = None
 
 
 def stored_states(c, method: methods.Method) -> bool:
@@ -82,7 +86,27 @@ def distillation_of(c, method: methods.Method,
       student_ids_fn=_student_ids(c, student, mesh, vocab, distil.top)
       if stored_need == 'teacher_given' else None,
       frozen={'teacher': (teacher.answers.engine.programs.model,
-                          teacher.params)} if hidden else {})
+                          teacher.params)} if hidden else {},
+      context=reading.context(c, distil, needs, student.chat))
+
+
+def moving(c) -> OwnConfig | None:
+  """The section of a teacher whose weights move with the student's."""
+  section = OwnConfig(**c.teacher.own)
+  return section if c.teacher.kind == 'own' and section.moves else None
+
+
+def own_of(c, method: methods.Method, student: Student, mesh,
+           stored_need: str) -> Own | None:
+  """A teacher whose weights move; it has a rollout copy per step if it is asked
+  for anything outside the update."""
+  section = moving(c)
+  if section is None:
+    return None
+  outside = (stored_need or method.reformulations or method.teacher_scores
+             or teachers_states(c, method))
+  return Own(config=section, reshard_fn=weight_sync.compile_reshard(
+      student.model, mesh) if outside else None)
 
 
 def _check_beside(student: Student, teacher: InProcessTeacher, mesh) -> None:
