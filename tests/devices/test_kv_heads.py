@@ -151,11 +151,11 @@ def test_rollouts_are_those_of_one_device(family, weights, make_mesh):
     assert (heads[1] != heads[2]).any()
 
 
-@pytest.mark.parametrize('num, tensor, copies', [
-    (2, 1, 1), (2, 2, 1), (8, 4, 1), (2, 4, 2), (4, 8, 2), (1, 8, 8),
-    (4, 6, 3), (3, 2, 2)])
-def test_copies_by_hand(num, tensor, copies):
-  """The fewest that divide over tensor."""
+@pytest.mark.parametrize('num_heads, num, tensor, copies', [
+    (8, 2, 1, 1), (8, 2, 2, 1), (16, 8, 4, 1), (8, 2, 4, 2), (24, 4, 8, 2),
+    (8, 1, 8, 8), (24, 4, 6, 3), (12, 3, 2, 2), (4, 2, 8, 1)])
+def test_copies_by_hand(num_heads, num, tensor, copies):
+  """The fewest that divide over tensor; none where the queries do not."""
   mesh = types.SimpleNamespace(shape={'tensor': tensor})
-  assert sharding.kv_copies(num, mesh) == copies
-  assert sharding.kv_copies(num, None) == 1
+  assert sharding.kv_copies(num_heads, num, mesh) == copies
+  assert sharding.kv_copies(num_heads, num, None) == 1

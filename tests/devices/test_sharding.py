@@ -300,13 +300,15 @@ def loop_collectives(text, everywhere=False):
 
 
 @functools.cache
-def decoding_collectives(rules, axes=(2, 2, 2), mlp_width=26):
-  """Those of the decode loop with parameters under `rules`, and the model."""
+def decoding_collectives(rules, axes=(2, 2, 2), mlp_width=26, pinned=True):
+  """Those of the decode loop with parameters under `rules`, and the model,
+  which is on the mesh if its activations are `pinned`."""
   mesh = sharding.make_mesh(sharding.MeshConfig(*axes))
-  model = models.on_mesh(models.build(
+  model = models.build(
       'decoder', vocab_size=44, width=20, num_layers=2, num_heads=4,
       num_kv_heads=2, head_dim=6, mlp_width=mlp_width, max_positions=32,
-      tied=False), mesh)
+      tied=False)
+  model = models.on_mesh(model, mesh) if pinned else model
   codec = types.SimpleNamespace(
       vocab_size=44, end_id=1, sampled_ids=frozenset(range(1, 44)))
   with pytest.MonkeyPatch.context() as patch:
@@ -370,18 +372,19 @@ def test_copied_heads_are_gathered_neither():
 
 
 def test_training_sharding_would_communicate_in_the_loop():
-  """Both checks can fail.
+  """Both checks can fail, here where nothing pins activations.
 
   Under TRAIN_RULES this XLA leaves the weights where they are and moves
   activations over fsdp, twice a layer and token: the second check sees it.
   Cut along the head dimension it gathers weights: the first one does.
   """
   collectives, _, shapes = decoding_collectives(
-      rules_of(**sharding.TRAIN_RULES))
+      rules_of(**sharding.TRAIN_RULES), pinned=False)
   moved = [shape for shape in beyond_tensor(collectives) if shape]
   assert len(moved) >= 4
   # Once per decode chunk: XLA moves it out of the loop.
-  _, everywhere, shapes = decoding_collectives(rules_of(head_dim='fsdp'))
+  _, everywhere, shapes = decoding_collectives(
+      rules_of(head_dim='fsdp'), pinned=False)
   gathered = parameter_gathers(everywhere, shapes)
   assert (20, 2, 6) in gathered  # a layer's queries, tensor shard
 

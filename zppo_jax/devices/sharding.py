@@ -161,14 +161,15 @@ def _grid(config: MeshConfig, devices: list, field: str) -> np.ndarray:
         f'devices: {e}') from e
 
 
-def kv_copies(num_kv_heads: int, mesh: Mesh | None) -> int:
+def kv_copies(num_heads: int, num_kv_heads: int, mesh: Mesh | None) -> int:
   """How often each key/value head exists, so that the heads divide over tensor.
 
-  Head h's copies are neighbours. With N query heads, which divide over tensor
-  too, a device's queries then read the copies that lie on it.
+  Head h's copies are neighbours, and a device's queries read the copies that
+  lie on it. Query heads that do not divide over tensor, which `param_shardings`
+  refuses, have no copies.
   """
   tensor = 1 if mesh is None else mesh.shape['tensor']
-  return tensor // math.gcd(num_kv_heads, tensor)
+  return 1 if num_heads % tensor else tensor // math.gcd(num_kv_heads, tensor)
 
 
 def _is_part(path) -> bool:

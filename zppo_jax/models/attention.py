@@ -179,8 +179,9 @@ class AttentionShape(NamedTuple):
 def heads_of(config, mesh) -> dict[str, tuple[int, int, int]]:
   """(query heads, key heads with their copies on the mesh, head dimension) of a
   model config's 'decoder', and of its 'vision' tower if it has one."""
-  K = config.num_kv_heads * sharding.kv_copies(config.num_kv_heads, mesh)
-  out = {'decoder': (config.num_heads, K, config.head_dim)}
+  N, K = config.num_heads, config.num_kv_heads
+  K *= sharding.kv_copies(N, K, mesh)
+  out = {'decoder': (N, K, config.head_dim)}
   tower = getattr(config, 'vision', None)
   if tower is not None:
     out['vision'] = (tower.num_heads, tower.num_heads,
@@ -188,7 +189,7 @@ def heads_of(config, mesh) -> dict[str, tuple[int, int, int]]:
   return out
 
 
-def copied(w_DKH, mesh):
+def copied(w_DKH, num_heads: int, mesh):
   """Key or value weights with as many heads as divide over tensor.
 
   Where there are fewer heads, copies of a head lie beside it, each on the
@@ -197,9 +198,10 @@ def copied(w_DKH, mesh):
 
   Args:
     w_DKH: an array or a quantize.Int8.
+    num_heads: N, the query heads.
     mesh: the mesh on which the model runs, or None.
   """
-  copies = sharding.kv_copies(w_DKH.shape[1], mesh)
+  copies = sharding.kv_copies(num_heads, w_DKH.shape[1], mesh)
   if copies == 1:
     return w_DKH
   on_heads = NamedSharding(mesh, PartitionSpec(
@@ -403,7 +405,8 @@ class Attention(nn.Module):
                   self.head_dim)
     init = layers.fan_in_init(1)
     q = layers.project(x_BTD, self.param('q', init, (D, N, H)))
-    weights = lambda name: copied(self.param(name, init, (D, K, H)), self.mesh)
+    weights = lambda name: copied(self.param(name, init, (D, K, H)), N,
+                                  self.mesh)
     k = layers.project(x_BTD, weights('k'))
     v = layers.project(x_BTD, weights('v'))
     wo = self.param('o', layers.fan_in_init(2), (N, H, D))

@@ -147,7 +147,7 @@ class GatedAttention(nn.Module):
     init = layers.fan_in_init(1)
     both = layers.project(x_BTD, self.param('q_gate', init, (D, N, 2, H)))
     weights = lambda name: attention.copied(
-        self.param(name, init, (D, K, H)), self.mesh)
+        self.param(name, init, (D, K, H)), N, self.mesh)
     k = layers.project(x_BTD, weights('k'))
     v = layers.project(x_BTD, weights('v'))
     wo = self.param('o', layers.fan_in_init(2), (N, H, D))
