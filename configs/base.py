@@ -38,14 +38,29 @@ def get_config() -> ConfigDict:
       # use the trained weights (docs/performance.md has the log-prob gaps).
       rollout_weights='same'))
   c.teacher = ConfigDict(dict(
-      kind='in_process',     # or 'endpoint', 'stored' (docs/teachers.md)
+      # Or 'own', 'endpoint', 'stored', 'panel' (docs/teachers.md).
+      kind='in_process',
       weights='', dtype='bfloat16', remat='none', unroll=1, attention='auto',
       end_tokens=(),         # like the student's: it answers the same prompts
+      # The weights that a teacher of this process holds: 'same' (its dtype),
+      # 'bfloat16', or 'int8' with one scale per channel, for scores too.
+      rollout_weights='same',
+      # Another mesh over the same devices, e.g. tensor up to its heads; all 0:
+      # the run's own mesh. Answers do not depend on it.
+      mesh=ConfigDict(dict(data=0, fsdp=0, tensor=0)),
       # Over the last `window` steps that asked the teacher, a run stops if more
       # than max_failures of the answers are missing, or if the teacher answers
       # less than min_answered of the questions correctly. With min_answered = 0
       # the run only warns, if the teacher answers none correctly.
       max_failures=0.5, window=10, min_answered=0.0))
+  # kind 'panel': NAME -> fields of this section; the source of a question ->
+  # 'NAME', or '0.7 NAME + 0.3 NAME' for averaged scores; '*' is any other.
+  c.teacher.panel = ConfigDict(dict(members=ConfigDict(), routes=ConfigDict()))
+  # kind 'own', a teacher of the student's own weights: 'frozen' (initial ones),
+  # 'live', 'lagged' (copied every `lag` optimizer steps), 'ema' (moved by
+  # `rate` after each of them), 'folder' (other weights of the same model).
+  c.teacher.own = ConfigDict(dict(weights='frozen', lag=10, rate=0.05,
+                                  folder=''))
   c.teacher.endpoint = ConfigDict(dict(
       url='', model='', key_env='', api='chat',  # or 'completions'
       budget_s=600.0, deadline_s=300.0, concurrency=64, retries=4,
@@ -80,6 +95,11 @@ def get_config() -> ConfigDict:
   a.tau = 0.5
   a.rho_replay = 0.25        # of |X_new|, added to it
   a.rho_aug = 0.25           # of |X_new|, added to it
+  # Which of equally hard questions the teacher is asked, where rho_aug leaves
+  # some out: a random order of the 'list' of hard questions, or of the
+  # questions' 'name's. By name it is known early, so that a teacher behind an
+  # endpoint is asked while other groups still draw (docs/teachers.md).
+  a.ties = 'list'
   a.buffer_capacity = 10000  # |B|max, first in first out
   a.updates = 4              # I, one pass over the rollout batch
   a.normaliser = 'without_zero'
@@ -104,8 +124,8 @@ def get_config() -> ConfigDict:
       # What is compared: 'whole' (vocabulary; a teacher of this process), or
       # the likeliest ids of the 'student' or 'teacher', or the 'sampled' token.
       support='',
-      top=100,               # likeliest ids that are kept
-      rest='bucket',         # the other ids: or 'renormalised', 'dropped'
+      top=0,                 # likeliest ids that are kept; else 100
+      rest='',               # the others: 'bucket', 'renormalised', 'dropped'
       temperature=1.0,       # teacher's; the student's: algorithm.temperature
       # The factor of the loss, by optimizer step: 'constant', 'linear' or
       # 'cosine' to coefficient_end in coefficient_updates updates (0: all of
@@ -117,12 +137,45 @@ def get_config() -> ConfigDict:
       # those of the 'teacher' or 'stored' with the questions.
       student_share=0.5, other_states='teacher',
       keep='correct',        # which answers of others are trained on; or 'all'
+      # What the student is compared with: 'plain' (the teacher), or 'geometric
+      # (beta)', 'mixture(alpha)'. A number may move: 'geometric(linear:0.8:0)'.
+      target='',
+      anchor=0.5,            # trrd: alpha of p_T^(1 - alpha) p_old^alpha
+      # What the teacher reads besides the question (docs/distillation.md); ''
+      # is the row's own, and 'same' nothing. context_level: how much the
+      # context 'reflection' discloses, 0 to 4. material: a JSONL file of texts.
+      context='', context_level=0, material='',
       max_missing=0.1))      # a run stops beyond this share without a score
+
+  # Rows with terms alone read it (docs/neighbours.md): what multiplies log p of
+  # a token (policy_), where the divergence counts, and who gets them. '' is the
+  # row's own value; 'none' is nothing.
+  c.credit = ConfigDict(dict(
+      signal='',             # 'log_ratio', 'floored(0.17)', 'clipped(5)', ...
+      combine='',            # signal and verdict: 'replace', 'add', 'multiply'
+      coefficient='',        # factor of the signal
+      discount='',           # gamma of its return-to-go; 0 is the token's own
+      margin='',             # 'spread(0.4)', 'lift(0)', 'down(0)', 'mask(0)'
+      margin_kind='',        # 'mean', 'extreme'
+      balance='',            # right : wrong rollouts of a group; '1', 'inf'
+      base='',               # of 'extrapolated': 'initial' (student.weights)
+      policy_route='',       # 'all', 'wrong', 'not cliff', 'sibling', ...
+      policy_weights='',     # 'bounded(10) * first(2048)'
+      policy_rollout_weights='',  # 'ppl_student(1)', 'keep_best(0.8)'
+      route='', weights='', rollout_weights=''))
 
   c.compression = ConfigDict(dict(
       cap=512,
       identity_below=0,      # open: every trace is compressed
       temperature=0.0))      # open
+
+  # Hints of the method `hint` (docs/paper.md). source: the 'teacher' writes
+  # them, or they are 'stored' with the questions (docs/data.md).
+  c.hint = ConfigDict(dict(
+      source='teacher',
+      cap=512, temperature=0.0,  # of the teacher's reply; open
+      max_characters=2048,   # a longer hint is rejected
+      material=''))          # a JSONL file of stored hints (zppo hints)
 
   c.optimizer = ConfigDict(dict(
       learning_rate=1e-6, b1=0.9, b2=0.999, eps=1e-8, weight_decay=0.1,
@@ -138,7 +191,9 @@ def get_config() -> ConfigDict:
       schedule='constant', warmup_steps=0, schedule_steps=0,
       total_updates=0))        # former schedule_steps, in updates: must be 0
 
-  c.mesh = ConfigDict(dict(data=1, fsdp=1, tensor=1))
+  # Devices along each axis. `slices` is the number of TPU slices of a run; they
+  # lie along data, which must be a multiple of it.
+  c.mesh = ConfigDict(dict(data=1, fsdp=1, tensor=1, slices=1))
 
   # Each engine compiles one program per bucket.
   c.shapes = s = ConfigDict()
@@ -169,14 +224,25 @@ def get_config() -> ConfigDict:
   s.response_buckets = ()
   s.logprob_chunk = 1024     # positions whose logits exist at a time
 
+  # Whether grading works beside the draws of the device and, with ties by
+  # 'name', a teacher behind an endpoint too. The numbers of a run are the same
+  # but for the last bits of the sampler's log-probs of NCQs.
+  c.overlap = True
+
   # The files that a run writes (docs/metrics.md).
-  c.checkpoint = ConfigDict(dict(every=10, keep=2, keep_every=0))
+  # journal: rollouts are kept on disk until a checkpoint holds their step, 8
+  # bytes per token, so that a killed run draws none of them again and a signal
+  # may end a step at once. False: a signal waits for the end of the step.
+  c.checkpoint = ConfigDict(dict(every=10, keep=2, keep_every=0, journal=True))
   c.samples = ConfigDict(dict(every=1, questions=4))
   c.probe = ConfigDict(dict(every=10, questions=8))  # candidate copying
   # A run stops beyond any of these limits: the probability ratio; the share of
   # rollouts without a verdict; the steps in a row without a gradient, because
   # every group is all right or all wrong (0: no limit; the run warns anyway).
-  c.guard = ConfigDict(dict(max_ratio=1e6, max_ungraded=0.2, max_idle=20))
+  # alarms: ('distil/copied > 0.9 for 20; stop', ...) on any metric
+  # (runs/alarms.py); without '; stop' it only warns.
+  c.guard = ConfigDict(dict(max_ratio=1e6, max_ungraded=0.2, max_idle=20,
+                            alarms=()))
   c.log = ConfigDict(dict(tensorboard=True, wandb=''))
 
   c.eval = ConfigDict(dict(

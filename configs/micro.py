@@ -17,7 +17,10 @@ def get_config():
   c.teacher.weights, c.teacher.dtype = 'micro/teacher', 'float32'
 
   c.data.task = 'micro'
-  c.data.pool.update(size=800, hard_share=0.5, num_steps=3)
+  c.data.pool.update(
+      size=800, hard_share=0.5, num_steps=3,
+      hints=False,   # True: each question carries its first step as a hint
+      worked=False)  # True: each question carries its solution as a response
   c.data.repeat = True
 
   a = c.algorithm

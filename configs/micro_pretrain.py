@@ -61,7 +61,7 @@ def get_config(role: str = 'student') -> ConfigDict:
   c.optimizer = ConfigDict(dict(
       learning_rate=5e-3, b1=0.9, b2=0.98, eps=1e-8, weight_decay=0.01,
       clip_norm=1.0, state_dtype='float32', schedule='cosine'))
-  c.mesh = ConfigDict(dict(data=1, fsdp=1, tensor=1))
+  c.mesh = ConfigDict(dict(data=1, fsdp=1, tensor=1, slices=1))
   c.shapes = ConfigDict(dict(
       row_buckets=(24, 56, 112, 176), patch_buckets=(), micro_tokens=1536,
       layout='padded', logprob_chunk=256))

@@ -44,7 +44,7 @@ def get_config() -> ConfigDict:
       second_moment_dtype='', schedule='cosine', warmup_steps=0,
       schedule_steps=0, total_updates=0))
 
-  c.mesh = ConfigDict(dict(data=1, fsdp=1, tensor=1))
+  c.mesh = ConfigDict(dict(data=1, fsdp=1, tensor=1, slices=1))
 
   c.shapes = ConfigDict(dict(
       row_buckets=(2048, 8192),  # tokens of a row
@@ -63,6 +63,7 @@ def get_config() -> ConfigDict:
       sources=ConfigDict())) # name -> fields of a source, a split each
 
   c.checkpoint = ConfigDict(dict(every=50, keep=2, keep_every=0))
-  c.guard = ConfigDict(dict(max_idle=20))  # steps in a row without a gradient
+  # max_idle: steps in a row without a gradient; alarms: as in configs/base.py.
+  c.guard = ConfigDict(dict(max_idle=20, alarms=()))
   c.log = ConfigDict(dict(tensorboard=True, wandb=''))
   return c

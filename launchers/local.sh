@@ -12,47 +12,12 @@
 # none; JAX_COMPILATION_CACHE_DIR says where compiled programs are kept.
 set -euo pipefail
 
-usage() {
-  sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"
-}
-
-dry_run=false
-if [[ "${1-}" == --dry-run ]]; then
-  dry_run=true
-  shift
-fi
-if [[ "${1-}" == -h || "${1-}" == --help ]]; then
-  usage
-  exit
-fi
-if (( $# < 3 )) || [[ "$1" == -* || "$2" == -* || "$3" == -* ]]; then
-  usage >&2
-  exit 2
-fi
-method="$1" seed="$2" workdir="$3"
-shift 3
-
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
-config="--config=$root/configs/micro.py"
-flags=()
-for flag in "$@"; do
-  case "$flag" in
-    --config=*) config="$flag" ;;
-    --*) flags+=("$flag") ;;
-    *) echo "$0: unexpected argument '$flag'" >&2; exit 2 ;;
-  esac
-done
+# shellcheck source=launchers/arguments.sh
+. "$root/launchers/arguments.sh"
 
-cache="${JAX_COMPILATION_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/zppo_jax}"
-command=(
-  env "CUDA_VISIBLE_DEVICES=${CUDA_VISIBLE_DEVICES:-0}"
-  "JAX_COMPILATION_CACHE_DIR=$cache"
-  zppo train "$config" "--workdir=$workdir" "--config.method=$method"
-  "--config.seed=$seed" ${flags[@]+"${flags[@]}"}
-)
-if $dry_run; then
-  printf '%q ' "${command[@]}"
-  echo
-else
-  exec "${command[@]}"
-fi
+options='' switches=''
+read_arguments "$@"
+train_command "${config:-$root/configs/micro.py}" "$own_cache" \
+  "CUDA_VISIBLE_DEVICES=${CUDA_VISIBLE_DEVICES:-0}"
+become "${train[@]}"

@@ -6,7 +6,8 @@ default, so that this column alone says nothing about a method: read it beside
 hard_list (families that are never asked in training), easy and easy_list
 (forgetting), tokens, and how many different right answers a question still has.
 Three development seeds, one rate for all arms, no contrasts: a table without
-claims.
+claims. Rows that ask no teacher (grpo, grpo_replay, hint, gspo, dr_grpo, cispo,
+stored_nll) run under both names, and have equal numbers in both.
 
   zppo study --config=studies/distillation.py --to=runs/distillation --cores=0,1
 """
@@ -20,6 +21,14 @@ _ROWS = {
     'on_distill': _PAPER, 'on_distill_replay': _PAPER,
     'seqkd': (), 'gkd': (), 'opd_reverse': (), 'opd_forward': (), 'opd_jsd': (),
     'opd_k2': (), 'opd_k3': (), 'opd_log_ratio': (), 'grpo_distill': (),
+    # The embedded teachers were never asked for hints, and their vocabulary has
+    # no words for it, so the world's own hint is stored: the first step.
+    'hint': (('hint.source', 'stored'), ('data.pool.hints', True)),
+    'prefix': (),
+    'gspo': (), 'dr_grpo': (), 'cispo': (),
+    # One answer is stored with each question: the world's own solution.
+    'stored_nll': (('data.pool.worked', True),
+                   ('algorithm.teacher_rollouts', 1)),
 }
 _KEPT = {  # the eight likeliest ids of the student and the rest
     'opd_reverse_top8': 'opd_reverse', 'opd_jsd_top8': 'opd_jsd'}

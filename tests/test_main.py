@@ -11,7 +11,7 @@ import pytest
 
 from tests import workdirs
 from zppo_jax import main
-from zppo_jax.commands import dry_run
+from zppo_jax.commands import dry_run, failures
 from zppo_jax.train import guards, loop
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -253,3 +253,33 @@ def test_eval_names_what_does_not_fit(refused, tmp_path):
   assert 'temperature 0' in refused(
       *ask, '--checkpoint=micro/student', '--rollouts=8')
   assert not (tmp_path / 'e').exists()
+
+
+@pytest.mark.parametrize(('words', 'said'), [
+    (('train', CONFIG, '--workdir=gs://bucket/run'),
+     "--workdir is 'gs://bucket/run', an address"),
+    (('train', CONFIG, '--workdir=run', '--fork-from=gs://bucket/run'),
+     "--fork-from is 'gs://bucket/run', an address"),
+    (('eval', CONFIG, '--checkpoint=x', '--to=s3://bucket/run'),
+     "--to is 's3://bucket/run', an address"),
+    (('report', 'gs://bucket/run'), "is 'gs://bucket/run', an address")])
+def test_an_address_is_refused_and_no_folder_is_made(
+    refused, tmp_path, monkeypatch, words, said):
+  monkeypatch.chdir(tmp_path)
+  assert said in refused(*words)
+  assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(('flags', 'said'), [
+    (('--processes=2',), 'processes given without coordinator, process'),
+    (('--processes=2', '--process=2', '--coordinator=a:1'), 'process is 2'),
+    (('--processes=0',), 'processes is 0')])
+def test_flags_that_name_no_process_are_refused(refused, tmp_path, flags, said):
+  assert said in refused('train', CONFIG, f'--workdir={tmp_path}', *flags)
+
+
+def test_what_is_said_to_other_processes(monkeypatch):
+  assert failures.said(KeyboardInterrupt()) == 'stopped at once'
+  assert failures.said(ValueError('steps is 0')) == 'steps is 0'
+  assert 'Traceback' not in failures.said(ValueError('x'))
+  assert 'AssertionError' in failures.said(AssertionError('a mistake'))

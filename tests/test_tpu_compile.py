@@ -1,7 +1,9 @@
-"""Programs compiled for TPUs ahead of time, on a machine without one."""
+"""Programs and meshes for TPUs, ahead of time, on a machine without one."""
 
+import dataclasses
 import functools
 import os
+import re
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +15,9 @@ from zppo_jax.devices import sharding
 from zppo_jax.learner import layouts, optimizers, packing, states, update
 from zppo_jax.models import attention, layers
 from zppo_jax.objectives import losses
+from zppo_jax.rollout import weight_sync
 from zppo_jax.rollout.programs import Programs, Shapes
+from zppo_jax.weights import families, presets
 
 pytest.importorskip('libtpu', reason='needs the package libtpu')
 pytestmark = pytest.mark.slow
@@ -33,11 +37,62 @@ def tpu_mesh():
   """(topology, **axes) -> Mesh of eight TPU chips that are not here."""
   os.environ['TPU_SKIP_MDS_QUERY'] = '1'
   from jax.experimental import topologies
-  def make(topology, **axes):
+  def make(topology, num_slices=1, **axes):
+    more = {} if num_slices == 1 else {'num_slices': num_slices}
     devices = topologies.get_topology_desc(
-        platform='tpu', topology_name=topology).devices
+        platform='tpu', topology_name=topology, **more).devices
     return sharding.make_mesh(sharding.MeshConfig(**axes), devices)
   return make
+
+
+@pytest.mark.parametrize('topology, axes', [
+    ('v5e:4x4', dict(fsdp=16)), ('v5e:4x4', dict(data=2, fsdp=2, tensor=4)),
+    ('v5p:4x4x4', dict(fsdp=16, tensor=4)), ('v6e:8x8', dict(fsdp=8, tensor=8))
+])
+def test_neighbours_are_neighbours(tpu_mesh, topology, axes):
+  """Along the innermost axis of more than one device, each chip has a link to
+  the next, over the edge of a torus too; in the order of ids it has none."""
+  mesh = tpu_mesh(topology, **axes)
+  assert dict(mesh.shape) == {'data': 1, 'fsdp': 1, 'tensor': 1, **axes}
+  last = mesh.shape['tensor'] if mesh.shape['tensor'] > 1 else (
+      mesh.shape['fsdp'])
+  lines = mesh.devices.reshape(-1, last)
+  size = np.max([d.coords for d in mesh.devices.flat], axis=0) + 1
+  for line in lines:
+    for a, b in zip(line, line[1:], strict=False):
+      apart = np.abs(np.subtract(a.coords, b.coords))
+      assert np.minimum(apart, size - apart).sum() == 1
+
+
+def test_slices_lie_along_data(tpu_mesh):
+  """A coordinate of data is one slice; any other number of slices is refused.
+  """
+  mesh = tpu_mesh('v5e:4x4', num_slices=2, data=2, fsdp=16, slices=2)
+  assert [{d.slice_index for d in mesh.devices[i].flat}
+          for i in range(2)] == [{0}, {1}]
+  with pytest.raises(ValueError, match='mesh.slices is 1; .* in 2 slice'):
+    tpu_mesh('v5e:4x4', num_slices=2, data=2, fsdp=16)
+
+
+@pytest.mark.parametrize('weights', ['same', 'int8'])
+@pytest.mark.parametrize('size, topology, fsdp', [
+    ('0.8B', 'v5e:4x4', 16), ('9B', 'v5p:4x4x4', 64)])
+def test_resharding_needs_one_copy(tpu_mesh, size, topology, fsdp, weights):
+  """And a fifth at most, whatever leaf is under way."""
+  hub = presets.PRESETS[f'Qwen3.5-{size}'].config
+  family = families.FAMILIES[hub['model_type']]
+  mesh = tpu_mesh(topology, fsdp=fsdp)
+  model = family.build(dataclasses.replace(
+      family.from_hub(hub), dtype='bfloat16'), mesh)
+  reshard = weight_sync.compile_reshard(model, mesh, weights)
+  peak, copy = reshard.peak_bytes()
+  assert peak <= 1.2 * copy
+  programs = reshard.lowered()
+  assert len(programs) < len(reshard.leaves) / 2
+  hlo = programs['embed'].compile().as_text()
+  narrow = {'same': 'bf16', 'int8': 's8'}[weights]
+  big = re.findall(r'= \(?(\w+)\[[\d,]{8,}\]\S* all-(?:gather|reduce)', hlo)
+  assert set(big) <= {narrow}
 
 
 def checked(lowered):

@@ -126,6 +126,24 @@ class OwnPrompts:
 
 
 @struct.dataclass
+class LessonRows:
+  """The sequences of a micro-batch whose rows hold their own prompts, behind
+  the prompts that a teacher reads. Row b holds those of row b, in its order.
+
+  Attributes:
+    tokens_BT, positions_BTA, segment_BT: as in MicroBatch, with a T of its own.
+    column_BT: int32, for each response token of the micro-batch its column
+      here; 0 elsewhere.
+    media: images and videos of the rows, or None.
+  """
+  tokens_BT: jax.Array
+  positions_BTA: jax.Array
+  segment_BT: jax.Array
+  column_BT: jax.Array
+  media: Media | None
+
+
+@struct.dataclass
 class MicroBatch:
   """Sequences that go through the trainer's graph at once.
 
@@ -145,6 +163,9 @@ class MicroBatch:
     prompts: OwnPrompts if rows hold their own prompts. With a PromptBatch, rows
       hold responses alone, and row b continues prompt b // (B / P), media
       included.
+    lessons: what the teacher reads in the place of the prompts: LessonRows, or
+      with a PromptBatch another one, whose P may be the number of rows. None:
+      it reads the same.
   """
   tokens_BT: jax.Array
   positions_BTA: jax.Array
@@ -152,6 +173,7 @@ class MicroBatch:
   mask_BT: jax.Array
   targets: dict[str, jax.Array]
   prompts: OwnPrompts | PromptBatch
+  lessons: PromptBatch | LessonRows | None = None
 
   def with_target(self, name: str, array_BT: jax.Array) -> 'MicroBatch':
     """This batch with one more target, or another array for one it has."""
@@ -217,3 +239,14 @@ class TrainState:
   params: Any
   opt_state: Any
   updates: jax.Array  # int32: the number of optimizer steps taken
+
+
+@struct.dataclass
+class FollowedState(TrainState):
+  """A TrainState with a copy of params that follows them, for a teacher of
+  one's own weights. Checkpoints of runs without one have no such leaf.
+
+  Attributes:
+    own: the copy, sharded as params.
+  """
+  own: Any = None

@@ -4,6 +4,7 @@
              [--fork-from=WORKDIR] [--dry-run]
   zppo sft --config=configs/sft.py --workdir=DIR [--config.steps=500 ...]
            [--fork-from=WORKDIR] [--dry-run]
+  zppo hints --config=FILE --to=FILE.jsonl [--limit=1000]
   zppo pretrain --config=configs/micro_pretrain.py:student --to=FILE
   zppo study --config=studies/headline.py --to=DIR [--cores=0,1]
   zppo models
@@ -13,6 +14,7 @@
   zppo serve --model=FOLDER_OR_FILE [--port=8000 --token-env=NAME ...]
   zppo eval --config=configs/micro.py --checkpoint=FILE --to=DIR [--k=1,4 ...]
   zppo bench --config=configs/micro.py [--measure=sample,update --to=FILE.json]
+  zppo plan --config=configs/pod_9b.py --topology=v5p:4x4x4 [--fast --json=FILE]
   zppo report WORKDIR... [--to=report.html]
   zppo compare WORKDIR... [--to=FILE.md]
 
@@ -34,7 +36,9 @@ import zppo_jax
 from zppo_jax import import_paths
 from zppo_jax.commands import failures
 from zppo_jax.commands.table import COMMANDS, Command
+from zppo_jax.devices import disk
 
+_PATHS = ('workdir', 'fork_from', 'from', 'to', 'checkpoint')
 _DEFINE = {int: flags.DEFINE_integer, float: flags.DEFINE_float,
            bool: flags.DEFINE_bool, str: flags.DEFINE_string,
            type(None): flags.DEFINE_string}
@@ -144,6 +148,11 @@ def _parse(command: str, row: Command, argv: list[str]):
   for flag, text in row.wanted.items():
     if values[flag].value is None:
       raise SystemExit(f'zppo {command}: --{flag} is needed ({text})')
+  for flag in (*row.wanted, *row.optional):
+    if flag in _PATHS and values[flag].value:
+      disk.local(f'--{flag.replace("_", "-")}', values[flag].value)
+  for path in positional:
+    disk.local(row.arguments, path)
   return values, positional
 
 

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from jax.typing import ArrayLike
 
-from zppo_jax.records import Purpose
+from zppo_jax.records import PromptKind, Purpose
 
 _CHUNK = 64
 
@@ -75,3 +75,11 @@ def seed_key_data(seed: int, num_rollouts: int) -> np.ndarray:
 def host_rng(seed: int, step: int, purpose: Purpose) -> np.random.Generator:
   """A numpy generator for draws on the host, keyed like the device's draws."""
   return np.random.default_rng([seed, step, int(purpose)])
+
+
+def question_rng(seed: int, step: int, purpose: Purpose, question_id: str,
+                 kind: PromptKind) -> np.random.Generator:
+  """`host_rng` of one question and kind of prompt, so that its draws depend on
+  no other question of the step."""
+  return np.random.default_rng([seed, step, int(purpose),
+                                question_uid(question_id), int(kind)])

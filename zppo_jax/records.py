@@ -32,6 +32,7 @@ class PromptKind(enum.IntEnum):
   BCQ = 1  # binary candidate-included question
   NCQ = 2  # negative candidate-included question
   PREFIX = 3  # the response begins with tokens of a correct teacher response
+  HINT = 4  # the question with a hint that does not tell the answer
 
 
 class Purpose(enum.IntEnum):
@@ -51,6 +52,11 @@ class Purpose(enum.IntEnum):
   SAMPLES = 12
   ROUNDING = 13
   STATES = 14
+  HINTS = 15
+  CONTEXTS = 16
+  WRITTEN = 17  # texts for contexts: reflections, notes, hints
+  ROUTES = 18
+  BALANCE = 19
 
 
 class StopReason(enum.IntEnum):
@@ -332,10 +338,12 @@ class TokenSequence:
     prompt: token ids.
     response: token ids.
     media: what the placeholders of the prompt stand for; None for text alone.
+    source: the source of the question, by which a panel chooses a teacher.
   """
   prompt: Sequence[int]
   response: Sequence[int]
   media: PromptMedia | None = None
+  source: str = ''
 
   def __len__(self) -> int:
     return len(self.prompt) + len(self.response)
@@ -351,6 +359,7 @@ class TrainingSequence:
     targets: name -> array [R, ...] over the response tokens, what the loss
       reads of them. All sequences of a mini-batch have the same names, types
       and trailing axes.
+    lesson: the same response behind the teacher's prompt; None: this prompt.
 
   Raises:
     ValueError: if the mask or a target has another length than the response.
@@ -358,6 +367,7 @@ class TrainingSequence:
   sequence: TokenSequence
   mask_R: np.ndarray
   targets: Mapping[str, np.ndarray]
+  lesson: TokenSequence | None = None
 
   def __post_init__(self) -> None:
     length = len(self.sequence.response)
@@ -487,11 +497,13 @@ class HardVisit:
     accuracy: the mean reward of the student's plain rollouts, below tau.
     wrong: the student's wrong plain rollouts (never empty).
     teacher_correct: the teacher's correct rollouts of the same step.
+    hint: a text that may help and does not tell the answer; '' without one.
   """
   question: Question
   accuracy: float
   wrong: tuple[Rollout, ...]
   teacher_correct: tuple[Rollout, ...]
+  hint: str = ''
 
 
 @dataclasses.dataclass(frozen=True)

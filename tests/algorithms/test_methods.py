@@ -16,6 +16,7 @@ WORDS = {
     'BCQ, NCQ': ('bcq', 'ncq'),
     'BCQ of two wrong candidates, NCQ': ('placebo_bcq', 'ncq'),
     'Prefix': ('prefix',),
+    'Hint': ('hint',),
 }
 
 
@@ -89,6 +90,7 @@ def test_the_rows_of_the_paper():
       'zppo': (True, ('bcq', 'ncq')),
       'placebo': (True, ('placebo_bcq', 'ncq')),
       'prefix': (True, ('prefix',)),
+      'hint': (True, ('hint',)),
   }
 
 

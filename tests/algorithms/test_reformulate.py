@@ -9,12 +9,18 @@ import pytest
 from tests.builders import assert_uniform, group, question, rollout, wrong
 from zppo_jax.algorithms.reformulate import (
   REFORMULATIONS,
+  accuracy_bounds,
   bcq,
+  by_name,
   ncq,
   placebo_bcq,
   post_cap,
   pre_cap,
   prefix,
+  rank,
+  salt_of,
+  surely_capped,
+  unaided,
 )
 from zppo_jax.records import (
   HardVisit,
@@ -72,6 +78,78 @@ def test_pre_cap_breaks_ties_by_a_seeded_shuffle():
   orders = [''.join(ids(pre_cap(plain, TAU, 9, draw))) for _ in range(1200)]
   assert_uniform(
       orders, [''.join(p) + 'yx' for p in itertools.permutations('abcd')])
+
+
+def test_ties_by_name_do_not_depend_on_the_list():
+  """Uniform over orders, and the order of some is that of all without the
+  others; by the list, another question more changes it."""
+  plain = [group(q, 0) for q in 'abcdef']
+  whole = ids(pre_cap(plain, TAU, 9, rng(1), by_name))
+  some = ids(pre_cap([plain[i] for i in (5, 0, 3)], TAU, 9, rng(1), by_name))
+  assert some == [i for i in whole if i in 'fad']
+  draw = rng(0)
+  orders = [''.join(ids(pre_cap(plain[:4], TAU, 9, draw, by_name)))
+            for _ in range(1200)]
+  assert_uniform(orders, map(''.join, itertools.permutations('abcd')))
+
+
+def test_bounds_of_an_accuracy_hold_whatever_is_still_to_come():
+  """Every way in which four rollouts may end, and every part that ended."""
+  one = {Verdict.CORRECT: rollout(), Verdict.WRONG: wrong(0),
+         Verdict.CRASH: rollout(verdict=Verdict.CRASH)}
+  for verdicts in itertools.product(one, repeat=4):
+    rollouts = [one[v] for v in verdicts]
+    accuracy = dataclasses.replace(group('a', 0), rollouts=rollouts).accuracy
+    for count in range(5):
+      low, high = accuracy_bounds(rollouts[:count], 4)
+      if accuracy == accuracy:  # not nan
+        assert low <= accuracy <= high
+        assert count < 4 or low == accuracy == high
+      else:
+        assert not high < TAU
+
+
+def test_who_is_surely_within_the_cap():
+  """Of all ways in which the groups may end, `pre_cap` takes these in each;
+  and once all have ended, exactly these."""
+  draw = np.random.default_rng(0)
+  names, size = 'abcd', 2
+  salt = salt_of(rng(5))
+  ranks = [rank(name, salt) for name in names]
+  ends = {name: [group(name, right, size) for right in range(size + 1)]
+          for name in names}
+  every = list(itertools.product(range(size + 1), repeat=len(names)))
+  taken = {limit: {rights: set(ids(pre_cap(
+      [ends[n][r] for n, r in zip(names, rights, strict=True)], TAU, limit,
+      rng(5), by_name))) for rights in every} for limit in (1, 2, 3)}
+  some = 0
+  for _ in range(60):
+    limit = int(draw.integers(1, 4))
+    goal = every[draw.integers(len(every))]
+    counts = draw.integers(0, size + 1, len(names))
+    ended = {i: ends[n][r].rollouts[:c] for i, (n, r, c) in enumerate(
+        zip(names, goal, counts, strict=True)) if c}
+    # Rollouts end in their order: the right ones first (builders.group).
+    possible = [rights for rights in every if all(
+        ends[names[i]][rights[i]].rollouts[:len(its)] == its
+        for i, its in ended.items())]
+    sure = {names[i] for i in surely_capped(
+        {i: accuracy_bounds(its, size) for i, its in ended.items()}, ranks,
+        TAU, limit)}
+    assert all(sure <= taken[limit][rights] for rights in possible)
+    some += bool(sure) and len(possible) > 1
+    if all(counts == size):
+      assert sure == taken[limit][goal]
+  assert some > 5
+
+
+@pytest.mark.parametrize('names', [BOTH, ('ncq',), ('ncq', 'bcq'), ('bcq',)])
+def test_ncqs_that_no_answer_takes_out_of_the_post_cap(names):
+  for limit in range(8):
+    kept = [{i for i, n in enumerate('abcdef') if f'{n}:NCQ' in capped(
+        answers, limit, names)}
+        for answers in itertools.product((0, 1), repeat=6)]
+    assert set.intersection(*kept) == set(range(min(6, unaided(names, limit))))
 
 
 def test_bcq_shows_one_teacher_correct_and_one_student_wrong():

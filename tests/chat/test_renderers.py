@@ -19,10 +19,10 @@ STEPS = tuple(CHAT.codec.encode_content('4 h 7')[0])
 
 class Kind(enum.IntEnum):
   """A kind of prompt that the package does not know."""
-  HINT = 77
+  ASIDE = 77
 
 
-def hint(chat, shown):
+def aside(chat, shown):
   """A renderer of somebody's own, which shows a text beside the question."""
   before, after = chat.wording.candidate
   parts = [part for text in shown.hints
@@ -36,18 +36,18 @@ def words(encoded, chat=CHAT):
 
 def test_every_kind_but_plain_has_a_renderer():
   assert set(renderers.RENDERERS) == set(PromptKind) - {PromptKind.PLAIN}
-  with pytest.raises(KeyError, match="'PLAIN'; known: BCQ, NCQ, PREFIX"):
+  with pytest.raises(KeyError, match="'PLAIN'; known: BCQ, NCQ, PREFIX, HINT"):
     rendered(CHAT, PromptKind.PLAIN, '4', ['7'])
 
 
 def test_a_new_kind_is_a_function_and_a_row(monkeypatch):
-  monkeypatch.setitem(renderers.RENDERERS, Kind.HINT, hint)
-  instance = Instance(question=question(), kind=Kind.HINT,
+  monkeypatch.setitem(renderers.RENDERERS, Kind.ASIDE, aside)
+  instance = Instance(question=question(), kind=Kind.ASIDE,
                       hints=('h 4 <end>',))
   prompt, removed = zppo.render(instance, {}, CHAT)
   assert words(prompt) == 'C h 4 <candidate> h 4 </candidate> :'
   assert removed == 1  # the end token in the text of the hint
-  assert (prompt.kind, prompt.forced, prompt.beginning) == (Kind.HINT, 0, ())
+  assert (prompt.kind, prompt.forced, prompt.beginning) == (Kind.ASIDE, 0, ())
 
 
 def test_a_prefix_ends_the_prompt_and_counts_its_tokens():

@@ -9,10 +9,12 @@ from PIL import Image
 from pyarrow import parquet
 
 from tests.builders import assert_uniform
+from tests.processes import as_processes
 from zppo_jax.chat import images
 from zppo_jax.data import pool as pools
 from zppo_jax.data.loader import QuestionLoader
 from zppo_jax.data.media import content
+from zppo_jax.devices import hosts
 
 COLUMNS = dict(text='q', answer='a')
 
@@ -253,3 +255,36 @@ def test_kinds_of_the_table_may_differ_by_row(tmp_path):
   pool = pools.open_pool({'mine': dict(
       format='jsonl', path=str(path), columns={**COLUMNS, 'kind': 'k'})}, {})
   assert [q.kind for q in pool.words()] == ['number', 'judge', 'text', '']
+
+
+def test_processes_share_the_rows_and_have_one_pool(files, monkeypatch):
+  """Words are read once in all when the pool opens, images once in all for
+  their digests, whoever read some before."""
+  alone = pools.open_pool(files, {})
+  wanted = alone.ids, alone.contents(), alone.record()
+  read, mapped = [], pools.Source.mapped
+  monkeypatch.setattr(pools.Source, 'mapped', lambda self, index: (
+      read.append((self.of.name, index)), mapped(self, index))[1])
+
+  def work(index):
+    pool = pools.open_pool(files, {})
+    hosts.wait('opened')
+    opened = len(read)
+    hosts.wait('counted')
+    pool.tracks = True
+    pool[12 + index]
+    return pool.ids, pool.contents(), pool.record(), opened
+
+  results = as_processes(2, work)
+  assert [of[:3] for of in results] == [wanted] * 2
+  assert [of[3] for of in results] == [30, 30]
+  assert len(read) == 30 + 2 + 20  # the rows, one by each process, the images
+
+
+def test_a_row_that_cannot_be_read_is_the_error_of_all_processes(
+    files, tmp_path):
+  with (tmp_path / 'words.jsonl').open('a') as f:
+    f.write(json.dumps({'q': 'no answer?'}) + '\n')
+  errors = as_processes(3, lambda index: pools.open_pool(files, {}))
+  assert [type(e) for e in errors] == [KeyError] * 3
+  assert {str(e) for e in errors} == {str(errors[0])}

@@ -85,11 +85,11 @@ def test_unknown_parameter_is_named(make_mesh):
      r"parameter \['.*'\]: axis 'width' of size 18.*fsdp = 4"),
     (dict(vocab_size=25), (2, 2, 2),
      r"\['embed'\].*'vocab' of size 25.*tensor = 2"),
-    (dict(num_kv_heads=1), (2, 2, 2),
-     r"\['attention'\]\['k'\].*'kv_heads' of size 1.*tensor = 2"),
+    (dict(num_heads=3, num_kv_heads=1), (2, 2, 2),
+     r"\['attention'\]\['[qo]'\].*'heads' of size 3.*tensor = 2"),
     (dict(mlp_width=21), (4, 1, 2), r"'mlp' of size 21.*tensor = 2"),
     (dict(num_heads=4, num_kv_heads=4), (1, 1, 8),
-     r"'(kv_)?heads' of size 4.*tensor = 8")])
+     r"'heads' of size 4.*tensor = 8")])
 def test_axes_that_do_not_divide(make_mesh, fields, mesh, message):
   """Before anything is compiled, naming the parameter, its axis and size."""
   shapes = shapes_of(models.build('decoder', **{
@@ -102,12 +102,35 @@ def test_axes_that_do_not_divide(make_mesh, fields, mesh, message):
 
 @pytest.mark.parametrize('shape, message', [
     ((0, 1, 1), 'mesh.data is 0'), ((1, -1, 1), 'mesh.fsdp is -1'),
+    ((1, 1, 1, 0), 'mesh.slices is 0'),
     ((2, 2, 4), '2x2x4.*needs 16 devices; 8 are here'),
-    ((2, 2, 1), '2x2x1.*needs 4 devices; 8 are here')])
+    ((2, 2, 1), '2x2x1.*needs 4 devices; 8 are here. Allowed: 1x1x1 or a '),
+    ((2, 2, 2, 4), 'mesh.data is 2; .* multiple of mesh.slices = 4')])
 def test_meshes_that_do_not_fit(shape, message):
-  """Too many devices, idle ones, and axes below 1."""
+  """Too many devices, idle ones, axes below 1, and slices that are cut."""
   with pytest.raises(ValueError, match=message):
     sharding.make_mesh(sharding.MeshConfig(*shape))
+
+
+def device(process, **more):
+  return types.SimpleNamespace(process_index=process, **more)
+
+
+def test_no_process_may_be_idle():
+  """A mesh of one device leaves the others of one process idle, not those of
+  another, which would wait for ever."""
+  with pytest.raises(ValueError, match=r'own.mesh 1x1x1 .* needs 1 devices; 2 '
+                     r'are here, on 2 processes. Allowed: a product of 2'):
+    sharding.make_mesh(sharding.MeshConfig(), [device(0), device(1)],
+                       'own.mesh')
+
+
+def test_slices_are_those_of_the_devices():
+  """A TPU says in which slice it lies."""
+  tpus = [device(i, platform='tpu', slice_index=i, device_kind='TPU v5e')
+          for i in range(2)]
+  with pytest.raises(ValueError, match='mesh.slices is 1; .* in 2 slice'):
+    sharding.make_mesh(sharding.MeshConfig(2), tpus)
 
 
 def test_meshes_that_fit():
@@ -117,6 +140,8 @@ def test_meshes_that_fit():
   assert [d.id for d in mesh.devices.flat] == list(range(8))
   assert sharding.batch_shards(mesh) == 4
   assert sharding.make_mesh(sharding.MeshConfig()).devices.size == 1
+  slices = sharding.make_mesh(sharding.MeshConfig(4, 2, 1, slices=2))
+  assert [d.id for d in slices.devices.flat] == list(range(8))
 
 
 def test_batches_are_cut_and_come_back(make_mesh):
@@ -155,7 +180,7 @@ def test_state_shardings(tiny, make_mesh, state_dtype):
 
 
 def test_reshard_to_rollouts(tiny, make_mesh, make_tiny):
-  """One jitted call: widths whole, matrices in the compute type."""
+  """Widths whole, matrices in the compute type; so are params in place."""
   mesh = make_mesh(2, 2, 2)
   model, _ = make_tiny(dtype='bfloat16')
   placed = jax.device_put(tiny[1], sharding.param_shardings(
@@ -167,6 +192,27 @@ def test_reshard_to_rollouts(tiny, make_mesh, make_tiny):
   jax.tree.map(lambda x, p: np.testing.assert_array_equal(
       x.astype(jnp.bfloat16), p.astype(jnp.bfloat16)),
       *jax.device_get((out, layers.unstack(tiny[1]))))
+  for params in (placed, tiny[1]):
+    copy = weight_sync.place_copy(params, model, mesh)
+    jax.tree.map(np.testing.assert_array_equal, *jax.device_get((copy, out)))
+    assert jax.tree.map(lambda x: x.sharding, copy) == jax.tree.map(
+        lambda x: x.sharding, out)
+
+
+def test_leaves_are_copied_one_by_one(make_tiny, make_mesh):
+  """The largest first; equal leaves share a program."""
+  model, _ = make_tiny(dtype='bfloat16', tied=False)
+  reshard = weight_sync.compile_reshard(model, make_mesh(2, 2, 2))
+  programs = {one.name: one.program for one in reshard.leaves}
+  assert len(programs) == len(reshard.leaves) == len(jax.tree.leaves(
+      shapes_of(model)))
+  assert programs['blocks/attention/k'] is programs['blocks/attention/v']
+  assert programs['blocks/mlp/gate'] is programs['blocks/mlp/up']
+  assert programs['blocks/mlp/gate'] is not programs['blocks/mlp/down']
+  copies = jax.tree.leaves(reshard.copy)
+  sizes = [sum(math.prod(copies[i].sharding.shard_shape(copies[i].shape))
+               for i in one.places) for one in reshard.leaves]
+  assert sizes == sorted(sizes, reverse=True) and sizes[0] > sizes[-1]
 
 
 def test_rollout_copy_scores_like_the_trainer_in_bf16(tiny, make_mesh,
@@ -254,16 +300,19 @@ def loop_collectives(text, everywhere=False):
 
 
 @functools.cache
-def decoding_collectives(rules):
-  """Those of the decode loop with parameters under `rules`, and the model."""
+def decoding_collectives(rules, axes=(2, 2, 2), mlp_width=26, pinned=True):
+  """Those of the decode loop with parameters under `rules`, and the model,
+  which is on the mesh if its activations are `pinned`."""
+  mesh = sharding.make_mesh(sharding.MeshConfig(*axes))
   model = models.build(
       'decoder', vocab_size=44, width=20, num_layers=2, num_heads=4,
-      num_kv_heads=2, head_dim=6, mlp_width=26, max_positions=32, tied=False)
+      num_kv_heads=2, head_dim=6, mlp_width=mlp_width, max_positions=32,
+      tied=False)
+  model = models.on_mesh(model, mesh) if pinned else model
   codec = types.SimpleNamespace(
       vocab_size=44, end_id=1, sampled_ids=frozenset(range(1, 44)))
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(sharding, 'ROLLOUT_RULES', dict(rules))
-    mesh = sharding.make_mesh(sharding.MeshConfig(2, 2, 2))
     engine = make_engine(
         model=model, mesh=mesh, max_tokens=9, num_rollouts=(NUM_ROLLOUTS,),
         chat=types.SimpleNamespace(codec=codec, decode_response=None),
@@ -277,24 +326,25 @@ def decoding_collectives(rules):
           loop_collectives(compiled.as_text(), True), shapes)
 
 
-def parameter_gathers(collectives, shapes):
+def parameter_gathers(collectives, shapes, tensor=2):
   """All-gathers whose result is a parameter's, one layer's, or a tensor
   shard of either, whatever the order of its axes."""
   sizes = set()
   for path, leaf in jax.tree_util.tree_leaves_with_path(shapes):
     axes = sharding.param_axes(path)
     for first in (0, 1) if axes[0] == 'layers' else (0,):
-      shard = [size // 2 if sharding.TRAIN_RULES[axis] == 'tensor' else size
+      cut = lambda axis: sharding.TRAIN_RULES[axis] == 'tensor'
+      shard = [size // tensor if cut(axis) else size
                for size, axis in zip(leaf.shape, axes, strict=True)]
       sizes |= {math.prod(s[first:]) for s in (leaf.shape, shard)}
   return [result for op, results, _ in collectives if op == 'all-gather'
           for result in results if math.prod(result) in sizes]
 
 
-def beyond_tensor(collectives):
+def beyond_tensor(collectives, tensor=2):
   """Result shapes of collectives that leave a (data, fsdp) coordinate."""
   return [result for _, results, groups in collectives for result in results
-          if any(len({device // 2 for device in group}) > 1
+          if any(len({device // tensor for device in group}) > 1
                  for group in groups)]
 
 
@@ -312,19 +362,29 @@ def test_decode_loop_gathers_no_parameter():
   assert set(beyond_tensor(collectives)) == {()}
 
 
+def test_copied_heads_are_gathered_neither():
+  """Two key/value heads over four devices: copies are cut where they lie."""
+  collectives, everywhere, shapes = decoding_collectives(
+      rules_of(), (2, 1, 4), 28)
+  assert len(collectives) > 5
+  assert parameter_gathers(everywhere, shapes, 4) == []
+  assert set(beyond_tensor(collectives, 4)) == {()}
+
+
 def test_training_sharding_would_communicate_in_the_loop():
-  """Both checks can fail.
+  """Both checks can fail, here where nothing pins activations.
 
   Under TRAIN_RULES this XLA leaves the weights where they are and moves
   activations over fsdp, twice a layer and token: the second check sees it.
   Cut along the head dimension it gathers weights: the first one does.
   """
   collectives, _, shapes = decoding_collectives(
-      rules_of(**sharding.TRAIN_RULES))
+      rules_of(**sharding.TRAIN_RULES), pinned=False)
   moved = [shape for shape in beyond_tensor(collectives) if shape]
   assert len(moved) >= 4
   # Once per decode chunk: XLA moves it out of the loop.
-  _, everywhere, shapes = decoding_collectives(rules_of(head_dim='fsdp'))
+  _, everywhere, shapes = decoding_collectives(
+      rules_of(head_dim='fsdp'), pinned=False)
   gathered = parameter_gathers(everywhere, shapes)
   assert (20, 2, 6) in gathered  # a layer's queries, tensor shard
 

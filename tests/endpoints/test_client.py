@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import threading
 import time
 
 import pytest
@@ -216,3 +217,42 @@ def test_reasoning_that_comes_apart_is_part_of_the_text():
 def test_fields_out_of_range(fields, said):
   with pytest.raises(ValueError, match=said):
     Endpoint(**{**QUICK, 'url': 'http://x', **fields})
+
+
+def test_threads_share_the_connections_and_the_gate_of_a_session():
+  """Replies go to who asked; at most `concurrency` requests are under way."""
+  most, now, lock = 0, 0, threading.Lock()
+
+  def counting(fake, route, body, headers):
+    nonlocal most, now
+    with lock:
+      now += 1
+      most = max(most, now)
+    time.sleep(0.05)
+    with lock:
+      now -= 1
+    return 200, {}, completion([body['messages'][0]['content']])
+
+  with serving(counting) as (url, _):
+    session = client.Session(Endpoint(url=url, model='m', concurrency=3))
+    call = lambda i, g: client.chat_call(
+        [{'role': 'user', 'content': f'{i} {g}'}], max_tokens=9)
+    replies = {}
+
+    def ask_all(i):
+      replies[i] = session.ask_all([call(i, g) for g in range(3)], 20.0)
+
+    threads = [threading.Thread(target=ask_all, args=(i,)) for i in range(4)]
+    for thread in threads:
+      thread.start()
+    for thread in threads:
+      thread.join(30)
+    assert {i: [r.results[0].text for r in its] for i, its in replies.items()
+            } == {i: [f'{i} {g}' for g in range(3)] for i in range(4)}
+    assert most == 3
+    # What does not come within the budget is missing, and the others go on.
+    (late,) = session.ask_all([call(0, 0)], 0.0)
+    assert late.cause == Cause.BUDGET and not late.requests
+    (reply,) = session.ask_all([call(7, 7)], 20.0)
+    assert reply.results[0].text == '7 7'
+    session.close()

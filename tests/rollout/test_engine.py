@@ -1,5 +1,6 @@
 """The engine's scheduler: who ends how, in any order of submit and poll."""
 
+import dataclasses
 import functools
 import types
 
@@ -123,3 +124,60 @@ def test_refusals(made):
     e.generate(params, [])
   e.cancel(0)
   assert not e.busy and e.poll() == []
+
+
+def test_known_rollouts_are_not_drawn_and_the_others_are_what_they_were(made):
+  """To the last bit of their log-probs, in slots that are refilled, because
+  known rollouts hold theirs; and without a program where they alone do."""
+  e, params = made
+  requests = [request(i, 2 + i % 7, limit) for i, limit in enumerate(
+      [60, 1, 3, 70, 5, 21, 2])]
+  before = e.statistics
+  whole = e.generate(params, requests)
+  every = e.statistics
+  rng = np.random.default_rng(0)
+  for share in (0.3, 0.7, 0.95):
+    known = [{g: done for g, done in enumerate(its) if rng.random() < share}
+             for its in whole]
+    since, taken = e.statistics, sum(map(len, known))
+    again = e.generate(params, [
+        dataclasses.replace(r, known=its)
+        for r, its in zip(requests, known, strict=True)])
+    assert again == whole
+    assert e.statistics.rollouts - since.rollouts == 28 - taken
+    assert e.statistics.chunks - since.chunks <= (
+        every.chunks - before.chunks) + taken
+  since = e.statistics
+  assert e.generate(params, [
+      dataclasses.replace(r, known=dict(enumerate(its)))
+      for r, its in zip(requests, whole, strict=True)]) == whole
+  assert e.statistics == since  # neither a prompt nor a chunk
+
+
+def test_requests_may_join_while_others_draw(made):
+  e, params = made
+  (alone,) = e.generate(params, [request(5, limit=30)])
+  told = []
+
+  def see(ended):
+    told.append([(place, done.id, done.rollout) for place, done in ended])
+    return [request(5, limit=30)] if len(told) == 1 else []
+
+  found = e.generate(params, [request(1, limit=60), request(2, limit=4)], see)
+  assert [len(its) for its in found] == [4, 4, 4]
+  assert by_rollout(found[2]) == by_rollout(alone)
+  assert sorted(sum(told, [])) == sorted(
+      (place, id, g) for place, id in enumerate((1, 2, 5)) for g in range(4))
+
+
+def test_what_is_raised_between_chunks_drops_all_requests(made):
+  e, params = made
+
+  def see(ended):
+    raise KeyboardInterrupt
+
+  with pytest.raises(KeyboardInterrupt):
+    e.generate(params, [request(i, limit=60) for i in range(4)], see)
+  assert not e.busy
+  found = e.generate(params, [request(1)])
+  assert by_rollout(found[0]) == by_rollout(e.generate(params, [request(1)])[0])

@@ -165,3 +165,21 @@ def test_whoever_reads_needs_no_lock(tmp_path):
       loop.main(bad, tmp_path / name)
   assert not list((tmp_path / 'empty').iterdir())
   assert not (tmp_path / 'new').exists()
+
+
+def test_a_run_of_several_hosts_waits_for_the_silence_of_a_lost_one(
+    tmp_path, monkeypatch):
+  """It starts anew on another host at once; a living holder is not waited
+  for."""
+  monkeypatch.setattr(lock, 'DEAD_S', 2.0)
+  left_by(tmp_path, age=0.5)
+  with lock.hold(tmp_path, patient=True):
+    pass
+  file = left_by(tmp_path)
+  silences = iter((0.5, 1.5, 0.1))
+  monkeypatch.setattr(lock, '_silence', lambda file: next(silences))
+  monkeypatch.setattr(lock.time, 'sleep', lambda seconds: None)
+  with pytest.raises(Locked, match='its last sign of life is 0 s old'):
+    with lock.hold(tmp_path, patient=True):
+      pass
+  assert file.exists()

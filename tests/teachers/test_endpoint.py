@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 pytest.importorskip('openai')
-from tests.builders import small_config  # noqa: E402
+from tests.builders import question, small_config  # noqa: E402
 from tests.fake_endpoint import (  # noqa: E402
   RIGHT,
   completion,
@@ -20,7 +20,9 @@ from tests.fake_endpoint import (  # noqa: E402
   slow,
   truth,
 )
+from tests.processes import as_processes  # noqa: E402
 from zppo_jax.algorithms.replay import ReplayBuffer  # noqa: E402
+from zppo_jax.chat.micro_chat import CHAT  # noqa: E402
 from zppo_jax.endpoints.client import EndpointError  # noqa: E402
 from zppo_jax.records import (  # noqa: E402
   CallStats,
@@ -221,6 +223,32 @@ def test_summaries_are_asked_for_and_may_be_missing():
   assert found == (None, None) and asked.failed == {Cause.CONNECTION: 2}
 
 
+def test_hints_are_asked_for_in_the_users_words():
+  """Question and trace without their delimiters, no template of the student's;
+  what comes back is not graded."""
+  def hinting(fake, route, body, headers):
+    return 200, {}, completion(['try h 4'], route)
+  with serving(hinting) as (url, fake):
+    teacher = connect(url, summary_extra={'thinking': 'off'})
+    teacher = build.dataclasses.replace(
+        teacher, words=endpoint.Words(build.BOXED, teacher.words.chat))
+    fake.asked.clear()
+    prompts = [Prompt(Question('a#hint1', 'C <hint> 4', '9', 'hard'),
+                      PromptKind.PLAIN, (1, 2))]
+    found, asked = teacher.hint(prompts, ['4 h 9 </response> A 9'], 0)
+  assert found[0].text == 'try h 4' and found[0].answer == ''
+  (body,) = fake.asked
+  before, between, after = build.BOXED.hint_request
+  assert body['messages'] == [{
+      'role': 'user',
+      'content': f'{before}C   4{between}4 h 9   A 9{after}'}]
+  assert (body['max_tokens'], body['temperature'], body['thinking']) == (
+      513, 0.0, 'off')
+  assert (asked.answers, asked.requests, asked.failed) == (1, 1, {})
+  found, asked = teacher.hint(prompts, ['x'], 1)
+  assert found == (None,) and asked.failed == {Cause.CONNECTION: 1}
+
+
 def test_pictures_are_sent_as_data_urls():
   out = io.BytesIO()
   Image.new('RGB', (3, 2), (255, 0, 0)).save(out, 'BMP')
@@ -290,3 +318,30 @@ def test_too_many_failures_stop_the_run_with_the_cause(tmp_path):
   c.teacher.endpoint.api = 'completions'
   with pytest.raises(ValueError, match='teacher.endpoint.api is'):
     check_same_config(tmp_path, {'config': config_values(config(url))}, c)
+
+
+def test_each_process_asks_for_its_own_rows():
+  """Together they hold as many requests open as the config says, and each gets
+  all answers; what the server can do is found out once."""
+  asked = [Prompt(question(str(i)), PromptKind.PLAIN,
+                  CHAT.plain('C h 4').tokens) for i in range(5)]
+  with serving(right) as (url, fake):
+    def work(index):
+      teacher = connect(url, concurrency=6)
+      return teacher.endpoint.concurrency, teacher.answer(asked, 1)
+    results = as_processes(2, work)
+    assert len(fake.asked) == 1 + len(asked)
+  (first, answers), (second, same) = results
+  assert (first, second) == (3, 3)
+  assert [[r.text for r in g.rollouts] for g in answers.groups] == (
+      [[RIGHT] * 2] * 5)
+  assert answers == same and answers.calls.requests == 5
+
+
+def test_a_server_that_cannot_be_reached_is_the_error_of_all_processes():
+  with serving(right) as (url, _):
+    pass
+  errors = as_processes(2, lambda index: connect(url, retries=0, budget_s=2.0))
+  assert [type(e) for e in errors] == [EndpointError] * 2
+  assert str(errors[0]) == str(errors[1])
+  assert errors[0].cause == errors[1].cause == Cause.CONNECTION

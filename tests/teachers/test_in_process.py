@@ -159,6 +159,73 @@ def test_wanted_that_does_not_fit(run, rows):
     score(top=999)
 
 
+def on_meshes(own):
+  """A config on 2x2x2 whose teacher has a mesh of its own."""
+  c = small_config(mesh=dict(data=2, fsdp=2, tensor=2, slices=1))
+  c.teacher.mesh.data, c.teacher.mesh.fsdp, c.teacher.mesh.tensor = own
+  return c
+
+
+def test_a_mesh_of_its_own_changes_no_answer(groups, run, rows):
+  """Key/value heads are copied here; ids are those of one device, and log-probs
+  are to rounding."""
+  other = build.build(on_meshes((2, 1, 4)))
+  mesh = other.teacher.answers.engine.programs.mesh
+  assert mesh.devices.shape == (2, 1, 4) and other.mesh.devices.shape == (
+      2, 2, 2)
+  answers, _ = other.teacher.answer([g.prompt for g in groups], 0)
+  ids = lambda groups: [[r.tokens for r in g.rollouts] for g in groups]
+  assert ids(answers) == ids(groups)
+  for got, want in zip(other.teacher.score(rows).logps,
+                       run.teacher.score(rows).logps, strict=True):
+    np.testing.assert_allclose(got, want, rtol=0, atol=1e-5)
+
+
+def test_an_int8_teacher(run, groups, rows):
+  """It holds a quarter of the bytes of float32, answers, and scores what it
+  samples."""
+  c = small_config()
+  c.teacher.rollout_weights = 'int8'
+  small = build.build(c).teacher
+  held = lambda params: sum(x.nbytes for x in jax.tree.leaves(params))
+  assert held(small.params) < 0.3 * held(run.teacher.params)
+  answers, _ = small.answer([g.prompt for g in groups[:1]], 0)
+  rollouts = answers[0].rollouts
+  scores = small.score([TokenSequence(prompt=answers[0].prompt.tokens,
+                                      response=r.tokens) for r in rollouts])
+  for logps, rollout in zip(scores.logps, rollouts, strict=True):
+    np.testing.assert_allclose(logps, rollout.logps, rtol=0, atol=1e-4)
+  gaps = [np.abs(a - b).max() for a, b in zip(
+      small.score(rows).logps, run.teacher.score(rows).logps, strict=True)]
+  assert 0 < max(gaps) < 1
+
+
+@pytest.mark.parametrize('own, message', [
+    ((0, 0, 8), 'teacher.mesh.data is 0'),
+    ((1, 1, 4), 'teacher.mesh 1x1x4 .* needs 4 devices; 8 are here'),
+    ((1, 1, 8), r"'heads' of size 4 .* mesh.tensor = 8")])
+def test_meshes_of_a_teacher_that_do_not_fit(own, message):
+  with pytest.raises(ValueError, match=message):
+    build.build(on_meshes(own))
+
+
+def test_the_update_needs_one_mesh():
+  """A whole-vocabulary row runs both models in one program."""
+  c = on_meshes((2, 1, 4))
+  c.method, c.algorithm.updates = 'on_distill', 1
+  with pytest.raises(ValueError, match=r'teacher.mesh is 2x1x4 .* mesh is 2x2x2'
+                     r'.* distil.support'):
+    build.build(c)
+
+
+def test_an_unknown_form_of_weights():
+  c = small_config()
+  c.teacher.rollout_weights = 'int4'
+  with pytest.raises(KeyError, match="teacher.rollout_weights 'int4'; known: "
+                     'same, bfloat16, int8'):
+    build.build(c)
+
+
 NOTHING = Capabilities(0, False, True, True, True)
 LISTS = Capabilities(9, True, False, False, False, top=20)
 

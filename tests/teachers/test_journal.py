@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tests.builders import RIGHT, question, rollout
+from tests.processes import as_processes
 from zppo_jax.chat.micro_chat import CHAT
 from zppo_jax.records import (
   Answers,
@@ -48,6 +49,10 @@ class Fickle:
         CallStats(len(prompts), 1))
 
 
+  def hint(self, prompts, traces, step):
+    return self.summarise(prompts, traces, step)
+
+
 def prompts(*names):
   return [Prompt(question(n), PromptKind.PLAIN, CHAT.plain('C h 4').tokens)
           for n in names]
@@ -76,6 +81,12 @@ def test_a_repeated_step_has_the_same_answers(tmp_path):
       Verdict.WRONG, Verdict.CORRECT]
   assert again.summarise(prompts('a', 'mute'), ['x', 'y'], 3
                          ).rollouts[0].text == short.rollouts[0].text
+  # A hint is kept beside a summary of the same name, and is not graded.
+  hint = first.hint(prompts('a'), ['x'], 3).rollouts[0]
+  fickle.asked.clear()
+  kept = opened(path, fickle).hint(prompts('a'), ['x'], 3).rollouts[0]
+  assert hint.text == kept.text != short.rollouts[0].text
+  assert kept.answer == '' and kept.verdict != Verdict.CORRECT
   assert fickle.asked == []  # 'mute' was asked again, and said nothing
   assert repeated.calls.answers == 2  # of 'mute' alone
   assert again.answer(prompts('a'), 3).calls == CallStats()
@@ -255,3 +266,34 @@ def test_a_want_that_the_teacher_lacks_is_not_looked_up(tmp_path):
   with pytest.raises(ValueError, match='the 5 likeliest tokens'):
     opened(tmp_path / 'teacher.jsonl', Noisy()).score(
         SEQUENCES, Wanted(top=5), 0)
+
+
+def test_the_first_process_keeps_the_journals_of_all(tmp_path):
+  """Answers and scores are written once, and each process knows them."""
+  class Scoring(Fickle):
+    capabilities = Capabilities(99, True, False, False, repeatable=False)
+
+    def score(self, sequences, wanted, step=None):
+      self.asked += [s.response for s in sequences]
+      return Scores(logps=tuple(np.zeros(len(s.response), np.float32)
+                                for s in sequences), calls=CallStats())
+
+  path, teachers = tmp_path / 'teacher.jsonl', [Scoring() for _ in range(2)]
+  rows = [TokenSequence(prompt=(1,), response=(2, i)) for i in (3, 4)]
+
+  def work(index):
+    of = opened(path, teachers[index])
+    said = of.answer(prompts('a', 'b'), 3)
+    scores = [of.score(rows).logps for _ in range(2)]
+    return texts(said), [[x.tolist() for x in one] for one in scores]
+
+  first, second = as_processes(2, work)
+  assert first == second
+  assert first[1] == [[[0.0, 0.0]] * 2] * 2
+  assert len(path.read_text().splitlines()) == 2
+  assert len((tmp_path / 'teacher_scores.jsonl').read_text().splitlines()) == 2
+  assert teachers[0].asked.count((2, 3)) == 1
+
+  again = as_processes(2, work)
+  assert again == [first] * 2
+  assert len(path.read_text().splitlines()) == 2

@@ -71,8 +71,10 @@ def test_the_unchanged_config_builds():
     ({'mesh.data': 3}, ('mesh 3x1x1', '3 devices', '8 are here')),
     ({'mesh.data': 4, 'mesh.fsdp': 4}, ('mesh 4x4x1', '16 devices')),
     ({'mesh.fsdp': 0}, ('mesh.fsdp is 0', '>= 1')),
-    ({'mesh.tensor': 8}, ("'kv_heads' of size 2", 'mesh.tensor = 8')),
-    ({'mesh.data': 2, 'mesh.tensor': 4}, ('kv_heads', 'mesh.tensor = 4')),
+    ({'mesh.tensor': 8}, ("'heads' of size 4", 'mesh.tensor = 8')),
+    ({'mesh.slices': 2}, ('mesh.data is 1', 'mesh.slices = 2')),
+    ({'method': 'zppo', 'teacher.mesh.data': 8},
+     ('teacher.mesh.fsdp is 0', '>= 1')),
     # shapes: what is cached or trained must fit
     ({'algorithm.max_tokens': 17},
      ('shapes.row_buckets end at 200', 'algorithm.max_tokens', '201')),

@@ -1,5 +1,6 @@
 """The whole loop for a few steps, from the packaged weights."""
 
+import collections
 import dataclasses
 import json
 import os
@@ -12,6 +13,8 @@ import pytest
 from tests.builders import documented_metrics, json_rows, small_config
 from zppo_jax import assets
 from zppo_jax.records import CallStats, Purpose
+from zppo_jax.rollout.journal import RolloutJournal, name_of
+from zppo_jax.rollout.programs import Programs
 from zppo_jax.runs import console
 from zppo_jax.runs.checkpoints import CheckpointError
 from zppo_jax.runs.totals import History
@@ -126,23 +129,49 @@ def test_a_complete_run_may_grow(tmp_path, zppo_run):
   assert (tmp_path / 'run/attempts/0002/summary.json').is_file()
 
 
-@pytest.mark.parametrize('kind', [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize('kind, owner, name, journal, said', [
+    (signal.SIGINT, loop, 'train_step', False, 'saved after 2 of 2 steps;'),
+    (signal.SIGTERM, Programs, 'decode', True,
+     'saved after 0 of 2 steps, and what was drawn since;'),
+    (signal.SIGTERM, step, 'update', True,
+     'saved after 1 of 2 steps, and what was drawn since;')])
 def test_a_signal_saves_and_the_same_config_goes_on(
-    tmp_path, monkeypatch, zppo_run, kind):
-  original, before = loop.train_step, signal.getsignal(kind)
+    tmp_path, monkeypatch, zppo_run, kind, owner, name, journal, said):
+  """The signal comes in the second call of a function. Without the journal the
+  step is finished. With it the step ends after the chunk or the micro-batch
+  under way, and the resumed run draws no rollout a second time."""
+  before, original, calls = signal.getsignal(kind), getattr(owner, name), []
+  drawn = collections.Counter()
 
   def interrupted(*args):
-    os.kill(os.getpid(), kind)
+    calls.append(name)
+    if len(calls) == 2:
+      os.kill(os.getpid(), kind)
     return original(*args)
 
+  def counting(self, at, purpose, prompts, ended):
+    held = {(name, g) for name, its in self._drawn.items() for g in its}
+    drawn.update({(at, name_of(purpose, prompts[i]), done.rollout)
+                  for i, done in ended if (name_of(
+                      purpose, prompts[i]), done.rollout) not in held})
+    keep(self, at, purpose, prompts, ended)
+
+  keep = RolloutJournal.keep
+  monkeypatch.setattr(RolloutJournal, 'keep', counting)
+  config = small_config()
+  config.checkpoint.journal = journal
   with monkeypatch.context() as m:
-    m.setattr(loop, 'train_step', interrupted)
-    with pytest.raises(Interrupted, match=f'{kind.name}: saved after 1 of 2 '
-                       'steps; the same command goes on'):
-      loop.main(small_config(), tmp_path)
+    m.setattr(owner, name, interrupted)
+    with pytest.raises(
+        Interrupted, match=f'{kind.name}: {said} the same command goes on'):
+      loop.main(config, tmp_path)
   assert signal.getsignal(kind) == before
   assert not (tmp_path / 'summary.json').exists()
-  loop.main(small_config(), tmp_path)
+  assert (tmp_path / 'rollouts').exists() == journal
+  assert bool(drawn) == journal
+  loop.main(config, tmp_path)
+  assert not (tmp_path / 'rollouts').exists()
+  assert set(drawn.values()) <= {1}
   assert lines(tmp_path) == lines(zppo_run[0])
   for name in ('eval.jsonl', 'samples.jsonl', 'buffer.jsonl',
                'final.safetensors'):

@@ -20,17 +20,21 @@ from zppo_jax.train import build, minibatches, step
     name for name, m in methods.METHODS.items() if not m.distils))
 def test_every_method_runs_what_its_row_says(name):
   """Kinds of groups, buffer and teacher follow the table, nothing else."""
-  run = build.build(small_config(method=name))
+  c, hinted = small_config(method=name), name == 'hint'
+  c.hint.source, c.data.pool.hints = 'stored', hinted
+  run = build.build(c)
   method = methods.METHODS[name]
   made = step.train_step(
       run, run.init_state(), ReplayBuffer(run.buffer_capacity), 0)
   row = step.metrics_row(run, made)
   assert (len(made.buffer) > 0) == method.replay == (made.settled is not None)
-  assert (run.teacher is not None) == bool(method.reformulations)
+  asks = bool(method.reformulations) and not hinted
+  assert (run.teacher is not None) == asks
   assert (row['groups/bcq'] > 0) == any(
       'bcq' in r for r in method.reformulations)
   assert ('groups/prefix' in row) == ('prefix' in method.reformulations)
-  assert (row['tokens/teacher_generated'] > 0) == bool(method.reformulations)
+  assert ('groups/hint' in row) == hinted
+  assert (row['tokens/teacher_generated'] > 0) == asks
 
 
 @pytest.mark.parametrize('kind', layouts.LAYOUTS)

@@ -98,6 +98,15 @@ def tail(trace: Rollout, cap: int, chat: Chat) -> str:
   return chat.codec.decode(body[-cap:])
 
 
+def asks(traces: Sequence[tuple[Question, Rollout]],
+         config: CompressionConfig, chat: Chat, max_prompt: int) -> bool:
+  """Whether `compress` would ask for a summary of one of the traces."""
+  return any(
+      len(trace.tokens) >= config.identity_below
+      and len(chat.compression(trace.text).tokens) <= max_prompt
+      for _, trace in traces)
+
+
 def compress(traces: Sequence[tuple[Question, Rollout]],
              config: CompressionConfig, chat: Chat, max_prompt: int,
              ask: Callable[[list[Prompt], list[str]], Summaries]

@@ -13,22 +13,35 @@ says the rest.
 | sampled | the sampled token | the log-probs of given tokens |
 
 All but the first are stored: one pass of the teacher per rollout batch.
+
+With `distil.context` the teacher reads another prompt than the student
+(privileged/contexts.py); what is compared, and how, stays.
 """
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from zppo_jax import allowed
 from zppo_jax.algorithms import distillation_losses, schedules, targets
+from zppo_jax.algorithms.privileged.contexts import CONTEXTS, LEVELS, Lessons
 from zppo_jax.algorithms.schedules import Schedule
 from zppo_jax.algorithms.targets import TargetContext, Targets
 from zppo_jax.objectives import divergences, losses, reducers
+from zppo_jax.objectives.credit import evidence
+from zppo_jax.objectives.credit.evidence import Call, Number, Row
 from zppo_jax.objectives.divergences import Divergence
-from zppo_jax.records import CallStats, Group, Scores, TokenSequence, Wanted
+from zppo_jax.records import (
+  CallStats,
+  Group,
+  Prompt,
+  Scores,
+  TokenSequence,
+  Wanted,
+)
 
 # What a row may need of a teacher -> the words for it in errors.
 NEEDS = {
@@ -42,9 +55,21 @@ SUPPORTS = {'whole': 'teacher_hidden', 'student': 'teacher_given',
 STATES = ('student', 'teacher', 'stored', 'mixed')
 OTHER_STATES = ('teacher', 'stored')  # of 'mixed', besides the student's
 KEEP = ('correct', 'all')
-# An open field of the section `distil`: the row's value, else this one.
-_OPEN = {'divergence': 'jensen_shannon', 'support': 'whole',
-         'reducer': 'token_mean'}
+# An open field of the section `distil` ('', or 0 for a count): the row's value,
+# else this one.
+_OPEN = {'divergence': 'jensen_shannon', 'support': 'whole', 'top': 100,
+         'rest': 'bucket', 'reducer': 'token_mean', 'target': 'plain',
+         'context': 'same'}
+
+
+# Rows of divergences.TARGETS that distil.target may name.
+TARGETS: dict[str, Row] = {
+    'plain': Row(divergences.plain, frozenset()),
+    'geometric': Row(divergences.geometric, frozenset(),
+                     (Number('beta', '>= 0', 0.8),)),
+    'mixture': Row(divergences.mixture, frozenset(),
+                   (Number('alpha', '[0, 1)'),))}
+PLAIN_TARGET = Call('plain', TARGETS['plain'])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +88,11 @@ class Distil:
     student_share: the probability of student states in a step of 'mixed'.
     other_states: one of OTHER_STATES.
     keep: which texts of others are trained on, one of KEEP.
+    target: what the student is compared with, made from the teacher.
+    anchor: alpha of an anchored ratio.
     max_missing: a run stops beyond this share of tokens without a score.
+    context: a key of contexts.CONTEXTS, what the teacher reads.
+    context_level: what the context 'reflection' discloses, of contexts.LEVELS.
   """
   divergence: Divergence
   support: str
@@ -76,6 +105,10 @@ class Distil:
   other_states: str
   keep: str
   max_missing: float
+  target: Call = PLAIN_TARGET
+  anchor: float = 1.0
+  context: str = 'same'
+  context_level: int = 0
 
   def __post_init__(self) -> None:
     allowed.one_of('distil.support', self.support, SUPPORTS)
@@ -87,6 +120,15 @@ class Distil:
     allowed.one_of('distil.other_states', self.other_states, OTHER_STATES)
     allowed.one_of('distil.keep', self.keep, KEEP)
     allowed.number('distil.max_missing', self.max_missing, '[0, 1]')
+    allowed.number('distil.anchor', self.anchor, '[0, 1]')
+    allowed.one_of('distil.context', self.context, CONTEXTS)
+    allowed.number('distil.context_level', self.context_level,
+                   f'[0, {len(LEVELS) - 1}]', whole=True)
+
+  @property
+  def moves(self) -> bool:
+    """Whether the loss reads how many optimizer steps were made."""
+    return self.coefficient.moves or self.target.moves
 
 
 def check_pinned(name: str, pinned: Mapping[str, object], config: Any) -> None:
@@ -99,7 +141,8 @@ def check_pinned(name: str, pinned: Mapping[str, object], config: Any) -> None:
   """
   for path, value in pinned.items():
     said = functools.reduce(lambda of, key: of[key], path.split('.'), config)
-    if said not in ('', value):
+    is_open = said == (0 if path == 'distil.top' else '')
+    if not is_open and said != value:
       raise ValueError(f'{path} is {said!r}; method {name!r} has {value!r} '
                        'there, because its paper has it')
 
@@ -120,7 +163,7 @@ def settings(name: str, pinned: Mapping[str, object], config: Any) -> Distil:
   check_pinned(name, pinned, config)
   section = config.distil
   said: dict[str, Any] = {field: pinned.get(f'distil.{field}', default)
-          if section[field] == '' else section[field]
+          if section[field] in ('', 0) else section[field]
           for field, default in _OPEN.items()}
   allowed.one_of('distil.divergence', said['divergence'],
                  divergences.DIVERGENCES)
@@ -128,17 +171,28 @@ def settings(name: str, pinned: Mapping[str, object], config: Any) -> Distil:
     divergence = Divergence(said['divergence'], section.beta)
   except ValueError as e:
     raise ValueError(f'distil.{e}') from e
+  updates = config.steps * config.algorithm.updates
   return Distil(
+      target=evidence.read(
+          'distil.target', said['target'], TARGETS,
+          lambda field, text: schedules.moving(field, text, updates)),
+      anchor=section.anchor,
       divergence=divergence, support=said['support'], reducer=said['reducer'],
+      top=said['top'], rest=said['rest'], context=said['context'],
       coefficient=schedules.of_section(
-          section, config.steps * config.algorithm.updates, 'coefficient'),
+          section, updates, 'coefficient'),
       **{field: section[field] for field in (
-          'top', 'rest', 'temperature', 'student_share', 'other_states',
-          'keep', 'max_missing')})
+          'temperature', 'student_share', 'other_states',
+          'keep', 'max_missing', 'context_level')})
 
 
 def every_rollout(context: TargetContext) -> Targets:
-  """The stored scores of every rollout that has a token."""
+  """The stored scores of every rollout that has a token and a lesson."""
+  return {at: of for at, of in _with_scores(context).items()
+          if at not in context.untaught}
+
+
+def _with_scores(context: TargetContext) -> Targets:
   return {
       (p, g): context.scored.get((p, g), {})
       for p, group in enumerate(context.groups)
@@ -147,12 +201,13 @@ def every_rollout(context: TargetContext) -> Targets:
 
 
 def advantages_and_scores(context: TargetContext) -> Targets:
-  """`every_rollout`, and what the clipped surrogate reads. Rollouts of
-  advantage 0 are among them, because the teacher teaches them too."""
+  """The scores of every rollout, and what the clipped surrogate reads. Rollouts
+  of advantage 0 are among them, because the teacher teaches them too, and so
+  are those without a lesson, which have an advantage."""
   return {
       (p, g): {**targets.of_advantage(context.groups[p].rollouts[g],
                                       context.advantages[p][g]), **scores}
-      for (p, g), scores in every_rollout(context).items()}
+      for (p, g), scores in _with_scores(context).items()}
 
 
 def _scaled(context: losses.LossContext, loss: losses.Loss) -> losses.Loss:
@@ -164,6 +219,7 @@ def make_divergence(context: losses.LossContext) -> losses.Loss:
   """coefficient x divergence, over the ids of distil.support."""
   distil = context.distil
   common = dict(divergence=distil.divergence, vocab=context.vocab,
+                target=distil.target,
                 student_temperature=context.algorithm.temperature,
                 chunk=context.chunk)
   if distil.support == 'whole':
@@ -182,6 +238,17 @@ def make_surrogate_and_divergence(context: losses.LossContext) -> losses.Loss:
                        make_divergence(context)))
 
 
+def make_surrogate_and_released_ptd(context: losses.LossContext
+                                    ) -> losses.Loss:
+  """The clipped surrogate + coefficient x the released form of PTD-PO, whose
+  gradient is 0 (distillation_losses.released_ptd)."""
+  term = functools.partial(
+      distillation_losses.released_ptd, vocab=context.vocab,
+      student_temperature=context.algorithm.temperature, chunk=context.chunk)
+  return losses.added((losses.make_clipped_surrogate(context),
+                       _scaled(context, term)))
+
+
 def make_estimate(context: losses.LossContext, *, kind: str) -> losses.Loss:
   """coefficient x an estimator of estimators.ESTIMATORS."""
   return _scaled(context, functools.partial(
@@ -195,21 +262,35 @@ def make_log_ratio(context: losses.LossContext) -> losses.Loss:
       clip=losses.ClipBounds(**context.algorithm.clip)))
 
 
+def make_anchored_surrogate(context: losses.LossContext) -> losses.Loss:
+  """The clipped surrogate against an anchored old policy."""
+  return functools.partial(
+      distillation_losses.anchored_surrogate,
+      clip=losses.ClipBounds(**context.algorithm.clip),
+      alpha=context.distil.anchor)
+
+
+def make_surrogate_and_likelihood(context: losses.LossContext) -> losses.Loss:
+  """The clipped surrogate + coefficient x negative log-likelihood."""
+  return losses.added((losses.make_clipped_surrogate(context),
+                       make_negative_log_likelihood(context)))
+
+
 def make_negative_log_likelihood(context: losses.LossContext) -> losses.Loss:
   """coefficient x negative log-likelihood."""
   return _scaled(context, distillation_losses.negative_log_likelihood)
 
 
-def _sequences(groups: Sequence[Group]
-               ) -> tuple[list[tuple[int, int]], list[TokenSequence]]:
-  """(places, TokenSequences) of the rollouts that `every_rollout` trains."""
-  places = [(p, g) for p, group in enumerate(groups)
-            for g, rollout in enumerate(group.rollouts)
-            if rollout.tokens]
-  return places, [
-      TokenSequence(prompt=groups[p].prompt.tokens,
-                    response=groups[p].rollouts[g].tokens,
-                    media=groups[p].prompt.media) for p, g in places]
+def _sequences(groups: Sequence[Group], places: Sequence[tuple[int, int]],
+               prompts: Mapping[tuple[int, int], Prompt] | None = None
+               ) -> list[TokenSequence]:
+  """The rollouts at some places behind their own prompts, or others."""
+  read = [groups[p].prompt if prompts is None else prompts[p, g]
+          for p, g in places]
+  return [TokenSequence(prompt=prompt.tokens, media=prompt.media,
+                        response=groups[p].rollouts[g].tokens,
+                        source=prompt.question.source)
+          for (p, g), prompt in zip(places, read, strict=True)]
 
 
 def _kept(ids: np.ndarray | None, logps: Any) -> dict[str, np.ndarray] | None:
@@ -256,13 +337,17 @@ def _arrays(need: str, sequences: Sequence[TokenSequence],
   return map(_of_sampled, [s.response for s in sequences], scores.logps)
 
 
-def _absent(length: int, need: str, top: int) -> dict[str, np.ndarray]:
+def _untaught(length: int, need: str, top: int, entropy: bool,
+              sampled: bool) -> dict[str, np.ndarray]:
   """The targets of a rollout without scores; its tokens are not taught."""
   width = 1 if need == 'teacher_scores' else top
   kept = {'kept_ids': np.full((length, width), -1, np.int32),
           'kept_logps': np.zeros((length, width), np.float32)}
-  return kept | ({'teacher_logp': np.zeros(length, np.float32)}
-                 if need == 'teacher_scores' else {})
+  zeros = np.zeros(length, np.float32)
+  return kept | {'taught': zeros} | (
+      {'teacher_logp': zeros} if sampled or need == 'teacher_scores'
+      else {}) | (
+      {'teacher_entropy': zeros} if entropy else {})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -275,19 +360,32 @@ class Scored:
     tokens, missing: response tokens that were asked about, and those of them
       without a score.
     calls: statistics of the calls to the teacher.
+    lessons: what the teacher read; None if that is what the student read.
   """
   targets: Targets
   tokens: int = 0
   missing: int = 0
   calls: CallStats = dataclasses.field(default_factory=CallStats)
+  lessons: Lessons | None = None
+
+
+def taught_inside(groups: Sequence[Group], lessons: Lessons) -> Scored:
+  """The target 'taught' for a teacher that runs inside the update: 1 on the
+  tokens of rollouts with a lesson."""
+  return Scored(lessons=lessons, targets={
+      (p, g): {'taught': np.full(len(rollout.tokens),
+                                 (p, g) in lessons.prompts, np.float32)}
+      for p, group in enumerate(groups)
+      for g, rollout in enumerate(group.rollouts) if rollout.tokens})
 
 
 def score_rollouts(
     groups: Sequence[Group], distil: Distil, need: str,
     score: Callable[[Sequence[TokenSequence], Wanted], Scores],
     student_ids: Callable[[Sequence[TokenSequence]], Sequence[np.ndarray]],
-    entropy: bool = False) -> Scored:
-  """One pass of the teacher over all rollouts of a step.
+    entropy: bool = False, chosen: Container[tuple[int, int]] | None = None,
+    sampled: bool = False, lessons: Lessons | None = None) -> Scored:
+  """One pass of the teacher over the rollouts of a step.
 
   Args:
     groups: the groups that are trained on.
@@ -297,25 +395,39 @@ def score_rollouts(
     student_ids: sequences -> int32 [R, K] of each, the likeliest ids under the
       policy that begins the step; it is asked if the need is 'teacher_given'.
     entropy: whether the teacher also returns its entropies.
+    chosen: (group, rollout) of those that the teacher is asked about; None for
+      all. The others have targets and are not taught.
+    sampled: whether the log-probs of the tokens are targets beside those of
+      the kept ids.
+    lessons: the prompts that the teacher reads; None: those of the student. A
+      rollout without one is not scored, and not missing.
   """
-  places, sequences = _sequences(groups)
+  written = [(p, g) for p, group in enumerate(groups)
+             for g, rollout in enumerate(group.rollouts) if rollout.tokens]
+  places = [at for at in written if (chosen is None or at in chosen)
+            and (lessons is None or at in lessons.prompts)]
+  out = {(p, g): _untaught(len(groups[p].rollouts[g].tokens), need, distil.top,
+                           entropy, sampled) for p, g in written}
   if not places:
-    return Scored(targets={})
-  ids = student_ids(sequences) if need == 'teacher_given' else ()
+    return Scored(targets=out, lessons=lessons)
+  sequences = _sequences(
+      groups, places, None if lessons is None else lessons.prompts)
+  ids = student_ids(_sequences(groups, places)) if (
+      need == 'teacher_given') else ()
   scores = score(sequences, wanted(distil, need, ids, entropy))
   arrays = list(_arrays(need, sequences, ids, scores))
   entropies = scores.entropies if entropy else (None,) * len(sequences)
-  out: dict[tuple[int, int], dict[str, np.ndarray]] = {}
   missing = 0
-  for place, sequence, of, entropy_R in zip(
-      places, sequences, arrays, entropies, strict=True):
-    length = len(sequence.response)
-    if of is None:
-      missing += length
-    out[place] = {**(of or _absent(length, need, distil.top)),
-                  'taught': np.full(length, of is not None, np.float32)}
-    if entropy:
-      out[place]['teacher_entropy'] = np.zeros(length, np.float32) if (
-          entropy_R is None) else np.asarray(entropy_R, np.float32)
+  for place, sequence, of, entropy_R, logp_R in zip(
+      places, sequences, arrays, entropies, scores.logps, strict=True):
+    if of is None or (sampled and logp_R is None):
+      missing += len(sequence.response)
+      continue
+    out[place] |= {**of, 'taught': np.ones(len(sequence.response), np.float32)}
+    if sampled and logp_R is not None:
+      out[place]['teacher_logp'] = np.asarray(logp_R, np.float32)
+    if entropy and entropy_R is not None:
+      out[place]['teacher_entropy'] = np.asarray(entropy_R, np.float32)
   return Scored(targets=out, missing=missing, calls=scores.calls,
-                tokens=sum(len(s.response) for s in sequences))
+                tokens=sum(len(s.response) for s in sequences),
+                lessons=lessons)

@@ -23,6 +23,7 @@ from zppo_jax.objectives import (
   losses,
   whole_vocabulary,
 )
+from zppo_jax.objectives.credit.evidence import Call
 
 TEACHER = 'teacher'  # its name among the frozen models
 
@@ -43,12 +44,22 @@ def head_of(of: PolicyOutput | Hidden) -> whole_vocabulary.Head:
 
 
 def taught(batch: MicroBatch) -> jax.Array:
-  """bool [B, T]: tokens with a loss for which the teacher's numbers came."""
-  return batch.mask_BT * batch.targets.get('taught', batch.mask_BT) > 0
+  """bool [B, T]: tokens with a loss for which the teacher's numbers came, and
+  whose 'weight', if the method gives tokens one, is not 0."""
+  asked_BT = batch.mask_BT * batch.targets.get('taught', batch.mask_BT)
+  return asked_BT * batch.targets.get('weight', batch.mask_BT) > 0
+
+
+def target_at(target: Call, done: jax.Array | None) -> divergences.Target:
+  """A row of divergences.TARGETS with its number after `done` updates."""
+  weight = target.values[0] if target.values else 0.0
+  return divergences.Target(
+      target.name, weight(done) if callable(weight) else weight)
 
 
 def whole_vocabulary_divergence(output: PolicyOutput, batch: MicroBatch, *,
                                 divergence: divergences.Divergence, vocab: int,
+                                target: Call,
                                 student_temperature: float,
                                 teacher_temperature: float,
                                 chunk: int) -> losses.LossAndStatistics:
@@ -58,6 +69,7 @@ def whole_vocabulary_divergence(output: PolicyOutput, batch: MicroBatch, *,
     output: it holds the teacher's hidden states.
     batch: the micro-batch.
     divergence: the divergence.
+    target: what the student is compared with.
     vocab, student_temperature, teacher_temperature, chunk: those of
       whole_vocabulary.over_vocabulary.
 
@@ -71,7 +83,8 @@ def whole_vocabulary_divergence(output: PolicyOutput, batch: MicroBatch, *,
       head_of(output), head_of(output.frozen[TEACHER]), behind(batch.tokens_BT),
       behind(asked_BT), vocab=vocab, student_temperature=student_temperature,
       teacher_temperature=teacher_temperature, divergence=divergence,
-      overlap=overlap, chunk=chunk, mesh=output.mesh)
+      target=target_at(target, output.done), overlap=overlap, chunk=chunk,
+      mesh=output.mesh)
   seen = {name: x_BT[:, 1:] for name, x_BT in seen.items()}
   loss_BT = loss_BT[:, 1:]
   statistics = {
@@ -90,9 +103,63 @@ def _of_teacher(batch: MicroBatch) -> dict:
   return {} if entropy_BT is None else {'distil/teacher_entropy': entropy_BT}
 
 
+def _kept_logps(output: PolicyOutput, batch: MicroBatch, *, bucket: bool,
+                vocab: int, student_temperature: float, chunk: int
+                ) -> tuple[jax.Array, jax.Array, jax.Array, int]:
+  """(bool [B, T] taught, log-probs of student and teacher on the kept ids, the
+  number of ids). The student's have one more, the rest, for a `bucket`."""
+  asked_BT = taught(batch)
+  ids_BTK = jnp.where(asked_BT[..., None], batch.targets['kept_ids'], -1)
+  t_BTK = gathered_logps.where_kept(
+      jax.lax.stop_gradient(batch.targets['kept_logps']), ids_BTK)
+  head = head_of(output)
+  s = gathered_logps.gathered_logps(
+      head.hidden_BTD, head.head_DV, behind(ids_BTK), behind(asked_BT),
+      vocab=vocab, temperature=student_temperature, rest=bucket,
+      chunk=chunk, mesh=output.mesh)[:, 1:]
+  return asked_BT, s, t_BTK, ids_BTK.shape[-1]
+
+
+def _of_kept(output: PolicyOutput, batch: MicroBatch, loss_BT: jax.Array,
+             asked_BT: jax.Array, kept: jax.Array,
+             t_BTK: jax.Array) -> losses.LossAndStatistics:
+  """The loss on taught tokens, with the statistics of kept ids."""
+  mass = lambda logps: jnp.exp(logps).sum(axis=-1)
+  return jnp.where(asked_BT, loss_BT, 0), {
+      'distil/divergence': loss_BT, 'distil/taught': asked_BT,
+      'distil/student_entropy': jnp.where(asked_BT, output.entropy_BT, 0),
+      'distil/kept_mass_student': mass(kept),
+      'distil/kept_mass_teacher': mass(t_BTK), **_of_teacher(batch)}
+
+
+def released_ptd(output: PolicyOutput, batch: MicroBatch, *, vocab: int,
+                 student_temperature: float, chunk: int
+                 ) -> losses.LossAndStatistics:
+  """The distillation term of PTD-PO's released code: a control that trains
+  nothing.
+
+  With S, T on the kept ids and one bucket, M = (S + T) / 2:
+
+    1/2 [sum sg(S) log(S / M) + sum T log(T / M)]
+
+  The stop-gradient is on the weights S alone, and M keeps its gradient. For
+  every id dL = 1/2 [dS - (S + T) dM / M] = 1/2 [dS - 2 dS / 2] = 0. Its value
+  is that of the true divergence, so that its curve looks alive.
+  """
+  asked_BT, s, t_BTK, k = _kept_logps(
+      output, batch, bucket=True, vocab=vocab,
+      student_temperature=student_temperature, chunk=chunk)
+  t = divergences.REST['bucket'](t_BTK)
+  S, T = jnp.exp(s), jnp.exp(t)
+  log_m = jnp.log((S + T) / 2)
+  loss_BT = ((jax.lax.stop_gradient(S) * jnp.where(S > 0, s - log_m, 0)).sum(-1)
+             + (T * jnp.where(T > 0, t - log_m, 0)).sum(-1)) / 2
+  return _of_kept(output, batch, loss_BT, asked_BT, s[..., :k], t_BTK)
+
+
 def kept_ids_divergence(output: PolicyOutput, batch: MicroBatch, *,
                         divergence: divergences.Divergence, rest: str,
-                        vocab: int, student_temperature: float,
+                        target: Call, vocab: int, student_temperature: float,
                         chunk: int) -> losses.LossAndStatistics:
   """The divergence on the stored ids of each token.
 
@@ -102,6 +169,7 @@ def kept_ids_divergence(output: PolicyOutput, batch: MicroBatch, *,
   Args:
     output, batch: see losses.Loss.
     divergence: the divergence.
+    target: what the student is compared with, over the support in use.
     rest: a key of divergences.REST, what stands for the other ids.
     vocab: the true vocabulary, in ids.
     student_temperature: the student's logits are divided by it.
@@ -110,24 +178,15 @@ def kept_ids_divergence(output: PolicyOutput, batch: MicroBatch, *,
   Returns:
     (loss_BT, statistics).
   """
-  asked_BT = taught(batch)
-  ids_BTK = jnp.where(asked_BT[..., None], batch.targets['kept_ids'], -1)
-  t_BTK = gathered_logps.where_kept(
-      jax.lax.stop_gradient(batch.targets['kept_logps']), ids_BTK)
-  bucket, head = rest == 'bucket', head_of(output)
-  s = gathered_logps.gathered_logps(
-      head.hidden_BTD, head.head_DV, behind(ids_BTK), behind(asked_BT),
-      vocab=vocab, temperature=student_temperature, rest=bucket,
-      chunk=chunk, mesh=output.mesh)[:, 1:]
-  kept = s[..., :ids_BTK.shape[-1]]
-  loss_BT = divergence(s if bucket else divergences.REST[rest](s),
-                       divergences.REST[rest](t_BTK))
-  mass = lambda logps: jnp.exp(logps).sum(axis=-1)
-  return jnp.where(asked_BT, loss_BT, 0), {
-      'distil/divergence': loss_BT, 'distil/taught': asked_BT,
-      'distil/student_entropy': jnp.where(asked_BT, output.entropy_BT, 0),
-      'distil/kept_mass_student': mass(kept),
-      'distil/kept_mass_teacher': mass(t_BTK), **_of_teacher(batch)}
+  bucket = rest == 'bucket'
+  asked_BT, s, t_BTK, k = _kept_logps(
+      output, batch, bucket=bucket, vocab=vocab,
+      student_temperature=student_temperature, chunk=chunk)
+  kept = s[..., :k]
+  s = s if bucket else divergences.REST[rest](s)
+  loss_BT = divergence(
+      s, target_at(target, output.done)(s, divergences.REST[rest](t_BTK)))
+  return _of_kept(output, batch, loss_BT, asked_BT, kept, t_BTK)
 
 
 def _sampled(output: PolicyOutput, batch: MicroBatch
@@ -173,6 +232,24 @@ def log_ratio_surrogate(output: PolicyOutput, batch: MicroBatch, *,
   return loss_BT, {**statistics, **more}
 
 
+def anchored_surrogate(output: PolicyOutput, batch: MicroBatch, *,
+                       clip: losses.ClipBounds,
+                       alpha: float) -> losses.LossAndStatistics:
+  """The clipped surrogate whose ratio is against p_T^(1 - alpha) p_old^alpha.
+
+  (RLAD, TRRD.) A token that the teacher did not score has the ratio of alpha =
+  1, which is the clipped surrogate. The targets are 'advantage', 'old_logp',
+  'teacher_logp' (nats) and 'taught'.
+  """
+  asked_BT, teacher_BT, statistics = _sampled(output, batch)
+  old_BT = batch.targets['old_logp']
+  anchor_BT = old_BT if alpha == 1 else jnp.where(
+      asked_BT, (1 - alpha) * teacher_BT + alpha * old_BT, old_BT)
+  loss_BT, more = losses.surrogate(
+      output.logp_BT, anchor_BT, batch.targets['advantage'], clip)
+  return loss_BT, {**statistics, **more}
+
+
 def negative_log_likelihood(output: PolicyOutput, batch: MicroBatch
                             ) -> losses.LossAndStatistics:
   """-log p of every token, whoever wrote it."""
@@ -185,8 +262,11 @@ def negative_log_likelihood(output: PolicyOutput, batch: MicroBatch
 def scaled(output: PolicyOutput, batch: MicroBatch, *, loss: losses.Loss,
            coefficient: Schedule) -> losses.LossAndStatistics:
   """A loss times its coefficient, which becomes the statistic
-  'distil/coefficient' on taught tokens."""
+  'distil/coefficient' on taught tokens, and times the target 'weight'."""
   loss_BT, statistics = loss(output, batch)
   number = jnp.asarray(coefficient(output.done), loss_BT.dtype)
-  return number * loss_BT, {
+  loss_BT = number * loss_BT
+  if 'weight' in batch.targets:
+    loss_BT = loss_BT * batch.targets['weight']
+  return loss_BT, {
       **statistics, 'distil/coefficient': jnp.where(taught(batch), number, 0)}

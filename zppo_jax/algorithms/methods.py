@@ -10,6 +10,7 @@
 | zppo | ZPPO | yes | BCQ, NCQ |
 | placebo | our control | yes | BCQ of two wrong candidates, NCQ |
 | prefix | GRPO + replay + Prefix | yes | Prefix |
+| hint | GRPO + replay + Hint | yes | Hint |
 
 Distillation rows (algorithms/distillation.py); their section is `distil`:
 
@@ -30,6 +31,8 @@ Distillation rows (algorithms/distillation.py); their section is `distil`:
 | opd_log_ratio | MiniLLM, one token's return | no | student | log_ratio |
 | grpo_distill | GRPO + distillation | no | student | surrogate + divergence |
 
+Neighbours of the seeds, whose section is `credit` too, are in credit/rows.py.
+
 Other policy objectives (docs/methods.md), without buffer and reformulations:
 
 | name | source | loss | advantages | mean over |
@@ -46,6 +49,8 @@ from typing import Any
 
 from zppo_jax import allowed
 from zppo_jax.algorithms import distillation
+from zppo_jax.algorithms.credit import rows
+from zppo_jax.algorithms.privileged.hints import HintConfig
 from zppo_jax.algorithms.targets import MakeTargets, group_advantages
 from zppo_jax.objectives import losses, surrogates
 
@@ -74,6 +79,9 @@ class Method:
       '' is that of the config.
     reducer: a key of reducers.REDUCERS; for a row that `distils`, the section
       `distil` says it.
+    terms: 'policy' and 'divergence', for a row whose targets the section
+      `credit` decides (credit/settings.py); () for the others.
+    credit: fields of the section `credit` -> the row's values.
     pinned: dotted config field -> the value that the paper has there; a config
       that says otherwise is refused.
   """
@@ -89,18 +97,32 @@ class Method:
   needs: frozenset[str] = frozenset()
   normaliser: str = ''
   reducer: str = 'token_mean'
+  terms: tuple[str, ...] = ()
+  credit: Mapping[str, str] = dataclasses.field(default_factory=dict)
   pinned: Mapping[str, object] = dataclasses.field(default_factory=dict)
 
   @property
   def of_advantages(self) -> bool:
     """Whether the loss is a policy objective of group advantages alone."""
-    return self.targets is group_advantages
+    return self.targets is group_advantages and not self.terms
 
   @property
   def teacher(self) -> bool:
-    """Whether a teacher is asked for anything."""
+    """Whether a teacher is asked for anything; hints that are stored with the
+    questions (`hint.source`) spare it."""
     return (bool(self.reformulations) or self.teacher_scores or self.compares
             or bool(self.needs) or self.states == 'teacher')
+
+  def visited(self, hint: HintConfig) -> bool:
+    """Whether the teacher answers the hard questions."""
+    return any(name != 'hint' or not hint.stored
+               for name in self.reformulations)
+
+  def asked(self, hint: HintConfig) -> bool:
+    """`teacher`, with the section `hint` in view."""
+    return self.teacher and (
+        self.visited(hint)
+        or dataclasses.replace(self, reformulations=()).teacher)
 
   def needs_of(self, distil: distillation.Distil | None) -> frozenset[str]:
     """What must exist of the teacher, that of distil.support included."""
@@ -153,6 +175,7 @@ METHODS = {
     'zppo': Method(replay=True, reformulations=('bcq', 'ncq')),
     'placebo': Method(replay=True, reformulations=('placebo_bcq', 'ncq')),
     'prefix': Method(replay=True, reformulations=('prefix',)),
+    'hint': Method(replay=True, reformulations=('hint',)),
     'off_distill': _paper(states='teacher'),
     'off_distill_replay': _paper(states='teacher', replay=True),
     'on_distill': _paper(),
@@ -175,6 +198,7 @@ METHODS = {
                        reducer='per_rollout'),
     'dr_grpo': _objective(normaliser='none', reducer='constant_length'),
     'cispo': _objective(loss=surrogates.make_cispo, normaliser='group'),
+    **{name: _row(**fields) for name, fields in rows.ROWS.items()},
 }
 # Names that one may expect -> why there is no such row.
 REFUSED = {

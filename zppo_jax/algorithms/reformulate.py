@@ -5,8 +5,10 @@ A new reformulation is one function and one row of REFORMULATIONS.
 chat/renderers.py has the renderer of each kind of prompt.
 """
 
+import bisect
+import hashlib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -22,8 +24,36 @@ from zppo_jax.records import (
 PREFIX_SHARE = 0.4  # of a teacher's response that is forced (App. D.2)
 
 
+def by_list(hard: Sequence[Group], rng: np.random.Generator) -> list[Group]:
+  """Groups of the step's hard questions in a random order of that list, which
+  is known when all groups have ended."""
+  return [hard[i] for i in rng.permutation(len(hard))]
+
+
+def by_name(hard: Sequence[Group], rng: np.random.Generator) -> list[Group]:
+  """The same in a random order of the questions' names, which is known before
+  any group has ended."""
+  salt = salt_of(rng)
+  return sorted(hard, key=lambda g: rank(g.prompt.question.id, salt))
+
+
+# How ties among equally hard questions break, where the cap leaves some out.
+Ties = Callable[[Sequence[Group], np.random.Generator], list[Group]]
+TIES: dict[str, Ties] = {'list': by_list, 'name': by_name}
+
+
+def salt_of(rng: np.random.Generator) -> str:
+  """What `rank` mixes into names, so that steps differ."""
+  return str(rng.integers(2**62))
+
+
+def rank(name: str, salt: str) -> bytes:
+  """Where a question stands among equally hard ones; the least comes first."""
+  return hashlib.blake2b(f'{salt}/{name}'.encode(), digest_size=8).digest()
+
+
 def pre_cap(plain: Iterable[Group], tau: float, limit: int,
-            rng: np.random.Generator) -> list[Group]:
+            rng: np.random.Generator, ties: Ties = by_list) -> list[Group]:
   """The hardest questions below tau, at most `limit` (step 3).
 
   Args:
@@ -31,14 +61,64 @@ def pre_cap(plain: Iterable[Group], tau: float, limit: int,
     tau: a question is hard if its accuracy is below tau.
     limit: floor(rho_aug * |X_new|).
     rng: numpy generator that breaks ties.
+    ties: a function of TIES.
 
   Returns:
     Groups by ascending accuracy; groups of equal accuracy are in seeded random
     order.
   """
   hard = [g for g in plain if g.accuracy < tau]
-  order = rng.permutation(len(hard))
-  return sorted((hard[i] for i in order), key=lambda g: g.accuracy)[:limit]
+  return sorted(ties(hard, rng), key=lambda g: g.accuracy)[:limit]
+
+
+def accuracy_bounds(rollouts: Sequence[Rollout],
+                    size: int) -> tuple[float, float]:
+  """The least and the largest accuracy that a group may end with.
+
+  Args:
+    rollouts: its graded rollouts so far.
+    size: how many it will have.
+  """
+  graded = [r for r in rollouts if r.graded]
+  left = size - len(rollouts)
+  if not graded:  # without any verdict it is not hard
+    return (0.0, 1.0) if left else (math.inf, math.inf)
+  right = sum(r.reward for r in graded)
+  count = len(graded) + left
+  return right / count, (right + left) / count
+
+
+def surely_capped(bounds: Mapping[int, tuple[float, float]],
+                  ranks: Sequence[bytes], tau: float, limit: int) -> list[int]:
+  """Questions that `pre_cap` takes by name, whatever is still to come.
+
+  Args:
+    bounds: place -> accuracy_bounds of each group that has begun to end.
+    ranks: the rank of each question of the step.
+    tau, limit: as of `pre_cap`.
+  """
+  low = [(bounds.get(i, (0.0, 1.0))[0], rank) for i, rank in enumerate(ranks)]
+  ordered = sorted(low)
+  sure = []
+  for i, (_, high) in bounds.items():
+    if high < tau:
+      place = high, ranks[i]
+      before = bisect.bisect_left(ordered, place) - (low[i] < place)
+      if before < limit:
+        sure.append(i)
+  return sure
+
+
+def unaided(names: Sequence[str], limit: int) -> int:
+  """How many of the hardest visits surely have an NCQ within the post-cap.
+
+  An NCQ needs no answer of the teacher. Each visit before has at most one
+  instance per name, as have the names before it in its own visit.
+  """
+  if 'ncq' not in names:
+    return 0
+  left = limit - names.index('ncq')
+  return max(0, -(-left // len(names)))
 
 
 def _pick(rollouts: Sequence[Rollout], rng: np.random.Generator) -> Rollout:
@@ -98,8 +178,17 @@ def prefix(visit: HardVisit, rng: np.random.Generator) -> Instance | None:
                   forced=trace.tokens[:count])
 
 
+def hint(visit: HardVisit, rng: np.random.Generator) -> Instance | None:
+  """The hint of a visit (App. D.2; privileged/hints.py). None without one."""
+  del rng
+  if not visit.hint:
+    return None
+  return Instance(question=visit.question, kind=PromptKind.HINT,
+                  hints=(visit.hint,))
+
+
 REFORMULATIONS = {'bcq': bcq, 'ncq': ncq, 'placebo_bcq': placebo_bcq,
-                  'prefix': prefix}
+                  'prefix': prefix, 'hint': hint}
 
 
 def post_cap(visits: Sequence[HardVisit], names: Sequence[str], limit: int,

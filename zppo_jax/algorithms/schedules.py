@@ -101,3 +101,50 @@ def of_section(section: Any, updates: int, prefix: str) -> Schedule:
     name, _, rest = str(e).partition(' ')
     raise ValueError(f'distil.{fields.get(name, name)} {rest}') from e
 
+
+_MOVING = ('linear', 'cosine')  # what a text may name
+
+
+@dataclasses.dataclass(frozen=True)
+class Moving:
+  """A number that goes from `start` to `end`, as 'linear:64:4096' says it.
+
+  Attributes:
+    schedule: the number by optimizer step.
+  """
+  schedule: Schedule
+
+  @property
+  def ends(self) -> tuple[float, float]:
+    """Its first and its last value."""
+    return self.schedule.start, self.schedule.end
+
+  def __call__(self, done: Any) -> Any:
+    """The number after `done` optimizer steps, which may be traced."""
+    return self.schedule(done)
+
+
+def moving(field: str, text: str, updates: int) -> Moving:
+  """'KIND:START:END' or 'KIND:START:END:UPDATES' as a Moving.
+
+  Args:
+    field: the config field, for errors.
+    text: what it says.
+    updates: optimizer steps of the run, where the text says none.
+
+  Raises:
+    ValueError: for another form.
+  """
+  kind, *numbers = text.split(':')
+  try:
+    start, end, *length = (float(x) for x in numbers)
+    if kind not in _MOVING or len(length) > 1:
+      raise ValueError
+  except ValueError:
+    raise ValueError(
+        f'{field} is {text!r}; it must be a number, or one that moves: '
+        f'{" or ".join(_MOVING)}:START:END, with :UPDATES behind it if it '
+        'is to arrive before the end of the run') from None
+  return Moving(Schedule(
+      kind=kind, start=start, end=end,
+      length=int(length[0]) if length else max(updates, 1)))

@@ -24,8 +24,12 @@ class TargetContext:
       responses, None where one did not come; without the second argument, the
       log-probs of the response tokens (nats, temperature 1) alone. It raises
       ValueError for a method whose row does not say `teacher_scores`.
+    done: optimizer steps done before the mini-batch's own, for numbers that
+      move with them.
     scored: (group, rollout) -> the targets of the teacher's pass over the whole
       rollout batch (distillation.score_rollouts); {} without such a pass.
+    untaught: the rollouts without a lesson (distil.context), whose targets say
+      that no token is taught.
   """
   groups: Sequence[Group]
   advantages: np.ndarray
@@ -33,6 +37,8 @@ class TargetContext:
   seed: int
   score: Callable[..., Scores]
   scored: Targets = dataclasses.field(default_factory=dict)
+  done: int = 0
+  untaught: frozenset[tuple[int, int]] = frozenset()
 
 
 # TargetContext -> Targets. A rollout without an entry is not trained, because

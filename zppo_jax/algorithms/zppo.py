@@ -9,12 +9,14 @@ import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 from zppo_jax import allowed
 from zppo_jax.algorithms import compression, reformulate
 from zppo_jax.algorithms.methods import Method
+from zppo_jax.algorithms.privileged import hints
+from zppo_jax.algorithms.privileged.hints import HintConfig, Hints
 from zppo_jax.algorithms.replay import ReplayBuffer
 from zppo_jax.chat import renderers
 from zppo_jax.chat.segments import Encoded
@@ -30,6 +32,7 @@ from zppo_jax.records import (
   PromptKind,
   Purpose,
   Question,
+  Rollout,
   Summaries,
 )
 
@@ -52,6 +55,9 @@ class Teacher(Protocol):
   def summarise(self, prompts: Sequence[Prompt], traces: Sequence[str],
                 step: int) -> Summaries: ...
 
+  def hint(self, prompts: Sequence[Prompt], traces: Sequence[str],
+           step: int) -> Summaries: ...
+
 
 @dataclasses.dataclass(frozen=True)
 class Rules:
@@ -65,6 +71,7 @@ class Rules:
     max_prompt: the most tokens of a reformulated prompt; longer ones are
       skipped.
     seed: the run's seed.
+    ties: a key of reformulate.TIES.
   """
   num_new: int
   tau: float
@@ -72,12 +79,14 @@ class Rules:
   rho_aug: float
   max_prompt: int
   seed: int
+  ties: str = 'list'
 
   def __post_init__(self) -> None:
     allowed.number('num_new', self.num_new, '>= 1')
     allowed.number('tau', self.tau, '(0, 1]')
     allowed.number('rho_replay', self.rho_replay, '>= 0')
     allowed.number('rho_aug', self.rho_aug, '>= 0')
+    allowed.one_of('ties', self.ties, reformulate.TIES)
 
   def _floor(self, rho: float) -> int:
     # 0.29 * 100 is 28.999... in binary; rounding removes that before the floor.
@@ -100,11 +109,12 @@ class Reformulated:
     prompts: the reformulated prompts within the bound.
     instances: the instance behind each prompt, in the same order.
     hard: the number of questions below tau, before any cap.
-    visits: the hard questions that the teacher was asked.
-    teacher: the teacher's groups for them.
-    written: name -> what the teacher wrote for the prompts, e.g. the
-      'compression' of their candidates. A method without reformulations has
-      nothing written.
+    visits: the hard questions below the pre-cap.
+    teacher: the teacher's groups for them; () where it was not asked, because
+      hints are stored with the questions.
+    written: name -> what the teacher wrote for the prompts: the 'compression'
+      of their candidates, the 'hint' of their questions. A method without
+      reformulations has nothing written.
     removed: the number of pieces that were cut out of content
       (segments.Encoded.removed).
     over_bound: the number of instances skipped because their prompt was too
@@ -116,7 +126,7 @@ class Reformulated:
   hard: int
   visits: tuple[HardVisit, ...]
   teacher: tuple[Group, ...]
-  written: Mapping[str, compression.Compressed]
+  written: Mapping[str, compression.Compressed | Hints]
   removed: int
   over_bound: int
   calls: CallStats
@@ -183,9 +193,154 @@ def render(instance: Instance, texts: Mapping[tuple[str, str], str],
   return _prompt(question, instance.kind, encoded), encoded.removed
 
 
+def hardest(plain: Sequence[Group], step: int, rules: Rules) -> list[Group]:
+  """The groups whose questions the teacher is asked (step 3)."""
+  return reformulate.pre_cap(
+      plain, rules.tau, rules.num_aug,
+      host_rng(rules.seed, step, Purpose.TIES), reformulate.TIES[rules.ties])
+
+
+def asking_ahead(prompts: Sequence[Prompt], step: int, *, num_rollouts: int,
+                 rules: Rules, method: Method, teacher: Any, chat: Chat,
+                 compress: compression.CompressionConfig,
+                 hint: HintConfig = hints.DEFAULT
+                 ) -> Callable[[int, Sequence[Rollout]], Sequence[Prompt]]:
+  """What is done with the rollouts of plain prompts while others still draw.
+
+  The teacher is asked about a question as soon as it is surely hard and within
+  the pre-cap, so that no answer is thrown away. An NCQ that surely is within
+  the post-cap is drawn as soon as its group has ended, if no text in it is the
+  teacher's.
+
+  Args:
+    prompts: the plain prompts of the step.
+    num_rollouts: G.
+    step, rules, method, chat, compress, hint: as of `reformulate_hard`.
+    teacher: a teachers.ahead.AheadTeacher; others are asked when all groups
+      have ended.
+
+  Returns:
+    (place of a prompt, its graded rollouts so far) -> the NCQs to draw.
+  """
+  if not _asks_ahead(rules, method, teacher, hint):
+    return lambda place, rollouts: ()
+  salt = reformulate.salt_of(host_rng(rules.seed, step, Purpose.TIES))
+  ranks = [reformulate.rank(p.question.id, salt) for p in prompts]
+  unaided = reformulate.unaided(method.reformulations, rules.num_aug)
+  bounds: dict[int, tuple[float, float]] = {}
+  groups: dict[int, Group] = {}
+  asked: set[int] = set()
+  shown: set[int] = set()
+
+  def see(place: int, rollouts: Sequence[Rollout]) -> Sequence[Prompt]:
+    if place >= len(prompts):  # an NCQ that was added
+      return ()
+    bounds[place] = reformulate.accuracy_bounds(rollouts, num_rollouts)
+    if len(rollouts) == num_rollouts:
+      groups[place] = Group(prompts[place], tuple(rollouts))
+    sure = lambda limit: set(reformulate.surely_capped(
+        bounds, ranks, rules.tau, limit))
+    new = sorted(sure(rules.num_aug) - asked)
+    asked.update(new)
+    teacher.ask_ahead([prompts[i] for i in new], step)
+    ended = sorted((sure(unaided) & groups.keys()) - shown)
+    shown.update(ended)
+    most = teacher.capabilities.max_compression_prompt
+    return _ncqs(
+        [groups[i] for i in ended if not compression.asks(
+            _traces(groups[i]), compress, chat, most)],
+        rules, chat, compress, most, _no_summaries)
+  return see
+
+
+def _traces(group: Group) -> list[tuple[Question, Rollout]]:
+  """The candidates of a group's NCQ."""
+  return [(group.prompt.question, c) for c in group.wrong]
+
+
+def _ncqs(groups: Sequence[Group], rules: Rules, chat: Chat,
+          compress: compression.CompressionConfig, max_prompt: int,
+          ask: Callable[..., Summaries]) -> list[Prompt]:
+  """The NCQs of groups, if they are within the bound; the arguments are those
+  of compression.compress."""
+  texts = compression.compress(
+      [trace for group in groups for trace in _traces(group)], compress, chat,
+      max_prompt, ask).texts
+  prompts = [render(Instance(
+      question=group.prompt.question, kind=PromptKind.NCQ,
+      candidates=group.wrong), texts, chat)[0] for group in groups]
+  return [p for p in prompts if len(p.tokens) <= rules.max_prompt]
+
+
+def _asks_ahead(rules: Rules, method: Method, teacher: Any,
+                hint: HintConfig) -> bool:
+  """Whether a teacher answers beside the device, and ties break by name."""
+  return (_reformulates(method, rules) and method.visited(hint)
+          and rules.ties == 'name' and hasattr(teacher, 'ask_ahead'))
+
+
+def _reformulates(method: Method, rules: Rules) -> bool:
+  return bool(method.reformulations and rules.num_aug)
+
+
+def ask_hard(plain: Sequence[Group], step: int, *, rules: Rules, method: Method,
+             teacher: Any, chat: Chat,
+             compress: compression.CompressionConfig,
+             hint: HintConfig = hints.DEFAULT) -> Sequence[Prompt]:
+  """Asks the teacher about all hard questions, and says what may be drawn
+  before it has answered: the NCQs that no answer can take out of the post-cap.
+
+  Args:
+    plain, step, rules, method, chat, compress, hint: as of
+      `reformulate_hard`.
+    teacher: as of `asking_ahead`; of others nothing is asked here.
+  """
+  if not _asks_ahead(rules, method, teacher, hint):
+    return ()
+  groups = hardest(plain, step, rules)
+  teacher.ask_ahead([g.prompt for g in groups], step)
+  unaided = reformulate.unaided(method.reformulations, rules.num_aug)
+  return _ncqs(groups[:unaided], rules, chat, compress,
+               teacher.capabilities.max_compression_prompt,
+               functools.partial(teacher.look_at_summaries, step=step))
+
+
+def _no_summaries(prompts: Sequence[Prompt],
+                  traces: Sequence[str]) -> Summaries:
+  """The summaries of nobody, who is asked for none."""
+  del prompts, traces
+  return Summaries(rollouts=(), calls=CallStats())
+
+
+def _compressed(traces: Sequence[tuple[Question, Rollout]],
+                compress: compression.CompressionConfig, chat: Chat,
+                teacher: Teacher | None, step: int) -> compression.Compressed:
+  """Candidate texts. Without a teacher, a trace that is too long to be shown
+  unchanged is replaced by its last `cap` tokens."""
+  ask: Callable = _no_summaries
+  longest = 0
+  if teacher is not None:
+    ask = functools.partial(teacher.summarise, step=step)
+    longest = teacher.capabilities.max_compression_prompt
+  return compression.compress(traces, compress, chat, longest, ask)
+
+
+def _hinted(visits: Sequence[HardVisit], hint: HintConfig, chat: Chat,
+            teacher: Teacher | None, rules: Rules, step: int) -> Hints:
+  """The hints of hard questions, from the teacher or stored with them."""
+  if hint.stored:
+    return hints.stored(visits, hint)
+  assert teacher is not None  # build refuses a row without one
+  return hints.written(
+      visits, hint, chat, teacher.capabilities.max_compression_prompt,
+      host_rng(rules.seed, step, Purpose.HINTS),
+      functools.partial(teacher.hint, step=step))
+
+
 def reformulate_hard(plain: Sequence[Group], step: int, *, rules: Rules,
-                     method: Method, teacher: Teacher, chat: Chat,
-                     compress: compression.CompressionConfig) -> Reformulated:
+                     method: Method, teacher: Teacher | None, chat: Chat,
+                     compress: compression.CompressionConfig,
+                     hint: HintConfig = hints.DEFAULT) -> Reformulated:
   """Steps 2 to 5: teacher, caps, candidates, prompts.
 
   The teacher answers after the pre-cap, because that costs less. Its draws are
@@ -197,25 +352,36 @@ def reformulate_hard(plain: Sequence[Group], step: int, *, rules: Rules,
     step: the step.
     rules: Algorithm 1's constants.
     method: it names the reformulations.
-    teacher: a `teachers.Teacher`; a method without reformulations uses none.
+    teacher: a `teachers.Teacher`; a method without reformulations uses none,
+      and neither do hints that are stored with the questions.
     chat: the student's chat.
     compress: when and how far candidates are compressed.
+    hint: where hints come from.
   """
   hard = sum(g.accuracy < rules.tau for g in plain)
-  if not method.reformulations or not rules.num_aug:
+  if not _reformulates(method, rules):
     return nothing_reformulated(hard)
-  groups = reformulate.pre_cap(
-      plain, rules.tau, rules.num_aug,
-      host_rng(rules.seed, step, Purpose.TIES))
-  teacher_groups, calls = teacher.answer([g.prompt for g in groups], step)
-  visits = [visit(g, t) for g, t in zip(groups, teacher_groups, strict=True)]
+  groups = hardest(plain, step, rules)
+  teacher_groups: tuple[Group, ...] = ()
+  calls = CallStats()
+  if method.visited(hint):
+    assert teacher is not None  # build refuses a row without one
+    teacher_groups, calls = teacher.answer([g.prompt for g in groups], step)
+  visits = [visit(g, t) for g, t in zip(
+      groups, teacher_groups or [Group(g.prompt, ()) for g in groups],
+      strict=True)]
+  written: dict[str, compression.Compressed | Hints] = {}
+  if 'hint' in method.reformulations:
+    found = _hinted(visits, hint, chat, teacher, rules, step)
+    visits = [found.of(v) for v in visits]
+    written['hint'] = found
+    calls = calls + found.calls
   instances = reformulate.post_cap(
       visits, method.reformulations, rules.num_aug,
       host_rng(rules.seed, step, Purpose.CANDIDATES))
-  compressed = compression.compress(
+  compressed = _compressed(
       [(i.question, c) for i in instances for c in i.candidates], compress,
-      chat, teacher.capabilities.max_compression_prompt,
-      functools.partial(teacher.summarise, step=step))
+      chat, teacher, step)
   rendered = [render(i, compressed.texts, chat) for i in instances]
   within = [len(prompt.tokens) <= rules.max_prompt for prompt, _ in rendered]
   return Reformulated(
@@ -223,8 +389,9 @@ def reformulate_hard(plain: Sequence[Group], step: int, *, rules: Rules,
                     itertools.compress(rendered, within)),
       instances=tuple(itertools.compress(instances, within)), hard=hard,
       visits=tuple(visits), teacher=tuple(teacher_groups),
-      written={'compression': compressed},
-      removed=compressed.removed + sum(cut for _, cut in rendered),
+      written={'compression': compressed, **written},
+      removed=compressed.removed + sum(cut for _, cut in rendered)
+      + sum(of.removed for of in written.values()),
       over_bound=within.count(False), calls=calls + compressed.calls)
 
 
@@ -268,15 +435,9 @@ def probe_copying(plain: Sequence[Group], step: int, *, count: int,
       pair.reverse()
     pairs.append(Instance(question=group.prompt.question, kind=PromptKind.BCQ,
                           candidates=tuple(pair)))
-  traces = [(i.question, c) for i in pairs for c in i.candidates]
-  if teacher is None:
-    compressed = compression.compress(
-        traces, compress, chat, 0,
-        lambda *_: Summaries(rollouts=(), calls=CallStats()))
-  else:
-    compressed = compression.compress(
-        traces, compress, chat, teacher.capabilities.max_compression_prompt,
-        functools.partial(teacher.summarise, step=step))
+  compressed = _compressed(
+      [(i.question, c) for i in pairs for c in i.candidates], compress, chat,
+      teacher, step)
   prompts, answers, accuracies = [], [], []
   for group, instance in zip(chosen, pairs, strict=True):
     prompt, _ = render(instance, compressed.texts, chat)

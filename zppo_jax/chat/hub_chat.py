@@ -190,8 +190,8 @@ def wording(tokenizer, base: Wording = BOXED, thinking: bool | None = None,
   """A wording inside the tokenizer's chat template.
 
   The template is rendered around one user message and cut in two there. If it
-  has a switch for thinking, a compression prompt turns thinking off, because
-  the summary is the whole response.
+  has a switch for thinking, prompts that ask for a summary or a hint turn
+  thinking off, because it is the whole response.
 
   Args:
     tokenizer: a tokenizer with a chat template.
@@ -214,9 +214,12 @@ def wording(tokenizer, base: Wording = BOXED, thinking: bool | None = None,
 
   before, after = around(thinking)
   first, last = around(False) if knows_thinking(tokenizer) else (before, after)
+  opened, *between, closed = base.hint_request or ('', '')
   return dataclasses.replace(
       base, opening=before + base.opening, closing=base.closing + after,
-      compression=(first + base.compression[0], base.compression[1] + last))
+      compression=(first + base.compression[0], base.compression[1] + last),
+      hint_request=(first + opened, *between, closed + last)
+      if base.hint_request else ())
 
 
 def chat(tokenizer, vocab_size: int, end_ids: Sequence[int] = (),

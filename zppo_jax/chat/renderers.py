@@ -73,8 +73,17 @@ def prefix(chat: Chat, shown: Exhibit) -> Encoded:
   return chat.around(shown.question, [], shown.media, shown.forced)
 
 
+def hint(chat: Chat, shown: Exhibit) -> Encoded:
+  """The question and hints behind it (App. D.2)."""
+  before, after = chat.wording.hint
+  parts = [part for text in shown.hints
+           for part in (template(before), content(text), template(after))]
+  return chat.around(shown.question, parts, shown.media)
+
+
 RENDERERS: dict[PromptKind, Callable[[Chat, Exhibit], Encoded]] = {
-    PromptKind.BCQ: bcq, PromptKind.NCQ: ncq, PromptKind.PREFIX: prefix}
+    PromptKind.BCQ: bcq, PromptKind.NCQ: ncq, PromptKind.PREFIX: prefix,
+    PromptKind.HINT: hint}
 
 
 def render(kind: PromptKind, chat: Chat, shown: Exhibit) -> Encoded:

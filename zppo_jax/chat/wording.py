@@ -8,7 +8,7 @@ NCQ and further kinds of prompts together.
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from zppo_jax.chat import segments, tags
@@ -34,6 +34,12 @@ class Wording:
     candidate: (before, after) each candidate.
     compression: (before, after) a trace that is to be compressed.
     delimiters: the pattern of strings that no content may contain.
+    hint: (before, after) the hint that stands behind a question.
+    hint_request: (before, between, after) a question and a right response to
+      it, of which a hint is to be made; () where nobody can be asked for one.
+    contexts: piece of a teacher's context -> (before, after) it; a piece that
+      is not there has no words (algorithms/privileged/contexts.py).
+    private: the delimiters that no content of a context may contain.
   """
   opening: str
   closing: str
@@ -46,6 +52,11 @@ class Wording:
   candidate: tuple[str, str]
   compression: tuple[str, str]
   delimiters: re.Pattern
+  hint: tuple[str, str] = ('', '')
+  hint_request: tuple[str, ...] = ()
+  contexts: Mapping[str, tuple[str, str]] = dataclasses.field(
+      default_factory=dict, hash=False)
+  private: re.Pattern | None = None
 
 
 MICRO = Wording(
@@ -53,7 +64,14 @@ MICRO = Wording(
     ncq_traces='', answer=('', ''), answer_separator=',',
     candidate=('<candidate>', '</candidate>'),
     compression=('<response>', '<summary>'),
-    delimiters=tags.pattern('candidate', 'response', 'summary'))
+    delimiters=tags.pattern('candidate', 'response', 'summary'),
+    # This vocabulary has no word for hints, and its models write none.
+    hint=('<candidate>', '</candidate>'),
+    contexts={
+        **dict.fromkeys(('answer', 'reference', 'demonstration', 'hint',
+                         'sibling', 'right', 'notes', 'document', 'caption',
+                         'peer', 'attempt'), ('<candidate>', '</candidate>')),
+        'wrong': ('NCQ', ''), 'reflect': ('BCQ', ''), 'revise': ('NCQ', '')})
 
 BOXED = Wording(
     opening='',
@@ -73,7 +91,49 @@ BOXED = Wording(
         'final answer. Leave out exploration, self-correction, repeated '
         'attempts and filler. Derive nothing again and add nothing. End with '
         'the boxed answer.\n<response>\n', '\n</response>'),
-    delimiters=tags.pattern('candidate', 'response', 'summary', 'hint'))
+    delimiters=tags.pattern('candidate', 'response', 'summary', 'hint'),
+    hint=('\n\nThe hint inside <hint> tags may help you to find your own '
+          'solution.\n<hint>\n', '\n</hint>\n'),
+    hint_request=(
+        '', '\n\nA response inside <response> tags answers this question '
+        'rightly. A student has not solved it yet. Write at most five short '
+        'sentences inside <hint> tags: the idea or the first step that the '
+        'student lacks. Leave out the final answer, any box, the letter of an '
+        'option and the full solution.\n<response>\n', '\n</response>'),
+    contexts={
+        'answer': ('\n\nThe right answer is known: <answer>', '</answer>\n'),
+        'reference': ('\n\nThis is a reference solution.\n<response>\n',
+                      '\n</response>\nUnderstand it, then solve the question '
+                      'in your own words.\n'),
+        'demonstration': ('\n\nThis is an example of a good response.\n'
+                          '<response>\n', '\n</response>\nAnswer with a '
+                          'response of your own.\n'),
+        'hint': ('\n\nThe hint inside <hint> tags may help you to find your '
+                 'own solution.\n<hint>\n', '\n</hint>\n'),
+        'sibling': ('\n\nAn earlier attempt was right.\n<response>\n',
+                    '\n</response>\nSolve the question in your own words.\n'),
+        'right': ('\n\nAn earlier attempt answered <answer>',
+                  '</answer>, which is right.\n'),
+        'wrong': ('\n\nAn earlier attempt answered <answer>',
+                  '</answer>, which is wrong.\n'),
+        'attempt': ('\n\nThis is an earlier attempt.\n<response>\n',
+                    '\n</response>\n'),
+        'reflect': ('\nReflect on the attempt: what holds, and where does it '
+                    'go wrong? Then solve the question.\n', ''),
+        'revise': ('\nRevise the attempt: keep what is right, and mend what is '
+                   'not.\n', ''),
+        'notes': ('\n\nThese notes come from earlier questions.\n<notes>\n',
+                  '\n</notes>\n'),
+        'document': ('\n\nThis document belongs to the question.\n'
+                     '<document>\n', '\n</document>\n'),
+        'concise': ('\n\nBe concise: write the steps that matter and no '
+                    'others.\n', ''),
+        'caption': ('\n\nThis is what the pictures show.\n<caption>\n',
+                    '\n</caption>\n'),
+        'peer': ('\n\nSomebody else answered so.\n<response>\n',
+                 '\n</response>\nSolve the question in your own words.\n')},
+    private=tags.pattern('candidate', 'response', 'summary', 'hint', 'answer',
+                         'notes', 'document', 'caption'))
 # Inside the chat template there are only the user's words.
 BARE = dataclasses.replace(BOXED, closing='')
 
@@ -126,13 +186,29 @@ class Chat:
       ValueError: for media in a chat of text alone.
     """
     w = self.wording
-    parts = [content(question), *parts, template(w.closing)]
+    return self._behind(
+        w.opening, [content(question), *parts, template(w.closing)], media,
+        forced)
+
+  def privileged(self, question: str, parts: Sequence[Segment],
+                 media: tuple[Picture | Clip, ...] = (),
+                 forced: Sequence[int] = ()) -> Encoded:
+    """`around` for a teacher's context, which has more delimiters."""
+    w = self.wording
+    return dataclasses.replace(self, wording=dataclasses.replace(
+        w, delimiters=w.private or w.delimiters)).around(
+            question, parts, media, forced)
+
+  def _behind(self, opening: str, parts: Sequence[Segment],
+              media: tuple[Picture | Clip, ...],
+              forced: Sequence[int] = ()) -> Encoded:
+    """The opening, media, parts and forced tokens."""
     if not media:
-      return self._begun([template(w.opening), *parts], forced)
+      return self._begun([template(opening), *parts], forced)
     self._needs_vision()
     seen = self.vision.see(media)
     encoded = self._begun(
-        [template(w.opening), template(seen.text), *parts], forced)
+        [template(opening), template(seen.text), *parts], forced)
     return dataclasses.replace(
         encoded, media=self.vision.media(seen, encoded.tokens))
 
@@ -188,6 +264,28 @@ class Chat:
     before, after = self.wording.compression
     return self._encode(
         [template(before), content(trace), template(after)])
+
+  def hint_request(self, question: str, trace: str,
+                   media: tuple[Picture | Clip, ...] = ()) -> Encoded:
+    """The prompt that asks the teacher for a hint (App. D.2).
+
+    Args:
+      question: the question's text.
+      trace: a right response to it.
+      media: pictures and clips of the question.
+
+    Raises:
+      ValueError: for media in a chat of text alone, or a wording that asks
+        nobody for hints.
+    """
+    if not self.wording.hint_request:
+      raise ValueError("this chat has no words that ask for a hint; hints that "
+                       "are stored with the questions need none "
+                       "(hint.source = 'stored')")
+    before, between, after = self.wording.hint_request
+    return self._behind(before, [
+        content(question), template(between), content(trace),
+        template(after)], media)
 
   def response(self, text: str) -> tuple[int, ...]:
     """The ids of a supervised response, with the end token."""

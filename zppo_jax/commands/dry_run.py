@@ -14,11 +14,12 @@ import jax
 import numpy as np
 
 from zppo_jax.algorithms.replay import ReplayBuffer
+from zppo_jax.arrays import FollowedState
 from zppo_jax.chat import dates
 from zppo_jax.devices import memory
 from zppo_jax.learner import layouts
 from zppo_jax.runs import workdir
-from zppo_jax.teachers.in_process import InProcessTeacher
+from zppo_jax.teachers import panel
 from zppo_jax.train import attention_kernels, evaluate, minibatches
 from zppo_jax.train.build import build
 from zppo_jax.train.run import Run
@@ -27,18 +28,14 @@ from zppo_jax.train.step import metrics_row, train_step, update
 MEASURED_STEPS = 3
 
 
-def _own_teacher(run: Run) -> InProcessTeacher | None:
-  """The teacher, if it lies on this mesh."""
-  return run.teacher if isinstance(run.teacher, InProcessTeacher) else None
-
-
 def _rollout_params(run: Run):
   return run.reshard_fn.eval_shape(run.abstract_state.params)
 
 
 def standing_memory(run: Run) -> dict[str, int]:
-  """Bytes per device of what lives through a step, by part. Caches count at
-  their largest size."""
+  """Bytes per device of what a step holds, by part. Caches count at their
+  largest size. They and the rollout copy are freed before the gradient is
+  made."""
   state = run.abstract_state
   shapes = _rollout_params(run)
   out = {
@@ -48,11 +45,14 @@ def standing_memory(run: Run) -> dict[str, int]:
       'rollout copy of the student': memory.device_bytes(shapes),
       'cache of the student\'s slots': (
           run.sampler.engine.programs.largest_cache_bytes())}
+  if isinstance(state, FollowedState):
+    out['copy that follows the student'] = memory.device_bytes(state.own)
   if run.reference is not None:
     out['reference parameters'] = memory.device_bytes(run.reference.params)
-  if (teacher := _own_teacher(run)) is not None:
-    out['teacher parameters'] = memory.device_bytes(teacher.params)
-    out['cache of the teacher\'s slots'] = (
+  for role, teacher in panel.in_process_of(run.teacher).items():
+    of = role.replace('teacher/', 'teacher ')
+    out[f'{of} parameters'] = memory.device_bytes(teacher.params)
+    out[f"cache of the {of}'s slots"] = (
         teacher.answers.engine.programs.largest_cache_bytes())
   return out
 
@@ -64,13 +64,13 @@ def lowered(run: Run) -> dict:
   targets = minibatches.example_targets(
       run.method, run.num_updates, run.distil, run.stored_need,
       run.teacher is not None and run.teacher.capabilities.entropy,
-      run.reference and run.reference.penalty)
+      run.reference and run.reference.penalty, run.context is not None)
   rows = layouts.empty(run.layout, text[-1], targets)
   update = run.update_fn.keywords
   out = {f'student {name}': program for name, program in
          run.sampler.engine.programs.largest(rollout).items()}
-  if (teacher := _own_teacher(run)) is not None:
-    out |= {f'teacher {name}': program for name, program in
+  for role, teacher in panel.in_process_of(run.teacher).items():
+    out |= {f'{role} {name}': program for name, program in
             teacher.answers.engine.programs.largest(
                 teacher.params).items()}
   if run.num_updates > 1:
@@ -95,8 +95,8 @@ def programs(run: Run) -> dict[str, int]:
     out['scoring'] = rows
   if run.reference is not None and run.reference.penalty.sampled:
     out['scoring by the reference'] = rows
-  if (teacher := _own_teacher(run)) is not None:
-    out['teacher engine'] = teacher.answers.engine.shapes.max_programs
+  for role, teacher in panel.in_process_of(run.teacher).items():
+    out[f'{role} engine'] = teacher.answers.engine.shapes.max_programs
   return out
 
 
@@ -153,9 +153,10 @@ def main(config, path) -> None:
         + ('a new directory' if stored is None else 'goes on in')
         + f' {path}')
   print(f'\nparameters\n  student {memory.count(run.abstract_state.params):,}')
-  if (teacher := _own_teacher(run)) is not None:
-    print(f'  teacher {memory.count(teacher.params):,}')
-  print('\nmemory per device')
+  for role, teacher in panel.in_process_of(run.teacher).items():
+    print(f'  {role} {memory.count(teacher.params):,}')
+  print('\nmemory per device (caches and rollout copy are freed before the '
+        'gradient is made)')
   for part, number in standing_memory(run).items():
     print(f'  {part:28s} {memory.size(number):>11s}')
   print('\nattention of new tokens, rows x length')

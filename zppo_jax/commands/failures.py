@@ -67,3 +67,13 @@ def one_line(error: Exception) -> str | None:
     return (f'{type(error).__name__}: {text} ({where}; --traceback shows all '
             'of it)')
   return text
+
+
+def said(error: BaseException) -> str:
+  """What is wrong, in one line where that says enough, else the traceback."""
+  if isinstance(error, KeyboardInterrupt):
+    return 'stopped at once'
+  line = one_line(error) if isinstance(error, Exception) else None
+  if line is None or os.environ.get('ZPPO_TRACEBACK'):
+    return ''.join(traceback.format_exception(error)).strip()
+  return line

@@ -35,13 +35,29 @@ class Command(NamedTuple):
     return (self.run.__doc__ or '').strip()
 
 
-def _start(config) -> None:
+def _start(config, processes: int | None = 1) -> None:
   """Sets a CPU up before JAX starts: it gets the devices of the mesh, and
-  malloc keeps freed memory."""
+  malloc keeps freed memory.
+
+  Args:
+    config: the config, or None for a command without a mesh.
+    processes: those that share the mesh; None where JAX counts them, which is
+      not on CPUs.
+  """
   from zppo_jax.devices import cpu_devices, malloc, sharding
-  if config is not None:
-    cpu_devices.ensure(sharding.MeshConfig(**config.mesh))
+  if config is not None and processes is not None:
+    cpu_devices.ensure(sharding.MeshConfig(**config.mesh), processes)
   malloc.keep()
+
+
+def _start_together(values) -> None:
+  """`_start` for a command that several processes may run as one."""
+  from zppo_jax.devices import hosts, launched
+  whole = lambda value: None if value < 0 else value
+  processes = hosts.start(launched.settings(
+      values.coordinator, whole(values.processes), whole(values.process)))
+  _start(values.config, processes)
+  hosts.connect()
 
 
 def _to_its_end(name: str, values, main, dry_run, **shown) -> None:
@@ -55,25 +71,29 @@ def _to_its_end(name: str, values, main, dry_run, **shown) -> None:
     **shown: arguments of console.show_summary.
   """
   from zppo_jax import report
-  from zppo_jax.devices import compile_cache
+  from zppo_jax.commands import failures
+  from zppo_jax.devices import compile_cache, hosts
   from zppo_jax.runs import console
   from zppo_jax.train import guards
   compile_cache.enable()
-  if values.dry_run:
-    dry_run(values.config, values.workdir)
-    return
+  say = lambda e: f'zppo {name}: {failures.said(e)}'
   try:
-    summary = main(values.config, values.workdir, values.fork_from)
+    with hosts.together(say, guards.Interrupted):
+      if values.dry_run:
+        dry_run(values.config, values.workdir)
+        return
+      summary = main(values.config, values.workdir, values.fork_from)
+      if hosts.first():
+        console.show_summary(summary, values.workdir, **shown)
+        print(f'report: {report.main([values.workdir])}')
   except guards.Interrupted as e:
     print(f'zppo {name}: {e}', file=sys.stderr)
     raise SystemExit(128 + e.number) from e
-  console.show_summary(summary, values.workdir, **shown)
-  print(f'report: {report.main([values.workdir])}')
 
 
 def _train(values) -> None:
   """Trains by a config; the same command resumes a run."""
-  _start(values.config)
+  _start_together(values)
   from zppo_jax.commands import dry_run
   from zppo_jax.train import loop
   if values.config.get('method') == 'sft':
@@ -83,9 +103,18 @@ def _train(values) -> None:
 
 def _sft(values) -> None:
   """Fine-tunes on conversations of files; the same command resumes a run."""
-  _start(values.config)
+  _start_together(values)
   from zppo_jax.sft import command
   _to_its_end('sft', values, command.main, command.dry_run, what='validation')
+
+
+def _hints(values) -> None:
+  """Writes a hint of the teacher for each question of a config."""
+  _start(values.config)
+  from zppo_jax.commands import hints
+  from zppo_jax.devices import compile_cache
+  compile_cache.enable()
+  hints.main(values.config, values.to, values.limit)
 
 
 def _pretrain(values) -> None:
@@ -164,6 +193,17 @@ def _bench(values) -> None:
                values.model, values.load, values.dtype)
 
 
+def _plan(values) -> None:
+  """Says whether a config fits accelerators that are not here, and its cost."""
+  from zppo_jax.plan import command
+  fits = command.main(
+      values.config, values.topology, values.fast, values.json, values.price,
+      {name: values[name].value for name in (
+          'median_response', 'spread', 'mfu', 'bandwidth', 'link')})
+  if not fits:
+    raise SystemExit(1)
+
+
 def _report(values, paths) -> None:
   """Writes runs as one HTML page that opens offline."""
   from zppo_jax import report
@@ -188,6 +228,11 @@ def _whole_numbers(flag: str, text: str) -> list[int]:
                      'allowed, e.g. 1,4') from None
 
 
+_PROCESSES = {
+    'coordinator': (None, 'HOST:PORT of process 0; only where no launcher that '
+                    'JAX knows starts several processes'),
+    'processes': (-1, 'their number; -1: that of the launcher, else 1'),
+    'process': (-1, 'which of them this is, from 0; -1: as the launcher says')}
 _WORDS = {
     'date': (None, 'YYYY-MM-DD in prompts, where the chat template tells a '
              'date; default: today'),
@@ -200,14 +245,19 @@ COMMANDS = {
         _train, {'workdir': 'directory of the run; the same config resumes'},
         {'fork_from': (None, 'workdir or checkpoint whose state a new run '
                        'starts from'),
-         'dry_run': (False, 'say what it would do and need; write nothing')},
+         'dry_run': (False, 'say what it would do and need; write nothing'),
+         **_PROCESSES},
         True),
     'sft': Command(
         _sft, {'workdir': 'directory of the run; the same config resumes'},
         {'fork_from': (None, 'workdir or checkpoint whose state a new run '
                        'starts from'),
-         'dry_run': (False, 'say what it would do and need; write nothing')},
+         'dry_run': (False, 'say what it would do and need; write nothing'),
+         **_PROCESSES},
         True),
+    'hints': Command(
+        _hints, {'to': 'JSONL file of hint.material; it goes on where it ends'},
+        {'limit': (0, 'the most questions of this call; 0: all')}, True),
     'pretrain': Command(
         _pretrain, {'to': 'safetensors file to write'}, {}, True),
     'study': Command(
@@ -263,6 +313,19 @@ COMMANDS = {
          'measure': ('', 'e.g. sample,update; empty: all of them'),
          'repeats': (5, 'measured calls after the first'),
          'to': (None, 'JSON file')}, True, instead='model'),
+    'plan': Command(
+        _plan,
+        {'topology': 'e.g. v5p:4x4x4 (v4, v5e, v5p, v6e, tpu7x), gpu:h100:8, '
+                     'cpu:8'},
+        {'fast': (False, 'fit alone: memory is planned, and no code generated'),
+         'json': (None, 'JSON file'),
+         'price': (None, 'of a chip-hour, in any currency'),
+         'median_response': (0.25, 'of responses, as a share of the longest'),
+         'spread': (0.8, 'standard deviation of the logarithm of lengths'),
+         'mfu': (0.4, 'share of the peak rate in prefill, scoring, update'),
+         'bandwidth': (0.6, 'share of the memory bandwidth in decoding'),
+         'link': (0.7, 'share of the bandwidth of links in collectives')},
+        True),
     'report': Command(
         _report, {},
         {'to': (None, 'HTML file; for one run WORKDIR/report.html'),

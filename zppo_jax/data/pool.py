@@ -24,6 +24,7 @@ from zppo_jax.data import digest, filters, mappings, media, readers, values
 from zppo_jax.data.filters import Candidate
 from zppo_jax.data.mappings import Mapped, Mapping
 from zppo_jax.data.mappings.mapping import check_places, checked
+from zppo_jax.devices import hosts
 from zppo_jax.records import Clip, Picture, Question
 from zppo_jax.verdicts import kinds
 
@@ -302,9 +303,29 @@ class Source:
     return dataclasses.replace(self.words(index, words),
                                media=self.show(index, words))
 
+  def _asked(self, indices: Sequence[int]) -> list[dict[str, Any] | None]:
+    """What is counted of rows, by field of Candidate; None for a row that
+    cannot be asked."""
+    out: list[dict[str, Any] | None] = []
+    for index in indices:
+      words = self.mapped(index)
+      if words.skip or not words.text.strip() or not words.answer.strip():
+        out.append(None)
+        continue
+      out.append(dict(
+          source=self.of.name, row=index, id=self.id_of(index, words),
+          subset=words.subset, characters=len(words.text),
+          answer_characters=len(words.answer), pass_rate=words.pass_rate,
+          text_hash=filters.text_hash(words.text),
+          words=digest.of_words(self.words(index, words)),
+          bare=not (self._shown or words.images or words.videos)))
+    return out
+
   def candidates(self,
                  counts: dict[str, dict[str, int]]) -> list[Candidate]:
     """The rows that can be asked and that pass the source's own filters.
+
+    Several processes share the reading.
 
     Args:
       counts: name -> source -> number; this method adds its own numbers.
@@ -314,19 +335,12 @@ class Source:
     counts.setdefault(ROWS, {})[name] = len(self)
     skipped = counts.setdefault(SKIPPED, {})
     skipped[name] = 0
-    for index in range(len(self)):
-      words = self.mapped(index)
-      if words.skip or not words.text.strip() or not words.answer.strip():
+    for fields in hosts.shared(self._asked, range(len(self)), 'the rows'):
+      if fields is None:
         skipped[name] += 1
-        continue
-      out.append(Candidate(
-          source=name, row=index, id=self.id_of(index, words),
-          subset=words.subset, characters=len(words.text),
-          answer_characters=len(words.answer), pass_rate=words.pass_rate,
-          text_hash=filters.text_hash(words.text),
-          show=functools.partial(self.show, index),
-          words=digest.of_words(self.words(index, words)),
-          bare=not (self._shown or words.images or words.videos)))
+      else:
+        out.append(Candidate(
+            **fields, show=functools.partial(self.show, fields['row'])))
     return filters.apply(out, self.of.filters, counts)
 
 
@@ -396,12 +410,21 @@ class Pool(Sequence[Question]):
     """The digests of all questions in order.
 
     Words count as they were when the pool was opened. Images that were not read
-    yet are read now.
+    yet are read now; several processes share this.
     """
-    for i, at in enumerate(self._at):
-      if at not in self.digests:
-        self._note(*at, self[i])
+    # A process that read a row alone has its digest alone.
+    unread = hosts.agreed(
+        [i for i, at in enumerate(self._at) if at not in self.digests],
+        lambda of: sorted(set().union(*of)), 'the images to read')
+    digests = hosts.shared(self._contents, unread, 'the images')
+    self.digests.update(zip((self._at[i] for i in unread), digests,
+                            strict=True))
     return [self.digests[at] for at in self._at]
+
+  def _contents(self, indices: Sequence[int]) -> list[bytes]:
+    for i in indices:
+      self._note(*self._at[i], self[i])
+    return [self.digests[self._at[i]] for i in indices]
 
   def where(self, index: int) -> str:
     """The file and the row of a question."""

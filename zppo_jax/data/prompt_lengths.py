@@ -1,14 +1,16 @@
 """Overlong prompts: questions whose prompts no bucket holds (`data.fit`).
 
 Prompts are measured before anything compiles. Lengths come from the words and
-from the headers of images, so no image is decoded.
+from the headers of images, so no image is decoded. Several processes share the
+questions.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from zppo_jax import allowed
 from zppo_jax.chat.wording import Chat
 from zppo_jax.data.pool import Pool
+from zppo_jax.devices import hosts
 from zppo_jax.records import Question
 
 # The values of `data.fit`: an error for an overlong prompt, or without it.
@@ -40,13 +42,17 @@ def why_overlong(question: Question, chat: Chat, max_prompt: int,
   return ''
 
 
-def check(questions: Iterable[Question], chat: Chat, max_prompt: int,
+def check(questions: Sequence[Question], chat: Chat, max_prompt: int,
           patch_buckets: Sequence[int]) -> None:
   """ValueError for the first prompt that no bucket holds."""
-  for question in questions:
-    why = why_overlong(question, chat, max_prompt, patch_buckets)
-    if why:
-      raise ValueError(why)
+  def fit(indices: Sequence[int]) -> list[None]:
+    for i in indices:
+      why = why_overlong(questions[i], chat, max_prompt, patch_buckets)
+      if why:
+        raise ValueError(why)
+    return [None] * len(indices)
+
+  hosts.shared(fit, range(len(questions)), 'the lengths of prompts')
 
 
 def without_overlong(pool: Sequence[Question], on_overlong: str, chat: Chat,
@@ -68,8 +74,10 @@ def without_overlong(pool: Sequence[Question], on_overlong: str, chat: Chat,
   if on_overlong == 'refuse':
     check(pool, chat, max_prompt, patch_buckets)
     return pool
-  indices = [i for i, question in enumerate(pool)
-             if not why_overlong(question, chat, max_prompt, patch_buckets)]
+  fits = lambda indices: [not why_overlong(
+      pool[i], chat, max_prompt, patch_buckets) for i in indices]
+  indices = [i for i, fit in enumerate(hosts.shared(
+      fits, range(len(pool)), 'the lengths of prompts')) if fit]
   gone = len(pool) - len(indices)
   if gone:
     print(f'data.fit: {gone} of {len(pool)} questions left out, whose prompts '

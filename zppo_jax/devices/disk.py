@@ -5,9 +5,27 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 from typing import Any
 
 SEAL = 'seal'  # the field of a line that holds the line's digest
+# gs://bucket, and what pathlib makes of it, gs:/bucket
+_ADDRESS = re.compile(r'[A-Za-z][A-Za-z0-9+.-]+:/')
+
+
+def local(field: str, path) -> pathlib.Path:
+  """A path of the file system, which a user named.
+
+  Raises:
+    ValueError: for an address, such as gs://bucket/run. A run appends to its
+      files, renames them and locks its directory, which object stores cannot.
+  """
+  if _ADDRESS.match(str(path)):
+    raise ValueError(
+        f'{field} is {str(path)!r}, an address; a path of the file system is '
+        'allowed, for several hosts one that they all see (docs/hosts.md). A '
+        'bucket may be mounted there, or copied to and from it between runs')
+  return pathlib.Path(path)
 
 
 @contextlib.contextmanager
@@ -30,6 +48,17 @@ def append(path, text: str) -> None:
   """
   with naming(path), open(path, 'a') as f:
     f.write(text)
+
+
+def append_bytes(path, data: bytes) -> None:
+  """Adds bytes to a file, and passes them to the system at once.
+
+  Raises:
+    OSError: see `append`.
+  """
+  with naming(path), open(path, 'ab', buffering=0) as f:
+    while data:
+      data = data[f.write(data):]
 
 
 def write_json(path, value) -> None:

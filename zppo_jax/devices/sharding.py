@@ -11,9 +11,11 @@ import math
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from zppo_jax import allowed
+from zppo_jax.devices import hosts
 
 MESH_AXES = ('data', 'fsdp', 'tensor')
 BATCH_AXES = ('data', 'fsdp')
@@ -75,37 +77,99 @@ TRAIN_RULES = {
 }
 ROLLOUT_RULES = {**TRAIN_RULES, 'width': None}
 
+# An axis that lies whole on every device where its rule does not divide it. The
+# layer that reads such a parameter makes the copies (attention.copied), so that
+# each device computes with the heads of its own queries alone.
+COPIED = frozenset({'kv_heads'})
+
 
 @dataclasses.dataclass(frozen=True)
 class MeshConfig:
-  """Devices along each mesh axis; their product is the device count used."""
+  """Devices along each mesh axis; their product is the device count used.
+
+  Attributes:
+    data, fsdp, tensor: devices along each axis.
+    slices: TPU slices, which the network of the data centre joins. They lie
+      along `data`, which has the fewest collectives.
+  """
   data: int = 1
   fsdp: int = 1
   tensor: int = 1
+  slices: int = 1
 
   @property
   def shape(self) -> tuple[int, int, int]:
     return self.data, self.fsdp, self.tensor
 
 
-def make_mesh(config: MeshConfig, devices=None) -> Mesh:
+def make_mesh(config: MeshConfig, devices=None, field: str = 'mesh') -> Mesh:
   """A mesh of (data, fsdp, tensor).
 
+  On TPUs, neighbours along an axis are neighbours in the network of the slice,
+  and a coordinate of `data` never spans two slices. Other devices keep their
+  order.
+
+  Args:
+    config: the sizes.
+    devices: the devices; None: all.
+    field: the name of the config's field, for errors.
+
   Raises:
-    ValueError: if an axis is below 1, or the mesh does not use all devices
-      (a laptop's single-device mesh may leave the others idle).
+    ValueError: if an axis is below 1, if the mesh does not use all devices (in
+      one process, a mesh of one device may leave the others idle), or if the
+      slices do not divide `data` or are not those of the devices.
   """
-  devices = jax.devices() if devices is None else devices
-  for name, size in zip(MESH_AXES, config.shape, strict=True):
-    allowed.number(f'mesh.{name}', size, '>= 1')
-  count = math.prod(config.shape)
-  if count > len(devices) or (count != len(devices) and count != 1):
+  devices = list(jax.devices() if devices is None else devices)
+  sizes = {**dict(zip(MESH_AXES, config.shape, strict=True)),
+           'slices': config.slices}
+  for name, size in sizes.items():
+    allowed.number(f'{field}.{name}', size, '>= 1')
+  count, processes = math.prod(config.shape), {d.process_index for d in devices}
+  single = '1x1x1 or ' if len(processes) == 1 else ''
+  if count != len(devices) and not (single and count == 1):
+    where = '' if single else f', on {len(processes)} processes'
     raise ValueError(
-        f'mesh {"x".join(map(str, config.shape))} (data x fsdp x tensor) '
-        f'needs {count} devices; {len(devices)} are here. Allowed: 1x1x1 or a '
-        f'product of {len(devices)}')
-  grid = np.asarray(devices[:count]).reshape(config.shape)
-  return Mesh(grid, MESH_AXES)
+        f'{field} {"x".join(map(str, config.shape))} (data x fsdp x tensor) '
+        f'needs {count} devices; {len(devices)} are here{where}. Allowed: '
+        f'{single}a product of {len(devices)}')
+  if config.data % config.slices:
+    raise ValueError(
+        f'{field}.data is {config.data}; it must be a multiple of '
+        f'mesh.slices = {config.slices}, because slices lie along data')
+  return Mesh(_grid(config, devices[:count], field), MESH_AXES)
+
+
+def _grid(config: MeshConfig, devices: list, field: str) -> np.ndarray:
+  """The devices of a mesh in the order of its axes."""
+  if devices[0].platform != 'tpu' or len(devices) == 1:
+    return np.asarray(devices).reshape(config.shape)
+  there = len({getattr(d, 'slice_index', None) for d in devices})
+  if there != config.slices:
+    raise ValueError(f'mesh.slices is {config.slices}; the devices lie in '
+                     f'{there} slice(s)')
+  inside = (config.data // there, config.fsdp, config.tensor)
+  try:
+    if there > 1:
+      return mesh_utils.create_hybrid_device_mesh(
+          inside, (there, 1, 1), devices, allow_split_physical_axes=True)
+    return mesh_utils.create_device_mesh(
+        inside, devices, allow_split_physical_axes=True)
+  except (NotImplementedError, ValueError) as e:
+    raise ValueError(
+        f'{field} {"x".join(map(str, config.shape))} (data x fsdp x tensor) '
+        f'cannot be laid over the {len(devices)} {devices[0].device_kind} '
+        f'devices: {e}') from e
+
+
+def kv_copies(num_heads: int, num_kv_heads: int, mesh: Mesh | None) -> int:
+  """How often each key/value head exists, so that the heads divide over tensor.
+
+  Head h's copies are neighbours, and a device's queries read the copies that
+  lie on it. Query heads that do not divide over tensor, which `param_shardings`
+  refuses, have no copies.
+  """
+  tensor = 1 if mesh is None else mesh.shape['tensor']
+  return 1 if num_heads % tensor else tensor // math.gcd(num_kv_heads, tensor)
 
 
 def _is_part(path) -> bool:
@@ -140,12 +204,21 @@ def param_shardings(params, mesh: Mesh, rules: dict):
     rules: TRAIN_RULES or ROLLOUT_RULES.
 
   Raises:
-    ValueError: if a sharded axis does not divide, naming the parameter.
+    ValueError: if a sharded axis that is not COPIED does not divide, naming the
+      parameter.
   """
+  def place(path, size, axis):
+    # A scale has size 1 along the axes that share it.
+    if _is_part(path) and size == 1:
+      return None
+    mesh_axis = rules[axis]
+    if mesh_axis and axis in COPIED and size % mesh.shape[mesh_axis]:
+      return None
+    return mesh_axis
+
   def one(path, leaf):
     axes = param_axes(path)
-    # A scale has size 1 along the axes that share it.
-    spec = [None if _is_part(path) and size == 1 else rules[axis]
+    spec = [place(path, size, axis)
             for size, axis in zip(leaf.shape, axes, strict=True)]
     for size, axis, mesh_axis in zip(leaf.shape, axes, spec, strict=True):
       if mesh_axis and size % mesh.shape[mesh_axis]:
@@ -241,10 +314,29 @@ def put_batch(mesh: Mesh, tree):
   return jax.tree.map(put, tree)
 
 
+def as_global(tree, shardings):
+  """Host arrays, equal on every process, as arguments of a jitted function.
+
+  A single process hands them to jit as they are. Several processes may not: jit
+  refuses host arrays there for shardings that cut them.
+
+  Args:
+    tree: host arrays.
+    shardings: a sharding for each, or one for all.
+  """
+  if hosts.count() == 1:
+    return tree
+  def put(sharding, of):
+    return jax.tree.map(lambda x: jax.make_array_from_callback(
+        np.shape(x), sharding, lambda i: np.asarray(x)[i]), of)
+  return jax.tree.map(put, shardings, tree)
+
+
 def to_host(tree):
   """Turns global arrays into numpy arrays, whole on every process."""
   def get(x):
-    if isinstance(x, jax.Array) and not x.is_fully_addressable:
+    if isinstance(x, jax.Array) and not (
+        x.is_fully_addressable or x.is_fully_replicated):
       from jax.experimental import multihost_utils
       return np.asarray(multihost_utils.process_allgather(x, tiled=True))
     return np.asarray(x)

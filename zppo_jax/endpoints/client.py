@@ -8,6 +8,7 @@ it.
 """
 
 import asyncio
+import concurrent.futures
 import contextlib
 import dataclasses
 import json
@@ -20,6 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from zppo_jax import allowed
+from zppo_jax.devices import hosts
 from zppo_jax.endpoints import wire
 from zppo_jax.endpoints.replies import (
   Choice,
@@ -176,6 +178,18 @@ class EndpointError(RuntimeError):
     super().__init__(text)
     self.cause = cause
 
+  def __reduce__(self):
+    return type(self), (self.cause, str(self))
+
+
+def share_of(of: Endpoint) -> Endpoint:
+  """The endpoint for one of several processes that ask it at once: together
+  they hold as many requests open as `concurrency` says."""
+  if hosts.count() == 1:
+    return of
+  return dataclasses.replace(
+      of, concurrency=max(1, of.concurrency // hosts.count()))
+
 
 def chat_call(messages: Sequence[Mapping[str, Any]], *, wanted: int = 1,
               **body) -> Call:
@@ -270,6 +284,84 @@ async def _ask(client, of: Endpoint, call: Call, gate, until: float,
                error=clean(str(failed), key), requests=requests)
 
 
+class Session:
+  """Connections to an endpoint that outlive a call; threads may share them.
+
+  All calls of a session keep to `Endpoint.concurrency` together.
+  """
+
+  def __init__(self, of: Endpoint):
+    self._of, self._openai, self._key = of, _openai(), of.key()
+    self._loop = asyncio.new_event_loop()
+    self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+    self._thread.start()
+    self._client, self._gate = asyncio.run_coroutine_threadsafe(
+        self._opened(), self._loop).result()
+
+  async def _opened(self):
+    return (_client(self._openai, self._of, self._key),
+            asyncio.Semaphore(self._of.concurrency))
+
+  def ask_all(self, calls: Sequence[Call], budget_s: float) -> list[Reply]:
+    """As the function `ask_all`."""
+    replies = [_LATE] * len(calls)
+    until = time.monotonic() + budget_s
+
+    async def one(i):
+      replies[i] = await _ask(self._client, self._of, calls[i], self._gate,
+                              until, self._key)
+
+    async def everything():
+      await asyncio.gather(*(one(i) for i in range(len(calls))))
+
+    asked = asyncio.run_coroutine_threadsafe(everything(), self._loop)
+    with contextlib.suppress(concurrent.futures.TimeoutError):
+      asked.result(budget_s + 1)
+    asked.cancel()
+    return list(replies)
+
+  def close(self) -> None:
+    """Gives up what is under way and closes the connections."""
+    async def closing():
+      own = asyncio.current_task()
+      for task in asyncio.all_tasks():
+        if task is not own:
+          task.cancel()
+      await self._client.close()
+
+    with contextlib.suppress(Exception):  # connections that are gone
+      asyncio.run_coroutine_threadsafe(closing(), self._loop).result(1.0)
+    self._loop.call_soon_threadsafe(self._loop.stop)
+    self._thread.join(1.0)
+    if not self._thread.is_alive():
+      self._loop.close()
+
+
+_LATE = Reply(results=(), cause=Cause.BUDGET, error='the budget was spent',
+              requests=0)
+
+
+def _openai():
+  """The package.
+
+  Raises:
+    ImportError: if it is not installed; it names the extra.
+  """
+  try:
+    import openai
+  except ImportError as e:
+    raise ImportError('an endpoint needs the package openai: pip install '
+                      '"zppo_jax[endpoint]"') from e
+  return openai
+
+
+def _client(openai, of: Endpoint, key: str):
+  return openai.AsyncOpenAI(
+      base_url=of.url, api_key=key or 'none',  # the package wants one
+      max_retries=0, timeout=of.deadline_s,
+      http_client=wire.http_client(openai, of.max_bytes))
+
+
 def ask_all(of: Endpoint, calls: Sequence[Call],
             budget_s: float) -> list[Reply]:
   """Sends all calls at once and waits at most `budget_s` seconds.
@@ -279,14 +371,8 @@ def ask_all(of: Endpoint, calls: Sequence[Call],
   Returns:
     A reply to every call, in the order of the calls.
   """
-  try:
-    import openai
-  except ImportError as e:
-    raise ImportError('an endpoint needs the package openai: pip install '
-                      '"zppo_jax[endpoint]"') from e
-  late = Reply(results=(), cause=Cause.BUDGET, error='the budget was spent',
-               requests=0)
-  replies = [late] * len(calls)
+  openai = _openai()
+  replies = [_LATE] * len(calls)
   until = time.monotonic() + budget_s
   key, broken = of.key(), []
 
@@ -295,10 +381,7 @@ def ask_all(of: Endpoint, calls: Sequence[Call],
 
   async def everything():
     gate = asyncio.Semaphore(of.concurrency)
-    client = openai.AsyncOpenAI(
-        base_url=of.url, api_key=key or 'none',  # the package wants one
-        max_retries=0, timeout=of.deadline_s,
-        http_client=wire.http_client(openai, of.max_bytes))
+    client = _client(openai, of, key)
     try:
       await asyncio.gather(*(one(i, client, gate) for i in range(len(calls))))
     finally:

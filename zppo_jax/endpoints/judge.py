@@ -4,6 +4,7 @@ import functools
 from collections.abc import Sequence
 
 from zppo_jax import allowed
+from zppo_jax.devices import hosts
 from zppo_jax.endpoints import client
 from zppo_jax.endpoints.client import Endpoint, EndpointError
 from zppo_jax.verdicts import verifier
@@ -62,8 +63,8 @@ def judge_of(config, needed: str) -> Ask | None:
     return None
   allowed.number('judge.budget_s', budget_s, '> 0')
   of = Endpoint(**fields)
-  names = client.served(of, budget_s)
+  names = hosts.from_first(lambda: client.served(of, budget_s), 'the judge')
   if of.model not in names:
     raise ValueError(f'judge.model is {of.model!r}; {of.url} serves '
                      f'{client.listed(names, of.key())}')
-  return functools.partial(_responses, of, budget_s)
+  return functools.partial(_responses, client.share_of(of), budget_s)

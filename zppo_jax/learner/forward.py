@@ -8,13 +8,14 @@ import jax.numpy as jnp
 from zppo_jax.arrays import (
   Cache,
   Hidden,
+  LessonRows,
   MicroBatch,
   OwnPrompts,
   PolicyOutput,
   PromptBatch,
 )
 from zppo_jax.devices import sharding
-from zppo_jax.models import cache
+from zppo_jax.models import cache, layers
 from zppo_jax.objectives import token_logps as logprobs
 
 
@@ -110,21 +111,43 @@ def policy_output(params, batch: MicroBatch, *, model, temperature,
           vocab=vocab, mesh=model.mesh))
 
 
-def frozen_output(params, batch: MicroBatch, *, model) -> Hidden:
+def _lesson_hidden(params, batch: MicroBatch, model):
+  """[B, T, D] of the response tokens behind the prompts of their lessons."""
+  lessons = batch.lessons
+  if isinstance(lessons, LessonRows):
+    hidden_BTD, _ = model.apply(
+        params, lessons.tokens_BT, lessons.positions_BTA, lessons.segment_BT,
+        media=lessons.media)
+    return jnp.take_along_axis(
+        _of_own(hidden_BTD), lessons.column_BT[..., None], axis=1)
+  B, T = batch.tokens_BT.shape
+  first_B = jnp.repeat(lessons.next_P, B // lessons.next_P.shape[0])
+  positions_BT = first_B[:, None] + jnp.arange(T)[None]
+  behind = batch.replace(prompts=lessons, positions_BTA=jnp.broadcast_to(
+      positions_BT[..., None], batch.positions_BTA.shape).astype(jnp.int32))
+  return _continued_hidden(params, behind, model)[:, :-1]
+
+
+def frozen_output(params, batch: MicroBatch, *, model,
+                  lessons: bool = False) -> Hidden:
   """The last step of a model that is not trained, on the policy's tokens.
 
   Args:
     params: its params, stacked or a rollout copy.
     batch: sequences in either layout of prompts.
     model: its `Model`, whose width may be another than the policy's.
+    lessons: whether it reads `batch.lessons` where there are some.
 
   Returns:
     A Hidden without a gradient.
   """
   params = jax.lax.stop_gradient(params)
+  hidden = (_lesson_hidden if lessons and batch.lessons is not None
+            else _HIDDEN[type(batch.prompts)])
+  hidden_BTD = hidden(params, batch, model)
   return jax.lax.stop_gradient(Hidden(
-      hidden_BTD=_HIDDEN[type(batch.prompts)](params, batch, model),
-      head_DV=model.head(params), mesh=model.mesh))
+      hidden_BTD=hidden_BTD, mesh=model.mesh,
+      head_DV=layers.weight(model.head(params), hidden_BTD)))
 
 
 def token_logps(params, batch: MicroBatch, *, model, temperature, chunk,

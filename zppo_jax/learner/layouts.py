@@ -18,10 +18,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from zppo_jax.arrays import MicroBatch
+from zppo_jax.arrays import MicroBatch, PromptBatch
 from zppo_jax.learner import packing
 from zppo_jax.learner.packing import TargetArrays
-from zppo_jax.records import Group, TokenSequence, TrainingSequence
+from zppo_jax.records import (
+  Group,
+  Prompt,
+  Rollout,
+  TokenSequence,
+  TrainingSequence,
+)
 
 
 class Layout(NamedTuple):
@@ -39,6 +45,8 @@ class Layout(NamedTuple):
       shared.
     patch_buckets: numbers of patches of a prompt's media.
     num_axes: A of the model's positions.
+    lessons: the tables of lessons; None if the teacher reads what the policy
+      reads, or reads nothing inside the update.
   """
   kind: str
   max_tokens: int
@@ -49,6 +57,7 @@ class Layout(NamedTuple):
   response_buckets: tuple[int, ...]
   patch_buckets: tuple[int, ...]
   num_axes: int
+  lessons: packing.LessonTable | None = None
 
 
 class BatchShape(NamedTuple):
@@ -70,14 +79,22 @@ class BatchShape(NamedTuple):
 
 
 def _shape(of: Layout, prompt: int, length: int, patches: int) -> BatchShape:
-  """As many rows and units as fit; a group that does not fit is cut evenly."""
-  rows = 1
+  """As many rows and units as fit; a group that does not fit is cut evenly.
+  Lessons count as if each was the longest."""
+  rows, unit, row = 1, prompt + patches, length
+  if of.lessons is not None:
+    if not prompt:
+      row += max(of.lessons.row_buckets)
+    elif of.lessons.of_question:
+      unit += max(of.lessons.prompt_buckets) + patches
+    else:
+      row += max(of.lessons.prompt_buckets) + patches
   if prompt:
-    room = of.max_tokens - prompt - patches
-    parts = -(-of.rollouts // max(1, min(of.rollouts, room // length)))
+    room = of.max_tokens - unit
+    parts = -(-of.rollouts // max(1, min(of.rollouts, room // row)))
     rows = -(-of.rollouts // parts)
   units = packing.rows_per_micro_batch(
-      prompt + patches + rows * length, of.max_tokens, of.multiple)
+      unit + rows * row, of.max_tokens, of.multiple)
   return BatchShape(units, rows, prompt, length, patches)
 
 
@@ -90,8 +107,8 @@ def shapes(of: Layout) -> list[BatchShape]:
 
 
 def fill(units: Sequence[Sequence[TrainingSequence]], shape: BatchShape,
-         num_axes: int, like: Mapping[str, np.ndarray] | None = None
-         ) -> MicroBatch:
+         num_axes: int, like: Mapping[str, np.ndarray] | None = None,
+         lessons: packing.LessonTable | None = None) -> MicroBatch:
   """Turns responses, grouped by their prompt, into arrays.
 
   Args:
@@ -99,7 +116,7 @@ def fill(units: Sequence[Sequence[TrainingSequence]], shape: BatchShape,
       sequences of one prompt.
     shape: a shape with a prompt.
     num_axes: A.
-    like: see packing.fill_rows.
+    like, lessons: see packing.fill_rows.
 
   Returns:
     A host `MicroBatch` of responses behind shared prompts.
@@ -123,7 +140,29 @@ def fill(units: Sequence[Sequence[TrainingSequence]], shape: BatchShape,
   return MicroBatch(
       tokens_BT=tokens, positions_BTA=positions.astype(np.int32),
       segment_BT=segment, mask_BT=arrays.mask_BT, targets=arrays.targets,
-      prompts=prompts)
+      prompts=prompts, lessons=None if lessons is None else _lesson_prompts(
+          units, shape, num_axes, lessons))
+
+
+def _lesson_prompts(units: Sequence[Sequence[TrainingSequence]],
+                    shape: BatchShape, num_axes: int,
+                    of: packing.LessonTable) -> PromptBatch:
+  """The prompts of lessons: one per unit if its rollouts share it, else one per
+  row."""
+  none = packing.PromptTokens(tokens=(), media=None)
+  each = 1 if of.of_question else shape.rows
+  prompts = [none] * (shape.units * each)
+  for u, unit in enumerate(units):
+    for i, training in enumerate(unit[:each], u * each):
+      prompts[i] = packing.PromptTokens(tokens=training.lesson.prompt,
+                                        media=training.lesson.media)
+  length = packing.bucket(
+      max((len(p.tokens) for p in prompts), default=0)
+      or max(of.prompt_buckets), of.prompt_buckets,
+      'the prompt of a lesson in tokens')
+  return packing.pad_prompts(
+      prompts, len(prompts), length, of.patches([p.media for p in prompts]),
+      num_axes)
 
 
 def _shared(units: Sequence[Sequence[TrainingSequence]],
@@ -145,7 +184,7 @@ def _shared(units: Sequence[Sequence[TrainingSequence]],
     return (shape_of(larger).rows >= shape_of(size).rows
             and all(a >= b for a, b in zip(larger, size, strict=True)))
 
-  return [fill(chosen, shape_of(size), of.num_axes)
+  return [fill(chosen, shape_of(size), of.num_axes, lessons=of.lessons)
           for size, chosen in packing.batches(
               by_size, lambda size: shape_of(size).units, holds)]
 
@@ -156,7 +195,7 @@ def _alone(units: Sequence[Sequence[TrainingSequence]],
       list(itertools.chain(*units)), max_tokens=of.max_tokens,
       multiple=of.multiple, buckets=of.row_buckets,
       patch_buckets=of.patch_buckets, num_axes=of.num_axes,
-      packed=of.kind == 'packed')
+      packed=of.kind == 'packed', lessons=of.lessons)
 
 
 LAYOUTS = {'shared': _shared, 'padded': _alone, 'packed': _alone}
@@ -172,14 +211,21 @@ def empty(of: Layout, shape: BatchShape,
     like: see packing.fill_rows.
   """
   if shape.prompt:
-    return fill([], shape, of.num_axes, like)
-  return packing.pad_rows([], shape.units, shape.length, shape.patches,
-                          of.num_axes, like)
+    return fill([], shape, of.num_axes, like, of.lessons)
+  return packing.fill_rows([], shape.units, shape.length, shape.patches,
+                           of.num_axes, like, of.lessons)
+
+
+def _lesson(prompt: Prompt, rollout: Rollout) -> TokenSequence:
+  return TokenSequence(prompt=prompt.tokens, response=rollout.tokens,
+                       media=prompt.media)
 
 
 def micro_batches(groups: Sequence[Group],
                   targets: Mapping[tuple[int, int], Mapping[str, np.ndarray]],
-                  of: Layout) -> list[MicroBatch]:
+                  of: Layout,
+                  lessons: Mapping[tuple[int, int], Prompt] | None = None
+                  ) -> list[MicroBatch]:
   """Turns the rollouts of a mini-batch into micro-batches of few shapes.
 
   Args:
@@ -187,6 +233,8 @@ def micro_batches(groups: Sequence[Group],
     targets: (group, rollout) -> targets of the rollout, by its place. A rollout
       without an entry is left out; the caller counts its tokens.
     of: the layout.
+    lessons: (group, rollout) -> the prompt that the teacher reads. A rollout
+      without an entry has its own; only a layout with lessons reads them.
 
   Returns:
     Micro-batches; the list may be empty.
@@ -200,9 +248,13 @@ def micro_batches(groups: Sequence[Group],
     prompt = group.prompt
     if not len(prompt.tokens):
       raise ValueError('a prompt has 0 tokens; it must have >= 1')
+    read = lambda p, g, own: own if lessons is None else lessons.get(
+        (p, g), own)
     unit = [packing.weighted(
         TokenSequence(prompt=prompt.tokens, response=rollout.tokens,
-                      media=prompt.media), **targets[p, g])
+                      media=prompt.media),
+        lesson=None if of.lessons is None else _lesson(
+            read(p, g, prompt), rollout), **targets[p, g])
         for g, rollout in enumerate(group.rollouts) if (p, g) in targets]
     if unit:
       units.append(unit)

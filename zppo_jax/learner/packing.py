@@ -11,7 +11,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from zppo_jax import allowed
-from zppo_jax.arrays import Media, MicroBatch, OwnPrompts, PromptBatch
+from zppo_jax.arrays import (
+  LessonRows,
+  Media,
+  MicroBatch,
+  OwnPrompts,
+  PromptBatch,
+)
 from zppo_jax.records import Group, PromptMedia, TokenSequence, TrainingSequence
 
 
@@ -137,6 +143,34 @@ class PromptTokens(NamedTuple):
   media: PromptMedia | None
 
 
+class LessonTable(NamedTuple):
+  """The sizes of lessons.
+
+  Attributes:
+    of_question: whether the rollouts of a group have one lesson prompt.
+    prompt_buckets: lengths of prompts.
+    row_buckets: lengths of prompt and response together.
+    patch_buckets: numbers of patches of a prompt's media.
+  """
+  of_question: bool
+  prompt_buckets: tuple[int, ...]
+  row_buckets: tuple[int, ...]
+  patch_buckets: tuple[int, ...]
+
+  def row(self, length: int) -> int:
+    """The bucket of a row, or a multiple of the largest for lessons of a pack,
+    which may be longer than the pack."""
+    most = max(self.row_buckets)
+    if length > most:
+      return -(-length // most) * most
+    return bucket(length, self.row_buckets, 'a lesson')
+
+  def patches(self, media: Sequence[PromptMedia | None]) -> int:
+    """The bucket of the most patches; 0 for text alone."""
+    return max((patch_bucket(of, self.patch_buckets, 'a lesson')
+                for of in media), default=0)
+
+
 def pad_prompts(prompts: Sequence, num_rows: int, length: int,
                 patches: int, num_axes: int) -> PromptBatch:
   """Prompts as one host batch.
@@ -170,17 +204,19 @@ def to_score(sequence: TokenSequence) -> TrainingSequence:
 
 
 def weighted(sequence: TokenSequence, *, mask=True,
+             lesson: TokenSequence | None = None,
              **targets) -> TrainingSequence:
   """A sequence with targets; a number stands for an array of it.
 
   Args:
     sequence: the tokens.
     mask: bool [R], or one bool for all: whether a token has a loss.
+    lesson: as in TrainingSequence.
     **targets: name -> array [R, ...], or a number for float32 [R].
   """
   length = len(sequence.response)
   return TrainingSequence(
-      sequence=sequence, mask_R=np.broadcast_to(mask, length),
+      sequence=sequence, lesson=lesson, mask_R=np.broadcast_to(mask, length),
       targets={name: np.full(length, x, np.float32) if np.ndim(x) == 0
                else np.asarray(x) for name, x in targets.items()})
 
@@ -231,7 +267,8 @@ def pad_rows(sequences: Sequence[TrainingSequence], num_rows: int, length: int,
 
 def fill_rows(packs: Sequence[Sequence[TrainingSequence]], num_rows: int,
               length: int, patches: int = 0, num_axes: int = 1,
-              like: Mapping[str, np.ndarray] | None = None) -> MicroBatch:
+              like: Mapping[str, np.ndarray] | None = None,
+              lessons: LessonTable | None = None) -> MicroBatch:
   """Packs as arrays: the sequences of a pack follow each other, segments
   1, 2, ...
 
@@ -244,6 +281,7 @@ def fill_rows(packs: Sequence[Sequence[TrainingSequence]], num_rows: int,
     num_axes: A.
     like: targets whose names, types and trailing axes the result has; by
       default those of the first sequence, and none without a sequence.
+    lessons: the tables of the sequences' lessons; None if they have none.
 
   Returns:
     A host `MicroBatch`.
@@ -267,7 +305,40 @@ def fill_rows(packs: Sequence[Sequence[TrainingSequence]], num_rows: int,
       tokens_BT=tokens, positions_BTA=positions, segment_BT=segment,
       mask_BT=arrays.mask_BT, targets=arrays.targets,
       prompts=OwnPrompts(media=pad_media(
-          [pack[0].sequence.media for pack in packs], num_rows, patches)))
+          [pack[0].sequence.media for pack in packs], num_rows, patches)),
+      lessons=None if lessons is None else _lesson_rows(
+          packs, shape, num_axes, lessons))
+
+
+def _lesson_rows(packs: Sequence[Sequence[TrainingSequence]],
+                 shape: tuple[int, int], num_axes: int,
+                 of: LessonTable) -> LessonRows:
+  """The lessons of packs, each pack in one row as its sequences are."""
+  sizes = [sum(len(s.lesson) for s in pack) for pack in packs]
+  length = of.row(max(sizes, default=max(of.row_buckets)))
+  rows = (shape[0], length)
+  tokens, segment = np.zeros(rows, np.int32), np.zeros(rows, np.int32)
+  positions = np.zeros((*rows, num_axes), np.int32)
+  column = np.zeros(shape, np.int32)
+  for b, pack in enumerate(packs):
+    begin = begun = 0
+    for i, training in enumerate(pack):
+      of_lesson = training.lesson
+      start, stop = begin + len(of_lesson.prompt), begin + len(of_lesson)
+      tokens[b, begin:start] = of_lesson.prompt
+      tokens[b, start:stop] = of_lesson.response
+      positions[b, begin:stop] = positions_of(
+          len(of_lesson.prompt), len(of_lesson.response), of_lesson.media,
+          num_axes)
+      segment[b, begin:stop] = i + 1
+      first = begun + len(training.sequence.prompt)
+      column[b, first:begun + len(training.sequence)] = np.arange(start, stop)
+      begin, begun = stop, begun + len(training.sequence)
+  media = [pack[0].lesson.media for pack in packs]
+  return LessonRows(
+      tokens_BT=tokens, positions_BTA=positions, segment_BT=segment,
+      column_BT=column,
+      media=pad_media(media, shape[0], of.patches(media)))
 
 
 def targets_like(
@@ -352,7 +423,8 @@ def rows_per_micro_batch(length: int, max_tokens: int, multiple: int) -> int:
 def bucketed_rows(sequences: Sequence[TrainingSequence], *, max_tokens: int,
                   multiple: int, buckets: Sequence[int],
                   patch_buckets: Sequence[int] = (), num_axes: int = 1,
-                  packed: bool = False) -> list[MicroBatch]:
+                  packed: bool = False,
+                  lessons: LessonTable | None = None) -> list[MicroBatch]:
   """Cuts sequences into micro-batches by `batches`, shortest length bucket
   first.
 
@@ -382,7 +454,9 @@ def bucketed_rows(sequences: Sequence[TrainingSequence], *, max_tokens: int,
     size = bucket(sum(map(size_of, pack)), buckets, what)
     patches = patch_bucket(media_of(pack[0]), patch_buckets, what)
     by_shape.setdefault((size, patches), []).append(pack)
-  room = lambda shape: rows_per_micro_batch(sum(shape), max_tokens, multiple)
+  beside = 0 if lessons is None else max(lessons.row_buckets)
+  room = lambda shape: rows_per_micro_batch(sum(shape) + beside, max_tokens,
+                                            multiple)
   holds = lambda larger, shape: larger[1] >= shape[1]
-  return [fill_rows(chosen, room(shape), *shape, num_axes)
+  return [fill_rows(chosen, room(shape), *shape, num_axes, lessons=lessons)
           for shape, chosen in batches(by_shape, room, holds)]

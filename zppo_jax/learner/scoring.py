@@ -1,7 +1,7 @@
 """Log-probs of recorded rollouts, computed by the trainer's own graph."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -9,6 +9,7 @@ import numpy as np
 
 from zppo_jax.devices import sharding
 from zppo_jax.learner import forward, packing
+from zppo_jax.models import layers
 from zppo_jax.objectives import top_logps
 from zppo_jax.records import TokenSequence
 
@@ -72,7 +73,8 @@ def compile_describer(*, model, mesh, chunk: int, form: Form,
         params, batch.tokens_BT, batch.positions_BTA, batch.segment_BT,
         media=batch.prompts.media, compact=True)
     return top_logps.describe(
-        hidden_BTD, model.head(params), batch.tokens_BT,
+        hidden_BTD, layers.weight(model.head(params), hidden_BTD),
+        batch.tokens_BT,
         None if form.prompts else batch.mask_BT > 0,
         batch.targets[GIVEN] if form.given else None, top=form.top,
         entropy=form.entropy, ranks=form.ranks, chunk=chunk, vocab=vocab,
@@ -84,7 +86,8 @@ def compile_describer(*, model, mesh, chunk: int, form: Form,
 def by_row(score_fn, params, sequences: Sequence[TokenSequence], *, mesh,
            max_tokens: int, buckets: Sequence[int],
            patch_buckets: Sequence[int] = (), num_axes: int = 1,
-           given: Sequence[np.ndarray] = ()) -> list:
+           given: Sequence[np.ndarray] = (),
+           between: Callable[[], None] = lambda: None) -> list:
   """Runs a scorer on sequences of any lengths; results keep their order.
 
   Args:
@@ -94,6 +97,7 @@ def by_row(score_fn, params, sequences: Sequence[TokenSequence], *, mesh,
     mesh: the mesh on which it runs.
     max_tokens, buckets, patch_buckets, num_axes: see packing.bucketed_rows.
     given: per sequence int32 [R, N], the target GIVEN; () for none.
+    between: is called after each batch; what it raises ends the scoring.
 
   Returns:
     What the scorer returned for each sequence, as numpy arrays over its own
@@ -126,4 +130,5 @@ def by_row(score_fn, params, sequences: Sequence[TokenSequence], *, mesh,
       for b, i in enumerate(chosen):
         out[i] = jax.tree.map(lambda a, b=b, i=i: a[b, :len(sequences[i])],
                               arrays)
+      between()
   return out

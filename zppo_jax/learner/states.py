@@ -1,31 +1,63 @@
-"""TrainStates: their shardings, their shapes, and new ones."""
+"""TrainStates: their shardings, their shapes, and new ones.
+
+With `followed`, they are FollowedStates: a float32 copy of params lies beside
+them.
+"""
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from zppo_jax.arrays import TrainState
+from zppo_jax.arrays import FollowedState, TrainState
 from zppo_jax.devices import sharding
 
 
-def _fresh(params, tx) -> TrainState:
-  return TrainState(params=params, opt_state=tx.init(params),
-                    updates=jnp.zeros((), jnp.int32))
+def copied(params: Any) -> Any:
+  """A float32 copy of params, in buffers of its own."""
+  return jax.tree.map(lambda x: jnp.copy(x).astype(jnp.float32), params)
 
 
-def state_shardings(model, tx, mesh) -> TrainState:
+def with_copy(state: TrainState) -> FollowedState:
+  """The state with a copy of its params."""
+  return FollowedState(params=state.params, opt_state=state.opt_state,
+                       updates=state.updates, own=copied(state.params))
+
+
+def without_copy(state: TrainState) -> TrainState:
+  """The state alone."""
+  return TrainState(params=state.params, opt_state=state.opt_state,
+                    updates=state.updates)
+
+
+def _fresh(params, tx, followed: bool = False) -> TrainState:
+  state = TrainState(params=params, opt_state=tx.init(params),
+                     updates=jnp.zeros((), jnp.int32))
+  return with_copy(state) if followed else state
+
+
+def state_shardings(model, tx, mesh, followed: bool = False) -> TrainState:
   """Shardings of a TrainState under the training rules."""
   params = jax.eval_shape(model.init, jax.random.key(0))
   opt_state = jax.eval_shape(tx.init, params)
   of_params = sharding.param_shardings(params, mesh, sharding.TRAIN_RULES)
-  return TrainState(
+  state = TrainState(
       params=of_params,
       opt_state=sharding.state_shardings(opt_state, params, of_params, mesh),
       updates=sharding.replicated(mesh))
+  return shaped_like(state, of_params) if followed else state
+
+
+def shaped_like(state: TrainState, own: Any) -> FollowedState:
+  """Shardings or shapes of a state with those of a copy."""
+  return FollowedState(params=state.params, opt_state=state.opt_state,
+                       updates=state.updates, own=own)
 
 
 def abstract_state(model, tx, shardings: TrainState) -> TrainState:
   """Shapes, types and shardings of the result of `new_state`."""
-  make = lambda key: _fresh(model.init(key), tx)
+  followed = isinstance(shardings, FollowedState)
+  make = lambda key: _fresh(model.init(key), tx, followed)
   return jax.tree.map(
       lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
       jax.eval_shape(make, jax.random.key(0)), shardings)
@@ -33,5 +65,6 @@ def abstract_state(model, tx, shardings: TrainState) -> TrainState:
 
 def new_state(params, tx, shardings: TrainState) -> TrainState:
   """A TrainState on the mesh from host or device params."""
-  return jax.jit(lambda p: _fresh(p, tx), out_shardings=shardings)(
+  followed = isinstance(shardings, FollowedState)
+  return jax.jit(lambda p: _fresh(p, tx, followed), out_shardings=shardings)(
       jax.device_put(params, shardings.params))

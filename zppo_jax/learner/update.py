@@ -5,7 +5,7 @@ count. So k micro-batches equal one batch, whatever their lengths are.
 """
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import chex
@@ -19,6 +19,9 @@ from zppo_jax.devices import sharding
 from zppo_jax.learner import forward
 from zppo_jax.objectives import reducers
 from zppo_jax.objectives.losses import Loss
+
+# (the copy of params, params, optimizer steps made) -> the next copy
+Follow = Callable[[Any, Any, jax.Array], Any]
 
 
 @struct.dataclass
@@ -75,6 +78,7 @@ def policy_loss(params, batch: MicroBatch, beside: Beside | None = None, *,
                 model, loss: Loss, temperature, chunk, vocab: int | None = None,
                 old_logps=recorded_old_logps,
                 frozen: Mapping[str, Any] | None = None,
+                lessons: Collection[str] = (),
                 reducer: str = 'token_mean', longest: int = 1):
   """Summed token loss of a micro-batch (ZPPO section 3.3).
 
@@ -92,6 +96,7 @@ def policy_loss(params, batch: MicroBatch, beside: Beside | None = None, *,
     old_logps: `recorded_old_logps` or `own_old_logps`.
     frozen: name -> the `Model` of params in `beside.frozen`, each of which runs
       on this batch without a gradient.
+    lessons: the names of `frozen` that read the lessons of the batch.
     reducer: a key of reducers.REDUCERS. The caller divides the sum by the count
       of the whole mini-batch.
     longest: the most tokens of a response, for the reducer.
@@ -107,7 +112,8 @@ def policy_loss(params, batch: MicroBatch, beside: Beside | None = None, *,
                                  vocab=vocab)
   if beside is not None:
     output = output.replace(done=beside.done, frozen={
-        name: forward.frozen_output(beside.frozen[name], batch, model=of)
+        name: forward.frozen_output(beside.frozen[name], batch, model=of,
+                                    lessons=name in lessons)
         for name, of in (frozen or {}).items()})
   batch = old_logps(output, batch)
   loss_BT, statistics = loss(output, batch)
@@ -159,7 +165,8 @@ def accumulate(grads, params, batch: MicroBatch, *beside, loss_fn):
   return jax.tree.map(jnp.add, grads, new), sums
 
 
-def optimizer_step(state: TrainState, grads, token_count, *, tx):
+def optimizer_step(state: TrainState, grads, token_count, *, tx,
+                   follow: Follow | None = None):
   """Takes the token-level mean of the accumulated gradient, then one step.
 
   Args:
@@ -169,6 +176,7 @@ def optimizer_step(state: TrainState, grads, token_count, *, tx):
       groups included (DAPO's token-level aggregation); the count of another
       reducer in its place.
     tx: the optimizer.
+    follow: moves the copy of a FollowedState.
 
   Returns:
     (next state, global gradient norm before clipping).
@@ -178,7 +186,10 @@ def optimizer_step(state: TrainState, grads, token_count, *, tx):
   updates, opt_state = optax.with_extra_args_support(tx).update(
       grads, state.opt_state, state.params, done=state.updates)
   params = optax.apply_updates(state.params, updates)
-  return (TrainState(params, opt_state, state.updates + 1),
+  following = {} if follow is None else {
+      'own': follow(state.own, params, state.updates + 1)}
+  return (state.replace(params=params, opt_state=opt_state,
+                        updates=state.updates + 1, **following),
           optax.tree.norm(grads))
 
 
@@ -190,8 +201,12 @@ def nothing_beside(state: TrainState) -> tuple:
 
 def update_step(state: TrainState, micro_batches, token_count, *,
                 accumulate_fn, add_fn, optimizer_fn, zeros_fn,
-                beside_fn=nothing_beside):
+                beside_fn=nothing_beside,
+                between: Callable[[Sums], None] = lambda sums: None):
   """One optimizer step from the micro-batches of a mini-batch.
+
+  `between` is called with the Sums of each micro-batch, which the device may
+  still be computing. What it raises gives the step up, and `state` is intact.
 
   Returns:
     (next state, `Sums`, gradient norm).
@@ -200,6 +215,7 @@ def update_step(state: TrainState, micro_batches, token_count, *,
   for batch in micro_batches:
     grads, sums = accumulate_fn(grads, state.params, batch, *beside)
     parts.append(sums)
+    between(sums)
   state, norm = optimizer_fn(state, grads, token_count)
   return (state, functools.reduce(add_fn, parts) if parts else no_sums(),
           norm)
@@ -210,13 +226,17 @@ def zeros(params):
   return jax.tree.map(jnp.zeros_like, params)
 
 
-def _beside(state: TrainState, frozen: dict, scheduled: bool) -> tuple:
-  return (Beside(frozen=frozen, done=state.updates if scheduled else None),)
+def _beside(state: TrainState, frozen: dict, scheduled: bool,
+            own: Callable[[TrainState], Mapping[str, Any]] | None) -> tuple:
+  return (Beside(frozen=frozen if own is None else {**frozen, **own(state)},
+                 done=state.updates if scheduled else None),)
 
 
 def compile_update(*, loss_fn: Callable, tx, mesh, shardings: TrainState,
                    frozen: Mapping[str, Any] | None = None,
-                   scheduled: bool = False):
+                   scheduled: bool = False,
+                   own: Callable[[TrainState], Mapping[str, Any]] | None = None,
+                   follow: Follow | None = None):
   """`update_step` with its device functions jitted for a mesh.
 
   Args:
@@ -229,16 +249,19 @@ def compile_update(*, loss_fn: Callable, tx, mesh, shardings: TrainState,
     frozen: name -> params of models that are not trained, which keep the
       sharding that they have.
     scheduled: whether the loss reads how many optimizer steps were made.
+    own: a state -> name -> params of it that stand among the frozen ones, so
+      that the loss reads them without a gradient.
+    follow: see optimizer_step.
   """
   whole, rows = sharding.replicated(mesh), sharding.batch_sharding(mesh)
-  reads = bool(frozen) or scheduled
+  reads = bool(frozen) or scheduled or own is not None
   accumulate_fn = jax.jit(
       functools.partial(accumulate, loss_fn=loss_fn),
       in_shardings=(shardings.params, shardings.params, rows,
                     *((None,) * reads)),
       out_shardings=(shardings.params, whole), donate_argnums=0)
   optimizer_fn = jax.jit(
-      functools.partial(optimizer_step, tx=tx),
+      functools.partial(optimizer_step, tx=tx, follow=follow),
       in_shardings=(shardings, shardings.params, None),
       out_shardings=(shardings, whole), donate_argnums=0)
   # The zeros come from a program of their own. Then the first call of
@@ -247,7 +270,7 @@ def compile_update(*, loss_fn: Callable, tx, mesh, shardings: TrainState,
   return functools.partial(
       update_step, accumulate_fn=accumulate_fn, optimizer_fn=optimizer_fn,
       beside_fn=functools.partial(
-          _beside, frozen=dict(frozen or {}), scheduled=scheduled)
+          _beside, frozen=dict(frozen or {}), scheduled=scheduled, own=own)
       if reads else nothing_beside,
       add_fn=jax.jit(add_sums, out_shardings=whole),
       zeros_fn=jax.jit(zeros, out_shardings=shardings.params))

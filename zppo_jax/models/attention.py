@@ -17,7 +17,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
-from jax.sharding import PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 
 from zppo_jax.devices import sharding
 from zppo_jax.models import cache, layers
@@ -176,15 +176,38 @@ class AttentionShape(NamedTuple):
   dtype: str
 
 
-def heads_of(config) -> dict[str, tuple[int, int, int]]:
-  """(query heads, key heads, head dimension) of a model config's 'decoder',
-  and of its 'vision' tower if it has one."""
-  out = {'decoder': (config.num_heads, config.num_kv_heads, config.head_dim)}
+def heads_of(config, mesh) -> dict[str, tuple[int, int, int]]:
+  """(query heads, key heads with their copies on the mesh, head dimension) of a
+  model config's 'decoder', and of its 'vision' tower if it has one."""
+  N, K = config.num_heads, config.num_kv_heads
+  K *= sharding.kv_copies(N, K, mesh)
+  out = {'decoder': (N, K, config.head_dim)}
   tower = getattr(config, 'vision', None)
   if tower is not None:
     out['vision'] = (tower.num_heads, tower.num_heads,
                      tower.width // tower.num_heads)
   return out
+
+
+def copied(w_DKH, num_heads: int, mesh):
+  """Key or value weights with as many heads as divide over tensor.
+
+  Where there are fewer heads, copies of a head lie beside it, each on the
+  device whose queries read it (sharding.kv_copies). The gradient of the weights
+  is the sum over the copies.
+
+  Args:
+    w_DKH: an array or a quantize.Int8.
+    num_heads: N, the query heads.
+    mesh: the mesh on which the model runs, or None.
+  """
+  copies = sharding.kv_copies(num_heads, w_DKH.shape[1], mesh)
+  if copies == 1:
+    return w_DKH
+  on_heads = NamedSharding(mesh, PartitionSpec(
+      PartitionSpec.UNCONSTRAINED, 'tensor', None))
+  return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(
+      jnp.repeat(x, copies, axis=1), on_heads), w_DKH)
 
 
 def check(asked: str, mesh, config) -> None:
@@ -199,7 +222,7 @@ def check(asked: str, mesh, config) -> None:
     ValueError: see `choose`; the message names the part of the model that does
       not fit.
   """
-  for part, heads in heads_of(config).items():
+  for part, heads in heads_of(config, mesh).items():
     shape = AttentionShape(
         sharding.batch_shards(mesh), 128, *heads, config.dtype)
     try:
@@ -382,8 +405,10 @@ class Attention(nn.Module):
                   self.head_dim)
     init = layers.fan_in_init(1)
     q = layers.project(x_BTD, self.param('q', init, (D, N, H)))
-    k = layers.project(x_BTD, self.param('k', init, (D, K, H)))
-    v = layers.project(x_BTD, self.param('v', init, (D, K, H)))
+    weights = lambda name: copied(self.param(name, init, (D, K, H)), N,
+                                  self.mesh)
+    k = layers.project(x_BTD, weights('k'))
+    v = layers.project(x_BTD, weights('v'))
     wo = self.param('o', layers.fan_in_init(2), (N, H, D))
     if self.qk_norm:
       q = layers.RMSNorm(self.norm_eps, name='q_norm')(q)

@@ -138,7 +138,7 @@ def step(q_BKH, k_BKH, v_BNU, g_BN, beta_BN, memory_BNHU):
 
 
 def _inverse(A):
-  n, X = A.shape[-1], jnp.eye(A.shape[-1], dtype=A.dtype)
+  n = A.shape[-1]
   mul = functools.partial(jnp.matmul, precision=_EXACT)
   if n > 16:
     h = n // 2
@@ -148,13 +148,15 @@ def _inverse(A):
     return jnp.concatenate([
         jnp.concatenate([first, jnp.zeros_like(first)], axis=-1),
         jnp.concatenate([below, second], axis=-1)], axis=-2)
-  # This inverts all pairs of neighbouring blocks of 1, 2, 4, ... at once.
+  # This inverts all pairs of neighbouring blocks of 1, 2, 4, ... at once. A
+  # block of 1 is its own inverse, so that its pairs take no product.
   i, j = np.indices((n, n))
-  for size in (2**m for m in range(n.bit_length() - 1)):
-    pair = (i // size % 2 == 1) & (j // size == i // size - 1)
-    X = jax.lax.broadcast_to_rank(X, A.ndim) - mul(
-        X, mul(jnp.where(pair, A, 0), X))
-  return jnp.broadcast_to(X, A.shape)
+  between = lambda size: jnp.where(
+      (i // size % 2 == 1) & (j // size == i // size - 1), A, 0)
+  X = jax.lax.broadcast_to_rank(jnp.eye(n, dtype=A.dtype), A.ndim) - between(1)
+  for size in (2**m for m in range(1, n.bit_length() - 1)):
+    X = X - mul(X, mul(between(size), X))
+  return X
 
 
 @jax.custom_vjp

@@ -224,6 +224,37 @@ def over_blocks(module, block, fields, num: int, x_BTD, shared, past, *,
   return scan(*fields, name='blocks')(x_BTD, *shared, past)
 
 
+def over_layers(module, layer, names, x_BTD, shared, past):
+  """Runs equal layers of a block in order, in a scan; called inside its compact
+  method, once the block has params.
+
+  The program then holds one body, and a compiler takes its time once. The
+  layers keep params of their own, which are stacked here, so that a copy of one
+  block's params exists at a time.
+
+  Args:
+    module: the block.
+    layer: a module without a parent whose params each name holds; called with
+      (x_BTD, *shared, past of the layer).
+    names: the names under which the block has the layers' params.
+    x_BTD: the hidden states that enter the first layer.
+    shared: arguments that all layers get.
+    past: None, or a pytree whose leaves have a first axis over the layers.
+
+  Returns:
+    (x_BTD, what each layer returns besides it, stacked).
+  """
+  params = jax.tree.map(
+      lambda *leaves: jnp.stack(leaves),
+      *[module.get_variable('params', name) for name in names])
+
+  def one(x_BTD, own):
+    params, past = own
+    return layer.apply({'params': params}, x_BTD, *shared, past)
+
+  return jax.lax.scan(one, x_BTD, (params, past), length=len(names))
+
+
 def columns(left):
   """What over_blocks returns, part by part: a list of tuples becomes a tuple of
   tuples over blocks; stacked results have this form already."""

@@ -146,8 +146,10 @@ class GatedAttention(nn.Module):
     D, N, K, H = x_BTD.shape[-1], c.num_heads, c.num_kv_heads, c.head_dim
     init = layers.fan_in_init(1)
     both = layers.project(x_BTD, self.param('q_gate', init, (D, N, 2, H)))
-    k = layers.project(x_BTD, self.param('k', init, (D, K, H)))
-    v = layers.project(x_BTD, self.param('v', init, (D, K, H)))
+    weights = lambda name: attention.copied(
+        self.param(name, init, (D, K, H)), N, self.mesh)
+    k = layers.project(x_BTD, weights('k'))
+    v = layers.project(x_BTD, weights('v'))
     wo = self.param('o', layers.fan_in_init(2), (N, H, D))
     q, gate = both[..., 0, :], both[..., 1, :]
     q = layers.rotate(OffsetNorm(c.norm_eps, name='q_norm')(q), *rotary)
@@ -184,9 +186,15 @@ class Layer(nn.Module):
 
 
 class Block(nn.Module):
-  """One period: DeltaNet layers, then attention."""
+  """One period: DeltaNet layers, then attention.
+
+  Attributes:
+    scanned: whether the DeltaNet layers are one scan (layers.over_layers);
+      their states are then stacked, and else a tuple over them.
+  """
   config: Qwen35Config
   mesh: jax.sharding.Mesh | None
+  scanned: bool
 
   @nn.compact
   def __call__(self, x_BTD, runs, rotary, segment_BT, valid, past):
@@ -199,15 +207,21 @@ class Block(nn.Module):
         Layer, self.mesh, DTYPES[c.dtype], layers.has_cut_weights(self))
     if c.remat != 'none':
       layer = nn.remat(layer, policy=REMAT[c.remat], prevent_cse=False)
-    states = []
-    for i in range(c.period - 1):
-      state = None if past is None else past[1][i]
-      x_BTD, state = layer(c, self.mesh, False, name=f'layer_{i}')(
-          x_BTD, runs, state)
-      states.append(state)
-    x_BTD, (k, v) = layer(c, self.mesh, True, name=f'layer_{c.period - 1}')(
+    *names, last = (f'layer_{i}' for i in range(c.period))
+    if self.scanned:
+      x_BTD, states = layers.over_layers(
+          self, layer(c, self.mesh, False, parent=None), names, x_BTD, (runs,),
+          past and past[1])
+    else:
+      states = []
+      for i, name in enumerate(names):
+        x_BTD, state = layer(c, self.mesh, False, name=name)(
+            x_BTD, runs, past and past[1][i])
+        states.append(state)
+      states = tuple(states)
+    x_BTD, (k, v) = layer(c, self.mesh, True, name=last)(
         x_BTD, rotary, segment_BT, valid, past and past[0])
-    return x_BTD, (k, v, tuple(states))
+    return x_BTD, (k, v, states)
 
 
 class Qwen35(nn.Module):
@@ -273,15 +287,21 @@ class Qwen35(nn.Module):
         frequency=frequency, amplitude=amplitude)
     runs = gated_delta.runs(segment_BT)
     past, valid = cached.by_layer(cache)
+    # Without a remat, what the backward pass keeps of a layer would be copied
+    # twice: into the stack of its block, and into the stack of all blocks.
+    scanned = (c.remat != 'none' and c.period > 2
+               and self.has_variable('params', 'blocks'))
     if isinstance(past, list):
       past = list(zip(past, cache.state, strict=True))
     elif past is not None:
-      blocked = jax.tree.map(
+      past = past, jax.tree.map(
           lambda s: s.reshape(c.num_blocks, -1, *s.shape[1:]), cache.state)
-      past = past, tuple(jax.tree.map(lambda s: s[:, i], blocked)  # noqa: B023
-                         for i in range(c.period - 1))
+      if not scanned:
+        past = past[0], tuple(
+            jax.tree.map(lambda s: s[:, i], past[1])  # noqa: B023
+            for i in range(c.period - 1))
     x, new = layers.over_blocks(
-        self, Block, (c, self.mesh), c.num_blocks, x,
+        self, Block, (c, self.mesh, scanned), c.num_blocks, x,
         (runs, rotary, segment_BT, valid), past, unroll=c.unroll)
     x = OffsetNorm(c.norm_eps, name='norm')(x)
     k, v, state = layers.columns(new)
@@ -290,6 +310,7 @@ class Qwen35(nn.Module):
       k, v = jax.tree.map(back, (k, v))
     else:
       k, v = jax.vmap(back)(k), jax.vmap(back)(v)
-      state = jax.tree.map(
-          lambda *s: jnp.stack(s, 1).reshape(-1, *s[0].shape[1:]), *state)
+      flat = lambda s: s.reshape(-1, *s.shape[2:])
+      state = jax.tree.map(flat, state) if scanned else jax.tree.map(
+          lambda *s: flat(jnp.stack(s, 1)), *state)
     return layers.pin_hidden(back(x), self.mesh), NewKV(k, v, state)

@@ -53,12 +53,12 @@ class Figure:
 LEARNING = (
     Panel('Accuracy by kind of prompt', 'fraction right',
           ('accuracy/plain', 'accuracy/bcq', 'accuracy/ncq',
-           'accuracy/prefix'),
+           'accuracy/prefix', 'accuracy/hint'),
           'Mean reward of the rollouts of a step. plain: the question alone; '
           'bcq: with one right and one wrong candidate; ncq: with the '
           "student's own wrong answers; prefix: behind the beginning of a "
-          "right answer of the teacher's. bcq, ncq and prefix are asked about "
-          'hard questions only.'),
+          "right answer of the teacher's; hint: with a hint. All but plain "
+          'are asked about hard questions only.'),
     Panel('Plain accuracy by split of the training questions',
           'fraction right', ('accuracy/plain/*',),
           'New questions of the step, as drawn, before they were trained on.'),
@@ -77,7 +77,7 @@ LEARNING = (
           'Rollouts with an advantage above 0.'),
     Panel('Groups without a signal', 'fraction of groups',
           ('trivial/plain', 'trivial/bcq', 'trivial/ncq',
-           'trivial/prefix'),
+           'trivial/prefix', 'trivial/hint'),
           'Groups whose rollouts are all right or all wrong: they give no '
           'gradient.'),
 )
@@ -131,7 +131,8 @@ HEALTH = (
           'Mean weight of trained tokens, and those whose weight the bound '
           'truncated or masked.', FREE),
     Panel('Response length', 'tokens, mean',
-          ('length/plain', 'length/bcq', 'length/ncq', 'length/prefix'),
+          ('length/plain', 'length/bcq', 'length/ncq', 'length/prefix',
+           'length/hint'),
           'Mean length of a response, end token included.', FROM_ZERO),
     Panel('Why generation stopped', 'fraction of rollouts',
           ('stop/*',),
@@ -174,12 +175,26 @@ TEACHER = (
           'taught: trained tokens with numbers of the teacher; missing: '
           'response tokens whose scores never came; student_states: 1 where '
           "the step trained on the student's own tokens."),
+    Panel('Distillation: contexts of the teacher', 'fraction of rollouts',
+          ('context/taught',),
+          'Rollouts for which the teacher had something to read '
+          '(distil.context); the others are not taught.'),
+    Panel('Distillation: rollouts without a lesson', 'rollouts per step',
+          ('context/untaught/*',),
+          'By cause: there was nothing to show, only the rollout itself, a '
+          'hint that tells the answer, or a prompt that fits no bucket.',
+          FROM_ZERO),
     Panel('Distillation: coefficient', 'factor', ('distil/coefficient',),
           'The factor of the distillation loss, mean over the updates.',
           FROM_ZERO),
     Panel('Compression of candidates', 'traces per step', ('compression/*',),
           'Candidates sent to be shortened, kept as they are, refused as too '
           'long, or thrown away for a reason.', FROM_ZERO),
+    Panel('Hints', 'hints per step', ('hint/*',),
+          'asked: hints that the teacher was asked for; kept: hints that the '
+          'student was shown; over_bound: requests that are too long for the '
+          'teacher; failed: hints that are missing or do not pass the '
+          'zero-spoiler filter, by cause.', FROM_ZERO),
 )
 
 BUFFER = (

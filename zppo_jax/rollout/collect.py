@@ -1,13 +1,16 @@
 """From prompts to graded groups: sampling and grading."""
 
+import collections
 import dataclasses
-from collections.abc import Iterable, Sequence
+import functools
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from jax.sharding import Mesh
 
 from zppo_jax import randomness
 from zppo_jax.chat.wording import Chat
+from zppo_jax.devices.beside import Beside
 from zppo_jax.models import Model
 from zppo_jax.records import (
   Decoding,
@@ -21,8 +24,12 @@ from zppo_jax.records import (
 )
 from zppo_jax.rollout.build import make_engine
 from zppo_jax.rollout.engine import Engine
+from zppo_jax.rollout.journal import Drawn, RolloutJournal
 from zppo_jax.rollout.requests import Completion, Request
 from zppo_jax.verdicts.grading import grade_all
+
+# (place of a prompt, its graded rollouts so far) -> prompts to draw, too.
+Seen = Callable[[int, tuple[Rollout, ...]], Sequence[Prompt]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,12 +42,23 @@ class Sampler:
     grader: grades responses.
     decoding: how tokens are drawn.
     num_rollouts: G.
+    journal: keeps rollouts as they end, and holds those that a killed attempt
+      drew; None keeps none.
+    between: is called between decode chunks; what it raises ends the draws.
+    overlapped: whether rollouts are graded as they end, beside the draws.
   """
   engine: Engine
   chat: Chat
   grader: Grader
   decoding: Decoding
   num_rollouts: int
+  journal: RolloutJournal | None = None
+  between: Callable[[], None] = lambda: None
+  overlapped: bool = False
+
+
+# Of texts that answer no question: none of them is parsed or right.
+UNGRADED = Grader(parse=lambda text: '', grade=lambda answer, question: 0.0)
 
 
 def make_sampler(*, model: Model, mesh: Mesh, chat: Chat, grader: Grader,
@@ -62,24 +80,18 @@ def _text(prompt: Prompt, done: Completion, chat: Chat) -> str:
   return chat.decode_response((*prompt.beginning, *done.tokens))
 
 
-def _to_groups(prompts: Sequence[Prompt],
-               completions: Sequence[Sequence[Completion]],
-               sampler: Sampler) -> list[Group]:
-  """Grades all rollouts at once, so that slow gradings run side by side."""
-  texts = [[_text(prompt, done, sampler.chat) for done in its]
-           for prompt, its in zip(prompts, completions, strict=True)]
-  verdicts = iter(grade_all(
+def _graded(drawn: Sequence[tuple[Prompt, Completion]],
+            sampler: Sampler) -> list[Rollout]:
+  """Grades rollouts at once, so that slow gradings run side by side."""
+  texts = [_text(prompt, done, sampler.chat) for prompt, done in drawn]
+  verdicts = grade_all(
       [(text, done.stop, prompt.question)
-       for prompt, its, of in zip(prompts, completions, texts, strict=True)
-       for done, text in zip(its, of, strict=True)], sampler.grader))
-
-  def one(done: Completion, text: str) -> Rollout:
-    verdict, answer = next(verdicts)
-    return Rollout(tokens=done.tokens, logps=done.logps, text=text,
-                   stop=done.stop, verdict=verdict, answer=answer)
-
-  return [Group(prompt=prompt, rollouts=tuple(map(one, its, of)))
-          for prompt, its, of in zip(prompts, completions, texts, strict=True)]
+       for (prompt, done), text in zip(drawn, texts, strict=True)],
+      sampler.grader)
+  return [Rollout(tokens=done.tokens, logps=done.logps, text=text,
+                  stop=done.stop, verdict=verdict, answer=answer)
+          for (_, done), text, (verdict, answer) in zip(
+              drawn, texts, verdicts, strict=True)]
 
 
 def from_texts(questions: Sequence[Question],
@@ -110,8 +122,66 @@ def from_texts(questions: Sequence[Question],
           for pairs in responses]
 
 
+class _Grading:
+  """Grades the rollouts of a collection at its end, or beside its draws.
+
+  Beside them, the rollouts of a chunk are graded in a thread while the next
+  chunk draws, and count when that has ended. So what is known at a chunk does
+  not depend on how long grading took.
+
+  Args:
+    prompts: the prompts, to which more may be added.
+    sampler: grades the rollouts.
+    seen: see `collect`.
+  """
+
+  def __init__(self, prompts: list[Prompt], sampler: Sampler, seen: Seen):
+    self._prompts, self._sampler, self._seen = prompts, sampler, seen
+    self._rollouts: dict[int, dict[int, Rollout]] = {}
+    # (place, rollout) of each part, and the verdicts that are under way.
+    self._parts: collections.deque[tuple[list, Beside]] = collections.deque()
+
+  def add(self, drawn: list[tuple[int, Completion]]) -> list[Prompt]:
+    """Takes in a chunk's rollouts; the prompts that `seen` adds."""
+    pairs = [(self._prompts[i], done) for i, done in drawn]
+    grade = functools.partial(_graded, pairs, self._sampler)
+    self._parts.append((
+        [(i, done.rollout) for i, done in drawn],
+        Beside(grade) if self._sampler.overlapped and drawn else grade))
+    return self._settle(1) if self._sampler.overlapped else []
+
+  def _settle(self, left: int) -> list[Prompt]:
+    """Counts all parts but the last `left`."""
+    more: list[Prompt] = []
+    while len(self._parts) > left:
+      names, graded = self._parts.popleft()
+      for (i, g), rollout in zip(names, graded(), strict=True):
+        self._rollouts.setdefault(i, {})[g] = rollout
+      for i in dict.fromkeys(i for i, _ in names):
+        more += self._seen(i, tuple(
+            of for _, of in sorted(self._rollouts[i].items())))
+    return more
+
+  def groups(self) -> list[Group]:
+    """Every group, once all rollouts have been added."""
+    if self._sampler.overlapped:
+      self._settle(0)
+    else:  # all at once
+      ended = sorted(
+          ((name, pair) for names, part in self._parts
+           for name, pair in zip(names, part.args[0], strict=True)),
+          key=lambda one: one[0])
+      rollouts = _graded([pair for _, pair in ended], self._sampler)
+      for ((i, g), _), rollout in zip(ended, rollouts, strict=True):
+        self._rollouts.setdefault(i, {})[g] = rollout
+    return [Group(prompt=prompt, rollouts=tuple(
+        of for _, of in sorted(self._rollouts[i].items())))
+            for i, prompt in enumerate(self._prompts)]
+
+
 def collect(sampler: Sampler, params: Any, prompts: Sequence[Prompt], *,
-            seed: int, step: int, purpose: Purpose) -> list[Group]:
+            seed: int, step: int, purpose: Purpose,
+            seen: Seen = lambda place, rollouts: ()) -> list[Group]:
   """Samples and grades the groups of all prompts, in their order.
 
   Args:
@@ -119,6 +189,10 @@ def collect(sampler: Sampler, params: Any, prompts: Sequence[Prompt], *,
     params: a `weights.rollout_copy`, in the rollout sharding.
     prompts: the prompts.
     seed, step, purpose: with each question and prompt kind, they key the draws.
+    seen: is called with the place of a prompt and its graded rollouts so far,
+      whenever there are more of them, if the sampler is `overlapped`. It
+      returns prompts that are drawn, too, while the others draw; their groups
+      come after those of `prompts`.
 
   Raises:
     ValueError: if a prompt is longer than every prompt bucket, or its media
@@ -126,12 +200,53 @@ def collect(sampler: Sampler, params: Any, prompts: Sequence[Prompt], *,
   """
   if not prompts:
     return []
-  keys_PG2 = randomness.rollout_key_data(
-      randomness.step_key(seed, step, purpose),
-      [randomness.question_uid(p.question.id) for p in prompts],
-      [int(p.kind) for p in prompts], sampler.num_rollouts)
-  completions = sampler.engine.generate(params, [
-      Request(id=p.question.id, tokens=p.tokens, key_G2=keys_G2,
-              decoding=sampler.decoding, media=p.media)
-      for p, keys_G2 in zip(prompts, keys_PG2, strict=True)])
-  return _to_groups(prompts, completions, sampler)
+  prompts, journal = list(prompts), sampler.journal
+  grading = _Grading(prompts, sampler, seen)
+
+  def requests(new: Sequence[Prompt]) -> list[Request]:
+    keys_PG2 = randomness.rollout_key_data(
+        randomness.step_key(seed, step, purpose),
+        [randomness.question_uid(p.question.id) for p in new],
+        [int(p.kind) for p in new], sampler.num_rollouts)
+    known = ([{}] * len(new) if journal is None
+             else journal.known(step, purpose, new))
+    return [Request(
+        id=p.question.id, tokens=p.tokens, key_G2=keys_G2,
+        decoding=sampler.decoding, media=p.media,
+        known={g: _recalled(p, g, of, sampler.chat) for g, of in its.items()})
+        for p, keys_G2, its in zip(new, keys_PG2, known, strict=True)]
+
+  def see(drawn: list[tuple[int, Completion]]) -> list[Request]:
+    if journal is not None:
+      journal.keep(step, purpose, prompts, drawn)
+    sampler.between()
+    more = grading.add(drawn)
+    prompts.extend(more)
+    return requests(more) if more else []
+
+  sampler.engine.generate(params, requests(prompts), see)
+  return grading.groups()
+
+
+def _recalled(prompt: Prompt, rollout: int, of: Drawn,
+              chat: Chat) -> Completion:
+  """The completion of a rollout that was drawn before."""
+  return Completion(
+      id=prompt.question.id, rollout=rollout, tokens=of.tokens, logps=of.logps,
+      text=chat.decode_response(of.tokens), stop=of.stop)
+
+
+def all_of(prompts: Sequence[Prompt], early: Sequence[Group],
+           ask: Callable[[list[Prompt]], list[Group]]) -> list[Group]:
+  """The groups of all prompts, of which some were drawn before the others.
+
+  Args:
+    prompts: all prompts.
+    early: the groups of some of them.
+    ask: draws the groups of the others.
+  """
+  name = lambda p: (p.question.id, p.kind, p.tokens)
+  groups = {name(g.prompt): g for g in early}
+  others = ask([p for p in prompts if name(p) not in groups])
+  groups |= {name(g.prompt): g for g in others}
+  return [groups[name(p)] for p in prompts]

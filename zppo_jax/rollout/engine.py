@@ -89,7 +89,7 @@ class Engine:
                decode_chunk: int = 64, continuous: bool = True,
                fair: bool = False, max_slots_per_owner: int | None = None):
     self.programs, self.shapes = programs, programs.shapes
-    self._decode, self._end_E = decode, np.atleast_1d(np.int32(end_id))
+    self._text_of, self._end_E = decode, np.atleast_1d(np.int32(end_id))
     self._end_ids = frozenset(self._end_E.tolist())
     self._allowed_V = np.asarray(allowed_V)
     self._decode_chunk = allowed.number('decode_chunk', decode_chunk, '>= 1',
@@ -107,7 +107,7 @@ class Engine:
     self._running: list[Running | None] = []
     self._step = 0
     # Prompts of requests that still wait for slots: (Prefilled, index in it).
-    self._prefilled: dict[Hashable, tuple[Prefilled, int]] = {}
+    self._prefilled: dict[Hashable, tuple[Prefilled | None, int]] = {}
     self.statistics = Statistics()
 
   @property
@@ -135,6 +135,20 @@ class Engine:
       self._prefilled.clear()
     self._params = params
 
+  def release(self) -> bool:
+    """Frees what an idle engine holds on the device: caches, recurrent state,
+    prompts, weights. The next requests need `load`, and get new caches.
+
+    Returns:
+      Whether the engine was idle; otherwise nothing is freed.
+    """
+    if self.busy:
+      return False
+    self._prefilled.clear()
+    self._params = self._shape = self._state = self._sampling = None
+    self._running = []
+    return True
+
   def submit(self, request: Request) -> None:
     """Queues a request.
 
@@ -148,6 +162,10 @@ class Engine:
     allowed.number(f'the number of rollouts of {name}', len(request.key_G2),
                    '>= 1')
     self._bucket(request)
+    if request.stops and request.known:
+      raise ValueError(f'{name} has known rollouts and stop strings; a known '
+                       'rollout holds its slot for its tokens, and those after '
+                       'a stop string are not known')
     allowed.number(
         f'{name}: max_tokens', request.decoding.max_tokens,
         f'<= {self.shapes.response_lengths[-1]}',
@@ -184,25 +202,53 @@ class Engine:
     self._fill()
     return self._draw()
 
-  def generate(self, params: Any, requests: Iterable[Request]) -> list[
-      list[Completion]]:
+  def generate(self, params: Any, requests: Iterable[Request],
+               see: Callable[[list[tuple[int, Completion]]],
+                             Sequence[Request]] = lambda ended: ()
+               ) -> list[list[Completion]]:
     """The rollouts of each request, both in order.
 
+    Args:
+      params: see `load`.
+      requests: the requests.
+      see: is called after every chunk with the rollouts that ended in it, each
+        with the place of its request. It returns further requests, which take
+        the next places. What it raises drops all requests.
+
     Raises:
-      As `load` and `submit`; RuntimeError where requests are under way.
+      As `load`, `submit` and `see`; RuntimeError where requests are under way.
     """
     if self.busy:
       raise RuntimeError('generate needs an idle engine; use submit and poll')
     self.load(params)
-    requests = list(requests)
-    for i, request in enumerate(requests):
-      self.submit(dataclasses.replace(request, id=(i, request.id)))
-    completions = [[None] * len(r.key_G2) for r in requests]
-    while self.busy:
-      for done in self.poll():
-        i, id = done.id
-        completions[i][done.rollout] = done._replace(id=id)
+    completions: list = []
+
+    def add(more: Iterable[Request]) -> None:
+      for request in more:
+        self.submit(dataclasses.replace(
+            request, id=(len(completions), request.id)))
+        completions.append([None] * len(request.key_G2))
+
+    try:
+      add(requests)
+      while self.busy:
+        ended = [(done.id[0], done._replace(id=done.id[1]))
+                 for done in self.poll()]
+        for i, done in ended:
+          completions[i][done.rollout] = done
+        add(see(ended))
+    except BaseException:
+      self.drop()
+      raise
     return completions
+
+  def drop(self) -> None:
+    """Drops all requests and what they drew."""
+    self._waiting.clear()
+    self._prefilled.clear()
+    for slot, running in enumerate(self._running):
+      if running is not None:
+        self._free(slot)
 
   # Which rollout gets which slot.
 
@@ -212,6 +258,10 @@ class Engine:
     return (packing.bucket(len(request.tokens), self.shapes.prompt_lengths,
                            f'{name} in tokens'),
             packing.patch_bucket(request.media, self.shapes.patches, name))
+
+  def _held_B(self) -> np.ndarray:
+    """Which slots are held, by rollouts that draw or by known ones."""
+    return np.array([r is not None for r in self._running], bool)
 
   def _free(self, slot: int) -> None:
     self._running[slot] = None
@@ -251,15 +301,15 @@ class Engine:
     """Gives free slot groups to waiting rollouts, in their order."""
     if not self._waiting:
       return
-    if self._sampling is None or not self._sampling.live_B.any():
+    if not self._held_B().any():
       self._restart()
     elif not self._continuous:
       return
     elif self._fair:
       self._widen()
     samples = self._shape.samples_per_prompt
-    live_UG = self._sampling.live_B.reshape(-1, samples)
-    free = np.flatnonzero(~live_UG.any(1)).tolist()
+    held_UG = self._held_B().reshape(-1, samples)
+    free = np.flatnonzero(~held_UG.any(1)).tolist()
     placed: list[tuple[Part, list[int]]] = []
     for part in self._next_parts(len(free) * samples):
       size = -(-len(part.rollouts) // samples)
@@ -284,7 +334,7 @@ class Engine:
   def _widen(self) -> None:
     """Adds slots for waiting rollouts while other slots draw."""
     sizes = self.shapes.slots
-    goal = int(self._sampling.live_B.sum()) + len(self._next_parts(sizes[-1]))
+    goal = int(self._held_B().sum()) + len(self._next_parts(sizes[-1]))
     size = next((b for b in sizes if b >= goal), sizes[-1])
     more = size - self._shape.slots
     if more > 0:
@@ -314,26 +364,31 @@ class Engine:
         size = next((s for s in sizes if s >= len(fresh)), sizes[-1])
         batch, fresh = fresh[:size], fresh[size:]
         requests = [part.request for part, _ in batch]
-        prefilled = self.programs.prefill(
-            self._params, requests, size, length, patches)
-        self._count(prompts=len(batch), patches=sum(
-            len(r.media.patches_IC) for r in requests if r.media is not None))
+        # Of known rollouts alone nothing is read.
+        prefilled = None if all(r.all_known for r in requests) else (
+            self.programs.prefill(
+                self._params, requests, size, length, patches))
+        drawn = [r for r in requests if not r.all_known]
+        self._count(prompts=len(drawn), patches=sum(
+            len(r.media.patches_IC) for r in drawn if r.media is not None))
         self._insert_from(prefilled, [(*x, i) for i, x in enumerate(batch)])
     waiting = {p.request.id for p in self._waiting}
     self._prefilled = {
         id: x for id, x in self._prefilled.items() if id in waiting}
 
-  def _insert_from(self, prefilled: Prefilled, placed: Sequence[
+  def _insert_from(self, prefilled: Prefilled | None, placed: Sequence[
       tuple[Part, list[int], int]]) -> None:
-    """Inserts (part, its slot groups, the index of its prompt in `prefilled`).
-    """
-    self._state = self.programs.insert(
-        self._state, prefilled,
-        [group for _, groups, _ in placed for group in groups],
-        [source for _, groups, source in placed for _ in groups])
+    """Inserts (part, its slot groups, the index of its prompt in `prefilled`,
+    which is None where no prompt was read)."""
+    if prefilled is not None:
+      self._state = self.programs.insert(
+          self._state, prefilled,
+          [group for _, groups, _ in placed for group in groups],
+          [source for _, groups, source in placed for _ in groups])
     for part, groups, source in placed:
       self._occupy(part, groups)
-      self._count(rollouts=len(part.rollouts))
+      self._count(rollouts=sum(
+          g not in part.request.known for g in part.rollouts))
       if part.rollouts.stop < len(part.request.key_G2):
         self._prefilled[part.request.id] = prefilled, source
 
@@ -346,8 +401,10 @@ class Engine:
                               for u in groups))
     for rollout, b in zip(part.rollouts, slots, strict=False):
       self._running[b] = Running(request, rollout, tokens=[], logps=[])
-      s.live_B[b], s.count_B[b] = True, 0
-      s.limit_B[b], s.next_B[b] = decoding.max_tokens, request.next_position
+      s.live_B[b], s.count_B[b] = rollout not in request.known, 0
+      s.limit_B[b] = (len(request.known[rollout].tokens)
+                      if rollout in request.known else decoding.max_tokens)
+      s.next_B[b] = request.next_position
       s.start_B[b], s.key_B2[b] = self._step, request.key_G2[rollout]
       s.temperature_B[b], s.top_p_B[b] = decoding.temperature, decoding.top_p
       s.top_k_B[b] = decoding.top_k
@@ -369,7 +426,7 @@ class Engine:
     A live slot has drawn fewer tokens than its limit, so one index is always
     free if the response cache has its full length.
     """
-    oldest = self._sampling.start_B[self._sampling.live_B].min()
+    oldest = self._sampling.start_B[self._held_B()].min()
     free = np.flatnonzero(self._sampling.written_R < oldest)
     if not len(free):
       lengths = self.shapes.response_lengths
@@ -378,45 +435,89 @@ class Engine:
       free = np.flatnonzero(self._sampling.written_R < oldest)
     return free[:most]
 
-  def _plan(self) -> tuple[ChunkPlan, np.ndarray]:
-    """The next chunk, and the indices of the response cache that it may write.
-    """
-    live_B = self._sampling.live_B
-    left = int((self._sampling.limit_B - self._sampling.count_B)[live_B].max())
+  def _plan(self) -> tuple[int, np.ndarray]:
+    """How many rollouts end the next chunk, and the indices of the response
+    cache that it may write, one per step."""
+    held_B = self._held_B()
+    # A known rollout ends at its own length, which a chunk must not depend on.
+    limit_B = np.array([0 if r is None else r.request.decoding.max_tokens
+                        for r in self._running])
+    left = int((limit_B - self._sampling.count_B)[held_B].max())
     stops = any(r is not None and r.request.stops for r in self._running)
     most = min(self._decode_chunk, left, _STOP_CHUNK if stops else left)
     indices = self._free_indices(most)
-    index_W = np.zeros(self._decode_chunk, np.int32)
-    index_W[:len(indices)] = indices
     refills = self._waiting and self._continuous
-    enough = max(1, len(live_B) // _FEW) if refills else len(live_B) + 1
-    return ChunkPlan(
-        index_W=index_W, first=np.int32(self._step),
-        most=np.int32(len(indices)), enough=np.int32(enough),
-        end_E=self._end_E, allowed_V=self._allowed_V), indices
+    enough = max(1, len(held_B) // _FEW) if refills else len(held_B) + 1
+    return enough, indices.astype(np.int32)
 
   def _draw(self) -> list[Completion]:
-    """Runs a chunk, and frees the slots whose rollouts ended in it."""
-    plan, indices = self._plan()
+    """Runs a chunk, and frees the slots whose rollouts ended in it.
+
+    A known rollout ends on the host, so a chunk with known rollouts may be
+    several calls of the program; each ends where a known rollout does.
+    """
+    enough, indices = self._plan()
+    completions: list[Completion] = []
+    while len(indices) and len(completions) < enough and (
+        self._held_B().any()):
+      steps, more = self._draw_part(ChunkPlan(
+          index_W=_padded(indices, self._decode_chunk),
+          first=np.int32(self._step), most=np.int32(len(indices)),
+          enough=np.int32(enough - len(completions)), end_E=self._end_E,
+          allowed_V=self._allowed_V), indices)
+      completions += more
+      indices = indices[steps:]
+    return completions
+
+  def _draw_part(self, plan: ChunkPlan, indices: np.ndarray) -> tuple[
+      int, list[Completion]]:
+    """(steps, completions) of a call of the program, or of steps in which known
+    rollouts alone hold slots, for which no program runs."""
     s = self._sampling
-    live = np.flatnonzero(s.live_B)
+    drawing = np.flatnonzero(s.live_B)
+    known = [b for b, r in enumerate(self._running)
+             if r is not None and not s.live_B[b]]
+    if known:
+      ends = int((s.limit_B - s.count_B)[known].min())
+      plan = plan.replace(most=np.minimum(plan.most, np.int32(ends)))
+    completions: list[Completion] = []
+    steps = int(plan.most)
+    if len(drawing):
+      steps, completions = self._decode(plan, drawing)
+    s.written_R[indices[:steps]] = self._step + np.arange(steps)
+    self._step += steps
+    for b in known:
+      s.count_B[b] += steps
+      if s.count_B[b] == s.limit_B[b]:
+        request, rollout = self._running[b].request, self._running[b].rollout
+        completions.append(request.known[rollout]._replace(id=request.id))
+        self._free(b)
+    return steps, completions
+
+  def _decode(self, plan: ChunkPlan, drawing: np.ndarray) -> tuple[
+      int, list[Completion]]:
+    """(steps of the program, the rollouts that ended in it)."""
+    s = self._sampling
     self._state, drawn = self.programs.decode(
         self._mode(), self._params, self._state, s, plan)
     drawn = sharding.to_host(drawn)
-    steps = int(drawn.steps)
-    s.written_R[indices[:steps]] = self._step + np.arange(steps)
-    self._step += steps
     self._count(chunks=1)
+    steps = int(drawn.steps)
     counts_B = (drawn.tokens_WB[:steps] >= 0).sum(0)
     s.count_B[:] += counts_B.astype(np.int32)
     completions = []
-    for b in live:
+    for b in drawing:
       running = self._running[b]
       running.tokens += drawn.tokens_WB[:counts_B[b], b].tolist()
       running.logps += drawn.logp_WB[:counts_B[b], b].tolist()
       completion = completed(
-          running, not drawn.live_B[b], self._decode, self._end_ids)
+          running, not drawn.live_B[b], self._text_of, self._end_ids)
       if completion is not None:
         completions.append(completion)
         self._free(b)
-    return completions
+    return steps, completions
+
+
+def _padded(indices: np.ndarray, size: int) -> np.ndarray:
+  """The indices with zeros behind them, which no step reads."""
+  return np.concatenate([indices, np.zeros(size - len(indices), indices.dtype)])

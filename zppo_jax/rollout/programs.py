@@ -177,6 +177,7 @@ class Programs:
     self._state_shardings = state
     sampling = shardings_by_axis(
         SamplingState, {'B': batch, 'U': batch, 'R': whole})
+    self._sampling_shardings, self._whole = sampling, whole
     # jit shares its cache between equal functions; no two partials are equal.
     fresh = functools.partial
     self._prefill = jax.jit(
@@ -227,7 +228,8 @@ class Programs:
     """The state with prefilled prompt sources[i] in slot group groups[i]."""
     padded = np.zeros((2, state.prompt_k[0].shape[0]), np.int32)
     padded[:, :len(groups)] = groups, sources
-    return self._insert(state, prefilled, *padded, np.int32(len(groups)))
+    return self._insert(state, prefilled, *sharding.as_global(
+        (*padded, np.int32(len(groups))), self._whole))
 
   def grow(self, state: DecodeState, shape: DecodeShape) -> DecodeState:
     """The state with caches of the lengths of `shape`; `state` is deleted
@@ -264,23 +266,36 @@ class Programs:
              sampling: SamplingState, plan: ChunkPlan) -> tuple[
                  DecodeState, ChunkOutput]:
     """decode.decode_chunk; `state` is donated."""
-    return self._decode[mode](params, state, sampling, plan)
+    return self._decode[mode](
+        params, state, sharding.as_global(sampling, self._sampling_shardings),
+        sharding.as_global(plan, self._whole))
 
   def _abstract(self, shape: DecodeShape) -> DecodeState:
     return jax.eval_shape(lambda: decode_state.empty(self._prompt, shape))
 
+  def lower_prefill(self, params: Any, size: int, length: int,
+                    patches: int) -> jax.stages.Lowered:
+    """The lowered prefill of `size` prompts; `params` may be shapes."""
+    return self._prefill.lower(params, packing.pad_prompts(
+        [], size, length, patches, self.model.num_axes))
+
+  def lower_decode(self, params: Any, shape: DecodeShape,
+                   mode: str) -> jax.stages.Lowered:
+    """The lowered decode chunk of a shape; `params` may be shapes."""
+    one = np.int32(1)
+    return self._decode[mode].lower(
+        params, self._abstract(shape), decode_state.idle(shape), ChunkPlan(
+            index_W=np.zeros(1, np.int32), first=one, most=one, enough=one,
+            end_E=np.ones(1, np.int32),
+            allowed_V=np.ones(self.model.config.vocab_size, bool)))
+
   def largest(self, params: Any) -> dict[str, jax.stages.Lowered]:
     """The largest text-only prefill and decode chunk, both lowered."""
-    s, shape, one = self.shapes, self.shapes.largest, np.int32(1)
+    s = self.shapes
     return {
-        'prefill': self._prefill.lower(params, packing.pad_prompts(
-            [], s.prefill_sizes[-1], s.prompt_lengths[-1], 0,
-            self.model.num_axes)),
-        'decode chunk': self._decode[decode.DRAW].lower(
-            params, self._abstract(shape), decode_state.idle(shape), ChunkPlan(
-                index_W=np.zeros(1, np.int32), first=one, most=one, enough=one,
-                end_E=np.ones(1, np.int32),
-                allowed_V=np.ones(self.model.config.vocab_size, bool)))}
+        'prefill': self.lower_prefill(
+            params, s.prefill_sizes[-1], s.prompt_lengths[-1], 0),
+        'decode chunk': self.lower_decode(params, s.largest, decode.DRAW)}
 
   def largest_cache_bytes(self) -> int:
     """Bytes of the largest decode state on one device (`Shapes.largest`)."""

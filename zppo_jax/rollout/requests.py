@@ -30,6 +30,11 @@ class Request:
     stop: strings that end a rollout (StopReason.STOP_STRING).
     stop_ids: tokens that end a rollout in the same way when they are drawn.
     owner: whom the request belongs to; owners share the slots (see `Engine`).
+    known: rollout -> its completion, of rollouts that were drawn before
+      (rollout/journal.py). They are not drawn again. They hold their slots as
+      long as they did then, so that the others meet the same shapes and the
+      same order of the cache as in a run that was never interrupted, on which
+      the last bits of their log-probs depend.
   """
   id: Hashable
   tokens: tuple[int, ...]
@@ -39,6 +44,12 @@ class Request:
   stop: tuple[str, ...] = ()
   stop_ids: tuple[int, ...] = ()
   owner: Hashable = None
+  known: Mapping[int, 'Completion'] = dataclasses.field(default_factory=dict)
+
+  @property
+  def all_known(self) -> bool:
+    """Whether nothing is left to draw."""
+    return len(self.known) == len(self.key_G2)
 
   @property
   def stops(self) -> bool:
@@ -101,6 +112,11 @@ class Running:
   rollout: int
   tokens: list[int]
   logps: list[float]
+
+  @property
+  def known(self) -> bool:
+    """Whether it only holds its slot (see `Request.known`)."""
+    return self.rollout in self.request.known
 
 
 def parts_of(request: Request, size: int) -> list[Part]:

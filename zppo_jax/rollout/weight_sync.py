@@ -4,13 +4,15 @@ A copy has one entry per block, the compute type of the network, and the rollout
 sharding. Making it is the weight sync of a step.
 """
 
+import dataclasses
 import functools
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 from jax.typing import DTypeLike
 
 from zppo_jax import allowed
@@ -62,21 +64,163 @@ def rollout_copy(params: Any, dtype: DTypeLike,
   return make(layers.unstack(params), dtype)
 
 
-def compile_reshard(model: Model, mesh: Mesh,
-                    weights: str = 'same') -> Callable[[Any], Any]:
-  """A jitted function: training-sharded params -> sharded `rollout_copy`."""
-  params = jax.eval_shape(model.init, jax.random.key(0))
-  copy = functools.partial(rollout_copy, dtype=jnp.dtype(model.config.dtype),
+@dataclasses.dataclass(frozen=True)
+class LeafCopy:
+  """How one leaf of the params becomes leaves of the rollout copy.
+
+  Attributes:
+    name: the leaf's, as in 'blocks/mlp/up'.
+    program: jitted: the leaf -> its leaves of the copy, one per block if it is
+      stacked. Leaves that are equal but for their values share a program.
+    leaf: its shape, type and sharding.
+    source: its place among the leaves of the params.
+    places: the places of its copies among the leaves of the rollout copy.
+  """
+  name: str
+  program: Callable[[Any], tuple]
+  leaf: jax.ShapeDtypeStruct
+  source: int
+  places: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Reshard:
+  """Params in one sharding -> sharded `rollout_copy`, leaf by leaf.
+
+  One program for all leaves would gather them all before it writes them, and so
+  need twice the copy. Here the largest leaf comes first, while the rest of the
+  copy does not exist yet.
+
+  Attributes:
+    leaves: the leaves in the order in which they are copied.
+    copy: shapes, types and shardings of the rollout copy.
+  """
+  leaves: tuple[LeafCopy, ...]
+  copy: Any
+
+  def __call__(self, params: Any) -> Any:
+    sources, (targets, tree) = jax.tree.leaves(params), jax.tree.flatten(
+        self.copy)
+    for one in self.leaves:
+      for place, x in zip(one.places, one.program(sources[one.source]),
+                          strict=True):
+        targets[place] = x
+    return jax.tree.unflatten(tree, targets)
+
+  def eval_shape(self, params: Any) -> Any:
+    """Shapes, types and shardings of the result, as of a jitted function."""
+    del params
+    return self.copy
+
+  def lowered(self) -> dict[str, jax.stages.Lowered]:
+    """Each program once, by the name of the first leaf that it copies."""
+    once = {}
+    for one in self.leaves:
+      once.setdefault(one.program, one)
+    return {one.name: program.lower(one.leaf)
+            for program, one in once.items()}
+
+  def peak_bytes(self) -> tuple[int, int]:
+    """(the most bytes, copy so far included, that a device holds besides the
+    params; bytes of the copy on a device), by compiled memory analysis."""
+    first = {one.name: one.program for one in self.leaves}
+    needs = {first[name]: program.compile().memory_analysis()
+             for name, program in self.lowered().items()}
+    peak = held = 0
+    for one in self.leaves:
+      need = needs[one.program]
+      held += need.output_size_in_bytes
+      peak = max(peak, held + need.temp_size_in_bytes)
+    return peak, held
+
+
+def _alone(path: Sequence[Any], x: Any) -> Any:
+  """The params without all leaves but one."""
+  for key in reversed(path):
+    x = {key.key: x}
+  return x
+
+
+def compile_reshard(model: Model, mesh: Mesh, weights: str = 'same', *,
+                    like: Any = None, rules: dict | None = None) -> Reshard:
+  """The programs that make the rollout copy; nothing is compiled yet.
+
+  Args:
+    model: the network.
+    mesh: the mesh on which params and copy lie.
+    weights: a key of WEIGHTS.
+    like: params or their shapes and types; None: as `model.init` makes them.
+    rules: the sharding rules of the params; None: TRAIN_RULES.
+  """
+  rules = sharding.TRAIN_RULES if rules is None else rules
+  params = jax.eval_shape(model.init, jax.random.key(0)) if like is None else (
+      jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), like))
+  make = functools.partial(rollout_copy, dtype=jnp.dtype(model.config.dtype),
                            weights=weights)
-  of = lambda tree, rules: sharding.param_shardings(tree, mesh, rules)
-  return jax.jit(
-      copy, in_shardings=(of(params, sharding.TRAIN_RULES),),
-      out_shardings=of(jax.eval_shape(copy, params), sharding.ROLLOUT_RULES))
+  of = functools.partial(sharding.param_shardings, mesh=mesh)
+  whole = jax.eval_shape(make, params)
+  place = {path: i for i, (path, _) in enumerate(
+      jax.tree_util.tree_leaves_with_path(whole))}
+  programs: dict[Any, Callable] = {}
+  leaves = []
+  for source, ((path, leaf), before) in enumerate(zip(
+      jax.tree_util.tree_leaves_with_path(params),
+      jax.tree.leaves(of(params, rules=rules)), strict=True)):
+    copies = jax.eval_shape(make, _alone(path, leaf))
+    narrow, after = (tuple(jax.tree.leaves(of(copies, rules=r)))
+                     for r in (rules, sharding.ROLLOUT_RULES))
+
+    changed = any(x.dtype != leaf.dtype for x in jax.tree.leaves(copies))
+
+    def run(x, path=path, narrow=narrow if changed else None):
+      out = tuple(jax.tree.leaves(make(_alone(path, x))))
+      # Devices then send each other numbers of the type of the copy.
+      return out if narrow is None else (
+          jax.lax.with_sharding_constraint(out, narrow))
+
+    key = str(jax.make_jaxpr(run)(leaf)), before, narrow, after
+    if key not in programs:
+      programs[key] = jax.jit(run, in_shardings=(before,), out_shardings=after)
+    leaves.append(LeafCopy(
+        name='/'.join(k.key for k in path), program=programs[key],
+        leaf=jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=before),
+        source=source, places=tuple(
+            place[p] for p, _ in jax.tree_util.tree_leaves_with_path(copies))))
+  shardings = of(whole, rules=sharding.ROLLOUT_RULES)
+  size = lambda one: sum(
+      math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize
+      for x in (targets[p] for p in one.places))
+  copy = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(
+      x.shape, x.dtype, sharding=s), whole, shardings)
+  targets = jax.tree.leaves(copy)
+  return Reshard(tuple(sorted(leaves, key=size, reverse=True)), copy)
+
+
+def _rules_of(params: Any, mesh: Mesh) -> dict | None:
+  """The rule table by which params lie on the mesh; None if by neither."""
+  leaves = jax.tree.leaves(params)
+  if not all(isinstance(x, jax.Array) and isinstance(x.sharding, NamedSharding)
+             and x.sharding.mesh == mesh for x in leaves):
+    return None
+  rules = (sharding.TRAIN_RULES if any('fsdp' in x.sharding.spec
+                                       for x in leaves)
+           else sharding.ROLLOUT_RULES)
+  same = jax.tree.leaves(sharding.param_shardings(params, mesh, rules))
+  return rules if [x.sharding for x in leaves] == same else None
 
 
 def place_copy(params: Any, model: Model, mesh: Mesh,
                weights: str = 'same') -> Any:
-  """`rollout_copy` of host or device params, in the rollout sharding."""
+  """`rollout_copy` of host or device params, in the rollout sharding. Params
+  that lie on the mesh by one of the rule tables are copied leaf by leaf. Of
+  shapes it is the shapes of the copy, with their shardings."""
+  if isinstance(jax.tree.leaves(params)[0], jax.ShapeDtypeStruct):
+    return compile_reshard(model, mesh, weights, like=params,
+                           rules=sharding.ROLLOUT_RULES).copy
+  rules = _rules_of(params, mesh)
+  if rules is not None:
+    return compile_reshard(model, mesh, weights, like=params, rules=rules)(
+        params)
   copy = rollout_copy(params, jnp.dtype(model.config.dtype), weights)
   return jax.device_put(
       copy, sharding.param_shardings(copy, mesh, sharding.ROLLOUT_RULES))

@@ -8,6 +8,7 @@ when it is complete. No pickle is used.
 
 import dataclasses
 import errno
+import functools
 import json
 import logging
 import os
@@ -19,11 +20,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 
 from zppo_jax import allowed
-from zppo_jax.arrays import TrainState
-from zppo_jax.devices import disk
+from zppo_jax.arrays import FollowedState, TrainState
+from zppo_jax.devices import disk, hosts, sharding
+from zppo_jax.learner import states
 
 FORMAT = 1
 _LONGEST_CAUSE = 300  # characters of an error's cause
@@ -40,15 +43,20 @@ class Policy:
     every: steps between two checkpoints; 0 makes only the one at the end.
     keep: the number of newest checkpoints that are kept.
     keep_every: checkpoints at multiples of this step are always kept; 0: none.
+    journal: whether rollouts are kept on disk until a checkpoint holds their
+      step (rollout/journal.py). Without it a run ends after its step when a
+      signal comes, and a killed run draws its steps anew.
   """
   every: int
   keep: int
   keep_every: int
+  journal: bool = True
 
   def __post_init__(self):
     for name, lowest in (('every', 0), ('keep', 1), ('keep_every', 0)):
       allowed.number(f'checkpoint.{name}', getattr(self, name), f'>= {lowest}',
                      whole=True)
+    allowed.one_of('checkpoint.journal', self.journal, (True, False))
 
   def due(self, step: int) -> bool:
     return bool(self.every) and step % self.every == 0
@@ -81,6 +89,19 @@ def checksums(tree) -> dict[str, int]:
   """The checksum of every leaf, by leaf name."""
   leaves = jax.tree_util.tree_flatten_with_path(_checksum_tree(tree))[0]
   return {jax.tree_util.keystr(path): int(value) for path, value in leaves}
+
+
+@functools.cache
+def _fingerprint_fn(mesh):
+  def stacked(tree):
+    return jnp.stack([leaf_checksum(x) for x in jax.tree.leaves(tree)])
+  return jax.jit(stacked, out_shardings=sharding.replicated(mesh))
+
+
+def fingerprint(tree) -> jax.Array:
+  """uint32 [leaves]: the checksums of leaves on a mesh, whole on each device
+  and perhaps not computed yet."""
+  return _fingerprint_fn(jax.tree.leaves(tree)[0].sharding.mesh)(tree)
 
 
 def leaf_types(tree) -> dict[str, str]:
@@ -203,7 +224,7 @@ class Checkpoints:
     self._pending: int | None = None
     self._held_back = _HeldBack()
     self.notes: list[str] = []
-    if not read_only and jax.process_index() == 0 and self.path.is_dir():
+    if not read_only and hosts.first() and self.path.is_dir():
       for partial in self.path.glob('*.orbax-checkpoint-tmp*'):
         shutil.rmtree(partial)  # left by a process that died while it wrote
     self._manager = ocp.CheckpointManager(
@@ -219,7 +240,9 @@ class Checkpoints:
     return sorted(self._manager.all_steps())
 
   def latest(self) -> int | None:
-    return max(self.steps(), default=None)
+    """The step of the newest complete checkpoint, as the first process sees it;
+    None without one."""
+    return hosts.broadcast(max(self.steps(), default=None), 'checkpoints')
 
   def _failed(self, step: int | None, error: Exception) -> CheckpointError:
     good = [s for s in self.steps() if s != step]
@@ -334,6 +357,9 @@ class Checkpoints:
         optimizer.
     """
     content, where = self.read(step), self.path / str(step)
+    wanted = like
+    if isinstance(like, FollowedState) != _followed(content['leaves']):
+      like = _other_form(like)
     if content['model'] != self._manifest['model']:
       raise CheckpointError(
           f'{where} is of another model: '
@@ -354,7 +380,31 @@ class Checkpoints:
              if value != content['checksums'].get(n)]
     if wrong:
       raise self._damaged(step, f'checksum of {", ".join(wrong)}')
-    return state, content['host']
+    return _in_form_of(wanted, state), content['host']
+
+
+def _followed(leaves: dict) -> bool:
+  """Whether a checkpoint holds a copy that follows params."""
+  return any(name.startswith('.own') for name in leaves)
+
+
+def _other_form(like: TrainState) -> TrainState:
+  """The same state without its copy, or with one."""
+  if isinstance(like, FollowedState):
+    return states.without_copy(like)
+  return states.shaped_like(like, jax.tree.map(
+      lambda x: jax.ShapeDtypeStruct(x.shape, np.float32, sharding=x.sharding),
+      like.params))
+
+
+def _in_form_of(wanted: TrainState, state: TrainState) -> TrainState:
+  """A state in the form that a run has. A run that forks from one without a
+  copy starts the copy at its params; one that needs none drops it."""
+  if isinstance(wanted, FollowedState) == isinstance(state, FollowedState):
+    return state
+  if isinstance(state, FollowedState):
+    return states.without_copy(state)
+  return states.with_copy(state)
 
 
 def restore_any(path, like: TrainState, model: dict) -> TrainState:

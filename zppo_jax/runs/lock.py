@@ -16,6 +16,8 @@ import platform
 import threading
 import time
 
+from zppo_jax.devices import hosts
+
 NAME = 'lock.json'
 BEAT_S = 20.0  # seconds between two signs of life
 DEAD_S = 120.0  # after this silence a holder on another host counts as gone
@@ -67,7 +69,8 @@ def _silence(file: pathlib.Path) -> float:
     probe.unlink()
 
 
-def _check_named(path, file: pathlib.Path, locks: bool) -> None:
+def _check_named(path, file: pathlib.Path, locks: bool,
+                 patient: bool) -> None:
   """Locked if the holder that the file names may still work there, although the
   system gave the lock to this process."""
   who = _holder(file)
@@ -79,6 +82,10 @@ def _check_named(path, file: pathlib.Path, locks: bool) -> None:
                      f'locks. If it is no run of zppo, remove {file}')
     return
   silence = _silence(file)
+  while patient and silence < DEAD_S:
+    time.sleep(1.0)
+    before, silence = silence, _silence(file)
+    patient = silence > before  # otherwise the holder gave a sign of life
   if silence < DEAD_S:
     raise _refused(
         path, file, f'its last sign of life is {max(silence, 0):.0f} s old. If '
@@ -111,11 +118,14 @@ def _take(path: pathlib.Path, file: pathlib.Path):
 
 
 @contextlib.contextmanager
-def hold(path):
+def hold(path, patient: bool = False):
   """A context in which no other process works on a directory; yields nothing.
 
   Args:
     path: an existing directory.
+    patient: wait until a holder on another host has been silent for DEAD_S
+      seconds. A run of several hosts whose first one was lost starts anew on
+      another host at once, and must not fail for that.
 
   Raises:
     Locked: if another process works there; it names the host and the process.
@@ -131,7 +141,7 @@ def hold(path):
         os.utime(lock_file.fileno())
 
   try:
-    _check_named(path, file, locks)
+    _check_named(path, file, locks, patient)
     lock_file.truncate(0)
     lock_file.write(json.dumps({
         'host': platform.node(), 'pid': os.getpid(),
@@ -139,9 +149,11 @@ def hold(path):
     lock_file.flush()
     alive = threading.Thread(target=beat, daemon=True)
     alive.start()
+    lost = hosts.on_loss(file.unlink)
     try:
       yield
     finally:
+      lost()
       stop.set()
       alive.join()
       with contextlib.suppress(FileNotFoundError):

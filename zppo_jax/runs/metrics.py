@@ -9,10 +9,14 @@ import numpy as np
 from zppo_jax.algorithms.compression import Compressed
 from zppo_jax.algorithms.distillation import Scored
 from zppo_jax.algorithms.lessons import Lessons
+from zppo_jax.algorithms.privileged import contexts
+from zppo_jax.algorithms.privileged.hints import Hints
 from zppo_jax.algorithms.replay import ReplayBuffer, Settlement
 from zppo_jax.algorithms.zppo import Probe, Reformulated
 from zppo_jax.learner.update import Sums
+from zppo_jax.objectives.credit import margins
 from zppo_jax.records import CallStats, Group, PromptKind, StopReason
+from zppo_jax.runs import diagnostics
 
 # Kinds whose groups are counted in every step, also where there are none.
 _COUNTED = (PromptKind.PLAIN, PromptKind.BCQ, PromptKind.NCQ)
@@ -112,10 +116,10 @@ def of_probe(probe: Probe, groups: Sequence[Group]) -> dict[str, float]:
 def of_reformulation(reformulated: Reformulated) -> dict[str, float]:
   """The teacher, compression and the prompts that came out of them."""
   out = {'hard/questions': reformulated.hard,
-         'hard/asked': len(reformulated.visits),
+         'hard/asked': len(reformulated.teacher),
          'hard/over_bound': reformulated.over_bound,
          'hard/removed': reformulated.removed}
-  if reformulated.visits:
+  if reformulated.teacher:
     out['teacher/answered'] = float(
         np.mean([bool(v.teacher_correct) for v in reformulated.visits]))
     graded = [g.accuracy for g in reformulated.teacher if g.graded]
@@ -166,6 +170,66 @@ def of_lessons(lessons: Lessons, scored: Scored) -> dict[str, float]:
     if graded:
       out['teacher/accuracy'] = float(np.mean(graded))
   return out
+
+
+def of_contexts(lessons: contexts.Lessons | None) -> dict[str, float]:
+  """What the teacher read; {} if that is what the student read."""
+  if lessons is None:
+    return {}
+  total = len(lessons.prompts) + len(lessons.untaught)
+  out = {'context/taught': len(lessons.prompts) / max(total, 1)}
+  if lessons.prompts:
+    out['context/tokens'] = float(np.mean(
+        [len(prompt.tokens) for prompt in lessons.prompts.values()]))
+  return out | {f'context/untaught/{why.name.lower()}': count for why, count
+                in sorted(Counter(lessons.untaught.values()).items())}
+
+
+def of_scores(lessons: Lessons, scored: Scored) -> dict[str, float]:
+  """What the stored scores of the sampled tokens say of a teacher; {} without
+  them. d is log p_T - log p_S of a token."""
+  teacher, d = {}, {}
+  for place, of in scored.targets.items():
+    if 'teacher_logp' in of and np.all(of.get('taught', 1)):
+      teacher[place] = np.asarray(of['teacher_logp'], np.float64)
+      if 'own_logp' in of:
+        d[place] = teacher[place] - of['own_logp']
+  if not teacher:
+    return {}
+  out = {'distil/copied': diagnostics.copied(teacher.values())}
+  if not d:
+    return out
+  depth = diagnostics.by_depth(map(np.abs, d.values()))
+  out |= {'distil/log_ratio': float(np.mean(np.concatenate([*d.values()]))),
+          'distil/beyond_10': diagnostics.large(d.values(), 10.0)}
+  out |= {f'distil/depth_{i}': float(x) for i, x in enumerate(depth)
+          if np.isfinite(x)}
+  groups = []
+  for p, group in enumerate(lessons.groups):
+    members = [(margins.returns(d[p, g]), r.reward == 1)
+               for g, r in enumerate(group.rollouts)
+               if r.graded and (p, g) in d]
+    groups.append((np.array([x for x, _ in members]),
+                   np.array([right for _, right in members], bool)))
+  consistency = diagnostics.order_consistency(groups)
+  if consistency is not None:
+    out['distil/order_consistency'] = consistency
+    out['distil/margin'] = float(np.mean([
+        x for group in groups
+        if (x := margins.margin(*group)) is not None]))
+  return out
+
+
+def of_texts(lessons: Lessons) -> dict[str, float]:
+  """How much the trained texts repeat themselves."""
+  rollouts = [r for g in lessons.groups for r in g.rollouts]
+  if not rollouts:
+    return {}
+  return {
+      'distil/repetitive': float(np.mean([
+          diagnostics.repetition(r.text) > 10 for r in rollouts])),
+      'distil/repeated_4grams': float(np.mean([
+          diagnostics.repeated_ngrams(r.tokens) for r in rollouts]))}
 
 
 def of_distillation(sums: Sequence[Sums]) -> dict[str, float]:
@@ -254,7 +318,7 @@ def of_reference(sums: Sequence[Sums]) -> dict[str, float]:
 
 
 def of_tokens(groups: Sequence[Group], teacher: Sequence[Group],
-              written: Mapping[str, Compressed]) -> dict[str, int]:
+              written: Mapping[str, Compressed | Hints]) -> dict[str, int]:
   """Tokens prefilled (once per prompt) and generated, by role.
 
   Args:
@@ -267,8 +331,8 @@ def of_tokens(groups: Sequence[Group], teacher: Sequence[Group],
     out[f'tokens/{role}_prompt'] = sum(len(g.prompt.tokens) for g in of_role)
     out[f'tokens/{role}_generated'] = sum(
         len(r.tokens) for g in of_role for r in g.rollouts)
-  out['tokens/compression_prompt'] = sum(
-      w.prompt_tokens for w in written.values())
-  out['tokens/compression_generated'] = sum(
-      w.generated_tokens for w in written.values())
+  out |= {'tokens/compression_prompt': 0, 'tokens/compression_generated': 0}
+  for name, of in written.items():
+    out[f'tokens/{name}_prompt'] = of.prompt_tokens
+    out[f'tokens/{name}_generated'] = of.generated_tokens
   return out

@@ -10,6 +10,7 @@ import collections
 import dataclasses
 
 from zppo_jax import allowed
+from zppo_jax.runs.alarms import Alarm, Bells
 
 
 def idle(row: dict) -> bool:
@@ -60,10 +61,12 @@ class Limits:
       correctly, over the last `window` steps that asked it. 0 only warns, if
       the teacher answers none correctly.
     window: steps.
+    alarms: bounds of metrics.
   """
   max_idle: int
   min_answered: float
   window: int
+  alarms: tuple[Alarm, ...] = ()
 
   def __post_init__(self):
     allowed.number('guard.max_idle', self.max_idle, '>= 0', whole=True,
@@ -83,10 +86,11 @@ class Watch:
   def __init__(self, limits: Limits):
     self.limits, self.idle_steps = limits, 0
     self.visits: collections.deque = collections.deque()
+    self._bells = Bells(limits.alarms)
 
   def see(self, row: dict) -> list[str]:
     """Counts a step and returns warnings about it."""
-    warnings = []
+    warnings = self._bells.see(row)
     self.idle_steps = self.idle_steps + 1 if idle(row) else 0
     if _due(self.idle_steps):
       warnings.append(
@@ -123,7 +127,7 @@ class Watch:
               f'questions in the last {self.limits.window} steps that asked '
               'it, less than teacher.min_answered = '
               f'{self.limits.min_answered:g}')
-    return None
+    return self._bells.ended()
 
 
 def warnings(summary: dict) -> list[str]:

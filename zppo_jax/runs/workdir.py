@@ -7,6 +7,8 @@
   data_rows.json   digests of the questions; see data/digest.py
   verdicts.jsonl   see verdicts/journal.py
   checkpoints/     see runs/checkpoints.py
+  rollouts/        what was drawn since the last checkpoint; see
+                   rollout/journal.py
   lock.json        exists while a process works here; see runs/lock.py
   attempts/NNNN/   attempt.json and log.txt of every start; lines that a resume
                    cut out of the files above; the batch of a run that
@@ -30,7 +32,7 @@ from importlib import metadata
 import numpy as np
 
 import zppo_jax
-from zppo_jax.devices import disk
+from zppo_jax.devices import disk, hosts
 from zppo_jax.devices.disk import write_json
 from zppo_jax.runs import lock
 from zppo_jax.weights import safetensors_file
@@ -157,8 +159,9 @@ def _read_object(path: pathlib.Path, *names: str) -> dict:
 # Servers may move, a user may become more or less patient with them or with the
 # run, and a bound on what is read refuses or does nothing.
 MAY_CHANGE = frozenset({
-    'steps', 'data.pool.max_bytes', 'distil.max_missing', 'guard.max_idle',
-    'teacher.max_failures', 'teacher.min_answered', 'teacher.window',
+    'steps', 'checkpoint.journal', 'data.pool.max_bytes', 'overlap',
+    'distil.max_missing', 'guard.max_idle', 'teacher.max_failures',
+    'teacher.min_answered', 'teacher.window',
     'teacher.endpoint.max_logprobs',
     'teacher.endpoint.score_entries', *(
     f'{of}.{name}' for of in ('teacher.endpoint', 'judge') for name in (
@@ -170,8 +173,10 @@ ADDED = {'algorithm.reference.kind': 'none',
          'algorithm.reference.coefficient': 0.0,
          'algorithm.sequence_clip.low': 3e-4,
          'algorithm.sequence_clip.high': 4e-4,
+         'algorithm.ties': 'list',
          'algorithm.weight_clip.low': 1.0, 'algorithm.weight_clip.high': 4.0,
          'data.pool.media_roots': [],
+         'data.pool.hints': False, 'data.pool.worked': False,
          'distil.divergence': '', 'distil.beta': 0.5, 'distil.support': '',
          'distil.top': 100, 'distil.rest': 'bucket',
          'distil.temperature': 1.0, 'distil.coefficient': 1.0,
@@ -179,13 +184,20 @@ ADDED = {'algorithm.reference.kind': 'none',
          'distil.coefficient_end': 0.0, 'distil.coefficient_updates': 0,
          'distil.coefficient_steps': [], 'distil.reducer': '',
          'distil.student_share': 0.5, 'distil.other_states': 'teacher',
-         'distil.keep': 'correct',
+         'distil.keep': 'correct', 'distil.context': '',
+         'distil.context_level': 0, 'distil.material': '',
+         'hint.source': 'teacher', 'hint.cap': 512, 'hint.temperature': 0.0,
+         'hint.max_characters': 2048, 'hint.material': '',
          'optimizer.warmup_steps': 0, 'optimizer.schedule_steps': 0,
          'optimizer.state_rounding': 'nearest',
          'optimizer.second_moment_dtype': '',
          'student.date': '', 'student.end_tokens': [],
          'student.chat_template': '',
          'teacher.endpoint.scores': 'echo',
+         'mesh.slices': 1, 'teacher.mesh.data': 0, 'teacher.mesh.fsdp': 0,
+         'teacher.mesh.tensor': 0, 'teacher.rollout_weights': 'same',
+         'teacher.own.weights': 'frozen', 'teacher.own.lag': 10,
+         'teacher.own.rate': 0.05, 'teacher.own.folder': '',
          'teacher.end_tokens': []}  # fields of MAY_CHANGE may be missing, too
 
 
@@ -197,6 +209,14 @@ def _comparable(values: dict) -> dict:
     out['optimizer.schedule_steps'] = (
         out['optimizer.schedule_steps'] or out['steps'])
   return out
+
+
+def identity(config) -> str:
+  """A digest of the config fields and packages that decide a run's numbers."""
+  values = _comparable(config_values(config))
+  return disk.digest({'versions': versions(), **{
+      name: value for name, value in values.items()
+      if name not in MAY_CHANGE}})
 
 
 def check_same_config(path, stored: dict, config) -> None:
@@ -252,10 +272,13 @@ class Workdir:
     path: the directory of the run.
     attempt: the folder of this start.
     first: the step at which the run began; above 0 for a fork.
+    writes: whether this process writes; of several processes only the first
+      does, and the others' calls change nothing on disk.
   """
   path: pathlib.Path
   attempt: pathlib.Path
   first: int = 0
+  writes: bool = True
 
   @classmethod
   def open(cls, path, config, forked_from: dict | None = None,
@@ -284,8 +307,9 @@ class Workdir:
     attempt.mkdir()
     origin = forked_from if stored is None else stored['forked_from']
     described = describe(config, origin, date)
+    several = {} if hosts.count() == 1 else {'processes': hosts.count()}
     write_json(attempt / 'attempt.json', {
-        **described, 'host': platform.node(), 'pid': os.getpid(),
+        **described, 'host': platform.node(), 'pid': os.getpid(), **several,
         'started': time.strftime('%Y-%m-%dT%H:%M:%S%z')})
     if stored is None or stored['config'] != described['config']:
       write_json(path / 'config.json', described)
@@ -295,12 +319,17 @@ class Workdir:
         os.replace(path / name, attempt / name)
     return out
 
+  def record(self, name: str, values) -> None:
+    """Writes JSON values to a file of the run."""
+    if self.writes:
+      write_json(self.path / name, values)
+
   @property
   def verdicts(self) -> pathlib.Path:
     """The journal of verdicts, which a resume does not cut."""
     return self.path / 'verdicts.jsonl'
 
-  def cut(self, step: int | None) -> int:
+  def cut(self, step: int | None, evaluated: bool = True) -> int:
     """Moves lines after a restored step out of the run's files.
 
     The lines are kept, byte by byte, in the folder of this attempt.
@@ -308,6 +337,8 @@ class Workdir:
     Args:
       step: the steps that the restored checkpoint includes; None if there is no
         checkpoint, so that no line stays.
+      evaluated: whether the checkpoint includes an evaluation that was due
+        after these steps.
 
     Returns:
       The number of lines that were cut.
@@ -315,8 +346,9 @@ class Workdir:
     lines = 0
     for name, offset in LINES.items():
       path = self.path / name
-      if not path.exists():
+      if not self.writes or not path.exists():
         continue
+      offset += name == 'eval.jsonl' and not evaluated
       earlier, later = [], []
       for line in path.read_bytes().splitlines(keepends=True):
         at = _step_of(line)
@@ -334,9 +366,11 @@ class Workdir:
     return lines
 
   def written(self) -> dict[str, list]:
-    """[bytes, digest] of each of the run's line files, for a checkpoint."""
+    """[bytes, digest] of each of the run's line files, for a checkpoint, whose
+    JSON the process that writes here writes, too."""
     return {name: list(disk.digest_of_start(self.path / name))
-            for name in LINES if (self.path / name).is_file()}
+            for name in LINES
+            if self.writes and (self.path / name).is_file()}
 
   def changes(self, step: int, written: dict[str, list] | None) -> list[str]:
     """What somebody changed in the run's line files before a resume.
@@ -346,6 +380,8 @@ class Workdir:
       written: the result of `written` when the checkpoint was saved; None for a
         checkpoint of an earlier version.
     """
+    if not self.writes:
+      return []
     sentences = self._unlike(written or {})
     for name, offset in LINES.items():
       path = self.path / name
@@ -396,8 +432,9 @@ class Workdir:
     return sorted(c for c in counts if type(c) is int and c != usable_cores())
 
   def _append(self, name: str, rows) -> None:
-    disk.append(self.path / name, ''.join(
-        json.dumps(row) + '\n' for row in rows))
+    if self.writes:
+      disk.append(self.path / name, ''.join(
+          json.dumps(row) + '\n' for row in rows))
 
   def log_step(self, row: dict) -> None:
     self._append('metrics.jsonl', [row])
@@ -421,8 +458,9 @@ class Workdir:
 
   def note(self, text: str) -> None:
     """Writes a line to this attempt's log."""
-    disk.append(self.attempt / 'log.txt',
-                f'{time.strftime("%H:%M:%S")} {text}\n')
+    if self.writes:
+      disk.append(self.attempt / 'log.txt',
+                  f'{time.strftime("%H:%M:%S")} {text}\n')
 
   def keep_batch(self, step: int, reason: str, batches) -> pathlib.Path:
     """Writes the micro-batches of a step that ended the run.
@@ -436,6 +474,8 @@ class Workdir:
       Their folder: reason.json and one .npz of arrays per micro-batch.
     """
     folder = self.attempt / f'stopped_at_step_{step}'
+    if not self.writes:
+      return folder
     folder.mkdir()
     with disk.naming(folder):
       for i, (minibatch, batch) in enumerate(batches):
@@ -449,8 +489,10 @@ class Workdir:
 
     Returns:
       The summary with `files`: size and digest of the weights, against which
-      pretrained.load checks them.
+      pretrained.load checks them. A process that does not write has none.
     """
+    if not self.writes:
+      return summary
     weights = self.path / safetensors_file.FINAL
     with disk.naming(weights):
       safetensors_file.save(weights, params, description)

@@ -17,7 +17,7 @@ from zppo_jax.devices import sharding
 from zppo_jax.learner import optimizers, states, update
 from zppo_jax.models import attention
 from zppo_jax.objectives import losses, top_logps
-from zppo_jax.runs import checkpoints, watch
+from zppo_jax.runs import alarms, checkpoints, watch
 from zppo_jax.sft import dataset
 from zppo_jax.sft.dataset import Dataset, Lessons, Reader, Room
 from zppo_jax.sft.run import SftRun
@@ -133,7 +133,8 @@ def build(config, day: Day | None = None) -> SftRun:
     rate = optimizers.rate(of, c.steps)
   except ValueError as e:
     raise ValueError(f'optimizer.{e}') from e
-  vain = watch.Limits(max_idle=c.guard.max_idle, min_answered=0.0, window=1)
+  vain = watch.Limits(max_idle=c.guard.max_idle, min_answered=0.0, window=1,
+                      alarms=alarms.read('guard.alarms', c.guard.alarms))
   mesh = sharding.make_mesh(sharding.MeshConfig(**c.mesh))
   loaded, chat = _student(c, mesh, day or dates.choose(c))
   room = Room(row_buckets=tuple(c.shapes.row_buckets),
@@ -166,7 +167,7 @@ def build(config, day: Day | None = None) -> SftRun:
 def kernels(run: SftRun) -> list[str]:
   """A line for each shape of rows, with the attention kernel that it gets."""
   c = run.model.config
-  heads, lines = attention.heads_of(c), []
+  heads, lines = attention.heads_of(c, run.mesh), []
   shards = sharding.batch_shards(run.mesh)
   for length, patches in dataset.shapes(run.room):
     rows = dataset.rows_of(length, patches, run.micro_tokens, shards)

@@ -14,7 +14,7 @@ from zppo_jax.train.run import Procedure
 def _opened(run: SftRun, config, out: Workdir, add, say) -> SftRun:
   """The run; data.json of its directory says what was read and left out."""
   del config, add, say
-  workdir.write_json(out.path / 'data.json', {
+  out.record('data.json', {
       'counts': {what: dict(of) for what, of in
                  run.source.pool.counts.items()},
       'trained': len(run.source.pool),

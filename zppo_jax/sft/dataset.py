@@ -21,6 +21,7 @@ from zppo_jax.chat.wording import Chat
 from zppo_jax.data import conversations, digest, media
 from zppo_jax.data.conversations import Lesson, LessonSource
 from zppo_jax.data.pool import Bounds
+from zppo_jax.devices import hosts
 from zppo_jax.learner import packing
 from zppo_jax.randomness import host_rng
 from zppo_jax.records import Clip, Purpose, TokenSequence, TrainingSequence
@@ -178,30 +179,45 @@ class Dataset(Sequence):
                      for name in self.sources)
 
 
+def _measured(source: LessonSource, row: int, reader: Reader, room: Room,
+              drops: bool) -> list[tuple[bytes, tuple[int, int]] | None]:
+  """(digest, (tokens, trained tokens)) of each conversation of a row; None for
+  one that is left out because no row of a micro-batch holds it."""
+  out: list[tuple[bytes, tuple[int, int]] | None] = []
+  for lesson in source.lessons(row):
+    try:
+      taught = reader.taught(lesson)
+      sequence(taught)
+    except ValueError as e:
+      raise ValueError(f'{source.where(row)}: {e}') from e
+    why = room.why_not(taught)
+    if why and not drops:
+      raise ValueError(f'{source.where(row)}: {why}; data.on_overlong is '
+                       "'refuse', 'drop' leaves it out")
+    out.append(None if why else (
+        _digest(lesson), (len(taught.tokens), sum(taught.taught))))
+  return out
+
+
 def _read_source(source: LessonSource, reader: Reader, room: Room,
                  drops: bool):
-  """(places, digests, sizes, counts) of a source."""
+  """(places, digests, sizes, counts) of a source; several processes share its
+  rows."""
   name = source.of.name
   places, digests, sizes = [], [], []
   counts = {'rows': len(source), 'unanswered': 0, 'overlong': 0}
-  for row in range(len(source)):
-    lessons = source.lessons(row)
+  measured = hosts.shared(
+      lambda rows: [_measured(source, row, reader, room, drops)
+                    for row in rows], range(len(source)), 'the rows')
+  for row, lessons in enumerate(measured):
     counts['unanswered'] += not lessons
-    for k, lesson in enumerate(lessons):
-      try:
-        taught = reader.taught(lesson)
-        sequence(taught)
-      except ValueError as e:
-        raise ValueError(f'{source.where(row)}: {e}') from e
-      if why := room.why_not(taught):
-        if not drops:
-          raise ValueError(f'{source.where(row)}: {why}; data.on_overlong is '
-                           "'refuse', 'drop' leaves it out")
+    for k, of in enumerate(lessons):
+      if of is None:
         counts['overlong'] += 1
         continue
       places.append((name, row, k))
-      digests.append(_digest(lesson))
-      sizes.append((len(taught.tokens), sum(taught.taught)))
+      digests.append(of[0])
+      sizes.append(of[1])
   counts['kept'] = len(places)
   return places, digests, sizes, counts
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from zppo_jax.arrays import TrainState
 from zppo_jax.chat.wording import Chat
+from zppo_jax.devices.notice import Notice
 from zppo_jax.models import Model
 from zppo_jax.runs import checkpoints, watch
 from zppo_jax.sft.dataset import Dataset, Lessons, Room
@@ -30,6 +31,8 @@ class SftRun:
     replays, buffer_capacity: those of a run without a replay buffer, whose
       checkpoints hold an empty one.
     reference: that of a run without a reference policy.
+    notice: whether the run must end.
+    journal: that of a run without rollouts.
   """
   steps: int
   seed: int
@@ -54,3 +57,5 @@ class SftRun:
   replays: bool = False
   buffer_capacity: int = 1
   reference: None = None
+  notice: Notice = dataclasses.field(default_factory=Notice)
+  journal: None = None

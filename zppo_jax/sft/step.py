@@ -83,7 +83,8 @@ def sft_step(run: SftRun, at: RunState,
   clock.lap('data')
   read_previous()
   clock.restart()
-  state, sums, norm = run.update_fn(at.state, batches, float(tokens))
+  state, sums, norm = run.update_fn(at.state, batches, float(tokens),
+                                    between=run.notice.pace)
   clock.lap('update')
   return Outcome(
       step=at.step, state=state, buffer=at.buffer,

@@ -162,13 +162,31 @@ def _reserved(chains: tuple[Question, ...]) -> int:
   return min(256, len(chains) // 2)
 
 
-def pool(size: int, hard_share: float, num_steps: int = 3) -> list[Question]:
+def first_step(question: Question) -> str:
+  """The world's own hint: the first step with its value, '4 h 1'.
+
+  It is one of the K values of the answer, so that it neither is the answer nor
+  the solution. With K = 1 it would be both.
+  """
+  return ' '.join(solution(question).split()[:3])
+
+
+def solution(question: Question) -> str:
+  """A right response in full, as the truth writes it."""
+  _, family, ops, digits = question.id.split('/')
+  return work(family, ops, digits, apply_operator)[0]
+
+
+def pool(size: int, hard_share: float, num_steps: int = 3,
+         hints: bool = False, worked: bool = False) -> list[Question]:
   """The finite pool that RL draws from.
 
   Args:
     size: questions in the pool.
     hard_share: fraction of hard ones, in [0, 1].
     num_steps: operators per question (K).
+    hints: whether each question carries `first_step` as its hint.
+    worked: whether each question carries its `solution` as a response.
 
   Raises:
     ValueError: if the world has fewer questions of a level than asked for
@@ -187,7 +205,10 @@ def pool(size: int, hard_share: float, num_steps: int = 3) -> list[Question]:
           f'pool asks for {n} {split} questions; the world has {free} of '
           f'{num_steps} steps outside evaluation')
     questions.extend(chains[:n])
-  return _shuffled(questions, 1)
+  return [dataclasses.replace(
+      q, hint=first_step(q) if hints else '',
+      responses=(solution(q),) if worked else ())
+      for q in _shuffled(questions, 1)]
 
 
 def evaluation(split: str, size: int, num_steps: int = 3) -> list[Question]:

@@ -97,10 +97,12 @@ def _shown(question: Question, clip: bool, unseen: bool) -> Question:
       id=f'{"clip" if clip else "pictures"}/{family}/{ops}/{digits}')
 
 
-def pool(size: int, hard_share: float, num_steps: int = 3) -> list[Question]:
-  """The questions of micro.pool with their digits in pictures."""
+def pool(size: int, hard_share: float, num_steps: int = 3,
+         hints: bool = False, worked: bool = False) -> list[Question]:
+  """The questions of micro.pool with their digits in pictures. A hint then
+  says what the first picture shows."""
   return [_shown(q, clip=False, unseen=False)
-          for q in micro.pool(size, hard_share, num_steps)]
+          for q in micro.pool(size, hard_share, num_steps, hints, worked)]
 
 
 def evaluation(split: str, size: int, num_steps: int = 3) -> list[Question]:

@@ -1,7 +1,7 @@
-"""Teachers: answers to questions, and short versions of traces.
+"""Teachers: answers to questions, short versions of traces, and hints.
 
-There are three kinds with one contract (docs/teachers.md): `in_process`,
-`endpoint`, `stored`. What a teacher does not send is missing and never made up:
+The kinds have one contract (docs/teachers.md): `in_process`, `own`, `endpoint`,
+`stored`. What a teacher does not send is missing and never made up:
 a question without a correct answer falls back to its NCQ (ZPPO, Algorithm 1,
 step 4).
 """
@@ -27,8 +27,8 @@ class Capabilities:
   """What a teacher can do, known before the first step.
 
   Attributes:
-    max_compression_prompt: the longest compression prompt that the teacher
-      takes, in tokens of the student's vocabulary; 0 if it writes no summaries.
+    max_compression_prompt: the longest prompt for a summary or a hint that the
+      teacher takes, in tokens of the student's vocabulary; 0 if it writes none.
     scores: whether it returns the log-probs of given tokens.
     pictures: whether questions may hold pictures.
     clips: whether questions may hold clips.
@@ -71,6 +71,17 @@ class Teacher(Protocol):
       step: the step; with the prompt it keys the draw.
     """
 
+  def hint(self, prompts: Sequence[Prompt], traces: Sequence[str],
+           step: int) -> Summaries:
+    """A hint for each question, made of a right trace; its verdict says
+    nothing.
+
+    Args:
+      prompts: the requests for the hints, in the student's tokens.
+      traces: the right trace that each of these prompts holds.
+      step: the step; with the prompt it keys the draw.
+    """
+
   def score(self, sequences: Sequence[TokenSequence],
             wanted: Wanted = PLAIN, step: int | None = None) -> Scores:
     """The log-probs of responses after their prompts.
@@ -90,9 +101,12 @@ class Teacher(Protocol):
 KINDS = {
     'in_process': 'log-probs of given tokens, any top K, given ids, entropies, '
                   'any temperature',
+    'own': 'the same as in_process, with the weights of the student',
     'endpoint': "under api 'completions', log-probs of given tokens and a top "
                 "K of at most teacher.endpoint.max_logprobs, at temperature 1",
-    'stored': 'nothing'}
+    'stored': 'nothing',
+    'panel': 'what all of its members return; no top K and no entropies where '
+             'members are combined'}
 
 
 def lacking(kind: str, capabilities: Capabilities, wanted: Wanted) -> str:

@@ -7,6 +7,8 @@ student's vocabulary, which may return the log-probs of given tokens.
 """
 
 import dataclasses
+import functools
+import threading
 import time
 from collections import Counter
 from collections.abc import Hashable, Sequence
@@ -16,9 +18,11 @@ import numpy as np
 
 from zppo_jax import allowed
 from zppo_jax.algorithms.compression import CompressionConfig
+from zppo_jax.algorithms.privileged.hints import DEFAULT, HintConfig
 from zppo_jax.chat import images
 from zppo_jax.chat.segments import cut_delimiters
 from zppo_jax.chat.wording import Chat, Wording
+from zppo_jax.devices import hosts
 from zppo_jax.endpoints import client
 from zppo_jax.endpoints.client import TEXT, Call, Endpoint, Reply
 from zppo_jax.endpoints.replies import read_text
@@ -94,6 +98,15 @@ class Words:
     before, after = self.wording.compression
     return _message(before + self._words(trace) + after)
 
+  def hint(self, prompt: Prompt, trace: str) -> list[dict]:
+    """Messages that ask for a hint, with the question's pictures."""
+    question, w = prompt.question, self.wording
+    if w is None:
+      return _message(self._spelt(prompt), question.media)
+    before, between, after = w.hint_request
+    return _message(before + self._words(question.text) + between
+                    + self._words(trace) + after, question.media)
+
   def _spelt(self, prompt: Prompt) -> str:
     """A prompt as text, with the control strings of servers broken."""
     return control.broken(self.chat.codec.decode(prompt.tokens))
@@ -125,6 +138,33 @@ def call_stats(replies: Sequence[Reply], wanted: int) -> CallStats:
       error=next((r.error for r in reversed(replies) if r.error), ''))
 
 
+class _Busy:
+  """The seconds of each step in which some call is under way; calls of several
+  threads that overlap count once."""
+
+  def __init__(self):
+    self._lock = threading.Lock()
+    self._calls: Counter = Counter()
+    self._since: dict[Hashable, float] = {}
+
+  def begin(self, spent: dict[Hashable, float], step: Hashable) -> float:
+    """A call begins; the seconds that were spent before it."""
+    with self._lock:
+      now = time.monotonic()
+      if not self._calls[step]:
+        self._since[step] = now
+      self._calls[step] += 1
+      return spent.setdefault(step, 0.0) + now - self._since[step]
+
+  def end(self, spent: dict[Hashable, float], step: Hashable) -> None:
+    """A call has ended."""
+    with self._lock:
+      self._calls[step] -= 1
+      if not self._calls[step]:
+        del self._calls[step]
+        spent[step] += time.monotonic() - self._since.pop(step)
+
+
 @dataclasses.dataclass(frozen=True)
 class EndpointTeacher:
   """A teacher whose answers a server gives (see the module).
@@ -138,11 +178,14 @@ class EndpointTeacher:
     decoding: how answers are drawn.
     num_answers: G_T.
     compress: the cap and the temperature of summaries.
-    summary_extra: further fields of a request for a summary.
+    hints: those of hints.
+    summary_extra: further fields of a request for a summary or a hint.
     capabilities: what `connect` found out about the server.
     seed: the run's seed.
     form: how scores are asked for; None if there are none.
-    spent: step -> seconds that its calls took, for the budget.
+    spent: step -> seconds in which calls were under way, for the budget.
+    session: its connections, of which threads may share one; None opens new
+      ones for each call.
   """
   endpoint: Endpoint
   api: str
@@ -157,14 +200,21 @@ class EndpointTeacher:
   seed: int
   form: endpoint_scores.Form | None = None
   spent: dict[Hashable, float] = dataclasses.field(default_factory=dict)
+  hints: HintConfig = DEFAULT
+  session: client.Session | None = None
+  _busy: _Busy = dataclasses.field(default_factory=lambda: _Busy())
 
   def _ask(self, calls: Sequence[Call], step: Hashable) -> list[Reply]:
-    begun = time.monotonic()
-    before = self.spent.setdefault(step, 0.0)
-    replies = client.ask_all(self.endpoint, calls,
-                             max(0.0, self.budget_s - before))
-    self.spent[step] = before + time.monotonic() - begun
-    return replies
+    """The replies to calls. Each of several processes asks for its own rows,
+    and all get all replies (docs/hosts.md)."""
+    ask_all = (functools.partial(client.ask_all, self.endpoint)
+               if self.session is None else self.session.ask_all)
+    left = max(0.0, self.budget_s - self._busy.begin(self.spent, step))
+    try:
+      return hosts.shared(lambda some: ask_all(some, left), calls,
+                          'the teacher')
+    finally:
+      self._busy.end(self.spent, step)
 
   def _call(self, prompt: Prompt, messages: list[dict], step: int,
             decoding: Decoding, wanted: int, extra=()) -> Call:
@@ -182,12 +232,12 @@ class EndpointTeacher:
     return Call(TEXT, {'prompt': list(prompt.tokens), **body}, wanted,
                 read_text)
 
-  def _rollouts(self, prompts: Sequence[Prompt],
-                replies: Sequence[Reply]) -> list[tuple[Rollout, ...]]:
+  def _rollouts(self, prompts: Sequence[Prompt], replies: Sequence[Reply],
+                grader: Grader | None = None) -> list[tuple[Rollout, ...]]:
     texts = [[(c.text, StopReason.END if c.complete else StopReason.LENGTH)
               for c in reply.results] for reply in replies]
     return collect.from_texts([p.question for p in prompts], texts,
-                              self.words.chat, self.grader)
+                              self.words.chat, grader or self.grader)
 
   def answer(self, prompts: Sequence[Prompt], step: int) -> Answers:
     """At most G_T answers per question, within what is left of the budget."""
@@ -208,6 +258,18 @@ class EndpointTeacher:
                    self.summary_extra)
         for p, t in zip(prompts, traces, strict=True)], step)
     rollouts = self._rollouts(prompts, replies)
+    return Summaries(rollouts=tuple(next(iter(r), None) for r in rollouts),
+                     calls=call_stats(replies, 1))
+
+  def hint(self, prompts: Sequence[Prompt], traces: Sequence[str],
+           step: int) -> Summaries:
+    """At most one hint per question, within what is left of the budget."""
+    decoding = Decoding(self.hints.cap + 1, self.hints.temperature)
+    replies = self._ask([
+        self._call(p, self.words.hint(p, t), step, decoding, 1,
+                   self.summary_extra)
+        for p, t in zip(prompts, traces, strict=True)], step)
+    rollouts = self._rollouts(prompts, replies, collect.UNGRADED)
     return Summaries(rollouts=tuple(next(iter(r), None) for r in rollouts),
                      calls=call_stats(replies, 1))
 
@@ -245,7 +307,8 @@ class EndpointTeacher:
 
 def connect(config, *, chat: Chat, words: Wording | None, grader: Grader,
             decoding: Decoding, num_answers: int, compress: CompressionConfig,
-            max_prompt: int, seed: int) -> EndpointTeacher:
+            max_prompt: int, seed: int, hints: HintConfig = DEFAULT
+            ) -> EndpointTeacher:
   """The teacher of `config.teacher.endpoint`; requests find out what it can do.
 
   Args:
@@ -254,7 +317,7 @@ def connect(config, *, chat: Chat, words: Wording | None, grader: Grader,
       client.Endpoint.
     chat: the student's chat.
     words: as `Words.wording`.
-    grader, decoding, num_answers, compress, seed: as EndpointTeacher.
+    grader, decoding, num_answers, compress, seed, hints: as EndpointTeacher.
     max_prompt: the longest prompt, in tokens of the student's vocabulary.
 
   Raises:
@@ -277,21 +340,22 @@ def connect(config, *, chat: Chat, words: Wording | None, grader: Grader,
     allowed.number(f'teacher.endpoint.{name}', value, '>= 1', whole=True)
   allowed.number('teacher.endpoint.budget_s', budget_s, '> 0')
   of = Endpoint(**fields)
-  names = client.served(of, budget_s)
+  names = hosts.from_first(lambda: client.served(of, budget_s), 'the teacher')
   if of.model not in names:
     raise ValueError(f'teacher.endpoint.model is {of.model!r}; {of.url} '
                      f'serves {client.listed(names, of.key())}')
   teacher = EndpointTeacher(
-      endpoint=of, api=api, budget_s=budget_s,
+      endpoint=client.share_of(of), api=api, budget_s=budget_s,
       words=Words(wording=words, chat=chat), grader=grader, decoding=decoding,
       num_answers=num_answers, compress=compress, summary_extra=summary_extra,
       capabilities=Capabilities(
           max_compression_prompt=max_prompt, scores=False,
-          pictures=api == 'chat', clips=False, repeatable=False), seed=seed)
+          pictures=api == 'chat', clips=False, repeatable=False), seed=seed,
+      hints=hints)
   if api == 'completions':
-    found = endpoint_scores.find(
+    found = hosts.from_first(lambda: endpoint_scores.find(
         of, chat, kind=scores, max_top=max_logprobs, entries=score_entries,
-        budget_s=budget_s)
+        budget_s=budget_s), 'the scores of the teacher')
     if found.why:
       print(f'teacher.endpoint: {of.url} returns '
             + (f'scores with a top K of at most {found.top}' if found.form
@@ -303,8 +367,8 @@ def connect(config, *, chat: Chat, words: Wording | None, grader: Grader,
   prompt = Prompt(
       question=Question(id='check', text='1', answer='', split=''),
       kind=PromptKind.PLAIN, tokens=chat.plain('1').tokens)
-  (reply,) = client.ask_all(of, [teacher._call(
-      prompt, _message('1'), 0, Decoding(1), 1)], budget_s)
+  (reply,) = hosts.from_first(lambda: client.ask_all(of, [teacher._call(
+      prompt, _message('1'), 0, Decoding(1), 1)], budget_s), 'the teacher')
   if reply.cause is not None:
     raise client.EndpointError(
         reply.cause, f'{of.url}: {reply.error or Cause(reply.cause).name}')

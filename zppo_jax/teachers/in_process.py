@@ -1,4 +1,4 @@
-"""A teacher that runs on the same mesh as the student."""
+"""A teacher that runs on the devices of the student, in turns with it."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -12,6 +12,7 @@ from zppo_jax.learner import scoring
 from zppo_jax.records import (
   Answers,
   CallStats,
+  Group,
   Prompt,
   Purpose,
   Scores,
@@ -25,12 +26,16 @@ from zppo_jax.teachers import PLAIN, Capabilities, check
 
 @dataclasses.dataclass(frozen=True)
 class InProcessTeacher:
-  """A frozen model with two samplers of one engine, and a scorer.
+  """A frozen model with samplers of one engine, and a scorer.
 
   Attributes:
-    params: the teacher's weights, in the rollout sharding.
+    params: the teacher's weights, in the rollout sharding of its mesh.
+    make_room: is called before the devices work for the teacher; it frees what
+      the student's idle engine holds.
     answers: the sampler of G_T rollouts per question.
     summaries: the sampler of one summary per trace, cut at the compression cap.
+    hints: the sampler of one hint per question, cut at the cap of hints, which
+      are not graded.
     score_fn: Form -> its program (scoring.compile_describer), always the same.
     vocab: the ids that mean something to it; rows of its head beyond them are
       padding.
@@ -39,8 +44,10 @@ class InProcessTeacher:
     seed: the run's seed.
   """
   params: Any
+  make_room: Callable[[], Any]
   answers: collect.Sampler
   summaries: collect.Sampler
+  hints: collect.Sampler
   score_fn: Callable[[scoring.Form], Callable]
   vocab: int
   row_buckets: tuple[int, ...]
@@ -57,9 +64,7 @@ class InProcessTeacher:
 
   def answer(self, prompts: Sequence[Prompt], step: int) -> Answers:
     """Graded rollouts, whose draws are keyed by (question, step)."""
-    groups = collect.collect(self.answers, self.params, prompts,
-                              seed=self.seed, step=step,
-                              purpose=Purpose.TEACHER)
+    groups = self._drawn(self.answers, prompts, step, Purpose.TEACHER)
     wanted = len(prompts) * self.answers.num_rollouts
     return Answers(groups=tuple(groups), calls=CallStats(answers=wanted))
 
@@ -67,11 +72,26 @@ class InProcessTeacher:
                 step: int) -> Summaries:
     """One summary per prompt."""
     del traces  # the prompts hold them
-    groups = collect.collect(self.summaries, self.params, prompts,
-                              seed=self.seed, step=step,
-                              purpose=Purpose.COMPRESSION)
+    groups = self._drawn(self.summaries, prompts, step, Purpose.COMPRESSION)
     return Summaries(rollouts=tuple(g.rollouts[0] for g in groups),
                      calls=CallStats(answers=len(prompts)))
+
+  def hint(self, prompts: Sequence[Prompt], traces: Sequence[str],
+           step: int) -> Summaries:
+    """One hint per prompt."""
+    del traces  # the prompts hold them
+    groups = self._drawn(self.hints, prompts, step, Purpose.HINTS)
+    return Summaries(rollouts=tuple(g.rollouts[0] for g in groups),
+                     calls=CallStats(answers=len(prompts)))
+
+  def _drawn(self, sampler: collect.Sampler, prompts: Sequence[Prompt],
+             step: int, purpose: Purpose) -> list[Group]:
+    """Graded groups; the caches of student and teacher never exist at once."""
+    self.make_room()
+    groups = collect.collect(sampler, self.params, prompts, seed=self.seed,
+                             step=step, purpose=purpose)
+    sampler.engine.release()
+    return groups
 
   def score(self, sequences: Sequence[TokenSequence], wanted: Wanted = PLAIN,
             step: int | None = None) -> Scores:
@@ -93,6 +113,7 @@ class InProcessTeacher:
           allowed.number(f'the {which} of the ids to score', int(bound),
                          f'[-1, {self.vocab})',
                          note=', the ids of the vocabulary, or -1 for none')
+    self.make_room()
     programs = self.answers.engine.programs
     results = scoring.by_row(
         self.score_fn(scoring.Form(
@@ -101,7 +122,8 @@ class InProcessTeacher:
         self.params, sequences, mesh=programs.mesh,
         max_tokens=self.micro_tokens, buckets=self.row_buckets,
         patch_buckets=programs.shapes.patches,
-        num_axes=programs.model.num_axes, given=wanted.ids)
+        num_axes=programs.model.num_axes, given=wanted.ids,
+        between=self.answers.between)
     found = [jax.tree.map(lambda x, s=s: x[len(s.prompt):], result)
              for s, result in zip(sequences, results, strict=True)]
     field = lambda name, is_wanted: tuple(

@@ -9,10 +9,11 @@ because a repeated step requests them again.
 import dataclasses
 import os
 import pathlib
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 
 from zppo_jax.chat.wording import Chat
-from zppo_jax.devices import disk
+from zppo_jax.devices import disk, hosts
 from zppo_jax.endpoints.replies import mended
 from zppo_jax.records import (
   Answers,
@@ -32,7 +33,7 @@ from zppo_jax.rollout import collect
 from zppo_jax.teachers import PLAIN, Capabilities, Teacher, check
 from zppo_jax.teachers.score_journal import ScoreJournal
 
-ANSWER, SUMMARY = 'answer', 'summary'
+ANSWER, SUMMARY, HINT = 'answer', 'summary', 'hint'
 
 
 def _row(line: bytes):
@@ -97,6 +98,7 @@ class CachedTeacher:
   known: dict
   scores: ScoreJournal
   kind: str
+  _lock: threading.Lock = dataclasses.field(default_factory=threading.Lock)
 
   @classmethod
   def open(cls, teacher: Teacher, path, chat: Chat, grader: Grader, *,
@@ -111,8 +113,9 @@ class CachedTeacher:
       ValueError: for a whole line of a file that is none of its own.
     """
     path = pathlib.Path(path)
+    known = hosts.from_first(lambda: _read(path), 'the journal of the teacher')
     return cls(
-        teacher=teacher, path=path, chat=chat, grader=grader, known=_read(path),
+        teacher=teacher, path=path, chat=chat, grader=grader, known=known,
         scores=ScoreJournal.open(path.with_name(f'{path.stem}_scores.jsonl'),
                                  name), kind=kind)
 
@@ -124,7 +127,9 @@ class CachedTeacher:
     texts = self.known.get((step, what, question.id))
     if texts is None:
       return None
-    return collect.from_texts([question], [texts], self.chat, self.grader)[0]
+    return collect.from_texts(
+        [question], [texts], self.chat,
+        collect.UNGRADED if what == HINT else self.grader)[0]
 
   def _record(self, step: int, what: str,
               answered: Sequence[tuple[Prompt, Sequence[Rollout]]]) -> None:
@@ -132,8 +137,9 @@ class CachedTeacher:
         'step': step, 'what': what, 'id': prompt.question.id,
         'texts': [[r.text, r.stop.name.lower()] for r in rollouts]})
         for prompt, rollouts in answered if rollouts]
-    if lines:
-      disk.append(self.path, ''.join(lines))
+    if lines and hosts.first():
+      with self._lock:
+        disk.append(self.path, ''.join(lines))
 
   def answer(self, prompts: Sequence[Prompt], step: int) -> Answers:
     """The recorded answers, and new ones of the teacher for the rest."""
@@ -154,14 +160,25 @@ class CachedTeacher:
   def summarise(self, prompts: Sequence[Prompt], traces: Sequence[str],
                 step: int) -> Summaries:
     """The recorded summaries, and new ones of the teacher for the rest."""
-    recorded = [self._recall(step, SUMMARY, p.question) for p in prompts]
+    return self._single(SUMMARY, self.teacher.summarise, prompts, traces, step)
+
+  def hint(self, prompts: Sequence[Prompt], traces: Sequence[str],
+           step: int) -> Summaries:
+    """The recorded hints, and new ones of the teacher for the rest."""
+    return self._single(HINT, self.teacher.hint, prompts, traces, step)
+
+  def _single(self, what: str, ask: Callable[..., Summaries],
+              prompts: Sequence[Prompt], traces: Sequence[str],
+              step: int) -> Summaries:
+    """Texts of which there is one per prompt."""
+    recorded = [self._recall(step, what, p.question) for p in prompts]
     missing = [i for i, rollouts in enumerate(recorded) if rollouts is None]
     summaries = [rollouts[0] if rollouts else None for rollouts in recorded]
     calls = CallStats()
     if missing:
-      new, calls = self.teacher.summarise(
-          [prompts[i] for i in missing], [traces[i] for i in missing], step)
-      self._record(step, SUMMARY, [
+      new, calls = ask([prompts[i] for i in missing],
+                       [traces[i] for i in missing], step)
+      self._record(step, what, [
           (prompts[i], () if r is None else (r,))
           for i, r in zip(missing, new, strict=True)])
       for i, rollout in zip(missing, new, strict=True):

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from zppo_jax.devices import disk
+from zppo_jax.devices import disk, hosts
 from zppo_jax.records import CallStats, Scores, TokenSequence, Wanted
 
 # The fields of Scores with an entry per sequence -> (type, number of axes).
@@ -92,13 +92,21 @@ class ScoreJournal:
   def open(cls, path, teacher: str) -> 'ScoreJournal':
     """The journal at a path; a last line that a kill tore is cut off.
 
+    Of several processes the first reads and writes the file, and tells the
+    others what it holds.
+
     Raises:
       ValueError: for a whole line that is no score, because no kill leaves one.
     """
-    journal, offset = cls(pathlib.Path(path), teacher, {}), 0
-    if not journal.path.exists():
+    return hosts.from_first(lambda: cls._read(pathlib.Path(path), teacher),
+                            'the journal of scores')
+
+  @classmethod
+  def _read(cls, path: pathlib.Path, teacher: str) -> 'ScoreJournal':
+    journal, offset = cls(path, teacher, {}), 0
+    if not path.exists():
       return journal
-    with journal.path.open('rb') as f:
+    with path.open('rb') as f:
       for number, line in enumerate(f, 1):
         if not line.endswith(b'\n'):
           os.truncate(path, offset)
@@ -129,24 +137,33 @@ class ScoreJournal:
 
   def record(self, keys: Sequence[str], scores: Scores) -> None:
     """Adds the scores that came to the file."""
+    self.places.update(hosts.from_first(
+        lambda: self._write(keys, scores), 'the journal of scores'))
+
+  def _write(self, keys: Sequence[str],
+             scores: Scores) -> dict[str, tuple[int, int]]:
+    """Adds scores to the file; returns their places in it."""
     offset = self.path.stat().st_size if self.path.exists() else 0
-    lines = []
+    lines, places = [], {}
     for i, key in enumerate(keys):
       if scores.logps[i] is None:
         continue
       line = _line(key, {
           name: getattr(scores, name)[i] for name in _FIELDS
           if len(getattr(scores, name))})
-      self.places[key] = offset, len(line)
+      places[key] = offset, len(line)
       offset += len(line)
       lines.append(line)
     if lines:
       disk.append(self.path, ''.join(lines))
+    return places
 
   def scores(self, keys: Sequence[str], wanted: Wanted,
              calls: CallStats) -> Scores:
     """The recorded scores of sequences; None for those without."""
-    entries = [self.recall(key) if key in self.places else None for key in keys]
+    entries = hosts.from_first(lambda: [
+        self.recall(key) if key in self.places else None for key in keys],
+        'the recorded scores')
     field = lambda name, is_wanted: tuple(
         None if entry is None else entry[name]
         for entry in entries) if is_wanted else ()

@@ -77,6 +77,12 @@ class StoredTeacher:
     del traces, step
     return Summaries(rollouts=(None,) * len(prompts), calls=CallStats())
 
+  def hint(self, prompts: Sequence[Prompt], traces: Sequence[str],
+           step: int) -> Summaries:
+    """No hint, because nobody writes one; Question.hint holds stored hints."""
+    del traces, step
+    return Summaries(rollouts=(None,) * len(prompts), calls=CallStats())
+
   def score(self, sequences: Sequence[TokenSequence], wanted: Wanted = PLAIN,
             step: int | None = None) -> Scores:
     """ValueError, because stored answers come without a model."""

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from zppo_jax.learner import layouts
 from zppo_jax.models import attention
 from zppo_jax.rollout.programs import Programs
-from zppo_jax.teachers.in_process import InProcessTeacher
+from zppo_jax.teachers import panel
 from zppo_jax.train.run import Run
 
 
@@ -32,7 +32,7 @@ def _of(model, mesh, what: str, rows: int, length: int,
   """The shapes of one program: the decoder's, and the tower's if there are
   patches."""
   c = model.config
-  heads = attention.heads_of(c)
+  heads = attention.heads_of(c, mesh)
   parts = [('decoder', what, length)]
   if patches:
     parts.append(('vision', f'{what}, vision', patches))
@@ -57,8 +57,8 @@ def of_run(run: Run) -> list[Use]:
   """All shapes of a run, each once."""
   model = run.sampler.engine.programs.model
   out = of_engine(run.sampler.engine.programs, 'student')
-  if isinstance(run.teacher, InProcessTeacher):
-    out += of_engine(run.teacher.answers.engine.programs, 'teacher')
+  for role, teacher in panel.in_process_of(run.teacher).items():
+    out += of_engine(teacher.answers.engine.programs, role)
   for s in layouts.shapes(run.layout):
     if not s.prompt:
       out += _of(model, run.mesh, 'training', s.units, s.length, s.patches)

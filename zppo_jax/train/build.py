@@ -6,7 +6,7 @@ All checks are made before anything is compiled; checks.py checks values.
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -20,6 +20,8 @@ from zppo_jax.algorithms import (
   reference,
   zppo,
 )
+from zppo_jax.algorithms.credit import targets as credit_targets
+from zppo_jax.algorithms.privileged.hints import DEFAULT, HintConfig
 from zppo_jax.arrays import (
   Hidden,
   MicroBatch,
@@ -37,13 +39,12 @@ from zppo_jax.devices import sharding
 from zppo_jax.endpoints import judge
 from zppo_jax.learner import layouts, optimizers, scoring, states, update
 from zppo_jax.objectives import advantages, importance, losses
-from zppo_jax.records import Decoding, Every, Question
+from zppo_jax.records import Decoding, Every
 from zppo_jax.rollout import collect, weight_sync
 from zppo_jax.rollout.build import make_engine
-from zppo_jax.runs import checkpoints, watch
+from zppo_jax.runs import alarms, checkpoints, watch
 from zppo_jax.teachers import PLAIN, Teacher, lacking
-from zppo_jax.teachers.in_process import InProcessTeacher
-from zppo_jax.teachers.stored import StoredTeacher
+from zppo_jax.teachers.panel import Panel
 from zppo_jax.train import (
   checks,
   guards,
@@ -51,8 +52,10 @@ from zppo_jax.train import (
   models as loading,
   teachers,
 )
+from zppo_jax.train.builders import distillation as parts_of
+from zppo_jax.train.builders.parts import Questions, Student
 from zppo_jax.train.run import Reference, Run
-from zppo_jax.verdicts.verifier import Verifier
+from zppo_jax.train.teaching import reading
 
 SCOPES = ('rollout_batch', 'minibatch')
 
@@ -79,22 +82,6 @@ def abstract_state(config, model, mesh) -> TrainState:
       model, tx, states.state_shardings(model, tx, mesh))
 
 
-class _Questions(NamedTuple):
-  """Questions and their grader, from the config's data, eval and judge."""
-  task: tasks.Task
-  source: QuestionLoader
-  splits: dict[str, tuple[Question, ...]]
-  verifier: Verifier
-
-
-class _Student(NamedTuple):
-  """The policy on its mesh: `loaded` holds its weights, `model` is the network
-  with the mesh's kernels."""
-  loaded: loading.Loaded
-  chat: Chat
-  model: models.Model
-
-
 class _Learner(NamedTuple):
   """What turns groups into gradients; its fields are fields of Run."""
   reshard_fn: Callable
@@ -114,9 +101,9 @@ def _penalty(c, method: methods.Method) -> reference.Penalty:
       none.
   """
   penalty = reference.Penalty(**c.algorithm.reference)
-  if penalty.on and not method.of_advantages:
+  if penalty.on and not method.of_advantages and 'policy' not in method.terms:
     takes = [name for name, row in methods.METHODS.items()
-             if row.of_advantages]
+             if row.of_advantages or 'policy' in row.terms]
     raise ValueError(
         f'algorithm.reference.kind is {penalty.kind!r}; method {c.method!r} is '
         'no policy objective of group advantages and takes none. Those that '
@@ -144,7 +131,7 @@ def _normaliser(c, method: methods.Method) -> str:
   return method.normaliser
 
 
-def _reference(c, penalty: reference.Penalty, student: _Student,
+def _reference(c, penalty: reference.Penalty, student: Student,
                mesh) -> Reference | None:
   """The frozen reference policy: student.weights, whatever a run resumes or
   forks from."""
@@ -168,7 +155,7 @@ def _rules(c) -> tuple[methods.Method, zppo.Rules]:
   rules = zppo.Rules(
       num_new=algo.num_new, tau=algo.tau, rho_replay=algo.rho_replay,
       rho_aug=algo.rho_aug, max_prompt=max(c.shapes.prompt_buckets),
-      seed=c.seed)
+      seed=c.seed, ties=algo.ties)
   if method.replay and algo.buffer_capacity < rules.num_replay:
     raise ValueError(
         f'algorithm.buffer_capacity is {algo.buffer_capacity}; a draw takes '
@@ -176,12 +163,21 @@ def _rules(c) -> tuple[methods.Method, zppo.Rules]:
   return method, rules
 
 
+def _hint(c, method: methods.Method) -> HintConfig:
+  """The section `hint`; its defaults for a method that shows no hints, which
+  does not read it."""
+  section = HintConfig(**c.hint)
+  return section.opened() if 'hint' in method.reformulations else DEFAULT
+
+
 def _correction(c) -> tuple[importance.Correction, bool]:
   """The importance correction, and whether the gap is measured where a method
   has the log-probs of sampler and trainer."""
   correct = importance.Correction(**c.algorithm.correction)
   weights = c.student.rollout_weights
-  allowed.known('student.rollout_weights', weights, weight_sync.WEIGHTS)
+  for who, form in (('student', weights),
+                    ('teacher', c.teacher.rollout_weights)):
+    allowed.one_of(f'{who}.rollout_weights', form, weight_sync.WEIGHTS)
   if weights == 'int8' and not correct.on:
     print("student.rollout_weights is 'int8': rollouts come from another "
           'policy than the trained one; algorithm.correction is recommended, '
@@ -189,7 +185,7 @@ def _correction(c) -> tuple[importance.Correction, bool]:
   return correct, correct.on or weights != 'same'
 
 
-def _questions(c, method: methods.Method) -> _Questions:
+def _questions(c, method: methods.Method) -> Questions:
   """Questions whose gold answers can be read, and their verifier."""
   task = tasks.get(c.data.task)
   allowed.one_of('data.fit', c.data.fit, prompt_lengths.ON_OVERLONG)
@@ -201,25 +197,29 @@ def _questions(c, method: methods.Method) -> _Questions:
   verifier = judge.verifier_of(c.judge, checks.golds(
       itertools.chain(words_of(source.pool), *splits.values()),
       c.guard.max_ungraded))
-  if method.reformulations and c.teacher.kind == 'stored':
+  hint = _hint(c, method)
+  if method.reformulations and c.teacher.kind == 'stored' and (
+      method.visited(hint)):
     checks.responses(words_of(source.pool))
-  if _stored_states(c, method):
+  if 'hint' in method.reformulations and hint.stored:
+    checks.stored_hints(c.method, words_of(source.pool), hint)
+  if parts_of.stored_states(c, method):
     checks.stored_states(c.method, words_of(source.pool))
-  return _Questions(task=tasks.graded_by(task, verifier), source=source,
+  return Questions(task=tasks.graded_by(task, verifier), source=source,
                     splits=splits, verifier=verifier)
 
 
-def _student(c, task: tasks.Task, mesh, day: Day) -> _Student:
-  loaded = loading.load_model(c.student, lambda like: loading.placed(
+def _student(c, task: tasks.Task, mesh, day: Day, load) -> Student:
+  loaded = load(c.student, lambda like: loading.placed(
       like, mesh, sharding.TRAIN_RULES), c.student.thinking, day)
   chat = loading.chat_of('student', loaded, c.data.task, task)
   model = models.on_mesh(loaded.model, mesh)
   loading.check_vocabulary('student', loaded, chat)
   loading.check_attention('student', loaded, mesh)
-  return _Student(loaded=loaded, chat=chat, model=model)
+  return Student(loaded=loaded, chat=chat, model=model)
 
 
-def _fitting(c, asked: _Questions, chat: Chat, most: int) -> _Questions:
+def _fitting(c, asked: Questions, chat: Chat, most: int) -> Questions:
   """The questions whose prompts fit the buckets.
 
   Args:
@@ -227,11 +227,33 @@ def _fitting(c, asked: _Questions, chat: Chat, most: int) -> _Questions:
   """
   room = (chat, most, c.shapes.patch_buckets)
   prompt_lengths.check(
-      (q for found in asked.splits.values() for q in found), *room)
+      [q for found in asked.splits.values() for q in found], *room)
   pool = prompt_lengths.without_overlong(asked.source.pool, c.data.fit, *room)
   source = dataclasses.replace(asked.source, pool=pool)
   source.check_steps(c.steps)
   return asked._replace(source=source)
+
+
+class Outside(NamedTuple):
+  """What a run takes from files, servers and the machine. A plan of a run
+  (zppo_jax/plan/) takes shapes instead.
+
+  Attributes:
+    devices: those of the mesh; None: all of this machine's.
+    questions: (config, method) -> Questions.
+    fitting: (config, questions, chat, most tokens of a prompt) -> those whose
+      prompts fit the buckets.
+    load: as models.load_model.
+    teachers: teacher.kind -> a function of teachers.TeacherContext.
+  """
+  devices: Sequence | None = None
+  questions: Callable[..., Questions] = _questions
+  fitting: Callable[..., Questions] = _fitting
+  load: Callable[..., loading.Loaded] = loading.load_model
+  teachers: Mapping[str, Callable] = teachers.TEACHERS
+
+
+OUTSIDE = Outside()
 
 
 def _decoding(c, max_tokens: int) -> Decoding:
@@ -240,7 +262,7 @@ def _decoding(c, max_tokens: int) -> Decoding:
                   top_p=algo.top_p, top_k=algo.top_k)
 
 
-def _sampler(c, rules: zppo.Rules, student: _Student, task: tasks.Task,
+def _sampler(c, rules: zppo.Rules, student: Student, task: tasks.Task,
              mesh) -> collect.Sampler:
   """The sampler that draws the groups of a step."""
   algo, shapes = c.algorithm, c.shapes
@@ -257,112 +279,30 @@ def _sampler(c, rules: zppo.Rules, student: _Student, task: tasks.Task,
       decoding=_decoding(c, algo.max_tokens), num_rollouts=algo.rollouts)
 
 
-def _teacher(c, method: methods.Method, mesh, student: _Student,
-             asked: _Questions,
-             compress: compression.CompressionConfig) -> Teacher:
-  kind = allowed.known('teacher.kind', c.teacher.kind, teachers.TEACHERS)
+def _teacher(c, method: methods.Method, mesh, student: Student,
+             sampler: collect.Sampler, asked: Questions,
+             compress: compression.CompressionConfig, hint: HintConfig,
+             outside: Outside) -> Teacher:
+  kind = allowed.known('teacher.kind', c.teacher.kind, outside.teachers)
+  if 'hint' in method.reformulations and not hint.stored:
+    checks.writes_hints(c, student.chat)
   teacher = kind(teachers.TeacherContext(
-      config=c, mesh=mesh, chat=student.chat,
+      config=c, mesh=mesh, make_room=sampler.engine.release,
+      chat=student.chat,
       words=BOXED if student.loaded.chat else None, task=asked.task,
-      compress=compress,
-      decoding=_decoding(c, c.algorithm.teacher_max_tokens)))
+      compress=compress, load=outside.load,
+      decoding=_decoding(c, c.algorithm.teacher_max_tokens),
+      hint=hint if 'hint' in method.reformulations else None,
+      student=student.loaded))
+  if isinstance(teacher, Panel):
+    pool = asked.source.pool
+    teacher.check_sources(pool.words() if isinstance(pool, Pool) else pool)
   checks.media(asked.source.pool, teacher.capabilities, c.teacher.kind)
   lacks = lacking(c.teacher.kind, teacher.capabilities, PLAIN)
   if method.teacher_scores and lacks:
     raise ValueError(f'method is {c.method!r}; it needs log-probs of given '
                      f'tokens. {lacks}')
   return teacher
-
-
-class _Distillation(NamedTuple):
-  """What a distillation row brings; its fields are fields of Run, but `frozen`:
-  name -> (model, params) of what runs inside the update."""
-  distil: distillation.Distil | None
-  reducer: str
-  stored_need: str
-  stored: StoredTeacher | None
-  student_ids_fn: Callable | None
-  frozen: dict
-
-
-def _stored_states(c, method: methods.Method) -> bool:
-  """Whether some step may train on answers that came with the questions."""
-  return method.states == 'stored' or (
-      method.states == 'mixed' and c.distil.other_states == 'stored')
-
-
-def _teachers_states(c, method: methods.Method) -> bool:
-  """Whether some step may train on fresh answers of the teacher."""
-  return method.states == 'teacher' or (
-      method.states == 'mixed' and c.distil.other_states == 'teacher')
-
-
-def _distillation(c, method: methods.Method,
-                  distil: distillation.Distil | None, student: _Student,
-                  teacher: Teacher | None, asked: _Questions,
-                  mesh) -> _Distillation:
-  """The parts of a distillation row, checked against its teacher.
-
-  Raises:
-    ValueError: for a teacher that cannot give what the row needs, naming it.
-  """
-  if distil is None:
-    return _Distillation(
-        distil=None, reducer=method.reducer, stored_need='', stored=None,
-        student_ids_fn=None, frozen={})
-  needs = method.needs_of(distil)
-  vocab = segments.true_vocabulary(student.chat.codec)
-  checks.needs(c, needs, distil, teacher)
-  if 'teacher_given' in needs and distil.top > vocab:
-    raise ValueError(f'distil.top is {distil.top}; the vocabulary has {vocab} '
-                     'ids')
-  hidden = 'teacher_hidden' in needs
-  if hidden:
-    _check_beside(student, teacher)
-  stored_need = next(iter(needs - {'teacher_hidden'}), '')
-  return _Distillation(
-      distil=distil, reducer=distil.reducer, stored_need=stored_need,
-      stored=StoredTeacher(
-          chat=student.chat, grader=asked.task.grader,
-          num_answers=c.algorithm.teacher_rollouts, seed=c.seed)
-      if _stored_states(c, method) else None,
-      student_ids_fn=_student_ids(c, student, mesh, vocab, distil.top)
-      if stored_need == 'teacher_given' else None,
-      frozen={'teacher': (teacher.answers.engine.programs.model,
-                          teacher.params)} if hidden else {})
-
-
-def _check_beside(student: _Student, teacher: InProcessTeacher) -> None:
-  """ValueError unless the teacher can run on the student's micro-batches."""
-  theirs = teacher.answers.engine.programs.model.num_axes
-  if theirs != student.model.num_axes:
-    raise ValueError(
-        f'teacher.weights have {theirs} rotary axes, student.weights '
-        f'{student.model.num_axes}; inside the update both read the same '
-        "positions. A stored form needs no such pass: distil.support = "
-        "'student', 'teacher' or 'sampled'")
-  ours = segments.true_vocabulary(student.chat.codec)
-  if teacher.vocab != ours:
-    raise ValueError(f"teacher.weights have a vocabulary of {teacher.vocab} "
-                     f'ids, student.weights of {ours}')
-
-
-def _student_ids(c, student: _Student, mesh, vocab: int, top: int) -> Callable:
-  """(rollout copy, sequences) -> int32 [R, K] of each, the likeliest ids."""
-  shapes, model = c.shapes, student.model
-  score_fn = scoring.compile_describer(
-      model=model, mesh=mesh, chunk=shapes.logprob_chunk, vocab=vocab,
-      form=scoring.Form(top=top))
-
-  def student_ids(params, sequences):
-    described = scoring.by_row(
-        score_fn, params, sequences, mesh=mesh, max_tokens=shapes.micro_tokens,
-        buckets=tuple(sorted(shapes.row_buckets)),
-        patch_buckets=tuple(shapes.patch_buckets), num_axes=model.num_axes)
-    return [of.top_id_BTK[len(s.prompt):]
-            for s, of in zip(sequences, described, strict=True)]
-
-  return student_ids
 
 
 def _example_output(frozen: dict, vocab: int) -> PolicyOutput:
@@ -376,7 +316,7 @@ def _example_output(frozen: dict, vocab: int) -> PolicyOutput:
 
 
 def _loss(c, method: methods.Method, correct: importance.Correction,
-          gap_measured: bool, of: _Distillation, vocab: int,
+          gap_measured: bool, of: parts_of.Distillation, vocab: int,
           penalty: reference.Penalty,
           example: dict[str, np.ndarray]) -> losses.Loss:
   """The method's loss with its correction.
@@ -414,9 +354,9 @@ def _loss(c, method: methods.Method, correct: importance.Correction,
   return loss
 
 
-def _learner(c, method: methods.Method, student: _Student, mesh, tx,
+def _learner(c, method: methods.Method, student: Student, mesh, tx,
              correct: importance.Correction, gap_measured: bool,
-             of: _Distillation, penalty: reference.Penalty,
+             of: parts_of.Distillation, penalty: reference.Penalty,
              example: dict[str, np.ndarray]) -> _Learner:
   algo, shapes, model = c.algorithm, c.shapes, student.model
   vocab = segments.true_vocabulary(student.chat.codec)
@@ -425,8 +365,11 @@ def _learner(c, method: methods.Method, student: _Student, mesh, tx,
   counted = vocab if of.distil and 'sampler_logp' not in example else None
   responses = tuple(shapes.response_buckets) or (
       max(algo.max_tokens, algo.teacher_max_tokens)
-      if _teachers_states(c, method) else algo.max_tokens,)
-  shardings = states.state_shardings(model, tx, mesh)
+      if parts_of.teachers_states(c, method) else algo.max_tokens,)
+  moving = parts_of.moving(c) if method.teacher else None
+  shardings = states.state_shardings(
+      model, tx, mesh, moving is not None and moving.followed)
+  inside = moving is not None and 'teacher' in of.frozen
   own = algo.updates == 1 and method.old_logps
   loss_fn = functools.partial(
       update.policy_loss, model=model, temperature=algo.temperature,
@@ -434,6 +377,7 @@ def _learner(c, method: methods.Method, student: _Student, mesh, tx,
       loss=_loss(c, method, correct, gap_measured, of, vocab, penalty,
                  example),
       frozen={name: model for name, (model, _) in of.frozen.items()},
+      lessons=() if of.context is None else ('teacher',),
       reducer=of.reducer, longest=max(responses),
       old_logps=update.own_old_logps if own else update.recorded_old_logps)
   return _Learner(
@@ -448,8 +392,11 @@ def _learner(c, method: methods.Method, student: _Student, mesh, tx,
           eps=algo.advantage_eps),
       update_fn=update.compile_update(
           loss_fn=loss_fn, tx=tx, mesh=mesh, shardings=shardings,
-          frozen={name: params for name, (_, params) in of.frozen.items()},
-          scheduled=of.distil is not None and of.distil.coefficient.moves),
+          frozen={name: params for name, (_, params) in of.frozen.items()
+                  if not (inside and name == 'teacher')},
+          own=moving.beside if inside else None,
+          follow=None if moving is None else moving.follow,
+          scheduled=of.distil is not None and of.distil.moves),
       init_state=functools.partial(
           states.new_state, student.loaded.params, tx, shardings),
       abstract_state=states.abstract_state(model, tx, shardings),
@@ -460,7 +407,8 @@ def _learner(c, method: methods.Method, student: _Student, mesh, tx,
           prompt_buckets=tuple(shapes.prompt_buckets),
           response_buckets=responses,
           patch_buckets=tuple(shapes.patch_buckets),
-          num_axes=model.num_axes))
+          num_axes=model.num_axes, lessons=reading.table(
+              c, of.distil, of.context, of.stored_need)))
 
 
 def _check_room(c) -> None:
@@ -472,12 +420,14 @@ def _check_room(c) -> None:
         f'prompt bucket and algorithm.max_tokens need {longest}')
 
 
-def build(config, day: Day | None = None) -> Run:
+def build(config, day: Day | None = None,
+          outside: Outside = OUTSIDE) -> Run:
   """Checks a config and builds the run; nothing is compiled yet.
 
   Args:
     config: the run's config.
     day: the date in its prompts; None: the config's date, else today.
+    outside: where questions, weights and devices come from.
 
   Raises:
     KeyError: for an unknown name; the message lists the known ones.
@@ -488,7 +438,7 @@ def build(config, day: Day | None = None) -> Run:
   method, rules = _rules(c)
   penalty = _penalty(c, method)
   method = dataclasses.replace(method, normaliser=_normaliser(c, method))
-  if penalty.on:
+  if penalty.on and not method.terms:
     method = dataclasses.replace(method, targets=functools.partial(
         reference.with_all_graded, make=method.targets))
   distil = (distillation.settings(c.method, method.pinned, c)
@@ -499,30 +449,40 @@ def build(config, day: Day | None = None) -> Run:
   tx, rate = optimizer(c)
   vain = watch.Limits(
       max_idle=c.guard.max_idle, min_answered=c.teacher.min_answered,
-      window=c.teacher.window)
-  asked = _questions(c, method)
-  mesh = sharding.make_mesh(sharding.MeshConfig(**c.mesh))
+      window=c.teacher.window,
+      alarms=alarms.read('guard.alarms', c.guard.alarms))
+  asked = outside.questions(c, method)
+  mesh = sharding.make_mesh(sharding.MeshConfig(**c.mesh), outside.devices)
   checks.slots(c, mesh)
   _check_room(c)
-  if _teachers_states(c, method):
+  if parts_of.teachers_states(c, method):
     checks.teacher_rows(c)
-  student = _student(c, asked.task, mesh, day or dates.choose(c))
-  asked = _fitting(c, asked, student.chat, rules.max_prompt)
+  student = _student(c, asked.task, mesh, day or dates.choose(c), outside.load)
+  asked = outside.fitting(c, asked, student.chat, rules.max_prompt)
   sampler = _sampler(c, rules, student, asked.task, mesh)
-  teacher = (_teacher(c, method, mesh, student, asked, compress)
-             if method.teacher or _teachers_states(c, method) else None)
-  of = _distillation(c, method, distil, student, teacher, asked, mesh)
+  hint = _hint(c, method)
+  teacher = (
+      _teacher(c, method, mesh, student, sampler, asked, compress, hint,
+               outside)
+      if method.asked(hint) or parts_of.teachers_states(c, method) else None)
+  of = parts_of.distillation_of(
+      c, method, distil, student, teacher, asked, mesh)
   frozen = _reference(c, penalty, student, mesh)
   if frozen is not None and not penalty.sampled:
     of = of._replace(frozen={reference.MODEL: (student.model, frozen.params)})
+  credit, own_scores = parts_of.credit_of(c, method, of, teacher, student, mesh)
+  if credit is not None:
+    method = dataclasses.replace(method, targets=functools.partial(
+        credit_targets.two_terms, credit=credit, all_graded=penalty.on))
   example = minibatches.example_targets(
       method, algo.updates, of.distil, of.stored_need,
-      teacher is not None and teacher.capabilities.entropy, penalty)
+      teacher is not None and teacher.capabilities.entropy, penalty,
+      of.context is not None)
   if not correct.on:
     gap_measured &= method.old_logps and 'sampler_logp' in example
   return Run(
       steps=c.steps, seed=c.seed, rules=rules, method=method,
-      compress=compress, num_updates=algo.updates,
+      compress=compress, hint=hint, num_updates=algo.updates,
       advantage_scope=algo.advantage_scope, correction=correct,
       gap_measured=gap_measured, source=asked.source, splits=asked.splits,
       eval_every=c.eval.every, probe=Every('probe', **c.probe),
@@ -538,6 +498,9 @@ def build(config, day: Day | None = None) -> Run:
       rate=rate, buffer_capacity=algo.buffer_capacity,
       num_rollouts=algo.rollouts, distil=of.distil, reducer=of.reducer,
       stored_need=of.stored_need, stored=of.stored,
-      student_ids_fn=of.student_ids_fn, reference=frozen,
+      student_ids_fn=of.student_ids_fn, reference=frozen, credit=credit,
+      own_scores=own_scores, context=of.context,
+      own=parts_of.own_of(c, method, student, mesh, of.stored_need)
+      if teacher else None,
       **_learner(c, method, student, mesh, tx, correct, gap_measured, of,
                  penalty, example)._asdict())

@@ -7,6 +7,8 @@ import math
 
 from zppo_jax import allowed
 from zppo_jax.algorithms import distillation
+from zppo_jax.algorithms.privileged.hints import HintConfig
+from zppo_jax.chat.wording import Chat
 from zppo_jax.devices import sharding
 from zppo_jax.learner import layouts
 from zppo_jax.records import Picture
@@ -72,8 +74,9 @@ def numbers(c) -> None:
                        'least one size, each >= 1')
 
 
-def slots(c, mesh) -> None:
-  """ValueError for slots that whole groups do not fill on every device."""
+def slots(c, mesh, field: str = 'mesh') -> None:
+  """ValueError for slots that whole groups do not fill on every device of a
+  mesh, whose field in the config is `field`."""
   slots, algo = c.shapes.slots, c.algorithm
   group = math.lcm(algo.rollouts, algo.teacher_rollouts)
   shards = sharding.batch_shards(mesh)
@@ -82,7 +85,8 @@ def slots(c, mesh) -> None:
     raise ValueError(
         f'shapes.slots is {slots}; it must be None, at most {group * shards} '
         f'(it then counts as {group * shards}) or a multiple of '
-        f'{group * shards}: {shards} data device(s) (mesh.data x mesh.fsdp) '
+        f'{group * shards}: {shards} data device(s) ({field}.data x '
+        f'{field}.fsdp) '
         f'times {group} slots, in which groups of algorithm.rollouts = '
         f'{algo.rollouts} and of algorithm.teacher_rollouts = '
         f'{algo.teacher_rollouts} both come out even')
@@ -95,6 +99,29 @@ def responses(questions) -> None:
         "teacher.kind is 'stored'; no question of data.pool carries a "
         'response. It needs a column of them (docs/teachers.md), or another '
         'kind: in_process, endpoint')
+
+
+def stored_hints(method: str, questions, hint: HintConfig) -> None:
+  """ValueError unless some question has a hint."""
+  if not any(hint.of(q) for q in questions):
+    raise ValueError(
+        f"method is {method!r}, hint.source is 'stored'; no question of "
+        'data.pool has a hint. It needs a column of them (columns.hint, '
+        'docs/data.md), a file of them (hint.material, `zppo hints`), or '
+        "hint.source = 'teacher'")
+
+
+def writes_hints(c, chat: Chat) -> None:
+  """ValueError unless the teacher writes hints and the chat can ask for one."""
+  why = ''
+  if c.teacher.kind == 'stored':
+    why = "a teacher of kind 'stored' writes none"
+  elif not chat.wording.hint_request:
+    why = f'the chat of the task {c.data.task!r} has no words that ask for one'
+  if why:
+    raise ValueError(
+        f"method is {c.method!r}, hint.source is 'teacher'; {why}. Hints that "
+        "come with the questions need no writer: hint.source = 'stored'")
 
 
 def stored_states(method: str, questions) -> None:
@@ -140,9 +167,9 @@ def needs(c, wanted: frozenset[str], distil: distillation.Distil,
     if need == 'teacher_hidden':
       if not isinstance(teacher, InProcessTeacher):
         raise ValueError(
-            f"{asked}teacher.kind is {c.teacher.kind!r}, only 'in_process' has "
-            "them. With log-probs, distil.support = 'student', 'teacher' or "
-            "'sampled' may do")
+            f"{asked}teacher.kind is {c.teacher.kind!r}, only 'in_process' and "
+            "'own' have them. With log-probs, distil.support = 'student', "
+            "'teacher' or 'sampled' may do")
       continue
     lacks = lacking(c.teacher.kind, teacher.capabilities, distillation.wanted(
         distil, need, ids=ANY_IDS))

@@ -47,7 +47,9 @@ def accuracy(sampler: collect.Sampler, params,
 def of_state(run: Run, state: TrainState) -> dict[str, float]:
   """Greedy accuracy of a state's policy on the run's splits, by split."""
   params = run.reshard_fn(state.params)
-  return accuracy(run.greedy, params, run.splits, run.seed)
+  found = accuracy(run.greedy, params, run.splits, run.seed)
+  run.greedy.engine.release()
+  return found
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,17 +14,23 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-import jax
-
-from zppo_jax.chat import dates
+from zppo_jax.chat import dates, hub_chat
 from zppo_jax.data import digest
 from zppo_jax.data.pool import Pool
-from zppo_jax.devices import sharding
+from zppo_jax.devices import disk, hosts, sharding
+from zppo_jax.devices.notice import Notice, Noticed
+from zppo_jax.endpoints import client
+from zppo_jax.rollout import journal as rollouts
+from zppo_jax.rollout.journal import RolloutJournal
 from zppo_jax.runs import console, lock, watch, workdir
 from zppo_jax.runs.checkpoints import Checkpoints
 from zppo_jax.runs.totals import History
 from zppo_jax.runs.workdir import Workdir
 from zppo_jax.runs.writers import Writer, open_writers
+from zppo_jax.teachers import panel
+from zppo_jax.teachers.ahead import AheadTeacher
+from zppo_jax.teachers.endpoint import EndpointTeacher
+from zppo_jax.teachers.in_process import InProcessTeacher
 from zppo_jax.teachers.journal import CachedTeacher
 from zppo_jax.train import attention_kernels, evaluate, guards, resume
 from zppo_jax.train.build import build
@@ -34,27 +40,28 @@ from zppo_jax.train.run import Procedure, Run
 from zppo_jax.train.step import Outcome, metrics_row, sample_rows, train_step
 from zppo_jax.verdicts import verifier
 
+# Seconds after which a directory that one host made must show on all.
+_SEEN_S = 60.0
+
 
 @contextlib.contextmanager
-def catch_signals():
-  """Collects the numbers of SIGINT and SIGTERM in the list that it yields.
+def catch_signals(notice: Notice):
+  """Notes the number of a SIGINT or SIGTERM, while the context lasts.
 
   A second signal raises KeyboardInterrupt at once. In a thread other than the
-  main one the list stays empty, because Python delivers signals to that alone.
+  main one nothing is noted, because Python delivers signals to that alone.
   """
-  numbers: list[int] = []
-
   def handle(number, frame):
     del frame
-    if numbers:
+    if notice.number:
       raise KeyboardInterrupt
-    numbers.append(number)
+    notice.number = number
 
   of_main = threading.current_thread() is threading.main_thread()
   kinds = (signal.SIGINT, signal.SIGTERM) if of_main else ()
   before = [signal.signal(kind, handle) for kind in kinds]
   try:
-    yield numbers
+    yield
   finally:
     for kind, handler in zip(kinds, before, strict=True):
       signal.signal(kind, handler)
@@ -91,17 +98,50 @@ def stop_diverged(out: Workdir, outcome, why: str) -> None:
       'no checkpoint holds this update')
 
 
+def _kept(run: Run, config, out: Workdir) -> Run:
+  """The run whose samplers keep what they draw, and stop for a notice."""
+  journal = None
+  if run.checkpoint.journal:
+    journal = RolloutJournal(
+        out.path / rollouts.FOLDER, disk.digest(
+            [workdir.identity(config), hub_chat.record(run.chat)]), out.note)
+  run.notice.heeded = journal is not None
+  # Verdicts of several processes come from one call of all of them.
+  overlapped = config.overlap and hosts.count() == 1
+  heeding = lambda sampler, journal: dataclasses.replace(
+      sampler, journal=journal, between=run.notice.check,
+      overlapped=overlapped)
+  def of_teacher(teacher: InProcessTeacher) -> InProcessTeacher:
+    return dataclasses.replace(
+        teacher, answers=heeding(teacher.answers, journal),
+        summaries=heeding(teacher.summaries, journal),
+        hints=heeding(teacher.hints, journal))
+  return dataclasses.replace(
+      run, journal=journal, sampler=heeding(run.sampler, journal),
+      greedy=heeding(run.greedy, None),
+      teacher=panel.with_in_process(run.teacher, of_teacher))
+
+
 def _with_journals(run: Run, config, out: Workdir, add, say) -> Run:
   """The run with the journals of its directory, which `add` closes. If its
   teacher may answer differently a second time, a journal on disk keeps the
   answers."""
+  run = _kept(run, config, out)
   if run.teacher is not None and not run.teacher.capabilities.repeatable:
-    teacher = config.teacher
-    run = dataclasses.replace(run, teacher=CachedTeacher.open(
-        run.teacher, out.path / 'teacher.jsonl', run.sampler.chat,
+    teacher, asked = config.teacher, run.teacher
+    if isinstance(asked, EndpointTeacher) and run.sampler.overlapped:
+      session = client.Session(asked.endpoint)
+      add(session.close)
+      asked = dataclasses.replace(asked, session=session)
+    cached = CachedTeacher.open(
+        asked, out.path / 'teacher.jsonl', run.sampler.chat,
         run.sampler.grader, kind=teacher.kind,
         name='/'.join((teacher.kind, teacher.endpoint.model,
-                       teacher.endpoint.scores))))
+                       teacher.endpoint.scores)))
+    run = dataclasses.replace(run, teacher=(
+        # A member of this process shares the devices with the student.
+        AheadTeacher(cached) if run.sampler.overlapped
+        and not panel.in_process_of(cached) else cached))
   journal = contextlib.ExitStack()
   add(journal.close)
   verdicts = journal.enter_context(
@@ -155,6 +195,7 @@ class Recorder:
     self._calls: collections.deque = collections.deque(
         maxlen=run.patience.window)
     self._watch = watch.Watch(run.vain)
+    self._saved: int | None = None  # steps in the checkpoint begun last
     self._since = time.perf_counter()
     self.seconds: dict[str, float] = {}
 
@@ -191,6 +232,8 @@ class Recorder:
     for name, seconds in self.seconds.items():
       row[name] = row.get(name, 0.0) + seconds
     self.seconds.clear()
+    # Rules that stop a run may read seconds, which no two processes share.
+    row = hosts.broadcast(row, 'the numbers of a step')
     for line in self._watch.see(row):
       self._say(line)
     since = time.perf_counter()
@@ -240,7 +283,20 @@ class Recorder:
     since = time.perf_counter()
     self.count_seconds()
     resume.save(store, self._run, at, self._out.written())
+    # The checkpoint before this one is on disk now.
+    self._forget(self._saved)
+    self._saved = at.step
     self.lap('checkpoint', since)
+
+  def finish(self, store: Checkpoints) -> None:
+    """Waits until the last checkpoint is on disk."""
+    store.wait()
+    self._forget(self._saved)
+
+  def _forget(self, step: int | None) -> None:
+    """Drops kept rollouts of the steps that a checkpoint holds."""
+    if self._run.journal is not None and step is not None:
+      self._run.journal.cut(step)
 
   def count_seconds(self) -> None:
     """Adds the time since the last call to the totals."""
@@ -254,7 +310,7 @@ def run_loop(run: Run, at: RunState, out: Workdir, store: Checkpoints,
   """Runs steps `at.step` to `run.steps`; records, evaluates and saves when due.
 
   Raises:
-    Interrupted: after a signal, once the step in progress is saved.
+    Interrupted: after a signal, once the state and what was drawn are saved.
     TeacherFailed: if too many answers or scores of the teacher are missing. The
       step is saved, and a resumed run starts counting anew.
     Idle: for more work in vain than guard.max_idle or teacher.min_answered
@@ -269,13 +325,31 @@ def run_loop(run: Run, at: RunState, out: Workdir, store: Checkpoints,
     error = recorder.record()
     if error is not None:
       recorder.save(store, at)  # the state before the step under way
-      store.wait()
+      recorder.finish(store)
       raise error
 
-  with catch_signals() as signals:
+  def interrupted(number: int, in_step: bool = False) -> Interrupted:
+    """The error that ends the run, once its last checkpoint is on disk."""
+    recorder.finish(store)
+    name = signal.Signals(number).name
+    steps = store.latest()
+    text = (f'{name}: saved after {steps or 0} of {run.steps} steps'
+            + (', and what was drawn since' if in_step and run.journal else ''))
+    out.note(text)
+    return Interrupted(f'{text}; the same command goes on from there', number)
+
+  with catch_signals(run.notice):
+    begun = at.step
+    if not at.evaluated:
+      at = recorder.evaluate(at)
     while at.step < run.steps:
       try:
         outcome = recorder.procedure.step(run, at, record_previous)
+      except Noticed as notice:
+        record_previous()
+        if at.step > begun and at.intact:
+          recorder.save(store, at)
+        raise interrupted(notice.number, in_step=True) from None
       except Exception:
         record_previous()  # it is complete, whatever failed in this step
         raise
@@ -285,26 +359,30 @@ def run_loop(run: Run, at: RunState, out: Workdir, store: Checkpoints,
       del outcome  # its batches live until it is recorded
       last = at.step == run.steps
       evaluates = last or (run.eval_every and at.step % run.eval_every == 0)
-      if not (evaluates or signals or run.checkpoint.due(at.step)):
+      number = run.notice.agreed()
+      if not (evaluates or number or run.checkpoint.due(at.step)):
         continue
       error = recorder.record()
       if evaluates:
-        at = recorder.evaluate(at)
+        try:
+          at = recorder.evaluate(at)
+        except Noticed as notice:
+          # Of the last step the summary needs the evaluation.
+          if not last:
+            recorder.save(store, dataclasses.replace(at, evaluated=False))
+          raise error or interrupted(notice.number, in_step=last) from None
       # A signal that comes later must not say that this step was saved.
-      number = signals[0] if signals else None
+      number = run.notice.agreed()
       if last or number or error or run.checkpoint.due(at.step):
         recorder.save(store, at)
       if error is not None:
-        store.wait()
+        recorder.finish(store)
         raise error
-      if number is not None:
-        store.wait()
-        name = signal.Signals(number).name
-        out.note(f'{name}: saved after {at.step} steps')
-        raise Interrupted(
-            f'{name}: saved after {at.step} of {run.steps} steps; the same '
-            'command goes on from there', number)
-  store.wait()
+      if number:
+        raise interrupted(number)
+  recorder.finish(store)
+  if run.journal is not None:
+    run.journal.cut()
   return at
 
 
@@ -339,10 +417,33 @@ class _Closing:
       raise first
 
 
+@contextlib.contextmanager
 def _alone(path: pathlib.Path):
-  """The lock of a directory, which one process of a run takes."""
-  return (lock.hold(path) if jax.process_index() == 0
-          else contextlib.nullcontext())
+  """The lock of a directory, which the first process of a run takes.
+
+  Raises:
+    Locked: on every process, if another run works there.
+    ValueError: if not all processes see the directory.
+  """
+  with contextlib.ExitStack() as held:
+    hosts.from_first(lambda: held.enter_context(
+        lock.hold(path, patient=hosts.count() > 1)), 'the lock')
+    _check_seen(path)
+    yield
+
+
+def _check_seen(path: pathlib.Path) -> None:
+  """ValueError unless every process sees the directory, with its lock."""
+  until = time.monotonic() + _SEEN_S
+  while not (seen := (path / lock.NAME).exists()) and time.monotonic() < until:
+    time.sleep(0.5)
+  blind = [i for i, sees in enumerate(hosts.gather(seen, 'the directory'))
+           if not sees]
+  if blind:
+    raise ValueError(
+        f'--workdir is {str(path)!r}, which process '
+        f'{", ".join(map(str, blind))} of {hosts.count()} does not see; a run '
+        'of several hosts needs a directory on a file system that all share')
 
 
 def main(config, path, fork_from=None, procedure: Procedure = RL) -> dict:
@@ -365,29 +466,39 @@ def main(config, path, fork_from=None, procedure: Procedure = RL) -> dict:
       directory or a checkpoint that does not fit; the message names it.
     OSError: for a file that cannot be written; the message names it.
   """
-  path = pathlib.Path(path)
-  complete = resume.complete_summary(path, config, fork_from)
+  path = disk.local('--workdir', path)
+  if fork_from is not None:
+    disk.local('--fork-from', fork_from)
+  completed = lambda: hosts.from_first(
+      lambda: resume.complete_summary(path, config, fork_from), 'the summary')
+  complete = completed()
   if complete is not None:
     return complete
   with contextlib.ExitStack() as alone:
     # An existing directory is locked before the build, which takes long. A
     # missing one is made later, so that a bad config leaves no directory.
-    if there := path.is_dir():
+    if there := hosts.broadcast(path.is_dir(), 'the directory'):
       alone.enter_context(_alone(path))
     # A fork keeps the date of the prompts that its policy and buffer come from.
-    day = dates.choose(config, path, fork_from)
+    day = hosts.from_first(lambda: dates.choose(config, path, fork_from),
+                           'the date')
     run = procedure.build(config, day)
     forked = (None if fork_from is None else resume.fork(
         run, config, fork_from, procedure.evaluate))
     if not there:
-      path.mkdir(parents=True, exist_ok=True)
+      hosts.from_first(lambda: path.mkdir(parents=True, exist_ok=True),
+                       'the directory')
       alone.enter_context(_alone(path))
       # Another process may have finished the run in the meantime.
-      complete = resume.complete_summary(path, config, fork_from)
+      complete = completed()
       if complete is not None:
         return complete
-    out = Workdir.open(path, config, None if forked is None else {
-        'path': str(fork_from), 'step': forked.step}, day.date.isoformat())
+    out = hosts.from_first(lambda: Workdir.open(
+        path, config, None if forked is None else {
+            'path': str(fork_from), 'step': forked.step},
+        day.date.isoformat()), 'the attempt')
+    if not hosts.first():
+      out = dataclasses.replace(out, writes=False)
     return _work(run, config, out, forked, procedure)
 
 
@@ -396,7 +507,7 @@ def _work(run: Run, config, out: Workdir, forked: RunState | None,
   """Runs an attempt in an opened directory to its end; returns the summary."""
   path = out.path
   if isinstance(run.source.pool, Pool):
-    workdir.write_json(path / 'data.json', run.source.pool.record())
+    out.record('data.json', run.source.pool.record())
   for line in procedure.kernels(run):
     out.note(line)
   with _Closing(out.note) as closing:
@@ -412,9 +523,10 @@ def _work(run: Run, config, out: Workdir, forked: RunState | None,
 
       run = procedure.opened(run, config, out, closing.add, say)
       at = resume.resume(run, out, store, forked, say, procedure.evaluate)
-      workdir.write_json(path / digest.NAME, run.source.record())
+      out.record(digest.NAME, run.source.record())
       writers = open_writers(
-          config.log, path, workdir.config_values(config), at.step)
+          config.log, path, workdir.config_values(config), at.step) if (
+              out.writes) else []
       for writer in writers:
         closing.add(writer.close)
       at = _with_progress(run, at, out, store, writers, procedure)

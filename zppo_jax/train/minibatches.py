@@ -1,5 +1,6 @@
 """From the groups of a step to its mini-batches on the mesh."""
 
+import dataclasses
 import functools
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -9,8 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from zppo_jax.algorithms import distillation, reference
+from zppo_jax.algorithms.credit import targets as credit_targets
 from zppo_jax.algorithms.distillation import Distil, Scored
 from zppo_jax.algorithms.methods import Method
+from zppo_jax.algorithms.privileged import contexts
+from zppo_jax.algorithms.privileged.contexts import CONTEXTS
 from zppo_jax.algorithms.targets import TargetContext
 from zppo_jax.arrays import MicroBatch, TrainState
 from zppo_jax.devices import sharding
@@ -72,13 +76,47 @@ def score_by_teacher(run: Run, params, groups: Sequence[Group],
     groups: the groups that are trained on.
     step: the step.
   """
-  if not run.stored_need:
-    return Scored(targets={})
-  return distillation.score_rollouts(
-      groups, run.distil, run.stored_need,
-      score=functools.partial(run.teacher.score, step=step),
-      student_ids=lambda sequences: run.student_ids_fn(params, sequences),
-      entropy=run.teacher.capabilities.entropy)
+  lessons = _lessons(run, groups, step)
+  chosen = None if run.credit is None else credit_targets.taught_places(
+      run.credit, groups, run.seed, step, step * run.num_updates)
+  if run.stored_need:
+    scored = distillation.score_rollouts(
+        groups, run.distil, run.stored_need,
+        score=functools.partial(run.teacher.score, step=step),
+        student_ids=lambda sequences: run.student_ids_fn(params, sequences),
+        entropy=run.teacher.capabilities.entropy, chosen=chosen,
+        sampled=run.credit is not None and run.credit.asks_teacher,
+        lessons=lessons)
+  else:
+    scored = (Scored(targets={}) if lessons is None
+              else distillation.taught_inside(groups, lessons))
+  if run.own_scores is None:
+    return scored
+  return dataclasses.replace(scored, targets=run.own_scores(
+      params, groups, scored.targets, step))
+
+
+def _lessons(run: Run, groups: Sequence[Group],
+             step: int) -> contexts.Lessons | None:
+  """What the teacher reads; None if that is what the student reads."""
+  if run.context is None:
+    return None
+  return contexts.lessons(
+      run.distil.context, groups, dataclasses.replace(run.context, step=step),
+      run.chat, run.rules.max_prompt)
+
+
+def _read(lessons: contexts.Lessons,
+          of_question: bool) -> dict[tuple[int, int], Prompt]:
+  """The prompts of lessons. Where the rollouts of a group share one, those that
+  are not taught by it have it too, so that a group has one prompt."""
+  if not of_question:
+    return dict(lessons.prompts)
+  shared: dict[int, Prompt] = {}
+  for (p, _), prompt in lessons.prompts.items():
+    shared.setdefault(p, prompt)
+  return {**{(p, g): shared[p] for p, g in lessons.untaught if p in shared},
+          **lessons.prompts}
 
 
 def make(run: Run, groups: Sequence[Group], advantages_PG: np.ndarray | None,
@@ -94,6 +132,11 @@ def make(run: Run, groups: Sequence[Group], advantages_PG: np.ndarray | None,
     step: the step.
     scored: the results of `score_by_teacher`; None for a row without them.
   """
+  scored = scored or Scored(targets={})
+  read, untaught = {}, frozenset()
+  if scored.lessons is not None:
+    untaught = frozenset(scored.lessons.untaught)
+    read = _read(scored.lessons, CONTEXTS[run.distil.context].of_question)
   split = packing.split_minibatches(
       len(groups), run.num_updates,
       host_rng(run.seed, step, Purpose.MINIBATCHES))
@@ -109,7 +152,7 @@ def make(run: Run, groups: Sequence[Group], advantages_PG: np.ndarray | None,
     return scores
 
   out = []
-  for indices in split:
+  for number, indices in enumerate(split):
     chosen = [groups[i] for i in indices]
     if advantages_PG is None:
       advantages_pG = np.zeros((len(chosen), 0), np.float32)
@@ -118,12 +161,15 @@ def make(run: Run, groups: Sequence[Group], advantages_PG: np.ndarray | None,
     else:
       advantages_pG = advantages(run, chosen)
     place = {i: p for p, i in enumerate(indices)}
+    at_place = lambda of, place=place: {
+        (place[i], g): x for (i, g), x in of.items() if i in place}
     targets = run.method.targets(TargetContext(
         groups=chosen, advantages=advantages_pG, step=step, seed=run.seed,
-        score=score, scored={} if scored is None else {
-            (place[i], g): of for (i, g), of in scored.targets.items()
-            if i in place}))
-    batches = layouts.micro_batches(chosen, targets, run.layout)
+        score=score, done=step * run.num_updates + number,
+        scored=at_place(scored.targets),
+        untaught=frozenset(at_place(dict.fromkeys(untaught)))))
+    batches = layouts.micro_batches(chosen, targets, run.layout,
+                                    at_place(read))
     out.append(MiniBatch(
         batches=[sharding.put_batch(run.mesh, b) for b in batches],
         tokens=packing.trained_tokens(chosen),
@@ -141,8 +187,15 @@ def _score_by_reference(run: Run, minibatches: Sequence[MiniBatch]
   if frozen is None or not frozen.penalty.sampled:
     return list(minibatches)
   return [of._replace(batches=[
-      b.with_target(reference.TARGET, frozen.score_fn(frozen.params, b)[0])
+      b.with_target(reference.TARGET, _paced(
+          run, frozen.score_fn(frozen.params, b)[0]))
       for b in of.batches]) for of in minibatches]
+
+
+def _paced(run: Run, logp_BT: jax.Array) -> jax.Array:
+  """Log-probs that the device was asked for; Noticed if the run must end."""
+  run.notice.pace(logp_BT)
+  return logp_BT
 
 
 def score(run: Run, state: TrainState,
@@ -157,7 +210,8 @@ def score(run: Run, state: TrainState,
   if run.num_updates == 1 or not run.method.old_logps:
     return minibatches
   return [of._replace(
-      batches=[b.with_target('old_logp', run.score_fn(state.params, b)[0])
+      batches=[b.with_target('old_logp', _paced(
+          run, run.score_fn(state.params, b)[0]))
                for b in of.batches]) for of in minibatches]
 
 
@@ -187,8 +241,8 @@ def _example_scores(sequences: Sequence[TokenSequence],
 def example_targets(method: Method, num_updates: int,
                     distil: Distil | None = None, stored_need: str = '',
                     entropy: bool = False,
-                    penalty: reference.Penalty | None = None
-                    ) -> dict[str, np.ndarray]:
+                    penalty: reference.Penalty | None = None,
+                    lessons: bool = False) -> dict[str, np.ndarray]:
   """The targets of a made-up rollout, with the names, types and trailing axes
   that micro-batches of a run hold when they are trained on.
 
@@ -198,6 +252,7 @@ def example_targets(method: Method, num_updates: int,
     distil, stored_need: those of the run.
     entropy: whether the teacher's scores hold entropies.
     penalty: that of the run's reference, or None.
+    lessons: whether the teacher has a context inside the update.
   """
   rollouts = tuple(
       Rollout(tokens=(0,), logps=(0.0,), text='', stop=StopReason.END,
@@ -211,10 +266,18 @@ def example_targets(method: Method, num_updates: int,
       student_ids=lambda sequences: [
           np.zeros((len(s.response), distil.top), np.int32)
           for s in sequences]).targets
-  targets = method.targets(TargetContext(
+  make_targets = method.targets
+  if method.terms:  # no route and no weight of a made-up rollout counts
+    make_targets = functools.partial(make_targets, all_graded=True)
+    scored = {(0, g): {**scored.get((0, g), {}), **{
+        name: np.zeros(1, np.float32) for name in credit_targets.UNREAD[:3]}}
+        for g in range(2)}
+  targets = make_targets(TargetContext(
       groups=groups, advantages=np.float32([[1, -1]]),
       step=0, seed=0, score=_example_scores, scored=scored))
   example = dict(next(iter(targets.values())))
+  if lessons and not stored_need:
+    example['taught'] = np.zeros(1, np.float32)
   if num_updates > 1 and method.old_logps:
     example['old_logp'] = np.zeros(1, np.float32)
   if penalty is not None and penalty.sampled:

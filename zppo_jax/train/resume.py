@@ -5,6 +5,8 @@ import json
 import pathlib
 from collections.abc import Callable
 
+import jax
+
 from zppo_jax.algorithms.replay import ReplayBuffer
 from zppo_jax.arrays import TrainState
 from zppo_jax.chat import hub_chat
@@ -28,6 +30,8 @@ class RunState:
     history: totals.
     base: accuracy by split before the first step of this run.
     latest: accuracy by split at the last evaluation.
+    evaluated: False if a signal ended the evaluation that was due after these
+      steps.
   """
   step: int
   state: TrainState
@@ -35,6 +39,12 @@ class RunState:
   history: History
   base: dict[str, float]
   latest: dict[str, float]
+  evaluated: bool = True
+
+  @property
+  def intact(self) -> bool:
+    """Whether no optimizer step has taken the state over yet."""
+    return not any(x.is_deleted() for x in jax.tree.leaves(self.state))
 
 
 def _reference_digest(run: Run) -> str:
@@ -67,7 +77,8 @@ def save(store: Checkpoints, run: Run, at: RunState,
   store.save(at.step, at.state, {
       'buffer': at.buffer.dump(), 'history': at.history.dump(),
       'data': run.source.position(at.step), 'base': at.base,
-      'latest': at.latest, 'words': hub_chat.record(run.chat)}, files)
+      'latest': at.latest, 'words': hub_chat.record(run.chat),
+      **({} if at.evaluated else {'evaluated': False})}, files)
 
 
 def restore(store: Checkpoints, run: Run, step: int) -> RunState:
@@ -85,7 +96,8 @@ def restore(store: Checkpoints, run: Run, step: int) -> RunState:
       run.source.find if run.replays else None)
   return RunState(step=step, state=state, buffer=buffer,
                   history=History.load(host['history']), base=host['base'],
-                  latest=host['latest'])
+                  latest=host['latest'],
+                  evaluated=host.get('evaluated', True))
 
 
 def _check_words(run: Run, step: int, host: dict) -> None:
@@ -144,7 +156,8 @@ def fork(run: Run, config, path, evaluate_fn=evaluate.of_state) -> RunState:
   for note in store.notes:
     print(note, flush=True)
   base = evaluate_fn(run, at.state)
-  return dataclasses.replace(at, history=History(), base=base, latest=base)
+  return dataclasses.replace(at, history=History(), base=base, latest=base,
+                             evaluated=True)
 
 
 def resume(run: Run, out: Workdir, store: Checkpoints,
@@ -181,7 +194,9 @@ def resume(run: Run, out: Workdir, store: Checkpoints,
     _check_reference(run, step, content)
     for line in (*store.notes, *out.changes(step, content.get('files'))):
       say(f'warning: {line}')
-    lines = out.cut(step)
+    lines = out.cut(step, at.evaluated)
+    if run.journal is not None:
+      run.journal.cut(step)
     out.note(f'resumed after {step} steps; {lines} lines cut')
     return at
   if lines := out.cut(None):

@@ -11,17 +11,23 @@ from zppo_jax.algorithms import (
   reference,
   zppo,
 )
+from zppo_jax.algorithms.credit.settings import Credit
+from zppo_jax.algorithms.privileged.contexts import Material
+from zppo_jax.algorithms.privileged.hints import DEFAULT, HintConfig
 from zppo_jax.arrays import TrainState
 from zppo_jax.chat.wording import Chat
 from zppo_jax.data.loader import QuestionLoader
+from zppo_jax.devices.notice import Notice
 from zppo_jax.learner import layouts
 from zppo_jax.objectives import importance
 from zppo_jax.records import Every, Question
 from zppo_jax.rollout import collect
+from zppo_jax.rollout.journal import RolloutJournal
 from zppo_jax.runs import checkpoints, watch
 from zppo_jax.teachers import Teacher
 from zppo_jax.teachers.stored import StoredTeacher
 from zppo_jax.train import guards
+from zppo_jax.train.teaching.own import Own
 from zppo_jax.verdicts.verifier import Verifier
 
 
@@ -30,8 +36,8 @@ class Procedure(NamedTuple):
 
   A run of any kind has `steps`, `seed`, `source`, `chat`, `eval_every`,
   `checkpoint`, `vain`, `patience`, `description`, `init_state`,
-  `abstract_state`, `replays`, `buffer_capacity` and `reference`, as those of
-  Run. An outcome
+  `abstract_state`, `replays`, `buffer_capacity`, `reference`, `notice` and
+  `journal`, as those of Run. An outcome
   has `step`, `state`, `buffer`, `settled`, `calls` and `minibatches`, as those
   of step.Outcome.
 
@@ -82,8 +88,14 @@ class Run:
   `distil` is None for a method without that section. `stored_need` is the key
   of distillation.NEEDS whose scores are stored per rollout batch, or ''.
   `stored` gives the answers of questions as states; None if no step has them.
+  `notice` says whether the run must end, and `journal` keeps its rollouts; None
+  without a directory, or where checkpoint.journal is off.
   `student_ids_fn` maps (rollout copy, sequences) to the student's likeliest ids
-  [R, K] of each.
+  [R, K] of each. `credit` is the section of that name for a row with terms, and
+  `own_scores` adds what it reads of the student and of a base to stored scores.
+  `context` is what contexts of the teacher are made of; None if it reads what
+  the student reads. `own` is None unless the teacher's weights move with the
+  student's.
   """
   steps: int
   seed: int
@@ -126,6 +138,13 @@ class Run:
   stored: StoredTeacher | None = None
   student_ids_fn: Callable | None = None
   reference: Reference | None = None
+  credit: Credit | None = None
+  own_scores: Callable | None = None
+  notice: Notice = dataclasses.field(default_factory=Notice)
+  journal: RolloutJournal | None = None
+  hint: HintConfig = DEFAULT
+  context: Material | None = None
+  own: Own | None = None
 
   @property
   def chat(self) -> Chat:

@@ -19,8 +19,9 @@ from zppo_jax.arrays import TrainState
 from zppo_jax.learner.update import no_sums
 from zppo_jax.records import CallStats, Group, Purpose, Question
 from zppo_jax.rollout import collect
-from zppo_jax.runs import metrics, samples
-from zppo_jax.teachers.in_process import InProcessTeacher
+from zppo_jax.rollout.engine import Engine
+from zppo_jax.runs import checkpoints, metrics, samples
+from zppo_jax.teachers import panel
 from zppo_jax.train import minibatches as minibatch_lib
 from zppo_jax.train.run import Run
 
@@ -98,6 +99,7 @@ def update(run: Run, state: TrainState, minibatches):
   alone would shrink weights from which nothing was learnt. Later idle steps
   make theirs, in which the momentum of earlier steps continues.
   """
+  run.notice.check()  # the first optimizer step takes the state over
   minibatches = _penalised_later(run, state, minibatches)
   if not any(of.batches for of in minibatches) and not _moved(state):
     count = len(minibatches)
@@ -105,7 +107,8 @@ def update(run: Run, state: TrainState, minibatches):
             [jax.device_get(no_sums())] * count, [np.float32(0)] * count)
   sums, norms = [], []
   for of in minibatches:
-    state, new_sums, norm = run.update_fn(state, of.batches, float(of.count))
+    state, new_sums, norm = run.update_fn(
+        state, of.batches, float(of.count), between=run.notice.pace)
     sums.append(new_sums)
     norms.append(norm)
   return state, sums, norms
@@ -143,12 +146,16 @@ def _probe(run: Run, plain: list[Group], step: int, ask):
   return probe, ask(probe.prompts)
 
 
+def _engines(run: Run) -> dict[str, Engine]:
+  """The engines of this process by role."""
+  return {'student': run.sampler.engine, **{
+      role: teacher.answers.engine
+      for role, teacher in panel.in_process_of(run.teacher).items()}}
+
+
 def _compilations(run: Run) -> dict[str, int]:
-  engines = {'student': run.sampler.engine}
-  if isinstance(run.teacher, InProcessTeacher):
-    engines['teacher'] = run.teacher.answers.engine
   return {role: engine.programs.compilations
-          for role, engine in engines.items()}
+          for role, engine in _engines(run).items()}
 
 
 def train_step(run: Run, state: TrainState, buffer: ReplayBuffer, step: int,
@@ -170,6 +177,10 @@ def train_step(run: Run, state: TrainState, buffer: ReplayBuffer, step: int,
   """
   clock = Clock()
   chat = run.sampler.chat
+  if run.own is not None:
+    run = dataclasses.replace(run, teacher=run.own.at(run.teacher, state))
+  if run.journal is not None:
+    run.journal.begin(step, checkpoints.fingerprint(state.params))
   params = run.reshard_fn(state.params)
   ask = functools.partial(collect.collect, run.sampler, params,
                           seed=run.seed, step=step, purpose=Purpose.ROLLOUT)
@@ -180,16 +191,20 @@ def train_step(run: Run, state: TrainState, buffer: ReplayBuffer, step: int,
   read_previous()
   clock.restart()
 
-  plain = ask(prompts)
+  hard = dict(rules=run.rules, method=run.method, teacher=run.teacher,
+              chat=chat, compress=run.compress, hint=run.hint)
+  drawn = ask(prompts, seen=zppo.asking_ahead(
+      prompts, step, num_rollouts=run.num_rollouts, **hard))
+  plain, early = drawn[:len(prompts)], drawn[len(prompts):]
   clock.lap('rollouts')
   settled = None
   if run.method.replay:
     buffer, settled = buffer.settle(plain, run.rules.tau, step)
-  reformulated = zppo.reformulate_hard(
-      plain, step, rules=run.rules, method=run.method, teacher=run.teacher,
-      chat=chat, compress=run.compress)
+  early = collect.all_of(zppo.ask_hard(plain, step, **hard), early, ask)
+  clock.lap('rollouts')
+  reformulated = zppo.reformulate_hard(plain, step, **hard)
   clock.lap('teacher')
-  groups = plain + ask(reformulated.prompts)
+  groups = plain + collect.all_of(reformulated.prompts, early, ask)
   clock.lap('rollouts')
   probe = _probe(run, plain, step, ask)
   if probe:
@@ -203,6 +218,10 @@ def train_step(run: Run, state: TrainState, buffer: ReplayBuffer, step: int,
   if lessons.teacher:
     clock.lap('teacher')
   scored = minibatch_lib.score_by_teacher(run, params, lessons.groups, step)
+  # Caches and rollout copy make room for scoring and the update.
+  del ask, params
+  for engine in _engines(run).values():
+    engine.release()
   minibatches, asked = minibatch_lib.make(
       run, lessons.groups,
       advantages_PG if lessons.states == 'student' else None, step, scored)
@@ -237,7 +256,9 @@ def metrics_row(run: Run, outcome: Outcome) -> dict[str, float]:
       **metrics.of_reformulation(reformulated),
       **metrics.of_calls(reformulated, outcome.calls),
       **(metrics.of_lessons(outcome.lessons, outcome.scored)
-         if run.distil else {}),
+         | metrics.of_scores(outcome.lessons, outcome.scored)
+         | metrics.of_texts(outcome.lessons) if run.distil else {}),
+      **metrics.of_contexts(outcome.scored.lessons),
       'plain/removed': sum(run.sampler.chat.plain(q.text).removed
                            for q in (*outcome.new, *outcome.replayed)),
       **metrics.of_tokens(groups,

@@ -11,8 +11,10 @@ import contextlib
 import dataclasses
 import os
 import pathlib
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 
+from zppo_jax.devices import hosts
 from zppo_jax.records import Grader, Question, Verdict
 from zppo_jax.verdicts import journal, kinds
 from zppo_jax.verdicts.judge import MALFORMED, Ask, judge
@@ -51,6 +53,10 @@ def reference(question: Question) -> str:
 class Verifier:
   """Grades answers to questions that have a kind.
 
+  Several processes share the answers and know all results: whether an answer
+  meets a deadline depends on the machine, so each is graded by one of them. The
+  first process keeps the journal.
+
   Attributes:
     sandbox: grades all kinds but the judge's.
     ask: the judge (judge.Ask), or None without one.
@@ -60,6 +66,7 @@ class Verifier:
   def __init__(self, sandbox: Sandbox, ask: Ask | None = None):
     self.sandbox, self.ask = sandbox, ask
     self.path: pathlib.Path | None = None
+    self._lock = threading.Lock()
     self._reasons: collections.OrderedDict[str, str] = (
         collections.OrderedDict())
     self._known: collections.OrderedDict[str, GradingResult] = (
@@ -67,7 +74,7 @@ class Verifier:
 
   def keep(self, path: str | os.PathLike) -> journal.Contents:
     """Reads a journal, to which it appends from then on."""
-    contents = journal.read(path)
+    contents = hosts.from_first(lambda: journal.read(path), 'the verdicts')
     for name, result in contents.verdicts.items():
       self._remember(name, result)
     self.path = pathlib.Path(path)
@@ -91,13 +98,19 @@ class Verifier:
   def grade(self, rows: Sequence[tuple[str, Question]]) -> list[GradingResult]:
     """A result for each (parsed answer, question), in their order.
 
-    Equal rows are graded once.
+    Equal rows are graded once. Threads may share a verifier, because a call
+    waits for the one before it.
 
     Raises:
       KeyError: for an unknown kind.
       ValueError: for a judge's question without a judge.
       SandboxError: if no answer can be graded.
     """
+    with self._lock:
+      return self._results(rows)
+
+  def _results(self, rows: Sequence[tuple[str, Question]]
+               ) -> list[GradingResult]:
     names = []
     ungraded: dict[str, tuple[Question, str, str]] = {}
     results: dict[str, GradingResult] = {}
@@ -136,19 +149,29 @@ class Verifier:
       name = next(iter(judged.values()))[0].id
       raise ValueError(f'question {name!r} is of kind {kinds.JUDGE!r}; the run '
                        'has no judge')
-    jobs = [GradingJob(kind=question.kind, answer=answer, reference=against)
-            for question, answer, against in sandboxed.values()]
-    results = dict(zip(sandboxed, self.sandbox.grade(jobs), strict=True))
-    if self.ask is not None and judged:
-      results.update(zip(judged, judge(
-          self.ask, [(q.text, r, a) for q, a, r in judged.values()]),
-          strict=True))
+    results: dict[str, GradingResult] = {}
+    for rows, grade in ((sandboxed, self._in_sandbox), (judged, self._judged)):
+      results |= zip(rows, hosts.shared(
+          grade, list(rows.values()), 'the grading'), strict=True)
     for name, result in results.items():
       self._remember(name, result)
-    if self.path is not None:
+    if self.path is not None and hosts.first():
       journal.append(self.path, [(n, ungraded[n][0].kind, r)
                                  for n, r in results.items()])
     return results
+
+  def _in_sandbox(self, rows: Sequence[tuple[Question, str, str]]
+                  ) -> list[GradingResult]:
+    return self.sandbox.grade([
+        GradingJob(kind=question.kind, answer=answer, reference=against)
+        for question, answer, against in rows])
+
+  def _judged(self, rows: Sequence[tuple[Question, str, str]]
+              ) -> list[GradingResult]:
+    if self.ask is None or not rows:
+      return []
+    return judge(self.ask, [(question.text, against, answer)
+                            for question, answer, against in rows])
 
 
 _SHARED: list[Verifier] = []

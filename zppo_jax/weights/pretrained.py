@@ -147,9 +147,10 @@ def load(name: str, *, dtype: str = 'float32', remat: str = 'none',
     FileNotFoundError: naming the packaged models; with a hint for a hub id,
       an adapter, a cache of the hub.
     ValueError: as hub_checkpoint.read, hub_checkpoint.load and
-      safetensors_file.load; for final weights of a run that were changed.
+      safetensors_file.load; for final weights of a run that were changed; for
+      an address such as gs://bucket/weights.
   """
-  path = pathlib.Path(name)
+  path = disk.local('the path of weights', name)
   computed = {'dtype': dtype, 'remat': remat, 'attention': attention,
               'unroll': unroll}
   if name not in assets.names():

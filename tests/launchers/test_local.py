@@ -1,21 +1,15 @@
-"""Launchers: the command that they would run, and that they run that one."""
+"""launchers/local.sh: the command that it would run, and that it runs that."""
 
+import functools
 import os
-import pathlib
 import shlex
-import subprocess
 
 import pytest
 
-ROOT = pathlib.Path(__file__).parents[1]
-LOCAL = ROOT / 'launchers' / 'local.sh'
+from tests.launchers import launching
+from tests.launchers.launching import ROOT
 
-
-def launch(*argv, cwd=ROOT, **env):
-  return subprocess.run(
-      ['bash', str(LOCAL), *map(str, argv)], cwd=cwd, text=True,
-      capture_output=True, env={'PATH': os.environ['PATH'], 'HOME': '/home/me',
-                                **env})
+launch = functools.partial(launching.launch, 'local.sh')
 
 
 def dry_run(*argv, **env):
@@ -26,13 +20,6 @@ def dry_run(*argv, **env):
   assert program == 'env'
   start = words.index('zppo')
   return dict(w.split('=', 1) for w in words[:start]), words[start:]
-
-
-@pytest.mark.parametrize('path', sorted(ROOT.glob('launchers/*.sh')),
-                         ids=lambda p: p.name)
-def test_launchers_are_bash(path):
-  subprocess.run(['bash', '-n', str(path)], check=True)
-  assert os.access(path, os.X_OK)
 
 
 def test_dry_run_prints_the_main_job():
@@ -89,9 +76,8 @@ def test_help_shows_the_usage():
 
 
 def test_it_runs_what_it_prints_and_returns_its_status(tmp_path):
-  fake = tmp_path / 'zppo'
-  fake.write_text('#!/bin/bash\nprintf "%s\\n" zppo "$@"\nexit 7\n')
-  fake.chmod(0o755)
+  launching.executable(
+      tmp_path / 'zppo', '#!/bin/bash\nprintf "%s\\n" zppo "$@"\nexit 7\n')
   argv = ('placebo', 1, 'a b', '--config.steps=5')
   done = launch(*argv, PATH=f'{tmp_path}:{os.environ["PATH"]}')
   assert done.returncode == 7

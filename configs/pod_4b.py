@@ -1,0 +1,20 @@
+"""ZPPO's recipe (configs/base.py) for Qwen3.5-4B on a TPU slice.
+
+  zppo plan --config=configs/pod_4b.py:SLICE --topology=SLICE --fast
+  zppo train --config=configs/pod_4b.py:SLICE --workdir=DIR
+"""
+
+import pathlib
+import runpy
+
+_POD = runpy.run_path(str(pathlib.Path(__file__).with_name('pod.py')))
+Slice = _POD['Slice']
+SLICES = {
+    'v5e:8x8': Slice(64, tensor=4),
+    'v6e:4x8': Slice(32),
+    'v5p:2x2x4': Slice(16, teacher_tensor=4, rows=2),
+    'tpu7x:2x2x2': Slice(16, teacher_tensor=4, rows=2)}
+
+
+def get_config(name: str = ''):
+  return _POD['chosen']('Qwen3.5-4B', SLICES, name)

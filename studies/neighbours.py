@@ -1,0 +1,43 @@
+"""Every row with terms for 50 steps of the embedded world, without claims.
+
+Rows whose teacher reads a context have a teacher of the student's own initial
+weights, as in their papers; the world's own hints and solutions are what it
+reads. The others have the world's teacher. One seed and one rate: the table
+says what a row costs and that it trains, not which row is better. Documents and
+slices need a file of texts (distil.material), which this world does not have,
+and its 36 words cannot ask for a concise answer.
+
+  zppo study --config=studies/neighbours.py --to=runs/neighbours --cores=0,1
+"""
+
+from ml_collections import ConfigDict
+
+_PLAIN = ('opd', 'exopd', 'reopold', 'rg_opd', 'uni_opd', 'trrd', 'eopd',
+          'scope', 'fast_opd', 'revisit_opd', 'veto')
+_OWN = (('teacher.kind', 'own'), ('data.pool.hints', True),
+        ('data.pool.worked', True))
+_READING = ('ptd_po', 'ptd_as_released', 'rlsd', 'srpo', 'sdpo', 'sdft', 'opsd')
+# Where a row keeps the likeliest ids, 8 of this world's 36 are kept.
+_TOP = {'ptd_po': 8, 'ptd_as_released': 8, 'sdpo': 8}
+
+
+def get_config() -> ConfigDict:
+  c = ConfigDict()
+  c.title = 'Rows with terms, 50 steps'
+  c.base = 'configs/micro.py'
+  top = lambda name: (
+      (('distil.top', _TOP[name]),) if name in _TOP else ())
+  arms = {name: (('method', name), *top(name)) for name in ('grpo', *_PLAIN)}
+  arms |= {name: (('method', name), *top(name), *_OWN) for name in _READING}
+  arms |= {'idft': (('method', 'idft'), ('data.pool.worked', True))}
+  c.arms = ConfigDict(arms)
+  c.common = (('steps', 50),)
+  c.rates = ()
+  c.fixed_rates = ConfigDict(dict.fromkeys(c.arms, 2e-4))
+  c.development_seeds = ()
+  c.seeds = (0,)
+  c.endpoint = 'hard'
+  c.splits = ('hard', 'hard_list', 'easy', 'easy_list')
+  c.contrasts = ()
+  c.spread_steps = 10
+  return c

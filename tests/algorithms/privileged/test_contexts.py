@@ -1,0 +1,275 @@
+"""What the teacher reads: each row, and the rules that all of them keep."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.builders import RIGHT, assert_uniform, rollout, wrong
+from zppo_jax.algorithms.privileged import contexts, material
+from zppo_jax.algorithms.privileged.contexts import (
+  CONTEXTS,
+  LEVELS,
+  Material,
+  Untaught,
+  lesson,
+  lessons,
+)
+from zppo_jax.chat import images
+from zppo_jax.chat.micro_chat import CHAT
+from zppo_jax.chat.wording import BOXED
+from zppo_jax.records import (
+  Group,
+  Prompt,
+  PromptKind,
+  Question,
+  StopReason,
+  Verdict,
+)
+from zppo_jax.tasks import micro_pictures
+
+TEXTS = {'q': {'notes': 'a b', 'document': 'c d', 'slice': 'C h',
+               'caption': 'e f', 'peers': ('4 h 8 A 8', RIGHT)}}
+QUESTION = Question(
+    'q', 'C h 4', '9', 'hard', hint='h 4',
+    responses=('4 h 9 A 9 9', '<think> 4 h </think> A 9 A'))
+OTHER = rollout('4 h 9 4 h 9 A 9')
+
+
+def group(*rollouts, question=QUESTION, kind=PromptKind.PLAIN):
+  return Group(Prompt(question, kind, CHAT.plain(question.text).tokens),
+               tuple(rollouts))
+
+
+def read(name, of, which=0, longest=99, **fields):
+  """The lesson of a rollout as words, or why there is none."""
+  made = lesson(name, of, of.rollouts[which],
+                Material(**{'texts': TEXTS, **fields}), CHAT, longest)
+  return made if isinstance(made, Untaught) else CHAT.codec.decode(made.tokens)
+
+
+def shown(*texts):
+  return ' '.join(['C h 4', *(f'<candidate> {t} </candidate>' for t in texts),
+                   ':'])
+
+
+GROUP = group(wrong(3), rollout(), OTHER, wrong(3),
+              rollout('4 h h', Verdict.NO_ANSWER))
+
+
+@pytest.mark.parametrize('name, words', [
+    ('same', 'C h 4 :'), ('answer', shown('9')),
+    ('reference', shown('4 h 9 A 9 9')), ('hint', shown('h 4')),
+    ('feedback', 'C h 4 NCQ 3 :'), ('notes', shown('a b')),
+    ('reflection', 'C h 4 <candidate> 4 h 3 A 3 </candidate> BCQ :'),
+    ('revision', 'C h 4 <candidate> 4 h 3 A 3 </candidate> NCQ :'),
+    ('document', shown('c d')), ('slice', 'C h :'), ('caption', shown('e f')),
+])
+def test_each_row_shows_what_it_says(name, words):
+  assert read(name, GROUP) == words
+
+
+def test_drawn_rows_show_one_of_theirs():
+  assert read('demonstration', GROUP) in (shown('4 h 9 A 9 9'), shown('A 9 A'))
+  assert read('sibling', GROUP) in (shown(RIGHT), shown(OTHER.text))
+  assert read('peer', GROUP) in (shown('4 h 8 A 8'), shown(RIGHT))
+  assert read('concise', GROUP) is Untaught.WORDLESS  # no word of this world
+  assert set(CONTEXTS) == {
+      'same', 'answer', 'reference', 'demonstration', 'hint', 'sibling',
+      'feedback', 'reflection', 'revision', 'notes', 'document', 'slice',
+      'concise', 'caption', 'peer'}
+
+
+def test_a_reflection_discloses_more_by_level():
+  seen = [read('reflection', GROUP, level=level)
+          for level in range(len(LEVELS))]
+  attempt, verdict = '<candidate> 4 h 3 A 3 </candidate>', 'NCQ 3'
+  more = [f'<candidate> {t} </candidate>' for t in ('9', '4 h 9 A 9 9')]
+  for level, words in enumerate(([attempt], [attempt, verdict],
+                                 [attempt, verdict, more[0]],
+                                 [attempt, verdict, *more])):
+    assert seen[level] == ' '.join(['C h 4', *words, 'BCQ :'])
+  assert seen[4].startswith(seen[3].removesuffix(' BCQ :'))
+  assert RIGHT in seen[4] or OTHER.text in seen[4]
+
+
+def test_rows_without_anything_to_show_teach_nothing():
+  bare = group(wrong(3), question=Question('x', 'C h 4', '9', 'hard'))
+  for name in ('reference', 'demonstration', 'hint', 'notes', 'document',
+               'slice', 'caption', 'peer', 'sibling'):
+    assert read(name, bare) is Untaught.ABSENT, name
+  assert read('feedback', GROUP, 4) is Untaught.ABSENT  # no answer was read
+  crashed = dataclasses.replace(wrong(1), verdict=Verdict.CRASH)
+  assert read('feedback', group(crashed)) is Untaught.ABSENT
+  spoilt = dataclasses.replace(QUESTION, hint='A 9')
+  assert read('hint', group(wrong(3), question=spoilt)) is Untaught.SPOILER
+  empty = dataclasses.replace(wrong(3), tokens=(), text='')
+  assert read('answer', group(empty)) is Untaught.EMPTY
+  assert read('revision', group(dataclasses.replace(
+      wrong(3), text=' '))) is Untaught.ABSENT
+
+
+def test_the_response_follows_what_the_template_writes_before_it():
+  """Rule 1: the student's ids behind the prompt's own closing, and behind a
+  forced beginning where there is one."""
+  closing = CHAT.plain('C h 4').tokens[-1:]
+  forced = tuple(CHAT.codec.encode_content('4 h')[0])
+  plain = GROUP.prompt
+  begun = dataclasses.replace(GROUP, prompt=dataclasses.replace(
+      plain, kind=PromptKind.PREFIX, tokens=(*plain.tokens, *forced),
+      forced=2))
+  for name in CONTEXTS:
+    for of, end in ((GROUP, closing), (begun, (*closing, *forced))):
+      made = lesson(name, of, of.rollouts[0], Material(texts=TEXTS), CHAT, 99)
+      if isinstance(made, Prompt):
+        assert made.tokens[-len(end):] == end
+        assert made.forced == of.prompt.forced
+        assert made.question is of.prompt.question
+
+
+def test_a_rollout_never_stands_in_its_own_context():
+  """Rule 2, over random groups with duplicates: neither itself nor its text."""
+  rng = np.random.default_rng(0)
+  texts = [RIGHT, OTHER.text, '4 h 7 A 7', '9', QUESTION.responses[0]]
+  taught = 0
+  for step in range(300):
+    rollouts = []
+    for _ in range(int(rng.integers(1, 6))):
+      text = texts[int(rng.integers(len(texts)))]
+      spaced = ' ' * int(rng.integers(2)) + text
+      right = text not in ('4 h 7 A 7', '9')
+      rollouts.append(dataclasses.replace(rollout(
+          text, Verdict.CORRECT if right else Verdict.WRONG), text=spaced))
+    of = group(*rollouts)
+    for name, row in CONTEXTS.items():
+      if row.attempt or name == 'same':
+        continue
+      made = lessons(name, [of], Material(step=step, texts=TEXTS), CHAT, 99)
+      assert len(made.prompts) + len(made.untaught) == len(rollouts)
+      for (_, g), prompt in made.prompts.items():
+        words = CHAT.codec.decode(prompt.tokens)
+        own = rollouts[g].text.strip()
+        assert f'<candidate> {own} </candidate>' not in words, (name, own)
+        taught += name == 'sibling'
+  assert taught > 100
+
+
+def test_only_itself_is_no_sibling():
+  """By index and by equal text; SDPO's released code takes the first."""
+  assert read('sibling', group(rollout(), wrong(1))) is Untaught.ITSELF
+  twice = group(rollout(), rollout(), wrong(1))
+  assert read('sibling', twice, 0) is Untaught.ITSELF
+  assert read('sibling', twice, 1) is Untaught.ITSELF
+  assert read('sibling', twice, 2) == shown(RIGHT)
+  # A duplicate leaves the draw to the others.
+  third = group(rollout(), rollout(), OTHER)
+  assert {read('sibling', third, step=step) for step in range(20)} == {
+      shown(OTHER.text)}
+  spaced = dataclasses.replace(rollout(), text=f' {RIGHT}\n')
+  assert read('sibling', group(rollout(), spaced)) is Untaught.ITSELF
+
+
+def test_siblings_are_drawn_uniformly_by_name():
+  """Rule 3: by (seed, step, question, rollout), not by order of asking."""
+  right = [rollout(f'4 {c} 9 A 9') for c in 'hijk']
+  of = group(wrong(1), *right)
+  drawn = [read('sibling', of, step=step) for step in range(400)]
+  assert_uniform(drawn, [shown(r.text) for r in right])
+  assert drawn == [read('sibling', of, step=step) for step in range(400)]
+  assert drawn != [read('sibling', of, step=step, seed=1)
+                   for step in range(400)]
+  twins = group(wrong(1), wrong(1), *right)
+  pairs = {tuple(read('sibling', twins, g, step=s) for g in (0, 1))
+           for s in range(200)}
+  assert len(pairs) == 16  # two rollouts of a group draw apart
+
+
+def test_over_long_contexts_are_skipped_and_counted():
+  """Rule 4: nothing is cut."""
+  words = read('reference', GROUP)
+  size = len(words.split())
+  assert read('reference', GROUP, longest=size) == words
+  assert read('reference', GROUP, longest=size - 1) is Untaught.OVER_LONG
+
+
+def test_the_questions_pictures_are_shown_too():
+  """Rule 5; a caption takes their place."""
+  chat = micro_pictures.CHAT
+  picture = images.picture(Image.new('RGB', (8, 8), 'white'))
+  asked = dataclasses.replace(QUESTION, text='C h', media=(picture,))
+  plain = chat.plain('C h', (picture,))
+  of = Group(Prompt(asked, PromptKind.PLAIN, plain.tokens, plain.media),
+             (wrong(3), rollout()))
+  for name in CONTEXTS:
+    made = lesson(name, of, of.rollouts[0], Material(texts=TEXTS), chat, 99)
+    if name == 'concise':
+      assert made is Untaught.WORDLESS
+      continue
+    assert (made.media is None) == (name == 'caption'), name
+    if made.media is not None:
+      np.testing.assert_array_equal(made.media.patches_IC,
+                                    plain.media.patches_IC)
+      assert len(made.media.positions_TA) == len(made.tokens)
+
+
+def test_the_boxed_words_cannot_be_forged():
+  """Every piece has words, and no content writes its tags."""
+  pieces = {word for row in CONTEXTS.values() for word in row.words}
+  assert pieces | {'right'} == set(BOXED.contexts)
+  for before, after in BOXED.contexts.values():
+    for tag in ('candidate', 'response', 'hint', 'answer', 'notes', 'document',
+                'caption'):
+      opened = f'<{tag}>' in before
+      assert opened == (f'</{tag}>' in after)
+      if opened:
+        assert BOXED.private.search(f'</{tag}>')
+  assert not BOXED.delimiters.search('<notes>')  # prompts of before stay
+
+
+def test_what_a_context_needs_is_checked():
+  contexts.check('sibling', 0, CHAT, Material())
+  with pytest.raises(KeyError, match="'peers'; known: same, answer"):
+    contexts.check('peers', 0, CHAT, Material())
+  with pytest.raises(ValueError, match='no words for concise. It has those '
+                     'of: same, answer'):
+    contexts.check('concise', 0, CHAT, Material())
+  with pytest.raises(ValueError, match='context_level is 5'):
+    contexts.check('reflection', 5, CHAT, Material())
+  with pytest.raises(ValueError, match="field 'notes', the fields there are: "
+                     'slice'):
+    contexts.check('notes', 0, CHAT, Material(texts={'q': {'slice': 'x'}}))
+
+
+def test_the_material_is_read_by_question(tmp_path):
+  file = tmp_path / 'material.jsonl'
+  lines = [{'id': '*', 'notes': 'all'}, {'id': 'q', 'peers': ['x', 'y']}]
+  file.write_text('\n'.join(map(json.dumps, lines)) + '\n\n')
+  made = Material(texts=material.read(str(file)))
+  assert made.text(QUESTION, 'notes') == 'all'
+  assert made.peers(QUESTION) == ('x', 'y') and not made.text(QUESTION, 'hint')
+  assert material.read('') == {}
+
+
+@pytest.mark.parametrize('line, error, words', [
+    ('{"id": "a"', ValueError, 'line 1: no JSON'),
+    ('[1]', ValueError, "a text 'id'"), ('{"id": 3}', ValueError, "text 'id'"),
+    ('{"id": "a", "note": "x"}', KeyError, "field 'note'; known: hint, notes"),
+    ('{"id": "a", "notes": 3}', ValueError, 'notes is 3; it must be a text'),
+    ('{"id": "a", "peers": "x"}', ValueError, 'must be a list of texts'),
+    ('{"id": "a", "notes": "\\ud83d"}', ValueError, 'surrogate'),
+    ('{"id": "a"}\n{"id": "a"}', ValueError, "line 2: a second line of the id"),
+])
+def test_bad_material_is_refused(line, error, words, tmp_path):
+  file = tmp_path / 'material.jsonl'
+  file.write_text(line)
+  with pytest.raises(error, match=words.replace('[', r'\[')):
+    material.read(str(file))
+  with pytest.raises(FileNotFoundError, match='distil.material'):
+    material.read(str(tmp_path / 'none.jsonl'))
+
+
+def test_truncated_rollouts_have_lessons_too():
+  cut = rollout('4 h', Verdict.TRUNCATED, StopReason.LENGTH)
+  assert read('answer', group(cut)) == shown('9')

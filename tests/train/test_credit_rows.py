@@ -1,0 +1,198 @@
+"""Rows with terms in the embedded world: what they train on, and reductions."""
+
+import dataclasses
+import math
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from tests.builders import documented_metrics, small_config
+from tests.train.test_step import recorded_groups
+from zppo_jax.algorithms import methods
+from zppo_jax.algorithms.credit import settings
+from zppo_jax.algorithms.replay import ReplayBuffer
+from zppo_jax.records import Group, Verdict
+from zppo_jax.tasks import micro
+from zppo_jax.train import build, minibatches, step
+
+pytestmark = pytest.mark.usefixtures('quick_compile')
+
+
+def make_config(method, **changes):
+  c = small_config(method=method)
+  c.steps = 3
+  c.algorithm.update(num_new=4, rollouts=8, updates=1)
+  c.update_from_flattened_dict(changes)
+  return c
+
+
+def gradient(run, groups):
+  """The summed gradient of one step's losses on groups, from the start."""
+  state = run.init_state()
+  scored = minibatches.score_by_teacher(
+      run, run.reshard_fn(state.params), groups, 0)
+  made, _ = minibatches.make(
+      run, groups, minibatches.advantages(run, groups), 0, scored)
+  parts = [run.update_fn(
+      state, of.batches, None,
+      optimizer_fn=lambda state, grads, count: (grads, None))[0]
+      for of in minibatches.score(run, state, made)]
+  return jax.device_get(jax.tree.map(lambda *xs: sum(xs), *parts)), made
+
+
+@pytest.mark.parametrize('name', ['uni_opd', 'eopd', 'scope'])
+def test_a_row_trains_two_steps(name):
+  """Two terms, margins, balance, and weights of tokens and rollouts."""
+  run = build.build(make_config(name))
+  state, buffer = run.init_state(), ReplayBuffer(run.buffer_capacity)
+  begun = jax.device_get(state.params)
+  names = documented_metrics()
+  for i in range(2):
+    made = step.train_step(run, state, buffer, i)
+    state, buffer = made.state, made.buffer
+    row = step.metrics_row(run, made)
+    assert all(math.isfinite(x) for x in row.values())
+    assert all(any(p.fullmatch(k) for p in names) for k in row), row.keys()
+    assert row['update/grad_norm'] > 0
+  moved = jax.tree.map(lambda a, b: float(np.abs(a - b).max()), begun,
+                       jax.device_get(state.params))
+  assert max(jax.tree.leaves(moved)) > 0
+
+
+def test_every_row_builds_or_says_what_it_lacks():
+  """The section `credit` of every row reads what the row has."""
+  c = small_config()
+  for name, method in methods.METHODS.items():
+    if method.terms:
+      credit = settings.of_section(c.credit, method.credit, 10,
+                                   terms=method.terms)
+      assert credit.policy or credit.divergence, name
+
+
+@pytest.fixture(scope='module')
+def groups_and_run():
+  run = build.build(make_config('opd'))
+  return recorded_groups(), run
+
+
+def test_a_signal_of_the_sampled_token(groups_and_run):
+  """opd: the advantage of a token is d of the trainer's own numbers, and all
+  rollouts are trained, those of a group of one verdict included."""
+  groups, run = groups_and_run
+  state = run.init_state()
+  scored = minibatches.score_by_teacher(
+      run, run.reshard_fn(state.params), groups, 0)
+  targets = run.method.targets(minibatches.TargetContext(
+      groups=groups, advantages=np.zeros((len(groups), 8), np.float32), step=0,
+      seed=0, score=None, scored=scored.targets))
+  assert len(targets) == sum(bool(r.tokens) for g in groups for r in g.rollouts)
+  for place, of in targets.items():
+    of_place = scored.targets[place]
+    np.testing.assert_allclose(
+        of['advantage'], of_place['teacher_logp'] - of_place['own_logp'],
+        rtol=1e-6)
+    assert not {'own_logp', 'own_entropy', 'base_logp'} & of.keys()
+
+
+def test_lambda_one_is_opd_to_the_bit(groups_and_run):
+  groups, run = groups_and_run
+  grads, _ = gradient(run, groups)
+  same, _ = gradient(build.build(make_config(
+      'exopd', **{'credit.signal': 'extrapolated(1)'})), groups)
+  jax.tree.map(np.testing.assert_array_equal, grads, same)
+  other, _ = gradient(build.build(make_config('exopd')), groups)
+  assert optax.tree.norm(jax.tree.map(np.subtract, grads, other)) > 0
+
+
+def test_anchored_by_the_old_policy_alone_is_the_clipped_surrogate(
+    groups_and_run):
+  groups, _ = groups_and_run
+  want, _ = gradient(build.build(make_config('grpo')), groups)
+  same, _ = gradient(build.build(make_config(
+      'trrd', **{'distil.anchor': 1.0})), groups)
+  jax.tree.map(np.testing.assert_array_equal, want, same)
+  other, _ = gradient(build.build(make_config('trrd')), groups)
+  assert optax.tree.norm(jax.tree.map(np.subtract, want, other)) > 0
+
+
+def test_micro_batches_change_nothing(groups_and_run):
+  """Weights over the mini-batch do not depend on how it is cut."""
+  groups, run = groups_and_run
+  weighted = {'credit.policy_weights': 'entropy_top(0.3) * bounded(10)'}
+  grads, made = gradient(build.build(make_config('opd', **weighted)), groups)
+  size = run.layout.max_tokens
+  small, more = gradient(build.build(make_config(
+      'opd', **weighted, **{'shapes.micro_tokens': size // 4})), groups)
+  assert len(more[0].batches) > len(made[0].batches)
+  scale = float(optax.tree.norm(grads))
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(
+      a, b, atol=1e-6 * scale), grads, small)
+
+
+@pytest.mark.parametrize(('method', 'changes', 'words'), [
+    ('opd', {'credit.signal': 'loud'}, "credit.signal 'loud'; known: log_"),
+    ('opd', {'credit.signal': 'extrapolated'}, 'under a base model'),
+    ('opd', {'credit.route': 'wrong'}, 'has no divergence term'),
+    ('opd', {'credit.balance': '-1'}, 'credit.balance is -1.0; it must be >='),
+    ('opd', {'credit.margin': 'mask'}, 'mask takes delta, keep'),
+    ('opd', {'credit.coefficient': 'fast'}, 'linear or cosine'),
+    ('fast_opd', {'credit.policy_route': 'wrong'}, 'has no policy term'),
+    ('scope', {'teacher.kind': 'stored'}, 'does not return'),
+    ('veto', {'distil.target': 'plain'}, 'because its paper has it'),
+])
+def test_refused(method, changes, words):
+  with pytest.raises((ValueError, KeyError), match=words):
+    build.build(make_config(method, **changes))
+
+
+def test_a_panel_of_two_teachers():
+  """Both score one source; the other source has a teacher of its own, and a
+  source without one is refused."""
+  members = {'same': {'weights': 'micro/teacher'},
+             'terse': {'weights': 'micro/terse_teacher'}}
+  c = make_config('opd', **{'teacher.kind': 'panel'})
+  with c.unlocked():
+    c.teacher.panel.members.update(members)
+    c.teacher.panel.routes.update({'*': '3 same + 1 terse'})
+  run = build.build(c)
+  made = step.train_step(run, run.init_state(),
+                         ReplayBuffer(run.buffer_capacity), 0)
+  row = step.metrics_row(run, made)
+  assert row['distil/missing'] == 0 and row['update/grad_norm'] > 0
+  assert row['compilations/teacher/same'] == 0  # it only scored
+  names = documented_metrics()
+  assert all(any(p.fullmatch(k) for p in names) for k in row), row.keys()
+  c.teacher.panel.routes.update({'*': 'other'})
+  with pytest.raises(KeyError, match="routes.\\* 'other'; known: same, terse"):
+    build.build(c)
+
+
+@pytest.fixture(scope='module')
+def wrong_groups(groups_and_run):
+  """Groups in which every rollout is wrong, of questions with a hint."""
+  groups, _ = groups_and_run
+  hinted = lambda prompt: dataclasses.replace(
+      prompt, question=dataclasses.replace(
+          prompt.question, hint=micro.first_step(prompt.question)))
+  return [Group(hinted(g.prompt), tuple(
+      dataclasses.replace(r, verdict=Verdict.WRONG) for r in g.rollouts))
+      for g in groups]
+
+
+def _hinted(method):
+  return build.build(make_config(method, **{
+      'teacher.kind': 'own', 'distil.top': 8, 'data.pool.hints': True}))
+
+
+def test_an_all_wrong_group_is_taught_by_the_teacher_with_the_hint(
+    wrong_groups):
+  """GRPO has no gradient there; PTD-PO has one, and its released form none."""
+  grpo, _ = gradient(build.build(make_config('grpo')), wrong_groups)
+  assert optax.tree.norm(grpo) == 0
+  ptd, made = gradient(_hinted('ptd_po'), wrong_groups)
+  norm = float(optax.tree.norm(ptd))
+  assert norm > 0 and made[0].batches
+  released, _ = gradient(_hinted('ptd_as_released'), wrong_groups)
+  assert float(optax.tree.norm(released)) < 1e-5 * norm

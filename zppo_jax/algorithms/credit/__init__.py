@@ -1,0 +1,1 @@
+"""Whose tokens are taught how much: signals, routes, margins and balance."""

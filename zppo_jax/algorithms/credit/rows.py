@@ -1,0 +1,122 @@
+"""Neighbours of the seeds as rows: their terms, signals, weights and routes.
+
+Each row is the fields of a methods.Method; docs/neighbours.md has the papers,
+their equations, and where we differ. d = log p_T - log p_S of a sampled token.
+
+| name | source | what a token gets |
+|---|---|---|
+| opd | on-policy distillation (Tinker) | policy gradient with d |
+| exopd | ExOPD, G-OPD | d + 0.25 (log p_T - log p_base) |
+| reopold | REOPOLD | max(d, ln 0.17 / 0.83) |
+| rg_opd | RG-OPD | d where it agrees with the verdict |
+| fast_opd | Fast-OPD | reverse KL on the first 2,048 tokens |
+| eopd | EOPD | d, and forward KL where H_T > 0.8 |
+| revisit_opd | Revisit-OPD | reverse KL on the teacher's 32, renormalised |
+| veto | Veto, 2601.07155 | reverse KL to p_T p_S^beta, beta 0.8 to 0 |
+| uni_opd | Uni-OPD, 2605.03677 | d with margin 0.4, balance 1, |d| < 10 |
+| scope | SCOPE | right: -log p_S; wrong: d; by perplexity |
+| trrd | RLAD, TRRD | the verdict, its ratio against p_T^.5 p_old^.5 |
+| idft | IDFT, 2602.12222 | -log p_S of stored answers, times p_S^gamma |
+
+Rows whose teacher reads a context (privileged/contexts.py). By their papers it
+is a copy of the student (teacher.kind 'own'):
+
+| name | source | context | what a token gets |
+|---|---|---|---|
+| ptd_po | PTD-PO, 2606.07000 | hint | the verdict, and JSD on wrong rollouts |
+| ptd_as_released | its released code | hint | the same with a gradient of 0 |
+| rlsd | RLSD | reference | the verdict, scaled by exp(+-d) within 1 +- 0.2 |
+| srpo | SRPO | sibling | wrong beside right: JSD; others: the verdict |
+| sdpo | SDPO, 2601.20802 | sibling | JSD on the student's 100 and the rest |
+| sdft | SDFT | demonstration | forward KL |
+| opsd | OPSD, 2601.18734 | reference | JSD |
+| opsdc | OPSDC | concise | reverse KL |
+| opcd | OPCD | document | reverse KL on the student's 100 and the rest |
+| opsdl | OPSDL | slice | reverse KL |
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from zppo_jax.algorithms import distillation
+from zppo_jax.objectives import losses
+
+_SCORES = frozenset({'teacher_scores'})
+
+
+def _signal(signal: str, **fields: Any) -> dict[str, Any]:
+  """A row whose policy term is a signal of the teacher."""
+  credit = {'signal': signal, **fields.pop('credit', {})}
+  return dict(loss=losses.make_clipped_surrogate, old_logps=True,
+              terms=('policy',), needs=_SCORES, credit=credit, **fields)
+
+
+def _both(**fields: Any) -> dict[str, Any]:
+  """A row with the verdict's advantage, and a divergence somewhere."""
+  return dict(loss=distillation.make_surrogate_and_divergence, old_logps=True,
+              compares=True, terms=('policy', 'divergence'), **fields)
+
+
+def _divergence(**fields: Any) -> dict[str, Any]:
+  """A row with a divergence on some tokens."""
+  return dict(loss=distillation.make_divergence, compares=True,
+              terms=('divergence',), **fields)
+
+
+_REVERSE = {'distil.divergence': 'reverse'}
+_JSD = {'distil.divergence': 'jensen_shannon'}
+_KEPT = {'distil.support': 'student', 'distil.rest': 'bucket'}
+
+
+def _reads(context: str) -> dict[str, str]:
+  return {'distil.context': context}
+
+
+# 'wrong_below(1)' is PTD-PO's gate at its default: any failure in the group.
+_PTD = dict(pinned={**_JSD, **_KEPT, **_reads('hint')},
+            credit={'route': 'wrong_below(1)'})
+ROWS: Mapping[str, Mapping[str, Any]] = {
+    'opd': _signal('log_ratio'),
+    'exopd': _signal('extrapolated(1.25)', credit={'base': 'initial'}),
+    'reopold': _signal('floored(0.17)'),
+    'rg_opd': _signal('gated(0)'),
+    'uni_opd': _signal('log_ratio', pinned={
+        'distil.reducer': 'per_rollout'}, credit={
+        'margin': 'spread(0.4)', 'balance': '1',
+        'policy_weights': 'bounded(10)'}),
+    'trrd': dict(loss=distillation.make_anchored_surrogate, old_logps=True,
+                 terms=('policy',), needs=_SCORES),
+    'fast_opd': _divergence(pinned=_REVERSE, credit={'weights': 'first(2048)'}),
+    'revisit_opd': _divergence(pinned={
+        **_REVERSE, 'distil.support': 'teacher', 'distil.top': 32,
+        'distil.rest': 'renormalised'}),
+    'veto': _divergence(pinned={
+        **_REVERSE, 'distil.target': 'geometric(linear:0.8:0)'}),
+    'eopd': dict(_both(pinned={
+        'distil.divergence': 'forward', 'distil.support': 'teacher',
+        'distil.top': 16, 'distil.rest': 'dropped'}, credit={
+            'signal': 'log_ratio', 'weights': 'teacher_entropy(0.8)'})),
+    'scope': dict(
+        loss=distillation.make_surrogate_and_likelihood, old_logps=True,
+        needs=_SCORES, terms=('policy', 'divergence'), credit={
+            'signal': 'log_ratio', 'policy_route': 'wrong',
+            'policy_rollout_weights': 'ppl_teacher(1)', 'route': 'correct',
+            'rollout_weights': 'ppl_student(1)'}),
+    'ptd_po': _both(**_PTD),
+    'ptd_as_released': {**_both(**_PTD),
+                        'loss': distillation.make_surrogate_and_released_ptd},
+    'rlsd': _signal('verdict_scaled(0.5, 0.2)', pinned=_reads('reference')),
+    'srpo': _both(pinned={**_JSD, **_reads('sibling')}, credit={
+        'policy_route': 'not wrong_with_sibling',
+        'route': 'wrong_with_sibling'}),
+    'sdpo': _divergence(pinned={**_JSD, **_KEPT, **_reads('sibling')}),
+    'sdft': _divergence(pinned={'distil.divergence': 'forward',
+                                **_reads('demonstration')}),
+    'opsd': _divergence(pinned={**_JSD, **_reads('reference')}),
+    'opsdc': _divergence(pinned={**_REVERSE, **_reads('concise')}),
+    'opcd': _divergence(pinned={**_REVERSE, **_KEPT, **_reads('document')}),
+    'opsdl': _divergence(pinned={**_REVERSE, **_reads('slice')}),
+    'idft': dict(loss=distillation.make_negative_log_likelihood,
+                 states='stored', terms=('divergence',),
+                 credit={'weights': 'in_distribution'}),
+}

@@ -1,0 +1,232 @@
+"""The section `credit` of a config: two terms of a loss, and who gets them.
+
+The policy term multiplies log p_S of a sampled token by a number: the advantage
+of its verdict, a signal of the teacher, or both (`combine`). The divergence
+term compares distributions, or is a likelihood; the section `distil` says what
+it is. Each term has a route (which rollouts), weights of tokens and weights of
+rollouts, which multiply.
+
+Every field is a text. '' is the value of the method's row, which is its
+paper's, or else of NEUTRAL. Numbers may move with the optimizer steps
+('linear:64:4096').
+"""
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+
+from zppo_jax import allowed
+from zppo_jax.algorithms.credit import routes
+from zppo_jax.algorithms.credit.routes import Route
+from zppo_jax.algorithms.schedules import Moving, moving
+from zppo_jax.objectives.credit import (
+  evidence,
+  margins,
+  rollout_weights,
+  signals,
+  token_weights,
+)
+from zppo_jax.objectives.credit.evidence import Call, Number, Row
+
+# What a field is where neither the config nor the row says it.
+NEUTRAL = {
+    'signal': 'none', 'combine': 'replace', 'coefficient': '1', 'discount': '0',
+    'margin': 'none', 'margin_kind': 'mean', 'balance': 'none', 'base': 'none',
+    'policy_route': 'all', 'policy_weights': 'none',
+    'policy_rollout_weights': 'none', 'route': 'all', 'weights': 'none',
+    'rollout_weights': 'none'}
+BASES = ('none', 'initial')
+# What is done where the teacher contradicts the verdicts of a group.
+_DELTA = Number('delta', '>= 0')
+MARGINS: dict[str, Row] = {
+    **{side: Row(functools.partial(margins.shift, side=side), frozenset(),
+                 (_DELTA,)) for side in margins.SHIFTS},
+    'mask': Row(margins.mask, frozenset(),
+                (_DELTA, Number('keep', '[0, 1]', 0.25)))}
+
+
+@dataclasses.dataclass(frozen=True)
+class Term:
+  """Who gets a term, and how much of it.
+
+  Attributes:
+    route: the rollouts.
+    weights: rows of TOKEN_WEIGHTS.
+    rollout_weights: rows of ROLLOUT_WEIGHTS, over the routed rollouts of a
+      group.
+  """
+  route: Route
+  weights: tuple[Call, ...] = ()
+  rollout_weights: tuple[Call, ...] = ()
+
+  @property
+  def reads(self) -> frozenset[str]:
+    """The fields of Evidence that the weights read."""
+    return frozenset().union(
+        *(c.row.reads for c in (*self.weights, *self.rollout_weights)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Credit:
+  """The section `credit` after the method's row has said its part.
+
+  Attributes:
+    signal: a row of SIGNALS; None: the verdict's advantage alone.
+    combine: a key of signals.COMBINE.
+    coefficient: the factor of the signal, a number or a Moving.
+    discount: gamma of the return-to-go of the signal, the same.
+    margin: a row of MARGINS, or None.
+    margin_kind: one of margins.KINDS.
+    balance: right : wrong rollouts of a group, inf for the right ones alone;
+      None for no balance.
+    base: whose log-probs are Evidence.base_logps, one of BASES.
+    policy: who gets the policy term; None for a row without one.
+    divergence: who gets the divergence term; None for a row without one.
+    scored: whether the loss of the policy term itself reads the teacher's
+      log-probs of the tokens.
+  """
+  signal: Call | None
+  combine: str
+  coefficient: float | Moving
+  discount: float | Moving
+  margin: Call | None
+  margin_kind: str
+  balance: float | None
+  base: str
+  policy: Term | None
+  divergence: Term | None
+  scored: bool = False
+
+  @property
+  def asks_teacher(self) -> bool:
+    """Whether the policy term reads the teacher's log-probs of the tokens."""
+    policy = self.policy is not None and (
+        self.scored or self.signal is not None or self.margin is not None)
+    return policy or bool(self.reads & {'teacher_logps', 'teacher_entropies',
+                                        'divergences'})
+
+  @property
+  def reads(self) -> frozenset[str]:
+    """The fields of Evidence that some part reads."""
+    parts = [] if self.signal is None else [self.signal.row.reads]
+    if self.margin is not None:
+      parts.append(frozenset({'logps', 'teacher_logps'}))
+    parts += [term.reads for term in (self.policy, self.divergence) if term]
+    return frozenset().union(*parts)
+
+
+def at(value: float | Moving, done: int) -> float:
+  """A number after `done` optimizer steps."""
+  return float(value(done)) if isinstance(value, Moving) else value
+
+
+def _number(field: str, text: str, bounds: str,
+            updates: int) -> float | Moving:
+  try:
+    value: float | Moving = float(text)
+  except ValueError:
+    value = moving(field, text, updates)
+  for end in value.ends if isinstance(value, Moving) else (value,):
+    allowed.number(field, end, bounds)
+  return value
+
+
+def _calls(field: str, text: str, table: Mapping[str, Row],
+           updates: int) -> tuple[Call, ...]:
+  """'bounded(10) * first(64)' as calls; none for 'none'."""
+  if text == 'none':
+    return ()
+  return tuple(evidence.read(
+      field, part, table, lambda name, x: moving(name, x, updates))
+      for part in text.split('*'))
+
+
+def _one(field: str, text: str, table: Mapping[str, Row],
+         updates: int) -> Call | None:
+  calls = _calls(field, text, table, updates)
+  if len(calls) > 1:
+    raise ValueError(f'{field} is {text!r}; one row is allowed, or none')
+  return calls[0] if calls else None
+
+
+def _term(said: Mapping[str, str], prefix: str, updates: int) -> Term:
+  field = lambda name: f'credit.{prefix}{name}'
+  return Term(
+      route=routes.read(field('route'), said[f'{prefix}route']),
+      weights=_calls(field('weights'), said[f'{prefix}weights'],
+                     token_weights.TOKEN_WEIGHTS, updates),
+      rollout_weights=_calls(
+          field('rollout_weights'), said[f'{prefix}rollout_weights'],
+          rollout_weights.ROLLOUT_WEIGHTS, updates))
+
+
+def of_section(section: Mapping[str, str], row: Mapping[str, str],
+               updates: int, *, terms: Sequence[str],
+               scored: bool = False) -> Credit:
+  """The section `credit` of a method.
+
+  Args:
+    section: the config section.
+    row: what the method's row says, by the same names.
+    updates: optimizer steps of the run.
+    terms: which terms the row has, of 'policy' and 'divergence'.
+    scored: see Credit.
+
+  Raises:
+    KeyError: for an unknown name, with the known ones.
+    ValueError: for a number out of its range, or a field of a term that the row
+      does not have; the message names the field.
+  """
+  said = {name: section[name] or row.get(name, neutral)
+          for name, neutral in NEUTRAL.items()}
+  for prefix, term in (('policy_', 'policy'), ('', 'divergence')):
+    for name in ('route', 'weights', 'rollout_weights'):
+      if term not in terms and section[f'{prefix}{name}']:
+        raise ValueError(
+            f'credit.{prefix}{name} is {section[prefix + name]!r}; this method '
+            f'has no {term} term')
+  signals.combine_of(said['combine'])
+  allowed.one_of('credit.margin_kind', said['margin_kind'], margins.KINDS)
+  allowed.one_of('credit.base', said['base'], BASES)
+  balance = None
+  if said['balance'] != 'none':
+    try:
+      balance = float(said['balance'])
+    except ValueError:
+      raise ValueError(f"credit.balance is {said['balance']!r}; it must be "
+                       "'none', or a number >= 0 that does not move, inf "
+                       'included') from None
+    allowed.number('credit.balance', balance, '>= 0', finite=False)
+  return Credit(
+      signal=_one('credit.signal', said['signal'], signals.SIGNALS, updates),
+      combine=said['combine'], base=said['base'], balance=balance,
+      coefficient=_number('credit.coefficient', said['coefficient'], '>= 0',
+                          updates),
+      discount=_number('credit.discount', said['discount'], '[0, 1]', updates),
+      margin=_one('credit.margin', said['margin'], MARGINS, updates),
+      margin_kind=said['margin_kind'],
+      scored=scored,
+      policy=_term(said, 'policy_', updates) if 'policy' in terms else None,
+      divergence=_term(said, '', updates) if 'divergence' in terms else None)
+
+
+def check(credit: Credit, available: Sequence[str]) -> None:
+  """ValueError where a part reads what the method does not have.
+
+  Args:
+    credit: the settings.
+    available: the fields of Evidence that there will be.
+  """
+  calls = [] if credit.signal is None else [('credit.signal', credit.signal)]
+  for name, term in (('credit.policy_', credit.policy),
+                     ('credit.', credit.divergence)):
+    if term:
+      calls += [(f'{name}weights', c) for c in term.weights]
+      calls += [(f'{name}rollout_weights', c) for c in term.rollout_weights]
+  for field, call in calls:
+    evidence.check(field, call, available)
+  if credit.margin and not {'logps', 'teacher_logps'} <= set(available):
+    raise ValueError(
+        f'credit.margin is {credit.margin.name!r}, which reads the log-probs '
+        "of student and teacher; this method's teacher scores no sampled "
+        'tokens')

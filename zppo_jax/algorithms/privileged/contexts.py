@@ -1,0 +1,416 @@
+"""What the teacher reads while it scores a student's response.
+
+A context puts something into the teacher's prompt that the student does not
+see; the response behind it is the student's own, token by token. CONTEXTS has a
+row per context: what it shows beside the question. A row shows nothing, and the
+rollout is untaught and counted, where there is nothing to show.
+
+| row | what the teacher reads besides the question | source |
+|---|---|---|
+| same | nothing: the student's own prompt | on-policy distillation |
+| answer | the gold answer | OPSD, HDPO |
+| reference | the first response stored with the question | OPSD |
+| demonstration | a stored response without its thoughts, drawn | SDFT |
+| hint | Question.hint or the material's, if it spoils nothing | PTD-PO, NuRL |
+| sibling | a right rollout of the same group, drawn | SDPO |
+| feedback | the answer of the rollout and its verdict | SDPO, RLTF |
+| reflection | the attempt, and more by level (LEVELS) | RESD, ERL, RA-OPD |
+| revision | the attempt, which is to be revised | SD-Zero |
+| notes | notes of earlier questions | OEL, Skill-SD |
+| document | a document | GATES, OPCD |
+| slice | a shorter question in the place of the question | OPSDL |
+| concise | the wish for a short response | OPSDC |
+| caption | words in the place of pictures and clips | VOLD |
+| peer | a right response of another model, drawn | SDPO, CoPD |
+
+Rules of all rows: the rollout that is scored never stands in its own context,
+neither itself nor by equal text, but for the attempts of `reflection` and
+`revision`; draws go by name; a context that is too long is skipped, never cut;
+the question's pictures and clips are shown too, but for `caption`.
+"""
+
+import dataclasses
+import enum
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from zppo_jax import allowed
+from zppo_jax.algorithms.privileged import spoilers
+from zppo_jax.chat.segments import Segment, content, template
+from zppo_jax.chat.wording import Chat
+from zppo_jax.randomness import question_uid
+from zppo_jax.records import (
+  Group,
+  Prompt,
+  PromptKind,
+  Purpose,
+  Question,
+  Rollout,
+  Verdict,
+)
+
+# What `reflection` discloses besides the attempt, level by level.
+LEVELS = ('attempt', 'verdict', 'answer', 'reference', 'sibling')
+class Untaught(enum.IntEnum):
+  """Why a rollout has no lesson."""
+  ABSENT = 0  # there is nothing to show
+  ITSELF = 1  # all that there is to show is the rollout's own text
+  SPOILER = 2  # the hint does not pass the filter
+  OVER_LONG = 3  # the prompt fits no bucket
+  WORDLESS = 4  # the chat has no words for what would be shown
+  EMPTY = 5  # the rollout has no tokens
+
+
+@dataclasses.dataclass(frozen=True)
+class Material:
+  """What contexts are made of besides a question and its group.
+
+  Attributes:
+    seed, step: they key the draws.
+    level: what `reflection` discloses, an index of LEVELS.
+    texts: as material.read returns them.
+  """
+  seed: int = 0
+  step: int = 0
+  level: int = 0
+  texts: Mapping[str, Mapping[str, object]] = dataclasses.field(
+      default_factory=dict)
+
+  def text(self, question: Question, field: str) -> str:
+    """A text of the material, '' without one."""
+    return str(self._of(question, field) or '')
+
+  def peers(self, question: Question) -> tuple[str, ...]:
+    found = self._of(question, 'peers') or ()
+    assert isinstance(found, tuple)  # material.read makes tuples
+    return found
+
+  def _of(self, question: Question, field: str) -> object:
+    for name in (question.id, '*'):
+      if field in self.texts.get(name, {}):
+        return self.texts[name][field]
+    return None
+
+  def rng(self, question: Question, index: int = 0) -> np.random.Generator:
+    """The draws of a rollout, by (seed, step, question, index)."""
+    return np.random.default_rng([
+        self.seed, self.step, int(Purpose.CONTEXTS),
+        question_uid(question.id), index])
+
+
+class Shown(NamedTuple):
+  """What a context shows.
+
+  Attributes:
+    pieces: (key of Wording.contexts, text) in their order.
+    question: the text in the place of the question's; None keeps it.
+    media: whether pictures and clips of the question are shown.
+  """
+  pieces: tuple[tuple[str, str], ...] = ()
+  question: str | None = None
+  media: bool = True
+
+
+Build = Callable[[Question, Group, Rollout, Material], Shown | Untaught]
+
+
+def _piece(name: str, text: str) -> Shown | Untaught:
+  return Shown(((name, text),)) if text.strip() else Untaught.ABSENT
+
+
+def _index(group: Group, rollout: Rollout) -> int:
+  return next(i for i, r in enumerate(group.rollouts) if r is rollout)
+
+
+def _spelt(text: str) -> str:
+  """A text to compare: equal texts differ in nothing but spaces."""
+  return ' '.join(text.split())
+
+
+def without_thoughts(text: str) -> str:
+  """What stands behind a response's thoughts."""
+  return text.rpartition('</think>')[2].strip()
+
+
+def _drawn(texts: Sequence[str], rollout: Rollout,
+           rng: np.random.Generator) -> str | Untaught:
+  """One of the texts that are not the rollout's own, uniformly."""
+  others = [t for t in texts if _spelt(t) != _spelt(rollout.text)]
+  if not others:
+    return Untaught.ITSELF if texts else Untaught.ABSENT
+  return others[int(rng.integers(len(others)))]
+
+
+def same(question: Question, group: Group, rollout: Rollout,
+         material: Material) -> Shown | Untaught:
+  """Nothing but the question; `lesson` gives the student's own prompt."""
+  del question, group, rollout, material
+  return Shown()
+
+
+def answer(question: Question, group: Group, rollout: Rollout,
+           material: Material) -> Shown | Untaught:
+  """The gold answer."""
+  del group, rollout, material
+  return _piece('answer', question.answer)
+
+
+def reference(question: Question, group: Group, rollout: Rollout,
+              material: Material) -> Shown | Untaught:
+  """The first response that is stored with the question."""
+  del group, rollout, material
+  return _piece('reference', next(iter(question.responses), ''))
+
+
+def demonstration(question: Question, group: Group, rollout: Rollout,
+                  material: Material) -> Shown | Untaught:
+  """A stored response without its thoughts, drawn per rollout."""
+  text = _drawn([without_thoughts(r) for r in question.responses], rollout,
+                material.rng(question, _index(group, rollout)))
+  return text if isinstance(text, Untaught) else _piece('demonstration', text)
+
+
+def hint(question: Question, group: Group, rollout: Rollout,
+         material: Material) -> Shown | Untaught:
+  """A hint that passes the zero-spoiler filter."""
+  del group, rollout
+  text = (question.hint or material.text(question, 'hint')).strip()
+  if text and not spoilers.spoiler_free(text, question.answer):
+    return Untaught.SPOILER
+  return _piece('hint', text)
+
+
+def sibling(question: Question, group: Group, rollout: Rollout,
+            material: Material) -> Shown | Untaught:
+  """A right rollout of the group, neither this one nor one of its text."""
+  right = [r.text for r in group.correct if r is not rollout]
+  text = _drawn(right, rollout,
+                material.rng(question, _index(group, rollout)))
+  if not right and rollout.verdict == Verdict.CORRECT:
+    return Untaught.ITSELF
+  return text if isinstance(text, Untaught) else _piece('sibling', text)
+
+
+def feedback(question: Question, group: Group, rollout: Rollout,
+             material: Material) -> Shown | Untaught:
+  """The parsed answer and its verdict; nothing without an answer."""
+  del question, group, material
+  if not rollout.graded or not rollout.answer:
+    return Untaught.ABSENT
+  right = rollout.verdict == Verdict.CORRECT
+  return _piece('right' if right else 'wrong', rollout.answer)
+
+
+def reflection(question: Question, group: Group, rollout: Rollout,
+               material: Material) -> Shown | Untaught:
+  """The attempt, and what LEVELS disclose up to the level."""
+  if not rollout.text.strip():
+    return Untaught.ABSENT
+  pieces = [('attempt', rollout.text)]
+  more: dict[str, Build] = {'verdict': feedback, 'answer': answer,
+                            'reference': reference, 'sibling': sibling}
+  for name in LEVELS[1:material.level + 1]:
+    shown = more[name](question, group, rollout, material)
+    if isinstance(shown, Untaught):
+      return shown
+    pieces += shown.pieces
+  return Shown((*pieces, ('reflect', '')))
+
+
+def revision(question: Question, group: Group, rollout: Rollout,
+             material: Material) -> Shown | Untaught:
+  """The attempt, which is to be revised."""
+  del question, group, material
+  if not rollout.text.strip():
+    return Untaught.ABSENT
+  return Shown((('attempt', rollout.text), ('revise', '')))
+
+
+def _of_material(question: Question, group: Group, rollout: Rollout,
+                 material: Material, *, field: str) -> Shown | Untaught:
+  del group, rollout
+  return _piece(field, material.text(question, field))
+
+
+def notes(question: Question, group: Group, rollout: Rollout,
+          material: Material) -> Shown | Untaught:
+  """Notes of earlier questions."""
+  return _of_material(question, group, rollout, material, field='notes')
+
+
+def document(question: Question, group: Group, rollout: Rollout,
+             material: Material) -> Shown | Untaught:
+  """A document."""
+  return _of_material(question, group, rollout, material, field='document')
+
+
+def slice_(question: Question, group: Group, rollout: Rollout,
+           material: Material) -> Shown | Untaught:
+  """A shorter question: the teacher sees less than the student."""
+  del group, rollout
+  text = material.text(question, 'slice')
+  return Shown(question=text) if text.strip() else Untaught.ABSENT
+
+
+def concise(question: Question, group: Group, rollout: Rollout,
+            material: Material) -> Shown | Untaught:
+  """The wish for a short response."""
+  del question, group, rollout, material
+  return Shown((('concise', ''),))
+
+
+def caption(question: Question, group: Group, rollout: Rollout,
+            material: Material) -> Shown | Untaught:
+  """Words in the place of pictures and clips, for a teacher of text."""
+  shown = _of_material(question, group, rollout, material, field='caption')
+  return shown if isinstance(shown, Untaught) else shown._replace(media=False)
+
+
+def peer(question: Question, group: Group, rollout: Rollout,
+         material: Material) -> Shown | Untaught:
+  """A response of another model, drawn per rollout."""
+  text = _drawn(material.peers(question), rollout,
+                material.rng(question, _index(group, rollout)))
+  return text if isinstance(text, Untaught) else _piece('peer', text)
+
+
+class Context(NamedTuple):
+  """A row of CONTEXTS.
+
+  Attributes:
+    build: (question, group, rollout, material) -> what is shown.
+    words: keys of Wording.contexts without which it shows nothing.
+    needs: a field of material.FIELDS without which it shows nothing; ''.
+    of_question: whether all rollouts of a group have one prompt.
+    attempt: whether it shows the rollout itself, by design.
+  """
+  build: Build
+  words: tuple[str, ...] = ()
+  needs: str = ''
+  of_question: bool = True
+  attempt: bool = False
+
+
+CONTEXTS: dict[str, Context] = {
+    'same': Context(same),
+    'answer': Context(answer, ('answer',)),
+    'reference': Context(reference, ('reference',)),
+    'demonstration': Context(demonstration, ('demonstration',),
+                             of_question=False),
+    'hint': Context(hint, ('hint',)),
+    'sibling': Context(sibling, ('sibling',), of_question=False),
+    'feedback': Context(feedback, ('wrong',), of_question=False),
+    'reflection': Context(reflection, ('attempt', 'reflect'),
+                          of_question=False, attempt=True),
+    'revision': Context(revision, ('attempt', 'revise'), of_question=False,
+                        attempt=True),
+    'notes': Context(notes, ('notes',), 'notes'),
+    'document': Context(document, ('document',), 'document'),
+    'slice': Context(slice_, (), 'slice'),
+    'concise': Context(concise, ('concise',)),
+    'caption': Context(caption, ('caption',), 'caption'),
+    'peer': Context(peer, ('peer',), 'peers', of_question=False),
+}
+
+
+def _segments(pieces: Sequence[tuple[str, str]],
+              chat: Chat) -> list[Segment]:
+  return [part for name, text in pieces
+          for before, after in (chat.wording.contexts[name],)
+          for part in (template(before), content(text), template(after))
+          if part.text]
+
+
+def lesson(name: str, group: Group, rollout: Rollout, material: Material,
+           chat: Chat, longest: int) -> Prompt | Untaught:
+  """The teacher's prompt for a rollout, or why there is none.
+
+  Args:
+    name: a key of CONTEXTS.
+    group: the group of the rollout.
+    rollout: one of its rollouts, whose tokens follow the prompt.
+    material: what else is shown.
+    chat: the student's chat.
+    longest: the most tokens of a prompt.
+
+  Returns:
+    A prompt that ends as the student's does: with what the template writes
+    before a response, and the forced beginning of one.
+  """
+  row, question = CONTEXTS[name], group.prompt.question
+  if not rollout.tokens:
+    return Untaught.EMPTY
+  if name == 'same':
+    return group.prompt
+  shown = row.build(question, group, rollout, material)
+  if isinstance(shown, Untaught):
+    return shown
+  if not row.attempt and any(
+      _spelt(text) == _spelt(rollout.text) for _, text in shown.pieces):
+    return Untaught.ITSELF
+  if any(piece not in chat.wording.contexts for piece, _ in shown.pieces):
+    return Untaught.WORDLESS
+  encoded = chat.privileged(
+      question.text if shown.question is None else shown.question,
+      _segments(shown.pieces, chat), question.media if shown.media else (),
+      group.prompt.beginning)
+  if len(encoded.tokens) > longest:
+    return Untaught.OVER_LONG
+  return Prompt(question=question, kind=PromptKind.PLAIN,
+                tokens=encoded.tokens, media=encoded.media,
+                forced=encoded.forced)
+
+
+@dataclasses.dataclass(frozen=True)
+class Lessons:
+  """The teacher's prompts for a rollout batch.
+
+  Attributes:
+    prompts: (group, rollout) -> the prompt; a rollout without one is untaught.
+    untaught: (group, rollout) -> why it has none.
+  """
+  prompts: Mapping[tuple[int, int], Prompt]
+  untaught: Mapping[tuple[int, int], Untaught]
+
+
+def lessons(name: str, groups: Sequence[Group], material: Material, chat: Chat,
+            longest: int) -> Lessons:
+  """`lesson` of every rollout."""
+  made = {(p, g): lesson(name, group, rollout, material, chat, longest)
+          for p, group in enumerate(groups)
+          for g, rollout in enumerate(group.rollouts)}
+  return Lessons(
+      prompts={at: of for at, of in made.items() if isinstance(of, Prompt)},
+      untaught={at: of for at, of in made.items() if isinstance(of, Untaught)})
+
+
+def check(name: str, level: int, chat: Chat, material: Material) -> None:
+  """Refuses a context that could show nothing.
+
+  Raises:
+    KeyError: for an unknown name, with the known ones.
+    ValueError: for a level out of its range; for a chat without words for the
+      context; for material that does not hold what it shows.
+  """
+  row = allowed.known('distil.context', name, CONTEXTS)
+  allowed.number('distil.context_level', level, f'[0, {len(LEVELS) - 1}]',
+                 whole=True)
+  wanted = [*row.words]
+  if name == 'reflection':
+    wanted += [{'verdict': 'wrong'}.get(of, of)
+               for of in LEVELS[1:level + 1]]
+  absent = [word for word in wanted if word not in chat.wording.contexts]
+  if absent:
+    able = [of for of, row in CONTEXTS.items()
+            if set(row.words) <= chat.wording.contexts.keys()]
+    raise ValueError(
+        f'distil.context is {name!r}; this chat has no words for '
+        f'{", ".join(absent)}. It has those of: {", ".join(able)}')
+  if row.needs and not any(row.needs in of for of in material.texts.values()):
+    fields = sorted(set(itertools.chain(*material.texts.values())))
+    raise ValueError(
+        f'distil.context is {name!r}; no row of distil.material has the field '
+        f'{row.needs!r}, the fields there are: {", ".join(fields) or "none"}')

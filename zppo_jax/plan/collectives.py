@@ -1,0 +1,234 @@
+"""Collectives of a compiled program: how often, which kind, how many bytes.
+
+They are read off the text of the compiled HLO. A collective inside a loop
+counts as often as the loop runs, where the compiler knows the trip count. A
+loop that ends by its data, such as the one over decoding steps, counts once, so
+that its numbers are those of one iteration.
+"""
+
+import math
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+KINDS = ('all-gather', 'all-reduce', 'reduce-scatter', 'all-to-all',
+         'collective-permute')
+_BITS = {'pred': 8, 's4': 4, 'u4': 4, 's8': 8, 'u8': 8, 'f8e4m3fn': 8,
+         'f8e5m2': 8, 's16': 16, 'u16': 16, 'bf16': 16, 'f16': 16, 's32': 32,
+         'u32': 32, 'f32': 32, 's64': 64, 'u64': 64, 'f64': 64, 'c64': 64}
+_SHAPE = re.compile(r'\b([a-z]+[0-9]*(?:e[0-9]m[0-9][a-z]*)?)\[([0-9,]*)\]')
+_HEAD = re.compile(r'^(ENTRY )?%?([\w.-]+)(?: \(.*)?\{$')
+# %name = result type operation(operands), attributes. A tuple type is in
+# parentheses and may hold layouts in braces with parentheses of their own.
+_LINE = re.compile(r'^\s*(?:ROOT )?%?([\w.-]+) = (.*)$')
+_OPERATION = re.compile(r'(?:^|[\s)}\]])([a-z][\w-]*)\(')
+_CALLED = re.compile(
+    r'(?:calls|to_apply|body|condition|async_wrapped|branch_computations|'
+    r'true_computation|false_computation|called_computations)='
+    r'(\{[^}]*\}|%?[\w.-]+)')
+_TRIPS = re.compile(r'known_trip_count"?:\s*\{"?n"?:\s*"?(\d+)')
+_LISTED = re.compile(r'replica_groups=\{\{([^}]*)\}')
+_IOTA = re.compile(r'replica_groups=\[(\d+),(\d+)\]')
+# mesh['a'=4,'b'=2] {'a'}: the axes of a group; 'a':(2)4 is a part of size 4.
+_MESH = re.compile(r'replica_groups=mesh\[([^\]]*)\] ?\{([^}]*)\}')
+_AXIS = re.compile(r"'([^']+)'=(\d+)")
+_MEMBER = re.compile(r"'([^']+)'(?::\(\d+\)(\d+))?")
+_CHANNEL = re.compile(r'channel_id=(\d+)')
+_CONSTANT = re.compile(r'constant\((-?\d+)\)')
+_COMPARED = re.compile(r'compare\(%?[\w.-]+, %?([\w.-]+)\), direction=L([TE])')
+
+
+class Instruction(NamedTuple):
+  """A line of HLO.
+
+  Attributes:
+    name: its name.
+    kind: the operation, such as 'fusion'.
+    types: the text of its result types.
+    line: the whole line.
+    called: names of the computations that it calls.
+  """
+  name: str
+  kind: str
+  types: str
+  line: str
+  called: tuple[str, ...]
+
+
+class Collective(NamedTuple):
+  """A collective of a program.
+
+  Attributes:
+    kind: one of KINDS.
+    count: how often it runs.
+    bytes: bytes of its largest result on one device, for one run: those
+      gathered, reduced or sent. A reduce-scatter counts what it reduces.
+    group: the number of devices that take part.
+  """
+  kind: str
+  count: int
+  bytes: int
+  group: int
+
+  @property
+  def moved(self) -> float:
+    """Bytes that a device receives in all runs, by ring algorithms: (n - 1) / n
+    of what is gathered or reduced, twice that for an all-reduce."""
+    share = (self.group - 1) / self.group
+    of = {'all-reduce': 2 * share, 'collective-permute': 1.0}
+    return self.count * self.bytes * of.get(self.kind, share)
+
+
+def tensors(types: str) -> list[tuple[int, str]]:
+  """(bytes, type) of each array type in a text; a type without numbers has 0
+  bytes."""
+  return [(math.ceil(math.prod(int(n) for n in axes.split(',') if n)
+                     * _BITS.get(kind, 0) / 8), f'{kind}[{axes}]')
+          for kind, axes in _SHAPE.findall(types)]
+
+
+def _split(text: str) -> tuple[str, str, str]:
+  """(result types, operation, the rest) of what stands behind the `=`."""
+  depth, end = 0, len(text)
+  for place, letter in enumerate(text):
+    depth += (letter in '([{') - (letter in ')]}')
+    if letter == ' ' and not depth:
+      end = place
+      break
+  types, rest = text[:end], text[end:]
+  found = _OPERATION.match(rest)
+  return types, found[1] if found else '', rest
+
+
+def computations(hlo: str) -> tuple[dict[str, list[Instruction]], str]:
+  """({computation: its instructions}, the name of the entry) of HLO text."""
+  out, entry, current = {}, '', None
+  for line in hlo.splitlines():
+    if current is None or line.startswith('}'):
+      current = None
+      if (head := _HEAD.match(line.rstrip())) and line[:1] != ' ':
+        current = out.setdefault(head[2], [])
+        entry = head[2] if head[1] else entry
+      continue
+    if (found := _LINE.match(line)) is None:
+      continue
+    types, kind, rest = _split(found[2])
+    called = tuple(
+        name.strip().lstrip('%') for names in _CALLED.findall(rest)
+        for name in names.strip('{}').split(','))
+    current.append(Instruction(found[1], kind, types, rest, called))
+  return out, entry
+
+
+def _trips(loop: Instruction, known: dict[str, list[Instruction]]) -> int:
+  """How often a loop runs: what the compiler says, else the bound with which
+  its condition compares a counter that begins at 0; 1 if neither is there."""
+  if found := _TRIPS.search(loop.line):
+    return int(found[1])
+  condition = re.search(r'condition=%?([\w.-]+)', loop.line)
+  body = known.get(condition[1], ()) if condition else ()
+  compared = _COMPARED.search(body[-1].line) if body else None
+  if compared is None:
+    return 1
+  bound = next((_CONSTANT.search(i.line) for i in body
+                if i.name == compared[1]), None)
+  return int(bound[1]) + (compared[2] == 'E') if bound else 1
+
+
+def _group(line: str, devices: int) -> int:
+  if found := _IOTA.search(line):
+    return int(found[2])
+  if found := _MESH.search(line):
+    axes = dict(_AXIS.findall(found[1]))
+    return math.prod(int(part or axes[name])
+                     for name, part in _MEMBER.findall(found[2]))
+  if found := _LISTED.search(line):
+    return len([n for n in found[1].split(',') if n.strip()])
+  return devices
+
+
+def walk(hlo: str, *, inside: bool = True) -> Iterator[tuple[Instruction, int]]:
+  """(instruction, how often it runs) of a program, called computations
+  included.
+
+  Args:
+    hlo: the text of the compiled module.
+    inside: whether to go into fusions too, whose results are not in memory.
+  """
+  known, entry = computations(hlo)
+  waiting = [(entry, 1)]
+  while waiting:
+    name, times = waiting.pop()
+    for instruction in known.get(name, ()):
+      yield instruction, times
+      if inside or instruction.kind != 'fusion':
+        more = times * (_trips(instruction, known)
+                        if instruction.kind == 'while' else 1)
+        waiting += [(called, more) for called in instruction.called]
+
+
+def _of(instruction: Instruction, times: int,
+        devices: int) -> Collective | None:
+  kind = instruction.kind.removesuffix('-start')
+  if kind not in KINDS:
+    return None
+  group = _group(instruction.line, devices)
+  if kind == 'collective-permute':
+    group = 2
+  if group < 2:
+    return None
+  found = [size for size, _ in tensors(instruction.types)]
+  # The result of a start holds operands and results; a variadic collective has
+  # a tuple of results, which are all moved.
+  if instruction.kind.endswith('-start'):
+    size = max(found, default=0)
+  else:
+    size = sum(found)
+  return Collective(kind, times, size * (
+      group if kind == 'reduce-scatter' else 1), group)
+
+
+def of_program(hlo: str, devices: int) -> list[Collective]:
+  """The collectives of a compiled program.
+
+  Args:
+    hlo: the text of the compiled module.
+    devices: the number of devices that it runs on, for a collective whose
+      groups are not written down.
+  """
+  out, seen = [], set()
+  for instruction, times in walk(hlo):
+    found = _of(instruction, times, devices)
+    # An asynchronous collective stands in the fusions that start, accompany and
+    # end it, each time under the same channel.
+    channel = _CHANNEL.search(instruction.line)
+    key = (found and found.kind, channel and channel[1])
+    if found is None or (channel and key in seen):
+      continue
+    seen.add(key)
+    out.append(found)
+  return out
+
+
+def totals(collectives: list[Collective]) -> dict[str, dict[str, float]]:
+  """{kind: {count, bytes, moved}} of collectives; kinds in order."""
+  out = {}
+  for kind in KINDS:
+    if some := [c for c in collectives if c.kind == kind]:
+      out[kind] = {'count': sum(c.count for c in some),
+                   'bytes': sum(c.count * c.bytes for c in some),
+                   'moved': sum(c.moved for c in some)}
+  return out
+
+
+def largest(hlo: str, number: int) -> list[tuple[int, str]]:
+  """The largest results of instructions as (bytes on one device, type and
+  operation), each type once."""
+  found = {}
+  for instruction, _ in walk(hlo, inside=False):
+    if instruction.kind in ('parameter', 'tuple', 'get-tuple-element', 'while',
+                            'bitcast', ''):
+      continue
+    for size, name in tensors(instruction.types):
+      found.setdefault(name, (size, f'{name} of {instruction.kind}'))
+  return sorted(found.values(), reverse=True)[:number]

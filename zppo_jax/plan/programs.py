@@ -1,0 +1,242 @@
+"""The programs of a step, each at its largest shape, and what lies beside them.
+
+They are the product's own: the compiled functions of a `run.Run`, lowered from
+shapes.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from zppo_jax.devices import memory
+from zppo_jax.learner import layouts, packing, scoring
+from zppo_jax.records import Decoding
+from zppo_jax.rollout import decode
+from zppo_jax.rollout.engine import Engine
+from zppo_jax.rollout.programs import Programs
+from zppo_jax.teachers.in_process import InProcessTeacher
+from zppo_jax.train import minibatches
+from zppo_jax.train.run import Run
+
+# What of a run is on the devices in each phase of a step (train/step.py).
+STATE = ('parameters', 'moments', 'reference copy', 'teacher copy')
+ALIVE = {
+    'reshard': (*STATE, 'rollout copy'),
+    'rollouts': (*STATE, 'rollout copy', 'decode pool'),
+    'teacher': (*STATE, 'rollout copy', 'teacher pool'),
+    'teacher scoring': (*STATE, 'rollout copy'),
+    'scoring': STATE,
+    'update': (*STATE, 'gradient'),
+    'evaluation': (*STATE, 'rollout copy', 'decode pool'),
+}
+
+
+class Program(NamedTuple):
+  """A program of a step.
+
+  Attributes:
+    name: its name in a plan.
+    phase: a key of ALIVE.
+    reads: parts of the run (`standing`) that are among its arguments.
+    shape: its largest batch, in words.
+    lower: () -> the program, lowered.
+    builds: a part that its calls build up piece by piece; '' for none. The
+      first call has the largest piece.
+  """
+  name: str
+  phase: str
+  reads: tuple[str, ...]
+  shape: str
+  lower: Callable[[], jax.stages.Lowered]
+  builds: str = ''
+
+
+def own_teacher(run: Run) -> InProcessTeacher | None:
+  """The teacher, if it lies on this mesh."""
+  return run.teacher if isinstance(run.teacher, InProcessTeacher) else None
+
+
+def rollout_copy(run: Run) -> Any:
+  """Shapes of the rollout copy with their shardings."""
+  return run.reshard_fn.eval_shape(run.abstract_state.params)
+
+
+def standing(run: Run) -> dict[str, int]:
+  """Bytes per device of the parts of a run that outlive a program.
+
+  Decode pools count at their largest size.
+  """
+  state = run.abstract_state
+  out = {
+      'parameters': memory.device_bytes(state.params),
+      # All that the state holds besides, a copy that follows included.
+      'moments': memory.device_bytes(state) - memory.device_bytes(
+          state.params),
+      'gradient': memory.device_bytes(state.params),
+      'rollout copy': memory.device_bytes(rollout_copy(run)),
+      'decode pool': run.sampler.engine.programs.largest_cache_bytes()}
+  if run.reference is not None:
+    out['reference copy'] = memory.device_bytes(run.reference.params)
+  if (teacher := own_teacher(run)) is not None:
+    out['teacher copy'] = memory.device_bytes(teacher.params)
+    out['teacher pool'] = teacher.answers.engine.programs.largest_cache_bytes()
+  return out
+
+
+def prefill_size(programs: Programs, samples: int) -> int:
+  """The largest padded prefill that an engine runs for requests of `samples`
+  rollouts each: no more prompts get slots at a time than its slots hold."""
+  prompts = max(programs.shapes.slots[-1] // samples, 1)
+  sizes = programs.shapes.prefill_sizes
+  return next((size for size in sizes if size >= prompts), sizes[-1])
+
+
+def example_targets(run: Run) -> dict[str, np.ndarray]:
+  """The targets of one token of the run's micro-batches."""
+  return minibatches.example_targets(
+      run.method, run.num_updates, run.distil, run.stored_need,
+      run.teacher is not None and run.teacher.capabilities.entropy,
+      run.reference and run.reference.penalty)
+
+
+def largest_shape(layout: layouts.Layout) -> layouts.BatchShape:
+  """The shape of a layout with the most positions; of equal ones, the one with
+  the longest rows."""
+  positions = lambda s: s.units * (s.prompt + s.patches + s.rows * s.length)
+  return max(layouts.shapes(layout), key=lambda s: (positions(s), s.length))
+
+
+def _of_engine(who: str, phase: str, engine: Engine, params,
+               decodings: Mapping[Decoding, int], reads: str,
+               pool: str) -> list[Program]:
+  """Prefill and decoding of an engine.
+
+  Args:
+    who: the first word of their names.
+    phase: a key of ALIVE.
+    engine: the engine.
+    params: its weights, as shapes.
+    decodings: how rollouts are drawn -> rollouts per prompt.
+    reads, pool: the parts of the run that hold weights and decode state.
+  """
+  programs, shapes = engine.programs, engine.programs.shapes
+  size = prefill_size(programs, min(decodings.values()))
+  length, patches = shapes.prompt_lengths[-1], max(shapes.patches, default=0)
+  largest = shapes.largest
+  media = f' and {patches:,} patches' if patches else ''
+  out = [Program(
+      f'{who} prefill', phase, (reads,),
+      f'{size} prompts of {length:,} tokens{media}',
+      lambda: programs.lower_prefill(params, size, length, patches))]
+  for mode in dict.fromkeys(map(decode.mode_of, decodings)):
+    name = f'{who} decode' + ('' if mode == decode.DRAW else f' ({mode})')
+    out.append(Program(
+        name, phase, (reads, pool),
+        f'{largest.slots} slots, {largest.prompt_length:,} + '
+        f'{largest.response_length:,} tokens',
+        lambda mode=mode: programs.lower_decode(params, largest, mode)))
+  return out
+
+
+def _of_student(run: Run) -> list[Program]:
+  engine, sampler = run.sampler.engine, run.sampler
+  copy, largest = rollout_copy(run), run.reshard_fn.leaves[0]
+  out = [Program('reshard', 'reshard', (), f'{largest.name} of all leaves',
+                 lambda: largest.program.lower(largest.leaf), 'rollout copy')]
+  out += _of_engine('student', 'rollouts', engine, copy,
+                    {sampler.decoding: sampler.num_rollouts}, 'rollout copy',
+                    'decode pool')
+  return out + _of_engine(
+      'evaluation', 'evaluation', run.greedy.engine, copy,
+      {run.greedy.decoding: run.greedy.num_rollouts}, 'rollout copy',
+      'decode pool')
+
+
+def _forms(run: Run) -> list[scoring.Form]:
+  """What the teacher's scoring pass returns, by the need of the method."""
+  top = run.distil.top if run.distil else 0
+  by_need = {'teacher_top': scoring.Form(top=top),
+             'teacher_given': scoring.Form(given=True)}
+  if run.stored_need:
+    return [by_need.get(run.stored_need, scoring.Form())]
+  return [scoring.Form()] if run.method.teacher_scores else []
+
+
+def _of_teacher(run: Run, config) -> list[Program]:
+  teacher = own_teacher(run)
+  if teacher is None:
+    return []
+  out = []
+  if run.method.reformulations or run.method.states in ('teacher', 'mixed'):
+    out += _of_engine(
+        'teacher', 'teacher', teacher.answers.engine, teacher.params,
+        {s.decoding: s.num_rollouts for s in (
+            teacher.answers, teacher.summaries)},
+        'teacher copy', 'teacher pool')
+  programs = teacher.answers.engine.programs
+  length = max(teacher.row_buckets)
+  for form in _forms(run):
+    rows = packing.rows_per_micro_batch(
+        length, teacher.micro_tokens,
+        math.prod(programs.mesh.shape[a] for a in ('data', 'fsdp')))
+    like = {scoring.GIVEN: np.zeros((1, config.distil.top), np.int32)} if (
+        form.given) else {}
+    batch = packing.pad_rows([], rows, length, 0, programs.model.num_axes, like)
+    out.append(Program(
+        'teacher scoring', 'teacher scoring', ('teacher copy',),
+        f'{rows} rows of {length:,} tokens',
+        lambda form=form, batch=batch: teacher.score_fn(form).lower(
+            teacher.params, batch)))
+  return out
+
+
+def words_of(shape: layouts.BatchShape) -> str:
+  """A micro-batch in words."""
+  media = f' and {shape.patches:,} patches' if shape.patches else ''
+  if shape.prompt:
+    return (f'{shape.units} prompts of {shape.prompt:,} tokens{media}, '
+            f'{shape.rows} responses of {shape.length:,} each')
+  return f'{shape.units} rows of {shape.length:,} tokens{media}'
+
+
+def _of_learner(run: Run) -> list[Program]:
+  state, shape = run.abstract_state, largest_shape(run.layout)
+  batch = layouts.empty(run.layout, shape, example_targets(run))
+  out, words = [], words_of(shape)
+  if run.num_updates > 1 and run.method.old_logps:
+    out.append(Program('scoring', 'scoring', ('parameters',), words,
+                       lambda: run.score_fn.lower(state.params, batch)))
+  if run.reference is not None and run.reference.penalty.sampled:
+    out.append(Program(
+        'reference scoring', 'scoring', ('reference copy',), words,
+        lambda: run.reference.score_fn.lower(run.reference.params, batch)))
+  parts = run.update_fn.keywords
+  grads = parts['zeros_fn'].eval_shape(state.params)
+  beside = parts['beside_fn'](state)
+  frozen = bool(beside and beside[0].frozen)
+  out.append(Program(
+      'update', 'update',
+      ('parameters', 'gradient', *(('teacher copy',) * frozen)), words,
+      lambda: parts['accumulate_fn'].lower(grads, state.params, batch,
+                                           *beside)))
+  out.append(Program(
+      'optimizer', 'update', ('parameters', 'moments', 'gradient'),
+      'all parameters', lambda: parts['optimizer_fn'].lower(
+          state, grads, 1.0)))
+  return out
+
+
+def of_run(run: Run, config) -> list[Program]:
+  """All programs of a step, in the order of a step.
+
+  Args:
+    run: the run (abstract.run_of).
+    config: its config.
+  """
+  student = _of_student(run)
+  before = [p for p in student if p.phase != 'evaluation']
+  return [*before, *_of_teacher(run, config), *_of_learner(run),
+          *(p for p in student if p.phase == 'evaluation')]

@@ -1,0 +1,1 @@
+"""Builders of parts of a run, which `train.build` puts together."""

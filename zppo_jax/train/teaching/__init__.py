@@ -1,0 +1,1 @@
+"""What teachers of a run are made of and read."""
