@@ -118,8 +118,7 @@ def _lesson_hidden(params, batch: MicroBatch, model):
     hidden_BTD, _ = model.apply(
         params, lessons.tokens_BT, lessons.positions_BTA, lessons.segment_BT,
         media=lessons.media)
-    return jnp.take_along_axis(
-        _of_own(hidden_BTD), lessons.column_BT[..., None], axis=1)
+    return layers.take(_of_own(hidden_BTD), lessons.column_BT, model.mesh)
   B, T = batch.tokens_BT.shape
   first_B = jnp.repeat(lessons.next_P, B // lessons.next_P.shape[0])
   positions_BT = first_B[:, None] + jnp.arange(T)[None]
