@@ -37,7 +37,7 @@ def _bodies() -> dict[str, bytes]:
       {'index': i, 'finish_reason': 'stop',
        'message': {'role': 'assistant', 'content': 'word ' * WORDS}}
       for i in range(TEXTS)]}
-  place = lambda t: {str(i): {'logprob': -0.1 * k - 1, 'rank': k + 1,
+  place = lambda t: {str(i): {'logprob': -k - 1.0, 'rank': k + 1,
                               'decoded_token': 'word'}
                      for k, i in enumerate(range(t % VOCAB, t % VOCAB + TOP))}
   scores = {'choices': [{
@@ -85,7 +85,8 @@ def _calls(kind: str) -> list[client.Call]:
 
 def work(index: int, count: int, port: int, key: bytes, url: str, kind: str,
          way: str, results) -> None:
-  """One process of a run; sends (CPU seconds, wall-clock seconds)."""
+  """One process of a run; sends [(CPU seconds, wall-clock seconds)] of the
+  repeats."""
   if count > 1 and index:
     hosts._GROUP = hosts._Group(index, count, {
         0: hosts._reached(['127.0.0.1'], port, key, index)})
@@ -100,34 +101,36 @@ def work(index: int, count: int, port: int, key: bytes, url: str, kind: str,
   calls = _calls(kind)
   ask = lambda some: client.ask_all(of, some, 600)
   ask(calls[:1])  # what is imported and opened once
-  hosts.wait('begin')
-  cpu, wall = time.process_time(), time.perf_counter()
-  replies = (hosts.shared(ask, calls) if way == 'each' else
-             hosts.from_first(lambda: ask(calls)))
-  seconds = time.process_time() - cpu, time.perf_counter() - wall
-  if any(reply.cause is not None for reply in replies):
-    raise RuntimeError(f'{replies[0].cause}: {replies[0].error}')
+  seconds = []
+  for _ in range(REPEATS):
+    hosts.wait('begin')
+    cpu, wall = time.process_time(), time.perf_counter()
+    replies = (hosts.shared(ask, calls) if way == 'each' else
+               hosts.from_first(lambda: ask(calls)))
+    seconds.append((time.process_time() - cpu, time.perf_counter() - wall))
+    if any(reply.cause is not None for reply in replies):
+      raise RuntimeError(f'{replies[0].cause}: {replies[0].error}')
   hosts.wait('end')
   results.put(seconds)
 
 
 def measure(count: int, url: str, kind: str, way: str) -> dict[str, float]:
   """Medians over the repeats: {'cpu_s', 'wall_s'}."""
-  rows = []
   context = multiprocessing.get_context('spawn')
-  for _ in range(REPEATS):
-    with connection.Listener(('127.0.0.1', 0)) as probe:
-      port = probe.address[1]
-    key, results = secrets.token_bytes(32), context.Queue()
-    started = [context.Process(target=work, args=(
-        i, count, port, key, url, kind, way, results)) for i in range(count)]
-    for process in started:
-      process.start()
-    seconds = [results.get(timeout=600) for _ in started]
-    for process in started:
-      process.join()
-    rows.append([max(column) for column in zip(*seconds, strict=True)])
-  cpu, wall = (statistics.median(column) for column in zip(*rows, strict=True))
+  with connection.Listener(('127.0.0.1', 0)) as probe:
+    port = probe.address[1]
+  key, results = secrets.token_bytes(32), context.Queue()
+  started = [context.Process(target=work, args=(
+      i, count, port, key, url, kind, way, results)) for i in range(count)]
+  for process in started:
+    process.start()
+  seconds = [results.get(timeout=600) for _ in started]
+  for process in started:
+    process.join()
+  busiest = [[max(column) for column in zip(*of_repeat, strict=True)]
+             for of_repeat in zip(*seconds, strict=True)]
+  cpu, wall = (statistics.median(column)
+               for column in zip(*busiest, strict=True))
   return {'cpu_s': round(cpu, 3), 'wall_s': round(wall, 3)}
 
 
@@ -151,7 +154,8 @@ def main() -> None:
         print(name, found[name], flush=True)
   server.terminate()
   args.to.write_text(json.dumps({
-      'command': 'python -m benchmarks.endpoint_hosts', 'seed': None,
+      'command': 'python -m benchmarks.endpoint_hosts --processes='
+                 + args.processes, 'seed': None,
       'calls': CALLS, 'concurrency': CONCURRENCY, 'delay_s': DELAY_S,
       'texts': [TEXTS, WORDS], 'scores': [TOKENS, TOP],
       'repeats': REPEATS, 'machine': machine(), 'results': found},

@@ -79,7 +79,7 @@ def config(url: str, steps: int, seed: int, overlap: bool):
   c.steps, c.seed, c.overlap = steps, seed, overlap
   c.algorithm.update(ties='name', rho_aug=1.0, max_tokens=MOST)
   c.shapes.update(prompt_buckets=(8, 184), row_buckets=(8 + MOST, 184 + MOST),
-                  response_buckets=(24, MOST), slots=64, micro_tokens=4000,
+                  response_buckets=(24, MOST), slots=128, micro_tokens=4000,
                   group_buckets=(8,))
   c.compression.update(cap=LEAST, identity_below=0)
   c.teacher.kind = 'endpoint'
@@ -140,10 +140,10 @@ def main() -> None:
   parser = argparse.ArgumentParser(
       description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
   parser.add_argument('--to', type=pathlib.Path, required=True)
-  parser.add_argument('--steps', type=int, default=10)
+  parser.add_argument('--steps', type=int, default=8)
   parser.add_argument('--turns', type=int, default=2)
   parser.add_argument('--seed', type=int, default=0)
-  parser.add_argument('--step_ms', type=float, default=12.0)
+  parser.add_argument('--step_ms', type=float, default=20.0)
   parser.add_argument('--url', help=argparse.SUPPRESS)
   parser.add_argument('--order', help=argparse.SUPPRESS)
   args = parser.parse_args()

@@ -4,6 +4,7 @@ written in."""
 import os
 import pathlib
 import re
+import shlex
 import shutil
 import subprocess
 
@@ -204,3 +205,23 @@ def test_the_shell_is_clean():
   done = subprocess.run([check, '--external-sources', *map(str, paths)],
                         cwd=ROOT, capture_output=True, text=True)
   assert not done.stdout + done.stderr
+
+
+def test_the_commands_of_the_readme_are_right():
+  """As they stand there, but for the config of a pod, which may be any."""
+  text = (ROOT / 'README.md').read_text()
+  [block] = re.findall(r'```bash\n(launchers/local.*?)```', text, re.DOTALL)
+  commands = re.sub(r' +#.*', '', block.replace('\\\n', ' ')).splitlines()
+  assert len(commands) == 6
+  used = []
+  for command in commands:
+    command = command.removeprefix('sbatch ')
+    launcher, *argv = shlex.split(
+        re.sub(r'configs/pod_9b.py\S*', 'configs/base.py', command))
+    gpus = ('--gpus=0,1',) if launcher == 'launchers/gpu.sh' else ()
+    done = launching.launch(pathlib.Path(launcher).name, '--dry-run', *gpus,
+                            *argv)
+    assert (done.returncode, done.stderr) == (0, ''), command
+    assert 'zppo train --config=' in done.stdout
+    used.append(pathlib.Path(launcher).name)
+  assert set(used) == set(LAUNCHERS)

@@ -148,8 +148,8 @@ def _inverse(A):
     return jnp.concatenate([
         jnp.concatenate([first, jnp.zeros_like(first)], axis=-1),
         jnp.concatenate([below, second], axis=-1)], axis=-2)
-  # This inverts all pairs of neighbouring blocks of 1, 2, 4, ... at once. Blocks
-  # of 1 are their own inverse, so that their pairs take no product.
+  # This inverts all pairs of neighbouring blocks of 1, 2, 4, ... at once. A
+  # block of 1 is its own inverse, so that its pairs take no product.
   i, j = np.indices((n, n))
   between = lambda size: jnp.where(
       (i // size % 2 == 1) & (j // size == i // size - 1), A, 0)
