@@ -154,7 +154,8 @@ def main() -> None:
         print(name, found[name], flush=True)
   server.terminate()
   args.to.write_text(json.dumps({
-      'command': 'python -m benchmarks.endpoint_hosts', 'seed': None,
+      'command': 'python -m benchmarks.endpoint_hosts --processes='
+                 + args.processes, 'seed': None,
       'calls': CALLS, 'concurrency': CONCURRENCY, 'delay_s': DELAY_S,
       'texts': [TEXTS, WORDS], 'scores': [TOKENS, TOP],
       'repeats': REPEATS, 'machine': machine(), 'results': found},

@@ -243,7 +243,9 @@ def main() -> None:
         'devices': args.devices, **torture(
             args.to, args.signal, args.kills, args.seed, args.processes,
             args.devices)}
-  print(json.dumps({**found, 'machine': machine(),
+  command = ' '.join(w for w in sys.argv[1:] if not w.startswith('--to'))
+  print(json.dumps({'command': f'python -m tests.kill_hosts {command}',
+                    **found, 'machine': machine(),
                     'seconds': time.perf_counter() - begun}))
   sys.exit(bool(found['differences']))
 

@@ -4,6 +4,7 @@ written in."""
 import os
 import pathlib
 import re
+import shlex
 import shutil
 import subprocess
 
@@ -188,8 +189,11 @@ def test_help_is_the_comment_at_the_top(launcher):
 
 
 def test_the_flags_of_training_are_known_to_all():
+  """Except those that say which process of a run this is: launchers do."""
   known = (FOLDER / 'arguments.sh').read_text()
-  for flag in COMMANDS['train'].optional:
+  own = {'coordinator', 'processes', 'process'}
+  assert own < set(COMMANDS['train'].optional)
+  for flag in set(COMMANDS['train'].optional) - own:
     assert f'--{flag.replace("_", "-")}' in known
 
 
@@ -204,3 +208,23 @@ def test_the_shell_is_clean():
   done = subprocess.run([check, '--external-sources', *map(str, paths)],
                         cwd=ROOT, capture_output=True, text=True)
   assert not done.stdout + done.stderr
+
+
+def test_the_commands_of_the_readme_are_right():
+  """As they stand there, but for the config of a pod, which may be any."""
+  text = (ROOT / 'README.md').read_text()
+  [block] = re.findall(r'```bash\n(launchers/local.*?)```', text, re.DOTALL)
+  commands = re.sub(r' +#.*', '', block.replace('\\\n', ' ')).splitlines()
+  assert len(commands) == 6
+  used = []
+  for command in commands:
+    command = command.removeprefix('sbatch ')
+    launcher, *argv = shlex.split(
+        re.sub(r'configs/pod_9b.py\S*', 'configs/base.py', command))
+    gpus = ('--gpus=0,1',) if launcher == 'launchers/gpu.sh' else ()
+    done = launching.launch(pathlib.Path(launcher).name, '--dry-run', *gpus,
+                            *argv)
+    assert (done.returncode, done.stderr) == (0, ''), command
+    assert 'zppo train --config=' in done.stdout
+    used.append(pathlib.Path(launcher).name)
+  assert set(used) == set(LAUNCHERS)

@@ -14,8 +14,8 @@ import pytest
 import yaml
 
 from tests.launchers import launching
+from zppo_jax.devices import hosts
 
-LOST = 220  # of a process whose run lost another one (devices/hosts.py)
 XPK = os.environ.get('ZPPO_XPK') or shutil.which('xpk')
 if not XPK:
   pytest.skip('needs xpk: pip install xpk==1.16.0 in an environment of its own',
@@ -69,7 +69,7 @@ def test_signals_and_lost_hosts_restart_it_and_errors_do_not(manifest):
   restarts = set(rule['onExitCodes']['values'])
   signals = {128 + s for s in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL,
                                signal.SIGABRT)}
-  assert signals | {LOST} <= restarts
+  assert signals | {hosts.LOST} <= restarts
   assert not restarts & {1, 2}  # of zppo, for what a restart does not mend
 
 

@@ -14,6 +14,8 @@ from zppo_jax.devices import sharding
 from zppo_jax.learner import optimizers, packing, states, update
 from zppo_jax.objectives import losses
 from zppo_jax.plan import abstract, compiling, programs, topologies
+from zppo_jax.rollout import decode, weight_sync
+from zppo_jax.rollout.programs import Programs, Shapes
 
 CONFIGS = pathlib.Path(__file__).parents[2] / 'configs'
 FIELDS = dict(
@@ -126,3 +128,37 @@ def test_the_table_of_plans():
   assert 'no: 1.0 GiB too much in update, by update' in lines[2]
   assert '| 1x16x1 | yes |' in lines[3] and '| 3,200 |' in lines[3]
   assert 'not planned: zppo plan: no' in lines[4]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('what', ['prefill', 'decode'])
+def test_programs_of_few_blocks_tell_of_all(what):
+  """Two and three blocks, extended to six, beside six."""
+  pytest.importorskip('libtpu', reason='needs the package libtpu')
+  slice_ = topologies.parse('v5e:2x2')
+  topologies.prepare(slice_)
+  mesh = sharding.make_mesh(sharding.MeshConfig(fsdp=2, tensor=2),
+                            topologies.devices(slice_))
+
+  @functools.cache
+  def least(blocks):
+    model = abstract.shortened(models.on_mesh(models.build(
+        'qwen3', **{**FIELDS, 'num_layers': 6}), mesh), blocks)
+    model = models.on_mesh(model, mesh)
+    engine = Programs(model, mesh, Shapes(
+        slots=(16,), samples_per_prompt=(1,), prompt_lengths=(512,),
+        response_lengths=(512,), patches=(), prefill_sizes=(16,)))
+    params = weight_sync.place_copy(
+        jax.eval_shape(model.init, jax.random.key(0)), model, mesh)
+    assert sum(name.startswith(programs.BLOCK) for name in params) == blocks
+    lowered = engine.lower_prefill(params, 16, 512, 0) if (
+        what == 'prefill') else engine.lower_decode(
+            params, engine.shapes.largest, decode.DRAW)
+    return compiling.of_tpu(lowered, slice_, None)
+
+  found = compiling.extended(least(2), least(3), 3)
+  assert found.memory == pytest.approx(least(6).memory, rel=0.02)
+  assert found.collectives.keys() == least(6).collectives.keys()
+  for kind, of in least(6).collectives.items():
+    assert found.collectives[kind]['moved'] == pytest.approx(of['moved'],
+                                                             rel=0.05)

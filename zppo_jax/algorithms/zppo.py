@@ -287,8 +287,10 @@ def ask_hard(plain: Sequence[Group], step: int, *, rules: Rules, method: Method,
              teacher: Any, chat: Chat,
              compress: compression.CompressionConfig,
              hint: HintConfig = hints.DEFAULT) -> Sequence[Prompt]:
-  """Asks the teacher about all hard questions, and says what may be drawn
-  before it has answered: the NCQs that no answer can take out of the post-cap.
+  """Asks the teacher about all hard questions, and says what is to be drawn
+  before it has answered: the NCQs that no answer can take out of the post-cap
+  and that show summaries. (Those without were drawn before, or are drawn with
+  the BCQs, because a wave of a few more rollouts takes as long as a full one.)
 
   Args:
     plain, step, rules, method, chat, compress, hint: as of
@@ -300,9 +302,12 @@ def ask_hard(plain: Sequence[Group], step: int, *, rules: Rules, method: Method,
   groups = hardest(plain, step, rules)
   teacher.ask_ahead([g.prompt for g in groups], step)
   unaided = reformulate.unaided(method.reformulations, rules.num_aug)
-  return _ncqs(groups[:unaided], rules, chat, compress,
-               teacher.capabilities.max_compression_prompt,
-               functools.partial(teacher.look_at_summaries, step=step))
+  most = teacher.capabilities.max_compression_prompt
+  return _ncqs(
+      [g for g in groups[:unaided]
+       if compression.asks(_traces(g), compress, chat, most)],
+      rules, chat, compress, most,
+      functools.partial(teacher.look_at_summaries, step=step))
 
 
 def _no_summaries(prompts: Sequence[Prompt],

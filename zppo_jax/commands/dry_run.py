@@ -89,8 +89,12 @@ def lowered(run: Run) -> dict:
 def programs(run: Run) -> dict[str, int]:
   """The most programs that each engine can compile, by the bucket tables."""
   rows = len(layouts.shapes(run.layout))
+  lessons = run.layout.lessons  # of each of its own lengths
+  gradients = rows if lessons is None else rows * len(
+      lessons.prompt_buckets if run.layout.kind == 'shared'
+      else lessons.row_buckets)
   out = {'student engine': run.sampler.engine.shapes.max_programs,
-         'gradient of a micro-batch': rows, 'the rest': 4}
+         'gradient of a micro-batch': gradients, 'the rest': 4}
   if run.num_updates > 1:
     out['scoring'] = rows
   if run.reference is not None and run.reference.penalty.sampled:

@@ -280,12 +280,19 @@ def _mixed_by_kind(x_BTD, weight_DE, conv_JE, past_BJE, of: Runs, ends, mesh):
   Args:
     ends: where the channels of queries and of keys end.
   """
-  whole = lambda w: sharding.pin(w, mesh, None, None)
+  whole = lambda w: jax.tree.map(
+      lambda x: sharding.pin(x, mesh, None, None), w)
   hold_past = lambda x: sharding.pin(x, mesh, sharding.BATCH_AXES, None, None)
-  # Held whole first, because a cut would otherwise be made before the split.
-  cut = lambda x, *axes: [
-      sharding.pin(sharding.pin(part, mesh, *axes, None), mesh, *axes, 'tensor')
-      for part in jnp.split(x, ends, axis=-1)]
+
+  def cut(x, *axes):
+    """x by kind; an array, or a quantize.Int8 whose parts are cut alike."""
+    leaves, tree = jax.tree.flatten(x)
+    # Held whole first, because a cut would otherwise be made before the split.
+    parts = [[sharding.pin(sharding.pin(part, mesh, *axes, None), mesh, *axes,
+                           'tensor') for part in jnp.split(leaf, ends, axis=-1)]
+             for leaf in leaves]
+    return [tree.unflatten(of) for of in zip(*parts, strict=True)]
+
   out, past = zip(*[_mixed(x_BTD, *parts, of) for parts in zip(
       cut(whole(weight_DE), None), cut(whole(conv_JE), None),
       cut(hold_past(past_BJE), sharding.BATCH_AXES, None), strict=True)],

@@ -4,6 +4,7 @@
 what lies outside: so whatever changes there changes in a plan too.
 """
 
+import dataclasses
 import functools
 import pathlib
 from typing import Any, NamedTuple
@@ -107,11 +108,28 @@ def _vocabulary(config) -> int:
   return min(sizes)
 
 
+def blocks_of(model: models.Model) -> int:
+  """The blocks that a rollout copy has one entry for."""
+  params = jax.eval_shape(model.init, jax.random.key(0))
+  return jax.tree.leaves(params['blocks'])[0].shape[0]
+
+
+def shortened(model: models.Model, blocks: int | None) -> models.Model:
+  """The model with fewer blocks; None keeps all."""
+  if blocks is None:
+    return model
+  per_block = model.config.num_layers // blocks_of(model)
+  config = dataclasses.replace(model.config, num_layers=blocks * per_block)
+  return models.FAMILIES[model.family].build(config)._replace(
+      family=model.family)
+
+
 def _load(spec, place=None, thinking: str = 'default', day: Day | None = None,
-          who: str = 'student', *, vocabulary: int) -> Loaded:
+          who: str = 'student', *, vocabulary: int,
+          blocks: int | None) -> Loaded:
   """As train.models.load_model, with shapes for parameters."""
   del thinking, day
-  model = network(spec, who)
+  model = shortened(network(spec, who), blocks)
   like = jax.eval_shape(model.init, jax.random.key(0))
   codec = _Ids(model.config.vocab_size,
                {str(i): i for i in range(vocabulary)})
@@ -178,8 +196,13 @@ def changed_config(config, changes: dict[str, Any]):
   return config
 
 
-def run_of(config, topology: Topology) -> Run:
+def run_of(config, topology: Topology, blocks: int | None = None) -> Run:
   """The run of a config on a topology: every array is a shape.
+
+  Args:
+    config: the config on the topology.
+    topology: the devices.
+    blocks: how many blocks student and teacher have; None: all of theirs.
 
   Raises:
     ValueError, KeyError: as train.build.build; see `network`, and for a config
@@ -196,6 +219,7 @@ def run_of(config, topology: Topology) -> Run:
       devices=topologies.devices(topology),
       questions=_no_questions,
       fitting=lambda config, asked, chat, most: asked,
-      load=functools.partial(_load, vocabulary=_vocabulary(config)),
+      load=functools.partial(_load, vocabulary=_vocabulary(config),
+                             blocks=blocks),
       teachers={**teachers.TEACHERS,
                 'endpoint': lambda context: _Elsewhere()}))

@@ -157,6 +157,27 @@ def of_tpu(lowered: jax.stages.Lowered, topology: Topology,
                     code=code, refusal=refusal)
 
 
+def extended(few: Analysis, more: Analysis, steps: int) -> Analysis:
+  """What is said of a program with more blocks, each of which adds as much.
+
+  Args:
+    few: the analysis with some blocks.
+    more: the analysis with one block more.
+    steps: how many blocks more than `more` the program has.
+  """
+  grown = lambda a, b: b + steps * (b - a)
+  none = dict.fromkeys(('count', 'bytes', 'moved'), 0)
+  return Analysis(
+      memory=grown(few.memory, more.memory),
+      temporaries=max(more.temporaries,
+                      grown(few.temporaries, more.temporaries)),
+      code=None, tensors=more.tensors, seconds=few.seconds + more.seconds,
+      collectives={kind: {
+          name: max(0, grown(few.collectives.get(kind, none)[name], value))
+          for name, value in of.items()}
+          for kind, of in more.collectives.items()})
+
+
 @functools.cache
 def _versions() -> str:
   """A digest of this package's code and of the compilers."""
@@ -172,16 +193,17 @@ def _versions() -> str:
   return digest.hexdigest()
 
 
-def _file(config, topology: Topology, name: str,
-          room: int | None) -> pathlib.Path:
+def _file(config, topology: Topology, name: str, room: int | None,
+          blocks: int | None) -> pathlib.Path:
   limit = str(room) if topology.platform == 'tpu' else ''
-  key = '\n'.join([_versions(), topology.name, name, limit, config.to_yaml()])
+  key = '\n'.join([_versions(), topology.name, name, limit, str(blocks),
+                   config.to_yaml()])
   digest = hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
   return compile_cache.folder().with_name('plans') / f'{digest}.json'
 
 
-def analysis(config, topology: Topology, program: Program,
-             room: int | None) -> Analysis:
+def analysis(config, topology: Topology, program: Program, room: int | None,
+             blocks: int | None = None) -> Analysis:
   """What the compiler says of a program; what it said before is kept on disk.
 
   Args:
@@ -189,8 +211,9 @@ def analysis(config, topology: Topology, program: Program,
     topology: the devices.
     program: a program of its run.
     room: see `of_tpu`.
+    blocks: how many blocks its run has, if it has not all (abstract.run_of).
   """
-  file = _file(config, topology, program.name, room)
+  file = _file(config, topology, program.name, room, blocks)
   if file.is_file():
     found = Analysis(**json.loads(file.read_text()))
     return dataclasses.replace(

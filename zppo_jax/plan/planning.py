@@ -2,6 +2,7 @@
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -21,6 +22,8 @@ from zppo_jax.plan.roofline import Machine, Work
 from zppo_jax.plan.topologies import Topology
 from zppo_jax.plan.workload import Assumptions, Load
 from zppo_jax.train.run import Run
+
+FEW, MORE = 2, 3  # blocks of the rollout programs that a fast plan compiles
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,6 +98,16 @@ def _no_room(program: Program, standing: Mapping[str, int],
   return memory.standing_of(program.phase, standing) > usable
 
 
+def _by_few_blocks(config, topology: Topology, program: Program,
+                   short: Callable[[int], dict[str, Program]]) -> Analysis:
+  """What the compiler says of programs with FEW and MORE blocks, extended to
+  all blocks. A rollout program writes its blocks out, so that the time of its
+  compilation goes with their number, and each adds its weights and caches."""
+  few, more = (compiling.analysis(config, topology, short(n)[program.name],
+                                  None, n) for n in (FEW, MORE))
+  return compiling.extended(few, more, program.blocks - MORE)
+
+
 def entries(config, topology: Topology, run: Run, fast: bool,
             chosen: Iterable[str] | None = None,
             say: Callable[[str], None] = lambda line: None) -> list[Entry]:
@@ -109,6 +122,9 @@ def entries(config, topology: Topology, run: Run, fast: bool,
     say: shows a line while programs are compiled.
   """
   standing = program_lib.standing(run)
+  short = functools.cache(lambda blocks: {
+      p.name: p for p in program_lib.of_run(
+          abstract.run_of(config, topology, blocks), config)})
   out = []
   for program in program_lib.of_run(run, config):
     if chosen is not None and program.name not in chosen:
@@ -118,8 +134,11 @@ def entries(config, topology: Topology, run: Run, fast: bool,
       say(f'{program.name}: {program.shape}')
       room = topology.usable - memory.CODE_ROOM - sum(
           memory.beside(program, standing).values())
-      analysis = compiling.analysis(config, topology, program,
-                                    None if fast else max(room, 1))
+      if fast and topology.platform == 'tpu' and program.blocks > MORE:
+        analysis = _by_few_blocks(config, topology, program, short)
+      else:
+        analysis = compiling.analysis(config, topology, program,
+                                      None if fast else max(room, 1))
     known = analysis or Analysis(
         memory=sum(standing[part] for part in program.reads), temporaries=0,
         code=0, collectives={}, tensors=[], seconds=0.0)

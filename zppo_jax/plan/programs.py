@@ -22,6 +22,7 @@ from zppo_jax.train import minibatches
 from zppo_jax.train.run import Run
 
 # What of a run is on the devices in each phase of a step (train/step.py).
+BLOCK = 'blocks_'  # how a rollout copy names its blocks (layers.unstack)
 STATE = ('parameters', 'moments', 'reference copy', 'teacher copy')
 ALIVE = {
     'reshard': (*STATE, 'rollout copy'),
@@ -43,6 +44,8 @@ class Program(NamedTuple):
     reads: parts of the run (`standing`) that are among its arguments.
     shape: its largest batch, in words.
     lower: () -> the program, lowered.
+    blocks: how many blocks of a network it writes out one after the other; 0
+      for a loop over blocks.
     builds: a part that its calls build up piece by piece; '' for none. The
       first call has the largest piece.
   """
@@ -52,6 +55,7 @@ class Program(NamedTuple):
   shape: str
   lower: Callable[[], jax.stages.Lowered]
   builds: str = ''
+  blocks: int = 0
 
 
 def own_teacher(run: Run) -> InProcessTeacher | None:
@@ -123,6 +127,7 @@ def _of_engine(who: str, phase: str, engine: Engine, params,
     reads, pool: the parts of the run that hold weights and decode state.
   """
   programs, shapes = engine.programs, engine.programs.shapes
+  blocks = sum(name.startswith(BLOCK) for name in params)
   size = prefill_size(programs, min(decodings.values()))
   length, patches = shapes.prompt_lengths[-1], max(shapes.patches, default=0)
   largest = shapes.largest
@@ -130,14 +135,16 @@ def _of_engine(who: str, phase: str, engine: Engine, params,
   out = [Program(
       f'{who} prefill', phase, (reads,),
       f'{size} prompts of {length:,} tokens{media}',
-      lambda: programs.lower_prefill(params, size, length, patches))]
+      lambda: programs.lower_prefill(params, size, length, patches),
+      blocks=blocks)]
   for mode in dict.fromkeys(map(decode.mode_of, decodings)):
     name = f'{who} decode' + ('' if mode == decode.DRAW else f' ({mode})')
     out.append(Program(
         name, phase, (reads, pool),
         f'{largest.slots} slots, {largest.prompt_length:,} + '
         f'{largest.response_length:,} tokens',
-        lambda mode=mode: programs.lower_decode(params, largest, mode)))
+        lambda mode=mode: programs.lower_decode(params, largest, mode),
+        blocks=blocks))
   return out
 
 

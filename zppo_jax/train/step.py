@@ -200,7 +200,7 @@ def train_step(run: Run, state: TrainState, buffer: ReplayBuffer, step: int,
   settled = None
   if run.method.replay:
     buffer, settled = buffer.settle(plain, run.rules.tau, step)
-  early = collect.all_of(zppo.ask_hard(plain, step, **hard), early, ask)
+  early += ask(zppo.ask_hard(plain, step, **hard))
   clock.lap('rollouts')
   reformulated = zppo.reformulate_hard(plain, step, **hard)
   clock.lap('teacher')
