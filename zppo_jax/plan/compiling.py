@@ -135,8 +135,8 @@ def of_tpu(lowered: jax.stages.Lowered, topology: Topology,
   Args:
     lowered: the program.
     topology: a slice.
-    room: bytes that the program may fill; None: only the schedule that needs
-      least is wanted, and no code.
+    room: bytes that buffers and code may fill; None: only the schedule that
+      needs least is wanted, and no code.
 
   Raises:
     JaxRuntimeError: for what is no lack of memory.

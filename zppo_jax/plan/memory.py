@@ -40,8 +40,8 @@ class Peak(NamedTuple):
 
   @property
   def room(self) -> int:
-    """Bytes that are left for its buffers."""
-    return self.usable - sum(self.beside.values()) - self.code
+    """Bytes that are left for its buffers and its code."""
+    return self.usable - sum(self.beside.values())
 
   @property
   def over(self) -> int:

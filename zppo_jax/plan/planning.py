@@ -81,7 +81,8 @@ class Plan:
     """
     peaks = [entry.peak for entry in self.entries]
     room = min(peak.room for peak in peaks)
-    return room if all(peak.buffers <= room for peak in peaks) else 0
+    return room if all(
+        peak.buffers + peak.code <= room for peak in peaks) else 0
 
   @property
   def phases(self) -> dict[str, Peak]:
@@ -132,8 +133,7 @@ def entries(config, topology: Topology, run: Run, fast: bool,
     analysis = None
     if not _no_room(program, standing, topology.usable):
       say(f'{program.name}: {program.shape}')
-      room = topology.usable - memory.CODE_ROOM - sum(
-          memory.beside(program, standing).values())
+      room = topology.usable - sum(memory.beside(program, standing).values())
       if fast and topology.platform == 'tpu' and program.blocks > MORE:
         analysis = _by_few_blocks(config, topology, program, short)
       else:
