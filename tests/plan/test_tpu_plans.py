@@ -13,13 +13,7 @@ from zppo_jax import models
 from zppo_jax.devices import sharding
 from zppo_jax.learner import optimizers, packing, states, update
 from zppo_jax.objectives import losses
-from zppo_jax.plan import (
-  abstract,
-  compiling,
-  memory,
-  programs,
-  topologies,
-)
+from zppo_jax.plan import abstract, compiling, memory, programs, topologies
 from zppo_jax.rollout import decode, weight_sync
 from zppo_jax.rollout.programs import Programs, Shapes
 
