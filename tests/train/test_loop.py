@@ -267,7 +267,8 @@ def test_numbers_are_read_while_the_next_step_runs(tmp_path, monkeypatch):
   config.probe.every = 0
   loop.main(config, tmp_path)
   evaluation = [('dispatch', None), ('ask', None)]
-  one = lambda number: [('ask', number), ('ask', number), ('update', None)]
+  # Plain prompts; nothing while a teacher answers; reformulated prompts.
+  one = lambda number: [*[('ask', number)] * 3, ('update', None)]
   assert events == [
       *evaluation, ('dispatch', None), *one(0),
       ('dispatch', None), ('read', 0), *one(1), ('read', 1), ('save', 2),
