@@ -13,7 +13,13 @@ from zppo_jax import models
 from zppo_jax.devices import sharding
 from zppo_jax.learner import optimizers, packing, states, update
 from zppo_jax.objectives import losses
-from zppo_jax.plan import abstract, compiling, programs, topologies
+from zppo_jax.plan import (
+  abstract,
+  compiling,
+  memory,
+  programs,
+  topologies,
+)
 from zppo_jax.rollout import decode, weight_sync
 from zppo_jax.rollout.programs import Programs, Shapes
 
@@ -50,9 +56,9 @@ def test_the_least_memory_is_found_without_code():
   assert least.code is None and not least.refusal
   assert 'all-gather' in least.collectives
   # The code is part of what the limit holds.
-  room = least.memory + 8 * compiling.MIB
+  room = least.memory + memory.CODE_ROOM
   fits = of(room)
-  assert 0 < fits.code < 8 * compiling.MIB and not fits.refusal
+  assert 0 < fits.code < memory.CODE_ROOM and not fits.refusal
   assert least.memory * 0.95 <= fits.memory <= room
   refused = of(least.memory // 2)
   assert 'Ran out of memory' in refused.refusal
