@@ -132,8 +132,11 @@ def count_draws(path: pathlib.Path) -> None:
   keep = journal.RolloutJournal.keep
 
   def noting(self, step, purpose, prompts, ended):
-    drawn = {(step, journal.name_of(purpose, prompts[i]), done.rollout)
-             for i, done in ended}
+    names = [(journal.name_of(purpose, prompts[i]), done.rollout)
+             for i, done in ended]
+    # The engine hands back what it was told, which it has not drawn.
+    drawn = {(step, name, rollout) for name, rollout in names
+             if rollout not in self._drawn.get(name, {})}
     with open(path.parent / DRAWS, 'a') as f:
       f.write(json.dumps({'run': path.name, 'drawn': len(drawn),
                           'twice': len(drawn & held)}) + '\n')

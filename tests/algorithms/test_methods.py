@@ -1,11 +1,13 @@
 """The table of methods, against its docstring and by hand."""
 
+import re
 import runpy
 
 import pytest
 
 from tests.builders import ROOT
 from zppo_jax.algorithms import distillation, methods
+from zppo_jax.algorithms.credit import rows
 from zppo_jax.algorithms.reformulate import REFORMULATIONS
 from zppo_jax.objectives import advantages, losses, reducers, surrogates
 
@@ -69,12 +71,25 @@ def test_the_docstring_is_the_table():
       name: (BUFFER[buffer], states, LOSSES[loss])
       for name, _, buffer, states, loss in distilling} == {
           name: (m.replay, m.states, getattr(m.loss, 'func', m.loss))
-          for name, m in methods.METHODS.items() if m.distils}
+          for name, m in methods.METHODS.items()
+          if m.distils and not m.terms}
   assert {
       name: (OBJECTIVES[loss], normaliser, MEANS[mean], False, ())
       for name, _, loss, normaliser, mean in objectives} == {
           name: (m.loss, m.normaliser, m.reducer, m.replay, m.reformulations)
           for name, m in methods.METHODS.items() if m.normaliser}
+
+
+def test_the_rows_with_terms_are_in_both_tables():
+  """The docstring of credit/rows.py and docs/neighbours.md list every row."""
+  rows_of = lambda text: {
+      name for line in text.splitlines() if line.startswith('| ')
+      for name in re.findall(r'^\| `?([a-z_0-9]+)`? \|', line)}
+  named = {name for name, m in methods.METHODS.items() if m.terms}
+  assert named == rows_of(rows.__doc__) - {'name'}
+  text = (ROOT / 'docs' / 'neighbours.md').read_text()
+  listed = text[text.index('## Rows'):text.index('## Where we differ')]
+  assert named == rows_of(listed) - {'method'}
 
 
 def test_the_rows_of_the_paper():

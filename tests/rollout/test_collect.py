@@ -1,7 +1,5 @@
 """What is graded: the whole response, from its forced beginning on."""
 
-from typing import NamedTuple
-
 import numpy as np
 
 from tests.builders import question
@@ -18,16 +16,9 @@ from zppo_jax.records import (
   Verdict,
 )
 from zppo_jax.rollout import collect, weight_sync
+from zppo_jax.rollout.requests import Completion
 from zppo_jax.tasks import TASKS
 from zppo_jax.weights import pretrained
-
-
-class Done(NamedTuple):
-  """What an engine returns, as far as it is read."""
-  tokens: tuple[int, ...]
-  logps: tuple[float, ...]
-  text: str
-  stop: StopReason
 
 
 class Engine:
@@ -36,11 +27,13 @@ class Engine:
   def __init__(self, words):
     self.words = words
 
-  def generate(self, params, requests):
+  def generate(self, params, requests, see):
     del params
     tokens = CHAT.response(self.words)
-    return [[Done(tokens, (-1.0,) * len(tokens), self.words, StopReason.END)]
-            for _ in requests]
+    see([(place, Completion(
+        id=r.id, rollout=0, tokens=tokens, logps=(-1.0,) * len(tokens),
+        text=self.words, stop=StopReason.END))
+        for place, r in enumerate(requests)])
 
 
 def prefixed(words, answer='7'):

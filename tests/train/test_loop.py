@@ -267,7 +267,8 @@ def test_numbers_are_read_while_the_next_step_runs(tmp_path, monkeypatch):
   config.probe.every = 0
   loop.main(config, tmp_path)
   evaluation = [('dispatch', None), ('ask', None)]
-  one = lambda number: [('ask', number), ('ask', number), ('update', None)]
+  # Plain prompts; nothing while a teacher answers; reformulated prompts.
+  one = lambda number: [*[('ask', number)] * 3, ('update', None)]
   assert events == [
       *evaluation, ('dispatch', None), *one(0),
       ('dispatch', None), ('read', 0), *one(1), ('read', 1), ('save', 2),
@@ -383,3 +384,18 @@ def test_final_weights_can_be_a_student_again(zppo_run):
   accuracy = evaluate.of_state(run, run.init_state())
   last = json_rows(zppo_run[0] / 'eval.jsonl')[-1]
   assert accuracy == {s: last[s] for s in accuracy}
+
+
+def test_an_evaluation_that_a_signal_ended_is_made_up_for_once():
+  """The next checkpoint must not ask for it again."""
+  nothing = types.SimpleNamespace(
+      log_eval=lambda *_: None, note=lambda _: None,
+      evaluate=lambda run, state: {'easy': 1.0})
+  recorder = loop.Recorder.__new__(loop.Recorder)
+  recorder.procedure = recorder._out = recorder._progress = nothing
+  recorder._run, recorder._history, recorder._writers = None, None, ()
+  recorder.seconds = {}
+  at = resume.RunState(step=8, state=None, buffer=None, history=None, base={},
+                       latest={}, evaluated=False)
+  at = recorder.evaluate(at)
+  assert at.evaluated and at.latest == {'easy': 1.0}

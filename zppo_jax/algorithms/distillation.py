@@ -69,7 +69,6 @@ TARGETS: dict[str, Row] = {
                      (Number('beta', '>= 0', 0.8),)),
     'mixture': Row(divergences.mixture, frozenset(),
                    (Number('alpha', '[0, 1)'),))}
-PLAIN_TARGET = Call('plain', TARGETS['plain'])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +104,7 @@ class Distil:
   other_states: str
   keep: str
   max_missing: float
-  target: Call = PLAIN_TARGET
+  target: Call = distillation_losses.PLAIN
   anchor: float = 1.0
   context: str = 'same'
   context_level: int = 0

@@ -23,9 +23,10 @@ from zppo_jax.objectives import (
   losses,
   whole_vocabulary,
 )
-from zppo_jax.objectives.credit.evidence import Call
+from zppo_jax.objectives.credit.evidence import Call, Row
 
 TEACHER = 'teacher'  # its name among the frozen models
+PLAIN = Call('plain', Row(divergences.plain, frozenset()))  # the teacher itself
 
 
 def ahead(x_BT: jax.Array) -> jax.Array:
@@ -59,7 +60,7 @@ def target_at(target: Call, done: jax.Array | None) -> divergences.Target:
 
 def whole_vocabulary_divergence(output: PolicyOutput, batch: MicroBatch, *,
                                 divergence: divergences.Divergence, vocab: int,
-                                target: Call,
+                                target: Call = PLAIN,
                                 student_temperature: float,
                                 teacher_temperature: float,
                                 chunk: int) -> losses.LossAndStatistics:
@@ -159,8 +160,8 @@ def released_ptd(output: PolicyOutput, batch: MicroBatch, *, vocab: int,
 
 def kept_ids_divergence(output: PolicyOutput, batch: MicroBatch, *,
                         divergence: divergences.Divergence, rest: str,
-                        target: Call, vocab: int, student_temperature: float,
-                        chunk: int) -> losses.LossAndStatistics:
+                        vocab: int, student_temperature: float, chunk: int,
+                        target: Call = PLAIN) -> losses.LossAndStatistics:
   """The divergence on the stored ids of each token.
 
   The targets are 'kept_ids' int32 [B, T, K] (-1: no id), 'kept_logps' (the

@@ -276,7 +276,7 @@ class Recorder:
     for writer in self._writers:
       writer.write(at.step, {f'eval/{s}': a for s, a in accuracy.items()})
     self.lap('evaluate', since)
-    return dataclasses.replace(at, latest=accuracy)
+    return dataclasses.replace(at, latest=accuracy, evaluated=True)
 
   def save(self, store: Checkpoints, at: RunState) -> None:
     """Starts writing a checkpoint; `record` must have been called before."""
