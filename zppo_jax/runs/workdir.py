@@ -160,7 +160,8 @@ def _read_object(path: pathlib.Path, *names: str) -> dict:
 # run, and a bound on what is read refuses or does nothing.
 MAY_CHANGE = frozenset({
     'steps', 'checkpoint.journal', 'data.pool.max_bytes', 'overlap',
-    'distil.max_missing', 'guard.max_idle', 'teacher.max_failures',
+    'distil.max_missing', 'guard.alarms', 'guard.max_idle',
+    'teacher.max_failures',
     'teacher.min_answered', 'teacher.window',
     'teacher.endpoint.max_logprobs',
     'teacher.endpoint.score_entries', *(
@@ -175,6 +176,10 @@ ADDED = {'algorithm.reference.kind': 'none',
          'algorithm.sequence_clip.high': 4e-4,
          'algorithm.ties': 'list',
          'algorithm.weight_clip.low': 1.0, 'algorithm.weight_clip.high': 4.0,
+         **{f'credit.{name}': '' for name in (
+             'signal', 'combine', 'coefficient', 'discount', 'margin',
+             'margin_kind', 'balance', 'base', 'policy_route', 'policy_weights',
+             'policy_rollout_weights', 'route', 'weights', 'rollout_weights')},
          'data.pool.media_roots': [],
          'data.pool.hints': False, 'data.pool.worked': False,
          'distil.divergence': '', 'distil.beta': 0.5, 'distil.support': '',
@@ -185,6 +190,7 @@ ADDED = {'algorithm.reference.kind': 'none',
          'distil.coefficient_steps': [], 'distil.reducer': '',
          'distil.student_share': 0.5, 'distil.other_states': 'teacher',
          'distil.keep': 'correct', 'distil.context': '',
+         'distil.target': '', 'distil.anchor': 0.5,
          'distil.context_level': 0, 'distil.material': '',
          'hint.source': 'teacher', 'hint.cap': 512, 'hint.temperature': 0.0,
          'hint.max_characters': 2048, 'hint.material': '',
@@ -196,6 +202,7 @@ ADDED = {'algorithm.reference.kind': 'none',
          'teacher.endpoint.scores': 'echo',
          'mesh.slices': 1, 'teacher.mesh.data': 0, 'teacher.mesh.fsdp': 0,
          'teacher.mesh.tensor': 0, 'teacher.rollout_weights': 'same',
+         'teacher.panel.members': {}, 'teacher.panel.routes': {},
          'teacher.own.weights': 'frozen', 'teacher.own.lag': 10,
          'teacher.own.rate': 0.05, 'teacher.own.folder': '',
          'teacher.end_tokens': []}  # fields of MAY_CHANGE may be missing, too
@@ -204,6 +211,11 @@ ADDED = {'algorithm.reference.kind': 'none',
 def _comparable(values: dict) -> dict:
   """A stored config by dotted name, reduced to what decides a run's numbers."""
   out = {**ADDED, **flat(values)}
+  # These two were numbers of their own before they were open.
+  for name, is_open, value in (('distil.top', 0, 100),
+                               ('distil.rest', '', 'bucket')):
+    if out.get(name) == is_open:
+      out[name] = value
   if out.get('optimizer.schedule', 'constant') != 'constant':
     # The length is a number of steps, whichever field gave it.
     out['optimizer.schedule_steps'] = (
