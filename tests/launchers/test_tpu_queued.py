@@ -181,6 +181,9 @@ def test_a_launcher_that_was_stopped_follows_its_run(cloud):
       ['bash', cloud / 'root' / 'launchers' / 'tpu_queued.sh',
        *map(str, ARGV), str(cloud / 'shared' / 'a')], text=True,
       env=environment(cloud), start_new_session=True,
+      # A shell cannot trap a signal that it was started to ignore, as it is
+      # where the tests run in the background.
+      preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
       stdout=subprocess.PIPE, stderr=subprocess.PIPE) as first:
     assert first.stdout.readline() == 'step 1\n'
     # What ctrl-c does: all processes of the launcher, here ssh's too.
