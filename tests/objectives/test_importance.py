@@ -132,7 +132,8 @@ def bigrams():
   params = {'embed': np.float32(rng.normal(size=(24, 6))),
             'head': np.float32(rng.normal(size=(6, 24)))}
   return types.SimpleNamespace(
-      apply=lambda p, tokens, *_, media: (jnp.asarray(p['embed'])[tokens], ()),
+      mesh=None, apply=lambda p, tokens, *_, media, compact: (
+          jnp.asarray(p['embed'])[tokens], ()),
       head=lambda p: p['head']), params
 
 
