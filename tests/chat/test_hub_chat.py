@@ -93,14 +93,18 @@ def test_prompt_is_the_rendered_template(tokenizer, thinking, question):
 
 
 def test_wording_keeps_what_is_inside(tokenizer):
-  """Only the ends change; a compression is asked for without thinking."""
+  """Only the ends change; a compression and a hint are asked for without
+  thinking."""
   made = hub_chat.wording(tokenizer)
   opening, closing = '<|im_start|>user\n', '<|im_end|>\n<|im_start|>assistant\n'
   assert made == dataclasses.replace(
       BOXED, opening=opening, closing=BOXED.closing + closing,
       compression=(opening + BOXED.compression[0],
                    BOXED.compression[1] + closing
-                   + '<think>\n\n</think>\n\n'))
+                   + '<think>\n\n</think>\n\n'),
+      hint_request=(opening + BOXED.hint_request[0], BOXED.hint_request[1],
+                    BOXED.hint_request[2] + closing
+                    + '<think>\n\n</think>\n\n'))
 
 
 def test_template_without_a_switch():

@@ -150,7 +150,9 @@ def load(name: str, *, dtype: str = 'float32', remat: str = 'none',
       safetensors_file.load; for final weights of a run that were changed; for
       an address such as gs://bucket/weights.
   """
-  path = disk.local('the path of weights', name)
+  page = re.match(r'https?:', name)  # of the hub: the error has a hint
+  path = (pathlib.Path(name) if page
+          else disk.local('the path of weights', name))
   computed = {'dtype': dtype, 'remat': remat, 'attention': attention,
               'unroll': unroll}
   if name not in assets.names():
