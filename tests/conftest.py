@@ -8,6 +8,10 @@ os.environ['JAX_PLATFORMS'] = 'cpu'
 os.environ['XLA_FLAGS'] = ' '.join([
     os.environ.get('XLA_FLAGS', ''),
     '--xla_force_host_platform_device_count=8']).strip()
+# A device that waits in a collective holds a thread of XLA's pool, which has a
+# thread per device by itself. Collectives over several axes of a mesh then end
+# the process on machines with few cores (devices/cpu_devices.py).
+os.environ.setdefault('NPROC', '32')
 _CACHE = pathlib.Path(os.environ.get('XDG_CACHE_HOME', '~/.cache')).expanduser()
 os.environ.setdefault('JAX_COMPILATION_CACHE_DIR',
                       str(_CACHE / 'zppo_jax_tests'))

@@ -116,14 +116,13 @@ def apart(trees) -> float:
 @pytest.mark.parametrize('family, kind, sees, shape', [
     ('qwen3', 'shared', False, (2, 2, 2)),
     ('llama', 'packed', False, (1, 8, 1)),
-    ('qwen3_5', 'shared', True, (1, 2, 1)),
-    pytest.param('qwen3_5', 'padded', False, (1, 2, 1), marks=SLOW),
-    pytest.param('qwen3_vl', 'shared', True, (2, 1, 1), marks=SLOW),
+    ('qwen3_5', 'shared', True, (2, 2, 2)),
+    pytest.param('qwen3_5', 'padded', False, (1, 8, 1), marks=SLOW),
+    pytest.param('qwen3_vl', 'shared', True, (2, 4, 1), marks=SLOW),
 ])
 def test_a_mesh_changes_no_gradient(family, kind, sees, shape, make_mesh):
   """In float64, because float32 sums in another order differ by up to 1e-5 in
-  small leaves of a recurrent model. The recurrent models have two devices: with
-  eight, the threads of their collectives starve on two cores and abort."""
+  small leaves of a recurrent model."""
   with jax.enable_x64(True):
     model, params, batch, (expected, loss) = reference(
         family, kind, sees, 'float64')

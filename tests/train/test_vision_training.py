@@ -65,8 +65,7 @@ def make_config(student, teacher, **changes):
   c.shapes.update(prompt_buckets=(768,), row_buckets=(776,),
                   patch_buckets=(80,), group_buckets=(8,),
                   micro_tokens=16 * 856)
-  # One device: on eight, collectives of this model abort on two cores.
-  c.mesh.update(data=1, fsdp=1, tensor=1)
+  c.mesh.update(data=2, fsdp=2, tensor=2)
   c.optimizer.learning_rate = 1e-3
   c.compression.update(cap=32, identity_below=32)
   c.eval.update(every=0, size=1, splits=('some',))
