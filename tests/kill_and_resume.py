@@ -210,7 +210,7 @@ def torture(home: pathlib.Path, kills: int, seed: int,
     # Every phase in turn: with as many kills as phases each is hit once.
     phase = PHASES[i % len(PHASES)]
     # So few that the run does not end before the phases that follow.
-    most = {'rollouts': 60, 'kept': 20, 'torn': 12, 'save': 1}.get(phase, 4)
+    most = {'rollouts': 60, 'kept': 20, 'torn': 12, 'save': 1}.get(phase, 6)
     kill = (phase, int(rng.integers(1, most + 1)),
             float(rng.uniform(0, 0.03)))
     if launch(home / 'killed', steps, kill, number):
