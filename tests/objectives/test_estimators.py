@@ -72,20 +72,6 @@ def test_negative_log_likelihood_of_teacher_samples_is_forward():
   np.testing.assert_allclose(grad, FORWARD, **NEAR)
 
 
-def test_extrapolated_log_ratio():
-  """By hand, with base (.4, .4, .2); lam = 1 is d for any base, bit for bit."""
-  base = np.log([0.4, 0.4, 0.2])
-  np.testing.assert_allclose(
-      estimators.extrapolated_log_ratio(S, T, base, 1.25),
-      [-1.089577, -0.578752, 1.373265], **NEAR)
-  np.testing.assert_array_equal(
-      estimators.extrapolated_log_ratio(S, T, 3 * base, 1.0),
-      estimators.log_ratio(S, T))
-  # lam = 0 is the advantage towards the base.
-  np.testing.assert_allclose(
-      estimators.extrapolated_log_ratio(S, T, base, 0.0), base - S, **NEAR)
-
-
 def test_far_tokens_stay_finite():
   """d of 200 nats: exp(200) is inf in float32."""
   for function in (estimators.k2, estimators.k3):

@@ -9,6 +9,7 @@ import optax
 import pytest
 
 from tests.builders import documented_metrics, small_config
+from tests.train.test_distillation import gradient, make_config as small_steps
 from tests.train.test_step import recorded_groups
 from zppo_jax.algorithms import methods
 from zppo_jax.algorithms.credit import settings
@@ -21,25 +22,8 @@ pytestmark = pytest.mark.usefixtures('quick_compile')
 
 
 def make_config(method, **changes):
-  c = small_config(method=method)
-  c.steps = 3
-  c.algorithm.update(num_new=4, rollouts=8, updates=1)
-  c.update_from_flattened_dict(changes)
-  return c
-
-
-def gradient(run, groups):
-  """The summed gradient of one step's losses on groups, from the start."""
-  state = run.init_state()
-  scored = minibatches.score_by_teacher(
-      run, run.reshard_fn(state.params), groups, 0)
-  made, _ = minibatches.make(
-      run, groups, minibatches.advantages(run, groups), 0, scored)
-  parts = [run.update_fn(
-      state, of.batches, None,
-      optimizer_fn=lambda state, grads, count: (grads, None))[0]
-      for of in minibatches.score(run, state, made)]
-  return jax.device_get(jax.tree.map(lambda *xs: sum(xs), *parts)), made
+  """Groups of eight, as recorded_groups has them."""
+  return small_steps(method, **{'algorithm.rollouts': 8, **changes})
 
 
 @pytest.mark.parametrize('name', ['uni_opd', 'eopd', 'scope'])
@@ -94,6 +78,17 @@ def test_a_signal_of_the_sampled_token(groups_and_run):
         of['advantage'], of_place['teacher_logp'] - of_place['own_logp'],
         rtol=1e-6)
     assert not {'own_logp', 'own_entropy', 'base_logp'} & of.keys()
+
+
+def test_opd_is_the_row_whose_loss_takes_the_difference(groups_and_run):
+  """opd_log_ratio takes d from the update's own log-probs, opd from stored
+  ones."""
+  groups, run = groups_and_run
+  grads, _ = gradient(run, groups)
+  same, _ = gradient(build.build(make_config('opd_log_ratio')), groups)
+  scale = float(optax.tree.norm(grads))
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(
+      a, b, atol=1e-5 * scale), grads, same)
 
 
 def test_lambda_one_is_opd_to_the_bit(groups_and_run):

@@ -44,7 +44,8 @@ def answered(monkeypatch):
 
 
 def gradient(run, groups):
-  """The summed gradient of one step's losses on groups, from the start."""
+  """(the summed gradient of one step's losses on groups, from the start; the
+  mini-batches that it is of)."""
   state = run.init_state()
   scored = minibatches.score_by_teacher(
       run, run.reshard_fn(state.params), groups, 0)
@@ -55,7 +56,7 @@ def gradient(run, groups):
     parts.append(run.update_fn(
         state, of.batches, None,
         optimizer_fn=lambda state, grads, count: (grads, None))[0])
-  return jax.device_get(jax.tree.map(lambda *xs: sum(xs), *parts))
+  return jax.device_get(jax.tree.map(lambda *xs: sum(xs), *parts)), made
 
 
 @pytest.mark.parametrize('name', ROWS)
@@ -104,7 +105,7 @@ def test_the_student_as_its_teacher_has_no_gradient(name, changes):
   groups = [dataclasses.replace(g, rollouts=g.rollouts[:4])
             for g in recorded_groups()[:3]]
   size = {teacher: optax.tree.norm(gradient(build.build(make_config(
-      name, **changes, **{'teacher.weights': teacher})), groups))
+      name, **changes, **{'teacher.weights': teacher})), groups)[0])
           for teacher in ('micro/teacher', 'micro/student')}
   assert size['micro/student'] < 1e-5 * size['micro/teacher']
 
@@ -116,13 +117,13 @@ def test_grpo_and_distillation(monkeypatch):
   groups = [dataclasses.replace(g, rollouts=g.rollouts[2:6])
             for g in recorded_groups()[:5]]
   assert groups[0].trivial and not groups[4].trivial
-  grpo = gradient(build.build(make_config('grpo')), groups)
+  grpo = gradient(build.build(make_config('grpo')), groups)[0]
   none = gradient(build.build(make_config(
-      'grpo_distill', **{'distil.coefficient': 0.0})), groups)
+      'grpo_distill', **{'distil.coefficient': 0.0})), groups)[0]
   for x, y in zip(jax.tree.leaves(none), jax.tree.leaves(grpo), strict=True):
     assert np.linalg.norm(x - y) <= 1e-5 * np.linalg.norm(y)
   run = build.build(make_config('grpo_distill'))
-  assert optax.tree.norm(gradient(run, groups[:1])) > 0.1
+  assert optax.tree.norm(gradient(run, groups[:1])[0]) > 0.1
   made, _ = minibatches.make(
       build.build(make_config('grpo')), groups[:1], np.zeros((1, 4)), 0)
   assert not made[0].batches

@@ -23,7 +23,6 @@ from collections.abc import Callable
 import chex
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
 
 from zppo_jax import allowed
 
@@ -143,23 +142,3 @@ def log_ratio(logp: jax.Array, teacher_logp: jax.Array) -> jax.Array:
     Advantages of their shape.
   """
   return jax.lax.stop_gradient(_difference(logp, teacher_logp))
-
-
-def extrapolated_log_ratio(logp: jax.Array, teacher_logp: jax.Array,
-                           base_logp: jax.Array, lam: ArrayLike) -> jax.Array:
-  """d + (lam - 1) (t - b) as an advantage (G-OPD); no gradient.
-
-  lam = 1 equals `log_ratio` exactly, for any base. Its fixed point is
-  `divergences.extrapolated`.
-
-  Args:
-    logp, teacher_logp: those of `log_ratio`.
-    base_logp: the log-probs b of the same tokens under a base model.
-    lam: a number.
-
-  Returns:
-    Advantages of their shape.
-  """
-  chex.assert_equal_shape([logp, teacher_logp, base_logp])
-  return jax.lax.stop_gradient(
-      _difference(logp, teacher_logp) + (lam - 1) * (teacher_logp - base_logp))

@@ -473,7 +473,8 @@ def build(config, day: Day | None = None,
   credit, own_scores = parts_of.credit_of(c, method, of, teacher, student, mesh)
   if credit is not None:
     method = dataclasses.replace(method, targets=functools.partial(
-        credit_targets.two_terms, credit=credit, all_graded=penalty.on))
+        credit_targets.two_terms, credit=credit, all_graded=penalty.on,
+        sampler=credit.signal is None or correct.on))
   example = minibatches.example_targets(
       method, algo.updates, of.distil, of.stored_need,
       teacher is not None and teacher.capabilities.entropy, penalty,

@@ -47,6 +47,7 @@ def test_lambda_one_is_the_log_ratio_to_the_bit():
   s, t, b = -rng.exponential(size=(3, 50))
   of = Evidence(logps=s, teacher_logps=t, base_logps=b)
   assert (signals.extrapolated(of, 1.0) == signals.log_ratio(of)).all()
+  # lambda = 0 is the advantage towards the base.
   np.testing.assert_allclose(signals.extrapolated(of, 0.0), b - s, atol=1e-12)
 
 

@@ -12,7 +12,8 @@ from tests.train.test_distillation import make_config
 from zppo_jax.algorithms.replay import ReplayBuffer
 from zppo_jax.arrays import Beside, FollowedState
 from zppo_jax.learner import states, update
-from zppo_jax.train import build, loop, step
+from zppo_jax.runs import checkpoints
+from zppo_jax.train import build, loop, resume, step
 from zppo_jax.train.teaching.own import OwnConfig
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
@@ -110,6 +111,17 @@ def trained(c, steps=2):
   return state, rows
 
 
+def saved(c, path):
+  """The state in the last checkpoint of a run."""
+  run = build.build(c)
+  store = checkpoints.Checkpoints(
+      path / 'checkpoints', run.checkpoint, resume.manifest(c, run),
+      read_only=True)
+  state = resume.restore(store, run, store.latest()).state
+  store.close()
+  return jax.device_get(state)
+
+
 def apart(one, two):
   """The largest difference of params."""
   return max(float(np.abs(x - y).max()) for x, y in zip(
@@ -165,8 +177,13 @@ def test_a_fork_starts_its_copy_at_the_params(tmp_path):
   loop.main(plain, tmp_path / 'plain')
   c = own_config('opd_k2', 'lagged', **{'teacher.own.lag': 9})
   loop.main(c, tmp_path / 'own', fork_from=tmp_path / 'plain')
+  begun, forked = saved(plain, tmp_path / 'plain'), saved(c, tmp_path / 'own')
+  # Two updates are fewer than the lag, so that the copy has not moved.
+  jax.tree.map(np.testing.assert_array_equal, forked.own, begun.params)
+  assert apart(forked, begun) > 0
   plain.steps = 3
   loop.main(plain, tmp_path / 'back', fork_from=tmp_path / 'own')
+  assert not isinstance(saved(plain, tmp_path / 'back'), FollowedState)
 
 
 @pytest.mark.parametrize('changes, words', [

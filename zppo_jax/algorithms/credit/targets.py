@@ -267,7 +267,7 @@ def _policy(credit: Credit, context: TargetContext) -> dict[Place, np.ndarray]:
 
 
 def two_terms(context: TargetContext, *, credit: Credit,
-              all_graded: bool = False) -> Targets:
+              all_graded: bool = False, sampler: bool = True) -> Targets:
   """'advantage' and 'weight' of each token, beside the teacher's scores.
 
   A rollout is trained if one of them is not 0 somewhere. A rollout that the
@@ -278,6 +278,10 @@ def two_terms(context: TargetContext, *, credit: Credit,
     credit: the settings.
     all_graded: whether every rollout with a verdict is trained, because a
       penalty towards a reference reads them all.
+    sampler: whether the sampler's log-probs are a target. The update then
+      counts the padding of the vocabulary, as the sampler does. A signal is a
+      difference of log-probs over the true vocabulary, which a row of signals
+      keeps to.
   """
   advantage = _policy(credit, context) if credit.policy else {}
   weight: dict[Place, np.ndarray] = {}
@@ -298,7 +302,8 @@ def two_terms(context: TargetContext, *, credit: Credit,
             if name not in UNREAD}
       if credit.policy:
         of['advantage'] = zeros if a is None else a
-        of['sampler_logp'] = sampler_logps(rollout)
+        if sampler:
+          of['sampler_logp'] = sampler_logps(rollout)
       if credit.divergence:
         of['weight'] = zeros if w is None else np.asarray(w, np.float32)
       out[p, g] = of
