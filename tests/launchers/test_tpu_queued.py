@@ -6,6 +6,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 
 import pytest
 
@@ -175,15 +176,22 @@ echo step 2
 """
 
 
+# A shell cannot trap a signal that it was started to ignore, as it is where the
+# tests run in the background.
+HEEDING = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
+
+
 def test_a_launcher_that_was_stopped_follows_its_run(cloud):
   launching.executable(cloud / 'zppo', SLOW)
   with subprocess.Popen(
-      ['bash', cloud / 'root' / 'launchers' / 'tpu_queued.sh',
+      [sys.executable, '-c', HEEDING, 'bash',
+       cloud / 'root' / 'launchers' / 'tpu_queued.sh',
        *map(str, ARGV), str(cloud / 'shared' / 'a')], text=True,
       env=environment(cloud), start_new_session=True,
-      # A shell cannot trap a signal that it was started to ignore, as it is
-      # where the tests run in the background.
-      preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
       stdout=subprocess.PIPE, stderr=subprocess.PIPE) as first:
     assert first.stdout.readline() == 'step 1\n'
     # What ctrl-c does: all processes of the launcher, here ssh's too.
