@@ -67,7 +67,7 @@ def test_a_signal_of_the_sampled_token(groups_and_run):
   groups, run = groups_and_run
   state = run.init_state()
   scored = minibatches.score_by_teacher(
-      run, run.reshard_fn(state.params), groups, 0)
+      run, state, run.reshard_fn(state.params), groups, 0)
   targets = run.method.targets(minibatches.TargetContext(
       groups=groups, advantages=np.zeros((len(groups), 8), np.float32), step=0,
       seed=0, score=None, scored=scored.targets))
@@ -89,6 +89,15 @@ def test_opd_is_the_row_whose_loss_takes_the_difference(groups_and_run):
   scale = float(optax.tree.norm(grads))
   jax.tree.map(lambda a, b: np.testing.assert_allclose(
       a, b, atol=1e-5 * scale), grads, same)
+
+
+def test_own_log_probs_are_those_of_the_trained_weights(groups_and_run):
+  """A rollout copy of fewer bits changes no signal."""
+  groups, run = groups_and_run
+  grads, _ = gradient(run, groups)
+  same, _ = gradient(build.build(make_config(
+      'opd', **{'student.rollout_weights': 'int8'})), groups)
+  jax.tree.map(np.testing.assert_array_equal, grads, same)
 
 
 def test_lambda_one_is_opd_to_the_bit(groups_and_run):

@@ -48,7 +48,7 @@ def gradient(run, groups):
   mini-batches that it is of)."""
   state = run.init_state()
   scored = minibatches.score_by_teacher(
-      run, run.reshard_fn(state.params), groups, 0)
+      run, state, run.reshard_fn(state.params), groups, 0)
   made, _ = minibatches.make(
       run, groups, minibatches.advantages(run, groups), 0, scored)
   parts = []

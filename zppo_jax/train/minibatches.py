@@ -65,14 +65,17 @@ def advantages(run: Run, groups: Sequence[Group]) -> np.ndarray:
   return run.advantage_fn(rewards, mask)
 
 
-def score_by_teacher(run: Run, params, groups: Sequence[Group],
-                     step: int) -> Scored:
-  """The teacher's one pass over the rollouts of a step; nothing without a row
-  that stores scores.
+def score_by_teacher(run: Run, state: TrainState, params,
+                     groups: Sequence[Group], step: int) -> Scored:
+  """The teacher's one pass over the rollouts of a step, and the passes of the
+  student and of a base that the row's credit reads; nothing without a row that
+  stores scores.
 
   Args:
     run: the run.
-    params: the student's rollout copy, before the step's updates.
+    state: the state before the step's updates. The student's own log-probs are
+      those of the trained weights, whatever the rollout copy has of them.
+    params: the student's rollout copy, whose likeliest ids are taken.
     groups: the groups that are trained on.
     step: the step.
   """
@@ -93,7 +96,7 @@ def score_by_teacher(run: Run, params, groups: Sequence[Group],
   if run.own_scores is None:
     return scored
   return dataclasses.replace(scored, targets=run.own_scores(
-      params, groups, scored.targets, step))
+      state.params, groups, scored.targets, step))
 
 
 def _lessons(run: Run, groups: Sequence[Group],

@@ -217,7 +217,8 @@ def train_step(run: Run, state: TrainState, buffer: ReplayBuffer, step: int,
       longest=max(run.layout.response_buckets))
   if lessons.teacher:
     clock.lap('teacher')
-  scored = minibatch_lib.score_by_teacher(run, params, lessons.groups, step)
+  scored = minibatch_lib.score_by_teacher(
+      run, state, params, lessons.groups, step)
   # Caches and rollout copy make room for scoring and the update.
   del ask, params
   for engine in _engines(run).values():

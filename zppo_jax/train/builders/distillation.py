@@ -143,7 +143,7 @@ def credit_of(c, method: methods.Method, of: Distillation,
             teacher: Teacher | None, student: Student,
             mesh) -> tuple[Credit | None, Callable | None]:
   """The section `credit`, checked against what is known of each token, and
-  (rollout copy, groups, targets, step) -> the targets with the student's own
+  (trained params, groups, targets, step) -> the targets with the student's own
   scores and those of the base.
 
   Raises:
