@@ -1,6 +1,7 @@
 """A micro-batch's loss and gradient on meshes of eight simulated devices."""
 
 import functools
+import math
 
 import jax
 import numpy as np
@@ -146,10 +147,21 @@ def test_no_activation_changes_devices(family, kind, sees, make_mesh):
   gathered."""
   model = models.build(family, **{**random_models.FIELDS[family],
                                   'remat': 'full'})
-  params = jax.tree.map(
-      lambda x: np.zeros(x.shape, x.dtype),
-      jax.eval_shape(model.init, jax.random.key(0)))
-  compiled = gradient(model, params, batch_of(kind, sees, model.num_axes),
-                      make_mesh(2, 2, 2), compiled=True)
-  assert {one.kind for one in hlo.collectives(compiled.as_text())} <= {
-      'all-gather', 'all-reduce', 'reduce-scatter'}
+  shapes = jax.eval_shape(model.init, jax.random.key(0))
+  params = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
+  mesh = make_mesh(2, 2, 2)
+  compiled = gradient(model, params, batch_of(kind, sees, model.num_axes), mesh,
+                      compiled=True)
+  others = [one for one in hlo.collectives(compiled.as_text()) if one.kind not in
+            ('all-gather', 'all-reduce', 'reduce-scatter')]
+  # The compiler may sum the gradient of a weight of the tower over `tensor`
+  # first, and swap the shards then.
+  cut = sharding.param_shardings(shapes, mesh, sharding.TRAIN_RULES)
+  weights = {4 * math.prod(at.shard_shape(x.shape)) // (
+      len(x) if 'layers' in sharding.param_axes(path) else 1)
+             for (path, x), at in zip(
+                 jax.tree_util.tree_leaves_with_path(shapes),
+                 jax.tree.leaves(cut), strict=True)}
+  assert {one.kind for one in others} <= {'collective-permute'}
+  assert all('transpose(' in one.where and one.size in weights
+             for one in others), others
