@@ -152,8 +152,8 @@ def test_no_activation_changes_devices(family, kind, sees, make_mesh):
   mesh = make_mesh(2, 2, 2)
   compiled = gradient(model, params, batch_of(kind, sees, model.num_axes), mesh,
                       compiled=True)
-  others = [one for one in hlo.collectives(compiled.as_text()) if one.kind not in
-            ('all-gather', 'all-reduce', 'reduce-scatter')]
+  others = [one for one in hlo.collectives(compiled.as_text())
+            if one.kind not in ('all-gather', 'all-reduce', 'reduce-scatter')]
   # The compiler may sum the gradient of a weight of the tower over `tensor`
   # first, and swap the shards then.
   cut = sharding.param_shardings(shapes, mesh, sharding.TRAIN_RULES)
