@@ -6,8 +6,7 @@ default, so that this column alone says nothing about a method: read it beside
 hard_list (families that are never asked in training), easy and easy_list
 (forgetting), tokens, and how many different right answers a question still has.
 Three development seeds, one rate for all arms, no contrasts: a table without
-claims. Rows that ask no teacher (grpo, grpo_replay, hint, gspo, dr_grpo, cispo,
-stored_nll) run under both names, and have equal numbers in both.
+claims. Rows that ask no teacher have one arm.
 
   zppo study --config=studies/distillation.py --to=runs/distillation --cores=0,1
 """
@@ -32,6 +31,8 @@ _ROWS = {
 }
 _KEPT = {  # the eight likeliest ids of the student and the rest
     'opd_reverse_top8': 'opd_reverse', 'opd_jsd_top8': 'opd_jsd'}
+_ASK_NOBODY = ('grpo', 'grpo_replay', 'hint', 'gspo', 'dr_grpo', 'cispo',
+               'stored_nll')
 _TEACHERS = {'': 'micro/teacher', '_terse': 'micro/terse_teacher'}
 
 
@@ -45,7 +46,8 @@ def get_config() -> ConfigDict:
   c.arms = ConfigDict({
       name + style: (*fields, ('teacher.weights', weights))
       for style, weights in _TEACHERS.items()
-      for name, fields in arms.items()})
+      for name, fields in arms.items()
+      if not (style and name in _ASK_NOBODY)})
   c.common = ()
   c.rates = ()
   c.fixed_rates = ConfigDict(dict.fromkeys(c.arms, 2e-4))
