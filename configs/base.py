@@ -98,7 +98,8 @@ def get_config() -> ConfigDict:
   # Which of equally hard questions the teacher is asked, where rho_aug leaves
   # some out: a random order of the 'list' of hard questions, or of the
   # questions' 'name's. By name it is known early, so that a teacher behind an
-  # endpoint is asked while other groups still draw (docs/teachers.md).
+  # endpoint is asked while other groups still draw (docs/teachers.md); each
+  # question then draws its candidates from a generator of its own.
   a.ties = 'list'
   a.buffer_capacity = 10000  # |B|max, first in first out
   a.updates = 4              # I, one pass over the rollout batch
@@ -226,7 +227,7 @@ def get_config() -> ConfigDict:
 
   # Whether grading works beside the draws of the device and, with ties by
   # 'name', a teacher behind an endpoint too. The numbers of a run are the same
-  # but for the last bits of the sampler's log-probs of NCQs.
+  # but for the last bits of the sampler's log-probs of NCQs and BCQs.
   c.overlap = True
 
   # The files that a run writes (docs/metrics.md).

@@ -20,7 +20,7 @@ from zppo_jax.algorithms.reformulate import (
   rank,
   salt_of,
   surely_capped,
-  unaided,
+  surely_shown,
 )
 from zppo_jax.records import (
   HardVisit,
@@ -54,11 +54,16 @@ def kinds(instances):
   return [f'{i.question.id}:{i.kind.name}' for i in instances]
 
 
+def all_of(draw):
+  """One generator for all questions."""
+  return lambda question_id: draw
+
+
 def capped(teacher_counts, limit, names=BOTH):
   """Post-cap over questions a, b, ... with so many teacher answers each."""
   visits = [visit('abcdef'[i], teacher_count=n)
             for i, n in enumerate(teacher_counts)]
-  return kinds(post_cap(visits, names, limit, rng()))
+  return kinds(post_cap(visits, names, limit, all_of(rng())))
 
 
 def test_pre_cap_takes_the_hardest_below_tau():
@@ -144,12 +149,16 @@ def test_who_is_surely_within_the_cap():
 
 
 @pytest.mark.parametrize('names', [BOTH, ('ncq',), ('ncq', 'bcq'), ('bcq',)])
-def test_ncqs_that_no_answer_takes_out_of_the_post_cap(names):
+@pytest.mark.parametrize('name', ['ncq', 'bcq'])
+def test_instances_that_no_answer_takes_out_of_the_post_cap(names, name):
+  """Over all answers that the teacher may give; a BCQ where there is one."""
   for limit in range(8):
-    kept = [{i for i, n in enumerate('abcdef') if f'{n}:NCQ' in capped(
-        answers, limit, names)}
-        for answers in itertools.product((0, 1), repeat=6)]
-    assert set.intersection(*kept) == set(range(min(6, unaided(names, limit))))
+    kept = [{i for i, n in enumerate('abcdef')
+             if f'{n}:{name.upper()}' in capped(answers, limit, names)
+             or (name == 'bcq' in names and not answers[i])}
+            for answers in itertools.product((0, 1), repeat=6)]
+    sure = surely_shown(names, name, limit)
+    assert set.intersection(*kept) == set(range(min(6, sure)))
 
 
 def test_bcq_shows_one_teacher_correct_and_one_student_wrong():
@@ -260,7 +269,7 @@ def test_post_cap_is_one_pool_for_both_kinds():
 
 def test_post_cap_keeps_the_hardest_first_order_it_was_given():
   visits = [visit(name) for name in 'dbca']
-  assert kinds(post_cap(visits, ('ncq',), 3, rng())) == [
+  assert kinds(post_cap(visits, ('ncq',), 3, all_of(rng()))) == [
       'd:NCQ', 'b:NCQ', 'c:NCQ']
 
 
@@ -277,5 +286,6 @@ def test_only_the_bcq_ever_shows_a_teacher_trace():
   for name in REFORMULATIONS:
     draw = rng(0)
     shown = {c for _ in range(30)
-             for i in post_cap(seen, (name,), 99, draw) for c in i.candidates}
+             for i in post_cap(seen, (name,), 99, all_of(draw))
+             for c in i.candidates}
     assert bool(shown & spoken) == (name == 'bcq')

@@ -2,7 +2,6 @@
 
 import dataclasses
 
-import numpy as np
 import pytest
 
 from tests.builders import RIGHT, group, question, rollout, wrong
@@ -383,67 +382,3 @@ def test_a_probe_without_a_teacher_shows_the_last_tokens_of_long_traces():
   made = probed([group('q', 4)], cap=2, identity_below=0)
   text = CHAT.codec.decode(made.prompts[0].tokens)
   assert '<candidate> A 9 </candidate>' in text
-
-
-class PromptTeacher(FakeTeacher):
-  """A teacher that may be asked ahead; it notes in which order."""
-
-  def __init__(self, *knows):
-    super().__init__(*knows)
-    self.ahead = []
-
-  def ask_ahead(self, prompts, step):
-    self.ahead += [p.question.id for p in prompts
-                   if p.question.id not in self.ahead]
-
-  def look_at_summaries(self, prompts, traces, step):
-    return self.summarise(prompts, traces, step)
-
-
-@pytest.mark.parametrize('compress', [
-    WHOLE, CompressionConfig(cap=32, identity_below=0)])
-def test_what_is_done_ahead_is_what_the_step_comes_to(compress):
-  """Rollouts end in many orders. Asked ahead are only questions that the
-  pre-cap takes, the first of them before all groups have ended; NCQs that are
-  drawn ahead are prompts of the step, and those with summaries wait for the
-  end of the plain prompts."""
-  rules = dataclasses.replace(RULES, ties='name')
-  plain = [group('abcdefghij'[i], n)
-           for i, n in enumerate((3, 0, 2, 0, 8, 0, 3, 0, 1, 7))]
-  some = dict(rules=rules, method=methods.get('zppo'), chat=CHAT,
-              compress=compress)
-  early = 0
-  for seed in range(20):
-    teacher = PromptTeacher('b', 'd', 'i')
-    see = zppo.asking_ahead([g.prompt for g in plain], 3, num_rollouts=8,
-                            teacher=teacher, **some)
-    ends = [(i, g) for i in range(len(plain)) for g in range(8)]
-    np.random.default_rng(seed).shuffle(ends)
-    ended, added, first = {}, [], None
-    for count, (i, g) in enumerate(ends):
-      its = ended.setdefault(i, {})
-      its[g] = plain[i].rollouts[g]
-      added += see(i, tuple(its[g] for g in sorted(its)))
-      if teacher.ahead and first is None:
-        first = count
-    assert not see(len(plain), plain[0].rollouts)  # of a prompt that was added
-    early += first < len(ends) - 8
-    more = zppo.ask_hard(plain, 3, teacher=teacher, **some)
-    made = make(plain, teacher, rules=rules, compress=compress)
-    assert sorted(teacher.ahead) == sorted(ids(made.visits))
-    assert len(added) == len(set(ids(added)))
-    assert bool(added) == (compress == WHOLE)
-    assert {p.tokens for p in (*added, *more)} <= {
-        p.tokens for p in made.prompts if p.kind == PromptKind.NCQ}
-    assert len(more) == (0 if compress == WHOLE else 2)
-  assert early > 10
-
-
-def test_nothing_is_done_ahead_where_ties_need_the_whole_list():
-  plain = [group(name, 0) for name in 'abcd']
-  teacher = PromptTeacher('a')
-  some = dict(rules=RULES, method=methods.get('zppo'), teacher=teacher,
-              chat=CHAT, compress=WHOLE)
-  see = zppo.asking_ahead([g.prompt for g in plain], 3, num_rollouts=8, **some)
-  assert not any(see(i, g.rollouts) for i, g in enumerate(plain))
-  assert not zppo.ask_hard(plain, 3, **some) and not teacher.ahead

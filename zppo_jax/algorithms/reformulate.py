@@ -109,15 +109,20 @@ def surely_capped(bounds: Mapping[int, tuple[float, float]],
   return sure
 
 
-def unaided(names: Sequence[str], limit: int) -> int:
-  """How many of the hardest visits surely have an NCQ within the post-cap.
+def surely_shown(names: Sequence[str], name: str, limit: int) -> int:
+  """How many of the hardest visits surely have their instance of a
+  reformulation within the post-cap, if they have one.
 
-  An NCQ needs no answer of the teacher. Each visit before has at most one
-  instance per name, as have the names before it in its own visit.
+  Each visit before has at most one instance per name, as have the names before
+  it in its own visit.
+
+  Args:
+    names, limit: as of `post_cap`.
+    name: one of `names`, or another, which no visit has.
   """
-  if 'ncq' not in names:
+  if name not in names:
     return 0
-  left = limit - names.index('ncq')
+  left = limit - names.index(name)
   return max(0, -(-left // len(names)))
 
 
@@ -191,21 +196,31 @@ REFORMULATIONS = {'bcq': bcq, 'ncq': ncq, 'placebo_bcq': placebo_bcq,
                   'prefix': prefix, 'hint': hint}
 
 
+def instances_of(visit: HardVisit, names: Sequence[str],
+                 rng: np.random.Generator) -> list[Instance]:
+  """A visit's instances in the order of `names`, without those that do not
+  exist."""
+  all_ = [REFORMULATIONS[name](visit, rng) for name in names]
+  return [instance for instance in all_ if instance is not None]
+
+
 def post_cap(visits: Sequence[HardVisit], names: Sequence[str], limit: int,
-             rng: np.random.Generator) -> list[Instance]:
+             rng_of: Callable[[str], np.random.Generator]) -> list[Instance]:
   """One pool of instances, at most `limit` (step 5).
 
   It walks the visits in the given order (hardest first) and appends each
   question's instances in the order of `names` (BCQ first), so that the last
-  slot prefers the BCQ. It stops at the first instance that does not fit.
+  slot prefers the BCQ.
+
+  Args:
+    visits: the visits.
+    names: keys of REFORMULATIONS.
+    limit: floor(rho_aug * |X_new|).
+    rng_of: question id -> the generator that draws its candidates.
   """
   instances: list[Instance] = []
   for visit in visits:
-    for name in names:
-      instance = REFORMULATIONS[name](visit, rng)
-      if instance is None:
-        continue
-      if len(instances) == limit:
-        return instances
-      instances.append(instance)
-  return instances
+    if len(instances) >= limit:
+      break
+    instances += instances_of(visit, names, rng_of(visit.question.id))
+  return instances[:limit]

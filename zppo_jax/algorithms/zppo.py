@@ -10,7 +10,9 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
+
+import numpy as np
 
 from zppo_jax import allowed
 from zppo_jax.algorithms import compression, reformulate
@@ -21,7 +23,7 @@ from zppo_jax.algorithms.replay import ReplayBuffer
 from zppo_jax.chat import renderers
 from zppo_jax.chat.segments import Encoded
 from zppo_jax.chat.wording import Chat
-from zppo_jax.randomness import host_rng
+from zppo_jax.randomness import host_rng, question_rng
 from zppo_jax.records import (
   Answers,
   CallStats,
@@ -163,6 +165,20 @@ def plain_prompts(questions: Sequence[Question], chat: Chat) -> list[Prompt]:
           for q in questions]
 
 
+def candidate_rngs(rules: Rules, step: int
+                   ) -> Callable[[str], np.random.Generator]:
+  """Question id -> the generator that draws its candidates.
+
+  Where ties break by list, all questions share one, in the order of the visits.
+  Where they break by name, each has its own.
+  """
+  if rules.ties == 'name':
+    return lambda question_id: question_rng(
+        rules.seed, step, Purpose.CANDIDATES, question_id, PromptKind.PLAIN)
+  shared = host_rng(rules.seed, step, Purpose.CANDIDATES)
+  return lambda question_id: shared
+
+
 def visit(group: Group, teacher_group: Group) -> HardVisit:
   """The visit of a hard question.
 
@@ -200,117 +216,12 @@ def hardest(plain: Sequence[Group], step: int, rules: Rules) -> list[Group]:
       host_rng(rules.seed, step, Purpose.TIES), reformulate.TIES[rules.ties])
 
 
-def asking_ahead(prompts: Sequence[Prompt], step: int, *, num_rollouts: int,
-                 rules: Rules, method: Method, teacher: Any, chat: Chat,
-                 compress: compression.CompressionConfig,
-                 hint: HintConfig = hints.DEFAULT
-                 ) -> Callable[[int, Sequence[Rollout]], Sequence[Prompt]]:
-  """What is done with the rollouts of plain prompts while others still draw.
-
-  The teacher is asked about a question as soon as it is surely hard and within
-  the pre-cap, so that no answer is thrown away. An NCQ that surely is within
-  the post-cap is drawn as soon as its group has ended, if no text in it is the
-  teacher's.
-
-  Args:
-    prompts: the plain prompts of the step.
-    num_rollouts: G.
-    step, rules, method, chat, compress, hint: as of `reformulate_hard`.
-    teacher: a teachers.ahead.AheadTeacher; others are asked when all groups
-      have ended.
-
-  Returns:
-    (place of a prompt, its graded rollouts so far) -> the NCQs to draw.
-  """
-  if not _asks_ahead(rules, method, teacher, hint):
-    return lambda place, rollouts: ()
-  salt = reformulate.salt_of(host_rng(rules.seed, step, Purpose.TIES))
-  ranks = [reformulate.rank(p.question.id, salt) for p in prompts]
-  unaided = reformulate.unaided(method.reformulations, rules.num_aug)
-  bounds: dict[int, tuple[float, float]] = {}
-  groups: dict[int, Group] = {}
-  asked: set[int] = set()
-  shown: set[int] = set()
-
-  def see(place: int, rollouts: Sequence[Rollout]) -> Sequence[Prompt]:
-    if place >= len(prompts):  # an NCQ that was added
-      return ()
-    bounds[place] = reformulate.accuracy_bounds(rollouts, num_rollouts)
-    if len(rollouts) == num_rollouts:
-      groups[place] = Group(prompts[place], tuple(rollouts))
-    sure = lambda limit: set(reformulate.surely_capped(
-        bounds, ranks, rules.tau, limit))
-    new = sorted(sure(rules.num_aug) - asked)
-    asked.update(new)
-    teacher.ask_ahead([prompts[i] for i in new], step)
-    ended = sorted((sure(unaided) & groups.keys()) - shown)
-    shown.update(ended)
-    most = teacher.capabilities.max_compression_prompt
-    return _ncqs(
-        [groups[i] for i in ended if not compression.asks(
-            _traces(groups[i]), compress, chat, most)],
-        rules, chat, compress, most, _no_summaries)
-  return see
-
-
-def _traces(group: Group) -> list[tuple[Question, Rollout]]:
-  """The candidates of a group's NCQ."""
-  return [(group.prompt.question, c) for c in group.wrong]
-
-
-def _ncqs(groups: Sequence[Group], rules: Rules, chat: Chat,
-          compress: compression.CompressionConfig, max_prompt: int,
-          ask: Callable[..., Summaries]) -> list[Prompt]:
-  """The NCQs of groups, if they are within the bound; the arguments are those
-  of compression.compress."""
-  texts = compression.compress(
-      [trace for group in groups for trace in _traces(group)], compress, chat,
-      max_prompt, ask).texts
-  prompts = [render(Instance(
-      question=group.prompt.question, kind=PromptKind.NCQ,
-      candidates=group.wrong), texts, chat)[0] for group in groups]
-  return [p for p in prompts if len(p.tokens) <= rules.max_prompt]
-
-
-def _asks_ahead(rules: Rules, method: Method, teacher: Any,
-                hint: HintConfig) -> bool:
-  """Whether a teacher answers beside the device, and ties break by name."""
-  return (_reformulates(method, rules) and method.visited(hint)
-          and rules.ties == 'name' and hasattr(teacher, 'ask_ahead'))
-
-
-def _reformulates(method: Method, rules: Rules) -> bool:
+def reformulates(method: Method, rules: Rules) -> bool:
+  """Whether a step of the method asks reformulated prompts."""
   return bool(method.reformulations and rules.num_aug)
 
 
-def ask_hard(plain: Sequence[Group], step: int, *, rules: Rules, method: Method,
-             teacher: Any, chat: Chat,
-             compress: compression.CompressionConfig,
-             hint: HintConfig = hints.DEFAULT) -> Sequence[Prompt]:
-  """Asks the teacher about all hard questions, and says what is to be drawn
-  before it has answered: the NCQs that no answer can take out of the post-cap
-  and that show summaries. (Those without were drawn before, or are drawn with
-  the BCQs, because a wave of a few more rollouts takes as long as a full one.)
-
-  Args:
-    plain, step, rules, method, chat, compress, hint: as of
-      `reformulate_hard`.
-    teacher: as of `asking_ahead`; of others nothing is asked here.
-  """
-  if not _asks_ahead(rules, method, teacher, hint):
-    return ()
-  groups = hardest(plain, step, rules)
-  teacher.ask_ahead([g.prompt for g in groups], step)
-  unaided = reformulate.unaided(method.reformulations, rules.num_aug)
-  most = teacher.capabilities.max_compression_prompt
-  return _ncqs(
-      [g for g in groups[:unaided]
-       if compression.asks(_traces(g), compress, chat, most)],
-      rules, chat, compress, most,
-      functools.partial(teacher.look_at_summaries, step=step))
-
-
-def _no_summaries(prompts: Sequence[Prompt],
+def no_summaries(prompts: Sequence[Prompt],
                   traces: Sequence[str]) -> Summaries:
   """The summaries of nobody, who is asked for none."""
   del prompts, traces
@@ -322,7 +233,7 @@ def _compressed(traces: Sequence[tuple[Question, Rollout]],
                 teacher: Teacher | None, step: int) -> compression.Compressed:
   """Candidate texts. Without a teacher, a trace that is too long to be shown
   unchanged is replaced by its last `cap` tokens."""
-  ask: Callable = _no_summaries
+  ask: Callable = no_summaries
   longest = 0
   if teacher is not None:
     ask = functools.partial(teacher.summarise, step=step)
@@ -364,7 +275,7 @@ def reformulate_hard(plain: Sequence[Group], step: int, *, rules: Rules,
     hint: where hints come from.
   """
   hard = sum(g.accuracy < rules.tau for g in plain)
-  if not _reformulates(method, rules):
+  if not reformulates(method, rules):
     return nothing_reformulated(hard)
   groups = hardest(plain, step, rules)
   teacher_groups: tuple[Group, ...] = ()
@@ -383,7 +294,7 @@ def reformulate_hard(plain: Sequence[Group], step: int, *, rules: Rules,
     calls = calls + found.calls
   instances = reformulate.post_cap(
       visits, method.reformulations, rules.num_aug,
-      host_rng(rules.seed, step, Purpose.CANDIDATES))
+      candidate_rngs(rules, step))
   compressed = _compressed(
       [(i.question, c) for i in instances for c in i.candidates], compress,
       chat, teacher, step)

@@ -4,7 +4,7 @@ import collections
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from jax.sharding import Mesh
 
@@ -28,8 +28,13 @@ from zppo_jax.rollout.journal import Drawn, RolloutJournal
 from zppo_jax.rollout.requests import Completion, Request
 from zppo_jax.verdicts.grading import grade_all
 
-# (place of a prompt, its graded rollouts so far) -> prompts to draw, too.
-Seen = Callable[[int, tuple[Rollout, ...]], Sequence[Prompt]]
+
+class Ahead(Protocol):
+  """What adds prompts to a collection under way; algorithms/ahead.py."""
+
+  def seen(self, place: int, rollouts: Sequence[Rollout]) -> list[Prompt]: ...
+
+  def idle(self, room: int) -> list[Prompt]: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,23 +137,42 @@ class _Grading:
   Args:
     prompts: the prompts, to which more may be added.
     sampler: grades the rollouts.
-    seen: see `collect`.
+    ahead: see `collect`.
   """
 
-  def __init__(self, prompts: list[Prompt], sampler: Sampler, seen: Seen):
-    self._prompts, self._sampler, self._seen = prompts, sampler, seen
+  def __init__(self, prompts: list[Prompt], sampler: Sampler,
+               ahead: Ahead | None):
+    self._prompts, self._sampler, self._ahead = prompts, sampler, ahead
     self._rollouts: dict[int, dict[int, Rollout]] = {}
+    self._ended = 0
     # (place, rollout) of each part, and the verdicts that are under way.
     self._parts: collections.deque[tuple[list, Beside]] = collections.deque()
 
   def add(self, drawn: list[tuple[int, Completion]]) -> list[Prompt]:
-    """Takes in a chunk's rollouts; the prompts that `seen` adds."""
+    """Takes in a chunk's rollouts; the prompts that are drawn, too."""
+    self._ended += len(drawn)
     pairs = [(self._prompts[i], done) for i, done in drawn]
     grade = functools.partial(_graded, pairs, self._sampler)
     self._parts.append((
         [(i, done.rollout) for i, done in drawn],
         Beside(grade) if self._sampler.overlapped and drawn else grade))
-    return self._settle(1) if self._sampler.overlapped else []
+    if not self._sampler.overlapped:
+      return []
+    more = self._settle(1)
+    if self._ahead is None:
+      return more
+    if not self._drawing(more):  # every verdict counts before slots stand still
+      more += self._settle(0)
+    slots = max(self._sampler.engine.shapes.slots)
+    room = slots - self._drawing(more)
+    # A few long rollouts may wait for an answer, because what is made of it
+    # takes as long to draw as they do.
+    return more + self._ahead.idle(room) if 8 * room >= 7 * slots else more
+
+  def _drawing(self, more: Sequence[Prompt]) -> int:
+    """The rollouts that have not ended, those of further prompts included."""
+    count = len(self._prompts) + len(more)
+    return count * self._sampler.num_rollouts - self._ended
 
   def _settle(self, left: int) -> list[Prompt]:
     """Counts all parts but the last `left`."""
@@ -157,8 +181,10 @@ class _Grading:
       names, graded = self._parts.popleft()
       for (i, g), rollout in zip(names, graded(), strict=True):
         self._rollouts.setdefault(i, {})[g] = rollout
+      if self._ahead is None:
+        continue
       for i in dict.fromkeys(i for i, _ in names):
-        more += self._seen(i, tuple(
+        more += self._ahead.seen(i, tuple(
             of for _, of in sorted(self._rollouts[i].items())))
     return more
 
@@ -181,7 +207,7 @@ class _Grading:
 
 def collect(sampler: Sampler, params: Any, prompts: Sequence[Prompt], *,
             seed: int, step: int, purpose: Purpose,
-            seen: Seen = lambda place, rollouts: ()) -> list[Group]:
+            ahead: Ahead | None = None) -> list[Group]:
   """Samples and grades the groups of all prompts, in their order.
 
   Args:
@@ -189,10 +215,10 @@ def collect(sampler: Sampler, params: Any, prompts: Sequence[Prompt], *,
     params: a `weights.rollout_copy`, in the rollout sharding.
     prompts: the prompts.
     seed, step, purpose: with each question and prompt kind, they key the draws.
-    seen: is called with the place of a prompt and its graded rollouts so far,
-      whenever there are more of them, if the sampler is `overlapped`. It
-      returns prompts that are drawn, too, while the others draw; their groups
-      come after those of `prompts`.
+    ahead: adds prompts that are drawn, too, while the others draw, if the
+      sampler is `overlapped`; their groups come after those of `prompts`. It
+      has seen the rollouts of a group so far whenever there are more of them,
+      and is asked to fill idle slots.
 
   Raises:
     ValueError: if a prompt is longer than every prompt bucket, or its media
@@ -201,7 +227,7 @@ def collect(sampler: Sampler, params: Any, prompts: Sequence[Prompt], *,
   if not prompts:
     return []
   prompts, journal = list(prompts), sampler.journal
-  grading = _Grading(prompts, sampler, seen)
+  grading = _Grading(prompts, sampler, ahead)
 
   def requests(new: Sequence[Prompt]) -> list[Request]:
     keys_PG2 = randomness.rollout_key_data(

@@ -16,6 +16,7 @@ from zppo_jax.devices.beside import Beside
 from zppo_jax.records import (
   Answers,
   CallStats,
+  Group,
   Prompt,
   Scores,
   Summaries,
@@ -43,8 +44,7 @@ class AheadTeacher:
 
   def ask_ahead(self, prompts: Sequence[Prompt], step: int) -> None:
     """Asks what has not been asked, and waits for nothing."""
-    self._begin(ANSWER, prompts, step, lambda i: (
-        self.teacher.answer([prompts[i]], step)))
+    self._begin(ANSWER, prompts, step, self._answer(prompts, step))
 
   def _begin(self, what: str, prompts: Sequence[Prompt], step: int,
              ask: Callable[[int], Any]) -> list[Beside]:
@@ -65,10 +65,20 @@ class AheadTeacher:
     return ([one for (one,), _ in results],
             sum((calls for _, calls in results), CallStats()))
 
+  def look_at_answers(self, prompts: Sequence[Prompt],
+                      step: int) -> Sequence[Group]:
+    """The answers, which `answer` still finds and counts the calls of."""
+    replies = self._begin(ANSWER, prompts, step, self._answer(prompts, step))
+    return tuple(reply().groups[0] for reply in replies)
+
+  def _answer(self, prompts: Sequence[Prompt],
+              step: int) -> Callable[[int], Answers]:
+    return lambda i: self.teacher.answer([prompts[i]], step)
+
   def answer(self, prompts: Sequence[Prompt], step: int) -> Answers:
     """The answers; what was not asked ahead is asked now."""
-    groups, calls = self._taken(ANSWER, prompts, step, lambda i: (
-        self.teacher.answer([prompts[i]], step)))
+    groups, calls = self._taken(
+        ANSWER, prompts, step, self._answer(prompts, step))
     return Answers(groups=tuple(groups), calls=calls)
 
   def summarise(self, prompts: Sequence[Prompt], traces: Sequence[str],

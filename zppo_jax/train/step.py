@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from zppo_jax.algorithms import lessons as lesson_lib, zppo
+from zppo_jax.algorithms import ahead, lessons as lesson_lib, zppo
 from zppo_jax.algorithms.distillation import Scored
 from zppo_jax.algorithms.lessons import Lessons
 from zppo_jax.algorithms.replay import ReplayBuffer, Settlement
@@ -193,14 +193,14 @@ def train_step(run: Run, state: TrainState, buffer: ReplayBuffer, step: int,
 
   hard = dict(rules=run.rules, method=run.method, teacher=run.teacher,
               chat=chat, compress=run.compress, hint=run.hint)
-  drawn = ask(prompts, seen=zppo.asking_ahead(
+  drawn = ask(prompts, ahead=ahead.of_plain(
       prompts, step, num_rollouts=run.num_rollouts, **hard))
   plain, early = drawn[:len(prompts)], drawn[len(prompts):]
   clock.lap('rollouts')
   settled = None
   if run.method.replay:
     buffer, settled = buffer.settle(plain, run.rules.tau, step)
-  early += ask(zppo.ask_hard(plain, step, **hard))
+  early += ask(ahead.of_hard(plain, step, **hard))
   clock.lap('rollouts')
   reformulated = zppo.reformulate_hard(plain, step, **hard)
   clock.lap('teacher')
