@@ -126,7 +126,10 @@ def get_config() -> ConfigDict:
       support='',
       top=0,                 # likeliest ids that are kept; else 100
       rest='',               # the others: 'bucket', 'renormalised', 'dropped'
-      temperature=1.0,       # teacher's; the student's: algorithm.temperature
+      temperature=1.0,       # the teacher's logits are divided by it
+      # The student's, in the loss; 0: the sampler's (algorithm.temperature),
+      # which a row with probability ratios always has.
+      student_temperature=0.0,
       # The factor of the loss, by optimizer step: 'constant', 'linear' or
       # 'cosine' to coefficient_end in coefficient_updates updates (0: all of
       # the run's), or 'steps': ((update, factor from it on), ...).

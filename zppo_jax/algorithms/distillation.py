@@ -59,7 +59,9 @@ KEEP = ('correct', 'all')
 # else this one.
 _OPEN = {'divergence': 'jensen_shannon', 'support': 'whole', 'top': 100,
          'rest': 'bucket', 'reducer': 'token_mean', 'target': 'plain',
-         'context': 'same'}
+         'context': 'same', 'student_temperature': 0.0}
+# Open fields that hold a number, whose open value is 0.
+_NUMBERS = ('distil.top', 'distil.student_temperature')
 
 
 # Rows of divergences.TARGETS that distil.target may name.
@@ -80,8 +82,7 @@ class Distil:
     support: a key of SUPPORTS.
     top: K, the ids that are kept of the likeliest.
     rest: a key of divergences.REST, for all supports but 'whole'.
-    temperature: the teacher's logits are divided by it; the student's by
-      algorithm.temperature.
+    temperature: the teacher's logits are divided by it.
     coefficient: the factor of the loss, by optimizer step.
     reducer: a key of reducers.REDUCERS.
     student_share: the probability of student states in a step of 'mixed'.
@@ -92,6 +93,7 @@ class Distil:
     max_missing: a run stops beyond this share of tokens without a score.
     context: a key of contexts.CONTEXTS, what the teacher reads.
     context_level: what the context 'reflection' discloses, of contexts.LEVELS.
+    student_temperature: the student's logits are divided by it in the loss.
   """
   divergence: Divergence
   support: str
@@ -108,12 +110,15 @@ class Distil:
   anchor: float = 1.0
   context: str = 'same'
   context_level: int = 0
+  student_temperature: float = 1.0
 
   def __post_init__(self) -> None:
     allowed.one_of('distil.support', self.support, SUPPORTS)
     allowed.number('distil.top', self.top, '>= 1', whole=True)
     allowed.one_of('distil.rest', self.rest, divergences.REST)
     allowed.number('distil.temperature', self.temperature, '> 0')
+    allowed.number('distil.student_temperature', self.student_temperature,
+                   '> 0', note=', or 0 for algorithm.temperature')
     allowed.one_of('distil.reducer', self.reducer, reducers.REDUCERS)
     allowed.number('distil.student_share', self.student_share, '[0, 1]')
     allowed.one_of('distil.other_states', self.other_states, OTHER_STATES)
@@ -140,7 +145,7 @@ def check_pinned(name: str, pinned: Mapping[str, object], config: Any) -> None:
   """
   for path, value in pinned.items():
     said = functools.reduce(lambda of, key: of[key], path.split('.'), config)
-    is_open = said == (0 if path == 'distil.top' else '')
+    is_open = said == (0 if path in _NUMBERS else '')
     if not is_open and said != value:
       raise ValueError(f'{path} is {said!r}; method {name!r} has {value!r} '
                        'there, because its paper has it')
@@ -178,6 +183,8 @@ def settings(name: str, pinned: Mapping[str, object], config: Any) -> Distil:
       anchor=section.anchor,
       divergence=divergence, support=said['support'], reducer=said['reducer'],
       top=said['top'], rest=said['rest'], context=said['context'],
+      student_temperature=(said['student_temperature']
+                           or config.algorithm.temperature),
       coefficient=schedules.of_section(
           section, updates, 'coefficient'),
       **{field: section[field] for field in (
@@ -219,7 +226,7 @@ def make_divergence(context: losses.LossContext) -> losses.Loss:
   distil = context.distil
   common = dict(divergence=distil.divergence, vocab=context.vocab,
                 target=distil.target,
-                student_temperature=context.algorithm.temperature,
+                student_temperature=distil.student_temperature,
                 chunk=context.chunk)
   if distil.support == 'whole':
     loss = functools.partial(
@@ -243,7 +250,8 @@ def make_surrogate_and_released_ptd(context: losses.LossContext
   gradient is 0 (distillation_losses.released_ptd)."""
   term = functools.partial(
       distillation_losses.released_ptd, vocab=context.vocab,
-      student_temperature=context.algorithm.temperature, chunk=context.chunk)
+      student_temperature=context.distil.student_temperature,
+      chunk=context.chunk)
   return losses.added((losses.make_clipped_surrogate(context),
                        _scaled(context, term)))
 

@@ -372,7 +372,9 @@ def _learner(c, method: methods.Method, student: Student, mesh, tx,
   inside = moving is not None and 'teacher' in of.frozen
   own = algo.updates == 1 and method.old_logps
   loss_fn = functools.partial(
-      update.policy_loss, model=model, temperature=algo.temperature,
+      update.policy_loss, model=model,
+      temperature=(of.distil.student_temperature if of.distil
+                   else algo.temperature),
       chunk=shapes.logprob_chunk, vocab=counted,
       loss=_loss(c, method, correct, gap_measured, of, vocab, penalty,
                  example),
@@ -443,6 +445,7 @@ def build(config, day: Day | None = None,
         reference.with_all_graded, make=method.targets))
   distil = (distillation.settings(c.method, method.pinned, c)
             if method.distils else None)
+  checks.student_temperature(c, method, distil)
   compress = compression.CompressionConfig(**c.compression)
   correct, gap_measured = _correction(c)
   policy = checkpoints.Policy(**c.checkpoint)

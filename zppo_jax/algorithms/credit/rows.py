@@ -17,6 +17,8 @@ their equations, and where we differ. d = log p_T - log p_S of a sampled token.
 | scope | SCOPE | right: -log p_S; wrong: d; by perplexity |
 | trrd | RLAD, TRRD | the verdict, its ratio against p_T^.5 p_old^.5 |
 | idft | IDFT, 2602.12222 | -log p_S of stored answers, times p_S^gamma |
+| essd | self-distillation on hot samples | -log p_S at temperature 1 |
+| iterative_sft | RbD's iterative SFT | the same of right rollouts |
 
 Rows whose teacher reads a context (privileged/contexts.py). By their papers it
 is a copy of the student (teacher.kind 'own'):
@@ -61,6 +63,15 @@ def _divergence(**fields: Any) -> dict[str, Any]:
   """A row with a divergence on some tokens."""
   return dict(loss=distillation.make_divergence, compares=True,
               terms=('divergence',), **fields)
+
+
+def _likelihood(**fields: Any) -> dict[str, Any]:
+  """A row of negative log-likelihood on the policy's own rollouts. It is taken
+  at temperature 1: at the sampler's, its expected gradient over all samples
+  would be 0, because the mean of a score is."""
+  return dict(loss=distillation.make_negative_log_likelihood,
+              terms=('divergence',),
+              pinned={'distil.student_temperature': 1.0}, **fields)
 
 
 _REVERSE = {'distil.divergence': 'reverse'}
@@ -119,4 +130,6 @@ ROWS: Mapping[str, Mapping[str, Any]] = {
     'idft': dict(loss=distillation.make_negative_log_likelihood,
                  states='stored', terms=('divergence',),
                  credit={'weights': 'in_distribution'}),
+    'essd': _likelihood(),
+    'iterative_sft': _likelihood(credit={'route': 'correct'}),
 }

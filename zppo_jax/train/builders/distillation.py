@@ -168,7 +168,7 @@ def credit_of(c, method: methods.Method, of: Distillation,
   vocab = segments.true_vocabulary(student.chat.codec)
   compiled = functools.partial(
       teachers.compile_scores, c, student.model, mesh, vocab)
-  temperature = c.algorithm.temperature
+  temperature = of.distil.student_temperature
   own = base = None
   if credit.reads & {'logps', 'entropies', 'divergences'}:
     own = compiled(scoring.Form(
