@@ -11,7 +11,11 @@ import pytest
 from tests.builders import group
 from zppo_jax.algorithms import reference
 from zppo_jax.algorithms.reference import Penalty
-from zppo_jax.algorithms.targets import TargetContext, group_advantages
+from zppo_jax.algorithms.targets import (
+  REFERENCE_WEIGHT,
+  TargetContext,
+  group_advantages,
+)
 from zppo_jax.arrays import Hidden, MicroBatch, OwnPrompts, PolicyOutput
 from zppo_jax.objectives import losses
 from zppo_jax.records import Group, Verdict
@@ -174,8 +178,40 @@ def test_every_rollout_with_a_verdict_is_penalised():
       groups=[mixed, trivial], step=0, seed=0, score=None,
       advantages=np.float32([[0.5, -0.5, 0], [0, 0, 0]]))
   made = functools.partial(reference.with_all_graded,
-                           make=group_advantages)(context)
+                           make=group_advantages,
+                           penalty=Penalty('k2', 0.5))(context)
   assert set(made) == {(0, 0), (0, 1), (1, 0), (1, 1), (1, 2)}
   assert {place: of['advantage'][0] for place, of in made.items()} == {
       (0, 0): 0.5, (0, 1): -0.5, (1, 0): 0, (1, 1): 0, (1, 2): 0}
   assert set(group_advantages(context)) == {(0, 0), (0, 1)}
+
+
+def test_the_route_of_a_penalty():
+  """The taught group loses it; a token off the route has neither loss nor
+  gradient nor part in the statistics."""
+  groups = [group('a', right=0, size=2), group('b', right=2, size=2)]
+  context = TargetContext(
+      groups=groups, step=0, seed=0, score=None,
+      advantages=np.float32([[0, 0], [0, 0]]))
+  penalty = Penalty('k2', 0.5, 'not taught')
+  assert penalty.held(context, {(0, 1)}) == {
+      (0, 0): False, (0, 1): False, (1, 0): True, (1, 1): True}
+  assert all(penalty.held(context).values())
+  below = functools.partial(
+      reference.with_all_graded, make=group_advantages,
+      penalty=Penalty('k2', 0.5, 'below(0.5)'))(context)
+  assert set(below) == {(0, 0), (0, 1)}
+  assert all(np.all(of[REFERENCE_WEIGHT] == 1) for of in below.values())
+  with pytest.raises(KeyError, match='algorithm.reference.route'):
+    Penalty('k2', 0.5, 'tought')
+  with pytest.raises(KeyError, match='route'):
+    Penalty(route='below(0.5)')  # of no penalty
+
+  batch = micro_batch([[-1 + LN2, -1 + LN2]])
+  batch = batch.with_target(REFERENCE_WEIGHT, np.float32([[1, 0]]))
+  loss, statistics = reference.sampled_penalty(
+      PolicyOutput(logp_BT=-jnp.ones((1, 2)), entropy_BT=0, hidden_BTD=0,
+                   head_DV=0), batch, kind='k2', coefficient=0.5)
+  np.testing.assert_allclose(loss, [[LN2**2 / 4, 0]], rtol=1e-6)
+  assert statistics['reference/anchored'].tolist() == [[True, False]]
+  assert statistics['reference/kl'][0, 1] == 0

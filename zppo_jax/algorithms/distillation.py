@@ -52,7 +52,7 @@ NEEDS = {
 }
 SUPPORTS = {'whole': 'teacher_hidden', 'student': 'teacher_given',
             'teacher': 'teacher_top', 'sampled': 'teacher_scores'}
-STATES = ('student', 'teacher', 'stored', 'mixed')
+STATES = ('student', 'teacher', 'stored', 'mixed', 'guided')
 OTHER_STATES = ('teacher', 'stored')  # of 'mixed', besides the student's
 KEEP = ('correct', 'all')
 # An open field of the section `distil` ('', or 0 for a count): the row's value,
@@ -94,6 +94,8 @@ class Distil:
     context: a key of contexts.CONTEXTS, what the teacher reads.
     context_level: what the context 'reflection' discloses, of contexts.LEVELS.
     student_temperature: the student's logits are divided by it in the loss.
+    guides: the most rollouts of a group that answers of the teacher replace, in
+      the states 'guided'.
   """
   divergence: Divergence
   support: str
@@ -111,6 +113,7 @@ class Distil:
   context: str = 'same'
   context_level: int = 0
   student_temperature: float = 1.0
+  guides: int = 1
 
   def __post_init__(self) -> None:
     allowed.one_of('distil.support', self.support, SUPPORTS)
@@ -123,6 +126,7 @@ class Distil:
     allowed.number('distil.student_share', self.student_share, '[0, 1]')
     allowed.one_of('distil.other_states', self.other_states, OTHER_STATES)
     allowed.one_of('distil.keep', self.keep, KEEP)
+    allowed.number('distil.guides', self.guides, '>= 1', whole=True)
     allowed.number('distil.max_missing', self.max_missing, '[0, 1]')
     allowed.number('distil.anchor', self.anchor, '[0, 1]')
     allowed.one_of('distil.context', self.context, CONTEXTS)
@@ -189,7 +193,7 @@ def settings(name: str, pinned: Mapping[str, object], config: Any) -> Distil:
           section, updates, 'coefficient'),
       **{field: section[field] for field in (
           'temperature', 'student_share', 'other_states',
-          'keep', 'max_missing', 'context_level')})
+          'keep', 'max_missing', 'context_level', 'guides')})
 
 
 def every_rollout(context: TargetContext) -> Targets:
@@ -256,6 +260,13 @@ def make_surrogate_and_released_ptd(context: losses.LossContext
                        _scaled(context, term)))
 
 
+def make_surrogate_and_estimate(context: losses.LossContext, *,
+                                kind: str) -> losses.Loss:
+  """The clipped surrogate + coefficient x an estimator."""
+  return losses.added((losses.make_clipped_surrogate(context),
+                       make_estimate(context, kind=kind)))
+
+
 def make_estimate(context: losses.LossContext, *, kind: str) -> losses.Loss:
   """coefficient x an estimator of estimators.ESTIMATORS."""
   return _scaled(context, functools.partial(
@@ -275,6 +286,13 @@ def make_anchored_surrogate(context: losses.LossContext) -> losses.Loss:
       distillation_losses.anchored_surrogate,
       clip=losses.ClipBounds(**context.algorithm.clip),
       alpha=context.distil.anchor)
+
+
+def make_guided_surrogate(context: losses.LossContext) -> losses.Loss:
+  """The clipped surrogate, whose old policy is the teacher on its answers."""
+  return functools.partial(
+      distillation_losses.guided_surrogate,
+      clip=losses.ClipBounds(**context.algorithm.clip))
 
 
 def make_surrogate_and_likelihood(context: losses.LossContext) -> losses.Loss:

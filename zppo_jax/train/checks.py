@@ -144,6 +144,17 @@ def student_temperature(c, method, distil) -> None:
         'is that temperature')
 
 
+def guides(c, method, distil) -> None:
+  """ValueError for guides that are scored at another temperature than they are
+  drawn at, which would be another policy."""
+  if (method.states == 'guided'
+      and distil.temperature != c.algorithm.temperature):
+    raise ValueError(
+        f'distil.temperature is {distil.temperature}; method {c.method!r} '
+        'scores answers of the teacher by the policy that drew them. Allowed: '
+        f'algorithm.temperature = {c.algorithm.temperature}')
+
+
 def teacher_rows(c) -> None:
   """ValueError unless training rows hold the teacher's answers."""
   most, rows = c.algorithm.teacher_max_tokens, max(c.shapes.row_buckets)
