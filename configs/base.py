@@ -203,8 +203,8 @@ def get_config() -> ConfigDict:
       # steps). Both count training steps of algorithm.updates updates each.
       schedule='constant', warmup_steps=0, schedule_steps=0,
       total_updates=0,         # former schedule_steps, in updates: must be 0
-      # Patterns of parameters that are not trained, e.g. ('embed*',
-      # '*/mlp/*'); the log of an unknown one lists all names.
+      # Patterns of parameters that are not trained, e.g. ('embed', '*/mlp/*');
+      # the error of an unknown one lists all names.
       frozen=()))
 
   # Devices along each axis. `slices` is the number of TPU slices of a run; they

@@ -23,6 +23,7 @@ _TOP = {'ptd_po': 8, 'ptd_as_released': 8, 'sdpo': 8}
 _ANCHORED = {
     'essd': (('algorithm.temperature', 1.5), ('algorithm.top_p', 0.9)),
     'iterative_sft': (),
+    'forget_sftrl': (('data.pool.worked', True),),
     'stable_opd': (('data.pool.worked', True),),
     'kdrl': (('distil.coefficient', 2e-3),),
     'tropd': (('distil.top', 8),),

@@ -74,14 +74,15 @@ def test_tokens_without_a_loss():
   assert loss[0, 0] == 0.25
 
 
-def whole(logits, of_reference, temperature=1.0, coefficient=0.5):
+def whole(logits, of_reference, temperature=1.0, coefficient=0.5,
+          **targets):
   """(loss_BT, gradient to logits); two tokens, the head is the identity."""
   logits, of_reference = np.float32(logits), np.float32(of_reference)
   V = logits.shape[-1]
   batch = MicroBatch(
       tokens_BT=np.int32([[0, 1]]), positions_BTA=np.int32([[[0], [1]]]),
-      segment_BT=np.int32([[1, 1]]), mask_BT=np.float32([[1, 1]]), targets={},
-      prompts=OwnPrompts(media=None))
+      segment_BT=np.int32([[1, 1]]), mask_BT=np.float32([[1, 1]]),
+      targets=targets, prompts=OwnPrompts(media=None))
 
   def total(hidden):
     loss_BT, statistics = reference.whole_penalty(
@@ -115,6 +116,10 @@ def test_full_by_hand():
   # 3/4 (ln 1.5 - KL) = -(1/4) (-ln 2 - KL) = 3/16 ln 3
   np.testing.assert_allclose(grad[0, 1], [3 * ln3 / 32, -3 * ln3 / 32],
                              rtol=1e-5)
+  off, grad_off = whole([[[0, 0], [ln3, 0]]], [[[ln3, 0], [0, 0]]], **{
+      REFERENCE_WEIGHT: np.float32([[0, 1]])})  # the first is off the route
+  np.testing.assert_allclose(off, loss * np.float32([[0, 1]]))
+  np.testing.assert_allclose(grad_off, grad * np.float32([[[0], [1]]]))
 
 
 def test_full_has_one_temperature_for_both():

@@ -55,7 +55,9 @@ _slow = functools.partial(pytest.param, marks=pytest.mark.slow)
     _slow('iterative_sft', {'algorithm.updates': 2}),
     _slow('kdrl', {'distil.coefficient': 2e-3}),
     _slow('tropd', {'distil.top': 8}),
-    *(_slow(name, {}) for name in ('fire_opd', 'tip', 'iw_opd', 'paced'))])
+    _slow('paced', {'algorithm.temperature': 1.6}),  # mixed groups
+    *(_slow(name, {}) for name in (
+        'fire_opd', 'tip', 'iw_opd', 'forget_sftrl'))])
 def test_a_row_trains_two_steps(name, changes, answered):
   del answered
   run = build.build(make_config(name, **changes))
@@ -181,6 +183,8 @@ def test_guides_enter_the_group_with_their_own_log_probs():
 @pytest.mark.parametrize(('method', 'changes', 'words'), [
     ('npo', {'distil.temperature': 2.0}, 'by the policy that drew them'),
     ('npo', {'distil.guides': 0}, 'distil.guides is 0'),
+    ('npo', {'credit.signal': 'log_ratio'}, 'credit.signal is .*which reads'),
+    ('npo', {'distil.context': 'hint'}, 'because its paper has it'),
     ('stable_opd', {}, 'stored with the questions'),
     ('opd', {'credit.gold': 'much'}, "credit.gold is 'much'"),
     ('opd', {'credit.gold': '0'}, 'credit.gold is 0.0; it must be > 0'),

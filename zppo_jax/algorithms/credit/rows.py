@@ -18,6 +18,7 @@ their equations, and where we differ. d = log p_T - log p_S of a sampled token.
 | trrd | RLAD, TRRD | the verdict, its ratio against p_T^.5 p_old^.5 |
 | stable_opd | Stable-OPD, 2604.08527 | d; stored answers: 0.1 x -log p_S |
 | idft | IDFT, 2602.12222 | -log p_S of stored answers, times p_S^gamma |
+| forget_sftrl | Forget-SFTRL | -log p_S of stored answers where H_S is high |
 | essd | self-distillation on hot samples | -log p_S at temperature 1 |
 | iterative_sft | RbD's iterative SFT | the same of right rollouts |
 | npo | NPO | the verdict; right answers of T replace wrong rollouts |
@@ -142,7 +143,8 @@ ROWS: Mapping[str, Mapping[str, Any]] = {
                  states='stored', terms=('divergence',),
                  credit={'weights': 'in_distribution'}),
     'npo': dict(loss=distillation.make_guided_surrogate, states='guided',
-                old_logps=True, terms=('policy',), needs=_SCORES),
+                old_logps=True, terms=('policy',), needs=_SCORES,
+                pinned=_reads('same')),
     'kdrl': dict(
         loss=functools.partial(distillation.make_surrogate_and_estimate,
                                kind='k2'),
@@ -158,6 +160,9 @@ ROWS: Mapping[str, Mapping[str, Any]] = {
     'iw_opd': _signal('log_ratio', credit={
         'policy_weights': 'prefix_drift(0.5)'}),
     'paced': _divergence(credit={'rollout_weights': 'accuracy(1, 1)'}),
+    'forget_sftrl': dict(loss=distillation.make_negative_log_likelihood,
+                         states='stored', terms=('divergence',),
+                         credit={'weights': 'entropy_top(0.2)'}),
     'essd': _likelihood(),
     'iterative_sft': _likelihood(credit={'route': 'correct'}),
 }

@@ -163,7 +163,7 @@ def credit_of(c, method: methods.Method, of: Distillation,
   has = ['tokens', *(['advantage', 'accuracy']
                      if method.states in ('student', 'guided') else []),
          'logps', 'entropies']
-  if of.stored_need:
+  if of.stored_need and method.states != 'guided':  # which scores guides alone
     has.append('teacher_logps')
     if teacher.capabilities.entropy:
       has.append('teacher_entropies')
