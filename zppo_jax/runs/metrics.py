@@ -325,11 +325,11 @@ def of_reference(sums: Sequence[Sums]) -> dict[str, float]:
           **({'reference/anchored': anchored / trained} if routed else {})}
 
 
-def of_gold(sums: Sequence[Sums]) -> dict[str, float]:
-  """Tokens of stored answers in a step, and their mean -log p where there are
-  some."""
+def of_gold(sums: Sequence[Sums], over_long: int) -> dict[str, float]:
+  """Tokens of stored answers in a step, their mean -log p where there are some,
+  and the answers that were too long."""
   tokens = _total(sums, 'gold/tokens')
-  return {'gold/tokens': tokens, **(
+  return {'gold/tokens': tokens, 'gold/over_long': over_long, **(
       {'gold/nll': _total(sums, 'gold/nll') / tokens} if tokens else {})}
 
 

@@ -54,12 +54,15 @@ class MiniBatch(NamedTuple):
     count: what the summed loss is divided by; `tokens` under the token mean.
     rewarded: whether some advantage, or weight of a term, is not 0.
     gold: micro-batches of stored answers (algorithms/gold.py).
+    over_long: right stored answers that were left out, because no training row
+      holds them; those of a step stand in its first mini-batch.
   """
   batches: list[MicroBatch]
   tokens: int
   count: int
   rewarded: bool = True
   gold: Sequence[MicroBatch] = ()
+  over_long: int = 0
 
 
 def advantages(run: Run, groups: Sequence[Group]) -> np.ndarray:
@@ -212,8 +215,8 @@ def with_gold(run: Run, minibatches: Sequence[MiniBatch],
   if factor is None:
     return list(minibatches)
   answers, _ = run.stored.answer([g.prompt for g in plain], step)
-  groups, _ = lesson_lib.kept(answers, run.distil.keep,
-                              max(run.layout.response_buckets))
+  groups, over_long = lesson_lib.kept(answers, run.distil.keep,
+                                      max(run.layout.response_buckets))
   split = packing.split_minibatches(
       len(groups), run.num_updates, host_rng(run.seed, step, Purpose.GOLD))
   out = []
@@ -224,7 +227,8 @@ def with_gold(run: Run, minibatches: Sequence[MiniBatch],
             chosen, at(factor, step * run.num_updates + number), of.count),
         run.layout._replace(lessons=None))
     out.append(of._replace(
-        gold=[sharding.put_batch(run.mesh, b) for b in batches]))
+        gold=[sharding.put_batch(run.mesh, b) for b in batches],
+        over_long=over_long if not number else 0))
   return out
 
 

@@ -302,7 +302,8 @@ def metrics_row(run: Run, outcome: Outcome) -> dict[str, float]:
   if held is not None:
     row['ewc/penalty'] = float(held)
   if run.credit is not None and run.credit.gold is not None:
-    row.update(metrics.of_gold(sums))
+    row.update(metrics.of_gold(
+        sums, sum(of.over_long for of in outcome.minibatches)))
   if outcome.settled is not None:
     row.update(metrics.of_buffer(outcome.buffer, outcome.settled))
   if gap is not None:
