@@ -115,7 +115,13 @@ def get_config() -> ConfigDict:
   a.weight_clip = ConfigDict(dict(low=1.0, high=4.0))
   # The penalty coefficient x KL(policy || student.weights), for rows with a
   # policy objective: 'k2', 'k3' (of the sampled token), 'full' (vocabulary).
-  a.reference = ConfigDict(dict(kind='none', coefficient=0.0))
+  # route: whose rollouts it holds, as in the section `credit`, or 'not taught':
+  # groups of which the divergence term teaches nobody.
+  a.reference = ConfigDict(dict(kind='none', coefficient=0.0, route='all'))
+
+  # Elastic weight consolidation: coefficient / 2 x sum of F (w - its start)^2,
+  # with the F that `zppo fisher` wrote (docs/neighbours.md).
+  a.ewc = ConfigDict(dict(coefficient=0.0, fisher=''))
 
   # Distillation rows alone read it (docs/distillation.md). '' is the row's own
   # value; a row that reproduces a paper refuses others.
@@ -127,7 +133,10 @@ def get_config() -> ConfigDict:
       support='',
       top=0,                 # likeliest ids that are kept; else 100
       rest='',               # the others: 'bucket', 'renormalised', 'dropped'
-      temperature=1.0,       # teacher's; the student's: algorithm.temperature
+      temperature=1.0,       # the teacher's logits are divided by it
+      # The student's, in the loss; 0: the sampler's (algorithm.temperature),
+      # which a row with probability ratios always has.
+      student_temperature=0.0,
       # The factor of the loss, by optimizer step: 'constant', 'linear' or
       # 'cosine' to coefficient_end in coefficient_updates updates (0: all of
       # the run's), or 'steps': ((update, factor from it on), ...).
@@ -138,6 +147,7 @@ def get_config() -> ConfigDict:
       # those of the 'teacher' or 'stored' with the questions.
       student_share=0.5, other_states='teacher',
       keep='correct',        # which answers of others are trained on; or 'all'
+      guides=1,              # npo: the most rollouts of a group they replace
       # What the student is compared with: 'plain' (the teacher), or 'geometric
       # (beta)', 'mixture(alpha)'. A number may move: 'geometric(linear:0.8:0)'.
       target='',
@@ -163,7 +173,10 @@ def get_config() -> ConfigDict:
       policy_route='',       # 'all', 'wrong', 'not cliff', 'sibling', ...
       policy_weights='',     # 'bounded(10) * first(2048)'
       policy_rollout_weights='',  # 'ppl_student(1)', 'keep_best(0.8)'
-      route='', weights='', rollout_weights=''))
+      route='', weights='', rollout_weights='',
+      # The factor of -log p of answers that came with the step's questions, a
+      # mean of its own; '0.1', 'linear:0.1:0'.
+      gold=''))
 
   c.compression = ConfigDict(dict(
       cap=512,
@@ -190,7 +203,10 @@ def get_config() -> ConfigDict:
       # warmup_steps and then falls to 0 until schedule_steps (0: the run's
       # steps). Both count training steps of algorithm.updates updates each.
       schedule='constant', warmup_steps=0, schedule_steps=0,
-      total_updates=0))        # former schedule_steps, in updates: must be 0
+      total_updates=0,         # former schedule_steps, in updates: must be 0
+      # Patterns of parameters that are not trained, e.g. ('embed', '*/mlp/*');
+      # the error of an unknown one lists all names.
+      frozen=()))
 
   # Devices along each axis. `slices` is the number of TPU slices of a run; they
   # lie along data, which must be a multiple of it.

@@ -42,7 +42,7 @@ def get_config() -> ConfigDict:
       learning_rate=1e-5, b1=0.9, b2=0.999, eps=1e-8, weight_decay=0.1,
       clip_norm=1.0, state_dtype='bfloat16', state_rounding='nearest',
       second_moment_dtype='', schedule='cosine', warmup_steps=0,
-      schedule_steps=0, total_updates=0))
+      schedule_steps=0, total_updates=0, frozen=()))
 
   c.mesh = ConfigDict(dict(data=1, fsdp=1, tensor=1, slices=1))
 

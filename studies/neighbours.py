@@ -19,6 +19,18 @@ _OWN = (('teacher.kind', 'own'), ('data.pool.hints', True),
 _READING = ('ptd_po', 'ptd_as_released', 'rlsd', 'srpo', 'sdpo', 'sdft', 'opsd')
 # Where a row keeps the likeliest ids, 8 of this world's 36 are kept.
 _TOP = {'ptd_po': 8, 'ptd_as_released': 8, 'sdpo': 8}
+# Rows of a likelihood, an anchor or the teacher's own answers.
+_ANCHORED = {
+    'essd': (('algorithm.temperature', 1.5), ('algorithm.top_p', 0.9)),
+    'iterative_sft': (),
+    'forget_sftrl': (('data.pool.worked', True),),
+    'stable_opd': (('data.pool.worked', True),),
+    'kdrl': (('distil.coefficient', 2e-3),),
+    'tropd': (('distil.top', 8),),
+    'fire_opd': (), 'tip': (), 'iw_opd': (), 'paced': (),
+    'npo': (('teacher.kind', 'own'), ('teacher.own.weights', 'folder'),
+            ('teacher.own.folder', 'micro/shallow_student')),
+}
 
 
 def get_config() -> ConfigDict:
@@ -30,6 +42,8 @@ def get_config() -> ConfigDict:
   arms = {name: (('method', name), *top(name)) for name in ('grpo', *_PLAIN)}
   arms |= {name: (('method', name), *top(name), *_OWN) for name in _READING}
   arms |= {'idft': (('method', 'idft'), ('data.pool.worked', True))}
+  arms |= {name: (('method', name), *changes)
+           for name, changes in _ANCHORED.items()}
   c.arms = ConfigDict(arms)
   c.common = (('steps', 50),)
   c.rates = ()

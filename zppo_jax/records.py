@@ -57,6 +57,7 @@ class Purpose(enum.IntEnum):
   WRITTEN = 17  # texts for contexts: reflections, notes, hints
   ROUTES = 18
   BALANCE = 19
+  GOLD = 30
 
 
 class StopReason(enum.IntEnum):

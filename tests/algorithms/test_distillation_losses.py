@@ -23,7 +23,7 @@ from zppo_jax.algorithms.distillation_losses import (
   whole_vocabulary_divergence,
 )
 from zppo_jax.algorithms.schedules import Schedule
-from zppo_jax.arrays import TrainState
+from zppo_jax.arrays import MicroBatch, OwnPrompts, PolicyOutput, TrainState
 from zppo_jax.devices import sharding
 from zppo_jax.learner import layouts, packing, states, update
 from zppo_jax.objectives import losses
@@ -386,3 +386,21 @@ def test_the_equal_teacher_has_no_gradient(tiny, gradient, reference):
       gradient(whole(STUDENT), NOTHING, 'shared', teacher=tiny)):
     assert abs(sums.loss) < 1e-6 * TOKENS * sum(WEIGHTS.values())
     assert optax.tree.norm(grads) < 1e-5 * optax.tree.norm(real)
+
+
+def test_a_guides_ratio_is_against_the_policy_that_drew_it():
+  """The ratio is 1.1 to the teacher on the guide, and 1.2 to the old policy on
+  the student's own token; advantages 2 and -1."""
+  one = np.float32([[1.0, 1.0]])
+  batch = MicroBatch(
+      tokens_BT=np.int32(one), positions_BTA=np.int32(one[..., None]),
+      segment_BT=np.int32(one), mask_BT=one, prompts=OwnPrompts(media=None),
+      targets={'taught': np.float32([[1, 0]]),
+               'teacher_logp': np.float32([[-1 - np.log(1.1), 0]]),
+               'old_logp': np.float32([[-9, -1 - np.log(1.2)]]),
+               'advantage': np.float32([[2, -1]])})
+  loss_BT, statistics = distillation_losses.guided_surrogate(
+      PolicyOutput(logp_BT=-one, entropy_BT=one, hidden_BTD=one, head_DV=one),
+      batch, clip=losses.ClipBounds())
+  np.testing.assert_allclose(loss_BT, [[-2.2, 1.2]], rtol=1e-6)
+  assert not np.any(statistics['clip_high'])

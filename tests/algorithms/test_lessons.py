@@ -77,3 +77,24 @@ def test_the_coin_of_mixed_states():
   assert {of(1.0, i) for i in range(50)} == {'student'}
   assert {of(0.0, i) for i in range(50)} == {'stored'}
   assert lessons.states_of('teacher', None, 0, 0) == 'teacher'
+
+
+def test_guides_take_the_places_of_wrong_rollouts():
+  """Right answers of the teacher, in the last wrong places; a group without a
+  wrong rollout is not asked about, and one without a guide stays."""
+  plain = [group('a', 1, 4), group('b', 2, 2), group('c', 0, 3)]
+  answers = [group('a', 2, 3), group('c', 0, 3)]
+  fake = Fake(answers)
+  made = lessons.learn_from(
+      'guided', types.SimpleNamespace(keep='all', guides=2), plain,
+      [*plain, 'reformulated'], 7, teacher=fake, stored=None, longest=99)
+  assert made.states == 'guided' and made.calls.answers == 8
+  first, *others = made.groups
+  assert others == [*plain[1:], 'reformulated']
+  assert [r.sampled for r in first.rollouts] == [True, True, False, False]
+  assert first.rollouts[:2] == plain[0].rollouts[:2]
+  assert [r.reward for r in first.rollouts] == [1, 0, 1, 1]
+  assert [r.tokens for r in first.rollouts[3:1:-1]] == [
+      r.tokens for r in answers[0].correct]
+  one = lessons.guided(plain[0], answers[0].correct, 1)
+  assert [r.sampled for r in one.rollouts] == [True, True, True, False]

@@ -11,7 +11,11 @@ import pytest
 from tests.builders import group
 from zppo_jax.algorithms import reference
 from zppo_jax.algorithms.reference import Penalty
-from zppo_jax.algorithms.targets import TargetContext, group_advantages
+from zppo_jax.algorithms.targets import (
+  REFERENCE_WEIGHT,
+  TargetContext,
+  group_advantages,
+)
 from zppo_jax.arrays import Hidden, MicroBatch, OwnPrompts, PolicyOutput
 from zppo_jax.objectives import losses
 from zppo_jax.records import Group, Verdict
@@ -70,14 +74,15 @@ def test_tokens_without_a_loss():
   assert loss[0, 0] == 0.25
 
 
-def whole(logits, of_reference, temperature=1.0, coefficient=0.5):
+def whole(logits, of_reference, temperature=1.0, coefficient=0.5,
+          **targets):
   """(loss_BT, gradient to logits); two tokens, the head is the identity."""
   logits, of_reference = np.float32(logits), np.float32(of_reference)
   V = logits.shape[-1]
   batch = MicroBatch(
       tokens_BT=np.int32([[0, 1]]), positions_BTA=np.int32([[[0], [1]]]),
-      segment_BT=np.int32([[1, 1]]), mask_BT=np.float32([[1, 1]]), targets={},
-      prompts=OwnPrompts(media=None))
+      segment_BT=np.int32([[1, 1]]), mask_BT=np.float32([[1, 1]]),
+      targets=targets, prompts=OwnPrompts(media=None))
 
   def total(hidden):
     loss_BT, statistics = reference.whole_penalty(
@@ -111,6 +116,10 @@ def test_full_by_hand():
   # 3/4 (ln 1.5 - KL) = -(1/4) (-ln 2 - KL) = 3/16 ln 3
   np.testing.assert_allclose(grad[0, 1], [3 * ln3 / 32, -3 * ln3 / 32],
                              rtol=1e-5)
+  off, grad_off = whole([[[0, 0], [ln3, 0]]], [[[ln3, 0], [0, 0]]], **{
+      REFERENCE_WEIGHT: np.float32([[0, 1]])})  # the first is off the route
+  np.testing.assert_allclose(off, loss * np.float32([[0, 1]]))
+  np.testing.assert_allclose(grad_off, grad * np.float32([[[0], [1]]]))
 
 
 def test_full_has_one_temperature_for_both():
@@ -174,8 +183,40 @@ def test_every_rollout_with_a_verdict_is_penalised():
       groups=[mixed, trivial], step=0, seed=0, score=None,
       advantages=np.float32([[0.5, -0.5, 0], [0, 0, 0]]))
   made = functools.partial(reference.with_all_graded,
-                           make=group_advantages)(context)
+                           make=group_advantages,
+                           penalty=Penalty('k2', 0.5))(context)
   assert set(made) == {(0, 0), (0, 1), (1, 0), (1, 1), (1, 2)}
   assert {place: of['advantage'][0] for place, of in made.items()} == {
       (0, 0): 0.5, (0, 1): -0.5, (1, 0): 0, (1, 1): 0, (1, 2): 0}
   assert set(group_advantages(context)) == {(0, 0), (0, 1)}
+
+
+def test_the_route_of_a_penalty():
+  """The taught group loses it; a token off the route has neither loss nor
+  gradient nor part in the statistics."""
+  groups = [group('a', right=0, size=2), group('b', right=2, size=2)]
+  context = TargetContext(
+      groups=groups, step=0, seed=0, score=None,
+      advantages=np.float32([[0, 0], [0, 0]]))
+  penalty = Penalty('k2', 0.5, 'not taught')
+  assert penalty.held(context, {(0, 1)}) == {
+      (0, 0): False, (0, 1): False, (1, 0): True, (1, 1): True}
+  assert all(penalty.held(context).values())
+  below = functools.partial(
+      reference.with_all_graded, make=group_advantages,
+      penalty=Penalty('k2', 0.5, 'below(0.5)'))(context)
+  assert set(below) == {(0, 0), (0, 1)}
+  assert all(np.all(of[REFERENCE_WEIGHT] == 1) for of in below.values())
+  with pytest.raises(KeyError, match='algorithm.reference.route'):
+    Penalty('k2', 0.5, 'tought')
+  with pytest.raises(KeyError, match='route'):
+    Penalty(route='below(0.5)')  # of no penalty
+
+  batch = micro_batch([[-1 + LN2, -1 + LN2]])
+  batch = batch.with_target(REFERENCE_WEIGHT, np.float32([[1, 0]]))
+  loss, statistics = reference.sampled_penalty(
+      PolicyOutput(logp_BT=-jnp.ones((1, 2)), entropy_BT=0, hidden_BTD=0,
+                   head_DV=0), batch, kind='k2', coefficient=0.5)
+  np.testing.assert_allclose(loss, [[LN2**2 / 4, 0]], rtol=1e-6)
+  assert statistics['reference/anchored'].tolist() == [[True, False]]
+  assert statistics['reference/kl'][0, 1] == 0

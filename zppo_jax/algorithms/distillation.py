@@ -52,14 +52,16 @@ NEEDS = {
 }
 SUPPORTS = {'whole': 'teacher_hidden', 'student': 'teacher_given',
             'teacher': 'teacher_top', 'sampled': 'teacher_scores'}
-STATES = ('student', 'teacher', 'stored', 'mixed')
+STATES = ('student', 'teacher', 'stored', 'mixed', 'guided')
 OTHER_STATES = ('teacher', 'stored')  # of 'mixed', besides the student's
 KEEP = ('correct', 'all')
 # An open field of the section `distil` ('', or 0 for a count): the row's value,
 # else this one.
 _OPEN = {'divergence': 'jensen_shannon', 'support': 'whole', 'top': 100,
          'rest': 'bucket', 'reducer': 'token_mean', 'target': 'plain',
-         'context': 'same'}
+         'context': 'same', 'student_temperature': 0.0}
+# Open fields that hold a number, whose open value is 0.
+_NUMBERS = ('distil.top', 'distil.student_temperature')
 
 
 # Rows of divergences.TARGETS that distil.target may name.
@@ -80,8 +82,7 @@ class Distil:
     support: a key of SUPPORTS.
     top: K, the ids that are kept of the likeliest.
     rest: a key of divergences.REST, for all supports but 'whole'.
-    temperature: the teacher's logits are divided by it; the student's by
-      algorithm.temperature.
+    temperature: the teacher's logits are divided by it.
     coefficient: the factor of the loss, by optimizer step.
     reducer: a key of reducers.REDUCERS.
     student_share: the probability of student states in a step of 'mixed'.
@@ -92,6 +93,9 @@ class Distil:
     max_missing: a run stops beyond this share of tokens without a score.
     context: a key of contexts.CONTEXTS, what the teacher reads.
     context_level: what the context 'reflection' discloses, of contexts.LEVELS.
+    student_temperature: the student's logits are divided by it in the loss.
+    guides: the most rollouts of a group that answers of the teacher replace, in
+      the states 'guided'.
   """
   divergence: Divergence
   support: str
@@ -108,16 +112,21 @@ class Distil:
   anchor: float = 1.0
   context: str = 'same'
   context_level: int = 0
+  student_temperature: float = 1.0
+  guides: int = 1
 
   def __post_init__(self) -> None:
     allowed.one_of('distil.support', self.support, SUPPORTS)
     allowed.number('distil.top', self.top, '>= 1', whole=True)
     allowed.one_of('distil.rest', self.rest, divergences.REST)
     allowed.number('distil.temperature', self.temperature, '> 0')
+    allowed.number('distil.student_temperature', self.student_temperature,
+                   '> 0', note=', or 0 for algorithm.temperature')
     allowed.one_of('distil.reducer', self.reducer, reducers.REDUCERS)
     allowed.number('distil.student_share', self.student_share, '[0, 1]')
     allowed.one_of('distil.other_states', self.other_states, OTHER_STATES)
     allowed.one_of('distil.keep', self.keep, KEEP)
+    allowed.number('distil.guides', self.guides, '>= 1', whole=True)
     allowed.number('distil.max_missing', self.max_missing, '[0, 1]')
     allowed.number('distil.anchor', self.anchor, '[0, 1]')
     allowed.one_of('distil.context', self.context, CONTEXTS)
@@ -140,7 +149,7 @@ def check_pinned(name: str, pinned: Mapping[str, object], config: Any) -> None:
   """
   for path, value in pinned.items():
     said = functools.reduce(lambda of, key: of[key], path.split('.'), config)
-    is_open = said == (0 if path == 'distil.top' else '')
+    is_open = said == (0 if path in _NUMBERS else '')
     if not is_open and said != value:
       raise ValueError(f'{path} is {said!r}; method {name!r} has {value!r} '
                        'there, because its paper has it')
@@ -178,11 +187,13 @@ def settings(name: str, pinned: Mapping[str, object], config: Any) -> Distil:
       anchor=section.anchor,
       divergence=divergence, support=said['support'], reducer=said['reducer'],
       top=said['top'], rest=said['rest'], context=said['context'],
+      student_temperature=(said['student_temperature']
+                           or config.algorithm.temperature),
       coefficient=schedules.of_section(
           section, updates, 'coefficient'),
       **{field: section[field] for field in (
           'temperature', 'student_share', 'other_states',
-          'keep', 'max_missing', 'context_level')})
+          'keep', 'max_missing', 'context_level', 'guides')})
 
 
 def every_rollout(context: TargetContext) -> Targets:
@@ -219,7 +230,7 @@ def make_divergence(context: losses.LossContext) -> losses.Loss:
   distil = context.distil
   common = dict(divergence=distil.divergence, vocab=context.vocab,
                 target=distil.target,
-                student_temperature=context.algorithm.temperature,
+                student_temperature=distil.student_temperature,
                 chunk=context.chunk)
   if distil.support == 'whole':
     loss = functools.partial(
@@ -243,9 +254,17 @@ def make_surrogate_and_released_ptd(context: losses.LossContext
   gradient is 0 (distillation_losses.released_ptd)."""
   term = functools.partial(
       distillation_losses.released_ptd, vocab=context.vocab,
-      student_temperature=context.algorithm.temperature, chunk=context.chunk)
+      student_temperature=context.distil.student_temperature,
+      chunk=context.chunk)
   return losses.added((losses.make_clipped_surrogate(context),
                        _scaled(context, term)))
+
+
+def make_surrogate_and_estimate(context: losses.LossContext, *,
+                                kind: str) -> losses.Loss:
+  """The clipped surrogate + coefficient x an estimator."""
+  return losses.added((losses.make_clipped_surrogate(context),
+                       make_estimate(context, kind=kind)))
 
 
 def make_estimate(context: losses.LossContext, *, kind: str) -> losses.Loss:
@@ -267,6 +286,13 @@ def make_anchored_surrogate(context: losses.LossContext) -> losses.Loss:
       distillation_losses.anchored_surrogate,
       clip=losses.ClipBounds(**context.algorithm.clip),
       alpha=context.distil.anchor)
+
+
+def make_guided_surrogate(context: losses.LossContext) -> losses.Loss:
+  """The clipped surrogate, whose old policy is the teacher on its answers."""
+  return functools.partial(
+      distillation_losses.guided_surrogate,
+      clip=losses.ClipBounds(**context.algorithm.clip))
 
 
 def make_surrogate_and_likelihood(context: losses.LossContext) -> losses.Loss:

@@ -251,6 +251,21 @@ def anchored_surrogate(output: PolicyOutput, batch: MicroBatch, *,
   return loss_BT, {**statistics, **more}
 
 
+def guided_surrogate(output: PolicyOutput, batch: MicroBatch, *,
+                     clip: losses.ClipBounds) -> losses.LossAndStatistics:
+  """The clipped surrogate of a group in which some texts are the teacher's.
+
+  (NPO.) A text's ratio is against the policy that drew it: the teacher where
+  its log-probs are known ('taught'), else the policy before the first update.
+  The targets are 'advantage', 'old_logp', 'teacher_logp' (nats) and 'taught'.
+  """
+  asked_BT, teacher_BT, statistics = _sampled(output, batch)
+  old_BT = jnp.where(asked_BT, teacher_BT, batch.targets['old_logp'])
+  loss_BT, more = losses.surrogate(
+      output.logp_BT, old_BT, batch.targets['advantage'], clip)
+  return loss_BT, {**statistics, **more}
+
+
 def negative_log_likelihood(output: PolicyOutput, batch: MicroBatch
                             ) -> losses.LossAndStatistics:
   """-log p of every token, whoever wrote it."""

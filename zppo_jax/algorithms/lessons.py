@@ -5,6 +5,9 @@ questions anew (Off-Distill, ZPPO App. D.2), and 'stored' takes answers that
 came with the questions; a question without a kept answer is skipped. 'mixed'
 throws a coin per step (GKD, Agarwal et al. 2024, Algorithm 1). The student's
 rollouts are drawn in any case: replay and accuracies read them.
+
+'guided' are the student's groups in which the teacher's right answers take the
+place of wrong rollouts (NPO); the teacher answers what has a wrong one.
 """
 
 import dataclasses
@@ -13,7 +16,7 @@ from typing import Any
 
 from zppo_jax.algorithms.distillation import Distil
 from zppo_jax.randomness import host_rng
-from zppo_jax.records import CallStats, Group, Purpose
+from zppo_jax.records import CallStats, Group, Purpose, Rollout
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +24,7 @@ class Lessons:
   """What a step trains on.
 
   Attributes:
-    states: 'student', 'teacher' or 'stored'.
+    states: 'student', 'teacher', 'stored' or 'guided'.
     groups: the groups that are trained on.
     teacher: all that was answered, kept or not; () for the student's states.
     over_long: kept answers that were left out as too long for a training row.
@@ -35,7 +38,7 @@ class Lessons:
 
 
 def states_of(states: str, distil: Distil | None, seed: int, step: int) -> str:
-  """The states of a step: 'student', 'teacher' or 'stored'.
+  """The states of a step: 'student', 'teacher', 'stored' or 'guided'.
 
   Args:
     states: those of the method.
@@ -49,9 +52,15 @@ def states_of(states: str, distil: Distil | None, seed: int, step: int) -> str:
   return 'student' if coin < distil.student_share else distil.other_states
 
 
-def _kept(answers: Sequence[Group], keep: str, longest: int
+def kept(answers: Sequence[Group], keep: str, longest: int
           ) -> tuple[list[Group], int]:
-  """(groups of the kept answers, the number of those that are too long)."""
+  """(groups of the kept answers, the number of those that are too long).
+
+  Args:
+    answers: a group of answers per question.
+    keep: one of distillation.KEEP.
+    longest: the most tokens of a response that a training row holds.
+  """
   groups, over_long = [], 0
   for group in answers:
     rollouts = group.correct if keep == 'correct' else group.rollouts
@@ -60,6 +69,39 @@ def _kept(answers: Sequence[Group], keep: str, longest: int
     if fitting:
       groups.append(Group(group.prompt, fitting))
   return groups, over_long
+
+
+def guided(group: Group, guides: Sequence[Rollout], most: int) -> Group:
+  """The group with texts of another policy in the place of wrong rollouts.
+
+  They are `not sampled` then. The last wrong ones go, so that which ones does
+  not depend on the guides.
+
+  Args:
+    group: the student's.
+    guides: right answers, the first of which are taken.
+    most: the most rollouts that are replaced.
+  """
+  wrong = [g for g, r in enumerate(group.rollouts) if r.graded and not r.reward]
+  rollouts = list(group.rollouts)
+  for place, guide in zip(reversed(wrong), guides[:most], strict=False):
+    rollouts[place] = dataclasses.replace(guide, logps=())
+  return Group(group.prompt, tuple(rollouts))
+
+
+def _guided(distil: Distil, plain: Sequence[Group], groups: Sequence[Group],
+            step: int, teacher: Any, longest: int) -> Lessons:
+  """The student's groups, guided where a plain one has a wrong rollout."""
+  asked = [p for p, group in enumerate(plain) if group.wrong]
+  answers, calls = teacher.answer([plain[p].prompt for p in asked], step)
+  out, over_long = list(groups), 0
+  for p, group in zip(asked, answers, strict=True):
+    right, long = kept([group], 'correct', longest)
+    over_long += long
+    if right:  # groups begin with the plain ones
+      out[p] = guided(plain[p], right[0].rollouts, distil.guides)
+  return Lessons(states='guided', groups=out, teacher=answers,
+                 over_long=over_long, calls=calls)
 
 
 def learn_from(states: str, distil: Distil | None, plain: Sequence[Group],
@@ -73,15 +115,17 @@ def learn_from(states: str, distil: Distil | None, plain: Sequence[Group],
     plain: the student's groups of the step's questions.
     groups: all groups of the student, reformulated ones included.
     step: the step.
-    teacher: the `teachers.Teacher`, for 'teacher'.
+    teacher: the `teachers.Teacher`, for 'teacher' and 'guided'.
     stored: a `teachers.stored.StoredTeacher`, for 'stored'.
     longest: the most tokens of a response that a training row holds.
   """
   if states == 'student':
     return Lessons(states=states, groups=groups)
   assert distil is not None  # a method of other states distils
+  if states == 'guided':
+    return _guided(distil, plain, groups, step, teacher, longest)
   answers, calls = {'teacher': teacher, 'stored': stored}[states].answer(
       [g.prompt for g in plain], step)
-  kept, over_long = _kept(answers, distil.keep, longest)
-  return Lessons(states=states, groups=kept, teacher=answers,
+  groups, over_long = kept(answers, distil.keep, longest)
+  return Lessons(states=states, groups=groups, teacher=answers,
                  over_long=over_long, calls=calls)

@@ -82,6 +82,8 @@ class Method:
     terms: 'policy' and 'divergence', for a row whose targets the section
       `credit` decides (credit/settings.py); () for the others.
     credit: fields of the section `credit` -> the row's values.
+    reference: fields of algorithm.reference -> the row's values, where the
+      config's kind is 'none'.
     pinned: dotted config field -> the value that the paper has there; a config
       that says otherwise is refused.
   """
@@ -99,6 +101,7 @@ class Method:
   reducer: str = 'token_mean'
   terms: tuple[str, ...] = ()
   credit: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  reference: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   pinned: Mapping[str, object] = dataclasses.field(default_factory=dict)
 
   @property
@@ -111,7 +114,7 @@ class Method:
     """Whether a teacher is asked for anything; hints that are stored with the
     questions (`hint.source`) spare it."""
     return (bool(self.reformulations) or self.teacher_scores or self.compares
-            or bool(self.needs) or self.states == 'teacher')
+            or bool(self.needs) or self.states in ('teacher', 'guided'))
 
   def visited(self, hint: HintConfig) -> bool:
     """Whether the teacher answers the hard questions."""

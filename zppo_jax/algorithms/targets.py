@@ -5,8 +5,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from zppo_jax.records import Group, Rollout, Scores
+from zppo_jax.randomness import question_rng
+from zppo_jax.records import Group, Purpose, Rollout, Scores
 
+REFERENCE_WEIGHT = 'reference_weight'  # 1 where a penalty is (reference.py)
 # (group, rollout), by their places in the mini-batch -> name -> array [R, ...]
 Targets = dict[tuple[int, int], dict[str, np.ndarray]]
 
@@ -44,6 +46,13 @@ class TargetContext:
 # TargetContext -> Targets. A rollout without an entry is not trained, because
 # its gradient would be 0; its tokens count in the token mean all the same.
 MakeTargets = Callable[[TargetContext], Targets]
+
+
+def draws(group: Group, seed: int, step: int, purpose: Purpose) -> np.ndarray:
+  """Uniform draws [G] of a group, keyed by its question and kind of prompt."""
+  prompt = group.prompt
+  rng = question_rng(seed, step, purpose, prompt.question.id, prompt.kind)
+  return rng.random(len(group.rollouts))
 
 
 def sampler_logps(rollout: Rollout) -> np.ndarray:

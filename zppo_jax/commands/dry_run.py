@@ -13,6 +13,7 @@ import time
 import jax
 import numpy as np
 
+from zppo_jax.algorithms import gold
 from zppo_jax.algorithms.replay import ReplayBuffer
 from zppo_jax.arrays import FollowedState
 from zppo_jax.chat import dates
@@ -47,6 +48,8 @@ def standing_memory(run: Run) -> dict[str, int]:
           run.sampler.engine.programs.largest_cache_bytes())}
   if isinstance(state, FollowedState):
     out['copy that follows the student'] = memory.device_bytes(state.own)
+  if run.ewc is not None:
+    out['anchor of the parameters'] = memory.device_bytes(run.ewc.arrays)
   if run.reference is not None:
     out['reference parameters'] = memory.device_bytes(run.reference.params)
   for role, teacher in panel.in_process_of(run.teacher).items():
@@ -81,8 +84,12 @@ def lowered(run: Run) -> dict:
   grads = update['zeros_fn'].eval_shape(params)
   out['gradient of a micro-batch'] = update['accumulate_fn'].lower(
       grads, params, rows, *update['beside_fn'](run.abstract_state))
+  if update['gold_fn'] is not None:
+    out['gradient of stored answers'] = update['gold_fn'].lower(
+        grads, params, layouts.empty(run.layout._replace(lessons=None),
+                                     text[-1], gold.EXAMPLE))
   out['optimizer step'] = update['optimizer_fn'].lower(
-      run.abstract_state, grads, 1.0)
+      run.abstract_state, grads, 1.0, *update['anchor'])
   return out
 
 
@@ -95,6 +102,8 @@ def programs(run: Run) -> dict[str, int]:
       else lessons.row_buckets)
   out = {'student engine': run.sampler.engine.shapes.max_programs,
          'gradient of a micro-batch': gradients, 'the rest': 4}
+  if run.update_fn.keywords['gold_fn'] is not None:
+    out['gradient of stored answers'] = rows
   if run.num_updates > 1:
     out['scoring'] = rows
   if run.reference is not None and run.reference.penalty.sampled:

@@ -117,6 +117,15 @@ def _hints(values) -> None:
   hints.main(values.config, values.to, values.limit)
 
 
+def _fisher(values) -> None:
+  """Writes what algorithm.ewc holds weights by: their Fisher information."""
+  _start(values.config)
+  from zppo_jax.commands import fisher
+  from zppo_jax.devices import compile_cache
+  compile_cache.enable()
+  fisher.main(values.config, values.to, values.questions, values.split)
+
+
 def _pretrain(values) -> None:
   """Makes the models of an embedded world again."""
   _start(values.config)
@@ -258,6 +267,12 @@ COMMANDS = {
     'hints': Command(
         _hints, {'to': 'JSONL file of hint.material; it goes on where it ends'},
         {'limit': (0, 'the most questions of this call; 0: all')}, True),
+    'fisher': Command(
+        _fisher, {'to': 'safetensors file of algorithm.ewc.fisher'},
+        {'questions': (128, 'how many are answered, algorithm.rollouts times '
+                       'each'),
+         'split': ('', 'one of eval.splits; empty: the training questions')},
+        True),
     'pretrain': Command(
         _pretrain, {'to': 'safetensors file to write'}, {}, True),
     'study': Command(

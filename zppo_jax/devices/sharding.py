@@ -11,6 +11,7 @@ import math
 
 import jax
 import numpy as np
+import optax
 from jax.experimental import mesh_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -232,13 +233,19 @@ def param_shardings(params, mesh: Mesh, rules: dict):
 
 def state_shardings(tree, params, shardings, mesh: Mesh):
   """Shardings of an optimizer state: params-shaped subtrees are sharded like
-  params, everything else is replicated."""
+  params, everything else is replicated. Such a subtree may lack parameters,
+  with an optax.MaskedNode in the place of each."""
   replicated = NamedSharding(mesh, PartitionSpec())
   structure = jax.tree.structure(params)
-  is_params = lambda x: jax.tree.structure(x) == structure
-  return jax.tree.map(
-      lambda x: shardings if is_params(x) else replicated, tree,
-      is_leaf=is_params)
+  lacks = lambda x: isinstance(x, optax.MaskedNode)
+  is_params = lambda x: jax.tree.structure(x, is_leaf=lacks) == structure
+
+  def place(x):
+    if not is_params(x):
+      return replicated
+    return jax.tree.map(lambda leaf, where: leaf if lacks(leaf) else where,
+                        x, shardings, is_leaf=lacks)
+  return jax.tree.map(place, tree, is_leaf=is_params)
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:

@@ -6,8 +6,10 @@ forked run has the rate of the step at which it stands.
 """
 
 import dataclasses
+import fnmatch
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -41,6 +43,9 @@ class AdamWConfig:
       ROUNDINGS.
     second_moment_dtype: the stored type of the second moment, one of
       STATE_DTYPES; '' means state_dtype.
+    frozen: patterns (fnmatch) of the names of parameters that are not trained,
+      'blocks/mlp/*' say. They have no moments. (Forget-SFTRL freezes weights;
+      a name is that of all layers, which lie in one array.)
   """
   learning_rate: float = 1e-6
   b1: float = 0.9
@@ -55,6 +60,7 @@ class AdamWConfig:
   schedule_steps: int = 0
   state_rounding: str = 'nearest'
   second_moment_dtype: str = ''
+  frozen: tuple[str, ...] = ()
 
   def __post_init__(self):
     for name, table in (('state_dtype', STATE_DTYPES),
@@ -77,6 +83,11 @@ class AdamWConfig:
     # With eps = 0 a parameter that never had a gradient would move by 0 / 0.
     allowed.number('eps', self.eps, '> 0', note=' and finite')
     allowed.number('clip_norm', self.clip_norm, '> 0', finite=False)
+    if isinstance(self.frozen, str) or not all(
+        isinstance(pattern, str) for pattern in self.frozen):
+      raise ValueError(f'frozen is {self.frozen!r}; it must be a tuple of '
+                       'patterns, each a text')
+    object.__setattr__(self, 'frozen', tuple(self.frozen))
 
   def length(self, steps: int) -> int:
     """The training steps that the schedule spans in a run of `steps` steps.
@@ -215,6 +226,47 @@ def _scheduled(tx, rate_of, updates: int) -> optax.GradientTransformation:
   return optax.GradientTransformationExtraArgs(tx.init, update)
 
 
+def name_of(path) -> str:
+  """The name of a parameter, 'blocks/attn/q' say."""
+  return '/'.join(str(entry.key) for entry in path)
+
+
+def trained(params: Any, frozen: Sequence[str]) -> Any:
+  """Whether each parameter is trained, as a tree of bools.
+
+  Args:
+    params: arrays or shapes.
+    frozen: patterns of the names of those that are not.
+  """
+  return jax.tree_util.tree_map_with_path(
+      lambda path, _: not any(fnmatch.fnmatchcase(name_of(path), pattern)
+                              for pattern in frozen), params)
+
+
+def check_frozen(frozen: Sequence[str], params: Any) -> None:
+  """ValueError for a pattern without a parameter, or if none is left."""
+  names = [name_of(path) for path, _ in
+           jax.tree_util.tree_flatten_with_path(params)[0]]
+  for pattern in frozen:
+    if not fnmatch.filter(names, pattern):
+      raise ValueError(f'optimizer.frozen has {pattern!r}, which no parameter '
+                       f'is called. There are {", ".join(names)}')
+  if not any(jax.tree.leaves(trained(params, frozen))):
+    raise ValueError(f'optimizer.frozen is {tuple(frozen)}; no parameter is '
+                     'left to train')
+
+
+def _without(tx: optax.GradientTransformation, frozen: Sequence[str]
+             ) -> optax.GradientTransformationExtraArgs:
+  """A transformation of the trained parameters alone: the others have no
+  moments, no part in the global norm, and an update of 0."""
+  are = functools.partial(trained, frozen=frozen)
+  return optax.chain(
+      optax.masked(tx, are),
+      optax.masked(optax.set_to_zero(), lambda params: jax.tree.map(
+          lambda x: not x, are(params))))
+
+
 def adamw(config: AdamWConfig, *, steps: int = 1, updates: int = 1,
           seed: int = 0) -> optax.GradientTransformation:
   """Global-norm clipping, then AdamW (Loshchilov and Hutter 2019).
@@ -236,8 +288,8 @@ def adamw(config: AdamWConfig, *, steps: int = 1, updates: int = 1,
   else:
     tx = _scheduled(optax.chain(clip, make(1.0)), rate(config, steps), updates)
   second = config.second_moment_dtype or config.state_dtype
-  if (config.state_dtype, second) == ('float32', 'float32'):
-    return tx
-  return stored_as(tx, STATE_DTYPES[config.state_dtype],
+  if (config.state_dtype, second) != ('float32', 'float32'):
+    tx = stored_as(tx, STATE_DTYPES[config.state_dtype],
                    second=STATE_DTYPES[second],
                    rounding=config.state_rounding, seed=seed)
+  return _without(tx, config.frozen) if config.frozen else tx

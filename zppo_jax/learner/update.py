@@ -16,7 +16,7 @@ from flax import struct
 
 from zppo_jax.arrays import Beside, MicroBatch, PolicyOutput, TrainState
 from zppo_jax.devices import sharding
-from zppo_jax.learner import forward
+from zppo_jax.learner import ewc, forward
 from zppo_jax.objectives import reducers
 from zppo_jax.objectives.losses import Loss
 
@@ -60,6 +60,15 @@ def add_sums(a: Sums, b: Sums) -> Sums:
   return jax.tree.map(jnp.add, a, b).replace(
       highest=jax.tree.map(jnp.maximum, a.highest, b.highest),
       lowest=jax.tree.map(jnp.minimum, a.lowest, b.lowest))
+
+
+def with_gold(sums: Sums, gold: Sums) -> Sums:
+  """Statistics with the loss of answers beside them, their own statistics, and
+  their tokens as 'gold/tokens'."""
+  names = [name for name in gold.total if name.startswith('gold/')]
+  return sums.replace(loss=sums.loss + gold.loss, total={
+      **sums.total, **{name: gold.total[name] for name in names},
+      'gold/tokens': gold.tokens})
 
 
 def recorded_old_logps(output: PolicyOutput, batch: MicroBatch) -> MicroBatch:
@@ -165,8 +174,9 @@ def accumulate(grads, params, batch: MicroBatch, *beside, loss_fn):
   return jax.tree.map(jnp.add, grads, new), sums
 
 
-def optimizer_step(state: TrainState, grads, token_count, *, tx,
-                   follow: Follow | None = None):
+def optimizer_step(state: TrainState, grads, token_count, *anchor, tx,
+                   follow: Follow | None = None,
+                   pull: Callable | None = None):
   """Takes the token-level mean of the accumulated gradient, then one step.
 
   Args:
@@ -175,14 +185,19 @@ def optimizer_step(state: TrainState, grads, token_count, *, tx,
     token_count: response tokens of the *whole* mini-batch, those of trivial
       groups included (DAPO's token-level aggregation); the count of another
       reducer in its place.
+    *anchor: further arguments of `pull`.
     tx: the optimizer.
     follow: moves the copy of a FollowedState.
+    pull: (mean gradient, params, *anchor) -> the gradient with that of a
+      penalty of the parameters.
 
   Returns:
     (next state, global gradient norm before clipping).
   """
   # A mini-batch without groups has no tokens and no gradient.
   grads = jax.tree.map(lambda g: g / jnp.maximum(token_count, 1), grads)
+  if pull is not None:
+    grads = pull(grads, state.params, *anchor)
   updates, opt_state = optax.with_extra_args_support(tx).update(
       grads, state.opt_state, state.params, done=state.updates)
   params = optax.apply_updates(state.params, updates)
@@ -202,11 +217,15 @@ def nothing_beside(state: TrainState) -> tuple:
 def update_step(state: TrainState, micro_batches, token_count, *,
                 accumulate_fn, add_fn, optimizer_fn, zeros_fn,
                 beside_fn=nothing_beside,
-                between: Callable[[Sums], None] = lambda sums: None):
+                between: Callable[[Sums], None] = lambda sums: None,
+                gold=(), gold_fn=None, anchor=()):
   """One optimizer step from the micro-batches of a mini-batch.
 
-  `between` is called with the Sums of each micro-batch, which the device may
-  still be computing. What it raises gives the step up, and `state` is intact.
+  The gradient of the micro-batches `gold` is that of another loss, `gold_fn`;
+  of their statistics, those of `with_gold` are returned. `between` is called
+  with the Sums of each micro-batch, which the device may still be computing.
+  What it raises gives the step up, and `state` is intact. `anchor` are the
+  further arguments of the optimizer step.
 
   Returns:
     (next state, `Sums`, gradient norm).
@@ -216,9 +235,23 @@ def update_step(state: TrainState, micro_batches, token_count, *,
     grads, sums = accumulate_fn(grads, state.params, batch, *beside)
     parts.append(sums)
     between(sums)
-  state, norm = optimizer_fn(state, grads, token_count)
-  return (state, functools.reduce(add_fn, parts) if parts else no_sums(),
-          norm)
+  beside_parts = []
+  for batch in gold:
+    grads, sums = gold_fn(grads, state.params, batch)
+    beside_parts.append(sums)
+    between(sums)
+  state, norm = optimizer_fn(state, grads, token_count, *anchor)
+  sums = functools.reduce(add_fn, parts) if parts else no_sums()
+  if beside_parts:
+    sums = with_gold(sums, functools.reduce(add_fn, beside_parts))
+  return state, sums, norm
+
+
+def _of_trained(params, batch: MicroBatch, *beside, loss_fn, trained):
+  """A loss without a gradient to the parameters that are not trained."""
+  return loss_fn(jax.tree.map(
+      lambda p, moves: p if moves else jax.lax.stop_gradient(p), params,
+      trained(params)), batch, *beside)
 
 
 def zeros(params):
@@ -236,7 +269,10 @@ def compile_update(*, loss_fn: Callable, tx, mesh, shardings: TrainState,
                    frozen: Mapping[str, Any] | None = None,
                    scheduled: bool = False,
                    own: Callable[[TrainState], Mapping[str, Any]] | None = None,
-                   follow: Follow | None = None):
+                   follow: Follow | None = None,
+                   gold_loss_fn: Callable | None = None,
+                   trained: Callable[[Any], Any] | None = None,
+                   anchor: ewc.Anchor | None = None):
   """`update_step` with its device functions jitted for a mesh.
 
   Args:
@@ -252,17 +288,32 @@ def compile_update(*, loss_fn: Callable, tx, mesh, shardings: TrainState,
     own: a state -> name -> params of it that stand among the frozen ones, so
       that the loss reads them without a gradient.
     follow: see optimizer_step.
+    gold_loss_fn: (params, batch) -> (loss sum, Sums) of the micro-batches
+      `gold` of update_step.
+    trained: params -> whether each is trained; None: all are. The gradient of
+      the others is 0.
+    anchor: what holds the parameters, or None.
   """
   whole, rows = sharding.replicated(mesh), sharding.batch_sharding(mesh)
   reads = bool(frozen) or scheduled or own is not None
+  if trained is not None:
+    loss_fn = functools.partial(_of_trained, loss_fn=loss_fn, trained=trained)
+    gold_loss_fn = gold_loss_fn and functools.partial(
+        _of_trained, loss_fn=gold_loss_fn, trained=trained)
   accumulate_fn = jax.jit(
       functools.partial(accumulate, loss_fn=loss_fn),
       in_shardings=(shardings.params, shardings.params, rows,
                     *((None,) * reads)),
       out_shardings=(shardings.params, whole), donate_argnums=0)
+  gold_fn = gold_loss_fn and jax.jit(
+      functools.partial(accumulate, loss_fn=gold_loss_fn),
+      in_shardings=(shardings.params, shardings.params, rows),
+      out_shardings=(shardings.params, whole), donate_argnums=0)
   optimizer_fn = jax.jit(
-      functools.partial(optimizer_step, tx=tx, follow=follow),
-      in_shardings=(shardings, shardings.params, None),
+      functools.partial(optimizer_step, tx=tx, follow=follow,
+                        pull=anchor and anchor.pull),
+      in_shardings=(shardings, shardings.params, None,
+                    *((shardings.params,) * 2 if anchor else ())),
       out_shardings=(shardings, whole), donate_argnums=0)
   # The zeros come from a program of their own. Then the first call of
   # accumulate_fn gets the types and placement of all later calls, and each
@@ -272,5 +323,6 @@ def compile_update(*, loss_fn: Callable, tx, mesh, shardings: TrainState,
       beside_fn=functools.partial(
           _beside, frozen=dict(frozen or {}), scheduled=scheduled, own=own)
       if reads else nothing_beside,
-      add_fn=jax.jit(add_sums, out_shardings=whole),
+      add_fn=jax.jit(add_sums, out_shardings=whole), gold_fn=gold_fn,
+      anchor=anchor.arrays if anchor else (),
       zeros_fn=jax.jit(zeros, out_shardings=shardings.params))

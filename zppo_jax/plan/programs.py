@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from zppo_jax.algorithms import gold
 from zppo_jax.devices import memory
 from zppo_jax.learner import layouts, packing, scoring
 from zppo_jax.records import Decoding
@@ -23,7 +24,7 @@ from zppo_jax.train.run import Run
 
 # What of a run is on the devices in each phase of a step (train/step.py).
 BLOCK = 'blocks_'  # how a rollout copy names its blocks (layers.unstack)
-STATE = ('parameters', 'moments', 'reference copy', 'teacher copy')
+STATE = ('parameters', 'moments', 'anchor', 'reference copy', 'teacher copy')
 ALIVE = {
     'reshard': (*STATE, 'rollout copy'),
     'rollouts': (*STATE, 'rollout copy', 'decode pool'),
@@ -82,6 +83,8 @@ def standing(run: Run) -> dict[str, int]:
       'gradient': memory.device_bytes(state.params),
       'rollout copy': memory.device_bytes(rollout_copy(run)),
       'decode pool': run.sampler.engine.programs.largest_cache_bytes()}
+  if run.ewc is not None:
+    out['anchor'] = memory.device_bytes(run.ewc.arrays)
   if run.reference is not None:
     out['reference copy'] = memory.device_bytes(run.reference.params)
   if (teacher := own_teacher(run)) is not None:
@@ -177,7 +180,8 @@ def _of_teacher(run: Run, config) -> list[Program]:
   if teacher is None:
     return []
   out = []
-  if run.method.reformulations or run.method.states in ('teacher', 'mixed'):
+  if run.method.reformulations or run.method.states in (
+      'teacher', 'mixed', 'guided'):
     out += _of_engine(
         'teacher', 'teacher', teacher.answers.engine, teacher.params,
         {s.decoding: s.num_rollouts for s in (
@@ -229,10 +233,17 @@ def _of_learner(run: Run) -> list[Program]:
       ('parameters', 'gradient', *(('teacher copy',) * frozen)), words,
       lambda: parts['accumulate_fn'].lower(grads, state.params, batch,
                                            *beside)))
+  if parts['gold_fn'] is not None:
+    answers = layouts.empty(run.layout._replace(lessons=None), shape,
+                            gold.EXAMPLE)
+    out.append(Program(
+        'gold answers', 'update', ('parameters', 'gradient'), words,
+        lambda: parts['gold_fn'].lower(grads, state.params, answers)))
+  anchor = ('anchor',) if run.ewc else ()
   out.append(Program(
-      'optimizer', 'update', ('parameters', 'moments', 'gradient'),
+      'optimizer', 'update', ('parameters', 'moments', 'gradient', *anchor),
       'all parameters', lambda: parts['optimizer_fn'].lower(
-          state, grads, 1.0)))
+          state, grads, 1.0, *parts['anchor'])))
   return out
 
 

@@ -168,7 +168,7 @@ def of_run(run: Run, config, of: Assumptions) -> Load:
     evaluation = rollouts(count, short, 1, algo.max_tokens, slots, of)
   teacher = ()
   if run.teacher is not None and (hard or method.states in (
-      'teacher', 'mixed')):
+      'teacher', 'mixed', 'guided')):
     asked = hard or plain
     if (own := program_lib.own_teacher(run)) is not None:
       slots = own.answers.engine.shapes.slots[-1]

@@ -120,6 +120,12 @@ HEALTH = (
     Panel('KL to the reference', 'nats per token', ('reference/kl',),
           'How far the policy has moved from student.weights, on trained '
           'tokens (algorithm.reference).', FROM_ZERO),
+    Panel('Stored answers', 'nats per token', ('gold/nll',),
+          'Mean -log p of answers that came with the questions (credit.gold).',
+          FROM_ZERO),
+    Panel('Distance of the parameters', 'penalty', ('ewc/penalty',),
+          'How far the parameters have left student.weights, by their Fisher '
+          'information (algorithm.ewc).', FROM_ZERO),
     Panel('Gap between sampler and trainer', 'nats',
           ('sampler_trainer/logp_gap_max', 'sampler_trainer/logp_gap_mean'),
           'Largest difference of the log-prob that the sampler stored and the '

@@ -158,8 +158,12 @@ def _total(sums: Sequence[Sums], name: str) -> float:
 
 def of_lessons(lessons: Lessons, scored: Scored) -> dict[str, float]:
   """Whose tokens a step trained on, and the scores that are missing."""
-  out = {'distil/student_states': float(lessons.states == 'student'),
+  out = {'distil/student_states': float(
+      lessons.states in ('student', 'guided')),
          'distil/lessons': sum(len(g.rollouts) for g in lessons.groups)}
+  if lessons.states == 'guided':
+    out['distil/guides'] = sum(
+        not r.sampled for g in lessons.groups for r in g.rollouts)
   if scored.tokens:
     out['distil/missing'] = scored.missing / scored.tokens
   if lessons.teacher:
@@ -310,11 +314,23 @@ def of_sequence_clips(sums: Sequence[Sums], rollouts: int) -> dict[str, float]:
 
 
 def of_reference(sums: Sequence[Sums]) -> dict[str, float]:
-  """The mean KL to the reference over trained tokens; {} if nothing was
-  trained."""
+  """The mean KL to the reference over trained tokens, or over those on the
+  anchor's route and their share of the trained ones; {} if there are none."""
   trained = float(sum(s.tokens for s in sums))
-  return ({'reference/kl': _total(sums, 'reference/kl') / trained}
-          if trained else {})
+  routed = any('reference/anchored' in s.total for s in sums)
+  anchored = _total(sums, 'reference/anchored') if routed else trained
+  if not anchored:
+    return {}
+  return {'reference/kl': _total(sums, 'reference/kl') / anchored,
+          **({'reference/anchored': anchored / trained} if routed else {})}
+
+
+def of_gold(sums: Sequence[Sums], over_long: int) -> dict[str, float]:
+  """Tokens of stored answers in a step, their mean -log p where there are some,
+  and the answers that were too long."""
+  tokens = _total(sums, 'gold/tokens')
+  return {'gold/tokens': tokens, 'gold/over_long': over_long, **(
+      {'gold/nll': _total(sums, 'gold/nll') / tokens} if tokens else {})}
 
 
 def of_tokens(groups: Sequence[Group], teacher: Sequence[Group],

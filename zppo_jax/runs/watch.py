@@ -16,8 +16,8 @@ from zppo_jax.runs.alarms import Alarm, Bells
 def idle(row: dict) -> bool:
   """Whether a step had no gradient of rewards, according to its metrics."""
   # A penalty towards the reference trains rollouts without an advantage too,
-  # but it moves no weight towards an answer.
-  penalty_alone = ('reference/kl' in row
+  # but it moves no weight towards an answer. A teacher does without advantages.
+  penalty_alone = ('reference/kl' in row and 'distil/lessons' not in row
                    and row.get('advantage/abs_max', 1) == 0)
   return (row.get('update/trained_tokens', 1) == 0
           or row.get('update/grad_norm', 1) == 0 or penalty_alone)

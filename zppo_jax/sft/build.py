@@ -22,6 +22,7 @@ from zppo_jax.sft import dataset
 from zppo_jax.sft.dataset import Dataset, Lessons, Reader, Room
 from zppo_jax.sft.run import SftRun
 from zppo_jax.train import models as loading
+from zppo_jax.train.builders import anchor
 
 METHOD = 'sft'  # config.method
 HELD_OUT = 'held_out'  # the split of eval.holdout
@@ -154,7 +155,8 @@ def build(config, day: Day | None = None) -> SftRun:
       room=room, micro_tokens=c.shapes.micro_tokens,
       packed=LAYOUTS[c.shapes.layout], rate=rate,
       update_fn=update.compile_update(
-          loss_fn=loss_fn, tx=tx, mesh=mesh, shardings=shardings),
+          loss_fn=loss_fn, tx=tx, mesh=mesh, shardings=shardings,
+          trained=anchor.trained_of(c, loaded.params)),
       evaluate_fn=jax.jit(
           functools.partial(_sums, loss_fn=loss_fn),
           in_shardings=(shardings.params, sharding.batch_sharding(mesh)),

@@ -30,7 +30,7 @@ class SftRun:
     patience: that of a run without a teacher.
     replays, buffer_capacity: those of a run without a replay buffer, whose
       checkpoints hold an empty one.
-    reference: that of a run without a reference policy.
+    reference, ewc: those of a run whose policy and parameters nothing holds.
     notice: whether the run must end.
     journal: that of a run without rollouts.
   """
@@ -57,5 +57,6 @@ class SftRun:
   replays: bool = False
   buffer_capacity: int = 1
   reference: None = None
+  ewc: None = None
   notice: Notice = dataclasses.field(default_factory=Notice)
   journal: None = None

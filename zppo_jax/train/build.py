@@ -16,6 +16,7 @@ from zppo_jax import allowed, models, tasks
 from zppo_jax.algorithms import (
   compression,
   distillation,
+  gold,
   methods,
   reference,
   zppo,
@@ -37,7 +38,7 @@ from zppo_jax.data.loader import QuestionLoader
 from zppo_jax.data.pool import Pool
 from zppo_jax.devices import sharding
 from zppo_jax.endpoints import judge
-from zppo_jax.learner import layouts, optimizers, scoring, states, update
+from zppo_jax.learner import ewc, layouts, optimizers, scoring, states, update
 from zppo_jax.objectives import advantages, importance, losses
 from zppo_jax.records import Decoding, Every
 from zppo_jax.rollout import collect, weight_sync
@@ -52,7 +53,10 @@ from zppo_jax.train import (
   models as loading,
   teachers,
 )
-from zppo_jax.train.builders import distillation as parts_of
+from zppo_jax.train.builders import (
+  anchor as anchor_parts,
+  distillation as parts_of,
+)
 from zppo_jax.train.builders.parts import Questions, Student
 from zppo_jax.train.run import Reference, Run
 from zppo_jax.train.teaching import reading
@@ -91,6 +95,7 @@ class _Learner(NamedTuple):
   init_state: Callable[[], TrainState]
   abstract_state: TrainState
   layout: layouts.Layout
+  ewc: ewc.Anchor | None
 
 
 def _penalty(c, method: methods.Method) -> reference.Penalty:
@@ -101,6 +106,11 @@ def _penalty(c, method: methods.Method) -> reference.Penalty:
       none.
   """
   penalty = reference.Penalty(**c.algorithm.reference)
+  if not penalty.on and method.reference:
+    penalty = reference.Penalty(**method.reference)
+    print(f'method {c.method!r} has the penalty of its paper towards '
+          f'student.weights: algorithm.reference = {dict(method.reference)}',
+          flush=True)
   if penalty.on and not method.of_advantages and 'policy' not in method.terms:
     takes = [name for name, row in methods.METHODS.items()
              if row.of_advantages or 'policy' in row.terms]
@@ -108,6 +118,11 @@ def _penalty(c, method: methods.Method) -> reference.Penalty:
         f'algorithm.reference.kind is {penalty.kind!r}; method {c.method!r} is '
         'no policy objective of group advantages and takes none. Those that '
         f'do: {", ".join(takes)}')
+  if penalty.routed and 'taught' in penalty.route and (
+      'divergence' not in method.terms):
+    raise ValueError(
+        f'algorithm.reference.route is {penalty.route!r}; method {c.method!r} '
+        'has no divergence term that teaches anybody')
   return penalty
 
 
@@ -203,7 +218,7 @@ def _questions(c, method: methods.Method) -> Questions:
     checks.responses(words_of(source.pool))
   if 'hint' in method.reformulations and hint.stored:
     checks.stored_hints(c.method, words_of(source.pool), hint)
-  if parts_of.stored_states(c, method):
+  if parts_of.stored_states(c, method) or parts_of.has_gold(c, method):
     checks.stored_states(c.method, words_of(source.pool))
   return Questions(task=tasks.graded_by(task, verifier), source=source,
                     splits=splits, verifier=verifier)
@@ -369,10 +384,13 @@ def _learner(c, method: methods.Method, student: Student, mesh, tx,
   moving = parts_of.moving(c) if method.teacher else None
   shardings = states.state_shardings(
       model, tx, mesh, moving is not None and moving.followed)
+  held = anchor_parts.anchor_of(c, student, shardings)
   inside = moving is not None and 'teacher' in of.frozen
   own = algo.updates == 1 and method.old_logps
   loss_fn = functools.partial(
-      update.policy_loss, model=model, temperature=algo.temperature,
+      update.policy_loss, model=model,
+      temperature=(of.distil.student_temperature if of.distil
+                   else algo.temperature),
       chunk=shapes.logprob_chunk, vocab=counted,
       loss=_loss(c, method, correct, gap_measured, of, vocab, penalty,
                  example),
@@ -396,7 +414,14 @@ def _learner(c, method: methods.Method, student: Student, mesh, tx,
                   if not (inside and name == 'teacher')},
           own=moving.beside if inside else None,
           follow=None if moving is None else moving.follow,
-          scheduled=of.distil is not None and of.distil.moves),
+          scheduled=of.distil is not None and of.distil.moves,
+          gold_loss_fn=functools.partial(
+              update.policy_loss, model=model, loss=gold.likelihood,
+              temperature=gold.TEMPERATURE, chunk=shapes.logprob_chunk,
+              vocab=vocab) if parts_of.has_gold(c, method) else None,
+          trained=anchor_parts.trained_of(c, student.loaded.params),
+          anchor=held),
+      ewc=held,
       init_state=functools.partial(
           states.new_state, student.loaded.params, tx, shardings),
       abstract_state=states.abstract_state(model, tx, shardings),
@@ -440,9 +465,11 @@ def build(config, day: Day | None = None,
   method = dataclasses.replace(method, normaliser=_normaliser(c, method))
   if penalty.on and not method.terms:
     method = dataclasses.replace(method, targets=functools.partial(
-        reference.with_all_graded, make=method.targets))
+        reference.with_all_graded, make=method.targets, penalty=penalty))
   distil = (distillation.settings(c.method, method.pinned, c)
             if method.distils else None)
+  checks.student_temperature(c, method, distil)
+  checks.guides(c, method, distil)
   compress = compression.CompressionConfig(**c.compression)
   correct, gap_measured = _correction(c)
   policy = checkpoints.Policy(**c.checkpoint)
@@ -469,12 +496,16 @@ def build(config, day: Day | None = None,
       c, method, distil, student, teacher, asked, mesh)
   frozen = _reference(c, penalty, student, mesh)
   if frozen is not None and not penalty.sampled:
-    of = of._replace(frozen={reference.MODEL: (student.model, frozen.params)})
+    of = of._replace(frozen={
+        **of.frozen, reference.MODEL: (student.model, frozen.params)})
   credit, own_scores = parts_of.credit_of(c, method, of, teacher, student, mesh)
   if credit is not None:
     method = dataclasses.replace(method, targets=functools.partial(
-        credit_targets.two_terms, credit=credit, all_graded=penalty.on,
-        sampler=credit.signal is None or correct.on))
+        credit_targets.two_terms, credit=credit,
+        all_graded=penalty.on and not penalty.routed,
+        anchored=penalty.held if penalty.routed else None,
+        sampler=method.states != 'guided' and (
+            credit.signal is None or correct.on)))
   example = minibatches.example_targets(
       method, algo.updates, of.distil, of.stored_need,
       teacher is not None and teacher.capabilities.entropy, penalty,

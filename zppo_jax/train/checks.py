@@ -133,6 +133,28 @@ def stored_states(method: str, questions) -> None:
         'column of them (docs/teachers.md), or another method')
 
 
+def student_temperature(c, method, distil) -> None:
+  """ValueError for a row of probability ratios at two temperatures."""
+  if (distil is not None and method.old_logps
+      and distil.student_temperature != c.algorithm.temperature):
+    raise ValueError(
+        f'distil.student_temperature is {distil.student_temperature}; method '
+        f'{c.method!r} has ratios to the policy that the sampler drew from, at '
+        f'algorithm.temperature = {c.algorithm.temperature}. Allowed: 0, which '
+        'is that temperature')
+
+
+def guides(c, method, distil) -> None:
+  """ValueError for guides that are scored at another temperature than they are
+  drawn at, which would be another policy."""
+  if (method.states == 'guided'
+      and distil.temperature != c.algorithm.temperature):
+    raise ValueError(
+        f'distil.temperature is {distil.temperature}; method {c.method!r} '
+        'scores answers of the teacher by the policy that drew them. Allowed: '
+        f'algorithm.temperature = {c.algorithm.temperature}')
+
+
 def teacher_rows(c) -> None:
   """ValueError unless training rows hold the teacher's answers."""
   most, rows = c.algorithm.teacher_max_tokens, max(c.shapes.row_buckets)

@@ -9,8 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zppo_jax.algorithms import distillation, reference
+from zppo_jax.algorithms import (
+  distillation,
+  gold,
+  lessons as lesson_lib,
+  reference,
+)
 from zppo_jax.algorithms.credit import targets as credit_targets
+from zppo_jax.algorithms.credit.settings import at
 from zppo_jax.algorithms.distillation import Distil, Scored
 from zppo_jax.algorithms.methods import Method
 from zppo_jax.algorithms.privileged import contexts
@@ -46,12 +52,17 @@ class MiniBatch(NamedTuple):
     tokens: response tokens of its groups, those of groups without a gradient
       included.
     count: what the summed loss is divided by; `tokens` under the token mean.
-    rewarded: whether some advantage is not 0.
+    rewarded: whether some advantage, or weight of a term, is not 0.
+    gold: micro-batches of stored answers (algorithms/gold.py).
+    over_long: right stored answers that were left out, because no training row
+      holds them; those of a step stand in its first mini-batch.
   """
   batches: list[MicroBatch]
   tokens: int
   count: int
   rewarded: bool = True
+  gold: Sequence[MicroBatch] = ()
+  over_long: int = 0
 
 
 def advantages(run: Run, groups: Sequence[Group]) -> np.ndarray:
@@ -82,6 +93,10 @@ def score_by_teacher(run: Run, state: TrainState, params,
   lessons = _lessons(run, groups, step)
   chosen = None if run.credit is None else credit_targets.taught_places(
       run.credit, groups, run.seed, step, step * run.num_updates)
+  if run.method.states == 'guided':  # what the teacher drew, by its own policy
+    chosen = {(p, g) for p, group in enumerate(groups)
+              for g, rollout in enumerate(group.rollouts)
+              if not rollout.sampled}
   if run.stored_need:
     scored = distillation.score_rollouts(
         groups, run.distil, run.stored_need,
@@ -178,8 +193,43 @@ def make(run: Run, groups: Sequence[Group], advantages_PG: np.ndarray | None,
         tokens=packing.trained_tokens(chosen),
         count=packing.reducer_count(run.reducer, chosen, targets,
                                     run.sampler.decoding.max_tokens),
-        rewarded=bool(np.any(advantages_pG))))
+        rewarded=bool(np.any(advantages_pG)) or (
+            bool(run.method.terms) and any(
+                np.any(of.get(name, 0)) for of in targets.values()
+                for name in ('advantage', 'weight')))))
   return out, sum(calls[1:], calls[0])
+
+
+def with_gold(run: Run, minibatches: Sequence[MiniBatch],
+              plain: Sequence[Group], step: int) -> list[MiniBatch]:
+  """Mini-batches with the stored answers to the step's questions, which are
+  dealt out to them; without an anchor they stay as they are.
+
+  Args:
+    run: the run.
+    minibatches: the results of `make`.
+    plain: the groups of the step's questions.
+    step: the step.
+  """
+  factor = None if run.credit is None else run.credit.gold
+  if factor is None:
+    return list(minibatches)
+  answers, _ = run.stored.answer([g.prompt for g in plain], step)
+  groups, over_long = lesson_lib.kept(answers, run.distil.keep,
+                                      max(run.layout.response_buckets))
+  split = packing.split_minibatches(
+      len(groups), run.num_updates, host_rng(run.seed, step, Purpose.GOLD))
+  out = []
+  for number, (of, indices) in enumerate(zip(minibatches, split, strict=True)):
+    chosen = [groups[i] for i in indices]
+    batches = layouts.micro_batches(
+        chosen, gold.targets(
+            chosen, at(factor, step * run.num_updates + number), of.count),
+        run.layout._replace(lessons=None))
+    out.append(of._replace(
+        gold=[sharding.put_batch(run.mesh, b) for b in batches],
+        over_long=over_long if not number else 0))
+  return out
 
 
 def _score_by_reference(run: Run, minibatches: Sequence[MiniBatch]

@@ -52,10 +52,18 @@ def _reference_digest(run: Run) -> str:
   return disk.digest(checkpoints.checksums(run.reference.params))
 
 
+def _anchor_digest(run: Run) -> str:
+  """A digest of what holds the parameters."""
+  assert run.ewc is not None
+  return disk.digest(checkpoints.checksums(run.ewc.arrays))
+
+
 def manifest(config, run: Run) -> dict:
   """What every checkpoint of a run says of its origin."""
   frozen = {} if run.reference is None else {
       'reference': _reference_digest(run)}
+  if run.ewc is not None:
+    frozen['ewc'] = _anchor_digest(run)
   return {'model': run.description['model'],
           'config': workdir.config_values(config),
           'versions': workdir.versions(), **frozen}
@@ -129,6 +137,16 @@ def _check_reference(run: Run, step: int, content: dict) -> None:
       'ones back, or fork the run into a new --workdir')
 
 
+def _check_anchor(run: Run, step: int, content: dict) -> None:
+  """ValueError if what holds the parameters is not that of the checkpoint."""
+  if run.ewc is not None and content.get('ewc') != _anchor_digest(run):
+    raise ValueError(
+        f'the checkpoint after {step} steps was trained with other contents of '
+        'student.weights or of algorithm.ewc.fisher; the files have changed '
+        'since the run began. Put the former ones back, or fork the run into a '
+        'new --workdir')
+
+
 def fork(run: Run, config, path, evaluate_fn=evaluate.of_state) -> RunState:
   """The state of another run's checkpoint, as the start of a new run.
 
@@ -192,6 +210,7 @@ def resume(run: Run, out: Workdir, store: Checkpoints,
     content = store.read(step)
     _check_words(run, step, content['host'])
     _check_reference(run, step, content)
+    _check_anchor(run, step, content)
     for line in (*store.notes, *out.changes(step, content.get('files'))):
       say(f'warning: {line}')
     lines = out.cut(step, at.evaluated)

@@ -16,6 +16,7 @@ from zppo_jax.algorithms.distillation import Scored
 from zppo_jax.algorithms.lessons import Lessons
 from zppo_jax.algorithms.replay import ReplayBuffer, Settlement
 from zppo_jax.arrays import TrainState
+from zppo_jax.learner import ewc
 from zppo_jax.learner.update import no_sums
 from zppo_jax.records import CallStats, Group, Purpose, Question
 from zppo_jax.rollout import collect
@@ -51,6 +52,8 @@ class Outcome:
     norms: the gradient norm of each update, on the device.
     compilations: rollout programs compiled so far, by role.
     seconds: seconds by phase.
+    ewc: the penalty of algorithm.ewc behind the updates, on the device; None
+      without one.
   """
   step: int
   state: TrainState
@@ -71,6 +74,7 @@ class Outcome:
   norms: Sequence[Any]
   compilations: dict[str, int]
   seconds: dict[str, float]
+  ewc: Any = None
 
 
 def _moved(state: TrainState) -> bool:
@@ -85,9 +89,10 @@ def _penalised_later(run: Run, state: TrainState, minibatches):
   Until then the policy is its reference and the penalty has no gradient but
   rounding errors, of which Adam would make steps of full size.
   """
-  if run.reference is None or minibatches[0].rewarded or _moved(state):
+  moves = [of.rewarded or bool(of.gold) for of in minibatches]
+  if run.reference is None or moves[0] or _moved(state):
     return minibatches
-  first = [*(of.rewarded for of in minibatches), True].index(True)
+  first = [*moves, True].index(True)
   return [*(of._replace(batches=[]) for of in minibatches[:first]),
           *minibatches[first:]]
 
@@ -101,17 +106,26 @@ def update(run: Run, state: TrainState, minibatches):
   """
   run.notice.check()  # the first optimizer step takes the state over
   minibatches = _penalised_later(run, state, minibatches)
-  if not any(of.batches for of in minibatches) and not _moved(state):
+  if not any(of.batches or of.gold for of in minibatches) and (
+      not _moved(state)):
     count = len(minibatches)
     return (state.replace(updates=state.updates + count),
             [jax.device_get(no_sums())] * count, [np.float32(0)] * count)
   sums, norms = [], []
   for of in minibatches:
     state, new_sums, norm = run.update_fn(
-        state, of.batches, float(of.count), between=run.notice.pace)
+        state, of.batches, float(of.count), between=run.notice.pace,
+        gold=of.gold)
     sums.append(new_sums)
     norms.append(norm)
   return state, sums, norms
+
+
+@functools.cache
+def _penalty_of(coefficient: float):
+  """(params, start, fisher) -> the penalty that holds them, compiled."""
+  return jax.jit(lambda params, start, fisher: ewc.Anchor(
+      coefficient, start, fisher).penalty(params, start, fisher))
 
 
 class Clock:
@@ -224,13 +238,18 @@ def train_step(run: Run, state: TrainState, buffer: ReplayBuffer, step: int,
   for engine in _engines(run).values():
     engine.release()
   minibatches, asked = minibatch_lib.make(
-      run, lessons.groups,
-      advantages_PG if lessons.states == 'student' else None, step, scored)
+      run, lessons.groups, {
+          'student': lambda: advantages_PG,
+          'guided': lambda: minibatch_lib.advantages(run, lessons.groups)}.get(
+              lessons.states, lambda: None)(), step, scored)
+  minibatches = minibatch_lib.with_gold(run, minibatches, plain, step)
   minibatches = minibatch_lib.score(run, state, minibatches)
   gap = (minibatch_lib.sampler_gap(minibatches)
          if run.num_updates > 1 and run.method.old_logps else None)
   clock.lap('scoring')
   state, sums, norms = update(run, state, minibatches)
+  held = None if run.ewc is None else _penalty_of(run.ewc.coefficient)(
+      state.params, *run.ewc.arrays)
   clock.lap('update')
   return Outcome(
       step=step, state=state, buffer=buffer, settled=settled, new=new,
@@ -239,7 +258,8 @@ def train_step(run: Run, state: TrainState, buffer: ReplayBuffer, step: int,
       calls=(reformulated.calls + lessons.calls + scored.calls + asked
              + (probe[0].calls if probe else CallStats())),
       advantages_PG=advantages_PG, minibatches=minibatches, gap=gap, sums=sums,
-      norms=norms, compilations=_compilations(run), seconds=clock.seconds)
+      norms=norms, compilations=_compilations(run), seconds=clock.seconds,
+      ewc=held)
 
 
 def metrics_row(run: Run, outcome: Outcome) -> dict[str, float]:
@@ -267,8 +287,8 @@ def metrics_row(run: Run, outcome: Outcome) -> dict[str, float]:
                           reformulated.written),
       **(metrics.of_probe(*outcome.probe) if outcome.probe else {})}
   clock.lap('log')
-  sums, norms, gap = jax.device_get(
-      (outcome.sums, outcome.norms, outcome.gap))
+  sums, norms, gap, held = jax.device_get(
+      (outcome.sums, outcome.norms, outcome.gap, outcome.ewc))
   clock.lap('update')
   tokens = [of.tokens for of in outcome.minibatches]
   row = {'step': outcome.step, 'learning_rate': float(run.rate(outcome.step)),
@@ -279,6 +299,11 @@ def metrics_row(run: Run, outcome: Outcome) -> dict[str, float]:
   row.update(metrics.of_sequence_clips(sums, len(groups) * run.num_rollouts))
   if run.reference is not None:
     row.update(metrics.of_reference(sums))
+  if held is not None:
+    row['ewc/penalty'] = float(held)
+  if run.credit is not None and run.credit.gold is not None:
+    row.update(metrics.of_gold(
+        sums, sum(of.over_long for of in outcome.minibatches)))
   if outcome.settled is not None:
     row.update(metrics.of_buffer(outcome.buffer, outcome.settled))
   if gap is not None:

@@ -81,3 +81,14 @@ def test_refused_routes():
     routes.read('distil.route', 'right')
   with pytest.raises(ValueError, match=r'tau is 0.0; it must be in \(0, 1\]'):
     routes.read('distil.route', 'wrong_below(0)')
+
+
+def test_groups_below_an_accuracy_and_groups_that_are_taught():
+  assert _taken('below(0.5)', _group('+--')) == 'xxx'
+  assert _taken('not below(0.3)', _group('+--')) == 'xxx'
+  route = routes.read('r', 'not taught', routes.ANCHOR_ROUTES)
+  group, draws = _group('+-?'), np.zeros(3)
+  assert route(group, draws).tolist() == [True] * 3
+  assert route(group, draws, taught=True).tolist() == [False] * 3
+  with pytest.raises(KeyError, match="r 'taught'; known"):
+    routes.read('r', 'taught')

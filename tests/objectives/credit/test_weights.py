@@ -121,3 +121,58 @@ def test_weights_by_accuracy():
   peak = max(np.linspace(0, 1, 101),
              key=lambda p: rollout_weights.accuracy(p, 1, 3))
   assert peak == pytest.approx(.25)
+
+
+def test_outliers_are_what_the_teacher_finds_far_less_likely():
+  of = Evidence(logps=np.log([.5, .1, .5]),
+                teacher_logps=np.log([.25, .9, 1e-9]))
+  assert _weights('outlier(2)', of) == [[0, 0, 1]]
+  assert _weights('trusted(2)', of) == [[1, 1, 0]]
+  assert _weights('outlier(0.5)', of) == [[1, 0, 1]]
+
+
+def test_a_token_behind_a_drifted_prefix_counts_less():
+  """|d| is 1, 0, 3: before the tokens lie 0, 1 and 1 of 4."""
+  of = Evidence(logps=np.array([-1., -2, -1]),
+                teacher_logps=np.array([-2., -2, -4]))
+  np.testing.assert_allclose(_weights('prefix_drift', of)[0],
+                             [1.5, 1.375, 1.375])
+  same = Evidence(logps=np.zeros(2), teacher_logps=np.zeros(2))
+  assert _weights('prefix_drift(2)', same) == [[3, 3]]
+
+
+def test_a_sure_teacher_and_an_unsure_student():
+  """Maxima over both rollouts: H_T 2, H_S 4."""
+  a = Evidence(entropies=np.array([4., 1.]), teacher_entropies=np.array([0, 2]))
+  b = Evidence(entropies=np.array([2.]), teacher_entropies=np.array([.5]))
+  np.testing.assert_allclose(_weights('entropy_product', a)[0], [1, 0])
+  both = _weights('entropy_product', a, b)
+  np.testing.assert_allclose(both[0], [1, 0])
+  np.testing.assert_allclose(both[1], [.75 * .5])
+  none = Evidence(entropies=np.zeros(2), teacher_entropies=np.zeros(2))
+  assert _weights('entropy_product', none) == [[0, 0]]
+
+
+def test_rewards_of_segments():
+  """Segments 'a b |', 'c |', 'd' with 9 as the break: mean probabilities .5
+  (geometric), .25 and .75, whose mean is .5."""
+  of = Evidence(tokens=np.array([1, 2, 9, 3, 9, 4]), teacher_logps=np.log(
+      [.25, 1, .5, .125, .5, .75]))
+  np.testing.assert_allclose(_weights('per_segment(9)', of)[0],
+                             [1, 1, 1, .5, .5, 1.5])
+  np.testing.assert_allclose(_weights('per_segment(7)', of)[0], 1)
+  with_two = _weights('per_segment(9, 3)', of)[0]
+  assert with_two[3] != with_two[4]  # 3 ends a segment as well
+  far = Evidence(tokens=np.array([9, 1]), teacher_logps=np.array([-2e3, -2e3]))
+  np.testing.assert_allclose(_weights('per_segment(9)', far)[0], 1)
+
+
+def test_accuracy_of_the_group():
+  """PACED: p (1 - p) at a = b = 1."""
+  call = evidence.read('w', 'accuracy', rollout_weights.ROLLOUT_WEIGHTS)
+  members = [Evidence(logps=np.zeros(1), accuracy=.25)] * 2
+  np.testing.assert_allclose(call(members, 0), .1875)
+  call = evidence.read('w', 'accuracy(2, 1)', rollout_weights.ROLLOUT_WEIGHTS)
+  np.testing.assert_allclose(call(members[:1], 0), .75 / 16)
+  ungraded = [Evidence(logps=np.zeros(1), accuracy=float('nan'))]
+  assert call(ungraded, 0).tolist() == [0]

@@ -7,7 +7,7 @@ neither verdict: only `all`, `random` and `not` of another route take them.
 
 import collections
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -25,9 +25,11 @@ class Visit:
   Attributes:
     group: the group.
     draws_G: float [G] within [0, 1).
+    taught: whether the divergence term teaches some rollout of the group.
   """
   group: Group
   draws_G: np.ndarray
+  taught: bool = False
 
 
 def _where(group: Group, test: Callable[[Rollout], bool]) -> np.ndarray:
@@ -95,6 +97,17 @@ def at_random(visit: Visit, share: float) -> np.ndarray:
   return np.asarray(visit.draws_G) < share
 
 
+def below(visit: Visit, tau: float) -> np.ndarray:
+  """Every rollout of a group whose accuracy is below tau."""
+  return np.full(len(visit.group.rollouts), visit.group.accuracy < tau)
+
+
+def taught(visit: Visit) -> np.ndarray:
+  """Every rollout of a group of which the divergence term teaches some.
+  (PTD-PO: `not` of it keeps the reference penalty.)"""
+  return np.full(len(visit.group.rollouts), visit.taught)
+
+
 ROUTES: dict[str, Row] = {
     'all': Row(everything, frozenset()),
     'correct': Row(correct, frozenset()),
@@ -106,7 +119,10 @@ ROUTES: dict[str, Row] = {
     'wrong_with_sibling': Row(wrong_with_sibling, frozenset()),
     'consensus': Row(consensus, frozenset(), (Number('share', '(0, 1]'),)),
     'random': Row(at_random, frozenset(), (Number('share', '[0, 1]'),)),
+    'below': Row(below, frozenset(), (Number('tau', '(0, 1]'),)),
 }
+# Of a penalty towards a reference, which is decided after the terms.
+ANCHOR_ROUTES: dict[str, Row] = {**ROUTES, 'taught': Row(taught, frozenset())}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,28 +136,32 @@ class Route:
   call: Call
   inverted: bool = False
 
-  def __call__(self, group: Group, draws_G: np.ndarray,
-               done: int = 0) -> np.ndarray:
+  def __call__(self, group: Group, draws_G: np.ndarray, done: int = 0,
+               taught: bool = False) -> np.ndarray:
     """bool [G]: the rollouts that are taught.
 
     Args:
       group: the group.
       draws_G: see Visit.
       done: optimizer steps done, for numbers that move.
+      taught: see Visit.
     """
-    taken = self.call(Visit(group=group, draws_G=draws_G), done)
+    taken = self.call(
+        Visit(group=group, draws_G=draws_G, taught=taught), done)
     return ~taken if self.inverted else taken
 
 
-def read(field: str, text: str) -> Route:
+def read(field: str, text: str,
+         table: Mapping[str, Row] = ROUTES) -> Route:
   """'wrong_below(0.5)', or 'not wrong', as a Route.
 
   Args:
     field: the config field, for errors.
     text: what it says.
+    table: the rows by name.
 
   Raises:
     KeyError, ValueError: see evidence.read.
   """
   inverted = text.startswith(_NOT)
-  return Route(evidence.read(field, text.removeprefix(_NOT), ROUTES), inverted)
+  return Route(evidence.read(field, text.removeprefix(_NOT), table), inverted)

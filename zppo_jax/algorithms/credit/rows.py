@@ -16,7 +16,18 @@ their equations, and where we differ. d = log p_T - log p_S of a sampled token.
 | uni_opd | Uni-OPD, 2605.03677 | d with margin 0.4, balance 1, |d| < 10 |
 | scope | SCOPE | right: -log p_S; wrong: d; by perplexity |
 | trrd | RLAD, TRRD | the verdict, its ratio against p_T^.5 p_old^.5 |
+| stable_opd | Stable-OPD, 2604.08527 | d; stored answers: 0.1 x -log p_S |
 | idft | IDFT, 2602.12222 | -log p_S of stored answers, times p_S^gamma |
+| forget_sftrl | Forget-SFTRL | -log p_S of stored answers where H_S is high |
+| essd | self-distillation on hot samples | -log p_S at temperature 1 |
+| iterative_sft | RbD's iterative SFT | the same of right rollouts |
+| npo | NPO | the verdict; right answers of T replace wrong rollouts |
+| kdrl | KDRL | the verdict, and the estimator k2 |
+| fire_opd | FiRe-OPD | d where T is sure and S is not; best 80 % by p_T |
+| tip | TIP, 2604.14084 | d, by the soft-OR of S's entropy and |d| |
+| tropd | TrOPD, 2606.01249 | d > -2: d; else forward KL on the teacher's ids |
+| iw_opd | IW-OPD, 2606.22600 | d, less behind a drifted prefix |
+| paced | PACED | a divergence, by p (1 - p) of the group's accuracy p |
 
 Rows whose teacher reads a context (privileged/contexts.py). By their papers it
 is a copy of the student (teacher.kind 'own'):
@@ -35,6 +46,7 @@ is a copy of the student (teacher.kind 'own'):
 | opsdl | OPSDL | slice | reverse KL |
 """
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -63,6 +75,15 @@ def _divergence(**fields: Any) -> dict[str, Any]:
               terms=('divergence',), **fields)
 
 
+def _likelihood(**fields: Any) -> dict[str, Any]:
+  """A row of negative log-likelihood on the policy's own rollouts. It is taken
+  at temperature 1: at the sampler's, its expected gradient over all samples
+  would be 0, because the mean of a score is."""
+  return dict(loss=distillation.make_negative_log_likelihood,
+              terms=('divergence',),
+              pinned={'distil.student_temperature': 1.0}, **fields)
+
+
 _REVERSE = {'distil.divergence': 'reverse'}
 _JSD = {'distil.divergence': 'jensen_shannon'}
 _KEPT = {'distil.support': 'student', 'distil.rest': 'bucket'}
@@ -84,6 +105,8 @@ ROWS: Mapping[str, Mapping[str, Any]] = {
         'distil.reducer': 'per_rollout'}, credit={
         'margin': 'spread(0.4)', 'balance': '1',
         'policy_weights': 'bounded(10)'}),
+    'stable_opd': _signal('log_ratio', credit={'gold': '0.1'}, reference={
+        'kind': 'k2', 'coefficient': 0.01}),
     'trrd': dict(loss=distillation.make_anchored_surrogate, old_logps=True,
                  terms=('policy',), needs=_SCORES),
     'fast_opd': _divergence(pinned=_REVERSE, credit={'weights': 'first(2048)'}),
@@ -119,4 +142,27 @@ ROWS: Mapping[str, Mapping[str, Any]] = {
     'idft': dict(loss=distillation.make_negative_log_likelihood,
                  states='stored', terms=('divergence',),
                  credit={'weights': 'in_distribution'}),
+    'npo': dict(loss=distillation.make_guided_surrogate, states='guided',
+                old_logps=True, terms=('policy',), needs=_SCORES,
+                pinned=_reads('same')),
+    'kdrl': dict(
+        loss=functools.partial(distillation.make_surrogate_and_estimate,
+                               kind='k2'),
+        old_logps=True, needs=_SCORES, terms=('policy', 'divergence')),
+    'fire_opd': _signal('log_ratio', credit={
+        'policy_weights': 'entropy_product',
+        'policy_rollout_weights': 'keep_best(0.8)'}),
+    'tip': _signal('log_ratio', credit={'policy_weights': 'soft_or(1, 1)'}),
+    'tropd': _both(pinned={
+        'distil.divergence': 'forward', 'distil.support': 'teacher'}, credit={
+            'signal': 'log_ratio', 'policy_weights': 'trusted(2)',
+            'weights': 'outlier(2)'}),
+    'iw_opd': _signal('log_ratio', credit={
+        'policy_weights': 'prefix_drift(0.5)'}),
+    'paced': _divergence(credit={'rollout_weights': 'accuracy(1, 1)'}),
+    'forget_sftrl': dict(loss=distillation.make_negative_log_likelihood,
+                         states='stored', terms=('divergence',),
+                         credit={'weights': 'entropy_top(0.2)'}),
+    'essd': _likelihood(),
+    'iterative_sft': _likelihood(credit={'route': 'correct'}),
 }

@@ -34,7 +34,7 @@ NEUTRAL = {
     'margin': 'none', 'margin_kind': 'mean', 'balance': 'none', 'base': 'none',
     'policy_route': 'all', 'policy_weights': 'none',
     'policy_rollout_weights': 'none', 'route': 'all', 'weights': 'none',
-    'rollout_weights': 'none'}
+    'rollout_weights': 'none', 'gold': 'none'}
 BASES = ('none', 'initial')
 # What is done where the teacher contradicts the verdicts of a group.
 _DELTA = Number('delta', '>= 0')
@@ -84,6 +84,8 @@ class Credit:
     divergence: who gets the divergence term; None for a row without one.
     scored: whether the loss of the policy term itself reads the teacher's
       log-probs of the tokens.
+    gold: the factor of the likelihood of stored answers (algorithms/gold.py), a
+      number or a Moving; None for none.
   """
   signal: Call | None
   combine: str
@@ -96,6 +98,7 @@ class Credit:
   policy: Term | None
   divergence: Term | None
   scored: bool = False
+  gold: float | Moving | None = None
 
   @property
   def asks_teacher(self) -> bool:
@@ -160,6 +163,14 @@ def _term(said: Mapping[str, str], prefix: str, updates: int) -> Term:
           rollout_weights.ROLLOUT_WEIGHTS, updates))
 
 
+def gold_of(section: Mapping[str, str], row: Mapping[str, str],
+            updates: int) -> float | Moving | None:
+  """The field `gold` of the section `credit`; see `of_section`."""
+  said = section['gold'] or row.get('gold', NEUTRAL['gold'])
+  return None if said == 'none' else _number('credit.gold', said, '> 0',
+                                             updates)
+
+
 def of_section(section: Mapping[str, str], row: Mapping[str, str],
                updates: int, *, terms: Sequence[str],
                scored: bool = False) -> Credit:
@@ -205,7 +216,7 @@ def of_section(section: Mapping[str, str], row: Mapping[str, str],
       discount=_number('credit.discount', said['discount'], '[0, 1]', updates),
       margin=_one('credit.margin', said['margin'], MARGINS, updates),
       margin_kind=said['margin_kind'],
-      scored=scored,
+      scored=scored, gold=gold_of(section, row, updates),
       policy=_term(said, 'policy_', updates) if 'policy' in terms else None,
       divergence=_term(said, '', updates) if 'divergence' in terms else None)
 

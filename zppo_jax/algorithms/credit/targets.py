@@ -7,12 +7,18 @@ their number, the layout and the mesh change nothing.
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 
 from zppo_jax.algorithms.credit.settings import Credit, Term, at
-from zppo_jax.algorithms.targets import TargetContext, Targets, sampler_logps
+from zppo_jax.algorithms.targets import (
+  REFERENCE_WEIGHT,
+  TargetContext,
+  Targets,
+  draws,
+  sampler_logps,
+)
 from zppo_jax.objectives.credit import (
   balance,
   margins,
@@ -50,13 +56,6 @@ def reverse_of_kept(own_RK: np.ndarray, teacher_RK: np.ndarray) -> np.ndarray:
     return np.concatenate([logps, rest[:, None]], axis=-1)
   s, t = with_rest(own_RK), with_rest(teacher_RK)
   return (np.exp(s) * (s - t)).sum(axis=-1)
-
-
-def draws(group: Group, seed: int, step: int, purpose: Purpose) -> np.ndarray:
-  """Uniform draws [G] of a group, keyed by its question and kind of prompt."""
-  prompt = group.prompt
-  rng = question_rng(seed, step, purpose, prompt.question.id, prompt.kind)
-  return rng.random(len(group.rollouts))
 
 
 def routed(term: Term, groups: Sequence[Group], seed: int, step: int,
@@ -136,6 +135,7 @@ def _evidence(context: TargetContext, place: Place) -> Evidence:
   return Evidence(
       divergences=divergences,
       tokens=np.asarray(context.groups[p].rollouts[g].tokens),
+      accuracy=context.groups[p].accuracy,
       advantage=float(context.advantages[p][g])
       if np.size(context.advantages[p]) else None,
       **{field: scores.get(name) for field, name in SCORES.items()})
@@ -145,6 +145,12 @@ def _scored(context: TargetContext, place: Place) -> bool:
   """Whether the teacher's scores of a rollout came."""
   taught = context.scored.get(place, {}).get('taught')
   return taught is None or bool(np.all(taught))
+
+
+def _foreign(context: TargetContext, place: Place) -> bool:
+  """Whether another policy drew a rollout."""
+  p, g = place
+  return not context.groups[p].rollouts[g].sampled
 
 
 @dataclasses.dataclass(frozen=True)
@@ -234,11 +240,13 @@ def _weights(term: Term, context: TargetContext,
 def _known(term: Term, credit: Credit, context: TargetContext,
            reads: frozenset[str]) -> dict[Place, Evidence]:
   """The evidence of the rollouts of a term's route. A rollout whose scores did
-  not come is left out of a term that reads them."""
+  not come is left out of a term that reads them, and so is a text of another
+  policy whose log-probs under it did not come."""
   reads_teacher = bool(reads & {'teacher_logps', 'teacher_entropies'})
   return {place: _evidence(context, place) for place, taken in routed(
       term, context.groups, context.seed, context.step, context.done).items()
-      if taken and (not reads_teacher or _scored(context, place))}
+      if taken and (not (reads_teacher or _foreign(context, place))
+                    or _scored(context, place))}
 
 
 def _policy(credit: Credit, context: TargetContext) -> dict[Place, np.ndarray]:
@@ -266,8 +274,14 @@ def _policy(credit: Credit, context: TargetContext) -> dict[Place, np.ndarray]:
   return out
 
 
+# (mini-batch, the rollouts that the divergence term teaches) -> whether each
+# rollout with a token is held by a penalty towards a reference.
+Anchored = Callable[[TargetContext, Collection[Place]], Mapping[Place, bool]]
+
+
 def two_terms(context: TargetContext, *, credit: Credit,
-              all_graded: bool = False, sampler: bool = True) -> Targets:
+              all_graded: bool = False, sampler: bool = True,
+              anchored: Anchored | None = None) -> Targets:
   """'advantage' and 'weight' of each token, beside the teacher's scores.
 
   A rollout is trained if one of them is not 0 somewhere. A rollout that the
@@ -282,6 +296,8 @@ def two_terms(context: TargetContext, *, credit: Credit,
       counts the padding of the vocabulary, as the sampler does. A signal is a
       difference of log-probs over the true vocabulary, which a row of signals
       keeps to.
+    anchored: the route of that penalty, of which REFERENCE_WEIGHT is then a
+      target; None: it holds all that are trained.
   """
   advantage = _policy(credit, context) if credit.policy else {}
   weight: dict[Place, np.ndarray] = {}
@@ -290,11 +306,15 @@ def two_terms(context: TargetContext, *, credit: Credit,
         credit.divergence, credit, context, credit.divergence.reads).items()
         if _scored(context, place)}
     weight = _weights(credit.divergence, context, known)
+  held = anchored and anchored(
+      context, {place for place, w in weight.items() if np.any(w)})
   out: Targets = {}
   for p, group in enumerate(context.groups):
     for g, rollout in enumerate(group.rollouts):
       a, w = advantage.get((p, g)), weight.get((p, g))
       idle = (a is None or not np.any(a)) and (w is None or not np.any(w))
+      if held is not None:
+        idle = idle and not held.get((p, g))
       if not rollout.tokens or idle and not (all_graded and rollout.graded):
         continue
       zeros = np.zeros(len(rollout.tokens), np.float32)
@@ -306,5 +326,7 @@ def two_terms(context: TargetContext, *, credit: Credit,
           of['sampler_logp'] = sampler_logps(rollout)
       if credit.divergence:
         of['weight'] = zeros if w is None else np.asarray(w, np.float32)
+      if held is not None:
+        of[REFERENCE_WEIGHT] = zeros + np.float32(held.get((p, g), False))
       out[p, g] = of
   return out

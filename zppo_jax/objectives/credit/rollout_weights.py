@@ -54,11 +54,21 @@ def accuracy(share_right: float, a: float, b: float) -> float:
   return float(share_right ** a * (1 - share_right) ** b)
 
 
+def of_accuracy(members: Members, a: float, b: float) -> np.ndarray:
+  """`accuracy` of the group, for each of its rollouts; 0 in a group without a
+  verdict."""
+  shares = [float('nan') if of.accuracy is None else of.accuracy
+            for of in members]
+  return np.array([0.0 if np.isnan(p) else accuracy(p, a, b) for p in shares])
+
+
 ROLLOUT_WEIGHTS: dict[str, Row] = {
     'ppl_student': Row(ppl_student, frozenset({'logps'}),
                        (Number('tau', '> 0', 1.0),)),
     'ppl_teacher': Row(ppl_teacher, frozenset({'teacher_logps'}),
                        (Number('tau', '> 0', 1.0),)),
+    'accuracy': Row(of_accuracy, frozenset({'accuracy'}), (
+        Number('a', '>= 0', 1.0), Number('b', '>= 0', 1.0))),
     'keep_best': Row(keep_best, frozenset({'teacher_logps'}),
                      (Number('share', '(0, 1]', 0.8),)),
 }

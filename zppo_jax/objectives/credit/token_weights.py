@@ -71,6 +71,66 @@ def bounded(batch: Batch, bound: float) -> Weights:
   return _by_rollout(batch, lambda of: np.abs(of.difference) < bound)
 
 
+def trusted(batch: Batch, bound: float) -> Weights:
+  """1 where d > -bound, nats. (TrOPD's trust region.)"""
+  return _by_rollout(batch, lambda of: of.difference > -bound)
+
+
+def outlier(batch: Batch, bound: float) -> Weights:
+  """1 where d <= -bound, nats: tokens that the teacher finds far less likely,
+  which `trusted` leaves out. (TrOPD gives them another loss.)"""
+  return _by_rollout(batch, lambda of: of.difference <= -bound)
+
+
+def prefix_drift(batch: Batch, gamma: float) -> Weights:
+  """1 + gamma (1 - sum_{k < t} |d_k| / sum_k |d_k|): a token behind a prefix on
+  which the two disagree counts less. (IW-OPD, 2606.22600: gamma 0.5.) Where
+  they agree on every token it is 1 + gamma."""
+  def weight(of: Evidence) -> np.ndarray:
+    sizes = np.abs(of.difference)
+    total = sizes.sum()
+    before = np.cumsum(sizes) - sizes
+    return 1 + gamma * (1 - (before / total if total else before))
+  return _by_rollout(batch, weight)
+
+
+def entropy_product(batch: Batch) -> Weights:
+  """(1 - H_T / max H_T)(H_S / max H_S), maxima over the mini-batch: a token
+  counts where the teacher is sure and the student is not. (FiRe-OPD.) A maximum
+  of 0 is no scale: its quotients are 0."""
+  most = {name: max((float(np.max(getattr(of, name), initial=0))
+                     for of in batch), default=0.0)
+          for name in ('entropies', 'teacher_entropies')}
+  def share(of: Evidence, name: str) -> np.ndarray:
+    values = np.asarray(getattr(of, name), np.float64)
+    return values / most[name] if most[name] else np.zeros_like(values)
+  return _by_rollout(batch, lambda of: (
+      1 - share(of, 'teacher_entropies')) * share(of, 'entropies'))
+
+
+def per_segment(batch: Batch, *ids: float) -> Weights:
+  """The reward of a token's segment, normalised within the rollout.
+
+  A segment ends with one of the ids (a line break, say), or with the response.
+  Its reward is the teacher's mean probability of a token of it, exp(mean log
+  p_T); it is divided by the mean reward of the rollout's segments. Segments
+  that the teacher finds equally likely weigh 1. (After TAMTRL, whose turns get
+  the normalised reward of a teacher that reads the document; a response of one
+  turn has segments in their place.)
+  """
+  def weight(of: Evidence) -> np.ndarray:
+    if not len(of):
+      return np.zeros(0)
+    ends = np.isin(np.asarray(of.tokens), np.asarray(ids))
+    segment = np.concatenate([[0], np.cumsum(ends)[:-1]])
+    logps = np.asarray(of.teacher_logps, np.float64)
+    means = np.bincount(segment, logps) / np.bincount(segment)
+    # The highest is taken out, so that not all rewards underflow.
+    rewards = np.exp(means - means.max())
+    return (rewards / rewards.mean())[segment]
+  return _by_rollout(batch, weight)
+
+
 def centred_logps(of: Evidence) -> np.ndarray:
   """phi = log p_S(y) + H_S, nats: the centred log-likelihood, whose mean over
   the student's own tokens is 0. (Distribution Discriminant Theory, 2602.12222.)
@@ -135,6 +195,13 @@ TOKEN_WEIGHTS: dict[str, Row] = {
     'entropy_top': Row(entropy_top, frozenset({'entropies'}),
                        (Number('share', '(0, 1]'),)),
     'bounded': Row(bounded, _D, (Number('bound', '> 0', 10.0),)),
+    'trusted': Row(trusted, _D, (Number('bound', '> 0'),)),
+    'outlier': Row(outlier, _D, (Number('bound', '> 0'),)),
+    'prefix_drift': Row(prefix_drift, _D, (Number('gamma', '>= 0', 0.5),)),
+    'entropy_product': Row(
+        entropy_product, frozenset({'entropies', 'teacher_entropies'})),
+    'per_segment': Row(per_segment, frozenset({'tokens', 'teacher_logps'}),
+                       (Number('id', '>= 0', whole=True),), many=True),
     'in_distribution': Row(in_distribution, frozenset({'logps', 'entropies'}), (
         Number('beta', '> 0', 1.0), Number('low', '>= 0', 0.1),
         Number('high', '>= 0', 2.0))),

@@ -41,9 +41,15 @@ def stored_states(c, method: methods.Method) -> bool:
       method.states == 'mixed' and c.distil.other_states == 'stored')
 
 
+def has_gold(c, method: methods.Method) -> bool:
+  """Whether stored answers are an anchor beside the row's own loss."""
+  return bool(method.terms) and credit_settings.gold_of(
+      c.credit, method.credit, 1) is not None
+
+
 def teachers_states(c, method: methods.Method) -> bool:
   """Whether some step may train on fresh answers of the teacher."""
-  return method.states == 'teacher' or (
+  return method.states in ('teacher', 'guided') or (
       method.states == 'mixed' and c.distil.other_states == 'teacher')
 
 
@@ -82,7 +88,7 @@ def distillation_of(c, method: methods.Method,
       stored=StoredTeacher(
           chat=student.chat, grader=asked.task.grader,
           num_answers=c.algorithm.teacher_rollouts, seed=c.seed)
-      if stored_states(c, method) else None,
+      if stored_states(c, method) or has_gold(c, method) else None,
       student_ids_fn=_student_ids(c, student, mesh, vocab, distil.top)
       if stored_need == 'teacher_given' else None,
       frozen={'teacher': (teacher.answers.engine.programs.model,
@@ -154,9 +160,10 @@ def credit_of(c, method: methods.Method, of: Distillation,
   credit = credit_settings.of_section(
       c.credit, method.credit, c.steps * c.algorithm.updates,
       terms=method.terms, scored='teacher_scores' in method.needs)
-  has = ['tokens', *(['advantage'] if method.states == 'student' else []),
+  has = ['tokens', *(['advantage', 'accuracy']
+                     if method.states in ('student', 'guided') else []),
          'logps', 'entropies']
-  if of.stored_need:
+  if of.stored_need and method.states != 'guided':  # which scores guides alone
     has.append('teacher_logps')
     if teacher.capabilities.entropy:
       has.append('teacher_entropies')
@@ -168,7 +175,7 @@ def credit_of(c, method: methods.Method, of: Distillation,
   vocab = segments.true_vocabulary(student.chat.codec)
   compiled = functools.partial(
       teachers.compile_scores, c, student.model, mesh, vocab)
-  temperature = c.algorithm.temperature
+  temperature = of.distil.student_temperature
   own = base = None
   if credit.reads & {'logps', 'entropies', 'divergences'}:
     own = compiled(scoring.Form(
