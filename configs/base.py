@@ -145,6 +145,11 @@ def get_config() -> ConfigDict:
       # is the row's own, and 'same' nothing. context_level: how much the
       # context 'reflection' discloses, 0 to 4. material: a JSONL file of texts.
       context='', context_level=0, material='',
+      # Rows that draw rollouts under that context: for the questions of which a
+      # plain rollout is on a route ('cliff': none is right); behind which
+      # prompt they are trained ('plain', 'context', 'both'); who draws them
+      # ('policy', or the 'teacher' of kind 'own'). mix: alpha of pi_distill.
+      asked_of='', trained_under='', drawn_by='policy', mix=0.5,
       max_missing=0.1))      # a run stops beyond this share without a score
 
   # Rows with terms alone read it (docs/neighbours.md): what multiplies log p of

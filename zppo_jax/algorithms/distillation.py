@@ -52,14 +52,17 @@ NEEDS = {
 }
 SUPPORTS = {'whole': 'teacher_hidden', 'student': 'teacher_given',
             'teacher': 'teacher_top', 'sampled': 'teacher_scores'}
-STATES = ('student', 'teacher', 'stored', 'mixed')
+STATES = ('student', 'teacher', 'stored', 'mixed', 'context', 'joint')
 OTHER_STATES = ('teacher', 'stored')  # of 'mixed', besides the student's
 KEEP = ('correct', 'all')
+# Behind which prompt rollouts under a context are trained, and who draws them.
+TRAINED_UNDER = ('plain', 'context', 'both')
+DRAWN_BY = ('policy', 'teacher')
 # An open field of the section `distil` ('', or 0 for a count): the row's value,
 # else this one.
 _OPEN = {'divergence': 'jensen_shannon', 'support': 'whole', 'top': 100,
          'rest': 'bucket', 'reducer': 'token_mean', 'target': 'plain',
-         'context': 'same'}
+         'context': 'same', 'asked_of': 'all', 'trained_under': 'plain'}
 
 
 # Rows of divergences.TARGETS that distil.target may name.
@@ -92,6 +95,11 @@ class Distil:
     max_missing: a run stops beyond this share of tokens without a score.
     context: a key of contexts.CONTEXTS, what the teacher reads.
     context_level: what the context 'reflection' discloses, of contexts.LEVELS.
+    asked_of: the route of credit/routes.py that a plain rollout of a question
+      must be on, so that rollouts are drawn under its context.
+    trained_under: one of TRAINED_UNDER.
+    drawn_by: one of DRAWN_BY.
+    mix: alpha of pi_distill, the share of the policy term.
   """
   divergence: Divergence
   support: str
@@ -108,6 +116,10 @@ class Distil:
   anchor: float = 1.0
   context: str = 'same'
   context_level: int = 0
+  asked_of: str = 'all'
+  trained_under: str = 'plain'
+  drawn_by: str = 'policy'
+  mix: float = 0.5
 
   def __post_init__(self) -> None:
     allowed.one_of('distil.support', self.support, SUPPORTS)
@@ -123,6 +135,9 @@ class Distil:
     allowed.one_of('distil.context', self.context, CONTEXTS)
     allowed.number('distil.context_level', self.context_level,
                    f'[0, {len(LEVELS) - 1}]', whole=True)
+    allowed.one_of('distil.trained_under', self.trained_under, TRAINED_UNDER)
+    allowed.one_of('distil.drawn_by', self.drawn_by, DRAWN_BY)
+    allowed.number('distil.mix', self.mix, '[0, 1]')
 
   @property
   def moves(self) -> bool:
@@ -146,13 +161,16 @@ def check_pinned(name: str, pinned: Mapping[str, object], config: Any) -> None:
                        'there, because its paper has it')
 
 
-def settings(name: str, pinned: Mapping[str, object], config: Any) -> Distil:
+def settings(name: str, pinned: Mapping[str, object], config: Any,
+             usual: Mapping[str, object] | None = None) -> Distil:
   """The section `distil` of a method.
 
   Args:
     name: the method's name.
     pinned: see `check_pinned`.
     config: the run's config.
+    usual: dotted config field -> the row's value where the config leaves the
+      field open.
 
   Raises:
     KeyError: for an unknown name, with the known ones.
@@ -161,7 +179,8 @@ def settings(name: str, pinned: Mapping[str, object], config: Any) -> Distil:
   """
   check_pinned(name, pinned, config)
   section = config.distil
-  said: dict[str, Any] = {field: pinned.get(f'distil.{field}', default)
+  row = {**(usual or {}), **pinned}
+  said: dict[str, Any] = {field: row.get(f'distil.{field}', default)
           if section[field] in ('', 0) else section[field]
           for field, default in _OPEN.items()}
   allowed.one_of('distil.divergence', said['divergence'],
@@ -178,11 +197,12 @@ def settings(name: str, pinned: Mapping[str, object], config: Any) -> Distil:
       anchor=section.anchor,
       divergence=divergence, support=said['support'], reducer=said['reducer'],
       top=said['top'], rest=said['rest'], context=said['context'],
+      asked_of=said['asked_of'], trained_under=said['trained_under'],
       coefficient=schedules.of_section(
           section, updates, 'coefficient'),
       **{field: section[field] for field in (
           'temperature', 'student_share', 'other_states',
-          'keep', 'max_missing', 'context_level')})
+          'keep', 'max_missing', 'context_level', 'drawn_by', 'mix')})
 
 
 def every_rollout(context: TargetContext) -> Targets:
@@ -235,6 +255,17 @@ def make_surrogate_and_divergence(context: losses.LossContext) -> losses.Loss:
   """The clipped surrogate + coefficient x divergence."""
   return losses.added((losses.make_clipped_surrogate(context),
                        make_divergence(context)))
+
+
+def make_joint(context: losses.LossContext) -> losses.Loss:
+  """mix x the clipped surrogate + (1 - mix) x coefficient x divergence.
+  (pi-Distill, 2602.04942.)"""
+  mix = context.distil.mix
+  return losses.added((
+      functools.partial(distillation_losses.times, factor=mix,
+                        loss=losses.make_clipped_surrogate(context)),
+      functools.partial(distillation_losses.times, factor=1 - mix,
+                        loss=make_divergence(context))))
 
 
 def make_surrogate_and_released_ptd(context: losses.LossContext

@@ -84,6 +84,8 @@ class Method:
     credit: fields of the section `credit` -> the row's values.
     pinned: dotted config field -> the value that the paper has there; a config
       that says otherwise is refused.
+    usual: dotted field of `distil` -> the row's value where the config leaves
+      the field open.
   """
   replay: bool
   reformulations: tuple[str, ...]
@@ -100,6 +102,7 @@ class Method:
   terms: tuple[str, ...] = ()
   credit: Mapping[str, str] = dataclasses.field(default_factory=dict)
   pinned: Mapping[str, object] = dataclasses.field(default_factory=dict)
+  usual: Mapping[str, object] = dataclasses.field(default_factory=dict)
 
   @property
   def of_advantages(self) -> bool:
@@ -112,6 +115,11 @@ class Method:
     questions (`hint.source`) spare it."""
     return (bool(self.reformulations) or self.teacher_scores or self.compares
             or bool(self.needs) or self.states == 'teacher')
+
+  @property
+  def draws(self) -> bool:
+    """Whether rollouts are drawn under a context."""
+    return self.states in ('context', 'joint')
 
   def visited(self, hint: HintConfig) -> bool:
     """Whether the teacher answers the hard questions."""

@@ -366,7 +366,8 @@ def _learner(c, method: methods.Method, student: Student, mesh, tx,
   responses = tuple(shapes.response_buckets) or (
       max(algo.max_tokens, algo.teacher_max_tokens)
       if parts_of.teachers_states(c, method) else algo.max_tokens,)
-  moving = parts_of.moving(c) if method.teacher else None
+  moving = parts_of.moving(c) if (
+      method.teacher or parts_of.teacher_draws(c, method)) else None
   shardings = states.state_shardings(
       model, tx, mesh, moving is not None and moving.followed)
   inside = moving is not None and 'teacher' in of.frozen
@@ -441,7 +442,7 @@ def build(config, day: Day | None = None,
   if penalty.on and not method.terms:
     method = dataclasses.replace(method, targets=functools.partial(
         reference.with_all_graded, make=method.targets))
-  distil = (distillation.settings(c.method, method.pinned, c)
+  distil = (distillation.settings(c.method, method.pinned, c, method.usual)
             if method.distils else None)
   compress = compression.CompressionConfig(**c.compression)
   correct, gap_measured = _correction(c)
@@ -455,7 +456,9 @@ def build(config, day: Day | None = None,
   mesh = sharding.make_mesh(sharding.MeshConfig(**c.mesh), outside.devices)
   checks.slots(c, mesh)
   _check_room(c)
-  if parts_of.teachers_states(c, method):
+  by_teacher = parts_of.teachers_states(c, method) or parts_of.teacher_draws(
+      c, method)
+  if by_teacher:
     checks.teacher_rows(c)
   student = _student(c, asked.task, mesh, day or dates.choose(c), outside.load)
   asked = outside.fitting(c, asked, student.chat, rules.max_prompt)
@@ -464,7 +467,7 @@ def build(config, day: Day | None = None,
   teacher = (
       _teacher(c, method, mesh, student, sampler, asked, compress, hint,
                outside)
-      if method.asked(hint) or parts_of.teachers_states(c, method) else None)
+      if method.asked(hint) or by_teacher else None)
   of = parts_of.distillation_of(
       c, method, distil, student, teacher, asked, mesh)
   frozen = _reference(c, penalty, student, mesh)
@@ -474,7 +477,7 @@ def build(config, day: Day | None = None,
   if credit is not None:
     method = dataclasses.replace(method, targets=functools.partial(
         credit_targets.two_terms, credit=credit, all_graded=penalty.on,
-        sampler=credit.signal is None or correct.on))
+        sampler=(credit.signal is None and not method.draws) or correct.on))
   example = minibatches.example_targets(
       method, algo.updates, of.distil, of.stored_need,
       teacher is not None and teacher.capabilities.entropy, penalty,
@@ -500,7 +503,7 @@ def build(config, day: Day | None = None,
       num_rollouts=algo.rollouts, distil=of.distil, reducer=of.reducer,
       stored_need=of.stored_need, stored=of.stored,
       student_ids_fn=of.student_ids_fn, reference=frozen, credit=credit,
-      own_scores=own_scores, context=of.context,
+      own_scores=own_scores, context=of.context, drawing=of.drawing,
       own=parts_of.own_of(c, method, student, mesh, of.stored_need)
       if teacher else None,
       **_learner(c, method, student, mesh, tx, correct, gap_measured, of,

@@ -12,6 +12,7 @@ from zppo_jax.algorithms import (
   zppo,
 )
 from zppo_jax.algorithms.credit.settings import Credit
+from zppo_jax.algorithms.lessons import Drawing
 from zppo_jax.algorithms.privileged.contexts import Material
 from zppo_jax.algorithms.privileged.hints import DEFAULT, HintConfig
 from zppo_jax.arrays import TrainState
@@ -95,7 +96,8 @@ class Run:
   `own_scores` adds what it reads of the student and of a base to stored scores.
   `context` is what contexts of the teacher are made of; None if it reads what
   the student reads. `own` is None unless the teacher's weights move with the
-  student's.
+  student's. `drawing` says how rollouts are drawn under a context; None for a
+  method that draws none.
   """
   steps: int
   seed: int
@@ -145,6 +147,7 @@ class Run:
   hint: HintConfig = DEFAULT
   context: Material | None = None
   own: Own | None = None
+  drawing: Drawing | None = None
 
   @property
   def chat(self) -> Chat:

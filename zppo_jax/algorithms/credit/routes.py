@@ -13,9 +13,10 @@ import numpy as np
 
 from zppo_jax.objectives.credit import evidence
 from zppo_jax.objectives.credit.evidence import Call, Number, Row
-from zppo_jax.records import Group, Rollout
+from zppo_jax.records import Group, PromptKind, Rollout
 
 _NOT = 'not '
+_AND = '&'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,6 +96,25 @@ def at_random(visit: Visit, share: float) -> np.ndarray:
   return np.asarray(visit.draws_G) < share
 
 
+def student(visit: Visit) -> np.ndarray:
+  """Rollouts that the student drew behind the prompt on which they are
+  trained, without a context."""
+  return np.full(len(visit.group.rollouts), visit.group.prompt.kind not in (
+      PromptKind.PRIVILEGED, PromptKind.CARRIED))
+
+
+def privileged(visit: Visit) -> np.ndarray:
+  """Rollouts under a context, trained behind the context."""
+  return np.full(len(visit.group.rollouts),
+                 visit.group.prompt.kind == PromptKind.PRIVILEGED)
+
+
+def carried(visit: Visit) -> np.ndarray:
+  """Rollouts under a context, trained behind the plain question."""
+  return np.full(len(visit.group.rollouts),
+                 visit.group.prompt.kind == PromptKind.CARRIED)
+
+
 ROUTES: dict[str, Row] = {
     'all': Row(everything, frozenset()),
     'correct': Row(correct, frozenset()),
@@ -106,6 +126,9 @@ ROUTES: dict[str, Row] = {
     'wrong_with_sibling': Row(wrong_with_sibling, frozenset()),
     'consensus': Row(consensus, frozenset(), (Number('share', '(0, 1]'),)),
     'random': Row(at_random, frozenset(), (Number('share', '[0, 1]'),)),
+    'student': Row(student, frozenset()),
+    'privileged': Row(privileged, frozenset()),
+    'carried': Row(carried, frozenset()),
 }
 
 
@@ -116,9 +139,11 @@ class Route:
   Attributes:
     call: the row with its numbers.
     inverted: whether the route is for the others.
+    narrowed: another route, which takes these rollouts too; None for none.
   """
   call: Call
   inverted: bool = False
+  narrowed: 'Route | None' = None
 
   def __call__(self, group: Group, draws_G: np.ndarray,
                done: int = 0) -> np.ndarray:
@@ -130,11 +155,14 @@ class Route:
       done: optimizer steps done, for numbers that move.
     """
     taken = self.call(Visit(group=group, draws_G=draws_G), done)
-    return ~taken if self.inverted else taken
+    taken = ~taken if self.inverted else taken
+    if self.narrowed is None:
+      return taken
+    return taken & self.narrowed(group, draws_G, done)
 
 
 def read(field: str, text: str) -> Route:
-  """'wrong_below(0.5)', or 'not wrong', as a Route.
+  """'wrong_below(0.5)', 'not wrong' or 'carried & correct' as a Route.
 
   Args:
     field: the config field, for errors.
@@ -143,5 +171,9 @@ def read(field: str, text: str) -> Route:
   Raises:
     KeyError, ValueError: see evidence.read.
   """
-  inverted = text.startswith(_NOT)
-  return Route(evidence.read(field, text.removeprefix(_NOT), ROUTES), inverted)
+  first, joined, rest = text.partition(_AND)
+  first = first.strip()
+  inverted = first.startswith(_NOT)
+  return Route(
+      evidence.read(field, first.removeprefix(_NOT), ROUTES), inverted,
+      read(field, rest) if joined else None)
