@@ -100,6 +100,7 @@ def get_config() -> ConfigDict:
   # questions' 'name's. By name it is known early, so that a teacher behind an
   # endpoint is asked while other groups still draw (docs/teachers.md).
   a.ties = 'list'
+  a.prefix_share = 0.4       # pope: of the stored reference solution
   a.buffer_capacity = 10000  # |B|max, first in first out
   a.updates = 4              # I, one pass over the rollout batch
   a.normaliser = 'without_zero'
@@ -174,12 +175,14 @@ def get_config() -> ConfigDict:
       identity_below=0,      # open: every trace is compressed
       temperature=0.0))      # open
 
-  # Hints of the method `hint` (docs/paper.md). source: the 'teacher' writes
-  # them, or they are 'stored' with the questions (docs/data.md).
+  # Hints of the methods `hint` (docs/paper.md), `sage` and `nurl`. source: the
+  # 'teacher' writes them from its own right answers, or from the 'reference'
+  # that is stored, or they are 'stored' with the questions (docs/data.md).
   c.hint = ConfigDict(dict(
       source='teacher',
       cap=512, temperature=0.0,  # of the teacher's reply; open
       max_characters=2048,   # a longer hint is rejected
+      level=0,               # how much a written hint may tell, 1 to 3; 0: ZPPO
       material=''))          # a JSONL file of stored hints (zppo hints)
 
   c.optimizer = ConfigDict(dict(

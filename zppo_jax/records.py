@@ -501,12 +501,15 @@ class HardVisit:
     wrong: the student's wrong plain rollouts (never empty).
     teacher_correct: the teacher's correct rollouts of the same step.
     hint: a text that may help and does not tell the answer; '' without one.
+    oracle: the first tokens of the reference solution that is stored with the
+      question; () without one.
   """
   question: Question
   accuracy: float
   wrong: tuple[Rollout, ...]
   teacher_correct: tuple[Rollout, ...]
   hint: str = ''
+  oracle: tuple[int, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

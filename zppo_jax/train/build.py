@@ -153,7 +153,8 @@ def _rules(c) -> tuple[methods.Method, zppo.Rules]:
   allowed.one_of('advantage_scope', algo.advantage_scope, SCOPES)
   checks.numbers(c)
   rules = zppo.Rules(
-      num_new=algo.num_new, tau=algo.tau, rho_replay=algo.rho_replay,
+      num_new=algo.num_new, tau=method.tau or algo.tau,
+      rho_replay=algo.rho_replay, prefix_share=algo.prefix_share,
       rho_aug=algo.rho_aug, max_prompt=max(c.shapes.prompt_buckets),
       seed=c.seed, ties=algo.ties)
   if method.replay and algo.buffer_capacity < rules.num_replay:
@@ -167,7 +168,10 @@ def _hint(c, method: methods.Method) -> HintConfig:
   """The section `hint`; its defaults for a method that shows no hints, which
   does not read it."""
   section = HintConfig(**c.hint)
-  return section.opened() if 'hint' in method.reformulations else DEFAULT
+  if 'hint' not in method.reformulations:
+    return DEFAULT
+  checks.hint_source(c.method, method.hint_sources, section.source)
+  return section.opened()
 
 
 def _correction(c) -> tuple[importance.Correction, bool]:
@@ -203,6 +207,12 @@ def _questions(c, method: methods.Method) -> Questions:
     checks.responses(words_of(source.pool))
   if 'hint' in method.reformulations and hint.stored:
     checks.stored_hints(c.method, words_of(source.pool), hint)
+  if 'hint' in method.reformulations and hint.source == 'reference':
+    checks.references(c.method, "hint.source is 'reference'",
+                      words_of(source.pool))
+  if 'oracle_prefix' in method.reformulations:
+    checks.references(c.method, 'which forces the beginning of a reference',
+                      words_of(source.pool))
   if parts_of.stored_states(c, method):
     checks.stored_states(c.method, words_of(source.pool))
   return Questions(task=tasks.graded_by(task, verifier), source=source,

@@ -40,11 +40,13 @@ context, trained behind the plain question unless another place is named:
 
 | name | source | context | what a token gets |
 |---|---|---|---|
-| hdpo | HDPO, 2603.23871 | reference | y: the verdict; right z of all-wrong questions: JSD |
-| star | STaR, 2203.14465 | answer | right y, and right z of all-wrong questions: -log p_S |
-| gates | GATES, 2602.20574 | document | y: 0.1 clip(d); z of a consensus: -log p_S |
-| pi_distill | pi-Distill, 2602.04942 | demonstration | z behind the context: the verdict; z: forward KL |
-| hinted | Hinted Decoding, 2602.12222 | reference | right z: -log p_S, times p_S^gamma |
+| hdpo | HDPO, 2603.23871 | reference | y: the verdict; right z: JSD |
+| star | STaR, 2203.14465 | answer | right y and z: -log p_S |
+| gates | GATES, 2602.20574 | document | y: clip(d) / 10; agreed z: -log p_S |
+| pi_distill | 2602.04942 | demonstration | z in context: the verdict; z: KL |
+| hinted | 2602.12222 | reference | right z: -log p_S, times p_S^gamma |
+
+In hdpo and star, z are of questions without a right y.
 """
 
 from collections.abc import Mapping

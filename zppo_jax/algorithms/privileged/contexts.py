@@ -390,8 +390,8 @@ class Disclosed(NamedTuple):
 
   Attributes:
     prompt: the question with its context, of the kind PRIVILEGED.
-    texts: what the context shows; a rollout that equals one is a copy. ()
-      where the context shows an attempt by design.
+    texts: what the context shows, but for an attempt; a rollout that equals one
+      is a copy.
   """
   prompt: Prompt
   texts: tuple[str, ...]
@@ -423,8 +423,8 @@ def disclosed(name: str, group: Group, material: Material, chat: Chat,
   prompt = _shown_to(group, shown, chat, longest, PromptKind.PRIVILEGED)
   if isinstance(prompt, Untaught):
     return prompt
-  return Disclosed(prompt=prompt, texts=() if row.attempt else tuple(
-      text for _, text in shown.pieces))
+  return Disclosed(prompt=prompt, texts=tuple(
+      text for name, text in shown.pieces if text and name != 'attempt'))
 
 
 @dataclasses.dataclass(frozen=True)
