@@ -17,7 +17,6 @@ from zppo_jax.algorithms import methods
 from zppo_jax.algorithms.replay import ReplayBuffer
 from zppo_jax.records import Group, PromptKind
 from zppo_jax.rollout.journal import RolloutJournal
-from zppo_jax.runs import checkpoints
 from zppo_jax.train import build, minibatches, step
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
@@ -56,11 +55,19 @@ def one_step(c, journal=None):
       run, state, ReplayBuffer(run.buffer_capacity), 0)
 
 
-@pytest.mark.parametrize('name', ROWS)
-def test_a_row_trains_on_what_its_terms_say(name, knowing):
+@pytest.fixture(scope='module')
+def hdpo_step(knowing):
+  return one_step(make_config('hdpo', **knowing))
+
+
+@pytest.mark.parametrize('name', [
+    'hdpo', *(pytest.param(name, marks=pytest.mark.slow)
+              for name in ('star', 'gates', 'pi_distill', 'hinted'))])
+def test_a_row_trains_on_what_its_terms_say(name, knowing, hdpo_step):
   """Kinds of groups, finite documented numbers, a gradient; all questions here
   are unsolved, because those of the first step are."""
-  run, state, made = one_step(make_config(name, **knowing))
+  run, _, made = hdpo_step if name == 'hdpo' else one_step(
+      make_config(name, **knowing))
   begun = jax.device_get(run.init_state().params)
   row = step.metrics_row(run, made)
   names = documented_metrics()
@@ -80,7 +87,6 @@ def test_a_row_trains_on_what_its_terms_say(name, knowing):
   moved = jax.tree.map(lambda a, b: float(np.abs(a - b).max()), begun,
                        jax.device_get(made.state.params))
   assert max(jax.tree.leaves(moved)) > 0
-  del state
 
 
 def told(groups, share_right=1):
@@ -107,8 +113,8 @@ def test_advantages_by_who_drew():
   assert made[20:].any()
 
 
-def carried_answers(run, groups, seed=0):
-  """The gradient of a mini-batch."""
+def mini_batches(run, groups, seed=0):
+  """(the mini-batches of groups, the state that they are scored with)."""
   state = run.init_state()
   scored = minibatches.score_by_teacher(
       run, state, run.reshard_fn(state.params), groups, seed,
@@ -125,7 +131,7 @@ def test_each_term_is_a_mean_over_its_own_rollouts(knowing):
   run = build.build(make_config('star', **knowing))
   plain, carried, _ = told(recorded_groups()[2:6], 2)
   groups = [*plain, *carried]
-  made, state = carried_answers(run, groups)
+  made, state = mini_batches(run, groups)
   right = sum(len(r.tokens) for g in groups for r in g.correct)
   total = sum(len(r.tokens) for g in plain for r in g.rollouts)
   assert made[0].count == total
@@ -141,6 +147,7 @@ def test_each_term_is_a_mean_over_its_own_rollouts(knowing):
       float(sums[0].loss) / made[0].count, -logps / right, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_what_is_drawn_leaves_the_students_term_alone(knowing):
   """hdpo of coefficient 0 has GRPO's gradient, however many rollouts were
   carried."""
@@ -149,7 +156,7 @@ def test_what_is_drawn_leaves_the_students_term_alone(knowing):
       'distil.coefficient': 0.0}))
   grads, _ = gradient(hdpo, plain)
   want, _ = gradient(build.build(make_config('grpo')), plain)
-  made, state = carried_answers(hdpo, [*plain, *carried])
+  made, state = mini_batches(hdpo, [*plain, *carried])
   with_drawn = jax.device_get(hdpo.update_fn(
       state, made[0].batches, None,
       optimizer_fn=lambda state, grads, count: (grads, None))[0])
@@ -160,8 +167,9 @@ def test_what_is_drawn_leaves_the_students_term_alone(knowing):
   assert made[0].count == sum(len(r.tokens) for g in plain for r in g.rollouts)
 
 
-def test_the_teacher_reads_the_prompt_under_which_a_rollout_was_drawn(knowing):
-  run, _, made = one_step(make_config('hdpo', **knowing))
+def test_the_teacher_reads_the_prompt_under_which_a_rollout_was_drawn(
+    hdpo_step):
+  run, _, made = hdpo_step
   lessons = made.scored.lessons
   assert made.lessons.read
   for p, prompt in made.lessons.read.items():
@@ -183,9 +191,8 @@ def test_draws_are_named_and_journalled(tmp_path, knowing):
             'teacher.own.weights': 'frozen', 'teacher.own.folder': ''}
   notes = []
   journal = RolloutJournal(tmp_path / 'rollouts', 'o', notes.append)
-  _, state, first = one_step(make_config('star', **fields), journal)
+  _, _, first = one_step(make_config('star', **fields), journal)
   again = RolloutJournal(tmp_path / 'rollouts', 'o', notes.append)
-  again.begin(0, checkpoints.fingerprint(state.params))
   _, _, second = one_step(make_config('star', **fields), again)
   drawn = first.lessons.drawn.groups
   assert drawn and second.lessons.drawn.groups == drawn
@@ -235,6 +242,7 @@ def test_a_step_in_which_nothing_is_drawn_makes_no_update(knowing):
   assert not any(of.batches for of in made.minibatches)
 
 
+@pytest.mark.slow
 def test_mixtures_of_pi_distill(knowing):
   """mix 1 trains behind the context alone, mix 0 behind the question alone;
   between them gradients add."""
@@ -245,7 +253,7 @@ def test_mixtures_of_pi_distill(knowing):
   for mix in (0.0, 0.25, 1.0):
     run = build.build(make_config('pi_distill', **knowing,
                                   **{'distil.mix': mix}))
-    made, state = carried_answers(run, groups)
+    made, state = mini_batches(run, groups)
     of[mix] = jax.device_get(run.update_fn(
         state, made[0].batches, None,
         optimizer_fn=lambda state, grads, count: (grads, None))[0])

@@ -208,6 +208,11 @@ def test_a_teacher_in_this_process_writes_by_name(monkeypatch, tmp_path):
       n for counts in (first, second) for name, n in counts.items()
       if name == 'answered')
   assert material.read(str(to)).keys() == {r['id'] for r in rows}
+  c.method, c.hint.source = 'nurl', 'reference'  # nobody answers for them
+  worked = dataclasses.replace(run, hint=HintConfig(source='reference'))
+  monkeypatch.setattr(command, 'build', lambda config: worked)
+  third = command.main(c, str(tmp_path / 'more.jsonl'), 2)
+  assert third['questions'] == 2 and third['answered'] == 0
   with pytest.raises(ValueError, match="hint.source 'stored'"):
     c.hint.source = 'stored'
     command.main(c, str(to), 1)
