@@ -101,6 +101,7 @@ def get_config() -> ConfigDict:
   # endpoint is asked while other groups still draw (docs/teachers.md); each
   # question then draws its candidates from a generator of its own.
   a.ties = 'list'
+  a.prefix_share = 0.4       # pope: of the stored reference solution
   a.buffer_capacity = 10000  # |B|max, first in first out
   a.updates = 4              # I, one pass over the rollout batch
   a.normaliser = 'without_zero'
@@ -156,6 +157,11 @@ def get_config() -> ConfigDict:
       # is the row's own, and 'same' nothing. context_level: how much the
       # context 'reflection' discloses, 0 to 4. material: a JSONL file of texts.
       context='', context_level=0, material='',
+      # Rows that draw rollouts under that context: for the questions of which a
+      # plain rollout is on a route ('cliff': none is right); behind which
+      # prompt they are trained ('plain', 'context', 'both'); who draws them
+      # ('policy', or the 'teacher' of kind 'own'). mix: alpha of pi_distill.
+      asked_of='', trained_under='', drawn_by='policy', mix=0.5,
       max_missing=0.1))      # a run stops beyond this share without a score
 
   # Rows with terms alone read it (docs/neighbours.md): what multiplies log p of
@@ -183,12 +189,14 @@ def get_config() -> ConfigDict:
       identity_below=0,      # open: every trace is compressed
       temperature=0.0))      # open
 
-  # Hints of the method `hint` (docs/paper.md). source: the 'teacher' writes
-  # them, or they are 'stored' with the questions (docs/data.md).
+  # Hints of the methods `hint` (docs/paper.md), `sage` and `nurl`. source: the
+  # 'teacher' writes them from its own right answers, or from the 'reference'
+  # that is stored, or they are 'stored' with the questions (docs/data.md).
   c.hint = ConfigDict(dict(
       source='teacher',
       cap=512, temperature=0.0,  # of the teacher's reply; open
       max_characters=2048,   # a longer hint is rejected
+      level=0,               # how much a written hint may tell, 1 to 3; 0: ZPPO
       material=''))          # a JSONL file of stored hints (zppo hints)
 
   c.optimizer = ConfigDict(dict(

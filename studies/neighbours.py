@@ -17,8 +17,24 @@ _PLAIN = ('opd', 'exopd', 'reopold', 'rg_opd', 'uni_opd', 'trrd', 'eopd',
 _OWN = (('teacher.kind', 'own'), ('data.pool.hints', True),
         ('data.pool.worked', True))
 _READING = ('ptd_po', 'ptd_as_released', 'rlsd', 'srpo', 'sdpo', 'sdft', 'opsd')
+# Rows that draw rollouts under a context: the packaged student reads attempts
+# (as in a BCQ) and no bare answers, and copies a reference word for word.
+_DRAWING = {
+    'hdpo': (('distil.context', 'reflection'), ('distil.context_level', 2),
+             ('distil.asked_of', 'wrong')),
+    'star': (('distil.context', 'reflection'), ('distil.context_level', 2),
+             ('distil.asked_of', 'wrong')),
+    'gates': (('distil.context', 'reflection'), ('distil.context_level', 2)),
+    'pi_distill': (('distil.context', 'reference'),),
+    'hinted': (('distil.context', 'reflection'), ('distil.context_level', 2))}
+_LIVE = (*_OWN, ('teacher.own.weights', 'live'))
+_UNSOLVED = {
+    'sage': (('hint.source', 'stored'), ('data.pool.hints', True)),
+    'nurl': (('hint.source', 'stored'), ('data.pool.hints', True)),
+    'pope': (('algorithm.prefix_share', 0.8), ('data.pool.worked', True))}
 # Where a row keeps the likeliest ids, 8 of this world's 36 are kept.
-_TOP = {'ptd_po': 8, 'ptd_as_released': 8, 'sdpo': 8}
+_TOP = {'ptd_po': 8, 'ptd_as_released': 8, 'sdpo': 8, 'hdpo': 8,
+        'pi_distill': 8}
 # Rows of a likelihood, an anchor or the teacher's own answers.
 _ANCHORED = {
     'essd': (('algorithm.temperature', 1.5), ('algorithm.top_p', 0.9)),
@@ -41,6 +57,10 @@ def get_config() -> ConfigDict:
       (('distil.top', _TOP[name]),) if name in _TOP else ())
   arms = {name: (('method', name), *top(name)) for name in ('grpo', *_PLAIN)}
   arms |= {name: (('method', name), *top(name), *_OWN) for name in _READING}
+  arms |= {name: (('method', name), *top(name), *_LIVE, *fields)
+           for name, fields in _DRAWING.items()}
+  arms |= {name: (('method', name), *fields)
+           for name, fields in _UNSOLVED.items()}
   arms |= {'idft': (('method', 'idft'), ('data.pool.worked', True))}
   arms |= {name: (('method', name), *changes)
            for name, changes in _ANCHORED.items()}

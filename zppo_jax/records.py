@@ -33,6 +33,8 @@ class PromptKind(enum.IntEnum):
   NCQ = 2  # negative candidate-included question
   PREFIX = 3  # the response begins with tokens of a correct teacher response
   HINT = 4  # the question with a hint that does not tell the answer
+  PRIVILEGED = 5  # the question with a teacher's context
+  CARRIED = 6  # the plain question, before responses drawn under PRIVILEGED
 
 
 class Purpose(enum.IntEnum):
@@ -58,6 +60,7 @@ class Purpose(enum.IntEnum):
   ROUTES = 18
   BALANCE = 19
   GOLD = 30
+  PRIVILEGED = 20  # rollouts under a teacher's context
 
 
 class StopReason(enum.IntEnum):
@@ -264,7 +267,7 @@ class Rollout:
     logps: the sampler's log-prob of each token that it drew (nats), in order.
       It is taken over the full vocabulary, scaled by the temperature, before
       any top-p / top-k truncation. () if no sampler of this run drew the text
-      (see `sampled`).
+      behind its prompt (see `sampled`).
     text: the decoded response without its end token, from the prompt's forced
       beginning on.
     stop: why it ended.
@@ -499,12 +502,15 @@ class HardVisit:
     wrong: the student's wrong plain rollouts (never empty).
     teacher_correct: the teacher's correct rollouts of the same step.
     hint: a text that may help and does not tell the answer; '' without one.
+    oracle: the first tokens of the reference solution that is stored with the
+      question; () without one.
   """
   question: Question
   accuracy: float
   wrong: tuple[Rollout, ...]
   teacher_correct: tuple[Rollout, ...]
   hint: str = ''
+  oracle: tuple[int, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

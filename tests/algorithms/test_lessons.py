@@ -1,13 +1,17 @@
 """Whose tokens a step trains on."""
 
+import dataclasses
 import types
 
 import numpy as np
 import pytest
 
-from tests.builders import group, rollout
+from tests.builders import RIGHT, group, rollout, wrong
 from zppo_jax.algorithms import lessons
-from zppo_jax.records import Answers, CallStats, Group
+from zppo_jax.algorithms.credit import routes
+from zppo_jax.algorithms.privileged.contexts import Material, Untaught
+from zppo_jax.chat.micro_chat import CHAT
+from zppo_jax.records import Answers, CallStats, Group, PromptKind
 
 
 class Fake:
@@ -98,3 +102,73 @@ def test_guides_take_the_places_of_wrong_rollouts():
       r.tokens for r in answers[0].correct]
   one = lessons.guided(plain[0], answers[0].correct, 1)
   assert [r.sampled for r in one.rollouts] == [True, True, True, False]
+def under(context, plain, says, asked_of='all', under='plain', longest=99,
+          states='joint', **material):
+  """What is learnt from, where each prompt with a context draws `says`."""
+  asked = []
+
+  def draw(prompts):
+    asked.extend(prompts)
+    return [Group(p, tuple(says)) for p in prompts]
+  made = lessons.learn_from(
+      states, None, plain, plain, 7, teacher=None, stored=None,
+      longest=longest, draw=draw, drawing=lessons.Drawing(
+          context=context, asked_of=routes.read('of', asked_of), under=under,
+          by_teacher=False, material=Material(**material), chat=CHAT,
+          max_prompt=20))
+  return made, asked
+
+
+def test_rollouts_are_drawn_for_the_questions_of_a_route():
+  """hdpo and star: for those without a right rollout."""
+  plain = [group('a', 0), group('b', 1), group('c', 8), group('d', 0)]
+  said = [rollout(), wrong(3)]
+  made, asked = under('answer', plain, said, 'cliff')
+  assert [(p.question.id, p.kind) for p in asked] == [
+      ('a', PromptKind.PRIVILEGED), ('d', PromptKind.PRIVILEGED)]
+  assert made.groups[:4] == plain and made.of_student
+  for carried, of, prompt in zip(made.groups[4:], (plain[0], plain[3]), asked,
+                                 strict=True):
+    assert carried.prompt == dataclasses.replace(
+        of.prompt, kind=PromptKind.CARRIED)
+    # No sampler drew them behind this prompt.
+    assert carried.rollouts == tuple(
+        dataclasses.replace(r, logps=()) for r in said)
+    assert made.read[made.groups.index(carried)] is prompt
+  _, some = under('answer', plain, said, 'wrong')
+  assert [p.question.id for p in some] == ['a', 'b', 'd']
+  _, none = under('answer', plain[2:3], said, 'cliff')
+  assert none == []
+
+
+@pytest.mark.parametrize('where, kinds', [
+    ('plain', [PromptKind.CARRIED]), ('context', [PromptKind.PRIVILEGED]),
+    ('both', [PromptKind.PRIVILEGED, PromptKind.CARRIED])])
+def test_they_are_trained_behind_one_prompt_or_both(where, kinds):
+  made, (asked,) = under('answer', [group('a', 0)], [rollout()], under=where,
+                         states='context')
+  assert [g.prompt.kind for g in made.groups] == kinds
+  assert not made.of_student and list(made.read) == list(range(len(kinds)))
+  for g in made.groups:
+    assert (g.prompt == asked) == (g.prompt.kind == PromptKind.PRIVILEGED)
+
+
+def test_what_repeats_its_context_is_counted_and_not_trained():
+  """By equal text, spaces aside; so are rollouts that no row holds, and
+  questions with nothing to show."""
+  told = group('a', 0)
+  told = Group(dataclasses.replace(told.prompt, question=dataclasses.replace(
+      told.prompt.question, responses=(RIGHT,))), told.rollouts)
+  long = rollout('4 h 4 h 4 h 9 A 9')
+  other = rollout('4 h h 9 A 9')
+  said = [rollout(), rollout(f' {RIGHT} '), other, long]
+  made, asked = under('reference', [told, group('b', 0)], said,
+                      longest=len(other.tokens))
+  assert [p.question.id for p in asked] == ['a']
+  assert made.drawn.copies == 2 and made.over_long == 1
+  assert made.drawn.untold == {'b': Untaught.ABSENT}
+  assert [[r.text for r in g.rollouts] for g in made.groups[2:]] == [
+      [other.text]]
+  assert made.drawn.groups[0].rollouts == tuple(said)
+  nothing, _ = under('reference', [told], said[:2])
+  assert nothing.groups == [told] and not nothing.read

@@ -19,6 +19,8 @@ WORDS = {
     'BCQ of two wrong candidates, NCQ': ('placebo_bcq', 'ncq'),
     'Prefix': ('prefix',),
     'Hint': ('hint',),
+    'Hint, of the reference solution': ('hint',),
+    'the beginning of the reference solution': ('oracle_prefix',),
 }
 
 
@@ -46,7 +48,7 @@ def without_a_normaliser():
 
 
 def docstring_rows():
-  """The rows of the three tables, without their heads."""
+  """The rows of the four tables, without their heads."""
   tables = []
   for line in methods.__doc__.splitlines():
     if line.startswith('| name'):
@@ -55,16 +57,19 @@ def docstring_rows():
       tables[-1].append([c.strip() for c in line.strip('|').split('|')])
   heads = [table[0] for table in tables]
   assert heads == [['name', 'paper', 'buffer', 'reformulations'],
+                   ['name', 'paper', 'buffer', 'reformulations'],
                    ['name', 'source', 'buffer', 'states', 'loss'],
                    ['name', 'source', 'loss', 'advantages', 'mean over']]
   return [table[2:] for table in tables]
 
 
 def test_the_docstring_is_the_table():
-  reformulating, distilling, objectives = docstring_rows()
+  reformulating, unsolved, distilling, objectives = docstring_rows()
+  assert {name for name, *_ in unsolved} == {
+      name for name, m in methods.METHODS.items() if m.tau}
   assert {
       name: (BUFFER[buffer], WORDS[reformulations])
-      for name, _, buffer, reformulations in reformulating} == {
+      for name, _, buffer, reformulations in reformulating + unsolved} == {
           name: (m.replay, m.reformulations)
           for name, m in without_a_normaliser().items()}
   assert {
@@ -81,7 +86,8 @@ def test_the_docstring_is_the_table():
 
 
 def test_the_rows_with_terms_are_in_both_tables():
-  """The docstring of credit/rows.py and docs/neighbours.md list every row."""
+  """The docstring of credit/rows.py and docs/neighbours.md list every row; the
+  page also has those for unsolved questions."""
   rows_of = lambda text: {
       name for line in text.splitlines() if line.startswith('| ')
       for name in re.findall(r'^\| `?([a-z_0-9]+)`? \|', line)}
@@ -89,6 +95,7 @@ def test_the_rows_with_terms_are_in_both_tables():
   assert named == rows_of(rows.__doc__) - {'name'}
   text = (ROOT / 'docs' / 'neighbours.md').read_text()
   listed = text[text.index('## Rows'):text.index('## Where we differ')]
+  named |= {name for name, m in methods.METHODS.items() if m.tau}
   assert named == rows_of(listed) - {'method'}
 
 
@@ -106,6 +113,9 @@ def test_the_rows_of_the_paper():
       'placebo': (True, ('placebo_bcq', 'ncq')),
       'prefix': (True, ('prefix',)),
       'hint': (True, ('hint',)),
+      # Of other papers.
+      **dict.fromkeys(('sage', 'nurl'), (False, ('hint',))),
+      'pope': (False, ('oracle_prefix',)),
   }
 
 
@@ -115,7 +125,7 @@ def test_every_row_names_things_that_exist():
     assert set(method.reformulations) <= set(REFORMULATIONS)
     assert method.states in distillation.STATES
     assert method.needs <= set(distillation.NEEDS)
-    for path in method.pinned:
+    for path in (*method.pinned, *method.usual):
       section, field = path.split('.')
       assert field in fields[section]
     assert method.reducer in reducers.REDUCERS

@@ -52,14 +52,19 @@ NEEDS = {
 }
 SUPPORTS = {'whole': 'teacher_hidden', 'student': 'teacher_given',
             'teacher': 'teacher_top', 'sampled': 'teacher_scores'}
-STATES = ('student', 'teacher', 'stored', 'mixed', 'guided')
+STATES = ('student', 'teacher', 'stored', 'mixed', 'guided', 'context',
+          'joint')
 OTHER_STATES = ('teacher', 'stored')  # of 'mixed', besides the student's
 KEEP = ('correct', 'all')
+# Behind which prompt rollouts under a context are trained, and who draws them.
+TRAINED_UNDER = ('plain', 'context', 'both')
+DRAWN_BY = ('policy', 'teacher')
 # An open field of the section `distil` ('', or 0 for a count): the row's value,
 # else this one.
 _OPEN = {'divergence': 'jensen_shannon', 'support': 'whole', 'top': 100,
          'rest': 'bucket', 'reducer': 'token_mean', 'target': 'plain',
-         'context': 'same', 'student_temperature': 0.0}
+         'context': 'same', 'student_temperature': 0.0, 'asked_of': 'all',
+         'trained_under': 'plain'}
 # Open fields that hold a number, whose open value is 0.
 _NUMBERS = ('distil.top', 'distil.student_temperature')
 
@@ -96,6 +101,11 @@ class Distil:
     student_temperature: the student's logits are divided by it in the loss.
     guides: the most rollouts of a group that answers of the teacher replace, in
       the states 'guided'.
+    asked_of: the route of credit/routes.py that a plain rollout of a question
+      must be on, so that rollouts are drawn under its context.
+    trained_under: one of TRAINED_UNDER.
+    drawn_by: one of DRAWN_BY.
+    mix: alpha of pi_distill, the share of the policy term.
   """
   divergence: Divergence
   support: str
@@ -114,6 +124,10 @@ class Distil:
   context_level: int = 0
   student_temperature: float = 1.0
   guides: int = 1
+  asked_of: str = 'all'
+  trained_under: str = 'plain'
+  drawn_by: str = 'policy'
+  mix: float = 0.5
 
   def __post_init__(self) -> None:
     allowed.one_of('distil.support', self.support, SUPPORTS)
@@ -132,6 +146,9 @@ class Distil:
     allowed.one_of('distil.context', self.context, CONTEXTS)
     allowed.number('distil.context_level', self.context_level,
                    f'[0, {len(LEVELS) - 1}]', whole=True)
+    allowed.one_of('distil.trained_under', self.trained_under, TRAINED_UNDER)
+    allowed.one_of('distil.drawn_by', self.drawn_by, DRAWN_BY)
+    allowed.number('distil.mix', self.mix, '[0, 1]')
 
   @property
   def moves(self) -> bool:
@@ -155,13 +172,16 @@ def check_pinned(name: str, pinned: Mapping[str, object], config: Any) -> None:
                        'there, because its paper has it')
 
 
-def settings(name: str, pinned: Mapping[str, object], config: Any) -> Distil:
+def settings(name: str, pinned: Mapping[str, object], config: Any,
+             usual: Mapping[str, object] | None = None) -> Distil:
   """The section `distil` of a method.
 
   Args:
     name: the method's name.
     pinned: see `check_pinned`.
     config: the run's config.
+    usual: dotted config field -> the row's value where the config leaves the
+      field open.
 
   Raises:
     KeyError: for an unknown name, with the known ones.
@@ -170,7 +190,8 @@ def settings(name: str, pinned: Mapping[str, object], config: Any) -> Distil:
   """
   check_pinned(name, pinned, config)
   section = config.distil
-  said: dict[str, Any] = {field: pinned.get(f'distil.{field}', default)
+  row = {**(usual or {}), **pinned}
+  said: dict[str, Any] = {field: row.get(f'distil.{field}', default)
           if section[field] in ('', 0) else section[field]
           for field, default in _OPEN.items()}
   allowed.one_of('distil.divergence', said['divergence'],
@@ -189,11 +210,13 @@ def settings(name: str, pinned: Mapping[str, object], config: Any) -> Distil:
       top=said['top'], rest=said['rest'], context=said['context'],
       student_temperature=(said['student_temperature']
                            or config.algorithm.temperature),
+      asked_of=said['asked_of'], trained_under=said['trained_under'],
       coefficient=schedules.of_section(
           section, updates, 'coefficient'),
       **{field: section[field] for field in (
           'temperature', 'student_share', 'other_states',
-          'keep', 'max_missing', 'context_level', 'guides')})
+          'keep', 'max_missing', 'context_level', 'guides', 'drawn_by',
+          'mix')})
 
 
 def every_rollout(context: TargetContext) -> Targets:
@@ -246,6 +269,17 @@ def make_surrogate_and_divergence(context: losses.LossContext) -> losses.Loss:
   """The clipped surrogate + coefficient x divergence."""
   return losses.added((losses.make_clipped_surrogate(context),
                        make_divergence(context)))
+
+
+def make_joint(context: losses.LossContext) -> losses.Loss:
+  """mix x the clipped surrogate + (1 - mix) x coefficient x divergence.
+  (pi-Distill, 2602.04942.)"""
+  mix = context.distil.mix
+  return losses.added((
+      functools.partial(distillation_losses.times, factor=mix,
+                        loss=losses.make_clipped_surrogate(context)),
+      functools.partial(distillation_losses.times, factor=1 - mix,
+                        loss=make_divergence(context))))
 
 
 def make_surrogate_and_released_ptd(context: losses.LossContext

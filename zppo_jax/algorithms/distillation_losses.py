@@ -275,6 +275,13 @@ def negative_log_likelihood(output: PolicyOutput, batch: MicroBatch
       'distil/student_entropy': jnp.where(asked_BT, output.entropy_BT, 0)}
 
 
+def times(output: PolicyOutput, batch: MicroBatch, *, loss: losses.Loss,
+          factor: float) -> losses.LossAndStatistics:
+  """A loss times a constant, with its statistics."""
+  loss_BT, statistics = loss(output, batch)
+  return factor * loss_BT, statistics
+
+
 def scaled(output: PolicyOutput, batch: MicroBatch, *, loss: losses.Loss,
            coefficient: Schedule) -> losses.LossAndStatistics:
   """A loss times its coefficient, which becomes the statistic

@@ -12,6 +12,15 @@
 | prefix | GRPO + replay + Prefix | yes | Prefix |
 | hint | GRPO + replay + Hint | yes | Hint |
 
+Rows that help with unsolved questions alone, those without a right rollout
+(docs/neighbours.md), and otherwise are GRPO:
+
+| name | paper | buffer | reformulations |
+|---|---|---|---|
+| sage | SAGE | no | Hint, of the reference solution |
+| nurl | NuRL | no | Hint, of the reference solution |
+| pope | POPE | no | the beginning of the reference solution |
+
 Distillation rows (algorithms/distillation.py); their section is `distil`:
 
 | name | source | buffer | states | loss |
@@ -50,9 +59,14 @@ from typing import Any
 from zppo_jax import allowed
 from zppo_jax.algorithms import distillation
 from zppo_jax.algorithms.credit import rows
+from zppo_jax.algorithms.privileged import hints
 from zppo_jax.algorithms.privileged.hints import HintConfig
 from zppo_jax.algorithms.targets import MakeTargets, group_advantages
 from zppo_jax.objectives import losses, surrogates
+
+# Reformulations for which the teacher answers the hard questions; 'hint' does
+# so by its source.
+ANSWERED = frozenset({'bcq', 'ncq', 'placebo_bcq', 'prefix'})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,6 +100,11 @@ class Method:
       config's kind is 'none'.
     pinned: dotted config field -> the value that the paper has there; a config
       that says otherwise is refused.
+    tau: what algorithm.tau is for the row, whatever the config says; 0 is that
+      of the config.
+    hint_sources: the sources of hints that the row takes.
+    usual: dotted field of `distil` -> the row's value where the config leaves
+      the field open.
   """
   replay: bool
   reformulations: tuple[str, ...]
@@ -103,6 +122,9 @@ class Method:
   credit: Mapping[str, str] = dataclasses.field(default_factory=dict)
   reference: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   pinned: Mapping[str, object] = dataclasses.field(default_factory=dict)
+  tau: float = 0.0
+  hint_sources: tuple[str, ...] = hints.SOURCES
+  usual: Mapping[str, object] = dataclasses.field(default_factory=dict)
 
   @property
   def of_advantages(self) -> bool:
@@ -116,15 +138,21 @@ class Method:
     return (bool(self.reformulations) or self.teacher_scores or self.compares
             or bool(self.needs) or self.states in ('teacher', 'guided'))
 
+  @property
+  def draws(self) -> bool:
+    """Whether rollouts are drawn under a context."""
+    return self.states in ('context', 'joint')
+
   def visited(self, hint: HintConfig) -> bool:
     """Whether the teacher answers the hard questions."""
-    return any(name != 'hint' or not hint.stored
+    return any(name in ANSWERED or (name == 'hint' and hint.of_answers)
                for name in self.reformulations)
 
   def asked(self, hint: HintConfig) -> bool:
     """`teacher`, with the section `hint` in view."""
+    writes = 'hint' in self.reformulations and not hint.stored
     return self.teacher and (
-        self.visited(hint)
+        self.visited(hint) or writes
         or dataclasses.replace(self, reformulations=()).teacher)
 
   def needs_of(self, distil: distillation.Distil | None) -> frozenset[str]:
@@ -168,6 +196,10 @@ def _nll(states: str) -> Method:
 # What algorithm.normaliser is by default; a row's own replaces it.
 NORMALISER = 'without_zero'
 _objective = functools.partial(Method, replay=False, reformulations=())
+# Below it lies the accuracy 0 alone.
+UNSOLVED = 1e-9
+_unsolved = functools.partial(
+    Method, replay=False, tau=UNSOLVED, hint_sources=('reference', 'stored'))
 
 METHODS = {
     'grpo': Method(replay=False, reformulations=()),
@@ -179,6 +211,9 @@ METHODS = {
     'placebo': Method(replay=True, reformulations=('placebo_bcq', 'ncq')),
     'prefix': Method(replay=True, reformulations=('prefix',)),
     'hint': Method(replay=True, reformulations=('hint',)),
+    'sage': _unsolved(reformulations=('hint',)),
+    'nurl': _unsolved(reformulations=('hint',)),
+    'pope': _unsolved(reformulations=('oracle_prefix',)),
     'off_distill': _paper(states='teacher'),
     'off_distill_replay': _paper(states='teacher', replay=True),
     'on_distill': _paper(),

@@ -175,12 +175,27 @@ def prefix(visit: HardVisit, rng: np.random.Generator) -> Instance | None:
     return None
   trace = _pick(visit.teacher_correct, rng)
   length = len(trace.tokens) - (trace.stop == StopReason.END)
-  # 0.4 * 5 may be 1.999... in binary; rounding removes that before the floor.
-  count = math.floor(round(PREFIX_SHARE * length, 9))
-  if not count:
+  forced = beginning(trace.tokens[:length], PREFIX_SHARE)
+  if not forced:
     return None
   return Instance(question=visit.question, kind=PromptKind.PREFIX,
-                  forced=trace.tokens[:count])
+                  forced=forced)
+
+
+def beginning(tokens: Sequence[int], share: float) -> tuple[int, ...]:
+  """The first floor(share x L) of L tokens, the end token not among them."""
+  # 0.4 * 5 may be 1.999... in binary; rounding removes that before the floor.
+  return tuple(tokens[:math.floor(round(share * len(tokens), 9))])
+
+
+def oracle_prefix(visit: HardVisit,
+                  rng: np.random.Generator) -> Instance | None:
+  """The beginning of the reference solution (POPE). None without one."""
+  del rng
+  if not visit.oracle:
+    return None
+  return Instance(question=visit.question, kind=PromptKind.PREFIX,
+                  forced=visit.oracle)
 
 
 def hint(visit: HardVisit, rng: np.random.Generator) -> Instance | None:
@@ -193,7 +208,8 @@ def hint(visit: HardVisit, rng: np.random.Generator) -> Instance | None:
 
 
 REFORMULATIONS = {'bcq': bcq, 'ncq': ncq, 'placebo_bcq': placebo_bcq,
-                  'prefix': prefix, 'hint': hint}
+                  'prefix': prefix, 'hint': hint,
+                  'oracle_prefix': oracle_prefix}
 
 
 def instances_of(visit: HardVisit, names: Sequence[str],

@@ -74,6 +74,7 @@ class Rules:
       skipped.
     seed: the run's seed.
     ties: a key of reformulate.TIES.
+    prefix_share: how much of a reference solution is forced (POPE).
   """
   num_new: int
   tau: float
@@ -82,6 +83,7 @@ class Rules:
   max_prompt: int
   seed: int
   ties: str = 'list'
+  prefix_share: float = reformulate.PREFIX_SHARE
 
   def __post_init__(self) -> None:
     allowed.number('num_new', self.num_new, '>= 1')
@@ -89,6 +91,7 @@ class Rules:
     allowed.number('rho_replay', self.rho_replay, '>= 0')
     allowed.number('rho_aug', self.rho_aug, '>= 0')
     allowed.one_of('ties', self.ties, reformulate.TIES)
+    allowed.number('algorithm.prefix_share', self.prefix_share, '(0, 1)')
 
   def _floor(self, rho: float) -> int:
     # 0.29 * 100 is 28.999... in binary; rounding removes that before the floor.
@@ -253,6 +256,13 @@ def _hinted(visits: Sequence[HardVisit], hint: HintConfig, chat: Chat,
       functools.partial(teacher.hint, step=step))
 
 
+def _oracle(question: Question, rules: Rules, chat: Chat) -> tuple[int, ...]:
+  """The beginning of a question's first stored response; () without one."""
+  text = next(iter(question.responses), '')
+  return reformulate.beginning(
+      chat.response(text)[:-1], rules.prefix_share) if text else ()
+
+
 def reformulate_hard(plain: Sequence[Group], step: int, *, rules: Rules,
                      method: Method, teacher: Teacher | None, chat: Chat,
                      compress: compression.CompressionConfig,
@@ -292,6 +302,9 @@ def reformulate_hard(plain: Sequence[Group], step: int, *, rules: Rules,
     visits = [found.of(v) for v in visits]
     written['hint'] = found
     calls = calls + found.calls
+  if 'oracle_prefix' in method.reformulations:
+    visits = [dataclasses.replace(v, oracle=_oracle(v.question, rules, chat))
+              for v in visits]
   instances = reformulate.post_cap(
       visits, method.reformulations, rules.num_aug,
       candidate_rngs(rules, step))

@@ -37,6 +37,8 @@ class Wording:
     hint: (before, after) the hint that stands behind a question.
     hint_request: (before, between, after) a question and a right response to
       it, of which a hint is to be made; () where nobody can be asked for one.
+    hint_levels: what stands between question and response by the level of a
+      hint, from 1 on, the least first; () where there are no levels.
     contexts: piece of a teacher's context -> (before, after) it; a piece that
       is not there has no words (algorithms/privileged/contexts.py).
     private: the delimiters that no content of a context may contain.
@@ -54,6 +56,7 @@ class Wording:
   delimiters: re.Pattern
   hint: tuple[str, str] = ('', '')
   hint_request: tuple[str, ...] = ()
+  hint_levels: tuple[str, ...] = ()
   contexts: Mapping[str, tuple[str, str]] = dataclasses.field(
       default_factory=dict, hash=False)
   private: re.Pattern | None = None
@@ -100,6 +103,16 @@ BOXED = Wording(
         'sentences inside <hint> tags: the idea or the first step that the '
         'student lacks. Leave out the final answer, any box, the letter of an '
         'option and the full solution.\n<response>\n', '\n</response>'),
+    hint_levels=tuple(
+        '\n\nA response inside <response> tags answers this question rightly. '
+        f'A student has not solved it yet. Write {what} inside <hint> tags. '
+        'Leave out the final answer, any box and the letter of an option.\n'
+        '<response>\n' for what in (
+            'one sentence that names the field or the idea and no step',
+            'at most three sentences: the idea and the first step, and no '
+            'number that the response computes',
+            'the plan of the whole solution, step by step, without carrying '
+            'any step out')),
     contexts={
         'answer': ('\n\nThe right answer is known: <answer>', '</answer>\n'),
         'reference': ('\n\nThis is a reference solution.\n<response>\n',
@@ -266,13 +279,15 @@ class Chat:
         [template(before), content(trace), template(after)])
 
   def hint_request(self, question: str, trace: str,
-                   media: tuple[Picture | Clip, ...] = ()) -> Encoded:
+                   media: tuple[Picture | Clip, ...] = (),
+                   level: int = 0) -> Encoded:
     """The prompt that asks the teacher for a hint (App. D.2).
 
     Args:
       question: the question's text.
       trace: a right response to it.
       media: pictures and clips of the question.
+      level: how much it may tell (Wording.hint_levels); 0: App. D.2.
 
     Raises:
       ValueError: for media in a chat of text alone, or a wording that asks
@@ -283,6 +298,8 @@ class Chat:
                        "are stored with the questions need none "
                        "(hint.source = 'stored')")
     before, between, after = self.wording.hint_request
+    if level:
+      between = self.wording.hint_levels[level - 1]
     return self._behind(before, [
         content(question), template(between), content(trace),
         template(after)], media)

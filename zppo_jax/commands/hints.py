@@ -12,7 +12,7 @@ from collections import Counter
 from ml_collections import ConfigDict
 
 from zppo_jax import allowed
-from zppo_jax.algorithms import zppo
+from zppo_jax.algorithms import methods, zppo
 from zppo_jax.algorithms.privileged import hints, material
 from zppo_jax.devices import disk
 from zppo_jax.randomness import host_rng
@@ -23,16 +23,17 @@ from zppo_jax.train.run import Run
 
 def _written(run: Run, prompts: list) -> tuple[hints.Hints, int]:
   """(hints of some questions, how many of them have a right answer)."""
-  groups, _ = run.teacher.answer(prompts, 0)
+  groups = (run.teacher.answer(prompts, 0)[0] if run.hint.of_answers
+            else [Group(p, ()) for p in prompts])
   visits = [HardVisit(question=g.prompt.question, accuracy=0.0, wrong=(),
-                      teacher_correct=Group(g.prompt, g.rollouts).correct)
-            for g in groups]
+                      teacher_correct=g.correct) for g in groups]
   made = hints.written(
       visits, run.hint, run.chat,
       run.teacher.capabilities.max_compression_prompt,
       host_rng(run.seed, 0, Purpose.WRITTEN),
       lambda requests, traces: run.teacher.hint(requests, traces, 0))
-  return made, sum(bool(v.teacher_correct) for v in visits)
+  return made, sum(bool(v.teacher_correct or (
+      not run.hint.of_answers and v.question.responses)) for v in visits)
 
 
 def main(config: ConfigDict, to: str, limit: int) -> Counter:
@@ -51,11 +52,12 @@ def main(config: ConfigDict, to: str, limit: int) -> Counter:
       that is none of its own.
   """
   allowed.number('--limit', limit, '>= 0', whole=True)
-  if config.method != 'hint' or config.hint.source != 'teacher':
+  if 'hint' not in methods.get(config.method).reformulations or (
+      config.hint.source == 'stored'):
     raise ValueError(
         f'method is {config.method!r} and hint.source {config.hint.source!r}; '
         "the teacher writes hints with method 'hint' and hint.source "
-        "'teacher'")
+        "'teacher' or 'reference', or with 'sage' or 'nurl' and 'reference'")
   run, file, counts = build(config), pathlib.Path(to), Counter()
   there = material.read(to) if file.is_file() else {}
   pool = run.source.pool

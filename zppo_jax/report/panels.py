@@ -190,6 +190,16 @@ TEACHER = (
           'By cause: there was nothing to show, only the rollout itself, a '
           'hint that tells the answer, or a prompt that fits no bucket.',
           FROM_ZERO),
+    Panel('Rollouts under a context: accuracy', 'fraction',
+          ('drawn/accuracy',),
+          'Of rollouts that the model drew while it read what the student does '
+          'not see.'),
+    Panel('Rollouts under a context', 'per step',
+          ('drawn/trained', 'drawn/trained_in_context', 'drawn/copies',
+           'drawn/over_long', 'drawn/untold/*'),
+          'trained: kept behind the plain question, or in their context; '
+          'copies: those that repeat it word for word; untold: questions '
+          'without a context, by cause.', FROM_ZERO),
     Panel('Distillation: coefficient', 'factor', ('distil/coefficient',),
           'The factor of the distillation loss, mean over the updates.',
           FROM_ZERO),

@@ -158,8 +158,7 @@ def _total(sums: Sequence[Sums], name: str) -> float:
 
 def of_lessons(lessons: Lessons, scored: Scored) -> dict[str, float]:
   """Whose tokens a step trained on, and the scores that are missing."""
-  out = {'distil/student_states': float(
-      lessons.states in ('student', 'guided')),
+  out = {'distil/student_states': float(lessons.of_student),
          'distil/lessons': sum(len(g.rollouts) for g in lessons.groups)}
   if lessons.states == 'guided':
     out['distil/guides'] = sum(
@@ -174,6 +173,29 @@ def of_lessons(lessons: Lessons, scored: Scored) -> dict[str, float]:
     if graded:
       out['teacher/accuracy'] = float(np.mean(graded))
   return out
+
+
+def of_drawn(lessons: Lessons) -> dict[str, float]:
+  """Rollouts that were drawn under a context; {} for a method without them."""
+  drawn = lessons.drawn
+  if drawn is None:
+    return {}
+  rollouts = [r for g in drawn.groups for r in g.rollouts]
+  out = {'drawn/questions': len(drawn.groups), 'drawn/copies': drawn.copies,
+         'drawn/over_long': drawn.over_long,
+         'drawn/trained': sum(len(g.rollouts) for g in lessons.groups
+                              if g.prompt.kind == PromptKind.CARRIED),
+         'drawn/trained_in_context': sum(
+             len(g.rollouts) for g in lessons.groups
+             if g.prompt.kind == PromptKind.PRIVILEGED),
+         'tokens/drawn_prompt': sum(len(g.prompt.tokens)
+                                    for g in drawn.groups),
+         'tokens/drawn_generated': sum(len(r.tokens) for r in rollouts)}
+  graded = [g.accuracy for g in drawn.groups if g.graded]
+  if graded:
+    out['drawn/accuracy'] = float(np.mean(graded))
+  return out | {f'drawn/untold/{why.name.lower()}': count for why, count
+                in sorted(Counter(drawn.untold.values()).items())}
 
 
 def of_contexts(lessons: contexts.Lessons | None) -> dict[str, float]:

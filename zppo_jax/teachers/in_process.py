@@ -84,6 +84,11 @@ class InProcessTeacher:
     return Summaries(rollouts=tuple(g.rollouts[0] for g in groups),
                      calls=CallStats(answers=len(prompts)))
 
+  def draw(self, prompts: Sequence[Prompt], step: int) -> list[Group]:
+    """Graded rollouts under a context, keyed by (question, step); a stream of
+    their own, apart from the answers'."""
+    return self._drawn(self.answers, prompts, step, Purpose.PRIVILEGED)
+
   def _drawn(self, sampler: collect.Sampler, prompts: Sequence[Prompt],
              step: int, purpose: Purpose) -> list[Group]:
     """Graded groups; the caches of student and teacher never exist at once."""

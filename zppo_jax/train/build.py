@@ -168,7 +168,8 @@ def _rules(c) -> tuple[methods.Method, zppo.Rules]:
   allowed.one_of('advantage_scope', algo.advantage_scope, SCOPES)
   checks.numbers(c)
   rules = zppo.Rules(
-      num_new=algo.num_new, tau=algo.tau, rho_replay=algo.rho_replay,
+      num_new=algo.num_new, tau=method.tau or algo.tau,
+      rho_replay=algo.rho_replay, prefix_share=algo.prefix_share,
       rho_aug=algo.rho_aug, max_prompt=max(c.shapes.prompt_buckets),
       seed=c.seed, ties=algo.ties)
   if method.replay and algo.buffer_capacity < rules.num_replay:
@@ -182,7 +183,10 @@ def _hint(c, method: methods.Method) -> HintConfig:
   """The section `hint`; its defaults for a method that shows no hints, which
   does not read it."""
   section = HintConfig(**c.hint)
-  return section.opened() if 'hint' in method.reformulations else DEFAULT
+  if 'hint' not in method.reformulations:
+    return DEFAULT
+  checks.hint_source(c.method, method.hint_sources, section.source)
+  return section.opened()
 
 
 def _correction(c) -> tuple[importance.Correction, bool]:
@@ -218,6 +222,12 @@ def _questions(c, method: methods.Method) -> Questions:
     checks.responses(words_of(source.pool))
   if 'hint' in method.reformulations and hint.stored:
     checks.stored_hints(c.method, words_of(source.pool), hint)
+  if 'hint' in method.reformulations and hint.source == 'reference':
+    checks.references(c.method, "hint.source is 'reference'",
+                      words_of(source.pool))
+  if 'oracle_prefix' in method.reformulations:
+    checks.references(c.method, 'which forces the beginning of a reference',
+                      words_of(source.pool))
   if parts_of.stored_states(c, method) or parts_of.has_gold(c, method):
     checks.stored_states(c.method, words_of(source.pool))
   return Questions(task=tasks.graded_by(task, verifier), source=source,
@@ -381,7 +391,8 @@ def _learner(c, method: methods.Method, student: Student, mesh, tx,
   responses = tuple(shapes.response_buckets) or (
       max(algo.max_tokens, algo.teacher_max_tokens)
       if parts_of.teachers_states(c, method) else algo.max_tokens,)
-  moving = parts_of.moving(c) if method.teacher else None
+  moving = parts_of.moving(c) if (
+      method.teacher or parts_of.teacher_draws(c, method)) else None
   shardings = states.state_shardings(
       model, tx, mesh, moving is not None and moving.followed)
   held = anchor_parts.anchor_of(c, student, shardings)
@@ -466,7 +477,7 @@ def build(config, day: Day | None = None,
   if penalty.on and not method.terms:
     method = dataclasses.replace(method, targets=functools.partial(
         reference.with_all_graded, make=method.targets, penalty=penalty))
-  distil = (distillation.settings(c.method, method.pinned, c)
+  distil = (distillation.settings(c.method, method.pinned, c, method.usual)
             if method.distils else None)
   checks.student_temperature(c, method, distil)
   checks.guides(c, method, distil)
@@ -482,7 +493,9 @@ def build(config, day: Day | None = None,
   mesh = sharding.make_mesh(sharding.MeshConfig(**c.mesh), outside.devices)
   checks.slots(c, mesh)
   _check_room(c)
-  if parts_of.teachers_states(c, method):
+  by_teacher = parts_of.teachers_states(c, method) or parts_of.teacher_draws(
+      c, method)
+  if by_teacher:
     checks.teacher_rows(c)
   student = _student(c, asked.task, mesh, day or dates.choose(c), outside.load)
   asked = outside.fitting(c, asked, student.chat, rules.max_prompt)
@@ -491,7 +504,7 @@ def build(config, day: Day | None = None,
   teacher = (
       _teacher(c, method, mesh, student, sampler, asked, compress, hint,
                outside)
-      if method.asked(hint) or parts_of.teachers_states(c, method) else None)
+      if method.asked(hint) or by_teacher else None)
   of = parts_of.distillation_of(
       c, method, distil, student, teacher, asked, mesh)
   frozen = _reference(c, penalty, student, mesh)
@@ -504,7 +517,7 @@ def build(config, day: Day | None = None,
         credit_targets.two_terms, credit=credit,
         all_graded=penalty.on and not penalty.routed,
         anchored=penalty.held if penalty.routed else None,
-        sampler=method.states != 'guided' and (
+        sampler=method.states != 'guided' and not method.draws and (
             credit.signal is None or correct.on)))
   example = minibatches.example_targets(
       method, algo.updates, of.distil, of.stored_need,
@@ -531,7 +544,7 @@ def build(config, day: Day | None = None,
       num_rollouts=algo.rollouts, distil=of.distil, reducer=of.reducer,
       stored_need=of.stored_need, stored=of.stored,
       student_ids_fn=of.student_ids_fn, reference=frozen, credit=credit,
-      own_scores=own_scores, context=of.context,
+      own_scores=own_scores, context=of.context, drawing=of.drawing,
       own=parts_of.own_of(c, method, student, mesh, of.stored_need)
       if teacher else None,
       **_learner(c, method, student, mesh, tx, correct, gap_measured, of,

@@ -4,6 +4,7 @@ build.py makes the checks that need the loaded models.
 """
 
 import math
+from collections.abc import Sequence
 
 from zppo_jax import allowed
 from zppo_jax.algorithms import distillation
@@ -111,8 +112,28 @@ def stored_hints(method: str, questions, hint: HintConfig) -> None:
         "hint.source = 'teacher'")
 
 
+def hint_source(method: str, sources: Sequence[str], source: str) -> None:
+  """ValueError for a source of hints that a method does not take."""
+  if source not in sources:
+    raise ValueError(
+        f'hint.source is {source!r}; method {method!r} helps with unsolved '
+        f'questions by hints of another source, allowed: {", ".join(sources)}')
+
+
+def references(method: str, why: str, questions) -> None:
+  """ValueError unless some question carries a reference solution."""
+  if not any(q.responses for q in questions):
+    raise ValueError(
+        f'method is {method!r}, {why}; no question of data.pool carries a '
+        'response. It needs a column of them (docs/teachers.md)')
+
+
 def writes_hints(c, chat: Chat) -> None:
   """ValueError unless the teacher writes hints and the chat can ask for one."""
+  levels = chat.wording.hint_levels
+  if chat.wording.hint_request:
+    allowed.number('hint.level', c.hint.level, f'[0, {len(levels)}]',
+                   whole=True)
   why = ''
   if c.teacher.kind == 'stored':
     why = "a teacher of kind 'stored' writes none"

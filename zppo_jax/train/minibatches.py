@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -18,10 +18,11 @@ from zppo_jax.algorithms import (
 from zppo_jax.algorithms.credit import targets as credit_targets
 from zppo_jax.algorithms.credit.settings import at
 from zppo_jax.algorithms.distillation import Distil, Scored
+from zppo_jax.algorithms.lessons import Lessons
 from zppo_jax.algorithms.methods import Method
 from zppo_jax.algorithms.privileged import contexts
 from zppo_jax.algorithms.privileged.contexts import CONTEXTS
-from zppo_jax.algorithms.targets import TargetContext
+from zppo_jax.algorithms.targets import TargetContext, Targets
 from zppo_jax.arrays import MicroBatch, TrainState
 from zppo_jax.devices import sharding
 from zppo_jax.learner import layouts, packing
@@ -67,17 +68,47 @@ class MiniBatch(NamedTuple):
 
 def advantages(run: Run, groups: Sequence[Group]) -> np.ndarray:
   """Advantages [len(groups), G] with statistics over these groups; a rollout
-  without a verdict does not enter them and has advantage 0."""
-  shape = (len(groups), run.num_rollouts)
-  rewards, mask = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
-  for p, group in enumerate(groups):
-    rewards[p] = group.rewards
-    mask[p] = [r.graded for r in group.rollouts]
-  return run.advantage_fn(rewards, mask)
+  without a verdict does not enter them and has advantage 0.
+
+  Groups under a context have statistics of their own, because another policy
+  drew them. Rollouts that are carried from there to the plain question have
+  advantage 0, because no policy drew them behind it.
+  """
+  kinds = [g.prompt.kind for g in groups]
+  width = max((run.num_rollouts, *(len(g.rollouts) for g in groups)))
+  out = np.zeros((len(groups), width), np.float32)
+  for places in (
+      [p for p, kind in enumerate(kinds) if kind not in (
+          PromptKind.PRIVILEGED, PromptKind.CARRIED)],
+      [p for p, kind in enumerate(kinds) if kind == PromptKind.PRIVILEGED]):
+    rewards, mask = np.zeros((2, len(places), width), np.float32)
+    for row, p in enumerate(places):
+      size = len(groups[p].rollouts)
+      rewards[row, :size] = groups[p].rewards
+      mask[row, :size] = [r.graded for r in groups[p].rollouts]
+    if places:
+      out[places] = run.advantage_fn(rewards, mask)
+  return out
+
+
+def of_lessons(run: Run, lessons: Lessons,
+               advantages_PG: np.ndarray) -> np.ndarray | None:
+  """The advantages of what is trained on; None for texts of others, which have
+  none.
+
+  Args:
+    run: the run.
+    lessons: what is trained on.
+    advantages_PG: the advantages of the student's groups.
+  """
+  if lessons.states == 'guided' or lessons.drawn is not None:
+    return advantages(run, lessons.groups)
+  return advantages_PG if lessons.of_student else None
 
 
 def score_by_teacher(run: Run, state: TrainState, params,
-                     groups: Sequence[Group], step: int) -> Scored:
+                     groups: Sequence[Group], step: int,
+                     read: Mapping[int, Prompt] | None = None) -> Scored:
   """The teacher's one pass over the rollouts of a step, and the passes of the
   student and of a base that the row's credit reads; nothing without a row that
   stores scores.
@@ -89,8 +120,9 @@ def score_by_teacher(run: Run, state: TrainState, params,
     params: the student's rollout copy, whose likeliest ids are taken.
     groups: the groups that are trained on.
     step: the step.
+    read: as Lessons.read.
   """
-  lessons = _lessons(run, groups, step)
+  lessons = _lessons(run, groups, step, read or {})
   chosen = None if run.credit is None else credit_targets.taught_places(
       run.credit, groups, run.seed, step, step * run.num_updates)
   if run.method.states == 'guided':  # what the teacher drew, by its own policy
@@ -114,14 +146,21 @@ def score_by_teacher(run: Run, state: TrainState, params,
       state.params, groups, scored.targets, step))
 
 
-def _lessons(run: Run, groups: Sequence[Group],
-             step: int) -> contexts.Lessons | None:
+def _lessons(run: Run, groups: Sequence[Group], step: int,
+             read: Mapping[int, Prompt]) -> contexts.Lessons | None:
   """What the teacher reads; None if that is what the student reads."""
   if run.context is None:
     return None
-  return contexts.lessons(
-      run.distil.context, groups, dataclasses.replace(run.context, step=step),
-      run.chat, run.rules.max_prompt)
+  own = [p for p in range(len(groups)) if p not in read]
+  made = contexts.lessons(
+      run.distil.context, [groups[p] for p in own],
+      dataclasses.replace(run.context, step=step), run.chat,
+      run.rules.max_prompt)
+  return contexts.Lessons(
+      prompts={**{(own[i], g): x for (i, g), x in made.prompts.items()},
+               **{(p, g): prompt for p, prompt in read.items()
+                  for g in range(len(groups[p].rollouts))}},
+      untaught={(own[i], g): x for (i, g), x in made.untaught.items()})
 
 
 def _read(lessons: contexts.Lessons,
@@ -135,6 +174,44 @@ def _read(lessons: contexts.Lessons,
     shared.setdefault(p, prompt)
   return {**{(p, g): shared[p] for p, g in lessons.untaught if p in shared},
           **lessons.prompts}
+
+
+def _emptied(rollout: Rollout) -> Rollout:
+  """A rollout that counts for nothing and keeps its place."""
+  return dataclasses.replace(rollout, tokens=())
+
+
+def _counted(groups: Sequence[Group]) -> Sequence[Group]:
+  """The groups whose rollouts the loss is a mean over: those that were drawn
+  behind the prompt on which they are trained, if there are any."""
+  if all(g.prompt.kind == PromptKind.CARRIED for g in groups):
+    return groups
+  return [g if g.prompt.kind != PromptKind.CARRIED else Group(
+      g.prompt, tuple(map(_emptied, g.rollouts))) for g in groups]
+
+
+def _own_means(reducer: str, groups: Sequence[Group], targets: Targets,
+               count: int, longest: int) -> Targets:
+  """Targets whose 'weight' makes the divergence term a mean over its own
+  rollouts, as the policy term is over the others: how many rollouts were drawn
+  under a context changes neither.
+
+  Args:
+    reducer, longest: as of packing.reducer_count.
+    groups: the groups of the mini-batch.
+    targets: its targets.
+    count: what the summed loss is divided by.
+  """
+  taught = {at: of for at, of in targets.items()
+            if np.any(of.get('weight', 0))}
+  own = packing.reducer_count(reducer, [Group(group.prompt, tuple(
+      r if (p, g) in taught else _emptied(r)
+      for g, r in enumerate(group.rollouts)))
+      for p, group in enumerate(groups)], taught, longest)
+  if not own:
+    return targets
+  return {at: {**of, 'weight': np.float32(count / own) * of['weight']}
+          for at, of in targets.items()}
 
 
 def make(run: Run, groups: Sequence[Group], advantages_PG: np.ndarray | None,
@@ -169,7 +246,7 @@ def make(run: Run, groups: Sequence[Group], advantages_PG: np.ndarray | None,
     calls.append(scores.calls)
     return scores
 
-  out = []
+  out, longest = [], run.sampler.decoding.max_tokens
   for number, indices in enumerate(split):
     chosen = [groups[i] for i in indices]
     if advantages_PG is None:
@@ -186,13 +263,16 @@ def make(run: Run, groups: Sequence[Group], advantages_PG: np.ndarray | None,
         score=score, done=step * run.num_updates + number,
         scored=at_place(scored.targets),
         untaught=frozenset(at_place(dict.fromkeys(untaught)))))
+    count = packing.reducer_count(
+        run.reducer, _counted(chosen), targets, longest)
+    if run.method.draws:
+      targets = _own_means(run.reducer, chosen, targets, count, longest)
     batches = layouts.micro_batches(chosen, targets, run.layout,
                                     at_place(read))
     out.append(MiniBatch(
         batches=[sharding.put_batch(run.mesh, b) for b in batches],
         tokens=packing.trained_tokens(chosen),
-        count=packing.reducer_count(run.reducer, chosen, targets,
-                                    run.sampler.decoding.max_tokens),
+        count=count,
         rewarded=bool(np.any(advantages_pG)) or (
             bool(run.method.terms) and any(
                 np.any(of.get(name, 0)) for of in targets.values()

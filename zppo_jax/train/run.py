@@ -12,6 +12,7 @@ from zppo_jax.algorithms import (
   zppo,
 )
 from zppo_jax.algorithms.credit.settings import Credit
+from zppo_jax.algorithms.lessons import Drawing
 from zppo_jax.algorithms.privileged.contexts import Material
 from zppo_jax.algorithms.privileged.hints import DEFAULT, HintConfig
 from zppo_jax.arrays import TrainState
@@ -97,7 +98,8 @@ class Run:
   `ewc` is None unless something holds the parameters.
   `context` is what contexts of the teacher are made of; None if it reads what
   the student reads. `own` is None unless the teacher's weights move with the
-  student's.
+  student's. `drawing` says how rollouts are drawn under a context; None for a
+  method that draws none.
   """
   steps: int
   seed: int
@@ -148,6 +150,7 @@ class Run:
   context: Material | None = None
   own: Own | None = None
   ewc: Anchor | None = None
+  drawing: Drawing | None = None
 
   @property
   def chat(self) -> Chat:

@@ -18,7 +18,7 @@ from zppo_jax.algorithms.replay import ReplayBuffer, Settlement
 from zppo_jax.arrays import TrainState
 from zppo_jax.learner import ewc
 from zppo_jax.learner.update import no_sums
-from zppo_jax.records import CallStats, Group, Purpose, Question
+from zppo_jax.records import CallStats, Group, Prompt, Purpose, Question
 from zppo_jax.rollout import collect
 from zppo_jax.rollout.engine import Engine
 from zppo_jax.runs import checkpoints, metrics, samples
@@ -172,6 +172,15 @@ def _compilations(run: Run) -> dict[str, int]:
           for role, engine in _engines(run).items()}
 
 
+def _draw_under_context(run: Run, params, step: int,
+                        prompts: list[Prompt]) -> Sequence[Group]:
+  """Graded rollouts of prompts with a context, by the policy or the teacher."""
+  if run.drawing.by_teacher:
+    return run.teacher.draw(prompts, step)
+  return collect.collect(run.sampler, params, prompts, seed=run.seed, step=step,
+                         purpose=Purpose.PRIVILEGED)
+
+
 def train_step(run: Run, state: TrainState, buffer: ReplayBuffer, step: int,
                read_previous: Callable[[], None] = lambda: None) -> Outcome:
   """One step of Algorithm 1.
@@ -228,20 +237,19 @@ def train_step(run: Run, state: TrainState, buffer: ReplayBuffer, step: int,
   lessons = lesson_lib.learn_from(
       lesson_lib.states_of(run.method.states, run.distil, run.seed, step),
       run.distil, plain, groups, step, teacher=run.teacher, stored=run.stored,
-      longest=max(run.layout.response_buckets))
-  if lessons.teacher:
+      longest=max(run.layout.response_buckets), drawing=run.drawing,
+      draw=functools.partial(_draw_under_context, run, params, step))
+  if lessons.others:
     clock.lap('teacher')
   scored = minibatch_lib.score_by_teacher(
-      run, state, params, lessons.groups, step)
+      run, state, params, lessons.groups, step, lessons.read)
   # Caches and rollout copy make room for scoring and the update.
   del ask, params
   for engine in _engines(run).values():
     engine.release()
   minibatches, asked = minibatch_lib.make(
-      run, lessons.groups, {
-          'student': lambda: advantages_PG,
-          'guided': lambda: minibatch_lib.advantages(run, lessons.groups)}.get(
-              lessons.states, lambda: None)(), step, scored)
+      run, lessons.groups,
+      minibatch_lib.of_lessons(run, lessons, advantages_PG), step, scored)
   minibatches = minibatch_lib.with_gold(run, minibatches, plain, step)
   minibatches = minibatch_lib.score(run, state, minibatches)
   gap = (minibatch_lib.sampler_gap(minibatches)
@@ -280,6 +288,7 @@ def metrics_row(run: Run, outcome: Outcome) -> dict[str, float]:
          | metrics.of_scores(outcome.lessons, outcome.scored)
          | metrics.of_texts(outcome.lessons) if run.distil else {}),
       **metrics.of_contexts(outcome.scored.lessons),
+      **metrics.of_drawn(outcome.lessons),
       'plain/removed': sum(run.sampler.chat.plain(q.text).removed
                            for q in (*outcome.new, *outcome.replayed)),
       **metrics.of_tokens(groups,
@@ -327,4 +336,4 @@ def sample_rows(run: Run, outcome: Outcome) -> list[dict]:
       outcome.groups, outcome.advantages_PG, outcome.reformulated,
       [q.id for q in outcome.replayed], outcome.step,
       count=run.samples.questions, seed=run.seed, chat=run.sampler.chat,
-      lessons=outcome.lessons.teacher)
+      lessons=outcome.lessons.others)

@@ -18,11 +18,11 @@ _VERDICTS = {'+': Verdict.CORRECT, '-': Verdict.WRONG,
              '?': Verdict.TIMEOUT}
 
 
-def _group(verdicts, texts=None, answers=None):
+def _group(verdicts, texts=None, answers=None, kind=PromptKind.PLAIN):
   texts = texts or [str(i) for i in range(len(verdicts))]
   answers = answers or [''] * len(verdicts)
   prompt = Prompt(Question(id='q', text='', answer='', split=''),
-                  PromptKind.PLAIN, tokens=(1,))
+                  kind, tokens=(1,))
   return Group(prompt, tuple(
       Rollout(tokens=(1,), logps=(0.,), text=text, stop=StopReason.END,
               verdict=_VERDICTS[v], answer=answer)
@@ -74,6 +74,28 @@ def test_a_random_route_follows_its_draws():
   assert _taken('random(0.5)', _group('----'), [.1, .5, .49, .9]) == 'x.x.'
   assert _taken('random(0)', _group('-'), [0.]) == '.'
   assert _taken('random(1)', _group('-'), [.999]) == 'x'
+
+
+def test_routes_by_who_drew():
+  """The student behind the prompt; the model behind a context, which is there
+  or not."""
+  kinds = {kind: _group('+-', kind=kind) for kind in PromptKind}
+  for name, of in (('privileged', {PromptKind.PRIVILEGED}),
+                   ('carried', {PromptKind.CARRIED}),
+                   ('student', set(PromptKind) - {
+                       PromptKind.PRIVILEGED, PromptKind.CARRIED})):
+    assert {kind for kind, group in kinds.items()
+            if _taken(name, group) == 'xx'} == of
+    assert {_taken(name, group) for group in kinds.values()} == {'xx', '..'}
+
+
+def test_joined_routes_take_what_all_of_them_take():
+  group = _group('+-+-', answers=['4', '4', '5', '4'], kind=PromptKind.CARRIED)
+  assert _taken('carried & correct', group) == 'x.x.'
+  assert _taken('carried&not correct & consensus(0.5)', group) == '.x.x'
+  assert _taken('student & correct', group) == '....'
+  with pytest.raises(KeyError, match="distil.route ''; known: all, corr"):
+    routes.read('distil.route', 'carried &')
 
 
 def test_refused_routes():

@@ -14,6 +14,7 @@ from zppo_jax.algorithms.privileged.contexts import (
   LEVELS,
   Material,
   Untaught,
+  disclosed,
   lesson,
   lessons,
 )
@@ -273,3 +274,65 @@ def test_bad_material_is_refused(line, error, words, tmp_path):
 def test_truncated_rollouts_have_lessons_too():
   cut = rollout('4 h', Verdict.TRUNCATED, StopReason.LENGTH)
   assert read('answer', group(cut)) == shown('9')
+
+
+def disclose(name, of, longest=99, **fields):
+  return disclosed(name, of, Material(**{'texts': TEXTS, **fields}), CHAT,
+                   longest)
+
+
+@pytest.mark.parametrize('name, words', [
+    ('answer', shown('9')), ('reference', shown('4 h 9 A 9 9')),
+    ('hint', shown('h 4')), ('notes', shown('a b')), ('slice', 'C h :'),
+    ('feedback', 'C h 4 NCQ 3 :'),
+    ('revision', 'C h 4 <candidate> 4 h 3 A 3 </candidate> NCQ :')])
+def test_the_prompt_under_which_rollouts_are_drawn(name, words):
+  """What a lesson of a wrong rollout shows; of a context per question, the same
+  as the lesson of any."""
+  made = disclose(name, group(rollout(), wrong(3)))
+  assert CHAT.codec.decode(made.prompt.tokens) == words
+  assert made.prompt.kind == PromptKind.PRIVILEGED
+  if CONTEXTS[name].of_question:
+    assert read(name, GROUP) == words
+
+
+def test_what_is_shown_of_an_attempt_is_a_wrong_one_drawn_by_name():
+  of = group(rollout(), *(wrong(i) for i in range(4)))
+  texts = lambda name, of, **fields: disclose(name, of, **fields).prompt.tokens
+  drawn = [texts('revision', of, step=i) for i in range(400)]
+  assert_uniform([CHAT.codec.decode(x).split()[6] for x in drawn], '0123')
+  assert drawn[:9] == [texts('revision', of, step=i) for i in range(9)]
+  right = group(rollout())
+  assert RIGHT in CHAT.codec.decode(texts('revision', right))
+  siblings = {CHAT.codec.decode(texts('sibling', group(
+      wrong(3), rollout(), OTHER), step=i)) for i in range(40)}
+  assert siblings == {shown(RIGHT), shown(OTHER.text)}
+
+
+def test_a_question_with_nothing_to_show_has_no_prompt():
+  nothing = group(wrong(3), question=dataclasses.replace(
+      QUESTION, responses=(), hint='A 9'))
+  assert disclose('reference', nothing) is Untaught.ABSENT
+  assert disclose('sibling', nothing) is Untaught.ABSENT
+  assert disclose('hint', nothing) is Untaught.SPOILER
+  assert disclose('concise', nothing) is Untaught.WORDLESS
+  assert disclose('answer', nothing, longest=6) is Untaught.OVER_LONG
+
+
+def test_copies_are_texts_of_the_context_that_are_no_attempt():
+  made = disclose('reflection', group(wrong(3)), level=3)
+  assert made.texts == ('3', '9', '4 h 9 A 9 9')
+  assert contexts.is_copy(rollout('4  h 9 A 9 9 '), made.texts)
+  assert not contexts.is_copy(wrong(3), made.texts)
+
+
+def test_pictures_are_there_while_rollouts_are_drawn():
+  chat = micro_pictures.CHAT
+  picture = images.picture(Image.new('RGB', (8, 8), 'white'))
+  asked = dataclasses.replace(QUESTION, text='C h', media=(picture,))
+  plain = chat.plain('C h', (picture,))
+  of = Group(Prompt(asked, PromptKind.PLAIN, plain.tokens, plain.media),
+             (wrong(3),))
+  made = disclosed('answer', of, Material(), chat, 99).prompt
+  np.testing.assert_array_equal(made.media.patches_IC, plain.media.patches_IC)
+  assert len(made.media.positions_TA) == len(made.tokens) > len(plain.tokens)

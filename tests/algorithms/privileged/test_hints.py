@@ -208,6 +208,11 @@ def test_a_teacher_in_this_process_writes_by_name(monkeypatch, tmp_path):
       n for counts in (first, second) for name, n in counts.items()
       if name == 'answered')
   assert material.read(str(to)).keys() == {r['id'] for r in rows}
+  c.method, c.hint.source = 'nurl', 'reference'  # nobody answers for them
+  worked = dataclasses.replace(run, hint=HintConfig(source='reference'))
+  monkeypatch.setattr(command, 'build', lambda config: worked)
+  third = command.main(c, str(tmp_path / 'more.jsonl'), 2)
+  assert third['questions'] == 2 and third['answered'] == 0
   with pytest.raises(ValueError, match="hint.source 'stored'"):
     c.hint.source = 'stored'
     command.main(c, str(to), 1)
@@ -229,3 +234,42 @@ def test_bad_configs_are_refused(changes, words):
   with pytest.raises((ValueError, KeyError)) as e:
     build.build(c)
   assert all(word in str(e.value) for word in words), str(e.value)
+
+
+def test_hints_of_a_stored_reference_need_no_right_answer():
+  """sage, nurl: of unsolved questions alone, and of those with a reference."""
+  def told(name, right, responses):
+    of = group(name, right)
+    return Group(dataclasses.replace(of.prompt, question=dataclasses.replace(
+        of.prompt.question, responses=responses)), of.rollouts)
+  plain = [told('a', 0, ('4 h h 9', 'A 9')), told('b', 1, ('4 9',)),
+           told('c', 0, ())]
+  teacher = Hinting(says='h 4')
+  method = methods.get('sage')
+  out = zppo.reformulate_hard(
+      plain, 3, rules=dataclasses.replace(RULES, tau=method.tau), method=method,
+      teacher=teacher, chat=ASKING, compress=WHOLE,
+      hint=HintConfig(source='reference'))
+  assert teacher.asked == []  # it answers no question
+  assert [(words(p), trace) for p, trace in teacher.hinted] == [
+      ('C h 4 <response> 4 h h 9 <summary>', '4 h h 9')]
+  assert [words(p) for p in out.prompts] == [
+      'C h 4 <candidate> h 4 </candidate> :']
+  assert out.hard == 2 and methods.get('nurl') == method
+  assert method.asked(HintConfig(source='reference'))
+  assert not method.asked(STORED)
+
+
+def test_levels_of_hints_have_words_of_their_own():
+  levels = BOXED.hint_levels
+  assert len(set(levels)) == 3
+  assert all('<response>' in x and '<hint>' in x for x in levels)
+  chat = dataclasses.replace(ASKING, wording=dataclasses.replace(
+      ASKING.wording, hint_levels=('BCQ', 'NCQ')))
+  said = lambda level: chat.codec.decode(
+      chat.hint_request('C h', '9', level=level).tokens)
+  assert [said(i) for i in range(3)] == [
+      'C h <response> 9 <summary>', 'C h BCQ 9 <summary>',
+      'C h NCQ 9 <summary>']
+  with pytest.raises(ValueError, match='hint.level is -1'):
+    HintConfig(level=-1)

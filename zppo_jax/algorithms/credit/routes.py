@@ -13,9 +13,10 @@ import numpy as np
 
 from zppo_jax.objectives.credit import evidence
 from zppo_jax.objectives.credit.evidence import Call, Number, Row
-from zppo_jax.records import Group, Rollout
+from zppo_jax.records import Group, PromptKind, Rollout
 
 _NOT = 'not '
+_AND = '&'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,6 +109,25 @@ def taught(visit: Visit) -> np.ndarray:
   return np.full(len(visit.group.rollouts), visit.taught)
 
 
+def student(visit: Visit) -> np.ndarray:
+  """Rollouts that the student drew behind the prompt on which they are
+  trained, without a context."""
+  return np.full(len(visit.group.rollouts), visit.group.prompt.kind not in (
+      PromptKind.PRIVILEGED, PromptKind.CARRIED))
+
+
+def privileged(visit: Visit) -> np.ndarray:
+  """Rollouts under a context, trained behind the context."""
+  return np.full(len(visit.group.rollouts),
+                 visit.group.prompt.kind == PromptKind.PRIVILEGED)
+
+
+def carried(visit: Visit) -> np.ndarray:
+  """Rollouts under a context, trained behind the plain question."""
+  return np.full(len(visit.group.rollouts),
+                 visit.group.prompt.kind == PromptKind.CARRIED)
+
+
 ROUTES: dict[str, Row] = {
     'all': Row(everything, frozenset()),
     'correct': Row(correct, frozenset()),
@@ -120,6 +140,9 @@ ROUTES: dict[str, Row] = {
     'consensus': Row(consensus, frozenset(), (Number('share', '(0, 1]'),)),
     'random': Row(at_random, frozenset(), (Number('share', '[0, 1]'),)),
     'below': Row(below, frozenset(), (Number('tau', '(0, 1]'),)),
+    'student': Row(student, frozenset()),
+    'privileged': Row(privileged, frozenset()),
+    'carried': Row(carried, frozenset()),
 }
 # Of a penalty towards a reference, which is decided after the terms.
 ANCHOR_ROUTES: dict[str, Row] = {**ROUTES, 'taught': Row(taught, frozenset())}
@@ -132,9 +155,11 @@ class Route:
   Attributes:
     call: the row with its numbers.
     inverted: whether the route is for the others.
+    narrowed: another route, which takes these rollouts too; None for none.
   """
   call: Call
   inverted: bool = False
+  narrowed: 'Route | None' = None
 
   def __call__(self, group: Group, draws_G: np.ndarray, done: int = 0,
                taught: bool = False) -> np.ndarray:
@@ -148,12 +173,15 @@ class Route:
     """
     taken = self.call(
         Visit(group=group, draws_G=draws_G, taught=taught), done)
-    return ~taken if self.inverted else taken
+    taken = ~taken if self.inverted else taken
+    if self.narrowed is None:
+      return taken
+    return taken & self.narrowed(group, draws_G, done, taught)
 
 
 def read(field: str, text: str,
          table: Mapping[str, Row] = ROUTES) -> Route:
-  """'wrong_below(0.5)', or 'not wrong', as a Route.
+  """'wrong_below(0.5)', 'not wrong' or 'carried & correct' as a Route.
 
   Args:
     field: the config field, for errors.
@@ -163,5 +191,9 @@ def read(field: str, text: str,
   Raises:
     KeyError, ValueError: see evidence.read.
   """
-  inverted = text.startswith(_NOT)
-  return Route(evidence.read(field, text.removeprefix(_NOT), table), inverted)
+  first, joined, rest = text.partition(_AND)
+  first = first.strip()
+  inverted = first.startswith(_NOT)
+  return Route(
+      evidence.read(field, first.removeprefix(_NOT), table), inverted,
+      read(field, rest, table) if joined else None)

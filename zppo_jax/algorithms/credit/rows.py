@@ -44,6 +44,20 @@ is a copy of the student (teacher.kind 'own'):
 | opsdc | OPSDC | concise | reverse KL |
 | opcd | OPCD | document | reverse KL on the student's 100 and the rest |
 | opsdl | OPSDL | slice | reverse KL |
+
+Rows in which the model itself draws rollouts while it reads a context
+(algorithms/lessons.py). y: the student's own rollouts; z: those under the
+context, trained behind the plain question unless another place is named:
+
+| name | source | context | what a token gets |
+|---|---|---|---|
+| hdpo | HDPO, 2603.23871 | reference | y: the verdict; right z: JSD |
+| star | STaR, 2203.14465 | answer | right y and z: -log p_S |
+| gates | GATES, 2602.20574 | document | y: clip(d) / 10; agreed z: -log p_S |
+| pi_distill | 2602.04942 | demonstration | z in context: the verdict; z: KL |
+| hinted | 2602.12222 | reference | right z: -log p_S, times p_S^gamma |
+
+In hdpo and star, z are of questions without a right y.
 """
 
 import functools
@@ -165,4 +179,30 @@ ROWS: Mapping[str, Mapping[str, Any]] = {
                          credit={'weights': 'entropy_top(0.2)'}),
     'essd': _likelihood(),
     'iterative_sft': _likelihood(credit={'route': 'correct'}),
+    'hdpo': _both(states='joint', pinned=_JSD, usual={
+        **_reads('reference'), 'distil.asked_of': 'cliff',
+        'distil.support': 'teacher', 'distil.top': 64}, credit={
+            'policy_route': 'student', 'route': 'carried & correct'}),
+    'star': dict(loss=distillation.make_negative_log_likelihood,
+                 states='joint', terms=('divergence',), usual={
+                     **_reads('answer'), 'distil.asked_of': 'cliff'},
+                 credit={'route': 'correct'}),
+    'gates': dict(
+        loss=distillation.make_surrogate_and_likelihood, old_logps=True,
+        states='joint', needs=_SCORES, terms=('policy', 'divergence'),
+        usual=_reads('document'), credit={
+            'signal': 'clipped(5)', 'coefficient': '0.1',
+            'policy_route': 'student',
+            'route': 'carried & consensus(0.5)'}),
+    'pi_distill': dict(
+        loss=distillation.make_joint, old_logps=True, states='context',
+        compares=True, terms=('policy', 'divergence'), usual={
+            **_reads('demonstration'), 'distil.trained_under': 'both',
+            'distil.divergence': 'forward', 'distil.support': 'student'},
+        credit={'policy_route': 'privileged', 'route': 'carried'}),
+    'hinted': dict(loss=distillation.make_negative_log_likelihood,
+                   states='context', terms=('divergence',),
+                   usual=_reads('reference'),
+                   credit={'route': 'carried & correct',
+                           'weights': 'in_distribution'}),
 }

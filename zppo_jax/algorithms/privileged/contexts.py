@@ -49,6 +49,7 @@ from zppo_jax.records import (
   Purpose,
   Question,
   Rollout,
+  StopReason,
   Verdict,
 )
 
@@ -62,6 +63,11 @@ class Untaught(enum.IntEnum):
   OVER_LONG = 3  # the prompt fits no bucket
   WORDLESS = 4  # the chat has no words for what would be shown
   EMPTY = 5  # the rollout has no tokens
+
+
+# What contexts read of a rollout that is not drawn yet.
+_FUTURE = Rollout(tokens=(0,), logps=(), text='', stop=StopReason.END,
+                  verdict=Verdict.WRONG, answer='')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,7 +128,9 @@ def _piece(name: str, text: str) -> Shown | Untaught:
 
 
 def _index(group: Group, rollout: Rollout) -> int:
-  return next(i for i, r in enumerate(group.rollouts) if r is rollout)
+  """The rollout's number; one behind the last for a rollout still to come."""
+  return next((i for i, r in enumerate(group.rollouts) if r is rollout),
+              len(group.rollouts))
 
 
 def _spelt(text: str) -> str:
@@ -286,12 +294,14 @@ class Context(NamedTuple):
     needs: a field of material.FIELDS without which it shows nothing; ''.
     of_question: whether all rollouts of a group have one prompt.
     attempt: whether it shows the rollout itself, by design.
+    of_attempt: whether it shows something of the rollout, its answer or text.
   """
   build: Build
   words: tuple[str, ...] = ()
   needs: str = ''
   of_question: bool = True
   attempt: bool = False
+  of_attempt: bool = False
 
 
 CONTEXTS: dict[str, Context] = {
@@ -302,11 +312,12 @@ CONTEXTS: dict[str, Context] = {
                              of_question=False),
     'hint': Context(hint, ('hint',)),
     'sibling': Context(sibling, ('sibling',), of_question=False),
-    'feedback': Context(feedback, ('wrong',), of_question=False),
+    'feedback': Context(feedback, ('wrong',), of_question=False,
+                        of_attempt=True),
     'reflection': Context(reflection, ('attempt', 'reflect'),
-                          of_question=False, attempt=True),
+                          of_question=False, attempt=True, of_attempt=True),
     'revision': Context(revision, ('attempt', 'revise'), of_question=False,
-                        attempt=True),
+                        attempt=True, of_attempt=True),
     'notes': Context(notes, ('notes',), 'notes'),
     'document': Context(document, ('document',), 'document'),
     'slice': Context(slice_, (), 'slice'),
@@ -348,9 +359,20 @@ def lesson(name: str, group: Group, rollout: Rollout, material: Material,
   shown = row.build(question, group, rollout, material)
   if isinstance(shown, Untaught):
     return shown
-  if not row.attempt and any(
-      _spelt(text) == _spelt(rollout.text) for _, text in shown.pieces):
+  if not row.attempt and is_copy(rollout, [text for _, text in shown.pieces]):
     return Untaught.ITSELF
+  return _shown_to(group, shown, chat, longest)
+
+
+def is_copy(rollout: Rollout, texts: Sequence[str]) -> bool:
+  """Whether a rollout is one of the texts but for spaces."""
+  return _spelt(rollout.text) in map(_spelt, texts)
+
+
+def _shown_to(group: Group, shown: Shown, chat: Chat, longest: int,
+              kind: PromptKind = PromptKind.PLAIN) -> Prompt | Untaught:
+  """The prompt that shows something beside a group's question."""
+  question = group.prompt.question
   if any(piece not in chat.wording.contexts for piece, _ in shown.pieces):
     return Untaught.WORDLESS
   encoded = chat.privileged(
@@ -359,9 +381,50 @@ def lesson(name: str, group: Group, rollout: Rollout, material: Material,
       group.prompt.beginning)
   if len(encoded.tokens) > longest:
     return Untaught.OVER_LONG
-  return Prompt(question=question, kind=PromptKind.PLAIN,
-                tokens=encoded.tokens, media=encoded.media,
-                forced=encoded.forced)
+  return Prompt(question=question, kind=kind, tokens=encoded.tokens,
+                media=encoded.media, forced=encoded.forced)
+
+
+class Disclosed(NamedTuple):
+  """A prompt under which rollouts are drawn.
+
+  Attributes:
+    prompt: the question with its context, of the kind PRIVILEGED.
+    texts: what the context shows, but for an attempt; a rollout that equals one
+      is a copy.
+  """
+  prompt: Prompt
+  texts: tuple[str, ...]
+
+
+def disclosed(name: str, group: Group, material: Material, chat: Chat,
+              longest: int) -> Disclosed | Untaught:
+  """The prompt under which new rollouts of a question are drawn, or why there
+  is none.
+
+  All of them read the same context, so that they are a group. A context that
+  shows something of a rollout shows a wrong one of the group, drawn uniformly,
+  or any if none is wrong.
+
+  Args:
+    name: a key of CONTEXTS.
+    group: the student's plain group of the question.
+    material, chat, longest: as of `lesson`.
+  """
+  row, question = CONTEXTS[name], group.prompt.question
+  rollout = _FUTURE
+  if row.of_attempt:
+    able = group.wrong or group.rollouts
+    rng = material.rng(question, len(group.rollouts) + 1)
+    rollout = able[int(rng.integers(len(able)))]
+  shown = row.build(question, group, rollout, material)
+  if isinstance(shown, Untaught):
+    return shown
+  prompt = _shown_to(group, shown, chat, longest, PromptKind.PRIVILEGED)
+  if isinstance(prompt, Untaught):
+    return prompt
+  return Disclosed(prompt=prompt, texts=tuple(
+      text for name, text in shown.pieces if text and name != 'attempt'))
 
 
 @dataclasses.dataclass(frozen=True)

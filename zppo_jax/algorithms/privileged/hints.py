@@ -1,9 +1,10 @@
 """Hints for hard questions (ZPPO, App. D.2): written by the teacher, or stored.
 
 The teacher reads one of its own correct traces and writes a short hint; with
-`hint.source` = 'stored' the hint is the one that came with the question. Either
-passes the zero-spoiler filter (spoilers.py). A question whose hint is rejected
-or missing gets no extra group and keeps what it has.
+`hint.source` = 'reference' it reads the first response that is stored with the
+question (SAGE, NuRL), and with 'stored' the hint is the one that came with the
+question. All pass the zero-spoiler filter (spoilers.py). A question whose hint
+is rejected or missing gets no extra group and keeps what it has.
 """
 
 import dataclasses
@@ -28,7 +29,7 @@ from zppo_jax.records import (
   Summaries,
 )
 
-SOURCES = ('teacher', 'stored')
+SOURCES = ('teacher', 'stored', 'reference')
 _TAGGED = re.compile(r'<hint>(.*?)(?:</hint>|\Z)', re.DOTALL)
 
 
@@ -42,6 +43,8 @@ class HintConfig:
     temperature: the temperature of the teacher's hints.
     max_characters: the most characters of a hint.
     material: a JSONL file of stored hints, for questions that carry none.
+    level: how much a written hint may tell, a number of Wording.hint_levels
+      from 1 on; 0 are the words of ZPPO's hint.
     texts: what is in it (material.read).
   """
   source: str = 'teacher'
@@ -49,6 +52,7 @@ class HintConfig:
   temperature: float = 0.0
   max_characters: int = spoilers.MAX_CHARACTERS
   material: str = ''
+  level: int = 0
   texts: Mapping[str, Mapping[str, object]] = dataclasses.field(
       default_factory=dict, repr=False, compare=False)
 
@@ -58,6 +62,7 @@ class HintConfig:
     allowed.number('hint.temperature', self.temperature, '>= 0')
     allowed.number('hint.max_characters', self.max_characters,
                    f'[1, {spoilers.MAX_CHARACTERS}]', whole=True)
+    allowed.number('hint.level', self.level, '>= 0', whole=True)
     if self.material and not self.stored:
       raise ValueError(
           f'hint.material is {self.material!r} and hint.source '
@@ -66,6 +71,11 @@ class HintConfig:
   @property
   def stored(self) -> bool:
     return self.source == 'stored'
+
+  @property
+  def of_answers(self) -> bool:
+    """Whether hints are made of the teacher's own right answers."""
+    return self.source == 'teacher'
 
   def opened(self) -> 'HintConfig':
     """The section with the texts of its file.
@@ -163,7 +173,8 @@ def stored(visits: Sequence[HardVisit], config: HintConfig) -> Hints:
 def written(visits: Sequence[HardVisit], config: HintConfig, chat: Chat,
             max_prompt: int, rng: np.random.Generator,
             ask: Callable[[list[Prompt], list[str]], Summaries]) -> Hints:
-  """Hints that the teacher writes, one for each question with a right trace.
+  """Hints that the teacher writes, one for each question with a right trace:
+  its own, or the reference that is stored.
 
   Args:
     visits: the hard questions.
@@ -177,12 +188,14 @@ def written(visits: Sequence[HardVisit], config: HintConfig, chat: Chat,
   asked, traces, prompts = [], [], []
   over_bound = removed = 0
   for visit in visits:
-    if not visit.teacher_correct:
-      continue
-    trace = visit.teacher_correct[
-        int(rng.integers(len(visit.teacher_correct)))].text
     question = visit.question
-    encoded = chat.hint_request(question.text, trace, question.media)
+    traces_of = ([r.text for r in visit.teacher_correct] if config.of_answers
+                 else list(question.responses[:1]))
+    if not traces_of:
+      continue
+    trace = traces_of[int(rng.integers(len(traces_of)))]
+    encoded = chat.hint_request(question.text, trace, question.media,
+                                config.level)
     if len(encoded.tokens) > max_prompt:
       over_bound += 1
       continue

@@ -4,12 +4,13 @@ import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
-from zppo_jax.algorithms import distillation, methods
+from zppo_jax.algorithms import distillation, lessons, methods
 from zppo_jax.algorithms.credit import (
   settings as credit_settings,
   targets as credit_targets,
 )
 from zppo_jax.algorithms.credit.settings import Credit
+from zppo_jax.algorithms.lessons import Drawing
 from zppo_jax.algorithms.privileged.contexts import Material
 from zppo_jax.chat import segments
 from zppo_jax.learner import scoring
@@ -33,6 +34,7 @@ class Distillation(NamedTuple):
   student_ids_fn: Callable | None
   frozen: dict
   context: Material | None = None
+  drawing: Drawing | None = None
 
 
 def stored_states(c, method: methods.Method) -> bool:
@@ -51,6 +53,28 @@ def teachers_states(c, method: methods.Method) -> bool:
   """Whether some step may train on fresh answers of the teacher."""
   return method.states in ('teacher', 'guided') or (
       method.states == 'mixed' and c.distil.other_states == 'teacher')
+
+
+def teacher_draws(c, method: methods.Method) -> bool:
+  """Whether the teacher draws the rollouts under a context."""
+  return method.draws and c.distil.drawn_by == 'teacher'
+
+
+def _drawing(c, method: methods.Method, distil: distillation.Distil,
+             student: Student, teacher: Teacher | None) -> Drawing | None:
+  """How rollouts are drawn under a context; None for a row without them.
+
+  Raises:
+    ValueError: for a teacher that is to draw them and has no weights here.
+  """
+  if not method.draws:
+    return None
+  if teacher_draws(c, method) and not isinstance(teacher, InProcessTeacher):
+    raise ValueError(
+        f"distil.drawn_by is 'teacher' and teacher.kind {c.teacher.kind!r}; "
+        "only 'own' and 'in_process' draw rollouts under a context")
+  return lessons.drawing(distil, reading.material_of(c, distil), student.chat,
+                         max(c.shapes.prompt_buckets))
 
 
 def distillation_of(c, method: methods.Method,
@@ -93,7 +117,9 @@ def distillation_of(c, method: methods.Method,
       if stored_need == 'teacher_given' else None,
       frozen={'teacher': (teacher.answers.engine.programs.model,
                           teacher.params)} if hidden else {},
-      context=reading.context(c, distil, needs, student.chat))
+      drawing=_drawing(c, method, distil, student, teacher),
+      context=None if method.draws and not needs
+      else reading.context(c, distil, needs, student.chat))
 
 
 def moving(c) -> OwnConfig | None:
@@ -110,7 +136,7 @@ def own_of(c, method: methods.Method, student: Student, mesh,
   if section is None:
     return None
   outside = (stored_need or method.reformulations or method.teacher_scores
-             or teachers_states(c, method))
+             or teachers_states(c, method) or teacher_draws(c, method))
   return Own(config=section, reshard_fn=weight_sync.compile_reshard(
       student.model, mesh) if outside else None)
 
@@ -160,8 +186,8 @@ def credit_of(c, method: methods.Method, of: Distillation,
   credit = credit_settings.of_section(
       c.credit, method.credit, c.steps * c.algorithm.updates,
       terms=method.terms, scored='teacher_scores' in method.needs)
-  has = ['tokens', *(['advantage', 'accuracy']
-                     if method.states in ('student', 'guided') else []),
+  drawn = method.states in ('student', 'guided') or method.draws
+  has = ['tokens', *(['advantage', 'accuracy'] if drawn else []),
          'logps', 'entropies']
   if of.stored_need and method.states != 'guided':  # which scores guides alone
     has.append('teacher_logps')

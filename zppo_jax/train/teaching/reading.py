@@ -9,6 +9,16 @@ from zppo_jax.chat.wording import Chat
 from zppo_jax.learner.packing import LessonTable
 
 
+def material_of(c: Any, distil: Distil) -> Material:
+  """What contexts are made of besides questions and groups.
+
+  Raises:
+    KeyError, ValueError, FileNotFoundError: see material.read.
+  """
+  return Material(seed=c.seed, level=distil.context_level,
+                  texts=material.read(c.distil.material))
+
+
 def context(c: Any, distil: Distil, needs: frozenset[str],
             chat: Chat) -> Material | None:
   """What the teacher's contexts are made of; None for the context 'same'.
@@ -29,8 +39,7 @@ def context(c: Any, distil: Distil, needs: frozenset[str],
     raise ValueError(
         f'distil.context is {distil.context!r}; in method {c.method!r} no '
         "teacher reads the student's tokens, allowed: 'same'")
-  made = Material(seed=c.seed, level=distil.context_level,
-                  texts=material.read(c.distil.material))
+  made = material_of(c, distil)
   contexts.check(distil.context, distil.context_level, chat, made)
   return made
 
