@@ -82,6 +82,10 @@ def get_config() -> ConfigDict:
   # fit: 'refuse' a pool with prompts beyond the largest bucket, or 'drop' them.
   c.data = ConfigDict(dict(task='', pool=ConfigDict(), repeat=False,
                            fit='refuse'))
+  # Questions that a pass draws several times, by how many of n rollouts of the
+  # untrained student were right: a samples.jsonl of `zppo eval` over the pool's
+  # files, and n + 1 factors >= 1 (docs/data.md).
+  c.data.balance = ConfigDict(dict(samples='', factors=()))
 
   c.algorithm = a = ConfigDict()
   a.num_new = 384            # |X_new| = I x 96 prompts
@@ -243,6 +247,9 @@ def get_config() -> ConfigDict:
   # (runs/alarms.py); without '; stop' it only warns.
   c.guard = ConfigDict(dict(max_ratio=1e6, max_ungraded=0.2, max_idle=20,
                             alarms=()))
+  # Of distillation rows: words whose rate is a metric, e.g. ('wait', 'hmm'), and
+  # phrases that show that a context leaks, e.g. ('the reference solution',).
+  c.watch = ConfigDict(dict(words=(), phrases=()))
   c.log = ConfigDict(dict(tensorboard=True, wandb=''))
 
   c.eval = ConfigDict(dict(

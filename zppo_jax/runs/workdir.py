@@ -160,7 +160,7 @@ def _read_object(path: pathlib.Path, *names: str) -> dict:
 # run, and a bound on what is read refuses or does nothing.
 MAY_CHANGE = frozenset({
     'steps', 'checkpoint.journal', 'data.pool.max_bytes', 'overlap',
-    'distil.max_missing', 'guard.alarms', 'guard.max_idle',
+    'watch.words', 'watch.phrases', 'distil.max_missing', 'guard.alarms', 'guard.max_idle',
     'teacher.max_failures',
     'teacher.min_answered', 'teacher.window',
     'teacher.endpoint.max_logprobs',
@@ -181,6 +181,7 @@ ADDED = {'algorithm.reference.kind': 'none',
              'margin_kind', 'balance', 'base', 'policy_route', 'policy_weights',
              'policy_rollout_weights', 'route', 'weights', 'rollout_weights')},
          'data.pool.media_roots': [],
+         'data.balance.samples': '', 'data.balance.factors': [],
          'data.pool.hints': False, 'data.pool.worked': False,
          'distil.divergence': '', 'distil.beta': 0.5, 'distil.support': '',
          'distil.top': 100, 'distil.rest': 'bucket',

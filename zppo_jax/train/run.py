@@ -1,7 +1,7 @@
 """The record of a run: everything that its steps need."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from zppo_jax.algorithms import (
@@ -95,7 +95,7 @@ class Run:
   `own_scores` adds what it reads of the student and of a base to stored scores.
   `context` is what contexts of the teacher are made of; None if it reads what
   the student reads. `own` is None unless the teacher's weights move with the
-  student's.
+  student's. `watched` has the words and phrases that metrics count.
   """
   steps: int
   seed: int
@@ -145,6 +145,8 @@ class Run:
   hint: HintConfig = DEFAULT
   context: Material | None = None
   own: Own | None = None
+  watched: Mapping[str, Sequence[str]] = dataclasses.field(
+      default_factory=dict)
 
   @property
   def chat(self) -> Chat:

@@ -136,6 +136,7 @@ def _evidence(context: TargetContext, place: Place) -> Evidence:
   return Evidence(
       divergences=divergences,
       tokens=np.asarray(context.groups[p].rollouts[g].tokens),
+      accuracy=context.groups[p].accuracy,
       advantage=float(context.advantages[p][g])
       if np.size(context.advantages[p]) else None,
       **{field: scores.get(name) for field, name in SCORES.items()})

@@ -21,9 +21,11 @@ FIELDS = {
     'entropies': "the student's entropies",
     'teacher_entropies': "the teacher's entropies",
     'advantage': "the rollout's advantage",
+    'accuracy': 'the share of right rollouts in the group',
     'tokens': 'the token ids',
     'divergences': 'KL(student || teacher) of each position',
 }
+_OF_ROLLOUTS = ('advantage', 'accuracy')  # numbers, not arrays [R]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +41,7 @@ class Evidence:
     divergences: [R] nats, KL(student || teacher) of each position.
     tokens: int [R].
     advantage: the group-relative advantage of the rollout.
+    accuracy: the share of right ones among the graded rollouts of its group.
   """
   logps: np.ndarray | None = None
   teacher_logps: np.ndarray | None = None
@@ -48,15 +51,16 @@ class Evidence:
   divergences: np.ndarray | None = None
   tokens: np.ndarray | None = None
   advantage: float | None = None
+  accuracy: float | None = None
 
   def __len__(self) -> int:
     """R, by the first field that has it."""
     for field in dataclasses.fields(self):
       value = getattr(self, field.name)
-      if field.name != 'advantage' and value is not None:
+      if field.name not in _OF_ROLLOUTS and value is not None:
         return len(value)
     raise ValueError('evidence holds no array; it must hold one of '
-                     f'{", ".join(FIELDS.keys() - {"advantage"})}')
+                     f'{", ".join(x for x in FIELDS if x not in _OF_ROLLOUTS)}')
 
   @property
   def difference(self) -> np.ndarray:

@@ -154,7 +154,8 @@ def credit_of(c, method: methods.Method, of: Distillation,
   credit = credit_settings.of_section(
       c.credit, method.credit, c.steps * c.algorithm.updates,
       terms=method.terms, scored='teacher_scores' in method.needs)
-  has = ['tokens', *(['advantage'] if method.states == 'student' else []),
+  has = ['tokens', *(['advantage', 'accuracy'] if method.states == 'student'
+                     else []),
          'logps', 'entropies']
   if of.stored_need:
     has.append('teacher_logps')
