@@ -247,8 +247,8 @@ def get_config() -> ConfigDict:
   # (runs/alarms.py); without '; stop' it only warns.
   c.guard = ConfigDict(dict(max_ratio=1e6, max_ungraded=0.2, max_idle=20,
                             alarms=()))
-  # Of distillation rows: words whose rate is a metric, e.g. ('wait', 'hmm'), and
-  # phrases that show that a context leaks, e.g. ('the reference solution',).
+  # Of distillation rows: words whose rate is a metric, e.g. ('wait', 'hmm'),
+  # and phrases that show a leak of a context, e.g. ('the reference solution',).
   c.watch = ConfigDict(dict(words=(), phrases=()))
   c.log = ConfigDict(dict(tensorboard=True, wandb=''))
 

@@ -112,7 +112,7 @@ def test_a_file_of_evaluated_rollouts(tmp_path):
 
 @pytest.mark.parametrize(('rows', 'factors', 'words'), [
     ([{'id': 'a', 'reward': 1}], (), 'both are needed'),
-    ([{'id': 'a', 'reward': 1}], (1, 1, 1), 'has 3 numbers; 1 rollouts per'),
+    ([{'id': 'a', 'reward': 1}], (1, 1, 1), 'has 3 numbers; 1 rollouts per q'),
     ([{'id': 'a', 'reward': 1}], (1, .5), 'factors is 0.5; it must be >= 1'),
     ([{'id': 'a', 'reward': 1}] * 2 + [{'id': 'b', 'reward': 1}], (1, 1, 1),
      "question 'b' has 1 rollouts, the first one has 2"),

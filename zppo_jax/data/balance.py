@@ -108,8 +108,8 @@ def read(samples: str, factors: Sequence[float]) -> Balance | None:
         f'one has {count}; counts of right ones are then no measure')
   if len(factors) != count + 1:
     raise ValueError(
-        f'data.balance.factors has {len(factors)} numbers; {count} rollouts per '
-        f'question have {count + 1} counts of right ones, 0 to {count}')
+        f'data.balance.factors has {len(factors)} numbers; {count} rollouts '
+        f'per question have {count + 1} counts of right ones, 0 to {count}')
   for value in factors:
     allowed.number('data.balance.factors', value, '>= 1')
   return Balance({name: right[name] for name in drawn}, tuple(factors))

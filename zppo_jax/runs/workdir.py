@@ -160,7 +160,8 @@ def _read_object(path: pathlib.Path, *names: str) -> dict:
 # run, and a bound on what is read refuses or does nothing.
 MAY_CHANGE = frozenset({
     'steps', 'checkpoint.journal', 'data.pool.max_bytes', 'overlap',
-    'watch.words', 'watch.phrases', 'distil.max_missing', 'guard.alarms', 'guard.max_idle',
+    'watch.words', 'watch.phrases', 'distil.max_missing', 'guard.alarms',
+    'guard.max_idle',
     'teacher.max_failures',
     'teacher.min_answered', 'teacher.window',
     'teacher.endpoint.max_logprobs',

@@ -483,7 +483,8 @@ def build(config, day: Day | None = None,
   if not correct.on:
     gap_measured &= method.old_logps and 'sampler_logp' in example
   return Run(
-      steps=c.steps, seed=c.seed, watched=checks.watched(c.watch), rules=rules, method=method,
+      steps=c.steps, seed=c.seed, watched=checks.watched(c.watch),
+      rules=rules, method=method,
       compress=compress, hint=hint, num_updates=algo.updates,
       advantage_scope=algo.advantage_scope, correction=correct,
       gap_measured=gap_measured, source=asked.source, splits=asked.splits,
