@@ -66,7 +66,8 @@ ROWS = {
     '27B v5p:4x4x8': _large('v5p:4x4x8', 4, 'v5p:4x4x4'),
     '27B v6e:16x16': _large('v6e:16x16', 8, 'v6e:8x8'),
     '27B tpu7x:4x4x4': _large('tpu7x:4x4x4', 4, 'tpu7x:2x4x4'),
-    **{f'{name} {slice_}': Row(f'{file}:{slice_}', slice_)
+    **{f'{name} {slice_}': Row(f'{file}:{slice_}', slice_, (
+        '--config.distil.material=',))  # the file of hints is the user's
        for name, (file, slices) in _RECIPES.items() for slice_ in slices},
     'Uni-OPD-1.7B v5p:2x2x2': Row('uni_opd_1_7b.py', 'v5p:2x2x2'),
     'Uni-OPD-4B v5p:2x2x4': Row('uni_opd_4b.py', 'v5p:2x2x4')}

@@ -3,7 +3,8 @@
   zppo hints --config=configs/ptd_po_2b.py --to=data/hints.jsonl \\
       --config.method=hint --config.teacher.kind=in_process \\
       --config.teacher.weights=models/Qwen3-VL-8B-Instruct
-  zppo plan --config=configs/ptd_po_2b.py:SLICE --topology=SLICE --fast
+  zppo plan --config=configs/ptd_po_2b.py:SLICE --topology=SLICE --fast \\
+      --config.distil.material=
   zppo train --config=configs/ptd_po_2b.py:SLICE --workdir=DIR
 """
 
