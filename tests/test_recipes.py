@@ -1,7 +1,5 @@
 """The recipes of PTD-PO and Uni-OPD: the papers' numbers, and they build."""
 
-import functools
-
 import pytest
 
 from tests.test_configs import load
@@ -89,13 +87,11 @@ def test_uni_opd_has_a_teacher_per_source(monkeypatch):
   asked = []
   def elsewhere(context):
     asked.append(context.config.teacher.endpoint.model)
-    return abstract._Elsewhere()
+    return outside.teachers['endpoint'](context)
+  one = topologies.parse('cpu:1')
+  outside = abstract.outside(one, lambda spec, place=None, *_: abstract.loaded(
+      abstract.shortened(abstract.network(spec, 'student'), 2), place, 151936))
   monkeypatch.setitem(teachers.TEACHERS, 'endpoint', elsewhere)
-  c, _ = abstract.fitted(c, topologies.parse('cpu:1'))
-  run = build.build(c, outside=build.Outside(
-      devices=topologies.devices(topologies.parse('cpu:1')),
-      questions=abstract._no_questions,
-      fitting=lambda config, asked, chat, most: asked,
-      load=functools.partial(abstract._load, vocabulary=151936, blocks=3)))
+  run = build.build(abstract.fitted(c, one)[0], outside=outside)
   assert sorted(asked) == ['Qwen3-4B-code', 'Qwen3-4B-maths']
   assert set(run.teacher.routes) == {'deepmath', 'code'}

@@ -104,3 +104,27 @@ def test_memory_does_not_grow_with_the_vocabulary_but_for_the_heads(
   assert large - small <= 4 * heads < 0.6 * logits
   dense = compiled.temporaries(kind, 65536, True)
   assert dense > 2 * large
+
+
+def test_no_row_holds_logits_of_all_positions():
+  """One row anew, and all rows of the committed result: the largest array is a
+  head of width 64, and what a step holds besides is less than a fifth of
+  [B, T, V]."""
+  committed = json.loads((
+      ROOT / 'benchmarks/results/distillation_rows.json').read_text())
+  assert committed['logits'] == rows.LOGITS and len(committed['rows']) > 40
+  found = {**committed['rows'], 'now': rows.measure('opd_jsd, teacher')}
+  for name, of in found.items():
+    assert 'update' in of, name
+    for program in of.values():
+      assert program['temporaries'] < 0.2 * rows.LOGITS, name
+      assert program['elements'] <= 64 * rows.VOCAB, (name, program)
+  assert rows.measured(dense())['elements'] >= rows.LOGITS / 4
+
+
+def dense():
+  """A program that holds them, which the check must see."""
+  f = lambda hidden, head: jax.nn.logsumexp(hidden @ head, axis=-1).sum()
+  shape = lambda *axes: jax.ShapeDtypeStruct(axes, jnp.float32)
+  return Program('dense', 'update', (), '', lambda: jax.jit(jax.grad(f)).lower(
+      shape(rows.ROLLOUTS * rows.RESPONSE, 64), shape(64, rows.VOCAB)))
