@@ -1,14 +1,18 @@
 """The comparison of distillation: what counts, what is refused, the count."""
 
 import copy
+import json
 import subprocess
 import sys
 
+import jax
+import jax.numpy as jnp
 import pytest
 
-from benchmarks.distillation import compiled, summary, work
+from benchmarks.distillation import compiled, rows, summary, work
 from benchmarks.side_by_side import work as shared
 from tests.builders import ROOT
+from zppo_jax.plan.programs import Program
 
 
 def agree(name):
