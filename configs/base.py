@@ -131,6 +131,9 @@ def get_config() -> ConfigDict:
       top=0,                 # likeliest ids that are kept; else 100
       rest='',               # the others: 'bucket', 'renormalised', 'dropped'
       temperature=1.0,       # teacher's; the student's: algorithm.temperature
+      # A teacher's temperature that moves, e.g. 'linear:0.6:1' over the run's
+      # updates, in its place; for the support 'whole'. '': it stays.
+      temperature_schedule='',
       # The factor of the loss, by optimizer step: 'constant', 'linear' or
       # 'cosine' to coefficient_end in coefficient_updates updates (0: all of
       # the run's), or 'steps': ((update, factor from it on), ...).

@@ -48,7 +48,9 @@ def test_uni_opd_has_the_papers_numbers(size):
   assert max(c.shapes.prompt_buckets) == 4096
 
 
-@pytest.mark.parametrize('size', PTD)
+@pytest.mark.parametrize('size', [
+    '2b', *(pytest.param(size, marks=pytest.mark.slow)
+            for size in ('4b', '8b'))])
 def test_ptd_po_builds(size):
   """And its slices have the devices of their names."""
   c = load(f'ptd_po_{size}.py')

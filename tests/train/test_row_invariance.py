@@ -107,12 +107,10 @@ def test_ptd_po_moves_an_all_wrong_group_as_a_dense_rewriting_says():
   assert float(optax.tree.norm(released)) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('method, more', [
-    ('ptd_po', PTD),
-    pytest.param('uni_opd', {'credit.policy_weights':
-                             'entropy_top(0.3) * bounded(10)'},
-                 marks=pytest.mark.slow),
-    pytest.param('scope', {}, marks=pytest.mark.slow)])
+    ('ptd_po', PTD), ('scope', {}), ('uni_opd', {
+        'credit.policy_weights': 'entropy_top(0.3) * bounded(10)'})])
 def test_layout_mesh_and_micro_batches_change_nothing(method, more):
   """Signals, margins, weights and kept ids are those of the mini-batch."""
   groups = hinted(recorded_groups())
