@@ -37,13 +37,14 @@ class Collective(NamedTuple):
   where: str
 
 
-def _arrays(text: str) -> list[tuple[str, tuple[int, ...]]]:
+def arrays(text: str) -> list[tuple[str, tuple[int, ...]]]:
+  """(type, axes) of each array that a text names."""
   return [(kind, tuple(int(d) for d in axes.split(',') if d))
           for kind, axes in _ARRAY.findall(text)]
 
 
 def _size(text: str) -> int:
-  return sum(_BYTES[kind] * math.prod(axes) for kind, axes in _arrays(text))
+  return sum(_BYTES[kind] * math.prod(axes) for kind, axes in arrays(text))
 
 
 def _computations(text: str) -> tuple[dict[str, list[str]], str]:
@@ -115,10 +116,10 @@ def flops(text: str, others: int = 1) -> int:
       if dot:
         operand = dot.group(3)
         # Operands stand there by name, in some versions behind their type.
-        first = _arrays(operand) or _arrays(
+        first = arrays(operand) or arrays(
             shapes[operand.split(',')[0].strip().lstrip('%')])
         contracted = math.prod(
             first[0][1][int(d)] for d in dot.group(4).split(',') if d)
-        [(_, out)] = _arrays(dot.group(2))
+        [(_, out)] = arrays(dot.group(2))
         total += runs[name] * 2 * math.prod(out) * contracted
   return total

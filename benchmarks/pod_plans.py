@@ -55,13 +55,22 @@ _SLICES = {
     '2B': ('pod_2b.py', ('v5e:4x8', 'v5p:2x2x2', 'v6e:4x4', 'tpu7x:2x2x1')),
     '4B': ('pod_4b.py', ('v5e:8x8', 'v5p:2x2x4', 'v6e:4x8', 'tpu7x:2x2x2')),
     '9B': ('pod_9b.py', ('v5e:8x16', 'v5p:4x4x4', 'v6e:8x8', 'tpu7x:2x4x4'))}
+_RECIPES = {  # configs/ptd_po.py and configs/uni_opd.py
+    'PTD-PO-2B': ('ptd_po_2b.py', ('v5p:2x2x2', 'v5e:4x4')),
+    'PTD-PO-4B': ('ptd_po_4b.py', ('v5p:2x2x4', 'v5e:4x8')),
+    'PTD-PO-8B': ('ptd_po_8b.py', ('v5p:2x4x4', 'v5e:8x8'))}
 ROWS = {
     **{f'{name} {slice_}': Row(f'{file}:{slice_}', slice_)
        for name, (file, slices) in _SLICES.items() for slice_ in slices},
     '27B v5e:16x16': _large('v5e:16x16', 8, 'v5e:8x16'),
     '27B v5p:4x4x8': _large('v5p:4x4x8', 4, 'v5p:4x4x4'),
     '27B v6e:16x16': _large('v6e:16x16', 8, 'v6e:8x8'),
-    '27B tpu7x:4x4x4': _large('tpu7x:4x4x4', 4, 'tpu7x:2x4x4')}
+    '27B tpu7x:4x4x4': _large('tpu7x:4x4x4', 4, 'tpu7x:2x4x4'),
+    **{f'{name} {slice_}': Row(f'{file}:{slice_}', slice_, (
+        '--config.distil.material=',))  # the file of hints is the user's
+       for name, (file, slices) in _RECIPES.items() for slice_ in slices},
+    'Uni-OPD-1.7B v5p:2x2x2': Row('uni_opd_1_7b.py', 'v5p:2x2x2'),
+    'Uni-OPD-4B v5p:2x2x4': Row('uni_opd_4b.py', 'v5p:2x2x4')}
 
 
 def plan(row: Row, full: bool) -> dict:

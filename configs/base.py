@@ -82,6 +82,10 @@ def get_config() -> ConfigDict:
   # fit: 'refuse' a pool with prompts beyond the largest bucket, or 'drop' them.
   c.data = ConfigDict(dict(task='', pool=ConfigDict(), repeat=False,
                            fit='refuse'))
+  # Questions that a pass draws several times, by how many of n rollouts of the
+  # untrained student were right: a samples.jsonl of `zppo eval` over the pool's
+  # files, and n + 1 factors >= 1 (docs/data.md).
+  c.data.balance = ConfigDict(dict(samples='', factors=()))
 
   c.algorithm = a = ConfigDict()
   a.num_new = 384            # |X_new| = I x 96 prompts
@@ -135,6 +139,9 @@ def get_config() -> ConfigDict:
       top=0,                 # likeliest ids that are kept; else 100
       rest='',               # the others: 'bucket', 'renormalised', 'dropped'
       temperature=1.0,       # the teacher's logits are divided by it
+      # A teacher's temperature that moves, e.g. 'linear:0.6:1' over the run's
+      # updates, in its place; for the support 'whole'. '': it stays.
+      temperature_schedule='',
       # The student's, in the loss; 0: the sampler's (algorithm.temperature),
       # which a row with probability ratios always has.
       student_temperature=0.0,
@@ -268,6 +275,9 @@ def get_config() -> ConfigDict:
   # (runs/alarms.py); without '; stop' it only warns.
   c.guard = ConfigDict(dict(max_ratio=1e6, max_ungraded=0.2, max_idle=20,
                             alarms=()))
+  # Of distillation rows: words whose rate is a metric, e.g. ('wait', 'hmm'),
+  # and phrases that show a leak of a context, e.g. ('the reference solution',).
+  c.watch = ConfigDict(dict(words=(), phrases=()))
   c.log = ConfigDict(dict(tensorboard=True, wandb=''))
 
   c.eval = ConfigDict(dict(

@@ -1,14 +1,18 @@
 """The comparison of distillation: what counts, what is refused, the count."""
 
 import copy
+import json
 import subprocess
 import sys
 
+import jax
+import jax.numpy as jnp
 import pytest
 
-from benchmarks.distillation import compiled, summary, work
+from benchmarks.distillation import compiled, rows, summary, work
 from benchmarks.side_by_side import work as shared
 from tests.builders import ROOT
+from zppo_jax.plan.programs import Program
 
 
 def agree(name):
@@ -104,3 +108,37 @@ def test_memory_does_not_grow_with_the_vocabulary_but_for_the_heads(
   assert large - small <= 4 * heads < 0.6 * logits
   dense = compiled.temporaries(kind, 65536, True)
   assert dense > 2 * large
+
+
+def check_rows(found):
+  """The largest array is a head of width 64, and what a step holds besides is
+  less than a fifth of [B, T, V]."""
+  for name, of in found.items():
+    assert 'update' in of, name
+    for program in of.values():
+      assert program['temporaries'] < 0.2 * rows.LOGITS, name
+      assert program['elements'] <= 64 * rows.VOCAB, (name, program)
+
+
+def test_no_row_holds_logits_of_all_positions():
+  """In the committed result; the check sees a program that does."""
+  committed = json.loads((
+      ROOT / 'benchmarks/results/distillation_rows.json').read_text())
+  assert committed['logits'] == rows.LOGITS and len(committed['rows']) > 40
+  check_rows(committed['rows'])
+  with pytest.raises(AssertionError):
+    check_rows({'dense': {'update': rows.measured(dense())}})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', ['opd_jsd, teacher', 'ptd_po', 'eopd'])
+def test_a_row_compiled_anew_holds_none(name):
+  check_rows({name: rows.measure(name)})
+
+
+def dense():
+  """A program that holds them, which the check must see."""
+  f = lambda hidden, head: jax.nn.logsumexp(hidden @ head, axis=-1).sum()
+  shape = lambda *axes: jax.ShapeDtypeStruct(axes, jnp.float32)
+  return Program('dense', 'update', (), '', lambda: jax.jit(jax.grad(f)).lower(
+      shape(rows.ROLLOUTS * rows.RESPONSE, 64), shape(64, rows.VOCAB)))

@@ -41,7 +41,7 @@ def make_config(**fields):
 
 def test_a_question_that_needs_one_is_refused_without(tmp_path):
   """By a run and by an evaluation, naming field and question."""
-  said = "judge.url is ''; question 'micro/.*' is of kind 'judge'"
+  said = "judge.url is ''; a judge grades question 'micro/.*'"
   with pytest.raises(ValueError, match=said):
     build.build(make_config())
   with pytest.raises(ValueError, match=said):

@@ -63,7 +63,8 @@ def test_everything_on_a_mesh_with_media(model, params, rows, make_mesh):
           model=on_mesh, mesh=mesh, chunk=5, vocab=VOCAB, form=scoring.Form(
               top=K, given=True, entropy=True, temperature=0.8)),
       weight_sync.place_copy(params, model, mesh), mesh=mesh, max_tokens=400,
-      buckets=(64, 96), patch_buckets=(64,), num_axes=model.num_axes)
+      buckets=(64, 96), patch_buckets=(64,), num_axes=model.num_axes,
+      prompts=True)
   found = run(rows, given=given)
   for row, ids, one in zip(rows, given, found, strict=True):
     start = len(row.prompt)

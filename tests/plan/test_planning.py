@@ -6,10 +6,14 @@ import pathlib
 import runpy
 
 import jax
+import numpy as np
 import pytest
+from PIL import Image
 
 from zppo_jax import main
+from zppo_jax.chat import images
 from zppo_jax.devices import memory as sizes
+from zppo_jax.learner import layouts, packing
 from zppo_jax.plan import (
   abstract,
   command,
@@ -22,6 +26,7 @@ from zppo_jax.plan import (
 )
 from zppo_jax.plan.compiling import Analysis
 from zppo_jax.plan.planning import Entry
+from zppo_jax.tasks import micro_pictures
 
 CONFIGS = pathlib.Path(__file__).parents[2] / 'configs'
 CPU = topologies.Topology('cpu:2', 'cpu', 'cpu', 2, 1, 2**30)
@@ -361,3 +366,38 @@ def test_bad_flags_are_refused_in_one_line(flag, message):
 def test_parts_of_a_plan_are_bytes_per_device(run):
   params = run.abstract_state.params
   assert programs.standing(run)['parameters'] == sizes.device_bytes(params)
+
+
+@pytest.mark.parametrize('layout', ['shared', 'padded'])
+def test_programs_of_a_model_that_sees(layout):
+  """Pictures are among the shapes of each program, and of the lessons that a
+  teacher reads inside the update."""
+  c = runpy.run_path(str(CONFIGS / 'micro_pictures.py'))['get_config']()
+  c.update(method='opsd')
+  c.teacher.kind = 'own'
+  c.shapes.update(slots=32, layout=layout)
+  c = abstract.fitted(c, CPU)[0]
+  seeing = abstract.run_of(c, CPU)
+  of = {p.name: p for p in programs.of_run(seeing, c)}
+  assert '12 patches' in of['student prefill'].shape
+  assert '12 patches' in of['update'].shape
+  model = seeing.sampler.engine.programs.model
+  batch = programs.with_media(layouts.empty(
+      seeing.layout, programs.largest_shape(seeing.layout)._replace(patches=0),
+      programs.example_targets(seeing)), 12, model)
+  assert batch.lessons.media.patches_BIC.shape[1:] == (
+      12, model.config.vision.patch_values)
+  if layout == 'shared':  # one of them is enough to see that shapes agree
+    of['update'].lower()
+
+
+def test_blank_media_are_those_of_rows_without_any():
+  picture = images.picture(Image.new('RGB', (8, 8), 'white'))
+  media = micro_pictures.CHAT.plain('C h', (picture,)).media
+  like = packing.pad_media([media, None], 2, 12)
+  blank = packing.blank_media(2, 12, media.patches_IC.shape[1])
+  assert jax.tree.map(lambda x: (x.shape, x.dtype), like) == jax.tree.map(
+      lambda x: (x.shape, x.dtype), blank)
+  assert not any(np.any(x) for x in jax.tree.leaves(blank))
+  jax.tree.map(lambda a, b: np.testing.assert_array_equal(a[1], b[1]), like,
+               blank)

@@ -25,6 +25,28 @@ def test_words_and_phrases():
       ['As the REFERENCE says', 'x'], ['the reference']) == .5
 
 
+def test_how_a_group_parts():
+  """A, A, AB, AC: three texts that differ; they begin alike for 1 of 1 token in
+  the pairs with A, and for 1 of 2 between AB and AC."""
+  group = [(1,), (1,), (1, 2), (1, 3)]
+  assert diagnostics.branches(group) == 2 / 4
+  assert diagnostics.branches([(1, 2)] * 3) == diagnostics.branches([]) == 0
+  assert diagnostics.parting(group) == pytest.approx(5.5 / 6)
+  assert diagnostics.parting([(1, 2), (2, 2)]) == 0 == diagnostics.parting([])
+
+
+def test_cliff_and_recovery_and_gain():
+  logps = [np.log([.5, .009]), np.log([.001]), np.log([.02])]
+  assert diagnostics.cliff(logps) == .5
+  assert diagnostics.cliff(logps, .01) > diagnostics.cliff(logps, .005)
+  assert diagnostics.cliff([]) == 0
+  assert diagnostics.depth_recovery(
+      [8, 2, 8, 4], [[True], [True, True], [False], []]) == {2: 1.0, 8: .5}
+  assert diagnostics.teaching_gain(.2, .5, .6) == pytest.approx(.5)
+  with pytest.raises(ValueError, match="the teacher's accuracy is 0"):
+    diagnostics.teaching_gain(0, .1, 0)
+
+
 def test_shares_of_tokens():
   assert diagnostics.copied([np.array([-.001, -.02]), np.array([0.])]) == (
       pytest.approx(2 / 3))

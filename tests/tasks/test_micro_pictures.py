@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tests.builders import rendered
-from zppo_jax import assets
+from zppo_jax import assets, tasks
 from zppo_jax.records import Clip, Picture, PromptKind
 from zppo_jax.tasks import micro, micro_corpus, micro_pictures
 from zppo_jax.weights import pretrained
@@ -48,6 +48,22 @@ def test_pictures_show_the_digits_of_the_text_world():
     assert all(isinstance(m, Picture) for m in ours.media)
     known = [p for d in range(10) for p in micro_pictures.scans(d, False)]
     assert set(ours.media) <= set(known)
+
+
+def test_the_pool_of_clips_asks_the_same():
+  """One clip per question, of digits that training may show; hints and
+  solutions stay."""
+  ours = tasks.get('micro_clips').pool(
+      size=20, hard_share=.5, hints=True, worked=True)
+  theirs = micro_pictures.pool(20, 0.5, hints=True, worked=True)
+  known = {p for d in range(10) for p in micro_pictures.scans(d, False)}
+  for clip, pictures in zip(ours, theirs, strict=True):
+    (shown,) = clip.media
+    assert isinstance(shown, Clip) and known.issuperset(shown.frames)
+    assert len(shown.frames) == 2 * len(pictures.media)
+    assert (clip.text, clip.answer, clip.hint, clip.responses) == (
+        pictures.text, pictures.answer, pictures.hint, pictures.responses)
+    assert clip.id.startswith('clip/') and clip.hint and clip.responses
 
 
 @pytest.mark.parametrize('split', micro_pictures.EVAL_SPLITS)

@@ -29,7 +29,9 @@ def make_config(method, **changes):
 @pytest.mark.parametrize('name', ['uni_opd', 'eopd', 'scope'])
 def test_a_row_trains_two_steps(name):
   """Two terms, margins, balance, and weights of tokens and rollouts."""
-  run = build.build(make_config(name))
+  run = build.build(make_config(name, **{
+      'watch.words': ('h', 'never'), 'watch.phrases': ('h 1',),
+      'credit.rollout_weights': 'accuracy' if name == 'eopd' else ''}))
   state, buffer = run.init_state(), ReplayBuffer(run.buffer_capacity)
   begun = jax.device_get(state.params)
   names = documented_metrics()
@@ -40,6 +42,8 @@ def test_a_row_trains_two_steps(name):
     assert all(math.isfinite(x) for x in row.values())
     assert all(any(p.fullmatch(k) for p in names) for k in row), row.keys()
     assert row['update/grad_norm'] > 0
+    assert 0 < row['distil/word_rate'] < 1000
+    assert 0 <= row['distil/phrase_rate'] <= 1
   moved = jax.tree.map(lambda a, b: float(np.abs(a - b).max()), begun,
                        jax.device_get(state.params))
   assert max(jax.tree.leaves(moved)) > 0
@@ -145,6 +149,8 @@ def test_micro_batches_change_nothing(groups_and_run):
     ('fast_opd', {'credit.policy_route': 'wrong'}, 'has no policy term'),
     ('scope', {'teacher.kind': 'stored'}, 'does not return'),
     ('veto', {'distil.target': 'plain'}, 'because its paper has it'),
+    ('opd', {'watch.words': ('as I said',)}, "watch.words holds 'as I said'"),
+    ('opd', {'watch.phrases': ('',)}, "watch.phrases is .'',."),
 ])
 def test_refused(method, changes, words):
   with pytest.raises((ValueError, KeyError), match=words):

@@ -13,6 +13,8 @@ from tests.builders import documented_metrics, small_config
 from tests.train.test_step import recorded_groups
 from zppo_jax.algorithms import distillation, methods
 from zppo_jax.algorithms.replay import ReplayBuffer
+from zppo_jax.arrays import Hidden, MicroBatch, PolicyOutput
+from zppo_jax.objectives import losses
 from zppo_jax.teachers.in_process import InProcessTeacher
 from zppo_jax.train import build, guards, loop, minibatches, step
 
@@ -238,6 +240,47 @@ def test_the_coefficient_falls_with_the_optimizer_steps():
       np.testing.assert_allclose(
           sums.total['distil/coefficient'] / sums.total['distil/taught'],
           1 - (2 * i + j) / 6, rtol=1e-6)
+
+
+def test_the_teachers_temperature_moves_with_the_optimizer_steps():
+  """From .5 to 1 in two updates: value and gradient at each are those of a
+  teacher of the temperature of that time."""
+  rng = np.random.default_rng(0)
+  normal = lambda *shape: np.float32(rng.standard_normal(shape))
+  one = np.ones((2, 5), np.float32)
+  batch = MicroBatch(
+      tokens_BT=rng.integers(0, 11, (2, 5)), positions_BTA=np.zeros((2, 5, 1)),
+      segment_BT=np.int32(one), mask_BT=one, targets={}, prompts=None)
+  head, teacher = normal(6, 11), Hidden(hidden_BTD=normal(2, 5, 6),
+                                        head_DV=normal(6, 11))
+  changes = {'distil.temperature_schedule': 'linear:0.5:1:2'}
+  make = lambda **more: distillation.make_divergence(losses.LossContext(
+      algorithm=small_config().algorithm, vocab=11, chunk=3,
+      distil=distillation.settings(
+          'opd_jsd', {}, make_config('opd_jsd', **more))))
+  moving = make(**changes)
+
+  def total(hidden, loss, done):
+    return loss(PolicyOutput(
+        logp_BT=one, entropy_BT=one, hidden_BTD=hidden, head_DV=head,
+        frozen={'teacher': teacher}, done=done), batch)[0].sum()
+
+  hidden, values = normal(2, 5, 6), []
+  of = jax.jit(jax.value_and_grad(total), static_argnums=1)
+  for done, temperature in ((0, .5), (1, .75), (9, 1.)):
+    got = of(hidden, moving, jnp.int32(done))
+    want = of(hidden, make(**{'distil.temperature': temperature}), None)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5,
+                                                         atol=1e-6), got, want)
+    values.append(float(got[0]))
+  assert len(set(values)) == 3
+  assert build.build(make_config('opd_jsd', **changes)).distil.moves
+  for more, words in (
+      ({'distil.support': 'student'}, "distil.support is 'student'; allowed"),
+      ({'distil.temperature_schedule': 'linear:0:1'}, 'must be > 0'),
+      ({'distil.temperature_schedule': '0.5'}, 'must be a number, or one')):
+    with pytest.raises(ValueError, match=words):
+      build.build(make_config('opd_jsd', **{**changes, **more}))
 
 
 def test_settings_are_the_rows_where_the_section_is_open():

@@ -28,7 +28,7 @@ import numpy as np
 from zppo_jax import allowed
 from zppo_jax.algorithms import distillation_losses, schedules, targets
 from zppo_jax.algorithms.privileged.contexts import CONTEXTS, LEVELS, Lessons
-from zppo_jax.algorithms.schedules import Schedule
+from zppo_jax.algorithms.schedules import Moving, Schedule
 from zppo_jax.algorithms.targets import TargetContext, Targets
 from zppo_jax.objectives import divergences, losses, reducers
 from zppo_jax.objectives.credit import evidence
@@ -88,6 +88,8 @@ class Distil:
     top: K, the ids that are kept of the likeliest.
     rest: a key of divergences.REST, for all supports but 'whole'.
     temperature: the teacher's logits are divided by it.
+    temperature_schedule: by optimizer step, in the place of `temperature`; None
+      for one that stays.
     coefficient: the factor of the loss, by optimizer step.
     reducer: a key of reducers.REDUCERS.
     student_share: the probability of student states in a step of 'mixed'.
@@ -120,6 +122,7 @@ class Distil:
   max_missing: float
   target: Call = distillation_losses.PLAIN
   anchor: float = 1.0
+  temperature_schedule: Moving | None = None
   context: str = 'same'
   context_level: int = 0
   student_temperature: float = 1.0
@@ -136,6 +139,14 @@ class Distil:
     allowed.number('distil.temperature', self.temperature, '> 0')
     allowed.number('distil.student_temperature', self.student_temperature,
                    '> 0', note=', or 0 for algorithm.temperature')
+    if self.temperature_schedule is not None:
+      for end in self.temperature_schedule.ends:
+        allowed.number('distil.temperature_schedule', end, '> 0')
+      if self.support != 'whole':
+        raise ValueError(
+            f'distil.temperature_schedule is set, distil.support is '
+            f"{self.support!r}; allowed: 'whole'. Stored scores would need a "
+            'program for each temperature')
     allowed.one_of('distil.reducer', self.reducer, reducers.REDUCERS)
     allowed.number('distil.student_share', self.student_share, '[0, 1]')
     allowed.one_of('distil.other_states', self.other_states, OTHER_STATES)
@@ -153,7 +164,8 @@ class Distil:
   @property
   def moves(self) -> bool:
     """Whether the loss reads how many optimizer steps were made."""
-    return self.coefficient.moves or self.target.moves
+    return (self.coefficient.moves or self.target.moves
+            or self.temperature_schedule is not None)
 
 
 def check_pinned(name: str, pinned: Mapping[str, object], config: Any) -> None:
@@ -206,6 +218,9 @@ def settings(name: str, pinned: Mapping[str, object], config: Any,
           'distil.target', said['target'], TARGETS,
           lambda field, text: schedules.moving(field, text, updates)),
       anchor=section.anchor,
+      temperature_schedule=schedules.moving(
+          'distil.temperature_schedule', section.temperature_schedule, updates)
+      if section.temperature_schedule else None,
       divergence=divergence, support=said['support'], reducer=said['reducer'],
       top=said['top'], rest=said['rest'], context=said['context'],
       student_temperature=(said['student_temperature']
@@ -258,7 +273,8 @@ def make_divergence(context: losses.LossContext) -> losses.Loss:
   if distil.support == 'whole':
     loss = functools.partial(
         distillation_losses.whole_vocabulary_divergence,
-        teacher_temperature=distil.temperature, **common)
+        teacher_temperature=distil.temperature_schedule or distil.temperature,
+        **common)
   else:
     loss = functools.partial(
         distillation_losses.kept_ids_divergence, rest=distil.rest, **common)

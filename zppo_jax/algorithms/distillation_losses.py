@@ -11,6 +11,8 @@ log-probs of some ids, `estimate` and `log_ratio_surrogate` that of the sampled
 token. `negative_log_likelihood` needs its texts alone.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
@@ -62,7 +64,7 @@ def whole_vocabulary_divergence(output: PolicyOutput, batch: MicroBatch, *,
                                 divergence: divergences.Divergence, vocab: int,
                                 target: Call = PLAIN,
                                 student_temperature: float,
-                                teacher_temperature: float,
+                                teacher_temperature: float | Callable,
                                 chunk: int) -> losses.LossAndStatistics:
   """The divergence to the frozen model 'teacher' over the whole vocabulary.
 
@@ -71,8 +73,9 @@ def whole_vocabulary_divergence(output: PolicyOutput, batch: MicroBatch, *,
     batch: the micro-batch.
     divergence: the divergence.
     target: what the student is compared with.
-    vocab, student_temperature, teacher_temperature, chunk: those of
+    vocab, student_temperature, chunk: those of
       whole_vocabulary.over_vocabulary.
+    teacher_temperature: the same, or optimizer steps done -> the number.
 
   Returns:
     (loss_BT, statistics); 'overlap_mass' is there where it costs no further
@@ -80,8 +83,16 @@ def whole_vocabulary_divergence(output: PolicyOutput, batch: MicroBatch, *,
   """
   asked_BT = taught(batch)
   overlap = divergence.kind == 'jensen_shannon'
+  teacher = head_of(output.frozen[TEACHER])
+  if callable(teacher_temperature):
+    # Logits are linear in hidden states, which may be divided by a traced
+    # number; the blocks over the vocabulary take a number of the program.
+    scaled_BTD = teacher.hidden_BTD / teacher_temperature(output.done)
+    teacher = teacher._replace(
+        hidden_BTD=scaled_BTD.astype(teacher.hidden_BTD.dtype))
+    teacher_temperature = 1.0
   loss_BT, seen = whole_vocabulary.over_vocabulary(
-      head_of(output), head_of(output.frozen[TEACHER]), behind(batch.tokens_BT),
+      head_of(output), teacher, behind(batch.tokens_BT),
       behind(asked_BT), vocab=vocab, student_temperature=student_temperature,
       teacher_temperature=teacher_temperature, divergence=divergence,
       target=target_at(target, output.done), overlap=overlap, chunk=chunk,

@@ -109,7 +109,7 @@ def main(config, checkpoint: str, path, *, splits: Sequence[str] = (),
   questions = tasks.splits(task, config.eval, names, config.data.pool)
   verifier = judge.verifier_of(config.judge, next(
       (q.id for split in questions.values() for q in split
-       if q.kind == kinds.JUDGE), ''))
+       if q.kind in kinds.JUDGED), ''))
   task = tasks.graded_by(task, verifier)
   mesh = sharding.make_mesh(sharding.MeshConfig(**config.mesh))
   day = dates.choose(config, checkpoint)

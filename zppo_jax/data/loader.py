@@ -11,6 +11,7 @@ import numpy as np
 
 from zppo_jax import allowed
 from zppo_jax.data import digest
+from zppo_jax.data.balance import Balance, dealt, digest as repeats_digest
 from zppo_jax.data.pool import Pool
 from zppo_jax.randomness import host_rng
 from zppo_jax.records import Purpose, Question
@@ -24,30 +25,43 @@ class QuestionLoader:
   that the questions of a step are always distinct; the remainder waits for the
   next shuffle. n is the size of the pool. In a mixture, n is the number of
   questions until one of its sources is spent, so that a pass keeps the weights
-  and repeats nothing.
+  and repeats nothing. With a balance, some questions are drawn several times in
+  a pass, in different steps.
 
   Attributes:
     pool: all questions, as a tuple or as a `Pool` of files.
     num_new: questions per step.
     seed: of the shuffles.
     repeat: whether a second pass may begin.
+    balance: which questions a pass draws more than once; None: each once.
   """
   pool: Sequence[Question]
   num_new: int
   seed: int
   repeat: bool
+  balance: Balance | None = None
 
   def __post_init__(self) -> None:
     if not len(self.pool):
       raise ValueError('the question pool is empty')
     if len(self._index) != len(self.pool):
       raise ValueError('the question pool holds an id twice')
+    if self.balance is not None and self._weights:
+      raise ValueError(
+          'data.balance and weights of data.pool.sources are both set; a pass '
+          'keeps one of the two shares')
     if len(self._order(0)) < self.num_new:
       raise ValueError(
           f'the pool has {len(self.pool)} questions'
           + (f', {len(self._order(0))} in a pass that keeps its weights'
              if self._weights else '')
           + f'; a step draws {self.num_new}')
+    most = 1 if self._repeats is None else int(self._repeats.max())
+    if most > self.steps_per_pass:
+      raise ValueError(
+          f'data.balance.factors repeats a question {most} times; a pass has '
+          f'{self.steps_per_pass} steps of {self.num_new} questions, and a '
+          'step draws a question once')
 
   @property
   def _weights(self) -> tuple[float, ...] | None:
@@ -58,6 +72,12 @@ class QuestionLoader:
     ids = (self.pool.ids if isinstance(self.pool, Pool)
            else [q.id for q in self.pool])
     return {name: i for i, name in enumerate(ids)}
+
+  @functools.cached_property
+  def _repeats(self) -> np.ndarray | None:
+    """Draws per pass of each question; None: each once."""
+    return (None if self.balance is None
+            else self.balance.repeats(list(self._index)))
 
   @functools.cached_property
   def _names(self) -> str:
@@ -83,6 +103,8 @@ class QuestionLoader:
   def _order(self, epoch: int) -> grain.MapDataset:
     """The indices of the pool's questions in the order of a pass."""
     rng = host_rng(self.seed, epoch, Purpose.DATA)
+    if self._repeats is not None:
+      return grain.MapDataset.source(dealt(self._repeats, self.num_new, rng))
     if not isinstance(self.pool, Pool) or self._weights is None:
       return grain.MapDataset.source(rng.permutation(len(self.pool)))
     starts = np.cumsum([0, *self.pool.parts[:-1]])
@@ -114,11 +136,13 @@ class QuestionLoader:
     """The position of the data before `step`.
 
     It holds the pass, the number of questions drawn in it, and a digest of the
-    pool, on which a resumed run relies.
+    pool, on which a resumed run relies; with a balance, of its repeats too.
     """
     epoch, at = divmod(step, self.steps_per_pass)
+    of_balance = {} if self._repeats is None else {
+        'repeats': repeats_digest(self._repeats)}
     return {'pass': epoch, 'questions': at * self.num_new,
-            'pool': digest.joined(self.contents)}
+            'pool': digest.joined(self.contents), **of_balance}
 
   def check_position(self, stored: dict, step: int,
                      folder: pathlib.Path) -> None:

@@ -234,10 +234,10 @@ class Source:
     A row may not name `module:function`, because that imports code, and only a
     config may choose code.
     """
-    if kind and kind not in (*kinds.KINDS, kinds.JUDGE):
+    if kind and kind not in kinds.NAMES:
       raise ValueError(
           f'{self._rows.where(index)}: the row\'s kind is {kind[:80]!r}; '
-          f'allowed in a row: {", ".join((*kinds.KINDS, kinds.JUDGE))}. '
+          f'allowed in a row: {", ".join(kinds.NAMES)}. '
           'A function of your own is named in the config alone: '
           f'data.pool.sources.{self.of.name}.kind')
 

@@ -46,7 +46,7 @@ def judge_of(config, needed: str) -> Ask | None:
   Args:
     config: `config.judge`: budget_s, the seconds of one grading in all, and
       the fields of client.Endpoint.
-    needed: the id of a question of kind 'judge'; '' if there is none.
+    needed: the id of a question of kinds.JUDGED; '' if there is none.
 
   Raises:
     EndpointError: if the judge cannot be reached or refuses the key.
@@ -58,8 +58,8 @@ def judge_of(config, needed: str) -> Ask | None:
   budget_s = fields.pop('budget_s')
   if not fields['url']:
     if needed:
-      raise ValueError(f"judge.url is ''; question {needed!r} is of kind "
-                       "'judge', which needs one (docs/verdicts.md)")
+      raise ValueError(f"judge.url is ''; a judge grades question {needed!r} "
+                       'by its kind, so that one is needed (docs/verdicts.md)')
     return None
   allowed.number('judge.budget_s', budget_s, '> 0')
   of = Endpoint(**fields)

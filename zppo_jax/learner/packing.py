@@ -119,6 +119,17 @@ def pad_media(media: Sequence[PromptMedia | None], num_rows: int,
   return Media(*out)
 
 
+def blank_media(num_rows: int, patches: int, values: int) -> Media | None:
+  """`pad_media` of rows without any media; `values` is C, of a patch."""
+  if not patches:
+    return None
+  integers = lambda *shape: np.zeros((num_rows, patches, *shape), np.int32)
+  floats = lambda *shape: np.zeros((num_rows, patches, *shape), np.float32)
+  return Media(patches_BIC=floats(values), rotary_BI2=integers(2),
+               segment_BI=integers(), corners_BI4=integers(4),
+               weights_BI4=floats(4))
+
+
 def positions_of(prompt_length: int, response_length: int,
                  media: PromptMedia | None, num_axes: int) -> np.ndarray:
   """int32 [T, A] positions of a prompt and the response behind it.

@@ -87,7 +87,8 @@ def by_row(score_fn, params, sequences: Sequence[TokenSequence], *, mesh,
            max_tokens: int, buckets: Sequence[int],
            patch_buckets: Sequence[int] = (), num_axes: int = 1,
            given: Sequence[np.ndarray] = (),
-           between: Callable[[], None] = lambda: None) -> list:
+           between: Callable[[], None] = lambda: None,
+           prompts: bool = False) -> list:
   """Runs a scorer on sequences of any lengths; results keep their order.
 
   Args:
@@ -98,10 +99,12 @@ def by_row(score_fn, params, sequences: Sequence[TokenSequence], *, mesh,
     max_tokens, buckets, patch_buckets, num_axes: see packing.bucketed_rows.
     given: per sequence int32 [R, N], the target GIVEN; () for none.
     between: is called after each batch; what it raises ends the scoring.
+    prompts: whether the results hold the tokens of the prompt too.
 
   Returns:
-    What the scorer returned for each sequence, as numpy arrays over its own
-    tokens, those of the prompt included.
+    What the scorer returned for each sequence, as numpy arrays over the tokens
+    of its response. They are copies: a slice would keep its whole padded batch
+    as long as the step needs the scores.
 
   Raises:
     ValueError: if a sequence or its media fit no bucket.
@@ -128,7 +131,9 @@ def by_row(score_fn, params, sequences: Sequence[TokenSequence], *, mesh,
       arrays = sharding.to_host(
           score_fn(params, sharding.put_batch(mesh, batch)))
       for b, i in enumerate(chosen):
-        out[i] = jax.tree.map(lambda a, b=b, i=i: a[b, :len(sequences[i])],
+        begin = 0 if prompts else len(sequences[i].prompt)
+        own = slice(begin, len(sequences[i]))
+        out[i] = jax.tree.map(lambda a, b=b, own=own: np.array(a[b, own]),
                               arrays)
       between()
   return out

@@ -7,6 +7,7 @@ what lies outside: so whatever changes there changes in a plan too.
 import dataclasses
 import functools
 import pathlib
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -124,17 +125,27 @@ def shortened(model: models.Model, blocks: int | None) -> models.Model:
       family=model.family)
 
 
-def _load(spec, place=None, thinking: str = 'default', day: Day | None = None,
-          who: str = 'student', *, vocabulary: int,
-          blocks: int | None) -> Loaded:
-  """As train.models.load_model, with shapes for parameters."""
-  del thinking, day
-  model = shortened(network(spec, who), blocks)
+def loaded(model: models.Model, place: Any, vocabulary: int) -> Loaded:
+  """A model as train.models.load_model returns it, of shapes.
+
+  Args:
+    model: the network.
+    place: shapes of parameters -> the same with shardings; None: no shardings.
+    vocabulary: its ids that mean something.
+  """
   like = jax.eval_shape(model.init, jax.random.key(0))
   codec = _Ids(model.config.vocab_size,
                {str(i): i for i in range(vocabulary)})
   return Loaded(model, like if place is None else place(like),
                 Chat(codec, BOXED), {'model': models.describe(model)})
+
+
+def _load(spec, place=None, thinking: str = 'default', day: Day | None = None,
+          who: str = 'student', *, vocabulary: int,
+          blocks: int | None) -> Loaded:
+  """As train.models.load_model, with shapes for parameters."""
+  del thinking, day
+  return loaded(shortened(network(spec, who), blocks), place, vocabulary)
 
 
 def _no_questions(config, method) -> build.Questions:
@@ -196,6 +207,19 @@ def changed_config(config, changes: dict[str, Any]):
   return config
 
 
+def outside(topology: Topology, load: Callable[..., Loaded]) -> build.Outside:
+  """What a run of shapes takes from outside: no question, and no server.
+
+  Args:
+    topology: the devices.
+    load: as train.models.load_model.
+  """
+  return build.Outside(
+      devices=topologies.devices(topology), questions=_no_questions,
+      fitting=lambda config, asked, chat, most: asked, load=load,
+      teachers={**teachers.TEACHERS, 'endpoint': lambda context: _Elsewhere()})
+
+
 def run_of(config, topology: Topology, blocks: int | None = None) -> Run:
   """The run of a config on a topology: every array is a shape.
 
@@ -215,11 +239,5 @@ def run_of(config, topology: Topology, blocks: int | None = None) -> Run:
     raise ValueError(
         "teacher.kind is 'panel'; a plan has one teacher: plan the run with "
         'the largest member, and add the weights of the others')
-  return build.build(config, outside=build.Outside(
-      devices=topologies.devices(topology),
-      questions=_no_questions,
-      fitting=lambda config, asked, chat, most: asked,
-      load=functools.partial(_load, vocabulary=_vocabulary(config),
-                             blocks=blocks),
-      teachers={**teachers.TEACHERS,
-                'endpoint': lambda context: _Elsewhere()}))
+  return build.build(config, outside=outside(topology, functools.partial(
+      _load, vocabulary=_vocabulary(config), blocks=blocks)))

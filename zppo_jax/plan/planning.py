@@ -23,7 +23,8 @@ from zppo_jax.plan.topologies import Topology
 from zppo_jax.plan.workload import Assumptions, Load
 from zppo_jax.train.run import Run
 
-FEW, MORE = 2, 3  # blocks of the rollout programs that a fast plan compiles
+# Blocks of the rollout programs that a fast plan compiles, besides one more.
+FEW = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,14 +100,26 @@ def _no_room(program: Program, standing: Mapping[str, int],
   return memory.standing_of(program.phase, standing) > usable
 
 
-def _by_few_blocks(config, topology: Topology, program: Program,
+def few_blocks(run: Run) -> int:
+  """The fewer blocks of a fast plan: FEW, or as many as there are layers that
+  take something from a vision tower, which differ from those behind them."""
+  networks = [run.sampler.engine.programs.model]
+  if (teacher := program_lib.own_teacher(run)) is not None:
+    networks.append(teacher.answers.engine.programs.model)
+  towers = [getattr(network.config, 'vision', None) for network in networks]
+  return max(FEW, *(len(tower.taps) for tower in towers if tower is not None),
+             0)
+
+
+def _by_few_blocks(config, topology: Topology, program: Program, blocks: int,
                    short: Callable[[int], dict[str, Program]]) -> Analysis:
-  """What the compiler says of programs with FEW and MORE blocks, extended to
-  all blocks. A rollout program writes its blocks out, so that the time of its
-  compilation goes with their number, and each adds its weights and caches."""
+  """What the compiler says of programs with a few blocks and one more, extended
+  to all blocks. A rollout program writes its blocks out, so that the time of
+  its compilation goes with their number, and each adds its weights and caches.
+  """
   few, more = (compiling.analysis(config, topology, short(n)[program.name],
-                                  None, n) for n in (FEW, MORE))
-  return compiling.extended(few, more, program.blocks - MORE)
+                                  None, n) for n in (blocks, blocks + 1))
+  return compiling.extended(few, more, program.blocks - blocks - 1)
 
 
 def entries(config, topology: Topology, run: Run, fast: bool,
@@ -126,6 +139,7 @@ def entries(config, topology: Topology, run: Run, fast: bool,
   short = functools.cache(lambda blocks: {
       p.name: p for p in program_lib.of_run(
           abstract.run_of(config, topology, blocks), config)})
+  few = few_blocks(run)
   out = []
   for program in program_lib.of_run(run, config):
     if chosen is not None and program.name not in chosen:
@@ -134,8 +148,8 @@ def entries(config, topology: Topology, run: Run, fast: bool,
     if not _no_room(program, standing, topology.usable):
       say(f'{program.name}: {program.shape}')
       room = topology.usable - sum(memory.beside(program, standing).values())
-      if fast and topology.platform == 'tpu' and program.blocks > MORE:
-        analysis = _by_few_blocks(config, topology, program, short)
+      if fast and topology.platform == 'tpu' and program.blocks > few + 1:
+        analysis = _by_few_blocks(config, topology, program, few, short)
       else:
         analysis = compiling.analysis(config, topology, program,
                                       None if fast else max(room, 1))

@@ -12,8 +12,10 @@ import jax
 import numpy as np
 
 from zppo_jax.algorithms import gold
+from zppo_jax.arrays import MicroBatch, PromptBatch
 from zppo_jax.devices import memory
 from zppo_jax.learner import layouts, packing, scoring
+from zppo_jax.models import Model
 from zppo_jax.records import Decoding
 from zppo_jax.rollout import decode
 from zppo_jax.rollout.engine import Engine
@@ -106,7 +108,7 @@ def example_targets(run: Run) -> dict[str, np.ndarray]:
   return minibatches.example_targets(
       run.method, run.num_updates, run.distil, run.stored_need,
       run.teacher is not None and run.teacher.capabilities.entropy,
-      run.reference and run.reference.penalty)
+      run.reference and run.reference.penalty, run.context is not None)
 
 
 def largest_shape(layout: layouts.Layout) -> layouts.BatchShape:
@@ -195,13 +197,32 @@ def _of_teacher(run: Run, config) -> list[Program]:
         math.prod(programs.mesh.shape[a] for a in ('data', 'fsdp')))
     like = {scoring.GIVEN: np.zeros((1, config.distil.top), np.int32)} if (
         form.given) else {}
-    batch = packing.pad_rows([], rows, length, 0, programs.model.num_axes, like)
+    batch = with_media(
+        packing.pad_rows([], rows, length, 0, programs.model.num_axes, like),
+        max(programs.shapes.patches, default=0), programs.model)
     out.append(Program(
         'teacher scoring', 'teacher scoring', ('teacher copy',),
         f'{rows} rows of {length:,} tokens',
         lambda form=form, batch=batch: teacher.score_fn(form).lower(
             teacher.params, batch)))
   return out
+
+
+def with_media(batch: MicroBatch, patches: int, model: Model) -> MicroBatch:
+  """A micro-batch without sequences, whose prompts and lessons have as many
+  patches each."""
+  if not patches:
+    return batch
+  values = model.config.vision.patch_values
+  of = lambda rows: packing.blank_media(rows, patches, values)
+  shared = isinstance(batch.prompts, PromptBatch)
+  rows = len(batch.prompts.tokens_PT if shared else batch.tokens_BT)
+  lessons = batch.lessons
+  if lessons is not None:
+    lessons = lessons.replace(media=of(len(
+        lessons.tokens_PT if shared else lessons.tokens_BT)))
+  return batch.replace(prompts=batch.prompts.replace(media=of(rows)),
+                       lessons=lessons)
 
 
 def words_of(shape: layouts.BatchShape) -> str:
@@ -215,7 +236,10 @@ def words_of(shape: layouts.BatchShape) -> str:
 
 def _of_learner(run: Run) -> list[Program]:
   state, shape = run.abstract_state, largest_shape(run.layout)
-  batch = layouts.empty(run.layout, shape, example_targets(run))
+  batch = with_media(
+      layouts.empty(run.layout, shape._replace(patches=0),
+                    example_targets(run)),
+      shape.patches, run.sampler.engine.programs.model)
   out, words = [], words_of(shape)
   if run.num_updates > 1 and run.method.old_logps:
     out.append(Program('scoring', 'scoring', ('parameters',), words,

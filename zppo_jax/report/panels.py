@@ -203,6 +203,27 @@ TEACHER = (
     Panel('Distillation: coefficient', 'factor', ('distil/coefficient',),
           'The factor of the distillation loss, mean over the updates.',
           FROM_ZERO),
+    Panel('Distillation: disagreement by depth', 'nats per token',
+          ('distil/depth_*',),
+          'Mean |log p_teacher - log p_student| in each tenth of a response. '
+          'Where only the first tenths have some, first(n) spares the rest.',
+          FROM_ZERO),
+    Panel('Distillation: teacher and verdicts', 'fraction of pairs',
+          ('distil/order_consistency',),
+          'Pairs of a right and a wrong rollout of a group in which the '
+          'teacher prefers the right one. Below a half it teaches against the '
+          'verdicts.', FROM_ZERO),
+    Panel('Distillation: signs of collapse', 'fraction',
+          ('distil/copied', 'distil/repetitive', 'distil/repeated_4grams',
+           'distil/phrase_rate', 'distil/beyond_10'),
+          'copied: tokens that the teacher reads in its context; repetitive: '
+          'texts that compress to a tenth; phrase_rate: texts that hold a '
+          'phrase of watch.phrases; beyond_10: tokens on which the two differ '
+          'by more than 10 nats.', FROM_ZERO),
+    Panel('Distillation: watched words', 'per 1,000 words',
+          ('distil/word_rate',),
+          'Words of watch.words. Epistemic ones fall when a student stops to '
+          'doubt.', FROM_ZERO),
     Panel('Compression of candidates', 'traces per step', ('compression/*',),
           'Candidates sent to be shortened, kept as they are, refused as too '
           'long, or thrown away for a reason.', FROM_ZERO),

@@ -276,8 +276,11 @@ class Programs:
   def lower_prefill(self, params: Any, size: int, length: int,
                     patches: int) -> jax.stages.Lowered:
     """The lowered prefill of `size` prompts; `params` may be shapes."""
-    return self._prefill.lower(params, packing.pad_prompts(
-        [], size, length, patches, self.model.num_axes))
+    prompts = packing.pad_prompts([], size, length, 0, self.model.num_axes)
+    if patches:
+      prompts = prompts.replace(media=packing.blank_media(
+          size, patches, self.model.config.vision.patch_values))
+    return self._prefill.lower(params, prompts)
 
   def lower_decode(self, params: Any, shape: DecodeShape,
                    mode: str) -> jax.stages.Lowered:

@@ -5,6 +5,7 @@ that cost no further pass of a model. Sources are named where a paper has the
 number; bounds that a paper gives are defaults.
 """
 
+import itertools
 import re
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from zppo_jax import allowed
 from zppo_jax.objectives.credit import margins, signals
 
 TAIL = 10_000  # characters whose repetition counts (Stable-OPD)
@@ -53,6 +55,31 @@ def phrase_rate(texts: Sequence[str], phrases: Iterable[str]) -> float:
   return float(np.mean(hits)) if hits else 0.0
 
 
+def branches(responses: Sequence[Sequence[int]]) -> float:
+  """Branches of the prefix tree of a group's responses, per response.
+
+  Responses that begin alike share a path; a node with n followers, one of which
+  may be the end, has n - 1 branches. 0: all are equal; (n - 1) / n: no two of n
+  are. How late they part does not count. (A measure of exploration; ours.)
+  """
+  distinct = {tuple(response) for response in responses}
+  return (len(distinct) - 1) / len(responses) if responses else 0.0
+
+
+def parting(responses: Sequence[Sequence[int]]) -> float:
+  """The mean share of two responses' shorter length that they begin alike with,
+  over all pairs of a group; 0 without a pair. Near 1: the group explores in its
+  last tokens alone."""
+  shares = []
+  for a, b in itertools.combinations(responses, 2):
+    length = min(len(a), len(b))
+    if length:
+      same = itertools.takewhile(lambda x: x[0] == x[1],
+                                 zip(a, b, strict=False))
+      shares.append(sum(1 for _ in same) / length)
+  return float(np.mean(shares)) if shares else 0.0
+
+
 def copied(teacher_logps: Iterable[np.ndarray], above: float = COPIED) -> float:
   """The share of tokens that the teacher holds for all but certain, as it does
   for an answer that stands in its context."""
@@ -64,6 +91,20 @@ def large(differences: Iterable[np.ndarray], bound: float) -> float:
   """The share of tokens with |log p_T - log p_S| > bound, nats."""
   d = np.concatenate([np.zeros(0), *map(np.asarray, differences)])
   return float(np.mean(np.abs(d) > bound)) if d.size else 0.0
+
+
+def cliff(student_logps: Iterable[np.ndarray], below: float = 0.01) -> float:
+  """The share of positions at which the student gives the teacher's likeliest
+  token less than `below`: there the teacher asks for what the student would all
+  but never write.
+
+  Args:
+    student_logps: [R] per rollout, nats, the student's log-probs of the
+      teacher's likeliest token.
+    below: a probability. (The tutorial names the cliff and no bound.)
+  """
+  logps = np.concatenate([np.zeros(0), *map(np.asarray, student_logps)])
+  return float(np.mean(logps < np.log(below))) if logps.size else 0.0
 
 
 def by_depth(values: Iterable[np.ndarray], parts: int = 10) -> np.ndarray:
@@ -126,6 +167,37 @@ def confidence_gap(stated: Sequence[float], right: Sequence[bool]) -> float:
   """Mean stated probability minus the share that is right; above 0 is
   overconfident."""
   return float(np.mean(stated) - np.mean(right))
+
+
+def depth_recovery(lengths: Sequence[int], right: Sequence[Sequence[bool]]
+                   ) -> dict[int, float]:
+  """How often a teacher is right that continues the first L tokens of wrong
+  responses, by L: where it falls, an error is beyond repair.
+
+  Args:
+    lengths: L of each prefix.
+    right: whether each continuation of that prefix is right.
+
+  Returns:
+    L -> the share that is right, ascending; an L without a continuation is
+    left out.
+  """
+  by_length: dict[int, list[bool]] = {}
+  for length, verdicts in zip(lengths, right, strict=True):
+    by_length.setdefault(length, []).extend(verdicts)
+  return {length: float(np.mean(x))
+          for length, x in sorted(by_length.items()) if x}
+
+
+def teaching_gain(before: float, after: float, teacher: float) -> float:
+  """The student's gain in accuracy after a fixed number of steps per accuracy
+  of its teacher: a strong teacher may teach little.
+
+  Raises:
+    ValueError: for a teacher that is never right.
+  """
+  allowed.number("the teacher's accuracy", teacher, '(0, 1]')
+  return (after - before) / teacher
 
 
 def drift(base_logps: Iterable[np.ndarray],

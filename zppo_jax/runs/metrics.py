@@ -246,12 +246,26 @@ def of_scores(lessons: Lessons, scored: Scored) -> dict[str, float]:
   return out
 
 
-def of_texts(lessons: Lessons) -> dict[str, float]:
-  """How much the trained texts repeat themselves."""
+def of_texts(lessons: Lessons, words: Sequence[str] = (),
+             phrases: Sequence[str] = ()) -> dict[str, float]:
+  """How much the trained texts repeat themselves, and how often they say what
+  is watched for.
+
+  Args:
+    lessons: what is trained on.
+    words, phrases: those of diagnostics.word_rate and phrase_rate; () for none.
+  """
   rollouts = [r for g in lessons.groups for r in g.rollouts]
   if not rollouts:
     return {}
+  texts = [r.text for r in rollouts]
+  said = {}
+  if words:
+    said['distil/word_rate'] = diagnostics.word_rate(texts, words)
+  if phrases:
+    said['distil/phrase_rate'] = diagnostics.phrase_rate(texts, phrases)
   return {
+      **said,
       'distil/repetitive': float(np.mean([
           diagnostics.repetition(r.text) > 10 for r in rollouts])),
       'distil/repeated_4grams': float(np.mean([

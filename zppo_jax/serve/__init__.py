@@ -120,7 +120,7 @@ def start(found: pretrained.Pretrained, chat, context: int, slots: int,
       model=model, mesh=mesh, chunk=_CHUNK, vocab=vocab,
       form=scoring.Form(top=min(top, vocab), ranks=True, prompts=True))
   return Worker(drawing, functools.partial(
-      scoring.by_row, rank_fn, params, mesh=mesh,
+      scoring.by_row, rank_fn, params, mesh=mesh, prompts=True,
       max_tokens=max(4096, context), buckets=table.prompt_lengths,
       patch_buckets=table.patches, num_axes=model.num_axes))
 

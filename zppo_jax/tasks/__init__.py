@@ -49,6 +49,9 @@ TASKS = {
     'micro_pictures': Task(
         micro_pictures.pool, micro_pictures.evaluation,
         Grader(micro.parse_answer, micro.grade), micro_pictures.CHAT),
+    'micro_clips': Task(
+        micro_pictures.clip_pool, micro_pictures.evaluation,
+        Grader(micro.parse_answer, micro.grade), micro_pictures.CHAT),
     'digits': Task(digits.pool, digits.evaluation,
                    Grader(digits.parse_answer, digits.grade)),
     'reasoning_gym': Task(reasoning_gym.pool, reasoning_gym.evaluation,

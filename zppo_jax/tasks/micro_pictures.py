@@ -105,6 +105,14 @@ def pool(size: int, hard_share: float, num_steps: int = 3,
           for q in micro.pool(size, hard_share, num_steps, hints, worked)]
 
 
+def clip_pool(size: int, hard_share: float, num_steps: int = 3,
+              hints: bool = False, worked: bool = False) -> list[Question]:
+  """The same with the digits of a question in one clip: the pool of the task
+  `micro_clips`."""
+  return [_shown(q, clip=True, unseen=False)
+          for q in micro.pool(size, hard_share, num_steps, hints, worked)]
+
+
 def evaluation(split: str, size: int, num_steps: int = 3) -> list[Question]:
   """The questions of micro.evaluation in scans that no training has shown.
 

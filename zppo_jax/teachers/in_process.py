@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
 from zppo_jax import allowed
@@ -120,7 +119,7 @@ class InProcessTeacher:
                          note=', the ids of the vocabulary, or -1 for none')
     self.make_room()
     programs = self.answers.engine.programs
-    results = scoring.by_row(
+    found = scoring.by_row(
         self.score_fn(scoring.Form(
             top=wanted.top, given=len(wanted.ids) > 0, entropy=wanted.entropy,
             temperature=wanted.temperature)),
@@ -129,8 +128,6 @@ class InProcessTeacher:
         patch_buckets=programs.shapes.patches,
         num_axes=programs.model.num_axes, given=wanted.ids,
         between=self.answers.between)
-    found = [jax.tree.map(lambda x, s=s: x[len(s.prompt):], result)
-             for s, result in zip(sequences, results, strict=True)]
     field = lambda name, is_wanted: tuple(
         getattr(one, name) for one in found) if is_wanted else ()
     return Scores(

@@ -33,7 +33,7 @@ from zppo_jax.arrays import (
 from zppo_jax.chat import dates, segments
 from zppo_jax.chat.rendering import Day
 from zppo_jax.chat.wording import BOXED, Chat
-from zppo_jax.data import prompt_lengths
+from zppo_jax.data import balance, prompt_lengths
 from zppo_jax.data.loader import QuestionLoader
 from zppo_jax.data.pool import Pool
 from zppo_jax.devices import sharding
@@ -209,7 +209,8 @@ def _questions(c, method: methods.Method) -> Questions:
   task = tasks.get(c.data.task)
   allowed.one_of('data.fit', c.data.fit, prompt_lengths.ON_OVERLONG)
   source = QuestionLoader(tasks.pool(task, c.data.pool), c.algorithm.num_new,
-                          c.seed, c.data.repeat)
+                          c.seed, c.data.repeat,
+                          balance.read(**c.data.balance))
   source.check_steps(c.steps)
   splits = tasks.splits(task, c.eval, c.eval.splits, c.data.pool)
   words_of = lambda pool: pool.words() if isinstance(pool, Pool) else pool
@@ -526,7 +527,8 @@ def build(config, day: Day | None = None,
   if not correct.on:
     gap_measured &= method.old_logps and 'sampler_logp' in example
   return Run(
-      steps=c.steps, seed=c.seed, rules=rules, method=method,
+      steps=c.steps, seed=c.seed, watched=checks.watched(c.watch),
+      rules=rules, method=method,
       compress=compress, hint=hint, num_updates=algo.updates,
       advantage_scope=algo.advantage_scope, correction=correct,
       gap_measured=gap_measured, source=asked.source, splits=asked.splits,

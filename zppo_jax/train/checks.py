@@ -4,6 +4,7 @@ build.py makes the checks that need the loaded models.
 """
 
 import math
+import re
 from collections.abc import Sequence
 
 from zppo_jax import allowed
@@ -73,6 +74,26 @@ def numbers(c) -> None:
     if not table or min(table) < 1:
       raise ValueError(f'shapes.{name} is {tuple(table)}; it must hold at '
                        'least one size, each >= 1')
+
+
+def watched(section) -> dict[str, tuple[str, ...]]:
+  """The section `watch`: lists of texts that are not empty.
+
+  Raises:
+    ValueError: for another list, naming the field; for a word of `words` that
+      is none, because whole words are counted.
+  """
+  out = {}
+  for name, texts in section.items():
+    if not all(isinstance(text, str) and text.strip() for text in texts):
+      raise ValueError(f'watch.{name} is {texts!r}; it must be a list of texts '
+                       'that are not empty')
+    out[name] = tuple(texts)
+  for word in out['words']:
+    if not re.fullmatch(r'\w+', word):
+      raise ValueError(f'watch.words holds {word!r}; a word has letters and '
+                       'digits alone, and watch.phrases takes any text')
+  return out
 
 
 def slots(c, mesh, field: str = 'mesh') -> None:

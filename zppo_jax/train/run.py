@@ -1,7 +1,7 @@
 """The record of a run: everything that its steps need."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from zppo_jax.algorithms import (
@@ -99,7 +99,8 @@ class Run:
   `context` is what contexts of the teacher are made of; None if it reads what
   the student reads. `own` is None unless the teacher's weights move with the
   student's. `drawing` says how rollouts are drawn under a context; None for a
-  method that draws none.
+  method that draws none. `watched` has the words and phrases that metrics
+  count.
   """
   steps: int
   seed: int
@@ -151,6 +152,8 @@ class Run:
   own: Own | None = None
   ewc: Anchor | None = None
   drawing: Drawing | None = None
+  watched: Mapping[str, Sequence[str]] = dataclasses.field(
+      default_factory=dict)
 
   @property
   def chat(self) -> Chat:

@@ -286,7 +286,8 @@ def metrics_row(run: Run, outcome: Outcome) -> dict[str, float]:
       **metrics.of_calls(reformulated, outcome.calls),
       **(metrics.of_lessons(outcome.lessons, outcome.scored)
          | metrics.of_scores(outcome.lessons, outcome.scored)
-         | metrics.of_texts(outcome.lessons) if run.distil else {}),
+         | metrics.of_texts(outcome.lessons, **run.watched)
+         if run.distil else {}),
       **metrics.of_contexts(outcome.scored.lessons),
       **metrics.of_drawn(outcome.lessons),
       'plain/removed': sum(run.sampler.chat.plain(q.text).removed

@@ -61,9 +61,7 @@ def compile_scores(c: Any, model: Any, mesh: Any, vocab: int,
         buckets=tuple(sorted(c.shapes.row_buckets)),
         patch_buckets=tuple(c.shapes.patch_buckets), num_axes=model.num_axes,
         given=ids if given else ())
-    field = lambda name: tuple(
-        getattr(of, name)[len(s.prompt):]
-        for s, of in zip(sequences, described, strict=True))
+    field = lambda name: tuple(getattr(of, name) for of in described)
     return Scores(
         logps=field('logp_BT'), calls=CallStats(),
         top_ids=field('top_id_BTK') if form.top else (),

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from zppo_jax.devices import hosts
 from zppo_jax.records import Grader, Question, StopReason, Verdict
-from zppo_jax.verdicts import verifier
+from zppo_jax.verdicts import kinds, rubric, verifier
 
 
 def _by_kind(rows: Sequence[tuple[str, Question]],
@@ -16,14 +16,20 @@ def _by_kind(rows: Sequence[tuple[str, Question]],
   return [verifier.verdict(r, grader.threshold) for r in results]
 
 
+def _read(text: str, answer: str, question: Question) -> str:
+  """What is graded: the parsed answer or, by kind, the whole response."""
+  return rubric.visible(text) if question.kind in kinds.WHOLE else answer
+
+
 def _at_once(text: str, stop: StopReason, question: Question,
              grader: Grader) -> tuple[Verdict, str]:
   """(verdict, parsed answer) of a response; CRASH where the verifier decides
   later."""
   answer = grader.parse(text)
+  read = _read(text, answer, question)
   if stop == StopReason.LENGTH:
     return Verdict.TRUNCATED, answer
-  if not answer:
+  if not read:
     return Verdict.NO_ANSWER, answer
   if question.kind:
     return Verdict.CRASH, answer
@@ -47,7 +53,8 @@ def grade_all(rows: Sequence[tuple[str, StopReason, Question]],
                          rows, 'the verdicts')
   with_kind = [i for i, (verdict, _) in enumerate(results)
                if verdict == Verdict.CRASH]
-  by_kind = _by_kind([(results[i][1], rows[i][2]) for i in with_kind], grader)
+  by_kind = _by_kind([(_read(rows[i][0], results[i][1], rows[i][2]), rows[i][2])
+                      for i in with_kind], grader)
   for i, verdict in zip(with_kind, by_kind, strict=True):
     results[i] = verdict, results[i][1]
   return results

@@ -76,7 +76,7 @@ def _versions(package: str) -> str:
 
 def version(kind: str) -> str:
   """Everything but the texts on which the verdicts of a kind depend."""
-  if kind == kinds.JUDGE:
+  if kind in kinds.JUDGED:
     return str(VERSION)
   row = kinds.get(kind)
   if row.source:

@@ -9,6 +9,7 @@ graded.
 import collections
 import contextlib
 import dataclasses
+import functools
 import os
 import pathlib
 import threading
@@ -16,7 +17,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from zppo_jax.devices import hosts
 from zppo_jax.records import Grader, Question, Verdict
-from zppo_jax.verdicts import journal, kinds
+from zppo_jax.verdicts import journal, kinds, rubric
 from zppo_jax.verdicts.judge import MALFORMED, Ask, judge
 from zppo_jax.verdicts.kinds import boxed, gym, prefilter
 from zppo_jax.verdicts.sandbox import (
@@ -122,7 +123,8 @@ class Verifier:
         continue
       if name in self._known:
         results[name] = self._known[name]
-      elif prefilter.too_long(answer, question.answer):
+      elif question.kind not in kinds.WHOLE and prefilter.too_long(
+          answer, question.answer):
         if question.kind != kinds.JUDGE:
           kinds.get(question.kind)  # an unknown kind is an error here too
         results[name] = GradingResult('score', 0.0)
@@ -134,21 +136,21 @@ class Verifier:
     return [results[name] for name in names]
 
   def _about(self, question: Question, against: str) -> str:
-    if question.kind == kinds.JUDGE:
+    if question.kind in kinds.JUDGED:
       return f'{question.text}\n{against}'
     return against
 
   def _grade(self, ungraded: dict[str, tuple[Question, str, str]]
              ) -> dict[str, GradingResult]:
     """Results by key, of (question, answer, reference) by key."""
-    judged = {n: v for n, v in ungraded.items() if v[0].kind == kinds.JUDGE}
+    judged = {n: v for n, v in ungraded.items() if v[0].kind in kinds.JUDGED}
     sandboxed = {n: v for n, v in ungraded.items() if n not in judged}
     for question, _, _ in sandboxed.values():
       kinds.get(question.kind)
     if judged and self.ask is None:
-      name = next(iter(judged.values()))[0].id
-      raise ValueError(f'question {name!r} is of kind {kinds.JUDGE!r}; the run '
-                       'has no judge')
+      first = next(iter(judged.values()))[0]
+      raise ValueError(f'question {first.id!r} is of kind {first.kind!r}; the '
+                       'run has no judge')
     results: dict[str, GradingResult] = {}
     for rows, grade in ((sandboxed, self._in_sandbox), (judged, self._judged)):
       results |= zip(rows, hosts.shared(
@@ -170,8 +172,16 @@ class Verifier:
               ) -> list[GradingResult]:
     if self.ask is None or not rows:
       return []
-    return judge(self.ask, [(question.text, against, answer)
-                            for question, answer, against in rows])
+    out: list[GradingResult | None] = [None] * len(rows)
+    for kind in dict.fromkeys(question.kind for question, _, _ in rows):
+      ask = judge if kind == kinds.JUDGE else functools.partial(
+          rubric.judge, kind)
+      at = [i for i, (question, _, _) in enumerate(rows)
+            if question.kind == kind]
+      for i, result in zip(at, ask(self.ask, [
+          (rows[i][0].text, rows[i][2], rows[i][1]) for i in at]), strict=True):
+        out[i] = result
+    return [result for result in out if result is not None]
 
 
 _SHARED: list[Verifier] = []
@@ -208,7 +218,7 @@ def needs_kind(answer: str, question: Question) -> float:
   """The `Grader.grade` of tasks whose questions all have a kind."""
   del answer
   raise ValueError(f'question {question.id!r} has no kind; its kind must be '
-                   f'one of {", ".join((*kinds.KINDS, kinds.JUDGE))}')
+                   f'one of {", ".join(kinds.NAMES)}')
 
 
 # For tasks that ask for \boxed{} and name how each answer is compared.
@@ -225,7 +235,7 @@ class GoldCheck:
     checked: questions of kinds that are cheap to check, with gold answers of
       at most LONGEST_CHECKED characters.
     unreadable: question id -> the reason why its gold answer is unreadable.
-    judged: the id of the first question of kind 'judge', '' without one.
+    judged: the id of the first question that a judge grades, '' without one.
   """
   checked: int
   unreadable: dict[str, str]
@@ -241,9 +251,16 @@ def check_golds(questions: Iterable[Question]) -> GoldCheck:
   checked, judged = 0, ''
   unreadable: dict[str, str] = {}
   for question in questions:
-    if question.kind == kinds.JUDGE:
+    if question.kind in kinds.JUDGED:
       judged = judged or question.id
     if not question.kind or question.kind == kinds.JUDGE:
+      continue
+    if question.kind in kinds.WHOLE:
+      checked += 1
+      try:
+        rubric.FORMS[question.kind].gold(question.answer)
+      except ValueError as e:
+        unreadable[question.id] = str(e)
       continue
     try:
       row = kinds.get(question.kind)

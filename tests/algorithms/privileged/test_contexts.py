@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from tests.builders import RIGHT, assert_uniform, rollout, wrong
-from zppo_jax.algorithms.privileged import contexts, material
+from zppo_jax.algorithms.privileged import confidence, contexts, material
 from zppo_jax.algorithms.privileged.contexts import (
   CONTEXTS,
   LEVELS,
@@ -80,7 +80,42 @@ def test_drawn_rows_show_one_of_theirs():
   assert set(CONTEXTS) == {
       'same', 'answer', 'reference', 'demonstration', 'hint', 'sibling',
       'feedback', 'reflection', 'revision', 'notes', 'document', 'slice',
-      'concise', 'caption', 'peer'}
+      'concise', 'caption', 'peer', 'calibrated'}
+
+
+def test_a_stated_confidence_becomes_the_rate_of_the_group():
+  """2 of 5 are right; a response that states none is not shown, and neither is
+  one that is the rollout's own."""
+  responses = ('4 h 9. Confidence: 0.9', 'no such claim',
+               '<think> Confidence: 0.1 </think> 4 h 9, confidence is 95%')
+  asked = dataclasses.replace(QUESTION, responses=responses)
+  build = CONTEXTS['calibrated'].build
+  seen = {build(asked, GROUP, r, Material(seed=seed)).pieces
+          for r in GROUP.rollouts for seed in range(9)}
+  assert seen == {(('demonstration', '4 h 9. Confidence: 0.40'),),
+                  (('demonstration', '4 h 9, confidence is 40%'),)}
+  own = group(rollout(responses[0]))
+  assert build(dataclasses.replace(asked, responses=responses[:2]), own,
+               own.rollouts[0], Material()) is Untaught.ITSELF
+  assert build(QUESTION, GROUP, OTHER, Material()) is Untaught.ABSENT
+  crashed = group(dataclasses.replace(wrong(1), verdict=Verdict.CRASH))
+  assert build(asked, crashed, crashed.rollouts[0],
+               Material()) is Untaught.ABSENT
+
+
+@pytest.mark.parametrize('text, value, says', [
+    ('A. Confidence: 0.9', .9, 'A. Confidence: 0.25'),
+    ('**Confidence**: 80 %.', .8, '**Confidence**: 25 %.'),
+    ('confidence = 70', .7, 'confidence = 25'),
+    ('Confidence: 1', 1, 'Confidence: 0.25'),
+    ('confidence of 0.5, then confidence 0.6', .6,
+     'confidence of 0.25, then confidence 0.25'),
+    ('overconfidence 9', None, 'overconfidence 9'),
+    ('confidence: high', None, 'confidence: high'),
+])
+def test_confidence_is_replaced_in_its_own_form(text, value, says):
+  assert confidence.stated(text) == value
+  assert confidence.restated(text, .25) == says
 
 
 def test_a_reflection_discloses_more_by_level():
@@ -98,8 +133,8 @@ def test_a_reflection_discloses_more_by_level():
 
 def test_rows_without_anything_to_show_teach_nothing():
   bare = group(wrong(3), question=Question('x', 'C h 4', '9', 'hard'))
-  for name in ('reference', 'demonstration', 'hint', 'notes', 'document',
-               'slice', 'caption', 'peer', 'sibling'):
+  for name in ('reference', 'demonstration', 'calibrated', 'hint', 'notes',
+               'document', 'slice', 'caption', 'peer', 'sibling'):
     assert read(name, bare) is Untaught.ABSENT, name
   assert read('feedback', GROUP, 4) is Untaught.ABSENT  # no answer was read
   crashed = dataclasses.replace(wrong(1), verdict=Verdict.CRASH)
@@ -205,8 +240,9 @@ def test_the_questions_pictures_are_shown_too():
              (wrong(3), rollout()))
   for name in CONTEXTS:
     made = lesson(name, of, of.rollouts[0], Material(texts=TEXTS), chat, 99)
-    if name == 'concise':
-      assert made is Untaught.WORDLESS
+    if name in ('concise', 'calibrated'):
+      assert made is {'concise': Untaught.WORDLESS,
+                      'calibrated': Untaught.ABSENT}[name]
       continue
     assert (made.media is None) == (name == 'caption'), name
     if made.media is not None:

@@ -3,6 +3,8 @@
 p_S is (.5, .3, .2), and p_T (.2, .2, .6).
 """
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -95,6 +97,47 @@ def test_centred_has_mean_zero_over_the_student():
 def test_returns_to_go(gamma, expected):
   np.testing.assert_allclose(
       signals.discounted(np.array([.2, -.1, .4]), gamma), expected, atol=1e-12)
+
+
+@jax.enable_x64(True)
+def test_a_chain_of_two_tokens_by_enumeration():
+  """All 9 sequences of 2 of 3 tokens: with the return-to-go (gamma = 1) the
+  expected policy gradient is that of the KL between sequences, to the bit but
+  for rounding; with gamma = 0 what the first token does to the second is lost.
+  """
+  rng = np.random.default_rng(0)
+  student, teacher = ({'first': rng.normal(size=3),
+                       'second': rng.normal(size=(3, 3))} for _ in range(2))
+
+  @jax.jit
+  def logps(of):
+    first, second = map(jax.nn.log_softmax, (of['first'], of['second']))
+    return jnp.stack([jnp.broadcast_to(first[:, None], (3, 3)), second], -1)
+
+  s, t = np.asarray(logps(student)), np.asarray(logps(teacher))
+  advantage = lambda gamma: np.array([[signals.discounted(
+      signals.log_ratio(Evidence(logps=s[a, b], teacher_logps=t[a, b])), gamma)
+      for b in range(3)] for a in range(3)])
+
+  @jax.jit
+  def divergence(of):
+    return (jnp.exp(logps(of).sum(-1)) * (logps(of) - t).sum(-1)).sum()
+
+  @jax.jit
+  def surrogate(of, advantages):
+    return -(np.exp(s.sum(-1))[..., None] * advantages * logps(of)).sum()
+
+  want = jax.grad(divergence)(student)
+  found, myopic = (jax.grad(surrogate)(student, advantage(gamma))
+                   for gamma in (1., 0.))
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-12),
+               found, want)
+  np.testing.assert_allclose(myopic['second'], want['second'], atol=1e-12)
+  # The future term: the divergence that each first token leads to.
+  p = np.asarray(jax.nn.softmax(student['first']))
+  ahead = (np.exp(s) * (s - t))[..., 1].sum(axis=-1)
+  np.testing.assert_allclose(want['first'] - myopic['first'],
+                             p * (ahead - p @ ahead), atol=1e-12)
 
 
 def test_overlap_sums_to_the_reverse_divergence_of_the_support():

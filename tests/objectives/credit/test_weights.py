@@ -116,11 +116,18 @@ def test_the_best_stay():
 
 
 def test_weights_by_accuracy():
-  assert rollout_weights.accuracy(.5, 1, 1) == .25
-  assert rollout_weights.accuracy(0., 1, 1) == 0
-  peak = max(np.linspace(0, 1, 101),
-             key=lambda p: rollout_weights.accuracy(p, 1, 3))
-  assert peak == pytest.approx(.25)
+  """PACED: p (1 - p) peaks at one half; a = 1 and b = 3 at a quarter."""
+  members = [Evidence(accuracy=p) for p in (0., .25, .5, 1.)]
+  call = evidence.read('credit.rollout_weights', 'accuracy(1, 3)',
+                       rollout_weights.ROLLOUT_WEIGHTS)
+  np.testing.assert_allclose(rollout_weights.product([call], members, 0),
+                             [0, .25 * .75 ** 3, .0625, 0])
+  plain = evidence.read('credit.rollout_weights', 'accuracy',
+                        rollout_weights.ROLLOUT_WEIGHTS)
+  assert plain(members, 0).tolist() == [0, .1875, .25, 0]
+  assert plain([Evidence(accuracy=np.nan)], 0).tolist() == [0]
+  shares = [Evidence(accuracy=p) for p in np.linspace(0, 1, 101)]
+  assert int(np.argmax(call(shares, 0))) == 25
 
 
 def test_outliers_are_what_the_teacher_finds_far_less_likely():

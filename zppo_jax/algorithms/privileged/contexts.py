@@ -11,6 +11,7 @@ rollout is untaught and counted, where there is nothing to show.
 | answer | the gold answer | OPSD, HDPO |
 | reference | the first response stored with the question | OPSD |
 | demonstration | a stored response without its thoughts, drawn | SDFT |
+| calibrated | one whose stated confidence is the group's accuracy | CaOPD |
 | hint | Question.hint or the material's, if it spoils nothing | PTD-PO, NuRL |
 | sibling | a right rollout of the same group, drawn | SDPO |
 | feedback | the answer of the rollout and its verdict | SDPO, RLTF |
@@ -38,7 +39,7 @@ from typing import NamedTuple
 import numpy as np
 
 from zppo_jax import allowed
-from zppo_jax.algorithms.privileged import spoilers
+from zppo_jax.algorithms.privileged import confidence, spoilers
 from zppo_jax.chat.segments import Segment, content, template
 from zppo_jax.chat.wording import Chat
 from zppo_jax.randomness import question_uid
@@ -181,6 +182,20 @@ def demonstration(question: Question, group: Group, rollout: Rollout,
   return text if isinstance(text, Untaught) else _piece('demonstration', text)
 
 
+def calibrated(question: Question, group: Group, rollout: Rollout,
+               material: Material) -> Shown | Untaught:
+  """A demonstration that states a confidence, which is replaced by the share of
+  right ones among the group's graded rollouts. (CaOPD.)"""
+  if not group.graded:
+    return Untaught.ABSENT
+  texts = [text for text in map(without_thoughts, question.responses)
+           if confidence.stated(text) is not None]
+  text = _drawn(texts, rollout,
+                material.rng(question, _index(group, rollout)))
+  return text if isinstance(text, Untaught) else _piece(
+      'demonstration', confidence.restated(text, group.accuracy))
+
+
 def hint(question: Question, group: Group, rollout: Rollout,
          material: Material) -> Shown | Untaught:
   """A hint that passes the zero-spoiler filter."""
@@ -310,6 +325,7 @@ CONTEXTS: dict[str, Context] = {
     'reference': Context(reference, ('reference',)),
     'demonstration': Context(demonstration, ('demonstration',),
                              of_question=False),
+    'calibrated': Context(calibrated, ('demonstration',), of_question=False),
     'hint': Context(hint, ('hint',)),
     'sibling': Context(sibling, ('sibling',), of_question=False),
     'feedback': Context(feedback, ('wrong',), of_question=False,

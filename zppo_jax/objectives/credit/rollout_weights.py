@@ -48,18 +48,13 @@ def keep_best(members: Members, share: float) -> np.ndarray:
   return weights
 
 
-def accuracy(share_right: float, a: float, b: float) -> float:
-  """p^a (1 - p)^b of a group whose share of right rollouts is p. (PACED: it
-  peaks at a / (a + b), and leaves out what is always or never right.)"""
-  return float(share_right ** a * (1 - share_right) ** b)
-
-
-def of_accuracy(members: Members, a: float, b: float) -> np.ndarray:
-  """`accuracy` of the group, for each of its rollouts; 0 in a group without a
-  verdict."""
-  shares = [float('nan') if of.accuracy is None else of.accuracy
-            for of in members]
-  return np.array([0.0 if np.isnan(p) else accuracy(p, a, b) for p in shares])
+def accuracy(members: Members, a: float, b: float) -> np.ndarray:
+  """p^a (1 - p)^b of the group, whose share of right rollouts is p; 0 where no
+  rollout has a verdict. (PACED: it peaks at a / (a + b), and leaves out what is
+  always or never right.)"""
+  shares = np.array([of.accuracy for of in members], np.float64)
+  known = np.nan_to_num(shares)  # nan: nothing was graded
+  return np.where(np.isnan(shares), 0.0, known ** a * (1 - known) ** b)
 
 
 ROLLOUT_WEIGHTS: dict[str, Row] = {
@@ -67,10 +62,10 @@ ROLLOUT_WEIGHTS: dict[str, Row] = {
                        (Number('tau', '> 0', 1.0),)),
     'ppl_teacher': Row(ppl_teacher, frozenset({'teacher_logps'}),
                        (Number('tau', '> 0', 1.0),)),
-    'accuracy': Row(of_accuracy, frozenset({'accuracy'}), (
-        Number('a', '>= 0', 1.0), Number('b', '>= 0', 1.0))),
     'keep_best': Row(keep_best, frozenset({'teacher_logps'}),
                      (Number('share', '(0, 1]', 0.8),)),
+    'accuracy': Row(accuracy, frozenset({'accuracy'}), (
+        Number('a', '>= 0', 1.0), Number('b', '>= 0', 1.0))),
 }
 
 

@@ -53,6 +53,9 @@ KINDS = {
     'reasoning_gym': Kind(gym.score, gym.load, 'reasoning-gym', False),
 }
 JUDGE = 'judge'  # a model compares the answers (judge.py)
+WHOLE = ('rubric', 'verbal')  # it judges whole responses (rubric.py)
+JUDGED = (JUDGE, *WHOLE)
+NAMES = (*KINDS, *JUDGED)
 
 
 def get(name: str) -> Kind:
@@ -68,7 +71,7 @@ def get(name: str) -> Kind:
   if ':' in name:
     return _own(name)
   return allowed.known('kind', name, KINDS,
-                       note=f', {JUDGE}, or module:function')
+                       note=f', {", ".join(JUDGED)}, or module:function')
 
 
 @functools.cache

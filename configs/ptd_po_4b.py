@@ -1,0 +1,22 @@
+"""PTD-PO (configs/ptd_po.py) for Qwen3-VL-4B-Thinking: coefficient 0.5.
+
+  zppo hints --config=configs/ptd_po_4b.py --to=data/hints.jsonl \\
+      --config.method=hint --config.teacher.kind=in_process \\
+      --config.teacher.weights=models/Qwen3-VL-8B-Instruct
+  zppo plan --config=configs/ptd_po_4b.py:SLICE --topology=SLICE --fast \\
+      --config.distil.material=
+  zppo train --config=configs/ptd_po_4b.py:SLICE --workdir=DIR
+"""
+
+import pathlib
+import runpy
+
+_PTD = runpy.run_path(str(pathlib.Path(__file__).with_name('ptd_po.py')))
+Slice = _PTD['Slice']
+SLICES = {
+    'v5p:2x2x4': Slice(16, rows=2),
+    'v5e:4x8': Slice(32)}
+
+
+def get_config(name: str = ''):
+  return _PTD['chosen']('Qwen3-VL-4B-Thinking', 0.5, SLICES, name)
