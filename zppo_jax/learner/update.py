@@ -17,9 +17,12 @@ from flax import struct
 from zppo_jax.arrays import Beside, MicroBatch, PolicyOutput, TrainState
 from zppo_jax.devices import sharding
 from zppo_jax.learner import forward
+from zppo_jax.models import lora
+from zppo_jax.models.lora import Lora
 from zppo_jax.objectives import reducers
 from zppo_jax.objectives.losses import Loss
 
+BASE = 'base'  # in `Beside.frozen`: the frozen weights of adapters
 # (the copy of params, params, optimizer steps made) -> the next copy
 Follow = Callable[[Any, Any, jax.Array], Any]
 
@@ -123,6 +126,14 @@ def policy_loss(params, batch: MicroBatch, beside: Beside | None = None, *,
       batch.targets.get('taught', batch.mask_BT), longest)
   total = jnp.sum(loss_BT * weight_BT)
   return total, diagnostics(output, batch, total, statistics)
+
+
+def of_adapters(adapters, batch: MicroBatch, beside: Beside, *, loss_fn,
+                join: Callable[[Any, Any], Any]):
+  """`loss_fn` of the network that adapters and the frozen weights in `beside`
+  make; its gradient is that of the adapters."""
+  base = jax.lax.stop_gradient(beside.frozen[BASE])
+  return loss_fn(join(base, adapters), batch, beside)
 
 
 def diagnostics(output: PolicyOutput, batch: MicroBatch, loss,
@@ -236,7 +247,7 @@ def compile_update(*, loss_fn: Callable, tx, mesh, shardings: TrainState,
                    frozen: Mapping[str, Any] | None = None,
                    scheduled: bool = False,
                    own: Callable[[TrainState], Mapping[str, Any]] | None = None,
-                   follow: Follow | None = None):
+                   follow: Follow | None = None, adapted: Lora | None = None):
   """`update_step` with its device functions jitted for a mesh.
 
   Args:
@@ -252,7 +263,15 @@ def compile_update(*, loss_fn: Callable, tx, mesh, shardings: TrainState,
     own: a state -> name -> params of it that stand among the frozen ones, so
       that the loss reads them without a gradient.
     follow: see optimizer_step.
+    adapted: the frozen weights, if the trained params are their adapters. They
+      are then one of the frozen models.
   """
+  frozen = dict(frozen or {})
+  if adapted is not None:
+    frozen[BASE] = adapted.base
+    loss_fn = functools.partial(
+        of_adapters, loss_fn=loss_fn,
+        join=functools.partial(lora.join, scale=adapted.config.scale))
   whole, rows = sharding.replicated(mesh), sharding.batch_sharding(mesh)
   reads = bool(frozen) or scheduled or own is not None
   accumulate_fn = jax.jit(
@@ -270,7 +289,7 @@ def compile_update(*, loss_fn: Callable, tx, mesh, shardings: TrainState,
   return functools.partial(
       update_step, accumulate_fn=accumulate_fn, optimizer_fn=optimizer_fn,
       beside_fn=functools.partial(
-          _beside, frozen=dict(frozen or {}), scheduled=scheduled, own=own)
+          _beside, frozen=frozen, scheduled=scheduled, own=own)
       if reads else nothing_beside,
       add_fn=jax.jit(add_sums, out_shardings=whole),
       zeros_fn=jax.jit(zeros, out_shardings=shardings.params))
