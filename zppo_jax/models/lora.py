@@ -14,7 +14,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -123,6 +123,13 @@ def _name_of(path: Sequence[Any]) -> str | None:
   return next((n for n, of in MATRICES.items() if of == owner), None)
 
 
+def present(params: Any) -> list[str]:
+  """The keys of MATRICES that params, or their shapes, have."""
+  has = {_name_of(path) for path, _ in
+         jax.tree_util.tree_leaves_with_path(params)}
+  return [name for name in MATRICES if name in has]
+
+
 def chosen(config: LoraConfig, params: Any) -> dict[str, str]:
   """The name of each matrix with adapters -> its owner and name in a block.
 
@@ -133,11 +140,9 @@ def chosen(config: LoraConfig, params: Any) -> dict[str, str]:
   Raises:
     ValueError: for a named matrix that the model does not have.
   """
-  has = {_name_of(path) for path, _ in
-         jax.tree_util.tree_leaves_with_path(params)} - {None}
+  has = present(params)
   for name in config.matrices:
-    allowed.one_of('a name of lora.matrices', name,
-                   [n for n in MATRICES if n in has],
+    allowed.one_of('a name of lora.matrices', name, has,
                    note=', the matrices of student.weights')
   wanted = config.matrices or [n for n in DEFAULT if n in has]
   return {name: MATRICES[name] for name in wanted}
@@ -181,6 +186,13 @@ def init(config: LoraConfig, params: Any, key: jax.Array) -> Any:
   return out
 
 
+def shapes(config: LoraConfig, model: Any) -> Any:
+  """Shapes and types of the adapters of a Model."""
+  params = jax.eval_shape(model.init, jax.random.key(0))
+  return jax.eval_shape(lambda key: init(config, params, key),
+                        jax.random.key(0))
+
+
 def join(base: Any, adapters: Any, scale: float) -> Any:
   """Params of the network: base with `Adapted` where there are adapters.
 
@@ -211,6 +223,24 @@ def merge_stacked(params: Any) -> Any:
   return jax.tree.map(
       lambda x: _stacked(x, jnp.float32) if is_adapted(x)
       else jnp.asarray(x, jnp.float32), params, is_leaf=is_adapted)
+
+
+class OfAdapters(NamedTuple):
+  """A jitted function of the params of a network, called with adapters.
+
+  Attributes:
+    program: (params, ...) -> results.
+    join: adapters -> params.
+  """
+  program: Callable
+  join: Callable[[Any], Any]
+
+  def __call__(self, adapters: Any, *args: Any) -> Any:
+    return self.program(self.join(adapters), *args)
+
+  def lower(self, adapters: Any, *args: Any) -> Any:
+    """The program of these arguments, lowered."""
+    return self.program.lower(self.join(adapters), *args)
 
 
 @dataclasses.dataclass(frozen=True)

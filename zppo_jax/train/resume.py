@@ -56,6 +56,9 @@ def manifest(config, run: Run) -> dict:
   """What every checkpoint of a run says of its origin."""
   frozen = {} if run.reference is None else {
       'reference': _reference_digest(run)}
+  if run.adapted is not None:
+    frozen['lora'] = checkpoints.adapters_of(
+        run.adapted, config.student.weights)
   return {'model': run.description['model'],
           'config': workdir.config_values(config),
           'versions': workdir.versions(), **frozen}

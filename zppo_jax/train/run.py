@@ -19,6 +19,7 @@ from zppo_jax.chat.wording import Chat
 from zppo_jax.data.loader import QuestionLoader
 from zppo_jax.devices.notice import Notice
 from zppo_jax.learner import layouts
+from zppo_jax.models.lora import Lora
 from zppo_jax.objectives import importance
 from zppo_jax.records import Every, Question
 from zppo_jax.rollout import collect
@@ -36,8 +37,8 @@ class Procedure(NamedTuple):
 
   A run of any kind has `steps`, `seed`, `source`, `chat`, `eval_every`,
   `checkpoint`, `vain`, `patience`, `description`, `init_state`,
-  `abstract_state`, `replays`, `buffer_capacity`, `reference`, `notice` and
-  `journal`, as those of Run. An outcome
+  `abstract_state`, `replays`, `buffer_capacity`, `reference`, `adapted`,
+  `notice` and `journal`, as those of Run. An outcome
   has `step`, `state`, `buffer`, `settled`, `calls` and `minibatches`, as those
   of step.Outcome.
 
@@ -95,7 +96,8 @@ class Run:
   `own_scores` adds what it reads of the student and of a base to stored scores.
   `context` is what contexts of the teacher are made of; None if it reads what
   the student reads. `own` is None unless the teacher's weights move with the
-  student's.
+  student's. `adapted` holds the frozen weights if the trained params are their
+  adapters.
   """
   steps: int
   seed: int
@@ -145,6 +147,7 @@ class Run:
   hint: HintConfig = DEFAULT
   context: Material | None = None
   own: Own | None = None
+  adapted: Lora | None = None
 
   @property
   def chat(self) -> Chat:
