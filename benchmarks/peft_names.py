@@ -44,9 +44,9 @@ def write(root: pathlib.Path) -> None:
     names = tuple(n for n in lora.MATRICES if n in lora.present(base))
     section = lora.LoraConfig(rank=RANK, alpha=ALPHA, matrices=names)
     rng = np.random.default_rng(0)
-    adapters = jax.tree.map(
-        lambda x: np.asarray(x) if np.any(x) else 0.1 * rng.standard_normal(
-            x.shape).astype(np.float32),  # noqa: B023
+    adapters = jax.tree.map(  # B off zero
+        lambda x, rng=rng: np.asarray(x) if np.any(x) else (
+            0.1 * rng.standard_normal(x.shape)).astype(np.float32),
         lora.init(section, base, jax.random.key(0)))
     hub_checkpoint.save(root / f'{family}_base', base, model)
     hub_checkpoint.save(root / f'{family}_merged', lora.merge_stacked(

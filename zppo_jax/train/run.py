@@ -149,6 +149,10 @@ class Run:
   own: Own | None = None
   adapted: Lora | None = None
 
+  def is_frozen(self, params: Any) -> bool:
+    """Whether params are the weights below adapters, and no copy of them."""
+    return self.adapted is not None and params is self.adapted.base
+
   @property
   def chat(self) -> Chat:
     """The chat of the student's prompts."""

@@ -85,8 +85,8 @@ class OwnConfig:
     """The teacher's weights in a state; for weights that move."""
     return state.own if isinstance(state, FollowedState) else state.params
 
-  def beside(self, state: TrainState, *,
-             joined: Callable[[Any], Any]) -> Mapping[str, Any]:
+  def beside(self, state: TrainState, joined: Callable[[Any], Any] =
+             lambda params: params) -> Mapping[str, Any]:
     """`params` by name, for a pass inside the update; `joined` makes those of
     the network of them."""
     return {NAME: joined(self.params(state))}
