@@ -37,6 +37,9 @@ def get_config() -> ConfigDict:
       max_bytes=2**30,       # the most that a row group may unpack to
       task=''))              # whose chat weights without a tokenizer read
 
+  # As in configs/base.py: adapters in the place of all weights (docs/lora.md).
+  c.lora = ConfigDict(dict(rank=0, alpha=32.0, matrices=()))
+
   # As in configs/base.py; a schedule counts steps.
   c.optimizer = ConfigDict(dict(
       learning_rate=1e-5, b1=0.9, b2=0.999, eps=1e-8, weight_decay=0.1,

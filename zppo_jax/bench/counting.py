@@ -18,6 +18,9 @@ from zppo_jax.models.decoder import DecoderConfig
 from zppo_jax.models.qwen3_5 import Qwen35Config
 
 TRAIN = 3  # a forward and a backward pass cost as much as 3 forward passes
+# Of adapters, whose own products are not counted: the backward pass goes to the
+# activations alone.
+TRAIN_ADAPTERS = 2
 
 
 class Layers(NamedTuple):

@@ -112,7 +112,9 @@ class Setting:
         once += f(self.counted, 1, p, logits=0)
       once += sum(f(self.counted, 1, r, start=p, logits=r) if shared else
                   f(self.counted, 1, p + r, logits=r) for r in rs)
-    return counting.TRAIN * once if train else once
+    passes = (counting.TRAIN if self.run.adapted is None
+              else counting.TRAIN_ADAPTERS)
+    return passes * once if train else once
 
   def decode_bytes(self) -> float:
     """Bytes of decoding. Each step reads the weights, the responses of the
@@ -121,8 +123,10 @@ class Setting:
     prompts, responses = self.lengths
     samples = self.run.sampler.engine.shape.samples_per_prompt
     # Bytes of the copy that is read, scales included (student.rollout_weights).
+    whole = (self.state.params if self.run.adapted is None
+             else self.run.adapted.base)
     weight = sum(x.nbytes for x in jax.tree.leaves(self.params)) / sum(
-        x.size for x in jax.tree.leaves(self.state.params))
+        x.size for x in jax.tree.leaves(whole))
     slot_groups = [(p, rs[g:g + samples])
                    for p, rs in zip(prompts, responses, strict=True)
                    for g in range(0, len(rs), samples)]
@@ -190,7 +194,7 @@ def gradient_memory(s: Setting) -> Work:
   parts = s.run.update_fn.keywords
   grads = parts['zeros_fn'].eval_shape(s.state.params)
   compiled = parts['accumulate_fn'].lower(
-      grads, s.state.params, batch).compile()
+      grads, s.state.params, batch, *parts['beside_fn'](s.state)).compile()
   used = compiled.memory_analysis().temp_size_in_bytes
   rows, length = batch.tokens_BT.shape
   naive = rows * length * s.model.config.vocab_size * 4

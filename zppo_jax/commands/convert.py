@@ -1,7 +1,7 @@
 """`zppo import` and `zppo export`: hub checkpoints to our files and back."""
 
 from zppo_jax.chat import segments
-from zppo_jax.weights import hub_checkpoint, pretrained, safetensors_file
+from zppo_jax.weights import hub_checkpoint, peft, pretrained, safetensors_file
 
 
 def to_ours(source: str, to: str) -> None:
@@ -23,6 +23,12 @@ def to_ours(source: str, to: str) -> None:
     print(note)
   print(f'{loaded.model.family} written to {to}; its tokenizer stays in '
         f'{loaded.tokenizer or "no place: there is none"}')
+
+
+def to_peft(checkpoint: str, to: str, dtype: str) -> None:
+  """The adapters of a run to a folder that peft loads; see peft.save."""
+  files = peft.save(to, checkpoint, dtype)
+  print(f'adapters written to {to}: {", ".join(files)}')
 
 
 def to_hub(checkpoint: str, to: str, tokenizer: str | None,

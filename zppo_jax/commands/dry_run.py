@@ -50,11 +50,15 @@ def standing_memory(run: Run) -> dict[str, int]:
     out['copy that follows the student'] = memory.device_bytes(state.own)
   if run.ewc is not None:
     out['anchor of the parameters'] = memory.device_bytes(run.ewc.arrays)
-  if run.reference is not None:
+  if run.adapted is not None:
+    out['frozen weights of the student'] = memory.device_bytes(
+        run.adapted.base)
+  if run.reference is not None and not run.is_frozen(run.reference.params):
     out['reference parameters'] = memory.device_bytes(run.reference.params)
   for role, teacher in panel.in_process_of(run.teacher).items():
     of = role.replace('teacher/', 'teacher ')
-    out[f'{of} parameters'] = memory.device_bytes(teacher.params)
+    if not run.is_frozen(teacher.params):
+      out[f'{of} parameters'] = memory.device_bytes(teacher.params)
     out[f"cache of the {of}'s slots"] = (
         teacher.answers.engine.programs.largest_cache_bytes())
   return out
@@ -166,6 +170,8 @@ def main(config, path) -> None:
         + ('a new directory' if stored is None else 'goes on in')
         + f' {path}')
   print(f'\nparameters\n  student {memory.count(run.abstract_state.params):,}')
+  if run.adapted is not None:
+    print(f'  frozen below them {memory.count(run.adapted.base):,}')
   for role, teacher in panel.in_process_of(run.teacher).items():
     print(f'  {role} {memory.count(teacher.params):,}')
   print('\nmemory per device (caches and rollout copy are freed before the '

@@ -18,7 +18,7 @@ from zppo_jax.records import Decoding, Grader
 from zppo_jax.rollout import collect, weight_sync
 from zppo_jax.runs import checkpoints, metrics, workdir
 from zppo_jax.train import build, evaluate
-from zppo_jax.train.models import Loaded, chat_of, load_model
+from zppo_jax.train.models import Loaded, chat_of, load_model, with_adapters
 from zppo_jax.verdicts import kinds
 from zppo_jax.weights import pretrained
 
@@ -44,9 +44,16 @@ def load_policy(config, checkpoint: str, mesh,
     spec.weights = str(checkpoint)
     return load_model(spec, thinking=spec.thinking, day=day)
   loaded = load_model(spec, thinking=spec.thinking, day=day)
-  state = checkpoints.restore_any(path, build.abstract_state(
-      config, loaded.model, mesh), loaded.description['model'])
-  return loaded._replace(params=state.params)
+  loaded, adapted = with_adapters(config, loaded, mesh)
+  model = loaded.model
+  if adapted is not None:
+    model = model._replace(init=adapted.init)
+  state = checkpoints.restore_any(
+      path, build.abstract_state(config, model, mesh),
+      loaded.description['model'], None if adapted is None else
+      checkpoints.adapters_of(adapted, spec.weights))
+  return loaded._replace(params=state.params if adapted is None else
+                         adapted.join(state.params))
 
 
 def make_sampler(config, model, chat, mesh, *, grader: Grader,

@@ -159,6 +159,12 @@ def _import(values) -> None:
 def _export(values) -> None:
   """Writes a checkpoint as a folder that transformers loads."""
   from zppo_jax.commands import convert
+  if values.adapters:
+    if values.tokenizer:
+      raise ValueError(f'--tokenizer is {values.tokenizer!r} with --adapters; '
+                       'a folder of adapters has none, leave it out')
+    convert.to_peft(values.checkpoint, values.to, values.dtype)
+    return
   convert.to_hub(values.checkpoint, values.to, values.tokenizer, values.dtype)
 
 
@@ -287,7 +293,9 @@ COMMANDS = {
                   'to': 'a new folder'},
         {'tokenizer': (None, 'folder or .gguf; default: where the weights had '
                              'theirs from'),
-         'dtype': ('float32', 'or bfloat16')}, False),
+         'dtype': ('float32', 'or bfloat16'),
+         'adapters': (False, 'of a run with lora.rank > 0: its adapters alone, '
+                      'for peft')}, False),
     'sample': Command(
         _sample, {'model': 'a folder, a file or a packaged name',
                   'prompt': 'the user\'s message'},

@@ -67,6 +67,8 @@ PARAM_AXES = {
     'mlp/up_bias': ('mlp',),
     'mlp/down_bias': ('norm',),
 }
+# The adapters of a matrix, A and B (models/lora.py), below its name.
+ADAPTERS = ('lora_a', 'lora_b')
 # Modules whose leaves have a leading axis of layers.
 STACKED = {'blocks', 'taps'}
 
@@ -74,7 +76,7 @@ TRAIN_RULES = {
     'layers': None, 'width': 'fsdp', 'vocab': 'tensor', 'heads': 'tensor',
     'kv_heads': 'tensor', 'mlp': 'tensor', 'head_dim': None, 'norm': None,
     'patch_values': None, 'positions': None, 'qkv': None,
-    'channels': 'tensor', 'taps': None, 'pair': None,
+    'channels': 'tensor', 'taps': None, 'pair': None, 'rank': None,
 }
 ROLLOUT_RULES = {**TRAIN_RULES, 'width': None}
 
@@ -175,19 +177,38 @@ def kv_copies(num_heads: int, num_kv_heads: int, mesh: Mesh | None) -> int:
 
 def _is_part(path) -> bool:
   """Whether a key path ends in a field of a weight that is not an array
-  (quantize.Int8); such fields share the weight's axes."""
+  (quantize.Int8, lora.Adapted); but for adapters, they share its axes."""
   return isinstance(path[-1], jax.tree_util.GetAttrKey)
+
+
+def num_in(matrix: str) -> int:
+  """How many of a matrix's axes are its input: all before the width that it
+  writes, or the width that it reads.
+
+  Args:
+    matrix: its key in PARAM_AXES.
+  """
+  axes = PARAM_AXES[matrix]
+  return len(axes) - 1 if axes[-1] == 'width' else 1
 
 
 def param_axes(path) -> tuple[str, ...]:
   """Logical axes of a parameter from its key path.
 
+  Adapters of a matrix (models/lora.py) have its input axes and a rank, or a
+  rank and its output axes.
+
   Raises:
     KeyError: for a leaf without a row in PARAM_AXES.
   """
-  if _is_part(path):
-    path = path[:-1]
   names = [str(getattr(k, 'key', getattr(k, 'name', k))) for k in path]
+  if names[-1] in ADAPTERS:
+    axes = param_axes(path[:-1])
+    split = num_in('/'.join(names[-3:-1])) + (axes[0] == 'layers')
+    return ((*axes[:split], 'rank') if names[-1] == 'lora_a' else
+            (*axes[:axes[0] == 'layers'], 'rank', *axes[split:]))
+  if _is_part(path):
+    path, names = path[:-1], names[:-1]
   for key in ('/'.join(names[-2:]), names[-1]):
     if key in PARAM_AXES:
       axes = PARAM_AXES[key]
@@ -209,8 +230,8 @@ def param_shardings(params, mesh: Mesh, rules: dict):
       parameter.
   """
   def place(path, size, axis):
-    # A scale has size 1 along the axes that share it.
-    if _is_part(path) and size == 1:
+    # A scale of an Int8 has size 1 along the axes that share it.
+    if _is_part(path) and path[-1].name == 'scale' and size == 1:
       return None
     mesh_axis = rules[axis]
     if mesh_axis and axis in COPIED and size % mesh.shape[mesh_axis]:

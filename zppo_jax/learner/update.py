@@ -17,9 +17,12 @@ from flax import struct
 from zppo_jax.arrays import Beside, MicroBatch, PolicyOutput, TrainState
 from zppo_jax.devices import sharding
 from zppo_jax.learner import ewc, forward
+from zppo_jax.models import lora
+from zppo_jax.models.lora import Lora
 from zppo_jax.objectives import reducers
 from zppo_jax.objectives.losses import Loss
 
+BASE = 'base'  # in `Beside.frozen`: the frozen weights of adapters
 # (the copy of params, params, optimizer steps made) -> the next copy
 Follow = Callable[[Any, Any, jax.Array], Any]
 
@@ -134,6 +137,14 @@ def policy_loss(params, batch: MicroBatch, beside: Beside | None = None, *,
   return total, diagnostics(output, batch, total, statistics)
 
 
+def of_adapters(adapters, batch: MicroBatch, beside: Beside, *, loss_fn,
+                join: Callable[[Any, Any], Any]):
+  """`loss_fn` of the network that adapters and the frozen weights in `beside`
+  make; its gradient is that of the adapters."""
+  base = jax.lax.stop_gradient(beside.frozen[BASE])
+  return loss_fn(join(base, adapters), batch, beside)
+
+
 def diagnostics(output: PolicyOutput, batch: MicroBatch, loss,
                 statistics: dict[str, jax.Array]) -> Sums:
   """The numbers of a micro-batch; nothing is trained by them.
@@ -237,7 +248,7 @@ def update_step(state: TrainState, micro_batches, token_count, *,
     between(sums)
   beside_parts = []
   for batch in gold:
-    grads, sums = gold_fn(grads, state.params, batch)
+    grads, sums = gold_fn(grads, state.params, batch, *beside)
     beside_parts.append(sums)
     between(sums)
   state, norm = optimizer_fn(state, grads, token_count, *anchor)
@@ -269,7 +280,7 @@ def compile_update(*, loss_fn: Callable, tx, mesh, shardings: TrainState,
                    frozen: Mapping[str, Any] | None = None,
                    scheduled: bool = False,
                    own: Callable[[TrainState], Mapping[str, Any]] | None = None,
-                   follow: Follow | None = None,
+                   follow: Follow | None = None, adapted: Lora | None = None,
                    gold_loss_fn: Callable | None = None,
                    trained: Callable[[Any], Any] | None = None,
                    anchor: ewc.Anchor | None = None):
@@ -288,12 +299,22 @@ def compile_update(*, loss_fn: Callable, tx, mesh, shardings: TrainState,
     own: a state -> name -> params of it that stand among the frozen ones, so
       that the loss reads them without a gradient.
     follow: see optimizer_step.
-    gold_loss_fn: (params, batch) -> (loss sum, Sums) of the micro-batches
-      `gold` of update_step.
+    adapted: the frozen weights, if the trained params are their adapters. They
+      are then one of the frozen models.
+    gold_loss_fn: the loss of the micro-batches `gold` of update_step; it gets
+      the same arguments.
     trained: params -> whether each is trained; None: all are. The gradient of
       the others is 0.
     anchor: what holds the parameters, or None.
   """
+  frozen = dict(frozen or {})
+  if adapted is not None:
+    frozen[BASE] = adapted.base
+    of_whole = functools.partial(of_adapters, join=functools.partial(
+        lora.join, scale=adapted.config.scale))
+    loss_fn = functools.partial(of_whole, loss_fn=loss_fn)
+    gold_loss_fn = gold_loss_fn and functools.partial(
+        of_whole, loss_fn=gold_loss_fn)
   whole, rows = sharding.replicated(mesh), sharding.batch_sharding(mesh)
   reads = bool(frozen) or scheduled or own is not None
   if trained is not None:
@@ -307,7 +328,8 @@ def compile_update(*, loss_fn: Callable, tx, mesh, shardings: TrainState,
       out_shardings=(shardings.params, whole), donate_argnums=0)
   gold_fn = gold_loss_fn and jax.jit(
       functools.partial(accumulate, loss_fn=gold_loss_fn),
-      in_shardings=(shardings.params, shardings.params, rows),
+      in_shardings=(shardings.params, shardings.params, rows,
+                    *((None,) * reads)),
       out_shardings=(shardings.params, whole), donate_argnums=0)
   optimizer_fn = jax.jit(
       functools.partial(optimizer_step, tx=tx, follow=follow,
@@ -321,7 +343,7 @@ def compile_update(*, loss_fn: Callable, tx, mesh, shardings: TrainState,
   return functools.partial(
       update_step, accumulate_fn=accumulate_fn, optimizer_fn=optimizer_fn,
       beside_fn=functools.partial(
-          _beside, frozen=dict(frozen or {}), scheduled=scheduled, own=own)
+          _beside, frozen=frozen, scheduled=scheduled, own=own)
       if reads else nothing_beside,
       add_fn=jax.jit(add_sums, out_shardings=whole), gold_fn=gold_fn,
       anchor=anchor.arrays if anchor else (),

@@ -20,7 +20,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import NamedSharding, PartitionSpec
 
 from zppo_jax.devices import sharding
-from zppo_jax.models import cache, layers
+from zppo_jax.models import cache, layers, lora
 
 OUTPUT = 'attention'  # the name by which remat policies know the outputs
 _QUERIES = 256  # queries whose scores exist at a time
@@ -197,7 +197,7 @@ def copied(w_DKH, num_heads: int, mesh):
   is the sum over the copies.
 
   Args:
-    w_DKH: an array or a quantize.Int8.
+    w_DKH: an array, a quantize.Int8 or a lora.Adapted.
     num_heads: N, the query heads.
     mesh: the mesh on which the model runs, or None.
   """
@@ -206,8 +206,12 @@ def copied(w_DKH, num_heads: int, mesh):
     return w_DKH
   on_heads = NamedSharding(mesh, PartitionSpec(
       PartitionSpec.UNCONSTRAINED, 'tensor', None))
-  return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(
-      jnp.repeat(x, copies, axis=1), on_heads), w_DKH)
+  copies_of = functools.partial(jax.tree.map, lambda x: (
+      jax.lax.with_sharding_constraint(
+          jnp.repeat(x, copies, axis=1), on_heads)))
+  if lora.is_adapted(w_DKH):
+    return w_DKH.on_output(copies_of)
+  return copies_of(w_DKH)
 
 
 def check(asked: str, mesh, config) -> None:

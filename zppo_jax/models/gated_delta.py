@@ -28,7 +28,7 @@ import numpy as np
 from flax import struct
 
 from zppo_jax.devices import sharding
-from zppo_jax.models import layers
+from zppo_jax.models import layers, lora
 from zppo_jax.objectives.rounding import (
   is_narrow,
   once,
@@ -285,7 +285,11 @@ def _mixed_by_kind(x_BTD, weight_DE, conv_JE, past_BJE, of: Runs, ends, mesh):
   hold_past = lambda x: sharding.pin(x, mesh, sharding.BATCH_AXES, None, None)
 
   def cut(x, *axes):
-    """x by kind; an array, or a quantize.Int8 whose parts are cut alike."""
+    """x by kind; an array, a quantize.Int8 whose parts are cut alike, or a
+    lora.Adapted, whose kinds share lora_a."""
+    if lora.is_adapted(x):
+      return [x.replace(base=w, lora_b=b) for w, b in zip(
+          cut(x.base, *axes), cut(x.lora_b, *axes), strict=True)]
     leaves, tree = jax.tree.flatten(x)
     # Held whole first, because a cut would otherwise be made before the split.
     parts = [[sharding.pin(sharding.pin(part, mesh, *axes, None), mesh, *axes,

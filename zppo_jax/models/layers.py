@@ -11,6 +11,7 @@ from jax.ad_checkpoint import checkpoint_name
 
 from zppo_jax import allowed
 from zppo_jax.devices import sharding
+from zppo_jax.models import lora
 from zppo_jax.objectives.rounding import (
   is_narrow,
   mean_square,
@@ -169,7 +170,16 @@ def project(x, w, num_in: int = 1):
 
   It is one two-dimensional product, because on CPUs the weight gradient of a
   contraction over (B, T) is otherwise up to three times slower.
+
+  Args:
+    x: [..., in...].
+    w: [in..., out...], an array, a quantize.Int8 or a lora.Adapted.
+    num_in: the number of input axes.
   """
+  if lora.is_adapted(w):
+    low = project(x, w.lora_a, num_in)
+    return add(project(x, w.base, num_in),
+               rounded(w.scale * project(low, w.lora_b)))
   lead, out = x.shape[:x.ndim - num_in], w.shape[num_in:]
   size = math.prod(w.shape[:num_in])
   y = product(x.reshape(-1, size), weight(w, x).reshape(size, -1))

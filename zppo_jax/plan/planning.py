@@ -176,7 +176,8 @@ def _work(run: Run, load: Load, standing: Mapping[str, int],
       find('student', 'decode')) for r in drawn]
   # A device holds its own part of the copy, and receives the others.
   received = copy * (1 - 1 / run.mesh.shape['fsdp'])
-  out = {'reshard': machine.work(bytes=standing['parameters'] + copy,
+  read_once = standing['parameters'] + standing.get(program_lib.FROZEN, 0)
+  out = {'reshard': machine.work(bytes=read_once + copy,
                                  moved=received),
          'rollouts': roofline.together(*draw(load.student))}
   teacher = program_lib.own_teacher(run)
@@ -191,15 +192,15 @@ def _work(run: Run, load: Load, standing: Mapping[str, int],
         for r in load.teacher]
     if drawn:
       out['teacher'] = roofline.together(*drawn)
-  passes = [roofline.trained(load, counts, machine, 1, of[name])
+  scored = [roofline.trained(load, counts, machine, 1, of[name])
             for name, counts in (('scoring', c), ('reference scoring', c),
                                  ('teacher scoring', count)) if name in of]
-  if passes:
-    out['scoring'] = roofline.together(*passes)
-  beside = run.update_fn.keywords['beside_fn'](run.abstract_state)
-  frozen = [count] if beside and beside[0].frozen else []
+  if scored:
+    out['scoring'] = roofline.together(*scored)
+  frozen = [count] if program_lib.frozen_models(run) else []
+  passes = counting.TRAIN if run.adapted is None else counting.TRAIN_ADAPTERS
   out['update'] = roofline.together(
-      roofline.trained(load, c, machine, counting.TRAIN, of.get('update')),
+      roofline.trained(load, c, machine, passes, of.get('update')),
       *(roofline.trained(load, counts, machine, 1, None) for counts in frozen))
   out['optimizer'] = roofline.optimized(load, standing, machine,
                                         of.get('optimizer'))

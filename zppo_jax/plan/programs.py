@@ -14,7 +14,7 @@ import numpy as np
 from zppo_jax.algorithms import gold
 from zppo_jax.arrays import MicroBatch, PromptBatch
 from zppo_jax.devices import memory
-from zppo_jax.learner import layouts, packing, scoring
+from zppo_jax.learner import layouts, packing, scoring, update
 from zppo_jax.models import Model
 from zppo_jax.records import Decoding
 from zppo_jax.rollout import decode
@@ -26,7 +26,9 @@ from zppo_jax.train.run import Run
 
 # What of a run is on the devices in each phase of a step (train/step.py).
 BLOCK = 'blocks_'  # how a rollout copy names its blocks (layers.unstack)
-STATE = ('parameters', 'moments', 'anchor', 'reference copy', 'teacher copy')
+FROZEN = 'frozen weights'  # those below adapters
+STATE = ('parameters', FROZEN, 'moments', 'anchor', 'reference copy',
+         'teacher copy')
 ALIVE = {
     'reshard': (*STATE, 'rollout copy'),
     'rollouts': (*STATE, 'rollout copy', 'decode pool'),
@@ -87,12 +89,28 @@ def standing(run: Run) -> dict[str, int]:
       'decode pool': run.sampler.engine.programs.largest_cache_bytes()}
   if run.ewc is not None:
     out['anchor'] = memory.device_bytes(run.ewc.arrays)
-  if run.reference is not None:
+  if run.adapted is not None:
+    out[FROZEN] = memory.device_bytes(run.adapted.base)
+  if run.reference is not None and not run.is_frozen(run.reference.params):
     out['reference copy'] = memory.device_bytes(run.reference.params)
   if (teacher := own_teacher(run)) is not None:
-    out['teacher copy'] = memory.device_bytes(teacher.params)
+    if not run.is_frozen(teacher.params):
+      out['teacher copy'] = memory.device_bytes(teacher.params)
     out['teacher pool'] = teacher.answers.engine.programs.largest_cache_bytes()
   return out
+
+
+def part_of(run: Run, params: Any, copy: str) -> str:
+  """The part of the run that params are: the weights below adapters, or a copy
+  of that name."""
+  return FROZEN if run.is_frozen(params) else copy
+
+
+def frozen_models(run: Run) -> list:
+  """The params of the models that run inside the update without a gradient."""
+  beside = run.update_fn.keywords['beside_fn'](run.abstract_state)
+  frozen = beside[0].frozen if beside else {}
+  return [of for name, of in frozen.items() if name != update.BASE]
 
 
 def prefill_size(programs: Programs, samples: int) -> int:
@@ -201,7 +219,8 @@ def _of_teacher(run: Run, config) -> list[Program]:
         packing.pad_rows([], rows, length, 0, programs.model.num_axes, like),
         max(programs.shapes.patches, default=0), programs.model)
     out.append(Program(
-        'teacher scoring', 'teacher scoring', ('teacher copy',),
+        'teacher scoring', 'teacher scoring',
+        (part_of(run, teacher.params, 'teacher copy'),),
         f'{rows} rows of {length:,} tokens',
         lambda form=form, batch=batch: teacher.score_fn(form).lower(
             teacher.params, batch)))
@@ -241,28 +260,32 @@ def _of_learner(run: Run) -> list[Program]:
                     example_targets(run)),
       shape.patches, run.sampler.engine.programs.model)
   out, words = [], words_of(shape)
+  policy = ('parameters', *((FROZEN,) if run.adapted else ()))
   if run.num_updates > 1 and run.method.old_logps:
-    out.append(Program('scoring', 'scoring', ('parameters',), words,
+    out.append(Program('scoring', 'scoring', policy, words,
                        lambda: run.score_fn.lower(state.params, batch)))
   if run.reference is not None and run.reference.penalty.sampled:
     out.append(Program(
-        'reference scoring', 'scoring', ('reference copy',), words,
+        'reference scoring', 'scoring',
+        (part_of(run, run.reference.params, 'reference copy'),), words,
         lambda: run.reference.score_fn.lower(run.reference.params, batch)))
   parts = run.update_fn.keywords
   grads = parts['zeros_fn'].eval_shape(state.params)
   beside = parts['beside_fn'](state)
-  frozen = bool(beside and beside[0].frozen)
+  copies = {part_of(run, params, 'teacher copy')
+            for params in frozen_models(run)}
   out.append(Program(
       'update', 'update',
-      ('parameters', 'gradient', *(('teacher copy',) * frozen)), words,
+      (*policy, 'gradient', *sorted(copies - {FROZEN})), words,
       lambda: parts['accumulate_fn'].lower(grads, state.params, batch,
                                            *beside)))
   if parts['gold_fn'] is not None:
     answers = layouts.empty(run.layout._replace(lessons=None), shape,
                             gold.EXAMPLE)
     out.append(Program(
-        'gold answers', 'update', ('parameters', 'gradient'), words,
-        lambda: parts['gold_fn'].lower(grads, state.params, answers)))
+        'gold answers', 'update', (*policy, 'gradient'), words,
+        lambda: parts['gold_fn'].lower(grads, state.params, answers,
+                                       *beside)))
   anchor = ('anchor',) if run.ewc else ()
   out.append(Program(
       'optimizer', 'update', ('parameters', 'moments', 'gradient', *anchor),

@@ -17,7 +17,7 @@ from jax.typing import DTypeLike
 
 from zppo_jax import allowed
 from zppo_jax.devices import sharding
-from zppo_jax.models import Model, layers
+from zppo_jax.models import Model, layers, lora
 from zppo_jax.rollout import quantize
 
 # Leaves that the network uses in float32: scales of norms (of the form 1 + w
@@ -52,6 +52,8 @@ def rollout_copy(params: Any, dtype: DTypeLike,
                  weights: str = 'same') -> Any:
   """The weights that decoding reads, by block, in a form of WEIGHTS.
 
+  Adapters are merged in float32, block by block, before anything is rounded.
+
   Args:
     params: stacked or by block (layers.unstack).
     dtype: the compute type.
@@ -61,7 +63,7 @@ def rollout_copy(params: Any, dtype: DTypeLike,
     KeyError: for another key.
   """
   make = allowed.known('rollout weights', weights, WEIGHTS)
-  return make(layers.unstack(params), dtype)
+  return make(lora.merge(layers.unstack(params), jnp.float32), dtype)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,13 +74,14 @@ class LeafCopy:
     name: the leaf's, as in 'blocks/mlp/up'.
     program: jitted: the leaf -> its leaves of the copy, one per block if it is
       stacked. Leaves that are equal but for their values share a program.
-    leaf: its shape, type and sharding.
+    leaf: its shape, type and sharding; a lora.Adapted of them for a matrix with
+      adapters, which becomes one merged matrix per block.
     source: its place among the leaves of the params.
     places: the places of its copies among the leaves of the rollout copy.
   """
   name: str
   program: Callable[[Any], tuple]
-  leaf: jax.ShapeDtypeStruct
+  leaf: Any
   source: int
   places: tuple[int, ...]
 
@@ -94,13 +97,16 @@ class Reshard:
   Attributes:
     leaves: the leaves in the order in which they are copied.
     copy: shapes, types and shardings of the rollout copy.
+    adapted: the frozen weights, if what is copied are their adapters.
   """
   leaves: tuple[LeafCopy, ...]
   copy: Any
+  adapted: lora.Lora | None = None
 
   def __call__(self, params: Any) -> Any:
-    sources, (targets, tree) = jax.tree.leaves(params), jax.tree.flatten(
-        self.copy)
+    if self.adapted is not None:
+      params = self.adapted.join(params)
+    sources, (targets, tree) = _leaves(params), jax.tree.flatten(self.copy)
     for one in self.leaves:
       for place, x in zip(one.places, one.program(sources[one.source]),
                           strict=True):
@@ -134,6 +140,11 @@ class Reshard:
     return peak, held
 
 
+def _leaves(params: Any) -> list:
+  """The leaves of params; a matrix with adapters is one of them."""
+  return jax.tree.leaves(params, is_leaf=lora.is_adapted)
+
+
 def _alone(path: Sequence[Any], x: Any) -> Any:
   """The params without all leaves but one."""
   for key in reversed(path):
@@ -142,7 +153,8 @@ def _alone(path: Sequence[Any], x: Any) -> Any:
 
 
 def compile_reshard(model: Model, mesh: Mesh, weights: str = 'same', *,
-                    like: Any = None, rules: dict | None = None) -> Reshard:
+                    like: Any = None, rules: dict | None = None,
+                    adapted: lora.Lora | None = None) -> Reshard:
   """The programs that make the rollout copy; nothing is compiled yet.
 
   Args:
@@ -151,8 +163,12 @@ def compile_reshard(model: Model, mesh: Mesh, weights: str = 'same', *,
     weights: a key of WEIGHTS.
     like: params or their shapes and types; None: as `model.init` makes them.
     rules: the sharding rules of the params; None: TRAIN_RULES.
+    adapted: the frozen weights of a run with adapters. The copy is then made
+      from its trained params, which are adapters.
   """
   rules = sharding.TRAIN_RULES if rules is None else rules
+  if adapted is not None:
+    like = adapted.join(jax.eval_shape(adapted.init, jax.random.key(0)))
   params = jax.eval_shape(model.init, jax.random.key(0)) if like is None else (
       jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), like))
   make = functools.partial(rollout_copy, dtype=jnp.dtype(model.config.dtype),
@@ -164,13 +180,14 @@ def compile_reshard(model: Model, mesh: Mesh, weights: str = 'same', *,
   programs: dict[Any, Callable] = {}
   leaves = []
   for source, ((path, leaf), before) in enumerate(zip(
-      jax.tree_util.tree_leaves_with_path(params),
-      jax.tree.leaves(of(params, rules=rules)), strict=True)):
+      jax.tree_util.tree_leaves_with_path(params, is_leaf=lora.is_adapted),
+      _leaves(of(params, rules=rules)), strict=True)):
     copies = jax.eval_shape(make, _alone(path, leaf))
     narrow, after = (tuple(jax.tree.leaves(of(copies, rules=r)))
                      for r in (rules, sharding.ROLLOUT_RULES))
 
-    changed = any(x.dtype != leaf.dtype for x in jax.tree.leaves(copies))
+    changed = lora.is_adapted(leaf) or any(
+        x.dtype != leaf.dtype for x in jax.tree.leaves(copies))
 
     def run(x, path=path, narrow=narrow if changed else None):
       out = tuple(jax.tree.leaves(make(_alone(path, x))))
@@ -183,7 +200,8 @@ def compile_reshard(model: Model, mesh: Mesh, weights: str = 'same', *,
       programs[key] = jax.jit(run, in_shardings=(before,), out_shardings=after)
     leaves.append(LeafCopy(
         name='/'.join(k.key for k in path), program=programs[key],
-        leaf=jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=before),
+        leaf=jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(
+            x.shape, x.dtype, sharding=s), leaf, before),
         source=source, places=tuple(
             place[p] for p, _ in jax.tree_util.tree_leaves_with_path(copies))))
   shardings = of(whole, rules=sharding.ROLLOUT_RULES)
@@ -193,7 +211,7 @@ def compile_reshard(model: Model, mesh: Mesh, weights: str = 'same', *,
   copy = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(
       x.shape, x.dtype, sharding=s), whole, shardings)
   targets = jax.tree.leaves(copy)
-  return Reshard(tuple(sorted(leaves, key=size, reverse=True)), copy)
+  return Reshard(tuple(sorted(leaves, key=size, reverse=True)), copy, adapted)
 
 
 def _rules_of(params: Any, mesh: Mesh) -> dict | None:

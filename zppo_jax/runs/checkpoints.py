@@ -27,6 +27,8 @@ from zppo_jax import allowed
 from zppo_jax.arrays import FollowedState, TrainState
 from zppo_jax.devices import disk, hosts, sharding
 from zppo_jax.learner import states
+from zppo_jax.models import lora
+from zppo_jax.models.lora import Lora
 
 FORMAT = 1
 _LONGEST_CAUSE = 300  # characters of an error's cause
@@ -208,8 +210,8 @@ class Checkpoints:
   Args:
     path: their directory, which is made if it is missing.
     policy: when checkpoints are made, and how many are kept.
-    manifest: JSON values stored with every checkpoint: 'model' (checked on
-      restore), 'config', 'versions'.
+    manifest: JSON values stored with every checkpoint: 'model' and, of a run
+      with adapters, 'lora' (checked on restore), 'config', 'versions'.
     read_only: whether to make, delete and save nothing in the directory.
 
   Attributes:
@@ -353,10 +355,11 @@ class Checkpoints:
 
     Raises:
       CheckpointError: if the checkpoint is of another model (naming the
-        fields), is damaged (naming the leaf or the file), or is of another
-        optimizer.
+        fields), of other adapters or of other weights below them, is damaged
+        (naming the leaf or the file), or is of another optimizer.
     """
     content, where = self.read(step), self.path / str(step)
+    _check_adapters(where, content.get('lora'), self._manifest.get('lora'))
     wanted = like
     if isinstance(like, FollowedState) != _followed(content['leaves']):
       like = _other_form(like)
@@ -383,6 +386,32 @@ class Checkpoints:
     return _in_form_of(wanted, state), content['host']
 
 
+def _check_adapters(where: pathlib.Path, there: dict | None,
+                    here: dict | None) -> None:
+  """CheckpointError unless the state of a checkpoint fits the adapters of a
+  run: both train all weights, or the same adapters of the same weights."""
+  if there is None and here is None:
+    return
+  rank = lambda of: of['rank'] if of else 0
+  if rank(there) != rank(here):
+    raise CheckpointError(
+        f'{where} was trained with lora.rank {rank(there)}, which is '
+        f'{rank(here)} here; with 0 all weights are trained, and a checkpoint '
+        'holds them. To begin from weights that were merged, name the '
+        'finished run as student.weights')
+  if there['base']['digest'] != here['base']['digest']:
+    raise CheckpointError(
+        f'{where} holds adapters of other weights: those of '
+        f'{there["base"]["weights"]!r}, digest {there["base"]["digest"]}; '
+        f'student.weights is {here["base"]["weights"]!r}, digest '
+        f'{here["base"]["digest"]}. Put the former weights back')
+  fields = [{name: of[name] for name in ('alpha', 'matrices')}
+            for of in (here, there)]
+  if fields[0] != fields[1]:
+    raise CheckpointError(f'{where} holds other adapters (lora): '
+                          f'{_differences(*fields)}')
+
+
 def _followed(leaves: dict) -> bool:
   """Whether a checkpoint holds a copy that follows params."""
   return any(name.startswith('.own') for name in leaves)
@@ -407,19 +436,40 @@ def _in_form_of(wanted: TrainState, state: TrainState) -> TrainState:
   return states.with_copy(state)
 
 
-def restore_any(path, like: TrainState, model: dict) -> TrainState:
+def adapters_of(adapted: Lora, weights: str) -> dict:
+  """The record of a run's adapters in the manifest of its checkpoints, which do
+  not hold the weights below them.
+
+  Args:
+    adapted: the section and the frozen weights.
+    weights: where these came from, student.weights.
+
+  Returns:
+    {rank, alpha, matrices, base: {weights, digest}}; the digest is the same on
+    every mesh.
+  """
+  return {'rank': adapted.config.rank, 'alpha': adapted.config.alpha,
+          'matrices': list(lora.chosen(adapted.config, adapted.base)),
+          'base': {'weights': weights,
+                   'digest': disk.digest(checksums(adapted.base))}}
+
+
+def restore_any(path, like: TrainState, model: dict,
+                lora: dict | None = None) -> TrainState:
   """The state of the checkpoint that a path names; of a run, the newest one.
 
   Args:
     path: see `open_any`.
     like: see `Checkpoints.restore`.
     model: the description that the checkpoint's model must have.
+    lora: the manifest's record of its adapters, or None.
 
   Raises:
     FileNotFoundError, CheckpointError: see `open_any`, `Checkpoints.restore`.
   """
   folder, step = open_any(path)
-  store = Checkpoints(folder, Policy(0, 1, 0), {'model': model},
+  store = Checkpoints(folder, Policy(0, 1, 0), {
+      'model': model, **({} if lora is None else {'lora': lora})},
                       read_only=True)
   state, _ = store.restore(store.latest() if step is None else step, like)
   store.close()

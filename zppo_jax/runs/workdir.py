@@ -203,6 +203,7 @@ ADDED = {'algorithm.reference.kind': 'none',
          'distil.drawn_by': 'policy', 'distil.mix': 0.5,
          'hint.source': 'teacher', 'hint.cap': 512, 'hint.temperature': 0.0,
          'hint.max_characters': 2048, 'hint.material': '', 'hint.level': 0,
+         'lora.rank': 0, 'lora.alpha': 32.0, 'lora.matrices': [],
          'optimizer.warmup_steps': 0, 'optimizer.schedule_steps': 0,
          'optimizer.state_rounding': 'nearest',
          'optimizer.second_moment_dtype': '', 'optimizer.frozen': [],
@@ -505,20 +506,32 @@ class Workdir:
     write_json(folder / 'reason.json', {'step': step, 'reason': reason})
     return folder
 
-  def finish(self, summary: dict, params, description: dict) -> dict:
+  def finish(self, summary: dict, params, description: dict,
+             adapters: tuple | None = None) -> dict:
     """Writes the final weights with their description, then the summary.
 
+    Args:
+      summary: the summary.
+      params: the weights, those of adapters merged.
+      description: of the weights.
+      adapters: the trained adapters and their description; None: all weights
+        were trained.
+
     Returns:
-      The summary with `files`: size and digest of the weights, against which
-      pretrained.load checks them. A process that does not write has none.
+      The summary with `files`: size and digest of each file of weights, against
+      which pretrained.load checks them. A process that does not write has none.
     """
     if not self.writes:
       return summary
-    weights = self.path / safetensors_file.FINAL
-    with disk.naming(weights):
-      safetensors_file.save(weights, params, description)
-    summary = {**summary, 'files': {
-        weights.name: list(disk.digest_of_start(weights))}}
+    files = {safetensors_file.FINAL: (params, description)}
+    if adapters is not None:
+      files[safetensors_file.ADAPTERS] = adapters
+    digests = {}
+    for name, (tree, of) in files.items():
+      with disk.naming(self.path / name):
+        safetensors_file.save(self.path / name, tree, of)
+      digests[name] = list(disk.digest_of_start(self.path / name))
+    summary = {**summary, 'files': digests}
     write_json(self.path / 'summary.json', summary)
     return summary
 

@@ -16,6 +16,7 @@ from zppo_jax.data import pool as pools
 from zppo_jax.devices import sharding
 from zppo_jax.learner import optimizers, states, update
 from zppo_jax.models import attention
+from zppo_jax.models.lora import Lora, OfAdapters
 from zppo_jax.objectives import losses, top_logps
 from zppo_jax.runs import alarms, checkpoints, watch
 from zppo_jax.sft import dataset
@@ -55,10 +56,10 @@ def _check_numbers(c) -> None:
                      'least one size, each >= 2')
 
 
-def _student(c, mesh, day: Day) -> tuple[loading.Loaded, Chat]:
+def _student(c, mesh,
+             day: Day) -> tuple[loading.Loaded, Chat, Lora | None]:
   loaded = loading.load_model(
-      c.student, lambda like: loading.placed(like, mesh, sharding.TRAIN_RULES),
-      c.student.thinking, day)
+      c.student, loading.place_trained(c, mesh), c.student.thinking, day)
   if loaded.chat is None and not c.data.task:
     raise ValueError('student.weights came without a tokenizer; data.task must '
                      'name the task whose chat they read')
@@ -66,7 +67,8 @@ def _student(c, mesh, day: Day) -> tuple[loading.Loaded, Chat]:
       'student', loaded, c.data.task, tasks.get(c.data.task))
   loading.check_vocabulary('student', loaded, chat)
   loading.check_attention('student', loaded, mesh)
-  return loaded, chat
+  loaded, adapted = loading.with_adapters(c, loaded, mesh)
+  return loaded, chat, adapted
 
 
 def _data(c, reader: Reader,
@@ -137,17 +139,23 @@ def build(config, day: Day | None = None) -> SftRun:
   vain = watch.Limits(max_idle=c.guard.max_idle, min_answered=0.0, window=1,
                       alarms=alarms.read('guard.alarms', c.guard.alarms))
   mesh = sharding.make_mesh(sharding.MeshConfig(**c.mesh))
-  loaded, chat = _student(c, mesh, day or dates.choose(c))
+  loaded, chat, adapted = _student(c, mesh, day or dates.choose(c))
   room = Room(row_buckets=tuple(c.shapes.row_buckets),
               patch_buckets=tuple(c.shapes.patch_buckets))
   source, splits = _data(
       c, Reader(chat, loading.THINKING[c.student.thinking]), room)
   model = models.on_mesh(loaded.model, mesh)
-  shardings = states.state_shardings(model, tx, mesh)
+  trained = model if adapted is None else model._replace(init=adapted.init)
+  shardings = states.state_shardings(trained, tx, mesh)
   loss_fn = functools.partial(
       update.policy_loss, model=model, temperature=1.0,
       chunk=c.shapes.logprob_chunk,
       loss=functools.partial(likelihood, chunk=c.shapes.logprob_chunk))
+  evaluate_fn = jax.jit(
+      functools.partial(_sums, loss_fn=loss_fn),
+      in_shardings=(None if adapted else shardings.params,
+                    sharding.batch_sharding(mesh)),
+      out_shardings=sharding.replicated(mesh))
   return SftRun(
       steps=c.steps, seed=c.seed, source=source, splits=splits,
       eval_every=c.eval.every, checkpoint=policy, vain=vain,
@@ -156,14 +164,13 @@ def build(config, day: Day | None = None) -> SftRun:
       packed=LAYOUTS[c.shapes.layout], rate=rate,
       update_fn=update.compile_update(
           loss_fn=loss_fn, tx=tx, mesh=mesh, shardings=shardings,
-          trained=anchor.trained_of(c, loaded.params)),
-      evaluate_fn=jax.jit(
-          functools.partial(_sums, loss_fn=loss_fn),
-          in_shardings=(shardings.params, sharding.batch_sharding(mesh)),
-          out_shardings=sharding.replicated(mesh)),
-      init_state=functools.partial(
-          states.new_state, loaded.params, tx, shardings),
-      abstract_state=states.abstract_state(model, tx, shardings))
+          trained=anchor.trained_of(c, loaded.params), adapted=adapted),
+      evaluate_fn=evaluate_fn if adapted is None else OfAdapters(
+          evaluate_fn, adapted.join),
+      init_state=lambda: states.new_state(
+          loading.first_params(c, loaded, adapted), tx, shardings),
+      abstract_state=states.abstract_state(trained, tx, shardings),
+      adapted=adapted)
 
 
 def kernels(run: SftRun) -> list[str]:

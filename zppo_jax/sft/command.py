@@ -84,8 +84,13 @@ def dry_run(config, path) -> None:
       *_shares(run)))
   state = run.abstract_state
   print(f'\nparameters\n  student {memory.count(state.params):,}')
+  frozen = []
+  if run.adapted is not None:
+    print(f'  frozen below them {memory.count(run.adapted.base):,}')
+    frozen = [('frozen weights', run.adapted.base)]
   print('\nmemory per device')
-  for part, tree in (('parameters', state.params), ('gradient', state.params),
+  for part, tree in (('parameters', state.params), *frozen,
+                     ('gradient', state.params),
                      ('optimizer state', state.opt_state)):
     print(f'  {part:28s} {memory.size(memory.device_bytes(tree)):>11s}')
   shapes = dataset.shapes(run.room)

@@ -8,6 +8,7 @@ from zppo_jax.arrays import TrainState
 from zppo_jax.chat.wording import Chat
 from zppo_jax.devices.notice import Notice
 from zppo_jax.models import Model
+from zppo_jax.models.lora import Lora
 from zppo_jax.runs import checkpoints, watch
 from zppo_jax.sft.dataset import Dataset, Lessons, Room
 from zppo_jax.train import guards
@@ -33,6 +34,7 @@ class SftRun:
     reference, ewc: those of a run whose policy and parameters nothing holds.
     notice: whether the run must end.
     journal: that of a run without rollouts.
+    adapted: as that of train.run.Run.
   """
   steps: int
   seed: int
@@ -60,3 +62,4 @@ class SftRun:
   ewc: None = None
   notice: Notice = dataclasses.field(default_factory=Notice)
   journal: None = None
+  adapted: Lora | None = None

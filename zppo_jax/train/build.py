@@ -39,6 +39,7 @@ from zppo_jax.data.pool import Pool
 from zppo_jax.devices import sharding
 from zppo_jax.endpoints import judge
 from zppo_jax.learner import ewc, layouts, optimizers, scoring, states, update
+from zppo_jax.models.lora import LoraConfig, OfAdapters
 from zppo_jax.objectives import advantages, importance, losses
 from zppo_jax.records import Decoding, Every
 from zppo_jax.rollout import collect, weight_sync
@@ -154,7 +155,7 @@ def _reference(c, penalty: reference.Penalty, student: Student,
     return None
   return Reference(
       penalty=penalty,
-      params=weight_sync.place_copy(student.loaded.params, student.model, mesh),
+      params=student.initial(),
       score_fn=scoring.compile_scorer(
           model=student.model, mesh=mesh, shardings=None,
           temperature=c.algorithm.temperature, chunk=c.shapes.logprob_chunk))
@@ -194,6 +195,9 @@ def _correction(c) -> tuple[importance.Correction, bool]:
   has the log-probs of sampler and trainer."""
   correct = importance.Correction(**c.algorithm.correction)
   weights = c.student.rollout_weights
+  # Adapters are merged before a narrow copy is rounded, the trainer rounds the
+  # outputs of both.
+  merged = LoraConfig(**c.lora).on and c.student.dtype != 'float32'
   for who, form in (('student', weights),
                     ('teacher', c.teacher.rollout_weights)):
     allowed.one_of(f'{who}.rollout_weights', form, weight_sync.WEIGHTS)
@@ -201,7 +205,7 @@ def _correction(c) -> tuple[importance.Correction, bool]:
     print("student.rollout_weights is 'int8': rollouts come from another "
           'policy than the trained one; algorithm.correction is recommended, '
           "its kind is 'none'", flush=True)
-  return correct, correct.on or weights != 'same'
+  return correct, correct.on or weights != 'same' or merged
 
 
 def _questions(c, method: methods.Method) -> Questions:
@@ -236,13 +240,14 @@ def _questions(c, method: methods.Method) -> Questions:
 
 
 def _student(c, task: tasks.Task, mesh, day: Day, load) -> Student:
-  loaded = load(c.student, lambda like: loading.placed(
-      like, mesh, sharding.TRAIN_RULES), c.student.thinking, day)
+  loaded = load(c.student, loading.place_trained(c, mesh), c.student.thinking,
+                day)
   chat = loading.chat_of('student', loaded, c.data.task, task)
   model = models.on_mesh(loaded.model, mesh)
   loading.check_vocabulary('student', loaded, chat)
   loading.check_attention('student', loaded, mesh)
-  return Student(loaded=loaded, chat=chat, model=model)
+  loaded, adapted = loading.with_adapters(c, loaded, mesh)
+  return Student(loaded=loaded, chat=chat, model=model, adapted=adapted)
 
 
 def _fitting(c, asked: Questions, chat: Chat, most: int) -> Questions:
@@ -319,7 +324,9 @@ def _teacher(c, method: methods.Method, mesh, student: Student,
       compress=compress, load=outside.load,
       decoding=_decoding(c, c.algorithm.teacher_max_tokens),
       hint=hint if 'hint' in method.reformulations else None,
-      student=student.loaded))
+      student=student.loaded, adapted=student.adapted,
+      answers=bool(method.reformulations) or parts_of.teachers_states(
+          c, method)))
   if isinstance(teacher, Panel):
     pool = asked.source.pool
     teacher.check_sources(pool.words() if isinstance(pool, Pool) else pool)
@@ -395,8 +402,12 @@ def _learner(c, method: methods.Method, student: Student, mesh, tx,
   moving = parts_of.moving(c) if (
       method.teacher or parts_of.teacher_draws(c, method)) else None
   shardings = states.state_shardings(
-      model, tx, mesh, moving is not None and moving.followed)
+      student.trained, tx, mesh, moving is not None and moving.followed)
   held = anchor_parts.anchor_of(c, student, shardings)
+  adapted = student.adapted
+  score_fn = scoring.compile_scorer(
+      model=model, mesh=mesh, shardings=None if adapted else shardings,
+      temperature=algo.temperature, chunk=shapes.logprob_chunk, vocab=counted)
   inside = moving is not None and 'teacher' in of.frozen
   own = algo.updates == 1 and method.old_logps
   loss_fn = functools.partial(
@@ -412,11 +423,9 @@ def _learner(c, method: methods.Method, student: Student, mesh, tx,
       old_logps=update.own_old_logps if own else update.recorded_old_logps)
   return _Learner(
       reshard_fn=weight_sync.compile_reshard(
-          model, mesh, c.student.rollout_weights),
-      score_fn=scoring.compile_scorer(
-          model=model, mesh=mesh, shardings=shardings,
-          temperature=algo.temperature, chunk=shapes.logprob_chunk,
-          vocab=counted),
+          model, mesh, c.student.rollout_weights, adapted=adapted),
+      score_fn=score_fn if adapted is None else OfAdapters(
+          score_fn, adapted.join),
       advantage_fn=functools.partial(
           advantages.NORMALISERS[method.normaliser],
           eps=algo.advantage_eps),
@@ -424,7 +433,8 @@ def _learner(c, method: methods.Method, student: Student, mesh, tx,
           loss_fn=loss_fn, tx=tx, mesh=mesh, shardings=shardings,
           frozen={name: params for name, (_, params) in of.frozen.items()
                   if not (inside and name == 'teacher')},
-          own=moving.beside if inside else None,
+          own=functools.partial(moving.beside, joined=student.joined)
+          if inside else None, adapted=adapted,
           follow=None if moving is None else moving.follow,
           scheduled=of.distil is not None and of.distil.moves,
           gold_loss_fn=functools.partial(
@@ -434,9 +444,9 @@ def _learner(c, method: methods.Method, student: Student, mesh, tx,
           trained=anchor_parts.trained_of(c, student.loaded.params),
           anchor=held),
       ewc=held,
-      init_state=functools.partial(
-          states.new_state, student.loaded.params, tx, shardings),
-      abstract_state=states.abstract_state(model, tx, shardings),
+      init_state=lambda: states.new_state(
+          loading.first_params(c, student.loaded, adapted), tx, shardings),
+      abstract_state=states.abstract_state(student.trained, tx, shardings),
       layout=layouts.Layout(
           kind=shapes.layout, max_tokens=shapes.micro_tokens,
           multiple=sharding.batch_shards(mesh), rollouts=algo.rollouts,
@@ -547,6 +557,7 @@ def build(config, day: Day | None = None,
       stored_need=of.stored_need, stored=of.stored,
       student_ids_fn=of.student_ids_fn, reference=frozen, credit=credit,
       own_scores=own_scores, context=of.context, drawing=of.drawing,
+      adapted=student.adapted,
       own=parts_of.own_of(c, method, student, mesh, of.stored_need)
       if teacher else None,
       **_learner(c, method, student, mesh, tx, correct, gap_measured, of,

@@ -14,15 +14,18 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
+import jax
+
 from zppo_jax.chat import dates, hub_chat
 from zppo_jax.data import digest
 from zppo_jax.data.pool import Pool
 from zppo_jax.devices import disk, hosts, sharding
 from zppo_jax.devices.notice import Notice, Noticed
 from zppo_jax.endpoints import client
+from zppo_jax.models import lora
 from zppo_jax.rollout import journal as rollouts
 from zppo_jax.rollout.journal import RolloutJournal
-from zppo_jax.runs import console, lock, watch, workdir
+from zppo_jax.runs import checkpoints, console, lock, watch, workdir
 from zppo_jax.runs.checkpoints import Checkpoints
 from zppo_jax.runs.totals import History
 from zppo_jax.runs.workdir import Workdir
@@ -536,13 +539,26 @@ def _work(run: Run, config, out: Workdir, forked: RunState | None,
       raise
   summary = {'method': config.method, 'seed': config.seed,
              **at.history.summary(at.base, at.latest, at.step)}
-  summary = out.finish(summary, sharding.to_host(at.state.params),
-                       run.description)
+  summary = out.finish(summary, *_final(run, config, at.state))
   for line in watch.warnings(summary):
     out.note(line)
     print(line, flush=True)
   out.note(f'complete after {at.step} steps')
   return summary
+
+
+def _final(run: Run, config, state) -> tuple:
+  """(weights on the host, their description, and the adapters that are merged
+  in them with theirs, or None)."""
+  if run.adapted is None:
+    return sharding.to_host(state.params), run.description, None
+  # Leaf by leaf, so that the device holds one merged matrix at a time.
+  whole = jax.tree.map(
+      lambda x: sharding.to_host(lora.merge_stacked(x)),
+      run.adapted.join(state.params), is_leaf=lora.is_adapted)
+  description = {**run.description, 'lora': checkpoints.adapters_of(
+      run.adapted, config.student.weights)}
+  return whole, run.description, (sharding.to_host(state.params), description)
 
 
 def _with_progress(run: Run, at: RunState, out: Workdir, store: Checkpoints,

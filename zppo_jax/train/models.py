@@ -1,14 +1,20 @@
 """The models of a run: loaded, placed and checked against each other."""
 
+import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
-from zppo_jax import allowed, models, tasks
+from zppo_jax import allowed, models, randomness, tasks
 from zppo_jax.chat.rendering import Day
 from zppo_jax.chat.wording import Chat
 from zppo_jax.devices import sharding
-from zppo_jax.models import attention
+from zppo_jax.models import attention, lora
+from zppo_jax.models.lora import Lora, LoraConfig
+from zppo_jax.records import Purpose
+from zppo_jax.rollout import weight_sync
 from zppo_jax.weights import pretrained
 
 # student.thinking -> the switch of the chat template; None: the template's own
@@ -75,6 +81,46 @@ def placed(like, mesh, rules):
   return jax.tree.map(
       lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), like,
       sharding.param_shardings(like, mesh, rules))
+
+
+def place_trained(c, mesh) -> Callable:
+  """Shapes -> types and shardings with which student.weights are read. Frozen
+  ones have the compute type, because the network rounds to it anyway."""
+  cast = _cast(c) if LoraConfig(**c.lora).on else lambda like: like
+  return lambda like: placed(jax.eval_shape(cast, like), mesh,
+                             sharding.TRAIN_RULES)
+
+
+def _cast(c) -> Callable:
+  return functools.partial(weight_sync.cast, dtype=np.dtype(c.student.dtype))
+
+
+def with_adapters(c, loaded: Loaded, mesh) -> tuple[Loaded, Lora | None]:
+  """The model with its weights frozen on the mesh if section `lora` has a rank;
+  else the model as it is, and None.
+
+  Raises:
+    ValueError, KeyError: see LoraConfig and lora.chosen.
+  """
+  section = LoraConfig(**c.lora)
+  if not section.on:
+    return loaded, None
+  lora.chosen(section, loaded.params)
+  if isinstance(jax.tree.leaves(loaded.params)[0], jax.ShapeDtypeStruct):
+    base = place_trained(c, mesh)(loaded.params)
+  else:
+    base = _cast(c)(loaded.params)
+    base = jax.device_put(base, sharding.param_shardings(
+        base, mesh, sharding.TRAIN_RULES))
+  return loaded._replace(params=base), Lora(section, base)
+
+
+def first_params(c, loaded: Loaded, adapted: Lora | None) -> Any:
+  """What is trained, before the first step: the weights, or new adapters."""
+  if adapted is None:
+    return loaded.params
+  return jax.tree.map(np.asarray, adapted.init(
+      randomness.step_key(c.seed, 0, Purpose.INIT)))
 
 
 def chat_of(who: str, loaded: Loaded, name: str, task: tasks.Task) -> Chat:

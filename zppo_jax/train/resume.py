@@ -64,6 +64,9 @@ def manifest(config, run: Run) -> dict:
       'reference': _reference_digest(run)}
   if run.ewc is not None:
     frozen['ewc'] = _anchor_digest(run)
+  if run.adapted is not None:
+    frozen['lora'] = checkpoints.adapters_of(
+        run.adapted, config.student.weights)
   return {'model': run.description['model'],
           'config': workdir.config_values(config),
           'versions': workdir.versions(), **frozen}

@@ -21,6 +21,7 @@ from zppo_jax.data.loader import QuestionLoader
 from zppo_jax.devices.notice import Notice
 from zppo_jax.learner import layouts
 from zppo_jax.learner.ewc import Anchor
+from zppo_jax.models.lora import Lora
 from zppo_jax.objectives import importance
 from zppo_jax.records import Every, Question
 from zppo_jax.rollout import collect
@@ -38,8 +39,8 @@ class Procedure(NamedTuple):
 
   A run of any kind has `steps`, `seed`, `source`, `chat`, `eval_every`,
   `checkpoint`, `vain`, `patience`, `description`, `init_state`,
-  `abstract_state`, `replays`, `buffer_capacity`, `reference`, `ewc`, `notice`
-  and `journal`, as those of Run. An outcome
+  `abstract_state`, `replays`, `buffer_capacity`, `reference`, `ewc`,
+  `adapted`, `notice` and `journal`, as those of Run. An outcome
   has `step`, `state`, `buffer`, `settled`, `calls` and `minibatches`, as those
   of step.Outcome.
 
@@ -98,7 +99,8 @@ class Run:
   `ewc` is None unless something holds the parameters.
   `context` is what contexts of the teacher are made of; None if it reads what
   the student reads. `own` is None unless the teacher's weights move with the
-  student's. `drawing` says how rollouts are drawn under a context; None for a
+  student's. `adapted` holds the frozen weights if the trained params are their
+  adapters. `drawing` says how rollouts are drawn under a context; None for a
   method that draws none. `watched` has the words and phrases that metrics
   count.
   """
@@ -151,9 +153,14 @@ class Run:
   context: Material | None = None
   own: Own | None = None
   ewc: Anchor | None = None
+  adapted: Lora | None = None
   drawing: Drawing | None = None
   watched: Mapping[str, Sequence[str]] = dataclasses.field(
       default_factory=dict)
+
+  def is_frozen(self, params: Any) -> bool:
+    """Whether params are the weights below adapters, and no copy of them."""
+    return self.adapted is not None and params is self.adapted.base
 
   @property
   def chat(self) -> Chat:

@@ -18,6 +18,7 @@ from zppo_jax.chat import segments
 from zppo_jax.chat.wording import Chat, Wording
 from zppo_jax.devices import sharding
 from zppo_jax.learner import scoring
+from zppo_jax.models.lora import Lora
 from zppo_jax.records import CallStats, Decoding, Scores, TokenSequence
 from zppo_jax.rollout import collect, weight_sync
 from zppo_jax.rollout.build import make_engine
@@ -35,7 +36,7 @@ from zppo_jax.train.models import (
   load_model,
   placed,
 )
-from zppo_jax.train.teaching.own import OwnConfig
+from zppo_jax.train.teaching.own import ADAPTERS_OFF, OwnConfig
 
 
 def compile_scores(c: Any, model: Any, mesh: Any, vocab: int,
@@ -87,7 +88,8 @@ class TeacherContext(NamedTuple):
     hint: how its hints are drawn; None if nobody asks it for hints.
     load: as models.load_model.
     student: the student's model, for a teacher of its own weights.
-    student: the student's model, for a teacher of its own weights.
+    adapted: its frozen weights, if it trains adapters of them.
+    answers: whether the teacher is asked for more than scores.
   """
   config: Any
   mesh: Any
@@ -100,6 +102,8 @@ class TeacherContext(NamedTuple):
   hint: HintConfig | None = None
   load: Callable[..., Loaded] = load_model
   student: Loaded | None = None
+  adapted: Lora | None = None
+  answers: bool = True
 
 
 def _mesh(c, mesh: Mesh) -> Mesh:
@@ -149,12 +153,26 @@ def _own(context: TeacherContext) -> Teacher:
           'than student.weights. Another model is a teacher of kind '
           "'in_process'")
     return _of_model(context, loaded)
+  if section.weights == ADAPTERS_OFF:
+    return _adapters_off(context, student)
   if not section.moves:
     return _of_model(context, student)
   copy = functools.partial(weight_sync.rollout_copy,
                            dtype=student.model.config.dtype)
   return _of_model(context, student, placed(
       jax.eval_shape(copy, student.params), mesh, sharding.ROLLOUT_RULES))
+
+
+def _adapters_off(context: TeacherContext, student: Loaded) -> Teacher:
+  """A teacher of the weights that stay frozen under adapters, which are
+  not copied; but answers are drawn from a rollout copy."""
+  if context.adapted is None:
+    raise ValueError(
+        "teacher.own.weights is 'adapters_off' and lora.rank 0; without "
+        "adapters there are none to switch off. Set lora.rank, or take "
+        "'frozen', which is a copy of student.weights")
+  return _of_model(context, student,
+                   None if context.answers else context.adapted.base)
 
 
 def _of_model(context: TeacherContext, loaded: Loaded,

@@ -304,6 +304,43 @@ def _copy_files(origin, to: pathlib.Path) -> dict:
           'text_config': _token_ids(config.get('text_config') or {})}
 
 
+def new_folder(to, model: models.Model, dtype: str) -> pathlib.Path:
+  """An empty folder beside a place; `moved` gives it the name of that place.
+
+  Args:
+    to: a folder that does not exist, or is empty.
+    model: the model that is written, of a family that the hub has.
+    dtype: a key of DTYPES.
+
+  Raises:
+    FileExistsError: if the folder is not empty.
+    ValueError: for a family without a hub form, or another dtype.
+  """
+  to = pathlib.Path(to)
+  if model.family not in families.FAMILIES:
+    raise ValueError(f'the {model.family!r} family has no hub form; those '
+                     f'that have one: {", ".join(families.FAMILIES)}')
+  if dtype not in DTYPES:
+    raise ValueError(f'dtype is {dtype!r}; allowed: {", ".join(DTYPES)}')
+  if to.exists() and (not to.is_dir() or any(to.iterdir())):
+    raise FileExistsError(f'{to} is there already; name a new folder')
+  families.FAMILIES[model.family].to_hub(model.config)  # or it cannot be
+  partial = to.with_name(to.name + '.partial')
+  if partial.exists():
+    shutil.rmtree(partial)
+  partial.mkdir(parents=True)
+  return partial
+
+
+def moved(partial: pathlib.Path, to) -> list[str]:
+  """Gives a complete folder its name; returns the names of its files."""
+  to = pathlib.Path(to)
+  if to.exists():
+    to.rmdir()
+  os.replace(partial, to)
+  return sorted(p.name for p in to.iterdir())
+
+
 def save(to, params, model: models.Model, *, dtype: str = 'float32',
          tokenizer=None, max_shard_bytes: int = 5_000_000_000,
          end_ids=(), chat_template: str = '') -> list[str]:
@@ -331,20 +368,9 @@ def save(to, params, model: models.Model, *, dtype: str = 'float32',
     FileExistsError: if the folder is not empty.
     ValueError: for a family without a hub form, or another dtype.
   """
-  to = pathlib.Path(to)
-  if model.family not in families.FAMILIES:
-    raise ValueError(f'the {model.family!r} family has no hub form; those '
-                     f'that have one: {", ".join(families.FAMILIES)}')
+  partial = new_folder(to, model, dtype)
   row = families.FAMILIES[model.family]
-  if dtype not in DTYPES:
-    raise ValueError(f'dtype is {dtype!r}; allowed: {", ".join(DTYPES)}')
-  if to.exists() and (not to.is_dir() or any(to.iterdir())):
-    raise FileExistsError(f'{to} is there already; name a new folder')
   config = row.to_hub(model.config)
-  partial = to.with_name(to.name + '.partial')
-  if partial.exists():
-    shutil.rmtree(partial)
-  partial.mkdir(parents=True)
   ids = {} if tokenizer is None else _copy_files(tokenizer, partial)
   nested = ids.pop('text_config', {})
   if 'text_config' in config:
@@ -383,7 +409,4 @@ def save(to, params, model: models.Model, *, dtype: str = 'float32',
     (partial / 'model.safetensors.index.json').write_text(json.dumps(
         {'metadata': {'total_size': sum(sizes.values())},
          'weight_map': where}, indent=2) + '\n')
-  if to.exists():
-    to.rmdir()
-  os.replace(partial, to)
-  return sorted(p.name for p in to.iterdir())
+  return moved(partial, to)

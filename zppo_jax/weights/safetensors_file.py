@@ -10,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 FINAL = 'final.safetensors'  # the final weights in a run's directory
+ADAPTERS = 'adapters.safetensors'  # the adapters that are merged in them
 
 
 def _names(tree) -> dict:

@@ -25,11 +25,16 @@ def anchor_of(c: Any, student: Student,
 
   Raises:
     FileNotFoundError, ValueError: for a file that is not the diagonal of this
-      student, see safetensors_file.load and ewc.check.
+      student, see safetensors_file.load and ewc.check; for adapters.
   """
   section = ewc.EwcConfig(**c.algorithm.ewc)
   if not section.coefficient:
     return None
+  if c.lora.rank:
+    raise ValueError(
+        f'algorithm.ewc.coefficient is {section.coefficient}, lora.rank is '
+        f'{c.lora.rank}; allowed: one of them. The penalty is a sum over '
+        'weights, and adapters train products')
   params = student.loaded.params
   like = ewc.like(params)
   if isinstance(jax.tree.leaves(params)[0], jax.ShapeDtypeStruct):
@@ -57,10 +62,15 @@ def trained_of(c: Any, params: Any) -> Callable[[Any], Any] | None:
     params: those of the student, or shapes.
 
   Raises:
-    ValueError: for a pattern of optimizer.frozen that fits nothing.
+    ValueError: for a pattern of optimizer.frozen that fits nothing; for
+      adapters.
   """
   frozen = tuple(c.optimizer.get('frozen', ()))
   if not frozen:
     return None
+  if c.lora.rank:
+    raise ValueError(
+        f'optimizer.frozen is {list(frozen)}, lora.rank is {c.lora.rank}; '
+        'allowed: one of them. lora.matrices names what adapters train')
   optimizers.check_frozen(frozen, params)
   return functools.partial(optimizers.trained, frozen=frozen)

@@ -138,7 +138,7 @@ def own_of(c, method: methods.Method, student: Student, mesh,
   outside = (stored_need or method.reformulations or method.teacher_scores
              or teachers_states(c, method) or teacher_draws(c, method))
   return Own(config=section, reshard_fn=weight_sync.compile_reshard(
-      student.model, mesh) if outside else None)
+      student.model, mesh, adapted=student.adapted) if outside else None)
 
 
 def _check_beside(student: Student, teacher: InProcessTeacher, mesh) -> None:
@@ -209,8 +209,7 @@ def credit_of(c, method: methods.Method, of: Distillation,
         entropy='entropies' in credit.reads))
   if 'base_logps' in credit.reads:
     base = functools.partial(
-        compiled(scoring.Form(temperature=temperature)),
-        weight_sync.place_copy(student.loaded.params, student.model, mesh))
+        compiled(scoring.Form(temperature=temperature)), student.initial())
   if own is None and base is None:
     return credit, None
 
@@ -219,6 +218,7 @@ def credit_of(c, method: methods.Method, of: Distillation,
         credit, groups, c.seed, step, step * c.algorithm.updates)
     return credit_targets.with_own(
         targets, groups, places,
-        None if own is None else functools.partial(own, params), base)
+        None if own is None else functools.partial(
+            own, student.joined(params)), base)
 
   return credit, own_scores

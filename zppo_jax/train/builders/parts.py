@@ -1,11 +1,13 @@
 """What several builders read: the questions, and the policy on its mesh."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from zppo_jax import models, tasks
 from zppo_jax.chat.wording import Chat
 from zppo_jax.data.loader import QuestionLoader
+from zppo_jax.models.lora import Lora
 from zppo_jax.records import Question
+from zppo_jax.rollout import weight_sync
 from zppo_jax.train import models as loading
 from zppo_jax.verdicts.verifier import Verifier
 
@@ -20,7 +22,27 @@ class Questions(NamedTuple):
 
 class Student(NamedTuple):
   """The policy on its mesh: `loaded` holds its weights, `model` is the network
-  with the mesh's kernels."""
+  with the mesh's kernels, and `adapted` holds these weights too if they are
+  frozen under adapters."""
   loaded: loading.Loaded
   chat: Chat
   model: models.Model
+  adapted: Lora | None = None
+
+  @property
+  def trained(self) -> models.Model:
+    """The network, whose `init` makes what is trained."""
+    return self.model if self.adapted is None else self.model._replace(
+        init=self.adapted.init)
+
+  def joined(self, params: Any) -> Any:
+    """Trained params -> the params of the network."""
+    return params if self.adapted is None else self.adapted.join(params)
+
+  def initial(self) -> Any:
+    """The weights with which the run began, to run the network with: the frozen
+    ones themselves under adapters, else a rollout copy."""
+    if self.adapted is not None:
+      return self.adapted.base
+    return weight_sync.place_copy(self.loaded.params, self.model,
+                                  self.model.mesh)

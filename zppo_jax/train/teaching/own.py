@@ -4,6 +4,7 @@
 |---|---|---|
 | frozen | student.weights, as the run began | a rollout copy |
 | folder | other weights of the same model | a rollout copy |
+| adapters_off | student.weights, which adapters leave frozen | nowhere else |
 | live | the policy itself, without a gradient | nowhere else |
 | lagged | the policy, copied every `lag` optimizer steps | TrainState |
 | ema | a p + (1 - a) copy after each optimizer step, a = `rate` | TrainState |
@@ -24,7 +25,8 @@ from zppo_jax import allowed
 from zppo_jax.arrays import FollowedState, TrainState
 from zppo_jax.learner.update import Follow
 
-WEIGHTS = ('frozen', 'live', 'lagged', 'ema', 'folder')
+ADAPTERS_OFF = 'adapters_off'
+WEIGHTS = ('frozen', ADAPTERS_OFF, 'live', 'lagged', 'ema', 'folder')
 NAME = 'teacher'  # among the frozen models of the update
 
 
@@ -83,9 +85,11 @@ class OwnConfig:
     """The teacher's weights in a state; for weights that move."""
     return state.own if isinstance(state, FollowedState) else state.params
 
-  def beside(self, state: TrainState) -> Mapping[str, Any]:
-    """`params` by name, for a pass inside the update."""
-    return {NAME: self.params(state)}
+  def beside(self, state: TrainState, joined: Callable[[Any], Any] =
+             lambda params: params) -> Mapping[str, Any]:
+    """`params` by name, for a pass inside the update; `joined` makes those of
+    the network of them."""
+    return {NAME: joined(self.params(state))}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,208 @@
+"""Runs with adapters: what trains, what is saved, who reads the frozen weights.
+"""
+
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from tests.builders import json_rows
+from tests.train.test_distillation import make_config
+from zppo_jax.algorithms.replay import ReplayBuffer
+from zppo_jax.devices import memory
+from zppo_jax.models import lora
+from zppo_jax.plan import abstract, programs, topologies
+from zppo_jax.runs import checkpoints
+from zppo_jax.runs.checkpoints import CheckpointError
+from zppo_jax.train import build, loop, step
+from zppo_jax.train.models import load_model
+from zppo_jax.weights import safetensors_file
+
+pytestmark = pytest.mark.usefixtures('quick_compile')
+
+CPU = topologies.Topology('cpu:1', 'cpu', 'cpu', 1, 1, 2**30)
+
+
+def lora_config(method='opsd', steps=2, weights='adapters_off', **changes):
+  """A teacher of the frozen weights that reads stored solutions."""
+  c = make_config(method, **{
+      'lora.rank': 4, 'lora.alpha': 8.0, 'optimizer.learning_rate': 1e-2,
+      'teacher.kind': 'own', 'teacher.own.weights': weights,
+      'data.pool.worked': True, 'checkpoint.every': 1, **changes})
+  c.steps = steps
+  return c
+
+
+@pytest.fixture(scope='module')
+def finished(tmp_path_factory):
+  """The directory of a run of two steps."""
+  path = tmp_path_factory.mktemp('lora') / 'run'
+  loop.main(lora_config(), path)
+  return path
+
+
+def test_adapters_alone_are_trained(finished):
+  """Params, moments and checkpoints are those of A and B; B moved from zero."""
+  run = build.build(lora_config())
+  frozen = memory.count(run.adapted.base)
+  assert memory.count(run.abstract_state.params) < 0.2 * frozen
+  assert memory.count(run.abstract_state.opt_state) < 0.4 * frozen + 10
+  held = checkpoints.peek(finished / 'checkpoints', 2)
+  assert held['leaves'] == checkpoints.leaf_types(run.abstract_state)
+  assert {name.split("'")[-2] for name in held['leaves']
+          if name.startswith('.params')} == {'lora_a', 'lora_b'}
+  trained = load_file(finished / safetensors_file.ADAPTERS)
+  assert len(trained) == 14  # q, k, v, o, gate, up, down
+  assert all(np.any(x) for x in trained.values())
+  assert all(row['update/grad_norm'] > 0 for row in json_rows(
+      finished / 'metrics.jsonl'))
+
+
+def test_final_weights_are_merged(finished):
+  """W + alpha / r A B in the adapted matrices and W in all others."""
+  run = build.build(lora_config())
+  whole = load_file(finished / safetensors_file.FINAL)
+  trained = load_file(finished / safetensors_file.ADAPTERS)
+  for path, w in jax.tree_util.tree_leaves_with_path(run.adapted.base):
+    name = '/'.join(k.key for k in path)
+    want = np.asarray(w)
+    if f'{name}/lora_a' in trained:
+      a, b = (trained[f'{name}/{x}'] for x in ('lora_a', 'lora_b'))
+      want = want + 2.0 * np.stack([np.tensordot(x, y, 1) for x, y in zip(
+          a, b, strict=True)])
+      assert np.abs(want - w).max() > 1e-3
+    np.testing.assert_allclose(whole[name], want, atol=1e-5, err_msg=name)
+  # So whoever loads a run has the trained policy.
+  spec = lora_config().student
+  spec.weights = str(finished)
+  loaded = load_model(spec)
+  assert not lora.is_adapted(loaded.params['blocks']['mlp']['up'])
+
+
+def test_a_resumed_run_ends_to_the_byte(finished, tmp_path):
+  path = tmp_path / 'run'
+  loop.main(lora_config(steps=1), path)
+  loop.main(lora_config(), path)
+  for name in (safetensors_file.FINAL, safetensors_file.ADAPTERS):
+    assert (path / name).read_bytes() == (finished / name).read_bytes()
+  assert (checkpoints.peek(path / 'checkpoints', 2)['checksums']
+          == checkpoints.peek(finished / 'checkpoints', 2)['checksums'])
+
+
+def test_other_base_weights_are_refused(finished, tmp_path):
+  """A checkpoint holds adapters and says of which weights."""
+  shutil.copytree(finished / 'checkpoints', tmp_path / 'checkpoints')
+  c = lora_config(steps=3)
+  c.student.weights = str(finished)  # the merged ones
+  with pytest.raises(CheckpointError, match=(
+      r'adapters of other weights: those of .*student\.weights is .*Put the '
+      'former weights back')):
+    loop.main(c, tmp_path / 'fork', fork_from=tmp_path)
+  for rank in (0, 3):
+    with pytest.raises(CheckpointError, match=(
+        rf'lora\.rank 4, which is {rank} here')):
+      loop.main(lora_config(steps=3, **{
+          'lora.rank': rank, 'teacher.own.weights': 'frozen'}),
+                tmp_path / 'fork', fork_from=tmp_path)
+  with pytest.raises(CheckpointError, match='alpha is 8.0 there and 9.0 here'):
+    loop.main(lora_config(steps=3, **{'lora.alpha': 9.0}),
+              tmp_path / 'fork', fork_from=tmp_path)
+
+
+def test_a_checkpoint_is_evaluated_merged(finished):
+  from zppo_jax.commands import evaluate
+  c = lora_config()
+  run = build.build(c)
+  loaded = evaluate.load_policy(c, str(finished / 'checkpoints' / '2'),
+                                run.mesh)
+  merged = lora.merge_stacked(loaded.params)
+  whole = load_file(finished / safetensors_file.FINAL)
+  np.testing.assert_array_equal(merged['blocks']['mlp']['up'],
+                                whole['blocks/mlp/up'])
+
+
+def first_row(c):
+  run = build.build(c)
+  outcome = step.train_step(run, run.init_state(),
+                            ReplayBuffer(run.buffer_capacity), 0)
+  return run, step.metrics_row(run, outcome)
+
+
+def test_adapters_off_is_frozen_without_a_copy():
+  """The same divergence as that to a copy; the frozen weights are the teacher.
+  """
+  run, row = first_row(lora_config())
+  assert run.is_frozen(run.teacher.params)
+  copy, expected = first_row(lora_config(weights='frozen'))
+  assert not copy.is_frozen(copy.teacher.params)
+  assert row['distil/divergence'] > 1e-3
+  for name in ('distil/divergence', 'update/loss', 'update/grad_norm'):
+    np.testing.assert_allclose(row[name], expected[name], rtol=1e-5)
+  assert 'teacher copy' not in programs.standing(run)
+  assert 'teacher copy' in programs.standing(copy)
+
+
+def test_adapters_off_scores_and_answers():
+  """Scores that are stored come from the frozen weights themselves; a teacher
+  that answers draws from a rollout copy."""
+  run, row = first_row(lora_config(method='sdft', **{'distil.support': ''}))
+  assert np.isfinite(row['update/loss'])
+  asks = build.build(lora_config(method='zppo', **{'algorithm.updates': 2}))
+  assert not asks.is_frozen(asks.teacher.params)
+  assert 'blocks_0' in asks.teacher.params
+  assert run.is_frozen(run.teacher.params)
+
+
+def test_adapters_off_needs_adapters():
+  with pytest.raises(ValueError, match=(
+      r"'adapters_off' and lora\.rank 0.*Set lora\.rank, or take 'frozen'")):
+    build.build(lora_config(**{'lora.rank': 0}))
+
+
+def test_an_average_of_adapters_is_a_teacher():
+  """The copy that follows is one of the adapters, and starts as the policy."""
+  run, row = first_row(lora_config(weights='ema', **{'distil.context': 'same'}))
+  assert memory.count(run.abstract_state.own) == memory.count(
+      run.abstract_state.params)
+  assert abs(row['distil/divergence']) < 1e-6
+
+
+@pytest.mark.parametrize('kind', ['k3', 'full'])
+def test_the_reference_is_the_frozen_weights(kind):
+  """Before the first update the policy is the base: the penalty is 0."""
+  run, row = first_row(lora_config(method='grpo', **{
+      'algorithm.reference.kind': kind,
+      'algorithm.reference.coefficient': 0.1, 'algorithm.updates': 1}))
+  assert run.is_frozen(run.reference.params)
+  assert 'reference copy' not in programs.standing(run)
+  assert abs(row['reference/kl']) < 1e-6
+
+
+def test_a_plan_knows_the_frozen_weights():
+  """The programs of a plan, from shapes: what they read stands in memory."""
+  c = lora_config()
+  run = abstract.run_of(c, CPU)
+  standing, whole = (programs.standing(abstract.run_of(of, CPU)) for of in (
+      c, lora_config(weights='frozen', **{'lora.rank': 0})))
+  assert standing[programs.FROZEN] == whole['parameters']
+  assert standing['gradient'] == standing['parameters'] < 0.2 * whole[
+      'gradient']
+  by_name = {p.name: p for p in programs.of_run(run, c)}
+  assert by_name['update'].reads == ('parameters', programs.FROZEN, 'gradient')
+  reads = sum(standing[part] for part in by_name['update'].reads)
+  compiled = by_name['update'].lower().compile().memory_analysis()
+  assert compiled.argument_size_in_bytes >= reads
+  for name in ('reshard', 'optimizer'):
+    assert by_name[name].lower() is not None
+
+
+def test_records_name_the_base(finished):
+  held = json.loads((finished / 'checkpoints' / '2' / 'host' / 'metadata')
+                    .read_text())['lora']
+  assert (held['rank'], held['alpha']) == (4, 8.0)
+  assert held['matrices'] == ['q', 'k', 'v', 'o', 'gate', 'up', 'down']
+  assert held['base']['weights'] == lora_config().student.weights
+  assert len(held['base']['digest']) == 64
