@@ -133,6 +133,21 @@ def head_parts(head_DV: jax.Array, b: Blocks) -> jax.Array:
   return sharding.pin(head.reshape(b.n, -1, b.v), b.mesh, None, None, 'tensor')
 
 
+def head_reader(head_DV: jax.Array, b: Blocks,
+                dtype: DTypeLike) -> Callable[[ArrayLike], jax.Array]:
+  """part -> [D, v]: `head_parts`[part] of the head in another type.
+
+  Where no mesh cuts the head and no part is padded, parts are read from its
+  rows. Then a head that is the transpose of an embedding is not copied.
+  """
+  if b.cuts > 1 or b.n * b.v != b.width:
+    head_nDv = head_parts(rounded(head_DV, dtype), b)
+    return lambda part: head_nDv[part]
+  rows_vnD = head_DV.T.reshape(b.v, b.n, -1)
+  return lambda part: rounded(jax.lax.dynamic_index_in_dim(
+      rows_vnD, part, axis=1, keepdims=False).T, dtype)
+
+
 def whole_head(grad_nDv: jax.Array, b: Blocks) -> jax.Array:
   """The inverse of `head_parts`."""
   S = b.cuts

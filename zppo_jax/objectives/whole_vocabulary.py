@@ -37,6 +37,7 @@ from zppo_jax.objectives import divergences, token_logps as blocks
 from zppo_jax.objectives.divergences import Divergence, Target
 from zppo_jax.objectives.rounding import rounded
 
+VOCAB_CHUNK = blocks.VOCAB_CHUNK // 2  # the logits of two models exist
 # Divergences of one pass: which of (student, target) weighs the sum.
 _WEIGHED_BY = {'reverse': 0, 'forward': -1}
 _TARGETS = ('plain', 'geometric', 'mixture')
@@ -79,15 +80,19 @@ def _aligned(head_DV: jax.Array, width: int) -> jax.Array:
       (0, 0), (0, max(0, width - head_DV.shape[1]))))
 
 
-def _parts(student: Head, teacher: Head,
-           plan: Plan) -> tuple[jax.Array, jax.Array]:
-  """The strided parts [n, D, v] of both heads, in their compute types."""
+def _parts(student: Head, teacher: Head, plan: Plan) -> tuple[Any, Any]:
+  """The strided parts [n, D, v] of the student's head, and a function from a
+  part to that of the teacher's, both in their compute types.
+
+  The student's parts are those of its gradient. A copy of the teacher's whole
+  head would be read in the same order and for nothing else.
+  """
   width = student.head_DV.shape[1]
   return (
       blocks.head_parts(rounded(student.head_DV, student.hidden_BTD.dtype),
                         plan.student),
-      blocks.head_parts(rounded(_aligned(teacher.head_DV, width),
-                                teacher.hidden_BTD.dtype), plan.teacher))
+      blocks.head_reader(_aligned(teacher.head_DV, width), plan.teacher,
+                         teacher.hidden_BTD.dtype))
 
 
 def _target_logits(z_S: jax.Array, z_T: jax.Array, plan: Plan,
@@ -192,9 +197,10 @@ def _forward(student: Head, teacher: Head, targets_BT: jax.Array,
     put = lambda x_BT, x_Bc: blocks.put_block(x_BT, x_Bc, i, b.c)
     hiddens = take(student.hidden_BTD), take(teacher.hidden_BTD)
     tiles = lambda part: tuple(
-        blocks.block_logits(hidden, head[part], part, sizes).astype(wide)
+        blocks.block_logits(hidden, head, part, sizes).astype(wide)
         for hidden, head, sizes in zip(
-            hiddens, heads, (plan.student, plan.teacher), strict=True))
+            hiddens, (heads[0][part], heads[1](part)),
+            (plan.student, plan.teacher), strict=True))
     if b.n == 1:
       only = tiles(0)
       tiles = lambda part: only
@@ -240,9 +246,10 @@ def _backward(plan: Plan, residuals: Any, cotangents: Any) -> Any:
   def slope(i: ArrayLike, part: ArrayLike) -> jax.Array:
     take = lambda x_BT: blocks.take_block(x_BT, i, b.c)
     z_S, z_T = (take(z) for z in kept) if b.kept else (
-        blocks.block_logits(take(x), head[part], part, sizes).astype(wide)
+        blocks.block_logits(take(x), head, part, sizes).astype(wide)
         for x, head, sizes in zip(
-            (student.hidden_BTD, teacher.hidden_BTD), heads,
+            (student.hidden_BTD, teacher.hidden_BTD),
+            (heads[0][part], heads[1](part)),
             (plan.student, plan.teacher), strict=True))
     column = lambda x_BT: take(x_BT)[..., None]
     s = z_S - column(lse_BT)
@@ -285,7 +292,7 @@ def over_vocabulary(
     divergence: Divergence = Divergence(),  # noqa: B008 (frozen)
     target: Target = Target(),  # noqa: B008 (frozen)
     overlap: bool = False, chunk: int = 512,
-    vocab_chunk: int = blocks.VOCAB_CHUNK, mesh: Mesh | None = None
+    vocab_chunk: int = VOCAB_CHUNK, mesh: Mesh | None = None
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
   """The divergence at each token between the two next-token distributions.
 
