@@ -237,7 +237,7 @@ def update_step(state: TrainState, micro_batches, token_count, *,
     between(sums)
   beside_parts = []
   for batch in gold:
-    grads, sums = gold_fn(grads, state.params, batch)
+    grads, sums = gold_fn(grads, state.params, batch, *beside)
     beside_parts.append(sums)
     between(sums)
   state, norm = optimizer_fn(state, grads, token_count, *anchor)
@@ -288,8 +288,8 @@ def compile_update(*, loss_fn: Callable, tx, mesh, shardings: TrainState,
     own: a state -> name -> params of it that stand among the frozen ones, so
       that the loss reads them without a gradient.
     follow: see optimizer_step.
-    gold_loss_fn: (params, batch) -> (loss sum, Sums) of the micro-batches
-      `gold` of update_step.
+    gold_loss_fn: like loss_fn, of the micro-batches `gold` of update_step. It
+      gets the same `Beside`.
     trained: params -> whether each is trained; None: all are. The gradient of
       the others is 0.
     anchor: what holds the parameters, or None.
@@ -307,7 +307,8 @@ def compile_update(*, loss_fn: Callable, tx, mesh, shardings: TrainState,
       out_shardings=(shardings.params, whole), donate_argnums=0)
   gold_fn = gold_loss_fn and jax.jit(
       functools.partial(accumulate, loss_fn=gold_loss_fn),
-      in_shardings=(shardings.params, shardings.params, rows),
+      in_shardings=(shardings.params, shardings.params, rows,
+                    *((None,) * reads)),
       out_shardings=(shardings.params, whole), donate_argnums=0)
   optimizer_fn = jax.jit(
       functools.partial(optimizer_step, tx=tx, follow=follow,

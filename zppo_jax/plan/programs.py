@@ -238,7 +238,8 @@ def _of_learner(run: Run) -> list[Program]:
                             gold.EXAMPLE)
     out.append(Program(
         'gold answers', 'update', ('parameters', 'gradient'), words,
-        lambda: parts['gold_fn'].lower(grads, state.params, answers)))
+        lambda: parts['gold_fn'].lower(grads, state.params, answers,
+                                       *beside)))
   anchor = ('anchor',) if run.ewc else ()
   out.append(Program(
       'optimizer', 'update', ('parameters', 'moments', 'gradient', *anchor),
