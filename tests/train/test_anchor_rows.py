@@ -51,7 +51,8 @@ _slow = functools.partial(pytest.param, marks=pytest.mark.slow)
 
 @pytest.mark.parametrize('name, changes', [
     ('stable_opd', {}),
-    _slow('essd', {'algorithm.temperature': 1.5, 'algorithm.top_k': 8}),
+    _slow('essd', {'algorithm.temperature': 1.5, 'algorithm.top_k': 8,
+                   'algorithm.rollouts': 2}),
     _slow('iterative_sft', {'algorithm.updates': 2}),
     _slow('kdrl', {'distil.coefficient': 2e-3}),
     _slow('tropd', {'distil.top': 8}),

@@ -91,7 +91,8 @@ def lowered(run: Run) -> dict:
   if update['gold_fn'] is not None:
     out['gradient of stored answers'] = update['gold_fn'].lower(
         grads, params, layouts.empty(run.layout._replace(lessons=None),
-                                     text[-1], gold.EXAMPLE))
+                                     text[-1], gold.EXAMPLE),
+        *update['beside_fn'](run.abstract_state))
   out['optimizer step'] = update['optimizer_fn'].lower(
       run.abstract_state, grads, 1.0, *update['anchor'])
   return out

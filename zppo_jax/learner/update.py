@@ -301,8 +301,8 @@ def compile_update(*, loss_fn: Callable, tx, mesh, shardings: TrainState,
     follow: see optimizer_step.
     adapted: the frozen weights, if the trained params are their adapters. They
       are then one of the frozen models.
-    gold_loss_fn: the loss of the micro-batches `gold` of update_step; it gets
-      the same arguments.
+    gold_loss_fn: like loss_fn, of the micro-batches `gold` of update_step. It
+      gets the same `Beside`.
     trained: params -> whether each is trained; None: all are. The gradient of
       the others is 0.
     anchor: what holds the parameters, or None.
