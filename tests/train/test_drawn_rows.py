@@ -15,6 +15,7 @@ from tests.train.test_step import recorded_groups
 from zppo_jax import tasks
 from zppo_jax.algorithms import methods
 from zppo_jax.algorithms.replay import ReplayBuffer
+from zppo_jax.commands import dry_run
 from zppo_jax.records import Group, PromptKind
 from zppo_jax.rollout.journal import RolloutJournal
 from zppo_jax.train import build, minibatches, step
@@ -240,6 +241,15 @@ def test_a_step_in_which_nothing_is_drawn_makes_no_update(knowing):
   assert made.lessons.groups == []
   assert set(made.lessons.drawn.untold.values()) and not made.lessons.read
   assert not any(of.batches for of in made.minibatches)
+
+
+@pytest.mark.slow
+def test_a_dry_run_trains_what_was_drawn(knowing):
+  """It makes the mini-batches of the step again, with the teacher's scores."""
+  run, _, made = one_step(make_config('eopd', **{'teacher.kind': 'own'}))
+  assert dry_run._seconds_when_all_train(run, made.state, made)[1] > 0
+  run, _, made = one_step(make_config('hdpo', **knowing))
+  assert dry_run._seconds_when_all_train(run, made.state, made)[1] > 0
 
 
 @pytest.mark.slow
