@@ -487,7 +487,8 @@ def build(config, day: Day | None = None,
   if credit is not None:
     method = dataclasses.replace(method, targets=functools.partial(
         credit_targets.two_terms, credit=credit, all_graded=penalty.on,
-        sampler=not method.draws and (credit.signal is None or correct.on)))
+        sampler=not method.draws and (credit.signal is None or correct.on),
+        drawn=method.draws))
   example = minibatches.example_targets(
       method, algo.updates, of.distil, of.stored_need,
       teacher is not None and teacher.capabilities.entropy, penalty,

@@ -22,7 +22,7 @@ from zppo_jax.objectives.credit import (
 )
 from zppo_jax.objectives.credit.evidence import Evidence
 from zppo_jax.randomness import question_rng
-from zppo_jax.records import Group, Purpose, Scores, TokenSequence
+from zppo_jax.records import Group, PromptKind, Purpose, Scores, TokenSequence
 
 Place = tuple[int, int]  # (group, rollout)
 # (sequences, ids of each to gather, or ()) -> their scores.
@@ -267,7 +267,8 @@ def _policy(credit: Credit, context: TargetContext) -> dict[Place, np.ndarray]:
 
 
 def two_terms(context: TargetContext, *, credit: Credit,
-              all_graded: bool = False, sampler: bool = True) -> Targets:
+              all_graded: bool = False, sampler: bool = True,
+              drawn: bool = False) -> Targets:
   """'advantage' and 'weight' of each token, beside the teacher's scores.
 
   A rollout is trained if one of them is not 0 somewhere. A rollout that the
@@ -282,6 +283,9 @@ def two_terms(context: TargetContext, *, credit: Credit,
       counts the padding of the vocabulary, as the sampler does. A signal is a
       difference of log-probs over the true vocabulary, which a row of signals
       keeps to.
+    drawn: whether some rollouts were drawn under a context. 'on_policy' is then
+      1 on those that were drawn behind the prompt on which they are trained,
+      and the ratios of the others, which no loss reads, are not watched.
   """
   advantage = _policy(credit, context) if credit.policy else {}
   weight: dict[Place, np.ndarray] = {}
@@ -304,6 +308,8 @@ def two_terms(context: TargetContext, *, credit: Credit,
         of['advantage'] = zeros if a is None else a
         if sampler:
           of['sampler_logp'] = sampler_logps(rollout)
+      if drawn:
+        of['on_policy'] = zeros + (group.prompt.kind != PromptKind.CARRIED)
       if credit.divergence:
         of['weight'] = zeros if w is None else np.asarray(w, np.float32)
       out[p, g] = of
