@@ -24,8 +24,9 @@ _DRAWING = {
              ('distil.asked_of', 'wrong')),
     'star': (('distil.context', 'reflection'), ('distil.context_level', 2),
              ('distil.asked_of', 'wrong')),
-    'gates': (('distil.context', 'reflection'), ('distil.context_level', 2)),
-    'pi_distill': (('distil.context', 'reference'),),
+    'gates': (('distil.context', 'hint'),),
+    'pi_distill': (('distil.context', 'reflection'),
+                   ('distil.context_level', 2)),
     'hinted': (('distil.context', 'reflection'), ('distil.context_level', 2))}
 _LIVE = (*_OWN, ('teacher.own.weights', 'live'))
 _UNSOLVED = {

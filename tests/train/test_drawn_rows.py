@@ -15,6 +15,7 @@ from tests.train.test_step import recorded_groups
 from zppo_jax import tasks
 from zppo_jax.algorithms import methods
 from zppo_jax.algorithms.replay import ReplayBuffer
+from zppo_jax.commands import dry_run
 from zppo_jax.records import Group, PromptKind
 from zppo_jax.rollout.journal import RolloutJournal
 from zppo_jax.train import build, minibatches, step
@@ -178,6 +179,12 @@ def test_the_teacher_reads_the_prompt_under_which_a_rollout_was_drawn(
         prompt.question.text).tokens
     for g in range(len(made.lessons.groups[p].rollouts)):
       assert lessons.prompts[p, g] is prompt
+  # Their ratios are in no loss, so that a run does not stop for them.
+  for of in made.minibatches:
+    for b in of.batches:
+      weight = np.asarray(b.targets['weight'])[np.asarray(b.mask_BT) > 0]
+      on_policy = np.asarray(b.targets['on_policy'])[np.asarray(b.mask_BT) > 0]
+      np.testing.assert_array_equal(on_policy, weight == 0)
   # It is asked about right carried rollouts alone.
   assert made.scored.tokens == sum(
       len(r.tokens) for p in made.lessons.read
@@ -243,6 +250,15 @@ def test_a_step_in_which_nothing_is_drawn_makes_no_update(knowing):
 
 
 @pytest.mark.slow
+def test_a_dry_run_trains_what_was_drawn(knowing):
+  """It makes the mini-batches of the step again, with the teacher's scores."""
+  run, _, made = one_step(make_config('eopd', **{'teacher.kind': 'own'}))
+  assert dry_run._seconds_when_all_train(run, made.state, made)[1] > 0
+  run, _, made = one_step(make_config('hdpo', **knowing))
+  assert dry_run._seconds_when_all_train(run, made.state, made)[1] > 0
+
+
+@pytest.mark.slow
 def test_mixtures_of_pi_distill(knowing):
   """mix 1 trains behind the context alone, mix 0 behind the question alone;
   between them gradients add."""
@@ -261,3 +277,20 @@ def test_mixtures_of_pi_distill(knowing):
   jax.tree.map(lambda a, b, c: np.testing.assert_allclose(
       0.75 * a + 0.25 * b, c, atol=1e-5 * size), of[0.0], of[1.0], of[0.25])
   assert optax.tree.norm(of[0.0]) > 0 < optax.tree.norm(of[1.0])
+
+
+@pytest.mark.slow
+def test_the_ratio_of_a_carried_text_is_not_watched(knowing):
+  """The second update of a step has moved the log-probs of texts that nobody
+  drew behind the plain question; no loss reads their ratio."""
+  run = build.build(make_config('hdpo', **{**knowing, 'algorithm.updates': 2}))
+  _, carried, _ = told(recorded_groups()[2:6], 2)
+  made, state = mini_batches(run, carried)
+  made = minibatches.score(run, state, made)
+  watched = [of._replace(batches=[b.replace(targets={
+      name: x for name, x in b.targets.items() if name != 'on_policy'})
+      for b in of.batches]) for of in made]
+  moved = lambda batches: [float(s.total['log_ratio']) for s in step.update(
+      run, run.init_state(), batches)[1]]
+  assert moved(made) == [0, 0]
+  assert moved(watched)[1] != 0

@@ -122,10 +122,12 @@ def _seconds_when_all_train(run: Run, state, outcome):
   """(next state, seconds) of scoring and updating with every group of a step
   trained."""
   run = dataclasses.replace(run, advantage_scope='rollout_batch')
-  ones = np.ones((len(outcome.groups), run.num_rollouts), np.float32)
+  groups = outcome.lessons.groups
+  ones = np.ones((len(groups), max(
+      (run.num_rollouts, *(len(g.rollouts) for g in groups)))), np.float32)
   for _ in range(2):  # the first one compiles
     begun = time.perf_counter()
-    batches, _ = minibatches.make(run, outcome.groups, ones, 0)
+    batches, _ = minibatches.make(run, groups, ones, 0, outcome.scored)
     batches = minibatches.score(run, state, batches)
     state = jax.block_until_ready(update(run, state, batches)[0])
     seconds = time.perf_counter() - begun

@@ -157,8 +157,10 @@ def diagnostics(output: PolicyOutput, batch: MicroBatch, loss,
   """
   mask_BT = batch.mask_BT
   if 'old_logp' in batch.targets:
-    statistics = {**statistics,
-                  'log_ratio': output.logp_BT - batch.targets['old_logp']}
+    # A text that no policy drew behind its prompt has no ratio in the loss.
+    statistics = {**statistics, 'log_ratio': (
+        output.logp_BT - batch.targets['old_logp'])
+        * batch.targets.get('on_policy', 1)}
   statistics = jax.lax.stop_gradient(statistics)
   masked = {name: x_BT * mask_BT for name, x_BT in statistics.items()}
   numbers = {name: masked[name] for name, x_BT in statistics.items()

@@ -529,7 +529,8 @@ def build(config, day: Day | None = None,
         all_graded=penalty.on and not penalty.routed,
         anchored=penalty.held if penalty.routed else None,
         sampler=method.states != 'guided' and not method.draws and (
-            credit.signal is None or correct.on)))
+            credit.signal is None or correct.on),
+        drawn=method.draws))
   example = minibatches.example_targets(
       method, algo.updates, of.distil, of.stored_need,
       teacher is not None and teacher.capabilities.entropy, penalty,

@@ -28,7 +28,7 @@ from zppo_jax.objectives.credit import (
 )
 from zppo_jax.objectives.credit.evidence import Evidence
 from zppo_jax.randomness import question_rng
-from zppo_jax.records import Group, Purpose, Scores, TokenSequence
+from zppo_jax.records import Group, PromptKind, Purpose, Scores, TokenSequence
 
 Place = tuple[int, int]  # (group, rollout)
 # (sequences, ids of each to gather, or ()) -> their scores.
@@ -281,7 +281,7 @@ Anchored = Callable[[TargetContext, Collection[Place]], Mapping[Place, bool]]
 
 def two_terms(context: TargetContext, *, credit: Credit,
               all_graded: bool = False, sampler: bool = True,
-              anchored: Anchored | None = None) -> Targets:
+              anchored: Anchored | None = None, drawn: bool = False) -> Targets:
   """'advantage' and 'weight' of each token, beside the teacher's scores.
 
   A rollout is trained if one of them is not 0 somewhere. A rollout that the
@@ -298,6 +298,9 @@ def two_terms(context: TargetContext, *, credit: Credit,
       keeps to.
     anchored: the route of that penalty, of which REFERENCE_WEIGHT is then a
       target; None: it holds all that are trained.
+    drawn: whether some rollouts were drawn under a context. 'on_policy' is then
+      1 on those that were drawn behind the prompt on which they are trained,
+      and the ratios of the others, which no loss reads, are not watched.
   """
   advantage = _policy(credit, context) if credit.policy else {}
   weight: dict[Place, np.ndarray] = {}
@@ -324,6 +327,8 @@ def two_terms(context: TargetContext, *, credit: Credit,
         of['advantage'] = zeros if a is None else a
         if sampler:
           of['sampler_logp'] = sampler_logps(rollout)
+      if drawn:
+        of['on_policy'] = zeros + (group.prompt.kind != PromptKind.CARRIED)
       if credit.divergence:
         of['weight'] = zeros if w is None else np.asarray(w, np.float32)
       if held is not None:
