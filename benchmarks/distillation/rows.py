@@ -114,11 +114,16 @@ def main(argv: list[str] | None = None) -> None:
 def table(found: dict) -> str:
   """Markdown of the results: a row per method."""
   mib = lambda size: f'{size / 2**20:,.0f} MiB'
-  lines = [['row', 'program', 'temporaries', 'of [B, T, V]', 'largest array']]
+  lines = [['row', 'update, temporaries', 'of [B, T, V]', 'scores, temporaries',
+            'largest array']]
   for name, of in found['rows'].items():
-    lines += [[name, which, mib(x['temporaries']),
-               f'{x["temporaries"] / found["logits"]:.1%}', x['largest']]
-              for which, x in of.items()]
+    update = of['update']
+    scores = [x['temporaries'] for which, x in of.items() if which != 'update']
+    lines.append([
+        name, mib(update['temporaries']),
+        f'{update["temporaries"] / found["logits"]:.0%}',
+        mib(max(scores)) if scores else '-',
+        max(of.values(), key=lambda x: x['elements'])['largest']])
   return markdown(lines)
 
 
