@@ -8,7 +8,8 @@ V = 151,936 with a small network (one block of width 64), so that the head is
 small beside logits: 8 responses of 512 tokens behind 2 prompts of 64, logits of
 64 positions at a time. Of the update's gradient program, and of the programs
 that score, the result holds the bytes of temporaries (XLA's memory analysis)
-and the largest array of the compiled text. Nothing is run.
+and the largest array of the compiled text. Nothing is run, and what is in the
+file already is not compiled again: --only=NAME does so.
 """
 
 import argparse
@@ -103,9 +104,14 @@ def main(argv: list[str] | None = None) -> None:
   parser.add_argument('--only', action='append', default=[],
                       choices=list(rows()))
   args = parser.parse_args(argv)
-  result = {'machine': machine(), 'logits': LOGITS, 'rows': {}}
+  result = {'rows': {}}
+  if args.to.exists():
+    result = json.loads(args.to.read_text())
   for name in args.only or rows():
+    if name in result['rows'] and name not in args.only:
+      continue
     jax.clear_caches()
+    result |= {'machine': machine(), 'logits': LOGITS}
     result['rows'][name] = measure(name)
     print(name, result['rows'][name], flush=True)
     args.to.write_text(json.dumps(result, indent=1) + '\n')
