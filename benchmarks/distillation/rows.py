@@ -17,6 +17,7 @@ import json
 import math
 import pathlib
 import runpy
+import tempfile
 
 import jax
 
@@ -32,6 +33,7 @@ CONFIGS = pathlib.Path(__file__).parents[2] / 'configs'
 VOCAB = 151_936
 ROLLOUTS, RESPONSE, PROMPT, CHUNK = 8, 512, 64, 64
 LOGITS = 4 * ROLLOUTS * RESPONSE * VOCAB  # bytes of [B, T, V] in float32
+MATERIAL = '{"id": "*", "document": "a", "slice": "b"}\n'
 # Free choices of `opd_jsd` and its siblings, which pin their divergence alone.
 CHOICES = {
     **{f'{name}, {support}': (name, {'distil.support': support})
@@ -77,8 +79,12 @@ def run_of(method: str, changes: dict):
   if distillation.settings(method, methods.get(method).pinned,
                            c).context != 'same':
     c.teacher.kind = 'own'
-  return build.build(c, outside=abstract.outside(
-      topologies.parse('cpu:1'), network)), c
+  with tempfile.NamedTemporaryFile('w', suffix='.jsonl') as material:
+    material.write(MATERIAL)
+    material.flush()
+    c.distil.material = material.name
+    return build.build(c, outside=abstract.outside(
+        topologies.parse('cpu:1'), network)), c
 
 
 def measured(program: programs.Program) -> dict:
