@@ -12,7 +12,7 @@ import re
 import sys
 
 from benchmarks import pod_plans, remat, rollout_weights, zppo_cost
-from benchmarks.distillation import compiled, summary as distillation
+from benchmarks.distillation import compiled, rows, summary as distillation
 from benchmarks.side_by_side import summary
 from zppo_jax.bench import command
 
@@ -24,6 +24,7 @@ RESULTS = ROOT / 'benchmarks' / 'results'
 TABLES = {'side_by_side': summary.table, 'zppo_cost': zppo_cost.table,
           'distillation': distillation.table,
           'distillation_compiled': compiled.table,
+          'distillation_rows': rows.table,
           'bench_micro': command.table, 'bench_shapes': command.shape_table,
           'remat': remat.table, 'pod_plans': pod_plans.table,
           'rollout_weights': rollout_weights.table}

@@ -12,6 +12,7 @@ from zppo_jax.algorithms.credit import routes, settings
 from zppo_jax.algorithms.privileged import contexts
 from zppo_jax.objectives import divergences, reducers
 from zppo_jax.objectives.credit import rollout_weights, signals, token_weights
+from zppo_jax.runs import diagnostics
 from zppo_jax.train import teachers
 from zppo_jax.train.teaching import own
 
@@ -99,7 +100,7 @@ def test_enough_is_covered():
 
 def test_a_name_that_leads_nowhere_is_seen():
   for name in ('method=none', 'credit.signal=loud', 'distil.nothing',
-               'zppo_jax.runs.diagnostics.nothing', 'studies/none.py',
+               f'{diagnostics.__name__}.nothing', 'studies/none.py',
                'tests/test_coverage.py::test_none'):
     assert not exists(name), name
   assert exists('tests/test_coverage.py::test_enough_is_covered')

@@ -8,7 +8,8 @@ V = 151,936 with a small network (one block of width 64), so that the head is
 small beside logits: 8 responses of 512 tokens behind 2 prompts of 64, logits of
 64 positions at a time. Of the update's gradient program, and of the programs
 that score, the result holds the bytes of temporaries (XLA's memory analysis)
-and the largest array of the compiled text. Nothing is run.
+and the largest array of the compiled text. Nothing is run, and what is in the
+file already is not compiled again: --only=NAME does so.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import json
 import math
 import pathlib
 import runpy
+import tempfile
 
 import jax
 
@@ -31,6 +33,7 @@ CONFIGS = pathlib.Path(__file__).parents[2] / 'configs'
 VOCAB = 151_936
 ROLLOUTS, RESPONSE, PROMPT, CHUNK = 8, 512, 64, 64
 LOGITS = 4 * ROLLOUTS * RESPONSE * VOCAB  # bytes of [B, T, V] in float32
+MATERIAL = '{"id": "*", "document": "a", "slice": "b"}\n'
 # Free choices of `opd_jsd` and its siblings, which pin their divergence alone.
 CHOICES = {
     **{f'{name}, {support}': (name, {'distil.support': support})
@@ -76,8 +79,12 @@ def run_of(method: str, changes: dict):
   if distillation.settings(method, methods.get(method).pinned,
                            c).context != 'same':
     c.teacher.kind = 'own'
-  return build.build(c, outside=abstract.outside(
-      topologies.parse('cpu:1'), network)), c
+  with tempfile.NamedTemporaryFile('w', suffix='.jsonl') as material:
+    material.write(MATERIAL)
+    material.flush()
+    c.distil.material = material.name
+    return build.build(c, outside=abstract.outside(
+        topologies.parse('cpu:1'), network)), c
 
 
 def measured(program: programs.Program) -> dict:
@@ -103,9 +110,14 @@ def main(argv: list[str] | None = None) -> None:
   parser.add_argument('--only', action='append', default=[],
                       choices=list(rows()))
   args = parser.parse_args(argv)
-  result = {'machine': machine(), 'logits': LOGITS, 'rows': {}}
+  result = {'rows': {}}
+  if args.to.exists():
+    result = json.loads(args.to.read_text())
   for name in args.only or rows():
+    if name in result['rows'] and name not in args.only:
+      continue
     jax.clear_caches()
+    result |= {'machine': machine(), 'logits': LOGITS}
     result['rows'][name] = measure(name)
     print(name, result['rows'][name], flush=True)
     args.to.write_text(json.dumps(result, indent=1) + '\n')
@@ -114,11 +126,16 @@ def main(argv: list[str] | None = None) -> None:
 def table(found: dict) -> str:
   """Markdown of the results: a row per method."""
   mib = lambda size: f'{size / 2**20:,.0f} MiB'
-  lines = [['row', 'program', 'temporaries', 'of [B, T, V]', 'largest array']]
+  lines = [['row', 'update, temporaries', 'of [B, T, V]', 'scores, temporaries',
+            'largest array']]
   for name, of in found['rows'].items():
-    lines += [[name, which, mib(x['temporaries']),
-               f'{x["temporaries"] / found["logits"]:.1%}', x['largest']]
-              for which, x in of.items()]
+    update = of['update']
+    scores = [x['temporaries'] for which, x in of.items() if which != 'update']
+    lines.append([
+        name, mib(update['temporaries']),
+        f'{update["temporaries"] / found["logits"]:.0%}',
+        mib(max(scores)) if scores else '-',
+        max(of.values(), key=lambda x: x['elements'])['largest']])
   return markdown(lines)
 
 

@@ -23,7 +23,13 @@ from zppo_jax.algorithms.distillation_losses import (
   whole_vocabulary_divergence,
 )
 from zppo_jax.algorithms.schedules import Schedule
-from zppo_jax.arrays import MicroBatch, OwnPrompts, PolicyOutput, TrainState
+from zppo_jax.arrays import (
+  Hidden,
+  MicroBatch,
+  OwnPrompts,
+  PolicyOutput,
+  TrainState,
+)
 from zppo_jax.devices import sharding
 from zppo_jax.learner import layouts, packing, states, update
 from zppo_jax.objectives import losses
@@ -404,3 +410,30 @@ def test_a_guides_ratio_is_against_the_policy_that_drew_it():
       batch, clip=losses.ClipBounds())
   np.testing.assert_allclose(loss_BT, [[-2.2, 1.2]], rtol=1e-6)
   assert not np.any(statistics['clip_high'])
+
+
+def test_agreement_and_the_gap_of_entropies_by_hand():
+  """p_S = (.5, .3, .2) and p_T = (.2, .2, .6): on the first two ids the
+  renormalised KL is .031584, and entropies are 1.029653 and .950271."""
+  p_S, p_T = (np.float32(np.log([p])) for p in ((.5, .3, .2), (.2, .2, .6)))
+  entropy = np.float32([[0, 1.029653]])
+  batch = MicroBatch(
+      tokens_BT=np.int32([[0, 1]]), positions_BTA=np.zeros((1, 2, 1), np.int32),
+      segment_BT=np.ones((1, 2), np.int32), mask_BT=np.float32([[0, 1]]),
+      prompts=None, targets={
+          'kept_ids': np.int32([[[-1, -1], [0, 1]]]),
+          'kept_logps': np.float32([[[0, 0], p_T[0, :2]]]),
+          'teacher_entropy': np.float32([[0, .950271]])})
+  hidden = np.ones((1, 2, 1), np.float32)
+  output = PolicyOutput(
+      logp_BT=entropy, entropy_BT=entropy, hidden_BTD=hidden, head_DV=p_S,
+      done=None, frozen={'teacher': Hidden(hidden_BTD=hidden, head_DV=p_T)})
+  common = dict(divergence=Divergence('reverse'), vocab=3,
+                student_temperature=1.0, chunk=1)
+  _, of = kept_ids_divergence(output, batch, rest='bucket', **common)
+  near = functools.partial(np.testing.assert_allclose, atol=1e-6)
+  near(of['distil/kept_advantage'], [[0, -.031584]])
+  near(of['distil/entropy_gap'], [[0, .079382]])
+  _, of = whole_vocabulary_divergence(output, batch, teacher_temperature=1.0,
+                                      **common)
+  near(of['distil/entropy_gap'][0, 1], .079382)

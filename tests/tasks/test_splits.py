@@ -27,7 +27,7 @@ def test_the_pools_steps_are_the_splits_steps():
   assert {len(q.answer.split()) for q in run.splits['hard']} == {3}
 
 
-@pytest.mark.parametrize('name', ['micro', 'micro_pictures'])
+@pytest.mark.parametrize('name', ['micro', 'micro_pictures', 'micro_clips'])
 def test_of_the_built_in_tasks(name):
   """fault D7"""
   pytest.importorskip('sklearn')

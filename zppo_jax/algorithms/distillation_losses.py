@@ -103,16 +103,29 @@ def whole_vocabulary_divergence(output: PolicyOutput, batch: MicroBatch, *,
       'distil/divergence': loss_BT, 'distil/taught': asked_BT,
       'distil/student_entropy': seen['entropy'],
       'distil/teacher_entropy': seen['teacher_entropy'],
+      'distil/entropy_gap': jnp.abs(seen['teacher_entropy']
+                                    - seen['entropy']),
       'entropy': seen['entropy']}
   if overlap:
     statistics['distil/overlap_mass'] = seen['overlap']
   return loss_BT, statistics
 
 
-def _of_teacher(batch: MicroBatch) -> dict:
+def _of_teacher(output: PolicyOutput, batch: MicroBatch) -> dict:
   """Statistics that the teacher's stored scores may hold."""
   entropy_BT = batch.targets.get('teacher_entropy')
-  return {} if entropy_BT is None else {'distil/teacher_entropy': entropy_BT}
+  return {} if entropy_BT is None else {
+      'distil/teacher_entropy': entropy_BT,
+      'distil/entropy_gap': jnp.where(
+          taught(batch), jnp.abs(entropy_BT - output.entropy_BT), 0)}
+
+
+def _kept_advantage(s_BTK: jax.Array, t_BTK: jax.Array) -> jax.Array:
+  """[B, T] sum over kept ids of p (t - s), both renormalised over them: 0 where
+  the two agree there, and else below. (Rethinking OPD.)"""
+  s, t = (divergences.REST['renormalised'](x) for x in (s_BTK, t_BTK))
+  p = jnp.exp(s)
+  return jnp.where(p > 0, p * (t - s), 0).sum(axis=-1)
 
 
 def _kept_logps(output: PolicyOutput, batch: MicroBatch, *, bucket: bool,
@@ -141,7 +154,10 @@ def _of_kept(output: PolicyOutput, batch: MicroBatch, loss_BT: jax.Array,
       'distil/divergence': loss_BT, 'distil/taught': asked_BT,
       'distil/student_entropy': jnp.where(asked_BT, output.entropy_BT, 0),
       'distil/kept_mass_student': mass(kept),
-      'distil/kept_mass_teacher': mass(t_BTK), **_of_teacher(batch)}
+      'distil/kept_mass_teacher': mass(t_BTK),
+      'distil/kept_advantage': jnp.where(
+          asked_BT, _kept_advantage(kept, t_BTK), 0),
+      **_of_teacher(output, batch)}
 
 
 def released_ptd(output: PolicyOutput, batch: MicroBatch, *, vocab: int,
@@ -214,7 +230,7 @@ def _sampled(output: PolicyOutput, batch: MicroBatch
           asked_BT, estimators.k1(output.logp_BT, teacher_BT), 0),
       'distil/taught': asked_BT,
       'distil/student_entropy': jnp.where(asked_BT, output.entropy_BT, 0),
-      **_of_teacher(batch)}
+      **_of_teacher(output, batch)}
 
 
 def estimate(output: PolicyOutput, batch: MicroBatch, *,

@@ -168,8 +168,14 @@ TEACHER = (
           'of the next-token distributions, or, of sampled tokens alone, the '
           'mean of log p_student - log p_teacher.', FROM_ZERO),
     Panel('Distillation: entropies', 'nats per taught token',
-          ('distil/student_entropy', 'distil/teacher_entropy'),
-          'Of both next-token distributions on taught tokens.', FROM_ZERO),
+          ('distil/student_entropy', 'distil/teacher_entropy',
+           'distil/entropy_gap'),
+          'Of both next-token distributions on taught tokens, and their mean '
+          'absolute difference.', FROM_ZERO),
+    Panel('Distillation: agreement on the kept ids', 'nats per taught token',
+          ('distil/kept_advantage',),
+          'Sum of p_student (log p_teacher - log p_student) over the kept ids, '
+          'both renormalised: it rises to 0 as the two agree there.'),
     Panel('Distillation: mass', 'probability',
           ('distil/overlap_mass', 'distil/kept_mass_student',
            'distil/kept_mass_teacher'),

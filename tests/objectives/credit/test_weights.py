@@ -125,6 +125,9 @@ def test_weights_by_accuracy():
   plain = evidence.read('credit.rollout_weights', 'accuracy',
                         rollout_weights.ROLLOUT_WEIGHTS)
   assert plain(members, 0).tolist() == [0, .1875, .25, 0]
+  squared = evidence.read('credit.rollout_weights', 'accuracy(2, 1)',
+                          rollout_weights.ROLLOUT_WEIGHTS)
+  assert squared(members, 0).tolist() == [0, .046875, .125, 0]
   assert plain([Evidence(accuracy=np.nan)], 0).tolist() == [0]
   shares = [Evidence(accuracy=p) for p in np.linspace(0, 1, 101)]
   assert int(np.argmax(call(shares, 0))) == 25
