@@ -36,15 +36,16 @@ def lines(path, name):
 
 
 @pytest.mark.slow
-def test_two_processes_write_one_run(tmp_path):
+@pytest.mark.parametrize('words', [(), ('--config.lora.rank=4',)], ids=str)
+def test_two_processes_write_one_run(words, tmp_path):
   rows = write_lines(tmp_path / 'rows.jsonl', micro_rows(12))
   port = free_port()
   started = [start(tmp_path / 'two', rows, f'--coordinator=127.0.0.1:{port}',
-                   '--processes=2', f'--process={i}') for i in range(2)]
+                   '--processes=2', f'--process={i}', *words) for i in range(2)]
   said = [process.communicate(timeout=900)[0] for process in started]
   assert [process.returncode for process in started] == [0, 0], said
   assert 'results:' in said[0] and 'results:' not in said[1]
-  alone = start(tmp_path / 'one', rows)
+  alone = start(tmp_path / 'one', rows, *words)
   assert alone.communicate(timeout=900) and alone.returncode == 0
   two, one = tmp_path / 'two', tmp_path / 'one'
   assert [p.name for p in (two / 'attempts').iterdir()] == ['0001']

@@ -1,6 +1,7 @@
 """Runs with adapters: what trains, what is saved, who reads the frozen weights.
 """
 
+import dataclasses
 import json
 import shutil
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from tests.builders import json_rows
+from tests.builders import group, json_rows
 from tests.train.test_distillation import make_config
 from zppo_jax.algorithms.replay import ReplayBuffer
 from zppo_jax.devices import memory
@@ -17,7 +18,7 @@ from zppo_jax.models import lora
 from zppo_jax.plan import abstract, programs, topologies
 from zppo_jax.runs import checkpoints
 from zppo_jax.runs.checkpoints import CheckpointError
-from zppo_jax.train import build, loop, step
+from zppo_jax.train import build, loop, minibatches, step
 from zppo_jax.train.models import load_model
 from zppo_jax.weights import safetensors_file
 
@@ -131,13 +132,14 @@ def first_row(c):
   return run, step.metrics_row(run, outcome)
 
 
-def test_adapters_off_is_frozen_without_a_copy():
+def test_adapters_off_is_frozen_without_a_copy(finished):
   """The same divergence as that to a copy; the frozen weights are the teacher.
   """
-  run, row = first_row(lora_config())
+  run = build.build(lora_config())
   assert run.is_frozen(run.teacher.params)
   copy, expected = first_row(lora_config(weights='frozen'))
   assert not copy.is_frozen(copy.teacher.params)
+  row = json_rows(finished / 'metrics.jsonl')[0]
   assert row['distil/divergence'] > 1e-3
   for name in ('distil/divergence', 'update/loss', 'update/grad_norm'):
     np.testing.assert_allclose(row[name], expected[name], rtol=1e-5)
@@ -145,15 +147,10 @@ def test_adapters_off_is_frozen_without_a_copy():
   assert 'teacher copy' in programs.standing(copy)
 
 
-def test_adapters_off_scores_and_answers():
-  """Scores that are stored come from the frozen weights themselves; a teacher
-  that answers draws from a rollout copy."""
-  run, row = first_row(lora_config(method='sdft', **{'distil.support': ''}))
-  assert np.isfinite(row['update/loss'])
+def test_who_answers_has_a_rollout_copy():
   asks = build.build(lora_config(method='zppo', **{'algorithm.updates': 2}))
   assert not asks.is_frozen(asks.teacher.params)
   assert 'blocks_0' in asks.teacher.params
-  assert run.is_frozen(run.teacher.params)
 
 
 def test_adapters_off_needs_adapters():
@@ -162,23 +159,52 @@ def test_adapters_off_needs_adapters():
     build.build(lora_config(**{'lora.rank': 0}))
 
 
+@pytest.mark.slow
 def test_an_average_of_adapters_is_a_teacher():
   """The copy that follows is one of the adapters, and starts as the policy."""
-  run, row = first_row(lora_config(weights='ema', **{'distil.context': 'same'}))
+  run, row = first_row(lora_config(method='opd_reverse', weights='ema'))
   assert memory.count(run.abstract_state.own) == memory.count(
       run.abstract_state.params)
   assert abs(row['distil/divergence']) < 1e-6
 
 
-@pytest.mark.parametrize('kind', ['k3', 'full'])
-def test_the_reference_is_the_frozen_weights(kind):
-  """Before the first update the policy is the base: the penalty is 0."""
-  run, row = first_row(lora_config(method='grpo', **{
-      'algorithm.reference.kind': kind,
-      'algorithm.reference.coefficient': 0.1, 'algorithm.updates': 1}))
-  assert run.is_frozen(run.reference.params)
+def recorded_sums(run):
+  """The Sums of the first update on one group of two right and two wrong."""
+  groups = [group('C h 4', right=2, size=4)]
+  state = run.init_state()
+  scored = minibatches.score_by_teacher(
+      run, state, run.reshard_fn(state.params), groups, 0)
+  made, _ = minibatches.make(
+      run, groups, minibatches.advantages(run, groups), 0, scored)
+  [of] = minibatches.score(run, state, made)
+  return run.update_fn(state, of.batches, float(of.count))[1]
+
+
+def test_scores_and_reference_are_the_frozen_weights():
+  """Before the first update the policy is the base: the scores that are stored
+  are the student's own, and the penalty is 0. After it neither is."""
+  run = build.build(lora_config(method='opd', **{
+      'algorithm.reference.kind': 'k3',
+      'algorithm.reference.coefficient': 0.1}))
+  for params in (run.teacher.params, run.reference.params):
+    assert run.is_frozen(params)
   assert 'reference copy' not in programs.standing(run)
-  assert abs(row['reference/kl']) < 1e-6
+  sums = recorded_sums(run)
+  assert sums.tokens > 10
+  assert abs(sums.total['reference/kl']) < 1e-6 * sums.tokens
+  assert abs(sums.loss) < 1e-4
+  moved = dataclasses.replace(run, init_state=lambda: run.init_state().replace(
+      params=jax.tree.map(lambda x: x + 0.02, run.init_state().params)))
+  assert recorded_sums(moved).total['reference/kl'] > 1e-4 * sums.tokens
+
+
+def test_a_reference_inside_the_update_needs_no_copy():
+  run = build.build(lora_config(method='grpo', **{
+      'algorithm.reference.kind': 'full',
+      'algorithm.reference.coefficient': 0.1}))
+  assert run.is_frozen(run.reference.params)
+  [params] = programs.frozen_models(run)
+  assert run.is_frozen(params)
 
 
 def test_a_plan_knows_the_frozen_weights():

@@ -26,7 +26,7 @@ from zppo_jax.arrays import FollowedState, TrainState
 from zppo_jax.learner.update import Follow
 
 ADAPTERS_OFF = 'adapters_off'
-WEIGHTS = ('frozen', ADAPTERS_OFF, 'live', 'lagged', 'ema', 'folder')
+WEIGHTS = ('frozen', 'live', 'lagged', 'ema', 'folder', ADAPTERS_OFF)
 NAME = 'teacher'  # among the frozen models of the update
 
 
