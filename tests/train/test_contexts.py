@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from tests.builders import documented_metrics
-from tests.train.test_distillation import gradient, make_config
+from tests.train.test_distillation import gradient as whole, make_config
 from tests.train.test_step import recorded_groups
 from zppo_jax.algorithms.replay import ReplayBuffer
 from zppo_jax.tasks import micro
@@ -31,6 +31,11 @@ def told_groups():
         rollouts=tuple(dataclasses.replace(r, text=f'{g} {of.rollouts[g].text}')
                        for g, r in enumerate(of.rollouts[:4]))))
   return out
+
+
+def gradient(run, groups):
+  """The gradient alone; its mini-batches differ from form to form."""
+  return whole(run, groups)[0]
 
 
 def config(method, context, **changes):
