@@ -29,7 +29,8 @@ def test_ptd_po_has_the_papers_numbers(size):
   assert a.num_new // a.updates == 128
   assert (a.temperature, a.top_p) == (1.0, 0.99)
   assert (a.clip.low, a.clip.high, a.clip.dual) == (0.2, 0.3, 3.0)
-  assert a.reference.to_dict() == {'kind': 'k3', 'coefficient': 0.01}
+  assert a.reference.to_dict() == {
+      'kind': 'k3', 'coefficient': 0.01, 'route': 'all'}
   assert (o.learning_rate, o.weight_decay, o.clip_norm) == (1e-6, 1e-2, 1.0)
   assert (o.warmup_steps, o.state_dtype) == (0, 'bfloat16')
   assert c.steps == 202 and max(c.shapes.prompt_buckets) == 8192

@@ -5,6 +5,7 @@
   zppo sft --config=configs/sft.py --workdir=DIR [--config.steps=500 ...]
            [--fork-from=WORKDIR] [--dry-run]
   zppo hints --config=FILE --to=FILE.jsonl [--limit=1000]
+  zppo fisher --config=FILE --to=FILE.safetensors [--questions=128]
   zppo pretrain --config=configs/micro_pretrain.py:student --to=FILE
   zppo study --config=studies/headline.py --to=DIR [--cores=0,1]
   zppo models

@@ -139,7 +139,8 @@ def test_bytes_of_a_settings_rollouts(samples, prompts, dtype):
       lengths=([5, 7], [[1, 2], [2, 3]]),
       params={'w': jnp.zeros(6, dtype)},
       state=types.SimpleNamespace(params={'w': jnp.zeros(6)}),
-      run=types.SimpleNamespace(sampler=types.SimpleNamespace(engine=engine)))
+      run=types.SimpleNamespace(
+          adapted=None, sampler=types.SimpleNamespace(engine=engine)))
   own = (3 * 0 + 3) + (1 * 1 + 1)  # read and written
   weights = jnp.dtype(dtype).itemsize * TINY.params
   assert measurements.Setting.decode_bytes(setting) == (

@@ -35,7 +35,10 @@ def words(encoded, chat=CHAT):
 
 
 def test_every_kind_but_plain_has_a_renderer():
-  assert set(renderers.RENDERERS) == set(PromptKind) - {PromptKind.PLAIN}
+  """Nor have the kinds under a context, whose prompts are a teacher's
+  (privileged/contexts.py) and the plain one."""
+  assert set(renderers.RENDERERS) == set(PromptKind) - {
+      PromptKind.PLAIN, PromptKind.PRIVILEGED, PromptKind.CARRIED}
   with pytest.raises(KeyError, match="'PLAIN'; known: BCQ, NCQ, PREFIX, HINT"):
     rendered(CHAT, PromptKind.PLAIN, '4', ['7'])
 

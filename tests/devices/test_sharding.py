@@ -67,7 +67,8 @@ def test_every_parameter_has_a_row(make_tiny):
 
 def test_every_axis_has_a_rule():
   """In both tables; rollouts hold whole widths, training cuts them."""
-  axes = {a for row in sharding.PARAM_AXES.values() for a in row} | {'layers'}
+  axes = {a for row in sharding.PARAM_AXES.values() for a in row} | {
+      'layers', 'rank'}
   assert axes == set(sharding.TRAIN_RULES) == set(sharding.ROLLOUT_RULES)
   assert sharding.TRAIN_RULES['width'] == 'fsdp'
   assert set(sharding.ROLLOUT_RULES.values()) == {None, 'tensor'}

@@ -141,7 +141,7 @@ def test_a_step_leaves_its_numbers_on_the_device(monkeypatch):
       reads.append(tree), device_get(tree))[1])
   made = step.train_step(
       run, run.init_state(), ReplayBuffer(run.buffer_capacity), 0)
-  numbers = made.sums, made.norms, made.gap
+  numbers = made.sums, made.norms, made.gap, made.ewc
   assert any(of.batches for of in made.minibatches)
   assert all(isinstance(x, jax.Array) for x in jax.tree.leaves(numbers))
   assert numbers not in reads

@@ -13,7 +13,7 @@ import time
 import jax
 import numpy as np
 
-from zppo_jax.algorithms import gold
+from zppo_jax.algorithms.credit import gold
 from zppo_jax.algorithms.replay import ReplayBuffer
 from zppo_jax.arrays import FollowedState
 from zppo_jax.chat import dates

@@ -15,7 +15,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from zppo_jax import allowed
-from zppo_jax.algorithms import gold, zppo
+from zppo_jax.algorithms import zppo
+from zppo_jax.algorithms.credit import gold
 from zppo_jax.devices import sharding
 from zppo_jax.learner import ewc, layouts, update
 from zppo_jax.records import Group, Purpose

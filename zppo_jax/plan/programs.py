@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from zppo_jax.algorithms import gold
+from zppo_jax.algorithms.credit import gold
 from zppo_jax.arrays import MicroBatch, PromptBatch
 from zppo_jax.devices import memory
 from zppo_jax.learner import layouts, packing, scoring, update

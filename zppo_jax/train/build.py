@@ -16,12 +16,11 @@ from zppo_jax import allowed, models, tasks
 from zppo_jax.algorithms import (
   compression,
   distillation,
-  gold,
   methods,
   reference,
   zppo,
 )
-from zppo_jax.algorithms.credit import targets as credit_targets
+from zppo_jax.algorithms.credit import gold, targets as credit_targets
 from zppo_jax.algorithms.privileged.hints import DEFAULT, HintConfig
 from zppo_jax.arrays import (
   Hidden,

@@ -9,13 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zppo_jax.algorithms import (
-  distillation,
-  gold,
-  lessons as lesson_lib,
-  reference,
-)
-from zppo_jax.algorithms.credit import targets as credit_targets
+from zppo_jax.algorithms import distillation, lessons as lesson_lib, reference
+from zppo_jax.algorithms.credit import gold, targets as credit_targets
 from zppo_jax.algorithms.credit.settings import at
 from zppo_jax.algorithms.distillation import Distil, Scored
 from zppo_jax.algorithms.lessons import Lessons
@@ -54,7 +49,7 @@ class MiniBatch(NamedTuple):
       included.
     count: what the summed loss is divided by; `tokens` under the token mean.
     rewarded: whether some advantage, or weight of a term, is not 0.
-    gold: micro-batches of stored answers (algorithms/gold.py).
+    gold: micro-batches of stored answers (algorithms/credit/gold.py).
     over_long: right stored answers that were left out, because no training row
       holds them; those of a step stand in its first mini-batch.
   """

@@ -84,8 +84,8 @@ class Credit:
     divergence: who gets the divergence term; None for a row without one.
     scored: whether the loss of the policy term itself reads the teacher's
       log-probs of the tokens.
-    gold: the factor of the likelihood of stored answers (algorithms/gold.py), a
-      number or a Moving; None for none.
+    gold: the factor of the likelihood of stored answers (gold.py), a number or
+      a Moving; None for none.
   """
   signal: Call | None
   combine: str

@@ -3,7 +3,7 @@
 import numpy as np
 
 from tests.builders import group
-from zppo_jax.algorithms import gold
+from zppo_jax.algorithms.credit import gold
 
 
 def test_a_mean_of_its_own():
