@@ -4,8 +4,9 @@ Rows whose teacher reads a context have a teacher of the student's own initial
 weights, as in their papers; the world's own hints and solutions are what it
 reads. The others have the world's teacher. One seed and one rate: the table
 says what a row costs and that it trains, not which row is better. Documents and
-slices need a file of texts (distil.material), which this world does not have,
-and its 36 words cannot ask for a concise answer.
+slices come from neighbours_material.jsonl (distil.material), for a pool of 160
+questions. Adapters have ten times the rate. The wish for a concise answer is the word of a summary. Run it from
+the root of the repository, where the arms find that file.
 
   zppo study --config=studies/neighbours.py --to=runs/neighbours --cores=0,1
 """
@@ -36,6 +37,17 @@ _UNSOLVED = {
 # Where a row keeps the likeliest ids, 8 of this world's 36 are kept.
 _TOP = {'ptd_po': 8, 'ptd_as_released': 8, 'sdpo': 8, 'hdpo': 8,
         'pi_distill': 8}
+# Rows that read a file of texts, and the wish for a short response.
+_TEXTS = (*_OWN, ('data.pool.size', 160),
+          ('distil.material', 'studies/neighbours_material.jsonl'))
+_TOLD = {'opcd': (*_TEXTS, ('distil.top', 8)), 'opsdl': _TEXTS, 'opsdc': _OWN}
+# Adapters of rank 8 are trained; the teacher is the student without them.
+_LORA = (('lora.rank', 8), ('lora.alpha', 16.0))
+_ADAPTED = {
+    'grpo_lora': (('method', 'grpo'), *_LORA),
+    'opsd_lora': (('method', 'opsd'), *_LORA, *_OWN,
+                  ('teacher.own.weights', 'adapters_off'))}
+_ADAPTERS_RATE = 2e-3
 # Rows of a likelihood, an anchor or the teacher's own answers.
 _ANCHORED = {
     'essd': (('algorithm.temperature', 1.5), ('algorithm.top_p', 0.9)),
@@ -64,11 +76,13 @@ def get_config() -> ConfigDict:
            for name, fields in _UNSOLVED.items()}
   arms |= {'idft': (('method', 'idft'), ('data.pool.worked', True))}
   arms |= {name: (('method', name), *changes)
-           for name, changes in _ANCHORED.items()}
+           for name, changes in (_ANCHORED | _TOLD).items()}
+  arms |= _ADAPTED
   c.arms = ConfigDict(arms)
   c.common = (('steps', 50),)
   c.rates = ()
-  c.fixed_rates = ConfigDict(dict.fromkeys(c.arms, 2e-4))
+  c.fixed_rates = ConfigDict(dict.fromkeys(c.arms, 2e-4)
+                             | dict.fromkeys(_ADAPTED, _ADAPTERS_RATE))
   c.development_seeds = ()
   c.seeds = (0,)
   c.endpoint = 'hard'

@@ -1,10 +1,12 @@
 """docs/coverage.md: every item has a row, and what a row names exists."""
 
 import importlib
+import json
 import re
 
 import pytest
 
+from studies import neighbours_material
 from tests.builders import ROOT
 from tests.test_configs import load
 from zppo_jax.algorithms import distillation, methods
@@ -104,3 +106,18 @@ def test_a_name_that_leads_nowhere_is_seen():
                'tests/test_coverage.py::test_none'):
     assert not exists(name), name
   assert exists('tests/test_coverage.py::test_enough_is_covered')
+
+
+def test_every_method_ran_in_a_study_of_committed_results():
+  ran = set()
+  for results in (ROOT / 'studies' / 'results').glob('*/results.json'):
+    study = json.loads(results.read_text())['study']
+    arms = [r['arm'] for r in json.loads(results.read_text())['reported']]
+    ran |= {dict(study['arms'][arm])['method'] for arm in arms
+            if 'method' in dict(study['arms'][arm])}
+  assert set(methods.METHODS) <= ran
+
+
+def test_texts_of_the_neighbours_study_are_made_again():
+  assert (neighbours_material.TO.read_text()
+          == neighbours_material.text())

@@ -82,7 +82,7 @@ def steps(folder, task: str, count: int) -> tuple[dict, list[int]]:
     groups = rl.rewarded(collect.collect(
         run.sampler, params, prompts, seed=0, step=i, purpose=Purpose.ROLLOUT))
     clock.add('sampling')
-    scored = minibatches.score_by_teacher(run, params, groups, i)
+    scored = minibatches.score_by_teacher(run, state, params, groups, i)
     batches, _ = minibatches.make(
         run, groups, minibatches.advantages(run, groups), i, scored)
     state = step.update(run, state, minibatches.score(run, state, batches))[0]

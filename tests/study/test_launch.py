@@ -13,7 +13,8 @@ from zppo_jax.study import launch
 def record(arm, rate, seed, final):
   summary = {
       'eval': {'hard': {'base': 0.0, 'final': final}}, 'student_rollouts': 8,
-      'tokens': {'student_prompt': 3}, 'wall_s': 1.0,
+      'tokens': {'student_prompt': 3, 'student_generated': 6,
+                 'teacher_generated': 0}, 'wall_s': 1.0, 'steps': 3,
       'graduation_by_entry_accuracy': {'0': {'admitted': 2, 'graduated': 1}}}
   return {'arm': arm, 'rate': rate, 'seed': seed, 'summary': summary,
           'curve': []}
@@ -68,6 +69,8 @@ def fake_train(calls, final=0.5):
     made = record('x', 0, 0, final)['summary']
     (pathlib.Path(home) / 'eval.jsonl').write_text(
         json.dumps({'step': 0, 'hard': 0.0}) + '\n')
+    (pathlib.Path(home) / 'metrics.jsonl').write_text(
+        json.dumps({'step': 0, 'time/rollouts': 0.5, 'time/update': 1}) + '\n')
     (pathlib.Path(home) / 'summary.json').write_text(json.dumps(made))
     return types.SimpleNamespace(returncode=0)
   return run
@@ -84,7 +87,9 @@ def test_study_resumes_without_running_twice(tmp_path, monkeypatch):
   results = json.loads((tmp_path / 'results.json').read_text())
   assert results['rates'] == {'a': 1e-4, 'b': 1e-4}
   assert len(results['reported']) == 4
-  assert 'a - b' in (tmp_path / 'table.md').read_text()
+  table = (tmp_path / 'table.md').read_text()
+  assert 'a - b' in table
+  assert '| a | 1.500 | 3 | 2 | 0 |' in table  # seconds, and a third of 8, 6, 0
   launch.main(small_study(), tmp_path, None)
   assert len(calls) == 8
 

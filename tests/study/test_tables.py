@@ -58,6 +58,21 @@ def test_different_right_answers_by_hand():
       '| x | 1.500 |')
 
 
+def test_seconds_and_tokens_of_a_step_by_hand():
+  """Steps of 1, 2 and 9 s: the median is 2; sums over 4 steps, two seeds."""
+  lines = [{'step': i, 'time/rollouts': 0.5, 'time/update': s, 'loss': 7.0,
+            'time/evaluate': 30.0}
+           for i, s in enumerate((0.5, 1.5, 8.5))]
+  assert tables.step_seconds(lines) == 2.0
+  made = lambda generated: {
+      'steps': 4, 'student_rollouts': 40,
+      'tokens': {'student_generated': generated, 'teacher_generated': 20}}
+  rows = tables.cost_table([
+      {'arm': 'a', 'step_s': 2.0, 'summary': made(100)},
+      {'arm': 'a', 'step_s': 3.0, 'summary': made(300)}]).splitlines()
+  assert rows[2] == '| a | 2.500 | 10 | 50 | 5 |'
+
+
 @pytest.mark.parametrize('name', ['headline', 'terse', 'no_separation'])
 def test_committed_tables_are_made_again(name):
   """The tables of the studies, from their committed data."""

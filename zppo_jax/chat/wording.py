@@ -74,7 +74,8 @@ MICRO = Wording(
         **dict.fromkeys(('answer', 'reference', 'demonstration', 'hint',
                          'sibling', 'right', 'notes', 'document', 'caption',
                          'peer', 'attempt'), ('<candidate>', '</candidate>')),
-        'wrong': ('NCQ', ''), 'reflect': ('BCQ', ''), 'revise': ('NCQ', '')})
+        'wrong': ('NCQ', ''), 'reflect': ('BCQ', ''), 'revise': ('NCQ', ''),
+        'concise': ('<summary>', '')})
 
 BOXED = Wording(
     opening='',

@@ -26,8 +26,10 @@ from zppo_jax.study.tables import (
   arm_table,
   contrast,
   contrast_table,
+  cost_table,
   spread,
   spread_table,
+  step_seconds,
 )
 
 
@@ -123,13 +125,16 @@ def run_all(todo: Sequence[StudyRun], base: str, home: pathlib.Path,
 
 
 def read(home: pathlib.Path, job: StudyRun) -> dict:
-  """The summary and the evaluation curve of a complete run."""
+  """The summary, the evaluation curve and the seconds per step of a complete
+  run."""
   path = home / 'runs' / job.name
-  curve = [json.loads(line)
-           for line in (path / 'eval.jsonl').read_text().splitlines()]
+  curve, metrics = ([json.loads(line)
+                     for line in (path / name).read_text().splitlines()]
+                    for name in ('eval.jsonl', 'metrics.jsonl'))
   summary = json.loads((path / 'summary.json').read_text())
   return {'arm': job.arm, 'rate': job.rate, 'seed': job.seed,
-          'summary': summary, 'curve': curve}
+          'summary': summary, 'curve': curve,
+          'step_s': step_seconds(metrics)}
 
 
 def spread_of(home: pathlib.Path, job: StudyRun, last: int) -> float:
@@ -218,6 +223,7 @@ def _run(config, home: pathlib.Path, cores: str | None) -> None:
     parts += ['Different right answers of the student to a question, in the '
               f'recorded samples of the last {last} steps:', '',
               spread_table(reported), '']
+  parts += ['What a step costs:', '', cost_table(reported), '']
   if contrasts:
     parts += [contrast_table(contrasts), '']
   (home / 'table.md').write_text('\n'.join(parts))

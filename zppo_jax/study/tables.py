@@ -7,6 +7,7 @@ import numpy as np
 
 from zppo_jax.statistics import sign_flip_p, t_interval
 
+BETWEEN_STEPS = ('time/evaluate', 'time/checkpoint')
 ABSENT = '(absent)'  # the value of a config field that a run does not have
 
 
@@ -133,6 +134,45 @@ def spread_table(records: Sequence[Mapping]) -> str:
     by_arm.setdefault(r['arm'], []).append(r['spread'])
   return markdown([['arm', 'different right answers'],
                    *([arm, cell(values)] for arm, values in by_arm.items())])
+
+
+def step_seconds(metrics: Sequence[Mapping]) -> float:
+  """The median over steps of the seconds of all phases but BETWEEN_STEPS.
+
+  Args:
+    metrics: lines of a run's metrics.jsonl; phases are named `time/...`.
+  """
+  return float(np.median([
+      sum(value for name, value in line.items()
+          if name.startswith('time/') and name not in BETWEEN_STEPS)
+      for line in metrics]))
+
+
+def cost_table(records: Sequence[Mapping]) -> str:
+  """Markdown: what a step of every arm costs, means over seeds.
+
+  The teacher's tokens are those of answers it was asked for; what it scores in
+  a pass over the rollouts is not among them.
+
+  Args:
+    records: {'arm', 'step_s', 'summary'} of complete runs.
+  """
+  rows = [['arm', 'seconds per step', 'student rollouts per step',
+           'tokens the student generates per step',
+           'tokens the teacher generates per step']]
+  groups: dict[str, list[Mapping]] = {}
+  for r in records:
+    groups.setdefault(r['arm'], []).append(r)
+  for arm, of_arm in groups.items():
+    mean = lambda get, of_arm=of_arm: float(np.mean([get(r) for r in of_arm]))
+    per_step = lambda get, mean=mean: mean(
+        lambda r: get(r['summary']) / r['summary']['steps'])
+    rows.append([
+        arm, f'{mean(lambda r: r["step_s"]):.3f}',
+        f'{per_step(lambda s: s["student_rollouts"]):.0f}',
+        f'{per_step(lambda s: s["tokens"]["student_generated"]):.0f}',
+        f'{per_step(lambda s: s["tokens"]["teacher_generated"]):.0f}'])
+  return markdown(rows)
 
 
 def contrast_table(contrasts: Sequence[dict]) -> str:
