@@ -48,11 +48,13 @@ _ADAPTED = {
     'opsd_lora': (('method', 'opsd'), *_LORA, *_OWN,
                   ('teacher.own.weights', 'adapters_off'))}
 _ADAPTERS_RATE = 2e-3
+# Each question of this world has one stored answer.
+_STORED = (('data.pool.worked', True), ('algorithm.teacher_rollouts', 1))
 # Rows of a likelihood, an anchor or the teacher's own answers.
 _ANCHORED = {
     'essd': (('algorithm.temperature', 1.5), ('algorithm.top_p', 0.9)),
     'iterative_sft': (),
-    'forget_sftrl': (('data.pool.worked', True),),
+    'idft': _STORED, 'forget_sftrl': _STORED,
     'stable_opd': (('data.pool.worked', True),),
     'kdrl': (('distil.coefficient', 2e-3),),
     'tropd': (('distil.top', 8),),
@@ -74,7 +76,6 @@ def get_config() -> ConfigDict:
            for name, fields in _DRAWING.items()}
   arms |= {name: (('method', name), *fields)
            for name, fields in _UNSOLVED.items()}
-  arms |= {'idft': (('method', 'idft'), ('data.pool.worked', True))}
   arms |= {name: (('method', name), *changes)
            for name, changes in (_ANCHORED | _TOLD).items()}
   arms |= _ADAPTED
