@@ -229,6 +229,20 @@ def test_frequencies_of_one_draw(decoding, support):
   assert abs(both - (expected**2).sum()) < 0.02  # independent
 
 
+def test_padding_may_have_no_mass_in_log_probs():
+  """Column 8 is padding: the same tokens, and log-probs of the other eight."""
+  keys = jax.random.key_data(keys_for(np.uint32([7]), 16)[0])
+  full = lambda value: jnp.full(16, value)
+  draw = lambda vocab: decode.draw(
+      np.broadcast_to(LOGITS, (16, 9)), keys, full(0), full(0.7), full(1.0),
+      full(0), np.arange(9) < 8, decode.DRAW, vocab)
+  (tokens, logps), (same, every) = draw(8), draw(None)
+  np.testing.assert_array_equal(tokens, same)
+  np.testing.assert_allclose(
+      logps, jax.nn.log_softmax(LOGITS[:8] / 0.7)[tokens], rtol=1e-5)
+  assert (np.asarray(every) < np.asarray(logps)).all()
+
+
 def test_frequencies_of_two_tokens(tiny):
   """The sampler's pairs follow p(a) p(b | a): cache and keys included."""
   model, params = tiny

@@ -115,8 +115,12 @@ def test_lambda_one_is_opd_to_the_bit(groups_and_run):
 
 
 def test_anchored_by_the_old_policy_alone_is_the_clipped_surrogate(
-    groups_and_run):
+    groups_and_run, monkeypatch):
+  """To the bit, where no column of the head is padding, which counts beside the
+  sampler alone and not beside a teacher."""
   groups, _ = groups_and_run
+  monkeypatch.setattr(build.segments, 'true_vocabulary',
+                      lambda codec: codec.vocab_size)
   want, _ = gradient(build.build(make_config('grpo')), groups)
   same, _ = gradient(build.build(make_config(
       'trrd', **{'distil.anchor': 1.0})), groups)

@@ -34,6 +34,7 @@ def make_engine(*, model: Model, mesh: Mesh, chat: Chat, max_tokens: int,
                 num_rollouts: Sequence[int], prompt_buckets: Sequence[int],
                 group_buckets: Sequence[int],
                 patch_buckets: Sequence[int] = (), slots: int | None = None,
+                padding_counts: bool = True,
                 **options: Any) -> Engine:
   """An engine for a model on a mesh; nothing is compiled yet.
 
@@ -52,6 +53,8 @@ def make_engine(*, model: Model, mesh: Mesh, chat: Chat, max_tokens: int,
       rounded down to whole groups on all devices, with at least one group per
       device. More slots than the largest prefill fills are not made. None sets
       no limit.
+    padding_counts: whether the padding columns of the head have mass in the
+      log-probs of what is drawn; they are never drawn.
     options: keyword arguments of engine.Engine.
 
   Raises:
@@ -85,6 +88,9 @@ def make_engine(*, model: Model, mesh: Mesh, chat: Chat, max_tokens: int,
       patches=tuple(patch_buckets), prefill_sizes=prefill_sizes)
   codec = chat.codec
   return Engine(
-      programs.Programs(model, mesh, shapes), decode=chat.decode_response,
+      programs.Programs(
+          model, mesh, shapes,
+          None if padding_counts else segments.true_vocabulary(codec)),
+      decode=chat.decode_response,
       end_id=segments.end_ids(codec), allowed_V=np.isin(
           np.arange(codec.vocab_size), list(codec.sampled_ids)), **options)

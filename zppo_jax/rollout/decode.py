@@ -73,7 +73,8 @@ def _first_max(x_BV):
 
 def draw(logits_BV: jax.Array, key_B2: jax.Array, position_B: jax.Array,
          temperature_B: jax.Array, top_p_B: jax.Array, top_k_B: jax.Array,
-         allowed_V: jax.Array, mode: str) -> tuple[jax.Array, jax.Array]:
+         allowed_V: jax.Array, mode: str,
+         vocab: int | None = None) -> tuple[jax.Array, jax.Array]:
   """Draws one token per slot.
 
   Args:
@@ -84,6 +85,8 @@ def draw(logits_BV: jax.Array, key_B2: jax.Array, position_B: jax.Array,
     allowed_V: False on ids that may never be drawn.
     mode: GREEDY if all temperatures are 0, DRAW if no slot truncates, else
       TRUNCATE. A slot's token is the same in every mode that can serve it.
+    vocab: static; columns of the head from it on have no mass in logp. None:
+      all columns count.
 
   Returns:
     (token_B, logp_B). logp is taken under the full vocabulary at the
@@ -103,6 +106,8 @@ def draw(logits_BV: jax.Array, key_B2: jax.Array, position_B: jax.Array,
     drawn = candidates + jax.vmap(noise)(key_B2, position_B)
     candidates = jnp.where(hot_B[:, None], drawn, candidates)
   token_B = _first_max(candidates)
+  if vocab is not None:
+    scaled = jnp.where(jnp.arange(V) < vocab, scaled, -jnp.inf)
   top = jnp.max(scaled, axis=-1)
   total = jnp.sum(jnp.exp(scaled - top[:, None]), axis=-1)
   picked = jnp.take_along_axis(scaled, token_B[:, None], axis=-1)[:, 0]
@@ -228,8 +233,9 @@ def ends(token: jax.Array, end_E: jax.Array) -> jax.Array:
 
 
 def decode_chunk(params: Any, state: DecodeState, sampling: SamplingState,
-                 plan: ChunkPlan, *, model: Model,
-                 mode: str) -> tuple[DecodeState, ChunkOutput]:
+                 plan: ChunkPlan, *, model: Model, mode: str,
+                 vocab: int | None = None) -> tuple[
+                     DecodeState, ChunkOutput]:
   """Draws up to `plan.most` tokens per slot without the host.
 
   Args:
@@ -237,7 +243,7 @@ def decode_chunk(params: Any, state: DecodeState, sampling: SamplingState,
     state: donated by the caller.
     sampling: the slots before the chunk.
     plan: how far the chunk goes, and where it writes.
-    model, mode: static; `mode` as in `draw`.
+    model, mode, vocab: static; the last two as in `draw`.
 
   Returns:
     The decode state after the chunk, and what the chunk drew.
@@ -255,7 +261,7 @@ def decode_chunk(params: Any, state: DecodeState, sampling: SamplingState,
     state = write(state, new, plan.index_W[jnp.maximum(w - 1, 0)])
     token_B, logp_B = draw(
         state.logits_BV, sampling.key_B2, count_B, sampling.temperature_B,
-        sampling.top_p_B, sampling.top_k_B, plan.allowed_V, mode)
+        sampling.top_p_B, sampling.top_k_B, plan.allowed_V, mode, vocab)
     tokens_WB = tokens_WB.at[w].set(jnp.where(live_B, token_B, -1))
     logp_WB = logp_WB.at[w].set(jnp.where(live_B, logp_B, 0))
     visible_BR = written_R[None] >= sampling.start_B[:, None]

@@ -150,9 +150,11 @@ class Programs:
     model: the network.
     mesh: the mesh on which it runs.
     shapes: all sizes that the steps may meet.
+    vocab: see decode.draw.
   """
 
-  def __init__(self, model: Model, mesh: Mesh, shapes: Shapes):
+  def __init__(self, model: Model, mesh: Mesh, shapes: Shapes,
+               vocab: int | None = None):
     self.model, self.mesh, self.shapes = model, mesh, shapes
     batch = sharding.batch_sharding(mesh)
     whole = sharding.replicated(mesh)
@@ -200,7 +202,8 @@ class Programs:
         in_shardings=(state,), out_shardings=state)
     self._decode = {
         mode: jax.jit(
-            functools.partial(decode.decode_chunk, model=model, mode=mode),
+            functools.partial(decode.decode_chunk, model=model, mode=mode,
+                              vocab=vocab),
             donate_argnums=1, in_shardings=(None, state, sampling, whole),
             out_shardings=(state, whole))
         for mode in decode.MODES}

@@ -146,10 +146,10 @@ def _normaliser(c, method: methods.Method) -> str:
   return method.normaliser
 
 
-def _reference(c, penalty: reference.Penalty, student: Student,
-               mesh) -> Reference | None:
+def _reference(c, penalty: reference.Penalty, student: Student, mesh,
+               counted: int | None) -> Reference | None:
   """The frozen reference policy: student.weights, whatever a run resumes or
-  forks from."""
+  forks from. It counts the vocabulary that the student counts."""
   if not penalty.on:
     return None
   return Reference(
@@ -157,7 +157,8 @@ def _reference(c, penalty: reference.Penalty, student: Student,
       params=student.initial(),
       score_fn=scoring.compile_scorer(
           model=student.model, mesh=mesh, shardings=None,
-          temperature=c.algorithm.temperature, chunk=c.shapes.logprob_chunk))
+          temperature=c.algorithm.temperature, chunk=c.shapes.logprob_chunk,
+          vocab=counted))
 
 
 def _rules(c) -> tuple[methods.Method, zppo.Rules]:
@@ -292,8 +293,8 @@ def _decoding(c, max_tokens: int) -> Decoding:
                   top_p=algo.top_p, top_k=algo.top_k)
 
 
-def _sampler(c, rules: zppo.Rules, student: Student, task: tasks.Task,
-             mesh) -> collect.Sampler:
+def _sampler(c, method: methods.Method, rules: zppo.Rules, student: Student,
+             task: tasks.Task, mesh) -> collect.Sampler:
   """The sampler that draws the groups of a step."""
   algo, shapes = c.algorithm, c.shapes
   groups = (rules.num_new, rules.num_new + rules.num_replay,
@@ -304,7 +305,7 @@ def _sampler(c, rules: zppo.Rules, student: Student, task: tasks.Task,
           max_tokens=algo.max_tokens, num_rollouts=(algo.rollouts,),
           prompt_buckets=shapes.prompt_buckets,
           patch_buckets=shapes.patch_buckets, group_buckets=groups,
-          slots=shapes.slots),
+          slots=shapes.slots, padding_counts=not _reads_scores(method)),
       chat=student.chat, grader=task.grader,
       decoding=_decoding(c, algo.max_tokens), num_rollouts=algo.rollouts)
 
@@ -321,6 +322,7 @@ def _teacher(c, method: methods.Method, mesh, student: Student,
       chat=student.chat,
       words=BOXED if student.loaded.chat else None, task=asked.task,
       compress=compress, load=outside.load,
+      padding_counts=not _reads_scores(method),
       decoding=_decoding(c, c.algorithm.teacher_max_tokens),
       hint=hint if 'hint' in method.reformulations else None,
       student=student.loaded, adapted=student.adapted,
@@ -386,15 +388,17 @@ def _loss(c, method: methods.Method, correct: importance.Correction,
   return loss
 
 
+def _reads_scores(method: methods.Method) -> bool:
+  """Whether a stored log-prob of a teacher stands beside the student's own."""
+  return 'teacher_scores' in method.needs
+
+
 def _learner(c, method: methods.Method, student: Student, mesh, tx,
              correct: importance.Correction, gap_measured: bool,
              of: parts_of.Distillation, penalty: reference.Penalty,
-             example: dict[str, np.ndarray]) -> _Learner:
+             example: dict[str, np.ndarray], counted: int | None) -> _Learner:
   algo, shapes, model = c.algorithm, c.shapes, student.model
   vocab = segments.true_vocabulary(student.chat.codec)
-  # What is compared with a teacher leaves the padding of the head out; what is
-  # compared with the sampler counts it, as the sampler does.
-  counted = vocab if of.distil and 'sampler_logp' not in example else None
   responses = tuple(shapes.response_buckets) or (
       max(algo.max_tokens, algo.teacher_max_tokens)
       if parts_of.teachers_states(c, method) else algo.max_tokens,)
@@ -509,7 +513,7 @@ def build(config, day: Day | None = None,
     checks.teacher_rows(c)
   student = _student(c, asked.task, mesh, day or dates.choose(c), outside.load)
   asked = outside.fitting(c, asked, student.chat, rules.max_prompt)
-  sampler = _sampler(c, rules, student, asked.task, mesh)
+  sampler = _sampler(c, method, rules, student, asked.task, mesh)
   hint = _hint(c, method)
   teacher = (
       _teacher(c, method, mesh, student, sampler, asked, compress, hint,
@@ -517,10 +521,6 @@ def build(config, day: Day | None = None,
       if method.asked(hint) or by_teacher else None)
   of = parts_of.distillation_of(
       c, method, distil, student, teacher, asked, mesh)
-  frozen = _reference(c, penalty, student, mesh)
-  if frozen is not None and not penalty.sampled:
-    of = of._replace(frozen={
-        **of.frozen, reference.MODEL: (student.model, frozen.params)})
   credit, own_scores = parts_of.credit_of(c, method, of, teacher, student, mesh)
   if credit is not None:
     method = dataclasses.replace(method, targets=functools.partial(
@@ -536,6 +536,14 @@ def build(config, day: Day | None = None,
       of.context is not None)
   if not correct.on:
     gap_measured &= method.old_logps and 'sampler_logp' in example
+  # What is compared with a teacher leaves the padding of the head out, which
+  # may differ between the two. Otherwise the padding counts as in the sampler.
+  counted = segments.true_vocabulary(student.chat.codec) if of.distil and (
+      _reads_scores(method) or 'sampler_logp' not in example) else None
+  frozen = _reference(c, penalty, student, mesh, counted)
+  if frozen is not None and not penalty.sampled:
+    of = of._replace(frozen={
+        **of.frozen, reference.MODEL: (student.model, frozen.params)})
   return Run(
       steps=c.steps, seed=c.seed, watched=checks.watched(c.watch),
       rules=rules, method=method,
@@ -561,4 +569,4 @@ def build(config, day: Day | None = None,
       own=parts_of.own_of(c, method, student, mesh, of.stored_need)
       if teacher else None,
       **_learner(c, method, student, mesh, tx, correct, gap_measured, of,
-                 penalty, example)._asdict())
+                 penalty, example, counted)._asdict())

@@ -90,6 +90,7 @@ class TeacherContext(NamedTuple):
     student: the student's model, for a teacher of its own weights.
     adapted: its frozen weights, if it trains adapters of them.
     answers: whether the teacher is asked for more than scores.
+    padding_counts: as in rollout.build.make_engine.
   """
   config: Any
   mesh: Any
@@ -104,6 +105,7 @@ class TeacherContext(NamedTuple):
   student: Loaded | None = None
   adapted: Lora | None = None
   answers: bool = True
+  padding_counts: bool = True
 
 
 def _mesh(c, mesh: Mesh) -> Mesh:
@@ -203,7 +205,8 @@ def _of_model(context: TeacherContext, loaded: Loaded,
           num_rollouts=(c.algorithm.teacher_rollouts,),
           prompt_buckets=shapes.prompt_buckets,
           patch_buckets=shapes.patch_buckets,
-          group_buckets=shapes.group_buckets, slots=shapes.slots),
+          group_buckets=shapes.group_buckets, slots=shapes.slots,
+          padding_counts=context.padding_counts),
       chat=chat, grader=context.task.grader, decoding=context.decoding,
       num_rollouts=c.algorithm.teacher_rollouts)
   vocab = segments.true_vocabulary(chat.codec)
