@@ -162,6 +162,76 @@ def test_the_student_as_its_teacher_has_no_gradient(name, changes, monkeypatch):
   assert size_at(run, groups, 0.0) < 1e-5 * size_at(run, groups, 0.1)
 
 
+def logps_of(model, params, texts, temperature):
+  """float64 [R, 36] of each response, from all logits of the true vocabulary."""
+  size = max(len(prompt) + len(response) for prompt, response in texts)
+  tokens = np.zeros((len(texts), size), np.int32)
+  for row, text in zip(tokens, texts, strict=True):
+    row[:sum(map(len, text))] = np.concatenate(text)
+  positions = np.broadcast_to(np.arange(size, dtype=np.int32), tokens.shape)
+  hidden, _ = jax.jit(model.apply)(params, tokens, positions[..., None],
+                                   np.ones_like(tokens))
+  z = (np.float64(hidden) @ np.float64(model.head(params)))[..., :36]
+  z /= temperature
+  logp = z - np.logaddexp.reduce(z, axis=-1, keepdims=True)
+  return [row[len(p) - 1:len(p) + len(r) - 1] for row, (p, r) in zip(
+      logp, texts, strict=True)]
+
+
+@pytest.fixture(scope='module')
+def dense():
+  """(groups, [(s, t, d) of each rollout]) at temperatures 0.9 and 1.3."""
+  groups = [dataclasses.replace(g, rollouts=g.rollouts[:4])
+            for g in recorded_groups()[:2]]
+  texts = [(g.prompt.tokens, r.tokens) for g in groups for r in g.rollouts]
+  run = build.build(make_config('opd_reverse'))
+  s = logps_of(run.sampler.engine.programs.model, run.init_state().params,
+               texts, 0.9)
+  t = logps_of(run.teacher.answers.engine.programs.model, run.teacher.params,
+               texts, 1.3)
+  return groups, [
+      (s, t, np.take_along_axis(t - s, np.array(r)[:, None], 1)[:, 0])
+      for s, t, (_, r) in zip(s, t, texts, strict=True)]
+
+
+def mixed(s, t):
+  """JSD 0.5 of each position."""
+  m = np.logaddexp(s, t) - np.log(2)
+  return ((np.exp(s) * (s - m) + np.exp(t) * (t - m)) / 2).sum(1)
+
+
+DENSE = {  # (log p_S, log p_T, d of the sampled tokens) -> a loss per token
+    'opd_reverse': lambda s, t, d: (np.exp(s) * (s - t)).sum(1),
+    'opd_forward': lambda s, t, d: (np.exp(t) * (t - s)).sum(1),
+    'opd_jsd': lambda s, t, d: mixed(s, t),
+    'opd_k2': lambda s, t, d: d**2 / 2,
+    'opd_k3': lambda s, t, d: np.exp(d) - 1 - d}
+
+
+@pytest.mark.parametrize('name, support', [
+    ('opd_reverse', 'whole'), ('opd_reverse', 'student'),
+    ('opd_forward', 'teacher'), ('opd_jsd', 'whole'), ('opd_k2', ''),
+    ('opd_k3', '')])
+def test_the_loss_of_a_row_from_all_logits(name, support, dense):
+  """Each model has its own temperature, inside the update and in stored scores,
+  for the divergence that the row names; 36 kept ids are all."""
+  groups, logps = dense
+  run = build.build(make_config(name, **{
+      'distil.student_temperature': 0.9, 'distil.temperature': 1.3,
+      **({'distil.support': support, 'distil.top': 36} if support else {})}))
+  state = run.init_state()
+  scored = minibatches.score_by_teacher(
+      run, state, run.reshard_fn(state.params), groups, 0)
+  made, _ = minibatches.make(
+      run, groups, minibatches.advantages(run, groups), 0, scored)
+  total = sum(float(run.update_fn(
+      state, of.batches, None,
+      optimizer_fn=lambda state, grads, count: (grads, None))[1].loss)
+              for of in minibatches.score(run, state, made))
+  assert total == pytest.approx(
+      sum(DENSE[name](*of).sum() for of in logps), rel=1e-5)
+
+
 def test_grpo_and_distillation(monkeypatch):
   """Coefficient 0 is GRPO; where GRPO has nothing to learn from a group, the
   teacher still has."""
