@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import types
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,7 @@ from zppo_jax.algorithms.replay import ReplayBuffer
 from zppo_jax.arrays import Hidden, MicroBatch, PolicyOutput
 from zppo_jax.objectives import losses
 from zppo_jax.records import Verdict
+from zppo_jax.teachers import Capabilities
 from zppo_jax.teachers.in_process import InProcessTeacher
 from zppo_jax.train import build, guards, loop, minibatches, step
 
@@ -244,8 +246,12 @@ def test_grpo_and_distillation(monkeypatch):
       'grpo_distill', **{'distil.coefficient': 0.0})), groups)[0]
   for x, y in zip(jax.tree.leaves(none), jax.tree.leaves(grpo), strict=True):
     assert np.linalg.norm(x - y) <= 1e-5 * np.linalg.norm(y)
-  run = build.build(make_config('grpo_distill'))
-  assert optax.tree.norm(gradient(run, groups[:1])[0]) > 0.1
+  # Without advantages it is distillation alone.
+  both, alone = (gradient(build.build(make_config(name)), groups[:1])[0]
+                 for name in ('grpo_distill', 'on_distill'))
+  assert optax.tree.norm(alone) > 0.1
+  for x, y in zip(jax.tree.leaves(both), jax.tree.leaves(alone), strict=True):
+    assert np.linalg.norm(x - y) <= 1e-5 * np.linalg.norm(y)
   made, _ = minibatches.make(
       build.build(make_config('grpo')), groups[:1], np.zeros((1, 4)), 0)
   assert not made[0].batches
@@ -291,6 +297,34 @@ def test_missing_scores_are_masked_counted_and_stop_a_run(monkeypatch,
                      'distil.max_missing = 0'):
     loop.main(c, tmp_path / 'run')
   assert len((tmp_path / 'run/metrics.jsonl').read_text().splitlines()) == 1
+
+
+SERVER = Capabilities(max_compression_prompt=9, scores=True, pictures=False,
+                      clips=False, repeatable=False, top=20)
+
+
+@pytest.mark.parametrize('method, changes, words', [
+    ('on_distill', {}, ('hidden states', 'in_process')),
+    ('opd_jsd', {'distil.support': 'student'}, ('any given ids', 'at most 20')),
+    ('opd_jsd', {'distil.support': 'teacher', 'distil.top': 21},
+     ('the 21 likeliest tokens', 'at most 20')),
+    ('opd_k2', {'distil.temperature': 0.5}, ('temperature 0.5',)),
+    ('opd_jsd', {'distil.support': 'teacher', 'distil.top': 20}, None),
+    ('opd_k2', {}, None)], ids=lambda x: '')
+def test_what_a_server_cannot_deliver_is_refused_at_build(
+    method, changes, words):
+  """A server that returns 20 likeliest ids and log-probs of given tokens."""
+  c = make_config(method, **{'teacher.kind': 'endpoint', **changes})
+  make = lambda: build.build(c, outside=build.Outside(teachers={
+      'endpoint': lambda context: types.SimpleNamespace(
+          capabilities=SERVER, media=None)}))
+  if words is None:
+    assert make().stored_need
+    return
+  with pytest.raises(ValueError) as e:
+    make()
+  for text in (repr(method), "teacher.kind is 'endpoint'", *words):
+    assert text in str(e.value)
 
 
 @pytest.mark.parametrize('method, changes, words', [
