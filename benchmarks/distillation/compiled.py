@@ -146,14 +146,14 @@ def table(found: dict) -> str:
     rows.append([f['loss'], f['teacher'], f'{f["counted"] / 1e9:.2f}',
                  f'{f["xla"] / 1e9:.2f}', f'{f["xla"] / f["counted"]:.3f}'])
   memory = [['V', 'a head', *(f'{name}{more}' for name in work.BETAS
-                             for more in ('', ', beyond three heads')),
+                             for more in ('', ', beyond two heads')),
              'dense reverse']]
   mib = lambda size: f'{size / 2**20:.0f} MiB'
   for m in found['temporaries']:
     head = 4 * WIDTH * m['vocab']
     memory.append([f'{m["vocab"]:,}', mib(head), *(
         mib(m[name] - taken) for name in work.BETAS
-        for taken in (0, 3 * head)), mib(m['dense'])])
+        for taken in (0, 2 * head)), mib(m['dense'])])
   return '\n\n'.join([markdown(rows), markdown(memory)])
 
 

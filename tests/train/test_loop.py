@@ -6,7 +6,10 @@ import json
 import os
 import signal
 import types
+import weakref
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -399,3 +402,32 @@ def test_an_evaluation_that_a_signal_ended_is_made_up_for_once():
                        latest={}, evaluated=False)
   at = recorder.evaluate(at)
   assert at.evaluated and at.latest == {'easy': 1.0}
+
+
+@pytest.mark.parametrize('method, changes', [
+    ('zppo', {}), ('opd_jsd', {'distil.support': 'student', 'distil.top': 4})],
+    ids=['zppo', 'opd_jsd'])
+def test_the_loaded_weights_do_not_stay_beside_the_state(
+    method, changes, tmp_path):
+  """At the first step nothing holds the student's arrays as they were read."""
+  read, alive = [], []
+
+  def load(spec, *args, **options):
+    loaded = build.OUTSIDE.load(spec, *args, **options)
+    if spec.weights != 'micro/student':
+      return loaded
+    params = jax.tree.map(jnp.array, loaded.params)
+    read.extend(map(weakref.ref, jax.tree.leaves(params)))
+    return loaded._replace(params=params)
+
+  def take(run, at, read_previous):
+    alive.append(sum(x() is not None for x in read))
+    return loop.RL.step(run, at, read_previous)
+  c = small_config(method=method)
+  c.steps = 1
+  c.algorithm.update(num_new=2, updates=1)
+  c.update_from_flattened_dict(changes)
+  loop.main(c, tmp_path / 'run', procedure=loop.RL._replace(
+      build=lambda config, day: build.build(
+          config, day, build.OUTSIDE._replace(load=load)), step=take))
+  assert read and alive == [0]

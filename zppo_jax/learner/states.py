@@ -4,6 +4,7 @@ With `followed`, they are FollowedStates: a float32 copy of params lies beside
 them.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -61,6 +62,33 @@ def abstract_state(model, tx, shardings: TrainState) -> TrainState:
   return jax.tree.map(
       lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
       jax.eval_shape(make, jax.random.key(0)), shardings)
+
+
+class Initial:
+  """Makes the state with which a run begins; it holds the loaded weights until
+  `release`, so that a run on its way does not keep them beside its state.
+
+  Args:
+    make: () -> the state.
+  """
+
+  def __init__(self, make: Callable[[], TrainState]):
+    self._make: Callable[[], TrainState] | None = make
+
+  def __call__(self) -> TrainState:
+    """A new state.
+
+    Raises:
+      RuntimeError: after `release`.
+    """
+    if self._make is None:
+      raise RuntimeError('the run has begun, and the weights that it loaded '
+                         'were released; build it anew')
+    return self._make()
+
+  def release(self) -> None:
+    """Drops the loaded weights."""
+    self._make = None
 
 
 def new_state(params, tx, shardings: TrainState) -> TrainState:

@@ -167,8 +167,8 @@ def build(config, day: Day | None = None) -> SftRun:
           trained=anchor.trained_of(c, loaded.params), adapted=adapted),
       evaluate_fn=evaluate_fn if adapted is None else OfAdapters(
           evaluate_fn, adapted.join),
-      init_state=lambda: states.new_state(
-          loading.first_params(c, loaded, adapted), tx, shardings),
+      init_state=states.Initial(lambda: states.new_state(
+          loading.first_params(c, loaded, adapted), tx, shardings)),
       abstract_state=states.abstract_state(trained, tx, shardings),
       adapted=adapted)
 

@@ -7,6 +7,7 @@ from typing import Any
 from zppo_jax.arrays import TrainState
 from zppo_jax.chat.wording import Chat
 from zppo_jax.devices.notice import Notice
+from zppo_jax.learner.states import Initial
 from zppo_jax.models import Model
 from zppo_jax.models.lora import Lora
 from zppo_jax.runs import checkpoints, watch
@@ -53,7 +54,7 @@ class SftRun:
   rate: Callable[[int], float]
   update_fn: Any
   evaluate_fn: Any
-  init_state: Callable[[], TrainState]
+  init_state: Initial
   abstract_state: TrainState
   patience: guards.FailureBudget = guards.FailureBudget(1.0, 1)
   replays: bool = False

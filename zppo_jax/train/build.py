@@ -92,7 +92,7 @@ class _Learner(NamedTuple):
   score_fn: Callable
   advantage_fn: Callable
   update_fn: Callable
-  init_state: Callable[[], TrainState]
+  init_state: states.Initial
   abstract_state: TrainState
   layout: layouts.Layout
   ewc: ewc.Anchor | None
@@ -447,8 +447,8 @@ def _learner(c, method: methods.Method, student: Student, mesh, tx,
           trained=anchor_parts.trained_of(c, student.loaded.params),
           anchor=held),
       ewc=held,
-      init_state=lambda: states.new_state(
-          loading.first_params(c, student.loaded, adapted), tx, shardings),
+      init_state=states.Initial(lambda: states.new_state(
+          loading.first_params(c, student.loaded, adapted), tx, shardings)),
       abstract_state=states.abstract_state(student.trained, tx, shardings),
       layout=layouts.Layout(
           kind=shapes.layout, max_tokens=shapes.micro_tokens,

@@ -526,6 +526,7 @@ def _work(run: Run, config, out: Workdir, forked: RunState | None,
 
       run = procedure.opened(run, config, out, closing.add, say)
       at = resume.resume(run, out, store, forked, say, procedure.evaluate)
+      run.init_state.release()
       out.record(digest.NAME, run.source.record())
       writers = open_writers(
           config.log, path, workdir.config_values(config), at.step) if (

@@ -21,6 +21,7 @@ from zppo_jax.data.loader import QuestionLoader
 from zppo_jax.devices.notice import Notice
 from zppo_jax.learner import layouts
 from zppo_jax.learner.ewc import Anchor
+from zppo_jax.learner.states import Initial
 from zppo_jax.models.lora import Lora
 from zppo_jax.objectives import importance
 from zppo_jax.records import Every, Question
@@ -134,7 +135,7 @@ class Run:
   score_fn: Any
   advantage_fn: Any
   update_fn: Any
-  init_state: Callable[[], TrainState]
+  init_state: Initial
   abstract_state: TrainState
   buffer_capacity: int
   num_rollouts: int
