@@ -15,19 +15,26 @@ from benchmarks import pod_plans, remat, rollout_weights, zppo_cost
 from benchmarks.distillation import compiled, rows, summary as distillation
 from benchmarks.side_by_side import summary
 from zppo_jax.bench import command
+from zppo_jax.study import tables as study
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = tuple(ROOT / 'docs' / name
-              for name in ('performance.md', 'distillation.md', 'plan.md'))
+              for name in (
+                  'performance.md', 'distillation.md', 'neighbours.md',
+                  'plan.md'))
 RESULTS = ROOT / 'benchmarks' / 'results'
-# name -> (file of RESULTS, JSON -> Markdown)
+# name -> results of a study, relative to RESULTS.
+STUDIES = {'neighbours': '../../studies/results/neighbours/results.json'}
+# name -> JSON of RESULTS or STUDIES -> Markdown
 TABLES = {'side_by_side': summary.table, 'zppo_cost': zppo_cost.table,
           'distillation': distillation.table,
           'distillation_compiled': compiled.table,
           'distillation_rows': rows.table,
           'bench_micro': command.table, 'bench_shapes': command.shape_table,
           'remat': remat.table, 'pod_plans': pod_plans.table,
-          'rollout_weights': rollout_weights.table}
+          'rollout_weights': rollout_weights.table,
+          'neighbours': lambda found: study.cost_table(
+              found['reported'], found['study']['splits'])}
 ABSENT = '(not measured yet)'
 
 
@@ -37,7 +44,7 @@ def filled(page: str, results: pathlib.Path) -> str:
     name = match.group(1)
     if name not in TABLES:
       raise ValueError(f'no table {name!r}; known: {", ".join(TABLES)}')
-    path = results / f'{name}.json'
+    path = results / STUDIES.get(name, f'{name}.json')
     text = ABSENT
     if path.exists():
       found = json.loads(path.read_text())

@@ -66,11 +66,14 @@ def test_seconds_and_tokens_of_a_step_by_hand():
   assert tables.step_seconds(lines) == 2.0
   made = lambda generated: {
       'steps': 4, 'student_rollouts': 40,
-      'tokens': {'student_generated': generated, 'teacher_generated': 20}}
-  rows = tables.cost_table([
-      {'arm': 'a', 'step_s': 2.0, 'summary': made(100)},
-      {'arm': 'a', 'step_s': 3.0, 'summary': made(300)}]).splitlines()
+      'tokens': {'student_generated': generated, 'teacher_generated': 20},
+      'eval': {'hard': {'final': 0.5}}}
+  records = [{'arm': 'a', 'step_s': 2.0, 'summary': made(100)},
+             {'arm': 'a', 'step_s': 3.0, 'summary': made(300)}]
+  rows = tables.cost_table(records).splitlines()
   assert rows[2] == '| a | 2.500 | 10 | 50 | 5 |'
+  rows = tables.cost_table(records[:1], ['hard']).splitlines()
+  assert rows[2] == '| a | 0.500 | 2.000 | 10 | 25 | 5 |'
 
 
 @pytest.mark.parametrize('name', ['headline', 'terse', 'no_separation'])

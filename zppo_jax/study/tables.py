@@ -148,7 +148,7 @@ def step_seconds(metrics: Sequence[Mapping]) -> float:
       for line in metrics]))
 
 
-def cost_table(records: Sequence[Mapping]) -> str:
+def cost_table(records: Sequence[Mapping], splits: Sequence[str] = ()) -> str:
   """Markdown: what a step of every arm costs, means over seeds.
 
   The teacher's tokens are those of answers it was asked for; what it scores in
@@ -156,8 +156,9 @@ def cost_table(records: Sequence[Mapping]) -> str:
 
   Args:
     records: {'arm', 'step_s', 'summary'} of complete runs.
+    splits: splits whose accuracy after training stands beside.
   """
-  rows = [['arm', 'seconds per step', 'student rollouts per step',
+  rows = [['arm', *splits, 'seconds per step', 'student rollouts per step',
            'tokens the student generates per step',
            'tokens the teacher generates per step']]
   groups: dict[str, list[Mapping]] = {}
@@ -168,7 +169,8 @@ def cost_table(records: Sequence[Mapping]) -> str:
     per_step = lambda get, mean=mean: mean(
         lambda r: get(r['summary']) / r['summary']['steps'])
     rows.append([
-        arm, f'{mean(lambda r: r["step_s"]):.3f}',
+        arm, *(cell([r['summary']['eval'][s]['final'] for r in of_arm])
+               for s in splits), f'{mean(lambda r: r["step_s"]):.3f}',
         f'{per_step(lambda s: s["student_rollouts"]):.0f}',
         f'{per_step(lambda s: s["tokens"]["student_generated"]):.0f}',
         f'{per_step(lambda s: s["tokens"]["teacher_generated"]):.0f}'])
