@@ -31,6 +31,11 @@ from zppo_jax.records import (
 )
 from zppo_jax.tasks import micro_pictures
 
+# The same chat without words for the wish for a short response.
+SILENT = dataclasses.replace(CHAT, wording=dataclasses.replace(
+    CHAT.wording, contexts={piece: words for piece, words in
+                            CHAT.wording.contexts.items()
+                            if piece != 'concise'}))
 TEXTS = {'q': {'notes': 'a b', 'document': 'c d', 'slice': 'C h',
                'caption': 'e f', 'peers': ('4 h 8 A 8', RIGHT)}}
 QUESTION = Question(
@@ -44,10 +49,10 @@ def group(*rollouts, question=QUESTION, kind=PromptKind.PLAIN):
                tuple(rollouts))
 
 
-def read(name, of, which=0, longest=99, **fields):
+def read(name, of, which=0, longest=99, chat=CHAT, **fields):
   """The lesson of a rollout as words, or why there is none."""
   made = lesson(name, of, of.rollouts[which],
-                Material(**{'texts': TEXTS, **fields}), CHAT, longest)
+                Material(**{'texts': TEXTS, **fields}), chat, longest)
   return made if isinstance(made, Untaught) else CHAT.codec.decode(made.tokens)
 
 
@@ -67,6 +72,7 @@ GROUP = group(wrong(3), rollout(), OTHER, wrong(3),
     ('reflection', 'C h 4 <candidate> 4 h 3 A 3 </candidate> BCQ :'),
     ('revision', 'C h 4 <candidate> 4 h 3 A 3 </candidate> NCQ :'),
     ('document', shown('c d')), ('slice', 'C h :'), ('caption', shown('e f')),
+    ('concise', 'C h 4 <summary> :'),
 ])
 def test_each_row_shows_what_it_says(name, words):
   assert read(name, GROUP) == words
@@ -76,7 +82,7 @@ def test_drawn_rows_show_one_of_theirs():
   assert read('demonstration', GROUP) in (shown('4 h 9 A 9 9'), shown('A 9 A'))
   assert read('sibling', GROUP) in (shown(RIGHT), shown(OTHER.text))
   assert read('peer', GROUP) in (shown('4 h 8 A 8'), shown(RIGHT))
-  assert read('concise', GROUP) is Untaught.WORDLESS  # no word of this world
+  assert read('concise', GROUP, chat=SILENT) is Untaught.WORDLESS
   assert set(CONTEXTS) == {
       'same', 'answer', 'reference', 'demonstration', 'hint', 'sibling',
       'feedback', 'reflection', 'revision', 'notes', 'document', 'slice',
@@ -240,9 +246,8 @@ def test_the_questions_pictures_are_shown_too():
              (wrong(3), rollout()))
   for name in CONTEXTS:
     made = lesson(name, of, of.rollouts[0], Material(texts=TEXTS), chat, 99)
-    if name in ('concise', 'calibrated'):
-      assert made is {'concise': Untaught.WORDLESS,
-                      'calibrated': Untaught.ABSENT}[name]
+    if name == 'calibrated':  # the stored responses state no confidence
+      assert made is Untaught.ABSENT
       continue
     assert (made.media is None) == (name == 'caption'), name
     if made.media is not None:
@@ -271,7 +276,8 @@ def test_what_a_context_needs_is_checked():
     contexts.check('peers', 0, CHAT, Material())
   with pytest.raises(ValueError, match='no words for concise. It has those '
                      'of: same, answer'):
-    contexts.check('concise', 0, CHAT, Material())
+    contexts.check('concise', 0, SILENT, Material())
+  contexts.check('concise', 0, CHAT, Material())
   with pytest.raises(ValueError, match='context_level is 5'):
     contexts.check('reflection', 5, CHAT, Material())
   with pytest.raises(ValueError, match="field 'notes', the fields there are: "
@@ -312,8 +318,8 @@ def test_truncated_rollouts_have_lessons_too():
   assert read('answer', group(cut)) == shown('9')
 
 
-def disclose(name, of, longest=99, **fields):
-  return disclosed(name, of, Material(**{'texts': TEXTS, **fields}), CHAT,
+def disclose(name, of, longest=99, chat=CHAT, **fields):
+  return disclosed(name, of, Material(**{'texts': TEXTS, **fields}), chat,
                    longest)
 
 
@@ -351,7 +357,7 @@ def test_a_question_with_nothing_to_show_has_no_prompt():
   assert disclose('reference', nothing) is Untaught.ABSENT
   assert disclose('sibling', nothing) is Untaught.ABSENT
   assert disclose('hint', nothing) is Untaught.SPOILER
-  assert disclose('concise', nothing) is Untaught.WORDLESS
+  assert disclose('concise', nothing, chat=SILENT) is Untaught.WORDLESS
   assert disclose('answer', nothing, longest=6) is Untaught.OVER_LONG
 
 
