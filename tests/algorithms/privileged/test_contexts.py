@@ -175,16 +175,18 @@ def test_a_rollout_never_stands_in_its_own_context():
   """Rule 2, over random groups with duplicates: neither itself nor its text."""
   rng = np.random.default_rng(0)
   texts = [RIGHT, OTHER.text, '4 h 7 A 7', '9', QUESTION.responses[0]]
+  texts += [thinking('4 h', text) for text in texts]
+  asked = [QUESTION, THOUGHT]
   taught = 0
   for step in range(300):
     rollouts = []
     for _ in range(int(rng.integers(1, 6))):
       text = texts[int(rng.integers(len(texts)))]
       spaced = ' ' * int(rng.integers(2)) + text
-      right = text not in ('4 h 7 A 7', '9')
+      right = text.rpartition('> ')[2] not in ('4 h 7 A 7', '9')
       rollouts.append(dataclasses.replace(rollout(
           text, Verdict.CORRECT if right else Verdict.WRONG), text=spaced))
-    of = group(*rollouts)
+    of = group(*rollouts, question=asked[step % 2])
     for name, row in CONTEXTS.items():
       if row.attempt or name == 'same':
         continue
@@ -193,9 +195,78 @@ def test_a_rollout_never_stands_in_its_own_context():
       for (_, g), prompt in made.prompts.items():
         words = CHAT.codec.decode(prompt.tokens)
         own = rollouts[g].text.strip()
+        said = own.rpartition('</think> ')[2]
         assert f'<candidate> {own} </candidate>' not in words, (name, own)
+        if name not in ('answer', 'feedback'):  # they show no response
+          assert f'<candidate> {said} </candidate>' not in words, (name, own)
         taught += name == 'sibling'
   assert taught > 100
+
+
+def thinking(thoughts, behind):
+  return f'<think> {thoughts} </think> {behind}'
+
+
+THOUGHT = dataclasses.replace(
+    QUESTION, responses=(thinking('4 h', RIGHT), thinking('h 4', OTHER.text)))
+
+
+@pytest.mark.parametrize('text, kept', [
+    (thinking('4 h', RIGHT), OTHER.text),  # the stored one
+    (f'4 h </think> {RIGHT}', OTHER.text),  # the template wrote <think>
+    (thinking('i 5', RIGHT), OTHER.text),  # other thoughts, what is shown
+    (RIGHT, OTHER.text), (thinking('i 5', OTHER.text), RIGHT),
+    (thinking('i 5', '4 h 7 A 7'), None)])
+def test_a_demonstration_is_not_what_a_rollout_says_behind_its_thoughts(
+    text, kept):
+  of = group(rollout(text), question=THOUGHT)
+  seen = {read('demonstration', of, step=step) for step in range(30)}
+  assert seen == ({shown(kept)} if kept else {shown(RIGHT),
+                                              shown(OTHER.text)})
+
+
+@pytest.mark.parametrize('name', ['reference', 'sibling', 'peer'])
+@pytest.mark.parametrize('stored, own, itself', [
+    (thinking('4 h', RIGHT), f'4 h </think> {RIGHT}', True),
+    (thinking('4 h', RIGHT), RIGHT, True),
+    (RIGHT, thinking('4 h', RIGHT), True),
+    (RIGHT, thinking('', RIGHT), True),
+    # Both think, and differ there: two responses with one answer.
+    (thinking('4 h', RIGHT), thinking('i 5', RIGHT), False),
+    (thinking('4 h', RIGHT), OTHER.text, False)])
+def test_a_response_that_is_shown_with_its_thoughts(name, stored, own, itself):
+  of = group(rollout(own, Verdict.WRONG), rollout(stored),
+             question=dataclasses.replace(QUESTION, responses=(stored,)))
+  made = CONTEXTS[name].build(
+      of.prompt.question, of, of.rollouts[0],
+      Material(texts={'q': {'peers': (stored,)}}))
+  if name == 'reference' and itself:  # refused when it is compared
+    made = read(name, of)
+  assert made == (Untaught.ITSELF if itself else contexts.Shown(
+      ((name, stored),)))
+
+
+def test_a_stated_confidence_makes_no_other_response():
+  """A rollout that differs in its confidence alone reads its own text."""
+  asked = dataclasses.replace(QUESTION, responses=(
+      '4 h 9. Confidence: 0.9', '9. Confidence: 0.9'))
+  own = rollout(thinking('4 h', '4 h 9. Confidence: 0.7'))
+  of = group(own, wrong(3), question=asked)
+  assert {CONTEXTS['calibrated'].build(asked, of, own, Material(seed=seed))
+          for seed in range(20)} == {contexts.Shown(
+              (('demonstration', '9. Confidence: 0.50'),))}
+
+
+def test_a_response_that_breaks_off_in_its_thoughts_shows_nothing():
+  broken = dataclasses.replace(QUESTION, responses=('<think> 4 h 9',))
+  assert read('demonstration', group(wrong(3), question=broken)) is (
+      Untaught.ABSENT)
+
+
+def test_what_a_context_says_without_a_text_is_no_copy():
+  """`concise` shows words of the template alone; a rollout may be empty."""
+  of = group(dataclasses.replace(wrong(3), text=''))
+  assert read('concise', of) == 'C h 4 <summary> :'
 
 
 def test_only_itself_is_no_sibling():
@@ -365,6 +436,11 @@ def test_copies_are_texts_of_the_context_that_are_no_attempt():
   made = disclose('reflection', group(wrong(3)), level=3)
   assert made.texts == ('3', '9', '4 h 9 A 9 9')
   assert contexts.is_copy(rollout('4  h 9 A 9 9 '), made.texts)
+  assert contexts.is_copy(rollout(thinking('', '4 h 9 A 9 9')), made.texts)
+  # Thoughts of its own make it a rollout of the model.
+  assert not contexts.is_copy(
+      rollout(thinking('4 h', '4 h 9 A 9 9')), made.texts)
+  assert not contexts.is_copy(rollout(''), ('',))
   assert not contexts.is_copy(wrong(3), made.texts)
 
 
