@@ -11,14 +11,15 @@ import pathlib
 import re
 import sys
 
-from benchmarks import pod_plans, remat, rollout_weights, zppo_cost
+from benchmarks import pod_plans, remat, rollout_weights, spoilers, zppo_cost
 from benchmarks.distillation import compiled, rows, summary as distillation
 from benchmarks.side_by_side import summary
 from zppo_jax.bench import command
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = tuple(ROOT / 'docs' / name
-              for name in ('performance.md', 'distillation.md', 'plan.md'))
+              for name in ('performance.md', 'distillation.md', 'plan.md',
+                           'teachers.md'))
 RESULTS = ROOT / 'benchmarks' / 'results'
 # name -> (file of RESULTS, JSON -> Markdown)
 TABLES = {'side_by_side': summary.table, 'zppo_cost': zppo_cost.table,
@@ -27,7 +28,8 @@ TABLES = {'side_by_side': summary.table, 'zppo_cost': zppo_cost.table,
           'distillation_rows': rows.table,
           'bench_micro': command.table, 'bench_shapes': command.shape_table,
           'remat': remat.table, 'pod_plans': pod_plans.table,
-          'rollout_weights': rollout_weights.table}
+          'rollout_weights': rollout_weights.table,
+          'spoilers': spoilers.table}
 ABSENT = '(not measured yet)'
 
 
