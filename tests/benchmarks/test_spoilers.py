@@ -1,4 +1,4 @@
-"""The rates of the zero-spoiler filter: what is counted, and what is committed."""
+"""The rates of the zero-spoiler filter: what is counted and committed."""
 
 import json
 import random
@@ -14,8 +14,8 @@ pytest.importorskip('sklearn')
 @pytest.mark.parametrize('world', spoilers.WORLDS)
 def test_a_wrong_answer_is_wrong_and_steps_end_in_the_gold_one(world):
   """What a hint tells is known without the filter."""
-  asked = spoilers.WORLDS[world](6, 0, random.Random(0))
-  assert len(asked) >= 6
+  asked = spoilers.WORLDS[world](20, 0, random.Random(0))
+  assert len(asked) >= 20
   for of in asked:
     made = {told.kind: told.hint for told in spoilers.hints(of)}
     assert of.wrong != of.gold and of.wrong in made['wrong_answer']
@@ -28,11 +28,12 @@ def test_a_wrong_answer_is_wrong_and_steps_end_in_the_gold_one(world):
 def test_each_hint_is_counted_once_under_its_rule(monkeypatch):
   """A filter that says nothing lets all pass; one that names the box for all
   takes all of both kinds."""
-  whole = sum(len(list(spoilers.hints(of))) for make in (
-      spoilers.WORLDS.values()) for of in make(4, 0, random.Random(0)))
+  whole = sum(
+      len(list(spoilers.hints(of))) for world, make in spoilers.WORLDS.items()
+      for of in make(20, 0, random.Random(f'spoilers {world} 0')))
   for why, rule in ((None, 'passed'), (spoilers.Spoiler.BOX, 'BOX')):
     monkeypatch.setattr(spoilers, 'spoiler', lambda *_, why=why: why)
-    found = spoilers.rates(spoilers.measure(4, 0))
+    found = spoilers.rates(spoilers.measure(20, 0))
     assert found.keys() == {rule} and all(found[rule].values())
     assert sum(found[rule].values()) == whole
 
