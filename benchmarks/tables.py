@@ -11,7 +11,7 @@ import pathlib
 import re
 import sys
 
-from benchmarks import pod_plans, remat, rollout_weights, zppo_cost
+from benchmarks import pod_plans, remat, rollout_weights, spoilers, zppo_cost
 from benchmarks.distillation import compiled, rows, summary as distillation
 from benchmarks.side_by_side import summary
 from zppo_jax.bench import command
@@ -21,7 +21,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 PAGES = tuple(ROOT / 'docs' / name
               for name in (
                   'performance.md', 'distillation.md', 'neighbours.md',
-                  'plan.md'))
+                  'plan.md', 'teachers.md'))
 RESULTS = ROOT / 'benchmarks' / 'results'
 # name -> results of a study, relative to RESULTS.
 STUDIES = {'neighbours': '../../studies/results/neighbours/results.json'}
@@ -34,7 +34,8 @@ TABLES = {'side_by_side': summary.table, 'zppo_cost': zppo_cost.table,
           'remat': remat.table, 'pod_plans': pod_plans.table,
           'rollout_weights': rollout_weights.table,
           'neighbours': lambda found: study.cost_table(
-              found['reported'], found['study']['splits'])}
+              found['reported'], found['study']['splits']),
+          'spoilers': spoilers.table}
 ABSENT = '(not measured yet)'
 
 

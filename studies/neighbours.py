@@ -5,8 +5,9 @@ weights, as in their papers; the world's own hints and solutions are what it
 reads. The others have the world's teacher. One seed and one rate: the table
 says what a row costs and that it trains, not which row is better. Documents and
 slices come from neighbours_material.jsonl (distil.material), for a pool of 160
-questions. Adapters have ten times the rate. The wish for a concise answer is the word of a summary. Run it from
-the root of the repository, where the arms find that file.
+questions. Adapters have ten times the rate. The wish for a concise answer is
+the word of a summary. Run it from the root of the repository, where the arms
+find that file.
 
   zppo study --config=studies/neighbours.py --to=runs/neighbours --cores=0,1
 """

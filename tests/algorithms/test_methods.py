@@ -5,11 +5,12 @@ import runpy
 
 import pytest
 
-from tests.builders import ROOT
+from tests.builders import ROOT, small_config
 from zppo_jax.algorithms import distillation, methods
 from zppo_jax.algorithms.credit import rows
 from zppo_jax.algorithms.reformulate import REFORMULATIONS
 from zppo_jax.objectives import advantages, losses, reducers, surrogates
+from zppo_jax.train import build
 
 WORDS = {
     '-': (),
@@ -147,3 +148,38 @@ def test_get_finds_rows_and_lists_the_known_names():
   assert "'zpo'" in str(error.value)
   for name in methods.METHODS:
     assert name in str(error.value)
+
+
+# What docs/coverage.md calls out or theory, and what aligns other tokenizers.
+STAYS_OUT = ('gold', 'x_token', 'cord', 'x_opd', 'vla_opd', 'skill_sd',
+             'tamtrl', 'rl2f', 'erl', 'ra_opd', 'x_kd', 'varreason', 'copd',
+             'gad', 'nested_learning', 'intrinsic_motivation')
+
+
+@pytest.mark.parametrize('name', STAYS_OUT)
+def test_what_stays_out_is_refused_with_its_reason(name):
+  """By the door of a run; a name in a paper's spelling is the same name."""
+  for spelt in (name, name.upper(), name.replace('_', '-')):
+    with pytest.raises(ValueError) as e:
+      build.build(small_config(method=spelt))
+    assert str(e.value) == (f'method is {spelt!r}, which is refused: '
+                            f'{methods.REFUSED[name]}')
+    assert 'known:' not in str(e.value)
+  assert name not in methods.METHODS
+
+
+def test_names_that_are_refused_are_listed_with_their_reasons():
+  page = (ROOT / 'docs' / 'neighbours.md').read_text()
+  section = page.partition('## What stays out')[2].partition('\n## ')[0]
+  assert dict(re.findall(r'^\| `(\w+)` \| (.+) \|$', section, re.MULTILINE)
+              ) == methods.REFUSED
+  assert set(methods.REFUSED) == {'opd_k1', *STAYS_OUT}
+
+
+def test_a_method_that_is_none_is_unknown_and_one_that_is_there_is_found():
+  for name in ('gould', 'rl\u00b2g', ''):
+    with pytest.raises(KeyError, match='known: grpo'):
+      methods.get(name)
+  with pytest.raises(ValueError, match='is refused'):
+    methods.get('RL\u00b2F')
+  assert all(methods.get(name) is of for name, of in methods.METHODS.items())

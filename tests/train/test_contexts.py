@@ -11,6 +11,7 @@ import pytest
 from tests.builders import documented_metrics
 from tests.train.test_distillation import gradient as whole, make_config
 from tests.train.test_step import recorded_groups
+from zppo_jax import tasks
 from zppo_jax.algorithms.replay import ReplayBuffer
 from zppo_jax.tasks import micro
 from zppo_jax.train import build, step
@@ -99,7 +100,6 @@ def test_untaught_rollouts_keep_their_advantages():
 
 @pytest.mark.parametrize('method, changes, words', [
     ('opd_k2', {'distil.context': 'book'}, ("'book'", 'same, answer')),
-    ('opd_k2', {'distil.context': 'concise'}, ('no words for concise',)),
     ('opd_k2', {'distil.context': 'notes'}, ("the field 'notes'", 'none')),
     ('opd_k2', {'distil.context_level': 5}, ('distil.context_level is 5',)),
     ('opd_k2', {'distil.context': 'notes', 'distil.material': 'x.jsonl'},
@@ -110,3 +110,16 @@ def test_bad_contexts_are_refused(method, changes, words):
   with pytest.raises((KeyError, ValueError, FileNotFoundError)) as e:
     build.build(make_config(method, **changes))
   assert all(word in str(e.value) for word in words), str(e.value)
+
+
+@pytest.mark.parametrize('method', ['opd_k2', 'star'])
+def test_a_chat_without_words_for_a_context_is_refused(method, monkeypatch):
+  """Of the teacher's context, and of one under which rollouts are drawn."""
+  task = tasks.TASKS['micro']
+  words = {piece: of for piece, of in task.chat.wording.contexts.items()
+           if piece != 'concise'}
+  monkeypatch.setitem(tasks.TASKS, 'micro', task._replace(
+      chat=dataclasses.replace(task.chat, wording=dataclasses.replace(
+          task.chat.wording, contexts=words))))
+  with pytest.raises(ValueError, match='no words for concise'):
+    build.build(config(method, 'concise'))

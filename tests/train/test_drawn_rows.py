@@ -218,7 +218,6 @@ def test_draws_are_named_and_journalled(tmp_path, knowing):
     ('star', {'distil.trained_under': 'both?'}, 'plain, context, both'),
     ('star', {'distil.drawn_by': 'teacher', 'teacher.kind': 'stored'},
      "only 'own' and 'in_process' draw"),
-    ('star', {'distil.context': 'concise'}, 'no words for concise'),
     ('gates', {}, "distil.context is 'document'; no row of distil.material"),
     ('pi_distill', {'distil.mix': 1.5}, 'distil.mix is 1.5'),
     ('hdpo', {'algorithm.correction.kind': 'token_mask', 'distil.top': 4},

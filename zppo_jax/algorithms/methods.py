@@ -53,6 +53,7 @@ Other policy objectives (docs/methods.md), without buffer and reformulations:
 
 import dataclasses
 import functools
+import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
@@ -238,10 +239,45 @@ METHODS = {
     'cispo': _objective(loss=surrogates.make_cispo, normaliser='group'),
     **{name: _row(**fields) for name, fields in rows.ROWS.items()},
 }
-# Names that one may expect -> why there is no such row.
+_TOKENIZERS = (
+    'teacher and student have other tokenizers there, and nothing here aligns '
+    'their texts byte by byte; with one tokenizer it is opd or opd_reverse')
+_SOUND = 'audio has no data path here; opd_reverse teaches texts and pictures'
+_TURNS = 'it trains over several turns, and a rollout here has one turn; '
+_VISION = 'it is a vision without an algorithm that one could build'
+# Names that one may expect -> why there is no such row. docs/neighbours.md has
+# them too.
 REFUSED = {
     'opd_k1': 'as a loss the estimator k1 has a gradient of zero mean, so that '
-              'it trains nothing; as an advantage it is opd_log_ratio'}
+              'it trains nothing; as an advantage it is opd_log_ratio',
+    'gold': _TOKENIZERS, 'x_token': _TOKENIZERS,
+    'cord': _SOUND, 'x_opd': _SOUND,
+    'vla_opd': 'robots have no data path here; opd_reverse has its loss',
+    'skill_sd': _TURNS + "distil.context = 'notes' shows a summary of skills",
+    'tamtrl': _TURNS + 'credit.policy_weights = per_segment(id, ...) weighs '
+              'the segments of one turn as it does turns',
+    'rl2f': _TURNS + "distil.context = 'feedback' shows a verdict",
+    'erl': _TURNS + "distil.context = 'reflection' shows the attempt",
+    'ra_opd': _TURNS + "distil.context = 'reflection' discloses by level "
+              'without a second turn',
+    'x_kd': 'its rewards come from a model of rewards that is inferred first, '
+            'and there is none here',
+    'varreason': 'its bound needs a model of the posterior of reasonings, and '
+                 'there is none here; paced weighs questions by accuracy',
+    'copd': 'it trains several models at once, and a run trains one; '
+            "distil.context = 'peer' reads another model's responses",
+    'gad': 'its discriminator is trained beside the student, and a run trains '
+           'one model; a fixed one is a judge (docs/verdicts.md)',
+    'nested_learning': _VISION, 'intrinsic_motivation': _VISION}
+
+
+def _squeezed(name: str) -> str:
+  """X-KD, x_kd and XKD are one name, and a raised digit is a digit."""
+  shown = unicodedata.normalize('NFKC', name).casefold()
+  return ''.join(c for c in shown if c.isalnum())
+
+
+_REFUSED = {_squeezed(name): why for name, why in REFUSED.items()}
 
 
 def get(name: str) -> Method:
@@ -251,6 +287,7 @@ def get(name: str) -> Method:
     KeyError: for another name, with the known ones.
     ValueError: for a name of REFUSED, with the reason.
   """
-  if name in REFUSED:
-    raise ValueError(f'method is {name!r}; {REFUSED[name]}')
+  if name not in METHODS and _squeezed(name) in _REFUSED:
+    raise ValueError(f'method is {name!r}, which is refused: '
+                     f'{_REFUSED[_squeezed(name)]}')
   return allowed.known('method', name, METHODS)

@@ -61,6 +61,9 @@ def test_a_group_without_a_verdict_is_on_no_cliff():
 def test_an_equal_text_is_no_sibling():
   assert _taken('sibling', _group('++-', texts=['a', 'a', 'a'])) == '...'
   assert _taken('sibling', _group('++-', texts=['a', 'b', 'c'])) == 'xxx'
+  # As the context `sibling` compares: spaces and thoughts make no other text.
+  assert _taken('sibling', _group(
+      '++-', texts=['a', ' a', '<think>b</think> a'])) == '...'
 
 
 def test_consensus_reads_answers_alone():

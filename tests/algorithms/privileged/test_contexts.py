@@ -31,6 +31,11 @@ from zppo_jax.records import (
 )
 from zppo_jax.tasks import micro_pictures
 
+# The same chat without words for the wish for a short response.
+SILENT = dataclasses.replace(CHAT, wording=dataclasses.replace(
+    CHAT.wording, contexts={piece: words for piece, words in
+                            CHAT.wording.contexts.items()
+                            if piece != 'concise'}))
 TEXTS = {'q': {'notes': 'a b', 'document': 'c d', 'slice': 'C h',
                'caption': 'e f', 'peers': ('4 h 8 A 8', RIGHT)}}
 QUESTION = Question(
@@ -44,10 +49,10 @@ def group(*rollouts, question=QUESTION, kind=PromptKind.PLAIN):
                tuple(rollouts))
 
 
-def read(name, of, which=0, longest=99, **fields):
+def read(name, of, which=0, longest=99, chat=CHAT, **fields):
   """The lesson of a rollout as words, or why there is none."""
   made = lesson(name, of, of.rollouts[which],
-                Material(**{'texts': TEXTS, **fields}), CHAT, longest)
+                Material(**{'texts': TEXTS, **fields}), chat, longest)
   return made if isinstance(made, Untaught) else CHAT.codec.decode(made.tokens)
 
 
@@ -67,6 +72,7 @@ GROUP = group(wrong(3), rollout(), OTHER, wrong(3),
     ('reflection', 'C h 4 <candidate> 4 h 3 A 3 </candidate> BCQ :'),
     ('revision', 'C h 4 <candidate> 4 h 3 A 3 </candidate> NCQ :'),
     ('document', shown('c d')), ('slice', 'C h :'), ('caption', shown('e f')),
+    ('concise', 'C h 4 <summary> :'),
 ])
 def test_each_row_shows_what_it_says(name, words):
   assert read(name, GROUP) == words
@@ -76,7 +82,7 @@ def test_drawn_rows_show_one_of_theirs():
   assert read('demonstration', GROUP) in (shown('4 h 9 A 9 9'), shown('A 9 A'))
   assert read('sibling', GROUP) in (shown(RIGHT), shown(OTHER.text))
   assert read('peer', GROUP) in (shown('4 h 8 A 8'), shown(RIGHT))
-  assert read('concise', GROUP) is Untaught.WORDLESS  # no word of this world
+  assert read('concise', GROUP, chat=SILENT) is Untaught.WORDLESS
   assert set(CONTEXTS) == {
       'same', 'answer', 'reference', 'demonstration', 'hint', 'sibling',
       'feedback', 'reflection', 'revision', 'notes', 'document', 'slice',
@@ -169,16 +175,18 @@ def test_a_rollout_never_stands_in_its_own_context():
   """Rule 2, over random groups with duplicates: neither itself nor its text."""
   rng = np.random.default_rng(0)
   texts = [RIGHT, OTHER.text, '4 h 7 A 7', '9', QUESTION.responses[0]]
+  texts += [thinking('4 h', text) for text in texts]
+  asked = [QUESTION, THOUGHT]
   taught = 0
   for step in range(300):
     rollouts = []
     for _ in range(int(rng.integers(1, 6))):
       text = texts[int(rng.integers(len(texts)))]
       spaced = ' ' * int(rng.integers(2)) + text
-      right = text not in ('4 h 7 A 7', '9')
+      right = text.rpartition('> ')[2] not in ('4 h 7 A 7', '9')
       rollouts.append(dataclasses.replace(rollout(
           text, Verdict.CORRECT if right else Verdict.WRONG), text=spaced))
-    of = group(*rollouts)
+    of = group(*rollouts, question=asked[step % 2])
     for name, row in CONTEXTS.items():
       if row.attempt or name == 'same':
         continue
@@ -187,9 +195,78 @@ def test_a_rollout_never_stands_in_its_own_context():
       for (_, g), prompt in made.prompts.items():
         words = CHAT.codec.decode(prompt.tokens)
         own = rollouts[g].text.strip()
+        said = own.rpartition('</think> ')[2]
         assert f'<candidate> {own} </candidate>' not in words, (name, own)
+        if name not in ('answer', 'feedback'):  # they show no response
+          assert f'<candidate> {said} </candidate>' not in words, (name, own)
         taught += name == 'sibling'
   assert taught > 100
+
+
+def thinking(thoughts, behind):
+  return f'<think> {thoughts} </think> {behind}'
+
+
+THOUGHT = dataclasses.replace(
+    QUESTION, responses=(thinking('4 h', RIGHT), thinking('h 4', OTHER.text)))
+
+
+@pytest.mark.parametrize('text, kept', [
+    (thinking('4 h', RIGHT), OTHER.text),  # the stored one
+    (f'4 h </think> {RIGHT}', OTHER.text),  # the template wrote <think>
+    (thinking('i 5', RIGHT), OTHER.text),  # other thoughts, what is shown
+    (RIGHT, OTHER.text), (thinking('i 5', OTHER.text), RIGHT),
+    (thinking('i 5', '4 h 7 A 7'), None)])
+def test_a_demonstration_is_not_what_a_rollout_says_behind_its_thoughts(
+    text, kept):
+  of = group(rollout(text), question=THOUGHT)
+  seen = {read('demonstration', of, step=step) for step in range(30)}
+  assert seen == ({shown(kept)} if kept else {shown(RIGHT),
+                                              shown(OTHER.text)})
+
+
+@pytest.mark.parametrize('name', ['reference', 'sibling', 'peer'])
+@pytest.mark.parametrize('stored, own, itself', [
+    (thinking('4 h', RIGHT), f'4 h </think> {RIGHT}', True),
+    (thinking('4 h', RIGHT), RIGHT, True),
+    (RIGHT, thinking('4 h', RIGHT), True),
+    (RIGHT, thinking('', RIGHT), True),
+    # Both think, and differ there: two responses with one answer.
+    (thinking('4 h', RIGHT), thinking('i 5', RIGHT), False),
+    (thinking('4 h', RIGHT), OTHER.text, False)])
+def test_a_response_that_is_shown_with_its_thoughts(name, stored, own, itself):
+  of = group(rollout(own, Verdict.WRONG), rollout(stored),
+             question=dataclasses.replace(QUESTION, responses=(stored,)))
+  made = CONTEXTS[name].build(
+      of.prompt.question, of, of.rollouts[0],
+      Material(texts={'q': {'peers': (stored,)}}))
+  if name == 'reference' and itself:  # refused when it is compared
+    made = read(name, of)
+  assert made == (Untaught.ITSELF if itself else contexts.Shown(
+      ((name, stored),)))
+
+
+def test_a_stated_confidence_makes_no_other_response():
+  """A rollout that differs in its confidence alone reads its own text."""
+  asked = dataclasses.replace(QUESTION, responses=(
+      '4 h 9. Confidence: 0.9', '9. Confidence: 0.9'))
+  own = rollout(thinking('4 h', '4 h 9. Confidence: 0.7'))
+  of = group(own, wrong(3), question=asked)
+  assert {CONTEXTS['calibrated'].build(asked, of, own, Material(seed=seed))
+          for seed in range(20)} == {contexts.Shown(
+              (('demonstration', '9. Confidence: 0.50'),))}
+
+
+def test_a_response_that_breaks_off_in_its_thoughts_shows_nothing():
+  broken = dataclasses.replace(QUESTION, responses=('<think> 4 h 9',))
+  assert read('demonstration', group(wrong(3), question=broken)) is (
+      Untaught.ABSENT)
+
+
+def test_what_a_context_says_without_a_text_is_no_copy():
+  """`concise` shows words of the template alone; a rollout may be empty."""
+  of = group(dataclasses.replace(wrong(3), text=''))
+  assert read('concise', of) == 'C h 4 <summary> :'
 
 
 def test_only_itself_is_no_sibling():
@@ -240,9 +317,8 @@ def test_the_questions_pictures_are_shown_too():
              (wrong(3), rollout()))
   for name in CONTEXTS:
     made = lesson(name, of, of.rollouts[0], Material(texts=TEXTS), chat, 99)
-    if name in ('concise', 'calibrated'):
-      assert made is {'concise': Untaught.WORDLESS,
-                      'calibrated': Untaught.ABSENT}[name]
+    if name == 'calibrated':  # the stored responses state no confidence
+      assert made is Untaught.ABSENT
       continue
     assert (made.media is None) == (name == 'caption'), name
     if made.media is not None:
@@ -271,7 +347,8 @@ def test_what_a_context_needs_is_checked():
     contexts.check('peers', 0, CHAT, Material())
   with pytest.raises(ValueError, match='no words for concise. It has those '
                      'of: same, answer'):
-    contexts.check('concise', 0, CHAT, Material())
+    contexts.check('concise', 0, SILENT, Material())
+  contexts.check('concise', 0, CHAT, Material())
   with pytest.raises(ValueError, match='context_level is 5'):
     contexts.check('reflection', 5, CHAT, Material())
   with pytest.raises(ValueError, match="field 'notes', the fields there are: "
@@ -312,8 +389,8 @@ def test_truncated_rollouts_have_lessons_too():
   assert read('answer', group(cut)) == shown('9')
 
 
-def disclose(name, of, longest=99, **fields):
-  return disclosed(name, of, Material(**{'texts': TEXTS, **fields}), CHAT,
+def disclose(name, of, longest=99, chat=CHAT, **fields):
+  return disclosed(name, of, Material(**{'texts': TEXTS, **fields}), chat,
                    longest)
 
 
@@ -351,7 +428,7 @@ def test_a_question_with_nothing_to_show_has_no_prompt():
   assert disclose('reference', nothing) is Untaught.ABSENT
   assert disclose('sibling', nothing) is Untaught.ABSENT
   assert disclose('hint', nothing) is Untaught.SPOILER
-  assert disclose('concise', nothing) is Untaught.WORDLESS
+  assert disclose('concise', nothing, chat=SILENT) is Untaught.WORDLESS
   assert disclose('answer', nothing, longest=6) is Untaught.OVER_LONG
 
 
@@ -359,6 +436,11 @@ def test_copies_are_texts_of_the_context_that_are_no_attempt():
   made = disclose('reflection', group(wrong(3)), level=3)
   assert made.texts == ('3', '9', '4 h 9 A 9 9')
   assert contexts.is_copy(rollout('4  h 9 A 9 9 '), made.texts)
+  assert contexts.is_copy(rollout(thinking('', '4 h 9 A 9 9')), made.texts)
+  # Thoughts of its own make it a rollout of the model.
+  assert not contexts.is_copy(
+      rollout(thinking('4 h', '4 h 9 A 9 9')), made.texts)
+  assert not contexts.is_copy(rollout(''), ('',))
   assert not contexts.is_copy(wrong(3), made.texts)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from zppo_jax.algorithms.privileged import copies
 from zppo_jax.objectives.credit import evidence
 from zppo_jax.objectives.credit.evidence import Call, Number, Row
 from zppo_jax.records import Group, PromptKind, Rollout
@@ -65,9 +66,11 @@ def cliff(visit: Visit) -> np.ndarray:
 
 
 def has_sibling(rollout: Rollout, group: Group) -> bool:
-  """Whether another right rollout, with another text, is in the group."""
-  return any(r is not rollout and r.text != rollout.text
-             for r in group.correct)
+  """Whether another right rollout, which is another response, is in the
+  group: one that the context `sibling` may show."""
+  return any(
+      r is not rollout and not copies.same_response(r.text, rollout.text)
+      for r in group.correct)
 
 
 def sibling(visit: Visit) -> np.ndarray:

@@ -25,13 +25,15 @@ rollout is untaught and counted, where there is nothing to show.
 | peer | a right response of another model, drawn | SDPO, CoPD |
 
 Rules of all rows: the rollout that is scored never stands in its own context,
-neither itself nor by equal text, but for the attempts of `reflection` and
-`revision`; draws go by name; a context that is too long is skipped, never cut;
-the question's pictures and clips are shown too, but for `caption`.
+neither itself nor by equal text (copies.py), but for the attempts of
+`reflection` and `revision`; draws go by name; a context that is too long is
+skipped, never cut; the question's pictures and clips are shown too, but for
+`caption`.
 """
 
 import dataclasses
 import enum
+import functools
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
@@ -39,7 +41,7 @@ from typing import NamedTuple
 import numpy as np
 
 from zppo_jax import allowed
-from zppo_jax.algorithms.privileged import confidence, spoilers
+from zppo_jax.algorithms.privileged import confidence, copies, spoilers
 from zppo_jax.chat.segments import Segment, content, template
 from zppo_jax.chat.wording import Chat
 from zppo_jax.randomness import question_uid
@@ -56,6 +58,10 @@ from zppo_jax.records import (
 
 # What `reflection` discloses besides the attempt, level by level.
 LEVELS = ('attempt', 'verdict', 'answer', 'reference', 'sibling')
+# Pieces that are whole responses to the question.
+RESPONSES = ('reference', 'demonstration', 'sibling', 'peer')
+
+
 class Untaught(enum.IntEnum):
   """Why a rollout has no lesson."""
   ABSENT = 0  # there is nothing to show
@@ -134,22 +140,13 @@ def _index(group: Group, rollout: Rollout) -> int:
               len(group.rollouts))
 
 
-def _spelt(text: str) -> str:
-  """A text to compare: equal texts differ in nothing but spaces."""
-  return ' '.join(text.split())
-
-
-def without_thoughts(text: str) -> str:
-  """What stands behind a response's thoughts."""
-  return text.rpartition('</think>')[2].strip()
-
-
-def _drawn(texts: Sequence[str], rollout: Rollout,
+def _drawn(texts: Sequence[str], own: str,
            rng: np.random.Generator) -> str | Untaught:
-  """One of the texts that are not the rollout's own, uniformly."""
-  others = [t for t in texts if _spelt(t) != _spelt(rollout.text)]
+  """One of the responses that are not the rollout's own, uniformly."""
+  there = [t for t in texts if t.strip()]
+  others = [t for t in there if not copies.same_response(t, own)]
   if not others:
-    return Untaught.ITSELF if texts else Untaught.ABSENT
+    return Untaught.ITSELF if there else Untaught.ABSENT
   return others[int(rng.integers(len(others)))]
 
 
@@ -177,8 +174,8 @@ def reference(question: Question, group: Group, rollout: Rollout,
 def demonstration(question: Question, group: Group, rollout: Rollout,
                   material: Material) -> Shown | Untaught:
   """A stored response without its thoughts, drawn per rollout."""
-  text = _drawn([without_thoughts(r) for r in question.responses], rollout,
-                material.rng(question, _index(group, rollout)))
+  text = _drawn([copies.without_thoughts(r) for r in question.responses],
+                rollout.text, material.rng(question, _index(group, rollout)))
   return text if isinstance(text, Untaught) else _piece('demonstration', text)
 
 
@@ -188,12 +185,13 @@ def calibrated(question: Question, group: Group, rollout: Rollout,
   right ones among the group's graded rollouts. (CaOPD.)"""
   if not group.graded:
     return Untaught.ABSENT
-  texts = [text for text in map(without_thoughts, question.responses)
+  restated = functools.partial(confidence.restated, rate=group.accuracy)
+  texts = [restated(text)
+           for text in map(copies.without_thoughts, question.responses)
            if confidence.stated(text) is not None]
-  text = _drawn(texts, rollout,
+  text = _drawn(texts, restated(rollout.text),
                 material.rng(question, _index(group, rollout)))
-  return text if isinstance(text, Untaught) else _piece(
-      'demonstration', confidence.restated(text, group.accuracy))
+  return text if isinstance(text, Untaught) else _piece('demonstration', text)
 
 
 def hint(question: Question, group: Group, rollout: Rollout,
@@ -210,7 +208,7 @@ def sibling(question: Question, group: Group, rollout: Rollout,
             material: Material) -> Shown | Untaught:
   """A right rollout of the group, neither this one nor one of its text."""
   right = [r.text for r in group.correct if r is not rollout]
-  text = _drawn(right, rollout,
+  text = _drawn(right, rollout.text,
                 material.rng(question, _index(group, rollout)))
   if not right and rollout.verdict == Verdict.CORRECT:
     return Untaught.ITSELF
@@ -295,7 +293,7 @@ def caption(question: Question, group: Group, rollout: Rollout,
 def peer(question: Question, group: Group, rollout: Rollout,
          material: Material) -> Shown | Untaught:
   """A response of another model, drawn per rollout."""
-  text = _drawn(material.peers(question), rollout,
+  text = _drawn(material.peers(question), rollout.text,
                 material.rng(question, _index(group, rollout)))
   return text if isinstance(text, Untaught) else _piece('peer', text)
 
@@ -375,14 +373,23 @@ def lesson(name: str, group: Group, rollout: Rollout, material: Material,
   shown = row.build(question, group, rollout, material)
   if isinstance(shown, Untaught):
     return shown
-  if not row.attempt and is_copy(rollout, [text for _, text in shown.pieces]):
+  if not row.attempt and _shows(shown, rollout):
     return Untaught.ITSELF
   return _shown_to(group, shown, chat, longest)
 
 
+def _shows(shown: Shown, rollout: Rollout) -> bool:
+  """Whether a rollout stands in its own context. An answer, a hint or a
+  document may be what a rollout says behind its thoughts, and a response may
+  not."""
+  return is_copy(rollout, [text for _, text in shown.pieces]) or any(
+      copies.same_response(text, rollout.text)
+      for name, text in shown.pieces if name in RESPONSES)
+
+
 def is_copy(rollout: Rollout, texts: Sequence[str]) -> bool:
-  """Whether a rollout is one of the texts but for spaces."""
-  return _spelt(rollout.text) in map(_spelt, texts)
+  """Whether a rollout is one of the texts (copies.repeated)."""
+  return copies.repeated(rollout.text, texts)
 
 
 def _shown_to(group: Group, shown: Shown, chat: Chat, longest: int,
