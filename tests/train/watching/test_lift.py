@@ -7,7 +7,7 @@ import pytest
 from tests.builders import documented_metrics, group
 from tests.train.test_distillation import make_config
 from zppo_jax.algorithms.replay import ReplayBuffer
-from zppo_jax.records import Purpose
+from zppo_jax.records import PromptKind, Purpose
 from zppo_jax.train import build, step
 from zppo_jax.train.watching import lift
 
@@ -28,9 +28,10 @@ class Fake:
 
 
 def test_the_first_lesson_of_a_group_is_asked_with_and_without():
-  groups = [group(name, 1, 2) for name in 'abc']
+  groups = [*(group(name, 1, 2) for name in 'abc'),
+            group('d', 1, 2, PromptKind.PRIVILEGED)]
   read = {(p, g): group(f'{p}{g}', 0, 1).prompt
-          for p, g in ((2, 0), (0, 1), (0, 0))}
+          for p, g in ((3, 0), (2, 0), (0, 1), (0, 0))}
   fake = Fake()
   measured = lift.measure(fake, read, groups, 7, questions=5)
   (told, number, _), (plain, _, purpose) = fake.asked

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from zppo_jax.records import Group, Prompt, Purpose
+from zppo_jax.records import Group, Prompt, PromptKind, Purpose
 from zppo_jax.runs import diagnostics
 
 
@@ -45,13 +45,15 @@ def measure(teacher: Any, prompts: Mapping[tuple[int, int], Prompt],
     teacher: a teachers.in_process.InProcessTeacher.
     prompts: (group, rollout) -> what the teacher reads; a group counts by the
       first of its rollouts that has a lesson.
-    groups: the groups of the step.
+    groups: the groups that are trained on. Those whose prompt is not plain are
+      left out, because it holds a context itself.
     step: the step.
     questions: how many groups at most.
   """
   first: dict[int, Prompt] = {}
   for (p, _), prompt in sorted(prompts.items(), key=lambda item: item[0]):
-    first.setdefault(p, prompt)
+    if groups[p].prompt.kind == PromptKind.PLAIN:
+      first.setdefault(p, prompt)
   places = sorted(first)[:questions]
   if not places:
     return Lift((), ())
