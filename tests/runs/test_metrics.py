@@ -72,7 +72,7 @@ def test_scores_of_tokens_without_scores_of_the_policy():
 
 
 def test_the_order_of_a_teacher_inside_the_update():
-  """Returns of question a are -1 (right), -2 and 0 (wrong), of b in the next
+  """Returns of question a are -1 (right), -3 and 0 (wrong), of b in the next
   update 3 (right) and 1; a number that the update does not tell is left out."""
   of = lambda number, question, right, tokens=2: Returned(
       number, question, right, tokens)
@@ -80,8 +80,9 @@ def test_the_order_of_a_teacher_inside_the_update():
   found = metrics.of_order(
       [[of(0, 'a', True), of(1, 'a', False), of(2, 'a', False, 1),
         of(3, 'a', False)], [of(0, 'b', True, 1), of(1, 'b', False, 1)]],
-      [sums(-2., -4., 0.), sums(3., 1.)])
-  assert found == {'distil/order_consistency': 2 / 3, 'distil/margin': 1.}
+      [sums(-2., -6., 0.), sums(3., 1.)])
+  assert found == {'distil/order_consistency': 2 / 3,
+                   'distil/margin': (.5 + 2) / 2}
   assert metrics.of_order([[]], [no_sums()]) == {}
 
 
