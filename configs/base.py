@@ -277,12 +277,23 @@ def get_config() -> ConfigDict:
   # rollouts without a verdict; the steps in a row without a gradient, because
   # every group is all right or all wrong (0: no limit; the run warns anyway).
   # alarms: ('distil/copied > 0.9 for 20; stop', ...) on any metric
-  # (runs/alarms.py); without '; stop' it only warns.
+  # (runs/alarms.py); without '; stop' it only warns. A teacher that reads the
+  # attempt has one of distil/copied, unless there is one here; 'distil/copied >
+  # 1' is none.
   c.guard = ConfigDict(dict(max_ratio=1e6, max_ungraded=0.2, max_idle=20,
                             alarms=()))
   # Of distillation rows: words whose rate is a metric, e.g. ('wait', 'hmm'),
   # and phrases that show a leak of a context, e.g. ('the reference solution',).
-  c.watch = ConfigDict(dict(words=(), phrases=()))
+  # overlap: K, the likeliest ids of both models that are compared (0: none; 16
+  # in Rethinking OPD), which costs a product with the heads.
+  # drift: questions of each evaluation split for which student.weights write a
+  # text; each evaluation then tells how far the policy has left them, and how
+  # many parameters have changed. It keeps a rollout copy of student.weights.
+  # lift: every so many steps (0: never) the teacher answers some questions of
+  # the step with and without its context.
+  c.watch = ConfigDict(dict(
+      words=(), phrases=(), overlap=0, drift=0,
+      lift=ConfigDict(dict(every=0, questions=8))))
   c.log = ConfigDict(dict(tensorboard=True, wandb=''))
 
   c.eval = ConfigDict(dict(

@@ -61,6 +61,8 @@ class Purpose(enum.IntEnum):
   BALANCE = 19
   GOLD = 30
   PRIVILEGED = 20  # rollouts under a teacher's context
+  # The teacher's answers with and without its context, to compare them.
+  LIFTED, UNLIFTED = 23, 24
 
 
 class StopReason(enum.IntEnum):

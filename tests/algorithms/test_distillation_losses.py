@@ -412,6 +412,89 @@ def test_a_guides_ratio_is_against_the_policy_that_drew_it():
   assert not np.any(statistics['clip_high'])
 
 
+def by_hand(p_S, p_T, taught=(0., 1.), targets=None, frozen=True):
+  """(output, batch) of a token per position after the first, with the same
+  next-token distributions everywhere; the tokens are 1."""
+  T, hidden = len(taught), np.ones((1, len(taught), 1), np.float32)
+  of = lambda p: np.log(np.float32([p]))
+  entropy = np.zeros((1, T), np.float32)
+  batch = MicroBatch(
+      tokens_BT=np.ones((1, T), np.int32),
+      positions_BTA=np.zeros((1, T, 1), np.int32),
+      segment_BT=np.ones((1, T), np.int32), mask_BT=np.float32([taught]),
+      prompts=None, targets=targets or {})
+  return PolicyOutput(
+      logp_BT=entropy, entropy_BT=entropy, hidden_BTD=hidden, head_DV=of(p_S),
+      done=None, frozen={'teacher': Hidden(hidden_BTD=hidden, head_DV=of(p_T))}
+      if frozen else {}), batch
+
+
+def test_overlap_by_hand():
+  """Of the likeliest three, ids 0 and 2 are common: (2, 1) / 3 of the student
+  against (3, 4) / 7 of the teacher. The teacher's likeliest is 2."""
+  p_S, p_T = (.4, .3, .2, .1), (.3, .1, .4, .2)
+  common = dict(vocab=4, student_temperature=1.0, teacher_temperature=1.0,
+                chunk=1)
+  top = {distillation_losses.TOP_IDS: np.int32([[[-1] * 3, [2, 0, 3]]]),
+         distillation_losses.TOP_LOGPS: np.log(np.float32(
+             [[[1] * 3, [.4, .3, .2]]]))}
+  kept = {'kept_ids': np.int32([[[-1] * 4, [2, 0, 3, 1]]]),
+          'kept_logps': np.log(np.float32([[[1] * 4, [.4, .3, .2, .1]]]))}
+  near = functools.partial(np.testing.assert_allclose, atol=1e-6)
+  for case in (by_hand(p_S, p_T), by_hand(p_S, p_T, targets=top, frozen=False),
+               by_hand(p_S, p_T, targets=kept, frozen=False)):
+    of = distillation_losses.agreement(*case, top=3, **common)
+    near(of['distil/overlap_ratio'], [[0, 2 / 3]])
+    near(of['distil/overlap_advantage'], [[0, -.114890]])
+    assert not of['distil/cliff'].any()
+  far = by_hand((.5, .491, .005, .004), (.003, .002, .6, .395))
+  of = distillation_losses.agreement(*far, top=2, **common)
+  assert of['distil/cliff'].tolist() == [[False, True]]
+  near(of['distil/overlap_ratio'], 0)
+  near(of['distil/overlap_advantage'], 0)
+
+
+def test_tokens_and_their_depth_by_hand():
+  """Two responses of a row, of two tokens and of one: tenths 0 and 5, and 0.
+  The token is 1, for which the teacher has .995 and the student .5."""
+  output, batch = by_hand((.5, .5), (.005, .995), (0, 1, 1, 0, 1, 0))
+  _, of = whole_vocabulary_divergence(
+      output, batch, teacher_temperature=1.0, divergence=Divergence('forward'),
+      vocab=2, student_temperature=1.0, chunk=4)
+  near = functools.partial(np.testing.assert_allclose, atol=1e-6)
+  d, mask = np.log(.995 / .5), np.array([[0, 1, 1, 0, 1, 0]])
+  kl = .995 * d + .005 * np.log(.005 / .5)
+  near(of['distil/log_ratio'], d * mask)
+  near(of['distil/divergence_depth'].sum(axis=(0, 1)),
+       kl * np.eye(10)[[0, 5, 0]].sum(0))
+  near(of['distil/depth'].sum(axis=(0, 1)), d * np.eye(10)[[0, 5, 0]].sum(0))
+  assert of['distil/tenths'].sum(axis=(0, 1)).tolist() == [
+      2, 0, 0, 0, 0, 1, 0, 0, 0, 0]
+  # log .995 = -.005 is above -.01, log .5 is not.
+  assert (of['distil/copied'] == (mask > 0)).all()
+  assert not of['distil/beyond_10'].any()
+  _, of = whole_vocabulary_divergence(
+      *by_hand((1e-6, 1 - 1e-6), (.5, .5), (0, 1)), teacher_temperature=1.0,
+      divergence=Divergence('forward'), vocab=2, student_temperature=.5,
+      chunk=4)
+  assert not of['distil/copied'].any() and not of['distil/beyond_10'].any()
+
+
+def test_returns_of_rollouts_by_hand():
+  """Rollouts 2 and 0 of a row have two tokens and one; number 4 is beyond the
+  three that are told apart."""
+  d = np.log(.995 / .5)
+  for numbers, sums in (((0, 2, 2, 0, 0, 0), [d, 0, 2 * d]),
+                        ((0, 4, 4, 0, 0, 0), [d, 0, 0])):
+    output, batch = by_hand((.5, .5), (.005, .995), (0, 1, 1, 0, 1, 0), {
+        distillation_losses.ROLLOUT: np.int32([numbers])})
+    _, of = whole_vocabulary_divergence(
+        output, batch, teacher_temperature=1.0, vocab=2, chunk=4, rollouts=3,
+        divergence=Divergence('forward'), student_temperature=1.0)
+    np.testing.assert_allclose(of['distil/rollouts'].sum(axis=(0, 1)), sums,
+                               atol=1e-6)
+
+
 def test_agreement_and_the_gap_of_entropies_by_hand():
   """p_S = (.5, .3, .2) and p_T = (.2, .2, .6): on the first two ids the
   renormalised KL is .031584, and entropies are 1.029653 and .950271."""

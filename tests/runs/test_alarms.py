@@ -38,6 +38,19 @@ def test_a_run_ends_by_an_alarm():
   assert 'guard.alarms' in seen.ended()
 
 
+def test_copying_is_an_alarm_until_the_metric_has_one():
+  read = lambda *texts: alarms.read('guard.alarms', texts)
+  others = read('distil/repetitive > 0.1')
+  assert [str(of) for of in alarms.with_copying(others)] == [
+      'distil/repetitive > 0.1', 'distil/copied > 0.8 for 5']
+  for text in ('distil/copied > 1', 'distil/copied > 0.5; stop'):
+    assert alarms.with_copying(read(text)) == read(text)
+  rung = alarms.Bells(alarms.with_copying(()))
+  assert _rows(rung, *[.9] * 6, name='distil/copied') == [0, 0, 0, 0, 1, 0]
+  off = alarms.Bells(alarms.with_copying(read('distil/copied > 1')))
+  assert _rows(off, *[1.] * 9, name='distil/copied') == [0] * 9
+
+
 @pytest.mark.parametrize(('text', 'says'), [
     ('x>2', "an alarm is 'NAME > NUMBER'"), ('x > two', 'must be a number'),
     ('x > 2 for 0', 'guard.alarms is 0; it must be a whole number >= 1'),

@@ -64,9 +64,15 @@ def test_depth_is_relative_to_each_response():
 def test_overlap():
   assert diagnostics.overlap_ratio([[1, 2]], [[2, 3]]) == .5
   s, t = np.log([[.5, .3]]), np.log([[.2, .2]])
-  assert diagnostics.overlap_advantage(s, t) == pytest.approx(-.031584,
-                                                              abs=1e-6)
-  assert diagnostics.overlap_advantage(s, s) == 0
+  ids = [[4, 7]]
+  assert diagnostics.overlap_advantage(ids, s, ids, t) == pytest.approx(
+      -.031584, abs=1e-6)
+  assert diagnostics.overlap_advantage(ids, s, ids, s) == 0
+  # Ids 0 and 2 are common: (2, 1) / 3 against (3, 4) / 7.
+  assert diagnostics.overlap_advantage(
+      [[0, 1, 2]], np.log([[.4, .3, .2]]), [[2, 0, 3]],
+      np.log([[.4, .3, .2]])) == pytest.approx(-.114890, abs=1e-6)
+  assert diagnostics.overlap_advantage([[0]], [[-1.]], [[1]], [[-1.]]) == 0
 
 
 def test_order():

@@ -86,10 +86,10 @@ def test_an_earlier_run_of_the_same_config_goes_on(config, before, tmp_path):
     for key in path:
       section = section[key]
     del section[last]
-    if not section:  # an earlier version had no such section either
-      *outer, empty = path
+    while not section:  # an earlier version had no such section either
+      *path, empty = path
       section = stored
-      for key in outer:
+      for key in path:
         section = section[key]
       del section[empty]
   assert set(workdir.flat(stored)) <= before

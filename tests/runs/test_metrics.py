@@ -5,6 +5,8 @@ import pytest
 
 from tests.builders import group, question, rollout, wrong
 from zppo_jax.algorithms import zppo
+from zppo_jax.algorithms.distillation import Returned, Scored
+from zppo_jax.algorithms.lessons import Drawn, Lessons
 from zppo_jax.algorithms.replay import Entry, ReplayBuffer, Settlement
 from zppo_jax.learner.update import no_sums
 from zppo_jax.records import (
@@ -46,6 +48,65 @@ def test_visits_of_those_that_left_and_those_that_stay():
   empty = metrics.of_buffer(ReplayBuffer(9), Settlement((), (), ()))
   assert 'buffer/graduated_visits_mean' not in empty
   assert empty['buffer/visits_max'] == 0
+
+
+def test_scores_of_tokens_without_scores_of_the_policy():
+  """Rollouts draw each token at -1. The teacher has -1.5 for the right one, -2
+  for one wrong and -.5 for the other: d is -.5, -1 and .5, so that one of two
+  pairs is in order and the margin is -.5 - (-.25)."""
+  of = group('q', 1, 3)
+  lessons = Lessons('student', [of])
+  teacher = {(0, g): np.full(len(r.tokens), x) for g, (r, x) in enumerate(
+      zip(of.rollouts, (-1.5, -2., -.5), strict=True))}
+  found = metrics.of_scores(lessons, Scored(targets={}, sampled=teacher))
+  assert found['distil/order_consistency'] == .5
+  assert found['distil/margin'] == pytest.approx(-.25)
+  assert found['distil/log_ratio'] == pytest.approx(np.mean(np.concatenate(
+      [*teacher.values()])) + 1)
+  assert found['distil/copied'] == found['distil/beyond_10'] == 0
+  assert metrics.of_scores(lessons, Scored(targets={})) == {}
+  # Who drew under a context did not draw behind this prompt.
+  carried = Group(Prompt(question('q'), PromptKind.CARRIED, (1,)), of.rollouts)
+  assert metrics.of_scores(Lessons('student', [carried]), Scored(
+      targets={}, sampled=teacher)) == {'distil/copied': 0}
+
+
+def test_the_order_of_a_teacher_inside_the_update():
+  """Returns of question a are -1 (right), -3 and 0 (wrong), of b in the next
+  update 3 (right) and 1; a number that the update does not tell is left out."""
+  of = lambda number, question, right, tokens=2: Returned(
+      number, question, right, tokens)
+  sums = lambda *x: no_sums().replace(total={'distil/rollouts': np.array(x)})
+  found = metrics.of_order(
+      [[of(0, 'a', True), of(1, 'a', False), of(2, 'a', False, 1),
+        of(3, 'a', False)], [of(0, 'b', True, 1), of(1, 'b', False, 1)]],
+      [sums(-2., -6., 0.), sums(3., 1.)])
+  assert found == {'distil/order_consistency': 2 / 3,
+                   'distil/margin': (.5 + 2) / 2}
+  assert metrics.of_order([[]], [no_sums()]) == {}
+
+
+def test_numbers_of_tenths():
+  """Tenth 0 has 2 and 2 tokens of two updates, tenth 9 has 1, others none."""
+  tenth = lambda *pairs: np.array([dict(pairs).get(i, 0.) for i in range(10)])
+  sums = [no_sums().replace(tokens=4., total={
+      'distil/taught': 3., 'distil/divergence': 6., 'distil/tenths': of,
+      'distil/divergence_depth': depth})
+      for of, depth in ((tenth((0, 2.), (9, 1.)), tenth((0, 5.), (9, 1.))),
+                        (tenth((0, 2.)), tenth((0, 3.))))]
+  assert metrics.of_distillation(sums) == {
+      'distil/divergence': 2., 'distil/divergence_depth_0': 2.,
+      'distil/divergence_depth_9': 1., 'distil/taught': .75}
+
+
+def test_the_lift_of_drawn_rollouts():
+  """3 of 4 right under a context, 1 of 4 plain; the other question was not
+  asked plain."""
+  drawn = Drawn(groups=[group('q', 3, 4), group('r', 4, 4)], untold={},
+                copies=0, over_long=0)
+  lessons = Lessons('context', [], drawn=drawn)
+  assert metrics.of_drawn(lessons, [group('q', 1, 4)])['drawn/lift'] == .5
+  assert 'drawn/lift' not in metrics.of_drawn(lessons)
 
 
 def test_a_probe_counts_who_follows_the_wrong_candidate():

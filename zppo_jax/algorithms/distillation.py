@@ -21,12 +21,13 @@ With `distil.context` the teacher reads another prompt than the student
 import dataclasses
 import functools
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from zppo_jax import allowed
 from zppo_jax.algorithms import distillation_losses, schedules, targets
+from zppo_jax.algorithms.distillation_losses import TOP_IDS, TOP_LOGPS
 from zppo_jax.algorithms.privileged.contexts import CONTEXTS, LEVELS, Lessons
 from zppo_jax.algorithms.schedules import Moving, Schedule
 from zppo_jax.algorithms.targets import TargetContext, Targets
@@ -108,6 +109,7 @@ class Distil:
     trained_under: one of TRAINED_UNDER.
     drawn_by: one of DRAWN_BY.
     mix: alpha of pi_distill, the share of the policy term.
+    overlap: K, the likeliest ids of both that metrics compare; 0: none are.
   """
   divergence: Divergence
   support: str
@@ -131,6 +133,7 @@ class Distil:
   trained_under: str = 'plain'
   drawn_by: str = 'policy'
   mix: float = 0.5
+  overlap: int = 0
 
   def __post_init__(self) -> None:
     allowed.one_of('distil.support', self.support, SUPPORTS)
@@ -160,6 +163,12 @@ class Distil:
     allowed.one_of('distil.trained_under', self.trained_under, TRAINED_UNDER)
     allowed.one_of('distil.drawn_by', self.drawn_by, DRAWN_BY)
     allowed.number('distil.mix', self.mix, '[0, 1]')
+    allowed.number('watch.overlap', self.overlap, '>= 0', whole=True,
+                   note=' (0: off)')
+    if self.support == 'teacher' and self.overlap > self.top:
+      raise ValueError(
+          f'watch.overlap is {self.overlap} and distil.top {self.top}; of the '
+          "teacher's ids that are kept no more can be compared")
 
   @property
   def moves(self) -> bool:
@@ -228,10 +237,16 @@ def settings(name: str, pinned: Mapping[str, object], config: Any,
       asked_of=said['asked_of'], trained_under=said['trained_under'],
       coefficient=schedules.of_section(
           section, updates, 'coefficient'),
+      overlap=config.watch.overlap,
       **{field: section[field] for field in (
           'temperature', 'student_share', 'other_states',
           'keep', 'max_missing', 'context_level', 'guides', 'drawn_by',
           'mix')})
+
+
+def shows_attempt(distil: Distil) -> bool:
+  """Whether the teacher reads the very rollout that it scores."""
+  return CONTEXTS[distil.context].attempt
 
 
 def every_rollout(context: TargetContext) -> Targets:
@@ -258,9 +273,59 @@ def advantages_and_scores(context: TargetContext) -> Targets:
       for (p, g), scores in _with_scores(context).items()}
 
 
+def most_rollouts(algorithm: Any) -> int:
+  """How many rollouts of a mini-batch have a return of the teacher in metrics:
+  those of its new questions, and of as many others."""
+  return 2 * -(-algorithm.num_new // algorithm.updates) * algorithm.rollouts
+
+
+def numbered(targets_of: Targets, groups: Sequence[Group]) -> Targets:
+  """Targets with the number of each rollout in its mini-batch, place by place,
+  for metrics of a teacher inside the update."""
+  width = max((len(g.rollouts) for g in groups), default=0)
+  return {(p, g): {**of, distillation_losses.ROLLOUT: np.full(
+      len(groups[p].rollouts[g].tokens), p * width + g, np.int32)}
+      for (p, g), of in targets_of.items()}
+
+
+class Returned(NamedTuple):
+  """A rollout whose sum of d the update tells.
+
+  Attributes:
+    number: its number in the mini-batch.
+    question, right: of its group, and its verdict.
+    tokens: its taught tokens.
+  """
+  number: int
+  question: str
+  right: bool
+  tokens: int
+
+
+def returned(targets_of: Targets, groups: Sequence[Group]) -> list[Returned]:
+  """The graded rollouts of numbered targets that are taught."""
+  out = []
+  for (p, g), of in targets_of.items():
+    rollout, number = groups[p].rollouts[g], of[distillation_losses.ROLLOUT]
+    tokens = int(np.sum(of.get('taught', np.ones(len(number)))
+                        * of.get('weight', 1) > 0))
+    if tokens and rollout.graded:
+      out.append(Returned(number=int(number[0]), tokens=tokens,
+                          question=f'{p} {groups[p].prompt.question.id}',
+                          right=rollout.reward == 1))
+  return out
+
+
 def _scaled(context: losses.LossContext, loss: losses.Loss) -> losses.Loss:
-  return functools.partial(distillation_losses.scaled, loss=loss,
-                           coefficient=context.distil.coefficient)
+  distil = context.distil
+  return functools.partial(
+      distillation_losses.scaled, loss=loss, coefficient=distil.coefficient,
+      watched=functools.partial(
+          distillation_losses.agreement, top=distil.overlap,
+          vocab=context.vocab, chunk=context.chunk,
+          student_temperature=distil.student_temperature,
+          teacher_temperature=distil.temperature_schedule
+          or distil.temperature) if distil.overlap else None)
 
 
 def make_divergence(context: losses.LossContext) -> losses.Loss:
@@ -274,7 +339,7 @@ def make_divergence(context: losses.LossContext) -> losses.Loss:
     loss = functools.partial(
         distillation_losses.whole_vocabulary_divergence,
         teacher_temperature=distil.temperature_schedule or distil.temperature,
-        **common)
+        rollouts=most_rollouts(context.algorithm), **common)
   else:
     loss = functools.partial(
         distillation_losses.kept_ids_divergence, rest=distil.rest, **common)
@@ -396,7 +461,7 @@ def wanted(distil: Distil, need: str, ids: Sequence[np.ndarray] = (),
     ids: the student's likeliest ids, for 'teacher_given'.
     entropy: whether the teacher's entropies are wanted too.
   """
-  return Wanted(top=distil.top if need == 'teacher_top' else 0,
+  return Wanted(top=distil.top if need == 'teacher_top' else distil.overlap,
                 ids=ids if need == 'teacher_given' else (), entropy=entropy,
                 temperature=distil.temperature)
 
@@ -412,12 +477,20 @@ def _arrays(need: str, sequences: Sequence[TokenSequence],
   return map(_of_sampled, [s.response for s in sequences], scores.logps)
 
 
-def _untaught(length: int, need: str, top: int, entropy: bool,
+def _watched(distil: Distil, need: str) -> bool:
+  """Whether the teacher's likeliest ids are targets besides the kept ids."""
+  return distil.overlap > 0 and need != 'teacher_top'
+
+
+def _untaught(length: int, need: str, distil: Distil, entropy: bool,
               sampled: bool) -> dict[str, np.ndarray]:
   """The targets of a rollout without scores; its tokens are not taught."""
-  width = 1 if need == 'teacher_scores' else top
-  kept = {'kept_ids': np.full((length, width), -1, np.int32),
-          'kept_logps': np.zeros((length, width), np.float32)}
+  ids = lambda width: np.full((length, width), -1, np.int32)
+  logps = lambda width: np.zeros((length, width), np.float32)
+  width = 1 if need == 'teacher_scores' else distil.top
+  kept = {'kept_ids': ids(width), 'kept_logps': logps(width)}
+  if _watched(distil, need):
+    kept |= {TOP_IDS: ids(distil.overlap), TOP_LOGPS: logps(distil.overlap)}
   zeros = np.zeros(length, np.float32)
   return kept | {'taught': zeros} | (
       {'teacher_logp': zeros} if sampled or need == 'teacher_scores'
@@ -436,12 +509,16 @@ class Scored:
       without a score.
     calls: statistics of the calls to the teacher.
     lessons: what the teacher read; None if that is what the student read.
+    sampled: (group, rollout) -> the teacher's log-probs of its tokens, nats,
+      which come with any scores; they are no targets.
   """
   targets: Targets
   tokens: int = 0
   missing: int = 0
   calls: CallStats = dataclasses.field(default_factory=CallStats)
   lessons: Lessons | None = None
+  sampled: Mapping[tuple[int, int], np.ndarray] = dataclasses.field(
+      default_factory=dict)
 
 
 def taught_inside(groups: Sequence[Group], lessons: Lessons) -> Scored:
@@ -481,7 +558,7 @@ def score_rollouts(
              for g, rollout in enumerate(group.rollouts) if rollout.tokens]
   places = [at for at in written if (chosen is None or at in chosen)
             and (lessons is None or at in lessons.prompts)]
-  out = {(p, g): _untaught(len(groups[p].rollouts[g].tokens), need, distil.top,
+  out = {(p, g): _untaught(len(groups[p].rollouts[g].tokens), need, distil,
                            entropy, sampled) for p, g in written}
   if not places:
     return Scored(targets=out, lessons=lessons)
@@ -492,17 +569,24 @@ def score_rollouts(
   scores = score(sequences, wanted(distil, need, ids, entropy))
   arrays = list(_arrays(need, sequences, ids, scores))
   entropies = scores.entropies if entropy else (None,) * len(sequences)
-  missing = 0
-  for place, sequence, of, entropy_R, logp_R in zip(
-      places, sequences, arrays, entropies, scores.logps, strict=True):
+  likeliest = list(zip(scores.top_ids, scores.top_logps, strict=True)) if (
+      _watched(distil, need)) else []
+  missing, of_tokens = 0, {}
+  for i, (place, sequence, of, entropy_R, logp_R) in enumerate(zip(
+      places, sequences, arrays, entropies, scores.logps, strict=True)):
     if of is None or (sampled and logp_R is None):
       missing += len(sequence.response)
       continue
     out[place] |= {**of, 'taught': np.ones(len(sequence.response), np.float32)}
+    if likeliest and likeliest[i][0] is not None:
+      out[place] |= {TOP_IDS: np.asarray(likeliest[i][0], np.int32),
+                     TOP_LOGPS: np.asarray(likeliest[i][1], np.float32)}
+    if logp_R is not None:
+      of_tokens[place] = np.asarray(logp_R, np.float32)
     if sampled and logp_R is not None:
       out[place]['teacher_logp'] = np.asarray(logp_R, np.float32)
     if entropy and entropy_R is not None:
       out[place]['teacher_entropy'] = np.asarray(entropy_R, np.float32)
   return Scored(targets=out, missing=missing, calls=scores.calls,
                 tokens=sum(len(s.response) for s in sequences),
-                lessons=lessons)
+                lessons=lessons, sampled=of_tokens)

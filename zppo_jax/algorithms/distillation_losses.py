@@ -23,12 +23,17 @@ from zppo_jax.objectives import (
   estimators,
   gathered_logps,
   losses,
+  top_logps,
   whole_vocabulary,
 )
 from zppo_jax.objectives.credit.evidence import Call, Row
+from zppo_jax.objectives.credit.signals import COPIED, LARGE, TENTHS, UNLIKELY
 
 TEACHER = 'teacher'  # its name among the frozen models
 PLAIN = Call('plain', Row(divergences.plain, frozenset()))  # the teacher itself
+# Targets: the teacher's likeliest ids, the likeliest first, for `agreement`.
+TOP_IDS, TOP_LOGPS = 'teacher_top_ids', 'teacher_top_logps'
+ROLLOUT = 'rollout'  # target: int32, the rollout's number in its mini-batch
 
 
 def ahead(x_BT: jax.Array) -> jax.Array:
@@ -46,6 +51,19 @@ def head_of(of: PolicyOutput | Hidden) -> whole_vocabulary.Head:
                                head_DV=of.head_DV)
 
 
+def scaled_teacher(output: PolicyOutput, temperature: float | Callable
+                   ) -> tuple[whole_vocabulary.Head, float]:
+  """The frozen teacher and the temperature that is left to divide by."""
+  teacher = head_of(output.frozen[TEACHER])
+  if not callable(temperature):
+    return teacher, temperature
+  # Logits are linear in hidden states, which may be divided by a traced
+  # number; the blocks over the vocabulary take a number of the program.
+  scaled_BTD = teacher.hidden_BTD / temperature(output.done)
+  return teacher._replace(
+      hidden_BTD=scaled_BTD.astype(teacher.hidden_BTD.dtype)), 1.0
+
+
 def taught(batch: MicroBatch) -> jax.Array:
   """bool [B, T]: tokens with a loss for which the teacher's numbers came, and
   whose 'weight', if the method gives tokens one, is not 0."""
@@ -60,12 +78,62 @@ def target_at(target: Call, done: jax.Array | None) -> divergences.Target:
       target.name, weight(done) if callable(weight) else weight)
 
 
+def _tenths(mask_BT: jax.Array) -> jax.Array:
+  """float [B, T, 10]: 1 in the tenth of its response in which a token lies.
+
+  A response is a run of the mask: another response of the same row stands
+  behind a prompt of its own.
+  """
+  T = mask_BT.shape[1]
+  places = jnp.arange(T)[None]
+  last = jax.lax.cummax(jnp.where(mask_BT > 0, -1, places), axis=1)
+  end = jax.lax.cummin(jnp.where(mask_BT > 0, T, places), axis=1, reverse=True)
+  length = jnp.maximum(end - last - 1, 1)
+  return jax.nn.one_hot((places - last - 1) * TENTHS // length, TENTHS,
+                        dtype=jnp.float32)
+
+
+def _by_depth(batch: MicroBatch, asked_BT: jax.Array,
+              **numbers: jax.Array) -> dict[str, jax.Array]:
+  """Statistics [B, T, 10] of taught tokens by their tenth of a response: their
+  number, and the numbers 'distil/NAME_depth' of each."""
+  tenth_BTN = _tenths(batch.mask_BT) * asked_BT[..., None]
+  return {'distil/tenths': tenth_BTN, **{
+      f'distil/{name}': tenth_BTN * jnp.where(asked_BT, x_BT, 0)[..., None]
+      for name, x_BT in numbers.items()}}
+
+
+def _of_tokens(batch: MicroBatch, asked_BT: jax.Array, loss_BT: jax.Array,
+               logp_BT: jax.Array, teacher_BT: jax.Array
+               ) -> dict[str, jax.Array]:
+  """Statistics of the sampled tokens' log-probs under both models."""
+  d_BT = jnp.where(asked_BT, teacher_BT - logp_BT, 0)
+  return {
+      'distil/copied': asked_BT & (teacher_BT > COPIED),
+      'distil/log_ratio': d_BT,
+      'distil/beyond_10': asked_BT & (jnp.abs(d_BT) > LARGE),
+      **_by_depth(batch, asked_BT, divergence_depth=loss_BT,
+                  depth=jnp.abs(d_BT))}
+
+
+def _of_rollouts(batch: MicroBatch, asked_BT: jax.Array, d_BT: jax.Array,
+                 rollouts: int) -> dict[str, jax.Array]:
+  """The statistic [B, T, N] of d by rollout; {} without their numbers. A number
+  from `rollouts` on is left out."""
+  if ROLLOUT not in batch.targets:
+    return {}
+  own_BTN = jax.nn.one_hot(batch.targets[ROLLOUT], rollouts,
+                           dtype=jnp.float32) * asked_BT[..., None]
+  return {'distil/rollouts': own_BTN * d_BT[..., None]}
+
+
 def whole_vocabulary_divergence(output: PolicyOutput, batch: MicroBatch, *,
                                 divergence: divergences.Divergence, vocab: int,
                                 target: Call = PLAIN,
                                 student_temperature: float,
                                 teacher_temperature: float | Callable,
-                                chunk: int) -> losses.LossAndStatistics:
+                                chunk: int, rollouts: int = 0
+                                ) -> losses.LossAndStatistics:
   """The divergence to the frozen model 'teacher' over the whole vocabulary.
 
   Args:
@@ -76,6 +144,8 @@ def whole_vocabulary_divergence(output: PolicyOutput, batch: MicroBatch, *,
     vocab, student_temperature, chunk: those of
       whole_vocabulary.over_vocabulary.
     teacher_temperature: the same, or optimizer steps done -> the number.
+    rollouts: N, the numbers of the target ROLLOUT that are told apart, if the
+      batch has it.
 
   Returns:
     (loss_BT, statistics); 'overlap_mass' is there where it costs no further
@@ -83,14 +153,7 @@ def whole_vocabulary_divergence(output: PolicyOutput, batch: MicroBatch, *,
   """
   asked_BT = taught(batch)
   overlap = divergence.kind == 'jensen_shannon'
-  teacher = head_of(output.frozen[TEACHER])
-  if callable(teacher_temperature):
-    # Logits are linear in hidden states, which may be divided by a traced
-    # number; the blocks over the vocabulary take a number of the program.
-    scaled_BTD = teacher.hidden_BTD / teacher_temperature(output.done)
-    teacher = teacher._replace(
-        hidden_BTD=scaled_BTD.astype(teacher.hidden_BTD.dtype))
-    teacher_temperature = 1.0
+  teacher, teacher_temperature = scaled_teacher(output, teacher_temperature)
   loss_BT, seen = whole_vocabulary.over_vocabulary(
       head_of(output), teacher, behind(batch.tokens_BT),
       behind(asked_BT), vocab=vocab, student_temperature=student_temperature,
@@ -105,6 +168,10 @@ def whole_vocabulary_divergence(output: PolicyOutput, batch: MicroBatch, *,
       'distil/teacher_entropy': seen['teacher_entropy'],
       'distil/entropy_gap': jnp.abs(seen['teacher_entropy']
                                     - seen['entropy']),
+      **_of_tokens(batch, asked_BT, loss_BT, seen['logp'],
+                   seen['teacher_logp']),
+      **_of_rollouts(batch, asked_BT, seen['teacher_logp'] - seen['logp'],
+                     rollouts),
       'entropy': seen['entropy']}
   if overlap:
     statistics['distil/overlap_mass'] = seen['overlap']
@@ -157,6 +224,7 @@ def _of_kept(output: PolicyOutput, batch: MicroBatch, loss_BT: jax.Array,
       'distil/kept_mass_teacher': mass(t_BTK),
       'distil/kept_advantage': jnp.where(
           asked_BT, _kept_advantage(kept, t_BTK), 0),
+      **_by_depth(batch, asked_BT, divergence_depth=loss_BT),
       **_of_teacher(output, batch)}
 
 
@@ -225,10 +293,10 @@ def _sampled(output: PolicyOutput, batch: MicroBatch
   of the student."""
   asked_BT = taught(batch)
   teacher_BT = batch.targets['teacher_logp']
+  k1_BT = jnp.where(asked_BT, estimators.k1(output.logp_BT, teacher_BT), 0)
   return asked_BT, teacher_BT, {
-      'distil/divergence': jnp.where(
-          asked_BT, estimators.k1(output.logp_BT, teacher_BT), 0),
-      'distil/taught': asked_BT,
+      'distil/divergence': k1_BT, 'distil/taught': asked_BT,
+      **_by_depth(batch, asked_BT, divergence_depth=k1_BT),
       'distil/student_entropy': jnp.where(asked_BT, output.entropy_BT, 0),
       **_of_teacher(output, batch)}
 
@@ -302,6 +370,65 @@ def negative_log_likelihood(output: PolicyOutput, batch: MicroBatch
       'distil/student_entropy': jnp.where(asked_BT, output.entropy_BT, 0)}
 
 
+def agreement(output: PolicyOutput, batch: MicroBatch, *, top: int, vocab: int,
+              student_temperature: float,
+              teacher_temperature: float | Callable, chunk: int
+              ) -> dict[str, jax.Array]:
+  """Statistics of the K likeliest ids of both models on taught tokens.
+
+  They cost no pass of a model, but one product of the student's hidden states
+  with its head, and one of the teacher's if it runs inside the update.
+  (Rethinking OPD, K 16; the cliff is the tutorial's.)
+
+  Args:
+    output, batch: see losses.Loss. Unless the teacher is a frozen model, the
+      batch has the targets TOP_IDS and TOP_LOGPS, or its kept ids are the
+      teacher's likeliest.
+    top: K.
+    vocab, student_temperature, teacher_temperature, chunk: see
+      `whole_vocabulary_divergence`.
+
+  Returns:
+    overlap_ratio, the share of the teacher's ids that are the student's too;
+    overlap_advantage, minus the reverse KL over these common ids, both
+    renormalised over them, nats, 0 without one; cliff, whether the student
+    gives the teacher's likeliest id less than UNLIKELY.
+  """
+  asked_BT = taught(batch)
+  describe = lambda head, given, temperature: jax.tree.map(
+      lambda x_BT: x_BT[:, 1:], top_logps.describe(
+          jax.lax.stop_gradient(head.hidden_BTD),
+          jax.lax.stop_gradient(head.head_DV), behind(batch.tokens_BT),
+          behind(asked_BT), given, top=top, vocab=vocab, chunk=chunk,
+          temperature=temperature, mesh=output.mesh))
+  if TEACHER in output.frozen:
+    teacher, temperature = scaled_teacher(output, teacher_temperature)
+    of = describe(teacher, None, temperature)
+    ids_BTK, t_BTK = of.top_id_BTK, of.top_logp_BTK
+  elif TOP_IDS in batch.targets:
+    ids_BTK, t_BTK = batch.targets[TOP_IDS], batch.targets[TOP_LOGPS]
+  else:
+    ids_BTK, t_BTK = (batch.targets[name][..., :top]
+                      for name in ('kept_ids', 'kept_logps'))
+  ids_BTK = jnp.where(asked_BT[..., None], ids_BTK, -1)
+  student = describe(head_of(output), behind(ids_BTK), student_temperature)
+  common_BTK = (ids_BTK >= 0) & (
+      ids_BTK[..., None] == student.top_id_BTK[..., None, :]).any(axis=-1)
+  some_BT = common_BTK.any(axis=-1)
+  # Without a common id the first stands for it, so that nothing is divided by
+  # a mass of 0; the number is not used.
+  used_BTK = common_BTK | (
+      ~some_BT[..., None] & (jnp.arange(top) == 0)[None, None])
+  s_BTK, t_BTK = (jnp.where(used_BTK, x_BTK, -jnp.inf)
+                  for x_BTK in (student.given_logp_BTN, t_BTK))
+  return {
+      'distil/overlap_ratio': common_BTK.mean(axis=-1),
+      'distil/overlap_advantage': jnp.where(
+          some_BT & asked_BT, _kept_advantage(s_BTK, t_BTK), 0),
+      'distil/cliff': asked_BT & (
+          student.given_logp_BTN[..., 0] < jnp.log(UNLIKELY))}
+
+
 def times(output: PolicyOutput, batch: MicroBatch, *, loss: losses.Loss,
           factor: float) -> losses.LossAndStatistics:
   """A loss times a constant, with its statistics."""
@@ -310,10 +437,14 @@ def times(output: PolicyOutput, batch: MicroBatch, *, loss: losses.Loss,
 
 
 def scaled(output: PolicyOutput, batch: MicroBatch, *, loss: losses.Loss,
-           coefficient: Schedule) -> losses.LossAndStatistics:
+           coefficient: Schedule, watched: Callable | None = None
+           ) -> losses.LossAndStatistics:
   """A loss times its coefficient, which becomes the statistic
-  'distil/coefficient' on taught tokens, and times the target 'weight'."""
+  'distil/coefficient' on taught tokens, and times the target 'weight'; with
+  the statistics of `agreement`, where it is `watched`."""
   loss_BT, statistics = loss(output, batch)
+  if watched is not None:
+    statistics = {**statistics, **watched(output, batch)}
   number = jnp.asarray(coefficient(output.done), loss_BT.dtype)
   loss_BT = number * loss_BT
   if 'weight' in batch.targets:

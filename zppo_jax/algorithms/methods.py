@@ -163,6 +163,13 @@ class Method:
     assert distil is not None  # what compares also distils
     return self.needs | {distillation.SUPPORTS[distil.support]}
 
+  def numbers_rollouts(self, distil: distillation.Distil | None,
+                       stored_need: str) -> bool:
+    """Whether the update tells what the teacher thinks of each rollout, because
+    nobody else does."""
+    return (distil is not None and not stored_need
+            and 'teacher_hidden' in self.needs_of(distil))
+
 
 def _row(**fields: Any) -> Method:
   """A distillation row: no reformulations, every rollout is trained."""

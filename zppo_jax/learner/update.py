@@ -36,8 +36,9 @@ class Sums:
     tokens: the number of trained tokens.
     positions: text positions, prompts and padding included.
     padding: the positions that hold no token.
-    total: name -> sum of a statistic: those of the loss, 'entropy' (nats), and
-      'log_ratio' (logp - old_logp, nats) if the batch holds old log-probs.
+    total: name -> sum of a statistic, [] or [N]: those of the loss, 'entropy'
+      (nats), and 'log_ratio' (logp - old_logp, nats) if the batch holds old
+      log-probs.
     highest: name -> largest value of a statistic that is neither a flag nor the
       entropy, or 0 if no trained token has one above 0.
     lowest: name -> smallest value, or 0 if no trained token has one below 0.
@@ -129,7 +130,9 @@ def policy_loss(params, batch: MicroBatch, beside: Beside | None = None, *,
         for name, of in (frozen or {}).items()})
   batch = old_logps(output, batch)
   loss_BT, statistics = loss(output, batch)
-  chex.assert_equal_shape([loss_BT, batch.mask_BT, *statistics.values()])
+  chex.assert_equal_shape([loss_BT, batch.mask_BT])
+  chex.assert_equal_shape_prefix(
+      [batch.mask_BT, *statistics.values()], 2)
   weight_BT, _ = reducers.reduced(
       reducer, batch.mask_BT, batch.segment_BT,
       batch.targets.get('taught', batch.mask_BT), longest)
@@ -153,7 +156,8 @@ def diagnostics(output: PolicyOutput, batch: MicroBatch, loss,
     output: what the policy said.
     batch: the micro-batch, with its old log-probs if it has any.
     loss: the summed loss.
-    statistics: what the loss returned, arrays [B, T].
+    statistics: what the loss returned, arrays [B, T], or [B, T, N] of N numbers
+      that are summed apart.
   """
   mask_BT = batch.mask_BT
   if 'old_logp' in batch.targets:
@@ -162,9 +166,11 @@ def diagnostics(output: PolicyOutput, batch: MicroBatch, loss,
         output.logp_BT - batch.targets['old_logp'])
         * batch.targets.get('on_policy', 1)}
   statistics = jax.lax.stop_gradient(statistics)
-  masked = {name: x_BT * mask_BT for name, x_BT in statistics.items()}
+  masked = {name: x_BT * (mask_BT if x_BT.ndim == 2 else mask_BT[..., None])
+            for name, x_BT in statistics.items()}
   numbers = {name: masked[name] for name, x_BT in statistics.items()
-             if jnp.issubdtype(x_BT.dtype, jnp.floating) and name != 'entropy'}
+             if x_BT.ndim == 2 and jnp.issubdtype(x_BT.dtype, jnp.floating)
+             and name != 'entropy'}
   # A loss that knows the entropy saves the pass over the vocabulary for it.
   masked['entropy'] = statistics.get('entropy', output.entropy_BT) * mask_BT
   positions, padding = batch.prompts.positions()
@@ -172,7 +178,7 @@ def diagnostics(output: PolicyOutput, batch: MicroBatch, loss,
       loss=loss, tokens=mask_BT.sum(),
       positions=jnp.float32(mask_BT.size) + positions,
       padding=jnp.sum(batch.segment_BT == 0, dtype=jnp.float32) + padding,
-      total={name: x_BT.sum() for name, x_BT in masked.items()},
+      total={name: x_BT.sum(axis=(0, 1)) for name, x_BT in masked.items()},
       highest={name: x_BT.max(initial=0) for name, x_BT in numbers.items()},
       lowest={name: x_BT.min(initial=0) for name, x_BT in numbers.items()})
 

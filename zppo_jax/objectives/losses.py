@@ -23,7 +23,7 @@ LossAndStatistics = tuple[jax.Array, dict[str, jax.Array]]
 # (policy output, micro-batch) -> (loss_BT, {name: statistic [B, T]}). The
 # update multiplies both by the batch's mask and sums them. A statistic is bool
 # (a flag, which is counted) or float (its sum and its extremes are kept), and
-# it has no gradient.
+# it has no gradient. A statistic [B, T, N] becomes N sums.
 Loss = Callable[[PolicyOutput, MicroBatch], LossAndStatistics]
 
 

@@ -28,7 +28,7 @@ from zppo_jax.train.run import Run
 BLOCK = 'blocks_'  # how a rollout copy names its blocks (layers.unstack)
 FROZEN = 'frozen weights'  # those below adapters
 STATE = ('parameters', FROZEN, 'moments', 'anchor', 'reference copy',
-         'teacher copy')
+         'teacher copy', 'drift copy')
 ALIVE = {
     'reshard': (*STATE, 'rollout copy'),
     'rollouts': (*STATE, 'rollout copy', 'decode pool'),
@@ -93,6 +93,8 @@ def standing(run: Run) -> dict[str, int]:
     out[FROZEN] = memory.device_bytes(run.adapted.base)
   if run.reference is not None and not run.is_frozen(run.reference.params):
     out['reference copy'] = memory.device_bytes(run.reference.params)
+  if run.drift is not None:
+    out['drift copy'] = memory.device_bytes(run.drift.base)
   if (teacher := own_teacher(run)) is not None:
     if not run.is_frozen(teacher.params):
       out['teacher copy'] = memory.device_bytes(teacher.params)

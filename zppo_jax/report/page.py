@@ -10,7 +10,7 @@ import json
 import pathlib
 from collections.abc import Sequence
 
-from zppo_jax.report import charts, panels
+from zppo_jax.report import charts, panels, stages
 from zppo_jax.report.curves import RunGroup, group_runs
 from zppo_jax.report.reading import RecordedRun
 from zppo_jax.statistics import t_interval
@@ -252,7 +252,8 @@ def render(runs: Sequence[RecordedRun]) -> str:
        _before_after(runs, groups)),
       ('curves', 'Evaluation',
        f'The same during training, against what was spent.{bands}',
-       _grid(panels.evaluation(groups, splits), hovers)),
+       _grid(panels.evaluation(groups, splits) + panels.drift(groups)
+             + stages.forgetting(runs) + stages.teaching(runs), hovers)),
       ('learning', 'What the student learns from',
        ('Measured on the conversations of training steps.' if supervised else
         'Measured on the rollouts of training steps.') + bands,

@@ -7,13 +7,14 @@ the end of its section names it.
 import dataclasses
 import fnmatch
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from zppo_jax.report import charts
 from zppo_jax.report.charts import Bars, Chart
 from zppo_jax.report.curves import RunGroup, curve, window
+from zppo_jax.report.reading import RecordedRun
 
 FRACTION = (0.0, 1.0)
 FROM_ZERO = (0.0, None)
@@ -175,7 +176,17 @@ TEACHER = (
     Panel('Distillation: agreement on the kept ids', 'nats per taught token',
           ('distil/kept_advantage',),
           'Sum of p_student (log p_teacher - log p_student) over the kept ids, '
-          'both renormalised: it rises to 0 as the two agree there.'),
+          'both renormalised: it rises to 0 as the two agree there.', FREE),
+    Panel('Distillation: overlap of the likeliest ids', 'fraction',
+          ('distil/overlap_ratio', 'distil/cliff'),
+          "overlap_ratio: the teacher's watch.overlap likeliest ids that are "
+          "the student's too; where few are, little is learnt. cliff: "
+          "positions whose likeliest id of the teacher's the student gives "
+          'less than 0.01.'),
+    Panel('Distillation: agreement on the common ids', 'nats per taught token',
+          ('distil/overlap_advantage',),
+          'Minus the divergence over the ids that are among the likeliest of '
+          'both, renormalised: it rises to 0 as the two agree there.', FREE),
     Panel('Distillation: mass', 'probability',
           ('distil/overlap_mass', 'distil/kept_mass_student',
            'distil/kept_mass_teacher'),
@@ -191,6 +202,13 @@ TEACHER = (
           ('context/taught',),
           'Rollouts for which the teacher had something to read '
           '(distil.context); the others are not taught.'),
+    Panel('Distillation: length of what the teacher reads', 'tokens, mean',
+          ('context/tokens',),
+          'Of its prompt, question and context together.', FROM_ZERO),
+    Panel('Distillation: what the context is worth', 'fraction right',
+          ('context/accuracy', 'context/accuracy_without', 'context/lift'),
+          "The teacher's answers with and without its context, and the "
+          'difference (watch.lift). A lift of 0 has nothing to teach.', FREE),
     Panel('Distillation: rollouts without a lesson', 'rollouts per step',
           ('context/untaught/*',),
           'By cause: there was nothing to show, only the rollout itself, a '
@@ -200,11 +218,15 @@ TEACHER = (
           ('drawn/accuracy',),
           'Of rollouts that the model drew while it read what the student does '
           'not see.'),
-    Panel('Rollouts under a context', 'per step',
-          ('drawn/trained', 'drawn/trained_in_context', 'drawn/copies',
-           'drawn/over_long', 'drawn/untold/*'),
+    Panel('Rollouts under a context: lift', 'difference of accuracies',
+          ('drawn/lift',),
+          'Their accuracy minus that of the same questions asked plain.', FREE),
+    Panel('Rollouts under a context: how many', 'per step',
+          ('drawn/questions', 'drawn/trained', 'drawn/trained_in_context',
+           'drawn/copies', 'drawn/over_long', 'drawn/untold/*'),
           'trained: kept behind the plain question, or in their context; '
-          'copies: those that repeat it word for word; untold: questions '
+          'copies: those that repeat it word for word; over_long: those that '
+          'no training row holds; untold: questions '
           'without a context, by cause.', FROM_ZERO),
     Panel('Distillation: coefficient', 'factor', ('distil/coefficient',),
           'The factor of the distillation loss, mean over the updates.',
@@ -214,6 +236,16 @@ TEACHER = (
           'Mean |log p_teacher - log p_student| in each tenth of a response. '
           'Where only the first tenths have some, first(n) spares the rest.',
           FROM_ZERO),
+    Panel('Distillation: divergence by depth', 'nats per taught token',
+          ('distil/divergence_depth_*',),
+          'The divergence in each tenth of a response. Of sampled tokens alone '
+          'it is the mean of log p_student - log p_teacher, which may be '
+          'negative.', FREE),
+    Panel('Distillation: log-ratio of sampled tokens', 'nats per token',
+          ('distil/log_ratio', 'distil/margin'),
+          'log_ratio: mean log p_teacher - log p_student; margin: by how much '
+          'it is higher in right rollouts of a group than in wrong ones.',
+          FREE),
     Panel('Distillation: teacher and verdicts', 'fraction of pairs',
           ('distil/order_consistency',),
           'Pairs of a right and a wrong rollout of a group in which the '
@@ -226,6 +258,16 @@ TEACHER = (
           'texts that compress to a tenth; phrase_rate: texts that hold a '
           'phrase of watch.phrases; beyond_10: tokens on which the two differ '
           'by more than 10 nats.', FROM_ZERO),
+    Panel('Distillation: how a group explores', 'fraction',
+          ('distil/branches', 'distil/parting'),
+          'branches: branches of the tree of a group\'s responses, per '
+          'response; parting: the part that two responses begin alike with.'),
+    Panel('Distillation: texts of others', 'per step',
+          ('distil/lessons', 'distil/guides', 'distil/over_long'),
+          'lessons: rollouts that were trained on, whoever wrote them; guides: '
+          "the teacher's answers in the student's groups; "
+          'over_long: answers of others that no training row holds.',
+          FROM_ZERO),
     Panel('Distillation: watched words', 'per 1,000 words',
           ('distil/word_rate',),
           'Words of watch.words. Epistemic ones fall when a student stops to '
@@ -254,9 +296,10 @@ BUFFER = (
 )
 
 
-def _names(group: Sequence[RunGroup], patterns: Sequence[str]) -> list[str]:
+def _names(group: Sequence[RunGroup], patterns: Sequence[str],
+           rows: Callable[[RecordedRun], Sequence[dict]]) -> list[str]:
   known = dict.fromkeys(
-      k for g in group for r in g.runs for row in r.metrics for k in row)
+      k for g in group for r in g.runs for row in rows(r) for k in row)
   return list(dict.fromkeys(
       n for p in patterns for n in sorted(fnmatch.filter(known, p))))
 
@@ -281,10 +324,22 @@ def _smoothing(lines) -> str:
   return f' Strong: moving mean over {max(sizes)} points.'
 
 
-def draw(panel: Panel, groups: Sequence[RunGroup]) -> list[Figure]:
+def _metrics(run: RecordedRun) -> Sequence[dict]:
+  return run.metrics
+
+
+def draw(panel: Panel, groups: Sequence[RunGroup],
+         rows: Callable[[RecordedRun], Sequence[dict]] = _metrics
+         ) -> list[Figure]:
   """Draws one chart with all names for a single group, or one chart per name
-  for several groups. The list is empty if no run has any of the names."""
-  names = _names(groups, panel.names)
+  for several groups. The list is empty if no run has any of the names.
+
+  Args:
+    panel: what is drawn.
+    groups: of runs.
+    rows: where the names of a run stand.
+  """
+  names = _names(groups, panel.names, rows)
   short = _ending(names)
   if len(groups) == 1:
     sets = [(panel.title, names, [(groups[0], n, short[n], i)
@@ -296,7 +351,7 @@ def draw(panel: Panel, groups: Sequence[RunGroup]) -> list[Figure]:
   out = []
   for title, used, wanted in sets:
     lines = [line for g, n, label, i in wanted
-             if (line := curve(label, g, n, style=i)) is not None]
+             if (line := curve(label, g, n, style=i, rows=rows)) is not None]
     if lines:
       out.append(Figure(
           title, panel.unit, tuple(used), panel.what + _smoothing(lines),
@@ -362,6 +417,22 @@ def _evaluation(groups: Sequence[RunGroup], splits: Sequence[str],
                               x_label=label,
                               y=FROM_ZERO if loss else FRACTION)))
   return out
+
+
+DRIFT = (
+    Panel('Distance from student.weights', 'nats per token', ('drift/kl',),
+          'KL(student.weights || policy) on texts that student.weights wrote '
+          '(watch.drift). It predicts what is forgotten.', FREE),
+    Panel('Changed parameters', 'fraction of parameters',
+          ('drift/changed_share',),
+          'Parameters that differ from student.weights after rounding to '
+          'bfloat16.'))
+
+
+def drift(groups: Sequence[RunGroup]) -> list[Figure]:
+  """What evaluations tell beside results."""
+  return [figure for panel in DRIFT
+          for figure in draw(panel, groups, lambda run: run.evals)]
 
 
 def graduation(groups: Sequence[RunGroup]) -> list[Figure]:

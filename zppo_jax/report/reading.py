@@ -28,6 +28,7 @@ class RecordedRun:
     samples_total: the number of rows in samples.jsonl.
     summary: None while the run is unfinished.
     notes: sentences about what is missing or incomplete.
+    forked_from: the workdir or checkpoint whose state it began with, or None.
   """
   name: str
   path: pathlib.Path
@@ -41,6 +42,7 @@ class RecordedRun:
   samples_total: int
   summary: dict | None
   notes: tuple[str, ...]
+  forked_from: pathlib.Path | None = None
 
   @property
   def complete(self) -> bool:
@@ -63,8 +65,9 @@ class RecordedRun:
   def splits(self) -> tuple[str, ...]:
     """Evaluation splits, in the order of the config."""
     spent = ('step', 'student_rollouts', 'tokens')
-    return tuple(dict.fromkeys(k for row in self.evals for k in row
-                               if k not in spent))
+    return tuple(dict.fromkeys(
+        k for row in self.evals for k in row
+        if k not in spent and not k.startswith('drift/')))
 
 
 def _json(path: pathlib.Path) -> dict:
@@ -224,7 +227,38 @@ def read(path, *, name: str | None = None, max_samples: int = 0,
     notes.append('metrics.jsonl has no step.')
   return RecordedRun(name or path.resolve().name, path, head['config'],
              head['git_revision'], head['versions'], metrics, evals,
-             departures, samples, total, summary, tuple(notes))
+             departures, samples, total, summary, tuple(notes),
+             _forked_from(head))
+
+
+def _forked_from(head: dict) -> pathlib.Path | None:
+  origin = head.get('forked_from')
+  return pathlib.Path(origin['path']).resolve() if origin else None
+
+
+def sequences(runs: Sequence[RecordedRun]) -> list[list[RecordedRun]]:
+  """Runs of which each was forked from the one before, as stages; the longest
+  sequence to each run from which no other goes on."""
+  def before(run: RecordedRun) -> RecordedRun | None:
+    origin = run.forked_from
+    return None if origin is None else next(
+        (other for other in runs if other is not run and other.evals and (
+            origin == other.path.resolve()
+            or other.path.resolve() in origin.parents)), None)
+
+  previous = {run.name: before(run) for run in runs if run.evals}
+  begun = {run.name for run in previous.values() if run is not None}
+  out = []
+  for run in runs:
+    if run.name in begun or run.name not in previous:
+      continue
+    stages, at = [run], previous[run.name]
+    while at is not None and at not in stages:
+      stages.insert(0, at)
+      at = previous[at.name]
+    if len(stages) > 1:
+      out.append(stages)
+  return out
 
 
 def read_all(paths: Sequence, max_samples: int = 0) -> list[RecordedRun]:

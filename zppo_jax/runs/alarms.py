@@ -50,6 +50,19 @@ class Alarm:
     return _SIDES[self.side](row[self.name], self.bound)
 
 
+# Of contexts that hold the attempt: a teacher that reads the text which it
+# scores holds 91 % of its tokens for all but certain (SDPO, Table 6).
+COPYING = Alarm(name='distil/copied', side='>', bound=0.8, steps=5)
+
+
+def with_copying(alarms: Sequence[Alarm]) -> tuple[Alarm, ...]:
+  """Alarms, and COPYING unless one of them is of its metric: 'distil/copied >
+  1' switches it off, because no share is above 1."""
+  if any(alarm.name == COPYING.name for alarm in alarms):
+    return tuple(alarms)
+  return (*alarms, COPYING)
+
+
 def read(field: str, texts: Sequence[str]) -> tuple[Alarm, ...]:
   """Alarms of a config field.
 

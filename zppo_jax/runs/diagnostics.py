@@ -15,9 +15,9 @@ import numpy as np
 
 from zppo_jax import allowed
 from zppo_jax.objectives.credit import margins, signals
+from zppo_jax.objectives.credit.signals import COPIED, TENTHS, UNLIKELY
 
 TAIL = 10_000  # characters whose repetition counts (Stable-OPD)
-COPIED = -0.01  # nats: above it the teacher read the token (SDPO, Table 6)
 
 
 def repetition(text: str) -> float:
@@ -93,7 +93,8 @@ def large(differences: Iterable[np.ndarray], bound: float) -> float:
   return float(np.mean(np.abs(d) > bound)) if d.size else 0.0
 
 
-def cliff(student_logps: Iterable[np.ndarray], below: float = 0.01) -> float:
+def cliff(student_logps: Iterable[np.ndarray],
+          below: float = UNLIKELY) -> float:
   """The share of positions at which the student gives the teacher's likeliest
   token less than `below`: there the teacher asks for what the student would all
   but never write.
@@ -101,13 +102,13 @@ def cliff(student_logps: Iterable[np.ndarray], below: float = 0.01) -> float:
   Args:
     student_logps: [R] per rollout, nats, the student's log-probs of the
       teacher's likeliest token.
-    below: a probability. (The tutorial names the cliff and no bound.)
+    below: a probability.
   """
   logps = np.concatenate([np.zeros(0), *map(np.asarray, student_logps)])
   return float(np.mean(logps < np.log(below))) if logps.size else 0.0
 
 
-def by_depth(values: Iterable[np.ndarray], parts: int = 10) -> np.ndarray:
+def by_depth(values: Iterable[np.ndarray], parts: int = TENTHS) -> np.ndarray:
   """The mean of a number per token by its place in its response.
 
   Args:
@@ -135,12 +136,25 @@ def overlap_ratio(student_ids_RK: np.ndarray,
   return float(both.mean()) if both.size else 0.0
 
 
-def overlap_advantage(student_logps_RK: np.ndarray,
-                      teacher_logps_RK: np.ndarray) -> float:
-  """Minus the mean reverse KL over common ids, both renormalised, nats: 0 when
-  the two agree there."""
-  out = signals.overlap(student_logps_RK, teacher_logps_RK)
-  return float(out.sum(axis=-1).mean()) if out.size else 0.0
+def overlap_advantage(student_ids_RK: np.ndarray, student_logps_RK: np.ndarray,
+                      teacher_ids_RK: np.ndarray, teacher_logps_RK: np.ndarray
+                      ) -> float:
+  """Minus the mean reverse KL over the ids that are among the K likeliest of
+  both, renormalised over them, nats: 0 where the two agree there, and at a
+  position without a common id. (Rethinking OPD.)
+
+  Args:
+    student_ids_RK, teacher_ids_RK: the likeliest ids of each.
+    student_logps_RK, teacher_logps_RK: their log-probs, nats.
+  """
+  out = []
+  for s_ids, s, t_ids, t in zip(student_ids_RK, student_logps_RK,
+                                teacher_ids_RK, teacher_logps_RK, strict=True):
+    common, of_s, of_t = np.intersect1d(s_ids, t_ids, return_indices=True)
+    out.append(float(signals.overlap(
+        np.asarray(s)[None, of_s], np.asarray(t)[None, of_t]).sum())
+        if common.size else 0.0)
+  return float(np.mean(out)) if out else 0.0
 
 
 def order_consistency(groups: Iterable[tuple[np.ndarray, np.ndarray]]

@@ -2,12 +2,12 @@
 
 import functools
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 from zppo_jax.algorithms.compression import Compressed
-from zppo_jax.algorithms.distillation import Scored
+from zppo_jax.algorithms.distillation import Returned, Scored
 from zppo_jax.algorithms.lessons import Lessons
 from zppo_jax.algorithms.privileged import contexts
 from zppo_jax.algorithms.privileged.hints import Hints
@@ -18,6 +18,11 @@ from zppo_jax.objectives.credit import margins
 from zppo_jax.records import CallStats, Group, PromptKind, StopReason
 from zppo_jax.runs import diagnostics
 
+# Statistics of a tenth of a response, their numbers apart.
+_TENTHS = 'distil/tenths'
+_OF_DEPTH = ('distil/divergence_depth', 'distil/depth')
+_ROLLOUTS = 'distil/rollouts'  # sums of d by rollout
+_APART = (_TENTHS, *_OF_DEPTH, _ROLLOUTS)
 # Kinds whose groups are counted in every step, also where there are none.
 _COUNTED = (PromptKind.PLAIN, PromptKind.BCQ, PromptKind.NCQ)
 
@@ -175,8 +180,14 @@ def of_lessons(lessons: Lessons, scored: Scored) -> dict[str, float]:
   return out
 
 
-def of_drawn(lessons: Lessons) -> dict[str, float]:
-  """Rollouts that were drawn under a context; {} for a method without them."""
+def of_drawn(lessons: Lessons, plain: Sequence[Group] = ()
+             ) -> dict[str, float]:
+  """Rollouts that were drawn under a context; {} for a method without them.
+
+  Args:
+    lessons: what is trained on.
+    plain: the groups of the step, for the accuracy of the same questions.
+  """
   drawn = lessons.drawn
   if drawn is None:
     return {}
@@ -194,6 +205,12 @@ def of_drawn(lessons: Lessons) -> dict[str, float]:
   graded = [g.accuracy for g in drawn.groups if g.graded]
   if graded:
     out['drawn/accuracy'] = float(np.mean(graded))
+  asked = {g.prompt.question.id: g.accuracy for g in plain
+           if g.graded and g.prompt.kind == PromptKind.PLAIN}
+  both = [(g.accuracy, asked[g.prompt.question.id]) for g in drawn.groups
+          if g.graded and g.prompt.question.id in asked]
+  if both:
+    out['drawn/lift'] = diagnostics.context_lift(*zip(*both, strict=True))
   return out | {f'drawn/untold/{why.name.lower()}': count for why, count
                 in sorted(Counter(drawn.untold.values()).items())}
 
@@ -211,17 +228,31 @@ def of_contexts(lessons: contexts.Lessons | None) -> dict[str, float]:
                 in sorted(Counter(lessons.untaught.values()).items())}
 
 
+def _differences(lessons: Lessons, scored: Scored,
+                 teacher: Mapping[tuple[int, int], np.ndarray]
+                 ) -> dict[tuple[int, int], np.ndarray]:
+  """d of each rollout: against the policy's own scores where the row has them,
+  else against the log-probs with which the policy drew the tokens."""
+  out = {}
+  for (p, g), teacher_R in teacher.items():
+    rollout = lessons.groups[p].rollouts[g]
+    own_R = scored.targets.get((p, g), {}).get('own_logp')
+    if own_R is None and rollout.sampled and (
+        lessons.groups[p].prompt.kind != PromptKind.CARRIED):
+      own_R = np.asarray(rollout.logps, np.float64)
+    if own_R is not None:
+      out[p, g] = teacher_R - own_R
+  return out
+
+
 def of_scores(lessons: Lessons, scored: Scored) -> dict[str, float]:
   """What the stored scores of the sampled tokens say of a teacher; {} without
   them. d is log p_T - log p_S of a token."""
-  teacher, d = {}, {}
-  for place, of in scored.targets.items():
-    if 'teacher_logp' in of and np.all(of.get('taught', 1)):
-      teacher[place] = np.asarray(of['teacher_logp'], np.float64)
-      if 'own_logp' in of:
-        d[place] = teacher[place] - of['own_logp']
+  teacher = {place: np.asarray(logps, np.float64)
+             for place, logps in scored.sampled.items()}
   if not teacher:
     return {}
+  d = _differences(lessons, scored, teacher)
   out = {'distil/copied': diagnostics.copied(teacher.values())}
   if not d:
     return out
@@ -230,20 +261,45 @@ def of_scores(lessons: Lessons, scored: Scored) -> dict[str, float]:
           'distil/beyond_10': diagnostics.large(d.values(), 10.0)}
   out |= {f'distil/depth_{i}': float(x) for i, x in enumerate(depth)
           if np.isfinite(x)}
-  groups = []
-  for p, group in enumerate(lessons.groups):
-    members = [(margins.returns(d[p, g]), r.reward == 1)
-               for g, r in enumerate(group.rollouts)
-               if r.graded and (p, g) in d]
-    groups.append((np.array([x for x, _ in members]),
-                   np.array([right for _, right in members], bool)))
-  consistency = diagnostics.order_consistency(groups)
-  if consistency is not None:
-    out['distil/order_consistency'] = consistency
-    out['distil/margin'] = float(np.mean([
-        x for group in groups
-        if (x := margins.margin(*group)) is not None]))
-  return out
+  return out | _order([
+      [(margins.returns(d[p, g]), r.reward == 1)
+       for g, r in enumerate(group.rollouts) if r.graded and (p, g) in d]
+      for p, group in enumerate(lessons.groups)])
+
+
+def _order(groups: Iterable[Sequence[tuple[float, bool]]]
+           ) -> dict[str, float]:
+  """Whether the teacher prefers right rollouts, by (its return, whether it is
+  right) of each; {} without a group that has a right and a wrong one."""
+  pairs = [(np.array([x for x, _ in members]),
+            np.array([right for _, right in members], bool))
+           for members in groups]
+  consistency = diagnostics.order_consistency(pairs)
+  if consistency is None:
+    return {}
+  return {'distil/order_consistency': consistency,
+          'distil/margin': float(np.mean([
+              x for group in pairs
+              if (x := margins.margin(*group)) is not None]))}
+
+
+def of_order(returned: Sequence[Sequence[Returned]],
+             sums: Sequence[Sums]) -> dict[str, float]:
+  """`order_consistency` and `margin` of a teacher inside the update; {} for
+  another.
+
+  Args:
+    returned: the rollouts of each update whose sums of d it tells.
+    sums: of each update.
+  """
+  groups: dict[tuple[int, str], list[tuple[float, bool]]] = {}
+  for update, (rollouts, of) in enumerate(zip(returned, sums, strict=True)):
+    total = np.asarray(of.total.get(_ROLLOUTS, ()), np.float64)
+    for one in rollouts:
+      if one.number < len(total):
+        groups.setdefault((update, one.question), []).append(
+            (total[one.number] / one.tokens, one.right))
+  return _order(groups.values())
 
 
 def of_texts(lessons: Lessons, words: Sequence[str] = (),
@@ -264,8 +320,13 @@ def of_texts(lessons: Lessons, words: Sequence[str] = (),
     said['distil/word_rate'] = diagnostics.word_rate(texts, words)
   if phrases:
     said['distil/phrase_rate'] = diagnostics.phrase_rate(texts, phrases)
+  responses = [[r.tokens for r in g.rollouts] for g in lessons.groups]
   return {
       **said,
+      'distil/branches': float(np.mean(
+          [diagnostics.branches(group) for group in responses])),
+      'distil/parting': float(np.mean(
+          [diagnostics.parting(group) for group in responses])),
       'distil/repetitive': float(np.mean([
           diagnostics.repetition(r.text) > 10 for r in rollouts])),
       'distil/repeated_4grams': float(np.mean([
@@ -279,10 +340,20 @@ def of_distillation(sums: Sequence[Sums]) -> dict[str, float]:
   if not taught:
     return {}
   names = sorted({name for s in sums for name in s.total
-                  if name.startswith('distil/')} - {'distil/taught'})
+                  if name.startswith('distil/')} - {'distil/taught', *_APART})
   tokens = float(sum(s.tokens for s in sums))
   return {**{name: _total(sums, name) / taught for name in names},
-          'distil/taught': taught / tokens}
+          **_by_depth(sums), 'distil/taught': taught / tokens}
+
+
+def _by_depth(sums: Sequence[Sums]) -> dict[str, float]:
+  """Means over the taught tokens of each tenth of a response that has some."""
+  total = lambda name: np.sum([np.asarray(s.total[name], np.float64)
+                               for s in sums if name in s.total], axis=0)
+  tokens = np.atleast_1d(total(_TENTHS))
+  return {f'{name}_{i}': float(total(name)[i] / tokens[i])
+          for name in _OF_DEPTH if any(name in s.total for s in sums)
+          for i in np.flatnonzero(tokens)}
 
 
 def of_updates(sums: Sequence[Sums], token_counts: Sequence[int],

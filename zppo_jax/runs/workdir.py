@@ -160,7 +160,8 @@ def _read_object(path: pathlib.Path, *names: str) -> dict:
 # run, and a bound on what is read refuses or does nothing.
 MAY_CHANGE = frozenset({
     'steps', 'checkpoint.journal', 'data.pool.max_bytes', 'overlap',
-    'watch.words', 'watch.phrases', 'distil.max_missing', 'guard.alarms',
+    'watch.words', 'watch.phrases', 'watch.drift', 'watch.lift.every',
+    'watch.lift.questions', 'distil.max_missing', 'guard.alarms',
     'guard.max_idle',
     'teacher.max_failures',
     'teacher.min_answered', 'teacher.window',
@@ -201,6 +202,8 @@ ADDED = {'algorithm.reference.kind': 'none',
          'distil.student_temperature': 0.0, 'distil.guides': 1,
          'distil.asked_of': '', 'distil.trained_under': '',
          'distil.drawn_by': 'policy', 'distil.mix': 0.5,
+         'watch.overlap': 0, 'watch.drift': 0, 'watch.lift.every': 0,
+         'watch.lift.questions': 8,
          'hint.source': 'teacher', 'hint.cap': 512, 'hint.temperature': 0.0,
          'hint.max_characters': 2048, 'hint.material': '', 'hint.level': 0,
          'lora.rank': 0, 'lora.alpha': 32.0, 'lora.matrices': [],

@@ -83,10 +83,11 @@ class InProcessTeacher:
     return Summaries(rollouts=tuple(g.rollouts[0] for g in groups),
                      calls=CallStats(answers=len(prompts)))
 
-  def draw(self, prompts: Sequence[Prompt], step: int) -> list[Group]:
-    """Graded rollouts under a context, keyed by (question, step); a stream of
-    their own, apart from the answers'."""
-    return self._drawn(self.answers, prompts, step, Purpose.PRIVILEGED)
+  def draw(self, prompts: Sequence[Prompt], step: int,
+           purpose: Purpose = Purpose.PRIVILEGED) -> list[Group]:
+    """Graded rollouts under a context, keyed by (question, step); each purpose
+    has a stream of its own, apart from the answers'."""
+    return self._drawn(self.answers, prompts, step, purpose)
 
   def _drawn(self, sampler: collect.Sampler, prompts: Sequence[Prompt],
              step: int, purpose: Purpose) -> list[Group]:

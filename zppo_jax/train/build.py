@@ -16,6 +16,7 @@ from zppo_jax import allowed, models, tasks
 from zppo_jax.algorithms import (
   compression,
   distillation,
+  distillation_losses,
   methods,
   reference,
   zppo,
@@ -43,7 +44,7 @@ from zppo_jax.objectives import advantages, importance, losses
 from zppo_jax.records import Decoding, Every
 from zppo_jax.rollout import collect, weight_sync
 from zppo_jax.rollout.build import make_engine
-from zppo_jax.runs import alarms, checkpoints, watch
+from zppo_jax.runs import checkpoints, watch
 from zppo_jax.teachers import PLAIN, Teacher, lacking
 from zppo_jax.teachers.panel import Panel
 from zppo_jax.train import (
@@ -56,6 +57,7 @@ from zppo_jax.train import (
 from zppo_jax.train.builders import (
   anchor as anchor_parts,
   distillation as parts_of,
+  watching,
 )
 from zppo_jax.train.builders.parts import Questions, Student
 from zppo_jax.train.run import Reference, Run
@@ -326,8 +328,8 @@ def _teacher(c, method: methods.Method, mesh, student: Student,
       decoding=_decoding(c, c.algorithm.teacher_max_tokens),
       hint=hint if 'hint' in method.reformulations else None,
       student=student.loaded, adapted=student.adapted,
-      answers=bool(method.reformulations) or parts_of.teachers_states(
-          c, method)))
+      answers=bool(method.reformulations or c.watch.lift.every)
+      or parts_of.teachers_states(c, method)))
   if isinstance(teacher, Panel):
     pool = asked.source.pool
     teacher.check_sources(pool.words() if isinstance(pool, Pool) else pool)
@@ -347,6 +349,11 @@ def _example_output(frozen: dict, vocab: int) -> PolicyOutput:
   return PolicyOutput(
       logp_BT=token, entropy_BT=token, done=np.int32(0),
       frozen={name: Hidden(**hidden) for name in frozen}, **hidden)
+
+
+def _no_overlap(c) -> str:
+  return (f'watch.overlap is {c.watch.overlap} and method {c.method!r}, whose '
+          'loss reads no next-token distribution of a teacher; allowed: 0')
 
 
 def _loss(c, method: methods.Method, correct: importance.Correction,
@@ -369,6 +376,9 @@ def _loss(c, method: methods.Method, correct: importance.Correction,
       chunk=c.shapes.logprob_chunk)
   loss = reference.penalised(
       correct.of(method.loss(context), gap_measured), penalty, context)
+  if c.watch.overlap and not (of.stored_need
+                              or distillation_losses.TEACHER in of.frozen):
+    raise ValueError(_no_overlap(c))
   example = dict(example)
   if method.old_logps:
     example['old_logp'] = np.zeros(1, np.float32)
@@ -379,12 +389,14 @@ def _loss(c, method: methods.Method, correct: importance.Correction,
       segment_BT=np.int32(token), mask_BT=token, prompts=OwnPrompts(media=None),
       targets={name: x[None] for name, x in example.items()})
   try:
-    jax.eval_shape(loss, output, batch)
+    _, statistics = jax.eval_shape(loss, output, batch)
   except KeyError as e:
     raise ValueError(
         f'the loss of method {c.method!r}, with algorithm.correction.kind = '
         f'{correct.kind!r}, reads the target {e}; the method makes '
         f'{", ".join(sorted(example))}') from e
+  if c.watch.overlap and 'distil/overlap_ratio' not in statistics:
+    raise ValueError(_no_overlap(c))
   return loss
 
 
@@ -502,7 +514,7 @@ def build(config, day: Day | None = None,
   vain = watch.Limits(
       max_idle=c.guard.max_idle, min_answered=c.teacher.min_answered,
       window=c.teacher.window,
-      alarms=alarms.read('guard.alarms', c.guard.alarms))
+      alarms=watching.alarms_of(c, distil))
   asked = outside.questions(c, method)
   mesh = sharding.make_mesh(sharding.MeshConfig(**c.mesh), outside.devices)
   checks.slots(c, mesh)
@@ -530,6 +542,7 @@ def build(config, day: Day | None = None,
         sampler=method.states != 'guided' and not method.draws and (
             credit.signal is None or correct.on),
         drawn=method.draws))
+  lift = watching.lift_of(c, distil, teacher, of.context)
   example = minibatches.example_targets(
       method, algo.updates, of.distil, of.stored_need,
       teacher is not None and teacher.capabilities.entropy, penalty,
@@ -565,7 +578,8 @@ def build(config, day: Day | None = None,
       stored_need=of.stored_need, stored=of.stored,
       student_ids_fn=of.student_ids_fn, reference=frozen, credit=credit,
       own_scores=own_scores, context=of.context, drawing=of.drawing,
-      adapted=student.adapted,
+      adapted=student.adapted, lift=lift,
+      drift=watching.drift_of(c, student, sampler, asked, mesh),
       own=parts_of.own_of(c, method, student, mesh, of.stored_need)
       if teacher else None,
       **_learner(c, method, student, mesh, tx, correct, gap_measured, of,

@@ -77,14 +77,16 @@ def numbers(c) -> None:
 
 
 def watched(section) -> dict[str, tuple[str, ...]]:
-  """The section `watch`: lists of texts that are not empty.
+  """Words and phrases of the section `watch`: lists of texts that are not
+  empty.
 
   Raises:
     ValueError: for another list, naming the field; for a word of `words` that
       is none, because whole words are counted.
   """
   out = {}
-  for name, texts in section.items():
+  for name in ('words', 'phrases'):
+    texts = section[name]
     if not all(isinstance(text, str) and text.strip() for text in texts):
       raise ValueError(f'watch.{name} is {texts!r}; it must be a list of texts '
                        'that are not empty')

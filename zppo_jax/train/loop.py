@@ -165,7 +165,9 @@ RL = Procedure(
     row=lambda run, outcome: metrics_row(run, outcome),
     samples=lambda run, outcome: sample_rows(run, outcome),
     check=_check,
-    evaluate=lambda run, state: evaluate.of_state(run, state))
+    evaluate=lambda run, state: evaluate.of_state(run, state),
+    drift=lambda run, state: (
+        {} if run.drift is None else run.drift.of(state.params)))
 
 
 class Recorder:
@@ -274,10 +276,11 @@ class Recorder:
     """Evaluates the policy, writes its accuracy and notes it in the state."""
     since = time.perf_counter()
     accuracy = self.procedure.evaluate(self._run, at.state)
-    self._out.log_eval(at.step, accuracy, self._history)
+    numbers = {**accuracy, **self.procedure.drift(self._run, at.state)}
+    self._out.log_eval(at.step, numbers, self._history)
     self._progress.note(console.evaluation(at.step, accuracy))
     for writer in self._writers:
-      writer.write(at.step, {f'eval/{s}': a for s, a in accuracy.items()})
+      writer.write(at.step, {f'eval/{s}': a for s, a in numbers.items()})
     self.lap('evaluate', since)
     return dataclasses.replace(at, latest=accuracy, evaluated=True)
 

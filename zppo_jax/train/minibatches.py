@@ -9,10 +9,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zppo_jax.algorithms import distillation, lessons as lesson_lib, reference
+from zppo_jax.algorithms import (
+  distillation,
+  distillation_losses,
+  lessons as lesson_lib,
+  reference,
+)
 from zppo_jax.algorithms.credit import gold, targets as credit_targets
 from zppo_jax.algorithms.credit.settings import at
-from zppo_jax.algorithms.distillation import Distil, Scored
+from zppo_jax.algorithms.distillation import Distil, Returned, Scored
 from zppo_jax.algorithms.lessons import Lessons
 from zppo_jax.algorithms.methods import Method
 from zppo_jax.algorithms.privileged import contexts
@@ -52,6 +57,7 @@ class MiniBatch(NamedTuple):
     gold: micro-batches of stored answers (algorithms/credit/gold.py).
     over_long: right stored answers that were left out, because no training row
       holds them; those of a step stand in its first mini-batch.
+    returned: rollouts whose sums of d the update tells; () for others.
   """
   batches: list[MicroBatch]
   tokens: int
@@ -59,6 +65,7 @@ class MiniBatch(NamedTuple):
   rewarded: bool = True
   gold: Sequence[MicroBatch] = ()
   over_long: int = 0
+  returned: Sequence[Returned] = ()
 
 
 def advantages(run: Run, groups: Sequence[Group]) -> np.ndarray:
@@ -262,12 +269,16 @@ def make(run: Run, groups: Sequence[Group], advantages_PG: np.ndarray | None,
         run.reducer, _counted(chosen), targets, longest)
     if run.method.draws:
       targets = _own_means(run.reducer, chosen, targets, count, longest)
+    numbered = run.method.numbers_rollouts(run.distil, run.stored_need)
+    if numbered:
+      targets = distillation.numbered(targets, chosen)
+      returned = distillation.returned(targets, chosen)
     batches = layouts.micro_batches(chosen, targets, run.layout,
                                     at_place(read))
     out.append(MiniBatch(
         batches=[sharding.put_batch(run.mesh, b) for b in batches],
         tokens=packing.trained_tokens(chosen),
-        count=count,
+        count=count, returned=returned if numbered else (),
         rewarded=bool(np.any(advantages_pG)) or (
             bool(run.method.terms) and any(
                 np.any(of.get(name, 0)) for of in targets.values()
@@ -404,6 +415,8 @@ def example_targets(method: Method, num_updates: int,
       groups=groups, advantages=np.float32([[1, -1]]),
       step=0, seed=0, score=_example_scores, scored=scored))
   example = dict(next(iter(targets.values())))
+  if method.numbers_rollouts(distil, stored_need):
+    example[distillation_losses.ROLLOUT] = np.zeros(1, np.int32)
   if lessons and not stored_need:
     example['taught'] = np.zeros(1, np.float32)
   if num_updates > 1 and method.old_logps:

@@ -32,6 +32,7 @@ from zppo_jax.teachers import Teacher
 from zppo_jax.teachers.stored import StoredTeacher
 from zppo_jax.train import guards
 from zppo_jax.train.teaching.own import Own
+from zppo_jax.train.watching.drift import Drift
 from zppo_jax.verdicts.verifier import Verifier
 
 
@@ -56,6 +57,8 @@ class Procedure(NamedTuple):
     samples: (run, outcome) -> lines of samples.jsonl.
     check: (run, workdir, outcome, row) -> None, or an error that ends the run.
     evaluate: (run, TrainState) -> numbers by name.
+    drift: (run, TrainState) -> further numbers of an evaluation, which are no
+      result: eval.jsonl has them, and the summary has not.
   """
   build: Callable[[Any, Any], Any]
   opened: Callable[..., Any]
@@ -65,6 +68,8 @@ class Procedure(NamedTuple):
   samples: Callable[[Any, Any], list[dict]]
   check: Callable[..., None]
   evaluate: Callable[[Any, TrainState], dict[str, float]]
+  drift: Callable[[Any, TrainState], Mapping[str, float]] = (
+      lambda run, state: {})
 
 
 class Reference(NamedTuple):
@@ -102,8 +107,9 @@ class Run:
   the student reads. `own` is None unless the teacher's weights move with the
   student's. `adapted` holds the frozen weights if the trained params are their
   adapters. `drawing` says how rollouts are drawn under a context; None for a
-  method that draws none. `watched` has the words and phrases that metrics
-  count.
+  method that draws none. `lift` says when the teacher answers with and without
+  its context, and `drift` is None unless evaluations measure it. `watched` has
+  the words and phrases that metrics count.
   """
   steps: int
   seed: int
@@ -156,6 +162,8 @@ class Run:
   ewc: Anchor | None = None
   adapted: Lora | None = None
   drawing: Drawing | None = None
+  lift: Every = Every('watch.lift', 0, 1)
+  drift: Drift | None = None
   watched: Mapping[str, Sequence[str]] = dataclasses.field(
       default_factory=dict)
 

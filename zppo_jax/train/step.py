@@ -25,6 +25,8 @@ from zppo_jax.runs import checkpoints, metrics, samples
 from zppo_jax.teachers import panel
 from zppo_jax.train import minibatches as minibatch_lib
 from zppo_jax.train.run import Run
+from zppo_jax.train.watching import lift
+from zppo_jax.train.watching.lift import Lift
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +54,8 @@ class Outcome:
     norms: the gradient norm of each update, on the device.
     compilations: rollout programs compiled so far, by role.
     seconds: seconds by phase.
+    lift: the teacher's answers with and without its context, or None in a step
+      without them.
     ewc: the penalty of algorithm.ewc behind the updates, on the device; None
       without one.
   """
@@ -75,6 +79,7 @@ class Outcome:
   compilations: dict[str, int]
   seconds: dict[str, float]
   ewc: Any = None
+  lift: Lift | None = None
 
 
 def _moved(state: TrainState) -> bool:
@@ -243,6 +248,11 @@ def train_step(run: Run, state: TrainState, buffer: ReplayBuffer, step: int,
     clock.lap('teacher')
   scored = minibatch_lib.score_by_teacher(
       run, state, params, lessons.groups, step, lessons.read)
+  lifted = None
+  if run.lift.due(step) and scored.lessons is not None:
+    lifted = lift.measure(run.teacher, scored.lessons.prompts, lessons.groups,
+                          step, run.lift.questions)
+    clock.lap('probe')
   # Caches and rollout copy make room for scoring and the update.
   del ask, params
   for engine in _engines(run).values():
@@ -267,7 +277,7 @@ def train_step(run: Run, state: TrainState, buffer: ReplayBuffer, step: int,
              + (probe[0].calls if probe else CallStats())),
       advantages_PG=advantages_PG, minibatches=minibatches, gap=gap, sums=sums,
       norms=norms, compilations=_compilations(run), seconds=clock.seconds,
-      ewc=held)
+      ewc=held, lift=lifted)
 
 
 def metrics_row(run: Run, outcome: Outcome) -> dict[str, float]:
@@ -289,7 +299,8 @@ def metrics_row(run: Run, outcome: Outcome) -> dict[str, float]:
          | metrics.of_texts(outcome.lessons, **run.watched)
          if run.distil else {}),
       **metrics.of_contexts(outcome.scored.lessons),
-      **metrics.of_drawn(outcome.lessons),
+      **metrics.of_drawn(outcome.lessons, groups),
+      **(outcome.lift.numbers() if outcome.lift else {}),
       'plain/removed': sum(run.sampler.chat.plain(q.text).removed
                            for q in (*outcome.new, *outcome.replayed)),
       **metrics.of_tokens(groups,
@@ -305,7 +316,11 @@ def metrics_row(run: Run, outcome: Outcome) -> dict[str, float]:
          **host, **metrics.of_updates(
              sums, tokens, norms, [of.count for of in outcome.minibatches])}
   if run.distil:
-    row.update(metrics.of_distillation(sums))
+    # What was read before the updates says more than what is read in them.
+    row.update({name: x for name, x in metrics.of_distillation(sums).items()
+                if name not in row})
+    row.update(metrics.of_order(
+        [of.returned for of in outcome.minibatches], sums))
   row.update(metrics.of_sequence_clips(sums, len(groups) * run.num_rollouts))
   if run.reference is not None:
     row.update(metrics.of_reference(sums))

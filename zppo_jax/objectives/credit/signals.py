@@ -13,6 +13,12 @@ import numpy as np
 from zppo_jax import allowed
 from zppo_jax.objectives.credit.evidence import Evidence, Number, Row
 
+# Bounds of diagnostics, on the host and in losses alike.
+TENTHS = 10  # of a response, whose statistics are apart
+COPIED = -0.01  # nats: above it the teacher read the token (SDPO, Table 6)
+LARGE = 10.0  # nats: |log p_T - log p_S| beyond it is extreme (Uni-OPD)
+UNLIKELY = 0.01  # a probability; the tutorial names the cliff and no bound
+
 
 def log_ratio(of: Evidence) -> np.ndarray:
   """d: the policy gradient of the reverse KL, one token at a time.

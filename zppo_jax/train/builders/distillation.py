@@ -136,7 +136,8 @@ def own_of(c, method: methods.Method, student: Student, mesh,
   if section is None:
     return None
   outside = (stored_need or method.reformulations or method.teacher_scores
-             or teachers_states(c, method) or teacher_draws(c, method))
+             or teachers_states(c, method) or teacher_draws(c, method)
+             or c.watch.lift.every)
   return Own(config=section, reshard_fn=weight_sync.compile_reshard(
       student.model, mesh, adapted=student.adapted) if outside else None)
 
