@@ -1,12 +1,13 @@
 """Every row with terms for 50 steps of the embedded world, without claims.
 
 Rows whose teacher reads a context have a teacher of the student's own initial
-weights, as in their papers; the world's own hints and solutions are what it
-reads. The others have the world's teacher. One seed and one rate: the table
-says what a row costs and that it trains, not which row is better. Documents and
-slices come from neighbours_material.jsonl (distil.material), for a pool of 160
-questions. Adapters have ten times the rate. The wish for a concise answer is the word of a summary. Run it from
-the root of the repository, where the arms find that file.
+weights, where some papers have a moving copy, and the factor 1; the world's own
+hints and solutions are what it reads. The others have the world's teacher. One
+seed and one rate: the table says what a row costs and that it trains, not which
+row is better. Documents and slices come from neighbours_material.jsonl
+(distil.material), for a pool of 160 questions. Adapters have ten times the
+rate. The wish for a concise answer is the word of a summary. Run it from the
+root of the repository, where the arms find that file.
 
   zppo study --config=studies/neighbours.py --to=runs/neighbours --cores=0,1
 """
@@ -15,8 +16,9 @@ from ml_collections import ConfigDict
 
 _PLAIN = ('opd', 'exopd', 'reopold', 'rg_opd', 'uni_opd', 'trrd', 'eopd',
           'scope', 'fast_opd', 'revisit_opd', 'veto')
-_OWN = (('teacher.kind', 'own'), ('data.pool.hints', True),
-        ('data.pool.worked', True))
+_HINTED = (('teacher.kind', 'own'), ('data.pool.hints', True),
+           ('data.pool.worked', True))
+_OWN = (*_HINTED, ('teacher.own.weights', 'frozen'))
 _READING = ('ptd_po', 'ptd_as_released', 'rlsd', 'srpo', 'sdpo', 'sdft', 'opsd')
 # Rows that draw rollouts under a context: the packaged student reads attempts
 # (as in a BCQ) and no bare answers, and copies a reference word for word.
@@ -29,7 +31,7 @@ _DRAWING = {
     'pi_distill': (('distil.context', 'reflection'),
                    ('distil.context_level', 2)),
     'hinted': (('distil.context', 'reflection'), ('distil.context_level', 2))}
-_LIVE = (*_OWN, ('teacher.own.weights', 'live'))
+_LIVE = (*_HINTED, ('teacher.own.weights', 'live'))
 _UNSOLVED = {
     'sage': (('hint.source', 'stored'), ('data.pool.hints', True)),
     'nurl': (('hint.source', 'stored'), ('data.pool.hints', True)),
@@ -37,6 +39,12 @@ _UNSOLVED = {
 # Where a row keeps the likeliest ids, 8 of this world's 36 are kept.
 _TOP = {'ptd_po': 8, 'ptd_as_released': 8, 'sdpo': 8, 'hdpo': 8,
         'pi_distill': 8}
+# What these arms have in the place of their rows' values.
+_OTHERWISE = {
+    'ptd_po': (('distil.coefficient', 1.0),),
+    'ptd_as_released': (('distil.coefficient', 1.0),),
+    'rlsd': (('credit.signal', 'verdict_scaled(0.5, 0.2)'),),
+    'srpo': (('distil.support', 'whole'),)}
 # Rows that read a file of texts, and the wish for a short response.
 _TEXTS = (*_OWN, ('data.pool.size', 160),
           ('distil.material', 'studies/neighbours_material.jsonl'))
@@ -45,7 +53,7 @@ _TOLD = {'opcd': (*_TEXTS, ('distil.top', 8)), 'opsdl': _TEXTS, 'opsdc': _OWN}
 _LORA = (('lora.rank', 8), ('lora.alpha', 16.0))
 _ADAPTED = {
     'grpo_lora': (('method', 'grpo'), *_LORA),
-    'opsd_lora': (('method', 'opsd'), *_LORA, *_OWN,
+    'opsd_lora': (('method', 'opsd'), *_LORA, *_HINTED,
                   ('teacher.own.weights', 'adapters_off'))}
 _ADAPTERS_RATE = 2e-3
 # Each question of this world has one stored answer.
@@ -71,7 +79,9 @@ def get_config() -> ConfigDict:
   top = lambda name: (
       (('distil.top', _TOP[name]),) if name in _TOP else ())
   arms = {name: (('method', name), *top(name)) for name in ('grpo', *_PLAIN)}
-  arms |= {name: (('method', name), *top(name), *_OWN) for name in _READING}
+  arms |= {name: (('method', name), *top(name), *_OWN,
+                  *_OTHERWISE.get(name, ()))
+           for name in _READING}
   arms |= {name: (('method', name), *top(name), *_LIVE, *fields)
            for name, fields in _DRAWING.items()}
   arms |= {name: (('method', name), *fields)
