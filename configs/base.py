@@ -58,9 +58,9 @@ def get_config() -> ConfigDict:
   c.teacher.panel = ConfigDict(dict(members=ConfigDict(), routes=ConfigDict()))
   # kind 'own', a teacher of the student's own weights: 'frozen' (initial ones),
   # 'live', 'lagged' (copied every `lag` optimizer steps), 'ema' (moved by
-  # `rate` after each of them), 'folder' (other weights of the same model).
-  c.teacher.own = ConfigDict(dict(weights='frozen', lag=10, rate=0.05,
-                                  folder=''))
+  # `rate` after each of them), 'folder' (other weights of the same model). ''
+  # is that of the method's paper, else 'frozen'.
+  c.teacher.own = ConfigDict(dict(weights='', lag=10, rate=0.05, folder=''))
   c.teacher.endpoint = ConfigDict(dict(
       url='', model='', key_env='', api='chat',  # or 'completions'
       budget_s=600.0, deadline_s=300.0, concurrency=64, retries=4,
@@ -113,6 +113,9 @@ def get_config() -> ConfigDict:
   a.advantage_scope = 'rollout_batch'  # open: or 'minibatch'
   a.clip = ConfigDict(dict(low=0.20, high=0.28, dual=10.0))
   a.correction = ConfigDict(dict(kind='none', bound=2.0))  # open
+  # The objective of the policy term of rows that have another term or signal
+  # too (docs/neighbours.md): 'clipped', 'gspo', 'cispo'; '' is 'clipped'.
+  a.surrogate = ''
   # Other policy objectives (docs/methods.md). gspo clips the ratio of whole
   # sequences to [1 - low, 1 + high]; cispo bounds a token's weight by the same
   # form, where low = 1 is no lower bound. Its paper names no high.
@@ -129,7 +132,7 @@ def get_config() -> ConfigDict:
   a.ewc = ConfigDict(dict(coefficient=0.0, fisher=''))
 
   # Distillation rows alone read it (docs/distillation.md). '' is the row's own
-  # value; a row that reproduces a paper refuses others.
+  # value; what a row is made for it refuses to change.
   c.distil = ConfigDict(dict(
       divergence='',         # 'reverse', 'forward', 'jensen_shannon'
       beta=0.5,              # of jensen_shannon; open in the ZPPO paper
@@ -145,11 +148,12 @@ def get_config() -> ConfigDict:
       # The student's, in the loss; 0: the sampler's (algorithm.temperature),
       # which a row with probability ratios always has.
       student_temperature=0.0,
-      # The factor of the loss, by optimizer step: 'constant', 'linear' or
-      # 'cosine' to coefficient_end in coefficient_updates updates (0: all of
-      # the run's), or 'steps': ((update, factor from it on), ...).
-      coefficient=1.0, coefficient_schedule='constant', coefficient_end=0.0,
-      coefficient_updates=0, coefficient_steps=(),
+      # The factor of the loss (None: that of the row's paper, else 1), by
+      # optimizer step: 'constant', 'linear' or 'cosine' to coefficient_end in
+      # coefficient_updates updates (0: all of the run's), or 'steps': ((update,
+      # factor from it on), ...).
+      coefficient=placeholder(float), coefficient_schedule='constant',
+      coefficient_end=0.0, coefficient_updates=0, coefficient_steps=(),
       reducer='',            # a mean: 'token_mean', 'per_rollout', ...
       # gkd: the probability that a step is on the student's tokens, else on
       # those of the 'teacher' or 'stored' with the questions.

@@ -4,15 +4,15 @@ Published (the scripts of its repository): 8 rollouts of 384 questions, three
 updates of 128, one hint per question for a frozen copy of the initial student,
 JSD on the student's 100 likeliest ids and the rest, in groups with a failure
 (tau 1), times 0.05 (2B, 8B) or 0.5 (4B); 0.01 times the KL to the initial
-student; clip 0.2, 0.3, dual 3; AdamW with learning rate 1e-6, weight decay
-0.01, bfloat16, gradient norm 1, no warm-up; temperature 1, top-p 0.99; prompts
-of 8,192 and responses of 4,096 tokens; two passes; validation on MMK12; Qwen3-
-VL-Thinking.
+student, in groups that are not taught; clip 0.2, 0.3, dual 3; AdamW with
+learning rate 1e-6, weight decay 0.01, bfloat16, gradient norm 1, no warm-up;
+temperature 1, top-p 0.99; prompts of 8,192 and responses of 4,096 tokens; two
+passes; validation on MMK12; Qwen3-VL-Thinking.
 
 Ours: hints, because the paper's are not released (`zppo hints` writes the file,
 or a column of the data has them); group-normalised advantages, the default of
-the framework that the paper uses; the KL as k3 of the standard direction, in
-gated groups too (docs/neighbours.md); the teacher's prompt, hint included, in
+the framework that the paper uses; the KL as k3 of the standard direction
+(docs/neighbours.md); the teacher's prompt, hint included, in
 the same 8,192 tokens, where longer ones are skipped and counted; the mesh, the
 shapes and how often is evaluated.
 
@@ -43,7 +43,7 @@ def _on(student: str, coefficient: float, of):
   a.update(num_new=384, rollouts=8, updates=3, temperature=1.0, top_p=0.99,
            max_tokens=4096, teacher_max_tokens=4096, normaliser='group')
   a.clip.update(low=0.2, high=0.3, dual=3.0)
-  a.reference.update(kind='k3', coefficient=0.01)
+  a.reference.update(kind='k3', coefficient=0.01, route='not taught')
   c.optimizer.update(learning_rate=1e-6, weight_decay=1e-2, clip_norm=1.0)
 
   c.data.update(task='files', fit='drop', repeat=True)

@@ -19,6 +19,8 @@ answers; without it the recipe is for mathematics alone.
 
   --config=configs/uni_opd_4b.py         one teacher, DeepMath
   --config=configs/uni_opd_4b.py:multi   a teacher each for DeepMath and code
+  --config=configs/uni_opd_vl.py         a model of text teaches one that sees
+  --config=configs/uni_opd_vl.py:pictures   one that sees does, with pictures
 """
 
 import pathlib
@@ -28,6 +30,7 @@ from ml_collections import ConfigDict
 
 _BASE = pathlib.Path(__file__).with_name('base.py')
 NAMES = ('single', 'multi')
+SEEING = ('cross', 'pictures')
 _MATHS = dict(format='parquet', path='data/DeepMath-difficulty-6',
               mapping='deepmath')
 _CODE = dict(format='parquet', path='data/Eurus-2-code',
@@ -68,6 +71,7 @@ def recipe(student: str, maths: str, code: str, name: str, devices: int):
     c.teacher.panel.members = ConfigDict(dict(
         maths=_server(maths), code=_server(code)))
     c.teacher.panel.routes = ConfigDict(dict(deepmath='maths', code='code'))
+    c.credit.balance = 'deepmath=1, code=1.2'
   c.steps = 50
 
   a, s = c.algorithm, c.shapes
@@ -89,4 +93,44 @@ def recipe(student: str, maths: str, code: str, name: str, devices: int):
   s.slots = a.rollouts * devices
   s.group_buckets = (devices, 64)
   s.micro_tokens = max(s.prompt_buckets) + a.max_tokens
+  return c
+
+
+def seeing(student: str, text: str, pictures: str, name: str, devices: int):
+  """The recipe for a student that sees.
+
+  Published for questions with pictures: right rollouts are lifted until the
+  margin is 0. Which margin is not published; the one of the definition is taken
+  (the worst right rollout against the best wrong one).
+
+  Args:
+    student: a folder of models/.
+    text: the teacher of text, on its server.
+    pictures: the folder of models/ of the teacher that sees.
+    name: one of SEEING; '' is the first.
+    devices: of the mesh, along fsdp.
+
+  Raises:
+    KeyError: for another name.
+  """
+  if name not in ('', *SEEING):
+    raise KeyError(f'unknown recipe {name!r}; known: {", ".join(SEEING)}')
+  c = recipe(student, text, '', '', devices)
+  c.student.thinking = 'default'
+  if name != 'pictures':
+    return c
+  # Servers score text alone, so that this teacher lies beside the student.
+  c.teacher.update(kind='in_process', weights=f'models/{pictures}')
+  c.credit.update(margin='lift(0)', margin_kind='extreme')
+  c.data.pool.sources = dict(openmm=dict(
+      format='parquet', path='data/OpenMMReasoner-RL', kind='math',
+      images='images', columns=dict(text='problem', answer='answer')))
+  c.eval.sources = ConfigDict(dict(mmk12=dict(
+      format='parquet', path='data/MMK12/test', kind='math', images='image',
+      columns=dict(text='question', answer='answer'))))
+  c.eval.splits = ('mmk12',)
+  c.shapes.patch_buckets = (8192, 32768)  # four patches make a token
+  c.shapes.prompt_buckets = (2048, 8192)
+  c.shapes.row_buckets = (8192, 24576)
+  c.shapes.micro_tokens = 8192 + c.algorithm.max_tokens
   return c

@@ -1,13 +1,13 @@
 """Every row with terms for 50 steps of the embedded world, without claims.
 
-Rows whose teacher reads a context have a teacher of the student's own initial
-weights, as in their papers; the world's own hints and solutions are what it
-reads. The others have the world's teacher. One seed and one rate: the table
-says what a row costs and that it trains, not which row is better. Documents and
-slices come from neighbours_material.jsonl (distil.material), for a pool of 160
-questions. Adapters have ten times the rate. The wish for a concise answer is
-the word of a summary. Run it from the root of the repository, where the arms
-find that file.
+Rows whose teacher reads a context have a teacher of the student's own weights,
+live, frozen or followed as in their papers; the world's own hints and solutions
+are what it reads. The others have the world's teacher. One seed and one rate:
+the table says what a row costs and that it trains, not which row is better.
+Documents and slices come from neighbours_material.jsonl (distil.material), for
+a pool of 160 questions. Adapters have ten times the rate. The wish for a
+concise answer is the word of a summary. Run it from the root of the repository,
+where the arms find that file.
 
   zppo study --config=studies/neighbours.py --to=runs/neighbours --cores=0,1
 """
@@ -36,8 +36,8 @@ _UNSOLVED = {
     'nurl': (('hint.source', 'stored'), ('data.pool.hints', True)),
     'pope': (('algorithm.prefix_share', 0.8), ('data.pool.worked', True))}
 # Where a row keeps the likeliest ids, 8 of this world's 36 are kept.
-_TOP = {'ptd_po': 8, 'ptd_as_released': 8, 'sdpo': 8, 'hdpo': 8,
-        'pi_distill': 8}
+_TOP = {'ptd_po': 8, 'ptd_as_released': 8, 'sdpo': 8, 'srpo': 8,
+        'hdpo': 8, 'pi_distill': 8}
 # Rows that read a file of texts, and the wish for a short response.
 _TEXTS = (*_OWN, ('data.pool.size', 160),
           ('distil.material', 'studies/neighbours_material.jsonl'))
@@ -57,9 +57,8 @@ _ANCHORED = {
     'iterative_sft': (),
     'idft': _STORED, 'forget_sftrl': _STORED,
     'stable_opd': (('data.pool.worked', True),),
-    'kdrl': (('distil.coefficient', 2e-3),),
     'tropd': (('distil.top', 8),),
-    'fire_opd': (), 'tip': (), 'iw_opd': (), 'paced': (),
+    'fire_opd': (), 'tip': (), 'iw_opd': (), 'paced': (), 'kdrl': (),
     'npo': (('teacher.kind', 'own'), ('teacher.own.weights', 'folder'),
             ('teacher.own.folder', 'micro/shallow_student')),
 }

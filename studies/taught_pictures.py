@@ -16,7 +16,8 @@ _OWN = (('teacher.kind', 'own'), ('data.pool.hints', True),
         ('shapes.prompt_buckets', '(16,56)'), ('shapes.row_buckets', '(32,72)'))
 _ARMS = {'grpo': (('method', 'grpo'),),
          # 8 of this world's 44 ids are kept.
-         'ptd_po': (('method', 'ptd_po'), ('distil.top', 8), *_OWN),
+         'ptd_po': (('method', 'ptd_po'), ('distil.top', 8),
+                    ('distil.coefficient', 1.0), *_OWN),
          'opsd': (('method', 'opsd'), *_OWN)}
 
 

@@ -30,7 +30,7 @@ def test_ptd_po_has_the_papers_numbers(size):
   assert (a.temperature, a.top_p) == (1.0, 0.99)
   assert (a.clip.low, a.clip.high, a.clip.dual) == (0.2, 0.3, 3.0)
   assert a.reference.to_dict() == {
-      'kind': 'k3', 'coefficient': 0.01, 'route': 'all'}
+      'kind': 'k3', 'coefficient': 0.01, 'route': 'not taught'}
   assert (o.learning_rate, o.weight_decay, o.clip_norm) == (1e-6, 1e-2, 1.0)
   assert (o.warmup_steps, o.state_dtype) == (0, 'bfloat16')
   assert c.steps == 202 and max(c.shapes.prompt_buckets) == 8192
@@ -58,6 +58,8 @@ def test_ptd_po_builds(size):
   c.distil.material = ''  # the file of hints is yours
   run = built(c)
   assert run.distil.support == 'student' and run.context is not None
+  # Gated groups lose the penalty.
+  assert run.reference.penalty.route == 'not taught'
   assert run.credit.divergence.route.call.name == 'wrong_below'
   assert programs.standing(run)['teacher copy'] > 2**20
   assert planning.few_blocks(run) == 3  # layers with taps differ from others
@@ -78,7 +80,7 @@ def test_ptd_po_builds(size):
 def test_uni_opd_builds():
   run = built(load('uni_opd_1_7b.py'))
   assert run.credit.margin.name == 'spread' and run.reducer == 'per_rollout'
-  assert run.credit.balance == 1.0
+  assert run.credit.balance.ratios == {'*': 1.0}
   assert planning.few_blocks(run) == planning.FEW == 2
   with pytest.raises(KeyError, match='known: single, multi'):
     load('uni_opd_4b.py', 'three')
@@ -97,4 +99,21 @@ def test_uni_opd_has_a_teacher_per_source(monkeypatch):
   monkeypatch.setitem(teachers.TEACHERS, 'endpoint', elsewhere)
   run = build.build(abstract.fitted(c, one)[0], outside=outside)
   assert sorted(asked) == ['Qwen3-4B-code', 'Qwen3-4B-maths']
+  assert run.credit.balance.ratios == {'deepmath': 1.0, 'code': 1.2}
   assert set(run.teacher.routes) == {'deepmath', 'code'}
+
+
+@pytest.mark.parametrize('name, pictures', [('', False), ('pictures', True)])
+def test_uni_opd_of_a_student_that_sees_builds(name, pictures):
+  """Taught by a model of text, or by one that sees, whose margin is the
+  paper's."""
+  c = load('uni_opd_vl.py', name)
+  assert (c.teacher.kind == 'in_process') == pictures
+  assert bool(c.shapes.patch_buckets) == pictures
+  run = built(c)
+  assert planning.few_blocks(run) == 3  # of Qwen3-VL, with its taps
+  assert run.credit.margin.name == ('lift' if pictures else 'spread')
+  assert run.credit.margin.at(0) == ((0.0,) if pictures else (0.4,))
+  assert run.credit.margin_kind == ('extreme' if pictures else 'mean')
+  with pytest.raises(KeyError, match='known: cross, pictures'):
+    load('uni_opd_vl.py', 'audio')

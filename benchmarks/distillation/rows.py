@@ -76,8 +76,9 @@ def run_of(method: str, changes: dict):
   for field, value in methods.get(method).pinned.items():
     if field.startswith('algorithm.'):
       c.update_from_flattened_dict({field: value})
-  if distillation.settings(method, methods.get(method).pinned,
-                           c).context != 'same':
+  row = methods.get(method)
+  if distillation.settings(method, row.pinned, c,
+                           row.usual).context != 'same':
     c.teacher.kind = 'own'
   with tempfile.NamedTemporaryFile('w', suffix='.jsonl') as material:
     material.write(MATERIAL)

@@ -2,6 +2,7 @@
 
 import re
 
+import jax
 import numpy as np
 import pytest
 
@@ -41,6 +42,22 @@ def test_a_bad_field_is_named(changes, words):
                  coefficient_steps=()) | changes
   with pytest.raises(ValueError, match=re.escape(words)):
     schedules.of_section(section, 10, 'coefficient')
+
+
+def test_a_step_by_hand():
+  of = schedules.moving('f', 'step:3:0.5:2', 10)
+  assert of.ends == (3.0, 0.5)
+  np.testing.assert_allclose(
+      [of(i) for i in (0, 1, 2, 9)], [3, 3, .5, .5])
+  np.testing.assert_allclose(jax.jit(of)(np.int32(2)), .5)
+
+
+@pytest.mark.parametrize('text', [
+    'step:1:2', 'step:1:2:0.5', 'step:1:2:0', 'step:1:-2:3', 'step:1',
+    'linear:1', 'leap:1:2', 'cosine:1:2:3:4', 'linear:1:2:x'])
+def test_a_bad_text_is_named(text):
+  with pytest.raises(ValueError, match=f'credit.weights is {text!r}'):
+    schedules.moving('credit.weights', text, 10)
 
 
 def test_no_length_is_the_runs_updates():

@@ -9,6 +9,7 @@ import optax
 import pytest
 
 from tests.builders import documented_metrics, small_config
+from tests.test_configs import load
 from tests.train.test_distillation import gradient, make_config as small_steps
 from tests.train.test_step import recorded_groups
 from zppo_jax.algorithms import methods
@@ -149,10 +150,13 @@ def test_micro_batches_change_nothing(groups_and_run):
     ('opd', {'credit.route': 'wrong'}, 'has no divergence term'),
     ('opd', {'credit.balance': '-1'}, 'credit.balance is -1.0; it must be >='),
     ('opd', {'credit.margin': 'mask'}, 'mask takes delta, keep'),
-    ('opd', {'credit.coefficient': 'fast'}, 'linear or cosine'),
+    ('opd', {'credit.coefficient': 'fast'}, 'linear:START:END, cosine'),
     ('fast_opd', {'credit.policy_route': 'wrong'}, 'has no policy term'),
     ('scope', {'teacher.kind': 'stored'}, 'does not return'),
-    ('veto', {'distil.target': 'plain'}, 'because its paper has it'),
+    ('veto', {'distil.divergence': 'forward'}, 'because its paper has it'),
+    ('trrd', {'algorithm.surrogate': 'gspo'}, "algorithm.surrogate is 'gspo'"),
+    ('opd', {'algorithm.surrogate': 'ppo'}, 'known: clipped, gspo, cispo'),
+    ('opd', {'credit.balance': 'x=1'}, 'data.pool has the sources'),
     ('opd', {'watch.words': ('as I said',)}, "watch.words holds 'as I said'"),
     ('opd', {'watch.phrases': ('',)}, "watch.phrases is .'',."),
 ])
@@ -195,9 +199,10 @@ def wrong_groups(groups_and_run):
       for g in groups]
 
 
-def _hinted(method):
+def _hinted(method, **changes):
   return build.build(make_config(method, **{
-      'teacher.kind': 'own', 'distil.top': 8, 'data.pool.hints': True}))
+      'teacher.kind': 'own', 'distil.top': 8, 'data.pool.hints': True,
+      **changes}))
 
 
 def test_an_all_wrong_group_is_taught_by_the_teacher_with_the_hint(
@@ -210,3 +215,99 @@ def test_an_all_wrong_group_is_taught_by_the_teacher_with_the_hint(
   assert norm > 0 and made[0].batches
   released, _ = gradient(_hinted('ptd_as_released'), wrong_groups)
   assert float(optax.tree.norm(released)) < 1e-5 * norm
+
+
+def _off_policy(run, groups):
+  """The gradient of the first mini-batch at weights that have moved since its
+  rollouts were scored."""
+  state = run.init_state()
+  scored = minibatches.score_by_teacher(
+      run, state, run.reshard_fn(state.params), groups, 0)
+  made, _ = minibatches.make(
+      run, groups, minibatches.advantages(run, groups), 0, scored)
+  first = next(iter(minibatches.score(run, state, made)))
+  moved = dataclasses.replace(state, params=jax.tree.map(
+      lambda x: x * 1.01, state.params))
+  return jax.device_get(run.update_fn(
+      moved, first.batches, None,
+      optimizer_fn=lambda state, grads, count: (grads, None))[0])
+
+
+def test_ptd_po_of_gspo_without_its_second_term_is_gspo_to_the_bit(
+    wrong_groups):
+  """And of another objective it is not."""
+  mixed = [Group(g.prompt, tuple(
+      dataclasses.replace(r, verdict=Verdict(i % 2))
+      for i, r in enumerate(g.rollouts))) for g in wrong_groups[:4]]
+  wide = {'algorithm.updates': 2, 'algorithm.sequence_clip.high': 0.5,
+          'algorithm.sequence_clip.low': 0.5}
+  want = _off_policy(build.build(make_config('gspo', **wide)), mixed)
+  assert optax.tree.norm(want) > 0
+  ours = {'algorithm.surrogate': 'gspo', 'algorithm.normaliser': 'group',
+          'distil.reducer': 'per_rollout', 'distil.coefficient': 0.0, **wide}
+  same = _off_policy(_hinted('ptd_po', **ours), mixed)
+  jax.tree.map(np.testing.assert_array_equal, want, same)
+  other = _off_policy(_hinted('ptd_po', **{
+      **ours, 'algorithm.surrogate': 'clipped'}), mixed)
+  assert optax.tree.norm(jax.tree.map(np.subtract, want, other)) > 0
+
+
+@pytest.mark.slow
+def test_ptd_po_on_the_papers_other_supports(wrong_groups):
+  """The whole vocabulary and the sampled token: the teacher with the hint
+  pulls, on each in another direction."""
+  few = wrong_groups[:2]
+  kept, whole, sampled = (gradient(_hinted('ptd_po', **changes), few)[0]
+                          for changes in ({}, {'distil.support': 'whole'},
+                                          {'distil.support': 'sampled'}))
+  for one, two in ((kept, whole), (whole, sampled)):
+    size = float(optax.tree.norm(two))
+    assert size > 0
+    assert optax.tree.norm(jax.tree.map(np.subtract, one, two)) > 1e-3 * size
+
+
+def test_the_own_teacher_of_sdpo_follows_the_student():
+  run = build.build(make_config('sdpo', **{
+      'teacher.kind': 'own', 'distil.top': 8}))
+  assert run.own.config.weights == 'ema' and run.own.config.rate == 0.05
+
+
+def test_uni_opd_on_pictures_lifts_the_right_ones():
+  """The teacher sees the pictures of the questions, too. The margin of the
+  published recipe for them: at least 0, worst right against best wrong. Here
+  the verdicts are swapped, so that the teacher is sure and wrong."""
+  c = load('micro_pictures.py')
+  c.method, c.steps, c.data.pool.hard_share = 'uni_opd', 2, 0.5
+  c.algorithm.update(num_new=8, updates=1, temperature=1.5)
+  c.credit.update(margin='lift(0)', margin_kind='extreme', balance='none')
+  c.eval.update(every=0, size=8)
+  run = build.build(c)
+  made = step.train_step(run, run.init_state(),
+                         ReplayBuffer(run.buffer_capacity), 0)
+  row = step.metrics_row(run, made)
+  assert all(g.prompt.media is not None for g in made.groups)
+  assert row['distil/missing'] == 0 and row['update/grad_norm'] > 0
+  swapped = {Verdict.CORRECT: Verdict.WRONG, Verdict.WRONG: Verdict.CORRECT}
+  groups = [Group(g.prompt, tuple(dataclasses.replace(
+      r, verdict=swapped.get(r.verdict, r.verdict)) for r in g.rollouts))
+      for g in made.groups]
+  targets = run.method.targets(minibatches.TargetContext(
+      groups=groups, advantages=np.zeros((8, 8)), step=0, seed=c.seed,
+      score=None, scored=made.scored.targets))
+  lifts = []
+  for p, group in enumerate(groups):
+    of = [made.scored.targets[p, g] for g in range(8)]
+    d = [np.float64(x['teacher_logp']) - x['own_logp'] for x in of]
+    right = np.array([r.verdict == Verdict.CORRECT for r in group.rollouts])
+    graded = np.array([r.graded for r in group.rollouts])
+    means = np.array([x.mean() for x in d])
+    lifts.append(0.0)
+    if right.any() and (graded & ~right).any():
+      lifts[-1] = max(0.0, means[graded & ~right].max() - means[right].min())
+    for g in range(8):
+      if (p, g) in targets:
+        np.testing.assert_allclose(
+            targets[p, g]['advantage'],
+            (d[g] + lifts[-1] * right[g]) * (np.abs(d[g]) < 10), rtol=1e-5,
+            atol=1e-6)
+  assert max(lifts) > 0.1

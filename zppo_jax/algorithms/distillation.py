@@ -31,7 +31,7 @@ from zppo_jax.algorithms.distillation_losses import TOP_IDS, TOP_LOGPS
 from zppo_jax.algorithms.privileged.contexts import CONTEXTS, LEVELS, Lessons
 from zppo_jax.algorithms.schedules import Moving, Schedule
 from zppo_jax.algorithms.targets import TargetContext, Targets
-from zppo_jax.objectives import divergences, losses, reducers
+from zppo_jax.objectives import divergences, losses, reducers, surrogates
 from zppo_jax.objectives.credit import evidence
 from zppo_jax.objectives.credit.evidence import Call, Number, Row
 from zppo_jax.objectives.divergences import Divergence
@@ -60,12 +60,12 @@ KEEP = ('correct', 'all')
 # Behind which prompt rollouts under a context are trained, and who draws them.
 TRAINED_UNDER = ('plain', 'context', 'both')
 DRAWN_BY = ('policy', 'teacher')
-# An open field of the section `distil` ('', or 0 for a count): the row's value,
-# else this one.
+# An open field of the section `distil` ('', 0 for a count, None for a factor):
+# the row's value, else this one.
 _OPEN = {'divergence': 'jensen_shannon', 'support': 'whole', 'top': 100,
          'rest': 'bucket', 'reducer': 'token_mean', 'target': 'plain',
          'context': 'same', 'student_temperature': 0.0, 'asked_of': 'all',
-         'trained_under': 'plain'}
+         'trained_under': 'plain', 'coefficient': 1.0}
 # Open fields that hold a number, whose open value is 0.
 _NUMBERS = ('distil.top', 'distil.student_temperature')
 
@@ -177,6 +177,11 @@ class Distil:
             or self.temperature_schedule is not None)
 
 
+def _is_open(path: str, said: object) -> bool:
+  """Whether a config field leaves its value to the row."""
+  return said is None or said == (0 if path in _NUMBERS else '')
+
+
 def check_pinned(name: str, pinned: Mapping[str, object], config: Any) -> None:
   """ValueError for a config field with another value than the row has.
 
@@ -187,8 +192,7 @@ def check_pinned(name: str, pinned: Mapping[str, object], config: Any) -> None:
   """
   for path, value in pinned.items():
     said = functools.reduce(lambda of, key: of[key], path.split('.'), config)
-    is_open = said == (0 if path in _NUMBERS else '')
-    if not is_open and said != value:
+    if not _is_open(path, said) and said != value:
       raise ValueError(f'{path} is {said!r}; method {name!r} has {value!r} '
                        'there, because its paper has it')
 
@@ -213,7 +217,7 @@ def settings(name: str, pinned: Mapping[str, object], config: Any,
   section = config.distil
   row = {**(usual or {}), **pinned}
   said: dict[str, Any] = {field: row.get(f'distil.{field}', default)
-          if section[field] in ('', 0) else section[field]
+          if _is_open(f'distil.{field}', section[field]) else section[field]
           for field, default in _OPEN.items()}
   allowed.one_of('distil.divergence', said['divergence'],
                  divergences.DIVERGENCES)
@@ -236,7 +240,7 @@ def settings(name: str, pinned: Mapping[str, object], config: Any,
                            or config.algorithm.temperature),
       asked_of=said['asked_of'], trained_under=said['trained_under'],
       coefficient=schedules.of_section(
-          section, updates, 'coefficient'),
+          section, updates, 'coefficient', said['coefficient']),
       overlap=config.watch.overlap,
       **{field: section[field] for field in (
           'temperature', 'student_share', 'other_states',
@@ -347,38 +351,38 @@ def make_divergence(context: losses.LossContext) -> losses.Loss:
 
 
 def make_surrogate_and_divergence(context: losses.LossContext) -> losses.Loss:
-  """The clipped surrogate + coefficient x divergence."""
-  return losses.added((losses.make_clipped_surrogate(context),
+  """The surrogate + coefficient x divergence."""
+  return losses.added((surrogates.make_surrogate(context),
                        make_divergence(context)))
 
 
 def make_joint(context: losses.LossContext) -> losses.Loss:
-  """mix x the clipped surrogate + (1 - mix) x coefficient x divergence.
+  """mix x the surrogate + (1 - mix) x coefficient x divergence.
   (pi-Distill, 2602.04942.)"""
   mix = context.distil.mix
   return losses.added((
       functools.partial(distillation_losses.times, factor=mix,
-                        loss=losses.make_clipped_surrogate(context)),
+                        loss=surrogates.make_surrogate(context)),
       functools.partial(distillation_losses.times, factor=1 - mix,
                         loss=make_divergence(context))))
 
 
 def make_surrogate_and_released_ptd(context: losses.LossContext
                                     ) -> losses.Loss:
-  """The clipped surrogate + coefficient x the released form of PTD-PO, whose
+  """The surrogate + coefficient x the released form of PTD-PO, whose
   gradient is 0 (distillation_losses.released_ptd)."""
   term = functools.partial(
       distillation_losses.released_ptd, vocab=context.vocab,
       student_temperature=context.distil.student_temperature,
       chunk=context.chunk)
-  return losses.added((losses.make_clipped_surrogate(context),
+  return losses.added((surrogates.make_surrogate(context),
                        _scaled(context, term)))
 
 
 def make_surrogate_and_estimate(context: losses.LossContext, *,
                                 kind: str) -> losses.Loss:
-  """The clipped surrogate + coefficient x an estimator."""
-  return losses.added((losses.make_clipped_surrogate(context),
+  """The surrogate + coefficient x an estimator."""
+  return losses.added((surrogates.make_surrogate(context),
                        make_estimate(context, kind=kind)))
 
 
@@ -411,8 +415,8 @@ def make_guided_surrogate(context: losses.LossContext) -> losses.Loss:
 
 
 def make_surrogate_and_likelihood(context: losses.LossContext) -> losses.Loss:
-  """The clipped surrogate + coefficient x negative log-likelihood."""
-  return losses.added((losses.make_clipped_surrogate(context),
+  """The surrogate + coefficient x negative log-likelihood."""
+  return losses.added((surrogates.make_surrogate(context),
                        make_negative_log_likelihood(context)))
 
 

@@ -103,9 +103,11 @@ class Method:
       that says otherwise is refused.
     tau: what algorithm.tau is for the row, whatever the config says; 0 is that
       of the config.
+    surrogate: whether algorithm.surrogate may name the objective of the row's
+      policy term; others have that of their paper.
     hint_sources: the sources of hints that the row takes.
-    usual: dotted field of `distil` -> the row's value where the config leaves
-      the field open.
+    usual: dotted config field of `distil` or `teacher.own` -> the row's value
+      where the config leaves the field open.
   """
   replay: bool
   reformulations: tuple[str, ...]
@@ -124,6 +126,7 @@ class Method:
   reference: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   pinned: Mapping[str, object] = dataclasses.field(default_factory=dict)
   tau: float = 0.0
+  surrogate: bool = False
   hint_sources: tuple[str, ...] = hints.SOURCES
   usual: Mapping[str, object] = dataclasses.field(default_factory=dict)
 
@@ -238,7 +241,7 @@ METHODS = {
         distillation.make_estimate, kind='k3')),
     'opd_log_ratio': _sampled(distillation.make_log_ratio, old_logps=True),
     'grpo_distill': _divergence(
-        loss=distillation.make_surrogate_and_divergence,
+        loss=distillation.make_surrogate_and_divergence, surrogate=True,
         targets=distillation.advantages_and_scores, old_logps=True),
     'gspo': _objective(loss=surrogates.make_gspo, normaliser='group',
                        reducer='per_rollout'),

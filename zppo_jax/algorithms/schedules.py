@@ -76,7 +76,8 @@ def _cosine(of: Schedule) -> Callable:
   return lambda done: of.end + (of.start - of.end) * fall(done)
 
 
-def of_section(section: Any, updates: int, prefix: str) -> Schedule:
+def of_section(section: Any, updates: int, prefix: str,
+               usual: float = 1.0) -> Schedule:
   """The schedule of config fields PREFIX, PREFIX_schedule, PREFIX_end,
   PREFIX_updates (0: all of the run) and PREFIX_steps.
 
@@ -84,6 +85,7 @@ def of_section(section: Any, updates: int, prefix: str) -> Schedule:
     section: the config section that holds them.
     updates: optimizer steps of the run.
     prefix: the name of the number.
+    usual: the number where the section has None.
 
   Raises:
     KeyError, ValueError: for a field out of its range, naming it.
@@ -91,10 +93,11 @@ def of_section(section: Any, updates: int, prefix: str) -> Schedule:
   fields = {'schedule': f'{prefix}_schedule', 'start': prefix,
             'end': f'{prefix}_end', 'length': f'{prefix}_updates',
             'boundaries': f'{prefix}_steps'}
-  length = section[fields['length']]
+  length, said = section[fields['length']], section[prefix]
   try:
     return Schedule(
-        kind=section[fields['schedule']], start=section[prefix],
+        kind=section[fields['schedule']],
+        start=usual if said is None else said,
         end=section[fields['end']], length=updates if length == 0 else length,
         boundaries=tuple(map(tuple, section[fields['boundaries']])))
   except ValueError as e:
@@ -102,7 +105,9 @@ def of_section(section: Any, updates: int, prefix: str) -> Schedule:
     raise ValueError(f'distil.{fields.get(name, name)} {rest}') from e
 
 
-_MOVING = ('linear', 'cosine')  # what a text may name
+# What a text may name -> the form of its numbers.
+_MOVING = {'linear': 'START:END', 'cosine': 'START:END',
+           'step': 'START:END:UPDATE'}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,7 +122,8 @@ class Moving:
   @property
   def ends(self) -> tuple[float, float]:
     """Its first and its last value."""
-    return self.schedule.start, self.schedule.end
+    of = self.schedule
+    return of.start, of.boundaries[-1][1] if of.boundaries else of.end
 
   def __call__(self, done: Any) -> Any:
     """The number after `done` optimizer steps, which may be traced."""
@@ -126,6 +132,9 @@ class Moving:
 
 def moving(field: str, text: str, updates: int) -> Moving:
   """'KIND:START:END' or 'KIND:START:END:UPDATES' as a Moving.
+
+  'linear' and 'cosine' arrive after UPDATES optimizer steps; 'step' is START
+  before that many were made and END from then on, and always names them.
 
   Args:
     field: the config field, for errors.
@@ -138,13 +147,20 @@ def moving(field: str, text: str, updates: int) -> Moving:
   kind, *numbers = text.split(':')
   try:
     start, end, *length = (float(x) for x in numbers)
-    if kind not in _MOVING or len(length) > 1:
+    if (kind not in _MOVING or len(length) > 1
+        or (kind == 'step' and not (length and length[0].is_integer()))):
       raise ValueError
   except ValueError:
+    forms = ', '.join(f'{kind}:{form}' for kind, form in _MOVING.items())
     raise ValueError(
         f'{field} is {text!r}; it must be a number, or one that moves: '
-        f'{" or ".join(_MOVING)}:START:END, with :UPDATES behind it if it '
-        'is to arrive before the end of the run') from None
-  return Moving(Schedule(
-      kind=kind, start=start, end=end,
-      length=int(length[0]) if length else max(updates, 1)))
+        f'{forms}. Behind the first two :UPDATES may say when they arrive, if '
+        'that is before the end of the run') from None
+  try:
+    return Moving(Schedule(
+        kind='steps', start=start, boundaries=((int(length[0]), end),))
+        if kind == 'step' else Schedule(
+            kind=kind, start=start, end=end,
+            length=int(length[0]) if length else max(updates, 1)))
+  except ValueError as e:
+    raise ValueError(f'{field} is {text!r}: {e}') from e

@@ -1,7 +1,8 @@
 """Policy objectives beside the clipped surrogate of `losses`.
 
 `gspo` and `cispo` map token arrays [B, T] to (loss_BT, statistics [B, T]), and
-`make_gspo` and `make_cispo` make a `losses.Loss` of them. Which mean over
+`make_gspo` and `make_cispo` make a `losses.Loss` of them; SURROGATES has all by
+name. Which mean over
 tokens and rollouts a paper takes is a row of `reducers`, named in each
 docstring. Dr. GRPO (arXiv 2503.20783) has no function here: it is the clipped
 surrogate with `advantages.no_norm` and `reducers.constant_length`.
@@ -20,7 +21,7 @@ import jax.numpy as jnp
 
 from zppo_jax import allowed
 from zppo_jax.arrays import MicroBatch, PolicyOutput
-from zppo_jax.objectives import importance
+from zppo_jax.objectives import importance, losses
 from zppo_jax.objectives.losses import Loss, LossContext
 
 _LOG_RATIO_BOUND = 20.0  # nats
@@ -189,3 +190,23 @@ def make_cispo(context: LossContext) -> Loss:
   """
   return functools.partial(weighted_log_probs, clip=WeightClip(
       **context.algorithm.weight_clip))
+
+
+# Objectives of advantages that a row with another term may take.
+SURROGATES: dict[str, losses.MakeLoss] = {
+    'clipped': losses.make_clipped_surrogate,
+    'gspo': make_gspo,
+    'cispo': make_cispo,
+}
+
+
+def make_surrogate(context: LossContext) -> Loss:
+  """The row of SURROGATES that `algorithm.surrogate` names; '' is 'clipped'.
+
+  Raises:
+    KeyError: for another name, with the known ones.
+    ValueError: for a bound out of its range, naming it.
+  """
+  make = allowed.known('algorithm.surrogate',
+                       context.algorithm.surrogate or 'clipped', SURROGATES)
+  return make(context)

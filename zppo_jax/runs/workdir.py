@@ -32,6 +32,7 @@ from importlib import metadata
 import numpy as np
 
 import zppo_jax
+from zppo_jax.algorithms import methods
 from zppo_jax.devices import disk, hosts
 from zppo_jax.devices.disk import write_json
 from zppo_jax.runs import lock
@@ -178,6 +179,7 @@ ADDED = {'algorithm.reference.kind': 'none',
          'algorithm.ewc.coefficient': 0.0, 'algorithm.ewc.fisher': '',
          'algorithm.sequence_clip.low': 3e-4,
          'algorithm.sequence_clip.high': 4e-4,
+         'algorithm.surrogate': '',
          'algorithm.ties': 'list', 'algorithm.prefix_share': 0.4,
          'algorithm.weight_clip.low': 1.0, 'algorithm.weight_clip.high': 4.0,
          **{f'credit.{name}': '' for name in (
@@ -224,9 +226,13 @@ ADDED = {'algorithm.reference.kind': 'none',
 def _comparable(values: dict) -> dict:
   """A stored config by dotted name, reduced to what decides a run's numbers."""
   out = {**ADDED, **flat(values)}
-  # These two were numbers of their own before they were open.
-  for name, is_open, value in (('distil.top', 0, 100),
-                               ('distil.rest', '', 'bucket')):
+  # These were values of their own before they were open.
+  row = methods.METHODS.get(out.get('method', ''))
+  usual = row.usual if row else {}
+  for name, is_open, value in (
+      ('distil.top', 0, 100), ('distil.rest', '', 'bucket'),
+      ('distil.coefficient', None, usual.get('distil.coefficient', 1.0)),
+      ('teacher.own.weights', '', usual.get('teacher.own.weights', 'frozen'))):
     if out.get(name) == is_open:
       out[name] = value
   if out.get('optimizer.schedule', 'constant') != 'constant':

@@ -331,8 +331,7 @@ def _teacher(c, method: methods.Method, mesh, student: Student,
       answers=bool(method.reformulations or c.watch.lift.every)
       or parts_of.teachers_states(c, method)))
   if isinstance(teacher, Panel):
-    pool = asked.source.pool
-    teacher.check_sources(pool.words() if isinstance(pool, Pool) else pool)
+    teacher.check_sources(asked.words)
   checks.media(asked.source.pool, teacher.capabilities, c.teacher.kind)
   lacks = lacking(c.teacher.kind, teacher.capabilities, PLAIN)
   if method.teacher_scores and lacks:
@@ -505,6 +504,7 @@ def build(config, day: Day | None = None,
         reference.with_all_graded, make=method.targets, penalty=penalty))
   distil = (distillation.settings(c.method, method.pinned, c, method.usual)
             if method.distils else None)
+  checks.surrogate(c, method)
   checks.student_temperature(c, method, distil)
   checks.guides(c, method, distil)
   compress = compression.CompressionConfig(**c.compression)
@@ -534,6 +534,7 @@ def build(config, day: Day | None = None,
   of = parts_of.distillation_of(
       c, method, distil, student, teacher, asked, mesh)
   credit, own_scores = parts_of.credit_of(c, method, of, teacher, student, mesh)
+  checks.sources(credit, asked.words)
   if credit is not None:
     method = dataclasses.replace(method, targets=functools.partial(
         credit_targets.two_terms, credit=credit,

@@ -5,15 +5,16 @@ build.py makes the checks that need the loaded models.
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from zppo_jax import allowed
 from zppo_jax.algorithms import distillation
+from zppo_jax.algorithms.credit.settings import Credit
 from zppo_jax.algorithms.privileged.hints import HintConfig
 from zppo_jax.chat.wording import Chat
 from zppo_jax.devices import sharding
 from zppo_jax.learner import layouts
-from zppo_jax.records import Picture
+from zppo_jax.records import Picture, Question
 from zppo_jax.teachers import ANY_IDS, Capabilities, Teacher, lacking
 from zppo_jax.teachers.in_process import InProcessTeacher
 from zppo_jax.verdicts import verifier
@@ -175,6 +176,24 @@ def stored_states(method: str, questions) -> None:
         f'method {method!r} trains on answers that are stored with the '
         'questions; no question of data.pool carries a response. It needs a '
         'column of them (docs/teachers.md), or another method')
+
+
+def surrogate(c, method) -> None:
+  """ValueError for an objective that a method does not take."""
+  if c.algorithm.surrogate and not method.surrogate:
+    raise ValueError(
+        f'algorithm.surrogate is {c.algorithm.surrogate!r}; method '
+        f"{c.method!r} has an objective of its own. Allowed: ''. gspo and "
+        'cispo are methods, too')
+
+
+def sources(credit: Credit | None, questions: Iterable[Question]) -> None:
+  """ValueError for a balance by source that the questions do not fit."""
+  balance = None if credit is None else credit.balance
+  if balance is not None and balance.by_source:
+    names = {question.source for question in questions}
+    if names:  # a plan has no questions
+      balance.check(names)
 
 
 def student_temperature(c, method, distil) -> None:

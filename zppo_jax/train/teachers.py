@@ -36,7 +36,7 @@ from zppo_jax.train.models import (
   load_model,
   placed,
 )
-from zppo_jax.train.teaching.own import ADAPTERS_OFF, OwnConfig
+from zppo_jax.train.teaching.own import ADAPTERS_OFF, own_config
 
 
 def compile_scores(c: Any, model: Any, mesh: Any, vocab: int,
@@ -138,7 +138,7 @@ def _own(context: TeacherContext) -> Teacher:
   weights that move there are shapes alone, until a step has the weights."""
   c, mesh, student = context.config, context.mesh, context.student
   assert student is not None  # build passes it
-  section = OwnConfig(**c.teacher.own)
+  section = own_config(c)
   if any(c.teacher.mesh.values()) or c.teacher.rollout_weights != 'same':
     raise ValueError(
         "teacher.kind is 'own', whose weights lie where the student's lie: "
@@ -265,6 +265,8 @@ def _panel(context: TeacherContext) -> Teacher:
       config.teacher.panel = ConfigDict()
     config.teacher.kind = fields.get('kind', 'in_process')
     config.teacher.update(fields)
+    # What a method's paper says of its teacher holds for a teacher alone.
+    config.teacher.own.weights = config.teacher.own.weights or 'frozen'
     if config.teacher.kind == 'panel':
       raise ValueError(f"teacher.panel.members.{name}.kind is 'panel'; a panel "
                        'may hold no other')

@@ -1,8 +1,10 @@
 """Targets of two terms: who is trained, and who is held by a penalty."""
 
+import dataclasses
+
 import numpy as np
 
-from tests.builders import group, small_config
+from tests.builders import group, question, small_config
 from zppo_jax.algorithms.credit import settings, targets
 from zppo_jax.algorithms.reference import Penalty
 from zppo_jax.algorithms.targets import REFERENCE_WEIGHT, TargetContext
@@ -29,3 +31,23 @@ def test_a_rollout_that_nobody_trains_is_left_out_unless_the_penalty_holds_it():
     assert np.all(x[REFERENCE_WEIGHT] == p)
     assert np.all(x['weight'] == 1 - p)
   assert not any(REFERENCE_WEIGHT in x for x in of(all_graded=True).values())
+
+
+def test_each_source_has_its_own_balance():
+  """Six right and two wrong: 1:1 keeps two right ones, 2:1 four, and a source
+  of the other questions keeps all six at 3:1."""
+  c = small_config()
+  credit = settings.of_section(
+      c.credit, {'signal': 'none', 'balance': 'maths=1, code=2, *=3'}, 10,
+      terms=('policy',))
+  names = ('maths', 'code', 'verse')
+  groups = [group(dataclasses.replace(question(name), source=name), right=6)
+            for name in names]
+  made = targets.two_terms(TargetContext(
+      groups=groups, step=0, seed=0, score=None,
+      advantages=np.ones((3, 8), np.float32)), credit=credit)
+  kept = {name: [groups[p].rollouts[g].reward for q, g in made if q == p]
+          for p, name in enumerate(names)}
+  right = {name: sum(rewards) for name, rewards in kept.items()}
+  assert right == {'maths': 2, 'code': 4, 'verse': 6}
+  assert all(len(rewards) - right[name] == 2 for name, rewards in kept.items())

@@ -85,8 +85,20 @@ def test_drawn_rows_show_one_of_theirs():
   assert read('concise', GROUP, chat=SILENT) is Untaught.WORDLESS
   assert set(CONTEXTS) == {
       'same', 'answer', 'reference', 'demonstration', 'hint', 'sibling',
-      'feedback', 'reflection', 'revision', 'notes', 'document', 'slice',
-      'concise', 'caption', 'peer', 'calibrated'}
+      'feedback', 'sibling_and_feedback', 'reflection', 'revision', 'notes',
+      'document', 'slice', 'concise', 'caption', 'peer', 'calibrated'}
+
+
+def test_a_sibling_and_feedback_stand_together_or_alone():
+  both = {' '.join([*shown(text).split()[:-1], 'NCQ 3 :'])
+          for text in (RIGHT, OTHER.text)}
+  assert read('sibling_and_feedback', GROUP) in both
+  unread = read('sibling_and_feedback', GROUP, 4)  # no answer was read
+  assert unread in (shown(RIGHT), shown(OTHER.text))
+  alone = group(wrong(3), question=Question('x', 'C h 4', '9', 'hard'))
+  assert read('sibling_and_feedback', alone) == 'C h 4 NCQ 3 :'
+  neither = group(rollout('4 h h', Verdict.NO_ANSWER))
+  assert read('sibling_and_feedback', neither) is Untaught.ABSENT
 
 
 def test_a_stated_confidence_becomes_the_rate_of_the_group():

@@ -1,27 +1,29 @@
 """Neighbours of the seeds as rows: their terms, signals, weights and routes.
 
 Each row is the fields of a methods.Method; docs/neighbours.md has the papers,
-their equations, and where we differ. d = log p_T - log p_S of a sampled token.
+their formulas, and where we differ. d = log p_T - log p_S of a sampled token.
+A number behind a name is its arXiv id. What a row has `pinned` is what it is
+made of; what is `usual` its paper has, and a config may say otherwise.
 
 | name | source | what a token gets |
 |---|---|---|
 | opd | on-policy distillation (Tinker) | policy gradient with d |
-| exopd | ExOPD, G-OPD | d + 0.25 (log p_T - log p_base) |
-| reopold | REOPOLD | max(d, ln 0.17 / 0.83) |
+| exopd | ExOPD, 2602.12125 | d + 0.25 (log p_T - log p_base) |
+| reopold | REOPOLD, 2603.11137 | max(d, ln 0.17 / 0.83) |
 | rg_opd | RG-OPD | d where it agrees with the verdict |
-| fast_opd | Fast-OPD | reverse KL on the first 2,048 tokens |
-| eopd | EOPD | d, and forward KL where H_T > 0.8 |
-| revisit_opd | Revisit-OPD | reverse KL on the teacher's 32, renormalised |
+| fast_opd | Fast-OPD, 2602.15260 | reverse KL on the first 2,048 tokens |
+| eopd | EOPD, 2603.07079 | d, and forward KL where H_T > 0.8 |
+| revisit_opd | Revisit-OPD, 2603.25562 | reverse KL on T's 32, renormalised |
 | veto | Veto, 2601.07155 | reverse KL to p_T p_S^beta, beta 0.8 to 0 |
 | uni_opd | Uni-OPD, 2605.03677 | d with margin 0.4, balance 1, |d| < 10 |
-| scope | SCOPE | right: -log p_S; wrong: d; by perplexity |
-| trrd | RLAD, TRRD | the verdict, its ratio against p_T^.5 p_old^.5 |
+| scope | SCOPE, 2604.10688 | right: -log p_S; wrong: d; by perplexity |
+| trrd | RLAD, 2602.22495 | the verdict, its ratio against p_T^.5 p_old^.5 |
 | stable_opd | Stable-OPD, 2604.08527 | d; stored answers: 0.1 x -log p_S |
 | idft | IDFT, 2602.12222 | -log p_S of stored answers, times p_S^gamma |
 | forget_sftrl | Forget-SFTRL | -log p_S of stored answers where H_S is high |
-| essd | self-distillation on hot samples | -log p_S at temperature 1 |
-| iterative_sft | RbD's iterative SFT | the same of right rollouts |
-| npo | NPO | the verdict; right answers of T replace wrong rollouts |
+| essd | essd, 2604.01193 | -log p_S of hot samples, at temperature 1 |
+| iterative_sft | RbD, 2510.18874 | the same of right rollouts |
+| npo | NPO, 2604.20733 | the verdict; right answers of T replace wrong ones |
 | kdrl | KDRL | the verdict, and the estimator k2 |
 | fire_opd | FiRe-OPD | d where T is sure and S is not; best 80 % by p_T |
 | tip | TIP, 2604.14084 | d, by the soft-OR of S's entropy and |d| |
@@ -36,14 +38,14 @@ is a copy of the student (teacher.kind 'own'):
 |---|---|---|---|
 | ptd_po | PTD-PO, 2606.07000 | hint | the verdict, and JSD on wrong rollouts |
 | ptd_as_released | its released code | hint | the same with a gradient of 0 |
-| rlsd | RLSD | reference | the verdict, scaled by exp(+-d) within 1 +- 0.2 |
-| srpo | SRPO | sibling | wrong beside right: JSD; others: the verdict |
+| rlsd | RLSD, 2604.03128 | reference | the verdict, scaled by exp(+-d) |
+| srpo | SRPO, 2604.02288 | sibling | wrong beside right: JSD; else verdict |
 | sdpo | SDPO, 2601.20802 | sibling | JSD on the student's 100 and the rest |
-| sdft | SDFT | demonstration | forward KL |
+| sdft | SDFT, 2601.19897 | demonstration | forward KL |
 | opsd | OPSD, 2601.18734 | reference | JSD |
-| opsdc | OPSDC | concise | reverse KL |
-| opcd | OPCD | document | reverse KL on the student's 100 and the rest |
-| opsdl | OPSDL | slice | reverse KL |
+| opsdc | OPSDC, 2603.05433 | concise | reverse KL |
+| opcd | OPCD, 2602.12275 | document | reverse KL on S's 100 and the rest |
+| opsdl | OPSDL, 2604.17535 | slice | reverse KL |
 
 Rows in which the model itself draws rollouts while it reads a context
 (algorithms/lessons.py). y: the student's own rollouts; z: those under the
@@ -65,7 +67,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from zppo_jax.algorithms import distillation
-from zppo_jax.objectives import losses
+from zppo_jax.objectives import surrogates
 
 _SCORES = frozenset({'teacher_scores'})
 
@@ -73,14 +75,15 @@ _SCORES = frozenset({'teacher_scores'})
 def _signal(signal: str, **fields: Any) -> dict[str, Any]:
   """A row whose policy term is a signal of the teacher."""
   credit = {'signal': signal, **fields.pop('credit', {})}
-  return dict(loss=losses.make_clipped_surrogate, old_logps=True,
+  return dict(loss=surrogates.make_surrogate, surrogate=True, old_logps=True,
               terms=('policy',), needs=_SCORES, credit=credit, **fields)
 
 
 def _both(**fields: Any) -> dict[str, Any]:
   """A row with the verdict's advantage, and a divergence somewhere."""
-  return dict(loss=distillation.make_surrogate_and_divergence, old_logps=True,
-              compares=True, terms=('policy', 'divergence'), **fields)
+  return dict(loss=distillation.make_surrogate_and_divergence, surrogate=True,
+              old_logps=True, compares=True, terms=('policy', 'divergence'),
+              **fields)
 
 
 def _divergence(**fields: Any) -> dict[str, Any]:
@@ -108,8 +111,10 @@ def _reads(context: str) -> dict[str, str]:
 
 
 # 'wrong_below(1)' is PTD-PO's gate at its default: any failure in the group.
-_PTD = dict(pinned={**_JSD, **_KEPT, **_reads('hint')},
-            credit={'route': 'wrong_below(1)'})
+_PTD = dict(credit={'route': 'wrong_below(1)'})
+_OF_PTD = {**_reads('hint'), 'distil.coefficient': 0.05}
+# A copy of the student that follows it, where the teacher is of kind 'own'.
+_FOLLOWING = {'teacher.own.weights': 'ema'}
 ROWS: Mapping[str, Mapping[str, Any]] = {
     'opd': _signal('log_ratio'),
     'exopd': _signal('extrapolated(1.25)', credit={'base': 'initial'}),
@@ -125,34 +130,37 @@ ROWS: Mapping[str, Mapping[str, Any]] = {
                  terms=('policy',), needs=_SCORES),
     'fast_opd': _divergence(pinned=_REVERSE, credit={'weights': 'first(2048)'}),
     'revisit_opd': _divergence(pinned={
-        **_REVERSE, 'distil.support': 'teacher', 'distil.top': 32,
-        'distil.rest': 'renormalised'}),
-    'veto': _divergence(pinned={
-        **_REVERSE, 'distil.target': 'geometric(linear:0.8:0)'}),
+        **_REVERSE, 'distil.support': 'teacher',
+        'distil.rest': 'renormalised'}, usual={'distil.top': 32}),
+    'veto': _divergence(pinned=_REVERSE, usual={
+        'distil.target': 'geometric(linear:0.8:0)'}),
     'eopd': dict(_both(pinned={
         'distil.divergence': 'forward', 'distil.support': 'teacher',
-        'distil.top': 16, 'distil.rest': 'dropped'}, credit={
+        'distil.rest': 'dropped'}, usual={'distil.top': 16}, credit={
             'signal': 'log_ratio', 'weights': 'teacher_entropy(0.8)'})),
     'scope': dict(
-        loss=distillation.make_surrogate_and_likelihood, old_logps=True,
-        needs=_SCORES, terms=('policy', 'divergence'), credit={
+        loss=distillation.make_surrogate_and_likelihood, surrogate=True,
+        old_logps=True, needs=_SCORES, terms=('policy', 'divergence'), credit={
             'signal': 'log_ratio', 'policy_route': 'wrong',
             'policy_rollout_weights': 'ppl_teacher(1)', 'route': 'correct',
             'rollout_weights': 'ppl_student(1)'}),
-    'ptd_po': _both(**_PTD),
-    'ptd_as_released': {**_both(**_PTD),
-                        'loss': distillation.make_surrogate_and_released_ptd},
-    'rlsd': _signal('verdict_scaled(0.5, 0.2)', pinned=_reads('reference')),
-    'srpo': _both(pinned={**_JSD, **_reads('sibling')}, credit={
-        'policy_route': 'not wrong_with_sibling',
-        'route': 'wrong_with_sibling'}),
-    'sdpo': _divergence(pinned={**_JSD, **_KEPT, **_reads('sibling')}),
-    'sdft': _divergence(pinned={'distil.divergence': 'forward',
-                                **_reads('demonstration')}),
-    'opsd': _divergence(pinned={**_JSD, **_reads('reference')}),
-    'opsdc': _divergence(pinned={**_REVERSE, **_reads('concise')}),
-    'opcd': _divergence(pinned={**_REVERSE, **_KEPT, **_reads('document')}),
-    'opsdl': _divergence(pinned={**_REVERSE, **_reads('slice')}),
+    'ptd_po': _both(usual={**_JSD, **_KEPT, **_OF_PTD}, **_PTD),
+    'ptd_as_released': {
+        **_both(pinned={**_JSD, **_KEPT}, usual=_OF_PTD, **_PTD),
+        'loss': distillation.make_surrogate_and_released_ptd},
+    'rlsd': _signal('verdict_scaled(linear:0.5:0, 0.2)',
+                    usual=_reads('reference')),
+    'srpo': _both(usual={**_JSD, **_KEPT, **_reads('sibling'), **_FOLLOWING},
+                  credit={'policy_route': 'not wrong_with_sibling',
+                          'route': 'wrong_with_sibling'}),
+    'sdpo': _divergence(usual={**_JSD, **_KEPT, **_reads('sibling'),
+                               **_FOLLOWING}),
+    'sdft': _divergence(usual={'distil.divergence': 'forward', **_FOLLOWING,
+                               **_reads('demonstration')}),
+    'opsd': _divergence(usual={**_JSD, **_reads('reference')}),
+    'opsdc': _divergence(usual={**_REVERSE, **_reads('concise')}),
+    'opcd': _divergence(usual={**_REVERSE, **_KEPT, **_reads('document')}),
+    'opsdl': _divergence(usual={**_REVERSE, **_reads('slice')}),
     'idft': dict(loss=distillation.make_negative_log_likelihood,
                  states='stored', terms=('divergence',),
                  credit={'weights': 'in_distribution'}),
@@ -162,7 +170,8 @@ ROWS: Mapping[str, Mapping[str, Any]] = {
     'kdrl': dict(
         loss=functools.partial(distillation.make_surrogate_and_estimate,
                                kind='k2'),
-        old_logps=True, needs=_SCORES, terms=('policy', 'divergence')),
+        surrogate=True, old_logps=True, needs=_SCORES,
+        terms=('policy', 'divergence'), usual={'distil.coefficient': 0.002}),
     'fire_opd': _signal('log_ratio', credit={
         'policy_weights': 'entropy_product',
         'policy_rollout_weights': 'keep_best(0.8)'}),
@@ -188,15 +197,15 @@ ROWS: Mapping[str, Mapping[str, Any]] = {
                      **_reads('answer'), 'distil.asked_of': 'cliff'},
                  credit={'route': 'correct'}),
     'gates': dict(
-        loss=distillation.make_surrogate_and_likelihood, old_logps=True,
-        states='joint', needs=_SCORES, terms=('policy', 'divergence'),
-        usual=_reads('document'), credit={
+        loss=distillation.make_surrogate_and_likelihood, surrogate=True,
+        old_logps=True, states='joint', needs=_SCORES,
+        terms=('policy', 'divergence'), usual=_reads('document'), credit={
             'signal': 'clipped(5)', 'coefficient': '0.1',
             'policy_route': 'student',
             'route': 'carried & consensus(0.5)'}),
     'pi_distill': dict(
-        loss=distillation.make_joint, old_logps=True, states='context',
-        compares=True, terms=('policy', 'divergence'), usual={
+        loss=distillation.make_joint, surrogate=True, old_logps=True,
+        states='context', compares=True, terms=('policy', 'divergence'), usual={
             **_reads('demonstration'), 'distil.trained_under': 'both',
             'distil.divergence': 'forward', 'distil.support': 'student'},
         credit={'policy_route': 'privileged', 'route': 'carried'}),

@@ -13,7 +13,7 @@ paper's, or else of NEUTRAL. Numbers may move with the optimizer steps
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from zppo_jax import allowed
 from zppo_jax.algorithms.credit import routes
@@ -36,6 +36,7 @@ NEUTRAL = {
     'policy_rollout_weights': 'none', 'route': 'all', 'weights': 'none',
     'rollout_weights': 'none', 'gold': 'none'}
 BASES = ('none', 'initial')
+OTHER = '*'  # any source that credit.balance does not name
 # What is done where the teacher contradicts the verdicts of a group.
 _DELTA = Number('delta', '>= 0')
 MARGINS: dict[str, Row] = {
@@ -67,6 +68,41 @@ class Term:
 
 
 @dataclasses.dataclass(frozen=True)
+class Balance:
+  """Right : wrong rollouts of a group, by the source of its question.
+
+  Attributes:
+    ratios: source -> ratio, inf for the right ones alone; OTHER is any other.
+  """
+  ratios: Mapping[str, float]
+
+  def of(self, source: str) -> float | None:
+    """The ratio of a source; None, if it has none, which `check` refuses for
+    the sources of a run."""
+    return self.ratios.get(source, self.ratios.get(OTHER))
+
+  @property
+  def by_source(self) -> bool:
+    """Whether it names sources."""
+    return self.ratios.keys() != {OTHER}
+
+  def check(self, sources: Collection[str]) -> None:
+    """ValueError for a source without a ratio, or a ratio without a source.
+
+    Args:
+      sources: those of the questions.
+    """
+    named = self.ratios.keys() - {OTHER}
+    absent = sorted(set(sources) - named) if OTHER not in self.ratios else []
+    unknown = sorted(named - set(sources))
+    if absent or unknown:
+      raise ValueError(
+          f'credit.balance names {", ".join(map(repr, sorted(self.ratios)))}; '
+          f'data.pool has the sources {", ".join(map(repr, sorted(sources)))}. '
+          f'Each needs a ratio, or {OTHER}=RATIO, and no other is allowed')
+
+
+@dataclasses.dataclass(frozen=True)
 class Credit:
   """The section `credit` after the method's row has said its part.
 
@@ -77,8 +113,7 @@ class Credit:
     discount: gamma of the return-to-go of the signal, the same.
     margin: a row of MARGINS, or None.
     margin_kind: one of margins.KINDS.
-    balance: right : wrong rollouts of a group, inf for the right ones alone;
-      None for no balance.
+    balance: how many right and wrong rollouts are taught; None for all.
     base: whose log-probs are Evidence.base_logps, one of BASES.
     policy: who gets the policy term; None for a row without one.
     divergence: who gets the divergence term; None for a row without one.
@@ -93,7 +128,7 @@ class Credit:
   discount: float | Moving
   margin: Call | None
   margin_kind: str
-  balance: float | None
+  balance: Balance | None
   base: str
   policy: Term | None
   divergence: Term | None
@@ -171,6 +206,33 @@ def gold_of(section: Mapping[str, str], row: Mapping[str, str],
                                              updates)
 
 
+def balance_of(text: str) -> Balance | None:
+  """'1.2', or 'maths=1, code=1.2' with a ratio per source, as a Balance; None
+  for 'none'.
+
+  Raises:
+    ValueError: for another form, or a ratio below 0.
+  """
+  if text == 'none':
+    return None
+  ratios: dict[str, float] = {}
+  try:
+    for part in text.split(','):
+      source, equals, ratio = part.strip().rpartition('=')
+      source = source.strip() if equals else OTHER
+      if not source or source in ratios:
+        raise ValueError
+      ratios[source] = float(ratio)
+  except ValueError:
+    raise ValueError(
+        f"credit.balance is {text!r}; it must be 'none', a number >= 0 that "
+        'does not move, inf included, or one per source: '
+        f"'NAME=1, NAME=1.2', where {OTHER} is any other") from None
+  for value in ratios.values():
+    allowed.number('credit.balance', value, '>= 0', finite=False)
+  return Balance(ratios)
+
+
 def of_section(section: Mapping[str, str], row: Mapping[str, str],
                updates: int, *, terms: Sequence[str],
                scored: bool = False) -> Credit:
@@ -199,18 +261,10 @@ def of_section(section: Mapping[str, str], row: Mapping[str, str],
   signals.combine_of(said['combine'])
   allowed.one_of('credit.margin_kind', said['margin_kind'], margins.KINDS)
   allowed.one_of('credit.base', said['base'], BASES)
-  balance = None
-  if said['balance'] != 'none':
-    try:
-      balance = float(said['balance'])
-    except ValueError:
-      raise ValueError(f"credit.balance is {said['balance']!r}; it must be "
-                       "'none', or a number >= 0 that does not move, inf "
-                       'included') from None
-    allowed.number('credit.balance', balance, '>= 0', finite=False)
   return Credit(
       signal=_one('credit.signal', said['signal'], signals.SIGNALS, updates),
-      combine=said['combine'], base=said['base'], balance=balance,
+      combine=said['combine'], base=said['base'],
+      balance=balance_of(said['balance']),
       coefficient=_number('credit.coefficient', said['coefficient'], '>= 0',
                           updates),
       discount=_number('credit.discount', said['discount'], '[0, 1]', updates),

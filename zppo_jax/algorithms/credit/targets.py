@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 
-from zppo_jax.algorithms.credit.settings import Credit, Term, at
+from zppo_jax.algorithms.credit.settings import Balance, Credit, Term, at
 from zppo_jax.algorithms.targets import (
   REFERENCE_WEIGHT,
   TargetContext,
@@ -185,12 +185,15 @@ def _margins(credit: Credit, context: TargetContext,
   return _Signals(by_place=by_place, left_out=frozenset(left_out))
 
 
-def _balanced(ratio: float, context: TargetContext,
+def _balanced(ratios: Balance, context: TargetContext,
               known: Mapping[Place, Evidence]) -> frozenset[Place]:
   """The rollouts that balance leaves out of each group. Margins count them
   all the same, because they were taken before."""
   out: set[Place] = set()
   for p, group in enumerate(context.groups):
+    ratio = ratios.of(group.prompt.question.source)
+    if ratio is None:
+      continue
     places = [(p, g) for g, r in enumerate(group.rollouts)
               if (p, g) in known and r.graded]
     right = np.array([group.rollouts[g].reward == 1 for _, g in places], bool)

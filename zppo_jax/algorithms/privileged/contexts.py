@@ -15,6 +15,7 @@ rollout is untaught and counted, where there is nothing to show.
 | hint | Question.hint or the material's, if it spoils nothing | PTD-PO, NuRL |
 | sibling | a right rollout of the same group, drawn | SDPO |
 | feedback | the answer of the rollout and its verdict | SDPO, RLTF |
+| sibling_and_feedback | both, or the one that there is | SDPO |
 | reflection | the attempt, and more by level (LEVELS) | RESD, ERL, RA-OPD |
 | revision | the attempt, which is to be revised | SD-Zero |
 | notes | notes of earlier questions | OEL, Skill-SD |
@@ -225,6 +226,19 @@ def feedback(question: Question, group: Group, rollout: Rollout,
   return _piece('right' if right else 'wrong', rollout.answer)
 
 
+def sibling_and_feedback(question: Question, group: Group, rollout: Rollout,
+                         material: Material) -> Shown | Untaught:
+  """Both, or the one that there is; without either, why no sibling is.
+
+  (SDPO, 2601.20802: a successful sibling and/or feedback.)
+  """
+  shown = [build(question, group, rollout, material)
+           for build in (sibling, feedback)]
+  pieces = [piece for of in shown if isinstance(of, Shown)
+            for piece in of.pieces]
+  return Shown(tuple(pieces)) if pieces else shown[0]
+
+
 def reflection(question: Question, group: Group, rollout: Rollout,
                material: Material) -> Shown | Untaught:
   """The attempt, and what LEVELS disclose up to the level."""
@@ -328,6 +342,9 @@ CONTEXTS: dict[str, Context] = {
     'sibling': Context(sibling, ('sibling',), of_question=False),
     'feedback': Context(feedback, ('wrong',), of_question=False,
                         of_attempt=True),
+    'sibling_and_feedback': Context(
+        sibling_and_feedback, ('sibling', 'wrong'), of_question=False,
+        of_attempt=True),
     'reflection': Context(reflection, ('attempt', 'reflect'),
                           of_question=False, attempt=True, of_attempt=True),
     'revision': Context(revision, ('attempt', 'revise'), of_question=False,

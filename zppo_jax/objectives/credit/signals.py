@@ -208,6 +208,6 @@ def combine_of(name: str) -> Callable[..., np.ndarray]:
     ValueError: for a name of REFUSED, with the reason.
   """
   if name in REFUSED:
-    raise ValueError(f'distil.combine is {name!r}, which is refused: '
+    raise ValueError(f'credit.combine is {name!r}, which is refused: '
                      f'{REFUSED[name]}')
-  return allowed.known('distil.combine', name, COMBINE)
+  return allowed.known('credit.combine', name, COMBINE)

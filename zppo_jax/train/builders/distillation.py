@@ -21,7 +21,7 @@ from zppo_jax.teachers.stored import StoredTeacher
 from zppo_jax.train import checks, teachers
 from zppo_jax.train.builders.parts import Questions, Student
 from zppo_jax.train.teaching import reading
-from zppo_jax.train.teaching.own import Own, OwnConfig
+from zppo_jax.train.teaching.own import Own, OwnConfig, own_config
 
 
 class Distillation(NamedTuple):
@@ -124,7 +124,7 @@ def distillation_of(c, method: methods.Method,
 
 def moving(c) -> OwnConfig | None:
   """The section of a teacher whose weights move with the student's."""
-  section = OwnConfig(**c.teacher.own)
+  section = own_config(c)
   return section if c.teacher.kind == 'own' and section.moves else None
 
 

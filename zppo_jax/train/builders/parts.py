@@ -1,10 +1,12 @@
 """What several builders read: the questions, and the policy on its mesh."""
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from zppo_jax import models, tasks
 from zppo_jax.chat.wording import Chat
 from zppo_jax.data.loader import QuestionLoader
+from zppo_jax.data.pool import Pool
 from zppo_jax.models.lora import Lora
 from zppo_jax.records import Question
 from zppo_jax.rollout import weight_sync
@@ -18,6 +20,12 @@ class Questions(NamedTuple):
   source: QuestionLoader
   splits: dict[str, tuple[Question, ...]]
   verifier: Verifier
+
+  @property
+  def words(self) -> Iterable[Question]:
+    """The questions of the pool; those of files have no pictures yet."""
+    pool = self.source.pool
+    return pool.words() if isinstance(pool, Pool) else pool
 
 
 class Student(NamedTuple):

@@ -22,11 +22,13 @@ import jax
 import jax.numpy as jnp
 
 from zppo_jax import allowed
+from zppo_jax.algorithms import methods
 from zppo_jax.arrays import FollowedState, TrainState
 from zppo_jax.learner.update import Follow
 
 ADAPTERS_OFF = 'adapters_off'
 WEIGHTS = ('frozen', 'live', 'lagged', 'ema', 'folder', ADAPTERS_OFF)
+FIELD = 'teacher.own.weights'  # among the usual ones of a method
 NAME = 'teacher'  # among the frozen models of the update
 
 
@@ -90,6 +92,18 @@ class OwnConfig:
     """`params` by name, for a pass inside the update; `joined` makes those of
     the network of them."""
     return {NAME: joined(self.params(state))}
+
+
+def own_config(c: Any) -> OwnConfig:
+  """The section `teacher.own`; open weights are those of the method's paper,
+  or else the initial ones.
+
+  Raises:
+    KeyError, ValueError: see methods.get and OwnConfig.
+  """
+  usual = methods.get(c.method).usual.get(FIELD, OwnConfig.weights)
+  return OwnConfig(**{**c.teacher.own,
+                      'weights': c.teacher.own.weights or usual})
 
 
 @dataclasses.dataclass(frozen=True)
