@@ -1,4 +1,4 @@
-"""Every row with terms for 50 steps of the embedded world, without claims.
+"""Every row with terms, and parts of ZPPO, for 50 steps of the embedded world.
 
 Rows whose teacher reads a context have a teacher of the student's own weights,
 live, frozen or followed as in their papers; the world's own hints and solutions
@@ -14,6 +14,8 @@ where the arms find that file.
 
 from ml_collections import ConfigDict
 
+# GRPO, and ZPPO in parts that no other committed study has.
+_UNTAUGHT = ('grpo', 'grpo_both', 'grpo_replay_bcq', 'grpo_replay_ncq')
 _PLAIN = ('opd', 'exopd', 'reopold', 'rg_opd', 'uni_opd', 'trrd', 'eopd',
           'scope', 'fast_opd', 'revisit_opd', 'veto')
 _OWN = (('teacher.kind', 'own'), ('data.pool.hints', True),
@@ -70,7 +72,8 @@ def get_config() -> ConfigDict:
   c.base = 'configs/micro.py'
   top = lambda name: (
       (('distil.top', _TOP[name]),) if name in _TOP else ())
-  arms = {name: (('method', name), *top(name)) for name in ('grpo', *_PLAIN)}
+  arms = {name: (('method', name), *top(name))
+          for name in (*_UNTAUGHT, *_PLAIN)}
   arms |= {name: (('method', name), *top(name), *_OWN) for name in _READING}
   arms |= {name: (('method', name), *top(name), *_LIVE, *fields)
            for name, fields in _DRAWING.items()}

@@ -165,7 +165,7 @@ def test_the_student_as_its_teacher_has_no_gradient(name, changes, monkeypatch):
 
 
 def logps_of(model, params, texts, temperature):
-  """float64 [R, 36] of each response, from all logits of the true vocabulary."""
+  """float64 [R, 36] of each response, from all logits that are no padding."""
   size = max(len(prompt) + len(response) for prompt, response in texts)
   tokens = np.zeros((len(texts), size), np.int32)
   for row, text in zip(tokens, texts, strict=True):

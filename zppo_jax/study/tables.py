@@ -164,13 +164,15 @@ def cost_table(records: Sequence[Mapping], splits: Sequence[str] = ()) -> str:
   groups: dict[str, list[Mapping]] = {}
   for r in records:
     groups.setdefault(r['arm'], []).append(r)
+  final = lambda split, of_arm: cell(
+      [r['summary']['eval'][split]['final'] for r in of_arm])
   for arm, of_arm in groups.items():
     mean = lambda get, of_arm=of_arm: float(np.mean([get(r) for r in of_arm]))
     per_step = lambda get, mean=mean: mean(
         lambda r: get(r['summary']) / r['summary']['steps'])
     rows.append([
-        arm, *(cell([r['summary']['eval'][s]['final'] for r in of_arm])
-               for s in splits), f'{mean(lambda r: r["step_s"]):.3f}',
+        arm, *(final(s, of_arm) for s in splits),
+        f'{mean(lambda r: r["step_s"]):.3f}',
         f'{per_step(lambda s: s["student_rollouts"]):.0f}',
         f'{per_step(lambda s: s["tokens"]["student_generated"]):.0f}',
         f'{per_step(lambda s: s["tokens"]["teacher_generated"]):.0f}'])

@@ -404,6 +404,16 @@ def _reads_scores(method: methods.Method) -> bool:
   return 'teacher_scores' in method.needs
 
 
+def _counted(method: methods.Method, student: Student,
+             of: parts_of.Distillation, example) -> int | None:
+  """The ids over which the student is normalised: what is compared with a
+  teacher leaves the padding of the head out, which may differ between the two.
+  Otherwise it counts as in the sampler (None)."""
+  if of.distil and (_reads_scores(method) or 'sampler_logp' not in example):
+    return segments.true_vocabulary(student.chat.codec)
+  return None
+
+
 def _learner(c, method: methods.Method, student: Student, mesh, tx,
              correct: importance.Correction, gap_measured: bool,
              of: parts_of.Distillation, penalty: reference.Penalty,
@@ -550,10 +560,7 @@ def build(config, day: Day | None = None,
       of.context is not None)
   if not correct.on:
     gap_measured &= method.old_logps and 'sampler_logp' in example
-  # What is compared with a teacher leaves the padding of the head out, which
-  # may differ between the two. Otherwise the padding counts as in the sampler.
-  counted = segments.true_vocabulary(student.chat.codec) if of.distil and (
-      _reads_scores(method) or 'sampler_logp' not in example) else None
+  counted = _counted(method, student, of, example)
   frozen = _reference(c, penalty, student, mesh, counted)
   if frozen is not None and not penalty.sampled:
     of = of._replace(frozen={
