@@ -529,9 +529,8 @@ def build(config, day: Day | None = None,
   mesh = sharding.make_mesh(sharding.MeshConfig(**c.mesh), outside.devices)
   checks.slots(c, mesh)
   _check_room(c)
-  by_teacher = parts_of.teachers_states(c, method) or parts_of.teacher_draws(
-      c, method)
-  if by_teacher:
+  if by_teacher := (parts_of.teachers_states(c, method)
+                    or parts_of.teacher_draws(c, method)):
     checks.teacher_rows(c)
   student = _student(c, asked.task, mesh, day or dates.choose(c), outside.load)
   asked = outside.fitting(c, asked, student.chat, rules.max_prompt)
