@@ -106,6 +106,7 @@ def get_config() -> ConfigDict:
   # question then draws its candidates from a generator of its own.
   a.ties = 'list'
   a.prefix_share = 0.4       # pope: of the stored reference solution
+  a.prefix_share_schedule = ''  # one that moves, e.g. 'linear:0.8:0.2'
   a.buffer_capacity = 10000  # |B|max, first in first out
   a.updates = 4              # I, one pass over the rollout batch
   a.normaliser = 'without_zero'
@@ -136,6 +137,9 @@ def get_config() -> ConfigDict:
   c.distil = ConfigDict(dict(
       divergence='',         # 'reverse', 'forward', 'jensen_shannon'
       beta=0.5,              # of jensen_shannon; open in the ZPPO paper
+      # Numbers that move, e.g. 'linear:0.1:0.9', each in the place of the field
+      # of its name; '': it stays.
+      beta_schedule='', student_share_schedule='', mix_schedule='',
       # What is compared: 'whole' (vocabulary; a teacher of this process), or
       # the likeliest ids of the 'student' or 'teacher', or the 'sampled' token.
       support='',

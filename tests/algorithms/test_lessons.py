@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.builders import RIGHT, group, rollout, wrong
-from zppo_jax.algorithms import lessons
+from zppo_jax.algorithms import lessons, schedules
 from zppo_jax.algorithms.credit import routes
 from zppo_jax.algorithms.privileged.contexts import Material, Untaught
 from zppo_jax.chat.micro_chat import CHAT
@@ -70,7 +70,7 @@ def test_the_coin_of_mixed_states():
   """By (seed, step): the share of the student's states is the probability, and
   the same step has the same coin; 0 and 1 are certain."""
   of = lambda share, step, seed=0: lessons.states_of(
-      'mixed', types.SimpleNamespace(student_share=share,
+      'mixed', types.SimpleNamespace(student_share=share, student_share_schedule=None,
                                      other_states='stored'), seed, step)
   draws = [of(0.3, i) for i in range(2000)]
   assert set(draws) == {'student', 'stored'}
@@ -81,6 +81,22 @@ def test_the_coin_of_mixed_states():
   assert {of(1.0, i) for i in range(50)} == {'student'}
   assert {of(0.0, i) for i in range(50)} == {'stored'}
   assert lessons.states_of('teacher', None, 0, 0) == 'teacher'
+
+
+def test_the_share_of_the_students_states_moves():
+  """From 0 to 1 in 1,000 steps: certain at both ends; the coin is that of the
+  constant share, so that a step of share s has the states of s."""
+  of = lambda step, moving, share=0.5: lessons.states_of(
+      'mixed', types.SimpleNamespace(
+          student_share=share, student_share_schedule=moving,
+          other_states='stored'), 0, step)
+  rising = schedules.by_steps('share', 'linear:0:1', 1000, 1, '[0, 1]')
+  draws = [of(i, rising) for i in range(1000)]
+  assert draws == [of(i, None, rising(i)) for i in range(1000)]
+  early, late = ([d == 'student' for d in draws[a:a + 500]] for a in (0, 500))
+  for part, want in ((early, 0.25), (late, 0.75)):
+    assert abs(np.mean(part) - want) < 4 * np.sqrt(want * (1 - want) / 500)
+  assert of(0, rising) == 'stored' and of(1000, rising) == 'student'
 
 
 def test_guides_take_the_places_of_wrong_rollouts():

@@ -65,3 +65,16 @@ def test_no_length_is_the_runs_updates():
                  coefficient_end=0.0, coefficient_updates=0,
                  coefficient_steps=())
   assert schedules.of_section(section, 12, 'coefficient').length == 12
+
+
+def test_the_host_reads_a_number_once_per_step():
+  """Two updates a step: step 1 reads the number after two updates."""
+  of = schedules.by_steps('f', 'linear:0.8:0.2', 3, 2, '(0, 1)')
+  np.testing.assert_allclose([of(i) for i in (0, 1, 2, 3, 9)],
+                             [.8, .6, .4, .2, .2], rtol=1e-6)
+  assert all(isinstance(of(i), float) for i in range(3))
+  assert schedules.by_steps('f', '', 3, 2, '(0, 1)') is None
+  for text, words in (('linear:0.8:1', 'f is 1.0; it must be in (0, 1)'),
+                      ('0.8', 'f is \'0.8\'; it must be a number, or one')):
+    with pytest.raises(ValueError, match=re.escape(words)):
+      schedules.by_steps('f', text, 3, 2, '(0, 1)')

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from tests.builders import RIGHT, group, question, rollout, wrong
-from zppo_jax.algorithms import methods, zppo
+from zppo_jax.algorithms import methods, schedules, zppo
 from zppo_jax.algorithms.compression import CompressionConfig
 from zppo_jax.algorithms.replay import ReplayBuffer
 from zppo_jax.chat.micro_chat import CHAT
@@ -403,3 +403,16 @@ def test_the_beginning_of_a_reference_is_forced():
       rules, prefix_share=0.9))
   assert sorted(words(p) for p in longer.prompts) == [
       'C h 4 : 4 h 4 h 9', 'C h 4 : 9']
+
+
+def test_the_share_that_is_forced_moves_by_step():
+  """From 2 / 3 of the 6 tokens to 1 / 3 in two steps of two updates."""
+  of = group('a', 0)
+  plain = [Group(dataclasses.replace(of.prompt, question=dataclasses.replace(
+      of.prompt.question, responses=('4 h 4 h 9 9',))), of.rollouts)]
+  rules = dataclasses.replace(
+      RULES, tau=methods.get('pope').tau, prefix_share=0.9,
+      prefix_share_schedule=schedules.by_steps(
+          'share', 'linear:0.667:0.334', 2, 2, '(0, 1)'))
+  assert [make(plain, None, 'pope', step=step, rules=rules).prompts[0].forced
+          for step in (0, 1, 2, 9)] == [4, 3, 2, 2]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 import types
 
 import jax
@@ -435,6 +436,79 @@ def test_the_teachers_temperature_moves_with_the_optimizer_steps():
       ({'distil.temperature_schedule': '0.5'}, 'must be a number, or one')):
     with pytest.raises(ValueError, match=words):
       build.build(make_config('opd_jsd', **{**changes, **more}))
+
+
+def _moving_batch(rng, vocab, width):
+  """A batch with stored scores on three ids, hidden states and heads."""
+  normal = lambda *shape: np.float32(rng.standard_normal(shape))
+  one = np.ones((2, 5), np.float32)
+  ids = np.stack([np.stack([rng.permutation(vocab)[:3] for _ in range(5)])
+                  for _ in range(2)])
+  batch = MicroBatch(
+      tokens_BT=rng.integers(0, vocab, (2, 5)),
+      positions_BTA=np.zeros((2, 5, 1)), segment_BT=np.int32(one), mask_BT=one,
+      targets={'kept_ids': np.int32(ids), 'old_logp': -one, 'advantage': one,
+               'taught': one,
+               'kept_logps': np.float32(np.log([.5, .2, .1])) + 0 * ids},
+      prompts=None)
+  head = normal(width, vocab)
+  return batch, normal(2, 5, width), lambda hidden, done: PolicyOutput(
+      logp_BT=-one, entropy_BT=one, hidden_BTD=hidden, head_DV=head,
+      frozen={'teacher': Hidden(hidden_BTD=normal(2, 5, width),
+                                head_DV=normal(width, vocab))}, done=done)
+
+
+@pytest.mark.parametrize('method, field, support', [
+    ('opd_jsd', 'beta', 'whole'), ('opd_jsd', 'beta', 'student'),
+    ('pi_distill', 'mix', 'student')])
+def test_numbers_move_with_the_optimizer_steps(method, field, support):
+  """From .2 to .6 in two updates: value and gradient at each are those of the
+  constant of that time."""
+  make = lambda **more: methods.METHODS[method].loss(losses.LossContext(
+      algorithm=small_config().algorithm, vocab=11, chunk=3,
+      distil=distillation.settings(method, {}, make_config(
+          method, **{'distil.support': support, 'distil.divergence':
+                     'jensen_shannon', **more}))))
+  moving = make(**{f'distil.{field}_schedule': 'linear:0.2:0.6:2'})
+
+  def total(hidden, loss, done):
+    batch, _, output = _moving_batch(np.random.default_rng(0), 11, 6)
+    return loss(output(hidden, done), batch)[0].sum()
+
+  _, hidden, _ = _moving_batch(np.random.default_rng(0), 11, 6)
+  of = jax.jit(jax.value_and_grad(total), static_argnums=1)
+  values = []
+  for done, number in ((0, .2), (1, .4), (9, .6)):
+    got = of(hidden, moving, jnp.int32(done))
+    want = of(hidden, make(**{f'distil.{field}': number}), None)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5,
+                                                         atol=1e-6), got, want)
+    values.append(float(got[0]))
+  assert len(set(values)) == 3
+
+
+@pytest.mark.parametrize('method, changes, words', [
+    ('opd_jsd', {'distil.beta_schedule': 'linear:0:0.5'},
+     'distil.beta_schedule is 0.0; it must be in (0, 1)'),
+    ('opd_reverse', {'distil.beta_schedule': 'linear:0.2:0.5'},
+     "distil.divergence is 'reverse'; allowed: 'jensen_shannon'"),
+    ('gkd', {'distil.student_share_schedule': 'linear:0:1.5'},
+     'distil.student_share_schedule is 1.5; it must be in [0, 1]'),
+    ('gkd', {'distil.student_share_schedule': '0.5'}, 'must be a number, or'),
+    ('opd_jsd', {'distil.mix_schedule': 'linear:0:2'},
+     'distil.mix_schedule is 2.0'),
+    ('grpo', {'algorithm.prefix_share_schedule': 'linear:0.5:1'},
+     'algorithm.prefix_share_schedule is 1.0; it must be in (0, 1)')])
+def test_bad_schedules_are_refused(method, changes, words):
+  with pytest.raises(ValueError, match=re.escape(words)):
+    build.build(make_config(method, **changes))
+
+
+def test_the_update_knows_which_numbers_move():
+  for field, moves in (('beta', True), ('mix', True), ('student_share', False)):
+    c = make_config('opd_jsd', **{
+        f'distil.{field}_schedule': 'linear:0.2:0.6'})
+    assert distillation.settings('opd_jsd', {}, c).moves == moves, field
 
 
 def test_settings_are_the_rows_where_the_section_is_open():

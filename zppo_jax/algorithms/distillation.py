@@ -29,7 +29,7 @@ from zppo_jax import allowed
 from zppo_jax.algorithms import distillation_losses, schedules, targets
 from zppo_jax.algorithms.distillation_losses import TOP_IDS, TOP_LOGPS
 from zppo_jax.algorithms.privileged.contexts import CONTEXTS, LEVELS, Lessons
-from zppo_jax.algorithms.schedules import Moving, Schedule
+from zppo_jax.algorithms.schedules import BySteps, Moving, Schedule
 from zppo_jax.algorithms.targets import TargetContext, Targets
 from zppo_jax.objectives import divergences, losses, reducers, surrogates
 from zppo_jax.objectives.credit import evidence
@@ -93,7 +93,10 @@ class Distil:
       for one that stays.
     coefficient: the factor of the loss, by optimizer step.
     reducer: a key of reducers.REDUCERS.
+    beta_schedule: by optimizer step, in the place of the divergence's beta;
+      None for one that stays.
     student_share: the probability of student states in a step of 'mixed'.
+    student_share_schedule: by step, in its place; None for one that stays.
     other_states: one of OTHER_STATES.
     keep: which texts of others are trained on, one of KEEP.
     target: what the student is compared with, made from the teacher.
@@ -110,6 +113,7 @@ class Distil:
     drawn_by: one of DRAWN_BY.
     mix: alpha of pi_distill, the share of the policy term.
     overlap: K, the likeliest ids of both that metrics compare; 0: none are.
+    mix_schedule: by optimizer step, in its place; None for one that stays.
   """
   divergence: Divergence
   support: str
@@ -134,6 +138,9 @@ class Distil:
   drawn_by: str = 'policy'
   mix: float = 0.5
   overlap: int = 0
+  beta_schedule: Moving | None = None
+  student_share_schedule: BySteps | None = None
+  mix_schedule: Moving | None = None
 
   def __post_init__(self) -> None:
     allowed.one_of('distil.support', self.support, SUPPORTS)
@@ -150,6 +157,12 @@ class Distil:
             f'distil.temperature_schedule is set, distil.support is '
             f"{self.support!r}; allowed: 'whole'. Stored scores would need a "
             'program for each temperature')
+    if (self.beta_schedule is not None
+        and self.divergence.kind != 'jensen_shannon'):
+      raise ValueError(
+          'distil.beta_schedule is set, distil.divergence is '
+          f"{self.divergence.kind!r}; allowed: 'jensen_shannon', which alone "
+          'has a beta')
     allowed.one_of('distil.reducer', self.reducer, reducers.REDUCERS)
     allowed.number('distil.student_share', self.student_share, '[0, 1]')
     allowed.one_of('distil.other_states', self.other_states, OTHER_STATES)
@@ -174,7 +187,9 @@ class Distil:
   def moves(self) -> bool:
     """Whether the loss reads how many optimizer steps were made."""
     return (self.coefficient.moves or self.target.moves
-            or self.temperature_schedule is not None)
+            or any(of is not None for of in (
+                self.temperature_schedule, self.beta_schedule,
+                self.mix_schedule)))
 
 
 def _is_open(path: str, said: object) -> bool:
@@ -226,7 +241,14 @@ def settings(name: str, pinned: Mapping[str, object], config: Any,
   except ValueError as e:
     raise ValueError(f'distil.{e}') from e
   updates = config.steps * config.algorithm.updates
+  ranged = lambda field, span: schedules.ranged(
+      f'distil.{field}', section[field], updates, span)
   return Distil(
+      beta_schedule=ranged('beta_schedule', '(0, 1)'),
+      mix_schedule=ranged('mix_schedule', '[0, 1]'),
+      student_share_schedule=schedules.by_steps(
+          'distil.student_share_schedule', section.student_share_schedule,
+          config.steps, config.algorithm.updates, '[0, 1]'),
       target=evidence.read(
           'distil.target', said['target'], TARGETS,
           lambda field, text: schedules.moving(field, text, updates)),
@@ -335,7 +357,8 @@ def _scaled(context: losses.LossContext, loss: losses.Loss) -> losses.Loss:
 def make_divergence(context: losses.LossContext) -> losses.Loss:
   """coefficient x divergence, over the ids of distil.support."""
   distil = context.distil
-  common = dict(divergence=distil.divergence, vocab=context.vocab,
+  common = dict(divergence=distil.divergence, beta=distil.beta_schedule,
+                vocab=context.vocab,
                 target=distil.target,
                 student_temperature=distil.student_temperature,
                 chunk=context.chunk)
@@ -359,11 +382,14 @@ def make_surrogate_and_divergence(context: losses.LossContext) -> losses.Loss:
 def make_joint(context: losses.LossContext) -> losses.Loss:
   """mix x the surrogate + (1 - mix) x coefficient x divergence.
   (pi-Distill, 2602.04942.)"""
-  mix = context.distil.mix
+  mix, moving = context.distil.mix, context.distil.mix_schedule
+  rest: float | Callable = 1 - mix
+  if moving is not None:
+    rest = lambda done: 1 - moving(done)
   return losses.added((
-      functools.partial(distillation_losses.times, factor=mix,
+      functools.partial(distillation_losses.times, factor=moving or mix,
                         loss=surrogates.make_surrogate(context)),
-      functools.partial(distillation_losses.times, factor=1 - mix,
+      functools.partial(distillation_losses.times, factor=rest,
                         loss=make_divergence(context))))
 
 

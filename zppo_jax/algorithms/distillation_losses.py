@@ -11,6 +11,7 @@ log-probs of some ids, `estimate` and `log_ratio_surrogate` that of the sampled
 token. `negative_log_likelihood` needs its texts alone.
 """
 
+import dataclasses
 from collections.abc import Callable
 
 import jax
@@ -127,12 +128,20 @@ def _of_rollouts(batch: MicroBatch, asked_BT: jax.Array, d_BT: jax.Array,
   return {'distil/rollouts': own_BTN * d_BT[..., None]}
 
 
+def divergence_at(divergence: divergences.Divergence, beta: Callable | None,
+                  done: jax.Array | None) -> divergences.Divergence:
+  """The divergence with its beta after `done` updates, if that moves."""
+  return divergence if beta is None else dataclasses.replace(
+      divergence, beta=beta(done))
+
+
 def whole_vocabulary_divergence(output: PolicyOutput, batch: MicroBatch, *,
                                 divergence: divergences.Divergence, vocab: int,
                                 target: Call = PLAIN,
                                 student_temperature: float,
                                 teacher_temperature: float | Callable,
-                                chunk: int, rollouts: int = 0
+                                chunk: int, rollouts: int = 0,
+                                beta: Callable | None = None
                                 ) -> losses.LossAndStatistics:
   """The divergence to the frozen model 'teacher' over the whole vocabulary.
 
@@ -146,6 +155,7 @@ def whole_vocabulary_divergence(output: PolicyOutput, batch: MicroBatch, *,
     teacher_temperature: the same, or optimizer steps done -> the number.
     rollouts: N, the numbers of the target ROLLOUT that are told apart, if the
       batch has it.
+    beta: optimizer steps done -> the divergence's number; None: its own.
 
   Returns:
     (loss_BT, statistics); 'overlap_mass' is there where it costs no further
@@ -157,7 +167,8 @@ def whole_vocabulary_divergence(output: PolicyOutput, batch: MicroBatch, *,
   loss_BT, seen = whole_vocabulary.over_vocabulary(
       head_of(output), teacher, behind(batch.tokens_BT),
       behind(asked_BT), vocab=vocab, student_temperature=student_temperature,
-      teacher_temperature=teacher_temperature, divergence=divergence,
+      teacher_temperature=teacher_temperature,
+      divergence=divergence_at(divergence, beta, output.done),
       target=target_at(target, output.done), overlap=overlap, chunk=chunk,
       mesh=output.mesh)
   seen = {name: x_BT[:, 1:] for name, x_BT in seen.items()}
@@ -256,7 +267,8 @@ def released_ptd(output: PolicyOutput, batch: MicroBatch, *, vocab: int,
 def kept_ids_divergence(output: PolicyOutput, batch: MicroBatch, *,
                         divergence: divergences.Divergence, rest: str,
                         vocab: int, student_temperature: float, chunk: int,
-                        target: Call = PLAIN) -> losses.LossAndStatistics:
+                        target: Call = PLAIN, beta: Callable | None = None
+                        ) -> losses.LossAndStatistics:
   """The divergence on the stored ids of each token.
 
   The targets are 'kept_ids' int32 [B, T, K] (-1: no id), 'kept_logps' (the
@@ -266,6 +278,7 @@ def kept_ids_divergence(output: PolicyOutput, batch: MicroBatch, *,
     output, batch: see losses.Loss.
     divergence: the divergence.
     target: what the student is compared with, over the support in use.
+    beta: optimizer steps done -> the divergence's number; None: its own.
     rest: a key of divergences.REST, what stands for the other ids.
     vocab: the true vocabulary, in ids.
     student_temperature: the student's logits are divided by it.
@@ -280,7 +293,7 @@ def kept_ids_divergence(output: PolicyOutput, batch: MicroBatch, *,
       student_temperature=student_temperature, chunk=chunk)
   kept = s[..., :k]
   s = s if bucket else divergences.REST[rest](s)
-  loss_BT = divergence(
+  loss_BT = divergence_at(divergence, beta, output.done)(
       s, target_at(target, output.done)(s, divergences.REST[rest](t_BTK)))
   return _of_kept(output, batch, loss_BT, asked_BT, kept, t_BTK)
 
@@ -430,9 +443,12 @@ def agreement(output: PolicyOutput, batch: MicroBatch, *, top: int, vocab: int,
 
 
 def times(output: PolicyOutput, batch: MicroBatch, *, loss: losses.Loss,
-          factor: float) -> losses.LossAndStatistics:
-  """A loss times a constant, with its statistics."""
+          factor: float | Callable) -> losses.LossAndStatistics:
+  """A loss times a number, or optimizer steps done -> a number, with its
+  statistics."""
   loss_BT, statistics = loss(output, batch)
+  if callable(factor):
+    factor = jnp.asarray(factor(output.done), loss_BT.dtype)
   return factor * loss_BT, statistics
 
 

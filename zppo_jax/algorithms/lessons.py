@@ -148,7 +148,9 @@ def states_of(states: str, distil: Distil | None, seed: int, step: int) -> str:
     return states
   assert distil is not None  # a method of mixed states distils
   coin = host_rng(seed, step, Purpose.STATES).random()
-  return 'student' if coin < distil.student_share else distil.other_states
+  moving = distil.student_share_schedule
+  share = distil.student_share if moving is None else moving(step)
+  return 'student' if coin < share else distil.other_states
 
 
 def kept(answers: Sequence[Group], keep: str, longest: int

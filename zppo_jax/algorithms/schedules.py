@@ -130,6 +130,47 @@ class Moving:
     return self.schedule(done)
 
 
+@dataclasses.dataclass(frozen=True)
+class BySteps:
+  """A number that the host reads once per step of the run.
+
+  Attributes:
+    moving: the number by optimizer step.
+    updates: optimizer steps of a step.
+  """
+  moving: Moving
+  updates: int
+
+  def __call__(self, step: int) -> float:
+    """The number before the first update of a step, which counts from 0."""
+    return float(self.moving(step * self.updates))
+
+
+def ranged(field: str, text: str, updates: int, span: str) -> Moving | None:
+  """The Moving of a field that is '' for a number that stays.
+
+  Args:
+    field, text, updates: as of `moving`.
+    span: what both ends must be, as allowed.number takes it.
+
+  Raises:
+    ValueError: as `moving`; for an end out of its range.
+  """
+  if not text:
+    return None
+  of = moving(field, text, updates)
+  for end in of.ends:
+    allowed.number(field, end, span)
+  return of
+
+
+def by_steps(field: str, text: str, steps: int, updates: int,
+             span: str) -> BySteps | None:
+  """As `ranged`, for the host: `steps` of the run, `updates` of each."""
+  of = ranged(field, text, steps * updates, span)
+  return None if of is None else BySteps(of, updates)
+
+
 def moving(field: str, text: str, updates: int) -> Moving:
   """'KIND:START:END' or 'KIND:START:END:UPDATES' as a Moving.
 

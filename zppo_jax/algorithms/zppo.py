@@ -20,6 +20,7 @@ from zppo_jax.algorithms.methods import Method
 from zppo_jax.algorithms.privileged import hints
 from zppo_jax.algorithms.privileged.hints import HintConfig, Hints
 from zppo_jax.algorithms.replay import ReplayBuffer
+from zppo_jax.algorithms.schedules import BySteps
 from zppo_jax.chat import renderers
 from zppo_jax.chat.segments import Encoded
 from zppo_jax.chat.wording import Chat
@@ -75,6 +76,7 @@ class Rules:
     seed: the run's seed.
     ties: a key of reformulate.TIES.
     prefix_share: how much of a reference solution is forced (POPE).
+    prefix_share_schedule: by step, in its place; None for one that stays.
   """
   num_new: int
   tau: float
@@ -84,6 +86,7 @@ class Rules:
   seed: int
   ties: str = 'list'
   prefix_share: float = reformulate.PREFIX_SHARE
+  prefix_share_schedule: BySteps | None = None
 
   def __post_init__(self) -> None:
     allowed.number('num_new', self.num_new, '>= 1')
@@ -256,11 +259,14 @@ def _hinted(visits: Sequence[HardVisit], hint: HintConfig, chat: Chat,
       functools.partial(teacher.hint, step=step))
 
 
-def _oracle(question: Question, rules: Rules, chat: Chat) -> tuple[int, ...]:
+def _oracle(question: Question, rules: Rules, chat: Chat,
+            step: int) -> tuple[int, ...]:
   """The beginning of a question's first stored response; () without one."""
   text = next(iter(question.responses), '')
+  moving = rules.prefix_share_schedule
+  share = rules.prefix_share if moving is None else moving(step)
   return reformulate.beginning(
-      chat.response(text)[:-1], rules.prefix_share) if text else ()
+      chat.response(text)[:-1], share) if text else ()
 
 
 def reformulate_hard(plain: Sequence[Group], step: int, *, rules: Rules,
@@ -303,7 +309,8 @@ def reformulate_hard(plain: Sequence[Group], step: int, *, rules: Rules,
     written['hint'] = found
     calls = calls + found.calls
   if 'oracle_prefix' in method.reformulations:
-    visits = [dataclasses.replace(v, oracle=_oracle(v.question, rules, chat))
+    visits = [dataclasses.replace(
+        v, oracle=_oracle(v.question, rules, chat, step))
               for v in visits]
   instances = reformulate.post_cap(
       visits, method.reformulations, rules.num_aug,
