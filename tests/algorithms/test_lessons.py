@@ -70,8 +70,9 @@ def test_the_coin_of_mixed_states():
   """By (seed, step): the share of the student's states is the probability, and
   the same step has the same coin; 0 and 1 are certain."""
   of = lambda share, step, seed=0: lessons.states_of(
-      'mixed', types.SimpleNamespace(student_share=share, student_share_schedule=None,
-                                     other_states='stored'), seed, step)
+      'mixed', types.SimpleNamespace(
+          student_share=share, student_share_schedule=None,
+          other_states='stored'), seed, step)
   draws = [of(0.3, i) for i in range(2000)]
   assert set(draws) == {'student', 'stored'}
   share = np.mean([d == 'student' for d in draws])

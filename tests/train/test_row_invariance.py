@@ -127,6 +127,53 @@ def test_layout_mesh_and_micro_batches_change_nothing(method, more):
   assert len(made[0].batches) > len(whole[0].batches)
 
 
+# The whole vocabulary, a context, and an average of the policy that reads it.
+AVERAGED = {'teacher.kind': 'own', 'teacher.own.weights': 'ema',
+            'distil.context': 'hint', 'data.pool.hints': True}
+
+
+def behind(run):
+  """The run, whose state begins with an average that lags the policy."""
+  def init_state():
+    state = run.init_state()
+    return state.replace(own=jax.tree.map(lambda x: 0.9 * x, state.own))
+  return dataclasses.replace(run, init_state=init_state)
+
+
+@pytest.mark.slow
+def test_forms_of_a_context_row_with_an_average_change_nothing():
+  groups = hinted(recorded_groups()[1:5])
+  of = lambda **changes: gradient(behind(build.build(make_config(
+      'opd_jsd', **AVERAGED, **changes))), groups)
+  want, whole = of()
+  scale = float(optax.tree.norm(want))
+  for changes in ({'shapes.layout': 'packed', 'mesh.data': 2, 'mesh.fsdp': 2,
+                   'mesh.tensor': 2},
+                  {'shapes.layout': 'padded', 'shapes.micro_tokens': 400}):
+    got, made = of(**changes)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(
+        a, b, atol=1e-6 * scale), got, want)
+  assert len(made[0].batches) > len(whole[0].batches)
+  # The average is read: that of the policy's own weights is another gradient.
+  same, _ = gradient(build.build(make_config('opd_jsd', **AVERAGED)), groups)
+  gap = jax.tree.map(lambda a, b: a - b, same, want)
+  assert float(optax.tree.norm(gap)) > 1e-2 * scale
+
+
+def test_every_process_has_the_same_gradient():
+  """A row of kept ids, whose teacher reads drawn siblings: each of two
+  processes scores, draws and differentiates as one does alone."""
+  groups = [dataclasses.replace(of, rollouts=tuple(
+      dataclasses.replace(r, text=f'4 h {g}')
+      for g, r in enumerate(of.rollouts[:4]))) for of in recorded_groups()[2:5]]
+  run = build.build(make_config('sdpo', **{'teacher.kind': 'own',
+                                           'distil.top': K}))
+  alone, _ = gradient(run, groups)
+  assert float(optax.tree.norm(alone)) > 0
+  for got in as_processes(2, lambda _: gradient(run, groups)[0]):
+    jax.tree.map(np.testing.assert_array_equal, got, alone)
+
+
 def test_every_process_decides_alike():
   """Siblings that are drawn, balance, margins and weights: two processes hold
   the same numbers as one."""

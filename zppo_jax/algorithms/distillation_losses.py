@@ -447,9 +447,9 @@ def times(output: PolicyOutput, batch: MicroBatch, *, loss: losses.Loss,
   """A loss times a number, or optimizer steps done -> a number, with its
   statistics."""
   loss_BT, statistics = loss(output, batch)
-  if callable(factor):
-    factor = jnp.asarray(factor(output.done), loss_BT.dtype)
-  return factor * loss_BT, statistics
+  number = (jnp.asarray(factor(output.done), loss_BT.dtype)
+            if callable(factor) else factor)
+  return number * loss_BT, statistics
 
 
 def scaled(output: PolicyOutput, batch: MicroBatch, *, loss: losses.Loss,
