@@ -156,4 +156,6 @@ def check_same_words(student: Chat, teacher: Chat) -> None:
     raise ValueError(
         f'teacher.weights have another vocabulary than student.weights: '
         f'{len(theirs.ids)} words and end token {theirs.end_id}, not '
-        f'{len(ours.ids)} and {ours.end_id}; {differ} entries differ')
+        f'{len(ours.ids)} and {ours.end_id}; {differ} entries differ. '
+        'A position and an id must mean the same to both, because nothing here '
+        'aligns texts of two tokenizers')

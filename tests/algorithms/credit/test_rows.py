@@ -62,6 +62,7 @@ def test_the_own_weights_of_the_paper(method, weights):
     ('srpo', {'distil.support': 'whole'}),
     ('opsd', {'distil.context': 'answer', 'distil.rest': 'renormalised'}),
     ('opcd', {'distil.context': 'notes'}),
+    ('uni_opd', {'distil.reducer': 'taught_tokens'}),
     ('revisit_opd', {'distil.top': 50}), ('eopd', {'distil.top': 8}),
     ('veto', {'distil.target': 'geometric(linear:1:0)'}),
 ])

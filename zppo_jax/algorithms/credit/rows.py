@@ -120,7 +120,7 @@ ROWS: Mapping[str, Mapping[str, Any]] = {
     'exopd': _signal('extrapolated(1.25)', credit={'base': 'initial'}),
     'reopold': _signal('floored(0.17)'),
     'rg_opd': _signal('gated(0)'),
-    'uni_opd': _signal('log_ratio', pinned={
+    'uni_opd': _signal('log_ratio', usual={
         'distil.reducer': 'per_rollout'}, credit={
         'margin': 'spread(0.4)', 'balance': '1',
         'policy_weights': 'bounded(10)'}),
