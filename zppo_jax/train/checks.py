@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from zppo_jax import allowed
-from zppo_jax.algorithms import distillation
+from zppo_jax.algorithms import distillation, distillation_scores
 from zppo_jax.algorithms.credit.settings import Credit
 from zppo_jax.algorithms.privileged.hints import HintConfig
 from zppo_jax.chat.wording import Chat
@@ -256,8 +256,9 @@ def needs(c, wanted: frozenset[str], distil: distillation.Distil,
             "'own' have them. With log-probs, distil.support = 'student', "
             "'teacher' or 'sampled' may do")
       continue
-    lacks = lacking(c.teacher.kind, teacher.capabilities, distillation.wanted(
-        distil, need, ids=ANY_IDS))
+    lacks = lacking(
+        c.teacher.kind, teacher.capabilities,
+        distillation_scores.wanted(distil, need, ids=ANY_IDS))
     if lacks:
       raise ValueError(asked + lacks)
 
