@@ -5,7 +5,7 @@ import pytest
 
 from tests.builders import group, question, rollout, wrong
 from zppo_jax.algorithms import zppo
-from zppo_jax.algorithms.distillation_scores import Returned, Scored
+from zppo_jax.algorithms.credit.scores import Returned, Scored
 from zppo_jax.algorithms.lessons import Drawn, Lessons
 from zppo_jax.algorithms.replay import Entry, ReplayBuffer, Settlement
 from zppo_jax.learner.update import no_sums

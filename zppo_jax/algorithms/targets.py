@@ -29,7 +29,7 @@ class TargetContext:
     done: optimizer steps done before the mini-batch's own, for numbers that
       move with them.
     scored: (group, rollout) -> the targets of the teacher's pass over the whole
-      rollout batch (distillation.score_rollouts); {} without such a pass.
+      rollout batch (credit.scores.score_rollouts); {} without such a pass.
     untaught: the rollouts without a lesson (distil.context), whose targets say
       that no token is taught.
   """

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from zppo_jax.algorithms.compression import Compressed
-from zppo_jax.algorithms.distillation_scores import Returned, Scored
+from zppo_jax.algorithms.credit.scores import Returned, Scored
 from zppo_jax.algorithms.lessons import Lessons
 from zppo_jax.algorithms.privileged import contexts
 from zppo_jax.algorithms.privileged.hints import Hints

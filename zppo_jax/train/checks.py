@@ -8,7 +8,8 @@ import re
 from collections.abc import Iterable, Sequence
 
 from zppo_jax import allowed
-from zppo_jax.algorithms import distillation, distillation_scores
+from zppo_jax.algorithms import distillation
+from zppo_jax.algorithms.credit import scores as teacher_scores
 from zppo_jax.algorithms.credit.settings import Credit
 from zppo_jax.algorithms.privileged.hints import HintConfig
 from zppo_jax.chat.wording import Chat
@@ -258,7 +259,7 @@ def needs(c, wanted: frozenset[str], distil: distillation.Distil,
       continue
     lacks = lacking(
         c.teacher.kind, teacher.capabilities,
-        distillation_scores.wanted(distil, need, ids=ANY_IDS))
+        teacher_scores.wanted(distil, need, ids=ANY_IDS))
     if lacks:
       raise ValueError(asked + lacks)
 

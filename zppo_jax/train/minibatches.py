@@ -11,14 +11,17 @@ import numpy as np
 
 from zppo_jax.algorithms import (
   distillation_losses,
-  distillation_scores,
   lessons as lesson_lib,
   reference,
 )
-from zppo_jax.algorithms.credit import gold, targets as credit_targets
+from zppo_jax.algorithms.credit import (
+  gold,
+  scores as teacher_scores,
+  targets as credit_targets,
+)
+from zppo_jax.algorithms.credit.scores import Returned, Scored
 from zppo_jax.algorithms.credit.settings import at
 from zppo_jax.algorithms.distillation import Distil
-from zppo_jax.algorithms.distillation_scores import Returned, Scored
 from zppo_jax.algorithms.lessons import Lessons
 from zppo_jax.algorithms.methods import Method
 from zppo_jax.algorithms.privileged import contexts
@@ -133,7 +136,7 @@ def score_by_teacher(run: Run, state: TrainState, params,
               for g, rollout in enumerate(group.rollouts)
               if not rollout.sampled}
   if run.stored_need:
-    scored = distillation_scores.score_rollouts(
+    scored = teacher_scores.score_rollouts(
         groups, run.distil, run.stored_need,
         score=functools.partial(run.teacher.score, step=step),
         student_ids=lambda sequences: run.student_ids_fn(params, sequences),
@@ -142,7 +145,7 @@ def score_by_teacher(run: Run, state: TrainState, params,
         lessons=lessons)
   else:
     scored = (Scored(targets={}) if lessons is None
-              else distillation_scores.taught_inside(groups, lessons))
+              else teacher_scores.taught_inside(groups, lessons))
   if run.own_scores is None:
     return scored
   return dataclasses.replace(scored, targets=run.own_scores(
@@ -272,8 +275,8 @@ def make(run: Run, groups: Sequence[Group], advantages_PG: np.ndarray | None,
       targets = _own_means(run.reducer, chosen, targets, count, longest)
     numbered = run.method.numbers_rollouts(run.distil, run.stored_need)
     if numbered:
-      targets = distillation_scores.numbered(targets, chosen)
-      returned = distillation_scores.returned(targets, chosen)
+      targets = teacher_scores.numbered(targets, chosen)
+      returned = teacher_scores.returned(targets, chosen)
     batches = layouts.micro_batches(chosen, targets, run.layout,
                                     at_place(read))
     out.append(MiniBatch(
@@ -401,7 +404,7 @@ def example_targets(method: Method, num_updates: int,
   prompt = Prompt(Question(id='example', text='', answer='', split=''),
                   PromptKind.PLAIN, tokens=(0,))
   groups = [Group(prompt, rollouts)]
-  scored = {} if not stored_need else distillation_scores.score_rollouts(
+  scored = {} if not stored_need else teacher_scores.score_rollouts(
       groups, distil, stored_need, score=_example_scores, entropy=entropy,
       student_ids=lambda sequences: [
           np.zeros((len(s.response), distil.top), np.int32)

@@ -12,7 +12,7 @@ import numpy as np
 import optax
 
 from zppo_jax.algorithms import ahead, lessons as lesson_lib, zppo
-from zppo_jax.algorithms.distillation_scores import Scored
+from zppo_jax.algorithms.credit.scores import Scored
 from zppo_jax.algorithms.lessons import Lessons
 from zppo_jax.algorithms.replay import ReplayBuffer, Settlement
 from zppo_jax.arrays import TrainState

@@ -8,7 +8,7 @@ import pytest
 
 from tests.train.test_distillation import make_config
 from tests.train.test_step import recorded_groups
-from zppo_jax.algorithms import distillation_scores
+from zppo_jax.algorithms.credit import scores as teacher_scores
 from zppo_jax.learner import scoring
 from zppo_jax.objectives.credit import margins
 from zppo_jax.records import TokenSequence
@@ -40,7 +40,7 @@ def test_the_order_is_that_of_separate_scores(layout):
       scoring.Form(temperature=run.distil.student_temperature))(
           run.reshard_fn(state.params), sequences).logps
   theirs = run.teacher.score(
-      sequences, distillation_scores.wanted(run.distil, 'teacher_scores')).logps
+      sequences, teacher_scores.wanted(run.distil, 'teacher_scores')).logps
   returns = np.array([margins.returns(t - s) for s, t in zip(
       own, theirs, strict=True)]).reshape(len(groups), 4)
   right = [np.array([r.reward == 1 for r in g.rollouts]) for g in groups]
