@@ -124,7 +124,8 @@ def test_no_row_holds_logits_of_all_positions():
   """In the committed result; the check sees a program that does."""
   committed = json.loads((
       ROOT / 'benchmarks/results/distillation_rows.json').read_text())
-  assert committed['logits'] == rows.LOGITS and len(committed['rows']) > 40
+  assert committed['logits'] == rows.LOGITS
+  assert set(committed['rows']) == set(rows.rows())
   check_rows(committed['rows'])
   with pytest.raises(AssertionError):
     check_rows({'dense': {'update': rows.measured(dense())}})
