@@ -11,9 +11,7 @@ import pytest
 pytest.importorskip('openai')
 from tests.builders import ROOT, small_config  # noqa: E402
 from tests.fake_endpoint import scorer, serving  # noqa: E402
-from tests.learner.test_second_model import ROW  # noqa: E402
 from tests.teachers.test_endpoint_training import FILES, rows_of  # noqa: E402
-from zppo_jax.algorithms import methods  # noqa: E402
 from zppo_jax.chat import segments  # noqa: E402
 from zppo_jax.chat.micro_chat import CHAT  # noqa: E402
 from zppo_jax.train import loop  # noqa: E402
@@ -22,11 +20,8 @@ pytestmark = pytest.mark.usefixtures('quick_compile')
 CHILD = """
 import sys
 from tests import kill_and_resume
-from tests.learner.test_second_model import ROW
 from tests.teachers import test_score_training
-from zppo_jax.algorithms import methods
 from zppo_jax.train import loop
-methods.METHODS['log_ratio'] = ROW
 kill_and_resume.arm('update', 2, 0.0)
 loop.main(test_score_training.make_config(sys.argv[1]), sys.argv[2])
 """
@@ -34,7 +29,7 @@ loop.main(test_score_training.make_config(sys.argv[1]), sys.argv[2])
 
 def make_config(url):
   """Three steps of two updates, a checkpoint after each."""
-  c = small_config(method='log_ratio', steps=3)
+  c = small_config(method='opd', steps=3)
   c.algorithm.updates = 2
   c.teacher.kind = 'endpoint'
   c.teacher.endpoint.update(
@@ -54,10 +49,9 @@ def fickle(asked):
 
 
 @pytest.mark.slow
-def test_a_kill_after_the_teacher_scored(tmp_path, monkeypatch):
+def test_a_kill_after_the_teacher_scored(tmp_path):
   """SIGKILL in the second update, whose scores had come: over both attempts the
   server is sent each sequence once, but for the probe of its abilities."""
-  monkeypatch.setitem(methods.METHODS, 'log_ratio', ROW)
   whole: list = []
   with serving(fickle(whole)) as (url, _):
     loop.main(make_config(url), tmp_path / 'whole')
