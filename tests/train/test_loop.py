@@ -393,7 +393,7 @@ def test_an_evaluation_that_a_signal_ended_is_made_up_for_once():
   """The next checkpoint must not ask for it again."""
   nothing = types.SimpleNamespace(
       log_eval=lambda *_: None, note=lambda _: None,
-      evaluate=lambda run, state: {'easy': 1.0})
+      evaluate=lambda run, state: {'easy': 1.0}, drift=lambda run, state: {})
   recorder = loop.Recorder.__new__(loop.Recorder)
   recorder.procedure = recorder._out = recorder._progress = nothing
   recorder._run, recorder._history, recorder._writers = None, None, ()

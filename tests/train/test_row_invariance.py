@@ -25,7 +25,8 @@ from zppo_jax.train import build
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 K = 8
-PTD = {'teacher.kind': 'own', 'distil.top': K, 'data.pool.hints': True}
+PTD = {'teacher.kind': 'own', 'distil.top': K, 'data.pool.hints': True,
+       'distil.coefficient': 1.0}
 
 
 def hinted(groups, wrong=False):
@@ -166,8 +167,8 @@ def test_every_process_has_the_same_gradient():
   groups = [dataclasses.replace(of, rollouts=tuple(
       dataclasses.replace(r, text=f'4 h {g}')
       for g, r in enumerate(of.rollouts[:4]))) for of in recorded_groups()[2:5]]
-  run = build.build(make_config('sdpo', **{'teacher.kind': 'own',
-                                           'distil.top': K}))
+  run = build.build(make_config('sdpo', **{
+      'teacher.kind': 'own', 'teacher.own.weights': 'frozen', 'distil.top': K}))
   alone, _ = gradient(run, groups)
   assert float(optax.tree.norm(alone)) > 0
   for got in as_processes(2, lambda _: gradient(run, groups)[0]):
