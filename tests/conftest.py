@@ -63,10 +63,17 @@ def pytest_runtest_logreport(report):
       f.write(report.nodeid + '\n')
 
 
+# Long tests with a lighter sibling in the same file; the suite leaves them out.
+_NIGHTLY = frozenset((pathlib.Path(__file__).parent / 'nightly.txt')
+                     .read_text().splitlines())
+
+
 def pytest_collection_modifyitems(config, items):
   for item in items:
     if _needs_reference(item.path):
       item.add_marker('reference')
+    if item.nodeid in _NIGHTLY and os.environ.get('ZPPO_NIGHTLY') != '1':
+      item.add_marker(pytest.mark.skip(reason='long; ZPPO_NIGHTLY=1 runs it'))
   if _LEAVE_OUT:
     passed = set(pathlib.Path(_LEAVE_OUT).read_text().splitlines())
     config.hook.pytest_deselected(
