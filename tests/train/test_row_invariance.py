@@ -108,6 +108,22 @@ def test_ptd_po_moves_an_all_wrong_group_as_a_dense_rewriting_says():
   assert float(optax.tree.norm(released)) == 0
 
 
+def unchanged_by_form(of, micro_tokens):
+  """(the gradient of `of()`, its norm), which a packed layout on a mesh and
+  more micro-batches of a padded one do not change."""
+  want, whole = of()
+  scale = float(optax.tree.norm(want))
+  for changes in ({'shapes.layout': 'packed', 'mesh.data': 2, 'mesh.fsdp': 2,
+                   'mesh.tensor': 2},
+                  {'shapes.layout': 'padded',
+                   'shapes.micro_tokens': micro_tokens}):
+    got, made = of(**changes)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(
+        a, b, atol=1e-6 * scale), got, want)
+  assert len(made[0].batches) > len(whole[0].batches)
+  return want, scale
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('method, more', [
     ('ptd_po', PTD), ('scope', {}), ('uni_opd', {
@@ -117,15 +133,7 @@ def test_layout_mesh_and_micro_batches_change_nothing(method, more):
   groups = hinted(recorded_groups())
   of = lambda **changes: gradient(
       build.build(make_config(method, **more, **changes)), groups)
-  want, whole = of()
-  scale = float(optax.tree.norm(want))
-  for changes in ({'shapes.layout': 'packed', 'mesh.data': 2, 'mesh.fsdp': 2,
-                   'mesh.tensor': 2},
-                  {'shapes.layout': 'padded', 'shapes.micro_tokens': 200}):
-    got, made = of(**changes)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(
-        a, b, atol=1e-6 * scale), got, want)
-  assert len(made[0].batches) > len(whole[0].batches)
+  unchanged_by_form(of, micro_tokens=200)
 
 
 # The whole vocabulary, a context, and an average of the policy that reads it.
@@ -146,15 +154,7 @@ def test_forms_of_a_context_row_with_an_average_change_nothing():
   groups = hinted(recorded_groups()[1:5])
   of = lambda **changes: gradient(behind(build.build(make_config(
       'opd_jsd', **AVERAGED, **changes))), groups)
-  want, whole = of()
-  scale = float(optax.tree.norm(want))
-  for changes in ({'shapes.layout': 'packed', 'mesh.data': 2, 'mesh.fsdp': 2,
-                   'mesh.tensor': 2},
-                  {'shapes.layout': 'padded', 'shapes.micro_tokens': 400}):
-    got, made = of(**changes)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(
-        a, b, atol=1e-6 * scale), got, want)
-  assert len(made[0].batches) > len(whole[0].batches)
+  want, scale = unchanged_by_form(of, micro_tokens=400)
   # The average is read: that of the policy's own weights is another gradient.
   same, _ = gradient(build.build(make_config('opd_jsd', **AVERAGED)), groups)
   gap = jax.tree.map(lambda a, b: a - b, same, want)
