@@ -248,6 +248,10 @@ def get_config() -> ConfigDict:
   # Prompts per prefill; some numbers are small, because slots become free a few
   # at a time. The engine has the slots that one such prefill fills.
   s.group_buckets = (4, 16, 96)
+  # Positions of a prefill on each batch shard, for what a prefill needs beside
+  # the weights (vLLM's max_num_batched_tokens); more prompts are split. One
+  # prompt per shard is the least. None: no limit.
+  s.prefill_tokens = placeholder(int)
   # Rollouts that decode at once (vLLM's max_num_seqs); a slot is refilled when
   # its rollout ends. A multiple of the data devices times rollouts, which is
   # also the least number: a smaller one counts as that. None: all

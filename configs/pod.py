@@ -51,6 +51,8 @@ def _on(student: str, of: Slice):
   # as many of the teacher's as keep its pool small.
   s.slots = a.rollouts * of.devices // of.teacher_tensor
   s.micro_tokens = max(s.prompt_buckets) + of.rows * a.max_tokens
+  # A teacher of few shards reads two of the longest prompts on each.
+  s.prefill_tokens = 2 * max(s.prompt_buckets)
   # A group is padded to its longest response.
   s.response_buckets = (3072, 6144, a.max_tokens)
   # Students refill a few slots; an evaluation has a prompt for each slot.

@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.rollout.test_engine import engine
+from tests.rollout.test_engine import by_rollout, engine, request
+from zppo_jax.rollout import weight_sync
 
 
 @pytest.mark.parametrize(('limit', 'slots'), [
@@ -23,7 +24,35 @@ def test_whole_groups_on_every_device(tiny, make_mesh):
   assert built.shapes.slots == (16, 24)
 
 
+@pytest.mark.parametrize(('tokens', 'sizes'), [
+    (None, (4, 40)), (1000, (4, 40)), (24, (4, 6)), (16, (4,)), (15, (2,)),
+    (1, (2,))])
+def test_a_prefill_holds_so_many_positions_on_each_shard(
+    tiny, make_mesh, tokens, sizes):
+  """Two data devices, prompts of 8 at most: one on each is the least. The
+  slots are those that all prompts together fill."""
+  built = engine(tiny[0], make_mesh(2, 1, 1), (3, 40), prefill_tokens=tokens)
+  assert built.shapes.prefill_sizes == sizes
+  assert built.shapes.slots == (16, 40, 160)
+
+
+@pytest.mark.usefixtures('quick_compile')
+def test_a_split_prefill_draws_the_same(tiny, make_mesh):
+  model, params = tiny
+  mesh = make_mesh()
+  params = weight_sync.place_copy(params, model, mesh)
+  drawn = []
+  for tokens, sizes in ((None, (6,)), (16, (2,))):
+    built = engine(model, mesh, (6,), prefill_tokens=tokens)
+    assert built.shapes.prefill_sizes == sizes
+    drawn.append([by_rollout(group) for group in built.generate(
+        params, [request(i, 2 + i) for i in range(6)])])
+  assert drawn[0] == drawn[1]
+
+
 @pytest.mark.parametrize('fields, message', [
+    (dict(prefill_tokens=0),
+     'prefill_tokens is 0; it must be a whole number >= 1'),
     (dict(slots=0), 'slots is 0; it must be a whole number >= 1'),
     (dict(decode_chunk=0), 'decode_chunk is 0; it must be a whole number >= 1'),
     (dict(max_slots_per_owner=0), 'max_slots_per_owner is 0; it must be'),

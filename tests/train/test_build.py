@@ -228,6 +228,7 @@ def test_damaged_file_is_named(refused, tmp_path):
     ({'seed': -1}, ('seed is -1',)),
     ({'shapes.group_buckets': ()}, ('shapes.group_buckets',)),
     ({'shapes.prompt_buckets': ()}, ('shapes.prompt_buckets',)),
+    ({'shapes.prefill_tokens': 0}, ('shapes.prefill_tokens is 0',)),
     ({'shapes.row_buckets': ()}, ('shapes.row_buckets',)),
     ({'teacher.kind': 'stored'}, ("teacher.kind is 'stored'", 'in_process')),
     ({'shapes.response_buckets': (8, 12)},

@@ -73,7 +73,8 @@ def make_sampler(config, model, chat, mesh, *, grader: Grader,
       decoding=Decoding(algo.max_tokens, temperature, **truncation),
       num_rollouts=num_rollouts, prompt_buckets=shapes.prompt_buckets,
       patch_buckets=shapes.patch_buckets,
-      group_buckets=(min(at_once, num_questions),), slots=shapes.slots)
+      group_buckets=(min(at_once, num_questions),),
+      prefill_tokens=shapes.prefill_tokens, slots=shapes.slots)
 
 
 def check(num_rollouts: int, ks: Sequence[int], temperature: float) -> None:

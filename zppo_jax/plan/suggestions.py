@@ -105,11 +105,10 @@ def _more_tensor(plan: Plan) -> Iterator[dict[str, Any]]:
 
 
 def _smaller_prefills(plan: Plan) -> Iterator[dict[str, Any]]:
-  shards = plan.mesh['data'] * plan.mesh['fsdp']
-  smaller = tuple(n for n in plan.config.shapes.group_buckets
-                  if n <= shards) or (shards,)
-  if smaller != tuple(plan.config.shapes.group_buckets):
-    yield {'shapes.group_buckets': smaller}
+  shapes = plan.config.shapes
+  longest = max(shapes.prompt_buckets)
+  if shapes.prefill_tokens is None or shapes.prefill_tokens >= 2 * longest:
+    yield {'shapes.prefill_tokens': longest}
 
 
 # Phase -> the kinds of changes that make it smaller, the cheapest first.

@@ -33,6 +33,7 @@ def _slot_counts(sizes: Sequence[int], unit: int) -> tuple[int, ...]:
 def make_engine(*, model: Model, mesh: Mesh, chat: Chat, max_tokens: int,
                 num_rollouts: Sequence[int], prompt_buckets: Sequence[int],
                 group_buckets: Sequence[int],
+                prefill_tokens: int | None = None,
                 patch_buckets: Sequence[int] = (), slots: int | None = None,
                 padding_counts: bool = True,
                 **options: Any) -> Engine:
@@ -48,6 +49,9 @@ def make_engine(*, model: Model, mesh: Mesh, chat: Chat, max_tokens: int,
     group_buckets: allowed numbers of prompts in a prefill; larger numbers are
       split. The engine has the slots that one prefill fills, or a number
       between two such numbers that are far apart.
+    prefill_tokens: the most positions of a prefill on each batch shard; a
+      prefill of more prompts is split. One prompt per shard is the least, and a
+      smaller number counts as that. None sets no limit.
     patch_buckets: allowed patches of a prompt's images and videos.
     slots: the most rollouts that decode at once (vLLM's max_num_seqs). It is
       rounded down to whole groups on all devices, with at least one group per
@@ -80,6 +84,10 @@ def make_engine(*, model: Model, mesh: Mesh, chat: Chat, max_tokens: int,
   if slots is not None:
     allowed.number('slots', slots, '>= 1', whole=True)
     filled = [min(n, max(slots // unit, 1) * unit) for n in filled]
+  if prefill_tokens is not None:
+    allowed.number('prefill_tokens', prefill_tokens, '>= 1', whole=True)
+    most = max(prefill_tokens // max(prompt_buckets), 1) * shards
+    prefill_sizes = tuple(dict.fromkeys(min(n, most) for n in prefill_sizes))
   shapes = programs.Shapes(
       slots=_slot_counts(filled, unit), samples_per_prompt=samples,
       prompt_lengths=tuple(prompt_buckets),

@@ -310,7 +310,7 @@ def _sampler(c, method: methods.Method, rules: zppo.Rules, student: Student,
           max_tokens=algo.max_tokens, num_rollouts=(algo.rollouts,),
           prompt_buckets=shapes.prompt_buckets,
           patch_buckets=shapes.patch_buckets, group_buckets=groups,
-          slots=shapes.slots, padding_counts=not _reads_scores(method)),
+          prefill_tokens=shapes.prefill_tokens, slots=shapes.slots, padding_counts=not _reads_scores(method)),
       chat=student.chat, grader=task.grader,
       decoding=_decoding(c, algo.max_tokens), num_rollouts=algo.rollouts)
 

@@ -71,6 +71,9 @@ def numbers(c) -> None:
         f'shapes.response_buckets is {tuple(shapes.response_buckets)}; it must '
         'be empty or hold sizes >= 1, the largest at least '
         f'algorithm.max_tokens = {algo.max_tokens}')
+  if shapes.prefill_tokens is not None:
+    allowed.number('shapes.prefill_tokens', shapes.prefill_tokens, '>= 1',
+                   whole=True)
   for name in ('prompt_buckets', 'row_buckets', 'group_buckets'):
     table = shapes[name]
     if not table or min(table) < 1:
