@@ -99,7 +99,7 @@ def test_a_row_without_the_column_is_named(files, tmp_path):
     (dict(colour='red'), KeyError, "seen: 'colour'; known: format, path"),
     (dict(filters=dict(x=1)), KeyError, "seen.filters: 'x'; known: prompt_"),
     (dict(columns=dict(text='q', answer='a', id='a2')), KeyError, "'a2'"),
-    (dict(format='csv'), KeyError, "unknown format 'csv'"),
+    (dict(format='tsv'), KeyError, "unknown format 'tsv'"),
 ])
 def test_bad_sources_are_refused(files, changes, error, match):
   files['seen'].update(changes)
