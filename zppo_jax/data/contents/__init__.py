@@ -81,20 +81,47 @@ class Contents:
 class _Rows:
   """The rows of several files, each of which may have its own columns."""
 
-  def __init__(self, part: Part, most: int, leave_out: Sequence[str] = ()):
-    self._readers = [readers.open_reader(part.form, file, leave_out, most)
-                     for file in part.files]
-    self.lengths = [len(r) for r in self._readers]
+  def __init__(self, of: Sequence[readers.Reader]):
+    self.readers = of
+    self._lengths = [len(reader) for reader in of]
 
   def __len__(self) -> int:
-    return sum(self.lengths)
+    return sum(self._lengths)
 
   def __getitem__(self, index: int) -> dict[str, Any]:
-    for reader, length in zip(self._readers, self.lengths, strict=True):
+    for reader, length in zip(self.readers, self._lengths, strict=True):
       if index < length:
         return reader[index]
       index -= length
     raise IndexError(index)
+
+
+def _open(part: Part, most: int, leave_out: Sequence[str] = ()
+          ) -> list[readers.Reader]:
+  """A reader of each file of a part."""
+  return [readers.open_reader(part.form, file, leave_out, most)
+          for file in part.files]
+
+
+def _by_columns(part: Part, of: Sequence[readers.Reader]
+                ) -> list[tuple[Part, list[readers.Reader]]]:
+  """Parts of files that share at least half of their columns.
+
+  Files of one data set may differ in a few columns; those of two data sets in
+  one folder have hardly any in common.
+  """
+  groups: list[tuple[set[str], list[int]]] = []
+  for i, reader in enumerate(of):
+    own = set(reader.columns)
+    for columns, members in groups:
+      if 2 * len(own & columns) >= len(own | columns):
+        members.append(i)
+        columns |= own
+        break
+    else:
+      groups.append((own, [i]))
+  return [(files.some(part, members), [of[i] for i in members])
+          for _, members in groups]
 
 
 def _sample(part: Part, rows: _Rows, most: int
@@ -106,7 +133,7 @@ def _sample(part: Part, rows: _Rows, most: int
   if not rest:
     return columns_of(first), first
   images = images_in(columns_of(first))
-  light = _Rows(part, most, images)
+  light = _Rows(_open(part, most, images)) if images else rows
   at = sorted({rest[i * (len(rest) - 1) // max(1, _SPREAD - 1)]
                for i in range(_SPREAD)})
   others = [light[i] for i in at]
@@ -257,12 +284,13 @@ def _counted(part: Part, fit: Fit, options: Options, number: int
   return count.counted(), tuple(shown)
 
 
-def _described(part: Part, number: int, options: Options) -> Described:
+def _described(part: Part, of: Sequence[readers.Reader], number: int,
+               options: Options) -> Described:
+  rows = _Rows(of)
   try:
-    rows = _Rows(part, options.max_bytes)
     columns, sample = _sample(part, rows, options.max_bytes)
   except (KeyError, ValueError, OSError) as e:
-    return Described(part, 0, error=pool.ascii_name(e))
+    return Described(part, len(rows), error=pool.ascii_name(e))
   found = fits.fits(part.files[0], columns, sample)
   fit = _chosen(found, options)
   if fit is None:
@@ -287,11 +315,18 @@ def describe(path: str, options: Options | None = None) -> Contents:
   """
   options = options or Options()
   survey = files.survey(path)
-  parts = tuple(_described(part, i, options)
-                for i, part in enumerate(survey.parts))
+  parts: list[Described] = []
+  for whole in survey.parts:
+    try:
+      opened = _open(whole, options.max_bytes)
+    except (KeyError, ValueError, OSError) as e:
+      parts.append(Described(whole, 0, error=pool.ascii_name(e)))
+      continue
+    for part, of in _by_columns(whole, opened):
+      parts.append(_described(part, of, len(parts), options))
   if all(of.error for of in parts):
     raise ValueError(parts[0].error)
-  return Contents(survey, parts)
+  return Contents(survey, tuple(parts))
 
 
 def plain(contents: Contents) -> Mapping[str, Any]:

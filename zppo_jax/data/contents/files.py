@@ -26,9 +26,7 @@ SPLITS = ('train', 'training', 'test', 'testmini', 'validation', 'valid',
 _SHARD = re.compile(r'(?:[-_.]\d{1,6}(?:-of-\d{1,6})?)+$|^\d{1,6}$')
 _SPLIT = re.compile(rf'(?:^|[-_.])({"|".join(SPLITS)}|sample_variant\d+)'
                     r'(?=$|[-_.])')
-# Files beside the rows of a data set, which are not rows.
-_ABOUT = ('dataset_info.json', 'dataset_infos.json', 'features.json',
-          'state.json', 'dataset_dict.json', 'README.json')
+_START = 64  # bytes that tell an array of rows from other JSON
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +68,15 @@ class Survey:
   parts: tuple[Part, ...]
   others: dict[str, int]
   unread: dict[str, str]
+
+
+def some(part: Part, members: Sequence[int]) -> Part:
+  """A part of some of the files of a part."""
+  if len(members) == len(part.files):
+    return part
+  chosen = [pathlib.Path(part.files[i]) for i in members]
+  return dataclasses.replace(part, files=tuple(map(str, chosen)), path=path_of(
+      chosen, chosen[0].suffix, chosen[0].parent, part.split))
 
 
 def name_of(part: Part) -> str:
@@ -136,6 +143,15 @@ def _visible(root: pathlib.Path) -> Iterator[pathlib.Path]:
       yield path
 
 
+def _has_rows(file: pathlib.Path) -> bool:
+  """Whether a file of a form with rows may hold some: JSON is an array, which
+  tells it from the files that describe a data set."""
+  if file.suffix.lower() != '.json':
+    return True
+  with open(file, 'rb') as f:
+    return f.read(_START).lstrip(b'\xef\xbb\xbf \t\r\n').startswith(b'[')
+
+
 def _grouped(files: Iterable[pathlib.Path],
              root: pathlib.Path) -> tuple[Part, ...]:
   groups: dict[tuple[str, pathlib.Path, str], list[pathlib.Path]] = (
@@ -186,7 +202,7 @@ def survey(path: str) -> Survey:
     suffix = file.suffix.lower()
     if any(file.is_relative_to(folder) for folder in builders):
       continue
-    if suffix in SUFFIXES and file.name not in _ABOUT:
+    if suffix in SUFFIXES and _has_rows(file):
       rows.append(file)
     elif suffix in UNREAD:
       unread[str(file)] = UNREAD[suffix]

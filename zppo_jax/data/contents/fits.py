@@ -1,11 +1,11 @@
 """Which mapping, suite or columns fit the rows of files.
 
 A mapping fits if the files have its columns and some rows of a sample become
-questions. One whose name stands in the path comes first. Of the others the one
-that asks more of the sample does, then the one whose hub id shares words with
-the path, then the one that reads more columns. A suite of few columns whose
-name is not in the path comes behind columns of one's own, because many files
-have a `question` and an `answer`.
+questions. One whose name stands in the path comes first, then those that ask at
+least half of the sample. Of these the one whose hub id shares words with the
+path is first, then the one that reads more columns. A suite of few columns
+whose name is not in the path comes behind columns of one's own, because many
+files have a `question` and an `answer`.
 """
 
 import collections
@@ -134,7 +134,7 @@ def _public(path: str, columns: Sequence[Column],
       continue
     agree = named(name, mapping.source, path)
     strong = bool(agree) or kind == 'mapping' or len(mapping.columns) > _FEW
-    score = (agree >= _WHOLE, round(asked / len(rows), 1), strong, agree,
+    score = (agree >= _WHOLE, 2 * asked >= len(rows), strong, agree,
              len(mapping.columns) + seen)
     out.append(Fit(kind, name, asked, len(rows), dict(skipped), dict(refused),
                    images=images, score=score))
@@ -179,12 +179,12 @@ def _own(columns: Sequence[Column], rows: Sequence[Dict[str, Any]]
       out.append(Fit('columns', 'columns', asked, len(rows), dict(skipped),
                      dict(refused), fields, shown, _compared(
                          [values.at(row, answer) for row in rows]),
-                     (False, round(asked / len(rows), 1), True, 0, 0)))
+                     (False, 2 * asked >= len(rows), True, 0, 0)))
   chats = _first(CHATS, rows)
   if chats and isinstance(values.at(rows[0], chats), list):
     out.append(Fit('conversations', 'conversations', len(rows), len(rows), {},
                    {}, {'messages': chats}, shown, '',
-                   (False, 1.0, True, -1, 0)))
+                   (False, True, True, -1, 0)))
   return out
 
 
