@@ -189,7 +189,7 @@ class _Count:
     self.looked += 1
     try:
       words = source.mapped(index)
-      why = fits.why_not(words)
+      why = pool.why_not(words)
       question = None if why else source.words(index, words)
       bad = question is not None and bool(
           verifier.check_golds([question]).unreadable)

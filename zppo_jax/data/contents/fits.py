@@ -17,10 +17,10 @@ from typing import Any
 
 from zppo_jax.data import mappings, suites, values
 from zppo_jax.data.contents.columns import Column, images_in
-from zppo_jax.data.mappings.mapping import Mapped, Mapping, checked
+from zppo_jax.data.mappings.mapping import Mapping, checked
+from zppo_jax.data.pool import why_not
 
 KINDS = ('mapping', 'suite', 'columns', 'conversations')
-NO_QUESTION, NO_ANSWER = 'no question', 'no gold answer'
 # Names of columns that often hold a field, the first of them preferred.
 TEXT = ('question', 'problem', 'prompt', 'query', 'instruction', 'input',
         'Question', 'Problem')
@@ -71,15 +71,6 @@ def reason(error: BaseException | str) -> str:
   if isinstance(error, KeyError) and ' ' not in text:
     text = f'no {text!r}'
   return _NUMBER.sub('#', ' '.join(text.split()))[:160]
-
-
-def why_not(words: Mapped) -> str:
-  """Why a row is skipped; '' if it is asked. As pool.Source decides it."""
-  if words.skip:
-    return words.skip
-  if not words.text.strip():
-    return NO_QUESTION
-  return '' if words.answer.strip() else NO_ANSWER
 
 
 def _tried(mapping: Mapping, rows: Sequence[Dict[str, Any]]
