@@ -32,13 +32,13 @@ from zppo_jax.chat import pictures as encoded
 from zppo_jax.data import values
 from zppo_jax.records import Clip, Picture
 
-_SUFFIXES = ('.png', '.jpg', '.jpeg', '.webp', '.bmp', '.gif')
+SUFFIXES = ('.png', '.jpg', '.jpeg', '.webp', '.bmp', '.gif')
 _FILMS = ('.mp4', '.webm', '.mkv', '.avi', '.mov')
 # The starts of PNG, JPEG, GIF, WEBP and BMP in base64.
-_BASE64 = ('iVBORw0KGgo', '/9j/', 'R0lGOD', 'UklGR', 'Qk0', 'Qk1', 'Qk2',
+BASE64 = ('iVBORw0KGgo', '/9j/', 'R0lGOD', 'UklGR', 'Qk0', 'Qk1', 'Qk2',
            'Qk3')
 _LONGEST = 500  # characters of a path in an error
-_SHORTEST = 64  # characters of base64; most paths are shorter, no image is
+SHORTEST = 64  # characters of base64; most paths are shorter, no image is
 _ADDRESS = re.compile(r'[a-zA-Z][a-zA-Z0-9+.-]+://')
 _WHITE = re.compile(r'\s+')
 _DIGITS = re.compile(r'([0-9]{1,18})')
@@ -167,7 +167,7 @@ def picture(value: Any, folder: pathlib.Path,
                      'path, bytes, base64, {bytes, path}')
   if value[:5].lower() == 'data:':
     return _held(_address_data(value), store, where)
-  if value.startswith(_BASE64) and len(value) >= _SHORTEST:
+  if value.startswith(BASE64) and len(value) >= SHORTEST:
     return _held(_base64(value), store, where)
   path = inside(value, folder, roots)
   if not _is(path, 'is_file'):
@@ -235,10 +235,10 @@ def clip(value: Any, folder: pathlib.Path, fps: float,
     raise ValueError(f'{path} is a video file; write its frames into '
                      f'{path.with_suffix("")} (e.g. ffmpeg -i FILE -vf fps=2 '
                      'FOLDER/%05d.png)')
-  frames = sorted((p for p in path.glob('*') if p.suffix.lower() in _SUFFIXES),
+  frames = sorted((p for p in path.glob('*') if p.suffix.lower() in SUFFIXES),
                   key=_in_time) if _is(path, 'is_dir') else []
   if not frames:
-    raise FileNotFoundError(f'no frames ({", ".join(_SUFFIXES)}) in {path}')
+    raise FileNotFoundError(f'no frames ({", ".join(SUFFIXES)}) in {path}')
   return Clip(tuple(read(str(p)) for p in frames), fps)
 
 

@@ -7,6 +7,7 @@ filter needs them. It applies the filters and keeps the name and the row number
 of each question.
 """
 
+import collections
 import dataclasses
 import functools
 import pathlib
@@ -31,6 +32,8 @@ from zppo_jax.verdicts import kinds
 # Names in the counts of a pool.
 ROWS = 'rows'  # rows that were read
 SKIPPED = 'skipped'  # rows that the mapping skipped
+# Why a row is skipped whose mapping gives no reason.
+NO_QUESTION, NO_GOLD = 'no question', 'no gold'
 PLACES = ('check', 'strip', 'text')
 AnySpec = TypeVar('AnySpec')
 
@@ -147,8 +150,20 @@ def _nothing(value: Any) -> bool:
   return value is None or isinstance(value, str) and not value
 
 
+def why_not(words: Mapped) -> str:
+  """The reason why a row is skipped; '' if it is asked."""
+  if words.skip:
+    return words.skip
+  if not words.text.strip():
+    return NO_QUESTION
+  return '' if words.answer.strip() else NO_GOLD
+
+
 class Source:
   """An open source of a pool: its rows by number, as questions.
+
+  Attributes:
+    skipped: reason -> rows, once `candidates` was called.
 
   Raises:
     KeyError: for an unknown format or mapping, or for columns that the files
@@ -159,6 +174,7 @@ class Source:
   def __init__(self, of: Spec, store: pathlib.Path | None = None,
                mapping: Mapping | None = None, bounds: Bounds | None = None):
     self.of, self.store = of, store
+    self.skipped: collections.Counter[str] = collections.Counter()
     bounds = bounds or Bounds()
     self.mapping = mapping or (
         mappings.get(of.mapping) if of.mapping
@@ -304,14 +320,15 @@ class Source:
     return dataclasses.replace(self.words(index, words),
                                media=self.show(index, words))
 
-  def _asked(self, indices: Sequence[int]) -> list[dict[str, Any] | None]:
-    """What is counted of rows, by field of Candidate; None for a row that
+  def _asked(self, indices: Sequence[int]) -> list[dict[str, Any] | str]:
+    """What is counted of rows, by field of Candidate; the reason for a row that
     cannot be asked."""
-    out: list[dict[str, Any] | None] = []
+    out: list[dict[str, Any] | str] = []
     for index in indices:
       words = self.mapped(index)
-      if words.skip or not words.text.strip() or not words.answer.strip():
-        out.append(None)
+      why = why_not(words)
+      if why:
+        out.append(why)
         continue
       out.append(dict(
           source=self.of.name, row=index, id=self.id_of(index, words),
@@ -334,14 +351,14 @@ class Source:
     out: list[Candidate] = []
     name = self.of.name
     counts.setdefault(ROWS, {})[name] = len(self)
-    skipped = counts.setdefault(SKIPPED, {})
-    skipped[name] = 0
+    self.skipped.clear()
     for fields in hosts.shared(self._asked, range(len(self)), 'the rows'):
-      if fields is None:
-        skipped[name] += 1
+      if isinstance(fields, str):
+        self.skipped[fields] += 1
       else:
         out.append(Candidate(
             **fields, show=functools.partial(self.show, fields['row'])))
+    counts.setdefault(SKIPPED, {})[name] = self.skipped.total()
     return filters.apply(out, self.of.filters, counts)
 
 
@@ -458,12 +475,22 @@ class Pool(Sequence[Question]):
     out._at = [self._at[i] for i in indices]
     return out
 
+  @property
+  def skipped(self) -> dict[str, dict[str, int]]:
+    """Source -> reason -> rows that were skipped, of the sources with any."""
+    return {name: dict(source.skipped) for name, source
+            in self._sources.items() if source.skipped}
+
   def record(self) -> dict:
     """The contents of data.json of a run."""
-    return {'counts': self.counts, 'kept': self.kept}
+    return {'counts': self.counts, 'kept': self.kept,
+            **({'skipped': self.skipped} if self.skipped else {})}
 
   def account(self) -> str:
-    return account(self.counts, self.kept)
+    """A line per source, and a line per reason of what was skipped."""
+    return '\n'.join([account(self.counts, self.kept), *(
+        f'  {name}: {count} skipped: {why}' for name, of in
+        self.skipped.items() for why, count in of.items())])
 
 
 def _check_ids(candidates: Sequence[Candidate],
