@@ -116,7 +116,7 @@ def main(config, checkpoint: str, path, *, splits: Sequence[str] = (),
   questions = tasks.splits(task, config.eval, names, config.data.pool)
   verifier = judge.verifier_of(config.judge, next(
       (q.id for split in questions.values() for q in split
-       if q.kind in kinds.JUDGED), ''))
+       if kinds.judged(q.kind)), ''))
   task = tasks.graded_by(task, verifier)
   mesh = sharding.make_mesh(sharding.MeshConfig(**config.mesh))
   day = dates.choose(config, checkpoint)

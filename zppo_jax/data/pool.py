@@ -250,7 +250,7 @@ class Source:
     A row may not name `module:function`, because that imports code, and only a
     config may choose code.
     """
-    if kind and kind not in kinds.NAMES:
+    if kind and not kinds.known(kind):
       raise ValueError(
           f'{self._rows.where(index)}: the row\'s kind is {kind[:80]!r}; '
           f'allowed in a row: {", ".join(kinds.NAMES)}. '
@@ -312,7 +312,8 @@ class Source:
     return Question(
         id=self.id_of(index, words), text=words.text, answer=words.answer,
         split=self.of.split or self.of.name, media=(), kind=words.kind,
-        source=self.of.name, hint=words.hint, responses=words.responses)
+        source=self.of.name, hint=words.hint, responses=words.responses,
+        turns=words.turns, subset=words.subset)
 
   def question(self, index: int) -> Question:
     words = self.mapped(index)
