@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from zppo_jax import allowed
-from zppo_jax.chat import images
+from zppo_jax.chat import pictures
 from zppo_jax.data import media, tiers, values
 from zppo_jax.records import Clip, Picture
 
@@ -83,7 +83,7 @@ def image_side(candidates: Sequence[Candidate], least: int) -> list[Candidate]:
     FileNotFoundError, ValueError: for an image that cannot be read.
   """
   return [c for c in candidates
-          if all(min(images.size(p)) >= least for p in _pictures(c))]
+          if all(min(pictures.size(p)) >= least for p in _pictures(c))]
 
 
 def pass_rate(candidates: Sequence[Candidate], most: float) -> list[Candidate]:

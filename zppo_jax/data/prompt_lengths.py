@@ -28,7 +28,8 @@ def why_overlong(question: Question, chat: Chat, max_prompt: int,
     max_prompt: the largest bucket of prompts, in tokens.
     patch_buckets: the buckets of prompts with images, in patches.
   """
-  tokens, patches = chat.outline(question.text, question.media)
+  tokens, patches = chat.outline(question.text, question.media,
+                                 question.turns)
   what = f'question {question.id!r} has a prompt of'
   if patches and not patch_buckets:
     return (f'the prompt of {question.id!r} has images or videos; '

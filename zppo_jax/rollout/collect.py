@@ -26,7 +26,7 @@ from zppo_jax.rollout.build import make_engine
 from zppo_jax.rollout.engine import Engine
 from zppo_jax.rollout.journal import Drawn, RolloutJournal
 from zppo_jax.rollout.requests import Completion, Request
-from zppo_jax.verdicts.grading import grade_all
+from zppo_jax.verdicts.grading import graded_all
 
 
 class Ahead(Protocol):
@@ -89,14 +89,13 @@ def _graded(drawn: Sequence[tuple[Prompt, Completion]],
             sampler: Sampler) -> list[Rollout]:
   """Grades rollouts at once, so that slow gradings run side by side."""
   texts = [_text(prompt, done, sampler.chat) for prompt, done in drawn]
-  verdicts = grade_all(
+  graded = graded_all(
       [(text, done.stop, prompt.question)
        for (prompt, done), text in zip(drawn, texts, strict=True)],
       sampler.grader)
   return [Rollout(tokens=done.tokens, logps=done.logps, text=text,
-                  stop=done.stop, verdict=verdict, answer=answer)
-          for (_, done), text, (verdict, answer) in zip(
-              drawn, texts, verdicts, strict=True)]
+                  stop=done.stop, **of._asdict())
+          for (_, done), text, of in zip(drawn, texts, graded, strict=True)]
 
 
 def from_texts(questions: Sequence[Question],
@@ -110,7 +109,7 @@ def from_texts(questions: Sequence[Question],
     chat: encodes the texts.
     grader: grades them, all at once.
   """
-  verdicts = iter(grade_all(
+  graded = iter(graded_all(
       [(text, stop, question)
        for question, pairs in zip(questions, responses, strict=True)
        for text, stop in pairs], grader))
@@ -119,9 +118,8 @@ def from_texts(questions: Sequence[Question],
     tokens = chat.response(text)
     if stop == StopReason.LENGTH:
       tokens = tokens[:-1]  # the text stopped before its end token
-    verdict, answer = next(verdicts)
     return Rollout(tokens=tokens, logps=(), text=text, stop=stop,
-                   verdict=verdict, answer=answer)
+                   **next(graded)._asdict())
 
   return [tuple(one(text, stop) for text, stop in pairs)
           for pairs in responses]

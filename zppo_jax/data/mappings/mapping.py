@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping as Dict
 from typing import Any, NamedTuple
 
 from zppo_jax.data import values
+from zppo_jax.records import TURN_ROLES, Turn
 from zppo_jax.verdicts.kinds import boxed
 
 Row = Dict[str, Any]  # a row of a file: column -> value
@@ -43,6 +44,7 @@ class Mapped(NamedTuple):
     places: the placeholders that were taken out of `text`; None leaves that to
       `checked`.
     images, videos: the media inside the words, as in the parts of a chat.
+    turns: the (role, content) of the messages before `text`.
   """
   text: str
   answer: str
@@ -56,6 +58,7 @@ class Mapped(NamedTuple):
   places: Places | None = None
   images: tuple[Any, ...] = ()
   videos: tuple[Any, ...] = ()
+  turns: tuple[Turn, ...] = ()
 
 
 class Mapping(NamedTuple):
@@ -112,6 +115,13 @@ def asked(text: Any, answer: Any, kind: str, more: str = '',
                 videos=of.videos, **fields)
 
 
+def _turn(role: Any, content: Any) -> Turn:
+  if role not in TURN_ROLES:
+    raise ValueError(f'a turn of the conversation has the role {role!r}; '
+                     f'allowed: {", ".join(TURN_ROLES)}')
+  return Turn(role, values.text(content, f'the turn of {role}', empty=False))
+
+
 def checked(words: Mapped, places: str = 'check') -> Mapped:
   """The words of a row with all fields as texts and numbers.
 
@@ -137,6 +147,7 @@ def checked(words: Mapped, places: str = 'check') -> Mapped:
       answer=values.text(words.answer, 'answer'),
       responses=values.texts(words.responses, 'responses'),
       pass_rate=None if rate is None else values.number(rate, 'pass_rate'),
+      turns=tuple(_turn(*turn) for turn in words.turns),
       **{field: values.text(getattr(words, field), field)
          for field in ('kind', 'id', 'hint', 'subset')})
 
