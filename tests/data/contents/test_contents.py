@@ -116,8 +116,10 @@ def test_a_suite_by_its_name_and_refused_rows(tmp_path):
       f'zppo eval --suites={tmp_path} --splits=bench:ai2d ...']
   shown = text.text(contents.describe(str(tmp_path)))
   assert '4 rows, 3 asked, 0 skipped, 1 refused' in shown
-  # A suite that is asked for by name, whose columns are not there.
-  with pytest.raises(KeyError, match="no column 'problem_idx'"):
+  # Suites that are asked for by name: other columns, another split.
+  with pytest.raises(KeyError, match="no column 'subject'"):
+    contents.describe(str(tmp_path), contents.Options(suite='mmlu'))
+  with pytest.raises(FileNotFoundError, match='no file of AIME 2026, train'):
     contents.describe(str(tmp_path), contents.Options(suite='aime26'))
 
 

@@ -236,7 +236,7 @@ def _task(config, needed: str) -> tuple[tasks.Task, verifier.Verifier]:
 def _judged(found: Sequence[Suite]) -> str:
   """The id of the first question that cannot be graded without a judge."""
   return next((q.id for suite in found for q in suite.pool.words()
-               if q.kind in kinds.JUDGED), '')
+               if kinds.judged(q.kind)), '')
 
 
 def _policy(config, wanted: Wanted, found: Sequence[Suite],

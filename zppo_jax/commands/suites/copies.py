@@ -52,8 +52,9 @@ class Suite:
 
   @property
   def notes(self) -> tuple[str, ...]:
-    """What the copy lacks."""
-    return self.pool.notes
+    """How the copy differs from the published set."""
+    return tuple(note.removeprefix(f'{self.split}: ')
+                 for note in self.pool.notes)
 
   @property
   def digest(self) -> str:
@@ -98,7 +99,8 @@ class Suite:
     for i in range(len(self.pool)):
       question = self.pool[i]
       try:
-        size = self.chat.outline(question.text, question.media)
+        size = self.chat.outline(question.text, question.media,
+                                 question.turns)
       except ValueError as e:
         raise ValueError(f'{self.split}, question {question.id!r}: {e}'
                          ) from None
@@ -130,7 +132,8 @@ def names_in(folder: str, splits: Sequence[str]) -> list[str]:
 
   Args:
     folder: holds a folder per benchmark.
-    splits: with or without suites.PREFIX; () takes all that are there.
+    splits: with or without suites.PREFIX; () takes all that are there. Two
+      benchmarks may have one copy.
 
   Raises:
     FileNotFoundError: if the folder holds no benchmark, with their names.
@@ -146,7 +149,8 @@ def names_in(folder: str, splits: Sequence[str]) -> list[str]:
     for name in names:
       suites.get(name.partition('?')[0])
     return sorted(names, key=lambda n: order.index(n.partition('?')[0]))
-  there = [name for name in suites.BENCHMARKS if (home / name).is_dir()]
+  there = [name for name, of in suites.BENCHMARKS.items() if (
+      home / name).is_dir() or of.shares and (home / of.shares).is_dir()]
   if not there:
     raise FileNotFoundError(
         f'{home} holds no folder of a benchmark; their names are '

@@ -5,7 +5,6 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from zppo_jax.data import suites
 from zppo_jax.report.suites import table
 from zppo_jax.report.suites.table import Line, estimate_of, percent
 
@@ -69,9 +68,10 @@ def _samples(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def _suite(summary: Mapping[str, Any], notes: Sequence[str],
            samples: Sequence[Mapping[str, Any]]) -> str:
-  of = suites.get(summary['name'])
+  of = table.row_of(summary)
   said = [f'{of.hub}, {of.split}', f'scoring in the paper: {of.scoring}',
-          *([of.note] if of.note else []), *notes, *summary['reasons']]
+          *(words for words in (of.note, of.unknown) if words), *notes,
+          *summary['reasons']]
   verdicts = ', '.join(f'{name} {share:.1%}' for name, share
                        in summary['verdicts'].items() if share)
   return (f'<section id="{_esc(summary["name"])}"><h2>{_esc(of.title)}</h2>'

@@ -117,12 +117,12 @@ def worst_case(asked: Sequence[Asked]) -> Estimate:
 
 
 def _abilities(asked: Sequence[Asked]) -> Estimate:
-  """OCRBench v2: the average over abilities of the average over their types."""
-  abilities: dict[str, list[Estimate]] = collections.defaultdict(list)
-  for kind, estimate in by_part(asked).items():
-    ability = allowed.known('type of OCRBench v2', kind, ocrbench.ABILITIES)
-    abilities[ability].append(estimate)
-  return average([average(of) for of in abilities.values()])
+  """OCRBench v2: the average over abilities of the mean over their questions,
+  as lmms-eval computes it."""
+  return average(list(by_part([dataclasses.replace(
+      question, subset=allowed.known('type of OCRBench v2', question.subset,
+                                     ocrbench.ABILITIES))
+      for question in asked]).values()))
 
 
 # Benchmarks whose score is no mean over questions -> (how, function).

@@ -48,7 +48,8 @@ def percent(of: Estimate, interval: bool = True) -> str:
 
 def _notes(summary: Mapping[str, Any]) -> tuple[str, ...]:
   """What was left out of a benchmark, and what failed in its grading."""
-  notes = [f'{n} skipped: {why}' for why, n in summary['skipped'].items()]
+  notes = list(summary['notes'])
+  notes += [f'{n} skipped: {why}' for why, n in summary['skipped'].items()]
   notes += [f'{n} left out: {why}' for why, n in summary['left_out'].items()]
   notes += [f'{summary["verdicts"][fault]:.1%} {fault.replace("_", " ")}'
             for fault in ('judge_malformed', 'ungraded')
@@ -60,10 +61,20 @@ def _notes(summary: Mapping[str, Any]) -> tuple[str, ...]:
   return tuple(notes)
 
 
+def row_of(summary: Mapping[str, Any]) -> suites.Benchmark:
+  """The row of BENCHMARKS of a summary; the split may name a part of it."""
+  return suites.get(summary['name'].partition(suites.PART)[0])
+
+
 def _questions(summary: Mapping[str, Any]) -> str:
-  asked, whole = summary['questions'], suites.get(summary['name']).count
+  asked, whole = summary['questions'], row_of(summary).count
   return f'{asked:,}' if asked == whole or not whole else (
       f'{asked:,} of {whole:,}')
+
+
+def _title(summary: Mapping[str, Any]) -> str:
+  part = summary['name'].partition(suites.PART)[2]
+  return row_of(summary).title + (f', {part}' if part else '')
 
 
 def lines(summaries: Sequence[Mapping[str, Any]]) -> list[Line]:
@@ -72,17 +83,17 @@ def lines(summaries: Sequence[Mapping[str, Any]]) -> list[Line]:
   Args:
     summaries: the content of summary.json of each, in any order.
   """
-  by_name = {summary['name']: summary for summary in summaries}
-  out, families = [], []
+  out: list[Line] = []
+  families: list[Estimate] = []
   for family, title in FAMILIES.items():
     names = [n for n, of in suites.BENCHMARKS.items() if of.family == family]
-    there = [by_name[n] for n in names if n in by_name]
+    there = [s for n in names for s in summaries
+             if s['name'].partition(suites.PART)[0] == n]
     if not there:
       continue
     out.append(Line('', title, None))
     estimates = [estimate_of(s['score']['score']) for s in there]
-    out += [Line(s['name'], suites.get(s['name']).title, estimate,
-                 _questions(s), _notes(s))
+    out += [Line(s['name'], _title(s), estimate, _questions(s), _notes(s))
             for s, estimate in zip(there, estimates, strict=True)]
     families.append(average(estimates))
     out.append(Line('', f'average of {len(there)} of {len(names)}',
