@@ -280,6 +280,12 @@ def dry_run(config, wanted: Wanted) -> str:
     suite.chat = chat
     lines += suite.outline(bool(config.judge.url))
     total += len(suite.pool)
+  bound = [suite.name for suite in found
+           if suites.get(suite.base).scoring.endswith('+judge')]
+  if bound and not config.judge.url:
+    lines.append('judge.url is empty; where comparing fails the paper asks a '
+                 f'judge, so that scores of {len(bound)} suites are lower '
+                 'bounds of its own')
   lines.append(f'in all {total:,} questions, '
                f'{total * wanted.num_rollouts:,} rollouts; nothing was asked')
   return '\n'.join(lines)

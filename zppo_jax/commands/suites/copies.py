@@ -121,9 +121,6 @@ class Suite:
       lines.append(f'  judge: {alone:,} answers to every question'
                    + (f', {after:,} where comparing fails' if after else '')
                    + ('' if has_judge else '; judge.url is empty'))
-    elif suites.get(self.base).scoring.endswith('+judge'):
-      lines.append('  judge: none, because judge.url is empty; the paper asks '
-                   'one where comparing fails, so that scores are lower bounds')
     return [*lines, *(f'  {note}' for note in self.notes)]
 
 
