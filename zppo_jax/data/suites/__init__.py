@@ -50,7 +50,7 @@ DECODING = Decoding(max_tokens=12288, temperature=0.6, top_p=0.95, top_k=20)
 ANSWERS = 1
 # Scoring classes whose judge is asked where a rule finds no right answer.
 _JUDGED = ('exact+judge', 'rule+judge')
-_EVERY = Option(lambda row: '')
+_EVERY = Option(skip=lambda row: '')
 
 
 def get(name: str) -> Benchmark:
@@ -183,6 +183,7 @@ def open_pool(split: str, folder: str, bounds: pool.Bounds | None = None,
 def _of_count(of: Benchmark, part: str, rows: int,
               questions: int) -> tuple[str, ...]:
   """A note, if a copy holds another number of rows than is published."""
+  expected: tuple[int, ...]
   if part in of.configs:
     expected = (of.configs[part].count,)
   elif part in of.options:
