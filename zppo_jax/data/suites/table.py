@@ -175,8 +175,8 @@ BENCHMARKS: dict[str, Benchmark] = {
     'ceval': _text(
         'C-Eval', 'ceval/ceval-exam', 'val of all 52 subjects', _EXACT,
         'letter', 'question, A, B, C, D, answer', text.ceval, count=1346,
-        ids=(CONFIG, 'id'), subset=CONFIG, files=_VALIDATION, free=52,
-        optional=('id',), note='without the official five examples'),
+        ids=(CONFIG, ROW), subset=CONFIG, files=_VALIDATION, free=52,
+        note='without the official five examples'),
     'gpqa_diamond': _text(
         'GPQA-Diamond', 'Idavidrein/gpqa', 'gpqa_diamond train (gated)',
         _EXACT, 'text', 'Question, Correct Answer, Incorrect Answer 1, '
