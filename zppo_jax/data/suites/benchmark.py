@@ -16,9 +16,8 @@ GOLDS = ('index', 'letter', 'text', 'value')
 CONFIG, ROW, VARIANT, HOME = '#config', '#row', '#variant', '#home'
 ADDED = (CONFIG, ROW, VARIANT, HOME)
 # How points become the figure of a table: the mean over questions; that over
-# subsets of the mean of each (of OCRBench v2: over abilities); the mean over
-# questions of the least points among their variants.
-AVERAGES = ('rows', 'macro', 'worst')
+# subsets of the mean of each (of OCRBench v2: over abilities).
+AVERAGES = ('rows', 'macro')
 NO_GOLD = 'no gold'  # the reason for which rows without an answer are skipped
 
 
