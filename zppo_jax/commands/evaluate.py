@@ -113,7 +113,8 @@ def main(config, checkpoint: str, path, *, splits: Sequence[str] = (),
   workdir.check_unused(path)
   task = tasks.get(config.data.task)
   names = tuple(splits) or tuple(config.eval.splits)
-  questions = tasks.splits(task, config.eval, names, config.data.pool)
+  questions = tasks.splits(task, config.eval, names, config.data.pool,
+                           judged=bool(config.judge.url))
   verifier = judge.verifier_of(config.judge, next(
       (q.id for split in questions.values() for q in split
        if kinds.judged(q.kind)), ''))

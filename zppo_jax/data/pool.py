@@ -163,6 +163,13 @@ def why_not(words: Mapped) -> str:
 class Source:
   """An open source of a pool: its rows by number, as questions.
 
+  Args:
+    of: its description.
+    store: a folder for images that come as bytes; None keeps them in memory.
+    mapping: of its rows; None takes that of `of`.
+    bounds: on what is read; None takes the defaults.
+    rows: (leave_out, most) -> the reader; None opens that of `of`.
+
   Attributes:
     skipped: reason -> rows, once `candidates` was called.
 
@@ -173,25 +180,26 @@ class Source:
   """
 
   def __init__(self, of: Spec, store: pathlib.Path | None = None,
-               mapping: Mapping | None = None, bounds: Bounds | None = None):
+               mapping: Mapping | None = None, bounds: Bounds | None = None,
+               rows: Callable[..., readers.Reader] | None = None):
     self.of, self.store = of, store
     self.skipped: collections.Counter[str] = collections.Counter()
     bounds = bounds or Bounds()
+    opened = rows or functools.partial(readers.open_reader, of.format, of.path)
     self.mapping = mapping or (
         mappings.get(of.mapping) if of.mapping
         else mappings.of_columns(of.columns, of.kind))
     self.video = of.video or self.mapping.video
-    self._rows = readers.open_reader(of.format, of.path,
-                                     most=bounds.max_bytes)
+    self._rows = opened(most=bounds.max_bytes)
     if not len(self._rows):
       raise ValueError(f'data.pool.sources.{of.name}: {of.path} holds no rows')
     there = dict.fromkeys(self._rows.columns)
     self.images = image_columns(of.images or self.mapping.images, there)
     self._shown = (*self.images, *([self.video] if self.video else []))
     needed = {values.base(c, there) for c in self.mapping.columns}
-    self._words = readers.open_reader(of.format, of.path, tuple(
+    self._words = opened(leave_out=tuple(
         c for c in (values.base(c, there) for c in self._shown)
-        if c not in needed), bounds.max_bytes)
+        if c not in needed), most=bounds.max_bytes)
     self.folder = (pathlib.Path(of.folder).expanduser() if of.folder
                    else self._rows.folder)
     self._roots = (*bounds.media_roots, *roots(
@@ -378,8 +386,10 @@ class Pool(Sequence[Question]):
     kept: source -> number of questions.
     digests: (source, row) -> digest, of questions whose images were read.
     tracks: whether reading a question adds its digest.
+    notes: lines about the files for people, e.g. that a set is not complete.
   """
   tracks = False
+  notes: tuple[str, ...] = ()
 
   def __init__(self, sources: Sequence[Source], wanted: Dict[str, Any],
                mix: bool = False):
@@ -474,7 +484,7 @@ class Pool(Sequence[Question]):
         s: self.kept[s] - kept[s] for s in kept}}
     out.kept, out.weights, out._sources = kept, self.weights, self._sources
     out.digests, out._words = self.digests, self._words
-    out.tracks = self.tracks
+    out.tracks, out.notes = self.tracks, self.notes
     out.parts = tuple(kept.values())
     out.ids = tuple(self.ids[i] for i in indices)
     out._at = [self._at[i] for i in indices]
@@ -489,13 +499,14 @@ class Pool(Sequence[Question]):
   def record(self) -> dict:
     """The contents of data.json of a run."""
     return {'counts': self.counts, 'kept': self.kept,
-            **({'skipped': self.skipped} if self.skipped else {})}
+            **({'skipped': self.skipped} if self.skipped else {}),
+            **({'notes': list(self.notes)} if self.notes else {})}
 
   def account(self) -> str:
-    """A line per source, and a line per reason of what was skipped."""
+    """A line per source and per reason of what was skipped, and the notes."""
     return '\n'.join([account(self.counts, self.kept), *(
         f'  {name}: {count} skipped: {why}' for name, of in
-        self.skipped.items() for why, count in of.items())])
+        self.skipped.items() for why, count in of.items()), *self.notes])
 
 
 def _check_ids(candidates: Sequence[Candidate],
