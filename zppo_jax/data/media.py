@@ -4,9 +4,9 @@ An image is a path (relative paths begin in the folder of the data), bytes,
 base64 (plain or a data: URI), a struct {'bytes', 'path'} as in data sets of the
 hub, or an array. A video is a folder of frames, a list of images, or a struct
 {'frames', 'fps'}, where 'start' and 'end' in seconds cut a segment out of a
-folder. A file `fps.txt` in a folder of frames states its frames per second. This
-file does not decode video files: it reads frames from a folder that has the
-name of the file without its suffix.
+folder. A file `fps.txt` in a folder of frames states its frames per second.
+This file does not decode video files: it reads frames from a folder that has
+the name of the file without its suffix.
 
 Paths must stay in the folder of the data or in one of `roots`, even through
 links, because other people write the rows. Headers are read at once, so that

@@ -71,7 +71,8 @@ def dynamath(n):
             question=f'Seed {i}, variant {variant}: what is f?\nA: 1\nB: 2',
             answer_type=kinds[i % 3][0], ground_truth=kinds[i % 3][1],
             subject='algebra', knowledge_level='high school')
-            for i in range(shared(n, 10))], decoded_image=IMAGE, image=pa.string())
+            for i in range(shared(n, 10))],
+            decoded_image=IMAGE, image=pa.string())
   return out
 
 
@@ -129,7 +130,8 @@ def mathvision(n):
       image=f'images/{i}.jpg', decoded_image=image(i), solution=None,
       answer='B' if i % 2 == 0 else '\\frac{1}{2}', subject='algebra')
       for i in range(n)]
-  types = dict(decoded_image=IMAGE, image=pa.string(), options=TEXTS, solution=pa.string())
+  types = dict(decoded_image=IMAGE, image=pa.string(), options=TEXTS,
+               solution=pa.string())
   return {**_parquet('data/test-00000-of-00001.parquet', rows, **types),
           **_parquet('data/testmini-00000-of-00001.parquet', rows[:1],
                      **types)}
@@ -147,7 +149,8 @@ def mathvista(n):
       pid=str(i + 1), question=f'What is bar {i}?', image=f'images/{i}.jpg',
       decoded_image=image(i), metadata={'category': 'x', 'grade': 'y'},
       query='Hint: ...', **forms[i % 3]) for i in range(n)],
-      decoded_image=IMAGE, image=pa.string(), choices=TEXTS, precision=pa.float64(),
+      decoded_image=IMAGE, image=pa.string(), choices=TEXTS,
+      precision=pa.float64(),
       unit=pa.string())
 
 

@@ -24,8 +24,9 @@ def aime26(n):
 def ceval(n):
   """Only `val` has both a gold and our interest: `test` has none."""
   def rows(count, answer, start=0):
-    return [dict(id=i, question=f'第{start + i}题？', A='1', B='2', C='3', D='4',
-                 answer=answer, explanation='') for i in range(count)]
+    return [dict(
+        id=i, question=f'第{start + i}题？', A='1', B='2', C='3', D='4',
+        answer=answer, explanation='') for i in range(count)]
   out = {}
   for k, subject in enumerate(('accountant', 'high_school_physics', 'law')):
     for split, count, answer in (('dev', 1, 'A'), ('test', 2, ''),

@@ -28,9 +28,13 @@ from zppo_jax.data.mappings.mapping import Mapped, Mapping, Row
 from zppo_jax.data.suites import copies
 from zppo_jax.data.suites.benchmark import (
   AVERAGES,
+  CONFIG,
   FAMILIES,
   GOLDS,
+  HOME,
+  ROW,
   SCORING,
+  VARIANT,
   Benchmark,
   Option,
 )
@@ -50,7 +54,7 @@ DECODING = Decoding(max_tokens=12288, temperature=0.6, top_p=0.95, top_k=20)
 ANSWERS = 1
 # Scoring classes whose judge is asked where a rule finds no right answer.
 _JUDGED = ('exact+judge', 'rule+judge')
-_EVERY = Option(lambda row: '')
+_EVERY = Option(skip=lambda row: '')
 
 
 def get(name: str) -> Benchmark:
@@ -66,7 +70,10 @@ def parts(of: Benchmark) -> tuple[str, ...]:
 
 def mapping(of: Benchmark, judged: bool = False,
             option: Option = _EVERY) -> Mapping:
-  """The mapping of the rows of a benchmark (copies.Rows).
+  """The mapping of the rows of a benchmark.
+
+  It reads rows of copies.Rows, or a sample of plain ones: what copies adds is
+  blank there, and one of several questions is read.
 
   Args:
     of: the benchmark.
@@ -84,6 +91,8 @@ def mapping(of: Benchmark, judged: bool = False,
 def _read(of: Benchmark, skip: Callable[[Row], str], judged: bool,
           row: Row) -> Mapped:
   """A question of a row, with the name and the subset that the table states."""
+  row = {**dict.fromkeys(of.optional), CONFIG: '', ROW: 0, HOME: '',
+         VARIANT: of.variants[-1] if of.variants else '', **row}
   words = of.read(row)
   reason = words.skip or skip(row)
   if reason:
@@ -193,6 +202,7 @@ def open_pool(split: str, folder: str, bounds: pool.Bounds | None = None,
 def _of_count(of: Benchmark, part: str, rows: int,
               questions: int) -> tuple[str, ...]:
   """A note, if a copy holds another number of rows than is published."""
+  expected: tuple[int, ...]
   if part in of.configs:
     expected = (of.configs[part].count,)
   elif part in of.options:

@@ -1,7 +1,7 @@
 """A row of BENCHMARKS, and the names that its fields take."""
 
+import dataclasses
 from collections.abc import Callable, Mapping as Dict
-from typing import NamedTuple
 
 from zppo_jax.data.mappings.mapping import Mapped, Row
 
@@ -16,13 +16,13 @@ GOLDS = ('index', 'letter', 'text', 'value')
 CONFIG, ROW, VARIANT, HOME = '#config', '#row', '#variant', '#home'
 ADDED = (CONFIG, ROW, VARIANT, HOME)
 # How points become the figure of a table: the mean over questions; that over
-# subsets of the mean of each (of OCRBench v2: over abilities); the mean over
-# questions of the least points among their variants.
-AVERAGES = ('rows', 'macro', 'worst')
+# subsets of the mean of each (of OCRBench v2: over abilities).
+AVERAGES = ('rows', 'macro')
 NO_GOLD = 'no gold'  # the reason for which rows without an answer are skipped
 
 
-class Config(NamedTuple):
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
   """A config of a set.
 
   Attributes:
@@ -34,7 +34,8 @@ class Config(NamedTuple):
   count: int = 0
 
 
-class Option(NamedTuple):
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Option:
   """A choice of rows that a split may ask for: `bench:NAME?OPTION`.
 
   Attributes:
@@ -45,7 +46,8 @@ class Option(NamedTuple):
   count: int = 0
 
 
-class Benchmark(NamedTuple):
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Benchmark:
   """A row.
 
   Attributes:
@@ -95,14 +97,14 @@ class Benchmark(NamedTuple):
   subset: str = ''
   files: tuple[str, ...] = ()
   pick: str = ''
-  configs: Dict[str, Config] = {}
+  configs: Dict[str, Config] = dataclasses.field(default_factory=dict)
   free: int = 0
   variants: tuple[str, ...] = ()
   optional: tuple[str, ...] = ()
   lower: bool = False
   images: str = ''
   video: str = ''
-  options: Dict[str, Option] = {}
+  options: Dict[str, Option] = dataclasses.field(default_factory=dict)
   shares: str = ''
   average: str = 'rows'
   confirmed: bool = True

@@ -31,7 +31,7 @@ _VAL, _VALIDATION = ('val',), ('validation', 'val', 'valid')
 _TEST, _TESTMINI, _TRAIN = ('test',), ('testmini',), ('train',)
 _MMMU = tuple(f'image_{i}' for i in range(1, 8))
 _BOXES = ('eval', 'bbox', 'bbox_list', 'content')
-_RATE = ('The paper names no number and no rate of frames.')
+_RATE = 'the number or the rate of frames that the paper shows'
 
 
 def _row(family: str, title: str, hub: str, split: str, scoring: str,
@@ -91,7 +91,7 @@ BENCHMARKS: dict[str, Benchmark] = {
         'id, question, ground_truth, answer_type', image.dynamath,
         images='decoded_image', count=5010, ids=('id', CONFIG), configs={
             f'variant{i}': Config(
-                rf'(?:sample|variant)[^0-9a-z]*{i}(?![0-9])', 501)
+                path=rf'(?:sample|variant)[^0-9a-z]*{i}(?![0-9])', count=501)
             for i in range(1, 11)},
         unknown='whether the paper reports the average or the worst case; '
                 'both are computed'),
@@ -128,9 +128,11 @@ BENCHMARKS: dict[str, Benchmark] = {
         images=','.join((*_MMMU, 'image')), count=5190, ids=('id', CONFIG),
         subset=CONFIG, files=_TEST, optional=('question', *_MMMU, 'image'),
         configs={
-            'standard (4 options)': Config(r'standard[^0-9a-z]*4', 1730),
-            'standard (10 options)': Config(r'standard[^0-9a-z]*10', 1730),
-            'vision': Config('vision', 1730)},
+            'standard (4 options)': Config(
+                path='standard[^0-9a-z]*4', count=1730),
+            'standard (10 options)': Config(
+                path='standard[^0-9a-z]*10', count=1730),
+            'vision': Config(path='vision', count=1730)},
         note='pictures stand before the text, which names them "image 2"',
         unknown='how the paper averages the configs (lmms-eval takes two)'),
     'mmvet': _image(
@@ -173,8 +175,8 @@ BENCHMARKS: dict[str, Benchmark] = {
     'ceval': _text(
         'C-Eval', 'ceval/ceval-exam', 'val of all 52 subjects', _EXACT,
         'letter', 'question, A, B, C, D, answer', text.ceval, count=1346,
-        ids=(CONFIG, 'id'), subset=CONFIG, files=_VALIDATION, free=52,
-        optional=('id',), note='without the official five examples'),
+        ids=(CONFIG, ROW), subset=CONFIG, files=_VALIDATION, free=52,
+        note='without the official five examples'),
     'gpqa_diamond': _text(
         'GPQA-Diamond', 'Idavidrein/gpqa', 'gpqa_diamond train (gated)',
         _EXACT, 'text', 'Question, Correct Answer, Incorrect Answer 1, '
@@ -205,7 +207,8 @@ BENCHMARKS: dict[str, Benchmark] = {
         'test of all 57 subjects', _EXACT, 'index',
         'question, choices, answer', text.mmlu, count=5700,
         ids=(CONFIG, ROW), subset=CONFIG, free=57, files=_TEST,
-        optional=('error_type',), options={'ok': Option(text.not_ok, 5330)},
+        optional=('error_type',), options={'ok': Option(
+            skip=text.not_ok, count=5330)},
         unknown='whether the paper drops the 370 rows with a known error'),
     'multichallenge': _text(
         'MultiChallenge', 'ScaleAI/MultiChallenge', 'test, or the JSONL of its '
@@ -245,7 +248,7 @@ BENCHMARKS: dict[str, Benchmark] = {
         'letter', 'id, question, options, answer', video.video_mmmu,
         video='id', images='image', count=900, ids=('id', CONFIG),
         subset=CONFIG, files=_TEST, optional=('image',), configs={
-            name: Config(name.lower(), 300)
+            name: Config(path=name.lower(), count=300)
             for name in ('Perception', 'Comprehension', 'Adaptation')},
         note='the picture of Adaptation is shown apart from the video',
         unknown=_RATE),

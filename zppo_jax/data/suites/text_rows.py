@@ -7,6 +7,7 @@ from zppo_jax.data import values
 from zppo_jax.data.mappings.mapping import Mapped, Row
 from zppo_jax.data.suites.benchmark import NO_GOLD, skipped
 from zppo_jax.data.suites.choices import Gold, blank, choice, listed, opened
+from zppo_jax.records import Turn
 
 _PADDING = 'N/A'  # with which early files of MMLU-Pro fill ten options
 
@@ -75,4 +76,5 @@ def multichallenge(row: Row) -> Mapped:
   target = values.text(row['target_question'], 'target_question')
   return Mapped(question, json.dumps(
       {'target_question': target, 'pass_criteria': criterion.upper()},
-      ensure_ascii=False), 'multichallenge', turns=turns)
+      ensure_ascii=False), 'multichallenge', turns=tuple(
+          Turn(*turn) for turn in turns))

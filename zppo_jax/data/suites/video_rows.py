@@ -97,7 +97,8 @@ def video_mme_subtitles(row: Row, gold: Gold) -> Mapped:
     home = pathlib.Path(row[HOME])
     folder = home / SUBTITLES
     if not folder.is_dir():
-      raise FileNotFoundError(f'no subtitles: unpack subtitle.zip into {folder}')
+      raise FileNotFoundError(
+          f'no subtitles: unpack subtitle.zip into {folder}')
     shown = subtitles.at(
         folder / f'{values.text(row["videoID"], "videoID")}.srt',
         media.times(home / words.videos[0]))
@@ -110,12 +111,12 @@ def _forms(answer: Any) -> str:
   said = values.text(answer, 'answer').strip()
   if said.startswith('['):
     try:
-      listed_ = literal(said)
+      forms = literal(said)
     except ValueError:
-      listed_ = None
-    if isinstance(listed_, list) and listed_ and all(
-        isinstance(form, str) for form in listed_):
-      return json.dumps(listed_, ensure_ascii=False)
+      forms = None
+    if isinstance(forms, list) and forms and all(
+        isinstance(form, str) for form in forms):
+      return json.dumps(forms, ensure_ascii=False)
   return json.dumps([said], ensure_ascii=False)
 
 
