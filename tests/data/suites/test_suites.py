@@ -160,6 +160,11 @@ def test_a_set_as_it_is_published(folder, name):
   assert pool.notes[0] in pool.account()
 
 
+def test_a_picture_of_hle_is_a_data_uri_or_an_empty_text(folder):
+  questions = suites.load('hle', str(folder), 9)
+  assert [len(q.media) for q in questions] == [0, 1, 0]
+
+
 def test_choices_show_their_options_with_letters(folder):
   """And the gold letter's line is the right option."""
   lines = {
