@@ -204,3 +204,22 @@ def test_the_command_starts_without_jax_and_prints_json(tmp_path):
   done = subprocess.run([sys.executable, '-c', code], capture_output=True,
                         text=True)
   assert done.returncode == 0 and '40 rows, 38 asked' in done.stdout
+
+
+def test_splits_of_a_tfds_builder(tmp_path):
+  pytest.importorskip('tensorflow_datasets')
+  from zppo_jax.tasks import micro_tfds
+  micro_tfds.prepare(tmp_path, micro_tfds.MicroConfig(pool_size=8, eval_size=4))
+  found = contents.describe(str(tmp_path))
+  by_split = {of.part.split: of for of in found.parts}
+  assert set(by_split) == set(micro_tfds.SPLITS)
+  train = by_split['train']
+  assert (train.part.form, train.rows) == ('tfds', 8)
+  assert train.fits[0].columns == {
+      'text': 'text', 'answer': 'answer', 'id': 'id'}
+  lines = text.config_lines(train.part, train.fits[0])
+  assert len(opened(lines)) == 8
+  (alone,) = contents.describe(train.part.files[0]).parts
+  assert (alone.rows, alone.part.split) == (8, 'train')
+  with pytest.raises(FileNotFoundError, match='no file or folder'):
+    contents.describe(str(tmp_path / 'none:train'))

@@ -37,6 +37,8 @@ class Counted:
     kinds: kind -> questions.
     subsets: subset -> questions, if rows name one.
     twice: the first name that two rows have; '' if names are unique.
+    unshown: why the pictures of a question that should be shown cannot be
+      read; '' if they can.
   """
   looked: int
   asked: int
@@ -47,6 +49,7 @@ class Counted:
   kinds: dict[str, int]
   subsets: dict[str, int]
   twice: str
+  unshown: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,7 +181,7 @@ class _Count:
     self.refused: collections.Counter = collections.Counter()
     self.kinds: collections.Counter = collections.Counter()
     self.subsets: collections.Counter = collections.Counter()
-    self.first_refused, self.twice = '', ''
+    self.first_refused, self.twice, self.unshown = '', '', ''
     self._ids: set[str] = set()
 
   def add(self, source: pool.Source, index: int) -> bool:
@@ -215,7 +218,7 @@ class _Count:
         looked=self.looked, asked=self.asked, skipped=plain(self.skipped),
         refused=plain(self.refused), first_refused=self.first_refused,
         unreadable=self.unreadable, kinds=plain(self.kinds),
-        subsets=plain(self.subsets), twice=self.twice)
+        subsets=plain(self.subsets), twice=self.twice, unshown=self.unshown)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -267,13 +270,19 @@ def _counted(part: Part, fit: Fit, options: Options, number: int
   Args:
     number: of the part, which begins the names of saved pictures.
   """
-  count, shown = _Count(), []
+  count = _Count()
+  shown: list[Example] = []
   for source, index in _questions(part, fit, options.max_bytes):
     if options.rows and count.looked >= options.rows:
       break
-    if not count.add(source, index) or len(shown) >= options.show:
+    if not count.add(source, index) or len(
+        shown) >= options.show or count.unshown:
       continue
-    question = source.question(index)
+    try:
+      question = source.question(index)
+    except (ValueError, OSError) as e:
+      count.unshown = pool.ascii_name(e)
+      continue
     saved = () if options.to is None else save(
         question, options.to / f'part-{number}', len(shown))
     shown.append(example(question, source.where(index), options.chat,

@@ -25,7 +25,7 @@ from zppo_jax.data.suites.benchmark import Benchmark
 KINDS = ('mapping', 'suite', 'columns', 'conversations')
 # Names of columns that often hold a field, the first of them preferred.
 TEXT = ('question', 'problem', 'prompt', 'query', 'instruction', 'input',
-        'Question', 'Problem')
+        'Question', 'Problem', 'text')
 ANSWER = ('final_answer', 'answer', 'ground_truth', 'gold', 'target', 'label',
           'reward_model.ground_truth', 'solution', 'Answer')
 NAMES = ('id', 'question_id', 'qid', 'index', 'extra_info.index')
@@ -78,7 +78,9 @@ def reason(error: BaseException | str) -> str:
 def _tried(mapping: Mapping, rows: Sequence[Dict[str, Any]]
            ) -> tuple[int, collections.Counter, collections.Counter]:
   """(asked, reasons of skipped rows, reasons of refused rows) of a sample."""
-  asked, skipped, refused = 0, collections.Counter(), collections.Counter()
+  skipped: collections.Counter[str] = collections.Counter()
+  refused: collections.Counter[str] = collections.Counter()
+  asked = 0
   for row in rows:
     try:
       why = why_not(checked(mapping.read(row)))

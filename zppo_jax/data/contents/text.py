@@ -89,6 +89,8 @@ def _counts(fit: Fit, of: Counted, rows: int) -> list[str]:
     lines.append(f'    {of.unreadable:,} gold answers are not of their kind')
   if of.twice:
     lines.append(f'    two rows are called {of.twice!r}, which a run refuses')
+  if of.unshown:
+    lines.append(f'    pictures cannot be read: {of.unshown}')
   if of.kinds:
     lines.append('    kinds of answers: ' + _few(
         [f'{kind or "none"} {n:,}' for kind, n in of.kinds.items()]))
