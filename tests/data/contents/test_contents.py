@@ -223,3 +223,14 @@ def test_splits_of_a_tfds_builder(tmp_path):
   assert (alone.rows, alone.part.split) == (8, 'train')
   with pytest.raises(FileNotFoundError, match='no file or folder'):
     contents.describe(str(tmp_path / 'none:train'))
+
+
+def test_a_name_in_the_path_counts_more_than_the_share_of_rows(tmp_path):
+  """Else what asks at least half of the rows comes first."""
+  rows = [{'question': 'Q?', 'answer': '#### 7' if i == 3 else '7'}
+          for i in range(10)]
+  best = {}
+  for name in ('gsm8k', 'x'):
+    write('jsonl', rows, tmp_path / name / 'a.jsonl')
+    best[name] = contents.describe(str(tmp_path / name)).parts[0].fits[0].name
+  assert best == {'gsm8k': 'gsm8k', 'x': 'columns'}

@@ -71,6 +71,11 @@ def test_the_worst_case_of_dynamath_takes_all_variants_of_a_question():
   of = scores.score_of('dynamath', rows)
   assert of.score.mean == 0.75 and of.extra['worst case'].mean == 0.5
   assert of.extra['worst case'].over == 2
+  # The variants of a question count once for the interval.
+  assert (of.score.low, of.score.high) == statistics.wilson_interval(
+      [1.0, 1.0, 1.0, 0.0], count=2)[1:]
+  first, second = of.parts.values()
+  assert of.extra['average of parts'].low == (first.low + second.low) / 2
   # Two rollouts: the least of the variants, rollout by rollout.
   rows = [row('d/1/variant1', 1.0), row('d/1/variant1', 0.0, sample=1),
           row('d/1/variant2', 0.0), row('d/1/variant2', 1.0, sample=1)]

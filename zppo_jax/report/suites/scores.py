@@ -2,14 +2,14 @@
 
 A question's value is the mean of the points of its rollouts, in [0, 1]; a
 rollout without a verdict has none, and counts as 0. The score is the mean over
-questions with Wilson's interval, except where JOINED names another. Averages
-of parts are plain averages of the parts' means, with intervals by
-statistics.square_and_add.
+questions with Wilson's interval, except where JOINED names another. Questions
+of one group (GROUPED) count once for the interval, because they are right or
+wrong together; so it is, if anything, too wide. Averages of parts are plain
+averages of the parts' means, with intervals by statistics.square_and_add.
 """
 
 import collections
 import dataclasses
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -20,7 +20,9 @@ from zppo_jax.statistics import pass_at_k, square_and_add, wilson_interval
 from zppo_jax.verdicts.kinds import ocrbench
 
 MEAN = 'mean over questions'
-_VARIANT = re.compile(r'[/_-]?(?:sample_)?variant[/_-]?\d+')
+# Suites that ask one question or chart several times; all parts of an id but
+# the last one tell which.
+GROUPED = ('charxiv', 'dynamath', 'mmmu_pro', 'video_mmmu', 'wemath')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,13 +85,28 @@ def asked_of(rows: Sequence[Mapping[str, Any]]) -> list[Asked]:
           for name, several in by_id.items()]
 
 
-def mean(values: Sequence[float]) -> Estimate:
-  """The mean of a value per question, with Wilson's interval."""
-  return Estimate(*wilson_interval(values), len(values))
+def mean(values: Sequence[float], groups: int = 0) -> Estimate:
+  """The mean of a value per question, with Wilson's interval.
+
+  Args:
+    values: of the questions.
+    groups: the number of groups of questions that go together, which count
+      once for the interval; 0: each question counts.
+  """
+  return Estimate(*wilson_interval(values, count=groups), len(values))
 
 
-def average(parts: Sequence[Estimate]) -> Estimate:
-  """The plain average of independent estimates."""
+def average(parts: Sequence[Estimate], together: bool = False) -> Estimate:
+  """The plain average of estimates.
+
+  Args:
+    parts: the estimates.
+    together: whether they may go together, as those of one question's variants
+      do; then their limits are averaged, too. Otherwise they are independent.
+  """
+  if together:
+    return Estimate(*(float(np.mean([getattr(e, name) for e in parts]))
+                      for name in ('mean', 'low', 'high')), len(parts))
   return Estimate(*square_and_add([(e.mean, e.low, e.high) for e in parts]),
                   len(parts))
 
@@ -106,12 +123,12 @@ def worst_case(asked: Sequence[Asked]) -> Estimate:
   """DynaMath's worst case: a question counts if all its variants are right.
 
   The value of a question is the least points of its variants, rollout by
-  rollout (Zou et al. 2024, arXiv 2411.00836). Variants have one id, the name of
-  the variant aside.
+  rollout (Zou et al. 2024, arXiv 2411.00836). The last part of an id names the
+  variant.
   """
   groups: dict[str, list[tuple[float, ...]]] = collections.defaultdict(list)
   for question in asked:
-    groups[_VARIANT.sub('', question.id)].append(question.points)
+    groups[question.id.rpartition('/')[0]].append(question.points)
   return mean([float(np.array(points).min(axis=0).mean())
                for points in groups.values()])
 
@@ -151,16 +168,18 @@ def score_of(name: str, rows: Sequence[Mapping[str, Any]],
     raise ValueError(f'{name}: no question was asked')
   parts = by_part(asked)
   how, joined = JOINED.get(name, (MEAN, None))
-  overall = mean([question.value for question in asked])
+  groups = (len({question.id.rpartition('/')[0] for question in asked})
+            if name in GROUPED else 0)
+  overall = mean([question.value for question in asked], groups)
   extra = {}
   if joined is not None:
     extra[MEAN] = overall
     overall = joined(asked)
   elif len(parts) > 1:
-    extra['average of parts'] = average(list(parts.values()))
+    extra['average of parts'] = average(list(parts.values()), bool(groups))
   for title, function in MORE.get(name, {}).items():
     extra[title] = function(asked)
   for k in ks:
     extra[f'pass@{k}'] = mean([
-        pass_at_k(len(q.points), q.right, k) for q in asked])
+        pass_at_k(len(q.points), q.right, k) for q in asked], groups)
   return Score(overall, how, parts if len(parts) > 1 else {}, extra)
