@@ -33,7 +33,7 @@ from zppo_jax.verdicts.kinds import boxed
 
 SHOTS = 5
 TIMEOUT_S = 1800
-# Task of lm-eval -> (folder of its YAML, its file, our task's name).
+# Our name -> (folder of the YAML of lm-eval's task, its file).
 TASKS = {'gsm8k': ('gsm8k', 'gsm8k.yaml'),
          'mmlu_pro': ('mmlu_pro', 'mmlu_pro_math.yaml')}
 # How a number is written -> what both should read; None: texts that hold none.
