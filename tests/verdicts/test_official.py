@@ -5,7 +5,7 @@ import json
 import pytest
 
 from zppo_jax.records import Grader, Question, Rollout, StopReason, Verdict
-from zppo_jax.verdicts import grading, kinds, official, verifier
+from zppo_jax.verdicts import grading, journal, kinds, official, verifier
 from zppo_jax.verdicts.kinds import boxed
 
 GOLDS = {
@@ -176,3 +176,11 @@ def test_parts_of_a_point_count_in_evaluations_alone():
   whole = graded(question, r'\boxed{ABCD}', '')
   assert whole == (Verdict.CORRECT, 'ABCD', 1)
   assert kinds.graded('mmvet') and not kinds.graded('hle')
+
+
+def test_other_words_for_a_judge_are_another_verdict(monkeypatch, tmp_path):
+  before = {kind: journal.key(kind, 'a', 'b') for kind in ('hle', 'judge')}
+  (tmp_path / 'official.py').write_text('HLE = "other words"')
+  monkeypatch.setattr(journal, '_OFFICIAL', str(tmp_path / 'official.py'))
+  assert journal.key('hle', 'a', 'b') != before['hle']
+  assert journal.key('judge', 'a', 'b') == before['judge']

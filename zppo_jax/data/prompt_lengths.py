@@ -18,8 +18,11 @@ ON_OVERLONG = ('refuse', 'drop')
 DROPPED = 'prompt_tokens'  # the name in a pool's counts
 
 
+_LARGEST = 'the largest of shapes.prompt_buckets'
+
+
 def why_overlong(question: Question, chat: Chat, max_prompt: int,
-                 patch_buckets: Sequence[int]) -> str:
+                 patch_buckets: Sequence[int], bound: str = _LARGEST) -> str:
   """The reason why no bucket holds a question's plain prompt; '' if one does.
 
   Args:
@@ -27,6 +30,7 @@ def why_overlong(question: Question, chat: Chat, max_prompt: int,
     chat: of the student.
     max_prompt: the largest bucket of prompts, in tokens.
     patch_buckets: the buckets of prompts with images, in patches.
+    bound: what has the value of `max_prompt`, for the reason.
   """
   tokens, patches = chat.outline(question.text, question.media,
                                  question.turns)
@@ -38,17 +42,16 @@ def why_overlong(question: Question, chat: Chat, max_prompt: int,
     return (f'{what} {patches} patches; the largest of shapes.patch_buckets '
             f'is {max(patch_buckets)}')
   if tokens > max_prompt:
-    return (f'{what} {tokens} tokens; the largest of shapes.prompt_buckets is '
-            f'{max_prompt}')
+    return f'{what} {tokens} tokens; {bound} is {max_prompt}'
   return ''
 
 
 def check(questions: Sequence[Question], chat: Chat, max_prompt: int,
-          patch_buckets: Sequence[int]) -> None:
+          patch_buckets: Sequence[int], bound: str = _LARGEST) -> None:
   """ValueError for the first prompt that no bucket holds."""
   def fit(indices: Sequence[int]) -> list[None]:
     for i in indices:
-      why = why_overlong(questions[i], chat, max_prompt, patch_buckets)
+      why = why_overlong(questions[i], chat, max_prompt, patch_buckets, bound)
       if why:
         raise ValueError(why)
     return [None] * len(indices)
@@ -57,8 +60,8 @@ def check(questions: Sequence[Question], chat: Chat, max_prompt: int,
 
 
 def without_overlong(pool: Sequence[Question], on_overlong: str, chat: Chat,
-                     max_prompt: int,
-                     patch_buckets: Sequence[int]) -> Sequence[Question]:
+                     max_prompt: int, patch_buckets: Sequence[int],
+                     most: int = 0) -> Sequence[Question]:
   """The pool without overlong prompts, or an error for the first one.
 
   Args:
@@ -66,17 +69,21 @@ def without_overlong(pool: Sequence[Question], on_overlong: str, chat: Chat,
     on_overlong: 'refuse' raises for the first overlong prompt; 'drop' leaves
       them out, and a `Pool` counts them as DROPPED.
     chat, max_prompt, patch_buckets: as of `why_overlong`.
+    most: data.prompt_tokens, the most tokens of a prompt; 0: `max_prompt`.
 
   Raises:
     KeyError: for an `on_overlong` that is not in ON_OVERLONG.
-    ValueError: for an overlong prompt.
+    ValueError: for an overlong prompt, or a `most` below 0.
   """
   allowed.one_of('data.fit', on_overlong, ON_OVERLONG)
+  allowed.number('data.prompt_tokens', most, '>= 0', whole=True)
+  room = ((most, patch_buckets, 'data.prompt_tokens')
+          if 0 < most < max_prompt else (max_prompt, patch_buckets))
   if on_overlong == 'refuse':
-    check(pool, chat, max_prompt, patch_buckets)
+    check(pool, chat, *room)
     return pool
-  fits = lambda indices: [not why_overlong(
-      pool[i], chat, max_prompt, patch_buckets) for i in indices]
+  fits = lambda indices: [not why_overlong(pool[i], chat, *room)
+                          for i in indices]
   indices = [i for i, fit in enumerate(hosts.shared(
       fits, range(len(pool)), 'the lengths of prompts')) if fit]
   gone = len(pool) - len(indices)
@@ -84,5 +91,8 @@ def without_overlong(pool: Sequence[Question], on_overlong: str, chat: Chat,
     print(f'data.fit: {gone} of {len(pool)} questions left out, whose prompts '
           'fit no bucket', flush=True)
   if isinstance(pool, Pool):
-    return pool.keep(DROPPED, indices)
+    left = pool.keep(DROPPED, indices)
+    if gone and left.tiered:
+      print(left.account(), flush=True)
+    return left
   return tuple(pool[i] for i in indices)
