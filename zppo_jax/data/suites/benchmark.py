@@ -65,8 +65,9 @@ class Benchmark:
     ids: the columns that name a question together; () takes the row's number.
     subset: the column by which results are reported beside the total.
     files: names of splits; a file of another split is left out. () takes all.
-    pick: a regular expression on paths; if files match it, the others are left
-      out.
+    pick: a regular expression, searched in paths in small letters; if files
+      match it, the others are left out.
+    apart: one for files that are another set of the same repository.
     configs: by published name; a file's path tells its config.
     free: the number of configs, where each is a folder or a file of its own.
     variants: names of the questions of a row, if it holds several.
@@ -97,6 +98,7 @@ class Benchmark:
   subset: str = ''
   files: tuple[str, ...] = ()
   pick: str = ''
+  apart: str = ''
   configs: Dict[str, Config] = dataclasses.field(default_factory=dict)
   free: int = 0
   variants: tuple[str, ...] = ()

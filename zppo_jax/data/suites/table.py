@@ -104,14 +104,14 @@ BENCHMARKS: dict[str, Benchmark] = {
         'InfographicVQA', 'lmms-lab/DocVQA', 'InfographicVQA validation',
         _FIXED, 'value', 'questionId, question, answers', image.infovqa,
         images='image', count=2801, ids=('questionId',), files=_VALIDATION,
-        pick='infographicvqa'),
+        apart='(?:^|/)docvqa/'),
     'mathverse': _image(
         'MathVerse', 'CaraJ/MathVerse-lmmseval', 'testmini (testmini.parquet '
         'alone)', _EXACT, 'letter',
         'sample_index, question, answer, question_type, problem_version',
         image.mathverse, images='image', count=3940, ids=('sample_index',),
         subset='problem_version', files=_TESTMINI,
-        pick=r'(?:^|/)testmini(?:[-_.]\d{5}-of-\d{5})?\.',
+        apart='testmini_[a-z]',
         note='the official judge reads another form of the question'),
     'mathvision': _image(
         'MathVision', 'MathLLMs/MathVision', 'test', _EXACT, 'letter',
@@ -181,7 +181,7 @@ BENCHMARKS: dict[str, Benchmark] = {
         'GPQA-Diamond', 'Idavidrein/gpqa', 'gpqa_diamond train (gated)',
         _EXACT, 'text', 'Question, Correct Answer, Incorrect Answer 1, '
         'Incorrect Answer 2, Incorrect Answer 3', text.gpqa, count=198,
-        files=_TRAIN, pick='gpqa_diamond',
+        files=_TRAIN, apart='gpqa_(?:main|extended|experts)',
         note='a hash of the question orders the options; every harness has its '
              'own order'),
     'hle': _text(

@@ -3,6 +3,7 @@
 A video is the folder `frames/VIDEO` of the copy, which holds its frames.
 """
 
+import functools
 import json
 import pathlib
 import re
@@ -43,6 +44,11 @@ def _frames(video: Any) -> str:
                      'frames of a file on the hub lie in the folder of its '
                      'path there')
   return f'{FRAMES}/{_FILM.sub("", name)}'
+
+
+@functools.lru_cache(maxsize=4)  # the questions of a video follow each other
+def _times(frames: pathlib.Path) -> tuple[float, ...]:
+  return tuple(media.times(frames))
 
 
 def mmvu(row: Row, gold: Gold) -> Mapped:
@@ -101,7 +107,7 @@ def video_mme_subtitles(row: Row, gold: Gold) -> Mapped:
           f'no subtitles: unpack subtitle.zip into {folder}')
     shown = subtitles.at(
         folder / f'{values.text(row["videoID"], "videoID")}.srt',
-        media.times(home / words.videos[0]))
+        _times(home / words.videos[0]))
   return words._replace(text=f'{shown}\n\n{words.text}')
 
 
