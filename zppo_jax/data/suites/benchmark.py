@@ -18,7 +18,8 @@ ADDED = (CONFIG, ROW, VARIANT, HOME)
 # How points become the figure of a table: the mean over questions; that over
 # subsets of the mean of each (of OCRBench v2: over abilities).
 AVERAGES = ('rows', 'macro')
-NO_GOLD = 'no gold'  # the reason for which rows without an answer are skipped
+# The reasons for which rows are skipped that hold no answer or no question.
+NO_GOLD, NO_QUESTION = 'no gold', 'no question'
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from typing import Any
 from zppo_jax.data import media, values
 from zppo_jax.data.mappings.mapping import Mapped, Row, asked, letters
 from zppo_jax.data.suites import subtitles
-from zppo_jax.data.suites.benchmark import CONFIG, HOME, NO_GOLD, skipped
+from zppo_jax.data.suites.benchmark import CONFIG, HOME, skipped
 from zppo_jax.data.suites.choices import (
   Gold,
   blank,
@@ -22,6 +22,7 @@ from zppo_jax.data.suites.choices import (
   opened,
   pictured,
   unlettered,
+  why_not,
 )
 
 FRAMES, SUBTITLES = 'frames', 'subtitle'
@@ -53,8 +54,8 @@ def _times(frames: pathlib.Path) -> tuple[float, ...]:
 
 def mmvu(row: Row, gold: Gold) -> Mapped:
   """The judge compares answers of both types, in two modes."""
-  if blank(row['answer']):
-    return skipped(NO_GOLD)
+  if reason := why_not(row['question'], row['answer']):
+    return skipped(reason)
   video = (_frames(row['video']),)
   answer = values.text(row['answer'], 'answer').strip()
   mode = row['question_type']
@@ -128,8 +129,8 @@ def _forms(answer: Any) -> str:
 
 def video_mmmu(row: Row, gold: Gold) -> Mapped:
   """Three tracks ask about one video, whose last frame is a quiz's picture."""
-  if blank(row['answer']):
-    return skipped(NO_GOLD)
+  if reason := why_not(row['question'], row['answer']):
+    return skipped(reason)
   how = _OF_THIS if row[CONFIG] == 'Adaptation' else _OF_ANOTHER
   question, options, _ = pictured(values.text(row['question'], 'question'),
                                   unlettered(listed(row['options'])))
