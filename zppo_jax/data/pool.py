@@ -24,7 +24,7 @@ from zppo_jax import allowed
 from zppo_jax.data import digest, filters, mappings, media, readers, values
 from zppo_jax.data.filters import Candidate
 from zppo_jax.data.mappings import Mapped, Mapping
-from zppo_jax.data.mappings.mapping import check_places, checked
+from zppo_jax.data.mappings.mapping import check_places, checked, image_columns
 from zppo_jax.devices import hosts
 from zppo_jax.records import Clip, Picture, Question
 from zppo_jax.verdicts import kinds
@@ -32,6 +32,7 @@ from zppo_jax.verdicts import kinds
 # Names in the counts of a pool.
 ROWS = 'rows'  # rows that were read
 SKIPPED = 'skipped'  # rows that the mapping skipped
+REPEATED = 'a repeated text'  # of a mapping that asks a text once
 # Why a row is skipped whose mapping gives no reason.
 NO_QUESTION, NO_GOLD = 'no question', 'no gold'
 PLACES = ('check', 'strip', 'text')
@@ -188,14 +189,13 @@ class Source:
     self.mapping = mapping or (
         mappings.get(of.mapping) if of.mapping
         else mappings.of_columns(of.columns, of.kind))
-    self.images = tuple(
-        c for c in (of.images or self.mapping.images).split(',') if c)
     self.video = of.video or self.mapping.video
-    self._shown = (*self.images, *([self.video] if self.video else []))
     self._rows = opened(most=bounds.max_bytes)
     if not len(self._rows):
       raise ValueError(f'data.pool.sources.{of.name}: {of.path} holds no rows')
     there = dict.fromkeys(self._rows.columns)
+    self.images = image_columns(of.images or self.mapping.images, there)
+    self._shown = (*self.images, *([self.video] if self.video else []))
     needed = {values.base(c, there) for c in self.mapping.columns}
     self._words = opened(leave_out=tuple(
         c for c in (values.base(c, there) for c in self._shown)
@@ -342,6 +342,7 @@ class Source:
           source=self.of.name, row=index, id=self.id_of(index, words),
           subset=words.subset, characters=len(words.text),
           answer_characters=len(words.answer), pass_rate=words.pass_rate,
+          difficulty=words.difficulty,
           text_hash=filters.text_hash(words.text),
           words=digest.of_words(self.words(index, words)),
           bare=not (self._shown or words.images or words.videos)))
@@ -360,10 +361,14 @@ class Source:
     name = self.of.name
     counts.setdefault(ROWS, {})[name] = len(self)
     self.skipped.clear()
+    texts: set[bytes] = set()
     for fields in hosts.shared(self._asked, range(len(self)), 'the rows'):
       if isinstance(fields, str):
         self.skipped[fields] += 1
+      elif self.mapping.distinct and fields['text_hash'] in texts:
+        self.skipped[REPEATED] += 1
       else:
+        texts.add(fields['text_hash'])
         out.append(Candidate(
             **fields, show=functools.partial(self.show, fields['row'])))
     counts.setdefault(SKIPPED, {})[name] = self.skipped.total()

@@ -17,7 +17,7 @@ from typing import Any
 
 from zppo_jax.data import mappings, suites, values
 from zppo_jax.data.contents.columns import Column, images_in
-from zppo_jax.data.mappings.mapping import Mapping, checked
+from zppo_jax.data.mappings.mapping import Mapping, checked, image_columns
 from zppo_jax.data.pool import why_not
 
 KINDS = ('mapping', 'suite', 'columns', 'conversations')
@@ -117,7 +117,8 @@ def _public(path: str, columns: Sequence[Column],
     asked, skipped, refused = _tried(mapping, rows)
     if not asked:
       continue
-    shown = [c for c in (*mapping.images.split(','), mapping.video) if c]
+    shown = [*image_columns(mapping.images, there),
+             *([mapping.video] if mapping.video else [])]
     seen = sum(values.base(c, there) in there for c in shown)
     # A source may name the column of images; a suite may not.
     images = ','.join(images_in(columns)) if seen < len(shown) else ''
