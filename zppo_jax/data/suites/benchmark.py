@@ -60,6 +60,8 @@ class Benchmark:
     gold: the form of the gold answer, in GOLDS.
     columns: the columns that `read` needs in every file.
     read: row -> mappings.Mapped, with the kind.
+    kinds: how answers are compared, in verdicts.kinds; P and TYPE stand for
+      what a row says.
     count: the questions of a complete copy; 0 if it is not published.
     rows: the rows that are read for them; 0 stands for `count`.
     earlier: `rows` in earlier revisions.
@@ -92,6 +94,7 @@ class Benchmark:
   gold: str
   columns: tuple[str, ...]
   read: Callable[[Row], Mapped]
+  kinds: tuple[str, ...]
   count: int = 0
   rows: int = 0
   earlier: tuple[int, ...] = ()
