@@ -4,6 +4,7 @@ import json
 import pathlib
 import re
 import runpy
+import shutil
 
 import pytest
 
@@ -12,6 +13,7 @@ from tests.builders import json_rows
 from tests.data import published
 from tests.hub_builders import write_seeing
 from zppo_jax.commands import suites as command
+from zppo_jax.commands.suites import copies
 from zppo_jax.data import suites
 from zppo_jax.report.suites import table
 from zppo_jax.train import evaluate
@@ -191,6 +193,17 @@ def test_what_makes_no_sense_is_refused_before_anything_is_loaded(
           temperature) == (12288, 0.95, 20, 0.6)
 
 
+def test_two_benchmarks_may_have_one_copy(tmp_path):
+  names = lambda *splits: copies.names_in(str(tmp_path), splits)
+  for name in ('video_mme', 'ocrbench_en', 'no_suite'):
+    (tmp_path / name).mkdir()
+  assert names() == ['ocrbench_en', 'ocrbench_zh', 'video_mme']
+  (tmp_path / 'video_mme' / 'subtitle').mkdir()
+  assert names()[2:] == ['video_mme', 'video_mme_subtitles']
+  # In the order of the table, whatever the order on the command line.
+  assert names('mmlu', 'bench:mmmu_pro?vision') == ['mmmu_pro?vision', 'mmlu']
+
+
 def test_prompts_that_no_bucket_holds_are_refused_or_counted(home, tmp_path):
   c = config(home)
   c.shapes.prompt_buckets = (130,)
@@ -221,3 +234,12 @@ def test_all_31_in_miniature(home, judge, tmp_path):
                                                        s['name'])}
   assert {'mmvet', 'hle', 'multichallenge', 'charxiv_reasoning',
           'choice+judge', 'anls'} <= kinds
+  # What is asked anew after a kill is what an evaluation in one go had asked.
+  gone = ('charxiv', 'mmlu', 'video_mmmu')
+  before = {name: lines(tmp_path / 'to', name) for name in gone}
+  for name in gone:
+    shutil.rmtree(tmp_path / 'to' / 'suites' / name)
+  again = command.main(config(home, url), every, tmp_path / 'to',
+                       lambda line: None)
+  assert {name: lines(tmp_path / 'to', name) for name in gone} == before
+  assert [s['score'] for s in again] == [s['score'] for s in found]

@@ -234,3 +234,29 @@ def test_a_name_in_the_path_counts_more_than_the_share_of_rows(tmp_path):
     write('jsonl', rows, tmp_path / name / 'a.jsonl')
     best[name] = contents.describe(str(tmp_path / name)).parts[0].fits[0].name
   assert best == {'gsm8k': 'gsm8k', 'x': 'columns'}
+
+
+def test_pictures_of_several_paths_lie_apart(tmp_path):
+  for side in (8, 9):
+    write('parquet', [{'question': 'Q?', 'answer': '7', 'shown': {
+        'bytes': png(side), 'path': None}}], tmp_path / f'{side}.parquet')
+  data.main([str(tmp_path / f'{side}.parquet') for side in (8, 9)],
+            to=str(tmp_path / 'look'))
+  saved = sorted((tmp_path / 'look').rglob('*.png'))
+  assert [path.read_bytes() for path in saved] == [png(8), png(9)]
+
+
+def test_a_models_chat_counts_the_tokens_of_a_prompt(tmp_path):
+  from tests.hub_builders import tokenizer, write as write_model
+  write('jsonl', GSM, tmp_path / 'gsm8k.jsonl')
+  model = write_model(tmp_path / 'model')
+  (found,) = json.loads(data.main([str(tmp_path / 'gsm8k.jsonl')],
+                                  model=model, as_json=True))
+  (example,) = found['parts'][0]['examples']
+  assert example['prompt'].startswith('<|im_start|>user')
+  assert example['tokens'] == len(tokenizer().encode(
+      example['prompt'], add_special_tokens=False))
+  for wrong, match in (('none', 'neither a checkpoint'), (
+      str(tmp_path), 'cannot|no ')):
+    with pytest.raises((FileNotFoundError, ValueError), match=match):
+      data.main([str(tmp_path / 'gsm8k.jsonl')], model=wrong)

@@ -11,6 +11,7 @@ from zppo_jax import allowed
 from zppo_jax.chat.wording import Chat
 from zppo_jax.data import digest, prompt_lengths, suites
 from zppo_jax.data.pool import Bounds, Pool, roots
+from zppo_jax.data.suites.video_rows import SUBTITLES
 from zppo_jax.verdicts import kinds
 
 
@@ -124,6 +125,16 @@ class Suite:
     return [*lines, *(f'  {note}' for note in self.notes)]
 
 
+def _is_there(name: str, home: pathlib.Path) -> bool:
+  """Whether a folder holds a copy of a benchmark, or of the one with the same
+  files; subtitles are files of their own."""
+  shared = suites.get(name).shares
+  if (home / name).is_dir() or not shared:
+    return (home / name).is_dir()
+  return (home / shared / SUBTITLES).is_dir() if (
+      name == 'video_mme_subtitles') else (home / shared).is_dir()
+
+
 def names_in(folder: str, splits: Sequence[str]) -> list[str]:
   """The splits to evaluate, in the order of suites.BENCHMARKS.
 
@@ -146,8 +157,7 @@ def names_in(folder: str, splits: Sequence[str]) -> list[str]:
     for name in names:
       suites.get(name.partition('?')[0])
     return sorted(names, key=lambda n: order.index(n.partition('?')[0]))
-  there = [name for name, of in suites.BENCHMARKS.items() if (
-      home / name).is_dir() or of.shares and (home / of.shares).is_dir()]
+  there = [name for name in suites.BENCHMARKS if _is_there(name, home)]
   if not there:
     raise FileNotFoundError(
         f'{home} holds no folder of a benchmark; their names are '
