@@ -11,13 +11,12 @@ from zppo_jax.report.suites import page, scores, table
 from zppo_jax.verdicts.kinds import ocrbench
 
 
-def row(name, points, subset='', reward=None, sample=0):
+def row(name, points, subset='', sample=0):
   """A line of samples.jsonl."""
   return {'id': name, 'split': 's', 'question': f'{name}?', 'gold': 'g',
           'sample': sample, 'text': f'<b>{name}', 'answer': 'a',
           'verdict': 'correct' if points == 1 else 'wrong', 'points': points,
-          'reward': float(points == 1) if reward is None else reward,
-          'subset': subset, 'length': 3}
+          'reward': float(points == 1), 'subset': subset, 'length': 3}
 
 
 def test_a_score_is_the_mean_over_questions_of_their_rollouts():

@@ -81,7 +81,7 @@ def asked_of(rows: Sequence[Mapping[str, Any]]) -> list[Asked]:
     by_id.setdefault(row['id'], []).append(row)
   return [Asked(name, several[0]['subset'],
                 tuple(row['points'] for row in several),
-                int(sum(row['reward'] for row in several)))
+                sum(row['verdict'] == 'correct' for row in several))
           for name, several in by_id.items()]
 
 
