@@ -185,11 +185,17 @@ class Grader:
     verifier: the verdicts.verifier.Verifier that grades questions with a kind,
       with the judge and the journal of a run. None: the process's own verifier,
       which has no judge and no journal.
+    rewards: name -> (verdicts.rewards.Response) -> value in [0, 1], for weights
+      of the section `reward`; it runs in this process.
+    scoring: the verdicts.rewards.Scoring of a run; None without that section.
   """
   parse: Callable[[str], str]
   grade: Callable[[str, Question], float]
   threshold: float = 1.0
   verifier: Any = None
+  rewards: Mapping[str, Callable[..., float]] = dataclasses.field(
+      default_factory=dict)
+  scoring: Any = None
 
   def __post_init__(self) -> None:
     allowed.number('threshold', self.threshold, '(0, 1]')
@@ -275,6 +281,7 @@ class Rollout:
     stop: why it ended.
     verdict: why it got its reward.
     answer: the parsed answer, or '' if none could be parsed.
+    components: (name, value) of its graded reward; () without weights.
   """
   tokens: tuple[int, ...]
   logps: tuple[float, ...]
@@ -282,6 +289,7 @@ class Rollout:
   stop: StopReason
   verdict: Verdict
   answer: str
+  components: tuple[tuple[str, float], ...] = ()
 
   @property
   def sampled(self) -> bool:

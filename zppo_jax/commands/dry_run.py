@@ -23,6 +23,7 @@ from zppo_jax.runs import workdir
 from zppo_jax.teachers import panel
 from zppo_jax.train import attention_kernels, evaluate, minibatches
 from zppo_jax.train.build import build
+from zppo_jax.train.control import evaluations
 from zppo_jax.train.run import Run
 from zppo_jax.train.step import metrics_row, train_step, update
 
@@ -196,7 +197,8 @@ def main(config, path) -> None:
   print(f'\nmeasuring {MEASURED_STEPS} steps and an evaluation in memory '
         '(Ctrl-C leaves it out)', flush=True)
   seconds = _measure(run)
-  rounds = 1 + (run.steps // run.eval_every if run.eval_every else 1)
+  rounds = evaluations.of_run(
+      config, run.splits, tuple(run.splits)).count(run.steps)
   low, high = (seconds['first'] + (run.steps - 1) * seconds[name]
                + rounds * seconds['evaluation'] for name in ('last', 'all'))
   print(f'  first step {seconds["first"]:.1f} s with compilation, step '
@@ -204,4 +206,4 @@ def main(config, path) -> None:
         'all its groups were trained, evaluation '
         f'{seconds["evaluation"]:.2f} s\n'
         f'  estimated: {low:.0f} to {high:.0f} s for {run.steps} steps and '
-        f'{rounds} evaluations, more compilations apart')
+        f'{rounds:.4g} evaluations, more compilations apart')

@@ -45,7 +45,12 @@ from zppo_jax.train import (
   models as loading,
   teachers,
 )
-from zppo_jax.train.builders import distillation as parts_of, learner, watching
+from zppo_jax.train.builders import (
+  distillation as parts_of,
+  learner,
+  rewards,
+  watching,
+)
 from zppo_jax.train.builders.parts import Questions, Student
 from zppo_jax.train.run import Reference, Run
 
@@ -359,7 +364,9 @@ def build(config, day: Day | None = None,
       max_idle=c.guard.max_idle, min_answered=c.teacher.min_answered,
       window=c.teacher.window,
       alarms=watching.alarms_of(c, distil))
+  rewards.check_method(c, method)
   asked = outside.questions(c, method)
+  asked = asked._replace(task=rewards.with_rewards(c, asked.task))
   mesh = sharding.make_mesh(sharding.MeshConfig(**c.mesh), outside.devices)
   checks.slots(c, mesh)
   _check_room(c)

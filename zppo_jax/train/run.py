@@ -33,6 +33,7 @@ from zppo_jax.teachers.stored import StoredTeacher
 from zppo_jax.train import guards
 from zppo_jax.train.teaching.own import Own
 from zppo_jax.train.watching.drift import Drift
+from zppo_jax.verdicts.rewards import Scoring
 from zppo_jax.verdicts.verifier import Verifier
 
 
@@ -59,6 +60,7 @@ class Procedure(NamedTuple):
     evaluate: (run, TrainState) -> numbers by name.
     drift: (run, TrainState) -> further numbers of an evaluation, which are no
       result: eval.jsonl has them, and the summary has not.
+    numbers: run -> the names of `evaluate`.
   """
   build: Callable[[Any, Any], Any]
   opened: Callable[..., Any]
@@ -70,6 +72,7 @@ class Procedure(NamedTuple):
   evaluate: Callable[[Any, TrainState], dict[str, float]]
   drift: Callable[[Any, TrainState], Mapping[str, float]] = (
       lambda run, state: {})
+  numbers: Callable[[Any], Sequence[str]] = lambda run: tuple(run.splits)
 
 
 class Reference(NamedTuple):
@@ -170,6 +173,12 @@ class Run:
   def is_frozen(self, params: Any) -> bool:
     """Whether params are the weights below adapters, and no copy of them."""
     return self.adapted is not None and params is self.adapted.base
+
+  @property
+  def scoring(self) -> Scoring | None:
+    """How responses are rewarded; None: 1 for right and 0 for wrong."""
+    scoring = self.sampler.grader.scoring
+    return scoring if scoring and scoring.names else None
 
   @property
   def chat(self) -> Chat:
