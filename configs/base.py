@@ -252,6 +252,12 @@ def get_config() -> ConfigDict:
 
   # Each engine compiles one program per bucket.
   c.shapes = s = ConfigDict()
+  # True: fields of this section that have the values below are proposed from
+  # the data's lengths and the memory, printed, and stored in config.json
+  # (docs/your_task.md). responses: a samples.jsonl of an earlier run or of
+  # `zppo eval`, whose responses' lengths become response_buckets.
+  s.auto = False
+  s.responses = ''
   s.prompt_buckets = (4096, 8704)
   s.row_buckets = (16384, 20992)
   s.patch_buckets = ()       # patches of a prompt's images and videos

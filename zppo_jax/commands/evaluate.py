@@ -20,6 +20,7 @@ from zppo_jax.runs import checkpoints, metrics, workdir
 from zppo_jax.train import build, evaluate
 from zppo_jax.train.builders import rewards
 from zppo_jax.train.models import Loaded, chat_of, load_model, with_adapters
+from zppo_jax.train.shapes import auto
 from zppo_jax.verdicts import kinds
 from zppo_jax.verdicts.rewards import Scoring
 from zppo_jax.weights import pretrained
@@ -121,6 +122,7 @@ def main(config, checkpoint: str, path, *, splits: Sequence[str] = (),
   """
   check(num_rollouts, ks, temperature)
   workdir.check_unused(path)
+  config = auto.of_checkpoint(config, checkpoint)
   task = tasks.get(config.data.task)
   names = tuple(splits) or tuple(config.eval.splits)
   questions = tasks.splits(task, config.eval, names, config.data.pool)

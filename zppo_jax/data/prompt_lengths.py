@@ -18,6 +18,23 @@ ON_OVERLONG = ('refuse', 'drop')
 DROPPED = 'prompt_tokens'  # the name in a pool's counts
 
 
+def rounded(size: int) -> int:
+  """The next size of which a program is usually compiled: a multiple of 8, of
+  64 above 128, of 256 above 2,048."""
+  step = 8 if size <= 128 else 64 if size <= 2048 else 256
+  return -(-size // step) * step
+
+
+def measure(questions: Sequence[Question],
+            chat: Chat) -> list[tuple[int, int]]:
+  """(tokens, patches) of the plain prompt of each question."""
+  def some(indices: Sequence[int]) -> list[tuple[int, int]]:
+    return [chat.outline(q.text, q.media)
+            for q in (questions[i] for i in indices)]
+
+  return hosts.shared(some, range(len(questions)), 'the lengths of prompts')
+
+
 def why_overlong(question: Question, chat: Chat, max_prompt: int,
                  patch_buckets: Sequence[int]) -> str:
   """The reason why no bucket holds a question's plain prompt; '' if one does.
@@ -28,10 +45,16 @@ def why_overlong(question: Question, chat: Chat, max_prompt: int,
     max_prompt: the largest bucket of prompts, in tokens.
     patch_buckets: the buckets of prompts with images, in patches.
   """
-  tokens, patches = chat.outline(question.text, question.media)
-  what = f'question {question.id!r} has a prompt of'
+  return _why(question.id, chat.outline(question.text, question.media),
+              max_prompt, patch_buckets)
+
+
+def _why(name: str, size: tuple[int, int], max_prompt: int,
+         patch_buckets: Sequence[int]) -> str:
+  tokens, patches = size
+  what = f'question {name!r} has a prompt of'
   if patches and not patch_buckets:
-    return (f'the prompt of {question.id!r} has images or videos; '
+    return (f'the prompt of {name!r} has images or videos; '
             'shapes.patch_buckets is empty')
   if patches > max(patch_buckets, default=0):
     return (f'{what} {patches} patches; the largest of shapes.patch_buckets '
@@ -43,16 +66,33 @@ def why_overlong(question: Question, chat: Chat, max_prompt: int,
 
 
 def check(questions: Sequence[Question], chat: Chat, max_prompt: int,
-          patch_buckets: Sequence[int]) -> None:
-  """ValueError for the first prompt that no bucket holds."""
-  def fit(indices: Sequence[int]) -> list[None]:
-    for i in indices:
-      why = why_overlong(questions[i], chat, max_prompt, patch_buckets)
-      if why:
-        raise ValueError(why)
-    return [None] * len(indices)
+          patch_buckets: Sequence[int], droppable: bool = False) -> None:
+  """ValueError for the first prompt that no bucket holds, with sizes that would
+  hold all of them.
 
-  hosts.shared(fit, range(len(questions)), 'the lengths of prompts')
+  Args:
+    questions, chat, max_prompt, patch_buckets: as of `why_overlong`.
+    droppable: whether data.fit = 'drop' would leave these questions out.
+  """
+  sizes = measure(questions, chat)
+  overlong = [i for i, size in enumerate(sizes)
+              if _why('', size, max_prompt, patch_buckets)]
+  if not overlong:
+    return
+  tokens = max(tokens for tokens, _ in sizes)
+  patches = max(patches for _, patches in sizes)
+  wanted = []
+  if tokens > max_prompt:
+    wanted.append(f'shapes.prompt_buckets up to {rounded(tokens)} '
+                  '(shapes.row_buckets then end at algorithm.max_tokens more)')
+  if patches > max(patch_buckets, default=0):
+    wanted.append(f'shapes.patch_buckets up to {rounded(patches)}')
+  first = overlong[0]
+  raise ValueError(
+      f'{_why(questions[first].id, sizes[first], max_prompt, patch_buckets)}. '
+      f'{len(overlong)} of {len(sizes)} questions are too long; '
+      f'{" and ".join(wanted)} hold all, and shapes.auto = True proposes sizes'
+      + ("; data.fit = 'drop' leaves these questions out" if droppable else ''))
 
 
 def without_overlong(pool: Sequence[Question], on_overlong: str, chat: Chat,
@@ -72,12 +112,10 @@ def without_overlong(pool: Sequence[Question], on_overlong: str, chat: Chat,
   """
   allowed.one_of('data.fit', on_overlong, ON_OVERLONG)
   if on_overlong == 'refuse':
-    check(pool, chat, max_prompt, patch_buckets)
+    check(pool, chat, max_prompt, patch_buckets, droppable=True)
     return pool
-  fits = lambda indices: [not why_overlong(
-      pool[i], chat, max_prompt, patch_buckets) for i in indices]
-  indices = [i for i, fit in enumerate(hosts.shared(
-      fits, range(len(pool)), 'the lengths of prompts')) if fit]
+  indices = [i for i, size in enumerate(measure(pool, chat))
+             if not _why('', size, max_prompt, patch_buckets)]
   gone = len(pool) - len(indices)
   if gone:
     print(f'data.fit: {gone} of {len(pool)} questions left out, whose prompts '

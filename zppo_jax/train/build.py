@@ -19,6 +19,7 @@ from zppo_jax.algorithms import (
   zppo,
 )
 from zppo_jax.algorithms.credit import targets as credit_targets
+from zppo_jax.algorithms.credit.settings import Credit
 from zppo_jax.algorithms.privileged.hints import DEFAULT, HintConfig
 from zppo_jax.arrays import TrainState
 from zppo_jax.chat import dates
@@ -53,6 +54,7 @@ from zppo_jax.train.builders import (
 )
 from zppo_jax.train.builders.parts import Questions, Student
 from zppo_jax.train.run import Reference, Run
+from zppo_jax.train.shapes import auto
 
 SCOPES = ('rollout_batch', 'minibatch')
 
@@ -330,9 +332,23 @@ def _check_room(c) -> None:
         f'prompt bucket and algorithm.max_tokens need {longest}')
 
 
+def _with_credit(method: methods.Method, credit: Credit,
+                 penalty: reference.Penalty,
+                 correct: importance.Correction) -> methods.Method:
+  """The method whose targets the section `credit` decides."""
+  return dataclasses.replace(method, targets=functools.partial(
+      credit_targets.two_terms, credit=credit,
+      all_graded=penalty.on and not penalty.routed,
+      anchored=penalty.held if penalty.routed else None,
+      sampler=method.states != 'guided' and not method.draws and (
+          credit.signal is None or correct.on),
+      drawn=method.draws))
+
+
 def build(config, day: Day | None = None,
           outside: Outside = OUTSIDE) -> Run:
-  """Checks a config and builds the run; nothing is compiled yet.
+  """Checks a config and builds the run. Nothing is compiled yet, unless
+  shapes.auto tries what fits.
 
   Args:
     config: the run's config.
@@ -344,6 +360,26 @@ def build(config, day: Day | None = None,
     ValueError: for values that do not fit each other, naming the field.
     EndpointError: for a judge or a teacher that cannot be reached.
   """
+  if config.shapes.auto:
+    config, outside = _with_shapes(config, day, outside)
+  return _build(config, day, outside)
+
+
+def _with_shapes(c, day: Day | None, outside: Outside) -> tuple:
+  """(the config with proposed shapes, outside with its weights loaded)."""
+  method, _ = _rules(c)
+  asked = outside.questions(c, method)
+  outside = outside._replace(
+      load=auto.once(outside.load), questions=lambda *_: asked)
+  mesh = sharding.make_mesh(sharding.MeshConfig(**c.mesh), outside.devices)
+  student = _student(c, asked.task, mesh, day or dates.choose(c), outside.load)
+  tried = outside._replace(fitting=lambda config, asked, *_: asked)
+  return auto.resolved(c, method, asked, student, lambda config: _build(
+      config, day, tried)), outside
+
+
+def _build(config, day: Day | None, outside: Outside) -> Run:
+  """`build`, of given shapes."""
   c, algo = config, config.algorithm
   method, rules = _rules(c)
   penalty = _penalty(c, method)
@@ -386,13 +422,7 @@ def build(config, day: Day | None = None,
   credit, own_scores = parts_of.credit_of(c, method, of, teacher, student, mesh)
   checks.sources(credit, asked.words)
   if credit is not None:
-    method = dataclasses.replace(method, targets=functools.partial(
-        credit_targets.two_terms, credit=credit,
-        all_graded=penalty.on and not penalty.routed,
-        anchored=penalty.held if penalty.routed else None,
-        sampler=method.states != 'guided' and not method.draws and (
-            credit.signal is None or correct.on),
-        drawn=method.draws))
+    method = _with_credit(method, credit, penalty, correct)
   lift = watching.lift_of(c, distil, teacher, of.context)
   example = minibatches.example_targets(
       method, algo.updates, of.distil, of.stored_need,
@@ -406,7 +436,7 @@ def build(config, day: Day | None = None,
     of = of._replace(frozen={
         **of.frozen, reference.MODEL: (student.model, frozen.params)})
   return Run(
-      steps=c.steps, seed=c.seed, watched=checks.watched(c.watch),
+      config=c, steps=c.steps, seed=c.seed, watched=checks.watched(c.watch),
       rules=rules, method=method,
       compress=compress, hint=hint, num_updates=algo.updates,
       advantage_scope=algo.advantage_scope, correction=correct,

@@ -40,6 +40,7 @@ from zppo_jax.train.control.evaluations import Evaluations
 from zppo_jax.train.guards import Idle, Interrupted, TeacherFailed
 from zppo_jax.train.resume import RunState
 from zppo_jax.train.run import Procedure, Run
+from zppo_jax.train.shapes import auto
 from zppo_jax.train.step import Outcome, metrics_row, sample_rows, train_step
 from zppo_jax.weights import safetensors_file
 
@@ -100,6 +101,7 @@ def stop_diverged(out: Workdir, outcome, why: str) -> None:
 
 # Reinforcement learning. The functions are looked up when they are called.
 RL = Procedure(
+    of_workdir=auto.of_workdir,
     build=lambda config, day: build(config, day),
     opened=journals.with_journals,
     kernels=lambda run: attention_kernels.summary(
@@ -423,6 +425,7 @@ def main(config, path, fork_from=None, procedure: Procedure = RL) -> dict:
     OSError: for a file that cannot be written; the message names it.
   """
   path = disk.local('--workdir', path)
+  config = procedure.of_workdir(config, path)
   if fork_from is not None:
     disk.local('--fork-from', fork_from)
   completed = lambda: hosts.from_first(
@@ -441,6 +444,7 @@ def main(config, path, fork_from=None, procedure: Procedure = RL) -> dict:
     day = hosts.from_first(lambda: dates.choose(config, path, fork_from),
                            'the date')
     run = procedure.build(config, day)
+    config = getattr(run, 'config', None) or config
     plan = evaluations.of_run(config, run.splits, procedure.numbers(run))
     forked = (None if fork_from is None else resume.fork(
         run, config, fork_from, procedure.evaluate))

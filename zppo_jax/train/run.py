@@ -61,6 +61,8 @@ class Procedure(NamedTuple):
     drift: (run, TrainState) -> further numbers of an evaluation, which are no
       result: eval.jsonl has them, and the summary has not.
     numbers: run -> the names of `evaluate`.
+    of_workdir: (config, workdir) -> the config with what the workdir stores of
+      it.
   """
   build: Callable[[Any, Any], Any]
   opened: Callable[..., Any]
@@ -73,6 +75,7 @@ class Procedure(NamedTuple):
   drift: Callable[[Any, TrainState], Mapping[str, float]] = (
       lambda run, state: {})
   numbers: Callable[[Any], Sequence[str]] = lambda run: tuple(run.splits)
+  of_workdir: Callable[[Any, Any], Any] = lambda config, path: config
 
 
 class Reference(NamedTuple):
@@ -112,7 +115,8 @@ class Run:
   adapters. `drawing` says how rollouts are drawn under a context; None for a
   method that draws none. `lift` says when the teacher answers with and without
   its context, and `drift` is None unless evaluations measure it. `watched` has
-  the words and phrases that metrics count.
+  the words and phrases that metrics count. `config` is the config, with the
+  shapes that shapes.auto proposed.
   """
   steps: int
   seed: int
@@ -169,6 +173,7 @@ class Run:
   drift: Drift | None = None
   watched: Mapping[str, Sequence[str]] = dataclasses.field(
       default_factory=dict)
+  config: Any = None
 
   def is_frozen(self, params: Any) -> bool:
     """Whether params are the weights below adapters, and no copy of them."""
