@@ -10,6 +10,7 @@ from zppo_jax.records import Group, Purpose, Question
 from zppo_jax.rollout import collect
 from zppo_jax.statistics import pass_at_k, wilson_interval
 from zppo_jax.train.run import Run
+from zppo_jax.verdicts.rewards import Scoring
 
 
 def answer(sampler: collect.Sampler, params,
@@ -87,12 +88,22 @@ def estimates(groups: Sequence[Group], ks: Sequence[int]) -> dict:
   return out
 
 
-def sample_rows(groups: Sequence[Group]) -> list[dict]:
-  """One row per rollout; docs/metrics.md describes the columns."""
+def sample_rows(groups: Sequence[Group],
+                scoring: Scoring | None = None) -> list[dict]:
+  """One row per rollout; docs/metrics.md describes the columns.
+
+  Args:
+    groups: the groups of a split.
+    scoring: tells the components of rewards; None without any.
+  """
+  rewarded = scoring is not None and scoring.names
+  rewards = [scoring.of_group(g) if rewarded else [{}] * len(g.rollouts)
+             for g in groups]
   return [
       {'id': g.prompt.question.id, 'split': g.prompt.question.split,
        'question': g.prompt.question.text, 'gold': g.prompt.question.answer,
        'sample': i, 'text': r.text, 'verdict': r.verdict.name.lower(),
        'answer': r.answer, 'reward': r.reward, 'length': len(r.tokens),
-       'stop': r.stop.name.lower()}
-      for g in groups for i, r in enumerate(g.rollouts)]
+       'stop': r.stop.name.lower(), **({'rewards': of} if of else {})}
+      for g, values in zip(groups, rewards, strict=True)
+      for i, (r, of) in enumerate(zip(g.rollouts, values, strict=True))]
