@@ -79,6 +79,14 @@ def get_config() -> ConfigDict:
       concurrency=64, retries=4, backoff_s=0.5, max_reply_mb=16.0,
       extra=ConfigDict()))
 
+  # Graded rewards (docs/your_task.md): weights by component, of the table in
+  # verdicts/rewards.py or of the task's own; {} is 1 for right, 0 for wrong.
+  # What counts as right: `decides` ('score', a component of the task, 'total')
+  # must reach `threshold` (0: the task's own). overlong: the part of
+  # algorithm.max_tokens over which the component soft_overlong falls.
+  c.reward = ConfigDict(dict(
+      weights=ConfigDict(), decides='score', threshold=0.0, overlong=0.2))
+
   # fit: 'refuse' a pool with prompts beyond the largest bucket, or 'drop' them.
   # fit: what becomes of questions whose prompts are too long ('refuse' or
   # 'drop'), which is longer than the largest bucket or than prompt_tokens (0:
@@ -230,10 +238,12 @@ def get_config() -> ConfigDict:
       # b2 = 0.999 (docs/numerics.md). 'stochastic' keeps its mean right, and
       # second_moment_dtype='float32' keeps all of it ('' means state_dtype).
       state_dtype='bfloat16', state_rounding='nearest', second_moment_dtype='',
-      # 'constant', 'linear' or 'cosine'. The rate rises to learning_rate in
-      # warmup_steps and then falls to 0 until schedule_steps (0: the run's
-      # steps). Both count training steps of algorithm.updates updates each.
-      schedule='constant', warmup_steps=0, schedule_steps=0,
+      # 'constant', 'linear', 'cosine' or 'wsd'. The rate rises to learning_rate
+      # in warmup_steps and then falls to end_share of it until schedule_steps
+      # (0: the run's steps); 'wsd' stays up until the last decay_steps of them.
+      # All count training steps of algorithm.updates updates each.
+      schedule='constant', warmup_steps=0, schedule_steps=0, decay_steps=0,
+      end_share=0.0,
       total_updates=0,         # former schedule_steps, in updates: must be 0
       # Patterns of parameters that are not trained, e.g. ('embed', '*/mlp/*');
       # the error of an unknown one lists all names.
@@ -245,6 +255,12 @@ def get_config() -> ConfigDict:
 
   # Each engine compiles one program per bucket.
   c.shapes = s = ConfigDict()
+  # True: fields of this section that have the values below are proposed from
+  # the data's lengths and the memory, printed, and stored in config.json
+  # (docs/your_task.md). responses: a samples.jsonl of an earlier run or of
+  # `zppo eval`, whose responses' lengths become response_buckets.
+  s.auto = False
+  s.responses = ''
   s.prompt_buckets = (4096, 8704)
   s.row_buckets = (16384, 20992)
   s.patch_buckets = ()       # patches of a prompt's images and videos
@@ -307,8 +323,20 @@ def get_config() -> ConfigDict:
       lift=ConfigDict(dict(every=0, questions=8))))
   c.log = ConfigDict(dict(tensorboard=True, wandb=''))
 
+  # Functions of your own that a run tells of steps, evaluations, checkpoints
+  # and its end, by import path (docs/your_task.md).
+  c.run = ConfigDict(dict(callbacks=()))
+
+  # The weights with the best evaluation are kept in WORKDIR/best, if `metric`
+  # names a number of evaluations: a split, or 'mean' of all splits. patience:
+  # the evaluations of it in a row that were not better by more than `least`,
+  # after which the run stops early (0: it does not).
+  c.best = ConfigDict(dict(metric='', mode='max', patience=0, least=0.0))
+
+  # Greedy accuracy on splits, every so many steps (0: at both ends alone).
+  # cadence: split -> steps of its own, e.g. dict(aime=100, easy=0).
   c.eval = ConfigDict(dict(
-      every=0, size=128, splits=('hard', 'easy'),
+      every=0, size=128, splits=('hard', 'easy'), cadence=ConfigDict(),
       sources=ConfigDict(),  # splits read from files (docs/data.md)
       benchmarks=''))        # folder of bench:NAME splits
   return c

@@ -191,11 +191,17 @@ class Grader:
     verifier: the verdicts.verifier.Verifier that grades questions with a kind,
       with the judge and the journal of a run. None: the process's own verifier,
       which has no judge and no journal.
+    rewards: name -> (verdicts.rewards.Response) -> value in [0, 1], for weights
+      of the section `reward`; it runs in this process.
+    scoring: the verdicts.rewards.Scoring of a run; None without that section.
   """
   parse: Callable[[str], str]
   grade: Callable[[str, Question], float]
   threshold: float = 1.0
   verifier: Any = None
+  rewards: Mapping[str, Callable[..., float]] = dataclasses.field(
+      default_factory=dict)
+  scoring: Any = None
 
   def __post_init__(self) -> None:
     allowed.number('threshold', self.threshold, '(0, 1]')
@@ -283,6 +289,7 @@ class Rollout:
     answer: the parsed answer, or '' if none could be parsed.
     score: in [0, 1], of a kind that gives parts of a point; otherwise None. It
       counts in evaluations alone, never in training.
+    components: (name, value) of its graded reward; () without weights.
   """
   tokens: tuple[int, ...]
   logps: tuple[float, ...]
@@ -291,6 +298,7 @@ class Rollout:
   verdict: Verdict
   answer: str
   score: float | None = None
+  components: tuple[tuple[str, float], ...] = ()
 
   @property
   def sampled(self) -> bool:

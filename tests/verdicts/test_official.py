@@ -169,12 +169,12 @@ def test_a_run_without_a_judge_is_refused():
 def test_parts_of_a_point_count_in_evaluations_alone():
   question = Question('q', 'Who?', '["abcd"]', '', kind='anls')
   result = graded(question, r'\boxed{abcx}', '')
-  assert result == (Verdict.WRONG, 'abcx', .75)
+  assert result == (Verdict.WRONG, 'abcx', (), .75)
   rollout = Rollout(tokens=(), logps=(), text='', stop=StopReason.END,
                     **result._asdict())
   assert rollout.reward == 0 and rollout.points == .75
   whole = graded(question, r'\boxed{ABCD}', '')
-  assert whole == (Verdict.CORRECT, 'ABCD', 1)
+  assert whole == (Verdict.CORRECT, 'ABCD', (), 1)
   assert kinds.graded('mmvet') and not kinds.graded('hle')
 
 

@@ -29,10 +29,12 @@ def _run_of(path: pathlib.Path) -> tuple[pathlib.Path, dict] | None:
   """(workdir, content of config.json) of the run that a path belongs to.
 
   Args:
-    path: a workdir, its final weights, or one of its checkpoints.
+    path: a workdir, its final or best weights, or one of its checkpoints.
   """
+  if path.name == 'final.safetensors':
+    path = path.parent
   folder = path
-  if path.name in ('final.safetensors', 'checkpoints'):
+  if path.name == 'checkpoints' or (path / 'best.json').is_file():
     folder = path.parent
   elif path.parent.name == 'checkpoints':
     folder = path.parent.parent

@@ -159,13 +159,19 @@ def _import(values) -> None:
 def _export(values) -> None:
   """Writes a checkpoint as a folder that transformers loads."""
   from zppo_jax.commands import convert
+  if values.private and not values.push:
+    raise ValueError('--private is set without --push=OWNER/NAME')
+  push = convert.Push(values.push, values.private) if values.push else None
   if values.adapters:
     if values.tokenizer:
       raise ValueError(f'--tokenizer is {values.tokenizer!r} with --adapters; '
                        'a folder of adapters has none, leave it out')
     convert.to_peft(values.checkpoint, values.to, values.dtype)
-    return
-  convert.to_hub(values.checkpoint, values.to, values.tokenizer, values.dtype)
+  else:
+    convert.to_hub(values.checkpoint, values.to, values.tokenizer,
+                   values.dtype)
+  if push is not None:
+    print(f'pushed to {push.folder(values.to)}')
 
 
 def _sample(values) -> None:
@@ -328,7 +334,11 @@ COMMANDS = {
                              'theirs from'),
          'dtype': ('float32', 'or bfloat16'),
          'adapters': (False, 'of a run with lora.rank > 0: its adapters alone, '
-                      'for peft')}, False),
+                      'for peft'),
+         'push': (None, 'OWNER/NAME of a repository of models on the hub, to '
+                  'which the folder is uploaded, too'),
+         'private': (False, 'with --push: a new repository is private')},
+        False),
     'sample': Command(
         _sample, {'model': 'a folder, a file or a packaged name',
                   'prompt': 'the user\'s message'},
