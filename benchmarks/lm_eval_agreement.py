@@ -5,12 +5,10 @@
 BIN is lm_eval 0.4 in an environment of its own (docs/evaluation.md). Questions
 of our own in the schemas of GSM8K and MMLU-Pro are asked by lm-eval's own tasks
 gsm8k and mmlu_pro_math, which read them from local files and score by their own
-rules. By default a server of this process answers with texts that hold an
-answer in the form that each library reads: `#### 12` and `\\boxed{12}`, or `the
-answer is (C)` and `\\boxed{C}`, right, wrong, spelled in several ways, or none.
-With --url a model answers, and the last number of its text counts here where no
-box stands, as lm-eval's flexible-extract has it. The texts that lm-eval logged
-are then graded here, and both verdicts are compared one by one.
+rules. A server of this process answers with texts that hold an answer in the
+form of either library: `#### 12` and `\\boxed{12}`, `the answer is (C)` and
+`\\boxed{C}`, right, wrong, spelled in several ways, or none. The texts that
+lm-eval logged are then graded here, and both verdicts are compared one by one.
 """
 
 import argparse
@@ -141,16 +139,15 @@ def installed(command: str, code: str) -> str:
                         text=True, check=True).stdout.strip()
 
 
-def ask(command: str, name: str, rows: list[dict], url: str, model: str,
-        limit: int, folder: pathlib.Path) -> list[dict]:
+def ask(command: str, name: str, rows: list[dict], url: str,
+        folder: pathlib.Path) -> list[dict]:
   """lm-eval's samples of one of its tasks on our rows.
 
   Args:
     command: lm_eval.
     name: in TASKS.
     rows: the first SHOTS of them are its examples, the others are asked.
-    url, model: of completions.
-    limit: the longest answer, in tokens.
+    url: of completions.
     folder: for files.
   """
   home = installed(command, 'import lm_eval; print(lm_eval.__path__[0])')
@@ -166,8 +163,8 @@ def ask(command: str, name: str, rows: list[dict], url: str, model: str,
   subprocess.run(
       [command, '--model', 'local-completions', '--tasks', f'own_{name}',
        '--include_path', str(folder), '--log_samples', '--output_path',
-       str(folder / name), '--gen_kwargs', f'max_gen_toks={limit}',
-       '--model_args', f'model={model},base_url={url},num_concurrent=4,'
+       str(folder / name), '--model_args',
+       f'model=m,base_url={url},num_concurrent=4,'
        'tokenized_requests=False,tokenizer_backend=None'],
       check=True, timeout=TIMEOUT_S, env={
           **os.environ, 'HF_HUB_OFFLINE': '1',
@@ -177,21 +174,19 @@ def ask(command: str, name: str, rows: list[dict], url: str, model: str,
   return [json.loads(line) for line in log.read_text().splitlines()]
 
 
-def ours(name: str, row: dict, text: str, numbers: bool) -> tuple[str, float]:
+def ours(name: str, row: dict, text: str) -> tuple[str, float]:
   """(parsed answer, score) of a response by this library."""
-  parse = boxed.last_or_number if numbers else boxed.last
   if name == 'gsm8k':
     words = mappings.get('gsm8k').read(row)
   else:
     words = suites.get('mmlu_pro').read({**row, '#config': '', '#row': 0,
                                          '#variant': '', '#home': ''})
-  answer = parse(text)
+  answer = boxed.last(text)
   return answer, kinds.get(words.kind).mark(answer, words.answer) if (
       answer) else 0.0
 
 
-def compare(name: str, rows: list[dict], samples: list[dict],
-            numbers: bool) -> dict:
+def compare(name: str, rows: list[dict], samples: list[dict]) -> dict:
   """Both verdicts of each response, by lm-eval's filter."""
   by_question = {row['question']: row for row in rows}
   out: dict[str, dict] = {}
@@ -201,7 +196,7 @@ def compare(name: str, rows: list[dict], samples: list[dict],
         'ours': 0.0, 'differences': []})
     (text,) = sample['resps'][0]
     row = by_question[sample['doc']['question']]
-    answer, score = ours(name, row, text, numbers)
+    answer, score = ours(name, row, text)
     (theirs,) = sample['filtered_resps']
     both = bool(answer) and theirs != '[invalid]'
     of['responses'] += 1
@@ -228,16 +223,12 @@ def measure(flags, folder: pathlib.Path) -> dict:
               for i, row in enumerate(rows)}
     texts = {row['question']: write(row, *chosen[row['question']])
              for row in rows}
-    with contextlib.ExitStack() as stack:
-      url = flags.url or stack.enter_context(answering(texts))
-      samples = ask(flags.lm_eval, name, rows, url, flags.model,
-                    flags.max_tokens, folder)
-    found = compare(name, rows, samples, bool(flags.url))
-    if not flags.url:
-      for of in found.values():
-        of['forms'] = collections.Counter(
-            form for form, _ in list(chosen.values())[SHOTS:])
-    out[name] = found
+    with answering(texts) as url:
+      samples = ask(flags.lm_eval, name, rows, url, folder)
+    out[name] = compare(name, rows, samples)
+    for of in out[name].values():
+      of['forms'] = collections.Counter(
+          form for form, _ in list(chosen.values())[SHOTS:])
   return out
 
 
@@ -247,25 +238,20 @@ def main(argv: list[str] | None = None) -> dict:
   parser.add_argument('--lm-eval', required=True)
   parser.add_argument('--count', type=int, default=48)
   parser.add_argument('--seed', type=int, default=0)
-  parser.add_argument('--url', default='', help='of /v1/completions')
-  parser.add_argument('--model', default='m')
-  parser.add_argument('--max-tokens', type=int, default=128)
   parser.add_argument('--to', type=pathlib.Path)
   flags = parser.parse_args(argv)
   with tempfile.TemporaryDirectory() as folder:
     found = measure(flags, pathlib.Path(folder))
   out = {'command': 'python -m benchmarks.lm_eval_agreement --lm-eval=BIN '
-                    f'--count={flags.count} --seed={flags.seed}'
-                    + (f' --url=URL --model={flags.model} --max-tokens='
-                       f'{flags.max_tokens}' if flags.url else ''),
+                    f'--count={flags.count} --seed={flags.seed}',
          'seed': flags.seed, 'machine': machine(), 'lm_eval': installed(
              flags.lm_eval, 'from importlib.metadata import version; '
                             'print(version("lm_eval"))'), 'tasks': found}
   print(json.dumps(out, indent=1))
   if flags.to:
     whole = json.loads(flags.to.read_text()) if flags.to.is_file() else {}
-    name = 'agreement_of_a_model' if flags.url else 'agreement'
-    flags.to.write_text(json.dumps({**whole, name: out}, indent=1) + '\n')
+    flags.to.write_text(json.dumps({**whole, 'agreement': out}, indent=1)
+                        + '\n')
   return out
 
 

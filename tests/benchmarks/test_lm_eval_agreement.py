@@ -17,11 +17,9 @@ def test_the_scripted_texts_are_right_and_wrong_here(name):
   make, write = agreement.MADE[name]
   for row in make(20, random.Random(0)):
     for spelling in agreement.SPELLINGS:
-      answer, score = agreement.ours(name, row, write(row, spelling, True),
-                                     numbers=False)
+      answer, score = agreement.ours(name, row, write(row, spelling, True))
       assert bool(answer) == (spelling != 'none') == bool(score)
-      assert agreement.ours(name, row, write(row, spelling, False),
-                            numbers=False)[1] == 0.0
+      assert agreement.ours(name, row, write(row, spelling, False))[1] == 0.0
 
 
 def test_verdicts_are_compared_where_both_read_an_answer():
@@ -33,7 +31,7 @@ def test_verdicts_are_compared_where_both_read_an_answer():
   found = agreement.compare('gsm8k', rows, [
       sample(rows[0], text(rows[0], True), '1', 1.0),
       sample(rows[1], text(rows[1], True), '2', 0.0),
-      sample(rows[2], 'nothing', '[invalid]', 0.0)], numbers=False)['f']
+      sample(rows[2], 'nothing', '[invalid]', 0.0)])['f']
   assert (found['responses'], found['both_read'], found['agree']) == (3, 2, 1)
   assert (found['lm_eval'], found['ours']) == (1.0, 2.0)
   assert [d['lm_eval_read'] for d in found['differences']] == ['2']
