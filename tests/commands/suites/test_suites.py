@@ -11,8 +11,8 @@ import pytest
 from tests import fake_endpoint
 from tests.builders import json_rows
 from tests.data import published
-from tests.hub_builders import write_seeing
-from zppo_jax.commands import suites as command
+from tests.hub_builders import write, write_seeing
+from zppo_jax.commands import data, suites as command
 from zppo_jax.commands.suites import copies
 from zppo_jax.data import suites
 from zppo_jax.report.suites import table
@@ -210,8 +210,23 @@ def test_prompts_that_no_bucket_holds_are_refused_or_counted(home, tmp_path):
   with pytest.raises(ValueError, match="bench:aime26: .*data.fit='drop'"):
     command.main(c, wanted(home, splits=('aime26',)), tmp_path / 'a')
   c.data.fit = 'drop'
-  with pytest.raises(ValueError, match='no prompt of 3 fits a bucket'):
+  with pytest.raises(ValueError, match=(
+      'none of 3 questions can be asked: 3 prompts that no bucket holds')):
     command.main(c, wanted(home, splits=('aime26',)), tmp_path / 'b')
+
+
+def test_a_model_of_text_is_not_shown_pictures(home, tmp_path):
+  (suite,) = copies.find(config(home), str(home / 'bench'), ('hle',), 0)
+  suite.chat = data._chat(write(tmp_path / 'text'))
+  suite.check = (640, (), 'refuse')
+  with pytest.raises(ValueError, match="has pictures .*data.fit='drop'"):
+    suite.fitting()
+  suite.check = (640, (), 'drop')
+  at, left_out = suite.fitting()
+  assert len(at) == 2 and left_out == {
+      'pictures, and the model takes text alone': 1}
+  outline = '\n'.join(suite.outline(False))
+  assert '1 have pictures' in outline and 'judge.url is empty' in outline
 
 
 def test_all_31_in_miniature(home, judge, tmp_path):

@@ -37,8 +37,9 @@ from zppo_jax.verdicts import kinds, verifier
 
 DECODINGS = ('config', 'paper')
 # Sections and fields of a config that decide the numbers of an evaluation.
-DECIDES = ('student.', 'judge.', 'algorithm.max_tokens', 'algorithm.top_p',
-           'algorithm.top_k', 'seed', 'data.task', 'data.fit')
+DECIDES = ('student.', 'prompts.', 'judge.', 'algorithm.max_tokens',
+           'algorithm.top_p', 'algorithm.top_k', 'seed', 'data.task',
+           'data.fit')
 # Questions that are asked together. Pictures become patches when their prompt
 # is made, so that fewer with pictures are in memory at a time.
 TOGETHER, WITH_MEDIA = 1024, 128

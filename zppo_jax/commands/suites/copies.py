@@ -4,7 +4,7 @@ import collections
 import dataclasses
 import pathlib
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from zppo_jax import allowed
@@ -12,6 +12,7 @@ from zppo_jax.chat.wording import Chat
 from zppo_jax.data import digest, prompt_lengths, suites
 from zppo_jax.data.pool import Bounds, Pool, roots
 from zppo_jax.data.suites.video_rows import SUBTITLES
+from zppo_jax.records import Question
 from zppo_jax.verdicts import kinds
 
 
@@ -62,60 +63,66 @@ class Suite:
     """Of the words of all questions."""
     return digest.joined(digest.of_words(q) for q in self.pool.words())
 
-  def _why_overlong(self) -> Iterator[tuple[int, str]]:
-    """Yields (number of a question, why no bucket holds it or '')."""
+  def _why_not(self, question: Question) -> tuple[str, str]:
+    """(why a question cannot be asked, the reason under which it is counted);
+    ('', '') if it can."""
     longest, patches, _ = self.check
-    for i in range(len(self.pool)):
-      question = self.pool[i]
-      try:
-        yield i, prompt_lengths.why_overlong(question, self.chat, longest,
-                                             patches)
-      except ValueError as e:
-        raise ValueError(f'{self.split}, question {question.id!r}: {e}; leave '
-                         'the suite out with --splits') from None
+    if question.media and self.chat.vision is None:
+      return (f'question {question.id!r} has pictures or videos, and the model '
+              'takes text alone', 'pictures, and the model takes text alone')
+    why = prompt_lengths.why_overlong(question, self.chat, longest, patches)
+    return why, 'prompts that no bucket holds' if why else ''
 
   def fitting(self) -> tuple[list[int], dict[str, int]]:
-    """(numbers of the questions that fit, reason -> number of the others).
+    """(numbers of the questions that are asked, reason -> number of others).
 
     Raises:
-      ValueError: for a prompt that no bucket holds, unless data.fit is 'drop';
-        for pictures in a chat of text alone; if nothing fits.
+      ValueError: for a prompt that no bucket holds or pictures in a chat of
+        text alone, unless data.fit is 'drop'; if nothing is left.
     """
-    at, left_out = [], 0
-    for i, why in self._why_overlong():
+    at: list[int] = []
+    left_out: collections.Counter[str] = collections.Counter()
+    for i in range(len(self.pool)):
+      why, reason = self._why_not(self.pool[i])
       if why and self.check[2] != 'drop':
         raise ValueError(f"{self.split}: {why}; data.fit='drop' leaves such "
-                         'questions out and counts them')
-      left_out += bool(why)
-      if not why:
+                         'questions out and counts them, and --splits leaves '
+                         'out suites')
+      if why:
+        left_out[reason] += 1
+      else:
         at.append(i)
     if not at:
-      raise ValueError(f'{self.split}: no prompt of {len(self.pool)} fits a '
-                       'bucket of shapes')
-    return at, {'prompts that no bucket holds': left_out} if left_out else {}
+      raise ValueError(f'{self.split}: none of {len(self.pool)} questions can '
+                       'be asked: ' + '; '.join(
+                           f'{n} {reason}' for reason, n in left_out.items()))
+    return at, dict(left_out)
 
   def outline(self, has_judge: bool) -> list[str]:
     """What would be asked, in lines: counts, kinds, prompts, judge."""
-    tokens, patches = [], []
+    tokens, patches, unseen = [], [0], 0
     for i in range(len(self.pool)):
       question = self.pool[i]
-      try:
-        size = self.chat.outline(question.text, question.media,
-                                 question.turns)
-      except ValueError as e:
-        raise ValueError(f'{self.split}, question {question.id!r}: {e}'
-                         ) from None
+      if question.media and self.chat.vision is None:
+        unseen += 1
+        continue
+      size = self.chat.outline(question.text, question.media, question.turns)
       tokens.append(size[0])
       patches.append(size[1])
     of = collections.Counter(q.kind for q in self.pool.words())
     skipped = ''.join(f', {n:,} skipped: {why}'
                       for why, n in self.skipped.items())
-    lines = [f'{self.name}: {len(self.pool):,} questions{skipped}',
-             f'  prompts: {statistics.median(tokens):,.0f} tokens (median), '
-             f'at most {max(tokens):,}'
-             + (f'; at most {max(patches):,} patches' if any(patches) else ''),
-             '  answers: ' + ', '.join(f'{kind} {n:,}'
-                                       for kind, n in of.most_common())]
+    lines = [f'{self.name}: {len(self.pool):,} questions{skipped}']
+    if unseen:
+      lines.append(f'  {unseen:,} have pictures or videos, and the model takes '
+                   'text alone')
+    if tokens:
+      lines.append(
+          f'  prompts: {statistics.median(tokens):,.0f} tokens (median), '
+          f'at most {max(tokens):,}'
+          + (f'; at most {max(patches):,} patches' if any(patches) else ''))
+    lines.append('  answers: ' + ', '.join(
+        f'{kind} {n:,}' for kind, n in of.most_common()))
     alone = sum(n for kind, n in of.items() if kind in kinds.JUDGED)
     after = sum(n for kind, n in of.items() if kinds.judged(kind)) - alone
     if alone or after:
