@@ -2,11 +2,12 @@
 """
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from zppo_jax import allowed, models
 from zppo_jax.chat import dates
 from zppo_jax.chat.rendering import Day
+from zppo_jax.commands.prompting import asked
 from zppo_jax.devices import sharding
 from zppo_jax.records import (
   Clip,
@@ -41,10 +42,13 @@ def clip(folder: str, fps: float) -> Clip:
 def respond(loaded: pretrained.Pretrained, texts: Sequence[str],
             decoding: Decoding, *, num: int, seed: int, thinking: bool | None,
             media: tuple[Picture | Clip, ...] = (),
-            day: Day | None = None) -> list[list[str]]:
+            day: Day | None = None,
+            words: Mapping[str, str] | None = None) -> list[list[str]]:
   """`num` responses to each of several prompts, all with the same media.
 
   `day` is the date in the prompts, where the template tells one; None: today.
+  `words` are a user's own around each text, {} those of the package; None: the
+  texts stand alone in the chat template.
 
   Raises:
     ValueError: if prompt and response exceed the model's positions, or the
@@ -52,7 +56,8 @@ def respond(loaded: pretrained.Pretrained, texts: Sequence[str],
       media where the model takes none.
   """
   allowed.number('--num', num, '>= 1', whole=True)
-  chat = pretrained.bare_chat(loaded, thinking, day)
+  chat = (pretrained.bare_chat(loaded, thinking, day) if words is None else
+          pretrained.asking_chat(loaded, words, thinking, day))
   for note in chat.notes:
     print(note)
   rows = loaded.model.config.vocab_size
@@ -86,8 +91,8 @@ def respond(loaded: pretrained.Pretrained, texts: Sequence[str],
 def main(*, model: str, prompt: str, image: str | None, video: str | None,
          fps: float, temperature: float, max_tokens: int, num: int, seed: int,
          thinking: str | None, date: str | None = None,
-         end_tokens: str | None = None,
-         chat_template: str | None = None) -> None:
+         end_tokens: str | None = None, chat_template: str | None = None,
+         config: str | None = None, bare: bool = False) -> None:
   """Prints the responses, with a rule between each two of them.
 
   Raises:
@@ -97,16 +102,18 @@ def main(*, model: str, prompt: str, image: str | None, video: str | None,
   if thinking not in _SWITCH:
     raise ValueError(f'--thinking is {thinking!r}; allowed: on, off')
   allowed.text('--prompt', prompt)
-  day = dates.named(date, '--date')
+  whose = asked.of(model, config, bare)
+  day = dates.named(date, '--date') or whose.day
+  switch = whose.thinking if thinking is None else _SWITCH[thinking]
   media = [Picture(path=p) for p in (image.split(',') if image else ())]
   if video is not None:
     media.append(clip(video, fps))
   loaded = pretrained.with_words(
       pretrained.load(model), end_tokens=pretrained.listed(end_tokens),
       chat_template=chat_template or '', who='--')
-  for note in loaded.notes:
+  for note in filter(None, (*loaded.notes, whose.note)):
     print(note)
   (texts,) = respond(loaded, [prompt], Decoding(max_tokens, temperature),
-                     num=num, seed=seed, thinking=_SWITCH[thinking],
-                     media=tuple(media), day=day)
+                     num=num, seed=seed, thinking=switch,
+                     media=tuple(media), day=day, words=whose.texts)
   print('\n---\n'.join(texts))

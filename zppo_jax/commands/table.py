@@ -21,6 +21,7 @@ class Command(NamedTuple):
       it takes none. It then needs at least one, unless the name stands in
       brackets, and `run` also takes their list.
     instead: a flag with which it needs no config.
+    of_run: a flag that names a run; without --config, the run's is taken.
   """
   run: Callable[..., None]
   wanted: dict[str, str]
@@ -28,6 +29,7 @@ class Command(NamedTuple):
   config: bool
   arguments: str = ''
   instead: str = ''
+  of_run: str = ''
 
   @property
   def text(self) -> str:
@@ -99,6 +101,13 @@ def _train(values) -> None:
   if values.config.get('method') == 'sft':
     raise ValueError("method is 'sft'; `zppo sft` takes such a config")
   _to_its_end('train', values, loop.main, dry_run.main)
+
+
+def _prompts(values) -> None:
+  """Shows what the model will see, for one question of each kind."""
+  _start(values.config)
+  from zppo_jax.commands.prompting import show
+  show.main(values.config)
 
 
 def _sft(values) -> None:
@@ -173,16 +182,22 @@ def _sample(values) -> None:
   from zppo_jax.commands import sample
   sample.main(**{name: values[name].value for name in (
       'model', 'prompt', 'image', 'video', 'fps', 'temperature', 'max_tokens',
-      'num', 'seed', 'thinking', 'date', 'end_tokens', 'chat_template')})
+      'num', 'seed', 'thinking', 'date', 'end_tokens', 'chat_template',
+      'config', 'bare')})
 
 
 def _serve(values) -> None:
   """Serves a checkpoint to OpenAI-compatible clients."""
   from zppo_jax import serve
+  from zppo_jax.commands.prompting import asked
+  whose = asked.of(values.model, values['config'].value, values.bare)
+  if whose.note:
+    print(whose.note, flush=True)
   serve.main(**{name: values[name].value for name in (
       'model', 'name', 'host', 'port', 'dtype', 'context', 'slots',
       'token_env',
-      'max_mb', 'date', 'end_tokens', 'chat_template')})
+      'max_mb', 'date', 'end_tokens', 'chat_template')},
+             words=whose.texts, thinking=whose.thinking, day=whose.day)
 
 
 def _eval(values) -> None:
@@ -249,6 +264,9 @@ _PROCESSES = {
     'processes': (-1, 'their number; -1: that of the launcher, else 1'),
     'process': (-1, 'which of them this is, from 0; -1: as the launcher says')}
 _WORDS = {
+    'config': (None, 'a config whose words stand around the question; default: '
+               'those of the run that --model names'),
+    'bare': (False, 'the message alone in the chat template'),
     'date': (None, 'YYYY-MM-DD in prompts, where the chat template tells a '
              'date; default: today'),
     'end_tokens': (None, 'tokens, as text or ids with commas, that end a '
@@ -270,6 +288,7 @@ COMMANDS = {
          'dry_run': (False, 'say what it would do and need; write nothing'),
          **_PROCESSES},
         True),
+    'prompts': Command(_prompts, {}, {}, True),
     'hints': Command(
         _hints, {'to': 'JSONL file of hint.material; it goes on where it ends'},
         {'limit': (0, 'the most questions of this call; 0: all')}, True),
@@ -325,7 +344,8 @@ COMMANDS = {
         {'splits': ('', 'e.g. hard,easy; empty: the config\'s eval.splits'),
          'rollouts': (1, 'n, the rollouts per question'),
          'k': ('1', 'each k of pass@k, e.g. 1,4'),
-         'temperature': (0.0, '0 takes the argmax')}, True),
+         'temperature': (0.0, '0 takes the argmax')}, True,
+        of_run='checkpoint'),
     'bench': Command(
         _bench, {},
         {'model': ('', 'named shapes with random weights instead of a config, '
