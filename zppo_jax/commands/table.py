@@ -37,29 +37,19 @@ class Command(NamedTuple):
     return (self.run.__doc__ or '').strip()
 
 
-def _start(config, processes: int | None = 1) -> None:
-  """Sets a CPU up before JAX starts: it gets the devices of the mesh, and
-  malloc keeps freed memory.
-
-  Args:
-    config: the config, or None for a command without a mesh.
-    processes: those that share the mesh; None where JAX counts them, which is
-      not on CPUs.
-  """
-  from zppo_jax.devices import cpu_devices, malloc, sharding
-  if config is not None and processes is not None:
-    cpu_devices.ensure(sharding.MeshConfig(**config.mesh), processes)
-  malloc.keep()
+def _start(config) -> None:
+  """Sets a CPU up before JAX starts; config: None without a mesh."""
+  from zppo_jax.commands.calls import running
+  running.start(config)
 
 
 def _start_together(values) -> None:
   """`_start` for a command that several processes may run as one."""
-  from zppo_jax.devices import hosts, launched
+  from zppo_jax.commands.calls import running
+  from zppo_jax.devices import launched
   whole = lambda value: None if value < 0 else value
-  processes = hosts.start(launched.settings(
+  running.start_together(values.config, launched.settings(
       values.coordinator, whole(values.processes), whole(values.process)))
-  _start(values.config, processes)
-  hosts.connect()
 
 
 def _to_its_end(name: str, values, main, dry_run, **shown) -> None:
@@ -72,22 +62,14 @@ def _to_its_end(name: str, values, main, dry_run, **shown) -> None:
     dry_run: (config, workdir) -> None, for --dry-run.
     **shown: arguments of console.show_summary.
   """
-  from zppo_jax import report
-  from zppo_jax.commands import failures
-  from zppo_jax.devices import compile_cache, hosts
-  from zppo_jax.runs import console
+  from zppo_jax.commands.calls import running
   from zppo_jax.train import guards
-  compile_cache.enable()
-  say = lambda e: f'zppo {name}: {failures.said(e)}'
   try:
-    with hosts.together(say, guards.Interrupted):
-      if values.dry_run:
-        dry_run(values.config, values.workdir)
-        return
-      summary = main(values.config, values.workdir, values.fork_from)
-      if hosts.first():
-        console.show_summary(summary, values.workdir, **shown)
-        print(f'report: {report.main([values.workdir])}')
+    if values.dry_run:
+      running.together(name, lambda: dry_run(values.config, values.workdir))
+    else:
+      running.completed(name, values.config, values.workdir, values.fork_from,
+                        main, **shown)
   except guards.Interrupted as e:
     print(f'zppo {name}: {e}', file=sys.stderr)
     raise SystemExit(128 + e.number) from e
