@@ -2,11 +2,12 @@
 """
 
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from zppo_jax import allowed, models
 from zppo_jax.chat import dates
 from zppo_jax.chat.rendering import Day
+from zppo_jax.chat.wording import Chat
 from zppo_jax.commands.prompting import asked
 from zppo_jax.devices import sharding
 from zppo_jax.records import (
@@ -43,12 +44,14 @@ def respond(loaded: pretrained.Pretrained, texts: Sequence[str],
             decoding: Decoding, *, num: int, seed: int, thinking: bool | None,
             media: tuple[Picture | Clip, ...] = (),
             day: Day | None = None,
-            words: Mapping[str, str] | None = None) -> list[list[str]]:
+            words: Mapping[str, str] | None = None,
+            of_task: Callable[[], Chat | None] | None = None
+            ) -> list[list[str]]:
   """`num` responses to each of several prompts, all with the same media.
 
   `day` is the date in the prompts, where the template tells one; None: today.
   `words` are a user's own around each text, {} those of the package; None: the
-  texts stand alone in the chat template.
+  texts stand alone in the chat template. `of_task` is as that of asking_chat.
 
   Raises:
     ValueError: if prompt and response exceed the model's positions, or the
@@ -57,7 +60,7 @@ def respond(loaded: pretrained.Pretrained, texts: Sequence[str],
   """
   allowed.number('--num', num, '>= 1', whole=True)
   chat = (pretrained.bare_chat(loaded, thinking, day) if words is None else
-          pretrained.asking_chat(loaded, words, thinking, day))
+          pretrained.asking_chat(loaded, words, thinking, day, of_task))
   for note in chat.notes:
     print(note)
   rows = loaded.model.config.vocab_size
@@ -115,5 +118,6 @@ def main(*, model: str, prompt: str, image: str | None, video: str | None,
     print(note)
   (texts,) = respond(loaded, [prompt], Decoding(max_tokens, temperature),
                      num=num, seed=seed, thinking=switch,
-                     media=tuple(media), day=day, words=whose.texts)
+                     media=tuple(media), day=day, words=whose.texts,
+                     of_task=whose.chat)
   print('\n---\n'.join(texts))

@@ -85,6 +85,18 @@ def _train(values) -> None:
   _to_its_end('train', values, loop.main, dry_run.main)
 
 
+def _init(values, folders) -> None:
+  """Writes a task, a config and a README of your own that train at once."""
+  from zppo_jax.commands import starting
+  if len(folders) > 1:
+    raise ValueError(f'one DIR is needed, not {", ".join(folders)}')
+  starting.main(folders[0], values.pictures)
+  print(f'{folders[0]}: my_task.py, my_config.py and README.md, which says how '
+        'to go on:\n'
+        f'  cd {folders[0]} && zppo train --config=my_config '
+        '--workdir=runs/first')
+
+
 def _prompts(values) -> None:
   """Shows what the model will see, for one question of each kind."""
   _start(values.config)
@@ -179,7 +191,8 @@ def _serve(values) -> None:
       'model', 'name', 'host', 'port', 'dtype', 'context', 'slots',
       'token_env',
       'max_mb', 'date', 'end_tokens', 'chat_template')},
-             words=whose.texts, thinking=whose.thinking, day=whose.day)
+             words=whose.texts, thinking=whose.thinking, day=whose.day,
+             of_task=whose.chat)
 
 
 def _eval(values) -> None:
@@ -256,6 +269,9 @@ _WORDS = {
     'chat_template': (None, 'a Jinja file instead of the checkpoint\'s own '
                       'chat template')}
 COMMANDS = {
+    'init': Command(
+        _init, {}, {'pictures': (False, 'questions with pictures (extra '
+                                 '"digits")')}, False, 'DIR'),
     'train': Command(
         _train, {'workdir': 'directory of the run; the same config resumes'},
         {'fork_from': (None, 'workdir or checkpoint whose state a new run '

@@ -124,6 +124,7 @@ def of_values(values: Mapping[str, Any]) -> Any:
   """The config of a run from the JSON values that the run stored.
 
   A field that an earlier version did not store has that of configs/base.py.
+  Objects that the config names by import path may lie in the current folder.
 
   Raises:
     ValueError: for a run of supervised training.
@@ -131,7 +132,7 @@ def of_values(values: Mapping[str, Any]) -> Any:
   if values.get('method') == 'sft':
     raise ValueError("the run's method is 'sft'; its config is one of "
                      '`zppo sft`, name it by --config')
-  config = module('base').get_config()
+  config = module('base').get_config()  # it searches the current folder
   with config.unlocked(), config.ignore_type():
     _restore(config, values)
   return config

@@ -135,9 +135,11 @@ def chat_of(who: str, loaded: Loaded, name: str, task: tasks.Task) -> Chat:
   return chat
 
 
-def worded(c, task: tasks.Task, loaded: Loaded) -> Chat:
+def worded(c, task: tasks.Task | None, loaded: Loaded) -> Chat:
   """The student's chat with the words of the config, and of the task where the
   config has none; it raises as chat_of, prompts.own and prompts.worded."""
+  if task is None:
+    return prompts.worded(loaded.chat, prompts.own(c.get('prompts', {})))
   return prompts.worded(chat_of('student', loaded, c.data.task, task),
                         prompts.own(c.get('prompts', {}), task.prompts))
 

@@ -400,19 +400,24 @@ def bare_chat(pretrained: Pretrained, thinking: bool | None = None,
 
 
 def asking_chat(pretrained: Pretrained, texts: Mapping[str, str],
-                thinking: bool | None = None, day: Day | None = None) -> Chat:
-  """A model's chat with the words around a question, a user's own among them;
-  else that of the embedded world.
+                thinking: bool | None = None, day: Day | None = None,
+                of_task: Callable[[], Chat | None] | None = None) -> Chat:
+  """A model's chat with the words around a question, a user's own among them.
 
   Args:
     pretrained: the model.
     texts: as chat.prompts.own gives them.
     thinking, day: as `chat`.
+    of_task: finds the chat of a task, for a model without a tokenizer; None, or
+      no such chat: that of the embedded world.
 
   Raises:
     ValueError: as `chat` and prompts.worded.
+    Exception: whatever `of_task` raises.
   """
   own_chat = chat(pretrained, BOXED, thinking, day)
+  if own_chat is None and of_task is not None:
+    own_chat = of_task()
   return prompts.worded(own_chat or micro_chat.CHAT, texts)
 
 

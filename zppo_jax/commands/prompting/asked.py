@@ -1,12 +1,14 @@
 """Whose words stand around a question that a command asks."""
 
+import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from zppo_jax import allowed, configs, tasks
+from zppo_jax import allowed, configs, import_paths, tasks
 from zppo_jax.chat import dates, prompts
 from zppo_jax.chat.rendering import Day
+from zppo_jax.chat.wording import Chat
 from zppo_jax.train.models import THINKING
 
 
@@ -19,11 +21,13 @@ class Asked(NamedTuple):
     thinking: the switch of the chat template.
     day: the date in prompts; None: today.
     note: whose words they are, for the user; '' where the message stands alone.
+    chat: finds the chat of the task, for a model without a tokenizer.
   """
   texts: Mapping[str, str] | None
   thinking: bool | None
   day: Day | None
   note: str
+  chat: Callable[[], Chat | None] | None = None
 
 
 def texts_of(config) -> dict[str, str]:
@@ -35,6 +39,12 @@ def texts_of(config) -> dict[str, str]:
   name = config.data.get('task', '')
   task = tasks.get(name) if name else None
   return prompts.own(config.get('prompts', {}), task.prompts if task else {})
+
+
+def _chat_of(data: Mapping[str, Any]) -> Chat | None:
+  """The chat of the task of a section `data`, whose module may lie here."""
+  import_paths.search(os.curdir)
+  return tasks.get(data['task']).chat
 
 
 def _switch(student: Mapping[str, Any]) -> bool | None:
@@ -52,20 +62,16 @@ def of(model: str, config: str | None, bare: bool) -> Asked:
     bare: whether the message stands alone, whatever the model.
 
   Raises:
-    ValueError: for a config of supervised training, or one besides `bare`; as
-      configs.load and texts_of.
+    ValueError: for a config besides `bare`; as configs.load and texts_of.
   """
   if bare and config:
     raise ValueError(f'--config is {config!r} with --bare; allowed: one of '
                      'them')
   if config:
     c = configs.load(config)
-    if c.get('method') == 'sft':
-      raise ValueError(f"--config is {config!r}, whose method is 'sft': it has "
-                       'no words around questions. Allowed: a config of '
-                       '`zppo train`')
     return Asked(texts_of(c), _switch(c.student), dates.choose(c),
-                 f'prompts: those of --config={config}')
+                 f'prompts: those of --config={config}',
+                 lambda: _chat_of(c.data))
   run = None if bare else dates.run_of(pathlib.Path(model).resolve())
   if run is None or run[1]['config'].get('method') == 'sft':
     return Asked(None, None, None, '')
@@ -73,4 +79,5 @@ def of(model: str, config: str | None, bare: bool) -> Asked:
   return Asked(stored.get('prompts', {}),
                _switch(stored['config'].get('student', {})),
                dates.of_run(folder), f'prompts: those of the run {folder.name}'
-               '; --bare leaves the message alone')
+               '; --bare leaves the message alone',
+               lambda: _chat_of(stored['config']['data']))

@@ -186,8 +186,8 @@ def main(config) -> None:
     print(f'prompts.{name}: ' + ('of the config' if given or name not in own
                                  else f'of the task {config.data.task}'))
   print(f'question {question.id!r}, method {config.method!r}; texts in '
-        '[brackets] stand for what a run draws, \u27e6control tokens\u27e7 are '
-        'single tokens')
+        '[brackets] stand for what a run draws, which is longer; '
+        '\u27e6control tokens\u27e7 are single tokens')
   for name, prompt in of_method(question, chat, method, config):
     print(f'\n== {name}: {_size(prompt, tuple(config.shapes.prompt_buckets))}')
     print(spelt(prompt.tokens, chat))
