@@ -133,7 +133,7 @@ def test_the_words_of_a_config_for_any_model(folder, tmp_path, monkeypatch):
   with pytest.raises(ValueError, match="--config is 'mine' with --bare"):
     asked.of(folder, 'mine', bare=True)
   assert asked.of(folder, 'micro_sft', bare=False).texts == {}
-  assert asked.of(folder, None, bare=False) == (None, None, None, '', None)
+  assert asked.of(folder, None, bare=False) == (None, None, None, '', None, 0)
 
 
 def test_eval_takes_the_config_of_a_run(run, monkeypatch, tmp_path, capsys):

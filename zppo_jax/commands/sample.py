@@ -24,6 +24,7 @@ from zppo_jax.rollout import collect, weight_sync
 from zppo_jax.weights import pretrained
 
 _BUCKET = 64  # prompts are padded to a multiple, in tokens
+_LONGEST = 256  # tokens of a response, without a number
 _SWITCH = {'on': True, 'off': False, None: None}
 _UNGRADED = Grader(lambda text: '', lambda answer, question: False)
 
@@ -114,9 +115,12 @@ def main(*, model: str, prompt: str, image: str | None, video: str | None,
   loaded = pretrained.with_words(
       pretrained.load(model), end_tokens=pretrained.listed(end_tokens),
       chat_template=chat_template or '', who='--')
+  # Without a number, that of the run; a tiny model has room for less.
+  room = loaded.model.config.max_positions // 2
+  longest = max_tokens or whose.max_tokens or min(_LONGEST, room)
   for note in filter(None, (*loaded.notes, whose.note)):
     print(note)
-  (texts,) = respond(loaded, [prompt], Decoding(max_tokens, temperature),
+  (texts,) = respond(loaded, [prompt], Decoding(longest, temperature),
                      num=num, seed=seed, thinking=switch,
                      media=tuple(media), day=day, words=whose.texts,
                      of_task=whose.chat)

@@ -320,7 +320,8 @@ COMMANDS = {
          'video': (None, 'a folder of frames, in the order of their names'),
          'fps': (2.0, 'frames per second of --video'),
          'temperature': (1.0, '0 takes the most likely token'),
-         'max_tokens': (256, 'longest response'),
+         'max_tokens': (0, 'longest response; 0: as in the run that --model '
+                        'names, else 256'),
          'num': (1, 'number of responses'),
          'seed': (0, 'the seed of the draws'),
          'thinking': (None, 'on or off; default: the chat template\'s'),

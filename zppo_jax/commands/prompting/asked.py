@@ -22,12 +22,14 @@ class Asked(NamedTuple):
     day: the date in prompts; None: today.
     note: whose words they are, for the user; '' where the message stands alone.
     chat: finds the chat of the task, for a model without a tokenizer.
+    max_tokens: the longest response of the run or config; 0: it is not known.
   """
   texts: Mapping[str, str] | None
   thinking: bool | None
   day: Day | None
   note: str
   chat: Callable[[], Chat | None] | None = None
+  max_tokens: int = 0
 
 
 def texts_of(config) -> dict[str, str]:
@@ -45,6 +47,10 @@ def _chat_of(data: Mapping[str, Any]) -> Chat | None:
   """The chat of the task of a section `data`, whose module may lie here."""
   import_paths.search(os.curdir)
   return tasks.get(data['task']).chat
+
+
+def _longest(config: Mapping[str, Any]) -> int:
+  return (config.get('algorithm') or {}).get('max_tokens', 0)
 
 
 def _switch(student: Mapping[str, Any]) -> bool | None:
@@ -71,7 +77,7 @@ def of(model: str, config: str | None, bare: bool) -> Asked:
     c = configs.load(config)
     return Asked(texts_of(c), _switch(c.student), dates.choose(c),
                  f'prompts: those of --config={config}',
-                 lambda: _chat_of(c.data))
+                 lambda: _chat_of(c.data), _longest(c))
   run = None if bare else dates.run_of(pathlib.Path(model).resolve())
   if run is None or run[1]['config'].get('method') == 'sft':
     return Asked(None, None, None, '')
@@ -80,4 +86,5 @@ def of(model: str, config: str | None, bare: bool) -> Asked:
                _switch(stored['config'].get('student', {})),
                dates.of_run(folder), f'prompts: those of the run {folder.name}'
                '; --bare leaves the message alone',
-               lambda: _chat_of(stored['config']['data']))
+               lambda: _chat_of(stored['config']['data']),
+               _longest(stored['config']))
