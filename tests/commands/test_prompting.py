@@ -201,6 +201,9 @@ def test_prompts_shows_what_a_method_asks(folder, capsys, monkeypatch):
 def test_prompts_of_the_embedded_world_and_its_pictures(capsys):
   out = shown(capsys, '--config=micro')
   assert '\n== plain: 6 tokens, bucket 8\nV j h k 7 ⟦:⟧\n' in out
+  context = shown(capsys, '--config=micro', '--config.method=opsd')
+  assert ("== context 'reference', which the teacher reads: 11 tokens, bucket "
+          '40\nV j h k 7 ⟦<candidate>⟧ 2 3 7 ⟦</candidate>⟧ ⟦:⟧\n') in context
   with pytest.raises(SystemExit, match="method is 'sft', which asks no"):
     main.main(['prompts', '--config=sft'])
 

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import venv
 import zipfile
 
 import pytest
@@ -106,3 +107,40 @@ def test_a_wheel_finds_its_configs_in_an_empty_folder(installed, tmp_path):
                    '--config.student.weights=gone')
   assert "no weights 'gone'" in done.stderr and done.returncode
   assert not list(tmp_path.iterdir())
+
+
+def test_what_zppo_init_writes_is_in_the_wheel(installed, tmp_path):
+  """The files and their prompts, outside of the clone; the nightly test below
+  trains them."""
+  assert not installed(tmp_path, 'init', 'mine').returncode
+  done = installed(tmp_path / 'mine', 'prompts', '--config=my_config')
+  assert '\n== plain: 6 tokens, bucket 8\n' in done.stdout, done.stderr
+
+
+def test_an_empty_environment_trains(built, tmp_path):
+  """As a user would: pip, an empty folder, the packaged config, files of
+  `zppo init` in text and with pictures. It needs a package index."""
+  venv.create(tmp_path / 'venv', with_pip=True)
+  tools = tmp_path / 'venv' / 'bin'
+  env = {k: v for k, v in os.environ.items() if k != 'PYTHONPATH'}
+  work = tmp_path / 'work'
+  work.mkdir()
+
+  def call(folder, *argv):
+    done = subprocess.run([tools / argv[0], *argv[1:]], cwd=folder, text=True,
+                          capture_output=True, env=env)
+    assert not done.returncode, done.stdout + done.stderr
+    return done.stdout
+
+  call(work, 'pip', 'install', '-q', f'{built[1]}[digits]')
+  short = '--config.steps=2', '--config.eval.size=8'
+  out = call(work, 'zppo', 'train', '--config=micro', '--workdir=runs/a',
+             *short)
+  assert 'report: runs/a/report.html' in out
+  for folder, flags in (('text', ()), ('seeing', ('--pictures',))):
+    call(work, 'zppo', 'init', folder, *flags)
+    out = call(work / folder, 'zppo', 'train', '--config=my_config',
+               '--workdir=runs/first', *short)
+    assert 'report: runs/first/report.html' in out
+  assert 'A' in call(work / 'text', 'zppo', 'sample', '--model=runs/first',
+                     '--prompt=C h i j 8', '--temperature=0')

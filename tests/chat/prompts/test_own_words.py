@@ -200,11 +200,14 @@ def talk(*turns_):
 def test_a_message_of_a_client_is_the_runs_prompt(chat):
   """Token by token: the boundary between question and closing is one of
   tokens in training."""
-  mine = own(chat, system=SYSTEM, closing='\n\nWrite a number.')
-  one = turns.encode(talk(('user', 'the?')), mine, None)
-  assert one == mine.plain('the?')
-  parts = [Message('user', ('the', '?'))]
-  assert turns.encode(parts, mine, None) == mine.plain('the?')
+  mine = own(chat, system=SYSTEM, closing='he number?')
+  one = turns.encode(talk(('user', 'a t')), mine, None)
+  assert one == mine.plain('a t')
+  codec = chat.codec  # 't' and 'he' would be one token in a text
+  assert codec.ids['th'] in codec.encode_content('a the number?')[0]
+  assert codec.ids['th'] not in one.tokens
+  parts = [Message('user', ('a', ' t'))]
+  assert turns.encode(parts, mine, None) == one
 
 
 def test_other_conversations_have_the_words_around_every_question(chat):

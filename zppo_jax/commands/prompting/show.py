@@ -3,26 +3,33 @@
 The prompts are made as a step makes them, from stand-ins for what a run draws.
 """
 
+import dataclasses
+import sys
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from zppo_jax import tasks
-from zppo_jax.algorithms import methods, reformulate, zppo
+from zppo_jax.algorithms import distillation, methods, reformulate, zppo
 from zppo_jax.algorithms.methods import Method
+from zppo_jax.algorithms.privileged import contexts
 from zppo_jax.algorithms.privileged.hints import HintConfig
 from zppo_jax.chat import dates, prompts
 from zppo_jax.chat.segments import Encoded, end_ids
 from zppo_jax.chat.wording import Chat
 from zppo_jax.records import (
+  Group,
   HardVisit,
   Instance,
+  Prompt,
+  PromptKind,
   Question,
   Rollout,
   StopReason,
   Verdict,
 )
 from zppo_jax.train import models as loading
+from zppo_jax.train.teaching import reading
 
 _RIGHT = '[a right response of the teacher]'
 _WRONG = ('[a wrong response of the student]',
@@ -71,13 +78,14 @@ class _Stand:
 
   def __init__(self, question: Question, chat: Chat):
     self._chat = chat
-    # The embedded world has no words for a stand-in but digits.
+    # A vocabulary of words has none for a stand-in, but those of the answer.
     self._spells = getattr(chat.codec, 'tokenizer', None) is not None
     self._answer = question.answer
     self._stored = question.responses
 
-  def text(self, text: str) -> str:
-    return text if self._spells else self._answer
+  def text(self, text: str, times: int = 1) -> str:
+    """The text, or the gold answer so many times."""
+    return text if self._spells else ' '.join([self._answer] * times)
 
   def rollout(self, text: str, answer: str, verdict: Verdict) -> Rollout:
     return Rollout(self._chat.response(text), (), text, StopReason.END, verdict,
@@ -90,8 +98,10 @@ class _Stand:
 
   @property
   def wrong(self) -> tuple[Rollout, ...]:
-    return tuple(self.rollout(self.text(text), self.text(answer), Verdict.WRONG)
-                 for text, answer in zip(_WRONG, _ANSWERS, strict=True))
+    return tuple(
+        self.rollout(self.text(text, i), self.text(answer, i), Verdict.WRONG)
+        for i, (text, answer) in enumerate(zip(_WRONG, _ANSWERS, strict=True),
+                                           2))
 
 
 def _visit(question: Question, chat: Chat, share: float) -> HardVisit:
@@ -149,6 +159,38 @@ def of_method(question: Question, chat: Chat, method: Method, config
   return out
 
 
+def of_context(question: Question, chat: Chat, method: Method, config
+               ) -> tuple[str, Encoded | None] | None:
+  """(what it is, prompt) of a teacher that reads more than the student.
+
+  The prompt is None if there is nothing to show for this question; without a
+  row that has such a teacher, all is None.
+
+  Raises:
+    KeyError, ValueError, FileNotFoundError: as in a run.
+  """
+  if not method.distils:
+    return None
+  distil = distillation.settings(config.method, method.pinned, config,
+                                 method.usual)
+  if distil.context == 'same':
+    return None
+  visit = _visit(question, chat, config.algorithm.prefix_share)
+  plain = chat.plain(question.text, question.media)
+  if not question.responses:
+    question = dataclasses.replace(
+        question, responses=(visit.teacher_correct[0].text,))
+  group = Group(Prompt(question, PromptKind.PLAIN, plain.tokens, plain.media),
+                (*visit.wrong, *visit.teacher_correct))
+  shown = contexts.lesson(
+      distil.context, group, visit.wrong[0],
+      reading.material_of(config, distil), chat, sys.maxsize)
+  said = f'context {distil.context!r}, which the teacher reads'
+  if isinstance(shown, contexts.Untaught):
+    return f'{said}: nothing here ({shown.name})', None
+  return said, Encoded(shown.tokens, 0, shown.media, shown.forced)
+
+
 def _size(prompt: Encoded, buckets: Sequence[int]) -> str:
   count = len(prompt.tokens)
   bucket = min((b for b in buckets if b >= count), default=None)
@@ -188,6 +230,11 @@ def main(config) -> None:
   print(f'question {question.id!r}, method {config.method!r}; texts in '
         '[brackets] stand for what a run draws, which is longer; '
         '\u27e6control tokens\u27e7 are single tokens')
-  for name, prompt in of_method(question, chat, method, config):
+  asked = [*of_method(question, chat, method, config),
+           of_context(question, chat, method, config)]
+  for name, prompt in filter(None, asked):
+    if prompt is None:
+      print(f'\n== {name}')
+      continue
     print(f'\n== {name}: {_size(prompt, tuple(config.shapes.prompt_buckets))}')
     print(spelt(prompt.tokens, chat))
