@@ -203,9 +203,10 @@ def test_a_message_of_a_client_is_the_runs_prompt(chat):
   mine = own(chat, system=SYSTEM, closing='he number?')
   one = turns.encode(talk(('user', 'a t')), mine, None)
   assert one == mine.plain('a t')
-  codec = chat.codec  # 't' and 'he' would be one token in a text
-  assert codec.ids['th'] in codec.encode_content('a the number?')[0]
-  assert codec.ids['th'] not in one.tokens
+  # 't' and 'he' of one text would share a token.
+  assert one.tokens != turns.encode(
+      talk(('user', 'a the number?')), own(chat, system=SYSTEM, closing=''),
+      None).tokens
   parts = [Message('user', ('a', ' t'))]
   assert turns.encode(parts, mine, None) == one
 
