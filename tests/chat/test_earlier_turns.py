@@ -1,5 +1,7 @@
 """Questions behind earlier turns: a real conversation of the chat template."""
 
+import dataclasses
+
 import pytest
 
 from tests import hub_builders
@@ -26,6 +28,19 @@ def test_the_prompt_is_the_templates_conversation():
   end = chat.codec.ids['<|im_end|>']
   assert encoded.tokens.count(end) == 4  # of four messages
   assert chat.outline('and then?', (), TURNS) == (len(encoded.tokens), 0)
+
+
+def test_the_users_own_system_message_and_closer_are_in_it():
+  """prompts.system comes first, unless the conversation has one of its own."""
+  chat = dataclasses.replace(hub_chat.chat(
+      hub_builders.tokenizer(), 270, (263, 261),
+      base=dataclasses.replace(BOXED, closing=' Box it.')),
+      prompts={'system': 'be terse'})
+  text = lambda turns: chat.codec.decode(chat.plain('c', (), turns).tokens)
+  assert text(TURNS[1:]).startswith('<|im_start|>system\nbe terse<|im_end|>')
+  assert 'be terse' not in text(TURNS)
+  assert text(TURNS).count('Box it.') == 1
+  assert 'c Box it.<|im_end|>' in text(TURNS)
 
 
 def test_a_chat_without_a_template_refuses_turns():
