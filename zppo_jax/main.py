@@ -16,6 +16,7 @@
   zppo sample --model=FOLDER_OR_FILE --prompt="..." [--image=FILE --num=4 ...]
   zppo serve --model=FOLDER_OR_FILE [--port=8000 --token-env=NAME ...]
   zppo eval --config=micro --checkpoint=FILE --to=DIR [--k=1,4 ...]
+  zppo eval --config=FILE --checkpoint=FILE --suites=FOLDER --to=DIR [--dry-run]
   zppo data FILE_OR_FOLDER... [--model=FOLDER --to=DIR --json]
   zppo bench --config=micro [--measure=sample,update --to=FILE.json]
   zppo plan --config=pod_9b --topology=v5p:4x4x4 [--fast --json=FILE]

@@ -49,8 +49,8 @@ def pass_at_k(num: int, correct: int, k: int) -> float:
   return 1.0 - math.comb(num - correct, k) / math.comb(num, k)
 
 
-def wilson_interval(values: Sequence[float],
-                    level: float = 0.95) -> tuple[float, float, float]:
+def wilson_interval(values: Sequence[float], level: float = 0.95,
+                    count: int = 0) -> tuple[float, float, float]:
   """(mean, low, high): Wilson's score interval over questions.
 
   Args:
@@ -59,8 +59,9 @@ def wilson_interval(values: Sequence[float],
       because the variance of a value in [0, 1] with mean p is at most
       p (1 - p). It has a width even if all questions agree.
     level: coverage.
+    count: of independent values, where some of them go together; 0: all.
   """
-  n, p = len(values), float(np.mean(values))
+  n, p = count or len(values), float(np.mean(values))
   z = float(stats.norm.ppf((1 + level) / 2))
   centre = (p + z * z / (2 * n)) / (1 + z * z / n)
   half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))

@@ -135,6 +135,18 @@ def test_a_segment_that_is_none_is_refused(tmp_path, value, match):
     media.clip(value, tmp_path, 2.0)
 
 
+def test_a_segment_that_was_cut_before(tmp_path):
+  (tmp_path / 'a' / '9.5-12').mkdir(parents=True)
+  for i in range(2):
+    IMAGE.save(tmp_path / 'a' / '9.5-12' / f'{i}.png')
+  segment = {'frames': 'a', 'start': 9.5, 'end': 12.0}
+  clip = media.clip(segment, tmp_path, 2.0)
+  assert [f.path[-12:] for f in clip.frames] == ['9.5-12/0.png',
+                                                 '9.5-12/1.png']
+  with pytest.raises(FileNotFoundError, match='no frames'):
+    media.clip({**segment, 'end': 13}, tmp_path, 2.0)
+
+
 def test_a_folder_may_state_its_rate(tmp_path):
   (tmp_path / 'a').mkdir()
   for i in range(3):
@@ -142,7 +154,7 @@ def test_a_folder_may_state_its_rate(tmp_path):
   (tmp_path / 'a' / 'fps.txt').write_text(' 0.1\n')
   assert media.clip('a', tmp_path, 2.0).fps == 0.1
   assert media.times(tmp_path / 'a') == [0.0, 10.0, 20.0]
-  segment = media.clip({'frames': 'a', 'start': 9, 'end': 11}, tmp_path, 2.0)
+  segment = media.clip({'frames': 'a', 'start': 1, 'end': 12}, tmp_path, 2.0)
   assert [f.path[-5] for f in segment.frames] == ['1']
   (tmp_path / 'a' / 'fps.txt').write_text('0')
   with pytest.raises(ValueError, match='fps.txt is 0.0; it must be > 0'):

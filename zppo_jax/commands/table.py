@@ -202,8 +202,14 @@ def _serve(values) -> None:
 
 
 def _eval(values) -> None:
-  """Evaluates a checkpoint: accuracy, avg@n and pass@k by split."""
+  """Evaluates a checkpoint: accuracy by split, or the paper's benchmarks."""
   _start(values.config)
+  if values.suites:
+    _eval_suites(values)
+    return
+  for flag in ('dry_run', 'limit'):
+    if values[flag].value:
+      raise ValueError(f'--{flag.replace("_", "-")} is for --suites=FOLDER')
   from zppo_jax.commands import evaluate
   summary = evaluate.main(
       values.config, values.checkpoint, values.to,
@@ -214,6 +220,25 @@ def _eval(values) -> None:
     print(reason)
   print('mean over questions [95 % Wilson interval]; samples in '
         f'{values.to}')
+
+
+def _eval_suites(values) -> None:
+  """`zppo eval --suites=FOLDER`: the table of the benchmarks in a folder."""
+  from zppo_jax.commands import suites
+  from zppo_jax.devices import compile_cache
+  from zppo_jax.report.suites import table
+  compile_cache.enable()
+  wanted = suites.Wanted(
+      checkpoint=values.checkpoint, folder=values.suites,
+      splits=_listed(values.splits), limit=values.limit,
+      num_rollouts=values.rollouts,
+      ks=[k for k in _whole_numbers('k', values.k) if k > 1],
+      temperature=values.temperature, decoding=values.decoding)
+  if values.dry_run:
+    print(suites.dry_run(values.config, wanted))
+    return
+  summaries = suites.main(values.config, wanted, values.to)
+  print(f'\n{table.text(summaries)}\nreport: {values.to}/report.html')
 
 
 def _data(values, paths) -> None:
@@ -361,7 +386,13 @@ COMMANDS = {
         {'splits': ('', 'e.g. hard,easy; empty: the config\'s eval.splits'),
          'rollouts': (1, 'n, the rollouts per question'),
          'k': ('1', 'each k of pass@k, e.g. 1,4'),
-         'temperature': (0.0, '0 takes the argmax')}, True,
+         'temperature': (0.0, '0 takes the argmax'),
+         'suites': ('', 'a folder of benchmarks (docs/evaluation.md); it goes '
+                    'on in --to where it was killed'),
+         'limit': (0, 'of --suites: the most questions of each; 0: all'),
+         'decoding': ('config', 'of --suites; paper: that of the paper'),
+         'dry_run': (False, 'of --suites: say what would be asked; write '
+                     'nothing')}, True,
         of_run='checkpoint'),
     'data': Command(
         _data, {},

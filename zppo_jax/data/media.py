@@ -284,17 +284,21 @@ def _segment(value: dict, fps: float, read: Callable[[str], Picture],
              folder: pathlib.Path, roots: Sequence[str]) -> Clip:
   """The frames of a folder from second `start` to second `end`.
 
-  A segment between two frames has the frame that is nearest to its middle.
+  A segment between two frames has the frame that is nearest to its middle. If
+  the folder has one called `START-END` (`9.5-12`), its frames are the segment.
   """
   if not isinstance(value['frames'], str):
     raise ValueError('start and end need a folder of frames, not '
                      f'{values.shown(value["frames"])}')
   path = _folder_of(value['frames'], folder, roots)
+  given = {name: values.number(value[name], name) for name in ('start', 'end')
+           if value.get(name) is not None}
+  ready = path / '-'.join(f'{second:g}' for second in given.values())
+  if len(given) == 2 and _is(ready, 'is_dir'):
+    return Clip(tuple(read(str(f)) for f in _frames(ready)), _rate(ready, fps))
   frames, rate = _frames(path), _rate(path, fps)
   last = (len(frames) - 1) / rate
-  start, end = (default if value.get(name) is None else
-                values.number(value[name], name)
-                for name, default in (('start', 0.0), ('end', last)))
+  start, end = given.get('start', 0.0), given.get('end', last)
   if not 0 <= start <= end or start > last + 1 / rate:
     raise ValueError(f'the segment from {start} s to {end} s of {path}, whose '
                      f'{len(frames)} frames end at {last} s')

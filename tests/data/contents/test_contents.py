@@ -116,8 +116,10 @@ def test_a_suite_by_its_name_and_refused_rows(tmp_path):
       f'zppo eval --suites={tmp_path} --splits=bench:ai2d ...']
   shown = text.text(contents.describe(str(tmp_path)))
   assert '4 rows, 3 asked, 0 skipped, 1 refused' in shown
-  # A suite that is asked for by name, whose columns are not there.
-  with pytest.raises(KeyError, match="no column 'problem_idx'"):
+  # Suites that are asked for by name: other columns, another split.
+  with pytest.raises(KeyError, match="no column 'subject'"):
+    contents.describe(str(tmp_path), contents.Options(suite='mmlu'))
+  with pytest.raises(FileNotFoundError, match='no file of AIME 2026, train'):
     contents.describe(str(tmp_path), contents.Options(suite='aime26'))
 
 
@@ -202,3 +204,59 @@ def test_the_command_starts_without_jax_and_prints_json(tmp_path):
   done = subprocess.run([sys.executable, '-c', code], capture_output=True,
                         text=True)
   assert done.returncode == 0 and '40 rows, 38 asked' in done.stdout
+
+
+def test_splits_of_a_tfds_builder(tmp_path):
+  pytest.importorskip('tensorflow_datasets')
+  from zppo_jax.tasks import micro_tfds
+  micro_tfds.prepare(tmp_path, micro_tfds.MicroConfig(pool_size=8, eval_size=4))
+  found = contents.describe(str(tmp_path))
+  by_split = {of.part.split: of for of in found.parts}
+  assert set(by_split) == set(micro_tfds.SPLITS)
+  train = by_split['train']
+  assert (train.part.form, train.rows) == ('tfds', 8)
+  assert train.fits[0].columns == {
+      'text': 'text', 'answer': 'answer', 'id': 'id'}
+  lines = text.config_lines(train.part, train.fits[0])
+  assert len(opened(lines)) == 8
+  (alone,) = contents.describe(train.part.files[0]).parts
+  assert (alone.rows, alone.part.split) == (8, 'train')
+  with pytest.raises(FileNotFoundError, match='no file or folder'):
+    contents.describe(str(tmp_path / 'none:train'))
+
+
+def test_a_name_in_the_path_counts_more_than_the_share_of_rows(tmp_path):
+  """Else what asks at least half of the rows comes first."""
+  rows = [{'question': 'Q?', 'answer': '#### 7' if i == 3 else '7'}
+          for i in range(10)]
+  best = {}
+  for name in ('gsm8k', 'x'):
+    write('jsonl', rows, tmp_path / name / 'a.jsonl')
+    best[name] = contents.describe(str(tmp_path / name)).parts[0].fits[0].name
+  assert best == {'gsm8k': 'gsm8k', 'x': 'columns'}
+
+
+def test_pictures_of_several_paths_lie_apart(tmp_path):
+  for side in (8, 9):
+    write('parquet', [{'question': 'Q?', 'answer': '7', 'shown': {
+        'bytes': png(side), 'path': None}}], tmp_path / f'{side}.parquet')
+  data.main([str(tmp_path / f'{side}.parquet') for side in (8, 9)],
+            to=str(tmp_path / 'look'))
+  saved = sorted((tmp_path / 'look').rglob('*.png'))
+  assert [path.read_bytes() for path in saved] == [png(8), png(9)]
+
+
+def test_a_models_chat_counts_the_tokens_of_a_prompt(tmp_path):
+  from tests.hub_builders import tokenizer, write as write_model
+  write('jsonl', GSM, tmp_path / 'gsm8k.jsonl')
+  model = write_model(tmp_path / 'model')
+  (found,) = json.loads(data.main([str(tmp_path / 'gsm8k.jsonl')],
+                                  model=model, as_json=True))
+  (example,) = found['parts'][0]['examples']
+  assert example['prompt'].startswith('<|im_start|>user')
+  assert example['tokens'] == len(tokenizer().encode(
+      example['prompt'], add_special_tokens=False))
+  for wrong, match in (('none', 'neither a checkpoint'), (
+      str(tmp_path), 'cannot|no ')):
+    with pytest.raises((FileNotFoundError, ValueError), match=match):
+      data.main([str(tmp_path / 'gsm8k.jsonl')], model=wrong)

@@ -19,6 +19,8 @@ def test_the_page_lists_every_set():
     for words in (f' {of.hub}: {of.split} ', f' {of.count:,} ',
                   f' {of.gold} '):
       assert f'|{words}|' in rows[name], (name, words)
+    compared = rows[name].split('|')[5]
+    assert set(re.findall('`(.*?)`', compared)) == set(of.kinds)
 
 
 @pytest.mark.parametrize('name', suites.BENCHMARKS)

@@ -78,9 +78,30 @@ def test_rows_without_a_gold_are_skipped():
   assert read({**blank, 'blankAns': 'null'}).skip == 'no gold'
 
 
+def test_rows_without_a_question_are_skipped():
+  """Their options alone were asked."""
+  blank = {'gpqa_diamond': 'Question', 'vlmsareblind': 'prompt',
+           'charxiv': 'reasoning_q', 'aime26': 'problem',
+           'imo_answerbench': 'Problem'}
+  for name, of in suites.BENCHMARKS.items():
+    if name in ('mathverse', 'mmmu_pro', 'multichallenge'):  # tested apart
+      continue
+    rows = next(f for p, f in SETS[name](5).items() if f.rows and all(
+        c in f.rows[0] for c in of.columns)).rows
+    row = next(r for r in rows if str(r.get('type', 'en'))[-2:] != 'cn') if (
+        name != 'ocrbench_zh') else rows[4]
+    row = {**dict.fromkeys(of.optional), CONFIG: '', HOME: '',
+           VARIANT: 'reasoning_q', **row}
+    for nothing in (None, '', ' '):
+      assert of.read({**row, blank.get(name, 'question'): nothing}
+                     ).skip == 'no question', name
+
+
 @pytest.mark.parametrize('name, changes, match', [
     ('babyvision', {'ansType': 'chioce'}, 'ansType is str .*choice and blank'),
     ('dynamath', {'answer_type': 'int'}, 'DynaMath has float, multiple'),
+    ('mathverse', {'question_type': 'open'}, 'MathVerse has multi-choice and'),
+    ('mathvista', {'question_type': 'multi'}, 'MathVista has multi_choice and'),
     ('mathverse', {'question': 'Which?'}, 'a row of Vision Only has a quest'),
     ('mathvista', {'question_type': 'free_form', 'answer_type': 'date'},
      'MathVista has float, integer'),
@@ -135,6 +156,8 @@ def test_standard_rows_of_mmmu_pro_need_a_question():
   row = row_of('mmmu_pro')
   with pytest.raises(KeyError, match="no column 'question'"):
     suites.get('mmmu_pro').read({**row, 'question': None})
+  assert suites.get('mmmu_pro').read(
+      {**row, 'question': ' '}).skip == 'no question'
 
 
 def test_vision_only_is_asked_from_the_picture():

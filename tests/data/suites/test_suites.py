@@ -3,6 +3,8 @@
 import collections
 import json
 import pathlib
+import re
+import shutil
 
 import pytest
 
@@ -145,6 +147,9 @@ def test_a_set_as_it_is_published(folder, name):
   assert len(questions) >= len(EXPECTED[name])
   for asked in questions:
     assert '<image' not in asked.text and kinds.known(asked.kind)
+    assert asked.kind in of.kinds or re.sub(r'\(.*', '(', asked.kind) in [
+        k[:-len('P)')] if k.endswith('P)') else k[:-len('TYPE)')]
+        for k in of.kinds]
     clips = [m for m in asked.media if isinstance(m, Clip)]
     pictures = [m for m in asked.media if isinstance(m, Picture)]
     assert len(clips) == bool(of.video)
@@ -158,6 +163,11 @@ def test_a_set_as_it_is_published(folder, name):
       f'; the published set has {published_rows:,}')
   assert pool.record()['notes'] == list(pool.notes)
   assert pool.notes[0] in pool.account()
+
+
+def test_a_picture_of_hle_is_a_data_uri_or_an_empty_text(folder):
+  questions = suites.load('hle', str(folder), 9)
+  assert [len(q.media) for q in questions] == [0, 1, 0]
 
 
 def test_choices_show_their_options_with_letters(folder):
@@ -257,6 +267,39 @@ def test_a_file_of_no_known_config_is_refused(tmp_path):
   with pytest.raises(ValueError, match='test.jsonl: its path does not tell '
                      'which config .*: Perception, Comprehension, Adaptation'):
     suites.load('video_mmmu', str(tmp_path), 9)
+
+
+def test_another_set_of_the_repository_is_never_read(tmp_path):
+  """GPQA's other files and the DocVQA beside InfographicVQA."""
+  home = published.write(tmp_path, 'gpqa_diamond')
+  (home / 'gpqa_diamond.csv').unlink()
+  with pytest.raises(FileNotFoundError, match='no file of GPQA-Diamond, .*; '
+                     'there: gpqa_experts.csv, gpqa_main.csv'):
+    suites.load('gpqa_diamond', str(tmp_path), 9)
+  (home / 'gpqa_main.csv').rename(home / 'mine.csv')
+  assert len(suites.load('gpqa_diamond', str(tmp_path), 9)) == 2
+  home = published.write(tmp_path, 'infovqa')
+  shutil.rmtree(home / 'InfographicVQA')
+  with pytest.raises(FileNotFoundError, match='there: DocVQA/validation-'):
+    suites.load('infovqa', str(tmp_path), 9)
+
+
+def test_ceval_from_its_archive(tmp_path):
+  """A folder a split, a CSV a subject; the test split has no golds."""
+  rows = [dict(id=str(i), question=f'{i}？', A='1', B='0', C='2', D='3',
+               answer='BA'[i]) for i in range(2)]
+  published.write_files(tmp_path / 'ceval', {
+      'val/law_val.csv': File(rows), 'val/logic_val.csv': File(rows[:1]),
+      'dev/law_dev.csv': File(rows),
+      'test/law_test.csv': File([{**row, 'answer': ''} for row in rows])})
+  pool = suites.open_pool('ceval', str(tmp_path))
+  assert [(q.id, q.answer, q.subset) for q in pool] == [
+      ('bench:ceval/law/0', 'B', 'law'), ('bench:ceval/law/1', 'A', 'law'),
+      ('bench:ceval/logic/0', 'B', 'logic')]
+  assert pool.notes == (
+      'bench:ceval: 3 rows; the published set has 1,346',
+      'bench:ceval: 2 files left out: dev/law_dev.csv, test/law_test.csv',
+      'bench:ceval: 2 of 52 configs are there')
 
 
 def test_other_columns_are_named(tmp_path):

@@ -1,5 +1,6 @@
 """zppo data: what files hold, and which mapping or suite fits them."""
 
+import dataclasses
 import json
 import pathlib
 import runpy
@@ -54,23 +55,26 @@ def main(paths: Sequence[str], *, model: str | None = None,
     paths: files and folders; of TFDS also `FOLDER:SPLIT`; a config (.py), whose
       pool is counted.
     model: a checkpoint folder whose chat counts the tokens of prompts.
-    to: a folder for the pictures of the questions that are shown.
+    to: a folder for the pictures of the questions that are shown; with several
+      paths, of a folder for each, by their number.
     as_json: whether to return JSON.
     **options: other fields of contents.Options.
 
   Raises:
     FileNotFoundError, KeyError, ValueError: naming what does not fit.
   """
-  wanted = contents.Options(
-      chat=_chat(model) if model else None,
-      to=pathlib.Path(to).expanduser() if to else None, **options)
+  wanted = contents.Options(chat=_chat(model) if model else None, **options)
   configs = [path for path in paths if path.endswith('.py')]
   if configs:
     if as_json or len(configs) < len(paths):
       raise ValueError(f'{configs[0]} is a config; configs are counted alone '
                        'and in words')
     return '\n\n'.join(map(of_config, configs))
-  found = [contents.describe(path, wanted) for path in paths]
+  home = pathlib.Path(to).expanduser() if to else None
+  folders = [home / str(i) if home and len(paths) > 1 else home
+             for i in range(len(paths))]
+  found = [contents.describe(path, dataclasses.replace(wanted, to=folder))
+           for path, folder in zip(paths, folders, strict=True)]
   if as_json:
     return json.dumps([contents.plain(of) for of in found], indent=1)
   return '\n\n'.join(map(text.text, found))

@@ -37,6 +37,8 @@ class Counted:
     kinds: kind -> questions.
     subsets: subset -> questions, if rows name one.
     twice: the first name that two rows have; '' if names are unique.
+    unshown: why the pictures of a question that should be shown cannot be
+      read; '' if they can.
   """
   looked: int
   asked: int
@@ -47,6 +49,7 @@ class Counted:
   kinds: dict[str, int]
   subsets: dict[str, int]
   twice: str
+  unshown: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,31 +148,28 @@ def _sample(part: Part, rows: _Rows, most: int
 
 def _source(part: Part, path: str, fit: Fit, most: int) -> pool.Source:
   """The open source of a fit over the files at a path."""
-  name = files.name_of(part)
   bounds = pool.Bounds(max_bytes=most)
   if fit.kind == 'suite':
-    of = suites.get(fit.name)
-    home = pathlib.Path(path).parent if pathlib.Path(
-        path).is_file() else pathlib.Path(path)
-    return pool.Source(pool.Spec(
-        f'{suites.PREFIX}{fit.name}', part.form, path, mapping='of its own',
-        folder=str(home / 'frames') if of.video else ''),
-        mapping=suites.mapping(of), bounds=bounds)
-  if fit.kind == 'mapping':
-    return pool.Source(pool.Spec(name, part.form, path, mapping=fit.name,
-                                 images=fit.images), bounds=bounds)
+    home = fits.home_of(pathlib.Path(part.files[0]), fit.name,
+                        suites.get(fit.name))
+    return suites.open_home(fit.name, home, bounds)
+  of = ({'mapping': fit.name} if fit.kind == 'mapping' else
+        {'columns': fit.columns, 'kind': fit.answers})
   return pool.Source(pool.Spec(
-      name, part.form, path, columns=fit.columns, kind=fit.answers,
-      images=fit.images), bounds=bounds)
+      files.name_of(part), part.form, path, images=fit.images, **of),
+      bounds=bounds)
 
 
 def _questions(part: Part, fit: Fit, most: int
                ) -> Iterator[tuple[pool.Source, int]]:
   """Yields (source, row) of every row of a part."""
-  for path in [part.path] if part.path else part.files:
+  whole = part.path or fit.kind == 'suite'
+  for path in [part.path] if whole else part.files:
     source = _source(part, path, fit, most)
     for index in range(len(source)):
-      yield source, index
+      # The copy of a suite may hold other files.
+      if fit.kind != 'suite' or source.file(index) in part.files:
+        yield source, index
 
 
 class _Count:
@@ -181,7 +181,7 @@ class _Count:
     self.refused: collections.Counter = collections.Counter()
     self.kinds: collections.Counter = collections.Counter()
     self.subsets: collections.Counter = collections.Counter()
-    self.first_refused, self.twice = '', ''
+    self.first_refused, self.twice, self.unshown = '', '', ''
     self._ids: set[str] = set()
 
   def add(self, source: pool.Source, index: int) -> bool:
@@ -218,7 +218,7 @@ class _Count:
         looked=self.looked, asked=self.asked, skipped=plain(self.skipped),
         refused=plain(self.refused), first_refused=self.first_refused,
         unreadable=self.unreadable, kinds=plain(self.kinds),
-        subsets=plain(self.subsets), twice=self.twice)
+        subsets=plain(self.subsets), twice=self.twice, unshown=self.unshown)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -270,13 +270,19 @@ def _counted(part: Part, fit: Fit, options: Options, number: int
   Args:
     number: of the part, which begins the names of saved pictures.
   """
-  count, shown = _Count(), []
+  count = _Count()
+  shown: list[Example] = []
   for source, index in _questions(part, fit, options.max_bytes):
     if options.rows and count.looked >= options.rows:
       break
-    if not count.add(source, index) or len(shown) >= options.show:
+    if not count.add(source, index) or len(
+        shown) >= options.show or count.unshown:
       continue
-    question = source.question(index)
+    try:
+      question = source.question(index)
+    except (ValueError, OSError) as e:
+      count.unshown = pool.ascii_name(e)
+      continue
     saved = () if options.to is None else save(
         question, options.to / f'part-{number}', len(shown))
     shown.append(example(question, source.where(index), options.chat,
@@ -295,8 +301,17 @@ def _described(part: Part, of: Sequence[readers.Reader], number: int,
   fit = _chosen(found, options)
   if fit is None:
     return Described(part, len(rows), columns=columns, fits=tuple(found))
-  counted, shown = _counted(part, fit, options, number)
-  rest = [f for f in found if f is not fit]
+  rest = tuple(f for f in found if f is not fit)
+  try:
+    counted, shown = _counted(part, fit, options, number)
+  except (ValueError, FileNotFoundError):
+    # The files of a suite may be of another split, or tell no config.
+    if fit.kind != 'suite' or options.suite:
+      raise
+    fit, rest = rest[0] if rest else None, rest[1:]
+    if fit is None or fit.kind == 'conversations':
+      return Described(part, len(rows), columns=columns, fits=rest)
+    counted, shown = _counted(part, fit, options, number)
   return Described(part, len(rows), columns=columns, fits=(fit, *rest),
                    counted=counted, examples=shown)
 

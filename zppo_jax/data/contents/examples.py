@@ -20,7 +20,7 @@ class Example:
     id, kind, gold, subset: of the question.
     where: its file and row.
     prompt: the words of the user's message, with <image> and <video> where
-      media are shown.
+      media are shown, behind earlier turns.
     characters: of the prompt.
     tokens: of the whole prompt in a model's chat; None without a model.
     patches: of its pictures there; None without a model.
@@ -95,11 +95,15 @@ def example(question: Question, where: str, chat: Chat | None,
   wording = chat.wording if chat else BOXED
   places = ''.join('<video>' if isinstance(shown, Clip) else '<image>'
                    for shown in question.media)
-  prompt = f'{wording.opening}{places}{question.text}{wording.closing}'
-  tokens, patches = (chat.outline(question.text, question.media) if chat
-                     else (None, None))
+  earlier = ''.join(f'{turn.role}: {turn.content}\n\n'
+                    for turn in question.turns)
+  prompt = (f'{earlier}{wording.opening}{places}{question.text}'
+            f'{wording.closing}')
+  tokens, patches = (chat.outline(
+      question.text, question.media, question.turns) if chat
+      else (None, None))
   return Example(
       id=question.id, kind=question.kind, gold=question.answer,
-      subset=getattr(question, 'subset', ''), where=where, prompt=prompt,
+      subset=question.subset, where=where, prompt=prompt,
       characters=len(prompt), tokens=tokens, patches=patches,
       sizes=tuple(map(_size, question.media)), saved=saved)

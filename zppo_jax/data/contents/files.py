@@ -197,7 +197,8 @@ def survey(path: str) -> Survey:
   builders = [p.parent for p in sorted(root.rglob('dataset_info.json'))
               if (p.parent / 'features.json').is_file()]
   parts = [part for folder in builders for part in _tfds(folder)]
-  rows, others, unread = [], collections.Counter(), {}
+  others: collections.Counter[str] = collections.Counter()
+  rows, unread = [], {}
   for file in _visible(root):
     suffix = file.suffix.lower()
     if any(file.is_relative_to(folder) for folder in builders):

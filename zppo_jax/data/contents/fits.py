@@ -19,11 +19,13 @@ from zppo_jax.data import mappings, suites, values
 from zppo_jax.data.contents.columns import Column, images_in
 from zppo_jax.data.mappings.mapping import Mapping, checked, image_columns
 from zppo_jax.data.pool import why_not
+from zppo_jax.data.suites import benchmark
+from zppo_jax.data.suites.benchmark import Benchmark
 
 KINDS = ('mapping', 'suite', 'columns', 'conversations')
 # Names of columns that often hold a field, the first of them preferred.
 TEXT = ('question', 'problem', 'prompt', 'query', 'instruction', 'input',
-        'Question', 'Problem')
+        'Question', 'Problem', 'text')
 ANSWER = ('final_answer', 'answer', 'ground_truth', 'gold', 'target', 'label',
           'reward_model.ground_truth', 'solution', 'Answer')
 NAMES = ('id', 'question_id', 'qid', 'index', 'extra_info.index')
@@ -76,7 +78,9 @@ def reason(error: BaseException | str) -> str:
 def _tried(mapping: Mapping, rows: Sequence[Dict[str, Any]]
            ) -> tuple[int, collections.Counter, collections.Counter]:
   """(asked, reasons of skipped rows, reasons of refused rows) of a sample."""
-  asked, skipped, refused = 0, collections.Counter(), collections.Counter()
+  skipped: collections.Counter[str] = collections.Counter()
+  refused: collections.Counter[str] = collections.Counter()
+  asked = 0
   for row in rows:
     try:
       why = why_not(checked(mapping.read(row)))
@@ -106,31 +110,67 @@ def _public(path: str, columns: Sequence[Column],
             rows: Sequence[Dict[str, Any]]) -> list[Fit]:
   """The mappings and suites that fit."""
   there = {c.name: None for c in columns}
-  tables = [('mapping', name, mapping)
-            for name, mapping in mappings.MAPPINGS.items()]
-  tables += [('suite', name, suites.mapping(of))
-             for name, of in suites.BENCHMARKS.items()]
   out = []
-  for kind, name, mapping in tables:
-    if not _has(mapping.columns, there):
-      continue
-    asked, skipped, refused = _tried(mapping, rows)
-    if not asked:
-      continue
+  for name, mapping in mappings.MAPPINGS.items():
     shown = [*image_columns(mapping.images, there),
              *([mapping.video] if mapping.video else [])]
     seen = sum(values.base(c, there) in there for c in shown)
-    # A source may name the column of images; a suite may not.
+    # A source may name the column of images.
     images = ','.join(images_in(columns)) if seen < len(shown) else ''
-    if seen < len(shown) and (kind == 'suite' or not images):
+    tried = _tried(mapping, rows) if _has(mapping.columns, there) else None
+    if tried and tried[0] and (seen == len(shown) or images):
+      out.append(_fit('mapping', name, mapping, path, rows, tried, images))
+  lower = {c.lower() for c in there}
+  for name, of in suites.BENCHMARKS.items():
+    mapping, names = suites.mapping(of), lower if of.lower else {*there}
+    optional = {*of.optional, *benchmark.ADDED}
+    needed = {c for c in (*mapping.columns, *of.images.split(','), of.video)
+              if c and c not in optional}
+    if not needed <= names:
       continue
-    agree = named(name, mapping.source, path)
-    strong = bool(agree) or kind == 'mapping' or len(mapping.columns) > _FEW
-    score = (agree >= _WHOLE, 2 * asked >= len(rows), strong, agree,
-             len(mapping.columns) + seen)
-    out.append(Fit(kind, name, asked, len(rows), dict(skipped), dict(refused),
-                   images=images, score=score))
+    file = pathlib.Path(path)
+    home = str(home_of(file, name, of))
+    tried = _tried(mapping, [_of_copy(of, row, i, file, home)
+                             for i, row in enumerate(rows)])
+    if tried[0]:
+      out.append(_fit('suite', name, mapping, path, rows, tried))
   return out
+
+
+def _fit(kind: str, name: str, mapping: Mapping, path: str,
+         rows: Sequence[Dict[str, Any]],
+         tried: tuple[int, collections.Counter, collections.Counter],
+         images: str = '') -> Fit:
+  """A mapping or a suite with its place among others."""
+  asked, skipped, refused = tried
+  agree = named(name, mapping.source, path)
+  strong = bool(agree) or kind == 'mapping' or len(mapping.columns) > _FEW
+  return Fit(kind, name, asked, len(rows), dict(skipped), dict(refused),
+             images=images, score=(
+                 agree >= _WHOLE, 2 * asked >= len(rows), strong, agree,
+                 len(mapping.columns)))
+
+
+def home_of(file: pathlib.Path, name: str, of: Benchmark) -> pathlib.Path:
+  """The folder of a copy that holds a file: one of the suite's name above it,
+  or the file's own."""
+  names = {name, of.shares} - {''}
+  return next((folder for folder in file.parents if folder.name in names),
+              file.parent)
+
+
+def _of_copy(of: Benchmark, row: Dict[str, Any], number: int,
+             file: pathlib.Path, home: str) -> dict[str, Any]:
+  """A row as data/suites/copies.Rows gives it; of a row of several questions
+  the first."""
+  told = file.as_posix().lower()
+  config = next((name for name, config in of.configs.items()
+                 if re.search(config.path, told)), '')
+  named_columns = {(c.lower() if of.lower else c): v for c, v in row.items()}
+  return {**dict.fromkeys(of.optional), **named_columns,
+          benchmark.CONFIG: config,
+          benchmark.ROW: number, benchmark.HOME: home,
+          benchmark.VARIANT: (of.variants or ('',))[0]}
 
 
 def _first(names: Sequence[str], rows: Sequence[Dict[str, Any]]) -> str:

@@ -8,7 +8,7 @@ from zppo_jax.data.contents import Contents, Counted, Described
 from zppo_jax.data.contents.columns import Column
 from zppo_jax.data.contents.examples import Example
 from zppo_jax.data.contents.files import Part, name_of
-from zppo_jax.data.contents.fits import Fit
+from zppo_jax.data.contents.fits import Fit, home_of
 
 _MOST = 8  # entries of a list, others are counted
 _WIDTH = 92  # characters of a line of a prompt
@@ -34,9 +34,9 @@ def _of_files(part: Part, name: str) -> list[tuple[str, str]]:
 def config_lines(part: Part, fit: Fit) -> list[str]:
   """The lines of a config, or the words of a command, that use the files."""
   if fit.kind == 'suite':
-    home = pathlib.Path(part.path or part.files[0])
-    home = home.parent if home.is_file() or '*' in home.name else home
-    if home.name != fit.name:
+    of = suites.get(fit.name)
+    home = home_of(pathlib.Path(part.files[0]), fit.name, of)
+    if home.name not in (fit.name, of.shares):
       return [f'# put {home} at BENCHMARKS/{fit.name}, then',
               'zppo eval --suites=BENCHMARKS '
               f'--splits={suites.PREFIX}{fit.name} ...']
@@ -89,6 +89,8 @@ def _counts(fit: Fit, of: Counted, rows: int) -> list[str]:
     lines.append(f'    {of.unreadable:,} gold answers are not of their kind')
   if of.twice:
     lines.append(f'    two rows are called {of.twice!r}, which a run refuses')
+  if of.unshown:
+    lines.append(f'    pictures cannot be read: {of.unshown}')
   if of.kinds:
     lines.append('    kinds of answers: ' + _few(
         [f'{kind or "none"} {n:,}' for kind, n in of.kinds.items()]))
@@ -128,7 +130,7 @@ def _part(of: Described) -> list[str]:
   head = f'{of.part.label} ({of.part.form}, {files})'
   if of.error:
     return [f'{head}: cannot be read: {of.error}']
-  lines = [f'{head}: {of.rows:,} rows']
+  lines = [f'{head}: {of.rows:,} row{"s" * (of.rows != 1)}']
   if of.columns:
     lines += ['  columns', *_columns(of.columns)]
   if not of.fits:

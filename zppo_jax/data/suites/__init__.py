@@ -157,6 +157,16 @@ def open_source(split: str, folder: str, bounds: pool.Bounds | None = None,
   return _opened(split, _copy(split, folder), bounds, judged)
 
 
+def open_home(name: str, home: pathlib.Path,
+              bounds: pool.Bounds | None = None) -> pool.Source:
+  """The rows of a copy in a folder of any name; raises as `open_source`."""
+  of = get(name)
+  copy = copies.find(of, home)
+  if copy is None:
+    raise FileNotFoundError(f'{home} holds no file of {of.title}')
+  return _opened(name, copy, bounds, False)
+
+
 def _opened(split: str, copy: copies.Copy, bounds: pool.Bounds | None,
             judged: bool) -> pool.Source:
   name, of, part = _named(split)

@@ -18,7 +18,8 @@ ADDED = (CONFIG, ROW, VARIANT, HOME)
 # How points become the figure of a table: the mean over questions; that over
 # subsets of the mean of each (of OCRBench v2: over abilities).
 AVERAGES = ('rows', 'macro')
-NO_GOLD = 'no gold'  # the reason for which rows without an answer are skipped
+# The reasons for which rows are skipped that hold no answer or no question.
+NO_GOLD, NO_QUESTION = 'no gold', 'no question'
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,14 +60,17 @@ class Benchmark:
     gold: the form of the gold answer, in GOLDS.
     columns: the columns that `read` needs in every file.
     read: row -> mappings.Mapped, with the kind.
+    kinds: how answers are compared, in verdicts.kinds; P and TYPE stand for
+      what a row says.
     count: the questions of a complete copy; 0 if it is not published.
     rows: the rows that are read for them; 0 stands for `count`.
     earlier: `rows` in earlier revisions.
     ids: the columns that name a question together; () takes the row's number.
     subset: the column by which results are reported beside the total.
     files: names of splits; a file of another split is left out. () takes all.
-    pick: a regular expression on paths; if files match it, the others are left
-      out.
+    pick: a regular expression, searched in paths in small letters; if files
+      match it, the others are left out.
+    apart: one for files that are another set of the same repository.
     configs: by published name; a file's path tells its config.
     free: the number of configs, where each is a folder or a file of its own.
     variants: names of the questions of a row, if it holds several.
@@ -90,6 +94,7 @@ class Benchmark:
   gold: str
   columns: tuple[str, ...]
   read: Callable[[Row], Mapped]
+  kinds: tuple[str, ...]
   count: int = 0
   rows: int = 0
   earlier: tuple[int, ...] = ()
@@ -97,6 +102,7 @@ class Benchmark:
   subset: str = ''
   files: tuple[str, ...] = ()
   pick: str = ''
+  apart: str = ''
   configs: Dict[str, Config] = dataclasses.field(default_factory=dict)
   free: int = 0
   variants: tuple[str, ...] = ()

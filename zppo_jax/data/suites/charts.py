@@ -10,7 +10,7 @@ import json
 from zppo_jax.data import values
 from zppo_jax.data.mappings.mapping import Mapped, Row
 from zppo_jax.data.suites.benchmark import NO_GOLD, VARIANT, skipped
-from zppo_jax.data.suites.choices import blank
+from zppo_jax.data.suites.choices import blank, why_not
 
 VARIANTS = (*(f'descriptive_q{i}' for i in range(1, 5)), 'reasoning_q')
 _WHOLE = (18, 19)  # templates about the figure instead of a subplot
@@ -96,8 +96,8 @@ def read(row: Row) -> Mapped:
   which = row[VARIANT]
   if which != 'reasoning_q':
     return _descriptive(row, which)
-  if blank(row['reasoning_a']):
-    return skipped(NO_GOLD)
+  if reason := why_not(row['reasoning_q'], row['reasoning_a']):
+    return skipped(reason)
   answer = values.text(row['reasoning_a'], 'reasoning_a').strip()
   kind = _number(row['reasoning_a_type'], 'reasoning_a_type', 4)
   question = values.text(row['reasoning_q'], 'reasoning_q')

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 from zppo_jax.data import values
 from zppo_jax.data.mappings.mapping import Mapped, Places, asked, letters
-from zppo_jax.data.suites.benchmark import NO_GOLD, skipped
+from zppo_jax.data.suites.benchmark import NO_GOLD, NO_QUESTION, skipped
 
 Gold: TypeAlias = Callable[[Any, Sequence[str]], str]
 
@@ -62,9 +62,14 @@ def unlettered(options: Sequence[str]) -> list[str]:
   return list(options)
 
 
-def blank(answer: Any) -> bool:
-  """Whether a row has no gold answer."""
-  return answer is None or isinstance(answer, str) and not answer.strip()
+def blank(value: Any) -> bool:
+  """Whether a column holds nothing."""
+  return value is None or isinstance(value, str) and not value.strip()
+
+
+def why_not(question: Any, answer: Any) -> str:
+  """The reason why a row cannot be asked; '' if it can."""
+  return NO_QUESTION if blank(question) else NO_GOLD if blank(answer) else ''
 
 
 def by_index(answer: Any, options: Sequence[str]) -> str:
@@ -115,16 +120,16 @@ def choice(question: Any, options: Any, answer: Any, gold: Gold,
            **fields: Any) -> Mapped:
   """A question with its options as lines `A. ...`, whose answer is a letter."""
   options = unlettered(listed(options))
-  if blank(answer):
-    return skipped(NO_GOLD)
+  if reason := why_not(question, answer):
+    return skipped(reason)
   return asked(question, gold(answer, options), 'choice',
                f'\n{letters(options)}', **fields)
 
 
 def opened(question: Any, answer: Any, kind: str, **fields: Any) -> Mapped:
   """A question without options."""
-  if blank(answer):
-    return skipped(NO_GOLD)
+  if reason := why_not(question, answer):
+    return skipped(reason)
   return asked(question, answer, kind, **fields)
 
 

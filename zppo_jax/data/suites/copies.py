@@ -123,7 +123,8 @@ def find(of: Benchmark, home: pathlib.Path, config: str = '') -> Copy | None:
   if not there:
     return None
   wanted = [p for p in there
-            if not of.files or split_of(p) in ('', *of.files)]
+            if (not of.files or split_of(p) in ('', *of.files))
+            and not (of.apart and re.search(of.apart, p.as_posix().lower()))]
   if of.pick:
     picked = [p for p in wanted if re.search(of.pick, p.as_posix().lower())]
     wanted = picked or wanted

@@ -10,7 +10,7 @@ from typing import Any
 
 from zppo_jax.data import values
 from zppo_jax.data.mappings.mapping import Mapped, Places, Row, asked, letters
-from zppo_jax.data.suites.benchmark import CONFIG, NO_GOLD, skipped
+from zppo_jax.data.suites.benchmark import CONFIG, NO_GOLD, NO_QUESTION, skipped
 from zppo_jax.data.suites.choices import (
   LETTERS,
   NULLS,
@@ -22,6 +22,7 @@ from zppo_jax.data.suites.choices import (
   opened,
   picture_choice,
   pictured,
+  why_not,
 )
 from zppo_jax.verdicts.kinds import ocrbench as metrics
 
@@ -63,7 +64,7 @@ def embspatial(row: Row, gold: Gold) -> Mapped:
 
 
 def infovqa(row: Row) -> Mapped:
-  answers = values.texts(row['answers'], 'answers')
+  answers = [a for a in values.texts(row['answers'], 'answers') if a.strip()]
   return opened(row['question'], json.dumps(answers, ensure_ascii=False)
                 if answers else None, 'anls')
 
@@ -75,10 +76,14 @@ def mathverse(row: Row, gold: Gold) -> Mapped:
       raise ValueError('a row of Vision Only has a question; MathVerse leaves '
                        'it to the picture')
     question = IN_THE_PICTURE
-  if blank(row['answer']):
-    return skipped(NO_GOLD)
-  if row['question_type'] == 'multi-choice':
+  if reason := why_not(question, row['answer']):
+    return skipped(reason)
+  form = row['question_type']
+  if form == 'multi-choice':
     return opened(question, gold(row['answer'], ()), 'choice')
+  if form != 'free-form':
+    raise ValueError(f'question_type is {values.shown(form)}; MathVerse has '
+                     'multi-choice and free-form')
   return opened(question, row['answer'], 'math')
 
 
@@ -86,8 +91,8 @@ def mathvision(row: Row, gold: Gold) -> Mapped:
   """One picture holds everything that `<image1>`, `<image2>` ... name."""
   options = listed(row['options'])
   question = values.text(row['question'], 'question')
-  if blank(row['answer']):
-    return skipped(NO_GOLD)
+  if reason := why_not(question, row['answer']):
+    return skipped(reason)
   question, options, _ = pictured(question, options)
   if not options:
     return Mapped(question, row['answer'], 'math', places=Places())
@@ -107,8 +112,8 @@ def _decimals(row: Row) -> int:
 
 
 def mathvista(row: Row, gold: Gold) -> Mapped:
-  if blank(row['answer']):
-    return skipped(NO_GOLD)
+  if reason := why_not(row['question'], row['answer']):
+    return skipped(reason)
   unit = values.text(row['unit'], 'unit')
   question = values.text(row['question'], 'question')
   if unit:
@@ -119,6 +124,9 @@ def mathvista(row: Row, gold: Gold) -> Mapped:
     return asked(question, json.dumps(
         {'options': options, 'answer': options[LETTERS.index(letter)]},
         ensure_ascii=False), 'nearest', f'\n{letters(options)}')
+  if row['question_type'] != 'free_form':
+    raise ValueError(f'question_type is {values.shown(row["question_type"])}; '
+                     'MathVista has multi_choice and free_form')
   kinds = {'integer': 'number', 'text': 'text', 'list': 'number_list'}
   if row['answer_type'] == 'float':
     return opened(question, row['answer'], f'rounded({_decimals(row)})')
@@ -136,8 +144,10 @@ def mmmu_pro(row: Row, gold: Gold) -> Mapped:
   letter = gold(row['answer'], options)
   if row[CONFIG] == 'vision':
     return Mapped(_BOTH_IN_THE_PICTURE, letter, 'choice')
-  if blank(row['question']):
+  if row['question'] is None:
     raise KeyError("no column 'question'")
+  if blank(row['question']):
+    return skipped(NO_QUESTION)
   return picture_choice(values.text(row['question'], 'question'), options,
                         letter)
 
@@ -164,9 +174,9 @@ def ocrbench(language: str) -> Any:
     of = values.text(row['type'], 'type')
     if of.split()[-1:] != [language]:
       return skipped('another language')
-    if not row['answers']:
-      return skipped(NO_GOLD)
     question = values.text(row['question'], 'question')
+    if reason := why_not(question, row['answers'] or None):
+      return skipped(reason)
     if reason := metrics.unscored(of, question):
       return skipped(reason)
     gold = {name: _plain(row[name]) for name in _OF_METRICS}
@@ -178,8 +188,8 @@ def ocrbench(language: str) -> Any:
 def visualpuzzles(row: Row, gold: Gold) -> Mapped:
   if row['options'] is not None:
     return choice(row['question'], row['options'], row['answer'], gold)
-  if blank(row['answer']):
-    return skipped(NO_GOLD)
+  if reason := why_not(row['question'], row['answer']):
+    return skipped(reason)
   return asked(row['question'], by_letter(row['answer'], LETTERS[:4]),
                'choice', f'\n{_OPTIONS_IN_THE_PICTURE}')
 
@@ -191,7 +201,7 @@ def vlmsareblind(row: Row) -> Mapped:
 def wemath(row: Row, gold: Gold) -> Mapped:
   """Options are one text, `A. ...; B. ...`."""
   options = _SEPARATOR.split(values.text(row['option'], 'option').strip())
-  if blank(row['answer']):
-    return skipped(NO_GOLD)
+  if reason := why_not(row['question'], row['answer']):
+    return skipped(reason)
   return asked(row['question'], gold(row['answer'], options), 'choice',
                ''.join(f'\n{o}' for o in options))

@@ -1,5 +1,6 @@
 """Subtitles of SubRip files (.srt): the lines at given times."""
 
+import bisect
 import functools
 import pathlib
 import re
@@ -65,6 +66,10 @@ def at(path: pathlib.Path, times: Sequence[float]) -> str:
   """
   if not path.is_file():
     return NO_FILE
-  shown = [line.text for line in lines(path)
-           if any(line.start <= t <= line.end for t in times)]
+  times = sorted(times)
+  shown = []
+  for line in lines(path):
+    first = bisect.bisect_left(times, line.start)  # the first frame of the line
+    if first < len(times) and times[first] <= line.end:
+      shown.append(line.text)
   return ('Subtitles:\n' + '\n'.join(shown)) if shown else NO_LINES

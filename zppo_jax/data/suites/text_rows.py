@@ -6,7 +6,14 @@ import json
 from zppo_jax.data import values
 from zppo_jax.data.mappings.mapping import Mapped, Row
 from zppo_jax.data.suites.benchmark import NO_GOLD, skipped
-from zppo_jax.data.suites.choices import Gold, blank, choice, listed, opened
+from zppo_jax.data.suites.choices import (
+  Gold,
+  blank,
+  choice,
+  listed,
+  opened,
+  why_not,
+)
 from zppo_jax.records import Turn
 
 _PADDING = 'N/A'  # with which early files of MMLU-Pro fill ten options
@@ -27,8 +34,8 @@ def ceval(row: Row, gold: Gold) -> Mapped:
 def gpqa(row: Row, gold: Gold) -> Mapped:
   """A hash of the question chooses the place of the right option."""
   right = values.text(row['Correct Answer'], 'Correct Answer').strip()
-  if not right:
-    return skipped(NO_GOLD)
+  if reason := why_not(row['Question'], right):
+    return skipped(reason)
   options = [values.text(row[c], c).strip()
              for c in (f'Incorrect Answer {i}' for i in (1, 2, 3))]
   question = values.text(row['Question'], 'Question')

@@ -3,6 +3,7 @@
 A video is the folder `frames/VIDEO` of the copy, which holds its frames.
 """
 
+import functools
 import json
 import pathlib
 import re
@@ -11,7 +12,7 @@ from typing import Any
 from zppo_jax.data import media, values
 from zppo_jax.data.mappings.mapping import Mapped, Row, asked, letters
 from zppo_jax.data.suites import subtitles
-from zppo_jax.data.suites.benchmark import CONFIG, HOME, NO_GOLD, skipped
+from zppo_jax.data.suites.benchmark import CONFIG, HOME, skipped
 from zppo_jax.data.suites.choices import (
   Gold,
   blank,
@@ -21,6 +22,7 @@ from zppo_jax.data.suites.choices import (
   opened,
   pictured,
   unlettered,
+  why_not,
 )
 
 FRAMES, SUBTITLES = 'frames', 'subtitle'
@@ -45,10 +47,15 @@ def _frames(video: Any) -> str:
   return f'{FRAMES}/{_FILM.sub("", name)}'
 
 
+@functools.lru_cache(maxsize=4)  # the questions of a video follow each other
+def _times(frames: pathlib.Path) -> tuple[float, ...]:
+  return tuple(media.times(frames))
+
+
 def mmvu(row: Row, gold: Gold) -> Mapped:
   """The judge compares answers of both types, in two modes."""
-  if blank(row['answer']):
-    return skipped(NO_GOLD)
+  if reason := why_not(row['question'], row['answer']):
+    return skipped(reason)
   video = (_frames(row['video']),)
   answer = values.text(row['answer'], 'answer').strip()
   mode = row['question_type']
@@ -101,7 +108,7 @@ def video_mme_subtitles(row: Row, gold: Gold) -> Mapped:
           f'no subtitles: unpack subtitle.zip into {folder}')
     shown = subtitles.at(
         folder / f'{values.text(row["videoID"], "videoID")}.srt',
-        media.times(home / words.videos[0]))
+        _times(home / words.videos[0]))
   return words._replace(text=f'{shown}\n\n{words.text}')
 
 
@@ -122,8 +129,8 @@ def _forms(answer: Any) -> str:
 
 def video_mmmu(row: Row, gold: Gold) -> Mapped:
   """Three tracks ask about one video, whose last frame is a quiz's picture."""
-  if blank(row['answer']):
-    return skipped(NO_GOLD)
+  if reason := why_not(row['question'], row['answer']):
+    return skipped(reason)
   how = _OF_THIS if row[CONFIG] == 'Adaptation' else _OF_ANOTHER
   question, options, _ = pictured(values.text(row['question'], 'question'),
                                   unlettered(listed(row['options'])))
