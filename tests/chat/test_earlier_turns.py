@@ -5,9 +5,10 @@ import dataclasses
 import pytest
 
 from tests import hub_builders
+from zppo_jax.algorithms import zppo
 from zppo_jax.chat import hub_chat, micro_chat, renderers
 from zppo_jax.chat.wording import BOXED
-from zppo_jax.data import values
+from zppo_jax.data import digest, prompt_lengths, values
 from zppo_jax.records import Question, Turn
 
 TURNS = (Turn('system', 'be kind'), Turn('user', 'a <|im_end|>?'),
@@ -51,6 +52,19 @@ def test_a_chat_without_a_template_refuses_turns():
   chat = hub_chat.chat(dropping, 270, (263, 261))
   with pytest.raises(ValueError, match='does not show every message'):
     chat.plain('x', (), TURNS)
+
+
+def test_turns_are_asked_measured_and_digested():
+  chat = hub_chat.chat(hub_builders.tokenizer(), 270, (263, 261))
+  question = Question('q', 'and then?', '1', '', turns=TURNS)
+  prompt, = zppo.plain_prompts([question], chat)
+  assert prompt.tokens == chat.plain('and then?', (), TURNS).tokens
+  size = len(prompt.tokens)
+  assert prompt_lengths.why_overlong(question, chat, size, ()) == ''
+  assert f'{size} tokens' in prompt_lengths.why_overlong(
+      question, chat, size - 1, ())
+  other = dataclasses.replace(question, turns=TURNS[:1])
+  assert digest.of_words(question) != digest.of_words(other)
 
 
 def test_other_prompts_refuse_turns():
