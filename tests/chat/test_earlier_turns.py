@@ -1,11 +1,14 @@
 """Questions behind earlier turns: a real conversation of the chat template."""
 
+import dataclasses
+
 import pytest
 
 from tests import hub_builders
+from zppo_jax.algorithms import zppo
 from zppo_jax.chat import hub_chat, micro_chat, renderers
 from zppo_jax.chat.wording import BOXED
-from zppo_jax.data import values
+from zppo_jax.data import digest, prompt_lengths, values
 from zppo_jax.records import Question, Turn
 
 TURNS = (Turn('system', 'be kind'), Turn('user', 'a <|im_end|>?'),
@@ -28,6 +31,19 @@ def test_the_prompt_is_the_templates_conversation():
   assert chat.outline('and then?', (), TURNS) == (len(encoded.tokens), 0)
 
 
+def test_the_users_own_system_message_and_closer_are_in_it():
+  """prompts.system comes first, unless the conversation has one of its own."""
+  chat = dataclasses.replace(hub_chat.chat(
+      hub_builders.tokenizer(), 270, (263, 261),
+      base=dataclasses.replace(BOXED, closing=' Box it.')),
+      prompts={'system': 'be terse'})
+  text = lambda turns: chat.codec.decode(chat.plain('c', (), turns).tokens)
+  assert text(TURNS[1:]).startswith('<|im_start|>system\nbe terse<|im_end|>')
+  assert 'be terse' not in text(TURNS)
+  assert text(TURNS).count('Box it.') == 1
+  assert 'c Box it.<|im_end|>' in text(TURNS)
+
+
 def test_a_chat_without_a_template_refuses_turns():
   with pytest.raises(ValueError, match='has earlier turns; the chat of this'):
     micro_chat.CHAT.plain('1 + 1', (), TURNS)
@@ -36,6 +52,19 @@ def test_a_chat_without_a_template_refuses_turns():
   chat = hub_chat.chat(dropping, 270, (263, 261))
   with pytest.raises(ValueError, match='does not show every message'):
     chat.plain('x', (), TURNS)
+
+
+def test_turns_are_asked_measured_and_digested():
+  chat = hub_chat.chat(hub_builders.tokenizer(), 270, (263, 261))
+  question = Question('q', 'and then?', '1', '', turns=TURNS)
+  prompt, = zppo.plain_prompts([question], chat)
+  assert prompt.tokens == chat.plain('and then?', (), TURNS).tokens
+  size = len(prompt.tokens)
+  assert prompt_lengths.why_overlong(question, chat, size, ()) == ''
+  assert f'{size} tokens' in prompt_lengths.why_overlong(
+      question, chat, size - 1, ())
+  other = dataclasses.replace(question, turns=TURNS[:1])
+  assert digest.of_words(question) != digest.of_words(other)
 
 
 def test_other_prompts_refuse_turns():

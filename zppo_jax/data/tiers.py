@@ -28,7 +28,7 @@ _SAME = {
     'geometry3k': 'geo3k', 'chartqadifficulty': 'chartqa',
     'ai2dmerged': 'ai2d', 'arxivqaformatted': 'arxivqa',
     'multihopqa': 'multihop', 'euclid30k': 'euclid', 'mmopenr18k': 'mmopenr1',
-    'zebracotphysics': 'zebracot',
+    'zebracotphysics': 'zebracot', 'tqatrain': 'tqa',
     **dict.fromkeys(('wemath20standard', 'wemath20pro', 'wemath2standard',
                      'wemath2pro', 'wemath2sft', 'wemathstandard',
                      'wemathpro'), 'wemath'),

@@ -130,8 +130,8 @@ def _check_words(run: Run, step: int, host: dict) -> None:
     raise ValueError(
         f'the checkpoint after {step} steps was trained on other prompts: '
         f'{", ".join(differ)}. Put back what was changed in the files of '
-        'student.weights, student.chat_template or in config.json, or fork '
-        'the run into a new --workdir')
+        'student.weights, student.chat_template, the prompts of the task or '
+        'in config.json, or fork the run into a new --workdir')
 
 
 def _check_reference(run: Run, step: int, content: dict) -> None:

@@ -24,8 +24,8 @@ STORED = ('score', 'unreadable', 'timeout', 'malformed')
 # The files of kinds/ that compare; __init__ is the table itself.
 RULES = ('__init__', 'edits', 'forms', 'gym', 'maths', 'numerals',
          'ocrbench/__init__', 'ocrbench/boxes', 'ocrbench/pages',
-         'ocrbench/pairs', 'ocrbench/words', 'plain', 'prefilter', 'published',
-         'spelling', 'tolerance', 'units')
+         'ocrbench/pairs', 'ocrbench/tables', 'ocrbench/words', 'plain',
+         'prefilter', 'published', 'spelling', 'tolerance', 'units')
 _OFFICIAL = str(pathlib.Path(__file__).with_name('official.py'))
 # The packages that a package computes with; their versions count as its own.
 BELOW = {'math-verify': ('latex2sympy2-extended', 'sympy')}

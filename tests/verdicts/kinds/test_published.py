@@ -8,7 +8,7 @@ from zppo_jax.verdicts import kinds
 from zppo_jax.verdicts.kinds import edits, published
 from zppo_jax.verdicts.kinds.plain import Unreadable
 
-OPTIONS = json.dumps({'options': ['A', 'B', 'AB', 'O'], 'letter': 'B'})
+OPTIONS = json.dumps({'options': ['B', 'A', 'AB', 'O'], 'letter': 'B'})
 TEXTS = json.dumps({'options': ['12 cm', '\\frac{1}{2}', '7'], 'letter': 'B'})
 CHOICES = json.dumps({'options': ['145°', '148°', '150 degrees', 'none'],
                       'answer': '148°'})
@@ -24,7 +24,7 @@ BLIND = '5,6'
     ('number_list', '[3, 1, 2]', ['3, 1, 2', '[3,1,2]', '3; 1; 2', '(3, 1, 2)'],
      ['1, 2, 3', '3, 1', '3, 1, 2, 2', 'three, 1, 2', '']),
     ('number_list', '0, 2, 0', ['[0, 2, 0]'], ['0, 2', '2, 0, 0']),
-    ('option', OPTIONS, ['B', '(b)', 'B. B'], ['A', 'AB', 'O', 'C', '']),
+    ('option', OPTIONS, ['B', '(b)', 'B. A'], ['A', 'AB', 'O', 'C', '']),
     ('option', TEXTS, ['B', r'\frac{1}{2}', '0.5'], ['7', '12 cm', 'A', '2']),
     ('nearest', CHOICES, ['148°', '148', 'B', '148 °', '(B)'],
      ['145', 'A', '150 degrees', 'none', 'C']),
@@ -36,7 +36,9 @@ BLIND = '5,6'
                        r'5 \times 6', '5x6'],
      ['6,5', '5', '56', '5, 6, 7', '5, 7', 'rows={6} columns={5}', '-5, 6']),
     ('values', 'Yes', ['yes', '{Yes}', 'Yes.'], ['No', 'yes and no', '']),
-    ('values', '3', ['3', '{3}', '03'], ['33', '-3', '3, 3', 'three']),
+    ('values', '3', ['3', '{3}', '03', '+3'],
+     ['33', '-3', '3, 3', 'three', '3' * 5_000]),
+    ('values', '0', ['0', '00'], ['', 'o', '10']),
     ('values', 'o', ['O', '{o}', "'o'"], ['p', '0', 'oo']),
     ('mmmu', '["1.68e5", "168000 N"]', ['168000', r'1.68\times 10^5'],
      ['1.68', '168', '1.69e5']),

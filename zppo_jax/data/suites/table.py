@@ -63,8 +63,8 @@ def _ocrbench(language: str, title: str, count: int, other: str) -> Benchmark:
       kinds='ocrbench(TYPE)', count=count,
       rows=10_000, ids=('id',), subset='type', files=_TEST, images='image',
       optional=_BOXES, shares=other, average='macro',
-      note='types whose metric needs TEDS or METEOR are skipped and counted; '
-           'the macro average is over the abilities of the others')
+      note='tables in HTML and types whose metric takes METEOR are skipped and '
+           'counted; the macro average is over the abilities of the others')
 
 
 BENCHMARKS: dict[str, Benchmark] = {

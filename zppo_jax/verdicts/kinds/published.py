@@ -172,6 +172,11 @@ _MARKS = re.compile(r'[{}()\[\]$*"\'\\]')
 _TIMES = re.compile(r'(?<=[0-9])\s*(?:x|×|by|times)\s*(?=[0-9])')
 
 
+def _whole(digits: str) -> str:
+  """A whole number in one spelling, whatever its length."""
+  return digits.lstrip('+').lstrip('0') or '0'
+
+
 def _values(text: str) -> list[str]:
   """The numbers and words of a text in order, rows before columns."""
   text = _TIMES.sub(' ', _MARKS.sub(' ', plain.tidy(text).casefold()))
@@ -179,9 +184,9 @@ def _values(text: str) -> list[str]:
                 [(name, n) for n, name in _COUNTED.findall(text)]):
     by_name = {name[0]: n for name, n in pairs}
     if len(pairs) == 2 and len(by_name) == 2:
-      return [str(int(by_name['r'])), str(int(by_name['c']))]
+      return [_whole(by_name['r']), _whole(by_name['c'])]
   tokens = re.findall(r'[-+]?[0-9]+(?:\.[0-9]+)?|[^\W\d_]+', text)
-  return [str(int(one)) if re.fullmatch(r'\+?[0-9]+', one) else one
+  return [_whole(one) if re.fullmatch(r'\+?[0-9]+', one) else one
           for one in tokens if one != 'and']
 
 
