@@ -12,6 +12,7 @@ docs/python.md describes `load_config`, `train` and `evaluate`.
 
 import importlib
 import types
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from zppo_jax import import_paths
@@ -34,23 +35,27 @@ def load_config(name: str) -> Any:
   return _call('load_config', name)
 
 
-def evaluate(*args: Any, **options: Any) -> Any:
+def evaluate(checkpoint: Any, to: Any, *, config: Any = None,
+             splits: Sequence[str] = (), rollouts: int = 1,
+             ks: Sequence[int] = (1,), temperature: float = 0.0) -> Any:
   """Answers questions with a checkpoint, as `zppo eval` does
   (commands/calls/)."""
-  return _call('evaluate', *args, **options)
+  return _call('evaluate', checkpoint, to, config=config, splits=splits,
+               rollouts=rollouts, ks=ks, temperature=temperature)
 
 
 class _Train(types.ModuleType):
   """The package zppo_jax.train, which is a function, too: the command's name is
   that of the folder, and an attribute can be only one of them."""
 
-  def __call__(self, *args: Any, **options: Any) -> Any:
+  def __call__(self, config: Any, workdir: Any, *,
+               fork_from: Any = None) -> Any:
     """Trains by a config, as `zppo train` does (commands/calls/)."""
-    return _call('train', *args, **options)
+    return _call('train', config, workdir, fork_from=fork_from)
 
 
 if TYPE_CHECKING:
-  def train(*args: Any, **options: Any) -> Any:
+  def train(config: Any, workdir: Any, *, fork_from: Any = None) -> Any:
     """Trains by a config, as `zppo train` does (commands/calls/)."""
 else:
   importlib.import_module('zppo_jax.train').__class__ = _Train

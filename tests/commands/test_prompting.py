@@ -90,6 +90,18 @@ def test_a_run_keeps_its_words(run, config, monkeypatch):
   assert asked.of(str(run), None, bare=True).texts is None
 
 
+def test_a_run_does_not_go_on_with_other_words_of_its_task(
+    run, config, monkeypatch):
+  """Its config is the same, and there may be no checkpoint yet."""
+  (run / 'summary.json').unlink()
+  loop.main(config, run)
+  monkeypatch.setitem(tasks.TASKS, 'coin', SUMS._replace(
+      prompts={'closing': 'other'}))
+  with pytest.raises(ValueError, match=r"prompts.closing is '\\n\\nEnd with "
+                     "one number.' there and 'other' here. Put back Task"):
+    loop.main(config, run)
+
+
 def test_a_run_without_words_of_its_own_stores_none(config, tmp_path):
   described = workdir.describe(config, None, None, {})
   assert 'prompts' not in described

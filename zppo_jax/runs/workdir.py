@@ -1,8 +1,7 @@
 """The files that a run writes to its directory.
 
   config.json      resolved config, versions, revision, origin of a fork,
-                   the date in its prompts, and their words where they are the
-                   user's own
+                   the date in its prompts and the user's own words
   metrics.jsonl    a line per step; docs/metrics.md names every field of this
                    file and of eval.jsonl, buffer.jsonl and samples.jsonl
   data_rows.json   digests of the questions; see data/digest.py
@@ -28,7 +27,6 @@ import pathlib
 import platform
 import subprocess
 import time
-from collections.abc import Mapping
 from importlib import metadata
 
 import numpy as np
@@ -99,10 +97,9 @@ def flat(values: dict, prefix: str = '') -> dict:
 
 
 def describe(config, forked_from: dict | None = None,
-             date: str | None = None,
-             texts: Mapping[str, str] | None = None) -> dict:
+             date: str | None = None, texts: dict | None = None) -> dict:
   """The content of config.json: config, versions, revision, origin of a fork,
-  cores, date in prompts, a user's own words of prompts."""
+  cores, date in prompts, a user's own words of prompts (Chat.prompts)."""
   return {'config': config_values(config), 'versions': versions(),
           'git_revision': git_revision(), 'forked_from': forked_from,
           'cores': usable_cores(), **({} if date is None else {'date': date}),
@@ -328,8 +325,7 @@ class Workdir:
 
   @classmethod
   def open(cls, path, config, forked_from: dict | None = None,
-           date: str | None = None,
-           texts: Mapping[str, str] | None = None) -> 'Workdir':
+           date: str | None = None, texts: dict | None = None) -> 'Workdir':
     """Starts an attempt; the first one writes the config.
 
     Args:
@@ -341,12 +337,14 @@ class Workdir:
       texts: the user's own words of its prompts (Chat.prompts).
 
     Raises:
-      FileExistsError, ValueError: see `read_config`, `check_same_config`.
+      FileExistsError, ValueError: see read_config, check_same_config and
+        prompts.check_same.
     """
     path = pathlib.Path(path)
     stored = read_config(path)
     if stored is not None:
       check_same_config(path, stored, config)
+      prompts.check_same(path, stored.get('prompts', {}), texts or {})
     attempts = path / 'attempts'
     attempts.mkdir(parents=True, exist_ok=True)
     number = 1 + max((int(p.name) for p in attempts.iterdir()

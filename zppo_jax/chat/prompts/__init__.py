@@ -74,6 +74,27 @@ def own(section: Mapping[str, str | None],
   return texts
 
 
+def check_same(run, there: Mapping[str, str], here: Mapping[str, str]) -> None:
+  """Refuses to resume a run whose prompts had other words of a user: the config
+  may be the same, and Task.prompts not.
+
+  Args:
+    run: its directory, for the error.
+    there, here: the texts of the run and those of now, by field.
+
+  Raises:
+    ValueError: naming the fields that differ, with both values.
+  """
+  differ = [name for name in sorted({**there, **here})
+            if there.get(name) != here.get(name)]
+  if differ:
+    shown = '; '.join(f'prompts.{n} is {there.get(n)!r} there and '
+                      f'{here.get(n)!r} here' for n in differ)
+    raise ValueError(f'{run} holds a run with other words of prompts: {shown}. '
+                     'Put back Task.prompts of the task, or take a new '
+                     '--workdir')
+
+
 def _pieces(name: str, text: str, field: str) -> tuple[str | Slot, ...]:
   row = FIELDS[name]
   pieces = placeholders.split(text, field, row.needs, row.may)
