@@ -38,7 +38,7 @@ def get_config() -> ConfigDict:
       task=''))              # whose chat weights without a tokenizer read
 
   # As in configs/base.py: adapters in the place of all weights (docs/lora.md).
-  c.lora = ConfigDict(dict(rank=0, alpha=32.0, matrices=()))
+  c.lora = ConfigDict(dict(rank=0, alpha=32.0, matrices=(), start=''))
 
   # As in configs/base.py; a schedule counts steps.
   c.optimizer = ConfigDict(dict(
