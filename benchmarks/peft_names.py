@@ -14,9 +14,9 @@ adapter_config.json that peft writes, which tests/weights/test_peft.py compares
 ours with; and the largest difference of logits between peft with our adapters
 on the base and our own export of the merged weights ('peft'), and between the
 base and that export ('base'). 'logits_of_ours' compares our network with
-torch's: 'ours_in_peft' our adapters here and in peft, 'peft_in_ours' adapters that peft
-made and wrote, 'base' the base alone in both, whose difference is that of the
-two programs; 'largest' is the largest logit.
+torch's: 'ours_in_peft' our adapters here and in peft, 'peft_in_ours' adapters
+that peft made and wrote, 'base' the base alone in both, whose difference is
+that of the two programs; 'largest' is the largest logit.
 """
 
 import argparse
