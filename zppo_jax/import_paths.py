@@ -51,6 +51,7 @@ _RENAMED = {
     'rollouts': 'rollout.collect',
     'sampling': 'rollout.decode',
     'data.source': 'data.loader',
+    'data.suite_rows': 'data.suites',
     'data.tfds_features': 'data.readers.tfds_features',
     'data.tfds_reader': 'data.readers.tfds_reader',
     'models.hub_leaf': 'weights.hub_leaf',

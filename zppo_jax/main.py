@@ -14,6 +14,7 @@
   zppo sample --model=FOLDER_OR_FILE --prompt="..." [--image=FILE --num=4 ...]
   zppo serve --model=FOLDER_OR_FILE [--port=8000 --token-env=NAME ...]
   zppo eval --config=configs/micro.py --checkpoint=FILE --to=DIR [--k=1,4 ...]
+  zppo data FILE_OR_FOLDER... [--model=FOLDER --to=DIR --json]
   zppo bench --config=configs/micro.py [--measure=sample,update --to=FILE.json]
   zppo plan --config=configs/pod_9b.py --topology=v5p:4x4x4 [--fast --json=FILE]
   zppo report WORKDIR... [--to=report.html]

@@ -146,6 +146,20 @@ class Clip:
     allowed.number('fps', self.fps, '> 0')
 
 
+class Turn(NamedTuple):
+  """An earlier message of a conversation.
+
+  Attributes:
+    role: in TURN_ROLES.
+    content: the text.
+  """
+  role: str
+  content: str
+
+
+TURN_ROLES = ('system', 'user', 'assistant')
+
+
 @dataclasses.dataclass(frozen=True)
 class Question:
   """A verifiable question.
@@ -161,6 +175,9 @@ class Question:
     source: the data set that the question came from; '' if there is only one.
     hint: text that may help (for the hint baseline); '' if there is none.
     responses: answers that a teacher gave before the run.
+    turns: the messages before `text`, which is the user's last one; () for a
+      question that is asked alone.
+    subset: the part of its data set, for averages; '' without parts.
   """
   id: str
   text: str
@@ -171,6 +188,18 @@ class Question:
   source: str = ''
   hint: str = ''
   responses: tuple[str, ...] = ()
+  turns: tuple[Turn, ...] = ()
+  subset: str = ''
+
+  @property
+  def alone(self) -> str:
+    """The text, for prompts of one message; ValueError for a question with
+    earlier turns, which they would lose."""
+    if self.turns:
+      raise ValueError(f'question {self.id!r} has {len(self.turns)} earlier '
+                       'turns; such a question is asked as it is, in '
+                       'evaluations, and is not reformulated')
+    return self.text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -281,6 +310,8 @@ class Rollout:
     stop: why it ended.
     verdict: why it got its reward.
     answer: the parsed answer, or '' if none could be parsed.
+    score: in [0, 1], of a kind that gives parts of a point; otherwise None. It
+      counts in evaluations alone, never in training.
     components: (name, value) of its graded reward; () without weights.
   """
   tokens: tuple[int, ...]
@@ -289,6 +320,7 @@ class Rollout:
   stop: StopReason
   verdict: Verdict
   answer: str
+  score: float | None = None
   components: tuple[tuple[str, float], ...] = ()
 
   @property
@@ -300,6 +332,11 @@ class Rollout:
   @property
   def reward(self) -> float:
     return 1.0 if self.verdict == Verdict.CORRECT else 0.0
+
+  @property
+  def points(self) -> float:
+    """The score of an evaluation: parts of a point where the kind has some."""
+    return self.reward if self.score is None else self.score
 
   @property
   def graded(self) -> bool:

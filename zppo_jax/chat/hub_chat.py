@@ -6,6 +6,7 @@ Nothing here reads files: the tokenizer comes from hub_folder or gguf_file.
 import copy
 import dataclasses
 import datetime
+import functools
 import hashlib
 import json
 import re
@@ -222,12 +223,49 @@ def wording(tokenizer, base: Wording = BOXED, thinking: bool | None = None,
       if base.hint_request else ())
 
 
+def frame(tokenizer, base: Wording, thinking: bool | None, day: Day | None,
+          roles: Sequence[str]) -> tuple[str, ...]:
+  """The template's text around the messages of a conversation.
+
+  Args:
+    tokenizer, base, thinking, day: as of `wording`.
+    roles: of the messages before the user's last one.
+
+  Returns:
+    The texts before each message, before the user's last one, and behind it.
+
+  Raises:
+    ValueError: as `wording`, or for roles that the template does not take.
+  """
+  marks = [f'{_SENTINEL}{i}kzq' for i in range(len(roles) + 1)]
+  try:
+    text = render(tokenizer, [
+        {'role': role, 'content': mark}
+        for role, mark in zip((*roles, 'user'), marks, strict=True)],
+        thinking, day, add_generation_prompt=True)
+  # A template may raise anything about roles that it does not know.
+  except Exception as e:
+    raise ValueError(f'the chat template of this model does not take the roles '
+                     f'{", ".join((*roles, "user"))}: {e}') from e
+  pieces, places = [], [text.find(mark) for mark in marks]
+  if min(places) < 0 or places != sorted(places) or any(
+      text.count(mark) != 1 for mark in marks):
+    raise ValueError('the chat template of this model does not show every '
+                     'message of a conversation once and in order')
+  for mark in marks:
+    piece, _, text = text.partition(mark)
+    pieces.append(piece)
+  pieces[-1] += base.opening
+  return (*pieces, base.closing + text)
+
+
 def chat(tokenizer, vocab_size: int, end_ids: Sequence[int] = (),
          base: Wording = BOXED, thinking: bool | None = None,
          day: Day | None = None) -> Chat:
   """The chat of a hub model; it raises as `HubCodec` and `wording`."""
   return Chat(codec=HubCodec(tokenizer, vocab_size, end_ids),
-              wording=wording(tokenizer, base, thinking, day), day=day)
+              wording=wording(tokenizer, base, thinking, day), day=day,
+              frame=functools.partial(frame, tokenizer, base, thinking, day))
 
 
 def record(of: Chat) -> dict:

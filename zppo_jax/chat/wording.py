@@ -8,13 +8,13 @@ NCQ and further kinds of prompts together.
 
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from zppo_jax.chat import segments, tags
 from zppo_jax.chat.rendering import Day
 from zppo_jax.chat.segments import Codec, Encoded, Segment, content, template
-from zppo_jax.records import Clip, Picture, ProcessedMedia, PromptMedia
+from zppo_jax.records import Clip, Picture, ProcessedMedia, PromptMedia, Turn
 from zppo_jax.verdicts.kinds import boxed
 
 
@@ -175,12 +175,16 @@ class Chat:
     vision: the processor of a model that sees; None for text alone.
     day: the date in the prompts of a template that asks for one.
     notes: notes for the user: which end tokens and template, and their source.
+    frame: roles of earlier messages -> the template's text around them and the
+      user's last one (hub_chat.frame); None for a chat of one message.
   """
   codec: Codec
   wording: Wording
   vision: Vision | None = None
   day: Day | None = None
   notes: tuple[str, ...] = ()
+  frame: Callable[[Sequence[str]], tuple[str, ...]] | None = (
+      dataclasses.field(default=None, compare=False, repr=False))
 
   def _encode(self, parts) -> Encoded:
     return segments.encode(parts, self.codec, self.wording.delimiters)
@@ -215,14 +219,15 @@ class Chat:
 
   def _behind(self, opening: str, parts: Sequence[Segment],
               media: tuple[Picture | Clip, ...],
-              forced: Sequence[int] = ()) -> Encoded:
-    """The opening, media, parts and forced tokens."""
+              forced: Sequence[int] = (),
+              earlier: Sequence[Segment] = ()) -> Encoded:
+    """Earlier messages, the opening, media, parts and forced tokens."""
+    opened = [*earlier, template(opening)]
     if not media:
-      return self._begun([template(opening), *parts], forced)
+      return self._begun([*opened, *parts], forced)
     self._needs_vision()
     seen = self.vision.see(media)
-    encoded = self._begun(
-        [template(opening), template(seen.text), *parts], forced)
+    encoded = self._begun([*opened, template(seen.text), *parts], forced)
     return dataclasses.replace(
         encoded, media=self.vision.media(seen, encoded.tokens))
 
@@ -238,28 +243,50 @@ class Chat:
       raise ValueError('the question has images or videos; the model of this '
                        'chat takes text alone')
 
-  def plain(self, question: str,
-            media: tuple[Picture | Clip, ...] = ()) -> Encoded:
+  def plain(self, question: str, media: tuple[Picture | Clip, ...] = (),
+            turns: Sequence[Turn] = ()) -> Encoded:
     """The question alone, its media before it, under the shared closer.
 
-    Raises:
-      ValueError: for media in a chat of text alone.
-    """
-    return self.around(question, [], media)
+    Args:
+      question: the question's text.
+      media: pictures and clips of the question.
+      turns: the messages before it, which are a conversation of the template.
 
-  def outline(self, question: str,
-              media: tuple[Picture | Clip, ...] = ()) -> tuple[int, int]:
+    Raises:
+      ValueError: for media in a chat of text alone; for turns in a chat of one
+        message, or whose roles the template does not take.
+    """
+    if not turns:
+      return self.around(question, [], media)
+    earlier, opening, closing = self._framed(turns)
+    return self._behind(opening, [content(question), template(closing)], media,
+                        earlier=earlier)
+
+  def _framed(self, turns: Sequence[Turn]) -> tuple[list[Segment], str, str]:
+    """The earlier messages, and the template's text around the last one."""
+    if self.frame is None:
+      raise ValueError('the question has earlier turns; the chat of this model '
+                       'has no template that shows them')
+    *before, opening, closing = self.frame([turn.role for turn in turns])
+    return [part for text, turn in zip(before, turns, strict=True)
+            for part in (template(text), content(turn.content))
+            ], opening, closing
+
+  def outline(self, question: str, media: tuple[Picture | Clip, ...] = (),
+              turns: Sequence[Turn] = ()) -> tuple[int, int]:
     """(number of tokens, number of patches) of `plain`; no image is decoded.
 
     Raises:
       ValueError: as `plain`.
     """
-    w, before, patches = self.wording, '', 0
+    w, shown, patches = self.wording, '', 0
+    earlier, opening, closing = (self._framed(turns) if turns
+                                 else ([], w.opening, w.closing))
     if media:
       self._needs_vision()
-      before, patches = self.vision.outline(media)
-    encoded = self._encode([template(w.opening), template(before),
-                            content(question), template(w.closing)])
+      shown, patches = self.vision.outline(media)
+    encoded = self._encode([*earlier, template(opening), template(shown),
+                            content(question), template(closing)])
     return len(encoded.tokens), patches
 
   def stays(self, answer: str) -> bool:

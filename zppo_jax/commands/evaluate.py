@@ -125,10 +125,11 @@ def main(config, checkpoint: str, path, *, splits: Sequence[str] = (),
   config = auto.of_checkpoint(config, checkpoint)
   task = tasks.get(config.data.task)
   names = tuple(splits) or tuple(config.eval.splits)
-  questions = tasks.splits(task, config.eval, names, config.data.pool)
+  questions = tasks.splits(task, config.eval, names, config.data.pool,
+                           judged=bool(config.judge.url))
   verifier = judge.verifier_of(config.judge, next(
       (q.id for split in questions.values() for q in split
-       if q.kind in kinds.JUDGED), ''))
+       if kinds.judged(q.kind)), ''))
   task = rewards.with_rewards(config, tasks.graded_by(task, verifier))
   mesh = sharding.make_mesh(sharding.MeshConfig(**config.mesh))
   day = dates.choose(config, checkpoint)

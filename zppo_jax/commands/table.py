@@ -206,6 +206,14 @@ def _eval(values) -> None:
         f'{values.to}')
 
 
+def _data(values, paths) -> None:
+  """Says what files of rows hold, and which mapping or suite fits them."""
+  from zppo_jax.commands import data
+  print(data.main(paths, as_json=values.json, **{
+      name: values[name].value for name in (
+          'model', 'mapping', 'suite', 'rows', 'show', 'to')}))
+
+
 def _bench(values) -> None:
   """Measures a config or named shapes beside the limit of the machine."""
   _start(values.config)
@@ -339,6 +347,15 @@ COMMANDS = {
          'rollouts': (1, 'n, the rollouts per question'),
          'k': ('1', 'each k of pass@k, e.g. 1,4'),
          'temperature': (0.0, '0 takes the argmax')}, True),
+    'data': Command(
+        _data, {},
+        {'mapping': ('', 'the mapping to read rows by; empty: what fits best'),
+         'suite': ('', 'the benchmark to read rows as'),
+         'model': (None, 'a checkpoint folder whose chat counts tokens'),
+         'rows': (10_000, 'the most rows that are counted by reason; 0: all'),
+         'show': (1, 'questions that are shown, of each part'),
+         'to': (None, 'folder for their pictures'),
+         'json': (False, 'print JSON')}, False, 'FILE_OR_FOLDER...'),
     'bench': Command(
         _bench, {},
         {'model': ('', 'named shapes with random weights instead of a config, '

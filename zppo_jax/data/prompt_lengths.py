@@ -29,7 +29,7 @@ def measure(questions: Sequence[Question],
             chat: Chat) -> list[tuple[int, int]]:
   """(tokens, patches) of the plain prompt of each question."""
   def some(indices: Sequence[int]) -> list[tuple[int, int]]:
-    return [chat.outline(q.text, q.media)
+    return [chat.outline(q.text, q.media, q.turns)
             for q in (questions[i] for i in indices)]
 
   return hosts.shared(some, range(len(questions)), 'the lengths of prompts')
@@ -45,8 +45,8 @@ def why_overlong(question: Question, chat: Chat, max_prompt: int,
     max_prompt: the largest bucket of prompts, in tokens.
     patch_buckets: the buckets of prompts with images, in patches.
   """
-  return _why(question.id, chat.outline(question.text, question.media),
-              max_prompt, patch_buckets)
+  return _why(question.id, chat.outline(
+      question.text, question.media, question.turns), max_prompt, patch_buckets)
 
 
 def _why(name: str, size: tuple[int, int], max_prompt: int,

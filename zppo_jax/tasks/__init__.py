@@ -146,13 +146,22 @@ def graded_by(task: Task, verifier: Verifier) -> Task:
       grader=dataclasses.replace(task.grader, verifier=verifier))
 
 
+def _benchmark(name: str, config, bounds: pools.Bounds | None,
+               judged: bool) -> Sequence[Question]:
+  """The questions of a benchmark, whose notes are printed."""
+  of = suites.open_pool(name, config.benchmarks, bounds, judged)
+  for note in of.notes:
+    print(note, flush=True)
+  return of[:config.size]
+
+
 def splits(task: Task, config, names: Sequence[str],
-           pool: Mapping[str, Any] | None = None
+           pool: Mapping[str, Any] | None = None, judged: bool = False
            ) -> dict[str, tuple[Question, ...]]:
   """Evaluation questions by split.
 
   A split of config.sources is read from files, and `bench:NAME` is a benchmark
-  on disk (data/suites.py). The task makes any other split, with the fields of
+  on disk (data/suites/). The task makes any other split, with the fields of
   the pool that its evaluation takes too.
 
   Args:
@@ -160,6 +169,8 @@ def splits(task: Task, config, names: Sequence[str],
     config: the config section `eval`.
     names: the names of the splits.
     pool: the config section `data.pool`; None stands for no fields.
+    judged: whether the run has a judge, which some benchmarks then ask where
+      their rule finds no right answer.
 
   Raises:
     KeyError, ValueError, FileNotFoundError: naming what does not fit.
@@ -173,7 +184,7 @@ def splits(task: Task, config, names: Sequence[str],
     if name in config.sources:
       questions = files.split(name, config.sources[name], config.size, bounds)
     elif name.startswith(suites.PREFIX):
-      questions = suites.load(name, config.benchmarks, config.size, bounds)
+      questions = _benchmark(name, config, bounds, judged)
     else:
       questions = task.evaluation(name, config.size, **_shared(task, pool))
     by_split[name] = tuple(_of_text(questions, f'eval.splits {name!r}'))

@@ -88,7 +88,7 @@ class Words:
     question, w = prompt.question, self.wording
     if w is None:
       return _message(self._spelt(prompt), question.media)
-    return _message(w.opening + self._words(question.text) + w.closing,
+    return _message(w.opening + self._words(question.alone) + w.closing,
                     question.media)
 
   def trace(self, prompt: Prompt, trace: str) -> list[dict]:
@@ -104,7 +104,7 @@ class Words:
     if w is None:
       return _message(self._spelt(prompt), question.media)
     before, between, after = w.hint_request
-    return _message(before + self._words(question.text) + between
+    return _message(before + self._words(question.alone) + between
                     + self._words(trace) + after, question.media)
 
   def _spelt(self, prompt: Prompt) -> str:

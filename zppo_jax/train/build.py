@@ -201,7 +201,8 @@ def _questions(c, method: methods.Method) -> Questions:
                           c.seed, c.data.repeat,
                           balance.read(**c.data.balance))
   source.check_steps(c.steps)
-  splits = tasks.splits(task, c.eval, c.eval.splits, c.data.pool)
+  splits = tasks.splits(task, c.eval, c.eval.splits, c.data.pool,
+                        judged=bool(c.judge.url))
   words_of = lambda pool: pool.words() if isinstance(pool, Pool) else pool
   verifier = judge.verifier_of(c.judge, checks.golds(
       itertools.chain(words_of(source.pool), *splits.values()),

@@ -416,7 +416,7 @@ def _shown_to(group: Group, shown: Shown, chat: Chat, longest: int,
   if any(piece not in chat.wording.contexts for piece, _ in shown.pieces):
     return Untaught.WORDLESS
   encoded = chat.privileged(
-      question.text if shown.question is None else shown.question,
+      question.alone if shown.question is None else shown.question,
       _segments(shown.pieces, chat), question.media if shown.media else (),
       group.prompt.beginning)
   if len(encoded.tokens) > longest:

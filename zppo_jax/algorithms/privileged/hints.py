@@ -194,7 +194,7 @@ def written(visits: Sequence[HardVisit], config: HintConfig, chat: Chat,
     if not traces_of:
       continue
     trace = traces_of[int(rng.integers(len(traces_of)))]
-    encoded = chat.hint_request(question.text, trace, question.media,
+    encoded = chat.hint_request(question.alone, trace, question.media,
                                 config.level)
     if len(encoded.tokens) > max_prompt:
       over_bound += 1

@@ -1,0 +1,45 @@
+"""zppo data: what files hold, and which mapping or suite fits them."""
+
+import json
+import pathlib
+from collections.abc import Sequence
+
+from zppo_jax.data import contents
+from zppo_jax.data.contents import text
+
+
+def _chat(model: str):
+  """The chat of a model; this alone imports jax."""
+  from zppo_jax.weights import hub_checkpoint, pretrained
+  path = pathlib.Path(model)
+  if not hub_checkpoint.is_hub(path):
+    raise FileNotFoundError(f'--model is {model!r}, which is neither a '
+                            'checkpoint folder of the hub nor a .gguf file'
+                            f'{pretrained.hint(model)}')
+  chat = pretrained.chat(pretrained.outline(path, {})[1])
+  if chat is None:
+    raise ValueError(f'--model is {model!r}, which has no tokenizer')
+  return chat
+
+
+def main(paths: Sequence[str], *, model: str | None = None,
+         to: str | None = None, as_json: bool = False, **options) -> str:
+  """What each path holds, in words or as JSON.
+
+  Args:
+    paths: files and folders; of TFDS also `FOLDER:SPLIT`.
+    model: a checkpoint folder whose chat counts the tokens of prompts.
+    to: a folder for the pictures of the questions that are shown.
+    as_json: whether to return JSON.
+    **options: other fields of contents.Options.
+
+  Raises:
+    FileNotFoundError, KeyError, ValueError: naming what does not fit.
+  """
+  wanted = contents.Options(
+      chat=_chat(model) if model else None,
+      to=pathlib.Path(to).expanduser() if to else None, **options)
+  found = [contents.describe(path, wanted) for path in paths]
+  if as_json:
+    return json.dumps([contents.plain(of) for of in found], indent=1)
+  return '\n\n'.join(map(text.text, found))
