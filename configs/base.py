@@ -88,8 +88,11 @@ def get_config() -> ConfigDict:
       weights=ConfigDict(), decides='score', threshold=0.0, overlong=0.2))
 
   # fit: 'refuse' a pool with prompts beyond the largest bucket, or 'drop' them.
+  # fit: what becomes of questions whose prompts are too long ('refuse' or
+  # 'drop'), which is longer than the largest bucket or than prompt_tokens (0:
+  # no bound of its own; the paper: 4,096).
   c.data = ConfigDict(dict(task='', pool=ConfigDict(), repeat=False,
-                           fit='refuse'))
+                           fit='refuse', prompt_tokens=0))
   # Questions that a pass draws several times, by how many of n rollouts of the
   # untrained student were right: a samples.jsonl of `zppo eval` over the pool's
   # files, and n + 1 factors >= 1 (docs/data.md).

@@ -81,7 +81,9 @@ MODULES = _RENAMED | {name: f'{folder}.{name}'
 NAMES = {
     'records': {
         'Asked': 'records:CallStats', 'Cache': 'arrays:Cache',
-        'Cadence': 'records:Every', 'Fresh': 'arrays:NewKV',
+        'Cadence': 'train.run:Every',
+        'CompressionFailure': 'algorithms.compression:CompressionFailure',
+        'Every': 'train.run:Every', 'Fresh': 'arrays:NewKV',
         'HubSource': 'weights.hub_leaf:HubSource',
         'HubTensor': 'weights.hub_leaf:HubTensor', 'Media': 'arrays:Media',
         'MicroBatch': 'arrays:MicroBatch', 'PromptBatch': 'arrays:PromptBatch',

@@ -90,14 +90,6 @@ UNGRADED = frozenset(
     {Verdict.GOLD_UNREADABLE, Verdict.TIMEOUT, Verdict.CRASH})
 
 
-class CompressionFailure(enum.IntEnum):
-  """Why a compression was thrown away (docs/paper.md: an open choice)."""
-  NO_ANSWER = 0  # the summary holds no parseable answer
-  OTHER_ANSWER = 1  # its answer is not the answer of the trace
-  OVER_CAP = 2  # the token cap cut it
-  MISSING = 3  # the teacher sent no summary
-
-
 class Cause(enum.IntEnum):
   """Why an answer is missing that a teacher was asked for."""
   CONNECTION = 0  # the connection was refused or reset, or the host is unknown
@@ -147,12 +139,7 @@ class Clip:
 
 
 class Turn(NamedTuple):
-  """An earlier message of a conversation.
-
-  Attributes:
-    role: in TURN_ROLES.
-    content: the text.
-  """
+  """An earlier message of a conversation; `role` is one of TURN_ROLES."""
   role: str
   content: str
 
@@ -190,16 +177,6 @@ class Question:
   responses: tuple[str, ...] = ()
   turns: tuple[Turn, ...] = ()
   subset: str = ''
-
-  @property
-  def alone(self) -> str:
-    """The text, for prompts of one message; ValueError for a question with
-    earlier turns, which they would lose."""
-    if self.turns:
-      raise ValueError(f'question {self.id!r} has {len(self.turns)} earlier '
-                       'turns; such a question is asked as it is, in '
-                       'evaluations, and is not reformulated')
-    return self.text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -608,28 +585,6 @@ class Decoding:
                      f'>= {LEAST_TEMPERATURE:g}', note=' and finite, or 0')
     allowed.number('top_p', self.top_p, '(0, 1]')
     allowed.number('top_k', self.top_k, '>= 0', note=' (0: off)')
-
-
-@dataclasses.dataclass(frozen=True)
-class Every:
-  """How often something is done, and for how many questions.
-
-  Attributes:
-    name: its config section, for errors.
-    every: steps between two times; 0: never.
-    questions: the most questions per time.
-  """
-  name: str
-  every: int
-  questions: int
-
-  def __post_init__(self) -> None:
-    for field, lowest in (('every', 0), ('questions', 1)):
-      allowed.number(f'{self.name}.{field}', getattr(self, field),
-                     f'>= {lowest}')
-
-  def due(self, step: int) -> bool:
-    return bool(self.every) and step % self.every == 0
 
 
 import_paths.refuse_moved_names(__name__)

@@ -3,7 +3,7 @@
 import pytest
 
 from tests import hub_builders
-from zppo_jax.chat import hub_chat, micro_chat
+from zppo_jax.chat import hub_chat, micro_chat, renderers
 from zppo_jax.chat.wording import BOXED
 from zppo_jax.data import values
 from zppo_jax.records import Question, Turn
@@ -39,9 +39,9 @@ def test_a_chat_without_a_template_refuses_turns():
 
 
 def test_other_prompts_refuse_turns():
-  assert Question('q', 'x', '1', '').alone == 'x'
+  assert renderers.text_of(Question('q', 'x', '1', '')) == 'x'
   with pytest.raises(ValueError, match="'q' has 3 earlier turns"):
-    _ = Question('q', 'x', '1', '', turns=TURNS).alone
+    renderers.text_of(Question('q', 'x', '1', '', turns=TURNS))
 
 
 @pytest.mark.parametrize('value', [

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from zppo_jax.records import Grader, Question, Rollout, StopReason, Verdict
-from zppo_jax.verdicts import grading, kinds, official, verifier
+from zppo_jax.verdicts import grading, journal, kinds, official, verifier
 from zppo_jax.verdicts.kinds import boxed
 
 GOLDS = {
@@ -169,10 +169,18 @@ def test_a_run_without_a_judge_is_refused():
 def test_parts_of_a_point_count_in_evaluations_alone():
   question = Question('q', 'Who?', '["abcd"]', '', kind='anls')
   result = graded(question, r'\boxed{abcx}', '')
-  assert result == (Verdict.WRONG, 'abcx', .75)
+  assert result == (Verdict.WRONG, 'abcx', (), .75)
   rollout = Rollout(tokens=(), logps=(), text='', stop=StopReason.END,
                     **result._asdict())
   assert rollout.reward == 0 and rollout.points == .75
   whole = graded(question, r'\boxed{ABCD}', '')
-  assert whole == (Verdict.CORRECT, 'ABCD', 1)
+  assert whole == (Verdict.CORRECT, 'ABCD', (), 1)
   assert kinds.graded('mmvet') and not kinds.graded('hle')
+
+
+def test_other_words_for_a_judge_are_another_verdict(monkeypatch, tmp_path):
+  before = {kind: journal.key(kind, 'a', 'b') for kind in ('hle', 'judge')}
+  (tmp_path / 'official.py').write_text('HLE = "other words"')
+  monkeypatch.setattr(journal, '_OFFICIAL', str(tmp_path / 'official.py'))
+  assert journal.key('hle', 'a', 'b') != before['hle']
+  assert journal.key('judge', 'a', 'b') == before['judge']

@@ -207,7 +207,7 @@ def render(instance: Instance, texts: Mapping[tuple[str, str], str],
   """
   question = instance.question
   encoded = renderers.render(instance.kind, chat, renderers.Exhibit(
-      question=question.alone, media=question.media,
+      question=renderers.text_of(question), media=question.media,
       candidates=tuple(texts[question.id, c.text]
                        for c in instance.candidates),
       answers=tuple(c.answer for c in instance.candidates),

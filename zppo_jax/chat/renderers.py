@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from zppo_jax import allowed
 from zppo_jax.chat.segments import Encoded, Segment, content, template
 from zppo_jax.chat.wording import Chat, Wording
-from zppo_jax.records import Clip, Picture, PromptKind
+from zppo_jax.records import Clip, Picture, PromptKind, Question
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +33,19 @@ class Exhibit:
   answers: tuple[str, ...] = ()
   hints: tuple[str, ...] = ()
   forced: tuple[int, ...] = ()
+
+
+def text_of(question: Question) -> str:
+  """The text of a question, for prompts of one message.
+
+  Raises:
+    ValueError: for a question with earlier turns, which they would lose.
+  """
+  if question.turns:
+    raise ValueError(f'question {question.id!r} has {len(question.turns)} '
+                     'earlier turns; such a question is asked as it is, in '
+                     'evaluations, and is not reformulated')
+  return question.text
 
 
 def _candidates(texts: Iterable[str], w: Wording) -> list[Segment]:

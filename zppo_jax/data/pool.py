@@ -21,7 +21,15 @@ from collections.abc import (
 from typing import Any, TypeVar, overload
 
 from zppo_jax import allowed
-from zppo_jax.data import digest, filters, mappings, media, readers, values
+from zppo_jax.data import (
+  digest,
+  filters,
+  mappings,
+  media,
+  readers,
+  tiers,
+  values,
+)
 from zppo_jax.data.filters import Candidate
 from zppo_jax.data.mappings import Mapped, Mapping
 from zppo_jax.data.mappings.mapping import check_places, checked, image_columns
@@ -85,6 +93,9 @@ class Spec:
     weight: the share of draws in a mixture, > 0 (see loader.QuestionLoader).
     filters: name -> value, for this source alone.
     media_roots: folders besides `folder` in which images may lie.
+    rank: sources are read in the order of their ranks, and of equal ranks in
+      that of the config, which sorts names. The first of several sources that
+      hold a question or a subset keeps it.
     places: says what happens to <image> and <video> in a text: 'check' compares
       their number with that of the media and takes them out, 'strip' takes them
       out, 'text' leaves them where the mapping does.
@@ -104,6 +115,7 @@ class Spec:
   filters: Dict[str, Any] = dataclasses.field(default_factory=dict)
   media_roots: Sequence[str] = ()
   places: str = 'check'
+  rank: int = 0
 
   def __post_init__(self) -> None:
     where = f'data.pool.sources.{self.name}'
@@ -114,6 +126,7 @@ class Spec:
     fps = f'{where}.fps'
     allowed.number(fps, values.number(self.fps, fps), '> 0')
     allowed.one_of(f'{where}.places', self.places, PLACES)
+    allowed.number(f'{where}.rank', self.rank, '>= 0', whole=True)
     roots(self.media_roots, where)
     filters.check(self.filters, f'{where}.filters')
 
@@ -387,9 +400,11 @@ class Pool(Sequence[Question]):
     digests: (source, row) -> digest, of questions whose images were read.
     tracks: whether reading a question adds its digest.
     notes: lines about the files for people, e.g. that a set is not complete.
+    tiered: the (source, subset) of each question, where tiers cap them.
   """
   tracks = False
   notes: tuple[str, ...] = ()
+  tiered: tuple[tuple[str, str], ...] = ()
 
   def __init__(self, sources: Sequence[Source], wanted: Dict[str, Any],
                mix: bool = False):
@@ -407,6 +422,8 @@ class Pool(Sequence[Question]):
       raise ValueError(f'no question of {", ".join(empty)} is left; '
                        f'{account(self.counts, kept)}')
     self.kept = kept
+    if wanted.get('tiers'):
+      self.tiered = tuple((c.source, c.subset) for c in candidates)
     self.ids = tuple(c.id for c in candidates)
     self.parts = tuple(kept.values())
     self.weights = tuple(s.of.weight for s in sources) if mix else None
@@ -485,6 +502,7 @@ class Pool(Sequence[Question]):
     out.kept, out.weights, out._sources = kept, self.weights, self._sources
     out.digests, out._words = self.digests, self._words
     out.tracks, out.notes = self.tracks, self.notes
+    out.tiered = tuple(self.tiered[i] for i in indices if self.tiered)
     out.parts = tuple(kept.values())
     out.ids = tuple(self.ids[i] for i in indices)
     out._at = [self._at[i] for i in indices]
@@ -496,17 +514,22 @@ class Pool(Sequence[Question]):
     return {name: dict(source.skipped) for name, source
             in self._sources.items() if source.skipped}
 
+  def _lines(self) -> list[str]:
+    """The notes, and the counts by tier beside the paper's."""
+    return [*self.notes, *(tiers.account(self.tiered) if self.tiered else ())]
+
   def record(self) -> dict:
     """The contents of data.json of a run."""
+    lines = self._lines()
     return {'counts': self.counts, 'kept': self.kept,
             **({'skipped': self.skipped} if self.skipped else {}),
-            **({'notes': list(self.notes)} if self.notes else {})}
+            **({'notes': lines} if lines else {})}
 
   def account(self) -> str:
     """A line per source and per reason of what was skipped, and the notes."""
     return '\n'.join([account(self.counts, self.kept), *(
         f'  {name}: {count} skipped: {why}' for name, of in
-        self.skipped.items() for why, count in of.items()), *self.notes])
+        self.skipped.items() for why, count in of.items()), *self._lines()])
 
 
 def _check_ids(candidates: Sequence[Candidate],
@@ -559,6 +582,7 @@ def open_pool(sources: Dict[str, Dict[str, Any]], wanted: Dict[str, Any],
   if not sources:
     raise ValueError('data.pool.sources is empty; name at least one')
   folder = pathlib.Path(store).expanduser() if store else None
-  return Pool([Source(spec(name, sources[name]), folder, bounds=bounds)
-               for name in sources], wanted,
+  specs = sorted((spec(name, sources[name]) for name in sources),
+                 key=lambda of: of.rank)
+  return Pool([Source(of, folder, bounds=bounds) for of in specs], wanted,
               any('weight' in sources[name] for name in sources))

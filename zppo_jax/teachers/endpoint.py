@@ -19,7 +19,7 @@ import numpy as np
 from zppo_jax import allowed
 from zppo_jax.algorithms.compression import CompressionConfig
 from zppo_jax.algorithms.privileged.hints import DEFAULT, HintConfig
-from zppo_jax.chat import images
+from zppo_jax.chat import images, renderers
 from zppo_jax.chat.segments import cut_delimiters
 from zppo_jax.chat.wording import Chat, Wording
 from zppo_jax.devices import hosts
@@ -88,8 +88,9 @@ class Words:
     question, w = prompt.question, self.wording
     if w is None:
       return _message(self._spelt(prompt), question.media)
-    return _message(w.opening + self._words(question.alone) + w.closing,
-                    question.media)
+    return _message(
+        w.opening + self._words(renderers.text_of(question)) + w.closing,
+        question.media)
 
   def trace(self, prompt: Prompt, trace: str) -> list[dict]:
     """Messages that ask for a summary."""
@@ -104,7 +105,7 @@ class Words:
     if w is None:
       return _message(self._spelt(prompt), question.media)
     before, between, after = w.hint_request
-    return _message(before + self._words(question.alone) + between
+    return _message(before + self._words(renderers.text_of(question)) + between
                     + self._words(trace) + after, question.media)
 
   def _spelt(self, prompt: Prompt) -> str:

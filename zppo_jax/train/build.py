@@ -33,7 +33,7 @@ from zppo_jax.endpoints import judge
 from zppo_jax.learner import optimizers, scoring, states
 from zppo_jax.models.lora import LoraConfig
 from zppo_jax.objectives import advantages, importance
-from zppo_jax.records import Decoding, Every
+from zppo_jax.records import Decoding
 from zppo_jax.rollout import collect, weight_sync
 from zppo_jax.rollout.build import make_engine
 from zppo_jax.runs import checkpoints, watch
@@ -53,7 +53,7 @@ from zppo_jax.train.builders import (
   watching,
 )
 from zppo_jax.train.builders.parts import Questions, Student
-from zppo_jax.train.run import Reference, Run
+from zppo_jax.train.run import Every, Reference, Run
 from zppo_jax.train.shapes import auto
 
 SCOPES = ('rollout_batch', 'minibatch')
@@ -245,7 +245,8 @@ def _fitting(c, asked: Questions, chat: Chat, most: int) -> Questions:
   room = (chat, most, c.shapes.patch_buckets)
   prompt_lengths.check(
       [q for found in asked.splits.values() for q in found], *room)
-  pool = prompt_lengths.without_overlong(asked.source.pool, c.data.fit, *room)
+  pool = prompt_lengths.without_overlong(
+      asked.source.pool, c.data.fit, *room, c.data.get('prompt_tokens', 0))
   source = dataclasses.replace(asked.source, pool=pool)
   source.check_steps(c.steps)
   return asked._replace(source=source)

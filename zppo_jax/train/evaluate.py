@@ -35,13 +35,18 @@ def answer(sampler: collect.Sampler, params,
   return by_split
 
 
+def _points(group: Group) -> float:
+  """The mean points of a group: its mean reward, unless its kind gives parts of
+  a point."""
+  return sum(r.points for r in group.rollouts) / len(group.rollouts)
+
+
 def accuracy(sampler: collect.Sampler, params,
              splits: Mapping[str, Sequence[Question]],
              seed: int) -> dict[str, float]:
-  """Mean reward by split; arguments as in `answer`. A rollout without a verdict
+  """Mean points by split; arguments as in `answer`. A rollout without a verdict
   earns 0 here, so that leaving questions out does not raise a score."""
-  return {split: sum(len(g.correct) / len(g.rollouts) for g in groups)
-          / len(groups)
+  return {split: sum(map(_points, groups)) / len(groups)
           for split, groups in answer(sampler, params, splits, seed).items()}
 
 
@@ -72,8 +77,9 @@ def estimates(groups: Sequence[Group], ks: Sequence[int]) -> dict:
   """avg@n and pass@k of one split.
 
   avg@n is the mean reward of all n rollouts of a question, which is its
-  unbiased pass@1 (a rollout without a verdict earns 0). pass@k is that of Chen
-  et al. (statistics.pass_at_k). Intervals are over questions.
+  unbiased pass@1 (a rollout without a verdict earns 0); for a kind that gives
+  parts of a point it is their mean. pass@k is that of Chen et al.
+  (statistics.pass_at_k), by right and wrong. Intervals are over questions.
 
   Returns:
     {'avg@n': Estimate, 'pass@k': Estimate for each k}.
@@ -81,7 +87,7 @@ def estimates(groups: Sequence[Group], ks: Sequence[int]) -> dict:
   num = len(groups[0].rollouts)
   check_ks(ks, num)
   out = {f'avg@{num}': Estimate(*wilson_interval(
-      [len(g.correct) / num for g in groups]))}
+      list(map(_points, groups))))}
   for k in ks:
     out[f'pass@{k}'] = Estimate(*wilson_interval(
         [pass_at_k(num, len(g.correct), k) for g in groups]))
@@ -104,6 +110,7 @@ def sample_rows(groups: Sequence[Group],
        'question': g.prompt.question.text, 'gold': g.prompt.question.answer,
        'sample': i, 'text': r.text, 'verdict': r.verdict.name.lower(),
        'answer': r.answer, 'reward': r.reward, 'length': len(r.tokens),
-       'stop': r.stop.name.lower(), **({'rewards': of} if of else {})}
+       'stop': r.stop.name.lower(), **({'rewards': of} if of else {}),
+       **({} if r.score is None else {'score': r.score})}
       for g, values in zip(groups, rewards, strict=True)
       for i, (r, of) in enumerate(zip(g.rollouts, values, strict=True))]

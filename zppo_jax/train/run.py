@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from zppo_jax import allowed
 from zppo_jax.algorithms import (
   compression,
   distillation,
@@ -24,7 +25,7 @@ from zppo_jax.learner.ewc import Anchor
 from zppo_jax.learner.states import Initial
 from zppo_jax.models.lora import Lora
 from zppo_jax.objectives import importance
-from zppo_jax.records import Every, Question
+from zppo_jax.records import Question
 from zppo_jax.rollout import collect
 from zppo_jax.rollout.journal import RolloutJournal
 from zppo_jax.runs import checkpoints, watch
@@ -90,6 +91,28 @@ class Reference(NamedTuple):
   penalty: reference.Penalty
   params: Any
   score_fn: Callable
+
+
+@dataclasses.dataclass(frozen=True)
+class Every:
+  """How often something is done, and for how many questions.
+
+  Attributes:
+    name: its config section, for errors.
+    every: steps between two times; 0: never.
+    questions: the most questions per time.
+  """
+  name: str
+  every: int
+  questions: int
+
+  def __post_init__(self) -> None:
+    for field, lowest in (('every', 0), ('questions', 1)):
+      allowed.number(f'{self.name}.{field}', getattr(self, field),
+                     f'>= {lowest}')
+
+  def due(self, step: int) -> bool:
+    return bool(self.every) and step % self.every == 0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -24,8 +24,9 @@ STORED = ('score', 'unreadable', 'timeout', 'malformed')
 # The files of kinds/ that compare; __init__ is the table itself.
 RULES = ('__init__', 'edits', 'forms', 'gym', 'maths', 'numerals',
          'ocrbench/__init__', 'ocrbench/boxes', 'ocrbench/pages',
-         'ocrbench/pairs', 'ocrbench/words', 'plain', 'prefilter', 'published',
-         'spelling', 'tolerance', 'units')
+         'ocrbench/pairs', 'ocrbench/tables', 'ocrbench/words', 'plain',
+         'prefilter', 'published', 'spelling', 'tolerance', 'units')
+_OFFICIAL = str(pathlib.Path(__file__).with_name('official.py'))
 # The packages that a package computes with; their versions count as its own.
 BELOW = {'math-verify': ('latex2sympy2-extended', 'sympy')}
 
@@ -78,6 +79,8 @@ def _versions(package: str) -> str:
 
 def version(kind: str) -> str:
   """Everything but the texts on which the verdicts of a kind depend."""
+  if kind in (kinds.RESPONSE, *kinds.OFFICIAL):  # what the judge is told
+    return f'{VERSION} {_digest_of_file(_OFFICIAL)}'
   if kind in kinds.JUDGED:
     return str(VERSION)
   row = kinds.get(kind)

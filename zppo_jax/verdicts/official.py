@@ -190,7 +190,7 @@ def _one_of(value: Any, scores: Mapping[Any, float]) -> float | None:
 def read_binary(reply: str, of: Asked) -> float | None:
   """1 or 0; None for a malformed reply."""
   values = _parsed(reply, 'answer', 'score')
-  return values and _one_of(values[1], {0: 0.0, 1: 1.0})
+  return _one_of(values[1], {0: 0.0, 1: 1.0}) if values else None
 
 
 def read_tenths(reply: str, of: Asked) -> float | None:
@@ -227,7 +227,8 @@ def read_target(reply: str, of: Asked) -> float | None:
 def read_verdict(reply: str, of: Asked) -> float | None:
   """1 for correct, 0 for wrong; None for a malformed reply."""
   values = _parsed(reply, 'verdict')
-  return values and _one_of(values[0], {'correct': 1.0, 'wrong': 0.0})
+  return (_one_of(values[0], {'correct': 1.0, 'wrong': 0.0}) if values
+          else None)
 
 
 VET = (

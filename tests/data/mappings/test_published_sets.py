@@ -10,6 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from tests.builders import ROOT
+from zppo_jax.commands import data
 from zppo_jax.data import mappings, pool, tiers
 from zppo_jax.data.mappings import directives, mapping, mmfinereason
 from zppo_jax.verdicts import kinds, verifier
@@ -318,3 +320,49 @@ def test_mmk12_geometry3k_deepmath_and_virl39k(tmp_path):
      None), ('x' * 50_000, None), (' \n' * 20_000 + 'x', 'x')])
 def test_directives_are_cut_at_the_ends_alone(text, left):
   assert directives.without(text) == (text.strip() if left is None else left)
+
+
+def test_the_papers_recipe_counts_by_tier_and_filter(tmp_path, monkeypatch):
+  """configs/zppo_77k.py on a miniature of both sets: the pass rate, sides of
+  images, long answers, Vero's subsets first, tiers and caps."""
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.setattr(tiers, 'CAPS', {1: 2, 2: 1})
+  big = {'bytes': png(100), 'path': 'a.png'}
+  vqa = {'data_source': 'vqav2', 'image': big}
+  of_vero = {
+      'stem-ai2d_merged': [{**vero(question=f'<image>a{i}?'), 'image': big}
+                           for i in range(4)],
+      'knowledge_recognition-vqav2': [
+          {**vero(question='<image>b?'), **vqa},
+          {**vero(question='<image>b2?'), **vqa},
+          {**vero(question='<image>c?', gold='x' * 513), **vqa}],
+      'spatial_action-game_QA': [{**vero(), 'data_source': 'game_QA',
+                                  'image': big}]}
+  for name, rows in of_vero.items():
+    folder = tmp_path / 'data' / 'vero' / name
+    folder.mkdir(parents=True)
+    pq.write_table(pa.Table.from_pylist(rows), folder / 'train-0.parquet')
+    pq.write_table(pa.Table.from_pylist(rows), folder / 'val-0.parquet')
+  (tmp_path / 'data' / 'mmfinereason').mkdir()
+  pq.write_table(pa.Table.from_pylist([
+      fine('FineVision-ai2d_merged', 0, image=big),
+      fine('Euclid30K', 0, image=big), fine('Euclid30K', 1, image=big),
+      fine('Euclid30K', 2, image=big, pass_rate=.75),
+      fine('BMMR', 0, None, image=big), fine('MMR1', 0),
+  ]), tmp_path / 'data' / 'mmfinereason' / 'train-0.parquet')
+  said = data.main([str(ROOT / 'configs' / 'zppo_77k.py')])
+  for line in (
+      'vero: 8 rows, 1 by answer_characters, 4 by tiers, 3 kept',
+      'mmfinereason: 6 rows, 1 skipped, 1 by pass_rate, 1 by image_side, 1 by '
+      'subset_duplicates, 2 kept', '  mmfinereason: 1 skipped: no gold',
+      'tier 1: 4 questions of 2 subsets, 2 of them at the cap of 2; the paper '
+      'names 21 subsets', 'tier 1 by subset: ai2d 2, euclid 2',
+      'tier 2: 1 questions of 1 subsets, 1 of them at the cap of 1; the paper '
+      'names 19 subsets', 'tier 2 by subset: vqav2 1',
+      'by source: vero 3 of 2 subsets, mmfinereason 2 of 1 subsets; the paper '
+      'has 34 subsets of Vero-600k, and the others of MMFineReason',
+      'in all: 5 questions; the paper has about 77000'):
+    assert line in said.splitlines(), said
+  (tmp_path / 'none.py').write_text('x = 1')
+  with pytest.raises(ValueError, match='none.py is no config of data.pool'):
+    data.main([str(tmp_path / 'none.py')])

@@ -65,6 +65,16 @@ def score(of, answer, **row):
         # What stands inside of an ignored text counts for nothing.
         '[[0,0,100,100,"STOP"],[510,510,590,590,"x"]]': 2 / 3,
         '[[0,0,100,100,"STOP"],[710,510,790,590,"x"]]': .5, '': 0}),
+    # Two rows of two cells: 6 nodes; the characters of a value are spaced.
+    ('chart parsing en', {'answers': ["{'a': 10, 'b': 20}"]},
+     {"data = {'a': 10, 'b': 20}": 1, '{"a": 10, "b": 20} # so': 1,
+      "{'a': 10}": 1 / 2, "{'a': 10, 'b': 25}": 1 - 1 / 3 / 6,
+      "```python\n{'a': 10, 'c': 20}\n```": 5 / 6, 'no': 0, '{}': 0}),
+    ('table parsing en', {'answers': ['| a | b |\n|---|---|\n| 1 | |'],
+                          'question': 'As Markdown.'},
+     {'| a | b |\n|--|--|\n|1|  |': 1, '| a | b |\n|--|--|\n| 1 | 2 |': 5 / 6,
+      '```markdown\n| a | b |\n|--|--|\n| 1 | |\n```': 1,
+      '| a | b |\n|--|--|': .5, 'no': 1 - 5 / 6}),
     # The gold has 5 nodes: ROOT, TITLE, two headings and a line.
     ('document parsing en', {'answers': ['# A\ntext\n# B']},
      {'# C\nother\n# D': 1, '# A\ntext': 4 / 5, '# A\n\n# B': 4 / 5,
@@ -85,6 +95,9 @@ def test_scores_by_hand(of, row, scores):
     ('text grounding en', {'answers': ['a']}),
     ('VQA with position en', {'answers': ['a']}),
     ('text spotting en', {'answers': ['a'], 'bbox_list': [], 'content': []}),
+    ('table parsing en', {'answers': ['|a|'], 'question': 'As HTML.'}),
+    ('table parsing en', {'answers': ['|a|'], 'question': 'As text.'}),
+    ('chart parsing en', {'answers': ['no']}),
     ('key information extraction en', {'answers': ['no']})])
 def test_rows_that_cannot_be_scored_are_unreadable(of, row):
   with pytest.raises(Unreadable):
@@ -92,13 +105,15 @@ def test_rows_that_cannot_be_scored_are_unreadable(of, row):
 
 
 def test_every_type_is_scored_or_named_as_unscored():
-  """Of 30 types, 7 have no metric here, and short answers of an eighth."""
+  """Of 30 types, 5 have no metric here, and parts of two more."""
   assert not ocrbench.METRICS.keys() & ocrbench.UNSCORED.keys()
   assert ocrbench.METRICS.keys() | ocrbench.UNSCORED.keys() == (
       ocrbench.ABILITIES.keys())
-  assert len(ocrbench.ABILITIES) == 30 and len(ocrbench.UNSCORED) == 7
+  assert len(ocrbench.ABILITIES) == 30 and len(ocrbench.UNSCORED) == 5
   assert len(set(ocrbench.ABILITIES.values())) == 8 + 5
   assert 'TEDS' in ocrbench.unscored('table parsing cn')
+  assert 'TEDS' in ocrbench.unscored('table parsing en', 'As HTML, please.')
+  assert not ocrbench.unscored('table parsing en', 'As Markdown, please.')
   handwritten = 'handwritten answer extraction cn'
   assert not ocrbench.unscored(handwritten, '选择题')
   assert 'METEOR' in ocrbench.unscored(handwritten, '简答题')

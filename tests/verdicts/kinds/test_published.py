@@ -8,7 +8,7 @@ from zppo_jax.verdicts import kinds
 from zppo_jax.verdicts.kinds import edits, published
 from zppo_jax.verdicts.kinds.plain import Unreadable
 
-OPTIONS = json.dumps({'options': ['A', 'B', 'AB', 'O'], 'letter': 'B'})
+OPTIONS = json.dumps({'options': ['B', 'A', 'AB', 'O'], 'letter': 'B'})
 TEXTS = json.dumps({'options': ['12 cm', '\\frac{1}{2}', '7'], 'letter': 'B'})
 CHOICES = json.dumps({'options': ['145°', '148°', '150 degrees', 'none'],
                       'answer': '148°'})
@@ -24,7 +24,7 @@ BLIND = '5,6'
     ('number_list', '[3, 1, 2]', ['3, 1, 2', '[3,1,2]', '3; 1; 2', '(3, 1, 2)'],
      ['1, 2, 3', '3, 1', '3, 1, 2, 2', 'three, 1, 2', '']),
     ('number_list', '0, 2, 0', ['[0, 2, 0]'], ['0, 2', '2, 0, 0']),
-    ('option', OPTIONS, ['B', '(b)', 'B. B'], ['A', 'AB', 'O', 'C', '']),
+    ('option', OPTIONS, ['B', '(b)', 'B. A'], ['A', 'AB', 'O', 'C', '']),
     ('option', TEXTS, ['B', r'\frac{1}{2}', '0.5'], ['7', '12 cm', 'A', '2']),
     ('nearest', CHOICES, ['148°', '148', 'B', '148 °', '(B)'],
      ['145', 'A', '150 degrees', 'none', 'C']),

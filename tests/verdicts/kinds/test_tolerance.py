@@ -26,7 +26,7 @@ def test_both_sides_of_the_bound(kind, gold, right, wrong):
 
 @pytest.mark.parametrize('kind', [
     'relative(-1)', 'relative(x)', 'absolute()', 'rounded(1.5)', 'rounded(99)',
-    'ocrbench(reading en)', 'ocrbench(table parsing en)', 'close(1)',
+    'ocrbench(reading en)', 'ocrbench(table parsing cn)', 'close(1)',
     'relative', 'judge+judge', 'os:system', 'os:system+judge', ''])
 def test_what_is_no_kind_is_not_known(kind):
   assert not kinds.known(kind)
@@ -35,8 +35,8 @@ def test_what_is_no_kind_is_not_known(kind):
 def test_an_argument_that_is_none_is_named():
   with pytest.raises(ValueError, match=r"absolute\(x\): 'x' is not a number"):
     kinds.get('absolute(x)')
-  with pytest.raises(ValueError, match='ocrbench.table parsing en. is not sco'):
-    kinds.get('ocrbench(table parsing en)')
+  with pytest.raises(ValueError, match='ocrbench.table parsing cn. is not sco'):
+    kinds.get('ocrbench(table parsing cn)')
   with pytest.raises(KeyError, match="'q'.*argument of relative is -1"):
     verifier.check_golds([Question('q', 'x', '1', '', kind='relative(-1)')])
 

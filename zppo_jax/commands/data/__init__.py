@@ -2,9 +2,10 @@
 
 import json
 import pathlib
+import runpy
 from collections.abc import Sequence
 
-from zppo_jax.data import contents
+from zppo_jax.data import contents, pool, readers
 from zppo_jax.data.contents import text
 
 
@@ -22,12 +23,36 @@ def _chat(model: str):
   return chat
 
 
+def of_config(path: str) -> str:
+  """What the pool of a config holds, by source, filter and tier.
+
+  No model is read, so that prompts of any length count (data.fit leaves out
+  the long ones at the start of a run).
+
+  Raises:
+    ValueError: for a file that makes no config of data.pool.
+  """
+  try:
+    config = runpy.run_path(path)['get_config']()
+    section = config.data.pool.to_dict()
+  except (KeyError, AttributeError, TypeError) as e:
+    raise ValueError(f'{path} is no config of data.pool: {e}') from e
+  if not section.get('sources'):
+    raise ValueError(f'{path}: data.pool.sources names no files')
+  return pool.open_pool(
+      section['sources'], section.get('filters', {}),
+      bounds=pool.Bounds(
+          pool.roots(section.get('media_roots', ()), 'data.pool'),
+          section.get('max_bytes', readers.MOST_BYTES))).account()
+
+
 def main(paths: Sequence[str], *, model: str | None = None,
          to: str | None = None, as_json: bool = False, **options) -> str:
   """What each path holds, in words or as JSON.
 
   Args:
-    paths: files and folders; of TFDS also `FOLDER:SPLIT`.
+    paths: files and folders; of TFDS also `FOLDER:SPLIT`; a config (.py), whose
+      pool is counted.
     model: a checkpoint folder whose chat counts the tokens of prompts.
     to: a folder for the pictures of the questions that are shown.
     as_json: whether to return JSON.
@@ -39,6 +64,12 @@ def main(paths: Sequence[str], *, model: str | None = None,
   wanted = contents.Options(
       chat=_chat(model) if model else None,
       to=pathlib.Path(to).expanduser() if to else None, **options)
+  configs = [path for path in paths if path.endswith('.py')]
+  if configs:
+    if as_json or len(configs) < len(paths):
+      raise ValueError(f'{configs[0]} is a config; configs are counted alone '
+                       'and in words')
+    return '\n\n'.join(map(of_config, configs))
   found = [contents.describe(path, wanted) for path in paths]
   if as_json:
     return json.dumps([contents.plain(of) for of in found], indent=1)

@@ -16,7 +16,9 @@ instructions have no kind here, so such rows are skipped and counted.
 """
 
 import re
+from typing import Any
 
+from zppo_jax import allowed
 from zppo_jax.data import values
 from zppo_jax.data.mappings.mapping import Mapped, Mapping, Row, asked
 from zppo_jax.data.mappings.verl import rows
@@ -35,17 +37,16 @@ _BETWEEN = r'[\s\[\](){},;+-]'
 _NUMBERS = re.compile(rf'{_BETWEEN}*[0-9]+(?:{_BETWEEN}+[0-9]+)*{_BETWEEN}*')
 
 
-def _kind(reward: str, gold: str, tolerance) -> str:
+def _kind(reward: str, gold: str, tolerance: Any) -> str:
   """The kind of a type of reward.
 
   Raises:
     ValueError: for a tolerance that is no number of at least 0.
   """
   if reward == 'numeric' and tolerance is not None and tolerance == tolerance:
-    share = values.number(tolerance, 'extra_info.tolerance')
-    if share < 0:
-      raise ValueError(f'extra_info.tolerance is {share}; it must be >= 0')
-    return f'relative({float.__repr__(float(share))})'
+    share = float(allowed.number('extra_info.tolerance', values.number(
+        tolerance, 'extra_info.tolerance'), '>= 0'))
+    return f'relative({share!r})'
   if reward in ('ordering', 'number_list'):
     return 'number_list' if _NUMBERS.fullmatch(gold) else 'text'
   if reward in ('counting', 'search', 'string_match') and (

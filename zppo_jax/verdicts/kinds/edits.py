@@ -1,7 +1,7 @@
 """Edit distance of texts, and of trees."""
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, NamedTuple
 
 
 def distance(one: Sequence, other: Sequence) -> int:
@@ -38,9 +38,14 @@ def similarity(one: Sequence, other: Sequence) -> float:
 
 
 class Tree(NamedTuple):
-  """A node with a label, and its children in order."""
-  label: str
+  """A node with a label of any kind, and its children in order."""
+  label: Hashable
   children: list
+
+  @property
+  def size(self) -> int:
+    """The number of nodes, this one included."""
+    return 1 + sum(child.size for child in self.children)
 
 
 class _Walked(NamedTuple):
@@ -51,13 +56,13 @@ class _Walked(NamedTuple):
     first: the number of the leftmost leaf below each node.
     roots: the nodes that have a left sibling, and the root.
   """
-  labels: list[str]
+  labels: list
   first: list[int]
   roots: list[int]
 
 
 def _walked(tree: Tree) -> _Walked:
-  labels: list[str] = []
+  labels: list = []
   first: list[int] = []
 
   def visit(node: Tree) -> int:
@@ -73,14 +78,14 @@ def _walked(tree: Tree) -> _Walked:
 
 
 def tree_distance(one: Tree, other: Tree,
-                  renamed: Callable[[str, str], float]) -> float:
+                  renamed: Callable[[Any, Any], float]) -> float:
   """The edit distance of ordered trees (Zhang and Shasha 1989).
 
   An insertion or a deletion of a node costs 1.
 
   Args:
     one, other: the trees; they are a few nodes deep.
-    renamed: (label, label) -> the cost of taking one for the other.
+    renamed: (label, label) -> the cost of taking one for the other, >= 0.
   """
   a, b = _walked(one), _walked(other)
   trees = [[0.0] * len(b.labels) for _ in a.labels]
@@ -91,7 +96,7 @@ def tree_distance(one: Tree, other: Tree,
 
 
 def _forests(a: _Walked, b: _Walked, i: int, j: int,
-             renamed: Callable[[str, str], float],
+             renamed: Callable[[Any, Any], float],
              trees: list[list[float]]) -> None:
   """Fills in the distances of the subtrees that end the forests of i and j."""
   begin, start = a.first[i], b.first[j]
@@ -103,7 +108,8 @@ def _forests(a: _Walked, b: _Walked, i: int, j: int,
       at = y - start
       best = min(above[at + 1], row[at]) + 1
       if a.first[x] == begin and b.first[y] == start:
-        best = min(best, above[at] + renamed(a.labels[x], b.labels[y]))
+        if above[at] < best:  # because no renaming costs less than nothing
+          best = min(best, above[at] + renamed(a.labels[x], b.labels[y]))
         trees[x][y] = best
       else:
         before = rows[a.first[x] - begin][b.first[y] - start]

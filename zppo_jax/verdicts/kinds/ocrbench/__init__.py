@@ -9,6 +9,7 @@ lmms-eval (tasks/ocrbench_v2); the code is ours.
   boxes  overlap of boxes, text spotting
   pairs  F1 of key-value pairs
   pages  trees of documents
+  tables TEDS of charts and of tables in Markdown
 
 `unscored` names the types whose metric is not built here, and why.
 """
@@ -19,17 +20,16 @@ from typing import Any
 
 from zppo_jax import allowed
 from zppo_jax.verdicts.kinds.numerals import Unreadable
-from zppo_jax.verdicts.kinds.ocrbench import boxes, pages, pairs, words
+from zppo_jax.verdicts.kinds.ocrbench import boxes, pages, pairs, tables, words
 
 FIELDS = ('answers', 'eval', 'question', 'bbox', 'bbox_list', 'content')
 Metric = Callable[[str, dict[str, Any]], float]
-_TABLES = ('its metric, TEDS, compares trees of HTML that lxml repairs, which '
-           'is no dependency here')
+_HTML = ('its metric, TEDS, compares trees of HTML that lxml repairs, which is '
+         'no dependency here')
 _PAGES = ('its metric takes METEOR, which reads WordNet, and splits Chinese '
           'words by jieba; neither is a dependency here')
 UNSCORED = {
-    'table parsing en': _TABLES, 'table parsing cn': _TABLES,
-    'chart parsing en': _TABLES, 'full-page OCR en': _PAGES,
+    'table parsing cn': _HTML, 'full-page OCR en': _PAGES,
     'full-page OCR cn': _PAGES, 'fine-grained text recognition en': _PAGES,
     'text translation cn': _PAGES,
 }
@@ -53,6 +53,8 @@ METRICS: dict[str, Metric] = {
     'text spotting en': boxes.spotting,
     'document parsing en': pages.document,
     'document parsing cn': pages.document,
+    'chart parsing en': tables.chart,
+    'table parsing en': tables.markdown,
 }
 # The ability of each type: the mean of an ability is over its rows, the score
 # of a language over its abilities.
@@ -99,6 +101,8 @@ def unscored(of: str, question: str = '') -> str:
   allowed.one_of('type of OCRBench v2:', of, (*METRICS, *UNSCORED))
   if of == 'handwritten answer extraction cn' and _SHORT_ANSWER in question:
     return f'{of} of whole sentences: {_PAGES}'
+  if of == 'table parsing en' and tables.asks_html(question):
+    return f'{of} in HTML: {_HTML}'
   return f'{of}: {UNSCORED[of]}' if of in UNSCORED else ''
 
 

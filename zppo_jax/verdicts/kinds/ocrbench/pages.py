@@ -43,14 +43,10 @@ def _blank(one: str, other: str) -> float:
   return float(not one.split() or not other.split())
 
 
-def _size(of: Tree) -> int:
-  return 1 + sum(map(_size, of.children))
-
-
 def document(answer: str, row: dict[str, Any]) -> float:
   """1 - tree edit distance / nodes of the larger tree."""
   if len(row['answers']) != 1:
     raise Unreadable(f'{len(row["answers"])} answers of one document')
   given, gold = tree(answer), tree(str(row['answers'][0]))
   away = edits.tree_distance(given, gold, _blank)
-  return max(0.0, 1 - away / max(_size(given), _size(gold)))
+  return max(0.0, 1 - away / max(given.size, gold.size))
