@@ -244,8 +244,9 @@ def get_config() -> ConfigDict:
 
   # Low-rank adapters in the place of all weights (docs/lora.md): W x + alpha /
   # rank B A x, where W is frozen. rank 0 trains all weights. matrices () is q
-  # (q_gate in Qwen3.5), k, v, o, gate, up, down.
-  c.lora = ConfigDict(dict(rank=0, alpha=32.0, matrices=()))
+  # (q_gate in Qwen3.5), k, v, o, gate, up, down. start: a folder of peft's or a
+  # run, whose adapters the run begins with.
+  c.lora = ConfigDict(dict(rank=0, alpha=32.0, matrices=(), start=''))
 
   c.optimizer = ConfigDict(dict(
       learning_rate=1e-6, b1=0.9, b2=0.999, eps=1e-8, weight_decay=0.1,

@@ -44,7 +44,7 @@ def get_config() -> ConfigDict:
   c.prompts = base.get_config().prompts
 
   # As in configs/base.py: adapters in the place of all weights (docs/lora.md).
-  c.lora = ConfigDict(dict(rank=0, alpha=32.0, matrices=()))
+  c.lora = ConfigDict(dict(rank=0, alpha=32.0, matrices=(), start=''))
 
   # As in configs/base.py; a schedule counts steps.
   c.optimizer = ConfigDict(dict(

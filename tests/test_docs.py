@@ -13,6 +13,7 @@ from zppo_jax import import_paths, tasks
 from zppo_jax.records import Question, StopReason
 from zppo_jax.train import build
 from zppo_jax.train.builders import rewards
+from zppo_jax.train.control import callbacks, evaluations
 from zppo_jax.verdicts import grading
 
 pytest.importorskip('transformers')
@@ -57,20 +58,47 @@ def test_the_tutorials_task_is_a_task(tutorial):
   assert task.grader.parse('no idea') == ''
 
 
-def test_the_tutorials_components_are_rewards(tutorial):
-  task, config, parts, weights = blocks('your_task.md')
-  (tutorial / 'sums.py').write_text(task + parts)
-  import_paths.search(tutorial)
+def block_with(page: str, text: str) -> str:
+  """The one block of a page that holds a text."""
+  (found,) = [block for block in blocks(page) if text in block]
+  return found
+
+
+def tutorials_config(*texts):
+  """The tutorial's config, changed by the blocks that hold texts."""
   space = {}
-  exec(config, space)
+  exec(block_with('your_task.md', 'def get_config'), space)
   c = space['get_config']()
-  exec(weights, {'c': c})
+  for text in texts:
+    exec(block_with('your_task.md', text), {'c': c})
+  return c
+
+
+def test_the_tutorials_components_are_rewards(tutorial):
+  (tutorial / 'sums.py').write_text(
+      (tutorial / 'sums.py').read_text()
+      + block_with('your_task.md', 'SUMS_PARTS ='))
+  import_paths.search(tutorial)
+  c = tutorials_config('reward.weights')
   found = rewards.with_rewards(c, tasks.get(c.data.task)).grader
   (of,) = grading.reward_all(
       [('about 19', StopReason.END, Question('q', '3 + 6', '9', ''))], [5],
       found)
   assert dict(of.components) == {
       'right': 0, 'near': 1, 'boxed': 0, 'soft_overlong': 1}
+
+
+def test_the_tutorials_callback_sees_its_evaluations(tutorial, capsys):
+  (tutorial / 'sums.py').write_text(
+      (tutorial / 'sums.py').read_text()
+      + block_with('your_task.md', 'def tell'))
+  import_paths.search(tutorial)
+  c = tutorials_config('run.callbacks')
+  plan = evaluations.of_run(c, c.eval.splits, c.eval.splits)
+  assert plan.due(50) == ('digits2',) and plan.due(60) == ('digits1',)
+  callbacks.Events(callbacks.load(c.run.callbacks), tutorial).tell(
+      'evaluation', 60, {'digits1': 0.5})
+  assert capsys.readouterr().out == '60 0.5\n'
 
 
 def tiny_run(student):

@@ -1,22 +1,43 @@
 """`zppo import` and `zppo export`: hub checkpoints to our files and back."""
 
+import pathlib
 import re
 from collections.abc import Callable
 from typing import Any
 
+import jax
+import numpy as np
+
 from zppo_jax.chat import segments
+from zppo_jax.models import lora
 from zppo_jax.weights import hub_checkpoint, peft, pretrained, safetensors_file
+from zppo_jax.weights.peft import reading
 
 
-def to_ours(source: str, to: str) -> None:
+def to_ours(source: str, to: str, base: str | None = None) -> None:
   """A hub folder or GGUF file to one safetensors file of ours (float32).
 
+  Args:
+    source: the folder or file; or a folder of peft's, whose adapters are
+      merged into their base.
+    to: the file to write.
+    base: weights below the adapters; None: those that the folder names.
+
   Raises:
-    ValueError, FileNotFoundError: see pretrained.load; also for a name
-      without .safetensors.
+    ValueError, FileNotFoundError: see pretrained.load and peft.reading.load;
+      also for a name without .safetensors, and for a base of whole weights.
   """
   if not to.endswith('.safetensors'):
     raise ValueError(f'--to is {to!r}; it must end in .safetensors')
+  if reading.is_folder(source):
+    loaded = _merged(source, base)
+    safetensors_file.save(to, loaded.params, loaded.description)
+    print(f'{loaded.model.family} with the adapters of {source} merged, '
+          f'written to {to}')
+    return
+  if base is not None:
+    raise ValueError(f'--base is {base!r}; --from is {source!r}, which holds '
+                     'no adapters')
   if not hub_checkpoint.is_hub(source):
     raise FileNotFoundError(f'--from is {source!r}; it must be a checkpoint '
                             'folder of the hub or a .gguf file'
@@ -27,6 +48,17 @@ def to_ours(source: str, to: str) -> None:
     print(note)
   print(f'{loaded.model.family} written to {to}; its tokenizer stays in '
         f'{loaded.tokenizer or "no place: there is none"}')
+
+
+def _merged(source: str, base: str | None) -> pretrained.Pretrained:
+  """The base of a folder of peft's with its adapters merged."""
+  named = reading.config_of(pathlib.Path(source)).get(
+      'base_model_name_or_path')
+  loaded = pretrained.load(base or str(named or ''))
+  section, adapters = reading.load(source, loaded.model)
+  whole = lora.merge_stacked(lora.join(
+      loaded.params, adapters, section.scale))
+  return loaded._replace(params=jax.tree.map(np.asarray, whole))
 
 
 def to_peft(checkpoint: str, to: str, dtype: str) -> None:

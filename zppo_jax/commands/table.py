@@ -156,7 +156,7 @@ def _models(values, paths) -> None:
 def _import(values) -> None:
   """Writes a hub checkpoint as a weights file of ours."""
   from zppo_jax.commands import convert
-  convert.to_ours(values['from'].value, values.to)
+  convert.to_ours(values['from'].value, values.to, values.base)
 
 
 def _export(values) -> None:
@@ -342,8 +342,11 @@ COMMANDS = {
         {'cores': (None, 'e.g. 0,1: one run at a time pinned to each')}, True),
     'models': Command(_models, {}, {}, False, '[FOLDER...]'),
     'import': Command(
-        _import, {'from': 'a checkpoint folder of the hub, or a .gguf file',
-                  'to': 'safetensors file to write'}, {}, False),
+        _import, {'from': 'a checkpoint folder of the hub, a .gguf file, or '
+                  'a folder of peft\'s, which is merged',
+                  'to': 'safetensors file to write'},
+        {'base': (None, 'weights below adapters; default: those that their '
+                  'folder names')}, False),
     'export': Command(
         _export, {'checkpoint': 'weights of ours, or a run\'s directory',
                   'to': 'a new folder'},

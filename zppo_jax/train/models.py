@@ -17,6 +17,7 @@ from zppo_jax.models.lora import Lora, LoraConfig
 from zppo_jax.records import Purpose
 from zppo_jax.rollout import weight_sync
 from zppo_jax.weights import pretrained
+from zppo_jax.weights.peft import reading
 
 # student.thinking -> the switch of the chat template; None: the template's own
 # default.
@@ -119,9 +120,15 @@ def with_adapters(c, loaded: Loaded, mesh) -> tuple[Loaded, Lora | None]:
 
 
 def first_params(c, loaded: Loaded, adapted: Lora | None) -> Any:
-  """What is trained, before the first step: the weights, or new adapters."""
+  """What is trained, before the first step: the weights, or adapters.
+
+  Raises:
+    FileNotFoundError, ValueError: see peft.reading.start.
+  """
   if adapted is None:
     return loaded.params
+  if adapted.config.start:
+    return reading.start(adapted.config, loaded.model, loaded.params)
   return jax.tree.map(np.asarray, adapted.init(
       randomness.step_key(c.seed, 0, Purpose.INIT)))
 

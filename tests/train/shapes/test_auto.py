@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.builders import ROOT, small_config
+from tests.builders import small_config
 from zppo_jax.plan import abstract, topologies
 from zppo_jax.train import build
 from zppo_jax.train.shapes import auto, room, tables
@@ -108,8 +108,3 @@ def test_a_phase_fits_by_what_stands_there_and_the_compilers_temporaries():
   assert room.fits(run, room.UPDATE, there + used)
   assert not room.fits(run, room.UPDATE, there + used - 1)
   assert not room.fits(run, room.UPDATE, there - 1)
-
-
-def test_the_field_is_off_in_every_config():
-  for path in (ROOT / 'configs').glob('*.py'):
-    assert 'shapes.auto = True' not in path.read_text()

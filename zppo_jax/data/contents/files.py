@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from zppo_jax.data import readers
 
 # Forms whose rows lie in files of one suffix.
-SUFFIXES = {f'.{form}': form for form in readers.READERS if form != 'tfds'}
+SUFFIXES = {f'.{form}': form for form in readers.READERS
+            if form not in ('hf', 'tfds')}
 # Files that hold rows in a form that no reader takes, and what to do.
 UNREAD = {
     '.zip': 'unpack it', '.tar': 'unpack it', '.gz': 'unpack it',

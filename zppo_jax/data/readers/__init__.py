@@ -11,6 +11,7 @@ It reads a row when asked for it; opening a reader reads sizes and names only.
   arrow    *.arrow, the stream or file form of Arrow's IPC (arrow_rows.py)
   json     *.json with one array of objects (json_array.py)
   csv      *.csv with a line of names (csv_rows.py)
+  hf       a folder of datasets.save_to_disk, FOLDER or FOLDER:SPLIT (saved.py)
   tfds     the folder of a prepared builder, array_record (tfds_reader.py)
 
 A line of JSON, a row group of a parquet file and a TFDS record may hold at most
@@ -32,6 +33,7 @@ from zppo_jax.data.readers.arrow_rows import Arrow
 from zppo_jax.data.readers.csv_rows import Csv
 from zppo_jax.data.readers.json_array import JsonArray
 from zppo_jax.data.readers.narrow import narrow
+from zppo_jax.data.readers.saved import Saved
 from zppo_jax.data.readers.tfds_reader import Tfds
 
 MOST_BYTES = 2**30  # of a line, a row group or a record, unpacked
@@ -246,7 +248,7 @@ def _opened(file: pathlib.Path) -> Any:
 
 READERS: dict[str, Callable[..., Reader]] = {
     'jsonl': JsonLines, 'parquet': Parquet, 'arrow': Arrow, 'json': JsonArray,
-    'csv': Csv, 'tfds': Tfds}
+    'csv': Csv, 'hf': Saved, 'tfds': Tfds}
 
 
 def open_reader(form: str, path: places.Place,

@@ -202,7 +202,7 @@ def resolved(c: Any, method: methods.Method, asked: Any, student: Student,
     for values in tries:
       values = {n: v for n, v in values.items() if n in names}
       run = build(with_shapes(c, {**smallest, **found, **values}))
-      if room.fits(run, phase, limit):
+      if hosts.agreed(room.fits(run, phase, limit), all, 'what fits'):
         break
     else:
       print(f'shapes.auto: {phase} may not fit the memory, even with '
