@@ -345,18 +345,22 @@ class Source:
     """What is counted of rows, by field of Candidate; the reason for a row that
     cannot be asked."""
     out: list[dict[str, Any] | str] = []
+    texts: set[bytes] = set()  # of a mapping that asks a text once
     for index in indices:
       words = self.mapped(index)
       why = why_not(words)
-      if why:
-        out.append(why)
+      text = b'' if why else filters.text_hash(words.text)
+      if why or text in texts:
+        out.append(why or REPEATED)
         continue
+      if self.mapping.distinct:
+        texts.add(text)
       out.append(dict(
           source=self.of.name, row=index, id=self.id_of(index, words),
           subset=words.subset, characters=len(words.text),
           answer_characters=len(words.answer), pass_rate=words.pass_rate,
           difficulty=words.difficulty,
-          text_hash=filters.text_hash(words.text),
+          text_hash=text,
           words=digest.of_words(self.words(index, words)),
           bare=not (self._shown or words.images or words.videos)))
     return out
@@ -378,10 +382,11 @@ class Source:
     for fields in hosts.shared(self._asked, range(len(self)), 'the rows'):
       if isinstance(fields, str):
         self.skipped[fields] += 1
-      elif self.mapping.distinct and fields['text_hash'] in texts:
-        self.skipped[REPEATED] += 1
+      elif fields['text_hash'] in texts:
+        self.skipped[REPEATED] += 1  # another process read the first one
       else:
-        texts.add(fields['text_hash'])
+        if self.mapping.distinct:
+          texts.add(fields['text_hash'])
         out.append(Candidate(
             **fields, show=functools.partial(self.show, fields['row'])))
     counts.setdefault(SKIPPED, {})[name] = self.skipped.total()
