@@ -72,6 +72,23 @@ def get_config() -> ConfigDict:
       max_logprobs=20,       # the largest top K; vLLM's own default
       score_entries=2**22))  # the most tokens x (K + 1) asked for at a time
 
+  # The user's own words of prompts (docs/prompts.md; `zppo prompts` shows what
+  # comes out). None keeps those of the task or of the package, which have the
+  # paper's structure. A text has its {{placeholders}}.
+  c.prompts = ConfigDict({name: placeholder(str) for name in (
+      'system',              # a system message, for a chat template with one
+      'plain',               # {{question}}, {{closing}}
+      'closing',             # behind every question: how the answer is given
+      # Behind the question, or, with {{question}} and {{closing}}, all of it:
+      'bcq',                 # {{candidates}}
+      'ncq',                 # {{answers}}, {{candidates}}
+      'ncq_unlisted',        # {{candidates}}; no answer can be listed
+      'hint',                # {{hints}}
+      # One of them: {{response}}, {{answer}}, {{hint}}
+      'candidate', 'answer', 'answer_separator', 'one_hint',
+      # What the teacher is asked: {{response}}; {{question}}, {{response}}
+      'compression', 'hint_request')})
+
   # The judge of questions of kind 'judge'; without a url there is none
   # (docs/verdicts.md).
   c.judge = ConfigDict(dict(
@@ -79,9 +96,20 @@ def get_config() -> ConfigDict:
       concurrency=64, retries=4, backoff_s=0.5, max_reply_mb=16.0,
       extra=ConfigDict()))
 
+  # Graded rewards (docs/your_task.md): weights by component, of the table in
+  # verdicts/rewards.py or of the task's own; {} is 1 for right, 0 for wrong.
+  # What counts as right: `decides` ('score', a component of the task, 'total')
+  # must reach `threshold` (0: the task's own). overlong: the part of
+  # algorithm.max_tokens over which the component soft_overlong falls.
+  c.reward = ConfigDict(dict(
+      weights=ConfigDict(), decides='score', threshold=0.0, overlong=0.2))
+
   # fit: 'refuse' a pool with prompts beyond the largest bucket, or 'drop' them.
+  # fit: what becomes of questions whose prompts are too long ('refuse' or
+  # 'drop'), which is longer than the largest bucket or than prompt_tokens (0:
+  # no bound of its own; the paper: 4,096).
   c.data = ConfigDict(dict(task='', pool=ConfigDict(), repeat=False,
-                           fit='refuse'))
+                           fit='refuse', prompt_tokens=0))
   # Questions that a pass draws several times, by how many of n rollouts of the
   # untrained student were right: a samples.jsonl of `zppo eval` over the pool's
   # files, and n + 1 factors >= 1 (docs/data.md).
@@ -216,8 +244,9 @@ def get_config() -> ConfigDict:
 
   # Low-rank adapters in the place of all weights (docs/lora.md): W x + alpha /
   # rank B A x, where W is frozen. rank 0 trains all weights. matrices () is q
-  # (q_gate in Qwen3.5), k, v, o, gate, up, down.
-  c.lora = ConfigDict(dict(rank=0, alpha=32.0, matrices=()))
+  # (q_gate in Qwen3.5), k, v, o, gate, up, down. start: a folder of peft's or a
+  # run, whose adapters the run begins with.
+  c.lora = ConfigDict(dict(rank=0, alpha=32.0, matrices=(), start=''))
 
   c.optimizer = ConfigDict(dict(
       learning_rate=1e-6, b1=0.9, b2=0.999, eps=1e-8, weight_decay=0.1,
@@ -227,10 +256,12 @@ def get_config() -> ConfigDict:
       # b2 = 0.999 (docs/numerics.md). 'stochastic' keeps its mean right, and
       # second_moment_dtype='float32' keeps all of it ('' means state_dtype).
       state_dtype='bfloat16', state_rounding='nearest', second_moment_dtype='',
-      # 'constant', 'linear' or 'cosine'. The rate rises to learning_rate in
-      # warmup_steps and then falls to 0 until schedule_steps (0: the run's
-      # steps). Both count training steps of algorithm.updates updates each.
-      schedule='constant', warmup_steps=0, schedule_steps=0,
+      # 'constant', 'linear', 'cosine' or 'wsd'. The rate rises to learning_rate
+      # in warmup_steps and then falls to end_share of it until schedule_steps
+      # (0: the run's steps); 'wsd' stays up until the last decay_steps of them.
+      # All count training steps of algorithm.updates updates each.
+      schedule='constant', warmup_steps=0, schedule_steps=0, decay_steps=0,
+      end_share=0.0,
       total_updates=0,         # former schedule_steps, in updates: must be 0
       # Patterns of parameters that are not trained, e.g. ('embed', '*/mlp/*');
       # the error of an unknown one lists all names.
@@ -242,6 +273,12 @@ def get_config() -> ConfigDict:
 
   # Each engine compiles one program per bucket.
   c.shapes = s = ConfigDict()
+  # True: fields of this section that have the values below are proposed from
+  # the data's lengths and the memory, printed, and stored in config.json
+  # (docs/your_task.md). responses: a samples.jsonl of an earlier run or of
+  # `zppo eval`, whose responses' lengths become response_buckets.
+  s.auto = False
+  s.responses = ''
   s.prompt_buckets = (4096, 8704)
   s.row_buckets = (16384, 20992)
   s.patch_buckets = ()       # patches of a prompt's images and videos
@@ -308,8 +345,20 @@ def get_config() -> ConfigDict:
       lift=ConfigDict(dict(every=0, questions=8))))
   c.log = ConfigDict(dict(tensorboard=True, wandb=''))
 
+  # Functions of your own that a run tells of steps, evaluations, checkpoints
+  # and its end, by import path (docs/your_task.md).
+  c.run = ConfigDict(dict(callbacks=()))
+
+  # The weights with the best evaluation are kept in WORKDIR/best, if `metric`
+  # names a number of evaluations: a split, or 'mean' of all splits. patience:
+  # the evaluations of it in a row that were not better by more than `least`,
+  # after which the run stops early (0: it does not).
+  c.best = ConfigDict(dict(metric='', mode='max', patience=0, least=0.0))
+
+  # Greedy accuracy on splits, every so many steps (0: at both ends alone).
+  # cadence: split -> steps of its own, e.g. dict(aime=100, easy=0).
   c.eval = ConfigDict(dict(
-      every=0, size=128, splits=('hard', 'easy'),
+      every=0, size=128, splits=('hard', 'easy'), cadence=ConfigDict(),
       sources=ConfigDict(),  # splits read from files (docs/data.md)
       benchmarks=''))        # folder of bench:NAME splits
   return c

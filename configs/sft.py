@@ -9,6 +9,8 @@ A config of your own starts from this one. It runs once `student.weights` and
 
 from ml_collections import ConfigDict
 
+from zppo_jax.configs import base
+
 
 def get_config() -> ConfigDict:
   c = ConfigDict()
@@ -37,15 +39,20 @@ def get_config() -> ConfigDict:
       max_bytes=2**30,       # the most that a row group may unpack to
       task=''))              # whose chat weights without a tokenizer read
 
+  # As in configs/base.py: the words around a question, for sources of questions
+  # and responses. Conversations have words of their own.
+  c.prompts = base.get_config().prompts
+
   # As in configs/base.py: adapters in the place of all weights (docs/lora.md).
-  c.lora = ConfigDict(dict(rank=0, alpha=32.0, matrices=()))
+  c.lora = ConfigDict(dict(rank=0, alpha=32.0, matrices=(), start=''))
 
   # As in configs/base.py; a schedule counts steps.
   c.optimizer = ConfigDict(dict(
       learning_rate=1e-5, b1=0.9, b2=0.999, eps=1e-8, weight_decay=0.1,
       clip_norm=1.0, state_dtype='bfloat16', state_rounding='nearest',
       second_moment_dtype='', schedule='cosine', warmup_steps=0,
-      schedule_steps=0, total_updates=0, frozen=()))
+      schedule_steps=0, decay_steps=0, end_share=0.0, total_updates=0,
+      frozen=()))
 
   c.mesh = ConfigDict(dict(data=1, fsdp=1, tensor=1, slices=1))
 
@@ -62,11 +69,16 @@ def get_config() -> ConfigDict:
   c.eval = ConfigDict(dict(
       every=50,
       size=256,              # the most conversations per split; 0: all
+      cadence=ConfigDict(),  # split -> steps of its own, instead of `every`
       holdout=0,             # rows of the training data held out as `held_out`
       sources=ConfigDict())) # name -> fields of a source, a split each
 
   c.checkpoint = ConfigDict(dict(every=50, keep=2, keep_every=0))
   # max_idle: steps in a row without a gradient; alarms: as in configs/base.py.
   c.guard = ConfigDict(dict(max_idle=20, alarms=()))
+  # As in configs/base.py; numbers are 'SPLIT/loss' and 'SPLIT/accuracy', and a
+  # loss needs mode='min'.
+  c.run = ConfigDict(dict(callbacks=()))
+  c.best = ConfigDict(dict(metric='', mode='max', patience=0, least=0.0))
   c.log = ConfigDict(dict(tensorboard=True, wandb=''))
   return c

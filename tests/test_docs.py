@@ -10,7 +10,11 @@ import pytest
 
 from tests.builders import ROOT
 from zppo_jax import import_paths, tasks
+from zppo_jax.records import Question, StopReason
 from zppo_jax.train import build
+from zppo_jax.train.builders import rewards
+from zppo_jax.train.control import callbacks, evaluations
+from zppo_jax.verdicts import grading
 
 pytest.importorskip('transformers')
 from tests import hub_builders  # noqa: E402
@@ -24,7 +28,7 @@ def blocks(page: str) -> list[str]:
 @pytest.fixture
 def tutorial(tmp_path, monkeypatch):
   """The two files of docs/your_task.md in a folder of their own."""
-  task, config = blocks('your_task.md')
+  task, config, *_ = blocks('your_task.md')
   (tmp_path / 'sums.py').write_text(task)
   (tmp_path / 'sums_config.py').write_text(config)
   monkeypatch.chdir(tmp_path)
@@ -54,6 +58,49 @@ def test_the_tutorials_task_is_a_task(tutorial):
   assert task.grader.parse('no idea') == ''
 
 
+def block_with(page: str, text: str) -> str:
+  """The one block of a page that holds a text."""
+  (found,) = [block for block in blocks(page) if text in block]
+  return found
+
+
+def tutorials_config(*texts):
+  """The tutorial's config, changed by the blocks that hold texts."""
+  space = {}
+  exec(block_with('your_task.md', 'def get_config'), space)
+  c = space['get_config']()
+  for text in texts:
+    exec(block_with('your_task.md', text), {'c': c})
+  return c
+
+
+def test_the_tutorials_components_are_rewards(tutorial):
+  (tutorial / 'sums.py').write_text(
+      (tutorial / 'sums.py').read_text()
+      + block_with('your_task.md', 'SUMS_PARTS ='))
+  import_paths.search(tutorial)
+  c = tutorials_config('reward.weights')
+  found = rewards.with_rewards(c, tasks.get(c.data.task)).grader
+  (of,) = grading.reward_all(
+      [('about 19', StopReason.END, Question('q', '3 + 6', '9', ''))], [5],
+      found)
+  assert dict(of.components) == {
+      'right': 0, 'near': 1, 'boxed': 0, 'soft_overlong': 1}
+
+
+def test_the_tutorials_callback_sees_its_evaluations(tutorial, capsys):
+  (tutorial / 'sums.py').write_text(
+      (tutorial / 'sums.py').read_text()
+      + block_with('your_task.md', 'def tell'))
+  import_paths.search(tutorial)
+  c = tutorials_config('run.callbacks')
+  plan = evaluations.of_run(c, c.eval.splits, c.eval.splits)
+  assert plan.due(50) == ('digits2',) and plan.due(60) == ('digits1',)
+  callbacks.Events(callbacks.load(c.run.callbacks), tutorial).tell(
+      'evaluation', 60, {'digits1': 0.5})
+  assert capsys.readouterr().out == '60 0.5\n'
+
+
 def tiny_run(student):
   """Overrides with which a step of the tutorial takes seconds."""
   return [
@@ -73,7 +120,7 @@ def tiny_run(student):
 def test_the_tutorial_trains_reports_and_stays_within_20_lines(tutorial):
   """fault F1: as the page says, from the folder of both files; with tiny random
   models instead of the named folders, one step."""
-  task, _ = blocks('your_task.md')
+  task, *_ = blocks('your_task.md')
   lines = [x for x in task.splitlines() if x.strip()]
   assert len(lines) <= 20
   student = hub_builders.write(tutorial / 'student')

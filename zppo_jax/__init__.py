@@ -1,7 +1,61 @@
-"""zppo_jax: post-training of small models with the teacher in the prompt."""
+"""zppo_jax: post-training of small models with the teacher in the prompt.
+
+  import zppo_jax
+
+  config = zppo_jax.load_config('micro')
+  config.steps = 50
+  run = zppo_jax.train(config, 'runs/a')
+  print(run.summary['eval'], run.report)
+
+docs/python.md describes `load_config`, `train` and `evaluate`.
+"""
+
+import importlib
+import types
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from zppo_jax import import_paths
 
 __version__ = '0.1.0'
+__all__ = ['evaluate', 'load_config', 'train']
 
 import_paths.refuse_moved_modules()
+
+
+def _call(name: str, *args: Any, **options: Any) -> Any:
+  # By name, because everything below imports this package, and because JAX is
+  # only needed, and slow to import, when something is called.
+  calls = importlib.import_module('zppo_jax.commands.calls')
+  return getattr(calls, name)(*args, **options)
+
+
+def load_config(name: str) -> Any:
+  """A config to change and to train by (commands/calls/)."""
+  return _call('load_config', name)
+
+
+def evaluate(checkpoint: Any, to: Any, *, config: Any = None,
+             splits: Sequence[str] = (), rollouts: int = 1,
+             ks: Sequence[int] = (1,), temperature: float = 0.0) -> Any:
+  """Answers questions with a checkpoint, as `zppo eval` does
+  (commands/calls/)."""
+  return _call('evaluate', checkpoint, to, config=config, splits=splits,
+               rollouts=rollouts, ks=ks, temperature=temperature)
+
+
+class _Train(types.ModuleType):
+  """The package zppo_jax.train, which is a function, too: the command's name is
+  that of the folder, and an attribute can be only one of them."""
+
+  def __call__(self, config: Any, workdir: Any, *,
+               fork_from: Any = None) -> Any:
+    """Trains by a config, as `zppo train` does (commands/calls/)."""
+    return _call('train', config, workdir, fork_from=fork_from)
+
+
+if TYPE_CHECKING:
+  def train(config: Any, workdir: Any, *, fork_from: Any = None) -> Any:
+    """Trains by a config, as `zppo train` does (commands/calls/)."""
+else:
+  importlib.import_module('zppo_jax.train').__class__ = _Train

@@ -51,6 +51,7 @@ _RENAMED = {
     'rollouts': 'rollout.collect',
     'sampling': 'rollout.decode',
     'data.source': 'data.loader',
+    'data.suite_rows': 'data.suites',
     'data.tfds_features': 'data.readers.tfds_features',
     'data.tfds_reader': 'data.readers.tfds_reader',
     'models.hub_leaf': 'weights.hub_leaf',
@@ -80,7 +81,9 @@ MODULES = _RENAMED | {name: f'{folder}.{name}'
 NAMES = {
     'records': {
         'Asked': 'records:CallStats', 'Cache': 'arrays:Cache',
-        'Cadence': 'records:Every', 'Fresh': 'arrays:NewKV',
+        'Cadence': 'train.run:Every',
+        'CompressionFailure': 'algorithms.compression:CompressionFailure',
+        'Every': 'train.run:Every', 'Fresh': 'arrays:NewKV',
         'HubSource': 'weights.hub_leaf:HubSource',
         'HubTensor': 'weights.hub_leaf:HubTensor', 'Media': 'arrays:Media',
         'MicroBatch': 'arrays:MicroBatch', 'PromptBatch': 'arrays:PromptBatch',

@@ -90,14 +90,6 @@ UNGRADED = frozenset(
     {Verdict.GOLD_UNREADABLE, Verdict.TIMEOUT, Verdict.CRASH})
 
 
-class CompressionFailure(enum.IntEnum):
-  """Why a compression was thrown away (docs/paper.md: an open choice)."""
-  NO_ANSWER = 0  # the summary holds no parseable answer
-  OTHER_ANSWER = 1  # its answer is not the answer of the trace
-  OVER_CAP = 2  # the token cap cut it
-  MISSING = 3  # the teacher sent no summary
-
-
 class Cause(enum.IntEnum):
   """Why an answer is missing that a teacher was asked for."""
   CONNECTION = 0  # the connection was refused or reset, or the host is unknown
@@ -146,6 +138,15 @@ class Clip:
     allowed.number('fps', self.fps, '> 0')
 
 
+class Turn(NamedTuple):
+  """An earlier message of a conversation; `role` is one of TURN_ROLES."""
+  role: str
+  content: str
+
+
+TURN_ROLES = ('system', 'user', 'assistant')
+
+
 @dataclasses.dataclass(frozen=True)
 class Question:
   """A verifiable question.
@@ -161,6 +162,9 @@ class Question:
     source: the data set that the question came from; '' if there is only one.
     hint: text that may help (for the hint baseline); '' if there is none.
     responses: answers that a teacher gave before the run.
+    turns: the messages before `text`, which is the user's last one; () for a
+      question that is asked alone.
+    subset: the part of its data set, for averages; '' without parts.
   """
   id: str
   text: str
@@ -171,6 +175,8 @@ class Question:
   source: str = ''
   hint: str = ''
   responses: tuple[str, ...] = ()
+  turns: tuple[Turn, ...] = ()
+  subset: str = ''
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,11 +191,17 @@ class Grader:
     verifier: the verdicts.verifier.Verifier that grades questions with a kind,
       with the judge and the journal of a run. None: the process's own verifier,
       which has no judge and no journal.
+    rewards: name -> (verdicts.rewards.Response) -> value in [0, 1], for weights
+      of the section `reward`; it runs in this process.
+    scoring: the verdicts.rewards.Scoring of a run; None without that section.
   """
   parse: Callable[[str], str]
   grade: Callable[[str, Question], float]
   threshold: float = 1.0
   verifier: Any = None
+  rewards: Mapping[str, Callable[..., float]] = dataclasses.field(
+      default_factory=dict)
+  scoring: Any = None
 
   def __post_init__(self) -> None:
     allowed.number('threshold', self.threshold, '(0, 1]')
@@ -275,6 +287,9 @@ class Rollout:
     stop: why it ended.
     verdict: why it got its reward.
     answer: the parsed answer, or '' if none could be parsed.
+    score: in [0, 1], of a kind that gives parts of a point; otherwise None. It
+      counts in evaluations alone, never in training.
+    components: (name, value) of its graded reward; () without weights.
   """
   tokens: tuple[int, ...]
   logps: tuple[float, ...]
@@ -282,6 +297,8 @@ class Rollout:
   stop: StopReason
   verdict: Verdict
   answer: str
+  score: float | None = None
+  components: tuple[tuple[str, float], ...] = ()
 
   @property
   def sampled(self) -> bool:
@@ -292,6 +309,11 @@ class Rollout:
   @property
   def reward(self) -> float:
     return 1.0 if self.verdict == Verdict.CORRECT else 0.0
+
+  @property
+  def points(self) -> float:
+    """The score of an evaluation: parts of a point where the kind has some."""
+    return self.reward if self.score is None else self.score
 
   @property
   def graded(self) -> bool:
@@ -563,28 +585,6 @@ class Decoding:
                      f'>= {LEAST_TEMPERATURE:g}', note=' and finite, or 0')
     allowed.number('top_p', self.top_p, '(0, 1]')
     allowed.number('top_k', self.top_k, '>= 0', note=' (0: off)')
-
-
-@dataclasses.dataclass(frozen=True)
-class Every:
-  """How often something is done, and for how many questions.
-
-  Attributes:
-    name: its config section, for errors.
-    every: steps between two times; 0: never.
-    questions: the most questions per time.
-  """
-  name: str
-  every: int
-  questions: int
-
-  def __post_init__(self) -> None:
-    for field, lowest in (('every', 0), ('questions', 1)):
-      allowed.number(f'{self.name}.{field}', getattr(self, field),
-                     f'>= {lowest}')
-
-  def due(self, step: int) -> bool:
-    return bool(self.every) and step % self.every == 0
 
 
 import_paths.refuse_moved_names(__name__)

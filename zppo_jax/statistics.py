@@ -49,8 +49,8 @@ def pass_at_k(num: int, correct: int, k: int) -> float:
   return 1.0 - math.comb(num - correct, k) / math.comb(num, k)
 
 
-def wilson_interval(values: Sequence[float],
-                    level: float = 0.95) -> tuple[float, float, float]:
+def wilson_interval(values: Sequence[float], level: float = 0.95,
+                    count: int = 0) -> tuple[float, float, float]:
   """(mean, low, high): Wilson's score interval over questions.
 
   Args:
@@ -59,9 +59,29 @@ def wilson_interval(values: Sequence[float],
       because the variance of a value in [0, 1] with mean p is at most
       p (1 - p). It has a width even if all questions agree.
     level: coverage.
+    count: of independent values, where some of them go together; 0: all.
   """
-  n, p = len(values), float(np.mean(values))
+  n, p = count or len(values), float(np.mean(values))
   z = float(stats.norm.ppf((1 + level) / 2))
   centre = (p + z * z / (2 * n)) / (1 + z * z / n)
   half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
   return p, max(0.0, centre - half), min(1.0, centre + half)
+
+
+def square_and_add(parts: Sequence[tuple[float, float, float]]
+                   ) -> tuple[float, float, float]:
+  """(mean, low, high) of the average of independent estimates.
+
+  The distances of the limits of each estimate are added as squares, below and
+  above apart (Newcombe 1998, Statistics in Medicine 17:873-890, for a
+  difference; Zou and Donner 2008 for any sum). With Wilson's limits the
+  interval of an average has a width even where all questions agree.
+
+  Args:
+    parts: (mean, low, high) of each estimate.
+  """
+  means, lows, highs = (np.array(x) for x in zip(*parts, strict=True))
+  mean = float(means.mean())
+  below = math.sqrt(float(((means - lows)**2).sum())) / len(parts)
+  above = math.sqrt(float(((highs - means)**2).sum())) / len(parts)
+  return mean, max(0.0, mean - below), min(1.0, mean + above)

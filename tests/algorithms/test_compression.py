@@ -5,11 +5,14 @@ import dataclasses
 import pytest
 
 from tests.builders import question, rollout
-from zppo_jax.algorithms.compression import CompressionConfig, compress
+from zppo_jax.algorithms.compression import (
+  CompressionConfig,
+  CompressionFailure,
+  compress,
+)
 from zppo_jax.chat.micro_chat import CHAT
 from zppo_jax.records import (
   CallStats,
-  CompressionFailure,
   PromptKind,
   StopReason,
   Summaries,

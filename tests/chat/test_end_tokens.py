@@ -429,7 +429,7 @@ def test_an_adapter(tmp_path, config):
   if config:
     (tmp_path / 'config.json').write_text('{"model_type": "qwen3"}')
   with pytest.raises(FileNotFoundError, match=(
-      "adapter .*'Qwen/Qwen3-4B'.*merge_and_unload")):
+      "adapter .*'Qwen/Qwen3-4B'.*zppo import --from=")):
     pretrained.load(str(tmp_path))
 
 

@@ -104,3 +104,58 @@ def test_the_size_is_of_the_upright_image(tmp_path):
   IMAGE.save(tmp_path / 'turned.png', exif=exif)
   found = media.picture('turned.png', tmp_path)
   assert images.size(found) == images.decode(found).size == (8, 12)
+
+
+@pytest.mark.parametrize('start, end, frames', [
+    (0, None, '012345'), (None, 1.0, '012'), (0.5, 1.6, '123'),
+    (1, 1, '2'), (1.1, 1.2, '2'), (2.4, 9, '5'), ('0.5', '1', '12'),
+    (2.6, 2.9, '5')])
+def test_a_segment_of_a_folder_of_frames(tmp_path, start, end, frames):
+  """Six frames at two a second: 0.0 to 2.5 s."""
+  (tmp_path / 'a').mkdir()
+  for i in range(6):
+    IMAGE.save(tmp_path / 'a' / f'{i}.png')
+  clip = media.clip({'frames': 'a', 'start': start, 'end': end}, tmp_path, 2.0)
+  assert [f.path[-5] for f in clip.frames] == list(frames)
+  assert clip.fps == 2.0
+  assert media.times(tmp_path / 'a') == [0.0, 0.5, 1.0, 1.5, 2.0, 2.5]
+
+
+@pytest.mark.parametrize('value, match', [
+    ({'frames': 'a', 'start': 1, 'end': 0.5}, 'from 1.0 s to 0.5 s'),
+    ({'frames': 'a', 'start': -1}, 'from -1.0 s'),
+    ({'frames': 'a', 'start': 9}, 'whose 2 frames end at 0.5 s'),
+    ({'frames': 'a', 'start': 'x'}, "start is str 'x'; it must be a number"),
+    ({'frames': [b''], 'start': 1}, 'need a folder of frames')])
+def test_a_segment_that_is_none_is_refused(tmp_path, value, match):
+  (tmp_path / 'a').mkdir()
+  for i in range(2):
+    IMAGE.save(tmp_path / 'a' / f'{i}.png')
+  with pytest.raises(ValueError, match=match):
+    media.clip(value, tmp_path, 2.0)
+
+
+def test_a_segment_that_was_cut_before(tmp_path):
+  (tmp_path / 'a' / '9.5-12').mkdir(parents=True)
+  for i in range(2):
+    IMAGE.save(tmp_path / 'a' / '9.5-12' / f'{i}.png')
+  segment = {'frames': 'a', 'start': 9.5, 'end': 12.0}
+  clip = media.clip(segment, tmp_path, 2.0)
+  assert [f.path[-12:] for f in clip.frames] == ['9.5-12/0.png',
+                                                 '9.5-12/1.png']
+  with pytest.raises(FileNotFoundError, match='no frames'):
+    media.clip({**segment, 'end': 13}, tmp_path, 2.0)
+
+
+def test_a_folder_may_state_its_rate(tmp_path):
+  (tmp_path / 'a').mkdir()
+  for i in range(3):
+    IMAGE.save(tmp_path / 'a' / f'{i}.png')
+  (tmp_path / 'a' / 'fps.txt').write_text(' 0.1\n')
+  assert media.clip('a', tmp_path, 2.0).fps == 0.1
+  assert media.times(tmp_path / 'a') == [0.0, 10.0, 20.0]
+  segment = media.clip({'frames': 'a', 'start': 1, 'end': 12}, tmp_path, 2.0)
+  assert [f.path[-5] for f in segment.frames] == ['1']
+  (tmp_path / 'a' / 'fps.txt').write_text('0')
+  with pytest.raises(ValueError, match='fps.txt is 0.0; it must be > 0'):
+    media.clip('a', tmp_path, 2.0)

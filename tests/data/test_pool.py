@@ -99,7 +99,7 @@ def test_a_row_without_the_column_is_named(files, tmp_path):
     (dict(colour='red'), KeyError, "seen: 'colour'; known: format, path"),
     (dict(filters=dict(x=1)), KeyError, "seen.filters: 'x'; known: prompt_"),
     (dict(columns=dict(text='q', answer='a', id='a2')), KeyError, "'a2'"),
-    (dict(format='csv'), KeyError, "unknown format 'csv'"),
+    (dict(format='tsv'), KeyError, "unknown format 'tsv'"),
 ])
 def test_bad_sources_are_refused(files, changes, error, match):
   files['seen'].update(changes)
@@ -288,3 +288,19 @@ def test_a_row_that_cannot_be_read_is_the_error_of_all_processes(
   errors = as_processes(3, lambda index: pools.open_pool(files, {}))
   assert [type(e) for e in errors] == [KeyError] * 3
   assert {str(e) for e in errors} == {str(errors[0])}
+
+
+def test_skipped_rows_are_counted_by_reason(tmp_path):
+  lines = [{'question': 'Q?', 'answer': '#### 7'}, {'question': 'Q?',
+           'answer': '7'}, {'question': ' ', 'answer': '#### 7'},
+           {'question': 'Q?', 'answer': '#### '}]
+  (tmp_path / 'a.jsonl').write_text('\n'.join(map(json.dumps, lines)))
+  found = pools.open_pool({'a': dict(format='jsonl', path=str(
+      tmp_path / 'a.jsonl'), mapping='gsm8k')}, {})
+  reasons = {'no #### in the answer': 1, 'no question': 1, 'no gold': 1}
+  assert found.skipped == {'a': reasons}
+  assert found.record()['skipped'] == {'a': reasons}
+  assert found.keep('x', [0]).skipped == {'a': reasons}
+  assert found.account().splitlines() == [
+      'a: 4 rows, 3 skipped, 1 kept', *(
+          f'  a: 1 skipped: {why}' for why in reasons)]

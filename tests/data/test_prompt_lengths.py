@@ -84,6 +84,13 @@ def test_refuse_and_drop(chat, tmp_path, capsys):
       'counts': {'rows': {'mine': 3}, 'skipped': {'mine': 0},
                  'prompt_tokens': {'mine': 1}}, 'kept': {'mine': 2}}
   assert '1 of 3 questions left out' in capsys.readouterr().out
+  bounded = prompt_lengths.without_overlong(pool, 'drop', chat, 9000, (), 1000)
+  assert bounded.ids == kept.ids
+  with pytest.raises(ValueError, match=(
+      r'data.prompt_tokens is 1000\. .*prompt_tokens up to 4605 hold all; ')):
+    prompt_lengths.without_overlong(pool, 'refuse', chat, 9000, (), 1000)
+  with pytest.raises(ValueError, match='data.prompt_tokens is -1; it must be'):
+    prompt_lengths.without_overlong(pool, 'drop', chat, 9000, (), -1)
   whole = tuple(pool)
   fitting = prompt_lengths.without_overlong(whole, 'drop', chat, 1000, ())
   assert [q.id for q in fitting] == [

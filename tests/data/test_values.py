@@ -9,7 +9,7 @@ from PIL import Image
 from pyarrow import parquet
 
 from zppo_jax.chat import images
-from zppo_jax.data import pool, suite_rows, values
+from zppo_jax.data import pool, suites, values
 from zppo_jax.data.media import content
 
 PNG = content(images.picture(Image.new('L', (8, 8), 5)))
@@ -183,12 +183,13 @@ def test_a_third_in_32_bits_is_a_third():
 def test_options_of_benchmarks_are_texts_and_indices_of_options():
   """fault C2, in the benchmarks: str() and a negative index made answers."""
   row = dict(question='Which?', options=['red', 'blue'], answer=-1)
-  with pytest.raises(ValueError, match='answer is -1; there are 2 options'):
-    suite_rows.ai2d(row)
-  with pytest.raises(ValueError, match='answer is 2; there are 2 options'):
-    suite_rows.ai2d({**row, 'answer': '2'})
+  read = suites.get('ai2d').read
+  with pytest.raises(ValueError, match="answer is .-1.; there are 2 opt"):
+    read(row)
+  with pytest.raises(ValueError, match="answer is .2.; there are 2 opt"):
+    read({**row, 'answer': '2'})
   with pytest.raises(ValueError, match='option 1 is list'):
-    suite_rows.ai2d({**row, 'options': ['red', ['blue']]})
+    read({**row, 'options': ['red', ['blue']]})
   with pytest.raises(ValueError, match='options are int 3, not a list'):
-    suite_rows.ai2d({**row, 'options': '3'})
-  assert suite_rows.ai2d({**row, 'answer': 1}).answer == 'B'
+    read({**row, 'options': '3'})
+  assert read({**row, 'answer': 1}).answer == 'B'

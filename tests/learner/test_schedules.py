@@ -32,7 +32,16 @@ RATES = [
      [(1 + math.cos(math.pi * i / 8)) / 2 for i in range(8)]),
     (dict(schedule='cosine', warmup_steps=4),
      [1 / 5, 2 / 5, 3 / 5, 4 / 5, 1, *(
-         (1 + math.cos(math.pi * i / 4)) / 2 for i in range(1, 4))])]
+         (1 + math.cos(math.pi * i / 4)) / 2 for i in range(1, 4))]),
+    (dict(schedule='linear', end_share=0.5, schedule_steps=4),
+     [1, 7 / 8, 3 / 4, 5 / 8, 1 / 2, 1 / 2, 1 / 2, 1 / 2]),
+    (dict(schedule='cosine', end_share=0.2, schedule_steps=6),
+     [*(0.2 + 0.8 * (1 + math.cos(math.pi * i / 6)) / 2 for i in range(6)),
+      0.2, 0.2]),
+    (dict(schedule='wsd', decay_steps=4, warmup_steps=2),
+     [1 / 3, 2 / 3, 1, 1, 1, 3 / 4, 1 / 2, 1 / 4]),
+    (dict(schedule='wsd', decay_steps=2, schedule_steps=6, end_share=0.1),
+     [1, 1, 1, 1, 1, 0.55, 0.1, 0.1])]
 
 
 @pytest.mark.parametrize('fields, want', RATES)
@@ -64,6 +73,12 @@ def test_a_schedule_is_counted_in_steps(fields, want, updates):
     (dict(warmup_steps=2), r'warmup_steps is 2; the schedule has 2 steps'),
     (dict(warmup_steps=1, schedule_steps=1, schedule='linear'),
      'warmup_steps is 1; the schedule has 1 steps'),
+    (dict(schedule='wsd'), "decay_steps is 0 and schedule 'wsd'"),
+    (dict(decay_steps=1), "decay_steps is 1 and schedule 'constant'"),
+    (dict(schedule='wsd', decay_steps=2, warmup_steps=1),
+     'warmup_steps is 1 and decay_steps 2; the schedule has 2 steps'),
+    (dict(end_share=0.5), "end_share is 0.5; the schedule 'constant' has no"),
+    (dict(schedule='linear', end_share=1.5), 'end_share is 1.5'),
     (dict(learning_rate=math.inf), 'learning_rate is inf'),
     (dict(weight_decay=math.nan), 'weight_decay is nan')])
 def test_what_a_schedule_cannot_be_is_refused_by_name(fields, message):
@@ -76,7 +91,7 @@ def test_what_a_schedule_cannot_be_is_refused_by_name(fields, message):
 
 
 @pytest.mark.parametrize('field, value, known', [
-    ('schedule', 'exponential', 'constant, linear, cosine'),
+    ('schedule', 'exponential', 'constant, linear, cosine, wsd'),
     ('state_rounding', 'up', 'nearest, stochastic'),
     ('second_moment_dtype', 'float16', ', float32, bfloat16')])
 def test_unknown_names_of_the_optimizer(field, value, known):

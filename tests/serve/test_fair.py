@@ -178,13 +178,13 @@ def test_a_very_long_prompt_beside_small_ones():
 def test_slow_work_of_large_requests_is_beside_the_loop(monkeypatch):
   """fault E3: tokenisation that takes seconds holds up nobody, however many
   large ones there are."""
-  real, go = prepared.conversation.encode, threading.Event()
+  real, go = prepared.turns.encode, threading.Event()
 
   def slow(messages, chat, thinking):
     if len(messages[0].parts[0]) > 30:
       assert go.wait(30)
     return real(messages, chat, thinking)
-  monkeypatch.setattr(prepared.conversation, 'encode', slow)
+  monkeypatch.setattr(prepared.turns, 'encode', slow)
   monkeypatch.setattr(desk, 'LARGE', 200)
   with (running() as (ask, *_),
         concurrent.futures.ThreadPoolExecutor(8) as threads):

@@ -1,5 +1,7 @@
 """Estimates of an evaluation by hand, and its rows."""
 
+import dataclasses
+
 import pytest
 
 from tests import builders
@@ -67,3 +69,20 @@ def test_what_has_no_verdict_earns_nothing(monkeypatch):
   found = evaluate.estimates([of], (1, 2))
   assert found['avg@4'].mean == found['pass@1'].mean == 0.25
   assert found['pass@2'].mean == 0.5  # 3 of the 6 pairs hold the right one
+
+
+def test_parts_of_a_point_are_averaged():
+  """Scores of 1, .75 and .5 beside a rollout whose kind gives none: avg over
+  the first question .75, over the second 1; only whole points pass."""
+  plain, = builders.group('q', 1, size=1).rollouts
+  of = lambda verdict, score: dataclasses.replace(
+      plain, verdict=verdict, score=score)
+  groups = [Group(prompt=builders.group('q', 1, size=1).prompt, rollouts=parts)
+            for parts in ((of(Verdict.CORRECT, 1.), of(Verdict.WRONG, .75),
+                           of(Verdict.WRONG, .5)), (plain,) * 3)]
+  found = evaluate.estimates(groups, (1,))
+  assert found['avg@3'].mean == pytest.approx((.75 + 1) / 2)
+  assert found['pass@1'].mean == pytest.approx((1 / 3 + 1) / 2)
+  rows = evaluate.sample_rows(groups)
+  assert [row.get('score') for row in rows] == [1, .75, .5, None, None, None]
+  assert 'score' not in rows[3] and rows[1]['reward'] == 0

@@ -23,6 +23,8 @@ from zppo_jax.runs.checkpoints import CheckpointError
 from zppo_jax.runs.totals import History
 from zppo_jax.runs.workdir import Workdir
 from zppo_jax.train import build, evaluate, loop, resume, step
+from zppo_jax.train.control.callbacks import Events
+from zppo_jax.train.control.evaluations import Evaluations
 from zppo_jax.train.guards import Diverged, Interrupted
 from zppo_jax.weights import safetensors_file
 
@@ -396,7 +398,10 @@ def test_an_evaluation_that_a_signal_ended_is_made_up_for_once():
       evaluate=lambda run, state: {'easy': 1.0}, drift=lambda run, state: {})
   recorder = loop.Recorder.__new__(loop.Recorder)
   recorder.procedure = recorder._out = recorder._progress = nothing
-  recorder._run, recorder._history, recorder._writers = None, None, ()
+  recorder._run = types.SimpleNamespace(steps=8)
+  recorder._history, recorder._writers = None, ()
+  recorder.plan = Evaluations()
+  recorder._events = Events({}, None)
   recorder.seconds = {}
   at = resume.RunState(step=8, state=None, buffer=None, history=None, base={},
                        latest={}, evaluated=False)

@@ -103,10 +103,12 @@ def test_the_rules_are_all_that_compares():
     if name in rules:
       continue
     rules.add(name)
-    for module, names in re.findall(
-        r'^from zppo_jax\.verdicts\.kinds(?:\.(\w+))? import '
+    for folder, module, names in re.findall(
+        r'^from zppo_jax\.verdicts\.kinds(\.ocrbench)?(?:\.(\w+))? import '
         r'(\([^)]*\)|.*)', (here / f'{name}.py').read_text(), re.MULTILINE):
-      left += [module] if module else re.findall(r'\w+', names)
+      left += [f'ocrbench/{one}' if folder else 'ocrbench/__init__'
+               if one == 'ocrbench' else one
+               for one in ([module] if module else re.findall(r'\w+', names))]
     # Nothing of verdicts/ outside of kinds/ compares.
     assert not re.search(r'zppo_jax\.verdicts( |\.(?!kinds))',
                          (here / f'{name}.py').read_text())

@@ -2,9 +2,10 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from benchmarks import random_models
 from tests import builders
@@ -12,7 +13,8 @@ from tests.models.test_lora import drawn
 from zppo_jax import models
 from zppo_jax.commands import convert, table
 from zppo_jax.models import lora
-from zppo_jax.weights import peft, safetensors_file
+from zppo_jax.weights import hub_checkpoint, peft, pretrained, safetensors_file
+from zppo_jax.weights.peft import reading
 
 WRITTEN = json.loads((builders.ROOT / 'benchmarks' / 'results' /
                       'peft_names.json').read_text())
@@ -77,7 +79,8 @@ def test_export_needs_adapters(tmp_path):
     peft.save(str(tmp_path / 'out'), str(file))
   with pytest.raises(ValueError, match='--tokenizer is'):
     table.COMMANDS['export'].run(_Values(
-        adapters=True, tokenizer='folder', checkpoint='', to='', dtype=''))
+        adapters=True, tokenizer='folder', checkpoint='', to='', dtype='',
+        push=None, private=False))
 
 
 def test_nothing_is_overwritten(tmp_path):
@@ -94,3 +97,104 @@ class _Values:
 
   def __init__(self, **values):
     self.__dict__.update(values)
+
+
+def folder_of(family, path):
+  """A folder of peft's with the adapters of `drawn`, and what it holds."""
+  file = file_of(family, path)
+  convert.to_peft(str(file), str(path / 'peft'), 'float32')
+  return str(path / 'peft'), drawn(family)
+
+
+@pytest.mark.parametrize('family', random_models.FIELDS)
+def test_what_was_written_is_read(family, tmp_path):
+  """Bit by bit, with rank, alpha and the names of the matrices."""
+  folder, (model, base, adapters, config) = folder_of(family, tmp_path)
+  section, found = reading.load(folder, model)
+  jax.tree.map(np.testing.assert_array_equal, found, adapters)
+  assert (section.rank, section.alpha) == (config.rank, config.alpha)
+  assert section.matrices == tuple(lora.chosen(config, base))
+  started = reading.start(
+      lora.LoraConfig(rank=3, alpha=6.0, matrices=section.matrices,
+                      start=folder), model, base)
+  jax.tree.map(np.testing.assert_array_equal, started, adapters)
+  of_run = lora.LoraConfig(rank=3, alpha=6.0, matrices=section.matrices,
+                           start=str(tmp_path))
+  jax.tree.map(np.testing.assert_array_equal,
+               reading.start(of_run, model, base), adapters)
+
+
+@pytest.mark.parametrize('family', random_models.FIELDS)
+def test_a_folder_of_pefts_own_names_is_read(family, tmp_path):
+  """benchmarks/peft_names.py wrote names and shapes down; the logits of such
+  adapters here and in peft are in its results."""
+  model = drawn(family)[0]
+  rng = np.random.default_rng(0)
+  written = WRITTEN['families'][family]
+  save_file({n: rng.standard_normal(s).astype(np.float32)
+             for n, s in written['tensors'].items()},
+            tmp_path / 'adapter_model.safetensors')
+  (tmp_path / 'adapter_config.json').write_text(json.dumps(
+      {'peft_type': 'LORA', 'r': 3, 'lora_alpha': 6.0}))
+  section, adapters = reading.load(str(tmp_path), model)
+  count = sum(len(x) for x in jax.tree.leaves(adapters))
+  assert count == len(written['tensors'])
+  of = written['logits_of_ours']
+  assert max(of['ours_in_peft'], of['peft_in_ours']) < (
+      1e-5 if family != 'qwen3_5' else 2 * of['base'])
+
+
+def test_adapters_are_merged_into_their_base(tmp_path):
+  folder, (model, base, adapters, config) = folder_of('qwen3', tmp_path)
+  hub_checkpoint.save(tmp_path / 'base', base, model)
+  to = tmp_path / 'merged.safetensors'
+  convert.to_ours(folder, str(to), str(tmp_path / 'base'))
+  merged = lora.merge_stacked(lora.join(base, adapters, config.scale))
+  jax.tree.map(np.testing.assert_array_equal,
+               pretrained.load(str(to)).params, merged)
+  with pytest.raises(ValueError, match='which holds no adapters'):
+    convert.to_ours(str(tmp_path / 'base'), str(to), folder)
+
+
+@pytest.mark.parametrize('changes, error', [
+    ({'peft_type': 'IA3'}, "peft_type is 'IA3'; allowed: LORA"),
+    ({'use_dora': True}, 'use_dora is True; adapters here are without it'),
+    ({'rank_pattern': {'q_proj': 8}}, 'rank_pattern is'),
+    ({'modules_to_save': ['lm_head']}, r"modules_to_save is \['lm_head'\]"),
+    ({'r': 4}, r'q_proj has adapters of shapes \(\(3, 64\), .* r = 4 have')])
+def test_adapters_of_another_kind_are_refused(changes, error, tmp_path):
+  folder, (model, *_) = folder_of('llama', tmp_path)
+  file = tmp_path / 'peft' / 'adapter_config.json'
+  file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+  with pytest.raises(ValueError, match=error):
+    reading.load(folder, model)
+
+
+def test_tensors_without_a_place_and_missing_layers_are_named(tmp_path):
+  folder, (model, base, _, config) = folder_of('llama', tmp_path)
+  file = tmp_path / 'peft' / 'adapter_model.safetensors'
+  whole = load_file(file)
+  save_file({**whole, 'base_model.model.lm_head.lora_A.weight': np.ones(2)},
+            file)
+  with pytest.raises(ValueError, match="1 tensors have no place in this model, "
+                     "the first is 'base_model.model.lm_head"):
+    reading.load(folder, model)
+  save_file({n: x for n, x in whole.items() if 'layers.0.self_attn.v' not in n},
+            file)
+  with pytest.raises(ValueError, match="3 of 4 layers have adapters of 'v'"):
+    reading.load(folder, model)
+  save_file(whole, file)
+  with pytest.raises(ValueError, match='lora.start is .* with rank 3, alpha 6, '
+                     'matrices down, .*; the section lora has rank 5'):
+    reading.start(lora.LoraConfig(rank=5, start=folder), model, base)
+  with pytest.raises(ValueError, match='lora.start is .x. and lora.rank 0'):
+    lora.LoraConfig(start='x')
+
+
+def test_rslora_is_another_alpha(tmp_path):
+  """alpha / sqrt(r) is alpha sqrt(r) / r."""
+  folder, (model, *_) = folder_of('llama', tmp_path)
+  file = tmp_path / 'peft' / 'adapter_config.json'
+  file.write_text(json.dumps({**json.loads(file.read_text()),
+                              'use_rslora': True}))
+  assert reading.load(folder, model)[0].scale == pytest.approx(6 / 3**0.5)

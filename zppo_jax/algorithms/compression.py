@@ -6,6 +6,7 @@ open.
 """
 
 import dataclasses
+import enum
 from collections.abc import Callable, Sequence
 
 from zppo_jax import allowed
@@ -14,7 +15,6 @@ from zppo_jax.chat.wording import Chat
 from zppo_jax.randomness import question_uid
 from zppo_jax.records import (
   CallStats,
-  CompressionFailure,
   Prompt,
   PromptKind,
   Question,
@@ -22,6 +22,14 @@ from zppo_jax.records import (
   StopReason,
   Summaries,
 )
+
+
+class CompressionFailure(enum.IntEnum):
+  """Why a compression was thrown away (docs/paper.md: an open choice)."""
+  NO_ANSWER = 0  # the summary holds no parseable answer
+  OTHER_ANSWER = 1  # its answer is not the answer of the trace
+  OVER_CAP = 2  # the token cap cut it
+  MISSING = 3  # the teacher sent no summary
 
 
 @dataclasses.dataclass(frozen=True)

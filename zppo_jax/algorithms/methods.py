@@ -106,6 +106,8 @@ class Method:
     surrogate: whether algorithm.surrogate may name the objective of the row's
       policy term; others have that of their paper.
     hint_sources: the sources of hints that the row takes.
+    graded: whether its advantages may be those of graded rewards (section
+      `reward`), because it reads rewards by their advantages alone.
     usual: dotted config field of `distil` or `teacher.own` -> the row's value
       where the config leaves the field open.
   """
@@ -128,6 +130,7 @@ class Method:
   tau: float = 0.0
   surrogate: bool = False
   hint_sources: tuple[str, ...] = hints.SOURCES
+  graded: bool = False
   usual: Mapping[str, object] = dataclasses.field(default_factory=dict)
 
   @property
@@ -206,22 +209,23 @@ def _nll(states: str) -> Method:
 
 # What algorithm.normaliser is by default; a row's own replaces it.
 NORMALISER = 'without_zero'
-_objective = functools.partial(Method, replay=False, reformulations=())
+_group = functools.partial(Method, graded=True)
+_objective = functools.partial(_group, replay=False, reformulations=())
 # Below it lies the accuracy 0 alone.
 UNSOLVED = 1e-9
 _unsolved = functools.partial(
-    Method, replay=False, tau=UNSOLVED, hint_sources=('reference', 'stored'))
+    _group, replay=False, tau=UNSOLVED, hint_sources=('reference', 'stored'))
 
 METHODS = {
-    'grpo': Method(replay=False, reformulations=()),
-    'grpo_replay': Method(replay=True, reformulations=()),
-    'grpo_both': Method(replay=False, reformulations=('bcq', 'ncq')),
-    'grpo_replay_bcq': Method(replay=True, reformulations=('bcq',)),
-    'grpo_replay_ncq': Method(replay=True, reformulations=('ncq',)),
-    'zppo': Method(replay=True, reformulations=('bcq', 'ncq')),
-    'placebo': Method(replay=True, reformulations=('placebo_bcq', 'ncq')),
-    'prefix': Method(replay=True, reformulations=('prefix',)),
-    'hint': Method(replay=True, reformulations=('hint',)),
+    'grpo': _group(replay=False, reformulations=()),
+    'grpo_replay': _group(replay=True, reformulations=()),
+    'grpo_both': _group(replay=False, reformulations=('bcq', 'ncq')),
+    'grpo_replay_bcq': _group(replay=True, reformulations=('bcq',)),
+    'grpo_replay_ncq': _group(replay=True, reformulations=('ncq',)),
+    'zppo': _group(replay=True, reformulations=('bcq', 'ncq')),
+    'placebo': _group(replay=True, reformulations=('placebo_bcq', 'ncq')),
+    'prefix': _group(replay=True, reformulations=('prefix',)),
+    'hint': _group(replay=True, reformulations=('hint',)),
     'sage': _unsolved(reformulations=('hint',)),
     'nurl': _unsolved(reformulations=('hint',)),
     'pope': _unsolved(reformulations=('oracle_prefix',)),
@@ -242,7 +246,8 @@ METHODS = {
     'opd_log_ratio': _sampled(distillation.make_log_ratio, old_logps=True),
     'grpo_distill': _divergence(
         loss=distillation.make_surrogate_and_divergence, surrogate=True,
-        targets=distillation.advantages_and_scores, old_logps=True),
+        targets=distillation.advantages_and_scores, old_logps=True,
+        graded=True),
     'gspo': _objective(loss=surrogates.make_gspo, normaliser='group',
                        reducer='per_rollout'),
     'dr_grpo': _objective(normaliser='none', reducer='constant_length'),

@@ -167,7 +167,7 @@ def _prompt(question: Question, kind: PromptKind, encoded: Encoded) -> Prompt:
 
 def plain_prompts(questions: Sequence[Question], chat: Chat) -> list[Prompt]:
   """The prompts of questions with the shared closing instruction."""
-  return [_prompt(q, PromptKind.PLAIN, chat.plain(q.text, q.media))
+  return [_prompt(q, PromptKind.PLAIN, chat.plain(q.text, q.media, q.turns))
           for q in questions]
 
 
@@ -207,7 +207,7 @@ def render(instance: Instance, texts: Mapping[tuple[str, str], str],
   """
   question = instance.question
   encoded = renderers.render(instance.kind, chat, renderers.Exhibit(
-      question=question.text, media=question.media,
+      question=renderers.text_of(question), media=question.media,
       candidates=tuple(texts[question.id, c.text]
                        for c in instance.candidates),
       answers=tuple(c.answer for c in instance.candidates),

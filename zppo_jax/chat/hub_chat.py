@@ -6,6 +6,7 @@ Nothing here reads files: the tokenizer comes from hub_folder or gguf_file.
 import copy
 import dataclasses
 import datetime
+import functools
 import hashlib
 import json
 import re
@@ -186,7 +187,7 @@ def knows_thinking(tokenizer) -> bool:
 
 
 def wording(tokenizer, base: Wording = BOXED, thinking: bool | None = None,
-            day: Day | None = None) -> Wording:
+            day: Day | None = None, system: str = '') -> Wording:
   """A wording inside the tokenizer's chat template.
 
   The template is rendered around one user message and cut in two there. If it
@@ -198,28 +199,72 @@ def wording(tokenizer, base: Wording = BOXED, thinking: bool | None = None,
     base: the words inside the user's message.
     thinking: on, off, or None for the template's own default.
     day: the date, for a template that asks for one.
+    system: a system message before every question, but not before a request
+      for a summary or a hint; '' for none.
 
   Raises:
     ValueError: without a template; for a switch that the template does not
-      have; if it does not hold the user's message exactly once.
+      have; if it does not hold the user's message exactly once, or a system
+      message as it was given.
   """
-  def around(switch):
-    text = render(tokenizer, [{'role': 'user', 'content': _SENTINEL}], switch,
-                  day, add_generation_prompt=True)
+  def around(switch, system=''):
+    said = [{'role': 'system', 'content': system}] if system else []
+    text = render(tokenizer, [*said, {'role': 'user', 'content': _SENTINEL}],
+                  switch, day, add_generation_prompt=True)
+    if system.strip() not in text:
+      raise ValueError('prompts.system is not shown by the chat template of '
+                       'this model; allowed: none, or another '
+                       'student.chat_template')
     if text.count(_SENTINEL) != 1:
       raise ValueError(f'the chat template holds the user\'s message '
                        f'{text.count(_SENTINEL)} times; it must be once')
     before, _, after = text.partition(_SENTINEL)
     return before, after
 
-  before, after = around(thinking)
-  first, last = around(False) if knows_thinking(tokenizer) else (before, after)
+  before, after = around(thinking, system)
+  first, last = around(False if knows_thinking(tokenizer) else thinking)
   opened, *between, closed = base.hint_request or ('', '')
   return dataclasses.replace(
       base, opening=before + base.opening, closing=base.closing + after,
+      frame=(before, after),
       compression=(first + base.compression[0], base.compression[1] + last),
       hint_request=(first + opened, *between, closed + last)
       if base.hint_request else ())
+
+
+def around_turns(tokenizer, thinking: bool | None, day: Day | None,
+                 roles: Sequence[str]) -> tuple[str, ...]:
+  """The template's text around the messages of a conversation.
+
+  Args:
+    tokenizer, thinking, day: as of `wording`.
+    roles: of the messages.
+
+  Returns:
+    The texts before each message, and behind the last one.
+
+  Raises:
+    ValueError: as `wording`, or for roles that the template does not take.
+  """
+  marks = [f'{_SENTINEL}{i}kzq' for i in range(len(roles))]
+  try:
+    text = render(tokenizer, [
+        {'role': role, 'content': mark}
+        for role, mark in zip(roles, marks, strict=True)],
+        thinking, day, add_generation_prompt=True)
+  # A template may raise anything about roles that it does not know.
+  except Exception as e:
+    raise ValueError(f'the chat template of this model does not take the roles '
+                     f'{", ".join(roles)}: {e}') from e
+  pieces, places = [], [text.find(mark) for mark in marks]
+  if min(places) < 0 or places != sorted(places) or any(
+      text.count(mark) != 1 for mark in marks):
+    raise ValueError('the chat template of this model does not show every '
+                     'message of a conversation once and in order')
+  for mark in marks:
+    piece, _, text = text.partition(mark)
+    pieces.append(piece)
+  return (*pieces, text)
 
 
 def chat(tokenizer, vocab_size: int, end_ids: Sequence[int] = (),
@@ -227,7 +272,9 @@ def chat(tokenizer, vocab_size: int, end_ids: Sequence[int] = (),
          day: Day | None = None) -> Chat:
   """The chat of a hub model; it raises as `HubCodec` and `wording`."""
   return Chat(codec=HubCodec(tokenizer, vocab_size, end_ids),
-              wording=wording(tokenizer, base, thinking, day), day=day)
+              wording=wording(tokenizer, base, thinking, day), day=day,
+              thinking=thinking, around_turns=functools.partial(
+                  around_turns, tokenizer, thinking, day))
 
 
 def record(of: Chat) -> dict:
@@ -237,14 +284,16 @@ def record(of: Chat) -> dict:
   has {}, because its words are code.
   """
   tokenizer = getattr(of.codec, 'tokenizer', None)
+  own = {'prompts': _digest(json.dumps(dict(of.prompts), sort_keys=True))
+         } if of.prompts else {}
   if tokenizer is None:
-    return {}
+    return own
   dated = of.day is not None and rendering.knows_date(tokenizer)
   return {
       'template': _digest(tokenizer.get_chat_template()),
       'vocabulary': _digest(json.dumps(of.codec.ids, sort_keys=True)),
       'end tokens': list(of.codec.end_ids),
-      'date': of.day.date.isoformat() if dated else ''}
+      'date': of.day.date.isoformat() if dated else '', **own}
 
 
 def _digest(text: str) -> str:

@@ -8,13 +8,20 @@ NCQ and further kinds of prompts together.
 
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from zppo_jax.chat import segments, tags
 from zppo_jax.chat.rendering import Day
-from zppo_jax.chat.segments import Codec, Encoded, Segment, content, template
-from zppo_jax.records import Clip, Picture, ProcessedMedia, PromptMedia
+from zppo_jax.chat.segments import (
+  Codec,
+  Encoded,
+  Segment,
+  Slot,
+  content,
+  template,
+)
+from zppo_jax.records import Clip, Picture, ProcessedMedia, PromptMedia, Turn
 from zppo_jax.verdicts.kinds import boxed
 
 
@@ -42,6 +49,11 @@ class Wording:
     contexts: piece of a teacher's context -> (before, after) it; a piece that
       is not there has no words (algorithms/privileged/contexts.py).
     private: the delimiters that no content of a context may contain.
+    frame: what a chat template writes before and behind the user's message;
+      `opening` and `closing` hold it, too.
+    forms: kind of prompt -> the pieces of a user's own form, which takes the
+      place of `bcq`, `ncq`, `ncq_unlisted` and `hint` (chat/prompts/).
+    said_last: what the closing of such a form says, without the frame.
   """
   opening: str
   closing: str
@@ -60,6 +72,10 @@ class Wording:
   contexts: Mapping[str, tuple[str, str]] = dataclasses.field(
       default_factory=dict, hash=False)
   private: re.Pattern | None = None
+  frame: tuple[str, str] = ('', '')
+  forms: Mapping[str, tuple[str | Slot, ...]] = dataclasses.field(
+      default_factory=dict, hash=False)
+  said_last: str = ''
 
 
 MICRO = Wording(
@@ -175,12 +191,21 @@ class Chat:
     vision: the processor of a model that sees; None for text alone.
     day: the date in the prompts of a template that asks for one.
     notes: notes for the user: which end tokens and template, and their source.
+    prompts: the user's own texts by field (chat/prompts/), {} for none.
+    thinking: the switch with which its chat template was rendered.
+    around_turns: roles of messages -> the template's text around them
+      (hub_chat.around_turns); None for a chat of one message.
   """
   codec: Codec
   wording: Wording
   vision: Vision | None = None
   day: Day | None = None
   notes: tuple[str, ...] = ()
+  prompts: Mapping[str, str] = dataclasses.field(
+      default_factory=dict, hash=False)
+  thinking: bool | None = None
+  around_turns: Callable[[Sequence[str]], tuple[str, ...]] | None = (
+      dataclasses.field(default=None, compare=False, repr=False))
 
   def _encode(self, parts) -> Encoded:
     return segments.encode(parts, self.codec, self.wording.delimiters)
@@ -204,6 +229,33 @@ class Chat:
         w.opening, [content(question), *parts, template(w.closing)], media,
         forced)
 
+  def filled(self, form: str, question: str,
+             slots: Mapping[str, Sequence[Segment]],
+             media: tuple[Picture | Clip, ...] = ()) -> Encoded:
+    """A prompt in a user's own form, which is the whole message if it has a
+    place for the question; else it stands behind the question.
+
+    Args:
+      form: a key of Wording.forms.
+      question: the question's text.
+      slots: what its other places show.
+      media: pictures and clips of the question.
+
+    Raises:
+      ValueError: for media in a chat of text alone.
+    """
+    w, parts = self.wording, list[Segment]()
+    slots = {'question': [content(question)],
+             'closing': [template(w.said_last)], **slots}
+    for piece in w.forms[form]:
+      parts += slots[piece.name] if isinstance(piece, Slot) else [
+          template(piece)]
+    if Slot('question') not in w.forms[form]:
+      return self.around(question, parts, media)
+    opening, ending = w.frame
+    last = '' if parts[-1].content else parts.pop().text
+    return self._behind(opening, [*parts, template(last + ending)], media)
+
   def privileged(self, question: str, parts: Sequence[Segment],
                  media: tuple[Picture | Clip, ...] = (),
                  forced: Sequence[int] = ()) -> Encoded:
@@ -215,14 +267,15 @@ class Chat:
 
   def _behind(self, opening: str, parts: Sequence[Segment],
               media: tuple[Picture | Clip, ...],
-              forced: Sequence[int] = ()) -> Encoded:
-    """The opening, media, parts and forced tokens."""
+              forced: Sequence[int] = (),
+              earlier: Sequence[Segment] = ()) -> Encoded:
+    """Earlier messages, the opening, media, parts and forced tokens."""
+    opened = [*earlier, template(opening)]
     if not media:
-      return self._begun([template(opening), *parts], forced)
+      return self._begun([*opened, *parts], forced)
     self._needs_vision()
     seen = self.vision.see(media)
-    encoded = self._begun(
-        [template(opening), template(seen.text), *parts], forced)
+    encoded = self._begun([*opened, template(seen.text), *parts], forced)
     return dataclasses.replace(
         encoded, media=self.vision.media(seen, encoded.tokens))
 
@@ -238,28 +291,55 @@ class Chat:
       raise ValueError('the question has images or videos; the model of this '
                        'chat takes text alone')
 
-  def plain(self, question: str,
-            media: tuple[Picture | Clip, ...] = ()) -> Encoded:
+  def plain(self, question: str, media: tuple[Picture | Clip, ...] = (),
+            turns: Sequence[Turn] = ()) -> Encoded:
     """The question alone, its media before it, under the shared closer.
 
-    Raises:
-      ValueError: for media in a chat of text alone.
-    """
-    return self.around(question, [], media)
+    Args:
+      question: the question's text.
+      media: pictures and clips of the question.
+      turns: the messages before it, which are a conversation of the template.
 
-  def outline(self, question: str,
-              media: tuple[Picture | Clip, ...] = ()) -> tuple[int, int]:
+    Raises:
+      ValueError: for media in a chat of text alone; for turns in a chat of one
+        message, or whose roles the template does not take.
+    """
+    if not turns:
+      return self.around(question, [], media)
+    earlier, opening, closing = self._framed(turns)
+    return self._behind(opening, [content(question), template(closing)], media,
+                        earlier=earlier)
+
+  def _framed(self, turns: Sequence[Turn]) -> tuple[list[Segment], str, str]:
+    """The earlier messages, and what stands around the last one."""
+    if self.around_turns is None:
+      raise ValueError('the question has earlier turns; the chat of this model '
+                       'has no template that shows them')
+    w, system = self.wording, self.prompts.get('system', '')
+    if system and turns[0].role != 'system':
+      turns = (Turn('system', system), *turns)
+    *before, opening, closing = self.around_turns(
+        [*(turn.role for turn in turns), 'user'])
+    return [part for text, turn in zip(before, turns, strict=True)
+            for part in (template(text), content(turn.content))
+            ], (opening + w.opening.removeprefix(w.frame[0])), (
+                w.closing.removesuffix(w.frame[1]) + closing)
+
+  def outline(self, question: str, media: tuple[Picture | Clip, ...] = (),
+              turns: Sequence[Turn] = ()) -> tuple[int, int]:
     """(number of tokens, number of patches) of `plain`; no image is decoded.
 
     Raises:
       ValueError: as `plain`.
     """
-    w, before, patches = self.wording, '', 0
+    w, shown, patches = self.wording, '', 0
+    earlier, opening, closing = (self._framed(turns) if turns
+                                 else ([], w.opening, w.closing))
     if media:
       self._needs_vision()
-      before, patches = self.vision.outline(media)
-    encoded = self._encode([template(w.opening), template(before),
-                            content(question), template(w.closing)])
+      shown, patches = self.vision.outline(media)
+    encoded = self._encode([*earlier, template(opening), template(shown),
+                            content(question), template(closing)])
     return len(encoded.tokens), patches
 
   def stays(self, answer: str) -> bool:

@@ -13,9 +13,7 @@ import time
 import jax
 import numpy as np
 
-from zppo_jax.algorithms.credit import gold
 from zppo_jax.algorithms.replay import ReplayBuffer
-from zppo_jax.arrays import FollowedState
 from zppo_jax.chat import dates
 from zppo_jax.devices import memory
 from zppo_jax.learner import layouts
@@ -23,79 +21,13 @@ from zppo_jax.runs import workdir
 from zppo_jax.teachers import panel
 from zppo_jax.train import attention_kernels, evaluate, minibatches
 from zppo_jax.train.build import build
+from zppo_jax.train.control import evaluations
 from zppo_jax.train.run import Run
+from zppo_jax.train.shapes import auto
+from zppo_jax.train.shapes.room import lowered, standing_memory
 from zppo_jax.train.step import metrics_row, train_step, update
 
 MEASURED_STEPS = 3
-
-
-def _rollout_params(run: Run):
-  return run.reshard_fn.eval_shape(run.abstract_state.params)
-
-
-def standing_memory(run: Run) -> dict[str, int]:
-  """Bytes per device of what a step holds, by part. Caches count at their
-  largest size. They and the rollout copy are freed before the gradient is
-  made."""
-  state = run.abstract_state
-  shapes = _rollout_params(run)
-  out = {
-      'student parameters': memory.device_bytes(state.params),
-      'optimizer state': memory.device_bytes(state.opt_state),
-      'gradient': memory.device_bytes(state.params),
-      'rollout copy of the student': memory.device_bytes(shapes),
-      'cache of the student\'s slots': (
-          run.sampler.engine.programs.largest_cache_bytes())}
-  if isinstance(state, FollowedState):
-    out['copy that follows the student'] = memory.device_bytes(state.own)
-  if run.ewc is not None:
-    out['anchor of the parameters'] = memory.device_bytes(run.ewc.arrays)
-  if run.adapted is not None:
-    out['frozen weights of the student'] = memory.device_bytes(
-        run.adapted.base)
-  if run.reference is not None and not run.is_frozen(run.reference.params):
-    out['reference parameters'] = memory.device_bytes(run.reference.params)
-  for role, teacher in panel.in_process_of(run.teacher).items():
-    of = role.replace('teacher/', 'teacher ')
-    if not run.is_frozen(teacher.params):
-      out[f'{of} parameters'] = memory.device_bytes(teacher.params)
-    out[f"cache of the {of}'s slots"] = (
-        teacher.answers.engine.programs.largest_cache_bytes())
-  return out
-
-
-def lowered(run: Run) -> dict:
-  """The largest text-only program of each engine, lowered."""
-  params, rollout = run.abstract_state.params, _rollout_params(run)
-  text = [s for s in layouts.shapes(run.layout) if not s.patches]
-  targets = minibatches.example_targets(
-      run.method, run.num_updates, run.distil, run.stored_need,
-      run.teacher is not None and run.teacher.capabilities.entropy,
-      run.reference and run.reference.penalty, run.context is not None)
-  rows = layouts.empty(run.layout, text[-1], targets)
-  update = run.update_fn.keywords
-  out = {f'student {name}': program for name, program in
-         run.sampler.engine.programs.largest(rollout).items()}
-  for role, teacher in panel.in_process_of(run.teacher).items():
-    out |= {f'{role} {name}': program for name, program in
-            teacher.answers.engine.programs.largest(
-                teacher.params).items()}
-  if run.num_updates > 1:
-    out['scoring'] = run.score_fn.lower(params, rows)
-  if run.reference is not None and run.reference.penalty.sampled:
-    out['scoring by the reference'] = run.reference.score_fn.lower(
-        run.reference.params, rows)
-  grads = update['zeros_fn'].eval_shape(params)
-  out['gradient of a micro-batch'] = update['accumulate_fn'].lower(
-      grads, params, rows, *update['beside_fn'](run.abstract_state))
-  if update['gold_fn'] is not None:
-    out['gradient of stored answers'] = update['gold_fn'].lower(
-        grads, params, layouts.empty(run.layout._replace(lessons=None),
-                                     text[-1], gold.EXAMPLE),
-        *update['beside_fn'](run.abstract_state))
-  out['optimizer step'] = update['optimizer_fn'].lower(
-      run.abstract_state, grads, 1.0, *update['anchor'])
-  return out
 
 
 def programs(run: Run) -> dict[str, int]:
@@ -159,13 +91,15 @@ def main(config, path) -> None:
   Raises:
     As loop.main for a config or directory that does not fit.
   """
+  config = auto.of_workdir(config, path)
   stored = workdir.read_config(path)
   if stored is not None:
     workdir.check_same_config(path, stored, config)
+  run = build(config, dates.choose(config, path))
+  config = run.config
   print('config')
   for name, value in workdir.flat(workdir.config_values(config)).items():
     print(f'  {name} = {value!r}')
-  run = build(config, dates.choose(config, path))
   devices = run.mesh.devices.size
   print(f'\n{config.method}, {run.steps} steps of {run.rules.num_new} new and '
         f'at most {run.rules.num_replay if run.method.replay else 0} replayed '
@@ -196,7 +130,8 @@ def main(config, path) -> None:
   print(f'\nmeasuring {MEASURED_STEPS} steps and an evaluation in memory '
         '(Ctrl-C leaves it out)', flush=True)
   seconds = _measure(run)
-  rounds = 1 + (run.steps // run.eval_every if run.eval_every else 1)
+  rounds = evaluations.of_run(
+      config, run.splits, tuple(run.splits)).count(run.steps)
   low, high = (seconds['first'] + (run.steps - 1) * seconds[name]
                + rounds * seconds['evaluation'] for name in ('last', 'all'))
   print(f'  first step {seconds["first"]:.1f} s with compilation, step '
@@ -204,4 +139,4 @@ def main(config, path) -> None:
         'all its groups were trained, evaluation '
         f'{seconds["evaluation"]:.2f} s\n'
         f'  estimated: {low:.0f} to {high:.0f} s for {run.steps} steps and '
-        f'{rounds} evaluations, more compilations apart')
+        f'{rounds:.4g} evaluations, more compilations apart')

@@ -14,12 +14,15 @@ from zppo_jax.chat import dates
 from zppo_jax.chat.rendering import Day
 from zppo_jax.devices import disk, sharding
 from zppo_jax.endpoints import judge
-from zppo_jax.records import Decoding, Grader
+from zppo_jax.records import Decoding, Grader, Group
 from zppo_jax.rollout import collect, weight_sync
 from zppo_jax.runs import checkpoints, metrics, workdir
 from zppo_jax.train import build, evaluate
-from zppo_jax.train.models import Loaded, chat_of, load_model, with_adapters
+from zppo_jax.train.builders import rewards
+from zppo_jax.train.models import Loaded, load_model, with_adapters, worded
+from zppo_jax.train.shapes import auto
 from zppo_jax.verdicts import kinds
+from zppo_jax.verdicts.rewards import Scoring
 from zppo_jax.weights import pretrained
 
 
@@ -87,6 +90,14 @@ def check(num_rollouts: int, ks: Sequence[int], temperature: float) -> None:
   evaluate.check_ks(ks, num_rollouts)
 
 
+def _rewards(groups: Sequence[Group], scoring: Scoring | None) -> dict:
+  """{'rewards': component -> mean}; {} for a config without weights."""
+  found = metrics.of_rewards(
+      groups, scoring if scoring and scoring.names else None)
+  return {'rewards': {name.removeprefix('reward/'): value
+                      for name, value in found.items()}} if found else {}
+
+
 def main(config, checkpoint: str, path, *, splits: Sequence[str] = (),
          num_rollouts: int = 1, ks: Sequence[int] = (1,),
          temperature: float = 0.0) -> dict:
@@ -112,20 +123,22 @@ def main(config, checkpoint: str, path, *, splits: Sequence[str] = (),
   """
   check(num_rollouts, ks, temperature)
   workdir.check_unused(path)
+  config = auto.of_checkpoint(config, checkpoint)
   task = tasks.get(config.data.task)
   names = tuple(splits) or tuple(config.eval.splits)
-  questions = tasks.splits(task, config.eval, names, config.data.pool)
+  questions = tasks.splits(task, config.eval, names, config.data.pool,
+                           judged=bool(config.judge.url))
   verifier = judge.verifier_of(config.judge, next(
       (q.id for split in questions.values() for q in split
-       if q.kind in kinds.JUDGED), ''))
-  task = tasks.graded_by(task, verifier)
+       if kinds.judged(q.kind)), ''))
+  task = rewards.with_rewards(config, tasks.graded_by(task, verifier))
   mesh = sharding.make_mesh(sharding.MeshConfig(**config.mesh))
   day = dates.choose(config, checkpoint)
   loaded = load_policy(config, checkpoint, mesh, day)
   model = models.on_mesh(loaded.model, mesh)
   sampler = make_sampler(
-      config, model, chat_of('student', loaded, config.data.task, task),
-      mesh, grader=task.grader, num_rollouts=num_rollouts,
+      config, model, worded(config, task, loaded), mesh,
+      grader=task.grader, num_rollouts=num_rollouts,
       temperature=temperature, num_questions=sum(map(len, questions.values())))
   params = weight_sync.place_copy(loaded.params, model, mesh)
   answered = evaluate.answer(sampler, params, questions, config.seed)
@@ -136,6 +149,7 @@ def main(config, checkpoint: str, path, *, splits: Sequence[str] = (),
       'splits': {split: {
           'questions': len(groups),
           'verdicts': metrics.of_verdicts(groups),
+          **_rewards(groups, task.grader.scoring),
           **{name: dataclasses.asdict(e)
              for name, e in evaluate.estimates(groups, ks).items()}}
           for split, groups in answered.items()}}
@@ -146,7 +160,7 @@ def main(config, checkpoint: str, path, *, splits: Sequence[str] = (),
       config, date=day.date.isoformat()))
   disk.append(path / 'samples.jsonl', ''.join(
       json.dumps(row) + '\n' for groups in answered.values()
-      for row in evaluate.sample_rows(groups)))
+      for row in evaluate.sample_rows(groups, task.grader.scoring)))
   workdir.write_json(path / 'summary.json', summary)
   return summary
 
@@ -164,7 +178,7 @@ def table(summary: dict) -> str:
   rows = []
   for split, result in splits.items():
     estimates = {n: e for n, e in result.items()
-                 if n not in ('questions', 'verdicts')}
+                 if n not in ('questions', 'verdicts', 'rewards')}
     if not rows:
       rows.append(['split', 'questions', *estimates, *faults])
     rows.append([split, str(result['questions']), *(

@@ -38,8 +38,11 @@ def users_line(error: BaseException) -> str:
   """'FILE:LINE in NAME' of the innermost frame in the user's own code, or ''.
 
   Code of the user is what lies neither in this package nor in an installed
-  one: a config, a task, a grading function.
+  one: a config, a task, a grading function, a callback. An error that was
+  raised because of another one came from where that did.
   """
+  if error.__cause__ is not None and (line := users_line(error.__cause__)):
+    return line
   if isinstance(error, SyntaxError) and error.filename:
     return f'{error.filename}:{error.lineno}'
   for frame in reversed(traceback.extract_tb(error.__traceback__)):

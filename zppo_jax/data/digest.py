@@ -30,7 +30,8 @@ def of_words(question: Question) -> bytes:
   """SIZE bytes that cover everything but images and videos."""
   return _of(str(text).encode('utf-8', 'surrogatepass') for text in (
       question.id, question.text, question.answer, question.split,
-      question.kind, question.source, question.hint, *question.responses))
+      question.kind, question.source, question.hint, *question.responses,
+      *(part for turn in question.turns for part in turn)))
 
 
 def of_media(words: bytes, shown: Sequence[Picture | Clip]) -> bytes:

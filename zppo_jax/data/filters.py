@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from zppo_jax import allowed
-from zppo_jax.chat import images
+from zppo_jax.chat import pictures
 from zppo_jax.data import media, tiers, values
 from zppo_jax.records import Clip, Picture
 
@@ -35,6 +35,7 @@ class Candidate:
     characters: the number of characters of the text.
     answer_characters: the number of characters of the answer.
     pass_rate: of a reference model; None if it is unknown.
+    difficulty: on the data set's own scale; None if it is unknown.
     text_hash: of the normalised text.
     show: reads the images and videos.
     words: the digest of its words (data/digest.py).
@@ -51,6 +52,7 @@ class Candidate:
   show: Callable[[], tuple[Picture | Clip, ...]]
   words: bytes = b''
   bare: bool = False
+  difficulty: float | None = None
 
 
 def text_hash(text: str) -> bytes:
@@ -83,13 +85,20 @@ def image_side(candidates: Sequence[Candidate], least: int) -> list[Candidate]:
     FileNotFoundError, ValueError: for an image that cannot be read.
   """
   return [c for c in candidates
-          if all(min(images.size(p)) >= least for p in _pictures(c))]
+          if all(min(pictures.size(p)) >= least for p in _pictures(c))]
 
 
 def pass_rate(candidates: Sequence[Candidate], most: float) -> list[Candidate]:
   """Keeps rows whose pass rate is at most `most` or unknown."""
   return [c for c in candidates
           if c.pass_rate is None or values.at_most(c.pass_rate, most)]
+
+
+def difficulty(candidates: Sequence[Candidate],
+               least: float) -> list[Candidate]:
+  """Keeps rows whose difficulty is at least `least` or unknown."""
+  return [c for c in candidates
+          if c.difficulty is None or c.difficulty >= least]
 
 
 def duplicates(candidates: Sequence[Candidate], on: bool) -> list[Candidate]:
@@ -153,6 +162,7 @@ FILTERS: dict[str, Callable[[Sequence[Candidate], Any],
     'prompt_characters': prompt_characters,
     'answer_characters': answer_characters,
     'pass_rate': pass_rate,
+    'difficulty': difficulty,
     'image_side': image_side,
     'subset_duplicates': subset_duplicates,
     'duplicates': duplicates,

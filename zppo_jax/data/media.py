@@ -3,8 +3,10 @@
 An image is a path (relative paths begin in the folder of the data), bytes,
 base64 (plain or a data: URI), a struct {'bytes', 'path'} as in data sets of the
 hub, or an array. A video is a folder of frames, a list of images, or a struct
-{'frames', 'fps'}. This file does not decode video files: it reads frames from a
-folder that has the name of the file without its suffix.
+{'frames', 'fps'}, where 'start' and 'end' in seconds cut a segment out of a
+folder. A file `fps.txt` in a folder of frames states its frames per second.
+This file does not decode video files: it reads frames from a folder that has
+the name of the file without its suffix.
 
 Paths must stay in the folder of the data or in one of `roots`, even through
 links, because other people write the rows. Headers are read at once, so that
@@ -22,23 +24,25 @@ import pathlib
 import re
 import tempfile
 import urllib.parse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from zppo_jax import allowed
 from zppo_jax.chat import pictures as encoded
 from zppo_jax.data import values
 from zppo_jax.records import Clip, Picture
 
-_SUFFIXES = ('.png', '.jpg', '.jpeg', '.webp', '.bmp', '.gif')
+SUFFIXES = ('.png', '.jpg', '.jpeg', '.webp', '.bmp', '.gif')
+RATE = 'fps.txt'  # in a folder of frames: their number per second
 _FILMS = ('.mp4', '.webm', '.mkv', '.avi', '.mov')
 # The starts of PNG, JPEG, GIF, WEBP and BMP in base64.
-_BASE64 = ('iVBORw0KGgo', '/9j/', 'R0lGOD', 'UklGR', 'Qk0', 'Qk1', 'Qk2',
+BASE64 = ('iVBORw0KGgo', '/9j/', 'R0lGOD', 'UklGR', 'Qk0', 'Qk1', 'Qk2',
            'Qk3')
 _LONGEST = 500  # characters of a path in an error
-_SHORTEST = 64  # characters of base64; most paths are shorter, no image is
+SHORTEST = 64  # characters of base64; most paths are shorter, no image is
 _ADDRESS = re.compile(r'[a-zA-Z][a-zA-Z0-9+.-]+://')
 _WHITE = re.compile(r'\s+')
 _DIGITS = re.compile(r'([0-9]{1,18})')
@@ -167,7 +171,7 @@ def picture(value: Any, folder: pathlib.Path,
                      'path, bytes, base64, {bytes, path}')
   if value[:5].lower() == 'data:':
     return _held(_address_data(value), store, where)
-  if value.startswith(_BASE64) and len(value) >= _SHORTEST:
+  if value.startswith(BASE64) and len(value) >= SHORTEST:
     return _held(_base64(value), store, where)
   path = inside(value, folder, roots)
   if not _is(path, 'is_file'):
@@ -216,11 +220,12 @@ def clip(value: Any, folder: pathlib.Path, fps: float,
   if isinstance(value, dict):
     if 'frames' not in value or isinstance(value['frames'], dict):
       raise ValueError(f'a video with the fields {sorted(map(str, value))}; '
-                       'allowed: frames, fps')
+                       'allowed: frames, fps, start, end')
     rate = value.get('fps')
-    return clip(value['frames'], folder,
-                fps if rate is None else values.number(rate, 'fps'), store,
-                roots=roots, where=where)
+    rate = fps if rate is None else values.number(rate, 'fps')
+    if value.get('start') is not None or value.get('end') is not None:
+      return _segment(value, rate, read, folder, roots)
+    return clip(value['frames'], folder, rate, store, roots=roots, where=where)
   if isinstance(value, np.ndarray) and value.ndim == 4:
     value = list(value)
   if isinstance(value, list | tuple):
@@ -228,6 +233,13 @@ def clip(value: Any, folder: pathlib.Path, fps: float,
   if not isinstance(value, str) or not value:
     raise ValueError(f'a video that is {values.shown(value)}; allowed: a '
                      'folder of frames, a list of images, {frames, fps}')
+  path = _folder_of(value, folder, roots)
+  return Clip(tuple(read(str(p)) for p in _frames(path)), _rate(path, fps))
+
+
+def _folder_of(value: Any, folder: pathlib.Path,
+               roots: Sequence[str]) -> pathlib.Path:
+  """The folder of frames that a row names, or names by its video file."""
   path = inside(value, folder, roots)
   if path.suffix.lower() in _FILMS and _is(path.with_suffix(''), 'is_dir'):
     path = inside(str(path.with_suffix('')), folder, roots)
@@ -235,11 +247,64 @@ def clip(value: Any, folder: pathlib.Path, fps: float,
     raise ValueError(f'{path} is a video file; write its frames into '
                      f'{path.with_suffix("")} (e.g. ffmpeg -i FILE -vf fps=2 '
                      'FOLDER/%05d.png)')
-  frames = sorted((p for p in path.glob('*') if p.suffix.lower() in _SUFFIXES),
+  return path
+
+
+def _frames(path: pathlib.Path) -> list[pathlib.Path]:
+  """The frames of a folder in order; FileNotFoundError if it has none."""
+  frames = sorted((p for p in path.glob('*') if p.suffix.lower() in SUFFIXES),
                   key=_in_time) if _is(path, 'is_dir') else []
   if not frames:
-    raise FileNotFoundError(f'no frames ({", ".join(_SUFFIXES)}) in {path}')
-  return Clip(tuple(read(str(p)) for p in frames), fps)
+    raise FileNotFoundError(f'no frames ({", ".join(SUFFIXES)}) in {path}')
+  return frames
+
+
+def _rate(path: pathlib.Path, fps: float) -> float:
+  """The frames per second that a folder's file `fps.txt` states, or `fps`."""
+  told = path / RATE
+  if not _is(told, 'is_file'):
+    return fps
+  rate = values.number(told.read_text().strip(), str(told))
+  allowed.number(str(told), rate, '> 0')
+  return rate
+
+
+def times(path: pathlib.Path, fps: float = 2.0) -> list[float]:
+  """The seconds at which the frames of a folder were taken.
+
+  Raises:
+    FileNotFoundError: for a folder that does not exist or holds no frames.
+    ValueError: for a bad rate in its `fps.txt`.
+  """
+  rate = _rate(path, fps)
+  return [i / rate for i in range(len(_frames(path)))]
+
+
+def _segment(value: dict, fps: float, read: Callable[[str], Picture],
+             folder: pathlib.Path, roots: Sequence[str]) -> Clip:
+  """The frames of a folder from second `start` to second `end`.
+
+  A segment between two frames has the frame that is nearest to its middle. If
+  the folder has one called `START-END` (`9.5-12`), its frames are the segment.
+  """
+  if not isinstance(value['frames'], str):
+    raise ValueError('start and end need a folder of frames, not '
+                     f'{values.shown(value["frames"])}')
+  path = _folder_of(value['frames'], folder, roots)
+  given = {name: values.number(value[name], name) for name in ('start', 'end')
+           if value.get(name) is not None}
+  ready = path / '-'.join(f'{second:g}' for second in given.values())
+  if len(given) == 2 and _is(ready, 'is_dir'):
+    return Clip(tuple(read(str(f)) for f in _frames(ready)), _rate(ready, fps))
+  frames, rate = _frames(path), _rate(path, fps)
+  last = (len(frames) - 1) / rate
+  start, end = given.get('start', 0.0), given.get('end', last)
+  if not 0 <= start <= end or start > last + 1 / rate:
+    raise ValueError(f'the segment from {start} s to {end} s of {path}, whose '
+                     f'{len(frames)} frames end at {last} s')
+  cut = [f for i, f in enumerate(frames) if start <= i / rate <= end]
+  middle = min(round((start + end) / 2 * rate), len(frames) - 1)
+  return Clip(tuple(read(str(f)) for f in cut or [frames[middle]]), rate)
 
 
 def _in_time(frame: pathlib.Path) -> tuple[list[Any], str]:

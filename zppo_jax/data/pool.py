@@ -7,6 +7,7 @@ filter needs them. It applies the filters and keeps the name and the row number
 of each question.
 """
 
+import collections
 import dataclasses
 import functools
 import pathlib
@@ -20,10 +21,18 @@ from collections.abc import (
 from typing import Any, TypeVar, overload
 
 from zppo_jax import allowed
-from zppo_jax.data import digest, filters, mappings, media, readers, values
+from zppo_jax.data import (
+  digest,
+  filters,
+  mappings,
+  media,
+  readers,
+  tiers,
+  values,
+)
 from zppo_jax.data.filters import Candidate
 from zppo_jax.data.mappings import Mapped, Mapping
-from zppo_jax.data.mappings.mapping import check_places, checked
+from zppo_jax.data.mappings.mapping import check_places, checked, image_columns
 from zppo_jax.devices import hosts
 from zppo_jax.records import Clip, Picture, Question
 from zppo_jax.verdicts import kinds
@@ -31,6 +40,9 @@ from zppo_jax.verdicts import kinds
 # Names in the counts of a pool.
 ROWS = 'rows'  # rows that were read
 SKIPPED = 'skipped'  # rows that the mapping skipped
+REPEATED = 'a repeated text'  # of a mapping that asks a text once
+# Why a row is skipped whose mapping gives no reason.
+NO_QUESTION, NO_GOLD = 'no question', 'no gold'
 PLACES = ('check', 'strip', 'text')
 AnySpec = TypeVar('AnySpec')
 
@@ -81,6 +93,9 @@ class Spec:
     weight: the share of draws in a mixture, > 0 (see loader.QuestionLoader).
     filters: name -> value, for this source alone.
     media_roots: folders besides `folder` in which images may lie.
+    rank: sources are read in the order of their ranks, and of equal ranks in
+      that of the config, which sorts names. The first of several sources that
+      hold a question or a subset keeps it.
     places: says what happens to <image> and <video> in a text: 'check' compares
       their number with that of the media and takes them out, 'strip' takes them
       out, 'text' leaves them where the mapping does.
@@ -100,6 +115,7 @@ class Spec:
   filters: Dict[str, Any] = dataclasses.field(default_factory=dict)
   media_roots: Sequence[str] = ()
   places: str = 'check'
+  rank: int = 0
 
   def __post_init__(self) -> None:
     where = f'data.pool.sources.{self.name}'
@@ -110,6 +126,7 @@ class Spec:
     fps = f'{where}.fps'
     allowed.number(fps, values.number(self.fps, fps), '> 0')
     allowed.one_of(f'{where}.places', self.places, PLACES)
+    allowed.number(f'{where}.rank', self.rank, '>= 0', whole=True)
     roots(self.media_roots, where)
     filters.check(self.filters, f'{where}.filters')
 
@@ -147,8 +164,27 @@ def _nothing(value: Any) -> bool:
   return value is None or isinstance(value, str) and not value
 
 
+def why_not(words: Mapped) -> str:
+  """The reason why a row is skipped; '' if it is asked."""
+  if words.skip:
+    return words.skip
+  if not words.text.strip():
+    return NO_QUESTION
+  return '' if words.answer.strip() else NO_GOLD
+
+
 class Source:
   """An open source of a pool: its rows by number, as questions.
+
+  Args:
+    of: its description.
+    store: a folder for images that come as bytes; None keeps them in memory.
+    mapping: of its rows; None takes that of `of`.
+    bounds: on what is read; None takes the defaults.
+    rows: (leave_out, most) -> the reader; None opens that of `of`.
+
+  Attributes:
+    skipped: reason -> rows, once `candidates` was called.
 
   Raises:
     KeyError: for an unknown format or mapping, or for columns that the files
@@ -157,25 +193,26 @@ class Source:
   """
 
   def __init__(self, of: Spec, store: pathlib.Path | None = None,
-               mapping: Mapping | None = None, bounds: Bounds | None = None):
+               mapping: Mapping | None = None, bounds: Bounds | None = None,
+               rows: Callable[..., readers.Reader] | None = None):
     self.of, self.store = of, store
+    self.skipped: collections.Counter[str] = collections.Counter()
     bounds = bounds or Bounds()
+    opened = rows or functools.partial(readers.open_reader, of.format, of.path)
     self.mapping = mapping or (
         mappings.get(of.mapping) if of.mapping
         else mappings.of_columns(of.columns, of.kind))
-    self.images = tuple(
-        c for c in (of.images or self.mapping.images).split(',') if c)
     self.video = of.video or self.mapping.video
-    self._shown = (*self.images, *([self.video] if self.video else []))
-    self._rows = readers.open_reader(of.format, of.path,
-                                     most=bounds.max_bytes)
+    self._rows = opened(most=bounds.max_bytes)
     if not len(self._rows):
       raise ValueError(f'data.pool.sources.{of.name}: {of.path} holds no rows')
     there = dict.fromkeys(self._rows.columns)
+    self.images = image_columns(of.images or self.mapping.images, there)
+    self._shown = (*self.images, *([self.video] if self.video else []))
     needed = {values.base(c, there) for c in self.mapping.columns}
-    self._words = readers.open_reader(of.format, of.path, tuple(
+    self._words = opened(leave_out=tuple(
         c for c in (values.base(c, there) for c in self._shown)
-        if c not in needed), bounds.max_bytes)
+        if c not in needed), most=bounds.max_bytes)
     self.folder = (pathlib.Path(of.folder).expanduser() if of.folder
                    else self._rows.folder)
     self._roots = (*bounds.media_roots, *roots(
@@ -234,7 +271,7 @@ class Source:
     A row may not name `module:function`, because that imports code, and only a
     config may choose code.
     """
-    if kind and kind not in kinds.NAMES:
+    if kind and not kinds.known(kind):
       raise ValueError(
           f'{self._rows.where(index)}: the row\'s kind is {kind[:80]!r}; '
           f'allowed in a row: {", ".join(kinds.NAMES)}. '
@@ -296,27 +333,34 @@ class Source:
     return Question(
         id=self.id_of(index, words), text=words.text, answer=words.answer,
         split=self.of.split or self.of.name, media=(), kind=words.kind,
-        source=self.of.name, hint=words.hint, responses=words.responses)
+        source=self.of.name, hint=words.hint, responses=words.responses,
+        turns=words.turns, subset=words.subset)
 
   def question(self, index: int) -> Question:
     words = self.mapped(index)
     return dataclasses.replace(self.words(index, words),
                                media=self.show(index, words))
 
-  def _asked(self, indices: Sequence[int]) -> list[dict[str, Any] | None]:
-    """What is counted of rows, by field of Candidate; None for a row that
+  def _asked(self, indices: Sequence[int]) -> list[dict[str, Any] | str]:
+    """What is counted of rows, by field of Candidate; the reason for a row that
     cannot be asked."""
-    out: list[dict[str, Any] | None] = []
+    out: list[dict[str, Any] | str] = []
+    texts: set[bytes] = set()  # of a mapping that asks a text once
     for index in indices:
       words = self.mapped(index)
-      if words.skip or not words.text.strip() or not words.answer.strip():
-        out.append(None)
+      why = why_not(words)
+      text = b'' if why else filters.text_hash(words.text)
+      if why or text in texts:
+        out.append(why or REPEATED)
         continue
+      if self.mapping.distinct:
+        texts.add(text)
       out.append(dict(
           source=self.of.name, row=index, id=self.id_of(index, words),
           subset=words.subset, characters=len(words.text),
           answer_characters=len(words.answer), pass_rate=words.pass_rate,
-          text_hash=filters.text_hash(words.text),
+          difficulty=words.difficulty,
+          text_hash=text,
           words=digest.of_words(self.words(index, words)),
           bare=not (self._shown or words.images or words.videos)))
     return out
@@ -333,14 +377,19 @@ class Source:
     out: list[Candidate] = []
     name = self.of.name
     counts.setdefault(ROWS, {})[name] = len(self)
-    skipped = counts.setdefault(SKIPPED, {})
-    skipped[name] = 0
+    self.skipped.clear()
+    texts: set[bytes] = set()
     for fields in hosts.shared(self._asked, range(len(self)), 'the rows'):
-      if fields is None:
-        skipped[name] += 1
+      if isinstance(fields, str):
+        self.skipped[fields] += 1
+      elif fields['text_hash'] in texts:
+        self.skipped[REPEATED] += 1  # another process read the first one
       else:
+        if self.mapping.distinct:
+          texts.add(fields['text_hash'])
         out.append(Candidate(
             **fields, show=functools.partial(self.show, fields['row'])))
+    counts.setdefault(SKIPPED, {})[name] = self.skipped.total()
     return filters.apply(out, self.of.filters, counts)
 
 
@@ -355,8 +404,12 @@ class Pool(Sequence[Question]):
     kept: source -> number of questions.
     digests: (source, row) -> digest, of questions whose images were read.
     tracks: whether reading a question adds its digest.
+    notes: lines about the files for people, e.g. that a set is not complete.
+    tiered: the (source, subset) of each question, where tiers cap them.
   """
   tracks = False
+  notes: tuple[str, ...] = ()
+  tiered: tuple[tuple[str, str], ...] = ()
 
   def __init__(self, sources: Sequence[Source], wanted: Dict[str, Any],
                mix: bool = False):
@@ -374,6 +427,8 @@ class Pool(Sequence[Question]):
       raise ValueError(f'no question of {", ".join(empty)} is left; '
                        f'{account(self.counts, kept)}')
     self.kept = kept
+    if wanted.get('tiers'):
+      self.tiered = tuple((c.source, c.subset) for c in candidates)
     self.ids = tuple(c.id for c in candidates)
     self.parts = tuple(kept.values())
     self.weights = tuple(s.of.weight for s in sources) if mix else None
@@ -451,18 +506,35 @@ class Pool(Sequence[Question]):
         s: self.kept[s] - kept[s] for s in kept}}
     out.kept, out.weights, out._sources = kept, self.weights, self._sources
     out.digests, out._words = self.digests, self._words
-    out.tracks = self.tracks
+    out.tracks, out.notes = self.tracks, self.notes
+    out.tiered = tuple(self.tiered[i] for i in indices if self.tiered)
     out.parts = tuple(kept.values())
     out.ids = tuple(self.ids[i] for i in indices)
     out._at = [self._at[i] for i in indices]
     return out
 
+  @property
+  def skipped(self) -> dict[str, dict[str, int]]:
+    """Source -> reason -> rows that were skipped, of the sources with any."""
+    return {name: dict(source.skipped) for name, source
+            in self._sources.items() if source.skipped}
+
+  def _lines(self) -> list[str]:
+    """The notes, and the counts by tier beside the paper's."""
+    return [*self.notes, *(tiers.account(self.tiered) if self.tiered else ())]
+
   def record(self) -> dict:
     """The contents of data.json of a run."""
-    return {'counts': self.counts, 'kept': self.kept}
+    lines = self._lines()
+    return {'counts': self.counts, 'kept': self.kept,
+            **({'skipped': self.skipped} if self.skipped else {}),
+            **({'notes': lines} if lines else {})}
 
   def account(self) -> str:
-    return account(self.counts, self.kept)
+    """A line per source and per reason of what was skipped, and the notes."""
+    return '\n'.join([account(self.counts, self.kept), *(
+        f'  {name}: {count} skipped: {why}' for name, of in
+        self.skipped.items() for why, count in of.items()), *self._lines()])
 
 
 def _check_ids(candidates: Sequence[Candidate],
@@ -515,6 +587,7 @@ def open_pool(sources: Dict[str, Dict[str, Any]], wanted: Dict[str, Any],
   if not sources:
     raise ValueError('data.pool.sources is empty; name at least one')
   folder = pathlib.Path(store).expanduser() if store else None
-  return Pool([Source(spec(name, sources[name]), folder, bounds=bounds)
-               for name in sources], wanted,
+  specs = sorted((spec(name, sources[name]) for name in sources),
+                 key=lambda of: of.rank)
+  return Pool([Source(of, folder, bounds=bounds) for of in specs], wanted,
               any('weight' in sources[name] for name in sources))

@@ -16,10 +16,29 @@ from zppo_jax.records import Question
 # The values of `data.fit`: an error for an overlong prompt, or without it.
 ON_OVERLONG = ('refuse', 'drop')
 DROPPED = 'prompt_tokens'  # the name in a pool's counts
+_LARGEST = 'the largest of shapes.prompt_buckets'
+_BOUND = 'data.prompt_tokens'
+
+
+def rounded(size: int) -> int:
+  """The next size of which a program is usually compiled: a multiple of 8, of
+  64 above 128, of 256 above 2,048."""
+  step = 8 if size <= 128 else 64 if size <= 2048 else 256
+  return -(-size // step) * step
+
+
+def measure(questions: Sequence[Question],
+            chat: Chat) -> list[tuple[int, int]]:
+  """(tokens, patches) of the plain prompt of each question."""
+  def some(indices: Sequence[int]) -> list[tuple[int, int]]:
+    return [chat.outline(q.text, q.media, q.turns)
+            for q in (questions[i] for i in indices)]
+
+  return hosts.shared(some, range(len(questions)), 'the lengths of prompts')
 
 
 def why_overlong(question: Question, chat: Chat, max_prompt: int,
-                 patch_buckets: Sequence[int]) -> str:
+                 patch_buckets: Sequence[int], bound: str = _LARGEST) -> str:
   """The reason why no bucket holds a question's plain prompt; '' if one does.
 
   Args:
@@ -27,37 +46,65 @@ def why_overlong(question: Question, chat: Chat, max_prompt: int,
     chat: of the student.
     max_prompt: the largest bucket of prompts, in tokens.
     patch_buckets: the buckets of prompts with images, in patches.
+    bound: what has the value of `max_prompt`, for the reason.
   """
-  tokens, patches = chat.outline(question.text, question.media)
-  what = f'question {question.id!r} has a prompt of'
+  return _why(question.id, chat.outline(
+      question.text, question.media, question.turns), max_prompt, patch_buckets,
+      bound)
+
+
+def _why(name: str, size: tuple[int, int], max_prompt: int,
+         patch_buckets: Sequence[int], bound: str = _LARGEST) -> str:
+  tokens, patches = size
+  what = f'question {name!r} has a prompt of'
   if patches and not patch_buckets:
-    return (f'the prompt of {question.id!r} has images or videos; '
+    return (f'the prompt of {name!r} has images or videos; '
             'shapes.patch_buckets is empty')
   if patches > max(patch_buckets, default=0):
     return (f'{what} {patches} patches; the largest of shapes.patch_buckets '
             f'is {max(patch_buckets)}')
   if tokens > max_prompt:
-    return (f'{what} {tokens} tokens; the largest of shapes.prompt_buckets is '
-            f'{max_prompt}')
+    return f'{what} {tokens} tokens; {bound} is {max_prompt}'
   return ''
 
 
 def check(questions: Sequence[Question], chat: Chat, max_prompt: int,
-          patch_buckets: Sequence[int]) -> None:
-  """ValueError for the first prompt that no bucket holds."""
-  def fit(indices: Sequence[int]) -> list[None]:
-    for i in indices:
-      why = why_overlong(questions[i], chat, max_prompt, patch_buckets)
-      if why:
-        raise ValueError(why)
-    return [None] * len(indices)
+          patch_buckets: Sequence[int], droppable: bool = False,
+          bound: str = _LARGEST) -> None:
+  """ValueError for the first prompt that no bucket holds, with sizes that would
+  hold all of them.
 
-  hosts.shared(fit, range(len(questions)), 'the lengths of prompts')
+  Args:
+    questions, chat, max_prompt, patch_buckets, bound: as of `why_overlong`.
+    droppable: whether data.fit = 'drop' would leave these questions out.
+  """
+  sizes = measure(questions, chat)
+  overlong = [i for i, size in enumerate(sizes)
+              if _why('', size, max_prompt, patch_buckets, bound)]
+  if not overlong:
+    return
+  tokens = max(tokens for tokens, _ in sizes)
+  patches = max(patches for _, patches in sizes)
+  wanted = []
+  if tokens > max_prompt and bound == _BOUND:
+    wanted.append(f'{_BOUND} up to {tokens}')
+  elif tokens > max_prompt:
+    wanted.append(f'shapes.prompt_buckets up to {rounded(tokens)} '
+                  '(shapes.row_buckets then end at algorithm.max_tokens more)')
+  if patches > max(patch_buckets, default=0):
+    wanted.append(f'shapes.patch_buckets up to {rounded(patches)}')
+  first, room = overlong[0], (max_prompt, patch_buckets)
+  raise ValueError(
+      f'{_why(questions[first].id, sizes[first], *room, bound)}. '
+      f'{len(overlong)} of {len(sizes)} questions are too long; '
+      f'{" and ".join(wanted)} hold all'
+      + (', and shapes.auto = True proposes sizes' if bound == _LARGEST else '')
+      + ("; data.fit = 'drop' leaves these questions out" if droppable else ''))
 
 
 def without_overlong(pool: Sequence[Question], on_overlong: str, chat: Chat,
-                     max_prompt: int,
-                     patch_buckets: Sequence[int]) -> Sequence[Question]:
+                     max_prompt: int, patch_buckets: Sequence[int],
+                     most: int = 0) -> Sequence[Question]:
   """The pool without overlong prompts, or an error for the first one.
 
   Args:
@@ -65,23 +112,29 @@ def without_overlong(pool: Sequence[Question], on_overlong: str, chat: Chat,
     on_overlong: 'refuse' raises for the first overlong prompt; 'drop' leaves
       them out, and a `Pool` counts them as DROPPED.
     chat, max_prompt, patch_buckets: as of `why_overlong`.
+    most: data.prompt_tokens, the most tokens of a prompt; 0: `max_prompt`.
 
   Raises:
     KeyError: for an `on_overlong` that is not in ON_OVERLONG.
-    ValueError: for an overlong prompt.
+    ValueError: for an overlong prompt, or a `most` below 0.
   """
   allowed.one_of('data.fit', on_overlong, ON_OVERLONG)
+  allowed.number('data.prompt_tokens', most, '>= 0', whole=True)
+  bounded = 0 < most < max_prompt
+  bound = _BOUND if bounded else _LARGEST
+  room = (most if bounded else max_prompt, patch_buckets)
   if on_overlong == 'refuse':
-    check(pool, chat, max_prompt, patch_buckets)
+    check(pool, chat, *room, droppable=True, bound=bound)
     return pool
-  fits = lambda indices: [not why_overlong(
-      pool[i], chat, max_prompt, patch_buckets) for i in indices]
-  indices = [i for i, fit in enumerate(hosts.shared(
-      fits, range(len(pool)), 'the lengths of prompts')) if fit]
+  indices = [i for i, size in enumerate(measure(pool, chat))
+             if not _why('', size, *room, bound)]
   gone = len(pool) - len(indices)
   if gone:
     print(f'data.fit: {gone} of {len(pool)} questions left out, whose prompts '
           'fit no bucket', flush=True)
   if isinstance(pool, Pool):
-    return pool.keep(DROPPED, indices)
+    left = pool.keep(DROPPED, indices)
+    if gone and left.tiered:
+      print(left.account(), flush=True)
+    return left
   return tuple(pool[i] for i in indices)

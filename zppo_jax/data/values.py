@@ -190,6 +190,63 @@ def question(value: Any, what: str) -> QuestionContent:
   return _chat(value, what)
 
 
+def conversation(value: Any, what: str) -> tuple[tuple[tuple[str, str], ...],
+                                                 str]:
+  """The earlier turns of a conversation, and the user's last message.
+
+  Args:
+    value: a list of messages {role, content}, or, as parquet holds it, a struct
+      of two lists.
+    what: the name of the column, for errors.
+
+  Returns:
+    The (role, content) of each message but the last, and the last one's text.
+
+  Raises:
+    ValueError: for another form, for media, or if the last message is not the
+      user's.
+  """
+  messages = turns_of(value, what)
+  for i, message in enumerate(messages):
+    if not {'role', 'content'} <= message.keys():
+      raise ValueError(f'{what}[{i}] has the fields '
+                       f'{", ".join(map(str, message))}; a message has role '
+                       'and content')
+  turns = tuple((text(m['role'], f'{what}[{i}].role'),
+                 text(m['content'], f'{what}[{i}].content', empty=False))
+                for i, m in enumerate(messages))
+  if not turns or turns[-1][0] != _USER:
+    raise ValueError(
+        f'{what} is a chat of {", ".join(role for role, _ in turns) or "none"}'
+        '; its last message must be the user\'s')
+  return turns[:-1], turns[-1][1]
+
+
+def turns_of(value: Any, what: str) -> list[Dict[str, Any]]:
+  """The messages of a list of structs or of a struct of lists.
+
+  Raises:
+    ValueError: for another form, or for lists of different lengths.
+  """
+  if isinstance(value, np.ndarray):
+    value = value.tolist()
+  if isinstance(value, Dict) and value and all(
+      isinstance(v, list | tuple | np.ndarray) for v in value.values()):
+    lengths = {name: len(v) for name, v in value.items()}
+    if len(set(lengths.values())) > 1:
+      raise ValueError(f'{what} has lists of different lengths: ' + ', '.join(
+          f'{name} {n}' for name, n in lengths.items()))
+    return [dict(zip(value, row, strict=True))
+            for row in zip(*value.values(), strict=True)]
+  if isinstance(value, Dict):
+    return [value]
+  if not isinstance(value, list | tuple) or not all(
+      isinstance(v, Dict) for v in value):
+    raise ValueError(f'{what} is {shown(value)}; allowed: a list of messages '
+                     '{role, content}, or a struct of such lists')
+  return list(value)
+
+
 def _chat(messages: Sequence[Dict[str, Any]], what: str) -> QuestionContent:
   for i, message in enumerate(messages):
     for field in ('role', 'content'):

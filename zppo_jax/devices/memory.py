@@ -1,5 +1,7 @@
 """Bytes and parameters of trees of arrays, and their text form."""
 
+import os
+
 import jax
 import numpy as np
 
@@ -16,6 +18,11 @@ def device_bytes(tree) -> int:
         x.sharding.shard_shape(x.shape))
     return int(np.prod(shape)) * x.dtype.itemsize
   return sum(map(one, jax.tree.leaves(tree)))
+
+
+def of_machine() -> int:
+  """Bytes of the memory of this machine."""
+  return os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
 
 
 def size(count: float) -> str:

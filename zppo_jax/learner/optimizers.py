@@ -37,8 +37,11 @@ class AdamWConfig:
       which was counted in updates.
     warmup_steps: the number of training steps in which the rate rises from
       learning_rate / (warmup_steps + 1). The step after them has learning_rate.
-    schedule_steps: training steps until the rate is 0, warm-up included; 0
-      means all steps of the run. The constant schedule has no end.
+    schedule_steps: training steps until the rate has fallen, warm-up included;
+      0 means all steps of the run. The constant schedule has no end.
+    decay_steps: the last of them, in which the rate of 'wsd' falls; 0 for the
+      others.
+    end_share: the rate after the schedule, as a share of learning_rate.
     state_rounding: how moments are rounded to a narrower type, one of
       ROUNDINGS.
     second_moment_dtype: the stored type of the second moment, one of
@@ -58,6 +61,8 @@ class AdamWConfig:
   total_updates: int = 0
   warmup_steps: int = 0
   schedule_steps: int = 0
+  decay_steps: int = 0
+  end_share: float = 0.0
   state_rounding: str = 'nearest'
   second_moment_dtype: str = ''
   frozen: tuple[str, ...] = ()
@@ -74,8 +79,16 @@ class AdamWConfig:
           'training steps, each of algorithm.updates updates. Set '
           'optimizer.schedule_steps instead (0: all steps of the run) and '
           'total_updates to 0')
-    for name in ('warmup_steps', 'schedule_steps'):
+    for name in ('warmup_steps', 'schedule_steps', 'decay_steps'):
       allowed.number(name, getattr(self, name), '>= 0', whole=True)
+    allowed.number('end_share', self.end_share, '[0, 1]')
+    if (self.schedule == 'wsd') != bool(self.decay_steps):
+      raise ValueError(
+          f'decay_steps is {self.decay_steps} and schedule {self.schedule!r}; '
+          "'wsd' needs decay_steps above 0, the others take 0")
+    if self.end_share and self.schedule == 'constant':
+      raise ValueError(f'end_share is {self.end_share}; the schedule '
+                       "'constant' has no end and takes 0")
     for name in ('b1', 'b2'):
       allowed.number(name, getattr(self, name), '[0, 1)')
     for name in ('learning_rate', 'weight_decay'):
@@ -93,9 +106,16 @@ class AdamWConfig:
     """The training steps that the schedule spans in a run of `steps` steps.
 
     Raises:
-      ValueError: if no step is left after the warm-up.
+      ValueError: if no step is left after the warm-up, or between it and the
+        decay.
     """
     length = self.schedule_steps or steps
+    if self.decay_steps and self.warmup_steps + self.decay_steps > length:
+      raise ValueError(
+          f'warmup_steps is {self.warmup_steps} and decay_steps '
+          f'{self.decay_steps}; the schedule has {length} steps '
+          f'(schedule_steps is {self.schedule_steps}, steps is {steps}), and '
+          'both must lie in them')
     if self.warmup_steps >= length:
       raise ValueError(
           f'warmup_steps is {self.warmup_steps}; the schedule has {length} '
@@ -104,11 +124,25 @@ class AdamWConfig:
     return length
 
 
-# After the warm-up: (highest rate, number of steps left) -> schedule.
+def _stable_then_linear(rate: float, steps: int,
+                        of: AdamWConfig) -> optax.Schedule:
+  """The stable and the decay phase of WSD (MiniCPM, arXiv 2404.06395, section
+  4.3), with a linear decay (Haegele et al. 2024, arXiv 2405.18392)."""
+  stable = steps - of.decay_steps
+  return optax.join_schedules(
+      [optax.constant_schedule(rate),
+       optax.linear_schedule(rate, of.end_share * rate, of.decay_steps)],
+      [stable])
+
+
+# After the warm-up: (highest rate, number of steps left, config) -> schedule.
 SCHEDULES = {
-    'constant': lambda rate, steps: optax.constant_schedule(rate),
-    'linear': lambda rate, steps: optax.linear_schedule(rate, 0.0, steps),
-    'cosine': optax.cosine_decay_schedule,
+    'constant': lambda rate, steps, of: optax.constant_schedule(rate),
+    'linear': lambda rate, steps, of: optax.linear_schedule(
+        rate, of.end_share * rate, steps),
+    'cosine': lambda rate, steps, of: optax.cosine_decay_schedule(
+        rate, steps, of.end_share),
+    'wsd': _stable_then_linear,
 }
 
 
@@ -123,7 +157,8 @@ def rate(config: AdamWConfig, steps: int) -> Callable:
     ValueError: see AdamWConfig.length.
   """
   warm, high = config.warmup_steps, config.learning_rate
-  rest = SCHEDULES[config.schedule](high, config.length(steps) - warm)
+  rest = SCHEDULES[config.schedule](
+      high, config.length(steps) - warm, config)
   if not warm:
     return rest
   # The rise starts above 0, because a step at rate 0 would be wasted.

@@ -47,14 +47,21 @@ class LoraConfig:
     rank: r, the rank of B A; 0 means that all weights are trained.
     alpha: the product is multiplied by alpha / rank.
     matrices: keys of MATRICES; () means those of DEFAULT that the model has.
+    start: a folder of peft's, or a run, with whose adapters a run begins; ''
+      begins with new ones.
   """
   rank: int = 0
   alpha: float = 32.0
   matrices: tuple[str, ...] = ()
+  start: str = ''
 
   def __post_init__(self) -> None:
     allowed.number('lora.rank', self.rank, '>= 0', whole=True)
     allowed.number('lora.alpha', self.alpha, '> 0')
+    if self.start and not self.rank:
+      raise ValueError(f'lora.start is {self.start!r} and lora.rank 0, which '
+                       'trains all weights; it must be the rank of these '
+                       'adapters')
     object.__setattr__(self, 'matrices', tuple(self.matrices))
     for name in self.matrices:
       allowed.one_of('a name of lora.matrices', name, MATRICES)
@@ -114,7 +121,7 @@ def is_adapted(x: Any) -> bool:
   return isinstance(x, Adapted)
 
 
-def _name_of(path: Sequence[Any]) -> str | None:
+def name_of(path: Sequence[Any]) -> str | None:
   """The key of MATRICES of a leaf by its key path; None for another leaf."""
   keys = [k.key for k in path]
   if not keys[0].startswith(_BLOCKS):
@@ -125,7 +132,7 @@ def _name_of(path: Sequence[Any]) -> str | None:
 
 def present(params: Any) -> list[str]:
   """The keys of MATRICES that params, or their shapes, have."""
-  has = {_name_of(path) for path, _ in
+  has = {name_of(path) for path, _ in
          jax.tree_util.tree_leaves_with_path(params)}
   return [name for name in MATRICES if name in has]
 
@@ -148,7 +155,8 @@ def chosen(config: LoraConfig, params: Any) -> dict[str, str]:
   return {name: MATRICES[name] for name in wanted}
 
 
-def _set(tree: dict, path: Sequence[Any], value: Any) -> None:
+def put(tree: dict, path: Sequence[Any], value: Any) -> None:
+  """Puts a value at a key path into nested dicts, which are made on the way."""
   for key in path[:-1]:
     tree = tree.setdefault(key.key, {})
   tree[path[-1].key] = value
@@ -171,7 +179,7 @@ def init(config: LoraConfig, params: Any, key: jax.Array) -> Any:
   """
   wanted, out = chosen(config, params), {}
   for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-    if _name_of(path) not in wanted:
+    if name_of(path) not in wanted:
       continue
     num_in = sharding.num_in('/'.join(k.key for k in path[-2:]))
     lead, shape = leaf.shape[:1], leaf.shape[1:]
@@ -179,7 +187,7 @@ def init(config: LoraConfig, params: Any, key: jax.Array) -> Any:
     of = jax.random.fold_in(key, np.uint32(randomness.question_uid(
         '/'.join(k.key for k in path))))
     bound = math.prod(inner)**-0.5
-    _set(out, path, {
+    put(out, path, {
         'lora_a': jax.random.uniform(
             of, (*lead, *inner, config.rank), jnp.float32, -bound, bound),
         'lora_b': jnp.zeros((*lead, config.rank, *outer), jnp.float32)})

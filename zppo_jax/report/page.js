@@ -162,6 +162,8 @@
   const factsOf = (r) => [
     ...(typeof r.advantage === 'number' ?
         [`advantage ${signed(r.advantage)}`] : []),
+    ...Object.entries(r.rewards || {}).map(
+        ([name, value]) => `${name} ${number(value)}`),
     `${r.length} tokens`, ...(r.stop === 'end' ? [] : [`stopped: ${r.stop}`])];
   const KINDS = {
     plain: 'Plain: the question alone',

@@ -73,6 +73,9 @@ LEARNING = (
           ('probe/follows_wrong',),
           'Answers that repeat the wrong candidate, on questions that the '
           'student mostly solves. It should stay near 0.'),
+    Panel('Components of the reward', 'mean', ('reward/*',),
+          'Of plain rollouts: each component that reward.weights names, in '
+          '[0, 1], and total, the weighted sum.', FREE),
     Panel('Rollouts that teach', 'fraction of rollouts',
           ('advantage/positive',),
           'Rollouts with an advantage above 0.'),

@@ -26,7 +26,7 @@ from zppo_jax.rollout.build import make_engine
 from zppo_jax.rollout.engine import Engine
 from zppo_jax.rollout.journal import Drawn, RolloutJournal
 from zppo_jax.rollout.requests import Completion, Request
-from zppo_jax.verdicts.grading import grade_all
+from zppo_jax.verdicts.grading import reward_all
 
 
 class Ahead(Protocol):
@@ -89,14 +89,13 @@ def _graded(drawn: Sequence[tuple[Prompt, Completion]],
             sampler: Sampler) -> list[Rollout]:
   """Grades rollouts at once, so that slow gradings run side by side."""
   texts = [_text(prompt, done, sampler.chat) for prompt, done in drawn]
-  verdicts = grade_all(
+  graded = reward_all(
       [(text, done.stop, prompt.question)
        for (prompt, done), text in zip(drawn, texts, strict=True)],
-      sampler.grader)
+      [len(done.tokens) for _, done in drawn], sampler.grader)
   return [Rollout(tokens=done.tokens, logps=done.logps, text=text,
-                  stop=done.stop, verdict=verdict, answer=answer)
-          for (_, done), text, (verdict, answer) in zip(
-              drawn, texts, verdicts, strict=True)]
+                  stop=done.stop, **of._asdict())
+          for (_, done), text, of in zip(drawn, texts, graded, strict=True)]
 
 
 def from_texts(questions: Sequence[Question],
@@ -110,21 +109,23 @@ def from_texts(questions: Sequence[Question],
     chat: encodes the texts.
     grader: grades them, all at once.
   """
-  verdicts = iter(grade_all(
-      [(text, stop, question)
-       for question, pairs in zip(questions, responses, strict=True)
-       for text, stop in pairs], grader))
+  responses = [tuple(pairs) for pairs in responses]
 
-  def one(text: str, stop: StopReason) -> Rollout:
+  def tokens_of(text: str, stop: StopReason) -> tuple[int, ...]:
     tokens = chat.response(text)
-    if stop == StopReason.LENGTH:
-      tokens = tokens[:-1]  # the text stopped before its end token
-    verdict, answer = next(verdicts)
-    return Rollout(tokens=tokens, logps=(), text=text, stop=stop,
-                   verdict=verdict, answer=answer)
+    # A text that was cut stopped before its end token.
+    return tokens[:-1] if stop == StopReason.LENGTH else tokens
 
-  return [tuple(one(text, stop) for text, stop in pairs)
-          for pairs in responses]
+  rows = [(text, stop, question)
+          for question, pairs in zip(questions, responses, strict=True)
+          for text, stop in pairs]
+  encoded = [tokens_of(text, stop) for text, stop, _ in rows]
+  graded = reward_all(rows, list(map(len, encoded)), grader)
+  rollouts = iter([
+      Rollout(tokens=tokens, logps=(), text=text, stop=stop, **of._asdict())
+      for (text, stop, _), tokens, of in zip(
+          rows, encoded, graded, strict=True)])
+  return [tuple(next(rollouts) for _ in pairs) for pairs in responses]
 
 
 class _Grading:

@@ -31,6 +31,7 @@ from zppo_jax.models import lora
 from zppo_jax.models.lora import Lora
 
 FORMAT = 1
+BEST = 'best.json'  # in WORKDIR/best; written by train/control/best.py
 _LONGEST_CAUSE = 300  # characters of an error's cause
 # Fields in the JSON of every checkpoint; earlier versions wrote no others.
 HELD = frozenset({'format', 'model', 'config', 'versions', 'step', 'host',
@@ -204,6 +205,19 @@ _SAVING = threading.Lock()
 _ORBAX_LOGS_TO = logging.getLogger('absl')
 
 
+@dataclasses.dataclass
+class _Kept(ocp.checkpoint_managers.PreservationPolicy):
+  """Which checkpoints are not deleted: orbax asks after each save."""
+  of: 'Checkpoints'
+
+  def should_preserve(self, checkpoints, *, context):
+    del context
+    policy, newest = self.of.policy, len(checkpoints) - self.of.policy.keep
+    return [i >= newest or info.step == self.of.kept
+            or bool(policy.keep_every and info.step % policy.keep_every == 0)
+            for i, info in enumerate(checkpoints)]
+
+
 class Checkpoints:
   """The checkpoints of one run.
 
@@ -216,6 +230,7 @@ class Checkpoints:
 
   Attributes:
     notes: sentences for the user about the checkpoints that were read.
+    kept: a step whose checkpoint stays whatever the policy says; None: none.
   """
 
   def __init__(self, path, policy: Policy, manifest: dict,
@@ -226,13 +241,14 @@ class Checkpoints:
     self._pending: int | None = None
     self._held_back = _HeldBack()
     self.notes: list[str] = []
+    self.kept: int | None = None
     if not read_only and hosts.first() and self.path.is_dir():
       for partial in self.path.glob('*.orbax-checkpoint-tmp*'):
         shutil.rmtree(partial)  # left by a process that died while it wrote
     self._manager = ocp.CheckpointManager(
         self.path, item_names=('state', 'host'),
         options=ocp.CheckpointManagerOptions(
-            max_to_keep=policy.keep, keep_period=policy.keep_every or None,
+            preservation_policy=_Kept(self),
             enable_async_checkpointing=True, create=not read_only,
             read_only=read_only))
 
@@ -480,12 +496,15 @@ def open_any(path: Any) -> tuple[pathlib.Path, int | None]:
   """(directory of checkpoints, step or None) that a user's path names.
 
   Args:
-    path: a workdir, its `checkpoints` folder, or one checkpoint in it.
+    path: a workdir, its `checkpoints` folder, one checkpoint in it, or its
+      folder `best`, whose checkpoint is kept there too.
 
   Raises:
     FileNotFoundError: if there is no checkpoint there.
   """
   path = pathlib.Path(path)
+  if (record := path / BEST).is_file():
+    return path.parent / 'checkpoints', json.loads(record.read_text())['step']
   if path.name.isdigit() and path.is_dir():
     return path.parent, int(path.name)
   for folder in (path / 'checkpoints', path):

@@ -17,6 +17,7 @@ from zppo_jax.learner.update import Sums
 from zppo_jax.objectives.credit import margins
 from zppo_jax.records import CallStats, Group, PromptKind, StopReason
 from zppo_jax.runs import diagnostics
+from zppo_jax.verdicts.rewards import TOTAL, Scoring
 
 # Statistics of a tenth of a response, their numbers apart.
 _TENTHS = 'distil/tenths'
@@ -64,6 +65,17 @@ def of_verdicts(groups: Sequence[Group]) -> dict[str, float]:
   counts = Counter(r.verdict for r in rows)
   return {**{v.name.lower(): count / len(rows) for v, count in counts.items()},
           'ungraded': sum(not r.graded for r in rows) / len(rows)}
+
+
+def of_rewards(plain: Sequence[Group], scoring: Scoring | None
+               ) -> dict[str, float]:
+  """Means over the graded rollouts of plain groups of each component, and of
+  their weighted sum; {} without weights, and if none is graded."""
+  if scoring is None:
+    return {}
+  values = [of for g in plain for of in scoring.of_group(g) if of]
+  return {f'reward/{name}': float(np.mean([of[name] for of in values]))
+          for name in (*scoring.names, TOTAL) if values}
 
 
 def of_plain_splits(plain: Sequence[Group]) -> dict[str, float]:

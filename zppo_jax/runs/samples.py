@@ -13,6 +13,7 @@ from zppo_jax.algorithms.zppo import Reformulated
 from zppo_jax.chat.wording import Chat
 from zppo_jax.randomness import host_rng
 from zppo_jax.records import Group, Instance, PromptKind, Purpose, Rollout
+from zppo_jax.verdicts.rewards import Scoring
 
 
 def choose(plain: Sequence[Group], reformulated: Reformulated, count: int,
@@ -33,11 +34,11 @@ def choose(plain: Sequence[Group], reformulated: Reformulated, count: int,
   return chosen + others[:count - len(chosen)]
 
 
-def _rollout(rollout: Rollout, advantage: float) -> dict:
+def _rollout(rollout: Rollout, advantage: float, rewards: dict) -> dict:
   return {'text': rollout.text, 'verdict': rollout.verdict.name.lower(),
           'answer': rollout.answer, 'reward': rollout.reward,
           'length': len(rollout.tokens), 'stop': rollout.stop.name.lower(),
-          'advantage': advantage}
+          'advantage': advantage, **({'rewards': rewards} if rewards else {})}
 
 
 def _candidates(instance: Instance, texts: dict) -> list[dict]:
@@ -54,19 +55,22 @@ def spelt(text: str) -> str:
 
 
 def _group(group: Group, advantages_G, candidates: list[dict],
-           chat: Chat) -> dict:
+           chat: Chat, scoring: Scoring | None) -> dict:
+  rewards = ([{}] * len(group.rollouts) if scoring is None
+             else scoring.of_group(group))
   return {
       'kind': group.prompt.kind.name.lower(),
       'prompt': spelt(chat.codec.decode(group.prompt.tokens)),
       'candidates': candidates,
-      'rollouts': [_rollout(r, float(a)) for r, a in zip(
-          group.rollouts, advantages_G, strict=True)]}
+      'rollouts': [_rollout(r, float(a), of) for r, a, of in zip(
+          group.rollouts, advantages_G, rewards, strict=True)]}
 
 
 def rows(groups: Sequence[Group], advantages_PG: np.ndarray,
          reformulated: Reformulated, replayed: Sequence[str], step: int, *,
          count: int, seed: int, chat: Chat,
-         lessons: Sequence[Group] = ()) -> list[dict]:
+         lessons: Sequence[Group] = (),
+         scoring: Scoring | None = None) -> list[dict]:
   """Lines of samples.jsonl for a step.
 
   Args:
@@ -80,6 +84,7 @@ def rows(groups: Sequence[Group], advantages_PG: np.ndarray,
     chat: decodes prompts to text.
     lessons: groups of texts of others that were trained on, with those that
       were not kept.
+    scoring: tells the components of rewards; None without weights.
   """
   by_id: dict[str, list[int]] = {}
   for i, group in enumerate(groups):
@@ -107,5 +112,5 @@ def rows(groups: Sequence[Group], advantages_PG: np.ndarray,
                      'answer': r.answer} for r in answers],
         'groups': [_group(groups[i], advantages_PG[i],
                           candidates.get((name, groups[i].prompt.kind), []),
-                          chat) for i in by_id[name]]})
+                          chat, scoring) for i in by_id[name]]})
   return out

@@ -40,6 +40,8 @@ def _cause(row: dict) -> str:
       if name.startswith('verdict/') and share)
   if row.get('distil/lessons') == 0:
     return 'no answer of others was kept (distil.keep), so nothing was taught'
+  if row.get('update/trained_tokens', 1) == 0 and 'reward/total' in row:
+    return f'in every group all rewards are equal ({shares})'
   if row.get('update/trained_tokens', 1) == 0:
     return f'every group is all right or all wrong ({shares})'
   return f'the gradient is 0 ({shares})'

@@ -1,7 +1,7 @@
 """The files that a run writes to its directory.
 
   config.json      resolved config, versions, revision, origin of a fork,
-                   the date in its prompts
+                   the date in its prompts and the user's own words
   metrics.jsonl    a line per step; docs/metrics.md names every field of this
                    file and of eval.jsonl, buffer.jsonl and samples.jsonl
   data_rows.json   digests of the questions; see data/digest.py
@@ -33,6 +33,7 @@ import numpy as np
 
 import zppo_jax
 from zppo_jax.algorithms import methods
+from zppo_jax.chat import prompts
 from zppo_jax.devices import disk, hosts
 from zppo_jax.devices.disk import write_json
 from zppo_jax.runs import lock
@@ -96,12 +97,13 @@ def flat(values: dict, prefix: str = '') -> dict:
 
 
 def describe(config, forked_from: dict | None = None,
-             date: str | None = None) -> dict:
+             date: str | None = None, texts: dict | None = None) -> dict:
   """The content of config.json: config, versions, revision, origin of a fork,
-  cores, date in prompts."""
+  cores, date in prompts, a user's own words of prompts (Chat.prompts)."""
   return {'config': config_values(config), 'versions': versions(),
           'git_revision': git_revision(), 'forked_from': forked_from,
-          'cores': usable_cores(), **({} if date is None else {'date': date})}
+          'cores': usable_cores(), **({} if date is None else {'date': date}),
+          **({'prompts': dict(texts)} if texts else {})}
 
 
 def check_unused(path) -> None:
@@ -163,7 +165,8 @@ MAY_CHANGE = frozenset({
     'steps', 'checkpoint.journal', 'data.pool.max_bytes', 'overlap',
     'watch.words', 'watch.phrases', 'watch.drift', 'watch.lift.every',
     'watch.lift.questions', 'distil.max_missing', 'guard.alarms',
-    'guard.max_idle',
+    'guard.max_idle', 'run.callbacks', 'best.metric', 'best.mode',
+    'best.patience', 'best.least',
     'teacher.max_failures',
     'teacher.min_answered', 'teacher.window',
     'teacher.endpoint.max_logprobs',
@@ -188,6 +191,9 @@ ADDED = {'algorithm.reference.kind': 'none',
              'margin_kind', 'balance', 'base', 'policy_route', 'policy_weights',
              'policy_rollout_weights', 'route', 'weights', 'rollout_weights',
              'gold')},
+         'shapes.auto': False, 'shapes.responses': '', 'eval.cadence': {},
+         'reward.weights': {}, 'reward.decides': 'score',
+         'reward.threshold': 0.0, 'reward.overlong': 0.2,
          'data.pool.media_roots': [],
          'data.balance.samples': '', 'data.balance.factors': [],
          'data.pool.hints': False, 'data.pool.worked': False,
@@ -210,12 +216,16 @@ ADDED = {'algorithm.reference.kind': 'none',
          'distil.drawn_by': 'policy', 'distil.mix': 0.5,
          'watch.overlap': 0, 'watch.drift': 0, 'watch.lift.every': 0,
          'watch.lift.questions': 8,
+         **{f'prompts.{name}': None for name in prompts.FIELDS},
          'hint.source': 'teacher', 'hint.cap': 512, 'hint.temperature': 0.0,
          'hint.max_characters': 2048, 'hint.material': '', 'hint.level': 0,
          'lora.rank': 0, 'lora.alpha': 32.0, 'lora.matrices': [],
+         'lora.start': '',
          'optimizer.warmup_steps': 0, 'optimizer.schedule_steps': 0,
+         'optimizer.decay_steps': 0, 'optimizer.end_share': 0.0,
          'optimizer.state_rounding': 'nearest',
          'optimizer.second_moment_dtype': '', 'optimizer.frozen': [],
+         'data.prompt_tokens': 0,
          'student.date': '', 'student.end_tokens': [],
          'student.chat_template': '',
          'teacher.endpoint.scores': 'echo',
@@ -317,7 +327,7 @@ class Workdir:
 
   @classmethod
   def open(cls, path, config, forked_from: dict | None = None,
-           date: str | None = None) -> 'Workdir':
+           date: str | None = None, texts: dict | None = None) -> 'Workdir':
     """Starts an attempt; the first one writes the config.
 
     Args:
@@ -326,14 +336,17 @@ class Workdir:
       forked_from: {'path', 'step'} of the checkpoint that a new run starts
         from.
       date: the date in the run's prompts, in ISO form.
+      texts: the user's own words of its prompts (Chat.prompts).
 
     Raises:
-      FileExistsError, ValueError: see `read_config`, `check_same_config`.
+      FileExistsError, ValueError: see read_config, check_same_config and
+        prompts.check_same.
     """
     path = pathlib.Path(path)
     stored = read_config(path)
     if stored is not None:
       check_same_config(path, stored, config)
+      prompts.check_same(path, stored.get('prompts', {}), texts or {})
     attempts = path / 'attempts'
     attempts.mkdir(parents=True, exist_ok=True)
     number = 1 + max((int(p.name) for p in attempts.iterdir()
@@ -341,7 +354,7 @@ class Workdir:
     attempt = attempts / f'{number:04d}'
     attempt.mkdir()
     origin = forked_from if stored is None else stored['forked_from']
-    described = describe(config, origin, date)
+    described = describe(config, origin, date, texts)
     several = {} if hosts.count() == 1 else {'processes': hosts.count()}
     write_json(attempt / 'attempt.json', {
         **described, 'host': platform.node(), 'pid': os.getpid(), **several,

@@ -32,7 +32,8 @@ def _check(run: SftRun, out: Workdir, outcome: Outcome, row: dict) -> None:
 SFT = Procedure(
     build=build.build, opened=_opened, kernels=build.kernels,
     step=step.sft_step, row=step.metrics_row,
-    samples=lambda run, outcome: [], check=_check, evaluate=step.evaluate)
+    samples=lambda run, outcome: [], check=_check, evaluate=step.evaluate,
+    numbers=step.numbers)
 
 
 def main(config, path, fork_from=None) -> dict:

@@ -139,6 +139,12 @@ def _of_split(run: SftRun, params, data: Dataset) -> tuple[float, float]:
   return loss / tokens, right / tokens
 
 
+def numbers(run: SftRun) -> tuple[str, ...]:
+  """The names of `evaluate`."""
+  return tuple(f'{name}/{what}' for name in run.splits
+               for what in ('loss', 'accuracy'))
+
+
 def evaluate(run: SftRun, state: TrainState) -> dict[str, float]:
   """SPLIT/loss and SPLIT/accuracy of a state's policy on validation splits."""
   out = {}

@@ -31,12 +31,16 @@ class Task(NamedTuple):
     shared: the fields of config.data.pool that `evaluation` takes as well, so
       that both ask alike. None stands for the fields that both name, without
       those of OWN.
+    prompts: words of its prompts by field of the section `prompts`, e.g.
+      {'closing': 'End with the number.'}, so that the model is asked for what
+      the grader reads; the config's own go before them. None is none.
   """
   pool: Callable[..., Sequence[Question]]
   evaluation: Callable[[str, int], Sequence[Question]]
   grader: Grader
   chat: Chat | None = None
   shared: Sequence[str] | None = None
+  prompts: Mapping[str, str] | None = None
 
 
 # Fields of a question that tokenizers, graders and digests read as text.
@@ -146,13 +150,22 @@ def graded_by(task: Task, verifier: Verifier) -> Task:
       grader=dataclasses.replace(task.grader, verifier=verifier))
 
 
+def _benchmark(name: str, config, bounds: pools.Bounds | None,
+               judged: bool) -> Sequence[Question]:
+  """The questions of a benchmark, whose notes are printed."""
+  of = suites.open_pool(name, config.benchmarks, bounds, judged)
+  for note in of.notes:
+    print(note, flush=True)
+  return of[:config.size]
+
+
 def splits(task: Task, config, names: Sequence[str],
-           pool: Mapping[str, Any] | None = None
+           pool: Mapping[str, Any] | None = None, judged: bool = False
            ) -> dict[str, tuple[Question, ...]]:
   """Evaluation questions by split.
 
   A split of config.sources is read from files, and `bench:NAME` is a benchmark
-  on disk (data/suites.py). The task makes any other split, with the fields of
+  on disk (data/suites/). The task makes any other split, with the fields of
   the pool that its evaluation takes too.
 
   Args:
@@ -160,6 +173,8 @@ def splits(task: Task, config, names: Sequence[str],
     config: the config section `eval`.
     names: the names of the splits.
     pool: the config section `data.pool`; None stands for no fields.
+    judged: whether the run has a judge, which some benchmarks then ask where
+      their rule finds no right answer.
 
   Raises:
     KeyError, ValueError, FileNotFoundError: naming what does not fit.
@@ -173,7 +188,7 @@ def splits(task: Task, config, names: Sequence[str],
     if name in config.sources:
       questions = files.split(name, config.sources[name], config.size, bounds)
     elif name.startswith(suites.PREFIX):
-      questions = suites.load(name, config.benchmarks, config.size, bounds)
+      questions = _benchmark(name, config, bounds, judged)
     else:
       questions = task.evaluation(name, config.size, **_shared(task, pool))
     by_split[name] = tuple(_of_text(questions, f'eval.splits {name!r}'))

@@ -19,7 +19,7 @@ import numpy as np
 from zppo_jax import allowed
 from zppo_jax.algorithms.compression import CompressionConfig
 from zppo_jax.algorithms.privileged.hints import DEFAULT, HintConfig
-from zppo_jax.chat import images
+from zppo_jax.chat import images, renderers
 from zppo_jax.chat.segments import cut_delimiters
 from zppo_jax.chat.wording import Chat, Wording
 from zppo_jax.devices import hosts
@@ -61,13 +61,14 @@ def data_url(of: Picture) -> str:
   return 'data:image/png;base64,' + images.picture(images.decode(of)).base64
 
 
-def _message(text: str, media=()) -> list[dict]:
+def _message(text: str, media=(), system: str = '') -> list[dict]:
+  said = [{'role': 'system', 'content': system}] if system else []
   if not media:
-    return [{'role': 'user', 'content': text}]
+    return [*said, {'role': 'user', 'content': text}]
   shown = [{'type': 'image_url', 'image_url': {'url': data_url(m)}}
            for m in media]
-  return [{'role': 'user',
-           'content': [*shown, {'type': 'text', 'text': text}]}]
+  return [*said, {'role': 'user',
+                  'content': [*shown, {'type': 'text', 'text': text}]}]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,8 +89,9 @@ class Words:
     question, w = prompt.question, self.wording
     if w is None:
       return _message(self._spelt(prompt), question.media)
-    return _message(w.opening + self._words(question.text) + w.closing,
-                    question.media)
+    system = self.chat.prompts.get('system', '') if self.chat else ''
+    words = self._words(renderers.text_of(question))
+    return _message(w.opening + words + w.closing, question.media, system)
 
   def trace(self, prompt: Prompt, trace: str) -> list[dict]:
     """Messages that ask for a summary."""
@@ -104,7 +106,7 @@ class Words:
     if w is None:
       return _message(self._spelt(prompt), question.media)
     before, between, after = w.hint_request
-    return _message(before + self._words(question.text) + between
+    return _message(before + self._words(renderers.text_of(question)) + between
                     + self._words(trace) + after, question.media)
 
   def _spelt(self, prompt: Prompt) -> str:

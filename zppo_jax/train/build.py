@@ -9,29 +9,20 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-import jax
-import numpy as np
-
 from zppo_jax import allowed, models, tasks
 from zppo_jax.algorithms import (
   compression,
   distillation,
-  distillation_losses,
   methods,
   reference,
   schedules,
   zppo,
 )
-from zppo_jax.algorithms.credit import gold, targets as credit_targets
+from zppo_jax.algorithms.credit import targets as credit_targets
+from zppo_jax.algorithms.credit.settings import Credit
 from zppo_jax.algorithms.privileged.hints import DEFAULT, HintConfig
-from zppo_jax.arrays import (
-  Hidden,
-  MicroBatch,
-  OwnPrompts,
-  PolicyOutput,
-  TrainState,
-)
-from zppo_jax.chat import dates, segments
+from zppo_jax.arrays import TrainState
+from zppo_jax.chat import dates, prompts
 from zppo_jax.chat.rendering import Day
 from zppo_jax.chat.wording import BOXED, Chat
 from zppo_jax.data import balance, prompt_lengths
@@ -39,10 +30,10 @@ from zppo_jax.data.loader import QuestionLoader
 from zppo_jax.data.pool import Pool
 from zppo_jax.devices import sharding
 from zppo_jax.endpoints import judge
-from zppo_jax.learner import ewc, layouts, optimizers, scoring, states, update
-from zppo_jax.models.lora import LoraConfig, OfAdapters
-from zppo_jax.objectives import advantages, importance, losses
-from zppo_jax.records import Decoding, Every
+from zppo_jax.learner import optimizers, scoring, states
+from zppo_jax.models.lora import LoraConfig
+from zppo_jax.objectives import advantages, importance
+from zppo_jax.records import Decoding
 from zppo_jax.rollout import collect, weight_sync
 from zppo_jax.rollout.build import make_engine
 from zppo_jax.runs import checkpoints, watch
@@ -56,13 +47,14 @@ from zppo_jax.train import (
   teachers,
 )
 from zppo_jax.train.builders import (
-  anchor as anchor_parts,
   distillation as parts_of,
+  learner,
+  rewards,
   watching,
 )
 from zppo_jax.train.builders.parts import Questions, Student
-from zppo_jax.train.run import Reference, Run
-from zppo_jax.train.teaching import reading
+from zppo_jax.train.run import Every, Reference, Run
+from zppo_jax.train.shapes import auto
 
 SCOPES = ('rollout_batch', 'minibatch')
 
@@ -87,18 +79,6 @@ def abstract_state(config, model, mesh) -> TrainState:
   tx, _ = optimizer(config)
   return states.abstract_state(
       model, tx, states.state_shardings(model, tx, mesh))
-
-
-class _Learner(NamedTuple):
-  """What turns groups into gradients; its fields are fields of Run."""
-  reshard_fn: Callable
-  score_fn: Callable
-  advantage_fn: Callable
-  update_fn: Callable
-  init_state: states.Initial
-  abstract_state: TrainState
-  layout: layouts.Layout
-  ewc: ewc.Anchor | None
 
 
 def _penalty(c, method: methods.Method) -> reference.Penalty:
@@ -221,7 +201,8 @@ def _questions(c, method: methods.Method) -> Questions:
                           c.seed, c.data.repeat,
                           balance.read(**c.data.balance))
   source.check_steps(c.steps)
-  splits = tasks.splits(task, c.eval, c.eval.splits, c.data.pool)
+  splits = tasks.splits(task, c.eval, c.eval.splits, c.data.pool,
+                        judged=bool(c.judge.url))
   words_of = lambda pool: pool.words() if isinstance(pool, Pool) else pool
   verifier = judge.verifier_of(c.judge, checks.golds(
       itertools.chain(words_of(source.pool), *splits.values()),
@@ -244,17 +225,6 @@ def _questions(c, method: methods.Method) -> Questions:
                     splits=splits, verifier=verifier)
 
 
-def _student(c, task: tasks.Task, mesh, day: Day, load) -> Student:
-  loaded = load(c.student, loading.place_trained(c, mesh), c.student.thinking,
-                day)
-  chat = loading.chat_of('student', loaded, c.data.task, task)
-  model = models.on_mesh(loaded.model, mesh)
-  loading.check_vocabulary('student', loaded, chat)
-  loading.check_attention('student', loaded, mesh)
-  loaded, adapted = loading.with_adapters(c, loaded, mesh)
-  return Student(loaded=loaded, chat=chat, model=model, adapted=adapted)
-
-
 def _fitting(c, asked: Questions, chat: Chat, most: int) -> Questions:
   """The questions whose prompts fit the buckets.
 
@@ -264,7 +234,8 @@ def _fitting(c, asked: Questions, chat: Chat, most: int) -> Questions:
   room = (chat, most, c.shapes.patch_buckets)
   prompt_lengths.check(
       [q for found in asked.splits.values() for q in found], *room)
-  pool = prompt_lengths.without_overlong(asked.source.pool, c.data.fit, *room)
+  pool = prompt_lengths.without_overlong(
+      asked.source.pool, c.data.fit, *room, c.data.get('prompt_tokens', 0))
   source = dataclasses.replace(asked.source, pool=pool)
   source.check_steps(c.steps)
   return asked._replace(source=source)
@@ -280,16 +251,30 @@ class Outside(NamedTuple):
     fitting: (config, questions, chat, most tokens of a prompt) -> those whose
       prompts fit the buckets.
     load: as models.load_model.
+    worded: as models.worded.
     teachers: teacher.kind -> a function of teachers.TeacherContext.
   """
   devices: Sequence | None = None
   questions: Callable[..., Questions] = _questions
   fitting: Callable[..., Questions] = _fitting
   load: Callable[..., loading.Loaded] = loading.load_model
+  worded: Callable[..., Chat] = loading.worded
   teachers: Mapping[str, Callable] = teachers.TEACHERS
 
 
 OUTSIDE = Outside()
+
+
+def _student(c, task: tasks.Task, mesh, day: Day,
+             outside: Outside) -> Student:
+  loaded = outside.load(c.student, loading.place_trained(c, mesh),
+                        c.student.thinking, day)
+  chat = outside.worded(c, task, loaded)
+  model = models.on_mesh(loaded.model, mesh)
+  loading.check_vocabulary('student', loaded, chat)
+  loading.check_attention('student', loaded, mesh)
+  loaded, adapted = loading.with_adapters(c, loaded, mesh)
+  return Student(loaded=loaded, chat=chat, model=model, adapted=adapted)
 
 
 def _decoding(c, max_tokens: int) -> Decoding:
@@ -310,7 +295,8 @@ def _sampler(c, method: methods.Method, rules: zppo.Rules, student: Student,
           max_tokens=algo.max_tokens, num_rollouts=(algo.rollouts,),
           prompt_buckets=shapes.prompt_buckets,
           patch_buckets=shapes.patch_buckets, group_buckets=groups,
-          prefill_tokens=shapes.prefill_tokens, slots=shapes.slots, padding_counts=not _reads_scores(method)),
+          prefill_tokens=shapes.prefill_tokens, slots=shapes.slots,
+          padding_counts=not learner.reads_scores(method)),
       chat=student.chat, grader=task.grader,
       decoding=_decoding(c, algo.max_tokens), num_rollouts=algo.rollouts)
 
@@ -325,9 +311,10 @@ def _teacher(c, method: methods.Method, mesh, student: Student,
   teacher = kind(teachers.TeacherContext(
       config=c, mesh=mesh, make_room=sampler.engine.release,
       chat=student.chat,
-      words=BOXED if student.loaded.chat else None, task=asked.task,
+      words=prompts.wording(BOXED, student.chat.prompts)
+      if student.loaded.chat else None, task=asked.task,
       compress=compress, load=outside.load,
-      padding_counts=not _reads_scores(method),
+      padding_counts=not learner.reads_scores(method),
       decoding=_decoding(c, c.algorithm.teacher_max_tokens),
       hint=hint if 'hint' in method.reformulations else None,
       student=student.loaded, adapted=student.adapted,
@@ -343,148 +330,6 @@ def _teacher(c, method: methods.Method, mesh, student: Student,
   return teacher
 
 
-def _example_output(frozen: dict, vocab: int) -> PolicyOutput:
-  """A PolicyOutput of one token, of the types that a run has."""
-  token = np.zeros((1, 1), np.float32)
-  hidden = dict(hidden_BTD=token[..., None],
-                head_DV=np.zeros((1, vocab), np.float32))
-  return PolicyOutput(
-      logp_BT=token, entropy_BT=token, done=np.int32(0),
-      frozen={name: Hidden(**hidden) for name in frozen}, **hidden)
-
-
-def _no_overlap(c) -> str:
-  return (f'watch.overlap is {c.watch.overlap} and method {c.method!r}, whose '
-          'loss reads no next-token distribution of a teacher; allowed: 0')
-
-
-def _loss(c, method: methods.Method, correct: importance.Correction,
-          gap_measured: bool, of: parts_of.Distillation, vocab: int,
-          penalty: reference.Penalty,
-          example: dict[str, np.ndarray]) -> losses.Loss:
-  """The method's loss with its correction.
-
-  Args:
-    c, method, correct, gap_measured, of: those of the run.
-    vocab: the true vocabulary, in ids.
-    penalty: the penalty towards the reference, which is not corrected.
-    example: the targets of one token (minibatches.example_targets).
-
-  Raises:
-    ValueError: if it reads a target that the method does not make.
-  """
-  context = losses.LossContext(
-      algorithm=c.algorithm, distil=of.distil, vocab=vocab,
-      chunk=c.shapes.logprob_chunk)
-  loss = reference.penalised(
-      correct.of(method.loss(context), gap_measured), penalty, context)
-  if c.watch.overlap and not (of.stored_need
-                              or distillation_losses.TEACHER in of.frozen):
-    raise ValueError(_no_overlap(c))
-  example = dict(example)
-  if method.old_logps:
-    example['old_logp'] = np.zeros(1, np.float32)
-  token = np.zeros((1, 1), np.float32)
-  output = _example_output(of.frozen, vocab)
-  batch = MicroBatch(
-      tokens_BT=np.int32(token), positions_BTA=np.int32(token[..., None]),
-      segment_BT=np.int32(token), mask_BT=token, prompts=OwnPrompts(media=None),
-      targets={name: x[None] for name, x in example.items()})
-  try:
-    _, statistics = jax.eval_shape(loss, output, batch)
-  except KeyError as e:
-    raise ValueError(
-        f'the loss of method {c.method!r}, with algorithm.correction.kind = '
-        f'{correct.kind!r}, reads the target {e}; the method makes '
-        f'{", ".join(sorted(example))}') from e
-  if c.watch.overlap and 'distil/overlap_ratio' not in statistics:
-    raise ValueError(_no_overlap(c))
-  return loss
-
-
-def _reads_scores(method: methods.Method) -> bool:
-  """Whether a stored log-prob of a teacher stands beside the student's own."""
-  return 'teacher_scores' in method.needs
-
-
-def _counted(method: methods.Method, student: Student,
-             of: parts_of.Distillation, example) -> int | None:
-  """The ids over which the student is normalised: what is compared with a
-  teacher leaves the padding of the head out, which may differ between the two.
-  Otherwise it counts as in the sampler (None)."""
-  if of.distil and (_reads_scores(method) or 'sampler_logp' not in example):
-    return segments.true_vocabulary(student.chat.codec)
-  return None
-
-
-def _learner(c, method: methods.Method, student: Student, mesh, tx,
-             correct: importance.Correction, gap_measured: bool,
-             of: parts_of.Distillation, penalty: reference.Penalty,
-             example: dict[str, np.ndarray], counted: int | None) -> _Learner:
-  algo, shapes, model = c.algorithm, c.shapes, student.model
-  vocab = segments.true_vocabulary(student.chat.codec)
-  responses = tuple(shapes.response_buckets) or (
-      max(algo.max_tokens, algo.teacher_max_tokens)
-      if parts_of.teachers_states(c, method) else algo.max_tokens,)
-  moving = parts_of.moving(c) if (
-      method.teacher or parts_of.teacher_draws(c, method)) else None
-  shardings = states.state_shardings(
-      student.trained, tx, mesh, moving is not None and moving.followed)
-  held = anchor_parts.anchor_of(c, student, shardings)
-  adapted = student.adapted
-  score_fn = scoring.compile_scorer(
-      model=model, mesh=mesh, shardings=None if adapted else shardings,
-      temperature=algo.temperature, chunk=shapes.logprob_chunk, vocab=counted)
-  inside = moving is not None and 'teacher' in of.frozen
-  own = algo.updates == 1 and method.old_logps
-  loss_fn = functools.partial(
-      update.policy_loss, model=model,
-      temperature=(of.distil.student_temperature if of.distil
-                   else algo.temperature),
-      chunk=shapes.logprob_chunk, vocab=counted,
-      loss=_loss(c, method, correct, gap_measured, of, vocab, penalty,
-                 example),
-      frozen={name: model for name, (model, _) in of.frozen.items()},
-      lessons=() if of.context is None else ('teacher',),
-      reducer=of.reducer, longest=max(responses),
-      old_logps=update.own_old_logps if own else update.recorded_old_logps)
-  return _Learner(
-      reshard_fn=weight_sync.compile_reshard(
-          model, mesh, c.student.rollout_weights, adapted=adapted),
-      score_fn=score_fn if adapted is None else OfAdapters(
-          score_fn, adapted.join),
-      advantage_fn=functools.partial(
-          advantages.NORMALISERS[method.normaliser],
-          eps=algo.advantage_eps),
-      update_fn=update.compile_update(
-          loss_fn=loss_fn, tx=tx, mesh=mesh, shardings=shardings,
-          frozen={name: params for name, (_, params) in of.frozen.items()
-                  if not (inside and name == 'teacher')},
-          own=functools.partial(moving.beside, joined=student.joined)
-          if inside else None, adapted=adapted,
-          follow=None if moving is None else moving.follow,
-          scheduled=of.distil is not None and of.distil.moves,
-          gold_loss_fn=functools.partial(
-              update.policy_loss, model=model, loss=gold.likelihood,
-              temperature=gold.TEMPERATURE, chunk=shapes.logprob_chunk,
-              vocab=vocab) if parts_of.has_gold(c, method) else None,
-          trained=anchor_parts.trained_of(c, student.loaded.params),
-          anchor=held),
-      ewc=held,
-      init_state=states.Initial(lambda: states.new_state(
-          loading.first_params(c, student.loaded, adapted), tx, shardings)),
-      abstract_state=states.abstract_state(student.trained, tx, shardings),
-      layout=layouts.Layout(
-          kind=shapes.layout, max_tokens=shapes.micro_tokens,
-          multiple=sharding.batch_shards(mesh), rollouts=algo.rollouts,
-          row_buckets=tuple(shapes.row_buckets),
-          prompt_buckets=tuple(shapes.prompt_buckets),
-          response_buckets=responses,
-          patch_buckets=tuple(shapes.patch_buckets),
-          num_axes=model.num_axes, lessons=reading.table(
-              c, of.distil, of.context, of.stored_need)))
-
-
 def _check_room(c) -> None:
   """ValueError unless the longest training row fits its buckets."""
   longest = max(c.shapes.prompt_buckets) + c.algorithm.max_tokens
@@ -494,9 +339,23 @@ def _check_room(c) -> None:
         f'prompt bucket and algorithm.max_tokens need {longest}')
 
 
+def _with_credit(method: methods.Method, credit: Credit,
+                 penalty: reference.Penalty,
+                 correct: importance.Correction) -> methods.Method:
+  """The method whose targets the section `credit` decides."""
+  return dataclasses.replace(method, targets=functools.partial(
+      credit_targets.two_terms, credit=credit,
+      all_graded=penalty.on and not penalty.routed,
+      anchored=penalty.held if penalty.routed else None,
+      sampler=method.states != 'guided' and not method.draws and (
+          credit.signal is None or correct.on),
+      drawn=method.draws))
+
+
 def build(config, day: Day | None = None,
           outside: Outside = OUTSIDE) -> Run:
-  """Checks a config and builds the run; nothing is compiled yet.
+  """Checks a config and builds the run. Nothing is compiled yet, unless
+  shapes.auto tries what fits.
 
   Args:
     config: the run's config.
@@ -508,6 +367,26 @@ def build(config, day: Day | None = None,
     ValueError: for values that do not fit each other, naming the field.
     EndpointError: for a judge or a teacher that cannot be reached.
   """
+  if config.shapes.auto:
+    config, outside = _with_shapes(config, day, outside)
+  return _build(config, day, outside)
+
+
+def _with_shapes(c, day: Day | None, outside: Outside) -> tuple:
+  """(the config with proposed shapes, outside with its weights loaded)."""
+  method, _ = _rules(c)
+  asked = outside.questions(c, method)
+  outside = outside._replace(
+      load=auto.once(outside.load), questions=lambda *_: asked)
+  mesh = sharding.make_mesh(sharding.MeshConfig(**c.mesh), outside.devices)
+  student = _student(c, asked.task, mesh, day or dates.choose(c), outside.load)
+  tried = outside._replace(fitting=lambda config, asked, *_: asked)
+  return auto.resolved(c, method, asked, student, lambda config: _build(
+      config, day, tried)), outside
+
+
+def _build(config, day: Day | None, outside: Outside) -> Run:
+  """`build`, of given shapes."""
   c, algo = config, config.algorithm
   method, rules = _rules(c)
   penalty = _penalty(c, method)
@@ -528,14 +407,16 @@ def build(config, day: Day | None = None,
       max_idle=c.guard.max_idle, min_answered=c.teacher.min_answered,
       window=c.teacher.window,
       alarms=watching.alarms_of(c, distil))
+  rewards.check_method(c, method)
   asked = outside.questions(c, method)
+  asked = asked._replace(task=rewards.with_rewards(c, asked.task))
   mesh = sharding.make_mesh(sharding.MeshConfig(**c.mesh), outside.devices)
   checks.slots(c, mesh)
   _check_room(c)
   if by_teacher := (parts_of.teachers_states(c, method)
                     or parts_of.teacher_draws(c, method)):
     checks.teacher_rows(c)
-  student = _student(c, asked.task, mesh, day or dates.choose(c), outside.load)
+  student = _student(c, asked.task, mesh, day or dates.choose(c), outside)
   asked = outside.fitting(c, asked, student.chat, rules.max_prompt)
   sampler = _sampler(c, method, rules, student, asked.task, mesh)
   hint = _hint(c, method)
@@ -548,13 +429,7 @@ def build(config, day: Day | None = None,
   credit, own_scores = parts_of.credit_of(c, method, of, teacher, student, mesh)
   checks.sources(credit, asked.words)
   if credit is not None:
-    method = dataclasses.replace(method, targets=functools.partial(
-        credit_targets.two_terms, credit=credit,
-        all_graded=penalty.on and not penalty.routed,
-        anchored=penalty.held if penalty.routed else None,
-        sampler=method.states != 'guided' and not method.draws and (
-            credit.signal is None or correct.on),
-        drawn=method.draws))
+    method = _with_credit(method, credit, penalty, correct)
   lift = watching.lift_of(c, distil, teacher, of.context)
   example = minibatches.example_targets(
       method, algo.updates, of.distil, of.stored_need,
@@ -562,13 +437,13 @@ def build(config, day: Day | None = None,
       of.context is not None)
   if not correct.on:
     gap_measured &= method.old_logps and 'sampler_logp' in example
-  counted = _counted(method, student, of, example)
+  counted = learner.counted_ids(method, student, of, example)
   frozen = _reference(c, penalty, student, mesh, counted)
   if frozen is not None and not penalty.sampled:
     of = of._replace(frozen={
         **of.frozen, reference.MODEL: (student.model, frozen.params)})
   return Run(
-      steps=c.steps, seed=c.seed, watched=checks.watched(c.watch),
+      config=c, steps=c.steps, seed=c.seed, watched=checks.watched(c.watch),
       rules=rules, method=method,
       compress=compress, hint=hint, num_updates=algo.updates,
       advantage_scope=algo.advantage_scope, correction=correct,
@@ -592,5 +467,6 @@ def build(config, day: Day | None = None,
       drift=watching.drift_of(c, student, sampler, asked, mesh),
       own=parts_of.own_of(c, method, student, mesh, of.stored_need)
       if teacher else None,
-      **_learner(c, method, student, mesh, tx, correct, gap_measured, of,
-                 penalty, example, counted)._asdict())
+      **learner.learner_of(
+          c, method, student, mesh, tx, correct, gap_measured, of, penalty,
+          example, counted)._asdict())

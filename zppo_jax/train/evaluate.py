@@ -10,6 +10,7 @@ from zppo_jax.records import Group, Purpose, Question
 from zppo_jax.rollout import collect
 from zppo_jax.statistics import pass_at_k, wilson_interval
 from zppo_jax.train.run import Run
+from zppo_jax.verdicts.rewards import Scoring
 
 
 def answer(sampler: collect.Sampler, params,
@@ -34,13 +35,18 @@ def answer(sampler: collect.Sampler, params,
   return by_split
 
 
+def _points(group: Group) -> float:
+  """The mean points of a group: its mean reward, unless its kind gives parts of
+  a point."""
+  return sum(r.points for r in group.rollouts) / len(group.rollouts)
+
+
 def accuracy(sampler: collect.Sampler, params,
              splits: Mapping[str, Sequence[Question]],
              seed: int) -> dict[str, float]:
-  """Mean reward by split; arguments as in `answer`. A rollout without a verdict
+  """Mean points by split; arguments as in `answer`. A rollout without a verdict
   earns 0 here, so that leaving questions out does not raise a score."""
-  return {split: sum(len(g.correct) / len(g.rollouts) for g in groups)
-          / len(groups)
+  return {split: sum(map(_points, groups)) / len(groups)
           for split, groups in answer(sampler, params, splits, seed).items()}
 
 
@@ -71,8 +77,9 @@ def estimates(groups: Sequence[Group], ks: Sequence[int]) -> dict:
   """avg@n and pass@k of one split.
 
   avg@n is the mean reward of all n rollouts of a question, which is its
-  unbiased pass@1 (a rollout without a verdict earns 0). pass@k is that of Chen
-  et al. (statistics.pass_at_k). Intervals are over questions.
+  unbiased pass@1 (a rollout without a verdict earns 0); for a kind that gives
+  parts of a point it is their mean. pass@k is that of Chen et al.
+  (statistics.pass_at_k), by right and wrong. Intervals are over questions.
 
   Returns:
     {'avg@n': Estimate, 'pass@k': Estimate for each k}.
@@ -80,19 +87,30 @@ def estimates(groups: Sequence[Group], ks: Sequence[int]) -> dict:
   num = len(groups[0].rollouts)
   check_ks(ks, num)
   out = {f'avg@{num}': Estimate(*wilson_interval(
-      [len(g.correct) / num for g in groups]))}
+      list(map(_points, groups))))}
   for k in ks:
     out[f'pass@{k}'] = Estimate(*wilson_interval(
         [pass_at_k(num, len(g.correct), k) for g in groups]))
   return out
 
 
-def sample_rows(groups: Sequence[Group]) -> list[dict]:
-  """One row per rollout; docs/metrics.md describes the columns."""
+def sample_rows(groups: Sequence[Group],
+                scoring: Scoring | None = None) -> list[dict]:
+  """One row per rollout; docs/metrics.md describes the columns.
+
+  Args:
+    groups: the groups of a split.
+    scoring: tells the components of rewards; None without any.
+  """
+  rewarded = scoring is not None and scoring.names
+  rewards = [scoring.of_group(g) if rewarded else [{}] * len(g.rollouts)
+             for g in groups]
   return [
       {'id': g.prompt.question.id, 'split': g.prompt.question.split,
        'question': g.prompt.question.text, 'gold': g.prompt.question.answer,
        'sample': i, 'text': r.text, 'verdict': r.verdict.name.lower(),
        'answer': r.answer, 'reward': r.reward, 'length': len(r.tokens),
-       'stop': r.stop.name.lower()}
-      for g in groups for i, r in enumerate(g.rollouts)]
+       'stop': r.stop.name.lower(), **({'rewards': of} if of else {}),
+       **({} if r.score is None else {'score': r.score})}
+      for g, values in zip(groups, rewards, strict=True)
+      for i, (r, of) in enumerate(zip(g.rollouts, values, strict=True))]

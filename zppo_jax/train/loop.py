@@ -8,7 +8,6 @@ something must know them: a checkpoint, an evaluation, the end of the run.
 import collections
 import contextlib
 import dataclasses
-import pathlib
 import signal
 import threading
 import time
@@ -16,35 +15,34 @@ from collections.abc import Callable, Sequence
 
 import jax
 
-from zppo_jax.chat import dates, hub_chat
+from zppo_jax.chat import dates
 from zppo_jax.data import digest
 from zppo_jax.data.pool import Pool
 from zppo_jax.devices import disk, hosts, sharding
 from zppo_jax.devices.notice import Notice, Noticed
-from zppo_jax.endpoints import client
 from zppo_jax.models import lora
-from zppo_jax.rollout import journal as rollouts
-from zppo_jax.rollout.journal import RolloutJournal
-from zppo_jax.runs import checkpoints, console, lock, watch, workdir
+from zppo_jax.runs import checkpoints, console, watch, workdir
 from zppo_jax.runs.checkpoints import Checkpoints
 from zppo_jax.runs.totals import History
 from zppo_jax.runs.workdir import Workdir
 from zppo_jax.runs.writers import Writer, open_writers
-from zppo_jax.teachers import panel
-from zppo_jax.teachers.ahead import AheadTeacher
-from zppo_jax.teachers.endpoint import EndpointTeacher
-from zppo_jax.teachers.in_process import InProcessTeacher
-from zppo_jax.teachers.journal import CachedTeacher
 from zppo_jax.train import attention_kernels, evaluate, guards, resume
 from zppo_jax.train.build import build
+from zppo_jax.train.control import (
+  best,
+  callbacks,
+  directory,
+  evaluations,
+  journals,
+)
+from zppo_jax.train.control.callbacks import Events
+from zppo_jax.train.control.evaluations import Evaluations
 from zppo_jax.train.guards import Idle, Interrupted, TeacherFailed
 from zppo_jax.train.resume import RunState
 from zppo_jax.train.run import Procedure, Run
+from zppo_jax.train.shapes import auto
 from zppo_jax.train.step import Outcome, metrics_row, sample_rows, train_step
-from zppo_jax.verdicts import verifier
-
-# Seconds after which a directory that one host made must show on all.
-_SEEN_S = 60.0
+from zppo_jax.weights import safetensors_file
 
 
 @contextlib.contextmanager
@@ -101,63 +99,11 @@ def stop_diverged(out: Workdir, outcome, why: str) -> None:
       'no checkpoint holds this update')
 
 
-def _kept(run: Run, config, out: Workdir) -> Run:
-  """The run whose samplers keep what they draw, and stop for a notice."""
-  journal = None
-  if run.checkpoint.journal:
-    journal = RolloutJournal(
-        out.path / rollouts.FOLDER, disk.digest(
-            [workdir.identity(config), hub_chat.record(run.chat)]), out.note)
-  run.notice.heeded = journal is not None
-  # Verdicts of several processes come from one call of all of them.
-  overlapped = config.overlap and hosts.count() == 1
-  heeding = lambda sampler, journal: dataclasses.replace(
-      sampler, journal=journal, between=run.notice.check,
-      overlapped=overlapped)
-  def of_teacher(teacher: InProcessTeacher) -> InProcessTeacher:
-    return dataclasses.replace(
-        teacher, answers=heeding(teacher.answers, journal),
-        summaries=heeding(teacher.summaries, journal),
-        hints=heeding(teacher.hints, journal))
-  return dataclasses.replace(
-      run, journal=journal, sampler=heeding(run.sampler, journal),
-      greedy=heeding(run.greedy, None),
-      teacher=panel.with_in_process(run.teacher, of_teacher))
-
-
-def _with_journals(run: Run, config, out: Workdir, add, say) -> Run:
-  """The run with the journals of its directory, which `add` closes. If its
-  teacher may answer differently a second time, a journal on disk keeps the
-  answers."""
-  run = _kept(run, config, out)
-  if run.teacher is not None and not run.teacher.capabilities.repeatable:
-    teacher, asked = config.teacher, run.teacher
-    if isinstance(asked, EndpointTeacher) and run.sampler.overlapped:
-      session = client.Session(asked.endpoint)
-      add(session.close)
-      asked = dataclasses.replace(asked, session=session)
-    cached = CachedTeacher.open(
-        asked, out.path / 'teacher.jsonl', run.sampler.chat,
-        run.sampler.grader, kind=teacher.kind,
-        name='/'.join((teacher.kind, teacher.endpoint.model,
-                       teacher.endpoint.scores)))
-    run = dataclasses.replace(run, teacher=(
-        # A member of this process shares the devices with the student.
-        AheadTeacher(cached) if run.sampler.overlapped
-        and not panel.in_process_of(cached) else cached))
-  journal = contextlib.ExitStack()
-  add(journal.close)
-  verdicts = journal.enter_context(
-      verifier.journalled(run.verifier, out.verdicts))
-  if verdicts.outdated:
-    say(verdicts.note(out.verdicts))
-  return run
-
-
 # Reinforcement learning. The functions are looked up when they are called.
 RL = Procedure(
+    of_workdir=auto.of_workdir,
     build=lambda config, day: build(config, day),
-    opened=_with_journals,
+    opened=journals.with_journals,
     kernels=lambda run: attention_kernels.summary(
         attention_kernels.of_run(run)),
     step=lambda run, at, read_previous: train_step(
@@ -184,6 +130,8 @@ class Recorder:
     progress: what a person sees.
     say: shows the user a line.
     procedure: what a run of this kind does.
+    plan: when it evaluates what.
+    events: tells the user's callbacks.
 
   Attributes:
     seconds: seconds by phase since the last written row. The next row holds
@@ -192,8 +140,11 @@ class Recorder:
 
   def __init__(self, run: Run, out: Workdir, history: History,
                writers: Sequence[Writer], progress: console.ProgressView,
-               say: Callable[[str], None], procedure: Procedure = RL):
+               say: Callable[[str], None], procedure: Procedure = RL,
+               plan: Evaluations | None = None, events: Events | None = None):
     self.procedure = procedure
+    self.plan = plan or Evaluations(splits=tuple(run.splits))
+    self._events = events or Events({}, out.path)
     self._run, self._out, self._history = run, out, history
     self._writers, self._progress, self._say = writers, progress, say
     self._pending: Outcome | None = None
@@ -255,6 +206,7 @@ class Recorder:
     for writer in self._writers:
       writer.write(outcome.step, row)
     self._progress.step(row)
+    self._events.tell('step', outcome.step, row)
 
   def _stop(self, outcome: Outcome, row: dict) -> Exception | None:
     if outcome.calls.answers:
@@ -273,16 +225,56 @@ class Recorder:
     return None
 
   def evaluate(self, at: RunState) -> RunState:
-    """Evaluates the policy, writes its accuracy and notes it in the state."""
+    """Evaluates the splits that are due, writes the numbers, and notes them in
+    the state; all splits if the run ends with this evaluation."""
+    due = self.plan.due(at.step, at.step == self._run.steps)
+    at = self._evaluate(at, due)
+    rest = [name for name in self.plan.splits if name not in due]
+    return self._evaluate(at, rest) if rest and self.plan.ended(
+        at.best) else at
+
+  def _evaluate(self, at: RunState, splits: Sequence[str]) -> RunState:
     since = time.perf_counter()
-    accuracy = self.procedure.evaluate(self._run, at.state)
-    numbers = {**accuracy, **self.procedure.drift(self._run, at.state)}
+    run = self._run
+    if len(splits) < len(self.plan.splits):
+      run = dataclasses.replace(
+          run, splits={name: run.splits[name] for name in splits})
+    accuracy = self.procedure.evaluate(run, at.state)
+    numbers = {**accuracy, **self.procedure.drift(run, at.state)}
     self._out.log_eval(at.step, numbers, self._history)
     self._progress.note(console.evaluation(at.step, accuracy))
     for writer in self._writers:
       writer.write(at.step, {f'eval/{s}': a for s, a in numbers.items()})
+    self._events.tell('evaluation', at.step, numbers)
     self.lap('evaluate', since)
-    return dataclasses.replace(at, latest=accuracy, evaluated=True)
+    return dataclasses.replace(
+        at, latest={**at.latest, **accuracy}, evaluated=True,
+        best=self.plan.judged(at.best, at.step, accuracy))
+
+  def keep_best(self, store: Checkpoints, at: RunState, weights) -> None:
+    """Writes the weights of the best evaluation if these are they.
+
+    Args:
+      store: the checkpoints, of which that one is kept.
+      at: where the run stands.
+      weights: TrainState -> the result of `_final`.
+    """
+    if at.best is None:
+      return
+    store.kept = at.best.step
+    if (at.best.step != at.step
+        or hosts.from_first(lambda: best.step_of(self._out.path)) == at.step):
+      return
+    since = time.perf_counter()
+    store.wait()  # a kill from here on resumes at these weights
+    params, description, adapters = weights(at.state)
+    files = {safetensors_file.FINAL: (params, description)}
+    if adapters is not None:
+      files[safetensors_file.ADAPTERS] = adapters
+    if self._out.writes:
+      best.write(self._out.path, at.best, files)
+    self._events.tell('best', at.step, {at.best.metric: at.best.value})
+    self.lap('checkpoint', since)
 
   def save(self, store: Checkpoints, at: RunState) -> None:
     """Starts writing a checkpoint; `record` must have been called before."""
@@ -292,6 +284,7 @@ class Recorder:
     # The checkpoint before this one is on disk now.
     self._forget(self._saved)
     self._saved = at.step
+    self._events.tell('checkpoint', at.step)
     self.lap('checkpoint', since)
 
   def finish(self, store: Checkpoints) -> None:
@@ -312,8 +305,18 @@ class Recorder:
 
 
 def run_loop(run: Run, at: RunState, out: Workdir, store: Checkpoints,
-             recorder: Recorder) -> RunState:
+             recorder: Recorder, weights=None) -> RunState:
   """Runs steps `at.step` to `run.steps`; records, evaluates and saves when due.
+
+  It ends earlier if best.patience says so.
+
+  Args:
+    run: the run.
+    at: where it stands.
+    out: its directory.
+    store: its checkpoints.
+    recorder: writes its numbers.
+    weights: TrainState -> the result of `_final`, for the best weights.
 
   Raises:
     Interrupted: after a signal, once the state and what was drawn are saved.
@@ -344,11 +347,17 @@ def run_loop(run: Run, at: RunState, out: Workdir, store: Checkpoints,
     out.note(text)
     return Interrupted(f'{text}; the same command goes on from there', number)
 
+  plan = recorder.plan
   with catch_signals(run.notice):
     begun = at.step
     if not at.evaluated:
       at = recorder.evaluate(at)
-    while at.step < run.steps:
+    if store.latest() is not None:
+      recorder.keep_best(store, at, weights)
+    elif at.best is None:
+      at = dataclasses.replace(
+          at, best=plan.judged(None, at.step, at.latest))
+    while at.step < run.steps and not plan.ended(at.best):
       try:
         outcome = recorder.procedure.step(run, at, record_previous)
       except Noticed as notice:
@@ -364,7 +373,7 @@ def run_loop(run: Run, at: RunState, out: Workdir, store: Checkpoints,
                                buffer=outcome.buffer)
       del outcome  # its batches live until it is recorded
       last = at.step == run.steps
-      evaluates = last or (run.eval_every and at.step % run.eval_every == 0)
+      evaluates = bool(last or plan.due(at.step))
       number = run.notice.agreed()
       if not (evaluates or number or run.checkpoint.due(at.step)):
         continue
@@ -377,10 +386,13 @@ def run_loop(run: Run, at: RunState, out: Workdir, store: Checkpoints,
           if not last:
             recorder.save(store, dataclasses.replace(at, evaluated=False))
           raise error or interrupted(notice.number, in_step=last) from None
+        last = last or plan.ended(at.best) is not None
       # A signal that comes later must not say that this step was saved.
       number = run.notice.agreed()
-      if last or number or error or run.checkpoint.due(at.step):
+      best_now = evaluates and at.best is not None and at.best.step == at.step
+      if last or number or error or best_now or run.checkpoint.due(at.step):
         recorder.save(store, at)
+      recorder.keep_best(store, at, weights)
       if error is not None:
         recorder.finish(store)
         raise error
@@ -390,66 +402,6 @@ def run_loop(run: Run, at: RunState, out: Workdir, store: Checkpoints,
   if run.journal is not None:
     run.journal.cut()
   return at
-
-
-class _Closing:
-  """Closes everything that was opened, and raises the first error.
-
-  An error in closing that follows another error only goes to the log, because
-  it is mostly a consequence of the first.
-  """
-
-  def __init__(self, note: Callable[[str], None]):
-    self._note, self._open = note, []
-
-  def add(self, close: Callable[[], None]) -> None:
-    self._open.append(close)
-
-  def __enter__(self):
-    return self
-
-  def __exit__(self, kind, error, traceback):
-    first = error
-    while self._open:
-      try:
-        self._open.pop()()
-      except Exception as e:
-        if first is None:
-          first = e
-        else:
-          with contextlib.suppress(OSError):
-            self._note(f'then, in closing: {type(e).__name__}: {e}')
-    if first is not error:
-      raise first
-
-
-@contextlib.contextmanager
-def _alone(path: pathlib.Path):
-  """The lock of a directory, which the first process of a run takes.
-
-  Raises:
-    Locked: on every process, if another run works there.
-    ValueError: if not all processes see the directory.
-  """
-  with contextlib.ExitStack() as held:
-    hosts.from_first(lambda: held.enter_context(
-        lock.hold(path, patient=hosts.count() > 1)), 'the lock')
-    _check_seen(path)
-    yield
-
-
-def _check_seen(path: pathlib.Path) -> None:
-  """ValueError unless every process sees the directory, with its lock."""
-  until = time.monotonic() + _SEEN_S
-  while not (seen := (path / lock.NAME).exists()) and time.monotonic() < until:
-    time.sleep(0.5)
-  blind = [i for i, sees in enumerate(hosts.gather(seen, 'the directory'))
-           if not sees]
-  if blind:
-    raise ValueError(
-        f'--workdir is {str(path)!r}, which process '
-        f'{", ".join(map(str, blind))} of {hosts.count()} does not see; a run '
-        'of several hosts needs a directory on a file system that all share')
 
 
 def main(config, path, fork_from=None, procedure: Procedure = RL) -> dict:
@@ -473,28 +425,33 @@ def main(config, path, fork_from=None, procedure: Procedure = RL) -> dict:
     OSError: for a file that cannot be written; the message names it.
   """
   path = disk.local('--workdir', path)
+  config = procedure.of_workdir(config, path)
   if fork_from is not None:
     disk.local('--fork-from', fork_from)
   completed = lambda: hosts.from_first(
       lambda: resume.complete_summary(path, config, fork_from), 'the summary')
   complete = completed()
   if complete is not None:
+    print(evaluations.stopped(complete), end='\n' * ('stopped' in complete))
     return complete
+  called = callbacks.load(config.run.callbacks)
   with contextlib.ExitStack() as alone:
     # An existing directory is locked before the build, which takes long. A
     # missing one is made later, so that a bad config leaves no directory.
     if there := hosts.broadcast(path.is_dir(), 'the directory'):
-      alone.enter_context(_alone(path))
+      alone.enter_context(directory.alone(path))
     # A fork keeps the date of the prompts that its policy and buffer come from.
     day = hosts.from_first(lambda: dates.choose(config, path, fork_from),
                            'the date')
     run = procedure.build(config, day)
+    config = getattr(run, 'config', None) or config
+    plan = evaluations.of_run(config, run.splits, procedure.numbers(run))
     forked = (None if fork_from is None else resume.fork(
         run, config, fork_from, procedure.evaluate))
     if not there:
       hosts.from_first(lambda: path.mkdir(parents=True, exist_ok=True),
                        'the directory')
-      alone.enter_context(_alone(path))
+      alone.enter_context(directory.alone(path))
       # Another process may have finished the run in the meantime.
       complete = completed()
       if complete is not None:
@@ -502,21 +459,22 @@ def main(config, path, fork_from=None, procedure: Procedure = RL) -> dict:
     out = hosts.from_first(lambda: Workdir.open(
         path, config, None if forked is None else {
             'path': str(fork_from), 'step': forked.step},
-        day.date.isoformat()), 'the attempt')
+        day.date.isoformat(), run.chat.prompts), 'the attempt')
     if not hosts.first():
       out = dataclasses.replace(out, writes=False)
-    return _work(run, config, out, forked, procedure)
+    return _work(run, config, out, forked, procedure, plan,
+                 Events(called, out.path))
 
 
 def _work(run: Run, config, out: Workdir, forked: RunState | None,
-          procedure: Procedure) -> dict:
+          procedure: Procedure, plan: Evaluations, events: Events) -> dict:
   """Runs an attempt in an opened directory to its end; returns the summary."""
   path = out.path
   if isinstance(run.source.pool, Pool):
     out.record('data.json', run.source.pool.record())
   for line in procedure.kernels(run):
     out.note(line)
-  with _Closing(out.note) as closing:
+  with directory.Closing(out.note) as closing:
     try:
       store = Checkpoints(path / 'checkpoints', run.checkpoint,
                           resume.manifest(config, run))
@@ -536,18 +494,25 @@ def _work(run: Run, config, out: Workdir, forked: RunState | None,
               out.writes) else []
       for writer in writers:
         closing.add(writer.close)
-      at = _with_progress(run, at, out, store, writers, procedure)
+      events.tell('begin', at.step)
+      at = _with_progress(run, config, at, out, store, lambda *shown: Recorder(
+          run, out, at.history, writers, *shown, procedure, plan, events))
     except BaseException as e:
       with contextlib.suppress(OSError):  # the disk may be full
         out.note(f'ended: {type(e).__name__}: {e}')
       raise
   summary = {'method': config.method, 'seed': config.seed,
-             **at.history.summary(at.base, at.latest, at.step)}
+             **at.history.summary(at.base, at.latest, at.step),
+             **evaluations.summary(plan, at.best, at.step, run.steps)}
   summary = out.finish(summary, *_final(run, config, at.state))
   for line in watch.warnings(summary):
     out.note(line)
     print(line, flush=True)
+  if why := evaluations.stopped(summary):
+    out.note(why)
+    print(why, flush=True)
   out.note(f'complete after {at.step} steps')
+  events.tell('end', at.step, summary)
   return summary
 
 
@@ -565,9 +530,9 @@ def _final(run: Run, config, state) -> tuple:
   return whole, run.description, (sharding.to_host(state.params), description)
 
 
-def _with_progress(run: Run, at: RunState, out: Workdir, store: Checkpoints,
-                   writers: Sequence[Writer],
-                   procedure: Procedure) -> RunState:
+def _with_progress(run: Run, config, at: RunState, out: Workdir,
+                   store: Checkpoints,
+                   recorder_of: Callable[..., Recorder]) -> RunState:
   """`run_loop`, shown to a person who watches."""
   progress = console.progress(run.steps, at.step)
 
@@ -579,7 +544,7 @@ def _with_progress(run: Run, at: RunState, out: Workdir, store: Checkpoints,
     if at.step:
       progress.note(f'goes on after {at.step} of {run.steps} steps')
     progress.note(console.evaluation(at.step, at.latest))
-    return run_loop(run, at, out, store, Recorder(
-        run, out, at.history, writers, progress, say, procedure))
+    return run_loop(run, at, out, store, recorder_of(progress, say),
+                    lambda state: _final(run, config, state))
   finally:
     progress.close()

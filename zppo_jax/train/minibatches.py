@@ -90,7 +90,9 @@ def advantages(run: Run, groups: Sequence[Group]) -> np.ndarray:
     rewards, mask = np.zeros((2, len(places), width), np.float32)
     for row, p in enumerate(places):
       size = len(groups[p].rollouts)
-      rewards[row, :size] = groups[p].rewards
+      rewards[row, :size] = (
+          groups[p].rewards if run.scoring is None
+          else run.scoring.totals(groups[p]))
       mask[row, :size] = [r.graded for r in groups[p].rollouts]
     if places:
       out[places] = run.advantage_fn(rewards, mask)

@@ -16,6 +16,8 @@ from zppo_jax.runs.checkpoints import Checkpoints
 from zppo_jax.runs.totals import History
 from zppo_jax.runs.workdir import Workdir
 from zppo_jax.train import evaluate
+from zppo_jax.train.control import evaluations
+from zppo_jax.train.control.evaluations import Best
 from zppo_jax.train.run import Run
 
 
@@ -32,6 +34,7 @@ class RunState:
     latest: accuracy by split at the last evaluation.
     evaluated: False if a signal ended the evaluation that was due after these
       steps.
+    best: the best evaluation by the section `best`, or None.
   """
   step: int
   state: TrainState
@@ -40,6 +43,7 @@ class RunState:
   base: dict[str, float]
   latest: dict[str, float]
   evaluated: bool = True
+  best: Best | None = None
 
   @property
   def intact(self) -> bool:
@@ -89,7 +93,8 @@ def save(store: Checkpoints, run: Run, at: RunState,
       'buffer': at.buffer.dump(), 'history': at.history.dump(),
       'data': run.source.position(at.step), 'base': at.base,
       'latest': at.latest, 'words': hub_chat.record(run.chat),
-      **({} if at.evaluated else {'evaluated': False})}, files)
+      **({} if at.evaluated else {'evaluated': False}),
+      **({} if at.best is None else {'best': at.best._asdict()})}, files)
 
 
 def restore(store: Checkpoints, run: Run, step: int) -> RunState:
@@ -108,7 +113,8 @@ def restore(store: Checkpoints, run: Run, step: int) -> RunState:
   return RunState(step=step, state=state, buffer=buffer,
                   history=History.load(host['history']), base=host['base'],
                   latest=host['latest'],
-                  evaluated=host.get('evaluated', True))
+                  evaluated=host.get('evaluated', True),
+                  best=Best(**host['best']) if 'best' in host else None)
 
 
 def _check_words(run: Run, step: int, host: dict) -> None:
@@ -124,8 +130,8 @@ def _check_words(run: Run, step: int, host: dict) -> None:
     raise ValueError(
         f'the checkpoint after {step} steps was trained on other prompts: '
         f'{", ".join(differ)}. Put back what was changed in the files of '
-        'student.weights, student.chat_template or in config.json, or fork '
-        'the run into a new --workdir')
+        'student.weights, student.chat_template, the prompts of the task or '
+        'in config.json, or fork the run into a new --workdir')
 
 
 def _check_reference(run: Run, step: int, content: dict) -> None:
@@ -178,7 +184,7 @@ def fork(run: Run, config, path, evaluate_fn=evaluate.of_state) -> RunState:
     print(note, flush=True)
   base = evaluate_fn(run, at.state)
   return dataclasses.replace(at, history=History(), base=base, latest=base,
-                             evaluated=True)
+                             evaluated=True, best=None)
 
 
 def resume(run: Run, out: Workdir, store: Checkpoints,
@@ -237,7 +243,8 @@ def resume(run: Run, out: Workdir, store: Checkpoints,
 
 
 def read_complete(path: pathlib.Path, config) -> dict | None:
-  """The summary of a run that has done all steps of its config, else None.
+  """The summary of a run that has done all steps of its config, or stopped
+  early by its section `best`; else None.
 
   Raises:
     ValueError: if the summary cannot be read, or differs from the last
@@ -245,14 +252,15 @@ def read_complete(path: pathlib.Path, config) -> dict | None:
     CheckpointError: for a damaged checkpoint.
   """
   summary = workdir.read_summary(path)
-  if summary is None or summary['steps'] != config.steps:
+  if summary is None or summary['steps'] != config.steps and not (
+      evaluations.is_stopped(summary, config)):
     return None
   expected = {'method': config.method, 'seed': config.seed}
-  content = checkpoints.peek(path / 'checkpoints', config.steps)
+  content = checkpoints.peek(path / 'checkpoints', summary['steps'])
   if content is not None:
     host = content['host']
     expected |= History.load(host['history']).summary(
-        host['base'], host['latest'], config.steps)
+        host['base'], host['latest'], summary['steps'])
   wrong = [name for name, value in json.loads(json.dumps(expected)).items()
            if summary.get(name) != value]
   if wrong:

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from zppo_jax import allowed
 from zppo_jax.algorithms import (
   compression,
   distillation,
@@ -24,7 +25,7 @@ from zppo_jax.learner.ewc import Anchor
 from zppo_jax.learner.states import Initial
 from zppo_jax.models.lora import Lora
 from zppo_jax.objectives import importance
-from zppo_jax.records import Every, Question
+from zppo_jax.records import Question
 from zppo_jax.rollout import collect
 from zppo_jax.rollout.journal import RolloutJournal
 from zppo_jax.runs import checkpoints, watch
@@ -33,6 +34,7 @@ from zppo_jax.teachers.stored import StoredTeacher
 from zppo_jax.train import guards
 from zppo_jax.train.teaching.own import Own
 from zppo_jax.train.watching.drift import Drift
+from zppo_jax.verdicts.rewards import Scoring
 from zppo_jax.verdicts.verifier import Verifier
 
 
@@ -59,6 +61,9 @@ class Procedure(NamedTuple):
     evaluate: (run, TrainState) -> numbers by name.
     drift: (run, TrainState) -> further numbers of an evaluation, which are no
       result: eval.jsonl has them, and the summary has not.
+    numbers: run -> the names of `evaluate`.
+    of_workdir: (config, workdir) -> the config with what the workdir stores of
+      it.
   """
   build: Callable[[Any, Any], Any]
   opened: Callable[..., Any]
@@ -70,6 +75,8 @@ class Procedure(NamedTuple):
   evaluate: Callable[[Any, TrainState], dict[str, float]]
   drift: Callable[[Any, TrainState], Mapping[str, float]] = (
       lambda run, state: {})
+  numbers: Callable[[Any], Sequence[str]] = lambda run: tuple(run.splits)
+  of_workdir: Callable[[Any, Any], Any] = lambda config, path: config
 
 
 class Reference(NamedTuple):
@@ -84,6 +91,28 @@ class Reference(NamedTuple):
   penalty: reference.Penalty
   params: Any
   score_fn: Callable
+
+
+@dataclasses.dataclass(frozen=True)
+class Every:
+  """How often something is done, and for how many questions.
+
+  Attributes:
+    name: its config section, for errors.
+    every: steps between two times; 0: never.
+    questions: the most questions per time.
+  """
+  name: str
+  every: int
+  questions: int
+
+  def __post_init__(self) -> None:
+    for field, lowest in (('every', 0), ('questions', 1)):
+      allowed.number(f'{self.name}.{field}', getattr(self, field),
+                     f'>= {lowest}')
+
+  def due(self, step: int) -> bool:
+    return bool(self.every) and step % self.every == 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +138,8 @@ class Run:
   adapters. `drawing` says how rollouts are drawn under a context; None for a
   method that draws none. `lift` says when the teacher answers with and without
   its context, and `drift` is None unless evaluations measure it. `watched` has
-  the words and phrases that metrics count.
+  the words and phrases that metrics count. `config` is the config, with the
+  shapes that shapes.auto proposed.
   """
   steps: int
   seed: int
@@ -166,10 +196,17 @@ class Run:
   drift: Drift | None = None
   watched: Mapping[str, Sequence[str]] = dataclasses.field(
       default_factory=dict)
+  config: Any = None
 
   def is_frozen(self, params: Any) -> bool:
     """Whether params are the weights below adapters, and no copy of them."""
     return self.adapted is not None and params is self.adapted.base
+
+  @property
+  def scoring(self) -> Scoring | None:
+    """How responses are rewarded; None: 1 for right and 0 for wrong."""
+    scoring = self.sampler.grader.scoring
+    return scoring if scoring and scoring.names else None
 
   @property
   def chat(self) -> Chat:

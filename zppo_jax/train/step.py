@@ -18,7 +18,14 @@ from zppo_jax.algorithms.replay import ReplayBuffer, Settlement
 from zppo_jax.arrays import TrainState
 from zppo_jax.learner import ewc
 from zppo_jax.learner.update import no_sums
-from zppo_jax.records import CallStats, Group, Prompt, Purpose, Question
+from zppo_jax.records import (
+  CallStats,
+  Group,
+  Prompt,
+  PromptKind,
+  Purpose,
+  Question,
+)
 from zppo_jax.rollout import collect
 from zppo_jax.rollout.engine import Engine
 from zppo_jax.runs import checkpoints, metrics, samples
@@ -291,6 +298,9 @@ def metrics_row(run: Run, outcome: Outcome) -> dict[str, float]:
   host = {
       **metrics.of_groups(groups),
       **metrics.of_plain_splits(groups[:len(outcome.new)]),
+      **metrics.of_rewards(
+          [g for g in groups if g.prompt.kind == PromptKind.PLAIN],
+          run.scoring),
       **metrics.of_advantages(outcome.advantages_PG),
       **metrics.of_reformulation(reformulated),
       **metrics.of_calls(reformulated, outcome.calls),
@@ -352,4 +362,4 @@ def sample_rows(run: Run, outcome: Outcome) -> list[dict]:
       outcome.groups, outcome.advantages_PG, outcome.reformulated,
       [q.id for q in outcome.replayed], outcome.step,
       count=run.samples.questions, seed=run.seed, chat=run.sampler.chat,
-      lessons=outcome.lessons.others)
+      lessons=outcome.lessons.others, scoring=run.scoring)

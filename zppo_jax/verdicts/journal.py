@@ -22,8 +22,11 @@ from zppo_jax.verdicts.sandbox import GradingResult
 VERSION = 2  # of the meaning of a line; `rules` covers the comparisons
 STORED = ('score', 'unreadable', 'timeout', 'malformed')
 # The files of kinds/ that compare; __init__ is the table itself.
-RULES = ('__init__', 'forms', 'gym', 'maths', 'numerals', 'plain', 'prefilter',
-         'spelling', 'units')
+RULES = ('__init__', 'edits', 'forms', 'gym', 'maths', 'numerals',
+         'ocrbench/__init__', 'ocrbench/boxes', 'ocrbench/pages',
+         'ocrbench/pairs', 'ocrbench/tables', 'ocrbench/words', 'plain',
+         'prefilter', 'published', 'spelling', 'tolerance', 'units')
+_OFFICIAL = str(pathlib.Path(__file__).with_name('official.py'))
 # The packages that a package computes with; their versions count as its own.
 BELOW = {'math-verify': ('latex2sympy2-extended', 'sympy')}
 
@@ -76,6 +79,8 @@ def _versions(package: str) -> str:
 
 def version(kind: str) -> str:
   """Everything but the texts on which the verdicts of a kind depend."""
+  if kind in (kinds.RESPONSE, *kinds.OFFICIAL):  # what the judge is told
+    return f'{VERSION} {_digest_of_file(_OFFICIAL)}'
   if kind in kinds.JUDGED:
     return str(VERSION)
   row = kinds.get(kind)
@@ -107,7 +112,8 @@ def _outdated(row: dict) -> bool:
   user's function may still be true; their keys decide.
   """
   kind = row.get('kind')
-  return kind in kinds.KINDS and row.get('version') != version(kind)
+  return (isinstance(kind, str) and kinds.known(kind)
+          and kind not in kinds.JUDGED and row.get('version') != version(kind))
 
 
 def read(path: str | os.PathLike) -> Contents:

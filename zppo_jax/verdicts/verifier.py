@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from zppo_jax.devices import hosts
 from zppo_jax.records import Grader, Question, Verdict
-from zppo_jax.verdicts import journal, kinds, rubric
+from zppo_jax.verdicts import journal, kinds, official, rubric
 from zppo_jax.verdicts.judge import MALFORMED, Ask, judge
 from zppo_jax.verdicts.kinds import boxed, gym, prefilter
 from zppo_jax.verdicts.sandbox import (
@@ -175,7 +175,7 @@ class Verifier:
     out: list[GradingResult | None] = [None] * len(rows)
     for kind in dict.fromkeys(question.kind for question, _, _ in rows):
       ask = judge if kind == kinds.JUDGE else functools.partial(
-          rubric.judge, kind)
+          rubric.judge, kind, forms=official.FORMS)
       at = [i for i, (question, _, _) in enumerate(rows)
             if question.kind == kind]
       for i, result in zip(at, ask(self.ask, [
@@ -251,20 +251,20 @@ def check_golds(questions: Iterable[Question]) -> GoldCheck:
   checked, judged = 0, ''
   unreadable: dict[str, str] = {}
   for question in questions:
-    if question.kind in kinds.JUDGED:
+    if kinds.judged(question.kind):
       judged = judged or question.id
     if not question.kind or question.kind == kinds.JUDGE:
       continue
     if question.kind in kinds.WHOLE:
       checked += 1
       try:
-        rubric.FORMS[question.kind].gold(question.answer)
+        official.FORMS[question.kind].gold(question.answer)
       except ValueError as e:
         unreadable[question.id] = str(e)
       continue
     try:
       row = kinds.get(question.kind)
-    except KeyError as e:
+    except (KeyError, ValueError) as e:
       raise KeyError(f'question {question.id!r}: {e.args[0]}') from None
     if not row.cheap or len(question.answer) > LONGEST_CHECKED:
       continue

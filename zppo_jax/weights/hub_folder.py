@@ -290,6 +290,7 @@ def locate(path) -> pathlib.Path:
     base = read_json(adapter).get('base_model_name_or_path')
     raise FileNotFoundError(
         f'{path} holds an adapter ({adapter.name}) of the base model {base!r} '
-        'and no whole model; merge it into its base first, with peft: '
-        'model.merge_and_unload().save_pretrained(FOLDER), and name FOLDER')
+        'and no whole model; merge it into its base first: `zppo import '
+        f'--from={path} --base=BASE_FOLDER --to=FILE.safetensors`, and name '
+        'FILE.safetensors; or train on it: lora.start')
   return path

@@ -10,8 +10,11 @@ from zppo_jax.data import mappings
 from zppo_jax.data.mappings import mapping
 from zppo_jax.verdicts import kinds, verifier
 
-FILES = [m.name for m in pkgutil.iter_modules(mappings.__path__)
-         if m.name != 'mapping']
+# Files without a data set of their own.
+TOOLS = ('mapping', 'directives', 'verl', 'verl.rows')
+PREFIX = f'{mappings.__name__}.'
+FILES = [name for m in pkgutil.walk_packages(mappings.__path__, PREFIX)
+         if (name := m.name.removeprefix(PREFIX)) not in TOOLS]
 
 
 def example(file: str) -> tuple[dict, mapping.Mapping]:
@@ -24,7 +27,7 @@ def example(file: str) -> tuple[dict, mapping.Mapping]:
 
 
 def test_every_file_is_in_the_table():
-  assert {m.read.__module__.split('.')[-1]
+  assert {m.read.__module__.removeprefix(PREFIX)
           for m in mappings.MAPPINGS.values()} == set(FILES)
 
 
@@ -33,9 +36,9 @@ def test_the_example_holds_the_columns_and_can_be_asked(file):
   row, found = example(file)
   assert set(found.columns) <= set(row)
   assert set(found.unconfirmed) <= set(row)
-  for column in (found.images, found.video):
+  for column in (*mapping.image_columns(found.images, row), found.video):
     assert not column or column in row
-  made = found.read({c: row[c] for c in found.columns})
+  made = found.read(row)
   assert made.text and made.answer and not made.skip
   assert '<image>' not in made.text
   assert made.kind in kinds.KINDS
@@ -51,9 +54,18 @@ def test_the_example_holds_the_columns_and_can_be_asked(file):
                                'It is \\boxed{0}.')),
     ('geometry3k', 'text', 'Find x.'), ('virl39k', 'answer', '4'),
     ('virl39k', 'hint', 'Count row by row.'), ('virl39k', 'pass_rate', 0.25),
-    ('mmfinereason', 'kind', 'choice'), ('mmfinereason', 'subset', 'Geo3K'),
+    ('mmfinereason', 'kind', 'choice'),
+    ('mmfinereason', 'id', 'FineVision-geometry3k(mathv360k)/12'),
+    ('mmfinereason', 'responses', (
+        '<think>Sides are ...</think> So it is 4.\n\\boxed{B}',)),
     ('mmfinereason', 'pass_rate', 0.25), ('vero', 'kind', 'number'),
     ('vero', 'text', 'How many bars?'), ('vero', 'answer', '4'),
+    ('deepmath', 'difficulty', 4.5), ('mmk12', 'subset', 'MMK12'),
+    ('verl.plain', 'text', 'What is 3 + 4?'), ('verl.plain', 'kind', 'number'),
+    ('verl.dapo_math', 'text', 'What is $3+4$?'),
+    ('verl.dapo_math', 'kind', 'number'),
+    ('verl.eurus2', 'text', 'What is $3+4$?'),
+    ('verl.openmmreasoner', 'text', 'Find x.'),
 ])
 def test_what_the_examples_say(file, field, value):
   row, found = example(file)
@@ -62,8 +74,7 @@ def test_what_the_examples_say(file, field, value):
 
 def test_columns_that_nobody_described_in_public_are_marked():
   assert {name: m.unconfirmed for name, m in mappings.MAPPINGS.items()
-          if m.unconfirmed} == {'virl39k_hinted': ('hint',),
-                                'vero': ('images',)}
+          if m.unconfirmed} == {'virl39k_hinted': ('hint',)}
 
 
 def test_rows_that_cannot_be_asked_say_why():

@@ -43,6 +43,7 @@ import numpy as np
 
 from zppo_jax import allowed
 from zppo_jax.algorithms.privileged import confidence, copies, spoilers
+from zppo_jax.chat import renderers
 from zppo_jax.chat.segments import Segment, content, template
 from zppo_jax.chat.wording import Chat
 from zppo_jax.randomness import question_uid
@@ -416,7 +417,7 @@ def _shown_to(group: Group, shown: Shown, chat: Chat, longest: int,
   if any(piece not in chat.wording.contexts for piece, _ in shown.pieces):
     return Untaught.WORDLESS
   encoded = chat.privileged(
-      question.text if shown.question is None else shown.question,
+      renderers.text_of(question) if shown.question is None else shown.question,
       _segments(shown.pieces, chat), question.media if shown.media else (),
       group.prompt.beginning)
   if len(encoded.tokens) > longest:

@@ -16,6 +16,7 @@ import numpy as np
 from zppo_jax import allowed
 from zppo_jax.algorithms.privileged import material, spoilers
 from zppo_jax.algorithms.privileged.spoilers import Spoiler
+from zppo_jax.chat import renderers
 from zppo_jax.chat.wording import Chat
 from zppo_jax.randomness import question_uid
 from zppo_jax.records import (
@@ -194,8 +195,8 @@ def written(visits: Sequence[HardVisit], config: HintConfig, chat: Chat,
     if not traces_of:
       continue
     trace = traces_of[int(rng.integers(len(traces_of)))]
-    encoded = chat.hint_request(question.text, trace, question.media,
-                                config.level)
+    encoded = chat.hint_request(
+        renderers.text_of(question), trace, question.media, config.level)
     if len(encoded.tokens) > max_prompt:
       over_bound += 1
       continue

@@ -14,17 +14,24 @@ from zppo_jax.data.mappings.gsm8k import GSM8K
 from zppo_jax.data.mappings.mapping import Mapped, Mapping, Row
 from zppo_jax.data.mappings.math_competition import MATH
 from zppo_jax.data.mappings.mmfinereason import MMFINEREASON
+from zppo_jax.data.mappings.mmk12 import MMK12
+from zppo_jax.data.mappings.verl.dapo_math import DAPO_MATH, PROCESSED
+from zppo_jax.data.mappings.verl.eurus2 import EURUS2
+from zppo_jax.data.mappings.verl.openmmreasoner import OPENMMREASONER
+from zppo_jax.data.mappings.verl.plain import VERL
 from zppo_jax.data.mappings.vero import VERO
 from zppo_jax.data.mappings.virl39k import HINTED, VIRL39K
 
 MAPPINGS: dict[str, Mapping] = {
     'gsm8k': GSM8K, 'math': MATH, 'deepmath': DEEPMATH,
     'geometry3k': GEOMETRY3K, 'virl39k': VIRL39K, 'virl39k_hinted': HINTED,
-    'mmfinereason': MMFINEREASON, 'vero': VERO,
+    'mmfinereason': MMFINEREASON, 'vero': VERO, 'mmk12': MMK12,
+    'verl': VERL, 'dapo_math_processed': PROCESSED, 'dapo_math': DAPO_MATH,
+    'eurus2': EURUS2, 'openmmreasoner': OPENMMREASONER,
 }
 # The fields of `of_columns`, and those that each source needs.
 FIELDS = ('text', 'answer', 'kind', 'id', 'hint', 'responses', 'subset',
-          'pass_rate')
+          'pass_rate', 'difficulty')
 NEEDED = ('text', 'answer')
 
 

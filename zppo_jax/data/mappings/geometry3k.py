@@ -2,6 +2,9 @@ r"""Geometry3K in the form of hiyouga/geometry3k: a figure per problem.
 
   {'images': [{'bytes': b'', 'path': 'figure.png'}],
    'problem': '<image>Find x.', 'answer': '3 \\sqrt { 2 }'}
+
+Later revisions have `id`, `choices` and `ground_truth` (the letter of the
+answer among the choices) too; the question is asked without its choices.
 """
 
 from zppo_jax.data.mappings.mapping import Mapped, Mapping, Row, asked

@@ -1,10 +1,11 @@
 """Mappings: the columns of a public data set, and how they become questions."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping as Dict
+from collections.abc import Callable, Collection, Iterable, Mapping as Dict
 from typing import Any, NamedTuple
 
 from zppo_jax.data import values
+from zppo_jax.records import TURN_ROLES, Turn
 from zppo_jax.verdicts.kinds import boxed
 
 Row = Dict[str, Any]  # a row of a file: column -> value
@@ -39,10 +40,12 @@ class Mapped(NamedTuple):
     responses: worked answers of a teacher.
     subset: the data set inside the data set, for caps and duplicates.
     pass_rate: the share of a reference model's answers that were right.
+    difficulty: of the question, on the data set's own scale.
     skip: the reason why the row cannot be asked; '' if it can.
     places: the placeholders that were taken out of `text`; None leaves that to
       `checked`.
     images, videos: the media inside the words, as in the parts of a chat.
+    turns: the (role, content) of the messages before `text`.
   """
   text: str
   answer: str
@@ -56,6 +59,8 @@ class Mapped(NamedTuple):
   places: Places | None = None
   images: tuple[Any, ...] = ()
   videos: tuple[Any, ...] = ()
+  turns: tuple[Turn, ...] = ()
+  difficulty: float | None = None
 
 
 class Mapping(NamedTuple):
@@ -66,10 +71,12 @@ class Mapping(NamedTuple):
     columns: the columns that `read` needs.
     read: row -> Mapped.
     images: a column of one or several images, or such columns with commas; ''
-      if there is none.
+      if there is none. Of names with a bar, 'image|images', the first one that
+      is there counts; 'images|' is left out where it is not there.
     video: a column of a video; '' if there is none.
     unconfirmed: the columns for which no public description was found;
       errors about them say so.
+    distinct: whether a text is asked once, because the set repeats its rows.
   """
   source: str
   columns: tuple[str, ...]
@@ -77,6 +84,22 @@ class Mapping(NamedTuple):
   images: str = ''
   video: str = ''
   unconfirmed: tuple[str, ...] = ()
+  distinct: bool = False
+
+
+def image_columns(names: str, there: Collection[str]) -> tuple[str, ...]:
+  """The columns that `Mapping.images` names among those that are there.
+
+  A name of which no alternative is there stays as its first one, so that an
+  error can name it.
+  """
+  columns = []
+  for name in filter(None, names.split(',')):
+    several = name.split('|')
+    columns.append(next((one for one in several if one and values.base(
+        one, dict.fromkeys(there)) in there), '' if '' in several
+        else several[0]))
+  return tuple(filter(None, columns))
 
 
 def without_places(text: str) -> str:
@@ -97,19 +120,27 @@ def places_of(text: str) -> Places:
 
 
 def asked(text: Any, answer: Any, kind: str, more: str = '',
-          **fields: Any) -> Mapped:
+          cut: Callable[[str], str] = str, **fields: Any) -> Mapped:
   """A Mapped whose placeholders are counted and taken out of the text.
 
   Args:
     text: the question in the row, which is a text or a chat.
     answer, kind: as in Mapped.
     more: lines behind the question, whose placeholders stay.
+    cut: takes directives out of the question.
     **fields: other fields of Mapped.
   """
   of = values.question(text, 'the question')
-  return Mapped(without_places(of.text) + more, answer, kind,
+  return Mapped(cut(without_places(of.text)) + more, answer, kind,
                 places=places_of(of.text + more), images=of.images,
                 videos=of.videos, **fields)
+
+
+def _turn(role: Any, content: Any) -> Turn:
+  if role not in TURN_ROLES:
+    raise ValueError(f'a turn of the conversation has the role {role!r}; '
+                     f'allowed: {", ".join(TURN_ROLES)}')
+  return Turn(role, values.text(content, f'the turn of {role}', empty=False))
 
 
 def checked(words: Mapped, places: str = 'check') -> Mapped:
@@ -137,6 +168,9 @@ def checked(words: Mapped, places: str = 'check') -> Mapped:
       answer=values.text(words.answer, 'answer'),
       responses=values.texts(words.responses, 'responses'),
       pass_rate=None if rate is None else values.number(rate, 'pass_rate'),
+      difficulty=None if words.difficulty is None else values.number(
+          words.difficulty, 'difficulty'),
+      turns=tuple(_turn(*turn) for turn in words.turns),
       **{field: values.text(getattr(words, field), field)
          for field in ('kind', 'id', 'hint', 'subset')})
 
@@ -163,6 +197,14 @@ def unboxed(answer: Any) -> str:
   """The content of the last \\boxed{} of an answer, or the answer itself."""
   answer = values.text(answer, 'answer')
   return boxed.last(answer) or answer.strip()
+
+
+_LETTER = re.compile(r'\(?[A-J]\)?')
+
+
+def lettered(answer: str) -> bool:
+  """Whether an answer is the letter of a choice."""
+  return bool(_LETTER.fullmatch(answer.strip()))
 
 
 def letters(options: Iterable[Any], first: str = 'A') -> str:

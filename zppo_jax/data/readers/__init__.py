@@ -8,6 +8,10 @@ It reads a row when asked for it; opening a reader reads sizes and names only.
   parquet  *.parquet; reading a row unpacks its row group, and the reader holds
            a few of them, so files with images need groups of 100 rows or fewer;
            columns can be left out
+  arrow    *.arrow, the stream or file form of Arrow's IPC (arrow_rows.py)
+  json     *.json with one array of objects (json_array.py)
+  csv      *.csv with a line of names (csv_rows.py)
+  hf       a folder of datasets.save_to_disk, FOLDER or FOLDER:SPLIT (saved.py)
   tfds     the folder of a prepared builder, array_record (tfds_reader.py)
 
 A line of JSON, a row group of a parquet file and a TFDS record may hold at most
@@ -16,9 +20,7 @@ stand for gigabytes.
 """
 
 import collections
-import glob
 import json
-import os
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -26,12 +28,15 @@ from typing import Any, Protocol
 import numpy as np
 
 from zppo_jax import allowed
-from zppo_jax.data import values
+from zppo_jax.data.readers import files as places
+from zppo_jax.data.readers.arrow_rows import Arrow
+from zppo_jax.data.readers.csv_rows import Csv
+from zppo_jax.data.readers.json_array import JsonArray
+from zppo_jax.data.readers.narrow import narrow
+from zppo_jax.data.readers.saved import Saved
 from zppo_jax.data.readers.tfds_reader import Tfds
 
 MOST_BYTES = 2**30  # of a line, a row group or a record, unpacked
-_PACKED = {b'\x1f\x8b': 'gzip', b'\x28\xb5\x2f\xfd': 'zstd',
-           b'BZh': 'bzip2', b'PK\x03\x04': 'zip', b'PAR1': 'parquet'}
 _BATCH = 256  # rows that are unpacked between two checks of the size
 _GROUPS = 4  # row groups that an open parquet reader holds
 
@@ -59,32 +64,6 @@ class Reader(Protocol):
     """The file and the row, for errors."""
 
 
-def _files(path: str | os.PathLike, suffix: str) -> list[pathlib.Path]:
-  """One file, or the files of a folder or a glob, in the order of names."""
-  path = pathlib.Path(path).expanduser()
-  if path.is_file():
-    return [path]
-  if path.is_dir():
-    matches = sorted(path.rglob(f'*{suffix}'))
-  else:
-    matches = sorted(pathlib.Path(p) for p in glob.glob(
-        str(path), recursive=True) if pathlib.Path(p).is_file())
-  if not matches:
-    raise FileNotFoundError(f'no {suffix} file at {path}')
-  return matches
-
-
-def _folder(files: Sequence[pathlib.Path],
-            path: str | os.PathLike) -> pathlib.Path:
-  path = pathlib.Path(path).expanduser()
-  return path if path.is_dir() else files[0].parent
-
-
-def _too_many(where: str, count: int, most: int) -> ValueError:
-  return ValueError(f'{where}: {count} bytes unpacked; data.pool.max_bytes '
-                    f'allows {most}')
-
-
 class JsonLines:
   """The rows of *.jsonl; an empty line is no row.
 
@@ -94,25 +73,23 @@ class JsonLines:
       JSON object raises it when it is read. The message names file and line.
   """
 
-  def __init__(self, path: str | os.PathLike, leave_out: Sequence[str] = (),
+  def __init__(self, path: places.Place, leave_out: Sequence[str] = (),
                most: int = MOST_BYTES):
     del leave_out  # a line is read whole
-    self.files = _files(path, '.jsonl')
-    self.folder = _folder(self.files, path)
+    self.files = places.files(path, '.jsonl')
+    self.folder = places.folder(self.files, path)
     starts: list[int] = []
     owners: list[int] = []
     lines: list[int] = []
     for i, file in enumerate(self.files):
       at, number = 0, 0
       with open(file, 'rb') as f:
-        form = next((name for mark, name in _PACKED.items()
-                     if f.peek(4).startswith(mark)), '')
-        if form:
+        if form := places.packed(f.peek(4)):
           raise ValueError(f'{file}: {form}, not lines of JSON; unpack it')
         while line := f.readline(most + 1):
           number += 1
           if len(line) > most:
-            raise _too_many(f'{file}, line {number}', len(line), most)
+            raise places.too_many(f'{file}, line {number}', len(line), most)
           if line.strip():
             starts.append(at)
             owners.append(i)
@@ -136,7 +113,7 @@ class JsonLines:
       f.seek(self._starts[index])
       line = f.readline()
     try:
-      row = json.loads(line, object_pairs_hook=_once_each)
+      row = json.loads(line, object_pairs_hook=places.once_each)
     except ValueError as e:
       raise ValueError(f'{self.where(index)}: no JSON: {e}') from None
     except RecursionError:
@@ -148,45 +125,30 @@ class JsonLines:
     return row
 
 
-def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-  """A JSON object; ValueError for a name that stands in it twice, because
-  readers do not agree on which of the two counts (RFC 8259, section 4)."""
-  row = dict(pairs)
-  if len(row) < len(pairs):
-    counts = collections.Counter(name for name, _ in pairs)
-    name = next(name for name, count in counts.items() if count > 1)
-    raise ValueError(f'an object has the name {name[:80]!r} more than once')
-  return row
-
-
 class Parquet:
-  """The rows of *.parquet; all files must have the same columns.
+  """The rows of *.parquet.
+
+  Files may differ in their columns: `columns` has those of all, and a row has
+  those of its own file.
 
   Raises:
     FileNotFoundError: if there is no file.
-    ValueError: for a file that cannot be read, or for files with different
-      columns; a row group beyond the bound raises it when it is read.
+    ValueError: for a file that cannot be read, or one with two columns of a
+      name; a row group beyond the bound raises it when it is read.
   """
 
-  def __init__(self, path: str | os.PathLike, leave_out: Sequence[str] = (),
+  def __init__(self, path: places.Place, leave_out: Sequence[str] = (),
                most: int = MOST_BYTES):
-    self.files = _files(path, '.parquet')
-    self.folder = _folder(self.files, path)
+    self.files = places.files(path, '.parquet')
+    self.folder = places.folder(self.files, path)
     self._most = most
     self._open = [_opened(file) for file in self.files]
-    self.columns = tuple(self._open[0].schema_arrow.names)
-    twice = [c for c, n in collections.Counter(self.columns).items() if n > 1]
-    if twice:  # a row could hold only one of them
-      raise ValueError(f'{self.files[0]} has more than one column '
-                       f'{", ".join(map(repr, twice))}')
-    self._read = [c for c in self.columns if c not in leave_out]
+    names = [_columns(*of) for of in zip(self.files, self._open, strict=True)]
+    self.columns = places.union(names)
+    self._read = [[c for c in of if c not in leave_out] for of in names]
     sizes: list[int] = []
     self._groups: list[tuple[int, int, int]] = []
-    for i, (file, opened) in enumerate(zip(self.files, self._open,
-                                           strict=True)):
-      if tuple(opened.schema_arrow.names) != self.columns:
-        raise ValueError(f'{file} has columns {opened.schema_arrow.names}; '
-                         f'{self.files[0]} has {list(self.columns)}')
+    for i, opened in enumerate(self._open):
       before = 0
       for group in range(opened.metadata.num_row_groups):
         rows = opened.metadata.row_group(group).num_rows
@@ -220,22 +182,22 @@ class Parquet:
     """
     import pyarrow as pa
     file, group, before = self._groups[at]
-    of = self._open[file]
+    of, read = self._open[file], self._read[file]
     rows = of.metadata.row_group(group)
     where = (f'{self.files[file]}, rows {before} to '
              f'{before + rows.num_rows - 1} (a row group)')
     columns = [rows.column(i) for i in range(rows.num_columns)]
     size = sum(c.total_uncompressed_size for c in columns
-               if c.path_in_schema in self._read
-               or c.path_in_schema.split('.')[0] in self._read)
+               if c.path_in_schema in read
+               or c.path_in_schema.split('.')[0] in read)
     if size > self._most:
-      raise _too_many(where, size, self._most)
+      raise places.too_many(where, size, self._most)
     held, batches = 0, []
     try:
-      for batch in of.iter_batches(_BATCH, [group], self._read):
+      for batch in of.iter_batches(_BATCH, [group], read):
         held += batch.nbytes
         if held > self._most:
-          raise _too_many(where, held, self._most)
+          raise places.too_many(where, held, self._most)
         batches.append(batch)
       # This finds text that is no UTF-8 and broken offsets, which would crash.
       table = pa.Table.from_batches(batches, batches[0].schema)
@@ -255,12 +217,22 @@ class Parquet:
     self._tables.move_to_end(at)
     table = self._tables[at].slice(row, 1)
     try:
-      return {name: _narrow(column.to_pylist()[0], column.type)
+      return {name: narrow(column.to_pylist()[0], column.type)
               for name, column in zip(table.column_names, table.columns,
                                       strict=True)}
     # A date may be beyond Python's range, and nesting beyond its stack.
     except (ValueError, OverflowError, RecursionError) as e:
       raise ValueError(f'{self.where(index)}: cannot be read: {e}') from None
+
+
+def _columns(file: pathlib.Path, of: Any) -> list[str]:
+  """The columns of an open file; ValueError if two have one name."""
+  names = list(of.schema_arrow.names)
+  twice = [c for c, n in collections.Counter(names).items() if n > 1]
+  if twice:  # a row could hold only one of them
+    raise ValueError(f'{file} has more than one column '
+                     f'{", ".join(map(repr, twice))}')
+  return names
 
 
 def _opened(file: pathlib.Path) -> Any:
@@ -274,34 +246,12 @@ def _opened(file: pathlib.Path) -> Any:
                      ) from None
 
 
-def _narrow(value: Any, kind: Any) -> Any:
-  """A value whose numbers of 32 bits or fewer are values.Single.
-
-  Args:
-    value: the Python value that Arrow made.
-    kind: its Arrow type.
-  """
-  from pyarrow import types
-  if value is None:
-    return None
-  if types.is_float32(kind):
-    return values.single(value)
-  if types.is_float16(kind):
-    return values.single(value, np.float16)
-  if types.is_struct(kind):
-    return {field.name: _narrow(value[field.name], field.type)
-            for field in kind}
-  if (types.is_list(kind) or types.is_large_list(kind)
-      or types.is_fixed_size_list(kind)):
-    return [_narrow(v, kind.value_type) for v in value]
-  return value
-
-
 READERS: dict[str, Callable[..., Reader]] = {
-    'jsonl': JsonLines, 'parquet': Parquet, 'tfds': Tfds}
+    'jsonl': JsonLines, 'parquet': Parquet, 'arrow': Arrow, 'json': JsonArray,
+    'csv': Csv, 'hf': Saved, 'tfds': Tfds}
 
 
-def open_reader(form: str, path: str | os.PathLike,
+def open_reader(form: str, path: places.Place,
                 leave_out: Sequence[str] = (),
                 most: int = MOST_BYTES) -> Reader:
   """A reader of READERS; KeyError names the known ones.

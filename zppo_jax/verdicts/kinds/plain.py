@@ -21,8 +21,8 @@ from zppo_jax.verdicts.kinds.numerals import (
 from zppo_jax.verdicts.kinds.spelling import open_words, tidy, undress
 
 __all__ = ['Unreadable', 'choice', 'choices', 'members', 'number', 'numbers',
-           'plain_text', 'quantities', 'relaxed_numbers', 'retried', 'sets',
-           'texts', 'tidy', 'without_marks']
+           'numbers_by', 'parts', 'plain_text', 'quantities', 'relaxed_numbers',
+           'retried', 'sets', 'texts', 'tidy', 'without_marks']
 
 RELAXED = Fraction(5, 100)  # ChartQA's "relaxed accuracy"
 
@@ -85,7 +85,15 @@ _NAMED = re.compile(r'^\s*\$?\s*\\?[A-Za-z]{1,10}(?:_\{?\w{1,10}\}?)?\s*'
                     r'(?:=|≈|\\approx(?![A-Za-z]))\s*')
 
 
-def _numbers(answer: str, gold: str, same: Callable) -> float:
+def numbers_by(answer: str, gold: str,
+               same: Callable[[Numeral, Numeral, bool], bool]) -> float:
+  """1 for numbers that are the same by `same`, with the retry of `retried`.
+
+  Args:
+    answer, gold: as they are written.
+    same: (answer, gold, whether their units are the same) -> bool; the answer
+      is in the gold number's unit.
+  """
 
   def mark(answer: str, gold: str) -> float:
     if reason := too_many_digits(gold):
@@ -108,7 +116,7 @@ def numbers(answer: str, gold: str) -> float:
 
   A unit that only one of the two has is not compared.
   """
-  return _numbers(answer, gold, close)
+  return numbers_by(answer, gold, close)
 
 
 def _relaxed(given: Numeral, gold: Numeral, _: bool) -> bool:
@@ -122,7 +130,7 @@ def relaxed_numbers(answer: str, gold: str) -> float:
   right = _quantity(without_marks(gold))
   if right is None or (right[1] and right[1].name):  # `2019 May` is a text
     return texts(answer, gold)
-  return _numbers(answer, gold, _relaxed)
+  return numbers_by(answer, gold, _relaxed)
 
 
 _QUOTES = str.maketrans("’‘‛“”„", "\'\'\'\"\"\"")
@@ -195,13 +203,13 @@ def _inside(text: str) -> str:
   return text
 
 
-def _parts(text: str) -> list[str]:
+def parts(text: str) -> list[str]:
   """The members as they are written; a member in brackets stays whole."""
   inner = open_words(_inside(undress(text)))
   # `1,000` is one number; `1000,200` is two of them, as `10,20` is.
   inner = _GROUPED.sub(lambda m: m[0].replace(',', ''), inner)
-  parts = forms.top_level(inner, ',;')[::2]
-  return [p for part in parts
+  pieces = forms.top_level(inner, ',;')[::2]
+  return [p for part in pieces
           for p in (_AND.split(part) if part.count('(') == 0 else [part])]
 
 
@@ -225,7 +233,7 @@ def members(text: str, bare: bool = False) -> frozenset:
   Args:
     bare: whether numbers are taken without their units.
   """
-  values = (_member(part, bare) for part in _parts(text))
+  values = (_member(part, bare) for part in parts(text))
   return frozenset(m for m in values if m is not None)
 
 

@@ -21,7 +21,7 @@ from zppo_jax.models.lora import LoraConfig
 from zppo_jax.weights import families, hub_checkpoint, safetensors_file
 from zppo_jax.weights.hub_leaf import HubLeaf
 
-_WRAPPERS = 'base_model.model.'
+WRAPPERS = 'base_model.model.'
 
 
 def _of_leaf(leaf: HubLeaf, adapters: dict, dtype: Any) -> dict:
@@ -36,7 +36,7 @@ def _of_leaf(leaf: HubLeaf, adapters: dict, dtype: Any) -> dict:
   out = {}
   for i, name in enumerate(leaf.names):
     a, b = (np.asarray(adapters[part][i]) for part in sharding.ADAPTERS)
-    module = _WRAPPERS + name.removesuffix('.weight')
+    module = WRAPPERS + name.removesuffix('.weight')
     rank = a.shape[-1]
     out[f'{module}.lora_A.weight'] = np.ascontiguousarray(
         a.reshape(-1, rank).T.astype(dtype))

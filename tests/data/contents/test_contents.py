@@ -1,0 +1,262 @@
+"""zppo data: forms, splits, columns, fits, counts by reason, and its words."""
+
+import csv
+import io
+import json
+import pathlib
+import subprocess
+import sys
+
+import pyarrow as pa
+import pytest
+from ml_collections import ConfigDict
+from PIL import Image
+from pyarrow import parquet
+
+from zppo_jax.commands import data
+from zppo_jax.data import contents, pool
+from zppo_jax.data.contents import columns, files, text
+
+GSM = [{'question': f'What is {i} + 4?', 'answer': f'It is\n#### {i + 4}'}
+       for i in range(40)]
+GSM[5]['answer'], GSM[6]['question'] = 'none', ' '
+
+
+def png(side: int = 8) -> bytes:
+  out = io.BytesIO()
+  Image.new('RGB', (side, 2 * side)).save(out, 'PNG')
+  return out.getvalue()
+
+
+def write(form: str, rows: list, path) -> None:
+  """Rows as a file of a form."""
+  path.parent.mkdir(parents=True, exist_ok=True)
+  if form == 'jsonl':
+    path.write_text('\n'.join(map(json.dumps, rows)))
+  elif form == 'json':
+    path.write_text(json.dumps(rows))
+  elif form == 'csv':
+    with open(path, 'w', newline='') as f:
+      writer = csv.DictWriter(f, list(rows[0]))
+      writer.writeheader()
+      writer.writerows(rows)
+  elif form == 'parquet':
+    parquet.write_table(pa.Table.from_pylist(rows), path)
+  else:
+    table = pa.Table.from_pylist(rows)
+    with pa.OSFile(str(path), 'wb') as sink, pa.ipc.new_stream(
+        sink, table.schema) as writer:
+      writer.write_table(table)
+
+
+def opened(lines: list[str]) -> pool.Pool:
+  """The pool of the lines of a config, as they are printed."""
+  c = ConfigDict({'data': {'task': '', 'pool': {'sources': {}}}})
+  exec('\n'.join(lines), {'c': c})
+  assert c.data.task == 'files'
+  return pool.open_pool(c.data.pool.sources.to_dict(), {})
+
+
+@pytest.mark.parametrize('form', files.SUFFIXES.values())
+def test_each_form_is_counted_and_its_lines_read_it(tmp_path, form):
+  home = tmp_path / 'gsm8k'
+  write(form, GSM, home / f'train-00000-of-00002.{form}')
+  write(form, GSM[:10], home / f'train-00001-of-00002.{form}')
+  write(form, GSM[:3], home / f'test.{form}')
+  test, train = contents.describe(str(tmp_path)).parts
+  assert [(p.part.form, p.part.split, p.rows) for p in (test, train)] == [
+      (form, 'test', 3), (form, 'train', 50)]
+  assert [c.name for c in train.columns] == ['question', 'answer']
+  fit = train.fits[0]
+  assert (fit.kind, fit.name) == ('mapping', 'gsm8k')
+  of = train.counted
+  assert (of.looked, of.asked, of.refused) == (50, 46, {})
+  assert of.skipped == {'no #### in the answer': 2, 'no question': 2}
+  assert of.kinds == {'number': 46} and not of.twice
+  questions = opened(text.config_lines(train.part, fit))
+  assert len(questions) == of.asked
+  assert questions[0].answer == train.examples[0].gold == '4'
+  assert len(opened(text.config_lines(test.part, test.fits[0]))) == 3
+
+
+def test_columns_of_ones_own_and_pictures(tmp_path):
+  """No mapping fits: the lines name columns, the kind and the images."""
+  rows = [{'prompt': [{'role': 'user', 'content': f'<image>Which? {i}'}],
+           'reward_model': {'ground_truth': 'AB'[i % 2], 'style': 'rule'},
+           'shown': {'bytes': png(8 + i), 'path': None}} for i in range(30)]
+  rows[3]['shown'] = {'bytes': b'no picture', 'path': None}
+  write('parquet', rows, tmp_path / 'mine' / 'rows.parquet')
+  (part,) = contents.describe(str(tmp_path), contents.Options(
+      to=tmp_path / 'saved', show=2)).parts
+  assert part.fits[0].kind == 'columns'
+  lines = text.config_lines(part.part, part.fits[0])
+  assert "kind='choice'" in lines[1] and "images='shown'" in lines[1]
+  questions = opened(lines)
+  assert [len(questions), questions[1].answer] == [30, 'B']
+  first, second = part.examples
+  assert first.sizes == ((8, 16),) and second.sizes == ((9, 18),)
+  assert [pathlib.Path(path).read_bytes() for path in (
+      *first.saved, *second.saved)] == [png(8), png(9)]
+  assert first.prompt.startswith('<image>Which? 0\n\n')
+  assert first.tokens is None and first.characters == len(first.prompt)
+  kinds = {c.name: list(c.types) for c in part.columns}
+  assert kinds['reward_model'] == ['{ground_truth: text, style: text}']
+  assert kinds['shown'] == ['image PNG {bytes, path}', 'image ? {bytes, path}']
+
+
+def test_a_suite_by_its_name_and_refused_rows(tmp_path):
+  rows = [{'question': 'Which?', 'options': ['1', '2'], 'answer': a,
+           'image': {'bytes': png(), 'path': None}} for a in '0171']
+  write('parquet', rows, tmp_path / 'ai2d' / 'test.parquet')
+  (part,) = contents.describe(str(tmp_path)).parts
+  assert (part.fits[0].kind, part.fits[0].name) == ('suite', 'ai2d')
+  assert part.counted.asked == 3 and len(part.counted.refused) == 1
+  assert 'row 2' in part.counted.first_refused
+  assert text.config_lines(part.part, part.fits[0]) == [
+      f'zppo eval --suites={tmp_path} --splits=bench:ai2d ...']
+  shown = text.text(contents.describe(str(tmp_path)))
+  assert '4 rows, 3 asked, 0 skipped, 1 refused' in shown
+  # Suites that are asked for by name: other columns, another split.
+  with pytest.raises(KeyError, match="no column 'subject'"):
+    contents.describe(str(tmp_path), contents.Options(suite='mmlu'))
+  with pytest.raises(FileNotFoundError, match='no file of AIME 2026, train'):
+    contents.describe(str(tmp_path), contents.Options(suite='aime26'))
+
+
+def test_what_is_there_beside_rows(tmp_path):
+  write('jsonl', GSM, tmp_path / 'a.jsonl')
+  write('jsonl', [{'messages': [{'role': 'user', 'content': 'Hi'},
+                                {'role': 'assistant', 'content': 'Ho'}]}],
+        tmp_path / 'chats.jsonl')
+  (tmp_path / 'info.json').write_text('{"rows": 3}')
+  (tmp_path / 'b.zip').write_bytes(b'PK')
+  (tmp_path / 'broken.parquet').write_bytes(b'PAR1')
+  (tmp_path / 'c.png').write_bytes(png())
+  (tmp_path / '.cache').mkdir()
+  write('jsonl', GSM, tmp_path / '.cache' / 'a.jsonl')
+  found = contents.describe(str(tmp_path))
+  assert found.survey.others == {'.json': 1, '.png': 1}
+  assert found.survey.unread == {str(tmp_path / 'b.zip'): 'unpack it'}
+  # Files of other columns are another part.
+  assert [(p.part.files, p.rows, bool(p.error)) for p in found.parts] == [
+      ((str(tmp_path / 'a.jsonl'),), 40, False),
+      ((str(tmp_path / 'chats.jsonl'),), 1, False),
+      ((str(tmp_path / 'broken.parquet'),), 0, True)]
+  assert 'cannot be read' in text.text(found)
+  (chats,) = contents.describe(str(tmp_path / 'chats.jsonl')).parts
+  assert chats.fits[0].kind == 'conversations' and chats.counted is None
+  assert text.config_lines(chats.part, chats.fits[0])[0].startswith(
+      'c.data.sources.chats = dict(')
+  limited = contents.describe(str(tmp_path / 'a.jsonl'),
+                              contents.Options(rows=7)).parts[0]
+  assert (limited.rows, limited.counted.looked) == (40, 7)
+
+
+@pytest.mark.parametrize('made, match', [
+    ((), 'no file or folder'), (('x/a.zip',), r'holds no rows: .*a\.zip: unp'),
+    (('x/a.txt',), r'holds no rows: .*1 \.txt'),
+    (('x/a.parquet',), 'no parquet file that can be read')])
+def test_folders_without_rows_are_refused(tmp_path, made, match):
+  for name in made:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_bytes(b'')
+  with pytest.raises((ValueError, FileNotFoundError), match=match):
+    contents.describe(str(tmp_path / 'x'))
+
+
+@pytest.mark.parametrize('fields, match', [
+    (dict(mapping='a', suite='b'), 'name one of them'),
+    (dict(mapping='gsm9k'), 'gsm8k'), (dict(suite='aime27'), 'aime26'),
+    (dict(rows=-1), 'rows is -1'), (dict(show=-1), 'show is -1')])
+def test_options_without_meaning_are_refused(fields, match):
+  with pytest.raises((KeyError, ValueError), match=match):
+    contents.Options(**fields)
+
+
+@pytest.mark.parametrize('value, kind', [
+    (None, 'null'), (True, 'true/false'), (7, 'whole number'),
+    (0.5, 'number'), ('a', 'text'), (b'a', 'bytes'), ([], 'empty list'),
+    ([1, 'a'], 'list of whole number or text'), ('a/b.PNG', 'image path'),
+    ({'a': {'b': {'c': {}}}}, '{a: {b: struct}}'),
+    ([{'bytes': png(), 'path': None}], 'list of image PNG {bytes, path}'),
+    ('data:image/png;base64,AAAA', 'image data: URI'),
+    ({'bytes': None, 'path': None}, '{bytes: null, path: null}')])
+def test_types(value, kind):
+  assert columns.type_of(value) == kind
+
+
+@pytest.mark.parametrize('name, split', [
+    ('train-00000-of-00070.parquet', 'train'), ('a/test.jsonl', 'test'),
+    ('validation/0.parquet', 'validation'), ('trainer.json', ''),
+    ('data/sample_variant10-00000-of-00001.parquet', 'sample_variant10'),
+    ('testmini.parquet', 'testmini'), ('rows_val.csv', 'val'),
+    ('latest.csv', '')])
+def test_splits(tmp_path, name, split):
+  assert files.split_of(tmp_path / name, tmp_path) == split
+
+
+def test_the_command_starts_without_jax_and_prints_json(tmp_path):
+  write('jsonl', GSM, tmp_path / 'train.jsonl')
+  (found,) = json.loads(data.main([str(tmp_path)], as_json=True))
+  assert found['parts'][0]['counted']['asked'] == 38
+  code = (f'import sys; from zppo_jax import main; main.main(["data", '
+          f'{str(tmp_path)!r}]); sys.exit("jax" in sys.modules)')
+  done = subprocess.run([sys.executable, '-c', code], capture_output=True,
+                        text=True)
+  assert done.returncode == 0 and '40 rows, 38 asked' in done.stdout
+
+
+def test_splits_of_a_tfds_builder(tmp_path):
+  pytest.importorskip('tensorflow_datasets')
+  from zppo_jax.tasks import micro_tfds
+  micro_tfds.prepare(tmp_path, micro_tfds.MicroConfig(pool_size=8, eval_size=4))
+  found = contents.describe(str(tmp_path))
+  by_split = {of.part.split: of for of in found.parts}
+  assert set(by_split) == set(micro_tfds.SPLITS)
+  train = by_split['train']
+  assert (train.part.form, train.rows) == ('tfds', 8)
+  assert train.fits[0].columns == {
+      'text': 'text', 'answer': 'answer', 'id': 'id'}
+  lines = text.config_lines(train.part, train.fits[0])
+  assert len(opened(lines)) == 8
+  (alone,) = contents.describe(train.part.files[0]).parts
+  assert (alone.rows, alone.part.split) == (8, 'train')
+  with pytest.raises(FileNotFoundError, match='no file or folder'):
+    contents.describe(str(tmp_path / 'none:train'))
+
+
+def test_a_name_in_the_path_counts_more_than_the_share_of_rows(tmp_path):
+  """Else what asks at least half of the rows comes first."""
+  rows = [{'question': 'Q?', 'answer': '#### 7' if i == 3 else '7'}
+          for i in range(10)]
+  best = {}
+  for name in ('gsm8k', 'x'):
+    write('jsonl', rows, tmp_path / name / 'a.jsonl')
+    best[name] = contents.describe(str(tmp_path / name)).parts[0].fits[0].name
+  assert best == {'gsm8k': 'gsm8k', 'x': 'columns'}
+
+
+def test_pictures_of_several_paths_lie_apart(tmp_path):
+  for side in (8, 9):
+    write('parquet', [{'question': 'Q?', 'answer': '7', 'shown': {
+        'bytes': png(side), 'path': None}}], tmp_path / f'{side}.parquet')
+  data.main([str(tmp_path / f'{side}.parquet') for side in (8, 9)],
+            to=str(tmp_path / 'look'))
+  saved = sorted((tmp_path / 'look').rglob('*.png'))
+  assert [path.read_bytes() for path in saved] == [png(8), png(9)]
+
+
+def test_a_models_chat_counts_the_tokens_of_a_prompt(tmp_path):
+  from tests.hub_builders import tokenizer, write as write_model
+  write('jsonl', GSM, tmp_path / 'gsm8k.jsonl')
+  model = write_model(tmp_path / 'model')
+  (found,) = json.loads(data.main([str(tmp_path / 'gsm8k.jsonl')],
+                                  model=model, as_json=True))
+  (example,) = found['parts'][0]['examples']
+  assert example['prompt'].startswith('<|im_start|>user')
+  assert example['tokens'] == len(tokenizer().encode(
+      example['prompt'], add_special_tokens=False))
+  for wrong, match in (('none', 'neither a checkpoint'), (
+      str(tmp_path), 'cannot|no ')):
+    with pytest.raises((FileNotFoundError, ValueError), match=match):
+      data.main([str(tmp_path / 'gsm8k.jsonl')], model=wrong)

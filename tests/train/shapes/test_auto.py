@@ -1,0 +1,110 @@
+"""`shapes.auto`: what a run proposes, stores and takes again."""
+
+import json
+
+import pytest
+
+from tests.builders import small_config
+from zppo_jax.plan import abstract, topologies
+from zppo_jax.train import build
+from zppo_jax.train.shapes import auto, room, tables
+
+
+def auto_config(**changes):
+  c = small_config(**changes)
+  c.shapes.update({**tables.DEFAULTS, 'auto': True})
+  return c
+
+
+@pytest.fixture
+def tried(monkeypatch):
+  """The (slots, micro_tokens) that were tried; 40 slots and 512 positions are
+  the most that fit."""
+  seen = []
+
+  def fits(run, phase, limit):
+    slots = run.sampler.engine.shapes.slots[-1]
+    seen.append((phase, slots, run.layout.max_tokens))
+    return slots <= 40 if phase == room.ROLLOUTS else (
+        run.layout.max_tokens <= 512)
+
+  monkeypatch.setattr(room, 'fits', fits)
+  return seen
+
+
+def test_the_largest_that_fits_is_taken_and_printed(tried, capsys):
+  run = build.build(auto_config())
+  shapes = run.config.shapes
+  assert not shapes.auto
+  assert (shapes.slots, shapes.micro_tokens) == (40, 512)
+  assert shapes.group_buckets == (1, 5)
+  assert [slots for phase, slots, _ in tried if phase == 'rollouts'] == [80, 40]
+  assert all(slots == 8 for phase, slots, _ in tried if phase == 'update')
+  out = capsys.readouterr().out
+  for name in tables.DEFAULTS:
+    assert f'shapes.auto: shapes.{name} = {shapes[name]}\n' in out
+  # Every prompt of the embedded world and every reformulation of 16 tokens.
+  by_hand = small_config().shapes
+  assert max(by_hand.prompt_buckets) <= max(shapes.prompt_buckets) <= 240
+  assert run.layout.prompt_buckets == shapes.prompt_buckets
+  assert run.sampler.engine.shapes.slots[-1] == 40
+
+
+def test_what_was_set_by_hand_stays(tried):
+  c = auto_config(method='grpo')
+  c.shapes.update(slots=16, prompt_buckets=(16, 32))
+  shapes = build.build(c).config.shapes
+  assert (shapes.slots, tuple(shapes.prompt_buckets)) == (16, (16, 32))
+  assert shapes.group_buckets == (1, 2) and shapes.micro_tokens == 384
+  assert {phase for phase, *_ in tried} == {'update'}
+
+
+def test_nothing_that_fits_is_said_and_the_least_is_taken(monkeypatch, capsys):
+  monkeypatch.setattr(room, 'fits', lambda run, phase, limit: False)
+  shapes = build.build(auto_config()).config.shapes
+  assert shapes.slots == 8
+  assert shapes.micro_tokens == max(shapes.row_buckets)
+  assert 'rollouts may not fit the memory' in capsys.readouterr().out
+
+
+def test_a_resume_takes_what_the_workdir_stores(tmp_path):
+  """Also where the memory is another one; fields set by hand are compared by
+  the workdir itself."""
+  c = auto_config()
+  assert auto.of_workdir(c, tmp_path / 'new') is c
+  stored = auto.with_shapes(c, {'slots': 24, 'prompt_buckets': (8, 64)})
+  (tmp_path / 'attempts').mkdir()
+  (tmp_path / 'config.json').write_text(json.dumps({
+      'config': json.loads(stored.to_json_best_effort()), 'forked_from': None}))
+  again = auto.of_workdir(c, tmp_path)
+  assert (again.shapes.auto, again.shapes.slots) == (False, 24)
+  assert again.shapes.prompt_buckets == (8, 64)
+  c.shapes.slots = 16
+  assert auto.of_workdir(c, tmp_path).shapes.slots == 16
+  for path in ('', 'best', 'checkpoints/25'):
+    assert auto.of_checkpoint(auto_config(), tmp_path / path) == again
+  with pytest.raises(ValueError, match='belongs to no run whose config.json'):
+    auto.of_checkpoint(auto_config(), tmp_path.parent / 'model')
+
+
+def test_a_plan_has_no_questions_to_read():
+  c = auto_config()
+  with pytest.raises(ValueError, match='shapes.auto is True; it reads the '
+                     'questions, and there are none here'):
+    abstract.run_of(c, topologies.parse('cpu:1'))
+
+
+def test_a_phase_fits_by_what_stands_there_and_the_compilers_temporaries():
+  """The limit lies just above and just below both together."""
+  run = build.build(small_config(method='grpo'))
+  used = max(program.compile().memory_analysis().temp_size_in_bytes
+             for name, program in room.lowered(run).items()
+             if room.phase_of(name) == room.UPDATE)
+  there = room.beside(run, room.UPDATE)
+  standing = room.standing_memory(run)
+  assert there == sum(standing[part] for part in (
+      'student parameters', 'optimizer state', 'gradient'))
+  assert used > 0
+  assert room.fits(run, room.UPDATE, there + used)
+  assert not room.fits(run, room.UPDATE, there + used - 1)
+  assert not room.fits(run, room.UPDATE, there - 1)

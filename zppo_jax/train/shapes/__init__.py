@@ -1,0 +1,1 @@
+"""`shapes.auto`: the section `shapes`, proposed from data and memory."""
