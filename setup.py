@@ -31,7 +31,8 @@ setup(
     python_requires='>=3.11',
     packages=find_packages(include=['zppo_jax', 'zppo_jax.*']),
     package_data={'zppo_jax.assets': ['**/*.safetensors'],
-                  'zppo_jax.report': ['page.css', 'page.js', 'browser.html']},
+                  'zppo_jax.report': ['*.css', '*.js', 'browser.html',
+                                      'vendor/*']},
     install_requires=[
         f'jax{JAX}',
         'flax>=0.12',
