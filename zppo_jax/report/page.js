@@ -134,6 +134,7 @@
   const factsOf = (r) => [
     ...(typeof r.advantage === 'number' ?
         [`advantage ${signed(r.advantage)}`] : []),
+    ...Object.entries(r.rewards || {}).map(([k, v]) => `${k} ${number(v)}`),
     `${r.length} tokens`, ...(r.stop === 'end' ? [] : [`stopped: ${r.stop}`])];
   const KINDS = {
     plain: 'Plain: the question alone',

@@ -40,8 +40,6 @@ LEARNING = (
           "student's own wrong answers; prefix: behind the beginning of a "
           "right answer of the teacher's; hint: with a hint. All but plain "
           'are asked about hard questions only.'),
-    Panel('Components of the reward', 'mean over rollouts', ('reward/*',),
-          'Each named part of the reward, before its weight.', FREE),
     Panel('Plain accuracy by split of the training questions',
           'fraction right', ('accuracy/plain/*',),
           'New questions of the step, as drawn, before they were trained on.'),
@@ -55,6 +53,9 @@ LEARNING = (
           ('probe/follows_wrong',),
           'Answers that repeat the wrong candidate, on questions that the '
           'student mostly solves. It should stay near 0.'),
+    Panel('Components of the reward', 'mean', ('reward/*',),
+          'Of plain rollouts: each component that reward.weights names, in '
+          '[0, 1], and total, the weighted sum.', FREE),
     Panel('Rollouts that teach', 'fraction of rollouts',
           ('advantage/positive',),
           'Rollouts with an advantage above 0.'),
