@@ -4,10 +4,34 @@ import pathlib
 import re
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 _HERE = pathlib.Path(__file__).parent
 _VERSION = re.search(r"__version__ = '(.+)'",
                      (_HERE / 'zppo_jax/__init__.py').read_text()).group(1)
+
+class BuildWithConfigs(build_py):
+  """Packs the top-level configs/ as modules of zppo_jax.configs.
+
+  A wheel holds them beside zppo_jax/configs/__init__.py, which finds them in a
+  clone, and so in an editable installation, where they are.
+  """
+
+  def _configs(self) -> dict[str, pathlib.Path]:
+    to = pathlib.Path(self.build_lib, 'zppo_jax', 'configs')
+    return {str(to / source.name): source
+            for source in sorted((_HERE / 'configs').glob('*.py'))}
+
+  def run(self) -> None:
+    super().run()
+    if not self.editable_mode:
+      for target, source in self._configs().items():
+        self.copy_file(str(source), target)
+
+  def get_outputs(self, include_bytecode: bool = True) -> list[str]:
+    copies = () if self.editable_mode else self._configs()
+    return [*super().get_outputs(include_bytecode), *copies]
+
 
 # Verdicts hang on these versions; a verdict's key names them.
 MATH = ['math-verify[antlr4_13_2]==0.9.0']
@@ -28,9 +52,30 @@ setup(
     long_description=(_HERE / 'README.md').read_text(),
     long_description_content_type='text/markdown',
     license='Apache-2.0',
+    author='The zppo_jax developers',
+    keywords=['JAX', 'reinforcement learning', 'distillation', 'GRPO', 'ZPPO',
+              'language models', 'vision-language models'],
+    classifiers=[
+        'Development Status :: 4 - Beta',
+        'Environment :: Console',
+        'Intended Audience :: Science/Research',
+        'Operating System :: MacOS',
+        'Operating System :: POSIX :: Linux',
+        'Programming Language :: Python :: 3',
+        'Programming Language :: Python :: 3 :: Only',
+        'Programming Language :: Python :: 3.11',
+        'Programming Language :: Python :: 3.12',
+        'Programming Language :: Python :: 3.13',
+        'Topic :: Scientific/Engineering :: Artificial Intelligence',
+        'Typing :: Typed',
+    ],
+    # The repository has no public address yet.
+    project_urls={'Paper': 'https://arxiv.org/abs/2606.18216'},
+    cmdclass={'build_py': BuildWithConfigs},
     python_requires='>=3.11',
     packages=find_packages(include=['zppo_jax', 'zppo_jax.*']),
-    package_data={'zppo_jax.assets': ['**/*.safetensors'],
+    package_data={'zppo_jax': ['py.typed'],
+                  'zppo_jax.assets': ['**/*.safetensors'],
                   'zppo_jax.report': ['*.css', '*.js', 'browser.html',
                                       'vendor/*']},
     install_requires=[

@@ -4,14 +4,11 @@
   zppo train --config=configs/files.py --workdir=DIR
 """
 
-import pathlib
-import runpy
-
-_BASE = pathlib.Path(__file__).with_name('base.py')
+from zppo_jax.configs import base
 
 
 def get_config():
-  c = runpy.run_path(str(_BASE))['get_config']()
+  c = base.get_config()
   c.student.weights = 'models/Qwen3.5-0.8B'   # a checkpoint folder
   c.teacher.weights = 'models/Qwen3.5-9B'     # same tokenizer
 

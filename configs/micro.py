@@ -3,14 +3,11 @@
   zppo train --config=configs/micro.py --workdir=DIR
 """
 
-import pathlib
-import runpy
-
-_BASE = pathlib.Path(__file__).with_name('base.py')
+from zppo_jax.configs import base
 
 
 def get_config():
-  c = runpy.run_path(str(_BASE))['get_config']()
+  c = base.get_config()
   c.student.weights, c.student.dtype, c.student.remat = (
       'micro/student', 'float32', 'none')
   c.student.unroll = 3  # all layers

@@ -5,14 +5,11 @@
 Needs scikit-learn (the extra "digits"), whose scans the questions show.
 """
 
-import pathlib
-import runpy
-
-_MICRO = pathlib.Path(__file__).with_name('micro.py')
+from zppo_jax.configs import micro
 
 
 def get_config():
-  c = runpy.run_path(str(_MICRO))['get_config']()
+  c = micro.get_config()
   c.student.weights = 'micro/seeing_student'
   c.teacher.weights = 'micro/seeing_teacher'
   c.data.task = 'micro_pictures'

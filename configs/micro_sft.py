@@ -6,14 +6,11 @@ A line of FILE has a question (`text`) and its answers (`responses`); see
 docs/sft.md.
 """
 
-import pathlib
-import runpy
-
-_SFT = pathlib.Path(__file__).with_name('sft.py')
+from zppo_jax.configs import sft
 
 
 def get_config(path: str = ''):
-  c = runpy.run_path(str(_SFT))['get_config']()
+  c = sft.get_config()
   c.student.update(weights='micro/student', dtype='float32', remat='none',
                    unroll=3)
   c.data.task = 'micro'

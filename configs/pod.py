@@ -8,11 +8,10 @@ The run starts after `data.pool` is set to questions that you have, as in
 configs/files.py, and the weights to folders whose names end as here.
 """
 
-import pathlib
-import runpy
 from typing import NamedTuple
 
-_BASE = pathlib.Path(__file__).with_name('base.py')
+from zppo_jax.configs import base
+
 TEACHER = 'Qwen3.5-27B'
 
 
@@ -37,7 +36,7 @@ class Slice(NamedTuple):
 
 def _on(student: str, of: Slice):
   """The recipe for a size on a slice."""
-  c = runpy.run_path(str(_BASE))['get_config']()
+  c = base.get_config()
   c.student.weights, c.teacher.weights = student, TEACHER
   c.student.rollout_weights = of.weights
   c.teacher.rollout_weights = 'int8'

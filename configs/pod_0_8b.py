@@ -4,11 +4,9 @@
   zppo train --config=configs/pod_0_8b.py:SLICE --workdir=DIR
 """
 
-import pathlib
-import runpy
+from zppo_jax.configs import pod
 
-_POD = runpy.run_path(str(pathlib.Path(__file__).with_name('pod.py')))
-Slice = _POD['Slice']
+Slice = pod.Slice
 SLICES = {
     'v5e:4x4': Slice(16),
     'v6e:4x4': Slice(16, rows=2),
@@ -17,4 +15,4 @@ SLICES = {
 
 
 def get_config(name: str = ''):
-  return _POD['chosen']('Qwen3.5-0.8B', SLICES, name)
+  return pod.chosen('Qwen3.5-0.8B', SLICES, name)

@@ -4,11 +4,9 @@
   zppo train --config=configs/pod_9b.py:SLICE --workdir=DIR
 """
 
-import pathlib
-import runpy
+from zppo_jax.configs import pod
 
-_POD = runpy.run_path(str(pathlib.Path(__file__).with_name('pod.py')))
-Slice = _POD['Slice']
+Slice = pod.Slice
 SLICES = {
     'v5p:4x4x4': Slice(64, teacher_tensor=4),
     'v5e:8x16': Slice(128, tensor=4),
@@ -17,4 +15,4 @@ SLICES = {
 
 
 def get_config(name: str = ''):
-  return _POD['chosen']('Qwen3.5-9B', SLICES, name)
+  return pod.chosen('Qwen3.5-9B', SLICES, name)

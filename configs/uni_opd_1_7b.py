@@ -8,12 +8,9 @@ teacher thinks; the server decides it here.
   zppo train --config=configs/uni_opd_1_7b.py --workdir=DIR
 """
 
-import pathlib
-import runpy
-
-_UNI = runpy.run_path(str(pathlib.Path(__file__).with_name('uni_opd.py')))
+from zppo_jax.configs import uni_opd
 
 
 def get_config(name: str = ''):
-  return _UNI['recipe']('Qwen3-1.7B', 'Qwen3-30B-A3B', 'Qwen3-30B-A3B', name,
+  return uni_opd.recipe('Qwen3-1.7B', 'Qwen3-30B-A3B', 'Qwen3-30B-A3B', name,
                         devices=8)

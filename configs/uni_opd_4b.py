@@ -8,12 +8,9 @@ below stand for yours.
   zppo train --config=configs/uni_opd_4b.py:multi --workdir=DIR
 """
 
-import pathlib
-import runpy
-
-_UNI = runpy.run_path(str(pathlib.Path(__file__).with_name('uni_opd.py')))
+from zppo_jax.configs import uni_opd
 
 
 def get_config(name: str = ''):
-  return _UNI['recipe']('Qwen3-4B', 'Qwen3-4B-maths', 'Qwen3-4B-code', name,
+  return uni_opd.recipe('Qwen3-4B', 'Qwen3-4B-maths', 'Qwen3-4B-code', name,
                         devices=16)

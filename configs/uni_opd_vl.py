@@ -12,12 +12,9 @@ columns of your copy of the questions with pictures may have other names.
   zppo train --config=configs/uni_opd_vl.py:pictures --workdir=DIR
 """
 
-import pathlib
-import runpy
-
-_UNI = runpy.run_path(str(pathlib.Path(__file__).with_name('uni_opd.py')))
+from zppo_jax.configs import uni_opd
 
 
 def get_config(name: str = ''):
-  return _UNI['seeing']('Qwen3-VL-4B-Instruct', 'Qwen3-4B-maths',
+  return uni_opd.seeing('Qwen3-VL-4B-Instruct', 'Qwen3-4B-maths',
                         'Qwen3-VL-4B-expert', name, devices=8)

@@ -100,7 +100,7 @@ def test_unknown_command_lists_the_known(refused):
 
 
 def test_missing_config(refused, tmp_path):
-  assert '--config=FILE is needed' in refused(
+  assert '--config=NAME is needed' in refused(
       'train', f'--workdir={tmp_path}/run')
 
 

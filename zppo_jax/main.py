@@ -1,57 +1,60 @@
 """The command line: `zppo COMMAND --flags`.
 
-  zppo train --config=configs/micro.py --workdir=DIR [--config.seed=1 ...]
+  zppo init DIR [--pictures]
+  zppo train --config=micro --workdir=DIR [--config.seed=1 ...]
              [--fork-from=WORKDIR] [--dry-run]
-  zppo sft --config=configs/sft.py --workdir=DIR [--config.steps=500 ...]
+  zppo prompts --config=micro
+  zppo sft --config=sft --workdir=DIR [--config.steps=500 ...]
            [--fork-from=WORKDIR] [--dry-run]
-  zppo hints --config=FILE --to=FILE.jsonl [--limit=1000]
-  zppo fisher --config=FILE --to=FILE.safetensors [--questions=128]
-  zppo pretrain --config=configs/micro_pretrain.py:student --to=FILE
+  zppo hints --config=NAME --to=FILE.jsonl [--limit=1000]
+  zppo fisher --config=NAME --to=FILE.safetensors [--questions=128]
+  zppo pretrain --config=micro_pretrain:student --to=FILE
   zppo study --config=studies/headline.py --to=DIR [--cores=0,1]
   zppo models
   zppo import --from=FOLDER_OR_GGUF --to=FILE.safetensors
   zppo export --checkpoint=FILE_OR_WORKDIR --to=DIR [--dtype=bfloat16]
   zppo sample --model=FOLDER_OR_FILE --prompt="..." [--image=FILE --num=4 ...]
   zppo serve --model=FOLDER_OR_FILE [--port=8000 --token-env=NAME ...]
-  zppo eval --config=configs/micro.py --checkpoint=FILE --to=DIR [--k=1,4 ...]
-  zppo bench --config=configs/micro.py [--measure=sample,update --to=FILE.json]
-  zppo plan --config=configs/pod_9b.py --topology=v5p:4x4x4 [--fast --json=FILE]
+  zppo eval --config=micro --checkpoint=FILE --to=DIR [--k=1,4 ...]
+  zppo bench --config=micro [--measure=sample,update --to=FILE.json]
+  zppo plan --config=pod_9b --topology=v5p:4x4x4 [--fast --json=FILE]
   zppo report WORKDIR... [--to=report.html]
   zppo compare WORKDIR... [--to=FILE.md]
 
+--config=NAME takes a packaged config (the names of configs/), a file, or
+`package.module`; `pod_9b:v5p:4x4x4` gives it an argument.
 Every command takes --help, and --traceback, which shows where in the code an
 error came from. `zppo --version` prints the version.
 """
 
 import difflib
-import importlib.util
-import itertools
 import os
-import pathlib
 import sys
 
 from absl import flags
 from ml_collections import config_flags
 
 import zppo_jax
-from zppo_jax import import_paths
+from zppo_jax import configs
 from zppo_jax.commands import failures
 from zppo_jax.commands.table import COMMANDS, Command
 from zppo_jax.devices import disk
 
+NAMED = 'a packaged config, a file, or package.module'
 _PATHS = ('workdir', 'fork_from', 'from', 'to', 'checkpoint')
 _DEFINE = {int: flags.DEFINE_integer, float: flags.DEFINE_float,
            bool: flags.DEFINE_bool, str: flags.DEFINE_string,
            type(None): flags.DEFINE_string}
 
 
-def _flag_values(command: str, argv: list[str]) -> flags.FlagValues:
+def _flag_values(row: Command, config, argv: list[str]) -> flags.FlagValues:
   values = flags.FlagValues()
-  row = COMMANDS[command]
-  if row.config:
-    config_flags.DEFINE_config_file(
-        'config', None, 'config file', lock_config=True, flag_values=values,
+  if config is not None:
+    config_flags.DEFINE_config_dict(
+        'config', config, 'the config', flag_values=values,
         sys_argv=['zppo', *argv])
+  elif row.config:
+    flags.DEFINE_string('config', None, 'no config', flag_values=values)
   for flag, text in row.wanted.items():
     flags.DEFINE_string(flag, None, text, flag_values=values)
   for flag, (default, text) in row.optional.items():
@@ -68,36 +71,29 @@ def _leaves(config, prefix='config') -> list[str]:
   return out
 
 
-def _load_config(path: str):
-  """The config of a file `path[:argument]`; errors name its keys.
+def _take_config(argv: list[str]) -> tuple[str, list[str]]:
+  """(the text of --config, the other arguments).
 
-  Objects that it names by import path may lie in its folder or in the folder in
-  which the command was called.
+  Raises:
+    SystemExit: unless there is one --config.
   """
-  file, _, argument = path.partition(':')
-  if not pathlib.Path(file).is_file():
-    folder = pathlib.Path(file).parent
-    known = sorted(str(p) for p in folder.glob('*.py')) if (
-        folder.is_dir()) else []
-    raise SystemExit(f'zppo: no config file {file!r}; known in '
-                     f'{str(folder)!r}: {", ".join(known) or "none"}')
-  import_paths.search(pathlib.Path(file).parent, os.curdir)
-  spec = importlib.util.spec_from_file_location('zppo_config', file)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  if not hasattr(module, 'get_config'):
-    raise SystemExit(f'zppo: {file} defines no get_config()')
-  return module.get_config(*([argument] if argument else []))
+  texts, others, rest = [], [], iter(argv)
+  for argument in rest:
+    if argument == '--config':
+      texts += [next(rest, '')]
+    elif argument.startswith('--config='):
+      texts += [argument.split('=', 1)[1]]
+    else:
+      others += [argument]
+  if len(texts) != 1 or not texts[0]:
+    raise SystemExit('zppo: one --config=NAME is needed, e.g. --config=micro; '
+                     f'NAME is {NAMED}')
+  return texts[0], others
 
 
-def _check_overrides(argv: list[str]) -> None:
+def _check_overrides(config, argv: list[str]) -> None:
   """Refuses unknown keys and names the known ones, before absl reads them."""
-  paths = [a.split('=', 1)[1] for a in argv if a.startswith('--config=')]
-  paths += [b for a, b in itertools.pairwise(argv) if a == '--config']
-  if len(paths) != 1:
-    raise SystemExit('zppo: one --config=FILE is needed, e.g. '
-                     '--config=configs/micro.py')
-  known = _leaves(_load_config(paths[0]))
+  known = _leaves(config)
   for argument in argv:
     if argument.startswith('--config.'):
       name = argument[2:].split('=', 1)[0]
@@ -120,8 +116,9 @@ def _help(command: str, row: Command) -> str:
   """Every flag of a command, as it is written on the command line."""
   lines = [f'zppo {command}: {row.text}']
   if row.config:
-    lines.append('  --config=FILE [--config.KEY=VALUE ...]'
-                 + (f', or --{row.instead}' if row.instead else ''))
+    lines.append('  --config=NAME [--config.KEY=VALUE ...]'
+                 + (f', or --{row.instead}' if row.instead else '')
+                 + f'; NAME is {NAMED}')
   if row.arguments:
     lines.append(f'  {row.arguments}')
   spelt = lambda flag: flag.replace('_', '-')
@@ -135,9 +132,12 @@ def _parse(command: str, row: Command, argv: list[str]):
   """(flags, arguments without a flag) of a command; the SystemExit for others
   names what is missing or unknown."""
   given = {a.removeprefix('--').split('=', 1)[0] for a in argv}
+  config = None
   if row.config and not (row.instead in given and 'config' not in given):
-    _check_overrides(argv)
-  values = _flag_values(command, argv)
+    name, argv = _take_config(argv)
+    config = configs.load(name)
+    _check_overrides(config, argv)
+  values = _flag_values(row, config, argv)
   try:
     positional = values(['zppo', *argv])[1:]
   except flags.Error as e:

@@ -2,17 +2,16 @@
 the config and its base."""
 
 import json
-import runpy
 
 from tests import workdirs
-from tests.builders import ROOT
+from zppo_jax import configs
 from zppo_jax.report import curves, origins, reading
 from zppo_jax.runs import workdir
 
 
 def run_of(path, attempts=(), **overrides):
   """A run whose config is configs/micro.py with overrides."""
-  config = runpy.run_path(str(ROOT / 'configs' / 'micro.py'))['get_config']()
+  config = configs.load('micro')
   config.update_from_flattened_dict(overrides)
   workdirs.make(path)
   stored = json.loads((path / 'config.json').read_text())

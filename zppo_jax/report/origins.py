@@ -1,12 +1,10 @@
 """What was trained: model, task, method, command, machine, versions, and the
 difference of the config and its base."""
 
-import pathlib
-import runpy
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import zppo_jax
+from zppo_jax import configs
 from zppo_jax.report import frame
 from zppo_jax.report.curves import RunGroup
 from zppo_jax.report.frame import esc
@@ -16,29 +14,21 @@ from zppo_jax.study import tables
 MOST_VALUES = 4  # of one fact, where the runs differ in it
 
 
-def base_config(run: RecordedRun) -> dict | None:
+def base_config(run: RecordedRun) -> dict:
   """The fields of configs/base.py (of `zppo sft`: configs/sft.py) as they are
-  now, by dotted name; None where the installed package has no configs."""
-  package = pathlib.Path(zppo_jax.__file__).parent
-  name = 'sft.py' if run.supervised else 'base.py'
-  for folder in (package / 'configs', package.parent / 'configs'):
-    if (folder / name).is_file():
-      config = runpy.run_path(str(folder / name))['get_config']()
-      return tables.flatten(config.to_dict())
-  return None
+  now, by dotted name."""
+  config = configs.load('sft' if run.supervised else 'base')
+  return tables.flatten(config.to_dict())
 
 
 def _like_json(value: Any) -> Any:
   return list(map(_like_json, value)) if isinstance(value, tuple) else value
 
 
-def differences(run: RecordedRun) -> list[tuple[str, Any, Any]] | None:
+def differences(run: RecordedRun) -> list[tuple[str, Any, Any]]:
   """(field, value of the base, value of the run), in the order of the run's
-  config; None where there is no base to compare with."""
-  base = base_config(run)
-  if base is None:
-    return None
-  base = {k: _like_json(v) for k, v in base.items()}
+  config."""
+  base = {k: _like_json(v) for k, v in base_config(run).items()}
   flat = tables.flatten(run.config)
   out = [(k, base.get(k, tables.ABSENT), v) for k, v in flat.items()
          if k not in base or base[k] != v]
@@ -161,10 +151,6 @@ def config_table(groups: Sequence[RunGroup]) -> str:
     rows = differences(group.runs[0])
     of = f' of {esc(group.label)}' if len(groups) > 1 else ''
     name = 'configs/sft.py' if group.runs[0].supervised else 'configs/base.py'
-    if rows is None:
-      parts.append('<p class="missing">The installed package has no '
-                   f'{name}, so the config is not compared with it.</p>')
-      continue
     shown = [['field', 'base', 'this run']] + [
         [f'<code>{esc(k)}</code>', esc(was), esc(value)]
         for k, was, value in rows]

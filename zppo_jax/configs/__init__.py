@@ -1,0 +1,110 @@
+"""Configs by name: those of the package, a file, or a module of a user's own.
+
+The packaged configs are the files of the top-level folder configs/ of a clone;
+a wheel holds them in this folder. In both places they are modules here, so that
+a config of a user's own starts from one by name:
+
+  from zppo_jax.configs import base
+  c = base.get_config()
+"""
+
+import difflib
+import importlib
+import importlib.util
+import os
+import pathlib
+import pkgutil
+from types import ModuleType
+from typing import Any
+
+from zppo_jax import import_paths
+
+_HERE = pathlib.Path(__file__).parent
+_CLONE = _HERE.parents[1] / 'configs'
+if not (_HERE / 'base.py').is_file() and (_CLONE / 'base.py').is_file():
+  __path__.append(str(_CLONE))
+
+
+def names() -> list[str]:
+  """The packaged configs, in alphabetical order."""
+  return sorted(m.name for m in pkgutil.iter_modules(__path__))
+
+
+def is_file(name: str) -> bool:
+  """Whether a name of a config means a file: it ends in .py or has a folder."""
+  return name.endswith('.py') or '/' in name or os.sep in name
+
+
+def _of_file(path: pathlib.Path) -> ModuleType:
+  if not path.is_file():
+    folder = path.parent
+    known = sorted(str(p) for p in folder.glob('*.py')) if (
+        folder.is_dir()) else []
+    packaged = (f'. --config={path.stem} is the one of the package'
+                if path.stem in names() else '')
+    raise ValueError(f'no config file {str(path)!r}; known in '
+                     f'{str(folder)!r}: {", ".join(known) or "none"}'
+                     f'{packaged}')
+  import_paths.search(path.parent, os.curdir)
+  spec = importlib.util.spec_from_file_location('zppo_config', path)
+  assert spec is not None and spec.loader is not None  # it is a file
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module
+
+
+def _of_module(name: str) -> ModuleType:
+  if not all(part.isidentifier() for part in name.split('.')):
+    raise ValueError(f'--config is {name!r}; allowed: a packaged config, a '
+                     'file that ends in .py, or package.module')
+  try:
+    return importlib.import_module(name)
+  except ModuleNotFoundError as e:
+    if e.name != name and not name.startswith(f'{e.name}.'):
+      raise  # a module is missing that the config itself imports
+    close = difflib.get_close_matches(name, names(), 1)
+    hint = f'; did you mean {close[0]}?' if close else '.'
+    raise ValueError(
+        f'--config is {name!r}, which is no packaged config and no module '
+        f'that is installed or lies here{hint} Packaged: '
+        f'{", ".join(names())}. A file ends in .py') from e
+
+
+def module(name: str) -> ModuleType:
+  """The module of a config: a packaged name, a file, or `package.module`.
+
+  A packaged name goes before a module of a user's own. Objects that the config
+  names by import path may lie in its folder, or in the folder in which the
+  command was called.
+
+  Args:
+    name: without an argument.
+
+  Raises:
+    ValueError: if there is no such config, with those that are known.
+    Exception: whatever the code of a user's own raises.
+  """
+  if is_file(name):
+    return _of_file(pathlib.Path(name))
+  import_paths.search(os.curdir)
+  importlib.invalidate_caches()  # the file may have been written just now
+  if name in names():
+    return importlib.import_module(f'{__name__}.{name}')
+  return _of_module(name)
+
+
+def load(text: str) -> Any:
+  """The config of `NAME[:ARGUMENT]`, where NAME is as in `module`.
+
+  The argument goes to `get_config`, e.g. the slice of `pod_9b:v5p:4x4x4`.
+
+  Raises:
+    ValueError: as `module`; for a module without get_config(), or for one that
+      takes no argument, or wants one.
+    Exception: whatever the code of a user's own raises.
+  """
+  name, _, argument = text.partition(':')
+  of = module(name)
+  if not hasattr(of, 'get_config'):
+    raise ValueError(f'{of.__file__ or name} defines no get_config()')
+  return of.get_config(*([argument] if argument else []))
