@@ -123,6 +123,9 @@ setup(
         # Compiles for TPUs on a machine without one.
         'aot': ['libtpu>=0.0.40'],
         'notebooks': ['nbclient>=0.10', 'ipykernel>=6', 'matplotlib>=3.8'],
+        # The site of the documentation (mkdocs.yml).
+        'docs': ['mkdocs-material==9.*', 'mkdocstrings[python]==1.*',
+                 'nbconvert>=7', 'nbformat>=5'],
         'dev': [*TEST, 'ruff==0.17.*', 'mypy==2.4.*', 'import-linter>=2',
                 'pre-commit>=4'],
     },

@@ -170,11 +170,12 @@
     ctx.fillStyle = color('soft');
     ctx.font = `${11 * pixels}px system-ui, sans-serif`;
     ctx.textAlign = 'center';
+    ctx.textBaseline = 'bottom';
     for (const {x, y} of columns) {
       x.forEach((at, i) => {
         if (y[i] === null || at < u.scales.x.min || at > u.scales.x.max) return;
         ctx.fillText(Number(y[i].toPrecision(3)).toLocaleString('en'), u.valToPos(at, 'x', true),
-                     u.valToPos(y[i], 'y', true) - 4 * pixels);
+                     u.valToPos(y[i], 'y', true) - 2 * pixels);
       });
     }
     ctx.restore();

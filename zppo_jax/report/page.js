@@ -151,6 +151,9 @@
       for (const shown of item.shown) {
         const image = make('img');
         image.alt = item.kind;
+        image.addEventListener('load', () => {
+          image.classList.toggle('tiny', image.naturalWidth < 64);
+        });
         image.src = `data:image/jpeg;base64,${shown}`;
         frames.append(image);
       }
