@@ -10,7 +10,6 @@ have the cells alone and say so.
 
 import os
 import pathlib
-import re
 import sys
 
 import nbformat
@@ -20,11 +19,9 @@ from nbconvert import MarkdownExporter
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from docs_site import method_pages, reference  # noqa: E402
+from docs_site import method_pages, navigation, reference  # noqa: E402
 
 FOLDER = 'ZPPO_NOTEBOOKS'
-_FENCE = re.compile(r'(^```.*?^```[^\n]*$)', re.MULTILINE | re.DOTALL)
-_PAGE = re.compile(r'(?<![\w/`\[(])(`?)docs/([a-z0-9_]+\.md)\1(?![\w`\])])')
 
 
 def _notebook(path: pathlib.Path) -> tuple[str, dict[str, bytes]]:
@@ -52,13 +49,8 @@ def _executed() -> list[pathlib.Path]:
 
 def on_config(config):
   """Adds the generated pages to the navigation."""
-  by_title = {title: items for item in config['nav']
-              for title, items in item.items()}
-  by_title['Methods'][1:1] = [
-      {part.title: [f'methods/{name}.md' for name in part.names]}
-      for part in method_pages.parts()]
-  by_title['Notebooks'] += [f'notebooks/{p.stem}.md' for p in _executed()]
-  by_title['Reference'] += list(reference.pages())
+  navigation.complete(config['nav'], pathlib.Path(config['docs_dir']),
+                      [p.stem for p in _executed()])
   return config
 
 
@@ -81,10 +73,5 @@ def on_files(files: Files, config) -> Files:
 
 
 def on_page_markdown(markdown: str, page, config, files) -> str:
-  """Makes links of the names of pages, outside of code blocks."""
-  depth = page.file.src_uri.count('/')
-  up = '../' * depth
-  parts = _FENCE.split(markdown)
-  link = lambda m: f'[{m[1]}{m[2].removesuffix(".md")}{m[1]}]({up}{m[2]})'
-  return ''.join(part if part.startswith('```') else _PAGE.sub(link, part)
-                 for part in parts)
+  """Makes links of the names of pages."""
+  return navigation.linked(markdown, page.file.src_uri.count('/'))

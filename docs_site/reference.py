@@ -1,4 +1,4 @@
-"""The reference of the code: a page for each folder that a user imports from."""
+"""The reference of the code: a page per folder that a user imports from."""
 
 import pathlib
 import pkgutil

@@ -1,4 +1,4 @@
-"""fault F2: a config is a packaged name, a file, or a module of a user's own."""
+"""fault F2: a config is a packaged name, a file, or a module of the user."""
 
 import pathlib
 import sys
