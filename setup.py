@@ -76,6 +76,7 @@ setup(
     packages=find_packages(include=['zppo_jax', 'zppo_jax.*']),
     package_data={'zppo_jax': ['py.typed'],
                   'zppo_jax.assets': ['**/*.safetensors'],
+                  'zppo_jax.commands.starting': ['*.txt', '*/*.txt'],
                   'zppo_jax.report': ['*.css', '*.js', 'browser.html',
                                       'vendor/*']},
     install_requires=[

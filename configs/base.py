@@ -72,6 +72,23 @@ def get_config() -> ConfigDict:
       max_logprobs=20,       # the largest top K; vLLM's own default
       score_entries=2**22))  # the most tokens x (K + 1) asked for at a time
 
+  # The user's own words of prompts (docs/prompts.md; `zppo prompts` shows what
+  # comes out). None keeps those of the task or of the package, which have the
+  # paper's structure. A text has its {{placeholders}}.
+  c.prompts = ConfigDict({name: placeholder(str) for name in (
+      'system',              # a system message, for a chat template with one
+      'plain',               # {{question}}, {{closing}}
+      'closing',             # behind every question: how the answer is given
+      # Behind the question, or, with {{question}} and {{closing}}, all of it:
+      'bcq',                 # {{candidates}}
+      'ncq',                 # {{answers}}, {{candidates}}
+      'ncq_unlisted',        # {{candidates}}; no answer can be listed
+      'hint',                # {{hints}}
+      # One of them: {{response}}, {{answer}}, {{hint}}
+      'candidate', 'answer', 'answer_separator', 'one_hint',
+      # What the teacher is asked: {{response}}; {{question}}, {{response}}
+      'compression', 'hint_request')})
+
   # The judge of questions of kind 'judge'; without a url there is none
   # (docs/verdicts.md).
   c.judge = ConfigDict(dict(

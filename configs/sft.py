@@ -9,6 +9,8 @@ A config of your own starts from this one. It runs once `student.weights` and
 
 from ml_collections import ConfigDict
 
+from zppo_jax.configs import base
+
 
 def get_config() -> ConfigDict:
   c = ConfigDict()
@@ -36,6 +38,10 @@ def get_config() -> ConfigDict:
       media_roots=(),        # folders besides the data's for image paths
       max_bytes=2**30,       # the most that a row group may unpack to
       task=''))              # whose chat weights without a tokenizer read
+
+  # As in configs/base.py: the words around a question, for sources of questions
+  # and responses. Conversations have words of their own.
+  c.prompts = base.get_config().prompts
 
   # As in configs/base.py: adapters in the place of all weights (docs/lora.md).
   c.lora = ConfigDict(dict(rank=0, alpha=32.0, matrices=()))

@@ -29,6 +29,7 @@ error came from. `zppo --version` prints the version.
 
 import difflib
 import os
+import pathlib
 import sys
 
 from absl import flags
@@ -91,6 +92,18 @@ def _take_config(argv: list[str]) -> tuple[str, list[str]]:
   return texts[0], others
 
 
+def _config_of_run(row: Command, argv: list[str]):
+  """The config of the run that the flag Command.of_run names, or None."""
+  from zppo_jax.chat import dates
+  for argument, following in zip(argv, [*argv[1:], ''], strict=True):
+    flag, equals, value = argument.partition('=')
+    if row.of_run and flag == f'--{row.of_run}':
+      found = dates.run_of(
+          pathlib.Path(value if equals else following).resolve())
+      return None if found is None else configs.of_values(found[1]['config'])
+  return None
+
+
 def _check_overrides(config, argv: list[str]) -> None:
   """Refuses unknown keys and names the known ones, before absl reads them."""
   known = _leaves(config)
@@ -118,6 +131,8 @@ def _help(command: str, row: Command) -> str:
   if row.config:
     lines.append('  --config=NAME [--config.KEY=VALUE ...]'
                  + (f', or --{row.instead}' if row.instead else '')
+                 + (f'; without it, that of the run that --{row.of_run} names'
+                    if row.of_run else '')
                  + f'; NAME is {NAMED}')
   if row.arguments:
     lines.append(f'  {row.arguments}')
@@ -134,8 +149,10 @@ def _parse(command: str, row: Command, argv: list[str]):
   given = {a.removeprefix('--').split('=', 1)[0] for a in argv}
   config = None
   if row.config and not (row.instead in given and 'config' not in given):
-    name, argv = _take_config(argv)
-    config = configs.load(name)
+    config = None if 'config' in given else _config_of_run(row, argv)
+    if config is None:
+      name, argv = _take_config(argv)
+      config = configs.load(name)
     _check_overrides(config, argv)
   values = _flag_values(row, config, argv)
   try:

@@ -99,6 +99,7 @@ def test_wording_keeps_what_is_inside(tokenizer):
   opening, closing = '<|im_start|>user\n', '<|im_end|>\n<|im_start|>assistant\n'
   assert made == dataclasses.replace(
       BOXED, opening=opening, closing=BOXED.closing + closing,
+      frame=(opening, closing),
       compression=(opening + BOXED.compression[0],
                    BOXED.compression[1] + closing
                    + '<think>\n\n</think>\n\n'),

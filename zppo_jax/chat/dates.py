@@ -25,7 +25,7 @@ def named(text: str | None, field: str) -> Day | None:
   return parse_day(text, field) if text not in ('', None) else None
 
 
-def _run_of(path: pathlib.Path) -> tuple[pathlib.Path, dict] | None:
+def run_of(path: pathlib.Path) -> tuple[pathlib.Path, dict] | None:
   """(workdir, content of config.json) of the run that a path belongs to.
 
   Args:
@@ -61,7 +61,7 @@ def of_run(path) -> Day | None:
   Raises:
     ValueError: naming the file, if it is not readable or stores no date.
   """
-  run = _run_of(pathlib.Path(path).resolve())
+  run = run_of(pathlib.Path(path).resolve())
   if run is None:
     return None
   folder, stored = run

@@ -186,7 +186,7 @@ def knows_thinking(tokenizer) -> bool:
 
 
 def wording(tokenizer, base: Wording = BOXED, thinking: bool | None = None,
-            day: Day | None = None) -> Wording:
+            day: Day | None = None, system: str = '') -> Wording:
   """A wording inside the tokenizer's chat template.
 
   The template is rendered around one user message and cut in two there. If it
@@ -198,25 +198,34 @@ def wording(tokenizer, base: Wording = BOXED, thinking: bool | None = None,
     base: the words inside the user's message.
     thinking: on, off, or None for the template's own default.
     day: the date, for a template that asks for one.
+    system: a system message before every question, but not before a request
+      for a summary or a hint; '' for none.
 
   Raises:
     ValueError: without a template; for a switch that the template does not
-      have; if it does not hold the user's message exactly once.
+      have; if it does not hold the user's message exactly once, or a system
+      message as it was given.
   """
-  def around(switch):
-    text = render(tokenizer, [{'role': 'user', 'content': _SENTINEL}], switch,
-                  day, add_generation_prompt=True)
+  def around(switch, system=''):
+    said = [{'role': 'system', 'content': system}] if system else []
+    text = render(tokenizer, [*said, {'role': 'user', 'content': _SENTINEL}],
+                  switch, day, add_generation_prompt=True)
+    if system.strip() not in text:
+      raise ValueError('prompts.system is not shown by the chat template of '
+                       'this model; allowed: none, or another '
+                       'student.chat_template')
     if text.count(_SENTINEL) != 1:
       raise ValueError(f'the chat template holds the user\'s message '
                        f'{text.count(_SENTINEL)} times; it must be once')
     before, _, after = text.partition(_SENTINEL)
     return before, after
 
-  before, after = around(thinking)
-  first, last = around(False) if knows_thinking(tokenizer) else (before, after)
+  before, after = around(thinking, system)
+  first, last = around(False if knows_thinking(tokenizer) else thinking)
   opened, *between, closed = base.hint_request or ('', '')
   return dataclasses.replace(
       base, opening=before + base.opening, closing=base.closing + after,
+      frame=(before, after),
       compression=(first + base.compression[0], base.compression[1] + last),
       hint_request=(first + opened, *between, closed + last)
       if base.hint_request else ())
@@ -227,7 +236,8 @@ def chat(tokenizer, vocab_size: int, end_ids: Sequence[int] = (),
          day: Day | None = None) -> Chat:
   """The chat of a hub model; it raises as `HubCodec` and `wording`."""
   return Chat(codec=HubCodec(tokenizer, vocab_size, end_ids),
-              wording=wording(tokenizer, base, thinking, day), day=day)
+              wording=wording(tokenizer, base, thinking, day), day=day,
+              thinking=thinking)
 
 
 def record(of: Chat) -> dict:
@@ -237,14 +247,16 @@ def record(of: Chat) -> dict:
   has {}, because its words are code.
   """
   tokenizer = getattr(of.codec, 'tokenizer', None)
+  own = {'prompts': _digest(json.dumps(dict(of.prompts), sort_keys=True))
+         } if of.prompts else {}
   if tokenizer is None:
-    return {}
+    return own
   dated = of.day is not None and rendering.knows_date(tokenizer)
   return {
       'template': _digest(tokenizer.get_chat_template()),
       'vocabulary': _digest(json.dumps(of.codec.ids, sort_keys=True)),
       'end tokens': list(of.codec.end_ids),
-      'date': of.day.date.isoformat() if dated else ''}
+      'date': of.day.date.isoformat() if dated else '', **own}
 
 
 def _digest(text: str) -> str:

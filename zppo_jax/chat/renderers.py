@@ -44,9 +44,12 @@ def _candidates(texts: Iterable[str], w: Wording) -> list[Segment]:
 def bcq(chat: Chat, shown: Exhibit) -> Encoded:
   """Two candidates; no answer of theirs is listed."""
   w = chat.wording
-  return chat.around(
-      shown.question,
-      [template(w.bcq), *_candidates(shown.candidates, w)], shown.media)
+  candidates = _candidates(shown.candidates, w)
+  if 'bcq' in w.forms:
+    return chat.filled('bcq', shown.question, {'candidates': candidates},
+                       shown.media)
+  return chat.around(shown.question, [template(w.bcq), *candidates],
+                     shown.media)
 
 
 def ncq(chat: Chat, shown: Exhibit) -> Encoded:
@@ -58,14 +61,18 @@ def ncq(chat: Chat, shown: Exhibit) -> Encoded:
   w = chat.wording
   listed = [answer for answer in dict.fromkeys(shown.answers)
             if answer and chat.stays(answer)]
-  parts = [template(w.ncq if listed else w.ncq_unlisted)]
+  answers, candidates = [], _candidates(shown.candidates, w)
   for i, answer in enumerate(listed):
     if i:
-      parts.append(template(w.answer_separator))
-    parts += [template(w.answer[0]), content(answer), template(w.answer[1])]
+      answers.append(template(w.answer_separator))
+    answers += [template(w.answer[0]), content(answer), template(w.answer[1])]
+  form = 'ncq' if listed else 'ncq_unlisted'
+  if form in w.forms:
+    return chat.filled(form, shown.question, {
+        'answers': answers, 'candidates': candidates}, shown.media)
   return chat.around(
-      shown.question, [*parts, template(w.ncq_traces),
-                       *_candidates(shown.candidates, w)], shown.media)
+      shown.question, [template(w.ncq if listed else w.ncq_unlisted), *answers,
+                       template(w.ncq_traces), *candidates], shown.media)
 
 
 def prefix(chat: Chat, shown: Exhibit) -> Encoded:
@@ -78,6 +85,8 @@ def hint(chat: Chat, shown: Exhibit) -> Encoded:
   before, after = chat.wording.hint
   parts = [part for text in shown.hints
            for part in (template(before), content(text), template(after))]
+  if 'hint' in chat.wording.forms:
+    return chat.filled('hint', shown.question, {'hints': parts}, shown.media)
   return chat.around(shown.question, parts, shown.media)
 
 

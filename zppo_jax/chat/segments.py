@@ -10,7 +10,7 @@ dropped. `Encoded.removed` counts everything that was removed.
 import dataclasses
 import re
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from zppo_jax.chat import tags
 from zppo_jax.records import PromptMedia
@@ -74,6 +74,11 @@ class Encoded:
   removed: int
   media: PromptMedia | None = None
   forced: int = 0
+
+
+class Slot(NamedTuple):
+  """The place of something that a prompt shows, e.g. of its question."""
+  name: str
 
 
 def template(text: str) -> Segment:

@@ -14,6 +14,7 @@ what it took, so a search is linear in the text.
 import functools
 import re
 import unicodedata
+from collections.abc import Iterable
 
 # Planes that have letters which look alike.
 _PLANES = range(0x20000)
@@ -100,6 +101,20 @@ def pattern(*names: str) -> re.Pattern:
   opening = (f'{unseen}*+{name}(?:{rest}{gt}|(?={attribute}))'
              f'|{gap}*+{name}(?:(?:{gap}|{slash})*+|(?={attribute}){rest}){gt}')
   return re.compile(f'{lt}(?:{closing}|{opening})')
+
+
+def joined(known: re.Pattern, names: Iterable[str]) -> re.Pattern:
+  """A pattern that also finds tags of further names.
+
+  Args:
+    known: as `pattern` makes it.
+    names: in small ASCII letters; a tag that `known` finds is not added.
+  """
+  new = [name for name in dict.fromkeys(names)
+         if not known.fullmatch(f'<{name}>')]
+  if not new:
+    return known
+  return re.compile(f'{known.pattern}|{pattern(*new).pattern}')
 
 
 @functools.cache

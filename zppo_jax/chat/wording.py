@@ -13,7 +13,14 @@ from typing import Protocol
 
 from zppo_jax.chat import segments, tags
 from zppo_jax.chat.rendering import Day
-from zppo_jax.chat.segments import Codec, Encoded, Segment, content, template
+from zppo_jax.chat.segments import (
+  Codec,
+  Encoded,
+  Segment,
+  Slot,
+  content,
+  template,
+)
 from zppo_jax.records import Clip, Picture, ProcessedMedia, PromptMedia
 from zppo_jax.verdicts.kinds import boxed
 
@@ -42,6 +49,11 @@ class Wording:
     contexts: piece of a teacher's context -> (before, after) it; a piece that
       is not there has no words (algorithms/privileged/contexts.py).
     private: the delimiters that no content of a context may contain.
+    frame: what a chat template writes before and behind the user's message;
+      `opening` and `closing` hold it, too.
+    forms: kind of prompt -> the pieces of a user's own form, which takes the
+      place of `bcq`, `ncq`, `ncq_unlisted` and `hint` (chat/prompts/).
+    said_last: what the closing of such a form says, without the frame.
   """
   opening: str
   closing: str
@@ -60,6 +72,10 @@ class Wording:
   contexts: Mapping[str, tuple[str, str]] = dataclasses.field(
       default_factory=dict, hash=False)
   private: re.Pattern | None = None
+  frame: tuple[str, str] = ('', '')
+  forms: Mapping[str, tuple[str | Slot, ...]] = dataclasses.field(
+      default_factory=dict, hash=False)
+  said_last: str = ''
 
 
 MICRO = Wording(
@@ -175,12 +191,17 @@ class Chat:
     vision: the processor of a model that sees; None for text alone.
     day: the date in the prompts of a template that asks for one.
     notes: notes for the user: which end tokens and template, and their source.
+    prompts: the user's own texts by field (chat/prompts/), {} for none.
+    thinking: the switch with which its chat template was rendered.
   """
   codec: Codec
   wording: Wording
   vision: Vision | None = None
   day: Day | None = None
   notes: tuple[str, ...] = ()
+  prompts: Mapping[str, str] = dataclasses.field(
+      default_factory=dict, hash=False)
+  thinking: bool | None = None
 
   def _encode(self, parts) -> Encoded:
     return segments.encode(parts, self.codec, self.wording.delimiters)
@@ -203,6 +224,33 @@ class Chat:
     return self._behind(
         w.opening, [content(question), *parts, template(w.closing)], media,
         forced)
+
+  def filled(self, form: str, question: str,
+             slots: Mapping[str, Sequence[Segment]],
+             media: tuple[Picture | Clip, ...] = ()) -> Encoded:
+    """A prompt in a user's own form, which is the whole message if it has a
+    place for the question; else it stands behind the question.
+
+    Args:
+      form: a key of Wording.forms.
+      question: the question's text.
+      slots: what its other places show.
+      media: pictures and clips of the question.
+
+    Raises:
+      ValueError: for media in a chat of text alone.
+    """
+    w, parts = self.wording, list[Segment]()
+    slots = {'question': [content(question)],
+             'closing': [template(w.said_last)], **slots}
+    for piece in w.forms[form]:
+      parts += slots[piece.name] if isinstance(piece, Slot) else [
+          template(piece)]
+    if Slot('question') not in w.forms[form]:
+      return self.around(question, parts, media)
+    opening, ending = w.frame
+    last = '' if parts[-1].content else parts.pop().text
+    return self._behind(opening, [*parts, template(last + ending)], media)
 
   def privileged(self, question: str, parts: Sequence[Segment],
                  media: tuple[Picture | Clip, ...] = (),

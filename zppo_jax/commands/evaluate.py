@@ -18,7 +18,7 @@ from zppo_jax.records import Decoding, Grader
 from zppo_jax.rollout import collect, weight_sync
 from zppo_jax.runs import checkpoints, metrics, workdir
 from zppo_jax.train import build, evaluate
-from zppo_jax.train.models import Loaded, chat_of, load_model, with_adapters
+from zppo_jax.train.models import Loaded, load_model, with_adapters, worded
 from zppo_jax.verdicts import kinds
 from zppo_jax.weights import pretrained
 
@@ -123,8 +123,8 @@ def main(config, checkpoint: str, path, *, splits: Sequence[str] = (),
   loaded = load_policy(config, checkpoint, mesh, day)
   model = models.on_mesh(loaded.model, mesh)
   sampler = make_sampler(
-      config, model, chat_of('student', loaded, config.data.task, task),
-      mesh, grader=task.grader, num_rollouts=num_rollouts,
+      config, model, worded(config, task, loaded), mesh,
+      grader=task.grader, num_rollouts=num_rollouts,
       temperature=temperature, num_questions=sum(map(len, questions.values())))
   params = weight_sync.place_copy(loaded.params, model, mesh)
   answered = evaluate.answer(sampler, params, questions, config.seed)

@@ -2,11 +2,13 @@
 """
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from zppo_jax import allowed, models
 from zppo_jax.chat import dates
 from zppo_jax.chat.rendering import Day
+from zppo_jax.chat.wording import Chat
+from zppo_jax.commands.prompting import asked
 from zppo_jax.devices import sharding
 from zppo_jax.records import (
   Clip,
@@ -22,6 +24,7 @@ from zppo_jax.rollout import collect, weight_sync
 from zppo_jax.weights import pretrained
 
 _BUCKET = 64  # prompts are padded to a multiple, in tokens
+_LONGEST = 256  # tokens of a response, without a number
 _SWITCH = {'on': True, 'off': False, None: None}
 _UNGRADED = Grader(lambda text: '', lambda answer, question: False)
 
@@ -41,10 +44,15 @@ def clip(folder: str, fps: float) -> Clip:
 def respond(loaded: pretrained.Pretrained, texts: Sequence[str],
             decoding: Decoding, *, num: int, seed: int, thinking: bool | None,
             media: tuple[Picture | Clip, ...] = (),
-            day: Day | None = None) -> list[list[str]]:
+            day: Day | None = None,
+            words: Mapping[str, str] | None = None,
+            of_task: Callable[[], Chat | None] | None = None
+            ) -> list[list[str]]:
   """`num` responses to each of several prompts, all with the same media.
 
   `day` is the date in the prompts, where the template tells one; None: today.
+  `words` are a user's own around each text, {} those of the package; None: the
+  texts stand alone in the chat template. `of_task` is as that of asking_chat.
 
   Raises:
     ValueError: if prompt and response exceed the model's positions, or the
@@ -52,7 +60,8 @@ def respond(loaded: pretrained.Pretrained, texts: Sequence[str],
       media where the model takes none.
   """
   allowed.number('--num', num, '>= 1', whole=True)
-  chat = pretrained.bare_chat(loaded, thinking, day)
+  chat = (pretrained.bare_chat(loaded, thinking, day) if words is None else
+          pretrained.asking_chat(loaded, words, thinking, day, of_task))
   for note in chat.notes:
     print(note)
   rows = loaded.model.config.vocab_size
@@ -86,8 +95,8 @@ def respond(loaded: pretrained.Pretrained, texts: Sequence[str],
 def main(*, model: str, prompt: str, image: str | None, video: str | None,
          fps: float, temperature: float, max_tokens: int, num: int, seed: int,
          thinking: str | None, date: str | None = None,
-         end_tokens: str | None = None,
-         chat_template: str | None = None) -> None:
+         end_tokens: str | None = None, chat_template: str | None = None,
+         config: str | None = None, bare: bool = False) -> None:
   """Prints the responses, with a rule between each two of them.
 
   Raises:
@@ -97,16 +106,22 @@ def main(*, model: str, prompt: str, image: str | None, video: str | None,
   if thinking not in _SWITCH:
     raise ValueError(f'--thinking is {thinking!r}; allowed: on, off')
   allowed.text('--prompt', prompt)
-  day = dates.named(date, '--date')
+  whose = asked.of(model, config, bare)
+  day = dates.named(date, '--date') or whose.day
+  switch = whose.thinking if thinking is None else _SWITCH[thinking]
   media = [Picture(path=p) for p in (image.split(',') if image else ())]
   if video is not None:
     media.append(clip(video, fps))
   loaded = pretrained.with_words(
       pretrained.load(model), end_tokens=pretrained.listed(end_tokens),
       chat_template=chat_template or '', who='--')
-  for note in loaded.notes:
+  # Without a number, that of the run; a tiny model has room for less.
+  room = loaded.model.config.max_positions // 2
+  longest = max_tokens or whose.max_tokens or min(_LONGEST, room)
+  for note in filter(None, (*loaded.notes, whose.note)):
     print(note)
-  (texts,) = respond(loaded, [prompt], Decoding(max_tokens, temperature),
-                     num=num, seed=seed, thinking=_SWITCH[thinking],
-                     media=tuple(media), day=day)
+  (texts,) = respond(loaded, [prompt], Decoding(longest, temperature),
+                     num=num, seed=seed, thinking=switch,
+                     media=tuple(media), day=day, words=whose.texts,
+                     of_task=whose.chat)
   print('\n---\n'.join(texts))

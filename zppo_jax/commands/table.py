@@ -21,6 +21,7 @@ class Command(NamedTuple):
       it takes none. It then needs at least one, unless the name stands in
       brackets, and `run` also takes their list.
     instead: a flag with which it needs no config.
+    of_run: a flag that names a run; without --config, the run's is taken.
   """
   run: Callable[..., None]
   wanted: dict[str, str]
@@ -28,6 +29,7 @@ class Command(NamedTuple):
   config: bool
   arguments: str = ''
   instead: str = ''
+  of_run: str = ''
 
   @property
   def text(self) -> str:
@@ -35,29 +37,19 @@ class Command(NamedTuple):
     return (self.run.__doc__ or '').strip()
 
 
-def _start(config, processes: int | None = 1) -> None:
-  """Sets a CPU up before JAX starts: it gets the devices of the mesh, and
-  malloc keeps freed memory.
-
-  Args:
-    config: the config, or None for a command without a mesh.
-    processes: those that share the mesh; None where JAX counts them, which is
-      not on CPUs.
-  """
-  from zppo_jax.devices import cpu_devices, malloc, sharding
-  if config is not None and processes is not None:
-    cpu_devices.ensure(sharding.MeshConfig(**config.mesh), processes)
-  malloc.keep()
+def _start(config) -> None:
+  """Sets a CPU up before JAX starts; config: None without a mesh."""
+  from zppo_jax.commands.calls import running
+  running.start(config)
 
 
 def _start_together(values) -> None:
   """`_start` for a command that several processes may run as one."""
-  from zppo_jax.devices import hosts, launched
+  from zppo_jax.commands.calls import running
+  from zppo_jax.devices import launched
   whole = lambda value: None if value < 0 else value
-  processes = hosts.start(launched.settings(
+  running.start_together(values.config, launched.settings(
       values.coordinator, whole(values.processes), whole(values.process)))
-  _start(values.config, processes)
-  hosts.connect()
 
 
 def _to_its_end(name: str, values, main, dry_run, **shown) -> None:
@@ -70,22 +62,14 @@ def _to_its_end(name: str, values, main, dry_run, **shown) -> None:
     dry_run: (config, workdir) -> None, for --dry-run.
     **shown: arguments of console.show_summary.
   """
-  from zppo_jax import report
-  from zppo_jax.commands import failures
-  from zppo_jax.devices import compile_cache, hosts
-  from zppo_jax.runs import console
+  from zppo_jax.commands.calls import running
   from zppo_jax.train import guards
-  compile_cache.enable()
-  say = lambda e: f'zppo {name}: {failures.said(e)}'
   try:
-    with hosts.together(say, guards.Interrupted):
-      if values.dry_run:
-        dry_run(values.config, values.workdir)
-        return
-      summary = main(values.config, values.workdir, values.fork_from)
-      if hosts.first():
-        console.show_summary(summary, values.workdir, **shown)
-        print(f'report: {report.main([values.workdir])}')
+    if values.dry_run:
+      running.together(name, lambda: dry_run(values.config, values.workdir))
+    else:
+      running.completed(name, values.config, values.workdir, values.fork_from,
+                        main, **shown)
   except guards.Interrupted as e:
     print(f'zppo {name}: {e}', file=sys.stderr)
     raise SystemExit(128 + e.number) from e
@@ -99,6 +83,25 @@ def _train(values) -> None:
   if values.config.get('method') == 'sft':
     raise ValueError("method is 'sft'; `zppo sft` takes such a config")
   _to_its_end('train', values, loop.main, dry_run.main)
+
+
+def _init(values, folders) -> None:
+  """Writes a task, a config and a README of your own that train at once."""
+  from zppo_jax.commands import starting
+  if len(folders) > 1:
+    raise ValueError(f'one DIR is needed, not {", ".join(folders)}')
+  starting.main(folders[0], values.pictures)
+  print(f'{folders[0]}: my_task.py, my_config.py and README.md, which says how '
+        'to go on:\n'
+        f'  cd {folders[0]} && zppo train --config=my_config '
+        '--workdir=runs/first')
+
+
+def _prompts(values) -> None:
+  """Shows what the model will see, for one question of each kind."""
+  _start(values.config)
+  from zppo_jax.commands.prompting import show
+  show.main(values.config)
 
 
 def _sft(values) -> None:
@@ -173,16 +176,23 @@ def _sample(values) -> None:
   from zppo_jax.commands import sample
   sample.main(**{name: values[name].value for name in (
       'model', 'prompt', 'image', 'video', 'fps', 'temperature', 'max_tokens',
-      'num', 'seed', 'thinking', 'date', 'end_tokens', 'chat_template')})
+      'num', 'seed', 'thinking', 'date', 'end_tokens', 'chat_template',
+      'config', 'bare')})
 
 
 def _serve(values) -> None:
   """Serves a checkpoint to OpenAI-compatible clients."""
   from zppo_jax import serve
+  from zppo_jax.commands.prompting import asked
+  whose = asked.of(values.model, values['config'].value, values.bare)
+  if whose.note:
+    print(whose.note, flush=True)
   serve.main(**{name: values[name].value for name in (
       'model', 'name', 'host', 'port', 'dtype', 'context', 'slots',
       'token_env',
-      'max_mb', 'date', 'end_tokens', 'chat_template')})
+      'max_mb', 'date', 'end_tokens', 'chat_template')},
+             words=whose.texts, thinking=whose.thinking, day=whose.day,
+             of_task=whose.chat)
 
 
 def _eval(values) -> None:
@@ -249,6 +259,9 @@ _PROCESSES = {
     'processes': (-1, 'their number; -1: that of the launcher, else 1'),
     'process': (-1, 'which of them this is, from 0; -1: as the launcher says')}
 _WORDS = {
+    'config': (None, 'a config whose words stand around the question; default: '
+               'those of the run that --model names'),
+    'bare': (False, 'the message alone in the chat template'),
     'date': (None, 'YYYY-MM-DD in prompts, where the chat template tells a '
              'date; default: today'),
     'end_tokens': (None, 'tokens, as text or ids with commas, that end a '
@@ -256,6 +269,9 @@ _WORDS = {
     'chat_template': (None, 'a Jinja file instead of the checkpoint\'s own '
                       'chat template')}
 COMMANDS = {
+    'init': Command(
+        _init, {}, {'pictures': (False, 'questions with pictures (extra '
+                                 '"digits")')}, False, 'DIR'),
     'train': Command(
         _train, {'workdir': 'directory of the run; the same config resumes'},
         {'fork_from': (None, 'workdir or checkpoint whose state a new run '
@@ -270,6 +286,7 @@ COMMANDS = {
          'dry_run': (False, 'say what it would do and need; write nothing'),
          **_PROCESSES},
         True),
+    'prompts': Command(_prompts, {}, {}, True),
     'hints': Command(
         _hints, {'to': 'JSONL file of hint.material; it goes on where it ends'},
         {'limit': (0, 'the most questions of this call; 0: all')}, True),
@@ -303,7 +320,8 @@ COMMANDS = {
          'video': (None, 'a folder of frames, in the order of their names'),
          'fps': (2.0, 'frames per second of --video'),
          'temperature': (1.0, '0 takes the most likely token'),
-         'max_tokens': (256, 'longest response'),
+         'max_tokens': (0, 'longest response; 0: as in the run that --model '
+                        'names, else 256'),
          'num': (1, 'number of responses'),
          'seed': (0, 'the seed of the draws'),
          'thinking': (None, 'on or off; default: the chat template\'s'),
@@ -325,7 +343,8 @@ COMMANDS = {
         {'splits': ('', 'e.g. hard,easy; empty: the config\'s eval.splits'),
          'rollouts': (1, 'n, the rollouts per question'),
          'k': ('1', 'each k of pass@k, e.g. 1,4'),
-         'temperature': (0.0, '0 takes the argmax')}, True),
+         'temperature': (0.0, '0 takes the argmax')}, True,
+        of_run='checkpoint'),
     'bench': Command(
         _bench, {},
         {'model': ('', 'named shapes with random weights instead of a config, '

@@ -14,6 +14,7 @@ import importlib.util
 import os
 import pathlib
 import pkgutil
+from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
@@ -108,3 +109,30 @@ def load(text: str) -> Any:
   if not hasattr(of, 'get_config'):
     raise ValueError(f'{of.__file__ or name} defines no get_config()')
   return of.get_config(*([argument] if argument else []))
+
+
+def _restore(into: Any, values: Mapping[str, Any]) -> None:
+  for name, value in values.items():
+    if isinstance(value, Mapping) and value and name in into and hasattr(
+        into[name], 'keys'):
+      _restore(into[name], value)
+    else:  # JSON has no tuples
+      into[name] = tuple(value) if isinstance(value, list) else value
+
+
+def of_values(values: Mapping[str, Any]) -> Any:
+  """The config of a run from the JSON values that the run stored.
+
+  A field that an earlier version did not store has that of configs/base.py.
+  Objects that the config names by import path may lie in the current folder.
+
+  Raises:
+    ValueError: for a run of supervised training.
+  """
+  if values.get('method') == 'sft':
+    raise ValueError("the run's method is 'sft'; its config is one of "
+                     '`zppo sft`, name it by --config')
+  config = module('base').get_config()  # it searches the current folder
+  with config.unlocked(), config.ignore_type():
+    _restore(config, values)
+  return config

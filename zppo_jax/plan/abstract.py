@@ -215,6 +215,7 @@ def outside(topology: Topology, load: Callable[..., Loaded]) -> build.Outside:
     load: as train.models.load_model.
   """
   return build.Outside(
+      worded=lambda c, task, loaded: loaded.chat,
       devices=topologies.devices(topology), questions=_no_questions,
       fitting=lambda config, asked, chat, most: asked, load=load,
       teachers={**teachers.TEACHERS, 'endpoint': lambda context: _Elsewhere()})

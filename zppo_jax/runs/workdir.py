@@ -1,7 +1,8 @@
 """The files that a run writes to its directory.
 
   config.json      resolved config, versions, revision, origin of a fork,
-                   the date in its prompts
+                   the date in its prompts, and their words where they are the
+                   user's own
   metrics.jsonl    a line per step; docs/metrics.md names every field of this
                    file and of eval.jsonl, buffer.jsonl and samples.jsonl
   data_rows.json   digests of the questions; see data/digest.py
@@ -29,6 +30,7 @@ import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from importlib import metadata
 
 import jax
@@ -36,6 +38,7 @@ import numpy as np
 
 import zppo_jax
 from zppo_jax.algorithms import methods
+from zppo_jax.chat import prompts
 from zppo_jax.devices import disk, hosts
 from zppo_jax.devices.disk import write_json
 from zppo_jax.runs import lock
@@ -114,12 +117,14 @@ def flat(values: dict, prefix: str = '') -> dict:
 
 
 def describe(config, forked_from: dict | None = None,
-             date: str | None = None) -> dict:
+             date: str | None = None,
+             texts: Mapping[str, str] | None = None) -> dict:
   """The content of config.json: config, versions, revision, origin of a fork,
-  cores, date in prompts."""
+  cores, date in prompts, a user's own words of prompts."""
   return {'config': config_values(config), 'versions': versions(),
           'git_revision': git_revision(), 'forked_from': forked_from,
-          'cores': usable_cores(), **({} if date is None else {'date': date})}
+          'cores': usable_cores(), **({} if date is None else {'date': date}),
+          **({'prompts': dict(texts)} if texts else {})}
 
 
 def check_unused(path) -> None:
@@ -227,6 +232,7 @@ ADDED = {'algorithm.reference.kind': 'none',
          'distil.drawn_by': 'policy', 'distil.mix': 0.5,
          'watch.overlap': 0, 'watch.drift': 0, 'watch.lift.every': 0,
          'watch.lift.questions': 8,
+         **{f'prompts.{name}': None for name in prompts.FIELDS},
          'hint.source': 'teacher', 'hint.cap': 512, 'hint.temperature': 0.0,
          'hint.max_characters': 2048, 'hint.material': '', 'hint.level': 0,
          'lora.rank': 0, 'lora.alpha': 32.0, 'lora.matrices': [],
@@ -334,7 +340,8 @@ class Workdir:
 
   @classmethod
   def open(cls, path, config, forked_from: dict | None = None,
-           date: str | None = None) -> 'Workdir':
+           date: str | None = None,
+           texts: Mapping[str, str] | None = None) -> 'Workdir':
     """Starts an attempt; the first one writes the config.
 
     Args:
@@ -343,6 +350,7 @@ class Workdir:
       forked_from: {'path', 'step'} of the checkpoint that a new run starts
         from.
       date: the date in the run's prompts, in ISO form.
+      texts: the user's own words of its prompts (Chat.prompts).
 
     Raises:
       FileExistsError, ValueError: see `read_config`, `check_same_config`.
@@ -358,7 +366,7 @@ class Workdir:
     attempt = attempts / f'{number:04d}'
     attempt.mkdir()
     origin = forked_from if stored is None else stored['forked_from']
-    described = describe(config, origin, date)
+    described = describe(config, origin, date, texts)
     several = {} if hosts.count() == 1 else {'processes': hosts.count()}
     write_json(attempt / 'attempt.json', {
         **described, 'host': platform.node(), 'pid': os.getpid(), **several,

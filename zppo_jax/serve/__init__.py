@@ -7,12 +7,15 @@ import os
 import pathlib
 import signal
 import socket
+from collections.abc import Callable, Mapping
 
 import jax
 import numpy as np
 
 from zppo_jax import allowed
 from zppo_jax.chat import dates, segments
+from zppo_jax.chat.rendering import Day
+from zppo_jax.chat.wording import Chat
 from zppo_jax.devices import compile_cache, sharding
 from zppo_jax.endpoints import wire
 from zppo_jax.learner import scoring
@@ -141,10 +144,22 @@ def _token(name: str | None, host: str) -> str:
 def main(*, model: str, name: str | None, host: str, port: int, dtype: str,
          context: int, slots: int, token_env: str | None,
          max_mb: float, date: str | None = None, end_tokens: str | None = None,
-         chat_template: str | None = None) -> None:
+         chat_template: str | None = None,
+         words: Mapping[str, str] | None = None, thinking: bool | None = None,
+         day: Day | None = None,
+         of_task: Callable[[], Chat | None] | None = None) -> None:
   """Serves until SIGTERM or SIGINT.
 
   Requests that have come by then are finished within GRACE_S, or dropped.
+
+  Args:
+    model, name, host, port, dtype, context, slots, token_env, max_mb, date,
+      end_tokens, chat_template: the flags of the command.
+    words: a user's own words around a question, {} those of the package; None:
+      messages are asked as they come.
+    thinking: the switch of a chat template, if a request has none.
+    day: the date in prompts, if `date` names none; None: today.
+    of_task: as that of pretrained.asking_chat.
 
   Raises:
     ImportError: if the extra `serve` is not installed.
@@ -162,12 +177,13 @@ def main(*, model: str, name: str | None, host: str, port: int, dtype: str,
   from zppo_jax.serve.requests import MOST_TOP
   token = _token(token_env, host)
   compile_cache.enable()
-  day = dates.named(date, '--date')
+  day = dates.named(date, '--date') or day
   found = pretrained.with_words(
       pretrained.load(model, dtype=dtype),
       end_tokens=pretrained.listed(end_tokens),
       chat_template=chat_template or '', who='--')
-  chat = pretrained.bare_chat(found, day=day)
+  chat = (pretrained.bare_chat(found, thinking, day) if words is None else
+          pretrained.asking_chat(found, words, thinking, day, of_task))
   for note in (*found.notes, *chat.notes):
     print(note, flush=True)
   rows, most = found.model.config.vocab_size, found.model.config.max_positions

@@ -8,7 +8,7 @@ import dataclasses
 import functools
 from collections.abc import Sequence
 
-from zppo_jax.chat import conversation
+from zppo_jax.chat.prompts import turns
 from zppo_jax.chat.segments import Encoded
 from zppo_jax.serve import requests
 from zppo_jax.serve.requests import ChatAsk, Refused, TextAsk
@@ -101,7 +101,7 @@ def chat(raw: bytes, server) -> tuple[ChatAsk, list[Encoded]]:
   _check_size([p for m in body.messages for p in m.parts
                if isinstance(p, str)], server, 'messages')
   try:
-    prompt = conversation.encode(body.messages, server.chat, body.thinking)
+    prompt = turns.encode(body.messages, server.chat, body.thinking)
   except Exception as e:  # a template may raise anything about its messages
     raise Refused(f'messages: {str(e)[:500]}', 'messages') from e
   if not body.limited:

@@ -63,8 +63,8 @@ def _student(c, mesh,
   if loaded.chat is None and not c.data.task:
     raise ValueError('student.weights came without a tokenizer; data.task must '
                      'name the task whose chat they read')
-  chat = loaded.chat or loading.chat_of(
-      'student', loaded, c.data.task, tasks.get(c.data.task))
+  chat = loading.worded(
+      c, tasks.get(c.data.task) if c.data.task else None, loaded)
   loading.check_vocabulary('student', loaded, chat)
   loading.check_attention('student', loaded, mesh)
   loaded, adapted = loading.with_adapters(c, loaded, mesh)

@@ -31,12 +31,16 @@ class Task(NamedTuple):
     shared: the fields of config.data.pool that `evaluation` takes as well, so
       that both ask alike. None stands for the fields that both name, without
       those of OWN.
+    prompts: words of its prompts by field of the section `prompts`, e.g.
+      {'closing': 'End with the number.'}, so that the model is asked for what
+      the grader reads; the config's own go before them. None is none.
   """
   pool: Callable[..., Sequence[Question]]
   evaluation: Callable[[str, int], Sequence[Question]]
   grader: Grader
   chat: Chat | None = None
   shared: Sequence[str] | None = None
+  prompts: Mapping[str, str] | None = None
 
 
 # Fields of a question that tokenizers, graders and digests read as text.

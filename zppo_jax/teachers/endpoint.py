@@ -61,13 +61,14 @@ def data_url(of: Picture) -> str:
   return 'data:image/png;base64,' + images.picture(images.decode(of)).base64
 
 
-def _message(text: str, media=()) -> list[dict]:
+def _message(text: str, media=(), system: str = '') -> list[dict]:
+  said = [{'role': 'system', 'content': system}] if system else []
   if not media:
-    return [{'role': 'user', 'content': text}]
+    return [*said, {'role': 'user', 'content': text}]
   shown = [{'type': 'image_url', 'image_url': {'url': data_url(m)}}
            for m in media]
-  return [{'role': 'user',
-           'content': [*shown, {'type': 'text', 'text': text}]}]
+  return [*said, {'role': 'user',
+                  'content': [*shown, {'type': 'text', 'text': text}]}]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,8 +89,9 @@ class Words:
     question, w = prompt.question, self.wording
     if w is None:
       return _message(self._spelt(prompt), question.media)
+    system = self.chat.prompts.get('system', '') if self.chat else ''
     return _message(w.opening + self._words(question.text) + w.closing,
-                    question.media)
+                    question.media, system)
 
   def trace(self, prompt: Prompt, trace: str) -> list[dict]:
     """Messages that ask for a summary."""

@@ -31,7 +31,7 @@ from zppo_jax.arrays import (
   PolicyOutput,
   TrainState,
 )
-from zppo_jax.chat import dates, segments
+from zppo_jax.chat import dates, prompts, segments
 from zppo_jax.chat.rendering import Day
 from zppo_jax.chat.wording import BOXED, Chat
 from zppo_jax.data import balance, prompt_lengths
@@ -244,17 +244,6 @@ def _questions(c, method: methods.Method) -> Questions:
                     splits=splits, verifier=verifier)
 
 
-def _student(c, task: tasks.Task, mesh, day: Day, load) -> Student:
-  loaded = load(c.student, loading.place_trained(c, mesh), c.student.thinking,
-                day)
-  chat = loading.chat_of('student', loaded, c.data.task, task)
-  model = models.on_mesh(loaded.model, mesh)
-  loading.check_vocabulary('student', loaded, chat)
-  loading.check_attention('student', loaded, mesh)
-  loaded, adapted = loading.with_adapters(c, loaded, mesh)
-  return Student(loaded=loaded, chat=chat, model=model, adapted=adapted)
-
-
 def _fitting(c, asked: Questions, chat: Chat, most: int) -> Questions:
   """The questions whose prompts fit the buckets.
 
@@ -280,16 +269,30 @@ class Outside(NamedTuple):
     fitting: (config, questions, chat, most tokens of a prompt) -> those whose
       prompts fit the buckets.
     load: as models.load_model.
+    worded: as models.worded.
     teachers: teacher.kind -> a function of teachers.TeacherContext.
   """
   devices: Sequence | None = None
   questions: Callable[..., Questions] = _questions
   fitting: Callable[..., Questions] = _fitting
   load: Callable[..., loading.Loaded] = loading.load_model
+  worded: Callable[..., Chat] = loading.worded
   teachers: Mapping[str, Callable] = teachers.TEACHERS
 
 
 OUTSIDE = Outside()
+
+
+def _student(c, task: tasks.Task, mesh, day: Day,
+             outside: Outside) -> Student:
+  loaded = outside.load(c.student, loading.place_trained(c, mesh),
+                        c.student.thinking, day)
+  chat = outside.worded(c, task, loaded)
+  model = models.on_mesh(loaded.model, mesh)
+  loading.check_vocabulary('student', loaded, chat)
+  loading.check_attention('student', loaded, mesh)
+  loaded, adapted = loading.with_adapters(c, loaded, mesh)
+  return Student(loaded=loaded, chat=chat, model=model, adapted=adapted)
 
 
 def _decoding(c, max_tokens: int) -> Decoding:
@@ -325,7 +328,8 @@ def _teacher(c, method: methods.Method, mesh, student: Student,
   teacher = kind(teachers.TeacherContext(
       config=c, mesh=mesh, make_room=sampler.engine.release,
       chat=student.chat,
-      words=BOXED if student.loaded.chat else None, task=asked.task,
+      words=prompts.wording(BOXED, student.chat.prompts)
+      if student.loaded.chat else None, task=asked.task,
       compress=compress, load=outside.load,
       padding_counts=not _reads_scores(method),
       decoding=_decoding(c, c.algorithm.teacher_max_tokens),
@@ -535,7 +539,7 @@ def build(config, day: Day | None = None,
   if by_teacher := (parts_of.teachers_states(c, method)
                     or parts_of.teacher_draws(c, method)):
     checks.teacher_rows(c)
-  student = _student(c, asked.task, mesh, day or dates.choose(c), outside.load)
+  student = _student(c, asked.task, mesh, day or dates.choose(c), outside)
   asked = outside.fitting(c, asked, student.chat, rules.max_prompt)
   sampler = _sampler(c, method, rules, student, asked.task, mesh)
   hint = _hint(c, method)

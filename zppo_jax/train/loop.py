@@ -502,7 +502,7 @@ def main(config, path, fork_from=None, procedure: Procedure = RL) -> dict:
     out = hosts.from_first(lambda: Workdir.open(
         path, config, None if forked is None else {
             'path': str(fork_from), 'step': forked.step},
-        day.date.isoformat()), 'the attempt')
+        day.date.isoformat(), run.chat.prompts), 'the attempt')
     if not hosts.first():
       out = dataclasses.replace(out, writes=False)
     return _work(run, config, out, forked, procedure)

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from zppo_jax import allowed, models, randomness, tasks
+from zppo_jax.chat import prompts
 from zppo_jax.chat.rendering import Day
 from zppo_jax.chat.wording import Chat
 from zppo_jax.devices import sharding
@@ -39,7 +40,8 @@ class Loaded(NamedTuple):
 
 
 def load_model(spec, place=None, thinking: str = 'default',
-               day: Day | None = None, who: str = 'student') -> Loaded:
+               day: Day | None = None, who: str = 'student',
+               weights: bool = True) -> Loaded:
   """A model from a weights file, a hub folder or a GGUF.
 
   Args:
@@ -50,6 +52,7 @@ def load_model(spec, place=None, thinking: str = 'default',
     thinking: a key of THINKING; it decides how the chat template is rendered.
     day: the date in prompts, if the template shows a date; None: today.
     who: 'student' or 'teacher', for errors.
+    weights: as pretrained.load.
 
   Raises:
     KeyError: for another value of `thinking`.
@@ -60,7 +63,7 @@ def load_model(spec, place=None, thinking: str = 'default',
   switch = allowed.known('student.thinking', thinking, THINKING)
   loaded = pretrained.load(spec.weights, dtype=spec.dtype, remat=spec.remat,
                           attention=spec.attention, place=place,
-                          unroll=spec.unroll)
+                          unroll=spec.unroll, weights=weights)
   loaded = pretrained.with_words(
       loaded, end_tokens=spec.get('end_tokens', ()),
       chat_template=spec.get('chat_template', ''), who=f'{who}.')
@@ -130,6 +133,15 @@ def chat_of(who: str, loaded: Loaded, name: str, task: tasks.Task) -> Chat:
     raise ValueError(f'{who}.weights came without a tokenizer and the task '
                      f'{name!r} has no chat of its own; one of them is needed')
   return chat
+
+
+def worded(c, task: tasks.Task | None, loaded: Loaded) -> Chat:
+  """The student's chat with the words of the config, and of the task where the
+  config has none; it raises as chat_of, prompts.own and prompts.worded."""
+  if task is None:
+    return prompts.worded(loaded.chat, prompts.own(c.get('prompts', {})))
+  return prompts.worded(chat_of('student', loaded, c.data.task, task),
+                        prompts.own(c.get('prompts', {}), task.prompts))
 
 
 def check_attention(who: str, loaded: Loaded, mesh) -> None:

@@ -5,13 +5,20 @@ import json
 import os
 import pathlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 
 from zppo_jax import assets, models
-from zppo_jax.chat import dates, hub_chat, images, micro_chat, rendering
+from zppo_jax.chat import (
+  dates,
+  hub_chat,
+  images,
+  micro_chat,
+  prompts,
+  rendering,
+)
 from zppo_jax.chat.rendering import Day
 from zppo_jax.chat.wording import BARE, BOXED, Chat, Wording
 from zppo_jax.devices import disk
@@ -129,7 +136,7 @@ def _check_final(file: pathlib.Path) -> None:
 
 def load(name: str, *, dtype: str = 'float32', remat: str = 'none',
          attention: str = 'auto', unroll: int = 1,
-         place: Callable | None = None) -> Pretrained:
+         place: Callable | None = None, weights: bool = True) -> Pretrained:
   """Loads a model.
 
   Args:
@@ -142,6 +149,7 @@ def load(name: str, *, dtype: str = 'float32', remat: str = 'none',
     place: shapes of the params -> the `like` of hub_checkpoint.load, with the
       types and shardings with which a hub checkpoint is read onto the devices.
       Files of this package always become numpy arrays of float32.
+    weights: False reads headers alone; the params are None then.
 
   Raises:
     FileNotFoundError: naming the packaged models; with a hint for a hub id,
@@ -159,7 +167,8 @@ def load(name: str, *, dtype: str = 'float32', remat: str = 'none',
     if path.is_dir() and (path / FINAL).is_file():
       name = str(path / FINAL)
     elif name and hub_checkpoint.is_hub(path):  # Path('') is the current folder
-      return _from_hub(path, computed, place)
+      return (_from_hub(path, computed, place) if weights
+              else outline(path, computed)[1])
   try:
     file = assets.find(name)
   except FileNotFoundError as e:
@@ -177,7 +186,7 @@ def load(name: str, *, dtype: str = 'float32', remat: str = 'none',
   model = models.build(**fields)
   like = jax.eval_shape(model.init, jax.random.key(0))
   return Pretrained(
-      model, safetensors_file.load(file, like),
+      model, safetensors_file.load(file, like) if weights else None,
       described.get('tokenizer', ''), (),
       tuple(described.get('end_tokens', ())),
       described.get('chat_template', ''))
@@ -388,6 +397,28 @@ def bare_chat(pretrained: Pretrained, thinking: bool | None = None,
     raise ValueError(f'--date is {day.date}; the model came without a '
                      'tokenizer, so no prompt tells a date: leave it out')
   return own_chat or micro_chat.CHAT
+
+
+def asking_chat(pretrained: Pretrained, texts: Mapping[str, str],
+                thinking: bool | None = None, day: Day | None = None,
+                of_task: Callable[[], Chat | None] | None = None) -> Chat:
+  """A model's chat with the words around a question, a user's own among them.
+
+  Args:
+    pretrained: the model.
+    texts: as chat.prompts.own gives them.
+    thinking, day: as `chat`.
+    of_task: finds the chat of a task, for a model without a tokenizer; None, or
+      no such chat: that of the embedded world.
+
+  Raises:
+    ValueError: as `chat` and prompts.worded.
+    Exception: whatever `of_task` raises.
+  """
+  own_chat = chat(pretrained, BOXED, thinking, day)
+  if own_chat is None and of_task is not None:
+    own_chat = of_task()
+  return prompts.worded(own_chat or micro_chat.CHAT, texts)
 
 
 def listed(end_tokens: str | None) -> tuple[str | int, ...]:

@@ -1,0 +1,115 @@
+"""fault F2: `zppo init` writes files that train at once."""
+
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from tests.builders import ROOT
+from zppo_jax import configs, main, tasks
+from zppo_jax.commands import starting
+from zppo_jax.train import build
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+  """A function that makes the folder and goes there; modules are forgotten."""
+  monkeypatch.setattr(sys, 'path', [*sys.path])
+
+  def make(*flags):
+    main.main(['init', str(tmp_path / 'mine'), *flags])
+    monkeypatch.chdir(tmp_path / 'mine')
+    return tmp_path / 'mine'
+  yield make
+  for name in ('my_task', 'my_config'):
+    sys.modules.pop(name, None)
+
+
+def asked(config):
+  """(train questions, evaluation questions by split, grader) of a config."""
+  task = tasks.get(config.data.task)
+  return (tasks.pool(task, config.data.pool), tasks.splits(
+      task, config.eval, config.eval.splits, config.data.pool), task.grader)
+
+
+def check(config):
+  """The questions are different, apart, and graded by what the task says."""
+  pool, splits, grader = asked(config)
+  assert len({q.id for q in pool}) == len(pool) == 400
+  for questions in splits.values():
+    assert questions and not {q.id for q in questions} & {q.id for q in pool}
+  for question in (*pool[:20], *next(iter(splits.values()))[:20]):
+    assert grader.grade(grader.parse(f'4 h 1 A 9 {question.answer}'), question)
+    wrong = (int(question.answer) + 1) % 10
+    assert not grader.grade(grader.parse(f'4 h 1 A {wrong}'), question)
+  assert grader.parse('a b') == ''
+
+
+def test_text(folder, capsys):
+  """The whole of what a run builds before anything compiles."""
+  path = folder()
+  assert sorted(p.name for p in path.iterdir()) == [
+      'README.md', 'my_config.py', 'my_task.py']
+  assert 'zppo train --config=my_config' in capsys.readouterr().out
+  config = configs.load('my_config')
+  check(config)
+  run = build.build(config)
+  assert run.steps == 40 and run.teacher is not None
+  readme = (path / 'README.md').read_text()
+  assert 'FILES' not in readme and '--prompt="C h i j 8"' in readme
+
+
+def test_pictures(folder):
+  pytest.importorskip('sklearn')
+  path = folder('--pictures')
+  config = configs.load('my_config')
+  check(config)
+  pool, splits, _ = asked(config)
+  shown = lambda questions: {q.media[0].path for q in questions}
+  assert not shown(pool) & shown(splits['test'])
+  for name in shown(pool):
+    assert pathlib.Path(name).is_file() and path in pathlib.Path(name).parents
+  assert build.build(config).sampler.chat.vision is not None
+  assert '--image="pictures/8_0.png"' in (path / 'README.md').read_text()
+
+
+def test_a_file_that_is_there_is_left_alone(tmp_path):
+  (tmp_path / 'my_task.py').write_text('mine')
+  with pytest.raises(SystemExit, match='holds my_task.py already; a new'):
+    main.main(['init', str(tmp_path)])
+  assert [p.name for p in tmp_path.iterdir()] == ['my_task.py']
+  with pytest.raises(SystemExit, match='is a file; a new folder'):
+    main.main(['init', str(tmp_path / 'my_task.py')])
+  with pytest.raises(SystemExit, match='DIR is needed'):
+    main.main(['init'])
+  with pytest.raises(SystemExit, match='one DIR is needed, not a, b'):
+    main.main(['init', 'a', 'b'])
+
+
+def test_pictures_without_their_package(tmp_path, monkeypatch):
+  from zppo_jax.tasks import micro_pictures
+  monkeypatch.setattr(micro_pictures, '_scans', lambda: (_ for _ in ()).throw(
+      ModuleNotFoundError("No module named 'sklearn'", name='sklearn')))
+  micro_pictures.scans.cache_clear()
+  with pytest.raises(SystemExit, match=r'pip install "zppo_jax\[digits\]"'):
+    main.main(['init', str(tmp_path / 'a'), '--pictures'])
+  micro_pictures.scans.cache_clear()
+  assert not list(tmp_path.iterdir())
+
+
+def test_the_files_keep_the_rules_of_the_repository(tmp_path):
+  """They are examples that people copy."""
+  for kind in (False, True):
+    if kind:
+      pytest.importorskip('sklearn')
+    for name, content in starting.contents(kind).items():
+      if name.endswith('.py'):
+        (tmp_path / name).write_bytes(content)
+        assert max(map(len, content.decode().splitlines())) <= 80
+        compile(content, name, 'exec')
+  if ruff := next((p for p in (pathlib.Path(sys.executable).parent / 'ruff',)
+                   if p.is_file()), None):
+    done = subprocess.run([ruff, 'check', '--config', ROOT / 'pyproject.toml',
+                           tmp_path], capture_output=True, text=True)
+    assert not done.returncode, done.stdout

@@ -1,0 +1,108 @@
+"""fault F2: what a wheel and an sdist hold, and what works from them alone."""
+
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def _build(source, to, kind):
+  """The file that the build backend writes from a folder."""
+  code = ('import sys; from setuptools import build_meta as b; '
+          f'print(b.build_{kind}(sys.argv[1]))')
+  done = subprocess.run([sys.executable, '-c', code, str(to)], cwd=source,
+                        capture_output=True, text=True)
+  assert not done.returncode, done.stderr
+  return to / done.stdout.split()[-1]
+
+
+def _committed():
+  """The files of the repository by relative path; without git, those here."""
+  done = subprocess.run(['git', '-C', str(ROOT), 'ls-files', '-co',
+                         '--exclude-standard'], capture_output=True, text=True)
+  if not done.returncode:
+    return {name for name in done.stdout.splitlines()
+            if (ROOT / name).is_file()}
+  pytest.skip('only a clone knows which files belong to it')
+
+
+@pytest.fixture(scope='module')
+def built(tmp_path_factory):
+  """(sdist, wheel of the clone, wheel of the unpacked sdist, folder of it)."""
+  work = tmp_path_factory.mktemp('built')
+  for name in _committed():
+    (work / 'clone' / name).parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy2(ROOT / name, work / 'clone' / name)
+  sdist = _build(work / 'clone', work, 'sdist')
+  for name in ('one', 'two'):
+    (work / name).mkdir()
+  with tarfile.open(sdist) as archive:
+    archive.extractall(work / 'unpacked', filter='data')
+  (unpacked,) = (work / 'unpacked').iterdir()
+  return (sdist, _build(work / 'clone', work / 'one', 'wheel'),
+          _build(unpacked, work / 'two', 'wheel'), unpacked)
+
+
+@pytest.fixture(scope='module')
+def installed(built, tmp_path_factory):
+  """Runs `zppo ARGS` of the wheel alone, in a folder outside the clone."""
+  site = tmp_path_factory.mktemp('site')
+  with zipfile.ZipFile(built[1]) as wheel:
+    wheel.extractall(site)
+
+  def run(folder, *argv, env=()):
+    return subprocess.run(
+        [sys.executable, '-m', 'zppo_jax.main', *argv], cwd=folder,
+        capture_output=True, text=True,
+        env={**os.environ, 'JAX_PLATFORMS': 'cpu', 'PYTHONPATH': str(site),
+             **dict(env)})
+  return run
+
+
+def test_an_sdist_holds_the_repository(built):
+  folder = built[3]
+  missing = {name for name in _committed() if not (folder / name).is_file()}
+  assert not missing
+
+
+def test_a_wheel_of_the_sdist_is_that_of_the_clone(built):
+  contents = []
+  for path in built[1:3]:
+    with zipfile.ZipFile(path) as wheel:
+      contents.append({name: wheel.read(name) for name in wheel.namelist()})
+  assert contents[0] == contents[1]
+  names = contents[0]
+  for config in (ROOT / 'configs').glob('*.py'):
+    assert names[f'zppo_jax/configs/{config.name}'] == config.read_bytes()
+  assert 'zppo_jax/py.typed' in names
+  assert not [name for name in names if name.startswith('tests/')]
+  metadata = next(names[name] for name in names if name.endswith('/METADATA'))
+  for line in ('License: Apache-2.0', 'Requires-Python: >=3.11',
+               'Classifier: Programming Language :: Python :: 3.12',
+               'Project-URL: Paper, https://arxiv.org/abs/2606.18216'):
+    assert line in metadata.decode().splitlines(), line
+
+
+def test_the_version_is_one(built):
+  import zppo_jax
+  assert built[1].name.startswith(f'zppo_jax-{zppo_jax.__version__}-')
+  assert (f'\nversion: {zppo_jax.__version__}\n'
+          in (ROOT / 'CITATION.cff').read_text())
+
+
+def test_a_wheel_finds_its_configs_in_an_empty_folder(installed, tmp_path):
+  """The whole way to the weights, whose name is wrong here, so that nothing
+  compiles."""
+  done = installed(tmp_path, '--version')
+  assert done.stdout.startswith('zppo_jax ') and not done.returncode
+  done = installed(tmp_path, 'train', '--config=micro', '--workdir=runs/a',
+                   '--config.student.weights=gone')
+  assert "no weights 'gone'" in done.stderr and done.returncode
+  assert not list(tmp_path.iterdir())

@@ -1,0 +1,1 @@
+"""What the model reads: whose words a command asks with, and how they look."""
