@@ -10,6 +10,8 @@ printed as JSON, with the block.
 """
 
 import argparse
+import ast
+import functools
 import glob
 import importlib
 import json
@@ -27,7 +29,7 @@ from importlib import metadata
 TINY = ('--config.steps=1', '--config.algorithm.num_new=4',
         '--config.algorithm.rollouts=2',
         '--config.algorithm.teacher_rollouts=1',
-        '--config.eval.size=2', "--config.eval.splits=('easy',)",
+        '--config.eval.size=2', "--config.eval.splits=('hard',)",
         '--config.data.pool.size=16', '--config.probe.every=0',
         '--config.shapes.group_buckets=(4,)', '--config.samples.questions=2')
 # A word that stands for something of the reader's -> what stands for it here.
@@ -35,7 +37,8 @@ STANDS_FOR = {'--config=...': '--config=micro', '--config=CONFIG':
               '--config=micro', '--config=NAME': '--config=micro'}
 # Programs of others that do nothing here, and shell words.
 FAKES = ('docker', 'ssh-add', 'pre-commit', 'ruff', 'mypy', 'lint-imports',
-         'mkdocs', 'cd', 'export', '.', 'source', 'git')
+         'mkdocs', 'export', '.', 'source', 'git')
+HOME = pathlib.Path.cwd()
 REAL = frozenset()
 
 
@@ -56,7 +59,7 @@ def extras(words: list[str]) -> None:
 
 def made(path: str, words: list[str]) -> None:
   """A workdir at `path`: a copy of the tiny run with the words' config."""
-  first = pathlib.Path('tiny')
+  first = HOME / 'tiny'
   to = pathlib.Path(path)
   if to.exists():
     return
@@ -82,7 +85,7 @@ def executed(words: list[str]) -> list[str]:
   """The words with which a command is executed; none where it asks for what is
   not here: a model, a pod, files of the reader's own."""
   name, given = words[0], ' '.join(words)
-  if name in ('eval', 'bench') and '--config=micro' not in words:
+  if name in ('eval', 'bench', 'prompts') and '--config=micro' not in words:
     return []
   if '--splits=' in given:
     return []
@@ -163,14 +166,14 @@ def python(words: list[str]) -> None:
 
 def launcher(words: list[str]) -> None:
   """A launcher with --dry-run: it checks its words and prints its commands."""
-  fakes = pathlib.Path('fakes')  # a machine with two GPUs
+  fakes = HOME / 'fakes'  # a machine with two GPUs
   fakes.mkdir(exist_ok=True)
   (fakes / 'nvidia-smi').write_text('#!/bin/sh\necho GPU 0; echo GPU 1\n')
   (fakes / 'nvidia-smi').chmod(0o755)
-  clone = pathlib.Path('launchers').resolve().parent
+  clone = (HOME / 'launchers').resolve().parent
   done = subprocess.run(
       ['bash', words[0], '--dry-run', *words[1:]], cwd=clone, text=True,
-      capture_output=True, env={**os.environ, 'PATH': f'{fakes.resolve()}:'
+      capture_output=True, env={**os.environ, 'PATH': f'{fakes}:'
                       f'{os.environ["PATH"]}'})
   assert not done.returncode, done.stderr
   assert 'zppo' in done.stdout, done.stdout
@@ -193,6 +196,8 @@ def command(words: list[str]) -> None:
     launcher(words)
   elif first == 'sbatch':
     launcher(rest)
+  elif first == 'cd':
+    os.chdir(rest[0] if pathlib.Path(rest[0]).is_dir() else HOME)
   elif first not in FAKES:
     raise AssertionError(f'{first}: tests/docs/driver.py does not know this '
                          'program; a block that no test can run says why, see '
@@ -229,6 +234,17 @@ def leaves(config, prefix: str = '') -> dict:
   return out
 
 
+def trained(config, workdir, train):
+  """zppo_jax.train on the tiny form of a config, whose run exists already."""
+  values = config.copy_and_resolve_references()
+  with values.unlocked():
+    for word in TINY:
+      name, value = word.removeprefix('--config.').split('=')
+      values.update_from_flattened_dict({name: ast.literal_eval(value)})
+  made(workdir, [])
+  return train(values, workdir)
+
+
 def names_of(page: str) -> dict:
   """What the Python blocks of a page may use: a config `c` with all fields, and
   two pictures."""
@@ -244,6 +260,7 @@ def run_all(blocks: list[dict]) -> list[tuple[str, str]]:
   names: dict[str, dict] = {}
   for block in blocks:
     page = block['page']
+    os.chdir(HOME)
     try:
       if block['language'] == 'python':
         run_python(block, names.setdefault(page, names_of(page)))
@@ -261,10 +278,13 @@ def main() -> None:
       sys.argv[2].split(','))
   sys.path.insert(0, os.getcwd())
   from zppo_jax import main as zppo_main
+  from zppo_jax.commands import calls
   zppo_main.main(['train', '--config=micro', '--workdir=tiny', *TINY])
+  calls.train = functools.partial(trained, train=calls.train)
+  made('runs/first', [])  # that of `zppo init`
   for seed in (0, 1):  # for patterns of names
     made(f'runs/zppo-seed{seed}', [f'--config.seed={seed}'])
-  pathlib.Path('failed.json').write_text(json.dumps(run_all(blocks)))
+  (HOME / 'failed.json').write_text(json.dumps(run_all(blocks)))
 
 
 if __name__ == '__main__':

@@ -77,7 +77,7 @@ def test_every_block_runs_from_a_wheel(wheel, tmp_path):
   wanted = runnable()
   assert len(wanted) > 50
   failed = in_a_folder(tmp_path, wheel, wanted,
-                       ('report', 'compare', 'models'))
+                       ('report', 'compare', 'models', 'init'))
   assert not failed, '\n\n'.join(f'{where}\n{text}' for where, text in failed)
 
 
@@ -136,6 +136,7 @@ X=1 zppo report r/* && cd y
 def test_a_wrong_block_is_found(text, message, monkeypatch, tmp_path):
   """In this process and the clone: each mistake that a page may have."""
   monkeypatch.chdir(tmp_path)
+  monkeypatch.setattr(driver, 'HOME', tmp_path)
   for name in OF_A_CLONE:
     (tmp_path / name).symlink_to(ROOT / name)
   language = 'python' if ' = ' in text else 'bash'
