@@ -82,22 +82,35 @@ def everything() -> list[Block]:
       str(path.relative_to(ROOT)), path.read_text(encoding='utf-8'))]
 
 
+def _uncommented(text: str) -> str:
+  """A bash text without its comments, which may hold quotes."""
+  out, quote, skipping = [], '', False
+  for before, char in zip(' ' + text, text, strict=False):
+    if skipping:
+      skipping = char != '\n'
+    elif quote:
+      quote = '' if char == quote else quote
+    elif char in '\'"':
+      quote = char
+    elif char == '#' and before.isspace():
+      skipping = True
+    if not skipping:
+      out.append(char)
+  return ''.join(out)
+
+
 def commands(text: str) -> list[list[str]]:
   """The commands of a bash block as words: lines joined, comments dropped,
   `a && b` as two."""
-  lexer = shlex.shlex(re.sub(r'\\\n', '', text), posix=True,
+  lexer = shlex.shlex(re.sub(r'\\\n', '', _uncommented(text)), posix=True,
                       punctuation_chars=';&|\n')
   lexer.whitespace = ' \t'
   lexer.whitespace_split = True
   lexer.commenters = ''
   out: list[list[str]] = [[]]
-  skipping = False  # a comment, to the end of its line
   for word in lexer:
     if set(word) <= set(';&|\n'):
-      skipping = skipping and '\n' not in word
       out.append([])
-    elif skipping or word.startswith('#'):
-      skipping = True
     else:
       out[-1].append(word)
   return [words for words in out if words]

@@ -113,7 +113,7 @@ def zppo(words: list[str]) -> None:
   from zppo_jax import main
   from zppo_jax.commands import table
   name = words[0]
-  words = [STANDS_FOR.get(w, w) for w in words]
+  words = [STANDS_FOR.get(w, w) for w in words if w != '...']
   if name == 'sft':
     words = ['--config=sft' if w == '--config=micro' else w for w in words]
   words = [w for word in words for w in (
@@ -209,6 +209,8 @@ def run_python(block: dict, names: dict) -> None:
   if block['file']:
     pathlib.Path(block['file']).write_text(block['text'])
     module = importlib.import_module(block['file'].removesuffix('.py'))
+    names.update({k: v for k, v in vars(module).items()
+                  if k[0] != '_' and k != 'get_config'})
     if hasattr(module, 'get_config'):
       module.get_config()
     return
@@ -281,7 +283,11 @@ def main() -> None:
   from zppo_jax.commands import calls
   zppo_main.main(['train', '--config=micro', '--workdir=tiny', *TINY])
   calls.train = functools.partial(trained, train=calls.train)
-  made('runs/first', [])  # that of `zppo init`
+  made('runs/first', [])
+  zppo_main.main(['init', 'mine'])  # whose config other pages name, too
+  for path in pathlib.Path('mine').glob('*.py'):
+    shutil.copy2(path, HOME)
+  shutil.rmtree('mine')
   for seed in (0, 1):  # for patterns of names
     made(f'runs/zppo-seed{seed}', [f'--config.seed={seed}'])
   (HOME / 'failed.json').write_text(json.dumps(run_all(blocks)))

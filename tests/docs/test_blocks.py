@@ -105,7 +105,7 @@ x = 1
 <!-- not run: because -->
 ```bash
 zppo train \\
-  --a="b; c"  # d; e && f
+  --a="b; c"  # d's; e && f
 X=1 zppo report r/* && cd y
 ```
 
