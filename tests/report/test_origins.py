@@ -63,6 +63,17 @@ def test_an_attempt_that_died_early_is_named(tmp_path):
   assert 'attempts/0000/attempt.json is not readable.' in run.notes
 
 
+def test_the_best_step_and_an_early_stop_are_facts(tmp_path):
+  path = workdirs.make(tmp_path / 'run')
+  summary = json.loads((path / 'summary.json').read_text())
+  summary |= {'best': {'metric': 'hard', 'step': 4, 'value': 0.123456},
+              'stopped': {'why': 'no better <since>', 'section': {}}}
+  (path / 'summary.json').write_text(json.dumps(summary))
+  text = origins.facts([reading.read(path)])
+  assert 'metric hard, step 4, value 0.1235' in text
+  assert 'no better &lt;since&gt;' in text
+
+
 def test_a_run_without_attempts_has_facts(tmp_path):
   run = reading.read(workdirs.make(tmp_path / 'run'))
   assert 'Command' not in origins.facts([run])

@@ -94,6 +94,15 @@ def _machine(run: RecordedRun) -> str:
   return ', '.join(words)
 
 
+def _of_summary(run: RecordedRun, name: str) -> str:
+  """What summary.json says under a name, e.g. of the best evaluation."""
+  of = (run.summary or {}).get(name) or {}
+  if 'why' in of:
+    return str(of['why'])
+  return ', '.join(f'{k} {v:.4g}' if isinstance(v, float) else f'{k} {v}'
+                   for k, v in of.items())
+
+
 def _starts(run: RecordedRun) -> str:
   if not run.attempts:
     return ''
@@ -111,6 +120,8 @@ FACTS: tuple[tuple[str, Callable[[RecordedRun], str]], ...] = (
     ('Command', lambda run: str(_last(run).get('command', ''))),
     ('Machine', _machine),
     ('Started', _starts),
+    ('Best', lambda run: _of_summary(run, 'best')),
+    ('Stopped early', lambda run: _of_summary(run, 'stopped')),
     ('Forked from', lambda run: str(run.forked_from or '')),
     ('Versions', lambda run: ', '.join(
         f'{k} {v}' for k, v in run.versions.items())),

@@ -2,7 +2,15 @@
 
 from collections.abc import Sequence
 
-from zppo_jax.report import charts, figures, frame, origins, panels, stages
+from zppo_jax.report import (
+  alarms,
+  charts,
+  figures,
+  frame,
+  origins,
+  panels,
+  stages,
+)
 from zppo_jax.report.curves import RunGroup, group_runs
 from zppo_jax.report.frame import Section, embed, esc, grid, missing, table
 from zppo_jax.report.reading import LARGEST_SAMPLES, RecordedRun, pick_evenly
@@ -32,7 +40,7 @@ def _header(runs: Sequence[RecordedRun]) -> str:
         f'<code>{esc(r.revision[:10])}'
         f'{"+" if r.revision.endswith("+") else ""}</code>'])
   notes = [f'<li><b>{esc(r.name)}</b>: {esc(n)}</li>'
-           for r in runs for n in r.notes]
+           for r in runs for n in (*r.notes, *alarms.of_run(r))]
   out = table(rows)
   if notes:
     out += f'<ul class="notes">{"".join(notes)}</ul>'
