@@ -312,3 +312,11 @@ def test_a_study_in_the_browser(browser, tmp_path):
     assert browser.complaints() == []
     assert browser.run('document.documentElement.scrollWidth') <= width
   assert browser.run(PAINTED) == 5
+
+
+def test_paper_is_white_in_a_dark_scheme_too(browser, one):
+  browser.open(one, scheme='dark')
+  browser.run('dispatchEvent(new Event("beforeprint"))')
+  assert browser.run(f'{FIRST}.u.series[1].stroke()') == 'rgb(0, 114, 178)'
+  browser.run('dispatchEvent(new Event("afterprint"))')
+  assert browser.run(f'{FIRST}.u.series[1].stroke()') == 'rgb(86, 180, 233)'
