@@ -77,7 +77,8 @@ setup(
     package_data={'zppo_jax': ['py.typed'],
                   'zppo_jax.assets': ['**/*.safetensors'],
                   'zppo_jax.commands.starting': ['*.txt', '*/*.txt'],
-                  'zppo_jax.report': ['page.css', 'page.js', 'browser.html']},
+                  'zppo_jax.report': ['*.css', '*.js', 'browser.html',
+                                      'vendor/*']},
     install_requires=[
         f'jax{JAX}',
         'flax>=0.12',
@@ -123,6 +124,9 @@ setup(
         # Compiles for TPUs on a machine without one.
         'aot': ['libtpu>=0.0.40'],
         'notebooks': ['nbclient>=0.10', 'ipykernel>=6', 'matplotlib>=3.8'],
+        # The site of the documentation (mkdocs.yml).
+        'docs': ['mkdocs-material==9.*', 'mkdocstrings[python]==1.*',
+                 'nbconvert>=7', 'nbformat>=5'],
         'dev': [*TEST, 'ruff==0.17.*', 'mypy==2.4.*', 'import-linter>=2',
                 'pre-commit>=4'],
     },

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests import builders, workdirs
-from zppo_jax.report import charts, curves, panels, reading
+from zppo_jax.report import curves, figures, panels, reading
 
 
 def runs_of(tmp_path, *fields):
@@ -68,39 +68,18 @@ def test_one_thing_has_one_colour_in_all_charts(tmp_path, steps, seeds):
   groups = curves.group_runs(runs_of(tmp_path, *(
       dict(method=m, seed=s, steps=steps) for m in ('grpo', 'zppo')
       for s in range(seeds))))
-  for figure in panels.draw_all(panels.LEARNING, groups)[0]:
-    for label, swatch in figure.chart.legend:
-      assert f'var(--s{["grpo", "zppo"].index(label)})' in swatch
+  drawn, _ = figures.draw_all(panels.LEARNING, groups)
+  assert drawn
+  for figure in drawn:
+    for one in figure.views[0].series:
+      assert one['style'] == ['grpo', 'zppo'].index(one['label'])
 
 
 def test_what_is_not_recorded_is_named(tmp_path):
   groups = curves.group_runs(runs_of(tmp_path, dict(method='grpo')))
-  figures, missing = panels.draw_all(panels.LEARNING, groups)
+  drawn, missing = figures.draw_all(panels.LEARNING, groups)
   assert {'probe/bcq', 'probe/follows_wrong'} <= set(missing)
-  assert all(f.unit and f.what and f.names for f in figures)
-
-
-@pytest.mark.parametrize('low, high, found', [
-    (0, 1, [0, 0.2, 0.4, 0.6, 0.8, 1.0]), (0, 200, [0, 50, 100, 150, 200]),
-    (-0.3, 0.3, [-0.2, 0, 0.2]), (1e-6, 3e-6, [1e-6, 1.5e-6, 2e-6, 2.5e-6,
-                                               3e-6])])
-def test_ticks_are_round(low, high, found):
-  assert charts.ticks(low, high, 5) == pytest.approx(found)
-
-
-def test_labels_of_an_axis_have_one_unit():
-  assert charts.tick_labels([0, 5e5, 1e6]) == ['0', '0.5M', '1M']
-  assert charts.tick_labels([0, 20000.0]) == ['0', '20k']
-  assert charts.tick_labels([0, 0.25, 1]) == ['0', '0.25', '1']
-
-
-@pytest.mark.parametrize('values', [[0.0], [1.0, 1.0], [-3.0], [1e-9, 1e-9]])
-def test_flat_and_single_values_have_an_axis(values):
-  low, high = charts.domain(values)
-  assert low < high and low <= min(values) and high >= max(values)
-  line = charts.Line('a', tuple(range(len(values))), tuple(values))
-  assert 'nan' not in charts.line_chart(
-      [line], title='t', x_label='x').svg.lower()
+  assert all(f.unit and f.what and f.names for f in drawn)
 
 
 def test_panels_draw_names_that_a_run_writes():

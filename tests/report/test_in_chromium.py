@@ -1,10 +1,15 @@
 """The page in a browser: no complaints, filters, both schemes, a phone."""
 
+import json
+
 import pytest
+from PIL import Image
 
 from tests import workdirs
+from tests.builders import ROOT
 from tests.report.browser import Browser
 from zppo_jax import report
+from zppo_jax.chat import pictures
 
 HOSTILE = ('</script><script>document.title="owned"</script>'
            '<img src=x onerror=\'document.title="owned"\'>')
@@ -42,7 +47,7 @@ def texts(browser, selector: str) -> list[str]:
 
 
 @pytest.mark.parametrize('scheme', ['light', 'dark'])
-@pytest.mark.parametrize('width', [390, 1200])
+@pytest.mark.parametrize('width', [360, 768, 1280])
 def test_renders_without_complaint_request_or_overflow(
     browser, one, many, scheme, width):
   for page in (one, many):
@@ -165,48 +170,153 @@ def test_runs_can_be_told_apart(browser, many):
   assert 'zppo1' in texts(browser, '#cards .meta')[0]
 
 
+FIRST = 'document.querySelector(".plot").chart'
+
+
 def test_pointer_shows_values(browser, many):
-  """In the middle of the first chart: both methods with their bands."""
+  """In the middle of the first chart: both methods."""
   browser.open(many)
   browser.run('document.querySelector(".plot").scrollIntoView()')
-  box = browser.run('document.querySelector(".plot svg")'
-                    '.getBoundingClientRect().toJSON()')
+  box = browser.run(f'{FIRST}.u.over.getBoundingClientRect().toJSON()')
   browser.send('Input.dispatchMouseEvent', type='mouseMoved',
                x=box['x'] + box['width'] / 2, y=box['y'] + 50)
-  tip = texts(browser, '.plot .tip')[0].split('\n')
-  assert tip[0] == 'step 10'
-  assert tip[1].startswith('zppo: 0.4') and '[' in tip[1]
-  assert tip[2].startswith('grpo: 0.4')
+  rows = texts(browser, '.plot:first-of-type .u-series')
+  assert rows[0] == 'step10'
+  assert rows[1].startswith('zppo0.4')
+  assert any(row.startswith('grpo0.4') for row in rows)
 
 
-def test_lines_are_drawn_as_lines_and_bands_as_areas(browser, many):
+def test_a_drag_zooms_and_the_button_resets(browser, many):
   browser.open(many)
-  fill = ('getComputedStyle(document.querySelector(".plot path.{}")).{}')
-  assert browser.run(fill.format('band', 'fill')) != 'none'
-  assert browser.run(fill.format('bold', 'fill')) == 'none'
-  assert browser.run(fill.format('bold', 'stroke')) != 'none'
+  browser.run('document.querySelector(".plot").scrollIntoView()')
+  box = browser.run(f'{FIRST}.u.over.getBoundingClientRect().toJSON()')
+  scale = f'[{FIRST}.u.scales.x.min, {FIRST}.u.scales.x.max]'
+  assert browser.run(scale) == [0, 20]
+  at = lambda share: {'x': box['x'] + share * box['width'], 'y': box['y'] + 50,
+                      'button': 'left', 'clickCount': 1}
+  for kind, share in (('mouseMoved', 0.25), ('mousePressed', 0.25),
+                      ('mouseMoved', 0.5), ('mouseReleased', 0.5)):
+    browser.send('Input.dispatchMouseEvent', type=kind, **at(share))
+  low, high = browser.run(scale)
+  assert abs(low - 5) < 0.2 and abs(high - 10) < 0.2
+  button = 'document.querySelector(".tools button")'
+  assert not browser.run(f'{button}.hidden')
+  browser.run(f'{button}.click()')
+  assert browser.run(scale) == [0, 20]
+  assert browser.run(f'{button}.hidden')
 
 
-def test_no_label_leaves_its_chart(browser, one, many):
-  """Text of every chart lies inside of its SVG."""
-  outside = '''[...document.querySelectorAll('.plot svg')].flatMap((svg) => {
-    const box = svg.getBoundingClientRect();
-    return [...svg.querySelectorAll('text')].filter((t) => {
-      const b = t.getBoundingClientRect();
-      return b.left < box.left - 1 || b.right > box.right + 1 ||
-          b.top < box.top - 1 || b.bottom > box.bottom + 1;
-    }).map((t) => t.textContent);
-  })'''
-  touching = '''[...document.querySelectorAll('.plot svg')].flatMap((svg) => {
-    const floor = [...svg.querySelectorAll('.tick[text-anchor=middle]')]
-        .map((t) => t.getBoundingClientRect());
-    const row = floor.filter((b) => b.top > floor[0].top - 2 &&
-                                    b.top < floor[0].top + 2);
-    return row.slice(1).filter((b, i) => b.left < row[i].right)
-        .map((b) => svg.getAttribute('aria-label'));
-  })'''
-  for page in (one, many):
-    for width in (390, 1200):
-      browser.open(page, width=width)
-      assert browser.run(outside) == []
-      assert browser.run(touching) == []
+def test_log_scale_and_the_x_axis_can_be_chosen(browser, many):
+  browser.open(many)
+  scale = f'{FIRST}.u.scales.y.distr'
+  assert browser.run(scale) == 1
+  browser.run(f'{FIRST}.logButton.click()')
+  assert browser.run(scale) == 3
+  assert browser.run(f'{FIRST}.u.scales.y.min') > 0
+  browser.run('''(() => {
+    const select = document.querySelector('.tools select');
+    select.value = '2';
+    select.dispatchEvent(new Event('change'));
+  })()''')
+  assert browser.run(f'{FIRST}.u.scales.x.max') == 120_000
+  assert browser.complaints() == []
+
+
+PAINTED = '''[...document.querySelectorAll('.plot')].filter((plot) => {
+  const canvas = plot.querySelector('canvas');
+  const {data} = canvas.getContext('2d').getImageData(
+      0, 0, canvas.width, canvas.height);
+  for (let i = 0; i < data.length; i += 4) {
+    const [r, g, b, a] = data.slice(i, i + 4);
+    if (a > 200 && Math.max(r, g, b) - Math.min(r, g, b) > 60) return true;
+  }
+  return false;
+}).length'''
+
+
+def test_every_chart_is_painted_in_colour(browser, one):
+  browser.open(one)
+  count = browser.run('document.querySelectorAll(".plot").length')
+  assert count > 20
+  # a chart of grey alone would be one whose style is --s6
+  assert browser.run(PAINTED) == count
+
+
+def test_a_line_is_switched_off_with_its_band(browser, many):
+  browser.open(many)
+  browser.run('document.querySelectorAll(".u-series th")[1].click()')
+  shown = browser.run(f'{FIRST}.u.series.slice(1).map((s) => s.show)')
+  labels = browser.run(f'{FIRST}.u.series.slice(1).map((s) => s.label)')
+  assert {x for x, on in zip(labels, shown, strict=True) if not on} == {'zppo'}
+  assert not any(on for x, on in zip(labels, shown, strict=True)
+                 if x == 'zppo')
+
+
+def test_colours_follow_the_scheme(browser, one):
+  """Also those that are painted."""
+  inks = []
+  for scheme in ('light', 'dark'):
+    browser.open(one, scheme=scheme)
+    inks.append(browser.run(f'{FIRST}.u.series[1].stroke()'))
+  assert inks == ['rgb(0, 114, 178)', 'rgb(86, 180, 233)']
+
+
+def test_a_wide_table_says_that_it_scrolls(browser, one):
+  hints = 'document.querySelectorAll(".hint:not([hidden])").length'
+  browser.open(one, width=360)
+  assert browser.run(hints) > 0
+  browser.open(one, width=1280)
+  assert browser.run(hints) == 0
+
+
+def test_navigation_stays_and_marks_the_section(browser, one):
+  browser.open(one)
+  browser.run('document.getElementById("health").scrollIntoView()')
+  browser.run('new Promise((done) => setTimeout(done, 200))')
+  assert browser.run(
+      'document.querySelector("nav").getBoundingClientRect().top') == 0
+  assert texts(browser, 'nav a.here') == ['Health']
+
+
+def test_a_filter_that_no_question_has_shows_none(browser, tmp_path):
+  """fault F9: the page showed everything under an empty choice."""
+  page = report.main([workdirs.make(tmp_path / 'run', method='grpo')])
+  browser.open(page, '#kind=bcq')
+  assert browser.run(SHOWN) == 'No question here has kind = bcq.'
+  assert browser.run(CARDS) == 0
+  assert browser.run('document.querySelector("[name=kind]").value') == ''
+
+
+def test_pictures_of_a_question_are_shown(browser, tmp_path):
+  path = workdirs.make(tmp_path / 'run')
+  line, *_ = (path / 'samples.jsonl').read_text().splitlines()
+  row = json.loads(line)
+  of = pictures.picture(Image.new('RGB', (40, 20), 'red'))
+  row['question']['media'] = [
+      {'kind': 'clip', 'count': 9, 'size': '40x20',
+       'shown': [pictures.thumbnail(of), '"><script>alert(1)</script>']}]
+  workdirs.write_lines(path / 'samples.jsonl', [row])
+  browser.open(report.main([path]), '#open=1')
+  found = ('[...document.querySelectorAll(".media img")].map((i) => '
+           'i.decode().then(() => i.naturalWidth, () => 0))')
+  assert browser.run(f'Promise.all({found})') == [40, 0]
+  assert texts(browser, '.media figcaption') == [
+      'clip of 9 frames, 2 of 9 shown']
+  assert browser.run('document.querySelectorAll("main script").length') == 0
+
+
+def test_a_study_in_the_browser(browser, tmp_path):
+  page = report.main([ROOT / 'studies/results/headline'], tmp_path / 's.html')
+  for width in (360, 1280):
+    browser.open(page, width=width)
+    assert browser.complaints() == []
+    assert browser.run('document.documentElement.scrollWidth') <= width
+  assert browser.run(PAINTED) == 5
+
+
+def test_paper_is_white_in_a_dark_scheme_too(browser, one):
+  browser.open(one, scheme='dark')
+  browser.run('dispatchEvent(new Event("beforeprint"))')
+  assert browser.run(f'{FIRST}.u.series[1].stroke()') == 'rgb(0, 114, 178)'
+  browser.run('dispatchEvent(new Event("afterprint"))')
+  assert browser.run(f'{FIRST}.u.series[1].stroke()') == 'rgb(86, 180, 233)'

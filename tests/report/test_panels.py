@@ -8,7 +8,7 @@ import pytest
 
 from tests import workdirs
 from tests.builders import ROOT
-from zppo_jax.report import curves, page, panels, reading, stages
+from zppo_jax.report import curves, figures, page, panels, reading, stages
 
 
 def test_every_name_of_distillation_has_a_panel():
@@ -51,7 +51,7 @@ def test_stages_are_found_and_what_is_forgotten_by_hand(three, tmp_path):
       ['first', 'second', 'third']]
   matrix, lost = stages.forgetting(three)
   assert matrix.title == 'Accuracy after each stage: first > second > third'
-  of = lambda figure: [s['y'] for s in figure.chart.hover['series']]
+  of = lambda figure: [s['y'] for s in figure.views[0].series]
   assert of(matrix) == [[.9, .2], [.5, .8], [.6, .9]]
   assert of(lost) == [[pytest.approx(.3), 0]]
   assert 'Forgotten by the last stage' in page.render(three)
@@ -64,9 +64,9 @@ def test_drift_is_drawn_and_no_split(tmp_path):
   run = reading.read(stage(tmp_path / 'run', .9, .2, **{
       'drift/kl': .1, 'drift/changed_share': .5}))
   assert run.splits == ('hard', 'easy')
-  titles = [f.title for f in panels.drift(curves.group_runs([run]))]
+  titles = [f.title for f in figures.drift(curves.group_runs([run]))]
   assert titles == ['Distance from student.weights', 'Changed parameters']
-  assert panels.drift(curves.group_runs(
+  assert figures.drift(curves.group_runs(
       [reading.read(stage(tmp_path / 'other', .9, .2))])) == []
 
 
@@ -78,6 +78,6 @@ def test_gain_per_accuracy_of_the_teacher_by_hand(tmp_path):
       {'step': i, 'context/accuracy': x} for i, x in enumerate((.5, .7))])
   runs = [reading.read(path), reading.read(stage(tmp_path / 'none', .9, .2))]
   figure, = stages.teaching(runs)
-  assert figure.chart.hover['series'] == [
-      {'label': 'run', 'y': [pytest.approx(.75), 0]}]
+  assert figure.views[0].series == (
+      {'label': 'run', 'style': 0, 'y': [pytest.approx(.75), 0]},)
   assert stages.teaching(runs[1:]) == []

@@ -1,14 +1,18 @@
 """Which questions of a step are recorded, and what of them."""
 
+import base64
 import dataclasses
+import io
 
 import numpy as np
+from PIL import Image
 
 from tests.builders import group, question, rollout, wrong
 from zppo_jax.algorithms import compression
 from zppo_jax.algorithms.zppo import nothing_reformulated
+from zppo_jax.chat import pictures
 from zppo_jax.chat.micro_chat import CHAT
-from zppo_jax.records import CallStats, Instance, Prompt, PromptKind
+from zppo_jax.records import CallStats, Clip, Instance, Prompt, PromptKind
 from zppo_jax.runs import samples
 
 NOTHING = nothing_reformulated(0)
@@ -78,3 +82,31 @@ def test_runs_of_placeholders_are_one_word():
   pad = '<|image_pad|>'
   assert samples.spelt(f'a{pad * 3}b{pad}<|video_pad|><|video_pad|> pad') == (
       f'a{pad}×3b{pad}<|video_pad|>×2 pad')
+
+
+def test_media_become_few_small_pictures():
+  """Two pictures and a clip of nine frames: four thumbnails in all, a place
+  kept for each; those of the clip are evenly spaced. Text alone has none."""
+  def picture(width, height, grey):
+    return pictures.picture(Image.new('RGB', (width, height), (grey,) * 3))
+
+  frames = tuple(picture(20, 10, 20 * i) for i in range(9))
+  asked = dataclasses.replace(question('q'), media=(
+      picture(640, 320, 90), Clip(frames=frames, fps=2.0), picture(8, 8, 50)))
+  first, clip, last = samples.media(asked)
+  assert [m['kind'] for m in (first, clip, last)] == [
+      'picture', 'clip', 'picture']
+  assert (first['size'], clip['size'], clip['count']) == ('640x320', '20x10', 9)
+
+  def shown(item):
+    return [Image.open(io.BytesIO(base64.b64decode(s))) for s in item['shown']]
+
+  assert [i.size for i in shown(first)] == [(160, 80)]
+  assert [abs(i.getpixel((5, 5))[0] - grey) < 3 for i, grey in zip(
+      shown(clip), (0, 160), strict=True)] == [True, True]
+  assert shown(last)[0].format == 'JPEG'
+  five = dataclasses.replace(asked, media=(picture(8, 8, 50),) * 6)
+  assert [len(m['shown']) for m in samples.media(five)] == [1, 1, 1, 1, 0, 0]
+  row, = samples.rows([group('q', 1)], np.zeros((1, 8)), NOTHING, [], 0,
+                      count=1, seed=0, chat=CHAT)
+  assert 'media' not in row['question']  # files of text runs stay as they were

@@ -45,6 +45,19 @@ def test_the_first_attempt_writes_the_config(tmp_path):
   assert made.attempt == made.path / 'attempts' / '0001'
 
 
+def test_an_attempt_says_its_command_and_devices(tmp_path, monkeypatch):
+  """A program in a folder and the module run as one are both `zppo`."""
+  for program, name in (('/opt/bin/zppo', 'zppo'), ('/a/zppo_jax/main.py',
+                        'zppo'), ('/home/x/my_run.py', 'my_run.py')):
+    monkeypatch.setattr('sys.argv', [program, 'train', '--config=a b.py'])
+    assert workdir.command() == f"{name} train '--config=a b.py'"
+  made = Workdir.open(tmp_path / 'run', CONFIG)
+  attempt = json.loads((made.attempt / 'attempt.json').read_text())
+  assert attempt['command'].startswith('my_run.py train')
+  assert attempt['devices']['platform'] == 'cpu'
+  assert attempt['devices']['count'] >= 1
+
+
 def test_the_same_config_opens_another_attempt(tmp_path):
   (tmp_path / 'run').mkdir()  # an empty directory may be used
   Workdir.open(tmp_path / 'run', CONFIG).note('one')

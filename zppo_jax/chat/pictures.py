@@ -38,6 +38,22 @@ def decode(of: Picture) -> Image.Image:
   return _read(of, lambda image: _upright(_eight_bits(image)))
 
 
+THUMBNAIL = 160  # pixels of its longer side
+
+
+def thumbnail(of: Picture) -> str:
+  """A small JPEG in base64, for a person to look at.
+
+  Raises:
+    ValueError: see `decode`.
+  """
+  image = decode(of)
+  image.thumbnail((THUMBNAIL, THUMBNAIL))
+  out = io.BytesIO()
+  image.save(out, 'JPEG', quality=70)
+  return base64.b64encode(out.getvalue()).decode()
+
+
 def size(of: Picture) -> tuple[int, int]:
   """(width, height) of the upright image.
 

@@ -12,68 +12,40 @@
       Math.abs(v) >= 1000 ? Math.round(v).toLocaleString('en') :
       String(Number(v.toPrecision(4)));
 
-  // Charts: the values under the pointer. Geometry as in charts.py.
-  const LEFT = 46, RIGHT = 18, WIDTH = 420;
-  const nearest = (xs, x) => {
-    let best = 0;
-    xs.forEach((v, i) => {
-      if (Math.abs(v - x) < Math.abs(xs[best] - x)) best = i;
-    });
-    return best;
-  };
-  const underPointer = (hover, share) => {
-    if (hover.kind === 'bar') {
-      const count = hover.categories.length;
-      const i = Math.min(count - 1, Math.max(0, Math.floor(share * count)));
-      return {
-        at: (i + 0.5) / count, head: `${hover.x} ${hover.categories[i]}`,
-        lines: hover.series.map((s) => `${s.label}: ${number(s.y[i])}`)};
+  // The section that is read is marked in the navigation.
+  const links = new Map([...document.querySelectorAll('nav a')].map(
+      (a) => [a.hash.slice(1), a]));
+  const nav = document.querySelector('nav');
+  const mark = () => {
+    const line = nav.getBoundingClientRect().bottom + 40;
+    let current = null;
+    for (const section of document.querySelectorAll('main > section')) {
+      if (section.getBoundingClientRect().top <= line) current = section.id;
     }
-    const x = hover.low + share * (hover.high - hover.low);
-    const near = hover.series.map((s) => s.x[nearest(s.x, x)]);
-    const at = near[nearest(near, x)];
-    const lines = [];
-    for (const s of hover.series) {
-      const i = s.x.indexOf(at);
-      if (i < 0) continue;
-      const band = s.low ?
-          ` [${number(s.low[i])}, ${number(s.high[i])}]` : '';
-      lines.push(`${s.label}: ${number(s.y[i])}${band}`);
+    for (const [id, link] of links) {
+      if ((id === current) === link.classList.contains('here')) continue;
+      link.classList.toggle('here', id === current);
+      if (id !== current) continue;
+      nav.scrollLeft = link.offsetLeft - (nav.clientWidth - link.offsetWidth) / 2;
     }
-    return {at: (at - hover.low) / (hover.high - hover.low),
-            head: `${hover.x} ${number(at)}`, lines};
   };
-  for (const figure of document.querySelectorAll('figure[data-hover]')) {
-    const hover = data.hovers[Number(figure.dataset.hover)];
-    const plot = figure.querySelector('.plot');
-    const svg = plot.querySelector('svg');
-    const cursor = svg.querySelector('.cursor');
-    const tip = plot.querySelector('.tip');
-    const hide = () => {
-      tip.hidden = true;
-      if (cursor) cursor.style.visibility = 'hidden';
-    };
-    plot.addEventListener('pointermove', (event) => {
-      const box = svg.getBoundingClientRect();
-      const inside = (event.clientX - box.left) / box.width * WIDTH - LEFT;
-      const share = inside / (WIDTH - LEFT - RIGHT);
-      if (share < -0.03 || share > 1.03) return hide();
-      const found = underPointer(hover, share);
-      tip.textContent = [found.head, ...found.lines].join('\n');
-      tip.hidden = false;
-      const px = LEFT + found.at * (WIDTH - LEFT - RIGHT);
-      const onRight = found.at < 0.5;
-      tip.style.left = onRight ? `${(px + 8) / WIDTH * 100}%` : 'auto';
-      tip.style.right = onRight ? 'auto' :
-          `${(WIDTH - px + 8) / WIDTH * 100}%`;
-      if (cursor) {
-        cursor.setAttribute('x1', px);
-        cursor.setAttribute('x2', px);
-        cursor.style.visibility = 'visible';
-      }
-    });
-    plot.addEventListener('pointerleave', hide);
-  }
+  addEventListener('scroll', mark, {passive: true});
+  mark();
+
+  // A table that is wider than the page says that it scrolls.
+  const scrolls = [...document.querySelectorAll('.scroll')].map((box) => {
+    const hint = make('p', 'hint', 'scroll sideways for more columns \u2192');
+    box.before(hint);
+    return [box, hint];
+  });
+  const measure = () => {
+    for (const [box, hint] of scrolls) {
+      hint.hidden = box.scrollWidth <= box.clientWidth + 1;
+    }
+  };
+  addEventListener('resize', measure);
+  addEventListener('toggle', measure, true);
+  measure();
 
   // The browser of questions.
   const form = document.getElementById('filters');
@@ -162,8 +134,7 @@
   const factsOf = (r) => [
     ...(typeof r.advantage === 'number' ?
         [`advantage ${signed(r.advantage)}`] : []),
-    ...Object.entries(r.rewards || {}).map(
-        ([name, value]) => `${name} ${number(value)}`),
+    ...Object.entries(r.rewards || {}).map(([k, v]) => `${k} ${number(v)}`),
     `${r.length} tokens`, ...(r.stop === 'end' ? [] : [`stopped: ${r.stop}`])];
   const KINDS = {
     plain: 'Plain: the question alone',
@@ -171,8 +142,34 @@
     ncq: 'NCQ: its own wrong answers',
     prefix: "Prefix: the beginning of a right answer of the teacher's"};
 
+  // Thumbnails of samples.jsonl; the beginning of their address is ours.
+  const media = (items) => {
+    const box = make('div', 'media');
+    for (const item of items || []) {
+      const figure = make('figure');
+      const frames = make('div', 'frames');
+      for (const shown of item.shown) {
+        const image = make('img');
+        image.alt = item.kind;
+        image.addEventListener('load', () => {
+          image.classList.toggle('tiny', image.naturalWidth < 64);
+        });
+        image.src = `data:image/jpeg;base64,${shown}`;
+        frames.append(image);
+      }
+      const left = item.count - item.shown.length;
+      const more = left > 0 ? `, ${item.shown.length} of ${item.count} shown` :
+          '';
+      figure.append(frames, make('figcaption', '', item.kind === 'clip' ?
+          `clip of ${item.count} frames${more}` : `${item.size}${more}`));
+      box.append(figure);
+    }
+    return box;
+  };
+
   const fill = (body, {row, groups}, sort) => {
-    body.append(make('h5', '', 'Question'), make('pre', '', row.question.text),
+    body.append(make('h5', '', 'Question'), media(row.question.media),
+                make('pre', '', row.question.text),
                 make('h5', '', 'Right answer'),
                 make('pre', '', row.question.answer));
     for (const group of groups) {
@@ -211,6 +208,7 @@
     if (row.replayed) meta.append(make('span', '', 'replayed'));
     meta.append(make('span', '', row.question.id));
     const text = row.question.text;
+    if (row.question.media) meta.append(make('span', '', 'with pictures'));
     summary.append(meta, make('span', '', text.length > 200 ?
         `${text.slice(0, 200)}...` : text));
     out.append(summary);
@@ -223,20 +221,27 @@
 
   // The filters live in the address, so that a view can be sent to somebody:
   // report.html#kind=bcq&verdict=wrong&open=1
+  let unknown = [];  // what the address asks for and no question here has
   const fromAddress = () => {
+    unknown = [];
     if (!location.hash.includes('=')) return {};
     const given = Object.fromEntries(
         new URLSearchParams(location.hash.slice(1)));
     for (const field of form.elements) {
       if (!(field.name in given)) continue;
       field.value = given[field.name];
+      if (field.value === given[field.name]) continue;
+      unknown.push(`${field.name} = ${given[field.name]}`);
+      field.selectedIndex = 0;
     }
     return given;
   };
   const show = (openFirst) => {
     const f = wanted();
-    const found = select(f);
-    count.textContent = `${found.length} of ${data.samples.length} questions`;
+    const found = unknown.length ? [] : select(f);
+    count.textContent = unknown.length ?
+        `No question here has ${unknown.join(', ')}.` :
+        `${found.length} of ${data.samples.length} questions`;
     cards.replaceChildren(...found.slice(0, shown).map((item) => {
       const {out, open} = card(item, f.sort);
       if (openFirst) { out.open = true; open(); }
@@ -246,6 +251,7 @@
   };
   const changed = () => {
     shown = PAGE;
+    unknown = [];
     const f = wanted();
     if (f.sort === 'step') delete f.sort;
     history.replaceState(null, '', `#${new URLSearchParams(f)}`);

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 LARGEST_TEXT = 6000  # the most characters of a text that a page keeps
-LARGEST_SAMPLES = 12_000_000  # the most characters of all questions on a page
+LARGEST_SAMPLES = 1_000_000  # the most characters of all questions on a page
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +29,8 @@ class RecordedRun:
     summary: None while the run is unfinished.
     notes: sentences about what is missing or incomplete.
     forked_from: the workdir or checkpoint whose state it began with, or None.
+    attempts: what each start of the run said about itself (attempt.json), but
+      the config.
   """
   name: str
   path: pathlib.Path
@@ -43,6 +45,7 @@ class RecordedRun:
   summary: dict | None
   notes: tuple[str, ...]
   forked_from: pathlib.Path | None = None
+  attempts: tuple[dict, ...] = ()
 
   @property
   def complete(self) -> bool:
@@ -225,10 +228,24 @@ def read(path, *, name: str | None = None, max_samples: int = 0,
                  f'{head["config"]["steps"]} steps are recorded.')
   if not metrics:
     notes.append('metrics.jsonl has no step.')
+  attempts = _attempts(path, notes)
   return RecordedRun(name or path.resolve().name, path, head['config'],
              head['git_revision'], head['versions'], metrics, evals,
              departures, samples, total, summary, tuple(notes),
-             _forked_from(head))
+             _forked_from(head), attempts)
+
+
+def _attempts(path: pathlib.Path, notes: list[str]) -> tuple[dict, ...]:
+  out = []
+  for file in sorted((path / 'attempts').glob('*/attempt.json')):
+    try:
+      values = _json(file)
+    except ValueError:  # a start that died while it wrote the file
+      notes.append(f'attempts/{file.parent.name}/attempt.json is not readable.')
+      continue
+    values.pop('config', None)
+    out.append(values)
+  return tuple(out)
 
 
 def _forked_from(head: dict) -> pathlib.Path | None:

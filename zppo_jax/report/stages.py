@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from zppo_jax.report import charts, panels, reading
+from zppo_jax.report import charts, figures, reading
 from zppo_jax.report.charts import Bars
-from zppo_jax.report.panels import Figure
+from zppo_jax.report.figures import Figure
 from zppo_jax.report.reading import RecordedRun
 from zppo_jax.runs import diagnostics
 
@@ -20,7 +20,7 @@ def forgetting(runs: Sequence[RecordedRun]) -> list[Figure]:
   was forked from; there is nothing to draw without such a pair."""
   out = []
   for stages in reading.sequences(runs):
-    splits = [s for s in stages[0].splits if not panels.is_loss(s) and all(
+    splits = [s for s in stages[0].splits if not figures.is_loss(s) and all(
         s in run.splits for run in stages)]
     if not splits:
       continue
@@ -32,16 +32,14 @@ def forgetting(runs: Sequence[RecordedRun]) -> list[Figure]:
     out += [
         Figure(f'Accuracy after each stage: {what}', 'fraction right',
                tuple(splits), 'At the last evaluation of each run; each run '
-               'was forked from the one before.', charts.bar_chart(
-                   splits, bars, title='Accuracy after each stage',
-                   x_label='split')),
+               'was forked from the one before.', (charts.bar_chart(
+                   splits, bars, x_label='split'),)),
         Figure(f'Forgotten by the last stage: {what}', 'difference',
                tuple(splits), 'The best accuracy of any earlier stage minus '
                'the last; 0 where the last is at least as good.',
-               charts.bar_chart(splits, [Bars('forgotten', tuple(
+               (charts.bar_chart(splits, [Bars('forgotten', tuple(
                    max(0.0, float(x)) for x in diagnostics.forgetting(
-                       accuracy)))], title='Forgotten by the last stage',
-                   x_label='split'))]
+                       accuracy)))], x_label='split'),))]
   return out
 
 
@@ -58,7 +56,7 @@ def teaching(runs: Sequence[RecordedRun]) -> list[Figure]:
   """What each run gained per accuracy of its teacher, by split."""
   taught = [run for run in runs if len(run.evals) > 1 and _of_teacher(run)]
   splits = [s for s in dict.fromkeys(s for run in taught for s in run.splits)
-            if not panels.is_loss(s) and all(
+            if not figures.is_loss(s) and all(
                 s in row for run in taught for row in (
                     run.evals[0], run.evals[-1]))]
   if not splits:
@@ -68,8 +66,7 @@ def teaching(runs: Sequence[RecordedRun]) -> list[Figure]:
       title, 'accuracy per accuracy', (*splits, *TEACHERS),
       'Last minus first evaluation, over the mean accuracy of the teacher: a '
       'good solver need not be a good teacher. A loss is drawn as 0.',
-      charts.bar_chart(splits, [Bars(run.name, tuple(
+      (charts.bar_chart(splits, [Bars(run.name, tuple(
           max(0.0, diagnostics.teaching_gain(
               run.evals[0][s], run.evals[-1][s], _of_teacher(run)))
-          for s in splits)) for run in taught], title=title,
-          x_label='split'))]
+          for s in splits)) for run in taught], x_label='split'),))]

@@ -10,10 +10,21 @@ from collections.abc import Sequence
 import numpy as np
 
 from zppo_jax.algorithms.zppo import Reformulated
+from zppo_jax.chat import pictures
 from zppo_jax.chat.wording import Chat
 from zppo_jax.randomness import host_rng
-from zppo_jax.records import Group, Instance, PromptKind, Purpose, Rollout
+from zppo_jax.records import (
+  Clip,
+  Group,
+  Instance,
+  PromptKind,
+  Purpose,
+  Question,
+  Rollout,
+)
 from zppo_jax.verdicts.rewards import Scoring
+
+MOST_SHOWN = 4  # thumbnails of a question
 
 
 def choose(plain: Sequence[Group], reformulated: Reformulated, count: int,
@@ -52,6 +63,35 @@ def spelt(text: str) -> str:
   return re.sub(
       r'(<\|\w+_pad\|>)(?:\1)+',
       lambda m: f'{m[1]}×{len(m[0]) // len(m[1])}', text)
+
+
+def media(question: Question) -> list[dict]:
+  """A question's pictures and clips as small JPEGs, MOST_SHOWN of them in all.
+
+  Returns:
+    For each picture or clip: `kind` ('picture' or 'clip'), `count` (its
+    frames), `size` (of the first, in pixels, as 'WIDTHxHEIGHT') and `shown`,
+    which has thumbnails in base64; those of a clip are evenly spaced.
+  """
+  out, left = [], MOST_SHOWN
+  for i, item in enumerate(question.media):
+    frames = item.frames if isinstance(item, Clip) else (item,)
+    others = len(question.media) - i - 1
+    count = max(min(len(frames), left - others), min(left, 1))
+    left -= count
+    places = np.linspace(0, len(frames) - 1, count).astype(int)
+    width, height = pictures.size(frames[0])
+    out.append({
+        'kind': 'clip' if isinstance(item, Clip) else 'picture',
+        'count': len(frames), 'size': f'{width}x{height}',
+        'shown': [pictures.thumbnail(frames[p]) for p in places]})
+  return out
+
+
+def _question(question: Question) -> dict:
+  return {'id': question.id, 'text': question.text, 'answer': question.answer,
+          'split': question.split,
+          **({'media': media(question)} if question.media else {})}
 
 
 def _group(group: Group, advantages_G, candidates: list[dict],
@@ -103,8 +143,7 @@ def rows(groups: Sequence[Group], advantages_PG: np.ndarray,
     answers = teacher[name].rollouts if name in teacher else ()
     out.append({
         'step': step,
-        'question': {'id': name, 'text': question.text,
-                     'answer': question.answer, 'split': question.split},
+        'question': _question(question),
         'accuracy': next(g.accuracy if g.graded else None for g in of_question
                          if g.prompt.kind == PromptKind.PLAIN),
         'replayed': name in set(replayed),

@@ -25,10 +25,13 @@ import json
 import os
 import pathlib
 import platform
+import shlex
 import subprocess
+import sys
 import time
 from importlib import metadata
 
+import jax
 import numpy as np
 
 import zppo_jax
@@ -79,6 +82,21 @@ def usable_cores() -> int:
   if hasattr(os, 'sched_getaffinity'):
     return len(os.sched_getaffinity(0))
   return os.cpu_count() or 1
+
+
+def command() -> str:
+  """The command line of this process, as it can be typed again; the program is
+  named without its folder."""
+  program, *words = sys.argv
+  name = pathlib.Path(program).name
+  return shlex.join(['zppo' if name in ('main.py', 'zppo') else name, *words])
+
+
+def devices() -> dict:
+  """What JAX runs on: platform, kind of device, their number."""
+  first = jax.devices()[0]
+  return {'platform': first.platform, 'kind': first.device_kind,
+          'count': jax.device_count()}
 
 
 def config_values(config) -> dict:
@@ -358,6 +376,7 @@ class Workdir:
     several = {} if hosts.count() == 1 else {'processes': hosts.count()}
     write_json(attempt / 'attempt.json', {
         **described, 'host': platform.node(), 'pid': os.getpid(), **several,
+        'command': command(), 'devices': devices(),
         'started': time.strftime('%Y-%m-%dT%H:%M:%S%z')})
     if stored is None or stored['config'] != described['config']:
       write_json(path / 'config.json', described)

@@ -137,7 +137,7 @@ def of_method(question: Question, chat: Chat, method: Method, config
   Raises:
     ValueError: for a hint.level beyond those of the chat.
   """
-  out = [('plain', chat.plain(question.text, question.media))]
+  out = [('plain', chat.plain(question.text, question.media, question.turns))]
   visit = _visit(question, chat, config.algorithm.prefix_share)
   texts: Mapping = {(question.id, r.text): r.text
                     for r in (*visit.wrong, *visit.teacher_correct)}
@@ -176,7 +176,7 @@ def of_context(question: Question, chat: Chat, method: Method, config
   if distil.context == 'same':
     return None
   visit = _visit(question, chat, config.algorithm.prefix_share)
-  plain = chat.plain(question.text, question.media)
+  plain = chat.plain(question.text, question.media, question.turns)
   if not question.responses:
     question = dataclasses.replace(
         question, responses=(visit.teacher_correct[0].text,))

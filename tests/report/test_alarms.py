@@ -1,0 +1,60 @@
+"""Each alarm of a page, by a run that sets it off and one that does not."""
+
+import json
+
+import pytest
+
+from tests import workdirs
+from zppo_jax import report
+from zppo_jax.report import alarms, reading
+
+
+def run_of(path, rows, **config):
+  workdirs.make(path)
+  workdirs.write_lines(path / 'metrics.jsonl', [
+      {'step': i, **row} for i, row in enumerate(rows)])
+  stored = json.loads((path / 'config.json').read_text())
+  stored['config'].update(config)
+  (path / 'config.json').write_text(json.dumps(stored))
+  return reading.read(path)
+
+
+FLOAT32 = {'student': {'dtype': 'float32', 'rollout_weights': 'same'}}
+GAP = 'sampler_trainer/logp_gap_'
+
+
+@pytest.mark.parametrize('rule, bad, good, words, config', [
+    (alarms.nothing_trained, [{'update/trained_tokens': x} for x in (0, 0, .3)],
+     [{'update/trained_tokens': x} for x in (0, .1, .3)],
+     '2 of 3 steps trained nothing', {}),
+    (alarms.truncated, [{'stop/length': .2}] + [{'stop/length': .6}] * 20,
+     [{'stop/length': .9}] + [{'stop/length': .1}] * 20,
+     '60% of the rollouts of the last 20 steps', {}),
+    (alarms.useless_teacher,
+     [{'hard/asked': 4, 'teacher/answered': 0}] * 3,
+     [{'hard/asked': 4, 'teacher/answered': x} for x in (0, 0, .25)],
+     'right on none of the 12 questions', {}),
+    (alarms.copying, [{'probe/plain': .9, 'probe/bcq': .6}] * 6,
+     [{'probe/plain': .9, 'probe/bcq': .1}]
+     + [{'probe/plain': .9, 'probe/bcq': .8}] * 5,
+     'solves alone with 0.90, the student solves 0.60', {}),
+    (alarms.gap, [{GAP + 'max': .02}], [{GAP + 'max': 1e-6}],
+     'up to 0.02 nats (a token), more than 0.01', FLOAT32),
+    (alarms.gap, [{GAP + 'max': 3, GAP + 'mean': .2}],
+     [{GAP + 'max': 3, GAP + 'mean': .02}],
+     'up to 0.2 nats (the mean), more than 0.1',
+     {'student': {'dtype': 'bfloat16'}})])
+def test_an_alarm_by_hand(rule, bad, good, words, config, tmp_path):
+  assert words in rule(run_of(tmp_path / 'bad', bad, **config))
+  assert rule(run_of(tmp_path / 'good', good, **config)) == ''
+  assert rule(run_of(tmp_path / 'none', [{'other': 1}], **config)) == ''
+
+
+def test_alarms_stand_at_the_top_of_the_page(tmp_path):
+  path = tmp_path / 'run'
+  run_of(path, [{'stop/length': 1.0}] * 3)
+  text = report.main([path]).read_text()
+  note = 'the last 3 steps were cut'
+  assert note in text
+  assert text.index(note) < text.index('Before and after</h2>')
+  assert alarms.of_run(reading.read(workdirs.make(tmp_path / 'fine'))) == []
