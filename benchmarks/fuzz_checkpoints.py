@@ -29,7 +29,7 @@ import numpy as np
 from absl import logging
 
 from zppo_jax.devices import disk
-from zppo_jax.runs import checkpoints, workdir
+from zppo_jax.runs import checkpoints, same_config, workdir
 from zppo_jax.runs.checkpoints import CheckpointError, Checkpoints
 from zppo_jax.runs.lock import Locked
 from zppo_jax.teachers import journal as teacher_journal
@@ -178,7 +178,7 @@ def opened(of: Bench, path: pathlib.Path) -> str:
   """What `zppo train` makes of a directory, up to its first step."""
   stored = workdir.read_config(path)
   if stored is not None:
-    workdir.check_same_config(path, stored, of.config)
+    same_config.check_same_config(path, stored, of.config)
     complete = resume.read_complete(path, of.config)
     if complete is not None:
       return 'same' if complete == of.summary else 'silent'

@@ -14,7 +14,7 @@ from zppo_jax import main, tasks
 from zppo_jax.chat import dates, hub_chat, rendering  # noqa: E402
 from zppo_jax.chat.rendering import Day  # noqa: E402
 from zppo_jax.commands import evaluate
-from zppo_jax.runs import workdir
+from zppo_jax.runs import same_config, workdir
 from zppo_jax.train import build, loop, models
 from zppo_jax.weights import pretrained
 
@@ -179,7 +179,7 @@ def test_a_run_of_an_earlier_version(tmp_path, folder):
   assert dates.of_run(tmp_path) == Day(datetime.date(2025, 6, 1), False)
   stored = json.loads((tmp_path / 'config.json').read_text())
   del stored['config']['student']['date']
-  workdir.check_same_config(tmp_path, stored, c)
+  same_config.check_same_config(tmp_path, stored, c)
   (tmp_path / 'config.json').write_text(json.dumps({**stored, 'date': 'x'}))
   with pytest.raises(ValueError, match="config.json: date is 'x'"):
     dates.of_run(tmp_path)

@@ -10,7 +10,7 @@ from zppo_jax.chat import hub_chat
 from zppo_jax.commands import evaluate, sample
 from zppo_jax.commands.prompting import asked, show
 from zppo_jax.records import Grader, Question
-from zppo_jax.runs import workdir
+from zppo_jax.runs import same_config, workdir
 from zppo_jax.serve import prepared
 from zppo_jax.teachers import endpoint
 from zppo_jax.train import build, loop
@@ -167,8 +167,8 @@ def test_eval_takes_the_config_of_a_run(run, monkeypatch, tmp_path, capsys):
 @pytest.mark.parametrize('name', ['micro', 'files', 'pod_9b', 'uni_opd_4b'])
 def test_a_stored_config_comes_back(name):
   config = configs.load(name)
-  back = configs.of_values(workdir.config_values(config))
-  assert workdir.config_values(back) == workdir.config_values(config)
+  back = configs.of_values(same_config.config_values(config))
+  assert same_config.config_values(back) == same_config.config_values(config)
   assert back.shapes.to_dict() == config.shapes.to_dict()
   with pytest.raises(ValueError, match="'sft'; its config is one of"):
     configs.of_values({'method': 'sft'})

@@ -13,7 +13,7 @@ from benchmarks import bf16_moments
 from tests.builders import small_config
 from zppo_jax.learner import optimizers, states
 from zppo_jax.learner.optimizers import AdamWConfig
-from zppo_jax.runs import checkpoints, workdir
+from zppo_jax.runs import checkpoints, same_config, workdir
 from zppo_jax.train import build, loop
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
@@ -143,16 +143,16 @@ def test_a_longer_run_of_the_same_schedule_is_another(tmp_path):
   stored = workdir.describe(scheduled(steps=2))
   with pytest.raises(ValueError, match='optimizer.schedule_steps is 2 there '
                      'and 4 here'):
-    workdir.check_same_config(tmp_path, stored, scheduled(steps=4))
+    same_config.check_same_config(tmp_path, stored, scheduled(steps=4))
   old = workdir.describe(small_config())
   for name in ('warmup_steps', 'schedule_steps', 'state_rounding',
                'second_moment_dtype'):
     del old['config']['optimizer'][name]
-  workdir.check_same_config(tmp_path, old, small_config(steps=4))
+  same_config.check_same_config(tmp_path, old, small_config(steps=4))
   other = small_config()
   other.optimizer.warmup_steps = 1
   with pytest.raises(ValueError, match='warmup_steps is 0 there and 1 here'):
-    workdir.check_same_config(tmp_path, old, other)
+    same_config.check_same_config(tmp_path, old, other)
 
 
 def test_stochastic_rounding_is_right_in_the_mean():

@@ -6,7 +6,7 @@ import json
 from tests import workdirs
 from zppo_jax import configs
 from zppo_jax.report import curves, origins, reading
-from zppo_jax.runs import workdir
+from zppo_jax.runs import same_config
 
 
 def run_of(path, attempts=(), **overrides):
@@ -15,7 +15,7 @@ def run_of(path, attempts=(), **overrides):
   config.update_from_flattened_dict(overrides)
   workdirs.make(path)
   stored = json.loads((path / 'config.json').read_text())
-  stored['config'] = workdir.config_values(config)
+  stored['config'] = same_config.config_values(config)
   (path / 'config.json').write_text(json.dumps(stored))
   for i, attempt in enumerate(attempts):
     folder = path / 'attempts' / f'{i:04d}'

@@ -8,7 +8,7 @@ import runpy
 import pytest
 
 from tests.builders import ROOT
-from zppo_jax.runs import workdir
+from zppo_jax.runs import same_config
 
 # Fields of configs/base.py at revision 775fe6a, by section.
 BASE = """
@@ -59,7 +59,7 @@ def names(text):
 
 def values_of(config):
   made = runpy.run_path(str(ROOT / 'configs' / f'{config}.py'))['get_config']()
-  return made, workdir.config_values(made)
+  return made, same_config.config_values(made)
 
 
 CASES = pytest.mark.parametrize('config, before', [
@@ -71,16 +71,16 @@ CASES = pytest.mark.parametrize('config, before', [
 def test_a_field_that_came_later_is_accounted_for(config, before):
   """Without that, every run of an earlier version would be refused."""
   _, now = values_of(config)
-  later = set(workdir.flat(now)) - before
+  later = set(same_config.flat(now)) - before
   assert later, 'the list above is not of an earlier version'
-  assert later <= set(workdir.ADDED) | workdir.MAY_CHANGE
+  assert later <= set(same_config.ADDED) | same_config.MAY_CHANGE
 
 
 @CASES
 def test_an_earlier_run_of_the_same_config_goes_on(config, before, tmp_path):
   made, now = values_of(config)
   stored = json.loads(json.dumps(now))
-  for name in set(workdir.flat(now)) - before:
+  for name in set(same_config.flat(now)) - before:
     *path, last = name.split('.')
     section = stored
     for key in path:
@@ -92,8 +92,8 @@ def test_an_earlier_run_of_the_same_config_goes_on(config, before, tmp_path):
       for key in path:
         section = section[key]
       del section[empty]
-  assert set(workdir.flat(stored)) <= before
-  workdir.check_same_config(tmp_path, {'config': stored}, made)
+  assert set(same_config.flat(stored)) <= before
+  same_config.check_same_config(tmp_path, {'config': stored}, made)
 
 
 @pytest.mark.parametrize('name, value', [
@@ -110,4 +110,4 @@ def test_another_value_of_a_later_field_is_refused(name, value, tmp_path):
     at = at[key]
   del at[last]
   with pytest.raises(ValueError, match=re.escape(name)):
-    workdir.check_same_config(tmp_path, {'config': before}, made)
+    same_config.check_same_config(tmp_path, {'config': before}, made)

@@ -15,8 +15,9 @@ from tests.builders import question
 from zppo_jax.algorithms.replay import Entry, Settlement
 from zppo_jax.learner import layouts, packing
 from zppo_jax.runs import workdir
+from zppo_jax.runs.same_config import PACKAGES
 from zppo_jax.runs.totals import History
-from zppo_jax.runs.workdir import PACKAGES, Workdir
+from zppo_jax.runs.workdir import Workdir
 from zppo_jax.weights import safetensors_file
 
 CONFIG = ConfigDict(dict(seed=3, steps=4, shapes=dict(buckets=(8, 24))))

@@ -33,7 +33,7 @@ from zppo_jax.records import (  # noqa: E402
   PromptKind,
   Question,
 )
-from zppo_jax.runs.workdir import check_same_config, config_values  # noqa: E402
+from zppo_jax.runs.same_config import check_same_config, config_values  # noqa: E402
 from zppo_jax.tasks import TASKS  # noqa: E402
 from zppo_jax.teachers import endpoint  # noqa: E402
 from zppo_jax.train import build, guards, loop, resume, step  # noqa: E402

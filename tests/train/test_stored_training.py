@@ -9,7 +9,7 @@ import pytest
 
 from tests.builders import ROOT, json_rows
 from zppo_jax import models
-from zppo_jax.runs import workdir
+from zppo_jax.runs import same_config
 from zppo_jax.train import loop
 from zppo_jax.weights import hub_checkpoint
 
@@ -112,7 +112,8 @@ def test_the_config_is_that_of_the_study():
   made = runpy.run_path(str(ROOT / 'configs' / 'smollm2.py'))['get_config'](
       'somewhere')
   for section in ('algorithm', 'data'):
-    now = workdir.flat({section: json.loads(made[section].to_json())})
+    now = same_config.flat({section: json.loads(made[section].to_json())})
+    # Later fields are as they were.
     assert {name: value for name, value in now.items()
-            if workdir.ADDED.get(name) != value  # later fields, as they were
-            } == workdir.flat({section: kept[section]})
+            if same_config.ADDED.get(name) != value
+            } == same_config.flat({section: kept[section]})

@@ -17,7 +17,7 @@ from zppo_jax.algorithms.replay import ReplayBuffer
 from zppo_jax.chat import dates
 from zppo_jax.devices import memory
 from zppo_jax.learner import layouts
-from zppo_jax.runs import workdir
+from zppo_jax.runs import same_config, workdir
 from zppo_jax.teachers import panel
 from zppo_jax.train import attention_kernels, evaluate, minibatches
 from zppo_jax.train.build import build
@@ -94,11 +94,12 @@ def main(config, path) -> None:
   config = auto.of_workdir(config, path)
   stored = workdir.read_config(path)
   if stored is not None:
-    workdir.check_same_config(path, stored, config)
+    same_config.check_same_config(path, stored, config)
   run = build(config, dates.choose(config, path))
   config = run.config
   print('config')
-  for name, value in workdir.flat(workdir.config_values(config)).items():
+  values = same_config.config_values(config)
+  for name, value in same_config.flat(values).items():
     print(f'  {name} = {value!r}')
   devices = run.mesh.devices.size
   print(f'\n{config.method}, {run.steps} steps of {run.rules.num_new} new and '

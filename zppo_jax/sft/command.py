@@ -2,7 +2,7 @@
 
 from zppo_jax.chat import dates
 from zppo_jax.devices import memory
-from zppo_jax.runs import workdir
+from zppo_jax.runs import same_config, workdir
 from zppo_jax.runs.workdir import Workdir
 from zppo_jax.sft import build, dataset, step
 from zppo_jax.sft.run import SftRun
@@ -65,9 +65,10 @@ def dry_run(config, path) -> None:
   build.check_method(config)
   stored = workdir.read_config(path)
   if stored is not None:
-    workdir.check_same_config(path, stored, config)
+    same_config.check_same_config(path, stored, config)
   print('config')
-  for name, value in workdir.flat(workdir.config_values(config)).items():
+  values = same_config.config_values(config)
+  for name, value in same_config.flat(values).items():
     print(f'  {name} = {value!r}')
   run = build.build(config, dates.choose(config, path))
   data = run.source.pool

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from zppo_jax.runs import lock, workdir
+from zppo_jax.runs import lock, same_config, workdir
 from zppo_jax.study.tables import (
   arm_table,
   contrast,
@@ -74,7 +74,7 @@ def _check_complete(job: StudyRun, path: pathlib.Path) -> None:
   as the job's fields tell; the run's name holds arm, rate and seed alone."""
   if not (path / 'config.json').is_file():
     return
-  stored = workdir.flat(workdir.read_config(path)['config'])
+  stored = same_config.flat(workdir.read_config(path)['config'])
   wanted = {'seed': job.seed, 'optimizer.learning_rate': job.rate,
             **dict(job.overrides)}
   for name, value in json.loads(json.dumps(wanted)).items():
@@ -164,7 +164,7 @@ def machine() -> dict:
   """The machine and versions that the numbers come from."""
   return {'python': platform.python_version(), 'system': platform.system(),
           'processor': platform.machine(), 'cores': os.cpu_count(),
-          'versions': workdir.versions(),
+          'versions': same_config.versions(),
           'git_revision': workdir.git_revision()}
 
 

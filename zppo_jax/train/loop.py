@@ -21,7 +21,7 @@ from zppo_jax.data.pool import Pool
 from zppo_jax.devices import disk, hosts, sharding
 from zppo_jax.devices.notice import Notice, Noticed
 from zppo_jax.models import lora
-from zppo_jax.runs import checkpoints, console, watch, workdir
+from zppo_jax.runs import checkpoints, console, same_config, watch
 from zppo_jax.runs.checkpoints import Checkpoints
 from zppo_jax.runs.totals import History
 from zppo_jax.runs.workdir import Workdir
@@ -490,7 +490,7 @@ def _work(run: Run, config, out: Workdir, forked: RunState | None,
       run.init_state.release()
       out.record(digest.NAME, run.source.record())
       writers = open_writers(
-          config.log, path, workdir.config_values(config), at.step) if (
+          config.log, path, same_config.config_values(config), at.step) if (
               out.writes) else []
       for writer in writers:
         closing.add(writer.close)

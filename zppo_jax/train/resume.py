@@ -11,7 +11,7 @@ from zppo_jax.algorithms.replay import ReplayBuffer
 from zppo_jax.arrays import TrainState
 from zppo_jax.chat import hub_chat
 from zppo_jax.devices import disk
-from zppo_jax.runs import checkpoints, workdir
+from zppo_jax.runs import checkpoints, same_config, workdir
 from zppo_jax.runs.checkpoints import Checkpoints
 from zppo_jax.runs.totals import History
 from zppo_jax.runs.workdir import Workdir
@@ -72,8 +72,8 @@ def manifest(config, run: Run) -> dict:
     frozen['lora'] = checkpoints.adapters_of(
         run.adapted, config.student.weights)
   return {'model': run.description['model'],
-          'config': workdir.config_values(config),
-          'versions': workdir.versions(), **frozen}
+          'config': same_config.config_values(config),
+          'versions': same_config.versions(), **frozen}
 
 
 def save(store: Checkpoints, run: Run, at: RunState,
@@ -286,5 +286,5 @@ def complete_summary(path: pathlib.Path, config, fork_from) -> dict | None:
       stored['forked_from'] or {}).get('path') == str(fork_from):
     raise FileExistsError(f'{path} holds a run already; --fork-from needs '
                           'a new directory')
-  workdir.check_same_config(path, stored, config)
+  same_config.check_same_config(path, stored, config)
   return read_complete(path, config)

@@ -7,7 +7,7 @@ import pytest
 from tests.builders import small_config
 from zppo_jax.algorithms import distillation, methods
 from zppo_jax.algorithms.credit import settings
-from zppo_jax.runs import workdir
+from zppo_jax.runs import same_config
 from zppo_jax.train.teaching.own import own_config
 
 
@@ -148,8 +148,8 @@ def test_every_source_needs_a_ratio_and_every_ratio_a_source():
 def test_a_run_of_another_factor_or_teacher_is_not_resumed():
   """A run of a version in which the factor was 1 and the weights 'frozen'."""
   def resumed(method, **there):
-    stored = workdir.config_values(config(method, there))
-    workdir.check_same_config('run', {'config': stored}, config(method, {}))
+    stored = same_config.config_values(config(method, there))
+    same_config.check_same_config('run', {'config': stored}, config(method, {}))
   resumed('opd_k2', **{'distil.coefficient': 1.0})
   resumed('opsd', **{'teacher.own.weights': 'frozen'})
   resumed('ptd_po', **{'distil.coefficient': 0.05})

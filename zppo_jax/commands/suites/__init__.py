@@ -30,7 +30,7 @@ from zppo_jax.endpoints import judge
 from zppo_jax.records import Group
 from zppo_jax.report.suites import page, scores, table
 from zppo_jax.rollout import collect, weight_sync
-from zppo_jax.runs import lock, metrics, workdir
+from zppo_jax.runs import lock, metrics, same_config, workdir
 from zppo_jax.train import evaluate as evaluation
 from zppo_jax.train.models import chat_of
 from zppo_jax.verdicts import kinds, verifier
@@ -119,9 +119,9 @@ def weights_digest(params: Any) -> str:
 
 def settings_of(config, wanted: Wanted, temperature: float) -> dict[str, Any]:
   """What decides the numbers, by dotted name."""
-  values = workdir.flat(workdir.config_values(config))
+  values = same_config.flat(same_config.config_values(config))
   kept = {name: value for name, value in values.items()
-          if name.startswith(DECIDES) and name not in workdir.MAY_CHANGE}
+          if name.startswith(DECIDES) and name not in same_config.MAY_CHANGE}
   return {**kept, 'a judge': bool(config.judge.url),
           'checkpoint': str(wanted.checkpoint),
           'rollouts': wanted.num_rollouts, 'temperature': temperature,

@@ -5,6 +5,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from zppo_jax.report import frame
 from zppo_jax.report.suites import table
 from zppo_jax.report.suites.table import Line, estimate_of, percent
 
@@ -26,17 +27,6 @@ def _table(head: Sequence[str], body: Sequence[Sequence[str]],
           + '</tbody></table></div>')
 
 
-def _bar(mean: float, low: float, high: float) -> str:
-  """A line from 0 to 1 with the interval and the mean on it."""
-  x = lambda v: 6 + 108 * v
-  return ('<svg class="track" viewBox="0 0 120 14" role="img" aria-label="'
-          f'{mean:.3f}, from {low:.3f} to {high:.3f}">'
-          '<line x1="6" x2="114" y1="7" y2="7" class="grid"/>'
-          f'<line x1="{x(low):.1f}" x2="{x(high):.1f}" y1="7" y2="7" '
-          'stroke="var(--good)" stroke-width="4"/>'
-          f'<circle fill="var(--good)" cx="{x(mean):.1f}" cy="7" r="4"/></svg>')
-
-
 def _row(line: Line) -> list[str]:
   if line.estimate is None:
     return [f'<b>{_esc(line.title)}</b>', '', '', '', '']
@@ -46,7 +36,8 @@ def _row(line: Line) -> list[str]:
   interval = f'[{100 * e.low:.1f}, {100 * e.high:.1f}]'
   return [title, f'<b>{percent(e, False)}</b>',
           f'<span class="soft">{interval}</span>',
-          _bar(e.mean, e.low, e.high), _esc(line.questions)]
+          frame.between(0, 1, [(e.mean, 'full up')], (e.low, e.high)),
+          _esc(line.questions)]
 
 
 def _parts(summary: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from zppo_jax.devices import disk, hosts
 from zppo_jax.endpoints import client
 from zppo_jax.rollout import journal as rollouts
 from zppo_jax.rollout.journal import RolloutJournal
-from zppo_jax.runs import workdir
+from zppo_jax.runs import same_config
 from zppo_jax.runs.workdir import Workdir
 from zppo_jax.teachers import panel
 from zppo_jax.teachers.ahead import AheadTeacher
@@ -24,8 +24,9 @@ def _kept(run: Run, config, out: Workdir) -> Run:
   journal = None
   if run.checkpoint.journal:
     journal = RolloutJournal(
-        out.path / rollouts.FOLDER, disk.digest(
-            [workdir.identity(config), hub_chat.record(run.chat)]), out.note)
+        out.path / rollouts.FOLDER,
+        disk.digest([same_config.identity(config), hub_chat.record(run.chat)]),
+        out.note)
   run.notice.heeded = journal is not None
   # Verdicts of several processes come from one call of all of them.
   overlapped = config.overlap and hosts.count() == 1
