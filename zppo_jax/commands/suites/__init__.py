@@ -32,7 +32,8 @@ from zppo_jax.report.suites import page, scores, table
 from zppo_jax.rollout import collect, weight_sync
 from zppo_jax.runs import lock, metrics, same_config, workdir
 from zppo_jax.train import evaluate as evaluation
-from zppo_jax.train.models import chat_of
+from zppo_jax.train.models import worded
+from zppo_jax.train.shapes import auto
 from zppo_jax.verdicts import kinds, verifier
 
 DECODINGS = ('config', 'paper')
@@ -86,12 +87,14 @@ class Policy(NamedTuple):
 
 
 def decoded(config, wanted: Wanted) -> tuple[Any, float]:
-  """(config, temperature) with the decoding that is wanted.
+  """(config, temperature) with the decoding that is wanted, and with the
+  shapes of the run if they are its own to choose.
 
   Raises:
     KeyError: for an unknown decoding.
     ValueError: for a temperature beside the paper's.
   """
+  config = auto.of_checkpoint(config, wanted.checkpoint)
   allowed.one_of('decoding', wanted.decoding, DECODINGS)
   if wanted.decoding == 'config':
     return config, wanted.temperature
@@ -229,9 +232,14 @@ def _joined(shares: Sequence[tuple[int, Mapping[str, float]]]
 def _task(config, needed: str) -> tuple[tasks.Task, verifier.Verifier]:
   """The task whose grader has the judge of the config, if one is needed."""
   checks = judge.verifier_of(config.judge, needed)
-  task = tasks.get(config.data.task)
-  # Benchmarks ask for a box, whatever a run of this config trains on.
-  return tasks.graded_by(task._replace(grader=verifier.BOXED), checks), checks
+  return tasks.graded_by(_boxed(config), checks), checks
+
+
+def _boxed(config) -> tasks.Task:
+  """The task of a config with the grader and the words of benchmarks, which ask
+  for a box whatever a run of this config trains on."""
+  return tasks.get(config.data.task)._replace(grader=verifier.BOXED,
+                                              prompts=None)
 
 
 def _judged(found: Sequence[Suite]) -> str:
@@ -247,9 +255,8 @@ def _policy(config, wanted: Wanted, found: Sequence[Suite],
   mesh = sharding.make_mesh(sharding.MeshConfig(**config.mesh))
   loaded = evaluate.load_policy(config, wanted.checkpoint, mesh, day)
   model = models.on_mesh(loaded.model, mesh)
-  chat = chat_of('student', loaded, config.data.task, task)
   sampler = evaluate.make_sampler(
-      config, model, chat, mesh, grader=task.grader,
+      config, model, worded(config, task, loaded), mesh, grader=task.grader,
       num_rollouts=wanted.num_rollouts, temperature=temperature,
       num_questions=TOGETHER)
   return Policy(sampler, weight_sync.place_copy(loaded.params, model, mesh),
@@ -268,8 +275,7 @@ def dry_run(config, wanted: Wanted) -> str:
   day = dates.choose(config, wanted.checkpoint)
   mesh = sharding.make_mesh(sharding.MeshConfig(**config.mesh))
   loaded = evaluate.load_policy(config, wanted.checkpoint, mesh, day)
-  chat = chat_of('student', loaded, config.data.task,
-                 tasks.get(config.data.task))
+  chat = worded(config, _boxed(config), loaded)
   algo = config.algorithm
   lines = [f'{len(found)} suites in {wanted.folder}, {wanted.num_rollouts} '
            f'rollouts a question of at most {algo.max_tokens} tokens, '
