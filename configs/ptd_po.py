@@ -61,6 +61,7 @@ def _on(student: str, coefficient: float, of):
   c.mesh.update(data=1, fsdp=shards, tensor=of.tensor)
   s.slots = a.rollouts * shards
   s.group_buckets = (shards, shards * a.rollouts)
+  s.prefill_tokens = max(s.prompt_buckets)  # a prompt has up to 32,768 patches
   s.micro_tokens = max(s.prompt_buckets) + of.rows * a.max_tokens
   if of.weights == 'int8':
     a.correction.kind = 'token_truncate'

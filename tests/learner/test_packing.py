@@ -301,3 +301,13 @@ def test_a_loss_mask_lies_with_its_tokens():
     of = lambda x, batch=batch: x[batch.targets['advantage'] > 0].tolist()
     assert of(batch.mask_BT) == [0, 1, 1, 1, 0]
     assert of(batch.targets['advantage']) == [2, 2, 2, 3, 3]
+
+
+def test_blank_media_take_no_memory():
+  """A plan asks for a shape whose arrays would be 192 GiB."""
+  media = packing.blank_media(1024, 32768, 1536)
+  assert media.patches_BIC.shape == (1024, 32768, 1536)
+  assert media.patches_BIC.base.nbytes == 4
+  assert media.weights_BI4.dtype == np.float32
+  assert media.segment_BI.dtype == np.int32
+  assert packing.blank_media(4, 0, 1536) is None

@@ -120,11 +120,17 @@ def pad_media(media: Sequence[PromptMedia | None], num_rows: int,
 
 
 def blank_media(num_rows: int, patches: int, values: int) -> Media | None:
-  """`pad_media` of rows without any media; `values` is C, of a patch."""
+  """`pad_media` of rows without any media; `values` is C, of a patch.
+
+  Its arrays are views of one zero, because plans ask for shapes whose arrays
+  this machine could not hold.
+  """
   if not patches:
     return None
-  integers = lambda *shape: np.zeros((num_rows, patches, *shape), np.int32)
-  floats = lambda *shape: np.zeros((num_rows, patches, *shape), np.float32)
+  integers, floats = (
+      lambda *shape, dtype=dtype: np.broadcast_to(
+          dtype(0), (num_rows, patches, *shape))
+      for dtype in (np.int32, np.float32))
   return Media(patches_BIC=floats(values), rotary_BI2=integers(2),
                segment_BI=integers(), corners_BI4=integers(4),
                weights_BI4=floats(4))
