@@ -15,6 +15,7 @@ from tests.builders import (
 )
 from zppo_jax.arrays import OwnPrompts
 from zppo_jax.learner.packing import (
+  blank_media,
   batches,
   bucket,
   bucketed_rows,
@@ -305,9 +306,9 @@ def test_a_loss_mask_lies_with_its_tokens():
 
 def test_blank_media_take_no_memory():
   """A plan asks for a shape whose arrays would be 192 GiB."""
-  media = packing.blank_media(1024, 32768, 1536)
+  media = blank_media(1024, 32768, 1536)
   assert media.patches_BIC.shape == (1024, 32768, 1536)
   assert media.patches_BIC.base.nbytes == 4
   assert media.weights_BI4.dtype == np.float32
   assert media.segment_BI.dtype == np.int32
-  assert packing.blank_media(4, 0, 1536) is None
+  assert blank_media(4, 0, 1536) is None
