@@ -15,8 +15,8 @@ from tests.builders import (
 )
 from zppo_jax.arrays import OwnPrompts
 from zppo_jax.learner.packing import (
-  blank_media,
   batches,
+  blank_media,
   bucket,
   bucketed_rows,
   fill_rows,
