@@ -288,6 +288,7 @@ def test_a_filter_that_no_question_has_shows_none(browser, tmp_path):
 
 
 def test_pictures_of_a_question_are_shown(browser, tmp_path):
+  """fault F8: a run on images showed only its placeholders."""
   path = workdirs.make(tmp_path / 'run')
   line, *_ = (path / 'samples.jsonl').read_text().splitlines()
   row = json.loads(line)

@@ -1,4 +1,4 @@
-"""What was trained: facts of config.json and attempts, and the difference of
+"""fault F9: what was trained: facts of config.json and attempts, and the difference of
 the config and its base."""
 
 import json
