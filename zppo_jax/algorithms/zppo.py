@@ -312,6 +312,8 @@ def reformulate_hard(plain: Sequence[Group], step: int, *, rules: Rules,
     visits = [dataclasses.replace(
         v, oracle=_oracle(v.question, rules, chat, step))
               for v in visits]
+  if reformulate.OF_OTHERS & set(method.reformulations):
+    visits = reformulate.with_others(visits)
   instances = reformulate.post_cap(
       visits, method.reformulations, rules.num_aug,
       candidate_rngs(rules, step))
