@@ -70,8 +70,10 @@ def power(effect: float, deviation: float, seeds: int,
     return float(effect != 0)
   freedom, shift = seeds - 1, abs(effect) / deviation * math.sqrt(seeds)
   critical = float(stats.t.ppf(1 - level / 2, freedom))
-  return float(stats.nct.sf(critical, freedom, shift)
-               + stats.nct.cdf(-critical, freedom, shift))
+  upper = float(stats.nct.sf(critical, freedom, shift))
+  # Far from 0 the other tail is nothing, and scipy's number for it is nan.
+  lower = float(stats.nct.cdf(-critical, freedom, shift)) if shift < 5 else 0.0
+  return upper + lower
 
 
 def seeds_for(effect: float, deviation: float, wanted: float = 0.8,

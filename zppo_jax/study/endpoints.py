@@ -6,7 +6,7 @@
 | mean_SPLIT | fraction | the mean over all evaluations after the first step |
 | deep_mastered | facts | deep misconceptions that are gone (`mastered`) |
 | spread | answers | different right answers to a question (tables.spread) |
-| graduated_from_0 | fraction | of the questions that entered the buffer with no right rollout, those that left it solved |
+| graduated_from_0 | fraction | entries of accuracy 0 that left it solved |
 | student_rollouts | rollouts | drawn by the student, probes apart |
 | tokens | tokens | read and written by student and teacher, probes apart |
 | flops | FLOPs | an estimate of student and teacher (`flops`) |
