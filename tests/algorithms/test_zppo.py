@@ -225,6 +225,20 @@ def test_the_prompts_of_controls_by_hand(method, of_a, of_b):
   assert found == {'a': of_a, 'b': of_b}
 
 
+def test_resting_questions_leave_their_slots_to_others():
+  """Of five hard questions the four hardest are asked; without b the fifth has
+  its place. They stay hard."""
+  plain = [group('a', 0), group('b', 0), group('c', 1), group('d', 2),
+           group('e', 3)]
+  method = methods.get('grpo_replay_bcq')
+  made = {resting: zppo.reformulate_hard(
+      plain, 3, rules=RULES, method=method, teacher=FakeTeacher(*'abcde'),
+      chat=CHAT, compress=WHOLE, resting=resting) for resting in ('', 'b')}
+  asked = {of: sorted(ids(m.prompts)) for of, m in made.items()}
+  assert asked == {'': [*'abcd'], 'b': [*'acde']}
+  assert {m.hard for m in made.values()} == {5}
+
+
 def test_teacher_text_never_enters_an_ncq_or_a_placebo():
   plain = [group(q, n) for n, q in enumerate('abcd')]
   rules = dataclasses.replace(RULES, rho_aug=1.0)

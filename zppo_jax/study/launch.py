@@ -21,6 +21,8 @@ Fields of a study (docs/study.md has the rules):
   answers        splits whose greedy answers after training are kept
   spread_steps   the last steps whose samples say the spread, and with it all
                  endpoints of study/endpoints.py
+  saturation_steps  steps of a window in which saturated BCQs are counted
+                 (study/saturation.py)
   contrasts      pairs of arms, each on all splits
   confirmatory   (arm, arm, endpoint), one family under Holm's method
   exploratory    (arm, arm, endpoint)
@@ -168,7 +170,8 @@ def _run(config, home: pathlib.Path, cores: str | None) -> None:
   todo = jobs(whole, {arm: (rate,) for arm, rate in chosen.items()},
               config.seeds, home)
   running.run_all(todo, place, config.endpoint)
-  reported = [running.read(place, job, last) for job in todo]
+  width = config.get('saturation_steps', 0)
+  reported = [running.read(place, job, last, width) for job in todo]
   results = {
       'study': json.loads(config.to_json_best_effort()), 'rates': chosen,
       'matched_steps': steps, 'machine': machine(),
@@ -209,7 +212,7 @@ def _smoke(config, home: pathlib.Path, cores: str | None, steps: int) -> None:
   seeds = (*config.development_seeds, *config.seeds)[:1]
   todo = jobs(config, rates, seeds, home, short)
   running.run_all(todo, place, config.endpoint)
-  run_s, per_step = {}, {}
+  run_s, seen = {}, {}
   for job, whole in zip(todo, jobs(config, rates, seeds, home), strict=True):
     record = running.read(place, job, 0)
     lines = running.endpoints.json_lines(place.of(job) / 'metrics.jsonl')
@@ -218,7 +221,7 @@ def _smoke(config, home: pathlib.Path, cores: str | None, steps: int) -> None:
         evaluation_s=lines[steps // 2].get('time/evaluate', 0.0),
         evaluations=3)
     run_s[job.arm] = measured.run_s(*_base(config, whole))
-    per_step[job.arm] = record['step_s']
+    seen[job.arm] = measured._asdict()
   counts = {arm: len(config.rates) * len(config.development_seeds)
             + len(config.seeds) for arm in config.arms}
   for arm, (lengthened, *_) in config.get('matched', {}).items():
@@ -227,7 +230,7 @@ def _smoke(config, home: pathlib.Path, cores: str | None, steps: int) -> None:
     counts[arm] = len(config.seeds)
   hours = budgets.table_hours(run_s, counts, len(place.cores))
   write_json(home / 'smoke.json', {
-      'steps': steps, 'step_s': per_step, 'run_s': run_s, 'runs': counts,
+      'measured': seen, 'run_s': run_s, 'runs': counts,
       'workers': len(place.cores), 'hours': hours, 'machine': machine()})
   runs = sum(counts.values())
   print(f'{config.title}: {runs} runs, {hours:.2f} h on {len(place.cores)} '

@@ -36,6 +36,9 @@ def table(results: Mapping) -> str:
     if any('endpoints' in r for r in reported):
       parts += ['Endpoints of study/endpoints.py that no column above has:', '',
                 endpoint_table(reported, splits), '']
+  if any('saturation' in r for r in reported):
+    parts += ['BCQ groups in the recorded samples, by steps '
+              '(study/saturation.py):', '', saturation_table(reported), '']
   parts += ['What a step costs:', '', cost_table(reported), '']
   if results['contrasts']:
     parts += [contrast_table(results['contrasts']), '']
@@ -65,6 +68,34 @@ def endpoint_table(records: Sequence[Mapping], splits: Sequence[str]) -> str:
   for arm, of_arm in groups.items():
     values = [[of[name] for of in of_arm if name in of] for name in names]
     rows.append([arm, *map(_shown, values)])
+  return markdown(rows)
+
+
+_SATURATION = ('groups', 'saturated', 'all_right', 'all_wrong', 'plain',
+               'accuracy_right_first', 'accuracy_right_second',
+               'follows_right', 'follows_wrong', 'follows_first',
+               'entropy_within', 'entropy_pooled')
+
+
+def saturation_table(records: Sequence[Mapping]) -> str:
+  """Markdown: counts of BCQ groups of every arm and window of steps, means over
+  seeds; groups are summed.
+
+  Args:
+    records: {'arm', 'saturation'} of complete runs.
+  """
+  found: dict[tuple[str, int], list[Mapping]] = {}
+  for r in records:
+    for first, counts in r['saturation'].items():
+      if counts['groups']:
+        found.setdefault((r['arm'], int(first)), []).append(counts)
+  rows = [['arm', 'from step', *_SATURATION]]
+  for (arm, first), of in sorted(found.items()):
+    values = {name: [c[name] for c in of if c[name] is not None]
+              for name in _SATURATION}
+    rows.append([arm, str(first), str(sum(values['groups'])), *(
+        f'{sum(values[name]) / len(values[name]):.3f}' if values[name] else '-'
+        for name in _SATURATION[1:])])
   return markdown(rows)
 
 

@@ -21,7 +21,7 @@ import numpy as np
 
 from zppo_jax.devices.disk import write_json
 from zppo_jax.runs import workdir
-from zppo_jax.study import endpoints
+from zppo_jax.study import endpoints, saturation
 from zppo_jax.study.tables import step_seconds
 
 MODELS = '{models}'  # in a value of a study: the folder of its own models
@@ -289,7 +289,7 @@ def make_models(models: Mapping[str, Sequence], place: Place) -> None:
   side_by_side(todo, place.cores, one)
 
 
-def read(place: Place, job: StudyRun, last: int) -> dict:
+def read(place: Place, job: StudyRun, last: int, width: int = 0) -> dict:
   """The summary, the evaluation curve, the seconds per step and the endpoints
   of a complete run.
 
@@ -298,6 +298,8 @@ def read(place: Place, job: StudyRun, last: int) -> dict:
     job: the run.
     last: the last steps whose samples say the spread; 0: no endpoints but those
       of the summary.
+    width: steps of a window in which saturated BCQs are counted; 0: they are
+      not.
   """
   path = place.of(job)
   curve, metrics = (endpoints.json_lines(path / name)
@@ -308,6 +310,9 @@ def read(place: Place, job: StudyRun, last: int) -> dict:
   if last:
     record['endpoints'] = endpoints.of_run(path, last)
     record['spread'] = record['endpoints'].get('spread', float('nan'))
+  if width:
+    record['saturation'] = saturation.by_steps(
+        endpoints.json_lines(path / 'samples.jsonl'), width)
   if note := noted(path):
     record['commands'] = [of['command'] for of in note.values()]
     record['seconds'] = seconds_of(path)
