@@ -75,7 +75,7 @@ def _study(world: str, names) -> ConfigDict:
   endpoints = ('mean_hard', 'hard', 'hard_list', 'easy_list', 'spread',
                'flops', *(('deep_mastered',) if of.deep else ()))
   if world == 'handwriting':
-    endpoints = ('mean_hard', 'hard', 'hard_list', 'hard_clip', 'easy_clip')
+    endpoints = ()
   c.exploratory = tuple(
       (*pair, endpoint) for pair in _ONE_CHANGE if has(*pair)
       for endpoint in endpoints if not (
@@ -118,7 +118,8 @@ def _handwriting() -> ConfigDict:
   c.exploratory += tuple(
       ('zppo', second, endpoint)
       for second in ('grpo_replay', 'again', 'on_distill')
-      for endpoint in ('mean_hard', 'hard', 'hard_list', 'hard_clip'))
+      for endpoint in ('mean_hard', 'hard', 'hard_list', 'hard_clip',
+                       'hard_text'))
   return c
 
 

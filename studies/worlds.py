@@ -48,6 +48,8 @@ class World(NamedTuple):
 
 
 _SPLITS = ('hard', 'hard_list', 'hard_composed', 'easy', 'easy_list')
+_FAMILIES = ('hard', 'hard_list', 'hard_clip', 'hard_text', 'easy',
+             'easy_clip', 'easy_text')
 _ANSWERS = ('hard', 'hard_list', 'hard_composed')
 # The share that has headroom, in the first version of the plan. The
 # development runs of studies/depth.py replace it by the rule of docs/study.md.
@@ -63,8 +65,10 @@ WORLDS = {
     # No hard fact is deep.
     'none': World(TEXT, (('student.weights', 'micro/shallow_student'),), {},
                   _SPLITS, (), deep=False),
-    # Pictures are trained; clips and pictures are evaluated.
+    # Pictures are trained; pictures, clips and text are evaluated.
     'handwriting': World(
-        PICTURES, (), {}, ('hard', 'hard_list', 'hard_clip', 'easy',
-                           'easy_clip'), _ANSWERS[:2]),
+        PICTURES, (taught_by('reader'), ('eval.splits', _FAMILIES)),
+        {'reader': ('seeing_student', (
+            ('mixture.form', 'pictures_and_text'),))},
+        _FAMILIES, ('hard', 'hard_list')),
 }

@@ -63,3 +63,14 @@ def test_a_family_says_what_holds_is_reversed_or_is_not_resolved():
       'holds', 'not resolvable', 'reversed']
   assert [c['holm_p'] for c in found] == pytest.approx(
       [3 / 128, 1.0, 3 / 128])
+
+
+def test_the_share_with_headroom_by_hand():
+  """0.3 is at the ceiling and 0.5 too noisy; of 0.7 and 0.8 the lesser."""
+  finals = {0.8: [0.7, 0.7], 0.3: [1.0, 0.96], 0.5: [0.6, 0.9],
+            0.7: [0.7, 0.8], 0.9: [0.1, 0.2]}
+  assert analysis.share_with_headroom(finals) == 0.7
+  assert analysis.share_with_headroom({0.5: [0.6, 0.9], 0.4: [0.6, 1.0]}) == 0.5
+  assert analysis.share_with_headroom({0.3: [1.0, 0.96]}) is None
+  # The ends are within: a mean of exactly 0.6.
+  assert analysis.share_with_headroom({0.6: [0.6, 0.6]}) == 0.6

@@ -6,6 +6,7 @@ import runpy
 
 import pytest
 
+from studies import plan
 from zppo_jax.algorithms import methods
 from zppo_jax.runs import workdir
 from zppo_jax.study import analysis, launch
@@ -47,7 +48,7 @@ def fields():
 def test_every_study_is_listed_here():
   files = {path.stem for path in (ROOT / 'studies').glob('*.py')}
   assert files - {name.partition(':')[0] for name in STUDIES} == {
-      'worlds', 'budget', 'neighbours_material'}
+      'worlds', 'plan', 'neighbours_material'}
 
 
 @pytest.mark.parametrize('name', STUDIES)
@@ -89,3 +90,13 @@ def test_the_headline_has_its_controls_and_enough_seeds(studies):
   count, least = len(study.confirmatory), 2 / 2 ** len(study.seeds)
   assert max(analysis.holm([least] * count)) <= 0.05
   assert len(study.seeds) >= 8
+
+
+def test_the_computed_tables_of_the_plan_are_made_again():
+  """And no table takes more than it may."""
+  text = (ROOT / 'docs' / 'study.md').read_text()
+  for table in (plan.family_table(), plan.power_table(), plan.budget_table()):
+    assert table in text
+  for name in plan.TABLES:
+    _, taken, allowed = plan.hours(name)
+    assert 0 < taken <= allowed == 6, name

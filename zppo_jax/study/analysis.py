@@ -7,6 +7,7 @@ everything else is exploratory.
 """
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -126,3 +127,27 @@ def family(records: Sequence[Mapping],
     of['verdict'] = VERDICTS[
         2 if p > 0.05 else 0 if of['mean'] > 0 else 1]
   return found
+
+
+def share_with_headroom(finals: Mapping[float, Sequence[float]],
+                        within: tuple[float, float] = (0.6, 0.95),
+                        deviation: float = 0.12) -> float | None:
+  """The least share of deep misconceptions at which a study has headroom.
+
+  Args:
+    finals: share -> an endpoint of each development seed, at least two.
+    within: where its mean must lie, ends included.
+    deviation: what its standard deviation must be below. If that holds
+      nowhere, the share with the least deviation is taken.
+
+  Returns:
+    The share; None where no mean lies within.
+  """
+  low, high = within
+  seen = {share: (statistics.mean(values), statistics.stdev(values))
+          for share, values in sorted(finals.items())}
+  inside = {share: sd for share, (mean, sd) in seen.items()
+            if low <= mean <= high}
+  quiet = [share for share, sd in inside.items() if sd < deviation]
+  return quiet[0] if quiet else min(
+      inside, key=lambda share: inside[share], default=None)

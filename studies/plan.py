@@ -1,8 +1,9 @@
-"""What the tables of docs/study.md take on two cores.
+"""The computed tables of docs/study.md.
 
-  python -m studies.budget
+  python -m studies.plan
 
-It prints the table of that page. Seconds are those of short runs that
+It prints them: the confirmatory family, the seeds that contrasts need, and what
+the tables take on two cores. Seconds are those of short runs that
 `zppo study --smoke` made and studies/results/budget/ keeps: of
 paper.py:shipped for the text worlds, and of paper.py:handwriting. An arm that
 was not measured counts as the slowest one that was. Pre-training a model takes
@@ -14,7 +15,7 @@ import pathlib
 import runpy
 
 from zppo_jax.runs import workdir
-from zppo_jax.study import budgets
+from zppo_jax.study import analysis, budgets
 from zppo_jax.study.tables import markdown
 
 HOME = pathlib.Path(__file__).parent
@@ -24,6 +25,15 @@ TABLES = ('depth', 'paper:text', 'paper:shipped', 'paper:none',
           'paper:handwriting', 'ablations:teachers', 'ablations:students',
           'ablations:updates', 'ablations:remedies')
 PRETRAIN_S, WORKERS = 330.0, 2
+# Paired differences in `hard` of development runs in a world of deep_share 0.7:
+# contrast, mean, standard deviation over the seeds, how many seeds.
+DEVELOPMENT = (
+    ('zppo - grpo_replay', 0.365, 0.183, 3),
+    ('bcq - grpo_replay', 0.375, 0.068, 3),
+    ('placebo_bcq - grpo_replay', 0.055, 0.135, 3),
+    ('zppo - bcq', -0.010, 0.181, 3))
+# A difference that one would want to see where the mean itself is nearly 0.
+SMALLEST = 0.1
 
 
 def _config(file: pathlib.Path, argument: str = ''):
@@ -59,8 +69,27 @@ def hours(name: str) -> tuple[int, float, float]:
           study.hours)
 
 
-def table() -> str:
-  """The Markdown of docs/study.md."""
+def family_table() -> str:
+  """Markdown: the confirmatory contrasts of the text world."""
+  contrasts = _config(HOME / 'paper.py', 'text').confirmatory
+  return markdown([['claim', 'endpoint'], *(
+      [f'`{first}` > `{second}`', f'`{endpoint}`']
+      for first, second, endpoint in contrasts)])
+
+
+def power_table() -> str:
+  """Markdown: the seeds for a power of 80 % by development deviations."""
+  rows = [['contrast', 'development mean, deviation (seeds)',
+           'taken as true', 'seeds']]
+  for name, mean, deviation, seeds in DEVELOPMENT:
+    true = mean if abs(mean) >= SMALLEST else SMALLEST
+    rows.append([f'`{name}`', f'{mean:+.3f}, {deviation:.3f} ({seeds})',
+                 f'{true:+.3f}', str(analysis.seeds_for(true, deviation))])
+  return markdown(rows)
+
+
+def budget_table() -> str:
+  """Markdown: runs and hours of each table."""
   rows = [['table', 'runs', 'hours on two cores', 'allowed']]
   for name in TABLES:
     runs, taken, allowed = hours(name)
@@ -71,4 +100,4 @@ def table() -> str:
 
 
 if __name__ == '__main__':
-  print(table())
+  print('\n\n'.join((family_table(), power_table(), budget_table())))
