@@ -1,13 +1,21 @@
 """Pairing, selection rule, and resumption of studies."""
 
 import json
+import os
 import pathlib
+import subprocess
+import sys
+import threading
+import time
 import types
 
 import pytest
 from ml_collections import ConfigDict
 
+from zppo_jax.runs import lock
 from zppo_jax.study import launch, running
+
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 def record(arm, rate, seed, final):
@@ -189,6 +197,52 @@ def test_a_killed_command_leaves_nothing_that_stops_the_next(
   assert set(running.noted(place.of(other))) == {'train', 'eval'}
 
 
+@pytest.mark.skipif(sys.platform != 'linux', reason='prctl is of Linux')
+def test_the_run_of_a_killed_study_saves_and_ends(tmp_path):
+  """Even if the study had no time to tell it."""
+  child = ("import pathlib, signal, sys, time; "
+           "signal.signal(signal.SIGTERM, lambda *_: sys.exit("
+           "pathlib.Path('saved').write_text('x'))); "
+           "pathlib.Path('begun').write_text('x'); time.sleep(60)")
+  code = ('import pathlib, sys\n'
+          'from zppo_jax.study import running\n'
+          f'running._run([sys.executable, "-c", {child!r}], '
+          'pathlib.Path("log"), None)')
+  study = subprocess.Popen([sys.executable, '-c', code], cwd=tmp_path,
+                           env={**os.environ, 'PYTHONPATH': str(ROOT)})
+  def appears(name):
+    until = time.monotonic() + 60
+    while not (tmp_path / name).exists():
+      assert time.monotonic() < until, name
+      time.sleep(0.02)
+  try:
+    appears('begun')
+  finally:
+    study.kill()
+    study.wait()
+  appears('saved')
+
+
+def test_a_run_that_still_saves_is_waited_for(tmp_path):
+  """The lock is taken by another process; then by nobody."""
+  path = tmp_path / 'run'
+  path.mkdir()
+  holder = subprocess.Popen([sys.executable, '-c', (
+      'import fcntl, time; f = open("lock.json", "a+"); '
+      'fcntl.flock(f, fcntl.LOCK_EX); open("taken", "w"); time.sleep(60)')],
+      cwd=path)
+  try:
+    while not (path / 'taken').exists():
+      time.sleep(0.02)
+    with pytest.raises(lock.Locked):
+      running._wait_until_free(path, 0.1)
+  finally:
+    holder.kill()
+    holder.wait()
+  running._wait_until_free(path, 0.1)
+  running._wait_until_free(tmp_path / 'none', 0.1)
+
+
 def test_what_is_left_by_hand():
   """Known arms take their mean, 10 s; others that of all, 20 s."""
   job = lambda arm: running.StudyRun(arm, 1e-4, 0, ())
@@ -202,15 +256,21 @@ def test_what_is_left_by_hand():
   assert running.clock(None) == 'an unknown time'
 
 
-def test_after_a_failure_nothing_else_begins(tmp_path, monkeypatch):
-  begun = []
+def test_after_a_failure_nothing_else_begins():
+  """y fails while x still runs; then z has a free core, and must not begin."""
+  begun, failed = [], threading.Event()
 
   def one(work, core):
     begun.append(work)
-    raise RuntimeError(f'{work} failed')
-  with pytest.raises(RuntimeError, match='x failed'):
-    running.side_by_side(['x', 'y', 'z'], [None], one)
-  assert begun == ['x']
+    if work == 'x':
+      failed.wait(10)
+      time.sleep(0.2)  # z would begin now
+    else:
+      failed.set()
+      raise RuntimeError(f'{work} failed')
+  with pytest.raises(RuntimeError, match='y failed'):
+    running.side_by_side(['x', 'y', 'z'], [None, None], one)
+  assert sorted(begun) == ['x', 'y']
 
 
 def test_the_models_of_a_study_are_made_once(tmp_path, monkeypatch):

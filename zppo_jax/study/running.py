@@ -5,12 +5,14 @@ again, and what is not goes on.
 """
 
 import concurrent.futures
+import ctypes
 import dataclasses
 import json
 import os
 import pathlib
 import queue
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -20,13 +22,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 
 from zppo_jax.devices.disk import write_json
-from zppo_jax.runs import workdir
+from zppo_jax.runs import lock, workdir
 from zppo_jax.study import endpoints, saturation
 from zppo_jax.study.tables import step_seconds
 
 MODELS = '{models}'  # in a value of a study: the folder of its own models
 NOTE = 'study.json'  # in a run's folder: its command and the seconds it took
 PRETRAIN = 'configs/micro_pretrain.py'
+PATIENCE_S = 120.0  # for a run of a killed study, which still saves its step
+_PR_SET_PDEATHSIG = 1  # of prctl(2)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,18 +139,44 @@ def _check_complete(job: StudyRun, path: pathlib.Path) -> None:
 def _run(line: Sequence[str], log: pathlib.Path, core: int | None) -> float:
   """Runs a command, its output added to a log; returns its seconds.
 
+  If this process dies, the command is told to save and end, where the system is
+  Linux; elsewhere it goes on to its own end.
+
   Raises:
     RuntimeError: if it fails.
   """
-  pin = None if core is None else lambda: os.sched_setaffinity(0, {core})
+  libc = ctypes.CDLL(None) if sys.platform == 'linux' else None
+
+  def begin():
+    if libc is not None:
+      libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if core is not None:
+      os.sched_setaffinity(0, {core})
   log.parent.mkdir(parents=True, exist_ok=True)
   since = time.perf_counter()
   with open(log, 'a') as out:
     done = subprocess.run(line, stdout=out, stderr=subprocess.STDOUT,
-                          preexec_fn=pin)
+                          preexec_fn=begin)
   if done.returncode:
     raise RuntimeError(f'{log.stem} failed; see {log}')
   return time.perf_counter() - since
+
+
+def _wait_until_free(path: pathlib.Path, seconds: float = PATIENCE_S) -> None:
+  """Waits for the process that works on a run, if one does.
+
+  Raises:
+    Locked: if it still does after so many seconds.
+  """
+  until = time.monotonic() + seconds
+  while path.is_dir():
+    try:
+      with lock.hold(path):
+        return
+    except lock.Locked:
+      if time.monotonic() > until:
+        raise
+      time.sleep(min(1.0, seconds))
 
 
 def run_job(job: StudyRun, place: Place, core: int | None) -> None:
@@ -154,11 +184,13 @@ def run_job(job: StudyRun, place: Place, core: int | None) -> None:
   its answers, unless they are there.
 
   Raises:
+    Locked: if another process works on the run.
     RuntimeError: if the run fails; its output is in NAME.log.
     ValueError: if the fields of a complete run differ from the job's.
   """
   path = place.of(job)
   log = path.parent / f'{job.name}.log'
+  _wait_until_free(path)
   if (path / 'summary.json').is_file():
     _check_complete(job, path)
   else:
