@@ -85,15 +85,14 @@ def fake_train(calls, final=0.5):
     (pathlib.Path(home) / 'metrics.jsonl').write_text(
         json.dumps({'step': 0, 'time/rollouts': 0.5, 'time/update': 1}) + '\n')
     (pathlib.Path(home) / 'summary.json').write_text(json.dumps(made))
-    return types.SimpleNamespace(returncode=0)
+    return types.SimpleNamespace(returncode=0, cpu_s=0.5)
   return run
 
 
 def test_study_resumes_without_running_twice(tmp_path, monkeypatch):
   """2 arms x 2 rates x 1 seed, then 2 arms x 2 seeds; then nothing."""
   calls = []
-  monkeypatch.setattr(running.subprocess, 'run', fake_train(calls))
-  # git is asked through the same subprocess module
+  monkeypatch.setattr(running, 'execute', fake_train(calls))
   monkeypatch.setattr(launch.workdir, 'git_revision', lambda: 'unknown')
   launch.main(small_study(), tmp_path, None)
   assert len(calls) == 8
@@ -117,8 +116,8 @@ def test_the_endpoint_is_the_studys_own(tmp_path, monkeypatch):
     (pathlib.Path(home) / 'summary.json').write_text(json.dumps(made))
     (pathlib.Path(home) / 'eval.jsonl').write_text(
         json.dumps({'step': 0, 'mine': 0.0}) + '\n')
-    return types.SimpleNamespace(returncode=0)
-  monkeypatch.setattr(running.subprocess, 'run', run)
+    return types.SimpleNamespace(returncode=0, cpu_s=0.5)
+  monkeypatch.setattr(running, 'execute', run)
   monkeypatch.setattr(launch.workdir, 'git_revision', lambda: 'unknown')
   study = small_study()
   study.endpoint, study.splits = 'mine', ('mine',)
@@ -130,7 +129,7 @@ def test_a_complete_run_of_other_fields_is_no_result(tmp_path, monkeypatch):
   """Its name holds arm, rate and seed alone; the study's file had another
   field since, and the old run was taken in silence."""
   calls = []
-  monkeypatch.setattr(running.subprocess, 'run', fake_train(calls))
+  monkeypatch.setattr(running, 'execute', fake_train(calls))
   job = launch.jobs(small_study(), {'a': (1e-4,), 'b': (1e-4,)}, (7,))[0]
   running.run_job(job, place_of(tmp_path), None)
   path = tmp_path / 'runs' / job.name / 'config.json'
@@ -148,7 +147,7 @@ def test_a_complete_run_of_other_fields_is_no_result(tmp_path, monkeypatch):
 def test_incomplete_runs_go_on(tmp_path, monkeypatch):
   """A directory without a summary was killed: the same command resumes it."""
   calls = []
-  monkeypatch.setattr(running.subprocess, 'run', fake_train(calls))
+  monkeypatch.setattr(running, 'execute', fake_train(calls))
   job = launch.jobs(small_study(), {'a': (1e-4,), 'b': (1e-4,)}, (7,))[0]
   (tmp_path / 'runs' / job.name).mkdir(parents=True)
   (tmp_path / 'runs' / job.name / 'metrics.jsonl').write_text('{}\n')
@@ -158,8 +157,8 @@ def test_incomplete_runs_go_on(tmp_path, monkeypatch):
 
 
 def test_failed_run_stops_the_study_and_names_its_log(tmp_path, monkeypatch):
-  monkeypatch.setattr(running.subprocess, 'run',
-                      lambda *a, **k: types.SimpleNamespace(returncode=1))
+  monkeypatch.setattr(running, 'execute', lambda *_, **options: (
+      types.SimpleNamespace(returncode=1, cpu_s=0.5)))
   job = launch.jobs(small_study(), {'a': (1e-4,), 'b': (1e-4,)}, (7,))[0]
   with pytest.raises(RuntimeError, match='a-lr0.0001-seed7'):
     running.run_job(job, place_of(tmp_path), None)
@@ -176,11 +175,11 @@ def test_a_killed_command_leaves_nothing_that_stops_the_next(
     to = pathlib.Path(next(a for a in line if a.startswith(
         '--workdir=' if line[3] == 'train' else '--to=')).split('=', 1)[1])
     if to.is_dir() and line[3] == 'eval':
-      return types.SimpleNamespace(returncode=1)
+      return types.SimpleNamespace(returncode=1, cpu_s=0.5)
     to.mkdir(parents=True)
     (to / 'summary.json').write_text('{}')
-    return types.SimpleNamespace(returncode=0)
-  monkeypatch.setattr(running.subprocess, 'run', run)
+    return types.SimpleNamespace(returncode=0, cpu_s=0.5)
+  monkeypatch.setattr(running, 'execute', run)
   place = place_of(tmp_path, answers=('hard', 'easy'))
   job = launch.jobs(small_study(), {'a': (1e-4,)}, (7,))[0]
   (place.of(job) / 'answers').mkdir(parents=True)
@@ -195,6 +194,7 @@ def test_a_killed_command_leaves_nothing_that_stops_the_next(
   running.run_job(other, place, None)
   assert calls == ['eval', 'train', 'eval']
   assert set(running.noted(place.of(other))) == {'train', 'eval'}
+  assert running.seconds_of(place.of(other)).cpu_s == 1.0
 
 
 @pytest.mark.skipif(sys.platform != 'linux', reason='prctl is of Linux')
@@ -280,8 +280,8 @@ def test_the_models_of_a_study_are_made_once(tmp_path, monkeypatch):
     to = next(a for a in line if a.startswith('--to=')).split('=', 1)[1]
     calls.append(line[4:])
     pathlib.Path(to).write_text('')
-    return types.SimpleNamespace(returncode=0)
-  monkeypatch.setattr(running.subprocess, 'run', run)
+    return types.SimpleNamespace(returncode=0, cpu_s=0.5)
+  monkeypatch.setattr(running, 'execute', run)
   models = ConfigDict({'deep_70': ('student', (('belief.deep_share', 0.7),))})
   for _ in range(2):
     running.make_models(models, place_of(tmp_path))
@@ -300,7 +300,7 @@ def test_arms_of_an_equal_budget_get_their_steps_from_development(
   """The fake runs spend 8 rollouts in 3 steps, whatever the arm: 3 steps; and
   the arm has the rate of the one that it lengthens."""
   calls = []
-  monkeypatch.setattr(running.subprocess, 'run', fake_train(calls))
+  monkeypatch.setattr(running, 'execute', fake_train(calls))
   monkeypatch.setattr(launch.workdir, 'git_revision', lambda: 'unknown')
   study = small_study()
   study.matched = ConfigDict({'b_long': ('b', 'a', 'student_rollouts')})
@@ -338,7 +338,7 @@ def test_a_study_that_does_not_fit_together_is_refused(tmp_path, changes,
 
 
 def test_rates_that_another_study_chose(tmp_path, monkeypatch):
-  monkeypatch.setattr(running.subprocess, 'run', fake_train([]))
+  monkeypatch.setattr(running, 'execute', fake_train([]))
   monkeypatch.setattr(launch.workdir, 'git_revision', lambda: 'unknown')
   study, file = small_study(), tmp_path / 'results.json'
   study.rates, study.rates_of = (), str(file)

@@ -48,6 +48,8 @@ def equal_steps(records: Sequence[Mapping], lengthened: str, reference: str,
 class Measured(NamedTuple):
   """What a short run of an arm told.
 
+  Seconds are those of the processors: of one core that nobody shares.
+
   Attributes:
     whole_s: seconds of its process, start and compilation included.
     step_s: seconds per step.

@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -136,8 +137,28 @@ def _check_complete(job: StudyRun, path: pathlib.Path) -> None:
                        'remove that run')
 
 
-def _run(line: Sequence[str], log: pathlib.Path, core: int | None) -> float:
-  """Runs a command, its output added to a log; returns its seconds.
+class Done(NamedTuple):
+  """How a command ended, and the seconds of its processors."""
+  returncode: int
+  cpu_s: float
+
+
+def execute(line: Sequence[str], **options) -> Done:
+  """Runs a command to its end; options are those of subprocess.Popen."""
+  process = subprocess.Popen(line, **options)
+  _, status, usage = os.wait4(process.pid, 0)
+  process.returncode = os.waitstatus_to_exitcode(status)
+  return Done(process.returncode, usage.ru_utime + usage.ru_stime)
+
+
+class Seconds(NamedTuple):
+  """What a command took, by the clock and of the processors."""
+  seconds: float
+  cpu_s: float
+
+
+def _run(line: Sequence[str], log: pathlib.Path, core: int | None) -> Seconds:
+  """Runs a command, its output added to a log; returns what it took.
 
   If this process dies, the command is told to save and end, where the system is
   Linux; elsewhere it goes on to its own end.
@@ -155,11 +176,11 @@ def _run(line: Sequence[str], log: pathlib.Path, core: int | None) -> float:
   log.parent.mkdir(parents=True, exist_ok=True)
   since = time.perf_counter()
   with open(log, 'a') as out:
-    done = subprocess.run(line, stdout=out, stderr=subprocess.STDOUT,
-                          preexec_fn=begin)
+    done = execute(line, stdout=out, stderr=subprocess.STDOUT,
+                   preexec_fn=begin)
   if done.returncode:
     raise RuntimeError(f'{log.stem} failed; see {log}')
-  return time.perf_counter() - since
+  return Seconds(time.perf_counter() - since, done.cpu_s)
 
 
 def _wait_until_free(path: pathlib.Path, seconds: float = PATIENCE_S) -> None:
@@ -204,11 +225,11 @@ def run_job(job: StudyRun, place: Place, core: int | None) -> None:
     _note(path, line, _run(line, log, core))
 
 
-def _note(path: pathlib.Path, line: Sequence[str], seconds: float) -> None:
+def _note(path: pathlib.Path, line: Sequence[str], took: Seconds) -> None:
   """Adds a command and its seconds to the note of a run."""
   note = noted(path)
   note[line[3]] = {'command': ' '.join(['zppo', *line[3:]]),
-                   'seconds': seconds}
+                   **took._asdict()}
   write_json(path / NOTE, note)
 
 
@@ -218,9 +239,11 @@ def noted(path: pathlib.Path) -> dict:
   return json.loads(file.read_text()) if file.is_file() else {}
 
 
-def seconds_of(path: pathlib.Path) -> float:
+def seconds_of(path: pathlib.Path) -> Seconds:
   """The seconds of a run's commands, the last attempt of each; 0 if unknown."""
-  return sum(of['seconds'] for of in noted(path).values())
+  notes = noted(path).values()
+  return Seconds(*(float(sum(of[name] for of in notes))
+                   for name in Seconds._fields))
 
 
 def left_s(todo: Sequence[StudyRun], known: Mapping[str, Sequence[float]],
@@ -288,7 +311,7 @@ def run_all(todo: Sequence[StudyRun], place: Place, split: str) -> None:
     path = place.of(job)
     with said:
       del left[job]
-      if seconds := seconds_of(path):
+      if seconds := seconds_of(path).seconds:
         known.setdefault(job.arm, []).append(seconds)
       rest = clock(left_s(list(left), known, len(place.cores)))
       print(f'[{len(todo) - len(left)}/{len(todo)}] {job.name}: '
@@ -316,8 +339,8 @@ def make_models(models: Mapping[str, Sequence], place: Place) -> None:
 
   def one(work, core):
     name, line = work
-    seconds = _run(line, folder / f'{name}.log', core)
-    print(f'made {name} in {seconds:.0f} s', flush=True)
+    took = _run(line, folder / f'{name}.log', core)
+    print(f'made {name} in {took.seconds:.0f} s', flush=True)
   side_by_side(todo, place.cores, one)
 
 
@@ -347,5 +370,5 @@ def read(place: Place, job: StudyRun, last: int, width: int = 0) -> dict:
         endpoints.json_lines(path / 'samples.jsonl'), width)
   if note := noted(path):
     record['commands'] = [of['command'] for of in note.values()]
-    record['seconds'] = seconds_of(path)
+    record |= seconds_of(path)._asdict()
   return record
