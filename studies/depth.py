@@ -5,13 +5,20 @@
 Development seeds alone: the table says where a study has headroom, and where
 the effect vanishes. The student of each share is pre-trained first, which takes
 about 3.5 minutes on a core. The rule of docs/study.md chooses DEEP_SHARE of
-studies/worlds.py from its results.
+studies/worlds.py from its results:
+
+  python studies/depth.py runs/depth/results.json
 """
 
+import json
 import pathlib
 import runpy
+import sys
+from collections.abc import Mapping
 
 from ml_collections import ConfigDict
+
+from zppo_jax.study import analysis
 
 _WORLDS = runpy.run_path(str(pathlib.Path(__file__).with_name('worlds.py')))
 METHODS = {'zppo': 'zppo', 'grpo_replay': 'grpo_replay'}
@@ -45,3 +52,22 @@ def get_config() -> ConfigDict:
       if share or endpoint != 'deep_mastered')
   c.hours = 6.0
   return c
+
+
+def chosen_share(results: Mapping) -> float | None:
+  """The share that the rule of docs/study.md chooses; None for none.
+
+  Args:
+    results: the content of this study's results.json.
+  """
+  finals: dict[float, list[float]] = {}
+  for record in results['reported']:
+    name, _, share = record['arm'].rpartition('_')
+    if name == 'zppo':
+      finals.setdefault(int(share) / 100, []).append(
+          record['endpoints']['hard'])
+  return analysis.share_with_headroom(finals)
+
+
+if __name__ == '__main__':
+  print(chosen_share(json.loads(pathlib.Path(sys.argv[1]).read_text())))

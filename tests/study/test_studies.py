@@ -6,7 +6,7 @@ import runpy
 
 import pytest
 
-from studies import plan
+from studies import depth, plan
 from zppo_jax.algorithms import methods
 from zppo_jax.runs import workdir
 from zppo_jax.study import analysis, launch
@@ -17,8 +17,8 @@ STUDIES = [
                                      'handwriting')),
     *(f'ablations:{table}' for table in ('teachers', 'students', 'updates',
                                          'remedies')),
-    'depth', 'smoke', 'headline', 'terse', 'no_separation', 'distillation',
-    'neighbours', 'taught_pictures']
+    'depth', 'smoke', 'smoke:controls', 'headline', 'terse', 'no_separation',
+    'distillation', 'neighbours', 'taught_pictures']
 
 
 def config_of(file, argument=''):
@@ -100,3 +100,13 @@ def test_the_computed_tables_of_the_plan_are_made_again():
   for name in plan.TABLES:
     _, taken, allowed = plan.hours(name)
     assert 0 < taken <= allowed == 6, name
+
+
+def test_the_share_is_chosen_from_the_dial_by_hand(studies):
+  """Of ZPPO's runs alone: 0.5 is at the ceiling, and 0.6 has headroom."""
+  finals = {'zppo_50': [1.0, 0.96], 'zppo_60': [0.8, 0.85],
+            'zppo_70': [0.7, 0.7], 'grpo_replay_50': [0.7, 0.7]}
+  assert set(finals) <= set(studies['depth'].arms)
+  assert depth.chosen_share({'reported': [
+      {'arm': arm, 'endpoints': {'hard': value}}
+      for arm, values in finals.items() for value in values]}) == 0.6
