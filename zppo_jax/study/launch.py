@@ -183,9 +183,9 @@ def _run(config, home: pathlib.Path, cores: str | None) -> None:
                      for of in config.get('confirmatory', ())]),
       'exploratory': [analysis.contrast(reported, analysis.Contrast(*of))
                       for of in config.get('exploratory', ())]}
-  (home / 'results.json').write_text(
-      json.dumps(results, sort_keys=True) + '\n')
-  text = table(results)
+  file = home / 'results.json'
+  file.write_text(json.dumps(results, sort_keys=True) + '\n')
+  text = table(json.loads(file.read_text()))
   (home / 'table.md').write_text(text)
   print(text)
 

@@ -62,8 +62,8 @@ def endpoint_table(records: Sequence[Mapping], splits: Sequence[str]) -> str:
   groups: dict[str, list[Mapping]] = {}
   for r in records:
     groups.setdefault(r['arm'], []).append(r['endpoints'])
-  names = dict.fromkeys(name for of_arm in groups.values() for of in of_arm
-                        for name in of if name not in splits)
+  names = sorted({name for of_arm in groups.values() for of in of_arm
+                  for name in of if name not in splits})
   rows = [['arm', *names]]
   for arm, of_arm in groups.items():
     values = [[of[name] for of in of_arm if name in of] for name in names]

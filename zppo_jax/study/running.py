@@ -368,6 +368,8 @@ def read(place: Place, job: StudyRun, last: int, width: int = 0) -> dict:
   if width:
     record['saturation'] = saturation.by_steps(
         endpoints.json_lines(path / 'samples.jsonl'), width)
+  if (path / 'config.json').is_file():
+    record['revision'] = workdir.read_config(path).get('git_revision', '')
   if note := noted(path):
     record['commands'] = [of['command'] for of in note.values()]
     record |= seconds_of(path)._asdict()
