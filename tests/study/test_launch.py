@@ -309,6 +309,8 @@ def test_arms_of_an_equal_budget_get_their_steps_from_development(
   results = json.loads((tmp_path / 'results.json').read_text())
   assert results['matched_steps'] == {'b_long': 3}
   assert results['rates']['b_long'] == results['rates']['b']
+  assert results['study']['arms']['b_long'] == [['method', 'grpo'],
+                                                ['steps', 3]]
   assert [p for p in calls if 'b_long' in p] == [
       f'{tmp_path}/runs/b_long-lr0.0001-seed{seed}' for seed in (100, 101)]
   assert 'b_long 3' in (tmp_path / 'table.md').read_text()

@@ -48,12 +48,12 @@ def equal_steps(records: Sequence[Mapping], lengthened: str, reference: str,
 class Measured(NamedTuple):
   """What a short run of an arm told.
 
-  Seconds are those of the processors: of one core that nobody shares.
-
   Attributes:
-    whole_s: seconds of its process, start and compilation included.
-    step_s: seconds per step.
-    evaluation_s: seconds per evaluation, without its compilation.
+    whole_s: the processors' seconds of its process, start and compilation
+      included.
+    step_s: seconds per step by the clock, which are more where another job
+      shares the core.
+    evaluation_s: the same per evaluation, without its compilation.
     steps: the steps of the short run.
     evaluations: its evaluations, the first included.
   """

@@ -173,7 +173,7 @@ def _run(config, home: pathlib.Path, cores: str | None) -> None:
   width = config.get('saturation_steps', 0)
   reported = [running.read(place, job, last, width) for job in todo]
   results = {
-      'study': json.loads(config.to_json_best_effort()), 'rates': chosen,
+      'study': json.loads(whole.to_json_best_effort()), 'rates': chosen,
       'matched_steps': steps, 'machine': machine(),
       'development': development, 'reported': reported,
       'contrasts': [contrast(reported, a, b, s)
@@ -216,11 +216,9 @@ def _smoke(config, home: pathlib.Path, cores: str | None, steps: int) -> None:
   for job, whole in zip(todo, jobs(config, rates, seeds, home), strict=True):
     record = running.read(place, job, 0)
     lines = running.endpoints.json_lines(place.of(job) / 'metrics.jsonl')
-    # Seconds of the processors, because another job may share the core.
-    share = record['cpu_s'] / record['seconds']
     measured = budgets.Measured(
-        whole_s=record['cpu_s'], step_s=share * record['step_s'], steps=steps,
-        evaluation_s=share * lines[steps // 2].get('time/evaluate', 0.0),
+        whole_s=record['cpu_s'], step_s=record['step_s'], steps=steps,
+        evaluation_s=lines[steps // 2].get('time/evaluate', 0.0),
         evaluations=3)
     run_s[job.arm] = measured.run_s(*_base(config, whole))
     seen[job.arm] = measured._asdict()
