@@ -14,8 +14,8 @@ by reading them:
 
 The splits are those of tasks/micro.py, and `hard_clip` and `easy_clip`, which
 show the list family as a clip. Pre-training showed clips, RL never does.
-`hard_text` and `easy_text` are the questions of `hard` and `easy` in text, for a
-student that was pre-trained with the form 'pictures_and_text'.
+`hard_text` and `easy_text` are the questions of `hard` and `easy` in text, for
+a student that was pre-trained with the form 'pictures_and_text'.
 """
 
 import dataclasses

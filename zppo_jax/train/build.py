@@ -175,7 +175,8 @@ def _rules(c) -> tuple[methods.Method, zppo.Rules]:
       num_new=algo.num_new, tau=method.tau or algo.tau,
       rho_replay=algo.rho_replay, prefix_share=algo.prefix_share,
       rho_aug=algo.rho_aug, max_prompt=max(c.shapes.prompt_buckets),
-      rest_saturated=algo.rest_saturated, seed=c.seed, ties=algo.ties, prefix_share_schedule=schedules.by_steps(
+      rest_saturated=algo.rest_saturated, seed=c.seed, ties=algo.ties,
+      prefix_share_schedule=schedules.by_steps(
           'algorithm.prefix_share_schedule', algo.prefix_share_schedule,
           c.steps, algo.updates, '(0, 1)'))
   if method.replay and algo.buffer_capacity < rules.num_replay:
@@ -311,7 +312,8 @@ def _sampler(c, method: methods.Method, rules: zppo.Rules, student: Student,
           max_tokens=algo.max_tokens, num_rollouts=(algo.rollouts,),
           prompt_buckets=shapes.prompt_buckets,
           patch_buckets=shapes.patch_buckets, group_buckets=groups,
-          prefill_tokens=shapes.prefill_tokens, slots=shapes.slots, padding_counts=not _reads_scores(method)),
+          prefill_tokens=shapes.prefill_tokens, slots=shapes.slots,
+          padding_counts=not _reads_scores(method)),
       chat=student.chat, grader=task.grader,
       decoding=_decoding(c, algo.max_tokens), num_rollouts=algo.rollouts)
 
