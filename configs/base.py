@@ -133,6 +133,9 @@ def get_config() -> ConfigDict:
   # endpoint is asked while other groups still draw (docs/teachers.md); each
   # question then draws its candidates from a generator of its own.
   a.ties = 'list'
+  # For so many steps a question whose BCQ was all right or all wrong takes no
+  # slot (a remedy of ours, docs/study.md; it needs the buffer). 0: Algorithm 1.
+  a.rest_saturated = 0
   a.prefix_share = 0.4       # pope: of the stored reference solution
   a.prefix_share_schedule = ''  # one that moves, e.g. 'linear:0.8:0.2'
   a.buffer_capacity = 10000  # |B|max, first in first out

@@ -35,6 +35,10 @@ class PromptKind(enum.IntEnum):
   HINT = 4  # the question with a hint that does not tell the answer
   PRIVILEGED = 5  # the question with a teacher's context
   CARRIED = 6  # the plain question, before responses drawn under PRIVILEGED
+  # Controls: the plain question once more, in the slot of a BCQ or of an NCQ.
+  # They have draws of their own.
+  AGAIN_BCQ = 7
+  AGAIN_NCQ = 8
 
 
 class Purpose(enum.IntEnum):
@@ -528,6 +532,8 @@ class HardVisit:
     hint: a text that may help and does not tell the answer; '' without one.
     oracle: the first tokens of the reference solution that is stored with the
       question; () without one.
+    others: the other visits of the step, without theirs; () for reformulations
+      that show nothing of other questions.
   """
   question: Question
   accuracy: float
@@ -535,6 +541,7 @@ class HardVisit:
   teacher_correct: tuple[Rollout, ...]
   hint: str = ''
   oracle: tuple[int, ...] = ()
+  others: tuple['HardVisit', ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -63,7 +63,7 @@ def named(prompts):
 
 
 @pytest.mark.parametrize('method', [
-    'zppo', 'placebo', 'prefix', 'grpo_replay_bcq'])
+    'zppo', 'placebo', 'prefix', 'grpo_replay_bcq', 'bcq_again'])
 @pytest.mark.parametrize('compress', [WHOLE, SUMMARISED])
 def test_what_is_drawn_ahead_are_prompts_of_the_step(method, compress):
   """Whatever the order in which rollouts end and the moments at which slots
@@ -93,6 +93,22 @@ def test_what_is_drawn_ahead_are_prompts_of_the_step(method, compress):
     assert set(teacher.awaited) <= set(teacher.ahead)
   shown = method == 'prefix' or compress == WHOLE  # a prefix is no candidate
   assert (by_answers > 20) == shown
+
+
+@pytest.mark.parametrize('method', ['random', 'bare', 'again'])
+def test_controls_are_asked_ahead_and_drawn_at_the_end(method):
+  """What they show is not made ahead; the teacher is asked all the same. A
+  question that may rest is not even asked ahead."""
+  plain, teacher = plain_groups(), PromptTeacher('b', 'd', 'i')
+  prompts = [g.prompt for g in plain]
+  one = ahead.of_plain(prompts, 3, num_rollouts=SIZE, teacher=teacher,
+                       **options(method))
+  for i, rollouts in ended_by(plain, 0):
+    assert not one.seen(i, rollouts)
+  assert not one.idle(99 * SIZE) and teacher.ahead
+  resting = dataclasses.replace(BY_NAME, rest_saturated=3)
+  assert ahead.of_plain(prompts, 3, num_rollouts=SIZE, teacher=teacher,
+                        **options(method, rules=resting)) is None
 
 
 def test_questions_are_asked_before_all_groups_have_ended():

@@ -20,6 +20,17 @@ WORDS = {
     'NCQ': ('ncq',),
     'BCQ, NCQ': ('bcq', 'ncq'),
     'BCQ of two wrong candidates, NCQ': ('placebo_bcq', 'ncq'),
+    'BCQ of two wrong candidates': ('placebo_bcq',),
+    'BCQ, NCQ of another question\'s candidates': ('random_bcq', 'random_ncq'),
+    'BCQ of another question\'s candidates': ('random_bcq',),
+    'NCQ of another question\'s candidates': ('random_ncq',),
+    'BCQ, NCQ without candidates': ('bare_bcq', 'bare_ncq'),
+    'BCQ without candidates': ('bare_bcq',),
+    'NCQ without candidates': ('bare_ncq',),
+    'the plain question for BCQ, NCQ': ('again_bcq', 'again_ncq'),
+    'the plain question for BCQ': ('again_bcq',),
+    'the plain question for NCQ': ('again_ncq',),
+    'BCQ, the plain question': ('bcq', 'again_bcq'),
     'Prefix': ('prefix',),
     'Hint': ('hint',),
     'Hint, of the reference solution': ('hint',),
@@ -51,7 +62,7 @@ def without_a_normaliser():
 
 
 def docstring_rows():
-  """The rows of the four tables, without their heads."""
+  """The rows of the six tables, without their heads."""
   tables = []
   for line in methods.__doc__.splitlines():
     if line.startswith('| name'):
@@ -60,6 +71,8 @@ def docstring_rows():
       tables[-1].append([c.strip() for c in line.strip('|').split('|')])
   heads = [table[0] for table in tables]
   assert heads == [['name', 'paper', 'buffer', 'reformulations'],
+                   ['name', 'control of', 'buffer', 'reformulations'],
+                   ['name', 'remedy for', 'buffer', 'reformulations'],
                    ['name', 'paper', 'buffer', 'reformulations'],
                    ['name', 'source', 'buffer', 'states', 'loss'],
                    ['name', 'source', 'loss', 'advantages', 'mean over']]
@@ -67,12 +80,14 @@ def docstring_rows():
 
 
 def test_the_docstring_is_the_table():
-  reformulating, unsolved, distilling, objectives = docstring_rows()
+  (reformulating, controls, remedies, unsolved, distilling,
+   objectives) = docstring_rows()
   assert {name for name, *_ in unsolved} == {
       name for name, m in methods.METHODS.items() if m.tau}
   assert {
       name: (BUFFER[buffer], WORDS[reformulations])
-      for name, _, buffer, reformulations in reformulating + unsolved} == {
+      for name, _, buffer, reformulations in (
+          reformulating + controls + remedies + unsolved)} == {
           name: (m.replay, m.reformulations)
           for name, m in without_a_normaliser().items()}
   assert {
@@ -114,6 +129,17 @@ def test_the_rows_of_the_paper():
       'grpo_replay_ncq': (True, ('ncq',)),
       'zppo': (True, ('bcq', 'ncq')),
       'placebo': (True, ('placebo_bcq', 'ncq')),
+      'placebo_bcq': (True, ('placebo_bcq',)),
+      'random': (True, ('random_bcq', 'random_ncq')),
+      'random_bcq': (True, ('random_bcq',)),
+      'random_ncq': (True, ('random_ncq',)),
+      'bare': (True, ('bare_bcq', 'bare_ncq')),
+      'bare_bcq': (True, ('bare_bcq',)),
+      'bare_ncq': (True, ('bare_ncq',)),
+      'again': (True, ('again_bcq', 'again_ncq')),
+      'again_bcq': (True, ('again_bcq',)),
+      'again_ncq': (True, ('again_ncq',)),
+      'bcq_again': (True, ('bcq', 'again_bcq')),
       'prefix': (True, ('prefix',)),
       'hint': (True, ('hint',)),
       # Of other papers.

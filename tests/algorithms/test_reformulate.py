@@ -17,10 +17,13 @@ from zppo_jax.algorithms.reformulate import (
   post_cap,
   pre_cap,
   prefix,
+  random_bcq,
+  random_ncq,
   rank,
   salt_of,
   surely_capped,
   surely_shown,
+  with_others,
 )
 from zppo_jax.records import (
   HardVisit,
@@ -63,7 +66,7 @@ def capped(teacher_counts, limit, names=BOTH):
   """Post-cap over questions a, b, ... with so many teacher answers each."""
   visits = [visit('abcdef'[i], teacher_count=n)
             for i, n in enumerate(teacher_counts)]
-  return kinds(post_cap(visits, names, limit, all_of(rng())))
+  return kinds(post_cap(with_others(visits), names, limit, all_of(rng())))
 
 
 def test_pre_cap_takes_the_hardest_below_tau():
@@ -273,19 +276,50 @@ def test_post_cap_keeps_the_hardest_first_order_it_was_given():
       'd:NCQ', 'b:NCQ', 'c:NCQ']
 
 
-def test_placebo_takes_the_slots_of_the_bcq():
-  for limit in range(8):
-    counts = [1, 0, 4, 1]
-    assert capped(counts, limit, ('placebo_bcq', 'ncq')) == capped(
-        counts, limit)
+@pytest.mark.parametrize(('control', 'kind'), [
+    (('placebo_bcq', 'ncq'), ''), (('random_bcq', 'random_ncq'), ''),
+    (('bare_bcq', 'bare_ncq'), ''), (('again_bcq', 'again_ncq'), 'AGAIN_')])
+def test_controls_take_the_slots_of_what_they_control(control, kind):
+  """Question for question, for both reformulations and for each alone."""
+  for counts, limit in itertools.product(([1, 0, 4, 1], [1, 1], [0, 0, 0]),
+                                         range(8)):
+    for part in (slice(0, 2), slice(0, 1), slice(1, 2)):
+      expected = capped(counts, limit, BOTH[part])
+      assert capped(counts, limit, control[part]) == [
+          made.replace(':', f':{kind}') for made in expected]
 
 
-def test_only_the_bcq_ever_shows_a_teacher_trace():
+def test_random_candidates_are_those_of_another_visit_by_hand():
+  """Of a's two neighbours only c has a right response: a whole BCQ of c in
+  both orders, with the question of a. The NCQ shows all wrong ones of b or
+  c."""
+  good, bad = rollout('5 h 9 A 9'), (wrong(3), wrong(4))
+  a = HardVisit(question('a'), 0.0, (wrong(1),), (rollout(),))
+  b = HardVisit(question('b'), 0.0, (wrong(2),), ())
+  c = HardVisit(question('c'), 0.0, bad, (good,))
+  [seen, other, _] = with_others([a, b, c])
+  assert seen.others == (b, c) and other.others == (a, c)
+  draw = rng()
+  assert_uniform(
+      [random_bcq(seen, draw) for _ in range(800)],
+      [Instance(a.question, PromptKind.BCQ, pair) for w in bad
+       for pair in ((good, w), (w, good))])
+  assert_uniform(
+      [random_ncq(seen, draw) for _ in range(800)],
+      [Instance(a.question, PromptKind.NCQ, of.wrong) for of in (b, c)])
+  # Without a BCQ of its own, and without another question that has one.
+  assert random_bcq(other, draw) is None
+  [alone, _] = with_others([a, b])
+  assert random_bcq(alone, draw) is None
+  assert random_ncq(with_others([a])[0], draw) is None
+
+
+def test_only_a_bcq_ever_shows_a_teacher_trace():
   seen = [visit(name, 4, 3) for name in 'abc']
   spoken = set(seen[0].teacher_correct)
   for name in REFORMULATIONS:
     draw = rng(0)
     shown = {c for _ in range(30)
-             for i in post_cap(seen, (name,), 99, all_of(draw))
+             for i in post_cap(with_others(seen), (name,), 99, all_of(draw))
              for c in i.candidates}
-    assert bool(shown & spoken) == (name == 'bcq')
+    assert bool(shown & spoken) == (name in ('bcq', 'random_bcq'))

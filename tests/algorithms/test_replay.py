@@ -47,6 +47,28 @@ def test_graduates_at_exactly_tau_and_stays_just_below():
   assert not settled.admitted and not settled.evicted
 
 
+def test_questions_of_a_saturated_bcq_rest_by_hand():
+  """a's BCQ is all wrong and b's all right at step 4; c's has both. A plain
+  group, an NCQ and a question outside the buffer say nothing. They rest for
+  steps 5 and 6, or until a BCQ has both again."""
+  bcq = lambda name, right: group(name, right, kind=PromptKind.BCQ)
+  buffer = filled(9, 'a', 'b', 'c', 'd').with_saturated(
+      [bcq('a', 0), bcq('b', 8), bcq('c', 3), bcq('x', 0), group('d', 0),
+       group('d', 0, kind=PromptKind.NCQ)], 4)
+  assert list(buffer.entries) == ['a', 'b', 'c', 'd']
+  assert [buffer.resting(step, 2) for step in (5, 6, 7)] == [
+      {'a', 'b'}, {'a', 'b'}, frozenset()]
+  assert buffer.resting(5, 0) == frozenset()
+  kept, _ = settle(buffer, 5, a=0, b=8)  # a stays, and b graduates
+  assert kept.resting(5, 2) == {'a'} and kept.entries['a'].visits == 1
+  again = buffer.with_saturated([bcq('a', 5)], 5)
+  assert again.resting(6, 9) == {'b'}
+  found = ReplayBuffer.load(9, buffer.dump(), question)
+  assert found == buffer
+  # Without the option a checkpoint has the four values that it always had.
+  assert {len(row) for row in filled(9, 'a').dump()} == {4}
+
+
 def test_graduate_keeps_the_accuracy_of_its_entry():
   buffer, _ = settle(ReplayBuffer(9), 0, a=2)
   _, settled = settle(buffer, 7, a=6)

@@ -197,6 +197,48 @@ def test_an_ncq_prompt_is_exactly_the_planned_structure():
       block('4 h 3 A 3'), block('4 h h'), ':'])
 
 
+@pytest.mark.parametrize(('method', 'of_a', 'of_b'), [
+    ('grpo_replay_bcq', ['BCQ at'], ['BCQ bt']),
+    ('placebo_bcq', ['BCQ aa'], ['BCQ bb']),
+    ('random_bcq', ['BCQ bt'], ['BCQ at']),
+    ('random_ncq', ['NCQ 3 , 2 bb'], ['NCQ 1 , 0 aa']),
+    ('bare', ['BCQ ', 'NCQ '], ['BCQ ', 'NCQ ']),
+    ('bare_bcq', ['BCQ '], ['BCQ ']),
+    ('again', [' ', ' '], [' ', ' ']),
+    ('bcq_again', ['BCQ at', ' '], ['BCQ bt', ' '])])
+def test_the_prompts_of_controls_by_hand(method, of_a, of_b):
+  """Two hard questions with two wrong rollouts each: a answers 1 and 0, b 3
+  and 2. Behind the words of a prompt: who wrote its candidates, t for the
+  teacher, by the alphabet."""
+  plain = [dataclasses.replace(
+      group(name, 0), rollouts=(wrong(first), wrong(first - 1)))
+           for name, first in (('a', 1), ('b', 3))]
+  made = make(plain, FakeTeacher('a', 'b'), method)
+  writer = {'1': 'a', '0': 'a', '3': 'b', '2': 'b', '9': 't'}
+  found = {'a': [], 'b': []}
+  for prompt in made.prompts:
+    assert prompt.kind != PromptKind.PLAIN
+    said, *traces = words(prompt).removesuffix(' :').split(' <candidate> ')
+    found[prompt.question.id].append(
+        said.removeprefix('C h 4').strip() + ' ' + ''.join(sorted(
+            writer[trace.split()[2]] for trace in traces)))
+  assert found == {'a': of_a, 'b': of_b}
+
+
+def test_resting_questions_leave_their_slots_to_others():
+  """Of five hard questions the four hardest are asked; without b the fifth has
+  its place. They stay hard."""
+  plain = [group('a', 0), group('b', 0), group('c', 1), group('d', 2),
+           group('e', 3)]
+  method = methods.get('grpo_replay_bcq')
+  made = {resting: zppo.reformulate_hard(
+      plain, 3, rules=RULES, method=method, teacher=FakeTeacher(*'abcde'),
+      chat=CHAT, compress=WHOLE, resting=resting) for resting in ('', 'b')}
+  asked = {of: sorted(ids(m.prompts)) for of, m in made.items()}
+  assert asked == {'': [*'abcd'], 'b': [*'acde']}
+  assert {m.hard for m in made.values()} == {5}
+
+
 def test_teacher_text_never_enters_an_ncq_or_a_placebo():
   plain = [group(q, n) for n, q in enumerate('abcd')]
   rules = dataclasses.replace(RULES, rho_aug=1.0)
@@ -207,7 +249,8 @@ def test_teacher_text_never_enters_an_ncq_or_a_placebo():
       made = make(plain, FakeTeacher(*'abcd'), name, step, rules)
       for prompt in made.prompts:
         shown = (prompt.kind in (PromptKind.BCQ, PromptKind.PREFIX)
-                 and name != 'placebo')
+                 and name not in ('placebo', 'placebo_bcq', 'bare',
+                                  'bare_bcq'))
         assert (MARK in prompt.tokens) == shown
 
 

@@ -1,5 +1,5 @@
-"""fault F9: what was trained: facts of config.json and attempts, and the difference of
-the config and its base."""
+"""fault F9: what was trained, by facts of config.json and attempts, and the
+difference of the config and its base."""
 
 import json
 

@@ -1,13 +1,21 @@
 """Pairing, selection rule, and resumption of studies."""
 
 import json
+import os
 import pathlib
+import subprocess
+import sys
+import threading
+import time
 import types
 
 import pytest
 from ml_collections import ConfigDict
 
-from zppo_jax.study import launch
+from zppo_jax.runs import lock
+from zppo_jax.study import launch, running
+
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 def record(arm, rate, seed, final):
@@ -51,12 +59,17 @@ def test_rate_rule_takes_the_mean_and_the_lower_of_ties():
 
 def test_jobs_are_commands_with_all_overrides(tmp_path):
   job = launch.jobs(small_study(), {'a': (1e-4,), 'b': (2e-4,)}, (7,))[0]
-  line = ' '.join(launch.command(job, 'configs/micro.py', tmp_path))
+  line = ' '.join(running.command(job, 'configs/micro.py', tmp_path))
   assert job.name == 'a-lr0.0001-seed7'
   for piece in ('--config=configs/micro.py', '--config.seed=7',
                 '--config.optimizer.learning_rate=0.0001',
                 '--config.steps=3', '--config.method=zppo'):
     assert piece in line
+
+
+def place_of(home, **fields):
+  return running.Place(**{'home': home, 'base': 'configs/micro.py',
+                          'cores': (None,), **fields})
 
 
 def fake_train(calls, final=0.5):
@@ -72,15 +85,14 @@ def fake_train(calls, final=0.5):
     (pathlib.Path(home) / 'metrics.jsonl').write_text(
         json.dumps({'step': 0, 'time/rollouts': 0.5, 'time/update': 1}) + '\n')
     (pathlib.Path(home) / 'summary.json').write_text(json.dumps(made))
-    return types.SimpleNamespace(returncode=0)
+    return types.SimpleNamespace(returncode=0, cpu_s=0.5)
   return run
 
 
 def test_study_resumes_without_running_twice(tmp_path, monkeypatch):
   """2 arms x 2 rates x 1 seed, then 2 arms x 2 seeds; then nothing."""
   calls = []
-  monkeypatch.setattr(launch.subprocess, 'run', fake_train(calls))
-  # git is asked through the same subprocess module
+  monkeypatch.setattr(running, 'execute', fake_train(calls))
   monkeypatch.setattr(launch.workdir, 'git_revision', lambda: 'unknown')
   launch.main(small_study(), tmp_path, None)
   assert len(calls) == 8
@@ -104,8 +116,8 @@ def test_the_endpoint_is_the_studys_own(tmp_path, monkeypatch):
     (pathlib.Path(home) / 'summary.json').write_text(json.dumps(made))
     (pathlib.Path(home) / 'eval.jsonl').write_text(
         json.dumps({'step': 0, 'mine': 0.0}) + '\n')
-    return types.SimpleNamespace(returncode=0)
-  monkeypatch.setattr(launch.subprocess, 'run', run)
+    return types.SimpleNamespace(returncode=0, cpu_s=0.5)
+  monkeypatch.setattr(running, 'execute', run)
   monkeypatch.setattr(launch.workdir, 'git_revision', lambda: 'unknown')
   study = small_study()
   study.endpoint, study.splits = 'mine', ('mine',)
@@ -117,36 +129,225 @@ def test_a_complete_run_of_other_fields_is_no_result(tmp_path, monkeypatch):
   """Its name holds arm, rate and seed alone; the study's file had another
   field since, and the old run was taken in silence."""
   calls = []
-  monkeypatch.setattr(launch.subprocess, 'run', fake_train(calls))
+  monkeypatch.setattr(running, 'execute', fake_train(calls))
   job = launch.jobs(small_study(), {'a': (1e-4,), 'b': (1e-4,)}, (7,))[0]
-  launch.run_job(job, 'configs/micro.py', tmp_path, None)
+  running.run_job(job, place_of(tmp_path), None)
   path = tmp_path / 'runs' / job.name / 'config.json'
   held = {'seed': 7, 'steps': 3, 'method': 'zppo',
           'optimizer': {'learning_rate': 1e-4}}
   path.write_text(json.dumps({'config': held, 'forked_from': None}))
-  launch.run_job(job, 'configs/micro.py', tmp_path, None)
+  running.run_job(job, place_of(tmp_path), None)
   path.write_text(json.dumps({'config': {**held, 'steps': 2},
                               'forked_from': None}))
   with pytest.raises(ValueError, match='with steps = 2; the study now says 3'):
-    launch.run_job(job, 'configs/micro.py', tmp_path, None)
+    running.run_job(job, place_of(tmp_path), None)
   assert len(calls) == 1
 
 
 def test_incomplete_runs_go_on(tmp_path, monkeypatch):
   """A directory without a summary was killed: the same command resumes it."""
   calls = []
-  monkeypatch.setattr(launch.subprocess, 'run', fake_train(calls))
+  monkeypatch.setattr(running, 'execute', fake_train(calls))
   job = launch.jobs(small_study(), {'a': (1e-4,), 'b': (1e-4,)}, (7,))[0]
   (tmp_path / 'runs' / job.name).mkdir(parents=True)
   (tmp_path / 'runs' / job.name / 'metrics.jsonl').write_text('{}\n')
-  launch.run_job(job, 'configs/micro.py', tmp_path, None)
+  running.run_job(job, place_of(tmp_path), None)
   assert len(calls) == 1
   assert (tmp_path / 'runs' / job.name / 'metrics.jsonl').exists()
 
 
 def test_failed_run_stops_the_study_and_names_its_log(tmp_path, monkeypatch):
-  monkeypatch.setattr(launch.subprocess, 'run',
-                      lambda *a, **k: types.SimpleNamespace(returncode=1))
+  monkeypatch.setattr(running, 'execute', lambda *_, **options: (
+      types.SimpleNamespace(returncode=1, cpu_s=0.5)))
   job = launch.jobs(small_study(), {'a': (1e-4,), 'b': (1e-4,)}, (7,))[0]
   with pytest.raises(RuntimeError, match='a-lr0.0001-seed7'):
-    launch.run_job(job, 'configs/micro.py', tmp_path, None)
+    running.run_job(job, place_of(tmp_path), None)
+
+
+def test_a_killed_command_leaves_nothing_that_stops_the_next(
+    tmp_path, monkeypatch):
+  """Answers without a summary are of a killed command: they are made again,
+  with the run's own splits. What is complete is not."""
+  calls = []
+
+  def run(line, **_):
+    calls.append(line[3])
+    to = pathlib.Path(next(a for a in line if a.startswith(
+        '--workdir=' if line[3] == 'train' else '--to=')).split('=', 1)[1])
+    if to.is_dir() and line[3] == 'eval':
+      return types.SimpleNamespace(returncode=1, cpu_s=0.5)
+    to.mkdir(parents=True)
+    (to / 'summary.json').write_text('{}')
+    return types.SimpleNamespace(returncode=0, cpu_s=0.5)
+  monkeypatch.setattr(running, 'execute', run)
+  place = place_of(tmp_path, answers=('hard', 'easy'))
+  job = launch.jobs(small_study(), {'a': (1e-4,)}, (7,))[0]
+  (place.of(job) / 'answers').mkdir(parents=True)
+  (place.of(job) / 'summary.json').write_text('{}')
+  running.run_job(job, place, None)
+  running.run_job(job, place, None)
+  assert calls == ['eval']
+  line = ' '.join(running.answers_command(job, 'b.py', tmp_path, place.answers))
+  assert f'--checkpoint={tmp_path} --to={tmp_path}/answers' in line
+  assert '--splits=hard,easy' in line and '--config.steps=3' in line
+  other = launch.jobs(small_study(), {'a': (1e-4,)}, (8,))[0]
+  running.run_job(other, place, None)
+  assert calls == ['eval', 'train', 'eval']
+  assert set(running.noted(place.of(other))) == {'train', 'eval'}
+  assert running.seconds_of(place.of(other)).cpu_s == 1.0
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='prctl is of Linux')
+def test_the_run_of_a_killed_study_saves_and_ends(tmp_path):
+  """Even if the study had no time to tell it."""
+  child = ("import pathlib, signal, sys, time; "
+           "signal.signal(signal.SIGTERM, lambda *_: sys.exit("
+           "pathlib.Path('saved').write_text('x'))); "
+           "pathlib.Path('begun').write_text('x'); time.sleep(60)")
+  code = ('import pathlib, sys\n'
+          'from zppo_jax.study import running\n'
+          f'running._run([sys.executable, "-c", {child!r}], '
+          'pathlib.Path("log"), None)')
+  study = subprocess.Popen([sys.executable, '-c', code], cwd=tmp_path,
+                           env={**os.environ, 'PYTHONPATH': str(ROOT)})
+  def appears(name):
+    until = time.monotonic() + 60
+    while not (tmp_path / name).exists():
+      assert time.monotonic() < until, name
+      time.sleep(0.02)
+  try:
+    appears('begun')
+  finally:
+    study.kill()
+    study.wait()
+  appears('saved')
+
+
+def test_a_run_that_still_saves_is_waited_for(tmp_path):
+  """The lock is taken by another process; then by nobody."""
+  path = tmp_path / 'run'
+  path.mkdir()
+  holder = subprocess.Popen([sys.executable, '-c', (
+      'import fcntl, time; f = open("lock.json", "a+"); '
+      'fcntl.flock(f, fcntl.LOCK_EX); open("taken", "w"); time.sleep(60)')],
+      cwd=path)
+  try:
+    while not (path / 'taken').exists():
+      time.sleep(0.02)
+    with pytest.raises(lock.Locked):
+      running._wait_until_free(path, 0.1)
+  finally:
+    holder.kill()
+    holder.wait()
+  running._wait_until_free(path, 0.1)
+  running._wait_until_free(tmp_path / 'none', 0.1)
+
+
+def test_what_is_left_by_hand():
+  """Known arms take their mean, 10 s; others that of all, 20 s."""
+  job = lambda arm: running.StudyRun(arm, 1e-4, 0, ())
+  todo = [job('a'), job('b'), job('c')]
+  known = {'a': [5.0, 15.0], 'b': [40.0]}
+  assert running.left_s(todo, known, 2) == (10 + 40 + 20) / 2
+  assert running.left_s(todo[:1], known, 2) == 10  # one run has one core
+  assert running.left_s([], known, 2) == 0
+  assert running.left_s(todo, {}, 2) is None
+  assert running.clock(7500) == '2 h 05 min'
+  assert running.clock(None) == 'an unknown time'
+
+
+def test_after_a_failure_nothing_else_begins():
+  """y fails while x still runs; then z has a free core, and must not begin."""
+  begun, failed = [], threading.Event()
+
+  def one(work, core):
+    begun.append(work)
+    if work == 'x':
+      failed.wait(10)
+      time.sleep(0.2)  # z would begin now
+    else:
+      failed.set()
+      raise RuntimeError(f'{work} failed')
+  with pytest.raises(RuntimeError, match='y failed'):
+    running.side_by_side(['x', 'y', 'z'], [None, None], one)
+  assert sorted(begun) == ['x', 'y']
+
+
+def test_the_models_of_a_study_are_made_once(tmp_path, monkeypatch):
+  calls = []
+
+  def run(line, **_):
+    to = next(a for a in line if a.startswith('--to=')).split('=', 1)[1]
+    calls.append(line[4:])
+    pathlib.Path(to).write_text('')
+    return types.SimpleNamespace(returncode=0, cpu_s=0.5)
+  monkeypatch.setattr(running, 'execute', run)
+  models = ConfigDict({'deep_70': ('student', (('belief.deep_share', 0.7),))})
+  for _ in range(2):
+    running.make_models(models, place_of(tmp_path))
+  assert calls == [['--config=configs/micro_pretrain.py:student',
+                    f'--to={tmp_path}/models/deep_70.safetensors',
+                    '--config.belief.deep_share=0.7']]
+  study = small_study()
+  study.common = (('student.weights', '{models}/deep_70.safetensors'),)
+  [job] = launch.jobs(study, {'a': (1e-4,)}, (7,), tmp_path)
+  assert dict(job.overrides)['student.weights'] == (
+      f'{tmp_path}/models/deep_70.safetensors')
+
+
+def test_arms_of_an_equal_budget_get_their_steps_from_development(
+    tmp_path, monkeypatch):
+  """The fake runs spend 8 rollouts in 3 steps, whatever the arm: 3 steps; and
+  the arm has the rate of the one that it lengthens."""
+  calls = []
+  monkeypatch.setattr(running, 'execute', fake_train(calls))
+  monkeypatch.setattr(launch.workdir, 'git_revision', lambda: 'unknown')
+  study = small_study()
+  study.matched = ConfigDict({'b_long': ('b', 'a', 'student_rollouts')})
+  study.contrasts = (('a', 'b_long'),)
+  launch.main(study, tmp_path, None)
+  results = json.loads((tmp_path / 'results.json').read_text())
+  assert results['matched_steps'] == {'b_long': 3}
+  assert results['rates']['b_long'] == results['rates']['b']
+  assert results['study']['arms']['b_long'] == [['method', 'grpo'],
+                                                ['steps', 3]]
+  assert [p for p in calls if 'b_long' in p] == [
+      f'{tmp_path}/runs/b_long-lr0.0001-seed{seed}' for seed in (100, 101)]
+  assert 'b_long 3' in (tmp_path / 'table.md').read_text()
+
+
+@pytest.mark.parametrize(('changes', 'words'), [
+    ({'contrasts': (('a', 'c'),)}, ("'c'", 'contrasts', 'a, b')),
+    ({'confirmatory': (('c', 'a', 'hard'),)}, ("'c'", 'confirmatory')),
+    ({'matched': ConfigDict({'m': ('a', 'c', 'tokens')})},
+     ("'c'", 'matched.m')),
+    ({'matched': ConfigDict({'m': ('a', 'b', 'hours')})},
+     ("'hours'", 'student_rollouts')),
+    ({'rates': (), 'fixed_rates': ConfigDict({'a': 1e-4, 'b': 1e-4}),
+      'matched': ConfigDict({'m': ('a', 'b', 'tokens')})},
+     ('rates is ()', 'development')),
+    ({'rates': ()}, ('rates is ()', 'fixed_rates', 'rates_of'))])
+def test_a_study_that_does_not_fit_together_is_refused(tmp_path, changes,
+                                                       words):
+  study = small_study()
+  with study.unlocked():
+    for name, value in changes.items():
+      study[name] = value
+  with pytest.raises((KeyError, ValueError)) as error:
+    launch.main(study, tmp_path / 'new', None)
+  assert all(word in str(error.value) for word in words)
+  assert not (tmp_path / 'new').exists()
+
+
+def test_rates_that_another_study_chose(tmp_path, monkeypatch):
+  monkeypatch.setattr(running, 'execute', fake_train([]))
+  monkeypatch.setattr(launch.workdir, 'git_revision', lambda: 'unknown')
+  study, file = small_study(), tmp_path / 'results.json'
+  study.rates, study.rates_of = (), str(file)
+  file.write_text(json.dumps({'rates': {'a': 4e-4, 'c': 1e-4}}))
+  with pytest.raises(KeyError, match="'b'.*known: a, c"):
+    launch.main(study, tmp_path / 'new', None)
+  file.write_text(json.dumps({'rates': {'a': 4e-4, 'b': 1e-4}}))
+  launch.main(study, tmp_path / 'new', None)
+  results = json.loads((tmp_path / 'new' / 'results.json').read_text())
+  assert results['rates'] == {'a': 4e-4, 'b': 1e-4}

@@ -6,7 +6,7 @@ import pathlib
 
 import pytest
 
-from zppo_jax.study import tables
+from zppo_jax.study import analysis, budgets, page, tables
 
 RESULTS = pathlib.Path(__file__).parents[2] / 'studies' / 'results'
 
@@ -84,3 +84,46 @@ def test_committed_tables_are_made_again(name):
   splits = tuple(results['study']['splits'])
   assert tables.arm_table(results['reported'], splits) in text
   assert tables.contrast_table(results['contrasts']) in text
+
+
+def committed(name):
+  return json.loads((RESULTS / name / 'results.json').read_text())
+
+
+def planned():
+  """Studies of docs/study.md whose results are committed."""
+  return sorted(file.parent.name for file in RESULTS.glob('*/results.json')
+                if 'confirmatory' in json.loads(file.read_text()))
+
+
+def test_some_planned_study_is_committed():
+  assert 'smoke' in planned()
+
+
+@pytest.mark.parametrize('name', planned())
+def test_a_committed_study_is_made_again_from_its_runs(name):
+  """The page, the analysis and the computed steps, from the runs alone."""
+  results = committed(name)
+  assert page.table(results) == (RESULTS / name / 'table.md').read_text()
+  study, reported = results['study'], results['reported']
+  family = analysis.family(reported, [
+      analysis.Contrast(*of) for of in study['confirmatory']])
+  assert family == results['confirmatory']
+  assert results['exploratory'] == [
+      analysis.contrast(reported, analysis.Contrast(*of))
+      for of in study['exploratory']]
+  at_chosen = [r for r in results['development']
+               if r['rate'] == results['rates'][r['arm']]]
+  assert results['matched_steps'] == {
+      arm: budgets.equal_steps(at_chosen, *of)
+      for arm, of in study.get('matched', {}).items()}
+  for record in reported:
+    assert record['commands'] and record['seconds'] > 0
+    assert record['endpoints']['hard'] == (
+        record['summary']['eval']['hard']['final'])
+
+
+def test_a_changed_run_is_seen_in_the_page():
+  results = committed('smoke')
+  results['reported'][0]['endpoints']['mean_hard'] += 0.25
+  assert page.table(results) != (RESULTS / 'smoke' / 'table.md').read_text()

@@ -66,7 +66,36 @@ def test_the_pool_of_clips_asks_the_same():
     assert clip.id.startswith('clip/') and clip.hint and clip.responses
 
 
-@pytest.mark.parametrize('split', micro_pictures.EVAL_SPLITS)
+@pytest.mark.parametrize(('split', 'of'), micro_pictures.TEXTS.items())
+def test_questions_in_text_are_those_of_the_text_world(split, of):
+  """Under ids of their own, so that their draws are not those in pictures."""
+  ours = micro_pictures.evaluation(split, 20)
+  theirs = micro.evaluation(of, 20)
+  in_pictures = micro_pictures.evaluation(of, 20)
+  assert [(q.id, q.text, q.answer) for q in ours] == [
+      (q.id, q.text, q.answer) for q in theirs]
+  assert {q.split for q in ours} == {split} and not any(q.media for q in ours)
+  assert not {q.id for q in ours} & {q.id for q in in_pictures}
+  assert [q.answer for q in ours] == [q.answer for q in in_pictures]
+
+
+def test_a_corpus_of_both_has_its_share_of_text():
+  """800 exercises: those in text have digits and no media."""
+  mix = micro_corpus.Mixture(
+      belief=micro_corpus.truth(), families='CVL', max_steps=3,
+      hard_candidates=0.7, max_candidates=8, terse=False,
+      form='pictures_and_text')
+  draw = np.random.default_rng(0)
+  tasks_ = [micro_corpus.draw_task(draw, micro.OPERATORS, mix)
+            for _ in range(800)]
+  in_text = [not task.media for task in tasks_]
+  assert np.mean(in_text) == pytest.approx(micro_corpus.TEXT_SHARE, abs=0.05)
+  assert all(bool(set(task.text) & set('0123456789')) == alone
+             for task, alone in zip(tasks_, in_text, strict=True))
+
+
+@pytest.mark.parametrize('split', [
+    s for s in micro_pictures.EVAL_SPLITS if s not in micro_pictures.TEXTS])
 def test_evaluation_is_in_unseen_handwriting(split):
   unseen = {p for d in range(10) for p in micro_pictures.scans(d, True)}
   of_text = micro.evaluation(micro_pictures.CLIPS.get(split, split), 20)

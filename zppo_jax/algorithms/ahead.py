@@ -176,8 +176,10 @@ def _prompts(instances: Sequence[Instance], rules: zppo.Rules, chat: Chat,
 
 def _asks(rules: zppo.Rules, method: Method, teacher: Any,
           hint: HintConfig) -> bool:
-  """Whether a teacher answers beside the device, and ties break by name."""
+  """Whether a teacher answers beside the device, and ties break by name. Where
+  questions rest it is asked when all groups have ended."""
   return (zppo.reformulates(method, rules) and method.visited(hint)
+          and not rules.rest_saturated
           and rules.ties == 'name' and hasattr(teacher, 'ask_ahead'))
 
 

@@ -8,9 +8,31 @@
 | grpo_replay_bcq | GRPO + replay + BCQ | yes | BCQ |
 | grpo_replay_ncq | GRPO + replay + NCQ | yes | NCQ |
 | zppo | ZPPO | yes | BCQ, NCQ |
-| placebo | our control | yes | BCQ of two wrong candidates, NCQ |
 | prefix | GRPO + replay + Prefix | yes | Prefix |
 | hint | GRPO + replay + Hint | yes | Hint |
+
+Controls (docs/methods.md): ZPPO, GRPO + replay + BCQ or + NCQ, with one change
+in what the slots of the reformulations show. The slots stay:
+
+| name | control of | buffer | reformulations |
+|---|---|---|---|
+| placebo | ZPPO | yes | BCQ of two wrong candidates, NCQ |
+| placebo_bcq | + BCQ | yes | BCQ of two wrong candidates |
+| random | ZPPO | yes | BCQ, NCQ of another question's candidates |
+| random_bcq | + BCQ | yes | BCQ of another question's candidates |
+| random_ncq | + NCQ | yes | NCQ of another question's candidates |
+| bare | ZPPO | yes | BCQ, NCQ without candidates |
+| bare_bcq | + BCQ | yes | BCQ without candidates |
+| bare_ncq | + NCQ | yes | NCQ without candidates |
+| again | ZPPO | yes | the plain question for BCQ, NCQ |
+| again_bcq | + BCQ | yes | the plain question for BCQ |
+| again_ncq | + NCQ | yes | the plain question for NCQ |
+
+Remedies of our own for saturated BCQs (docs/study.md), not the paper's:
+
+| name | remedy for | buffer | reformulations |
+|---|---|---|---|
+| bcq_again | + BCQ | yes | BCQ, the plain question |
 
 Rows that help with unsolved questions alone, those without a right rollout
 (docs/neighbours.md), and otherwise are GRPO:
@@ -67,7 +89,9 @@ from zppo_jax.objectives import losses, surrogates
 
 # Reformulations for which the teacher answers the hard questions; 'hint' does
 # so by its source.
-ANSWERED = frozenset({'bcq', 'ncq', 'placebo_bcq', 'prefix'})
+ANSWERED = frozenset({
+    'bcq', 'ncq', 'placebo_bcq', 'prefix', 'random_bcq', 'random_ncq',
+    'bare_bcq', 'bare_ncq', 'again_bcq', 'again_ncq'})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,6 +201,11 @@ class Method:
             and 'teacher_hidden' in self.needs_of(distil))
 
 
+def _replayed(*reformulations: str) -> Method:
+  """GRPO + replay, and reformulations in the order of slots."""
+  return _group(replay=True, reformulations=reformulations)
+
+
 def _row(**fields: Any) -> Method:
   """A distillation row: no reformulations, every rollout is trained."""
   return Method(**{
@@ -223,7 +252,13 @@ METHODS = {
     'grpo_replay_bcq': _group(replay=True, reformulations=('bcq',)),
     'grpo_replay_ncq': _group(replay=True, reformulations=('ncq',)),
     'zppo': _group(replay=True, reformulations=('bcq', 'ncq')),
-    'placebo': _group(replay=True, reformulations=('placebo_bcq', 'ncq')),
+    'placebo': _replayed('placebo_bcq', 'ncq'),
+    'placebo_bcq': _replayed('placebo_bcq'),
+    **{of: _replayed(f'{of}_bcq', f'{of}_ncq')
+       for of in ('random', 'bare', 'again')},
+    **{f'{of}_{name}': _replayed(f'{of}_{name}')
+       for of in ('random', 'bare', 'again') for name in ('bcq', 'ncq')},
+    'bcq_again': _replayed('bcq', 'again_bcq'),
     'prefix': _group(replay=True, reformulations=('prefix',)),
     'hint': _group(replay=True, reformulations=('hint',)),
     'sage': _unsolved(reformulations=('hint',)),

@@ -6,6 +6,8 @@ chat/renderers.py has the renderer of each kind of prompt.
 """
 
 import bisect
+import dataclasses
+import functools
 import hashlib
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -164,6 +166,53 @@ def placebo_bcq(visit: HardVisit, rng: np.random.Generator) -> Instance | None:
                   candidates=(visit.wrong[first], visit.wrong[second]))
 
 
+def with_others(visits: Sequence[HardVisit]) -> list[HardVisit]:
+  """The visits, each with all others of the step."""
+  return [dataclasses.replace(v, others=(*visits[:i], *visits[i + 1:]))
+          for i, v in enumerate(visits)]
+
+
+def random_bcq(visit: HardVisit, rng: np.random.Generator) -> Instance | None:
+  """A control: the candidates of a BCQ of another question.
+
+  It takes the slot of the question's own BCQ, and exists where that does and
+  another visit of the step has one; the other question is drawn uniformly.
+  """
+  others = [v for v in visit.others if v.teacher_correct]
+  if not visit.teacher_correct or not others:
+    return None
+  shown = bcq(others[int(rng.integers(len(others)))], rng)
+  assert shown is not None  # the other visit has a correct response
+  return dataclasses.replace(shown, question=visit.question)
+
+
+def random_ncq(visit: HardVisit, rng: np.random.Generator) -> Instance | None:
+  """A control: the wrong rollouts of another question of the step, which is
+  drawn uniformly. None without one."""
+  if not visit.others:
+    return None
+  other = visit.others[int(rng.integers(len(visit.others)))]
+  return Instance(question=visit.question, kind=PromptKind.NCQ,
+                  candidates=other.wrong)
+
+
+def without_candidates(visit: HardVisit, rng: np.random.Generator, *,
+                       kind: PromptKind) -> Instance | None:
+  """A control: the question in a slot of ZPPO, with no candidate.
+
+  Args:
+    visit: the visit.
+    rng: nothing is drawn.
+    kind: BCQ or NCQ for its words alone, AGAIN_BCQ or AGAIN_NCQ for the plain
+      prompt. In the slot of a BCQ it exists exactly if the BCQ would exist.
+  """
+  del rng
+  of_bcq = kind in (PromptKind.BCQ, PromptKind.AGAIN_BCQ)
+  if of_bcq and not visit.teacher_correct:
+    return None
+  return Instance(question=visit.question, kind=kind)
+
+
 def prefix(visit: HardVisit, rng: np.random.Generator) -> Instance | None:
   """The beginning of a correct teacher rollout, drawn uniformly (App. D.2).
 
@@ -207,9 +256,18 @@ def hint(visit: HardVisit, rng: np.random.Generator) -> Instance | None:
                   hints=(visit.hint,))
 
 
-REFORMULATIONS = {'bcq': bcq, 'ncq': ncq, 'placebo_bcq': placebo_bcq,
-                  'prefix': prefix, 'hint': hint,
-                  'oracle_prefix': oracle_prefix}
+REFORMULATIONS: dict[str, Callable[
+    [HardVisit, np.random.Generator], Instance | None]] = {
+        'bcq': bcq, 'ncq': ncq, 'placebo_bcq': placebo_bcq, 'prefix': prefix,
+        'hint': hint, 'oracle_prefix': oracle_prefix,
+        'random_bcq': random_bcq, 'random_ncq': random_ncq,
+        **{name: functools.partial(without_candidates, kind=kind)
+           for name, kind in (('bare_bcq', PromptKind.BCQ),
+                              ('bare_ncq', PromptKind.NCQ),
+                              ('again_bcq', PromptKind.AGAIN_BCQ),
+                              ('again_ncq', PromptKind.AGAIN_NCQ))}}
+# Those that show something of the other questions of the step.
+OF_OTHERS = frozenset({'random_bcq', 'random_ncq'})
 
 
 def instances_of(visit: HardVisit, names: Sequence[str],

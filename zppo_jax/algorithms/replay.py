@@ -23,11 +23,14 @@ class Entry:
     entry_accuracy: the plain accuracy at admission, below tau.
     visits: the number of plain groups since admission; the question may have
       been replayed or drawn anew.
+    saturated_at: the last step at which its BCQ was all right or all wrong;
+      None for none, and where nobody asked (Rules.rest_saturated).
   """
   question: Question
   admitted_at: int
   entry_accuracy: float
   visits: int = 0
+  saturated_at: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +60,8 @@ class ReplayBuffer:
 
   def dump(self) -> list:
     """Entries as JSON values, oldest first; questions by id alone."""
-    return [[e.question.id, e.admitted_at, e.entry_accuracy, e.visits]
+    return [[e.question.id, e.admitted_at, e.entry_accuracy, e.visits,
+             *([] if e.saturated_at is None else [e.saturated_at])]
             for e in self.entries.values()]
 
   @classmethod
@@ -82,6 +86,31 @@ class ReplayBuffer:
                 if i not in excluded]
     chosen = rng.permutation(len(eligible))[:count]
     return tuple(eligible[i] for i in chosen)
+
+  def with_saturated(self, groups: Iterable[Group],
+                     step: int) -> 'ReplayBuffer':
+    """The buffer that knows whose BCQs had no advantage in a step. This decides
+    who takes a slot later, and neither admission nor graduation.
+
+    Args:
+      groups: groups of the step, of any kind.
+      step: the step.
+    """
+    entries = dict(self.entries)
+    for group in groups:
+      entry = entries.get(group.prompt.question.id)
+      if (group.prompt.kind == PromptKind.BCQ and entry is not None
+          and group.graded):
+        entries[entry.question.id] = dataclasses.replace(
+            entry, saturated_at=step if group.trivial else None)
+    return ReplayBuffer(self.capacity, entries)
+
+  def resting(self, step: int, steps: int) -> frozenset[str]:
+    """Ids of questions whose last BCQ saturated in one of the `steps` steps
+    before a step."""
+    return frozenset(
+        name for name, e in self.entries.items()
+        if e.saturated_at is not None and step - e.saturated_at <= steps)
 
   def settle(self, plain: Iterable[Group], tau: float,
              step: int) -> tuple['ReplayBuffer', Settlement]:

@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -77,6 +77,8 @@ class Rules:
     ties: a key of reformulate.TIES.
     prefix_share: how much of a reference solution is forced (POPE).
     prefix_share_schedule: by step, in its place; None for one that stays.
+    rest_saturated: for so many steps a question whose BCQ was all right or all
+      wrong takes no slot; 0 is Algorithm 1.
   """
   num_new: int
   tau: float
@@ -87,6 +89,7 @@ class Rules:
   ties: str = 'list'
   prefix_share: float = reformulate.PREFIX_SHARE
   prefix_share_schedule: BySteps | None = None
+  rest_saturated: int = 0
 
   def __post_init__(self) -> None:
     allowed.number('num_new', self.num_new, '>= 1')
@@ -95,6 +98,8 @@ class Rules:
     allowed.number('rho_aug', self.rho_aug, '>= 0')
     allowed.one_of('ties', self.ties, reformulate.TIES)
     allowed.number('algorithm.prefix_share', self.prefix_share, '(0, 1)')
+    allowed.number('algorithm.rest_saturated', self.rest_saturated, '>= 0',
+                   whole=True)
 
   def _floor(self, rho: float) -> int:
     # 0.29 * 100 is 28.999... in binary; rounding removes that before the floor.
@@ -272,7 +277,8 @@ def _oracle(question: Question, rules: Rules, chat: Chat,
 def reformulate_hard(plain: Sequence[Group], step: int, *, rules: Rules,
                      method: Method, teacher: Teacher | None, chat: Chat,
                      compress: compression.CompressionConfig,
-                     hint: HintConfig = hints.DEFAULT) -> Reformulated:
+                     hint: HintConfig = hints.DEFAULT,
+                     resting: Collection[str] = ()) -> Reformulated:
   """Steps 2 to 5: teacher, caps, candidates, prompts.
 
   The teacher answers after the pre-cap, because that costs less. Its draws are
@@ -289,11 +295,13 @@ def reformulate_hard(plain: Sequence[Group], step: int, *, rules: Rules,
     chat: the student's chat.
     compress: when and how far candidates are compressed.
     hint: where hints come from.
+    resting: ids of questions that take no slot in this step.
   """
   hard = sum(g.accuracy < rules.tau for g in plain)
   if not reformulates(method, rules):
     return nothing_reformulated(hard)
-  groups = hardest(plain, step, rules)
+  groups = hardest(
+      [g for g in plain if g.prompt.question.id not in resting], step, rules)
   teacher_groups: tuple[Group, ...] = ()
   calls = CallStats()
   if method.visited(hint):
@@ -312,6 +320,8 @@ def reformulate_hard(plain: Sequence[Group], step: int, *, rules: Rules,
     visits = [dataclasses.replace(
         v, oracle=_oracle(v.question, rules, chat, step))
               for v in visits]
+  if reformulate.OF_OTHERS & set(method.reformulations):
+    visits = reformulate.with_others(visits)
   instances = reformulate.post_cap(
       visits, method.reformulations, rules.num_aug,
       candidate_rngs(rules, step))

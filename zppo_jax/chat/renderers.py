@@ -88,6 +88,11 @@ def ncq(chat: Chat, shown: Exhibit) -> Encoded:
                        template(w.ncq_traces), *candidates], shown.media)
 
 
+def again(chat: Chat, shown: Exhibit) -> Encoded:
+  """The plain prompt; the kind gives it draws of its own."""
+  return chat.plain(shown.question, shown.media)
+
+
 def prefix(chat: Chat, shown: Exhibit) -> Encoded:
   """The plain prompt and the forced beginning of a response (App. D.2)."""
   return chat.around(shown.question, [], shown.media, shown.forced)
@@ -105,7 +110,8 @@ def hint(chat: Chat, shown: Exhibit) -> Encoded:
 
 RENDERERS: dict[PromptKind, Callable[[Chat, Exhibit], Encoded]] = {
     PromptKind.BCQ: bcq, PromptKind.NCQ: ncq, PromptKind.PREFIX: prefix,
-    PromptKind.HINT: hint}
+    PromptKind.HINT: hint, PromptKind.AGAIN_BCQ: again,
+    PromptKind.AGAIN_NCQ: again}
 
 
 def render(kind: PromptKind, chat: Chat, shown: Exhibit) -> Encoded:

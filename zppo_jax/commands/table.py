@@ -139,7 +139,7 @@ def _pretrain(values) -> None:
 def _study(values) -> None:
   """Runs many paired runs and tabulates them."""
   from zppo_jax.study import launch
-  launch.main(values.config, values.to, values.cores)
+  launch.main(values.config, values.to, values.cores, values.smoke)
 
 
 def _models(values, paths) -> None:
@@ -339,7 +339,9 @@ COMMANDS = {
         _pretrain, {'to': 'safetensors file to write'}, {}, True),
     'study': Command(
         _study, {'to': 'directory of the study; it resumes there'},
-        {'cores': (None, 'e.g. 0,1: one run at a time pinned to each')}, True),
+        {'cores': (None, 'e.g. 0,1: one run at a time pinned to each'),
+         'smoke': (0, 'steps > 0: each arm runs so long, to say what the whole '
+                   'study takes')}, True),
     'models': Command(_models, {}, {}, False, '[FOLDER...]'),
     'import': Command(
         _import, {'from': 'a checkpoint folder of the hub, a .gguf file, or '

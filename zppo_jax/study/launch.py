@@ -1,153 +1,50 @@
 """Studies: many runs of the main job, paired by seed, from one command.
 
 A study file (studies/*.py) names its arms, learning rates and seeds. The
-command first runs the development seeds at every rate. It then fixes each arm's
-rate by a rule stated beforehand (the highest mean endpoint over the development
-seeds; ties go to the lower rate) and runs the reported seeds. A complete run is
-never run again, so the same command resumes a study. Results are written to
-results.json and table.md.
+command first pre-trains the models that the study names. It then runs the
+development seeds at every rate, and fixes each arm's rate by a rule stated
+beforehand (the highest mean endpoint over the development seeds; ties go to the
+lower rate), or takes the rates that another study chose. Arms of an equal
+budget get their steps from the development runs too. Then it runs the reported
+seeds. A complete run is never run again, so the same command resumes a study.
+Results are written to results.json, and table.md is made of them alone.
+
+Fields of a study (docs/study.md has the rules):
+
+  title, base, arms, common, endpoint, splits, seeds, development_seeds
+  rates          learning rates of every arm; () with the next two
+  fixed_rates    arm -> rate
+  rates_of       results.json of a study that chose them
+  models         name -> (role, overrides), made by `zppo pretrain`; a value
+                 '{models}/NAME.safetensors' is one of them
+  matched        arm -> (arm with other steps, arm whose budget it gets, what)
+  answers        splits whose greedy answers after training are kept
+  spread_steps   the last steps whose samples say the spread, and with it all
+                 endpoints of study/endpoints.py
+  saturation_steps  steps of a window in which saturated BCQs are counted
+                 (study/saturation.py)
+  contrasts      pairs of arms, each on all splits
+  confirmatory   (arm, arm, endpoint), one family under Holm's method
+  exploratory    (arm, arm, endpoint)
+  hours          what the table may take on two cores
 """
 
-import concurrent.futures
-import dataclasses
 import json
 import os
 import pathlib
 import platform
-import queue
-import subprocess
-import sys
-from collections.abc import Sequence
+import runpy
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from zppo_jax import allowed
+from zppo_jax.devices.disk import write_json
 from zppo_jax.runs import lock, same_config, workdir
-from zppo_jax.study.tables import (
-  arm_table,
-  contrast,
-  contrast_table,
-  cost_table,
-  spread,
-  spread_table,
-  step_seconds,
-)
-
-
-@dataclasses.dataclass(frozen=True)
-class StudyRun:
-  """One run: its directory and its config overrides."""
-  arm: str
-  rate: float
-  seed: int
-  overrides: tuple[tuple[str, object], ...]
-
-  @property
-  def name(self) -> str:
-    return f'{self.arm}-lr{self.rate:g}-seed{self.seed}'
-
-
-def jobs(config, rates: dict, seeds: Sequence[int]) -> list[StudyRun]:
-  """Every arm at its rates and all seeds; seeds vary slowest.
-
-  Args:
-    config: the study.
-    rates: arm -> learning rates.
-    seeds: the seeds.
-  """
-  return [
-      StudyRun(arm, rate, seed,
-               (*map(tuple, config.common), *map(tuple, fields)))
-      for seed in seeds for arm, fields in config.arms.items()
-      for rate in rates[arm]]
-
-
-def command(job: StudyRun, base: str, path: pathlib.Path) -> list[str]:
-  """The documented command that a job stands for."""
-  return [sys.executable, '-m', 'zppo_jax.main', 'train', f'--config={base}',
-          f'--workdir={path}', f'--config.seed={job.seed}',
-          f'--config.optimizer.learning_rate={job.rate}',
-          *(f'--config.{name}={value}' for name, value in job.overrides)]
-
-
-def _check_complete(job: StudyRun, path: pathlib.Path) -> None:
-  """ValueError if the study's file was changed since the run was made, as far
-  as the job's fields tell; the run's name holds arm, rate and seed alone."""
-  if not (path / 'config.json').is_file():
-    return
-  stored = same_config.flat(workdir.read_config(path)['config'])
-  wanted = {'seed': job.seed, 'optimizer.learning_rate': job.rate,
-            **dict(job.overrides)}
-  for name, value in json.loads(json.dumps(wanted)).items():
-    if name in stored and str(stored[name]) != str(value):
-      raise ValueError(f'{path} is complete, with {name} = {stored[name]!r}; '
-                       f'the study now says {value!r}. Take another --to, or '
-                       'remove that run')
-
-
-def run_job(job: StudyRun, base: str, home: pathlib.Path,
-            core: int | None) -> None:
-  """Runs a job unless it is complete; an incomplete run is resumed.
-
-  Raises:
-    RuntimeError: if the run fails; its output is in NAME.log.
-    ValueError: if the fields of a complete run differ from the job's.
-  """
-  path = home / 'runs' / job.name
-  if (path / 'summary.json').is_file():
-    _check_complete(job, path)
-    return
-  path.parent.mkdir(parents=True, exist_ok=True)
-  pin = None if core is None else lambda: os.sched_setaffinity(0, {core})
-  with open(path.parent / f'{job.name}.log', 'a') as log:
-    done = subprocess.run(command(job, base, path), stdout=log,
-                          stderr=subprocess.STDOUT, preexec_fn=pin)
-  if done.returncode:
-    raise RuntimeError(f'{job.name} failed; see {log.name}')
-
-
-def run_all(todo: Sequence[StudyRun], base: str, home: pathlib.Path,
-            cores: Sequence[int | None], split: str) -> None:
-  """Runs jobs in order, one at a time on every core of `cores`; prints each
-  one's endpoint on a split."""
-  free: queue.Queue = queue.Queue()
-  for core in cores:
-    free.put(core)
-  def one(job):
-    core = free.get()
-    try:
-      run_job(job, base, home, core)
-      print(f'{job.name}: {endpoint_of(home, job, split)}', flush=True)
-    finally:
-      free.put(core)
-  with concurrent.futures.ThreadPoolExecutor(len(cores)) as pool:
-    for _ in pool.map(one, todo):
-      pass
-
-
-def read(home: pathlib.Path, job: StudyRun) -> dict:
-  """The summary, the evaluation curve and the seconds per step of a complete
-  run."""
-  path = home / 'runs' / job.name
-  curve, metrics = ([json.loads(line)
-                     for line in (path / name).read_text().splitlines()]
-                    for name in ('eval.jsonl', 'metrics.jsonl'))
-  summary = json.loads((path / 'summary.json').read_text())
-  return {'arm': job.arm, 'rate': job.rate, 'seed': job.seed,
-          'summary': summary, 'curve': curve,
-          'step_s': step_seconds(metrics)}
-
-
-def spread_of(home: pathlib.Path, job: StudyRun, last: int) -> float:
-  """tables.spread of a complete run over its `last` steps."""
-  path = home / 'runs' / job.name
-  lines = (path / 'samples.jsonl').read_text().splitlines()
-  steps = json.loads((path / 'summary.json').read_text())['steps']
-  return spread(list(map(json.loads, lines)), steps, last)
-
-
-def endpoint_of(home: pathlib.Path, job: StudyRun, split: str) -> float:
-  """The greedy plain accuracy on a split at the last step."""
-  return read(home, job)['summary']['eval'][split]['final']
+from zppo_jax.study import analysis, budgets, running
+from zppo_jax.study.page import table
+from zppo_jax.study.running import Place, StudyRun, jobs
+from zppo_jax.study.tables import contrast
 
 
 def choose_rates(records: Sequence[dict], split: str) -> dict[str, float]:
@@ -168,7 +65,13 @@ def machine() -> dict:
           'git_revision': workdir.git_revision()}
 
 
-def main(config, path, cores: str | None) -> None:
+def _place(config, home: pathlib.Path, cores: str | None) -> Place:
+  return Place(
+      home=home, base=config.base, answers=tuple(config.get('answers', ())),
+      cores=tuple(map(int, cores.split(','))) if cores else (None,))
+
+
+def main(config, path, cores: str | None, smoke: int = 0) -> None:
   """Runs a study and writes results.json and table.md.
 
   Args:
@@ -176,55 +79,160 @@ def main(config, path, cores: str | None) -> None:
     path: its directory; complete runs in it are kept.
     cores: e.g. '0,1': one run at a time is pinned to each core; None: one run
       at a time, unpinned.
+    smoke: > 0: runs each arm for so many steps instead, and says how long the
+      whole table would take.
 
   Raises:
     Locked: if another process works in the directory.
-    RuntimeError: see run_job.
+    RuntimeError: see running.run_job.
+    ValueError, KeyError: for a study whose fields do not fit together.
   """
   home = pathlib.Path(path)
+  check(config)
   home.mkdir(parents=True, exist_ok=True)
   with lock.hold(home):
-    _run(config, home, cores)
+    if smoke:
+      _smoke(config, home, cores, smoke)
+    else:
+      _run(config, home, cores)
+
+
+def check(config) -> None:
+  """Refuses a study that names an arm which it does not have.
+
+  Raises:
+    KeyError: naming the field and the arm.
+    ValueError: without rates, or if arms of an equal budget have no development
+      runs from which it could be computed.
+  """
+  matched = dict(config.get('matched', {}))
+  known = (*config.arms, *matched)
+  for field in ('contrasts', 'confirmatory', 'exploratory'):
+    for first, second, *_ in config.get(field, ()):
+      for arm in (first, second):
+        allowed.one_of(f'arm of {field}', arm, known)
+  for arm, (lengthened, reference, spent) in matched.items():
+    for of in (lengthened, reference):
+      allowed.one_of(f'arm of matched.{arm}', of, config.arms)
+    allowed.one_of(f'matched.{arm}', spent, budgets.SPENT)
+  if matched and not config.rates:
+    raise ValueError(f'matched is {", ".join(matched)}, whose steps come from '
+                     'development runs; rates is (), so there are none')
+  if not (config.rates or config.get('fixed_rates')
+          or config.get('rates_of')):
+    raise ValueError('rates is () and there is neither fixed_rates nor '
+                     'rates_of')
+
+
+def _rates_of(config) -> dict[str, float]:
+  """The rates of a study without development seeds."""
+  if not config.get('rates_of'):
+    return dict(config.fixed_rates)
+  chosen = json.loads(pathlib.Path(config.rates_of).read_text())['rates']
+  return {arm: allowed.known(f'arm of {config.rates_of}', arm, chosen)
+          for arm in config.arms}
+
+
+def _matched(config, development: Sequence[Mapping],
+             rates: Mapping[str, float]) -> dict[str, int]:
+  """Arm of an equal budget -> its steps."""
+  at_chosen = [r for r in development if r['rate'] == rates[r['arm']]]
+  return {arm: budgets.equal_steps(at_chosen, *of)
+          for arm, of in config.get('matched', {}).items()}
+
+
+def _with_matched(config, steps: Mapping[str, int]):
+  """The study with its arms of an equal budget as arms."""
+  whole = config.copy_and_resolve_references()
+  with whole.unlocked():
+    for arm, (lengthened, *_) in config.get('matched', {}).items():
+      whole.arms[arm] = (*config.arms[lengthened], ('steps', steps[arm]))
+  return whole
 
 
 def _run(config, home: pathlib.Path, cores: str | None) -> None:
-  where = [int(x) for x in cores.split(',')] if cores else [None]
-  splits, split = tuple(config.splits), config.endpoint
+  place = _place(config, home, cores)
+  splits, last = tuple(config.splits), config.get('spread_steps', 0)
+  running.make_models(config.get('models', {}), place)
   development: list[dict] = []
   if config.rates:
     rates = {arm: tuple(config.rates) for arm in config.arms}
-    todo = jobs(config, rates, config.development_seeds)
-    run_all(todo, config.base, home, where, split)
-    development = [read(home, job) for job in todo]
-    chosen = choose_rates(development, split)
+    todo = jobs(config, rates, config.development_seeds, home)
+    running.run_all(todo, place, config.endpoint)
+    development = [running.read(place, job, last) for job in todo]
+    chosen = choose_rates(development, config.endpoint)
   else:
-    chosen = dict(config.fixed_rates)
-  todo = jobs(config, {arm: (rate,) for arm, rate in chosen.items()},
-              config.seeds)
-  run_all(todo, config.base, home, where, split)
-  reported = [read(home, job) for job in todo]
-  if last := config.get('spread_steps', 0):
-    for job, record in zip(todo, reported, strict=True):
-      record['spread'] = spread_of(home, job, last)
-  contrasts = [contrast(reported, a, b, s)
-               for s in splits for a, b in config.contrasts]
+    chosen = _rates_of(config)
+  steps = _matched(config, development, chosen)
+  whole = _with_matched(config, steps)
+  chosen |= {arm: chosen[of[0]]
+             for arm, of in config.get('matched', {}).items()}
+  todo = jobs(whole, {arm: (rate,) for arm, rate in chosen.items()},
+              config.seeds, home)
+  running.run_all(todo, place, config.endpoint)
+  width = config.get('saturation_steps', 0)
+  reported = [running.read(place, job, last, width) for job in todo]
   results = {
-      'study': json.loads(config.to_json_best_effort()), 'rates': chosen,
-      'machine': machine(), 'development': development, 'reported': reported,
-      'contrasts': contrasts}
-  (home / 'results.json').write_text(
-      json.dumps(results, sort_keys=True) + '\n')
-  parts = [f'# {config.title}', '']
-  if development:
-    parts += ['Development seeds, all rates:', '',
-              arm_table(development, splits), '']
-  parts += ['Reported seeds:', '', arm_table(reported, splits), '']
-  if last:
-    parts += ['Different right answers of the student to a question, in the '
-              f'recorded samples of the last {last} steps:', '',
-              spread_table(reported), '']
-  parts += ['What a step costs:', '', cost_table(reported), '']
-  if contrasts:
-    parts += [contrast_table(contrasts), '']
-  (home / 'table.md').write_text('\n'.join(parts))
-  print('\n'.join(parts))
+      'study': json.loads(whole.to_json_best_effort()), 'rates': chosen,
+      'matched_steps': steps, 'machine': machine(),
+      'development': development, 'reported': reported,
+      'contrasts': [contrast(reported, a, b, s)
+                    for s in splits for a, b in config.contrasts],
+      'confirmatory': analysis.family(
+          reported, [analysis.Contrast(*of)
+                     for of in config.get('confirmatory', ())]),
+      'exploratory': [analysis.contrast(reported, analysis.Contrast(*of))
+                      for of in config.get('exploratory', ())]}
+  file = home / 'results.json'
+  file.write_text(json.dumps(results, sort_keys=True) + '\n')
+  text = table(json.loads(file.read_text()))
+  (home / 'table.md').write_text(text)
+  print(text)
+
+
+def _base(config, job: StudyRun) -> tuple[int, int]:
+  """(steps, evaluations) of a whole run of a job."""
+  file, _, argument = config.base.partition(':')
+  values = runpy.run_path(file)['get_config'](*[argument] if argument else [])
+  flat = {**same_config.flat(same_config.config_values(values)),
+          **dict(job.overrides)}
+  steps, every = int(flat['steps']), int(flat['eval.every'])
+  return steps, 1 + (-(-steps // every) if every else 1)
+
+
+def _smoke(config, home: pathlib.Path, cores: str | None, steps: int) -> None:
+  """One short run of each arm, and what the table would take."""
+  allowed.number('smoke', steps, '>= 4', whole=True)
+  place = _place(config, home / 'smoke', cores)
+  running.make_models(config.get('models', {}),
+                      _place(config, home, cores))
+  rates = {arm: (dict(config.get('fixed_rates', {})).get(arm)
+                 or (*config.rates, 1e-4)[0],) for arm in config.arms}
+  short = {arm: (('steps', steps), ('eval.every', steps // 2))
+           for arm in config.arms}
+  seeds = (*config.development_seeds, *config.seeds)[:1]
+  todo = jobs(config, rates, seeds, home, short)
+  running.run_all(todo, place, config.endpoint)
+  run_s, seen = {}, {}
+  for job, whole in zip(todo, jobs(config, rates, seeds, home), strict=True):
+    record = running.read(place, job, 0)
+    lines = running.endpoints.json_lines(place.of(job) / 'metrics.jsonl')
+    measured = budgets.Measured(
+        whole_s=record['cpu_s'], step_s=record['step_s'], steps=steps,
+        evaluation_s=lines[steps // 2].get('time/evaluate', 0.0),
+        evaluations=3)
+    run_s[job.arm] = measured.run_s(*_base(config, whole))
+    seen[job.arm] = measured._asdict()
+  counts = {arm: len(config.rates) * len(config.development_seeds)
+            + len(config.seeds) for arm in config.arms}
+  for arm, (lengthened, *_) in config.get('matched', {}).items():
+    # Their steps are not known yet; twice as many are more than they will be.
+    run_s[arm] = 2 * run_s[lengthened]
+    counts[arm] = len(config.seeds)
+  hours = budgets.table_hours(run_s, counts, len(place.cores))
+  write_json(home / 'smoke.json', {
+      'measured': seen, 'run_s': run_s, 'runs': counts,
+      'workers': len(place.cores), 'hours': hours, 'machine': machine()})
+  runs = sum(counts.values())
+  print(f'{config.title}: {runs} runs, {hours:.2f} h on {len(place.cores)} '
+        f'core(s); allowed are {config.get("hours", 6.0):g} h on 2')

@@ -50,8 +50,18 @@ def _in_pictures(rng, family: str, ops: str, digits: str):
                              clip=bool(rng.random() < 0.25))
 
 
+TEXT_SHARE = 0.3  # of the exercises of the form 'pictures_and_text'
+
+
+def _in_both(rng, family: str, ops: str, digits: str):
+  """TEXT_SHARE as text, the others in pictures and clips."""
+  in_text = rng.random() < TEXT_SHARE
+  return (_in_text if in_text else _in_pictures)(rng, family, ops, digits)
+
+
 FORMS = {'text': Form(micro_chat.CHAT, _in_text),
-         'pictures': Form(micro_pictures.CHAT, _in_pictures)}
+         'pictures': Form(micro_pictures.CHAT, _in_pictures),
+         'pictures_and_text': Form(micro_pictures.CHAT, _in_both)}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,6 +14,8 @@ by reading them:
 
 The splits are those of tasks/micro.py, and `hard_clip` and `easy_clip`, which
 show the list family as a clip. Pre-training showed clips, RL never does.
+`hard_text` and `easy_text` are the questions of `hard` and `easy` in text, for
+a student that was pre-trained with the form 'pictures_and_text'.
 """
 
 import dataclasses
@@ -30,7 +32,8 @@ from zppo_jax.tasks import micro
 
 NUM_UNSEEN = 500
 CLIPS = {'hard_clip': 'hard_list', 'easy_clip': 'easy_list'}
-EVAL_SPLITS = (*micro.EVAL_SPLITS, *CLIPS)
+TEXTS = {'hard_text': 'hard', 'easy_text': 'easy'}
+EVAL_SPLITS = (*micro.EVAL_SPLITS, *CLIPS, *TEXTS)
 FPS = 2.0  # a digit has two frames, which are one temporal patch
 
 _ids = micro_chat.seeing(None).codec.ids
@@ -114,12 +117,16 @@ def clip_pool(size: int, hard_share: float, num_steps: int = 3,
 
 
 def evaluation(split: str, size: int, num_steps: int = 3) -> list[Question]:
-  """The questions of micro.evaluation in scans that no training has shown.
+  """The questions of micro.evaluation in scans that no training has shown; for
+  a split of TEXTS in text, as they are there.
 
   Raises:
     KeyError: for an unknown split, naming the known ones.
   """
   allowed.one_of('split', split, EVAL_SPLITS)
+  if split in TEXTS:
+    return [dataclasses.replace(q, split=split)
+            for q in micro.evaluation(TEXTS[split], size, num_steps)]
   questions = micro.evaluation(CLIPS.get(split, split), size, num_steps)
   return [dataclasses.replace(_shown(q, split in CLIPS, True), split=split)
           for q in questions]

@@ -155,13 +155,15 @@ def _rules(c) -> tuple[methods.Method, zppo.Rules]:
       num_new=algo.num_new, tau=method.tau or algo.tau,
       rho_replay=algo.rho_replay, prefix_share=algo.prefix_share,
       rho_aug=algo.rho_aug, max_prompt=max(c.shapes.prompt_buckets),
-      seed=c.seed, ties=algo.ties, prefix_share_schedule=schedules.by_steps(
+      rest_saturated=algo.rest_saturated, seed=c.seed, ties=algo.ties,
+      prefix_share_schedule=schedules.by_steps(
           'algorithm.prefix_share_schedule', algo.prefix_share_schedule,
           c.steps, algo.updates, '(0, 1)'))
   if method.replay and algo.buffer_capacity < rules.num_replay:
     raise ValueError(
         f'algorithm.buffer_capacity is {algo.buffer_capacity}; a draw takes '
         f'floor(rho_replay * num_new) = {rules.num_replay}')
+  checks.resting(c, method.replay and 'bcq' in method.reformulations)
   return method, rules
 
 

@@ -37,6 +37,20 @@ def golds(questions, most: float) -> str:
   return check.judged
 
 
+def resting(c, possible: bool) -> None:
+  """ValueError for algorithm.rest_saturated where no BCQ can saturate.
+
+  Args:
+    c: the config of the run.
+    possible: whether the method has a buffer and BCQs.
+  """
+  if c.algorithm.rest_saturated and not possible:
+    raise ValueError(
+        f'algorithm.rest_saturated is {c.algorithm.rest_saturated} with method '
+        f'{c.method!r}; it is for methods with a buffer and BCQs, allowed '
+        'here: 0')
+
+
 def numbers(c) -> None:
   """Checks the numbers of a config.
 

@@ -237,9 +237,12 @@ def train_step(run: Run, state: TrainState, buffer: ReplayBuffer, step: int,
     buffer, settled = buffer.settle(plain, run.rules.tau, step)
   early += ask(ahead.of_hard(plain, step, **hard))
   clock.lap('rollouts')
-  reformulated = zppo.reformulate_hard(plain, step, **hard)
+  resting = buffer.resting(step, run.rules.rest_saturated)
+  reformulated = zppo.reformulate_hard(plain, step, resting=resting, **hard)
   clock.lap('teacher')
   groups = plain + collect.all_of(reformulated.prompts, early, ask)
+  if run.rules.rest_saturated:
+    buffer = buffer.with_saturated(groups, step)
   clock.lap('rollouts')
   probe = _probe(run, plain, step, ask)
   if probe:
@@ -341,6 +344,9 @@ def metrics_row(run: Run, outcome: Outcome) -> dict[str, float]:
         sums, sum(of.over_long for of in outcome.minibatches)))
   if outcome.settled is not None:
     row.update(metrics.of_buffer(outcome.buffer, outcome.settled))
+  if run.rules.rest_saturated:
+    row['buffer/resting'] = len(outcome.buffer.resting(
+        outcome.step, run.rules.rest_saturated))
   if gap is not None:
     row['sampler_trainer/logp_gap_max'] = float(gap)
   if run.correction.on:

@@ -1,0 +1,112 @@
+"""The committed studies: what they name exists, and their controls are in."""
+
+import itertools
+import pathlib
+import runpy
+
+import pytest
+
+from studies import depth, plan
+from zppo_jax.algorithms import methods
+from zppo_jax.runs import same_config
+from zppo_jax.study import analysis, launch
+
+ROOT = pathlib.Path(__file__).parents[2]
+STUDIES = [
+    *(f'paper:{world}' for world in ('text', 'shipped', 'none',
+                                     'handwriting')),
+    *(f'ablations:{table}' for table in ('teachers', 'students', 'updates',
+                                         'remedies')),
+    'depth', 'smoke', 'smoke:controls', 'headline', 'terse', 'no_separation',
+    'distillation', 'neighbours', 'taught_pictures']
+
+
+def config_of(file, argument=''):
+  return runpy.run_path(str(ROOT / file))['get_config'](
+      *[argument] if argument else [])
+
+
+@pytest.fixture(scope='module')
+def studies():
+  return {name: config_of(f'studies/{name.partition(":")[0]}.py',
+                          name.partition(':')[2]) for name in STUDIES}
+
+
+@pytest.fixture(scope='module')
+def fields():
+  """File and argument of a config -> its dotted fields, read once."""
+  known = {}
+
+  def of(file, argument=''):
+    if (file, argument) not in known:
+      known[file, argument] = same_config.flat(
+          same_config.config_values(config_of(file, argument)))
+    return known[file, argument]
+  return of
+
+
+def test_every_study_is_listed_here():
+  files = {path.stem for path in (ROOT / 'studies').glob('*.py')}
+  assert files - {name.partition(':')[0] for name in STUDIES} == {
+      'worlds', 'plan', 'neighbours_material'}
+
+
+@pytest.mark.parametrize('name', STUDIES)
+def test_what_a_study_names_exists(studies, fields, name):
+  """Fields of its base, methods, models, and arms of its contrasts."""
+  study = studies[name]
+  launch.check(study)
+  base = fields(study.base)
+  models = dict(study.get('models', {}))
+  for arm, overrides in study.arms.items():
+    for field, value in (*study.common, *overrides):
+      assert field in base, (arm, field)
+      if field == 'method':
+        methods.get(value)
+      if isinstance(value, str) and '{models}' in value:
+        assert pathlib.Path(value).stem in models, (arm, value)
+  for model, (role, overrides) in models.items():
+    known = fields('configs/micro_pretrain.py', role)
+    assert {field for field, _ in overrides} <= {*known}, model
+  assert not set(study.development_seeds) & set(study.seeds)
+
+
+def test_seeds_of_the_reported_tables_are_new_and_apart(studies):
+  """No reported seed was used in another table or in development."""
+  tables = [studies[name] for name in STUDIES if name.startswith(
+      ('paper', 'ablations')) and name != 'ablations:remedies']
+  seeds = [set(study.seeds) for study in tables]
+  assert all(not a & b for a, b in itertools.combinations(seeds, 2))
+  assert min(map(min, seeds)) >= 200  # the headline has 100 to 107
+
+
+def test_the_headline_has_its_controls_and_enough_seeds(studies):
+  """n paired seeds have no p below 2 / 2^n, and under Holm all claims of the
+  family can hold together. Eight seeds would not allow that."""
+  study = studies['paper:text']
+  pairs = {(first, second) for first, second, _ in study.confirmatory}
+  assert {('zppo', of) for of in ('grpo_replay', 'again', 'random',
+                                  'on_distill', 'off_distill', 'sft')} <= pairs
+  count, least = len(study.confirmatory), 2 / 2 ** len(study.seeds)
+  assert max(analysis.holm([least] * count)) <= 0.05
+  assert len(study.seeds) >= 8
+
+
+def test_the_computed_tables_of_the_plan_are_made_again():
+  """And no table takes more than it may."""
+  text = (ROOT / 'docs' / 'study.md').read_text()
+  for table in (plan.family_table(), plan.power_table(), plan.budget_table()):
+    assert table in text
+  for name in plan.TABLES:
+    _, taken, allowed = plan.hours(name)
+    assert 0 < taken <= allowed == 6, name
+
+
+def test_the_share_is_chosen_from_the_dial_by_hand(studies):
+  """Of ZPPO's runs alone: 0.5 is at the ceiling, and 0.6 has headroom."""
+  finals = {'zppo_50': [1.0, 0.96], 'zppo_60': [0.8, 0.85],
+            'zppo_70': [0.7, 0.7], 'grpo_replay_50': [0.7, 0.7]}
+  assert set(finals) <= set(studies['depth'].arms)
+  assert depth.chosen_share({'reported': [
+      {'arm': arm, 'endpoints': {'hard': value}}
+      for arm, values in finals.items() for value in values]}) == 0.6

@@ -1,0 +1,128 @@
+"""table.md of a study, made of its results.json alone."""
+
+from collections.abc import Mapping, Sequence
+
+from zppo_jax.study.tables import (
+  arm_table,
+  cell,
+  contrast_table,
+  cost_table,
+  markdown,
+  spread_table,
+)
+
+
+def table(results: Mapping) -> str:
+  """The tables of a study as Markdown.
+
+  Args:
+    results: the content of results.json.
+  """
+  study, reported = results['study'], results['reported']
+  splits = tuple(study['splits'])
+  parts = [f'# {study["title"]}', '']
+  if results['development']:
+    parts += ['Development seeds, all rates:', '',
+              arm_table(results['development'], splits), '']
+  if steps := results.get('matched_steps'):
+    parts += ['Steps of the arms with an equal budget, from the development '
+              'runs: ' + ', '.join(f'{arm} {n}' for arm, n in steps.items())
+              + '.', '']
+  parts += ['Reported seeds:', '', arm_table(reported, splits), '']
+  if last := study.get('spread_steps', 0):
+    parts += ['Different right answers of the student to a question, in the '
+              f'recorded samples of the last {last} steps:', '',
+              spread_table(reported), '']
+    if any('endpoints' in r for r in reported):
+      parts += ['Endpoints of study/endpoints.py that no column above has:', '',
+                endpoint_table(reported, splits), '']
+  if any('saturation' in r for r in reported):
+    parts += ['BCQ groups in the recorded samples, by steps '
+              '(study/saturation.py):', '', saturation_table(reported), '']
+  parts += ['What a step costs:', '', cost_table(reported), '']
+  if results['contrasts']:
+    parts += [contrast_table(results['contrasts']), '']
+  if found := results.get('confirmatory'):
+    parts += [f'Confirmatory contrasts, one family of {len(found)} under '
+              "Holm's method:", '', analysis_table(found), '']
+  if found := results.get('exploratory'):
+    parts += ['Exploratory contrasts, without any adjustment:', '',
+              analysis_table(found), '']
+  return '\n'.join(parts)
+
+
+def endpoint_table(records: Sequence[Mapping], splits: Sequence[str]) -> str:
+  """Markdown: the endpoints of every arm, mean [95 % t interval] over seeds;
+  those of large numbers as means.
+
+  Args:
+    records: {'arm', 'endpoints'} of complete runs.
+    splits: splits, whose own accuracy another table has.
+  """
+  groups: dict[str, list[Mapping]] = {}
+  for r in records:
+    groups.setdefault(r['arm'], []).append(r['endpoints'])
+  names = sorted({name for of_arm in groups.values() for of in of_arm
+                  for name in of if name not in splits})
+  rows = [['arm', *names]]
+  for arm, of_arm in groups.items():
+    values = [[of[name] for of in of_arm if name in of] for name in names]
+    rows.append([arm, *map(_shown, values)])
+  return markdown(rows)
+
+
+_SATURATION = ('groups', 'saturated', 'all_right', 'all_wrong', 'plain',
+               'accuracy_right_first', 'accuracy_right_second',
+               'follows_right', 'follows_wrong', 'follows_first',
+               'entropy_within', 'entropy_pooled')
+
+
+def saturation_table(records: Sequence[Mapping]) -> str:
+  """Markdown: counts of BCQ groups of every arm and window of steps, means over
+  seeds; groups are summed.
+
+  Args:
+    records: {'arm', 'saturation'} of complete runs.
+  """
+  found: dict[tuple[str, int], list[Mapping]] = {}
+  for r in records:
+    for first, counts in r['saturation'].items():
+      if counts['groups']:
+        found.setdefault((r['arm'], int(first)), []).append(counts)
+  rows = [['arm', 'from step', *_SATURATION]]
+  for (arm, first), of in sorted(found.items()):
+    values = {name: [c[name] for c in of if c[name] is not None]
+              for name in _SATURATION}
+    rows.append([arm, str(first), str(sum(values['groups'])), *(
+        f'{sum(values[name]) / len(values[name]):.3f}' if values[name] else '-'
+        for name in _SATURATION[1:])])
+  return markdown(rows)
+
+
+def _shown(values: Sequence[float]) -> str:
+  if not values:
+    return '-'
+  if max(map(abs, values)) < 1000:
+    return cell(values)
+  return f'{sum(values) / len(values):.3g}'
+
+
+def analysis_table(contrasts: Sequence[Mapping]) -> str:
+  """Markdown: contrasts of analysis.contrast; those of a family have Holm's p
+  and a verdict."""
+  judged = any('verdict' in c for c in contrasts)
+  rows = [['contrast', 'endpoint', 'seeds',
+           'mean difference [95 % t interval]', 'sign-flip p',
+           *(['Holm p', 'the claim'] if judged else []),
+           'seeds for 80 % power']]
+  for c in contrasts:
+    number = '.3g' if abs(c['mean']) >= 1000 else '+.3f'
+    mean, low, high = (format(c[name], number)
+                       for name in ('mean', 'low', 'high'))
+    rows.append([
+        f'{c["first"]} - {c["second"]}', c['endpoint'], str(len(c['seeds'])),
+        f'{mean} [{low}, {high}]', f'{c["sign_flip_p"]:.4f}',
+        *([f'{c["holm_p"]:.4f}', c['verdict']] if judged else []),
+        'more than 1000' if c['seeds_for_80'] is None
+        else str(c['seeds_for_80'])])
+  return markdown(rows)
