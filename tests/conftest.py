@@ -12,8 +12,9 @@ _FLAGS = [os.environ.get('XLA_FLAGS', ''),
 # third of the time for the same programs; jaxlib 0.11 has it no more, and ends
 # the process at a flag that it does not know. ZPPO_TEST_EMITTERS=default leaves
 # the generator that runs have.
-if (importlib.metadata.version('jaxlib').split('.')[:2] == ['0', '10']
-    and os.environ.get('ZPPO_TEST_EMITTERS') != 'default'):
+QUICK = (importlib.metadata.version('jaxlib').split('.')[:2] == ['0', '10']
+         and os.environ.get('ZPPO_TEST_EMITTERS') != 'default')
+if QUICK:
   _FLAGS.append('--xla_cpu_use_fusion_emitters=false')
 os.environ['XLA_FLAGS'] = ' '.join(_FLAGS).strip()
 # A device that waits in a collective holds a thread of XLA's pool, which has a
@@ -78,8 +79,12 @@ _NIGHTLY = frozenset((pathlib.Path(__file__).parent / 'nightly.txt')
 
 def pytest_collection_modifyitems(config, items):
   for item in items:
-    if _needs_reference(item.path):
+    own_generator = item.get_closest_marker('default_emitters') is not None
+    if own_generator or _needs_reference(item.path):
       item.add_marker('reference')
+    if own_generator and QUICK:
+      item.add_marker(pytest.mark.skip(
+          reason='of the code that runs have: ZPPO_TEST_EMITTERS=default'))
     if item.nodeid in _NIGHTLY and os.environ.get('ZPPO_NIGHTLY') != '1':
       item.add_marker(pytest.mark.skip(reason='long; ZPPO_NIGHTLY=1 runs it'))
   if _LEAVE_OUT:

@@ -30,6 +30,7 @@ error came from. `zppo --version` prints the version.
 """
 
 import difflib
+import itertools
 import os
 import pathlib
 import sys
@@ -97,7 +98,7 @@ def _take_config(argv: list[str]) -> tuple[str, list[str]]:
 def _config_of_run(row: Command, argv: list[str]):
   """The config of the run that the flag Command.of_run names, or None."""
   from zppo_jax.chat import dates
-  for argument, following in zip(argv, [*argv[1:], ''], strict=True):
+  for argument, following in itertools.pairwise([*argv, '']):
     flag, equals, value = argument.partition('=')
     if row.of_run and flag == f'--{row.of_run}':
       found = dates.run_of(

@@ -76,7 +76,7 @@ def test_running_out_of_memory_ends_one_measurement(monkeypatch):
     (['--model='], 'one of them is needed'),
     (['--model=tiny', '--config=configs/micro.py'], 'one of them is needed'),
     (['--config=configs/micro.py', '--dtype=float32'], 'are of --model'),
-    ([], 'one --config=FILE is needed')])
+    ([], 'one --config=NAME is needed')])
 def test_refusals(argv, message):
   with pytest.raises(SystemExit, match=message):
     main.main(['bench', *argv])

@@ -155,6 +155,7 @@ def python(words: list[str]) -> None:
       package = importlib.util.find_spec(words[1])
       assert package is not None, words[1]
       sys.argv = [package.origin, *words[2:]]
+      sys.modules.pop(words[1], None)  # or runpy warns that it was imported
       runpy.run_module(words[1], run_name='__main__', alter_sys=False)
     else:
       sys.argv = words

@@ -306,6 +306,7 @@ def test_sums_add():
       lowest={'gap': np.float32(-0.5)}))
 
 
+@pytest.mark.default_emitters
 def test_a_new_statistic_needs_no_other_edit(tiny, mesh, params, score,
                                              gradient):
   """A loss that returns one more float: its sum and its extremes, over trained

@@ -383,6 +383,7 @@ def test_remat_modes_give_the_same_gradient(make_tiny):
   assert products['none'] < products['dots'] < products['full']
 
 
+@pytest.mark.default_emitters
 @pytest.mark.parametrize('unroll', [2, 5, 9])
 def test_layers_written_out_give_the_same(unroll):
   """Of five: two at a time and one, all, and more than there are."""

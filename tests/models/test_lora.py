@@ -63,6 +63,7 @@ def test_by_hand():
   np.testing.assert_array_equal(x @ w.merged(), [[19, 25]])
 
 
+@pytest.mark.default_emitters
 @pytest.mark.parametrize('family', random_models.FIELDS)
 def test_new_adapters_change_nothing(family):
   """B is zero, so that the network is that of the base, to the bit."""

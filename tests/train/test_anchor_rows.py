@@ -123,6 +123,7 @@ def test_the_gold_anchor_is_a_mean_of_its_own(answered):
   assert optax.tree.norm(jax.tree.map(np.subtract, grads, opd)) > 1e-3 * scale
 
 
+@pytest.mark.default_emitters
 def test_a_taught_group_loses_the_reference_penalty():
   """PTD-PO's gate: with 'not taught' an all-wrong group with a hint has the
   gradient that it has without a penalty, and one without a hint keeps its."""

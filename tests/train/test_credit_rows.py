@@ -14,6 +14,7 @@ from tests.train.test_step import recorded_groups
 from zppo_jax.algorithms import methods
 from zppo_jax.algorithms.credit import settings
 from zppo_jax.algorithms.replay import ReplayBuffer
+from zppo_jax.chat import segments
 from zppo_jax.records import Group, Verdict
 from zppo_jax.tasks import micro
 from zppo_jax.train import build, minibatches, step
@@ -104,6 +105,7 @@ def test_own_log_probs_are_those_of_the_trained_weights(groups_and_run):
   jax.tree.map(np.testing.assert_array_equal, grads, same)
 
 
+@pytest.mark.default_emitters
 def test_lambda_one_is_opd_to_the_bit(groups_and_run):
   groups, run = groups_and_run
   grads, _ = gradient(run, groups)
@@ -114,12 +116,13 @@ def test_lambda_one_is_opd_to_the_bit(groups_and_run):
   assert optax.tree.norm(jax.tree.map(np.subtract, grads, other)) > 0
 
 
+@pytest.mark.default_emitters
 def test_anchored_by_the_old_policy_alone_is_the_clipped_surrogate(
     groups_and_run, monkeypatch):
   """To the bit, where no column of the head is padding, which counts beside the
   sampler alone and not beside a teacher."""
   groups, _ = groups_and_run
-  monkeypatch.setattr(build.segments, 'true_vocabulary',
+  monkeypatch.setattr(segments, 'true_vocabulary',
                       lambda codec: codec.vocab_size)
   want, _ = gradient(build.build(make_config('grpo')), groups)
   same, _ = gradient(build.build(make_config(
@@ -232,6 +235,7 @@ def _off_policy(run, groups):
       optimizer_fn=lambda state, grads, count: (grads, None))[0])
 
 
+@pytest.mark.default_emitters
 def test_ptd_po_of_gspo_without_its_second_term_is_gspo_to_the_bit(
     wrong_groups):
   """And of another objective it is not."""

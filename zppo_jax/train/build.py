@@ -381,7 +381,7 @@ def _with_shapes(c, day: Day | None, outside: Outside) -> tuple:
   outside = outside._replace(
       load=auto.once(outside.load), questions=lambda *_: asked)
   mesh = sharding.make_mesh(sharding.MeshConfig(**c.mesh), outside.devices)
-  student = _student(c, asked.task, mesh, day or dates.choose(c), outside.load)
+  student = _student(c, asked.task, mesh, day or dates.choose(c), outside)
   tried = outside._replace(fitting=lambda config, asked, *_: asked)
   return auto.resolved(c, method, asked, student, lambda config: _build(
       config, day, tried)), outside
