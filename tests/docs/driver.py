@@ -239,7 +239,7 @@ def leaves(config, prefix: str = '') -> dict:
   return out
 
 
-def trained(config, workdir, train):
+def trained(config, workdir, train, **options):
   """zppo_jax.train on the tiny form of a config, whose run exists already."""
   values = config.copy_and_resolve_references()
   with values.unlocked():
@@ -247,7 +247,7 @@ def trained(config, workdir, train):
       name, value = word.removeprefix('--config.').split('=')
       values.update_from_flattened_dict({name: ast.literal_eval(value)})
   made(workdir, [])
-  return train(values, workdir)
+  return train(values, workdir, **options)
 
 
 def names_of(page: str) -> dict:

@@ -19,6 +19,7 @@ from tests import hub_builders  # noqa: E402
 
 # Folders of a clone that commands name; a page that uses them says so.
 OF_A_CLONE = ('benchmarks', 'launchers', 'notebooks', 'studies', 'findings')
+WRITTEN = ('benchmarks', 'studies')  # some blocks write their results
 # Blocks that no test runs: how many of each page. Each says why.
 NOT_RUN = {'docs/evaluation.md': 4}
 
@@ -51,9 +52,11 @@ def wheel(tmp_path_factory):
 def in_a_folder(folder, site, wanted, real):
   """Runs blocks by the driver; returns its failures."""
   for name in OF_A_CLONE:
-    # Copies, because some blocks write results.
-    shutil.copytree(ROOT / name, folder / name,
-                    ignore=shutil.ignore_patterns('__pycache__'))
+    if name in WRITTEN:
+      shutil.copytree(ROOT / name, folder / name,
+                      ignore=shutil.ignore_patterns('__pycache__'))
+    else:  # launchers look for the repository around them
+      (folder / name).symlink_to(ROOT / name)
   (folder / 'tests' / 'docs').mkdir(parents=True)
   for name in ('blocks.py', 'driver.py'):
     shutil.copy2(ROOT / 'tests' / 'docs' / name, folder / 'tests' / 'docs')
@@ -140,8 +143,7 @@ def test_a_wrong_block_is_found(text, message, monkeypatch, tmp_path):
   monkeypatch.chdir(tmp_path)
   monkeypatch.setattr(driver, 'HOME', tmp_path)
   for name in OF_A_CLONE:
-    shutil.copytree(ROOT / name, tmp_path / name,
-                    ignore=shutil.ignore_patterns('__pycache__'))
+    (tmp_path / name).symlink_to(ROOT / name)
   language = 'python' if ' = ' in text else 'bash'
   failed = driver.run_all([{
       'page': 'p', 'where': 'p:1', 'language': language, 'text': text,
