@@ -6,10 +6,13 @@ import json
 import pytest
 from PIL import Image, ImageDraw
 
-from tests.builders import question
-from zppo_jax.chat import images
+from tests.builders import question, small_config
+from zppo_jax import tasks
+from zppo_jax.chat import images, micro_chat
+from zppo_jax.commands.prompting import show
 from zppo_jax.data import pool as pools, prompt_lengths
 from zppo_jax.records import Clip
+from zppo_jax.train import build
 from zppo_jax.weights import pretrained
 
 pytest.importorskip('transformers')
@@ -95,3 +98,40 @@ def test_refuse_and_drop(chat, tmp_path, capsys):
   fitting = prompt_lengths.without_overlong(whole, 'drop', chat, 1000, ())
   assert [q.id for q in fitting] == [
       'mine/0', 'mine/2']
+
+
+def test_words_without_a_token_are_named_or_refused(capsys):
+  """The words of a question that the tiny model has no token for."""
+  asked_as = lambda name, text: dataclasses.replace(question(name), text=text)
+  prompt_lengths.check_words([asked_as('q0', 'C h i 4')], micro_chat.CHAT)
+  assert capsys.readouterr().out == ''
+  some = [asked_as('q0', 'C h i 4'), asked_as('q1', 'What is C h 4 ?')]
+  prompt_lengths.check_words(some, micro_chat.CHAT)
+  said = capsys.readouterr().out
+  assert said.startswith("warning: 'What', 'is', '?' are removed from 1 of 2 ")
+  assert "question 'q1', 'What is C h 4 ?', is read as 'C h 4'" in said
+  with pytest.raises(ValueError, match=(
+      r"question 'q2' has no token .*'What', 'is', 'it\?' of 'What is it\?' are"
+      r'.*vocabulary of its own \(docs/micro_world.md\)')):
+    prompt_lengths.check_words(
+        [*some, asked_as('q2', 'What is it?')], micro_chat.CHAT)
+
+
+def test_a_run_and_its_prompts_say_which_words_are_removed(
+    monkeypatch, capsys):
+  """Both before anything compiles; `--dry-run` builds as a run does."""
+  config = small_config()
+  task = tasks.get(config.data.task)
+  monkeypatch.setitem(tasks.TASKS, config.data.task, task._replace(
+      pool=lambda **of: [dataclasses.replace(q, text=f'compute {q.text}')
+                         for q in task.pool(**of)]))
+  build.build(config)
+  assert capsys.readouterr().out.count("'compute' are removed from 64 of") == 1
+  show.main(config)
+  assert "'compute' are removed from 1 of 1" in capsys.readouterr().out
+
+
+def test_look_alikes_of_tags_are_named(chat, capsys):
+  prompt_lengths.check_words([dataclasses.replace(
+      asked(0), text='what <candidate> is it?')], chat)
+  assert "warning: '<candidate>' are removed" in capsys.readouterr().out

@@ -2,13 +2,15 @@
 
 Prompts are measured before anything compiles. Lengths come from the words and
 from the headers of images, so no image is decoded. Several processes share the
-questions.
+questions. Words that the model has no token for are named here, too.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from zppo_jax import allowed
+from zppo_jax.chat.segments import cut_delimiters
 from zppo_jax.chat.wording import Chat
+from zppo_jax.chat.words import WordCodec
 from zppo_jax.data.pool import Pool
 from zppo_jax.devices import hosts
 from zppo_jax.records import Question
@@ -18,6 +20,7 @@ ON_OVERLONG = ('refuse', 'drop')
 DROPPED = 'prompt_tokens'  # the name in a pool's counts
 _LARGEST = 'the largest of shapes.prompt_buckets'
 _BOUND = 'data.prompt_tokens'
+_NAMED = 8  # the most removed pieces that a message names
 
 
 def rounded(size: int) -> int:
@@ -35,6 +38,66 @@ def measure(questions: Sequence[Question],
             for q in (questions[i] for i in indices)]
 
   return hosts.shared(some, range(len(questions)), 'the lengths of prompts')
+
+
+def removed_pieces(question: Question, chat: Chat) -> list[str]:
+  """What a prompt leaves out of a question and its earlier turns: look-alikes
+  of the tags in prompts and, in a closed vocabulary, words without a token.
+
+  Args:
+    question: is asked as it is.
+    chat: of the student.
+  """
+  pieces: list[str] = []
+  for text in (*(turn.content for turn in question.turns), question.text):
+    delimiters = chat.wording.delimiters
+    pieces += [match[0] for match in delimiters.finditer(text)]
+    if isinstance(chat.codec, WordCodec):
+      pieces += [word for word in cut_delimiters(text, delimiters)[0].split()
+                 if chat.codec.encode_content(word)[1]]
+  return pieces
+
+
+def check_words(questions: Iterable[Question], chat: Chat) -> None:
+  """Prints a warning that names what is removed from questions.
+
+  Args:
+    questions: are asked as they are.
+    chat: of the student.
+
+  Raises:
+    ValueError: for a question of whose text no token is left.
+  """
+  pieces: dict[str, None] = {}
+  example, count, total = '', 0, 0
+  for question in questions:
+    total += 1
+    removed = removed_pieces(question, chat)
+    if not removed:
+      continue
+    text, _ = cut_delimiters(question.text, chat.wording.delimiters)
+    left = chat.codec.encode_content(text)[0]
+    if not left:
+      raise ValueError(
+          f'question {question.id!r} has no token that this model reads: '
+          f'{_named(removed)} of {question.text[:80]!r} are removed. '
+          'The model has a vocabulary of its own (docs/micro_world.md); other '
+          'words need a model of the hub with its tokenizer')
+    example = example or (f'question {question.id!r}, {question.text[:80]!r}, '
+                          f'is read as {chat.codec.decode(left)[:80]!r}')
+    pieces.update(dict.fromkeys(removed))
+    count += 1
+  if count:
+    print(f'warning: {_named(list(pieces))} are removed from {count} of '
+          f'{total} questions, because the model has no token for them or '
+          f'they look like tags of prompts: {example} '
+          '(docs/micro_world.md)', flush=True)
+
+
+def _named(pieces: Sequence[str]) -> str:
+  more = len(pieces) - _NAMED
+  return ', '.join(map(repr, pieces[:_NAMED])) + (
+      f' and {more} more pieces' if more > 0 else '')
 
 
 def why_overlong(question: Question, chat: Chat, max_prompt: int,

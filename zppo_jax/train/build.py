@@ -234,8 +234,9 @@ def _fitting(c, asked: Questions, chat: Chat, most: int) -> Questions:
     most: the most tokens of a prompt.
   """
   room = (chat, most, c.shapes.patch_buckets)
-  prompt_lengths.check(
-      [q for found in asked.splits.values() for q in found], *room)
+  evaluated = [q for found in asked.splits.values() for q in found]
+  prompt_lengths.check_words(itertools.chain(asked.words, evaluated), chat)
+  prompt_lengths.check(evaluated, *room)
   pool = prompt_lengths.without_overlong(
       asked.source.pool, c.data.fit, *room, c.data.get('prompt_tokens', 0))
   source = dataclasses.replace(asked.source, pool=pool)

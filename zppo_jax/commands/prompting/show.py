@@ -17,6 +17,7 @@ from zppo_jax.algorithms.privileged.hints import HintConfig
 from zppo_jax.chat import dates, prompts
 from zppo_jax.chat.segments import Encoded, end_ids
 from zppo_jax.chat.wording import Chat
+from zppo_jax.data import prompt_lengths
 from zppo_jax.records import (
   Group,
   HardVisit,
@@ -222,6 +223,7 @@ def main(config) -> None:
       config.student, thinking=config.student.thinking,
       day=dates.choose(config), weights=False)
   chat = loading.worded(config, task, loaded)
+  prompt_lengths.check_words([question], chat)
   own = prompts.own({}, task.prompts)
   for name in chat.prompts:
     given = config.prompts.get(name) is not None
