@@ -395,6 +395,17 @@ def test_names_that_are_no_folder_have_a_hint(tmp_path, monkeypatch):
   assert 'hf download' in e.value.code
 
 
+def test_a_local_folder_that_is_missing_is_no_hub_id(tmp_path, monkeypatch):
+  """Its hint is a command that works once the publisher is filled in."""
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / 'mine').mkdir()
+  for folder in ('models', 'mine'):
+    with pytest.raises(FileNotFoundError, match=(
+        'hf download OWNER/Qwen3.5-0.8B --local-dir '
+        f'{folder}/Qwen3.5-0.8B`')):
+      pretrained.load(f'{folder}/Qwen3.5-0.8B')
+
+
 def test_a_root_of_the_cache(tmp_path):
   """Its only snapshot is taken, or that of refs/main; else they are listed:
   fault A10."""

@@ -58,6 +58,9 @@ def test_text(folder, capsys):
   assert run.steps == 40 and run.teacher is not None
   readme = (path / 'README.md').read_text()
   assert 'FILES' not in readme and '--prompt="C h i j 8"' in readme
+  assert 'the run takes about a minute on two cores:' in readme
+  assert "need a model of the hub with its tokenizer" in (
+      path / 'my_task.py').read_text()
 
 
 def test_pictures(folder):
@@ -71,7 +74,9 @@ def test_pictures(folder):
   for name in shown(pool):
     assert pathlib.Path(name).is_file() and path in pathlib.Path(name).parents
   assert build.build(config).sampler.chat.vision is not None
-  assert '--image="pictures/8_0.png"' in (path / 'README.md').read_text()
+  readme = (path / 'README.md').read_text()
+  assert '--image="pictures/8_0.png"' in readme and 'TIME' not in readme
+  assert 'about two minutes on one core' in readme
 
 
 def test_a_file_that_is_there_is_left_alone(tmp_path):

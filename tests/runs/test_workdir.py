@@ -81,6 +81,14 @@ def test_another_config_is_refused_field_by_field(tmp_path):
   assert [p.name for p in (tmp_path / 'attempts').iterdir()] == ['0001']
 
 
+def test_more_steps_are_said_in_one_line(tmp_path, capsys):
+  Workdir.open(tmp_path, config(steps=20))
+  Workdir.open(tmp_path, config(steps=20))
+  assert capsys.readouterr().out == ''
+  Workdir.open(tmp_path, config(steps=200))
+  assert capsys.readouterr().out == 'steps: 20 -> 200\n'
+
+
 def test_steps_may_grow_and_nothing_else(tmp_path):
   Workdir.open(tmp_path, CONFIG)
   with pytest.raises(ValueError, match='steps is 3; .* may only grow'):

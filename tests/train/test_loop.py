@@ -134,14 +134,19 @@ def test_a_complete_run_may_grow(tmp_path, zppo_run):
   assert (tmp_path / 'run/attempts/0002/summary.json').is_file()
 
 
+AGAIN = (r'the steps since are made again from [1-9]\d* rollouts that were '
+         'kept;')
+
+
 @pytest.mark.parametrize('kind, owner, name, journal, said', [
     (signal.SIGINT, loop, 'train_step', False, 'saved after 2 of 2 steps;'),
     (signal.SIGTERM, Programs, 'decode', True,
-     'saved after 0 of 2 steps, and what was drawn since;'),
+     f'saved after 0 of 2 steps; {AGAIN}'),
     (signal.SIGTERM, step, 'update', True,
-     'saved after 1 of 2 steps, and what was drawn since;')])
+     f'saved after 1 of 2 steps; {AGAIN}')])
 def test_a_signal_saves_and_the_same_config_goes_on(
-    tmp_path, monkeypatch, zppo_run, kind, owner, name, journal, said):
+    tmp_path, monkeypatch, capsys, zppo_run, kind, owner, name, journal,
+    said):
   """The signal comes in the second call of a function. Without the journal the
   step is finished. With it the step ends after the chunk or the micro-batch
   under way, and the resumed run draws no rollout a second time."""
@@ -174,7 +179,12 @@ def test_a_signal_saves_and_the_same_config_goes_on(
   assert not (tmp_path / 'summary.json').exists()
   assert (tmp_path / 'rollouts').exists() == journal
   assert bool(drawn) == journal
+  begins_anew = not (tmp_path / 'checkpoints').exists() or not any(
+      (tmp_path / 'checkpoints').iterdir())
+  capsys.readouterr()
   loop.main(config, tmp_path)
+  warned = 'rollouts that were kept' in capsys.readouterr().out
+  assert warned == begins_anew
   assert not (tmp_path / 'rollouts').exists()
   assert set(drawn.values()) <= {1}
   assert lines(tmp_path) == lines(zppo_run[0])

@@ -220,6 +220,15 @@ class RolloutJournal:
       raise ValueError(f'the journal of rollouts is at step {self._step}; '
                        f'rollouts of step {step} do not belong to it')
 
+  def kept(self) -> int:
+    """How many rollouts the files hold, of all steps."""
+    if not hosts.first() or not self.path.is_dir():
+      return 0
+    return sum(
+        sum(1 for _, payload in list(payloads(path.read_bytes()))[1:]
+            for _ in rollouts(payload))
+        for path in self.path.iterdir() if path.name.isdigit())
+
   def cut(self, before: int | None = None) -> None:
     """Removes the files of steps before `before`, which a checkpoint holds, or
     all of them."""

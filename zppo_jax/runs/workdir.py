@@ -225,6 +225,11 @@ class Workdir:
     for name in ('summary.json', safetensors_file.FINAL):
       if (path / name).exists():  # left by a run that now continues
         os.replace(path / name, attempt / name)
+    before = config.steps if stored is None else stored['config']['steps']
+    if before != config.steps:
+      text = f'steps: {before} -> {config.steps}'
+      out.note(text)
+      print(text, flush=True)
     return out
 
   def record(self, name: str, values) -> None:

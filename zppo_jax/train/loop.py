@@ -343,7 +343,7 @@ def run_loop(run: Run, at: RunState, out: Workdir, store: Checkpoints,
     name = signal.Signals(number).name
     steps = store.latest()
     text = (f'{name}: saved after {steps or 0} of {run.steps} steps'
-            + (', and what was drawn since' if in_step and run.journal else ''))
+            + (resume.again_from(run) if in_step else ''))
     out.note(text)
     return Interrupted(f'{text}; the same command goes on from there', number)
 
@@ -486,6 +486,7 @@ def _work(run: Run, config, out: Workdir, forked: RunState | None,
         print(text, flush=True)
 
       run = procedure.opened(run, config, out, closing.add, say)
+      begun_before = store.latest() is not None
       at = resume.resume(run, out, store, forked, say, procedure.evaluate)
       run.init_state.release()
       out.record(digest.NAME, run.source.record())
@@ -495,6 +496,8 @@ def _work(run: Run, config, out: Workdir, forked: RunState | None,
       for writer in writers:
         closing.add(writer.close)
       events.tell('begin', at.step)
+      if not begun_before:
+        events.tell('evaluation', at.step, at.base)
       at = _with_progress(run, config, at, out, store, lambda *shown: Recorder(
           run, out, at.history, writers, *shown, procedure, plan, events))
     except BaseException as e:

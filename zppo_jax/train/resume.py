@@ -187,6 +187,13 @@ def fork(run: Run, config, path, evaluate_fn=evaluate.of_state) -> RunState:
                              evaluated=True, best=None)
 
 
+def again_from(run: Run) -> str:
+  """What a run without a newer checkpoint has not lost; '' if nothing."""
+  kept = 0 if run.journal is None else run.journal.kept()
+  return (f'; the steps since are made again from {kept} rollouts that were '
+          'kept' if kept else '')
+
+
 def resume(run: Run, out: Workdir, store: Checkpoints,
            forked: RunState | None, say: Callable[[str], None],
            evaluate_fn=evaluate.of_state) -> RunState:
@@ -229,7 +236,8 @@ def resume(run: Run, out: Workdir, store: Checkpoints,
     return at
   if lines := out.cut(None):
     say(f'warning: {out.path} has no checkpoint; it starts from the beginning, '
-        f'and the {lines} lines that it held are in {out.attempt}')
+        f'and the {lines} lines that it held are in {out.attempt}'
+        + again_from(run))
   if forked is not None:
     at = forked
     out.note(f'forked after {at.step} steps')

@@ -36,6 +36,8 @@ FINAL = safetensors_file.FINAL
 _PLAIN = ('chat template: none is there, so prompts have the plain form '
           '(docs/models.md)')
 # A hub id, ORG/NAME, or the address of its page.
+# Folders of models by habit, which are no publishers.
+_FOLDERS = ('models', 'checkpoints', 'weights')
 _HUB_ID = re.compile(r'(?:https?://[^/]+/)?([\w-][\w.-]*/[\w-][\w.-]*)/?')
 
 
@@ -108,6 +110,11 @@ def hint(name: str) -> str:
   if download.is_dir():
     return ('. If it is a model id of the hub: its download lies in '
             f'{download}; name that folder')
+  owner, model = match[1].split('/')
+  if owner in _FOLDERS or pathlib.Path(owner).is_dir():
+    return ('. If it is to be a folder with a model of the hub: nothing is '
+            f'downloaded here; get it with `hf download OWNER/{model} '
+            f'--local-dir {owner}/{model}`, OWNER being its publisher')
   return ('. If it is a model id of the hub: nothing is downloaded here; get '
           f'it with `hf download {match[1]} --local-dir FOLDER` and name '
           'FOLDER')

@@ -88,7 +88,8 @@ def test_the_best_weights_stay_beside_the_newest_checkpoint(tmp_path):
   assert checkpoints.open_any(path / 'best') == (path / 'checkpoints', 2)
   assert dates.of_run(path / 'best') == dates.of_run(path)
   assert [e for e in told if e[0] != 'step'] == [
-      ('begin', 0), ('evaluation', 1), ('checkpoint', 1), ('best', 1),
+      ('begin', 0), ('evaluation', 0), ('evaluation', 1), ('checkpoint', 1),
+      ('best', 1),
       ('evaluation', 2), ('checkpoint', 2), ('best', 2), ('evaluation', 3),
       ('evaluation', 4), ('checkpoint', 4), ('evaluation', 5),
       ('checkpoint', 5), ('end', 5)]
