@@ -284,3 +284,15 @@ def test_forms_of_open_answers_of_video_mmmu():
                         ('[0, 2]', ['[0, 2]']), ('[x', ['[x']),
                         (7, ['7']), ('\\frac12', ['\\frac12'])):
     assert json.loads(read({**row, 'answer': answer}).answer) == forms
+
+
+def test_a_blank_answer_of_ocrbench_is_no_gold():
+  """It was a part of every answer, which was right."""
+  read = suites.get('ocrbench_en').read
+  for answers in ([''], [' '], [None], ['', None], '', None, []):
+    assert read(row_of('ocrbench_en', answers=answers)).skip == 'no gold'
+  gold = json.loads(read(row_of('ocrbench_en', answers=['', 'x', None])).answer)
+  assert gold['answers'] == ['x']
+  spots = {'type': 'text spotting en', 'content': ['STOP'],
+           'bbox_list': [[0, 0, 9, 9]]}
+  assert not read(row_of('ocrbench_en', answers=[''], **spots)).skip

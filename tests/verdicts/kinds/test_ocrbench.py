@@ -20,6 +20,8 @@ def score(of, answer, **row):
 
 
 @pytest.mark.parametrize('of, row, scores', [
+    ('text recognition en', {'answers': ['', 'EXIT', None]},
+     {'exit': 1, 'exi': 0}),
     ('text recognition en', {'answers': ['EXIT']},
      {'exit': 1, 'the exit sign': 1, 'exi': 0}),
     ('text recognition en', {'answers': ['EXIT'], 'eval': 'case sensitive'},
@@ -92,6 +94,8 @@ def test_scores_by_hand(of, row, scores):
     ('text counting en', {'answers': ['x'], 'eval': 'regression'}),
     ('text counting en', {'answers': ['0'], 'eval': 'regression'}),
     ('text counting en', {'answers': ['3']}),
+    *(('text recognition en', {'answers': blank})
+      for blank in ([''], [' ', None], [None], '', None)),
     ('text grounding en', {'answers': ['a']}),
     ('VQA with position en', {'answers': ['a']}),
     ('text spotting en', {'answers': ['a'], 'bbox_list': [], 'content': []}),

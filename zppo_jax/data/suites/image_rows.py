@@ -175,11 +175,13 @@ def ocrbench(language: str) -> Any:
     if of.split()[-1:] != [language]:
       return skipped('another language')
     question = values.text(row['question'], 'question')
-    if reason := why_not(question, row['answers'] or None):
+    answers = metrics.told(row['answers'])
+    if reason := why_not(question, answers or of in metrics.NO_ANSWERS or None):
       return skipped(reason)
     if reason := metrics.unscored(of, question):
       return skipped(reason)
     gold = {name: _plain(row[name]) for name in _OF_METRICS}
+    gold['answers'] = _plain(answers)
     return asked(question, json.dumps(gold, ensure_ascii=False),
                  f'ocrbench({of})')
   return read
