@@ -9,6 +9,7 @@ from tests.data.published.forms import File, frames
 from zppo_jax.data import suites
 from zppo_jax.data.suites import charts, choices, image_rows
 from zppo_jax.data.suites.benchmark import CONFIG, HOME, VARIANT
+from zppo_jax.verdicts import kinds
 from zppo_jax.verdicts.kinds import ocrbench
 
 SETS = published.SETS
@@ -296,3 +297,22 @@ def test_a_blank_answer_of_ocrbench_is_no_gold():
   spots = {'type': 'text spotting en', 'content': ['STOP'],
            'bbox_list': [[0, 0, 9, 9]]}
   assert not read(row_of('ocrbench_en', answers=[''], **spots)).skip
+
+
+def test_another_unit_is_another_answer_of_mathvista():
+  """'7 km' was right where the gold is 7 and the unit is cm."""
+  for of, unit, answer, right, wrong in (
+      ('integer', 'cm', '7', ['7', '7 cm', '0.07 m'], ['7 km', '7 m', '8']),
+      ('float', 'cm', '1.4', ['1.4', '1.4 cm', '1.36 cm'], ['1.4 km', '1.5']),
+      ('integer', '$', '7', ['7', '$7', '7 $'], ['8']),
+      ('integer', '%', '7', ['7', '7%'], ['8', '0.7']),
+      ('integer', 'million', '7', ['7'], ['8']),
+      ('integer', 'people', '7', ['7', '7 people'], ['8 people']),
+      ('integer', '', '7', ['7'], ['8']),
+      ('integer', None, '7', ['7'], ['8'])):
+    words = suites.get('mathvista').read(row_of(
+        'mathvista', question_type='free_form', answer_type=of, precision=1.0,
+        answer=answer, unit=unit))
+    mark = kinds.get(words.kind).mark
+    assert [mark(a, words.answer) for a in right] == [1] * len(right), unit
+    assert not any(mark(a, words.answer) for a in wrong), unit
