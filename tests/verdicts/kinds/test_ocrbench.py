@@ -47,7 +47,10 @@ def score(of, answer, **row):
      {'3': 1, '4': 0}),
     ('key information extraction en',
      {'answers': ['{"date": ["1/2", "Jan 2"], "total": "5"}']},
-     {'{"date": "JAN 2", "total": "5"}': 1, 'date: 1/2\ntotal: 6': .5,
+     {'{"date": ["1/2", "Jan 2"], "total": "5"}': 1,  # verbatim; 0.5 before
+      '{"date": ["1/2", "Jan 3"], "total": ["5"]}': .5,
+      '{"date": [], "total": "5"}': .5,
+      '{"date": "JAN 2", "total": "5"}': 1, 'date: 1/2\ntotal: 6': .5,
       '```json\n{"total": 5}\n```': .5, 'no': 0,
       '{"date": "1/2", "total": "5", "tax": "1"}': 2 / 3}),
     ('key information extraction cn', {'answers': ["{'总额': '5'}"]},
