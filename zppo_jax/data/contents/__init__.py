@@ -302,18 +302,19 @@ def _described(part: Part, of: Sequence[readers.Reader], number: int,
   if fit is None:
     return Described(part, len(rows), columns=columns, fits=tuple(found))
   rest = tuple(f for f in found if f is not fit)
-  try:
-    counted, shown = _counted(part, fit, options, number)
-  except (ValueError, FileNotFoundError):
-    # The files of a suite may be of another split, or tell no config.
-    if fit.kind != 'suite' or options.suite:
-      raise
-    fit, rest = rest[0] if rest else None, rest[1:]
-    if fit is None or fit.kind == 'conversations':
-      return Described(part, len(rows), columns=columns, fits=rest)
-    counted, shown = _counted(part, fit, options, number)
-  return Described(part, len(rows), columns=columns, fits=(fit, *rest),
-                   counted=counted, examples=shown)
+  while fit is not None and fit.kind != 'conversations':
+    try:
+      counted, shown = _counted(part, fit, options, number)
+    except (KeyError, ValueError, FileNotFoundError):
+      # The files of a suite may be of another split, or tell no config.
+      if fit.kind != 'suite' or options.suite:
+        raise
+      fit, rest = (rest[0], rest[1:]) if rest else (None, ())
+    else:
+      return Described(part, len(rows), columns=columns, fits=(fit, *rest),
+                       counted=counted, examples=shown)
+  return Described(part, len(rows), columns=columns,
+                   fits=rest if fit is None else (fit, *rest))
 
 
 def describe(path: str, options: Options | None = None) -> Contents:
