@@ -12,7 +12,7 @@ from typing import Any
 
 from zppo_jax import allowed
 from zppo_jax.chat.wording import Chat
-from zppo_jax.data import mappings, pool, readers, suites
+from zppo_jax.data import filters, mappings, pool, readers, suites
 from zppo_jax.data.contents import files, fits
 from zppo_jax.data.contents.columns import Column, columns_of, images_in
 from zppo_jax.data.contents.examples import Example, example, save
@@ -183,13 +183,14 @@ class _Count:
     self.subsets: collections.Counter = collections.Counter()
     self.first_refused, self.twice, self.unshown = '', '', ''
     self._ids: set[str] = set()
+    self._texts: set[tuple[pool.Source, bytes]] = set()
 
   def add(self, source: pool.Source, index: int) -> bool:
     """Counts a row; whether it is asked."""
     self.looked += 1
     try:
       words = source.mapped(index)
-      why = pool.why_not(words)
+      why = pool.why_not(words) or self._repeated(source, words)
       question = None if why else source.words(index, words)
       bad = question is not None and bool(
           verifier.check_golds([question]).unreadable)
@@ -211,6 +212,16 @@ class _Count:
       self.twice = self.twice or question.id
     self._ids.add(question.id)
     return True
+
+  def _repeated(self, source: pool.Source, words: mappings.Mapped) -> str:
+    """Why a text is left out that its source asks once; '' if it is asked."""
+    if not source.mapping.distinct:
+      return ''
+    text = (source, filters.text_hash(words.text))
+    if text in self._texts:
+      return pool.REPEATED
+    self._texts.add(text)
+    return ''
 
   def counted(self) -> Counted:
     plain = lambda of: dict(of.most_common())
