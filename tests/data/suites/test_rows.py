@@ -316,3 +316,20 @@ def test_another_unit_is_another_answer_of_mathvista():
     mark = kinds.get(words.kind).mark
     assert [mark(a, words.answer) for a in right] == [1] * len(right), unit
     assert not any(mark(a, words.answer) for a in wrong), unit
+
+
+def test_a_row_whose_picture_is_null_is_skipped(tmp_path):
+  """It was asked about a picture that nobody saw."""
+  for name, of in suites.BENCHMARKS.items():
+    if of.family != 'image':  # most rows of hle have none, by right
+      continue
+    files = SETS[name](3)
+    bare = {path: f._replace(rows=[{**row, **{
+        c: None for c in of.images.split(',') if c in row}} for row in f.rows])
+            for path, f in files.items()}
+    published.write_files(tmp_path / 'bare' / name, bare)
+    published.write_files(tmp_path / 'seen' / name, files)
+    whole = suites.open_pool(name, str(tmp_path / 'seen'))
+    source = suites.open_source(name, str(tmp_path / 'bare'))
+    assert source.candidates({}) == [], name
+    assert source.skipped['no picture'] == len(whole), name
