@@ -235,7 +235,10 @@ def _eval_suites(values) -> None:
       ks=[k for k in _whole_numbers('k', values.k) if k > 1],
       temperature=values.temperature, decoding=values.decoding)
   if values.dry_run:
-    print(suites.dry_run(values.config, wanted))
+    outline = suites.dry_run(values.config, wanted)
+    print(outline.text)
+    if outline.refused:
+      raise SystemExit(1)
     return
   summaries = suites.main(values.config, wanted, values.to)
   print(f'\n{table.text(summaries)}\nreport: {values.to}/report.html')

@@ -43,6 +43,7 @@ SKIPPED = 'skipped'  # rows that the mapping skipped
 REPEATED = 'a repeated text'  # of a mapping that asks a text once
 # Why a row is skipped whose mapping gives no reason.
 NO_QUESTION, NO_GOLD = 'no question', 'no gold'
+NO_PICTURE = 'no picture'  # of a mapping that needs one
 PLACES = ('check', 'strip', 'text')
 AnySpec = TypeVar('AnySpec')
 
@@ -263,6 +264,10 @@ class Source:
       self._check_kind(words.kind, index)
     if not words.skip and all(values.base(c, row) in row for c in self._shown):
       self._compare(index, words, row)
+    if self.mapping.pictured and not why_not(words) and not words.images:
+      row = self._rows[index]
+      if not any(media.count(values.at(row, c)) for c in self.images):
+        return words._replace(skip=NO_PICTURE)
     return words
 
   def _check_kind(self, kind: str, index: int) -> None:

@@ -1,18 +1,21 @@
 """zppo eval --suites: a folder of benchmarks end to end, resumed, refused."""
 
+import argparse
 import json
 import pathlib
 import re
 import runpy
 import shutil
 
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from tests import fake_endpoint
 from tests.builders import json_rows
 from tests.data import published
 from tests.hub_builders import write, write_seeing
-from zppo_jax.commands import data, suites as command
+from zppo_jax.commands import data, suites as command, table as commands
 from zppo_jax.commands.suites import copies
 from zppo_jax.data import suites
 from zppo_jax.report.suites import table
@@ -90,7 +93,7 @@ def test_a_killed_evaluation_goes_on_at_the_next_suite(home, judge, tmp_path,
 
   monkeypatch.setattr(evaluate, 'answer', watched)
   to = tmp_path / 'to'
-  outline = command.dry_run(config(home, url), wanted(home))
+  outline = command.dry_run(config(home, url), wanted(home)).text
   assert not to.exists() and not asked and not fake.asked
   assert 'in all 29 questions' in outline and 'mmvet: 3 questions' in outline
   with pytest.raises(Killed):
@@ -233,7 +236,7 @@ def test_all_31_in_miniature(home, judge, tmp_path):
   """Every suite, --dry-run first."""
   url, fake = judge
   every = wanted(home, splits=())
-  outline = command.dry_run(config(home, url), every)
+  outline = command.dry_run(config(home, url), every).text
   assert not fake.asked
   assert all(f'{name}: ' in outline for name in suites.BENCHMARKS)
   found = command.main(config(home, url), every, tmp_path / 'to',
@@ -258,3 +261,27 @@ def test_all_31_in_miniature(home, judge, tmp_path):
                        lambda line: None)
   assert {name: lines(tmp_path / 'to', name) for name in gone} == before
   assert [s['score'] for s in again] == [s['score'] for s in found]
+
+
+def test_a_dry_run_names_bad_suites_and_lists_the_others(home, tmp_path,
+                                                         capsys):
+  """The first bad one ended it. Of mmvet the pictures are bad alone."""
+  for name in ('aime25', 'mmlu', 'mmvet'):
+    published.write(tmp_path, name)
+  for file in (tmp_path / 'aime25').rglob('*.jsonl'):
+    file.write_text('{"question": "What?"}\n')
+  (file,) = (tmp_path / 'mmvet').rglob('*.parquet')
+  rows = parquet.read_table(file).to_pylist()
+  rows[-1]['image'] = {'bytes': b'no picture', 'path': None}
+  parquet.write_table(pa.Table.from_pylist(rows), file)
+  with pytest.raises(SystemExit) as exit_of:
+    commands._eval_suites(argparse.Namespace(
+        config=config(home), checkpoint=str(home / 'tiny'),
+        suites=str(tmp_path), splits='', limit=0, rollouts=1, k='',
+        temperature=1.0, decoding='config', dry_run=True, to=tmp_path / 'to'))
+  said = capsys.readouterr().out
+  assert exit_of.value.code == 1
+  assert '1 suites in ' in said and 'mmlu: 3 questions' in said
+  assert "aime25: refused: " in said and "no column 'answer'" in said
+  assert 'mmvet: refused: ' in said
+  assert '2 suites refused: aime25, mmvet' in said

@@ -260,3 +260,15 @@ def test_a_models_chat_counts_the_tokens_of_a_prompt(tmp_path):
       str(tmp_path), 'cannot|no ')):
     with pytest.raises((FileNotFoundError, ValueError), match=match):
       data.main([str(tmp_path / 'gsm8k.jsonl')], model=wrong)
+
+
+def test_a_text_that_a_set_asks_once_is_counted_once(tmp_path):
+  """A run skips the others, and they were counted as asked."""
+  rows = [{'prompt': f'What is {i % 2} + 4?', 'solution': str(i % 2 + 4),
+           'data_source': 'd'} for i in range(10)]
+  write('jsonl', rows, tmp_path / 'dapo_math_processed' / 'train.jsonl')
+  (part,) = contents.describe(str(tmp_path)).parts
+  assert part.fits[0].name == 'dapo_math_processed'
+  assert (part.counted.looked, part.counted.asked) == (10, 2)
+  assert part.counted.skipped == {'a repeated text': 8}
+  assert len(opened(text.config_lines(part.part, part.fits[0]))) == 2

@@ -42,6 +42,32 @@ def test_each_suite_is_known_by_its_columns(folder, name):
              for f in part.part.files)
 
 
+@pytest.mark.parametrize('name, folder', [
+    ('mmmu_pro', 'MMMU_Pro'), ('video_mmmu', 'VideoMMMU'),
+    ('mvbench', 'MVBench'), ('video_mme', 'Video-MME'),
+    ('mmlu_redux', 'mmlu-redux-2.0'), ('ceval', 'Ceval_Exam')])
+def test_a_suite_is_known_in_the_folder_of_its_repository(tmp_path, name,
+                                                          folder):
+  """MMMU_Pro ended the command: neither of two suites found its configs."""
+  published.write(tmp_path, name)
+  (tmp_path / name).rename(tmp_path / folder)
+  suite = suites.open_home(name, tmp_path / folder)
+  parts = [part for part in contents.describe(str(tmp_path / folder)).parts
+           if part.fits and part.fits[0].name == name]
+  assert sum(part.counted.looked for part in parts) == len(suite)
+  assert not any(part.counted.refused for part in parts)
+
+
+def test_a_suite_that_does_not_fit_is_not_among_the_fits(tmp_path):
+  """Of several the next one is tried, and columns at the end."""
+  published.write(tmp_path, 'mmmu_pro')
+  home = tmp_path / 'mmmu_pro of video_mmmu'
+  (tmp_path / 'mmmu_pro' / 'standard (10 options)').rename(home)
+  (part,) = contents.describe(str(home)).parts
+  assert part.counted.asked and part.fits
+  assert not {'mmmu_pro', 'video_mmmu'} & {fit.name for fit in part.fits}
+
+
 @pytest.mark.parametrize('file', FILES)
 def test_each_training_set_is_known_by_its_columns(tmp_path, file):
   """By the columns alone it is among what fits; by its name it is first."""

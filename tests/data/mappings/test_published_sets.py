@@ -75,6 +75,12 @@ def test_mmfinereason_as_it_is_published(tmp_path):
 @pytest.mark.parametrize('trace, worked', [
     ('so <answer>B</answer>', 'so\n\\boxed{B}'),
     ('so \\boxed{4} <answer>4</answer>', 'so \\boxed{4} <answer>4</answer>'),
+    # A box inside of the thoughts stopped the one behind them.
+    ('<think>\\boxed{3}?</think> so <answer>B</answer>',
+     '<think>\\boxed{3}?</think> so\n\\boxed{B}'),
+    ('<think>\\boxed{3}?</think> so \\boxed{B}',
+     '<think>\\boxed{3}?</think> so \\boxed{B}'),
+    ('<think>\\boxed{3}?</think> so B', ''),
     ('<answer>B</answer> no', ''), ('so B', ''), ('', '')])
 def test_traces_end_in_the_box_of_the_closer(trace, worked):
   assert mmfinereason.worked(trace) == worked

@@ -9,6 +9,7 @@ from tests.data.published.forms import File, frames
 from zppo_jax.data import suites
 from zppo_jax.data.suites import charts, choices, image_rows
 from zppo_jax.data.suites.benchmark import CONFIG, HOME, VARIANT
+from zppo_jax.verdicts import kinds
 from zppo_jax.verdicts.kinds import ocrbench
 
 SETS = published.SETS
@@ -284,3 +285,51 @@ def test_forms_of_open_answers_of_video_mmmu():
                         ('[0, 2]', ['[0, 2]']), ('[x', ['[x']),
                         (7, ['7']), ('\\frac12', ['\\frac12'])):
     assert json.loads(read({**row, 'answer': answer}).answer) == forms
+
+
+def test_a_blank_answer_of_ocrbench_is_no_gold():
+  """It was a part of every answer, which was right."""
+  read = suites.get('ocrbench_en').read
+  for answers in ([''], [' '], [None], ['', None], '', None, []):
+    assert read(row_of('ocrbench_en', answers=answers)).skip == 'no gold'
+  gold = json.loads(read(row_of('ocrbench_en', answers=['', 'x', None])).answer)
+  assert gold['answers'] == ['x']
+  spots = {'type': 'text spotting en', 'content': ['STOP'],
+           'bbox_list': [[0, 0, 9, 9]]}
+  assert not read(row_of('ocrbench_en', answers=[''], **spots)).skip
+
+
+def test_another_unit_is_another_answer_of_mathvista():
+  """'7 km' was right where the gold is 7 and the unit is cm."""
+  for of, unit, answer, right, wrong in (
+      ('integer', 'cm', '7', ['7', '7 cm', '0.07 m'], ['7 km', '7 m', '8']),
+      ('float', 'cm', '1.4', ['1.4', '1.4 cm', '1.36 cm'], ['1.4 km', '1.5']),
+      ('integer', '$', '7', ['7', '$7', '7 $'], ['8']),
+      ('integer', '%', '7', ['7', '7%'], ['8', '0.7']),
+      ('integer', 'million', '7', ['7'], ['8']),
+      ('integer', 'people', '7', ['7', '7 people'], ['8 people']),
+      ('integer', '', '7', ['7'], ['8']),
+      ('integer', None, '7', ['7'], ['8'])):
+    words = suites.get('mathvista').read(row_of(
+        'mathvista', question_type='free_form', answer_type=of, precision=1.0,
+        answer=answer, unit=unit))
+    mark = kinds.get(words.kind).mark
+    assert [mark(a, words.answer) for a in right] == [1] * len(right), unit
+    assert not any(mark(a, words.answer) for a in wrong), unit
+
+
+def test_a_row_whose_picture_is_null_is_skipped(tmp_path):
+  """It was asked about a picture that nobody saw."""
+  for name, of in suites.BENCHMARKS.items():
+    if of.family != 'image':  # most rows of hle have none, by right
+      continue
+    files = SETS[name](3)
+    bare = {path: f._replace(rows=[{**row, **{
+        c: None for c in of.images.split(',') if c in row}} for row in f.rows])
+            for path, f in files.items()}
+    published.write_files(tmp_path / 'bare' / name, bare)
+    published.write_files(tmp_path / 'seen' / name, files)
+    whole = suites.open_pool(name, str(tmp_path / 'seen'))
+    source = suites.open_source(name, str(tmp_path / 'bare'))
+    assert source.candidates({}) == [], name
+    assert source.skipped['no picture'] == len(whole), name

@@ -44,7 +44,7 @@ EXPECTED = {
                     'option', ''), ('2', '\\frac{1}{2}', MATH, '')],
     'mathvista': [('1', {'options': ['red', 'blue', 'green', 'grey'],
                          'answer': 'blue'}, 'nearest', ''),
-                  ('2', '1.4', 'rounded(1)', ''),
+                  ('2', '1.4 metres', 'rounded(1)', ''),
                   ('3', '[0, 2]', 'number_list', '')],
     'mmmu_pro': [(f'test_History_0/{config}', 'B', CHOICE, config)
                  for config in ('standard (10 options)',
@@ -326,3 +326,26 @@ def test_other_columns_are_named(tmp_path):
 def test_what_a_path_tells(path, split, config):
   assert copies.split_of(pathlib.PurePath(path)) == split
   assert copies.free_config(pathlib.PurePath(path)) == config
+
+
+def test_a_config_is_the_folder_above_its_split(tmp_path):
+  """Converters of hubs name the files of all configs alike."""
+  layouts = {
+      'ceval': ('{}/val/0000.parquet', '{}/ceval-exam-val.parquet',
+                '{}/0000.parquet', 'val/{}_val.csv', '{}/val/part.parquet',
+                'ceval-exam/{}/val-00000-of-00001.parquet'),
+      'mmlu_redux': ('{}/test/0000.parquet', '{}/test-0.parquet'),
+      'aime25': ('{}/test/0000.parquet', '{}/aime2025-test.parquet'),
+      'mvbench': ('{}/train/0000.parquet', 'json/{}.json')}
+  for name, paths in layouts.items():
+    for path in paths:
+      assert [copies.free_config(pathlib.Path(path.format(config)),
+                                 suites.get(name).hub)
+              for config in ('accountant', 'law')] == [
+                  'accountant', 'law'], path
+  row = {'question': 'Which?', **dict.fromkeys('ABCD', '1'), 'answer': 'B'}
+  published.write_files(tmp_path / 'ceval', {
+      f'{config}/val/0000.parquet': File([row]) for config in ('law',
+                                                               'accountant')})
+  assert [q.id for q in suites.open_pool('bench:ceval', str(tmp_path))] == [
+      'bench:ceval/accountant/0', 'bench:ceval/law/0']

@@ -20,6 +20,8 @@ def score(of, answer, **row):
 
 
 @pytest.mark.parametrize('of, row, scores', [
+    ('text recognition en', {'answers': ['', 'EXIT', None]},
+     {'exit': 1, 'exi': 0}),
     ('text recognition en', {'answers': ['EXIT']},
      {'exit': 1, 'the exit sign': 1, 'exi': 0}),
     ('text recognition en', {'answers': ['EXIT'], 'eval': 'case sensitive'},
@@ -45,7 +47,10 @@ def score(of, answer, **row):
      {'3': 1, '4': 0}),
     ('key information extraction en',
      {'answers': ['{"date": ["1/2", "Jan 2"], "total": "5"}']},
-     {'{"date": "JAN 2", "total": "5"}': 1, 'date: 1/2\ntotal: 6': .5,
+     {'{"date": ["1/2", "Jan 2"], "total": "5"}': 1,  # verbatim; 0.5 before
+      '{"date": ["1/2", "Jan 3"], "total": ["5"]}': .5,
+      '{"date": [], "total": "5"}': .5,
+      '{"date": "JAN 2", "total": "5"}': 1, 'date: 1/2\ntotal: 6': .5,
       '```json\n{"total": 5}\n```': .5, 'no': 0,
       '{"date": "1/2", "total": "5", "tax": "1"}': 2 / 3}),
     ('key information extraction cn', {'answers': ["{'总额': '5'}"]},
@@ -92,6 +97,8 @@ def test_scores_by_hand(of, row, scores):
     ('text counting en', {'answers': ['x'], 'eval': 'regression'}),
     ('text counting en', {'answers': ['0'], 'eval': 'regression'}),
     ('text counting en', {'answers': ['3']}),
+    *(('text recognition en', {'answers': blank})
+      for blank in ([''], [' ', None], [None], '', None)),
     ('text grounding en', {'answers': ['a']}),
     ('VQA with position en', {'answers': ['a']}),
     ('text spotting en', {'answers': ['a'], 'bbox_list': [], 'content': []}),

@@ -25,6 +25,7 @@ from zppo_jax.commands import evaluate
 from zppo_jax.commands.suites import copies
 from zppo_jax.commands.suites.copies import Suite
 from zppo_jax.data import suites
+from zppo_jax.data.pool import ascii_name
 from zppo_jax.devices import disk, sharding
 from zppo_jax.endpoints import judge
 from zppo_jax.records import Group
@@ -263,39 +264,68 @@ def _policy(config, wanted: Wanted, found: Sequence[Suite],
                 checks, config.seed), weights_digest(loaded.params)
 
 
-def dry_run(config, wanted: Wanted) -> str:
+class Outline(NamedTuple):
+  """What an evaluation would ask.
+
+  Attributes:
+    text: its lines.
+    refused: suite -> why its copy cannot be asked.
+  """
+  text: str
+  refused: dict[str, str]
+
+
+def dry_run(config, wanted: Wanted) -> Outline:
   """What an evaluation would ask, suite by suite; it writes nothing.
 
   Raises:
-    As `main`.
+    As `main`, but for copies that cannot be read, which are named.
   """
   config, temperature = decoded(config, wanted)
   evaluate.check(wanted.num_rollouts, wanted.ks, temperature)
-  found = copies.find(config, wanted.folder, wanted.splits, wanted.limit)
+  refused: dict[str, str] = {}
+  found = copies.find(config, wanted.folder, wanted.splits, wanted.limit,
+                      refused)
   day = dates.choose(config, wanted.checkpoint)
   mesh = sharding.make_mesh(sharding.MeshConfig(**config.mesh))
   loaded = evaluate.load_policy(config, wanted.checkpoint, mesh, day)
   chat = worded(config, _boxed(config), loaded)
-  algo = config.algorithm
-  lines = [f'{len(found)} suites in {wanted.folder}, {wanted.num_rollouts} '
-           f'rollouts a question of at most {algo.max_tokens} tokens, '
-           f'temperature {temperature}'
-           + (f', top_p {algo.top_p}, top_k {algo.top_k}' if temperature
-              else '')]
+  lines: list[str] = []
+  bound: list[str] = []
+  late: list[str] = []  # suites whose pictures cannot be read
   total = 0
   for suite in found:
     suite.chat = chat
-    lines += suite.outline(bool(config.judge.url))
+    try:
+      lines += suite.outline(bool(config.judge.url))
+    except copies.REFUSALS as e:  # of pictures, which are read here
+      refused[suite.name] = ascii_name(e)
+      late.append(suite.name)
+      continue
     total += len(suite.pool)
-  bound = [suite.name for suite in found
-           if suites.get(suite.base).scoring.endswith('+judge')]
+    if suites.get(suite.base).scoring.endswith('+judge'):
+      bound.append(suite.name)
+  lines += [f'{name}: refused: {why}' for name, why in refused.items()]
   if bound and not config.judge.url:
     lines.append('judge.url is empty; where comparing fails the paper asks a '
                  f'judge, so that scores of {len(bound)} suites are lower '
                  'bounds of its own')
   lines.append(f'in all {total:,} questions, '
-               f'{total * wanted.num_rollouts:,} rollouts; nothing was asked')
-  return '\n'.join(lines)
+               f'{total * wanted.num_rollouts:,} rollouts; nothing was asked'
+               + (f'; {len(refused)} suites refused: {", ".join(refused)}'
+                  if refused else ''))
+  return Outline('\n'.join([_heading(
+      config, wanted, temperature, len(found) - len(late)), *lines]), refused)
+
+
+def _heading(config, wanted: Wanted, temperature: float,
+             count: int) -> str:
+  algo = config.algorithm
+  return (f'{count} suites in {wanted.folder}, {wanted.num_rollouts} '
+          f'rollouts a question of at most {algo.max_tokens} tokens, '
+          f'temperature {temperature}'
+          + (f', top_p {algo.top_p}, top_k {algo.top_k}' if temperature
+             else ''))
 
 
 def _page(path: pathlib.Path, wanted: Wanted, settings: Mapping[str, Any],

@@ -10,7 +10,7 @@ from typing import Any
 from zppo_jax import allowed
 from zppo_jax.chat.wording import Chat
 from zppo_jax.data import digest, prompt_lengths, suites
-from zppo_jax.data.pool import Bounds, Pool, roots
+from zppo_jax.data.pool import Bounds, Pool, ascii_name, roots
 from zppo_jax.data.suites.video_rows import SUBTITLES
 from zppo_jax.records import Question
 from zppo_jax.verdicts import kinds
@@ -172,8 +172,11 @@ def names_in(folder: str, splits: Sequence[str]) -> list[str]:
   return there
 
 
-def find(config, folder: str, splits: Sequence[str], limit: int
-         ) -> list[Suite]:
+REFUSALS = (KeyError, ValueError, OSError)  # of a copy that cannot be read
+
+
+def find(config, folder: str, splits: Sequence[str], limit: int,
+         refused: dict[str, str] | None = None) -> list[Suite]:
   """The open suites of a folder; every question's words are read once.
 
   Args:
@@ -181,6 +184,8 @@ def find(config, folder: str, splits: Sequence[str], limit: int
     folder: holds a folder per benchmark.
     splits: as in `names_in`.
     limit: the most questions of each; 0: all.
+    refused: gets name -> reason of suites that cannot be opened, which are left
+      out; None raises the first of them.
 
   Raises:
     As `names_in` and suites.open_pool.
@@ -191,8 +196,14 @@ def find(config, folder: str, splits: Sequence[str], limit: int
                   fields.get('max_bytes', Bounds.max_bytes))
   out = []
   for name in names_in(folder, splits):
-    pool: Any = suites.open_pool(f'{suites.PREFIX}{name}', folder, bounds,
-                                 judged=bool(config.judge.url))
+    try:
+      pool: Any = suites.open_pool(f'{suites.PREFIX}{name}', folder, bounds,
+                                   judged=bool(config.judge.url))
+    except REFUSALS as e:
+      if refused is None:
+        raise
+      refused[name] = ascii_name(e)
+      continue
     if limit and len(pool) > limit:
       pool = pool.keep('limit', range(limit))
     out.append(Suite(f'{suites.PREFIX}{name}', pool))

@@ -12,7 +12,7 @@ from typing import Any
 
 from zppo_jax import allowed
 from zppo_jax.chat.wording import Chat
-from zppo_jax.data import mappings, pool, readers, suites
+from zppo_jax.data import filters, mappings, pool, readers, suites
 from zppo_jax.data.contents import files, fits
 from zppo_jax.data.contents.columns import Column, columns_of, images_in
 from zppo_jax.data.contents.examples import Example, example, save
@@ -183,13 +183,14 @@ class _Count:
     self.subsets: collections.Counter = collections.Counter()
     self.first_refused, self.twice, self.unshown = '', '', ''
     self._ids: set[str] = set()
+    self._texts: set[tuple[pool.Source, bytes]] = set()
 
   def add(self, source: pool.Source, index: int) -> bool:
     """Counts a row; whether it is asked."""
     self.looked += 1
     try:
       words = source.mapped(index)
-      why = pool.why_not(words)
+      why = pool.why_not(words) or self._repeated(source, words)
       question = None if why else source.words(index, words)
       bad = question is not None and bool(
           verifier.check_golds([question]).unreadable)
@@ -211,6 +212,16 @@ class _Count:
       self.twice = self.twice or question.id
     self._ids.add(question.id)
     return True
+
+  def _repeated(self, source: pool.Source, words: mappings.Mapped) -> str:
+    """Why a text is left out that its source asks once; '' if it is asked."""
+    if not source.mapping.distinct:
+      return ''
+    text = (source, filters.text_hash(words.text))
+    if text in self._texts:
+      return pool.REPEATED
+    self._texts.add(text)
+    return ''
 
   def counted(self) -> Counted:
     plain = lambda of: dict(of.most_common())
@@ -302,18 +313,19 @@ def _described(part: Part, of: Sequence[readers.Reader], number: int,
   if fit is None:
     return Described(part, len(rows), columns=columns, fits=tuple(found))
   rest = tuple(f for f in found if f is not fit)
-  try:
-    counted, shown = _counted(part, fit, options, number)
-  except (ValueError, FileNotFoundError):
-    # The files of a suite may be of another split, or tell no config.
-    if fit.kind != 'suite' or options.suite:
-      raise
-    fit, rest = rest[0] if rest else None, rest[1:]
-    if fit is None or fit.kind == 'conversations':
-      return Described(part, len(rows), columns=columns, fits=rest)
-    counted, shown = _counted(part, fit, options, number)
-  return Described(part, len(rows), columns=columns, fits=(fit, *rest),
-                   counted=counted, examples=shown)
+  while fit is not None and fit.kind != 'conversations':
+    try:
+      counted, shown = _counted(part, fit, options, number)
+    except (KeyError, ValueError, FileNotFoundError):
+      # The files of a suite may be of another split, or tell no config.
+      if fit.kind != 'suite' or options.suite:
+        raise
+      fit, rest = (rest[0], rest[1:]) if rest else (None, ())
+    else:
+      return Described(part, len(rows), columns=columns, fits=(fit, *rest),
+                       counted=counted, examples=shown)
+  return Described(part, len(rows), columns=columns,
+                   fits=rest if fit is None else (fit, *rest))
 
 
 def describe(path: str, options: Options | None = None) -> Contents:

@@ -21,6 +21,7 @@ from zppo_jax.data.mappings.mapping import Mapping, checked, image_columns
 from zppo_jax.data.pool import why_not
 from zppo_jax.data.suites import benchmark
 from zppo_jax.data.suites.benchmark import Benchmark
+from zppo_jax.data.suites.copies import named_alike
 
 KINDS = ('mapping', 'suite', 'columns', 'conversations')
 # Names of columns that often hold a field, the first of them preferred.
@@ -152,11 +153,18 @@ def _fit(kind: str, name: str, mapping: Mapping, path: str,
 
 
 def home_of(file: pathlib.Path, name: str, of: Benchmark) -> pathlib.Path:
-  """The folder of a copy that holds a file: one of the suite's name above it,
-  or the file's own."""
-  names = {name, of.shares} - {''}
-  return next((folder for folder in file.parents if folder.name in names),
-              file.parent)
+  """The folder of a copy that holds a file: one above it that has the name of
+  the suite, or that of its repository on the hub, or the file's own."""
+  for names in ({name, of.shares}, {of.hub.rpartition('/')[2]}):
+    alike = {*map(named_alike, names)} - {''}
+    above = [named_alike(folder.name) in alike for folder in file.parents]
+    if True in above:
+      at = above.index(True)
+      # The repository DocVQA holds a folder DocVQA.
+      while above[at + 1]:
+        at += 1
+      return file.parents[at]
+  return file.parent
 
 
 def _of_copy(of: Benchmark, row: Dict[str, Any], number: int,

@@ -77,6 +77,8 @@ class Mapping(NamedTuple):
     unconfirmed: the columns for which no public description was found;
       errors about them say so.
     distinct: whether a text is asked once, because the set repeats its rows.
+    pictured: whether a row without a picture is skipped, because the set asks
+      about one in every row.
   """
   source: str
   columns: tuple[str, ...]
@@ -85,6 +87,7 @@ class Mapping(NamedTuple):
   video: str = ''
   unconfirmed: tuple[str, ...] = ()
   distinct: bool = False
+  pictured: bool = False
 
 
 def image_columns(names: str, there: Collection[str]) -> tuple[str, ...]:

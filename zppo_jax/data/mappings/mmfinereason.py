@@ -32,12 +32,16 @@ from zppo_jax.data.mappings.mapping import (
 from zppo_jax.verdicts.kinds import boxed
 
 RATES = ('pass_rate', 'qwen3vl_4b_pass_rate')
+_THOUGHT = '</think>'
 _ANSWER = re.compile(r'<answer>(.*?)</answer>\s*\Z', re.DOTALL)
 
 
 def worked(trace: str) -> str:
-  """A trace whose answer stands in a box; '' for one without an answer."""
-  if boxed.last(trace):
+  """A trace whose answer stands in a box; '' for one without an answer.
+
+  A box inside of the thoughts is not the answer.
+  """
+  if boxed.last(trace.rpartition(_THOUGHT)[2]):
     return trace
   match = _ANSWER.search(trace)
   if not match or not match[1].strip():

@@ -85,7 +85,8 @@ def mapping(of: Benchmark, judged: bool = False,
   return Mapping(
       source=of.hub, columns=of.columns,
       read=functools.partial(_read, of, option.skip, after),
-      images=of.images, unconfirmed=() if of.confirmed else of.columns)
+      images=of.images, unconfirmed=() if of.confirmed else of.columns,
+      pictured=of.family == 'image')
 
 
 def _read(of: Benchmark, skip: Callable[[Row], str], judged: bool,

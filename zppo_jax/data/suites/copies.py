@@ -7,7 +7,7 @@ the wanted files. The names of files and folders tell them apart.
 import os
 import pathlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from zppo_jax.data import readers
@@ -61,18 +61,43 @@ def split_of(path: pathlib.PurePath) -> str:
   return ''
 
 
-def free_config(path: pathlib.PurePath) -> str:
+def named_alike(name: str) -> str:
+  """A name of a data set without what differs between its spellings."""
+  return name.lower().replace('_', '-')
+
+
+def free_config(path: pathlib.PurePath, hub: str = '') -> str:
   """The config of a file where each is a file or a folder: its name without
-  split and shard, or the nearest folder's."""
-  for part in (_stem(pathlib.Path(path)), *reversed(path.parent.parts)):
-    of = _SPLIT.match(part)
-    if of and of[2]:
-      part = part[len(of[2]):].strip('-_.')
-    elif of:
-      part = part[:-len(of[1])].strip('-_.')
-    if part.lower() not in _NO_CONFIG:
-      return part
-  return ''
+  split and shard, or the nearest folder's.
+
+  A folder that is a split has its config above it, whatever the file is called
+  (`law/val/0000.parquet`).
+
+  Args:
+    path: inside of the copy.
+    hub: the id of the set, whose last part names no config
+      (`law/ceval-exam-val.parquet`).
+  """
+  no_config = (*_NO_CONFIG, named_alike(hub.rpartition('/')[2]))
+
+  def first(parts: Iterable[str]) -> str:
+    for part in parts:
+      of = _SPLIT.match(part)
+      if of and of[2]:
+        part = part[len(of[2]):].strip('-_.')
+      elif of:
+        part = part[:-len(of[1])].strip('-_.')
+      if named_alike(part) not in no_config and not part.isdecimal():
+        return part
+    return ''
+
+  stem, folders = _stem(pathlib.Path(path)), path.parent.parts
+  splits = [i for i, part in enumerate(folders)
+            if re.fullmatch(_SPLITS, part, re.IGNORECASE)]
+  if splits and not _SPLIT.match(stem) and (
+      above := first(reversed(folders[:splits[-1]]))):
+    return above
+  return first((stem, *reversed(folders)))
 
 
 def _there(home: pathlib.Path) -> list[pathlib.Path]:
@@ -94,7 +119,7 @@ def _few(names: Sequence[object]) -> str:
 
 def _config(of: Benchmark, path: pathlib.Path, home: pathlib.Path) -> str:
   if of.free:
-    return free_config(path)
+    return free_config(path, of.hub)
   if not of.configs:
     return ''
   # The folder of the copy counts too, if a user put one config into it.

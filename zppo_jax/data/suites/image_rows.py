@@ -24,7 +24,9 @@ from zppo_jax.data.suites.choices import (
   pictured,
   why_not,
 )
+from zppo_jax.verdicts import kinds
 from zppo_jax.verdicts.kinds import ocrbench as metrics
+from zppo_jax.verdicts.kinds.numerals import Unreadable
 
 # Where the picture holds what the row does not.
 IN_THE_PICTURE = 'The question is in the picture. Answer it.'
@@ -50,13 +52,13 @@ def babyvision(row: Row, gold: Gold) -> Mapped:
 
 
 def dynamath(row: Row) -> Mapped:
-  kinds = {'float': 'absolute(0.001)', 'multiple choice': 'choice',
+  known = {'float': 'absolute(0.001)', 'multiple choice': 'choice',
            'text': 'within'}
-  if row['answer_type'] not in kinds:
+  if row['answer_type'] not in known:
     raise ValueError(f'answer_type is {values.shown(row["answer_type"])}; '
-                     f'DynaMath has {", ".join(kinds)}')
+                     f'DynaMath has {", ".join(known)}')
   return opened(row['question'], row['ground_truth'],
-                kinds[row['answer_type']], subset=row[CONFIG])
+                known[row['answer_type']], subset=row[CONFIG])
 
 
 def embspatial(row: Row, gold: Gold) -> Mapped:
@@ -111,6 +113,22 @@ def _decimals(row: Row) -> int:
   return int(precision)
 
 
+def _measured(answer: Any, unit: str, kind: str) -> str:
+  """A gold number with its unit, so that another unit is another answer.
+
+  A unit that is a part of the number stays away (`million`), because the
+  question names it and a bare number must stay right.
+  """
+  said = values.text(answer, 'answer').strip()
+  if not unit.strip():
+    return said
+  measured = f'{said} {unit.strip()}'
+  try:
+    return measured if kinds.get(kind).mark(said, measured) == 1 else said
+  except Unreadable:
+    return said
+
+
 def mathvista(row: Row, gold: Gold) -> Mapped:
   if reason := why_not(row['question'], row['answer']):
     return skipped(reason)
@@ -127,13 +145,14 @@ def mathvista(row: Row, gold: Gold) -> Mapped:
   if row['question_type'] != 'free_form':
     raise ValueError(f'question_type is {values.shown(row["question_type"])}; '
                      'MathVista has multi_choice and free_form')
-  kinds = {'integer': 'number', 'text': 'text', 'list': 'number_list'}
-  if row['answer_type'] == 'float':
-    return opened(question, row['answer'], f'rounded({_decimals(row)})')
-  if row['answer_type'] not in kinds:
-    raise ValueError(f'answer_type is {values.shown(row["answer_type"])}; '
-                     f'MathVista has float, {", ".join(kinds)}')
-  return opened(question, row['answer'], kinds[row['answer_type']])
+  known = {'integer': 'number', 'text': 'text', 'list': 'number_list'}
+  of = row['answer_type']
+  if of != 'float' and of not in known:
+    raise ValueError(f'answer_type is {values.shown(of)}; MathVista has float, '
+                     f'{", ".join(known)}')
+  kind = f'rounded({_decimals(row)})' if of == 'float' else known[of]
+  return opened(question, _measured(row['answer'], unit, kind)
+                if of in ('integer', 'float') else row['answer'], kind)
 
 
 def mmmu_pro(row: Row, gold: Gold) -> Mapped:
@@ -175,11 +194,13 @@ def ocrbench(language: str) -> Any:
     if of.split()[-1:] != [language]:
       return skipped('another language')
     question = values.text(row['question'], 'question')
-    if reason := why_not(question, row['answers'] or None):
+    answers = metrics.told(row['answers'])
+    if reason := why_not(question, answers or of in metrics.NO_ANSWERS or None):
       return skipped(reason)
     if reason := metrics.unscored(of, question):
       return skipped(reason)
     gold = {name: _plain(row[name]) for name in _OF_METRICS}
+    gold['answers'] = _plain(answers)
     return asked(question, json.dumps(gold, ensure_ascii=False),
                  f'ocrbench({of})')
   return read

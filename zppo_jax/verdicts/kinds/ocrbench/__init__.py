@@ -33,6 +33,8 @@ UNSCORED = {
     'full-page OCR cn': _PAGES, 'fine-grained text recognition en': _PAGES,
     'text translation cn': _PAGES,
 }
+# Types whose metric reads other columns than `answers`.
+NO_ANSWERS = ('text spotting en',)
 _SHORT_ANSWER = '简答'  # of handwritten answers that are whole sentences
 METRICS: dict[str, Metric] = {
     **dict.fromkeys((
@@ -106,11 +108,19 @@ def unscored(of: str, question: str = '') -> str:
   return f'{of}: {UNSCORED[of]}' if of in UNSCORED else ''
 
 
-def _row(gold: str) -> dict[str, Any]:
-  """The row of a gold answer, whose answers are texts.
+def told(answers: Any) -> list[Any]:
+  """The answers of a row that hold something: a blank is in every text."""
+  several = answers if isinstance(answers, list | tuple) else [answers]
+  return [one for one in several
+          if one is not None and not (isinstance(one, str) and not one.strip())]
+
+
+def _row(of: str, gold: str) -> dict[str, Any]:
+  """The row of a gold answer, whose answers are a list without blanks.
 
   Raises:
-    Unreadable: for a text that is no such object, and for a row of no answers.
+    Unreadable: for a text that is no such object, and for a row of no answers,
+      if its type `of` needs some.
   """
   try:
     row = json.loads(gold)
@@ -119,11 +129,10 @@ def _row(gold: str) -> dict[str, Any]:
   if not isinstance(row, dict) or not row.keys() <= set(FIELDS):
     raise Unreadable(f'{gold[:80]!r} must be a JSON object of '
                      f'{", ".join(FIELDS)}')
-  answers = row.get('answers')
-  several = answers if isinstance(answers, list) else [answers]
-  if not several or None in several:
+  answers = told(row.get('answers'))
+  if not answers and of not in NO_ANSWERS:
     raise Unreadable(f'{gold[:80]!r} has no answers')
-  return {**row, 'answers': several}
+  return {**row, 'answers': answers}
 
 
 def kind(of: str) -> Callable[[str, str], float]:
@@ -137,6 +146,6 @@ def kind(of: str) -> Callable[[str, str], float]:
     raise ValueError(f'ocrbench({of}) is not scored: {reason}')
 
   def mark(answer: str, gold: str) -> float:
-    return METRICS[of](answer, _row(gold))
+    return METRICS[of](answer, _row(of, gold))
 
   return mark

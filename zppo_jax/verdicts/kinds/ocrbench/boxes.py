@@ -59,8 +59,8 @@ def answer_and_box(answer: str, row: Row) -> float:
   fields = pairs.read(answer)
   score = 0.0
   if 'answer' in fields:
-    score += words.contained(fields['answer'], row) / 2
-  box = _whole(literal(fields.get('bbox', '')))
+    score += words.contained(str(fields['answer']), row) / 2
+  box = _whole(literal(str(fields.get('bbox', ''))))
   return score + (overlap(box, gold) / 2 if box else 0.0)
 
 

@@ -12,14 +12,18 @@ _PAIR = re.compile(r'["\']?(\w[\w\s]{0,200})["\']?\s{0,9}[:=]\s{0,9}["\']?'
                    r'([^\n,"\'{}]+)["\']?')
 
 
-def read(answer: str) -> dict[str, str]:
-  """The pairs of an answer: JSON, a Python dict, or `key: value`."""
+def read(answer: str) -> dict[str, Any]:
+  """The pairs of an answer: JSON, a Python dict, or `key: value`.
+
+  A value is a text, or a list where the answer has one.
+  """
   fenced = _FENCE.search(answer)
   words = fenced[1] if fenced else answer.strip()
   value = literal(words)
   if not isinstance(value, dict):
     value = {key.strip(): said.strip() for key, said in _PAIR.findall(words)}
-  return {str(key).strip(): str(said).strip() for key, said in value.items()}
+  return {str(key).strip(): said if isinstance(said, list) else
+          str(said).strip() for key, said in value.items()}
 
 
 def _spelled(value: Any) -> str:
@@ -40,6 +44,14 @@ def _gold(answers: list) -> dict[str, list]:
           for key, said in value.items()}
 
 
+def _right(given: Any, said: list) -> bool:
+  """Whether a value is one of the right ones, or the list of them itself."""
+  spelled = [*map(_spelled, said)]
+  if isinstance(given, list):
+    return [*map(_spelled, given)] == spelled
+  return _spelled(given) in spelled
+
+
 def f1(answer: str, row: dict[str, Any]) -> float:
   """The share of keys whose values agree, of those that either side has.
 
@@ -48,6 +60,6 @@ def f1(answer: str, row: dict[str, Any]) -> float:
   """
   gold = _gold(row['answers'])
   given = read(answer)
-  right = sum(_spelled(given[key]) in map(_spelled, said)
+  right = sum(_right(given[key], said)
               for key, said in gold.items() if key in given)
   return right / len(set(gold) | set(given))
