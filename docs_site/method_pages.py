@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from zppo_jax.algorithms import methods
-from zppo_jax.statistics import t_interval
+from zppo_jax.statistics import over_seeds
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 # The pages with tables of methods, the one that explains a row best first.
@@ -142,13 +142,6 @@ def _results() -> dict[str, list[tuple[str, str, list[dict], list[str]]]]:
   return out
 
 
-def _shown(values: Sequence[float]) -> str:
-  if len(values) < 2:
-    return f'{values[0]:.3f}'
-  mean, low, high = t_interval(values)
-  return f'{mean:.3f} [{low:.3f}, {high:.3f}]'
-
-
 def _table(rows: Sequence[Sequence[str]]) -> str:
   head, *body = rows
   lines = [head, ['---'] * len(head), *body]
@@ -167,7 +160,7 @@ def _result(found: Sequence[tuple]) -> str:
         r['summary']['eval'][s]['final'] for r in records]
     rows.append([f'`{study}`', arm, str(records[0]['summary']['steps']),
                  str(len(records)),
-                 *(_shown(final(s)) if s in of else '' for s in splits)])
+                 *(over_seeds(final(s)) if s in of else '' for s in splits)])
   return (_table(rows) + '\nGreedy accuracy at the last step in the embedded '
           'world (docs/micro_world.md), mean [95 % t interval] over seeds; '
           'studies differ in steps and teachers, so compare within one.\n')

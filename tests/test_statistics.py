@@ -16,6 +16,16 @@ def test_t_interval_by_hand():
   assert mean - low == pytest.approx(high - mean)
 
 
+def test_an_interval_is_written_in_one_way():
+  """Tables of Markdown and pages differ in what stands around it alone."""
+  values, soft = [0.1, 0.2, 0.3], ('<i>', '</i>')
+  assert statistics.over_seeds(values) == '0.200 [-0.048, 0.448]'
+  assert statistics.over_seeds(values, soft) == (
+      '0.200 <i>[-0.048, 0.448]</i>')
+  assert statistics.over_seeds([0.5], soft) == '0.500'
+  assert statistics.with_interval(0.25, -1, 2, '+.1f') == '+0.2 [-1.0, +2.0]'
+
+
 def test_sign_flip_is_exact():
   """All eight differences positive: 2 of 2^8 flips are as extreme."""
   assert statistics.sign_flip_p([0.1] * 8) == 2 / 256

@@ -23,6 +23,28 @@ def t_interval(values: Sequence[float],
   return mean, mean - half, mean + half
 
 
+def with_interval(mean: float, low: float, high: float, number: str = '.3f',
+                  marks: tuple[str, str] = ('', '')) -> str:
+  """'mean [low, high]', as tables show an estimate.
+
+  Args:
+    mean, low, high: the estimate and the limits of its interval.
+    number: the format of each, e.g. '+.3f' of a difference.
+    marks: what stands around the interval, e.g. the tags of a page.
+  """
+  before, behind = marks
+  return (f'{mean:{number}} {before}[{low:{number}}, {high:{number}}]'
+          f'{behind}')
+
+
+def over_seeds(values: Sequence[float],
+               marks: tuple[str, str] = ('', '')) -> str:
+  """`with_interval` of the 95 % t interval; one value stands alone."""
+  if len(values) == 1:
+    return f'{values[0]:.3f}'
+  return with_interval(*t_interval(values), marks=marks)
+
+
 def sign_flip_p(differences: Sequence[float]) -> float:
   """Exact two-sided sign-flip test of a zero mean over all 2^n flips."""
   values = np.asarray(differences, float)

@@ -19,6 +19,8 @@ HERE = pathlib.Path(__file__).parent
 POLICY = ("default-src 'none'; style-src 'unsafe-inline'; "
           "script-src 'unsafe-inline'; img-src data:")
 MOST_CHARTS = 600_000  # characters of the values of all charts
+# What stands around an interval (statistics.with_interval).
+SOFT = ('<span class="soft">', '</span>')
 THINNER = (150, 80, 40, 20)  # points per curve, where all of them are too many
 
 

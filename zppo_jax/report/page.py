@@ -14,7 +14,7 @@ from zppo_jax.report import (
 from zppo_jax.report.curves import RunGroup, group_runs
 from zppo_jax.report.frame import Section, embed, esc, grid, missing, table
 from zppo_jax.report.reading import LARGEST_SAMPLES, RecordedRun, pick_evenly
-from zppo_jax.statistics import t_interval
+from zppo_jax.statistics import over_seeds
 from zppo_jax.study import tables
 
 FOOTER = ('Made by <code>zppo report</code>. Names and units: docs/metrics.md; '
@@ -82,13 +82,6 @@ def _ends(group: RunGroup, split: str):
   return [f[0] for f in values], [f[-1] for f in values]
 
 
-def _mean(values: Sequence[float]) -> str:
-  if len(values) == 1:
-    return f'{values[0]:.3f}'
-  mean, low, high = t_interval(values)
-  return f'{mean:.3f} <span class="soft">[{low:.3f}, {high:.3f}]</span>'
-
-
 def _track(before: float, after: float) -> str:
   """A line from 0 to 1 with a hollow mark before and a full mark after."""
   good = 'up' if after >= before else 'down'
@@ -112,7 +105,8 @@ def _before_after(runs: Sequence[RecordedRun],
       good = -gain if figures.is_loss(split) else gain
       rows.append([
           esc(split), *([esc(g.label)] if many else []),
-          *([str(len(first))] if seeds else []), _mean(first), _mean(last),
+          *([str(len(first))] if seeds else []),
+          over_seeds(first, frame.SOFT), over_seeds(last, frame.SOFT),
           f'<b class="{"up" if good > 0 else "down" if good < 0 else ""}">'
           f'{gain:+.3f}</b>',
           '' if figures.is_loss(split) else

@@ -16,7 +16,7 @@ from zppo_jax.report.curves import RunGroup, curve
 from zppo_jax.report.figures import Figure
 from zppo_jax.report.frame import Section, esc, table
 from zppo_jax.report.panels import FRACTION, FROM_ZERO
-from zppo_jax.statistics import t_interval
+from zppo_jax.statistics import over_seeds, t_interval, with_interval
 
 RESULTS = 'results.json'
 TOGETHER = 8  # arms in a chart; more are drawn in several, best first
@@ -110,13 +110,6 @@ def _curves(results: Mapping, arms: Mapping[str, list[dict]],
   return out
 
 
-def _cell(values: Sequence[float]) -> str:
-  if len(values) < 2:
-    return f'{values[0]:.3f}'
-  mean, low, high = t_interval(values)
-  return f'{mean:.3f} <span class="soft">[{low:.3f}, {high:.3f}]</span>'
-
-
 def _endpoints(results: Mapping, arms: Mapping[str, list[dict]],
                splits: Sequence[str]) -> str:
   end = results['study']['endpoint']
@@ -129,7 +122,7 @@ def _endpoints(results: Mapping, arms: Mapping[str, list[dict]],
     rows.append([
         esc(arm), esc(', '.join(dict.fromkeys(
             f'{r["rate"]:g}' for r in records))), str(len(records)),
-        *(_cell(final(s)) for s in splits),
+        *(over_seeds(final(s), frame.SOFT) for s in splits),
         frame.between(0, 1, [(mean, 'full')], (low, high))])
   return table(rows, 'numbers')
 
@@ -146,8 +139,7 @@ def _contrasts(results: Mapping) -> str:
     rows.append([
         f'{esc(c["first"])} - {esc(c["second"])}', esc(c['split']),
         str(len(c['seeds'])),
-        f'{c["mean"]:+.3f} <span class="soft">[{c["low"]:+.3f}, '
-        f'{c["high"]:+.3f}]</span>',
+        with_interval(c['mean'], c['low'], c['high'], '+.3f', frame.SOFT),
         frame.between(low, high, [(0, 'zero'), (c['mean'], 'full')],
                       (c['low'], c['high'])),
         f'{c["sign_flip_p"]:.4f}'])

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from zppo_jax.statistics import with_interval
 from zppo_jax.study.tables import (
   arm_table,
   cell,
@@ -117,11 +118,10 @@ def analysis_table(contrasts: Sequence[Mapping]) -> str:
            'seeds for 80 % power']]
   for c in contrasts:
     number = '.3g' if abs(c['mean']) >= 1000 else '+.3f'
-    mean, low, high = (format(c[name], number)
-                       for name in ('mean', 'low', 'high'))
     rows.append([
         f'{c["first"]} - {c["second"]}', c['endpoint'], str(len(c['seeds'])),
-        f'{mean} [{low}, {high}]', f'{c["sign_flip_p"]:.4f}',
+        with_interval(c['mean'], c['low'], c['high'], number),
+        f'{c["sign_flip_p"]:.4f}',
         *([f'{c["holm_p"]:.4f}', c['verdict']] if judged else []),
         'more than 1000' if c['seeds_for_80'] is None
         else str(c['seeds_for_80'])])

@@ -5,7 +5,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from zppo_jax.statistics import sign_flip_p, t_interval
+from zppo_jax.statistics import (
+  over_seeds,
+  sign_flip_p,
+  t_interval,
+  with_interval,
+)
 
 BETWEEN_STEPS = ('time/evaluate', 'time/checkpoint')
 ABSENT = '(absent)'  # the value of a config field that a run does not have
@@ -50,10 +55,7 @@ def contrast(records: Sequence[dict], first: str, second: str,
 
 def cell(values: Sequence[float]) -> str:
   """'mean [low, high]' with the 95 % t interval; one value stands alone."""
-  if len(values) < 2:
-    return f'{values[0]:.3f}'
-  mean, low, high = t_interval(values)
-  return f'{mean:.3f} [{low:.3f}, {high:.3f}]'
+  return over_seeds(values)
 
 
 def _shown(value) -> str:
@@ -186,6 +188,6 @@ def contrast_table(contrasts: Sequence[dict]) -> str:
   for c in contrasts:
     rows.append([
         f'{c["first"]} - {c["second"]}', c['split'], str(len(c['seeds'])),
-        f'{c["mean"]:+.3f} [{c["low"]:+.3f}, {c["high"]:+.3f}]',
+        with_interval(c['mean'], c['low'], c['high'], '+.3f'),
         f'{c["sign_flip_p"]:.4f}'])
   return markdown(rows)
