@@ -8,8 +8,10 @@ questions that you have. The paper does not give the fields marked "open"
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
+from zppo_jax import configs
 
-def get_config() -> ConfigDict:
+
+def get_config() -> configs.Config:
   c = ConfigDict()
   c.method = 'zppo'
   c.seed = 0
@@ -364,4 +366,4 @@ def get_config() -> ConfigDict:
       every=0, size=128, splits=('hard', 'easy'), cadence=ConfigDict(),
       sources=ConfigDict(),  # splits read from files (docs/data.md)
       benchmarks=''))        # folder of bench:NAME splits
-  return c
+  return configs.closed(c)

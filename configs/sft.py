@@ -9,10 +9,11 @@ A config of your own starts from this one. It runs once `student.weights` and
 
 from ml_collections import ConfigDict
 
+from zppo_jax import configs
 from zppo_jax.configs import base
 
 
-def get_config() -> ConfigDict:
+def get_config() -> configs.Config:
   c = ConfigDict()
   c.method = 'sft'
   c.seed = 0
@@ -81,4 +82,4 @@ def get_config() -> ConfigDict:
   c.run = ConfigDict(dict(callbacks=()))
   c.best = ConfigDict(dict(metric='', mode='max', patience=0, least=0.0))
   c.log = ConfigDict(dict(tensorboard=True, wandb=''))
-  return c
+  return configs.closed(c)

@@ -3,7 +3,9 @@
 All of them come before anything is trained.
 """
 
+import os
 import pathlib
+import signal
 import subprocess
 import sys
 
@@ -210,6 +212,29 @@ def test_fork_from_is_spelt_either_way(refused, tmp_path):
     assert f'no checkpoint at {tmp_path}' in refused(
         'train', CONFIG, f'--workdir={tmp_path}/run', f'{flag}={tmp_path}',
         '--config.method=grpo_replay')
+
+
+@pytest.mark.parametrize('argv', [
+    ('--help',),              # written when the command has ended
+    ('completion', 'bash')])  # more than a buffer, while it prints
+def test_nobody_reads_on(argv):
+  """As `yes | head`: no word, and the code of SIGPIPE."""
+  reader, writer = os.pipe()
+  os.close(reader)
+  with open(writer, 'w') as output:
+    ran = subprocess.run(
+        [sys.executable, '-m', 'zppo_jax.main', *argv], cwd=ROOT,
+        stdout=output, stderr=subprocess.PIPE, text=True)
+  assert (ran.returncode, ran.stderr) == (128 + signal.SIGPIPE, '')
+
+
+def test_another_broken_pipe_is_an_error(refused, monkeypatch):
+  """Somebody reads what is printed; the pipe was another one."""
+  def breaks(values):
+    raise BrokenPipeError(32, 'Broken pipe', 'another')
+
+  monkeypatch.setitem(main.COMMANDS, 'say', main.Command(breaks, {}, {}, False))
+  assert "Broken pipe: 'another'" in refused('say')
 
 
 def test_an_interrupted_run_says_so_and_exits_like_the_signal(

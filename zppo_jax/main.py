@@ -22,6 +22,8 @@
   zppo plan --config=pod_9b --topology=v5p:4x4x4 [--fast --json=FILE]
   zppo report WORKDIR... [--to=report.html]
   zppo compare WORKDIR... [--to=FILE.md]
+  zppo doctor
+  zppo completion bash|zsh|fish
 
 --config=NAME takes a packaged config (the names of configs/), a file, or
 `package.module`; `pod_9b:v5p:4x4x4` gives it an argument.
@@ -33,6 +35,8 @@ import difflib
 import itertools
 import os
 import pathlib
+import select
+import signal
 import sys
 
 from absl import flags
@@ -177,9 +181,41 @@ def _parse(command: str, row: Command, argv: list[str]):
   return values, positional
 
 
+def _unread() -> bool:
+  """Whether whoever read what is printed has gone, as `head` does."""
+  try:
+    output = sys.stdout.fileno()
+  except (AttributeError, OSError, ValueError):  # it is no file
+    return False
+  poll = select.poll()
+  poll.register(output, select.POLLOUT)
+  return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
 def main(argv: list[str] | None = None) -> None:
-  """The entry point of `zppo` and `python -m zppo_jax.main`."""
-  argv = list(sys.argv[1:] if argv is None else argv)
+  """The entry point of `zppo` and `python -m zppo_jax.main`.
+
+  Args:
+    argv: the command and its arguments; None: those of the process.
+
+  Raises:
+    SystemExit: with what is wrong, in one line. Its code is 128 + SIGPIPE if
+      nobody reads on what the command prints, which is how a shell shows the
+      end of `yes | head`.
+  """
+  try:
+    _command(list(sys.argv[1:] if argv is None else argv))
+    sys.stdout.flush()
+  except BrokenPipeError:
+    if not _unread():
+      raise
+    # What is still to be written at the exit goes nowhere, without an error.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    raise SystemExit(128 + signal.SIGPIPE) from None
+
+
+def _command(argv: list[str]) -> None:
+  """Runs a command; see main."""
   if not argv or argv[0] in ('-h', '--help', 'help'):
     width = max(map(len, COMMANDS))
     print(__doc__ + '\nCommands:\n' + '\n'.join(
@@ -209,6 +245,8 @@ def main(argv: list[str] | None = None) -> None:
   except KeyboardInterrupt:
     raise SystemExit(f'zppo {command}: stopped at once') from None
   except Exception as e:
+    if isinstance(e, BrokenPipeError) and _unread():
+      raise
     line = failures.one_line(e)
     if whole or line is None:
       raise

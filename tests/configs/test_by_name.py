@@ -1,11 +1,15 @@
 """fault F2: a config is a packaged name, a file, or a module of the user."""
 
+import copy
 import pathlib
+import pickle
+import re
 import sys
 
 import pytest
+from ml_collections import ConfigDict
 
-from zppo_jax import configs, import_paths
+from zppo_jax import configs, import_paths, main
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -42,6 +46,55 @@ def test_configs_of_two_calls_share_nothing():
   one.optimizer.learning_rate = 1.0
   one.data.pool.size = 3
   assert two.optimizer.learning_rate == 2e-4 and two.data.pool.size == 800
+
+
+@pytest.mark.parametrize('base, change, said', [
+    ('micro', lambda c: setattr(c.student, 'wieghts', 'x'),
+     'the config has no field student.wieghts; did you mean student.weights?'),
+    ('micro', lambda c: setattr(c, 'stpes', 3), 'did you mean steps?'),
+    ('base', lambda c: c.shapes.update(micro_token=3),
+     'did you mean shapes.micro_tokens?'),
+    ('base', lambda c: c.teacher.update(dict(endpoint=dict(ur='x'))),
+     'no field teacher.endpoint.ur; did you mean teacher.endpoint.url?'),
+    ('sft', lambda c: setattr(c.eval, 'zzz', 1),
+     'no field eval.zzz; known: cadence, every, holdout, size, sources$'),
+    ('base', lambda c: c.studnet.weights, 'no field studnet; did you mean '
+     'student?')])
+def test_a_misspelt_field_is_named_in_one_line(base, change, said):
+  """It would be a new field that nothing reads; a copy says so, too."""
+  for config in (configs.load(base),
+                 configs.load(base).copy_and_resolve_references()):
+    with pytest.raises(AttributeError, match=re.escape(said).replace(
+        r'\$', '$')) as e:
+      change(config)
+    assert '\n' not in str(e.value) and len(str(e.value)) < 120
+
+
+def test_sections_without_fields_are_open():
+  """Tasks, sources, splits and weights have names of a user's own."""
+  c = configs.load('base')
+  c.data.pool = dict(size=4, digits=2)
+  c.data.pool.more = 5
+  c.reward.weights = ConfigDict(dict(right=1.0))
+  c.eval.sources.mine = dict(c.data.pool, path='x')
+  c.teacher.panel.members.one = dict(kind='endpoint')
+  c.eval.cadence.aime = 100
+  assert c.data.pool.to_dict() == dict(size=4, digits=2, more=5)
+  assert c.eval.sources.mine.path == 'x' and c.reward.weights.right == 1.0
+  assert pickle.loads(pickle.dumps(c)) == c == copy.deepcopy(c)
+  with pytest.raises(TypeError, match="Could not override field 'steps'"):
+    c.steps = 'ten'
+
+
+def test_the_command_names_the_line_of_a_misspelt_field(folder, monkeypatch):
+  (folder / 'mine.py').write_text(OWN.replace('c.steps', 'c.stepz'))
+  monkeypatch.delenv('ZPPO_TRACEBACK', raising=False)
+  with pytest.raises(SystemExit) as e:
+    main.main(['prompts', '--config=mine'])
+  assert e.value.code == (
+      'zppo prompts: AttributeError: the config has no field stepz; did you '
+      f'mean steps? ({folder}/mine.py:5 in get_config; --traceback shows all '
+      'of it)')
 
 
 OWN = '''from zppo_jax.configs import micro

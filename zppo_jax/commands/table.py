@@ -283,6 +283,23 @@ def _compare(values, paths) -> None:
   print(compare.main(paths, values.to, _listed(values.vary)))
 
 
+def _doctor(values) -> None:
+  """Says what this machine can do: devices, kernels, extras, cache."""
+  del values
+  from zppo_jax.commands import doctor
+  if not doctor.main():
+    raise SystemExit(1)
+
+
+def _completion(values, shells) -> None:
+  """Prints the script by which a shell completes commands and flags."""
+  del values
+  from zppo_jax.commands import completion
+  if len(shells) > 1:
+    raise ValueError(f'one SHELL is needed, not {", ".join(shells)}')
+  print(completion.script(shells[0], COMMANDS), end='')
+
+
 def _listed(text: str) -> list[str]:
   return [word for word in text.split(',') if word]
 
@@ -445,4 +462,6 @@ COMMANDS = {
          'vary': ('optimizer.learning_rate',
                   'config fields in which the runs may differ, besides method '
                   'and seed')}, False, 'WORKDIR...'),
+    'doctor': Command(_doctor, {}, {}, False),
+    'completion': Command(_completion, {}, {}, False, 'SHELL'),
 }

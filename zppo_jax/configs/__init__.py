@@ -18,12 +18,76 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
+from ml_collections import ConfigDict
+
 from zppo_jax import import_paths
 
 _HERE = pathlib.Path(__file__).parent
 _CLONE = _HERE.parents[1] / 'configs'
 if not (_HERE / 'base.py').is_file() and (_CLONE / 'base.py').is_file():
   __path__.append(str(_CLONE))
+
+
+class Config(ConfigDict):
+  """A config, or a section of one, that says in one line which field it lacks.
+
+  A misspelt field would otherwise be a new one that nothing reads.
+
+  Args:
+    values: its fields; those of a ConfigDict keep their references.
+    path: its name in the whole config, '' for the whole.
+    **options: as of ConfigDict.
+  """
+
+  def __init__(self, values: Mapping | None = None, *arguments: Any,
+               path: str = '', **options: Any):
+    super().__init__(None, *arguments, **options)
+    object.__setattr__(self, '_path', path)
+    fields = {} if values is None else getattr(values, '_fields', values)
+    for name, value in fields.items():
+      self[name] = value
+
+  def _lacks(self, name: Any) -> str:
+    whole = lambda field: f'{self._path}.{field}' if self._path else f'{field}'
+    known = sorted(map(str, self._fields))
+    close = difflib.get_close_matches(str(name), known, 1)
+    said = (f'did you mean {whole(close[0])}?' if close else
+            f'known: {", ".join(known) or "none"}')
+    return f'the config has no field {whole(name)}; {said}'
+
+  def __setitem__(self, key: Any, value: Any) -> None:
+    if self.is_locked and key not in self._fields:
+      raise AttributeError(self._lacks(key))
+    if isinstance(value, (dict, ConfigDict)):
+      path = f'{self._path}.{key}' if self._path else str(key)
+      inner = Config(value, path=path)
+      if isinstance(value, ConfigDict):
+        object.__setattr__(inner, '_locked', value.is_locked)
+      value = inner
+    super().__setitem__(key, value)
+
+  def __getattr__(self, attribute: str) -> Any:
+    try:
+      return self[attribute]
+    except KeyError:
+      raise AttributeError(self._lacks(attribute)) from None
+
+
+def closed(config: ConfigDict) -> Config:
+  """A config to start from: its sections take no fields but those they have.
+
+  A section without fields is filled by whoever uses it, so it stays open.
+  """
+  whole = Config(config)
+
+  def close(section: Config) -> None:
+    for value in section.values():
+      if isinstance(value, Config):
+        close(value)
+    object.__setattr__(section, '_locked', len(section) > 0)
+
+  close(whole)
+  return whole
 
 
 def names() -> list[str]:

@@ -260,6 +260,11 @@ def _unfit(kernel: str, mesh, shape: AttentionShape) -> str:
   return ''
 
 
+def best(platform: str) -> str:
+  """The row of KERNELS that 'auto' takes where everything fits it."""
+  return _BEST.get(platform, 'xla')
+
+
 def choose(asked: str, mesh, shape: AttentionShape) -> KernelChoice:
   """The kernel for new tokens among themselves; all rules are here.
 
@@ -288,7 +293,7 @@ def choose(asked: str, mesh, shape: AttentionShape) -> KernelChoice:
                        '(models.on_mesh); allowed without one: auto, xla')
     return KernelChoice('xla', 'no mesh was given')
   platform = mesh.devices.flat[0].platform
-  kernel = _BEST.get(platform, 'xla') if asked == 'auto' else asked
+  kernel = best(platform) if asked == 'auto' else asked
   if kernel == 'xla':
     return KernelChoice('xla', f'the platform is {platform}')
   unfit = _unfit(kernel, mesh, shape)

@@ -60,7 +60,7 @@ def load_config(name: str) -> ConfigDict:
   Raises:
     ValueError: if there is none, with those that are known.
   """
-  return configs.load(name).lock()
+  return configs.load(name).unlock().lock()  # sections that were open, too
 
 
 def _config(config: ConfigDict | str) -> ConfigDict:
