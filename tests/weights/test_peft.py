@@ -83,6 +83,23 @@ def test_export_needs_adapters(tmp_path):
         push=None, private=False))
 
 
+def test_the_base_is_found_from_every_folder(tmp_path, monkeypatch, capsys):
+  """peft takes a relative path that is not there for a hub id."""
+  model, base, _, _ = drawn('qwen3')
+  file = file_of('qwen3', tmp_path)
+  monkeypatch.chdir(tmp_path)
+  named = lambda to: json.loads((tmp_path / to / 'adapter_config.json'
+                                 ).read_text())['base_model_name_or_path']
+  convert.to_peft(str(file), 'away', 'float32')
+  assert named('away') == 'models/base'  # is not here
+  said = capsys.readouterr().out
+  assert "their base is 'models/base', which is no checkpoint folder" in said
+  hub_checkpoint.save('models/base', base, model)
+  convert.to_peft(str(file), 'here', 'float32')
+  assert named('here') == str(tmp_path / 'models' / 'base')
+  assert 'their base' not in capsys.readouterr().out
+
+
 def test_nothing_is_overwritten(tmp_path):
   file = file_of('qwen3', tmp_path)
   with pytest.raises(FileExistsError, match='name a new folder'):

@@ -65,6 +65,13 @@ def to_peft(checkpoint: str, to: str, dtype: str) -> None:
   """The adapters of a run to a folder that peft loads; see peft.save."""
   files = peft.save(to, checkpoint, dtype)
   print(f'adapters written to {to}: {", ".join(files)}')
+  base = str(reading.config_of(pathlib.Path(to))['base_model_name_or_path'])
+  described = pathlib.Path(base, 'config.json')
+  # A run's own config.json names no type of model.
+  if not described.is_file() or '"model_type"' not in described.read_text():
+    print(f'their base is {base!r}, which is no checkpoint folder of the hub '
+          'here: give peft the model itself, or write the whole path of its '
+          f'folder into {pathlib.Path(to, reading.CONFIG)}')
 
 
 def to_hub(checkpoint: str, to: str, tokenizer: str | None,

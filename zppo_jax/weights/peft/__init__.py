@@ -8,6 +8,7 @@ wrappers that peft puts around a model.
 """
 
 import json
+import os
 import pathlib
 from typing import Any
 
@@ -67,18 +68,29 @@ def tensors(model: models.Model, adapters: Any, dtype: str) -> dict:
   return out
 
 
+def from_anywhere(base: str) -> str:
+  """The base as peft finds it from any folder.
+
+  peft reads a relative path from the folder of its own process, and takes a
+  path that is not there for a model id of the hub.
+  """
+  return os.path.abspath(base) if os.path.isdir(base) else base
+
+
 def config_of(section: LoraConfig, names, base: str) -> dict:
   """adapter_config.json of adapters.
 
   Args:
     section: the section `lora`.
     names: the tensors of the folder.
-    base: where the base weights are.
+    base: where the base weights are; a folder that is there is named by its
+      whole path.
   """
   modules = {name.split('.')[-3] for name in names}
   return {
       'peft_type': 'LORA', 'task_type': 'CAUSAL_LM',
-      'base_model_name_or_path': base, 'r': section.rank,
+      'base_model_name_or_path': from_anywhere(base),
+      'r': section.rank,
       'lora_alpha': section.alpha, 'target_modules': sorted(modules),
       'lora_dropout': 0.0, 'bias': 'none', 'fan_in_fan_out': False,
       'use_rslora': False, 'use_dora': False, 'inference_mode': True}
