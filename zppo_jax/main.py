@@ -1,6 +1,6 @@
 """The command line: `zppo COMMAND --flags`.
 
-  zppo init DIR [--pictures]
+  zppo init DIR [--pictures | --files]
   zppo train --config=micro --workdir=DIR [--config.seed=1 ...]
              [--fork-from=WORKDIR] [--dry-run]
   zppo prompts --config=micro

@@ -4,11 +4,14 @@ import pathlib
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tests.builders import ROOT
 from zppo_jax import configs, main, tasks
 from zppo_jax.commands import starting
+from zppo_jax.commands.starting import random_model
 from zppo_jax.train import build
 
 
@@ -103,10 +106,41 @@ def test_pictures_without_their_package(tmp_path, monkeypatch):
   assert not list(tmp_path.iterdir())
 
 
+def test_files_of_my_own(folder, capsys):
+  """No code: any text and any picture, with a model that reads them."""
+  path = folder('--files')
+  assert sorted(p.name for p in path.iterdir()) == [
+      'README.md', 'data', 'model', 'my_config.py']
+  assert 'data, model, my_config.py and README.md' in capsys.readouterr().out
+  config = configs.load('my_config')
+  pool, splits, grader = asked(config)
+  assert len(pool) == 48 and len(splits['test']) == 16
+  for question in (*pool, *splits['test']):
+    # The file says as many squares as the picture has.
+    pixels = np.asarray(Image.open(question.media[0].path).convert('L'))
+    cells = pixels.reshape(3, 32, 3, 32).swapaxes(1, 2)[:, :, 16, 16]
+    assert int(question.answer) == (cells < 255).sum()
+  assert grader.parse('so \\boxed{4}') == '4'
+  main.main(['prompts', '--config=my_config'])
+  out = capsys.readouterr().out
+  assert '\u27e6<|image_pad|> x 9\u27e7' in out and 'private first' in out
+  config.shapes.update(auto=False, prompt_buckets=(512,), row_buckets=(576,),
+                       patch_buckets=(36,), group_buckets=(1,),
+                       micro_tokens=576)
+  run = build.build(config)  # any language, any length up to max_positions
+  encoded = run.sampler.chat.plain('Wie viele Vierecke? \u20ac \u7bc0')
+  assert encoded.removed == 0
+  assert run.sampler.chat.vision is not None
+  assert random_model.files() == {  # equal in every call
+      p.name: p.read_bytes() for p in (path / 'model').iterdir()}
+  with pytest.raises(SystemExit, match='--pictures and --files are two kinds'):
+    main.main(['init', 'two', '--pictures', '--files'])
+
+
 def test_the_files_keep_the_rules_of_the_repository(tmp_path):
   """They are examples that people copy."""
-  for kind in (False, True):
-    if kind:
+  for kind in ('text', 'pictures', 'files'):
+    if kind == 'pictures':
       pytest.importorskip('sklearn')
     for name, content in starting.contents(kind).items():
       if name.endswith('.py'):

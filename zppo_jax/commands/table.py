@@ -93,9 +93,15 @@ def _init(values, folders) -> None:
   from zppo_jax.commands import starting
   if len(folders) > 1:
     raise ValueError(f'one DIR is needed, not {", ".join(folders)}')
-  starting.main(folders[0], values.pictures)
-  print(f'{folders[0]}: my_task.py, my_config.py and README.md, which says how '
-        'to go on:\n'
+  if values.pictures and values.files:
+    raise ValueError('--pictures and --files are two kinds; the questions of '
+                     '--files show pictures, too')
+  kind = ('files' if values.files else 'pictures' if values.pictures
+          else 'text')
+  starting.main(folders[0], kind)
+  print(f'{folders[0]}: '
+        + ('data, model' if values.files else 'my_task.py')
+        + ', my_config.py and README.md, which says how to go on:\n'
         f'  cd {folders[0]} && zppo train --config=my_config '
         '--workdir=runs/first')
 
@@ -332,8 +338,11 @@ _WORDS = {
                       'chat template')}
 COMMANDS = {
     'init': Command(
-        _init, {}, {'pictures': (False, 'questions with pictures (extra '
-                                 '"digits")')}, False, 'DIR'),
+        _init, {}, {
+            'pictures': (False, 'a task with pictures (extra "digits")'),
+            'files': (False, 'JSONL or Parquet of your own, with pictures, and '
+                      'a small random model that reads them')},
+        False, 'DIR'),
     'train': Command(
         _train, {'workdir': 'directory of the run; the same config resumes'},
         {'fork_from': (None, 'workdir or checkpoint whose state a new run '

@@ -1,5 +1,12 @@
-"""`zppo init`: a task, a config and a README of the user's own."""
+"""`zppo init`: a task, a config and a README of the user's own.
 
+  text       a task of my own in the vocabulary of the package's small models
+  pictures   the same with pictures
+  files      no code: JSONL or Parquet with any text and pictures, and a small
+             model of random numbers that reads them
+"""
+
+import io
 import json
 import pathlib
 import random
@@ -51,38 +58,73 @@ def _pictures() -> dict[str, bytes]:
               micro_pictures.scans(digit, False)[:_SCANS])}
 
 
-def contents(pictures: bool) -> dict[str, bytes]:
+def _squares(count: int, rng: random.Random) -> bytes:
+  """A PNG of so many squares."""
+  from PIL import Image, ImageDraw
+  image = Image.new('RGB', (96, 96), 'white')
+  draw = ImageDraw.Draw(image)
+  for place in rng.sample(range(9), count):
+    x, y = 32 * (place % 3) + 6, 32 * (place // 3) + 6
+    draw.rectangle((x, y, x + 20, y + 20), fill=rng.choice(
+        ('red', 'green', 'blue', 'black')))
+  out = io.BytesIO()
+  image.save(out, 'PNG')
+  return out.getvalue()
+
+
+def _counted() -> dict[str, bytes]:
+  """The example of `files`: how many squares a picture shows."""
+  rng, files = random.Random(0), dict[str, bytes]()
+  for split, size in (('train', 48), ('test', 16)):
+    lines = []
+    for i in range(size):
+      picture, count = f'pictures/{split}_{i:02d}.png', rng.randint(1, 9)
+      files[f'data/{picture}'] = _squares(count, rng)
+      lines.append(json.dumps({
+          'question': f'How many squares does picture {i} show?',
+          'answer': str(count), 'picture': picture}) + '\n')
+    files[f'data/{split}.jsonl'] = ''.join(lines).encode()
+  return files
+
+
+def contents(kind: str) -> dict[str, bytes]:
   """The files of a new folder by relative path.
+
+  Args:
+    kind: 'text', 'pictures' or 'files'.
 
   Raises:
     ImportError: for pictures without scikit-learn, naming the extra.
   """
-  kind = 'pictures' if pictures else 'text'
   files = {p.name.removesuffix('.txt'): p.read_bytes()
            for p in sorted((_HERE / kind).glob('*.txt'))}
+  if kind == 'files':
+    from zppo_jax.commands.starting import random_model
+    return files | _counted() | {f'model/{name}': content for name, content in
+                                 random_model.files().items()}
   readme = (_HERE / 'README.md.txt').read_text()
   files['README.md'] = readme.replace('FILES\n', _FILES[kind] + '\n').replace(
       'PROMPT', _PROMPTS[kind]).replace('TIME', _TIMES[kind]).encode()
-  if pictures:
+  if kind == 'pictures':
     files['questions.jsonl'] = ''.join(
         json.dumps(row) + '\n' for row in _questions()).encode()
     files |= _pictures()
   return files
 
 
-def main(folder: str, pictures: bool) -> list[str]:
+def main(folder: str, kind: str) -> list[str]:
   """Writes the files and returns their names.
 
   Args:
     folder: a new folder, or one without files of these names.
-    pictures: whether questions show pictures.
+    kind: as of `contents`.
 
   Raises:
     FileExistsError: for a file that is there; nothing is written.
     ImportError: as `contents`.
   """
   root = pathlib.Path(allowed.text('the folder', folder))
-  files = contents(pictures)
+  files = contents(kind)
   there = [name for name in files if (root / name).exists()]
   if there or root.is_file():
     raise FileExistsError(
