@@ -10,7 +10,7 @@ import pytest
 
 from tests.builders import ROOT
 from zppo_jax import import_paths, tasks
-from zppo_jax.records import Question, StopReason
+from zppo_jax.records import Question, StopReason, Verdict
 from zppo_jax.train import build
 from zppo_jax.train.builders import rewards
 from zppo_jax.train.control import callbacks, evaluations
@@ -86,6 +86,28 @@ def test_the_tutorials_components_are_rewards(tutorial):
       found)
   assert dict(of.components) == {
       'right': 0, 'near': 1, 'boxed': 0, 'soft_overlong': 1}
+
+
+def test_the_tutorials_grader_marks_in_the_sandbox(tutorial):
+  """Half a point is right or not by the threshold."""
+  (tutorial / 'sums.py').write_text(
+      (tutorial / 'sums.py').read_text()
+      + block_with('your_task.md', 'SUMS_MARKED ='))
+  import_paths.search(tutorial)
+  c = tutorials_config('reward.threshold')
+  task = tasks.get(c.data.task)
+  question = task.pool(size=1, digits=2)[0]
+  assert question.kind == 'sums:mark'
+  assert {q.kind for q in task.evaluation('digits1', 5)} == {'sums:mark'}
+  gold = int(question.answer)
+  rows = [(text, StopReason.END, question) for text in (
+      f'It is {gold}', f'It is {gold + 1}', f'It is {gold + 2}', 'no idea')]
+  verdicts = lambda grader: [of.verdict for of in grading.reward_all(
+      rows, [5] * len(rows), grader)]
+  assert verdicts(rewards.with_rewards(c, task).grader) == [
+      Verdict.CORRECT, Verdict.CORRECT, Verdict.WRONG, Verdict.NO_ANSWER]
+  assert verdicts(task.grader) == [
+      Verdict.CORRECT, Verdict.WRONG, Verdict.WRONG, Verdict.NO_ANSWER]
 
 
 def test_the_tutorials_callback_sees_its_evaluations(tutorial, capsys):
