@@ -7,6 +7,8 @@ import pytest
 from tests import workdirs
 from zppo_jax import report
 from zppo_jax.report import alarms, reading
+from zppo_jax.study import tables
+from zppo_jax.train.watching import signs
 
 
 def run_of(path, rows, **config):
@@ -24,30 +26,32 @@ GAP = 'sampler_trainer/logp_gap_'
 
 
 @pytest.mark.parametrize('rule, bad, good, words, config', [
-    (alarms.nothing_trained, [{'update/trained_tokens': x} for x in (0, 0, .3)],
+    (signs.nothing_trained, [{'update/trained_tokens': x} for x in (0, 0, .3)],
      [{'update/trained_tokens': x} for x in (0, .1, .3)],
      '2 of 3 steps trained nothing', {}),
-    (alarms.truncated, [{'stop/length': .2}] + [{'stop/length': .6}] * 20,
+    (signs.truncated, [{'stop/length': .2}] + [{'stop/length': .6}] * 20,
      [{'stop/length': .9}] + [{'stop/length': .1}] * 20,
      '60% of the rollouts of the last 20 steps', {}),
-    (alarms.useless_teacher,
+    (signs.useless_teacher,
      [{'hard/asked': 4, 'teacher/answered': 0}] * 3,
      [{'hard/asked': 4, 'teacher/answered': x} for x in (0, 0, .25)],
      'right on none of the 12 questions', {}),
-    (alarms.copying, [{'probe/plain': .9, 'probe/bcq': .6}] * 6,
+    (signs.copying, [{'probe/plain': .9, 'probe/bcq': .6}] * 6,
      [{'probe/plain': .9, 'probe/bcq': .1}]
      + [{'probe/plain': .9, 'probe/bcq': .8}] * 5,
      'solves alone with 0.90, the student solves 0.60', {}),
-    (alarms.gap, [{GAP + 'max': .02}], [{GAP + 'max': 1e-6}],
+    (signs.gap, [{GAP + 'max': .02}], [{GAP + 'max': 1e-6}],
      'up to 0.02 nats (a token), more than 0.01', FLOAT32),
-    (alarms.gap, [{GAP + 'max': 3, GAP + 'mean': .2}],
+    (signs.gap, [{GAP + 'max': 3, GAP + 'mean': .2}],
      [{GAP + 'max': 3, GAP + 'mean': .02}],
      'up to 0.2 nats (the mean), more than 0.1',
      {'student': {'dtype': 'bfloat16'}})])
 def test_an_alarm_by_hand(rule, bad, good, words, config, tmp_path):
-  assert words in rule(run_of(tmp_path / 'bad', bad, **config))
-  assert rule(run_of(tmp_path / 'good', good, **config)) == ''
-  assert rule(run_of(tmp_path / 'none', [{'other': 1}], **config)) == ''
+  bad_run = run_of(tmp_path / 'bad', bad, **config)
+  assert any(words in text for text in alarms.of_run(bad_run))
+  flat = tables.flatten(bad_run.config)
+  assert words in rule(bad, flat)
+  assert rule(good, flat) == rule([{'other': 1}], flat) == ''
 
 
 def test_alarms_stand_at_the_top_of_the_page(tmp_path):

@@ -91,6 +91,10 @@ def test_totals_are_in_the_summary_where_there_are_any():
   made['teacher_visits']['answered'] = 0
   assert watch.warnings(made)[1] == (
       'warning: the teacher was never right, on 5 questions')
+  made['alarms'] = {'nothing_trained': 'said above', 'copying': 'They copy.',
+                    'gap': 'They differ.'}
+  assert watch.warnings(made)[2:] == [
+      'warning: They copy.', 'warning: They differ.']
 
 
 @pytest.mark.parametrize('section, name, value', [
@@ -120,6 +124,8 @@ def test_a_run_of_truncated_rollouts_says_so_and_keeps_its_weights(
   assert summary['idle_steps'] == 4
   assert summary['teacher_visits']['asked'] > 0
   assert summary['teacher_visits']['answered'] == 0
+  assert set(summary['alarms']) == {
+      'nothing_trained', 'truncated', 'useless_teacher'}
   shown = capsys.readouterr().out
   log = (tmp_path / 'attempts/0001/log.txt').read_text()
   for text in (shown, log):
@@ -127,6 +133,8 @@ def test_a_run_of_truncated_rollouts_says_so_and_keeps_its_weights(
                       'cut at algorithm.max_tokens') == 1
     assert '4 of 4 steps trained nothing' in text
     assert 'the teacher was never right' in text
+    assert text.count('warning: 100% of the rollouts of the last 4 steps') == 1
+  assert loop.main(all_truncated(steps=4), tmp_path) == summary
   run = build.build(all_truncated())
   before = safetensors_file.load(assets.find('micro/student'),
                         run.abstract_state.params)

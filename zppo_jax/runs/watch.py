@@ -143,4 +143,8 @@ def warnings(summary: dict) -> list[str]:
   if visits.get('asked') and not visits['answered']:
     lines.append('warning: the teacher was never right, on '
                  f'{visits["asked"]} questions')
+  # Of the others the totals say nothing.
+  lines += [f'warning: {text}' for name, text in
+            summary.get('alarms', {}).items()
+            if name not in ('nothing_trained', 'useless_teacher')]
   return lines

@@ -42,6 +42,7 @@ from zppo_jax.train.resume import RunState
 from zppo_jax.train.run import Procedure, Run
 from zppo_jax.train.shapes import auto
 from zppo_jax.train.step import Outcome, metrics_row, sample_rows, train_step
+from zppo_jax.train.watching import signs
 from zppo_jax.weights import safetensors_file
 
 
@@ -506,7 +507,8 @@ def _work(run: Run, config, out: Workdir, forked: RunState | None,
       raise
   summary = {'method': config.method, 'seed': config.seed,
              **at.history.summary(at.base, at.latest, at.step),
-             **evaluations.summary(plan, at.best, at.step, run.steps)}
+             **evaluations.summary(plan, at.best, at.step, run.steps),
+             **(signs.in_summary(out.path, config) if out.writes else {})}
   summary = out.finish(summary, *_final(run, config, at.state))
   for line in watch.warnings(summary):
     out.note(line)
