@@ -58,6 +58,9 @@ def get_config() -> configs.Config:
   c.mesh = ConfigDict(dict(data=1, fsdp=1, tensor=1, slices=1))
 
   c.shapes = ConfigDict(dict(
+      # True: rows and micro-batches are proposed from the lengths of the
+      # conversations and the memory (docs/sft.md); fields set by hand stay.
+      auto=False,
       row_buckets=(2048, 8192),  # tokens of a row
       patch_buckets=(),          # patches of a row's images and videos
       micro_tokens=16384,  # positions of a micro-batch on each batch shard

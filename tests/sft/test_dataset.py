@@ -62,7 +62,7 @@ def test_overlong_conversations_are_refused_or_dropped_and_counted(tmp_path):
     opened(tmp_path, rows, room)
   data = opened(tmp_path, rows, room, 'drop')
   assert len(data) == 4 and data.counts['overlong'] == {'s': 2}
-  assert [size for size, _ in data.sizes] == [10, 13, 10, 13]
+  assert [size for size, *_ in data.sizes] == [10, 13, 10, 13]
   assert data.account() == 's: 6 rows, 2 overlong, 4 conversations'
   with pytest.raises(ValueError, match='no conversation of s is left'):
     opened(tmp_path, rows, Room((8,), ()), 'drop')

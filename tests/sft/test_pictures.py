@@ -90,3 +90,24 @@ def test_too_many_patches_are_refused_with_the_row(home):
     make_run(home, [chat('a.png')], shapes__patch_buckets=())
   with pytest.raises(FileNotFoundError, match=r's\.jsonl, line 1: .*c\.png'):
     make_run(home, [chat('c.png')])
+
+
+def test_shapes_auto_makes_room_for_pictures(home, monkeypatch):
+  """The longest conversation and the one with most patches are both tried."""
+  from zppo_jax.sft import shapes
+  from zppo_jax.train.shapes import room
+  tried = []
+  monkeypatch.setattr(room, 'temporaries',
+                      lambda program: tried.append(program) or 1)
+  run = make_run(home, [chat('a.png'), chat('b.png', 'x' * 40)],
+                 shapes__auto=True, **{
+                     f'shapes__{name}': value
+                     for name, value in shapes.DEFAULTS.items()})
+  sizes = [step.dataset.sequence(run.source.pool.reader.taught(
+      run.source.pool.lesson(i))).sequence for i in range(2)]
+  assert max(run.room.row_buckets) >= max(map(len, sizes))
+  assert max(run.room.patch_buckets) >= 64  # 16 x 16 pixels, 2 x 2 a patch
+  longest = max(run.room.row_buckets) + max(run.room.patch_buckets)
+  assert run.micro_tokens % longest == 0
+  assert len(tried) == 3  # two micro-batches, the optimizer
+  assert np.isfinite(loss(run))

@@ -19,7 +19,7 @@ from zppo_jax.models import attention
 from zppo_jax.models.lora import Lora, OfAdapters
 from zppo_jax.objectives import losses, top_logps
 from zppo_jax.runs import alarms, checkpoints, watch
-from zppo_jax.sft import dataset
+from zppo_jax.sft import dataset, shapes
 from zppo_jax.sft.dataset import Dataset, Lessons, Reader, Room
 from zppo_jax.sft.run import SftRun
 from zppo_jax.train import models as loading
@@ -116,7 +116,8 @@ def _sums(params, batch: MicroBatch, *, loss_fn) -> update.Sums:
 
 
 def build(config, day: Day | None = None) -> SftRun:
-  """Checks a config and builds the run; nothing is compiled yet.
+  """Checks a config and builds the run; nothing is compiled yet, unless
+  shapes.auto tries what fits.
 
   Args:
     config: configs/sft.py, or one that is derived from it.
@@ -127,6 +128,19 @@ def build(config, day: Day | None = None) -> SftRun:
     ValueError: for a value or a row that does not fit, naming it.
     FileNotFoundError: for files that do not exist.
   """
+  if not config.shapes.auto:
+    return _build(config, day)
+  mesh = sharding.make_mesh(sharding.MeshConfig(**config.mesh))
+  positions = loading.load_model(
+      config.student, loading.place_trained(config, mesh),
+      config.student.thinking, day or dates.choose(config), weights=False
+      ).model.config.max_positions
+  return shapes.resolved(
+      config, _build(shapes.open_wide(config, positions), day))
+
+
+def _build(config, day: Day | None) -> SftRun:
+  """`build`, of given shapes."""
   c = config
   _check_numbers(c)
   policy = checkpoints.Policy(**c.checkpoint)

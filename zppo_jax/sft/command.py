@@ -4,7 +4,7 @@ from zppo_jax.chat import dates
 from zppo_jax.devices import memory
 from zppo_jax.runs import console, same_config, workdir
 from zppo_jax.runs.workdir import Workdir
-from zppo_jax.sft import build, dataset, step
+from zppo_jax.sft import build, dataset, shapes, step
 from zppo_jax.sft.run import SftRun
 from zppo_jax.sft.step import Outcome
 from zppo_jax.train import loop
@@ -30,6 +30,7 @@ def _check(run: SftRun, out: Workdir, outcome: Outcome, row: dict) -> None:
 
 
 SFT = Procedure(
+    of_workdir=shapes.of_workdir,
     build=build.build, opened=_opened, kernels=build.kernels,
     step=step.sft_step, row=step.metrics_row,
     samples=lambda run, outcome: [], check=_check, evaluate=step.evaluate,
@@ -68,21 +69,22 @@ def dry_run(config, path, details: bool = False) -> None:
     As main for a config or a directory that does not fit.
   """
   build.check_method(config)
+  config = shapes.of_workdir(config, path)
   stored = workdir.read_config(path)
   if stored is not None:
     same_config.check_same_config(path, stored, config)
-  print('config')
-  console.show_config(config, 'sft', details)
   run = build.build(config, dates.choose(config, path))
+  print('config')
+  console.show_config(run.config or config, 'sft', details)
   data = run.source.pool
-  tokens, trained = map(sum, zip(*data.sizes, strict=True))
+  tokens, trained, _ = map(sum, zip(*data.sizes, strict=True))
   print(f'\n{run.steps} steps of {run.source.batch} conversations, '
         f'{run.steps * run.source.batch / len(data):.3g} pass(es); '
         f'{run.mesh.devices.size} device(s); '
         + ('a new directory' if stored is None else 'goes on in') + f' {path}')
   print(f'\nconversations\n  to train on {len(data)}: {tokens} tokens, '
         f'{trained} of them trained, the longest has '
-        f'{max(size for size, _ in data.sizes)}')
+        f'{max(size for size, *_ in data.sizes)}')
   for name, split in run.splits.items():
     print(f'  {name} {len(split)}')
   print('  first step: {} tokens, {} trained, padding share {:.3f}'.format(
@@ -98,8 +100,8 @@ def dry_run(config, path, details: bool = False) -> None:
                      ('gradient', state.params),
                      ('optimizer state', state.opt_state)):
     print(f'  {part:28s} {memory.size(memory.device_bytes(tree)):>11s}')
-  shapes = dataset.shapes(run.room)
-  print(f'\nprograms to compile, at most\n  gradient {len(shapes)}, '
-        f'validation {len(shapes) if run.splits else 0}, the rest 3\n')
+  rows = dataset.shapes(run.room)
+  print(f'\nprograms to compile, at most\n  gradient {len(rows)}, '
+        f'validation {len(rows) if run.splits else 0}, the rest 3\n')
   for line in build.kernels(run) if details else ():
     print(line)

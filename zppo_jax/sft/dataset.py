@@ -30,6 +30,11 @@ from zppo_jax.records import Clip, Purpose, TokenSequence, TrainingSequence
 ON_OVERLONG = ('refuse', 'drop')
 
 
+def _patches(taught: Taught) -> int:
+  """The patches of a conversation's images and videos."""
+  return 0 if taught.media is None else len(taught.media.patches_IC)
+
+
 @dataclasses.dataclass(frozen=True)
 class Room:
   """The rows of a run's micro-batches.
@@ -44,7 +49,7 @@ class Room:
   def why_not(self, taught: Taught) -> str:
     """Why no row holds a conversation; '' if one does."""
     size, most = len(taught.tokens), max(self.row_buckets)
-    patches = 0 if taught.media is None else len(taught.media.patches_IC)
+    patches = _patches(taught)
     if patches > max(self.patch_buckets, default=0):
       return (f'the conversation has {patches} patches; the largest of '
               f'shapes.patch_buckets is {max(self.patch_buckets, default=0)}')
@@ -180,10 +185,10 @@ class Dataset(Sequence):
 
 
 def _measured(source: LessonSource, row: int, reader: Reader, room: Room,
-              drops: bool) -> list[tuple[bytes, tuple[int, int]] | None]:
-  """(digest, (tokens, trained tokens)) of each conversation of a row; None for
-  one that is left out because no row of a micro-batch holds it."""
-  out: list[tuple[bytes, tuple[int, int]] | None] = []
+              drops: bool) -> list[tuple[bytes, tuple[int, int, int]] | None]:
+  """(digest, (tokens, trained tokens, patches)) of each conversation of a row;
+  None for one that is left out because no row of a micro-batch holds it."""
+  out: list[tuple[bytes, tuple[int, int, int]] | None] = []
   for lesson in source.lessons(row):
     try:
       taught = reader.taught(lesson)
@@ -195,7 +200,8 @@ def _measured(source: LessonSource, row: int, reader: Reader, room: Room,
       raise ValueError(f'{source.where(row)}: {why}; data.on_overlong is '
                        "'refuse', 'drop' leaves it out")
     out.append(None if why else (
-        _digest(lesson), (len(taught.tokens), sum(taught.taught))))
+        _digest(lesson),
+        (len(taught.tokens), sum(taught.taught), _patches(taught))))
   return out
 
 

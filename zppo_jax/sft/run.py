@@ -36,6 +36,7 @@ class SftRun:
     notice: whether the run must end.
     journal: that of a run without rollouts.
     adapted: as that of train.run.Run.
+    config: the config with what shapes.auto proposed; None without that.
   """
   steps: int
   seed: int
@@ -64,3 +65,4 @@ class SftRun:
   notice: Notice = dataclasses.field(default_factory=Notice)
   journal: None = None
   adapted: Lora | None = None
+  config: Any = None

@@ -18,7 +18,7 @@ the compiler says what the programs need.
 import functools
 import math
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from zppo_jax.algorithms import methods, zppo
@@ -44,12 +44,14 @@ def with_shapes(config: Any, values: dict[str, Any]) -> Any:
   return config
 
 
-def of_workdir(config: Any, path: Any) -> Any:
+def of_workdir(config: Any, path: Any,
+               defaults: Mapping[str, Any] | None = None) -> Any:
   """The config with the shapes that a workdir stores.
 
   Args:
     config: the config; without shapes.auto it is returned as it is.
     path: a workdir; a new one changes nothing.
+    defaults: as of tables.proposed.
 
   Raises:
     FileExistsError, ValueError: see workdir.read_config.
@@ -62,7 +64,7 @@ def of_workdir(config: Any, path: Any) -> Any:
   there = stored['config'].get('shapes', {})
   return with_shapes(config, {
       name: tuple(there[name]) if isinstance(there[name], list) else there[name]
-      for name in tables.proposed(config.shapes) if name in there})
+      for name in tables.proposed(config.shapes, defaults) if name in there})
 
 
 def of_checkpoint(config: Any, path: Any) -> Any:

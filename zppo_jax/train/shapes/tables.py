@@ -9,7 +9,7 @@ import itertools
 import json
 import math
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,11 +26,18 @@ NEAR = 0.75  # a size above this share of the next one is left out
 MOST_MICRO_TOKENS = 2**17
 
 
-def proposed(shapes: Any) -> tuple[str, ...]:
-  """The fields of a section `shapes` that were not set by hand."""
+def proposed(shapes: Any, defaults: Mapping[str, Any] | None = None
+             ) -> tuple[str, ...]:
+  """The fields of a section `shapes` that were not set by hand.
+
+  Args:
+    shapes: the section.
+    defaults: field -> its value if nobody set it; None: DEFAULTS.
+  """
+  defaults = DEFAULTS if defaults is None else defaults
   plain = lambda value: (tuple(value) if isinstance(value, list | tuple)
                          else value)
-  return tuple(name for name, default in DEFAULTS.items()
+  return tuple(name for name, default in defaults.items()
                if plain(shapes[name]) == default)
 
 
