@@ -115,6 +115,9 @@ def test_what_zppo_init_writes_is_in_the_wheel(installed, tmp_path):
   assert not installed(tmp_path, 'init', 'mine').returncode
   done = installed(tmp_path / 'mine', 'prompts', '--config=my_config')
   assert '\n== plain: 6 tokens, bucket 8\n' in done.stdout, done.stderr
+  assert not installed(tmp_path, 'init', 'files', '--files').returncode
+  assert {p.name for p in (tmp_path / 'files').iterdir()} == {
+      'README.md', 'my_config.py', 'data', 'model'}
 
 
 def test_an_empty_environment_trains(built, tmp_path):

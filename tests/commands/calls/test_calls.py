@@ -50,7 +50,7 @@ def test_a_run_comes_back_as_paths_and_numbers(tmp_path, monkeypatch, capsys):
 
 def test_a_config_is_loaded_locked_and_not_changed(tmp_path, monkeypatch):
   config = zppo_jax.load_config('micro')
-  with pytest.raises(AttributeError, match='Did you mean "steps"'):
+  with pytest.raises(AttributeError, match='did you mean steps?'):
     config.step = 3
   seen = []
 
