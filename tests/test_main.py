@@ -138,6 +138,12 @@ def test_misspelt_flag_is_named(refused, tmp_path):
   assert "'wrokdir'" in refused('train', CONFIG, f'--wrokdir={tmp_path}/run')
 
 
+def test_a_misspelt_config_flag_is_named(refused, tmp_path):
+  message = refused('train', '--confg=micro', f'--workdir={tmp_path}/r')
+  assert message.endswith(' Did you mean --config by --confg?')
+  assert 'Did you mean' not in refused('train', f'--workdir={tmp_path}/r')
+
+
 def test_leftover_argument_is_named(refused, tmp_path):
   assert "'more'" in refused('train', CONFIG, f'--workdir={tmp_path}/r', 'more')
 

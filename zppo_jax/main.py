@@ -94,8 +94,11 @@ def _take_config(argv: list[str]) -> tuple[str, list[str]]:
     else:
       others += [argument]
   if len(texts) != 1 or not texts[0]:
+    close = difflib.get_close_matches(
+        '--config', [a.partition('=')[0] for a in others], 1, 0.8)
+    hint = f' Did you mean --config by {close[0]}?' if close else ''
     raise SystemExit('zppo: one --config=NAME is needed, e.g. --config=micro; '
-                     f'NAME is {NAMED}')
+                     f'NAME is {NAMED}.{hint}')
   return texts[0], others
 
 

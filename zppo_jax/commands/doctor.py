@@ -18,7 +18,7 @@ import numpy as np
 from zppo_jax.commands import failures
 from zppo_jax.devices import compile_cache, memory
 from zppo_jax.models import attention
-from zppo_jax.runs import same_config
+from zppo_jax.runs import same_config, workdir
 from zppo_jax.verdicts.sandbox import GradingJob, Sandbox
 
 
@@ -43,9 +43,7 @@ def _versions() -> Iterator[str]:
 
 
 def _machine() -> Iterator[str]:
-  here = (len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity')
-          else os.cpu_count() or 1)
-  yield (f'{here} of {os.cpu_count()} cores may be used, '
+  yield (f'{workdir.usable_cores()} of {os.cpu_count()} cores may be used, '
          f'{memory.size(memory.of_machine())} of memory, '
          f'{memory.size(shutil.disk_usage(os.curdir).free)} free on the disk '
          'of this folder')
