@@ -82,6 +82,11 @@ def test_sections_without_fields_are_open():
   assert c.data.pool.to_dict() == dict(size=4, digits=2, more=5)
   assert c.eval.sources.mine.path == 'x' and c.reward.weights.right == 1.0
   assert pickle.loads(pickle.dumps(c)) == c == copy.deepcopy(c)
+  with c.unlocked():
+    c.data.pool.size, c.student.later = 5, 'a field of a later version'
+  c.eval.sources.other = dict(path='y')  # what was open is open still
+  with pytest.raises(AttributeError, match='no field student.latest'):
+    c.student.latest = 1
   with pytest.raises(TypeError, match="Could not override field 'steps'"):
     c.steps = 'ten'
 

@@ -8,13 +8,14 @@ a config of a user's own starts from one by name:
   c = base.get_config()
 """
 
+import contextlib
 import difflib
 import importlib
 import importlib.util
 import os
 import pathlib
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -66,6 +67,23 @@ class Config(ConfigDict):
       value = inner
     super().__setitem__(key, value)
 
+  def _sections(self) -> Iterator['Config']:
+    yield self
+    for value in self._fields.values():
+      if isinstance(value, Config):
+        yield from value._sections()
+
+  @contextlib.contextmanager
+  def unlocked(self) -> Iterator['Config']:
+    """All sections take new fields inside; open ones stay open behind it."""
+    before = [(section, section.is_locked) for section in self._sections()]
+    self.unlock()
+    try:
+      yield self
+    finally:
+      for section, locked in before:
+        object.__setattr__(section, '_locked', locked)
+
   def __getattr__(self, attribute: str) -> Any:
     try:
       return self[attribute]
@@ -80,13 +98,8 @@ def closed(config: ConfigDict) -> Config:
   """
   whole = Config(config)
 
-  def close(section: Config) -> None:
-    for value in section.values():
-      if isinstance(value, Config):
-        close(value)
+  for section in whole._sections():
     object.__setattr__(section, '_locked', len(section) > 0)
-
-  close(whole)
   return whole
 
 
