@@ -131,7 +131,8 @@ def _underscored(argument: str, row: Command) -> str:
   """--fork-from as --fork_from, because flags may be spelt with either sign."""
   flag, equals, value = argument.partition('=')
   name = flag.removeprefix('--').replace('-', '_')
-  known = name in row.wanted or name in row.optional
+  known = flag.startswith('--') and (
+      name in row.wanted or name in row.optional)
   return f'--{name}{equals}{value}' if known else argument
 
 

@@ -106,6 +106,12 @@ def test_pictures_without_their_package(tmp_path, monkeypatch):
   assert not list(tmp_path.iterdir())
 
 
+def test_a_folder_may_have_the_name_of_a_flag(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  main.main(['init', 'pictures'])
+  assert (tmp_path / 'pictures' / 'my_task.py').is_file()
+
+
 def test_files_of_my_own(folder, capsys):
   """No code: any text and any picture, with a model that reads them."""
   path = folder('--files')
