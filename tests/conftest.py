@@ -102,6 +102,14 @@ def _searched_folders_of_one_test(monkeypatch):
   monkeypatch.setattr(import_paths, '_SEARCHED', [])
 
 
+@pytest.fixture
+def own_programs():
+  """For a test that changes a function of which programs are made."""
+  shared_jit.forget()
+  yield
+  shared_jit.forget()
+
+
 _MAPS = pathlib.Path('/proc/self/maps')
 _MOST_MAPS = 20_000
 

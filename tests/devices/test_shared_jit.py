@@ -14,12 +14,7 @@ from zppo_jax.devices import sharding, shared_jit as shared
 from zppo_jax.learner import optimizers
 from zppo_jax.rollout import programs
 
-
-@pytest.fixture(autouse=True)
-def _own():
-  shared.forget()
-  yield
-  shared.forget()
+pytestmark = pytest.mark.usefixtures('own_programs')
 
 
 def scaled(x, *, by, then=None):
