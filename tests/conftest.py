@@ -30,6 +30,7 @@ os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0')
 os.environ['JAX_NUMPY_RANK_PROMOTION'] = 'raise'
 
 import functools  # noqa: E402
+import gc  # noqa: E402
 import importlib.util  # noqa: E402
 import re  # noqa: E402
 import sys  # noqa: E402
@@ -40,7 +41,7 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
 from zppo_jax import import_paths, models  # noqa: E402
-from zppo_jax.devices import sharding  # noqa: E402
+from zppo_jax.devices import sharding, shared_jit  # noqa: E402
 
 TINY = dict(vocab_size=24, width=16, num_layers=2, num_heads=4, num_kv_heads=2,
             head_dim=6, mlp_width=20, max_positions=1024)
@@ -99,6 +100,29 @@ def _searched_folders_of_one_test(monkeypatch):
   """Commands let Python search the folder of their config: only in a test."""
   monkeypatch.setattr(sys, 'path', list(sys.path))
   monkeypatch.setattr(import_paths, '_SEARCHED', [])
+
+
+@pytest.fixture
+def own_programs():
+  """For a test that changes a function of which programs are made."""
+  shared_jit.forget()
+  yield
+  shared_jit.forget()
+
+
+_MAPS = pathlib.Path('/proc/self/maps')
+_MOST_MAPS = 20_000
+
+
+@pytest.fixture(scope='module', autouse=True)
+def _programs_of_few_modules():
+  """Each program that jax keeps has several memory maps, and Linux ends a
+  process that wants more than 65,530 of them."""
+  yield
+  if _MAPS.exists() and _MAPS.read_bytes().count(b'\n') > _MOST_MAPS:
+    shared_jit.forget()
+    jax.clear_caches()
+    gc.collect()
 
 
 def _random_params(model, seed: int):

@@ -62,7 +62,7 @@ def test_a_run_on_a_cpu_and_what_is_told_of_it():
   assert two.startswith('attention xla, a single token: student decoding ')
 
 
-def test_what_is_trained_is_what_is_told(monkeypatch):
+def test_what_is_trained_is_what_is_told(monkeypatch, own_programs):
   """The shapes of a step's micro-batches are among them."""
   from zppo_jax.algorithms import replay
   from zppo_jax.train import step

@@ -29,7 +29,7 @@ from zppo_jax.verdicts.kinds import (
 )
 from zppo_jax.verdicts.sandbox import GradingResult
 
-SIZE = 200_000
+SIZE = 50_000
 MEGABYTE = 10**6
 PIECES = (
     '\\boxed', '\\boxed{', '\\boxed ', '\\boxed{}', '\\boxed{1}', '\\boxed 1',
@@ -103,15 +103,15 @@ READERS = {
             'number', 'choice', 'text', 'set', 'unit')}}
 
 
-def seconds(read, text) -> float:
-  """Processor time; the better of two where the first is long, because other
-  processes disturb caches."""
+def seconds(read, text, most: float) -> float:
+  """Processor time; the better of two where the first is over `most`, because
+  other processes disturb caches."""
   spent = []
   for _ in range(2):
     since = time.process_time()
     read(text)
     spent.append(time.process_time() - since)
-    if spent[-1] < 0.3:
+    if spent[-1] < most:
       break
   return min(spent)
 
@@ -125,13 +125,14 @@ def test_no_piece_is_slow_to_read(name):
   """fault B6: every piece, to every function that reads an answer, takes its
   share of a second for a megabyte, with room for a busy machine."""
   for text in (*(times(p, SIZE) for p in PIECES), *NESTED):
-    spent = seconds(READERS[name], text)
-    assert spent < 2 * len(text) / MEGABYTE, (name, text[:40], spent)
+    most = 2 * len(text) / MEGABYTE
+    spent = seconds(READERS[name], text, most)
+    assert spent < most, (name, text[:40], spent)
 
 
 @pytest.mark.parametrize('name', READERS)
 def test_a_megabyte_takes_less_than_a_second(name):
   """fault B6: of what took minutes, or would where a pattern tries again."""
   for piece in WORST:
-    spent = seconds(READERS[name], times(piece, MEGABYTE))
+    spent = seconds(READERS[name], times(piece, MEGABYTE), 1)
     assert spent < 1, (name, piece, spent)

@@ -16,6 +16,7 @@ global norm is taken; no micro-batch reads it.
 """
 
 import dataclasses
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -24,6 +25,7 @@ import numpy as np
 
 from zppo_jax import allowed
 from zppo_jax.arrays import MicroBatch
+from zppo_jax.devices.shared_jit import shared_jit
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +92,13 @@ def check(path: str, fisher: Any) -> None:
                    float(np.min(leaf, initial=0)), '>= 0')
 
 
+def _add_squares(total: Any, params: Any, batch: MicroBatch, *,
+                 loss_fn: Any) -> Any:
+  grads = jax.grad(loss_fn, has_aux=True)(params, batch)[0]
+  return jax.tree.map(
+      lambda a, g: a + jnp.square(g.astype(jnp.float32)), total, grads)
+
+
 def compile_fisher(loss_fn: Any, shardings: Any, rows: Any) -> Any:
   """(sum, params, micro-batch) -> the sum + the squared gradient.
 
@@ -99,10 +108,7 @@ def compile_fisher(loss_fn: Any, shardings: Any, rows: Any) -> Any:
     shardings: those of params.
     rows: that of micro-batches.
   """
-  def add(total: Any, params: Any, batch: MicroBatch) -> Any:
-    grads = jax.grad(loss_fn, has_aux=True)(params, batch)[0]
-    return jax.tree.map(
-        lambda a, g: a + jnp.square(g.astype(jnp.float32)), total, grads)
-
-  return jax.jit(add, in_shardings=(shardings, shardings, rows),
-                 out_shardings=shardings, donate_argnums=0)
+  return shared_jit(
+      functools.partial(_add_squares, loss_fn=loss_fn),
+      in_shardings=(shardings, shardings, rows), out_shardings=shardings,
+      donate_argnums=0)

@@ -302,6 +302,7 @@ def _without(tx: optax.GradientTransformation, frozen: Sequence[str]
           lambda x: not x, are(params))))
 
 
+@functools.lru_cache(maxsize=64)  # equal optimizers share their programs
 def adamw(config: AdamWConfig, *, steps: int = 1, updates: int = 1,
           seed: int = 0) -> optax.GradientTransformation:
   """Global-norm clipping, then AdamW (Loshchilov and Hutter 2019).

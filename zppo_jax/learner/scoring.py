@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from zppo_jax.devices import sharding
+from zppo_jax.devices.shared_jit import shared_jit
 from zppo_jax.learner import forward, packing
 from zppo_jax.models import layers
 from zppo_jax.objectives import top_logps
@@ -24,7 +25,7 @@ def compile_scorer(*, model, mesh, shardings, temperature: float, chunk: int,
   and keep the sharding that they have.
   """
   rows = sharding.batch_sharding(mesh)
-  return jax.jit(
+  return shared_jit(
       functools.partial(forward.token_logps, model=model,
                         temperature=temperature, chunk=chunk, vocab=vocab),
       in_shardings=(None if shardings is None else shardings.params, rows),
@@ -53,6 +54,20 @@ class Form(NamedTuple):
 GIVEN = 'given_ids'  # target: int32 [B, T, N], -1 where no id stands
 
 
+def _description(params, batch, *, model, chunk: int, form: Form,
+                 vocab: int | None) -> top_logps.Description:
+  hidden_BTD, _ = model.apply(
+      params, batch.tokens_BT, batch.positions_BTA, batch.segment_BT,
+      media=batch.prompts.media, compact=True)
+  return top_logps.describe(
+      hidden_BTD, layers.weight(model.head(params), hidden_BTD),
+      batch.tokens_BT,
+      None if form.prompts else batch.mask_BT > 0,
+      batch.targets[GIVEN] if form.given else None, top=form.top,
+      entropy=form.entropy, ranks=form.ranks, chunk=chunk, vocab=vocab,
+      temperature=form.temperature, mesh=model.mesh)
+
+
 def compile_describer(*, model, mesh, chunk: int, form: Form,
                       vocab: int | None = None):
   """(params, MicroBatch) -> top_logps.Description, by one pass of the model.
@@ -67,20 +82,10 @@ def compile_describer(*, model, mesh, chunk: int, form: Form,
     vocab: the true vocabulary, in ids; None: all columns of the head are ids.
   """
   rows = sharding.batch_sharding(mesh)
-
-  def run(params, batch):
-    hidden_BTD, _ = model.apply(
-        params, batch.tokens_BT, batch.positions_BTA, batch.segment_BT,
-        media=batch.prompts.media, compact=True)
-    return top_logps.describe(
-        hidden_BTD, layers.weight(model.head(params), hidden_BTD),
-        batch.tokens_BT,
-        None if form.prompts else batch.mask_BT > 0,
-        batch.targets[GIVEN] if form.given else None, top=form.top,
-        entropy=form.entropy, ranks=form.ranks, chunk=chunk, vocab=vocab,
-        temperature=form.temperature, mesh=model.mesh)
-
-  return jax.jit(run, in_shardings=(None, rows), out_shardings=rows)
+  return shared_jit(
+      functools.partial(_description, model=model, chunk=chunk, form=form,
+                        vocab=vocab),
+      in_shardings=(None, rows), out_shardings=rows)
 
 
 def by_row(score_fn, params, sequences: Sequence[TokenSequence], *, mesh,

@@ -4,6 +4,7 @@ With `followed`, they are FollowedStates: a float32 copy of params lies beside
 them.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ import jax.numpy as jnp
 
 from zppo_jax.arrays import FollowedState, TrainState
 from zppo_jax.devices import sharding
+from zppo_jax.devices.shared_jit import shared_jit
 
 
 def copied(params: Any) -> Any:
@@ -94,5 +96,6 @@ class Initial:
 def new_state(params, tx, shardings: TrainState) -> TrainState:
   """A TrainState on the mesh from host or device params."""
   followed = isinstance(shardings, FollowedState)
-  return jax.jit(lambda p: _fresh(p, tx, followed), out_shardings=shardings)(
+  return shared_jit(functools.partial(_fresh, tx=tx, followed=followed),
+                    out_shardings=shardings)(
       jax.device_put(params, shardings.params))

@@ -16,6 +16,7 @@ from flax import struct
 
 from zppo_jax.arrays import Beside, MicroBatch, PolicyOutput, TrainState
 from zppo_jax.devices import sharding
+from zppo_jax.devices.shared_jit import shared_jit
 from zppo_jax.learner import ewc, forward
 from zppo_jax.models import lora
 from zppo_jax.models.lora import Lora
@@ -329,17 +330,17 @@ def compile_update(*, loss_fn: Callable, tx, mesh, shardings: TrainState,
     loss_fn = functools.partial(_of_trained, loss_fn=loss_fn, trained=trained)
     gold_loss_fn = gold_loss_fn and functools.partial(
         _of_trained, loss_fn=gold_loss_fn, trained=trained)
-  accumulate_fn = jax.jit(
+  accumulate_fn = shared_jit(
       functools.partial(accumulate, loss_fn=loss_fn),
       in_shardings=(shardings.params, shardings.params, rows,
                     *((None,) * reads)),
       out_shardings=(shardings.params, whole), donate_argnums=0)
-  gold_fn = gold_loss_fn and jax.jit(
+  gold_fn = gold_loss_fn and shared_jit(
       functools.partial(accumulate, loss_fn=gold_loss_fn),
       in_shardings=(shardings.params, shardings.params, rows,
                     *((None,) * reads)),
       out_shardings=(shardings.params, whole), donate_argnums=0)
-  optimizer_fn = jax.jit(
+  optimizer_fn = shared_jit(
       functools.partial(optimizer_step, tx=tx, follow=follow,
                         pull=anchor and anchor.pull),
       in_shardings=(shardings, shardings.params, None,
@@ -353,6 +354,6 @@ def compile_update(*, loss_fn: Callable, tx, mesh, shardings: TrainState,
       beside_fn=functools.partial(
           _beside, frozen=frozen, scheduled=scheduled, own=own)
       if reads else nothing_beside,
-      add_fn=jax.jit(add_sums, out_shardings=whole), gold_fn=gold_fn,
+      add_fn=shared_jit(add_sums, out_shardings=whole), gold_fn=gold_fn,
       anchor=anchor.arrays if anchor else (),
-      zeros_fn=jax.jit(zeros, out_shardings=shardings.params))
+      zeros_fn=shared_jit(zeros, out_shardings=shardings.params))

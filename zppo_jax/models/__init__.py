@@ -114,7 +114,14 @@ def build(family: str, **fields) -> Model:
     TypeError, ValueError: for an unknown or impossible field.
   """
   row = allowed.known('model family', family, FAMILIES)
-  return row.build(row.config(**fields))._replace(family=family)
+  return _built(family, row.config(**fields))
+
+
+@functools.lru_cache(maxsize=64)
+def _built(family: str, config: Any, mesh: Any = None) -> Model:
+  """The same functions for equal networks, which then share their programs
+  (devices/shared_jit.py)."""
+  return FAMILIES[family].build(config, mesh)._replace(family=family)
 
 
 def on_mesh(model: Model, mesh) -> Model:
@@ -123,8 +130,7 @@ def on_mesh(model: Model, mesh) -> Model:
 
   A model without a mesh runs anywhere, with plain XLA attention.
   """
-  build = FAMILIES[model.family].build
-  return build(model.config, mesh)._replace(family=model.family)
+  return _built(model.family, model.config, mesh)
 
 
 _LATER = {'rope_yarn': (), 'rope_linear': 1.0}

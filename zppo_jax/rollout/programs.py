@@ -2,6 +2,7 @@
 
 Every shape comes from a table, so the number of programs is bounded
 (`Shapes.max_programs`); `Programs.compilations` counts the compiled ones.
+Engines of equal models on equal meshes share them (devices/shared_jit.py).
 """
 
 import dataclasses
@@ -16,6 +17,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from zppo_jax import allowed
 from zppo_jax.devices import sharding
+from zppo_jax.devices.shared_jit import shared_jit
 from zppo_jax.learner import packing
 from zppo_jax.models import Model, layers
 from zppo_jax.rollout import decode, decode_state
@@ -151,11 +153,15 @@ class Programs:
     mesh: the mesh on which it runs.
     shapes: all sizes that the steps may meet.
     vocab: see decode.draw.
+
+  Attributes:
+    compilations: programs that were compiled by calls of this object's methods.
   """
 
   def __init__(self, model: Model, mesh: Mesh, shapes: Shapes,
                vocab: int | None = None):
     self.model, self.mesh, self.shapes = model, mesh, shapes
+    self.compilations = 0
     batch = sharding.batch_sharding(mesh)
     whole = sharding.replicated(mesh)
     split = mesh.shape['tensor']
@@ -180,58 +186,56 @@ class Programs:
     sampling = shardings_by_axis(
         SamplingState, {'B': batch, 'U': batch, 'R': whole})
     self._sampling_shardings, self._whole = sampling, whole
-    # jit shares its cache between equal functions; no two partials are equal.
-    fresh = functools.partial
-    self._prefill = jax.jit(
+    self._prefill = shared_jit(
         functools.partial(decode.prefill, model=model),
         in_shardings=(None, batch), out_shardings=prefilled)
-    self._empty = jax.jit(
+    self._empty = shared_jit(
         functools.partial(decode_state.empty, prompt), static_argnums=0,
         out_shardings=state)
-    self._insert = jax.jit(
-        fresh(decode.insert), donate_argnums=0,
+    self._insert = shared_jit(
+        decode.insert, donate_argnums=0,
         in_shardings=(state, prefilled, whole, whole, whole),
         out_shardings=state)
     # The arrays are not donated, because no output has the shape of an input.
     # The method `grow` deletes them instead.
-    self._grow = jax.jit(
-        fresh(decode.grow), static_argnums=2, in_shardings=(k[0], k[0]),
+    self._grow = shared_jit(
+        decode.grow, static_argnums=2, in_shardings=(k[0], k[0]),
         out_shardings=(k[0], k[0]))
-    self._widen = jax.jit(
+    self._widen = shared_jit(
         functools.partial(decode_state.widen, prompt), static_argnums=1,
         in_shardings=(state,), out_shardings=state)
     self._decode = {
-        mode: jax.jit(
+        mode: shared_jit(
             functools.partial(decode.decode_chunk, model=model, mode=mode,
                               vocab=vocab),
             donate_argnums=1, in_shardings=(None, state, sampling, whole),
             out_shardings=(state, whole))
         for mode in decode.MODES}
 
-  @property
-  def compilations(self) -> int:
-    """The number of programs that were compiled so far."""
-    return sum(f._cache_size() for f in (
-        self._prefill, self._empty, self._insert, self._grow, self._widen,
-        *self._decode.values()))
+  def _run(self, program, *args):
+    before = program._cache_size()
+    out = program(*args)
+    self.compilations += program._cache_size() - before
+    return out
 
   def prefill(self, params: Any, prompts: Sequence, size: int, length: int,
               patches: int) -> Prefilled:
     """Prefills at most `size` prompts; they are as in packing.pad_prompts."""
     batch = packing.pad_prompts(prompts, size, length, patches,
                                 self.model.num_axes)
-    return self._prefill(params, sharding.put_batch(self.mesh, batch))
+    return self._run(self._prefill, params,
+                     sharding.put_batch(self.mesh, batch))
 
   def empty(self, shape: DecodeShape) -> DecodeState:
     """A decode state of zeros."""
-    return self._empty(shape)
+    return self._run(self._empty, shape)
 
   def insert(self, state: DecodeState, prefilled: Prefilled,
              groups: Sequence[int], sources: Sequence[int]) -> DecodeState:
     """The state with prefilled prompt sources[i] in slot group groups[i]."""
     padded = np.zeros((2, state.prompt_k[0].shape[0]), np.int32)
     padded[:, :len(groups)] = groups, sources
-    return self._insert(state, prefilled, *sharding.as_global(
+    return self._run(self._insert, state, prefilled, *sharding.as_global(
         (*padded, np.int32(len(groups))), self._whole))
 
   def grow(self, state: DecodeState, shape: DecodeShape) -> DecodeState:
@@ -246,7 +250,7 @@ class Programs:
         return ks, vs
       pairs = []
       for k, v in zip(ks, vs, strict=True):
-        pairs.append(self._grow(k, v, size))
+        pairs.append(self._run(self._grow, k, v, size))
         k.delete()
         v.delete()
       return tuple(zip(*pairs, strict=True))
@@ -260,7 +264,7 @@ class Programs:
   def widen(self, state: DecodeState, shape: DecodeShape) -> DecodeState:
     """The state with the slots of `shape`, which begin with its own; `state`
     is deleted."""
-    wider = self._widen(state, shape)
+    wider = self._run(self._widen, state, shape)
     for x in jax.tree.leaves(state):
       x.delete()
     return wider
@@ -269,8 +273,9 @@ class Programs:
              sampling: SamplingState, plan: ChunkPlan) -> tuple[
                  DecodeState, ChunkOutput]:
     """decode.decode_chunk; `state` is donated."""
-    return self._decode[mode](
-        params, state, sharding.as_global(sampling, self._sampling_shardings),
+    return self._run(
+        self._decode[mode], params, state,
+        sharding.as_global(sampling, self._sampling_shardings),
         sharding.as_global(plan, self._whole))
 
   def _abstract(self, shape: DecodeShape) -> DecodeState:

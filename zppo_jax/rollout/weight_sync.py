@@ -17,6 +17,7 @@ from jax.typing import DTypeLike
 
 from zppo_jax import allowed
 from zppo_jax.devices import sharding
+from zppo_jax.devices.shared_jit import shared_jit
 from zppo_jax.models import Model, layers, lora
 from zppo_jax.rollout import quantize
 
@@ -197,7 +198,9 @@ def compile_reshard(model: Model, mesh: Mesh, weights: str = 'same', *,
 
     key = str(jax.make_jaxpr(run)(leaf)), before, narrow, after
     if key not in programs:
-      programs[key] = jax.jit(run, in_shardings=(before,), out_shardings=after)
+      programs[key] = shared_jit(
+          run, of=('leaf copy', key[0]), in_shardings=(before,),
+          out_shardings=after)
     leaves.append(LeafCopy(
         name='/'.join(k.key for k in path), program=programs[key],
         leaf=jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(

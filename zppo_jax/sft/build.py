@@ -14,6 +14,7 @@ from zppo_jax.chat.rendering import Day
 from zppo_jax.chat.wording import Chat
 from zppo_jax.data import pool as pools
 from zppo_jax.devices import sharding
+from zppo_jax.devices.shared_jit import shared_jit
 from zppo_jax.learner import optimizers, states, update
 from zppo_jax.models import attention
 from zppo_jax.models.lora import Lora, OfAdapters
@@ -165,7 +166,7 @@ def _build(config, day: Day | None) -> SftRun:
       update.policy_loss, model=model, temperature=1.0,
       chunk=c.shapes.logprob_chunk,
       loss=functools.partial(likelihood, chunk=c.shapes.logprob_chunk))
-  evaluate_fn = jax.jit(
+  evaluate_fn = shared_jit(
       functools.partial(_sums, loss_fn=loss_fn),
       in_shardings=(None if adapted else shardings.params,
                     sharding.batch_sharding(mesh)),

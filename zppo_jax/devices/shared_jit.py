@@ -1,0 +1,77 @@
+"""One jitted function for equal functions: what a process has compiled for a
+run serves its next run, and a teacher of the student's shape.
+
+`jax.jit` compares functions by `==`, and two partials are never equal, so each
+run would trace and compile all its programs anew. Here a function is what it is
+made of: a partial of the same function with equal arguments is the same
+function. What has no value to compare, such as an array, is never shared.
+"""
+
+import collections
+import dataclasses
+import functools
+import threading
+from collections.abc import Callable, Hashable
+from typing import Any
+
+import jax
+
+# Jitted functions that stay, those used last. Each of their programs has
+# several memory maps, and Linux allows a process 65,530.
+KEPT = 128
+
+_jitted: collections.OrderedDict[Hashable, Any] = collections.OrderedDict()
+_lock = threading.Lock()
+
+
+def value_of(x: Any) -> Hashable:
+  """What two equal arguments of programs have in common.
+
+  Partials, dataclasses, mappings and sequences count by what they hold, numbers
+  by type and value, and everything else by its own `==`.
+
+  Raises:
+    TypeError: if something in `x` has no hash, such as an array.
+  """
+  if isinstance(x, functools.partial):
+    parts = (x.func, x.args, x.keywords)
+  elif dataclasses.is_dataclass(x) and not isinstance(x, type):
+    parts = tuple(getattr(x, f.name) for f in dataclasses.fields(x))
+  elif isinstance(x, dict):
+    return dict, frozenset((value_of(k), value_of(v)) for k, v in x.items())
+  elif isinstance(x, (tuple, list)):
+    parts = tuple(x)
+  else:
+    hash(x)
+    return type(x), x
+  return type(x), tuple(map(value_of, parts))
+
+
+def shared_jit(fn: Callable, *, of: Any = None, **options: Any):
+  """`jax.jit(fn, **options)`, the same one for equal functions and options.
+
+  Args:
+    fn: a function of which `value_of` can tell whether it is another's equal;
+      otherwise nobody shares what is returned.
+    of: what stands for `fn`, if fn is made anew each time.
+    options: those of `jax.jit`; shardings are compared leaf by leaf.
+  """
+  # jit keeps one cache for equal functions, whatever their options are.
+  make = lambda: jax.jit(functools.partial(fn), **options)
+  try:
+    key = value_of((fn if of is None else of, options))
+  except TypeError:
+    return make()
+  with _lock:
+    if key not in _jitted:
+      _jitted[key] = make()
+    _jitted.move_to_end(key)
+    while len(_jitted) > KEPT:
+      _jitted.popitem(last=False)
+    return _jitted[key]
+
+
+def forget() -> None:
+  """Nothing that was jitted before is shared from now on."""
+  with _lock:
+    _jitted.clear()
