@@ -18,7 +18,7 @@ from typing import Any
 from zppo_jax.data import mappings, suites, values
 from zppo_jax.data.contents.columns import Column, images_in
 from zppo_jax.data.mappings.mapping import Mapping, checked, image_columns
-from zppo_jax.data.pool import why_not
+from zppo_jax.data.sources import why_not
 from zppo_jax.data.suites import benchmark
 from zppo_jax.data.suites.benchmark import Benchmark
 from zppo_jax.data.suites.copies import named_alike

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from zppo_jax.data import readers
+from zppo_jax.data import readers, values
 from zppo_jax.data.suites.benchmark import (
   ADDED,
   CONFIG,
@@ -215,6 +215,14 @@ class Rows:
     at, variant = divmod(index, len(self._variants))
     name = self._variants[variant]
     return self._rows.where(at) + (f', {name}' if name else '')
+
+  def held(self, index: int, columns: Sequence[str]) -> int:
+    """How many values some columns hold in a row, as values.held counts."""
+    at = index // len(self._variants)
+    if isinstance(self._rows, readers.Counting) and not self._of.lower:
+      return self._rows.held(at, columns)
+    row = self[index]
+    return sum(values.held(row[c]) for c in columns)
 
   def __getitem__(self, index: int) -> dict[str, Any]:
     at, variant = divmod(index, len(self._variants))
