@@ -3,11 +3,11 @@
   python -m benchmarks.reading --rows=100000 --group=100 --to=FILE.json
 
 A parquet file of made-up rows is written, each with a question, an answer and
-a picture of its own, which is null in one row of NULL. A process of its own then
-opens it as a pool, as a run does, and draws the first batch: by columns of one's
-own, by the mapping of MMFineReason, and as the suite AI2D. The last two skip
-rows without a picture. Bytes are those that the parquet library asks of the
-file, which a counting file tells exactly; the peak of memory is that of the
+a picture of its own, which is null in one row of NULL. A process of its own
+then opens it as a pool, as a run does, and draws the first batch: by columns of
+one's own, by the mapping of MMFineReason, and as the suite AI2D. The last two
+skip rows without a picture. Bytes are those that the parquet library asks of
+the file, which a counting file tells exactly; the peak of memory is that of the
 process, above what it held before it opened the pool.
 
 The goals: indexed within 20 s and 1 GiB, the first batch within 2 s, both by
@@ -15,6 +15,7 @@ reading a part of the file.
 """
 
 import argparse
+import contextlib
 import io
 import json
 import os
@@ -125,9 +126,11 @@ def measure(folder: str, way: str, batch: int, seed: int) -> dict:
 
   from zppo_jax.data import loader
   opened = parquet.ParquetFile
-  counted = lambda file, **options: opened(PythonFile(Counting(file), mode='r'))
+  files = contextlib.ExitStack()
+  counted = lambda file, **options: opened(PythonFile(
+      files.enter_context(Counting(file)), mode='r'))
   cpu = lambda: sum(resource.getrusage(resource.RUSAGE_SELF)[:2])
-  with mock.patch.object(parquet, 'ParquetFile', counted):
+  with files, mock.patch.object(parquet, 'ParquetFile', counted):
     Counting.total = 0
     before, begun, spent = _held('VmHWM'), time.perf_counter(), cpu()
     questions = _pool(pathlib.Path(folder), way)

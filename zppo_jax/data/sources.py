@@ -194,6 +194,9 @@ class Source:
       raise ValueError(f'data.pool.sources.{of.name}: {of.path} holds no rows')
     there = dict.fromkeys(self._rows.columns)
     self.images = image_columns(of.images or self.mapping.images, there)
+    # A reader that tells whether a row has pictures; one of paths cannot.
+    self._counting = (self._rows if isinstance(self._rows, readers.Counting)
+                      and {*self.images} <= {*there} else None)
     self._shown = (*self.images, *([self.video] if self.video else []))
     needed = {values.base(c, there) for c in self.mapping.columns}
     self._words = opened(leave_out=tuple(
@@ -266,9 +269,8 @@ class Source:
     least = max(1, words.places.last_image if words.places
                 and self.of.places == 'check' else 0)
     if not all(values.base(c, row) in row for c in self.images):
-      if isinstance(self._rows, readers.Counting) and set(
-          self.images) <= set(self._rows.columns):
-        there = len(words.images) + self._rows.held(index, self.images)
+      if self._counting is not None:
+        there = len(words.images) + self._counting.held(index, self.images)
         return there >= least
       row = self._rows[index]
     there = len(words.images) + sum(values.held(values.at(row, c))

@@ -44,7 +44,7 @@ EXPECTED = {
                     'option', ''), ('2', '\\frac{1}{2}', MATH, '')],
     'mathvista': [('1', {'options': ['red', 'blue', 'green', 'grey'],
                          'answer': 'blue'}, 'nearest', ''),
-                  ('2', '1.4 metres', 'rounded(1)', ''),
+                  ('2', '1.4 metres', 'rounded_unit(1)', ''),
                   ('3', '[0, 2]', 'number_list', '')],
     'mmmu_pro': [(f'test_History_0/{config}', 'B', CHOICE, config)
                  for config in ('standard (10 options)',

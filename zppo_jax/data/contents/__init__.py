@@ -28,7 +28,8 @@ class Counted:
   """The rows of a part, as a fit reads them.
 
   Attributes:
-    looked: rows that were read, of all rows of the part.
+    looked: rows that were read.
+    all: rows of the part; one of several questions counts as several.
     asked: rows that become questions.
     skipped: reason -> rows.
     refused: reason -> rows, each of which would end a run.
@@ -41,6 +42,7 @@ class Counted:
       read; '' if they can.
   """
   looked: int
+  all: int
   asked: int
   skipped: dict[str, int]
   refused: dict[str, int]
@@ -223,13 +225,14 @@ class _Count:
     self._texts.add(text)
     return ''
 
-  def counted(self) -> Counted:
+  def counted(self, rows: int) -> Counted:
     plain = lambda of: dict(of.most_common())
     return Counted(
-        looked=self.looked, asked=self.asked, skipped=plain(self.skipped),
-        refused=plain(self.refused), first_refused=self.first_refused,
-        unreadable=self.unreadable, kinds=plain(self.kinds),
-        subsets=plain(self.subsets), twice=self.twice, unshown=self.unshown)
+        looked=self.looked, all=rows, asked=self.asked,
+        skipped=plain(self.skipped), refused=plain(self.refused),
+        first_refused=self.first_refused, unreadable=self.unreadable,
+        kinds=plain(self.kinds), subsets=plain(self.subsets), twice=self.twice,
+        unshown=self.unshown)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -274,11 +277,12 @@ def _chosen(found: Sequence[Fit], options: Options) -> Fit | None:
               Fit(kind, name, 0, 0, {}, {}))
 
 
-def _counted(part: Part, fit: Fit, options: Options, number: int
+def _counted(part: Part, fit: Fit, rows: int, options: Options, number: int
              ) -> tuple[Counted, tuple[Example, ...]]:
   """The rows of a part under a fit, and the first questions.
 
   Args:
+    rows: of the part.
     number: of the part, which begins the names of saved pictures.
   """
   count = _Count()
@@ -298,7 +302,8 @@ def _counted(part: Part, fit: Fit, options: Options, number: int
         question, options.to / f'part-{number}', len(shown))
     shown.append(example(question, source.where(index), options.chat,
                                   saved))
-  return count.counted(), tuple(shown)
+  several = (len(suites.get(fit.name).variants) if fit.kind == 'suite' else 0)
+  return count.counted(rows * max(1, several)), tuple(shown)
 
 
 def _described(part: Part, of: Sequence[readers.Reader], number: int,
@@ -315,7 +320,7 @@ def _described(part: Part, of: Sequence[readers.Reader], number: int,
   rest = tuple(f for f in found if f is not fit)
   while fit is not None and fit.kind != 'conversations':
     try:
-      counted, shown = _counted(part, fit, options, number)
+      counted, shown = _counted(part, fit, len(rows), options, number)
     except (KeyError, ValueError, FileNotFoundError):
       # The files of a suite may be of another split, or tell no config.
       if fit.kind != 'suite' or options.suite:

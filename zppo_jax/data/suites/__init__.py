@@ -19,6 +19,7 @@ closer; the paper strips upstream directives likewise.
 """
 
 import functools
+import math
 import pathlib
 from collections.abc import Callable, Sequence
 
@@ -91,9 +92,14 @@ def mapping(of: Benchmark, judged: bool = False,
 
 def _read(of: Benchmark, skip: Callable[[Row], str], judged: bool,
           row: Row) -> Mapped:
-  """A question of a row, with the name and the subset that the table states."""
+  """A question of a row, with the name and the subset that the table states.
+
+  A NaN is no value: tools that know no null in numbers write one.
+  """
   row = {**dict.fromkeys(of.optional), CONFIG: '', ROW: 0, HOME: '',
-         VARIANT: of.variants[-1] if of.variants else '', **row}
+         VARIANT: of.variants[-1] if of.variants else '', **{
+             name: None if isinstance(value, float) and math.isnan(value)
+             else value for name, value in row.items()}}
   words = of.read(row)
   reason = words.skip or skip(row)
   if reason:

@@ -194,6 +194,8 @@ class Rows:
                most: int = readers.MOST_BYTES,
                variants: Sequence[str] = ()):
     self._rows = readers.open_reader(copy.form, copy.files, leave_out, most)
+    self._counting = (self._rows if not of.lower and isinstance(
+        self._rows, readers.Counting) else None)
     self._of, self._variants = of, tuple(variants) or ('',)
     self._home = str(copy.home)
     self._added = tuple(c for c in of.optional if c not in leave_out)
@@ -219,8 +221,8 @@ class Rows:
   def held(self, index: int, columns: Sequence[str]) -> int:
     """How many values some columns hold in a row, as values.held counts."""
     at = index // len(self._variants)
-    if isinstance(self._rows, readers.Counting) and not self._of.lower:
-      return self._rows.held(at, columns)
+    if self._counting is not None:
+      return self._counting.held(at, columns)
     row = self[index]
     return sum(values.held(row[c]) for c in columns)
 
