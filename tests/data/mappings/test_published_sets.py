@@ -72,6 +72,17 @@ def test_mmfinereason_as_it_is_published(tmp_path):
         {k: v for k, v in fine().items() if k != 'pass_rate'})
 
 
+def test_rows_of_mmfinereason_without_a_picture_are_counted(tmp_path):
+  """A null was asked about a picture that nobody saw, or ended a run."""
+  rows = [fine(), fine(number=1, image=None),
+          fine(number=2, image={'bytes': None, 'path': None}),
+          fine(number=3, image=None, question='Find y.'),
+          fine(number=4, image=None, answer=None)]
+  found = opened(tmp_path, rows, 'mmfinereason')
+  assert found.ids == ('mmfinereason/MMK12/0',) and found[0].media
+  assert found.skipped == {'mmfinereason': {'no picture': 3, 'no gold': 1}}
+
+
 @pytest.mark.parametrize('trace, worked', [
     ('so <answer>B</answer>', 'so\n\\boxed{B}'),
     ('so \\boxed{4} <answer>4</answer>', 'so \\boxed{4} <answer>4</answer>'),
