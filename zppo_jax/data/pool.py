@@ -48,8 +48,10 @@ class Pool(Sequence[Question]):
       kept[c.source] += 1
     empty = [name for name, count in kept.items() if not count]
     if empty:
+      said = [account(self.counts, kept), *_reasons(
+          {s.of.name: s.skipped for s in sources})]
       raise ValueError(f'no question of {", ".join(empty)} is left; '
-                       f'{account(self.counts, kept)}')
+                       f'{"; ".join(said)}')
     self.kept = kept
     if wanted.get('tiers'):
       self.tiered = tuple((c.source, c.subset) for c in candidates)
@@ -157,8 +159,13 @@ class Pool(Sequence[Question]):
   def account(self) -> str:
     """A line per source and per reason of what was skipped, and the notes."""
     return '\n'.join([account(self.counts, self.kept), *(
-        f'  {name}: {count} skipped: {why}' for name, of in
-        self.skipped.items() for why, count in of.items()), *self._lines()])
+        f'  {reason}' for reason in _reasons(self.skipped)), *self._lines()])
+
+
+def _reasons(skipped: Dict[str, Dict[str, int]]) -> list[str]:
+  """A line per source and reason of the rows that were skipped."""
+  return [f'{name}: {count} skipped: {why}' for name, of in skipped.items()
+          for why, count in of.items()]
 
 
 def _check_ids(candidates: Sequence[Candidate],

@@ -81,6 +81,9 @@ def test_rows_of_mmfinereason_without_a_picture_are_counted(tmp_path):
   found = opened(tmp_path, rows, 'mmfinereason')
   assert found.ids == ('mmfinereason/MMK12/0',) and found[0].media
   assert found.skipped == {'mmfinereason': {'no picture': 3, 'no gold': 1}}
+  with pytest.raises(ValueError, match='is left; .* kept; mmfinereason: 1 '
+                     'skipped: no picture'):
+    opened(tmp_path, rows[1:2], 'mmfinereason')
 
 
 @pytest.mark.parametrize('trace, worked', [

@@ -28,6 +28,9 @@ BLIND = '5,6'
     ('option', TEXTS, ['B', r'\frac{1}{2}', '0.5'], ['7', '12 cm', 'A', '2']),
     ('nearest', CHOICES, ['148°', '148', 'B', '148 °', '(B)'],
      ['145', 'A', '150 degrees', 'none', 'C']),
+    # The first option was nearest to no answer at all.
+    ('nearest', json.dumps({'options': ['7', '12'], 'answer': '7'}),
+     ['7', '8', 'A'], ['', ' ', '{}', '12', '13', 'B']),
     ('within', 'an increasing function', ['increasing', 'Increasing function',
                                           'an increasing function.'],
      ['decreasing', 'creasing', 'function increasing', 'n', '']),

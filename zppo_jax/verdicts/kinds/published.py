@@ -131,7 +131,8 @@ def option(answer: str, gold: str) -> float:
 def nearest(answer: str, gold: str) -> float:
   """1 if the answer is the right option, or is nearest to its text.
 
-  The first of options at the same edit distance counts as the nearest.
+  The first of options at the same edit distance counts as the nearest; none is
+  nearest to an empty answer.
   """
   of = _fields(gold, 'answer')
   texts = [plain.plain_text(one) for one in of['options']]
@@ -141,6 +142,8 @@ def nearest(answer: str, gold: str) -> float:
   chosen = _chosen(answer, texts)
   if chosen is None:
     given = plain.plain_text(answer)
+    if not given:
+      return 0.0
     away = [edits.distance(given, text) for text in texts]
     chosen = away.index(min(away))
   return float(texts[chosen] == wanted)
