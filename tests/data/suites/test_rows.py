@@ -1,11 +1,12 @@
 """Traps of single rows: each was wrong, silent or refused before."""
 
+import base64
 import json
 
 import pytest
 
 from tests.data import published
-from tests.data.published.forms import File, frames
+from tests.data.published.forms import File, frames, png
 from zppo_jax.data import suites
 from zppo_jax.data.suites import charts, choices, image_rows
 from zppo_jax.data.suites.benchmark import CONFIG, HOME, VARIANT
@@ -163,6 +164,19 @@ def test_standard_rows_of_mmmu_pro_need_a_question():
       {**row, 'question': ' '}).skip == 'no question'
 
 
+def test_a_picture_of_embspatial_may_be_base64_in_a_text(tmp_path):
+  """As FlagEval reads it; a text that is null or empty is no picture."""
+  rows = SETS['embspatial'](3)
+  (path,) = rows
+  shown = base64.b64encode(png(9)).decode()
+  published.write_files(tmp_path / 'embspatial', {path: File([
+      {**row, 'image': picture} for row, picture in zip(
+          rows[path].rows, (shown, None, ''), strict=True)])})
+  pool = suites.open_pool('embspatial', str(tmp_path))
+  assert [len(q.media) for q in pool] == [1]
+  assert list(pool.skipped.values()) == [{'no picture': 2}]
+
+
 def test_vision_only_is_asked_from_the_picture():
   asked = suites.get('mathverse').read(row_of('mathverse'))
   assert asked.text == image_rows.IN_THE_PICTURE and asked.answer == 'B'
@@ -274,7 +288,8 @@ def test_every_template_of_charxiv():
     (1, 'LR', 'words that stand in the chart.'),
     (2, 'rising', 'need not stand'), (3, '4', 'a number that stands'),
     (4, '4', 'with no decimals.'), (4, '0.1', 'with 1 decimal.'),
-    (4, '-0.25', 'with 2 decimals.')])
+    (4, '-0.25', 'with 2 decimals.'), (4, '12.5%', 'with 1 decimal.'),
+    (4, '-1,234', 'with no decimals.')])
 def test_reasoning_questions_say_the_type_of_their_answer(kind, answer, words):
   """`reasoning_a_type` counts, and not `reasoning_q_source`."""
   asked = charts.read(row_of('charxiv', **{VARIANT: 'reasoning_q'},
