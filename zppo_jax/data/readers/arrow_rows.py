@@ -5,7 +5,7 @@ its cache. Files are mapped into memory, so that only what is read is loaded.
 """
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from zppo_jax.data.readers import files as places, narrow, numbered
@@ -54,23 +54,24 @@ class Arrow(numbered.Blocks):
     self._checked: set[tuple[int, tuple[str, ...]]] = set()
     self.columns = places.union([b.schema.names for b in self._batches])
 
-  def _batch(self, at: int, names: Sequence[str], where: str) -> Any:
+  def _batch(self, at: int, names: Sequence[str],
+             where: Callable[[], str]) -> Any:
     """Columns of a batch, whose values are checked once."""
     import pyarrow as pa
     batch = self._batches[at].select(names)
     if (at, tuple(names)) not in self._checked:
       try:  # finds text that is no UTF-8 and broken offsets, which would crash
         if batch.nbytes > self._most:
-          raise places.too_many(where, batch.nbytes, self._most)
+          raise places.too_many(where(), batch.nbytes, self._most)
         batch.validate(full=True)
       except pa.ArrowException as e:
-        raise ValueError(f'{where}: cannot be read: {e}') from None
+        raise ValueError(f'{where()}: cannot be read: {e}') from None
       self._checked.add((at, tuple(names)))
     return batch
 
   def __getitem__(self, index: int) -> dict[str, Any]:
     at, row = self.at(index)
-    where = self.where(index)
+    where = lambda: self.where(index)
     names = [n for n in self._batches[at].schema.names if n not in self._left]
     batch = self._batch(at, names, where).slice(row, 1)
     return narrow.row(names, batch.columns, where)
@@ -79,5 +80,5 @@ class Arrow(numbered.Blocks):
     """How many values some columns hold in a row, as values.held counts."""
     at, row = self.at(index)
     names = [n for n in columns if n in self._batches[at].schema.names]
-    batch = self._batch(at, names, self.where(index)).slice(row, 1)
+    batch = self._batch(at, names, lambda: self.where(index)).slice(row, 1)
     return sum(int(narrow.counted(column)[0][0]) for column in batch.columns)

@@ -1,6 +1,7 @@
 """Arrow's values as Python's, whose narrow numbers keep their decimals."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,15 +32,35 @@ def narrow(value: Any, kind: Any) -> Any:
   return value
 
 
+@functools.cache
+def _has_narrow(kind: Any) -> bool:
+  """Whether an Arrow type holds numbers that `narrow` changes."""
+  from pyarrow import types
+  if types.is_struct(kind):
+    return any(_has_narrow(field.type) for field in kind)
+  if types.is_nested(kind):
+    return hasattr(kind, 'value_type') and _has_narrow(kind.value_type)
+  return types.is_float32(kind) or types.is_float16(kind)
+
+
 def row(names: Sequence[str], columns: Sequence[Any],
-        where: str) -> dict[str, Any]:
-  """The row of Arrow columns of one value each; ValueError names its place."""
+        where: Callable[[], str]) -> dict[str, Any]:
+  """The row of Arrow columns of one value each.
+
+  Args:
+    names: of the columns.
+    columns: each with one value.
+    where: gives the row's place, which a ValueError names.
+  """
+  out: dict[str, Any] = {}
   try:
-    return {name: narrow(column.to_pylist()[0], column.type)
-            for name, column in zip(names, columns, strict=True)}
+    for name, column in zip(names, columns, strict=True):
+      value, kind = column.to_pylist()[0], column.type
+      out[name] = narrow(value, kind) if _has_narrow(kind) else value
   # A date may be beyond Python's range, and nesting beyond its stack.
   except (ValueError, OverflowError, RecursionError) as e:
-    raise ValueError(f'{where}: cannot be read: {e}') from None
+    raise ValueError(f'{where()}: cannot be read: {e}') from None
+  return out
 
 
 def counted(column: Iterable[Any], whole: bool = True

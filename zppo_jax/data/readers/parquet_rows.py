@@ -92,7 +92,8 @@ class Parquet(numbered.Blocks):
         self._tables.popitem(last=False)
     self._tables.move_to_end(at)
     table = self._tables[at].slice(row, 1)
-    return narrow.row(table.column_names, table.columns, self.where(index))
+    return narrow.row(table.column_names, table.columns,
+                      lambda: self.where(index))
 
   def held(self, index: int, columns: Sequence[str]) -> int:
     """How many values some columns hold in a row, as values.held counts."""
