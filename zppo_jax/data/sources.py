@@ -273,8 +273,10 @@ class Source:
         there = len(words.images) + self._counting.held(index, self.images)
         return there >= least
       row = self._rows[index]
-    there = len(words.images) + sum(values.held(values.at(row, c))
-                                    for c in self.images)
+    # Some JSON leaves out what is null.
+    there = len(words.images) + sum(
+        values.held(values.at(row, c)) for c in self.images
+        if values.base(c, row) in row)
     return there >= least
 
   def _check_kind(self, kind: str, index: int) -> None:

@@ -81,6 +81,16 @@ def test_rows_of_mmfinereason_without_a_picture_are_counted(tmp_path):
   found = opened(tmp_path, rows, 'mmfinereason')
   assert found.ids == ('mmfinereason/MMK12/0',) and found[0].media
   assert found.skipped == {'mmfinereason': {'no picture': 3, 'no gold': 1}}
+  bare = [{k: v for k, v in row.items() if k != 'image'} for row in rows]
+  (tmp_path / 'rows.jsonl').write_text(''.join(
+      json.dumps(row) + '\n' for row in (
+          {**bare[0], 'image': 'a.png'}, bare[1], {**bare[2], 'image': ''})))
+  (tmp_path / 'a.png').write_bytes(png(9))
+  found = pool.open_pool({'fine': dict(
+      format='jsonl', path=str(tmp_path / 'rows.jsonl'),
+      mapping='mmfinereason')}, {})
+  assert len(found[0].media) == 1
+  assert found.skipped == {'fine': {'no picture': 2}}
   with pytest.raises(ValueError, match='is left; .* kept; mmfinereason: 1 '
                      'skipped: no picture'):
     opened(tmp_path, rows[1:2], 'mmfinereason')
