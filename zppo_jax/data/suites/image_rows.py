@@ -22,7 +22,6 @@ from zppo_jax.data.suites.choices import (
   opened,
   picture_choice,
   pictured,
-  unlettered,
   why_not,
 )
 from zppo_jax.verdicts import kinds
@@ -160,10 +159,11 @@ def mathvista(row: Row, gold: Gold) -> Mapped:
   if of not in ('integer', 'float'):
     raise ValueError(f'answer_type is {values.shown(of)}; MathVista has float, '
                      f'integer, {", ".join(known)}')
-  digits = f'({_decimals(row)})' if of == 'float' else ''
+  if of == 'integer':
+    return opened(question, *_measured(row['answer'], unit, 'number', 'unit'))
+  digits = _decimals(row)
   return opened(question, *_measured(
-      row['answer'], unit, *((f'rounded{digits}', f'rounded_unit{digits}')
-                             if digits else ('number', 'unit'))))
+      row['answer'], unit, f'rounded({digits})', f'rounded_unit({digits})'))
 
 
 def mmmu_pro(row: Row, gold: Gold) -> Mapped:
@@ -240,7 +240,7 @@ def _separate(text: str) -> list[str]:
       break
     options.append(text[start:end.start()])
     start = end.end()
-  return unlettered([*options, text[start:].rstrip('; \n')])
+  return [*options, text[start:].rstrip('; \n')]
 
 
 def wemath(row: Row, gold: Gold) -> Mapped:
