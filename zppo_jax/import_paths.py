@@ -79,6 +79,9 @@ MODULES = _RENAMED | {name: f'{folder}.{name}'
                       for name in names.split()}
 # Objects that left the module from which users import records.
 NAMES = {
+    'data.pool': {name: f'data.sources:{name}' for name in (
+        'NO_GOLD NO_PICTURE NO_QUESTION PLACES REPEATED Spec ascii_name '
+        'read_spec roots why_not').split()},
     'records': {
         'Asked': 'records:CallStats', 'Cache': 'arrays:Cache',
         'Cadence': 'train.run:Every',

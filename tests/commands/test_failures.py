@@ -9,7 +9,7 @@ import pytest
 from tests.builders import ROOT, small_config
 from zppo_jax import main
 from zppo_jax.commands import failures
-from zppo_jax.data import pool
+from zppo_jax.data import sources
 from zppo_jax.runs import workdir
 from zppo_jax.train import build
 
@@ -65,7 +65,7 @@ def test_our_own_mistakes_keep_their_traceback():
 
 
 @pytest.mark.parametrize('function, args', [
-    (build.methods.get, ('zpo',)), (pool.roots, ([3], 'data.pool')),
+    (build.methods.get, ('zpo',)), (sources.roots, ([3], 'data.pool')),
     (workdir.read_config, (CONFIG_FILE,))])
 def test_what_we_say_stands_alone(function, args):
   """From whatever folder of the package it comes: fault F5."""
@@ -75,7 +75,7 @@ def test_what_we_say_stands_alone(function, args):
 
 
 def test_a_mistake_in_any_folder_of_ours_keeps_its_traceback():
-  error = raised(pool.spec, 'a', None)  # TypeError in zppo_jax/data/pool.py
+  error = raised(sources.spec, 'a', None)  # TypeError in data/sources.py
   assert isinstance(error, TypeError) and failures.one_line(error) is None
 
 

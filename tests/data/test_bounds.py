@@ -12,7 +12,7 @@ from PIL import Image
 from pyarrow import parquet
 
 from zppo_jax.chat import pictures
-from zppo_jax.data import media, pool as pools, readers
+from zppo_jax.data import media, pool as pools, readers, sources
 from zppo_jax.tasks import files
 
 
@@ -135,7 +135,7 @@ def test_a_name_that_stands_twice_names_the_line(tmp_path, line):
 @pytest.mark.parametrize('value', [0, -1, 1.5, True, 'many'])
 def test_bounds_are_whole_numbers(value):
   with pytest.raises(ValueError, match='data.pool.max_bytes is .*; it must be'):
-    pools.Bounds(max_bytes=value)
+    sources.Bounds(max_bytes=value)
 
 
 def opened(tmp_path, row, form):

@@ -41,6 +41,8 @@ def graded(question, text, reply, seen=None, stop=StopReason.END):
 @pytest.mark.parametrize('kind, reply, score', [
     ('charxiv_reasoning', {'answer': 'a', 'score': 1}, 1),
     ('charxiv_reasoning', {'answer': 'a', 'score': 0}, 0),
+    ('charxiv_reasoning', {'answer': 'a', 'score': 1.0}, 1),
+    ('charxiv_reasoning', {'answer': None, 'score': 0.0}, 0),
     ('charxiv_reasoning', {'answer': 'a', 'score': .5}, None),
     ('charxiv_reasoning', {'answer': 'a', 'score': True}, None),
     ('charxiv_reasoning', {'score': 1}, None),
@@ -51,6 +53,9 @@ def graded(question, text, reply, seen=None, stop=StopReason.END):
     ('mmvet', {'score': '0.5'}, None), ('mmvet', '0.5', None),
     ('hle', HLE, 1), ('hle', {**HLE, 'correct': 'no'}, 0),
     ('hle', {**HLE, 'correct': 'Yes'}, None),
+    ('hle', {**HLE, 'extracted': None, 'correct': 'no'}, 0),
+    ('hle', {**HLE, 'extracted': None}, None),
+    ('hle', {**HLE, 'extracted': 7}, None),
     ('hle', {**HLE, 'confidence': 101}, None),
     ('hle', {'correct': 'yes'}, None),
     ('multichallenge', {'reasoning': '', 'verdict': 'NO'}, 1),

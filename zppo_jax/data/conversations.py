@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from zppo_jax import allowed
 from zppo_jax.chat.conversation import REASONING, Field, Message
 from zppo_jax.data import media, readers, values
-from zppo_jax.data.pool import (
+from zppo_jax.data.sources import (
   Bounds,
   Source,
   Spec,
@@ -91,7 +91,7 @@ class LessonSpec:
 
 
 def spec(name: str, fields: Dict[str, Any]) -> LessonSpec:
-  """A LessonSpec from the fields of a config; errors as pool.read_spec's."""
+  """A LessonSpec from the fields of a config; errors as sources.read_spec's."""
   return read_spec(LessonSpec, 'sources', name, fields)
 
 

@@ -128,6 +128,19 @@ def _number_text(value: Any, what: str) -> str:
   return float.__repr__(value) if isinstance(value, float) else str(value)
 
 
+def held(value: Any) -> int:
+  """How many values a column holds in a row: those of a list, or one.
+
+  Nothing is None, an empty text, empty bytes, or a struct of nothing else, as
+  {'bytes': None, 'path': None} is.
+  """
+  if value is None or isinstance(value, str | bytes) and not value:
+    return 0
+  if isinstance(value, Dict):
+    return int(any(map(held, value.values())))
+  return sum(map(held, value)) if isinstance(value, list | tuple) else 1
+
+
 def number(value: Any, what: str) -> float:
   """A finite number, which may be written as a text.
 

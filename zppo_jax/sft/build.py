@@ -12,7 +12,7 @@ from zppo_jax.arrays import MicroBatch, PolicyOutput
 from zppo_jax.chat import dates
 from zppo_jax.chat.rendering import Day
 from zppo_jax.chat.wording import Chat
-from zppo_jax.data import pool as pools
+from zppo_jax.data import sources
 from zppo_jax.devices import sharding
 from zppo_jax.devices.shared_jit import shared_jit
 from zppo_jax.learner import optimizers, states, update
@@ -75,7 +75,7 @@ def _student(c, mesh,
 def _data(c, reader: Reader,
           room: Room) -> tuple[Lessons, dict[str, Dataset]]:
   """The conversations to train on, and those of each validation split."""
-  bounds = pools.Bounds(pools.roots(c.data.media_roots, 'data'),
+  bounds = sources.Bounds(sources.roots(c.data.media_roots, 'data'),
                         c.data.max_bytes)
   open_ = functools.partial(
       dataset.open_dataset, reader=reader, room=room,

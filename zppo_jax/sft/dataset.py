@@ -20,7 +20,7 @@ from zppo_jax.chat.conversation import Taught
 from zppo_jax.chat.wording import Chat
 from zppo_jax.data import conversations, digest, media
 from zppo_jax.data.conversations import Lesson, LessonSource
-from zppo_jax.data.pool import Bounds
+from zppo_jax.data.sources import Bounds
 from zppo_jax.devices import hosts
 from zppo_jax.learner import packing
 from zppo_jax.randomness import host_rng

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from zppo_jax import allowed, import_paths
 from zppo_jax.chat import micro_chat
 from zppo_jax.chat.wording import Chat
-from zppo_jax.data import pool as pools, suites
+from zppo_jax.data import pool as pools, sources, suites
 from zppo_jax.records import Grader, Question
 from zppo_jax.tasks import digits, files, micro, micro_pictures, reasoning_gym
 from zppo_jax.verdicts.verifier import BOXED, NUMBERS, Verifier
@@ -150,7 +150,7 @@ def graded_by(task: Task, verifier: Verifier) -> Task:
       grader=dataclasses.replace(task.grader, verifier=verifier))
 
 
-def _benchmark(name: str, config, bounds: pools.Bounds | None,
+def _benchmark(name: str, config, bounds: sources.Bounds | None,
                judged: bool) -> Sequence[Question]:
   """The questions of a benchmark, whose notes are printed."""
   of = suites.open_pool(name, config.benchmarks, bounds, judged)
@@ -180,9 +180,9 @@ def splits(task: Task, config, names: Sequence[str],
     KeyError, ValueError, FileNotFoundError: naming what does not fit.
   """
   by_split, pool = {}, dict(pool or {})
-  bounds = pools.Bounds(
-      pools.roots(pool.get('media_roots', ()), 'data.pool'),
-      pool.get('max_bytes', pools.Bounds.max_bytes)
+  bounds = sources.Bounds(
+      sources.roots(pool.get('media_roots', ()), 'data.pool'),
+      pool.get('max_bytes', sources.Bounds.max_bytes)
       ) if task.pool is files.pool else None
   for name in names:
     if name in config.sources:

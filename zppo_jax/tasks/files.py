@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from zppo_jax.data import pool as pools, readers
+from zppo_jax.data.sources import Bounds, roots
 from zppo_jax.records import Question
 
 
@@ -21,7 +22,7 @@ def pool(sources, filters: Mapping[str, Any] | None = None,
   """The pool of data.pool; it prints a line per source.
 
   Args:
-    sources: name -> fields of data.pool.Spec.
+    sources: name -> fields of data.sources.Spec.
     filters: name -> value, for all sources.
     store: a folder for images that come as bytes; '' keeps them in memory.
     media_roots: folders besides the data's own in which images may lie.
@@ -33,7 +34,7 @@ def pool(sources, filters: Mapping[str, Any] | None = None,
   """
   questions = pools.open_pool(
       sources, dict(filters or {}), store,
-      pools.Bounds(pools.roots(media_roots, 'data.pool'), max_bytes))
+      Bounds(roots(media_roots, 'data.pool'), max_bytes))
   questions.tracks = True  # rows that `fit` reads are read once
   print(questions.account(), flush=True)
   return questions
@@ -47,14 +48,14 @@ def evaluation(split: str, size: int) -> Sequence[Question]:
 
 
 def split(name: str, fields, size: int,
-          bounds: pools.Bounds | None = None) -> Sequence[Question]:
+          bounds: Bounds | None = None) -> Sequence[Question]:
   """The first `size` questions of a source, as an evaluation split.
 
   Args:
     name: the name of the split.
-    fields: the fields of data.pool.Spec.
+    fields: the fields of data.sources.Spec.
     size: the most questions.
-    bounds: as in data.pool; None takes the defaults.
+    bounds: as in data.sources; None takes the defaults.
 
   Raises:
     KeyError, ValueError, FileNotFoundError: naming what does not fit.

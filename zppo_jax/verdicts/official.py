@@ -183,7 +183,8 @@ def _parsed(reply: str, *fields: str) -> list[Any] | None:
 
 
 def _one_of(value: Any, scores: Mapping[Any, float]) -> float | None:
-  return (scores.get(value) if isinstance(value, str | int)
+  # 1.0 is the same number of JSON as 1, and a key of the same value.
+  return (scores.get(value) if isinstance(value, str | float | int)
           and not isinstance(value, bool) else None)
 
 
@@ -206,8 +207,10 @@ def read_tenths(reply: str, of: Asked) -> float | None:
 def read_hle(reply: str, of: Asked) -> float | None:
   """1 for yes, 0 for no; None for a malformed reply."""
   values = _parsed(reply, 'extracted', 'reasoning', 'correct', 'confidence')
-  if not values or not isinstance(values[0], str) or not isinstance(
-      values[1], str):
+  if not values or not isinstance(values[1], str):
+    return None
+  # null stands for None, which cannot be the reference.
+  if not isinstance(values[0], str) and values[::2] != [None, 'no']:
     return None
   sure = values[3]
   if isinstance(sure, bool) or not isinstance(sure, int | float) or not (

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -13,6 +14,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 from pyarrow import parquet
 
+from tests.data import published
 from zppo_jax.commands import data
 from zppo_jax.data import contents, pool
 from zppo_jax.data.contents import columns, files, text
@@ -234,6 +236,40 @@ def test_a_name_in_the_path_counts_more_than_the_share_of_rows(tmp_path):
     write('jsonl', rows, tmp_path / name / 'a.jsonl')
     best[name] = contents.describe(str(tmp_path / name)).parts[0].fits[0].name
   assert best == {'gsm8k': 'gsm8k', 'x': 'columns'}
+
+
+def test_the_general_way_comes_before_a_set_of_the_same_columns(tmp_path):
+  """`images`, `problem`, `answer` were taken for Geometry3K, anyone's."""
+  image = {'bytes': png(), 'path': None}
+  rows = [{'images': [image], 'problem': f'<image>Find {i}.', 'answer': 'x'}
+          for i in range(3)]
+  for name, best, rest in (('x', 'columns', 'mapping geometry3k'),
+                           ('geometry3k', 'geometry3k', 'columns')):
+    write('parquet', rows, tmp_path / name / 'a.parquet')
+    found = contents.describe(str(tmp_path / name))
+    assert [fit.name for fit in found.parts[0].fits][0] == best
+    shown = text.text(found)
+    assert rest in re.search('  fits: (.*)', shown)[1]
+    assert 'read as columns' in shown or best != 'columns'
+    assert len(opened(text.config_lines(
+        found.parts[0].part, found.parts[0].fits[0]))[0].media) == 1
+  # GSM8K's mapping takes the number out of the answer, which columns do not.
+  write('jsonl', GSM, tmp_path / 'y' / 'a.jsonl')
+  (part,) = contents.describe(str(tmp_path / 'y')).parts
+  assert part.fits[0].name == 'gsm8k'
+
+
+def test_rows_of_several_questions_are_said_to_be_that(tmp_path):
+  """A chart of CharXiv made `15 rows (the first; 3 in all, --rows)`."""
+  published.write(tmp_path, 'charxiv', rows=15)
+  (part,) = [of for of in contents.describe(
+      str(tmp_path), contents.Options(rows=7)).parts if of.counted]
+  assert (part.rows, part.counted.looked, part.counted.all) == (3, 7, 15)
+  assert ('read as suite charxiv: 7 questions of 3 rows (the first; 15 in all, '
+          '--rows), 7 asked') in text.text(contents.describe(
+              str(tmp_path), contents.Options(rows=7)))
+  assert 'charxiv: 15 questions of 3 rows, 15 asked' in text.text(
+      contents.describe(str(tmp_path)))
 
 
 def test_pictures_of_several_paths_lie_apart(tmp_path):

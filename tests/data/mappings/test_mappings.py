@@ -72,6 +72,26 @@ def test_what_the_examples_say(file, field, value):
   assert getattr(found.read(row), field) == value
 
 
+@pytest.mark.parametrize(('file', 'right', 'wrong'), [
+    ('gsm8k', ['7', '7.0'], ['8', '77']),
+    ('math_competition', ['2', r'\frac{4}{2}'], ['3', '-2']),
+    ('deepmath', ['0', '0.0'], ['1', 'x']),
+    ('geometry3k', [r'3\sqrt{2}', r'\sqrt{18}'], [r'2\sqrt{3}', '3']),
+    ('virl39k', ['4', '4.0'], ['5', '-4']),
+    ('mmfinereason', ['B', '(b)'], ['A', 'C', '4']),
+    ('vero', ['4', '4.0'], ['5', '3']), ('mmk12', ['3', r'\frac62'], ['4']),
+    ('verl.plain', ['7'], ['8']), ('verl.dapo_math', ['7'], ['8', '-7']),
+    ('verl.eurus2', ['7', '7.0'], ['8']),
+    ('verl.openmmreasoner', ['7'], ['8', '17'])])
+def test_the_gold_of_an_example_is_right_and_its_neighbour_wrong(
+    file, right, wrong):
+  row, found = example(file)
+  words = mapping.checked(found.read(row))
+  mark = kinds.get(words.kind).mark
+  assert [a for a in (words.answer, *right) if mark(a, words.answer) != 1] == []
+  assert [a for a in wrong if mark(a, words.answer) != 0] == []
+
+
 def test_columns_that_nobody_described_in_public_are_marked():
   assert {name: m.unconfirmed for name, m in mappings.MAPPINGS.items()
           if m.unconfirmed} == {'virl39k_hinted': ('hint',)}

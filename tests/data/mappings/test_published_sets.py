@@ -72,6 +72,30 @@ def test_mmfinereason_as_it_is_published(tmp_path):
         {k: v for k, v in fine().items() if k != 'pass_rate'})
 
 
+def test_rows_of_mmfinereason_without_a_picture_are_counted(tmp_path):
+  """A null was asked about a picture that nobody saw, or ended a run."""
+  rows = [fine(), fine(number=1, image=None),
+          fine(number=2, image={'bytes': None, 'path': None}),
+          fine(number=3, image=None, question='Find y.'),
+          fine(number=4, image=None, answer=None)]
+  found = opened(tmp_path, rows, 'mmfinereason')
+  assert found.ids == ('mmfinereason/MMK12/0',) and found[0].media
+  assert found.skipped == {'mmfinereason': {'no picture': 3, 'no gold': 1}}
+  bare = [{k: v for k, v in row.items() if k != 'image'} for row in rows]
+  (tmp_path / 'rows.jsonl').write_text(''.join(
+      json.dumps(row) + '\n' for row in (
+          {**bare[0], 'image': 'a.png'}, bare[1], {**bare[2], 'image': ''})))
+  (tmp_path / 'a.png').write_bytes(png(9))
+  found = pool.open_pool({'fine': dict(
+      format='jsonl', path=str(tmp_path / 'rows.jsonl'),
+      mapping='mmfinereason')}, {})
+  assert len(found[0].media) == 1
+  assert found.skipped == {'fine': {'no picture': 2}}
+  with pytest.raises(ValueError, match='is left; .* kept; mmfinereason: 1 '
+                     'skipped: no picture'):
+    opened(tmp_path, rows[1:2], 'mmfinereason')
+
+
 @pytest.mark.parametrize('trace, worked', [
     ('so <answer>B</answer>', 'so\n\\boxed{B}'),
     ('so \\boxed{4} <answer>4</answer>', 'so \\boxed{4} <answer>4</answer>'),

@@ -138,17 +138,21 @@ def mathvision(n):
 
 
 def mathvista(n):
-  """Choices by their text, floats with a precision, lists."""
+  """Choices by their text, floats with a precision, lists, units."""
   forms = (dict(question_type='multi_choice', answer_type='text',
                 choices=COLOURS, precision=None, answer='blue', unit=None),
            dict(question_type='free_form', answer_type='float', choices=None,
                 precision=1.0, answer='1.4', unit='metres'),
            dict(question_type='free_form', answer_type='list', choices=None,
-                precision=None, answer='[0, 2]', unit=None))
+                precision=None, answer='[0, 2]', unit=None),
+           dict(question_type='free_form', answer_type='integer', choices=None,
+                precision=None, answer='7', unit='people'),
+           dict(question_type='free_form', answer_type='text', choices=None,
+                precision=None, answer='Yes', unit=None))
   return _parquet('data/testmini-00000-of-00001-725687bf.parquet', [dict(
       pid=str(i + 1), question=f'What is bar {i}?', image=f'images/{i}.jpg',
       decoded_image=image(i), metadata={'category': 'x', 'grade': 'y'},
-      query='Hint: ...', **forms[i % 3]) for i in range(n)],
+      query='Hint: ...', **forms[i % 5]) for i in range(n)],
       decoded_image=IMAGE, image=pa.string(), choices=TEXTS,
       precision=pa.float64(),
       unit=pa.string())

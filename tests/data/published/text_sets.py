@@ -9,8 +9,10 @@ from tests.data.published.forms import TEXTS, File, png, shared
 
 
 def aime25(n):
+  """A file of two has a gold in degrees."""
   return {f'{name}.jsonl': File([dict(
-      question=f'Find the {i}th {what} n.', answer=f'{70 + i}')
+      question=f'Find the {i}th {what} n.',
+      answer=f'{70 + i}' + '^\\circ' * (what == 'largest' and i == 1))
       for i in range(shared(n, 2))])
       for name, what in (('aime2025-I', 'least'), ('aime2025-II', 'largest'))}
 

@@ -52,6 +52,67 @@ def test_parquet_rows_over_files_and_row_groups(tmp_path):
   assert words[8] == {'n': 8} and words.columns == ('n', 'image')
 
 
+IMAGE = pa.struct([('bytes', pa.binary()), ('path', pa.string())])
+A, B = {'bytes': b'a' * 90, 'path': None}, {'bytes': None, 'path': 'b.png'}
+NONE = {'bytes': None, 'path': None}
+
+
+@pytest.mark.parametrize('form', ['parquet', 'arrow', 'jsonl', 'json'])
+@pytest.mark.parametrize('kind, rows, counts', [
+    (IMAGE, [A, None, B, A], [1, 0, 1, 1]),
+    # A struct of nothing beside a null one: one of the fields has more nulls.
+    (IMAGE, [A, None, NONE, B], [1, 0, 0, 1]),
+    (IMAGE, [NONE, NONE], [0, 0]), (IMAGE, [None, None], [0, 0]),
+    (pa.list_(IMAGE), [[A, B], [], None, [A], [None, B]], [2, 0, 0, 1, 1]),
+    (pa.list_(IMAGE), [[A, NONE], [B]], [1, 1]),
+    (pa.string(), ['x.png', '', None], [1, 0, 0]),
+    (pa.binary(), [b'x', b'', None], [1, 0, 0]),  # texts in JSON
+    (pa.list_(pa.string()), [['x.png', 'y.png'], [], None], [2, 0, 0])])
+def test_what_rows_hold_is_counted_alike_in_all_forms(
+    tmp_path, form, kind, rows, counts):
+  text = json.dumps(rows, default=bytes.decode)
+  if form == 'parquet':
+    parquet.write_table(pa.table({'image': pa.array(rows, kind)}),
+                        tmp_path / 'a.parquet')
+  elif form == 'arrow':
+    table = pa.table({'image': pa.array(rows, kind)})
+    with pa.OSFile(str(tmp_path / 'a.arrow'), 'wb') as sink, pa.ipc.new_stream(
+        sink, table.schema) as writer:
+      writer.write_table(table)
+  elif form == 'json':
+    (tmp_path / 'a.json').write_text(json.dumps(
+        [{'image': row} for row in json.loads(text)]))
+  else:
+    lines(tmp_path / 'a.jsonl', [{'image': row} for row in json.loads(text)])
+  found = readers.open_reader(form, tmp_path, ('image',))
+  whole = readers.open_reader(form, tmp_path)
+  assert [values.held(row['image']) for row in whole] == counts
+  if isinstance(found, readers.Counting):
+    assert [found.held(i, ('image',)) for i in range(len(rows))] == counts
+    assert found.held(0, ('image', 'none')) == counts[0]
+  assert isinstance(found, readers.Counting) == (form in ('parquet', 'arrow'))
+
+
+@pytest.mark.parametrize('rows, columns, options', [
+    ([A, None, A], ['image.path'], {}),
+    ([A, B, None], ['image.path', 'image'], {}),
+    ([A, NONE, None], ['image.path', 'image'], {}),
+    ([B, B, None], ['image.bytes'], {}),  # all null, so it is the smallest
+    # Without counts of nulls in the file only the column itself tells.
+    ([A, None, A], ['image.path', 'image'], {'write_statistics': False})])
+def test_pictures_of_parquet_are_read_only_if_nothing_else_tells(
+    tmp_path, monkeypatch, rows, columns, options):
+  parquet.write_table(pa.table({'image': pa.array(rows, IMAGE)}),
+                      tmp_path / 'a.parquet', **options)
+  found, read = readers.open_reader('parquet', tmp_path), []
+  unpacked = found._unpacked
+  monkeypatch.setattr(found, '_unpacked', lambda at, names: (
+      read.extend(names), unpacked(at, names))[1])
+  assert [found.held(i, ['image']) for i in range(3)] == [
+      values.held(row) for row in rows]
+  assert read == columns
+
+
 def test_parquet_files_may_differ_in_columns(tmp_path):
   """As the configs of a benchmark do; a row has its own file's columns."""
   parquet.write_table(pa.table({'n': [1], 'k': [2]}), tmp_path / 'a.parquet')

@@ -1,11 +1,12 @@
 """Traps of single rows: each was wrong, silent or refused before."""
 
+import base64
 import json
 
 import pytest
 
 from tests.data import published
-from tests.data.published.forms import File, frames
+from tests.data.published.forms import File, frames, png
 from zppo_jax.data import suites
 from zppo_jax.data.suites import charts, choices, image_rows
 from zppo_jax.data.suites.benchmark import CONFIG, HOME, VARIANT
@@ -142,15 +143,17 @@ def test_places_of_pictures_stay_as_words(question, options, words):
   assert choices.pictured(question, options) == words
 
 
-def test_a_picture_that_is_not_there_is_named(tmp_path):
+@pytest.mark.parametrize('gone', ['image_1', 'image_2'])
+def test_a_row_is_skipped_that_names_a_picture_which_is_null(tmp_path, gone):
+  """The second picture would be the first one that is shown."""
   home = published.write(tmp_path, 'mmmu_pro')
-  rows = SETS['mmmu_pro'](3)
+  rows = SETS['mmmu_pro'](6)
   path = next(p for p in rows if '(4' in p)
-  rows[path].rows[0]['image_2'] = None
+  rows[path].rows[0][gone] = None
   published.write_files(home, {path: rows[path]})
   pool = suites.open_pool('mmmu_pro?standard (4 options)', str(tmp_path))
-  with pytest.raises(ValueError, match=r'row 0: the question has <image 2>'):
-    _ = pool[0]
+  assert [len(q.media) for q in pool] == [2]
+  assert list(pool.skipped.values()) == [{'no picture': 1}]
 
 
 def test_standard_rows_of_mmmu_pro_need_a_question():
@@ -161,6 +164,19 @@ def test_standard_rows_of_mmmu_pro_need_a_question():
       {**row, 'question': ' '}).skip == 'no question'
 
 
+def test_a_picture_of_embspatial_may_be_base64_in_a_text(tmp_path):
+  """As FlagEval reads it; a text that is null or empty is no picture."""
+  rows = SETS['embspatial'](3)
+  (path,) = rows
+  shown = base64.b64encode(png(9)).decode()
+  published.write_files(tmp_path / 'embspatial', {path: File([
+      {**row, 'image': picture} for row, picture in zip(
+          rows[path].rows, (shown, None, ''), strict=True)])})
+  pool = suites.open_pool('embspatial', str(tmp_path))
+  assert [len(q.media) for q in pool] == [1]
+  assert list(pool.skipped.values()) == [{'no picture': 2}]
+
+
 def test_vision_only_is_asked_from_the_picture():
   asked = suites.get('mathverse').read(row_of('mathverse'))
   assert asked.text == image_rows.IN_THE_PICTURE and asked.answer == 'B'
@@ -169,15 +185,74 @@ def test_vision_only_is_asked_from_the_picture():
 def test_options_in_a_picture_are_said_to_be_there():
   row = row_of('visualpuzzles', 1)
   read = suites.get('visualpuzzles').read
-  assert read(row).text.endswith('\nThe options A, B, C and D are in the '
-                                 'picture.')
+  for none in (None, []):
+    assert read({**row, 'options': none}).text.endswith(
+        '\nThe options A, B, C and D are in the picture.')
   with pytest.raises(ValueError, match="'E', which is not the letter"):
     read({**row, 'answer': 'E'})
 
 
-def test_padding_is_no_option():
-  asked = suites.get('mmlu_pro').read(row_of('mmlu_pro'))
+def test_padding_is_no_option_unless_it_is_the_gold():
+  read = suites.get('mmlu_pro').read
+  asked = read(row_of('mmlu_pro'))
   assert asked.text.endswith('\nD. O') and asked.answer == 'B'
+  for options, place, last in ((['1', 'N/A'], 1, 'B. N/A'),
+                               (['1', 'N/A', 'N/A'], 1, 'B. N/A'),
+                               (['1', 'N/A', '2', 'N/A'], 0, 'C. 2')):
+    asked = read(row_of('mmlu_pro', options=options, answer_index=place))
+    assert asked.text.endswith(f'\n{last}') and asked.answer == 'AB'[place]
+  with pytest.raises(ValueError, match="'2'; there are 2 options"):
+    read(row_of('mmlu_pro', options=['1', '2'], answer_index=2))
+
+
+def test_a_nan_is_no_value():
+  """Tools without nulls write one where a number is missing; it was refused."""
+  nan, read = float('nan'), lambda name, row: suites.mapping(
+      suites.get(name)).read(row)
+  row = row_of('babyvision')
+  assert read('babyvision', {**row, 'choiceAns': nan}).skip == 'no gold'
+  assert read('babyvision', {**row, 'choiceAns': 1.0}).answer == 'B'
+  assert read('babyvision', {**row_of('babyvision', 1), 'choiceAns': nan}
+              ).answer == '(1,7)'
+  chart = {**row_of('charxiv'), VARIANT: 'descriptive_q1', 'subplot_row': nan,
+           'subplot_col': nan}
+  assert read('charxiv', chart).text.startswith('For the plot, what title')
+  assert read('charxiv', {**chart, 'subplot_row': 1.0, 'subplot_col': 2.0}
+              ).text.startswith('For the subplot in row 1 and column 2, ')
+  pid = row_of('mathvista', precision=nan)
+  assert read('mathvista', pid).kind == 'nearest'
+
+
+def test_options_of_gpqa_keep_letters_of_their_own():
+  """They were cut where the hash put them in order."""
+  row = SETS['gpqa_diamond'](1)['gpqa_diamond.csv'].rows[0]
+  read = suites.get('gpqa_diamond').read
+  for right, wrong in (('A. x', ('B. y', 'C. z', 'D. w')),
+                       ('C. x', ('A. y', 'B. z', 'D. w'))):
+    asked = read({**row, 'Correct Answer': right, **{
+        f'Incorrect Answer {i + 1}': w for i, w in enumerate(wrong)}})
+    assert f'\n{asked.answer}. {right}' in asked.text
+
+
+@pytest.mark.parametrize('text, options', [
+    ('A. 1; B. 2; C. 3', '123'), ('A.1; B.2; C.3', '123'),
+    ('A. 1\nB. 2\nC. 3', '123'), ('A. 1;B. 2;C. 3;', '123'),
+    ('A. (1; 2); B. x; y; C. E. coli', ['(1; 2)', 'x; y', 'E. coli'])])
+def test_options_of_we_math(text, options):
+  """`A.1` was the text of one option."""
+  asked = suites.get('wemath').read(row_of('wemath', option=text, answer='C'))
+  assert asked.answer == 'C' and asked.text.endswith(
+      'wide is angle 0?\n' + '\n'.join(
+          f'{x}. {o}' for x, o in zip('ABC', options, strict=True)))
+
+
+def test_infovqa_inside_of_its_repository(tmp_path):
+  files = {f'DocVQA/{path}': f for path, f in SETS['infovqa'](2).items()}
+  published.write_files(tmp_path / 'infovqa', files)
+  pool = suites.open_pool('infovqa', str(tmp_path))
+  assert [q.id for q in pool] == ['bench:infovqa/60000', 'bench:infovqa/60001']
+  assert len(pool.notes) == 2 and '2 files left out: DocVQA/DocVQA/' in (
+      pool.notes[1])
 
 
 def test_the_place_of_gpqas_answer_is_fixed_and_varies():
@@ -213,7 +288,8 @@ def test_every_template_of_charxiv():
     (1, 'LR', 'words that stand in the chart.'),
     (2, 'rising', 'need not stand'), (3, '4', 'a number that stands'),
     (4, '4', 'with no decimals.'), (4, '0.1', 'with 1 decimal.'),
-    (4, '-0.25', 'with 2 decimals.')])
+    (4, '-0.25', 'with 2 decimals.'), (4, '12.5%', 'with 1 decimal.'),
+    (4, '-1,234', 'with no decimals.')])
 def test_reasoning_questions_say_the_type_of_their_answer(kind, answer, words):
   """`reasoning_a_type` counts, and not `reasoning_q_source`."""
   asked = charts.read(row_of('charxiv', **{VARIANT: 'reasoning_q'},
@@ -300,14 +376,23 @@ def test_a_blank_answer_of_ocrbench_is_no_gold():
 
 
 def test_another_unit_is_another_answer_of_mathvista():
-  """'7 km' was right where the gold is 7 and the unit is cm."""
+  """'7 km' was right where the gold is 7 and the unit is cm, or people."""
   for of, unit, answer, right, wrong in (
-      ('integer', 'cm', '7', ['7', '7 cm', '0.07 m'], ['7 km', '7 m', '8']),
-      ('float', 'cm', '1.4', ['1.4', '1.4 cm', '1.36 cm'], ['1.4 km', '1.5']),
-      ('integer', '$', '7', ['7', '$7', '7 $'], ['8']),
-      ('integer', '%', '7', ['7', '7%'], ['8', '0.7']),
+      ('integer', 'cm', '7', ['7', '7 cm', '0.07 m'],
+       ['7 km', '7 m', '8', '7 people', '7%']),
+      ('float', 'cm', '1.4', ['1.4', '1.4 cm', '1.36 cm', '14 mm'],
+       ['1.4 km', '1.5', '1.34 cm', '1.46']),
+      ('float', 'people', '1.4', ['1.36', '1.44 people'],
+       ['1.34', '1.4 km', '1.4%']),
+      ('integer', '$', '7', ['7', r'\$7', r'7 \$', '7 dollars'],
+       ['8', '7 km', '7%']),
+      ('integer', '%', '7', ['7', '7%', r'7\%', '7 percent'],
+       ['8', '0.7', '7 km', '7 people']),
+      ('integer', 'degree', '7', ['7', r'7^\circ', '7°', '7 degrees'],
+       ['8', '7 km', '7%', '7 radians']),
       ('integer', 'million', '7', ['7'], ['8']),
-      ('integer', 'people', '7', ['7', '7 people'], ['8 people']),
+      ('integer', 'people', '7', ['7', '7 people'],
+       ['8 people', '7 km', '7 dogs']),
       ('integer', '', '7', ['7'], ['8']),
       ('integer', None, '7', ['7'], ['8'])):
     words = suites.get('mathvista').read(row_of(
@@ -318,14 +403,16 @@ def test_another_unit_is_another_answer_of_mathvista():
     assert not any(mark(a, words.answer) for a in wrong), unit
 
 
-def test_a_row_whose_picture_is_null_is_skipped(tmp_path):
+@pytest.mark.parametrize('nothing', [None, {'bytes': None, 'path': None}])
+def test_a_row_whose_picture_is_null_is_skipped(tmp_path, nothing):
   """It was asked about a picture that nobody saw."""
   for name, of in suites.BENCHMARKS.items():
     if of.family != 'image':  # most rows of hle have none, by right
       continue
     files = SETS[name](3)
     bare = {path: f._replace(rows=[{**row, **{
-        c: None for c in of.images.split(',') if c in row}} for row in f.rows])
+        c: nothing for c in of.images.split(',') if c in row}}
+                                    for row in f.rows])
             for path, f in files.items()}
     published.write_files(tmp_path / 'bare' / name, bare)
     published.write_files(tmp_path / 'seen' / name, files)

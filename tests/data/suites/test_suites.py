@@ -44,7 +44,7 @@ EXPECTED = {
                     'option', ''), ('2', '\\frac{1}{2}', MATH, '')],
     'mathvista': [('1', {'options': ['red', 'blue', 'green', 'grey'],
                          'answer': 'blue'}, 'nearest', ''),
-                  ('2', '1.4 metres', 'rounded(1)', ''),
+                  ('2', '1.4 metres', 'rounded_unit(1)', ''),
                   ('3', '[0, 2]', 'number_list', '')],
     'mmmu_pro': [(f'test_History_0/{config}', 'B', CHOICE, config)
                  for config in ('standard (10 options)',
@@ -105,6 +105,20 @@ EXPECTED = {
 }
 
 
+# Questions of each set, as its page states them.
+COUNTS = {
+    'ai2d': 3088, 'babyvision': 388, 'charxiv': 4 * 1000 + 1000,
+    'dynamath': 10 * 501, 'embspatial': 3640, 'infovqa': 2801,
+    'mathverse': 5 * 788, 'mathvision': 3040, 'mathvista': 1000,
+    'mmmu_pro': 3 * 1730, 'mmvet': 218, 'ocrbench_en': 7400,
+    'ocrbench_zh': 2600, 'visualpuzzles': 1168, 'vlmsareblind': 8016,
+    'wemath': 1740, 'aime25': 15 + 15, 'aime26': 30, 'ceval': 1346,
+    'gpqa_diamond': 198, 'hle': 2500, 'imo_answerbench': 400, 'mmlu': 14_042,
+    'mmlu_pro': 12_032, 'mmlu_redux': 57 * 100, 'multichallenge': 266,
+    'mmvu': 1000, 'mvbench': 20 * 200, 'video_mme': 2700,
+    'video_mme_subtitles': 2700, 'video_mmmu': 3 * 300}
+
+
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
   """A folder with all sets in miniature."""
@@ -114,6 +128,7 @@ def folder(tmp_path_factory):
 
 
 def test_the_table_is_the_papers():
+  assert {name: of.count for name, of in suites.BENCHMARKS.items()} == COUNTS
   families = collections.Counter(
       b.family for b in suites.BENCHMARKS.values())
   assert families == {'image': 16, 'text': 10, 'video': 5}

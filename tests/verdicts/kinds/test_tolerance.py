@@ -16,6 +16,10 @@ from zppo_jax.verdicts import journal, kinds, verifier
     ('absolute(0.001)', '6.283', [r'2\pi', '2π', '6.2832'], [r'\pi', '2']),
     ('rounded(1)', '1.4', ['1.36', '1.4', '1.44'], ['1.34', '1.46', '-1.4']),
     ('rounded(0)', '3', ['3.2', '2.6'], ['3.6', '2.4']),
+    ('rounded_unit(1)', '1.4 m', ['1.36', '1.44 m', '140 cm', '1.4 metres'],
+     ['1.34', '1.46 m', '1.4 km', '1.4 kg', '1.4 people', '1.4%']),
+    ('rounded_unit(0)', '3 people', ['3.2', '2.6 people'],
+     ['3.6 people', '3 dogs', '3 m']),
     ('rounded(2)', '1000', ['1' + '0' * 3], ['1' + '0' * 400]),
 ])
 def test_both_sides_of_the_bound(kind, gold, right, wrong):
@@ -26,7 +30,8 @@ def test_both_sides_of_the_bound(kind, gold, right, wrong):
 
 @pytest.mark.parametrize('kind', [
     'relative(-1)', 'relative(x)', 'absolute()', 'rounded(1.5)', 'rounded(99)',
-    'ocrbench(reading en)', 'ocrbench(table parsing cn)', 'close(1)',
+    'rounded_unit(-1)',
+       'ocrbench(reading en)', 'ocrbench(table parsing cn)', 'close(1)',
     'relative', 'judge+judge', 'os:system', 'os:system+judge', ''])
 def test_what_is_no_kind_is_not_known(kind):
   assert not kinds.known(kind)

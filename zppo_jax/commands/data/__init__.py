@@ -6,7 +6,7 @@ import pathlib
 import runpy
 from collections.abc import Sequence
 
-from zppo_jax.data import contents, pool, readers
+from zppo_jax.data import contents, pool, readers, sources
 from zppo_jax.data.contents import text
 
 
@@ -42,8 +42,8 @@ def of_config(path: str) -> str:
     raise ValueError(f'{path}: data.pool.sources names no files')
   return pool.open_pool(
       section['sources'], section.get('filters', {}),
-      bounds=pool.Bounds(
-          pool.roots(section.get('media_roots', ()), 'data.pool'),
+      bounds=sources.Bounds(
+          sources.roots(section.get('media_roots', ()), 'data.pool'),
           section.get('max_bytes', readers.MOST_BYTES))).account()
 
 

@@ -25,7 +25,7 @@ from zppo_jax.commands import evaluate
 from zppo_jax.commands.suites import copies
 from zppo_jax.commands.suites.copies import Suite
 from zppo_jax.data import suites
-from zppo_jax.data.pool import ascii_name
+from zppo_jax.data.sources import ascii_name
 from zppo_jax.devices import disk, sharding
 from zppo_jax.endpoints import judge
 from zppo_jax.records import Group

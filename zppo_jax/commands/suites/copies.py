@@ -10,7 +10,8 @@ from typing import Any
 from zppo_jax import allowed
 from zppo_jax.chat.wording import Chat
 from zppo_jax.data import digest, prompt_lengths, suites
-from zppo_jax.data.pool import Bounds, Pool, ascii_name, roots
+from zppo_jax.data.pool import Pool
+from zppo_jax.data.sources import Bounds, ascii_name, roots
 from zppo_jax.data.suites.video_rows import SUBTITLES
 from zppo_jax.records import Question
 from zppo_jax.verdicts import kinds

@@ -12,7 +12,7 @@ from typing import Any
 
 from zppo_jax import allowed
 from zppo_jax.chat.wording import Chat
-from zppo_jax.data import filters, mappings, pool, readers, suites
+from zppo_jax.data import filters, mappings, readers, sources, suites
 from zppo_jax.data.contents import files, fits
 from zppo_jax.data.contents.columns import Column, columns_of, images_in
 from zppo_jax.data.contents.examples import Example, example, save
@@ -28,7 +28,8 @@ class Counted:
   """The rows of a part, as a fit reads them.
 
   Attributes:
-    looked: rows that were read, of all rows of the part.
+    looked: rows that were read.
+    all: rows of the part; one of several questions counts as several.
     asked: rows that become questions.
     skipped: reason -> rows.
     refused: reason -> rows, each of which would end a run.
@@ -41,6 +42,7 @@ class Counted:
       read; '' if they can.
   """
   looked: int
+  all: int
   asked: int
   skipped: dict[str, int]
   refused: dict[str, int]
@@ -146,22 +148,22 @@ def _sample(part: Part, rows: _Rows, most: int
       {**row, **{c: None for c in images}} for row in without)]
 
 
-def _source(part: Part, path: str, fit: Fit, most: int) -> pool.Source:
+def _source(part: Part, path: str, fit: Fit, most: int) -> sources.Source:
   """The open source of a fit over the files at a path."""
-  bounds = pool.Bounds(max_bytes=most)
+  bounds = sources.Bounds(max_bytes=most)
   if fit.kind == 'suite':
     home = fits.home_of(pathlib.Path(part.files[0]), fit.name,
                         suites.get(fit.name))
     return suites.open_home(fit.name, home, bounds)
   of = ({'mapping': fit.name} if fit.kind == 'mapping' else
         {'columns': fit.columns, 'kind': fit.answers})
-  return pool.Source(pool.Spec(
+  return sources.Source(sources.Spec(
       files.name_of(part), part.form, path, images=fit.images, **of),
       bounds=bounds)
 
 
 def _questions(part: Part, fit: Fit, most: int
-               ) -> Iterator[tuple[pool.Source, int]]:
+               ) -> Iterator[tuple[sources.Source, int]]:
   """Yields (source, row) of every row of a part."""
   whole = part.path or fit.kind == 'suite'
   for path in [part.path] if whole else part.files:
@@ -183,19 +185,19 @@ class _Count:
     self.subsets: collections.Counter = collections.Counter()
     self.first_refused, self.twice, self.unshown = '', '', ''
     self._ids: set[str] = set()
-    self._texts: set[tuple[pool.Source, bytes]] = set()
+    self._texts: set[tuple[sources.Source, bytes]] = set()
 
-  def add(self, source: pool.Source, index: int) -> bool:
+  def add(self, source: sources.Source, index: int) -> bool:
     """Counts a row; whether it is asked."""
     self.looked += 1
     try:
       words = source.mapped(index)
-      why = pool.why_not(words) or self._repeated(source, words)
+      why = sources.why_not(words) or self._repeated(source, words)
       question = None if why else source.words(index, words)
       bad = question is not None and bool(
           verifier.check_golds([question]).unreadable)
     except (KeyError, ValueError, OSError) as e:
-      text = pool.ascii_name(e)
+      text = sources.ascii_name(e)
       self.first_refused = self.first_refused or text
       self.refused[fits.reason(
           text.removeprefix(f'{source.where(index)}: '))] += 1
@@ -213,23 +215,24 @@ class _Count:
     self._ids.add(question.id)
     return True
 
-  def _repeated(self, source: pool.Source, words: mappings.Mapped) -> str:
+  def _repeated(self, source: sources.Source, words: mappings.Mapped) -> str:
     """Why a text is left out that its source asks once; '' if it is asked."""
     if not source.mapping.distinct:
       return ''
     text = (source, filters.text_hash(words.text))
     if text in self._texts:
-      return pool.REPEATED
+      return sources.REPEATED
     self._texts.add(text)
     return ''
 
-  def counted(self) -> Counted:
+  def counted(self, rows: int) -> Counted:
     plain = lambda of: dict(of.most_common())
     return Counted(
-        looked=self.looked, asked=self.asked, skipped=plain(self.skipped),
-        refused=plain(self.refused), first_refused=self.first_refused,
-        unreadable=self.unreadable, kinds=plain(self.kinds),
-        subsets=plain(self.subsets), twice=self.twice, unshown=self.unshown)
+        looked=self.looked, all=rows, asked=self.asked,
+        skipped=plain(self.skipped), refused=plain(self.refused),
+        first_refused=self.first_refused, unreadable=self.unreadable,
+        kinds=plain(self.kinds), subsets=plain(self.subsets), twice=self.twice,
+        unshown=self.unshown)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -274,11 +277,12 @@ def _chosen(found: Sequence[Fit], options: Options) -> Fit | None:
               Fit(kind, name, 0, 0, {}, {}))
 
 
-def _counted(part: Part, fit: Fit, options: Options, number: int
+def _counted(part: Part, fit: Fit, rows: int, options: Options, number: int
              ) -> tuple[Counted, tuple[Example, ...]]:
   """The rows of a part under a fit, and the first questions.
 
   Args:
+    rows: of the part.
     number: of the part, which begins the names of saved pictures.
   """
   count = _Count()
@@ -292,13 +296,14 @@ def _counted(part: Part, fit: Fit, options: Options, number: int
     try:
       question = source.question(index)
     except (ValueError, OSError) as e:
-      count.unshown = pool.ascii_name(e)
+      count.unshown = sources.ascii_name(e)
       continue
     saved = () if options.to is None else save(
         question, options.to / f'part-{number}', len(shown))
     shown.append(example(question, source.where(index), options.chat,
                                   saved))
-  return count.counted(), tuple(shown)
+  several = (len(suites.get(fit.name).variants) if fit.kind == 'suite' else 0)
+  return count.counted(rows * max(1, several)), tuple(shown)
 
 
 def _described(part: Part, of: Sequence[readers.Reader], number: int,
@@ -307,7 +312,7 @@ def _described(part: Part, of: Sequence[readers.Reader], number: int,
   try:
     columns, sample = _sample(part, rows, options.max_bytes)
   except (KeyError, ValueError, OSError) as e:
-    return Described(part, len(rows), error=pool.ascii_name(e))
+    return Described(part, len(rows), error=sources.ascii_name(e))
   found = fits.fits(part.files[0], columns, sample)
   fit = _chosen(found, options)
   if fit is None:
@@ -315,7 +320,7 @@ def _described(part: Part, of: Sequence[readers.Reader], number: int,
   rest = tuple(f for f in found if f is not fit)
   while fit is not None and fit.kind != 'conversations':
     try:
-      counted, shown = _counted(part, fit, options, number)
+      counted, shown = _counted(part, fit, len(rows), options, number)
     except (KeyError, ValueError, FileNotFoundError):
       # The files of a suite may be of another split, or tell no config.
       if fit.kind != 'suite' or options.suite:
@@ -347,7 +352,7 @@ def describe(path: str, options: Options | None = None) -> Contents:
     try:
       opened = _open(whole, options.max_bytes)
     except (KeyError, ValueError, OSError) as e:
-      parts.append(Described(whole, 0, error=pool.ascii_name(e)))
+      parts.append(Described(whole, 0, error=sources.ascii_name(e)))
       continue
     for part, of in _by_columns(whole, opened):
       parts.append(_described(part, of, len(parts), options))

@@ -3,9 +3,11 @@
 A mapping fits if the files have its columns and some rows of a sample become
 questions. One whose name stands in the path comes first, then those that ask at
 least half of the sample. Of these the one whose hub id shares words with the
-path is first, then the one that reads more columns. A suite of few columns
-whose name is not in the path comes behind columns of one's own, because many
-files have a `question` and an `answer`.
+path is first, then the one that reads more columns. Behind columns of one's own
+come, if their name is not in the path, a suite of few columns, because many
+files have a `question` and an `answer`, and a mapping of few columns that asks
+just what these columns hold: `problem`, `answer` and `images` are Geometry3K's
+and those of many others.
 """
 
 import collections
@@ -18,7 +20,7 @@ from typing import Any
 from zppo_jax.data import mappings, suites, values
 from zppo_jax.data.contents.columns import Column, images_in
 from zppo_jax.data.mappings.mapping import Mapping, checked, image_columns
-from zppo_jax.data.pool import why_not
+from zppo_jax.data.sources import why_not
 from zppo_jax.data.suites import benchmark
 from zppo_jax.data.suites.benchmark import Benchmark
 from zppo_jax.data.suites.copies import named_alike
@@ -239,6 +241,32 @@ def fits(path: str, columns: Sequence[Column],
   """
   if not rows:
     return []
+  own = _own(columns, rows)
   found = _public(str(pathlib.Path(path).expanduser().absolute()), columns,
-                  rows) + _own(columns, rows)
-  return sorted(found, key=lambda fit: fit.score, reverse=True)
+                  rows)
+  found = [dataclasses.replace(fit, score=(*fit.score[:2], False,
+                                           *fit.score[3:]))
+           if any(_as_plain(fit, mine, rows) for mine in own) else fit
+           for fit in found]
+  return sorted(found + own, key=lambda fit: fit.score, reverse=True)
+
+
+def _as_plain(fit: Fit, own: Fit, rows: Sequence[Dict[str, Any]]) -> bool:
+  """Whether a mapping of few columns asks what columns of one's own ask, while
+  the path says nothing of it."""
+  mapping = mappings.MAPPINGS.get(fit.name)
+  if (fit.kind != 'mapping' or own.kind != 'columns' or mapping is None
+      or fit.score[3] or len(mapping.columns) > _FEW):
+    return False
+  plain = mappings.of_columns(own.columns, own.answers)
+  return fit.asked == own.asked and all(
+      _words(mapping, row) == _words(plain, row) for row in rows)
+
+
+def _words(mapping: Mapping, row: Dict[str, Any]) -> tuple[str, str]:
+  """The question and the gold answer of a row; both '' for a bad one."""
+  try:
+    words = checked(mapping.read(row))
+  except Exception:  # as in _tried
+    return '', ''
+  return ('', '') if why_not(words) else (words.text, words.answer)

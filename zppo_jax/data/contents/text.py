@@ -76,9 +76,11 @@ def _columns(columns: Sequence[Column]) -> list[str]:
 
 def _counts(fit: Fit, of: Counted, rows: int) -> list[str]:
   read = 'columns' if fit.kind == 'columns' else f'{fit.kind} {fit.name}'
-  first = '' if of.looked == rows else f' (the first; {rows:,} in all, --rows)'
-  lines = [f'  read as {read}: {of.looked:,} rows{first}, {of.asked:,} asked, '
-           f'{sum(of.skipped.values()):,} skipped, '
+  first = ('' if of.looked == of.all else
+           f' (the first; {of.all:,} in all, --rows)')
+  unit = 'rows' if of.all == rows else f'questions of {rows:,} rows'
+  lines = [f'  read as {read}: {of.looked:,} {unit}{first}, '
+           f'{of.asked:,} asked, {sum(of.skipped.values()):,} skipped, '
            f'{sum(of.refused.values()):,} refused']
   if of.skipped:
     lines.append(f'    skipped: {_reasons(of.skipped)}')

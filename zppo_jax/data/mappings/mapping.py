@@ -151,7 +151,7 @@ def checked(words: Mapped, places: str = 'check') -> Mapped:
 
   Args:
     words: the result of a mapping, whose fields may have any type of the file.
-    places: of data.pool.Spec.
+    places: of data.sources.Spec.
 
   Raises:
     ValueError: for a field that is neither a text nor a number, or for a chat

@@ -12,7 +12,8 @@ r"""MMFineReason (OpenDataArena): teacher traces, pass rates of a 4B model.
 These are the columns of the published files; the maker's card calls the rate
 `qwen3vl_4b_pass_rate`, and either name is read. `id` counts inside of a source,
 so that the two together name a question. Rows without an answer ask for
-descriptions; they are skipped and counted. Traces end in `<answer>`, which
+descriptions; they are skipped and counted, and so are rows whose image is
+null. Traces end in `<answer>`, which
 becomes the box of the paper's closer. The paper drops rows whose pass rate is
 above 0.5 (filter pass_rate).
 """
@@ -70,4 +71,4 @@ def read(row: Row) -> Mapped:
 MMFINEREASON = Mapping(
     'OpenDataArena/MMFineReason-SFT-586K-Qwen3-VL-235B-Thinking',
     ('source', 'id', 'question', 'answer', 'qwen3vl_235b_thinking_response'),
-    read, images='image')
+    read, images='image', pictured=True)

@@ -5,13 +5,10 @@ its cache. Files are mapped into memory, so that only what is read is loaded.
 """
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
-from zppo_jax.data.readers import files as places
-from zppo_jax.data.readers.narrow import narrow
+from zppo_jax.data.readers import files as places, narrow, numbered
 
 
 def _batches(file: pathlib.Path) -> list[Any]:
@@ -30,7 +27,7 @@ def _batches(file: pathlib.Path) -> list[Any]:
     raise ValueError(f'{file}: no Arrow file that can be read: {e}') from None
 
 
-class Arrow:
+class Arrow(numbered.Blocks):
   """The rows of *.arrow.
 
   Args:
@@ -45,62 +42,43 @@ class Arrow:
   """
 
   def __init__(self, path: places.Place, leave_out: Sequence[str] = (),
-               most: int = 2**30):
-    self.files = places.files(path, '.arrow')
-    self.folder = places.folder(self.files, path)
+               most: int = places.MOST_BYTES):
+    files = places.files(path, '.arrow')
+    self.folder = places.folder(files, path)
     self._most, self._left = most, frozenset(leave_out)
-    self._batches: list[Any] = []
-    self._of: list[tuple[int, int]] = []  # file, its first row
-    sizes: list[int] = []
-    for i, file in enumerate(self.files):
-      before = 0
-      for batch in _batches(file):
-        self._batches.append(batch)
-        self._of.append((i, before))
-        before += batch.num_rows
-        sizes.append(batch.num_rows)
-    self._ends = np.cumsum(sizes, dtype=np.int64)
-    self._whole: set[int] = set()  # batches whose values were checked
+    batches = [(i, batch) for i, file in enumerate(files)
+               for batch in _batches(file)]
+    self._batches = [batch for _, batch in batches]
+    super().__init__(files, [(i, batch.num_rows) for i, batch in batches])
+    # The columns of batches whose values were checked.
+    self._checked: set[tuple[int, tuple[str, ...]]] = set()
     self.columns = places.union([b.schema.names for b in self._batches])
 
-  def __len__(self) -> int:
-    return int(self._ends[-1]) if len(self._ends) else 0
-
-  def _at(self, index: int) -> tuple[int, int]:
-    """(number of the batch, number of the row in it)."""
-    at = int(np.searchsorted(self._ends, index, 'right'))
-    return at, index - (int(self._ends[at - 1]) if at else 0)
-
-  def file(self, index: int) -> str:
-    return str(self.files[self._of[self._at(index)[0]][0]])
-
-  def where(self, index: int) -> str:
-    at, row = self._at(index)
-    file, before = self._of[at]
-    return f'{self.files[file]}, row {before + row}'
-
-  def _check(self, at: int, where: str) -> Any:
-    """A batch without the columns left out, whose values are checked once."""
+  def _batch(self, at: int, names: Sequence[str],
+             where: Callable[[], str]) -> Any:
+    """Columns of a batch, whose values are checked once."""
     import pyarrow as pa
-    batch = self._batches[at].select(
-        [n for n in self._batches[at].schema.names if n not in self._left])
-    if at not in self._whole:
-      if batch.nbytes > self._most:
-        raise places.too_many(where, batch.nbytes, self._most)
+    batch = self._batches[at].select(names)
+    if (at, tuple(names)) not in self._checked:
       try:  # finds text that is no UTF-8 and broken offsets, which would crash
+        if batch.nbytes > self._most:
+          raise places.too_many(where(), batch.nbytes, self._most)
         batch.validate(full=True)
       except pa.ArrowException as e:
-        raise ValueError(f'{where}: cannot be read: {e}') from None
-      self._whole.add(at)
+        raise ValueError(f'{where()}: cannot be read: {e}') from None
+      self._checked.add((at, tuple(names)))
     return batch
 
   def __getitem__(self, index: int) -> dict[str, Any]:
-    at, row = self._at(index)
-    batch = self._check(at, self.where(index)).slice(row, 1)
-    try:
-      return {name: narrow(column.to_pylist()[0], column.type)
-              for name, column in zip(batch.schema.names, batch.columns,
-                                      strict=True)}
-    # A date may be beyond Python's range, and nesting beyond its stack.
-    except (ValueError, OverflowError, RecursionError) as e:
-      raise ValueError(f'{self.where(index)}: cannot be read: {e}') from None
+    at, row = self.at(index)
+    where = lambda: self.where(index)
+    names = [n for n in self._batches[at].schema.names if n not in self._left]
+    batch = self._batch(at, names, where).slice(row, 1)
+    return narrow.row(names, batch.columns, where)
+
+  def held(self, index: int, columns: Sequence[str]) -> int:
+    """How many values some columns hold in a row, as values.held counts."""
+    at, row = self.at(index)
+    names = [n for n in columns if n in self._batches[at].schema.names]
+    batch = self._batch(at, names, lambda: self.where(index)).slice(row, 1)
+    return sum(int(narrow.counted(column)[0][0]) for column in batch.columns)

@@ -11,9 +11,7 @@ import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO
 
-import numpy as np
-
-from zppo_jax.data.readers import files as places
+from zppo_jax.data.readers import files as places, numbered
 
 _MARK = b'\xef\xbb\xbf'  # UTF-8's byte order mark, which Excel writes
 _MOST_CELL = 2**31 - 1  # characters; `most` bounds a row's bytes before that
@@ -36,7 +34,7 @@ class _Lines:
       yield line.decode()
 
 
-class Csv:
+class Csv(numbered.Spans):
   """The rows of *.csv.
 
   Args:
@@ -52,37 +50,25 @@ class Csv:
   """
 
   def __init__(self, path: places.Place, leave_out: Sequence[str] = (),
-               most: int = 2**30):
-    self.files = places.files(path, '.csv')
-    self.folder = places.folder(self.files, path)
+               most: int = places.MOST_BYTES):
+    files = places.files(path, '.csv')
+    self.folder = places.folder(files, path)
     self._left = frozenset(leave_out)
     csv.field_size_limit(max(csv.field_size_limit(), _MOST_CELL))
     self._names: list[tuple[str, ...]] = []
-    at: list[tuple[int, int, int, int]] = []
-    for i, file in enumerate(self.files):
+    spans: list[tuple[int, int, int, int]] = []
+    for i, file in enumerate(files):
       names, rows = _index(file, most)
       self._names.append(names)
-      at += [(i, number, *row) for number, row in enumerate(rows)]
-    self._at = np.array(at, np.int64).reshape(-1, 4)
+      spans += [(i, number, *row) for number, row in enumerate(rows)]
+    super().__init__(files, spans)
     self.columns = places.union(self._names)
 
-  def __len__(self) -> int:
-    return len(self._at)
-
-  def file(self, index: int) -> str:
-    return str(self.files[self._at[index, 0]])
-
-  def where(self, index: int) -> str:
-    return f'{self.file(index)}, row {self._at[index, 1]}'
-
   def __getitem__(self, index: int) -> dict[str, Any]:
-    file, _, start, end = (int(x) for x in self._at[index])
-    with open(self.files[file], 'rb') as f:
-      f.seek(start)
-      words = f.read(end - start).decode()
+    words = self.data(index).decode()
     cells = next(csv.reader(io.StringIO(words, newline='')))
-    return {name: cell for name, cell in zip(self._names[file], cells,
-                                             strict=True)
+    names = self._names[self.number_of_file(index)]
+    return {name: cell for name, cell in zip(names, cells, strict=True)
             if name not in self._left}
 
 

@@ -2,6 +2,7 @@
 
 import collections
 import glob
+import json
 import os
 import pathlib
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from typing import Any, TypeAlias
 
 PACKED = {b'\x1f\x8b': 'gzip', b'\x28\xb5\x2f\xfd': 'zstd',
           b'BZh': 'bzip2', b'PK\x03\x04': 'zip', b'PAR1': 'parquet'}
+MOST_BYTES = 2**30  # of a line, a row group or a record, unpacked
 # A file, a folder or a glob; or several files.
 Place: TypeAlias = str | os.PathLike | Sequence[pathlib.Path]
 
@@ -68,6 +70,16 @@ def once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     name = next(name for name, count in counts.items() if count > 1)
     raise ValueError(f'an object has the name {name[:80]!r} more than once')
   return row
+
+
+def parsed(words: bytes, where: str) -> Any:
+  """The value of a row's JSON; ValueError names the row."""
+  try:
+    return json.loads(words, object_pairs_hook=once_each)
+  except ValueError as e:
+    raise ValueError(f'{where}: no JSON: {e}') from None
+  except RecursionError:
+    raise ValueError(f'{where}: JSON that is nested too deeply') from None
 
 
 def union(columns: Sequence[Sequence[str]]) -> tuple[str, ...]:

@@ -4,16 +4,13 @@ The reader scans a file once for where each object begins and ends, and keeps
 these places. It parses an object when its row is asked for.
 """
 
-import json
 import mmap
 import pathlib
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
-
-from zppo_jax.data.readers import files as places
+from zppo_jax.data.readers import files as places, numbered
 
 # Whole strings, so that brackets in them do not count; no backtracking.
 _TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[{}\[\]"]', re.DOTALL)
@@ -56,7 +53,7 @@ def _objects(data: mmap.mmap, file: pathlib.Path) -> Iterator[tuple[int, int]]:
     raise ValueError(f'{file}: no whole JSON array')
 
 
-class JsonArray:
+class JsonArray(numbered.Spans):
   """The rows of *.json; each file is an array of objects.
 
   Args:
@@ -72,12 +69,12 @@ class JsonArray:
   """
 
   def __init__(self, path: places.Place, leave_out: Sequence[str] = (),
-               most: int = 2**30):
+               most: int = places.MOST_BYTES):
     del leave_out
-    self.files = places.files(path, '.json')
-    self.folder = places.folder(self.files, path)
-    at: list[tuple[int, int, int, int]] = []
-    for i, file in enumerate(self.files):
+    files = places.files(path, '.json')
+    self.folder = places.folder(files, path)
+    spans: list[tuple[int, int, int, int]] = []
+    for i, file in enumerate(files):
       if not file.stat().st_size:
         raise ValueError(f'{file}: is empty')
       with open(file, 'rb') as f, mmap.mmap(
@@ -87,31 +84,10 @@ class JsonArray:
         for number, (start, end) in enumerate(_objects(data, file)):
           if end - start > most:
             raise places.too_many(f'{file}, row {number}', end - start, most)
-          at.append((i, number, start, end))
-    self._at = np.array(at, np.int64).reshape(-1, 4)
-    firsts = np.flatnonzero(self._at[:, 1] == 0)
-    self.columns = places.union([tuple(self[int(i)]) for i in firsts])
-
-  def __len__(self) -> int:
-    return len(self._at)
-
-  def file(self, index: int) -> str:
-    return str(self.files[self._at[index, 0]])
-
-  def where(self, index: int) -> str:
-    return f'{self.file(index)}, row {self._at[index, 1]}'
+          spans.append((i, number, start, end))
+    super().__init__(files, spans)
+    self.columns = places.union([tuple(self[i]) for i in self.first_rows()])
 
   def __getitem__(self, index: int) -> dict[str, Any]:
-    file, _, start, end = (int(x) for x in self._at[index])
-    with open(self.files[file], 'rb') as f:
-      f.seek(start)
-      words = f.read(end - start)
-    try:
-      row: dict[str, Any] = json.loads(
-          words, object_pairs_hook=places.once_each)
-    except ValueError as e:
-      raise ValueError(f'{self.where(index)}: no JSON: {e}') from None
-    except RecursionError:
-      raise ValueError(f'{self.where(index)}: JSON that is nested too deeply'
-                       ) from None
+    row: dict[str, Any] = places.parsed(self.data(index), self.where(index))
     return row

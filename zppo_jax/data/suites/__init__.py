@@ -19,11 +19,12 @@ closer; the paper strips upstream directives likewise.
 """
 
 import functools
+import math
 import pathlib
 from collections.abc import Callable, Sequence
 
 from zppo_jax import allowed
-from zppo_jax.data import pool, values
+from zppo_jax.data import pool, sources, values
 from zppo_jax.data.mappings.mapping import Mapped, Mapping, Row
 from zppo_jax.data.suites import copies
 from zppo_jax.data.suites.benchmark import (
@@ -91,9 +92,14 @@ def mapping(of: Benchmark, judged: bool = False,
 
 def _read(of: Benchmark, skip: Callable[[Row], str], judged: bool,
           row: Row) -> Mapped:
-  """A question of a row, with the name and the subset that the table states."""
+  """A question of a row, with the name and the subset that the table states.
+
+  A NaN is no value: tools that know no null in numbers write one.
+  """
   row = {**dict.fromkeys(of.optional), CONFIG: '', ROW: 0, HOME: '',
-         VARIANT: of.variants[-1] if of.variants else '', **row}
+         VARIANT: of.variants[-1] if of.variants else '', **{
+             name: None if isinstance(value, float) and math.isnan(value)
+             else value for name, value in row.items()}}
   words = of.read(row)
   reason = words.skip or skip(row)
   if reason:
@@ -140,8 +146,8 @@ def _copy(split: str, folder: str) -> copies.Copy:
   return copy
 
 
-def open_source(split: str, folder: str, bounds: pool.Bounds | None = None,
-                judged: bool = False) -> pool.Source:
+def open_source(split: str, folder: str, bounds: sources.Bounds | None = None,
+                judged: bool = False) -> sources.Source:
   """The rows of a benchmark's local copy.
 
   Args:
@@ -159,7 +165,7 @@ def open_source(split: str, folder: str, bounds: pool.Bounds | None = None,
 
 
 def open_home(name: str, home: pathlib.Path,
-              bounds: pool.Bounds | None = None) -> pool.Source:
+              bounds: sources.Bounds | None = None) -> sources.Source:
   """The rows of a copy in a folder of any name; raises as `open_source`."""
   of = get(name)
   copy = copies.find(of, home)
@@ -168,21 +174,21 @@ def open_home(name: str, home: pathlib.Path,
   return _opened(name, copy, bounds, False)
 
 
-def _opened(split: str, copy: copies.Copy, bounds: pool.Bounds | None,
-            judged: bool) -> pool.Source:
+def _opened(split: str, copy: copies.Copy, bounds: sources.Bounds | None,
+            judged: bool) -> sources.Source:
   name, of, part = _named(split)
   variants = [v for v in of.variants if v.partition('_')[0] == part
               or part not in {v.partition('_')[0] for v in of.variants}]
   rows = functools.partial(copies.Rows, of, copy, variants=variants)
   label = PREFIX + name + (PART + part if part else '')
-  return pool.Source(
-      pool.Spec(label, copy.form, str(copy.home), mapping='of its own',
+  return sources.Source(
+      sources.Spec(label, copy.form, str(copy.home), mapping='of its own',
                 folder=str(copy.home)),
       mapping=mapping(of, judged, of.options.get(part, _EVERY)),
       bounds=bounds, rows=rows)
 
 
-def open_pool(split: str, folder: str, bounds: pool.Bounds | None = None,
+def open_pool(split: str, folder: str, bounds: sources.Bounds | None = None,
               judged: bool = False) -> pool.Pool:
   """The questions of a benchmark's local copy.
 
@@ -222,7 +228,7 @@ def _of_count(of: Benchmark, part: str, rows: int,
 
 
 def load(split: str, folder: str, size: int,
-         bounds: pool.Bounds | None = None,
+         bounds: sources.Bounds | None = None,
          judged: bool = False) -> Sequence[Question]:
   """The first `size` questions of a benchmark's local copy, as `open_pool`."""
   return open_pool(split, folder, bounds, judged)[:size]

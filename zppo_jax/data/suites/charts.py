@@ -6,6 +6,7 @@ answered by design; the right answer to those is 'Not Applicable'.
 """
 
 import json
+import re
 
 from zppo_jax.data import values
 from zppo_jax.data.mappings.mapping import Mapped, Row
@@ -13,6 +14,7 @@ from zppo_jax.data.suites.benchmark import NO_GOLD, VARIANT, skipped
 from zppo_jax.data.suites.choices import blank, why_not
 
 VARIANTS = (*(f'descriptive_q{i}' for i in range(1, 5)), 'reasoning_q')
+_DECIMALS = re.compile(r'[0-9]\.([0-9]+)')
 _WHOLE = (18, 19)  # templates about the figure instead of a subplot
 _ALWAYS = (17, *_WHOLE)  # templates that every figure answers
 _NONE = 'If the plot has no such thing, answer Not Applicable.'
@@ -86,7 +88,8 @@ def _descriptive(row: Row, which: str) -> Mapped:
 
 def _decimals(answer: str) -> str:
   """How many decimals an answer has, in words."""
-  count = len(answer.partition('.')[2])
+  decimals = _DECIMALS.search(answer)  # a sign of percent is none
+  count = len(decimals[1]) if decimals else 0
   return ('no decimals' if not count else
           '1 decimal' if count == 1 else f'{count} decimals')
 

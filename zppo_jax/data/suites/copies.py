@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from zppo_jax.data import readers
+from zppo_jax.data import readers, values
 from zppo_jax.data.suites.benchmark import (
   ADDED,
   CONFIG,
@@ -194,6 +194,8 @@ class Rows:
                most: int = readers.MOST_BYTES,
                variants: Sequence[str] = ()):
     self._rows = readers.open_reader(copy.form, copy.files, leave_out, most)
+    self._counting = (self._rows if not of.lower and isinstance(
+        self._rows, readers.Counting) else None)
     self._of, self._variants = of, tuple(variants) or ('',)
     self._home = str(copy.home)
     self._added = tuple(c for c in of.optional if c not in leave_out)
@@ -215,6 +217,14 @@ class Rows:
     at, variant = divmod(index, len(self._variants))
     name = self._variants[variant]
     return self._rows.where(at) + (f', {name}' if name else '')
+
+  def held(self, index: int, columns: Sequence[str]) -> int:
+    """How many values some columns hold in a row, as values.held counts."""
+    at = index // len(self._variants)
+    if self._counting is not None:
+      return self._counting.held(at, columns)
+    row = self[index]
+    return sum(values.held(row[c]) for c in columns)
 
   def __getitem__(self, index: int) -> dict[str, Any]:
     at, variant = divmod(index, len(self._variants))

@@ -32,7 +32,6 @@ from zppo_jax.verdicts.kinds.numerals import Unreadable
 IN_THE_PICTURE = 'The question is in the picture. Answer it.'
 _BOTH_IN_THE_PICTURE = 'The question and its options are in the picture.'
 _OPTIONS_IN_THE_PICTURE = 'The options A, B, C and D are in the picture.'
-_SEPARATOR = re.compile(r'\s*;\s*(?=[B-Z]\.\s)')
 
 
 def ai2d(row: Row, gold: Gold) -> Mapped:
@@ -113,20 +112,28 @@ def _decimals(row: Row) -> int:
   return int(precision)
 
 
-def _measured(answer: Any, unit: str, kind: str) -> str:
-  """A gold number with its unit, so that another unit is another answer.
+def _measured(answer: Any, unit: str, kind: str,
+              of_units: str) -> tuple[str, str]:
+  """(gold, kind) of a number with its unit: another unit is another answer.
 
   A unit that is a part of the number stays away (`million`), because the
   question names it and a bare number must stay right.
+
+  Args:
+    answer: the number.
+    unit: of the row; '' if there is none.
+    kind: how numbers without a unit are compared.
+    of_units: how those with one are.
   """
   said = values.text(answer, 'answer').strip()
-  if not unit.strip():
-    return said
-  measured = f'{said} {unit.strip()}'
+  # A bare dollar would delimit a formula.
+  measured = f'{said} {unit.strip()}'.replace('$', '\\$').strip()
   try:
-    return measured if kinds.get(kind).mark(said, measured) == 1 else said
+    if unit.strip() and kinds.get(of_units).mark(said, measured) == 1:
+      return measured, of_units
   except Unreadable:
-    return said
+    pass
+  return said, kind
 
 
 def mathvista(row: Row, gold: Gold) -> Mapped:
@@ -145,14 +152,18 @@ def mathvista(row: Row, gold: Gold) -> Mapped:
   if row['question_type'] != 'free_form':
     raise ValueError(f'question_type is {values.shown(row["question_type"])}; '
                      'MathVista has multi_choice and free_form')
-  known = {'integer': 'number', 'text': 'text', 'list': 'number_list'}
+  known = {'text': 'text', 'list': 'number_list'}
   of = row['answer_type']
-  if of != 'float' and of not in known:
+  if of in known:
+    return opened(question, row['answer'], known[of])
+  if of not in ('integer', 'float'):
     raise ValueError(f'answer_type is {values.shown(of)}; MathVista has float, '
-                     f'{", ".join(known)}')
-  kind = f'rounded({_decimals(row)})' if of == 'float' else known[of]
-  return opened(question, _measured(row['answer'], unit, kind)
-                if of in ('integer', 'float') else row['answer'], kind)
+                     f'integer, {", ".join(known)}')
+  if of == 'integer':
+    return opened(question, *_measured(row['answer'], unit, 'number', 'unit'))
+  digits = _decimals(row)
+  return opened(question, *_measured(
+      row['answer'], unit, f'rounded({digits})', f'rounded_unit({digits})'))
 
 
 def mmmu_pro(row: Row, gold: Gold) -> Mapped:
@@ -207,7 +218,7 @@ def ocrbench(language: str) -> Any:
 
 
 def visualpuzzles(row: Row, gold: Gold) -> Mapped:
-  if row['options'] is not None:
+  if listed(row['options']):
     return choice(row['question'], row['options'], row['answer'], gold)
   if reason := why_not(row['question'], row['answer']):
     return skipped(reason)
@@ -219,10 +230,19 @@ def vlmsareblind(row: Row) -> Mapped:
   return opened(row['prompt'], row['groundtruth'], 'values')
 
 
+def _separate(text: str) -> list[str]:
+  """Options of one text, `A. ...; B. ...`: a semicolon or a new line ends one
+  where the next letter follows."""
+  options, start = [], 0
+  for letter in LETTERS[1:]:
+    end = re.compile(rf'\s*[;\n]\s*(?={letter}\.)').search(text, start)
+    if not end:
+      break
+    options.append(text[start:end.start()])
+    start = end.end()
+  return [*options, text[start:].rstrip('; \n')]
+
+
 def wemath(row: Row, gold: Gold) -> Mapped:
-  """Options are one text, `A. ...; B. ...`."""
-  options = _SEPARATOR.split(values.text(row['option'], 'option').strip())
-  if reason := why_not(row['question'], row['answer']):
-    return skipped(reason)
-  return asked(row['question'], gold(row['answer'], options), 'choice',
-               ''.join(f'\n{o}' for o in options))
+  return choice(row['question'], _separate(values.text(
+      row['option'], 'option').strip()), row['answer'], gold)

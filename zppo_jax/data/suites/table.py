@@ -113,7 +113,8 @@ BENCHMARKS: dict[str, Benchmark] = {
         _FIXED, 'value', 'questionId, question, answers', image.infovqa,
         images='image',
         kinds='anls', count=2801, ids=('questionId',), files=_VALIDATION,
-        apart='(?:^|/)docvqa/'),
+        # The repository DocVQA holds both in a folder each.
+        apart='(?:^|/)docvqa/(?!(?:.*/)?infographicvqa/)'),
     'mathverse': _image(
         'MathVerse', 'CaraJ/MathVerse-lmmseval', 'testmini (testmini.parquet '
         'alone)', _EXACT, 'letter',
@@ -127,13 +128,15 @@ BENCHMARKS: dict[str, Benchmark] = {
         'MathVision', 'MathLLMs/MathVision', 'test', _EXACT, 'letter',
         'id, question, options, answer', image.mathvision,
         images='decoded_image',
-        kinds='option math', count=3040, ids=('id',), files=_TEST),
+        kinds='option math', count=3040, ids=('id',), files=_TEST,
+        note='numbers are compared without the official rounding to two '
+             'decimals'),
     'mathvista': _image(
         'MathVista', 'AI4Math/MathVista', 'testmini', _RULE, 'text',
         'pid, question, choices, unit, precision, answer, question_type, '
         'answer_type', image.mathvista, images='decoded_image',
-        kinds='nearest rounded(P) number number_list text', count=1000,
-        ids=('pid',), files=_TESTMINI),
+        kinds='nearest rounded(P) rounded_unit(P) number unit number_list text',
+        count=1000, ids=('pid',), files=_TESTMINI),
     'mmmu_pro': _image(
         'MMMU-Pro', 'MMMU/MMMU_Pro', 'test of all three configs', _EXACT,
         'letter', 'id, options, answer', image.mmmu_pro,

@@ -4,9 +4,10 @@ import hashlib
 import json
 
 from zppo_jax.data import values
-from zppo_jax.data.mappings.mapping import Mapped, Row
+from zppo_jax.data.mappings.mapping import Mapped, Row, asked, letters
 from zppo_jax.data.suites.benchmark import NO_GOLD, skipped
 from zppo_jax.data.suites.choices import (
+  LETTERS,
   Gold,
   blank,
   choice,
@@ -40,8 +41,9 @@ def gpqa(row: Row, gold: Gold) -> Mapped:
              for c in (f'Incorrect Answer {i}' for i in (1, 2, 3))]
   question = values.text(row['Question'], 'Question')
   at = hashlib.blake2b(question.encode(), digest_size=1).digest()[0] % 4
-  options.insert(at, right)
-  return choice(question, options, right, gold)
+  options.insert(at, right)  # they keep letters of their own
+  return asked(question, gold(right, options), 'choice',
+               f'\n{letters(options)}')
 
 
 def hle(row: Row) -> Mapped:
@@ -58,7 +60,10 @@ def mmlu(row: Row, gold: Gold) -> Mapped:
 
 def mmlu_pro(row: Row, gold: Gold) -> Mapped:
   options = listed(row['options'])
-  while options and options[-1] == _PADDING:
+  if reason := why_not(row['question'], row['answer_index']):
+    return skipped(reason)
+  right = LETTERS.index(gold(row['answer_index'], options))
+  while len(options) > right + 1 and options[-1] == _PADDING:
     options.pop()
   return choice(row['question'], options, row['answer_index'], gold)
 

@@ -94,6 +94,7 @@ FAMILIES = {
     'relative': Family(tolerance.relative),
     'absolute': Family(tolerance.absolute),
     'rounded': Family(tolerance.rounded),
+    'rounded_unit': Family(tolerance.rounded_unit),
     'ocrbench': Family(ocrbench.kind, graded=True),
 }
 JUDGE = 'judge'  # a model compares the answers (judge.py)

@@ -261,10 +261,15 @@ def _same_name(given: str, gold: str) -> bool:
   return given.removesuffix('s') == gold.removesuffix('s')
 
 
-def quantities(answer: str, gold: str) -> float:
+def quantities(answer: str, gold: str,
+               same: Callable[[Numeral, Numeral, bool], bool] = close) -> float:
   """1 for the same quantity: `5 km` is `5000 m`.
 
   A bare number counts in the unit of the other side, because questions name it.
+
+  Args:
+    answer, gold: as they are written.
+    same: as of numbers_by.
   """
   if reason := too_many_digits(gold):
     raise Unreadable(f'{gold[:80]!r}: {reason}')
@@ -276,11 +281,11 @@ def quantities(answer: str, gold: str) -> float:
     return 0.0
   here, there = given[1], right[1]
   if here is None or there is None:
-    return float(close(given[0], right[0]))
+    return float(same(given[0], right[0], True))
   if here.name or there.name:
     return float(_same_name(here.name, there.name)
                  and here.powers == there.powers
-                 and close(given[0], right[0]))
+                 and same(given[0], right[0], True))
   factor = units.ratio(here, there)
-  return float(factor is not None and close(
+  return float(factor is not None and same(
       given[0].times(factor), right[0], factor == 1))

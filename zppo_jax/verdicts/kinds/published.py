@@ -131,7 +131,8 @@ def option(answer: str, gold: str) -> float:
 def nearest(answer: str, gold: str) -> float:
   """1 if the answer is the right option, or is nearest to its text.
 
-  The first of options at the same edit distance counts as the nearest.
+  The first of options at the same edit distance counts as the nearest; none is
+  nearest to an empty answer.
   """
   of = _fields(gold, 'answer')
   texts = [plain.plain_text(one) for one in of['options']]
@@ -141,6 +142,8 @@ def nearest(answer: str, gold: str) -> float:
   chosen = _chosen(answer, texts)
   if chosen is None:
     given = plain.plain_text(answer)
+    if not given:
+      return 0.0
     away = [edits.distance(given, text) for text in texts]
     chosen = away.index(min(away))
   return float(texts[chosen] == wanted)
@@ -173,8 +176,8 @@ _TIMES = re.compile(r'(?<=[0-9])\s*(?:x|×|by|times)\s*(?=[0-9])')
 
 
 def _whole(digits: str) -> str:
-  """A whole number in one spelling, whatever its length."""
-  return digits.lstrip('+').lstrip('0') or '0'
+  """A whole number in one spelling, whatever its length: 3 of `03` and 3.0."""
+  return digits.lstrip('+').partition('.')[0].lstrip('0') or '0'
 
 
 def _values(text: str) -> list[str]:
@@ -186,16 +189,23 @@ def _values(text: str) -> list[str]:
     if len(pairs) == 2 and len(by_name) == 2:
       return [_whole(by_name['r']), _whole(by_name['c'])]
   tokens = re.findall(r'[-+]?[0-9]+(?:\.[0-9]+)?|[^\W\d_]+', text)
-  return [_whole(one) if re.fullmatch(r'\+?[0-9]+', one) else one
+  return [_whole(one) if re.fullmatch(r'\+?[0-9]+(?:\.0+)?', one) else one
           for one in tokens if one != 'and']
 
 
 def values(answer: str, gold: str) -> float:
-  """1 for the same values in order: `(5, 6)` and `rows={5} columns={6}`."""
+  """1 for the same values in order: `(5, 6)` and `rows={5} columns={6}`.
+
+  Behind a number that is all of the gold answer may stand words of what is
+  counted: `3 paths`.
+  """
   right = _values(gold)
   if not right:
     raise Unreadable(f'{gold[:80]!r} holds no value')
-  return float(_values(answer) == right)
+  given = _values(answer)
+  if len(right) == 1 and right[0][-1].isdigit():
+    given = given[:1] + [one for one in given[1:] if not one.isalpha()]
+  return float(given == right)
 
 
 def mmmu(answer: str, gold: str) -> float:

@@ -3,6 +3,7 @@
   relative(T)  |answer - gold| <= T |gold|   Vero's `tolerance`
   absolute(T)  |answer - gold| <= T          DynaMath: 0.001
   rounded(P)   equal after rounding to P decimals   MathVista's `precision`
+  rounded_unit(P)   likewise, of the same unit          its numbers with a unit
 
 A function here takes the argument and gives the comparison. Numbers are exact
 fractions, so that an answer at the bound is right.
@@ -68,9 +69,9 @@ def absolute(argument: str) -> Mark:
   return _within(lambda given, gold: abs(given - gold) <= most)
 
 
-def rounded(argument: str) -> Mark:
-  """1 for the same number of so many decimals, as Python rounds floats."""
-  digits = int(_read('rounded', argument, f'[0, {MOST_DECIMALS}]',
+def _rounding(kind: str, argument: str) -> Callable[[Fraction, Fraction], bool]:
+  """Whether two numbers are the same with so many decimals."""
+  digits = int(_read(kind, argument, f'[0, {MOST_DECIMALS}]',
                      whole=True).value)
 
   def same(given: Fraction, gold: Fraction) -> bool:
@@ -78,4 +79,16 @@ def rounded(argument: str) -> Mark:
       return given == gold
     return round(float(given), digits) == round(float(gold), digits)
 
-  return _within(same)
+  return same
+
+
+def rounded(argument: str) -> Mark:
+  """1 for the same number of so many decimals, as Python rounds floats."""
+  return _within(_rounding('rounded', argument))
+
+
+def rounded_unit(argument: str) -> Mark:
+  """1 likewise, where another unit is another answer, as of the kind `unit`."""
+  same = _rounding('rounded_unit', argument)
+  return lambda answer, gold: plain.quantities(
+      answer, gold, lambda given, right, _: same(given.value, right.value))
