@@ -188,6 +188,25 @@ def test_buffers_of_a_report_of_libtpu():
     compiling.buffers('nothing')
 
 
+ASSIGNMENT = """BufferAssignment:
+allocation 0: size 4, color 8, page 0, thread-local:
+ value: <1 call-start.1{2} @8> (size=4,offset=0): u32[]{:S(8)}
+allocation 1: size 1048576, page 0, thread-local:
+ value: <2 p.1 @0> (size=1048576,offset=0): f32[512,512]{1,0:T(8,128)}
+allocation 2: size 1048576, page 0, parameter 3, shape |f32[512,512]| at ShapeIndex {}:
+allocation 3: size 512, page 0, thread-local:
+allocation 4: size 2097152, page 0, preallocated-temp:
+"""  # noqa: E501
+
+
+def test_what_the_report_of_libtpu_counts_twice():
+  """The arguments of computations beside the others; of other memories none."""
+  assert compiling.again(ASSIGNMENT) == 2**20 + 512
+  assert compiling.again('BufferAssignment:\n') == 0
+  with pytest.raises(ValueError, match='another form'):
+    compiling.again('nothing')
+
+
 @pytest.fixture(scope='module')
 def decode(run):
   """The entry of the decode program, compiled once."""

@@ -37,6 +37,10 @@ NUMBER_OF_TENSORS = 5
 _TOTAL = re.compile(r'Memory Space: default \(color=0\)\nTotal bytes: (\d+)')
 _ROW = re.compile(
     r'\(\s*\d+%\);\s*([\d.]+)(B|KiB|MiB|GiB);\s*(\d+);[^;]*; (.*)')
+# Arguments of computations that run beside the others, as on tpu7x: they are
+# buffers of the caller, and the report counts them once more.
+_THREAD_LOCAL = re.compile(
+    r'^allocation \d+: size (\d+), page \d+, thread-local', re.MULTILINE)
 _TUPLE = re.compile(r'\d*×?\(')
 _UNITS = {'B': 1, 'KiB': 2**10, 'MiB': 2**20, 'GiB': 2**30}
 
@@ -102,6 +106,19 @@ def buffers(report: str) -> tuple[int, int, list[tuple[int, str]]]:
   return int(total[1]), temporaries, tensors[:NUMBER_OF_TENSORS]
 
 
+def again(assignment: str) -> int:
+  """Bytes that the report of libtpu counts twice: the thread-local allocations
+  of the default memory space in the dumped buffer assignment.
+
+  Raises:
+    ValueError: for a text of another form.
+  """
+  if not assignment.startswith('BufferAssignment:'):
+    raise ValueError('the buffer assignment of libtpu has another form: '
+                     f'{assignment[:80]!r}')
+  return sum(map(int, _THREAD_LOCAL.findall(assignment)))
+
+
 def _rows(block: str) -> list[tuple[int, str, str]]:
   """(bytes, offset, types) of the rows of an allocation, tuples left out."""
   return [(int(float(n) * _UNITS[unit]), offset, text)
@@ -120,6 +137,7 @@ def of_dumps(folder: str, topology: Topology, *, seconds: float,
   """What the dumps of a compiler say."""
   memory, temporaries, tensors = buffers(
       _only(folder, 'after_optimizations-memory-usage-report.txt'))
+  memory -= again(_only(folder, 'after_optimizations-buffer-assignment.txt'))
   hlo = _only(folder, 'after_optimizations.txt')
   return Analysis(
       memory=memory, temporaries=temporaries, code=code,
