@@ -284,6 +284,10 @@ def get_config() -> ConfigDict:
   s.responses = ''
   s.prompt_buckets = (4096, 8704)
   s.row_buckets = (16384, 20992)
+  # Tokens of a prompt that the cache of decoding slots holds, besides those of
+  # the largest prompt bucket; (): prompt_buckets. Each has programs of its own,
+  # which a small model compiles longer than they save.
+  s.cache_buckets = ()
   s.patch_buckets = ()       # patches of a prompt's images and videos
   # Prompts per prefill; some numbers are small, because slots become free a few
   # at a time. The engine has the slots that one such prefill fills.

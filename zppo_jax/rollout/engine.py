@@ -42,6 +42,9 @@ from zppo_jax.rollout.requests import (
 )
 
 _STOP_CHUNK = 8  # steps of a chunk if a rollout may end at a stop string
+# Prompts below so many tokens are stored once per slot, not once per slot group:
+# sharing them saves nothing that is worth programs of its own.
+_SHARED = 32
 _FEW = 8  # a chunk ends early if one slot in so many can be refilled
 
 
@@ -272,12 +275,14 @@ class Engine:
     s, waiting = self.shapes, self._waiting
     rollouts = [len(p.rollouts) for p in waiting]
     needed = lambda samples: sum(-(-n // samples) * samples for n in rollouts)
-    samples = max((n for n in s.samples_per_prompt if needed(n) <= s.slots[-1]
-                   and all(r % n == 0 for r in rollouts)), default=1)
+    longest = max(self._bucket(p.request)[0] for p in waiting)
+    samples = 1 if longest < _SHARED else max(
+        (n for n in s.samples_per_prompt if needed(n) <= s.slots[-1]
+         and all(r % n == 0 for r in rollouts)), default=1)
     shape = DecodeShape(
         slots=next((b for b in s.slots if b >= needed(samples)), s.slots[-1]),
         samples_per_prompt=samples,
-        prompt_length=max(self._bucket(p.request)[0] for p in waiting),
+        prompt_length=next(n for n in s.cache_lengths if n >= longest),
         response_length=s.response_lengths[0])
     if shape != self._shape:
       self._state = None  # frees its memory before the next one is made
@@ -352,7 +357,8 @@ class Engine:
       by_shape[self._bucket(part.request)].append((part, groups))
     sizes = self.shapes.prefill_sizes
     for (length, patches), same_shape in sorted(by_shape.items()):
-      self._grow('prompt_length', self.shapes.prompt_lengths, length)
+      self._grow('prompt_length', self.shapes.cache_lengths, next(
+          n for n in self.shapes.cache_lengths if n >= length))
       fresh = []
       for part, groups in same_shape:
         if part.request.id in self._prefilled:
@@ -415,8 +421,6 @@ class Engine:
     """The cheapest mode that serves all live slots."""
     s = self._sampling
     hot_B = s.live_B & (s.temperature_B > 0)
-    if not hot_B.any():
-      return decode.GREEDY
     cut_B = (s.top_p_B < 1) | (s.top_k_B > 0)
     return decode.TRUNCATE if (hot_B & cut_B).any() else decode.DRAW
 

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from zppo_jax import allowed
+from zppo_jax import allowed, randomness
 from zppo_jax.devices import sharding
 from zppo_jax.learner import packing
 from zppo_jax.models import Model, layers
@@ -61,6 +61,8 @@ class Shapes:
       response.
     patches: patches of a prompt's padded media; () if no prompt has media.
     prefill_sizes: numbers of prompts of one padded prefill.
+    cache_lengths: tokens of a prompt that a decode state holds; the last is the
+      last of `prompt_lengths`. (): those lengths.
   """
   slots: tuple[int, ...]
   samples_per_prompt: tuple[int, ...]
@@ -68,13 +70,20 @@ class Shapes:
   response_lengths: tuple[int, ...]
   patches: tuple[int, ...]
   prefill_sizes: tuple[int, ...]
+  cache_lengths: tuple[int, ...] = ()
 
   def __post_init__(self):
+    if not self.cache_lengths:
+      object.__setattr__(self, 'cache_lengths', self.prompt_lengths)
     for field in dataclasses.fields(self):
       table = getattr(self, field.name)
       if table or field.name != 'patches':
         table = sorted_sizes(f'Shapes.{field.name}', table)
       object.__setattr__(self, field.name, tuple(table))
+    if self.cache_lengths[-1] != self.prompt_lengths[-1]:
+      raise ValueError(
+          f'Shapes.cache_lengths end at {self.cache_lengths[-1]}; they must '
+          f'end at the longest prompt, {self.prompt_lengths[-1]}')
     if self.samples_per_prompt[0] != 1:
       raise ValueError(f'Shapes.samples_per_prompt is '
                        f'{self.samples_per_prompt}; 1 must be among them')
@@ -98,18 +107,20 @@ class Shapes:
   def max_programs(self) -> int:
     """The most programs that an engine with these shapes can compile.
 
-    There are |slots| |samples_per_prompt| |prompt_lengths| |response_lengths|
+    There are |slots| |samples_per_prompt| |cache_lengths| |response_lengths|
     shapes of a decode state. For each shape there may be programs that make it
     empty, widen it, decode in every mode, and insert prefills of every size
     whose prompts are no longer. The caches of prompts and responses grow by one
     table entry at a time, whatever the other sizes are. Prefills differ by
     prompt length, patches and size.
     """
-    T, R = len(self.prompt_lengths), len(self.response_lengths)
+    T, R = len(self.cache_lengths), len(self.response_lengths)
     P, B = len(self.prefill_sizes), len(self.slots)
     samples = len(self.samples_per_prompt)
-    prefills = T * (1 + len(self.patches)) * P
-    insertions = B * samples * R * P * T * (T + 1) // 2
+    prefills = len(self.prompt_lengths) * (1 + len(self.patches)) * P
+    insertions = B * samples * R * P * sum(
+        prompt <= cache for prompt in self.prompt_lengths
+        for cache in self.cache_lengths)
     growths = B * samples * (T - 1) + B * (R - 1)
     growths += (B - 1) * samples * T * R
     return prefills + insertions + growths + B * samples * T * R * (
@@ -160,7 +171,7 @@ class Programs:
     whole = sharding.replicated(mesh)
     split = mesh.shape['tensor']
     params = jax.eval_shape(lambda key: layers.unstack(model.init(key)),
-                            jax.random.key(0))
+                            randomness.like_key())
     prompt = jax.eval_shape(
         functools.partial(decode.prefill, model=model), params,
         packing.pad_prompts([], 1, 1, 0, model.num_axes))
