@@ -322,6 +322,11 @@ def get_config() -> ConfigDict:
   # but for the last bits of the sampler's log-probs of NCQs and BCQs.
   c.overlap = True
 
+  # Whether a thread compiles the programs that a run will likely need, while
+  # others run. It changes no number, and works in runs of one process that may
+  # use several cores.
+  c.compile_ahead = True
+
   # The files that a run writes (docs/metrics.md).
   # journal: rollouts are kept on disk until a checkpoint holds their step, 8
   # bytes per token, so that a killed run draws none of them again and a signal

@@ -1,6 +1,5 @@
 """Log-probs of recorded rollouts, computed by the trainer's own graph."""
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -20,8 +19,9 @@ def compile_scorer(*, model, mesh, shardings, temperature: float, chunk: int,
   """(params, MicroBatch) -> (logp_BT, entropy_BT, gap), float32 nats.
 
   The gap is the largest |log-prob - target 'sampler_logp'| of a trained token,
-  and None where a batch has no such target. Log-probs are the same function of hidden states as in the update, under the
-  training sharding, so that old and new log-probs come from one graph.
+  and None where a batch has no such target. Log-probs are the same function of
+  hidden states as in the update, under the training sharding, so that old and
+  new log-probs come from one graph.
   `shardings` is None for params that are never trained: they are a rollout copy
   and keep the sharding that they have.
   """

@@ -20,6 +20,7 @@ import numpy as np
 
 from zppo_jax import allowed
 from zppo_jax.devices import sharding
+from zppo_jax.devices.compile_ahead import Job
 from zppo_jax.learner import packing
 from zppo_jax.rollout import decode, decode_state
 from zppo_jax.rollout.decode_state import (
@@ -42,7 +43,7 @@ from zppo_jax.rollout.requests import (
 )
 
 _STOP_CHUNK = 8  # steps of a chunk if a rollout may end at a stop string
-# Prompts below so many tokens are stored once per slot, not once per slot group:
+# Prompts below so many tokens are stored once per slot, not per slot group:
 # sharing them saves nothing that is worth programs of its own.
 _SHARED = 32
 _FEW = 8  # a chunk ends early if one slot in so many can be refilled
@@ -270,20 +271,54 @@ class Engine:
     self._running[slot] = None
     self._sampling.live_B[slot] = False
 
-  def _restart(self) -> None:
-    """Makes idle slots for the waiting requests; called while none is live."""
-    s, waiting = self.shapes, self._waiting
-    rollouts = [len(p.rollouts) for p in waiting]
+  def _shape_for(self, rollouts: Sequence[int], longest: int) -> DecodeShape:
+    """The decode state with which requests begin.
+
+    Args:
+      rollouts: the rollouts of each part.
+      longest: the longest prompt bucket of a part.
+    """
+    s = self.shapes
     needed = lambda samples: sum(-(-n // samples) * samples for n in rollouts)
-    longest = max(self._bucket(p.request)[0] for p in waiting)
     samples = 1 if longest < _SHARED else max(
         (n for n in s.samples_per_prompt if needed(n) <= s.slots[-1]
          and all(r % n == 0 for r in rollouts)), default=1)
-    shape = DecodeShape(
+    return DecodeShape(
         slots=next((b for b in s.slots if b >= needed(samples)), s.slots[-1]),
         samples_per_prompt=samples,
         prompt_length=next(n for n in s.cache_lengths if n >= longest),
         response_length=s.response_lengths[0])
+
+  def jobs(self, params: Any, prompts: int, length: int,
+           rollouts: int) -> list[Job]:
+    """The programs that draw rollouts of prompts without media, for
+    compile_ahead.
+
+    Args:
+      params: shapes of the weights, with shardings.
+      prompts: their number.
+      length: tokens of the longest.
+      rollouts: those of each prompt.
+    """
+    s = self.shapes
+    size, bucket = (
+        next((n for n in table if n >= least), table[-1])
+        for table, least in ((s.prefill_sizes, prompts),
+                             (s.prompt_lengths, length)))
+    shape = self._shape_for([rollouts] * prompts, bucket)
+    one = np.int32(1)
+    return self.programs.jobs(
+        params, shape, size, bucket, decode_state.idle(shape), ChunkPlan(
+            index_W=np.zeros(self._decode_chunk, np.int32), first=one,
+            most=one, enough=one, end_E=self._end_E,
+            allowed_V=self._allowed_V))
+
+  def _restart(self) -> None:
+    """Makes idle slots for the waiting requests; called while none is live."""
+    waiting = self._waiting
+    shape = self._shape_for(
+        [len(p.rollouts) for p in waiting],
+        max(self._bucket(p.request)[0] for p in waiting))
     if shape != self._shape:
       self._state = None  # frees its memory before the next one is made
       self._state, self._shape = self.programs.empty(shape), shape

@@ -15,7 +15,8 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from zppo_jax import allowed, randomness
-from zppo_jax.devices import sharding
+from zppo_jax.devices import compile_ahead, sharding
+from zppo_jax.devices.compile_ahead import Job
 from zppo_jax.learner import packing
 from zppo_jax.models import Model, layers
 from zppo_jax.rollout import decode, decode_state
@@ -135,6 +136,14 @@ def table_of(longest: int, smallest: int, factor: int = 4) -> tuple[int, ...]:
   return tuple(sorted(sizes))
 
 
+def shape_of(state: DecodeState) -> DecodeShape:
+  """The sizes of a decode state."""
+  (slots, *_, response), (groups, *_, prompt) = (
+      keys[0].shape for keys in (state.response_k, state.prompt_k))
+  return DecodeShape(slots=slots, samples_per_prompt=slots // groups,
+                     prompt_length=prompt, response_length=response)
+
+
 def shardings_by_axis(record: type[Record],
                       by_axis: Mapping[str, Any]) -> Record:
   """A record with the sharding of each array in place of the array.
@@ -187,7 +196,7 @@ class Programs:
     state = DecodeState(
         prompt_k=k, prompt_v=v, response_k=k, response_v=v,
         recurrent=recurrent, logits_BV=batch)
-    self._state_shardings = state
+    self._state_shardings, self._prefilled_shardings = state, prefilled
     sampling = shardings_by_axis(
         SamplingState, {'B': batch, 'U': batch, 'R': whole})
     self._sampling_shardings, self._whole = sampling, whole
@@ -226,15 +235,59 @@ class Programs:
         self._prefill, self._empty, self._insert, self._grow, self._widen,
         *self._decode.values()))
 
+  def _need(self, name: str, *sizes: Any) -> None:
+    """Waits for a program of `jobs` that is being compiled."""
+    compile_ahead.PROGRAMS.need((id(self), name, *sizes))
+
+  def jobs(self, params: Any, shape: DecodeShape, size: int, length: int,
+           sampling: SamplingState, plan: ChunkPlan,
+           mode: str = decode.DRAW) -> list[Job]:
+    """The programs of a decode state that gets prefilled prompts, in the order
+    of their first calls: their keys, and what compiles them.
+
+    Args:
+      params: shapes of the weights, with shardings.
+      shape: the decode state.
+      size, length: the number and the padded length of the prompts.
+      sampling, plan, mode: arguments of `decode`, whose values do not count.
+    """
+    placed = lambda like, on: jax.tree.map(
+        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), like,
+        on)
+    batch = sharding.batch_sharding(self.mesh)
+    prompts = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=batch),
+        packing.pad_prompts([], size, length, 0, self.model.num_axes))
+    state = placed(self._abstract(shape), self._state_shardings)
+    several = jax.eval_shape(lambda: decode_state.empty(
+        self._prompt, DecodeShape(slots=size, samples_per_prompt=1,
+                                  prompt_length=length, response_length=1)))
+    prefilled = placed(Prefilled(
+        k=several.prompt_k, v=several.prompt_v, recurrent=several.recurrent,
+        logits_PV=several.logits_BV), self._prefilled_shardings)
+    groups = np.zeros(shape.slot_groups, np.int32)
+    every = {
+        ('empty', shape): lambda: self._empty.lower(shape),
+        ('prefill', size, length, 0): lambda: self._prefill.lower(
+            params, prompts),
+        ('insert', shape, size, length): lambda: self._insert.lower(
+            state, prefilled, groups, groups, np.int32(0)),
+        ('decode', mode, shape): lambda: self._decode[mode].lower(
+            params, state, sampling, plan)}
+    return [Job((id(self), *key), lambda lower=lower: lower().compile())
+            for key, lower in every.items()]
+
   def prefill(self, params: Any, prompts: Sequence, size: int, length: int,
               patches: int) -> Prefilled:
     """Prefills at most `size` prompts; they are as in packing.pad_prompts."""
     batch = packing.pad_prompts(prompts, size, length, patches,
                                 self.model.num_axes)
+    self._need('prefill', size, length, patches)
     return self._prefill(params, sharding.put_batch(self.mesh, batch))
 
   def empty(self, shape: DecodeShape) -> DecodeState:
     """A decode state of zeros."""
+    self._need('empty', shape)
     return self._empty(shape)
 
   def insert(self, state: DecodeState, prefilled: Prefilled,
@@ -242,6 +295,7 @@ class Programs:
     """The state with prefilled prompt sources[i] in slot group groups[i]."""
     padded = np.zeros((2, state.prompt_k[0].shape[0]), np.int32)
     padded[:, :len(groups)] = groups, sources
+    self._need('insert', shape_of(state), *prefilled.k[0].shape[::3])
     return self._insert(state, prefilled, *sharding.as_global(
         (*padded, np.int32(len(groups))), self._whole))
 
@@ -280,6 +334,7 @@ class Programs:
              sampling: SamplingState, plan: ChunkPlan) -> tuple[
                  DecodeState, ChunkOutput]:
     """decode.decode_chunk; `state` is donated."""
+    self._need('decode', mode, shape_of(state))
     return self._decode[mode](
         params, state, sharding.as_global(sampling, self._sampling_shardings),
         sharding.as_global(plan, self._whole))

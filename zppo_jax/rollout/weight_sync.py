@@ -174,7 +174,8 @@ def compile_reshard(model: Model, mesh: Mesh, weights: str = 'same', *,
   rules = sharding.TRAIN_RULES if rules is None else rules
   if adapted is not None:
     like = adapted.join(jax.eval_shape(adapted.init, randomness.like_key()))
-  params = jax.eval_shape(model.init, randomness.like_key()) if like is None else (
+  params = jax.eval_shape(
+      model.init, randomness.like_key()) if like is None else (
       jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), like))
   make = functools.partial(rollout_copy, dtype=jnp.dtype(model.config.dtype),
                            weights=weights)

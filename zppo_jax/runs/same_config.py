@@ -45,6 +45,7 @@ def flat(values: dict, prefix: str = '') -> dict:
 # run, and a bound on what is read refuses or does nothing.
 MAY_CHANGE = frozenset({
     'steps', 'checkpoint.journal', 'data.pool.max_bytes', 'overlap',
+    'compile_ahead',
     'watch.words', 'watch.phrases', 'watch.drift', 'watch.lift.every',
     'watch.lift.questions', 'distil.max_missing', 'guard.alarms',
     'guard.max_idle', 'run.callbacks', 'best.metric', 'best.mode',

@@ -27,8 +27,8 @@ from zppo_jax.algorithms.privileged import contexts
 from zppo_jax.algorithms.privileged.contexts import CONTEXTS
 from zppo_jax.algorithms.targets import TargetContext, Targets
 from zppo_jax.arrays import MicroBatch, TrainState
-from zppo_jax.devices import sharding
-from zppo_jax.learner import layouts, packing
+from zppo_jax.devices import compile_ahead, sharding
+from zppo_jax.learner import layouts, packing, update
 from zppo_jax.randomness import host_rng
 from zppo_jax.records import (
   CallStats,
@@ -363,6 +363,7 @@ def score(run: Run, state: TrainState,
 def _scored(run: Run, state: TrainState, of: MiniBatch) -> MiniBatch:
   batches, gaps = [], []
   for batch in of.batches:
+    compile_ahead.PROGRAMS.need((id(run.score_fn), update.sizes(batch)))
     logp_BT, _, gap = run.score_fn(state.params, batch)
     batches.append(batch.with_target('old_logp', _paced(run, logp_BT)))
     gaps += [] if gap is None else [gap]

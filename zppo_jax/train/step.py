@@ -31,6 +31,7 @@ from zppo_jax.rollout.engine import Engine
 from zppo_jax.runs import checkpoints, metrics, samples
 from zppo_jax.teachers import panel
 from zppo_jax.train import minibatches as minibatch_lib
+from zppo_jax.train.compiling import likely
 from zppo_jax.train.run import Run
 from zppo_jax.train.watching import lift
 from zppo_jax.train.watching.lift import Lift
@@ -240,6 +241,10 @@ def train_step(run: Run, state: TrainState, buffer: ReplayBuffer, step: int,
   resting = buffer.resting(step, run.rules.rest_saturated)
   reformulated = zppo.reformulate_hard(plain, step, resting=resting, **hard)
   clock.lap('teacher')
+  # Of reformulated prompts the longest take longest; plain ones are trained on
+  # once the student is right at times.
+  likely.trained_on(run, [
+      *sorted(reformulated.prompts, key=lambda p: -len(p.tokens)), *prompts])
   groups = plain + collect.all_of(reformulated.prompts, early, ask)
   if run.rules.rest_saturated:
     buffer = buffer.with_saturated(groups, step)
@@ -285,9 +290,9 @@ def train_step(run: Run, state: TrainState, buffer: ReplayBuffer, step: int,
       reformulated=reformulated, probe=probe,
       calls=(reformulated.calls + lessons.calls + scored.calls + asked
              + (probe[0].calls if probe else CallStats())),
-      advantages_PG=advantages_PG, minibatches=minibatches, gaps=gaps, sums=sums,
-      norms=norms, compilations=_compilations(run), seconds=clock.seconds,
-      ewc=held, lift=lifted)
+      advantages_PG=advantages_PG, minibatches=minibatches, gaps=gaps,
+      sums=sums, norms=norms, compilations=_compilations(run),
+      seconds=clock.seconds, ewc=held, lift=lifted)
 
 
 def metrics_row(run: Run, outcome: Outcome) -> dict[str, float]:
