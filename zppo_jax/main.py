@@ -20,6 +20,7 @@
   zppo data FILE_OR_FOLDER... [--model=FOLDER --to=DIR --json]
   zppo bench --config=micro [--measure=sample,update --to=FILE.json]
   zppo plan --config=pod_9b --topology=v5p:4x4x4 [--fast --json=FILE]
+  zppo cache [--clear]
   zppo report WORKDIR... [--to=report.html]
   zppo compare WORKDIR... [--to=FILE.md]
 

@@ -283,6 +283,12 @@ def _compare(values, paths) -> None:
   print(compare.main(paths, values.to, _listed(values.vary)))
 
 
+def _cache(values) -> None:
+  """Shows where compiled programs are kept, or removes them."""
+  from zppo_jax.commands import cache
+  print(cache.text(values.clear))
+
+
 def _listed(text: str) -> list[str]:
   return [word for word in text.split(',') if word]
 
@@ -434,6 +440,8 @@ COMMANDS = {
          'bandwidth': (0.6, 'share of the memory bandwidth in decoding'),
          'link': (0.7, 'share of the bandwidth of links in collectives')},
         True),
+    'cache': Command(
+        _cache, {}, {'clear': (False, 'remove them')}, False),
     'report': Command(
         _report, {},
         {'to': (None, 'HTML file; for one run WORKDIR/report.html'),

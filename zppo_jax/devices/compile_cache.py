@@ -1,24 +1,95 @@
-"""Compiled programs kept on disk between runs."""
+"""Compiled programs kept on disk between runs, and what a plan has compiled."""
 
 import os
 import pathlib
+from collections.abc import Iterator
+from importlib import metadata
+from typing import NamedTuple
 
-import jax
+OFF = 'JAX_ENABLE_COMPILATION_CACHE'
+
+
+def home() -> pathlib.Path:
+  """The user's cache of zppo_jax: XDG_CACHE_HOME, else ~/.cache."""
+  of_user = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
+  return (pathlib.Path(of_user) / 'zppo_jax').expanduser()
 
 
 def folder() -> pathlib.Path:
-  """Where they are kept: JAX_COMPILATION_CACHE_DIR, else the user's cache."""
-  home = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
-  return pathlib.Path(os.environ.get('JAX_COMPILATION_CACHE_DIR') or (
-      pathlib.Path(home) / 'zppo_jax' / 'programs')).expanduser()
+  """Where programs are kept: JAX_COMPILATION_CACHE_DIR, else the user's cache,
+  a folder for each version of jaxlib, because none reads another's programs."""
+  named = os.environ.get('JAX_COMPILATION_CACHE_DIR')
+  return pathlib.Path(named).expanduser() if named else (
+      home() / 'programs' / f'jaxlib-{metadata.version("jaxlib")}')
+
+
+def plans() -> pathlib.Path:
+  """Where plans keep what the compiler has said of their programs."""
+  named = os.environ.get('JAX_COMPILATION_CACHE_DIR')
+  return (folder() if named else home() / 'programs').with_name('plans')
 
 
 def enable() -> None:
-  """Keeps every program that takes at least 0.3 s to compile.
+  """Keeps every program, because a run has few and reading one is faster than
+  compiling it, however small it is.
 
   JAX_ENABLE_COMPILATION_CACHE=false turns this off, and
-  JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS changes the 0.3 s.
+  JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS keeps those alone that take longer.
   """
+  import jax  # which `zppo cache` does not need
   jax.config.update('jax_compilation_cache_dir', str(folder()))
   if 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS' not in os.environ:
-    jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.3)
+    jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
+
+
+class Kept(NamedTuple):
+  """What a folder of the cache holds.
+
+  Attributes:
+    path: the folder.
+    entries: the number of programs, or of plans' programs.
+    bytes: of all its files.
+  """
+  path: pathlib.Path
+  entries: int
+  bytes: int
+
+
+def _files(path: pathlib.Path) -> list[pathlib.Path]:
+  """Our files in a folder of the cache: programs, when each was read last, and
+  plans. Another program may keep others beside them where a user named the
+  folder."""
+  ends = ('-cache', '-atime', '.json') if path == plans() else (
+      '-cache', '-atime')
+  return sorted(f for f in path.iterdir()
+                if f.is_file() and f.name.endswith(ends))
+
+
+def folders() -> Iterator[pathlib.Path]:
+  """The folders of the cache that exist, those of other versions too."""
+  programs = home() / 'programs'
+  old = [programs, *(programs.iterdir() if programs.is_dir() else ())]
+  for path in dict.fromkeys([folder(), plans(), *sorted(old)]):
+    if path.is_dir():
+      yield path
+
+
+def kept() -> list[Kept]:
+  """What each folder of the cache holds; empty ones are left out."""
+  out = []
+  for path in folders():
+    files = _files(path)
+    if files:
+      out.append(Kept(
+          path, sum(not f.name.endswith('-atime') for f in files),
+          sum(f.stat().st_size for f in files)))
+  return out
+
+
+def clear() -> list[Kept]:
+  """Removes what `kept` returns, and returns it."""
+  there = kept()
+  for of in there:
+    for file in _files(of.path):
+      file.unlink(missing_ok=True)
+  return there

@@ -36,7 +36,7 @@ def make_engine(*, model: Model, mesh: Mesh, chat: Chat, max_tokens: int,
                 prefill_tokens: int | None = None,
                 patch_buckets: Sequence[int] = (), slots: int | None = None,
                 padding_counts: bool = True,
-                cache_buckets: Sequence[int] = (),
+                cache_buckets: Sequence[int] = (), share_from: int = 0,
                 **options: Any) -> Engine:
   """An engine for a model on a mesh; nothing is compiled yet.
 
@@ -62,6 +62,7 @@ def make_engine(*, model: Model, mesh: Mesh, chat: Chat, max_tokens: int,
       log-probs of what is drawn; they are never drawn.
     cache_buckets: tokens of a prompt that decode states hold, besides those of
       the largest prompt bucket; (): the prompt buckets.
+    share_from: see programs.Shapes.
     options: keyword arguments of engine.Engine.
 
   Raises:
@@ -101,7 +102,7 @@ def make_engine(*, model: Model, mesh: Mesh, chat: Chat, max_tokens: int,
           max_tokens, min(_FIRST_LENGTH, max_tokens)),
       patches=tuple(patch_buckets), prefill_sizes=prefill_sizes,
       cache_lengths=(*cache_buckets, max(prompt_buckets))
-      if cache_buckets else ())
+      if cache_buckets else (), share_from=share_from)
   codec = chat.codec
   return Engine(
       programs.Programs(

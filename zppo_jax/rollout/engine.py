@@ -43,9 +43,6 @@ from zppo_jax.rollout.requests import (
 )
 
 _STOP_CHUNK = 8  # steps of a chunk if a rollout may end at a stop string
-# Prompts below so many tokens are stored once per slot, not per slot group:
-# sharing them saves nothing that is worth programs of its own.
-_SHARED = 32
 _FEW = 8  # a chunk ends early if one slot in so many can be refilled
 
 
@@ -280,7 +277,7 @@ class Engine:
     """
     s = self.shapes
     needed = lambda samples: sum(-(-n // samples) * samples for n in rollouts)
-    samples = 1 if longest < _SHARED else max(
+    samples = 1 if longest < s.share_from else max(
         (n for n in s.samples_per_prompt if needed(n) <= s.slots[-1]
          and all(r % n == 0 for r in rollouts)), default=1)
     return DecodeShape(

@@ -64,6 +64,8 @@ class Shapes:
     prefill_sizes: numbers of prompts of one padded prefill.
     cache_lengths: tokens of a prompt that a decode state holds; the last is the
       last of `prompt_lengths`. (): those lengths.
+    share_from: decode states of shorter prompts have no slot groups of several
+      slots. Each slot has the prompt of its own rollout.
   """
   slots: tuple[int, ...]
   samples_per_prompt: tuple[int, ...]
@@ -72,11 +74,13 @@ class Shapes:
   patches: tuple[int, ...]
   prefill_sizes: tuple[int, ...]
   cache_lengths: tuple[int, ...] = ()
+  share_from: int = 0
 
   def __post_init__(self):
     if not self.cache_lengths:
       object.__setattr__(self, 'cache_lengths', self.prompt_lengths)
-    for field in dataclasses.fields(self):
+    allowed.number('Shapes.share_from', self.share_from, '>= 0', whole=True)
+    for field in dataclasses.fields(self)[:-1]:
       table = getattr(self, field.name)
       if table or field.name != 'patches':
         table = sorted_sizes(f'Shapes.{field.name}', table)

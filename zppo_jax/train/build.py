@@ -303,7 +303,8 @@ def _sampler(c, method: methods.Method, rules: zppo.Rules, student: Student,
           patch_buckets=shapes.patch_buckets, group_buckets=groups,
           prefill_tokens=shapes.prefill_tokens, slots=shapes.slots,
           padding_counts=not learner.reads_scores(method),
-          cache_buckets=shapes.get('cache_buckets', ())),
+          cache_buckets=shapes.get('cache_buckets', ()),
+          share_from=shapes.get('share_from', 0)),
       chat=student.chat, grader=task.grader,
       decoding=_decoding(c, algo.max_tokens), num_rollouts=algo.rollouts)
 

@@ -1,0 +1,45 @@
+"""`zppo cache` shows what is kept of programs, and removes nothing else."""
+
+import pytest
+
+from zppo_jax.commands import cache
+from zppo_jax.devices import compile_cache
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+  monkeypatch.delenv('JAX_COMPILATION_CACHE_DIR', raising=False)
+  monkeypatch.delenv(compile_cache.OFF, raising=False)
+  monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+  return tmp_path / 'zppo_jax'
+
+
+def fill(folder, *names):
+  folder.mkdir(parents=True, exist_ok=True)
+  for name in names:
+    (folder / name).write_bytes(b'x' * 2**20)
+
+
+def test_the_cache_is_shown_and_cleared(home, monkeypatch):
+  """Programs of all versions and plans are; a file of somebody else stays."""
+  assert cache.text(False).startswith('no compiled programs are kept\n')
+  now = compile_cache.folder()
+  assert now.parent == home / 'programs' and 'jaxlib-' in now.name
+  fill(now, 'jit_a-1-cache', 'jit_a-1-atime', 'jit_b-2-cache', 'notes.txt')
+  fill(home / 'programs' / 'jaxlib-0', 'jit_a-1-cache')
+  fill(home / 'programs', 'jit_of_an_earlier_version-3-cache')
+  fill(home / 'plans', 'a.json')
+  text = cache.text(False)
+  assert f'{now}: 2 entries, 3.0 MiB' in text
+  assert text.count(': 1 entries, 1.0 MiB') == 3
+  assert text.splitlines()[-1].startswith(f'runs keep theirs in {now};')
+  assert 'removed' in cache.text(True).splitlines()
+  assert [f.name for f in home.rglob('*') if f.is_file()] == ['notes.txt']
+  assert cache.text(True).startswith('no compiled programs')
+  monkeypatch.setenv(compile_cache.OFF, 'false')
+  assert cache.text(False).endswith(f'{compile_cache.OFF} is off')
+  own = home.parent / 'own'
+  fill(own, 'jit_a-1-cache', 'mine.json')
+  monkeypatch.setenv('JAX_COMPILATION_CACHE_DIR', str(own))
+  assert f'{own}: 1 entries, 1.0 MiB' in cache.text(True)
+  assert (own / 'mine.json').is_file()
