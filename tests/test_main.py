@@ -205,6 +205,11 @@ def test_dry_run_reaches_no_loop(zppo, tmp_path, monkeypatch, flag):
   assert not (tmp_path / 'run').exists()
 
 
+def test_details_need_a_dry_run(refused, tmp_path):
+  assert '--details is for --dry-run' in refused(
+      'train', CONFIG, f'--workdir={tmp_path}/run', '--details')
+
+
 def test_fork_from_is_spelt_either_way(refused, tmp_path):
   for flag in ('--fork-from', '--fork_from'):
     assert f'no checkpoint at {tmp_path}' in refused(

@@ -1,11 +1,15 @@
 """What a run would do, without doing it."""
 
+import re
+
 import jax
 import numpy as np
+import pytest
 
 from tests.builders import small_config
 from zppo_jax.commands import dry_run
 from zppo_jax.devices import memory
+from zppo_jax.runs import console
 from zppo_jax.train import build
 
 
@@ -14,12 +18,41 @@ def test_it_says_what_it_would_do_and_writes_nothing(tmp_path, capsys):
   dry_run.main(config, tmp_path / 'run')
   out = capsys.readouterr().out
   assert not (tmp_path / 'run').exists()
-  assert '  algorithm.num_new = 8\n' in out
+  assert len(out.splitlines()) < 45  # a page
+  assert 'algorithm.num_new=8' in out and 'as in configs/base.py (' in out
+  assert 'judge.retries' not in out and 'student prefill' not in out
   assert 'zppo, 7 steps of 8 new and at most 2 replayed' in out
   assert '  student 113,696\n' in out
+  assert ('prompts of 64 questions: 6 to 6 tokens, median 6; buckets 184\n'
+          in out)
+  assert 'responses of at most 16 tokens; rows of' in out
+  assert re.search(r'\n  update, with temporaries +[\d.]+ MiB of [\d.]+ GiB\n'
+                   '  it fits\n', out)
+  assert 'estimated:' in out and '7 steps and 2 evaluations' in out
+
+
+def test_details_are_every_field_shape_and_program(capsys):
+  config = small_config()
+  console.show_config(config, 'base', details=True)
+  dry_run._show_details(build.build(config))
+  out = capsys.readouterr().out
+  assert '  algorithm.num_new = 8\n' in out and '  judge.retries = 4\n' in out
   assert ('  training responses              80 x 200    xla: the platform is '
           'cpu\n') in out
-  assert 'estimated:' in out and '7 steps and 2 evaluations' in out
+  assert re.search(r'\n  student engine +\d+\n', out)
+
+
+def test_what_does_not_fit_is_said_and_not_measured(monkeypatch, tmp_path,
+                                                    capsys):
+  monkeypatch.setattr(dry_run.room, 'limit', lambda: 2**20)
+  monkeypatch.setattr(dry_run, 'lowered', lambda run: {})
+  monkeypatch.setattr(dry_run, '_measure', lambda run: pytest.fail('measured'))
+  with pytest.raises(SystemExit) as e:
+    dry_run.main(small_config(), tmp_path / 'run')
+  assert e.value.code == 1
+  assert capsys.readouterr().out.endswith(
+      'MiB of 1.0 MiB\n  it does NOT fit: `zppo plan` names other settings, '
+      'and shapes.auto chooses slots and micro-batches that do\n')
 
 
 def test_standing_memory_by_hand():

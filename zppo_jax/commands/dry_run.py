@@ -1,6 +1,7 @@
-"""What a run would do: its config, counts, memory, programs and time.
+"""What a run would do: whether it fits, its counts, shapes, memory and time.
 
-It leaves no file. Counts are exact. Temporaries are what the compiler says of
+It leaves no file, and shows one page; `details` adds all fields, shapes and
+programs. Counts are exact. Temporaries are what the compiler says of
 the largest program of each engine. The time is measured, because the first
 steps run in memory. Later steps may train more groups, so the time of a step is
 given between two bounds: a step that trains as few groups as the third one did,
@@ -15,19 +16,21 @@ import numpy as np
 
 from zppo_jax.algorithms.replay import ReplayBuffer
 from zppo_jax.chat import dates
+from zppo_jax.data import prompt_lengths
 from zppo_jax.devices import memory
 from zppo_jax.learner import layouts
-from zppo_jax.runs import same_config, workdir
+from zppo_jax.runs import console, same_config, workdir
 from zppo_jax.teachers import panel
 from zppo_jax.train import attention_kernels, evaluate, minibatches
 from zppo_jax.train.build import build
 from zppo_jax.train.control import evaluations
 from zppo_jax.train.run import Run
-from zppo_jax.train.shapes import auto
+from zppo_jax.train.shapes import auto, room
 from zppo_jax.train.shapes.room import lowered, standing_memory
 from zppo_jax.train.step import metrics_row, train_step, update
 
 MEASURED_STEPS = 3
+_ASKED = 1000  # questions whose prompts are measured
 
 
 def programs(run: Run) -> dict[str, int]:
@@ -85,54 +88,72 @@ def _measure(run: Run) -> dict[str, float]:
           'evaluation': time.perf_counter() - begun}
 
 
-def main(config, path) -> None:
-  """Prints what `train` would do in directory `path`; writes nothing.
+def _show_shapes(run: Run) -> None:
+  """Prints the lengths of prompts and rows, and the buckets that hold them."""
+  shapes, pool = run.config.shapes, run.source.pool
+  asked = min(len(pool), _ASKED)
+  sizes = sorted(tokens for tokens, _ in prompt_lengths.measure(
+      [pool[i] for i in range(asked)], run.sampler.chat))
+  listed = lambda buckets: ', '.join(map(str, buckets))
+  print(f'\nshapes\n  prompts of {len(pool)} questions'
+        + (f' (of the first {asked})' if asked < len(pool) else '')
+        + f': {sizes[0]} to {sizes[-1]} tokens, median '
+        f'{sizes[len(sizes) // 2]}; buckets {listed(shapes.prompt_buckets)}\n'
+        f'  responses of at most {run.config.algorithm.max_tokens} tokens; '
+        f'rows of {listed(shapes.row_buckets)}; '
+        f'{shapes.micro_tokens} positions in a micro-batch\n'
+        f'  at most {sum(programs(run).values())} programs')
 
-  Raises:
-    As loop.main for a config or directory that does not fit.
-  """
-  config = auto.of_workdir(config, path)
-  stored = workdir.read_config(path)
-  if stored is not None:
-    same_config.check_same_config(path, stored, config)
-  run = build(config, dates.choose(config, path))
-  config = run.config
-  print('config')
-  values = same_config.config_values(config)
-  for name, value in same_config.flat(values).items():
-    print(f'  {name} = {value!r}')
-  devices = run.mesh.devices.size
-  print(f'\n{config.method}, {run.steps} steps of {run.rules.num_new} new and '
-        f'at most {run.rules.num_replay if run.method.replay else 0} replayed '
-        f'questions, {run.num_rollouts} rollouts each; {devices} device(s); '
-        + ('a new directory' if stored is None else 'goes on in')
-        + f' {path}')
-  print(f'\nparameters\n  student {memory.count(run.abstract_state.params):,}')
-  if run.adapted is not None:
-    print(f'  frozen below them {memory.count(run.adapted.base):,}')
-  for role, teacher in panel.in_process_of(run.teacher).items():
-    print(f'  {role} {memory.count(teacher.params):,}')
-  print('\nmemory per device (caches and rollout copy are freed before the '
-        'gradient is made)')
-  for part, number in standing_memory(run).items():
-    print(f'  {part:28s} {memory.size(number):>11s}')
+
+def _show_details(run: Run) -> None:
+  """Prints the kernel of every shape, and the programs of every engine."""
   print('\nattention of new tokens, rows x length')
   for line in attention_kernels.table(attention_kernels.of_run(run)):
     print(f'  {line}')
   print('\nprograms to compile, at most (by shapes.*_buckets)')
   for engine, number in programs(run).items():
     print(f'  {engine:28s} {number:4d}')
-  print('\ntemporaries of the largest program of an engine, per device')
+
+
+def _show_memory(run: Run, details: bool) -> bool:
+  """Prints what a step needs, and returns whether it fits a device."""
+  print('\nmemory per device', end='' if details else '\n', flush=True)
+  if details:
+    print(' (caches and rollout copy are freed before the gradient is made)')
+  for part, number in standing_memory(run).items():
+    print(f'  {part:28s} {memory.size(number):>11s}')
+  if details:
+    print('\ntemporaries of the largest program of an engine, per device')
+  limit, largest = room.limit(), dict.fromkeys((room.ROLLOUTS, room.UPDATE), 0)
+  fits = True
   for engine, program in lowered(run).items():
-    begun = time.perf_counter()
-    used = program.compile().memory_analysis().temp_size_in_bytes
-    print(f'  {engine:28s} {memory.size(used):>11s}   compiled in '
-          f'{time.perf_counter() - begun:.1f} s', flush=True)
-  print(f'\nmeasuring {MEASURED_STEPS} steps and an evaluation in memory '
+    begun, phase = time.perf_counter(), room.phase_of(engine)
+    used = room.temporaries(program)
+    if used is None:
+      print(f'  {engine:28s} exceeds the device')
+      fits = False
+      continue
+    largest[phase] = max(largest[phase], used)
+    if details:
+      print(f'  {engine:28s} {memory.size(used):>11s}   compiled in '
+            f'{time.perf_counter() - begun:.1f} s', flush=True)
+  for phase, used in largest.items():
+    needed = room.beside(run, phase) + used
+    fits &= needed <= limit
+    print(f'  {phase}, with temporaries'.ljust(30)
+          + f' {memory.size(needed):>11s} of {memory.size(limit)}')
+  print('  it fits' if fits else '  it does NOT fit: `zppo plan` names other '
+        'settings, and shapes.auto chooses slots and micro-batches that do')
+  return fits
+
+
+def _show_time(run: Run) -> None:
+  """Measures steps and an evaluation, and prints what the run will take."""
+  print(f'\ntime, by {MEASURED_STEPS} steps and an evaluation in memory '
         '(Ctrl-C leaves it out)', flush=True)
   seconds = _measure(run)
   rounds = evaluations.of_run(
-      config, run.splits, tuple(run.splits)).count(run.steps)
+      run.config, run.splits, tuple(run.splits)).count(run.steps)
   low, high = (seconds['first'] + (run.steps - 1) * seconds[name]
                + rounds * seconds['evaluation'] for name in ('last', 'all'))
   print(f'  first step {seconds["first"]:.1f} s with compilation, step '
@@ -141,3 +162,41 @@ def main(config, path) -> None:
         f'{seconds["evaluation"]:.2f} s\n'
         f'  estimated: {low:.0f} to {high:.0f} s for {run.steps} steps and '
         f'{rounds:.4g} evaluations, more compilations apart')
+
+
+def main(config, path, details: bool = False) -> None:
+  """Prints what `train` would do in directory `path`; writes nothing.
+
+  Args:
+    config: the config.
+    path: the workdir.
+    details: whether it shows all fields, shapes and programs.
+
+  Raises:
+    As loop.main for a config or directory that does not fit.
+    SystemExit: with code 1, if a step does not fit the memory of a device.
+  """
+  config = auto.of_workdir(config, path)
+  stored = workdir.read_config(path)
+  if stored is not None:
+    same_config.check_same_config(path, stored, config)
+  run = build(config, dates.choose(config, path))
+  config = run.config
+  print(f'{config.method}, {run.steps} steps of {run.rules.num_new} new and '
+        f'at most {run.rules.num_replay if run.method.replay else 0} replayed '
+        f'questions, {run.num_rollouts} rollouts each; '
+        f'{run.mesh.devices.size} device(s); '
+        + ('a new directory' if stored is None else 'goes on in') + f' {path}')
+  print('\nconfig')
+  console.show_config(config, 'base', details)
+  print(f'\nparameters\n  student {memory.count(run.abstract_state.params):,}')
+  if run.adapted is not None:
+    print(f'  frozen below them {memory.count(run.adapted.base):,}')
+  for role, teacher in panel.in_process_of(run.teacher).items():
+    print(f'  {role} {memory.count(teacher.params):,}')
+  _show_shapes(run)
+  if details:
+    _show_details(run)
+  if not _show_memory(run, details):
+    raise SystemExit(1)
+  _show_time(run)

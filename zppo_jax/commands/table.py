@@ -59,14 +59,17 @@ def _to_its_end(name: str, values, main, dry_run, **shown) -> None:
     name: the command's.
     values: its values.
     main: (config, workdir, fork_from) -> summary.
-    dry_run: (config, workdir) -> None, for --dry-run.
+    dry_run: (config, workdir, details) -> None, for --dry-run.
     **shown: arguments of console.show_summary.
   """
   from zppo_jax.commands.calls import running
   from zppo_jax.train import guards
+  if values.details and not values.dry_run:
+    raise ValueError('--details is for --dry-run')
   try:
     if values.dry_run:
-      running.together(name, lambda: dry_run(values.config, values.workdir))
+      running.together(name, lambda: dry_run(
+          values.config, values.workdir, values.details))
     else:
       running.completed(name, values.config, values.workdir, values.fork_from,
                         main, **shown)
@@ -325,6 +328,7 @@ COMMANDS = {
         {'fork_from': (None, 'workdir or checkpoint whose state a new run '
                        'starts from'),
          'dry_run': (False, 'say what it would do and need; write nothing'),
+         'details': (False, 'with --dry-run: all fields, shapes and programs'),
          **_PROCESSES},
         True),
     'sft': Command(
@@ -332,6 +336,7 @@ COMMANDS = {
         {'fork_from': (None, 'workdir or checkpoint whose state a new run '
                        'starts from'),
          'dry_run': (False, 'say what it would do and need; write nothing'),
+         'details': (False, 'with --dry-run: all fields, shapes and programs'),
          **_PROCESSES},
         True),
     'prompts': Command(_prompts, {}, {}, True),

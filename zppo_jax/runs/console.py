@@ -1,6 +1,7 @@
 """What a person sees during a run: a bar in a terminal, otherwise few lines."""
 
 import sys
+import textwrap
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -15,6 +16,10 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from zppo_jax import configs
+from zppo_jax.runs import same_config
+
+_WIDTH = 96  # characters of a line of a dry run
 # What is shown beside the bar: (label, name in metrics.jsonl).
 SHOWN = (('acc', 'accuracy/plain'), ('bcq', 'accuracy/bcq'),
          ('buffer', 'buffer/size'), ('len', 'rollouts/length'))
@@ -96,3 +101,30 @@ def show_summary(summary: dict, path, what: str = 'greedy accuracy') -> None:
                 highlight=False, soft_wrap=True)
   console.print(f'results: {path}', markup=False, highlight=False,
                 soft_wrap=True)
+
+
+def differing(values: dict, base: str) -> dict:
+  """The fields of a config, by dotted name, that are not as in its base.
+
+  Args:
+    values: the config's, by dotted name.
+    base: the name of the packaged config that it starts from.
+  """
+  usual = same_config.flat(same_config.config_values(configs.load(base)))
+  return {name: value for name, value in values.items()
+          if usual.get(name, usual) != value}
+
+
+def show_config(config, base: str, details: bool) -> None:
+  """Prints the fields of a config that differ from its base; with details all
+  of them, one a line."""
+  values = same_config.flat(same_config.config_values(config))
+  if details:
+    print('\n'.join(f'  {name} = {value!r}' for name, value in values.items()))
+    return
+  shown = differing(values, base)
+  words = ', '.join(f'{name}={value!r}' for name, value in shown.items())
+  print(textwrap.fill(
+      f'{words}; {len(values) - len(shown)} more as in configs/{base}.py '
+      '(--details shows all)', width=_WIDTH, initial_indent='  ',
+      subsequent_indent='  ', break_long_words=False, break_on_hyphens=False))

@@ -2,7 +2,7 @@
 
 from zppo_jax.chat import dates
 from zppo_jax.devices import memory
-from zppo_jax.runs import same_config, workdir
+from zppo_jax.runs import console, same_config, workdir
 from zppo_jax.runs.workdir import Workdir
 from zppo_jax.sft import build, dataset, step
 from zppo_jax.sft.run import SftRun
@@ -56,8 +56,13 @@ def _shares(run: SftRun) -> tuple[int, int, float]:
           step.trained_tokens(sequences), empty / positions)
 
 
-def dry_run(config, path) -> None:
+def dry_run(config, path, details: bool = False) -> None:
   """Prints what `main` would do in directory `path`; writes nothing.
+
+  Args:
+    config: the config.
+    path: the workdir.
+    details: whether it shows all fields, and the kernel of every shape.
 
   Raises:
     As main for a config or a directory that does not fit.
@@ -67,9 +72,7 @@ def dry_run(config, path) -> None:
   if stored is not None:
     same_config.check_same_config(path, stored, config)
   print('config')
-  values = same_config.config_values(config)
-  for name, value in same_config.flat(values).items():
-    print(f'  {name} = {value!r}')
+  console.show_config(config, 'sft', details)
   run = build.build(config, dates.choose(config, path))
   data = run.source.pool
   tokens, trained = map(sum, zip(*data.sizes, strict=True))
@@ -98,5 +101,5 @@ def dry_run(config, path) -> None:
   shapes = dataset.shapes(run.room)
   print(f'\nprograms to compile, at most\n  gradient {len(shapes)}, '
         f'validation {len(shapes) if run.splits else 0}, the rest 3\n')
-  for line in build.kernels(run):
+  for line in build.kernels(run) if details else ():
     print(line)

@@ -114,6 +114,17 @@ def limit() -> int:
   return hosts.agreed(int(SHARE * own), min, 'the memory')
 
 
+def temporaries(program: Lowered) -> int | None:
+  """Bytes per device of a program's temporaries, as the compiler tells; None if
+  the compiler says that a device cannot hold them."""
+  try:
+    return program.compile().memory_analysis().temp_size_in_bytes
+  except jax.errors.JaxRuntimeError as e:
+    if not str(e).startswith('RESOURCE_EXHAUSTED'):
+      raise
+    return None
+
+
 def fits(run: Run, phase: str, limit: int) -> bool:
   """Whether a phase fits: what stands there, and the temporaries of its largest
   program, which the compiler tells.
@@ -129,12 +140,7 @@ def fits(run: Run, phase: str, limit: int) -> bool:
   for name, program in lowered(run).items():
     if phase_of(name) != phase:
       continue
-    try:
-      used = program.compile().memory_analysis().temp_size_in_bytes
-    except jax.errors.JaxRuntimeError as e:
-      if not str(e).startswith('RESOURCE_EXHAUSTED'):
-        raise
-      return False
-    if there + used > limit:
+    used = temporaries(program)
+    if used is None or there + used > limit:
       return False
   return True
