@@ -288,9 +288,9 @@ def get_config() -> ConfigDict:
   # the largest prompt bucket; (): prompt_buckets. Each has programs of its own,
   # which a small model compiles longer than they save.
   s.cache_buckets = ()
-  # The rollouts of a prompt of fewer tokens each have a copy of its cache; those
-  # of a longer one share it. With copies, evaluations draw by the programs of
-  # rollouts. 0: all share it.
+  # The rollouts of a prompt of fewer tokens each have a copy of its cache, and
+  # those of a longer one share it. With copies, evaluations draw by the
+  # programs of rollouts. 0: all share it.
   s.share_from = 0
   s.patch_buckets = ()       # patches of a prompt's images and videos
   # Prompts per prefill; some numbers are small, because slots become free a few

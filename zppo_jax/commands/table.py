@@ -3,6 +3,7 @@
 Everything heavy is imported when a command runs, so that help is immediate.
 """
 
+import functools
 import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -85,7 +86,10 @@ def _train(values) -> None:
   from zppo_jax.train import loop
   if values.config.get('method') == 'sft':
     raise ValueError("method is 'sft'; `zppo sft` takes such a config")
-  _to_its_end('train', values, loop.main, dry_run.main)
+  if values.measure and not values.dry_run:
+    raise ValueError('--measure is for --dry-run')
+  _to_its_end('train', values, loop.main, functools.partial(
+      dry_run.main, measure=values.measure))
 
 
 def _init(values, folders) -> None:
@@ -329,6 +333,8 @@ COMMANDS = {
                        'starts from'),
          'dry_run': (False, 'say what it would do and need; write nothing'),
          'details': (False, 'with --dry-run: all fields, shapes and programs'),
+         'measure': (False, 'with --dry-run: compile the largest programs and '
+                     'run some steps, instead of an estimate by counts'),
          **_PROCESSES},
         True),
     'sft': Command(
