@@ -70,7 +70,8 @@ def _threefry(key: tuple, data: np.ndarray | int) -> tuple:
 def step_key_data(seed: int, step: int, purpose: Purpose) -> np.ndarray:
   """uint32 [2]: the data of `step_key`, made on the host."""
   seed = int(np.int64(seed))
-  high = seed >> 32 if jax.config.jax_enable_x64 else 0
+  high = seed >> 32 if jax.dtypes.canonicalize_dtype(
+      np.int64) == np.int64 else 0
   key = tuple(np.atleast_1d(np.uint32(word & 0xFFFFFFFF))
               for word in (high, seed))
   return np.concatenate(_threefry(_threefry(key, step), int(purpose)))
@@ -88,16 +89,15 @@ def rollout_key_data(key: np.ndarray | jax.Array, uids: Sequence[int],
   """
   if isinstance(key, jax.Array):
     key = jax.random.key_data(key)
-  of_prompts = np.asarray(key)[:, None, None]
+  of_prompts = tuple(np.asarray(key)[:, None, None])
   for names in (uids, kinds):
-    of_prompts = _threefry(
-        tuple(of_prompts), np.asarray(names, np.int64)[:, None])
+    of_prompts = _threefry(of_prompts, np.asarray(names, np.int64)[:, None])
   return np.stack(_threefry(of_prompts, np.arange(num_rollouts)), -1)
 
 
 def seed_key_data(seed: int, num_rollouts: int) -> np.ndarray:
   """uint32 [G, 2]: keys of one prompt's rollouts, from a seed alone."""
-  key = np.uint32([0, seed & 0xFFFFFFFF])
+  key = np.array([0, seed & 0xFFFFFFFF], np.uint32)
   return rollout_key_data(key, [0], [0], num_rollouts)[0]
 
 
