@@ -339,8 +339,8 @@ def test_the_command_writes_json_and_says_by_its_status_what_fits(
   assert record['fits'] and record['changed'] == {'mesh.fsdp': 8}
   assert [p['name'] for p in record['programs']] == [
       'reshard', 'student prefill', 'student decode', 'teacher prefill',
-      'teacher decode', 'teacher decode (greedy)', 'scoring', 'update',
-      'optimizer', 'evaluation prefill', 'evaluation decode (greedy)']
+      'teacher decode', 'scoring', 'update',
+      'optimizer', 'evaluation prefill', 'evaluation decode']
   assert list(record['phases']) == ['reshard', 'rollouts', 'teacher', 'scoring',
                                     'update', 'evaluation']
   assert 'It fits.' in out.out and '--config.mesh.fsdp=8' in out.out
