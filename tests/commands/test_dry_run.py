@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from tests.builders import small_config
-from zppo_jax.commands import dry_run, estimate
+from zppo_jax.commands import dry_run
 from zppo_jax.devices import memory
+from zppo_jax.plan import estimate
 from zppo_jax.runs import console
 from zppo_jax.train import build
 

@@ -1,7 +1,7 @@
 """What a run would do: whether it fits, its counts, shapes, memory and time.
 
 It leaves no file, and shows one page; `details` adds all fields, shapes and
-programs. Counts are exact. The time is estimated from them (estimate.py), and
+programs. Counts are exact. The time is estimated from them (zppo_jax/plan/estimate.py), and
 nothing is compiled, so that the page is there within seconds.
 
 With `measure`, temporaries are what the compiler says of the largest program of
@@ -18,10 +18,10 @@ import numpy as np
 
 from zppo_jax.algorithms.replay import ReplayBuffer
 from zppo_jax.chat import dates
-from zppo_jax.commands import estimate
 from zppo_jax.data import prompt_lengths
 from zppo_jax.devices import memory
 from zppo_jax.learner import layouts
+from zppo_jax.plan import estimate
 from zppo_jax.runs import console, same_config, workdir
 from zppo_jax.teachers import panel
 from zppo_jax.train import attention_kernels, evaluate, minibatches

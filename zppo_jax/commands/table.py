@@ -292,8 +292,8 @@ def _compare(values, paths) -> None:
 
 def _cache(values) -> None:
   """Shows where compiled programs are kept, or removes them."""
-  from zppo_jax.commands import cache
-  print(cache.text(values.clear))
+  from zppo_jax.devices import compile_cache
+  print(compile_cache.text(values.clear))
 
 
 def _listed(text: str) -> list[str]:

@@ -93,3 +93,22 @@ def clear() -> list[Kept]:
     for file in _files(of.path):
       file.unlink(missing_ok=True)
   return there
+
+
+def text(cleared: bool) -> str:
+  """Place, size and entries of each folder of the cache.
+
+  Args:
+    cleared: whether they are removed, and the text says so.
+  """
+  there = clear() if cleared else kept()
+  lines = [f'{of.path}: {of.entries} entries, {of.bytes / 2**20:.1f} MiB'
+           for of in there] or ['no compiled programs are kept']
+  if cleared and there:
+    lines.append('removed')
+  where = folder()
+  off = os.environ.get(OFF, '').lower() in ('0', 'false')
+  return '\n'.join([
+      *lines, f'runs keep none, because {OFF} is off' if off else
+      f'runs keep theirs in {where}; JAX_COMPILATION_CACHE_DIR names another '
+      f'folder, {OFF}=false keeps none'])
