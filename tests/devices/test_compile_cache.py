@@ -45,6 +45,10 @@ def home(tmp_path, monkeypatch):
   return tmp_path / 'zppo_jax'
 
 
+def program(name, end='cache'):
+  return f'jit_{name}-{2:064x}-{end}'
+
+
 def fill(folder, *names):
   folder.mkdir(parents=True, exist_ok=True)
   for name in names:
@@ -56,21 +60,23 @@ def test_the_cache_is_shown_and_cleared(home, monkeypatch):
   assert compile_cache.text(False).startswith('no compiled programs are kept\n')
   now = compile_cache.folder()
   assert now.parent == home / 'programs' and 'jaxlib-' in now.name
-  fill(now, 'jit_a-1-cache', 'jit_a-1-atime', 'jit_b-2-cache', 'notes.txt')
-  fill(home / 'programs' / 'jaxlib-0', 'jit_a-1-cache')
-  fill(home / 'programs', 'jit_of_an_earlier_version-3-cache')
-  fill(home / 'plans', 'a.json')
+  fill(now, program('a'), program('a', 'atime'), program('b'), 'notes.txt',
+       'a-cache')
+  fill(home / 'programs' / 'jaxlib-0', program('a'))
+  fill(home / 'programs', program('of_an_earlier_version'))
+  fill(home / 'plans', f'{1:032x}.json', 'mine.json')
   text = compile_cache.text(False)
   assert f'{now}: 2 entries, 3.0 MiB' in text
   assert text.count(': 1 entries, 1.0 MiB') == 3
   assert text.splitlines()[-1].startswith(f'runs keep theirs in {now};')
   assert 'removed' in compile_cache.text(True).splitlines()
-  assert [f.name for f in home.rglob('*') if f.is_file()] == ['notes.txt']
+  assert sorted(f.name for f in home.rglob('*') if f.is_file()) == [
+      'a-cache', 'mine.json', 'notes.txt']
   assert compile_cache.text(True).startswith('no compiled programs')
   monkeypatch.setenv(compile_cache.OFF, 'false')
   assert compile_cache.text(False).endswith(f'{compile_cache.OFF} is off')
   own = home.parent / 'own'
-  fill(own, 'jit_a-1-cache', 'mine.json')
+  fill(own, program('a'), 'mine.json', f'{1:030x}.json')
   monkeypatch.setenv('JAX_COMPILATION_CACHE_DIR', str(own))
   assert f'{own}: 1 entries, 1.0 MiB' in compile_cache.text(True)
   assert (own / 'mine.json').is_file()

@@ -1,8 +1,8 @@
 """What a run would do: whether it fits, its counts, shapes, memory and time.
 
 It leaves no file, and shows one page; `details` adds all fields, shapes and
-programs. Counts are exact. The time is estimated from them (zppo_jax/plan/estimate.py), and
-nothing is compiled, so that the page is there within seconds.
+programs. Counts are exact. The time is estimated from them (plan/estimate.py),
+and nothing is compiled, so that the page is there within seconds.
 
 With `measure`, temporaries are what the compiler says of the largest program of
 each engine, and the first steps run in memory. Later steps may train more

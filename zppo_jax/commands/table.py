@@ -3,7 +3,6 @@
 Everything heavy is imported when a command runs, so that help is immediate.
 """
 
-import functools
 import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -82,14 +81,16 @@ def _to_its_end(name: str, values, main, dry_run, **shown) -> None:
 def _train(values) -> None:
   """Trains by a config; the same command resumes a run."""
   _start_together(values)
-  from zppo_jax.commands import dry_run
   from zppo_jax.train import loop
+
+  def dry_run(*of) -> None:
+    from zppo_jax.commands import dry_run as command
+    command.main(*of, measure=values.measure)
   if values.config.get('method') == 'sft':
     raise ValueError("method is 'sft'; `zppo sft` takes such a config")
   if values.measure and not values.dry_run:
     raise ValueError('--measure is for --dry-run')
-  _to_its_end('train', values, loop.main, functools.partial(
-      dry_run.main, measure=values.measure))
+  _to_its_end('train', values, loop.main, dry_run)
 
 
 def _init(values, folders) -> None:

@@ -2,11 +2,14 @@
 
 import os
 import pathlib
+import re
 from collections.abc import Iterator
 from importlib import metadata
 from typing import NamedTuple
 
 OFF = 'JAX_ENABLE_COMPILATION_CACHE'
+# A program with the hash of its key, and when it was read last; or a plan's.
+_OURS = re.compile(r'.+-[0-9a-f]{64}-(cache|atime)|[0-9a-f]{32}\.json')
 
 
 def home() -> pathlib.Path:
@@ -59,10 +62,8 @@ def _files(path: pathlib.Path) -> list[pathlib.Path]:
   """Our files in a folder of the cache: programs, when each was read last, and
   plans. Another program may keep others beside them where a user named the
   folder."""
-  ends = ('-cache', '-atime', '.json') if path == plans() else (
-      '-cache', '-atime')
-  return sorted(f for f in path.iterdir()
-                if f.is_file() and f.name.endswith(ends))
+  return sorted(f for f in path.iterdir() if f.is_file() and _OURS.fullmatch(
+      f.name))
 
 
 def folders() -> Iterator[pathlib.Path]:
