@@ -53,8 +53,8 @@ def test_a_step_compiles_nothing_that_was_compiled_ahead(at_once):
   ahead = {'jit(token_logps)', 'jit(accumulate)', 'jit(optimizer_step)'}
   assert 'jit(zeros)' in COMPILED and not ahead & set(COMPILED)
   assert len(at_once) == 2
-  calls = [(id(run.score_fn), *at_once[0][1:]),
-           (id(run.update_fn.keywords['accumulate_fn']), *at_once[1][1:])]
+  calls = [(id(run.update_fn.keywords['accumulate_fn']), *at_once[0][1:]),
+           (id(run.score_fn), *at_once[1][1:])]
   assert at_once == calls and job.key == id(
       run.update_fn.keywords['optimizer_fn'])
 

@@ -1,10 +1,11 @@
 """Which programs a run will need next, for devices/compile_ahead.py.
 
-Before the first step these are the teacher's and the longer ones of the
-rollouts. The main thread compiles the shorter ones itself meanwhile, because it
-needs them at once. Once the prompts of a step are known, so are the programs
-that train on them. A guess that is wrong costs the time of its compilation, so
-what only may come is left out: rare lengths, media, lessons of a teacher.
+Before the first step these are the chunks that evaluations and rollouts decode,
+and the teacher's. The main thread compiles the shorter ones itself meanwhile,
+because it needs them at once. Once the prompts of a step are known, so are the
+programs that train on them. A guess that is wrong costs the time of its
+compilation, so what only may come is left out: rare lengths, media, lessons of a
+teacher.
 """
 
 import os
@@ -37,20 +38,23 @@ def _optimizer(run: Run) -> Job:
 
 
 def at_start(run: Run) -> list[Job]:
-  """The programs that the first step will likely need, the first ones first."""
-  jobs, engine = [], run.sampler.engine
-  hard = run.rules.num_aug if run.method.reformulations else 0
-  if hard:
-    plain = max(len(p.tokens) for p in zppo.plain_prompts(
-        run.source.draw(0), run.chat))
+  """The programs that the first step will likely need, the first ones first.
+  The main thread meanwhile compiles the small ones before them."""
+  engine, copy = run.sampler.engine, run.reshard_fn.copy
+  questions = run.source.draw(0)
+  prompts = zppo.plain_prompts(questions, run.chat)
+  if any(p.media is not None for p in prompts):
+    return [_optimizer(run)]
+  plain = max(len(p.tokens) for p in prompts)
+  jobs = [engine.jobs(copy, count, plain, rollouts)[-1]
+          for count, rollouts in ((sum(map(len, run.splits.values())), 1),
+                                  (len(questions), run.num_rollouts)) if count]
+  if run.method.reformulations and run.rules.num_aug:
     for teacher in panel.in_process_of(run.teacher).values():
-      jobs += teacher.answers.engine.jobs(
-          teacher.params, hard, plain, teacher.answers.num_rollouts)
-    # Their prefills are those of lengths that nobody knows yet.
-    empty, *_, decode = engine.jobs(
-        run.reshard_fn.copy, hard, engine.shapes.prompt_lengths[-1],
-        run.num_rollouts)
-    jobs += [empty, decode]
+      *others, last = teacher.answers.engine.jobs(
+          teacher.params, run.rules.num_aug, plain,
+          teacher.answers.num_rollouts)
+      jobs += [last, *others]
   return [*jobs, _optimizer(run)]
 
 
@@ -76,7 +80,9 @@ def _learner(run: Run, length: int) -> list[Job]:
   if 'old_logp' in targets:
     unscored = batch.replace(targets={
         name: x for name, x in batch.targets.items() if name != 'old_logp'})
-    jobs.insert(0, Job(
+    # The main thread calls it first and then compiles it itself, while the
+    # gradient, which takes longest, is compiled beside it.
+    jobs.append(Job(
         (id(run.score_fn), update.sizes(batch)),
         lambda: run.score_fn.lower(state.params, unscored).compile()))
   return jobs
