@@ -4,8 +4,8 @@ Before the first step these are the chunks that evaluations and rollouts decode,
 and the teacher's. The main thread compiles the shorter ones itself meanwhile,
 because it needs them at once. Once the prompts of a step are known, so are the
 programs that train on them. A guess that is wrong costs the time of its
-compilation, so what only may come is left out: rare lengths, media, lessons of a
-teacher.
+compilation, so what only may come is left out: rare lengths, media, lessons of
+a teacher.
 """
 
 import os
