@@ -48,9 +48,9 @@ from zppo_jax.devices import disk
 
 NAMED = 'a packaged config, a file, or package.module'
 _PATHS = ('workdir', 'fork_from', 'from', 'to', 'checkpoint')
-# Imports, tracing and questions leave 300,000 objects that stay. At Python's own
-# 700 the collector looks through them again and again, for a tenth of the main
-# job's processor time with everything cached.
+# Imports, tracing and questions leave 300,000 objects that stay. At Python's
+# own 700 the collector looks through them again and again, for a tenth of the
+# main job's processor time with everything cached.
 _COLLECT = 20_000
 _DEFINE = {int: flags.DEFINE_integer, float: flags.DEFINE_float,
            bool: flags.DEFINE_bool, str: flags.DEFINE_string,

@@ -221,7 +221,7 @@ def small_plan(run, entries, topology=CPU):
   return planning.Plan(
       topology=topology, config=c, changed={}, fast=True,
       mesh=dict(run.mesh.shape), standing=standing, entries=entries,
-      assumed=assumed, load=load, steps=run.steps, work=planning._work(
+      assumed=assumed, load=load, steps=run.steps, work=planning.work(
           run, load, standing,
           {e.program.name: e.analysis for e in entries},
           planning.Machine.of(topology, assumed)))
