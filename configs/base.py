@@ -286,6 +286,14 @@ def get_config() -> configs.Config:
   s.responses = ''
   s.prompt_buckets = (4096, 8704)
   s.row_buckets = (16384, 20992)
+  # Tokens of a prompt that the cache of decoding slots holds, besides those of
+  # the largest prompt bucket; (): prompt_buckets. Each has programs of its own,
+  # which a small model compiles longer than they save.
+  s.cache_buckets = ()
+  # The rollouts of a prompt of fewer tokens each have a copy of its cache, and
+  # those of a longer one share it. With copies, evaluations draw by the
+  # programs of rollouts. 0: all share it.
+  s.share_from = 0
   s.patch_buckets = ()       # patches of a prompt's images and videos
   # Prompts per prefill; some numbers are small, because slots become free a few
   # at a time. The engine has the slots that one such prefill fills.
@@ -319,6 +327,11 @@ def get_config() -> configs.Config:
   # 'name', a teacher behind an endpoint too. The numbers of a run are the same
   # but for the last bits of the sampler's log-probs of NCQs and BCQs.
   c.overlap = True
+
+  # Whether a thread compiles the programs that a run will likely need, while
+  # others run. It changes no number, and works in runs of one process that may
+  # use several cores.
+  c.compile_ahead = True
 
   # The files that a run writes (docs/metrics.md).
   # journal: rollouts are kept on disk until a checkpoint holds their step, 8

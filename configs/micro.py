@@ -34,7 +34,11 @@ def get_config():
   s = c.shapes
   s.prompt_buckets = (8, 40, 160, 184)  # question, BCQ, most NCQ, any NCQ
   s.row_buckets = (24, 64, 120, 200)
-  s.group_buckets = (4, 8)
+  # One size, and one cache of 8 and one of 184, because here a program takes
+  # longer to compile than it saves in all steps of a run.
+  s.group_buckets = (8,)
+  s.cache_buckets = (8,)
+  s.share_from = 32
   s.slots = None             # a slot's cache is small, so all rollouts decode
   # Small, because a mini-batch has few groups per bucket: larger micro-batches
   # would stay partly empty.

@@ -207,7 +207,8 @@ def test_help_of_a_command_names_its_flags(zppo, capsys):
 @pytest.mark.parametrize('flag', ['--dry-run', '--dry_run'])
 def test_dry_run_reaches_no_loop(zppo, tmp_path, monkeypatch, flag):
   asked = []
-  monkeypatch.setattr(dry_run, 'main', lambda *args: asked.append(args))
+  monkeypatch.setattr(
+      dry_run, 'main', lambda *args, measure: asked.append(args))
   zppo('train', CONFIG, f'--workdir={tmp_path}/run', flag)
   assert asked[0][1] == f'{tmp_path}/run'
   assert not (tmp_path / 'run').exists()
@@ -216,6 +217,8 @@ def test_dry_run_reaches_no_loop(zppo, tmp_path, monkeypatch, flag):
 def test_details_need_a_dry_run(refused, tmp_path):
   assert '--details is for --dry-run' in refused(
       'train', CONFIG, f'--workdir={tmp_path}/run', '--details')
+  assert '--measure is for --dry-run' in refused(
+      'train', CONFIG, f'--workdir={tmp_path}/run', '--measure')
 
 
 def test_fork_from_is_spelt_either_way(refused, tmp_path):

@@ -3,6 +3,11 @@
 import itertools
 import re
 
+import jax
+import numpy as np
+import pytest
+
+from zppo_jax import randomness
 from zppo_jax.randomness import host_rng, question_uid
 from zppo_jax.records import Purpose
 
@@ -41,3 +46,24 @@ def test_other_seeds_steps_and_purposes_draw_otherwise():
 def test_purposes_are_distinct_numbers():
   assert len({int(p) for p in Purpose}) == len(Purpose)
   assert all(re.fullmatch('[A-Z]+', p.name) for p in Purpose)
+
+
+@pytest.mark.parametrize('seed', [0, 7, 2**31 - 1, -3, 2**33 + 5])
+def test_keys_on_the_host_are_those_of_jax(seed):
+  """Threefry by numpy gives what jax.random gives, for all rollouts."""
+  uids, kinds = [0, 5, 2**32 - 1, 123456], [0, 1, 2, 3]
+  for step in (0, 199):
+    key = randomness.step_key(seed, step, Purpose.ROLLOUT)
+    data = randomness.step_key_data(seed, step, Purpose.ROLLOUT)
+    np.testing.assert_array_equal(jax.random.key_data(key), data)
+    want = jax.random.key_data(randomness.rollout_keys(
+        key, np.uint32(uids), np.int32(kinds), 5))
+    for of in (data, key):
+      made = randomness.rollout_key_data(of, uids, kinds, 5)
+      assert made.dtype == np.uint32
+      np.testing.assert_array_equal(made, want)
+  if 0 <= seed < 2**31:
+    np.testing.assert_array_equal(
+        randomness.seed_key_data(seed, 3), jax.random.key_data(
+            randomness.rollout_keys(jax.random.key(seed), np.uint32([0]),
+                                    np.int32([0]), 3))[0])

@@ -15,8 +15,6 @@ from jax.typing import ArrayLike
 
 from zppo_jax.records import PromptKind, Purpose
 
-_CHUNK = 64
-
 
 def question_uid(question_id: str) -> int:
   """A stable 32-bit name of a question, the same on every host."""
@@ -28,6 +26,12 @@ def question_uid(question_id: str) -> int:
 def _step_key(seed: int, step: ArrayLike, purpose: ArrayLike) -> jax.Array:
   key = jax.random.key(seed)
   return jax.random.fold_in(jax.random.fold_in(key, step), purpose)
+
+
+@functools.cache
+def like_key() -> jax.ShapeDtypeStruct:
+  """The shape and type of a key, for what is traced and never run."""
+  return jax.eval_shape(lambda: jax.random.key(0))
 
 
 def step_key(seed: int, step: ArrayLike, purpose: Purpose) -> jax.Array:
@@ -46,30 +50,55 @@ def rollout_keys(key: jax.Array, uid_P: jax.Array, kind_P: jax.Array,
   return over_prompts(uid_P, kind_P, jax.numpy.arange(num_rollouts))
 
 
-@functools.partial(jax.jit, static_argnums=3)
-def _rollout_key_data(key: jax.Array, uid_P: jax.Array, kind_P: jax.Array,
-                      num_rollouts: int) -> jax.Array:
-  return jax.random.key_data(rollout_keys(key, uid_P, kind_P, num_rollouts))
+_ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 
 
-def rollout_key_data(key: jax.Array, uids: Sequence[int],
+def _threefry(key: tuple, data: np.ndarray | int) -> tuple:
+  """Both words of Threefry-2x32 (Salmon et al. 2011) with 20 rounds of the
+  block (0, data), which is jax.random.fold_in; words broadcast."""
+  keys = (*key, key[0] ^ key[1] ^ np.uint32(0x1BD11BDA))
+  x, y = keys[0], keys[1] + np.asarray(data).astype(np.uint32)
+  for i in range(5):
+    for turn in _ROTATIONS[i % 2]:
+      x = x + y
+      y = (y << np.uint32(turn) | y >> np.uint32(32 - turn)) ^ x
+    x = x + keys[(i + 1) % 3]
+    y = y + keys[(i + 2) % 3] + np.uint32(i + 1)
+  return x, y
+
+
+def step_key_data(seed: int, step: int, purpose: Purpose) -> np.ndarray:
+  """uint32 [2]: the data of `step_key`, made on the host."""
+  seed = int(np.int64(seed))
+  high = seed >> 32 if jax.dtypes.canonicalize_dtype(
+      np.int64) == np.int64 else 0
+  key = tuple(np.atleast_1d(np.uint32(word & 0xFFFFFFFF))
+              for word in (high, seed))
+  return np.concatenate(_threefry(_threefry(key, step), int(purpose)))
+
+
+def rollout_key_data(key: np.ndarray | jax.Array, uids: Sequence[int],
                      kinds: Sequence[int], num_rollouts: int) -> np.ndarray:
-  """uint32 [P, G, 2]: `rollout_keys` as host data, _CHUNK prompts per call, so
-  that another number of prompts compiles nothing."""
-  out = np.zeros((len(uids), num_rollouts, 2), np.uint32)
-  for start in range(0, len(uids), _CHUNK):
-    uid, kind = np.zeros(_CHUNK, np.uint32), np.zeros(_CHUNK, np.int32)
-    found = len(uids[start:start + _CHUNK])
-    uid[:found] = uids[start:start + _CHUNK]
-    kind[:found] = kinds[start:start + _CHUNK]
-    out[start:start + found] = np.asarray(
-        _rollout_key_data(key, uid, kind, num_rollouts))[:found]
-  return out
+  """uint32 [P, G, 2]: `rollout_keys` as host data. The host computes it, so
+  that no number of prompts compiles a program.
+
+  Args:
+    key: uint32 [2], a result of `step_key_data`; or a key of JAX.
+    uids, kinds: P of each.
+    num_rollouts: G.
+  """
+  if isinstance(key, jax.Array):
+    key = jax.random.key_data(key)
+  of_prompts = tuple(np.asarray(key)[:, None, None])
+  for names in (uids, kinds):
+    of_prompts = _threefry(of_prompts, np.asarray(names, np.int64)[:, None])
+  return np.stack(_threefry(of_prompts, np.arange(num_rollouts)), -1)
 
 
 def seed_key_data(seed: int, num_rollouts: int) -> np.ndarray:
   """uint32 [G, 2]: keys of one prompt's rollouts, from a seed alone."""
-  return rollout_key_data(jax.random.key(seed), [0], [0], num_rollouts)[0]
+  key = np.array([0, seed & 0xFFFFFFFF], np.uint32)
+  return rollout_key_data(key, [0], [0], num_rollouts)[0]
 
 
 def host_rng(seed: int, step: int, purpose: Purpose) -> np.random.Generator:

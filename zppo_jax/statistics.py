@@ -6,12 +6,21 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats
+
+# scipy is imported where it is needed, because its import takes a fifth of
+# those of a training run, which needs none of it.
 
 
-@functools.cache  # scipy's is slow, and a report calls it for every step
+@functools.cache
 def _t_quantile(p: float, freedom: int) -> float:
-  return float(stats.t.ppf(p, freedom))
+  from scipy import special
+  return float(special.stdtrit(freedom, p))
+
+
+@functools.cache
+def _normal_quantile(p: float) -> float:
+  from scipy import special
+  return float(special.ndtri(p))
 
 
 def t_interval(values: Sequence[float],
@@ -84,7 +93,7 @@ def wilson_interval(values: Sequence[float], level: float = 0.95,
     count: of independent values, where some of them go together; 0: all.
   """
   n, p = count or len(values), float(np.mean(values))
-  z = float(stats.norm.ppf((1 + level) / 2))
+  z = _normal_quantile((1 + level) / 2)
   centre = (p + z * z / (2 * n)) / (1 + z * z / n)
   half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
   return p, max(0.0, centre - half), min(1.0, centre + half)

@@ -1,5 +1,6 @@
 """What a run would do, without doing it."""
 
+import dataclasses
 import re
 
 import jax
@@ -9,13 +10,41 @@ import pytest
 from tests.builders import small_config
 from zppo_jax.commands import dry_run
 from zppo_jax.devices import memory
+from zppo_jax.plan import estimate
 from zppo_jax.runs import console
 from zppo_jax.train import build
 
 
-def test_it_says_what_it_would_do_and_writes_nothing(tmp_path, capsys):
+def test_it_says_what_it_would_do_and_compiles_nothing(tmp_path, capsys,
+                                                       monkeypatch):
+  """By counts: a step that trains takes longer, and as many updates fewer."""
+  monkeypatch.setattr(estimate.measured, 'measure', lambda *_: {
+      'flops': 1e11, 'bytes': 1e10})
+  monkeypatch.setattr(jax.stages.Lowered, 'compile',
+                      lambda self: pytest.fail('compiled'))
   config = small_config(steps=7)
   dry_run.main(config, tmp_path / 'run')
+  out = capsys.readouterr().out
+  assert not (tmp_path / 'run').exists()
+  assert re.search(r'\n  rollouts, all together +[\d.]+ MiB of [\d.]+ GiB\n',
+                   out)
+  assert '  it fits but for temporaries, which --measure compiles\n' in out
+  assert '100 GFLOP/s, 10 GB/s\n' in out
+  low, high, steps, rounds = map(float, re.search(
+      r'estimated: (\S+) to (\S+) s for (\d+) steps and (\d+) ev',
+      out).groups())
+  run = build.build(config)
+  of = estimate.of_run(run)
+  assert (steps, rounds) == (7, 2) and 0 < of.drawn < of.step
+  assert low == pytest.approx(7 * of.drawn + 2 * of.evaluation, rel=0.05)
+  assert high == pytest.approx(7 * of.step + 2 * of.evaluation, rel=0.05)
+  fewer = estimate.of_run(dataclasses.replace(run, num_updates=1))
+  assert fewer.drawn == of.drawn and fewer.step < of.step
+
+
+def test_it_measures_steps_and_writes_nothing(tmp_path, capsys):
+  config = small_config(steps=7)
+  dry_run.main(config, tmp_path / 'run', measure=True)
   out = capsys.readouterr().out
   assert not (tmp_path / 'run').exists()
   assert len(out.splitlines()) < 45  # a page
@@ -48,7 +77,7 @@ def test_what_does_not_fit_is_said_and_not_measured(monkeypatch, tmp_path,
   monkeypatch.setattr(dry_run, 'lowered', lambda run: {})
   monkeypatch.setattr(dry_run, '_measure', lambda run: pytest.fail('measured'))
   with pytest.raises(SystemExit) as e:
-    dry_run.main(small_config(), tmp_path / 'run')
+    dry_run.main(small_config(), tmp_path / 'run', measure=True)
   assert e.value.code == 1
   assert capsys.readouterr().out.endswith(
       'MiB of 1.0 MiB\n  it does NOT fit: `zppo plan` names other settings, '

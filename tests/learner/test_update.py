@@ -281,7 +281,7 @@ def test_sums_by_hand(whole):
 def test_entropy_is_summed_over_responses(score, whole):
   """The mask's positions and no others."""
   batch, = pack()
-  _, entropy = score(batch)
+  _, entropy, _ = score(batch)
   np.testing.assert_allclose(
       whole[1].total['entropy'], (entropy * batch.mask_BT).sum(), rtol=1e-5)
   assert 1.0 < whole[1].total['entropy'] / TOKENS < np.log(V)

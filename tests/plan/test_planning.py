@@ -240,7 +240,7 @@ def small_plan(run, entries, topology=CPU):
   return planning.Plan(
       topology=topology, config=c, changed={}, fast=True,
       mesh=dict(run.mesh.shape), standing=standing, entries=entries,
-      assumed=assumed, load=load, steps=run.steps, work=planning._work(
+      assumed=assumed, load=load, steps=run.steps, work=planning.work(
           run, load, standing,
           {e.program.name: e.analysis for e in entries},
           planning.Machine.of(topology, assumed)))
@@ -358,8 +358,8 @@ def test_the_command_writes_json_and_says_by_its_status_what_fits(
   assert record['fits'] and record['changed'] == {'mesh.fsdp': 8}
   assert [p['name'] for p in record['programs']] == [
       'reshard', 'student prefill', 'student decode', 'teacher prefill',
-      'teacher decode', 'teacher decode (greedy)', 'scoring', 'update',
-      'optimizer', 'evaluation prefill', 'evaluation decode (greedy)']
+      'teacher decode', 'scoring', 'update',
+      'optimizer', 'evaluation prefill', 'evaluation decode']
   assert list(record['phases']) == ['reshard', 'rollouts', 'teacher', 'scoring',
                                     'update', 'evaluation']
   assert 'It fits.' in out.out and '--config.mesh.fsdp=8' in out.out

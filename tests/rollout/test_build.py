@@ -50,6 +50,28 @@ def test_a_split_prefill_draws_the_same(tiny, make_mesh):
   assert drawn[0] == drawn[1]
 
 
+@pytest.mark.usefixtures('quick_compile')
+def test_copies_of_short_prompts_and_fewer_caches_draw_the_same(
+    tiny, make_mesh):
+  """Prompts of 3 tokens are copied, those of 7 shared, as the table says; a
+  cache of 8 holds both lengths."""
+  model, params = tiny
+  mesh = make_mesh()
+  params = weight_sync.place_copy(params, model, mesh)
+  drawn = []
+  for options, shapes in (
+      ({}, [(4, 4), (4, 8)]),
+      (dict(share_from=5, cache_buckets=(8,)), [(1, 8), (4, 8)])):
+    built = engine(model, mesh, (2,), **options)
+    drawn.append([])
+    for length, (samples, cache) in zip((3, 7), shapes, strict=True):
+      asked = [request(i, length) for i in range(2)]
+      drawn[-1] += [by_rollout(of) for of in built.generate(params, asked)]
+      assert built.shape.samples_per_prompt == samples
+      assert built.shape.prompt_length == cache
+  assert drawn[0] == drawn[1]
+
+
 @pytest.mark.parametrize('fields, message', [
     (dict(prefill_tokens=0),
      'prefill_tokens is 0; it must be a whole number >= 1'),
@@ -58,6 +80,10 @@ def test_a_split_prefill_draws_the_same(tiny, make_mesh):
     (dict(max_slots_per_owner=0), 'max_slots_per_owner is 0; it must be'),
     (dict(group_buckets=()), r'group_buckets is \(\); it must hold at least'),
     (dict(group_buckets=(2, 0)), 'a size in group_buckets is 0; it must be a'),
+    (dict(cache_buckets=(4, 9)), r'shapes.cache_buckets is 9; it must be a '
+     r'whole number in \[1, 8\], the largest of shapes.prompt_buckets'),
+    (dict(share_from=-1), 'Shapes.share_from is -1; it must be a whole number '
+     '>= 0'),
     (dict(patch_buckets=(0,)), 'a size in Shapes.patches is 0; it must be a'),
 ])
 def test_refused_sizes(tiny, make_mesh, fields, message):

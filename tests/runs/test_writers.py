@@ -1,6 +1,7 @@
 """TensorBoard is tested on a run (test_train.py); here W&B, by a fake."""
 
 import pathlib
+import subprocess
 import sys
 import types
 
@@ -90,3 +91,14 @@ def test_an_unknown_or_missing_writer_is_named(tmp_path, monkeypatch):
   monkeypatch.setitem(sys.modules, 'wandb', None)
   with pytest.raises(ValueError, match='log.wandb is .mine., but the package'):
     writers.open_writers({'wandb': 'mine'}, tmp_path, {}, 0)
+
+
+def test_event_files_need_no_torch(tmp_path):
+  """Its import takes longer than all that comes before the first step; whoever
+  wants it later gets it."""
+  code = ('import pathlib, sys; from zppo_jax.runs import writers; '
+          f'w = writers.tensorboard(pathlib.Path({str(tmp_path)!r}), {{}}, "", '
+          '0); w.write(0, {"a": 1.0}); w.close(); '
+          'sys.exit("torch" in sys.modules)')
+  assert subprocess.run([sys.executable, '-c', code]).returncode == 0
+  assert list((tmp_path / 'tensorboard').iterdir())

@@ -175,7 +175,7 @@ def test_a_step_on_a_mesh(family, make_mesh):
             groups, np.tile(np.float32([1, -1, 0.5, -0.5]), (4, 1))),
         layout._replace(kind=kind))
     batch = sharding.put_batch(mesh, batch)
-    logp, _ = score_fn(state.params, batch)
+    logp, _, _ = score_fn(state.params, batch)
     np.testing.assert_allclose(
         logp * batch.mask_BT, batch.targets['sampler_logp'], atol=1e-4)
 

@@ -1,11 +1,13 @@
 """What a run would do: whether it fits, its counts, shapes, memory and time.
 
 It leaves no file, and shows one page; `details` adds all fields, shapes and
-programs. Counts are exact. Temporaries are what the compiler says of
-the largest program of each engine. The time is measured, because the first
-steps run in memory. Later steps may train more groups, so the time of a step is
-given between two bounds: a step that trains as few groups as the third one did,
-and a step that trains all of them.
+programs. Counts are exact. The time is estimated from them (plan/estimate.py),
+and nothing is compiled, so that the page is there within seconds.
+
+With `measure`, temporaries are what the compiler says of the largest program of
+each engine, and the first steps run in memory. Later steps may train more
+groups, so the time of a step is given between two bounds: a step that trains as
+few groups as the third one did, and a step that trains all of them.
 """
 
 import dataclasses
@@ -19,6 +21,7 @@ from zppo_jax.chat import dates
 from zppo_jax.data import prompt_lengths
 from zppo_jax.devices import memory
 from zppo_jax.learner import layouts
+from zppo_jax.plan import estimate
 from zppo_jax.runs import console, same_config, workdir
 from zppo_jax.teachers import panel
 from zppo_jax.train import attention_kernels, evaluate, minibatches
@@ -115,18 +118,19 @@ def _show_details(run: Run) -> None:
     print(f'  {engine:28s} {number:4d}')
 
 
-def _show_memory(run: Run, details: bool) -> bool:
-  """Prints what a step needs, and returns whether it fits a device."""
+def _show_memory(run: Run, details: bool, measure: bool) -> bool:
+  """Prints what a step needs, and returns whether it fits a device; its
+  temporaries are known if they are measured."""
   print('\nmemory per device', end='' if details else '\n', flush=True)
   if details:
     print(' (caches and rollout copy are freed before the gradient is made)')
   for part, number in standing_memory(run).items():
     print(f'  {part:28s} {memory.size(number):>11s}')
-  if details:
+  if details and measure:
     print('\ntemporaries of the largest program of an engine, per device')
   limit, largest = room.limit(), dict.fromkeys((room.ROLLOUTS, room.UPDATE), 0)
   fits = True
-  for engine, program in lowered(run).items():
+  for engine, program in lowered(run).items() if measure else ():
     begun, phase = time.perf_counter(), room.phase_of(engine)
     used = room.temporaries(program)
     if used is None:
@@ -140,11 +144,33 @@ def _show_memory(run: Run, details: bool) -> bool:
   for phase, used in largest.items():
     needed = room.beside(run, phase) + used
     fits &= needed <= limit
-    print(f'  {phase}, with temporaries'.ljust(30)
+    print((f'  {phase}, with temporaries' if measure else
+           f'  {phase}, all together').ljust(30)
           + f' {memory.size(needed):>11s} of {memory.size(limit)}')
-  print('  it fits' if fits else '  it does NOT fit: `zppo plan` names other '
-        'settings, and shapes.auto chooses slots and micro-batches that do')
+  note = '' if measure else ' but for temporaries, which --measure compiles'
+  print(f'  it fits{note}' if fits else
+        '  it does NOT fit: `zppo plan` names other settings, '
+        'and shapes.auto chooses slots and micro-batches that do')
   return fits
+
+
+def _rounds(run: Run) -> float:
+  """The evaluations of a run; parts of the splits count as parts."""
+  return evaluations.of_run(
+      run.config, run.splits, tuple(run.splits)).count(run.steps)
+
+
+def _show_estimate(run: Run) -> None:
+  """Prints what the run will take, by counts."""
+  of, rounds = estimate.of_run(run), _rounds(run)
+  low, high = (run.steps * seconds + rounds * of.evaluation
+               for seconds in (of.drawn, of.step))
+  print('\ntime, by counts and what this machine does now (--measure runs '
+        f'steps): {of.flops / 1e9:.3g} GFLOP/s, {of.bytes / 1e9:.3g} GB/s\n'
+        f'  step {of.drawn:.2g} s, {of.step:.2g} s if all its groups were '
+        f'trained, evaluation {of.evaluation:.2g} s\n'
+        f'  estimated: {low:.2g} to {high:.2g} s for {run.steps} steps and '
+        f'{rounds:.4g} evaluations, compilations apart')
 
 
 def _show_time(run: Run) -> None:
@@ -152,8 +178,7 @@ def _show_time(run: Run) -> None:
   print(f'\ntime, by {MEASURED_STEPS} steps and an evaluation in memory '
         '(Ctrl-C leaves it out)', flush=True)
   seconds = _measure(run)
-  rounds = evaluations.of_run(
-      run.config, run.splits, tuple(run.splits)).count(run.steps)
+  rounds = _rounds(run)
   low, high = (seconds['first'] + (run.steps - 1) * seconds[name]
                + rounds * seconds['evaluation'] for name in ('last', 'all'))
   print(f'  first step {seconds["first"]:.1f} s with compilation, step '
@@ -164,13 +189,14 @@ def _show_time(run: Run) -> None:
         f'{rounds:.4g} evaluations, more compilations apart')
 
 
-def main(config, path, details: bool = False) -> None:
+def main(config, path, details: bool = False, measure: bool = False) -> None:
   """Prints what `train` would do in directory `path`; writes nothing.
 
   Args:
     config: the config.
     path: the workdir.
     details: whether it shows all fields, shapes and programs.
+    measure: whether it compiles the largest programs and runs some steps.
 
   Raises:
     As loop.main for a config or directory that does not fit.
@@ -197,6 +223,6 @@ def main(config, path, details: bool = False) -> None:
   _show_shapes(run)
   if details:
     _show_details(run)
-  if not _show_memory(run, details):
+  if not _show_memory(run, details, measure):
     raise SystemExit(1)
-  _show_time(run)
+  (_show_time if measure else _show_estimate)(run)

@@ -81,11 +81,16 @@ def _to_its_end(name: str, values, main, dry_run, **shown) -> None:
 def _train(values) -> None:
   """Trains by a config; the same command resumes a run."""
   _start_together(values)
-  from zppo_jax.commands import dry_run
   from zppo_jax.train import loop
+
+  def dry_run(*of) -> None:
+    from zppo_jax.commands import dry_run as command
+    command.main(*of, measure=values.measure)
   if values.config.get('method') == 'sft':
     raise ValueError("method is 'sft'; `zppo sft` takes such a config")
-  _to_its_end('train', values, loop.main, dry_run.main)
+  if values.measure and not values.dry_run:
+    raise ValueError('--measure is for --dry-run')
+  _to_its_end('train', values, loop.main, dry_run)
 
 
 def _init(values, folders) -> None:
@@ -307,6 +312,10 @@ def _completion(values, shells) -> None:
   if len(shells) > 1:
     raise ValueError(f'one SHELL is needed, not {", ".join(shells)}')
   print(completion.script(shells[0], COMMANDS), end='')
+def _cache(values) -> None:
+  """Shows where compiled programs are kept, or removes them."""
+  from zppo_jax.devices import compile_cache
+  print(compile_cache.text(values.clear))
 
 
 def _listed(text: str) -> list[str]:
@@ -349,6 +358,8 @@ COMMANDS = {
                        'starts from'),
          'dry_run': (False, 'say what it would do and need; write nothing'),
          'details': (False, 'with --dry-run: all fields, shapes and programs'),
+         'measure': (False, 'with --dry-run: compile the largest programs and '
+                     'run some steps, instead of an estimate by counts'),
          **_PROCESSES},
         True),
     'sft': Command(
@@ -465,6 +476,8 @@ COMMANDS = {
          'bandwidth': (0.6, 'share of the memory bandwidth in decoding'),
          'link': (0.7, 'share of the bandwidth of links in collectives')},
         True),
+    'cache': Command(
+        _cache, {}, {'clear': (False, 'remove them')}, False),
     'report': Command(
         _report, {},
         {'to': (None, 'HTML file; for one run WORKDIR/report.html'),

@@ -336,6 +336,8 @@ def batch_shards(mesh: Mesh) -> int:
 def put_batch(mesh: Mesh, tree):
   """Turns host arrays, equal on every process, into global sharded arrays."""
   sharding = batch_sharding(mesh)
+  if hosts.count() == 1:
+    return jax.device_put(tree, sharding)
   def put(x):
     x = np.asarray(x)
     return jax.make_array_from_callback(x.shape, sharding, lambda i: x[i])

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from zppo_jax.devices import sharding
@@ -15,21 +16,33 @@ from zppo_jax.objectives import top_logps
 from zppo_jax.records import TokenSequence
 
 
+def _scored(params, batch, *, model, temperature: float, chunk: int,
+            vocab: int | None):
+  logp_BT, entropy_BT = forward.token_logps(
+      params, batch, model=model, temperature=temperature, chunk=chunk,
+      vocab=vocab)
+  sampled = batch.targets.get('sampler_logp')
+  return logp_BT, entropy_BT, None if sampled is None else jnp.max(
+      jnp.abs(logp_BT - sampled) * batch.mask_BT, initial=0)
+
+
 def compile_scorer(*, model, mesh, shardings, temperature: float, chunk: int,
                    vocab: int | None = None):
-  """(params, MicroBatch) -> (logp_BT, entropy_BT), float32 nats.
+  """(params, MicroBatch) -> (logp_BT, entropy_BT, gap), float32 nats.
 
-  Log-probs are the same function of hidden states as in the update, under the
-  training sharding, so that old and new log-probs come from one graph.
+  The gap is the largest |log-prob - target 'sampler_logp'| of a trained token,
+  and None where a batch has no such target. Log-probs are the same function of
+  hidden states as in the update, under the training sharding, so that old and
+  new log-probs come from one graph.
   `shardings` is None for params that are never trained: they are a rollout copy
   and keep the sharding that they have.
   """
   rows = sharding.batch_sharding(mesh)
   return shared_jit(
-      functools.partial(forward.token_logps, model=model,
-                        temperature=temperature, chunk=chunk, vocab=vocab),
+      functools.partial(_scored, model=model, temperature=temperature,
+                        chunk=chunk, vocab=vocab),
       in_shardings=(None if shardings is None else shardings.params, rows),
-      out_shardings=(rows, rows))
+      out_shardings=(rows, rows, sharding.replicated(mesh)))
 
 
 class Form(NamedTuple):

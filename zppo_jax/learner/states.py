@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from zppo_jax import randomness
 from zppo_jax.arrays import FollowedState, TrainState
 from zppo_jax.devices import sharding
 from zppo_jax.devices.shared_jit import shared_jit
@@ -41,7 +42,7 @@ def _fresh(params, tx, followed: bool = False) -> TrainState:
 
 def state_shardings(model, tx, mesh, followed: bool = False) -> TrainState:
   """Shardings of a TrainState under the training rules."""
-  params = jax.eval_shape(model.init, jax.random.key(0))
+  params = jax.eval_shape(model.init, randomness.like_key())
   opt_state = jax.eval_shape(tx.init, params)
   of_params = sharding.param_shardings(params, mesh, sharding.TRAIN_RULES)
   state = TrainState(
@@ -63,7 +64,7 @@ def abstract_state(model, tx, shardings: TrainState) -> TrainState:
   make = lambda key: _fresh(model.init(key), tx, followed)
   return jax.tree.map(
       lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
-      jax.eval_shape(make, jax.random.key(0)), shardings)
+      jax.eval_shape(make, randomness.like_key()), shardings)
 
 
 class Initial:

@@ -11,11 +11,12 @@ from typing import Any
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import struct
 
 from zppo_jax.arrays import Beside, MicroBatch, PolicyOutput, TrainState
-from zppo_jax.devices import sharding
+from zppo_jax.devices import compile_ahead, sharding
 from zppo_jax.devices.shared_jit import shared_jit
 from zppo_jax.learner import ewc, forward
 from zppo_jax.models import lora
@@ -55,7 +56,7 @@ class Sums:
 
 def no_sums() -> Sums:
   """The statistics of no micro-batch; a statistic that is not named is 0."""
-  zero = jnp.zeros(())
+  zero = np.zeros((), np.float32)  # no program makes it
   return Sums(loss=zero, tokens=zero, positions=zero, padding=zero, total={},
               highest={}, lowest={})
 
@@ -228,6 +229,12 @@ def optimizer_step(state: TrainState, grads, token_count, *anchor, tx,
           optax.tree.norm(grads))
 
 
+def sizes(batch: MicroBatch) -> tuple:
+  """What tells the programs of micro-batches of a run apart."""
+  return tuple(x.shape for x in (
+      batch.tokens_BT, *jax.tree.leaves((batch.prompts, batch.lessons))))
+
+
 def nothing_beside(state: TrainState) -> tuple:
   """The arguments of `accumulate` behind the batch: none."""
   del state
@@ -252,6 +259,7 @@ def update_step(state: TrainState, micro_batches, token_count, *,
   """
   grads, parts, beside = zeros_fn(state.params), [], beside_fn(state)
   for batch in micro_batches:
+    compile_ahead.PROGRAMS.need((id(accumulate_fn), sizes(batch)))
     grads, sums = accumulate_fn(grads, state.params, batch, *beside)
     parts.append(sums)
     between(sums)
@@ -260,6 +268,7 @@ def update_step(state: TrainState, micro_batches, token_count, *,
     grads, sums = gold_fn(grads, state.params, batch, *beside)
     beside_parts.append(sums)
     between(sums)
+  compile_ahead.PROGRAMS.need(id(optimizer_fn))
   state, norm = optimizer_fn(state, grads, token_count, *anchor)
   sums = functools.reduce(add_fn, parts) if parts else no_sums()
   if beside_parts:

@@ -196,9 +196,9 @@ def init(config: LoraConfig, params: Any, key: jax.Array) -> Any:
 
 def shapes(config: LoraConfig, model: Any) -> Any:
   """Shapes and types of the adapters of a Model."""
-  params = jax.eval_shape(model.init, jax.random.key(0))
+  params = jax.eval_shape(model.init, randomness.like_key())
   return jax.eval_shape(lambda key: init(config, params, key),
-                        jax.random.key(0))
+                        randomness.like_key())
 
 
 def join(base: Any, adapters: Any, scale: float) -> Any:

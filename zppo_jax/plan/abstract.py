@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from zppo_jax import assets, models
+from zppo_jax import assets, models, randomness
 from zppo_jax.chat.rendering import Day
 from zppo_jax.chat.wording import BOXED, Chat
 from zppo_jax.plan import topologies
@@ -111,7 +111,7 @@ def _vocabulary(config) -> int:
 
 def blocks_of(model: models.Model) -> int:
   """The blocks that a rollout copy has one entry for."""
-  params = jax.eval_shape(model.init, jax.random.key(0))
+  params = jax.eval_shape(model.init, randomness.like_key())
   return jax.tree.leaves(params['blocks'])[0].shape[0]
 
 
@@ -133,7 +133,7 @@ def loaded(model: models.Model, place: Any, vocabulary: int) -> Loaded:
     place: shapes of parameters -> the same with shardings; None: no shardings.
     vocabulary: its ids that mean something.
   """
-  like = jax.eval_shape(model.init, jax.random.key(0))
+  like = jax.eval_shape(model.init, randomness.like_key())
   codec = _Ids(model.config.vocab_size,
                {str(i): i for i in range(vocabulary)})
   return Loaded(model, like if place is None else place(like),

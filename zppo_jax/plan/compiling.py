@@ -217,7 +217,7 @@ def _file(config, topology: Topology, name: str, room: int | None,
   key = '\n'.join([_versions(), topology.name, name, limit, str(blocks),
                    config.to_yaml()])
   digest = hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
-  return compile_cache.folder().with_name('plans') / f'{digest}.json'
+  return compile_cache.plans() / f'{digest}.json'
 
 
 def analysis(config, topology: Topology, program: Program, room: int | None,

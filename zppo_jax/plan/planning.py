@@ -161,10 +161,19 @@ def entries(config, topology: Topology, run: Run, fast: bool,
   return out
 
 
-def _work(run: Run, load: Load, standing: Mapping[str, int],
+def work(run: Run, load: Load, standing: Mapping[str, int],
           of: Mapping[str, Analysis | None], machine: Machine
-          ) -> dict[str, Work]:
-  """What each phase of a step does."""
+         ) -> dict[str, Work]:
+  """What each phase of a step does.
+
+  Args:
+    run: the run.
+    load: how much a step does.
+    standing: programs.standing of the run.
+    of: what the compiler said of each program by name; None if it was not
+      asked.
+    machine: where it runs.
+  """
   engine = run.sampler.engine.programs
   c = counting.count(engine.model)
   copy = standing['rollout copy']
@@ -237,6 +246,6 @@ def plan(config, topology: Topology, *, fast: bool = False,
   return Plan(
       topology=topology, config=config, changed=changed, fast=fast,
       mesh=dict(run.mesh.shape), standing=standing, entries=found,
-      assumed=assumed, load=load, steps=run.steps, work=_work(
+      assumed=assumed, load=load, steps=run.steps, work=work(
           run, load, standing, {e.program.name: e.analysis for e in found},
           Machine.of(topology, assumed)))

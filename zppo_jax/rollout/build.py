@@ -36,6 +36,7 @@ def make_engine(*, model: Model, mesh: Mesh, chat: Chat, max_tokens: int,
                 prefill_tokens: int | None = None,
                 patch_buckets: Sequence[int] = (), slots: int | None = None,
                 padding_counts: bool = True,
+                cache_buckets: Sequence[int] = (), share_from: int = 0,
                 **options: Any) -> Engine:
   """An engine for a model on a mesh; nothing is compiled yet.
 
@@ -59,6 +60,9 @@ def make_engine(*, model: Model, mesh: Mesh, chat: Chat, max_tokens: int,
       no limit.
     padding_counts: whether the padding columns of the head have mass in the
       log-probs of what is drawn; they are never drawn.
+    cache_buckets: tokens of a prompt that decode states hold, besides those of
+      the largest prompt bucket; (): the prompt buckets.
+    share_from: see programs.Shapes.
     options: keyword arguments of engine.Engine.
 
   Raises:
@@ -69,6 +73,9 @@ def make_engine(*, model: Model, mesh: Mesh, chat: Chat, max_tokens: int,
                        ('group_buckets', group_buckets),
                        ('num_rollouts', num_rollouts)):
     programs.sorted_sizes(field, sizes)
+  for size in cache_buckets:
+    allowed.number('shapes.cache_buckets', size, f'[1, {max(prompt_buckets)}]',
+                   whole=True, note=', the largest of shapes.prompt_buckets')
   longest = max(prompt_buckets) + max_tokens
   if longest > model.config.max_positions:
     raise ValueError(
@@ -93,7 +100,9 @@ def make_engine(*, model: Model, mesh: Mesh, chat: Chat, max_tokens: int,
       prompt_lengths=tuple(prompt_buckets),
       response_lengths=programs.table_of(
           max_tokens, min(_FIRST_LENGTH, max_tokens)),
-      patches=tuple(patch_buckets), prefill_sizes=prefill_sizes)
+      patches=tuple(patch_buckets), prefill_sizes=prefill_sizes,
+      cache_lengths=(*cache_buckets, max(prompt_buckets))
+      if cache_buckets else (), share_from=share_from)
   codec = chat.codec
   return Engine(
       programs.Programs(

@@ -232,7 +232,7 @@ def collect(sampler: Sampler, params: Any, prompts: Sequence[Prompt], *,
 
   def requests(new: Sequence[Prompt]) -> list[Request]:
     keys_PG2 = randomness.rollout_key_data(
-        randomness.step_key(seed, step, purpose),
+        randomness.step_key_data(seed, step, purpose),
         [randomness.question_uid(p.question.id) for p in new],
         [int(p.kind) for p in new], sampler.num_rollouts)
     known = ([{}] * len(new) if journal is None

@@ -29,8 +29,10 @@ from zppo_jax.rollout.decode_state import (
 )
 
 # How tokens are drawn; the decodings of a chunk decide which mode is compiled.
-GREEDY, DRAW, TRUNCATE = 'greedy', 'draw', 'truncate'
-MODES = (GREEDY, DRAW, TRUNCATE)
+# Greedy slots have no mode of their own: in a chunk without others, DRAW skips
+# the noise, and so evaluations share the programs of rollouts.
+DRAW, TRUNCATE = 'draw', 'truncate'
+MODES = (DRAW, TRUNCATE)
 
 
 def truncate(logits_BV: jax.Array, top_p_B: jax.Array,
@@ -73,8 +75,8 @@ def _first_max(x_BV):
 
 def draw(logits_BV: jax.Array, key_B2: jax.Array, position_B: jax.Array,
          temperature_B: jax.Array, top_p_B: jax.Array, top_k_B: jax.Array,
-         allowed_V: jax.Array, mode: str,
-         vocab: int | None = None) -> tuple[jax.Array, jax.Array]:
+         allowed_V: jax.Array, mode: str, vocab: int | None = None,
+         noisy: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
   """Draws one token per slot.
 
   Args:
@@ -83,10 +85,12 @@ def draw(logits_BV: jax.Array, key_B2: jax.Array, position_B: jax.Array,
     position_B: response positions.
     temperature_B, top_p_B, top_k_B: see records.Decoding.
     allowed_V: False on ids that may never be drawn.
-    mode: GREEDY if all temperatures are 0, DRAW if no slot truncates, else
-      TRUNCATE. A slot's token is the same in every mode that can serve it.
+    mode: DRAW if no slot truncates, else TRUNCATE. A slot's token is the same
+      in every mode that can serve it.
     vocab: static; columns of the head from it on have no mass in logp. None:
       all columns count.
+    noisy: bool, whether any slot that counts has a temperature; None: the
+      temperatures tell it.
 
   Returns:
     (token_B, logp_B). logp is taken under the full vocabulary at the
@@ -96,16 +100,19 @@ def draw(logits_BV: jax.Array, key_B2: jax.Array, position_B: jax.Array,
   V, hot_B = logits_BV.shape[-1], temperature_B > 0
   scaled = logits_BV / jnp.where(hot_B, temperature_B, 1.0)[:, None]
   candidates = jnp.where(allowed_V, scaled, -jnp.inf)
-  if mode != GREEDY:
-    if mode == TRUNCATE:
-      candidates = jnp.where(hot_B[:, None], truncate(
-          candidates, top_p_B, top_k_B), candidates)
-    def noise(key, position):
-      key = jax.random.fold_in(jax.random.wrap_key_data(key), position)
-      return jax.random.gumbel(key, (V,))
+  if mode == TRUNCATE:
+    candidates = jnp.where(hot_B[:, None], truncate(
+        candidates, top_p_B, top_k_B), candidates)
+
+  def noise(key, position):
+    key = jax.random.fold_in(jax.random.wrap_key_data(key), position)
+    return jax.random.gumbel(key, (V,))
+
+  def with_noise(candidates):
     drawn = candidates + jax.vmap(noise)(key_B2, position_B)
-    candidates = jnp.where(hot_B[:, None], drawn, candidates)
-  token_B = _first_max(candidates)
+    return _first_max(jnp.where(hot_B[:, None], drawn, candidates))
+  token_B = jax.lax.cond(jnp.any(hot_B) if noisy is None else noisy,
+                         with_noise, _first_max, candidates)
   if vocab is not None:
     scaled = jnp.where(jnp.arange(V) < vocab, scaled, -jnp.inf)
   top = jnp.max(scaled, axis=-1)
@@ -250,6 +257,7 @@ def decode_chunk(params: Any, state: DecodeState, sampling: SamplingState,
   """
   B, W = sampling.live_B.shape[0], plan.index_W.shape[0]
   begun = jnp.sum(sampling.live_B)
+  noisy = jnp.any(sampling.live_B & (sampling.temperature_B > 0))
 
   def more(carry):
     w, _, live_B, *_ = carry
@@ -261,7 +269,8 @@ def decode_chunk(params: Any, state: DecodeState, sampling: SamplingState,
     state = write(state, new, plan.index_W[jnp.maximum(w - 1, 0)])
     token_B, logp_B = draw(
         state.logits_BV, sampling.key_B2, count_B, sampling.temperature_B,
-        sampling.top_p_B, sampling.top_k_B, plan.allowed_V, mode, vocab)
+        sampling.top_p_B, sampling.top_k_B, plan.allowed_V, mode, vocab,
+        noisy)
     tokens_WB = tokens_WB.at[w].set(jnp.where(live_B, token_B, -1))
     logp_WB = logp_WB.at[w].set(jnp.where(live_B, logp_B, 0))
     visible_BR = written_R[None] >= sampling.start_B[:, None]
@@ -288,9 +297,7 @@ def decode_chunk(params: Any, state: DecodeState, sampling: SamplingState,
 
 def mode_of(decoding: Decoding) -> str:
   """The cheapest mode that can serve a decoding."""
-  if not decoding.temperature:
-    return GREEDY
-  cut = decoding.top_k or decoding.top_p < 1
+  cut = decoding.temperature and (decoding.top_k or decoding.top_p < 1)
   return TRUNCATE if cut else DRAW
 
 

@@ -20,6 +20,7 @@ import numpy as np
 
 from zppo_jax import allowed
 from zppo_jax.devices import sharding
+from zppo_jax.devices.compile_ahead import Job
 from zppo_jax.learner import packing
 from zppo_jax.rollout import decode, decode_state
 from zppo_jax.rollout.decode_state import (
@@ -267,18 +268,54 @@ class Engine:
     self._running[slot] = None
     self._sampling.live_B[slot] = False
 
-  def _restart(self) -> None:
-    """Makes idle slots for the waiting requests; called while none is live."""
-    s, waiting = self.shapes, self._waiting
-    rollouts = [len(p.rollouts) for p in waiting]
+  def _shape_for(self, rollouts: Sequence[int], longest: int) -> DecodeShape:
+    """The decode state with which requests begin.
+
+    Args:
+      rollouts: the rollouts of each part.
+      longest: the longest prompt bucket of a part.
+    """
+    s = self.shapes
     needed = lambda samples: sum(-(-n // samples) * samples for n in rollouts)
-    samples = max((n for n in s.samples_per_prompt if needed(n) <= s.slots[-1]
-                   and all(r % n == 0 for r in rollouts)), default=1)
-    shape = DecodeShape(
+    samples = 1 if longest < s.share_from else max(
+        (n for n in s.samples_per_prompt if needed(n) <= s.slots[-1]
+         and all(r % n == 0 for r in rollouts)), default=1)
+    return DecodeShape(
         slots=next((b for b in s.slots if b >= needed(samples)), s.slots[-1]),
         samples_per_prompt=samples,
-        prompt_length=max(self._bucket(p.request)[0] for p in waiting),
+        prompt_length=next(n for n in s.cache_lengths if n >= longest),
         response_length=s.response_lengths[0])
+
+  def jobs(self, params: Any, prompts: int, length: int,
+           rollouts: int) -> list[Job]:
+    """The programs that draw rollouts of prompts without media, for
+    compile_ahead.
+
+    Args:
+      params: shapes of the weights, with shardings.
+      prompts: their number.
+      length: tokens of the longest.
+      rollouts: those of each prompt.
+    """
+    s = self.shapes
+    size, bucket = (
+        next((n for n in table if n >= least), table[-1])
+        for table, least in ((s.prefill_sizes, prompts),
+                             (s.prompt_lengths, length)))
+    shape = self._shape_for([rollouts] * prompts, bucket)
+    one = np.int32(1)
+    return self.programs.jobs(
+        params, shape, size, bucket, decode_state.idle(shape), ChunkPlan(
+            index_W=np.zeros(self._decode_chunk, np.int32), first=one,
+            most=one, enough=one, end_E=self._end_E,
+            allowed_V=self._allowed_V))
+
+  def _restart(self) -> None:
+    """Makes idle slots for the waiting requests; called while none is live."""
+    waiting = self._waiting
+    shape = self._shape_for(
+        [len(p.rollouts) for p in waiting],
+        max(self._bucket(p.request)[0] for p in waiting))
     if shape != self._shape:
       self._state = None  # frees its memory before the next one is made
       self._state, self._shape = self.programs.empty(shape), shape
@@ -352,7 +389,8 @@ class Engine:
       by_shape[self._bucket(part.request)].append((part, groups))
     sizes = self.shapes.prefill_sizes
     for (length, patches), same_shape in sorted(by_shape.items()):
-      self._grow('prompt_length', self.shapes.prompt_lengths, length)
+      self._grow('prompt_length', self.shapes.cache_lengths, next(
+          n for n in self.shapes.cache_lengths if n >= length))
       fresh = []
       for part, groups in same_shape:
         if part.request.id in self._prefilled:
@@ -415,8 +453,6 @@ class Engine:
     """The cheapest mode that serves all live slots."""
     s = self._sampling
     hot_B = s.live_B & (s.temperature_B > 0)
-    if not hot_B.any():
-      return decode.GREEDY
     cut_B = (s.top_p_B < 1) | (s.top_k_B > 0)
     return decode.TRUNCATE if (hot_B & cut_B).any() else decode.DRAW
 

@@ -15,8 +15,9 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from zppo_jax import allowed
-from zppo_jax.devices import sharding
+from zppo_jax import allowed, randomness
+from zppo_jax.devices import compile_ahead, sharding
+from zppo_jax.devices.compile_ahead import Job
 from zppo_jax.devices.shared_jit import shared_jit
 from zppo_jax.learner import packing
 from zppo_jax.models import Model, layers
@@ -63,6 +64,10 @@ class Shapes:
       response.
     patches: patches of a prompt's padded media; () if no prompt has media.
     prefill_sizes: numbers of prompts of one padded prefill.
+    cache_lengths: tokens of a prompt that a decode state holds; the last is the
+      last of `prompt_lengths`. (): those lengths.
+    share_from: decode states of shorter prompts have no slot groups of several
+      slots. Each slot has the prompt of its own rollout.
   """
   slots: tuple[int, ...]
   samples_per_prompt: tuple[int, ...]
@@ -70,13 +75,22 @@ class Shapes:
   response_lengths: tuple[int, ...]
   patches: tuple[int, ...]
   prefill_sizes: tuple[int, ...]
+  cache_lengths: tuple[int, ...] = ()
+  share_from: int = 0
 
   def __post_init__(self):
-    for field in dataclasses.fields(self):
+    if not self.cache_lengths:
+      object.__setattr__(self, 'cache_lengths', self.prompt_lengths)
+    allowed.number('Shapes.share_from', self.share_from, '>= 0', whole=True)
+    for field in dataclasses.fields(self)[:-1]:
       table = getattr(self, field.name)
       if table or field.name != 'patches':
         table = sorted_sizes(f'Shapes.{field.name}', table)
       object.__setattr__(self, field.name, tuple(table))
+    if self.cache_lengths[-1] != self.prompt_lengths[-1]:
+      raise ValueError(
+          f'Shapes.cache_lengths end at {self.cache_lengths[-1]}; they must '
+          f'end at the longest prompt, {self.prompt_lengths[-1]}')
     if self.samples_per_prompt[0] != 1:
       raise ValueError(f'Shapes.samples_per_prompt is '
                        f'{self.samples_per_prompt}; 1 must be among them')
@@ -100,18 +114,20 @@ class Shapes:
   def max_programs(self) -> int:
     """The most programs that an engine with these shapes can compile.
 
-    There are |slots| |samples_per_prompt| |prompt_lengths| |response_lengths|
+    There are |slots| |samples_per_prompt| |cache_lengths| |response_lengths|
     shapes of a decode state. For each shape there may be programs that make it
     empty, widen it, decode in every mode, and insert prefills of every size
     whose prompts are no longer. The caches of prompts and responses grow by one
     table entry at a time, whatever the other sizes are. Prefills differ by
     prompt length, patches and size.
     """
-    T, R = len(self.prompt_lengths), len(self.response_lengths)
+    T, R = len(self.cache_lengths), len(self.response_lengths)
     P, B = len(self.prefill_sizes), len(self.slots)
     samples = len(self.samples_per_prompt)
-    prefills = T * (1 + len(self.patches)) * P
-    insertions = B * samples * R * P * T * (T + 1) // 2
+    prefills = len(self.prompt_lengths) * (1 + len(self.patches)) * P
+    insertions = B * samples * R * P * sum(
+        prompt <= cache for prompt in self.prompt_lengths
+        for cache in self.cache_lengths)
     growths = B * samples * (T - 1) + B * (R - 1)
     growths += (B - 1) * samples * T * R
     return prefills + insertions + growths + B * samples * T * R * (
@@ -124,6 +140,14 @@ def table_of(longest: int, smallest: int, factor: int = 4) -> tuple[int, ...]:
   while sizes[-1] > smallest:
     sizes.append(max(smallest, -(-sizes[-1] // factor)))
   return tuple(sorted(sizes))
+
+
+def shape_of(state: DecodeState) -> DecodeShape:
+  """The sizes of a decode state."""
+  (slots, *_, response), (groups, *_, prompt) = (
+      keys[0].shape for keys in (state.response_k, state.prompt_k))
+  return DecodeShape(slots=slots, samples_per_prompt=slots // groups,
+                     prompt_length=prompt, response_length=response)
 
 
 def shardings_by_axis(record: type[Record],
@@ -166,7 +190,7 @@ class Programs:
     whole = sharding.replicated(mesh)
     split = mesh.shape['tensor']
     params = jax.eval_shape(lambda key: layers.unstack(model.init(key)),
-                            jax.random.key(0))
+                            randomness.like_key())
     prompt = jax.eval_shape(
         functools.partial(decode.prefill, model=model), params,
         packing.pad_prompts([], 1, 1, 0, model.num_axes))
@@ -182,7 +206,7 @@ class Programs:
     state = DecodeState(
         prompt_k=k, prompt_v=v, response_k=k, response_v=v,
         recurrent=recurrent, logits_BV=batch)
-    self._state_shardings = state
+    self._state_shardings, self._prefilled_shardings = state, prefilled
     sampling = shardings_by_axis(
         SamplingState, {'B': batch, 'U': batch, 'R': whole})
     self._sampling_shardings, self._whole = sampling, whole
@@ -218,16 +242,60 @@ class Programs:
     self.compilations += program._cache_size() - before
     return out
 
+  def _need(self, name: str, *sizes: Any) -> None:
+    """Waits for a program of `jobs` that is being compiled."""
+    compile_ahead.PROGRAMS.need((id(self), name, *sizes))
+
+  def jobs(self, params: Any, shape: DecodeShape, size: int, length: int,
+           sampling: SamplingState, plan: ChunkPlan,
+           mode: str = decode.DRAW) -> list[Job]:
+    """The programs of a decode state that gets prefilled prompts, in the order
+    of their first calls: their keys, and what compiles them.
+
+    Args:
+      params: shapes of the weights, with shardings.
+      shape: the decode state.
+      size, length: the number and the padded length of the prompts.
+      sampling, plan, mode: arguments of `decode`, whose values do not count.
+    """
+    placed = lambda like, on: jax.tree.map(
+        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), like,
+        on)
+    batch = sharding.batch_sharding(self.mesh)
+    prompts = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=batch),
+        packing.pad_prompts([], size, length, 0, self.model.num_axes))
+    state = placed(self._abstract(shape), self._state_shardings)
+    several = jax.eval_shape(lambda: decode_state.empty(
+        self._prompt, DecodeShape(slots=size, samples_per_prompt=1,
+                                  prompt_length=length, response_length=1)))
+    prefilled = placed(Prefilled(
+        k=several.prompt_k, v=several.prompt_v, recurrent=several.recurrent,
+        logits_PV=several.logits_BV), self._prefilled_shardings)
+    groups = np.zeros(shape.slot_groups, np.int32)
+    every = {
+        ('empty', shape): lambda: self._empty.lower(shape),
+        ('prefill', size, length, 0): lambda: self._prefill.lower(
+            params, prompts),
+        ('insert', shape, size, length): lambda: self._insert.lower(
+            state, prefilled, groups, groups, np.int32(0)),
+        ('decode', mode, shape): lambda: self._decode[mode].lower(
+            params, state, sampling, plan)}
+    return [Job((id(self), *key), lambda lower=lower: lower().compile())
+            for key, lower in every.items()]
+
   def prefill(self, params: Any, prompts: Sequence, size: int, length: int,
               patches: int) -> Prefilled:
     """Prefills at most `size` prompts; they are as in packing.pad_prompts."""
     batch = packing.pad_prompts(prompts, size, length, patches,
                                 self.model.num_axes)
+    self._need('prefill', size, length, patches)
     return self._run(self._prefill, params,
                      sharding.put_batch(self.mesh, batch))
 
   def empty(self, shape: DecodeShape) -> DecodeState:
     """A decode state of zeros."""
+    self._need('empty', shape)
     return self._run(self._empty, shape)
 
   def insert(self, state: DecodeState, prefilled: Prefilled,
@@ -235,6 +303,7 @@ class Programs:
     """The state with prefilled prompt sources[i] in slot group groups[i]."""
     padded = np.zeros((2, state.prompt_k[0].shape[0]), np.int32)
     padded[:, :len(groups)] = groups, sources
+    self._need('insert', shape_of(state), *prefilled.k[0].shape[::3])
     return self._run(self._insert, state, prefilled, *sharding.as_global(
         (*padded, np.int32(len(groups))), self._whole))
 
@@ -273,6 +342,7 @@ class Programs:
              sampling: SamplingState, plan: ChunkPlan) -> tuple[
                  DecodeState, ChunkOutput]:
     """decode.decode_chunk; `state` is donated."""
+    self._need('decode', mode, shape_of(state))
     return self._run(
         self._decode[mode], params, state,
         sharding.as_global(sampling, self._sampling_shardings),

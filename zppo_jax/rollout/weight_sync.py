@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
 from jax.typing import DTypeLike
 
-from zppo_jax import allowed
+from zppo_jax import allowed, randomness
 from zppo_jax.devices import sharding
 from zppo_jax.devices.shared_jit import shared_jit
 from zppo_jax.models import Model, layers, lora
@@ -93,20 +93,25 @@ class Reshard:
 
   One program for all leaves would gather them all before it writes them, and so
   need twice the copy. Here the largest leaf comes first, while the rest of the
-  copy does not exist yet.
+  copy does not exist yet. One device gathers nothing, so one program for all
+  leaves needs no more memory there, and is compiled once.
 
   Attributes:
     leaves: the leaves in the order in which they are copied.
     copy: shapes, types and shardings of the rollout copy.
     adapted: the frozen weights, if what is copied are their adapters.
+    at_once: jitted: all params -> the rollout copy; None on several devices.
   """
   leaves: tuple[LeafCopy, ...]
   copy: Any
   adapted: lora.Lora | None = None
+  at_once: Callable[[Any], Any] | None = None
 
   def __call__(self, params: Any) -> Any:
     if self.adapted is not None:
       params = self.adapted.join(params)
+    if self.at_once is not None:
+      return self.at_once(params)
     sources, (targets, tree) = _leaves(params), jax.tree.flatten(self.copy)
     for one in self.leaves:
       for place, x in zip(one.places, one.program(sources[one.source]),
@@ -169,8 +174,9 @@ def compile_reshard(model: Model, mesh: Mesh, weights: str = 'same', *,
   """
   rules = sharding.TRAIN_RULES if rules is None else rules
   if adapted is not None:
-    like = adapted.join(jax.eval_shape(adapted.init, jax.random.key(0)))
-  params = jax.eval_shape(model.init, jax.random.key(0)) if like is None else (
+    like = adapted.join(jax.eval_shape(adapted.init, randomness.like_key()))
+  params = jax.eval_shape(
+      model.init, randomness.like_key()) if like is None else (
       jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), like))
   make = functools.partial(rollout_copy, dtype=jnp.dtype(model.config.dtype),
                            weights=weights)
@@ -214,7 +220,10 @@ def compile_reshard(model: Model, mesh: Mesh, weights: str = 'same', *,
   copy = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(
       x.shape, x.dtype, sharding=s), whole, shardings)
   targets = jax.tree.leaves(copy)
-  return Reshard(tuple(sorted(leaves, key=size, reverse=True)), copy, adapted)
+  return Reshard(
+      tuple(sorted(leaves, key=size, reverse=True)), copy, adapted,
+      jax.jit(make, in_shardings=(of(params, rules=rules),),
+              out_shardings=shardings) if mesh.size == 1 else None)
 
 
 def _rules_of(params: Any, mesh: Mesh) -> dict | None:

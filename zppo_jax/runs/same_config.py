@@ -45,6 +45,7 @@ def flat(values: dict, prefix: str = '') -> dict:
 # run, and a bound on what is read refuses or does nothing.
 MAY_CHANGE = frozenset({
     'steps', 'checkpoint.journal', 'data.pool.max_bytes', 'overlap',
+    'compile_ahead',
     'watch.words', 'watch.phrases', 'watch.drift', 'watch.lift.every',
     'watch.lift.questions', 'distil.max_missing', 'guard.alarms',
     'guard.max_idle', 'run.callbacks', 'best.metric', 'best.mode',
@@ -80,7 +81,8 @@ ADDED = {'algorithm.reference.kind': 'none',
          'data.pool.media_roots': [],
          'data.balance.samples': '', 'data.balance.factors': [],
          'data.pool.hints': False, 'data.pool.worked': False,
-         'shapes.prefill_tokens': None,
+         'shapes.prefill_tokens': None, 'shapes.cache_buckets': [],
+         'shapes.share_from': 0,
          'distil.divergence': '', 'distil.beta': 0.5, 'distil.support': '',
          'distil.beta_schedule': '', 'distil.student_share_schedule': '',
          'distil.mix_schedule': '',

@@ -4,10 +4,12 @@ A writer has write(step, {name: value}) and close(); a new one is a function
 and a row of WRITERS.
 """
 
+import contextlib
 import os
+import sys
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from zppo_jax import allowed
@@ -20,6 +22,20 @@ class Writer(NamedTuple):
   close: Callable[[], None]
 
 
+@contextlib.contextmanager
+def _without_torch() -> Iterator[None]:
+  """A context in which torch is not imported. tensorboardX does so where torch
+  is installed, for a second, and numbers do without it."""
+  if 'torch' in sys.modules:
+    yield
+    return
+  sys.modules['torch'] = None  # type: ignore[assignment] # no import finds it
+  try:
+    yield
+  finally:
+    del sys.modules['torch']
+
+
 def tensorboard(path, config_values: dict, name: str, step: int) -> Writer:
   """Event files in path/tensorboard; a resumed run hides the points it repeats.
 
@@ -27,9 +43,10 @@ def tensorboard(path, config_values: dict, name: str, step: int) -> Writer:
   the thread and leave the run waiting for it.
   """
   del config_values, name
-  from tensorboardX.event_file_writer import EventsWriter
-  from tensorboardX.proto.event_pb2 import Event, SessionLog
-  from tensorboardX.summary import scalar
+  with _without_torch():
+    from tensorboardX.event_file_writer import EventsWriter
+    from tensorboardX.proto.event_pb2 import Event, SessionLog
+    from tensorboardX.summary import scalar
   folder = path / 'tensorboard'
   with disk.naming(folder):
     folder.mkdir(exist_ok=True)

@@ -290,7 +290,10 @@ def _sampler(c, method: methods.Method, rules: zppo.Rules, student: Student,
              task: tasks.Task, mesh) -> collect.Sampler:
   """The sampler that draws the groups of a step."""
   algo, shapes = c.algorithm, c.shapes
-  groups = (rules.num_new, rules.num_new + rules.num_replay,
+  # Steps without replays fill most of what few replays need.
+  few = 2 * rules.num_replay <= rules.num_new
+  groups = (rules.num_new + (rules.num_replay if method.replay else 0),
+            *(() if method.replay and few else (rules.num_new,)),
             *shapes.group_buckets)
   return collect.Sampler(
       engine=make_engine(
@@ -299,7 +302,9 @@ def _sampler(c, method: methods.Method, rules: zppo.Rules, student: Student,
           prompt_buckets=shapes.prompt_buckets,
           patch_buckets=shapes.patch_buckets, group_buckets=groups,
           prefill_tokens=shapes.prefill_tokens, slots=shapes.slots,
-          padding_counts=not learner.reads_scores(method)),
+          padding_counts=not learner.reads_scores(method),
+          cache_buckets=shapes.get('cache_buckets', ()),
+          share_from=shapes.get('share_from', 0)),
       chat=student.chat, grader=task.grader,
       decoding=_decoding(c, algo.max_tokens), num_rollouts=algo.rollouts)
 

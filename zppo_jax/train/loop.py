@@ -28,6 +28,7 @@ from zppo_jax.runs.workdir import Workdir
 from zppo_jax.runs.writers import Writer, open_writers
 from zppo_jax.train import attention_kernels, evaluate, guards, resume
 from zppo_jax.train.build import build
+from zppo_jax.train.compiling import likely
 from zppo_jax.train.control import (
   best,
   callbacks,
@@ -100,11 +101,17 @@ def stop_diverged(out: Workdir, outcome, why: str) -> None:
       'no checkpoint holds this update')
 
 
+def _opened(run: Run, config, out: Workdir, add, say) -> Run:
+  """The run with its journals; what its first step needs gets compiled."""
+  likely.begin(run, add, out.note)
+  return journals.with_journals(run, config, out, add, say)
+
+
 # Reinforcement learning. The functions are looked up when they are called.
 RL = Procedure(
     of_workdir=auto.of_workdir,
     build=lambda config, day: build(config, day),
-    opened=journals.with_journals,
+    opened=_opened,
     kernels=lambda run: attention_kernels.summary(
         attention_kernels.of_run(run)),
     step=lambda run, at, read_previous: train_step(

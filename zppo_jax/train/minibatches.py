@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from zppo_jax.algorithms import (
@@ -28,8 +27,8 @@ from zppo_jax.algorithms.privileged import contexts
 from zppo_jax.algorithms.privileged.contexts import CONTEXTS
 from zppo_jax.algorithms.targets import TargetContext, Targets
 from zppo_jax.arrays import MicroBatch, TrainState
-from zppo_jax.devices import sharding
-from zppo_jax.learner import layouts, packing
+from zppo_jax.devices import compile_ahead, sharding
+from zppo_jax.learner import layouts, packing, update
 from zppo_jax.randomness import host_rng
 from zppo_jax.records import (
   CallStats,
@@ -61,6 +60,9 @@ class MiniBatch(NamedTuple):
     gold: micro-batches of stored answers (algorithms/credit/gold.py).
     over_long: right stored answers that were left out, because no training row
       holds them; those of a step stand in its first mini-batch.
+    gaps: of each micro-batch the largest |sampler - trainer| log-prob of a
+      trained token (nats), on the device; () before `score`, and for a method
+      without log-probs of the sampler.
     returned: rollouts whose sums of d the update tells; () for others.
   """
   batches: list[MicroBatch]
@@ -70,6 +72,7 @@ class MiniBatch(NamedTuple):
   gold: Sequence[MicroBatch] = ()
   over_long: int = 0
   returned: Sequence[Returned] = ()
+  gaps: Sequence[jax.Array] = ()
 
 
 def advantages(run: Run, groups: Sequence[Group]) -> np.ndarray:
@@ -354,20 +357,22 @@ def score(run: Run, state: TrainState,
   minibatches = _score_by_reference(run, minibatches)
   if run.num_updates == 1 or not run.method.old_logps:
     return minibatches
-  return [of._replace(
-      batches=[b.with_target('old_logp', _paced(
-          run, run.score_fn(state.params, b)[0]))
-               for b in of.batches]) for of in minibatches]
+  return [_scored(run, state, of) for of in minibatches]
 
 
-def sampler_gap(minibatches: Sequence[MiniBatch]) -> jax.Array:
-  """Largest |sampler - trainer| log-prob on trained tokens (nats), on the
-  device; 0 for a method without these targets."""
-  gaps = [jnp.max(jnp.abs(b.targets['old_logp'] - b.targets['sampler_logp'])
-                  * b.mask_BT)
-          for of in minibatches for b in of.batches
-          if {'old_logp', 'sampler_logp'} <= b.targets.keys()]
-  return functools.reduce(jnp.maximum, gaps, jnp.zeros(()))
+def _scored(run: Run, state: TrainState, of: MiniBatch) -> MiniBatch:
+  batches, gaps = [], []
+  for batch in of.batches:
+    compile_ahead.PROGRAMS.need((id(run.score_fn), update.sizes(batch)))
+    logp_BT, _, gap = run.score_fn(state.params, batch)
+    batches.append(batch.with_target('old_logp', _paced(run, logp_BT)))
+    gaps += [] if gap is None else [gap]
+  return of._replace(batches=batches, gaps=gaps)
+
+
+def sampler_gaps(minibatches: Sequence[MiniBatch]) -> tuple:
+  """The gaps of all micro-batches, on the device."""
+  return tuple(gap for of in minibatches for gap in of.gaps)
 
 
 def _example_scores(sequences: Sequence[TokenSequence],

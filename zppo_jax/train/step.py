@@ -31,6 +31,7 @@ from zppo_jax.rollout.engine import Engine
 from zppo_jax.runs import checkpoints, metrics, samples
 from zppo_jax.teachers import panel
 from zppo_jax.train import minibatches as minibatch_lib
+from zppo_jax.train.compiling import likely
 from zppo_jax.train.run import Run
 from zppo_jax.train.watching import lift
 from zppo_jax.train.watching.lift import Lift
@@ -55,8 +56,8 @@ class Outcome:
     calls: statistics of the calls to the teacher, probes included.
     advantages_PG: the advantages of the rollouts of `groups`.
     minibatches: the minibatches.MiniBatch of each update.
-    gap: the largest |sampler - trainer| log-prob before the first update, nats,
-      on the device; None if it was not computed.
+    gaps: the largest |sampler - trainer| log-prob of each micro-batch before
+      the first update, nats, on the device; None if they were not computed.
     sums: the Sums of each update, on the device.
     norms: the gradient norm of each update, on the device.
     compilations: rollout programs compiled so far, by role.
@@ -80,7 +81,7 @@ class Outcome:
   calls: CallStats
   advantages_PG: np.ndarray
   minibatches: Any
-  gap: Any
+  gaps: Any
   sums: Sequence[Any]
   norms: Sequence[Any]
   compilations: dict[str, int]
@@ -240,6 +241,10 @@ def train_step(run: Run, state: TrainState, buffer: ReplayBuffer, step: int,
   resting = buffer.resting(step, run.rules.rest_saturated)
   reformulated = zppo.reformulate_hard(plain, step, resting=resting, **hard)
   clock.lap('teacher')
+  # Of reformulated prompts the longest take longest; plain ones are trained on
+  # once the student is right at times.
+  likely.trained_on(run, [
+      *sorted(reformulated.prompts, key=lambda p: -len(p.tokens)), *prompts])
   groups = plain + collect.all_of(reformulated.prompts, early, ask)
   if run.rules.rest_saturated:
     buffer = buffer.with_saturated(groups, step)
@@ -272,8 +277,8 @@ def train_step(run: Run, state: TrainState, buffer: ReplayBuffer, step: int,
       minibatch_lib.of_lessons(run, lessons, advantages_PG), step, scored)
   minibatches = minibatch_lib.with_gold(run, minibatches, plain, step)
   minibatches = minibatch_lib.score(run, state, minibatches)
-  gap = (minibatch_lib.sampler_gap(minibatches)
-         if run.num_updates > 1 and run.method.old_logps else None)
+  gaps = (minibatch_lib.sampler_gaps(minibatches)
+          if run.num_updates > 1 and run.method.old_logps else None)
   clock.lap('scoring')
   state, sums, norms = update(run, state, minibatches)
   held = None if run.ewc is None else _penalty_of(run.ewc.coefficient)(
@@ -285,9 +290,9 @@ def train_step(run: Run, state: TrainState, buffer: ReplayBuffer, step: int,
       reformulated=reformulated, probe=probe,
       calls=(reformulated.calls + lessons.calls + scored.calls + asked
              + (probe[0].calls if probe else CallStats())),
-      advantages_PG=advantages_PG, minibatches=minibatches, gap=gap, sums=sums,
-      norms=norms, compilations=_compilations(run), seconds=clock.seconds,
-      ewc=held, lift=lifted)
+      advantages_PG=advantages_PG, minibatches=minibatches, gaps=gaps,
+      sums=sums, norms=norms, compilations=_compilations(run),
+      seconds=clock.seconds, ewc=held, lift=lifted)
 
 
 def metrics_row(run: Run, outcome: Outcome) -> dict[str, float]:
@@ -321,8 +326,8 @@ def metrics_row(run: Run, outcome: Outcome) -> dict[str, float]:
                           reformulated.written),
       **(metrics.of_probe(*outcome.probe) if outcome.probe else {})}
   clock.lap('log')
-  sums, norms, gap, held = jax.device_get(
-      (outcome.sums, outcome.norms, outcome.gap, outcome.ewc))
+  sums, norms, gaps, held = jax.device_get(
+      (outcome.sums, outcome.norms, outcome.gaps, outcome.ewc))
   clock.lap('update')
   tokens = [of.tokens for of in outcome.minibatches]
   row = {'step': outcome.step, 'learning_rate': float(run.rate(outcome.step)),
@@ -347,8 +352,8 @@ def metrics_row(run: Run, outcome: Outcome) -> dict[str, float]:
   if run.rules.rest_saturated:
     row['buffer/resting'] = len(outcome.buffer.resting(
         outcome.step, run.rules.rest_saturated))
-  if gap is not None:
-    row['sampler_trainer/logp_gap_max'] = float(gap)
+  if gaps is not None:
+    row['sampler_trainer/logp_gap_max'] = float(np.max(gaps, initial=0))
   if run.correction.on:
     row.update(metrics.of_correction(sums))
   elif run.gap_measured:

@@ -207,7 +207,9 @@ def _of_model(context: TeacherContext, loaded: Loaded,
           patch_buckets=shapes.patch_buckets,
           group_buckets=shapes.group_buckets,
           prefill_tokens=shapes.prefill_tokens, slots=shapes.slots,
-          padding_counts=context.padding_counts),
+          padding_counts=context.padding_counts,
+          cache_buckets=shapes.get('cache_buckets', ()),
+          share_from=shapes.get('share_from', 0)),
       chat=chat, grader=context.task.grader, decoding=context.decoding,
       num_rollouts=c.algorithm.teacher_rollouts)
   vocab = segments.true_vocabulary(chat.codec)

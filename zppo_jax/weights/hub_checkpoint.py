@@ -18,7 +18,7 @@ import ml_dtypes
 import numpy as np
 from safetensors.numpy import save_file
 
-from zppo_jax import models
+from zppo_jax import models, randomness
 from zppo_jax.models import rope
 from zppo_jax.weights import families, gguf_file, hub_folder
 from zppo_jax.weights.hub_leaf import HubLeaf, HubSource
@@ -245,7 +245,7 @@ def load(source: HubSource, model: models.Model, like=None):
     return _on_devices(leaf.shape, leaf.sharding, make)
 
   if like is None:
-    like = jax.eval_shape(model.init, jax.random.key(0))
+    like = jax.eval_shape(model.init, randomness.like_key())
   return jax.tree_util.tree_map_with_path(one, like), skipped
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from zppo_jax import assets, models
+from zppo_jax import assets, models, randomness
 from zppo_jax.chat import (
   dates,
   hub_chat,
@@ -90,7 +90,7 @@ def outline(path: pathlib.Path, computed: dict) -> tuple:
 
 def _from_hub(path: pathlib.Path, computed: dict, place) -> Pretrained:
   source, pretrained = outline(path, computed)
-  like = jax.eval_shape(pretrained.model.init, jax.random.key(0))
+  like = jax.eval_shape(pretrained.model.init, randomness.like_key())
   params, skipped = hub_checkpoint.load(
       source, pretrained.model, like if place is None else place(like))
   notes = pretrained.notes
@@ -191,7 +191,7 @@ def load(name: str, *, dtype: str = 'float32', remat: str = 'none',
                      f'{file.parent}') from e
   fields = {'family': 'decoder', **described['model'], **computed}
   model = models.build(**fields)
-  like = jax.eval_shape(model.init, jax.random.key(0))
+  like = jax.eval_shape(model.init, randomness.like_key())
   return Pretrained(
       model, safetensors_file.load(file, like) if weights else None,
       described.get('tokenizer', ''), (),

@@ -1,0 +1,1 @@
+"""Programs that are compiled before a run calls them."""
