@@ -68,7 +68,7 @@ def gap(scorer, params, units, kind: str, mesh, num_axes: int) -> dict:
       response_buckets=(ROW,), patch_buckets=(), num_axes=num_axes)
   stored, scored = [], []
   for batch in layouts.LAYOUTS[kind](units, layout):
-    logp, _ = sharding.to_host(scorer(params, sharding.put_batch(mesh, batch)))
+    logp, *_ = sharding.to_host(scorer(params, sharding.put_batch(mesh, batch)))
     on = batch.mask_BT > 0
     stored.append(batch.targets['sampler_logp'][on])
     scored.append(logp[on])

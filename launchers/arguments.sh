@@ -65,6 +65,8 @@ read_arguments() {
       -h | --help) usage; exit 0 ;;
       --dry-run) dry_run=true ;;
       --config=*) config="${argument#--config=}" ;;
+      --details | --measure) refuse "$argument is for zppo train --dry-run;\
+ here --dry-run prints the command of a run" ;;
       --config.*=* | --fork-from=* | --fork_from=* | --traceback)
         flags+=("$argument") ;;
       --env=*)

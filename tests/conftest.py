@@ -177,6 +177,8 @@ def quick_compile():
   A module whose time goes into compiling tiny programs asks for it by
   `pytestmark = pytest.mark.usefixtures('quick_compile')`.
   """
+  shared_jit.forget()  # other modules' programs round otherwise
   jax.config.update('jax_disable_most_optimizations', True)
   yield
   jax.config.update('jax_disable_most_optimizations', False)
+  shared_jit.forget()

@@ -77,6 +77,7 @@ RUN = ('zppo', 0, '/runs/a', POD[0])
     ('local.sh', ('zppo', 0), 'METHOD, SEED and WORKDIR are needed'),
     ('local.sh', ('--step=5', *RUN), 'unknown setting --step=...; known: --'),
     ('local.sh', ('--fast', *RUN), 'unknown switch --fast; known: --dry-run'),
+    ('local.sh', ('--measure', *RUN), '--measure is for zppo train --dry-run'),
     ('local.sh', ('--env=5=a', *RUN), '--env=5=a: --env=NAME=VALUE is allow'),
     ('local.sh', ('-x', *RUN), "unexpected argument '-x'"),
     ('local.sh', (*RUN, 'more'), "unexpected argument 'more'"),

@@ -51,7 +51,7 @@ def test_a_run_on_a_cpu_and_what_is_told_of_it():
   its prompt; one line for one reason."""
   run = build.build(small_config())
   uses = attention_kernels.of_run(run)
-  assert len(uses) == len(set(uses)) == 6 + 2
+  assert len(uses) == len(set(uses)) == 5 + 2
   assert attention_kernels.Use(
       'training responses', 80, 200, attention.KernelChoice(
           'xla', 'the platform is cpu')) in uses

@@ -11,6 +11,7 @@ import time
 import pytest
 
 from benchmarks import stand_ins, verdicts
+from zppo_jax import import_paths
 from zppo_jax.verdicts.sandbox import (
   GradingJob,
   Sandbox,
@@ -64,6 +65,17 @@ def test_a_killed_worker_is_replaced_and_its_job_done_again(sandbox):
   time.sleep(0.05)
   results = sandbox.grade([GradingJob('number', '1', '1')] * 4)
   assert [r.score for r in results] == [1] * 4
+
+
+def test_workers_look_where_this_process_looks_by_now(sandbox, tmp_path):
+  """A folder that was found after a worker had started."""
+  assert sandbox.grade([GradingJob('number', '1', '1')])[0].score == 1
+  (old,) = sandbox.pids()
+  (tmp_path / 'half_points.py').write_text(
+      'def mark(answer, gold):\n  return 0.5\n')
+  import_paths.search(tmp_path)
+  (result,) = sandbox.grade([GradingJob('half_points:mark', '1', '1')])
+  assert result.score == 0.5 and gone(old)
 
 
 @pytest.mark.parametrize('most', [3, 10**9])

@@ -105,6 +105,7 @@ class _Worker:
 
   Attributes:
     process: runs zppo_jax.verdicts.worker.
+    searched: where it looks for modules.
     stdin, stdout: the pipes to and from it.
     loaded: the kinds that it has loaded.
     index: of its job in the jobs of the call, or None.
@@ -115,15 +116,14 @@ class _Worker:
   """
 
   def __init__(self, limits: SandboxLimits):
-    root = str(pathlib.Path(zppo_jax.__file__).resolve().parent.parent)
-    path = os.pathsep.join([root, *(p for p in sys.path if p)])
+    self.searched = searched()
     self.process = subprocess.Popen(
         [sys.executable, '-m', 'zppo_jax.verdicts.worker',
          str(limits.memory)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL, cwd='/', bufsize=0,
         env={n: os.environ[n] for n in ENVIRONMENT if n in os.environ}
-        | QUIET | {'PYTHONPATH': path})
+        | QUIET | {'PYTHONPATH': self.searched})
     assert self.process.stdin is not None and self.process.stdout is not None
     self.stdin, self.stdout = self.process.stdin, self.process.stdout
     self.loaded: set[str] = set()
@@ -204,6 +204,8 @@ class Sandbox:
     with self._lock:
       if self._owner != os.getpid():  # a fork inherited the pipes
         self._workers, self._owner = [], os.getpid()
+      for worker in [w for w in self._workers if w.searched != searched()]:
+        self.drop(worker)  # the process has found folders since
       try:
         return _Call(self, jobs).run()
       except BaseException:
@@ -235,6 +237,12 @@ class Sandbox:
   def drop(self, worker: _Worker) -> int:
     self._workers.remove(worker)
     return worker.end()
+
+
+def searched() -> str:
+  """The folders in which a worker looks for modules: those of this process."""
+  root = str(pathlib.Path(zppo_jax.__file__).resolve().parent.parent)
+  return os.pathsep.join([root, *(p for p in sys.path if p)])
 
 
 def slices(limits: SandboxLimits) -> list[float]:

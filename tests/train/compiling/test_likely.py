@@ -37,7 +37,7 @@ def groups_of(length: int) -> list[Group]:
           Verdict.CORRECT, *[Verdict.WRONG] * 7))) for i in range(4)]
 
 
-def test_a_step_compiles_nothing_that_was_compiled_ahead(at_once):
+def test_a_step_compiles_nothing_that_was_compiled_ahead(at_once, own_programs):
   """Scoring, gradient and optimizer, from their shapes alone."""
   run = build.build(builders.small_config(compile_ahead=True))
   groups = groups_of(6)
@@ -50,7 +50,7 @@ def test_a_step_compiles_nothing_that_was_compiled_ahead(at_once):
   COMPILED.clear()
   made = minibatches.score(run, state, made)
   step.update(run, state, made)
-  ahead = {'jit(token_logps)', 'jit(accumulate)', 'jit(optimizer_step)'}
+  ahead = {'jit(_scored)', 'jit(accumulate)', 'jit(optimizer_step)'}
   assert 'jit(zeros)' in COMPILED and not ahead & set(COMPILED)
   assert len(at_once) == 2
   calls = [(id(run.update_fn.keywords['accumulate_fn']), *at_once[0][1:]),
