@@ -3,6 +3,7 @@
 All of them come before anything is trained.
 """
 
+import gc
 import os
 import pathlib
 import signal
@@ -260,6 +261,38 @@ def test_an_interrupted_run_says_so_and_exits_like_the_signal(
     zppo('train', CONFIG, f'--workdir={tmp_path}/run')
   assert e.value.code == 143
   assert 'zppo train: SIGTERM: saved' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('dropped', [False, True])
+def test_ctrl_c_before_the_loop_names_the_users_line(
+    zppo, tmp_path, monkeypatch, capsys, dropped):
+  """issue 21: it named no line, its code was 1, and it could be dropped."""
+  path = tmp_path / 'sums.py'
+  path.write_text("""
+import gc, os, signal, time
+def interrupt(*_):
+  gc.callbacks.clear()
+  os.kill(os.getpid(), signal.SIGINT)
+  list(map(str, range(100)))
+def draw(dropped):
+  gc.callbacks.append(interrupt) if dropped else None
+  gc.collect() if dropped else interrupt()
+  time.sleep(20)
+""")
+  names = {}
+  exec(compile(path.read_text(), str(path), 'exec'), names)
+  callbacks = gc.callbacks[:]
+  monkeypatch.setitem(main.COMMANDS, 'say', main.Command(
+      lambda values: names['draw'](dropped), {}, {}, False))
+  try:
+    with pytest.raises(SystemExit) as e:
+      zppo('say')
+  finally:
+    gc.callbacks[:] = callbacks
+  assert e.value.code == 128 + signal.SIGINT
+  said = capsys.readouterr().err
+  assert said.startswith(f'zppo say: stopped at once ({path}:')
+  assert said.rstrip().endswith(' in draw)' if dropped else ' in interrupt)')
 
 
 def test_report_takes_workdirs_without_a_flag(zppo, refused, tmp_path, capsys):

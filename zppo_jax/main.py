@@ -48,7 +48,7 @@ import zppo_jax
 from zppo_jax import configs
 from zppo_jax.commands import failures
 from zppo_jax.commands.table import COMMANDS, Command
-from zppo_jax.devices import disk
+from zppo_jax.devices import disk, notice
 
 NAMED = 'a packaged config, a file, or package.module'
 _PATHS = ('workdir', 'fork_from', 'from', 'to', 'checkpoint')
@@ -211,10 +211,11 @@ def main(argv: list[str] | None = None) -> None:
   Raises:
     SystemExit: with what is wrong, in one line. Its code is 128 + SIGPIPE if
       nobody reads on what the command prints, which is how a shell shows the
-      end of `yes | head`.
+      end of `yes | head`, and 128 + the signal's number after Ctrl-C.
   """
   try:
-    _command(list(sys.argv[1:] if argv is None else argv))
+    with notice.interrupts():
+      _command(list(sys.argv[1:] if argv is None else argv))
     sys.stdout.flush()
   except BrokenPipeError:
     if not _unread():
@@ -253,8 +254,11 @@ def _command(argv: list[str]) -> None:
   try:
     values, positional = _parse(command, row, rest)
     row.run(values, *([positional] if row.arguments else []))
-  except KeyboardInterrupt:
-    raise SystemExit(f'zppo {command}: stopped at once') from None
+  except KeyboardInterrupt as e:
+    if whole:
+      raise
+    print(f'zppo {command}: {failures.said(e)}', file=sys.stderr)
+    raise SystemExit(128 + (*e.args, signal.SIGINT)[0]) from None
   except Exception as e:
     if isinstance(e, BrokenPipeError) and _unread():
       raise

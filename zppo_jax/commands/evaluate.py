@@ -127,7 +127,8 @@ def main(config, checkpoint: str, path, *, splits: Sequence[str] = (),
   task = tasks.get(config.data.task)
   names = tuple(splits) or tuple(config.eval.splits)
   questions = tasks.splits(task, config.eval, names, config.data.pool,
-                           judged=bool(config.judge.url))
+                           judged=bool(config.judge.url),
+                           task_name=config.data.task)
   verifier = judge.verifier_of(config.judge, next(
       (q.id for split in questions.values() for q in split
        if kinds.judged(q.kind)), ''))

@@ -218,7 +218,7 @@ def main(config) -> None:
                      'config of `zppo train`')
   method = methods.get(config.method)
   task = tasks.get(config.data.task)
-  question = tasks.pool(task, config.data.pool)[0]
+  question = tasks.pool(task, config.data.pool, config.data.task)[0]
   loaded = loading.load_model(
       config.student, thinking=config.student.thinking,
       day=dates.choose(config), weights=False)
