@@ -132,7 +132,7 @@ def pool(task: Task, fields: Mapping, name: str = '') -> Sequence[Question]:
     unknown = next((name for name in fields if name not in takes), '')
     close = difflib.get_close_matches(unknown, takes, 1)
     what = (f'unknown field data.pool.{unknown}' if unknown else
-            f'data.pool: {e}')
+            f'data.pool: {e} of the pool of {name or "the task"}')
     raise ValueError(
         what + (f'; did you mean {close[0]}?' if close else '')
         + f'. Its fields are {", ".join(map(str, takes.values()))}') from e
@@ -212,8 +212,12 @@ def splits(task: Task, config, names: Sequence[str],
     elif name.startswith(suites.PREFIX):
       questions = _benchmark(name, config, bounds, judged)
     else:
+      shared = _shared(task, pool)
+      import_paths.check_call(
+          f'evaluation of {task_name or "the task"}', task.evaluation,
+          'split', 'size', **shared)
       with _drawing(task_name, f'eval.splits {name!r}'):
-        questions = task.evaluation(name, config.size, **_shared(task, pool))
+        questions = task.evaluation(name, config.size, **shared)
     by_split[name] = tuple(_of_text(questions, f'eval.splits {name!r}'))
   return by_split
 
@@ -241,4 +245,7 @@ def get(name: str) -> Task:
     raise ValueError(f'data.task is {name!r}, but {attribute!r} in {path!r} '
                      f'({module.__file__}) is {what}; tasks there: '
                      f'{", ".join(there) or "none"}')
+  import_paths.check_call(f'parse of {name}', task.grader.parse, 'text')
+  import_paths.check_call(f'grade of {name}', task.grader.grade, 'answer',
+                          'question')
   return task

@@ -191,4 +191,6 @@ def _own(name: str) -> Kind:
     path, _, attribute = name.partition(':')
     raise KeyError(f'kind {name!r} of a question: module {path} has no '
                    f'function {attribute!r}')
+  import_paths.check_call(f'kind {name!r} of a question', mark, 'answer',
+                          'gold')
   return Kind(mark, cheap=False, source=module.__file__ or '')
