@@ -131,7 +131,8 @@ def get(name: str) -> Kind:
   Raises:
     KeyError: for an unknown name, with the known ones, or if there is no such
       module or function.
-    ValueError: for an argument that its family does not take.
+    ValueError: for an argument that its family does not take; for a function
+      that cannot be called with an answer and a gold answer.
   """
   name = first(name)
   if match := _ARGUMENT.fullmatch(name):
