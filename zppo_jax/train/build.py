@@ -273,6 +273,8 @@ def _student(c, task: tasks.Task, mesh, day: Day,
   loaded = outside.load(c.student, loading.place_trained(c, mesh),
                         c.student.thinking, day)
   chat = outside.worded(c, task, loaded)
+  if note := prompts.unboxed(chat, methods.get(c.method).reformulations):
+    print(note, flush=True)
   model = models.on_mesh(loaded.model, mesh)
   loading.check_vocabulary('student', loaded, chat)
   loading.check_attention('student', loaded, mesh)

@@ -224,6 +224,8 @@ def main(config) -> None:
       day=dates.choose(config), weights=False)
   chat = loading.worded(config, task, loaded)
   prompt_lengths.check_words([question], chat)
+  if note := prompts.unboxed(chat, method.reformulations):
+    print(note)
   own = prompts.own({}, task.prompts)
   for name in chat.prompts:
     given = config.prompts.get(name) is not None
