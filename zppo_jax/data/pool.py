@@ -12,7 +12,7 @@ from typing import Any, overload
 from zppo_jax import import_paths
 from zppo_jax.data import digest, filters, tiers
 from zppo_jax.data.filters import Candidate
-from zppo_jax.data.sources import ROWS, SKIPPED, Bounds, Source, Spec, spec
+from zppo_jax.data.sources import ROWS, SKIPPED, Bounds, Source, spec
 from zppo_jax.devices import hosts
 from zppo_jax.records import Question
 
@@ -220,13 +220,13 @@ def open_pool(sources: Dict[str, Dict[str, Any]], wanted: Dict[str, Any],
   folder = pathlib.Path(store).expanduser() if store else None
   specs = sorted((spec(name, sources[name]) for name in sources),
                  key=lambda of: of.rank)
-
-  def opened(of: Spec) -> Source:
+  readers: list[Source] = []
+  for of in specs:
     try:
-      return Source(of, folder, bounds=bounds)
+      readers.append(Source(of, folder, bounds=bounds))
     except FileNotFoundError as e:
       raise FileNotFoundError(f'{section}.{of.name}.path: {e}') from e
-  return Pool([opened(of) for of in specs], wanted,
+  return Pool(readers, wanted,
               any('weight' in sources[name] for name in sources))
 
 
