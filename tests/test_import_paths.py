@@ -1,12 +1,15 @@
 """What a user names by import path: where it is looked for, what is said."""
 
+import dataclasses
 import importlib
 import importlib.util
 import sys
 
 import pytest
 
-from zppo_jax import import_paths
+from zppo_jax import import_paths, tasks
+from zppo_jax.train.control import callbacks
+from zppo_jax.verdicts import kinds, rewards
 from zppo_jax.verdicts.sandbox import GradingJob, Sandbox
 
 
@@ -25,6 +28,58 @@ def test_a_module_and_what_it_holds(folder):
   module, value = import_paths.load('mine:VALUE', 'data.task')
   assert (module.__name__, value) == ('mine', 3)
   assert import_paths.load('mine:OTHER', 'data.task') == (module, None)
+
+
+def test_a_function_that_cannot_be_called_is_named_with_its_line(folder):
+  """issue 21: 63 lines of traceback, without the component."""
+  path = folder / 'mine_calls.py'
+  path.write_text('''
+from zppo_jax.records import Grader
+from zppo_jax.tasks import Task
+def last_digit(response, x):
+  return 1.0
+def one(a):
+  return a
+def two(a, b):
+  return a
+PARSE = Task(one, two, Grader(two, two))
+GRADE = Task(one, two, Grader(one, lambda a: a))
+DRAW = Task(lambda: [], one, Grader(one, two))
+FINE = Task(lambda: [], two, Grader(str, two, rewards={'near': one}))
+''')
+  tasks.get('mine_calls:FINE')
+  mine = sys.modules['mine_calls']
+  weights = rewards.RewardConfig({'last': 1.0})
+
+  class Eval:
+    sources, size = {}, 3
+  for call, said in (
+      (lambda: rewards.with_rewards(dataclasses.replace(
+          mine.FINE.grader, rewards={'last': mine.last_digit}), weights, 9),
+       "reward component 'last' is last_digit(response, x) in "
+       f"{path}:4, which cannot be called with (response): missing a required "
+       "argument: 'x'"),
+      (lambda: tasks.get('mine_calls:PARSE'),
+       f'parse of mine_calls:PARSE is two(a, b) in {path}:8, which cannot be '
+       'called with (text)'),
+      (lambda: tasks.get('mine_calls:GRADE'),
+       f'grade of mine_calls:GRADE is <lambda>(a) in {path}:11, which cannot '
+       'be called with (answer, question)'),
+      (lambda: tasks.splits(mine.DRAW, Eval, ('s',), task_name='my:DRAW'),
+       f'evaluation of my:DRAW is one(a) in {path}:6, which cannot be called '
+       'with (split, size)'),
+      (lambda: callbacks.load(['mine_calls:two']),
+       f"run.callbacks 'mine_calls:two' is two(a, b) in {path}:8, which cannot "
+       'be called with (event)'),
+      (lambda: kinds.get('mine_calls:one'),
+       f"kind 'mine_calls:one' of a question is one(a) in {path}:6, which "
+       'cannot be called with (answer, gold)')):
+    with pytest.raises(ValueError) as raised:
+      call()
+    assert raised.value.args[0].startswith(said)
+  with pytest.raises(ValueError, match=r'parse is of type int; allowed: a '
+                     r'function of \(text\)'):
+    import_paths.check_call('parse', 3, 'text')
 
 
 def test_a_package_in_a_folder(folder):

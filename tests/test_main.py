@@ -3,6 +3,7 @@
 All of them come before anything is trained.
 """
 
+import gc
 import os
 import pathlib
 import signal
@@ -95,9 +96,10 @@ def test_help_of_a_command_without_config(zppo, capsys, spoken):
   assert '[--times: how often; default 1]' in out
 
 
-def test_unknown_command_lists_the_known(refused):
+def test_an_unknown_command_names_near_ones_or_all(refused):
   message = refused('trian', CONFIG)
-  assert "'trian'" in message
+  assert "'trian'. Did you mean train" in message and 'Known' not in message
+  message = refused('zzzzzz', CONFIG)
   assert all(command in message for command in main.COMMANDS)
 
 
@@ -126,12 +128,35 @@ def test_missing_file_lists_its_neighbours(refused, tmp_path):
     ('optimizer.learningrate', 'config.optimizer.learning_rate'),
     ('data.pool.sise', 'config.data.pool.size'),
 ])
-def test_unknown_key_suggests_and_lists(refused, tmp_path, key, suggestion):
+def test_unknown_key_suggests(refused, tmp_path, key, suggestion):
   message = refused('train', CONFIG, f'--workdir={tmp_path}/run',
                     f'--config.{key}=1')
   assert f"unknown config key 'config.{key}'" in message
   assert f'Did you mean {suggestion}' in message
-  assert 'config.algorithm.rho_replay' in message.split('Known:')[1]
+  assert 'Known' not in message
+
+
+@pytest.mark.parametrize('key, wanted, other', [
+    ('zzzzzz', 'Known: config.', 'config.algorithm.tau'),
+    ('algorithm.zzzzzz', 'config.algorithm.rho_replay', 'config.seed'),
+    ('algorithm.reference.zzzzzz', 'config.algorithm.reference.kind',
+     'config.algorithm.tau')])
+def test_an_unknown_key_without_a_near_one_lists_some(
+    refused, tmp_path, key, wanted, other):
+  """issue 21: thousands of characters, also behind a good suggestion."""
+  message = refused('train', CONFIG, f'--workdir={tmp_path}/run',
+                    f'--config.{key}=1')
+  assert wanted in message and other not in message and len(message) < 900
+  assert message.count(', ') < 24
+
+
+def test_weights_have_no_config(refused, tmp_path):
+  """issue 21: the message did not say whose config is taken."""
+  message = refused('eval', f'--checkpoint={tmp_path}', f'--to={tmp_path}/e')
+  assert 'one --config=NAME is needed' in message
+  assert 'A run that --checkpoint names brings its own config; a folder' in (
+      message)
+  assert 'own config' not in refused('train', f'--workdir={tmp_path}/e')
 
 
 def test_misspelt_flag_is_named(refused, tmp_path):
@@ -260,6 +285,38 @@ def test_an_interrupted_run_says_so_and_exits_like_the_signal(
     zppo('train', CONFIG, f'--workdir={tmp_path}/run')
   assert e.value.code == 143
   assert 'zppo train: SIGTERM: saved' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('dropped', [False, True])
+def test_ctrl_c_before_the_loop_names_the_users_line(
+    zppo, tmp_path, monkeypatch, capsys, dropped):
+  """issue 21: it named no line, its code was 1, and it could be dropped."""
+  path = tmp_path / 'sums.py'
+  path.write_text("""
+import gc, os, signal, time
+def interrupt(*_):
+  gc.callbacks.clear()
+  os.kill(os.getpid(), signal.SIGINT)
+  list(map(str, range(100)))
+def draw(dropped):
+  gc.callbacks.append(interrupt) if dropped else None
+  gc.collect() if dropped else interrupt()
+  time.sleep(20)
+""")
+  names = {}
+  exec(compile(path.read_text(), str(path), 'exec'), names)
+  callbacks = gc.callbacks[:]
+  monkeypatch.setitem(main.COMMANDS, 'say', main.Command(
+      lambda values: names['draw'](dropped), {}, {}, False))
+  try:
+    with pytest.raises(SystemExit) as e:
+      zppo('say')
+  finally:
+    gc.callbacks[:] = callbacks
+  assert e.value.code == 128 + signal.SIGINT
+  said = capsys.readouterr().err
+  assert said.startswith(f'zppo say: stopped at once ({path}:')
+  assert said.rstrip().endswith(' in draw)' if dropped else ' in interrupt)')
 
 
 def test_report_takes_workdirs_without_a_flag(zppo, refused, tmp_path, capsys):

@@ -9,6 +9,7 @@ Import paths of earlier versions of this package are refused with the new path
 """
 
 import importlib
+import inspect
 import os
 import sys
 from collections.abc import Sequence
@@ -162,6 +163,42 @@ def search(*folders: str | os.PathLike) -> None:
       _SEARCHED.append(path)
     if path not in [os.path.abspath(p) for p in sys.path]:
       sys.path.append(path)
+
+
+def _place(function: Any) -> str:
+  """'NAME(ARGUMENTS) in FILE:LINE' of a function, as far as Python knows it."""
+  name = getattr(function, '__qualname__', type(function).__name__)
+  code = getattr(inspect.unwrap(function), '__code__', None)
+  where = f' in {code.co_filename}:{code.co_firstlineno}' if code else ''
+  return f'{name}{inspect.signature(function)}{where}'
+
+
+def check_call(what: str, function: Any, *arguments: str,
+               **named: Any) -> None:
+  """Refuses a function that cannot be called as the package will call it.
+
+  Args:
+    what: what the function is, for the error: e.g. 'Grader.parse'.
+    function: of the user; one that Python cannot look into is accepted.
+    *arguments: the names of what it is called with, in their order.
+    **named: what it is called with by name.
+
+  Raises:
+    ValueError: naming the function, its file and line, and the arguments.
+  """
+  if not callable(function):
+    raise ValueError(f'{what} is of type {type(function).__name__}; allowed: a '
+                     f'function of ({", ".join(arguments)})')
+  try:
+    signature = inspect.signature(function)
+  except (TypeError, ValueError):
+    return
+  try:
+    signature.bind(*arguments, **named)
+  except TypeError as e:
+    wanted = ', '.join((*arguments, *(f'{name}=' for name in named)))
+    raise ValueError(f'{what} is {_place(function)}, which cannot be called '
+                     f'with ({wanted}): {e}') from None
 
 
 def load(name: str, field: str) -> tuple[Any, Any]:

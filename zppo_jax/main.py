@@ -40,6 +40,7 @@ import pathlib
 import select
 import signal
 import sys
+from collections.abc import Sequence
 
 from absl import flags
 from ml_collections import config_flags
@@ -48,9 +49,10 @@ import zppo_jax
 from zppo_jax import configs
 from zppo_jax.commands import failures
 from zppo_jax.commands.table import COMMANDS, Command
-from zppo_jax.devices import disk
+from zppo_jax.devices import disk, notice
 
 NAMED = 'a packaged config, a file, or package.module'
+_SHOWN = 24  # names that a message lists
 _PATHS = ('workdir', 'fork_from', 'from', 'to', 'checkpoint')
 # Imports, tracing and questions leave 300,000 objects that stay. At Python's
 # own 700 the collector looks through them again and again, for a tenth of the
@@ -85,8 +87,12 @@ def _leaves(config, prefix='config') -> list[str]:
   return out
 
 
-def _take_config(argv: list[str]) -> tuple[str, list[str]]:
+def _take_config(argv: list[str], why: str = '') -> tuple[str, list[str]]:
   """(the text of --config, the other arguments).
+
+  Args:
+    argv: the arguments.
+    why: a sentence for the error, on why it is needed here.
 
   Raises:
     SystemExit: unless there is one --config.
@@ -104,7 +110,7 @@ def _take_config(argv: list[str]) -> tuple[str, list[str]]:
         '--config', [a.partition('=')[0] for a in others], 1, 0.8)
     hint = f' Did you mean --config by {close[0]}?' if close else ''
     raise SystemExit('zppo: one --config=NAME is needed, e.g. --config=micro; '
-                     f'NAME is {NAMED}.{hint}')
+                     f'NAME is {NAMED}.{hint}{why}')
   return texts[0], others
 
 
@@ -120,17 +126,36 @@ def _config_of_run(row: Command, argv: list[str]):
   return None
 
 
+def _near(name: str, known: Sequence[str]) -> str:
+  """The names near a wrong one, else some of those that it could have been."""
+  last = lambda of: of.rpartition('.')[2]
+  # Names of one section are near by its name alone.
+  if close := [near for near in difflib.get_close_matches(name, known, 3)
+               if difflib.SequenceMatcher(
+                   None, last(near), last(name)).ratio() >= 0.5]:
+    return f'Did you mean {" or ".join(close)}?'
+  # Those of the innermost section that exists; of the whole config, the first
+  # parts of all names.
+  section = name
+  while section and not any(k.startswith(f'{section}.') for k in known):
+    section = section.rpartition('.')[0]
+  depth = section.count('.') + 2 if section else 1
+  inside = [k for k in known if k.startswith(f'{section}.' if section else '')]
+  parts = list(dict.fromkeys('.'.join(k.split('.')[:depth]) for k in inside))
+  left = len(parts) - _SHOWN
+  return f'Known: {", ".join(parts[:_SHOWN])}' + (
+      f' and {left} more' if left > 0 else '')
+
+
 def _check_overrides(config, argv: list[str]) -> None:
-  """Refuses unknown keys and names the known ones, before absl reads them."""
+  """Refuses unknown keys and names near ones, before absl reads them."""
   known = _leaves(config)
   for argument in argv:
     if argument.startswith('--config.'):
       name = argument[2:].split('=', 1)[0]
       if name not in known:
-        close = difflib.get_close_matches(name, known, 3)
-        hint = f' Did you mean {" or ".join(close)}?' if close else ''
-        raise SystemExit(f'zppo: unknown config key {name!r}.{hint} '
-                         f'Known: {", ".join(known)}')
+        raise SystemExit(f'zppo: unknown config key {name!r}. '
+                         f'{_near(name, known)}')
 
 
 def _underscored(argument: str, row: Command) -> str:
@@ -168,7 +193,10 @@ def _parse(command: str, row: Command, argv: list[str]):
   if row.config and not (row.instead in given and 'config' not in given):
     config = None if 'config' in given else _config_of_run(row, argv)
     if config is None:
-      name, argv = _take_config(argv)
+      why = (f' A run that --{row.of_run} names brings its own config; a '
+             'folder or a file of weights has none.'
+             if row.of_run in given else '')
+      name, argv = _take_config(argv, why)
       config = configs.load(name)
     _check_overrides(config, argv)
   values = _flag_values(row, config, argv)
@@ -211,10 +239,11 @@ def main(argv: list[str] | None = None) -> None:
   Raises:
     SystemExit: with what is wrong, in one line. Its code is 128 + SIGPIPE if
       nobody reads on what the command prints, which is how a shell shows the
-      end of `yes | head`.
+      end of `yes | head`, and 128 + the signal's number after Ctrl-C.
   """
   try:
-    _command(list(sys.argv[1:] if argv is None else argv))
+    with notice.interrupts():
+      _command(list(sys.argv[1:] if argv is None else argv))
     sys.stdout.flush()
   except BrokenPipeError:
     if not _unread():
@@ -236,10 +265,8 @@ def _command(argv: list[str]) -> None:
     return
   command, *rest = argv
   if command not in COMMANDS:
-    close = difflib.get_close_matches(command, COMMANDS, 1)
-    hint = f' Did you mean {close[0]}?' if close else ''
-    raise SystemExit(f'zppo: unknown command {command!r}.{hint} Known: '
-                     f'{", ".join(COMMANDS)}')
+    raise SystemExit(f'zppo: unknown command {command!r}. '
+                     f'{_near(command, [*COMMANDS])}')
   row = COMMANDS[command]
   gc.set_threshold(_COLLECT, *gc.get_threshold()[1:])
   # transformers advises users to install torch, which nothing here needs.
@@ -253,8 +280,11 @@ def _command(argv: list[str]) -> None:
   try:
     values, positional = _parse(command, row, rest)
     row.run(values, *([positional] if row.arguments else []))
-  except KeyboardInterrupt:
-    raise SystemExit(f'zppo {command}: stopped at once') from None
+  except KeyboardInterrupt as e:
+    if whole:
+      raise
+    print(f'zppo {command}: {failures.said(e)}', file=sys.stderr)
+    raise SystemExit(128 + (*e.args, signal.SIGINT)[0]) from None
   except Exception as e:
     if isinstance(e, BrokenPipeError) and _unread():
       raise

@@ -51,6 +51,16 @@ def test_summary_follows_from_the_samples(sampled):
   assert 'avg@4' in table and 'hard' in table
 
 
+def test_the_table_has_graded_rewards():
+  """issue 21: they stood in the summary alone."""
+  avg = {'mean': 0.5, 'low': 0.4, 'high': 0.6}
+  lines = evaluate.table({'splits': {'hard': {
+      'questions': 8, 'avg@1': avg, 'verdicts': {},
+      'rewards': {'near': 0.25, 'total': 0.75}}}}).splitlines()
+  assert lines[0].split()[-2:] == ['reward/near', 'reward/total']
+  assert lines[1].split()[-2:] == ['0.250', '0.750']
+
+
 def test_same_seed_same_samples(sampled, tmp_path):
   path, _ = sampled
   evaluate.main(config(), 'micro/student', tmp_path / 'again', num_rollouts=4,

@@ -57,6 +57,10 @@ def test_text(folder, capsys):
   assert 'zppo train --config=my_config' in capsys.readouterr().out
   config = configs.load('my_config')
   check(config)
+  draw = sys.modules['my_task'].draw
+  assert len(draw(0, 64, 'easy', [8])) == 64  # all that there are
+  with pytest.raises(ValueError, match='size is 65, .* 64 different easy'):
+    draw(0, 65, 'easy', [8])
   run = build.build(config)
   assert run.steps == 40 and run.teacher is not None
   readme = (path / 'README.md').read_text()

@@ -62,8 +62,18 @@ def test_rows_become_questions(files):
 def test_filters_are_counted_by_source(files):
   files['words']['filters'] = {'prompt_characters': 6}
   with pytest.raises(ValueError, match='no question of words is left; words: '
-                     '10 rows, 10 by prompt_characters, 0 kept'):
+                     '10 rows, 10 by prompt_characters, 0 kept\nseen: 20 '
+                     'rows, 20 kept; data.pool.sources.words.filters.'
+                     'prompt_characters is 6$'):
     pools.open_pool(files, {})
+  del files['words']['filters']
+  with pytest.raises(ValueError, match='0 kept\n.*; data.pool.filters.'
+                     'prompt_characters is 5$'):
+    pools.open_pool(files, {'prompt_characters': 5, 'duplicates': True})
+  missing = {**files['words'], 'path': 'gone'}
+  with pytest.raises(FileNotFoundError, match=(
+      'data.pool.sources.words.path: no .jsonl file at gone')):
+    pools.open_pool({'words': missing}, {})
   files['words']['filters'] = {'answer_characters': 2}
   pool = pools.open_pool(files, {'duplicates': True})
   assert pool.counts['duplicates'] == {'words': 0, 'seen': 2}

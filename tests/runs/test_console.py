@@ -1,5 +1,6 @@
 """What a person sees: a bar in a terminal, few lines elsewhere."""
 
+import json
 import os
 import pty
 import subprocess
@@ -60,4 +61,21 @@ def test_the_table_at_the_end(capsys):
   out = capsys.readouterr().out
   assert 'zppo, seed 3' in out and '0.000' in out and '0.500' in out
   assert '7 of 40 buffered questions graduated; 512 student rollouts' in out
-  assert 'results: runs/[a]' in out
+  assert 'results: runs/[a]' in out and 'mean reward' not in out
+
+
+def test_graded_rewards_stand_below_the_table(tmp_path, capsys):
+  """issue 21: the terminal showed right answers alone."""
+  (tmp_path / 'metrics.jsonl').write_text(''.join(
+      json.dumps({'step': i, 'reward/near': i / 20, 'reward/total': i / 10,
+                  'accuracy/plain': 0.0}) + '\n' for i in range(20)))
+  console.show_summary(
+      {'method': 'grpo', 'seed': 3, 'wall_s': 61.5, 'admitted': 0,
+       'graduated': 0, 'student_rollouts': 512,
+       'eval': {'hard': {'base': 0.0, 'final': 0.0}}}, tmp_path)
+  out = capsys.readouterr().out
+  rows = [[cell.strip() for cell in line.strip('│┃').replace(
+      '┃', '│').split('│')] for line in out.splitlines()]
+  assert ['component', 'first 2 steps', 'last 2 steps'] in rows
+  assert rows.index(['total', '0.050', '1.850']) + 1 == rows.index(
+      ['near', '0.025', '0.925'])

@@ -81,5 +81,11 @@ def test_splits_that_nobody_named_are_refused(config):
   task = tasks.get('files')
   with pytest.raises(KeyError, match="'other'; splits of files are the keys"):
     tasks.splits(task, config.eval, ('other',))
+  whole = config.eval.sources.mine_test.path
+  config.eval.sources.mine_test.path = 'gone'
+  with pytest.raises(FileNotFoundError, match=(
+      'eval.sources.mine_test.path: no .* file at gone')):
+    tasks.splits(task, config.eval, ('mine_test',))
+  config.eval.sources.mine_test.path = whole
   (asked, second) = tasks.splits(task, config.eval, ('mine_test',))['mine_test']
   assert asked.split == 'mine_test' and asked.id == 'mine_test/0'

@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import time
 
 import pytest
 
@@ -111,6 +112,24 @@ def test_half_a_surrogate_pair_names_row_question_and_field(field):
     tasks.splits(task, Eval, ('s',))
   fine = tasks.Task(lambda: good, lambda split, size: good, GRADER)
   assert tasks.pool(fine, {}) == good
+
+
+def test_a_draw_that_takes_long_says_whose_it_is(monkeypatch, capsys):
+  """issue 21: a draw without an end was silent."""
+  good = made('s', 3)
+
+  def slow(*_):
+    time.sleep(0.3)
+    return good
+  task = tasks.Task(lambda: slow(), slow, GRADER)
+  tasks.pool(task, {}, 'sums:SUMS')
+  assert not capsys.readouterr().out
+  monkeypatch.setattr(tasks, 'SLOW_S', 0.01)
+  tasks.pool(task, {}, 'sums:SUMS')
+  tasks.splits(task, Eval, ('s',), task_name='sums:SUMS')
+  assert capsys.readouterr().out == (
+      'drawing the questions of sums:SUMS (data.pool) ...\n'
+      "drawing the questions of sums:SUMS (eval.splits 's') ...\n")
 
 
 def test_whole_pairs_and_other_scripts_are_text():

@@ -1,5 +1,6 @@
 """Questions with images and videos through chat, sampler, scorer, trainer."""
 
+import dataclasses
 import functools
 import re
 
@@ -15,6 +16,7 @@ from zppo_jax.algorithms import zppo
 from zppo_jax.chat import images
 from zppo_jax.chat.images import END, IMAGE, START, VIDEO, Pixels, Processor
 from zppo_jax.chat.wording import MICRO, Chat
+from zppo_jax.data import prompt_lengths
 from zppo_jax.devices import sharding
 from zppo_jax.learner import layouts, packing, scoring, states, update
 from zppo_jax.models.vision import VisionConfig
@@ -131,8 +133,15 @@ def test_reformulations_show_the_same_media(kind, mark):
 
 
 def test_a_chat_of_text_alone_refuses_media():
-  with pytest.raises(ValueError, match='takes text alone'):
-    zppo.plain_prompts(QUESTIONS, Chat(CODEC, MICRO))
+  said = "question '.*' .*has images or videos; the model 'm/text' takes text"
+  deaf = Chat(CODEC, MICRO, weights='m/text')
+  for ask in (zppo.plain_prompts, prompt_lengths.measure,
+              prompt_lengths.check_words):
+    with pytest.raises(ValueError, match=said):
+      ask(QUESTIONS, deaf)
+  shown = dataclasses.replace(QUESTIONS[0], source='shapes')
+  with pytest.raises(ValueError, match="of the source 'shapes' has images"):
+    zppo.plain_prompts([shown], deaf)
   assert zppo.plain_prompts(
       [Question('t', '4', '4', 's')], CHAT)[0].media is None
 

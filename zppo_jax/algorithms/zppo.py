@@ -172,6 +172,8 @@ def _prompt(question: Question, kind: PromptKind, encoded: Encoded) -> Prompt:
 
 def plain_prompts(questions: Sequence[Question], chat: Chat) -> list[Prompt]:
   """The prompts of questions with the shared closing instruction."""
+  for question in questions:
+    chat.check_sees(question)
   return [_prompt(q, PromptKind.PLAIN, chat.plain(q.text, q.media, q.turns))
           for q in questions]
 

@@ -21,7 +21,14 @@ from zppo_jax.chat.segments import (
   content,
   template,
 )
-from zppo_jax.records import Clip, Picture, ProcessedMedia, PromptMedia, Turn
+from zppo_jax.records import (
+  Clip,
+  Picture,
+  ProcessedMedia,
+  PromptMedia,
+  Question,
+  Turn,
+)
 from zppo_jax.verdicts.kinds import boxed
 
 
@@ -195,6 +202,7 @@ class Chat:
     thinking: the switch with which its chat template was rendered.
     around_turns: roles of messages -> the template's text around them
       (hub_chat.around_turns); None for a chat of one message.
+    weights: the name of the model's weights, for errors; '' if nobody said it.
   """
   codec: Codec
   wording: Wording
@@ -206,6 +214,17 @@ class Chat:
   thinking: bool | None = None
   around_turns: Callable[[Sequence[str]], tuple[str, ...]] | None = (
       dataclasses.field(default=None, compare=False, repr=False))
+  weights: str = dataclasses.field(default='', compare=False)
+
+  def check_sees(self, question: Question) -> None:
+    """ValueError for a question of media that the model cannot see, with the
+    question, its source and the model."""
+    if question.media and self.vision is None:
+      source = f' of the source {question.source!r}' if question.source else ''
+      model = f'{self.weights!r}' if self.weights else 'of this chat'
+      raise ValueError(
+          f'question {question.id!r}{source} has images or videos; the model '
+          f'{model} takes text alone (docs/models.md names those that see)')
 
   def _encode(self, parts) -> Encoded:
     return segments.encode(parts, self.codec, self.wording.delimiters)

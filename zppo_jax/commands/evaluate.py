@@ -127,7 +127,8 @@ def main(config, checkpoint: str, path, *, splits: Sequence[str] = (),
   task = tasks.get(config.data.task)
   names = tuple(splits) or tuple(config.eval.splits)
   questions = tasks.splits(task, config.eval, names, config.data.pool,
-                           judged=bool(config.judge.url))
+                           judged=bool(config.judge.url),
+                           task_name=config.data.task)
   verifier = judge.verifier_of(config.judge, next(
       (q.id for split in questions.values() for q in split
        if kinds.judged(q.kind)), ''))
@@ -171,7 +172,8 @@ _FAULTS = ('judge_malformed', 'ungraded')
 
 
 def table(summary: dict) -> str:
-  """The summary as aligned text: mean [95 % Wilson interval] by split."""
+  """The summary as aligned text: mean [95 % Wilson interval] by split, and the
+  mean of the graded reward and its components where there are some."""
   splits = summary['splits']
   faults = [name for name in _FAULTS
             if any(of['verdicts'].get(name) for of in splits.values())]
@@ -179,12 +181,15 @@ def table(summary: dict) -> str:
   for split, result in splits.items():
     estimates = {n: e for n, e in result.items()
                  if n not in ('questions', 'verdicts', 'rewards')}
+    rewards = result.get('rewards', {})
     if not rows:
-      rows.append(['split', 'questions', *estimates, *faults])
+      rows.append(['split', 'questions', *estimates,
+                   *(f'reward/{name}' for name in rewards), *faults])
+    numbers = [*rewards.values(),
+               *(result['verdicts'].get(name, 0.0) for name in faults)]
     rows.append([split, str(result['questions']), *(
         f'{e["mean"]:.3f} [{e["low"]:.3f}, {e["high"]:.3f}]'
-        for e in estimates.values()), *(
-            f'{result["verdicts"].get(name, 0.0):.3f}' for name in faults)])
+        for e in estimates.values()), *(f'{n:.3f}' for n in numbers)])
   widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
   return '\n'.join('  '.join(c.ljust(w) for c, w in zip(row, widths,
                                                         strict=True)).rstrip()

@@ -75,7 +75,8 @@ def one_line(error: Exception) -> str | None:
 def said(error: BaseException) -> str:
   """What is wrong, in one line where that says enough, else the traceback."""
   if isinstance(error, KeyboardInterrupt):
-    return 'stopped at once'
+    where = users_line(error)
+    return 'stopped at once' + (f' ({where})' if where else '')
   line = one_line(error) if isinstance(error, Exception) else None
   if line is None or os.environ.get('ZPPO_TRACEBACK'):
     return ''.join(traceback.format_exception(error)).strip()

@@ -50,8 +50,15 @@ class Pool(Sequence[Question]):
     if empty:
       said = [account(self.counts, kept), *_reasons(
           {s.of.name: s.skipped for s in sources})]
+      given = [('data.pool.filters', wanted, empty), *(
+          (f'data.pool.sources.{s.of.name}.filters', s.of.filters, [s.of.name])
+          for s in sources if s.of.name in empty)]
+      bounds = [f'{section}.{name} is {value!r}'
+                for section, values, names in given
+                for name, value in values.items()
+                if any(self.counts.get(name, {}).get(n) for n in names)]
       raise ValueError(f'no question of {", ".join(empty)} is left; '
-                       f'{"; ".join(said)}')
+                       f'{"; ".join([*said, *bounds])}')
     self.kept = kept
     if wanted.get('tiers'):
       self.tiered = tuple((c.source, c.subset) for c in candidates)
@@ -193,7 +200,8 @@ def account(counts: Dict[str, Dict[str, int]], kept: Dict[str, int]) -> str:
 
 
 def open_pool(sources: Dict[str, Dict[str, Any]], wanted: Dict[str, Any],
-              store: str = '', bounds: Bounds | None = None) -> Pool:
+              store: str = '', bounds: Bounds | None = None,
+              section: str = 'data.pool.sources') -> Pool:
   """The pool of a config; it is a mixture if one of its sources has a weight.
 
   Args:
@@ -201,6 +209,7 @@ def open_pool(sources: Dict[str, Dict[str, Any]], wanted: Dict[str, Any],
     wanted: filter -> value, for all sources together.
     store: a folder for images that come as bytes; '' keeps them in memory.
     bounds: of all sources; None takes the defaults.
+    section: the config section of `sources`, for the error of a missing file.
 
   Raises:
     KeyError, ValueError, FileNotFoundError: for a field, a row or a file that
@@ -211,7 +220,13 @@ def open_pool(sources: Dict[str, Dict[str, Any]], wanted: Dict[str, Any],
   folder = pathlib.Path(store).expanduser() if store else None
   specs = sorted((spec(name, sources[name]) for name in sources),
                  key=lambda of: of.rank)
-  return Pool([Source(of, folder, bounds=bounds) for of in specs], wanted,
+  readers: list[Source] = []
+  for of in specs:
+    try:
+      readers.append(Source(of, folder, bounds=bounds))
+    except FileNotFoundError as e:
+      raise FileNotFoundError(f'{section}.{of.name}.path: {e}') from e
+  return Pool(readers, wanted,
               any('weight' in sources[name] for name in sources))
 
 

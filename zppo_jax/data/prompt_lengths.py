@@ -33,9 +33,12 @@ def rounded(size: int) -> int:
 def measure(questions: Sequence[Question],
             chat: Chat) -> list[tuple[int, int]]:
   """(tokens, patches) of the plain prompt of each question."""
+  def one(question: Question) -> tuple[int, int]:
+    chat.check_sees(question)
+    return chat.outline(question.text, question.media, question.turns)
+
   def some(indices: Sequence[int]) -> list[tuple[int, int]]:
-    return [chat.outline(q.text, q.media, q.turns)
-            for q in (questions[i] for i in indices)]
+    return [one(questions[i]) for i in indices]
 
   return hosts.shared(some, range(len(questions)), 'the lengths of prompts')
 
@@ -66,12 +69,14 @@ def check_words(questions: Iterable[Question], chat: Chat) -> None:
     chat: of the student.
 
   Raises:
-    ValueError: for a question of whose text no token is left.
+    ValueError: for a question of whose text no token is left, and for one of
+      media that the model does not see.
   """
   pieces: dict[str, None] = {}
   example, count, total = '', 0, 0
   for question in questions:
     total += 1
+    chat.check_sees(question)
     removed = removed_pieces(question, chat)
     if not removed:
       continue

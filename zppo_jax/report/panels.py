@@ -35,7 +35,9 @@ LEARNING = (
     Panel('Accuracy by kind of prompt', 'fraction right',
           ('accuracy/plain', 'accuracy/bcq', 'accuracy/ncq',
            'accuracy/prefix', 'accuracy/hint'),
-          'Mean reward of the rollouts of a step. plain: the question alone; '
+          'The share of right rollouts of a step, whatever graded rewards '
+          'they earn (those are components of the reward). plain: the '
+          'question alone; '
           'bcq: with one right and one wrong candidate; ncq: with the '
           "student's own wrong answers; prefix: behind the beginning of a "
           "right answer of the teacher's; hint: with a hint. All but plain "

@@ -1,5 +1,7 @@
 """What a person sees during a run: a bar in a terminal, otherwise few lines."""
 
+import json
+import pathlib
 import sys
 import textwrap
 from collections.abc import Callable
@@ -21,7 +23,8 @@ from zppo_jax.runs import same_config
 
 _WIDTH = 96  # characters of a line of a dry run
 # What is shown beside the bar: (label, name in metrics.jsonl).
-SHOWN = (('acc', 'accuracy/plain'), ('bcq', 'accuracy/bcq'),
+SHOWN = (('acc', 'accuracy/plain'), ('reward', 'reward/total'),
+         ('bcq', 'accuracy/bcq'),
          ('buffer', 'buffer/size'), ('len', 'rollouts/length'))
 
 
@@ -76,8 +79,36 @@ def evaluation(step: int, accuracy: dict[str, float]) -> str:
   return f'after {step:4d} steps: {splits}'
 
 
+def rewards_table(path) -> Table | None:
+  """The mean graded rewards of the first and the last tenth of a run's steps;
+  None for a run without weights of components.
+
+  Args:
+    path: the directory of the run.
+  """
+  file = pathlib.Path(path) / 'metrics.jsonl'
+  rows = [json.loads(line) for line in file.read_text().splitlines()
+          ] if file.is_file() else []
+  rows = [row for row in rows if 'reward/total' in row]
+  if not rows:
+    return None
+  count = max(len(rows) // 10, 1)
+  steps = f'{count} steps' if count > 1 else 'step'
+  table = Table(title='mean reward of the rollouts of plain prompts',
+                title_justify='left')
+  for name in ('component', f'first {steps}', f'last {steps}'):
+    table.add_column(name, justify='left' if name == 'component' else 'right')
+  names = [name for name in rows[-1] if name.startswith('reward/')]
+  for name in sorted(names, key=lambda name: name != 'reward/total'):
+    means = [sum(values) / len(values) for part in (rows[:count], rows[-count:])
+             if (values := [row[name] for row in part if name in row])]
+    table.add_row(name.removeprefix('reward/'), *(f'{m:.3f}' for m in means))
+  return table
+
+
 def show_summary(summary: dict, path, what: str = 'greedy accuracy') -> None:
-  """Prints a small table at the end, and the folder of all files.
+  """Prints a small table at the end, the graded rewards of a run that has
+  them, and the folder of all files.
 
   Args:
     summary: of the run.
@@ -92,6 +123,8 @@ def show_summary(summary: dict, path, what: str = 'greedy accuracy') -> None:
     table.add_row(split, f'{result["base"]:.3f}', f'{result["final"]:.3f}')
   console = Console()
   console.print(table)
+  if (rewards := rewards_table(path)) is not None:
+    console.print(rewards)
   graduated = (f'{summary["graduated"]} of {summary["admitted"]} buffered '
                'questions graduated; ' if summary['admitted'] else '')
   rollouts = summary['student_rollouts']

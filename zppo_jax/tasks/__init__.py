@@ -4,10 +4,12 @@ A config names one of TASKS, or `package.module:NAME`: a `Task` of the user's
 own (docs/your_task.md).
 """
 
+import contextlib
 import dataclasses
 import difflib
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from zppo_jax import allowed, import_paths
@@ -45,6 +47,7 @@ class Task(NamedTuple):
 
 # Fields of a question that tokenizers, graders and digests read as text.
 _TEXTS = ('id', 'text', 'answer', 'split', 'kind', 'source', 'hint')
+SLOW_S = 10  # seconds after which a line says what is drawn
 # Names that a pool and an evaluation may use for different things.
 OWN = ('size', 'seed', 'split', 'name')
 TASKS = {
@@ -93,12 +96,28 @@ def _of_text(questions: Sequence[Question],
   return questions
 
 
-def pool(task: Task, fields: Mapping) -> Sequence[Question]:
+@contextlib.contextmanager
+def _drawing(name: str, section: str) -> Iterator[None]:
+  """Says after SLOW_S seconds whose questions are being drawn, because code of
+  a user's own may wait for questions that do not exist."""
+  say = threading.Timer(
+      SLOW_S, lambda: print(f'drawing the questions of {name or "the task"} '
+                            f'({section}) ...', flush=True))
+  say.daemon = True
+  say.start()
+  try:
+    yield
+  finally:
+    say.cancel()
+
+
+def pool(task: Task, fields: Mapping, name: str = '') -> Sequence[Question]:
   """The questions to train on.
 
   Args:
     task: the task of the run.
     fields: the config section data.pool.
+    name: the task's, as in data.task, for the line of a draw that takes long.
 
   Raises:
     ValueError: for a field that the task does not take or misses, with those
@@ -113,11 +132,12 @@ def pool(task: Task, fields: Mapping) -> Sequence[Question]:
     unknown = next((name for name in fields if name not in takes), '')
     close = difflib.get_close_matches(unknown, takes, 1)
     what = (f'unknown field data.pool.{unknown}' if unknown else
-            f'data.pool: {e}')
+            f'data.pool: {e} of the pool of {name or "the task"}')
     raise ValueError(
         what + (f'; did you mean {close[0]}?' if close else '')
         + f'. Its fields are {", ".join(map(str, takes.values()))}') from e
-  return _of_text(task.pool(**fields), 'data.pool')
+  with _drawing(name, 'data.pool'):
+    return _of_text(task.pool(**fields), 'data.pool')
 
 
 def _shared(task: Task, pool: Mapping[str, Any]) -> dict[str, Any]:
@@ -160,8 +180,8 @@ def _benchmark(name: str, config, bounds: sources.Bounds | None,
 
 
 def splits(task: Task, config, names: Sequence[str],
-           pool: Mapping[str, Any] | None = None, judged: bool = False
-           ) -> dict[str, tuple[Question, ...]]:
+           pool: Mapping[str, Any] | None = None, judged: bool = False,
+           task_name: str = '') -> dict[str, tuple[Question, ...]]:
   """Evaluation questions by split.
 
   A split of config.sources is read from files, and `bench:NAME` is a benchmark
@@ -175,6 +195,8 @@ def splits(task: Task, config, names: Sequence[str],
     pool: the config section `data.pool`; None stands for no fields.
     judged: whether the run has a judge, which some benchmarks then ask where
       their rule finds no right answer.
+    task_name: the task's, as in data.task, for the line of a draw that takes
+      long.
 
   Raises:
     KeyError, ValueError, FileNotFoundError: naming what does not fit.
@@ -190,7 +212,12 @@ def splits(task: Task, config, names: Sequence[str],
     elif name.startswith(suites.PREFIX):
       questions = _benchmark(name, config, bounds, judged)
     else:
-      questions = task.evaluation(name, config.size, **_shared(task, pool))
+      shared = _shared(task, pool)
+      import_paths.check_call(
+          f'evaluation of {task_name or "the task"}', task.evaluation,
+          'split', 'size', **shared)
+      with _drawing(task_name, f'eval.splits {name!r}'):
+        questions = task.evaluation(name, config.size, **shared)
     by_split[name] = tuple(_of_text(questions, f'eval.splits {name!r}'))
   return by_split
 
@@ -218,4 +245,7 @@ def get(name: str) -> Task:
     raise ValueError(f'data.task is {name!r}, but {attribute!r} in {path!r} '
                      f'({module.__file__}) is {what}; tasks there: '
                      f'{", ".join(there) or "none"}')
+  import_paths.check_call(f'parse of {name}', task.grader.parse, 'text')
+  import_paths.check_call(f'grade of {name}', task.grader.grade, 'answer',
+                          'question')
   return task

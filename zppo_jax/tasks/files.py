@@ -61,5 +61,6 @@ def split(name: str, fields, size: int,
     KeyError, ValueError, FileNotFoundError: naming what does not fit.
   """
   questions = pools.open_pool(
-      {name: {**fields, 'split': name}}, {}, bounds=bounds)
+      {name: {**fields, 'split': name}}, {}, bounds=bounds,
+      section='eval.sources')
   return questions[:size]

@@ -199,12 +199,12 @@ def _questions(c, method: methods.Method) -> Questions:
   """Questions whose gold answers can be read, and their verifier."""
   task = tasks.get(c.data.task)
   allowed.one_of('data.fit', c.data.fit, prompt_lengths.ON_OVERLONG)
-  source = QuestionLoader(tasks.pool(task, c.data.pool), c.algorithm.num_new,
-                          c.seed, c.data.repeat,
+  source = QuestionLoader(tasks.pool(task, c.data.pool, c.data.task),
+                          c.algorithm.num_new, c.seed, c.data.repeat,
                           balance.read(**c.data.balance))
   source.check_steps(c.steps)
   splits = tasks.splits(task, c.eval, c.eval.splits, c.data.pool,
-                        judged=bool(c.judge.url))
+                        judged=bool(c.judge.url), task_name=c.data.task)
   words_of = lambda pool: pool.words() if isinstance(pool, Pool) else pool
   verifier = judge.verifier_of(c.judge, checks.golds(
       itertools.chain(words_of(source.pool), *splits.values()),
@@ -273,6 +273,8 @@ def _student(c, task: tasks.Task, mesh, day: Day,
   loaded = outside.load(c.student, loading.place_trained(c, mesh),
                         c.student.thinking, day)
   chat = outside.worded(c, task, loaded)
+  if note := prompts.unboxed(chat, methods.get(c.method).reformulations):
+    print(note, flush=True)
   model = models.on_mesh(loaded.model, mesh)
   loading.check_vocabulary('student', loaded, chat)
   loading.check_attention('student', loaded, mesh)

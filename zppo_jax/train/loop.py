@@ -19,7 +19,7 @@ from zppo_jax.chat import dates
 from zppo_jax.data import digest
 from zppo_jax.data.pool import Pool
 from zppo_jax.devices import disk, hosts, sharding
-from zppo_jax.devices.notice import Notice, Noticed
+from zppo_jax.devices.notice import Notice, Noticed, heed
 from zppo_jax.models import lora
 from zppo_jax.runs import checkpoints, console, same_config, watch
 from zppo_jax.runs.checkpoints import Checkpoints
@@ -51,19 +51,22 @@ from zppo_jax.weights import safetensors_file
 def catch_signals(notice: Notice):
   """Notes the number of a SIGINT or SIGTERM, while the context lasts.
 
-  A second signal raises KeyboardInterrupt at once. In a thread other than the
-  main one nothing is noted, because Python delivers signals to that alone.
+  A second signal raises KeyboardInterrupt with its number at once, and so does
+  a Ctrl-C that came before and was dropped (`notice.interrupts`). In a thread
+  other than the main one nothing is noted, because Python delivers signals to
+  that alone.
   """
   def handle(number, frame):
     del frame
     if notice.number:
-      raise KeyboardInterrupt
+      raise KeyboardInterrupt(number)
     notice.number = number
 
   of_main = threading.current_thread() is threading.main_thread()
   kinds = (signal.SIGINT, signal.SIGTERM) if of_main else ()
   before = [signal.signal(kind, handle) for kind in kinds]
   try:
+    heed()
     yield
   finally:
     for kind, handler in zip(kinds, before, strict=True):

@@ -1,5 +1,6 @@
 """The models of a run: loaded, placed and checked against each other."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -145,10 +146,11 @@ def chat_of(who: str, loaded: Loaded, name: str, task: tasks.Task) -> Chat:
 def worded(c, task: tasks.Task | None, loaded: Loaded) -> Chat:
   """The student's chat with the words of the config, and of the task where the
   config has none; it raises as chat_of, prompts.own and prompts.worded."""
-  if task is None:
-    return prompts.worded(loaded.chat, prompts.own(c.get('prompts', {})))
-  return prompts.worded(chat_of('student', loaded, c.data.task, task),
-                        prompts.own(c.get('prompts', {}), task.prompts))
+  chat = (loaded.chat if task is None
+          else chat_of('student', loaded, c.data.task, task))
+  texts = prompts.own(c.get('prompts', {}), task.prompts if task else None)
+  return prompts.worded(dataclasses.replace(
+      chat, weights=str(c.student.weights)), texts)
 
 
 def check_attention(who: str, loaded: Loaded, mesh) -> None:

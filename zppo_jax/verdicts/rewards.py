@@ -29,7 +29,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from zppo_jax import allowed
+from zppo_jax import allowed, import_paths
 from zppo_jax.records import (
   Grader,
   Group,
@@ -213,10 +213,12 @@ class Scoring:
     if taken:
       raise ValueError(f"the task's own component {taken[0]!r} has a name that "
                        'is taken; choose another')
-    for name in self.own:
+    for name, function in self.own.items():
       if not name.isidentifier():
         raise ValueError(f"the task's own component {name!r} must have a name "
                          'of letters, digits and _')
+      import_paths.check_call(f'reward component {name!r}', function,
+                              'response')
     of_task = ', '.join(self.own) or 'none'
     for name in self.config.weights:
       allowed.one_of('reward.weights', name, (*COMPONENTS, *self.own),

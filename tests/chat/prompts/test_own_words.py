@@ -144,6 +144,32 @@ def test_words_of_a_users_own(chat):
   assert said(mine, mine.compression('a')) == said(chat, chat.compression('a'))
 
 
+@pytest.mark.parametrize('texts, names, fields', [
+    ({}, ('bcq', 'ncq'), ''),
+    (dict(closing='End with one number.'), ('bcq', 'ncq'),
+     'prompts.answer and prompts.compression still speak of'),
+    (dict(closing='End with one number.'), ('bcq',),
+     'prompts.compression still speaks of'),
+    (dict(closing='End with one number.'), (), ''),
+    (dict(plain='{{question}} A number:'), ('ncq',),
+     'prompts.plain asks for no '),
+    (dict(plain='Q: {{question}}{{closing}}'), ('ncq',), ''),
+    (dict(closing='Box one number.'), ('ncq',), ''),
+    (dict(closing='One number.', answer='{{answer}}',
+          compression='<response>{{response}}</response>'),
+     ('bcq', 'ncq'), ''),
+    (dict(closing='One number.', answer='{{answer}}',
+          compression='<response>{{response}}</response>',
+          ncq='{{answers}}{{candidates}} Box it.'), ('ncq',),
+     'prompts.ncq still speaks of')])
+def test_words_that_still_speak_of_the_box_are_named(chat, texts, names,
+                                                     fields):
+  """issue 21: a closing alone left the box in an NCQ and in summaries."""
+  note = prompts.unboxed(own(chat, **texts), names)
+  assert fields in note and bool(fields) == bool(note)
+  assert not prompts.unboxed(CHAT, names)
+
+
 def test_tags_of_a_users_own_cannot_be_forged(chat):
   words = '\nFrom others:\n{{candidates}}'
   mine = own(chat, candidate='<try>{{response}}</try>\n', bcq=words,
@@ -177,7 +203,10 @@ def test_the_embedded_world_takes_words_that_it_has():
   with pytest.raises(ValueError, match="prompts.closing holds 'Box', which "
                      'the model has no token for'):
     own(CHAT, closing=' Box it')
-  with pytest.raises(ValueError, match='no template with a system message'):
+  with pytest.raises(ValueError, match=(
+      "prompts.system is 'A'; words of your own need a model with a tokenizer "
+      'and a chat template: student.weights must be the folder of a model of '
+      'the hub')):
     own(CHAT, system='A')
   mine = own(CHAT, closing=' A :', bcq=' NCQ {{candidates}}')
   assert said(mine, mine.plain('C h 4')) == 'C h 4 A :'

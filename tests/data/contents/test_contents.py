@@ -15,6 +15,7 @@ from PIL import Image
 from pyarrow import parquet
 
 from tests.data import published
+from zppo_jax import configs
 from zppo_jax.commands import data
 from zppo_jax.data import contents, pool
 from zppo_jax.data.contents import columns, files, text
@@ -92,7 +93,7 @@ def test_columns_of_ones_own_and_pictures(tmp_path):
       to=tmp_path / 'saved', show=2)).parts
   assert part.fits[0].kind == 'columns'
   lines = text.config_lines(part.part, part.fits[0])
-  assert "kind='choice'" in lines[1] and "images='shown'" in lines[1]
+  assert "kind='choice'" in lines[2] and "images='shown'" in lines[2]
   questions = opened(lines)
   assert [len(questions), questions[1].answer] == [30, 'B']
   first, second = part.examples
@@ -104,6 +105,35 @@ def test_columns_of_ones_own_and_pictures(tmp_path):
   kinds = {c.name: list(c.types) for c in part.columns}
   assert kinds['reward_model'] == ['{ground_truth: text, style: text}']
   assert kinds['shown'] == ['image PNG {bytes, path}', 'image ? {bytes, path}']
+
+
+def test_lines_below_the_packaged_config_leave_nothing_of_it(tmp_path):
+  """issue 21: its example source stayed, and its filter of small pictures."""
+  write('jsonl', GSM, tmp_path / 'a' / 'train.jsonl')
+  write('jsonl', GSM[:9], tmp_path / 'b' / 'more.jsonl')
+  shown = text.text(contents.describe(str(tmp_path)))
+  lines = [line for part in re.findall(
+      r"  to use it.*\n((?:    .*\n)+?)  question", shown)
+           for line in part.splitlines()]
+  c = configs.load('files')
+  exec('\n'.join(line.removeprefix('    ') for line in lines), {'c': c})
+  assert c.data.pool.keys() == ['sources']
+  assert set(c.data.pool.sources.keys()) == {
+      text.name_of(of.part) for of in contents.describe(str(tmp_path)).parts}
+
+
+@pytest.mark.parametrize('golds, kind', [
+    (['circle', 'square'], 'text'), (['Yes', 'no'], 'text'),
+    (['New York', 'Straße'], 'text'), (['A', '(C)'], 'choice'),
+    (['a', 'b'], 'choice'), (['7', '1,000'], 'number'), (['x', 'y'], 'math'),
+    (['circle', '3'], 'math'), (['x y', 'z'], 'math'),
+    ([r'\\frac{1}{2}', 'two'], 'math')])
+def test_the_kind_follows_the_gold_answers(tmp_path, golds, kind):
+  """issue 21: single words were proposed as math."""
+  write('jsonl', [{'question': f'Which? {i}', 'answer': gold}
+                  for i, gold in enumerate(golds)], tmp_path / 'a.jsonl')
+  (part,) = contents.describe(str(tmp_path / 'a.jsonl')).parts
+  assert part.fits[0].answers == kind
 
 
 def test_a_suite_by_its_name_and_refused_rows(tmp_path):

@@ -6,7 +6,7 @@ chat that asks with them.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from zppo_jax import allowed
@@ -15,6 +15,10 @@ from zppo_jax.chat.prompts import placeholders
 from zppo_jax.chat.prompts.placeholders import Slot
 from zppo_jax.chat.wording import BOXED, Chat, Wording
 
+# What own words need; the small models of the package have neither.
+_HUB = ('words of your own need a model with a tokenizer and a chat template: '
+        'student.weights must be the folder of a model of the hub '
+        '(docs/models.md)')
 _WHOLE = ('question', 'closing')
 
 
@@ -179,6 +183,39 @@ def _check_tags(base: Wording, texts: Mapping[str, str],
         f"because the package's words speak of <{of_base}> tags")
 
 
+def unboxed(chat: Chat, reformulations: Sequence[str]) -> str:
+  """A warning if a user's closing asks for no box while other words of the
+  method's prompts speak of one; '' else.
+
+  Args:
+    chat: with the user's words.
+    reformulations: of the method.
+  """
+  texts, words = chat.prompts, chat.wording
+  last = [texts[name] for name in ('plain', 'closing') if name in texts]
+  if not last or 'box' in ''.join(last).lower() or (
+      'closing' not in texts and Slot('closing') in _pieces(
+          'plain', texts['plain'], 'prompts.plain')):
+    return ''
+  said = {}
+  if 'ncq' in reformulations:
+    said['answer'] = words.answer
+  if {'bcq', 'ncq'} & {*reformulations}:
+    said['compression'] = words.compression
+  for name in ('bcq', 'ncq'):
+    if name in reformulations:
+      said[name] = tuple(map(str, words.forms.get(
+          name, (getattr(words, name),))))
+  speak = [f'prompts.{name}' for name, parts in said.items()
+           if 'box' in ''.join(parts).lower()]
+  if not speak:
+    return ''
+  return (f'warning: prompts.{"closing" if "closing" in texts else "plain"} '
+          f'asks for no \\boxed{{}}, and {" and ".join(speak)} still '
+          f'speak{"s" * (len(speak) == 1)} of a box; docs/prompts.md shows how '
+          'all of them are set')
+
+
 def worded(chat: Chat, texts: Mapping[str, str]) -> Chat:
   """A chat that asks with a user's own words.
 
@@ -196,8 +233,9 @@ def worded(chat: Chat, texts: Mapping[str, str]) -> Chat:
   tokenizer = getattr(chat.codec, 'tokenizer', None)
   system = texts.get('system', '')
   if system and tokenizer is None:
-    raise ValueError(f'prompts.system is {system!r}; the chat of this task has '
-                     'no template with a system message, allowed: none')
+    raise ValueError(f'prompts.system is {system!r}; {_HUB}, because a system '
+                     'message stands in a chat template and this model has '
+                     'none')
   new = wording(BOXED if tokenizer else chat.wording, texts)
   if tokenizer:
     new = hub_chat.wording(tokenizer, new, chat.thinking, chat.day, system)
@@ -208,5 +246,5 @@ def worded(chat: Chat, texts: Mapping[str, str]) -> Chat:
           chat.codec.encode_template(piece)
       except KeyError as e:
         raise ValueError(f'prompts.{name} holds {e}, which the model has no '
-                         'token for') from e
+                         f'token for; {_HUB}') from e
   return dataclasses.replace(chat, wording=new, prompts=dict(texts))

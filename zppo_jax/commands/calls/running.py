@@ -46,9 +46,10 @@ def together(name: str, do: Callable[[], Any]) -> Any:
     do: the work.
   """
   from zppo_jax.commands import failures
-  from zppo_jax.devices import compile_cache, hosts
+  from zppo_jax.devices import compile_cache, hosts, notice
   from zppo_jax.train import guards
   compile_cache.enable()
+  notice.heed()
   say = lambda e: f'zppo {name}: {failures.said(e)}'
   with hosts.together(say, guards.Interrupted):
     return do()

@@ -218,12 +218,14 @@ def main(config) -> None:
                      'config of `zppo train`')
   method = methods.get(config.method)
   task = tasks.get(config.data.task)
-  question = tasks.pool(task, config.data.pool)[0]
+  question = tasks.pool(task, config.data.pool, config.data.task)[0]
   loaded = loading.load_model(
       config.student, thinking=config.student.thinking,
       day=dates.choose(config), weights=False)
   chat = loading.worded(config, task, loaded)
   prompt_lengths.check_words([question], chat)
+  if note := prompts.unboxed(chat, method.reformulations):
+    print(note)
   own = prompts.own({}, task.prompts)
   for name in chat.prompts:
     given = config.prompts.get(name) is not None

@@ -35,7 +35,9 @@ NAMES = ('id', 'question_id', 'qid', 'index', 'extra_info.index')
 CHATS = ('messages', 'conversations', 'conversation')
 _NUMBER = re.compile(r'\d+')
 _WORD = re.compile(r'[a-z]+[0-9]*')
-_LETTER = re.compile(r'\(?[A-J]\)?')
+_LETTER = re.compile(r'\(?[A-Ja-e]\)?')
+# A few words of letters, at least one of them longer than a variable's name.
+_WORDS = re.compile(r'(?=.*[^\W\d_]{2})[^\W\d_]+(?:[ -][^\W\d_]+){0,3}')
 _VALUE = re.compile(r'[+-]?[\d,]*\.?\d+')
 _WHOLE = 100  # more than the words that a hub id and a path may share
 _FEW = 3  # columns that many data sets have
@@ -196,9 +198,10 @@ def _first(names: Sequence[str], rows: Sequence[Dict[str, Any]]) -> str:
 
 
 def _compared(answers: Sequence[Any]) -> str:
-  """The kind that compares such gold answers: number, choice or math."""
+  """The kind that compares such gold answers: number, choice, text or math."""
   texts = [str(a).strip() for a in answers if a is not None and str(a).strip()]
-  for kind, form in (('number', _VALUE), ('choice', _LETTER)):
+  for kind, form in (('number', _VALUE), ('choice', _LETTER),
+                     ('text', _WORDS)):
     if texts and all(map(form.fullmatch, texts)):
       return kind
   return 'math'

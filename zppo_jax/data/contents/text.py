@@ -31,8 +31,15 @@ def _of_files(part: Part, name: str) -> list[tuple[str, str]]:
   return [(f'{name}_{i}', path) for i, path in enumerate(part.files)]
 
 
-def config_lines(part: Part, fit: Fit) -> list[str]:
-  """The lines of a config, or the words of a command, that use the files."""
+def config_lines(part: Part, fit: Fit, first: bool = True) -> list[str]:
+  """The lines of a config, or the words of a command, that use the files.
+
+  Args:
+    part: the files.
+    fit: how they are read.
+    first: whether the lines begin a pool, without the sources and filters of
+      the config that they are written below; else they add to one.
+  """
   if fit.kind == 'suite':
     of = suites.get(fit.name)
     home = home_of(pathlib.Path(part.files[0]), fit.name, of)
@@ -44,7 +51,9 @@ def config_lines(part: Part, fit: Fit) -> list[str]:
             f'--splits={suites.PREFIX}{fit.name} ...']
   section = 'data.sources' if fit.kind == 'conversations' else (
       'data.pool.sources')
-  lines = [] if fit.kind == 'conversations' else ["c.data.task = 'files'"]
+  lines = [] if fit.kind == 'conversations' or not first else [
+      "c.data.task = 'files'",
+      'c.data.pool = dict(sources={})  # no sources or filters of before']
   for source, path in _of_files(part, name_of(part)):
     fields = [f'format={part.form!r}', f'path={path!r}']
     if fit.kind == 'mapping':
@@ -126,7 +135,13 @@ def _example(of: Example) -> list[str]:
   return lines
 
 
-def _part(of: Described) -> list[str]:
+def _of_pool(of: Described) -> bool:
+  """Whether the files are used as a source of data.pool."""
+  return bool(of.fits) and of.fits[0].kind in ('mapping', 'columns')
+
+
+def _part(of: Described, first: bool) -> list[str]:
+  """The lines of a part; `first` as that of config_lines."""
   number = len(of.part.files)
   files = f'{number} file{"s" * (number > 1)}'
   head = f'{of.part.label} ({of.part.form}, {files})'
@@ -143,8 +158,9 @@ def _part(of: Described) -> list[str]:
   lines.append(f'  fits: {_few(shown)}')
   if of.counted is not None:
     lines += _counts(of.fits[0], of.counted, of.rows)
-  lines.append('  to use it')
-  lines += [f'    {row}' for line in config_lines(of.part, of.fits[0])
+  lines.append('  to use it' + (' beside the others' if _of_pool(of)
+                                and not first else ''))
+  lines += [f'    {row}' for line in config_lines(of.part, of.fits[0], first)
             for row in line.split('\n')]
   for example in of.examples:
     lines += _example(example)
@@ -155,15 +171,17 @@ def text(contents: Contents) -> str:
   """The contents in words."""
   survey = contents.survey
   number = sum(len(p.part.files) for p in contents.parts)
-  first = f'{survey.root}: {number} file{"s" * (number > 1)} with rows'
+  head = f'{survey.root}: {number} file{"s" * (number > 1)} with rows'
   if survey.others:
-    first += '; beside them ' + _few(
+    head += '; beside them ' + _few(
         [f'{n} {suffix}' for suffix, n in survey.others.items()])
-  lines = [first]
+  lines = [head]
   for path, what in list(survey.unread.items())[:_MOST]:
     lines.append(f'  not read: {path} ({what})')
   if len(survey.unread) > _MOST:
     lines.append(f'  not read: {len(survey.unread) - _MOST} more')
+  first = True
   for part in contents.parts:
-    lines += ['', *_part(part)]
+    lines += ['', *_part(part, first)]
+    first = first and not _of_pool(part)
   return '\n'.join(lines)

@@ -64,6 +64,7 @@ def load(names: Sequence[str]) -> dict[str, Callback]:
       raise ValueError(f'{FIELD} has {name!r}, which is {what} in '
                        f'{module.__file__}; it must be a function of one '
                        'event')
+    import_paths.check_call(f'{FIELD} {name!r}', function, 'event')
     out[name] = function
   return out
 

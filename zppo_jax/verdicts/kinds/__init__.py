@@ -131,7 +131,8 @@ def get(name: str) -> Kind:
   Raises:
     KeyError: for an unknown name, with the known ones, or if there is no such
       module or function.
-    ValueError: for an argument that its family does not take.
+    ValueError: for an argument that its family does not take; for a function
+      that cannot be called with an answer and a gold answer.
   """
   name = first(name)
   if match := _ARGUMENT.fullmatch(name):
@@ -191,4 +192,6 @@ def _own(name: str) -> Kind:
     path, _, attribute = name.partition(':')
     raise KeyError(f'kind {name!r} of a question: module {path} has no '
                    f'function {attribute!r}')
+  import_paths.check_call(f'kind {name!r} of a question', mark, 'answer',
+                          'gold')
   return Kind(mark, cheap=False, source=module.__file__ or '')
