@@ -29,6 +29,11 @@ def of_workdir(config: Any, path: Any) -> Any:
   return auto.of_workdir(config, path, DEFAULTS)
 
 
+def proposed(config: Any) -> tuple[str, ...]:
+  """The fields that shapes.auto proposes; see auto.proposed."""
+  return auto.proposed(config, DEFAULTS)
+
+
 def open_wide(config: Any, positions: int) -> Any:
   """The config with rows that hold whatever the model takes, so that all
   conversations are measured.

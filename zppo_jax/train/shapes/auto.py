@@ -27,7 +27,7 @@ from zppo_jax.chat.wording import Chat
 from zppo_jax.data import prompt_lengths
 from zppo_jax.devices import hosts, sharding
 from zppo_jax.records import PromptKind
-from zppo_jax.runs import workdir
+from zppo_jax.runs import same_config, workdir
 from zppo_jax.train.builders.parts import Student
 from zppo_jax.train.run import Run
 from zppo_jax.train.shapes import room, tables
@@ -44,13 +44,26 @@ def with_shapes(config: Any, values: dict[str, Any]) -> Any:
   return config
 
 
+def proposed(config: Any, defaults: Mapping[str, Any] | None = None
+             ) -> tuple[str, ...]:
+  """The fields of `shapes` that shapes.auto proposes; () without it.
+
+  Args:
+    config: the config.
+    defaults: as of tables.proposed.
+  """
+  return (tables.proposed(config.shapes, defaults) if config.shapes.auto
+          else ())
+
+
 def of_workdir(config: Any, path: Any,
                defaults: Mapping[str, Any] | None = None) -> Any:
   """The config with the shapes that a workdir stores.
 
   Args:
     config: the config; without shapes.auto it is returned as it is.
-    path: a workdir; a new one changes nothing.
+    path: a workdir; a new one changes nothing, and neither does that of another
+      config's start, which ended before its first step.
     defaults: as of tables.proposed.
 
   Raises:
@@ -58,13 +71,17 @@ def of_workdir(config: Any, path: Any,
   """
   if not config.shapes.auto:
     return config
-  stored = hosts.from_first(lambda: workdir.read_config(path), 'the shapes')
+  stored, begun = hosts.from_first(lambda: (
+      workdir.read_config(path), workdir.is_begun(path)), 'the shapes')
   if stored is None:
     return config
   there = stored['config'].get('shapes', {})
-  return with_shapes(config, {
+  same = with_shapes(config, {
       name: tuple(there[name]) if isinstance(there[name], list) else there[name]
       for name in tables.proposed(config.shapes, defaults) if name in there})
+  if not begun and same_config.differences(stored['config'], same):
+    return config
+  return same
 
 
 def of_checkpoint(config: Any, path: Any) -> Any:
