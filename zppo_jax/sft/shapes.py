@@ -83,6 +83,9 @@ def resolved(c: Any, wide: SftRun, limit: int | None = None) -> SftRun:
     limit: bytes of a device; None for those of the devices here.
   """
   names = tables.proposed(c.shapes, DEFAULTS)
+  if 'micro_tokens' in names:
+    print('shapes.auto: proposing shapes, which compiles the largest programs '
+          'of a step', flush=True)
   sizes = [size for of in (wide.source.pool, *wide.splits.values())
            for size in of.sizes]
   patches = [most for *_, most in sizes if most]

@@ -18,7 +18,7 @@ the compiler says what the programs need.
 import functools
 import math
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from zppo_jax.algorithms import methods, zppo
@@ -26,7 +26,7 @@ from zppo_jax.chat import renderers
 from zppo_jax.chat.wording import Chat
 from zppo_jax.data import prompt_lengths
 from zppo_jax.devices import hosts, sharding
-from zppo_jax.records import PromptKind
+from zppo_jax.records import PromptKind, Question
 from zppo_jax.runs import same_config, workdir
 from zppo_jax.train.builders.parts import Student
 from zppo_jax.train.run import Run
@@ -89,20 +89,51 @@ def of_checkpoint(config: Any, path: Any) -> Any:
 
   Args:
     config: the config; without shapes.auto it is returned as it is.
-    path: a workdir, its folder `best`, or a checkpoint in it.
-
-  Raises:
-    ValueError: if there is no such run.
+    path: a workdir, its folder `best`, or a checkpoint in it. Other weights
+      change nothing: their shapes come from what they are asked
+      (`of_questions`).
   """
   path = pathlib.Path(path)
   for folder in (path, path.parent, path.parent.parent):
     if config.shapes.auto and (folder / 'attempts').is_dir():
       config = of_workdir(config, folder)
-  if config.shapes.auto:
-    raise ValueError(
-        f'shapes.auto is True, and {str(path)!r} belongs to no run whose '
-        'config.json has what it proposed; set shapes.* by hand')
   return config
+
+
+def of_questions(c: Any, questions: Sequence[Question], chat: Chat,
+                 positions: int, counts: Sequence[int],
+                 fits: Callable[[Any], bool]) -> Any:
+  """The config with shapes that are proposed from questions alone, which are
+  answered and not trained on.
+
+  Args:
+    c: the config, whose shapes.auto is True.
+    questions: what is asked.
+    chat: of who answers.
+    positions: the most that the model takes.
+    counts: the numbers of slots to try, the largest first.
+    fits: a config -> whether its engine fits the memory.
+  """
+  names = tables.proposed(c.shapes)
+  sizes = prompt_lengths.measure(questions, chat)
+  found = {name: value for name, value in tables.buckets(Lengths(
+      prompts=[tokens for tokens, _ in sizes],
+      patches=[patches for _, patches in sizes], longer=(), responses=(),
+      limit=c.algorithm.max_tokens, positions=positions)).items()
+           if name in names and name in ('prompt_buckets', 'patch_buckets')}
+  if 'slots' in names:
+    print('shapes.auto: proposing shapes from the questions, which compiles '
+          'the largest programs', flush=True)
+    for count in counts:
+      if fits(with_shapes(c, {**found, 'slots': count})):
+        break
+    else:
+      print(f'shapes.auto: answers may not fit the memory, even with {count} '
+            'slots', flush=True)
+    found['slots'] = count
+  for name, value in found.items():
+    print(f'shapes.auto: shapes.{name} = {value}', flush=True)
+  return with_shapes(c, found)
 
 
 def longest_prompts(c: Any, method: methods.Method, chat: Chat,
@@ -185,6 +216,9 @@ def resolved(c: Any, method: methods.Method, asked: Any, student: Student,
     ValueError, FileNotFoundError: see `lengths_of` and recorded_responses.
   """
   names = tables.proposed(c.shapes)
+  if {'slots', 'micro_tokens'} & set(names):
+    print('shapes.auto: proposing shapes, which compiles the largest programs '
+          'of a step', flush=True)
   by_hand = {name: c.shapes[name] for name in tables.DEFAULTS
              if name not in names}
   positions = min(student.model.config.max_positions,
