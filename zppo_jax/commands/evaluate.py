@@ -22,7 +22,7 @@ from zppo_jax.runs import checkpoints, metrics, workdir
 from zppo_jax.train import build, evaluate
 from zppo_jax.train.builders import rewards
 from zppo_jax.train.models import Loaded, load_model, with_adapters, worded
-from zppo_jax.train.shapes import auto, room, tables
+from zppo_jax.train.shapes import auto, room
 from zppo_jax.verdicts import kinds
 from zppo_jax.verdicts.rewards import Scoring
 from zppo_jax.weights import pretrained
@@ -87,11 +87,10 @@ def with_shapes(config, questions: Sequence[Question], chat: Chat,
   if not config.shapes.auto:
     return config
   limit = room.limit()
-  counts = tables.slot_counts(
-      num_rollouts * min(_at_once(config, num_rollouts), len(questions)),
-      num_rollouts * sharding.batch_shards(model.mesh))
   return auto.of_questions(
-      config, questions, chat, model.config.max_positions, counts,
+      config, questions, chat, model.config.max_positions,
+      num_rollouts * min(_at_once(config, num_rollouts), len(questions)),
+      num_rollouts * sharding.batch_shards(model.mesh),
       lambda c: room.answers_fit(sampler_of(c), params, held, limit))
 
 

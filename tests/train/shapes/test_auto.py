@@ -105,7 +105,7 @@ def test_questions_alone_propose_what_answers_need(capsys):
     return c.shapes.slots <= 16
 
   of = lambda c: auto.of_questions(
-      c, questions, run.sampler.chat, 128, [64, 32, 16, 8], fits).shapes
+      c, questions, run.sampler.chat, 128, 64, 8, fits).shapes
   shapes = of(auto_config())
   assert (shapes.auto, shapes.slots, shapes.prompt_buckets) == (False, 16, (8,))
   assert tried == [(64, (8,)), (32, (8,)), (16, (8,))]
@@ -114,7 +114,8 @@ def test_questions_alone_propose_what_answers_need(capsys):
   assert said[0].startswith('shapes.auto: proposing shapes from the questions')
   assert said[1:] == ['shapes.auto: shapes.prompt_buckets = (8,)',
                       'shapes.auto: shapes.patch_buckets = ()',
-                      'shapes.auto: shapes.slots = 16']
+                      'shapes.auto: shapes.slots = 16',
+                      'shapes.auto: shapes.prefill_tokens = 16']
   c = auto_config()
   c.shapes.update(slots=48, prompt_buckets=(40,))
   shapes = of(c)

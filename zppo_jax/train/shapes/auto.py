@@ -101,7 +101,7 @@ def of_checkpoint(config: Any, path: Any) -> Any:
 
 
 def of_questions(c: Any, questions: Sequence[Question], chat: Chat,
-                 positions: int, counts: Sequence[int],
+                 positions: int, total: int, unit: int,
                  fits: Callable[[Any], bool]) -> Any:
   """The config with shapes that are proposed from questions alone, which are
   answered and not trained on.
@@ -111,26 +111,33 @@ def of_questions(c: Any, questions: Sequence[Question], chat: Chat,
     questions: what is asked.
     chat: of who answers.
     positions: the most that the model takes.
-    counts: the numbers of slots to try, the largest first.
+    total: the most rollouts that are drawn together.
+    unit: the rollouts of a question on each batch shard, in all.
     fits: a config -> whether its engine fits the memory.
   """
   names = tables.proposed(c.shapes)
   sizes = prompt_lengths.measure(questions, chat)
-  found = {name: value for name, value in tables.buckets(Lengths(
+  buckets = tables.buckets(Lengths(
       prompts=[tokens for tokens, _ in sizes],
       patches=[patches for _, patches in sizes], longer=(), responses=(),
-      limit=c.algorithm.max_tokens, positions=positions)).items()
-           if name in names and name in ('prompt_buckets', 'patch_buckets')}
+      limit=c.algorithm.max_tokens, positions=positions))
+  found: dict[str, Any] = {
+      name: buckets[name] for name in ('prompt_buckets', 'patch_buckets')
+      if name in names}
   if 'slots' in names:
     print('shapes.auto: proposing shapes from the questions, which compiles '
           'the largest programs', flush=True)
-    for count in counts:
-      if fits(with_shapes(c, {**found, 'slots': count})):
+    longest = max(found.get('prompt_buckets', c.shapes.prompt_buckets))
+    for count in tables.slot_counts(total, unit):
+      values = {'slots': count}
+      if c.shapes.prefill_tokens is None:  # the prompts that fill the slots
+        values['prefill_tokens'] = count // unit * longest
+      if fits(with_shapes(c, {**found, **values})):
         break
     else:
-      print(f'shapes.auto: answers may not fit the memory, even with {count} '
-            'slots', flush=True)
-    found['slots'] = count
+      print(f'shapes.auto: answers may not fit the memory, even with {values}',
+            flush=True)
+    found |= values
   for name, value in found.items():
     print(f'shapes.auto: shapes.{name} = {value}', flush=True)
   return with_shapes(c, found)
