@@ -26,6 +26,7 @@ def test_it_says_what_it_would_do_and_compiles_nothing(tmp_path, capsys,
   dry_run.main(config, tmp_path / 'run')
   out = capsys.readouterr().out
   assert not (tmp_path / 'run').exists()
+  assert 'programs' not in out  # --details has their bound
   assert re.search(r'\n  rollouts, all together +[\d.]+ MiB of [\d.]+ GiB\n',
                    out)
   assert '  it fits but for temporaries, which --measure compiles\n' in out

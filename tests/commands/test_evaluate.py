@@ -10,6 +10,7 @@ from tests.builders import json_rows
 from zppo_jax.commands import evaluate
 from zppo_jax.rollout import collect
 from zppo_jax.train import build, evaluate as evaluation, loop
+from zppo_jax.train.shapes import tables
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 
@@ -76,6 +77,19 @@ def test_greedy_is_the_accuracy_of_training(tmp_path):
   found = evaluate.main(c, c.student.weights, tmp_path / 'e')
   assert {s: v['pass@1']['mean'] for s, v in found['splits'].items()} == (
       pytest.approx(logged))
+
+
+def test_weights_of_no_run_get_shapes_from_the_questions(tmp_path, sampled):
+  """The same samples as with shapes by hand, and shapes in config.json."""
+  c = config()
+  c.shapes.update({**tables.DEFAULTS, 'auto': True})
+  evaluate.main(c, 'micro/student', tmp_path / 'e', num_rollouts=4, ks=(1,),
+                temperature=1.0)
+  assert lines(tmp_path / 'e') == lines(sampled[0])
+  shapes = json.loads((tmp_path / 'e' / 'config.json').read_text())[
+      'config']['shapes']
+  assert (shapes['auto'], shapes['prompt_buckets']) == (False, [8])
+  assert shapes['slots'] == 4 * 8  # all rollouts of both splits
 
 
 def test_the_checkpoint_replaces_the_student(tmp_path):

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tests import workdirs
-from zppo_jax.report import compare
+from zppo_jax.report import compare, curves, page
 from zppo_jax.report.reading import read_all
 from zppo_jax.statistics import t_interval
 
@@ -64,6 +64,42 @@ def test_another_difference_is_refused_with_its_values(four):
   with pytest.raises(ValueError, match=r"eval.size: '64', '128'.*--vary"):
     compare.main(four)
   assert '| eval.size |' in compare.main(four, vary=['eval.size'])
+
+
+def test_what_auto_proposed_is_no_difference(four):
+  """Unless it was proposed in some of the runs alone."""
+  for path, slots in zip(four, (32, 128, 32, 128), strict=True):
+    set_config(path, shapes={'slots': slots, 'micro_tokens': slots})
+  with pytest.raises(ValueError, match=r"shapes.slots: '32', '128'"):
+    compare.main(four)
+
+  def propose(paths, names):
+    for path in paths:
+      head = json.loads((path / 'config.json').read_text())
+      (path / 'config.json').write_text(json.dumps(
+          {**head, 'proposed': names}))
+
+  propose(four[:2], ['slots', 'micro_tokens'])
+  with pytest.raises(ValueError, match='shapes.micro_tokens'):
+    compare.main(four)
+  propose(four[2:], ['slots'])
+  with pytest.raises(ValueError, match=r'--vary=A,B') as e:
+    compare.main(four)
+  assert 'shapes.micro_tokens' in str(e.value)
+  assert 'shapes.slots' not in str(e.value)
+  propose(four[2:], ['slots', 'micro_tokens'])
+  assert compare.main(four).startswith('| arm | seeds |')
+  assert '| zppo - grpo |' in compare.main(four)
+  assert 'shapes.slots' not in page._header(read_all(four))
+  assert [g.label for g in curves.group_runs(read_all(four))] == [
+      'zppo', 'grpo']
+
+
+def test_a_section_names_its_fields_and_a_comma_parts_names(four):
+  for path in four[2:]:
+    set_config(path, eval__size=128, optimizer__learning_rate=1e-3)
+  head = compare.main(four, vary=['eval', 'optimizer.learning_rate'])
+  assert head.startswith('| arm | eval.size | optimizer.learning_rate |')
 
 
 def test_an_unknown_field_lists_the_known(four):

@@ -73,12 +73,81 @@ def test_the_same_config_opens_another_attempt(tmp_path):
 
 
 def test_another_config_is_refused_field_by_field(tmp_path):
-  Workdir.open(tmp_path, CONFIG)
+  Workdir.open(tmp_path, CONFIG).log_step({'step': 0})
   with pytest.raises(ValueError) as e:
     Workdir.open(tmp_path, config(seed=4, shapes=dict(buckets=(8,))))
   assert 'seed is 3 there and 4 here' in str(e.value)
   assert 'shapes.buckets is [8, 24] there and [8] here' in str(e.value)
   assert [p.name for p in (tmp_path / 'attempts').iterdir()] == ['0001']
+
+
+@pytest.mark.parametrize('begun', ['metrics.jsonl', 'checkpoints/25',
+                                   'summary.json', ''])
+def test_a_start_without_a_step_gives_its_directory_up(tmp_path, capsys, begun):
+  """To another config, to fewer steps, to other words and to a fork; not where
+  there is a step, a checkpoint or a summary."""
+  for case, (changes, options) in enumerate((
+      (dict(seed=4), {}), (dict(steps=2), {}),
+      ({}, dict(texts={'bcq': 'Which?'})),
+      ({}, dict(forked_from={'path': 'runs/other', 'step': 2})))):
+    path = tmp_path / str(case)
+    first = Workdir.open(path, CONFIG)
+    (path / 'eval.jsonl').write_text('{"step": 0}\n')
+    (path / 'rollouts').mkdir()
+    if begun:
+      (path / begun).parent.mkdir(exist_ok=True)
+      (path / begun).write_text('{"steps": 4}\n')
+      with pytest.raises((ValueError, FileExistsError)):
+        Workdir.open(path, config(**changes), **options)
+      assert workdir.is_begun(path)
+      continue
+    out = Workdir.open(path, config(**changes), **options)
+    assert {p.name for p in path.iterdir()} == {'config.json', 'attempts'}
+    assert {p.name for p in out.attempt.iterdir()} == {
+        'attempt.json', 'config.json', 'eval.jsonl', 'rollouts', 'log.txt'}
+    stored = json.loads((path / 'config.json').read_text())
+    assert stored['config'] == json.loads(
+        (out.attempt / 'attempt.json').read_text())['config']
+    assert (stored['config']['seed'], stored['config']['steps']) == (
+        changes.get('seed', 3), changes.get('steps', 4))
+    assert first.attempt.is_dir() and out.attempt.name == '0002'
+    said = capsys.readouterr().out
+    assert 'this run takes the directory over' in said
+    assert ('seed is 3 there and 4 here' in said) == (case == 0)
+  if begun:
+    return
+  # A fork that ended so early goes on only as that fork.
+  fork = {'path': 'runs/other', 'step': 2}
+  assert Workdir.open(tmp_path / '3', CONFIG, fork).first == 2
+  assert capsys.readouterr().out == ''
+  assert Workdir.open(tmp_path / '3', CONFIG).first == 0
+  # What `zppo eval` leaves is no start of a run.
+  (tmp_path / 'eval').mkdir()
+  (tmp_path / 'eval' / 'config.json').write_text(json.dumps(
+      workdir.describe(CONFIG)))
+  with pytest.raises(ValueError, match='another config'):
+    Workdir.open(tmp_path / 'eval', config(seed=4))
+
+
+def test_proposed_shapes_stay_named(tmp_path):
+  stored = lambda: json.loads((tmp_path / 'config.json').read_text())
+  Workdir.open(tmp_path, CONFIG, proposed=('slots',)).log_step({'step': 0})
+  assert stored()['proposed'] == ['slots']
+  Workdir.open(tmp_path, config(steps=9))  # rewrites the file
+  assert (stored()['proposed'], stored()['config']['steps']) == (['slots'], 9)
+
+
+def test_a_summary_has_the_splits_in_the_order_of_the_config(tmp_path):
+  out = Workdir.open(tmp_path, CONFIG)
+  numbers = {'hard': 0.5, 'easy': 0.75}
+  out.log_eval(0, numbers, History())
+  whole = {'steps': 4, 'eval': {name: {'final': value}
+                                for name, value in numbers.items()}}
+  out.record('summary.json', whole)
+  assert list(workdir.read_summary(tmp_path)['eval']) == ['hard', 'easy']
+  assert workdir.read_summary(tmp_path) == whole
+  (tmp_path / 'eval.jsonl').unlink()
+  assert workdir.read_summary(tmp_path) == whole
 
 
 def test_more_steps_are_said_in_one_line(tmp_path, capsys):
@@ -90,7 +159,7 @@ def test_more_steps_are_said_in_one_line(tmp_path, capsys):
 
 
 def test_steps_may_grow_and_nothing_else(tmp_path):
-  Workdir.open(tmp_path, CONFIG)
+  Workdir.open(tmp_path, CONFIG).log_step({'step': 0})
   with pytest.raises(ValueError, match='steps is 3; .* may only grow'):
     Workdir.open(tmp_path, config(steps=3))
   Workdir.open(tmp_path, config(steps=9))

@@ -48,6 +48,7 @@ def test_rows_hold_the_conversations_and_micro_batches_what_fits(
   assert (section.auto, section.micro_tokens) == (False, 32)
   assert tuple(section.row_buckets) == (16,)
   out = capsys.readouterr().out
+  assert '\nshapes.auto: proposing shapes, which compiles ' in out
   assert 'shapes.auto: shapes.micro_tokens = 32\n' in out
   # Fields that were set by hand stay, and nothing is tried.
   tried.clear()

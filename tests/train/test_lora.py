@@ -13,6 +13,7 @@ from safetensors.numpy import load_file
 from tests.builders import group, json_rows
 from tests.train.test_distillation import make_config
 from zppo_jax.algorithms.replay import ReplayBuffer
+from zppo_jax.commands import dry_run
 from zppo_jax.devices import memory
 from zppo_jax.models import lora
 from zppo_jax.plan import abstract, programs, topologies
@@ -35,6 +36,25 @@ def lora_config(method='opsd', steps=2, weights='adapters_off', **changes):
       'data.pool.worked': True, 'checkpoint.every': 1, **changes})
   c.steps = steps
   return c
+
+
+def test_a_start_that_is_not_there_is_named_before_anything(
+    tmp_path, monkeypatch):
+  """Before the shapes are proposed and the directory is made."""
+  fail = lambda *_: pytest.fail('built')
+  monkeypatch.setattr(loop, 'build', fail)
+  monkeypatch.setattr(dry_run, 'build', fail)
+  (tmp_path / 'half').mkdir()
+  (tmp_path / 'half' / 'adapter_config.json').write_text(json.dumps(
+      {'peft_type': 'LORA', 'r': 4, 'lora_alpha': 8}))
+  (tmp_path / 'run').mkdir()
+  for start in ('typo', 'half', 'run', 'run/adapters.safetensors'):
+    c = lora_config(**{'lora.start': str(tmp_path / start)})
+    c.shapes.auto = True
+    for main in (loop.main, dry_run.main):
+      with pytest.raises(FileNotFoundError, match='^lora.start is '):
+        main(c, tmp_path / 'new')
+  assert not (tmp_path / 'new').exists()
 
 
 @pytest.fixture(scope='module')

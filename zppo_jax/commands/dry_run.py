@@ -22,9 +22,14 @@ from zppo_jax.data import prompt_lengths
 from zppo_jax.devices import memory
 from zppo_jax.learner import layouts
 from zppo_jax.plan import estimate
-from zppo_jax.runs import console, same_config, workdir
+from zppo_jax.runs import console, workdir
 from zppo_jax.teachers import panel
-from zppo_jax.train import attention_kernels, evaluate, minibatches
+from zppo_jax.train import (
+  attention_kernels,
+  evaluate,
+  minibatches,
+  models as loading,
+)
 from zppo_jax.train.build import build
 from zppo_jax.train.control import evaluations
 from zppo_jax.train.run import Run
@@ -104,8 +109,7 @@ def _show_shapes(run: Run) -> None:
         f'{sizes[len(sizes) // 2]}; buckets {listed(shapes.prompt_buckets)}\n'
         f'  responses of at most {run.config.algorithm.max_tokens} tokens; '
         f'rows of {listed(shapes.row_buckets)}; '
-        f'{shapes.micro_tokens} positions in a micro-batch\n'
-        f'  at most {sum(programs(run).values())} programs')
+        f'{shapes.micro_tokens} positions in a micro-batch')
 
 
 def _show_details(run: Run) -> None:
@@ -113,7 +117,8 @@ def _show_details(run: Run) -> None:
   print('\nattention of new tokens, rows x length')
   for line in attention_kernels.table(attention_kernels.of_run(run)):
     print(f'  {line}')
-  print('\nprograms to compile, at most (by shapes.*_buckets)')
+  print('\nprograms that shapes.*_buckets allow; a run compiles those that its '
+        'prompts and\nresponses need')
   for engine, number in programs(run).items():
     print(f'  {engine:28s} {number:4d}')
 
@@ -203,10 +208,10 @@ def main(config, path, details: bool = False, measure: bool = False) -> None:
     SystemExit: with code 1, if a step does not fit the memory of a device.
   """
   config = auto.of_workdir(config, path)
-  stored = workdir.read_config(path)
-  if stored is not None:
-    same_config.check_same_config(path, stored, config)
-  run = build(config, dates.choose(config, path))
+  stored = workdir.read_same(path, config)
+  if not workdir.goes_on(path, config):
+    loading.check_start(config)
+  run = build(config, dates.choose(config, path if stored else None))
   config = run.config
   print(f'{config.method}, {run.steps} steps of {run.rules.num_new} new and '
         f'at most {run.rules.num_replay if run.method.replay else 0} replayed '

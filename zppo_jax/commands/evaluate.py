@@ -7,20 +7,22 @@
 import dataclasses
 import json
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from zppo_jax import allowed, models, tasks
 from zppo_jax.chat import dates
 from zppo_jax.chat.rendering import Day
+from zppo_jax.chat.wording import Chat
 from zppo_jax.devices import disk, sharding
 from zppo_jax.endpoints import judge
-from zppo_jax.records import Decoding, Grader, Group
+from zppo_jax.records import Decoding, Grader, Group, Question
 from zppo_jax.rollout import collect, weight_sync
 from zppo_jax.runs import checkpoints, metrics, workdir
 from zppo_jax.train import build, evaluate
 from zppo_jax.train.builders import rewards
 from zppo_jax.train.models import Loaded, load_model, with_adapters, worded
-from zppo_jax.train.shapes import auto
+from zppo_jax.train.shapes import auto, room
 from zppo_jax.verdicts import kinds
 from zppo_jax.verdicts.rewards import Scoring
 from zppo_jax.weights import pretrained
@@ -59,6 +61,39 @@ def load_policy(config, checkpoint: str, mesh,
                          adapted.join(state.params))
 
 
+def _at_once(config, num_rollouts: int) -> int:
+  """The most questions of a call."""
+  algo = config.algorithm
+  return max(1, algo.num_new * algo.rollouts // num_rollouts)
+
+
+def with_shapes(config, questions: Sequence[Question], chat: Chat,
+                model: models.Model, num_rollouts: int,
+                sampler_of: Callable[[Any], collect.Sampler], params: Any,
+                held: Any) -> Any:
+  """The config with shapes; if shapes.auto is still True, they come from the
+  questions (auto.of_questions).
+
+  Args:
+    config: the config.
+    questions: what is asked.
+    chat: of the policy.
+    model: the network on its mesh.
+    num_rollouts: per question.
+    sampler_of: a config with shapes -> its sampler.
+    params: of the sampler, in its sharding.
+    held: further arrays in memory.
+  """
+  if not config.shapes.auto:
+    return config
+  limit = room.limit()
+  return auto.of_questions(
+      config, questions, chat, model.config.max_positions,
+      num_rollouts * min(_at_once(config, num_rollouts), len(questions)),
+      num_rollouts * sharding.batch_shards(model.mesh),
+      lambda c: room.answers_fit(sampler_of(c), params, held, limit))
+
+
 def make_sampler(config, model, chat, mesh, *, grader: Grader,
                  num_questions: int, num_rollouts: int,
                  temperature: float) -> collect.Sampler:
@@ -70,13 +105,12 @@ def make_sampler(config, model, chat, mesh, *, grader: Grader,
   algo, shapes = config.algorithm, config.shapes
   truncation = ({'top_p': algo.top_p, 'top_k': algo.top_k} if temperature
                 else {})
-  at_once = max(1, algo.num_new * algo.rollouts // num_rollouts)
   return collect.make_sampler(
       model=model, mesh=mesh, chat=chat, grader=grader,
       decoding=Decoding(algo.max_tokens, temperature, **truncation),
       num_rollouts=num_rollouts, prompt_buckets=shapes.prompt_buckets,
       patch_buckets=shapes.patch_buckets,
-      group_buckets=(min(at_once, num_questions),),
+      group_buckets=(min(_at_once(config, num_rollouts), num_questions),),
       prefill_tokens=shapes.prefill_tokens, slots=shapes.slots)
 
 
@@ -137,11 +171,15 @@ def main(config, checkpoint: str, path, *, splits: Sequence[str] = (),
   day = dates.choose(config, checkpoint)
   loaded = load_policy(config, checkpoint, mesh, day)
   model = models.on_mesh(loaded.model, mesh)
-  sampler = make_sampler(
-      config, model, worded(config, task, loaded), mesh,
-      grader=task.grader, num_rollouts=num_rollouts,
-      temperature=temperature, num_questions=sum(map(len, questions.values())))
-  params = weight_sync.place_copy(loaded.params, model, mesh)
+  params, chat = (weight_sync.place_copy(loaded.params, model, mesh),
+                  worded(config, task, loaded))
+  asked = [q for split in questions.values() for q in split]
+  sampler_of = lambda c: make_sampler(
+      c, model, chat, mesh, grader=task.grader, num_rollouts=num_rollouts,
+      temperature=temperature, num_questions=len(asked))
+  config = with_shapes(config, asked, chat, model, num_rollouts, sampler_of,
+                       params, loaded.params)
+  sampler = sampler_of(config)
   answered = evaluate.answer(sampler, params, questions, config.seed)
   summary = {
       'checkpoint': str(checkpoint), 'rollouts': num_rollouts,

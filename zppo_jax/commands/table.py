@@ -487,8 +487,8 @@ COMMANDS = {
         _compare, {},
         {'to': (None, 'Markdown file; the table is printed in any case'),
          'vary': ('optimizer.learning_rate',
-                  'config fields in which the runs may differ, besides method '
-                  'and seed')}, False, 'WORKDIR...'),
+                  'A,B: config fields, or sections of them, in which the runs '
+                  'may differ, besides method and seed')}, False, 'WORKDIR...'),
     'doctor': Command(_doctor, {}, {}, False),
     'completion': Command(_completion, {}, {}, False, 'SHELL'),
 }

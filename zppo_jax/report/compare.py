@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Sequence
 
 from zppo_jax import allowed
-from zppo_jax.report.reading import RecordedRun, read_all
+from zppo_jax.report.reading import RecordedRun, differing, read_all
 from zppo_jax.study import tables
 
 OWN = ('method', 'seed')  # fields in which compared runs may always differ
@@ -20,7 +20,6 @@ def check(runs: Sequence[RecordedRun], fields: Sequence[str]) -> None:
       seed.
 
   Raises:
-    KeyError: for a field that no config has.
     ValueError: for unfinished runs, for differences in other fields (the
       message names all with their values) and for an arm and seed that occur
       twice.
@@ -29,19 +28,16 @@ def check(runs: Sequence[RecordedRun], fields: Sequence[str]) -> None:
   if unfinished:
     raise ValueError('unfinished, and so without an endpoint: '
                      f'{", ".join(unfinished)}')
-  names = sorted({n for r in runs for n in tables.flatten(r.config)})
-  for field in fields:
-    allowed.one_of('config field', field, names)
-  differing = tables.differing([r.config for r in runs])
-  others = {k: v for k, v in differing.items() if k not in (*OWN, *fields)}
+  others = {k: v for k, v in differing(runs).items()
+            if k not in (*OWN, *fields)}
   if others:
     text = '; '.join(
         f'{name}: ' + ', '.join(f'{v!r}' for v in dict.fromkeys(
             map(str, values))) for name, values in others.items())
     raise ValueError(
         'the runs differ in more than method, seed and '
-        f'{", ".join(fields) or "no named field"} ({text}); name a field in '
-        '--vary to make it a column')
+        f'{", ".join(fields) or "no named field"} ({text}); name fields in '
+        '--vary=A,B to make them columns')
   seen: dict[tuple, RecordedRun] = {}
   for run in runs:
     key = (arm_of(run, fields), run.seed)
@@ -49,6 +45,27 @@ def check(runs: Sequence[RecordedRun], fields: Sequence[str]) -> None:
       raise ValueError(f'{seen[key].path} and {run.path} are the same arm and '
                        f'seed ({run.method}, seed {run.seed})')
     seen[key] = run
+
+
+def fields_of(runs: Sequence[RecordedRun], names: Sequence[str]) -> list[str]:
+  """The config fields that names stand for: a dotted field for itself, and a
+  section such as `shapes` for all of its fields.
+
+  Args:
+    runs: the runs to compare.
+    names: fields and sections.
+
+  Raises:
+    KeyError: for a name that no config has.
+  """
+  known = sorted({n for r in runs for n in tables.flatten(r.config)})
+  out: dict[str, None] = {}
+  for name in names:
+    inner = [field for field in known if field.startswith(f'{name}.')]
+    if not inner:
+      allowed.one_of('config field', name, known)
+    out.update(dict.fromkeys(inner or [name]))
+  return list(out)
 
 
 def arm_of(run: RecordedRun, fields: Sequence[str]) -> tuple:
@@ -63,9 +80,13 @@ def document(runs: Sequence[RecordedRun], vary: Sequence[str] = NAMED) -> str:
 
   Args:
     runs: complete runs.
-    vary: config fields in which the runs may differ; each field in which they
-      do gets a column.
+    vary: config fields, and sections of them, in which the runs may differ;
+      each field in which they do gets a column.
+
+  Raises:
+    KeyError, ValueError: see `fields_of` and `check`.
   """
+  vary = fields_of(runs, vary)
   check(runs, vary)
   varied = tables.differing([r.config for r in runs])
   fields = [f for f in vary if f in varied]

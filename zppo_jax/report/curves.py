@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from zppo_jax.report.charts import Line
-from zppo_jax.report.reading import RecordedRun
+from zppo_jax.report.reading import RecordedRun, differing
 from zppo_jax.statistics import t_interval
 from zppo_jax.study import tables
 
@@ -30,8 +30,8 @@ def group_runs(runs: Sequence[RecordedRun]) -> tuple[RunGroup, ...]:
   """
   out: dict[tuple, list[RecordedRun]] = {}
   for run in runs:
-    same = [r.config for r in runs if r.method == run.method]
-    fields = [f for f in tables.differing(same) if f != 'seed']
+    same = [r for r in runs if r.method == run.method]
+    fields = [f for f in differing(same) if f != 'seed']
     flat = tables.flatten(run.config)
     words = tuple(f'{f.split(".")[-1]}={flat.get(f, tables.ABSENT)}'
                   for f in fields)

@@ -13,9 +13,13 @@ from zppo_jax.report import (
 )
 from zppo_jax.report.curves import RunGroup, group_runs
 from zppo_jax.report.frame import Section, embed, esc, grid, missing, table
-from zppo_jax.report.reading import LARGEST_SAMPLES, RecordedRun, pick_evenly
+from zppo_jax.report.reading import (
+  LARGEST_SAMPLES,
+  RecordedRun,
+  differing,
+  pick_evenly,
+)
 from zppo_jax.statistics import over_seeds
-from zppo_jax.study import tables
 
 FOOTER = ('Made by <code>zppo report</code>. Names and units: docs/metrics.md; '
           'how to read this page: docs/report.md. Charts: uPlot (MIT).')
@@ -44,7 +48,7 @@ def _header(runs: Sequence[RecordedRun]) -> str:
   out = table(rows)
   if notes:
     out += f'<ul class="notes">{"".join(notes)}</ul>'
-  differ = {k: v for k, v in tables.differing([r.config for r in runs]).items()
+  differ = {k: v for k, v in differing(runs).items()
             if k not in ('method', 'seed')}
   if differ:
     rows = [['config field', *(esc(r.name) for r in runs)]]

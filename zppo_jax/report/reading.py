@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from zppo_jax.study import tables
+
 LARGEST_TEXT = 6000  # the most characters of a text that a page keeps
 LARGEST_SAMPLES = 1_000_000  # the most characters of all questions on a page
 
@@ -31,6 +33,7 @@ class RecordedRun:
     forked_from: the workdir or checkpoint whose state it began with, or None.
     attempts: what each start of the run said about itself (attempt.json), but
       the config.
+    proposed: the fields of the section `shapes` that shapes.auto proposed.
   """
   name: str
   path: pathlib.Path
@@ -46,6 +49,7 @@ class RecordedRun:
   notes: tuple[str, ...]
   forked_from: pathlib.Path | None = None
   attempts: tuple[dict, ...] = ()
+  proposed: tuple[str, ...] = ()
 
   @property
   def complete(self) -> bool:
@@ -232,7 +236,7 @@ def read(path, *, name: str | None = None, max_samples: int = 0,
   return RecordedRun(name or path.resolve().name, path, head['config'],
              head['git_revision'], head['versions'], metrics, evals,
              departures, samples, total, summary, tuple(notes),
-             _forked_from(head), attempts)
+             _forked_from(head), attempts, tuple(head.get('proposed', ())))
 
 
 def _attempts(path: pathlib.Path, notes: list[str]) -> tuple[dict, ...]:
@@ -251,6 +255,19 @@ def _attempts(path: pathlib.Path, notes: list[str]) -> tuple[dict, ...]:
 def _forked_from(head: dict) -> pathlib.Path | None:
   origin = head.get('forked_from')
   return pathlib.Path(origin['path']).resolve() if origin else None
+
+
+def differing(runs: Sequence[RecordedRun]) -> dict[str, list]:
+  """Dotted config fields in which runs differ -> their values, in run order.
+
+  What shapes.auto proposed in all of the runs is no difference: nobody chose
+  it, and shapes change no result beyond rounding.
+  """
+  common = set.intersection(*(set(r.proposed) for r in runs)) if runs else set()
+  return {name: values for name, values in tables.differing(
+      [r.config for r in runs]).items()
+          if not (name.startswith('shapes.')
+                  and name.removeprefix('shapes.') in common)}
 
 
 def sequences(runs: Sequence[RecordedRun]) -> list[list[RecordedRun]]:

@@ -149,6 +149,21 @@ def identity(config) -> str:
       if name not in MAY_CHANGE}})
 
 
+def differences(stored: dict, config) -> list[str]:
+  """The fields that decide a run's numbers in which a config is not the stored
+  one, each with both values.
+
+  Args:
+    stored: the config of a config.json.
+    config: the config of now.
+  """
+  there, here = (_comparable(values) for values in (
+      stored, config_values(config)))
+  return [f'{n} is {there.get(n)!r} there and {here.get(n)!r} here'
+          for n in sorted({**there, **here})
+          if n not in MAY_CHANGE and there.get(n) != here.get(n)]
+
+
 def check_same_config(path, stored: dict, config) -> None:
   """Refuses to resume a run with another config.
 
@@ -160,15 +175,11 @@ def check_same_config(path, stored: dict, config) -> None:
   if not isinstance(stored['config'], dict) or 'steps' not in stored['config']:
     raise ValueError(f'{path}/config.json is not readable: its config is no '
                      'config of a run')
-  there, here = (_comparable(values) for values in (
-      stored['config'], config_values(config)))
-  differ = [n for n in sorted({**there, **here})
-            if n not in MAY_CHANGE and there.get(n) != here.get(n)]
-  if differ:
-    shown = '; '.join(f'{n} is {there.get(n)!r} there and {here.get(n)!r} here'
-                      for n in differ)
-    raise ValueError(f'{path} holds a run of another config: {shown}. Resume '
-                     'with its own config, or take a new --workdir')
-  if here['steps'] < there['steps']:
-    raise ValueError(f'steps is {here["steps"]}; {path} holds a run of '
-                     f'{there["steps"]} steps, which may only grow')
+  if differ := differences(stored['config'], config):
+    raise ValueError(f'{path} holds a run of another config: '
+                     f'{"; ".join(differ)}. Resume with its own config, or '
+                     'take a new --workdir')
+  steps = stored['config']['steps']
+  if config.steps < steps:
+    raise ValueError(f'steps is {config.steps}; {path} holds a run of '
+                     f'{steps} steps, which may only grow')

@@ -17,7 +17,8 @@
   summary.json     written last: if it exists, the run is complete
   final.safetensors
 
-One run uses a directory. The same config, started again, resumes the run.
+One run uses a directory. The same config, started again, resumes the run. If a
+start ended before its first step, another config takes its directory over.
 """
 
 import dataclasses
@@ -29,6 +30,7 @@ import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 
 import jax
 import numpy as np
@@ -38,7 +40,12 @@ from zppo_jax.chat import prompts
 from zppo_jax.devices import disk, hosts
 from zppo_jax.devices.disk import write_json
 from zppo_jax.runs import lock
-from zppo_jax.runs.same_config import check_same_config, config_values, versions
+from zppo_jax.runs.same_config import (
+  check_same_config,
+  config_values,
+  differences,
+  versions,
+)
 from zppo_jax.weights import safetensors_file
 
 # file -> k, if a line with 'step' s is written when s + k steps are done
@@ -86,13 +93,16 @@ def devices() -> dict:
 
 
 def describe(config, forked_from: dict | None = None,
-             date: str | None = None, texts: dict | None = None) -> dict:
+             date: str | None = None, texts: dict | None = None,
+             proposed: Sequence[str] = ()) -> dict:
   """The content of config.json: config, versions, revision, origin of a fork,
-  cores, date in prompts, a user's own words of prompts (Chat.prompts)."""
+  cores, date in prompts, a user's own words of prompts (Chat.prompts), fields
+  of the section `shapes` that shapes.auto proposed."""
   return {'config': config_values(config), 'versions': versions(),
           'git_revision': git_revision(), 'forked_from': forked_from,
           'cores': usable_cores(), **({} if date is None else {'date': date}),
-          **({'prompts': dict(texts)} if texts else {})}
+          **({'prompts': dict(texts)} if texts else {}),
+          **({'proposed': list(proposed)} if proposed else {})}
 
 
 def check_unused(path) -> None:
@@ -133,6 +143,59 @@ def read_config(path) -> dict | None:
     raise ValueError(f'{stored} is not readable: its config or forked_from is '
                      'not of the form that is written')
   return content
+
+
+def is_begun(path) -> bool:
+  """Whether a directory with a config.json holds what a run came to: a finished
+  step, a checkpoint or a summary. A directory without attempts counts as begun,
+  because it is not a run's, e.g. that of an evaluation."""
+  path = pathlib.Path(path)
+  steps, saved = path / 'metrics.jsonl', path / 'checkpoints'
+  return (not (path / 'attempts').is_dir()
+          or (path / 'summary.json').exists()
+          or steps.exists() and steps.stat().st_size > 0
+          or saved.is_dir() and any(p.name.isdigit() for p in saved.iterdir()))
+
+
+def read_same(path, config, fork_from: str | None = None,
+              texts: dict | None = None) -> dict | None:
+  """The config.json of the run that goes on in a directory; None if a run
+  begins there: in a new directory, or in that of another config's start, which
+  ended before its first step (`is_begun`).
+
+  Args:
+    path: the directory.
+    config: the config of now.
+    fork_from: where a new run starts from.
+    texts: the user's own words of its prompts; None: they are not compared.
+
+  Raises:
+    FileExistsError: see read_config; for a fork over a run that has begun.
+    ValueError: see read_config, check_same_config and prompts.check_same.
+  """
+  stored = read_config(path)
+  if stored is None:
+    return None
+  origin = (stored['forked_from'] or {}).get('path')
+  try:
+    if fork_from is not None and origin != str(fork_from):
+      raise FileExistsError(f'{path} holds a run already; --fork-from needs '
+                            'a new directory')
+    check_same_config(path, stored, config)
+    if texts is not None:
+      prompts.check_same(path, stored.get('prompts', {}), texts)
+  except (FileExistsError, ValueError):
+    if is_begun(path):
+      raise
+    return None
+  # Without a checkpoint, a fork has nothing to go on from but its origin.
+  return stored if fork_from or not origin or is_begun(path) else None
+
+
+def goes_on(path, config) -> bool:
+  """Whether a run of a config goes on in a directory from what it came to; it
+  raises as read_same."""
+  return read_same(path, config) is not None and is_begun(path)
 
 
 def _read_object(path: pathlib.Path, *names: str) -> dict:
@@ -186,8 +249,10 @@ class Workdir:
 
   @classmethod
   def open(cls, path, config, forked_from: dict | None = None,
-           date: str | None = None, texts: dict | None = None) -> 'Workdir':
-    """Starts an attempt; the first one writes the config.
+           date: str | None = None, texts: dict | None = None,
+           proposed: Sequence[str] = ()) -> 'Workdir':
+    """Starts an attempt; the first one writes the config. So does one that
+    takes over the directory of a start that ended before its first step.
 
     Args:
       path: a new or empty directory, or a workdir of the same config.
@@ -196,38 +261,49 @@ class Workdir:
         from.
       date: the date in the run's prompts, in ISO form.
       texts: the user's own words of its prompts (Chat.prompts).
+      proposed: the fields of `shapes` that shapes.auto proposed; those of a run
+        that goes on are in its config.json.
 
     Raises:
-      FileExistsError, ValueError: see read_config, check_same_config and
-        prompts.check_same.
+      FileExistsError, ValueError: see read_same.
     """
     path = pathlib.Path(path)
-    stored = read_config(path)
-    if stored is not None:
-      check_same_config(path, stored, config)
-      prompts.check_same(path, stored.get('prompts', {}), texts or {})
+    before, fork = read_config(path), (forked_from or {}).get('path')
+    stored = read_same(path, config, fork, texts or {})
     attempts = path / 'attempts'
     attempts.mkdir(parents=True, exist_ok=True)
     number = 1 + max((int(p.name) for p in attempts.iterdir()
                       if p.name.isdigit()), default=0)
     attempt = attempts / f'{number:04d}'
     attempt.mkdir()
+    if taken_over := before is not None and stored is None:
+      _move_aside(path, attempt)
     origin = forked_from if stored is None else stored['forked_from']
-    described = describe(config, origin, date, texts)
+    proposed = proposed or (stored or {}).get('proposed', ())
+    described = describe(config, origin, date, texts, proposed)
     several = {} if hosts.count() == 1 else {'processes': hosts.count()}
     write_json(attempt / 'attempt.json', {
         **described, 'host': platform.node(), 'pid': os.getpid(), **several,
         'command': command(), 'devices': devices(),
         'started': time.strftime('%Y-%m-%dT%H:%M:%S%z')})
-    if stored is None or stored['config'] != described['config']:
+    if stored is None or any(stored.get(name) != described.get(name)
+                             for name in ('config', 'proposed')):
       write_json(path / 'config.json', described)
     out = cls(path, attempt, (origin or {}).get('step', 0))
     for name in ('summary.json', safetensors_file.FINAL):
       if (path / name).exists():  # left by a run that now continues
         os.replace(path / name, attempt / name)
-    before = config.steps if stored is None else stored['config']['steps']
-    if before != config.steps:
-      text = f'steps: {before} -> {config.steps}'
+    said = []
+    if taken_over:
+      differ = differences(before['config'], config)
+      said.append(f'{path} holds a start that ended before its first step'
+                  + (f' ({"; ".join(differ)})' if differ else '')
+                  + '; this run takes the directory over, and what was there '
+                  f'is in {attempt}')
+    steps = config.steps if stored is None else stored['config']['steps']
+    if steps != config.steps:
+      said.append(f'steps: {steps} -> {config.steps}')
+    for text in said:
       out.note(text)
       print(text, flush=True)
     return out
@@ -441,8 +517,29 @@ def _arrays(record) -> dict:
   return out
 
 
+def _move_aside(path: pathlib.Path, attempt: pathlib.Path) -> None:
+  """Moves what a start left in a directory to the folder of an attempt."""
+  for there in sorted(path.iterdir()):
+    if there.name not in ('attempts', lock.NAME):
+      os.replace(there, attempt / there.name)
+
+
 def read_summary(path) -> dict | None:
   """summary.json, or None while a run is not complete; ValueError if it cannot
-  be read."""
-  path = pathlib.Path(path) / 'summary.json'
-  return _read_object(path, 'steps') if path.is_file() else None
+  be read. Its evaluations are in the order of eval.jsonl, which is the
+  config's, because the file itself is in alphabetical order."""
+  path = pathlib.Path(path)
+  if not (path / 'summary.json').is_file():
+    return None
+  summary = _read_object(path / 'summary.json', 'steps')
+  of, rows = summary.get('eval'), path / 'eval.jsonl'
+  if isinstance(of, dict) and rows.is_file():
+    with open(rows, encoding='utf-8', errors='replace') as f:
+      try:
+        names = list(json.loads(f.readline()))
+      except ValueError:  # no line of a run
+        names = []
+    summary['eval'] = {name: of[name] for name in (
+        *(name for name in names if name in of),
+        *(name for name in of if name not in names))}
+  return summary

@@ -2,12 +2,12 @@
 
 from zppo_jax.chat import dates
 from zppo_jax.devices import memory
-from zppo_jax.runs import console, same_config, workdir
+from zppo_jax.runs import console, workdir
 from zppo_jax.runs.workdir import Workdir
 from zppo_jax.sft import build, dataset, shapes, step
 from zppo_jax.sft.run import SftRun
 from zppo_jax.sft.step import Outcome
-from zppo_jax.train import loop
+from zppo_jax.train import loop, models as loading
 from zppo_jax.train.run import Procedure
 
 
@@ -30,7 +30,7 @@ def _check(run: SftRun, out: Workdir, outcome: Outcome, row: dict) -> None:
 
 
 SFT = Procedure(
-    of_workdir=shapes.of_workdir,
+    of_workdir=shapes.of_workdir, proposed=shapes.proposed,
     build=build.build, opened=_opened, kernels=build.kernels,
     step=step.sft_step, row=step.metrics_row,
     samples=lambda run, outcome: [], check=_check, evaluate=step.evaluate,
@@ -70,10 +70,10 @@ def dry_run(config, path, details: bool = False) -> None:
   """
   build.check_method(config)
   config = shapes.of_workdir(config, path)
-  stored = workdir.read_config(path)
-  if stored is not None:
-    same_config.check_same_config(path, stored, config)
-  run = build.build(config, dates.choose(config, path))
+  stored = workdir.read_same(path, config)
+  if not workdir.goes_on(path, config):
+    loading.check_start(config)
+  run = build.build(config, dates.choose(config, path if stored else None))
   print('config')
   console.show_config(run.config or config, 'sft', details)
   data = run.source.pool

@@ -29,6 +29,11 @@ def of_workdir(config: Any, path: Any) -> Any:
   return auto.of_workdir(config, path, DEFAULTS)
 
 
+def proposed(config: Any) -> tuple[str, ...]:
+  """The fields that shapes.auto proposes; see auto.proposed."""
+  return auto.proposed(config, DEFAULTS)
+
+
 def open_wide(config: Any, positions: int) -> Any:
   """The config with rows that hold whatever the model takes, so that all
   conversations are measured.
@@ -78,6 +83,9 @@ def resolved(c: Any, wide: SftRun, limit: int | None = None) -> SftRun:
     limit: bytes of a device; None for those of the devices here.
   """
   names = tables.proposed(c.shapes, DEFAULTS)
+  if 'micro_tokens' in names:
+    print('shapes.auto: proposing shapes, which compiles the largest programs '
+          'of a step', flush=True)
   sizes = [size for of in (wide.source.pool, *wide.splits.values())
            for size in of.sizes]
   patches = [most for *_, most in sizes if most]

@@ -21,12 +21,18 @@ from zppo_jax.data.pool import Pool
 from zppo_jax.devices import disk, hosts, sharding
 from zppo_jax.devices.notice import Notice, Noticed, heed
 from zppo_jax.models import lora
-from zppo_jax.runs import checkpoints, console, same_config, watch
+from zppo_jax.runs import checkpoints, console, same_config, watch, workdir
 from zppo_jax.runs.checkpoints import Checkpoints
 from zppo_jax.runs.totals import History
 from zppo_jax.runs.workdir import Workdir
 from zppo_jax.runs.writers import Writer, open_writers
-from zppo_jax.train import attention_kernels, evaluate, guards, resume
+from zppo_jax.train import (
+  attention_kernels,
+  evaluate,
+  guards,
+  models as loading,
+  resume,
+)
 from zppo_jax.train.build import build
 from zppo_jax.train.compiling import likely
 from zppo_jax.train.control import (
@@ -112,7 +118,7 @@ def _opened(run: Run, config, out: Workdir, add, say) -> Run:
 
 # Reinforcement learning. The functions are looked up when they are called.
 RL = Procedure(
-    of_workdir=auto.of_workdir,
+    of_workdir=auto.of_workdir, proposed=auto.proposed,
     build=lambda config, day: build(config, day),
     opened=_opened,
     kernels=lambda run: attention_kernels.summary(
@@ -436,6 +442,7 @@ def main(config, path, fork_from=None, procedure: Procedure = RL) -> dict:
     OSError: for a file that cannot be written; the message names it.
   """
   path = disk.local('--workdir', path)
+  proposed = procedure.proposed(config)
   config = procedure.of_workdir(config, path)
   if fork_from is not None:
     disk.local('--fork-from', fork_from)
@@ -446,14 +453,19 @@ def main(config, path, fork_from=None, procedure: Procedure = RL) -> dict:
     print(evaluations.stopped(complete), end='\n' * ('stopped' in complete))
     return complete
   called = callbacks.load(config.run.callbacks)
+  # What a checkpoint follows upon is not read again, and may be gone.
+  if fork_from is None and not hosts.from_first(
+      lambda: workdir.goes_on(path, config), 'the run'):
+    loading.check_start(config)
   with contextlib.ExitStack() as alone:
     # An existing directory is locked before the build, which takes long. A
     # missing one is made later, so that a bad config leaves no directory.
     if there := hosts.broadcast(path.is_dir(), 'the directory'):
       alone.enter_context(directory.alone(path))
     # A fork keeps the date of the prompts that its policy and buffer come from.
-    day = hosts.from_first(lambda: dates.choose(config, path, fork_from),
-                           'the date')
+    day = hosts.from_first(lambda: dates.choose(
+        config, path if workdir.read_same(path, config, fork_from) else None,
+        fork_from), 'the date')
     run = procedure.build(config, day)
     config = getattr(run, 'config', None) or config
     plan = evaluations.of_run(config, run.splits, procedure.numbers(run))
@@ -470,7 +482,7 @@ def main(config, path, fork_from=None, procedure: Procedure = RL) -> dict:
     out = hosts.from_first(lambda: Workdir.open(
         path, config, None if forked is None else {
             'path': str(fork_from), 'step': forked.step},
-        day.date.isoformat(), run.chat.prompts), 'the attempt')
+        day.date.isoformat(), run.chat.prompts, proposed), 'the attempt')
     if not hosts.first():
       out = dataclasses.replace(out, writes=False)
     return _work(run, config, out, forked, procedure, plan,

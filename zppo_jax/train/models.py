@@ -120,6 +120,17 @@ def with_adapters(c, loaded: Loaded, mesh) -> tuple[Loaded, Lora | None]:
   return loaded._replace(params=base), Lora(section, base)
 
 
+def check_start(c) -> None:
+  """Refuses a lora.start that is not there, before anything is written.
+
+  Raises:
+    FileNotFoundError, ValueError: see peft.reading.check.
+  """
+  section = LoraConfig(**c.lora)
+  if section.on and section.start:
+    reading.check(section.start)
+
+
 def first_params(c, loaded: Loaded, adapted: Lora | None) -> Any:
   """What is trained, before the first step: the weights, or adapters.
 

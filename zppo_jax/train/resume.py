@@ -287,12 +287,6 @@ def complete_summary(path: pathlib.Path, config, fork_from) -> dict | None:
       this config, or if a fork would be written over a run.
     CheckpointError: see `read_complete`.
   """
-  stored = workdir.read_config(path)
-  if stored is None:
+  if workdir.read_same(path, config, fork_from) is None:
     return None
-  if fork_from is not None and not (
-      stored['forked_from'] or {}).get('path') == str(fork_from):
-    raise FileExistsError(f'{path} holds a run already; --fork-from needs '
-                          'a new directory')
-  same_config.check_same_config(path, stored, config)
   return read_complete(path, config)

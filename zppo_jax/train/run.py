@@ -64,6 +64,7 @@ class Procedure(NamedTuple):
     numbers: run -> the names of `evaluate`.
     of_workdir: (config, workdir) -> the config with what the workdir stores of
       it.
+    proposed: config -> the fields of `shapes` that the build proposes.
   """
   build: Callable[[Any, Any], Any]
   opened: Callable[..., Any]
@@ -77,6 +78,7 @@ class Procedure(NamedTuple):
       lambda run, state: {})
   numbers: Callable[[Any], Sequence[str]] = lambda run: tuple(run.splits)
   of_workdir: Callable[[Any, Any], Any] = lambda config, path: config
+  proposed: Callable[[Any], Sequence[str]] = lambda config: ()
 
 
 class Reference(NamedTuple):

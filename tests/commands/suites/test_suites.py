@@ -20,6 +20,7 @@ from zppo_jax.commands.suites import copies
 from zppo_jax.data import suites
 from zppo_jax.report.suites import table
 from zppo_jax.train import evaluate
+from zppo_jax.train.shapes import room, tables
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 
@@ -216,6 +217,24 @@ def test_prompts_that_no_bucket_holds_are_refused_or_counted(home, tmp_path):
   with pytest.raises(ValueError, match=(
       'none of 3 questions can be asked: 3 prompts that no bucket holds')):
     command.main(c, wanted(home, splits=('aime26',)), tmp_path / 'b')
+
+
+def test_weights_of_no_run_get_shapes_from_the_questions(home, tmp_path,
+                                                         monkeypatch):
+  c = config(home)
+  c.shapes.update({**tables.DEFAULTS, 'auto': True})
+  monkeypatch.setattr(room, 'answers_fit', lambda *_: True)
+
+  def asked(suite, policy, *_):
+    at, left_out = suite.fitting()
+    assert (len(at), left_out) == (3, {})
+    assert policy.sampler.engine.shapes.prompt_lengths[-1] == suite.check[0]
+    assert 130 < suite.check[0] <= 640
+    raise Killed
+
+  monkeypatch.setattr(command, '_asked', asked)
+  with pytest.raises(Killed):
+    command.main(c, wanted(home, splits=('aime26',)), tmp_path / 'to')
 
 
 def test_a_model_of_text_is_not_shown_pictures(home, tmp_path):

@@ -41,6 +41,7 @@ def test_the_largest_that_fits_is_taken_and_printed(tried, capsys):
   assert [slots for phase, slots, _ in tried if phase == 'rollouts'] == [80, 40]
   assert all(slots == 8 for phase, slots, _ in tried if phase == 'update')
   out = capsys.readouterr().out
+  assert out.startswith('shapes.auto: proposing shapes, which compiles ')
   for name in tables.DEFAULTS:
     assert f'shapes.auto: shapes.{name} = {shapes[name]}\n' in out
   # Every prompt of the embedded world and every reformulation of 16 tokens.
@@ -83,8 +84,42 @@ def test_a_resume_takes_what_the_workdir_stores(tmp_path):
   assert auto.of_workdir(c, tmp_path).shapes.slots == 16
   for path in ('', 'best', 'checkpoints/25'):
     assert auto.of_checkpoint(auto_config(), tmp_path / path) == again
-  with pytest.raises(ValueError, match='belongs to no run whose config.json'):
-    auto.of_checkpoint(auto_config(), tmp_path.parent / 'model')
+  assert auto.of_checkpoint(auto_config(), tmp_path.parent / 'model'
+                            ).shapes.auto
+  # The shapes of another config's start, which ended before its first step.
+  c = auto_config(seed=7)
+  assert auto.of_workdir(c, tmp_path) is c
+  (tmp_path / 'metrics.jsonl').write_text('{"step": 0}\n')
+  assert auto.of_workdir(c, tmp_path).shapes.slots == 24
+
+
+def test_questions_alone_propose_what_answers_need(capsys):
+  """Two lengths of prompts; the first number of slots that fits; by hand
+  stays."""
+  run = build.build(small_config(method='grpo'))
+  questions = [question for split in run.splits.values() for question in split]
+  tried = []
+
+  def fits(c):
+    tried.append((c.shapes.slots, c.shapes.prompt_buckets))
+    return c.shapes.slots <= 16
+
+  of = lambda c: auto.of_questions(
+      c, questions, run.sampler.chat, 128, 64, 8, fits).shapes
+  shapes = of(auto_config())
+  assert (shapes.auto, shapes.slots, shapes.prompt_buckets) == (False, 16, (8,))
+  assert tried == [(64, (8,)), (32, (8,)), (16, (8,))]
+  assert shapes.micro_tokens == tables.DEFAULTS['micro_tokens']
+  said = capsys.readouterr().out.splitlines()
+  assert said[0].startswith('shapes.auto: proposing shapes from the questions')
+  assert said[1:] == ['shapes.auto: shapes.prompt_buckets = (8,)',
+                      'shapes.auto: shapes.patch_buckets = ()',
+                      'shapes.auto: shapes.slots = 16',
+                      'shapes.auto: shapes.prefill_tokens = 16']
+  c = auto_config()
+  c.shapes.update(slots=48, prompt_buckets=(40,))
+  shapes = of(c)
+  assert (shapes.slots, shapes.prompt_buckets, len(tried)) == (48, (40,), 3)
 
 
 def test_a_plan_has_no_questions_to_read():

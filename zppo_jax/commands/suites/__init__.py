@@ -250,18 +250,26 @@ def _judged(found: Sequence[Suite]) -> str:
 
 
 def _policy(config, wanted: Wanted, found: Sequence[Suite],
-            temperature: float, day) -> tuple[Policy, str]:
-  """What answers, and the digest of its weights."""
+            temperature: float, day) -> tuple[Any, Policy, str]:
+  """(the config with shapes, what answers, the digest of its weights)."""
   task, checks = _task(config, _judged(found))
   mesh = sharding.make_mesh(sharding.MeshConfig(**config.mesh))
   loaded = evaluate.load_policy(config, wanted.checkpoint, mesh, day)
   model = models.on_mesh(loaded.model, mesh)
-  sampler = evaluate.make_sampler(
-      config, model, worded(config, task, loaded), mesh, grader=task.grader,
+  params, chat = (weight_sync.place_copy(loaded.params, model, mesh),
+                  worded(config, task, loaded))
+  asked = [] if not config.shapes.auto else [
+      q for q in (suite.pool[i] for suite in found
+                  for i in range(len(suite.pool)))
+      if not q.media or chat.vision is not None]
+  sampler_of = lambda c: evaluate.make_sampler(
+      c, model, chat, mesh, grader=task.grader,
       num_rollouts=wanted.num_rollouts, temperature=temperature,
       num_questions=TOGETHER)
-  return Policy(sampler, weight_sync.place_copy(loaded.params, model, mesh),
-                checks, config.seed), weights_digest(loaded.params)
+  config = evaluate.with_shapes(config, asked, chat, model, wanted.num_rollouts,
+                                sampler_of, params, loaded.params)
+  return (config, Policy(sampler_of(config), params, checks, config.seed),
+          weights_digest(loaded.params))
 
 
 class Outline(NamedTuple):
@@ -368,7 +376,7 @@ def main(config, wanted: Wanted, to,
   check_same(path, settings)
   found = copies.find(config, wanted.folder, wanted.splits, wanted.limit)
   day = dates.choose(config, path, wanted.checkpoint)
-  policy, weights = _policy(config, wanted, found, temperature, day)
+  config, policy, weights = _policy(config, wanted, found, temperature, day)
   settings['weights'] = weights
   check_same(path, settings)
   path.mkdir(parents=True, exist_ok=True)

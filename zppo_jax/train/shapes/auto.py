@@ -18,7 +18,7 @@ the compiler says what the programs need.
 import functools
 import math
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from zppo_jax.algorithms import methods, zppo
@@ -26,8 +26,8 @@ from zppo_jax.chat import renderers
 from zppo_jax.chat.wording import Chat
 from zppo_jax.data import prompt_lengths
 from zppo_jax.devices import hosts, sharding
-from zppo_jax.records import PromptKind
-from zppo_jax.runs import workdir
+from zppo_jax.records import PromptKind, Question
+from zppo_jax.runs import same_config, workdir
 from zppo_jax.train.builders.parts import Student
 from zppo_jax.train.run import Run
 from zppo_jax.train.shapes import room, tables
@@ -44,13 +44,26 @@ def with_shapes(config: Any, values: dict[str, Any]) -> Any:
   return config
 
 
+def proposed(config: Any, defaults: Mapping[str, Any] | None = None
+             ) -> tuple[str, ...]:
+  """The fields of `shapes` that shapes.auto proposes; () without it.
+
+  Args:
+    config: the config.
+    defaults: as of tables.proposed.
+  """
+  return (tables.proposed(config.shapes, defaults) if config.shapes.auto
+          else ())
+
+
 def of_workdir(config: Any, path: Any,
                defaults: Mapping[str, Any] | None = None) -> Any:
   """The config with the shapes that a workdir stores.
 
   Args:
     config: the config; without shapes.auto it is returned as it is.
-    path: a workdir; a new one changes nothing.
+    path: a workdir; a new one changes nothing, and neither does that of another
+      config's start, which ended before its first step.
     defaults: as of tables.proposed.
 
   Raises:
@@ -58,13 +71,17 @@ def of_workdir(config: Any, path: Any,
   """
   if not config.shapes.auto:
     return config
-  stored = hosts.from_first(lambda: workdir.read_config(path), 'the shapes')
+  stored, begun = hosts.from_first(lambda: (
+      workdir.read_config(path), workdir.is_begun(path)), 'the shapes')
   if stored is None:
     return config
   there = stored['config'].get('shapes', {})
-  return with_shapes(config, {
+  same = with_shapes(config, {
       name: tuple(there[name]) if isinstance(there[name], list) else there[name]
       for name in tables.proposed(config.shapes, defaults) if name in there})
+  if not begun and same_config.differences(stored['config'], same):
+    return config
+  return same
 
 
 def of_checkpoint(config: Any, path: Any) -> Any:
@@ -72,20 +89,58 @@ def of_checkpoint(config: Any, path: Any) -> Any:
 
   Args:
     config: the config; without shapes.auto it is returned as it is.
-    path: a workdir, its folder `best`, or a checkpoint in it.
-
-  Raises:
-    ValueError: if there is no such run.
+    path: a workdir, its folder `best`, or a checkpoint in it. Other weights
+      change nothing: their shapes come from what they are asked
+      (`of_questions`).
   """
   path = pathlib.Path(path)
   for folder in (path, path.parent, path.parent.parent):
     if config.shapes.auto and (folder / 'attempts').is_dir():
       config = of_workdir(config, folder)
-  if config.shapes.auto:
-    raise ValueError(
-        f'shapes.auto is True, and {str(path)!r} belongs to no run whose '
-        'config.json has what it proposed; set shapes.* by hand')
   return config
+
+
+def of_questions(c: Any, questions: Sequence[Question], chat: Chat,
+                 positions: int, total: int, unit: int,
+                 fits: Callable[[Any], bool]) -> Any:
+  """The config with shapes that are proposed from questions alone, which are
+  answered and not trained on.
+
+  Args:
+    c: the config, whose shapes.auto is True.
+    questions: what is asked.
+    chat: of who answers.
+    positions: the most that the model takes.
+    total: the most rollouts that are drawn together.
+    unit: the rollouts of a question on each batch shard, in all.
+    fits: a config -> whether its engine fits the memory.
+  """
+  names = tables.proposed(c.shapes)
+  sizes = prompt_lengths.measure(questions, chat)
+  buckets = tables.buckets(Lengths(
+      prompts=[tokens for tokens, _ in sizes],
+      patches=[patches for _, patches in sizes], longer=(), responses=(),
+      limit=c.algorithm.max_tokens, positions=positions))
+  found: dict[str, Any] = {
+      name: buckets[name] for name in ('prompt_buckets', 'patch_buckets')
+      if name in names}
+  if 'slots' in names:
+    print('shapes.auto: proposing shapes from the questions, which compiles '
+          'the largest programs', flush=True)
+    longest = max(found.get('prompt_buckets', c.shapes.prompt_buckets))
+    for count in tables.slot_counts(total, unit):
+      values = {'slots': count}
+      if c.shapes.prefill_tokens is None:  # the prompts that fill the slots
+        values['prefill_tokens'] = count // unit * longest
+      if fits(with_shapes(c, {**found, **values})):
+        break
+    else:
+      print(f'shapes.auto: answers may not fit the memory, even with {values}',
+            flush=True)
+    found |= values
+  for name, value in found.items():
+    print(f'shapes.auto: shapes.{name} = {value}', flush=True)
+  return with_shapes(c, found)
 
 
 def longest_prompts(c: Any, method: methods.Method, chat: Chat,
@@ -168,6 +223,9 @@ def resolved(c: Any, method: methods.Method, asked: Any, student: Student,
     ValueError, FileNotFoundError: see `lengths_of` and recorded_responses.
   """
   names = tables.proposed(c.shapes)
+  if {'slots', 'micro_tokens'} & set(names):
+    print('shapes.auto: proposing shapes, which compiles the largest programs '
+          'of a step', flush=True)
   by_hand = {name: c.shapes[name] for name in tables.DEFAULTS
              if name not in names}
   positions = min(student.model.config.max_positions,

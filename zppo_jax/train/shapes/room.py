@@ -1,5 +1,8 @@
 """What a run holds in memory, and its largest programs."""
 
+from collections.abc import Iterable
+from typing import Any
+
 import jax
 from jax.stages import Lowered
 
@@ -7,6 +10,7 @@ from zppo_jax.algorithms.credit import gold
 from zppo_jax.arrays import FollowedState
 from zppo_jax.devices import hosts, memory
 from zppo_jax.learner import layouts
+from zppo_jax.rollout.collect import Sampler
 from zppo_jax.teachers import panel
 from zppo_jax.train import minibatches
 from zppo_jax.train.run import Run
@@ -135,12 +139,32 @@ def fits(run: Run, phase: str, limit: int) -> bool:
     limit: bytes per device.
   """
   there = beside(run, phase)
-  if there > limit:
-    return False
-  for name, program in lowered(run).items():
-    if phase_of(name) != phase:
-      continue
+  return there <= limit and _run_beside(there, [
+      program for name, program in lowered(run).items()
+      if phase_of(name) == phase], limit)
+
+
+def _run_beside(there: int, programs: Iterable[Lowered], limit: int) -> bool:
+  """Whether programs have room for their temporaries beside what stands."""
+  for program in programs:
     used = temporaries(program)
     if used is None or there + used > limit:
       return False
   return True
+
+
+def answers_fit(sampler: Sampler, params: Any, held: Any, limit: int) -> bool:
+  """Whether answers fit that no training follows.
+
+  Args:
+    sampler: draws them.
+    params: in its sharding.
+    held: further arrays; those that are no jax.Array lie on the host.
+    limit: bytes per device.
+  """
+  arrays = {id(x): x for x in jax.tree.leaves((params, held))
+            if isinstance(x, jax.Array)}
+  programs = sampler.engine.programs
+  there = memory.device_bytes(arrays) + programs.largest_cache_bytes()
+  return there <= limit and _run_beside(
+      there, programs.largest(params).values(), limit)

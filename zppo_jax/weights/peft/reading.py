@@ -14,7 +14,7 @@ from zppo_jax import models
 from zppo_jax.devices import sharding
 from zppo_jax.models import lora
 from zppo_jax.models.lora import LoraConfig
-from zppo_jax.weights import families
+from zppo_jax.weights import families, safetensors_file
 from zppo_jax.weights.hub_leaf import HubLeaf
 from zppo_jax.weights.peft import WRAPPERS, read
 
@@ -127,6 +127,27 @@ def load(path: str, model: models.Model) -> tuple[LoraConfig, Any]:
       matrices=tuple(n for n in lora.MATRICES if n in names)), out
 
 
+def check(path: str) -> None:
+  """Refuses a lora.start that holds no adapters; no tensor is read.
+
+  Raises:
+    FileNotFoundError: for a path without adapters.
+    ValueError: see `config_of`.
+  """
+  where = pathlib.Path(path)
+  if is_folder(path):
+    config_of(where)
+    found = (where / TENSORS).is_file()
+  else:
+    found = (where / safetensors_file.ADAPTERS if where.is_dir()
+             else where).is_file()
+  if not found:
+    raise FileNotFoundError(
+        f'lora.start is {path!r}, where no adapters are; a folder of peft\'s '
+        f'({CONFIG} and {TENSORS}), a finished run with lora.rank > 0 or its '
+        f'{safetensors_file.ADAPTERS} has them')
+
+
 def start(section: LoraConfig, model: models.Model, params: Any) -> Any:
   """The adapters with which a run begins: those of lora.start.
 
@@ -135,9 +156,10 @@ def start(section: LoraConfig, model: models.Model, params: Any) -> Any:
     model, params: the student's.
 
   Raises:
-    FileNotFoundError, ValueError: see `load` and peft.read; for adapters of
-      another rank, alpha or matrices than the section's.
+    FileNotFoundError, ValueError: see `check`, `load` and peft.read; for
+      adapters of another rank, alpha or matrices than the section's.
   """
+  check(section.start)
   if is_folder(section.start):
     of, adapters = load(section.start, model)
   else:
