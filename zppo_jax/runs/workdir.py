@@ -295,7 +295,9 @@ class Workdir:
         os.replace(path / name, attempt / name)
     said = []
     if taken_over:
-      differ = differences(before['config'], config)
+      unchosen = tuple(f'shapes.{name} ' for name in proposed)
+      differ = [text for text in differences(before['config'], config)
+                if not text.startswith(unchosen)]
       said.append(f'{path} holds a start that ended before its first step'
                   + (f' ({"; ".join(differ)})' if differ else '')
                   + '; this run takes the directory over, and what was there '
