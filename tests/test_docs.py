@@ -57,7 +57,7 @@ def test_the_tutorials_task_is_a_task(tutorial):
     assert not task.grader.grade(task.grader.parse('It is 1000.'), question)
   assert task.grader.parse('no idea') == ''
   assert len(task.pool(size=100, digits=1)) == 100  # all that there are
-  with pytest.raises(ValueError, match='size is 101, .* only 100 different'):
+  with pytest.raises(ValueError, match='size is 101; .* only 100 different'):
     task.pool(size=101, digits=1)
 
 

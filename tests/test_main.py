@@ -98,7 +98,7 @@ def test_help_of_a_command_without_config(zppo, capsys, spoken):
 
 def test_an_unknown_command_names_near_ones_or_all(refused):
   message = refused('trian', CONFIG)
-  assert "'trian'. Did you mean train" in message and 'Known' not in message
+  assert "'trian'. Did you mean train?" in message and 'Known' not in message
   message = refused('zzzzzz', CONFIG)
   assert all(command in message for command in main.COMMANDS)
 

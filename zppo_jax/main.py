@@ -126,11 +126,11 @@ def _config_of_run(row: Command, argv: list[str]):
   return None
 
 
-def _near(name: str, known: Sequence[str]) -> str:
+def _near(name: str, known: Sequence[str], most: int = 3) -> str:
   """The names near a wrong one, else some of those that it could have been."""
   last = lambda of: of.rpartition('.')[2]
   # Names of one section are near by its name alone.
-  if close := [near for near in difflib.get_close_matches(name, known, 3)
+  if close := [near for near in difflib.get_close_matches(name, known, most)
                if difflib.SequenceMatcher(
                    None, last(near), last(name)).ratio() >= 0.5]:
     return f'Did you mean {" or ".join(close)}?'
@@ -266,7 +266,7 @@ def _command(argv: list[str]) -> None:
   command, *rest = argv
   if command not in COMMANDS:
     raise SystemExit(f'zppo: unknown command {command!r}. '
-                     f'{_near(command, [*COMMANDS])}')
+                     f'{_near(command, [*COMMANDS], 1)}')
   row = COMMANDS[command]
   gc.set_threshold(_COLLECT, *gc.get_threshold()[1:])
   # transformers advises users to install torch, which nothing here needs.
