@@ -287,9 +287,17 @@ def test_an_interrupted_run_says_so_and_exits_like_the_signal(
   assert 'zppo train: SIGTERM: saved' in capsys.readouterr().err
 
 
+@pytest.fixture
+def python_hears_ctrl_c():
+  """A process that was started behind `&` ignores SIGINT."""
+  before = signal.signal(signal.SIGINT, signal.default_int_handler)
+  yield
+  signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize('dropped', [False, True])
 def test_ctrl_c_before_the_loop_names_the_users_line(
-    zppo, tmp_path, monkeypatch, capsys, dropped):
+    zppo, tmp_path, monkeypatch, capsys, python_hears_ctrl_c, dropped):
   """issue 21: it named no line, its code was 1, and it could be dropped."""
   path = tmp_path / 'sums.py'
   path.write_text("""

@@ -95,6 +95,8 @@ def test_a_run_does_not_go_on_with_other_words_of_its_task(
   """Its config is the same, and there may be no checkpoint yet."""
   (run / 'summary.json').unlink()
   loop.main(config, run)
+  with open(run / 'metrics.jsonl', 'a') as log:  # or the directory is given up
+    log.write('{"step": 0}\n')
   monkeypatch.setitem(tasks.TASKS, 'coin', SUMS._replace(
       prompts={'closing': 'other'}))
   with pytest.raises(ValueError, match=r"prompts.closing is '\\n\\nEnd with "

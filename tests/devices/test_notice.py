@@ -60,6 +60,14 @@ def test_work_beside_raises_where_its_value_is_wanted():
       broken()
 
 
+@pytest.fixture(autouse=True)
+def _python_hears_ctrl_c():
+  """A process that was started behind `&` ignores SIGINT."""
+  before = signal.signal(signal.SIGINT, signal.default_int_handler)
+  yield
+  signal.signal(signal.SIGINT, before)
+
+
 @contextlib.contextmanager
 def interrupted_collection():
   """Sends SIGINT in a callback of the garbage collector, where Python drops

@@ -9,6 +9,7 @@ import resource
 import subprocess
 import sys
 import textwrap
+import threading
 
 import jax
 import jax.numpy as jnp
@@ -289,6 +290,31 @@ def test_a_disk_that_takes_no_more_is_one_sentence(tmp_path, parts, caplog):
   kept.save(10, make(), {})
   kept.close()
   assert opened(tmp_path / 'c').latest() == 10
+
+
+def test_a_thread_of_a_failed_save_that_logs_later_is_not_shown(caplog):
+  """What others log is."""
+  class Late(threading.Thread):
+    __module__ = 'orbax.futures'
+  log, go = logging.getLogger('absl'), threading.Event()
+
+  def say(text):
+    log.handle(log.makeRecord('absl', logging.ERROR, '/site/orbax/future.py', 1,
+                              text, (), None))
+  late = Late(target=lambda: (go.wait(), say('a further part')))
+  late.start()
+  held_back = checkpoints._HeldBack()
+  held_back.begin()
+  say('the first part')
+  held_back.settle(raised=True)
+  go.set()
+  late.join()
+  say('of another save')
+  assert caplog.messages == ['of another save']
+  held_back.begin()
+  say('kept')
+  held_back.settle(raised=False)
+  assert caplog.messages == ['of another save', 'kept']
 
 
 def test_two_runs_of_a_process_save_at_the_same_time(tmp_path, parts):

@@ -175,25 +175,37 @@ def _is_no_further_part(record: logging.LogRecord) -> bool:
 
 class _HeldBack(logging.Filter):
   """Holds back the pages that orbax logs about a save that failed, because
-  `Checkpoints.wait` raises the same error in one sentence."""
+  `Checkpoints.wait` raises the same error in one sentence. Threads of that save
+  that still work then may log theirs later."""
 
   def __init__(self):
     super().__init__()
     self._records: list[logging.LogRecord] = []
+    self._saving = False
+    self._late: set[int | None] = set()  # threads of a save that has failed
 
   def begin(self) -> None:
+    self._saving = True
     _ORBAX_LOGS_TO.addFilter(self)
     logging.getLogger('asyncio').addFilter(_is_no_further_part)
 
   def filter(self, record: logging.LogRecord) -> bool:
-    passes = record.levelno < logging.ERROR or not _in_orbax(record.pathname)
-    if not passes:
+    if record.levelno < logging.ERROR or not _in_orbax(record.pathname):
+      return True
+    if record.thread in self._late:
+      return False
+    if self._saving:
       self._records.append(record)
-    return passes
+    return not self._saving
 
   def settle(self, raised: bool) -> None:
     """Forgets the records if their error was raised, and logs them if not."""
-    _ORBAX_LOGS_TO.removeFilter(self)
+    self._saving = False
+    self._late = {
+        thread.ident for thread in threading.enumerate()
+        if type(thread).__module__.startswith('orbax')} if raised else set()
+    if not self._late:
+      _ORBAX_LOGS_TO.removeFilter(self)
     records, self._records = self._records, []
     for record in () if raised else records:
       _ORBAX_LOGS_TO.callHandlers(record)
