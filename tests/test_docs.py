@@ -77,11 +77,15 @@ def tutorials_config(*texts):
   return c
 
 
-def test_the_tutorials_components_are_rewards(tutorial):
-  (tutorial / 'sums.py').write_text(
-      (tutorial / 'sums.py').read_text()
-      + block_with('your_task.md', 'SUMS_PARTS ='))
+def extended(tutorial, text):
+  """The tutorial's task with the block that holds a text behind it."""
+  with open(tutorial / 'sums.py', 'a') as task:
+    task.write(block_with('your_task.md', text))
   import_paths.search(tutorial)
+
+
+def test_the_tutorials_components_are_rewards(tutorial):
+  extended(tutorial, 'SUMS_PARTS =')
   c = tutorials_config('reward.weights')
   found = rewards.with_rewards(c, tasks.get(c.data.task)).grader
   (of,) = grading.reward_all(
@@ -93,10 +97,7 @@ def test_the_tutorials_components_are_rewards(tutorial):
 
 def test_the_tutorials_grader_marks_in_the_sandbox(tutorial):
   """Half a point is right or not by the threshold."""
-  (tutorial / 'sums.py').write_text(
-      (tutorial / 'sums.py').read_text()
-      + block_with('your_task.md', 'SUMS_MARKED ='))
-  import_paths.search(tutorial)
+  extended(tutorial, 'SUMS_MARKED =')
   c = tutorials_config('reward.threshold')
   task = tasks.get(c.data.task)
   question = task.pool(size=1, digits=2)[0]

@@ -15,6 +15,7 @@ import pytest
 from tests import workdirs
 from zppo_jax import main
 from zppo_jax.commands import dry_run, failures
+from zppo_jax.devices import compile_cache
 from zppo_jax.train import guards, loop
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -285,6 +286,22 @@ def test_an_interrupted_run_says_so_and_exits_like_the_signal(
     zppo('train', CONFIG, f'--workdir={tmp_path}/run')
   assert e.value.code == 143
   assert 'zppo train: SIGTERM: saved' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('argv', [
+    ('eval', CONFIG, '--checkpoint=c', '--to=t'),
+    ('eval', CONFIG, '--checkpoint=c', '--to=t', '--suites=s'),
+    ('sample', '--model=m', '--prompt=p'),
+    ('pretrain', CONFIG, '--to=t')])
+def test_what_a_command_compiles_is_kept(zppo, monkeypatch, argv):
+  class Enabled(BaseException):
+    pass
+
+  def enable():
+    raise Enabled
+  monkeypatch.setattr(compile_cache, 'enable', enable)
+  with pytest.raises(Enabled):
+    zppo(*argv)
 
 
 @pytest.fixture

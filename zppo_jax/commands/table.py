@@ -147,6 +147,8 @@ def _pretrain(values) -> None:
   """Makes the models of an embedded world again."""
   _start(values.config)
   from zppo_jax.commands import pretrain
+  from zppo_jax.devices import compile_cache
+  compile_cache.enable()
   pretrain.main(values.config, values.to)
 
 
@@ -194,6 +196,8 @@ def _export(values) -> None:
 def _sample(values) -> None:
   """Prints responses of a model to one prompt."""
   from zppo_jax.commands import sample
+  from zppo_jax.devices import compile_cache
+  compile_cache.enable()
   sample.main(**{name: values[name].value for name in (
       'model', 'prompt', 'image', 'video', 'fps', 'temperature', 'max_tokens',
       'num', 'seed', 'thinking', 'date', 'end_tokens', 'chat_template',
@@ -225,6 +229,8 @@ def _eval(values) -> None:
     if values[flag].value:
       raise ValueError(f'--{flag.replace("_", "-")} is for --suites=FOLDER')
   from zppo_jax.commands import evaluate
+  from zppo_jax.devices import compile_cache
+  compile_cache.enable()
   summary = evaluate.main(
       values.config, values.checkpoint, values.to,
       splits=_listed(values.splits), num_rollouts=values.rollouts,

@@ -117,7 +117,7 @@ def _assumptions(plan: Plan) -> str:
       'and reformulations reach their caps; every group is trained.')
   if not t.flops:
     return (f'{text} The rates of this kind of device are not known ahead of '
-            'time; `zppo train --dry-run` measures steps.')
+            'time; `zppo train --dry-run --measure` runs steps.')
   return (
       f'{text} Prefill, scoring and update reach {of.mfu:.0%} of '
       f'{t.flops / 1e12:,.0f} TFLOP/s; decoding, optimizer and weight copy '

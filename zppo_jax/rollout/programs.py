@@ -82,7 +82,9 @@ class Shapes:
     if not self.cache_lengths:
       object.__setattr__(self, 'cache_lengths', self.prompt_lengths)
     allowed.number('Shapes.share_from', self.share_from, '>= 0', whole=True)
-    for field in dataclasses.fields(self)[:-1]:
+    for field in dataclasses.fields(self):
+      if field.name == 'share_from':
+        continue
       table = getattr(self, field.name)
       if table or field.name != 'patches':
         table = sorted_sizes(f'Shapes.{field.name}', table)
