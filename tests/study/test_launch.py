@@ -1,19 +1,18 @@
 """Pairing, selection rule, and resumption of studies."""
 
 import json
-import os
 import pathlib
 import subprocess
 import sys
 import threading
 import time
-import types
 
 import pytest
 from ml_collections import ConfigDict
 
 from zppo_jax.runs import lock
-from zppo_jax.study import launch, running
+from zppo_jax.study import jobs, launch, records, running
+from zppo_jax.study.workers import Done, Workers
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -58,8 +57,8 @@ def test_rate_rule_takes_the_mean_and_the_lower_of_ties():
 
 
 def test_jobs_are_commands_with_all_overrides(tmp_path):
-  job = launch.jobs(small_study(), {'a': (1e-4,), 'b': (2e-4,)}, (7,))[0]
-  line = ' '.join(running.command(job, 'configs/micro.py', tmp_path))
+  job = jobs.jobs(small_study(), {'a': (1e-4,), 'b': (2e-4,)}, (7,))[0]
+  line = ' '.join(jobs.command(job, 'configs/micro.py', tmp_path))
   assert job.name == 'a-lr0.0001-seed7'
   for piece in ('--config=configs/micro.py', '--config.seed=7',
                 '--config.optimizer.learning_rate=0.0001',
@@ -68,13 +67,14 @@ def test_jobs_are_commands_with_all_overrides(tmp_path):
 
 
 def place_of(home, **fields):
-  return running.Place(**{'home': home, 'base': 'configs/micro.py',
+  return jobs.Place(**{'home': home, 'base': 'configs/micro.py',
                           'cores': (None,), **fields})
 
 
 def fake_train(calls, final=0.5):
-  """Stands for the subprocess: writes what a run leaves."""
-  def run(line, **_):
+  """Stands for a worker: writes what a run leaves."""
+  def run(self, line, log, core):
+    del self, log, core
     flags = dict(a[2:].split('=', 1) for a in line if a.startswith('--'))
     home = flags['workdir']
     calls.append(home)
@@ -85,14 +85,14 @@ def fake_train(calls, final=0.5):
     (pathlib.Path(home) / 'metrics.jsonl').write_text(
         json.dumps({'step': 0, 'time/rollouts': 0.5, 'time/update': 1}) + '\n')
     (pathlib.Path(home) / 'summary.json').write_text(json.dumps(made))
-    return types.SimpleNamespace(returncode=0, cpu_s=0.5)
+    return Done(0, 0.5)
   return run
 
 
 def test_study_resumes_without_running_twice(tmp_path, monkeypatch):
   """2 arms x 2 rates x 1 seed, then 2 arms x 2 seeds; then nothing."""
   calls = []
-  monkeypatch.setattr(running, 'execute', fake_train(calls))
+  monkeypatch.setattr(Workers, 'run', fake_train(calls))
   monkeypatch.setattr(launch.workdir, 'git_revision', lambda: 'unknown')
   launch.main(small_study(), tmp_path, None)
   assert len(calls) == 8
@@ -108,16 +108,16 @@ def test_study_resumes_without_running_twice(tmp_path, monkeypatch):
 
 def test_the_endpoint_is_the_studys_own(tmp_path, monkeypatch):
   """A base of another task has no split called hard."""
-  def run(line, **more):
-    fake_train([])(line, **more)
+  def run(self, line, log, core):
+    fake_train([])(self, line, log, core)
     (home,) = (a.split('=', 1)[1] for a in line if a.startswith('--workdir='))
     made = record('x', 0, 0, 0.5)['summary']
     made['eval'] = {'mine': made['eval']['hard']}
     (pathlib.Path(home) / 'summary.json').write_text(json.dumps(made))
     (pathlib.Path(home) / 'eval.jsonl').write_text(
         json.dumps({'step': 0, 'mine': 0.0}) + '\n')
-    return types.SimpleNamespace(returncode=0, cpu_s=0.5)
-  monkeypatch.setattr(running, 'execute', run)
+    return Done(0, 0.5)
+  monkeypatch.setattr(Workers, 'run', run)
   monkeypatch.setattr(launch.workdir, 'git_revision', lambda: 'unknown')
   study = small_study()
   study.endpoint, study.splits = 'mine', ('mine',)
@@ -129,8 +129,8 @@ def test_a_complete_run_of_other_fields_is_no_result(tmp_path, monkeypatch):
   """Its name holds arm, rate and seed alone; the study's file had another
   field since, and the old run was taken in silence."""
   calls = []
-  monkeypatch.setattr(running, 'execute', fake_train(calls))
-  job = launch.jobs(small_study(), {'a': (1e-4,), 'b': (1e-4,)}, (7,))[0]
+  monkeypatch.setattr(Workers, 'run', fake_train(calls))
+  job = jobs.jobs(small_study(), {'a': (1e-4,), 'b': (1e-4,)}, (7,))[0]
   running.run_job(job, place_of(tmp_path), None)
   path = tmp_path / 'runs' / job.name / 'config.json'
   held = {'seed': 7, 'steps': 3, 'method': 'zppo',
@@ -147,8 +147,8 @@ def test_a_complete_run_of_other_fields_is_no_result(tmp_path, monkeypatch):
 def test_incomplete_runs_go_on(tmp_path, monkeypatch):
   """A directory without a summary was killed: the same command resumes it."""
   calls = []
-  monkeypatch.setattr(running, 'execute', fake_train(calls))
-  job = launch.jobs(small_study(), {'a': (1e-4,), 'b': (1e-4,)}, (7,))[0]
+  monkeypatch.setattr(Workers, 'run', fake_train(calls))
+  job = jobs.jobs(small_study(), {'a': (1e-4,), 'b': (1e-4,)}, (7,))[0]
   (tmp_path / 'runs' / job.name).mkdir(parents=True)
   (tmp_path / 'runs' / job.name / 'metrics.jsonl').write_text('{}\n')
   running.run_job(job, place_of(tmp_path), None)
@@ -157,9 +157,8 @@ def test_incomplete_runs_go_on(tmp_path, monkeypatch):
 
 
 def test_failed_run_stops_the_study_and_names_its_log(tmp_path, monkeypatch):
-  monkeypatch.setattr(running, 'execute', lambda *_, **options: (
-      types.SimpleNamespace(returncode=1, cpu_s=0.5)))
-  job = launch.jobs(small_study(), {'a': (1e-4,), 'b': (1e-4,)}, (7,))[0]
+  monkeypatch.setattr(Workers, 'run', lambda *_: Done(1, 0.5))
+  job = jobs.jobs(small_study(), {'a': (1e-4,), 'b': (1e-4,)}, (7,))[0]
   with pytest.raises(RuntimeError, match='a-lr0.0001-seed7'):
     running.run_job(job, place_of(tmp_path), None)
 
@@ -170,57 +169,32 @@ def test_a_killed_command_leaves_nothing_that_stops_the_next(
   with the run's own splits. What is complete is not."""
   calls = []
 
-  def run(line, **_):
-    calls.append(line[3])
+  def run(self, line, log, core):
+    del self, log, core
+    calls.append(line[0])
     to = pathlib.Path(next(a for a in line if a.startswith(
-        '--workdir=' if line[3] == 'train' else '--to=')).split('=', 1)[1])
-    if to.is_dir() and line[3] == 'eval':
-      return types.SimpleNamespace(returncode=1, cpu_s=0.5)
+        '--workdir=' if line[0] == 'train' else '--to=')).split('=', 1)[1])
+    if to.is_dir() and line[0] == 'eval':
+      return Done(1, 0.5)
     to.mkdir(parents=True)
     (to / 'summary.json').write_text('{}')
-    return types.SimpleNamespace(returncode=0, cpu_s=0.5)
-  monkeypatch.setattr(running, 'execute', run)
+    return Done(0, 0.5)
+  monkeypatch.setattr(Workers, 'run', run)
   place = place_of(tmp_path, answers=('hard', 'easy'))
-  job = launch.jobs(small_study(), {'a': (1e-4,)}, (7,))[0]
+  job = jobs.jobs(small_study(), {'a': (1e-4,)}, (7,))[0]
   (place.of(job) / 'answers').mkdir(parents=True)
   (place.of(job) / 'summary.json').write_text('{}')
   running.run_job(job, place, None)
   running.run_job(job, place, None)
   assert calls == ['eval']
-  line = ' '.join(running.answers_command(job, 'b.py', tmp_path, place.answers))
+  line = ' '.join(jobs.answers_command(job, 'b.py', tmp_path, place.answers))
   assert f'--checkpoint={tmp_path} --to={tmp_path}/answers' in line
   assert '--splits=hard,easy' in line and '--config.steps=3' in line
-  other = launch.jobs(small_study(), {'a': (1e-4,)}, (8,))[0]
+  other = jobs.jobs(small_study(), {'a': (1e-4,)}, (8,))[0]
   running.run_job(other, place, None)
   assert calls == ['eval', 'train', 'eval']
-  assert set(running.noted(place.of(other))) == {'train', 'eval'}
-  assert running.seconds_of(place.of(other)).cpu_s == 1.0
-
-
-@pytest.mark.skipif(sys.platform != 'linux', reason='prctl is of Linux')
-def test_the_run_of_a_killed_study_saves_and_ends(tmp_path):
-  """Even if the study had no time to tell it."""
-  child = ("import pathlib, signal, sys, time; "
-           "signal.signal(signal.SIGTERM, lambda *_: sys.exit("
-           "pathlib.Path('saved').write_text('x'))); "
-           "pathlib.Path('begun').write_text('x'); time.sleep(60)")
-  code = ('import pathlib, sys\n'
-          'from zppo_jax.study import running\n'
-          f'running._run([sys.executable, "-c", {child!r}], '
-          'pathlib.Path("log"), None)')
-  study = subprocess.Popen([sys.executable, '-c', code], cwd=tmp_path,
-                           env={**os.environ, 'PYTHONPATH': str(ROOT)})
-  def appears(name):
-    until = time.monotonic() + 60
-    while not (tmp_path / name).exists():
-      assert time.monotonic() < until, name
-      time.sleep(0.02)
-  try:
-    appears('begun')
-  finally:
-    study.kill()
-    study.wait()
-  appears('saved')
+  assert set(jobs.noted(place.of(other))) == {'train', 'eval'}
+  assert jobs.seconds_of(place.of(other)).cpu_s == 1.0
 
 
 def test_a_run_that_still_saves_is_waited_for(tmp_path):
@@ -245,7 +219,7 @@ def test_a_run_that_still_saves_is_waited_for(tmp_path):
 
 def test_what_is_left_by_hand():
   """Known arms take their mean, 10 s; others that of all, 20 s."""
-  job = lambda arm: running.StudyRun(arm, 1e-4, 0, ())
+  job = lambda arm: jobs.StudyRun(arm, 1e-4, 0, ())
   todo = [job('a'), job('b'), job('c')]
   known = {'a': [5.0, 15.0], 'b': [40.0]}
   assert running.left_s(todo, known, 2) == (10 + 40 + 20) / 2
@@ -276,12 +250,13 @@ def test_after_a_failure_nothing_else_begins():
 def test_the_models_of_a_study_are_made_once(tmp_path, monkeypatch):
   calls = []
 
-  def run(line, **_):
+  def run(self, line, log, core):
+    del self, log, core
     to = next(a for a in line if a.startswith('--to=')).split('=', 1)[1]
-    calls.append(line[4:])
+    calls.append(line[1:])
     pathlib.Path(to).write_text('')
-    return types.SimpleNamespace(returncode=0, cpu_s=0.5)
-  monkeypatch.setattr(running, 'execute', run)
+    return Done(0, 0.5)
+  monkeypatch.setattr(Workers, 'run', run)
   models = ConfigDict({'deep_70': ('student', (('belief.deep_share', 0.7),))})
   for _ in range(2):
     running.make_models(models, place_of(tmp_path))
@@ -290,7 +265,7 @@ def test_the_models_of_a_study_are_made_once(tmp_path, monkeypatch):
                     '--config.belief.deep_share=0.7']]
   study = small_study()
   study.common = (('student.weights', '{models}/deep_70.safetensors'),)
-  [job] = launch.jobs(study, {'a': (1e-4,)}, (7,), tmp_path)
+  [job] = jobs.jobs(study, {'a': (1e-4,)}, (7,), tmp_path)
   assert dict(job.overrides)['student.weights'] == (
       f'{tmp_path}/models/deep_70.safetensors')
 
@@ -300,7 +275,7 @@ def test_arms_of_an_equal_budget_get_their_steps_from_development(
   """The fake runs spend 8 rollouts in 3 steps, whatever the arm: 3 steps; and
   the arm has the rate of the one that it lengthens."""
   calls = []
-  monkeypatch.setattr(running, 'execute', fake_train(calls))
+  monkeypatch.setattr(Workers, 'run', fake_train(calls))
   monkeypatch.setattr(launch.workdir, 'git_revision', lambda: 'unknown')
   study = small_study()
   study.matched = ConfigDict({'b_long': ('b', 'a', 'student_rollouts')})
@@ -340,7 +315,7 @@ def test_a_study_that_does_not_fit_together_is_refused(tmp_path, changes,
 
 
 def test_rates_that_another_study_chose(tmp_path, monkeypatch):
-  monkeypatch.setattr(running, 'execute', fake_train([]))
+  monkeypatch.setattr(Workers, 'run', fake_train([]))
   monkeypatch.setattr(launch.workdir, 'git_revision', lambda: 'unknown')
   study, file = small_study(), tmp_path / 'results.json'
   study.rates, study.rates_of = (), str(file)
@@ -351,3 +326,45 @@ def test_rates_that_another_study_chose(tmp_path, monkeypatch):
   launch.main(study, tmp_path / 'new', None)
   results = json.loads((tmp_path / 'new' / 'results.json').read_text())
   assert results['rates'] == {'a': 4e-4, 'b': 1e-4}
+
+
+def test_a_study_goes_on_from_its_records(tmp_path, monkeypatch):
+  """On another machine, where the folders of its runs are not."""
+  calls = []
+  monkeypatch.setattr(Workers, 'run', fake_train(calls))
+  monkeypatch.setattr(launch.workdir, 'git_revision', lambda: 'unknown')
+  launch.main(small_study(), tmp_path / 'here', None)
+  kept = (tmp_path / 'here' / records.NAME).read_text()
+  assert len(kept.splitlines()) == 8 == len(calls)
+  there = tmp_path / 'there'
+  there.mkdir()
+  # The last line is of a command that was killed.
+  (there / records.NAME).write_text(kept[:-20])
+  launch.main(small_study(), there, None)
+  assert len(calls) == 9
+  here, there_too = (json.loads((tmp_path / of / 'results.json').read_text())
+                     for of in ('here', 'there'))
+  # The last one was made anew.
+  assert here['reported'][:-1] == there_too['reported'][:-1]
+  assert str(there) in there_too['reported'][-1]['commands'][0]
+  study = small_study()
+  study.common = (('steps', 4),)
+  with pytest.raises(ValueError, match="fields = .*'steps': 3.*'steps': 4"):
+    launch.main(study, there, None)
+
+
+def test_a_record_names_the_model_it_was_made_with(tmp_path, monkeypatch):
+  monkeypatch.setattr(Workers, 'run', fake_train([]))
+  study = small_study()
+  study.common = (('student.weights', '{models}/m.safetensors'),)
+  place = place_of(tmp_path)
+  (tmp_path / 'models').mkdir()
+  (tmp_path / 'models/m.safetensors').write_bytes(b'one')
+  todo = jobs.jobs(study, {'a': (1e-4,)}, (7,), tmp_path)
+  running.run_all(todo, place, 'hard')
+  assert str(tmp_path) not in json.dumps(json.loads(
+      (tmp_path / records.NAME).read_text())['made_of'])
+  running.run_all(todo, place, 'hard')
+  (tmp_path / 'models/m.safetensors').write_bytes(b'two')
+  with pytest.raises(ValueError, match='models = '):
+    running.run_all(todo, place, 'hard')

@@ -6,7 +6,8 @@ development seeds at every rate, and fixes each arm's rate by a rule stated
 beforehand (the highest mean endpoint over the development seeds; ties go to the
 lower rate), or takes the rates that another study chose. Arms of an equal
 budget get their steps from the development runs too. Then it runs the reported
-seeds. A complete run is never run again, so the same command resumes a study.
+seeds. A complete run is never run again, so the same command resumes a study,
+on another machine from records.jsonl and models/ (study/records.py).
 Results are written to results.json, and table.md is made of them alone.
 
 Fields of a study (docs/study.md has the rules):
@@ -29,6 +30,7 @@ Fields of a study (docs/study.md has the rules):
   hours          what the table may take on two cores
 """
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -42,9 +44,10 @@ from zppo_jax import allowed
 from zppo_jax.devices.disk import write_json
 from zppo_jax.runs import lock, same_config, workdir
 from zppo_jax.study import analysis, budgets, running
+from zppo_jax.study.jobs import Place, StudyRun, jobs
 from zppo_jax.study.page import table
-from zppo_jax.study.running import Place, StudyRun, jobs
 from zppo_jax.study.tables import contrast
+from zppo_jax.study.workers import Workers
 
 
 def choose_rates(records: Sequence[dict], split: str) -> dict[str, float]:
@@ -65,10 +68,13 @@ def machine() -> dict:
           'git_revision': workdir.git_revision()}
 
 
-def _place(config, home: pathlib.Path, cores: str | None) -> Place:
+def _place(config, home: pathlib.Path, cores: str | None,
+           workers: Workers) -> Place:
   return Place(
       home=home, base=config.base, answers=tuple(config.get('answers', ())),
-      cores=tuple(map(int, cores.split(','))) if cores else (None,))
+      cores=tuple(map(int, cores.split(','))) if cores else (None,),
+      last=config.get('spread_steps', 0),
+      width=config.get('saturation_steps', 0), workers=workers)
 
 
 def main(config, path, cores: str | None, smoke: int = 0) -> None:
@@ -90,11 +96,12 @@ def main(config, path, cores: str | None, smoke: int = 0) -> None:
   home = pathlib.Path(path)
   check(config)
   home.mkdir(parents=True, exist_ok=True)
-  with lock.hold(home):
+  with lock.hold(home), Workers() as workers:
+    place = _place(config, home, cores, workers)
     if smoke:
-      _smoke(config, home, cores, smoke)
+      _smoke(config, place, smoke)
     else:
-      _run(config, home, cores)
+      _run(config, place)
 
 
 def check(config) -> None:
@@ -150,16 +157,15 @@ def _with_matched(config, steps: Mapping[str, int]):
   return whole
 
 
-def _run(config, home: pathlib.Path, cores: str | None) -> None:
-  place = _place(config, home, cores)
-  splits, last = tuple(config.splits), config.get('spread_steps', 0)
+def _run(config, place: Place) -> None:
+  home, splits = place.home, tuple(config.splits)
   running.make_models(config.get('models', {}), place)
   development: list[dict] = []
   if config.rates:
     rates = {arm: tuple(config.rates) for arm in config.arms}
     todo = jobs(config, rates, config.development_seeds, home)
-    running.run_all(todo, place, config.endpoint)
-    development = [running.read(place, job, last) for job in todo]
+    development = running.run_all(
+        todo, dataclasses.replace(place, width=0), config.endpoint)
     chosen = choose_rates(development, config.endpoint)
   else:
     chosen = _rates_of(config)
@@ -169,9 +175,7 @@ def _run(config, home: pathlib.Path, cores: str | None) -> None:
              for arm, of in config.get('matched', {}).items()}
   todo = jobs(whole, {arm: (rate,) for arm, rate in chosen.items()},
               config.seeds, home)
-  running.run_all(todo, place, config.endpoint)
-  width = config.get('saturation_steps', 0)
-  reported = [running.read(place, job, last, width) for job in todo]
+  reported = running.run_all(todo, place, config.endpoint)
   results = {
       'study': json.loads(whole.to_json_best_effort()), 'rates': chosen,
       'matched_steps': steps, 'machine': machine(),
@@ -200,22 +204,24 @@ def _base(config, job: StudyRun) -> tuple[int, int]:
   return steps, 1 + (-(-steps // every) if every else 1)
 
 
-def _smoke(config, home: pathlib.Path, cores: str | None, steps: int) -> None:
+def _smoke(config, whole_place: Place, steps: int) -> None:
   """One short run of each arm, and what the table would take."""
   allowed.number('smoke', steps, '>= 4', whole=True)
-  place = _place(config, home / 'smoke', cores)
-  running.make_models(config.get('models', {}),
-                      _place(config, home, cores))
+  home = whole_place.home
+  running.make_models(config.get('models', {}), whole_place)
+  place = dataclasses.replace(whole_place, home=home / 'smoke', last=0,
+                              width=0)
+  place.home.mkdir(exist_ok=True)
   rates = {arm: (dict(config.get('fixed_rates', {})).get(arm)
                  or (*config.rates, 1e-4)[0],) for arm in config.arms}
   short = {arm: (('steps', steps), ('eval.every', steps // 2))
            for arm in config.arms}
   seeds = (*config.development_seeds, *config.seeds)[:1]
   todo = jobs(config, rates, seeds, home, short)
-  running.run_all(todo, place, config.endpoint)
+  records = running.run_all(todo, place, config.endpoint)
   run_s, seen = {}, {}
-  for job, whole in zip(todo, jobs(config, rates, seeds, home), strict=True):
-    record = running.read(place, job, 0)
+  for job, whole, record in zip(
+      todo, jobs(config, rates, seeds, home), records, strict=True):
     lines = running.endpoints.json_lines(place.of(job) / 'metrics.jsonl')
     measured = budgets.Measured(
         whole_s=record['cpu_s'], step_s=record['step_s'], steps=steps,
