@@ -128,3 +128,22 @@ def test_all_endpoints_of_a_run(tmp_path):
   assert endpoints.of_run(other, 5) == pytest.approx({
       **expected, 'flops': 10 * (2 * 150 + 6 * 50), 'deep_mastered': 2,
       'extra': 0.5})
+
+
+def test_a_run_that_a_guard_stopped_has_its_evaluations_and_cost(tmp_path):
+  path = made_run(tmp_path / 'run', 'zppo')
+  (path / 'summary.json').unlink()
+  (path / safetensors_file.FINAL).unlink()
+  with pytest.raises(FileNotFoundError):
+    endpoints.of_run(path, 5)
+  config = json.loads((path / 'config.json').read_text())
+  config['config']['eval'] = {'splits': ['hard', 'easy']}
+  (path / 'config.json').write_text(json.dumps(config))
+  (path / endpoints.STOPPED).write_text(
+      json.dumps({'error': 'Diverged', 'why': 'NaN'}))
+  row = {'step': 0, 'student_rollouts': 8, 'tokens/student_generated': 3,
+         'tokens/probe_generated': 4}
+  (path / 'metrics.jsonl').write_text(json.dumps(row) + '\n')
+  assert endpoints.of_run(path, 5) == pytest.approx({
+      'hard': 0.75, 'easy': 1.0, 'mean_hard': 0.5, 'mean_easy': 1.0,
+      'student_rollouts': 8, 'tokens': 3, 'seconds': 0.0})

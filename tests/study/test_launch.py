@@ -368,3 +368,50 @@ def test_a_record_names_the_model_it_was_made_with(tmp_path, monkeypatch):
   (tmp_path / 'models/m.safetensors').write_bytes(b'two')
   with pytest.raises(ValueError, match='models = '):
     running.run_all(todo, place, 'hard')
+
+
+def test_a_run_that_a_guard_stops_is_a_result(tmp_path, monkeypatch):
+  """With its last evaluation, as docs/study.md says; the others go on. What
+  fails for another reason is no result."""
+  calls = []
+  good = fake_train(calls)
+
+  def run(self, line, log, core):
+    good(self, line, log, core)
+    (home,) = (pathlib.Path(a.split('=', 1)[1]) for a in line
+               if a.startswith('--workdir='))
+    (home / 'config.json').write_text(json.dumps({
+        'config': {'eval': {'splits': ['hard']}}, 'forked_from': None}))
+    if home.name != 'b-lr0.0001-seed100':
+      return Done(0, 0.5)
+    (home / 'summary.json').unlink()
+    (home / 'eval.jsonl').write_text(''.join(
+        json.dumps({'step': step, 'hard': hard, 'tokens': 9}) + '\n'
+        for step, hard in ((0, 0.0), (2, 0.125))))
+    (home / 'metrics.jsonl').write_text(''.join(
+        json.dumps({'step': step, 'time/update': 1, 'student_rollouts': 8,
+                    'tokens/student_prompt': 5,
+                    'tokens/student_generated': 1,
+                    'tokens/teacher_generated': 0}) + '\n'
+        for step in range(2)))
+    return Done(1, 0.5, reason, 'update/loss is nan')
+  monkeypatch.setattr(Workers, 'run', run)
+  monkeypatch.setattr(launch.workdir, 'git_revision', lambda: 'unknown')
+  reason = 'Ungraded'
+  with pytest.raises(RuntimeError, match='b-lr0.0001-seed100 failed'):
+    launch.main(small_study(), tmp_path, None)
+  reason = 'Diverged'
+  launch.main(small_study(), tmp_path, None)
+  results = json.loads((tmp_path / 'results.json').read_text())
+  [stopped] = [r for r in results['reported'] if 'stopped' in r]
+  assert (stopped['arm'], stopped['seed']) == ('b', 100)
+  assert stopped['summary']['eval'] == {'hard': {'base': 0.0, 'final': 0.125}}
+  assert stopped['summary']['student_rollouts'] == 16
+  assert stopped['summary']['tokens'] == {
+      'student_prompt': 10, 'student_generated': 2, 'teacher_generated': 0}
+  assert results['contrasts'][0]['differences'] == [0.375, 0.0]
+  assert ('Stopped by a guard, with its last evaluation above: b, seed 100: '
+          'update/loss is nan.') in (tmp_path / 'table.md').read_text()
+  count = len(calls)
+  launch.main(small_study(), tmp_path, None)
+  assert len(calls) == count

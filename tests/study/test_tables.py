@@ -127,3 +127,10 @@ def test_a_changed_run_is_seen_in_the_page():
   results = committed('smoke')
   results['reported'][0]['endpoints']['mean_hard'] += 0.25
   assert page.table(results) != (RESULTS / 'smoke' / 'table.md').read_text()
+
+
+def test_spread_of_arms_leaves_out_seeds_without_one():
+  records = [{'arm': 'a', 'spread': 1.5}, {'arm': 'a', 'spread': float('nan')},
+             {'arm': 'b', 'spread': float('nan')}]
+  rows = tables.spread_table(records).splitlines()[2:]
+  assert rows == ['| a | 1.500 |', '| b | - |']

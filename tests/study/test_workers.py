@@ -38,6 +38,8 @@ def command(words):
     raise SystemExit('zppo: what is wrong')
   elif words[0] == 'fault':
     raise ZeroDivisionError('a fault')
+  elif words[0] == 'caused':
+    raise SystemExit('one line') from ValueError('the cause')
   elif words[0] == 'die':
     os.kill(os.getpid(), signal.SIGKILL)
   elif words[0] == 'wait':
@@ -150,3 +152,12 @@ def test_a_run_has_the_numbers_of_a_process_of_its_own(tmp_path, monkeypatch):
   assert len(same) > 20
   assert [[row.get(name) for name in same] for row in second] == [
       [row.get(name) for name in same] for row in alone]
+
+
+def test_the_error_that_ended_a_command_is_named(fakes, tmp_path):
+  assert fakes.run(['fault'], tmp_path / 'log', None)[2:] == (
+      'ZeroDivisionError', 'a fault')
+  assert fakes.run(['wrong'], tmp_path / 'log', None)[2:] == (
+      'SystemExit', 'zppo: what is wrong')
+  assert fakes.run(['caused'], tmp_path / 'log', None)[2:] == (
+      'ValueError', 'the cause')

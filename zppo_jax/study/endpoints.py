@@ -12,7 +12,9 @@
 | flops | FLOPs | an estimate of student and teacher (`flops`) |
 | seconds | s | wall-clock seconds of the steps |
 
-An endpoint that a run does not have (no buffer, no kept answers) is absent.
+An endpoint that a run does not have (no buffer, no kept answers) is absent. A
+run that a guard stopped has those of its evaluations until then, and their
+cost; it has no FLOPs, spread, buffer and answers.
 """
 
 import itertools
@@ -28,11 +30,13 @@ from safetensors import safe_open
 from zppo_jax import assets
 from zppo_jax.algorithms import methods
 from zppo_jax.runs import workdir
+from zppo_jax.runs.totals import History
 from zppo_jax.study.tables import spread
 from zppo_jax.tasks import micro, micro_corpus
 from zppo_jax.weights import safetensors_file
 
 ANSWERS = 'answers'  # the folder of `zppo eval` in the folder of a run
+STOPPED = 'stopped.json'  # in its place: which guard stopped the run, and why
 FORWARD, TRAIN = 2, 6  # FLOPs per parameter and token; backward counts twice
 Fact = tuple[str, int]  # operator, digit
 
@@ -165,35 +169,64 @@ def graduated_from_0(summary: Mapping) -> float | None:
   return entries['graduated'] / entries['admitted'] if entries else None
 
 
+def stop_of(path: pathlib.Path) -> str:
+  """Why a guard stopped a run; '' where none did."""
+  file = path / STOPPED
+  return json.loads(file.read_text())['why'] if file.is_file() else ''
+
+
+def summary_of(path: pathlib.Path) -> dict:
+  """The summary of a complete run, or of one that a guard stopped: its first
+  and last evaluation, and what its steps have cost.
+
+  Raises:
+    FileNotFoundError: for another run.
+  """
+  if not stop_of(path):
+    return json.loads((path / 'summary.json').read_text())
+  rows, curve = (json_lines(path / name)
+                 for name in ('metrics.jsonl', 'eval.jsonl'))
+  spent = History()
+  for row in rows:
+    spent.add(row, None)
+  splits = workdir.read_config(path)['config']['eval']['splits']
+  base, final = ({split: line[split] for split in splits if split in line}
+                 for line in (curve[0], curve[-1]))
+  return spent.summary(base, final, len(rows))
+
+
 def of_run(path: pathlib.Path, last: int) -> dict[str, float]:
-  """The endpoints of a complete run by name.
+  """The endpoints of a run by name.
 
   Args:
     path: its folder; with the folder ANSWERS in it, deep facts are counted.
     last: the last steps whose recorded samples say the spread.
 
   Raises:
-    FileNotFoundError: for a run that is not complete.
+    FileNotFoundError: see summary_of.
   """
-  summary = json.loads((path / 'summary.json').read_text())
+  summary = summary_of(path)
   config = workdir.read_config(path)['config']
   curve, metrics = (json_lines(path / name)
                     for name in ('eval.jsonl', 'metrics.jsonl'))
-  method = methods.get(config['method'])
-  student = parameters(path / safetensors_file.FINAL)
   out: dict[str, float | None] = {
       **{split: of['final'] for split, of in summary['eval'].items()},
-      **{f'mean_{split}': mean_of_evaluations(curve, split)
-         for split in summary['eval']},
-      'spread': spread(json_lines(path / 'samples.jsonl'), summary['steps'],
-                       last),
-      'graduated_from_0': graduated_from_0(summary),
       'student_rollouts': summary['student_rollouts'],
       'tokens': sum(count for role, count in summary['tokens'].items()
                     if not role.startswith('probe_')),
-      'flops': flops(metrics, method, config['algorithm']['updates'], student,
-                     _teacher_parameters(config, method, student)),
       'seconds': summary['wall_s']}
+  if len(curve) > 1:
+    out |= {f'mean_{split}': mean_of_evaluations(curve, split)
+            for split in summary['eval']}
+  if not stop_of(path):
+    method = methods.get(config['method'])
+    student = parameters(path / safetensors_file.FINAL)
+    out |= {
+        'spread': spread(json_lines(path / 'samples.jsonl'), summary['steps'],
+                         last),
+        'graduated_from_0': graduated_from_0(summary),
+        'flops': flops(metrics, method, config['algorithm']['updates'], student,
+                       _teacher_parameters(config, method, student))}
   if (path / ANSWERS / 'summary.json').is_file():
     rows = json_lines(path / ANSWERS / 'samples.jsonl')
     out['deep_mastered'] = mastered(

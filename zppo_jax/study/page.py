@@ -30,6 +30,10 @@ def table(results: Mapping) -> str:
               'runs: ' + ', '.join(f'{arm} {n}' for arm, n in steps.items())
               + '.', '']
   parts += ['Reported seeds:', '', arm_table(reported, splits), '']
+  if stopped := [r for r in reported if 'stopped' in r]:
+    parts += ['Stopped by a guard, with its last evaluation above: '
+              + '; '.join(f'{r["arm"]}, seed {r["seed"]}: {r["stopped"]}'
+                          for r in stopped) + '.', '']
   if last := study.get('spread_steps', 0):
     parts += ['Different right answers of the student to a question, in the '
               f'recorded samples of the last {last} steps:', '',

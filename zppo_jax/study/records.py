@@ -36,8 +36,9 @@ def _made_of(place: Place, job: StudyRun) -> dict:
 
 
 def read(place: Place, job: StudyRun) -> dict:
-  """The record of a complete run, from its folder: the summary, the evaluation
-  curve, the seconds per step and the endpoints.
+  """The record of a run that is complete, or that a guard stopped, from its
+  folder: the summary, the evaluation curve, the seconds per step and the
+  endpoints; and of the latter why it stopped.
 
   Args:
     place: where the runs are, and what is read of them.
@@ -47,8 +48,10 @@ def read(place: Place, job: StudyRun) -> dict:
   curve, metrics = (endpoints.json_lines(path / name)
                     for name in ('eval.jsonl', 'metrics.jsonl'))
   record = {'arm': job.arm, 'rate': job.rate, 'seed': job.seed,
-            'summary': json.loads((path / 'summary.json').read_text()),
-            'curve': curve, 'step_s': step_seconds(metrics)}
+            'summary': endpoints.summary_of(path), 'curve': curve,
+            'step_s': step_seconds(metrics)}
+  if why := endpoints.stop_of(path):
+    record['stopped'] = why
   if place.last:
     record['endpoints'] = endpoints.of_run(path, place.last)
     record['spread'] = record['endpoints'].get('spread', float('nan'))

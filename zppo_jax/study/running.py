@@ -29,9 +29,12 @@ from zppo_jax.study.jobs import (
     pretrain_command,
 )
 from zppo_jax.study.records import Records
-from zppo_jax.study.workers import Workers
+from zppo_jax.study.workers import Done, Workers
 
 PATIENCE_S = 120.0  # for a run of a killed study, which still saves its step
+# Errors of train/guards.py that are a result of the run: its arm failed. The
+# others name something outside, such as a grader that is down.
+STOPS = ('Diverged', 'Idle')
 
 
 def _check_complete(job: StudyRun, path: pathlib.Path) -> None:
@@ -49,19 +52,33 @@ def _check_complete(job: StudyRun, path: pathlib.Path) -> None:
                        'remove that run')
 
 
+class _Failed(RuntimeError):
+  """A command failed.
+
+  Attributes:
+    done: how it ended.
+    took: what it took.
+  """
+
+  def __init__(self, log: pathlib.Path, done: Done, took: Seconds):
+    super().__init__(f'{log.stem} failed; see {log}')
+    self.done, self.took = done, took
+
+
 def _run(words: Sequence[str], log: pathlib.Path, core: int | None,
          workers: Workers) -> Seconds:
   """Runs a command, its output added to a log; returns what it took.
 
   Raises:
-    RuntimeError: if it fails.
+    _Failed: if it fails.
   """
   log.parent.mkdir(parents=True, exist_ok=True)
   since = time.perf_counter()
   done = workers.run(words, log, core)
+  took = Seconds(time.perf_counter() - since, done.cpu_s)
   if done.returncode:
-    raise RuntimeError(f'{log.stem} failed; see {log}')
-  return Seconds(time.perf_counter() - since, done.cpu_s)
+    raise _Failed(log, done, took)
+  return took
 
 
 def _wait_until_free(path: pathlib.Path, seconds: float = PATIENCE_S) -> None:
@@ -83,23 +100,33 @@ def _wait_until_free(path: pathlib.Path, seconds: float = PATIENCE_S) -> None:
 
 def run_job(job: StudyRun, place: Place, core: int | None) -> None:
   """Runs a job unless it is complete; an incomplete run is resumed. Then keeps
-  its answers, unless they are there.
+  its answers, unless they are there. A run that a guard stops is a result, and
+  it is not run again.
 
   Raises:
     Locked: if another process works on the run.
-    RuntimeError: if the run fails; its output is in NAME.log.
+    RuntimeError: if the run fails otherwise; its output is in NAME.log.
     ValueError: if the fields of a complete run differ from the job's.
   """
   path = place.of(job)
   log = path.parent / f'{job.name}.log'
   _wait_until_free(path)
-  if (path / 'summary.json').is_file():
+  if (path / 'summary.json').is_file() or endpoints.stop_of(path):
     _check_complete(job, path)
   else:
     line = command(job, place.base, path)
-    _note(path, line, _run(line, log, core, place.workers))
+    try:
+      took = _run(line, log, core, place.workers)
+    except _Failed as e:
+      if e.done.error not in STOPS:
+        raise
+      took = e.took
+      write_json(path / endpoints.STOPPED,
+                 {'error': e.done.error, 'why': e.done.why})
+    _note(path, line, took)
   answers = path / endpoints.ANSWERS
-  if place.answers and not (answers / 'summary.json').is_file():
+  if (place.answers and not endpoints.stop_of(path)
+      and not (answers / 'summary.json').is_file()):
     if answers.is_dir():
       shutil.rmtree(answers)  # of a command that was killed
     line = answers_command(job, place.base, path, place.answers)
@@ -195,7 +222,9 @@ def run_all(todo: Sequence[StudyRun], place: Place, split: str) -> list[dict]:
       rest = clock(left_s(list(left), known, len(place.cores)))
       final = record['summary']['eval'][split]['final']
       print(f'[{len(todo) - len(left)}/{len(todo)}] {job.name}: '
-            f'{final:.3f} on {split}; {rest} left', flush=True)
+            f'{final:.3f} on {split}'
+            + (', stopped by a guard' if 'stopped' in record else '')
+            + f'; {rest} left', flush=True)
   side_by_side(list(left), place.cores, one)
   return [records[job] for job in todo]
 

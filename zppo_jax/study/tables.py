@@ -126,16 +126,20 @@ def spread(samples: Sequence[Mapping], steps: int, last: int) -> float:
 
 
 def spread_table(records: Sequence[Mapping]) -> str:
-  """Markdown: the `spread` of every arm, mean [95 % t interval] over seeds.
+  """Markdown: the `spread` of every arm, mean [95 % t interval] over the seeds
+  that have one.
 
   Args:
     records: {'arm', 'spread'} of complete runs.
   """
   by_arm: dict[str, list[float]] = {}
   for r in records:
-    by_arm.setdefault(r['arm'], []).append(r['spread'])
+    of_arm = by_arm.setdefault(r['arm'], [])
+    if not math.isnan(r['spread']):
+      of_arm.append(r['spread'])
   return markdown([['arm', 'different right answers'],
-                   *([arm, cell(values)] for arm, values in by_arm.items())])
+                   *([arm, cell(values) if values else '-']
+                     for arm, values in by_arm.items())])
 
 
 def step_seconds(metrics: Sequence[Mapping]) -> float:

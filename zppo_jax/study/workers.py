@@ -36,9 +36,18 @@ MOST_MAPS = 20_000
 
 
 class Done(NamedTuple):
-  """How a command ended, and the seconds of its processors."""
+  """How a command ended.
+
+  Attributes:
+    returncode: 0 for a complete one.
+    cpu_s: the seconds of its processors.
+    error: the type of the error that ended it; '' for none, or an unknown one.
+    why: the text of that error.
+  """
   returncode: int
   cpu_s: float
+  error: str = ''
+  why: str = ''
 
 
 class Workers:
@@ -92,7 +101,7 @@ class Workers:
       _end(worker)
     else:
       self._of[core] = worker
-    return Done(said['returncode'], said['cpu_s'])
+    return Done(**said['done'])
 
   def close(self) -> None:
     """Ends all processes that wait for a command."""
@@ -133,20 +142,22 @@ def _printing_to(log: str) -> Iterator[None]:
     os.close(file)
 
 
-def _returncode(command: Callable[[list[str]], None],
-                words: Sequence[str]) -> int:
+def _done(command: Callable[[list[str]], None], words: Sequence[str]) -> Done:
   """Runs a command here; what goes wrong is printed."""
+  since, returncode, error, why = _cpu_s(), 0, '', ''
   try:
     command(list(words))
-  except SystemExit as e:
+  except SystemExit as e:  # of main.main; its cause is the error
+    returncode = int(bool(e.code))
     if isinstance(e.code, str):
+      error, why = type(e.__cause__ or e).__name__, str(e.__cause__ or e.code)
       print(e.code, file=sys.stderr)
-      return 1
-    return e.code or 0
-  except BaseException:
+    elif e.code:
+      returncode = e.code
+  except BaseException as e:
+    returncode, error, why = 1, type(e).__name__, str(e)
     traceback.print_exc()
-    return 1
-  return 0
+  return Done(returncode, _cpu_s() - since, error, why)
 
 
 def _read(commands: 'queue.SimpleQueue[str]', works: threading.Event) -> None:
@@ -170,15 +181,14 @@ def serve(run: Callable[[list[str]], None]) -> None:
   threading.Thread(target=_read, args=(commands, works), daemon=True).start()
   last = False
   while not last and (line := commands.get()):
-    command, since = json.loads(line), _cpu_s()
+    command = json.loads(line)
     works.set()
     with _printing_to(command['log']):
-      returncode = _returncode(run, command['words'])
+      done = _done(run, command['words'])
     works.clear()
     gc.collect()
     many = _MAPS.exists() and _MAPS.read_bytes().count(b'\n') > MOST_MAPS
-    last = bool(returncode) or many
+    last = bool(done.returncode) or many
     with contextlib.suppress(BrokenPipeError):  # the study was killed
       os.write(answers, (json.dumps({
-          'returncode': returncode, 'last': last,
-          'cpu_s': _cpu_s() - since}) + '\n').encode())
+          'done': done._asdict(), 'last': last}) + '\n').encode())
