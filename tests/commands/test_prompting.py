@@ -14,6 +14,7 @@ from zppo_jax.runs import same_config, workdir
 from zppo_jax.serve import prepared
 from zppo_jax.teachers import endpoint
 from zppo_jax.train import build, loop
+from zppo_jax.train.shapes import tables
 from zppo_jax.weights import pretrained, safetensors_file
 
 pytest.importorskip('transformers')
@@ -210,6 +211,12 @@ def test_prompts_shows_what_a_method_asks(folder, capsys, monkeypatch):
               '--config.shapes.prompt_buckets=(64,)')
   assert '[a hint]' in out and 'beyond the largest bucket, 64' in out
   assert '== hint, which the teacher is asked for: ' in out
+  # Buckets that were set by hand win, so those of the base stand here.
+  out = shown(capsys, '--config=coin', '--config.shapes.auto=True',
+              '--config.shapes.prompt_buckets='
+              f'{tables.DEFAULTS["prompt_buckets"]}')
+  assert 'tokens, its bucket is proposed when a run begins' in out
+  assert ', bucket ' not in out
 
 
 def test_prompts_of_the_embedded_world_and_its_pictures(capsys):

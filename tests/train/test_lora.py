@@ -57,6 +57,25 @@ def test_a_start_that_is_not_there_is_named_before_anything(
   assert not (tmp_path / 'new').exists()
 
 
+def test_a_start_of_another_rank_is_named_before_anything(
+    finished, tmp_path, monkeypatch):
+  """The directory was made first; a finished run, and a folder of peft's."""
+  fail = lambda *_: pytest.fail('built')
+  monkeypatch.setattr(loop, 'build', fail)
+  monkeypatch.setattr(dry_run, 'build', fail)
+  (tmp_path / 'peft').mkdir()
+  (tmp_path / 'peft' / 'adapter_config.json').write_text(json.dumps(
+      {'peft_type': 'LORA', 'r': 4, 'lora_alpha': 8}))
+  (tmp_path / 'peft' / 'adapter_model.safetensors').write_bytes(b'')
+  for start in (finished, finished / 'adapters.safetensors', tmp_path / 'peft'):
+    for field, value in (('lora.rank', 2), ('lora.alpha', 16.0)):
+      c = lora_config(**{'lora.start': str(start), field: value})
+      for main in (loop.main, dry_run.main):
+        with pytest.raises(ValueError, match='with rank 4, alpha 8; the sect'):
+          main(c, tmp_path / 'new')
+  assert not (tmp_path / 'new').exists()
+
+
 @pytest.fixture(scope='module')
 def finished(tmp_path_factory):
   """The directory of a run of two steps."""

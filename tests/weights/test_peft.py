@@ -212,9 +212,13 @@ def test_tensors_without_a_place_and_missing_layers_are_named(tmp_path):
   with pytest.raises(ValueError, match="3 of 4 layers have adapters of 'v'"):
     reading.load(folder, model)
   save_file(whole, file)
-  with pytest.raises(ValueError, match='lora.start is .* with rank 3, alpha 6, '
-                     'matrices down, .*; the section lora has rank 5'):
+  with pytest.raises(ValueError, match='lora.start is .* with rank 3, alpha 6; '
+                     'the section lora has rank 5'):
     reading.start(lora.LoraConfig(rank=5, start=folder), model, base)
+  with pytest.raises(ValueError, match='lora.start is .* with matrices down, '
+                     '.*; the section lora has q$'):
+    reading.start(lora.LoraConfig(rank=3, alpha=6, matrices=('q',),
+                                  start=folder), model, base)
   with pytest.raises(ValueError, match='lora.start is .x. and lora.rank 0'):
     lora.LoraConfig(start='x')
 

@@ -121,14 +121,15 @@ def with_adapters(c, loaded: Loaded, mesh) -> tuple[Loaded, Lora | None]:
 
 
 def check_start(c) -> None:
-  """Refuses a lora.start that is not there, before anything is written.
+  """Refuses a lora.start that is not there or does not fit, before anything is
+  written.
 
   Raises:
     FileNotFoundError, ValueError: see peft.reading.check.
   """
   section = LoraConfig(**c.lora)
   if section.on and section.start:
-    reading.check(section.start)
+    reading.check(section)
 
 
 def first_params(c, loaded: Loaded, adapted: Lora | None) -> Any:

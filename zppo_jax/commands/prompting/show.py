@@ -30,6 +30,7 @@ from zppo_jax.records import (
   Verdict,
 )
 from zppo_jax.train import models as loading
+from zppo_jax.train.shapes import auto
 from zppo_jax.train.teaching import reading
 
 _RIGHT = '[a right response of the teacher]'
@@ -192,17 +193,23 @@ def of_context(question: Question, chat: Chat, method: Method, config
   return said, Encoded(shown.tokens, 0, shown.media, shown.forced)
 
 
-def _size(prompt: Encoded, buckets: Sequence[int]) -> str:
-  count = len(prompt.tokens)
+def _bucket(count: int, buckets: Sequence[int] | None) -> str:
+  if buckets is None:
+    return 'its bucket is proposed when a run begins (shapes.auto)'
   bucket = min((b for b in buckets if b >= count), default=None)
+  return (f'bucket {bucket}' if bucket else
+          f'beyond the largest bucket, {max(buckets)}')
+
+
+def _size(prompt: Encoded, buckets: Sequence[int] | None) -> str:
+  count = len(prompt.tokens)
   patches = 0 if prompt.media is None else len(prompt.media.patches_IC)
   return ', '.join([
       f'{count} tokens',
       *([f'{prompt.forced} of them begin the response']
         if prompt.forced else []),
       *([f'{patches} patches'] if patches else []),
-      f'bucket {bucket}' if bucket else
-      f'beyond the largest bucket, {max(buckets)}',
+      _bucket(count, buckets),
       *([f'{prompt.removed} pieces removed'] if prompt.removed else [])])
 
 
@@ -234,11 +241,13 @@ def main(config) -> None:
   print(f'question {question.id!r}, method {config.method!r}; texts in '
         '[brackets] stand for what a run draws, which is longer; '
         '\u27e6control tokens\u27e7 are single tokens')
+  buckets = (None if 'prompt_buckets' in auto.proposed(config)
+             else tuple(config.shapes.prompt_buckets))
   asked = [*of_method(question, chat, method, config),
            of_context(question, chat, method, config)]
   for name, prompt in filter(None, asked):
     if prompt is None:
       print(f'\n== {name}')
       continue
-    print(f'\n== {name}: {_size(prompt, tuple(config.shapes.prompt_buckets))}')
+    print(f'\n== {name}: {_size(prompt, buckets)}')
     print(spelt(prompt.tokens, chat))

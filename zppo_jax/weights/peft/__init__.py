@@ -96,6 +96,19 @@ def config_of(section: LoraConfig, names, base: str) -> dict:
       'use_rslora': False, 'use_dora': False, 'inference_mode': True}
 
 
+def described(file: pathlib.Path) -> dict[str, Any]:
+  """What a file of adapters says of them: rank, alpha, matrices and base.
+
+  Raises:
+    ValueError: for a file that is not readable, or of whole weights.
+  """
+  of = safetensors_file.description(file)
+  if 'lora' not in of:
+    raise ValueError(f'{file} holds whole weights; without --adapters they are '
+                     'exported as such')
+  return of['lora']
+
+
 def read(path: str) -> tuple[models.Model, Any, LoraConfig, str]:
   """(network, adapters, section, where the base weights came from) of a
   finished run with adapters, or of its file of adapters.
@@ -110,14 +123,11 @@ def read(path: str) -> tuple[models.Model, Any, LoraConfig, str]:
   if not file.is_file():
     raise FileNotFoundError(
         f'no adapters at {file}; a finished run with lora.rank > 0 has them')
-  described = safetensors_file.description(file)
-  if 'lora' not in described:
-    raise ValueError(f'{file} holds whole weights; without --adapters they are '
-                     'exported as such')
-  of = described['lora']
+  of = described(file)
   section = LoraConfig(rank=of['rank'], alpha=of['alpha'],
                        matrices=tuple(of['matrices']))
-  model = models.build(**{'family': 'decoder', **described['model']})
+  model = models.build(**{'family': 'decoder',
+                          **safetensors_file.description(file)['model']})
   return (model, safetensors_file.load(file, lora.shapes(section, model)),
           section, of['base']['weights'])
 

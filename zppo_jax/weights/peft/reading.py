@@ -16,7 +16,7 @@ from zppo_jax.models import lora
 from zppo_jax.models.lora import LoraConfig
 from zppo_jax.weights import families, safetensors_file
 from zppo_jax.weights.hub_leaf import HubLeaf
-from zppo_jax.weights.peft import WRAPPERS, read
+from zppo_jax.weights.peft import WRAPPERS, described, read
 
 CONFIG, TENSORS = 'adapter_config.json', 'adapter_model.safetensors'
 # Fields of peft's LoraConfig that make another function of the adapters, and
@@ -127,25 +127,35 @@ def load(path: str, model: models.Model) -> tuple[LoraConfig, Any]:
       matrices=tuple(n for n in lora.MATRICES if n in names)), out
 
 
-def check(path: str) -> None:
-  """Refuses a lora.start that holds no adapters; no tensor is read.
+def check(section: LoraConfig) -> None:
+  """Refuses a lora.start that holds no adapters, or those of another rank or
+  alpha; no tensor is read.
+
+  Args:
+    section: of the run.
 
   Raises:
     FileNotFoundError: for a path without adapters.
-    ValueError: see `config_of`.
+    ValueError: see `config_of`; for another rank or alpha.
   """
-  where = pathlib.Path(path)
-  if is_folder(path):
-    config_of(where)
-    found = (where / TENSORS).is_file()
+  where, file = pathlib.Path(section.start), None
+  if is_folder(section.start):
+    of = config_of(where)
+    rank, alpha, file = of['r'], of['lora_alpha'], where / TENSORS
   else:
-    found = (where / safetensors_file.ADAPTERS if where.is_dir()
-             else where).is_file()
-  if not found:
+    file = where / safetensors_file.ADAPTERS if where.is_dir() else where
+  if not file.is_file():
     raise FileNotFoundError(
-        f'lora.start is {path!r}, where no adapters are; a folder of peft\'s '
-        f'({CONFIG} and {TENSORS}), a finished run with lora.rank > 0 or its '
-        f'{safetensors_file.ADAPTERS} has them')
+        f'lora.start is {section.start!r}, where no adapters are; a folder of '
+        f'peft\'s ({CONFIG} and {TENSORS}), a finished run with lora.rank > 0 '
+        f'or its {safetensors_file.ADAPTERS} has them')
+  if not is_folder(section.start):
+    of = described(file)
+    rank, alpha = of['rank'], of['alpha']
+  if (rank, alpha) != (section.rank, section.alpha):
+    raise ValueError(
+        f'lora.start is {section.start!r} with rank {rank}, alpha {alpha:g}; '
+        f'the section lora has rank {section.rank}, alpha {section.alpha:g}')
 
 
 def start(section: LoraConfig, model: models.Model, params: Any) -> Any:
@@ -157,9 +167,9 @@ def start(section: LoraConfig, model: models.Model, params: Any) -> Any:
 
   Raises:
     FileNotFoundError, ValueError: see `check`, `load` and peft.read; for
-      adapters of another rank, alpha or matrices than the section's.
+      adapters of other matrices than the section's.
   """
-  check(section.start)
+  check(section)
   if is_folder(section.start):
     of, adapters = load(section.start, model)
   else:
@@ -167,11 +177,10 @@ def start(section: LoraConfig, model: models.Model, params: Any) -> Any:
     if models.describe(theirs) != models.describe(model):
       raise ValueError(f'lora.start is {section.start!r}, adapters of another '
                        'model than student.weights')
-  here = (section.rank, section.alpha, set(lora.chosen(section, params)))
-  there = (of.rank, of.alpha, set(of.matrices))
+  here, there = set(lora.chosen(section, params)), set(of.matrices)
   if here != there:
-    say = lambda rank, alpha, names: (
-        f'rank {rank}, alpha {alpha:g}, matrices {", ".join(sorted(names))}')
-    raise ValueError(f'lora.start is {section.start!r} with {say(*there)}; the '
-                     f'section lora has {say(*here)}')
+    raise ValueError(
+        f'lora.start is {section.start!r} with matrices '
+        f'{", ".join(sorted(there))}; the section lora has '
+        f'{", ".join(sorted(here))}')
   return adapters
