@@ -31,6 +31,7 @@ def test_import_then_export_is_the_folder(folder, tmp_path, capsys):
   main.main(['export', f'--checkpoint={file}', f'--to={tmp_path}/a'])
   main.main(['export', f'--checkpoint={file}', f'--to={tmp_path}/b',
              '--dtype=bfloat16', f'--tokenizer={folder}'])
+  assert len({p.stat().st_mode for p in (tmp_path / 'a').iterdir()}) == 1
   want = load_file(f'{folder}/model.safetensors')
   same = load_file(tmp_path / 'a/model.safetensors')
   rounded = load_file(tmp_path / 'b/model.safetensors')

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import pathlib
 
 import numpy as np
 import pytest
@@ -39,6 +40,10 @@ def test_every_form_is_the_same_image(tmp_path, form, stored):
   assert images.size(found) == (12, 8)
   if stored:
     assert found.path and not found.base64
+    # The umask says who may read it, as of any other file.
+    (tmp_path / 'other').touch()
+    assert pathlib.Path(found.path).stat().st_mode == (
+        tmp_path / 'other').stat().st_mode
     assert media.picture(value, tmp_path, store) == found
 
 

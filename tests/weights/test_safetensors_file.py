@@ -1,5 +1,7 @@
 """Safetensors in and out, and what a bad file is told."""
 
+import os
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -47,6 +49,18 @@ def test_round_trip_is_bitwise(file):
     assert got.dtype == want.dtype and got.shape == want.shape
     assert got.tobytes() == np.ascontiguousarray(want).tobytes()
   assert safetensors_file.description(file) == {'model': {'width': 4}, 'a': 'é'}
+
+
+@pytest.mark.parametrize('umask, mode', [(0o022, 0o644), (0o007, 0o660)])
+def test_the_umask_says_who_may_read_a_file(file, umask, mode):
+  """The package's own save_file makes files of mode 600, also a torn one."""
+  file.with_suffix('.partial').touch(0o600)
+  before = os.umask(umask)
+  try:
+    safetensors_file.save(file, PARAMS, {})
+  finally:
+    os.umask(before)
+  assert file.stat().st_mode & 0o777 == mode
 
 
 def test_round_trip_of_bf16(file):

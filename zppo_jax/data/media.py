@@ -22,7 +22,7 @@ import hashlib
 import os
 import pathlib
 import re
-import tempfile
+import secrets
 import urllib.parse
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -57,8 +57,10 @@ def _held(data: bytes, store: pathlib.Path | None, where: str) -> Picture:
   path = store / name[:2] / name
   if not path.is_file():
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, partial = tempfile.mkstemp(dir=path.parent)
-    with os.fdopen(handle, 'wb') as f:
+    # Several processes may keep the same picture. A file of `tempfile` would be
+    # its owner's alone.
+    partial = path.with_name(f'{name}.{secrets.token_hex(8)}.partial')
+    with open(partial, 'xb') as f:
       f.write(data)
     os.replace(partial, path)
   return Picture(path=str(path), where=where)

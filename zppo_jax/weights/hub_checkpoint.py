@@ -16,11 +16,10 @@ import shutil
 import jax
 import ml_dtypes
 import numpy as np
-from safetensors.numpy import save_file
 
 from zppo_jax import models, randomness
 from zppo_jax.models import rope
-from zppo_jax.weights import families, gguf_file, hub_folder
+from zppo_jax.weights import families, gguf_file, hub_folder, safetensors_file
 from zppo_jax.weights.hub_leaf import HubLeaf, HubSource
 
 DTYPES = {'float32': np.float32, 'bfloat16': ml_dtypes.bfloat16}
@@ -402,8 +401,8 @@ def save(to, params, model: models.Model, *, dtype: str = 'float32',
   for i, names in enumerate(shards):
     file = 'model.safetensors' if len(shards) == 1 else (
         f'model-{i + 1:05d}-of-{len(shards):05d}.safetensors')
-    save_file({n: tensor(n) for n in names}, partial / file,
-              metadata={'format': 'pt'})
+    safetensors_file.write(partial / file, {n: tensor(n) for n in names},
+                           {'format': 'pt'})
     where.update(dict.fromkeys(names, file))
   if len(shards) > 1:
     (partial / 'model.safetensors.index.json').write_text(json.dumps(

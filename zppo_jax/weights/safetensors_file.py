@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+from collections.abc import Mapping
 
 import jax
 import numpy as np
@@ -18,6 +19,25 @@ def _names(tree) -> dict:
   return {'/'.join(str(k.key) for k in path): leaf for path, leaf in flat}
 
 
+def write(path, arrays: Mapping[str, np.ndarray],
+          metadata: dict[str, str]) -> None:
+  """Writes a safetensors file that those may read whom the umask lets.
+
+  The package's own `save_file` makes files that their owner alone may read.
+
+  Args:
+    path: the file to write; an existing file is replaced.
+    arrays: by the name of the tensor, contiguous.
+    metadata: of the file.
+  """
+  path = pathlib.Path(path)
+  path.unlink(missing_ok=True)
+  path.touch()
+  mode = path.stat().st_mode & 0o777
+  save_file(dict(arrays), path, metadata=metadata)
+  path.chmod(mode)
+
+
 def save(path, params, description: dict) -> None:
   """Writes params and a JSON description, atomically.
 
@@ -30,8 +50,8 @@ def save(path, params, description: dict) -> None:
   path.parent.mkdir(parents=True, exist_ok=True)
   arrays = {n: np.ascontiguousarray(x) for n, x in _names(params).items()}
   partial = path.with_suffix('.partial')
-  save_file(arrays, partial,
-            metadata={'description': json.dumps(description, sort_keys=True)})
+  write(partial, arrays,
+        {'description': json.dumps(description, sort_keys=True)})
   os.replace(partial, path)
 
 

@@ -13,7 +13,6 @@ import pathlib
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import save_file
 
 from zppo_jax import models
 from zppo_jax.devices import sharding
@@ -151,8 +150,8 @@ def save(to: str, path: str, dtype: str = 'float32') -> list[str]:
   model, adapters, section, base = read(path)
   folder = hub_checkpoint.new_folder(to, model, dtype)
   out = tensors(model, adapters, dtype)
-  save_file(out, folder / 'adapter_model.safetensors',
-            metadata={'format': 'pt'})
+  safetensors_file.write(folder / 'adapter_model.safetensors', out,
+                         {'format': 'pt'})
   (folder / 'adapter_config.json').write_text(json.dumps(
       config_of(section, out, base), indent=2) + '\n')
   return hub_checkpoint.moved(folder, to)
