@@ -66,6 +66,25 @@ def test_another_difference_is_refused_with_its_values(four):
   assert '| eval.size |' in compare.main(four, vary=['eval.size'])
 
 
+def test_ten_differences_are_named_and_the_others_counted(four):
+  head = json.loads((four[1] / 'config.json').read_text())
+  head['config']['own'] = {f'field_{i}': i for i in range(13)}
+  (four[1] / 'config.json').write_text(json.dumps(head))
+  with pytest.raises(ValueError, match=r'and 3 more\); name fields') as e:
+    compare.main(four)
+  assert str(e.value).count('own.field_') == 10
+
+
+def test_sft_and_train_are_not_compared(four):
+  """It listed the 150 fields that the two configs do not share."""
+  set_config(four[3], method='sft')
+  with pytest.raises(ValueError) as e:
+    compare.main(four)
+  assert str(e.value).startswith(
+      f'{four[3]} is a run of `zppo sft` and {four[0]} one of `zppo train`')
+  assert 'zppo report' in str(e.value) and len(str(e.value)) < 500
+
+
 def test_what_auto_proposed_is_no_difference(four):
   """Unless it was proposed in some of the runs alone."""
   for path, slots in zip(four, (32, 128, 32, 128), strict=True):

@@ -8,6 +8,7 @@ from zppo_jax.report.reading import RecordedRun, differing, read_all
 from zppo_jax.study import tables
 
 OWN = ('method', 'seed')  # fields in which compared runs may always differ
+_SHOWN = 10  # fields that a message lists
 NAMED = ('optimizer.learning_rate',)  # further fields, unless others are named
 
 
@@ -20,10 +21,17 @@ def check(runs: Sequence[RecordedRun], fields: Sequence[str]) -> None:
       seed.
 
   Raises:
-    ValueError: for unfinished runs, for differences in other fields (the
-      message names all with their values) and for an arm and seed that occur
-      twice.
+    ValueError: for runs of `zppo sft` beside runs of `zppo train`, for
+      unfinished runs, for differences in other fields (the message names ten
+      with their values) and for an arm and seed that occur twice.
   """
+  taught = [r for r in runs if r.supervised]
+  if taught and len(taught) < len(runs):
+    other = next(r for r in runs if not r.supervised)
+    raise ValueError(
+        f'{taught[0].path} is a run of `zppo sft` and {other.path} one of '
+        '`zppo train`, which are not arms of one table; compare runs of one '
+        'command, or read both in `zppo report`')
   unfinished = [str(r.path) for r in runs if not r.complete]
   if unfinished:
     raise ValueError('unfinished, and so without an endpoint: '
@@ -33,7 +41,10 @@ def check(runs: Sequence[RecordedRun], fields: Sequence[str]) -> None:
   if others:
     text = '; '.join(
         f'{name}: ' + ', '.join(f'{v!r}' for v in dict.fromkeys(
-            map(str, values))) for name, values in others.items())
+            map(str, values)))
+        for name, values in itertools.islice(others.items(), _SHOWN))
+    if len(others) > _SHOWN:
+      text += f' and {len(others) - _SHOWN} more'
     raise ValueError(
         'the runs differ in more than method, seed and '
         f'{", ".join(fields) or "no named field"} ({text}); name fields in '
