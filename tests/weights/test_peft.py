@@ -1,6 +1,7 @@
 """Adapters as a folder of peft's."""
 
 import json
+import pathlib
 
 import jax
 import numpy as np
@@ -37,6 +38,7 @@ def test_names_and_shapes_are_those_of_peft(family, tmp_path):
   """benchmarks/peft_names.py wrote the file with peft itself."""
   file_of(family, tmp_path)
   convert.to_peft(str(tmp_path), str(tmp_path / 'out'), 'float32')
+  assert len({p.stat().st_mode for p in (tmp_path / 'out').iterdir()}) == 1
   tensors = load_file(tmp_path / 'out' / 'adapter_model.safetensors')
   assert {n: list(x.shape) for n, x in tensors.items()} == WRITTEN['families'][
       family]['tensors']
@@ -98,6 +100,23 @@ def test_the_base_is_found_from_every_folder(tmp_path, monkeypatch, capsys):
   convert.to_peft(str(file), 'here', 'float32')
   assert named('here') == str(tmp_path / 'models' / 'base')
   assert 'their base' not in capsys.readouterr().out
+
+
+def test_a_base_of_ours_is_exported_first(tmp_path, monkeypatch, capsys):
+  """A run of `zppo sft` below adapters: peft cannot read its folder."""
+  monkeypatch.chdir(tmp_path)
+  model, base, _, _ = drawn('qwen3')
+  file = file_of('qwen3', tmp_path)
+  safetensors_file.save(tmp_path / 'models/base' / safetensors_file.FINAL,
+                        base, {'model': models.describe(model)})
+  convert.to_peft(str(file), 'out', 'float32')
+  said = capsys.readouterr().out.splitlines()[-1]
+  named = json.loads(pathlib.Path('out/adapter_config.json').read_text())[
+      'base_model_name_or_path']
+  assert f'`zppo export --checkpoint={named} --to=BASE` writes one' in said
+  assert said.endswith('adapter_config.json')
+  convert.to_hub(named, 'BASE', None, 'float32')
+  assert hub_checkpoint.is_hub('BASE')
 
 
 def test_nothing_is_overwritten(tmp_path):

@@ -61,6 +61,13 @@ def _merged(source: str, base: str | None) -> pretrained.Pretrained:
   return loaded._replace(params=jax.tree.map(np.asarray, whole))
 
 
+def _of_ours(base: str) -> bool:
+  """Whether a base is a finished run, or a file of weights of ours."""
+  path = pathlib.Path(base)
+  return (path / safetensors_file.FINAL).is_file() or (
+      path.suffix == '.safetensors' and path.is_file())
+
+
 def to_peft(checkpoint: str, to: str, dtype: str) -> None:
   """The adapters of a run to a folder that peft loads; see peft.save."""
   files = peft.save(to, checkpoint, dtype)
@@ -69,9 +76,14 @@ def to_peft(checkpoint: str, to: str, dtype: str) -> None:
   described = pathlib.Path(base, 'config.json')
   # A run's own config.json names no type of model.
   if not described.is_file() or '"model_type"' not in described.read_text():
+    file = pathlib.Path(to, reading.CONFIG)
     print(f'their base is {base!r}, which is no checkpoint folder of the hub '
-          'here: give peft the model itself, or write the whole path of its '
-          f'folder into {pathlib.Path(to, reading.CONFIG)}')
+          'here: ' + (
+              f'`zppo export --checkpoint={base} --to=BASE` writes one, whose '
+              f'whole path belongs into {file}'
+              if _of_ours(base) else
+              'give peft the model itself, or write the whole path of its '
+              f'folder into {file}'))
 
 
 def to_hub(checkpoint: str, to: str, tokenizer: str | None,
