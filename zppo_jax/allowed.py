@@ -6,6 +6,8 @@ the field, the value and what is allowed.
 
 import math
 import operator
+import os
+import pathlib
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
@@ -80,6 +82,14 @@ def text(field: str, value: str) -> str:
           f'character {e.start}; it must be text that UTF-8 can hold'
           ) from None
   return value
+
+
+def looked_from(path: str | os.PathLike) -> str:
+  """Text behind a path that is not there: ' (looked for from FOLDER)' for a
+  relative one, which starts at the folder where the command runs, else ''."""
+  place = pathlib.Path(path).expanduser()
+  return '' if place.is_absolute() else (
+      f' (looked for from {pathlib.Path.cwd()})')
 
 
 def known(field: str, name: Any, table: Mapping[Any, Row], *,

@@ -89,7 +89,7 @@ def read(samples: str, factors: Sequence[float]) -> Balance | None:
   file = pathlib.Path(samples)
   if not file.is_file():
     raise FileNotFoundError(f'data.balance.samples is {samples!r}; no such '
-                            'file')
+                            f'file{allowed.looked_from(file)}')
   drawn: collections.Counter[str] = collections.Counter()
   right: collections.Counter[str] = collections.Counter()
   with open(file, encoding='utf-8') as lines:

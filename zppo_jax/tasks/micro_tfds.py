@@ -114,7 +114,7 @@ def read(data_dir, split: str,
   builder = _builder(data_dir, config)
   if not builder.is_prepared():
     raise FileNotFoundError(
-        f'no {builder.info.full_name} below {data_dir}; micro_tfds.prepare '
-        'writes it')
+        f'no {builder.info.full_name} below {data_dir}'
+        f'{allowed.looked_from(data_dir)}; micro_tfds.prepare writes it')
   return [Question(**{name: text.decode() for name, text in row.items()})
           for row in builder.as_data_source(split)]

@@ -157,6 +157,21 @@ def test_tfds_rows(tmp_path):
     readers.open_reader('tfds', 'folder')
 
 
+@pytest.mark.parametrize('form, place', [
+    ('jsonl', 'gone'), ('parquet', 'gone/*.parquet'), ('arrow', 'gone'),
+    ('json', 'gone.json'), ('csv', 'gone'), ('hf', 'gone:train'),
+    ('tfds', 'gone:train')])
+def test_a_relative_path_is_told_from_where(tmp_path, monkeypatch, form, place):
+  """From the folder of the command, and not from that of the config."""
+  monkeypatch.chdir(tmp_path)
+  with pytest.raises(FileNotFoundError) as e:
+    readers.open_reader(form, place)
+  assert f'(looked for from {tmp_path})' in str(e.value)
+  with pytest.raises(FileNotFoundError) as e:
+    readers.open_reader(form, f'{tmp_path}/{place}')
+  assert 'looked for' not in str(e.value)
+
+
 def test_what_is_not_there_is_named(tmp_path):
   with pytest.raises(FileNotFoundError, match=r'no .parquet file at'):
     readers.open_reader('parquet', tmp_path)

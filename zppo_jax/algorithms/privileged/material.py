@@ -55,7 +55,8 @@ def read(path: str, name_of: str = 'distil.material'
     return {}
   file = pathlib.Path(path)
   if not file.is_file():
-    raise FileNotFoundError(f'{name_of} is {path!r}; no such file')
+    raise FileNotFoundError(f'{name_of} is {path!r}; no such file'
+                            f'{allowed.looked_from(path)}')
   texts: dict[str, dict[str, object]] = {}
   for number, line in enumerate(
       file.read_text(encoding='utf-8').splitlines(), 1):

@@ -7,6 +7,7 @@ import pathlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
+from zppo_jax import allowed
 from zppo_jax.data import readers
 
 # Forms whose rows lie in files of one suffix.
@@ -194,7 +195,8 @@ def survey(path: str) -> Survey:
                        f' read are {", ".join(SUFFIXES)}')
     return Survey(root.parent, _grouped([root], root.parent), {}, {})
   if not root.is_dir():
-    raise FileNotFoundError(f'no file or folder {path!r}')
+    raise FileNotFoundError(f'no file or folder {path!r}'
+                            f'{allowed.looked_from(path)}')
   builders = [p.parent for p in sorted(root.rglob('dataset_info.json'))
               if (p.parent / 'features.json').is_file()]
   parts = [part for folder in builders for part in _tfds(folder)]

@@ -8,6 +8,8 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
+from zppo_jax import allowed
+
 PACKED = {b'\x1f\x8b': 'gzip', b'\x28\xb5\x2f\xfd': 'zstd',
           b'BZh': 'bzip2', b'PK\x03\x04': 'zip', b'PAR1': 'parquet'}
 MOST_BYTES = 2**30  # of a line, a row group or a record, unpacked
@@ -37,7 +39,8 @@ def files(place: Place, suffix: str) -> list[pathlib.Path]:
     matches = sorted(pathlib.Path(p) for p in glob.glob(
         str(path), recursive=True) if pathlib.Path(p).is_file())
   if not matches:
-    raise FileNotFoundError(f'no {suffix} file at {path}')
+    raise FileNotFoundError(f'no {suffix} file at {path}'
+                            f'{allowed.looked_from(path)}')
   return matches
 
 

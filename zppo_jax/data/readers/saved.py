@@ -56,8 +56,8 @@ def folder_of(place: str) -> pathlib.Path:
     path = path / split
   if not (path / _STATE).is_file():
     raise FileNotFoundError(
-        f'no data set at {place!r}; format hf reads what datasets.save_to_disk '
-        'wrote: FOLDER, or FOLDER:SPLIT')
+        f'no data set at {place!r}{allowed.looked_from(place)}; format hf '
+        'reads what datasets.save_to_disk wrote: FOLDER, or FOLDER:SPLIT')
   return path
 
 

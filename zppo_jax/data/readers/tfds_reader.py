@@ -43,8 +43,9 @@ class Tfds:
     self.folder, self.split = _parted(str(path))
     self._most = most
     if not (self.folder / 'dataset_info.json').is_file():
-      raise FileNotFoundError(f'no dataset_info.json in {self.folder}: no '
-                              'prepared TFDS builder')
+      raise FileNotFoundError(
+          f'no dataset_info.json in {self.folder}'
+          f'{allowed.looked_from(self.folder)}: no prepared TFDS builder')
     tfds_features.check(self.folder)
     try:
       builder = tfds.builder_from_directory(self.folder)

@@ -142,7 +142,8 @@ def _copy(split: str, folder: str) -> copies.Copy:
               if of.video else '')
     raise FileNotFoundError(
         f'{of.title} is not on disk: fetch {of.hub} ({of.split}) and put its '
-        f'files ({", ".join(copies.FORMS)}) into {home}{frames}')
+        f'files ({", ".join(copies.FORMS)}) into {home}{frames}'
+        f'{allowed.looked_from(home)}')
   return copy
 
 

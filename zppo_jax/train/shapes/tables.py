@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from zppo_jax import allowed
 from zppo_jax.data.prompt_lengths import rounded
 
 # What `shapes.auto` may propose, with the values of configs/base.py: a field
@@ -159,7 +160,8 @@ def recorded_responses(path: str) -> list[int]:
   file = file / 'samples.jsonl' if file.is_dir() else file
   if not file.is_file():
     raise FileNotFoundError(f'shapes.responses is {path!r}; no samples.jsonl '
-                            'of a run or of `zppo eval` is there')
+                            'of a run or of `zppo eval` is there'
+                            f'{allowed.looked_from(path)}')
   out: list[int] = []
   for number, line in enumerate(file.read_text().splitlines(), 1):
     try:
