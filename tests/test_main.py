@@ -151,6 +151,49 @@ def test_an_unknown_key_without_a_near_one_lists_some(
   assert message.count(', ') < 24
 
 
+@pytest.mark.parametrize('key, fields', [
+    ('algorithm.num_generations', ['algorithm.rollouts']),
+    ('num_generations', ['algorithm.rollouts']),
+    ('learning_rate', ['optimizer.learning_rate']),
+    ('algorithm.per_device_train_batch_size',
+     ['algorithm.num_new', 'algorithm.updates']),
+    ('max_completion_length', ['algorithm.max_tokens']),
+    ('algorithm.beta', ['algorithm.reference.kind',
+                        'algorithm.reference.coefficient']),
+    ('student.temperature', ['algorithm.temperature']),
+    ('algorithm.epsilon', ['algorithm.clip.low']),
+    ('gradient_accumulation_steps', ['shapes.micro_tokens']),
+    ('max_steps', ['steps']), ('algorithm.seed', ['seed'])])
+def test_a_name_of_trl_is_said_in_ours(refused, tmp_path, key, fields):
+  """num_generations was guessed to be num_new, a number of questions."""
+  last = key.rpartition('.')[2]
+  names = ' and '.join(f'config.{field}' for field in fields)
+  message = refused('train', CONFIG, f'--workdir={tmp_path}/r',
+                    f'--config.{key}=4')
+  assert f'{last} of TRL is {names} here' in message
+  message = refused('train', CONFIG, f'--workdir={tmp_path}/r', f'--{last}=4')
+  assert f'unknown flag {last!r}' in message
+  assert message.endswith('ields of the config are written ' + ' and '.join(
+      f'--config.{field}=...' for field in fields))
+
+
+def test_a_name_of_trl_without_a_field_says_why(refused, tmp_path):
+  for flag in ('--config.output_dir', '--output_dir', '--output-dir'):
+    assert 'output_dir of TRL is the flag --workdir here' in refused(
+        'train', CONFIG, f'--workdir={tmp_path}/r', f'{flag}=runs')
+  for flag in ('--config.algorithm.num_iterations', '--num_iterations'):
+    assert 'num_iterations of TRL has no field here: ' in refused(
+        'train', CONFIG, f'--workdir={tmp_path}/r', f'{flag}=1')
+
+
+def test_a_slip_in_a_section_comes_before_other_names(refused, tmp_path):
+  assert 'Did you mean config.distil.temperature' in refused(
+      'train', CONFIG, f'--workdir={tmp_path}/r',
+      '--config.distill.temperature=1')
+  assert 'Did you mean config.optimizer.clip_norm?' in refused(
+      'train', CONFIG, f'--workdir={tmp_path}/r', '--config.clip_norm=1')
+
+
 def test_weights_have_no_config(refused, tmp_path):
   """issue 21: the message did not say whose config is taken."""
   message = refused('eval', f'--checkpoint={tmp_path}', f'--to={tmp_path}/e')
@@ -161,7 +204,11 @@ def test_weights_have_no_config(refused, tmp_path):
 
 
 def test_misspelt_flag_is_named(refused, tmp_path):
-  assert "'wrokdir'" in refused('train', CONFIG, f'--wrokdir={tmp_path}/run')
+  for wrong in ('wrokdir', 'worksdir'):
+    message = refused('train', CONFIG, f'--{wrong}={tmp_path}/run')
+    assert message.endswith(f'flag {wrong!r}. Did you mean --workdir?')
+  assert message.startswith('zppo train: unknown flag')
+  assert refused('train', CONFIG, '--fork=a').endswith('--fork-from?')
 
 
 def test_a_misspelt_config_flag_is_named(refused, tmp_path):

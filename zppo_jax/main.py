@@ -46,12 +46,13 @@ from absl import flags
 from ml_collections import config_flags
 
 import zppo_jax
-from zppo_jax import configs
+from zppo_jax import configs, other_names
 from zppo_jax.commands import failures
 from zppo_jax.commands.table import COMMANDS, Command
 from zppo_jax.devices import disk, notice
 
 NAMED = 'a packaged config, a file, or package.module'
+_MISSPELT = 0.93  # likeness of names of which one is a slip of the other
 _SHOWN = 24  # names that a message lists
 _PATHS = ('workdir', 'fork_from', 'from', 'to', 'checkpoint')
 # Imports, tracing and questions leave 300,000 objects that stay. At Python's
@@ -155,7 +156,46 @@ def _check_overrides(config, argv: list[str]) -> None:
       name = argument[2:].split('=', 1)[0]
       if name not in known:
         raise SystemExit(f'zppo: unknown config key {name!r}. '
-                         f'{_near(name, known)}')
+                         f'{_meant(name, known)}')
+
+
+def _meant(name: str, known: Sequence[str]) -> str:
+  """What an unknown key is likely to mean: a misspelt field, else a name of
+  TRL's, else a field of that name in another section, else a near one."""
+  last = name.rpartition('.')[2]
+  if difflib.get_close_matches(name, known, 1, _MISSPELT):
+    return _near(name, known)
+  fields = [f.removeprefix('config.') for f in known]
+  if said := other_names.said(last, fields, 'config.'):
+    return f'{said} (docs/from_trl.md)'
+  same = [f for f in known if f.endswith(f'.{last}')]
+  if 0 < len(same) <= 3:
+    return f'Did you mean {" or ".join(same)}?'
+  return _near(name, known)
+
+
+def _of_flag(name: str, row: Command, config) -> str:
+  """What an unknown flag is likely to mean: a field of the config, whose flag
+  begins with --config, or another flag."""
+  name = name.replace('-', '_')
+  flags_of = [f'--{flag.replace("_", "-")}'
+              for flag in (*row.wanted, *row.optional)]
+  if row.config:
+    flags_of += ['--config']
+  fields = [] if config is None else [
+      f.removeprefix('config.') for f in _leaves(config)]
+  if config is not None and name in other_names.OTHERWISE:
+    return f'{other_names.said(name)} (docs/from_trl.md)'
+  found = other_names.here(name, fields) if fields else ()
+  same = found or [f for f in fields if f.rpartition('.')[2] == name]
+  if 0 < len(same) <= 3:
+    theirs = (f'{other_names.said(name, fields, "config.")}: fields'
+              if found and not all(f.endswith(name) for f in found)
+              else 'Fields')
+    return f'{theirs} of the config are written ' + (
+        ' or ' if not found else ' and ').join(
+            f'--config.{f}=...' for f in same)
+  return _near(f'--{name.replace("_", "-")}', flags_of, 1)
 
 
 def _underscored(argument: str, row: Command) -> str:
@@ -202,6 +242,9 @@ def _parse(command: str, row: Command, argv: list[str]):
   values = _flag_values(row, config, argv)
   try:
     positional = values(['zppo', *argv])[1:]
+  except flags.UnrecognizedFlagError as e:
+    raise SystemExit(f'zppo {command}: unknown flag {e.flagname!r}. '
+                     f'{_of_flag(e.flagname, row, config)}') from e
   except flags.Error as e:
     raise SystemExit(f'zppo {command}: {e}') from e
   if positional and not row.arguments:

@@ -56,6 +56,8 @@ def test_configs_of_two_calls_share_nothing():
      'did you mean shapes.micro_tokens?'),
     ('base', lambda c: c.teacher.update(dict(endpoint=dict(ur='x'))),
      'no field teacher.endpoint.ur; did you mean teacher.endpoint.url?'),
+    ('base', lambda c: setattr(c.algorithm, 'num_generations', 4),
+     'algorithm.num_generations; num_generations of TRL is algorithm.rollouts'),
     ('sft', lambda c: setattr(c.eval, 'zzz', 1),
      'no field eval.zzz; known: cadence, every, holdout, size, sources$'),
     ('base', lambda c: c.studnet.weights, 'no field studnet; did you mean '

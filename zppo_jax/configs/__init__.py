@@ -21,7 +21,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from zppo_jax import import_paths
+from zppo_jax import import_paths, other_names
 
 _HERE = pathlib.Path(__file__).parent
 _CLONE = _HERE.parents[1] / 'configs'
@@ -52,7 +52,8 @@ class Config(ConfigDict):
     whole = lambda field: f'{self._path}.{field}' if self._path else f'{field}'
     known = sorted(map(str, self._fields))
     close = difflib.get_close_matches(str(name), known, 1)
-    said = (f'did you mean {whole(close[0])}?' if close else
+    theirs = other_names.said(str(name))
+    said = (f'{theirs} (docs/from_trl.md)' if theirs else f'did you mean {whole(close[0])}?' if close else
             f'known: {", ".join(known) or "none"}')
     return f'the config has no field {whole(name)}; {said}'
 
