@@ -15,7 +15,8 @@ from PIL import Image
 from pyarrow import parquet
 
 from tests.data import published
-from zppo_jax import configs
+from tests.data.readers import test_saved
+from zppo_jax import configs, tasks
 from zppo_jax.commands import data
 from zppo_jax.data import contents, pool
 from zppo_jax.data.contents import columns, files, text
@@ -107,16 +108,88 @@ def test_columns_of_ones_own_and_pictures(tmp_path):
   assert kinds['shown'] == ['image PNG {bytes, path}', 'image ? {bytes, path}']
 
 
+def printed(shown: str) -> list[str]:
+  """The lines of a config that a text tells to use."""
+  return [line.removeprefix('    ') for part in re.findall(
+      r"  to use it.*\n((?:    .*\n)+?)  question", shown)
+          for line in part.splitlines()]
+
+
+@pytest.mark.parametrize('form', ['hf', 'parquet'])
+def test_splits_of_a_data_set_are_trained_on_and_evaluated(tmp_path, form):
+  """Both splits had one key, so that the test split was trained on alone."""
+  home = tmp_path / 'discs'
+  shards = {'test': [[f'q{i}' for i in range(4)]], 'validation': [['q5']],
+            'train': [['q2', 'q0'], ['q1']]}
+  for split, rows in shards.items():
+    if form == 'hf':
+      test_saved.write(home / split, rows)
+    else:
+      write(form, [{'question': q, 'answer': q[1:]} for of in rows for q in of],
+            home / f'{split}-00000-of-00001.parquet')
+  if form == 'hf':
+    (home / 'dataset_dict.json').write_text(json.dumps({'splits': [*shards]}))
+  found = contents.describe(str(tmp_path))
+  assert {p.part.form for p in found.parts} == {form}
+  c = configs.load('files')
+  exec('\n'.join(printed(text.text(found))), {'c': c})
+  paths = {name: of.path for name, of in (
+      *c.data.pool.sources.items(), *c.eval.sources.items())}
+  assert c.data.pool.sources.keys() == ['discs_train']
+  assert c.eval.splits == ('discs_test', 'discs_validation')
+  if form == 'hf':
+    assert paths['discs_train'] == f'{home}:train'
+    assert paths['discs_test'] == f'{home}:test'
+  train = pool.open_pool(c.data.pool.sources.to_dict(), {})
+  assert sorted(q.text for q in train) == ['q0', 'q1', 'q2']
+  asked = tasks.splits(tasks.get('files'), c.eval, c.eval.splits)
+  assert [len(asked[split]) for split in c.eval.splits] == [4, 1]
+  if form == 'hf':
+    (alone,) = contents.describe(f'{home}:test').parts
+    assert (alone.part.path, alone.rows) == (f'{home}:test', 4)
+    with pytest.raises(KeyError, match="'dev'; known: test, validation, train"):
+      contents.describe(f'{home}:dev')
+
+
+def test_a_saved_data_set_of_several_shards(tmp_path):
+  """Its folder is the path, and caches beside its files hold no rows."""
+  test_saved.write(tmp_path / '3d' / 'inner', [['q2', 'q0'], ['q1']])
+  (part,) = contents.describe(str(tmp_path)).parts
+  assert (part.part.form, part.rows, len(part.part.files)) == ('hf', 3, 2)
+  lines = text.config_lines(part.part, part.fits[0])
+  assert f"path='{tmp_path}/3d/inner'" in lines[-1]
+  assert lines[-1].startswith('c.data.pool.sources.inner = ')
+  assert len(opened(lines)) == 3
+  (tmp_path / '3d' / 'inner' / 'data-00001-of-00002.arrow').unlink()
+  with pytest.raises(ValueError, match='00001-of-00002.arrow is gone'):
+    contents.describe(str(tmp_path))
+
+
+def test_no_two_parts_have_a_key(tmp_path):
+  for folder in ('a', 'b', '3d', 'import'):
+    write('jsonl', GSM, tmp_path / folder / 'rows.jsonl')
+  write('jsonl', GSM, tmp_path / '3d.jsonl')
+  c = configs.load('files')
+  exec('\n'.join(printed(text.text(contents.describe(str(tmp_path))))),
+       {'c': c})
+  assert len(c.data.pool.sources) == 5
+  assert len({of.path for of in c.data.pool.sources.values()}) == 5
+  assert 'of_3d' in c.data.pool.sources
+
+
+def test_a_test_split_alone_is_a_source(tmp_path):
+  write('jsonl', GSM, tmp_path / 'test.jsonl')
+  shown = text.text(contents.describe(str(tmp_path)))
+  assert 'c.data.pool.sources.' in shown and 'c.eval' not in shown
+
+
 def test_lines_below_the_packaged_config_leave_nothing_of_it(tmp_path):
   """issue 21: its example source stayed, and its filter of small pictures."""
   write('jsonl', GSM, tmp_path / 'a' / 'train.jsonl')
   write('jsonl', GSM[:9], tmp_path / 'b' / 'more.jsonl')
   shown = text.text(contents.describe(str(tmp_path)))
-  lines = [line for part in re.findall(
-      r"  to use it.*\n((?:    .*\n)+?)  question", shown)
-           for line in part.splitlines()]
   c = configs.load('files')
-  exec('\n'.join(line.removeprefix('    ') for line in lines), {'c': c})
+  exec('\n'.join(printed(shown)), {'c': c})
   assert c.data.pool.keys() == ['sources']
   assert set(c.data.pool.sources.keys()) == {
       text.name_of(of.part) for of in contents.describe(str(tmp_path)).parts}

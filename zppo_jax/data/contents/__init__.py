@@ -103,7 +103,9 @@ class _Rows:
 
 def _open(part: Part, most: int, leave_out: Sequence[str] = ()
           ) -> list[readers.Reader]:
-  """A reader of each file of a part."""
+  """A reader of each file of a part; of a part that `datasets` saved, one."""
+  if part.form == 'hf':
+    return [readers.open_reader(part.form, part.path, leave_out, most)]
   return [readers.open_reader(part.form, file, leave_out, most)
           for file in part.files]
 
@@ -115,6 +117,8 @@ def _by_columns(part: Part, of: Sequence[readers.Reader]
   Files of one data set may differ in a few columns; those of two data sets in
   one folder have hardly any in common.
   """
+  if len(of) == 1:
+    return [(part, list(of))]
   groups: list[tuple[set[str], list[int]]] = []
   for i, reader in enumerate(of):
     own = set(reader.columns)
@@ -337,7 +341,7 @@ def describe(path: str, options: Options | None = None) -> Contents:
   """What files hold and which mapping or suite fits them.
 
   Args:
-    path: a file, a folder, or `FOLDER:SPLIT` of a TFDS builder.
+    path: a file, a folder, or `FOLDER:SPLIT` of a TFDS builder or a DatasetDict.
     options: what to show; None takes the defaults.
 
   Raises:

@@ -3,12 +3,14 @@
 import collections
 import dataclasses
 import json
+import keyword
 import pathlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from zppo_jax import allowed
 from zppo_jax.data import readers
+from zppo_jax.data.readers import saved
 
 # Forms whose rows lie in files of one suffix.
 SUFFIXES = {f'.{form}': form for form in readers.READERS
@@ -28,6 +30,8 @@ SPLITS = ('train', 'training', 'test', 'testmini', 'validation', 'valid',
 _SHARD = re.compile(r'(?:[-_.]\d{1,6}(?:-of-\d{1,6})?)+$|^\d{1,6}$')
 _SPLIT = re.compile(rf'(?:^|[-_.])({"|".join(SPLITS)}|sample_variant\d+)'
                     r'(?=$|[-_.])')
+# Splits whose rows are asked in evaluations, where others are there to train on.
+_EVALUATED = re.compile(r'(?:test|testmini|validation|valid|val|dev)(?![a-z])')
 _START = 64  # bytes that tell an array of rows from other JSON
 
 
@@ -37,7 +41,8 @@ class Part:
 
   Attributes:
     form: in readers.READERS.
-    files: in the order of their names; of TFDS the path with its split.
+    files: in the order of their names, of a data set of save_to_disk in its
+      own; of TFDS the path with its split.
     folder: under the root, in which they lie; '.' for the root itself.
     split: by the names of the files or of the folder; '' if they name none.
     path: a path that the reader takes for exactly these files; '' if no file,
@@ -48,6 +53,11 @@ class Part:
   folder: str
   split: str
   path: str
+
+  @property
+  def evaluated(self) -> bool:
+    """Whether the split's name is that of questions to evaluate on."""
+    return bool(_EVALUATED.match(self.split))
 
   @property
   def label(self) -> str:
@@ -84,15 +94,24 @@ def some(part: Part, members: Sequence[int]) -> Part:
 def name_of(part: Part) -> str:
   """A name for the source of a part, which a config takes as a key."""
   first = pathlib.Path(part.files[0].rpartition(':')[0] if part.form == 'tfds'
-                       else part.files[0])
+                       else part.files[0]).absolute()
   stem = _SHARD.sub('', first.stem)
-  if part.form == 'tfds' or not stem or _SPLIT.search(stem.lower()):
+  if part.form == 'hf':
+    # The folder of a split is that of its files; of the data set, that above.
+    folder = first.parent
+    if folder.name == part.split:
+      folder = folder.parent
+    named = split_of(folder / 'x', folder.parent) == part.split
+    stem = folder.name if named else '_'.join(
+        x for x in (folder.name, part.split) if x)
+  elif part.form == 'tfds' or not stem or _SPLIT.search(stem.lower()):
     folder = first.parent
     if part.split and split_of(folder / 'x', folder.parent) == part.split:
       folder = folder.parent
     stem = '_'.join(x for x in (folder.name, part.split) if x)
   words = ''.join(c if c.isascii() and c.isalnum() else '_' for c in stem)
-  return re.sub('_+', '_', words).strip('_').lower() or 'mine'
+  name = re.sub('_+', '_', words).strip('_').lower() or 'mine'
+  return f'of_{name}' if name[0].isdigit() or keyword.iskeyword(name) else name
 
 
 def split_of(file: pathlib.Path, root: pathlib.Path) -> str:
@@ -137,6 +156,43 @@ def _tfds(folder: pathlib.Path) -> list[Part]:
                f'{folder}:{name}') for name in names]
 
 
+def _saved(folder: pathlib.Path, root: pathlib.Path) -> list[Part]:
+  """A part for each split of a DatasetDict, or the part of a Dataset; a part
+  that cannot be read holds state.json alone, and its reader says why."""
+  out = []
+  for split in saved.splits_of(folder) or ('',):
+    home = folder / split
+    try:
+      rows = saved.shards(home)
+    except (ValueError, FileNotFoundError):
+      rows = [home / 'state.json']
+    out.append(Part(
+        'hf', tuple(map(str, rows)), str(folder.relative_to(root)),
+        split or split_of(folder / 'x', folder.parent),
+        f'{folder}:{split}' if split else str(folder)))
+  return out
+
+
+def _saved_folders(root: pathlib.Path) -> list[pathlib.Path]:
+  """The folders below one that save_to_disk wrote, without those of splits."""
+  found = {p.parent for name in ('dataset_dict.json', 'state.json')
+           for p in root.rglob(name)
+           if not any(x.startswith('.') for x in p.relative_to(root).parts)}
+  whole = {folder for folder in found if saved.splits_of(folder)}
+  return sorted(folder for folder in found
+                if not any(above in whole for above in folder.parents)
+                and saved.splits_of(folder) is not None
+                and (folder in whole or _is_state(folder / 'state.json')))
+
+
+def _is_state(file: pathlib.Path) -> bool:
+  """Whether a state.json is one of `datasets`, and not of another program."""
+  try:
+    return '_data_files' in json.loads(file.read_text())
+  except (ValueError, TypeError):
+    return False
+
+
 def _visible(root: pathlib.Path) -> Iterator[pathlib.Path]:
   """Yields the files under a folder, without hidden files and folders."""
   for path in sorted(root.rglob('*')):
@@ -176,10 +232,12 @@ def survey(path: str) -> Survey:
   """The files of a folder, or one file, grouped.
 
   Args:
-    path: a folder, a file, or `FOLDER:SPLIT` of a prepared TFDS builder.
+    path: a folder, a file, or `FOLDER:SPLIT` of a prepared TFDS builder or of
+      a DatasetDict that `datasets` saved.
 
   Raises:
     FileNotFoundError: if nothing is there.
+    KeyError: for a split that a DatasetDict does not have.
     ValueError: for a folder without rows; it says what is there instead.
   """
   root = pathlib.Path(path).expanduser()
@@ -187,6 +245,11 @@ def survey(path: str) -> Survey:
   if colon and not root.exists() and pathlib.Path(
       head).expanduser().is_dir():
     folder = pathlib.Path(head).expanduser()
+    if saved.splits_of(folder) is not None:
+      home = saved.folder_of(str(path))
+      (part,) = (of for of in _saved(folder, folder)
+                 if of.path == f'{folder}:{split}')
+      return Survey(home, (part,), {}, {})
     return Survey(folder, (Part('tfds', (path,), folder.name, split, path),),
                   {}, {})
   if root.is_file():
@@ -200,11 +263,13 @@ def survey(path: str) -> Survey:
   builders = [p.parent for p in sorted(root.rglob('dataset_info.json'))
               if (p.parent / 'features.json').is_file()]
   parts = [part for folder in builders for part in _tfds(folder)]
+  kept = _saved_folders(root)
+  parts += [part for folder in kept for part in _saved(folder, root)]
   others: collections.Counter[str] = collections.Counter()
   rows, unread = [], {}
   for file in _visible(root):
     suffix = file.suffix.lower()
-    if any(file.is_relative_to(folder) for folder in builders):
+    if any(file.is_relative_to(folder) for folder in (*builders, *kept)):
       continue
     if suffix in SUFFIXES and _has_rows(file):
       rows.append(file)

@@ -31,7 +31,22 @@ def _of_files(part: Part, name: str) -> list[tuple[str, str]]:
   return [(f'{name}_{i}', path) for i, path in enumerate(part.files)]
 
 
-def config_lines(part: Part, fit: Fit, first: bool = True) -> list[str]:
+def _names(parts: Sequence[Part]) -> list[str]:
+  """A name for the source of each part; no two sources have one."""
+  out: list[str] = []
+  used: set[str] = set()
+  for part in parts:
+    name = base = name_of(part)
+    count = 2
+    while used & {source for source, _ in _of_files(part, name)}:
+      name, count = f'{base}_{count}', count + 1
+    out.append(name)
+    used |= {source for source, _ in _of_files(part, name)}
+  return out
+
+
+def config_lines(part: Part, fit: Fit, first: bool = True, name: str = '',
+                 evaluated: int = 0) -> list[str]:
   """The lines of a config, or the words of a command, that use the files.
 
   Args:
@@ -39,6 +54,9 @@ def config_lines(part: Part, fit: Fit, first: bool = True) -> list[str]:
     fit: how they are read.
     first: whether the lines begin a pool, without the sources and filters of
       the config that they are written below; else they add to one.
+    name: of the source; '' takes name_of.
+    evaluated: 0 for a source to train on; for an evaluation split its number,
+      where the first takes the place of the splits of the config.
   """
   if fit.kind == 'suite':
     of = suites.get(fit.name)
@@ -49,12 +67,14 @@ def config_lines(part: Part, fit: Fit, first: bool = True) -> list[str]:
               f'--splits={suites.PREFIX}{fit.name} ...']
     return [f'zppo eval --suites={home.parent} '
             f'--splits={suites.PREFIX}{fit.name} ...']
-  section = 'data.sources' if fit.kind == 'conversations' else (
-      'data.pool.sources')
-  lines = [] if fit.kind == 'conversations' or not first else [
+  taught = fit.kind == 'conversations'
+  section = 'eval.sources' if evaluated else (
+      'data.sources' if taught else 'data.pool.sources')
+  lines = [] if taught or evaluated or not first else [
       "c.data.task = 'files'",
       'c.data.pool = dict(sources={})  # no sources or filters of before']
-  for source, path in _of_files(part, name_of(part)):
+  splits = _of_files(part, name or name_of(part))
+  for source, path in splits:
     fields = [f'format={part.form!r}', f'path={path!r}']
     if fit.kind == 'mapping':
       fields.append(f'mapping={fit.name!r}')
@@ -67,6 +87,9 @@ def config_lines(part: Part, fit: Fit, first: bool = True) -> list[str]:
       fields.append(f'images={fit.images!r}')
     lines.append(f'c.{section}.{source} = dict(\n    '
                  + ',\n    '.join(fields) + ')')
+  if evaluated and not taught:
+    names = ', '.join(repr(source) for source, _ in splits)
+    lines.append(f'c.eval.splits {"=" if evaluated == 1 else "+="} ({names},)')
   return lines
 
 
@@ -140,8 +163,14 @@ def _of_pool(of: Described) -> bool:
   return bool(of.fits) and of.fits[0].kind in ('mapping', 'columns')
 
 
-def _part(of: Described, first: bool) -> list[str]:
-  """The lines of a part; `first` as that of config_lines."""
+def _of_source(of: Described) -> bool:
+  """Whether the files are a source, of questions or of conversations."""
+  return _of_pool(of) or bool(of.fits) and of.fits[0].kind == 'conversations'
+
+
+def _part(of: Described, first: bool, name: str, evaluated: int) -> list[str]:
+  """The lines of a part; `first`, `name`, `evaluated` as those of
+  config_lines."""
   number = len(of.part.files)
   files = f'{number} file{"s" * (number > 1)}'
   head = f'{of.part.label} ({of.part.form}, {files})'
@@ -158,9 +187,11 @@ def _part(of: Described, first: bool) -> list[str]:
   lines.append(f'  fits: {_few(shown)}')
   if of.counted is not None:
     lines += _counts(of.fits[0], of.counted, of.rows)
-  lines.append('  to use it' + (' beside the others' if _of_pool(of)
-                                and not first else ''))
-  lines += [f'    {row}' for line in config_lines(of.part, of.fits[0], first)
+  lines.append('  to use it' + (
+      ' as an evaluation split' if evaluated else
+      ' beside the others' if _of_pool(of) and not first else ''))
+  lines += [f'    {row}' for line in config_lines(
+      of.part, of.fits[0], first, name, evaluated)
             for row in line.split('\n')]
   for example in of.examples:
     lines += _example(example)
@@ -180,8 +211,13 @@ def text(contents: Contents) -> str:
     lines.append(f'  not read: {path} ({what})')
   if len(survey.unread) > _MOST:
     lines.append(f'  not read: {len(survey.unread) - _MOST} more')
-  first = True
-  for part in contents.parts:
-    lines += ['', *_part(part, first)]
-    first = first and not _of_pool(part)
+  first, evaluated = True, 0
+  to_train = any(_of_source(p) and not p.part.evaluated for p in contents.parts)
+  for part, name in zip(contents.parts, _names(
+      [p.part for p in contents.parts]), strict=True):
+    asked = to_train and _of_source(part) and part.part.evaluated
+    evaluated += asked and _of_pool(part)
+    lines += ['', *_part(part, first, name,
+                         max(1, evaluated) if asked else 0)]
+    first = first and (asked or not _of_pool(part))
   return '\n'.join(lines)

@@ -61,6 +61,48 @@ def folder_of(place: str) -> pathlib.Path:
   return path
 
 
+def splits_of(folder: pathlib.Path) -> tuple[str, ...] | None:
+  """The splits of a folder that save_to_disk wrote; () for a single Dataset,
+  None for another folder.
+
+  Raises:
+    ValueError: for a list of splits that cannot be read.
+  """
+  if (folder / _SPLITS).is_file():
+    return tuple(map(str, _json(folder / _SPLITS, 'splits')['splits']))
+  return () if (folder / _STATE).is_file() else None
+
+
+def shards(folder: pathlib.Path) -> list[pathlib.Path]:
+  """The files of a Dataset's rows, in its order.
+
+  Args:
+    folder: see `folder_of`.
+
+  Raises:
+    FileNotFoundError: for a file that is gone.
+    ValueError: for a state.json that cannot be read or names no such files.
+  """
+  state = _json(folder / _STATE, '_data_files')
+  if state.get('_indices_data_files'):
+    raise ValueError(f'{folder / _STATE} names _indices_data_files, an order '
+                     'of rows in other files; flatten_indices() and save '
+                     'the data set again')
+  files = []
+  for of in state['_data_files']:
+    name = of.get('filename') if isinstance(of, dict) else None
+    if not isinstance(name, str) or pathlib.Path(name).name != name:
+      raise ValueError(f'{folder / _STATE} names the file {name!r}; it must '
+                       'be a file of that folder')
+    if not (folder / name).is_file():
+      raise FileNotFoundError(f'{folder / name} is gone, which {_STATE} '
+                              'names')
+    files.append(folder / name)
+  if not files:
+    raise ValueError(f'{folder / _STATE} names no files')
+  return files
+
+
 class Saved(Arrow):
   """The rows of a folder that save_to_disk wrote, in its order.
 
@@ -76,22 +118,5 @@ class Saved(Arrow):
   def __init__(self, path: Any, leave_out: Sequence[str] = (),
                most: int = 2**30):
     folder = folder_of(str(path))
-    state = _json(folder / _STATE, '_data_files')
-    if state.get('_indices_data_files'):
-      raise ValueError(f'{folder / _STATE} names _indices_data_files, an order '
-                       'of rows in other files; flatten_indices() and save '
-                       'the data set again')
-    files = []
-    for of in state['_data_files']:
-      name = of.get('filename') if isinstance(of, dict) else None
-      if not isinstance(name, str) or pathlib.Path(name).name != name:
-        raise ValueError(f'{folder / _STATE} names the file {name!r}; it must '
-                         'be a file of that folder')
-      if not (folder / name).is_file():
-        raise FileNotFoundError(f'{folder / name} is gone, which {_STATE} '
-                                'names')
-      files.append(folder / name)
-    if not files:
-      raise ValueError(f'{folder / _STATE} names no files')
-    super().__init__(files, leave_out, most)
+    super().__init__(shards(folder), leave_out, most)
     self.folder = folder
