@@ -67,8 +67,8 @@ SUPERVISED: dict[str, tuple[str, ...]] = {
 OTHERWISE: dict[str, str] = {
     'output_dir': 'is the flag --workdir here',
     'resume_from_checkpoint': 'has no field here: the same command resumes',
-    'logging_steps': 'has no field here: every step is written to metrics.jsonl',
-    'num_iterations': 'has no field here: a batch of rollouts is passed over once',
+    'logging_steps': 'has no field here: metrics.jsonl has every step',
+    'num_iterations': 'has no field here: a batch is passed over once',
     'mask_truncated_completions': 'has no field here: truncated rollouts are '
                                   'trained on, as wrong ones',
     'use_vllm': 'has no field here: one process samples and trains',

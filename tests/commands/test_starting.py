@@ -1,6 +1,8 @@
 """fault F2: `zppo init` writes files that train at once."""
 
+import json
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -8,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import zppo_jax
 from tests.builders import ROOT
 from zppo_jax import configs, main, tasks
 from zppo_jax.commands import starting
@@ -25,7 +28,7 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / 'mine')
     return tmp_path / 'mine'
   yield make
-  for name in ('my_task', 'my_config'):
+  for name in ('my_task', 'my_config', 'task_config'):
     sys.modules.pop(name, None)
 
 
@@ -145,6 +148,44 @@ def test_files_of_my_own(folder, capsys):
       p.name: p.read_bytes() for p in (path / 'model').iterdir()}
   with pytest.raises(SystemExit, match='--pictures and --files are two kinds'):
     main.main(['init', 'two', '--pictures', '--files'])
+
+
+def task_config(path):
+  """The config that the README of --files shows, from its own blocks."""
+  blocks = re.findall(r'```python\n(.*?)```', (path / 'README.md').read_text(),
+                      re.DOTALL)
+  for name, block in zip(('my_task.py', 'task_config.py'), blocks, strict=True):
+    (path / name).write_text(block)
+  return configs.load('task_config')
+
+
+def test_a_task_of_my_own_beside_the_files(folder, capsys):
+  """Own questions, words and grader, as the README of --files shows them."""
+  config = task_config(folder('--files'))
+  pool, splits, grader = asked(config)
+  assert len({q.id for q in pool}) == 256 and len(splits['held_out']) == 16
+  assert not {q.text for q in pool} & {q.text for q in splits['held_out']}
+  right = pool[0].answer
+  assert grader.grade(grader.parse(f'so {right}.'), pool[0])
+  assert not grader.grade(grader.parse(f'{right}1'), pool[0])
+  main.main(['prompts', '--config=task_config'])
+  out = capsys.readouterr().out
+  assert 'You are good at sums.' in out and 'End with the sum alone.' in out
+  assert 'boxed' not in out
+
+
+@pytest.mark.usefixtures('quick_compile')
+def test_a_task_of_my_own_trains_the_model_of_the_files(folder):
+  path = folder('--files')
+  config = task_config(path)
+  config.shapes.update(auto=False, prompt_buckets=(256,), row_buckets=(288,),
+                       group_buckets=(4,), micro_tokens=288)
+  config.update(steps=1, method='grpo')
+  config.eval.size = 2
+  zppo_jax.train(config, str(path / 'run'))
+  (row,) = map(json.loads, (path / 'run' / 'metrics.jsonl').read_text(
+      ).splitlines())
+  assert row['groups/plain'] == 4 and 0 <= row['reward/near'] <= 1
 
 
 def test_the_files_keep_the_rules_of_the_repository(tmp_path):

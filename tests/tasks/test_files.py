@@ -12,7 +12,7 @@ from zppo_jax import tasks
 from zppo_jax.commands import evaluate
 from zppo_jax.data.media import content
 from zppo_jax.tasks import digits
-from zppo_jax.train import loop
+from zppo_jax.train import loop, models
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 pytest.importorskip('transformers')
@@ -89,3 +89,12 @@ def test_splits_that_nobody_named_are_refused(config):
   config.eval.sources.mine_test.path = whole
   (asked, second) = tasks.splits(task, config.eval, ('mine_test',))['mine_test']
   assert asked.split == 'mine_test' and asked.id == 'mine_test/0'
+
+
+def test_a_packaged_model_does_not_read_files():
+  """micro/seeing_student was offered, and the refusal named no way out."""
+  with pytest.raises(ValueError, match=(
+      "student.weights .* the task 'files' has no chat .* "
+      'zppo init DIR --files.*micro, micro_pictures, micro_clips alone')):
+    models.chat_of('student', models.Loaded(None, None, None, {}), 'files',
+                   tasks.get('files'))

@@ -53,7 +53,8 @@ class Config(ConfigDict):
     known = sorted(map(str, self._fields))
     close = difflib.get_close_matches(str(name), known, 1)
     theirs = other_names.said(str(name))
-    said = (f'{theirs} (docs/from_trl.md)' if theirs else f'did you mean {whole(close[0])}?' if close else
+    said = (f'{theirs} (docs/from_trl.md)' if theirs else
+            f'did you mean {whole(close[0])}?' if close else
             f'known: {", ".join(known) or "none"}')
     return f'the config has no field {whole(name)}; {said}'
 

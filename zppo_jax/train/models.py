@@ -147,11 +147,20 @@ def first_params(c, loaded: Loaded, adapted: Lora | None) -> Any:
 
 
 def chat_of(who: str, loaded: Loaded, name: str, task: tasks.Task) -> Chat:
-  """The model's own chat, else the task's; ValueError if neither exists."""
+  """The model's own chat, else the task's.
+
+  Raises:
+    ValueError: if neither exists; it names the tasks that have one.
+  """
   chat = loaded.chat or task.chat
+  packaged = [task for task, row in tasks.TASKS.items() if row.chat]
   if chat is None:
     raise ValueError(f'{who}.weights came without a tokenizer and the task '
-                     f'{name!r} has no chat of its own; one of them is needed')
+                     f'{name!r} has no chat of its own; one of them is needed: '
+                     'a checkpoint folder of the hub brings its tokenizer '
+                     '(`zppo init DIR --files` writes a small one that reads '
+                     'any text), and the packaged models of micro/ read the '
+                     f'tasks {", ".join(packaged)} alone')
   return chat
 
 

@@ -341,7 +341,8 @@ def describe(path: str, options: Options | None = None) -> Contents:
   """What files hold and which mapping or suite fits them.
 
   Args:
-    path: a file, a folder, or `FOLDER:SPLIT` of a TFDS builder or a DatasetDict.
+    path: a file, a folder, or `FOLDER:SPLIT` of a TFDS builder or of a
+      DatasetDict that `datasets` saved.
     options: what to show; None takes the defaults.
 
   Raises:

@@ -30,7 +30,7 @@ SPLITS = ('train', 'training', 'test', 'testmini', 'validation', 'valid',
 _SHARD = re.compile(r'(?:[-_.]\d{1,6}(?:-of-\d{1,6})?)+$|^\d{1,6}$')
 _SPLIT = re.compile(rf'(?:^|[-_.])({"|".join(SPLITS)}|sample_variant\d+)'
                     r'(?=$|[-_.])')
-# Splits whose rows are asked in evaluations, where others are there to train on.
+# Splits that are evaluated on, where there is another one to train on.
 _EVALUATED = re.compile(r'(?:test|testmini|validation|valid|val|dev)(?![a-z])')
 _START = 64  # bytes that tell an array of rows from other JSON
 
