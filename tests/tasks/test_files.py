@@ -94,7 +94,7 @@ def test_splits_that_nobody_named_are_refused(config):
 def test_a_packaged_model_does_not_read_files():
   """micro/seeing_student was offered, and the refusal named no way out."""
   with pytest.raises(ValueError, match=(
-      "student.weights .* the task 'files' has no chat .* "
+      "student.weights .* the task 'files' has no chat .*"
       'zppo init DIR --files.*micro, micro_pictures, micro_clips alone')):
     models.chat_of('student', models.Loaded(None, None, None, {}), 'files',
                    tasks.get('files'))
