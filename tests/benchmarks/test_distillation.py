@@ -12,6 +12,7 @@ import pytest
 from benchmarks.distillation import compiled, rows, summary, work
 from benchmarks.side_by_side import work as shared
 from tests.builders import ROOT
+from tests.long import LONG
 from zppo_jax.plan.programs import Program
 
 
@@ -131,7 +132,7 @@ def test_no_row_holds_logits_of_all_positions():
     check_rows({'dense': {'update': rows.measured(dense())}})
 
 
-@pytest.mark.slow
+@LONG
 @pytest.mark.parametrize('name', ['opd_jsd, teacher', 'ptd_po', 'eopd'])
 def test_a_row_compiled_anew_holds_none(name):
   check_rows({name: rows.measure(name)})

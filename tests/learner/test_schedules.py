@@ -11,6 +11,7 @@ import pytest
 
 from benchmarks import bf16_moments
 from tests.builders import small_config
+from tests.long import LONG
 from zppo_jax.learner import optimizers, states
 from zppo_jax.learner.optimizers import AdamWConfig
 from zppo_jax.runs import checkpoints, same_config, workdir
@@ -171,6 +172,7 @@ def test_stochastic_rounding_is_right_in_the_mean():
   np.testing.assert_array_equal(got, odd)
 
 
+@LONG
 def test_the_second_moment_after_3000_updates():
   """fault D2: at b2 = 0.999 within 2 % of the mean that float32 has, where
   rounding to nearest is 30 % off; and an early spike is forgotten."""
