@@ -116,6 +116,7 @@ def rates(path):
           for line in (path / 'metrics.jsonl').read_text().splitlines()]
 
 
+@LONG
 def test_the_rate_is_logged_resumed_and_forked(tmp_path):
   """fault D1: every step's rate is a metric; a run that goes on, and a fork of
   another schedule, have the rate of the step at which they stand."""
@@ -202,6 +203,7 @@ def rounded_state(tiny, mesh, updates=3, seed=5, rounding='stochastic'):
   return tx, state
 
 
+@LONG
 def test_the_draws_do_not_depend_on_the_mesh(tiny, make_mesh):
   """fault D2: 1, 2x2x2 and 8 devices store the same bits; another seed or
   rounding stores others."""

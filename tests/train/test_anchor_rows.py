@@ -46,7 +46,7 @@ def gradient(run, state, groups, plain=()):
   return jax.device_get(grads), of
 
 
-@pytest.mark.parametrize('name, changes', long_but(['stable_opd', 'tip'], [
+@pytest.mark.parametrize('name, changes', long_but(['stable_opd'], [
     ('stable_opd', {}),
     ('essd', {'algorithm.temperature': 1.5, 'algorithm.top_k': 8,
               'algorithm.rollouts': 2}),
@@ -75,6 +75,7 @@ def test_a_row_trains_two_steps(name, changes, answered):
     assert row['gold/tokens'] > 0 and row['gold/nll'] > 0
 
 
+@LONG
 def test_likelihood_is_taken_at_temperature_one(answered):
   """The gradient of essd is that of stored_nll on the same texts at temperature
   1, whatever the samples were drawn at; iterative_sft has its right ones."""

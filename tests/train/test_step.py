@@ -16,6 +16,8 @@ from zppo_jax.runs import metrics
 from zppo_jax.tasks import TASKS, micro
 from zppo_jax.train import build, minibatches, step
 
+pytestmark = pytest.mark.usefixtures('quick_compile')
+
 # Their parts run in other rows; the smoke of studies/ runs them whole.
 IN_PARTS = {'bare', 'bcq_again', *(
     f'{of}_{name}' for of in ('placebo', 'random', 'bare', 'again')

@@ -164,6 +164,7 @@ def test_the_export_is_the_trained_model(home, tmp_path):
   np.testing.assert_allclose(got, want, atol=1e-4)
 
 
+@LONG
 def test_zppo_sample_sees(home, tmp_path, capsys):
   """An image, two, and frames each change what the same draws say; an
   unreadable file is named."""

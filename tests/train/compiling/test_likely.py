@@ -13,6 +13,8 @@ from zppo_jax.records import Group, Prompt, PromptKind, Question, Verdict
 from zppo_jax.train import build, minibatches, step
 from zppo_jax.train.compiling import likely
 
+pytestmark = pytest.mark.usefixtures('quick_compile')
+
 COMPILED: list[str] = []
 jax.monitoring.register_event_duration_secs_listener(
     lambda name, seconds, **of: COMPILED.append(of.get('fun_name'))

@@ -151,6 +151,7 @@ def test_averages_at_the_ends_are_live_and_frozen_in_a_run():
   assert apart(run['live'], run['frozen']) > 1e-5
 
 
+@LONG
 def test_a_resumed_run_has_the_same_copy_to_the_bit(tmp_path):
   """Stopped after one of three steps, and straight through."""
   def go(path, steps):
