@@ -11,7 +11,6 @@ import pytest
 pytest.importorskip('openai')
 from tests.builders import ROOT, small_config  # noqa: E402
 from tests.fake_endpoint import scorer, serving  # noqa: E402
-from tests.long import LONG  # noqa: E402
 from tests.teachers.test_endpoint_training import FILES, rows_of  # noqa: E402
 from zppo_jax.chat import segments  # noqa: E402
 from zppo_jax.chat.micro_chat import CHAT  # noqa: E402
@@ -49,7 +48,6 @@ def fickle(asked):
   return scorer(segments.true_vocabulary(CHAT.codec), noise=noise)
 
 
-@LONG
 def test_a_kill_after_the_teacher_scored(tmp_path):
   """SIGKILL in the second update, whose scores had come: over both attempts the
   server is sent each sequence once, but for the probe of its abilities."""

@@ -4,8 +4,16 @@ Ten kills, and ten SIGTERMs: `python -m tests.kill_and_resume`
 (studies/results/resume).
 """
 
+import pytest
+
 from tests import kill_and_resume
 from tests.long import LONG
+
+
+@pytest.fixture(autouse=True)
+def quick_to_compile(monkeypatch):
+  """Of all processes of a run."""
+  monkeypatch.setenv('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
 
 
 def test_a_kill_in_half_a_record_leaves_no_trace(tmp_path):
