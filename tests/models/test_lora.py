@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import random_models
 from tests.learner import test_meshes as meshes
-from tests.long import long
+from tests.long import long, long_but
 from zppo_jax import models
 from zppo_jax.devices import sharding
 from zppo_jax.learner import states, update
@@ -72,7 +72,8 @@ def test_new_adapters_change_nothing(family):
   np.testing.assert_array_equal(hidden(model, fresh), hidden(model, base))
 
 
-@pytest.mark.parametrize('family', random_models.FIELDS)
+@pytest.mark.parametrize('family', long_but(
+    ['qwen3', 'qwen3_5'], random_models.FIELDS))
 def test_merged_is_unmerged(family):
   """The rollout copy, which is merged, computes what the trainer computes."""
   model, base, adapters, config = drawn(family)

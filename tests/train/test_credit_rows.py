@@ -133,6 +133,7 @@ def test_anchored_by_the_old_policy_alone_is_the_clipped_surrogate(
   assert optax.tree.norm(jax.tree.map(np.subtract, want, other)) > 0
 
 
+@LONG
 def test_micro_batches_change_nothing(groups_and_run):
   """Weights over the mini-batch do not depend on how it is cut."""
   groups, run = groups_and_run
@@ -168,6 +169,7 @@ def test_refused(method, changes, words):
     build.build(make_config(method, **changes))
 
 
+@LONG
 def test_a_panel_of_two_teachers():
   """Both score one source; the other source has a teacher of its own, and a
   source without one is refused."""

@@ -12,7 +12,7 @@ import optax
 import pytest
 
 from tests.builders import documented_metrics, small_config
-from tests.long import long, long_but
+from tests.long import LONG, long, long_but
 from tests.train.test_step import recorded_groups
 from zppo_jax.algorithms import distillation, methods
 from zppo_jax.algorithms.replay import ReplayBuffer
@@ -238,6 +238,7 @@ def test_the_loss_of_a_row_from_all_logits(name, support, dense):
       sum(DENSE[name](*of).sum() for of in logps), rel=1e-5)
 
 
+@LONG
 def test_grpo_and_distillation(monkeypatch):
   """Coefficient 0 is GRPO; where GRPO has nothing to learn from a group, the
   teacher still has."""
