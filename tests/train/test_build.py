@@ -11,6 +11,7 @@ import pytest
 
 from tests.builders import small_config
 from zppo_jax import assets, models
+from zppo_jax.models import decoder
 from zppo_jax.train import build, loop
 from zppo_jax.weights import safetensors_file
 
@@ -271,3 +272,13 @@ def test_slots_bound_the_rows_that_decode():
     c.shapes.slots = slots
     found[slots] = most(build.build(c))
   assert found == {None: (80, 8), 8: (8, 8), 10_000: (80, 8)}
+
+
+def test_a_second_run_of_the_same_model_traces_no_network(monkeypatch):
+  """Shapes of params, state and caches are those of the first; the program of
+  the rollout copy is kept."""
+  first = build.build(small_config(method='opd_k2'))
+  monkeypatch.setattr(decoder.Decoder, '__call__', None)
+  second = build.build(small_config(method='opd_k3'))
+  assert second.abstract_state == first.abstract_state
+  assert second.reshard_fn.at_once is first.reshard_fn.at_once is not None

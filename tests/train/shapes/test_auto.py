@@ -9,6 +9,8 @@ from zppo_jax.plan import abstract, topologies
 from zppo_jax.train import build
 from zppo_jax.train.shapes import auto, room, tables
 
+pytestmark = pytest.mark.usefixtures('quick_compile')
+
 
 def auto_config(**changes):
   c = small_config(**changes)
