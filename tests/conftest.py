@@ -40,6 +40,7 @@ import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
+from tests import long  # noqa: E402
 from zppo_jax import import_paths, models  # noqa: E402
 from zppo_jax.devices import sharding, shared_jit  # noqa: E402
 
@@ -61,7 +62,7 @@ def _needs_reference(path: pathlib.Path) -> bool:
 
 
 # CI runs the files that compare with torch twice, without it and with it. A
-# test that has passed is not run again: the first run notes it in this file.
+# test that has passed is not run again: the runs before note it in this file.
 _NOTE, _LEAVE_OUT = (os.environ.get(f'ZPPO_{name}_PASSED')
                      for name in ('NOTE', 'LEAVE_OUT'))
 
@@ -73,11 +74,20 @@ def pytest_runtest_logreport(report):
       f.write(report.nodeid + '\n')
 
 
-# Long tests with a lighter sibling in the same file; the suite leaves them out.
-_NIGHTLY = frozenset((pathlib.Path(__file__).parent / 'nightly.txt')
-                     .read_text().splitlines())
+def _leave_out(config, items, unwanted):
+  config.hook.pytest_deselected(items=[i for i in items if unwanted(i)])
+  items[:] = [i for i in items if not unwanted(i)]
 
 
+def _leaves_long_tests_out(config) -> bool:
+  """They have a lighter sibling in the same file (tests/long.py). A test that
+  the command line names by its id runs in any case."""
+  return (os.environ.get('ZPPO_LONG') != '1'
+          and not any('::' in arg for arg in config.args))
+
+
+# Before -k and -m leave anything out.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
   for item in items:
     own_generator = item.get_closest_marker('default_emitters') is not None
@@ -86,13 +96,20 @@ def pytest_collection_modifyitems(config, items):
     if own_generator and QUICK:
       item.add_marker(pytest.mark.skip(
           reason='of the code that runs have: ZPPO_TEST_EMITTERS=default'))
-    if item.nodeid in _NIGHTLY and os.environ.get('ZPPO_NIGHTLY') != '1':
-      item.add_marker(pytest.mark.skip(reason='long; ZPPO_NIGHTLY=1 runs it'))
+  config.stash[long.COLLECTED] = [
+      (item.nodeid, item.get_closest_marker('long') is not None)
+      for item in items]
+  if _leaves_long_tests_out(config):
+    _leave_out(config, items, lambda item: item.get_closest_marker('long'))
   if _LEAVE_OUT:
     passed = set(pathlib.Path(_LEAVE_OUT).read_text().splitlines())
-    config.hook.pytest_deselected(
-        items=[item for item in items if item.nodeid in passed])
-    items[:] = [item for item in items if item.nodeid not in passed]
+    _leave_out(config, items, lambda item: item.nodeid in passed)
+
+
+def pytest_terminal_summary(terminalreporter, config):
+  if _leaves_long_tests_out(config):
+    terminalreporter.write_line(
+        'The long tests were left out; ZPPO_LONG=1 runs them too.')
 
 
 @pytest.fixture(autouse=True)

@@ -22,6 +22,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -198,7 +199,8 @@ def draws(home: pathlib.Path, run: str) -> tuple[int, int]:
 
 
 def torture(home: pathlib.Path, kills: int, seed: int,
-            number: int = signal.SIGKILL) -> dict:
+            number: int = signal.SIGKILL,
+            phases: Sequence[str] = PHASES) -> dict:
   """The kills that happened and the differences that they left."""
   rng = np.random.default_rng(seed)
   steps = 4 + 2 * kills
@@ -208,7 +210,7 @@ def torture(home: pathlib.Path, kills: int, seed: int,
   happened, seconds = [], []
   for i in range(kills):
     # Every phase in turn: with as many kills as phases each is hit once.
-    phase = PHASES[i % len(PHASES)]
+    phase = phases[i % len(phases)]
     # So few that the run does not end before the phases that follow.
     most = {'rollouts': 60, 'kept': 20, 'torn': 12, 'save': 1}.get(phase, 6)
     kill = (phase, int(rng.integers(1, most + 1)),

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from tests.builders import ROOT
+from tests.long import LONG
 from zppo_jax import import_paths, tasks
 from zppo_jax.records import Question, StopReason, Verdict
 from zppo_jax.train import build
@@ -143,6 +144,7 @@ def tiny_run(student):
       '--config.eval.size=2']
 
 
+@LONG
 def test_the_tutorial_trains_reports_and_stays_within_20_lines(tutorial):
   """fault F1: as the page says, from the folder of both files; with tiny random
   models instead of the named folders, one step."""

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.long import long
 from tests.test_configs import load
 from zppo_jax.plan import abstract, planning, programs, topologies
 from zppo_jax.train import build, teachers
@@ -50,8 +51,7 @@ def test_uni_opd_has_the_papers_numbers(size):
 
 
 @pytest.mark.parametrize('size', [
-    '2b', *(pytest.param(size, marks=pytest.mark.slow)
-            for size in ('4b', '8b'))])
+    '2b', long('4b'), long('8b')])
 def test_ptd_po_builds(size):
   """And its slices have the devices of their names."""
   c = load(f'ptd_po_{size}.py')

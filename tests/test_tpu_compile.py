@@ -20,8 +20,6 @@ from zppo_jax.rollout.programs import Programs, Shapes
 from zppo_jax.weights import families, presets
 
 pytest.importorskip('libtpu', reason='needs the package libtpu')
-pytestmark = pytest.mark.slow
-
 KERNEL = 'tpu_custom_call'
 T = 256
 # Heads of Qwen3.5-0.8B, fewer of everything else.

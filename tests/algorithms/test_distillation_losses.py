@@ -14,6 +14,7 @@ import numpy as np
 import optax
 import pytest
 
+from tests.long import LONG, long
 from zppo_jax.algorithms import distillation_losses
 from zppo_jax.algorithms.distillation_losses import (
   estimate,
@@ -210,18 +211,18 @@ def kept_targets(teacher_logps, count):
   return out
 
 
-def test_whole_vocabulary_against_whole_softmaxes(reference, gradient):
+@pytest.mark.parametrize('layout', ['shared', long('packed')])
+def test_whole_vocabulary_against_whole_softmaxes(layout, reference, gradient):
   """Values and gradients, in rows of both kinds: all response tokens, none
   of a prompt, no padding column; statistics beside them."""
   want_loss, want = reference(lambda s, t, _: of_all(s, t))
   entropy = sum(-np.sum(np.exp(t) * t) for t in reference.teacher.values())
-  for layout in ('shared', 'packed'):
-    grads, sums = gradient(whole(), NOTHING, layout)
-    np.testing.assert_allclose(sums.loss, want_loss, rtol=1e-5)
-    assert_same(grads, want)
-    assert sums.total['distil/taught'] == sums.tokens == TOKENS
-    np.testing.assert_allclose(sums.total['distil/teacher_entropy'], entropy,
-                               rtol=1e-5)
+  grads, sums = gradient(whole(), NOTHING, layout)
+  np.testing.assert_allclose(sums.loss, want_loss, rtol=1e-5)
+  assert_same(grads, want)
+  assert sums.total['distil/taught'] == sums.tokens == TOKENS
+  np.testing.assert_allclose(sums.total['distil/teacher_entropy'], entropy,
+                             rtol=1e-5)
 
 
 def test_kept_ids_that_are_all_ids_are_the_whole_vocabulary(reference,
@@ -237,17 +238,17 @@ def test_kept_ids_that_are_all_ids_are_the_whole_vocabulary(reference,
                              rtol=1e-5)
 
 
-def test_a_few_kept_ids_and_the_rest(reference, gradient):
+@pytest.mark.parametrize('layout', [long('shared'), 'packed'])
+def test_a_few_kept_ids_and_the_rest(layout, reference, gradient):
   """K = 3: the rest is one more outcome of both, in rows of both kinds; and a
   rest that is dropped is noticed."""
   targets = kept_targets(reference.teacher, 3)
   want_loss, want = reference(lambda s, t, place: of_all(*(
       with_rest(x, targets[place]['kept_ids']) for x in (s, t))), SCORED)
-  for layout in ('shared', 'packed'):
-    grads, sums = gradient(kept(), targets, layout)
-    np.testing.assert_allclose(sums.loss, want_loss, rtol=2e-5)
-    assert_same(grads, want, 5e-5)
-  dropped, _ = gradient(kept('dropped'), targets)
+  grads, sums = gradient(kept(), targets, layout)
+  np.testing.assert_allclose(sums.loss, want_loss, rtol=2e-5)
+  assert_same(grads, want, 5e-5)
+  dropped, _ = gradient(kept('dropped'), targets, layout)
   with pytest.raises(AssertionError):
     assert_same(dropped, want, 5e-5)
 
@@ -287,7 +288,7 @@ def of_tokens(place, logps):
       logps, np.int32(GROUPS[p].rollouts[g].tokens)[:, None], -1)[:, 0]
 
 
-@pytest.mark.parametrize('kind', ['k2', 'k3'])
+@pytest.mark.parametrize('kind', [long('k2'), 'k3'])
 def test_estimators(kind, reference, gradient):
   """Value and gradient, the student's log-probs over the true vocabulary."""
   formula = {'k2': lambda d: d**2 / 2, 'k3': lambda d: jnp.exp(d) - 1 - d}[kind]
@@ -341,7 +342,8 @@ def test_likelihood_and_the_coefficient(gradient):
 
 
 @pytest.mark.parametrize('reducer', [
-    'token_mean', 'per_rollout', 'taught_tokens', 'constant_length'])
+    long('token_mean'), 'per_rollout', long('taught_tokens'),
+    long('constant_length')])
 def test_reducers_over_any_number_of_micro_batches(reducer, gradient):
   """1, 2 and 6 micro-batches: the sums divided by the count of the whole
   mini-batch are the mean that the reducer names."""
@@ -379,6 +381,7 @@ def test_reducers_over_any_number_of_micro_batches(reducer, gradient):
     assert_same(grads, first)
 
 
+@LONG
 def test_the_equal_teacher_has_no_gradient(tiny, gradient, reference):
   """The student as its own teacher at one temperature: below 1e-6 nats a token
   and 1e-5 of the gradient of another teacher, whole and kept."""

@@ -13,7 +13,6 @@ TINY = presets.Preset({
     'num_hidden_layers': 2}, 0.001, ())
 
 
-@pytest.mark.slow
 def test_two_records(monkeypatch, tmp_path):
   pytest.importorskip('libtpu', reason='needs the package libtpu')
   monkeypatch.setitem(presets.PRESETS, 'tiny', TINY)

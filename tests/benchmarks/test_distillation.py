@@ -12,6 +12,7 @@ import pytest
 from benchmarks.distillation import compiled, rows, summary, work
 from benchmarks.side_by_side import work as shared
 from tests.builders import ROOT
+from tests.long import LONG, long_but
 from zppo_jax.plan.programs import Program
 
 
@@ -96,7 +97,7 @@ def test_the_update_computes_what_is_counted():
   assert found['xla'] > found['counted']  # a lost pass of the teacher is 25 %
 
 
-@pytest.mark.parametrize('kind', work.BETAS)
+@pytest.mark.parametrize('kind', long_but(['reverse'], work.BETAS))
 def test_memory_does_not_grow_with_the_vocabulary_but_for_the_heads(
     kind, monkeypatch):
   """Beyond heads in parts and the gradient of one, nothing holds V."""
@@ -131,7 +132,7 @@ def test_no_row_holds_logits_of_all_positions():
     check_rows({'dense': {'update': rows.measured(dense())}})
 
 
-@pytest.mark.slow
+@LONG
 @pytest.mark.parametrize('name', ['opd_jsd, teacher', 'ptd_po', 'eopd'])
 def test_a_row_compiled_anew_holds_none(name):
   check_rows({name: rows.measure(name)})

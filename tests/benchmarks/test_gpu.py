@@ -5,10 +5,11 @@ import json
 import pytest
 
 from benchmarks import gpu
+from tests.long import long
 
 
 @pytest.mark.parametrize('model', [
-    'tiny', pytest.param('tiny-qwen3_5', marks=pytest.mark.slow)])
+    'tiny', long('tiny-qwen3_5')])
 def test_tiny(model, tmp_path):
   gpu.main([f'--model={model}', '--dtype=float32', '--remat=none', '--rows=1',
             '--length=16', '--batches=2', '--prompt=8', '--response=4',

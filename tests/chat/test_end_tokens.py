@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 
+from tests.long import long
 from zppo_jax import main
 from zppo_jax.chat import hub_chat, rendering, wording
 from zppo_jax.commands import sample
@@ -151,7 +152,8 @@ def test_published_folders_are_sampled_and_described(folders, form, capsys):
   assert ('vision tower: 2 layers' in out) == (form == 'qwen3_5')
 
 
-@pytest.mark.parametrize('form', FORMS)
+@pytest.mark.parametrize('form', [
+    long(form) if form == 'qwen3_5' else form for form in FORMS])
 def test_published_folders_train(folders, form, tmp_path, monkeypatch, capsys):
   """With themselves as the teacher; the run and its export keep the ends:
   faults A1 and A6, that is fault A1 and fault A6."""

@@ -11,6 +11,7 @@ import optax
 import pytest
 
 from tests.builders import json_rows, small_config
+from tests.long import LONG
 from zppo_jax import assets
 from zppo_jax.algorithms.replay import ReplayBuffer
 from zppo_jax.commands import dry_run, fisher
@@ -70,7 +71,7 @@ def test_the_diagonal_is_a_mean_of_squares(file):
   assert min(float(np.min(x)) for x in jax.tree.leaves(stored)) >= 0
 
 
-@pytest.mark.slow
+@LONG
 def test_a_held_run_resumes_to_the_byte(tmp_path, file):
   """One step and one more equal two, with parameters that are not trained;
   another file is refused."""
@@ -123,7 +124,7 @@ def test_memory_programs_and_refusals(tmp_path, file):
   assert optax.tree.norm(run.ewc.start) > 0
 
 
-@pytest.mark.slow
+@LONG
 def test_anchors_are_the_same_on_a_mesh(file):
   """One step of stable_opd with stored answers, a penalty of the policy, one of
   the parameters, and parameters that are not trained, on 1 and on 8 devices."""

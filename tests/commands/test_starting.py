@@ -174,6 +174,7 @@ def test_a_task_of_my_own_beside_the_files(folder, capsys):
   assert 'boxed' not in out
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures('quick_compile')
 def test_a_task_of_my_own_trains_the_model_of_the_files(folder):
   path = folder('--files')

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.long import long
 from zppo_jax import models, randomness
 from zppo_jax.devices import sharding
 from zppo_jax.models import vision
@@ -88,13 +89,12 @@ def distance(got, want):
 
 
 MOST = {'float32': 1e-6, 'float64': 1e-13}
-QUICK = {('qwen3', 'float64'), ('qwen3_5', 'float32'), ('qwen3_vl', 'float32')}
+QUICK = {('qwen3', 'float64'), ('qwen3_5', 'float32')}
 
 
 @pytest.mark.parametrize('family, dtype', [
-    pytest.param(family, dtype, marks=[pytest.mark.slow] * (
-        (family, dtype) not in QUICK)) for family in FAMILIES
-    for dtype in MOST])
+    (family, dtype) if (family, dtype) in QUICK else long(family, dtype)
+    for family in FAMILIES for dtype in MOST])
 def test_outputs_and_gradients_are_those_of_one_device(
     family, dtype, make_mesh):
   """Copies have one gradient, their sum: in float64 it is that of one device to
@@ -132,8 +132,7 @@ def drawn(model, params, mesh, weights='same'):
 
 
 @pytest.mark.parametrize('family, weights', [
-    pytest.param('qwen3', 'same', marks=pytest.mark.slow),
-    ('qwen3_5', 'int8')])
+    ('qwen3', 'same'), long('qwen3_5', 'int8')])
 def test_rollouts_are_those_of_one_device(family, weights, make_mesh):
   """Prefill, insertion and decoding; a device's caches hold one head, the copy
   that its own queries read."""

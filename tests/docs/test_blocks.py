@@ -13,6 +13,7 @@ import pytest
 
 from tests.docs import blocks, driver
 from tests.docs.blocks import ROOT
+from tests.long import LONG
 
 pytest.importorskip('transformers')
 from tests import hub_builders  # noqa: E402
@@ -157,12 +158,12 @@ def test_a_wrong_block_is_found(text, message, monkeypatch, tmp_path):
   assert [where for where, _ in failed] == ['p:1'] and message in failed[0][1]
 
 
-# Commands that the nightly test executes, too.
+# Commands that the long test executes, too.
 REAL = ('report', 'compare', 'models', 'eval', 'bench', 'plan', 'sample',
         'export', 'init', 'prompts')
 
 
-@pytest.mark.slow
+@LONG
 def test_more_commands_are_executed_from_a_wheel(wheel, tmp_path):
   """Of the blocks on the embedded world and on a folder: evaluation, timing,
   plans, samples and exports really run."""

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from benchmarks import random_models
+from tests.long import long
 from zppo_jax.learner import forward, layouts
 from zppo_jax.records import (
   Group,
@@ -20,7 +21,7 @@ from zppo_jax.rollout import weight_sync
 pytestmark = pytest.mark.usefixtures('quick_compile')
 
 
-@pytest.mark.parametrize('family', ['qwen3', 'qwen3_5'])
+@pytest.mark.parametrize('family', ['qwen3', long('qwen3_5')])
 def test_hidden_states_are_the_same_in_every_layout(family):
   """Of a copy by block, recurrent states included: the hidden states that
   predict each response token, behind shared prompts and in rows of their

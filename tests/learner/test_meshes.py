@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks import hlo, random_models
+from tests.long import long
 from zppo_jax import models
 from zppo_jax.devices import sharding
 from zppo_jax.learner import layouts, states, update
@@ -26,7 +27,6 @@ from zppo_jax.records import (
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 
-SLOW = pytest.mark.slow
 TOWER = random_models.TOWER
 # Merged patches, and the tokens around them.
 PICTURE = (random_models.START, random_models.IMAGE, random_models.IMAGE,
@@ -117,9 +117,9 @@ def apart(trees) -> float:
 @pytest.mark.parametrize('family, kind, sees, shape', [
     ('qwen3', 'shared', False, (2, 2, 2)),
     ('llama', 'packed', False, (1, 8, 1)),
-    ('qwen3_5', 'shared', True, (2, 2, 2)),
-    pytest.param('qwen3_5', 'padded', False, (1, 8, 1), marks=SLOW),
-    pytest.param('qwen3_vl', 'shared', True, (2, 4, 1), marks=SLOW),
+    long('qwen3_5', 'shared', True, (2, 2, 2)),
+    long('qwen3_5', 'padded', False, (1, 8, 1)),
+    long('qwen3_vl', 'shared', True, (2, 4, 1)),
 ])
 def test_a_mesh_changes_no_gradient(family, kind, sees, shape, make_mesh):
   """In float64, because float32 sums in another order differ by up to 1e-5 in
@@ -138,8 +138,7 @@ def test_a_mesh_changes_no_gradient(family, kind, sees, shape, make_mesh):
 
 @pytest.mark.parametrize('family, kind, sees', [
     ('qwen3', 'shared', False),
-    pytest.param('qwen3_5', 'shared', True, marks=SLOW),
-    pytest.param('qwen3_5', 'padded', False, marks=SLOW),
+    long('qwen3_5', 'shared', True), long('qwen3_5', 'padded', False),
 ])
 def test_no_activation_changes_devices(family, kind, sees, make_mesh):
   """On 2 x 2 x 2 devices rows stay where they are, and heads and widths of MLPs

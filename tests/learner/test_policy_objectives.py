@@ -9,6 +9,7 @@ import optax
 import pytest
 
 from tests.builders import UNEVEN, uneven_groups
+from tests.long import long
 from zppo_jax.algorithms import reference
 from zppo_jax.arrays import TrainState
 from zppo_jax.devices import sharding
@@ -63,7 +64,7 @@ def by_hand(model, groups, targets, old, frozen, penalty):
   return total
 
 
-@pytest.mark.parametrize('kind', ['k3', 'full'])
+@pytest.mark.parametrize('kind', ['k3', long('full')])
 def test_gspo_and_the_penalty_in_every_layout(make_tiny, make_mesh, kind):
   """Shared, padded and packed equal the sequences alone, value and gradient.
 

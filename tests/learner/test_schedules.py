@@ -11,6 +11,7 @@ import pytest
 
 from benchmarks import bf16_moments
 from tests.builders import small_config
+from tests.long import LONG
 from zppo_jax.learner import optimizers, states
 from zppo_jax.learner.optimizers import AdamWConfig
 from zppo_jax.runs import checkpoints, same_config, workdir
@@ -115,6 +116,7 @@ def rates(path):
           for line in (path / 'metrics.jsonl').read_text().splitlines()]
 
 
+@LONG
 def test_the_rate_is_logged_resumed_and_forked(tmp_path):
   """fault D1: every step's rate is a metric; a run that goes on, and a fork of
   another schedule, have the rate of the step at which they stand."""
@@ -171,6 +173,7 @@ def test_stochastic_rounding_is_right_in_the_mean():
   np.testing.assert_array_equal(got, odd)
 
 
+@LONG
 def test_the_second_moment_after_3000_updates():
   """fault D2: at b2 = 0.999 within 2 % of the mean that float32 has, where
   rounding to nearest is 30 % off; and an early spike is forgotten."""
@@ -200,6 +203,7 @@ def rounded_state(tiny, mesh, updates=3, seed=5, rounding='stochastic'):
   return tx, state
 
 
+@LONG
 def test_the_draws_do_not_depend_on_the_mesh(tiny, make_mesh):
   """fault D2: 1, 2x2x2 and 8 devices store the same bits; another seed or
   rounding stores others."""

@@ -21,6 +21,7 @@ from tests.builders import (
   small_config,
   uneven_groups,
 )
+from tests.long import LONG
 from zppo_jax.algorithms import methods
 from zppo_jax.algorithms.replay import ReplayBuffer
 from zppo_jax.arrays import TrainState
@@ -133,6 +134,7 @@ def recorded():
       for p, group in enumerate(groups) for g, r in enumerate(group.rollouts)}
 
 
+@LONG
 def test_gradient_against_a_hand_worked_case_in_every_layout(tiny, make_mesh):
   """The gradient of -sum d log p from whole softmaxes of each sequence alone;
   shared, padded and packed."""

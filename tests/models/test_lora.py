@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks import random_models
 from tests.learner import test_meshes as meshes
+from tests.long import long, long_but
 from zppo_jax import models
 from zppo_jax.devices import sharding
 from zppo_jax.learner import states, update
@@ -20,7 +21,6 @@ from zppo_jax.rollout import weight_sync
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 
-SLOW = pytest.mark.slow
 ALL = ('q_gate', 'k', 'v', 'o', 'gate', 'up', 'down', 'delta_qkv', 'delta_z',
        'delta_a', 'delta_b', 'delta_o')
 
@@ -72,7 +72,8 @@ def test_new_adapters_change_nothing(family):
   np.testing.assert_array_equal(hidden(model, fresh), hidden(model, base))
 
 
-@pytest.mark.parametrize('family', random_models.FIELDS)
+@pytest.mark.parametrize('family', long_but(
+    ['qwen3', 'qwen3_5'], random_models.FIELDS))
 def test_merged_is_unmerged(family):
   """The rollout copy, which is merged, computes what the trainer computes."""
   model, base, adapters, config = drawn(family)
@@ -176,10 +177,9 @@ def gradient(family, dtype, mesh):
 
 @pytest.mark.parametrize('family, shape', [
     ('qwen3', (2, 2, 2)),
-    pytest.param('qwen3', (1, 1, 4), marks=SLOW),  # copies of key heads
-    pytest.param('llama', (2, 2, 2), marks=SLOW),
-    pytest.param('qwen3_vl', (2, 2, 2), marks=SLOW),
-    pytest.param('qwen3_5', (2, 2, 2), marks=SLOW)])
+    long('qwen3', (1, 1, 4)),  # copies of key heads
+    long('llama', (2, 2, 2)), long('qwen3_vl', (2, 2, 2)),
+    long('qwen3_5', (2, 2, 2))])
 def test_a_mesh_changes_no_gradient(family, shape, make_mesh):
   """In float64, as in test_meshes; several devices against one."""
   with jax.enable_x64(True):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests import builders
+from tests.long import LONG, long
 from zppo_jax import models, randomness
 from zppo_jax.arrays import Cache
 from zppo_jax.devices import sharding
@@ -239,13 +240,14 @@ def test_sharded_is_single(make_mesh, rules):
   compared(jax.device_get(got), single(), 1e-5)
 
 
-@pytest.mark.parametrize('remat', ['full', 'dots'])
+@pytest.mark.parametrize('remat', ['full', long('dots')])
 def test_remat_changes_nothing(remat):
   model, params = tiny(tied=False, remat=remat)
   compared(jax.device_get(value_and_grad(model)(
       params, TOKENS, SEGMENT, POSITIONS)), single(), 1e-5)
 
 
+@LONG
 def test_periods_written_out_change_nothing():
   model, params = tiny(tied=False, unroll=2)
   args = params, TOKENS, SEGMENT, POSITIONS

@@ -11,6 +11,8 @@ import zipfile
 
 import pytest
 
+from tests.long import LONG
+
 ROOT = pathlib.Path(__file__).parents[2]
 
 
@@ -110,7 +112,7 @@ def test_a_wheel_finds_its_configs_in_an_empty_folder(installed, tmp_path):
 
 
 def test_what_zppo_init_writes_is_in_the_wheel(installed, tmp_path):
-  """The files and their prompts, outside of the clone; the nightly test below
+  """The files and their prompts, outside of the clone; the long test below
   trains them."""
   assert not installed(tmp_path, 'init', 'mine').returncode
   done = installed(tmp_path / 'mine', 'prompts', '--config=my_config')
@@ -120,6 +122,7 @@ def test_what_zppo_init_writes_is_in_the_wheel(installed, tmp_path):
       'README.md', 'my_config.py', 'data', 'model'}
 
 
+@LONG
 def test_an_empty_environment_trains(built, tmp_path):
   """As a user would: pip, an empty folder, the packaged config, files of
   `zppo init` in text and with pictures. It needs a package index."""

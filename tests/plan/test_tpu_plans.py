@@ -24,7 +24,6 @@ FIELDS = dict(
     remat='full')
 
 
-@pytest.mark.slow
 def test_the_least_memory_is_found_without_code():
   """A limit below the least is refused, because the buffers exceed it."""
   pytest.importorskip('libtpu', reason='needs the package libtpu')
@@ -86,7 +85,6 @@ def test_an_unknown_slice_names_the_known_ones():
     runpy.run_path(str(CONFIGS / 'pod_0_8b.py'))['get_config']('v9')
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize('size', ['0_8b', '2b', '4b', '9b'])
 def test_what_stands_fits_and_the_update_is_planned(size):
   """The first slice of each config: its largest program finds a schedule."""
@@ -123,7 +121,6 @@ def test_the_table_of_plans():
   assert 'not planned: zppo plan: no' in lines[4]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize('what', ['prefill', 'decode'])
 def test_programs_of_few_blocks_tell_of_all(what):
   """Two and three blocks, extended to six, beside six."""

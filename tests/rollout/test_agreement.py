@@ -17,6 +17,7 @@ import pytest
 
 from benchmarks import random_models
 from tests import builders
+from tests.long import long_but
 from zppo_jax import randomness
 from zppo_jax.devices import sharding
 from zppo_jax.learner import forward, layouts, packing
@@ -129,7 +130,7 @@ def check(found: np.ndarray, family: str, dtype: str) -> None:
   assert found.max() <= most, found.max()
 
 
-@pytest.mark.parametrize('family, dtype', BOUNDS)
+@pytest.mark.parametrize('family, dtype', long_but(['qwen3'], BOUNDS))
 def test_sampler_and_trainer_agree(family, dtype):
   """Every engine against every trainer, on all tokens."""
   for name in ENGINES:
@@ -155,8 +156,8 @@ MISTAKES = {'position': ({}, dict(change=one_later)),
             'temperature': (dict(temperature=1.0), {})}
 
 
-@pytest.mark.parametrize('family, dtype, name', [
-    (*case, name) for case in BOUNDS for name in MISTAKES])
+@pytest.mark.parametrize('family, dtype, name', long_but(['qwen3'], [
+    (*case, name) for case in BOUNDS for name in MISTAKES]))
 def test_the_gate_can_fail(family, dtype, name):
   """A position off by one, a token off by one, another temperature."""
   of_draw, of_gaps = MISTAKES[name]
@@ -166,7 +167,8 @@ def test_the_gate_can_fail(family, dtype, name):
           family, dtype)
 
 
-@pytest.mark.parametrize('family', ['llama', 'qwen3', 'qwen3_5'])
+@pytest.mark.parametrize('family', long_but(
+    ['qwen3'], ['llama', 'qwen3', 'qwen3_5']))
 def test_a_trainer_that_does_not_round_is_seen(family):
   """The sampler rounds to bf16, the trainer keeps float32; fault A13."""
   params, rows = draw(family, 'bfloat16', list(ENGINES)[1], 11)

@@ -10,6 +10,7 @@ import pytest
 from scipy import stats
 
 from tests import builders
+from tests.long import long
 from zppo_jax import randomness
 from zppo_jax.learner import forward, packing
 from zppo_jax.records import Decoding, Purpose, StopReason, TokenSequence
@@ -412,8 +413,8 @@ def test_rollouts_do_not_depend_on_the_call(tiny, make_mesh, base):
 
 
 @pytest.mark.parametrize('options', [
-    dict(slots=4), dict(slots=12, decode_chunk=3),
-    dict(slots=20, decode_chunk=1), dict(slots=8, continuous=False)])
+    dict(slots=4), long(dict(slots=12, decode_chunk=3)),
+    long(dict(slots=20, decode_chunk=1)), dict(slots=8, continuous=False)])
 def test_rollouts_do_not_depend_on_slots_and_decode_chunks(
     tiny, make_mesh, base, options):
   """Slots are refilled at odd times, or all at once, in any number of them;
@@ -424,7 +425,7 @@ def test_rollouts_do_not_depend_on_slots_and_decode_chunks(
   assert 4 <= programs.compilations <= programs.shapes.max_programs
 
 
-@pytest.mark.parametrize('shape', [(2, 2, 2), (8, 1, 1)])
+@pytest.mark.parametrize('shape', [(2, 2, 2), long((8, 1, 1))])
 def test_rollouts_do_not_depend_on_the_mesh(tiny, make_mesh, base, shape):
   """One device, 2x2x2 and 8x1x1 draw the same tokens."""
   check_same(*tiny, base, by_question(

@@ -53,6 +53,23 @@ def test_elsewhere_only_notes_are_printed():
   assert out == 'after    5 steps: [hard] 0.500\n'
 
 
+def test_elsewhere_a_step_ends_a_long_silence(monkeypatch, capsys):
+  """A file without a line for minutes looks as if the run hung."""
+  now = [100.0]
+  monkeypatch.setattr(console.time, 'monotonic', lambda: now[0])
+  view = console.progress(40, 3)
+  for step in range(3, 12):
+    now[0] += 11.0
+    view.step({'step': step, 'accuracy/plain': 0.25})
+    if step == 7:
+      view.note('note')
+  assert capsys.readouterr().out == (
+      'step 6 of 40: acc 0.25\nnote\nstep 11 of 40: acc 0.25\n')
+  now[0] += 60
+  view.step({'step': 12})
+  assert capsys.readouterr().out == 'step 13 of 40\n'
+
+
 def test_the_table_at_the_end(capsys):
   console.show_summary(
       {'method': 'zppo', 'seed': 3, 'wall_s': 61.5, 'admitted': 40,

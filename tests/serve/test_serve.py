@@ -17,6 +17,7 @@ import pytest
 pytest.importorskip('openai')
 pytest.importorskip('uvicorn')
 from tests.builders import small_config  # noqa: E402
+from tests.long import LONG  # noqa: E402
 from zppo_jax import main  # noqa: E402
 from zppo_jax.algorithms import zppo  # noqa: E402
 from zppo_jax.chat.micro_chat import CHAT  # noqa: E402
@@ -65,7 +66,6 @@ def config(url, api, steps=2):
   return c
 
 
-@pytest.mark.slow
 def test_a_server_answers_teaches_and_ends_well(tmp_path):
   """Greedy answers are those of the teacher in this process (its scores:
   test_as_scorer.py); SIGTERM ends it with 0."""
@@ -165,7 +165,7 @@ def test_signals_around_those_that_uvicorn_hears():
   assert alive == 'alive: False'
 
 
-@pytest.mark.slow
+@LONG
 def test_a_teacher_that_is_killed_and_comes_back(tmp_path):
   """The steps without it end with NCQs alone; the run ends well."""
   process, url = launch()

@@ -11,6 +11,7 @@ from safetensors import numpy
 
 from tests.builders import ROOT
 from tests.kill_hosts import free_port
+from tests.long import long
 from tests.sft.builders import micro_rows, write_lines
 from zppo_jax.weights import safetensors_file
 
@@ -35,8 +36,8 @@ def lines(path, name):
           for line in (path / name).read_text().splitlines()]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize('words', [(), ('--config.lora.rank=4',)], ids=str)
+@pytest.mark.parametrize('words', [
+    (), long(('--config.lora.rank=4',))], ids=str)
 def test_two_processes_write_one_run(words, tmp_path):
   rows = write_lines(tmp_path / 'rows.jsonl', micro_rows(12))
   port = free_port()

@@ -35,7 +35,7 @@ def test_rows_hold_the_conversations_and_micro_batches_what_fits(
   at most 64; 40 positions fit."""
   tried = []
 
-  def needed(run):
+  def needed(run, limit):
     tried.append(run.micro_tokens)
     return 2 if run.micro_tokens > 40 else 1
 
@@ -48,7 +48,7 @@ def test_rows_hold_the_conversations_and_micro_batches_what_fits(
   assert (section.auto, section.micro_tokens) == (False, 32)
   assert tuple(section.row_buckets) == (16,)
   out = capsys.readouterr().out
-  assert '\nshapes.auto: proposing shapes, which compiles ' in out
+  assert '\nshapes.auto: proposing shapes from the data ' in out
   assert 'shapes.auto: shapes.micro_tokens = 32\n' in out
   # Fields that were set by hand stay, and nothing is tried.
   tried.clear()
@@ -60,7 +60,7 @@ def test_rows_hold_the_conversations_and_micro_batches_what_fits(
 
 def test_nothing_that_fits_is_said_and_the_least_is_taken(
     rows, monkeypatch, capsys):
-  monkeypatch.setattr(shapes, 'needed', lambda run: None)
+  monkeypatch.setattr(shapes, 'needed', lambda *_: None)
   assert build.build(auto_config(rows)).micro_tokens == 16
   assert 'may not fit the memory, even with micro_tokens = 16' in (
       capsys.readouterr().out)

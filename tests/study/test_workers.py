@@ -126,6 +126,7 @@ def test_the_run_of_a_killed_study_saves_and_ends(tmp_path):
   appears('saved')
 
 
+@pytest.mark.long
 def test_a_run_has_the_numbers_of_a_process_of_its_own(tmp_path, monkeypatch):
   """The second run of a worker, of another method."""
   monkeypatch.setenv('PYTHONPATH', str(ROOT))

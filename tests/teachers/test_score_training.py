@@ -48,7 +48,6 @@ def fickle(asked):
   return scorer(segments.true_vocabulary(CHAT.codec), noise=noise)
 
 
-@pytest.mark.slow
 def test_a_kill_after_the_teacher_scored(tmp_path):
   """SIGKILL in the second update, whose scores had come: over both attempts the
   server is sent each sequence once, but for the probe of its abilities."""

@@ -1,7 +1,6 @@
 """Anchors and likelihood rows in the embedded world."""
 
 import dataclasses
-import functools
 import math
 
 import jax
@@ -10,6 +9,7 @@ import optax
 import pytest
 
 from tests.builders import documented_metrics
+from tests.long import LONG, long_but
 from tests.train.test_credit_rows import make_config
 from tests.train.test_step import recorded_groups
 from zppo_jax.algorithms.replay import ReplayBuffer
@@ -46,19 +46,15 @@ def gradient(run, state, groups, plain=()):
   return jax.device_get(grads), of
 
 
-_slow = functools.partial(pytest.param, marks=pytest.mark.slow)
-
-
-@pytest.mark.parametrize('name, changes', [
+@pytest.mark.parametrize('name, changes', long_but(['stable_opd'], [
     ('stable_opd', {}),
-    _slow('essd', {'algorithm.temperature': 1.5, 'algorithm.top_k': 8,
-                   'algorithm.rollouts': 2}),
-    _slow('iterative_sft', {'algorithm.updates': 2}),
-    _slow('kdrl', {'distil.coefficient': 2e-3}),
-    _slow('tropd', {'distil.top': 8}),
-    _slow('paced', {'algorithm.temperature': 1.6, 'data.pool.hard_share': 0.5}),
-    *(_slow(name, {}) for name in (
-        'fire_opd', 'tip', 'iw_opd', 'forget_sftrl'))])
+    ('essd', {'algorithm.temperature': 1.5, 'algorithm.top_k': 8,
+              'algorithm.rollouts': 2}),
+    ('iterative_sft', {'algorithm.updates': 2}),
+    ('kdrl', {'distil.coefficient': 2e-3}),
+    ('tropd', {'distil.top': 8}),
+    ('paced', {'algorithm.temperature': 1.6, 'data.pool.hard_share': 0.5}),
+    *((name, {}) for name in ('fire_opd', 'tip', 'iw_opd', 'forget_sftrl'))]))
 def test_a_row_trains_two_steps(name, changes, answered):
   del answered
   run = build.build(make_config(name, **changes))
@@ -79,6 +75,7 @@ def test_a_row_trains_two_steps(name, changes, answered):
     assert row['gold/tokens'] > 0 and row['gold/nll'] > 0
 
 
+@LONG
 def test_likelihood_is_taken_at_temperature_one(answered):
   """The gradient of essd is that of stored_nll on the same texts at temperature
   1, whatever the samples were drawn at; iterative_sft has its right ones."""
@@ -97,6 +94,7 @@ def test_likelihood_is_taken_at_temperature_one(answered):
   assert 0 < optax.tree.norm(some) < optax.tree.norm(grads)
 
 
+@LONG
 def test_the_gold_anchor_is_a_mean_of_its_own(answered):
   """stable_opd without its penalty has opd's gradient + 0.1 x (the count) x the
   mean gradient of the right stored answers."""

@@ -12,6 +12,8 @@ from zppo_jax.models import attention
 from zppo_jax.rollout.programs import Shapes
 from zppo_jax.train import attention_kernels, build
 
+pytestmark = pytest.mark.usefixtures('quick_compile')
+
 TOWER = dict(
     depth=1, width=144, num_heads=2, mlp_width=8, out_width=64, patch_size=2,
     temporal_patch=2, channels=3, merge=2, num_positions=16, image_id=4,

@@ -11,7 +11,8 @@ import pytest
 
 from tests.builders import small_config
 from zppo_jax import assets, models
-from zppo_jax.train import build
+from zppo_jax.models import decoder
+from zppo_jax.train import build, loop
 from zppo_jax.weights import safetensors_file
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -57,6 +58,23 @@ def refused():
   return refuse
 
 
+def test_a_row_has_its_papers_updates_unless_the_config_says_otherwise(
+    capsys, tmp_path):
+  """The base's 4 was refused, so that --config.method alone did not do. The
+  workdir stores what the row has, and a resume compares it."""
+  config = make_config(method='off_distill')
+  assert build.build(config).num_updates == 1
+  said = capsys.readouterr().out
+  assert "'off_distill' has algorithm.updates = 1, as its paper does" in said
+  assert config.algorithm.updates == 4
+  there = loop.RL.of_workdir(config, tmp_path)
+  assert there.algorithm.updates == 1
+  capsys.readouterr()
+  assert build.with_row(there) is there
+  assert build.with_row(make_config()).algorithm.updates == 4
+  assert not capsys.readouterr().out
+
+
 def test_the_unchanged_config_builds():
   run = build.build(make_config())
   assert run.teacher is None
@@ -81,7 +99,8 @@ def test_the_unchanged_config_builds():
     ({'shapes.prompt_buckets': (8, 185)}, ('shapes.row_buckets', '200', '201')),
     ({'shapes.prompt_buckets': (4,)}, ('6 tokens', 'prompt_buckets is 4')),
     ({'shapes.prompt_buckets': (8, 250), 'shapes.row_buckets': (300,)},
-     ('prompt bucket 250', 'max_tokens 16', '266', 'max_positions, 256')),
+     ('prompt bucket 250', 'max_tokens 16', '266', 'max_positions, 256',
+      'prompt_buckets may end at 240')),
     # data
     ({'data.pool.size': 31}, ('pool has 31', 'a step draws 32')),
     ({'data.pool.size': 100_000}, ('50000 hard questions',)),
@@ -253,3 +272,13 @@ def test_slots_bound_the_rows_that_decode():
     c.shapes.slots = slots
     found[slots] = most(build.build(c))
   assert found == {None: (80, 8), 8: (8, 8), 10_000: (80, 8)}
+
+
+def test_a_second_run_of_the_same_model_traces_no_network(monkeypatch):
+  """Shapes of params, state and caches are those of the first; the program of
+  the rollout copy is kept."""
+  first = build.build(small_config(method='opd_k2'))
+  monkeypatch.setattr(decoder.Decoder, '__call__', None)
+  second = build.build(small_config(method='opd_k3'))
+  assert second.abstract_state == first.abstract_state
+  assert second.reshard_fn.at_once is first.reshard_fn.at_once is not None

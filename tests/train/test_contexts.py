@@ -9,6 +9,7 @@ import optax
 import pytest
 
 from tests.builders import documented_metrics
+from tests.long import LONG, long
 from tests.train.test_distillation import gradient as whole, make_config
 from tests.train.test_step import recorded_groups
 from zppo_jax import tasks
@@ -45,7 +46,7 @@ def config(method, context, **changes):
 
 @pytest.mark.parametrize('context, layout', [
     ('hint', 'shared'),
-    pytest.param('demonstration', 'packed', marks=pytest.mark.slow)])
+    long('demonstration', 'packed')])
 def test_every_form_and_layout_reads_the_same_context(context, layout):
   """The pass inside the update, of a prompt per question and per rollout, has
   the gradient of the stored pass over all ids, which scores sequence by
@@ -86,7 +87,7 @@ def test_steps_with_a_context_are_counted():
       len(r.tokens) for g in made.groups for r in g.rollouts)
 
 
-@pytest.mark.slow
+@LONG
 def test_untaught_rollouts_keep_their_advantages():
   """GRPO and distillation where no rollout has a lesson: GRPO's gradient."""
   groups = [dataclasses.replace(g, prompt=dataclasses.replace(

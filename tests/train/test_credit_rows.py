@@ -9,6 +9,7 @@ import optax
 import pytest
 
 from tests.builders import documented_metrics, small_config
+from tests.long import LONG, long
 from tests.train.test_distillation import gradient, make_config as small_steps
 from tests.train.test_step import recorded_groups
 from zppo_jax.algorithms import methods
@@ -27,7 +28,7 @@ def make_config(method, **changes):
   return small_steps(method, **{'algorithm.rollouts': 8, **changes})
 
 
-@pytest.mark.parametrize('name', ['uni_opd', 'eopd', 'scope'])
+@pytest.mark.parametrize('name', ['uni_opd', long('eopd'), long('scope')])
 def test_a_row_trains_two_steps(name):
   """Two terms, margins, balance, and weights of tokens and rollouts."""
   run = build.build(make_config(name, **{
@@ -132,6 +133,7 @@ def test_anchored_by_the_old_policy_alone_is_the_clipped_surrogate(
   assert optax.tree.norm(jax.tree.map(np.subtract, want, other)) > 0
 
 
+@LONG
 def test_micro_batches_change_nothing(groups_and_run):
   """Weights over the mini-batch do not depend on how it is cut."""
   groups, run = groups_and_run
@@ -167,6 +169,7 @@ def test_refused(method, changes, words):
     build.build(make_config(method, **changes))
 
 
+@LONG
 def test_a_panel_of_two_teachers():
   """Both score one source; the other source has a teacher of its own, and a
   source without one is refused."""
@@ -255,7 +258,7 @@ def test_ptd_po_of_gspo_without_its_second_term_is_gspo_to_the_bit(
   assert optax.tree.norm(jax.tree.map(np.subtract, want, other)) > 0
 
 
-@pytest.mark.slow
+@LONG
 def test_ptd_po_on_the_papers_other_supports(wrong_groups):
   """The whole vocabulary and the sampled token: the teacher with the hint
   pulls, on each in another direction."""

@@ -10,6 +10,7 @@ import optax
 import pytest
 
 from tests.builders import documented_metrics
+from tests.long import LONG, long_but
 from tests.train.test_distillation import gradient, make_config
 from tests.train.test_step import recorded_groups
 from zppo_jax import tasks
@@ -61,9 +62,7 @@ def hdpo_step(knowing):
   return one_step(make_config('hdpo', **knowing))
 
 
-@pytest.mark.parametrize('name', [
-    'hdpo', *(pytest.param(name, marks=pytest.mark.slow)
-              for name in ('star', 'gates', 'pi_distill', 'hinted'))])
+@pytest.mark.parametrize('name', long_but(['hdpo'], ROWS))
 def test_a_row_trains_on_what_its_terms_say(name, knowing, hdpo_step):
   """Kinds of groups, finite documented numbers, a gradient; all questions here
   are unsolved, because those of the first step are."""
@@ -148,7 +147,7 @@ def test_each_term_is_a_mean_over_its_own_rollouts(knowing):
       float(sums[0].loss) / made[0].count, -logps / right, rtol=1e-5)
 
 
-@pytest.mark.slow
+@LONG
 def test_what_is_drawn_leaves_the_students_term_alone(knowing):
   """hdpo of coefficient 0 has GRPO's gradient, however many rollouts were
   carried."""
@@ -191,6 +190,7 @@ def test_the_teacher_reads_the_prompt_under_which_a_rollout_was_drawn(
       for r in made.lessons.groups[p].correct)
 
 
+@LONG
 def test_draws_are_named_and_journalled(tmp_path, knowing):
   """A second attempt takes all of them from the journal; policy and frozen
   teacher have the same weights in step 0, and draw the same."""
@@ -248,7 +248,7 @@ def test_a_step_in_which_nothing_is_drawn_makes_no_update(knowing):
   assert not any(of.batches for of in made.minibatches)
 
 
-@pytest.mark.slow
+@LONG
 def test_a_dry_run_trains_what_was_drawn(knowing):
   """It makes the mini-batches of the step again, with the teacher's scores."""
   run, _, made = one_step(make_config('eopd', **{'teacher.kind': 'own'}))
@@ -257,7 +257,7 @@ def test_a_dry_run_trains_what_was_drawn(knowing):
   assert dry_run._seconds_when_all_train(run, made.state, made)[1] > 0
 
 
-@pytest.mark.slow
+@LONG
 def test_mixtures_of_pi_distill(knowing):
   """mix 1 trains behind the context alone, mix 0 behind the question alone;
   between them gradients add."""
@@ -278,7 +278,7 @@ def test_mixtures_of_pi_distill(knowing):
   assert optax.tree.norm(of[0.0]) > 0 < optax.tree.norm(of[1.0])
 
 
-@pytest.mark.slow
+@LONG
 def test_the_ratio_of_a_carried_text_is_not_watched(knowing):
   """The second update of a step has moved the log-probs of texts that nobody
   drew behind the plain question; no loss reads their ratio."""

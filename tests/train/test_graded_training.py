@@ -9,6 +9,7 @@ import re
 import pytest
 
 from tests.builders import json_rows, small_config
+from tests.long import LONG
 from zppo_jax.chat.micro_chat import CHAT
 from zppo_jax.records import Grader
 from zppo_jax.tasks import Task, micro
@@ -232,6 +233,7 @@ def test_a_judge_that_is_down_and_comes_back(
     assert file.is_dir() or SECRET.encode() not in file.read_bytes(), file
 
 
+@LONG
 def test_two_runs_at_a_time_have_a_judge_each(tmp_path, monkeypatch):
   """fault D6: in two threads of one process, with their steps interleaved. A
   strict judge and a lenient one are each asked by their own run alone, and

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from tests.builders import documented_metrics, json_rows, small_config
+from tests.long import LONG
 from zppo_jax import assets
 from zppo_jax.records import CallStats, Purpose
 from zppo_jax.rollout.journal import RolloutJournal, name_of
@@ -75,6 +76,7 @@ def test_step_sizes_are_algorithm_1s(zppo_run):
     assert row['student_rollouts'] == 8 * groups
 
 
+@LONG
 def test_same_seed_same_run_and_other_seed_another(zppo_run, tmp_path):
   """Every number but the clocks is a function of config and seed."""
   path, _ = zppo_run
@@ -225,6 +227,7 @@ def test_nan_stops_the_run_with_its_batch_and_keeps_the_checkpoint(
   assert loop.main(config, tmp_path)['steps'] == 2
 
 
+@LONG
 def test_nan_found_in_the_next_step_names_its_own(tmp_path, monkeypatch):
   """Nothing asks for the numbers of step 1 before step 2 is under way. They
   are read before a rollout of step 2 and before any checkpoint."""
@@ -336,6 +339,7 @@ def test_a_fork_starts_a_new_run_from_a_checkpoint(tmp_path, zppo_run):
   assert rows[0]['step'] == 2 and rows[0]['hard'] == last['hard']
 
 
+@LONG
 def test_a_fork_of_the_same_config_is_the_longer_run(tmp_path, zppo_run):
   loop.main(small_config(steps=3), tmp_path / 'whole')
   loop.main(small_config(steps=3), tmp_path / 'fork', fork_from=zppo_run[0])

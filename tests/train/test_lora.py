@@ -11,6 +11,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from tests.builders import group, json_rows
+from tests.long import LONG
 from tests.train.test_distillation import make_config
 from zppo_jax.algorithms.replay import ReplayBuffer
 from zppo_jax.commands import dry_run
@@ -122,6 +123,7 @@ def test_final_weights_are_merged(finished):
   assert not lora.is_adapted(loaded.params['blocks']['mlp']['up'])
 
 
+@LONG
 def test_a_resumed_run_ends_to_the_byte(finished, tmp_path):
   path = tmp_path / 'run'
   loop.main(lora_config(steps=1), path)
@@ -198,7 +200,7 @@ def test_adapters_off_needs_adapters():
     build.build(lora_config(**{'lora.rank': 0}))
 
 
-@pytest.mark.slow
+@LONG
 def test_an_average_of_adapters_is_a_teacher():
   """The copy that follows is one of the adapters, and starts as the policy."""
   run, row = first_row(lora_config(method='opd_reverse', weights='ema'))

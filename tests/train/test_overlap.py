@@ -15,7 +15,6 @@ from zppo_jax.train import loop  # noqa: E402
 pytestmark = pytest.mark.usefixtures('quick_compile')
 
 
-@pytest.mark.slow
 def test_the_order_of_arrival_changes_nothing(tmp_path, monkeypatch):
   """Answers come after times that have nothing to do with their order; few
   slots are refilled, so that NCQs join the plain prompts."""

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.builders import documented_metrics, json_rows, small_config
+from tests.long import LONG, long
 from zppo_jax import assets
 from zppo_jax.algorithms import methods
 from zppo_jax.algorithms.replay import ReplayBuffer
@@ -40,7 +41,8 @@ def steps_of(run, count):
 
 
 @pytest.mark.parametrize('method, kind', [
-    ('gspo', 'none'), ('dr_grpo', 'k2'), ('cispo', 'k3'), ('zppo', 'full')])
+    ('gspo', 'none'), long('dr_grpo', 'k2'), long('cispo', 'k3'),
+    ('zppo', 'full')])
 def test_each_trains_three_steps(method, kind):
   """Finite numbers that docs/metrics.md names. In the first update the policy
   is its reference, whose KL is 0; then it moves."""
@@ -62,6 +64,7 @@ def test_each_trains_three_steps(method, kind):
     assert all(row['update/trained_tokens'] == 1 for row in trained[1:])
 
 
+@LONG
 def test_dr_grpo_is_no_norm_grpo_up_to_its_constant():
   """The gradients of one step, times what each sum was divided by."""
   found = []
@@ -89,6 +92,7 @@ def weights_of(tmp_path):
   return path
 
 
+@LONG
 def test_a_resumed_run_has_the_same_reference(tmp_path):
   """Two steps and one more equal three to the byte; changed weights of the
   student are refused, because the reference is made of them again."""
@@ -126,7 +130,7 @@ def test_a_resumed_run_has_the_same_reference(tmp_path):
       tmp_path / 'whole/final.safetensors').read_bytes()
 
 
-@pytest.mark.parametrize('kind', ['k3', 'full'])
+@pytest.mark.parametrize('kind', ['k3', long('full')])
 def test_the_reference_counts_in_memory_and_is_one_on_every_mesh(kind):
   runs = []
   for shape in ((1, 1, 1), (2, 2, 2)):

@@ -9,6 +9,7 @@ import optax
 import pytest
 
 from tests.builders import small_config
+from tests.long import LONG
 from tests.processes import as_processes
 from tests.train.test_credit_rows import make_config
 from tests.train.test_distillation import gradient
@@ -124,7 +125,7 @@ def unchanged_by_form(of, micro_tokens):
   return want, scale
 
 
-@pytest.mark.slow
+@LONG
 @pytest.mark.parametrize('method, more', [
     ('ptd_po', PTD), ('scope', {}), ('uni_opd', {
         'credit.policy_weights': 'entropy_top(0.3) * bounded(10)'})])
@@ -149,7 +150,7 @@ def behind(run):
   return dataclasses.replace(run, init_state=init_state)
 
 
-@pytest.mark.slow
+@LONG
 def test_forms_of_a_context_row_with_an_average_change_nothing():
   groups = hinted(recorded_groups()[1:5])
   of = lambda **changes: gradient(behind(build.build(make_config(

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tests.builders import advantage_targets, small_config
+from tests.long import long_but
 from zppo_jax.algorithms import methods, zppo
 from zppo_jax.algorithms.replay import ReplayBuffer
 from zppo_jax.learner import layouts, packing
@@ -15,15 +16,18 @@ from zppo_jax.runs import metrics
 from zppo_jax.tasks import TASKS, micro
 from zppo_jax.train import build, minibatches, step
 
+pytestmark = pytest.mark.usefixtures('quick_compile')
+
 # Their parts run in other rows; the smoke of studies/ runs them whole.
 IN_PARTS = {'bare', 'bcq_again', *(
     f'{of}_{name}' for of in ('placebo', 'random', 'bare', 'again')
     for name in ('bcq', 'ncq'))}
 
 
-@pytest.mark.parametrize('name', sorted(
-    name for name, m in methods.METHODS.items()
-    if not m.distils and name not in IN_PARTS))
+@pytest.mark.parametrize('name', long_but(
+    ['zppo', 'grpo', 'grpo_replay', 'hint', 'pope'],
+    sorted(name for name, m in methods.METHODS.items()
+           if not m.distils and name not in IN_PARTS)))
 def test_every_method_runs_what_its_row_says(name):
   """Kinds of groups, buffer and teacher follow the table, nothing else."""
   c, method = small_config(method=name), methods.METHODS[name]

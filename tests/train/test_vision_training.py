@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from tests.long import LONG
 from zppo_jax import main, tasks
 from zppo_jax.chat import images
 from zppo_jax.learner import packing
@@ -124,6 +125,7 @@ def test_prompts_show_the_media_and_samples_say_so(home):
         assert '_pad|>×' in group['prompt']
 
 
+@LONG
 def test_a_resume_finds_its_pictures_again(home, tmp_path):
   """The buffer holds ids; one step and then two are two steps."""
   folders = str(home / 'student'), str(home / 'teacher')
@@ -162,6 +164,7 @@ def test_the_export_is_the_trained_model(home, tmp_path):
   np.testing.assert_allclose(got, want, atol=1e-4)
 
 
+@LONG
 def test_zppo_sample_sees(home, tmp_path, capsys):
   """An image, two, and frames each change what the same draws say; an
   unreadable file is named."""

@@ -261,7 +261,6 @@ PROMPTS = ('What is the capital of France?', 'Name three colours.',
            'Translate "good morning" to Spanish.')
 
 
-@pytest.mark.slow
 def test_smollm2_is_as_transformers_reads_it(smollm2):
   """Against transformers' own reading of the file: tensors bitwise, words,
   prompts by their ids, greedy text of 32 tokens."""
@@ -298,7 +297,6 @@ def test_smollm2_is_as_transformers_reads_it(smollm2):
   assert 'Paris' in ours[0][0]
 
 
-@pytest.mark.slow
 def test_smollm2_through_our_file(smollm2, tmp_path):
   """Saved and loaded again: weights, config, tokenizer."""
   file = tmp_path / 'smol.safetensors'

@@ -57,6 +57,8 @@ _OPEN = {'divergence': 'jensen_shannon', 'support': 'whole', 'top': 100,
          'trained_under': 'plain', 'coefficient': 1.0}
 # Open fields that hold a number, whose open value is 0.
 _NUMBERS = ('distil.top', 'distil.student_temperature')
+# Fields with a value in configs/base.py that rows may pin to another one.
+BASE = {'algorithm.updates': 4}
 
 
 # Rows of divergences.TARGETS that distil.target may name.
@@ -199,6 +201,27 @@ def check_pinned(name: str, pinned: Mapping[str, object], config: Any) -> None:
     if not _is_open(path, said) and said != value:
       raise ValueError(f'{path} is {said!r}; method {name!r} has {value!r} '
                        'there, because its paper has it')
+
+
+def with_row(name: str, pinned: Mapping[str, object], config: Any) -> Any:
+  """The config with the row's value in each field of `BASE` that still has the
+  value of configs/base.py; it says so, once.
+
+  Args:
+    name: the method's name.
+    pinned: see `check_pinned`.
+    config: the config; without such a field it is returned as it is.
+  """
+  for path, of_base in BASE.items():
+    *sections, field = path.split('.')
+    said = functools.reduce(lambda of, key: of[key], sections, config)[field]
+    if said == of_base != pinned.get(path, of_base):
+      print(f'method {name!r} has {path} = {pinned[path]!r}, as its paper '
+            f'does; the {of_base!r} of configs/base.py is not read', flush=True)
+      config = config.copy_and_resolve_references()
+      functools.reduce(lambda of, key: of[key], sections, config)[field] = (
+          pinned[path])
+  return config
 
 
 def settings(name: str, pinned: Mapping[str, object], config: Any,

@@ -30,7 +30,7 @@ from zppo_jax.train import (
   minibatches,
   models as loading,
 )
-from zppo_jax.train.build import build
+from zppo_jax.train.build import build, with_row
 from zppo_jax.train.control import evaluations
 from zppo_jax.train.run import Run
 from zppo_jax.train.shapes import auto, room
@@ -207,7 +207,7 @@ def main(config, path, details: bool = False, measure: bool = False) -> None:
     As loop.main for a config or directory that does not fit.
     SystemExit: with code 1, if a step does not fit the memory of a device.
   """
-  config = auto.of_workdir(config, path)
+  config = auto.of_workdir(with_row(config), path)
   stored = workdir.read_same(path, config)
   if not workdir.goes_on(path, config):
     loading.check_start(config)

@@ -61,10 +61,12 @@ def shaped_like(state: TrainState, own: Any) -> FollowedState:
 def abstract_state(model, tx, shardings: TrainState) -> TrainState:
   """Shapes, types and shardings of the result of `new_state`."""
   followed = isinstance(shardings, FollowedState)
-  make = lambda key: _fresh(model.init(key), tx, followed)
+  # jax keeps the shapes of `init`, which is the same function for equal models.
+  state = jax.eval_shape(lambda params: _fresh(params, tx, followed),
+                         jax.eval_shape(model.init, randomness.like_key()))
   return jax.tree.map(
-      lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
-      jax.eval_shape(make, randomness.like_key()), shardings)
+      lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), state,
+      shardings)
 
 
 class Initial:

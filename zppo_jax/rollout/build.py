@@ -81,7 +81,8 @@ def make_engine(*, model: Model, mesh: Mesh, chat: Chat, max_tokens: int,
     raise ValueError(
         f'prompt bucket {max(prompt_buckets)} + max_tokens {max_tokens} = '
         f'{longest} exceeds the model\'s max_positions, '
-        f'{model.config.max_positions}')
+        f'{model.config.max_positions}; prompt_buckets may end at '
+        f'{model.config.max_positions - max_tokens}')
   shards, most = sharding.batch_shards(mesh), max(num_rollouts)
   round_up = lambda n, unit: -(-n // unit) * unit
   prefill_sizes = tuple(round_up(g, shards) for g in group_buckets)

@@ -191,11 +191,12 @@ class Programs:
     batch = sharding.batch_sharding(mesh)
     whole = sharding.replicated(mesh)
     split = mesh.shape['tensor']
-    params = jax.eval_shape(lambda key: layers.unstack(model.init(key)),
-                            randomness.like_key())
-    prompt = jax.eval_shape(
-        functools.partial(decode.prefill, model=model), params,
-        packing.pad_prompts([], 1, 1, 0, model.num_axes))
+    params = jax.eval_shape(layers.unstack, jax.eval_shape(
+        model.init, randomness.like_key()))
+    # Equal models are traced once for it.
+    prompt = shared_jit(functools.partial(
+        decode.prefill, model=model)).eval_shape(
+            params, packing.pad_prompts([], 1, 1, 0, model.num_axes))
     self._prompt = prompt
 
     def heads(x):

@@ -222,8 +222,8 @@ def compile_reshard(model: Model, mesh: Mesh, weights: str = 'same', *,
   targets = jax.tree.leaves(copy)
   return Reshard(
       tuple(sorted(leaves, key=size, reverse=True)), copy, adapted,
-      jax.jit(make, in_shardings=(of(params, rules=rules),),
-              out_shardings=shardings) if mesh.size == 1 else None)
+      shared_jit(make, in_shardings=(of(params, rules=rules),),
+                 out_shardings=shardings) if mesh.size == 1 else None)
 
 
 def _rules_of(params: Any, mesh: Mesh) -> dict | None:

@@ -4,6 +4,7 @@ import json
 import pathlib
 import sys
 import textwrap
+import time
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -22,6 +23,7 @@ from zppo_jax import configs
 from zppo_jax.runs import same_config
 
 _WIDTH = 96  # characters of a line of a dry run
+QUIET_S = 30.0  # without a bar, a step says a line after so long a silence
 # What is shown beside the bar: (label, name in metrics.jsonl).
 SHOWN = (('acc', 'accuracy/plain'), ('reward', 'reward/total'),
          ('bcq', 'accuracy/bcq'),
@@ -62,15 +64,25 @@ def _bar(steps: int, start: int) -> ProgressView:
   return ProgressView(step, note, bar.stop)
 
 
-def _plain() -> ProgressView:
-  """No bar: only notes are shown, one line each."""
-  return ProgressView(lambda row: None, lambda text: print(text, flush=True),
-                lambda: None)
+def _plain(steps: int) -> ProgressView:
+  """No bar: a line for every note, and for a step after QUIET_S without one."""
+  last = time.monotonic()
+
+  def note(text):
+    nonlocal last
+    last = time.monotonic()
+    print(text, flush=True)
+
+  def step(row):
+    if time.monotonic() - last >= QUIET_S:
+      note(f'step {row["step"] + 1} of {steps}: {_numbers(row)}'.rstrip(': '))
+
+  return ProgressView(step, note, lambda: None)
 
 
 def progress(steps: int, start: int) -> ProgressView:
   """Shows the steps from `start` on; only a terminal gets a bar."""
-  return _bar(steps, start) if sys.stdout.isatty() else _plain()
+  return _bar(steps, start) if sys.stdout.isatty() else _plain(steps)
 
 
 def evaluation(step: int, accuracy: dict[str, float]) -> str:

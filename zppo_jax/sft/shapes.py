@@ -48,13 +48,15 @@ def open_wide(config: Any, positions: int) -> Any:
   return auto.with_shapes(config, {name: wide[name] for name in names})
 
 
-def needed(run: SftRun) -> int | None:
+def needed(run: SftRun, limit: int = 0) -> int | None:
   """Bytes per device of an update: what stands there and the temporaries of the
   largest program; None if the compiler says that it cannot be held.
 
   Args:
     run: the run; its longest conversation, and the one with the most patches,
       fill the micro-batches that are compiled.
+    limit: a program that has room below it in any case is not compiled, and
+      the most that its temporaries can be counts.
   """
   state, update = run.abstract_state, run.update_fn.keywords
   standing = sum(map(memory.device_bytes, (
@@ -70,7 +72,11 @@ def needed(run: SftRun) -> int | None:
               for i in longest for batch in step.micro_batches(run, [data[i]])]
   programs.append(update['optimizer_fn'].lower(
       state, grads, 1.0, *update['anchor']))
-  used = [room.temporaries(program) for program in programs]
+  used = []
+  for program in programs:
+    most = room.most_temporaries(program)
+    used.append(int(most) if standing + most <= limit
+                else room.temporaries(program))
   return None if None in used else standing + max(used)
 
 
@@ -84,8 +90,8 @@ def resolved(c: Any, wide: SftRun, limit: int | None = None) -> SftRun:
   """
   names = tables.proposed(c.shapes, DEFAULTS)
   if 'micro_tokens' in names:
-    print('shapes.auto: proposing shapes, which compiles the largest programs '
-          'of a step', flush=True)
+    print('shapes.auto: proposing shapes from the data and the memory',
+          flush=True)
   sizes = [size for of in (wide.source.pool, *wide.splits.values())
            for size in of.sizes]
   patches = [most for *_, most in sizes if most]
@@ -118,7 +124,7 @@ def _micro_tokens(run: SftRun, limit: int) -> int:
   shards = sharding.batch_shards(run.mesh)
   tries = tables.micro_counts(longest, -(-of_step // shards))
   for count in tries:
-    bytes_ = needed(dataclasses.replace(run, micro_tokens=count))
+    bytes_ = needed(dataclasses.replace(run, micro_tokens=count), limit)
     fits = bytes_ is not None and bytes_ <= limit
     if hosts.agreed(fits, all, 'what fits'):
       return count

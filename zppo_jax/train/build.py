@@ -362,6 +362,12 @@ def _with_credit(method: methods.Method, credit: Credit,
       drawn=method.draws))
 
 
+def with_row(config):
+  """The config with what its method's row fixes (distillation.with_row)."""
+  return distillation.with_row(config.method,
+                               methods.get(config.method).pinned, config)
+
+
 def build(config, day: Day | None = None,
           outside: Outside = OUTSIDE) -> Run:
   """Checks a config and builds the run. Nothing is compiled yet, unless
@@ -377,6 +383,7 @@ def build(config, day: Day | None = None,
     ValueError: for values that do not fit each other, naming the field.
     EndpointError: for a judge or a teacher that cannot be reached.
   """
+  config = with_row(config)
   if config.shapes.auto:
     config, outside = _with_shapes(config, day, outside)
   return _build(config, day, outside)

@@ -33,7 +33,7 @@ from zppo_jax.train import (
   models as loading,
   resume,
 )
-from zppo_jax.train.build import build
+from zppo_jax.train.build import build, with_row
 from zppo_jax.train.compiling import likely
 from zppo_jax.train.control import (
   best,
@@ -118,7 +118,8 @@ def _opened(run: Run, config, out: Workdir, add, say) -> Run:
 
 # Reinforcement learning. The functions are looked up when they are called.
 RL = Procedure(
-    of_workdir=auto.of_workdir, proposed=auto.proposed,
+    of_workdir=lambda config, path: auto.of_workdir(with_row(config), path),
+    proposed=auto.proposed,
     build=lambda config, day: build(config, day),
     opened=_opened,
     kernels=lambda run: attention_kernels.summary(

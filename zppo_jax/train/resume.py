@@ -243,6 +243,8 @@ def resume(run: Run, out: Workdir, store: Checkpoints,
     out.note(f'forked after {at.step} steps')
   else:
     state = run.init_state()
+    if run.splits:
+      say('evaluating before the first step; new programs are compiled first')
     base = evaluate_fn(run, state)
     at = RunState(step=0, state=state, buffer=ReplayBuffer(run.buffer_capacity),
                   history=History(), base=base, latest=base)

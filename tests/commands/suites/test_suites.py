@@ -15,6 +15,7 @@ from tests import fake_endpoint
 from tests.builders import json_rows
 from tests.data import published
 from tests.hub_builders import write, write_seeing
+from tests.long import LONG
 from zppo_jax.commands import data, suites as command, table as commands
 from zppo_jax.commands.suites import copies
 from zppo_jax.data import suites
@@ -251,6 +252,7 @@ def test_a_model_of_text_is_not_shown_pictures(home, tmp_path):
   assert '1 have pictures' in outline and 'judge.url is empty' in outline
 
 
+@LONG
 def test_all_31_in_miniature(home, judge, tmp_path):
   """Every suite, --dry-run first."""
   url, fake = judge

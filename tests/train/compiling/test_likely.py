@@ -7,10 +7,13 @@ import pytest
 
 from tests import builders
 from tests.engines import engine, placed, request
+from tests.long import long
 from zppo_jax.devices import compile_ahead
 from zppo_jax.records import Group, Prompt, PromptKind, Question, Verdict
 from zppo_jax.train import build, minibatches, step
 from zppo_jax.train.compiling import likely
+
+pytestmark = pytest.mark.usefixtures('quick_compile')
 
 COMPILED: list[str] = []
 jax.monitoring.register_event_duration_secs_listener(
@@ -59,7 +62,7 @@ def test_a_step_compiles_nothing_that_was_compiled_ahead(at_once, own_programs):
       run.update_fn.keywords['optimizer_fn'])
 
 
-@pytest.mark.parametrize('family', ['qwen3', 'qwen3_5'])
+@pytest.mark.parametrize('family', ['qwen3', long('qwen3_5')])
 def test_rollouts_compile_nothing_that_was_compiled_ahead(family, make_mesh):
   mesh = make_mesh()
   e, params = engine(family, mesh, 12), placed(family, mesh)

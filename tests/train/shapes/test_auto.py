@@ -9,6 +9,8 @@ from zppo_jax.plan import abstract, topologies
 from zppo_jax.train import build
 from zppo_jax.train.shapes import auto, room, tables
 
+pytestmark = pytest.mark.usefixtures('quick_compile')
+
 
 def auto_config(**changes):
   c = small_config(**changes)
@@ -41,7 +43,7 @@ def test_the_largest_that_fits_is_taken_and_printed(tried, capsys):
   assert [slots for phase, slots, _ in tried if phase == 'rollouts'] == [80, 40]
   assert all(slots == 8 for phase, slots, _ in tried if phase == 'update')
   out = capsys.readouterr().out
-  assert out.startswith('shapes.auto: proposing shapes, which compiles ')
+  assert out.startswith('shapes.auto: proposing shapes from the data ')
   for name in tables.DEFAULTS:
     assert f'shapes.auto: shapes.{name} = {shapes[name]}\n' in out
   # Every prompt of the embedded world and every reformulation of 16 tokens.
@@ -86,6 +88,13 @@ def test_a_resume_takes_what_the_workdir_stores(tmp_path):
     assert auto.of_checkpoint(auto_config(), tmp_path / path) == again
   assert auto.of_checkpoint(auto_config(), tmp_path.parent / 'model'
                             ).shapes.auto
+  # A run of `zppo sft` stores no shapes of prompts.
+  (tmp_path / 'sft' / 'attempts').mkdir(parents=True)
+  (tmp_path / 'sft' / 'config.json').write_text(json.dumps({
+      'config': {'method': 'sft', 'shapes': {'auto': False,
+                                             'row_buckets': [64]}},
+      'forked_from': None}))
+  assert auto.of_checkpoint(auto_config(), tmp_path / 'sft').shapes.auto
   # The shapes of another config's start, which ended before its first step.
   c = auto_config(seed=7)
   assert auto.of_workdir(c, tmp_path) is c
@@ -143,3 +152,24 @@ def test_a_phase_fits_by_what_stands_there_and_the_compilers_temporaries():
   assert room.fits(run, room.UPDATE, there + used)
   assert not room.fits(run, room.UPDATE, there + used - 1)
   assert not room.fits(run, room.UPDATE, there - 1)
+
+
+def test_what_fits_by_counts_is_not_compiled(monkeypatch, capsys):
+  """The most that temporaries can be is at least what the compiler tells, and
+  where it has room, the compiler is not asked."""
+  run = build.build(small_config(method='grpo'))
+  programs = room.lowered(run)
+  for name, program in programs.items():
+    assert room.temporaries(program) <= room.most_temporaries(program), name
+  of = lambda phase: room.beside(run, phase) + max(
+      room.most_temporaries(program) for name, program in programs.items()
+      if room.phase_of(name) == phase)
+  asked = []
+  monkeypatch.setattr(room, 'temporaries', lambda program: asked.append(1))
+  for phase in (room.UPDATE, room.ROLLOUTS):
+    assert room.fits(run, phase, int(of(phase)) + 1)
+    assert not asked
+    assert not capsys.readouterr().out
+    assert not room.fits(run, phase, int(of(phase)) - 1)
+    assert asked.pop() and not asked
+    assert capsys.readouterr().out.startswith('shapes.auto: compiling ')

@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 
+from tests.long import LONG
 from tests.train.test_distillation import make_config
 from zppo_jax.algorithms.replay import ReplayBuffer
 from zppo_jax.arrays import Beside, FollowedState
@@ -135,7 +136,7 @@ def test_the_live_policy_in_the_same_context_teaches_nothing():
   assert rows[0]['update/grad_norm'] < 1e-4
 
 
-@pytest.mark.slow
+@LONG
 def test_averages_at_the_ends_are_live_and_frozen_in_a_run():
   """A teacher that reads a hint, in stored scores; the test above has the pass
   inside the update."""
@@ -150,6 +151,7 @@ def test_averages_at_the_ends_are_live_and_frozen_in_a_run():
   assert apart(run['live'], run['frozen']) > 1e-5
 
 
+@LONG
 def test_a_resumed_run_has_the_same_copy_to_the_bit(tmp_path):
   """Stopped after one of three steps, and straight through."""
   def go(path, steps):
@@ -169,7 +171,7 @@ def test_a_resumed_run_has_the_same_copy_to_the_bit(tmp_path):
   assert final[0] == final[1]
 
 
-@pytest.mark.slow
+@LONG
 def test_a_fork_starts_its_copy_at_the_params(tmp_path):
   """From a run without a copy, and back to one without."""
   plain = make_config('opd_k2', **{'data.pool.hints': True})
@@ -203,7 +205,7 @@ def test_bad_values_are_refused(changes, words):
   assert all(word in str(e.value) for word in words), str(e.value)
 
 
-@pytest.mark.slow
+@LONG
 def test_another_folder_of_the_same_model_teaches():
   c = own_config('opd_k2', 'folder', **{
       'teacher.own.folder': 'micro/teacher'})

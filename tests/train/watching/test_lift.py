@@ -5,6 +5,7 @@ import math
 import pytest
 
 from tests.builders import documented_metrics, group
+from tests.long import long
 from tests.train.test_distillation import make_config
 from zppo_jax.algorithms.replay import ReplayBuffer
 from zppo_jax.records import PromptKind, Purpose
@@ -86,7 +87,8 @@ def test_refused(method, fields, says):
     build.build(make_config(method, **fields))
 
 
-@pytest.mark.parametrize('support', ['student', 'teacher', 'sampled'])
+@pytest.mark.parametrize('support', [
+    long('student'), long('teacher'), 'sampled'])
 def test_stored_scores_have_the_overlap_too(support):
   """The same rollouts under the same weights: the overlap does not depend on
   how the divergence is computed, and the teacher is asked once."""

@@ -11,8 +11,8 @@
 
 Fields that were set by hand keep their value. What is proposed is stored in the
 workdir's config.json, from which a resume takes it; so it stays the same on
-another machine. Slots and micro-batches are tried from the largest down, and
-the compiler says what the programs need.
+another machine. Slots and micro-batches are tried from the largest down. Where
+counts do not say that they fit, the compiler says what the programs need.
 """
 
 import functools
@@ -90,14 +90,17 @@ def of_checkpoint(config: Any, path: Any) -> Any:
   Args:
     config: the config; without shapes.auto it is returned as it is.
     path: a workdir, its folder `best`, or a checkpoint in it. Other weights
-      change nothing: their shapes come from what they are asked
-      (`of_questions`).
+      change nothing, and neither do those of `zppo sft`, which asks nothing:
+      their shapes come from what they are asked (`of_questions`).
   """
   path = pathlib.Path(path)
-  for folder in (path, path.parent, path.parent.parent):
-    if config.shapes.auto and (folder / 'attempts').is_dir():
-      config = of_workdir(config, folder)
-  return config
+  run = next((folder for folder in (path, path.parent, path.parent.parent)
+              if (folder / 'attempts').is_dir()), None)
+  if not config.shapes.auto or run is None:
+    return config
+  stored = workdir.read_config(run) or {'config': {}}
+  asks = 'prompt_buckets' in stored['config'].get('shapes', {})
+  return of_workdir(config, run) if asks else config
 
 
 def of_questions(c: Any, questions: Sequence[Question], chat: Chat,
@@ -125,8 +128,8 @@ def of_questions(c: Any, questions: Sequence[Question], chat: Chat,
       name: buckets[name] for name in ('prompt_buckets', 'patch_buckets')
       if name in names}
   if 'slots' in names:
-    print('shapes.auto: proposing shapes from the questions, which compiles '
-          'the largest programs', flush=True)
+    print('shapes.auto: proposing shapes from the questions and the memory',
+          flush=True)
     longest = max(found.get('prompt_buckets', c.shapes.prompt_buckets))
     for count in tables.slot_counts(total, unit):
       values = {'slots': count}
@@ -224,8 +227,8 @@ def resolved(c: Any, method: methods.Method, asked: Any, student: Student,
   """
   names = tables.proposed(c.shapes)
   if {'slots', 'micro_tokens'} & set(names):
-    print('shapes.auto: proposing shapes, which compiles the largest programs '
-          'of a step', flush=True)
+    print('shapes.auto: proposing shapes from the data and the memory',
+          flush=True)
   by_hand = {name: c.shapes[name] for name in tables.DEFAULTS
              if name not in names}
   positions = min(student.model.config.max_positions,
