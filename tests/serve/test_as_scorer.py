@@ -14,6 +14,8 @@ from zppo_jax.records import TokenSequence, Wanted  # noqa: E402
 from zppo_jax.tasks import micro  # noqa: E402
 from zppo_jax.train import build  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures('quick_compile')
+
 K = 5
 
 

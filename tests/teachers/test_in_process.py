@@ -15,6 +15,8 @@ from zppo_jax.tasks import micro
 from zppo_jax.teachers import ANY_IDS, KINDS, Capabilities, lacking
 from zppo_jax.train import build, teachers
 
+pytestmark = pytest.mark.usefixtures('quick_compile')
+
 K = 4
 
 

@@ -29,6 +29,8 @@ from zppo_jax.train.control.evaluations import Evaluations
 from zppo_jax.train.guards import Diverged, Interrupted
 from zppo_jax.weights import safetensors_file
 
+pytestmark = pytest.mark.usefixtures('quick_compile')
+
 
 def lines(path):
   """metrics.jsonl without what belongs to the process."""

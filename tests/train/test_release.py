@@ -3,11 +3,14 @@
 import dataclasses
 
 import jax
+import pytest
 
 from tests.builders import small_config
 from zppo_jax.algorithms.replay import ReplayBuffer
 from zppo_jax.devices import memory
 from zppo_jax.train import build, evaluate, step
+
+pytestmark = pytest.mark.usefixtures('quick_compile')
 
 
 def nbytes(tree):
