@@ -66,3 +66,13 @@ def test_texts():
   with pytest.raises(ValueError, match=r"f.g holds half a surrogate pair, "
                                        r"'\\udc80' at character 2; it must"):
     allowed.text('f.g', 'é \udc80')
+
+
+def test_a_wrong_name_among_many_gets_a_guess():
+  many = [f'name_{i:02d}' for i in range(20)]
+  with pytest.raises(KeyError) as error:
+    allowed.one_of('method', 'nam_07', many)
+  assert "unknown method 'nam_07' (did you mean 'name_07'" in str(error.value)
+  with pytest.raises(KeyError) as error:
+    allowed.one_of('method', 'xyz', many)
+  assert "unknown method 'xyz'; known: name_00" in str(error.value)

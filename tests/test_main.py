@@ -163,7 +163,8 @@ def test_an_unknown_key_without_a_near_one_lists_some(
     ('student.temperature', ['algorithm.temperature']),
     ('algorithm.epsilon', ['algorithm.clip.low']),
     ('gradient_accumulation_steps', ['shapes.micro_tokens']),
-    ('max_steps', ['steps']), ('algorithm.seed', ['seed'])])
+    ('max_steps', ['steps']), ('algorithm.seed', ['seed']),
+    ('reward_weights', ['reward.weights']), ('lora.r', ['lora.rank'])])
 def test_a_name_of_trl_is_said_in_ours(refused, tmp_path, key, fields):
   """num_generations was guessed to be num_new, a number of questions."""
   last = key.rpartition('.')[2]
@@ -175,6 +176,15 @@ def test_a_name_of_trl_is_said_in_ours(refused, tmp_path, key, fields):
   assert f'unknown flag {last!r}' in message
   assert message.endswith('ields of the config are written ' + ' and '.join(
       f'--config.{field}=...' for field in fields))
+
+
+def test_a_section_is_no_flag(refused, tmp_path):
+  """It was called an unknown key; the weights of micro have no field yet."""
+  say = lambda flag: refused('train', CONFIG, f'--workdir={tmp_path}/r', flag)
+  assert say('--config.reward.weights=None').endswith(
+      "config.reward.weights'. It is a section, which a config file sets whole")
+  assert say('--config.lora=1').endswith(
+      'a flag sets one of its fields, such as config.lora.alpha')
 
 
 def test_a_name_of_trl_without_a_field_says_why(refused, tmp_path):

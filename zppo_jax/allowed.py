@@ -4,6 +4,7 @@ Each function returns the value that it was given, or raises an error that names
 the field, the value and what is allowed.
 """
 
+import difflib
 import math
 import operator
 import os
@@ -15,6 +16,7 @@ from typing import Any, TypeVar
 Row = TypeVar('Row')
 Number = TypeVar('Number', int, float)
 
+_MANY = 12  # names among which a wrong one gets a guess
 _BOUND = re.compile(r'(>=|>|<=|<) (\S+)')
 _INTERVAL = re.compile(r'([\[(])([^,\s]+), ([^,\s]+)([\])])')
 _COMPARE = {'>=': operator.ge, '>': operator.gt, '<=': operator.le,
@@ -122,6 +124,9 @@ def one_of(field: str, name: Any, names: Iterable[Any], *,
   """
   names = list(names)
   if name not in names:
-    raise KeyError(f'unknown {field} {name!r}; known: '
+    near = difflib.get_close_matches(str(name), map(str, names), 2, 0.8) if (
+        len(names) > _MANY) else []
+    guess = f' (did you mean {" or ".join(map(repr, near))}?)' if near else ''
+    raise KeyError(f'unknown {field} {name!r}{guess}; known: '
                    f'{", ".join(str(n) for n in names)}{note}')
   return name

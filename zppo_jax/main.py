@@ -88,6 +88,16 @@ def _leaves(config, prefix='config') -> list[str]:
   return out
 
 
+def _sections(config, prefix='config') -> list[str]:
+  """The dotted names of a config's sections, also of those without a field."""
+  out = []
+  for key in config:
+    if hasattr(config[key], 'keys'):
+      name = f'{prefix}.{key}'
+      out += [name, *_sections(config[key], name)]
+  return out
+
+
 def _take_config(argv: list[str], why: str = '') -> tuple[str, list[str]]:
   """(the text of --config, the other arguments).
 
@@ -156,16 +166,22 @@ def _check_overrides(config, argv: list[str]) -> None:
       name = argument[2:].split('=', 1)[0]
       if name not in known:
         raise SystemExit(f'zppo: unknown config key {name!r}. '
-                         f'{_meant(name, known)}')
+                         f'{_meant(name, known, _sections(config))}')
 
 
-def _meant(name: str, known: Sequence[str]) -> str:
+def _meant(name: str, known: Sequence[str], sections: Sequence[str]) -> str:
   """What an unknown key is likely to mean: a misspelt field, else a name of
   TRL's, else a field of that name in another section, else a near one."""
   last = name.rpartition('.')[2]
-  if difflib.get_close_matches(name, known, 1, _MISSPELT):
+  if name in sections:
+    inside = [f for f in known if f.startswith(f'{name}.')]
+    return ('It is a section, which a config file sets whole' + (
+        f'; a flag sets one of its fields, such as {inside[0]}' if inside
+        else ''))
+  fields = [f.removeprefix('config.') for f in (*known, *sections)]
+  of_whole = name == f'config.{last}' and bool(other_names.here(last, fields))
+  if not of_whole and difflib.get_close_matches(name, known, 1, _MISSPELT):
     return _near(name, known)
-  fields = [f.removeprefix('config.') for f in known]
   if said := other_names.said(last, fields, 'config.'):
     return f'{said} (docs/from_trl.md)'
   same = [f for f in known if f.endswith(f'.{last}')]
@@ -183,7 +199,8 @@ def _of_flag(name: str, row: Command, config) -> str:
   if row.config:
     flags_of += ['--config']
   fields = [] if config is None else [
-      f.removeprefix('config.') for f in _leaves(config)]
+      f.removeprefix('config.')
+      for f in (*_leaves(config), *_sections(config))]
   if config is not None and name in other_names.OTHERWISE:
     return f'{other_names.said(name)} (docs/from_trl.md)'
   found = other_names.here(name, fields) if fields else ()

@@ -54,6 +54,7 @@ FIELDS: dict[str, tuple[str, ...]] = {
     'bf16': ('student.dtype',),
     'gradient_checkpointing': ('student.remat',),
     'lora_r': ('lora.rank',),
+    'r': ('lora.rank',),
     'lora_alpha': ('lora.alpha',),
     'target_modules': ('lora.matrices',)}
 # Those that are other fields in configs/sft.py, or are of SFTConfig alone.

@@ -173,7 +173,7 @@ def test_a_stored_config_comes_back(name):
   back = configs.of_values(same_config.config_values(config))
   assert same_config.config_values(back) == same_config.config_values(config)
   assert back.shapes.to_dict() == config.shapes.to_dict()
-  with pytest.raises(ValueError, match="'sft'; its config is one of"):
+  with pytest.raises(ValueError, match='a run of `zppo sft` asks no quest'):
     configs.of_values({'method': 'sft'})
 
 

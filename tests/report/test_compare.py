@@ -61,7 +61,8 @@ def test_a_rate_becomes_a_column_only_where_it_differs(four, tmp_path):
 
 def test_another_difference_is_refused_with_its_values(four):
   set_config(four[1], eval__size=128)
-  with pytest.raises(ValueError, match=r"eval.size: '64', '128'.*--vary"):
+  with pytest.raises(ValueError, match=(
+      r"eval.size: '64', '128'\).*--vary=optimizer.learning_rate,eval.size ")):
     compare.main(four)
   assert '| eval.size |' in compare.main(four, vary=['eval.size'])
 
@@ -70,7 +71,7 @@ def test_ten_differences_are_named_and_the_others_counted(four):
   head = json.loads((four[1] / 'config.json').read_text())
   head['config']['own'] = {f'field_{i}': i for i in range(13)}
   (four[1] / 'config.json').write_text(json.dumps(head))
-  with pytest.raises(ValueError, match=r'and 3 more\); name fields') as e:
+  with pytest.raises(ValueError, match=r'and 3 more\); --vary=A,B ') as e:
     compare.main(four)
   assert str(e.value).count('own.field_') == 10
 
@@ -102,9 +103,8 @@ def test_what_auto_proposed_is_no_difference(four):
   with pytest.raises(ValueError, match='shapes.micro_tokens'):
     compare.main(four)
   propose(four[2:], ['slots'])
-  with pytest.raises(ValueError, match=r'--vary=A,B') as e:
+  with pytest.raises(ValueError, match='shapes.micro_tokens') as e:
     compare.main(four)
-  assert 'shapes.micro_tokens' in str(e.value)
   assert 'shapes.slots' not in str(e.value)
   propose(four[2:], ['slots', 'micro_tokens'])
   assert compare.main(four).startswith('| arm | seeds |')

@@ -86,8 +86,7 @@ def test_totals_are_in_the_summary_where_there_are_any():
   assert made['idle_steps'] == 2
   assert made['teacher_visits'] == {'asked': 5, 'answered': 1}
   assert watch.warnings(made) == [
-      'warning: 2 of 3 steps trained nothing: no group held both a right and a '
-      'wrong rollout']
+      'warning: 2 of 3 steps trained nothing; log.txt says why']
   made['teacher_visits']['answered'] = 0
   assert watch.warnings(made)[1] == (
       'warning: the teacher was never right, on 5 questions')
@@ -166,3 +165,12 @@ def test_a_guard_stops_it_and_more_patience_goes_on(tmp_path, fields, said):
   assert loop.main(all_truncated(steps=4), tmp_path)['idle_steps'] == 4
   rows = json_rows(tmp_path / 'metrics.jsonl')
   assert [r['step'] for r in rows] == [0, 1, 2, 3]
+
+
+def test_a_step_without_lessons_names_the_teacher_and_not_the_rollouts():
+  """Those of the student were cut as well, which does not matter there."""
+  at = {'update/trained_tokens': 0, 'stop/length': 1, 'distil/lessons': 0}
+  assert 'the teacher had no right answer' in watch._cause(
+      {**at, 'teacher/accuracy': 0.0})
+  assert 'distil.keep' in watch._cause({**at, 'teacher/accuracy': 0.5})
+  assert 'algorithm.max_tokens' in watch._cause({**at, 'distil/lessons': 2})

@@ -156,6 +156,9 @@ def main(config, checkpoint: str, path, *, splits: Sequence[str] = (),
     EndpointError: for a judge that cannot be reached.
   """
   check(num_rollouts, ks, temperature)
+  if config.get('method') == 'sft':
+    raise ValueError('a config of `zppo sft` asks no questions; name one of '
+                     '`zppo train` with your task by --config')
   workdir.check_unused(path)
   config = auto.of_checkpoint(config, checkpoint)
   task = tasks.get(config.data.task)

@@ -209,8 +209,8 @@ def of_values(values: Mapping[str, Any]) -> Any:
     ValueError: for a run of supervised training.
   """
   if values.get('method') == 'sft':
-    raise ValueError("the run's method is 'sft'; its config is one of "
-                     '`zppo sft`, name it by --config')
+    raise ValueError('a run of `zppo sft` asks no questions; name a config of '
+                     '`zppo train` with your task by --config')
   config = module('base').get_config()  # it searches the current folder
   with config.unlocked(), config.ignore_type():
     _restore(config, values)

@@ -45,10 +45,11 @@ def check(runs: Sequence[RecordedRun], fields: Sequence[str]) -> None:
         for name, values in itertools.islice(others.items(), _SHOWN))
     if len(others) > _SHOWN:
       text += f' and {len(others) - _SHOWN} more'
+    vary = ','.join((*fields, *others)) if len(others) <= _SHOWN else 'A,B'
     raise ValueError(
         'the runs differ in more than method, seed and '
-        f'{", ".join(fields) or "no named field"} ({text}); name fields in '
-        '--vary=A,B to make them columns')
+        f'{", ".join(fields) or "no named field"} ({text}); --vary={vary} '
+        'makes named fields columns')
   seen: dict[tuple, RecordedRun] = {}
   for run in runs:
     key = (arm_of(run, fields), run.seed)

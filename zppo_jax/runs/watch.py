@@ -31,6 +31,10 @@ def asked(row: dict) -> tuple[int, int]:
 
 def _cause(row: dict) -> str:
   """Why a step was idle, as far as its rollouts show."""
+  if row.get('distil/lessons') == 0:
+    return ('the teacher had no right answer, so nothing was taught'
+            if row.get('teacher/accuracy') == 0 else
+            'no answer of others was kept (distil.keep), so nothing was taught')
   if row.get('stop/length') == 1:
     return ('every rollout was cut at algorithm.max_tokens, which makes it '
             'wrong')
@@ -38,8 +42,6 @@ def _cause(row: dict) -> str:
       f'{name.removeprefix("verdict/")} {share:.3g}'
       for name, share in sorted(row.items())
       if name.startswith('verdict/') and share)
-  if row.get('distil/lessons') == 0:
-    return 'no answer of others was kept (distil.keep), so nothing was taught'
   if row.get('update/trained_tokens', 1) == 0 and 'reward/total' in row:
     return f'in every group all rewards are equal ({shares})'
   if row.get('update/trained_tokens', 1) == 0:
@@ -138,7 +140,7 @@ def warnings(summary: dict) -> list[str]:
   count = summary.get('idle_steps', 0)
   if count:
     lines.append(f'warning: {count} of {summary["steps"]} steps trained '
-                 'nothing: no group held both a right and a wrong rollout')
+                 'nothing; log.txt says why')
   visits = summary.get('teacher_visits') or {}
   if visits.get('asked') and not visits['answered']:
     lines.append('warning: the teacher was never right, on '

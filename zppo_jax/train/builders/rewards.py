@@ -33,4 +33,5 @@ def check_method(c: Any, method: methods.Method) -> None:
         f'reward.weights is {c.reward.weights.to_dict()}; method {c.method!r} '
         'reads which responses are right, and no advantages of graded rewards. '
         f'Those that do: {", ".join(takes)}. reward.threshold says what is '
-        'right under any method')
+        'right under any method; c.reward.weights = {} in the config file '
+        'takes the weights away')

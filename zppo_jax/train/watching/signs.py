@@ -35,13 +35,14 @@ def _last(rows: Rows, name: str, count: int) -> list[float]:
 def nothing_trained(rows: Rows, config: Mapping[str, Any]) -> str:
   """Most steps had no gradient."""
   del config
-  trained = [row['update/trained_tokens'] for row in rows
-             if 'update/trained_tokens' in row]
-  idle = sum(share == 0 for share in trained)
-  if not trained or idle < IDLE * len(trained):
+  trained = [row for row in rows if 'update/trained_tokens' in row]
+  idle = [row for row in trained if row['update/trained_tokens'] == 0]
+  if not trained or len(idle) < IDLE * len(trained):
     return ''
-  return (f'{idle} of {len(trained)} steps trained nothing: in each of their '
-          'groups all rollouts have one reward.')
+  untaught = all(row.get('distil/lessons') == 0 for row in idle)
+  return (f'{len(idle)} of {len(trained)} steps trained nothing: '
+          + ('no answer of the teacher was kept to learn from.' if untaught else
+             'in each of their groups all rollouts have one reward.'))
 
 
 def truncated(rows: Rows, config: Mapping[str, Any]) -> str:
