@@ -22,7 +22,6 @@ from zppo_jax.weights import families, presets
 
 pytest.importorskip('libtpu', reason='needs the package libtpu')
 KERNEL = 'tpu_custom_call'
-MINUTES = (pytest.mark.long, pytest.mark.tpu)  # CONTRIBUTING.md
 T = 256
 # Heads of Qwen3.5-0.8B, fewer of everything else.
 FIELDS = dict(
@@ -74,10 +73,11 @@ def test_slices_lie_along_data(tpu_mesh):
     tpu_mesh('v5e:4x4', num_slices=2, data=2, fsdp=16)
 
 
+@pytest.mark.long
+@pytest.mark.tpu
 @pytest.mark.parametrize('weights', ['same', 'int8'])
 @pytest.mark.parametrize('size, topology, fsdp', [
-    ('0.8B', 'v5e:4x4', 16),
-    pytest.param('9B', 'v5p:4x4x4', 64, marks=MINUTES)])
+    ('0.8B', 'v5e:4x4', 16), ('9B', 'v5p:4x4x4', 64)])
 def test_resharding_needs_one_copy(tpu_mesh, size, topology, fsdp, weights):
   """And a fifth at most, whatever leaf is under way."""
   hub = presets.PRESETS[f'Qwen3.5-{size}'].config
@@ -109,12 +109,10 @@ def checked(lowered):
   return compiled.as_text()
 
 
-@pytest.mark.parametrize('topology, head_dim', [
-    ('v5e:2x4', 128), *(
-        pytest.param(topology, head_dim, marks=MINUTES)
-        for topology in ('v5e:2x4', 'v5p:2x2x2', 'v6e:2x4')
-        for head_dim in (64, 128, 256) if (topology, head_dim) != (
-            'v5e:2x4', 128))])
+@pytest.mark.long
+@pytest.mark.tpu
+@pytest.mark.parametrize('topology', ['v5e:2x4', 'v5p:2x2x2', 'v6e:2x4'])
+@pytest.mark.parametrize('head_dim', [64, 128, 256])
 def test_splash(topology, head_dim, tpu_mesh):
   """Forward, and two backward kernels: on a mesh, with segments and grouped
   queries."""

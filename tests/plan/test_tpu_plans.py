@@ -18,7 +18,6 @@ from zppo_jax.rollout import decode, weight_sync
 from zppo_jax.rollout.programs import Programs, Shapes
 
 CONFIGS = pathlib.Path(__file__).parents[2] / 'configs'
-MINUTES = (pytest.mark.long, pytest.mark.tpu)  # CONTRIBUTING.md
 FIELDS = dict(
     vocab_size=2048, width=256, num_layers=2, num_heads=4, num_kv_heads=2,
     head_dim=128, mlp_width=1024, max_positions=2048, dtype='bfloat16',
@@ -86,8 +85,9 @@ def test_an_unknown_slice_names_the_known_ones():
     runpy.run_path(str(CONFIGS / 'pod_0_8b.py'))['get_config']('v9')
 
 
-@pytest.mark.parametrize('size', ['0_8b', *(
-    pytest.param(size, marks=MINUTES) for size in ('2b', '4b', '9b'))])
+@pytest.mark.long
+@pytest.mark.tpu
+@pytest.mark.parametrize('size', ['0_8b', '2b', '4b', '9b'])
 def test_what_stands_fits_and_the_update_is_planned(size):
   """The first slice of each config: its largest program finds a schedule."""
   pytest.importorskip('libtpu', reason='needs the package libtpu')
@@ -123,8 +123,9 @@ def test_the_table_of_plans():
   assert 'not planned: zppo plan: no' in lines[4]
 
 
-@pytest.mark.parametrize('what', [pytest.param(what, marks=MINUTES)
-                                  for what in ('prefill', 'decode')])
+@pytest.mark.long
+@pytest.mark.tpu
+@pytest.mark.parametrize('what', ['prefill', 'decode'])
 def test_programs_of_few_blocks_tell_of_all(what):
   """Two and three blocks, extended to six, beside six."""
   pytest.importorskip('libtpu', reason='needs the package libtpu')
