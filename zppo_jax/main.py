@@ -46,10 +46,11 @@ from absl import flags
 from ml_collections import config_flags
 
 import zppo_jax
-from zppo_jax import configs, other_names
+from zppo_jax import configs
 from zppo_jax.commands import failures
 from zppo_jax.commands.table import COMMANDS, Command
 from zppo_jax.devices import disk, notice
+from zppo_jax.names import trl
 
 NAMED = 'a packaged config, a file, or package.module'
 _MISSPELT = 0.93  # likeness of names of which one is a slip of the other
@@ -179,10 +180,10 @@ def _meant(name: str, known: Sequence[str], sections: Sequence[str]) -> str:
         f'; a flag sets one of its fields, such as {inside[0]}' if inside
         else ''))
   fields = [f.removeprefix('config.') for f in (*known, *sections)]
-  of_whole = name == f'config.{last}' and bool(other_names.here(last, fields))
+  of_whole = name == f'config.{last}' and bool(trl.here(last, fields))
   if not of_whole and difflib.get_close_matches(name, known, 1, _MISSPELT):
     return _near(name, known)
-  if said := other_names.said(last, fields, 'config.'):
+  if said := trl.said(last, fields, 'config.'):
     return f'{said} (docs/from_trl.md)'
   same = [f for f in known if f.endswith(f'.{last}')]
   if 0 < len(same) <= 3:
@@ -201,12 +202,12 @@ def _of_flag(name: str, row: Command, config) -> str:
   fields = [] if config is None else [
       f.removeprefix('config.')
       for f in (*_leaves(config), *_sections(config))]
-  if config is not None and name in other_names.OTHERWISE:
-    return f'{other_names.said(name)} (docs/from_trl.md)'
-  found = other_names.here(name, fields) if fields else ()
+  if config is not None and name in trl.OTHERWISE:
+    return f'{trl.said(name)} (docs/from_trl.md)'
+  found = trl.here(name, fields) if fields else ()
   same = found or [f for f in fields if f.rpartition('.')[2] == name]
   if 0 < len(same) <= 3:
-    theirs = (f'{other_names.said(name, fields, "config.")}: fields'
+    theirs = (f'{trl.said(name, fields, "config.")}: fields'
               if found and not all(f.endswith(name) for f in found)
               else 'Fields')
     return f'{theirs} of the config are written ' + (

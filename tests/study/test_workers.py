@@ -14,7 +14,7 @@ from zppo_jax.study import workers
 
 ROOT = pathlib.Path(__file__).parents[2]
 # A worker whose commands are these, so that nothing of a run is needed.
-FAKE = '''
+FAKE = workers.PIN + '''
 import os, pathlib, signal, sys, time
 from zppo_jax.study import workers
 
@@ -32,6 +32,8 @@ def command(words):
       pass
   elif words[0] == 'pid':
     print(os.getpid())
+  elif words[0] == 'cores':
+    print(*sorted(os.sched_getaffinity(0)))
   elif words[0] == 'many':
     workers.MOST_MAPS = 0
   elif words[0] == 'wrong':
@@ -67,6 +69,8 @@ def test_one_process_serves_all_commands_of_a_core(fakes, tmp_path):
   other = sorted(os.sched_getaffinity(0))[0]
   fakes.run(['pid'], log, other)
   assert log.read_text().split()[2] != first
+  fakes.run(['cores'], tmp_path / 'cores', other)
+  assert (tmp_path / 'cores').read_text() == f'{other}\n'
 
 
 def test_what_is_printed_is_in_the_log_of_its_command(fakes, tmp_path):

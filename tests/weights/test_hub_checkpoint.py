@@ -15,7 +15,13 @@ from safetensors.numpy import load_file, save_file
 
 from zppo_jax import models
 from zppo_jax.devices import sharding
-from zppo_jax.weights import families, hub_checkpoint, hub_folder, hub_leaf
+from zppo_jax.weights import (
+  families,
+  hub_checkpoint,
+  hub_folder,
+  hub_leaf,
+  safetensors_file,
+)
 
 BF16 = ml_dtypes.bfloat16
 SHAPES = dict(vocab_size=32, width=16, num_layers=3, num_heads=4,
@@ -449,7 +455,7 @@ def test_a_failed_write_leaves_no_folder(tmp_path, monkeypatch):
   model = make()
   def full_disk(*_, **__):
     raise OSError('disk full')
-  monkeypatch.setattr(hub_checkpoint, 'save_file', full_disk)
+  monkeypatch.setattr(safetensors_file, 'write', full_disk)
   with pytest.raises(OSError):
     hub_checkpoint.save(tmp_path / 'hub', random_params(model), model)
   assert not (tmp_path / 'hub').exists()

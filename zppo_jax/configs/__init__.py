@@ -21,7 +21,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from zppo_jax import import_paths, other_names
+from zppo_jax import import_paths
+from zppo_jax.names import trl
 
 _HERE = pathlib.Path(__file__).parent
 _CLONE = _HERE.parents[1] / 'configs'
@@ -52,7 +53,7 @@ class Config(ConfigDict):
     whole = lambda field: f'{self._path}.{field}' if self._path else f'{field}'
     known = sorted(map(str, self._fields))
     close = difflib.get_close_matches(str(name), known, 1)
-    theirs = other_names.said(str(name))
+    theirs = trl.said(str(name))
     said = (f'{theirs} (docs/from_trl.md)' if theirs else
             f'did you mean {whole(close[0])}?' if close else
             f'known: {", ".join(known) or "none"}')

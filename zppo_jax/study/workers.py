@@ -25,8 +25,12 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
+# A worker pins itself before it imports what begins threads; a function between
+# fork and exec would copy this process, which has threads too.
+PIN = ('import os, sys\n'
+       'if sys.argv[1:]: os.sched_setaffinity(0, {int(sys.argv[1])})\n')
 # Commands are above this package, so a worker is given what runs them.
-PROGRAM = (sys.executable, '-c', (
+PROGRAM = (sys.executable, '-c', PIN + (
     'from zppo_jax import main; from zppo_jax.study import workers; '
     'workers.serve(main.main)'))
 _MAPS = pathlib.Path('/proc/self/maps')
@@ -54,7 +58,7 @@ class Workers:
   """A process per core, begun with its first command.
 
   Attributes:
-    program: how a worker is begun.
+    program: how a worker is begun; the number of its core is added.
   """
 
   def __init__(self, program: Sequence[str] = PROGRAM):
@@ -68,9 +72,9 @@ class Workers:
     self.close()
 
   def _begin(self, core: int | None) -> subprocess.Popen:
-    pin = None if core is None else lambda: os.sched_setaffinity(0, {core})
-    return subprocess.Popen(self.program, stdin=subprocess.PIPE,
-                            stdout=subprocess.PIPE, text=True, preexec_fn=pin)
+    return subprocess.Popen(
+        (*self.program, *([] if core is None else [str(core)])),
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
   def run(self, words: Sequence[str], log: pathlib.Path,
           core: int | None) -> Done:

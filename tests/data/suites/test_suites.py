@@ -265,7 +265,7 @@ def test_what_is_not_on_disk_says_what_to_fetch_and_where(tmp_path):
     suites.load('bench:mmvu', str(tmp_path), 9)
   with pytest.raises(ValueError, match='eval.benchmarks must name'):
     suites.load('bench:aime25', '', 9)
-  with pytest.raises(KeyError, match="'aime27'; known: ai2d"):
+  with pytest.raises(KeyError, match="'aime27' .*; known: ai2d"):
     suites.load('bench:aime27', str(tmp_path), 9)
   with pytest.raises(KeyError, match="part of bench:mmmu_pro: 'visions'; .*"
                      r'standard \(4 options\), .*vision'):

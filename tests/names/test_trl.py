@@ -5,7 +5,8 @@ import re
 import pytest
 
 from tests.builders import ROOT
-from zppo_jax import configs, other_names
+from zppo_jax import configs
+from zppo_jax.names import trl
 
 PAGE = (ROOT / 'docs' / 'from_trl.md').read_text()
 ROWS = [line.split('|')[1:3] for line in PAGE.splitlines()
@@ -21,7 +22,7 @@ def holds(config, field):
 
 
 @pytest.mark.parametrize('table, name', [
-    (other_names.FIELDS, 'base'), (other_names.SUPERVISED, 'sft')])
+    (trl.FIELDS, 'base'), (trl.SUPERVISED, 'sft')])
 def test_fields_are_those_of_a_config_and_of_the_page(table, name):
   config = configs.load(name)
   for theirs, fields in table.items():
@@ -34,17 +35,17 @@ def test_fields_are_those_of_a_config_and_of_the_page(table, name):
 
 
 def test_what_has_no_field_stands_on_the_page():
-  for theirs in other_names.OTHERWISE:
+  for theirs in trl.OTHERWISE:
     assert f'`{theirs}`' in PAGE, theirs
-    assert not other_names.here(theirs)
-    assert f'{theirs} of TRL ' in other_names.said(theirs)
+    assert not trl.here(theirs)
+    assert f'{theirs} of TRL ' in trl.said(theirs)
 
 
 def test_the_fields_are_those_of_the_config_at_hand():
   name = 'per_device_train_batch_size'
-  assert other_names.here(name, {'data.batch'}) == ('data.batch',)
-  assert other_names.here(name, {'algorithm.num_new'}) == ()
-  assert other_names.said(name) == (
+  assert trl.here(name, {'data.batch'}) == ('data.batch',)
+  assert trl.here(name, {'algorithm.num_new'}) == ()
+  assert trl.said(name) == (
       f'{name} of TRL is algorithm.num_new and algorithm.updates of `zppo '
       'train` and data.batch of `zppo sft` here')
-  assert other_names.said('nobody') == ''
+  assert trl.said('nobody') == ''

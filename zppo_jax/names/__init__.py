@@ -1,0 +1,1 @@
+"""What other libraries call our fields, for messages; a file for each."""
