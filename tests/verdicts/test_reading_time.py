@@ -4,7 +4,6 @@ One answer may not hold up a step: each reader gets every piece over and over,
 a megabyte of the worst ones, and a second of processor time for a megabyte.
 """
 
-import functools
 import time
 
 import pytest
@@ -104,27 +103,14 @@ READERS = {
             'number', 'choice', 'text', 'set', 'unit')}}
 
 
-def _of_processor(call) -> float:
-  """The processor seconds of a call."""
-  since = time.process_time()
-  call()
-  return time.process_time() - since
-
-
-@functools.cache
-def _pace() -> float:
-  """How often slower this machine adds numbers than the one that the limits
-  are of, where a million take 0.02 s; at least 1."""
-  return max(1.0, min(_of_processor(lambda: sum(map(abs, range(-10**6, 0))))
-                      for _ in range(3)) / 0.02)
-
-
 def seconds(read, text, most: float) -> float:
-  """Processor time at the pace of the limits; the better of two where the first
-  is over `most`, because other processes disturb caches."""
+  """Processor time; the better of two where the first is over `most`, because
+  other processes disturb caches."""
   spent = []
   for _ in range(2):
-    spent.append(_of_processor(lambda: read(text)) / _pace())
+    since = time.process_time()
+    read(text)
+    spent.append(time.process_time() - since)
     if spent[-1] < most:
       break
   return min(spent)
