@@ -39,12 +39,16 @@ def lora_config(method='opsd', steps=2, weights='adapters_off', **changes):
   return c
 
 
-def test_a_start_that_is_not_there_is_named_before_anything(
-    tmp_path, monkeypatch):
+@pytest.fixture
+def unbuilt(monkeypatch):
+  """A run that is built fails the test."""
+  for command in (loop, dry_run):
+    monkeypatch.setattr(command, 'build', lambda *_: pytest.fail('built'))
+
+
+@pytest.mark.usefixtures('unbuilt')
+def test_a_start_that_is_not_there_is_named_before_anything(tmp_path):
   """Before the shapes are proposed and the directory is made."""
-  fail = lambda *_: pytest.fail('built')
-  monkeypatch.setattr(loop, 'build', fail)
-  monkeypatch.setattr(dry_run, 'build', fail)
   (tmp_path / 'half').mkdir()
   (tmp_path / 'half' / 'adapter_config.json').write_text(json.dumps(
       {'peft_type': 'LORA', 'r': 4, 'lora_alpha': 8}))
@@ -58,12 +62,9 @@ def test_a_start_that_is_not_there_is_named_before_anything(
   assert not (tmp_path / 'new').exists()
 
 
-def test_a_start_of_another_rank_is_named_before_anything(
-    finished, tmp_path, monkeypatch):
+@pytest.mark.usefixtures('unbuilt')
+def test_a_start_of_another_rank_is_named_before_anything(finished, tmp_path):
   """The directory was made first; a finished run, and a folder of peft's."""
-  fail = lambda *_: pytest.fail('built')
-  monkeypatch.setattr(loop, 'build', fail)
-  monkeypatch.setattr(dry_run, 'build', fail)
   (tmp_path / 'peft').mkdir()
   (tmp_path / 'peft' / 'adapter_config.json').write_text(json.dumps(
       {'peft_type': 'LORA', 'r': 4, 'lora_alpha': 8}))

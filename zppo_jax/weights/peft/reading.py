@@ -138,20 +138,18 @@ def check(section: LoraConfig) -> None:
     FileNotFoundError: for a path without adapters.
     ValueError: see `config_of`; for another rank or alpha.
   """
-  where, file = pathlib.Path(section.start), None
-  if is_folder(section.start):
-    of = config_of(where)
-    rank, alpha, file = of['r'], of['lora_alpha'], where / TENSORS
-  else:
-    file = where / safetensors_file.ADAPTERS if where.is_dir() else where
+  where, theirs = pathlib.Path(section.start), is_folder(section.start)
+  of = config_of(where) if theirs else {}
+  file = where / (TENSORS if theirs else safetensors_file.ADAPTERS) if (
+      where.is_dir()) else where
   if not file.is_file():
     raise FileNotFoundError(
         f'lora.start is {section.start!r}, where no adapters are; a folder of '
         f'peft\'s ({CONFIG} and {TENSORS}), a finished run with lora.rank > 0 '
         f'or its {safetensors_file.ADAPTERS} has them')
-  if not is_folder(section.start):
-    of = described(file)
-    rank, alpha = of['rank'], of['alpha']
+  of = of or described(file)
+  rank, alpha = (of['r'], of['lora_alpha']) if theirs else (
+      of['rank'], of['alpha'])
   if (rank, alpha) != (section.rank, section.alpha):
     raise ValueError(
         f'lora.start is {section.start!r} with rank {rank}, alpha {alpha:g}; '
