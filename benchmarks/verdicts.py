@@ -156,6 +156,7 @@ def measure(num_hostile: int, num_good: int, limits: SandboxLimits) -> dict:
     verdicts = collections.Counter(
         verifier.verdict(r, 1.0).name.lower() for r, _ in bad_rows)
     last = max(r.seconds for r in good_replies)
+    deadlines = [r.seconds for r, _ in bad_rows if r.status == 'timeout']
     after, _ = _graded(judge, [('y+1', _question('z', '1+y'))])
     return {
         'hostile': num_hostile, 'hostile_without_answer':
@@ -164,6 +165,7 @@ def measure(num_hostile: int, num_good: int, limits: SandboxLimits) -> dict:
         'deadlines': verdicts[Verdict.TIMEOUT.name.lower()],
         'called_right': sorted({a[:60] for r, a in bad_rows if r.score == 1}),
         'another_end': sorted(map(list, unlike)),
+        'deadlines_before_last_good': sum(s < last for s in deadlines),
         'late': sorted(a[:60] for r, a in bad_rows if r.status == 'timeout'),
         'crashed': sorted(a[:60] for r, a in bad_rows if r.status == 'crash'),
         'good': num_good, 'good_right_alone': right_alone,

@@ -97,6 +97,7 @@ def test_shapes_auto_makes_room_for_pictures(home, monkeypatch):
   from zppo_jax.sft import shapes
   from zppo_jax.train.shapes import room
   tried = []
+  monkeypatch.setattr(room, 'most_temporaries', lambda program: 2**60)
   monkeypatch.setattr(room, 'temporaries',
                       lambda program: tried.append(program) or 1)
   run = make_run(home, [chat('a.png'), chat('b.png', 'x' * 40)],

@@ -208,14 +208,28 @@ def test_keys_do_not_reach_a_worker(sandbox, monkeypatch):
 
 def test_hostile_answers_in_small():
   """Each comes to the end that it must, none is called right, all good ones
-  are and are not held up: the time is that of the hostile ones."""
+  are and wait for no deadline of a hostile one."""
   found = verdicts.measure(100, 60, SandboxLimits(
       cpu_s=0.5, wall_s=8, workers=2, patience_s=0.1))
   assert found['good_right_beside'] == found['good_right_alone'] == 60
   assert found['another_end'] == [] and found['works_afterwards']
   assert found['called_right'] == []
   assert 0 < found['deadlines'] <= 10 and found['crashed']
-  assert found['seconds_until_last_good'] < 0.5 * found['seconds_all']
+  assert found['deadlines_before_last_good'] == 0
+
+
+def test_who_blocks_signals_waits_behind_the_others():
+  """Timers do not reach it, so its processor time is read from outside: it has
+  its patience like any job, and its worker lives on."""
+  deaf = GradingJob(stand_ins.KIND, 'deaf', '5')
+  with limited(cpu_s=0.4, wall_s=30, patience_s=0.1) as sandbox:
+    good = [GradingJob(stand_ins.KIND, '5' * 9, '5' * 9)] * 3  # graded behind it
+    replies = sandbox.grade([deaf, *good])
+    assert sandbox.started == 1
+  assert replies[0].status == 'timeout'
+  assert replies[0].reason == 'more than 0.4 s of processor time'
+  assert all(r.score == 1 and r.seconds < replies[0].seconds
+             for r in replies[1:])
 
 
 def test_every_deed_of_a_grader_has_its_verdict():

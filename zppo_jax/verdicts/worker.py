@@ -5,7 +5,8 @@
 The worker itself only imports the packages of the kinds, forks a child that has
 them in memory, and hands it one job at a time. If a job kills the child, the
 next fork takes milliseconds. Timers end the child at its deadlines, whatever
-Python does in it, because the kernel handles their signals. The worker and its
+Python does in it, because the kernel handles their signals. A child that blocks
+those signals is killed by the worker, which reads its clocks. The worker and its
 child end when the worker's input closes, which happens when its parent ends.
 
 It reads JSON lines: {"kind", "answer", "reference", "cpu_s", "wall_s"}. It
@@ -23,12 +24,15 @@ import resource
 import select
 import signal
 import sys
+import time
 from collections.abc import Iterator
 
 from zppo_jax.verdicts import kinds
 from zppo_jax.verdicts.kinds.plain import Unreadable
 
 _PR_SET_PDEATHSIG = 1  # of prctl(2)
+_LOOK_S = 0.05  # between two looks at a child's clocks
+_LATE_S = 0.1  # how long after a deadline a child's own timer may come
 
 
 def _timers(cpu_s: float, wall_s: float) -> None:
@@ -84,6 +88,15 @@ def _die_with(parent: int) -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
   if os.getppid() != parent:  # the parent ended before the call
     os._exit(1)
+
+
+def processor_time(pid: int) -> float:
+  """Seconds of processor time of a process; 0 where the system does not tell."""
+  if sys.platform != 'linux':
+    return 0.0
+  # The clock of another process, as clock_getcpuclockid(3) counts it; Python has
+  # no name for that function.
+  return time.clock_gettime((~pid << 3) | 2)
 
 
 class _Child:
@@ -158,10 +171,13 @@ class _Worker:
       os.write(self.child.into, line + b'\n')
     except BrokenPipeError:
       pass  # the child has ended; `died` below says how
-    # The parent writes nothing during a job, so readable input is its end.
-    ready, _, _ = select.select([self.child.out, self.stdin], [], [])
-    if self.child.out not in ready:
+    ended = self.watch(self.child.pid, json.loads(line))
+    if ended is None:
       return False
+    if ended:
+      self.drop()
+      _write(self.stdout, {'died': ended})
+      return True
     reply = next(_lines(self.child.out), None)
     if reply is None:
       _write(self.stdout, {'died': self.drop()})
@@ -171,6 +187,23 @@ class _Worker:
       self.drop()
     _write(self.stdout, value)
     return True
+
+
+  def watch(self, pid: int, job: dict) -> int | None:
+    """Waits for the child's answer or end: 0, or the signal of the deadline that
+    it let pass, or None if the parent ended."""
+    assert self.child is not None
+    wall = time.monotonic() + job['wall_s'] + _LATE_S
+    processor = processor_time(pid) + job['cpu_s'] + _LATE_S
+    while True:
+      # The parent writes nothing during a job, so readable input is its end.
+      ready, _, _ = select.select([self.child.out, self.stdin], [], [], _LOOK_S)
+      if ready:
+        return 0 if self.child.out in ready else None
+      if processor_time(pid) > processor:
+        return signal.SIGPROF
+      if time.monotonic() > wall:
+        return signal.SIGALRM
 
 
 def main() -> None:

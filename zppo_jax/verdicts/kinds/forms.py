@@ -103,6 +103,7 @@ _PROGRAM = re.compile(
     r'\*|(?<![\\A-Za-z])(?:pi|oo|sqrt|exp|Rational|[aA]bs'
     rf'|(?:{"|".join(_FUNCTIONS)})(?=\s*\())(?![A-Za-z])')
 _FOLLOWED = re.compile(r'\s*\(')
+_EXPONENT = re.compile(r'-?[0-9]+(?:\.[0-9]+)?')
 
 
 def _closing(text: str) -> dict[int, int]:
@@ -150,7 +151,7 @@ def from_program(text: str) -> str:
       edits[power.start()] = (at + 1, '^{')
       edits.setdefault(close[at], (close[at] + 1, '}'))
     else:
-      number = re.compile(r'-?[0-9]+(?:\.[0-9]+)?').match(text, power.end())
+      number = _EXPONENT.match(text, power.end())
       if number:
         edits[power.start()] = (number.end(), f'^{{{number[0]}}}')
       else:
@@ -462,6 +463,8 @@ _ASSIGNED = re.compile(
 
 def _assigned(text: str) -> dict[str, str] | None:
   """name -> value for `x=1,y=2`; None for another text."""
+  if '=' not in text:
+    return None
   parts = [p for piece in top_level(text, ',;')[::2] for p in _AND.split(piece)]
   parts = [part for part in parts if part.strip()]
   matches = [m for m in map(_ASSIGNED.fullmatch, parts) if m]
