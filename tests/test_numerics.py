@@ -11,6 +11,7 @@ import pytest
 
 from benchmarks import numerics, random_models
 from tests.builders import ROOT
+from tests.long import LONG, long
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 
@@ -29,7 +30,8 @@ def recorded_mean(case: str, dtype: str, kind: str) -> float:
              if (r['case'], r['dtype']) == (case, dtype))
 
 
-@pytest.mark.parametrize('case', ['qwen3', 'qwen3_vl, image', 'qwen3_5'])
+@pytest.mark.parametrize('case', [
+    'qwen3', long('qwen3_vl, image'), long('qwen3_5')])
 def test_gaps_are_within_their_bounds(case):
   """Another seed than the recorded ones; both types, one small batch; fault
   A13."""
@@ -55,6 +57,7 @@ def test_every_case_was_recorded_and_float32_kept_the_gate():
   assert RECORDED['machine']['versions']['jax']
 
 
+@LONG
 def test_two_devices_are_compared():
   """The path of --big on two simulated CPUs: equal there."""
   model, params = random_models.build('qwen3')

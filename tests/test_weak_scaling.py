@@ -6,6 +6,7 @@ import pathlib
 import pytest
 
 from benchmarks import hlo, weak_scaling
+from tests.long import LONG
 
 ROOT = pathlib.Path(__file__).parents[1]
 RECORDED = json.loads(
@@ -35,6 +36,7 @@ def test_the_records_scale_and_the_page_holds_them():
     check(records)
 
 
+@LONG
 def test_a_dense_model_scales():
   check([weak_scaling.measure('qwen3', devices) for devices in (2, 8)])
 

@@ -211,6 +211,7 @@ def kept_targets(teacher_logps, count):
   return out
 
 
+@LONG
 @pytest.mark.parametrize('layout', ['shared', long('packed')])
 def test_whole_vocabulary_against_whole_softmaxes(layout, reference, gradient):
   """Values and gradients, in rows of both kinds: all response tokens, none
@@ -225,6 +226,7 @@ def test_whole_vocabulary_against_whole_softmaxes(layout, reference, gradient):
                              rtol=1e-5)
 
 
+@LONG
 def test_kept_ids_that_are_all_ids_are_the_whole_vocabulary(reference,
                                                             gradient):
   """K = V, over the rollouts that have scores."""
@@ -238,6 +240,7 @@ def test_kept_ids_that_are_all_ids_are_the_whole_vocabulary(reference,
                              rtol=1e-5)
 
 
+@LONG
 @pytest.mark.parametrize('layout', [long('shared'), 'packed'])
 def test_a_few_kept_ids_and_the_rest(layout, reference, gradient):
   """K = 3: the rest is one more outcome of both, in rows of both kinds; and a
@@ -253,6 +256,7 @@ def test_a_few_kept_ids_and_the_rest(layout, reference, gradient):
     assert_same(dropped, want, 5e-5)
 
 
+@LONG
 def test_eight_devices(gradient, reference):
   """Rows, parameters and vocabulary over devices: both losses as one sum."""
   targets = kept_targets(reference.teacher, 3)
@@ -288,6 +292,7 @@ def of_tokens(place, logps):
       logps, np.int32(GROUPS[p].rollouts[g].tokens)[:, None], -1)[:, 0]
 
 
+@LONG
 @pytest.mark.parametrize('kind', [long('k2'), 'k3'])
 def test_estimators(kind, reference, gradient):
   """Value and gradient, the student's log-probs over the true vocabulary."""

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from tests.builders import small_config
+from tests.long import LONG
 from zppo_jax.bench import command, roofline
 
 
@@ -30,6 +31,7 @@ def test_unknown_measurement_names_the_known():
     command.names('nothing')
 
 
+@LONG
 def test_a_mesh_of_several_devices(monkeypatch):
   """Rows divide over it: 8 of 15 that would fit."""
   monkeypatch.setattr(roofline, 'apart', roofline.measure)

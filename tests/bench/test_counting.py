@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 from benchmarks.side_by_side import work
+from tests.long import LONG
 from zppo_jax import models
 from zppo_jax.bench import counting, measurements
 from zppo_jax.learner import packing
@@ -97,6 +98,7 @@ def test_state_of_a_delta_model():
       4 * c.state_row + 2 * c.conv_row)
 
 
+@LONG
 def test_state_is_that_of_the_slots():
   """What two slots hold: bfloat16, but the memory is float32."""
   from benchmarks.gpu import TINY_DELTA

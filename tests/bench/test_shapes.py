@@ -7,6 +7,7 @@ import jax
 import pytest
 
 from benchmarks.side_by_side import work
+from tests.long import LONG
 from zppo_jax import main, models
 from zppo_jax.bench import command, counting, measurements, shapes
 
@@ -30,6 +31,7 @@ def test_the_shapes_are_those_that_they_are_named_after():
     assert shapes.build(name, 'bfloat16', 'none').config.vision is None
 
 
+@LONG
 def test_json_and_a_row_a_shape(tmp_path, capsys):
   main.main(['bench', '--model=micro', '--load=2x5x2x3', '--repeats=1',
              f'--to={tmp_path / "b.json"}'])

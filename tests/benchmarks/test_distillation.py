@@ -89,6 +89,7 @@ assert after.peak < memory.peak - (32 << 20)
   subprocess.run([sys.executable, '-c', code], check=True, cwd=ROOT)
 
 
+@LONG
 def test_the_update_computes_what_is_counted():
   """The count of docs/distillation.md within 5 %: what XLA counts besides are
   elementwise products and the masked half of attention."""

@@ -5,6 +5,7 @@ import gc
 import pytest
 
 from benchmarks import fuzz_checkpoints
+from tests.long import LONG
 
 pytestmark = [
     pytest.mark.usefixtures('quick_compile'),
@@ -15,6 +16,7 @@ pytestmark = [
         'pytest.PytestUnraisableExceptionWarning')]
 
 
+@LONG
 def test_no_damage_loads_as_another_state(tmp_path):
   """fault D5: an error that is clear, the very same state, or a warning."""
   counts, faults = fuzz_checkpoints.examine(24, 3, tmp_path)

@@ -5,9 +5,10 @@ import json
 import pytest
 
 from benchmarks import gpu
-from tests.long import long
+from tests.long import LONG, long
 
 
+@LONG
 @pytest.mark.parametrize('model', [
     'tiny', long('tiny-qwen3_5')])
 def test_tiny(model, tmp_path):

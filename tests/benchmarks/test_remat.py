@@ -5,6 +5,7 @@ import json
 import pytest
 
 from benchmarks import remat, tables
+from tests.long import LONG
 from zppo_jax.models.decoder import REMAT
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
@@ -17,6 +18,7 @@ def small(monkeypatch):
   monkeypatch.setattr(remat, 'MODELS', {'small': ('qwen3', fields)})
 
 
+@LONG
 def test_every_policy_and_the_table(small, tmp_path):
   """All of student.remat; recomputing all holds least, nothing most."""
   remat.main(['--rows=4', '--length=128', '--rounds=2',

@@ -9,6 +9,7 @@ import pytest
 
 pytest.importorskip('transformers')
 from tests import hub_builders  # noqa: E402
+from tests.long import LONG
 from tests.train.test_hub_training import COIN, make_config  # noqa: E402
 from zppo_jax import main, tasks
 from zppo_jax.chat import dates, hub_chat, rendering  # noqa: E402
@@ -64,6 +65,7 @@ def shown(path, name='samples.jsonl') -> list[str]:
   return (pathlib.Path(path) / name).read_text().splitlines()
 
 
+@LONG
 def test_a_run_that_goes_on_past_midnight(clock, folder, tmp_path):
   """fault A11: the resumed run has the prompts, and so the rollouts, of one
   that was not interrupted."""

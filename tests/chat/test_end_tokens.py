@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from tests.long import long
+from tests.long import LONG, long
 from zppo_jax import main
 from zppo_jax.chat import hub_chat, rendering, wording
 from zppo_jax.commands import sample
@@ -152,6 +152,7 @@ def test_published_folders_are_sampled_and_described(folders, form, capsys):
   assert ('vision tower: 2 layers' in out) == (form == 'qwen3_5')
 
 
+@LONG
 @pytest.mark.parametrize('form', [
     long(form) if form == 'qwen3_5' else form for form in FORMS])
 def test_published_folders_train(folders, form, tmp_path, monkeypatch, capsys):
@@ -168,6 +169,7 @@ def test_published_folders_train(folders, form, tmp_path, monkeypatch, capsys):
     assert chat_of(path).codec.end_ids == (END, TEXT_END)
 
 
+@LONG
 def test_both_ends_through_the_server(folders):
   """A chat completion of the published form stops by itself: fault A1."""
   pytest.importorskip('uvicorn')
@@ -232,6 +234,7 @@ def test_end_tokens_of_a_user_are_checked(bare, given, message):
     chat_of(bare, end_tokens=given, who='student.')
 
 
+@LONG
 def test_end_tokens_reach_commands_runs_and_exports(
     bare, tmp_path, monkeypatch, capsys):
   """A flag, a config field, and what the run keeps of it: fault A1."""

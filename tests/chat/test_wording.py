@@ -10,6 +10,7 @@ import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
 from tests.builders import rendered
+from tests.long import long_but
 from zppo_jax.chat.micro_chat import CHAT, SPECIAL, VOCAB_SIZE, WORDS
 from zppo_jax.chat.wording import BOXED, Chat
 from zppo_jax.chat.words import WordCodec
@@ -142,7 +143,7 @@ def forged(chat, count, judge=None, seed=0):
   return wrong
 
 
-@pytest.mark.parametrize('name', CHATS)
+@pytest.mark.parametrize('name', long_but(['micro'], CHATS))
 def test_ten_thousand_candidates_forge_nothing(name):
   assert forged(CHATS[name](), 10_000) == 0
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests.builders import small_config
+from tests.long import LONG
 from zppo_jax.commands import dry_run
 from zppo_jax.devices import memory
 from zppo_jax.plan import estimate
@@ -43,6 +44,7 @@ def test_it_says_what_it_would_do_and_compiles_nothing(tmp_path, capsys,
   assert fewer.drawn == of.drawn and fewer.step < of.step
 
 
+@LONG
 def test_it_measures_steps_and_writes_nothing(tmp_path, capsys):
   config = small_config(steps=7)
   dry_run.main(config, tmp_path / 'run', measure=True)

@@ -7,6 +7,7 @@ import runpy
 import pytest
 
 from tests.builders import json_rows
+from tests.long import LONG
 from zppo_jax.commands import evaluate
 from zppo_jax.rollout import collect
 from zppo_jax.train import build, evaluate as evaluation, loop
@@ -120,6 +121,7 @@ def test_missing_checkpoint_and_used_directory_are_refused(tmp_path):
     evaluate.main(config(), 'micro/student', tmp_path)
 
 
+@LONG
 def test_a_checkpoint_of_a_run_is_a_policy(tmp_path):
   """The newest of an unfinished run, one by its step, the end of a finished
   one: each gives the accuracy that training logged there."""

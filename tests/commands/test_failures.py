@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from tests.builders import ROOT, small_config
+from tests.long import LONG
 from zppo_jax import main
 from zppo_jax.commands import failures
 from zppo_jax.data import sources
@@ -183,6 +184,7 @@ def test_a_mistyped_command_has_a_suggestion(refused):
   assert 'Did you mean' not in refused('xyzzy')
 
 
+@LONG
 def test_a_hub_command_prints_no_advice_of_others(tmp_path):
   """fault F10: hub commands printed that PyTorch was not found."""
   pytest.importorskip('transformers')

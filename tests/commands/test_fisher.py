@@ -50,6 +50,7 @@ def log_prob(model, group, params):
   return logps[places, np.array(response)].sum()
 
 
+@LONG
 def test_the_diagonal_is_a_mean_of_squares(file):
   """Over 2 questions x 4 responses; of one response it is the square of the
   gradient that a plain differentiation of its log-prob has."""

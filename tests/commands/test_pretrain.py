@@ -6,6 +6,7 @@ import runpy
 import numpy as np
 import pytest
 
+from tests.long import LONG
 from zppo_jax.commands import pretrain
 from zppo_jax.weights import safetensors_file
 
@@ -25,6 +26,7 @@ def small_config(**changes):
   return c
 
 
+@LONG
 def test_loss_falls_and_weights_carry_their_shape(tmp_path):
   """The loss starts near ln 40, the uniform guess, and falls."""
   rows = []

@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from tests.long import long
+
 pytestmark = pytest.mark.skipif(
     platform.libc_ver()[0] != 'glibc', reason='malloc is not glibc\'s')
 
@@ -49,7 +51,7 @@ def run(mode, work=ARRAYS, **env):
 
 
 @pytest.mark.parametrize(('work', 'size'), [(ARRAYS, 2**25),
-                                            (PROGRAM, 2**24)])
+                                            long(PROGRAM, 2**24)])
 def test_memory_that_was_touched_is_not_asked_for_again(work, size):
   """20 times so many bytes, by numpy or for the temporaries of a program on
   whatever thread: page faults without it, next to none with it."""

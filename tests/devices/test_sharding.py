@@ -12,6 +12,7 @@ import optax
 import pytest
 
 from tests import builders
+from tests.long import LONG, long
 from zppo_jax import models
 from zppo_jax.arrays import MicroBatch, TrainState
 from zppo_jax.devices import sharding
@@ -216,6 +217,7 @@ def test_leaves_are_copied_one_by_one(make_tiny, make_mesh):
   assert sizes == sorted(sizes, reverse=True) and sizes[0] > sizes[-1]
 
 
+@LONG
 def test_rollout_copy_scores_like_the_trainer_in_bf16(tiny, make_mesh,
                                                       make_tiny):
   """Casting what the trainer casts anyway, and nothing that it does not:
@@ -372,6 +374,7 @@ def test_copied_heads_are_gathered_neither():
   assert set(beyond_tensor(collectives, 4)) == {()}
 
 
+@LONG
 def test_training_sharding_would_communicate_in_the_loop():
   """Both checks can fail, here where nothing pins activations.
 
@@ -439,7 +442,7 @@ def loss_and_gradient(model, params, mesh, batch: MicroBatch):
 
 
 @pytest.mark.parametrize('dtype, tolerance', [
-    ('float32', 1e-5), ('float64', 1e-10)])
+    ('float32', 1e-5), long('float64', 1e-10)])
 def test_sharded_equals_single(make_tiny, make_mesh, dtype, tolerance):
   """Loss and ||d|| / ||g|| of every tensor's gradient on three meshes."""
   _, params = make_tiny(tied=False)

@@ -83,6 +83,7 @@ def runnable():
           if b.language in ('bash', 'python') and not b.why]
 
 
+@LONG
 def test_every_block_runs_from_a_wheel(wheel, tmp_path):
   """One process: a tiny run is trained; reports, comparisons and tables are
   made; every other command line is read with its config; Python runs."""

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from benchmarks import random_models
+from tests.long import long
 from zppo_jax.arrays import LessonRows, PromptBatch
 from zppo_jax.learner import forward, layouts, packing
 from zppo_jax.records import (
@@ -44,7 +45,7 @@ def _dense(copy, model, sequences):
 
 
 @pytest.mark.parametrize('family, questions', [
-    ('qwen3', (True, False)), ('qwen3_5', (False,))])
+    ('qwen3', (True, False)), long('qwen3_5', (False,))])
 def test_hidden_states_are_those_of_each_sequence_alone(family, questions):
   """Behind lessons of a question and of a rollout, recurrent states too."""
   model, params = random_models.build(family)

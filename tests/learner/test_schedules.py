@@ -217,6 +217,7 @@ def test_the_draws_do_not_depend_on_the_mesh(tiny, make_mesh):
   assert bytes_of(make_mesh(), rounding='nearest') != one
 
 
+@LONG
 def test_a_checkpoint_of_rounded_moments_goes_on_to_the_bit(
     tmp_path, tiny, make_mesh):
   """fault D2: the draws are named by the update, not stored."""

@@ -74,6 +74,7 @@ def with_row(monkeypatch):
   monkeypatch.setitem(methods.METHODS, 'log_ratio', ROW)
 
 
+@LONG
 def test_a_few_steps_of_the_embedded_world(with_row):
   """The ordinary step and the teacher of this process: it is asked to score,
   never to answer. Each step raises the log-probs of the tokens that the teacher

@@ -10,6 +10,7 @@ import optax
 import pytest
 
 from tests.builders import advantage_targets, assert_same_sums
+from tests.long import LONG, long
 from zppo_jax.arrays import TrainState
 from zppo_jax.devices import sharding
 from zppo_jax.learner import (
@@ -159,6 +160,7 @@ def whole(gradient, score):
   return gradient(with_old(pack(), score))
 
 
+@LONG
 def test_micro_batches_equal_one_batch(gradient, score, whole):
   """Seven of two lengths against one: loss, statistics and gradient."""
   batches = with_old(pack(max_tokens=32, buckets=(8, 16)), score)
@@ -170,7 +172,7 @@ def test_micro_batches_equal_one_batch(gradient, score, whole):
 
 
 @pytest.mark.parametrize('max_tokens, shape', [
-    (192, (3, 4)), (30, (1, 2))], ids=['whole groups', 'halves'])
+    (192, (3, 4)), long(30, (1, 2))], ids=['whole groups', 'halves'])
 def test_shared_prompts_equal_padded(gradient, score, whole, max_tokens,
                                      shape):
   """A prompt once for the rows that continue it: gradient, statistics,
@@ -191,6 +193,7 @@ def test_shared_prompts_equal_padded(gradient, score, whole, max_tokens,
     assert_close(blind, whole[0])
 
 
+@LONG
 def test_shared_prompts_on_a_mesh(tiny, whole, score, make_mesh):
   """2 x 2 x 2: units over devices, the gradient of one device."""
   model, host = tiny
@@ -499,6 +502,7 @@ def test_a_token_that_begins_a_segment_is_not_scored(tiny, kind):
     np.testing.assert_array_equal(got, before)
 
 
+@LONG
 def test_a_loss_of_the_policy_alone_has_the_plain_program(tiny, mesh):
   """Without a frozen model and a schedule the lowered program is, letter by
   letter, that of token losses summed under the mask; another reducer, or a

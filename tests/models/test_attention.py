@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.long import LONG
 from zppo_jax import models
 from zppo_jax.models import attention
 from zppo_jax.models.attention import AttentionShape
@@ -123,6 +124,7 @@ def test_the_last_tokens_alone(kernel, fields, make_mesh, monkeypatch):
     np.testing.assert_allclose(x, y, rtol=0, atol=2e-5)
 
 
+@LONG
 def test_splash_has_the_queries_of_the_last_tokens_alone(monkeypatch):
   """A padded prompt of one block and a response behind it: no query is made
   for the prompt, and keys of both get their gradients."""

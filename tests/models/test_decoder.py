@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.long import LONG
 from zppo_jax import models
 from zppo_jax.arrays import Cache, NewKV, Slots
 from zppo_jax.models import cache as cached, layers
@@ -367,6 +368,7 @@ def matrix_products(jaxpr):
   return count
 
 
+@LONG
 def test_remat_modes_give_the_same_gradient(make_tiny):
   """And they do recompute: 'full' more products than 'dots' than 'none'."""
   tokens = random_tokens((2, 6), seed=15)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.long import long
 from zppo_jax.models import gated_delta, layers
 from zppo_jax.models.gated_delta import Runs
 
@@ -115,7 +116,7 @@ def test_the_beginning_of_a_narrow_row_has_the_sums_of_the_row(length):
       out(*(x[:, :length] for x in rest)), out(*rest)[:, :length])
 
 
-@pytest.mark.parametrize('T', [1, 5])
+@pytest.mark.parametrize('T', [1, long(5)])
 def test_a_narrow_layer_rounds_what_the_rule_gives_to_its_norm(
     monkeypatch, T):
   """As transformers does: what float32 holds beyond bfloat16 has no effect;

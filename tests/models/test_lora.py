@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import random_models
 from tests.learner import test_meshes as meshes
-from tests.long import long, long_but
+from tests.long import LONG, long, long_but
 from zppo_jax import models
 from zppo_jax.devices import sharding
 from zppo_jax.learner import states, update
@@ -73,7 +73,7 @@ def test_new_adapters_change_nothing(family):
 
 
 @pytest.mark.parametrize('family', long_but(
-    ['qwen3', 'qwen3_5'], random_models.FIELDS))
+    ['qwen3'], random_models.FIELDS))
 def test_merged_is_unmerged(family):
   """The rollout copy, which is merged, computes what the trainer computes."""
   model, base, adapters, config = drawn(family)
@@ -88,6 +88,7 @@ def test_merged_is_unmerged(family):
     np.testing.assert_allclose(hidden(model, merged), apart, atol=3e-5)
 
 
+@LONG
 def test_bfloat16_rounds_like_the_merged_matrix():
   """Both outputs are rounded in the place of one: the distance to float32 is
   that of merged weights but for a factor."""
@@ -102,6 +103,7 @@ def test_bfloat16_rounds_like_the_merged_matrix():
   assert 0 < apart < 1.5 * merged
 
 
+@LONG
 def test_each_name_is_its_matrix():
   """Adapters of one name change the merged weights of that matrix alone."""
   _, base, _, _ = drawn('qwen3_5')
@@ -175,6 +177,7 @@ def gradient(family, dtype, mesh):
   return jax.tree.map(np.asarray, grads), float(sums.loss)
 
 
+@LONG
 @pytest.mark.parametrize('family, shape', [
     ('qwen3', (2, 2, 2)),
     long('qwen3', (1, 1, 4)),  # copies of key heads
@@ -193,6 +196,7 @@ def test_a_mesh_changes_no_gradient(family, shape, make_mesh):
                                err_msg=jax.tree_util.keystr(path))
 
 
+@LONG
 def test_gradient_by_differences(make_mesh):
   """The gradient of one number of A and of B, by central differences."""
   with jax.enable_x64(True):

@@ -154,6 +154,7 @@ def compared(got, want, tolerance):
     assert np.linalg.norm(a - b) <= tolerance * np.linalg.norm(b)
 
 
+@LONG
 def test_packed_rows_equal_padded_ones():
   """Loss, statistics and every gradient of the policy loss: DeltaNet's state
   and convolution start anew in each segment, also where that lies in a later
@@ -186,6 +187,7 @@ def test_packed_rows_equal_padded_ones():
     compared(merged, grads, 1e-2)
 
 
+@LONG
 def test_shared_prompts_equal_padded_rows():
   """As above, of groups: a prompt's keys, DeltaNet state and last inputs of
   the convolution are what its rows continue, and get their gradients. One
@@ -222,7 +224,7 @@ def single():
       value_and_grad(model)(params, TOKENS, SEGMENT, POSITIONS))
 
 
-@pytest.mark.parametrize('rules', ['TRAIN_RULES', 'ROLLOUT_RULES'])
+@pytest.mark.parametrize('rules', ['TRAIN_RULES', long('ROLLOUT_RULES')])
 def test_sharded_is_single(make_mesh, rules):
   """Hidden states and every gradient, on 2x2x2."""
   model, params = tiny(tied=False)
@@ -240,6 +242,7 @@ def test_sharded_is_single(make_mesh, rules):
   compared(jax.device_get(got), single(), 1e-5)
 
 
+@LONG
 @pytest.mark.parametrize('remat', ['full', long('dots')])
 def test_remat_changes_nothing(remat):
   model, params = tiny(tied=False, remat=remat)
@@ -256,8 +259,8 @@ def test_periods_written_out_change_nothing():
 
 
 def moved_by_rounding(f, params, draws: int = 6):
-  """Per leaf of f(params), the root mean square over `draws` of how far it moves
-  when each weight moves by up to half of float32's last bit (float64)."""
+  """Per leaf of f(params), in float64: the root mean square over `draws` of how
+  far it moves when each weight moves by up to half of float32's last bit."""
   rng = np.random.default_rng(1)
   known, squares = f(params), []
   for _ in range(draws):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from jax.extend import core
 
+from tests.long import LONG
 from tests.models.test_qwen3_5_engines import TINY, V, compared
 from zppo_jax import models
 from zppo_jax.arrays import Cache
@@ -81,6 +82,7 @@ def test_an_update_holds_one_body_per_pass(layout, passes):
   assert bodies(*gradient_of(remat='none'), batch) == 3 * passes
 
 
+@LONG
 def test_the_numbers_are_those_of_layers_written_out():
   """Every gradient, and the statistics, of both passes, without states and with
   them. In float64, because in float32 any two programs differ by roundings."""

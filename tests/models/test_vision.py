@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.long import LONG
 from zppo_jax.arrays import Media
 from zppo_jax.models import attention, vision
 from zppo_jax.models.vision import VisionConfig
@@ -94,6 +95,7 @@ def tower():
   return jax.jit(module.apply), params
 
 
+@LONG
 def test_padding_is_zero_and_moves_nothing(tower):
   run, params = tower
   media = random_media()
@@ -123,6 +125,7 @@ def test_rematerialisation_changes_no_gradient(tower):
                grads('none'), grads('full'))
 
 
+@LONG
 def test_bfloat16_keeps_phases_and_norms_in_float32(tower):
   """The tower in bfloat16 is near the float32 one; phases are exact."""
   _, params = tower

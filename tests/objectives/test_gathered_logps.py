@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from jax.extend import core
 
+from tests.long import LONG
 from zppo_jax.objectives import (
   divergences,
   gathered_logps as kept_ids,
@@ -111,6 +112,7 @@ def test_only_what_is_asked():
   assert not got[..., K][~asked[:, 1:]].any()
 
 
+@LONG
 def test_bfloat16_states():
   """Values are float32 sums of bf16 products: as the dense form of them."""
   hidden, head = (jnp.asarray(x, jnp.bfloat16) for x in (HIDDEN, HEAD))
@@ -150,6 +152,7 @@ def test_rest_where_the_kept_ids_hold_all_but_1e9():
   np.testing.assert_allclose(grad[0], [0.5, -0.25, -0.25], rtol=1e-4)
 
 
+@LONG
 def test_all_ids_kept():
   """K = V: the rest is empty in both models, stays at its floor and has no
   gradient; the divergence is that of the whole vocabulary."""
@@ -177,6 +180,7 @@ def test_all_ids_kept():
       assert_near([grad], [full[1]], 1e-5)
 
 
+@LONG
 def test_kept_ids_from_both_models():
   """top_logps chooses, SUPPORTS joins, gathered_logps of either model gives
   what top_logps gave; 0 <= D <= D(all)."""

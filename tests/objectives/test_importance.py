@@ -15,6 +15,7 @@ from tests.builders import (
   small_config,
   training,
 )
+from tests.long import LONG
 from zppo_jax.algorithms.replay import ReplayBuffer
 from zppo_jax.arrays import MicroBatch, OwnPrompts
 from zppo_jax.learner import forward, packing, update
@@ -246,6 +247,7 @@ def test_metrics_by_hand():
   assert metrics.of_correction([zero]) == {}
 
 
+@LONG
 def test_a_step_in_bfloat16_is_corrected():
   """The gap is seen, the weights lie around 1 and the policy moves.
 

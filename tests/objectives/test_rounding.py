@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks import numerics, random_models
+from tests.long import long
 from zppo_jax.objectives import rounding
 from zppo_jax.rollout import weight_sync
 
@@ -82,8 +83,8 @@ def logps_of(name: str, copied: bool):
   return numerics.score(model, params, asked, [list(range(5, 21))] * 2, 64, 16)
 
 
-@pytest.mark.parametrize('name', ['llama', 'qwen3_5', 'qwen3_vl, image',
-                                  'qwen3_5, image'])
+@pytest.mark.parametrize('name', [
+    'llama', 'qwen3_5', long('qwen3_vl, image'), long('qwen3_5, image')])
 def test_the_trainer_reads_the_weights_of_the_rollout_copy(name):
   """Every weight that the copy rounds is rounded by the trainer, DeltaNet's
   convolution included: one program, equal numbers; fault A13."""

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.long import LONG
 from zppo_jax.objectives import token_logps, whole_vocabulary
 from zppo_jax.objectives.divergences import Divergence, Target
 from zppo_jax.objectives.whole_vocabulary import Head
@@ -266,6 +267,7 @@ def test_numbers_may_come_from_a_schedule():
   assert f._cache_size() == 1
 
 
+@LONG
 def test_far_logits():
   """Logits of 1e4: finite values and gradients of every choice."""
   student = Head(np.full((1, 3, 1), 1e4, np.float32),

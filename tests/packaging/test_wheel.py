@@ -111,6 +111,7 @@ def test_a_wheel_finds_its_configs_in_an_empty_folder(installed, tmp_path):
   assert not list(tmp_path.iterdir())
 
 
+@LONG
 def test_what_zppo_init_writes_is_in_the_wheel(installed, tmp_path):
   """The files and their prompts, outside of the clone; the long test below
   trains them."""

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.long import LONG
 from zppo_jax import main
 from zppo_jax.chat import images
 from zppo_jax.devices import memory as sizes
@@ -255,6 +256,7 @@ def blocked(run, decode):
                     topology)
 
 
+@LONG
 def test_a_plan_that_does_not_fit_gets_verified_suggestions(run, decode,
                                                             monkeypatch):
   monkeypatch.setattr(memory, 'CODE_ROOM', 0)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.long import LONG
 from tests.rollout.test_engine import by_rollout, engine, request
 from zppo_jax.rollout import weight_sync
 
@@ -36,6 +37,7 @@ def test_a_prefill_holds_so_many_positions_on_each_shard(
   assert built.shapes.slots == (16, 40, 160)
 
 
+@LONG
 @pytest.mark.usefixtures('quick_compile')
 def test_a_split_prefill_draws_the_same(tiny, make_mesh):
   model, params = tiny
@@ -50,6 +52,7 @@ def test_a_split_prefill_draws_the_same(tiny, make_mesh):
   assert drawn[0] == drawn[1]
 
 
+@LONG
 @pytest.mark.usefixtures('quick_compile')
 def test_copies_of_short_prompts_and_fewer_caches_draw_the_same(
     tiny, make_mesh):

@@ -107,7 +107,7 @@ def check_endings(samples, limit):
 SETTINGS = [
     (4, 4, 8, Decoding(24)),
     (1, 1, 5, Decoding(9, temperature=0.6, top_p=0.7)),
-    (3, 2, 16, Decoding(12, temperature=1.3, top_k=5)),
+    long(3, 2, 16, Decoding(12, temperature=1.3, top_k=5)),
     (2, 3, 6, Decoding(30, temperature=0.8, top_p=0.9, top_k=12)),
     (2, 1, 6, Decoding(12, temperature=0.0)),
 ]

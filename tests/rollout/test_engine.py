@@ -7,6 +7,7 @@ import types
 import numpy as np
 import pytest
 
+from tests.long import LONG
 from zppo_jax import randomness
 from zppo_jax.records import Decoding, StopReason
 from zppo_jax.rollout import weight_sync
@@ -53,6 +54,7 @@ def by_rollout(found):
   return {(c.id, c.rollout): (c.tokens, c.stop) for c in found}
 
 
+@LONG
 def test_long_tails_grow_and_reuse_the_slots(made):
   """Limits from 1 to 80 in 8 slots of 20 tokens at first: each rollout is what
   it is alone."""

@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks import random_models
 from tests.engines import FAMILIES, LIMIT, V, engine, placed, request
+from tests.long import long_but
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 
@@ -101,14 +102,14 @@ def test_nor_slots_that_grow_meanwhile(family, make_mesh):
   assert engine(family, mesh, 4).shape.response_length == 72
 
 
-@pytest.mark.parametrize('family', FAMILIES)
+@pytest.mark.parametrize('family', long_but(['qwen3'], FAMILIES))
 def test_nor_the_devices(family, make_mesh):
   """Four: slots over two, heads over two."""
   check_same(family, drawn(family, make_mesh(2, 1, 2), [OURS]),
              base(family, make_mesh()))
 
 
-@pytest.mark.parametrize('family', FAMILIES)
+@pytest.mark.parametrize('family', long_but(['qwen3'], FAMILIES))
 def test_the_check_can_fail(family, make_mesh):
   """Another token than the one drawn is seen."""
   want = base(family, make_mesh())

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.engines import FAMILIES, engine, placed, request
+from tests.long import LONG, long
 from zppo_jax.devices import sharding
 from zppo_jax.learner import packing
 from zppo_jax.rollout import decode, decode_state
@@ -43,6 +44,7 @@ def test_a_field_without_a_known_axis_has_no_sharding(name):
     shardings_by_axis(record, SHARDINGS)
 
 
+@LONG
 def test_the_host_record_on_eight_devices(make_mesh):
   """Slots and slot groups over the batch; the response index is replicated."""
   mesh = make_mesh(2, 2, 2)
@@ -78,7 +80,7 @@ def watch(programs, monkeypatch):
 
 
 @pytest.mark.parametrize('family, mesh', [
-    ('qwen3', ()), ('qwen3_5', ()), ('qwen3_5', (2, 1, 2))])
+    ('qwen3', ()), long('qwen3_5', ()), long('qwen3_5', (2, 1, 2))])
 def test_the_old_state_is_gone_after_every_step(family, mesh, make_mesh,
                                                monkeypatch):
   """Prompts and responses outgrow their caches meanwhile: what grew is deleted,

@@ -11,6 +11,7 @@ import pytest
 
 from benchmarks import random_models
 from tests.builders import small_config
+from tests.long import LONG, long, long_but
 from tests.rollout.test_engine import engine, request
 from zppo_jax import models
 from zppo_jax.algorithms.replay import ReplayBuffer
@@ -61,7 +62,7 @@ def test_int8_is_the_nearest_with_a_scale_a_channel():
   assert jnp.max(abs(found.values)) == 127
 
 
-@pytest.mark.parametrize('family, tied', CASES)
+@pytest.mark.parametrize('family, tied', long_but(['qwen3'], CASES))
 def test_the_network_reads_int8_as_the_weights_that_it_stands_for(
     family, tied):
   """Log-probs of the copy are those of its dequantised weights (1e-5), and
@@ -149,6 +150,7 @@ def test_a_bfloat16_copy_of_a_bfloat16_model_draws_the_same(
   assert same == half
 
 
+@LONG
 def test_the_engine_draws_from_int8_what_its_weights_say(tiny, make_mesh):
   """Greedy tokens are those of the dequantised weights."""
   model, params = tiny
@@ -157,7 +159,7 @@ def test_the_engine_draws_from_int8_what_its_weights_say(tiny, make_mesh):
       model, make_mesh(), dense(copy))
 
 
-@pytest.mark.parametrize('updates', [1, 2])
+@pytest.mark.parametrize('updates', [1, long(2)])
 def test_a_step_reports_the_gap(updates, capsys):
   """int8 without a correction: told, measured without a scoring pass, and the
   trained weights stay float32."""

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.long import LONG
 from zppo_jax.arrays import TrainState
 from zppo_jax.learner import optimizers, states
 from zppo_jax.runs import checkpoints
@@ -263,6 +264,7 @@ def test_train_state_is_all_that_a_checkpoint_needs_of_the_device():
 
 
 # tensorstore tells a loop that has ended, in a thread of its own.
+@LONG
 @pytest.mark.filterwarnings(
     'ignore::pytest.PytestUnraisableExceptionWarning')
 def test_a_disk_that_takes_no_more_is_one_sentence(tmp_path, parts, caplog):
@@ -317,6 +319,7 @@ def test_a_thread_of_a_failed_save_that_logs_later_is_not_shown(caplog):
   assert caplog.messages == ['of another save', 'kept']
 
 
+@LONG
 def test_two_runs_of_a_process_save_at_the_same_time(tmp_path, parts):
   """Each save is whole, whichever thread begins in the middle of another's."""
   make, abstract = parts

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import pytest
 
 from tests.builders import json_rows, small_config
+from tests.long import LONG
 from zppo_jax import main
 from zppo_jax.arrays import TrainState
 from zppo_jax.devices import disk
@@ -367,6 +368,7 @@ def test_the_command_ends_with_a_line(finished, tmp_path, monkeypatch):
                f'--workdir={path}'])
 
 
+@LONG
 def test_another_number_of_cores_is_told(finished, tmp_path, monkeypatch,
                                          capsys):
   """fault F6: recorded with every attempt; a resume under another count says

@@ -12,6 +12,7 @@ import textwrap
 import pytest
 
 from tests.builders import CONFIG, ROOT, small_config
+from tests.long import LONG
 from zppo_jax import report
 from zppo_jax.report import compare
 from zppo_jax.runs import lock, workdir
@@ -55,6 +56,7 @@ def test_a_second_process_is_refused_by_host_and_number(tmp_path):
   assert platform.node() in str(e.value)
 
 
+@LONG
 def test_the_command_says_it_in_a_line(tmp_path):
   """fault D4: a return code and no traceback; the holder goes on."""
   with holding(tmp_path) as other:
@@ -145,6 +147,7 @@ def test_a_torn_lock_file_is_no_obstacle(tmp_path, text):
     pass
 
 
+@LONG
 def test_whoever_reads_needs_no_lock(tmp_path):
   """fault D4: report and compare of a run that another process works on; a
   complete run's training command too. A directory whose config does not fit

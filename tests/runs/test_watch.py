@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tests.builders import json_rows, small_config
+from tests.long import LONG
 from zppo_jax import assets
 from zppo_jax.runs import watch
 from zppo_jax.runs.totals import History
@@ -115,6 +116,7 @@ def all_truncated(**changes):
   return config
 
 
+@LONG
 def test_a_run_of_truncated_rollouts_says_so_and_keeps_its_weights(
     tmp_path, capsys):
   """fault D3, fault F7: on the terminal, in log and summary; decay leaves

@@ -11,6 +11,7 @@ import time
 import pytest
 
 pytest.importorskip('uvicorn')
+from tests.long import LONG
 from tests.serve.test_app import running  # noqa: E402
 from zppo_jax import serve  # noqa: E402
 from zppo_jax.chat.micro_chat import CHAT  # noqa: E402
@@ -39,6 +40,7 @@ def job(most, n=1, seed=0, owner=None, temperature=5.0, **fields):
                   fields.pop('stop', ()), owner=owner, **fields)
 
 
+@LONG
 def test_a_short_one_beside_many_long_ones(worker):
   """fault E3: 2 tokens while 64 clients want as many as there are; most of
   these still wait when it has its answer."""
@@ -51,6 +53,7 @@ def test_a_short_one_beside_many_long_ones(worker):
     future.cancel()
 
 
+@LONG
 def test_owners_share_a_lane(worker):
   """fault E3: one request of very many choices, then one of a single one in
   the same lane: the second does not wait for the first."""
@@ -72,6 +75,7 @@ def test_a_share_is_of_a_request_not_of_its_prompts(worker):
     future.cancel()
 
 
+@LONG
 def test_choices_are_the_same_in_every_company(worker):
   """fault E3: neither lanes nor turns change what is drawn."""
   alone = worker.submit(job(40, n=3, seed=5, temperature=1.0)).result(120)

@@ -13,6 +13,7 @@ pytest.importorskip('uvicorn')
 pytest.importorskip('transformers')
 from tests import hub_builders  # noqa: E402
 from tests.builders import small_config  # noqa: E402
+from tests.long import long
 from tests.serve.test_app import running  # noqa: E402
 from tests.train.test_vision_training import drawn  # noqa: E402
 from zppo_jax import serve  # noqa: E402
@@ -81,7 +82,8 @@ def expected(model, params, chat, pictures):
 
 
 @pytest.mark.parametrize('kind, sizes', [
-    ('png', ((16, 12),)), ('jpeg', ((16, 12),)), ('png', ((16, 12), (8, 8)))])
+    ('png', ((16, 12),)), ('jpeg', ((16, 12),)),
+    long('png', ((16, 12), (8, 8)))])
 def test_the_model_sees_what_was_sent(server, kind, sizes):
   """One or two pictures in a message: prompt tokens, and the log-probs of
   the first place."""

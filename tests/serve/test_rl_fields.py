@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip('uvicorn')
+from tests.long import LONG
 from tests.serve.test_app import QUESTION, serving  # noqa: E402
 from tests.serve.test_requests import chat, text  # noqa: E402
 from zppo_jax import serve  # noqa: E402
@@ -263,6 +264,7 @@ def test_a_rank_beyond_what_is_told():
       '13': (-9999.0, 7), '11': (-0.1, 1)}
 
 
+@LONG
 def test_ranks_of_a_model():
   """fault E4: every token's rank is its place among all of the vocabulary."""
   worker = serve.start(pretrained.load('micro/teacher'), CHAT, context=64,

@@ -66,6 +66,7 @@ def config(url, api, steps=2):
   return c
 
 
+@LONG
 def test_a_server_answers_teaches_and_ends_well(tmp_path):
   """Greedy answers are those of the teacher in this process (its scores:
   test_as_scorer.py); SIGTERM ends it with 0."""
@@ -104,6 +105,7 @@ def ask(url: str, **body) -> dict:
     return json.loads(reply.read())
 
 
+@LONG
 def test_sigterm_with_requests_under_way():
   """All of them are answered to the last choice, whoever comes later is
   refused, and the process ends with 0."""

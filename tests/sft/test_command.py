@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from tests.builders import ROOT, documented_metrics, json_rows, small_config
+from tests.long import LONG, long
 from tests.sft.builders import micro_config, micro_rows, write_lines
 from zppo_jax import main as cli
 from zppo_jax.sft import build, command
@@ -67,6 +68,7 @@ def whole(home):
   return path, command.main(long_config(home / 'rows.jsonl'), path)
 
 
+@LONG
 def test_a_run_learns_and_leaves_its_files(whole):
   path, summary = whole
   assert {p.name for p in path.iterdir()} == {
@@ -89,7 +91,7 @@ def test_a_run_learns_and_leaves_its_files(whole):
     assert any(d.fullmatch(name) for d in documented_metrics()), name
 
 
-@pytest.mark.parametrize('death', [2, 7])
+@pytest.mark.parametrize('death', [2, long(7)])
 def test_a_killed_run_ends_with_the_same_bytes(home, whole, tmp_path, death):
   """It dies in step 0, and in step 4 behind a checkpoint and an evaluation;
   each evaluation calls `micro_batches` once."""
@@ -131,6 +133,7 @@ def test_other_data_is_refused_on_resume(home, tmp_path):
                  tmp_path / 'run')
 
 
+@LONG
 def test_zppo_train_starts_from_the_result(whole, tmp_path):
   path, _ = whole
   config = small_config(steps=1)

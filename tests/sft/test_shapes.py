@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from tests.long import LONG
 from tests.sft import builders
 from zppo_jax.devices import memory
 from zppo_jax.sft import build, command, shapes
@@ -79,6 +80,7 @@ def test_what_is_needed_by_hand(rows, monkeypatch):
   assert shapes.needed(run) is None
 
 
+@LONG
 def test_a_run_stores_what_it_took_and_goes_on_with_it(rows, tmp_path):
   config = auto_config(rows, steps=1, eval__holdout=0)
   summary = command.main(config, tmp_path / 'run')

@@ -6,6 +6,7 @@ import pytest
 
 pytest.importorskip('transformers')
 from tests import hub_builders  # noqa: E402
+from tests.long import LONG
 from tests.sft import builders  # noqa: E402
 from zppo_jax.algorithms.replay import ReplayBuffer  # noqa: E402
 from zppo_jax.runs.totals import History  # noqa: E402
@@ -76,6 +77,7 @@ def logits_of(run, tokens):
   return np.float64(hidden[0]) @ np.float64(run.model.head(params))
 
 
+@LONG
 def test_the_loss_is_that_of_a_hand_computation(home, alone):
   run, row = make_run(home), alone[0]
   total, right, tokens = 0.0, 0, 0

@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 
 from tests.builders import rendered
+from tests.long import long
 from zppo_jax.chat.micro_chat import CHAT
 from zppo_jax.records import PromptKind
 from zppo_jax.tasks import micro, micro_corpus
@@ -113,8 +114,8 @@ def plain():
   return count(micro_corpus.plain_example, 20_000)
 
 
-@pytest.mark.parametrize(('name', 'draws'), [('bcq', 20_000),
-                                             ('ncq', 10_000)])
+@pytest.mark.parametrize(('name', 'draws'), [
+    long('bcq', 20_000), ('ncq', 10_000)])
 def test_hard_truth_is_no_likelier_than_in_plain_prompts(plain, name, draws):
   found = count(micro_corpus.EXERCISES[name], draws)
   for cell in CELLS:

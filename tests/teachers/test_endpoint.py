@@ -20,6 +20,7 @@ from tests.fake_endpoint import (  # noqa: E402
   slow,
   truth,
 )
+from tests.long import LONG
 from tests.processes import as_processes  # noqa: E402
 from zppo_jax.algorithms.replay import ReplayBuffer  # noqa: E402
 from zppo_jax.chat.micro_chat import CHAT  # noqa: E402
@@ -283,6 +284,7 @@ def test_patience_by_hand():
     guards.FailureBudget(2, 1)
 
 
+@LONG
 def test_too_many_failures_stop_the_run_with_the_cause(tmp_path):
   """The step is saved; the same command goes on, also at another address."""
   well = [True]

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tests.builders import small_config
+from tests.long import LONG
 from zppo_jax.algorithms import zppo
 from zppo_jax.chat import segments
 from zppo_jax.learner import scoring
@@ -61,6 +62,7 @@ def picked(logps, row):
   return np.take_along_axis(logps, np.int32(row.response)[:, None], 1)[:, 0]
 
 
+@LONG
 def test_scores_are_the_samplers_own_but_for_padding(run, rows, groups):
   """The sampler counts the padding rows of the head, a score does not; dense
   softmaxes with and without them give both. Rows keep their order."""
@@ -168,6 +170,7 @@ def on_meshes(own):
   return c
 
 
+@LONG
 def test_a_mesh_of_its_own_changes_no_answer(groups, run, rows):
   """Key/value heads are copied here; ids are those of one device, and log-probs
   are to rounding."""
@@ -183,6 +186,7 @@ def test_a_mesh_of_its_own_changes_no_answer(groups, run, rows):
     np.testing.assert_allclose(got, want, rtol=0, atol=1e-5)
 
 
+@LONG
 def test_an_int8_teacher(run, groups, rows):
   """It holds a quarter of the bytes of float32, answers, and scores what it
   samples."""

@@ -46,6 +46,7 @@ def gradient(run, state, groups, plain=()):
   return jax.device_get(grads), of
 
 
+@LONG
 @pytest.mark.parametrize('name, changes', long_but(['stable_opd'], [
     ('stable_opd', {}),
     ('essd', {'algorithm.temperature': 1.5, 'algorithm.top_k': 8,
@@ -151,6 +152,7 @@ def test_a_taught_group_loses_the_reference_penalty():
   assert not of.batches and optax.tree.norm(none) == 0
 
 
+@LONG
 def test_guides_enter_the_group_with_their_own_log_probs():
   """npo with a later checkpoint: it scores the guides and nobody else, and
   an all-wrong group has a gradient. Two steps train."""

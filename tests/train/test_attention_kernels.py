@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tests.builders import small_config
+from tests.long import LONG
 from zppo_jax import models
 from zppo_jax.models import attention
 from zppo_jax.rollout.programs import Shapes
@@ -64,6 +65,7 @@ def test_a_run_on_a_cpu_and_what_is_told_of_it():
   assert two.startswith('attention xla, a single token: student decoding ')
 
 
+@LONG
 def test_what_is_trained_is_what_is_told(monkeypatch, own_programs):
   """The shapes of a step's micro-batches are among them."""
   from zppo_jax.algorithms import replay

@@ -44,6 +44,7 @@ def config(method, context, **changes):
   return make_config(method, **{'distil.context': context, **changes})
 
 
+@LONG
 @pytest.mark.parametrize('context, layout', [
     ('hint', 'shared'),
     long('demonstration', 'packed')])

@@ -28,6 +28,7 @@ def make_config(method, **changes):
   return small_steps(method, **{'algorithm.rollouts': 8, **changes})
 
 
+@LONG
 @pytest.mark.parametrize('name', ['uni_opd', long('eopd'), long('scope')])
 def test_a_row_trains_two_steps(name):
   """Two terms, margins, balance, and weights of tokens and rollouts."""
@@ -210,6 +211,7 @@ def _hinted(method, **changes):
       **changes}))
 
 
+@LONG
 def test_an_all_wrong_group_is_taught_by_the_teacher_with_the_hint(
     wrong_groups):
   """GRPO has no gradient there; PTD-PO has one, and its released form none."""

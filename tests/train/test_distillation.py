@@ -80,7 +80,7 @@ def size_at(run, groups, noise):
 
 
 @pytest.mark.parametrize('name', long_but(
-    ['on_distill_replay', 'gkd', 'opd_k2', 'seqkd'], ROWS))
+    ['on_distill_replay', 'opd_k2', 'seqkd'], ROWS))
 def test_every_row_trains_two_steps(name, answered):
   """States, buffer and teacher follow the table; numbers are finite, named in
   docs/metrics.md, and the weights move."""
@@ -216,8 +216,8 @@ DENSE = {  # (log p_S, log p_T, d of the sampled tokens) -> a loss per token
 
 @pytest.mark.parametrize('name, support', [
     ('opd_reverse', 'whole'), long('opd_reverse', 'student'),
-    ('opd_forward', 'teacher'), long('opd_jsd', 'whole'), long('opd_k2', ''),
-    long('opd_k3', '')])
+    long('opd_forward', 'teacher'), long('opd_jsd', 'whole'),
+    long('opd_k2', ''), long('opd_k3', '')])
 def test_the_loss_of_a_row_from_all_logits(name, support, dense):
   """Each model has its own temperature, inside the update and in stored scores,
   for the divergence that the row names; 36 kept ids are all."""
@@ -262,6 +262,7 @@ def test_grpo_and_distillation(monkeypatch):
   assert not made[0].batches
 
 
+@LONG
 def test_one_pass_of_the_teacher_per_rollout_batch(monkeypatch):
   """Two updates, kept ids: all rollouts are scored once, in one call; with the
   whole vocabulary nothing is stored."""
@@ -280,6 +281,7 @@ def test_one_pass_of_the_teacher_per_rollout_batch(monkeypatch):
     assert calls == want and len(made.sums) == 2
 
 
+@LONG
 def test_missing_scores_are_masked_counted_and_stop_a_run(monkeypatch,
                                                           tmp_path):
   """One rollout of 16 without a score: its tokens are not taught, and the run
@@ -385,6 +387,7 @@ def test_unknown_names_list_the_known(field, name, known):
   assert known in str(e.value)
 
 
+@LONG
 def test_the_coefficient_falls_with_the_optimizer_steps():
   """Three steps of two updates: 6/6, 5/6, ... of 1; the metric is their mean
   over taught tokens."""
@@ -401,6 +404,7 @@ def test_the_coefficient_falls_with_the_optimizer_steps():
           1 - (2 * i + j) / 6, rtol=1e-6)
 
 
+@LONG
 def test_the_teachers_temperature_moves_with_the_optimizer_steps():
   """From .5 to 1 in two updates: value and gradient at each are those of a
   teacher of the temperature of that time."""
@@ -463,7 +467,7 @@ def _moving_batch(rng, vocab, width):
 
 
 @pytest.mark.parametrize('method, field, support', [
-    ('opd_jsd', 'beta', 'whole'), ('opd_jsd', 'beta', 'student'),
+    long('opd_jsd', 'beta', 'whole'), ('opd_jsd', 'beta', 'student'),
     ('pi_distill', 'mix', 'student')])
 def test_numbers_move_with_the_optimizer_steps(method, field, support):
   """From .2 to .6 in two updates: value and gradient at each are those of the

@@ -62,6 +62,7 @@ def hdpo_step(knowing):
   return one_step(make_config('hdpo', **knowing))
 
 
+@LONG
 @pytest.mark.parametrize('name', long_but(['hdpo'], ROWS))
 def test_a_row_trains_on_what_its_terms_say(name, knowing, hdpo_step):
   """Kinds of groups, finite documented numbers, a gradient; all questions here
@@ -125,6 +126,7 @@ def mini_batches(run, groups, seed=0):
   return made, state
 
 
+@LONG
 def test_each_term_is_a_mean_over_its_own_rollouts(knowing):
   """The loss of star, and what hdpo gives a token, in numpy: one over the
   response tokens of right rollouts, whoever drew them."""

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 
+from tests.long import LONG
 from zppo_jax import main, tasks
 from zppo_jax.chat import micro_chat
 from zppo_jax.records import Grader, Question
@@ -62,6 +63,7 @@ def folders(tmp_path_factory):
                              num_layers=1))
 
 
+@LONG
 def test_in_trained_and_out(coin, folders, tmp_path):
   """One step with reformulations; the export is the trained model."""
   run = tmp_path / 'run'

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from tests.builders import documented_metrics, json_rows, small_config
-from tests.long import LONG
+from tests.long import LONG, long
 from zppo_jax import assets
 from zppo_jax.records import CallStats, Purpose
 from zppo_jax.rollout.journal import RolloutJournal, name_of
@@ -127,6 +127,7 @@ def test_a_complete_run_is_left_as_it_is(zppo_run):
   assert {p: p.stat().st_mtime_ns for p in path.rglob('*')} == before
 
 
+@LONG
 def test_a_complete_run_may_grow(tmp_path, zppo_run):
   """Two steps and one more are three steps."""
   loop.main(small_config(), tmp_path / 'run')
@@ -426,7 +427,8 @@ def test_an_evaluation_that_a_signal_ended_is_made_up_for_once():
 
 
 @pytest.mark.parametrize('method, changes', [
-    ('zppo', {}), ('opd_jsd', {'distil.support': 'student', 'distil.top': 4})],
+    ('zppo', {}),
+    long('opd_jsd', {'distil.support': 'student', 'distil.top': 4})],
     ids=['zppo', 'opd_jsd'])
 def test_the_loaded_weights_do_not_stay_beside_the_state(
     method, changes, tmp_path):

@@ -62,6 +62,7 @@ def test_a_start_that_is_not_there_is_named_before_anything(tmp_path):
   assert not (tmp_path / 'new').exists()
 
 
+@LONG
 @pytest.mark.usefixtures('unbuilt')
 def test_a_start_of_another_rank_is_named_before_anything(finished, tmp_path):
   """The directory was made first; a finished run, and a folder of peft's."""
@@ -174,6 +175,7 @@ def first_row(c):
   return run, step.metrics_row(run, outcome)
 
 
+@LONG
 def test_adapters_off_is_frozen_without_a_copy(finished):
   """The same divergence as that to a copy; the frozen weights are the teacher.
   """
@@ -222,6 +224,7 @@ def recorded_sums(run):
   return run.update_fn(state, of.batches, float(of.count))[1]
 
 
+@LONG
 def test_scores_and_reference_are_the_frozen_weights():
   """Before the first update the policy is the base: the scores that are stored
   are the student's own, and the penalty is 0. After it neither is."""
@@ -249,6 +252,7 @@ def test_a_reference_inside_the_update_needs_no_copy():
   assert run.is_frozen(params)
 
 
+@LONG
 def test_a_plan_knows_the_frozen_weights():
   """The programs of a plan, from shapes: what they read stands in memory."""
   c = lora_config()

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from tests import builders
-from tests.long import long_but
+from tests.long import LONG, long_but
 from zppo_jax import models, randomness
 from zppo_jax.algorithms import zppo
 from zppo_jax.chat import images
@@ -150,6 +150,7 @@ def test_a_chat_of_text_alone_refuses_media():
 # Engines.
 
 
+@LONG
 @pytest.mark.parametrize('family', long_but(['qwen3_5'], FAMILIES))
 def test_a_step_on_a_mesh(family, make_mesh):
   """2 x 2 x 2: the sampler's log-probs are the trainer's, also where prompts

@@ -42,7 +42,7 @@ def steps_of(run, count):
 
 @pytest.mark.parametrize('method, kind', [
     ('gspo', 'none'), long('dr_grpo', 'k2'), long('cispo', 'k3'),
-    ('zppo', 'full')])
+    long('zppo', 'full')])
 def test_each_trains_three_steps(method, kind):
   """Finite numbers that docs/metrics.md names. In the first update the policy
   is its reference, whose KL is 0; then it moves."""
@@ -130,6 +130,7 @@ def test_a_resumed_run_has_the_same_reference(tmp_path):
       tmp_path / 'whole/final.safetensors').read_bytes()
 
 
+@LONG
 @pytest.mark.parametrize('kind', ['k3', long('full')])
 def test_the_reference_counts_in_memory_and_is_one_on_every_mesh(kind):
   runs = []
@@ -147,6 +148,7 @@ def test_the_reference_counts_in_memory_and_is_one_on_every_mesh(kind):
   assert 'reference' not in resume.manifest(c, build.build(config_of('grpo')))
 
 
+@LONG
 def test_one_pass_of_the_reference_per_rollout_batch():
   """On the tokens, layout and temperature of the trainer's own scorer, whose
   numbers it gives before anything was trained."""
@@ -160,6 +162,7 @@ def test_one_pass_of_the_reference_per_rollout_batch():
     assert np.any(b.targets['reference_logp'])
 
 
+@LONG
 def test_before_the_first_advantage_nothing_is_trained():
   """The penalty's gradient is rounding alone then, and Adam would make steps
   of full size of it."""

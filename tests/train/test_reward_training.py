@@ -3,6 +3,7 @@
 import pytest
 
 from tests.builders import documented_metrics, json_rows, small_config
+from tests.long import LONG
 from zppo_jax.algorithms import methods
 from zppo_jax.chat.micro_chat import CHAT
 from zppo_jax.records import Grader, StopReason, Verdict
@@ -40,6 +41,7 @@ def without_clocks(path, name):
       ('time/', 'compilations/'))} for row in json_rows(path / name)]
 
 
+@LONG
 def test_components_train_and_are_written_and_a_resume_keeps_them(tmp_path):
   """Two steps at once, and in two attempts."""
   whole, parts = tmp_path / 'whole', tmp_path / 'parts'

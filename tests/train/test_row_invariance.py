@@ -62,6 +62,7 @@ def logit_gradient(s_RV, t_RV):
   return p * (g - (p * g).sum(axis=-1, keepdims=True))
 
 
+@LONG
 def test_ptd_po_moves_an_all_wrong_group_as_a_dense_rewriting_says():
   """The gradient of every parameter: a whole forward pass, whole softmaxes and
   formulas in numpy. As released it is 0."""
@@ -162,6 +163,7 @@ def test_forms_of_a_context_row_with_an_average_change_nothing():
   assert float(optax.tree.norm(gap)) > 1e-2 * scale
 
 
+@LONG
 def test_every_process_has_the_same_gradient():
   """A row of kept ids, whose teacher reads drawn siblings: each of two
   processes scores, draws and differentiates as one does alone."""

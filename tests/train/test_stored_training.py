@@ -8,6 +8,7 @@ import runpy
 import pytest
 
 from tests.builders import ROOT, json_rows
+from tests.long import LONG
 from zppo_jax import models
 from zppo_jax.runs import same_config
 from zppo_jax.train import loop
@@ -62,6 +63,7 @@ def lines(path):
           for row in json_rows(path / 'metrics.jsonl')]
 
 
+@LONG
 def test_two_steps_and_the_same_resumed(student, tmp_path, monkeypatch):
   """Each hard question's teacher answer is its worked solution, graded right
   by the sandbox; a run that died in its second step ends like the whole one."""

@@ -93,6 +93,7 @@ def home(tmp_path_factory):
   del tasks.TASKS['seen']
 
 
+@LONG
 def test_it_trains(home):
   """BCQ and NCQ on pictures and clips; sampler and trainer agree; the tower
   and the text model learn."""

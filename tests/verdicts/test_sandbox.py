@@ -11,6 +11,7 @@ import time
 import pytest
 
 from benchmarks import stand_ins, verdicts
+from tests.long import LONG
 from zppo_jax import import_paths
 from zppo_jax.verdicts.sandbox import (
   GradingJob,
@@ -206,6 +207,7 @@ def test_keys_do_not_reach_a_worker(sandbox, monkeypatch):
       assert 'secret-value' not in f.read()
 
 
+@LONG
 def test_hostile_answers_in_small():
   """Each comes to the end that it must, none is called right, all good ones
   are and wait for no deadline of a hostile one."""
@@ -223,7 +225,7 @@ def test_who_blocks_signals_waits_behind_the_others():
   its patience like any job, and its worker lives on."""
   deaf = GradingJob(stand_ins.KIND, 'deaf', '5')
   with limited(cpu_s=0.4, wall_s=30, patience_s=0.1) as sandbox:
-    good = [GradingJob(stand_ins.KIND, '5' * 9, '5' * 9)] * 3  # graded behind it
+    good = [GradingJob(stand_ins.KIND, '5' * 9, '5' * 9)] * 3  # come second
     replies = sandbox.grade([deaf, *good])
     assert sandbox.started == 1
   assert replies[0].status == 'timeout'

@@ -10,6 +10,7 @@ from safetensors.numpy import load_file, save_file
 
 from benchmarks import random_models
 from tests import builders
+from tests.long import long_but
 from tests.models.test_lora import drawn
 from zppo_jax import models
 from zppo_jax.commands import convert, table
@@ -33,7 +34,8 @@ def file_of(family, folder):
   return file
 
 
-@pytest.mark.parametrize('family', random_models.FIELDS)
+@pytest.mark.parametrize('family', long_but(
+    ['llama', 'qwen3'], random_models.FIELDS))
 def test_names_and_shapes_are_those_of_peft(family, tmp_path):
   """benchmarks/peft_names.py wrote the file with peft itself."""
   file_of(family, tmp_path)

@@ -6,7 +6,7 @@ The worker itself only imports the packages of the kinds, forks a child that has
 them in memory, and hands it one job at a time. If a job kills the child, the
 next fork takes milliseconds. Timers end the child at its deadlines, whatever
 Python does in it, because the kernel handles their signals. A child that blocks
-those signals is killed by the worker, which reads its clocks. The worker and its
+the signals is killed by the worker, which reads its clocks. The worker and its
 child end when the worker's input closes, which happens when its parent ends.
 
 It reads JSON lines: {"kind", "answer", "reference", "cpu_s", "wall_s"}. It
@@ -91,11 +91,11 @@ def _die_with(parent: int) -> None:
 
 
 def processor_time(pid: int) -> float:
-  """Seconds of processor time of a process; 0 where the system does not tell."""
+  """Seconds of processor time of a process; 0 on other systems than Linux."""
   if sys.platform != 'linux':
     return 0.0
-  # The clock of another process, as clock_getcpuclockid(3) counts it; Python has
-  # no name for that function.
+  # The clock of another process, by the rule of clock_getcpuclockid(3), which
+  # Python does not offer.
   return time.clock_gettime((~pid << 3) | 2)
 
 
@@ -190,8 +190,12 @@ class _Worker:
 
 
   def watch(self, pid: int, job: dict) -> int | None:
-    """Waits for the child's answer or end: 0, or the signal of the deadline that
-    it let pass, or None if the parent ended."""
+    """Waits for the child's answer or end.
+
+    Returns:
+      0, or the signal of a deadline that the child let pass, or None if the
+      parent ended.
+    """
     assert self.child is not None
     wall = time.monotonic() + job['wall_s'] + _LATE_S
     processor = processor_time(pid) + job['cpu_s'] + _LATE_S

@@ -79,6 +79,7 @@ class Killed(Exception):
   """Stands for the end of a process between two suites."""
 
 
+@LONG
 def test_a_killed_evaluation_goes_on_at_the_next_suite(home, judge, tmp_path,
                                                        monkeypatch):
   url, fake = judge

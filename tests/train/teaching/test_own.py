@@ -130,6 +130,7 @@ def apart(one, two):
       jax.tree.leaves(jax.device_get(two.params)), strict=True))
 
 
+@LONG
 def test_the_live_policy_in_the_same_context_teaches_nothing():
   _, rows = trained(own_config('opd_reverse', 'live'), 1)
   assert abs(rows[0]['distil/divergence']) < 1e-6

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from tests.builders import json_rows
+from tests.long import LONG
 from tests.train.test_distillation import make_config
 from zppo_jax.runs import diagnostics
 from zppo_jax.train import build, loop
@@ -20,6 +21,7 @@ def test_changed_parameters_on_the_devices_are_those_of_the_host():
       diagnostics.changed_share(before, after))
 
 
+@LONG
 def test_the_start_has_none_and_a_moved_leaf_is_counted():
   run = build.build(make_config('grpo', **{'watch.drift': 2}))
   params = run.init_state().params

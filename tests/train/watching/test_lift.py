@@ -5,7 +5,7 @@ import math
 import pytest
 
 from tests.builders import documented_metrics, group
-from tests.long import long
+from tests.long import LONG, long
 from tests.train.test_distillation import make_config
 from zppo_jax.algorithms.replay import ReplayBuffer
 from zppo_jax.records import PromptKind, Purpose
@@ -51,6 +51,7 @@ def test_the_first_lesson_of_a_group_is_asked_with_and_without():
       'tokens/lift_prompt': 0, 'tokens/lift_generated': 0}
 
 
+@LONG
 def test_a_step_measures_it_when_it_is_due():
   """With a moving teacher inside the update, which has no rollout copy else."""
   run = build.build(make_config('opd_reverse', **{
@@ -87,6 +88,7 @@ def test_refused(method, fields, says):
     build.build(make_config(method, **fields))
 
 
+@LONG
 @pytest.mark.parametrize('support', [
     long('student'), long('teacher'), 'sampled'])
 def test_stored_scores_have_the_overlap_too(support):

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.long import long
 from tests.verdicts.kinds import verdict_golds
 from zppo_jax.verdicts import kinds
 from zppo_jax.verdicts.worker import grade
@@ -23,7 +24,8 @@ def test_there_are_a_thousand_of_three_sorts():
   assert len({gold.text for gold in GOLDS}) > 800
 
 
-@pytest.mark.parametrize('part', range(PARTS))
+@pytest.mark.parametrize('part', [
+    0, 1, *map(long, range(2, PARTS))])
 def test_each_gold_is_itself_and_nothing_else(part):
   """fault B1, fault B2 and fault B3: itself, also in other spaces; not 0, not
   its negation, not its neighbour, in any kind that reads it."""
