@@ -7,7 +7,7 @@ import runpy
 import numpy as np
 import pytest
 
-from tests.long import LONG
+from tests.long import LONG, long
 from zppo_jax import assets
 from zppo_jax.algorithms import zppo
 from zppo_jax.devices import sharding
@@ -55,7 +55,7 @@ def test_student_fails_hard_questions_and_knows_easy_ones():
     assert accuracy(found) > 0.95
 
 
-@pytest.mark.parametrize('role', ['teacher', 'terse_teacher'])
+@pytest.mark.parametrize('role', ['teacher', long('terse_teacher')])
 def test_teachers_solve_hard_questions(role):
   """At temperature 1, the families that RL asks."""
   (hard,) = groups_of(role, ('hard',))

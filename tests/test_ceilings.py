@@ -9,6 +9,7 @@ import tomllib
 import pytest
 
 import zppo_jax
+from tests.long import LONG
 
 ROOT = pathlib.Path(zppo_jax.__file__).parent
 LINES_OF_A_FILE, LINES_OF_A_FUNCTION = 600, 100
@@ -26,6 +27,7 @@ def test_no_file_is_too_long():
   assert not long
 
 
+@LONG
 def test_no_function_is_too_long():
   long, found = {}, 0
   for path in ROOT.rglob('*.py'):

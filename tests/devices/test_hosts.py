@@ -15,6 +15,7 @@ import time
 
 import pytest
 
+from tests.long import LONG
 from tests.processes import as_processes, groups, together
 from zppo_jax.devices import hosts, launched
 
@@ -266,6 +267,7 @@ def test_a_killed_process_ends_the_other_with_the_cause(victim, tmp_path):
   assert [p.name for p in tmp_path.iterdir()] == [str(1 - victim)]
 
 
+@LONG
 def test_an_error_of_one_process_ends_the_other_with_its_words():
   (code, _, errors), (own_code, _, own) = run('fail', '1')
   assert (own_code, code) == (1, hosts.LOST)
@@ -274,6 +276,7 @@ def test_an_error_of_one_process_ends_the_other_with_its_words():
           'Process 0 ends too') in errors
 
 
+@LONG
 def test_processes_end_together():
   (first, said, _), (second, silent, _) = run('end')
   assert (first, second) == (0, 0)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.long import long
+from tests.long import LONG, long
 from zppo_jax import models, randomness
 from zppo_jax.devices import sharding
 from zppo_jax.models import vision
@@ -131,6 +131,7 @@ def drawn(model, params, mesh, weights='same'):
           np.concatenate([done.logps for done in rollouts]), engine)
 
 
+@LONG
 @pytest.mark.parametrize('family, weights', [
     ('qwen3', 'same'), long('qwen3_5', 'int8')])
 def test_rollouts_are_those_of_one_device(family, weights, make_mesh):

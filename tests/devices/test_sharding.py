@@ -356,6 +356,7 @@ def rules_of(**changes):
                       key=lambda item: item[0]))
 
 
+@LONG
 def test_decode_loop_gathers_no_parameter():
   """Rows and weights meet where they lie: a (data, fsdp) coordinate talks
   to no other, but for one boolean, whether all rows have ended."""
@@ -365,6 +366,7 @@ def test_decode_loop_gathers_no_parameter():
   assert set(beyond_tensor(collectives)) == {()}
 
 
+@LONG
 def test_copied_heads_are_gathered_neither():
   """Two key/value heads over four devices: copies are cut where they lie."""
   collectives, everywhere, shapes = decoding_collectives(

@@ -17,6 +17,7 @@ from benchmarks import fuzz_replies  # noqa: E402
 from tests import fake_endpoint  # noqa: E402
 from tests.endpoints.test_client import HELLO, QUICK, ask, raw  # noqa: E402
 from tests.fake_endpoint import completion, serving  # noqa: E402
+from tests.long import LONG
 from zppo_jax.endpoints import client, replies, scored, wire  # noqa: E402
 from zppo_jax.endpoints.client import Endpoint, EndpointError  # noqa: E402
 from zppo_jax.endpoints.replies import Choice, Declined, Garbage  # noqa: E402
@@ -133,6 +134,7 @@ def test_readers_are_total():
   assert 600 < read < 11400
 
 
+@LONG
 def test_mutated_replies_through_the_client():
   """fault E1: nothing raises past the client, and every cause is met."""
   found = fuzz_replies.main(400, 1)['outcomes']

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks import hlo, random_models
-from tests.long import long
+from tests.long import LONG, long
 from zppo_jax import models
 from zppo_jax.devices import sharding
 from zppo_jax.learner import layouts, states, update
@@ -116,7 +116,7 @@ def apart(trees) -> float:
 
 @pytest.mark.parametrize('family, kind, sees, shape', [
     ('qwen3', 'shared', False, (2, 2, 2)),
-    ('llama', 'packed', False, (1, 8, 1)),
+    long('llama', 'packed', False, (1, 8, 1)),
     long('qwen3_5', 'shared', True, (2, 2, 2)),
     long('qwen3_5', 'padded', False, (1, 8, 1)),
     long('qwen3_vl', 'shared', True, (2, 4, 1)),
@@ -136,6 +136,7 @@ def test_a_mesh_changes_no_gradient(family, kind, sees, shape, make_mesh):
                                err_msg=jax.tree_util.keystr(path))
 
 
+@LONG
 @pytest.mark.parametrize('family, kind, sees', [
     ('qwen3', 'shared', False),
     long('qwen3_5', 'shared', True), long('qwen3_5', 'padded', False),

@@ -196,6 +196,7 @@ def test_what_is_asked_by_name_must_fit(asked, mesh, change, message):
       length=1)).kernel == 'xla'
 
 
+@LONG
 def test_a_model_runs_the_chosen_kernel(make_tiny, make_mesh, monkeypatch):
   """Through the config and the mesh: splash where `choose` says so."""
   model, params = make_tiny(head_dim=64, attention='splash')

@@ -335,6 +335,7 @@ def test_attend_equals_softmax_per_head():
                                atol=1e-5)
 
 
+@LONG
 def test_bf16_runs_and_stays_close(make_tiny):
   """bf16 holds 8 bits: a few 2^-9 a layer; params stay as they were."""
   _, params = make_tiny()
@@ -421,6 +422,7 @@ def test_parameter_count(make_tiny, fields, count):
   assert ('q_norm' in shapes['blocks']['attention']) == fields['qk_norm']
 
 
+@LONG
 def test_initial_weights():
   """Deviations 1/sqrt(fan in), layers differ, norms start at 1."""
   model = models.build('decoder', **{

@@ -218,6 +218,7 @@ def test_gradient_by_differences(make_mesh):
           got['blocks']['mlp']['up'][leaf][place], slope, rtol=2e-3, atol=1e-4)
 
 
+@LONG
 def test_no_gradient_of_a_frozen_matrix(make_mesh):
   """The products of the update are those of x, and not of the weights: 4 of 6
   units, and recomputed ones. The gradient is that of the adapters."""

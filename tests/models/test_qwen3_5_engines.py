@@ -61,6 +61,7 @@ def tiny(**fields):
   return tiny_of(tuple(sorted(fields.items())))
 
 
+@LONG
 def test_init_has_the_shapes_and_scales():
   """Norms are identities, decays are (0.01, 16), logits deviate by about 1."""
   model, params = tiny(tied=True)
@@ -289,6 +290,7 @@ def test_float64():
       off, moved, strict=True)), (off, moved)
 
 
+@LONG
 def test_bfloat16():
   """Compute is; the memory and decays are float32. Near float32's values,
   and the state keeps its types through the cache."""

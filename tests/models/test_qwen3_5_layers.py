@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from jax.extend import core
 
-from tests.long import LONG
+from tests.long import LONG, long
 from tests.models.test_qwen3_5_engines import TINY, V, compared
 from zppo_jax import models
 from zppo_jax.arrays import Cache
@@ -73,7 +73,7 @@ def bodies(f, *args) -> int:
 
 
 @pytest.mark.parametrize('layout, passes', [
-    ('own prompts', 1), ('shared prompts', 2)])
+    long('own prompts', 1), ('shared prompts', 2)])
 def test_an_update_holds_one_body_per_pass(layout, passes):
   """One forward and one recomputed; without a remat, one for each layer."""
   batch = batch_of(layout)

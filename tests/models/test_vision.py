@@ -112,6 +112,7 @@ def test_padding_is_zero_and_moves_nothing(tower):
   assert not taps[0][1, 4:].any() and taps[0][1, :4].any()
 
 
+@LONG
 def test_rematerialisation_changes_no_gradient(tower):
   _, params = tower
   media = random_media()

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.long import LONG
 from zppo_jax.objectives import divergences
 from zppo_jax.objectives.divergences import Divergence, Target
 
@@ -155,6 +156,7 @@ def test_bucket_keeps_its_gradient_at_the_floor():
   assert divergences.log_rest(-jnp.inf) == 0
 
 
+@LONG
 def test_ids_without_mass_count_nothing():
   """-inf in both (padding), or where the weighing model has no mass: value and
   gradient are those without such ids, and hold no NaN."""

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax.extend import core
 
-from tests.long import LONG
+from tests.long import LONG, long
 from zppo_jax.objectives import (
   divergences,
   gathered_logps as kept_ids,
@@ -65,7 +65,7 @@ def assert_near(got, want, rtol):
 
 # 15 columns in parts of 15, 7 (21: six of padding), 4 and 1.
 @pytest.mark.parametrize('chunk, vocab_chunk', [
-    (3, 15), (512, 7), (4, 4), (11, 1)])
+    (3, 15), (512, 7), long(4, 4), long(11, 1)])
 @pytest.mark.parametrize('rest', [False, True])
 def test_equals_dense(chunk, vocab_chunk, rest):
   """Values and gradients in float64 to 1e-12; ids of -1 have -inf."""
@@ -96,6 +96,7 @@ def test_finite_differences():
       np.testing.assert_allclose(grads[i][at], slope, rtol=1e-7, atol=1e-8)
 
 
+@LONG
 def test_only_what_is_asked():
   """Other positions hold no id: -inf, all mass in the rest, no gradient."""
   asked = np.zeros((B, T), bool)
@@ -138,6 +139,7 @@ def test_the_token_alone_equals_token_logps():
   np.testing.assert_allclose(np.exp(got[:, 1:]).sum(-1), 1, rtol=1e-6)
 
 
+@LONG
 def test_rest_where_the_kept_ids_hold_all_but_1e9():
   """Forward KL to a teacher with half of its mass elsewhere: the gradient is
   p_S - p_T of the bucket, shared by p_S, although 1 - p_S(0) is 0 in float32;

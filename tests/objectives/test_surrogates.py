@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.long import LONG
 from zppo_jax.objectives import reducers, surrogates
 from zppo_jax.objectives.surrogates import SequenceClip, WeightClip
 
@@ -44,6 +45,7 @@ def test_gspo_by_hand():
   assert not any(np.any(x) for x in flags.values())
 
 
+@LONG
 def test_gspo_equals_its_sequence_form():
   """Eqs. 5 and 7 written down and differentiated, over both signs."""
   def sequence(logp, adv, clip):

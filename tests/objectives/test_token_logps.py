@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from jax.extend import core
 
+from tests.long import long
 from zppo_jax.objectives import token_logps as logprobs
 
 B, T, D, V = 2, 12, 5, 13  # 11 predicted positions
@@ -67,7 +68,7 @@ def kept(request, monkeypatch):
 
 # 13 ids in parts of 13, 5 (with two of padding), 1; 11 positions.
 @pytest.mark.parametrize('chunk, vocab_chunk', [
-    (3, 13), (512, 13), (4, 6), (11, 1)])
+    (3, 13), (512, 13), long(4, 6), long(11, 1)])
 @pytest.mark.parametrize('temperature', [1.0, 0.6])
 def test_gradient_equals_plain_log_softmax(kept, chunk, vocab_chunk,
                                            temperature):

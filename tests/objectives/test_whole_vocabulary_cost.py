@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
+from tests.long import long
 from zppo_jax.objectives import gathered_logps, token_logps, whole_vocabulary
 from zppo_jax.objectives.divergences import Divergence, Target
 from zppo_jax.objectives.whole_vocabulary import Head
@@ -75,7 +76,7 @@ def product_flops(text: str) -> int:
 
 
 @KINDS
-@pytest.mark.parametrize('overlap', [False, True])
+@pytest.mark.parametrize('overlap', [False, long(True)])
 def test_flops_are_those_of_the_count(divergence, target, overlap):
   """Student: forward, remade, two products; teacher: forward, remade; a form
   of two passes has one more product of both. Per position and id 2 D each."""
@@ -147,8 +148,8 @@ def gathered(student, teacher, tokens, *, vocab, **fields):
 
 @pytest.mark.parametrize('function, widths, fields', [
     (total, (4096, 4096), dict(overlap=True)),
-    (total, (4096, 4352), {}), (total, (4352, 4096), {}),
-    (total, (4096, 4096), dict(divergence=Divergence('jensen_shannon'))),
+    long(total, (4096, 4352), {}), long(total, (4352, 4096), {}),
+    long(total, (4096, 4096), dict(divergence=Divergence('jensen_shannon'))),
     (gathered, (4096, 4096), {})],
     ids=['reverse', 'wider_teacher', 'wider_student', 'jensen_shannon',
          'gathered'])

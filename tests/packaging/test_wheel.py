@@ -69,6 +69,7 @@ def installed(built, tmp_path_factory):
   return run
 
 
+@LONG
 def test_an_sdist_holds_the_repository(built):
   folder = built[3]
   missing = {name for name in _committed() if not (folder / name).is_file()}

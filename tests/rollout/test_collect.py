@@ -3,6 +3,7 @@
 import numpy as np
 
 from tests.builders import question
+from tests.long import LONG
 from zppo_jax import assets
 from zppo_jax.algorithms import zppo
 from zppo_jax.chat.micro_chat import CHAT
@@ -66,6 +67,7 @@ def test_a_forced_beginning_is_graded_and_not_trained():
   assert bare.rollouts[0].verdict == Verdict.NO_ANSWER
 
 
+@LONG
 def test_an_engine_goes_on_from_the_forced_tokens():
   """The packaged student, asked to begin with all but the last of its own
   tokens, draws that last one with the log-prob that it had before."""

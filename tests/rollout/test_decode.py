@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from tests import builders
-from tests.long import long
+from tests.long import LONG, long
 from zppo_jax import randomness
 from zppo_jax.learner import forward, packing
 from zppo_jax.records import Decoding, Purpose, StopReason, TokenSequence
@@ -244,6 +244,7 @@ def test_padding_may_have_no_mass_in_log_probs():
   assert (np.asarray(every) < np.asarray(logps)).all()
 
 
+@LONG
 def test_frequencies_of_two_tokens(tiny):
   """The sampler's pairs follow p(a) p(b | a): cache and keys included."""
   model, params = tiny
@@ -405,6 +406,7 @@ def test_rollouts_do_not_depend_on_slot_or_neighbours(
   check_same(*tiny, base, {u: other[u] for u in other if u in base})
 
 
+@LONG
 def test_rollouts_do_not_depend_on_the_call(tiny, make_mesh, base):
   """Fewer questions, a longer bucket, more rollouts: the first 4 are equal."""
   other = by_question(*tiny, make_mesh(), [102, 106, 107], width=16,
@@ -425,6 +427,7 @@ def test_rollouts_do_not_depend_on_slots_and_decode_chunks(
   assert 4 <= programs.compilations <= programs.shapes.max_programs
 
 
+@LONG
 @pytest.mark.parametrize('shape', [(2, 2, 2), long((8, 1, 1))])
 def test_rollouts_do_not_depend_on_the_mesh(tiny, make_mesh, base, shape):
   """One device, 2x2x2 and 8x1x1 draw the same tokens."""

@@ -77,7 +77,8 @@ LAYOUTS = {
 
 
 @pytest.mark.parametrize('family', FAMILIES)
-@pytest.mark.parametrize('layout', LAYOUTS)
+@pytest.mark.parametrize('layout', long_but(
+    ['another order', 'beside a longer prompt, its bucket'], LAYOUTS))
 def test_neither_order_nor_neighbours_nor_buckets(family, layout, make_mesh):
   mesh = make_mesh()
   check_same(family, drawn(family, mesh, LAYOUTS[layout]), base(family, mesh))

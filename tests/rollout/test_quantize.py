@@ -100,7 +100,8 @@ def test_leaves_by_name(family, tied):
   assert is_now <= 0.27 * was
 
 
-@pytest.mark.parametrize('family, tied', [('qwen3', False), ('qwen3_5', True)])
+@pytest.mark.parametrize('family, tied', [
+    ('qwen3', False), long('qwen3_5', True)])
 def test_the_copy_on_four_devices(family, tied, make_mesh):
   """One jitted call; scales lie where their channels lie; same log-probs, and
   the same bytes as without a mesh."""
@@ -141,6 +142,7 @@ def greedy_tokens(model, mesh, params):
   return [c.tokens for group in groups for c in group]
 
 
+@LONG
 def test_a_bfloat16_copy_of_a_bfloat16_model_draws_the_same(
     make_tiny, make_mesh):
   model, params = make_tiny(dtype='bfloat16')

@@ -183,6 +183,7 @@ def test_changed_logs_are_told_at_resume(finished, tmp_path, capsys):
       finished / 'final.safetensors').read_bytes()
 
 
+@LONG
 def test_an_ordinary_kill_is_not_told(finished, tmp_path, capsys):
   """fault D5: torn last lines and lines beyond the checkpoint are no damage,
   and what a resume cuts is kept."""
@@ -198,6 +199,7 @@ def test_an_ordinary_kill_is_not_told(finished, tmp_path, capsys):
     assert (path / f'attempts/0002/cut_{name}').is_file()
 
 
+@LONG
 def test_a_run_without_its_checkpoints_says_that_it_begins_anew(
     finished, tmp_path, capsys):
   """fault D5: a deleted folder is not a silent start from step 0."""

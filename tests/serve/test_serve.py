@@ -155,6 +155,7 @@ print('alive:', workers[0].alive)
 '''
 
 
+@LONG
 def test_signals_around_those_that_uvicorn_hears():
   """Each alone ends the server as soon as its address is out; one more at the
   very end changes nothing; the worker stops and the process ends with 0."""

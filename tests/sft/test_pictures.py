@@ -7,6 +7,7 @@ from PIL import Image
 
 pytest.importorskip('transformers')
 from tests import hub_builders  # noqa: E402
+from tests.long import LONG
 from tests.sft.builders import changed, micro_config, write_lines  # noqa: E402
 from zppo_jax.learner import packing  # noqa: E402
 from zppo_jax.sft import build, step  # noqa: E402
@@ -70,6 +71,7 @@ def test_a_picture_behind_an_answer_keeps_its_places(home):
   assert positions.max() < len(positions) - 1
 
 
+@LONG
 def test_rows_with_pictures_stay_alone_and_have_the_loss_of_each(home):
   rows = [chat('a.png'), chat('b.png'), chat('a.png', 'then')]
   text = [{'messages': r['messages'][:2]} for r in rows[:2]]
@@ -92,6 +94,7 @@ def test_too_many_patches_are_refused_with_the_row(home):
     make_run(home, [chat('c.png')])
 
 
+@LONG
 def test_shapes_auto_makes_room_for_pictures(home, monkeypatch):
   """The longest conversation and the one with most patches are both tried."""
   from zppo_jax.sft import shapes

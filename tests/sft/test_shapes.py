@@ -67,6 +67,7 @@ def test_nothing_that_fits_is_said_and_the_least_is_taken(
       capsys.readouterr().out)
 
 
+@LONG
 def test_what_is_needed_by_hand(rows, monkeypatch):
   """Weights and gradient in 4 bytes, two moments, counters, temporaries."""
   monkeypatch.setattr(room, 'temporaries', lambda program: 1000)

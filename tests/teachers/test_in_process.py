@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.builders import small_config
-from tests.long import LONG
+from tests.long import LONG, long
 from zppo_jax.algorithms import zppo
 from zppo_jax.chat import segments
 from zppo_jax.learner import scoring
@@ -81,7 +81,7 @@ def test_scores_are_the_samplers_own_but_for_padding(run, rows, groups):
     np.testing.assert_allclose(own, picked(log_softmax(z), row), atol=2e-5)
 
 
-@pytest.mark.parametrize('temperature', [1.0, 0.7])
+@pytest.mark.parametrize('temperature', [long(1.0), 0.7])
 def test_everything_against_a_dense_softmax(run, rows, temperature):
   teacher, rng = run.teacher, np.random.default_rng(0)
   given = [rng.integers(-1, teacher.vocab, (len(r.response), 3),

@@ -98,6 +98,7 @@ def test_opd_is_the_row_whose_loss_takes_the_difference(groups_and_run):
       a, b, atol=1e-5 * scale), grads, same)
 
 
+@LONG
 def test_own_log_probs_are_those_of_the_trained_weights(groups_and_run):
   """A rollout copy of fewer bits changes no signal."""
   groups, run = groups_and_run

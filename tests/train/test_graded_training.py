@@ -102,6 +102,7 @@ def own(tmp_path_factory):
   return path
 
 
+@LONG
 def test_the_sandbox_says_the_same_and_says_it_once(
     own, tmp_path, counted, monkeypatch):
   """A run graded by workers, dead in its second update and resumed, is the

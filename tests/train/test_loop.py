@@ -213,6 +213,7 @@ def spoilt_updates(monkeypatch, step_number: int) -> None:
   monkeypatch.setattr(step, 'update', spoilt)
 
 
+@LONG
 def test_nan_stops_the_run_with_its_batch_and_keeps_the_checkpoint(
     tmp_path, monkeypatch):
   """At step 1; the checkpoint after step 0 is what the next attempt takes."""
@@ -255,6 +256,7 @@ def test_nan_found_in_the_next_step_names_its_own(tmp_path, monkeypatch):
                  for p in (tmp_path / 'checkpoints').iterdir())
 
 
+@LONG
 def test_numbers_are_read_while_the_next_step_runs(tmp_path, monkeypatch):
   """After the first device work of the next step, before its first rollout;
   at once where a checkpoint or the end needs them (after steps 1 and 2)."""

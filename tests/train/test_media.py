@@ -205,6 +205,7 @@ def test_a_step_on_a_mesh(family, make_mesh):
     assert np.isfinite(leaf).all() and (leaf != before).any(), path
 
 
+@LONG
 def test_media_are_prefilled_once_a_group(make_mesh, monkeypatch):
   """By submit and poll, also where a group has more rollouts than there are
   rows; the late ones see the pictures too."""

@@ -3,6 +3,7 @@
 import pytest
 
 from benchmarks import fuzz_answers
+from tests.long import LONG
 from zppo_jax.records import Verdict
 from zppo_jax.verdicts import verifier
 
@@ -12,6 +13,7 @@ pytest.importorskip('reasoning_gym')
 COUNT = 150
 
 
+@LONG
 def test_mutated_answers_have_verdicts():
   """Each has one, and those that nothing was done to have the right one."""
   found = fuzz_answers.main(COUNT, 1)

@@ -45,6 +45,7 @@ def sandbox():
   made.close()
 
 
+@LONG
 def test_a_deadline_costs_only_its_own_answer(sandbox):
   """Order is kept; the neighbours and the next call have their verdicts."""
   jobs = [slow('5'), GradingJob('math', '1+x', 'x+1'),

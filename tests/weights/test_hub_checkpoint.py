@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from tests.long import LONG
 from zppo_jax import models
 from zppo_jax.devices import sharding
 from zppo_jax.weights import (
@@ -246,6 +247,7 @@ print((peak() - before) * 1024, sum(x.nbytes for x in jax.tree.leaves(params)))
 '''
 
 
+@LONG
 @pytest.mark.skipif(not pathlib.Path('/proc/self/status').is_file(),
                     reason='peak memory is read from /proc')
 def test_memory_is_the_shards_and_about_one_tensor(tmp_path):

@@ -14,6 +14,7 @@ from tests.builders import (
   small_config,
   wrong,
 )
+from tests.long import LONG
 from zppo_jax.algorithms import methods, zppo
 from zppo_jax.algorithms.privileged import hints, material
 from zppo_jax.algorithms.privileged.hints import HintConfig
@@ -178,6 +179,7 @@ def test_a_boxed_prompt_asks_without_the_closer():
     CHAT.hint_request('C h 4', '4 h 9 A 9')
 
 
+@LONG
 @pytest.mark.usefixtures('quick_compile')
 def test_a_teacher_in_this_process_writes_by_name(monkeypatch, tmp_path):
   """The embedded teacher, asked with words that it knows for another thing."""

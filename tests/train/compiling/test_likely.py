@@ -7,7 +7,7 @@ import pytest
 
 from tests import builders
 from tests.engines import engine, placed, request
-from tests.long import long
+from tests.long import LONG, long
 from zppo_jax.devices import compile_ahead
 from zppo_jax.records import Group, Prompt, PromptKind, Question, Verdict
 from zppo_jax.train import build, minibatches, step
@@ -40,6 +40,7 @@ def groups_of(length: int) -> list[Group]:
           Verdict.CORRECT, *[Verdict.WRONG] * 7))) for i in range(4)]
 
 
+@LONG
 def test_a_step_compiles_nothing_that_was_compiled_ahead(at_once, own_programs):
   """Scoring, gradient and optimizer, from their shapes alone."""
   run = build.build(builders.small_config(compile_ahead=True))

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from tests.builders import small_config
+from tests.long import LONG
 from zppo_jax.plan import abstract, topologies
 from zppo_jax.train import build
 from zppo_jax.train.shapes import auto, room, tables
@@ -138,6 +139,7 @@ def test_a_plan_has_no_questions_to_read():
     abstract.run_of(c, topologies.parse('cpu:1'))
 
 
+@LONG
 def test_a_phase_fits_by_what_stands_there_and_the_compilers_temporaries():
   """The limit lies just above and just below both together."""
   run = build.build(small_config(method='grpo'))

@@ -43,6 +43,7 @@ def test_the_start_has_none_and_a_moved_leaf_is_counted():
       s.response for s in sequences]
 
 
+@LONG
 def test_evaluations_have_it_and_the_summary_has_not(tmp_path):
   config = make_config('grpo', **{
       'watch.drift': 2, 'steps': 2, 'eval.every': 1})
