@@ -118,8 +118,11 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item):
-  """After ZPPO_UNTIL, in seconds since 1970, no test begins."""
-  if time.time() > float(os.environ.get('ZPPO_UNTIL', 'inf')):
+  """After ZPPO_UNTIL, in seconds since 1970, no test begins, and one that is
+  marked with its minutes not within these before it."""
+  marker = item.get_closest_marker('minutes')
+  ends = time.time() + (60 * marker.args[0] if marker else 0)
+  if ends > float(os.environ.get('ZPPO_UNTIL', 'inf')):
     pytest.skip('no time was left (ZPPO_UNTIL)')
 
 

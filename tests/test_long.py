@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -58,6 +59,7 @@ import pytest
 from tests.long import long
 
 
+@pytest.mark.minutes(9)
 def test_short():
   pass
 
@@ -79,7 +81,8 @@ import pytest
 for more, words in json.loads(sys.argv[1]):
   os.environ.update(more)
   pytest.main(['-q', '-n', '0', '-p', 'no:cacheprovider', '-p',
-               'tests.conftest', '--rootdir=.', '-o', 'markers=long:', *words])
+               'tests.conftest', '--rootdir=.', '-o',
+               'markers=long:\\nminutes(n):', *words])
   for name in more:
     del os.environ[name]
   print('#### next')
@@ -115,16 +118,20 @@ def test_a_variable_an_id_and_the_marker_choose(tmp_path):
 
 
 def test_ci_gives_files_the_time_that_is_left(tmp_path):
-  """After ZPPO_UNTIL nothing begins, and ZPPO_ORDER says who is last."""
+  """After ZPPO_UNTIL nothing begins, nor what would not end before it, and
+  ZPPO_ORDER says who is last."""
   names = {f'test_{name}.py' for name in 'abcdef'}
   for name in names:
     (tmp_path / name).write_text(SUITE)
   orders = [({'ZPPO_ORDER': order}, ['--collect-only']) for order in 'aab']
-  *said, late, early = said_by_runs(tmp_path, [
-      *orders, ({'ZPPO_UNTIL': '1'}, ['-rs']), ({'ZPPO_UNTIL': '9e9'}, [])])
+  soon = {'ZPPO_UNTIL': str(time.time() + 400)}
+  *said, late, early, between = said_by_runs(tmp_path, [
+      *orders, ({'ZPPO_UNTIL': '1'}, ['-rs']), ({'ZPPO_UNTIL': '9e9'}, []),
+      (soon, [])])
   first, again, other = (
       [line.partition('::')[0] for line in text.splitlines() if '::' in line]
       for text in said)
   assert first == again != other and set(first) == set(other) == names
   assert 'no time was left' in late and '12 skipped' in late
   assert '12 passed' in early
+  assert '6 passed, 6 skipped' in between  # those of nine minutes

@@ -84,6 +84,7 @@ def runnable():
 
 
 @LONG
+@pytest.mark.minutes(4)
 def test_every_block_runs_from_a_wheel(wheel, tmp_path):
   """One process: a tiny run is trained; reports, comparisons and tables are
   made; every other command line is read with its config; Python runs."""

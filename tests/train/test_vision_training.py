@@ -94,6 +94,7 @@ def home(tmp_path_factory):
 
 
 @LONG
+@pytest.mark.minutes(3)
 def test_it_trains(home):
   """BCQ and NCQ on pictures and clips; sampler and trainer agree; the tower
   and the text model learn."""
