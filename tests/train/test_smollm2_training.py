@@ -42,7 +42,7 @@ def gguf():
     pytest.skip(str(e))
 
 
-@pytest.mark.minutes(10)
+@pytest.mark.minutes(15)
 def test_two_steps_on_sums(gguf, tmp_path, monkeypatch):
   """4 questions x 4 rollouts of at most 48 tokens, BCQ and NCQ wherever the
   verdicts allow; the student is its own teacher."""
