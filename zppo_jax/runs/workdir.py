@@ -82,7 +82,8 @@ def command() -> str:
   named without its folder."""
   program, *words = sys.argv
   name = pathlib.Path(program).name
-  return shlex.join(['zppo' if name in ('main.py', 'zppo') else name, *words])
+  ours = name in ('zppo', 'main.py', '__main__.py')
+  return shlex.join(['zppo' if ours else name, *words])
 
 
 def devices() -> dict:
