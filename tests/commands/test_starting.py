@@ -6,6 +6,8 @@ import re
 import subprocess
 import sys
 
+import chex
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -148,6 +150,44 @@ def test_files_of_my_own(folder, capsys):
       p.name: p.read_bytes() for p in (path / 'model').iterdir()}
   with pytest.raises(SystemExit, match='--pictures and --files are two kinds'):
     main.main(['init', 'two', '--pictures', '--files'])
+
+
+def test_the_random_model_is_drawn_without_a_program():
+  """Those of `model.init`, one for each shape, took most of a minute."""
+  compiled = []
+
+  def listen(name, seconds, **_):
+    if name == '/jax/core/compile/backend_compile_duration':
+      compiled.append(seconds)
+
+  model = random_model._model()
+  wanted = jax.eval_shape(model.init, jax.random.key(0))
+  jax.monitoring.register_event_duration_secs_listener(listen)
+  try:
+    first, second = random_model._draw(model), random_model._draw(model)
+    assert not compiled
+    jax.jit(lambda x: x + 1)(0.5)
+    assert compiled, 'compilations are no longer announced'
+  finally:
+    jax.monitoring.unregister_event_duration_listener(listen)
+  chex.assert_trees_all_equal(first, second)
+  chex.assert_trees_all_equal_shapes_and_dtypes(first, wanted)
+
+
+@pytest.mark.long
+def test_the_random_model_has_the_draws_of_its_class():
+  """Means and deviations are equal up to what so few numbers allow."""
+  model = random_model._model()
+  own = jax.jit(model.init)(jax.random.key(1))
+  for (path, leaf), its in zip(
+      jax.tree.leaves_with_path(random_model._draw(model)),
+      jax.tree.leaves(own), strict=True):
+    if path[-1].key == 'A_log':  # four numbers a layer
+      assert 0 <= np.min(leaf) < np.max(leaf) <= np.log(16)
+      continue
+    slack = 5 * np.std(its) / leaf.size**0.5
+    assert abs(np.mean(leaf) - np.mean(its)) <= slack, path
+    assert abs(np.std(leaf) - np.std(its)) <= slack, path
 
 
 def task_config(path):

@@ -100,7 +100,6 @@ def contents(kind: str) -> dict[str, bytes]:
            for p in sorted((_HERE / kind).glob('*.txt'))}
   if kind == 'files':
     from zppo_jax.commands.starting import random_model
-    print('drawing a random model, which may take a minute', flush=True)
     return files | _counted() | {f'model/{name}': content for name, content in
                                  random_model.files().items()}
   readme = (_HERE / 'README.md.txt').read_text()

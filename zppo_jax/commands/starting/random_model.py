@@ -5,8 +5,11 @@ can be tried before a model is at hand.
 """
 
 import json
+import math
 import pathlib
 import tempfile
+
+import numpy as np
 
 SPECIAL = ('<|endoftext|>', '<|im_start|>', '<|im_end|>', '<|vision_start|>',
            '<|vision_end|>', '<|image_pad|>', '<|video_pad|>')
@@ -71,10 +74,38 @@ def _tokenizer():
       pad_token='<|endoftext|>', chat_template=TEMPLATE)
 
 
-def files() -> dict[str, bytes]:
-  """The files of the folder by name; equal in every call."""
+def _leaf(name: str, shape: tuple[int, ...], fan_in: int,
+          rng: np.random.Generator) -> np.ndarray:
+  if name in ('scale', 'dt_bias'):
+    return np.ones(shape, np.float32)
+  if name == 'offset' or name.endswith('bias'):
+    return np.zeros(shape, np.float32)
+  if name == 'A_log':
+    return np.log(rng.uniform(1, 16, shape)).astype(np.float32)
+  return (rng.standard_normal(shape) * fan_in**-0.5).astype(np.float32)
+
+
+def _draw(model):
+  """Parameters of the distributions of `model.init`, whose programs would take
+  a minute to compile."""
   import jax
 
+  from zppo_jax.weights import families
+  leaves = {leaf.path: leaf for leaf in
+            families.FAMILIES[model.family].hub_leaves(model.config)}
+  rng = np.random.default_rng(0)
+
+  def one(path, like):
+    names = tuple(key.key for key in path)
+    fan_in = math.prod(leaves[names].hub_shape[1:])
+    return _leaf(names[-1], like.shape, fan_in, rng)
+
+  return jax.tree_util.tree_map_with_path(
+      one, jax.eval_shape(model.init, jax.random.key(0)))
+
+
+def files() -> dict[str, bytes]:
+  """The files of the folder by name; equal in every call."""
   from zppo_jax.weights import hub_checkpoint
   model = _model()
   pixels = {
@@ -83,7 +114,7 @@ def files() -> dict[str, bytes]:
       'image_mean': [0.5] * 3, 'image_std': [0.5] * 3}
   with tempfile.TemporaryDirectory() as folder:
     to = pathlib.Path(folder, 'model')
-    hub_checkpoint.save(to, model.init(jax.random.key(0)), model)
+    hub_checkpoint.save(to, _draw(model), model)
     _tokenizer().save_pretrained(to)
     (to / 'preprocessor_config.json').write_text(json.dumps(pixels))
     (to / 'video_preprocessor_config.json').write_text(json.dumps(
