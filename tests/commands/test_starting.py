@@ -183,7 +183,7 @@ def test_the_random_model_has_the_draws_of_its_class():
       jax.tree.leaves_with_path(random_model._draw(model)),
       jax.tree.leaves(own), strict=True):
     if path[-1].key == 'A_log':  # four numbers a layer
-      assert 0 <= np.min(leaf) < np.max(leaf) <= np.log(16)
+      assert np.log(0.01) <= np.min(leaf) < np.max(leaf) <= np.log(16)
       continue
     slack = 5 * np.std(its) / leaf.size**0.5
     assert abs(np.mean(leaf) - np.mean(its)) <= slack, path

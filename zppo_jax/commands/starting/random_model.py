@@ -81,7 +81,7 @@ def _leaf(name: str, shape: tuple[int, ...], fan_in: int,
   if name == 'offset' or name.endswith('bias'):
     return np.zeros(shape, np.float32)
   if name == 'A_log':
-    return np.log(rng.uniform(1, 16, shape)).astype(np.float32)
+    return np.log(rng.uniform(0.01, 16, shape)).astype(np.float32)
   return (rng.standard_normal(shape) * fan_in**-0.5).astype(np.float32)
 
 
