@@ -47,6 +47,9 @@ from tests import long  # noqa: E402
 from zppo_jax import import_paths, models  # noqa: E402
 from zppo_jax.devices import sharding, shared_jit  # noqa: E402
 
+# Tracing leaves many objects that stay; see main.py.
+gc.set_threshold(50_000, *gc.get_threshold()[1:])
+
 TINY = dict(vocab_size=24, width=16, num_layers=2, num_heads=4, num_kv_heads=2,
             head_dim=6, mlp_width=20, max_positions=1024)
 
