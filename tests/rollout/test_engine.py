@@ -128,6 +128,32 @@ def test_refusals(made):
   assert not e.busy and e.poll() == []
 
 
+class _Counted:
+  """An id that counts how often one is compared with another."""
+  comparisons = 0
+
+  def __eq__(self, other):
+    type(self).comparisons += 1
+    return self is other
+
+  __hash__ = object.__hash__
+
+
+def test_what_a_request_costs_does_not_grow_with_those_that_wait(made):
+  """An evaluation submits thousands at once."""
+  e, _ = made
+  ids = [_Counted() for _ in range(300)]
+  try:
+    for id in ids:
+      e.submit(dataclasses.replace(request(0), id=id))
+    assert e.busy and _Counted.comparisons <= len(ids)
+    assert e.cancel(ids[7]) and not e.cancel(ids[7])
+    e.submit(dataclasses.replace(request(0), id=ids[7]))
+  finally:
+    e.drop()
+  assert not e.busy and not e.cancel(ids[0])
+
+
 def test_known_rollouts_are_not_drawn_and_the_others_are_what_they_were(made):
   """To the last bit of their log-probs, in slots that are refilled, because
   known rollouts hold theirs; and without a program where they alone do."""

@@ -107,6 +107,8 @@ class Engine:
     self._sampling: SamplingState | None = None
     self._running: list[Running | None] = []
     self._step = 0
+    # Of each request under way: its rollouts that have not ended.
+    self._left: dict[Hashable, int] = {}
     # Prompts of requests that still wait for slots: (Prefilled, index in it).
     self._prefilled: dict[Hashable, tuple[Prefilled | None, int]] = {}
     self.statistics = Statistics()
@@ -114,7 +116,7 @@ class Engine:
   @property
   def busy(self) -> bool:
     """Whether a request waits or draws."""
-    return bool(self._waiting) or any(r is not None for r in self._running)
+    return bool(self._left)
 
   @property
   def shape(self) -> DecodeShape | None:
@@ -171,24 +173,25 @@ class Engine:
         f'{name}: max_tokens', request.decoding.max_tokens,
         f'<= {self.shapes.response_lengths[-1]}',
         note=', the longest response that this engine holds')
-    if any(p.request.id == request.id for p in self._waiting) or any(
-        r is not None and r.request.id == request.id for r in self._running):
+    if request.id in self._left:
       raise ValueError(f'a request {request.id!r} is under way already')
+    self._left[request.id] = len(request.key_G2)
     # Under `fair`, slots are dealt out to rollouts one by one.
     self._waiting += parts_of(
         request, 1 if self._fair else self.shapes.slots[-1])
 
   def cancel(self, id: Hashable) -> bool:
     """Drops a request and what it drew; returns whether it was there."""
-    waiting = [p for p in self._waiting if p.request.id != id]
-    present = len(waiting) < len(self._waiting)
-    self._waiting = collections.deque(waiting)
+    if id not in self._left:
+      return False
+    self._waiting = collections.deque(
+        p for p in self._waiting if p.request.id != id)
     self._prefilled.pop(id, None)
     for slot, running in enumerate(self._running):
       if running is not None and running.request.id == id:
         self._free(slot)
-        present = True
-    return present
+    self._left.pop(id, None)  # what waited
+    return True
 
   def poll(self) -> list[Completion]:
     """Runs one decode chunk and returns the rollouts that ended in it.
@@ -250,6 +253,7 @@ class Engine:
     for slot, running in enumerate(self._running):
       if running is not None:
         self._free(slot)
+    self._left.clear()
 
   # Which rollout gets which slot.
 
@@ -265,6 +269,10 @@ class Engine:
     return np.array([r is not None for r in self._running], bool)
 
   def _free(self, slot: int) -> None:
+    id = self._running[slot].request.id
+    self._left[id] -= 1
+    if not self._left[id]:
+      del self._left[id]
     self._running[slot] = None
     self._sampling.live_B[slot] = False
 
