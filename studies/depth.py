@@ -13,12 +13,14 @@ studies/worlds.py from its results:
 import json
 import pathlib
 import runpy
+import statistics
 import sys
 from collections.abc import Mapping
 
 from ml_collections import ConfigDict
 
 from zppo_jax.study import analysis
+from zppo_jax.study.tables import markdown
 
 _WORLDS = runpy.run_path(str(pathlib.Path(__file__).with_name('worlds.py')))
 METHODS = {'zppo': 'zppo', 'grpo_replay': 'grpo_replay'}
@@ -54,20 +56,46 @@ def get_config() -> ConfigDict:
   return c
 
 
+def _by_share(results: Mapping, endpoint: str) -> dict[
+    str, dict[float, list[float]]]:
+  """Method -> share -> the endpoint of its seeds, in their order."""
+  found: dict[str, dict[float, list[float]]] = {name: {} for name in METHODS}
+  for record in sorted(results['reported'], key=lambda r: r['seed']):
+    name, _, share = record['arm'].rpartition('_')
+    found[name].setdefault(int(share) / 100, []).append(
+        record['endpoints'][endpoint])
+  return found
+
+
 def chosen_share(results: Mapping) -> float | None:
   """The share that the rule of docs/study.md chooses; None for none.
 
   Args:
     results: the content of this study's results.json.
   """
-  finals: dict[float, list[float]] = {}
-  for record in results['reported']:
-    name, _, share = record['arm'].rpartition('_')
-    if name == 'zppo':
-      finals.setdefault(int(share) / 100, []).append(
-          record['endpoints']['hard'])
-  return analysis.share_with_headroom(finals)
+  return analysis.share_with_headroom(_by_share(results, 'hard')['zppo'])
+
+
+def dial_table(results: Mapping) -> str:
+  """Markdown: a row per share, with means over the seeds; of ZPPO's `hard`, on
+  which the rule looks, the standard deviation too.
+
+  Args:
+    results: as of `chosen_share`.
+  """
+  rows = [['share', 'ZPPO: `hard` (deviation)', 'GRPO†: `hard`', 'difference',
+           'ZPPO: `mean_hard`', 'GRPO†: `mean_hard`', 'difference']]
+  hard, mean_hard = (_by_share(results, e) for e in ('hard', 'mean_hard'))
+  for share, finals in sorted(hard['zppo'].items()):
+    row = [f'{share:g}']
+    for of in (hard, mean_hard):
+      ours, theirs = (statistics.mean(of[name][share]) for name in METHODS)
+      row += [f'{ours:.3f}', f'{theirs:.3f}', f'{ours - theirs:+.3f}']
+    row[1] += f' ({statistics.stdev(finals):.3f})'
+    rows.append(row)
+  return markdown(rows)
 
 
 if __name__ == '__main__':
-  print(chosen_share(json.loads(pathlib.Path(sys.argv[1]).read_text())))
+  _RESULTS = json.loads(pathlib.Path(sys.argv[1]).read_text())
+  print(chosen_share(_RESULTS), dial_table(_RESULTS), sep='\n\n')

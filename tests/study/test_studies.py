@@ -1,12 +1,13 @@
 """The committed studies: what they name exists, and their controls are in."""
 
 import itertools
+import json
 import pathlib
 import runpy
 
 import pytest
 
-from studies import depth, plan
+from studies import depth, plan, worlds
 from zppo_jax.algorithms import methods
 from zppo_jax.runs import same_config
 from zppo_jax.study import analysis, launch
@@ -107,6 +108,31 @@ def test_the_share_is_chosen_from_the_dial_by_hand(studies):
   finals = {'zppo_50': [1.0, 0.96], 'zppo_60': [0.8, 0.85],
             'zppo_70': [0.7, 0.7], 'grpo_replay_50': [0.7, 0.7]}
   assert set(finals) <= set(studies['depth'].arms)
-  assert depth.chosen_share({'reported': [
-      {'arm': arm, 'endpoints': {'hard': value}}
-      for arm, values in finals.items() for value in values]}) == 0.6
+  results = {'reported': [
+      {'arm': arm, 'seed': seed,
+       'endpoints': {'hard': value, 'mean_hard': value / 2}}
+      for arm, values in finals.items() for seed, value in enumerate(values)]}
+  assert depth.chosen_share(results) == 0.6
+  for missing in ('zppo_60', 'zppo_70'):
+    results['reported'] = [
+        r for r in results['reported'] if r['arm'] != missing]
+  assert depth.chosen_share(results) is None
+
+
+def test_the_dial_by_hand():
+  """Means, ZPPO's deviation, and the differences of both endpoints."""
+  results = {'reported': [
+      {'arm': arm, 'seed': seed,
+       'endpoints': {'hard': value, 'mean_hard': value / 2}}
+      for arm, values in {'zppo_60': [0.8, 0.6], 'grpo_replay_60': [0.2, 0.4]
+                          }.items() for seed, value in enumerate(values)]}
+  assert depth.dial_table(results).splitlines()[2:] == [
+      '| 0.6 | 0.700 (0.141) | 0.300 | +0.400 | 0.350 | 0.150 | +0.200 |']
+
+
+def test_the_worlds_have_the_share_that_the_dial_chose():
+  """And the page of the study has its table."""
+  results = json.loads(
+      (ROOT / 'studies/results/depth/results.json').read_text())
+  assert worlds.DEEP_SHARE == depth.chosen_share(results)
+  assert depth.dial_table(results) in (ROOT / 'docs' / 'study.md').read_text()

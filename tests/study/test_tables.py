@@ -107,7 +107,7 @@ def test_a_committed_study_is_made_again_from_its_runs(name):
   assert page.table(results) == (RESULTS / name / 'table.md').read_text()
   study, reported = results['study'], results['reported']
   family = analysis.family(reported, [
-      analysis.Contrast(*of) for of in study['confirmatory']])
+      analysis.Contrast(*of) for of in study.get('confirmatory', ())])
   assert family == results['confirmatory']
   assert results['exploratory'] == [
       analysis.contrast(reported, analysis.Contrast(*of))
