@@ -46,6 +46,40 @@ def test_numbers_of_the_headline_are_those_of_its_table(tmp_path):
       'student rollouts', 'tokens (teacher and prompts included)']
 
 
+def words_of(name, tmp_path):
+  """The text of a committed study's page, a space between cells."""
+  page = report.main([RESULTS / name], tmp_path / 's.html').read_text()
+  body = page.partition('<main>')[2].partition('</main>')[0]
+  return ' '.join(re.sub('<[^>]+>', ' ', body).split())
+
+
+def test_claims_fates_and_cost_are_those_of_the_tables(tmp_path):
+  """And runs that a guard stopped are named."""
+  dial = words_of('depth', tmp_path)  # of docs/study.md and table.md
+  for words in ('zppo_60 - grpo_replay_60 hard 3 +0.396 [+0.116, +0.676]',
+                '665 / 2243', 'zppo_10, seed 2: stopped at step 292',
+                'Fates by entry accuracy', 'FLOPs'):
+    assert words in dial, words
+  assert 'Claims' not in dial
+  (claim, *_) = study_page.read(RESULTS / 'smoke')['confirmatory']
+  smoke = words_of('smoke', tmp_path)
+  assert (f'{claim["sign_flip_p"]:.4f} {claim["holm_p"]:.4f} '
+          f'{claim["verdict"]}') in smoke
+  assert 'Claims' in smoke and 'Exploratory contrasts' in smoke
+
+
+def test_each_endpoint_has_its_own_scale():
+  """Differences in FLOPs do not hide those in accuracy."""
+  of = lambda endpoint, mean, half: {
+      'first': 'a', 'second': 'b', 'endpoint': endpoint, 'seeds': [0, 1],
+      'mean': mean, 'low': mean - half, 'high': mean + half,
+      'sign_flip_p': 0.5}
+  text = study_page._contrasts([of('flops', 2e11, 2e11), of('hard', 0.2, 0.2)])
+  bars = re.findall('<span class="track".*?</span>', text)
+  assert len(bars) == 2 and bars[0] == bars[1]
+  assert '+2e+11' in text and '+0.200' in text
+
+
 def test_a_study_stands_alone_and_others_are_refused(tmp_path):
   run = workdirs.make(tmp_path / 'run')
   with pytest.raises(ValueError, match='headline is a study, which has a page'):

@@ -4,6 +4,7 @@ It reads results.json, which `zppo study` writes, and nothing else, so that a
 committed study can be shown without its runs.
 """
 
+import contextlib
 import dataclasses
 import json
 import pathlib
@@ -127,27 +128,69 @@ def _endpoints(results: Mapping, arms: Mapping[str, list[dict]],
   return table(rows, 'numbers')
 
 
-def _contrasts(results: Mapping) -> str:
-  found = results['contrasts']
+def _around_zero(found: Sequence[Mapping]) -> tuple[float, float]:
+  """The ends of a line that holds 0 and all intervals."""
   ends = [v for c in found for v in (c['low'], c['high'])]
   low, high = min(0.0, *ends), max(0.0, *ends)
-  if high - low <= 0:
-    low, high = -1.0, 1.0
-  rows = [['contrast', 'split', 'seeds', 'mean difference', 'around 0',
-           'sign-flip p']]
+  return (low, high) if high > low else (-1.0, 1.0)
+
+
+def _contrasts(found: Sequence[Mapping]) -> str:
+  """Paired differences; contrasts on the same endpoint have one scale. Those of
+  a family have Holm's p and the verdict on their claim."""
+  what = lambda c: c.get('endpoint', c.get('split'))
+  lines = {name: _around_zero([c for c in found if what(c) == name])
+           for name in map(what, found)}
+  judged = any('verdict' in c for c in found)
+  rows = [['contrast', 'on', 'seeds', 'mean difference', 'around 0',
+           'sign-flip p', *(['Holm p', 'the claim'] if judged else [])]]
   for c in found:
+    number = '+.3g' if abs(c['mean']) >= 1000 else '+.3f'
     rows.append([
-        f'{esc(c["first"])} - {esc(c["second"])}', esc(c['split']),
+        f'{esc(c["first"])} - {esc(c["second"])}', esc(what(c)),
         str(len(c['seeds'])),
-        with_interval(c['mean'], c['low'], c['high'], '+.3f', frame.SOFT),
-        frame.between(low, high, [(0, 'zero'), (c['mean'], 'full')],
+        with_interval(c['mean'], c['low'], c['high'], number, frame.SOFT),
+        frame.between(*lines[what(c)], [(0, 'zero'), (c['mean'], 'full')],
                       (c['low'], c['high'])),
-        f'{c["sign_flip_p"]:.4f}'])
+        f'{c["sign_flip_p"]:.4f}',
+        *([f'{c["holm_p"]:.4f}', esc(c['verdict'])] if judged else [])])
   return table(rows, 'numbers')
+
+
+def _fates(arms: Mapping[str, list[dict]]) -> str:
+  """Graduated of admitted questions by the accuracy with which they entered the
+  buffer, summed over seeds; '' if no arm has a buffer."""
+  sums: dict[str, dict[float, list[int]]] = {}
+  for arm, records in arms.items():
+    for record in records:
+      for entry, of in record['summary'].get(
+          'graduation_by_entry_accuracy', {}).items():
+        both = sums.setdefault(arm, {}).setdefault(float(entry), [0, 0])
+        both[0] += of['graduated']
+        both[1] += of['admitted']
+  entries = sorted({entry for of in sums.values() for entry in of})
+  rows = [['arm', *(f'entered at {entry:g}' for entry in entries)]]
+  for arm, of in sums.items():
+    cells = [of.get(entry, (0, 0)) for entry in entries]
+    rows.append([esc(arm), *(
+        frame.bar(graduated / admitted, f'{graduated} / {admitted}')
+        if admitted else '' for graduated, admitted in cells)])
+  return table(rows, 'shares') if sums else ''
+
+
+def _stopped(results: Mapping) -> str:
+  """Which runs a guard stopped, and why."""
+  return ''.join(
+      f'<p class="notes">Stopped by a guard, with its last evaluation here: '
+      f'{esc(r["arm"])}, seed {r["seed"]}: {esc(r["stopped"])}</p>'
+      for r in results['reported'] if 'stopped' in r)
 
 
 COSTS = (
     ('seconds per step', lambda r: r['step_s']),
+    ('seconds', lambda r: r['endpoints']['seconds']),
+    ('FLOPs', lambda r: r['endpoints']['flops']),
+    ('student rollouts', lambda r: r['summary']['student_rollouts']),
     ('student rollouts per step',
      lambda r: r['summary']['student_rollouts'] / r['summary']['steps']),
     ('tokens the student generates per step',
@@ -159,19 +202,26 @@ COSTS = (
 )
 
 
-def _cost(arms: Mapping[str, list[dict]]) -> str:
-  means = {}
+def _cost(results: Mapping, arms: Mapping[str, list[dict]]) -> str:
+  """What the runs of an arm cost, beside the accuracy at their end."""
+  end, means = results['study']['endpoint'], {}
+  accuracy = {a: float(np.mean([r['summary']['eval'][end]['final']
+                                for r in records]))
+              for a, records in arms.items()}
   for name, get in COSTS:
-    try:
-      means[name] = {a: float(np.mean([get(r) for r in records]))
-                     for a, records in arms.items()}
-    except KeyError:  # an earlier study did not keep it
-      continue
-  rows = [['arm', *means]]
+    known: dict[str, list[float]] = {}
+    for arm, record in ((a, r) for a, records in arms.items() for r in records):
+      with contextlib.suppress(KeyError):  # of an earlier study, or stopped
+        value = get(record)
+        known.setdefault(arm, []).append(value)
+    if known:
+      means[name] = {a: float(np.mean(of)) for a, of in known.items()}
+  rows = [['arm', esc(end), *means]]
   for arm in arms:
-    rows.append([esc(arm), *(
+    rows.append([esc(arm), f'{accuracy[arm]:.3f}', *(
         frame.bar(of[arm] / (max(of.values()) or 1.0),
-                  charts.number(of[arm])) for of in means.values())])
+                  charts.number(of[arm])) if arm in of else '-'
+        for of in means.values())])
   return table(rows, 'shares')
 
 
@@ -212,15 +262,29 @@ def render(results: Mapping) -> str:
   """The page of a study, as HTML."""
   arms, splits = _arms(results), list(results['study']['splits'])
   plots: list = []
-  sections = [
+  paired = 'Differences paired by seed, with 95 % t intervals and exact '
+  made = [
       Section('setup', 'What was compared', '', _setup(results), 'Setup'),
       Section('end', 'End points', 'Accuracy at the last step. '
-              f'{INTERVAL}', _endpoints(results, arms, splits)),
-      *([Section('contrasts', 'Contrasts', 'Differences paired by seed, with '
-                 '95 % t intervals and exact sign-flip tests.',
-                 _contrasts(results))] if results['contrasts'] else []),
-      Section('curves', 'Curves', 'Held-out questions during training.',
-              frame.grid(_curves(results, arms, splits), plots)),
-      Section('cost', 'Cost', 'Means over seeds.', _cost(arms))]
-  return frame.document(results['study']['title'], sections, plots, FOOTER,
+              f'{INTERVAL}', _endpoints(results, arms, splits)
+              + _stopped(results))]
+  for anchor, title, intro in (
+      ('confirmatory', 'Claims', f'{paired}sign-flip tests. They were named '
+       "before the runs and are one family under Holm's method."),
+      ('contrasts', 'Contrasts', f'{paired}sign-flip tests.'),
+      ('exploratory', 'Exploratory contrasts', f'{paired}sign-flip tests, '
+       'without any adjustment.')):
+    if found := results.get(anchor):
+      made.append(Section(anchor, title, intro, _contrasts(found),
+                          title.partition(' ')[0]))
+  made.append(Section('curves', 'Curves', 'Held-out questions during training.',
+                      frame.grid(_curves(results, arms, splits), plots)))
+  if fates := _fates(arms):
+    made.append(Section(
+        'fates', 'Fates by entry accuracy', 'Of the questions that entered the '
+        'replay buffer, how many left it solved; sums over seeds.', fates,
+        'Fates'))
+  made.append(Section('cost', 'Cost', 'Means over seeds.',
+                      _cost(results, arms)))
+  return frame.document(results['study']['title'], made, plots, FOOTER,
                         samples=[], runs=[])
