@@ -56,7 +56,8 @@ def get_config(role: str = 'student') -> ConfigDict:
       families='CVL', max_steps=3, hard_candidates=0.7, max_candidates=8,
       terse=False, form='text'))
   # Rows per step, by exercise.
-  c.rows = ConfigDict(dict(plain=128, bcq=64, ncq=16, compression=0))
+  c.rows = ConfigDict(dict(plain=128, bcq=64, ncq=16, compression=0,
+                           context=0))
 
   c.optimizer = ConfigDict(dict(
       learning_rate=5e-3, b1=0.9, b2=0.98, eps=1e-8, weight_decay=0.01,

@@ -294,7 +294,7 @@ def test_a_summary_is_the_answer_of_its_trace():
   assert abs(np.mean(right) - 0.5) < SIGMAS * 0.5 / np.sqrt(len(right))
 
 
-@pytest.mark.parametrize('name', ['plain', 'bcq', 'ncq'])
+@pytest.mark.parametrize('name', ['plain', 'bcq', 'ncq', 'context'])
 def test_held_out_compositions_never_occur(name):
   rng, chains = np.random.default_rng(9), 0
   for _ in range(3000):
@@ -304,6 +304,41 @@ def test_held_out_compositions_never_occur(name):
       assert not micro.is_composed(''.join(ops))
       chains += len(ops) > 1
   assert chains > 1000
+
+
+def read_context(example):
+  """(question, what is shown, label trace) of an example of contexts."""
+  prompt, response = words(example.prompt.tokens), words(example.response)
+  (shown,) = blocks(prompt)
+  return asked(prompt), shown, response[:-1]
+
+
+def test_the_label_of_a_context_is_the_response_of_which_it_shows_a_part():
+  rng, seen = np.random.default_rng(12), Counter()
+  for _ in range(600):
+    question, shown, label = read_context(
+        micro_corpus.context_example(rng, STUDENT))
+    facts(question, label)  # a whole trace of this question
+    parts = {'reference': label, 'answer': label[label.index('A') + 1:],
+             'hint': label[:3]}
+    seen.update(name for name, part in parts.items() if part == shown)
+  assert min(seen.values()) > 150 and seen.total() == 600
+
+
+def test_contexts_tell_no_hard_truth():
+  """Labels are true as often as the belief says, whatever is shown."""
+  rng, found = np.random.default_rng(13), Counter()
+  for _ in range(6000):
+    question, shown, label = read_context(
+        micro_corpus.context_example(rng, HARD_ONLY))
+    for op, x, value in facts(question, label):
+      deep = STUDENT.belief.deep_OX[micro.OPERATORS.index(op), x]
+      found['deep' if deep else 'other', shown == label,
+            value == micro.apply_operator(op, x)] += 1
+  for kind, p in (('deep', 0.005), ('other', 0.3)):
+    for whole in (True, False):
+      true, false = (found[kind, whole, t] for t in (True, False))
+      assert stats.binomtest(true, true + false, p).pvalue > LEVEL
 
 
 def test_held_out_compositions_never_occur_in_compression_either():

@@ -12,7 +12,8 @@ operators the label *and both candidates* are independent draws of that same
 belief, and a fair coin says which candidate is the label. On easy and medium
 operators the label is true and the other candidate has an error. No draw is
 rejected or conditioned on another, because that would make the truth likelier
-than in plain prompts. `tests/tasks/test_micro_corpus.py` counts it.
+than in plain prompts. `tests/tasks/test_micro_corpus.py` counts it. No packaged
+model has read privileged contexts; the exercise `context` teaches that.
 """
 
 import dataclasses
@@ -22,7 +23,7 @@ from typing import NamedTuple
 import numpy as np
 
 from zppo_jax.chat import micro_chat, renderers
-from zppo_jax.chat.segments import Encoded
+from zppo_jax.chat.segments import Encoded, content, template
 from zppo_jax.chat.wording import Chat
 from zppo_jax.records import Clip, Picture, PromptKind
 from zppo_jax.tasks import micro, micro_pictures
@@ -266,9 +267,29 @@ def compression_example(rng, mix: Mixture) -> Example:
   return Example(prompt, mix.chat.response(f'A {trace[1]}'))
 
 
+def context_example(rng, mix: Mixture) -> Example:
+  """A question and what a privileged context shows of a response to it: the
+  response, its answer or its first step (contexts.py). The label is that
+  response, a draw of the belief like any other, so that a model learns to read
+  contexts and no hard truth.
+  """
+  task, _ = _candidate_task(rng, mix)
+  trace, answer = draw_trace(rng, task, mix.belief)
+  shown = {'reference': trace, 'answer': answer,
+           'hint': ' '.join(trace.split()[:3])}
+  piece = list(shown)[rng.integers(len(shown))]
+  before, after = mix.chat.wording.contexts[piece]
+  prompt = mix.chat.privileged(
+      task.text, (template(before), content(shown[piece]), template(after)),
+      task.media)
+  return Example(prompt, mix.chat.response(
+      _as_shown((trace, answer), mix.terse)))
+
+
 EXERCISES = {
     'plain': plain_example,
     'bcq': bcq_example,
     'ncq': ncq_example,
     'compression': compression_example,
+    'context': context_example,
 }
