@@ -54,7 +54,8 @@ PARTS = (
          'Take one when a teacher with the same tokenizer delivers its '
          'log-probs (or its answers, for a likelihood).', (
         'seqkd', 'stored_nll', 'gkd', 'opd_reverse', 'opd_forward', 'opd_jsd',
-        'opd_k2', 'opd_k3', 'opd_log_ratio', 'grpo_distill')),
+        'opd_k2', 'opd_k3', 'opd_log_ratio', 'grpo_distill', 'zppo_distill',
+        'grpo_replay_distill')),
 )
 REST = ('Neighbours',
         'Take one when you reproduce its paper, or when plain distillation '

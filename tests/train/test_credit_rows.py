@@ -13,10 +13,10 @@ from tests.long import LONG, long
 from tests.train.test_distillation import gradient, make_config as small_steps
 from tests.train.test_step import recorded_groups
 from zppo_jax.algorithms import methods
-from zppo_jax.algorithms.credit import settings
+from zppo_jax.algorithms.credit import settings, targets as credit_targets
 from zppo_jax.algorithms.replay import ReplayBuffer
 from zppo_jax.chat import segments
-from zppo_jax.records import Group, Verdict
+from zppo_jax.records import Group, PromptKind, Verdict
 from zppo_jax.tasks import micro
 from zppo_jax.train import build, minibatches, step
 
@@ -50,6 +50,63 @@ def test_a_row_trains_two_steps(name):
   moved = jax.tree.map(lambda a, b: float(np.abs(a - b).max()), begun,
                        jax.device_get(state.params))
   assert max(jax.tree.leaves(moved)) > 0
+
+
+def of_kind(group, kind):
+  """The same group behind another prompt."""
+  return dataclasses.replace(group, prompt=dataclasses.replace(
+      group.prompt, kind=kind))
+
+
+def test_zppo_with_distillation_compares_plain_rollouts_alone():
+  """The teacher is asked about no rollout behind a BCQ or an NCQ."""
+  kinds = (PromptKind.PLAIN, PromptKind.BCQ, PromptKind.NCQ, PromptKind.PLAIN)
+  groups = [of_kind(group, kind)
+            for group, kind in zip(recorded_groups(), kinds, strict=False)]
+  for name, reformulations in (('zppo_distill', ('bcq', 'ncq')),
+                               ('grpo_replay_distill', ())):
+    method = methods.get(name)
+    assert method.replay and method.reformulations == reformulations
+    credit = settings.of_section(small_config().credit, method.credit, 10,
+                                 terms=method.terms)
+    assert {p for p, _ in credit_targets.taught_places(
+        credit, groups, 0, 0, 0)} == {0, 3}
+
+
+@LONG
+def test_zppo_with_distillation_adds_its_term_to_zppo():
+  """Where the coefficient is 0, and behind a BCQ, it is ZPPO."""
+  few = [dataclasses.replace(g, rollouts=g.rollouts[2:6])
+         for g in recorded_groups()[2:5]]
+  both = lambda name, groups, factor: gradient(build.build(small_steps(
+      name, **({'distil.coefficient': factor} if name != 'zppo' else {}))),
+      groups)[0]
+  shown = [of_kind(group, PromptKind.BCQ) for group in few]
+  for groups, factor in ((few, 0.0), (shown, 1.0)):
+    for x, y in zip(jax.tree.leaves(both('zppo_distill', groups, factor)),
+                    jax.tree.leaves(both('zppo', groups, factor)), strict=True):
+      assert np.linalg.norm(x - y) <= 1e-5 * np.linalg.norm(y)
+  apart = jax.tree.map(np.subtract, both('zppo_distill', few, 1.0),
+                       both('zppo', few, 1.0))
+  assert optax.tree.norm(apart) > 0.01
+
+
+@LONG
+def test_zppo_with_distillation_trains_two_steps():
+  """BCQs are asked and answered, and plain rollouts are taught."""
+  run = build.build(make_config('zppo_distill'))
+  state, buffer = run.init_state(), ReplayBuffer(run.buffer_capacity)
+  names = documented_metrics()
+  for i in range(2):
+    made = step.train_step(run, state, buffer, i)
+    state, buffer = made.state, made.buffer
+    row = step.metrics_row(run, made)
+    assert all(math.isfinite(x) for x in row.values())
+    assert all(any(p.fullmatch(k) for p in names) for k in row), row.keys()
+    kinds = {group.prompt.kind for group in made.groups}
+    assert {PromptKind.PLAIN, PromptKind.BCQ} <= kinds
+    assert row['tokens/teacher_generated'] > 0
+    assert len(buffer) > 0
 
 
 def test_every_row_builds_or_says_what_it_lacks():

@@ -85,6 +85,7 @@ def test_routes_by_who_drew():
   kinds = {kind: _group('+-', kind=kind) for kind in PromptKind}
   for name, of in (('privileged', {PromptKind.PRIVILEGED}),
                    ('carried', {PromptKind.CARRIED}),
+                   ('plain', {PromptKind.PLAIN}),
                    ('student', set(PromptKind) - {
                        PromptKind.PRIVILEGED, PromptKind.CARRIED})):
     assert {kind for kind, group in kinds.items()

@@ -119,6 +119,13 @@ def student(visit: Visit) -> np.ndarray:
       PromptKind.PRIVILEGED, PromptKind.CARRIED))
 
 
+def plain(visit: Visit) -> np.ndarray:
+  """Rollouts behind the plain question, in its first visit or in a later one,
+  and not behind a reformulation."""
+  return np.full(len(visit.group.rollouts),
+                 visit.group.prompt.kind == PromptKind.PLAIN)
+
+
 def privileged(visit: Visit) -> np.ndarray:
   """Rollouts under a context, trained behind the context."""
   return np.full(len(visit.group.rollouts),
@@ -144,6 +151,7 @@ ROUTES: dict[str, Row] = {
     'random': Row(at_random, frozenset(), (Number('share', '[0, 1]'),)),
     'below': Row(below, frozenset(), (Number('tau', '(0, 1]'),)),
     'student': Row(student, frozenset()),
+    'plain': Row(plain, frozenset()),
     'privileged': Row(privileged, frozenset()),
     'carried': Row(carried, frozenset()),
 }

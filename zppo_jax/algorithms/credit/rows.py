@@ -60,6 +60,14 @@ context, trained behind the plain question unless another place is named:
 | hinted | 2602.12222 | reference | right z: -log p_S, times p_S^gamma |
 
 In hdpo and star, z are of questions without a right y.
+
+ZPPO and GRPO + replay with a divergence on their plain rollouts, which are
+combinations of our own (docs/study.md):
+
+| name | of | what a token gets |
+|---|---|---|
+| zppo_distill | ZPPO | the verdict; behind the plain question a divergence |
+| grpo_replay_distill | GRPO + replay | the same |
 """
 
 import functools
@@ -214,4 +222,8 @@ ROWS: Mapping[str, Mapping[str, Any]] = {
                    usual=_reads('reference'),
                    credit={'route': 'carried & correct',
                            'weights': 'in_distribution'}),
+    **{name: dict(_both(credit={'route': 'plain'}), replay=True,
+                  reformulations=reformulations)
+       for name, reformulations in (
+           ('zppo_distill', ('bcq', 'ncq')), ('grpo_replay_distill', ()))},
 }
