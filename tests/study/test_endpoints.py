@@ -130,6 +130,17 @@ def test_all_endpoints_of_a_run(tmp_path):
       'extra': 0.5})
 
 
+def test_watched_metrics_are_means_of_the_steps_that_wrote_them(tmp_path):
+  path = made_run(tmp_path / 'run', 'zppo')
+  rows = ({**FLOP_ROW, 'distil/copied': 0.5}, FLOP_ROW,
+          {**FLOP_ROW, 'distil/copied': 1.0})
+  (path / 'metrics.jsonl').write_text(
+      ''.join(json.dumps(row) + '\n' for row in rows))
+  found = endpoints.of_run(path, 5, ('distil/copied', 'context/lift'))
+  assert found['distil/copied'] == 0.75 and 'context/lift' not in found
+  assert 'distil/copied' not in endpoints.of_run(path, 5)
+
+
 def test_a_run_that_a_guard_stopped_has_its_evaluations_and_cost(tmp_path):
   path = made_run(tmp_path / 'run', 'zppo')
   (path / 'summary.json').unlink()

@@ -301,6 +301,7 @@ def test_arms_of_an_equal_budget_get_their_steps_from_development(
     ({'rates': (), 'fixed_rates': ConfigDict({'a': 1e-4, 'b': 1e-4}),
       'matched': ConfigDict({'m': ('a', 'b', 'tokens')})},
      ('rates is ()', 'development')),
+    ({'watched': ('distil/copied',)}, ('watched is', 'spread_steps is 0')),
     ({'rates': ()}, ('rates is ()', 'fixed_rates', 'rates_of'))])
 def test_a_study_that_does_not_fit_together_is_refused(tmp_path, changes,
                                                        words):

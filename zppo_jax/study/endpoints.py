@@ -11,6 +11,7 @@
 | tokens | tokens | read and written by student and teacher, probes apart |
 | flops | FLOPs | an estimate of student and teacher (`flops`) |
 | seconds | s | wall-clock seconds of the steps |
+| METRIC | as docs/metrics.md says | the mean over the steps that wrote it |
 
 An endpoint that a run does not have (no buffer, no kept answers) is absent. A
 run that a guard stopped has those of its evaluations until then, and their
@@ -195,12 +196,27 @@ def summary_of(path: pathlib.Path) -> dict:
   return spent.summary(base, final, len(rows))
 
 
-def of_run(path: pathlib.Path, last: int) -> dict[str, float]:
+def watched_means(metrics: Sequence[Mapping],
+                  names: Sequence[str]) -> dict[str, float]:
+  """Means of metrics over the steps that wrote them; without the others.
+
+  Args:
+    metrics: lines of metrics.jsonl.
+    names: metrics.
+  """
+  values = {name: [row[name] for row in metrics if name in row]
+            for name in names}
+  return {name: float(np.mean(of)) for name, of in values.items() if of}
+
+
+def of_run(path: pathlib.Path, last: int,
+           watched: Sequence[str] = ()) -> dict[str, float]:
   """The endpoints of a run by name.
 
   Args:
     path: its folder; with the folder ANSWERS in it, deep facts are counted.
     last: the last steps whose recorded samples say the spread.
+    watched: metrics whose means are endpoints.
 
   Raises:
     FileNotFoundError: see summary_of.
@@ -214,7 +230,8 @@ def of_run(path: pathlib.Path, last: int) -> dict[str, float]:
       'student_rollouts': summary['student_rollouts'],
       'tokens': sum(count for role, count in summary['tokens'].items()
                     if not role.startswith('probe_')),
-      'seconds': summary['wall_s']}
+      'seconds': summary['wall_s'],
+      **watched_means(metrics, watched)}
   if len(curve) > 1:
     out |= {f'mean_{split}': mean_of_evaluations(curve, split)
             for split in summary['eval']}

@@ -40,6 +40,7 @@ class Place:
       of the summary.
     width: steps of a window in which saturated BCQs are counted; 0: they are
       not.
+    watched: metrics whose means over the steps are endpoints too.
     workers: the processes that run commands.
   """
   home: pathlib.Path
@@ -48,6 +49,7 @@ class Place:
   answers: tuple[str, ...] = ()
   last: int = 0
   width: int = 0
+  watched: tuple[str, ...] = ()
   workers: Workers = dataclasses.field(default_factory=Workers)
 
   def of(self, job: StudyRun) -> pathlib.Path:

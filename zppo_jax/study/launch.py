@@ -24,6 +24,7 @@ Fields of a study (docs/study.md has the rules):
                  endpoints of study/endpoints.py
   saturation_steps  steps of a window in which saturated BCQs are counted
                  (study/saturation.py)
+  watched        metrics whose means over the steps are endpoints too
   contrasts      pairs of arms, each on all splits
   confirmatory   (arm, arm, endpoint), one family under Holm's method
   exploratory    (arm, arm, endpoint)
@@ -74,7 +75,8 @@ def _place(config, home: pathlib.Path, cores: str | None,
       home=home, base=config.base, answers=tuple(config.get('answers', ())),
       cores=tuple(map(int, cores.split(','))) if cores else (None,),
       last=config.get('spread_steps', 0),
-      width=config.get('saturation_steps', 0), workers=workers)
+      width=config.get('saturation_steps', 0),
+      watched=tuple(config.get('watched', ())), workers=workers)
 
 
 def main(config, path, cores: str | None, smoke: int = 0) -> None:
@@ -125,6 +127,9 @@ def check(config) -> None:
   if matched and not config.rates:
     raise ValueError(f'matched is {", ".join(matched)}, whose steps come from '
                      'development runs; rates is (), so there are none')
+  if config.get('watched') and not config.get('spread_steps'):
+    raise ValueError(f'watched is {tuple(config.watched)} and spread_steps is '
+                     '0; endpoints of metrics need at least 1')
   if not (config.rates or config.get('fixed_rates')
           or config.get('rates_of')):
     raise ValueError('rates is () and there is neither fixed_rates nor '

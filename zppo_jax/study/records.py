@@ -32,7 +32,8 @@ def _made_of(place: Place, job: StudyRun) -> dict:
   return json.loads(json.dumps({
       'base': place.base, 'rate': job.rate, 'seed': job.seed, 'fields': fields,
       'models': models, 'answers': place.answers, 'last': place.last,
-      'width': place.width}))
+      'width': place.width,
+      **({'watched': place.watched} if place.watched else {})}))
 
 
 def read(place: Place, job: StudyRun) -> dict:
@@ -53,7 +54,8 @@ def read(place: Place, job: StudyRun) -> dict:
   if why := endpoints.stop_of(path):
     record['stopped'] = why
   if place.last:
-    record['endpoints'] = endpoints.of_run(path, place.last)
+    record['endpoints'] = endpoints.of_run(
+        path, place.last, place.watched)
     record['spread'] = record['endpoints'].get('spread', float('nan'))
   if place.width:
     record['saturation'] = saturation.by_steps(
@@ -95,10 +97,10 @@ class Records:
       return None
     wanted = _made_of(place, job)
     for field, value in wanted.items():
-      if kept['made_of'][field] != value:
+      if (was := kept['made_of'].get(field)) != value:
         raise ValueError(
             f'{self.file}: the record of {job.name} was made with {field} = '
-            f'{kept["made_of"][field]!r}; the study now says {value!r}. Take '
+            f'{was!r}; the study now says {value!r}. Take '
             'another --to, or remove that record and its run')
     return kept['record']
 
