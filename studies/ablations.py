@@ -22,16 +22,6 @@ _TAUGHT = {'zppo': ('zppo', ()), 'bcq': ('grpo_replay_bcq', ()),
            'on_distill': ('on_distill', _ONE), 'sft': ('seqkd', ())}
 
 
-def _weak_teacher(share: float) -> tuple:
-  """A teacher that believes a misconception in a share of the hard facts, and
-  is right elsewhere. It was not taught to summarise, because a corpus of
-  summaries holds true traces."""
-  return ('teacher', (
-      ('belief.kind', 'misconceived'), ('belief.medium_p', 1.0),
-      ('belief.hard_p', 1.0), ('belief.deep_share', share),
-      ('rows.compression', 0)))
-
-
 def _study(title: str, arms: dict, models: dict, seeds) -> ConfigDict:
   c = ConfigDict()
   c.title, c.base, c.common = title, _TEXT.base, _TEXT.common
@@ -46,7 +36,7 @@ def _study(title: str, arms: dict, models: dict, seeds) -> ConfigDict:
 
 
 def _teachers() -> ConfigDict:
-  weak = {f'weak_{round(100 * share)}': _weak_teacher(share)
+  weak = {f'weak_{round(100 * share)}': _WORLDS['weak_teacher'](share)
           for share in (0.14, 0.3)}
   styles = {
       '': (), '_terse': (('teacher.weights', 'micro/terse_teacher'),

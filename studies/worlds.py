@@ -28,6 +28,16 @@ def taught_by(name: str) -> tuple:
   return ('student.weights', '{models}/' + name + '.safetensors')
 
 
+def weak_teacher(share: float) -> tuple:
+  """A teacher that believes a misconception in a share of the hard facts, and
+  is right elsewhere. It was not taught to summarise, because a corpus of
+  summaries holds true traces."""
+  return ('teacher', (
+      ('belief.kind', 'misconceived'), ('belief.medium_p', 1.0),
+      ('belief.hard_p', 1.0), ('belief.deep_share', share),
+      ('rows.compression', 0)))
+
+
 class World(NamedTuple):
   """Where arms are compared.
 
