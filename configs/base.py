@@ -222,7 +222,10 @@ def get_config() -> configs.Config:
       discount='',           # gamma of its return-to-go; 0 is the token's own
       margin='',             # 'spread(0.4)', 'lift(0)', 'down(0)', 'mask(0)'
       margin_kind='',        # 'mean', 'extreme'
-      balance='',            # right : wrong rollouts of a group; '1', 'inf'
+      margin_verdicts='',    # whose it reads: 'own', or 'permuted' (a control)
+      # Right : wrong rollouts of a group; '1', 'inf', 'maths=1, code=1.2'.
+      # 'random(1)' leaves out as many, whatever their verdicts (a control).
+      balance='',
       base='',               # of 'extrapolated': 'initial' (student.weights)
       policy_route='',       # 'all', 'wrong', 'not cliff', 'sibling', ...
       policy_weights='',     # 'bounded(10) * first(2048)'

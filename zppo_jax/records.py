@@ -64,6 +64,7 @@ class Purpose(enum.IntEnum):
   ROUTES = 18
   BALANCE = 19
   GOLD = 30
+  MARGIN = 31
   PRIVILEGED = 20  # rollouts under a teacher's context
   # The teacher's answers with and without its context, to compare them.
   LIFTED, UNLIFTED = 23, 24

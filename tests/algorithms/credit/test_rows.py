@@ -1,6 +1,8 @@
 """What a row of credit/rows.py says where a config says nothing, and what a
 config may say instead."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -122,14 +124,49 @@ def test_reopold_may_switch_to_its_second_phase():
     ('maths=1, code=1.2', {'maths': 1.0, 'code': 1.2}),
     ('code=1.2, *=1', {'code': 1.2, '*': 1.0})])
 def test_a_balance_is_read(text, ratios):
-  assert settings.balance_of(text).ratios == ratios
+  for said, at_random in ((text, False), (f'random({text})', True)):
+    of = settings.balance_of(said)
+    assert of.ratios == ratios and of.at_random == at_random
 
 
 @pytest.mark.parametrize('text', ['', 'code=', '=1', 'code=1, code=2', '1, 2',
-                                  'code 1.2', 'linear:1:2'])
+                                  'code 1.2', 'linear:1:2', 'random',
+                                  'random()', 'random(none)', 'random(1',
+                                  'random(1), 2', 'random(x=1, y)', 'random(random(1))',
+                                  'maths=random(1), code=1', 'rand(1)'])
 def test_a_bad_balance_is_named(text):
-  with pytest.raises(ValueError, match='credit.balance is .*NAME=1'):
+  with pytest.raises(ValueError, match=(
+      f'credit.balance is {re.escape(repr(text))}.*NAME=1.*random')):
     settings.balance_of(text)
+
+
+@pytest.mark.parametrize('text, value', [
+    ('random(-1)', '-1.0'), ('random(nan)', 'nan'),
+    ('random(x=1, y=-2)', '-2.0')])
+def test_a_ratio_out_of_its_range_is_named(text, value):
+  with pytest.raises(ValueError, match=(
+      f'credit.balance is {value}; it must be >= 0')):
+    settings.balance_of(text)
+
+
+def test_whose_verdicts_a_margin_reads():
+  of = lambda terms=('policy',), **row: settings.of_section(
+      small_config().credit, {'signal': 'log_ratio', **row}, 10, terms=terms)
+  assert of().margin_verdicts == 'own'
+  assert of(margin='spread(1)').margin_verdicts == 'own'
+  assert of(margin='mask(1)', margin_verdicts='permuted').margin_verdicts == (
+      'permuted')
+  assert of(margin_verdicts='own').margin is None
+  with pytest.raises(KeyError, match=(
+      "credit.margin_verdicts 'shuffled'; known: own, permuted")):
+    of(margin='spread(1)', margin_verdicts='shuffled')
+  for row, words in (
+      ({}, "credit.margin is 'none'"),
+      ({'margin': 'lift(1)', 'signal': 'none'}, "credit.signal is 'none'"),
+      ({'margin': 'lift(1)', 'terms': ('divergence',)}, 'no policy term')):
+    with pytest.raises(ValueError, match=(
+        f"credit.margin_verdicts is 'permuted'.*{words}.*Allowed: 'own'")):
+      of(margin_verdicts='permuted', **row)
 
 
 def test_every_source_needs_a_ratio_and_every_ratio_a_source():

@@ -90,6 +90,39 @@ def test_balance():
     balance.online(right, -1, rng)
 
 
+def test_permuted_verdicts_keep_their_number_and_take_every_order():
+  right = np.array([True, False, False, False])
+  drawn = [margins.permuted(right, np.random.default_rng(seed))
+           for seed in range(40)]
+  assert all(of.dtype == bool and of.sum() == 1 for of in drawn)
+  assert {int(of.argmax()) for of in drawn} == {0, 1, 2, 3}
+  assert right.tolist() == [True, False, False, False]
+  same = [margins.permuted(right, np.random.default_rng(7)).tolist()
+          for _ in range(2)]
+  assert same[0] == same[1]
+
+
+@pytest.mark.parametrize('right, ratio, gone', [
+    (6, 1.0, 4), (2, 1.2, 5), (6, 0, 6), (6, np.inf, 2), (6, 3, 0), (8, 1, 0),
+    (0, 1, 0)])
+def test_as_many_are_left_out_at_random_as_by_the_ratio(right, ratio, gone):
+  """Of 8: 6 : 2 is 4 too many for 1 : 1; 2 : 6 keeps int(2 / 1.2) = 1 wrong."""
+  right_G = np.arange(8) < right
+  random = [balance.at_random(right_G, ratio, np.random.default_rng(seed))
+            for seed in range(60)]
+  by_ratio = balance.online(right_G, ratio, np.random.default_rng(0))
+  assert [int((~kept).sum()) for kept in (by_ratio, *random)] == [gone] * 61
+  # Each rollout goes at times, whichever its verdict is.
+  assert (~np.array(random)).any(axis=0).all() == (gone > 0)
+  again = balance.at_random(right_G, ratio, np.random.default_rng(3))
+  assert again.tolist() == random[3].tolist()
+
+
+def test_at_random_refuses_a_bad_ratio():
+  with pytest.raises(ValueError, match='ratio is -1; it must be >= 0'):
+    balance.at_random(RIGHT, -1, np.random.default_rng(0))
+
+
 def test_questions_are_repeated_and_never_dropped():
   counts = np.array([0, 4, 4, 4, 8, 8])
   factors = np.ones(9)

@@ -13,6 +13,7 @@ paper's, or else of NEUTRAL. Numbers may move with the optimizer steps
 
 import dataclasses
 import functools
+import re
 from collections.abc import Collection, Mapping, Sequence
 
 from zppo_jax import allowed
@@ -31,12 +32,14 @@ from zppo_jax.objectives.credit.evidence import Call, Number, Row
 # What a field is where neither the config nor the row says it.
 NEUTRAL = {
     'signal': 'none', 'combine': 'replace', 'coefficient': '1', 'discount': '0',
-    'margin': 'none', 'margin_kind': 'mean', 'balance': 'none', 'base': 'none',
+    'margin': 'none', 'margin_kind': 'mean', 'margin_verdicts': 'own',
+    'balance': 'none', 'base': 'none',
     'policy_route': 'all', 'policy_weights': 'none',
     'policy_rollout_weights': 'none', 'route': 'all', 'weights': 'none',
     'rollout_weights': 'none', 'gold': 'none'}
 BASES = ('none', 'initial')
 OTHER = '*'  # any source that credit.balance does not name
+_RANDOM = re.compile(r'random\((.*)\)')
 # What is done where the teacher contradicts the verdicts of a group.
 _DELTA = Number('delta', '>= 0')
 MARGINS: dict[str, Row] = {
@@ -73,8 +76,11 @@ class Balance:
 
   Attributes:
     ratios: source -> ratio, inf for the right ones alone; OTHER is any other.
+    at_random: whether those that are left out are drawn among all rollouts, as
+      many as the ratio leaves out.
   """
   ratios: Mapping[str, float]
+  at_random: bool = False
 
   def of(self, source: str) -> float | None:
     """The ratio of a source; None, if it has none, which `check` refuses for
@@ -113,6 +119,7 @@ class Credit:
     discount: gamma of the return-to-go of the signal, the same.
     margin: a row of MARGINS, or None.
     margin_kind: one of margins.KINDS.
+    margin_verdicts: whose verdicts the margin reads, one of margins.VERDICTS.
     balance: how many right and wrong rollouts are taught; None for all.
     base: whose log-probs are Evidence.base_logps, one of BASES.
     policy: who gets the policy term; None for a row without one.
@@ -128,6 +135,7 @@ class Credit:
   discount: float | Moving
   margin: Call | None
   margin_kind: str
+  margin_verdicts: str
   balance: Balance | None
   base: str
   policy: Term | None
@@ -207,17 +215,18 @@ def gold_of(section: Mapping[str, str], row: Mapping[str, str],
 
 
 def balance_of(text: str) -> Balance | None:
-  """'1.2', or 'maths=1, code=1.2' with a ratio per source, as a Balance; None
-  for 'none'.
+  """'1.2', or 'maths=1, code=1.2' with a ratio per source, as a Balance, either
+  within 'random(...)', too; None for 'none'.
 
   Raises:
     ValueError: for another form, or a ratio below 0.
   """
   if text == 'none':
     return None
+  at_random = _RANDOM.fullmatch(text.strip())
   ratios: dict[str, float] = {}
   try:
-    for part in text.split(','):
+    for part in (at_random[1] if at_random else text).split(','):
       source, equals, ratio = part.strip().rpartition('=')
       source = source.strip() if equals else OTHER
       if not source or source in ratios:
@@ -227,10 +236,27 @@ def balance_of(text: str) -> Balance | None:
     raise ValueError(
         f"credit.balance is {text!r}; it must be 'none', a number >= 0 that "
         'does not move, inf included, or one per source: '
-        f"'NAME=1, NAME=1.2', where {OTHER} is any other") from None
+        f"'NAME=1, NAME=1.2', where {OTHER} is any other; 'random(...)' "
+        'around all of it draws which rollouts are left out') from None
   for value in ratios.values():
     allowed.number('credit.balance', value, '>= 0', finite=False)
-  return Balance(ratios)
+  return Balance(ratios, at_random=at_random is not None)
+
+
+def _verdicts(said: Mapping[str, str], terms: Sequence[str]) -> str:
+  """The field `margin_verdicts`, which only a margin reads."""
+  verdicts = said['margin_verdicts']
+  allowed.one_of('credit.margin_verdicts', verdicts, margins.VERDICTS)
+  idle = [f'credit.{name} is {said[name]!r}' for name in ('margin', 'signal')
+          if said[name] == 'none']
+  if 'policy' not in terms:
+    idle.append('this method has no policy term')
+  if verdicts != 'own' and idle:
+    raise ValueError(
+        f'credit.margin_verdicts is {verdicts!r}, which is for a margin, and a '
+        "margin changes the signal of a policy term; here "
+        f"{' and '.join(idle)}. Allowed: 'own'")
+  return verdicts
 
 
 def of_section(section: Mapping[str, str], row: Mapping[str, str],
@@ -270,6 +296,7 @@ def of_section(section: Mapping[str, str], row: Mapping[str, str],
       discount=_number('credit.discount', said['discount'], '[0, 1]', updates),
       margin=_one('credit.margin', said['margin'], MARGINS, updates),
       margin_kind=said['margin_kind'],
+      margin_verdicts=_verdicts(said, terms),
       scored=scored, gold=gold_of(section, row, updates),
       policy=_term(said, 'policy_', updates) if 'policy' in terms else None,
       divergence=_term(said, '', updates) if 'divergence' in terms else None)

@@ -153,6 +153,14 @@ def _foreign(context: TargetContext, place: Place) -> bool:
   return not context.groups[p].rollouts[g].sampled
 
 
+def _rng(context: TargetContext, group: Group,
+         purpose: Purpose) -> np.random.Generator:
+  """A generator of a group, by the names of seed, step and question, so that
+  no other group and no layout changes its draws."""
+  return question_rng(context.seed, context.step, purpose,
+                      group.prompt.question.id, group.prompt.kind)
+
+
 @dataclasses.dataclass(frozen=True)
 class _Signals:
   """The signal of each rollout, and what margins and balance did to it."""
@@ -175,6 +183,8 @@ def _margins(credit: Credit, context: TargetContext,
               if (p, g) in differences and r.graded]
     returns_G = np.array([margins.returns(differences[x]) for x in places])
     right_G = np.array([group.rollouts[g].reward == 1 for _, g in places], bool)
+    if credit.margin_verdicts == 'permuted':
+      right_G = margins.permuted(right_G, _rng(context, group, Purpose.MARGIN))
     changed = change(returns_G, right_G, **numbers)
     if isinstance(changed, margins.Masked):
       left_out |= set(itertools.compress(places, ~changed.kept_G))
@@ -190,6 +200,7 @@ def _balanced(ratios: Balance, context: TargetContext,
   """The rollouts that balance leaves out of each group. Margins count them
   all the same, because they were taken before."""
   out: set[Place] = set()
+  stay = balance.at_random if ratios.at_random else balance.online
   for p, group in enumerate(context.groups):
     ratio = ratios.of(group.prompt.question.source)
     if ratio is None:
@@ -197,10 +208,8 @@ def _balanced(ratios: Balance, context: TargetContext,
     places = [(p, g) for g, r in enumerate(group.rollouts)
               if (p, g) in known and r.graded]
     right = np.array([group.rollouts[g].reward == 1 for _, g in places], bool)
-    rng = question_rng(context.seed, context.step, Purpose.BALANCE,
-                       group.prompt.question.id, group.prompt.kind)
-    out |= set(itertools.compress(
-        places, ~balance.online(right, ratio, rng)))
+    rng = _rng(context, group, Purpose.BALANCE)
+    out |= set(itertools.compress(places, ~stay(right, ratio, rng)))
   return frozenset(out)
 
 

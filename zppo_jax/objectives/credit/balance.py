@@ -7,40 +7,68 @@ import numpy as np
 from zppo_jax import allowed
 
 
-def online(right_G: np.ndarray, ratio: float,
-           rng: np.random.Generator) -> np.ndarray:
-  """Leaves out the excess of a class, so that right : wrong = ratio : 1.
+def excess(right_G: np.ndarray, ratio: float) -> tuple[bool, int]:
+  """What is too much for right : wrong = ratio : 1.
 
   With r right and w wrong rollouts, at most int(ratio w) right ones stay, or,
   if there are too many wrong ones, at most int(r / ratio); int cuts off, and
-  one of a class that is not wanted less than the other always stays. Which go
-  is drawn. A ratio of 0 leaves the wrong ones alone, inf the right ones. A
-  group with an empty class stays as it is.
+  one of a class that is not wanted less than the other always stays. A ratio of
+  0 leaves the wrong ones alone, inf the right ones. A group with an empty class
+  stays as it is.
 
   Args:
     right_G: bool [G].
     ratio: >= 0 (Uni-OPD: 1.0 for mathematics, 1.2 for code).
-    rng: a generator that was made from names (randomness.host_rng).
+
+  Returns:
+    (whether it is right rollouts that are too many, how many of them go).
+  """
+  allowed.number('ratio', ratio, '>= 0', finite=False)
+  right_G = np.asarray(right_G, bool)
+  right, wrong = int(right_G.sum()), int((~right_G).sum())
+  if not right or not wrong:
+    return True, 0
+  if math.isinf(ratio):
+    return False, wrong
+  if right > ratio * wrong:
+    stay = int(ratio * wrong)
+    return True, right - (max(1, stay) if ratio else 0)
+  return False, max(0, wrong - max(1, int(right / ratio)))
+
+
+def online(right_G: np.ndarray, ratio: float,
+           rng: np.random.Generator) -> np.ndarray:
+  """Leaves out the excess of a class; which of it go is drawn.
+
+  Args:
+    right_G, ratio: see `excess`.
+    rng: a generator that was made from names (randomness.question_rng).
 
   Returns:
     bool [G], those that stay.
   """
-  allowed.number('ratio', ratio, '>= 0', finite=False)
   right_G = np.asarray(right_G, bool)
+  side, count = excess(right_G, ratio)
   kept = np.ones(len(right_G), bool)
-  right, wrong = int(right_G.sum()), int((~right_G).sum())
-  if not right or not wrong:
-    return kept
-  if math.isinf(ratio):
-    return right_G
-  if right > ratio * wrong:
-    side, stay = True, int(ratio * wrong)
-    stay = max(1, stay) if ratio else 0
-  else:
-    side, stay = False, max(1, int(right / ratio))
   places = np.flatnonzero(right_G == side)
-  gone = rng.permutation(len(places))[:max(0, len(places) - stay)]
-  kept[places[gone]] = False
+  kept[places[rng.permutation(len(places))[:count]]] = False
+  return kept
+
+
+def at_random(right_G: np.ndarray, ratio: float,
+              rng: np.random.Generator) -> np.ndarray:
+  """Leaves out as many rollouts as `online` does, drawn among all of the group,
+  whatever their verdicts: a control of what the ratio itself does.
+
+  Args:
+    right_G, ratio, rng: see `online`.
+
+  Returns:
+    bool [G], those that stay.
+  """
+  _, count = excess(right_G, ratio)
+  kept = np.ones(len(right_G), bool)
+  kept[rng.permutation(len(right_G))[:count]] = False
   return kept
 
 

@@ -15,6 +15,9 @@ from zppo_jax import allowed
 
 KINDS = ('mean', 'extreme')
 SHIFTS = ('lift', 'down', 'spread')
+# Whose verdict a rollout has for the margin: its own, or that of one that is
+# drawn from its group, as a control.
+VERDICTS = ('own', 'permuted')
 
 
 def returns(difference_R: np.ndarray,
@@ -50,6 +53,21 @@ def margin(returns_G: np.ndarray, right_G: np.ndarray,
   if kind == 'mean':
     return float(right.mean() - wrong.mean())
   return float(right.min() - wrong.max())
+
+
+def permuted(right_G: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+  """The verdicts of a group, dealt anew among its rollouts: a control in which
+  a margin knows how many are right, and not which. All orders are equally
+  likely, the present one included.
+
+  Args:
+    right_G: bool [G].
+    rng: a generator that was made from names (randomness.question_rng).
+
+  Returns:
+    bool [G] with as many True as before.
+  """
+  return rng.permutation(np.asarray(right_G, bool))
 
 
 def shift(returns_G: np.ndarray, right_G: np.ndarray, *, delta: float,
