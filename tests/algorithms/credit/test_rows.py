@@ -132,7 +132,8 @@ def test_a_balance_is_read(text, ratios):
 @pytest.mark.parametrize('text', ['', 'code=', '=1', 'code=1, code=2', '1, 2',
                                   'code 1.2', 'linear:1:2', 'random',
                                   'random()', 'random(none)', 'random(1',
-                                  'random(1), 2', 'random(x=1, y)', 'random(random(1))',
+                                  'random(1), 2', 'random(x=1, y)',
+                                  'random(random(1))',
                                   'maths=random(1), code=1', 'rand(1)'])
 def test_a_bad_balance_is_named(text):
   with pytest.raises(ValueError, match=(
