@@ -170,6 +170,26 @@ def test_whose_verdicts_a_margin_reads():
       of(margin_verdicts='permuted', **row)
 
 
+@pytest.mark.parametrize('field, value, neutral', [
+    ('margin', 'spread(1)', 'none'), ('coefficient', '0.5', '1'),
+    ('discount', '1', '0'), ('combine', 'add', 'replace')])
+def test_what_is_said_of_a_signal_needs_one(field, value, neutral):
+  """It was read, and then nothing was done with it."""
+  section = small_config().credit
+  section[field] = value
+  of = lambda terms, **row: settings.of_section(section, row, 10, terms=terms)
+  of(('policy',), signal='log_ratio')
+  for terms, row, words in (
+      (('policy',), {}, "credit.signal is 'none'"),
+      (('divergence',), {'signal': 'log_ratio'}, 'this method has no policy')):
+    with pytest.raises(ValueError, match=re.escape(
+        f'credit.{field} is {value!r}, which is for the signal of a policy '
+        f'term; here {words}')):
+      of(terms, **row)
+  section[field] = neutral
+  of(('policy',))
+
+
 def test_every_source_needs_a_ratio_and_every_ratio_a_source():
   by_name = settings.balance_of('maths=1, code=1.2')
   by_name.check({'maths', 'code'})

@@ -243,20 +243,30 @@ def balance_of(text: str) -> Balance | None:
   return Balance(ratios, at_random=at_random is not None)
 
 
-def _verdicts(said: Mapping[str, str], terms: Sequence[str]) -> str:
-  """The field `margin_verdicts`, which only a margin reads."""
-  verdicts = said['margin_verdicts']
-  allowed.one_of('credit.margin_verdicts', verdicts, margins.VERDICTS)
-  idle = [f'credit.{name} is {said[name]!r}' for name in ('margin', 'signal')
-          if said[name] == 'none']
+# Fields that say something about the signal of a policy term, and nothing
+# without one.
+_OF_SIGNAL = ('combine', 'coefficient', 'discount', 'margin')
+
+
+def _check_signal(section: Mapping[str, str], said: Mapping[str, str],
+                  terms: Sequence[str]) -> None:
+  """ValueError for a field of the config that nothing would read."""
+  lacks = ["credit.signal is 'none'"] if said['signal'] == 'none' else []
   if 'policy' not in terms:
-    idle.append('this method has no policy term')
-  if verdicts != 'own' and idle:
+    lacks.append('this method has no policy term')
+  for name in _OF_SIGNAL:
+    if lacks and section[name] and said[name] != NEUTRAL[name]:
+      raise ValueError(
+          f'credit.{name} is {said[name]!r}, which is for the signal of a '
+          f'policy term; here {" and ".join(lacks)}. Allowed: '
+          f'{NEUTRAL[name]!r}')
+  if said['margin'] == 'none':
+    lacks.insert(0, "credit.margin is 'none'")
+  if said['margin_verdicts'] != 'own' and lacks:
     raise ValueError(
-        f'credit.margin_verdicts is {verdicts!r}, which is for a margin, and a '
-        "margin changes the signal of a policy term; here "
-        f"{' and '.join(idle)}. Allowed: 'own'")
-  return verdicts
+        f'credit.margin_verdicts is {said["margin_verdicts"]!r}, which is for '
+        'a margin, and a margin changes the signal of a policy term; here '
+        f"{' and '.join(lacks)}. Allowed: 'own'")
 
 
 def of_section(section: Mapping[str, str], row: Mapping[str, str],
@@ -286,7 +296,10 @@ def of_section(section: Mapping[str, str], row: Mapping[str, str],
             f'has no {term} term')
   signals.combine_of(said['combine'])
   allowed.one_of('credit.margin_kind', said['margin_kind'], margins.KINDS)
+  allowed.one_of('credit.margin_verdicts', said['margin_verdicts'],
+                 margins.VERDICTS)
   allowed.one_of('credit.base', said['base'], BASES)
+  _check_signal(section, said, terms)
   return Credit(
       signal=_one('credit.signal', said['signal'], signals.SIGNALS, updates),
       combine=said['combine'], base=said['base'],
@@ -296,7 +309,7 @@ def of_section(section: Mapping[str, str], row: Mapping[str, str],
       discount=_number('credit.discount', said['discount'], '[0, 1]', updates),
       margin=_one('credit.margin', said['margin'], MARGINS, updates),
       margin_kind=said['margin_kind'],
-      margin_verdicts=_verdicts(said, terms),
+      margin_verdicts=said['margin_verdicts'],
       scored=scored, gold=gold_of(section, row, updates),
       policy=_term(said, 'policy_', updates) if 'policy' in terms else None,
       divergence=_term(said, '', updates) if 'divergence' in terms else None)
