@@ -154,7 +154,7 @@ def _context() -> ConfigDict:
       'sdpo': (('method', 'sdpo'),),
       'sdpo_or_self': (('method', 'sdpo'),
                        ('distil.context', 'sibling_or_self'))}
-  arms = {name: of if name == 'grpo' else (*of, *_LIFT)
+  arms = {name: of if name in ('grpo', 'same') else (*of, *_LIFT)
           for name, of in arms.items()}
   c = _study('Self-distillation by what the teacher reads', _OWN, arms,
              _READING, range(330, 338))

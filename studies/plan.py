@@ -23,7 +23,10 @@ MEASURED = {name: HOME / 'results' / 'budget' / f'{name}.json'
             for name in ('text', 'handwriting')}
 TABLES = ('depth', 'paper:text', 'paper:shipped', 'paper:none',
           'paper:handwriting', 'ablations:teachers', 'ablations:students',
-          'ablations:updates', 'ablations:remedies')
+          'ablations:updates', 'ablations:remedies', 'claims:ptd',
+          'claims:kept', 'claims:uni_opd', 'claims:context', 'claims:routes',
+          'claims:compose')
+CLAIMS = tuple(name for name in TABLES if name.startswith('claims'))
 PRETRAIN_S, WORKERS = 330.0, 2
 # Paired differences in `hard` of development runs in a world of deep_share 0.7:
 # contrast, mean, standard deviation over the seeds, how many seeds.
@@ -77,6 +80,17 @@ def family_table() -> str:
       for first, second, endpoint in contrasts)])
 
 
+def claims_table() -> str:
+  """Markdown: the confirmatory families of studies/claims.py."""
+  rows = [['table', 'claim', 'endpoint']]
+  for name in CLAIMS:
+    file, _, table = name.partition(':')
+    rows += [[f'`{table}`', f'`{first}` > `{second}`', f'`{endpoint}`']
+             for first, second, endpoint in _config(
+                 HOME / f'{file}.py', table).confirmatory]
+  return markdown(rows)
+
+
 def power_table() -> str:
   """Markdown: the seeds for a power of 80 % by development deviations."""
   rows = [['contrast', 'development mean, deviation (seeds)',
@@ -100,4 +114,5 @@ def budget_table() -> str:
 
 
 if __name__ == '__main__':
-  print('\n\n'.join((family_table(), power_table(), budget_table())))
+  print('\n\n'.join((family_table(), claims_table(), power_table(),
+                     budget_table())))

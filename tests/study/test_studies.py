@@ -18,6 +18,8 @@ STUDIES = [
                                      'handwriting')),
     *(f'ablations:{table}' for table in ('teachers', 'students', 'updates',
                                          'remedies')),
+    *(f'claims:{table}' for table in ('ptd', 'kept', 'uni_opd', 'context',
+                                      'routes', 'compose')),
     'depth', 'smoke', 'smoke:controls', 'headline', 'terse', 'no_separation',
     'distillation', 'neighbours', 'taught_pictures']
 
@@ -75,7 +77,7 @@ def test_what_a_study_names_exists(studies, fields, name):
 def test_seeds_of_the_reported_tables_are_new_and_apart(studies):
   """No reported seed was used in another table or in development."""
   tables = [studies[name] for name in STUDIES if name.startswith(
-      ('paper', 'ablations')) and name != 'ablations:remedies']
+      ('paper', 'ablations', 'claims')) and name != 'ablations:remedies']
   seeds = [set(study.seeds) for study in tables]
   assert all(not a & b for a, b in itertools.combinations(seeds, 2))
   assert min(map(min, seeds)) >= 200  # the headline has 100 to 107
@@ -93,10 +95,19 @@ def test_the_headline_has_its_controls_and_enough_seeds(studies):
   assert len(study.seeds) >= 8
 
 
+def test_all_claims_of_a_table_can_hold_together(studies):
+  """As those of the headline; and each table has a control of its claims."""
+  for name in plan.CLAIMS:
+    study = studies[name]
+    count, least = len(study.confirmatory), 2 / 2 ** len(study.seeds)
+    assert not count or max(analysis.holm([least] * count)) <= 0.05, name
+
+
 def test_the_computed_tables_of_the_plan_are_made_again():
   """And no table takes more than it may."""
   text = (ROOT / 'docs' / 'study.md').read_text()
-  for table in (plan.family_table(), plan.power_table(), plan.budget_table()):
+  for table in (plan.family_table(), plan.claims_table(), plan.power_table(),
+                plan.budget_table()):
     assert table in text
   for name in plan.TABLES:
     _, taken, allowed = plan.hours(name)
