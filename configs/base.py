@@ -202,9 +202,10 @@ def get_config() -> configs.Config:
       target='',
       anchor=0.5,            # trrd: alpha of p_T^(1 - alpha) p_old^alpha
       # What the teacher reads besides the question (docs/distillation.md); ''
-      # is the row's own, and 'same' nothing. context_level: how much the
+      # is the row's own, and 'same' nothing. context_of: 'own', or the control
+      # 'another', which shows another question's. context_level: how much the
       # context 'reflection' discloses, 0 to 4. material: a JSONL file of texts.
-      context='', context_level=0, material='',
+      context='', context_of='own', context_level=0, material='',
       # Rows that draw rollouts under that context: for the questions of which a
       # plain rollout is on a route ('cliff': none is right); behind which
       # prompt they are trained ('plain', 'context', 'both'); who draws them

@@ -65,6 +65,7 @@ class Purpose(enum.IntEnum):
   BALANCE = 19
   GOLD = 30
   MARGIN = 31
+  LENDERS = 32  # the order in which questions lend to each other's contexts
   PRIVILEGED = 20  # rollouts under a teacher's context
   # The teacher's answers with and without its context, to compare them.
   LIFTED, UNLIFTED = 23, 24

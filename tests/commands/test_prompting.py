@@ -225,6 +225,11 @@ def test_prompts_of_the_embedded_world_and_its_pictures(capsys):
   context = shown(capsys, '--config=micro', '--config.method=opsd')
   assert ("== context 'reference', which the teacher reads: 11 tokens, bucket "
           '40\nV j h k 7 ⟦<candidate>⟧ 2 3 7 ⟦</candidate>⟧ ⟦:⟧\n') in context
+  other = shown(capsys, '--config=micro', '--config.method=opsd',
+                '--config.distil.context_of=another')
+  assert "== context 'reference' of another question, which the" in other
+  assert '\nV j h k 7 ⟦<candidate>⟧ ' in other
+  assert '⟦<candidate>⟧ 2 3 7 ⟦</candidate>⟧' not in other
   with pytest.raises(SystemExit, match="method is 'sft', which asks no"):
     main.main(['prompts', '--config=sft'])
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import types
 
 import jax
 import numpy as np
@@ -13,9 +14,13 @@ from tests.long import LONG, long
 from tests.train.test_distillation import gradient as whole, make_config
 from tests.train.test_step import recorded_groups
 from zppo_jax import tasks
+from zppo_jax.algorithms import distillation
+from zppo_jax.algorithms.privileged import lenders
 from zppo_jax.algorithms.replay import ReplayBuffer
 from zppo_jax.tasks import micro
-from zppo_jax.train import build, step
+from zppo_jax.train import build, minibatches, step
+from zppo_jax.train.builders import watching
+from zppo_jax.train.teaching import reading
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 
@@ -107,11 +112,58 @@ def test_untaught_rollouts_keep_their_advantages():
     ('opd_k2', {'distil.context': 'notes', 'distil.material': 'x.jsonl'},
      ("distil.material is 'x.jsonl'",)),
     ('seqkd', {'distil.context': 'answer'}, ("'seqkd'", "allowed: 'same'")),
+    ('opd_k2', {'distil.context_of': 'another'},
+     ("distil.context_of is 'another'", "distil.context 'same'", 'hint')),
+    ('opd_k2', {'distil.context': 'revision', 'distil.context_of': 'another'},
+     ("distil.context 'revision'", "'own'", 'reference')),
+    ('opd_k2', {'distil.context': 'hint', 'distil.context_of': 'others'},
+     ("distil.context_of 'others'", 'own, another')),
 ])
 def test_bad_contexts_are_refused(method, changes, words):
   with pytest.raises((KeyError, ValueError, FileNotFoundError)) as e:
     build.build(make_config(method, **changes))
   assert all(word in str(e.value) for word in words), str(e.value)
+
+
+def test_shared_texts_are_no_other_questions(tmp_path):
+  file = tmp_path / 'material.jsonl'
+  file.write_text('{"id": "*", "notes": "h 0"}')
+  with pytest.raises(ValueError, match="'another' and distil.context 'notes'"):
+    build.build(config('opd_k2', 'notes', **{
+        'distil.material': str(file), 'distil.context_of': 'another'}))
+
+
+def test_the_teacher_of_a_step_reads_what_another_question_has():
+  """Where the run says so; a step keys the draw."""
+  groups = told_groups()
+  hints = [micro.CHAT.codec.encode_content(g.prompt.question.hint)[0]
+           for g in groups]
+  c = config('opd_k2', 'hint')
+  holds = lambda prompt, ids: any(
+      list(prompt.tokens[i:i + len(ids)]) == list(ids)
+      for i in range(len(prompt.tokens)))
+  for of in ('own', 'another'):
+    c.distil.context_of = of
+    distil = distillation.settings('opd_k2', {}, c)
+    run = types.SimpleNamespace(
+        distil=distil, chat=micro.CHAT, context=reading.material_of(c, distil),
+        rules=types.SimpleNamespace(max_prompt=99))
+    made = minibatches._lessons(run, groups, 3, {})
+    assert made == lenders.lessons(
+        'hint', groups, dataclasses.replace(run.context, step=3), micro.CHAT,
+        99, of)
+    assert len(made.prompts) == 12
+    for (p, _), prompt in made.prompts.items():
+      assert holds(prompt, hints[p]) == (of == 'own')
+
+
+def test_a_teacher_that_may_read_the_attempt_has_the_alarm_of_copying():
+  for context, alarms in (('sibling', 0), ('sibling_or_self', 1),
+                          ('revision', 1)):
+    c = config('opd_k2', context)
+    distil = distillation.settings('opd_k2', {}, c)
+    assert [of.name for of in watching.alarms_of(c, distil)] == [
+        'distil/copied'] * alarms, context
 
 
 @pytest.mark.parametrize('method', ['opd_k2', 'star'])

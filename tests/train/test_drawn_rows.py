@@ -216,6 +216,8 @@ def test_draws_are_named_and_journalled(tmp_path, knowing):
 
 @pytest.mark.parametrize('method, changes, words', [
     ('star', {'distil.context': 'same'}, "distil.context is 'same'"),
+    ('star', {'distil.context_of': 'another'},
+     "context_of is 'another'; this method draws .* allowed: 'own'"),
     ('star', {'distil.asked_of': 'sometimes'}, "distil.asked_of 'sometimes'"),
     ('star', {'distil.trained_under': 'both?'}, 'plain, context, both'),
     ('star', {'distil.drawn_by': 'teacher', 'teacher.kind': 'stored'},

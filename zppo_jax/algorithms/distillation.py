@@ -25,6 +25,7 @@ from typing import Any
 
 from zppo_jax import allowed
 from zppo_jax.algorithms import distillation_losses, schedules, targets
+from zppo_jax.algorithms.privileged import lenders
 from zppo_jax.algorithms.privileged.contexts import CONTEXTS, LEVELS
 from zppo_jax.algorithms.schedules import BySteps, Moving, Schedule
 from zppo_jax.algorithms.targets import TargetContext, Targets
@@ -94,6 +95,7 @@ class Distil:
     anchor: alpha of an anchored ratio.
     max_missing: a run stops beyond this share of tokens without a score.
     context: a key of contexts.CONTEXTS, what the teacher reads.
+    context_of: one of lenders.OF, whose material the context shows.
     context_level: what the context 'reflection' discloses, of contexts.LEVELS.
     student_temperature: the student's logits are divided by it in the loss.
     guides: the most rollouts of a group that answers of the teacher replace, in
@@ -121,6 +123,7 @@ class Distil:
   anchor: float = 1.0
   temperature_schedule: Moving | None = None
   context: str = 'same'
+  context_of: str = lenders.OWN
   context_level: int = 0
   student_temperature: float = 1.0
   guides: int = 1
@@ -162,6 +165,7 @@ class Distil:
     allowed.number('distil.max_missing', self.max_missing, '[0, 1]')
     allowed.number('distil.anchor', self.anchor, '[0, 1]')
     allowed.one_of('distil.context', self.context, CONTEXTS)
+    lenders.check_row(self.context, self.context_of)
     allowed.number('distil.context_level', self.context_level,
                    f'[0, {len(LEVELS) - 1}]', whole=True)
     allowed.one_of('distil.trained_under', self.trained_under, TRAINED_UNDER)
@@ -278,12 +282,12 @@ def settings(name: str, pinned: Mapping[str, object], config: Any,
       overlap=config.watch.overlap,
       **{field: section[field] for field in (
           'temperature', 'student_share', 'other_states',
-          'keep', 'max_missing', 'context_level', 'guides', 'drawn_by',
-          'mix')})
+          'keep', 'max_missing', 'context_of', 'context_level', 'guides',
+          'drawn_by', 'mix')})
 
 
 def shows_attempt(distil: Distil) -> bool:
-  """Whether the teacher reads the very rollout that it scores."""
+  """Whether the teacher reads the very rollout that it scores, or may."""
   return CONTEXTS[distil.context].attempt
 
 

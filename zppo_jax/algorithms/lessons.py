@@ -121,13 +121,17 @@ def drawing(distil: Distil, material: Material, chat: Chat,
   """The Drawing of a row's settings.
 
   Raises:
-    KeyError, ValueError: for a route of distil.asked_of that is none; see
-      contexts.check.
+    KeyError, ValueError: for a route of distil.asked_of that is none; for a
+      context of another question; see contexts.check.
   """
   if distil.context == 'same':
     raise ValueError(
         "distil.context is 'same'; this method draws rollouts under a context, "
         f'allowed: {", ".join(name for name in CONTEXTS if name != "same")}')
+  if distil.context_of != 'own':
+    raise ValueError(
+        f'distil.context_of is {distil.context_of!r}; this method draws '
+        "rollouts under a context, allowed: 'own'")
   contexts.check(distil.context, distil.context_level, chat, material)
   return Drawing(
       context=distil.context, under=distil.trained_under,

@@ -23,7 +23,7 @@ from zppo_jax.algorithms.credit.settings import at
 from zppo_jax.algorithms.distillation import Distil
 from zppo_jax.algorithms.lessons import Lessons
 from zppo_jax.algorithms.methods import Method
-from zppo_jax.algorithms.privileged import contexts
+from zppo_jax.algorithms.privileged import contexts, lenders
 from zppo_jax.algorithms.privileged.contexts import CONTEXTS
 from zppo_jax.algorithms.targets import TargetContext, Targets
 from zppo_jax.arrays import MicroBatch, TrainState
@@ -163,10 +163,10 @@ def _lessons(run: Run, groups: Sequence[Group], step: int,
   if run.context is None:
     return None
   own = [p for p in range(len(groups)) if p not in read]
-  made = contexts.lessons(
+  made = lenders.lessons(
       run.distil.context, [groups[p] for p in own],
       dataclasses.replace(run.context, step=step), run.chat,
-      run.rules.max_prompt)
+      run.rules.max_prompt, run.distil.context_of)
   return contexts.Lessons(
       prompts={**{(own[i], g): x for (i, g), x in made.prompts.items()},
                **{(p, g): prompt for p, prompt in read.items()

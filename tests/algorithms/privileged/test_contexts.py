@@ -86,7 +86,10 @@ def test_drawn_rows_show_one_of_theirs():
   assert set(CONTEXTS) == {
       'same', 'answer', 'reference', 'demonstration', 'hint', 'sibling',
       'feedback', 'sibling_and_feedback', 'reflection', 'revision', 'notes',
-      'document', 'slice', 'concise', 'caption', 'peer', 'calibrated'}
+      'document', 'slice', 'concise', 'caption', 'peer', 'calibrated',
+      'sibling_or_self'}
+  assert {name for name, row in CONTEXTS.items() if row.attempt} == {
+      'reflection', 'revision', 'sibling_or_self'}
 
 
 def test_a_sibling_and_feedback_stand_together_or_alone():
@@ -294,6 +297,23 @@ def test_only_itself_is_no_sibling():
       shown(OTHER.text)}
   spaced = dataclasses.replace(rollout(), text=f' {RIGHT}\n')
   assert read('sibling', group(rollout(), spaced)) is Untaught.ITSELF
+
+
+def test_a_sibling_may_be_the_rollout_itself_where_the_row_says_so():
+  """`sibling_or_self` leaves neither the rollout nor its text out, and teaches
+  the only right rollout of a group its own text."""
+  name = 'sibling_or_self'
+  alone = group(rollout(), wrong(1))
+  assert read(name, alone, 0) == read(name, alone, 1) == shown(RIGHT)
+  assert read(name, group(wrong(1), wrong(2))) is Untaught.ABSENT
+  twice = group(rollout(), rollout(), OTHER)  # two of three have its own text
+  drawn = [read(name, twice, 0, step=step) for step in range(600)]
+  assert_uniform([x == shown(OTHER.text) or step % 2 + 2
+                  for step, x in enumerate(drawn)], [True, 2, 3])
+  assert drawn[:9] == [read(name, twice, 0, step=step) for step in range(9)]
+  assert {read(name, twice, 1, step=step) for step in range(20)} == set(drawn)
+  # Rollouts that are drawn under it read a right one, as under `sibling`.
+  assert disclose(name, alone) == disclose('sibling', alone)
 
 
 def test_siblings_are_drawn_uniformly_by_name():

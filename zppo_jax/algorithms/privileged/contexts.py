@@ -14,6 +14,7 @@ rollout is untaught and counted, where there is nothing to show.
 | calibrated | one whose stated confidence is the group's accuracy | CaOPD |
 | hint | Question.hint or the material's, if it spoils nothing | PTD-PO, NuRL |
 | sibling | a right rollout of the same group, drawn | SDPO |
+| sibling_or_self | the same, itself and its text included | SDPO's code |
 | feedback | the answer of the rollout and its verdict | SDPO, RLTF |
 | sibling_and_feedback | both, or the one that there is | SDPO |
 | reflection | the attempt, and more by level (LEVELS) | RESD, ERL, RA-OPD |
@@ -27,9 +28,11 @@ rollout is untaught and counted, where there is nothing to show.
 
 Rules of all rows: the rollout that is scored never stands in its own context,
 neither itself nor by equal text (copies.py), but for the attempts of
-`reflection` and `revision`; draws go by name; a context that is too long is
-skipped, never cut; the question's pictures and clips are shown too, but for
-`caption`.
+`reflection` and `revision` and for `sibling_or_self`; draws go by name; a
+context that is too long is skipped, never cut; the question's pictures and
+clips are shown too, but for `caption`.
+
+What is shown may be that of another question of the step (lenders.py).
 """
 
 import dataclasses
@@ -75,7 +78,7 @@ class Untaught(enum.IntEnum):
 
 
 # What contexts read of a rollout that is not drawn yet.
-_FUTURE = Rollout(tokens=(0,), logps=(), text='', stop=StopReason.END,
+FUTURE = Rollout(tokens=(0,), logps=(), text='', stop=StopReason.END,
                   verdict=Verdict.WRONG, answer='')
 
 
@@ -87,12 +90,16 @@ class Material:
     seed, step: they key the draws.
     level: what `reflection` discloses, an index of LEVELS.
     texts: as material.read returns them.
+    reader: (question id, index) of the rollout that reads, which keys the draws
+      where what it reads is another question's; None: they go by the question
+      and the rollout of the context.
   """
   seed: int = 0
   step: int = 0
   level: int = 0
   texts: Mapping[str, Mapping[str, object]] = dataclasses.field(
       default_factory=dict)
+  reader: tuple[str, int] | None = None
 
   def text(self, question: Question, field: str) -> str:
     """A text of the material, '' without one."""
@@ -111,9 +118,9 @@ class Material:
 
   def rng(self, question: Question, index: int = 0) -> np.random.Generator:
     """The draws of a rollout, by (seed, step, question, index)."""
+    name, index = self.reader or (question.id, index)
     return np.random.default_rng([
-        self.seed, self.step, int(Purpose.CONTEXTS),
-        question_uid(question.id), index])
+        self.seed, self.step, int(Purpose.CONTEXTS), question_uid(name), index])
 
 
 class Shown(NamedTuple):
@@ -212,9 +219,22 @@ def sibling(question: Question, group: Group, rollout: Rollout,
   right = [r.text for r in group.correct if r is not rollout]
   text = _drawn(right, rollout.text,
                 material.rng(question, _index(group, rollout)))
-  if not right and rollout.verdict == Verdict.CORRECT:
+  if not right and any(r is rollout for r in group.correct):
     return Untaught.ITSELF
   return text if isinstance(text, Untaught) else _piece('sibling', text)
+
+
+def sibling_or_self(question: Question, group: Group, rollout: Rollout,
+                    material: Material) -> Shown | Untaught:
+  """A right rollout of the group, which may be this one or one of its text.
+
+  (The released code of SDPO takes the first right one, itself included.)
+  """
+  right = [r.text for r in group.correct if r.text.strip()]
+  if not right:
+    return Untaught.ABSENT
+  rng = material.rng(question, _index(group, rollout))
+  return _piece('sibling', right[int(rng.integers(len(right)))])
 
 
 def feedback(question: Question, group: Group, rollout: Rollout,
@@ -323,6 +343,8 @@ class Context(NamedTuple):
     of_question: whether all rollouts of a group have one prompt.
     attempt: whether it shows the rollout itself, by design.
     of_attempt: whether it shows something of the rollout, its answer or text.
+    lent: the field of material.FIELDS that it shows, '' for what questions and
+      groups hold; None if it means nothing of another question.
   """
   build: Build
   words: tuple[str, ...] = ()
@@ -330,17 +352,21 @@ class Context(NamedTuple):
   of_question: bool = True
   attempt: bool = False
   of_attempt: bool = False
+  lent: str | None = None
 
 
 CONTEXTS: dict[str, Context] = {
     'same': Context(same),
-    'answer': Context(answer, ('answer',)),
-    'reference': Context(reference, ('reference',)),
+    'answer': Context(answer, ('answer',), lent=''),
+    'reference': Context(reference, ('reference',), lent=''),
     'demonstration': Context(demonstration, ('demonstration',),
-                             of_question=False),
-    'calibrated': Context(calibrated, ('demonstration',), of_question=False),
-    'hint': Context(hint, ('hint',)),
-    'sibling': Context(sibling, ('sibling',), of_question=False),
+                             of_question=False, lent=''),
+    'calibrated': Context(calibrated, ('demonstration',), of_question=False,
+                          lent=''),
+    'hint': Context(hint, ('hint',), lent='hint'),
+    'sibling': Context(sibling, ('sibling',), of_question=False, lent=''),
+    'sibling_or_self': Context(sibling_or_self, ('sibling',),
+                               of_question=False, attempt=True),
     'feedback': Context(feedback, ('wrong',), of_question=False,
                         of_attempt=True),
     'sibling_and_feedback': Context(
@@ -350,12 +376,13 @@ CONTEXTS: dict[str, Context] = {
                           of_question=False, attempt=True, of_attempt=True),
     'revision': Context(revision, ('attempt', 'revise'), of_question=False,
                         attempt=True, of_attempt=True),
-    'notes': Context(notes, ('notes',), 'notes'),
-    'document': Context(document, ('document',), 'document'),
+    'notes': Context(notes, ('notes',), 'notes', lent='notes'),
+    'document': Context(document, ('document',), 'document', lent='document'),
     'slice': Context(slice_, (), 'slice'),
     'concise': Context(concise, ('concise',)),
     'caption': Context(caption, ('caption',), 'caption'),
-    'peer': Context(peer, ('peer',), 'peers', of_question=False),
+    'peer': Context(peer, ('peer',), 'peers', of_question=False,
+                    lent='peers'),
 }
 
 
@@ -391,12 +418,12 @@ def lesson(name: str, group: Group, rollout: Rollout, material: Material,
   shown = row.build(question, group, rollout, material)
   if isinstance(shown, Untaught):
     return shown
-  if not row.attempt and _shows(shown, rollout):
+  if not row.attempt and shows(shown, rollout):
     return Untaught.ITSELF
-  return _shown_to(group, shown, chat, longest)
+  return shown_to(group, shown, chat, longest)
 
 
-def _shows(shown: Shown, rollout: Rollout) -> bool:
+def shows(shown: Shown, rollout: Rollout) -> bool:
   """Whether a rollout stands in its own context. An answer, a hint or a
   document may be what a rollout says behind its thoughts, and a response may
   not."""
@@ -410,7 +437,7 @@ def is_copy(rollout: Rollout, texts: Sequence[str]) -> bool:
   return copies.repeated(rollout.text, texts)
 
 
-def _shown_to(group: Group, shown: Shown, chat: Chat, longest: int,
+def shown_to(group: Group, shown: Shown, chat: Chat, longest: int,
               kind: PromptKind = PromptKind.PLAIN) -> Prompt | Untaught:
   """The prompt that shows something beside a group's question."""
   question = group.prompt.question
@@ -453,7 +480,7 @@ def disclosed(name: str, group: Group, material: Material, chat: Chat,
     material, chat, longest: as of `lesson`.
   """
   row, question = CONTEXTS[name], group.prompt.question
-  rollout = _FUTURE
+  rollout = FUTURE
   if row.of_attempt:
     able = group.wrong or group.rollouts
     rng = material.rng(question, len(group.rollouts) + 1)
@@ -461,7 +488,7 @@ def disclosed(name: str, group: Group, material: Material, chat: Chat,
   shown = row.build(question, group, rollout, material)
   if isinstance(shown, Untaught):
     return shown
-  prompt = _shown_to(group, shown, chat, longest, PromptKind.PRIVILEGED)
+  prompt = shown_to(group, shown, chat, longest, PromptKind.PRIVILEGED)
   if isinstance(prompt, Untaught):
     return prompt
   return Disclosed(prompt=prompt, texts=tuple(
@@ -483,9 +510,14 @@ class Lessons:
 def lessons(name: str, groups: Sequence[Group], material: Material, chat: Chat,
             longest: int) -> Lessons:
   """`lesson` of every rollout."""
-  made = {(p, g): lesson(name, group, rollout, material, chat, longest)
-          for p, group in enumerate(groups)
-          for g, rollout in enumerate(group.rollouts)}
+  return gathered({
+      (p, g): lesson(name, group, rollout, material, chat, longest)
+      for p, group in enumerate(groups)
+      for g, rollout in enumerate(group.rollouts)})
+
+
+def gathered(made: Mapping[tuple[int, int], Prompt | Untaught]) -> Lessons:
+  """Lessons of (group, rollout) -> the prompt, or why there is none."""
   return Lessons(
       prompts={at: of for at, of in made.items() if isinstance(of, Prompt)},
       untaught={at: of for at, of in made.items() if isinstance(of, Untaught)})

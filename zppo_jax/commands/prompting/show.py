@@ -12,7 +12,7 @@ import numpy as np
 from zppo_jax import tasks
 from zppo_jax.algorithms import distillation, methods, reformulate, zppo
 from zppo_jax.algorithms.methods import Method
-from zppo_jax.algorithms.privileged import contexts
+from zppo_jax.algorithms.privileged import lenders
 from zppo_jax.algorithms.privileged.hints import HintConfig
 from zppo_jax.chat import dates, prompts
 from zppo_jax.chat.segments import Encoded, end_ids
@@ -161,9 +161,26 @@ def of_method(question: Question, chat: Chat, method: Method, config
   return out
 
 
-def of_context(question: Question, chat: Chat, method: Method, config
+def _group(question: Question, chat: Chat, share: float) -> Group:
+  """A wrong and a right rollout of a question, which has a response."""
+  visit = _visit(question, chat, share)
+  plain = chat.plain(question.text, question.media, question.turns)
+  if not question.responses:
+    question = dataclasses.replace(
+        question, responses=(visit.teacher_correct[0].text,))
+  return Group(Prompt(question, PromptKind.PLAIN, plain.tokens, plain.media),
+               (*visit.wrong, *visit.teacher_correct))
+
+
+def of_context(question: Question, chat: Chat, method: Method, config,
+               other: Question | None = None
                ) -> tuple[str, Encoded | None] | None:
   """(what it is, prompt) of a teacher that reads more than the student.
+
+  Args:
+    question, chat, method, config: as of `of_method`.
+    other: the question whose context is shown with distil.context_of =
+      'another'.
 
   The prompt is None if there is nothing to show for this question; without a
   row that has such a teacher, all is None.
@@ -177,19 +194,20 @@ def of_context(question: Question, chat: Chat, method: Method, config
                                  method.usual)
   if distil.context == 'same':
     return None
-  visit = _visit(question, chat, config.algorithm.prefix_share)
-  plain = chat.plain(question.text, question.media, question.turns)
-  if not question.responses:
-    question = dataclasses.replace(
-        question, responses=(visit.teacher_correct[0].text,))
-  group = Group(Prompt(question, PromptKind.PLAIN, plain.tokens, plain.media),
-                (*visit.wrong, *visit.teacher_correct))
-  shown = contexts.lesson(
-      distil.context, group, visit.wrong[0],
-      reading.material_of(config, distil), chat, sys.maxsize)
-  said = f'context {distil.context!r}, which the teacher reads'
-  if isinstance(shown, contexts.Untaught):
-    return f'{said}: nothing here ({shown.name})', None
+  asked = [question]
+  if distil.context_of != lenders.OWN and other is not None:
+    asked.append(other)
+  made = lenders.lessons(
+      distil.context, [_group(of, chat, config.algorithm.prefix_share)
+                       for of in asked],
+      reading.material_of(config, distil), chat, sys.maxsize,
+      distil.context_of)
+  said = f'context {distil.context!r}' + (
+      '' if distil.context_of == lenders.OWN else ' of another question'
+  ) + ', which the teacher reads'
+  if (0, 0) in made.untaught:
+    return f'{said}: nothing here ({made.untaught[0, 0].name})', None
+  shown = made.prompts[0, 0]
   return said, Encoded(shown.tokens, 0, shown.media, shown.forced)
 
 
@@ -225,7 +243,8 @@ def main(config) -> None:
                      'config of `zppo train`')
   method = methods.get(config.method)
   task = tasks.get(config.data.task)
-  question = tasks.pool(task, config.data.pool, config.data.task)[0]
+  questions = tasks.pool(task, config.data.pool, config.data.task)
+  question = questions[0]
   loaded = loading.load_model(
       config.student, thinking=config.student.thinking,
       day=dates.choose(config), weights=False)
@@ -244,7 +263,8 @@ def main(config) -> None:
   buckets = (None if 'prompt_buckets' in auto.proposed(config)
              else tuple(config.shapes.prompt_buckets))
   asked = [*of_method(question, chat, method, config),
-           of_context(question, chat, method, config)]
+           of_context(question, chat, method, config,
+                      questions[1] if len(questions) > 1 else None)]
   for name, prompt in filter(None, asked):
     if prompt is None:
       print(f'\n== {name}')

@@ -3,7 +3,7 @@
 from typing import Any
 
 from zppo_jax.algorithms.distillation import Distil
-from zppo_jax.algorithms.privileged import contexts, material
+from zppo_jax.algorithms.privileged import contexts, lenders, material
 from zppo_jax.algorithms.privileged.contexts import Material
 from zppo_jax.chat.wording import Chat
 from zppo_jax.learner.packing import LessonTable
@@ -30,8 +30,9 @@ def context(c: Any, distil: Distil, needs: frozenset[str],
     chat: the student's chat.
 
   Raises:
-    KeyError, ValueError, FileNotFoundError: see contexts.check and
-      material.read; also for a row without a teacher that reads.
+    KeyError, ValueError, FileNotFoundError: see contexts.check,
+      lenders.check_material and material.read; also for a row without a teacher
+      that reads.
   """
   if distil.context == 'same':
     return None
@@ -41,6 +42,7 @@ def context(c: Any, distil: Distil, needs: frozenset[str],
         "teacher reads the student's tokens, allowed: 'same'")
   made = material_of(c, distil)
   contexts.check(distil.context, distil.context_level, chat, made)
+  lenders.check_material(distil.context, distil.context_of, made)
   return made
 
 
