@@ -17,6 +17,7 @@ from zppo_jax import tasks
 from zppo_jax.algorithms import distillation
 from zppo_jax.algorithms.privileged import lenders
 from zppo_jax.algorithms.replay import ReplayBuffer
+from zppo_jax.chat.micro_chat import CHAT
 from zppo_jax.tasks import micro
 from zppo_jax.train import build, minibatches, step
 from zppo_jax.train.builders import watching
@@ -136,7 +137,7 @@ def test_shared_texts_are_no_other_questions(tmp_path):
 def test_the_teacher_of_a_step_reads_what_another_question_has():
   """Where the run says so; a step keys the draw."""
   groups = told_groups()
-  hints = [micro.CHAT.codec.encode_content(g.prompt.question.hint)[0]
+  hints = [CHAT.codec.encode_content(g.prompt.question.hint)[0]
            for g in groups]
   c = config('opd_k2', 'hint')
   holds = lambda prompt, ids: any(
@@ -146,11 +147,11 @@ def test_the_teacher_of_a_step_reads_what_another_question_has():
     c.distil.context_of = of
     distil = distillation.settings('opd_k2', {}, c)
     run = types.SimpleNamespace(
-        distil=distil, chat=micro.CHAT, context=reading.material_of(c, distil),
+        distil=distil, chat=CHAT, context=reading.material_of(c, distil),
         rules=types.SimpleNamespace(max_prompt=99))
     made = minibatches._lessons(run, groups, 3, {})
     assert made == lenders.lessons(
-        'hint', groups, dataclasses.replace(run.context, step=3), micro.CHAT,
+        'hint', groups, dataclasses.replace(run.context, step=3), CHAT,
         99, of)
     assert len(made.prompts) == 12
     for (p, _), prompt in made.prompts.items():

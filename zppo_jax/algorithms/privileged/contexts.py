@@ -219,7 +219,7 @@ def sibling(question: Question, group: Group, rollout: Rollout,
   right = [r.text for r in group.correct if r is not rollout]
   text = _drawn(right, rollout.text,
                 material.rng(question, _index(group, rollout)))
-  if not right and any(r is rollout for r in group.correct):
+  if not right and rollout.verdict == Verdict.CORRECT:
     return Untaught.ITSELF
   return text if isinstance(text, Untaught) else _piece('sibling', text)
 

@@ -136,7 +136,7 @@ def lessons(name: str, groups: Sequence[Group], material: Material, chat: Chat,
     return contexts.lessons(name, groups, material, chat, longest)
   row = CONTEXTS[name]
   # What a group shows to a rollout that is none of its own. A group that shows
-  # nothing to it shows nothing to any.
+  # nothing to it shows nothing to any, and is not asked.
   offers = [row.build(group.prompt.question, group, contexts.FUTURE, material)
             for group in groups]
   made: dict[tuple[int, int], Prompt | Untaught] = {}
