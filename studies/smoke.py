@@ -4,13 +4,15 @@
   zppo study --config=studies/smoke.py:controls --to=runs/smoke_controls \
     --cores=0,1
 
-The second one runs every control and our own remedies, for one seed.
+The second one runs every control, our own remedies and our combinations of ZPPO
+with a divergence, for one seed.
 """
 
 from ml_collections import ConfigDict
 
 CONTROLS = ('placebo_bcq', 'random', 'random_bcq', 'random_ncq', 'bare',
-            'bare_bcq', 'bare_ncq', 'again_bcq', 'again_ncq', 'bcq_again')
+            'bare_bcq', 'bare_ncq', 'again_bcq', 'again_ncq', 'bcq_again',
+            'zppo_distill', 'grpo_replay_distill')
 
 
 def _controls(c: ConfigDict) -> None:
