@@ -175,34 +175,37 @@ def _context() -> ConfigDict:
   return c
 
 
+# The share of rollouts that are right, to whom SCOPE's divergence term goes, in
+# a development run (seed 0, 60 steps; docs/study.md).
+RIGHT = 0.58
+
+
 def _routes() -> ConfigDict:
-  """SRPO and SCOPE with their routes, with both terms on all rollouts, and with
-  routes that are drawn at the rates of ROUTED."""
+  """SRPO and SCOPE with their routes and with both terms on all rollouts, and
+  SCOPE with a route that is drawn at the same rate. SRPO has no such control
+  here: a question has one right response, so that wrong rollouts alone have a
+  sibling of another text."""
   both = (('credit.route', 'all'), ('credit.policy_route', 'all'))
-  drawn = lambda share: (('credit.route', f'random({share})'),
-                         ('credit.policy_route', f'not random({share})'))
+  # The copy of the student reads siblings in the one and the world's teacher
+  # nothing in the other.
+  rows = {'srpo': (('method', 'srpo'),),
+          'scope': (('method', 'scope'), ('teacher.kind', 'in_process'))}
   arms = {'grpo': (('method', 'grpo'),)}
-  for name, share in ROUTED.items():
-    row = (('method', name),)
-    if name == 'scope':  # its teacher is the world's
-      row += (('teacher.kind', 'in_process'),)
-    arms |= {name: row, f'{name}_sum': (*row, *both),
-             f'{name}_drawn': (*row, *drawn(share))}
+  for name, row in rows.items():
+    arms |= {name: row, f'{name}_sum': (*row, *both)}
+  arms['scope_drawn'] = (
+      *rows['scope'], ('credit.route', f'random({RIGHT})'),
+      ('credit.policy_route', f'not random({RIGHT})'))
   c = _study('Routes', _OWN, arms, _READING, range(340, 348))
-  c.watched = ('distil/taught', 'update/entropy')
-  c.confirmatory = _claims(
-      (name, f'{name}_{control}') for name in ROUTED
-      for control in ('sum', 'drawn'))
+  c.watched = ('context/taught', 'accuracy/plain', 'update/entropy')
+  pairs = (('srpo', 'srpo_sum'), ('scope', 'scope_sum'),
+           ('scope', 'scope_drawn'))
+  c.confirmatory = _claims(pairs)
   c.exploratory = tuple(
-      (name, of, endpoint) for name in ROUTED
-      for of in ('grpo', f'{name}_sum', f'{name}_drawn')
+      (*pair, endpoint) for pair in (
+          *pairs, ('srpo', 'grpo'), ('scope', 'grpo'))
       for endpoint in ('hard', 'hard_list', 'easy_list'))
   return c
-
-
-# The share of rollouts on the route of the divergence term, by development
-# runs (docs/study.md).
-ROUTED = {'srpo': 0.2, 'scope': 0.5}
 
 
 def _compose() -> ConfigDict:
