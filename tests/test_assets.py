@@ -77,8 +77,9 @@ def test_weights_name_the_config_that_made_them(role):
   assert stored['role'] == role
   for name in ('seed', 'steps'):
     assert stored[name] == config[name]
-  # Weights that are older than the field say so by its absence.
+  # Weights that are older than a field say so by its absence.
   stored['mixture'] = {'form': 'text', **stored['mixture']}
+  stored['rows'] = {'context': 0, **stored['rows']}
   for name in ('belief', 'mixture', 'rows', 'model', 'optimizer'):
     assert stored[name] == json.loads(config[name].to_json())
 

@@ -320,7 +320,7 @@ def test_nobody_reads_on(argv):
   os.close(reader)
   with open(writer, 'w') as output:
     ran = subprocess.run(
-        [sys.executable, '-m', 'zppo_jax', *argv], cwd=ROOT,
+        [sys.executable, '-m', 'zppo_jax.main', *argv], cwd=ROOT,
         stdout=output, stderr=subprocess.PIPE, text=True)
   assert (ran.returncode, ran.stderr) == (128 + signal.SIGPIPE, '')
 

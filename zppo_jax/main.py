@@ -292,7 +292,7 @@ def _unread() -> bool:
 
 
 def main(argv: list[str] | None = None) -> None:
-  """The entry point of `zppo`, `python -m zppo_jax` and its `.main`.
+  """The entry point of `zppo` and `python -m zppo_jax.main`.
 
   Args:
     argv: the command and its arguments; None: those of the process.

@@ -62,7 +62,7 @@ def installed(built, tmp_path_factory):
 
   def run(folder, *argv, env=()):
     return subprocess.run(
-        [sys.executable, '-m', 'zppo_jax', *argv], cwd=folder,
+        [sys.executable, '-m', 'zppo_jax.main', *argv], cwd=folder,
         capture_output=True, text=True,
         env={**os.environ, 'JAX_PLATFORMS': 'cpu', 'PYTHONPATH': str(site),
              **dict(env)})

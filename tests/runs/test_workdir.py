@@ -48,9 +48,8 @@ def test_the_first_attempt_writes_the_config(tmp_path):
 
 def test_an_attempt_says_its_command_and_devices(tmp_path, monkeypatch):
   """A program in a folder and the module run as one are both `zppo`."""
-  for program, name in (
-      ('/opt/bin/zppo', 'zppo'), ('/a/zppo_jax/main.py', 'zppo'),
-      ('/a/zppo_jax/__main__.py', 'zppo'), ('/home/x/my_run.py', 'my_run.py')):
+  for program, name in (('/opt/bin/zppo', 'zppo'), ('/a/zppo_jax/main.py',
+                        'zppo'), ('/home/x/my_run.py', 'my_run.py')):
     monkeypatch.setattr('sys.argv', [program, 'train', '--config=a b.py'])
     assert workdir.command() == f"{name} train '--config=a b.py'"
   made = Workdir.open(tmp_path / 'run', CONFIG)

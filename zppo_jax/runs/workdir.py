@@ -82,8 +82,7 @@ def command() -> str:
   named without its folder."""
   program, *words = sys.argv
   name = pathlib.Path(program).name
-  ours = name in ('zppo', 'main.py', '__main__.py')
-  return shlex.join(['zppo' if ours else name, *words])
+  return shlex.join(['zppo' if name in ('main.py', 'zppo') else name, *words])
 
 
 def devices() -> dict:
