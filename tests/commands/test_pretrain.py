@@ -40,6 +40,7 @@ def test_loss_falls_and_weights_carry_their_shape(tmp_path):
   assert stored['config'] == {'role': 'x'}
 
 
+@LONG
 def test_packed_rows_teach_the_same():
   """The losses of the first steps are those of padded rows."""
   def losses(layout):

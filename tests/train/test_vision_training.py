@@ -1,6 +1,7 @@
 """ZPPO on pictures and clips, from a hub folder to an exported one."""
 
 import dataclasses
+import importlib.util
 import json
 import pathlib
 import runpy
@@ -114,6 +115,7 @@ def test_it_trains(home):
   assert not still
 
 
+@LONG
 def test_prompts_show_the_media_and_samples_say_so(home):
   """In plain, BCQ and NCQ prompts alike; runs of placeholders are one word."""
   for row in lines(home / 'whole' / 'samples.jsonl'):
@@ -138,9 +140,12 @@ def test_a_resume_finds_its_pictures_again(home, tmp_path):
         home / 'whole' / name).read_bytes(), name
 
 
+# Before the fixture, which trains for minutes.
+@pytest.mark.skipif(importlib.util.find_spec('torch') is None,
+                    reason='needs the package torch')
 def test_the_export_is_the_trained_model(home, tmp_path):
   """transformers reads it: the same logits under a picture."""
-  torch = pytest.importorskip('torch')
+  import torch
   main.main(['export', f'--checkpoint={home}/whole', f'--to={tmp_path}/out'])
   found = pretrained.load(str(home / 'whole'))
   chat = pretrained.chat(found)
