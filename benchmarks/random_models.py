@@ -1,14 +1,12 @@
 """Small models of every family whose logits have a deviation of about 1."""
 
 import functools
-import math
 
-import jax
 import numpy as np
 
 from zppo_jax import models
+from zppo_jax.commands.starting import random_model
 from zppo_jax.models import Model
-from zppo_jax.weights import families
 
 # Ids of placeholders and of the tokens around them; text is drawn below them.
 IMAGE, VIDEO, START, END = 508, 509, 510, 511
@@ -49,17 +47,7 @@ def _leaf(name: str, shape, fan_in: int, rng) -> np.ndarray:
 def draw(model: Model, seed: int):
   """Parameters of a model that has a hub form: matrices of variance 1 / fan-in
   in the hub's [out, in], norms off the identity."""
-  leaves = {leaf.path: leaf for leaf in
-            families.FAMILIES[model.family].hub_leaves(model.config)}
-  rng = np.random.default_rng(seed)
-
-  def one(path, like):
-    names = tuple(key.key for key in path)
-    fan_in = math.prod(leaves[names].hub_shape[1:])
-    return _leaf(names[-1], like.shape, fan_in, rng)
-
-  return jax.tree_util.tree_map_with_path(
-      one, jax.eval_shape(model.init, jax.random.key(0)))
+  return random_model.draw(model, seed, _leaf)
 
 
 @functools.cache

@@ -164,7 +164,7 @@ def test_the_random_model_is_drawn_without_a_program():
   wanted = jax.eval_shape(model.init, jax.random.key(0))
   jax.monitoring.register_event_duration_secs_listener(listen)
   try:
-    first, second = random_model._draw(model), random_model._draw(model)
+    first, second = random_model.draw(model), random_model.draw(model)
     assert not compiled
     jax.jit(lambda x: x + 1)(0.5)
     assert compiled, 'compilations are no longer announced'
@@ -180,7 +180,7 @@ def test_the_random_model_has_the_draws_of_its_class():
   model = random_model._model()
   own = jax.jit(model.init)(jax.random.key(1))
   for (path, leaf), its in zip(
-      jax.tree.leaves_with_path(random_model._draw(model)),
+      jax.tree.leaves_with_path(random_model.draw(model)),
       jax.tree.leaves(own), strict=True):
     if path[-1].key == 'A_log':  # four numbers a layer
       assert np.log(0.01) <= np.min(leaf) < np.max(leaf) <= np.log(16)

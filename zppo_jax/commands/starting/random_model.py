@@ -8,6 +8,7 @@ import json
 import math
 import pathlib
 import tempfile
+from collections.abc import Callable
 
 import numpy as np
 
@@ -85,20 +86,27 @@ def _leaf(name: str, shape: tuple[int, ...], fan_in: int,
   return (rng.standard_normal(shape) * fan_in**-0.5).astype(np.float32)
 
 
-def _draw(model):
-  """Parameters of the distributions of `model.init`, whose programs would take
-  a minute to compile."""
+def draw(model, seed: int = 0, leaf: Callable[..., np.ndarray] = _leaf):
+  """Parameters of a model that has a hub form, without a program; those of
+  `model.init` would take a minute to compile.
+
+  Args:
+    model: the network.
+    seed: of all draws.
+    leaf: (name, shape, fan-in in the hub's [out, in], rng) -> an array; by
+      default one of the distribution of `model.init`.
+  """
   import jax
 
   from zppo_jax.weights import families
   leaves = {leaf.path: leaf for leaf in
             families.FAMILIES[model.family].hub_leaves(model.config)}
-  rng = np.random.default_rng(0)
+  rng = np.random.default_rng(seed)
 
   def one(path, like):
     names = tuple(key.key for key in path)
     fan_in = math.prod(leaves[names].hub_shape[1:])
-    return _leaf(names[-1], like.shape, fan_in, rng)
+    return leaf(names[-1], like.shape, fan_in, rng)
 
   return jax.tree_util.tree_map_with_path(
       one, jax.eval_shape(model.init, jax.random.key(0)))
@@ -114,7 +122,7 @@ def files() -> dict[str, bytes]:
       'image_mean': [0.5] * 3, 'image_std': [0.5] * 3}
   with tempfile.TemporaryDirectory() as folder:
     to = pathlib.Path(folder, 'model')
-    hub_checkpoint.save(to, _draw(model), model)
+    hub_checkpoint.save(to, draw(model), model)
     _tokenizer().save_pretrained(to)
     (to / 'preprocessor_config.json').write_text(json.dumps(pixels))
     (to / 'video_preprocessor_config.json').write_text(json.dumps(
