@@ -96,7 +96,7 @@ def test_the_headline_has_its_controls_and_enough_seeds(studies):
 
 
 def test_all_claims_of_a_table_can_hold_together(studies):
-  """As those of the headline; and each table has a control of its claims."""
+  """As those of the headline can."""
   for name in plan.CLAIMS:
     study = studies[name]
     count, least = len(study.confirmatory), 2 / 2 ** len(study.seeds)
