@@ -55,10 +55,10 @@ def with_long_tails(end_id: int, filler: int, step_s: float) -> None:
   draw, run = decode.draw, programs.Programs.decode
 
   def drawn(logits_BV, key_B2, position_B, temperature_B, top_p_B, top_k_B,
-            allowed_V, mode):
+            allowed_V, *more):
     others_V = allowed_V & (jnp.arange(len(allowed_V)) != end_id)
     token_B, logp_B = draw(logits_BV, key_B2, position_B, temperature_B,
-                           top_p_B, top_k_B, others_V, mode)
+                           top_p_B, top_k_B, others_V, *more)
     token_B = jnp.where(position_B >= LEAST - 1, filler, token_B)
     ends_B = position_B + 1 >= lengths(key_B2)
     return jnp.where(ends_B, end_id, token_B), logp_B
@@ -73,13 +73,13 @@ def with_long_tails(end_id: int, filler: int, step_s: float) -> None:
   decode.draw, programs.Programs.decode = drawn, slow
 
 
-def config(url: str, steps: int, seed: int, overlap: bool):
+def config(url: str, steps: int, seed: int, overlap: bool, slots: int):
   """ZPPO of the embedded world behind a slow teacher."""
   c = runpy.run_path(str(ROOT / 'configs/micro.py'))['get_config']()
   c.steps, c.seed, c.overlap = steps, seed, overlap
   c.algorithm.update(ties='name', rho_aug=1.0, max_tokens=MOST)
   c.shapes.update(prompt_buckets=(8, 184), row_buckets=(8 + MOST, 184 + MOST),
-                  response_buckets=(24, MOST), slots=128, micro_tokens=4000,
+                  response_buckets=(24, MOST), slots=slots, micro_tokens=4000,
                   group_buckets=(8,))
   c.compression.update(cap=LEAST, identity_below=0)
   c.teacher.kind = 'endpoint'
@@ -91,7 +91,7 @@ def config(url: str, steps: int, seed: int, overlap: bool):
 
 
 def train(url: str, path: pathlib.Path, steps: int, seed: int, overlap: bool,
-          step_s: float) -> None:
+          step_s: float, slots: int) -> None:
   """Runs one order and writes when each of its steps began."""
   from zppo_jax.chat.micro_chat import CHAT
   from zppo_jax.train import loop
@@ -110,7 +110,7 @@ def train(url: str, path: pathlib.Path, steps: int, seed: int, overlap: bool,
         run.teacher, capabilities=able))
 
   loop.train_step, loop.build = timed, without_summaries
-  loop.main(config(url, steps, seed, overlap), path)
+  loop.main(config(url, steps, seed, overlap, slots), path)
   (path / 'begun.json').write_text(json.dumps(begun))
 
 
@@ -144,12 +144,13 @@ def main() -> None:
   parser.add_argument('--turns', type=int, default=2)
   parser.add_argument('--seed', type=int, default=0)
   parser.add_argument('--step_ms', type=float, default=20.0)
+  parser.add_argument('--slots', type=int, default=128)
   parser.add_argument('--url', help=argparse.SUPPRESS)
   parser.add_argument('--order', help=argparse.SUPPRESS)
   args = parser.parse_args()
   if args.url:
     train(args.url, args.to, args.steps, args.seed,
-          args.order == 'overlapped', args.step_ms / 1e3)
+          args.order == 'overlapped', args.step_ms / 1e3, args.slots)
     return
   from tests.fake_endpoint import right, serving, truth
   from zppo_jax.study.launch import machine
@@ -171,7 +172,8 @@ def main() -> None:
         subprocess.run(
             [sys.executable, '-m', 'benchmarks.overlap', '--url', url,
              '--order', order, '--to', str(path), '--steps', str(args.steps),
-             '--seed', str(args.seed), '--step_ms', str(args.step_ms)],
+             '--seed', str(args.seed), '--step_ms', str(args.step_ms),
+             '--slots', str(args.slots)],
             cwd=ROOT, env=env, check=True, stdout=subprocess.DEVNULL)
         begun = json.loads((path / 'begun.json').read_text())
         seconds[order] += [b - a for a, b in zip(
@@ -182,9 +184,9 @@ def main() -> None:
   print(json.dumps({
       'command': f'python -m benchmarks.overlap --steps={args.steps} '
                  f'--turns={args.turns} --seed={args.seed} '
-                 f'--step_ms={args.step_ms:g}',
+                 f'--step_ms={args.step_ms:g} --slots={args.slots}',
       'seed': args.seed, 'machine': machine(), 'teacher_s': SECONDS,
-      'step_ms': args.step_ms,
+      'step_ms': args.step_ms, 'slots': args.slots,
       'lengths': {'least': LEAST, 'median_behind': MEDIAN, 'sigma': SIGMA,
                   'most': MOST},
       'step_s': seconds, 'median_step_s': medians,

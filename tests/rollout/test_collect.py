@@ -1,6 +1,10 @@
-"""What is graded: the whole response, from its forced beginning on."""
+"""What is graded: the whole response, from its forced beginning on; and when
+draws wait for what was asked ahead."""
+
+from types import SimpleNamespace
 
 import numpy as np
+import pytest
 
 from tests.builders import question
 from tests.long import LONG
@@ -92,3 +96,52 @@ def test_an_engine_goes_on_from_the_forced_tokens():
   assert rest.tokens == rollout.tokens[3:]
   assert rest.text == rollout.text and rest.answer == rollout.answer
   np.testing.assert_allclose(rest.logps, rollout.logps[3:], atol=1e-4)
+
+
+class OneByOne(Engine):
+  """The rollouts end one after another; `shapes.slots` of them draw at once."""
+
+  def __init__(self, slots):
+    super().__init__('4 h 7 A 7')
+    self.shapes = SimpleNamespace(slots=(slots,))
+
+  def generate(self, params, requests, see):
+    del params
+    tokens, asked = CHAT.response(self.words), list(requests)
+    for place, r in enumerate(asked):
+      for g in range(len(r.key_G2)):
+        asked += see([(place, Completion(
+            id=r.id, rollout=g, tokens=tokens, logps=(-1.0,) * len(tokens),
+            text=self.words, stop=StopReason.END))])
+
+
+class Rooms:
+  """Notes the room that it is offered, and takes none."""
+
+  def __init__(self):
+    self.rooms = []
+
+  def seen(self, place, rollouts):
+    return []
+
+  def idle(self, room):
+    self.rooms.append(room)
+    return []
+
+
+@pytest.mark.parametrize('slots, first', [
+    (8, 7),   # 24 rollouts fill them 3 times: seven eighths
+    (16, 14),
+    (5, 5),   # 4.8 times: seven eighths, rounded up
+    (4, 1),   # 6 times: an answer is waited for once no rollout waits
+    (2, 1)])
+def test_when_an_answer_is_waited_for(slots, first):
+  ahead, prompts = Rooms(), zppo.plain_prompts(
+      [question(f'q{i}') for i in range(12)], CHAT)
+  sampler = collect.Sampler(
+      engine=OneByOne(slots), chat=CHAT, grader=TASKS['micro'].grader,
+      decoding=Decoding(8), num_rollouts=2, overlapped=True)
+  groups = collect.collect(sampler, None, prompts, seed=0, step=0,
+                           purpose=Purpose.ROLLOUT, ahead=ahead)
+  assert len(groups) == 12
+  assert ahead.rooms == list(range(first, slots + 1))

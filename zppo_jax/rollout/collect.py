@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
@@ -61,6 +62,10 @@ class Sampler:
   between: Callable[[], None] = lambda: None
   overlapped: bool = False
 
+
+# How often the rollouts of a collection must fill all slots before an answer is
+# waited for with rollouts under way (docs/performance.md has both sides).
+WAITS_FROM = 6
 
 # Of texts that answer no question: none of them is parsed or right.
 UNGRADED = Grader(parse=lambda text: '', grade=lambda answer, question: 0.0)
@@ -144,6 +149,7 @@ class _Grading:
   def __init__(self, prompts: list[Prompt], sampler: Sampler,
                ahead: Ahead | None):
     self._prompts, self._sampler, self._ahead = prompts, sampler, ahead
+    self._plain = len(prompts)
     self._rollouts: dict[int, dict[int, Rollout]] = {}
     self._ended = 0
     # (place, rollout) of each part, and the verdicts that are under way.
@@ -166,9 +172,17 @@ class _Grading:
       more += self._settle(0)
     slots = max(self._sampler.engine.shapes.slots)
     room = slots - self._drawing(more)
-    # A few long rollouts may wait for an answer, because what is made of it
-    # takes as long to draw as they do.
-    return more + self._ahead.idle(room) if 8 * room >= 7 * slots else more
+    return (more + self._ahead.idle(room) if room >= self._least_room(slots)
+            else more)
+
+  def _least_room(self, slots: int) -> int:
+    """The idle slots from which on an answer is waited for, while the other
+    slots stand still. Where the slots are filled many times over, the first
+    answers are old by the time that nothing waits for a slot. Otherwise a few
+    long rollouts may wait, because what is made of an answer takes as long to
+    draw as they do."""
+    filled = self._plain * self._sampler.num_rollouts / slots
+    return 1 if filled >= WAITS_FROM else math.ceil(7 * slots / 8)
 
   def _drawing(self, more: Sequence[Prompt]) -> int:
     """The rollouts that have not ended, those of further prompts included."""
