@@ -22,7 +22,8 @@ from benchmarks import numerics, random_models
 from zppo_jax import models, randomness
 from zppo_jax.devices import cpu_devices, sharding
 from zppo_jax.learner import layouts, packing, scoring
-from zppo_jax.records import Decoding, Purpose, TokenSequence
+from zppo_jax.randomness import Purpose
+from zppo_jax.records import Decoding, TokenSequence
 from zppo_jax.rollout import weight_sync
 from zppo_jax.rollout.build import make_engine
 from zppo_jax.rollout.requests import Request

@@ -11,7 +11,8 @@ from tests.long import LONG, long
 from zppo_jax import assets
 from zppo_jax.algorithms import zppo
 from zppo_jax.devices import sharding
-from zppo_jax.records import Decoding, Purpose
+from zppo_jax.randomness import Purpose
+from zppo_jax.records import Decoding
 from zppo_jax.rollout import collect, weight_sync
 from zppo_jax.tasks import TASKS, micro
 from zppo_jax.train import models

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from zppo_jax import randomness
-from zppo_jax.randomness import host_rng, question_uid
-from zppo_jax.records import Purpose
+from zppo_jax.randomness import Purpose, host_rng, question_uid
 
 
 def first(*names):

@@ -5,6 +5,7 @@ rollout, position); host draws are a function of (seed, step, purpose). So a
 resumed run, another batch layout or another mesh draws the same numbers.
 """
 
+import enum
 import functools
 import hashlib
 from collections.abc import Sequence
@@ -13,7 +14,37 @@ import jax
 import numpy as np
 from jax.typing import ArrayLike
 
-from zppo_jax.records import PromptKind, Purpose
+from zppo_jax.records import PromptKind
+
+
+class Purpose(enum.IntEnum):
+  """What a random draw is used for."""
+  INIT = 0
+  ROLLOUT = 1
+  TEACHER = 2
+  COMPRESSION = 3
+  EVALUATION = 4
+  DATA = 5
+  REPLAY = 6
+  TIES = 7
+  CANDIDATES = 8
+  MINIBATCHES = 9
+  CORPUS = 10
+  PROBE = 11
+  SAMPLES = 12
+  ROUNDING = 13
+  STATES = 14
+  HINTS = 15
+  CONTEXTS = 16
+  WRITTEN = 17  # texts for contexts: reflections, notes, hints
+  ROUTES = 18
+  BALANCE = 19
+  PRIVILEGED = 20  # rollouts under a teacher's context
+  # The teacher's answers with and without its context, to compare them.
+  LIFTED, UNLIFTED = 23, 24
+  GOLD = 30
+  MARGIN = 31
+  LENDERS = 32  # the order in which questions lend to each other's contexts
 
 
 def question_uid(question_id: str) -> int:

@@ -41,36 +41,6 @@ class PromptKind(enum.IntEnum):
   AGAIN_NCQ = 8
 
 
-class Purpose(enum.IntEnum):
-  """What a random draw is used for; see randomness.py."""
-  INIT = 0
-  ROLLOUT = 1
-  TEACHER = 2
-  COMPRESSION = 3
-  EVALUATION = 4
-  DATA = 5
-  REPLAY = 6
-  TIES = 7
-  CANDIDATES = 8
-  MINIBATCHES = 9
-  CORPUS = 10
-  PROBE = 11
-  SAMPLES = 12
-  ROUNDING = 13
-  STATES = 14
-  HINTS = 15
-  CONTEXTS = 16
-  WRITTEN = 17  # texts for contexts: reflections, notes, hints
-  ROUTES = 18
-  BALANCE = 19
-  GOLD = 30
-  MARGIN = 31
-  LENDERS = 32  # the order in which questions lend to each other's contexts
-  PRIVILEGED = 20  # rollouts under a teacher's context
-  # The teacher's answers with and without its context, to compare them.
-  LIFTED, UNLIFTED = 23, 24
-
-
 class StopReason(enum.IntEnum):
   """Why a generation ended."""
   END = 0  # the model emitted an end token (it is part of the tokens)

@@ -13,7 +13,8 @@ from zppo_jax.algorithms.zppo import plain_prompts
 from zppo_jax.bench import roofline
 from zppo_jax.devices import malloc
 from zppo_jax.learner import layouts, packing
-from zppo_jax.records import Purpose, TokenSequence
+from zppo_jax.randomness import Purpose
+from zppo_jax.records import TokenSequence
 from zppo_jax.rollout import collect
 from zppo_jax.train import build, minibatches, step
 

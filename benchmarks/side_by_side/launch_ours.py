@@ -14,7 +14,8 @@ from zppo_jax.bench import roofline
 from zppo_jax.chat.wording import BOXED, Chat
 from zppo_jax.devices import malloc
 from zppo_jax.learner import layouts, packing
-from zppo_jax.records import Grader, Purpose, Question, TokenSequence, Verdict
+from zppo_jax.randomness import Purpose
+from zppo_jax.records import Grader, Question, TokenSequence, Verdict
 from zppo_jax.rollout import collect
 from zppo_jax.tasks import Task
 from zppo_jax.train import build, minibatches, step

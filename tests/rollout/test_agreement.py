@@ -21,7 +21,8 @@ from tests.long import long_but
 from zppo_jax import randomness
 from zppo_jax.devices import sharding
 from zppo_jax.learner import forward, layouts, packing
-from zppo_jax.records import Decoding, Purpose
+from zppo_jax.randomness import Purpose
+from zppo_jax.records import Decoding
 from zppo_jax.rollout import weight_sync
 from zppo_jax.rollout.build import make_engine
 from zppo_jax.rollout.requests import Request

@@ -12,14 +12,8 @@ from zppo_jax import assets
 from zppo_jax.algorithms import zppo
 from zppo_jax.chat.micro_chat import CHAT
 from zppo_jax.devices import sharding
-from zppo_jax.records import (
-  Decoding,
-  Instance,
-  PromptKind,
-  Purpose,
-  StopReason,
-  Verdict,
-)
+from zppo_jax.randomness import Purpose
+from zppo_jax.records import Decoding, Instance, PromptKind, StopReason, Verdict
 from zppo_jax.rollout import collect, weight_sync
 from zppo_jax.rollout.requests import Completion
 from zppo_jax.tasks import TASKS

@@ -13,7 +13,8 @@ from tests import builders
 from tests.long import LONG, long
 from zppo_jax import randomness
 from zppo_jax.learner import forward, packing
-from zppo_jax.records import Decoding, Purpose, StopReason, TokenSequence
+from zppo_jax.randomness import Purpose
+from zppo_jax.records import Decoding, StopReason, TokenSequence
 from zppo_jax.rollout import decode, weight_sync
 from zppo_jax.rollout.build import make_engine
 from zppo_jax.rollout.requests import Request

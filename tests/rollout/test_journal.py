@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from zppo_jax.chat.micro_chat import CHAT
-from zppo_jax.records import Prompt, PromptKind, Purpose, Question, StopReason
+from zppo_jax.randomness import Purpose
+from zppo_jax.records import Prompt, PromptKind, Question, StopReason
 from zppo_jax.rollout.journal import Drawn, RolloutJournal, payloads
 from zppo_jax.rollout.requests import Completion
 

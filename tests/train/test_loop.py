@@ -16,7 +16,8 @@ import pytest
 from tests.builders import documented_metrics, json_rows, small_config
 from tests.long import LONG, long
 from zppo_jax import assets
-from zppo_jax.records import CallStats, Purpose
+from zppo_jax.randomness import Purpose
+from zppo_jax.records import CallStats
 from zppo_jax.rollout.journal import RolloutJournal, name_of
 from zppo_jax.rollout.programs import Programs
 from zppo_jax.runs import console

@@ -22,13 +22,13 @@ from zppo_jax.devices import sharding
 from zppo_jax.learner import layouts, packing, scoring, states, update
 from zppo_jax.models.vision import VisionConfig
 from zppo_jax.objectives import losses
+from zppo_jax.randomness import Purpose
 from zppo_jax.records import (
   Clip,
   Decoding,
   Grader,
   Instance,
   PromptKind,
-  Purpose,
   Question,
   Rollout,
   StopReason,

@@ -17,14 +17,13 @@ from zppo_jax.algorithms.methods import Method
 from zppo_jax.algorithms.privileged import hints
 from zppo_jax.algorithms.privileged.hints import HintConfig
 from zppo_jax.chat.wording import Chat
-from zppo_jax.randomness import host_rng
+from zppo_jax.randomness import Purpose, host_rng
 from zppo_jax.records import (
   Group,
   HardVisit,
   Instance,
   Prompt,
   PromptKind,
-  Purpose,
   Rollout,
   Summaries,
 )

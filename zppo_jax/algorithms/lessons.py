@@ -32,15 +32,8 @@ from zppo_jax.algorithms.privileged.contexts import (
   Untaught,
 )
 from zppo_jax.chat.wording import Chat
-from zppo_jax.randomness import host_rng, question_rng
-from zppo_jax.records import (
-  CallStats,
-  Group,
-  Prompt,
-  PromptKind,
-  Purpose,
-  Rollout,
-)
+from zppo_jax.randomness import Purpose, host_rng, question_rng
+from zppo_jax.records import CallStats, Group, Prompt, PromptKind, Rollout
 
 DRAWN_STATES = ('context', 'joint')  # whose rollouts a context is read for
 

@@ -44,7 +44,7 @@ from zppo_jax.algorithms.targets import (
 from zppo_jax.arrays import MicroBatch, PolicyOutput
 from zppo_jax.objectives import estimators, losses, whole_vocabulary
 from zppo_jax.objectives.divergences import Divergence
-from zppo_jax.records import Purpose
+from zppo_jax.randomness import Purpose
 
 TARGET = 'reference_logp'
 MODEL = 'reference'

@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from zppo_jax.randomness import question_rng
-from zppo_jax.records import Group, Purpose, Rollout, Scores
+from zppo_jax.randomness import Purpose, question_rng
+from zppo_jax.records import Group, Rollout, Scores
 
 REFERENCE_WEIGHT = 'reference_weight'  # 1 where a penalty is (reference.py)
 # (group, rollout), by their places in the mini-batch -> name -> array [R, ...]

@@ -24,7 +24,7 @@ from zppo_jax.algorithms.schedules import BySteps
 from zppo_jax.chat import renderers
 from zppo_jax.chat.segments import Encoded
 from zppo_jax.chat.wording import Chat
-from zppo_jax.randomness import host_rng, question_rng
+from zppo_jax.randomness import Purpose, host_rng, question_rng
 from zppo_jax.records import (
   Answers,
   CallStats,
@@ -33,7 +33,6 @@ from zppo_jax.records import (
   Instance,
   Prompt,
   PromptKind,
-  Purpose,
   Question,
   Rollout,
   Summaries,

@@ -19,7 +19,7 @@ from zppo_jax.algorithms.targets import TargetContext, Targets
 from zppo_jax.bench import counting, roofline
 from zppo_jax.learner import layouts, packing
 from zppo_jax.objectives import token_logps
-from zppo_jax.records import Purpose
+from zppo_jax.randomness import Purpose
 from zppo_jax.rollout import collect
 from zppo_jax.train import minibatches, step as step_lib
 from zppo_jax.train.run import Run

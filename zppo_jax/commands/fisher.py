@@ -19,7 +19,8 @@ from zppo_jax.algorithms import zppo
 from zppo_jax.algorithms.credit import gold
 from zppo_jax.devices import sharding
 from zppo_jax.learner import ewc, layouts, update
-from zppo_jax.records import Group, Purpose
+from zppo_jax.randomness import Purpose
+from zppo_jax.records import Group
 from zppo_jax.rollout import collect
 from zppo_jax.train.build import build
 from zppo_jax.train.run import Run

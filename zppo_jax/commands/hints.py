@@ -15,8 +15,8 @@ from zppo_jax import allowed
 from zppo_jax.algorithms import methods, zppo
 from zppo_jax.algorithms.privileged import hints, material
 from zppo_jax.devices import disk
-from zppo_jax.randomness import host_rng
-from zppo_jax.records import Group, HardVisit, Purpose
+from zppo_jax.randomness import Purpose, host_rng
+from zppo_jax.records import Group, HardVisit
 from zppo_jax.train.build import build
 from zppo_jax.train.run import Run
 

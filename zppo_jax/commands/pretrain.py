@@ -13,7 +13,8 @@ from zppo_jax import allowed, models, randomness
 from zppo_jax.devices import sharding
 from zppo_jax.learner import optimizers, packing, states, update
 from zppo_jax.objectives import losses
-from zppo_jax.records import Purpose, TokenSequence, TrainingSequence
+from zppo_jax.randomness import Purpose
+from zppo_jax.records import TokenSequence, TrainingSequence
 from zppo_jax.tasks import micro_corpus
 from zppo_jax.weights import safetensors_file
 

@@ -10,6 +10,7 @@ from zppo_jax.chat.rendering import Day
 from zppo_jax.chat.wording import Chat
 from zppo_jax.commands.prompting import asked
 from zppo_jax.devices import sharding
+from zppo_jax.randomness import Purpose
 from zppo_jax.records import (
   Clip,
   Decoding,
@@ -17,7 +18,6 @@ from zppo_jax.records import (
   Picture,
   Prompt,
   PromptKind,
-  Purpose,
   Question,
 )
 from zppo_jax.rollout import collect, weight_sync

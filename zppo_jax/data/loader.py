@@ -13,8 +13,8 @@ from zppo_jax import allowed
 from zppo_jax.data import digest
 from zppo_jax.data.balance import Balance, dealt, digest as repeats_digest
 from zppo_jax.data.pool import Pool
-from zppo_jax.randomness import host_rng
-from zppo_jax.records import Purpose, Question
+from zppo_jax.randomness import Purpose, host_rng
+from zppo_jax.records import Question
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,7 +17,7 @@ import numpy as np
 import optax
 
 from zppo_jax import allowed, randomness
-from zppo_jax.records import Purpose
+from zppo_jax.randomness import Purpose
 
 STATE_DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 

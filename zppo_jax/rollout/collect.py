@@ -13,12 +13,12 @@ from zppo_jax import randomness
 from zppo_jax.chat.wording import Chat
 from zppo_jax.devices.beside import Beside
 from zppo_jax.models import Model
+from zppo_jax.randomness import Purpose
 from zppo_jax.records import (
   Decoding,
   Grader,
   Group,
   Prompt,
-  Purpose,
   Question,
   Rollout,
   StopReason,

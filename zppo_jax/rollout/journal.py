@@ -31,7 +31,8 @@ import numpy as np
 
 from zppo_jax.devices import disk, hosts
 from zppo_jax.devices.disk import append_bytes
-from zppo_jax.records import Prompt, Purpose, StopReason
+from zppo_jax.randomness import Purpose
+from zppo_jax.records import Prompt, StopReason
 from zppo_jax.rollout.requests import Completion
 
 FORMAT = 1

@@ -12,13 +12,12 @@ import numpy as np
 from zppo_jax.algorithms.zppo import Reformulated
 from zppo_jax.chat import pictures
 from zppo_jax.chat.wording import Chat
-from zppo_jax.randomness import host_rng
+from zppo_jax.randomness import Purpose, host_rng
 from zppo_jax.records import (
   Clip,
   Group,
   Instance,
   PromptKind,
-  Purpose,
   Question,
   Rollout,
 )

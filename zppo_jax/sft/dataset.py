@@ -23,8 +23,8 @@ from zppo_jax.data.conversations import Lesson, LessonSource
 from zppo_jax.data.sources import Bounds
 from zppo_jax.devices import hosts
 from zppo_jax.learner import packing
-from zppo_jax.randomness import host_rng
-from zppo_jax.records import Clip, Purpose, TokenSequence, TrainingSequence
+from zppo_jax.randomness import Purpose, host_rng
+from zppo_jax.records import Clip, TokenSequence, TrainingSequence
 
 # What happens to a conversation that no row holds (`data.on_overlong`).
 ON_OVERLONG = ('refuse', 'drop')

@@ -8,12 +8,12 @@ import numpy as np
 
 from zppo_jax import allowed
 from zppo_jax.learner import scoring
+from zppo_jax.randomness import Purpose
 from zppo_jax.records import (
   Answers,
   CallStats,
   Group,
   Prompt,
-  Purpose,
   Scores,
   Summaries,
   TokenSequence,

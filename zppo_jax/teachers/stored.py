@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from zppo_jax.chat.wording import Chat
-from zppo_jax.randomness import question_uid
+from zppo_jax.randomness import Purpose, question_uid
 from zppo_jax.records import (
   Answers,
   CallStats,
@@ -19,7 +19,6 @@ from zppo_jax.records import (
   Grader,
   Group,
   Prompt,
-  Purpose,
   Question,
   Scores,
   StopReason,

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from zppo_jax import allowed
 from zppo_jax.algorithms import zppo
 from zppo_jax.arrays import TrainState
-from zppo_jax.records import Group, Purpose, Question
+from zppo_jax.randomness import Purpose
+from zppo_jax.records import Group, Question
 from zppo_jax.rollout import collect
 from zppo_jax.statistics import pass_at_k, wilson_interval
 from zppo_jax.train.run import Run

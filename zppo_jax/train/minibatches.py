@@ -29,13 +29,12 @@ from zppo_jax.algorithms.targets import TargetContext, Targets
 from zppo_jax.arrays import MicroBatch, TrainState
 from zppo_jax.devices import compile_ahead, sharding
 from zppo_jax.learner import layouts, packing, update
-from zppo_jax.randomness import host_rng
+from zppo_jax.randomness import Purpose, host_rng
 from zppo_jax.records import (
   CallStats,
   Group,
   Prompt,
   PromptKind,
-  Purpose,
   Question,
   Rollout,
   Scores,

@@ -15,7 +15,7 @@ from zppo_jax.chat.wording import Chat
 from zppo_jax.devices import sharding
 from zppo_jax.models import attention, lora
 from zppo_jax.models.lora import Lora, LoraConfig
-from zppo_jax.records import Purpose
+from zppo_jax.randomness import Purpose
 from zppo_jax.rollout import weight_sync
 from zppo_jax.weights import pretrained
 from zppo_jax.weights.peft import reading

@@ -18,14 +18,8 @@ from zppo_jax.algorithms.replay import ReplayBuffer, Settlement
 from zppo_jax.arrays import TrainState
 from zppo_jax.learner import ewc
 from zppo_jax.learner.update import no_sums
-from zppo_jax.records import (
-  CallStats,
-  Group,
-  Prompt,
-  PromptKind,
-  Purpose,
-  Question,
-)
+from zppo_jax.randomness import Purpose
+from zppo_jax.records import CallStats, Group, Prompt, PromptKind, Question
 from zppo_jax.rollout import collect
 from zppo_jax.rollout.engine import Engine
 from zppo_jax.runs import checkpoints, metrics, samples

@@ -10,8 +10,8 @@ from zppo_jax.algorithms.credit import settings, targets
 from zppo_jax.algorithms.reference import Penalty
 from zppo_jax.algorithms.targets import REFERENCE_WEIGHT, TargetContext
 from zppo_jax.objectives.credit import margins
-from zppo_jax.randomness import question_rng
-from zppo_jax.records import Group, PromptKind, Purpose, Verdict
+from zppo_jax.randomness import Purpose, question_rng
+from zppo_jax.records import Group, PromptKind, Verdict
 
 
 def test_a_rollout_that_nobody_trains_is_left_out_unless_the_penalty_holds_it():

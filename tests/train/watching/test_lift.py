@@ -8,7 +8,8 @@ from tests.builders import documented_metrics, group
 from tests.long import LONG, long
 from tests.train.test_distillation import make_config
 from zppo_jax.algorithms.replay import ReplayBuffer
-from zppo_jax.records import PromptKind, Purpose
+from zppo_jax.randomness import Purpose
+from zppo_jax.records import PromptKind
 from zppo_jax.train import build, step
 from zppo_jax.train.watching import lift
 

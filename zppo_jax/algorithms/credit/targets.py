@@ -27,8 +27,8 @@ from zppo_jax.objectives.credit import (
   token_weights,
 )
 from zppo_jax.objectives.credit.evidence import Evidence
-from zppo_jax.randomness import question_rng
-from zppo_jax.records import Group, PromptKind, Purpose, Scores, TokenSequence
+from zppo_jax.randomness import Purpose, question_rng
+from zppo_jax.records import Group, PromptKind, Scores, TokenSequence
 
 Place = tuple[int, int]  # (group, rollout)
 # (sequences, ids of each to gather, or ()) -> their scores.

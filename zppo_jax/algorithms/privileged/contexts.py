@@ -49,12 +49,11 @@ from zppo_jax.algorithms.privileged import confidence, copies, spoilers
 from zppo_jax.chat import renderers
 from zppo_jax.chat.segments import Segment, content, template
 from zppo_jax.chat.wording import Chat
-from zppo_jax.randomness import question_uid
+from zppo_jax.randomness import Purpose, question_uid
 from zppo_jax.records import (
   Group,
   Prompt,
   PromptKind,
-  Purpose,
   Question,
   Rollout,
   StopReason,

@@ -24,8 +24,8 @@ from zppo_jax.algorithms.privileged.contexts import (
   Untaught,
 )
 from zppo_jax.chat.wording import Chat
-from zppo_jax.randomness import question_uid
-from zppo_jax.records import Group, Prompt, Purpose, Rollout
+from zppo_jax.randomness import Purpose, question_uid
+from zppo_jax.records import Group, Prompt, Rollout
 
 OWN, ANOTHER = 'own', 'another'
 OF = (OWN, ANOTHER)  # values of distil.context_of

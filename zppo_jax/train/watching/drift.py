@@ -16,7 +16,8 @@ import jax
 import jax.numpy as jnp
 
 from zppo_jax.algorithms import zppo
-from zppo_jax.records import Purpose, Question, Scores, TokenSequence
+from zppo_jax.randomness import Purpose
+from zppo_jax.records import Question, Scores, TokenSequence
 from zppo_jax.rollout import collect
 from zppo_jax.runs import diagnostics
 

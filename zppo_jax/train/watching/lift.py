@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from zppo_jax.records import Group, Prompt, PromptKind, Purpose
+from zppo_jax.randomness import Purpose
+from zppo_jax.records import Group, Prompt, PromptKind
 from zppo_jax.runs import diagnostics
 
 
