@@ -14,6 +14,9 @@ pytest.importorskip('math_verify')
     ('2^{2^{2}}', '2^{2^{2}}', 1), ('4', '5', 0),
     (r'-5 \text{ or } 5', '5', 0), ('7=5', '5', 0), ('5 5 5', '15', 0),
     ('seat', 'east', 0), ('east', r'\text{east}', 1),
+    ('on', 'no', 0), ('No.', r'\text{no}', 1), ('$pu$', r'$\text{up}$', 0),
+    (r'\text{ti}', r'\mathrm{it}', 0), (r'\textbf{It}', r'\text{it}.', 1),
+    ('yx', 'xy', 1), ('BA', r'\text{AB}', 1),
     ('2^{2^{2}}', '5', 0), (r'\int_0^1 10x dx', '5', 0)])
 def test_scores(answer, gold, score):
   """Forms are equal; hedges, anagrams and open work are not."""

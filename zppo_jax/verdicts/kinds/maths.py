@@ -16,12 +16,24 @@ from typing import Any
 from zppo_jax.verdicts.kinds import forms, prefilter
 from zppo_jax.verdicts.kinds.numerals import Unreadable, close, numeral
 from zppo_jax.verdicts.kinds.plain import choice, plain_text, retried
-from zppo_jax.verdicts.kinds.spelling import GREEK, open_words, tidy, undress
+from zppo_jax.verdicts.kinds.spelling import (
+  GREEK,
+  WORD_MACRO,
+  open_words,
+  tidy,
+  undress,
+)
 
 # A word is not a product of its letters: `east` is not `seat`.
 _WORDS = re.compile(
     r'(?=(?:[^\W\d_]+[ -])*(?!and(?![a-z]))[^\W\d_]{3})'
     r'[^\W\d_]{2,}(?:[ -][^\W\d_]+)*')
+
+# Two letters are a product, as in `xy`, unless they are set as a word or are
+# one of these.
+_TWO_LETTERS = re.compile(r'[A-Za-z][a-z]')
+_SHORT_WORDS = ('no', 'on', 'up')
+_WORD_MACRO = re.compile(WORD_MACRO)
 
 # The library adds up numbers in a row, but only `1 1/2` is a number.
 _RUN_ON = re.compile(r'(?<!_)[0-9]\s+[0-9]')
@@ -303,6 +315,13 @@ def _options(text: str) -> str:
   return letters if len(set(letters)) == len(letters) else ''
 
 
+def _short_word(text: str) -> bool:
+  r"""Whether a text is a word of two letters: `\text{it}`, `No`."""
+  letters = tidy(text).rstrip('. ')
+  return bool(_TWO_LETTERS.fullmatch(letters)) and (
+      letters.lower() in _SHORT_WORDS or bool(_WORD_MACRO.search(text)))
+
+
 def maths(answer: str, gold: str) -> float:
   """1 for equal formulas, numbers, sets, intervals or matrices."""
   answer, gold = forms.unboxed(answer), forms.unboxed(gold)
@@ -310,7 +329,10 @@ def maths(answer: str, gold: str) -> float:
     raise Unreadable('an empty gold answer')
   if tidy(answer).replace(' ', '') == tidy(gold).replace(' ', ''):
     return 1.0
+  word = _short_word(gold)
   answer, gold = undress(answer), undress(gold)
+  if word:
+    return float(plain_text(answer) == plain_text(gold))
   if not gold:
     raise Unreadable('an empty gold answer')
   if (letters := _options(gold)) and letters == _options(answer):
