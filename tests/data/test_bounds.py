@@ -118,6 +118,21 @@ def test_nested_lines_are_named(tmp_path):
     found[1]
 
 
+def test_how_deep_a_line_may_be_nested(tmp_path):
+  """The same on every Python: json itself reads deeper on some."""
+  path = tmp_path / 'a.jsonl'
+  inner = 498
+  path.write_text('\n'.join((
+      '{"q": {"a": ' + '[' * inner + ']' * inner + '}}',
+      '{"q": {"a": ' + '[' * (inner + 1) + ']' * (inner + 1) + '}}',
+      '{"q": [' + '[], ' * 600 + '"' + '[' * 600 + '"]}')) + '\n')
+  found = readers.open_reader('jsonl', path)
+  assert found[0]['q'].keys() == {'a'}
+  with pytest.raises(ValueError, match='line 2: JSON .* may lie 500 deep'):
+    found[1]
+  assert len(found[2]['q']) == 601
+
+
 @pytest.mark.parametrize('line', [
     '{"q": "one", "q": "another"}', '{"q": {"a": 1, "b": 2, "a": 1}}',
     '{"q": [{"a": 1, "a": null}]}'])

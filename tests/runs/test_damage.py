@@ -1,6 +1,7 @@
 """What somebody or something does to a run's files is found and said."""
 
 import errno
+import gc
 import json
 import os
 import pathlib
@@ -353,6 +354,8 @@ def test_the_writer_of_events_says_it_too(tmp_path, monkeypatch):
     with pytest.raises(OSError, match='cannot write: No space left on device: '
                        f"'{tmp_path}/tensorboard'"):
       outlet.write(1, {'a': 1.0})
+  del outlet
+  gc.collect()  # here, and in no test that comes later
 
 
 def test_the_command_ends_with_a_line(finished, tmp_path, monkeypatch):

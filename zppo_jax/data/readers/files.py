@@ -13,6 +13,7 @@ from zppo_jax import allowed
 PACKED = {b'\x1f\x8b': 'gzip', b'\x28\xb5\x2f\xfd': 'zstd',
           b'BZh': 'bzip2', b'PK\x03\x04': 'zip', b'PAR1': 'parquet'}
 MOST_BYTES = 2**30  # of a line, a row group or a record, unpacked
+MOST_NESTED = 500  # lists and objects of a row's JSON in each other
 # A file, a folder or a glob; or several files.
 Place: TypeAlias = str | os.PathLike | Sequence[pathlib.Path]
 
@@ -78,11 +79,27 @@ def once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def parsed(words: bytes, where: str) -> Any:
   """The value of a row's JSON; ValueError names the row."""
   try:
-    return json.loads(words, object_pairs_hook=once_each)
+    value = json.loads(words, object_pairs_hook=once_each)
+    nested = words.count(b'[') + words.count(b'{') > MOST_NESTED and (
+        _depth(value) > MOST_NESTED)
   except ValueError as e:
     raise ValueError(f'{where}: no JSON: {e}') from None
-  except RecursionError:
-    raise ValueError(f'{where}: JSON that is nested too deeply') from None
+  except RecursionError:  # how deep json reads depends on the Python
+    nested = True
+  if nested:
+    raise ValueError(f'{where}: JSON that is nested too deeply: lists and '
+                     f'objects may lie {MOST_NESTED} deep')
+  return value
+
+
+def _depth(value: Any) -> int:
+  """How deep lists and objects of a JSON value lie in each other."""
+  depth, level = 0, [value]
+  while level := [of for of in level if isinstance(of, dict | list)]:
+    depth += 1
+    level = [of for outer in level for of in (
+        outer.values() if isinstance(outer, dict) else outer)]
+  return depth
 
 
 def union(columns: Sequence[Sequence[str]]) -> tuple[str, ...]:
