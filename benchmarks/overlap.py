@@ -6,7 +6,8 @@ A server answers every question after 2 seconds. The student is that of the
 embedded world. A rollout answers as ever and then goes on with a word that
 nobody reads, up to a length that is drawn from a log-normal by its key, so that
 a few rollouts are many times longer than most. A decoding step takes
-as long as that of a larger model (`--step_ms`).
+as long as that of a larger model (`--step_ms`), and `--slots` rollouts draw at
+once.
 
 The two orders make the same steps by turns, each in a process of its own:
 `overlap` on (the teacher is asked as soon as a question is surely hard, NCQs

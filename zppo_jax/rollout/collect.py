@@ -64,7 +64,7 @@ class Sampler:
 
 
 # How often the rollouts of a collection must fill all slots before an answer is
-# waited for with rollouts under way (docs/performance.md has both sides).
+# waited for with rollouts under way (docs/teachers.md, "Beside the draws").
 WAITS_FROM = 6
 
 # Of texts that answer no question: none of them is parsed or right.

@@ -77,7 +77,8 @@ def once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def parsed(words: bytes, where: str) -> Any:
-  """The value of a row's JSON; ValueError names the row."""
+  """The value of a row's JSON; ValueError names the row that is no JSON, or
+  whose lists and objects lie more than MOST_NESTED deep."""
   try:
     value = json.loads(words, object_pairs_hook=once_each)
     nested = words.count(b'[') + words.count(b'{') > MOST_NESTED and (
