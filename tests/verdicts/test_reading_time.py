@@ -104,10 +104,10 @@ READERS = {
 
 
 def seconds(read, text, most: float) -> float:
-  """Processor time; the better of two where the first is over `most`, because
-  other processes disturb caches."""
+  """Processor time; the best of up to four where the first is over `most`,
+  because other processes disturb caches."""
   spent = []
-  for _ in range(2):
+  for _ in range(4):
     since = time.process_time()
     read(text)
     spent.append(time.process_time() - since)

@@ -11,6 +11,8 @@ import re
 # A box behind two backslashes was escaped twice, and it counts.
 _TOKEN = re.compile(
     r'\\{1,2}(?:boxed|fbox)(?![A-Za-z])\s*\{?|\\.|[{}]', re.DOTALL)
+_ESCAPED = re.compile(r'\\.', re.DOTALL)
+_BRACE = re.compile(r'[{}]')
 _WORD = re.compile(r'(?:[^\s${}\\]++|\\[A-Za-z]++|\\.|\{[^{}]*+\})++')
 _SPACE = re.compile(r'\s*')
 # A minus behind a digit, letter or bracket is a difference, not a sign.
@@ -47,6 +49,8 @@ def last(text: str) -> str:
   The time is linear in the length of the text, because a model may write any
   text.
   """
+  if 'box' not in text:  # most answers of small models have none
+    return ''
   # (start of the macro, end of the box, start and end of the content); for a
   # box without braces (start of the macro, start of its word).
   latest: tuple[int, ...] | None = None
@@ -90,10 +94,10 @@ def last_or_number(text: str) -> str:
 def balanced(text: str) -> bool:
   """Whether the braces of a text match, so that it stays inside a box."""
   depth = 0
-  for token in _TOKEN.finditer(text):
-    depth += token[0].endswith('{') and token[0] != '\\{'
-    depth -= token[0] == '}'
+  unescaped = _ESCAPED.sub('', text)
+  for brace in _BRACE.findall(unescaped):
+    depth += 1 if brace == '{' else -1
     if depth < 0:
       return False
   # A lone backslash at the end would escape the brace that closes the box.
-  return depth == 0 and (len(text) - len(text.rstrip('\\'))) % 2 == 0
+  return depth == 0 and not unescaped.endswith('\\')
