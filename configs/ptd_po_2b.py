@@ -13,7 +13,7 @@ from zppo_jax.configs import ptd_po
 Slice = ptd_po.Slice
 SLICES = {
     'v5p:2x2x2': Slice(8, rows=2),
-    'v5e:4x4': Slice(16)}
+    'v5e:4x4': Slice(16, tensor=2)}
 
 
 def get_config(name: str = ''):

@@ -13,7 +13,7 @@ from zppo_jax.configs import ptd_po
 Slice = ptd_po.Slice
 SLICES = {
     'v5p:2x2x4': Slice(16, rows=2),
-    'v5e:4x8': Slice(32)}
+    'v5e:4x8': Slice(32, tensor=4)}
 
 
 def get_config(name: str = ''):

@@ -13,7 +13,7 @@ from zppo_jax.configs import ptd_po
 Slice = ptd_po.Slice
 SLICES = {
     'v5p:2x4x4': Slice(32, rows=2),
-    'v5e:8x8': Slice(64, tensor=2)}
+    'v5e:8x8': Slice(64, tensor=8)}
 
 
 def get_config(name: str = ''):

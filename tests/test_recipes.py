@@ -61,7 +61,10 @@ def test_ptd_po_builds(size):
   # Gated groups lose the penalty.
   assert run.reference.penalty.route == 'not taught'
   assert run.credit.divergence.route.call.name == 'wrong_below'
-  assert programs.standing(run)['teacher copy'] > 2**20
+  # The teacher is the reference policy, and there is one copy of both.
+  assert run.teacher.params is run.reference.params
+  assert programs.standing(run)['reference copy'] > 2**20
+  assert 'teacher copy' not in programs.standing(run)
   assert planning.few_blocks(run) == 3  # layers with taps differ from others
   with pytest.raises(KeyError, match='known: v5p'):
     load(f'ptd_po_{size}.py', 'v9')

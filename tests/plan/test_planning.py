@@ -28,6 +28,7 @@ from zppo_jax.plan import (
 from zppo_jax.plan.compiling import Analysis
 from zppo_jax.plan.planning import Entry
 from zppo_jax.tasks import micro_pictures
+from zppo_jax.train.shapes import room
 
 CONFIGS = pathlib.Path(__file__).parents[2] / 'configs'
 CPU = topologies.Topology('cpu:2', 'cpu', 'cpu', 2, 1, 2**30)
@@ -65,6 +66,10 @@ def test_the_mesh_gets_the_devices_of_a_topology():
   assert (fitted.mesh.fsdp, fitted.shapes.slots) == (4, 512)
   assert base.mesh.fsdp == 1  # a copy
   assert abstract.fitted(fitted, slice_)[1] == {}
+  # Fewer slots than the shards of the new mesh: none would be left.
+  fitted.mesh.update(fsdp=64)
+  fitted.shapes.slots = 1
+  assert abstract.fitted(fitted, slice_)[1]['shapes.slots'] == 1
   base.mesh.tensor = 3
   with pytest.raises(ValueError, match=r'1 x 3; they must divide the 16'):
     abstract.fitted(base, slice_)
@@ -118,6 +123,43 @@ def test_standing_parts_are_those_of_a_real_run(run):
   assert found['gradient'] == found['parameters']
   assert found['rollout copy'] == whole  # float32, whole on each device
   assert 'teacher copy' not in found
+
+
+FROZEN_TEACHER = {
+    'method': 'ptd_po', 'teacher.kind': 'own', 'distil.material': '',
+    'distil.top': 8, 'watch.drift': 4}
+
+
+@pytest.mark.parametrize('penalty, owner', [('', 'teacher'),
+                                            ('k3', 'reference')])
+def test_who_reads_the_first_weights_shares_a_copy(penalty, owner):
+  """A frozen teacher, the reference policy and the measure of drift."""
+  c = config(**FROZEN_TEACHER, **({
+      'algorithm.reference.kind': penalty,
+      'algorithm.reference.coefficient': 0.1} if penalty else {}))
+  run = abstract.run_of(c, CPU)
+  assert run.teacher.params is run.drift.base
+  assert list(run.copies()) == [owner]
+  copies = {part: size for part, size in programs.standing(run).items()
+            if part.endswith(' copy')}
+  assert copies.keys() == {'rollout copy', f'{owner} copy'}
+  of = {p.name: p for p in programs.of_run(run, c)}
+  assert of['teacher scoring'].reads == (f'{owner} copy',)
+  if penalty:
+    assert of['reference scoring'].reads == ('reference copy',)
+  assert sum(name.endswith('parameters') for name in
+             room.standing_memory(run)) == 2  # the student's and the copy
+
+
+def test_under_adapters_the_reference_is_no_copy():
+  """The frozen teacher, which answers, and the measure of drift share one."""
+  c = config(**FROZEN_TEACHER | {
+      'lora.rank': 4, 'lora.alpha': 8.0, 'algorithm.reference.kind': 'k3',
+      'algorithm.reference.coefficient': 0.1})
+  run = abstract.run_of(c, CPU)
+  assert run.is_frozen(run.reference.params)
+  assert run.teacher.params is run.drift.base
+  assert list(run.copies()) == ['teacher']
 
 
 def test_arguments_are_the_parts_that_a_program_reads(run):

@@ -178,7 +178,8 @@ def fitted(config, topology: Topology):
   """(the config on a topology, {field: value} of what was changed for it).
 
   The meshes get as many devices as the topology has (`fsdp_of`), and each batch
-  shard keeps its slots.
+  shard keeps its slots; of fewer slots than shards one is left, which counts as
+  the fewest that fill the shards.
 
   Raises:
     ValueError: see `fsdp_of`.
@@ -188,7 +189,8 @@ def fitted(config, topology: Topology):
   if fsdp != config.mesh.fsdp:
     changed['mesh.fsdp'] = fsdp
     if config.shapes.slots is not None:
-      changed['shapes.slots'] = config.shapes.slots * fsdp // config.mesh.fsdp
+      changed['shapes.slots'] = max(
+          1, config.shapes.slots * fsdp // config.mesh.fsdp)
   theirs = config.teacher.get('mesh', {})
   if any(theirs.values()):
     fsdp = fsdp_of('teacher.mesh', theirs, topology.count)

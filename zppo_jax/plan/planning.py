@@ -196,7 +196,8 @@ def work(run: Run, load: Load, standing: Mapping[str, int],
     count = counting.count(theirs.model)
     drawn = [roofline.drawn(
         r, count, theirs, machine,
-        standing['teacher copy'] + standing['teacher pool'],
+        standing[program_lib.part_of(run, teacher.params, 'teacher copy')]
+        + standing['teacher pool'],
         find('teacher', 'prefill'), find('teacher', 'decode'))
         for r in load.teacher]
     if drawn:

@@ -91,21 +91,26 @@ def standing(run: Run) -> dict[str, int]:
     out['anchor'] = memory.device_bytes(run.ewc.arrays)
   if run.adapted is not None:
     out[FROZEN] = memory.device_bytes(run.adapted.base)
-  if run.reference is not None and not run.is_frozen(run.reference.params):
-    out['reference copy'] = memory.device_bytes(run.reference.params)
-  if run.drift is not None:
-    out['drift copy'] = memory.device_bytes(run.drift.base)
+  for reader, params in run.copies().items():
+    part = _copy_of(reader)
+    out[part] = out.get(part, 0) + memory.device_bytes(params)
   if (teacher := own_teacher(run)) is not None:
-    if not run.is_frozen(teacher.params):
-      out['teacher copy'] = memory.device_bytes(teacher.params)
     out['teacher pool'] = teacher.answers.engine.programs.largest_cache_bytes()
   return out
 
 
+def _copy_of(reader: str) -> str:
+  """The part of the run that holds what is copied for a reader."""
+  return f'{reader.split("/")[0]} copy'  # one part for all members of a panel
+
+
 def part_of(run: Run, params: Any, copy: str) -> str:
-  """The part of the run that params are: the weights below adapters, or a copy
-  of that name."""
-  return FROZEN if run.is_frozen(params) else copy
+  """The part of the run that params are: the weights below adapters, the copy
+  of the first of its readers, or else a copy of that name."""
+  if run.is_frozen(params):
+    return FROZEN
+  return next((_copy_of(reader) for reader, of in run.copies().items()
+               if of is params), copy)
 
 
 def frozen_models(run: Run) -> list:
@@ -208,7 +213,7 @@ def _of_teacher(run: Run, config) -> list[Program]:
         'teacher', 'teacher', teacher.answers.engine, teacher.params,
         {s.decoding: s.num_rollouts for s in (
             teacher.answers, teacher.summaries)},
-        'teacher copy', 'teacher pool')
+        part_of(run, teacher.params, 'teacher copy'), 'teacher pool')
   programs = teacher.answers.engine.programs
   length = max(teacher.row_buckets)
   for form in _forms(run):

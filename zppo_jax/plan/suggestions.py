@@ -100,7 +100,7 @@ def _more_tensor(plan: Plan) -> Iterator[dict[str, Any]]:
       changes = {'mesh.tensor': mesh['tensor'] * factor,
                  'mesh.fsdp': mesh['fsdp'] // factor}
       if plan.config.shapes.slots is not None:
-        changes['shapes.slots'] = plan.config.shapes.slots // factor
+        changes['shapes.slots'] = max(1, plan.config.shapes.slots // factor)
       yield changes
 
 

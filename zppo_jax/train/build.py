@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from zppo_jax import allowed, models, tasks
 from zppo_jax.algorithms import (
@@ -130,14 +130,16 @@ def _normaliser(c, method: methods.Method) -> str:
 
 
 def _reference(c, penalty: reference.Penalty, student: Student, mesh,
-               counted: int | None) -> Reference | None:
+               counted: int | None, copied: Callable[[], Any]
+               ) -> Reference | None:
   """The frozen reference policy: student.weights, whatever a run resumes or
-  forks from. It counts the vocabulary that the student counts."""
+  forks from; under adapters the frozen weights themselves. It counts the
+  vocabulary that the student counts."""
   if not penalty.on:
     return None
   return Reference(
       penalty=penalty,
-      params=student.initial(),
+      params=student.adapted.base if student.adapted else copied(),
       score_fn=scoring.compile_scorer(
           model=student.model, mesh=mesh, shardings=None,
           temperature=c.algorithm.temperature, chunk=c.shapes.logprob_chunk,
@@ -314,7 +316,7 @@ def _sampler(c, method: methods.Method, rules: zppo.Rules, student: Student,
 def _teacher(c, method: methods.Method, mesh, student: Student,
              sampler: collect.Sampler, asked: Questions,
              compress: compression.CompressionConfig, hint: HintConfig,
-             outside: Outside) -> Teacher:
+             outside: Outside, copied: Callable[[], Any]) -> Teacher:
   kind = allowed.known('teacher.kind', c.teacher.kind, outside.teachers)
   if 'hint' in method.reformulations and not hint.stored:
     checks.writes_hints(c, student.chat)
@@ -327,7 +329,7 @@ def _teacher(c, method: methods.Method, mesh, student: Student,
       padding_counts=not learner.reads_scores(method),
       decoding=_decoding(c, c.algorithm.teacher_max_tokens),
       hint=hint if 'hint' in method.reformulations else None,
-      student=student.loaded, adapted=student.adapted,
+      student=student.loaded, adapted=student.adapted, copied=copied,
       answers=bool(method.reformulations or c.watch.lift.every)
       or parts_of.teachers_states(c, method)))
   if isinstance(teacher, Panel):
@@ -437,9 +439,10 @@ def _build(config, day: Day | None, outside: Outside) -> Run:
   asked = outside.fitting(c, asked, student.chat, rules.max_prompt)
   sampler = _sampler(c, method, rules, student, asked.task, mesh)
   hint = _hint(c, method)
+  copied = functools.cache(student.copied)  # one copy for all who read it
   teacher = (
       _teacher(c, method, mesh, student, sampler, asked, compress, hint,
-               outside)
+               outside, copied)
       if method.asked(hint) or by_teacher else None)
   of = parts_of.distillation_of(
       c, method, distil, student, teacher, asked, mesh)
@@ -455,7 +458,7 @@ def _build(config, day: Day | None, outside: Outside) -> Run:
   if not correct.on:
     gap_measured &= method.old_logps and 'sampler_logp' in example
   counted = learner.counted_ids(method, student, of, example)
-  frozen = _reference(c, penalty, student, mesh, counted)
+  frozen = _reference(c, penalty, student, mesh, counted, copied)
   if frozen is not None and not penalty.sampled:
     of = of._replace(frozen={
         **of.frozen, reference.MODEL: (student.model, frozen.params)})
@@ -481,7 +484,7 @@ def _build(config, day: Day | None, outside: Outside) -> Run:
       student_ids_fn=of.student_ids_fn, reference=frozen, credit=credit,
       own_scores=own_scores, context=of.context, drawing=of.drawing,
       adapted=student.adapted, lift=lift,
-      drift=watching.drift_of(c, student, sampler, asked, mesh),
+      drift=watching.drift_of(c, student, sampler, asked, mesh, copied),
       own=parts_of.own_of(c, method, student, mesh, of.stored_need)
       if teacher else None,
       **learner.learner_of(

@@ -29,7 +29,7 @@ from zppo_jax.records import Question
 from zppo_jax.rollout import collect
 from zppo_jax.rollout.journal import RolloutJournal
 from zppo_jax.runs import checkpoints, watch
-from zppo_jax.teachers import Teacher
+from zppo_jax.teachers import Teacher, panel
 from zppo_jax.teachers.stored import StoredTeacher
 from zppo_jax.train import guards
 from zppo_jax.train.teaching.own import Own
@@ -203,6 +203,22 @@ class Run:
   def is_frozen(self, params: Any) -> bool:
     """Whether params are the weights below adapters, and no copy of them."""
     return self.adapted is not None and params is self.adapted.base
+
+  def copies(self) -> dict[str, Any]:
+    """Params beside the trained ones, by who reads them ('reference', a role of
+    teachers, 'drift'), each once: the first reader has those that several
+    share, and the weights below adapters are not among them."""
+    readers = {
+        'reference': self.reference and self.reference.params,
+        **{role: teacher.params for role, teacher in
+           panel.in_process_of(self.teacher).items()},
+        'drift': self.drift and self.drift.base}
+    out: dict[str, Any] = {}
+    for reader, params in readers.items():
+      if not (params is None or self.is_frozen(params)
+              or any(params is other for other in out.values())):
+        out[reader] = params
+    return out
 
   @property
   def scoring(self) -> Scoring | None:

@@ -89,6 +89,8 @@ class TeacherContext(NamedTuple):
     load: as models.load_model.
     student: the student's model, for a teacher of its own weights.
     adapted: its frozen weights, if it trains adapters of them.
+    copied: the rollout copy of the student's weights as the run began, which
+      all who read it share.
     answers: whether the teacher is asked for more than scores.
     padding_counts: as in rollout.build.make_engine.
   """
@@ -104,6 +106,7 @@ class TeacherContext(NamedTuple):
   load: Callable[..., Loaded] = load_model
   student: Loaded | None = None
   adapted: Lora | None = None
+  copied: Callable[[], Any] | None = None
   answers: bool = True
   padding_counts: bool = True
 
@@ -137,7 +140,7 @@ def _own(context: TeacherContext) -> Teacher:
   """A teacher of the student's own weights, or others of the same model. Of
   weights that move there are shapes alone, until a step has the weights."""
   c, mesh, student = context.config, context.mesh, context.student
-  assert student is not None  # build passes it
+  assert student is not None and context.copied is not None  # by build
   section = own_config(c)
   if any(c.teacher.mesh.values()) or c.teacher.rollout_weights != 'same':
     raise ValueError(
@@ -158,7 +161,7 @@ def _own(context: TeacherContext) -> Teacher:
   if section.weights == ADAPTERS_OFF:
     return _adapters_off(context, student)
   if not section.moves:
-    return _of_model(context, student)
+    return _of_model(context, student, context.copied())
   copy = functools.partial(weight_sync.rollout_copy,
                            dtype=student.model.config.dtype)
   return _of_model(context, student, placed(
@@ -167,14 +170,15 @@ def _own(context: TeacherContext) -> Teacher:
 
 def _adapters_off(context: TeacherContext, student: Loaded) -> Teacher:
   """A teacher of the weights that stay frozen under adapters, which are
-  not copied; but answers are drawn from a rollout copy."""
+  not copied; but answers are drawn from the rollout copy."""
   if context.adapted is None:
     raise ValueError(
         "teacher.own.weights is 'adapters_off' and lora.rank 0; without "
         "adapters there are none to switch off. Set lora.rank, or take "
         "'frozen', which is a copy of student.weights")
-  return _of_model(context, student,
-                   None if context.answers else context.adapted.base)
+  assert context.copied is not None  # by build
+  return _of_model(context, student, context.copied() if context.answers
+                   else context.adapted.base)
 
 
 def _of_model(context: TeacherContext, loaded: Loaded,

@@ -1,6 +1,7 @@
 """What the section `watch` asks of a run, checked."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 from zppo_jax import allowed
@@ -28,7 +29,8 @@ def alarms_of(c: Any, distil: distillation.Distil | None
 
 
 def drift_of(c: Any, student: Student, sampler: collect.Sampler,
-             asked: Questions, mesh: Any) -> Drift | None:
+             asked: Questions, mesh: Any,
+             copied: Callable[[], Any]) -> Drift | None:
   """What evaluations need to measure how far the policy has left
   student.weights; None without watch.drift.
 
@@ -40,7 +42,7 @@ def drift_of(c: Any, student: Student, sampler: collect.Sampler,
   if not number:
     return None
   return Drift(
-      base=weight_sync.place_copy(student.loaded.params, student.model, mesh),
+      base=copied(),
       sampler=dataclasses.replace(
           sampler, num_rollouts=1,
           decoding=Decoding(c.algorithm.max_tokens, temperature=1.0)),

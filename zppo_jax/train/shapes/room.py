@@ -47,13 +47,11 @@ def standing_memory(run: Run) -> dict[str, int]:
   if run.adapted is not None:
     out['frozen weights of the student'] = memory.device_bytes(
         run.adapted.base)
-  if run.reference is not None and not run.is_frozen(run.reference.params):
-    out['reference parameters'] = memory.device_bytes(run.reference.params)
+  words = lambda role: role.replace('teacher/', 'teacher ')
+  for reader, params in run.copies().items():
+    out[f'{words(reader)} parameters'] = memory.device_bytes(params)
   for role, teacher in panel.in_process_of(run.teacher).items():
-    of = role.replace('teacher/', 'teacher ')
-    if not run.is_frozen(teacher.params):
-      out[f'{of} parameters'] = memory.device_bytes(teacher.params)
-    out[f"cache of the {of}'s slots"] = (
+    out[f"cache of the {words(role)}'s slots"] = (
         teacher.answers.engine.programs.largest_cache_bytes())
   return out
 
