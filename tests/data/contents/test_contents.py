@@ -411,3 +411,25 @@ def test_a_text_that_a_set_asks_once_is_counted_once(tmp_path):
   assert (part.counted.looked, part.counted.asked) == (10, 2)
   assert part.counted.skipped == {'a repeated text': 8}
   assert len(opened(text.config_lines(part.part, part.fits[0]))) == 2
+
+
+@pytest.mark.parametrize('words, hf, tfds', [
+    ('{"splits": [', 'JSONDecodeError', 'JSONDecodeError'),
+    ('[' * 100_000, 'RecursionError', 'RecursionError'),
+    ('[]', 'TypeError', 'TypeError'),
+    ('{"splits": 5}', 'must be a list of names', 'TypeError'),
+    ('{"splits": [7]}', 'must be a list of names', 'TypeError')])
+def test_a_damaged_description_hides_no_other_file(tmp_path, words, hf, tfds):
+  """It ended `zppo data` for the whole folder."""
+  (tmp_path / 'rows.jsonl').write_text('{"question": "q", "answer": "1"}\n')
+  for name, described in (
+      ('saved', ['dataset_dict.json']),
+      ('built', ['dataset_info.json', 'features.json'])):
+    (tmp_path / name).mkdir()
+    for file in described:
+      (tmp_path / name / file).write_text(words)
+  found = {p.part.form: p for p in contents.describe(str(tmp_path)).parts}
+  assert found.keys() == {'hf', 'tfds', 'jsonl'} and found['jsonl'].rows == 1
+  shown = text.text(contents.describe(str(tmp_path)))
+  assert re.search(rf'dataset_dict\.json is not readable: .*{hf}', shown)
+  assert re.search(rf'dataset_info\.json lists no splits: .*{tfds}', shown)

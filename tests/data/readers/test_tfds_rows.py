@@ -155,6 +155,14 @@ def test_a_broken_description_names_the_folder(tmp_path):
   (tmp_path / 'dataset_info.json').write_text('{"name": ')
   with pytest.raises(ValueError, match=f'{tmp_path}: no TFDS builder that can'):
     readers.open_reader('tfds', f'{tmp_path}:train')
+  with pytest.raises(ValueError, match='dataset_info.json lists no splits: J'):
+    readers.open_reader('tfds', str(tmp_path))
+
+
+def test_a_builder_without_a_split_names_its_splits(folder):
+  with pytest.raises(ValueError, match=(
+      'it is FOLDER:SPLIT; it holds the splits train')):
+    readers.open_reader('tfds', str(folder))
 
 
 def test_conversations_of_a_builder(folder):

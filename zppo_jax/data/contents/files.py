@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from zppo_jax import allowed
 from zppo_jax.data import readers
-from zppo_jax.data.readers import saved
+from zppo_jax.data.readers import saved, tfds_reader
 
 # Forms whose rows lie in files of one suffix.
 SUFFIXES = {f'.{form}': form for form in readers.READERS
@@ -33,6 +33,8 @@ _SPLIT = re.compile(rf'(?:^|[-_.])({"|".join(SPLITS)}|sample_variant\d+)'
 # Splits that are evaluated on, where there is another one to train on.
 _EVALUATED = re.compile(r'(?:test|testmini|validation|valid|val|dev)(?![a-z])')
 _START = 64  # bytes that tell an array of rows from other JSON
+# Files that describe what save_to_disk wrote.
+_DESCRIBE = ('dataset_dict.json', 'state.json')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,27 +147,26 @@ def path_of(files: Sequence[pathlib.Path], suffix: str, folder: pathlib.Path,
 
 
 def _tfds(folder: pathlib.Path) -> list[Part]:
-  """A part for each split of a prepared builder."""
+  """A part for each split of a prepared builder; one whose splits cannot be
+  read is a part without a split, and its reader says why."""
   try:
-    described = json.loads((folder / 'dataset_info.json').read_text())
-    names = [of['name'] for of in described['splits']]
-  except (ValueError, KeyError, TypeError) as e:
-    raise ValueError(f'{folder / "dataset_info.json"} lists no splits: {e}'
-                     ) from None
-  return [Part('tfds', (f'{folder}:{name}',), folder.name, str(name),
+    names = tfds_reader.splits_of(folder)
+  except ValueError:
+    return [Part('tfds', (str(folder),), folder.name, '', str(folder))]
+  return [Part('tfds', (f'{folder}:{name}',), folder.name, name,
                f'{folder}:{name}') for name in names]
 
 
 def _saved(folder: pathlib.Path, root: pathlib.Path) -> list[Part]:
   """A part for each split of a DatasetDict, or the part of a Dataset; a part
-  that cannot be read holds state.json alone, and its reader says why."""
+  that cannot be read holds what describes it alone, and its reader says why."""
   out = []
-  for split in saved.splits_of(folder) or ('',):
+  for split in _splits(folder) or ('',):
     home = folder / split
     try:
       rows = saved.shards(home)
     except (ValueError, FileNotFoundError):
-      rows = [home / 'state.json']
+      rows = [home / name for name in _DESCRIBE if (home / name).is_file()]
     out.append(Part(
         'hf', tuple(map(str, rows)), str(folder.relative_to(root)),
         split or split_of(folder / 'x', folder.parent),
@@ -173,15 +174,22 @@ def _saved(folder: pathlib.Path, root: pathlib.Path) -> list[Part]:
   return out
 
 
+def _splits(folder: pathlib.Path) -> tuple[str, ...] | None:
+  """As saved.splits_of; ('',) where the list of splits cannot be read."""
+  try:
+    return saved.splits_of(folder)
+  except ValueError:
+    return ('',)
+
+
 def _saved_folders(root: pathlib.Path) -> list[pathlib.Path]:
   """The folders below one that save_to_disk wrote, without those of splits."""
-  found = {p.parent for name in ('dataset_dict.json', 'state.json')
-           for p in root.rglob(name)
+  found = {p.parent for name in _DESCRIBE for p in root.rglob(name)
            if not any(x.startswith('.') for x in p.relative_to(root).parts)}
-  whole = {folder for folder in found if saved.splits_of(folder)}
+  whole = {folder for folder in found if _splits(folder)}
   return sorted(folder for folder in found
                 if not any(above in whole for above in folder.parents)
-                and saved.splits_of(folder) is not None
+                and _splits(folder) is not None
                 and (folder in whole or _is_state(folder / 'state.json')))
 
 
@@ -189,7 +197,7 @@ def _is_state(file: pathlib.Path) -> bool:
   """Whether a state.json is one of `datasets`, and not of another program."""
   try:
     return '_data_files' in json.loads(file.read_text())
-  except (ValueError, TypeError):
+  except (ValueError, TypeError, RecursionError):
     return False
 
 

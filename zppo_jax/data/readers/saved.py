@@ -30,6 +30,16 @@ def _json(file: pathlib.Path, *fields: str) -> dict[str, Any]:
   return content
 
 
+def _named(file: pathlib.Path) -> list[str]:
+  """The splits that a DatasetDict lists; ValueError names the file."""
+  splits = _json(file, 'splits')['splits']
+  if not (isinstance(splits, list) and all(
+      isinstance(split, str) for split in splits)):
+    raise ValueError(f"{file} is not readable: 'splits' is {splits!r}; it must "
+                     'be a list of names')
+  return splits
+
+
 def folder_of(place: str) -> pathlib.Path:
   """The folder of a Dataset that a place names.
 
@@ -48,7 +58,7 @@ def folder_of(place: str) -> pathlib.Path:
   if split and (path / _STATE).is_file():
     raise ValueError(f'{path} holds no splits; {split!r} names one')
   if (path / _SPLITS).is_file():
-    splits = _json(path / _SPLITS, 'splits')['splits']
+    splits = _named(path / _SPLITS)
     if not split:
       raise ValueError(f'{path} holds the splits {", ".join(splits)}; name '
                        f'one: {path}:{splits[0] if splits else "SPLIT"}')
@@ -69,7 +79,7 @@ def splits_of(folder: pathlib.Path) -> tuple[str, ...] | None:
     ValueError: for a list of splits that cannot be read.
   """
   if (folder / _SPLITS).is_file():
-    return tuple(map(str, _json(folder / _SPLITS, 'splits')['splits']))
+    return tuple(_named(folder / _SPLITS))
   return () if (folder / _STATE).is_file() else None
 
 

@@ -5,6 +5,7 @@ returns a sequence of dicts as a dict of lists. This reader returns the rows of
 the same data in JSON lines: texts, `values.Single`, lists of dicts.
 """
 
+import json
 import os
 import pathlib
 import re
@@ -17,6 +18,7 @@ from zppo_jax import allowed
 from zppo_jax.data import values
 from zppo_jax.data.readers import tfds_features
 
+_INFO = 'dataset_info.json'
 _NAME = re.compile(r'\s*([^\[+\s]+)')  # of a split, before its slice
 
 
@@ -94,13 +96,35 @@ class Tfds:
     return row
 
 
+def splits_of(folder: pathlib.Path) -> list[str]:
+  """The splits of a prepared builder.
+
+  Args:
+    folder: `FOLDER/NAME/CONFIG/VERSION`, where its dataset_info.json is.
+
+  Raises:
+    ValueError: if that file cannot be read; it names the file.
+  """
+  file = folder / _INFO
+  try:
+    return [str(split['name']) for split in
+            json.loads(file.read_text())['splits']]
+  except (ValueError, KeyError, TypeError, RecursionError) as e:
+    raise ValueError(f'{file} lists no splits: {type(e).__name__}: {e}'
+                     ) from None
+
+
 def _parted(path: str) -> tuple[pathlib.Path, str]:
   """(folder, split); the split begins at the first colon of the last name,
   because slices hold colons too."""
   head, slash, last = path.rpartition('/')
   name, colon, split = last.partition(':')
   if not colon or not split:
-    raise ValueError(f'path is {path!r}; of a TFDS builder it is FOLDER:SPLIT')
+    folder = pathlib.Path(path).expanduser()
+    there = (f'; it holds the splits {", ".join(splits_of(folder))}'
+             if (folder / _INFO).is_file() else '')
+    raise ValueError(f'path is {path!r}; of a TFDS builder it is FOLDER:SPLIT'
+                     f'{there}')
   return pathlib.Path(f'{head}{slash}{name}').expanduser(), split
 
 
