@@ -76,3 +76,14 @@ def test_a_wrong_name_among_many_gets_a_guess():
   with pytest.raises(KeyError) as error:
     allowed.one_of('method', 'xyz', many)
   assert "unknown method 'xyz'; known: name_00" in str(error.value)
+
+
+def test_several_names_in_one_text_say_how_they_are_written():
+  """`--config.eval.splits=hard,easy` is one text for ml_collections."""
+  with pytest.raises(KeyError) as e:
+    allowed.one_of('split', 'b, a', ['a', 'b'])
+  assert e.value.args[0] == (
+      "unknown split 'b, a'; known: a, b; several are written \"('b', 'a')\"")
+  with pytest.raises(KeyError) as e:
+    allowed.one_of('split', 'b,c', ['a', 'b'])
+  assert e.value.args[0] == "unknown split 'b,c'; known: a, b"

@@ -120,13 +120,17 @@ def one_of(field: str, name: Any, names: Iterable[Any], *,
     names: all names.
 
   Raises:
-    KeyError: as `known`.
+    KeyError: as `known`. Of names in one text, which a flag's value without
+      quotes is, it says how several are written.
   """
   names = list(names)
   if name not in names:
     near = difflib.get_close_matches(str(name), map(str, names), 2, 0.8) if (
         len(names) > _MANY) else []
     guess = f' (did you mean {" or ".join(map(repr, near))}?)' if near else ''
+    parts = [p.strip() for p in str(name).split(',')]
+    several = f'; several are written "{tuple(parts)}"' if (
+        len(parts) > 1 and set(parts) <= {*map(str, names)}) else ''
     raise KeyError(f'unknown {field} {name!r}{guess}; known: '
-                   f'{", ".join(str(n) for n in names)}{note}')
+                   f'{", ".join(str(n) for n in names)}{note}{several}')
   return name
