@@ -33,8 +33,10 @@ class BuildWithConfigs(build_py):
     return [*super().get_outputs(include_bytecode), *copies]
 
 
-# Verdicts hang on these versions; a verdict's key names them.
-MATH = ['math-verify[antlr4_13_2]==0.9.0']
+# Verdicts hang on these versions; a verdict's key names them. The runtime is
+# what math-verify's extra antlr4_13_2 brings; pip before 23.3 warns of a name
+# with underscores that the extra is not provided.
+MATH = ['math-verify==0.9.0', 'antlr4-python3-runtime==4.13.2']
 GYM = ['reasoning-gym==0.1.25']
 ENDPOINT = ['openai>=3']
 SERVE = ['starlette>=1', 'uvicorn>=0.30']
