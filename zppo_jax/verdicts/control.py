@@ -33,7 +33,9 @@ _IN_BARS = r'\|(?:user|assistant|system|tool|endofturn)\|'  # in brackets
 _BAR = '[|\uff5c]'
 _FORMS = (
     rf'<{_BAR}[^\s<>]{{1,100}}>', rf'<[^\s<>]{{1,100}}{_BAR}>',
-    rf'</?(?:{_ANGLE})\d*/?>', rf'\[/?(?:{_SQUARE}|{_IN_BARS})\]',
+    # The first character is looked at before a hundred names are tried.
+    rf'</?(?=\w)(?:{_ANGLE})\d*/?>',
+    rf'\[/?(?=[\w|])(?:{_SQUARE}|{_IN_BARS})\]',
     r'<</?[A-Z]+>>', r'>>[A-Z]+<<', r'\]~!?[a-z][\[\]]', r'\[e~\[', r'\]<\]')
 # In JSON every opening `<` may be escaped, because only a model reads it.
 _IN_JSON = (
