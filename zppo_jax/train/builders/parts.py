@@ -47,6 +47,11 @@ class Student(NamedTuple):
     """Trained params -> the params of the network."""
     return params if self.adapted is None else self.adapted.join(params)
 
+  def initial(self) -> Any:
+    """The weights with which the run began, to run the network with: the frozen
+    ones themselves under adapters, else a rollout copy."""
+    return self.copied() if self.adapted is None else self.adapted.base
+
   def copied(self) -> Any:
     """A rollout copy of the weights with which the run began."""
     return weight_sync.place_copy(self.loaded.params, self.model,
