@@ -44,9 +44,9 @@ if sys.argv[1] == "new":
 else:
   assert same["threefry2x32"] == [False] * 3 and not equal, same
 PY
-for versions in 'new 0.10.2' 'old 0.4.35'; do
-  read -r which jax <<<"$versions"
-  python3 -m venv "$work/$which"
-  "$work/$which/bin/pip" install --quiet "jax==$jax" "jaxlib==$jax"
-  JAX_PLATFORMS=cpu "$work/$which/bin/python" "$work/keys.py" "$which"
-done
+python3 -m venv "$work/new"
+"$work/new/bin/pip" install --quiet 'jax==0.10.2' 'jaxlib==0.10.2'
+JAX_PLATFORMS=cpu "$work/new/bin/python" "$work/keys.py" new
+python3 -m venv "$work/old"
+"$work/old/bin/pip" install --quiet 'jax==0.4.35' 'jaxlib==0.4.35'
+JAX_PLATFORMS=cpu "$work/old/bin/python" "$work/keys.py" old

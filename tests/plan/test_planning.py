@@ -151,6 +151,15 @@ def test_who_reads_the_first_weights_shares_a_copy(penalty, owner):
              room.standing_memory(run)) == 2  # the student's and the copy
 
 
+def test_the_base_of_a_signal_is_a_reader_of_that_copy():
+  run = abstract.run_of(config(method='exopd'), CPU)
+  assert [name for name in run.copies() if name != 'teacher'] == ['base']
+  assert programs.standing(run)['base copy'] > 0
+  assert 'base copy' in programs.STATE
+  run = abstract.run_of(config(method='exopd', **{'watch.drift': 4}), CPU)
+  assert run.base is run.drift.base and 'base' not in run.copies()
+
+
 def test_under_adapters_the_reference_is_no_copy():
   """The frozen teacher, which answers, and the measure of drift share one."""
   c = config(**FROZEN_TEACHER | {

@@ -28,7 +28,7 @@ from zppo_jax.train.run import Run
 BLOCK = 'blocks_'  # how a rollout copy names its blocks (layers.unstack)
 FROZEN = 'frozen weights'  # those below adapters
 STATE = ('parameters', FROZEN, 'moments', 'anchor', 'reference copy',
-         'teacher copy', 'drift copy')
+         'teacher copy', 'drift copy', 'base copy')
 ALIVE = {
     'reshard': (*STATE, 'rollout copy'),
     'rollouts': (*STATE, 'rollout copy', 'decode pool'),

@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from zppo_jax import allowed, models, tasks
 from zppo_jax.algorithms import (
@@ -130,16 +130,14 @@ def _normaliser(c, method: methods.Method) -> str:
 
 
 def _reference(c, penalty: reference.Penalty, student: Student, mesh,
-               counted: int | None, copied: Callable[[], Any]
-               ) -> Reference | None:
+               counted: int | None) -> Reference | None:
   """The frozen reference policy: student.weights, whatever a run resumes or
-  forks from; under adapters the frozen weights themselves. It counts the
-  vocabulary that the student counts."""
+  forks from. It counts the vocabulary that the student counts."""
   if not penalty.on:
     return None
   return Reference(
       penalty=penalty,
-      params=student.adapted.base if student.adapted else copied(),
+      params=student.initial(),
       score_fn=scoring.compile_scorer(
           model=student.model, mesh=mesh, shardings=None,
           temperature=c.algorithm.temperature, chunk=c.shapes.logprob_chunk,
@@ -281,7 +279,9 @@ def _student(c, task: tasks.Task, mesh, day: Day,
   loading.check_vocabulary('student', loaded, chat)
   loading.check_attention('student', loaded, mesh)
   loaded, adapted = loading.with_adapters(c, loaded, mesh)
-  return Student(loaded=loaded, chat=chat, model=model, adapted=adapted)
+  return Student(loaded=loaded, chat=chat, model=model, adapted=adapted,
+                 copied=functools.cache(lambda: weight_sync.place_copy(
+                     loaded.params, model, mesh)))
 
 
 def _decoding(c, max_tokens: int) -> Decoding:
@@ -316,7 +316,7 @@ def _sampler(c, method: methods.Method, rules: zppo.Rules, student: Student,
 def _teacher(c, method: methods.Method, mesh, student: Student,
              sampler: collect.Sampler, asked: Questions,
              compress: compression.CompressionConfig, hint: HintConfig,
-             outside: Outside, copied: Callable[[], Any]) -> Teacher:
+             outside: Outside) -> Teacher:
   kind = allowed.known('teacher.kind', c.teacher.kind, outside.teachers)
   if 'hint' in method.reformulations and not hint.stored:
     checks.writes_hints(c, student.chat)
@@ -329,7 +329,8 @@ def _teacher(c, method: methods.Method, mesh, student: Student,
       padding_counts=not learner.reads_scores(method),
       decoding=_decoding(c, c.algorithm.teacher_max_tokens),
       hint=hint if 'hint' in method.reformulations else None,
-      student=student.loaded, adapted=student.adapted, copied=copied,
+      student=student.loaded, adapted=student.adapted,
+      copied=student.copied,
       answers=bool(method.reformulations or c.watch.lift.every)
       or parts_of.teachers_states(c, method)))
   if isinstance(teacher, Panel):
@@ -439,10 +440,9 @@ def _build(config, day: Day | None, outside: Outside) -> Run:
   asked = outside.fitting(c, asked, student.chat, rules.max_prompt)
   sampler = _sampler(c, method, rules, student, asked.task, mesh)
   hint = _hint(c, method)
-  copied = functools.cache(student.copied)  # one copy for all who read it
   teacher = (
       _teacher(c, method, mesh, student, sampler, asked, compress, hint,
-               outside, copied)
+               outside)
       if method.asked(hint) or by_teacher else None)
   of = parts_of.distillation_of(
       c, method, distil, student, teacher, asked, mesh)
@@ -458,7 +458,7 @@ def _build(config, day: Day | None, outside: Outside) -> Run:
   if not correct.on:
     gap_measured &= method.old_logps and 'sampler_logp' in example
   counted = learner.counted_ids(method, student, of, example)
-  frozen = _reference(c, penalty, student, mesh, counted, copied)
+  frozen = _reference(c, penalty, student, mesh, counted)
   if frozen is not None and not penalty.sampled:
     of = of._replace(frozen={
         **of.frozen, reference.MODEL: (student.model, frozen.params)})
@@ -482,9 +482,11 @@ def _build(config, day: Day | None, outside: Outside) -> Run:
       num_rollouts=algo.rollouts, distil=of.distil, reducer=of.reducer,
       stored_need=of.stored_need, stored=of.stored,
       student_ids_fn=of.student_ids_fn, reference=frozen, credit=credit,
+      base=student.initial() if credit and 'base_logps' in credit.reads
+      else None,
       own_scores=own_scores, context=of.context, drawing=of.drawing,
       adapted=student.adapted, lift=lift,
-      drift=watching.drift_of(c, student, sampler, asked, mesh, copied),
+      drift=watching.drift_of(c, student, sampler, asked, mesh),
       own=parts_of.own_of(c, method, student, mesh, of.stored_need)
       if teacher else None,
       **learner.learner_of(

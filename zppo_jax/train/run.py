@@ -132,7 +132,8 @@ class Run:
   without a directory, or where checkpoint.journal is off.
   `student_ids_fn` maps (rollout copy, sequences) to the student's likeliest ids
   [R, K] of each. `credit` is the section of that name for a row with terms, and
-  `own_scores` adds what it reads of the student and of a base to stored scores.
+  `own_scores` adds what it reads of the student and of a base to stored scores;
+  `base` holds the params of that base, or None.
   `ewc` is None unless something holds the parameters.
   `context` is what contexts of the teacher are made of; None if it reads what
   the student reads. `own` is None unless the teacher's weights move with the
@@ -186,6 +187,7 @@ class Run:
   reference: Reference | None = None
   credit: Credit | None = None
   own_scores: Callable | None = None
+  base: Any = None
   notice: Notice = dataclasses.field(default_factory=Notice)
   journal: RolloutJournal | None = None
   hint: HintConfig = DEFAULT
@@ -206,13 +208,13 @@ class Run:
 
   def copies(self) -> dict[str, Any]:
     """Params beside the trained ones, by who reads them ('reference', a role of
-    teachers, 'drift'), each once: the first reader has those that several
-    share, and the weights below adapters are not among them."""
+    teachers, 'drift', 'base'), each once: the first reader has those that
+    several share, and the weights below adapters are not among them."""
     readers = {
         'reference': self.reference and self.reference.params,
         **{role: teacher.params for role, teacher in
            panel.in_process_of(self.teacher).items()},
-        'drift': self.drift and self.drift.base}
+        'drift': self.drift and self.drift.base, 'base': self.base}
     out: dict[str, Any] = {}
     for reader, params in readers.items():
       if not (params is None or self.is_frozen(params)

@@ -1,6 +1,6 @@
 """What several builders read: the questions, and the policy on its mesh."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from zppo_jax import models, tasks
@@ -9,7 +9,6 @@ from zppo_jax.data.loader import QuestionLoader
 from zppo_jax.data.pool import Pool
 from zppo_jax.models.lora import Lora
 from zppo_jax.records import Question
-from zppo_jax.rollout import weight_sync
 from zppo_jax.train import models as loading
 from zppo_jax.verdicts.verifier import Verifier
 
@@ -30,11 +29,13 @@ class Questions(NamedTuple):
 
 class Student(NamedTuple):
   """The policy on its mesh: `loaded` holds its weights, `model` is the network
-  with the mesh's kernels, and `adapted` holds these weights too if they are
-  frozen under adapters."""
+  with the mesh's kernels, `copied` returns the rollout copy of the weights with
+  which the run began, always the same one, and `adapted` holds these weights
+  too if they are frozen under adapters."""
   loaded: loading.Loaded
   chat: Chat
   model: models.Model
+  copied: Callable[[], Any]
   adapted: Lora | None = None
 
   @property
@@ -49,10 +50,5 @@ class Student(NamedTuple):
 
   def initial(self) -> Any:
     """The weights with which the run began, to run the network with: the frozen
-    ones themselves under adapters, else a rollout copy."""
+    ones themselves under adapters, else the rollout copy."""
     return self.copied() if self.adapted is None else self.adapted.base
-
-  def copied(self) -> Any:
-    """A rollout copy of the weights with which the run began."""
-    return weight_sync.place_copy(self.loaded.params, self.model,
-                                  self.model.mesh)

@@ -1,7 +1,6 @@
 """What the section `watch` asks of a run, checked."""
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 from zppo_jax import allowed
@@ -29,8 +28,7 @@ def alarms_of(c: Any, distil: distillation.Distil | None
 
 
 def drift_of(c: Any, student: Student, sampler: collect.Sampler,
-             asked: Questions, mesh: Any,
-             copied: Callable[[], Any]) -> Drift | None:
+             asked: Questions, mesh: Any) -> Drift | None:
   """What evaluations need to measure how far the policy has left
   student.weights; None without watch.drift.
 
@@ -42,7 +40,7 @@ def drift_of(c: Any, student: Student, sampler: collect.Sampler,
   if not number:
     return None
   return Drift(
-      base=copied(),
+      base=student.copied(),
       sampler=dataclasses.replace(
           sampler, num_rollouts=1,
           decoding=Decoding(c.algorithm.max_tokens, temperature=1.0)),

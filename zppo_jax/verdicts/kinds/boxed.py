@@ -49,7 +49,7 @@ def last(text: str) -> str:
   The time is linear in the length of the text, because a model may write any
   text.
   """
-  if 'box' not in text:  # most answers of small models have none
+  if 'box' not in text:  # neither macro is there, and nothing is scanned
     return ''
   # (start of the macro, end of the box, start and end of the content); for a
   # box without braces (start of the macro, start of its word).
