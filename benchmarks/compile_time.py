@@ -8,7 +8,8 @@ abstract arguments: bfloat16, remat full, prompts shared. Seconds are those of
 the processor (user and system) in this process, because other work on the
 machine lengthens the others; tracing and lowering are apart from compiling. The
 file holds a list, to which each run adds its record, so that revisions can be
-measured by turns. Needs the package libtpu.
+measured by turns. --effort=O1 is JAX_OPTIMIZATION_LEVEL=O1 of a run: the
+compiler tries less. Needs the package libtpu.
 """
 
 import argparse
@@ -20,6 +21,7 @@ import resource
 import sys
 import time
 
+import jax
 import numpy as np
 
 from zppo_jax import allowed, models
@@ -108,14 +110,22 @@ def main(argv=None) -> None:
   parser.add_argument('--prompt', type=int, default=8704)
   parser.add_argument('--response', type=int, default=12288)
   parser.add_argument('--layers', type=int, default=0)
+  parser.add_argument('--effort', default='UNKNOWN',
+                      choices=('UNKNOWN', 'O0', 'O1', 'O2', 'O3'))
   parser.add_argument('--to', type=pathlib.Path, required=True)
   flags = parser.parse_args(argv)
   for name in ('rows', 'prompt', 'response'):
     allowed.number(f'--{name}', getattr(flags, name), '>= 1')
   os.environ.setdefault('TPU_SKIP_MDS_QUERY', '1')
   given = sys.argv[1:] if argv is None else argv
+  before = jax.config.jax_optimization_level
+  jax.config.update('jax_optimization_level', flags.effort)
+  try:
+    measured = measure(flags)
+  finally:
+    jax.config.update('jax_optimization_level', before)
   found = {'command': ' '.join(['python -m benchmarks.compile_time', *given]),
-           'machine': machine(), **measure(flags)}
+           'machine': machine(), **measured}
   print(json.dumps(found))
   flags.to.parent.mkdir(parents=True, exist_ok=True)
   earlier = json.loads(flags.to.read_text()) if flags.to.exists() else []

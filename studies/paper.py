@@ -96,16 +96,29 @@ def _text() -> ConfigDict:
   return c
 
 
+def _few(world: str) -> ConfigDict:
+  """A world with the arms of _FEW and the headline's contrasts."""
+  c = _study(world, _FEW)
+  endpoints = ('mean_hard', 'hard', 'hard_list',
+               *(('deep_mastered',) if _WORLDS['WORLDS'][world].deep else ()))
+  c.exploratory = tuple(
+      ('zppo', second, endpoint)
+      for second in ('grpo_replay', 'again', 'random', 'on_distill')
+      for endpoint in endpoints) + c.exploratory + tuple(
+          ('bcq', 'placebo_bcq', endpoint) for endpoint in endpoints)
+  return c
+
+
 def _shipped() -> ConfigDict:
   """At a low rate, and every arm at the same one: the curve is the result."""
-  c = _study('shipped', _FEW)
+  c = _few('shipped')
   c.rates, c.fixed_rates = (), ConfigDict(dict.fromkeys(c.arms, 1e-4))
   c.development_seeds, c.seeds = (), tuple(range(210, 218))
   return c
 
 
 def _none() -> ConfigDict:
-  c = _study('none', _FEW)
+  c = _few('none')
   c.rates, c.rates_of = (), 'studies/results/text/results.json'
   c.development_seeds, c.seeds = (), tuple(range(220, 228))
   return c

@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import pytest
 
 from benchmarks import compile_time
@@ -18,15 +19,21 @@ def test_two_records(monkeypatch, tmp_path):
   monkeypatch.setitem(presets.PRESETS, 'tiny', TINY)
   argv = ['--model=tiny', '--topology=v5e:2x2', '--mesh=1x4x1', '--prompt=128',
           '--response=128', f'--to={tmp_path / "found.json"}']
-  for _ in range(2):
-    compile_time.main(argv)
+  for more in ([], ['--effort=O1']):
+    compile_time.main([*argv, *more])
+  assert jax.config.jax_optimization_level == 'UNKNOWN'
   first, second = json.loads((tmp_path / 'found.json').read_text())
   assert first['command'].startswith(
       'python -m benchmarks.compile_time --model=tiny')
   assert first['machine']['git_revision']
   assert first['compile_s'] > 0 and first['lower_s'] > 0
-  for name in ('stablehlo_lines', 'hlo_lines', 'arguments', 'temporaries'):
+  assert second['command'].endswith('--effort=O1')
+  for name in ('stablehlo_lines', 'arguments'):
     assert first[name] == second[name] > 0
+  for name in ('hlo_lines', 'temporaries'):
+    assert first[name] > 0 and second[name] > 0
+  # The compiler made another program with less effort.
+  assert first['hlo_lines'] != second['hlo_lines']
 
 
 def test_layers_are_counted():

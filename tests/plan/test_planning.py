@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import pathlib
 import runpy
 
@@ -282,6 +283,30 @@ def test_an_analysis_is_kept(run, decode, monkeypatch):
   assert decode.analysis.memory > programs.standing(run)['decode pool']
   with pytest.raises(TypeError):  # another config is another program
     planning.entries(config(seed=1), CPU, run, True, ['student decode'])
+
+
+@pytest.mark.parametrize('flag', ['LIBTPU_INIT_ARGS', 'XLA_FLAGS'])
+def test_other_flags_are_another_analysis(run, decode, monkeypatch, flag):
+  monkeypatch.setattr(compiling, 'of_lowered', None)
+  monkeypatch.setenv(flag, os.environ.get(flag, '') + ' --xla_other=1')
+  with pytest.raises(TypeError):
+    planning.entries(config(), CPU, run, True, ['student decode'])
+
+
+@pytest.mark.parametrize('name, value', [
+    ('jax_optimization_level', 'O1'),
+    ('jax_exec_time_optimization_effort', -0.5),
+    ('jax_memory_fitting_level', 'O1'), ('jax_memory_fitting_effort', 0.5)])
+def test_another_effort_is_another_analysis(run, decode, monkeypatch, name,
+                                            value):
+  monkeypatch.setattr(compiling, 'of_lowered', None)
+  before = getattr(jax.config, name)
+  jax.config.update(name, value)
+  try:
+    with pytest.raises(TypeError):
+      planning.entries(config(), CPU, run, True, ['student decode'])
+  finally:
+    jax.config.update(name, before)
 
 
 def small_plan(run, entries, topology=CPU):

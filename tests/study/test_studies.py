@@ -103,6 +103,17 @@ def test_all_claims_of_a_table_can_hold_together(studies):
     assert not count or max(analysis.holm([least] * count)) <= 0.05, name
 
 
+@pytest.mark.parametrize('world', ['shipped', 'none', 'handwriting'])
+def test_every_world_has_the_contrasts_of_the_headline(studies, world):
+  """Those of the family whose arms the world has, once each."""
+  study = studies[f'paper:{world}']
+  for second in ('grpo_replay', 'again', 'on_distill',
+                 *(('random',) if 'random' in study.arms else ())):
+    for endpoint in ('mean_hard', 'hard', 'hard_list'):
+      assert [*study.exploratory].count(('zppo', second, endpoint)) == 1
+  assert len({*study.exploratory}) == len(study.exploratory)
+
+
 def test_the_computed_tables_of_the_plan_are_made_again():
   """And no table takes more than it may."""
   text = (ROOT / 'docs' / 'study.md').read_text()

@@ -129,6 +129,37 @@ def test_a_changed_run_is_seen_in_the_page():
   assert page.table(results) != (RESULTS / 'smoke' / 'table.md').read_text()
 
 
+def test_the_digest_of_a_study_by_hand():
+  """Accuracies with intervals (12.706 * 0.1 of two seeds), costs as means; an
+  arm without a buffer graduates nothing, and a claim has its verdict."""
+  def run(arm, seed, hard, **more):
+    return {'arm': arm, 'seed': seed, 'rate': 2e-4, 'endpoints': {
+        'hard': hard, 'mean_hard': hard / 2, 'student_rollouts': 100 + seed,
+        'tokens': 4e6, 'flops': 3e12, 'seconds': 40.0, **more}}
+  reported = [run('a', 0, 0.5, graduated_from_0=0.25),
+              run('a', 1, 0.7, graduated_from_0=0.75),
+              run('b', 0, 0.25), run('b', 1, 0.25)]
+  of = lambda *names: analysis.Contrast('a', 'b', *names)
+  results = {'study': {'splits': ['hard']}, 'reported': reported,
+             'confirmatory': analysis.family(reported, [of('mean_hard')]),
+             'exploratory': [analysis.contrast(reported, of('hard')),
+                             analysis.contrast(reported, of('tokens'))]}
+  lines = page.digest(results).splitlines()
+  assert lines[0] == (
+      '| arm | rate | seeds | mean_hard | hard | graduated from 0 | '
+      'student rollouts | tokens | TFLOP | seconds |')
+  assert lines[2] == (
+      '| a | 0.0002 | 2 | 0.300 [-0.335, 0.935] | 0.600 [-0.671, 1.871] | '
+      '0.500 | 100 | 4e+06 | 3.000 | 40 |')
+  assert lines[3] == (
+      '| b | 0.0002 | 2 | 0.125 [0.125, 0.125] | 0.250 [0.250, 0.250] | - | '
+      '100 | 4e+06 | 3.000 | 40 |')
+  claim, = (x for x in lines if x.startswith('| a - b | mean_hard'))
+  assert 'not resolvable' in claim  # two seeds have no p below 0.5
+  shown, = (x for x in lines if x.startswith('| a - b | hard'))
+  assert '+0.350' in shown and not any('| a - b | tokens' in x for x in lines)
+
+
 def test_spread_of_arms_leaves_out_seeds_without_one():
   records = [{'arm': 'a', 'spread': 1.5}, {'arm': 'a', 'spread': float('nan')},
              {'arm': 'b', 'spread': float('nan')}]

@@ -34,6 +34,10 @@ LIMIT = 'xla_tpu_max_hbm_size_mib'  # libtpu's name of the limit
 _CPU_OPTIONS = {'xla_backend_optimization_level': 0,
                 'xla_llvm_disable_expensive_passes': True}
 NUMBER_OF_TENSORS = 5
+# What a user sets that changes what the compiler makes.
+_OF_JAX = ('jax_optimization_level', 'jax_exec_time_optimization_effort',
+           'jax_memory_fitting_level', 'jax_memory_fitting_effort')
+_OF_ENVIRONMENT = ('XLA_FLAGS', 'LIBTPU_INIT_ARGS')
 _TOTAL = re.compile(r'Memory Space: default \(color=0\)\nTotal bytes: (\d+)')
 _ROW = re.compile(
     r'\(\s*\d+%\);\s*([\d.]+)(B|KiB|MiB|GiB);\s*(\d+);[^;]*; (.*)')
@@ -211,11 +215,18 @@ def _versions() -> str:
   return digest.hexdigest()
 
 
+def _settings() -> str:
+  """How hard JAX lets the compilers try, and the flags that they get."""
+  return json.dumps([
+      *(str(getattr(jax.config, name)) for name in _OF_JAX),
+      *(os.environ.get(name, '') for name in _OF_ENVIRONMENT)])
+
+
 def _file(config, topology: Topology, name: str, room: int | None,
           blocks: int | None) -> pathlib.Path:
   limit = str(room) if topology.platform == 'tpu' else ''
-  key = '\n'.join([_versions(), topology.name, name, limit, str(blocks),
-                   config.to_yaml()])
+  key = '\n'.join([_versions(), _settings(), topology.name, name, limit,
+                   str(blocks), config.to_yaml()])
   digest = hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
   return compile_cache.plans() / f'{digest}.json'
 

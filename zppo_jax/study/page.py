@@ -56,6 +56,44 @@ def table(results: Mapping) -> str:
   return '\n'.join(parts)
 
 
+def digest(results: Mapping, endpoints: Sequence[str] = (
+    'mean_hard', 'hard', 'hard_list', 'deep_mastered')) -> str:
+  """The short form of `table` for a page of several studies: every arm with
+  its accuracies and its cost, then the contrasts.
+
+  Args:
+    results: the content of results.json, of runs with endpoints.
+    endpoints: those whose contrasts are shown; a family is shown whole.
+  """
+  study = results['study']
+  splits = tuple(study['splits'])
+  groups: dict[str, list[Mapping]] = {}
+  for r in results['reported']:
+    groups.setdefault(r['arm'], []).append(r)
+  rows = [['arm', 'rate', 'seeds', 'mean_hard', *splits, 'graduated from 0',
+           'student rollouts', 'tokens', 'TFLOP', 'seconds']]
+  for arm, of_arm in groups.items():
+    values = lambda name, of_arm=of_arm: [
+        r['endpoints'][name] for r in of_arm if name in r['endpoints']]
+    mean = lambda name, values=values: sum(values(name)) / len(values(name))
+    rows.append([
+        arm, f'{of_arm[0]["rate"]:g}', str(len(of_arm)),
+        *(_shown(values(name)) for name in ('mean_hard', *splits)),
+        (f'{mean("graduated_from_0"):.3f}' if values('graduated_from_0')
+         else '-'),
+        f'{mean("student_rollouts"):.0f}', f'{mean("tokens"):.3g}',
+        f'{mean("flops") / 1e12:.3f}', f'{mean("seconds"):.0f}'])
+  parts = [markdown(rows), '']
+  if found := results.get('confirmatory'):
+    parts += [f'The claims, one family of {len(found)} under Holm\'s method:',
+              '', analysis_table(found), '']
+  if found := [c for c in results.get('exploratory', ())
+               if c['endpoint'] in endpoints]:
+    parts += ['Exploratory, without any adjustment:', '',
+              analysis_table(found), '']
+  return '\n'.join(parts).rstrip()
+
+
 def endpoint_table(records: Sequence[Mapping], splits: Sequence[str]) -> str:
   """Markdown: the endpoints of every arm, mean [95 % t interval] over seeds;
   those of large numbers as means.
