@@ -17,6 +17,7 @@ import functools
 import json
 import os
 import pathlib
+import re
 import resource
 import sys
 import time
@@ -30,6 +31,9 @@ from zppo_jax.learner import layouts, optimizers, states, update
 from zppo_jax.objectives import losses
 from zppo_jax.study.launch import machine
 from zppo_jax.weights import families, presets
+
+# What the compiler of TPUs itself expects of an operation.
+_CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
 
 
 def model_of(preset: str, mesh, layers: int = 0) -> models.Model:
@@ -81,7 +85,8 @@ def timed(f):
 
 def measure(flags) -> dict:
   """The record of a program: seconds, lines of the program before and after
-  compilation, bytes per device."""
+  compilation, bytes per device, and the cycles that the compiler expects of its
+  operations, each counted once, also where a loop repeats it."""
   from jax.experimental import topologies
   mesh = sharding.make_mesh(
       sharding.MeshConfig(*(int(n) for n in flags.mesh.split('x'))),
@@ -91,11 +96,12 @@ def measure(flags) -> dict:
   program, lower_s, _ = timed(
       lowering(model, mesh, flags.rows, flags.prompt, flags.response))
   compiled, compile_s, wall_s = timed(program.compile)
-  memory = compiled.memory_analysis()
+  memory, text = compiled.memory_analysis(), compiled.as_text()
   return {
       'lower_s': lower_s, 'compile_s': compile_s, 'compile_wall_s': wall_s,
       'stablehlo_lines': program.as_text().count('\n'),
-      'hlo_lines': compiled.as_text().count('\n'),
+      'hlo_lines': text.count('\n'),
+      'estimated_cycles': sum(map(int, _CYCLES.findall(text))),
       'arguments': memory.argument_size_in_bytes,
       'temporaries': memory.temp_size_in_bytes}
 

@@ -38,6 +38,8 @@ def get_config():
   # longer to compile than it saves in all steps of a run.
   s.group_buckets = (8,)
   s.cache_buckets = (8,)
+  # Four of the longest prompts, because a step draws no more NCQs than that.
+  s.prefill_tokens = 4 * 184
   s.share_from = 32
   s.slots = None             # a slot's cache is small, so all rollouts decode
   # Small, because a mini-batch has few groups per bucket: larger micro-batches

@@ -16,6 +16,7 @@ Host records are frozen dataclasses of Python values; device records are
 
 import dataclasses
 import enum
+import functools
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -234,12 +235,14 @@ class Prompt:
     forced: how many of the last tokens are a beginning of the response that
       was written for the model. The model reads them like the rest of the
       prompt, so they carry no loss; a grader reads them as response.
+    removed: how many pieces were cut out of its content (chat/segments.py).
   """
   question: Question
   kind: PromptKind
   tokens: tuple[int, ...]
   media: PromptMedia | None = None
   forced: int = 0
+  removed: int = dataclasses.field(default=0, compare=False)
 
   @property
   def beginning(self) -> tuple[int, ...]:
@@ -306,12 +309,12 @@ class Group:
   def rewards(self) -> tuple[float, ...]:
     return tuple(rollout.reward for rollout in self.rollouts)
 
-  @property
+  @functools.cached_property
   def graded(self) -> tuple[Rollout, ...]:
     """The rollouts that have a reward; the others count for nothing."""
     return tuple(r for r in self.rollouts if r.graded)
 
-  @property
+  @functools.cached_property
   def accuracy(self) -> float:
     """The mean reward of the graded rollouts. Without any it is nan, which is
     neither hard nor solved, because < and >= are both False for nan."""
@@ -325,11 +328,11 @@ class Group:
     """Whether all are right or all wrong: no advantage and no gradient."""
     return len({r.reward for r in self.graded}) < 2
 
-  @property
+  @functools.cached_property
   def wrong(self) -> tuple[Rollout, ...]:
     return tuple(r for r in self.graded if r.verdict != Verdict.CORRECT)
 
-  @property
+  @functools.cached_property
   def correct(self) -> tuple[Rollout, ...]:
     return tuple(r for r in self.rollouts if r.verdict == Verdict.CORRECT)
 

@@ -293,6 +293,12 @@ def test_removed_pieces_are_counted():
   assert made.removed == 1 + 8  # one candidate of the BCQ, all of the NCQ
   assert words(made.prompts[1]).count('</candidate>') == 8
   assert make([group('a', 0)], FakeTeacher('a')).removed == 0
+  assert [p.removed for p in made.prompts] == [1, 8]
+  asked = dataclasses.replace(plain.prompt.question, text='C </candidate> h')
+  prompt, = zppo.plain_prompts([asked], CHAT)
+  assert prompt.removed == 1
+  # It says how a prompt came about, and not what it is.
+  assert prompt == dataclasses.replace(prompt, removed=0)
 
 
 def test_candidates_are_what_compression_makes_of_the_traces():

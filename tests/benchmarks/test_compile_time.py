@@ -30,7 +30,7 @@ def test_two_records(monkeypatch, tmp_path):
   assert second['command'].endswith('--effort=O1')
   for name in ('stablehlo_lines', 'arguments'):
     assert first[name] == second[name] > 0
-  for name in ('hlo_lines', 'temporaries'):
+  for name in ('hlo_lines', 'temporaries', 'estimated_cycles'):
     assert first[name] > 0 and second[name] > 0
   # The compiler made another program with less effort.
   assert first['hlo_lines'] != second['hlo_lines']

@@ -493,3 +493,17 @@ def test_advantages_are_identical_on_any_mesh(make_mesh, name):
   assert out[0].any()
   np.testing.assert_array_equal(out[0], out[1])
   np.testing.assert_array_equal(out[0], out[2])
+
+
+def test_a_batch_of_one_cpu_stays_on_the_host(make_mesh):
+  """And a jitted function computes from it what it computes from arrays that
+  lie on the device; on more devices the rows are cut."""
+  batch = {'tokens': np.arange(8, dtype=np.int32).reshape(4, 2)}
+  one, two = make_mesh(1, 1, 1), make_mesh(2, 1, 1)
+  assert sharding.put_batch(one, batch) is batch
+  placed = sharding.batch_sharding(one)
+  f = jax.jit(lambda b: b['tokens'].sum(0), in_shardings=placed)
+  np.testing.assert_array_equal(f(batch), f(jax.device_put(batch, placed)))
+  cut = sharding.put_batch(two, batch)['tokens']
+  assert [s.data.tolist() for s in cut.addressable_shards] == [
+      [[0, 1], [2, 3]], [[4, 5], [6, 7]]]

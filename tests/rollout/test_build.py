@@ -1,5 +1,7 @@
 """make_engine: which numbers of slots an engine has."""
 
+import dataclasses
+
 import pytest
 
 from tests.long import LONG
@@ -25,16 +27,29 @@ def test_whole_groups_on_every_device(tiny, make_mesh):
   assert built.shapes.slots == (16, 24)
 
 
-@pytest.mark.parametrize(('tokens', 'sizes'), [
-    (None, (4, 40)), (1000, (4, 40)), (24, (4, 6)), (16, (4,)), (15, (2,)),
-    (1, (2,))])
+@pytest.mark.parametrize(('tokens', 'long', 'short'), [
+    (None, (4, 40), (4, 40)), (1000, (4, 40), (4, 40)), (24, (4, 6), (4, 12)),
+    (16, (4,), (4, 8)), (15, (2,), (4, 6)), (1, (2,), (2,))])
 def test_a_prefill_holds_so_many_positions_on_each_shard(
-    tiny, make_mesh, tokens, sizes):
-  """Two data devices, prompts of 8 at most: one on each is the least. The
-  slots are those that all prompts together fill."""
+    tiny, make_mesh, tokens, long, short):
+  """Two data devices, prompts of 8 and of 4: one on each is the least, and
+  prompts with media count as the longest. The slots are those that all prompts
+  together fill."""
   built = engine(tiny[0], make_mesh(2, 1, 1), (3, 40), prefill_tokens=tokens)
-  assert built.shapes.prefill_sizes == sizes
+  assert built.shapes.prompt_lengths == (4, 8)
+  assert built.shapes.prefills(8) == built.shapes.prefills(4, 16) == long
+  assert built.shapes.prefills(4) == short
   assert built.shapes.slots == (16, 40, 160)
+
+
+@pytest.mark.parametrize('limits, message', [
+    ((4,), r'Shapes.prefill_limits is \(4,\); it must have a number for each '
+     r'of prompt_lengths, \(4, 8\)'),
+    ((4, 0), 'a number in Shapes.prefill_limits is 0; it must be a whole')])
+def test_limits_that_fit_no_lengths(tiny, make_mesh, limits, message):
+  shapes = engine(tiny[0], make_mesh(), (3,)).shapes
+  with pytest.raises(ValueError, match=message):
+    dataclasses.replace(shapes, prefill_limits=limits)
 
 
 @LONG
@@ -46,7 +61,7 @@ def test_a_split_prefill_draws_the_same(tiny, make_mesh):
   drawn = []
   for tokens, sizes in ((None, (6,)), (16, (2,))):
     built = engine(model, mesh, (6,), prefill_tokens=tokens)
-    assert built.shapes.prefill_sizes == sizes
+    assert built.shapes.prefills(8) == sizes
     drawn.append([by_rollout(group) for group in built.generate(
         params, [request(i, 2 + i) for i in range(6)])])
   assert drawn[0] == drawn[1]

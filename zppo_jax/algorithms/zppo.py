@@ -166,7 +166,8 @@ def draw_replays(buffer: ReplayBuffer, new: Sequence[Question], step: int,
 
 def _prompt(question: Question, kind: PromptKind, encoded: Encoded) -> Prompt:
   return Prompt(question=question, kind=kind, tokens=encoded.tokens,
-                media=encoded.media, forced=encoded.forced)
+                media=encoded.media, forced=encoded.forced,
+                removed=encoded.removed)
 
 
 def plain_prompts(questions: Sequence[Question], chat: Chat) -> list[Prompt]:

@@ -302,7 +302,7 @@ class Chat:
              forced: Sequence[int]) -> Encoded:
     """Parts of a prompt and the forced beginning of the response."""
     encoded = self._encode(parts)
-    return dataclasses.replace(
+    return encoded if not forced else dataclasses.replace(
         encoded, tokens=(*encoded.tokens, *forced), forced=len(forced))
 
   def _needs_vision(self) -> None:

@@ -21,6 +21,7 @@ class WordCodec:
                vocab_size: int):
     self._words = [*special, *words]
     self.ids = {word: i for i, word in enumerate(self._words)}
+    self._word_of = dict(enumerate(self._words))
     if len(self.ids) != len(self._words):
       raise ValueError('words: one of them occurs twice')
     if len(self._words) > vocab_size:
@@ -49,5 +50,5 @@ class WordCodec:
     return ids, len(words) - len(ids)
 
   def decode(self, ids: Sequence[int]) -> str:
-    return ' '.join(
-        self._words[i] if i < len(self._words) else '<unused>' for i in ids)
+    word = self._word_of.get
+    return ' '.join([word(i, '<unused>') for i in ids])

@@ -48,9 +48,11 @@ def _machine(run: Run) -> tuple[float, float]:
 
 def _calls(engine: Engine, drawn: tuple[Rollouts, ...]) -> int:
   """Calls of programs that draw rollouts: prefills, insertions and chunks."""
-  size = engine.shapes.prefill_sizes[-1]
-  return sum(2 * math.ceil(of.prompts / size) + math.ceil(of.steps / _CHUNK)
-             for of in drawn)
+  lengths = engine.shapes.prompt_lengths
+  size = lambda of: engine.shapes.prefills(next(
+      n for n in lengths if n >= of.prompt))[-1]
+  return sum(2 * math.ceil(of.prompts / size(of))
+             + math.ceil(of.steps / _CHUNK) for of in drawn)
 
 
 def _learner_calls(run: Run, load: Load) -> int:

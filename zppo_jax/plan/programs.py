@@ -121,10 +121,12 @@ def frozen_models(run: Run) -> list:
 
 
 def prefill_size(programs: Programs, samples: int) -> int:
-  """The largest padded prefill that an engine runs for requests of `samples`
-  rollouts each: no more prompts get slots at a time than its slots hold."""
-  prompts = max(programs.shapes.slots[-1] // samples, 1)
-  sizes = programs.shapes.prefill_sizes
+  """The largest padded prefill of the longest prompts that an engine runs for
+  requests of `samples` rollouts each: no more prompts get slots at a time than
+  its slots hold."""
+  shapes = programs.shapes
+  prompts = max(shapes.slots[-1] // samples, 1)
+  sizes = shapes.prefills(shapes.prompt_lengths[-1])
   return next((size for size in sizes if size >= prompts), sizes[-1])
 
 

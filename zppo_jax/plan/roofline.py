@@ -104,7 +104,8 @@ def drawn(of: Rollouts, c: counting.Counted, programs: Programs,
   """
   if not of.prompts:
     return Work(0, 0, 0, 0.0, '')
-  size, slots = programs.shapes.prefill_sizes[0], programs.shapes.slots[-1]
+  shapes = programs.shapes
+  size, slots = shapes.prefills(shapes.prompt_lengths[-1])[0], shapes.slots[-1]
   begun = machine.work(
       flops=counting.forward_flops(c, of.prompts, of.prompt, logits=1),
       moved=moved(prefill) * -(-of.prompts // size))

@@ -51,8 +51,9 @@ def make_engine(*, model: Model, mesh: Mesh, chat: Chat, max_tokens: int,
       split. The engine has the slots that one prefill fills, or a number
       between two such numbers that are far apart.
     prefill_tokens: the most positions of a prefill on each batch shard; a
-      prefill of more prompts is split. One prompt per shard is the least, and a
-      smaller number counts as that. None sets no limit.
+      prefill of more prompts is split, and prompts with media count as the
+      longest. One prompt per shard is the least, and a smaller number counts as
+      that. None sets no limit.
     patch_buckets: allowed patches of a prompt's images and videos.
     slots: the most rollouts that decode at once (vLLM's max_num_seqs). It is
       rounded down to whole groups on all devices, with at least one group per
@@ -92,10 +93,11 @@ def make_engine(*, model: Model, mesh: Mesh, chat: Chat, max_tokens: int,
   if slots is not None:
     allowed.number('slots', slots, '>= 1', whole=True)
     filled = [min(n, max(slots // unit, 1) * unit) for n in filled]
+  limits: tuple[int, ...] = ()
   if prefill_tokens is not None:
     allowed.number('prefill_tokens', prefill_tokens, '>= 1', whole=True)
-    most = max(prefill_tokens // max(prompt_buckets), 1) * shards
-    prefill_sizes = tuple(dict.fromkeys(min(n, most) for n in prefill_sizes))
+    limits = tuple(max(prefill_tokens // length, 1) * shards
+                   for length in sorted(set(prompt_buckets)))
   shapes = programs.Shapes(
       slots=_slot_counts(filled, unit), samples_per_prompt=samples,
       prompt_lengths=tuple(prompt_buckets),
@@ -103,7 +105,7 @@ def make_engine(*, model: Model, mesh: Mesh, chat: Chat, max_tokens: int,
           max_tokens, min(_FIRST_LENGTH, max_tokens)),
       patches=tuple(patch_buckets), prefill_sizes=prefill_sizes,
       cache_lengths=(*cache_buckets, max(prompt_buckets))
-      if cache_buckets else (), share_from=share_from)
+      if cache_buckets else (), share_from=share_from, prefill_limits=limits)
   codec = chat.codec
   return Engine(
       programs.Programs(

@@ -306,10 +306,10 @@ class Engine:
       rollouts: those of each prompt.
     """
     s = self.shapes
-    size, bucket = (
-        next((n for n in table if n >= least), table[-1])
-        for table, least in ((s.prefill_sizes, prompts),
-                             (s.prompt_lengths, length)))
+    at_least = lambda table, least: next(
+        (n for n in table if n >= least), table[-1])
+    bucket = at_least(s.prompt_lengths, length)
+    size = at_least(s.prefills(bucket), prompts)
     shape = self._shape_for([rollouts] * prompts, bucket)
     one = np.int32(1)
     return self.programs.jobs(
@@ -395,8 +395,8 @@ class Engine:
     by_shape = collections.defaultdict(list)
     for part, groups in placed:
       by_shape[self._bucket(part.request)].append((part, groups))
-    sizes = self.shapes.prefill_sizes
     for (length, patches), same_shape in sorted(by_shape.items()):
+      sizes = self.shapes.prefills(length, patches)
       self._grow('prompt_length', self.shapes.cache_lengths, next(
           n for n in self.shapes.cache_lengths if n >= length))
       fresh = []

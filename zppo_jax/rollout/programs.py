@@ -68,6 +68,8 @@ class Shapes:
       last of `prompt_lengths`. (): those lengths.
     share_from: decode states of shorter prompts have no slot groups of several
       slots. Each slot has the prompt of its own rollout.
+    prefill_limits: the most prompts of a prefill, for each of `prompt_lengths`;
+      media count as the longest prompt. (): no limit.
   """
   slots: tuple[int, ...]
   samples_per_prompt: tuple[int, ...]
@@ -77,13 +79,14 @@ class Shapes:
   prefill_sizes: tuple[int, ...]
   cache_lengths: tuple[int, ...] = ()
   share_from: int = 0
+  prefill_limits: tuple[int, ...] = ()
 
   def __post_init__(self):
     if not self.cache_lengths:
       object.__setattr__(self, 'cache_lengths', self.prompt_lengths)
     allowed.number('Shapes.share_from', self.share_from, '>= 0', whole=True)
     for field in dataclasses.fields(self):
-      if field.name == 'share_from':
+      if field.name in ('share_from', 'prefill_limits'):
         continue
       table = getattr(self, field.name)
       if table or field.name != 'patches':
@@ -93,6 +96,14 @@ class Shapes:
       raise ValueError(
           f'Shapes.cache_lengths end at {self.cache_lengths[-1]}; they must '
           f'end at the longest prompt, {self.prompt_lengths[-1]}')
+    if self.prefill_limits and len(self.prefill_limits) != len(
+        self.prompt_lengths):
+      raise ValueError(
+          f'Shapes.prefill_limits is {self.prefill_limits}; it must have a '
+          f'number for each of prompt_lengths, {self.prompt_lengths}')
+    for limit in self.prefill_limits:
+      allowed.number('a number in Shapes.prefill_limits', limit, '>= 1',
+                     whole=True)
     if self.samples_per_prompt[0] != 1:
       raise ValueError(f'Shapes.samples_per_prompt is '
                        f'{self.samples_per_prompt}; 1 must be among them')
@@ -111,6 +122,20 @@ class Shapes:
         slots=self.slots[-1], samples_per_prompt=1,
         prompt_length=self.prompt_lengths[-1],
         response_length=self.response_lengths[-1])
+
+  def prefills(self, length: int, patches: int = 0) -> tuple[int, ...]:
+    """Numbers of prompts of one padded prefill.
+
+    Args:
+      length: one of `prompt_lengths`.
+      patches: of each prompt's padded media, whose tower needs memory too; 0
+        for prompts without any.
+    """
+    if not self.prefill_limits:
+      return self.prefill_sizes
+    of = self.prompt_lengths[-1] if patches else length
+    most = self.prefill_limits[self.prompt_lengths.index(of)]
+    return tuple(dict.fromkeys(min(n, most) for n in self.prefill_sizes))
 
   @property
   def max_programs(self) -> int:
@@ -378,7 +403,8 @@ class Programs:
     s = self.shapes
     return {
         'prefill': self.lower_prefill(
-            params, s.prefill_sizes[-1], s.prompt_lengths[-1], 0),
+            params, s.prefills(s.prompt_lengths[-1])[-1], s.prompt_lengths[-1],
+            0),
         'decode chunk': self.lower_decode(params, s.largest, decode.DRAW)}
 
   def largest_cache_bytes(self) -> int:

@@ -47,9 +47,10 @@ def of_engine(programs: Programs, who: str) -> list[Use]:
   """The shapes of prefills of every size, and of decoding in all slots."""
   s, model, mesh = programs.shapes, programs.model, programs.mesh
   out = []
-  for rows, length, patches in itertools.product(
-      s.prefill_sizes, s.prompt_lengths, (0, *s.patches)):
-    out += _of(model, mesh, f'{who} prefill', rows, length, patches)
+  for length, patches in itertools.product(
+      s.prompt_lengths, (0, *s.patches)):
+    for rows in s.prefills(length, patches):
+      out += _of(model, mesh, f'{who} prefill', rows, length, patches)
   return out + _of(model, mesh, f'{who} decoding', s.slots[-1], 1, 0)
 
 

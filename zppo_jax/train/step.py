@@ -313,8 +313,9 @@ def metrics_row(run: Run, outcome: Outcome) -> dict[str, float]:
       **metrics.of_contexts(outcome.scored.lessons),
       **metrics.of_drawn(outcome.lessons, groups),
       **(outcome.lift.numbers() if outcome.lift else {}),
-      'plain/removed': sum(run.sampler.chat.plain(q.text).removed
-                           for q in (*outcome.new, *outcome.replayed)),
+      'plain/removed': sum(
+          g.prompt.removed
+          for g in groups[:len(outcome.new) + len(outcome.replayed)]),
       **metrics.of_tokens(groups,
                           (*reformulated.teacher, *outcome.lessons.teacher),
                           reformulated.written),
