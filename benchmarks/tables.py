@@ -15,16 +15,29 @@ from benchmarks import pod_plans, remat, rollout_weights, spoilers, zppo_cost
 from benchmarks.distillation import compiled, rows, summary as distillation
 from benchmarks.side_by_side import summary
 from zppo_jax.bench import command
-from zppo_jax.study import tables as study
+from zppo_jax.study import page, tables as study
 
 ROOT = pathlib.Path(__file__).parents[1]
-PAGES = tuple(ROOT / 'docs' / name
-              for name in (
-                  'performance.md', 'distillation.md', 'neighbours.md',
-                  'plan.md', 'teachers.md'))
+PAGES = (ROOT / 'README.md', *(
+    ROOT / 'docs' / name for name in (
+        'performance.md', 'distillation.md', 'neighbours.md', 'plan.md',
+        'study.md', 'teachers.md')))
 RESULTS = ROOT / 'benchmarks' / 'results'
+# The tables of docs/study.md that have reported seeds.
+PLANNED = ('text', 'shipped', 'none', 'handwriting', 'teachers', 'students',
+           'updates', 'remedies', 'ptd', 'kept', 'uni_opd', 'context',
+           'routes', 'compose')
 # name -> results of a study, relative to RESULTS.
-STUDIES = {'neighbours': '../../studies/results/neighbours/results.json'}
+STUDIES = {name: f'../../studies/results/{of}/results.json' for name, of in (
+    ('neighbours', 'neighbours'), ('headline', 'shipped'),
+    *((f'study_{of}', of) for of in PLANNED))}
+# What README calls the arms of its table.
+ARMS = {'zppo': 'ZPPO', 'bcq': 'BCQs alone', 'ncq': 'NCQs alone',
+        'placebo_bcq': 'BCQs of two wrong candidates',
+        'on_distill': 'on-policy distillation, same rate',
+        'again': 'the hard question asked again in the same slots',
+        'random': 'ZPPO with candidates of another question',
+        'grpo_replay': 'GRPO† (with replay)', 'grpo': 'GRPO'}
 # name -> JSON of RESULTS or STUDIES -> Markdown
 TABLES = {'side_by_side': summary.table, 'zppo_cost': zppo_cost.table,
           'distillation': distillation.table,
@@ -35,33 +48,35 @@ TABLES = {'side_by_side': summary.table, 'zppo_cost': zppo_cost.table,
           'rollout_weights': rollout_weights.table,
           'neighbours': lambda found: study.cost_table(
               found['reported'], found['study']['splits']),
-          'spoilers': spoilers.table}
+          'spoilers': spoilers.table,
+          'headline': lambda found: page.against(found, 'zppo', ARMS),
+          **dict.fromkeys((f'study_{of}' for of in PLANNED), page.digest)}
 ABSENT = '(not measured yet)'
 
 
-def filled(page: str, results: pathlib.Path) -> str:
-  """The page with every table; ValueError for a place without a table."""
+def filled(text: str, results: pathlib.Path) -> str:
+  """A page with every table; ValueError for a place without a table."""
   def one(match):
     name = match.group(1)
     if name not in TABLES:
       raise ValueError(f'no table {name!r}; known: {", ".join(TABLES)}')
     path = results / STUDIES.get(name, f'{name}.json')
-    text = ABSENT
+    table = ABSENT
     if path.exists():
       found = json.loads(path.read_text())
       m = found['machine']
-      text = (f'Revision {m["git_revision"]}, Python {m["python"]}, '
-              f'{m["system"]} {m["processor"]}, {m["cores"]} cores.\n\n'
-              + TABLES[name](found))
-    return f'<!-- {name} -->\n{text}\n<!-- /{name} -->'
-  return re.sub(r'<!-- (\w+) -->.*?<!-- /\1 -->', one, page, flags=re.DOTALL)
+      table = (f'Revision {m["git_revision"]}, Python {m["python"]}, '
+               f'{m["system"]} {m["processor"]}, {m["cores"]} cores.\n\n'
+               + TABLES[name](found))
+    return f'<!-- {name} -->\n{table}\n<!-- /{name} -->'
+  return re.sub(r'<!-- (\w+) -->.*?<!-- /\1 -->', one, text, flags=re.DOTALL)
 
 
 if __name__ == '__main__':
-  for page in PAGES:
-    now = page.read_text()
+  for file in PAGES:
+    now = file.read_text()
     new = filled(now, RESULTS)
     if '--check' in sys.argv[1:] and now != new:
       raise SystemExit(
-          f'{page.name} is not current: python -m benchmarks.tables')
-    page.write_text(new)
+          f'{file.name} is not current: python -m benchmarks.tables')
+    file.write_text(new)

@@ -160,6 +160,23 @@ def test_the_digest_of_a_study_by_hand():
   assert '+0.350' in shown and not any('| a - b | tokens' in x for x in lines)
 
 
+def test_an_arm_against_others_by_hand():
+  """Differences 0.2 and 0.4, paired by seed: 0.3 +- 12.706 * 0.1."""
+  run = lambda arm, seed, hard, **more: {
+      'arm': arm, 'seed': seed, 'endpoints': {'hard': hard, **more}}
+  results = {'reported': [
+      run('a', 0, 0.5, graduated_from_0=0.2),
+      run('a', 1, 0.9, graduated_from_0=0.4), run('c', 0, 0.0),
+      run('b', 1, 0.5), run('b', 0, 0.3)]}
+  assert page.against(
+      results, 'a', {'a': 'ours', 'b': 'theirs'}, ('hard',)).splitlines() == [
+          '|  | hard | graduated from 0 | ours minus this one, in hard | '
+          'sign-flip p |', '| --- | --- | --- | --- | --- |',
+          '| ours | 0.700 [-1.841, 3.241] | 30% |  |  |',
+          '| theirs | 0.400 [-0.871, 1.671] | - | +0.300 [-0.971, +1.571] | '
+          '0.5000 |']
+
+
 def test_spread_of_arms_leaves_out_seeds_without_one():
   records = [{'arm': 'a', 'spread': 1.5}, {'arm': 'a', 'spread': float('nan')},
              {'arm': 'b', 'spread': float('nan')}]

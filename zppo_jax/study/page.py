@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from zppo_jax.statistics import with_interval
+from zppo_jax.study import analysis
 from zppo_jax.study.tables import (
   arm_table,
   cell,
@@ -92,6 +93,37 @@ def digest(results: Mapping, endpoints: Sequence[str] = (
     parts += ['Exploratory, without any adjustment:', '',
               analysis_table(found), '']
   return '\n'.join(parts).rstrip()
+
+
+def against(results: Mapping, first: str, labels: Mapping[str, str],
+            endpoints: Sequence[str] = ('hard', 'hard_list')) -> str:
+  """Markdown: arms beside one of them, and its difference from each.
+
+  Args:
+    results: the content of results.json, of runs with endpoints.
+    first: the arm whose differences are shown, in the first of `endpoints`.
+    labels: arm -> what the table calls it, in the order of the rows.
+    endpoints: one column each.
+  """
+  reported = results['reported']
+  rows = [['', *endpoints, 'graduated from 0',
+           f'{labels[first]} minus this one, in {endpoints[0]}',
+           'sign-flip p']]
+  for arm, label in labels.items():
+    of_arm = [r['endpoints'] for r in reported if r['arm'] == arm]
+    from_0 = [of['graduated_from_0'] for of in of_arm
+              if 'graduated_from_0' in of]
+    rows.append([label, *(cell([of[name] for of in of_arm])
+                          for name in endpoints),
+                 f'{sum(from_0) / len(from_0):.0%}' if from_0 else '-'])
+    if arm == first:
+      rows[-1] += ['', '']
+      continue
+    c = analysis.contrast(
+        reported, analysis.Contrast(first, arm, endpoints[0]))
+    rows[-1] += [with_interval(c['mean'], c['low'], c['high'], '+.3f'),
+                 f'{c["sign_flip_p"]:.4f}']
+  return markdown(rows)
 
 
 def endpoint_table(records: Sequence[Mapping], splits: Sequence[str]) -> str:
