@@ -19,6 +19,7 @@ def get_config():
   s.row_buckets = (32, 72, 136, 216)
   s.patch_buckets = (12,)
   s.group_buckets = (8,)
+  s.prefill_tokens = None
 
   c.eval.update(every=25, size=96, splits=(
       'hard', 'easy', 'hard_list', 'hard_clip', 'easy_clip'))

@@ -333,6 +333,19 @@ def batch_shards(mesh: Mesh) -> int:
   return mesh.shape['data'] * mesh.shape['fsdp']
 
 
+def _stays_on_host(mesh: Mesh) -> bool:
+  return mesh.size == 1 and mesh.devices.flat[0].platform == 'cpu'
+
+
+def abstract_batch(mesh: Mesh, tree):
+  """The shapes of a batch as `put_batch` hands it over, for compiling ahead: a
+  program that was compiled for arrays of a sharding is compiled anew for arrays
+  of the host."""
+  placed = None if _stays_on_host(mesh) else batch_sharding(mesh)
+  return jax.tree.map(lambda x: jax.ShapeDtypeStruct(
+      x.shape, x.dtype, sharding=placed), tree)
+
+
 def put_batch(mesh: Mesh, tree):
   """Turns host arrays, equal on every process, into global sharded arrays.
 
@@ -340,7 +353,7 @@ def put_batch(mesh: Mesh, tree):
   them where they are, and handing them over first costs more than a small step.
   """
   sharding = batch_sharding(mesh)
-  if mesh.size == 1 and mesh.devices.flat[0].platform == 'cpu':
+  if _stays_on_host(mesh):
     return tree
   if hosts.count() == 1:
     return jax.device_put(tree, sharding)

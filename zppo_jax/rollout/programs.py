@@ -289,10 +289,8 @@ class Programs:
     placed = lambda like, on: jax.tree.map(
         lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), like,
         on)
-    batch = sharding.batch_sharding(self.mesh)
-    prompts = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=batch),
-        packing.pad_prompts([], size, length, 0, self.model.num_axes))
+    prompts = sharding.abstract_batch(self.mesh, packing.pad_prompts(
+        [], size, length, 0, self.model.num_axes))
     state = placed(self._abstract(shape), self._state_shardings)
     several = jax.eval_shape(lambda: decode_state.empty(
         self._prompt, DecodeShape(slots=size, samples_per_prompt=1,

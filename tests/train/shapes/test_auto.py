@@ -15,7 +15,7 @@ pytestmark = pytest.mark.usefixtures('quick_compile')
 
 def auto_config(**changes):
   c = small_config(**changes)
-  c.shapes.update({**tables.DEFAULTS, 'auto': True})
+  c.shapes.update({**tables.DEFAULTS, 'auto': True, 'prefill_tokens': None})
   return c
 
 

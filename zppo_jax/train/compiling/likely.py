@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 import jax
 
-from zppo_jax.algorithms import zppo
+from zppo_jax.algorithms import reference, zppo
 from zppo_jax.devices import compile_ahead, hosts, sharding
 from zppo_jax.devices.compile_ahead import Job
 from zppo_jax.learner import layouts, packing, update
@@ -68,10 +68,14 @@ def _learner(run: Run, length: int) -> list[Job]:
       run.method, run.num_updates, run.distil, run.stored_need,
       run.teacher is not None and run.teacher.capabilities.entropy,
       run.reference and run.reference.penalty)
+  batch = sharding.abstract_batch(
+      run.mesh, layouts.empty(layout, shape, targets))
+  # What scoring adds lies on the devices (minibatches.score).
   rows = sharding.batch_sharding(run.mesh)
-  batch = jax.tree.map(
-      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=rows),
-      layouts.empty(layout, shape, targets))
+  for name in {'old_logp', reference.TARGET} & set(targets):
+    like = batch.targets[name]
+    batch = batch.with_target(name, jax.ShapeDtypeStruct(
+        like.shape, like.dtype, sharding=rows))
   parts, state = run.update_fn.keywords, run.abstract_state
   gradient = parts['accumulate_fn']
   jobs = [Job((id(gradient), update.sizes(batch)), lambda: gradient.lower(
