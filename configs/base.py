@@ -303,8 +303,9 @@ def get_config() -> configs.Config:
   # at a time. The engine has the slots that one such prefill fills.
   s.group_buckets = (4, 16, 96)
   # Positions of a prefill on each batch shard, for what a prefill needs beside
-  # the weights (vLLM's max_num_batched_tokens); more prompts are split. One
-  # prompt per shard is the least. None: no limit.
+  # the weights (vLLM's max_num_batched_tokens); more prompts are split. Prompts
+  # with images or videos count as the longest. One prompt per shard is the
+  # least. None: no limit.
   s.prefill_tokens = placeholder(int)
   # Rollouts that decode at once (vLLM's max_num_seqs); a slot is refilled when
   # its rollout ends. A multiple of the data devices times rollouts, which is
