@@ -214,10 +214,10 @@ def quick_compile():
   """Half the compile time: LLVM at -O0, for programs that hardly run.
 
   A module whose time goes into compiling tiny programs asks for it by
-  `pytestmark = pytest.mark.usefixtures('quick_compile')`.
+  `pytestmark = pytest.mark.usefixtures('quick_compile')`. Such modules share
+  their programs, but not with others, whose programs round otherwise
+  (shared_jit.SETTINGS).
   """
-  shared_jit.forget()  # other modules' programs round otherwise
   jax.config.update('jax_disable_most_optimizations', True)
   yield
   jax.config.update('jax_disable_most_optimizations', False)
-  shared_jit.forget()

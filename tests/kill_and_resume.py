@@ -14,6 +14,7 @@ test_resume.py` runs it with few kills.
 """
 
 import argparse
+import itertools
 import json
 import os
 import pathlib
@@ -22,11 +23,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-ROOT = pathlib.Path(__file__).parents[1]
+from tests.environments import ROOT, alone
+
 PHASES = ('rollouts', 'kept', 'teacher', 'update', 'torn', 'save', 'line')
 FILES = ('eval.jsonl', 'buffer.jsonl', 'samples.jsonl')
 DRAWS, SIGNALLED = 'draws.jsonl', 'signalled.json'  # beside the workdirs
@@ -121,6 +123,52 @@ def arm(phase: str, count: int, delay: float, number: int = signal.SIGKILL,
     workdir.Workdir._append = half_a_line
 
 
+class Ended(Exception):
+  """What ends a run in place of a signal, in the process of a test."""
+
+
+def fail(monkeypatch, count: int) -> None:
+  """Makes the `count`-th update of this process raise Ended."""
+  from zppo_jax.train import step
+  update, calls = step.update, itertools.count(1)
+
+  def failing(*args, **kwargs):
+    if next(calls) == count:
+      raise Ended
+    return update(*args, **kwargs)
+
+  monkeypatch.setattr(step, 'update', failing)
+
+
+def end_a_run(how: str, monkeypatch, count: int, program: str, words: Sequence,
+              run: Callable[[], object]) -> None:
+  """A run up to its `count`-th update.
+
+  Args:
+    how: 'kill -9' for a process of its own, or 'error' for one that is raised
+      in this process.
+    monkeypatch: pytest's.
+    count: counted from 1.
+    program: Python that makes the run and kills its process in that update.
+    words: its arguments.
+    run: makes the same run here.
+  """
+  if how == 'error':
+    with monkeypatch.context() as patch:
+      fail(patch, count)
+      try:
+        run()
+      except Ended:
+        return
+      raise RuntimeError(f'the run has no update {count}')
+  env = {**os.environ, 'PYTHONPATH': str(ROOT),
+         'JAX_DISABLE_MOST_OPTIMIZATIONS': '1'}
+  killed = subprocess.run(
+      [sys.executable, '-c', program, *map(str, words)], cwd=ROOT, env=env,
+      capture_output=True, text=True)
+  assert killed.returncode == -signal.SIGKILL, killed.stderr
+
+
 def count_draws(path: pathlib.Path) -> None:
   """Makes this process note how many rollouts it draws, and how many of them
   the journal held when the process started."""
@@ -148,13 +196,11 @@ def count_draws(path: pathlib.Path) -> None:
 
 def launch(path, steps: int, kill: tuple | None, number: int) -> int:
   """Runs the command in a process of its own; its return code."""
-  env = {**os.environ, 'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': '',
-         'PYTHONPATH': str(ROOT)}
   words = [] if kill is None else ['--die', json.dumps(kill)]
   done = subprocess.run(
       [sys.executable, '-m', 'tests.kill_and_resume', *words, '--to', str(path),
        '--signal', signal.Signals(number).name, '--run', str(steps)],
-      cwd=ROOT, env=env, capture_output=True, text=True)
+      cwd=ROOT, env=alone(), capture_output=True, text=True)
   ended = -number if number == signal.SIGKILL else 128 + number
   if done.returncode not in (0, ended):
     raise RuntimeError(done.stdout + done.stderr)

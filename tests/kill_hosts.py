@@ -17,7 +17,6 @@ and by 1 of 4, and says what differs.
 
 import argparse
 import json
-import os
 import pathlib
 import signal
 import socket
@@ -28,7 +27,8 @@ import time
 import numpy as np
 
 from tests import kill_and_resume
-from tests.kill_and_resume import PHASES, ROOT, differences
+from tests.environments import ROOT, alone
+from tests.kill_and_resume import PHASES, differences
 from zppo_jax.devices import hosts
 
 # Phases in which only the first process does something.
@@ -65,8 +65,6 @@ def launch(path, steps: int, processes: int, devices: int,
     devices: of each.
     kill: (process, arguments of kill_and_resume.arm).
   """
-  env = {**os.environ, 'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': '',
-         'PYTHONPATH': str(ROOT)}
   port = free_port()
   started = []
   for index in range(processes):
@@ -76,7 +74,7 @@ def launch(path, steps: int, processes: int, devices: int,
     with open(f'{path}.{index}.log', 'a') as log:
       started.append(subprocess.Popen(
           [sys.executable, '-m', 'tests.kill_hosts', *words, '--to', str(path),
-           '--run', json.dumps(run)], cwd=ROOT, env=env, stdout=log,
+           '--run', json.dumps(run)], cwd=ROOT, env=alone(), stdout=log,
           stderr=subprocess.STDOUT))
   return started
 

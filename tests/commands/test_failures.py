@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from tests.builders import ROOT, small_config
-from tests.long import LONG
+from tests.long import LONG, long
 from zppo_jax import main
 from zppo_jax.commands import failures
 from zppo_jax.data import sources
@@ -108,8 +108,8 @@ def run_without(package, *argv, before=''):
     ('openai', (CONFIG, '--config.teacher.kind=endpoint',
                 '--config.teacher.endpoint.url=http://127.0.0.1:9/v1',
                 '--config.teacher.endpoint.model=m'), 'zppo_jax[endpoint]'),
-    ('sklearn', (f'--config={ROOT}/configs/micro_pictures.py',),
-     'zppo_jax[digits]')])
+    long('sklearn', (f'--config={ROOT}/configs/micro_pictures.py',),
+         'zppo_jax[digits]')])
 def test_a_run_without_its_extra_ends_in_one_line(package, argv, hint,
                                                   tmp_path):
   """fault F5: teacher.kind=endpoint and micro_pictures ended in tracebacks."""

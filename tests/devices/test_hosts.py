@@ -15,6 +15,7 @@ import time
 
 import pytest
 
+from tests.environments import alone
 from tests.long import LONG
 from tests.processes import as_processes, groups, together
 from zppo_jax.devices import hosts, launched
@@ -241,8 +242,7 @@ def run(*words):
   with socket.socket() as probe:
     probe.bind(('127.0.0.1', 0))
     port = str(probe.getsockname()[1])
-  env = {**os.environ, 'PYTHONPATH': str(ROOT), 'JAX_PLATFORMS': 'cpu',
-         'XLA_FLAGS': ''}
+  env = alone()
   started = [subprocess.Popen(
       [sys.executable, '-c', PROGRAM, str(i), port, *words], env=env,
       text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)

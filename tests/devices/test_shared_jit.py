@@ -70,6 +70,28 @@ def test_options_count_and_keep_their_own_programs(make_mesh):
   assert len(out[0].devices()) == 1 and len(out[2].devices()) == 2
 
 
+@pytest.mark.parametrize('name, value', [
+    ('jax_disable_most_optimizations', True), ('jax_optimization_level', 'O1'),
+    ('jax_exec_time_optimization_effort', 0.5),
+    ('jax_memory_fitting_level', 'O0'), ('jax_memory_fitting_effort', 0.5)])
+def test_what_is_compiled_otherwise_is_another(name, value):
+  """Each setting of JAX that its own caches do not know of."""
+  assert name in shared.SETTINGS
+  before, one = shared.settings()[name], shared.shared_jit(of(scaled, by=2))
+  jax.config.update(name, value)
+  try:
+    other = shared.shared_jit(of(scaled, by=2))
+    assert other is not one and shared.shared_jit(of(scaled, by=2)) is other
+  finally:
+    jax.config.update(name, before)
+  assert shared.shared_jit(of(scaled, by=2)) is one
+
+
+def test_every_setting_is_tried():
+  (mark,) = test_what_is_compiled_otherwise_is_another.pytestmark
+  assert {name for name, _ in mark.args[1]} == set(shared.SETTINGS)
+
+
 def test_what_stands_for_a_function_made_anew():
   make = lambda by: lambda x: x * by
   jits = [shared.shared_jit(make(by), of=('times', by)) for by in (2, 2, 3)]

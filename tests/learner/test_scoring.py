@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from tests.long import long
 from tests.train.test_media import CHAT, CODEC, FAMILIES, QUESTIONS, TEXT
 from zppo_jax import models
 from zppo_jax.algorithms import zppo
@@ -52,7 +53,9 @@ def dense(model, params, row):
   return z - np.logaddexp.reduce(z, axis=-1, keepdims=True)
 
 
-def test_everything_on_a_mesh_with_media(model, params, rows, make_mesh):
+@pytest.mark.parametrize('buckets', [(96,), long((64, 96))])
+def test_everything_on_a_mesh_with_media(
+    model, params, rows, make_mesh, buckets):
   """A head cut over the vocabulary gives the same; a picture that is left out
   does not."""
   mesh = make_mesh(2, 2, 2)
@@ -63,7 +66,7 @@ def test_everything_on_a_mesh_with_media(model, params, rows, make_mesh):
           model=on_mesh, mesh=mesh, chunk=5, vocab=VOCAB, form=scoring.Form(
               top=K, given=True, entropy=True, temperature=0.8)),
       weight_sync.place_copy(params, model, mesh), mesh=mesh, max_tokens=400,
-      buckets=(64, 96), patch_buckets=(64,), num_axes=model.num_axes,
+      buckets=buckets, patch_buckets=(64,), num_axes=model.num_axes,
       prompts=True)
   found = run(rows, given=given)
   for row, ids, one in zip(rows, given, found, strict=True):

@@ -272,6 +272,7 @@ def moved_by_rounding(f, params, draws: int = 6):
   return np.sqrt(np.mean(squares, axis=0))
 
 
+@LONG
 def test_float64():
   """Throughout, under x64. float32 is as near as its weights allow: each result
   is off by at most 4 times what rounding the weights moves it by (it was 1.0 to

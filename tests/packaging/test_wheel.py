@@ -76,6 +76,7 @@ def test_an_sdist_holds_the_repository(built):
   assert not missing
 
 
+@LONG
 def test_a_wheel_of_the_sdist_is_that_of_the_clone(built):
   contents = []
   for path in built[1:3]:

@@ -76,7 +76,7 @@ LAYOUTS = {
 }
 
 
-@pytest.mark.parametrize('family', FAMILIES)
+@pytest.mark.parametrize('family', long_but(['qwen3_5'], FAMILIES))
 @pytest.mark.parametrize('layout', long_but(
     ['another order', 'beside a longer prompt, its bucket'], LAYOUTS))
 def test_neither_order_nor_neighbours_nor_buckets(family, layout, make_mesh):
@@ -92,7 +92,7 @@ def test_nor_the_number_of_slots(family, make_mesh):
   check_same(family, drawn(family, mesh, [OURS], 2), base(family, mesh))
 
 
-@pytest.mark.parametrize('family', FAMILIES)
+@pytest.mark.parametrize('family', long_but(['qwen3_5'], FAMILIES))
 def test_nor_slots_that_grow_meanwhile(family, make_mesh):
   """Four slots: request 0 begins in step 59 of a longer one, whose 64 response
   slots do not last."""

@@ -3,8 +3,6 @@
 import concurrent.futures
 import contextlib
 import json
-import os
-import pathlib
 import signal
 import subprocess
 import sys
@@ -17,6 +15,7 @@ import pytest
 pytest.importorskip('openai')
 pytest.importorskip('uvicorn')
 from tests.builders import small_config  # noqa: E402
+from tests.environments import ROOT, alone  # noqa: E402
 from tests.long import LONG  # noqa: E402
 from zppo_jax import main  # noqa: E402
 from zppo_jax.algorithms import zppo  # noqa: E402
@@ -27,15 +26,12 @@ from zppo_jax.endpoints.replies import read_text  # noqa: E402
 from zppo_jax.tasks import micro  # noqa: E402
 from zppo_jax.train import build, loop  # noqa: E402
 
-ROOT = pathlib.Path(__file__).parents[2]
-
 
 def launch(port: int = 0):
   """(process, url) of a server of the embedded teacher."""
-  env = {**os.environ, 'XLA_FLAGS': '', 'PYTHONPATH': str(ROOT)}
   process = subprocess.Popen(
       [sys.executable, '-m', 'zppo_jax.main', 'serve', '--model=micro/teacher',
-       f'--port={port}', '--context=200', '--slots=16'], cwd=ROOT, env=env,
+       f'--port={port}', '--context=200', '--slots=16'], cwd=ROOT, env=alone(),
       stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
   line = process.stdout.readline()
   assert line.startswith('teacher: http://127.0.0.1:'), line
@@ -159,9 +155,9 @@ print('alive:', workers[0].alive)
 def test_signals_around_those_that_uvicorn_hears():
   """Each alone ends the server as soon as its address is out; one more at the
   very end changes nothing; the worker stops and the process ends with 0."""
-  env = {**os.environ, 'XLA_FLAGS': '', 'PYTHONPATH': str(ROOT)}
-  done = subprocess.run([sys.executable, '-c', IN_BETWEEN], cwd=ROOT, env=env,
-                        capture_output=True, text=True, timeout=60)
+  done = subprocess.run(
+      [sys.executable, '-c', IN_BETWEEN], cwd=ROOT, env=alone(),
+      capture_output=True, text=True, timeout=60)
   assert done.returncode == 0, done
   address, alive = done.stdout.splitlines()
   assert address.startswith('teacher: http://127.0.0.1:')

@@ -1,7 +1,6 @@
 """`zppo sft` by two processes is the run of one."""
 
 import json
-import os
 import subprocess
 import sys
 
@@ -9,7 +8,7 @@ import numpy as np
 import pytest
 from safetensors import numpy
 
-from tests.builders import ROOT
+from tests.environments import ROOT, alone
 from tests.kill_hosts import free_port
 from tests.long import long
 from tests.sft.builders import micro_rows, write_lines
@@ -25,8 +24,7 @@ def start(path, rows, *words):
        '--config.shapes.row_buckets=(32,)', '--config.shapes.micro_tokens=128',
        '--config.eval.every=1', '--config.eval.holdout=2',
        '--config.checkpoint.every=1', *words],
-      env={**os.environ, 'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': '',
-           'PYTHONPATH': str(ROOT)}, stdout=subprocess.PIPE,
+      env=alone(), stdout=subprocess.PIPE,
       stderr=subprocess.STDOUT, text=True)
 
 

@@ -1,18 +1,15 @@
-"""A trainer that is killed while its teacher is a server: what the teacher
-said once is not asked again, and the run ends as if nothing had happened."""
-
-import os
-import signal
-import subprocess
-import sys
+"""A trainer that ends while its teacher is a server: what the teacher said once
+is not asked again, and the run ends as if nothing had happened."""
 
 import pytest
 
 from tests.builders import json_rows
 
 pytest.importorskip('openai')
-from tests.builders import ROOT, small_config  # noqa: E402
+from tests import kill_and_resume  # noqa: E402
+from tests.builders import small_config  # noqa: E402
 from tests.fake_endpoint import RIGHT, completion, serving, truth  # noqa: E402
+from tests.long import long  # noqa: E402
 from zppo_jax.train import loop  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
@@ -64,22 +61,20 @@ def rows_of(path):
           for row in json_rows(path / 'metrics.jsonl')]
 
 
-def test_a_kill_after_the_teacher_spoke(tmp_path, monkeypatch):
-  """SIGKILL in the second update. The server would say something else the
-  second time, and is asked each question once over both attempts; the end is
-  that of a run that was left alone. The key is in no file."""
+@pytest.mark.parametrize('how', ['error', long('kill -9')])
+def test_an_end_after_the_teacher_spoke(how, tmp_path, monkeypatch):
+  """In the second update. The server would say something else the second time,
+  and is asked each question once over both attempts; the end is that of a run
+  that was left alone. The key is in no file."""
   monkeypatch.setenv('TEACHER_KEY', SECRET)
   with serving(fickle) as (url, fake):
     loop.main(make_config(url), tmp_path / 'whole')
     whole = asked(fake)
   assert len(whole) == len(set(whole)) >= 6
-  env = {**os.environ, 'PYTHONPATH': str(ROOT),
-         'JAX_DISABLE_MOST_OPTIMIZATIONS': '1'}
   with serving(fickle) as (url, fake):
-    killed = subprocess.run(
-        [sys.executable, '-c', CHILD, url, str(tmp_path / 'run')], cwd=ROOT,
-        env=env, capture_output=True, text=True)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    kill_and_resume.end_a_run(
+        how, monkeypatch, 2, CHILD, (url, tmp_path / 'run'),
+        lambda: loop.main(make_config(url), tmp_path / 'run'))
     before = asked(fake)
     assert len(rows_of(tmp_path / 'run')) == 1
     assert 0 < len(before) < len(whole)

@@ -1,16 +1,13 @@
-"""A trainer that is killed while a server scores for it: no sequence is scored
+"""A trainer that ends while a server scores for it: no sequence is scored
 twice, and the run ends as if nothing had happened."""
-
-import os
-import signal
-import subprocess
-import sys
 
 import pytest
 
 pytest.importorskip('openai')
-from tests.builders import ROOT, small_config  # noqa: E402
+from tests import kill_and_resume  # noqa: E402
+from tests.builders import small_config  # noqa: E402
 from tests.fake_endpoint import scorer, serving  # noqa: E402
+from tests.long import long  # noqa: E402
 from tests.teachers.test_endpoint_training import FILES, rows_of  # noqa: E402
 from zppo_jax.chat import segments  # noqa: E402
 from zppo_jax.chat.micro_chat import CHAT  # noqa: E402
@@ -48,23 +45,21 @@ def fickle(asked):
   return scorer(segments.true_vocabulary(CHAT.codec), noise=noise)
 
 
-def test_a_kill_after_the_teacher_scored(tmp_path):
-  """SIGKILL in the second update, whose scores had come: over both attempts the
-  server is sent each sequence once, but for the probe of its abilities."""
+@pytest.mark.parametrize('how', ['error', long('kill -9')])
+def test_an_end_after_the_teacher_scored(how, tmp_path, monkeypatch):
+  """In the second update, whose scores had come: over both attempts the server
+  is sent each sequence once, but for the probe of its abilities."""
   whole: list = []
   with serving(fickle(whole)) as (url, _):
     loop.main(make_config(url), tmp_path / 'whole')
   probe = CHAT.plain('1 2 3').tokens
   whole = sorted(x for x in whole if x != probe)
   assert len(whole) == len(set(whole)) >= 6
-  env = {**os.environ, 'PYTHONPATH': str(ROOT),
-         'JAX_DISABLE_MOST_OPTIMIZATIONS': '1'}
   asked: list = []
   with serving(fickle(asked)) as (url, _):
-    killed = subprocess.run(
-        [sys.executable, '-c', CHILD, url, str(tmp_path / 'run')], cwd=ROOT,
-        env=env, capture_output=True, text=True)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    kill_and_resume.end_a_run(
+        how, monkeypatch, 2, CHILD, (url, tmp_path / 'run'),
+        lambda: loop.main(make_config(url), tmp_path / 'run'))
     before = [x for x in asked if x != probe]
     assert 0 < len(before) < len(whole)
     loop.main(make_config(url), tmp_path / 'run')

@@ -80,7 +80,7 @@ def size_at(run, groups, noise):
 
 
 @pytest.mark.parametrize('name', long_but(
-    ['on_distill_replay', 'opd_k2', 'seqkd'], ROWS))
+    ['on_distill_replay', 'opd_k2'], ROWS))
 def test_every_row_trains_two_steps(name, answered):
   """States, buffer and teacher follow the table; numbers are finite, named in
   docs/metrics.md, and the weights move."""

@@ -1,18 +1,16 @@
-"""A run on files that is killed goes on at the exact next question."""
+"""A run on files that ended goes on at the exact next question."""
 
 import json
-import os
 import pathlib
 import runpy
-import signal
-import subprocess
-import sys
 
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
+from tests import kill_and_resume
 from tests.builders import ROOT
+from tests.long import long
 from zppo_jax.train import loop
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
@@ -92,19 +90,17 @@ def refuses_other_contents(home) -> None:
   path.write_text(whole)
 
 
-def test_the_next_question_after_a_kill(tmp_path):
+@pytest.mark.parametrize('how', ['error', long('kill -9')])
+def test_the_next_question_after_an_end(how, tmp_path, monkeypatch):
   """fault C1: other contents under the same row numbers are refused.
 
-  SIGKILL in step 4, in the second pass over JSONL and parquet: what the
+  It ends in step 4, in the second pass over JSONL and parquet: what the
   resumed run asks, and the text that it asks, is what the whole one did."""
   write_files(tmp_path)
   loop.main(make_config(tmp_path), tmp_path / 'whole')
-  env = {**os.environ, 'PYTHONPATH': str(ROOT),
-         'JAX_DISABLE_MOST_OPTIMIZATIONS': '1'}
-  killed = subprocess.run(
-      [sys.executable, '-c', CHILD, str(tmp_path), str(tmp_path / 'run')],
-      cwd=ROOT, env=env, capture_output=True, text=True)
-  assert killed.returncode == -signal.SIGKILL, killed.stderr
+  kill_and_resume.end_a_run(
+      how, monkeypatch, 5, CHILD, (tmp_path, tmp_path / 'run'),
+      lambda: loop.main(make_config(tmp_path), tmp_path / 'run'))
   before = asked(tmp_path / 'run')
   assert len(before) == 4 and not (tmp_path / 'run/summary.json').exists()
 

@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks import fuzz_answers
-from tests.long import LONG
+from tests.long import LONG, long
 from zppo_jax.records import Verdict
 from zppo_jax.verdicts import verifier
 
@@ -33,7 +33,8 @@ def test_each_kind_is_known_to_be_right_and_wrong_in_some():
                    if kind != 'judge'}
 
 
-@pytest.mark.parametrize('verdict', [Verdict.CORRECT, Verdict.WRONG])
+@pytest.mark.parametrize('verdict', [
+    Verdict.CORRECT, long(Verdict.WRONG)])
 def test_a_verifier_of_one_verdict_is_a_fault(monkeypatch, verdict):
   monkeypatch.setattr(verifier, 'verdict', lambda reply, threshold: verdict)
   faults = fuzz_answers.main(COUNT, 1)['faults']

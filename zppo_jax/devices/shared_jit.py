@@ -16,6 +16,11 @@ from typing import Any
 
 import jax
 
+# Settings of JAX that change what the compiler makes and that no cache of JAX's
+# own knows of: a function that was jitted under others is another one.
+SETTINGS = ('jax_disable_most_optimizations', 'jax_optimization_level',
+            'jax_exec_time_optimization_effort', 'jax_memory_fitting_level',
+            'jax_memory_fitting_effort')
 # Jitted functions that stay, those used last. Each of their programs has
 # several memory maps, and Linux allows a process 65,530.
 KEPT = 128
@@ -47,8 +52,16 @@ def value_of(x: Any) -> Hashable:
   return type(x), tuple(map(value_of, parts))
 
 
+def settings() -> dict[str, Any]:
+  """The values that SETTINGS have now."""
+  # A setting without a context manager is no attribute.
+  return {name: getattr(jax.config, name) if hasattr(jax.config, name)
+          else jax.config.read(name) for name in SETTINGS}
+
+
 def shared_jit(fn: Callable, *, of: Any = None, **options: Any):
-  """`jax.jit(fn, **options)`, the same one for equal functions and options.
+  """`jax.jit(fn, **options)`, the same one for equal functions and options
+  under equal SETTINGS.
 
   Args:
     fn: a function of which `value_of` can tell whether it is another's equal;
@@ -59,7 +72,7 @@ def shared_jit(fn: Callable, *, of: Any = None, **options: Any):
   # jit keeps one cache for equal functions, whatever their options are.
   make = lambda: jax.jit(functools.partial(fn), **options)
   try:
-    key = value_of((fn if of is None else of, options))
+    key = value_of((fn if of is None else of, options, settings()))
   except TypeError:
     return make()
   with _lock:

@@ -23,7 +23,7 @@ import time
 import jax
 
 import zppo_jax
-from zppo_jax.devices import compile_cache
+from zppo_jax.devices import compile_cache, shared_jit
 from zppo_jax.plan import collectives
 from zppo_jax.plan.programs import Program
 from zppo_jax.plan.topologies import Topology
@@ -34,9 +34,7 @@ LIMIT = 'xla_tpu_max_hbm_size_mib'  # libtpu's name of the limit
 _CPU_OPTIONS = {'xla_backend_optimization_level': 0,
                 'xla_llvm_disable_expensive_passes': True}
 NUMBER_OF_TENSORS = 5
-# What a user sets that changes what the compiler makes.
-_OF_JAX = ('jax_optimization_level', 'jax_exec_time_optimization_effort',
-           'jax_memory_fitting_level', 'jax_memory_fitting_effort')
+# What a user sets, beside JAX's settings, that changes what the compiler makes.
 _OF_ENVIRONMENT = ('XLA_FLAGS', 'LIBTPU_INIT_ARGS')
 _TOTAL = re.compile(r'Memory Space: default \(color=0\)\nTotal bytes: (\d+)')
 _ROW = re.compile(
@@ -218,7 +216,7 @@ def _versions() -> str:
 def _settings() -> str:
   """How hard JAX lets the compilers try, and the flags that they get."""
   return json.dumps([
-      *(str(getattr(jax.config, name)) for name in _OF_JAX),
+      *map(str, shared_jit.settings().values()),
       *(os.environ.get(name, '') for name in _OF_ENVIRONMENT)])
 
 

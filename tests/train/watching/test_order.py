@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from tests.long import long
 from tests.train.test_distillation import make_config
 from tests.train.test_step import recorded_groups
 from zppo_jax.algorithms.credit import scores as teacher_scores
@@ -18,7 +19,7 @@ from zppo_jax.train import build, minibatches, teachers
 pytestmark = pytest.mark.usefixtures('quick_compile')
 
 
-@pytest.mark.parametrize('layout', ['shared', 'packed'])
+@pytest.mark.parametrize('layout', [long('shared'), 'packed'])
 def test_the_order_is_that_of_separate_scores(layout):
   """Sums of d by rollout, against a pass of each model alone."""
   c = make_config('opd_reverse', **{'shapes.layout': layout})
