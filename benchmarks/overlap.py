@@ -52,8 +52,8 @@ def lengths(key_B2: jax.Array) -> jax.Array:
 
 def with_long_tails(end_id: int, filler: int, step_s: float) -> None:
   """Makes rollouts as long as `lengths` says, and decoding steps take time."""
-  from zppo_jax.rollout import decode, programs
-  draw, run = decode.draw, programs.Programs.decode
+  from zppo_jax.rollout import drawing, programs
+  draw, run = drawing.draw, programs.Programs.decode
 
   def drawn(logits_BV, key_B2, position_B, temperature_B, top_p_B, top_k_B,
             allowed_V, *more):
@@ -71,7 +71,7 @@ def with_long_tails(end_id: int, filler: int, step_s: float) -> None:
     time.sleep(max(0.0, taken))
     return state, output
 
-  decode.draw, programs.Programs.decode = drawn, slow
+  drawing.draw, programs.Programs.decode = drawn, slow
 
 
 def config(url: str, steps: int, seed: int, overlap: bool, slots: int):

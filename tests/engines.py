@@ -8,7 +8,7 @@ import numpy as np
 from benchmarks import random_models
 from zppo_jax import randomness
 from zppo_jax.records import Decoding
-from zppo_jax.rollout import weight_sync
+from zppo_jax.rollout import drawing, weight_sync
 from zppo_jax.rollout.build import make_engine
 from zppo_jax.rollout.requests import Request
 
@@ -32,6 +32,31 @@ def engine(family, mesh, slots=8):
 def placed(family, mesh):
   model, params = random_models.build(family)
   return weight_sync.place_copy(params, model, mesh)
+
+
+def by_hand(logits_V, uniforms):
+  """(the token that two uniform numbers draw, how far the first of them is from
+  each edge between blocks, and the second from each edge inside the block).
+
+  In float64: drawing.from_cdf without its rounding.
+  """
+  mass = np.exp(np.float64(logits_V) - np.max(logits_V))
+  size = drawing.block_size(len(mass))
+  blocks = np.pad(mass, (0, -len(mass) % size)).reshape(-1, size)
+  cdf = np.cumsum(blocks.sum(1)) / mass.sum()
+  block = int(np.searchsorted(cdf, uniforms[0], 'right'))
+  inside = np.cumsum(blocks[block]) / blocks[block].sum()
+  token = block * size + int(np.searchsorted(inside, uniforms[1], 'right'))
+  return token, abs(cdf - uniforms[0]), abs(inside - uniforms[1])
+
+
+def edge_gap(logits_V, key_2, position, a, b):
+  """How near a draw came to giving token b in place of a: the distance of its
+  uniform number from the nearest edge of the CDF."""
+  uniforms = drawing.uniforms(np.asarray(key_2)[None], np.int32([position]))[0]
+  _, of_blocks, inside = by_hand(logits_V, np.float64(uniforms))
+  size = drawing.block_size(len(logits_V))
+  return (inside if a // size == b // size else of_blocks).min()
 
 
 def request(i, length=None, limit=LIMIT):

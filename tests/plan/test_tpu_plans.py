@@ -14,7 +14,7 @@ from zppo_jax.devices import sharding
 from zppo_jax.learner import optimizers, packing, states, update
 from zppo_jax.objectives import losses
 from zppo_jax.plan import abstract, compiling, programs, topologies
-from zppo_jax.rollout import decode, weight_sync
+from zppo_jax.rollout import drawing, weight_sync
 from zppo_jax.rollout.programs import Programs, Shapes
 
 CONFIGS = pathlib.Path(__file__).parents[2] / 'configs'
@@ -147,7 +147,7 @@ def test_programs_of_few_blocks_tell_of_all(what):
     assert sum(name.startswith(programs.BLOCK) for name in params) == blocks
     lowered = engine.lower_prefill(params, 16, 512, 0) if (
         what == 'prefill') else engine.lower_decode(
-            params, engine.shapes.largest, decode.DRAW)
+            params, engine.shapes.largest, drawing.DRAW)
     return compiling.of_tpu(lowered, slice_, None)
 
   found = compiling.extended(least(2), least(3), 3)

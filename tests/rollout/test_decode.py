@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tests import builders
+from tests import builders, engines
 from tests.long import LONG, long
 from zppo_jax import randomness
 from zppo_jax.learner import forward, packing
 from zppo_jax.randomness import Purpose
 from zppo_jax.records import Decoding, StopReason, TokenSequence
-from zppo_jax.rollout import decode, weight_sync
+from zppo_jax.rollout import decode, drawing, weight_sync
 from zppo_jax.rollout.build import make_engine
 from zppo_jax.rollout.requests import Request
 
@@ -24,6 +24,7 @@ pytestmark = pytest.mark.usefixtures('quick_compile')
 V, END, BANNED = 24, 1, 0  # the tiny model's vocabulary; 0 is padding
 ALLOWED = np.arange(V) != BANNED
 ANY = np.ones(V, bool)
+TOP_P = 0.95  # of rollouts whose layout changes
 
 
 @functools.cache
@@ -140,7 +141,7 @@ def test_end_and_length(tiny):
                                np.arange(V) != END)
   assert (samples.length_PG == 24).all() and (samples.stop_PG == 1).all()
   # A limit of one token: the first may be END, and is the last.
-  _, _, samples = draw_samples(*tiny, [3], 4, Decoding(1), 64)
+  _, _, samples = draw_samples(*tiny, [3], 4, Decoding(1), 512)
   assert check_endings(samples, 1) == {StopReason.END, StopReason.LENGTH}
 
 
@@ -189,62 +190,6 @@ def test_banned_ids_are_never_drawn(tiny):
   assert np.abs(samples.logp_PGR - want).max() < 1e-4
 
 
-# Frequencies. p = .4 .2 .15 .1 .08 .04 .02 .01 and a banned id.
-PROBABILITIES = np.array([.4, .2, .15, .1, .08, .04, .02, .01, 0])
-LOGITS = np.log(np.float32([.4, .2, .15, .1, .08, .04, .02, .01, .5]))
-DRAWS = 20_000
-
-
-def chi_square(tokens, probabilities):
-  """The p-value of counts under the probabilities of the support."""
-  counts = np.bincount(tokens, minlength=len(probabilities))
-  assert not counts[probabilities == 0].any()  # never outside the support
-  support = probabilities > 0
-  return stats.chisquare(
-      counts[support], probabilities[support] * len(tokens)).pvalue
-
-
-@pytest.mark.parametrize('decoding, support', [
-    (Decoding(1), 8), (Decoding(1, temperature=0.7), 8),
-    (Decoding(1, top_p=0.8), 4),  # .4 + .2 + .15 = .75 < .8
-    (Decoding(1, top_k=3), 3),
-    (Decoding(1, temperature=0.5, top_p=0.8, top_k=4), 2)])
-def test_frequencies_of_one_draw(decoding, support):
-  """Chi-square at a fixed seed; the stored log-prob is the full one."""
-  expected = PROBABILITIES**(1 / decoding.temperature)
-  expected[support:] = 0
-  expected /= expected.sum()
-  logits = np.broadcast_to(LOGITS, (DRAWS, 9))
-  keys = keys_for(np.uint32([7]), DRAWS)[0]
-  full = lambda value: jnp.full(DRAWS, value)
-  draw = jax.jit(lambda position: decode.draw(
-      logits, jax.random.key_data(keys), full(position),
-      full(decoding.temperature), full(decoding.top_p), full(decoding.top_k),
-      np.arange(9) < 8, decode.mode_of(decoding)))
-  tokens, logps = draw(3)
-  assert chi_square(np.asarray(tokens), expected) > 0.01
-  want = jax.nn.log_softmax(LOGITS / decoding.temperature)
-  np.testing.assert_allclose(logps, want[tokens], rtol=1e-5)
-  # Another position draws anew.
-  again, _ = draw(4)
-  both = np.mean(np.asarray(tokens) == np.asarray(again))
-  assert abs(both - (expected**2).sum()) < 0.02  # independent
-
-
-def test_padding_may_have_no_mass_in_log_probs():
-  """Column 8 is padding: the same tokens, and log-probs of the other eight."""
-  keys = jax.random.key_data(keys_for(np.uint32([7]), 16)[0])
-  full = lambda value: jnp.full(16, value)
-  draw = lambda vocab: decode.draw(
-      np.broadcast_to(LOGITS, (16, 9)), keys, full(0), full(0.7), full(1.0),
-      full(0), np.arange(9) < 8, decode.DRAW, vocab)
-  (tokens, logps), (same, every) = draw(8), draw(None)
-  np.testing.assert_array_equal(tokens, same)
-  np.testing.assert_allclose(
-      logps, jax.nn.log_softmax(LOGITS[:8] / 0.7)[tokens], rtol=1e-5)
-  assert (np.asarray(every) < np.asarray(logps)).all()
-
-
 @LONG
 def test_frequencies_of_two_tokens(tiny):
   """The sampler's pairs follow p(a) p(b | a): cache and keys included."""
@@ -268,51 +213,6 @@ def test_frequencies_of_two_tokens(tiny):
   merge = lambda x: np.append(x[~rare], x[rare].sum())
   assert 50 < np.sum(~rare) and rare.sum() > 0
   assert stats.chisquare(merge(counts), merge(joint * G)).pvalue > 0.01
-
-
-def kept(probabilities, top_p=1.0, top_k=0):
-  with np.errstate(divide='ignore'):
-    logits = np.log(np.float32([probabilities]))
-  out = np.asarray(decode.truncate(
-      logits, np.float32([top_p]), np.int32([top_k])))
-  inside = np.isfinite(out)
-  np.testing.assert_array_equal(out[inside], logits[inside])  # unchanged
-  return np.flatnonzero(inside[0]).tolist()
-
-
-def test_truncate_by_hand():
-  """p = 1/8, 1/2, 1/8, 1/4: exact in float32, with a tie."""
-  p = [1 / 8, 1 / 2, 1 / 8, 1 / 4]
-  assert kept(p) == [0, 1, 2, 3]
-  assert kept(p, top_p=0.01) == [1]  # the most likely one always stays
-  assert kept(p, top_p=1e-45) == kept(p, top_p=1e-50) == [1]  # 0 in float32
-  assert kept(p, top_p=0.49) == [1]
-  assert kept(p, top_p=0.5) == [1]  # its mass reaches p: the next is not needed
-  assert kept(p, top_p=0.51) == [1, 3]
-  assert kept(p, top_p=0.74) == [1, 3]
-  # .76 needs one of the two 1/8: they are equal, so neither is preferred.
-  assert kept(p, top_p=0.76) == [0, 1, 2, 3]
-  assert kept(p, top_k=1) == [1]
-  assert kept(p, top_k=2) == [1, 3]
-  assert kept(p, top_k=3) == [0, 1, 2, 3]  # a tie at the edge stays whole
-  assert kept(p, top_k=4) == kept(p, top_k=9) == [0, 1, 2, 3]
-  # top-k comes first and renormalises: 1/2, 1/4 become 2/3, 1/3.
-  assert kept(p, top_k=2, top_p=0.6) == [1]
-  assert kept(p, top_p=0.6) == [1, 3]
-  # A banned id has no mass and stays out.
-  assert kept([0, 1 / 2, 1 / 2], top_k=2) == [1, 2]
-  assert kept([0, 1 / 4, 3 / 4], top_p=0.99, top_k=3) == [1, 2]
-
-
-def test_slots_are_truncated_apart():
-  """Each slot has its own nucleus, and its own settings."""
-  logits = np.log(np.float32([[.9, .05, .05], [.3, .3, .4]]))
-  out = decode.truncate(logits, np.float32([.8, .8]), np.int32([0, 0]))
-  assert np.isfinite(out).tolist() == [[True, False, False], [True] * 3]
-  out = decode.truncate(logits, np.float32([1, 1]), np.int32([0, 1]))
-  assert np.isfinite(out).tolist() == [[True] * 3, [False, False, True]]
-  out = decode.truncate(logits, np.float32([1, .3]), np.int32([2, 0]))
-  assert np.isfinite(out).tolist() == [[True] * 3, [False, False, True]]
 
 
 @pytest.mark.parametrize('fields, message', [
@@ -354,7 +254,7 @@ def by_question(model, params, mesh, uids, *, width=8, num_rollouts=4, step=0,
       num_rollouts)
   found = engine_for(model, mesh, num_rollouts, width, **options).generate(
       placed, [Request(uid, tuple(QUESTIONS[uid].tolist()), k,
-                       Decoding(LIMIT, top_p=0.95))
+                       Decoding(LIMIT, top_p=TOP_P))
                for uid, k in zip(uids, keys, strict=True)])
   out = {uid: np.zeros((num_rollouts, LIMIT), np.int32) for uid in uids}
   for uid, group in zip(uids, found, strict=True):
@@ -364,7 +264,8 @@ def by_question(model, params, mesh, uids, *, width=8, num_rollouts=4, step=0,
 
 
 def divergence_gap(model, params, uid, rollout, a, b):
-  """Gap of the noisy scores of two responses' tokens where they part."""
+  """(engines.edge_gap where two responses part, the logits of what may be drawn
+  there, the uniform numbers)."""
   at = int(np.flatnonzero(a != b)[0])
   tokens = np.concatenate([QUESTIONS[uid], a[:at]]).astype(np.int32)
   padded = np.pad(tokens, (0, 18 - len(tokens)))[None]
@@ -372,8 +273,12 @@ def divergence_gap(model, params, uid, rollout, a, b):
   key = randomness.rollout_keys(
       randomness.step_key(5, 0, Purpose.ROLLOUT), jnp.uint32([uid]),
       jnp.int32([0]), rollout + 1)[0, rollout]
-  scores += jax.random.gumbel(jax.random.fold_in(key, at), (V,))
-  return abs(float(scores[a[at]] - scores[b[at]])), scores
+  allowed = jnp.where(ALLOWED, scores, -jnp.inf)[None]
+  logits = np.asarray(drawing.truncate(
+      allowed, np.float32([TOP_P]), np.int32([0]))[0])
+  key = np.asarray(jax.random.key_data(key))
+  return (engines.edge_gap(logits, key, at, a[at], b[at]), logits,
+          drawing.uniforms(key[None], np.int32([at]))[0])
 
 
 def check_same(model, params, base, other):
@@ -445,10 +350,10 @@ def test_rollouts_depend_on_step_and_kind(tiny, make_mesh, base):
 
 
 def test_the_layout_check_can_fail(tiny, base):
-  """A token that was not drawn lies below the one that was, visibly."""
+  """Another token than the one drawn is beyond an edge of the CDF, visibly."""
   a = base[100][0]
   b = a.copy()
   b[2] = (a[2] + 1) % V
-  gap, scores = divergence_gap(*tiny, 100, 0, a, b)
+  gap, logits, uniforms = divergence_gap(*tiny, 100, 0, a, b)
   assert gap > 1e-3
-  assert scores[a[2]] == scores[ALLOWED].max()  # the noise is the sampler's
+  assert engines.by_hand(logits, np.float64(uniforms))[0] == a[2]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks import random_models
-from tests.engines import FAMILIES, LIMIT, V, engine, placed, request
+from tests.engines import FAMILIES, LIMIT, V, edge_gap, engine, placed, request
 from tests.long import long_but
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
@@ -47,17 +47,14 @@ def full_logits(model):
 
 
 def gap(family, at, a, b):
-  """What the draws of two responses differ by where they part: the noisy
-  logits of the uncached model."""
+  """engines.edge_gap where two responses part, by the uncached model."""
   model, params = random_models.build(family)
   i, rollout = at
   t = next(t for t in range(LIMIT) if a[t] != b[t])
   known = [*OURS[i].tokens, *a[:t]]
   logits = full_logits(model)(params, np.pad(known, (0, 24 - len(known))))
-  key = jax.random.wrap_key_data(OURS[i].key_G2[rollout])
-  noisy = logits[len(known) - 1] + jax.random.gumbel(
-      jax.random.fold_in(key, t), (V,))
-  return abs(float(noisy[a[t]] - noisy[b[t]]))
+  logits = np.where(np.arange(V) < 2, -np.inf, logits[len(known) - 1])
+  return edge_gap(logits, OURS[i].key_G2[rollout], t, a[t], b[t])
 
 
 def check_same(family, got, want):

@@ -17,7 +17,7 @@ from zppo_jax.devices import memory
 from zppo_jax.learner import layouts, packing, scoring, update
 from zppo_jax.models import Model
 from zppo_jax.records import Decoding
-from zppo_jax.rollout import decode
+from zppo_jax.rollout import drawing
 from zppo_jax.rollout.engine import Engine
 from zppo_jax.rollout.programs import Programs
 from zppo_jax.teachers.in_process import InProcessTeacher
@@ -169,8 +169,8 @@ def _of_engine(who: str, phase: str, engine: Engine, params,
       f'{size} prompts of {length:,} tokens{media}',
       lambda: programs.lower_prefill(params, size, length, patches),
       blocks=blocks)]
-  for mode in dict.fromkeys(map(decode.mode_of, decodings)):
-    name = f'{who} decode' + ('' if mode == decode.DRAW else f' ({mode})')
+  for mode in dict.fromkeys(map(drawing.mode_of, decodings)):
+    name = f'{who} decode' + ('' if mode == drawing.DRAW else f' ({mode})')
     out.append(Program(
         name, phase, (reads, pool),
         f'{largest.slots} slots, {largest.prompt_length:,} + '

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from zppo_jax.arrays import Cache, PromptBatch, Samples, Slots
 from zppo_jax.models import Model, cache as cached, layers
 from zppo_jax.records import Decoding, StopReason
+from zppo_jax.rollout import drawing
 from zppo_jax.rollout.decode_state import (
   ChunkOutput,
   ChunkPlan,
@@ -27,98 +28,6 @@ from zppo_jax.rollout.decode_state import (
   SamplingState,
   empty,
 )
-
-# How tokens are drawn; the decodings of a chunk decide which mode is compiled.
-# Greedy slots have no mode of their own: in a chunk without others, DRAW skips
-# the noise, and so evaluations share the programs of rollouts.
-DRAW, TRUNCATE = 'draw', 'truncate'
-MODES = (DRAW, TRUNCATE)
-
-
-def truncate(logits_BV: jax.Array, top_p_B: jax.Array,
-             top_k_B: jax.Array) -> jax.Array:
-  """Sets logits to -inf outside top-k, then outside the nucleus, per slot.
-
-  The nucleus is the smallest set of most likely tokens whose mass reaches
-  top_p; the most likely token always stays. Tokens tied with the last kept
-  token stay too, so there may be more than top_k. top_k = 0 and top_p = 1 keep
-  all tokens (nucleus sampling: arXiv 1904.09751, section 3.1).
-
-  Args:
-    logits_BV: float32.
-    top_p_B, top_k_B: see records.Decoding.
-  """
-  V = logits_BV.shape[-1]
-  ordered = jnp.sort(logits_BV, axis=-1, descending=True)
-  last = jnp.where(top_k_B > 0, jnp.minimum(top_k_B, V), V) - 1
-  kth = jnp.take_along_axis(ordered, last[:, None], axis=-1)
-  ordered = jnp.where(ordered < kth, -jnp.inf, ordered)
-  mass = jnp.cumsum(jax.nn.softmax(ordered, axis=-1), axis=-1)
-  # The last token needed: the first at which the mass before it is < p. Of the
-  # most likely one it counts as negative, for a p that is 0 in float32.
-  needed = jnp.concatenate(
-      [jnp.full_like(mass[..., :1], -1), mass[..., :-1]], -1) < top_p_B[:, None]
-  lowest = jnp.min(jnp.where(needed, ordered, jnp.inf), -1, keepdims=True)
-  lowest = jnp.where(top_p_B[:, None] < 1, lowest, -jnp.inf)
-  return jnp.where(logits_BV < jnp.maximum(kth, lowest), -jnp.inf, logits_BV)
-
-
-def _first_max(x_BV):
-  """argmax in two passes, because a CPU runs these ten times faster."""
-  top = jnp.max(x_BV, axis=-1, keepdims=True)
-  ids = jnp.arange(x_BV.shape[-1], dtype=jnp.int32)
-  first = jnp.min(jnp.where(x_BV == top, ids, x_BV.shape[-1]), axis=-1)
-  # If the logits of a slot hold NaN, no element equals its maximum. The result
-  # is then the last id, so that it is in range, and its log-prob shows the NaN.
-  return jnp.minimum(first, x_BV.shape[-1] - 1)
-
-
-def draw(logits_BV: jax.Array, key_B2: jax.Array, position_B: jax.Array,
-         temperature_B: jax.Array, top_p_B: jax.Array, top_k_B: jax.Array,
-         allowed_V: jax.Array, mode: str, vocab: int | None = None,
-         noisy: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
-  """Draws one token per slot.
-
-  Args:
-    logits_BV: float32 logits of the model.
-    key_B2: key data of each slot; its response position is folded in.
-    position_B: response positions.
-    temperature_B, top_p_B, top_k_B: see records.Decoding.
-    allowed_V: False on ids that may never be drawn.
-    mode: DRAW if no slot truncates, else TRUNCATE. A slot's token is the same
-      in every mode that can serve it.
-    vocab: static; columns of the head from it on have no mass in logp. None:
-      all columns count.
-    noisy: bool, whether any slot that counts has a temperature; None: the
-      temperatures tell it.
-
-  Returns:
-    (token_B, logp_B). logp is taken under the full vocabulary at the
-    temperature (at 1 if that is 0), before truncation and before `allowed_V`.
-    So it is what the trainer computes for the same token.
-  """
-  V, hot_B = logits_BV.shape[-1], temperature_B > 0
-  scaled = logits_BV / jnp.where(hot_B, temperature_B, 1.0)[:, None]
-  candidates = jnp.where(allowed_V, scaled, -jnp.inf)
-  if mode == TRUNCATE:
-    candidates = jnp.where(hot_B[:, None], truncate(
-        candidates, top_p_B, top_k_B), candidates)
-
-  def noise(key, position):
-    key = jax.random.fold_in(jax.random.wrap_key_data(key), position)
-    return jax.random.gumbel(key, (V,))
-
-  def with_noise(candidates):
-    drawn = candidates + jax.vmap(noise)(key_B2, position_B)
-    return _first_max(jnp.where(hot_B[:, None], drawn, candidates))
-  token_B = jax.lax.cond(jnp.any(hot_B) if noisy is None else noisy,
-                         with_noise, _first_max, candidates)
-  if vocab is not None:
-    scaled = jnp.where(jnp.arange(V) < vocab, scaled, -jnp.inf)
-  top = jnp.max(scaled, axis=-1)
-  total = jnp.sum(jnp.exp(scaled - top[:, None]), axis=-1)
-  picked = jnp.take_along_axis(scaled, token_B[:, None], axis=-1)[:, 0]
-  return token_B, (picked - top) - jnp.log(total)
 
 
 def _logits(model, params, hidden_BD):
@@ -250,14 +159,13 @@ def decode_chunk(params: Any, state: DecodeState, sampling: SamplingState,
     state: donated by the caller.
     sampling: the slots before the chunk.
     plan: how far the chunk goes, and where it writes.
-    model, mode, vocab: static; the last two as in `draw`.
+    model, mode, vocab: static; the last two as in drawing.draw.
 
   Returns:
     The decode state after the chunk, and what the chunk drew.
   """
   B, W = sampling.live_B.shape[0], plan.index_W.shape[0]
   begun = jnp.sum(sampling.live_B)
-  noisy = jnp.any(sampling.live_B & (sampling.temperature_B > 0))
 
   def more(carry):
     w, _, live_B, *_ = carry
@@ -267,10 +175,10 @@ def decode_chunk(params: Any, state: DecodeState, sampling: SamplingState,
   def one(carry):
     w, state, live_B, count_B, written_R, tokens_WB, logp_WB, new = carry
     state = write(state, new, plan.index_W[jnp.maximum(w - 1, 0)])
-    token_B, logp_B = draw(
+    token_B, logp_B = drawing.draw(
         state.logits_BV, sampling.key_B2, count_B, sampling.temperature_B,
         sampling.top_p_B, sampling.top_k_B, plan.allowed_V, mode, vocab,
-        noisy)
+        sampling.live_B)
     tokens_WB = tokens_WB.at[w].set(jnp.where(live_B, token_B, -1))
     logp_WB = logp_WB.at[w].set(jnp.where(live_B, logp_B, 0))
     visible_BR = written_R[None] >= sampling.start_B[:, None]
@@ -293,12 +201,6 @@ def decode_chunk(params: Any, state: DecodeState, sampling: SamplingState,
   state = write(state, new, plan.index_W[jnp.maximum(w - 1, 0)])
   return state, ChunkOutput(tokens_WB=tokens_WB, logp_WB=logp_WB,
                             live_B=live_B, steps=w)
-
-
-def mode_of(decoding: Decoding) -> str:
-  """The cheapest mode that can serve a decoding."""
-  cut = decoding.temperature and (decoding.top_k or decoding.top_p < 1)
-  return TRUNCATE if cut else DRAW
 
 
 def sample(params: Any, prompts: PromptBatch, keys_PG: jax.Array, *,
@@ -345,7 +247,7 @@ def sample(params: Any, prompts: PromptBatch, keys_PG: jax.Array, *,
       params, state, sampling, ChunkPlan(
           index_W=jnp.arange(R), first=0, most=R, enough=B + 1, end_E=end_E,
           allowed_V=allowed_V),
-      model=model, mode=mode_of(decoding))
+      model=model, mode=drawing.mode_of(decoding))
   group = lambda x_BR: x_BR.reshape(P, G, R)
   tokens_PGR = group(drawn.tokens_WB.T)
   length_PG = jnp.sum(tokens_PGR >= 0, axis=-1, dtype=jnp.int32)

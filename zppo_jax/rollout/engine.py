@@ -22,7 +22,7 @@ from zppo_jax import allowed
 from zppo_jax.devices import sharding
 from zppo_jax.devices.compile_ahead import Job
 from zppo_jax.learner import packing
-from zppo_jax.rollout import decode, decode_state
+from zppo_jax.rollout import decode_state, drawing
 from zppo_jax.rollout.decode_state import (
   ChunkPlan,
   DecodeShape,
@@ -462,7 +462,7 @@ class Engine:
     s = self._sampling
     hot_B = s.live_B & (s.temperature_B > 0)
     cut_B = (s.top_p_B < 1) | (s.top_k_B > 0)
-    return decode.TRUNCATE if (hot_B & cut_B).any() else decode.DRAW
+    return drawing.TRUNCATE if (hot_B & cut_B).any() else drawing.DRAW
 
   def _free_indices(self, most: int) -> np.ndarray:
     """At most `most` indices of the response cache that no live slot sees.

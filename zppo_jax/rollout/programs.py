@@ -21,7 +21,7 @@ from zppo_jax.devices.compile_ahead import Job
 from zppo_jax.devices.shared_jit import shared_jit
 from zppo_jax.learner import packing
 from zppo_jax.models import Model, layers
-from zppo_jax.rollout import decode, decode_state
+from zppo_jax.rollout import decode, decode_state, drawing
 from zppo_jax.rollout.decode_state import (
   ChunkOutput,
   ChunkPlan,
@@ -158,7 +158,7 @@ class Shapes:
     growths = B * samples * (T - 1) + B * (R - 1)
     growths += (B - 1) * samples * T * R
     return prefills + insertions + growths + B * samples * T * R * (
-        1 + len(decode.MODES))
+        1 + len(drawing.MODES))
 
 
 def table_of(longest: int, smallest: int, factor: int = 4) -> tuple[int, ...]:
@@ -203,7 +203,7 @@ class Programs:
     model: the network.
     mesh: the mesh on which it runs.
     shapes: all sizes that the steps may meet.
-    vocab: see decode.draw.
+    vocab: see drawing.draw.
 
   Attributes:
     compilations: programs that were compiled by calls of this object's methods.
@@ -262,7 +262,7 @@ class Programs:
                               vocab=vocab),
             donate_argnums=1, in_shardings=(None, state, sampling, whole),
             out_shardings=(state, whole))
-        for mode in decode.MODES}
+        for mode in drawing.MODES}
 
   def _run(self, program, *args):
     before = program._cache_size()
@@ -276,7 +276,7 @@ class Programs:
 
   def jobs(self, params: Any, shape: DecodeShape, size: int, length: int,
            sampling: SamplingState, plan: ChunkPlan,
-           mode: str = decode.DRAW) -> list[Job]:
+           mode: str = drawing.DRAW) -> list[Job]:
     """The programs of a decode state that gets prefilled prompts, in the order
     of their first calls: their keys, and what compiles them.
 
@@ -403,7 +403,7 @@ class Programs:
         'prefill': self.lower_prefill(
             params, s.prefills(s.prompt_lengths[-1])[-1], s.prompt_lengths[-1],
             0),
-        'decode chunk': self.lower_decode(params, s.largest, decode.DRAW)}
+        'decode chunk': self.lower_decode(params, s.largest, drawing.DRAW)}
 
   def largest_cache_bytes(self) -> int:
     """Bytes of the largest decode state on one device (`Shapes.largest`)."""
