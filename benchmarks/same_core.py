@@ -3,6 +3,9 @@
   git worktree add ../old 775fe6a
   python -m benchmarks.same_core --trees=../old,. --core=0 --repeats=3 \\
       --to=benchmarks/results/same_core.json
+  python -m benchmarks.same_core --trees=../old,. --core=0 --repeats=3 \\
+      --measure=sample --model=tiny --load=16x64x8x64 --first=2 --last=12 \\
+      --to=benchmarks/results/same_core.json
 
 Where a machine's speed changes by a third within minutes, runs by turns say
 little. Here both run on one core together, which gives them turns of
@@ -25,8 +28,26 @@ from collections.abc import Mapping, Sequence
 
 from zppo_jax import allowed
 from zppo_jax.study.launch import machine
+from zppo_jax.study.tables import markdown
 
 _LOOK_S = 0.01  # between two looks at the runs
+# `zppo bench` whose measurement never ends and writes a line per call.
+_BENCH = """
+import sys
+from zppo_jax import main
+from zppo_jax.bench import measurements
+
+def measure(make, setting, repeats):
+  work, calls = make(setting), 0
+  while True:
+    work.once(calls)
+    calls += 1
+    with open('metrics.jsonl', 'a') as f:
+      f.write('{}\\n')
+
+measurements.measure = measure
+main.main(sys.argv[1:])
+"""
 _TICKS = os.sysconf('SC_CLK_TCK')
 
 
@@ -85,11 +106,28 @@ def measure(runs: Mapping[str, tuple[Sequence[str], Mapping[str, str]]],
           for name, (a, b) in marks.items()}
 
 
+def table(result: Mapping) -> str:
+  """The ratios of each comparison, and their median."""
+  rows = []
+  for of in result['records']:
+    what = (f'{of["measure"]}, {of["model"]}, {of["load"]}' if 'measure' in of
+            else f'step, {pathlib.Path(of["config"]).stem}')
+    ratios = sorted(row['new'] / row['old'] for row in of['seconds'])
+    rows.append([what, *of['revisions'], f'{of["ratio"]:.3f}',
+                 ', '.join(f'{ratio:.3f}' for ratio in ratios)])
+  return markdown(['what', 'old', 'new', 'new / old', 'each'], rows)
+
+
 def main(argv: Sequence[str] | None = None) -> None:
   parser = argparse.ArgumentParser(
       description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
   parser.add_argument('--trees', required=True, help='two checkouts: OLD,NEW')
   parser.add_argument('--config', default='configs/micro.py')
+  parser.add_argument('--measure', default='', help=(
+      'sample, score or update of a named shape (--model, --load), in place of '
+      'the steps of --config'))
+  parser.add_argument('--model', default='tiny')
+  parser.add_argument('--load', default='16x64x8x64')
   parser.add_argument('--core', type=int, default=0)
   parser.add_argument('--first', type=int, default=20)
   parser.add_argument('--last', type=int, default=80)
@@ -109,11 +147,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     for repeat in range(flags.repeats):
       runs = {}
       for name, tree in zip(('old', 'new'), trees, strict=True):
-        words = ['taskset', '-c', str(flags.core), sys.executable, '-m',
-                 'zppo_jax.main', 'train', f'--config={tree / flags.config}',
-                 '--workdir=.', '--config.steps=100000',
-                 '--config.eval.every=0', '--config.checkpoint.every=100000']
-        runs[name] = words, {
+        words = ['-c', _BENCH, 'bench', f'--measure={flags.measure}',
+                 f'--model={flags.model}', f'--load={flags.load}'] if (
+            flags.measure) else [
+                '-m', 'zppo_jax.main', 'train',
+                f'--config={tree / flags.config}', '--workdir=.',
+                '--config.steps=100000', '--config.eval.every=0',
+                '--config.checkpoint.every=100000']
+        of_core = ['taskset', '-c', str(flags.core), sys.executable]
+        runs[name] = of_core + words, {
             **os.environ, 'PYTHONPATH': str(tree), 'JAX_PLATFORMS': 'cpu',
             'JAX_COMPILATION_CACHE_DIR': str(cache / name)}
       home = pathlib.Path(folder, str(repeat))
@@ -126,12 +168,17 @@ def main(argv: Sequence[str] | None = None) -> None:
       capture_output=True, text=True, check=True).stdout.strip()
       for tree in trees]
   record = {
-      'revisions': revisions, 'config': flags.config,
+      'revisions': revisions,
+      **({'measure': flags.measure, 'model': flags.model, 'load': flags.load}
+         if flags.measure else {'config': flags.config}),
       'steps': [flags.first, flags.last], 'machine': machine(),
       'seconds': found, 'ratio': statistics.median(
           of['new'] / of['old'] for of in found)}
-  earlier = json.loads(flags.to.read_text()) if flags.to.exists() else []
-  flags.to.write_text(json.dumps([*earlier, record], indent=1) + '\n')
+  earlier = (json.loads(flags.to.read_text())['records']
+             if flags.to.exists() else [])
+  flags.to.write_text(json.dumps({
+      'machine': record['machine'], 'records': [*earlier, record]},
+                                 indent=1) + '\n')
 
 
 if __name__ == '__main__':

@@ -11,7 +11,15 @@ import pathlib
 import re
 import sys
 
-from benchmarks import pod_plans, remat, rollout_weights, spoilers, zppo_cost
+from benchmarks import (
+  drawing,
+  pod_plans,
+  remat,
+  rollout_weights,
+  same_core,
+  spoilers,
+  zppo_cost,
+)
 from benchmarks.distillation import compiled, rows, summary as distillation
 from benchmarks.side_by_side import summary
 from zppo_jax.bench import command
@@ -46,6 +54,7 @@ TABLES = {'side_by_side': summary.table, 'zppo_cost': zppo_cost.table,
           'bench_micro': command.table, 'bench_shapes': command.shape_table,
           'remat': remat.table, 'pod_plans': pod_plans.table,
           'rollout_weights': rollout_weights.table,
+          'drawing': drawing.table, 'same_core': same_core.table,
           'neighbours': lambda found: study.cost_table(
               found['reported'], found['study']['splits']),
           'spoilers': spoilers.table,

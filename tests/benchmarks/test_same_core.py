@@ -1,11 +1,14 @@
 """Processor seconds of a step, of processes that write lines as runs do."""
 
+import json
 import os
 import sys
 
 import pytest
 
 from benchmarks import same_core
+from tests.environments import ROOT
+from tests.long import LONG
 
 # A step that spins for so many seconds of the processor.
 STEP = '''
@@ -44,3 +47,26 @@ def test_a_run_that_ends_is_named(tmp_path):
 def test_refusals(flags, message):
   with pytest.raises(ValueError, match=message):
     same_core.main(flags)
+
+
+def test_a_table_of_runs_and_of_calls():
+  """The ratio is that of the record; the repeats stand beside it."""
+  seconds = [{'old': 2.0, 'new': 1.0}, {'old': 2.0, 'new': 1.5}]
+  found = same_core.table({'records': [
+      {'revisions': ['a', 'b'], 'config': 'configs/micro.py', 'ratio': 0.625,
+       'seconds': seconds},
+      {'revisions': ['a', 'c'], 'measure': 'sample', 'model': 'tiny',
+       'load': '1x2x3x4', 'ratio': 0.6, 'seconds': seconds[::-1]}]})
+  assert '| step, micro | a | b | 0.625 | 0.500, 0.750 |' in found
+  assert '| sample, tiny, 1x2x3x4 | a | c | 0.600 | 0.500, 0.750 |' in found
+
+
+@LONG
+def test_calls_of_a_measurement_are_counted_as_steps(tmp_path):
+  """`zppo bench` of two equal trees, without an end, on one core."""
+  to = tmp_path / 'x.json'
+  same_core.main([
+      f'--trees={ROOT},{ROOT}', '--measure=sample', '--model=micro',
+      '--load=4x8x4x8', '--first=2', '--last=60', '--repeats=1', f'--to={to}'])
+  (record,) = json.loads(to.read_text())['records']
+  assert record['load'] == '4x8x4x8' and 0.3 < record['ratio'] < 3
