@@ -21,8 +21,8 @@ from zppo_jax.study.tables import markdown
 HOME = pathlib.Path(__file__).parent
 MEASURED = {name: HOME / 'results' / 'budget' / f'{name}.json'
             for name in ('text', 'handwriting')}
-TABLES = ('depth', 'paper:text', 'paper:shipped', 'paper:none',
-          'paper:handwriting', 'ablations:teachers', 'ablations:students',
+TABLES = ('depth', 'paper:text', 'paper:shipped', 'paper:shipped_again',
+          'paper:none', 'paper:handwriting', 'ablations:teachers', 'ablations:students',
           'ablations:updates', 'ablations:remedies', 'claims:ptd',
           'claims:kept', 'claims:uni_opd', 'claims:context', 'claims:routes',
           'claims:compose')
