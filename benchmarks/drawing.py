@@ -74,11 +74,11 @@ def measure(slots: int, vocab: int, repeats: int) -> dict:
 def table(result: dict) -> str:
   """Milliseconds per shape."""
   return markdown(
-      ['slots x ids', *NAMES.values(), 'noise / CDF'],
-      [[f'{row["slots"]} x {row["vocab"]:,}',
-        *(f'{1e3 * row["seconds"][name]:.2f}' for name in NAMES),
-        f'{row["seconds"]["gumbel"] / row["seconds"]["cdf"]:.1f}']
-       for row in result['rows']]) + (
+      [['slots x ids', *NAMES.values(), 'noise / CDF'],
+       *([f'{row["slots"]} x {row["vocab"]:,}',
+          *(f'{1e3 * row["seconds"][name]:.2f}' for name in NAMES),
+          f'{row["seconds"]["gumbel"] / row["seconds"]["cdf"]:.1f}']
+         for row in result['rows'])]) + (
            f'\n\n{result["machine"]["cpu"]}, cores '
            f'{result["machine"]["pinned_cores"]}, milliseconds, the least of '
            f'{result["repeats"]} calls')

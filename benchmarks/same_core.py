@@ -108,14 +108,14 @@ def measure(runs: Mapping[str, tuple[Sequence[str], Mapping[str, str]]],
 
 def table(result: Mapping) -> str:
   """The ratios of each comparison, and their median."""
-  rows = []
+  rows = [['what', 'old', 'new', 'new / old', 'each']]
   for of in result['records']:
     what = (f'{of["measure"]}, {of["model"]}, {of["load"]}' if 'measure' in of
             else f'step, {pathlib.Path(of["config"]).stem}')
     ratios = sorted(row['new'] / row['old'] for row in of['seconds'])
     rows.append([what, *of['revisions'], f'{of["ratio"]:.3f}',
                  ', '.join(f'{ratio:.3f}' for ratio in ratios)])
-  return markdown(['what', 'old', 'new', 'new / old', 'each'], rows)
+  return markdown(rows)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
