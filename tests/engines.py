@@ -35,26 +35,32 @@ def placed(family, mesh):
 
 
 def by_hand(logits_V, uniforms):
-  """(the token that two uniform numbers draw, how far the first of them is from
-  each edge between blocks, and the second from each edge inside the block).
+  """(the token that uniform numbers draw, how far each of them is from the
+  edges of what it chooses: blocks, columns of a block, rows of a column).
 
   In float64: drawing.from_cdf without its rounding.
   """
   mass = np.exp(np.float64(logits_V) - np.max(logits_V))
-  size = drawing.block_size(len(mass))
-  blocks = np.pad(mass, (0, -len(mass) % size)).reshape(-1, size)
-  cdf = np.cumsum(blocks.sum(1)) / mass.sum()
-  block = int(np.searchsorted(cdf, uniforms[0], 'right'))
-  inside = np.cumsum(blocks[block]) / blocks[block].sum()
-  token = block * size + int(np.searchsorted(inside, uniforms[1], 'right'))
-  return token, abs(cdf - uniforms[0]), abs(inside - uniforms[1])
+  grid = lambda x, width: np.pad(x, (0, -len(x) % width)).reshape(-1, width)
+  N = drawing.columns(len(mass))
+  size = drawing.block_size(N)
+  rows = grid(mass, N)
+  blocks = grid(rows.sum(0), size)
+  at, gaps = [], []
+  for u, of in zip(uniforms, (
+      lambda: blocks.sum(1), lambda: blocks[at[0]],
+      lambda: rows[:, at[0] * size + at[1]]), strict=True):
+    cdf = np.cumsum(of()) / of().sum()
+    at.append(int(np.searchsorted(cdf, u, 'right')))
+    gaps.append(abs(cdf - u))
+  return at[2] * N + at[0] * size + at[1], *gaps
 
 
 def edge_gap(logits_V, key_2, position, a, b):
   """How near a draw came to giving token b in place of a: the distance of its
   uniform number from the nearest edge of the CDF."""
   uniforms = drawing.uniforms(np.asarray(key_2)[None], np.int32([position]))[0]
-  _, of_blocks, inside = by_hand(logits_V, np.float64(uniforms))
+  _, of_blocks, inside, _ = by_hand(logits_V, np.float64(uniforms))
   size = drawing.block_size(len(logits_V))
   return (inside if a // size == b // size else of_blocks).min()
 

@@ -1,9 +1,9 @@
 """One token per slot: truncation, the draw, and its log-prob.
 
-A token is drawn by the inverse of the cumulative distribution (CDF): two
-uniform numbers, of which the first chooses a block of neighbouring ids and the
-second an id in it. So a draw needs no noise per id, which would cost more than
-everything else that is done with the logits of a step.
+A token is drawn by the inverse of the cumulative distribution (CDF). A large
+vocabulary is written in rows; uniform numbers choose a block of columns, a
+column in it and a row. So a draw needs no noise per id, which would cost more
+than everything else that is done with the logits of a step.
 """
 
 import math
@@ -20,6 +20,9 @@ from zppo_jax.records import Decoding
 DRAW, TRUNCATE = 'draw', 'truncate'
 MODES = (DRAW, TRUNCATE)
 ALL = slice(None)  # of ids
+# A vocabulary of that size is folded, so that its ids are read once and few
+# numbers are left to sum up.
+FOLDED_FROM, FOLDS = 4096, 16
 
 
 def mode_of(decoding: Decoding) -> str:
@@ -82,43 +85,65 @@ def _invert(mass_BN, uniform_B):
 
 
 def uniforms(key_B2: jax.Array, position_B: jax.Array) -> jax.Array:
-  """float32 [B, 2] in [0, 1): the numbers behind a token of each slot."""
+  """float32 [B, 3] in [0, 1): the numbers behind a token of each slot."""
   def one(key, position):
     key = jax.random.fold_in(jax.random.wrap_key_data(key), position)
-    return jax.random.uniform(key, (2,))
+    return jax.random.uniform(key, (3,))
   return jax.vmap(one)(key_B2, position_B)
 
 
-def block_size(vocab_size: int) -> int:
-  """Ids of a block: the power of two nearest to the root of their number."""
-  return 2**round(math.log2(vocab_size) / 2)
+def block_size(count: int) -> int:
+  """Of `count` ids or columns: the power of two nearest to their root."""
+  return 2**round(math.log2(count) / 2)
 
 
-def from_cdf(logits_BV: jax.Array, uniform_B2: jax.Array,
+def columns(vocab_size: int) -> int:
+  """Columns in which a vocabulary is written row by row, in FOLDS rows at most;
+  a small one has a column per id. TPUs keep 128 numbers together."""
+  if vocab_size < FOLDED_FROM:
+    return vocab_size
+  return 128 * math.ceil(vocab_size / (128 * FOLDS))
+
+
+def _invert_blocks(mass_BN, uniform_B2):
+  """As _invert, by the block and then inside it: shorter sums."""
+  B, N = mass_BN.shape
+  size = block_size(N)
+  blocks_BMK = jnp.pad(mass_BN, ((0, 0), (0, -N % size))).reshape(B, -1, size)
+  block_B = _invert(blocks_BMK.sum(-1), uniform_B2[:, 0])
+  inside_BK = jnp.take_along_axis(
+      blocks_BMK, block_B[:, None, None], axis=1)[:, 0]
+  return block_B * size + _invert(inside_BK, uniform_B2[:, 1])
+
+
+def from_cdf(logits_BV: jax.Array, uniform_B3: jax.Array,
              of_ids: Callable = lambda logits, ids: logits) -> jax.Array:
   """int32 [B]: tokens of the distributions softmax(of_ids(logits_BV, ALL)).
 
   Args:
     logits_BV: float32; -inf where no token may be drawn.
-    uniform_B2: see `uniforms`.
+    uniform_B3: see `uniforms`.
     of_ids: the logits to draw from, of some logits [B, N] and their ids, which
-      are ALL or an array [B, N]. It is called for all of them and for those of
-      one block, so that no array of all that it returns is made.
+      are a slice or an array [B, N]. It is called for parts of them, so that
+      no array of all that it returns is made.
   """
-  B, V = logits_BV.shape
-  size = block_size(V)
-  all_BV = of_ids(logits_BV, ALL)
-  top_B1 = jnp.max(all_BV, axis=-1, keepdims=True)
-  mass_BN = jnp.sum(jnp.pad(
-      jnp.exp(all_BV - top_B1), ((0, 0), (0, -V % size))).reshape(
-          B, -1, size), axis=-1)
-  block_B = _invert(mass_BN, uniform_B2[:, 0])
-  ids_BK = block_B[:, None] * size + jnp.arange(size)[None]
-  real_BK = jnp.minimum(ids_BK, V - 1)
-  logits_BK = of_ids(jnp.take_along_axis(logits_BV, real_BK, axis=1), real_BK)
-  mass_BK = jnp.where(ids_BK < V, jnp.exp(logits_BK - top_B1), 0)
-  inside_B = _invert(mass_BK, uniform_B2[:, 1])
-  return jnp.take_along_axis(real_BK, inside_B[:, None], axis=1)[:, 0]
+  V = logits_BV.shape[1]
+  top_B1 = jnp.max(of_ids(logits_BV, ALL), axis=-1, keepdims=True)
+  N = columns(V)
+  # Slices, because a reshape of this axis would move all of it on a TPU.
+  rows = [slice(at, min(at + N, V)) for at in range(0, V, N)]
+  mass_BN = sum(jnp.pad(
+      jnp.exp(of_ids(logits_BV[:, row], row) - top_B1),
+      ((0, 0), (0, N - (row.stop - row.start)))) for row in rows)
+  column_B = _invert_blocks(mass_BN, uniform_B3[:, :2])
+  ids_BF = column_B[:, None] + N * jnp.arange(len(rows))[None]
+  real_BF = jnp.minimum(ids_BF, V - 1)  # also where logits hold NaN alone
+  if len(rows) == 1:
+    return real_BF[:, 0]
+  logits_BF = of_ids(jnp.take_along_axis(logits_BV, real_BF, axis=1), real_BF)
+  mass_BF = jnp.where(ids_BF < V, jnp.exp(logits_BF - top_B1), 0)
+  row_B = _invert(mass_BF, uniform_B3[:, 2])
+  return jnp.take_along_axis(real_BF, row_B[:, None], axis=1)[:, 0]
 
 
 def draw(logits_BV: jax.Array, key_B2: jax.Array, position_B: jax.Array,
@@ -159,10 +184,10 @@ def draw(logits_BV: jax.Array, key_B2: jax.Array, position_B: jax.Array,
         hot_B[:, None], truncate(every_BV, top_p_B, top_k_B), every_BV)
     candidates = lambda logits, ids: logits
   nothing = lambda _: jnp.zeros(B, jnp.int32)
-  uniform_B2 = uniforms(key_B2, position_B)
+  uniform_B3 = uniforms(key_B2, position_B)
   hot_token_B = jax.lax.cond(
       jnp.any(live_B & hot_B),
-      lambda x: from_cdf(x, uniform_B2, candidates), nothing, given_BV)
+      lambda x: from_cdf(x, uniform_B3, candidates), nothing, given_BV)
   likeliest_B = jax.lax.cond(
       jnp.any(live_B & ~hot_B),
       lambda x: _first_max(candidates(x, ALL)), nothing, given_BV)
