@@ -48,7 +48,7 @@ def _teachers() -> ConfigDict:
           for arm, (method, fields) in _TAUGHT.items()}
   arms['grpo_replay'] = (('method', 'grpo_replay'),)
   c = _study('Teachers: same style, terse, weak', arms, weak,
-             tuple(range(240, 246)))
+             tuple(range(270, 276)))
   c.exploratory = tuple(
       (f'zppo{style}', second, endpoint)
       for style in styles
