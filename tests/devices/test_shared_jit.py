@@ -77,6 +77,8 @@ def test_options_count_and_keep_their_own_programs(make_mesh):
 def test_what_is_compiled_otherwise_is_another(name, value):
   """Each setting of JAX that its own caches do not know of."""
   assert name in shared.SETTINGS
+  if name not in shared.settings():
+    pytest.skip('this version of JAX has no such setting')
   before, one = shared.settings()[name], shared.shared_jit(of(scaled, by=2))
   jax.config.update(name, value)
   try:

@@ -8,6 +8,7 @@ function. What has no value to compare, such as an array, is never shared.
 """
 
 import collections
+import contextlib
 import dataclasses
 import functools
 import threading
@@ -53,10 +54,14 @@ def value_of(x: Any) -> Hashable:
 
 
 def settings() -> dict[str, Any]:
-  """The values that SETTINGS have now."""
-  # A setting without a context manager is no attribute.
-  return {name: getattr(jax.config, name) if hasattr(jax.config, name)
-          else jax.config.read(name) for name in SETTINGS}
+  """The values of those of SETTINGS that this version of JAX has."""
+  found = {}
+  for name in SETTINGS:
+    with contextlib.suppress(AttributeError):  # JAX 0.12 has no efforts
+      # A setting without a context manager is no attribute.
+      found[name] = (getattr(jax.config, name) if hasattr(jax.config, name)
+                     else jax.config.read(name))
+  return found
 
 
 def shared_jit(fn: Callable, *, of: Any = None, **options: Any):
