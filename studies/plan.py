@@ -22,10 +22,10 @@ HOME = pathlib.Path(__file__).parent
 MEASURED = {name: HOME / 'results' / 'budget' / f'{name}.json'
             for name in ('text', 'handwriting')}
 TABLES = ('depth', 'paper:text', 'paper:shipped', 'paper:shipped_again',
-          'paper:none', 'paper:handwriting', 'ablations:teachers', 'ablations:students',
-          'ablations:updates', 'ablations:remedies', 'claims:ptd',
-          'claims:kept', 'claims:uni_opd', 'claims:context', 'claims:routes',
-          'claims:compose')
+          'paper:none', 'paper:handwriting', 'ablations:teachers',
+          'ablations:students', 'ablations:updates', 'ablations:remedies',
+          'claims:ptd', 'claims:kept', 'claims:uni_opd', 'claims:context',
+          'claims:routes', 'claims:compose')
 CLAIMS = tuple(name for name in TABLES if name.startswith('claims'))
 PRETRAIN_S, WORKERS = 330.0, 2
 # Paired differences in `hard` of development runs in a world of deep_share 0.7:
