@@ -9,13 +9,16 @@ import pathlib
 os.environ['JAX_PLATFORMS'] = 'cpu'
 _FLAGS = [os.environ.get('XLA_FLAGS', ''),
           '--xla_force_host_platform_device_count=8']
-# Most of the suite's time is compilation. XLA's older code generator takes a
-# third of the time for the same programs; jaxlib 0.11 has it no more, and ends
-# the process at a flag that it does not know, as libtpu does.
-# ZPPO_TEST_EMITTERS=default leaves the generator that runs have.
+# Most of the suite's time is compilation of programs that hardly run. LLVM
+# without optimizations takes a third of that time, also in processes that tests
+# start. So does XLA's older code generator; jaxlib 0.11 has it no more, and
+# ends the process at a flag that it does not know, as libtpu does.
+# ZPPO_TEST_EMITTERS=default leaves the code that runs have.
+AS_RUNS = os.environ.get('ZPPO_TEST_EMITTERS') == 'default'
+if not AS_RUNS:
+  os.environ.setdefault('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
 QUICK = (importlib.metadata.version('jaxlib').split('.')[:2] == ['0', '10']
-         and importlib.util.find_spec('libtpu') is None
-         and os.environ.get('ZPPO_TEST_EMITTERS') != 'default')
+         and importlib.util.find_spec('libtpu') is None and not AS_RUNS)
 if QUICK:
   _FLAGS.append('--xla_cpu_use_fusion_emitters=false')
 os.environ['XLA_FLAGS'] = ' '.join(_FLAGS).strip()
@@ -211,13 +214,14 @@ def make_mesh():
 
 @pytest.fixture(scope='module')
 def quick_compile():
-  """Half the compile time: LLVM at -O0, for programs that hardly run.
+  """LLVM without optimizations also where ZPPO_TEST_EMITTERS=default.
 
   A module whose time goes into compiling tiny programs asks for it by
   `pytestmark = pytest.mark.usefixtures('quick_compile')`. Such modules share
   their programs, but not with others, whose programs round otherwise
   (shared_jit.SETTINGS).
   """
+  before = jax.config.jax_disable_most_optimizations
   jax.config.update('jax_disable_most_optimizations', True)
   yield
-  jax.config.update('jax_disable_most_optimizations', False)
+  jax.config.update('jax_disable_most_optimizations', before)
