@@ -21,11 +21,6 @@ def main() -> None:
   inputs = rows[:, :work.PROMPT]
   laps, tokens = work.Laps(), []
   with torch.inference_mode():
-    logits = model(rows).logits[:, work.PROMPT - 1:-1]
-    logps = torch.log_softmax(logits, -1).gather(
-        -1, rows[:, work.PROMPT:, None])[..., 0]
-    checked = work.agreed(flags.work, 'generate', logps.numpy(), 0.0, 0.0)
-    laps.lap('other')
     for i in range(flags.steps + 1):
       torch.manual_seed(i)
       out = model.generate(
@@ -36,7 +31,12 @@ def main() -> None:
               None if flags.cache == 'dynamic' else flags.cache))
       laps.lap('sampling')
       tokens.append(int(np.prod(out[:, work.PROMPT:].shape)))
-  work.report('generate', {'sampling': laps.seconds['sampling']},
+    peak = work.peak_rss()
+    logits = model(rows).logits[:, work.PROMPT - 1:-1]
+    logps = torch.log_softmax(logits, -1).gather(
+        -1, rows[:, work.PROMPT:, None])[..., 0]
+    checked = work.agreed(flags.work, 'generate', logps.numpy(), 0.0, 0.0)
+  work.report('generate', {'sampling': laps.seconds['sampling']}, peak,
               tokens=tokens, check=checked, settings=vars(flags) | {'work': ''},
               versions={'torch': torch.__version__,
                         'transformers': transformers.__version__})

@@ -44,8 +44,9 @@ def main() -> None:
     seconds[name] = laps.seconds['sampling']
     rounds[name] = engine.statistics.chunks
   assert counts['continuous'] == counts['static'], counts
-  work.report('long_tail', seconds, tokens=counts['static'], rounds=rounds,
-              lengths=limits.tolist(), versions={'jax': jax.__version__})
+  work.report('long_tail', seconds, work.peak_rss(), tokens=counts['static'],
+              rounds=rounds, lengths=limits.tolist(),
+              versions={'jax': jax.__version__})
 
 
 if __name__ == '__main__':

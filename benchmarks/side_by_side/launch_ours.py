@@ -103,7 +103,6 @@ def main() -> None:
   assert malloc.keep()  # as `zppo train` does
   run = build.build(config(str(flags.work / MODEL)))
   state = run.init_state()
-  checked = check(run, state, flags.work)
   prompts = plain_prompts(run.source.draw(0), run.sampler.chat)
   laps, tokens = work.Laps(), []
   for i in range(flags.steps + 1):
@@ -120,7 +119,9 @@ def main() -> None:
     tokens.append(packing.trained_tokens(groups))
   seconds = {k: laps.seconds[k] for k in ('sampling', 'update')}
   seconds['step'] = [a + b for a, b in zip(*seconds.values(), strict=True)]
-  work.report('ours', seconds, tokens=tokens, check=checked,
+  peak = work.peak_rss()
+  checked = check(run, run.init_state(), flags.work)
+  work.report('ours', seconds, peak, tokens=tokens, check=checked,
               versions={'jax': jax.__version__},
               roofline=roofline.apart('float32'))
 

@@ -49,7 +49,7 @@ def ours(flags) -> None:
     out = generate(engine, params, tokens, [RESPONSE] * ROWS, seed=i)
     laps.lap('sampling')
     counts.append(sum(len(c.tokens) for c in out))
-  work.report('smollm2_ours', laps.seconds, tokens=counts,
+  work.report('smollm2_ours', laps.seconds, work.peak_rss(), tokens=counts,
               versions={'jax': jax.__version__})
 
 
@@ -71,7 +71,8 @@ def transformers(flags) -> None:
           pad_token_id=END_ID, max_new_tokens=RESPONSE)
       laps.lap('sampling')
       counts.append(int(np.prod(out[:, PROMPT:].shape)))
-  work.report('smollm2_transformers', laps.seconds, tokens=counts,
+  work.report('smollm2_transformers', laps.seconds, work.peak_rss(),
+              tokens=counts,
               versions={'torch': torch.__version__,
                         'transformers': tf.__version__})
 

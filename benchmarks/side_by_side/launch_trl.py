@@ -29,12 +29,18 @@ class Clock(TrainerCallback):
     self.laps.lap('step')
 
 
+def load(folder):
+  return AutoModelForCausalLM.from_pretrained(
+      folder / 'model', dtype=torch.float32, attn_implementation='sdpa')
+
+
 def check(trainer, folder):
   """Log-probs, loss and gradient of the fixed batch by trl's own functions."""
   fixed = work.fixed()
   rows = torch.tensor(fixed.rows_BT, dtype=torch.long)
   ones = torch.ones_like(rows)
   model = trainer.model.eval()
+  model.zero_grad()
   logps = trainer._get_per_token_logps_and_entropies(
       model, rows, ones, work.RESPONSE)[0]
   loss = trainer._compute_loss(model, {
@@ -55,8 +61,7 @@ def check(trainer, folder):
 def main() -> None:
   flags = work.arguments(cache='dynamic', compiled=0)
   torch.set_num_threads(flags.threads)
-  model = AutoModelForCausalLM.from_pretrained(
-      flags.work / 'model', dtype=torch.float32, attn_implementation='sdpa')
+  model = load(flags.work)
   tokenizer = AutoTokenizer.from_pretrained(flags.work / 'tokenizer')
   clock, sampling, tokens = Clock(), [], []
 
@@ -85,7 +90,6 @@ def main() -> None:
           torch_compile=bool(flags.compiled), shuffle_dataset=False,
           report_to='none', save_strategy='no', logging_strategy='no',
           disable_tqdm=True, seed=0))
-  checked = check(trainer, flags.work)
   generate = trainer._generate_and_score_completions
 
   def timed(inputs):
@@ -97,10 +101,13 @@ def main() -> None:
   trainer._generate_and_score_completions = timed
   trainer.train()
   step = clock.laps.seconds['step']
+  peak = work.peak_rss()
+  trainer.model.load_state_dict(load(flags.work).state_dict())
+  checked = check(trainer, flags.work)
   work.report(
       'trl', {'sampling': sampling, 'step': step,
               'update': list(np.subtract(step, sampling))},
-      tokens=tokens, check=checked, settings=vars(flags) | {'work': ''},
+      peak, tokens=tokens, check=checked, settings=vars(flags) | {'work': ''},
       versions={'trl': trl.__version__, 'torch': torch.__version__,
                 'transformers': transformers.__version__})
 

@@ -54,7 +54,7 @@ def main() -> None:
       num_heads=s['num_heads'], head_dim=s['head_dim'],
       num_kv_heads=s['num_kv_heads'], rope_theta=work.ROPE_THETA, norm_eps=1e-6,
       use_tied_embedding=s['tied'])
-  model = qwen3_params.create_model_from_safe_tensors(
+  load = lambda: qwen3_params.create_model_from_safe_tensors(
       str(flags.work / 'model'), shape, mesh, dtype=jnp.float32)
   tokenizer = AutoTokenizer.from_pretrained(flags.work / 'tokenizer')
   total = flags.steps + 1
@@ -63,7 +63,7 @@ def main() -> None:
       kv_cache_size=work.PROMPT + work.RESPONSE, temperature=1.0, top_p=1.0,
       top_k=None, eos_tokens=[work.END_ID], seed=jax.random.PRNGKey(0))
   cluster = rl_cluster.RLCluster(
-      actor=model, tokenizer=tokenizer,
+      actor=load(), tokenizer=tokenizer,
       cluster_config=rl_cluster.ClusterConfig(
           role_to_mesh={role: mesh for role in (
               rl_cluster.Role.ACTOR, rl_cluster.Role.REFERENCE,
@@ -90,7 +90,6 @@ def main() -> None:
 
   learner = grpo_learner.GRPOLearner(
       rl_cluster=cluster, reward_fns=rewards, algo_config=config)
-  checked = check(cluster.actor_trainer.model, config, flags.work)
   generate = cluster.generate
 
   def timed(*args, **kwargs):
@@ -109,10 +108,12 @@ def main() -> None:
   jax.block_until_ready(nnx.state(cluster.actor_trainer.model))
   begun.append(time.perf_counter())
   step = list(np.diff(begun))
+  peak = work.peak_rss()
+  checked = check(load(), config, flags.work)
   work.report(
       'tunix', {'sampling': sampling, 'step': step,
                 'update': list(np.subtract(step, sampling))},
-      tokens=tokens, check=checked,
+      peak, tokens=tokens, check=checked,
       versions={'jax': jax.__version__, 'flax': flax.__version__,
                 'google-tunix': importlib.metadata.version('google-tunix')})
 

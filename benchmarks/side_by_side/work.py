@@ -101,13 +101,22 @@ class Laps:
     self._last = now
 
 
-def report(tool: str, seconds: dict[str, list[float]], **more) -> None:
-  """Prints the result line: the first entry of every list is apart."""
+def report(tool: str, seconds: dict[str, list[float]], peak: int,
+           **more) -> None:
+  """Prints the result line: the first entry of every list is apart.
+
+  Args:
+    tool: its name.
+    seconds: of every step, by part.
+    peak: bytes of `peak_rss` when the last step ended; what comes later, as the
+      check of the fixed batch in one piece, is no part of a step.
+    **more: goes into the line as it is.
+  """
   out = {'tool': tool, 'python': sys.version.split()[0],
          'first_s': {k: v[0] for k, v in seconds.items()},
          'seconds': {k: v[1:] for k, v in seconds.items()},
          'median_s': {k: statistics.median(v[1:]) for k, v in seconds.items()},
-         'peak_rss': peak_rss(), **more}
+         'peak_rss': peak, **more}
   print(MARK + json.dumps(out), flush=True)
 
 

@@ -1,5 +1,7 @@
 """The side-by-side benchmark: what counts, what is refused, what is printed."""
 
+import json
+
 import pytest
 
 from benchmarks import tables, zppo_cost
@@ -33,6 +35,14 @@ def test_ratios_are_paired_by_launch_and_small_ones_unresolved():
 def test_other_work_does_not_count(changes):
   with pytest.raises(ValueError):
     summary.summarise([*RECORDS, record('trl', 9, 1.0, **changes)])
+
+
+def test_the_peak_is_that_of_the_steps(capsys):
+  """It is taken before the fixed batch, which is checked in one piece."""
+  work.report('ours', {'step': [9.0, 2.0, 4.0]}, 3 * 2**20, check={})
+  found = json.loads(capsys.readouterr().out.removeprefix(work.MARK))
+  assert found['peak_rss'] == 3 * 2**20 < work.peak_rss()
+  assert found['first_s']['step'] == 9.0 and found['median_s']['step'] == 3.0
 
 
 def test_costs_are_medians_behind_the_warm_up():
