@@ -221,7 +221,7 @@ def quick_compile():
   their programs, but not with others, whose programs round otherwise
   (shared_jit.SETTINGS).
   """
-  before = jax.config.jax_disable_most_optimizations
+  before = shared_jit.settings()['jax_disable_most_optimizations']
   jax.config.update('jax_disable_most_optimizations', True)
   yield
   jax.config.update('jax_disable_most_optimizations', before)
