@@ -24,6 +24,8 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+import numpy as np
+
 from zppo_jax import allowed
 from zppo_jax.plan import abstract, collectives, programs, topologies
 from zppo_jax.plan.collectives import Instruction
@@ -43,8 +45,7 @@ _ARRAY = re.compile(r'([a-z]+[0-9]*(?:e[0-9]m[0-9][a-z]*)?\[[0-9,]*\])'
                     r'(?:\{([^}]*)\})?')
 _OPERANDS = re.compile(r'^[\s)}\]]*[a-z][\w-]*\(([^)]*)\)')
 _NAME = re.compile(r'%([\w.-]+)')
-_LABELS = re.compile(r'dim_labels=\w+_(\w+)->\w+')
-_WINDOW = re.compile(r'window=\{size=([\dx]+)')
+_LABELS = re.compile(r'dim_labels=(\w+)_(\w+)->(\w+)')
 _CONTRACTED = re.compile(r'lhs_contracting_dims=\{([\d,]*)\}')
 _SOURCE = re.compile(r'op_name="([^"]*)"')
 _LEFT_OUT = re.compile(r'(?:while|body|cond|checkpoint|closed_call|remat\d*|'
@@ -110,14 +111,27 @@ def product_flops(instruction: Instruction, types: Mapping[str, str]) -> int:
   if instruction.kind == 'dot':
     axes = _CONTRACTED.search(instruction.line)[1]
     return 2 * out * math.prod(left[int(a)] for a in axes.split(',') if a)
-  labels = _LABELS.search(instruction.line)[1]
-  window = _WINDOW.search(instruction.line)
-  # Batch axes of a product stand there as axes of a dilated window.
-  if window is None or 'lhs_dilate' in instruction.line:
-    taps = 1
-  else:
-    taps = math.prod(map(int, window[1].split('x')))
-  return 2 * out * right[labels.index('i')] * taps
+  of = _LABELS.search(instruction.line)
+  made, total = _axes(instruction.types), 2 * out * right[of[2].index('i')]
+  for axis in sorted(x for x in of[2] if x.isdigit()):
+    sizes = [shape[labels.index(axis)] for shape, labels in zip(
+        (left, right, made), of.groups(), strict=True)]
+    total = total * _pairs(instruction.line, int(axis), *sizes) // sizes[2]
+  return total
+
+
+def _pairs(line: str, axis: int, size: int, taps: int, made: int) -> int:
+  """Pairs of an output and a tap of a window that meets an input there, and
+  neither padding nor a gap: an axis of a batch, of heads or of a sum is written
+  as one of a window too."""
+  def each(name, default):
+    found = re.search(rf'[{{ ]{name}=([\d_x-]+)', line)
+    return found[1].split('x')[axis] if found else default
+  low = int(each('pad', '0_0').split('_')[0])
+  stride, between, apart = (int(each(name, '1')) for name in (
+      'stride', 'lhs_dilate', 'rhs_dilate'))
+  at = (np.arange(made)[:, None] * stride + np.arange(taps) * apart - low)
+  return int(((at >= 0) & (at % between == 0) & (at < size * between)).sum())
 
 
 def _flops(instruction: Instruction,
@@ -132,27 +146,75 @@ def _flops(instruction: Instruction,
   return total
 
 
-def _read(parameter: Instruction, given: str,
-          inside: list[Instruction]) -> int:
-  """Bytes that a fusion reads of one of its operands: of one that is only
-  sliced or gathered, the parts; of one that is updated in place, none.
+def _used(name: str, inside: list[Instruction],
+          known: Mapping[str, list[Instruction]]) -> int | None:
+  """Bytes of an array of which a computation reads parts alone: rows that are
+  sliced or gathered, or none if it is updated in place, handed on, or what a
+  collective in the background sends. None: it reads all."""
+  if inside and inside[-1].name == name:
+    return None
+  total = 0
+  for user in (i for i in inside if name in operands(i)):
+    first = operands(user)[0] == name
+    if user.kind in ('dynamic-slice', 'gather', 'slice') and first:
+      part = sum(whole(user.types))
+    elif user.kind == 'dynamic-update-slice' and first or _passes(user):
+      part = 0
+    elif _renames(user, known):
+      part = _used(user.name, inside, known)
+    elif user.kind == 'fusion':
+      within = known.get(user.called[0], [])
+      parts = [_used(_parameter(within, place), within, known)
+               for place, operand in enumerate(operands(user))
+               if operand == name]
+      part = None if None in parts else sum(parts)
+    else:
+      part = None
+    if part is None:
+      return None
+    total += part
+  return total
 
-  Args:
-    parameter: the operand inside the fusion.
-    given: the types of what is given for it.
-    inside: the fusion's instructions.
-  """
-  if not stored(given):
-    return 0
-  users = [i for i in inside if parameter.name in operands(i)]
-  first = lambda i: operands(i)[0] == parameter.name
-  if users and all(i.kind in ('dynamic-slice', 'gather', 'slice') and first(i)
-                   for i in users):
-    return sum(sum(whole(i.types)) for i in users)
-  if users and all(i.kind == 'dynamic-update-slice' and first(i)
-                   for i in users):
-    return 0
-  return sum(stored(given))
+
+def _passes(user: Instruction) -> bool:
+  return user.kind == 'tuple' or user.kind.removesuffix('-start') in (
+      collectives.KINDS)
+
+
+def _renames(instruction: Instruction,
+             known: Mapping[str, list[Instruction]]) -> bool:
+  """Whether an instruction gives its operand another shape alone."""
+  return instruction.kind == 'bitcast' or (
+      instruction.kind == 'fusion' and all(
+          i.kind in ('parameter', 'bitcast')
+          for i in known.get(instruction.called[0], [])))
+
+
+def _parameter(inside: list[Instruction], place: int) -> str:
+  return next((i.name for i in inside if i.kind == 'parameter'
+               and int(_NUMBER.search(i.line)[1]) == place), '')
+
+
+def _written(fusion: Instruction, inside: list[Instruction]) -> int:
+  """Bytes that a fusion writes: of an array that is updated in place, what is
+  put into it."""
+  if not inside:
+    return sum(stored(fusion.types))
+  of = {i.name: i for i in inside}
+  root, arrays = inside[-1], _ARRAY.findall(fusion.types)
+  made = ([of[name] for name in operands(root)] if root.kind == 'tuple'
+          else [root])
+  if len(made) != len(arrays):
+    return sum(stored(fusion.types))
+  total = 0
+  for one, (array, layout) in zip(made, arrays, strict=True):
+    while one.kind == 'bitcast' and operands(one)[0] in of:
+      one = of[operands(one)[0]]
+    if 'S(' in layout or one.kind == 'parameter' or _passes(one):
+      continue
+    put = one.kind == 'dynamic-update-slice'
+    total += sum(whole(of[operands(one)[1]].types if put else array))
+  return total
 
 
 def moved(instruction: Instruction, types: Mapping[str, str],
@@ -176,16 +238,15 @@ def moved(instruction: Instruction, types: Mapping[str, str],
     return 2 * sum(stored(taken[1]))
   if kind in ('dynamic-slice', 'gather'):
     return 2 * sum(stored(instruction.types))
-  written = sum(stored(instruction.types))
   if kind != 'fusion':
-    return written + sum(sum(stored(t)) for t in taken)
+    return sum(sum(stored(t)) for t in (instruction.types, *taken))
   inside = known.get(instruction.called[0], [])
-  if inside and inside[-1].kind == 'dynamic-update-slice':
-    local = {i.name: i.types for i in inside}
-    written = sum(whole(local[operands(inside[-1])[1]]))
-  return written + sum(
-      _read(p, taken[int(_NUMBER.search(p.line)[1])], inside)
-      for p in inside if p.kind == 'parameter')
+  written = _written(instruction, inside)
+  for place, given in enumerate(taken):
+    if all_of := sum(stored(given)):
+      part = _used(_parameter(inside, place), inside, known)
+      written += all_of if part is None else min(part, all_of)
+  return written
 
 
 def source(path: str) -> str:

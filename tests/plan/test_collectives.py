@@ -59,6 +59,10 @@ ENTRY %main (a: (s32[], f32[8])) -> (s32[], f32[8]) {
   ROOT %while.1 = (s32[], f32[8]{0}) while(%a), condition=%condition, body=%body, backend_config={"known_trip_count":{"n":"5"}}
 }
 """  # noqa: E501
+KERNEL = """  %kernel = (f32[8]{0}, f32[8]{0}) custom-call(%p.3), custom_call_target="tpu_custom_call", frontend_attributes={kernel_metadata={
+"xprof_metadata":"{\\"block_q\\": 512}"
+}}, metadata={op_name="a"}
+"""  # noqa: E501
 
 
 def test_kinds_bytes_groups_and_trip_counts():
@@ -96,6 +100,18 @@ def test_a_loop_that_ends_by_its_data_counts_once():
       LOOPS.replace('{"known_trip_count":{"n":"5"}}', '{}'), 8)
   assert Collective('all-gather', 1, 128, 2) in found
   assert Collective('all-reduce', 3, 32, 4) in found
+
+
+def test_a_pallas_kernels_metadata_ends_no_computation():
+  """It holds line breaks, and a line of it begins with braces."""
+  at = '  %gather = bf16[16,4]'
+  text = LOOPS.replace(at, KERNEL + at)
+  assert text != LOOPS
+  assert collectives.of_program(text, 8) == collectives.of_program(LOOPS, 8)
+  known, _ = collectives.computations(text)
+  assert [i.name for i in known['body']] == ['p.3', 'kernel', 'gather',
+                                             'while.2']
+  assert 'op_name="a"' in known['body'][1].line
 
 
 @pytest.mark.parametrize('types, size', [

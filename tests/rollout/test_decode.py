@@ -338,8 +338,8 @@ def test_rollouts_do_not_depend_on_a_chunks_buffer(
     tiny, make_mesh, base, shape, monkeypatch, own_programs):
   """A long response cache is only read in a chunk, and slots are refilled
   between chunks; what was drawn before is in the cache then."""
-  assert engine_for(tiny[0], make_mesh(), 4, 8).programs.shapes.response_lengths[
-      -1] < decode.LONG * 3
+  shapes = engine_for(tiny[0], make_mesh(), 4, 8).programs.shapes
+  assert shapes.response_lengths[-1] < decode.LONG * 3
   monkeypatch.setattr(decode, 'LONG', 1)
   check_same(*tiny, base, by_question(
       *tiny, make_mesh(*shape), range(100, 108), slots=16, decode_chunk=3))

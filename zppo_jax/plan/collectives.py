@@ -18,6 +18,8 @@ _BITS = {'pred': 8, 's4': 4, 'u4': 4, 's8': 8, 'u8': 8, 'f8e4m3fn': 8,
          'u32': 32, 'f32': 32, 's64': 64, 'u64': 64, 'f64': 64, 'c64': 64}
 _SHAPE = re.compile(r'\b([a-z]+[0-9]*(?:e[0-9]m[0-9][a-z]*)?)\[([0-9,]*)\]')
 _HEAD = re.compile(r'^(ENTRY )?%?([\w.-]+)(?: \(.*)?\{$')
+# The end of a computation.
+_END = re.compile(r'^\}(?:, execution_thread=.*)?$')
 # %name = result type operation(operands), attributes. A tuple type is in
 # parentheses and may hold layouts in braces with parentheses of their own.
 _LINE = re.compile(r'^\s*(?:ROOT )?%?([\w.-]+) = (.*)$')
@@ -100,11 +102,26 @@ def _split(text: str) -> tuple[str, str, str]:
   return types, found[1] if found else '', rest
 
 
+def _lines(hlo: str) -> Iterator[str]:
+  """The lines of HLO text, each instruction on one: the metadata of a Pallas
+  kernel holds line breaks, and lines that begin with braces."""
+  held: list[str] = []
+  for line in hlo.splitlines():
+    begins = (line[:1] in (' ', '') or _END.match(line) or _HEAD.match(line)
+              or not held or held[0][:1] != ' ')
+    if begins and held:
+      yield ' '.join(held)
+      held = []
+    held.append(line)
+  if held:
+    yield ' '.join(held)
+
+
 def computations(hlo: str) -> tuple[dict[str, list[Instruction]], str]:
   """({computation: its instructions}, the name of the entry) of HLO text."""
   out, entry, current = {}, '', None
-  for line in hlo.splitlines():
-    if current is None or line.startswith('}'):
+  for line in _lines(hlo):
+    if current is None or _END.match(line):
       current = None
       if (head := _HEAD.match(line.rstrip())) and line[:1] != ' ':
         current = out.setdefault(head[2], [])
