@@ -1,5 +1,6 @@
 """The list of a program's operations: what counts, and to which place."""
 
+import json
 import pathlib
 
 import pytest
@@ -63,3 +64,13 @@ def test_the_least_time_is_the_longer_of_two(found):
     ('jit(f)/jvp(g)/rematted_computation/norm/mul', 'recomputed g/norm/mul')])
 def test_places_have_no_loops_and_no_numbers(path, place):
   assert operations.source(path) == place
+
+
+def test_the_committed_tables_are_of_whole_programs():
+  record = json.loads((operations.ROOT / 'benchmarks' / 'results' /
+                       'operations.json').read_text())
+  for one in record['records']:
+    assert not one['git_revision'].endswith('-dirty')
+    for program in one['programs'].values():
+      assert program['least_s'] == pytest.approx(
+          sum(o['least_s'] for o in program['operations']))
