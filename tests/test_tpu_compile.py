@@ -16,7 +16,7 @@ from zppo_jax.devices import sharding
 from zppo_jax.learner import layouts, optimizers, packing, states, update
 from zppo_jax.models import attention, layers
 from zppo_jax.objectives import losses
-from zppo_jax.rollout import weight_sync
+from zppo_jax.rollout import drawing, weight_sync
 from zppo_jax.rollout.programs import Programs, Shapes
 from zppo_jax.weights import families, presets
 
@@ -176,3 +176,24 @@ def test_a_micro_batch_and_rollouts(tpu_mesh):
   lowered = programs.largest(params)
   assert checked(lowered['prefill']).count(KERNEL) == 1
   assert KERNEL not in checked(lowered['decode chunk'])
+
+
+def test_no_whole_cache_is_written_back(tpu_mesh):
+  """A decoding step brings the keys of all responses to the chip, where they
+  have room, and writes one token of them alone."""
+  mesh = tpu_mesh('v5e:2x4', fsdp=8)
+  model = models.on_mesh(models.build('qwen3_5', **FIELDS | {
+      'max_positions': 16384}), mesh)
+  params = jax.eval_shape(layers.unstack, jax.eval_shape(
+      model.init, jax.random.key(0)))
+  params = abstract(params, sharding.param_shardings(
+      params, mesh, sharding.ROLLOUT_RULES))
+  programs = Programs(model, mesh, Shapes(
+      slots=(64,), samples_per_prompt=(1,), prompt_lengths=(T,),
+      response_lengths=(12288,), patches=(), prefill_sizes=(8,)))
+  hlo = checked(programs.lower_decode(params, programs.shapes.largest,
+                                      drawing.DRAW))
+  cache = r'bf16\[8,2,(?:256,12288|12288,256)\]\{[^}]*\}'
+  assert re.search(cache, hlo)
+  moved = re.findall(rf'= \(({cache}), ({cache}), \S+ copy-start', hlo)
+  assert not [to for to, _ in moved if 'S(' not in to]

@@ -333,18 +333,6 @@ def test_rollouts_do_not_depend_on_slots_and_decode_chunks(
   assert 4 <= programs.compilations <= programs.shapes.max_programs
 
 
-@pytest.mark.parametrize('shape', [(1, 1, 1), long((2, 2, 2))])
-def test_rollouts_do_not_depend_on_a_chunks_buffer(
-    tiny, make_mesh, base, shape, monkeypatch, own_programs):
-  """A long response cache is only read in a chunk, and slots are refilled
-  between chunks; what was drawn before is in the cache then."""
-  shapes = engine_for(tiny[0], make_mesh(), 4, 8).programs.shapes
-  assert shapes.response_lengths[-1] < decode.LONG * 3
-  monkeypatch.setattr(decode, 'LONG', 1)
-  check_same(*tiny, base, by_question(
-      *tiny, make_mesh(*shape), range(100, 108), slots=16, decode_chunk=3))
-
-
 @LONG
 @pytest.mark.parametrize('shape', [(2, 2, 2), long((8, 1, 1))])
 def test_rollouts_do_not_depend_on_the_mesh(tiny, make_mesh, base, shape):

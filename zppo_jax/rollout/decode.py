@@ -8,10 +8,6 @@ index of the response cache, so that a write is one slice, whatever the ages of
 the rollouts are. Positions and validity are explicit: a slot sees the indices
 that were written since its rollout began. rollout/decode_state.py has the
 records and the key of the axes.
-
-A chunk only reads a long response cache. Its own tokens go to a buffer, and
-from there to the cache when it ends, because a compiler for TPUs may bring a
-cache that is written between two reads to the chip and back at every step.
 """
 
 from typing import Any
@@ -32,9 +28,6 @@ from zppo_jax.rollout.decode_state import (
   SamplingState,
   empty,
 )
-
-# A response cache of so many tokens for each step of a chunk is long.
-LONG = 8
 
 
 def _logits(model, params, hidden_BD):
@@ -112,7 +105,8 @@ def write(state: DecodeState, new: tuple, index: jax.Array) -> DecodeState:
 
 
 def forward(params: Any, state: DecodeState, token_B: jax.Array,
-            position_B: jax.Array, sources: tuple[Slots, ...], *,
+            position_B: jax.Array, prompt_length_U: jax.Array,
+            visible_BR: jax.Array, *,
             model: Model) -> tuple[DecodeState, tuple]:
   """Feeds one token per slot.
 
@@ -124,17 +118,23 @@ def forward(params: Any, state: DecodeState, token_B: jax.Array,
     state: the decode state.
     token_B: int32 tokens.
     position_B: int32 positions of the tokens, on every rotary axis.
-    sources: what the tokens see besides themselves.
+    prompt_length_U: see SamplingState.
+    visible_BR: bool, True where a slot sees an index of the response cache.
     model: static.
 
   Returns:
     (the decode state with new logits and recurrent state, `new` of `write`).
   """
+  T = state.prompt_k[0].shape[3]
+  prompt = Slots(state.prompt_k, state.prompt_v,
+                 jnp.arange(T)[None] < prompt_length_U[:, None])
+  response = Slots(state.response_k, state.response_v, visible_BR)
   position_B1A = jnp.broadcast_to(
       position_B[:, None, None], (len(token_B), 1, model.num_axes))
   hidden_B1D, new = model.apply(
       params, token_B[:, None], position_B1A,
-      jnp.ones((len(token_B), 1), jnp.int32), Cache(sources, state.recurrent))
+      jnp.ones((len(token_B), 1), jnp.int32),
+      Cache((prompt, response), state.recurrent))
   by_layer = tuple(cached.lay_out(k, v) for k, v in zip(
       new.k_LBTKH, new.v_LBTKH, strict=True))
   return state.replace(
@@ -146,29 +146,6 @@ def ends(token: jax.Array, end_E: jax.Array) -> jax.Array:
   """Whether each token is one of the end tokens."""
   end_ids = jax.lax.broadcast_to_rank(end_E, token.ndim + 1)
   return (token[..., None] == end_ids).any(-1)
-
-
-def _buffered(state: DecodeState, size: int) -> DecodeState:
-  """The state with buffers of `size` tokens for its response caches. What they
-  hold counts for nothing before it is written."""
-  return state.replace(
-      response_k=tuple(k[..., :size] for k in state.response_k),
-      response_v=tuple(v[:, :, :size] for v in state.response_v))
-
-
-def _emptied(buffered: DecodeState, caches: DecodeState, index_W: jax.Array,
-             count: jax.Array) -> DecodeState:
-  """`buffered` with the response caches of `caches`, in which the first `count`
-  tokens of the buffers stand at index_W."""
-  of = lambda x, n, axis: jax.lax.dynamic_slice_in_dim(x, n, 1, axis)
-
-  def one(n, state):
-    new = tuple((of(k, n, 3), of(v, n, 2)) for k, v in zip(
-        buffered.response_k, buffered.response_v, strict=True))
-    return write(state, new, index_W[n])
-
-  return jax.lax.fori_loop(0, count, one, buffered.replace(
-      response_k=caches.response_k, response_v=caches.response_v))
 
 
 def decode_chunk(params: Any, state: DecodeState, sampling: SamplingState,
@@ -188,20 +165,7 @@ def decode_chunk(params: Any, state: DecodeState, sampling: SamplingState,
     The decode state after the chunk, and what the chunk drew.
   """
   B, W = sampling.live_B.shape[0], plan.index_W.shape[0]
-  T = state.prompt_k[0].shape[3]
   begun = jnp.sum(sampling.live_B)
-  visible = lambda written: written[None] >= sampling.start_B[:, None]
-  before, read = state, [Slots(
-      state.prompt_k, state.prompt_v,
-      jnp.arange(T)[None] < sampling.prompt_length_U[:, None])]
-  state = state.replace(prompt_k=(), prompt_v=())
-  # Where the chunk writes, and when that was written last.
-  index_W, written = plan.index_W, sampling.written_R
-  long = state.response_k[0].shape[3] >= LONG * W
-  if long:
-    read.append(Slots(state.response_k, state.response_v, visible(written)))
-    state = _buffered(state, W)
-    index_W, written = jnp.arange(W), jnp.full(W, -1, jnp.int32)
 
   def more(carry):
     w, _, live_B, *_ = carry
@@ -209,22 +173,25 @@ def decode_chunk(params: Any, state: DecodeState, sampling: SamplingState,
     return (w < plan.most) & (left > 0) & (begun - left < plan.enough)
 
   def one(carry):
-    w, state, live_B, count_B, written, tokens_WB, logp_WB, new = carry
-    state = write(state, new, index_W[jnp.maximum(w - 1, 0)])
+    w, state, live_B, count_B, written_R, tokens_WB, logp_WB, new = carry
+    state = write(state, new, plan.index_W[jnp.maximum(w - 1, 0)])
+    # Else a compiler for TPUs may bring a whole response cache to the chip,
+    # write to it there, and write all of it back.
+    state = jax.lax.optimization_barrier(state)
     token_B, logp_B = drawing.draw(
         state.logits_BV, sampling.key_B2, count_B, sampling.temperature_B,
         sampling.top_p_B, sampling.top_k_B, plan.allowed_V, mode, vocab,
         sampling.live_B)
     tokens_WB = tokens_WB.at[w].set(jnp.where(live_B, token_B, -1))
     logp_WB = logp_WB.at[w].set(jnp.where(live_B, logp_B, 0))
+    visible_BR = written_R[None] >= sampling.start_B[:, None]
     state, new = forward(
         params, state, token_B, sampling.next_B + count_B,
-        (*read, Slots(state.response_k, state.response_v, visible(written))),
-        model=model)
+        sampling.prompt_length_U, visible_BR, model=model)
     count_B += live_B
     live_B &= ~ends(token_B, plan.end_E) & (count_B < sampling.limit_B)
-    written = written.at[index_W[w]].set(plan.first + w)
-    return w + 1, state, live_B, count_B, written, tokens_WB, logp_WB, new
+    written_R = written_R.at[plan.index_W[w]].set(plan.first + w)
+    return w + 1, state, live_B, count_B, written_R, tokens_WB, logp_WB, new
 
   # Before the first token, zeros go to its index, which no slot sees yet.
   new = tuple((jnp.zeros((*k.shape[:3], 1), k.dtype),
@@ -232,12 +199,9 @@ def decode_chunk(params: Any, state: DecodeState, sampling: SamplingState,
               for k, v in zip(state.response_k, state.response_v, strict=True))
   w, state, live_B, _, _, tokens_WB, logp_WB, new = jax.lax.while_loop(
       more, one, (jnp.int32(0), state, sampling.live_B, sampling.count_B,
-                  written, jnp.full((W, B), -1, jnp.int32),
+                  sampling.written_R, jnp.full((W, B), -1, jnp.int32),
                   jnp.zeros((W, B)), new))
-  state = write(state, new, index_W[jnp.maximum(w - 1, 0)])
-  if long:
-    state = _emptied(state, before, plan.index_W, w)
-  state = state.replace(prompt_k=before.prompt_k, prompt_v=before.prompt_v)
+  state = write(state, new, plan.index_W[jnp.maximum(w - 1, 0)])
   return state, ChunkOutput(tokens_WB=tokens_WB, logp_WB=logp_WB,
                             live_B=live_B, steps=w)
 
