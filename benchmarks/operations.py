@@ -347,7 +347,8 @@ def _table(found: dict) -> str:
   all_s = found['least_s']
   for o in found['operations'][:SHOWN]:
     rows.append([
-        o['source'] or 'without a name', str(o['runs']), f'{o["flops"] / 1e9:,.1f}',
+        o['source'] or 'without a name', str(o['runs']),
+        f'{o["flops"] / 1e9:,.1f}',
         f'{o["bytes"] / 2**20:,.0f}', f'{1e3 * o["least_s"]:,.3f}',
         f'{o["least_s"] / all_s:.0%}', f'{o["cycles"]:,}'])
   sums = [sum(o[key] for o in found['operations'])
