@@ -38,15 +38,20 @@ PLANNED = ('text', 'shipped', 'shipped_again', 'none', 'handwriting',
            'uni_opd', 'context', 'routes', 'compose')
 # name -> results of a study, relative to RESULTS.
 STUDIES = {name: f'../../studies/results/{of}/results.json' for name, of in (
-    ('neighbours', 'neighbours'), ('headline', 'shipped'),
+    ('neighbours', 'neighbours'), ('headline', 'text'),
     *((f'study_{of}', of) for of in PLANNED))}
 # What README calls the arms of its table.
 ARMS = {'zppo': 'ZPPO', 'bcq': 'BCQs alone', 'ncq': 'NCQs alone',
+        'sft': "SFT on the teacher's right answers",
+        'on_distill_replay': 'on-policy distillation with replay',
+        'off_distill_replay': 'off-policy distillation with replay',
+        'hint': 'a hint in the prompt',
         'placebo_bcq': 'BCQs of two wrong candidates',
-        'on_distill': 'on-policy distillation, same rate',
         'again': 'the hard question asked again in the same slots',
         'random': 'ZPPO with candidates of another question',
+        'grpo_replay_tokens': 'GRPO† for as many tokens as ZPPO',
         'grpo_replay': 'GRPO† (with replay)', 'grpo': 'GRPO'}
+SHOWN = ('mean_hard', 'hard', 'hard_list', 'easy_list')
 # name -> JSON of RESULTS or STUDIES -> Markdown
 TABLES = {'side_by_side': summary.table, 'zppo_cost': zppo_cost.table,
           'distillation': distillation.table,
@@ -60,7 +65,7 @@ TABLES = {'side_by_side': summary.table, 'zppo_cost': zppo_cost.table,
           'neighbours': lambda found: study.cost_table(
               found['reported'], found['study']['splits']),
           'spoilers': spoilers.table,
-          'headline': lambda found: page.against(found, 'zppo', ARMS),
+          'headline': lambda found: page.against(found, 'zppo', ARMS, SHOWN),
           **dict.fromkeys((f'study_{of}' for of in PLANNED), page.digest)}
 ABSENT = '(not measured yet)'
 
