@@ -102,14 +102,15 @@ def is_narrow(x: jax.Array) -> bool:
 
 
 def _on_cpu(x: jax.Array, y: jax.Array) -> jax.Array:
-  # From two rows on, XLA's CPU products of narrow numbers run in one kernel,
-  # which reads them as they are. One row has a kernel of its own that adds up
-  # in another order and widens all of y first, as every narrow result does.
-  # Padded to two rows, it is five times as fast for large matrices and slower
-  # for small ones.
+  # From three rows on, XLA's CPU products of narrow numbers run in one kernel,
+  # which reads them as they are; two rows have another one on processors with
+  # AMX. One row has a kernel of its own that adds up in another order and
+  # widens all of y first, as every narrow result does. Padded, it is five times
+  # as fast for large matrices and slower for small ones.
   rows = x.shape[-2]
-  if rows == 1 and y.size >= _LARGE:
-    x = jnp.concatenate([x, jnp.zeros_like(x)], axis=-2)
+  if rows == 2 or (rows == 1 and y.size >= _LARGE):
+    more = [(0, 0)] * (x.ndim - 2) + [(0, 3 - rows), (0, 0)]
+    x = jnp.pad(x, more)
   return jnp.matmul(x, y, preferred_element_type=wide(x.dtype))[..., :rows, :]
 
 
