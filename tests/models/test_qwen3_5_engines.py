@@ -227,8 +227,9 @@ def single():
 
 @pytest.mark.parametrize('rules', ['TRAIN_RULES', long('ROLLOUT_RULES')])
 def test_sharded_is_single(make_mesh, rules):
-  """Hidden states and every gradient, on 2x2x2: within 1e-5, or what two float32
-  results may be apart (test_float64; 3.5 times the movement on AMX)."""
+  """Hidden states and every gradient, on 2x2x2: within 1e-5, or what two
+  float32 results may be apart (test_float64; on AMX 3.5 times the movement).
+  """
   model, params = tiny(tied=False)
   mesh = make_mesh(2, 2, 2)
   shardings = sharding.param_shardings(params, mesh, getattr(sharding, rules))
