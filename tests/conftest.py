@@ -225,3 +225,13 @@ def quick_compile():
   jax.config.update('jax_disable_most_optimizations', True)
   yield
   jax.config.update('jax_disable_most_optimizations', before)
+
+
+@pytest.fixture(scope='module')
+def optimized_compile():
+  """LLVM's optimizations, for a module whose bounds are on float32's rounding:
+  without them a sum of products is rounded more often."""
+  before = shared_jit.settings()['jax_disable_most_optimizations']
+  jax.config.update('jax_disable_most_optimizations', False)
+  yield
+  jax.config.update('jax_disable_most_optimizations', before)
