@@ -71,6 +71,10 @@ def test_two_steps_on_sums(gguf, tmp_path, monkeypatch):
     assert row['stop/end'] > 0.2
     assert row['rollouts/surprise'] < 2.0
     assert row['sampler_trainer/logp_gap_max'] < 1e-3
-    assert row['groups/ncq'] == min(2, row['hard/questions'])
+    # The hardest question fills both slots where its teacher is right, and
+    # which questions are hard depends on the rounding of the machine.
+    assert row['groups/bcq'] <= 1
+    assert row['groups/ncq'] == min(2 - row['groups/bcq'],
+                                    row['hard/questions'])
     assert np.isfinite(row['update/loss'])
   assert any(r['update/trained_tokens'] > 0 for r in rows)
