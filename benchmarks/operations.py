@@ -15,7 +15,6 @@ once.
 
 import argparse
 import json
-import math
 import os
 import pathlib
 import re
@@ -24,11 +23,9 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-import numpy as np
-
 from zppo_jax import allowed
-from zppo_jax.plan import abstract, collectives, programs, topologies
-from zppo_jax.plan.collectives import Instruction
+from zppo_jax.plan import abstract, hlo, programs, topologies
+from zppo_jax.plan.hlo import Instruction, operands, product_flops
 from zppo_jax.study.launch import machine
 from zppo_jax.study.tables import markdown
 
@@ -43,10 +40,6 @@ _FREE = frozenset({
     'opt-barrier', ''})
 _ARRAY = re.compile(r'([a-z]+[0-9]*(?:e[0-9]m[0-9][a-z]*)?\[[0-9,]*\])'
                     r'(?:\{([^}]*)\})?')
-_OPERANDS = re.compile(r'^[\s)}\]]*[a-z][\w-]*\(([^)]*)\)')
-_NAME = re.compile(r'%([\w.-]+)')
-_LABELS = re.compile(r'dim_labels=(\w+)_(\w+)->(\w+)')
-_CONTRACTED = re.compile(r'lhs_contracting_dims=\{([\d,]*)\}')
 _SOURCE = re.compile(r'op_name="([^"]*)"')
 _LEFT_OUT = re.compile(r'(?:while|body|cond|checkpoint|closed_call|remat\d*|'
                        r'branch_\d+_fun|jit\([^)]*\)|custom_\w+|vmap\(\)|'
@@ -80,58 +73,13 @@ class Operation(NamedTuple):
 
 def stored(types: str) -> list[int]:
   """Bytes of each array in a text that lies in the memory of the chip."""
-  return [collectives.tensors(array)[0][0]
+  return [hlo.tensors(array)[0][0]
           for array, layout in _ARRAY.findall(types) if 'S(' not in layout]
 
 
 def whole(types: str) -> list[int]:
   """Bytes of each array in a text, wherever it lies."""
-  return [size for size, _ in collectives.tensors(types)]
-
-
-def operands(instruction: Instruction) -> list[str]:
-  """The names of what an instruction takes."""
-  found = _OPERANDS.match(instruction.line)
-  return _NAME.findall(found[1]) if found else []
-
-
-def _axes(types: str) -> list[int]:
-  return [int(n) for n in re.search(r'\[([\d,]*)\]', types)[1].split(',') if n]
-
-
-def product_flops(instruction: Instruction, types: Mapping[str, str]) -> int:
-  """FLOPs of a dot or a convolution: two per multiply-add.
-
-  Args:
-    instruction: it.
-    types: the result types of what stands in the same computation.
-  """
-  out = math.prod(_axes(instruction.types))
-  left, right = (_axes(types[name]) for name in operands(instruction)[:2])
-  if instruction.kind == 'dot':
-    axes = _CONTRACTED.search(instruction.line)[1]
-    return 2 * out * math.prod(left[int(a)] for a in axes.split(',') if a)
-  of = _LABELS.search(instruction.line)
-  made, total = _axes(instruction.types), 2 * out * right[of[2].index('i')]
-  for axis in sorted(x for x in of[2] if x.isdigit()):
-    sizes = [shape[labels.index(axis)] for shape, labels in zip(
-        (left, right, made), of.groups(), strict=True)]
-    total = total * _pairs(instruction.line, int(axis), *sizes) // sizes[2]
-  return total
-
-
-def _pairs(line: str, axis: int, size: int, taps: int, made: int) -> int:
-  """Pairs of an output and a tap of a window that meets an input there, and
-  neither padding nor a gap: an axis of a batch, of heads or of a sum is written
-  as one of a window too."""
-  def each(name, default):
-    found = re.search(rf'[{{ ]{name}=([\d_x-]+)', line)
-    return found[1].split('x')[axis] if found else default
-  low = int(each('pad', '0_0').split('_')[0])
-  stride, between, apart = (int(each(name, '1')) for name in (
-      'stride', 'lhs_dilate', 'rhs_dilate'))
-  at = (np.arange(made)[:, None] * stride + np.arange(taps) * apart - low)
-  return int(((at >= 0) & (at % between == 0) & (at < size * between)).sum())
+  return [size for size, _ in hlo.tensors(types)]
 
 
 def _flops(instruction: Instruction,
@@ -141,7 +89,7 @@ def _flops(instruction: Instruction,
   for name in instruction.called:
     inside = known.get(name, [])
     types = {i.name: i.types for i in inside}
-    total += sum(product_flops(i, types) if i.kind in ('dot', 'convolution')
+    total += sum(product_flops(i, types) if i.kind in hlo.PRODUCTS
                  else _flops(i, known) for i in inside)
   return total
 
@@ -178,7 +126,7 @@ def _used(name: str, inside: list[Instruction],
 
 def _passes(user: Instruction) -> bool:
   return user.kind == 'tuple' or user.kind.removesuffix('-start') in (
-      collectives.KINDS)
+      hlo.KINDS)
 
 
 def _renames(instruction: Instruction,
@@ -224,7 +172,7 @@ def moved(instruction: Instruction, types: Mapping[str, str],
   Args:
     instruction: it.
     types: the result types of all instructions of the program.
-    known: collectives.computations.
+    known: hlo.computations.
   """
   kind = instruction.kind
   if kind in _FREE or kind.endswith('-done') or kind == 'async-update':
@@ -283,21 +231,21 @@ def place(instruction: Instruction, users: Mapping[str, Instruction]) -> str:
   return MOVES
 
 
-def of_program(hlo: str) -> list[Operation]:
+def of_program(text: str) -> list[Operation]:
   """The operations of a compiled program, by source.
 
   Args:
-    hlo: the text of the compiled module.
+    text: of the compiled module.
   """
-  known, _ = collectives.computations(hlo)
+  known, _ = hlo.computations(text)
   types = {i.name: i.types for of in known.values() for i in of}
   users = _users(known)
   out: dict[str, Operation] = {}
-  for instruction, times in collectives.walk(hlo, inside=False):
+  for instruction, times in hlo.walk(text, inside=False):
     if instruction.kind in _FREE:
       continue
     flops = (product_flops(instruction, types)
-             if instruction.kind in ('dot', 'convolution') else
+             if instruction.kind in hlo.PRODUCTS else
              _flops(instruction, known) if instruction.kind == 'fusion' else 0)
     cycles = _CYCLES.search(instruction.line)
     one = Operation(place(instruction, users), times, times * flops,

@@ -21,11 +21,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from benchmarks import hlo, random_models
+from benchmarks import random_models
 from zppo_jax import models
 from zppo_jax.devices import cpu_devices, sharding
 from zppo_jax.learner import layouts, optimizers, states, update
 from zppo_jax.objectives import losses
+from zppo_jax.plan import hlo
 
 DEVICES = (1, 2, 4, 8)
 FAMILIES = ('qwen3', 'qwen3_5')
@@ -60,23 +61,6 @@ def compiled(family: str, devices: int) -> tuple[Any, models.Model]:
   ).compile(), model
 
 
-def received(found: list[hlo.Collective], devices: int) -> dict[str, float]:
-  """Bytes that a device receives in rings, by kind.
-
-  An all-gather brings it the other devices' shares of the result. An all-reduce
-  is a reduce-scatter and an all-gather.
-  """
-  share = (devices - 1) / devices
-  factor = {'all-gather': share, 'all-reduce': 2 * share,
-            'reduce-scatter': devices - 1, 'all-to-all': share,
-            'collective-permute': 1}
-  out: dict[str, float] = {}
-  for one in found:
-    out[one.kind] = out.get(one.kind, 0) + factor[one.kind] * (
-        one.runs * one.size)
-  return out
-
-
 def predicted(model: models.Model, devices: int) -> dict[str, float]:
   """Bytes that a device must receive, from the parameters alone.
 
@@ -108,10 +92,10 @@ def measure(family: str, devices: int) -> dict:
   """A record of a family on so many devices."""
   program, model = compiled(family, devices)
   text = program.as_text()
-  found = hlo.collectives(text)
+  found = hlo.totals(hlo.collectives(text, devices))
   return {'family': family, 'devices': devices, 'flops': hlo.flops(text),
           'temporaries': program.memory_analysis().temp_size_in_bytes,
-          'received': received(found, devices),
+          'received': {kind: of['moved'] for kind, of in found.items()},
           'predicted': predicted(model, devices)}
 
 

@@ -5,7 +5,7 @@ import pathlib
 
 import pytest
 
-from benchmarks import hlo, weak_scaling
+from benchmarks import weak_scaling
 from tests.long import LONG
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -39,34 +39,3 @@ def test_the_records_scale_and_the_page_holds_them():
 @LONG
 def test_a_dense_model_scales():
   check([weak_scaling.measure('qwen3', devices) for devices in (2, 8)])
-
-
-HLO = """HloModule m
-
-%body (p: (s32[], f32[4,8])) -> (s32[], f32[4,8]) {
-  %x = f32[4,8]{1,0} get-tuple-element(%p), index=1
-  %w = f32[8,8]{1,0} all-gather(%x), dimensions={0}, metadata={op_name="here"}
-  %d = f32[4,8]{1,0} dot(%x, %w), lhs_contracting_dims={1}, more={0}
-}
-
-%condition (p: (s32[], f32[4,8])) -> pred[] {
-  %c = pred[] constant(true)
-}
-
-ENTRY %main (a: f32[4,8]) -> f32[4,8] {
-  %a = f32[4,8]{1,0} parameter(0)
-  %t = (s32[], f32[4,8]{1,0}) tuple(%a)
-  %l = (s32[], f32[4,8]{1,0}) while(%t), condition=%condition, body=%body%KNOWN
-  %r = (f32[4]{0}, bf16[2]{0}) all-reduce(%a), to_apply=%sum
-}
-"""
-
-
-@pytest.mark.parametrize('known, others, runs', [
-    (', backend_config={"known_trip_count":{"n":"3"}}', 7, 3), ('', 7, 7)])
-def test_counts_by_hand(known, others, runs):
-  text = HLO.replace('%KNOWN', known)
-  assert hlo.collectives(text, others) == [
-      hlo.Collective('all-gather', runs, 8 * 8 * 4, 'here'),
-      hlo.Collective('all-reduce', 1, 4 * 4 + 2 * 2, '')]
-  assert hlo.flops(text, others) == runs * 2 * 4 * 8 * 8

@@ -21,10 +21,9 @@ import tempfile
 
 import jax
 
-from benchmarks import hlo
 from zppo_jax import models
 from zppo_jax.algorithms import distillation, methods
-from zppo_jax.plan import abstract, programs, topologies
+from zppo_jax.plan import abstract, hlo, programs, topologies
 from zppo_jax.study.launch import machine
 from zppo_jax.study.tables import markdown
 from zppo_jax.train import build

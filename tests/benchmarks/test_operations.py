@@ -25,18 +25,6 @@ def test_products_count_as_often_as_the_loop_runs(found):
   assert found['attention/dot_general'].flops == 3 * 2 * (2 * 4 * 32) * 16
 
 
-@pytest.mark.parametrize('of_one, pairs', [
-    # Heads that the weight alone has, a batch, a sum, a convolution.
-    ('window={size=1x16 pad=0_0x15_15 rhs_reversal=0x1}', (1, 1, 16, 16)),
-    ('window={size=8x2 stride=7x1 lhs_dilate=8x2}', (1, 2, 2, 2)),
-    ('window={size=1x4}', (1, 4, 4, 1)),
-    ('window={size=1x4 pad=0_0x3_0}', (1, 10, 4, 10))])
-def test_taps_beside_the_inputs_are_no_products(of_one, pairs):
-  axis, size, taps, made = pairs
-  assert operations._pairs(f'f(), {of_one}, dim_labels=x', axis, size, taps,
-                           made) == {16: 16, 2: 2, 1: 4, 10: 34}[made]
-
-
 def test_bytes_are_those_of_the_chips_memory(found):
   """What lies in VMEM costs none; a matrix that is brought there costs once."""
   assert found['blocks/mlp/dot_general'].bytes == 3 * 2 * (256 * 64 * 2)

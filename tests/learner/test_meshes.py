@@ -7,13 +7,14 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import hlo, random_models
+from benchmarks import random_models
 from tests.long import LONG, long
 from zppo_jax import models
 from zppo_jax.devices import sharding
 from zppo_jax.learner import layouts, states, update
 from zppo_jax.learner.optimizers import AdamWConfig, adamw
 from zppo_jax.objectives import losses
+from zppo_jax.plan import hlo
 from zppo_jax.records import (
   Group,
   Prompt,
@@ -152,7 +153,7 @@ def test_no_activation_changes_devices(family, kind, sees, make_mesh):
   mesh = make_mesh(2, 2, 2)
   compiled = gradient(model, params, batch_of(kind, sees, model.num_axes), mesh,
                       compiled=True)
-  others = [one for one in hlo.collectives(compiled.as_text())
+  others = [one for one in hlo.collectives(compiled.as_text(), 8)
             if one.kind not in ('all-gather', 'all-reduce', 'reduce-scatter')]
   # The compiler may sum the gradient of a weight of the tower over `tensor`
   # first, and swap the shards then.
@@ -163,5 +164,5 @@ def test_no_activation_changes_devices(family, kind, sees, make_mesh):
                  jax.tree_util.tree_leaves_with_path(shapes),
                  jax.tree.leaves(cut), strict=True)}
   assert {one.kind for one in others} <= {'collective-permute'}
-  assert all('transpose(' in one.where and one.size in weights
+  assert all('transpose(' in one.where and one.bytes in weights
              for one in others), others

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import hlo
 from zppo_jax.devices import sharding
 from zppo_jax.objectives import (
   gathered_logps,
@@ -15,6 +14,7 @@ from zppo_jax.objectives import (
   top_logps,
   whole_vocabulary,
 )
+from zppo_jax.plan import hlo
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 
@@ -97,7 +97,7 @@ def test_a_cut_head_says_what_a_whole_one_says(
       x, y, rtol=0, atol=1e-6 * max(1, np.abs(y).max())), got, expected)
   if of in (of_tokens, of_teacher):
     # The head stays in its cuts.
-    gathered = [one for one in hlo.collectives(text)
+    gathered = [one for one in hlo.collectives(text, 8)
                 if one.kind in ('all-gather', 'all-to-all',
                                 'collective-permute')]
     assert not gathered

@@ -24,7 +24,7 @@ import jax
 
 import zppo_jax
 from zppo_jax.devices import compile_cache, shared_jit
-from zppo_jax.plan import collectives
+from zppo_jax.plan import hlo
 from zppo_jax.plan.programs import Program
 from zppo_jax.plan.topologies import Topology
 
@@ -56,7 +56,7 @@ class Analysis:
       argument, and temporaries.
     temporaries: bytes of the temporaries among them.
     code: bytes of the program itself; None if no code was generated.
-    collectives: collectives.totals.
+    collectives: hlo.totals.
     tensors: the largest tensors, as (bytes, type), the largest first.
     seconds: how long lowering and compiling took.
     refusal: what the compiler said if it found no room; '' if it found some.
@@ -74,14 +74,13 @@ def of_lowered(lowered: jax.stages.Lowered, topology: Topology) -> Analysis:
   """Compiles a program for simulated devices in this process."""
   begun = time.perf_counter()
   compiled = lowered.compile(compiler_options=_CPU_OPTIONS)
-  m, hlo = compiled.memory_analysis(), compiled.as_text()
+  m, text = compiled.memory_analysis(), compiled.as_text()
   return Analysis(
       memory=(m.argument_size_in_bytes + m.output_size_in_bytes
               - m.alias_size_in_bytes + m.temp_size_in_bytes),
       temporaries=m.temp_size_in_bytes, code=m.generated_code_size_in_bytes,
-      collectives=collectives.totals(
-          collectives.of_program(hlo, topology.count)),
-      tensors=collectives.largest(hlo, NUMBER_OF_TENSORS),
+      collectives=hlo.totals(hlo.collectives(text, topology.count)),
+      tensors=hlo.largest(text, NUMBER_OF_TENSORS),
       seconds=time.perf_counter() - begun)
 
 
@@ -102,7 +101,7 @@ def buffers(report: str) -> tuple[int, int, list[tuple[int, str]]]:
   temporaries = max((size + int(offset) for size, offset, _ in _rows(first)),
                     default=0)
   tensors = sorted({
-      max(collectives.tensors(text), default=(0, ''))
+      max(hlo.tensors(text), default=(0, ''))
       for block in (first, *others) for _, _, text in _rows(block)},
       reverse=True)
   return int(total[1]), temporaries, tensors[:NUMBER_OF_TENSORS]
@@ -140,11 +139,10 @@ def of_dumps(folder: str, topology: Topology, *, seconds: float,
   memory, temporaries, tensors = buffers(
       _only(folder, 'after_optimizations-memory-usage-report.txt'))
   memory -= again(_only(folder, 'after_optimizations-buffer-assignment.txt'))
-  hlo = _only(folder, 'after_optimizations.txt')
+  text = _only(folder, 'after_optimizations.txt')
   return Analysis(
       memory=memory, temporaries=temporaries, code=code,
-      collectives=collectives.totals(
-          collectives.of_program(hlo, topology.count)),
+      collectives=hlo.totals(hlo.collectives(text, topology.count)),
       tensors=tensors, seconds=seconds, refusal=refusal)
 
 

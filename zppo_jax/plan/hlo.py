@@ -1,18 +1,22 @@
-"""Collectives of a compiled program: how often, which kind, how many bytes.
+"""What a compiled program does, read off its HLO text: its instructions and how
+often they run, its collectives, and the FLOPs of its matrix products.
 
-They are read off the text of the compiled HLO. A collective inside a loop
-counts as often as the loop runs, where the compiler knows the trip count. A
-loop that ends by its data, such as the one over decoding steps, counts once, so
-that its numbers are those of one iteration.
+What stands inside a loop counts as often as the loop runs, which XLA's own cost
+analysis leaves out, where the compiler knows the trip count. A loop that ends
+by its data, such as the one over decoding steps, counts as often as the caller
+says, once by default, so that its numbers are those of one iteration.
 """
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
+
+import numpy as np
 
 KINDS = ('all-gather', 'all-reduce', 'reduce-scatter', 'all-to-all',
          'collective-permute')
+PRODUCTS = ('dot', 'convolution')
 _BITS = {'pred': 8, 's4': 4, 'u4': 4, 's8': 8, 'u8': 8, 'f8e4m3fn': 8,
          'f8e5m2': 8, 's16': 16, 'u16': 16, 'bf16': 16, 'f16': 16, 's32': 32,
          'u32': 32, 'f32': 32, 's64': 64, 'u64': 64, 'f64': 64, 'c64': 64}
@@ -37,6 +41,11 @@ _AXIS = re.compile(r"'([^']+)'=(\d+)")
 _MEMBER = re.compile(r"'([^']+)'(?::\(\d+\)(\d+))?")
 _CHANNEL = re.compile(r'channel_id=(\d+)')
 _CONSTANT = re.compile(r'constant\((-?\d+)\)')
+_SOURCE = re.compile(r'op_name="([^"]*)"')
+_OPERANDS = re.compile(r'^[\s)}\]]*[a-z][\w-]*\(([^)]*)\)')
+_NAME = re.compile(r'%([\w.-]+)')
+_LABELS = re.compile(r'dim_labels=(\w+)_(\w+)->(\w+)')
+_CONTRACTED = re.compile(r'lhs_contracting_dims=\{([\d,]*)\}')
 _COMPARED = re.compile(r'compare\(%?[\w.-]+, %?([\w.-]+)\), direction=L([TE])')
 
 
@@ -66,11 +75,13 @@ class Collective(NamedTuple):
     bytes: bytes of its largest result on one device, for one run: those
       gathered, reduced or sent. A reduce-scatter counts what it reduces.
     group: the number of devices that take part.
+    where: the name that JAX gives the operation that it belongs to.
   """
   kind: str
   count: int
   bytes: int
   group: int
+  where: str = ''
 
   @property
   def moved(self) -> float:
@@ -79,6 +90,12 @@ class Collective(NamedTuple):
     share = (self.group - 1) / self.group
     of = {'all-reduce': 2 * share, 'collective-permute': 1.0}
     return self.count * self.bytes * of.get(self.kind, share)
+
+
+def arrays(text: str) -> list[tuple[str, tuple[int, ...]]]:
+  """(type, axes) of each array that a text names."""
+  return [(kind, tuple(int(n) for n in axes.split(',') if n))
+          for kind, axes in _SHAPE.findall(text) if kind in _BITS]
 
 
 def tensors(types: str) -> list[tuple[int, str]]:
@@ -137,19 +154,21 @@ def computations(hlo: str) -> tuple[dict[str, list[Instruction]], str]:
   return out, entry
 
 
-def _trips(loop: Instruction, known: dict[str, list[Instruction]]) -> int:
+def _trips(loop: Instruction, known: dict[str, list[Instruction]],
+           others: int) -> int:
   """How often a loop runs: what the compiler says, else the bound with which
-  its condition compares a counter that begins at 0; 1 if neither is there."""
+  its condition compares a counter that begins at 0; `others` if neither is
+  there."""
   if found := _TRIPS.search(loop.line):
     return int(found[1])
   condition = re.search(r'condition=%?([\w.-]+)', loop.line)
   body = known.get(condition[1], ()) if condition else ()
   compared = _COMPARED.search(body[-1].line) if body else None
   if compared is None:
-    return 1
+    return others
   bound = next((_CONSTANT.search(i.line) for i in body
                 if i.name == compared[1]), None)
-  return int(bound[1]) + (compared[2] == 'E') if bound else 1
+  return int(bound[1]) + (compared[2] == 'E') if bound else others
 
 
 def _group(line: str, devices: int) -> int:
@@ -164,13 +183,15 @@ def _group(line: str, devices: int) -> int:
   return devices
 
 
-def walk(hlo: str, *, inside: bool = True) -> Iterator[tuple[Instruction, int]]:
+def walk(hlo: str, *, inside: bool = True,
+         others: int = 1) -> Iterator[tuple[Instruction, int]]:
   """(instruction, how often it runs) of a program, called computations
   included.
 
   Args:
     hlo: the text of the compiled module.
     inside: whether to go into fusions too, whose results are not in memory.
+    others: runs of a loop that does not say how often it runs.
   """
   known, entry = computations(hlo)
   waiting = [(entry, 1)]
@@ -179,7 +200,7 @@ def walk(hlo: str, *, inside: bool = True) -> Iterator[tuple[Instruction, int]]:
     for instruction in known.get(name, ()):
       yield instruction, times
       if inside or instruction.kind != 'fusion':
-        more = times * (_trips(instruction, known)
+        more = times * (_trips(instruction, known, others)
                         if instruction.kind == 'while' else 1)
         waiting += [(called, more) for called in instruction.called]
 
@@ -201,20 +222,23 @@ def _of(instruction: Instruction, times: int,
     size = max(found, default=0)
   else:
     size = sum(found)
+  where = _SOURCE.search(instruction.line)
   return Collective(kind, times, size * (
-      group if kind == 'reduce-scatter' else 1), group)
+      group if kind == 'reduce-scatter' else 1), group,
+                    where[1] if where else '')
 
 
-def of_program(hlo: str, devices: int) -> list[Collective]:
-  """The collectives of a compiled program.
+def collectives(hlo: str, devices: int, others: int = 1) -> list[Collective]:
+  """The collectives of a compiled program between two devices or more.
 
   Args:
     hlo: the text of the compiled module.
     devices: the number of devices that it runs on, for a collective whose
       groups are not written down.
+    others: runs of a loop that does not say how often it runs.
   """
   out, seen = [], set()
-  for instruction, times in walk(hlo):
+  for instruction, times in walk(hlo, others=others):
     found = _of(instruction, times, devices)
     # An asynchronous collective stands in the fusions that start, accompany and
     # end it, each time under the same channel.
@@ -227,11 +251,11 @@ def of_program(hlo: str, devices: int) -> list[Collective]:
   return out
 
 
-def totals(collectives: list[Collective]) -> dict[str, dict[str, float]]:
+def totals(of: list[Collective]) -> dict[str, dict[str, float]]:
   """{kind: {count, bytes, moved}} of collectives; kinds in order."""
   out = {}
   for kind in KINDS:
-    if some := [c for c in collectives if c.kind == kind]:
+    if some := [c for c in of if c.kind == kind]:
       out[kind] = {'count': sum(c.count for c in some),
                    'bytes': sum(c.count * c.bytes for c in some),
                    'moved': sum(c.moved for c in some)}
@@ -249,3 +273,61 @@ def largest(hlo: str, number: int) -> list[tuple[int, str]]:
     for size, name in tensors(instruction.types):
       found.setdefault(name, (size, f'{name} of {instruction.kind}'))
   return sorted(found.values(), reverse=True)[:number]
+
+
+def operands(instruction: Instruction) -> list[str]:
+  """The names of what an instruction takes."""
+  found = _OPERANDS.match(instruction.line)
+  return _NAME.findall(found[1]) if found else []
+
+
+def _axes(types: str) -> list[int]:
+  return [int(n) for n in re.search(r'\[([\d,]*)\]', types)[1].split(',') if n]
+
+
+def product_flops(instruction: Instruction, types: Mapping[str, str]) -> int:
+  """FLOPs of a dot or a convolution: two per multiply-add.
+
+  Args:
+    instruction: it.
+    types: the result types of what stands in the same computation.
+  """
+  out = math.prod(_axes(instruction.types))
+  left, right = (_axes(types[name]) for name in operands(instruction)[:2])
+  if instruction.kind == 'dot':
+    axes = _CONTRACTED.search(instruction.line)[1]
+    return 2 * out * math.prod(left[int(a)] for a in axes.split(',') if a)
+  of = _LABELS.search(instruction.line)
+  made, total = _axes(instruction.types), 2 * out * right[of[2].index('i')]
+  for axis in sorted(x for x in of[2] if x.isdigit()):
+    sizes = [shape[labels.index(axis)] for shape, labels in zip(
+        (left, right, made), of.groups(), strict=True)]
+    total = total * window_pairs(
+        instruction.line, int(axis), *sizes) // sizes[2]
+  return total
+
+
+def window_pairs(line: str, axis: int, size: int, taps: int, made: int) -> int:
+  """Pairs of an output and a tap of a window that meets an input there, and
+  neither padding nor a gap: an axis of a batch, of heads or of a sum is written
+  as one of a window too."""
+  def each(name, default):
+    found = re.search(rf'[{{ ]{name}=([\d_x-]+)', line)
+    return found[1].split('x')[axis] if found else default
+  low = int(each('pad', '0_0').split('_')[0])
+  stride, between, apart = (int(each(name, '1')) for name in (
+      'stride', 'lhs_dilate', 'rhs_dilate'))
+  at = (np.arange(made)[:, None] * stride + np.arange(taps) * apart - low)
+  return int(((at >= 0) & (at % between == 0) & (at < size * between)).sum())
+
+
+def flops(hlo: str, others: int = 1) -> int:
+  """FLOPs of the matrix products of a program on one device.
+
+  Args:
+    hlo: the text of the compiled module.
+    others: runs of a loop that does not say how often it runs.
+  """
+  types = {i.name: i.types for of in computations(hlo)[0].values() for i in of}
+  return sum(times * product_flops(i, types)
+             for i, times in walk(hlo, others=others) if i.kind in PRODUCTS)

@@ -1,9 +1,10 @@
-"""Collectives are read off HLO texts, with the trip counts of their loops."""
+"""Collectives and products are read off HLO texts, with the trip counts of
+their loops."""
 
 import pytest
 
-from zppo_jax.plan import collectives
-from zppo_jax.plan.collectives import Collective
+from zppo_jax.plan import hlo
+from zppo_jax.plan.hlo import Collective
 
 LOOPS = """
 HloModule jit_f, is_scheduled=true
@@ -66,7 +67,7 @@ KERNEL = """  %kernel = (f32[8]{0}, f32[8]{0}) custom-call(%p.3), custom_call_ta
 
 
 def test_kinds_bytes_groups_and_trip_counts():
-  found = sorted(collectives.of_program(LOOPS, 8))
+  found = sorted(hlo.collectives(LOOPS, 8))
   assert found == [
       Collective('all-gather', 1, 24, 4),  # one channel, in two fusions
       Collective('all-gather', 5, 128, 2),
@@ -86,7 +87,7 @@ def test_bytes_that_rings_move():
 
 
 def test_totals_are_by_kind():
-  totals = collectives.totals(collectives.of_program(LOOPS, 8))
+  totals = hlo.totals(hlo.collectives(LOOPS, 8))
   assert list(totals) == ['all-gather', 'all-reduce', 'reduce-scatter',
                           'collective-permute']
   assert totals['all-gather'] == {
@@ -96,7 +97,7 @@ def test_totals_are_by_kind():
 
 
 def test_a_loop_that_ends_by_its_data_counts_once():
-  found = collectives.of_program(
+  found = hlo.collectives(
       LOOPS.replace('{"known_trip_count":{"n":"5"}}', '{}'), 8)
   assert Collective('all-gather', 1, 128, 2) in found
   assert Collective('all-reduce', 3, 32, 4) in found
@@ -107,8 +108,8 @@ def test_a_pallas_kernels_metadata_ends_no_computation():
   at = '  %gather = bf16[16,4]'
   text = LOOPS.replace(at, KERNEL + at)
   assert text != LOOPS
-  assert collectives.of_program(text, 8) == collectives.of_program(LOOPS, 8)
-  known, _ = collectives.computations(text)
+  assert hlo.collectives(text, 8) == hlo.collectives(LOOPS, 8)
+  known, _ = hlo.computations(text)
   assert [i.name for i in known['body']] == ['p.3', 'kernel', 'gather',
                                              'while.2']
   assert 'op_name="a"' in known['body'][1].line
@@ -118,10 +119,53 @@ def test_a_pallas_kernels_metadata_ends_no_computation():
     ('bf16[2,6]{1,0:T(8,128)(2,1)}', 24), ('pred[3]', 3), ('s4[3]{0}', 2),
     ('f32[]', 4), ('f8e4m3fn[5]', 5), ('token[]', 0)])
 def test_bytes_of_types(types, size):
-  assert [n for n, _ in collectives.tensors(types)] == [size]
+  assert [n for n, _ in hlo.tensors(types)] == [size]
 
 
 def test_the_largest_tensors_are_results_in_memory():
-  found = collectives.largest(LOOPS, 3)
+  found = hlo.largest(LOOPS, 3)
   assert found[0] == (128, 'bf16[16,4] of all-gather')
   assert all(size <= 128 for size, _ in found) and len(found) == 3
+
+
+PRODUCTS = """HloModule m
+
+%body (p: (s32[], f32[4,8])) -> (s32[], f32[4,8]) {
+  %x = f32[4,8]{1,0} get-tuple-element(%p), index=1
+  %w = f32[8,8]{1,0} all-gather(%x), dimensions={0}, metadata={op_name="here"}
+  %d = f32[4,8]{1,0} dot(%x, %w), lhs_contracting_dims={1}, more={0}
+}
+
+%condition (p: (s32[], f32[4,8])) -> pred[] {
+  %c = pred[] constant(true)
+}
+
+ENTRY %main (a: f32[4,8]) -> f32[4,8] {
+  %a = f32[4,8]{1,0} parameter(0)
+  %t = (s32[], f32[4,8]{1,0}) tuple(%a)
+  %l = (s32[], f32[4,8]{1,0}) while(%t), condition=%condition, body=%body%KNOWN
+  %r = (f32[4]{0}, bf16[2]{0}) all-reduce(%a), to_apply=%sum
+}
+"""
+
+
+@pytest.mark.parametrize('known, others, runs', [
+    (', backend_config={"known_trip_count":{"n":"3"}}', 7, 3), ('', 7, 7)])
+def test_products_places_and_loops_of_unknown_length(known, others, runs):
+  text = PRODUCTS.replace('%KNOWN', known)
+  assert sorted(hlo.collectives(text, 4, others)) == [
+      Collective('all-gather', runs, 8 * 8 * 4, 4, 'here'),
+      Collective('all-reduce', 1, 4 * 4 + 2 * 2, 4)]
+  assert hlo.flops(text, others) == runs * 2 * 4 * 8 * 8
+
+
+@pytest.mark.parametrize('of_one, pairs', [
+    # Heads that the weight alone has, a batch, a sum, a convolution.
+    ('window={size=1x16 pad=0_0x15_15 rhs_reversal=0x1}', (1, 1, 16, 16)),
+    ('window={size=8x2 stride=7x1 lhs_dilate=8x2}', (1, 2, 2, 2)),
+    ('window={size=1x4}', (1, 4, 4, 1)),
+    ('window={size=1x4 pad=0_0x3_0}', (1, 10, 4, 10))])
+def test_taps_beside_the_inputs_are_no_products(of_one, pairs):
+  axis, size, taps, made = pairs
+  assert hlo.window_pairs(f'f(), {of_one}, dim_labels=x', axis, size, taps,
+                          made) == {16: 16, 2: 2, 1: 4, 10: 34}[made]
