@@ -5,7 +5,7 @@ import pytest
 from tests.long import long
 from tests.test_configs import load
 from zppo_jax.plan import abstract, planning, programs, topologies
-from zppo_jax.train import build, teachers
+from zppo_jax.train import build
 
 PTD = {'2b': 0.05, '4b': 0.5, '8b': 0.05}
 UNI = {'1_7b': 'Qwen3-1.7B', '4b': 'Qwen3-4B'}
@@ -89,7 +89,7 @@ def test_uni_opd_builds():
     load('uni_opd_4b.py', 'three')
 
 
-def test_uni_opd_has_a_teacher_per_source(monkeypatch):
+def test_uni_opd_has_a_teacher_per_source():
   """Of DeepMath and of code, each behind its own server."""
   c = load('uni_opd_4b.py', 'multi')
   asked = []
@@ -99,8 +99,8 @@ def test_uni_opd_has_a_teacher_per_source(monkeypatch):
   one = topologies.parse('cpu:1')
   outside = abstract.outside(one, lambda spec, place=None, *_: abstract.loaded(
       abstract.shortened(abstract.network(spec, 'student'), 2), place, 151936))
-  monkeypatch.setitem(teachers.TEACHERS, 'endpoint', elsewhere)
-  run = build.build(abstract.fitted(c, one)[0], outside=outside)
+  run = build.build(abstract.fitted(c, one)[0], outside=outside._replace(
+      teachers={**outside.teachers, 'endpoint': elsewhere}))
   assert sorted(asked) == ['Qwen3-4B-code', 'Qwen3-4B-maths']
   assert run.credit.balance.ratios == {'deepmath': 1.0, 'code': 1.2}
   assert set(run.teacher.routes) == {'deepmath', 'code'}

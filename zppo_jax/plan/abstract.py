@@ -104,8 +104,9 @@ def _vocabulary(config) -> int:
   """Ids that mean something to student and teacher alike. The padding rows of
   an embedding are not known without a tokenizer, and count as ids."""
   sizes = [network(config.student, 'student').config.vocab_size]
-  if config.teacher.weights:
-    sizes.append(network(config.teacher, 'teacher').config.vocab_size)
+  for who, spec in teachers.sections(config.teacher).items():
+    if spec.weights:
+      sizes.append(network(spec, who).config.vocab_size)
   return min(sizes)
 
 
@@ -238,9 +239,5 @@ def run_of(config, topology: Topology, blocks: int | None = None) -> Run:
   if config.get('method') == 'sft':
     raise ValueError("method is 'sft'; `zppo plan` plans the runs of `zppo "
                      'train`')
-  if config.teacher.kind == 'panel':
-    raise ValueError(
-        "teacher.kind is 'panel'; a plan has one teacher: plan the run with "
-        'the largest member, and add the weights of the others')
   return build.build(config, outside=outside(topology, functools.partial(
       _load, vocabulary=_vocabulary(config), blocks=blocks)))

@@ -12,6 +12,7 @@ from zppo_jax.plan.planning import Entry, Plan
 from zppo_jax.plan.suggestions import Suggestion
 from zppo_jax.plan.workload import Assumptions
 from zppo_jax.study.tables import markdown
+from zppo_jax.train import teachers
 
 VERSION = 1  # of the JSON
 
@@ -47,9 +48,11 @@ def record(plan: Plan, price: float | None,
       'version': VERSION, 'topology': plan.topology._asdict(),
       'mesh': plan.mesh, 'changed': plan.changed, 'fast': plan.fast,
       'student': plan.config.student.weights,
-      'teacher': plan.config.teacher.weights, 'method': plan.config.method,
-      'fits': plan.fits, 'standing': plan.standing,
-      'phases': {phase: {
+      'teacher': ', '.join(
+          section.weights for section in teachers.sections(
+              plan.config.teacher).values() if section.weights),
+      'method': plan.config.method, 'fits': plan.fits,
+      'standing': plan.standing, 'phases': {phase: {
           'standing': memory.standing_of(phase, plan.standing),
           'peak': peak.total, 'program': peak.program, 'usable': peak.usable,
           'fits': peak.fits} for phase, peak in plan.phases.items()},

@@ -12,6 +12,7 @@ from zppo_jax.plan import planning, programs as program_lib, workload
 from zppo_jax.plan.roofline import Machine
 from zppo_jax.plan.workload import Assumptions, Load, Rollouts
 from zppo_jax.rollout.engine import Engine
+from zppo_jax.teachers import panel
 from zppo_jax.train.run import Run
 
 # Seconds that the host takes for a call of a program, with what it prepares for
@@ -72,9 +73,10 @@ def of_run(run: Run) -> Estimate:
       Machine(flops, speed, math.inf))
   evaluation = work.pop('evaluation', None)
   trains = ('scoring', 'reference scoring', 'update', 'optimizer')
-  engine, own = run.sampler.engine, program_lib.own_teacher(run)
-  drawn = HOST_S * (1 + _calls(engine, load.student) + (
-      _calls(own.answers.engine, load.teacher) if own else 0)) + sum(
+  engine, teachers = run.sampler.engine, panel.in_process_of(run.teacher)
+  drawn = HOST_S * (1 + _calls(engine, load.student) + sum(
+      _calls(teacher.answers.engine, load.teacher.get(role, ()))
+      for role, teacher in teachers.items())) + sum(
           of.seconds for name, of in work.items() if name not in trains)
   step = drawn + HOST_S * _learner_calls(run, load) + sum(
       of.seconds for name, of in work.items() if name in trains)

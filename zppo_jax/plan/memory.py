@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from zppo_jax.plan.compiling import Analysis
-from zppo_jax.plan.programs import ALIVE, Program
+from zppo_jax.plan.programs import ALIVE, Program, alive
 
 # Room for the code of a program that was not generated. The update of
 # Qwen3.5-0.8B for v5e has 0.18 GiB.
@@ -55,9 +55,8 @@ class Peak(NamedTuple):
 
 def beside(program: Program, standing: Mapping[str, int]) -> dict[str, int]:
   """Bytes of what stays in memory while a program runs, and is no argument."""
-  return {part: standing[part] for part in ALIVE[program.phase]
-          if part in standing and part not in program.reads
-          and part != program.builds}
+  return {part: standing[part] for part in alive(program.phase, standing)
+          if part not in program.reads and part != program.builds}
 
 
 def peak(program: Program, analysis: Analysis, standing: Mapping[str, int],
@@ -94,4 +93,4 @@ def by_phase(peaks: Sequence[Peak]) -> dict[str, Peak]:
 
 def standing_of(phase: str, standing: Mapping[str, int]) -> int:
   """Bytes of what stands in memory throughout a phase."""
-  return sum(standing.get(part, 0) for part in ALIVE[phase])
+  return sum(standing[part] for part in alive(phase, standing))

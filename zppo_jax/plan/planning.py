@@ -21,6 +21,7 @@ from zppo_jax.plan.programs import Program
 from zppo_jax.plan.roofline import Machine, Work
 from zppo_jax.plan.topologies import Topology
 from zppo_jax.plan.workload import Assumptions, Load
+from zppo_jax.teachers import panel
 from zppo_jax.train.run import Run
 
 # Blocks of the rollout programs that a fast plan compiles, besides one more.
@@ -103,9 +104,9 @@ def _no_room(program: Program, standing: Mapping[str, int],
 def few_blocks(run: Run) -> int:
   """The fewer blocks of a fast plan: FEW, or as many as there are layers that
   take something from a vision tower, which differ from those behind them."""
-  networks = [run.sampler.engine.programs.model]
-  if (teacher := program_lib.own_teacher(run)) is not None:
-    networks.append(teacher.answers.engine.programs.model)
+  networks = [run.sampler.engine.programs.model, *(
+      teacher.answers.engine.programs.model
+      for teacher in panel.in_process_of(run.teacher).values())]
   towers = [getattr(network.config, 'vision', None) for network in networks]
   return max(FEW, *(len(tower.taps) for tower in towers if tower is not None),
              0)
@@ -189,25 +190,29 @@ def work(run: Run, load: Load, standing: Mapping[str, int],
   out = {'reshard': machine.work(bytes=read_once + copy,
                                  moved=received),
          'rollouts': roofline.together(*draw(load.student))}
-  teacher = program_lib.own_teacher(run)
-  count = None
-  if teacher is not None:
+  scored = [roofline.trained(load, c, machine, 1, of[name])
+            for name in ('scoring', 'reference scoring') if name in of]
+  drawn, frozen = [], []
+  read_inside = program_lib.frozen_models(run)
+  for role, teacher in panel.in_process_of(run.teacher).items():
     theirs = teacher.answers.engine.programs
     count = counting.count(theirs.model)
-    drawn = [roofline.drawn(
+    drawn += [roofline.drawn(
         r, count, theirs, machine,
-        standing[program_lib.part_of(run, teacher.params, 'teacher copy')]
-        + standing['teacher pool'],
-        find('teacher', 'prefill'), find('teacher', 'decode'))
-        for r in load.teacher]
-    if drawn:
-      out['teacher'] = roofline.together(*drawn)
-  scored = [roofline.trained(load, counts, machine, 1, of[name])
-            for name, counts in (('scoring', c), ('reference scoring', c),
-                                 ('teacher scoring', count)) if name in of]
+        standing[program_lib.teacher_copy(run, role)]
+        + program_lib.teacher_pool(teacher),
+        find(role, 'prefill'), find(role, 'decode'))
+        for r in load.teacher.get(role, ())]
+    if f'{role} scoring' in of:
+      scored.append(roofline.trained(
+          load, count, machine, 1, of[f'{role} scoring']
+      ).times(load.scores.get(role, 0.0)))
+    if read_inside:  # by a teacher alone: a panel has no whole vocabulary
+      frozen.append(count)
+  if drawn:
+    out['teacher'] = roofline.together(*drawn)
   if scored:
     out['scoring'] = roofline.together(*scored)
-  frozen = [count] if program_lib.frozen_models(run) else []
   passes = counting.TRAIN if run.adapted is None else counting.TRAIN_ADAPTERS
   out['update'] = roofline.together(
       roofline.trained(load, c, machine, passes, of.get('update')),
@@ -215,10 +220,7 @@ def work(run: Run, load: Load, standing: Mapping[str, int],
   out['optimizer'] = roofline.optimized(load, standing, machine,
                                         of.get('optimizer'))
   if load.evaluation is not None:
-    whole = draw([load.evaluation])[0]
-    out['evaluation'] = dataclasses.replace(
-        whole, **{name: getattr(whole, name) / run.eval_every
-                  for name in ('flops', 'bytes', 'moved', 'seconds')})
+    out['evaluation'] = draw([load.evaluation])[0].times(1 / run.eval_every)
   return out
 
 

@@ -20,12 +20,16 @@ from zppo_jax.records import Decoding
 from zppo_jax.rollout import drawing
 from zppo_jax.rollout.engine import Engine
 from zppo_jax.rollout.programs import Programs
+from zppo_jax.teachers import panel
 from zppo_jax.teachers.in_process import InProcessTeacher
 from zppo_jax.train import minibatches
 from zppo_jax.train.run import Run
 
-# What of a run is on the devices in each phase of a step (train/step.py).
+# What of a run is on the devices in each phase of a step (train/step.py). Of
+# the members of a panel each has a copy of its own, 'teacher copy of NAME', and
+# the pool is that of one at a time.
 BLOCK = 'blocks_'  # how a rollout copy names its blocks (layers.unstack)
+_MEMBER = ' of '
 FROZEN = 'frozen weights'  # those below adapters
 STATE = ('parameters', FROZEN, 'moments', 'anchor', 'reference copy',
          'teacher copy', 'drift copy', 'base copy')
@@ -44,7 +48,8 @@ class Program(NamedTuple):
   """A program of a step.
 
   Attributes:
-    name: its name in a plan.
+    name: its name in a plan; that of a member of a panel begins with
+      'teacher/NAME'.
     phase: a key of ALIVE.
     reads: parts of the run (`standing`) that are among its arguments.
     shape: its largest batch, in words.
@@ -63,9 +68,10 @@ class Program(NamedTuple):
   blocks: int = 0
 
 
-def own_teacher(run: Run) -> InProcessTeacher | None:
-  """The teacher, if it lies on this mesh."""
-  return run.teacher if isinstance(run.teacher, InProcessTeacher) else None
+def alive(phase: str, standing: Mapping[str, int]) -> list[str]:
+  """The parts of a run that are on the devices in a phase, of `standing`."""
+  return [part for kind in ALIVE[phase] for part in standing
+          if part.split(_MEMBER)[0] == kind]
 
 
 def rollout_copy(run: Run) -> Any:
@@ -76,7 +82,8 @@ def rollout_copy(run: Run) -> Any:
 def standing(run: Run) -> dict[str, int]:
   """Bytes per device of the parts of a run that outlive a program.
 
-  Decode pools count at their largest size.
+  Decode pools count at their largest size, that of the teachers of a panel as
+  the largest of theirs.
   """
   state = run.abstract_state
   out = {
@@ -94,14 +101,20 @@ def standing(run: Run) -> dict[str, int]:
   for reader, params in run.copies().items():
     part = _copy_of(reader)
     out[part] = out.get(part, 0) + memory.device_bytes(params)
-  if (teacher := own_teacher(run)) is not None:
-    out['teacher pool'] = teacher.answers.engine.programs.largest_cache_bytes()
+  if teachers := panel.in_process_of(run.teacher):
+    out['teacher pool'] = max(map(teacher_pool, teachers.values()))
   return out
+
+
+def teacher_pool(teacher: InProcessTeacher) -> int:
+  """Bytes per device of a teacher's decode pool at its largest size."""
+  return teacher.answers.engine.programs.largest_cache_bytes()
 
 
 def _copy_of(reader: str) -> str:
   """The part of the run that holds what is copied for a reader."""
-  return f'{reader.split("/")[0]} copy'  # one part for all members of a panel
+  role, _, member = reader.partition('/')
+  return f'{role} copy' + (f'{_MEMBER}{member}' if member else '')
 
 
 def part_of(run: Run, params: Any, copy: str) -> str:
@@ -111,6 +124,17 @@ def part_of(run: Run, params: Any, copy: str) -> str:
     return FROZEN
   return next((_copy_of(reader) for reader, of in run.copies().items()
                if of is params), copy)
+
+
+def teacher_copy(run: Run, role: str) -> str:
+  """The part of the run that holds the weights of a teacher of this process.
+
+  Args:
+    run: the run.
+    role: a key of panel.in_process_of.
+  """
+  return part_of(run, panel.in_process_of(run.teacher)[role].params,
+                 _copy_of(role))
 
 
 def frozen_models(run: Run) -> list:
@@ -204,18 +228,15 @@ def _forms(run: Run) -> list[scoring.Form]:
   return [scoring.Form()] if run.method.teacher_scores else []
 
 
-def _of_teacher(run: Run, config) -> list[Program]:
-  teacher = own_teacher(run)
-  if teacher is None:
-    return []
-  out = []
+def _of_teacher(run: Run, config, role: str,
+                teacher: InProcessTeacher) -> list[Program]:
+  out, copy = [], teacher_copy(run, role)
   if run.method.reformulations or run.method.states in (
       'teacher', 'mixed', 'guided'):
     out += _of_engine(
-        'teacher', 'teacher', teacher.answers.engine, teacher.params,
+        role, 'teacher', teacher.answers.engine, teacher.params,
         {s.decoding: s.num_rollouts for s in (
-            teacher.answers, teacher.summaries)},
-        part_of(run, teacher.params, 'teacher copy'), 'teacher pool')
+            teacher.answers, teacher.summaries)}, copy, 'teacher pool')
   programs = teacher.answers.engine.programs
   length = max(teacher.row_buckets)
   for form in _forms(run):
@@ -228,8 +249,7 @@ def _of_teacher(run: Run, config) -> list[Program]:
         packing.pad_rows([], rows, length, 0, programs.model.num_axes, like),
         max(programs.shapes.patches, default=0), programs.model)
     out.append(Program(
-        'teacher scoring', 'teacher scoring',
-        (part_of(run, teacher.params, 'teacher copy'),),
+        f'{role} scoring', 'teacher scoring', (copy,),
         f'{rows} rows of {length:,} tokens',
         lambda form=form, batch=batch: teacher.score_fn(form).lower(
             teacher.params, batch)))
@@ -312,5 +332,8 @@ def of_run(run: Run, config) -> list[Program]:
   """
   student = _of_student(run)
   before = [p for p in student if p.phase != 'evaluation']
-  return [*before, *_of_teacher(run, config), *_of_learner(run),
+  teachers = [program for role, teacher in panel.in_process_of(
+      run.teacher).items() for program in _of_teacher(
+          run, config, role, teacher)]
+  return [*before, *teachers, *_of_learner(run),
           *(p for p in student if p.phase == 'evaluation')]

@@ -37,6 +37,11 @@ class Work:
   seconds: float
   limit: str
 
+  def times(self, share: float) -> 'Work':
+    """A share of this work, or a multiple of it."""
+    return Work(self.flops * share, self.bytes * share, self.moved * share,
+                self.seconds * share, self.limit)
+
 
 @dataclasses.dataclass(frozen=True)
 class Machine:

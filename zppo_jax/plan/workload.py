@@ -16,7 +16,7 @@ import numpy as np
 
 from zppo_jax import allowed
 from zppo_jax.learner import layouts, packing
-from zppo_jax.plan import programs as program_lib
+from zppo_jax.teachers import Teacher, panel
 from zppo_jax.train.run import Run
 
 _SHUFFLE = 0  # seed of the order in which rollouts of the quantiles come
@@ -97,13 +97,15 @@ class Load:
 
   Attributes:
     student: the student's plain rollouts, and its reformulated ones.
-    teacher: the teacher's answers, and its summaries.
+    teacher: each teacher's answers, and its summaries, by role.
+    scores: the share of the rollouts that each teacher scores, by role.
     batches: how many micro-batches of each shape a step trains on.
     updates: optimizer steps.
     evaluation: the rollouts of one evaluation.
   """
   student: tuple[Rollouts, ...]
-  teacher: tuple[Rollouts, ...]
+  teacher: dict[str, tuple[Rollouts, ...]]
+  scores: dict[str, float]
   batches: dict[layouts.BatchShape, int]
   updates: int
   evaluation: Rollouts | None
@@ -146,12 +148,29 @@ def micro_batches(drawn: Sequence[Rollouts], of: layouts.Layout,
           for shape, n in units.items()}
 
 
+def _shares(teacher: Teacher | None
+            ) -> tuple[dict[str, float], dict[str, float]]:
+  """The shares of the questions that each teacher answers, and scores: of a
+  panel the first member of a route answers, and all of them score."""
+  if not isinstance(teacher, panel.Panel):
+    return {'teacher': 1.0}, {'teacher': 1.0}
+  answers: Counter = Counter()
+  scores: Counter = Counter()
+  for route in teacher.routes.values():
+    share = 1 / len(teacher.routes)
+    answers[f'teacher/{route.names[0]}'] += share
+    for name in route.names:
+      scores[f'teacher/{name}'] += share
+  return dict(answers), dict(scores)
+
+
 def of_run(run: Run, config, of: Assumptions) -> Load:
   """What a step of a run does, as far as a config says it.
 
   Every prompt fills its bucket: a plain one the smallest, a reformulated one
   the largest. As many questions are replayed and reformulated as the method
-  allows, and all groups are trained on.
+  allows, and all groups are trained on. Each route of a panel has as many
+  questions as another, because a plan reads none.
   """
   algo, rules, method = config.algorithm, run.rules, run.method
   shapes = run.sampler.engine.shapes
@@ -166,20 +185,24 @@ def of_run(run: Run, config, of: Assumptions) -> Load:
   if run.eval_every:
     count = config.eval.size * len(config.eval.splits)
     evaluation = rollouts(count, short, 1, algo.max_tokens, slots, of)
-  teacher = ()
+  asked = 0
   if run.teacher is not None and (hard or method.states in (
       'teacher', 'mixed', 'guided')):
     asked = hard or plain
-    if (own := program_lib.own_teacher(run)) is not None:
-      slots = own.answers.engine.shapes.slots[-1]
-    answers = rollouts(asked, short, algo.teacher_rollouts,
-                       algo.teacher_max_tokens, slots, of)
-    # Half of the reformulated prompts show two candidates, half show all wrong
-    # rollouts.
-    count = hard // 2 * (2 + algo.rollouts)
-    cap = run.compress.cap + 1
-    teacher = (answers, Rollouts(
-        count, long, np.full(count, cap), -(-count // slots) * cap))
-  return Load(student, teacher,
+  # Half of the reformulated prompts show two candidates, half show all wrong
+  # rollouts.
+  summaries, cap = hard // 2 * (2 + algo.rollouts), run.compress.cap + 1
+  answering, scores = _shares(run.teacher)
+  here = panel.in_process_of(run.teacher)
+  teacher = {}
+  for role, share in answering.items() if asked else ():
+    if role in here:
+      slots = here[role].answers.engine.shapes.slots[-1]
+    count = math.ceil(share * summaries)
+    teacher[role] = (
+        rollouts(math.ceil(share * asked), short, algo.teacher_rollouts,
+                 algo.teacher_max_tokens, slots, of),
+        Rollouts(count, long, np.full(count, cap), -(-count // slots) * cap))
+  return Load(student, teacher, scores,
               micro_batches(student, run.layout, run.num_updates),
               run.num_updates, evaluation)

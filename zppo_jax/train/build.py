@@ -330,7 +330,7 @@ def _teacher(c, method: methods.Method, mesh, student: Student,
       decoding=_decoding(c, c.algorithm.teacher_max_tokens),
       hint=hint if 'hint' in method.reformulations else None,
       student=student.loaded, adapted=student.adapted,
-      copied=student.copied,
+      copied=student.copied, kinds=outside.teachers,
       answers=bool(method.reformulations or c.watch.lift.every)
       or parts_of.teachers_states(c, method)))
   if isinstance(teacher, Panel):

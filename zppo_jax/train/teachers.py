@@ -3,7 +3,7 @@
 import copy
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -92,6 +92,7 @@ class TeacherContext(NamedTuple):
     copied: the rollout copy of the student's weights as the run began, which
       all who read it share.
     answers: whether the teacher is asked for more than scores.
+    kinds: of the members of a panel; None: TEACHERS.
     padding_counts: as in rollout.build.make_engine.
   """
   config: Any
@@ -109,6 +110,7 @@ class TeacherContext(NamedTuple):
   copied: Callable[[], Any] | None = None
   answers: bool = True
   padding_counts: bool = True
+  kinds: Mapping[str, Callable[..., Teacher]] | None = None
 
 
 def _mesh(c, mesh: Mesh) -> Mesh:
@@ -252,6 +254,30 @@ def _stored(context: TeacherContext) -> Teacher:
       seed=context.config.seed)
 
 
+_MEMBERS = 'teacher.panel.members.'
+
+
+def sections(section: Any) -> dict[str, Any]:
+  """The sections of the teachers by name: `teacher` itself, or for the members
+  of a panel copies of it with their own fields.
+
+  Args:
+    section: `teacher` of a config.
+  """
+  if section.kind != 'panel':
+    return {'teacher': section}
+  out = {}
+  for name, fields in section.panel.members.items():
+    out[f'{_MEMBERS}{name}'] = member = copy.deepcopy(section)
+    with member.unlocked():
+      member.panel = ConfigDict()
+    member.kind = fields.get('kind', 'in_process')
+    member.update(fields)
+    # What a method's paper says of its teacher holds for a teacher alone.
+    member.own.weights = member.own.weights or 'frozen'
+  return out
+
+
 def _panel(context: TeacherContext) -> Teacher:
   """Members that are built like a teacher alone, from a copy of the section
   with their own fields.
@@ -265,20 +291,15 @@ def _panel(context: TeacherContext) -> Teacher:
     raise ValueError(
         "teacher.kind is 'panel'; teacher.panel.members and "
         'teacher.panel.routes must each have an entry')
-  members = {}
-  for name, fields in section.members.items():
+  members, of = {}, sections(context.config.teacher)
+  for name in section.members:
+    member = of[who := f'{_MEMBERS}{name}']
+    if member.kind == 'panel':
+      raise ValueError(f"{who}.kind is 'panel'; a panel may hold no other")
+    kind = allowed.known(f'{who}.kind', member.kind, context.kinds or TEACHERS)
     config = copy.deepcopy(context.config)
     with config.unlocked():
-      config.teacher.panel = ConfigDict()
-    config.teacher.kind = fields.get('kind', 'in_process')
-    config.teacher.update(fields)
-    # What a method's paper says of its teacher holds for a teacher alone.
-    config.teacher.own.weights = config.teacher.own.weights or 'frozen'
-    if config.teacher.kind == 'panel':
-      raise ValueError(f"teacher.panel.members.{name}.kind is 'panel'; a panel "
-                       'may hold no other')
-    kind = allowed.known(f'teacher.panel.members.{name}.kind',
-                         config.teacher.kind, TEACHERS)
+      config.teacher = member
     members[name] = kind(context._replace(config=config))
   return Panel(members=members, routes={
       source: read_route(f'teacher.panel.routes.{source}', text, members)
