@@ -373,9 +373,10 @@ def get_config() -> configs.Config:
   c.run = ConfigDict(dict(callbacks=()))
 
   # The weights with the best evaluation are kept in WORKDIR/best, if `metric`
-  # names a number of evaluations: a split, or 'mean' of all splits. patience:
-  # the evaluations of it in a row that were not better by more than `least`,
-  # after which the run stops early (0: it does not).
+  # names a number of evaluations: a split, 'mean' of all splits, or a graded
+  # reward, 'reward/SPLIT/total'. patience: the evaluations of it in a row that
+  # were not better by more than `least`, after which the run stops early (0: it
+  # does not).
   c.best = ConfigDict(dict(metric='', mode='max', patience=0, least=0.0))
 
   # Greedy accuracy on splits, every so many steps (0: at both ends alone).

@@ -19,7 +19,7 @@ def test_every_name_of_distillation_has_a_panel():
            for name in re.findall(r'`([^` ]+)`', line.split('|')[1])
            if name.startswith(('distil/', 'context/', 'drawn/', 'drift/'))]
   assert len(names) > 40
-  drawn = [pattern for panel in (*panels.TEACHER, *panels.DRIFT)
+  drawn = [pattern for panel in (*panels.TEACHER, *panels.BESIDE)
            for pattern in panel.names]
   assert [name for name in names if not any(
       fnmatch.fnmatchcase(name, pattern) for pattern in drawn)] == []
@@ -60,13 +60,15 @@ def test_stages_are_found_and_what_is_forgotten_by_hand(three, tmp_path):
   assert stages.forgetting([alone, gone]) == []
 
 
-def test_drift_is_drawn_and_no_split(tmp_path):
+def test_drift_and_rewards_are_drawn_and_no_splits(tmp_path):
   run = reading.read(stage(tmp_path / 'run', .9, .2, **{
-      'drift/kl': .1, 'drift/changed_share': .5}))
+      'drift/kl': .1, 'drift/changed_share': .5, 'reward/hard/near': .3,
+      'reward/hard/total': .7}))
   assert run.splits == ('hard', 'easy')
-  titles = [f.title for f in figures.drift(curves.group_runs([run]))]
-  assert titles == ['Distance from student.weights', 'Changed parameters']
-  assert figures.drift(curves.group_runs(
+  titles = [f.title for f in figures.beside(curves.group_runs([run]))]
+  assert titles == ['Graded rewards of evaluations',
+                    'Distance from student.weights', 'Changed parameters']
+  assert figures.beside(curves.group_runs(
       [reading.read(stage(tmp_path / 'other', .9, .2))])) == []
 
 

@@ -143,7 +143,7 @@ def test_validation_is_the_loss_of_all_its_tokens(home, alone):
   run = make_run(home, eval__sources={'val': dict(
       format='jsonl', path=str(home / 'chats.jsonl'),
       columns=dict(messages='messages'))})
-  numbers = step.evaluate(run, run.init_state())
+  numbers = step.evaluate(run, run.init_state()).results
   assert numbers['val/loss'] == pytest.approx(alone[0]['sft/loss'], rel=1e-5)
   assert numbers['val/accuracy'] == pytest.approx(alone[0]['sft/accuracy'])
 

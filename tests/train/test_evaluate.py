@@ -53,19 +53,18 @@ def test_accuracy_takes_each_split_its_own_groups(monkeypatch):
           builders.group(q, right[q.id], size=4) for q in questions])
   q = builders.question
   sampler = type('S', (), {'chat': None})
-  found = evaluate.accuracy(
-      sampler, None, {'x': [q('a'), q('b')], 'y': [q('c')]}, seed=0)
+  found = evaluate.accuracy(evaluate.answer(
+      sampler, None, {'x': [q('a'), q('b')], 'y': [q('c')]}, seed=0))
   assert found == {'x': 0.5, 'y': 0.25}
 
 
-def test_what_has_no_verdict_earns_nothing(monkeypatch):
+def test_what_has_no_verdict_earns_nothing():
   """One right of four, two of them without a verdict: 1/4, not 1/2."""
   of = builders.group('q', 1, size=4)
   lost = builders.rollout(verdict=Verdict.TIMEOUT)
   of = Group(of.prompt, (*of.rollouts[:2], lost, lost))
   assert of.accuracy == 0.5
-  monkeypatch.setattr(evaluate, 'answer', lambda *_: {'x': [of]})
-  assert evaluate.accuracy(None, None, {}, 0) == {'x': 0.25}
+  assert evaluate.accuracy({'x': [of]}) == {'x': 0.25}
   found = evaluate.estimates([of], (1, 2))
   assert found['avg@4'].mean == found['pass@1'].mean == 0.25
   assert found['pass@2'].mean == 0.5  # 3 of the 6 pairs hold the right one

@@ -28,6 +28,7 @@ from zppo_jax.train import build, evaluate, loop, resume, step
 from zppo_jax.train.control.callbacks import Events
 from zppo_jax.train.control.evaluations import Evaluations
 from zppo_jax.train.guards import Diverged, Interrupted
+from zppo_jax.train.run import Measured
 from zppo_jax.weights import safetensors_file
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
@@ -406,7 +407,7 @@ def test_final_weights_can_be_a_student_again(zppo_run):
   config = small_config()
   config.student.weights = str(path)
   run = build.build(config)
-  accuracy = evaluate.of_state(run, run.init_state())
+  accuracy = evaluate.of_state(run, run.init_state()).results
   last = json_rows(zppo_run[0] / 'eval.jsonl')[-1]
   assert accuracy == {s: last[s] for s in accuracy}
 
@@ -415,7 +416,8 @@ def test_an_evaluation_that_a_signal_ended_is_made_up_for_once():
   """The next checkpoint must not ask for it again."""
   nothing = types.SimpleNamespace(
       log_eval=lambda *_: None, note=lambda _: None,
-      evaluate=lambda run, state: {'easy': 1.0}, drift=lambda run, state: {})
+      evaluate=lambda run, state: Measured({'easy': 1.0}),
+      drift=lambda run, state: {})
   recorder = loop.Recorder.__new__(loop.Recorder)
   recorder.procedure = recorder._out = recorder._progress = nothing
   recorder._run = types.SimpleNamespace(steps=8)

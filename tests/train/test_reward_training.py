@@ -9,8 +9,9 @@ from zppo_jax.chat.micro_chat import CHAT
 from zppo_jax.records import Grader, StopReason, Verdict
 from zppo_jax.rollout import collect
 from zppo_jax.tasks import Task, micro
-from zppo_jax.train import build, loop
+from zppo_jax.train import build, evaluate, loop
 from zppo_jax.train.builders import rewards
+from zppo_jax.train.control import evaluations
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 
@@ -36,6 +37,14 @@ def rewarded(method='grpo', **changes):
   return c
 
 
+def judged(**changes):
+  """With an evaluation of more questions after every step."""
+  c = rewarded(**changes)
+  c.eval.update(size=8, every=1)
+  c.best.metric = 'reward/hard/total'
+  return c
+
+
 def without_clocks(path, name):
   return [{k: v for k, v in row.items() if not k.startswith(
       ('time/', 'compilations/'))} for row in json_rows(path / name)]
@@ -45,10 +54,10 @@ def without_clocks(path, name):
 def test_components_train_and_are_written_and_a_resume_keeps_them(tmp_path):
   """Two steps at once, and in two attempts."""
   whole, parts = tmp_path / 'whole', tmp_path / 'parts'
-  loop.main(rewarded(), whole)
-  loop.main(rewarded(steps=1), parts)
-  loop.main(rewarded(), parts)
-  for name in ('metrics.jsonl', 'samples.jsonl'):
+  summary = loop.main(judged(), whole)
+  loop.main(judged(steps=1), parts)
+  assert loop.main(judged(), parts).get('best') == summary.get('best')
+  for name in ('metrics.jsonl', 'samples.jsonl', 'eval.jsonl'):
     assert without_clocks(parts, name) == without_clocks(whole, name)
   assert ((whole / 'final.safetensors').read_bytes()
           == (parts / 'final.safetensors').read_bytes())
@@ -61,6 +70,17 @@ def test_components_train_and_are_written_and_a_resume_keeps_them(tmp_path):
     assert row['reward/right'] == pytest.approx(row['accuracy/plain'])
     assert row['reward/near'] > 0
     assert all(any(d.fullmatch(n) for d in documented) for n in names)
+  assert [*summary['eval']] == ['hard']  # rewards are no results
+  evals = json_rows(whole / 'eval.jsonl')
+  assert [row['step'] for row in evals] == [0, 1, 2]
+  for row in evals:
+    of = {n: row[f'reward/hard/{n}'] for n in (
+        'right', 'near', 'linear_length', 'total')}
+    assert of['right'] == row['hard'] and of['linear_length'] == 0.5
+    assert of['total'] == pytest.approx(of['right'] + 0.5 * of['near'] - 0.05)
+  assert any(row['reward/hard/near'] > row['hard'] for row in evals)
+  assert summary['best']['value'] == max(
+      row['reward/hard/total'] for row in evals[1:])
   trained = 0
   for sample in json_rows(whole / 'samples.jsonl'):
     for group in sample['groups']:
@@ -75,6 +95,16 @@ def test_components_train_and_are_written_and_a_resume_keeps_them(tmp_path):
         trained += r['advantage'] and not any(
             of['reward'] for of in group['rollouts'])
   assert trained > 4  # rollouts of groups that are all wrong
+
+
+def test_a_metric_of_rewards_is_one_of_the_runs_weights():
+  c = rewarded()
+  c.best.metric = 'reward/hard/far'
+  numbers = evaluate.names(build.build(c))
+  assert sorted(numbers) == ['hard', *sorted(f'reward/hard/{n}' for n in (
+      'right', 'near', 'linear_length', 'total'))]
+  with pytest.raises(KeyError, match='best.metric.*reward/hard/total'):
+    evaluations.of_run(c, ('hard',), numbers)
 
 
 def test_what_is_right_is_so_for_buffer_teacher_and_evaluation():

@@ -10,7 +10,7 @@ import numpy as np
 from zppo_jax.report import charts
 from zppo_jax.report.charts import Bars, View
 from zppo_jax.report.curves import RunGroup, curve, window
-from zppo_jax.report.panels import DRIFT, FRACTION, FREE, FROM_ZERO, Panel
+from zppo_jax.report.panels import BESIDE, FRACTION, FREE, FROM_ZERO, Panel
 from zppo_jax.report.reading import RecordedRun
 
 MOST_BARS = 60  # per stacked chart
@@ -156,9 +156,9 @@ def _evaluation(groups: Sequence[RunGroup], splits: Sequence[str],
   return out
 
 
-def drift(groups: Sequence[RunGroup]) -> list[Figure]:
+def beside(groups: Sequence[RunGroup]) -> list[Figure]:
   """What evaluations tell beside results."""
-  return [figure for panel in DRIFT
+  return [figure for panel in BESIDE
           for figure in draw(panel, groups, lambda run: run.evals)]
 
 

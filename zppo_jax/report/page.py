@@ -175,7 +175,7 @@ def _curves(runs: Sequence[RecordedRun], groups: Sequence[RunGroup],
   out = [
       Section('curves', 'Evaluation',
               f'The same during training, against what was spent.{bands}',
-              drawn(figures.evaluation(groups, splits) + figures.drift(groups)
+              drawn(figures.evaluation(groups, splits) + figures.beside(groups)
                     + stages.forgetting(runs) + stages.teaching(runs))),
       Section('learning', 'What the student learns from', (
           'Measured on the conversations of training steps.' if supervised else

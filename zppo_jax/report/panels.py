@@ -285,7 +285,10 @@ BUFFER = (
           'they came in.', FROM_ZERO),
 )
 
-DRIFT = (
+BESIDE = (
+    Panel('Graded rewards of evaluations', 'mean', ('reward/*',),
+          'Of greedy answers: by split each component that reward.weights '
+          'names, in [0, 1], and total, the weighted sum.', FREE),
     Panel('Distance from student.weights', 'nats per token', ('drift/kl',),
           'KL(student.weights || policy) on texts that student.weights wrote '
           '(watch.drift). It predicts what is forgotten.', FREE),

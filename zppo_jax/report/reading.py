@@ -74,7 +74,7 @@ class RecordedRun:
     spent = ('step', 'student_rollouts', 'tokens')
     return tuple(dict.fromkeys(
         k for row in self.evals for k in row
-        if k not in spent and not k.startswith('drift/')))
+        if k not in spent and not k.startswith(('drift/', 'reward/'))))
 
 
 def _json(path: pathlib.Path) -> dict:

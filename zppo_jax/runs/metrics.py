@@ -24,6 +24,7 @@ _TENTHS = 'distil/tenths'
 _OF_DEPTH = ('distil/divergence_depth', 'distil/depth')
 _ROLLOUTS = 'distil/rollouts'  # sums of d by rollout
 _APART = (_TENTHS, *_OF_DEPTH, _ROLLOUTS)
+REWARD = 'reward/'  # before the name of a component
 # Kinds whose groups are counted in every step, also where there are none.
 _COUNTED = (PromptKind.PLAIN, PromptKind.BCQ, PromptKind.NCQ)
 
@@ -74,7 +75,7 @@ def of_rewards(plain: Sequence[Group], scoring: Scoring | None
   if scoring is None:
     return {}
   values = [of for g in plain for of in scoring.of_group(g) if of]
-  return {f'reward/{name}': float(np.mean([of[name] for of in values]))
+  return {f'{REWARD}{name}': float(np.mean([of[name] for of in values]))
           for name in (*scoring.names, TOTAL) if values}
 
 

@@ -15,6 +15,7 @@ from zppo_jax.sft import dataset
 from zppo_jax.sft.dataset import Dataset
 from zppo_jax.sft.run import SftRun
 from zppo_jax.train.resume import RunState
+from zppo_jax.train.run import Measured
 from zppo_jax.train.step import Clock
 
 _EVALUATED = 64  # conversations that are encoded at a time
@@ -145,10 +146,10 @@ def numbers(run: SftRun) -> tuple[str, ...]:
                for what in ('loss', 'accuracy'))
 
 
-def evaluate(run: SftRun, state: TrainState) -> dict[str, float]:
+def evaluate(run: SftRun, state: TrainState) -> Measured:
   """SPLIT/loss and SPLIT/accuracy of a state's policy on validation splits."""
   out = {}
   for name, data in run.splits.items():
     out[f'{name}/loss'], out[f'{name}/accuracy'] = _of_split(
         run, state.params, data)
-  return out
+  return Measured(out)

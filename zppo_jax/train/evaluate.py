@@ -9,9 +9,10 @@ from zppo_jax.arrays import TrainState
 from zppo_jax.randomness import Purpose
 from zppo_jax.records import Group, Question
 from zppo_jax.rollout import collect
+from zppo_jax.runs import metrics
 from zppo_jax.statistics import pass_at_k, wilson_interval
-from zppo_jax.train.run import Run
-from zppo_jax.verdicts.rewards import Scoring
+from zppo_jax.train.run import Measured, Run
+from zppo_jax.verdicts.rewards import TOTAL, Scoring
 
 
 def answer(sampler: collect.Sampler, params,
@@ -42,21 +43,38 @@ def _points(group: Group) -> float:
   return sum(r.points for r in group.rollouts) / len(group.rollouts)
 
 
-def accuracy(sampler: collect.Sampler, params,
-             splits: Mapping[str, Sequence[Question]],
-             seed: int) -> dict[str, float]:
-  """Mean points by split; arguments as in `answer`. A rollout without a verdict
-  earns 0 here, so that leaving questions out does not raise a score."""
+def accuracy(answered: Mapping[str, Sequence[Group]]) -> dict[str, float]:
+  """Mean points by split. A rollout without a verdict earns 0 here, so that
+  leaving questions out does not raise a score.
+
+  Args:
+    answered: what `answer` returns.
+  """
   return {split: sum(map(_points, groups)) / len(groups)
-          for split, groups in answer(sampler, params, splits, seed).items()}
+          for split, groups in answered.items()}
 
 
-def of_state(run: Run, state: TrainState) -> dict[str, float]:
-  """Greedy accuracy of a state's policy on the run's splits, by split."""
+def _reward(split: str, name: str) -> str:
+  return f'{metrics.REWARD}{split}/{name}'
+
+
+def names(run: Run) -> tuple[str, ...]:
+  """The names of the numbers of `of_state`."""
+  rewards = (*run.scoring.names, TOTAL) if run.scoring else ()
+  return (*run.splits, *(_reward(split, name)
+                         for split in run.splits for name in rewards))
+
+
+def of_state(run: Run, state: TrainState) -> Measured:
+  """Greedy accuracy of a state's policy on the run's splits, by split; beside
+  it the means of the graded rewards, where the run has some."""
   params = run.reshard_fn(state.params)
-  found = accuracy(run.greedy, params, run.splits, run.seed)
+  answered = answer(run.greedy, params, run.splits, run.seed)
   run.greedy.engine.release()
-  return found
+  return Measured(accuracy(answered), {
+      _reward(split, name.removeprefix(metrics.REWARD)): value
+      for split, groups in answered.items()
+      for name, value in metrics.of_rewards(groups, run.scoring).items()})
 
 
 @dataclasses.dataclass(frozen=True)

@@ -130,6 +130,7 @@ RL = Procedure(
     samples=lambda run, outcome: sample_rows(run, outcome),
     check=_check,
     evaluate=lambda run, state: evaluate.of_state(run, state),
+    numbers=evaluate.names,
     drift=lambda run, state: (
         {} if run.drift is None else run.drift.of(state.params)))
 
@@ -257,8 +258,8 @@ class Recorder:
     if len(splits) < len(self.plan.splits):
       run = dataclasses.replace(
           run, splits={name: run.splits[name] for name in splits})
-    accuracy = self.procedure.evaluate(run, at.state)
-    numbers = {**accuracy, **self.procedure.drift(run, at.state)}
+    accuracy, beside = self.procedure.evaluate(run, at.state)
+    numbers = {**accuracy, **beside, **self.procedure.drift(run, at.state)}
     self._out.log_eval(at.step, numbers, self._history)
     self._progress.note(console.evaluation(at.step, accuracy))
     for writer in self._writers:
@@ -267,7 +268,7 @@ class Recorder:
     self.lap('evaluate', since)
     return dataclasses.replace(
         at, latest={**at.latest, **accuracy}, evaluated=True,
-        best=self.plan.judged(at.best, at.step, accuracy))
+        best=self.plan.judged(at.best, at.step, numbers))
 
   def keep_best(self, store: Checkpoints, at: RunState, weights) -> None:
     """Writes the weights of the best evaluation if these are they.

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax
 
@@ -35,6 +35,8 @@ class RunState:
     evaluated: False if a signal ended the evaluation that was due after these
       steps.
     best: the best evaluation by the section `best`, or None.
+    beside: the other numbers of the evaluation before the first step; no
+      checkpoint has them.
   """
   step: int
   state: TrainState
@@ -44,6 +46,7 @@ class RunState:
   latest: dict[str, float]
   evaluated: bool = True
   best: Best | None = None
+  beside: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
   @property
   def intact(self) -> bool:
@@ -165,7 +168,7 @@ def fork(run: Run, config, path, evaluate_fn=evaluate.of_state) -> RunState:
     run: the new run.
     config: its config.
     path: a workdir or a checkpoint.
-    evaluate_fn: (run, TrainState) -> numbers by name.
+    evaluate_fn: (run, TrainState) -> Measured.
 
   Raises:
     FileNotFoundError, CheckpointError, ValueError: see `restore`; also if
@@ -182,9 +185,9 @@ def fork(run: Run, config, path, evaluate_fn=evaluate.of_state) -> RunState:
   store.close()
   for note in store.notes:
     print(note, flush=True)
-  base = evaluate_fn(run, at.state)
+  base, beside = evaluate_fn(run, at.state)
   return dataclasses.replace(at, history=History(), base=base, latest=base,
-                             evaluated=True, best=None)
+                             evaluated=True, best=None, beside=beside)
 
 
 def again_from(run: Run) -> str:
@@ -209,7 +212,7 @@ def resume(run: Run, out: Workdir, store: Checkpoints,
     store: its checkpoints.
     forked: the result of `fork`, for a new run that starts so.
     say: shows the user a line.
-    evaluate_fn: (run, TrainState) -> numbers by name.
+    evaluate_fn: (run, TrainState) -> Measured.
 
   Raises:
     CheckpointError, ValueError: see `restore`; also if prompts or the weights
@@ -245,10 +248,10 @@ def resume(run: Run, out: Workdir, store: Checkpoints,
     state = run.init_state()
     if run.splits:
       say('evaluating before the first step; new programs are compiled first')
-    base = evaluate_fn(run, state)
+    base, beside = evaluate_fn(run, state)
     at = RunState(step=0, state=state, buffer=ReplayBuffer(run.buffer_capacity),
-                  history=History(), base=base, latest=base)
-  out.log_eval(at.step, at.base, at.history)
+                  history=History(), base=base, latest=base, beside=beside)
+  out.log_eval(at.step, {**at.base, **at.beside}, at.history)
   return at
 
 

@@ -1,6 +1,7 @@
 """The record of a run: everything that its steps need."""
 
 import dataclasses
+import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -38,6 +39,17 @@ from zppo_jax.verdicts.rewards import Scoring
 from zppo_jax.verdicts.verifier import Verifier
 
 
+class Measured(NamedTuple):
+  """The numbers of an evaluation by name.
+
+  Attributes:
+    results: what the summary has too: the accuracy of each split.
+    beside: what eval.jsonl alone has: the means of graded rewards.
+  """
+  results: Mapping[str, float]
+  beside: Mapping[str, float] = types.MappingProxyType({})
+
+
 class Procedure(NamedTuple):
   """What kinds of runs do differently; the loop does the rest.
 
@@ -58,10 +70,10 @@ class Procedure(NamedTuple):
     row: (run, outcome) -> the numbers of the step.
     samples: (run, outcome) -> lines of samples.jsonl.
     check: (run, workdir, outcome, row) -> None, or an error that ends the run.
-    evaluate: (run, TrainState) -> numbers by name.
+    evaluate: (run, TrainState) -> Measured.
     drift: (run, TrainState) -> further numbers of an evaluation, which are no
-      result: eval.jsonl has them, and the summary has not.
-    numbers: run -> the names of `evaluate`.
+      result either.
+    numbers: run -> the names of all numbers of `evaluate`.
     of_workdir: (config, workdir) -> the config with what the workdir stores of
       it.
     proposed: config -> the fields of `shapes` that the build proposes.
@@ -73,7 +85,7 @@ class Procedure(NamedTuple):
   row: Callable[[Any, Any], dict]
   samples: Callable[[Any, Any], list[dict]]
   check: Callable[..., None]
-  evaluate: Callable[[Any, TrainState], dict[str, float]]
+  evaluate: Callable[[Any, TrainState], Measured]
   drift: Callable[[Any, TrainState], Mapping[str, float]] = (
       lambda run, state: {})
   numbers: Callable[[Any], Sequence[str]] = lambda run: tuple(run.splits)

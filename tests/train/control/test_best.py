@@ -15,6 +15,7 @@ from zppo_jax.records import CallStats
 from zppo_jax.runs import checkpoints
 from zppo_jax.train import loop
 from zppo_jax.train.control import best
+from zppo_jax.train.run import Measured
 from zppo_jax.weights import pretrained
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
@@ -42,7 +43,7 @@ def procedure(first=None):
     if first is not None:
       first.append((found, tuple(run.splits)))
     values = {'hard': HARD[found], 'easy': float(found)}
-    return {name: values[name] for name in run.splits}
+    return Measured({name: values[name] for name in run.splits})
 
   def opened(run, config, out, add, say):
     START[0] = leaf_of(run.init_state().params)
@@ -50,7 +51,8 @@ def procedure(first=None):
 
   return loop.RL._replace(
       opened=opened, step=step, evaluate=lambda run, state: (
-          evaluate(run, state) if START else {n: HARD[0] for n in run.splits}),
+          evaluate(run, state) if START
+          else Measured({n: HARD[0] for n in run.splits})),
       row=lambda run, outcome: {'step': outcome.step, 'update/loss': 0.0},
       samples=lambda run, outcome: [], check=lambda *_: None)
 

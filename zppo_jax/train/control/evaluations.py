@@ -23,7 +23,8 @@ class BestConfig:
   """The config section `best`.
 
   Attributes:
-    metric: a number of evaluations, 'mean' for the mean of all, or '' for none.
+    metric: a number of evaluations, 'mean' for the mean of all splits, or ''
+      for none.
     mode: 'max' if more is better, else 'min'.
     patience: the evaluations of the metric in a row without a better one that
       end the run; 0: none do.
@@ -163,7 +164,7 @@ def of_run(config: Any, splits: Sequence[str],
     KeyError, ValueError: naming the field that does not fit.
   """
   section = BestConfig(**config.best)
-  mean = [MEAN] if {*numbers} == {*splits} else []
+  mean = [MEAN] if {*splits} <= {*numbers} else []
   if section.metric:
     allowed.one_of('best.metric', section.metric, (*numbers, *mean))
   return Evaluations(
