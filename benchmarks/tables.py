@@ -13,6 +13,7 @@ import sys
 
 from benchmarks import (
   drawing,
+  look_up,
   operations,
   pod_plans,
   remat,
@@ -61,7 +62,7 @@ TABLES = {'side_by_side': summary.table, 'zppo_cost': zppo_cost.table,
           'remat': remat.table, 'pod_plans': pod_plans.table,
           'rollout_weights': rollout_weights.table,
           'drawing': drawing.table, 'same_core': same_core.table,
-          'operations': operations.table,
+          'operations': operations.table, 'look_up': look_up.table,
           'neighbours': lambda found: study.cost_table(
               found['reported'], found['study']['splits']),
           'spoilers': spoilers.table,
