@@ -54,7 +54,7 @@ def test_flops_of_micro_batches():
 
 def test_an_update_is_three_passes_and_moves_per_micro_batch():
   shape = layouts.BatchShape(units=2, rows=1, prompt=0, length=3, patches=0)
-  load = Load(student=(), teacher=(), batches={shape: 7}, updates=4,
+  load = Load(student=(), teacher={}, scores={}, batches={shape: 7}, updates=4,
               evaluation=None)
   machine = Machine.of(V5E, HALF)
   work = roofline.trained(load, COUNTED, machine, counting.TRAIN, None)
