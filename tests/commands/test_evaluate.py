@@ -76,7 +76,7 @@ def test_greedy_is_the_accuracy_of_training(tmp_path):
   """The number that a training run logs before its first step."""
   c = config()
   run = build.build(c)
-  logged = evaluation.of_state(run, run.init_state())
+  logged = evaluation.of_state(run, run.init_state()).results
   found = evaluate.main(c, c.student.weights, tmp_path / 'e')
   assert {s: v['pass@1']['mean'] for s, v in found['splits'].items()} == (
       pytest.approx(logged))

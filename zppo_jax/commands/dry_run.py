@@ -162,7 +162,7 @@ def _show_memory(run: Run, details: bool, measure: bool) -> bool:
 def _rounds(run: Run) -> float:
   """The evaluations of a run; parts of the splits count as parts."""
   return evaluations.of_run(
-      run.config, run.splits, tuple(run.splits)).count(run.steps)
+      run.config, run.splits, evaluate.names(run)).count(run.steps)
 
 
 def _show_estimate(run: Run) -> None:

@@ -50,7 +50,8 @@ def record(plan: Plan, price: float | None,
       'student': plan.config.student.weights,
       'teacher': ', '.join(
           section.weights for section in teachers.sections(
-              plan.config.teacher).values() if section.weights),
+              plan.config.teacher).values()
+          if section.weights and section.kind == 'in_process'),
       'method': plan.config.method, 'fits': plan.fits,
       'standing': plan.standing, 'phases': {phase: {
           'standing': memory.standing_of(phase, plan.standing),

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from zppo_jax.algorithms import reference
 from zppo_jax.bench import counting
 from zppo_jax.plan import (
   abstract,
@@ -192,8 +193,7 @@ def work(run: Run, load: Load, standing: Mapping[str, int],
          'rollouts': roofline.together(*draw(load.student))}
   scored = [roofline.trained(load, c, machine, 1, of[name])
             for name in ('scoring', 'reference scoring') if name in of]
-  drawn, frozen = [], []
-  read_inside = program_lib.frozen_models(run)
+  drawn, counted = [], {}
   for role, teacher in panel.in_process_of(run.teacher).items():
     theirs = teacher.answers.engine.programs
     count = counting.count(theirs.model)
@@ -207,12 +207,15 @@ def work(run: Run, load: Load, standing: Mapping[str, int],
       scored.append(roofline.trained(
           load, count, machine, 1, of[f'{role} scoring']
       ).times(load.scores.get(role, 0.0)))
-    if read_inside:  # by a teacher alone: a panel has no whole vocabulary
-      frozen.append(count)
+    counted[role] = count
   if drawn:
     out['teacher'] = roofline.together(*drawn)
   if scored:
     out['scoring'] = roofline.together(*scored)
+  # The reference policy is the student's model, and a teacher inside the update
+  # is a teacher alone.
+  frozen = [c if name == reference.MODEL else counted.get('teacher', c)
+            for name in program_lib.frozen_models(run)]
   passes = counting.TRAIN if run.adapted is None else counting.TRAIN_ADAPTERS
   out['update'] = roofline.together(
       roofline.trained(load, c, machine, passes, of.get('update')),

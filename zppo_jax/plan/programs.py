@@ -137,11 +137,12 @@ def teacher_copy(run: Run, role: str) -> str:
                  _copy_of(role))
 
 
-def frozen_models(run: Run) -> list:
-  """The params of the models that run inside the update without a gradient."""
+def frozen_models(run: Run) -> dict[str, Any]:
+  """The params of the models that run inside the update without a gradient, by
+  the names that the loss has for them."""
   beside = run.update_fn.keywords['beside_fn'](run.abstract_state)
   frozen = beside[0].frozen if beside else {}
-  return [of for name, of in frozen.items() if name != update.BASE]
+  return {name: of for name, of in frozen.items() if name != update.BASE}
 
 
 def prefill_size(programs: Programs, samples: int) -> int:
@@ -302,7 +303,7 @@ def _of_learner(run: Run) -> list[Program]:
   grads = parts['zeros_fn'].eval_shape(state.params)
   beside = parts['beside_fn'](state)
   copies = {part_of(run, params, 'teacher copy')
-            for params in frozen_models(run)}
+            for params in frozen_models(run).values()}
   out.append(Program(
       'update', 'update',
       (*policy, 'gradient', *sorted(copies - {FROZEN})), words,

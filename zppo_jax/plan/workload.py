@@ -11,6 +11,8 @@ import math
 import statistics
 from collections import Counter
 from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
@@ -149,19 +151,19 @@ def micro_batches(drawn: Sequence[Rollouts], of: layouts.Layout,
 
 
 def _shares(teacher: Teacher | None
-            ) -> tuple[dict[str, float], dict[str, float]]:
+            ) -> tuple[dict[str, Any], dict[str, float]]:
   """The shares of the questions that each teacher answers, and scores: of a
   panel the first member of a route answers, and all of them score."""
   if not isinstance(teacher, panel.Panel):
-    return {'teacher': 1.0}, {'teacher': 1.0}
+    return {'teacher': 1}, {'teacher': 1.0}
   answers: Counter = Counter()
   scores: Counter = Counter()
   for route in teacher.routes.values():
-    share = 1 / len(teacher.routes)
+    share = Fraction(1, len(teacher.routes))  # 3 x 0.1 is more than 0.3
     answers[f'teacher/{route.names[0]}'] += share
     for name in route.names:
       scores[f'teacher/{name}'] += share
-  return dict(answers), dict(scores)
+  return dict(answers), {role: float(x) for role, x in scores.items()}
 
 
 def of_run(run: Run, config, of: Assumptions) -> Load:

@@ -74,7 +74,8 @@ class RecordedRun:
     spent = ('step', 'student_rollouts', 'tokens')
     return tuple(dict.fromkeys(
         k for row in self.evals for k in row
-        if k not in spent and not k.startswith(('drift/', 'reward/'))))
+        if k not in spent and (self.supervised or not k.startswith(
+            ('drift/', 'reward/')))))
 
 
 def _json(path: pathlib.Path) -> dict:

@@ -375,7 +375,7 @@ def run_loop(run: Run, at: RunState, out: Workdir, store: Checkpoints,
       recorder.keep_best(store, at, weights)
     elif at.best is None:
       at = dataclasses.replace(
-          at, best=plan.judged(None, at.step, at.latest))
+          at, best=plan.judged(None, at.step, {**at.latest, **at.beside}))
     while at.step < run.steps and not plan.ended(at.best):
       try:
         outcome = recorder.procedure.step(run, at, record_previous)
@@ -522,7 +522,7 @@ def _work(run: Run, config, out: Workdir, forked: RunState | None,
         closing.add(writer.close)
       events.tell('begin', at.step)
       if not begun_before:
-        events.tell('evaluation', at.step, at.base)
+        events.tell('evaluation', at.step, {**at.base, **at.beside})
       at = _with_progress(run, config, at, out, store, lambda *shown: Recorder(
           run, out, at.history, writers, *shown, procedure, plan, events))
     except BaseException as e:
