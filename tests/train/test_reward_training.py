@@ -6,6 +6,7 @@ from tests.builders import documented_metrics, json_rows, small_config
 from tests.long import LONG
 from zppo_jax.algorithms import methods
 from zppo_jax.chat.micro_chat import CHAT
+from zppo_jax.commands import dry_run
 from zppo_jax.records import Grader, StopReason, Verdict
 from zppo_jax.rollout import collect
 from zppo_jax.tasks import Task, micro
@@ -105,6 +106,8 @@ def test_a_metric_of_rewards_is_one_of_the_runs_weights():
       'right', 'near', 'linear_length', 'total'))]
   with pytest.raises(KeyError, match='best.metric.*reward/hard/total'):
     evaluations.of_run(c, ('hard',), numbers)
+  # A dry run takes what a run takes.
+  assert dry_run._rounds(build.build(judged())) == 3
 
 
 def test_what_is_right_is_so_for_buffer_teacher_and_evaluation():
