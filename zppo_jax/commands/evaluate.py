@@ -128,8 +128,7 @@ def _rewards(groups: Sequence[Group], scoring: Scoring | None) -> dict:
   """{'rewards': component -> mean}; {} for a config without weights."""
   found = metrics.of_rewards(
       groups, scoring if scoring and scoring.names else None)
-  return {'rewards': {name.removeprefix('reward/'): value
-                      for name, value in found.items()}} if found else {}
+  return {'rewards': found} if found else {}
 
 
 def main(config, checkpoint: str, path, *, splits: Sequence[str] = (),

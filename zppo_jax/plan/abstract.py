@@ -104,10 +104,19 @@ def _vocabulary(config) -> int:
   """Ids that mean something to student and teacher alike. The padding rows of
   an embedding are not known without a tokenizer, and count as ids."""
   sizes = [network(config.student, 'student').config.vocab_size]
-  for who, spec in teachers.sections(config.teacher).items():
-    if spec.weights:
-      sizes.append(network(spec, who).config.vocab_size)
+  sizes += [network(spec, who).config.vocab_size
+            for who, spec in with_weights(config.teacher).items()]
   return min(sizes)
+
+
+def with_weights(section) -> dict[str, Any]:
+  """The sections of the teachers that have weights of their own, by name.
+
+  Args:
+    section: `teacher` of a config.
+  """
+  return {who: spec for who, spec in teachers.sections(section).items()
+          if spec.kind == 'in_process' and spec.weights}
 
 
 def blocks_of(model: models.Model) -> int:

@@ -7,12 +7,18 @@ from typing import Any
 
 from zppo_jax import allowed
 from zppo_jax.devices.memory import size
-from zppo_jax.plan import compiling, memory, planning, suggestions, topologies
+from zppo_jax.plan import (
+  abstract,
+  compiling,
+  memory,
+  planning,
+  suggestions,
+  topologies,
+)
 from zppo_jax.plan.planning import Entry, Plan
 from zppo_jax.plan.suggestions import Suggestion
 from zppo_jax.plan.workload import Assumptions
 from zppo_jax.study.tables import markdown
-from zppo_jax.train import teachers
 
 VERSION = 1  # of the JSON
 
@@ -48,10 +54,8 @@ def record(plan: Plan, price: float | None,
       'version': VERSION, 'topology': plan.topology._asdict(),
       'mesh': plan.mesh, 'changed': plan.changed, 'fast': plan.fast,
       'student': plan.config.student.weights,
-      'teacher': ', '.join(
-          section.weights for section in teachers.sections(
-              plan.config.teacher).values()
-          if section.weights and section.kind == 'in_process'),
+      'teacher': ', '.join(spec.weights for spec in abstract.with_weights(
+          plan.config.teacher).values()),
       'method': plan.config.method, 'fits': plan.fits,
       'standing': plan.standing, 'phases': {phase: {
           'standing': memory.standing_of(phase, plan.standing),

@@ -281,8 +281,8 @@ def operands(instruction: Instruction) -> list[str]:
   return _NAME.findall(found[1]) if found else []
 
 
-def _axes(types: str) -> list[int]:
-  return [int(n) for n in re.search(r'\[([\d,]*)\]', types)[1].split(',') if n]
+def _axes(types: str) -> tuple[int, ...]:
+  return arrays(types)[0][1]
 
 
 def product_flops(instruction: Instruction, types: Mapping[str, str]) -> int:
@@ -292,13 +292,14 @@ def product_flops(instruction: Instruction, types: Mapping[str, str]) -> int:
     instruction: it.
     types: the result types of what stands in the same computation.
   """
-  out = math.prod(_axes(instruction.types))
+  made = _axes(instruction.types)
+  out = math.prod(made)
   left, right = (_axes(types[name]) for name in operands(instruction)[:2])
   if instruction.kind == 'dot':
     axes = _CONTRACTED.search(instruction.line)[1]
     return 2 * out * math.prod(left[int(a)] for a in axes.split(',') if a)
   of = _LABELS.search(instruction.line)
-  made, total = _axes(instruction.types), 2 * out * right[of[2].index('i')]
+  total = 2 * out * right[of[2].index('i')]
   for axis in sorted(x for x in of[2] if x.isdigit()):
     sizes = [shape[labels.index(axis)] for shape, labels in zip(
         (left, right, made), of.groups(), strict=True)]

@@ -68,14 +68,14 @@ def of_verdicts(groups: Sequence[Group]) -> dict[str, float]:
           'ungraded': sum(not r.graded for r in rows) / len(rows)}
 
 
-def of_rewards(plain: Sequence[Group], scoring: Scoring | None
+def of_rewards(groups: Sequence[Group], scoring: Scoring | None
                ) -> dict[str, float]:
-  """Means over the graded rollouts of plain groups of each component, and of
-  their weighted sum; {} without weights, and if none is graded."""
+  """Means over the graded rollouts of groups of each component, and of their
+  weighted sum; {} without weights, and if none is graded."""
   if scoring is None:
     return {}
-  values = [of for g in plain for of in scoring.of_group(g) if of]
-  return {f'{REWARD}{name}': float(np.mean([of[name] for of in values]))
+  values = [of for g in groups for of in scoring.of_group(g) if of]
+  return {name: float(np.mean([of[name] for of in values]))
           for name in (*scoring.names, TOTAL) if values}
 
 

@@ -72,7 +72,7 @@ def of_state(run: Run, state: TrainState) -> Measured:
   answered = answer(run.greedy, params, run.splits, run.seed)
   run.greedy.engine.release()
   return Measured(accuracy(answered), {
-      _reward(split, name.removeprefix(metrics.REWARD)): value
+      _reward(split, name): value
       for split, groups in answered.items()
       for name, value in metrics.of_rewards(groups, run.scoring).items()})
 

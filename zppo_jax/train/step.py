@@ -300,9 +300,10 @@ def metrics_row(run: Run, outcome: Outcome) -> dict[str, float]:
   host = {
       **metrics.of_groups(groups),
       **metrics.of_plain_splits(groups[:len(outcome.new)]),
-      **metrics.of_rewards(
-          [g for g in groups if g.prompt.kind == PromptKind.PLAIN],
-          run.scoring),
+      **{f'{metrics.REWARD}{name}': value
+         for name, value in metrics.of_rewards(
+             [g for g in groups if g.prompt.kind == PromptKind.PLAIN],
+             run.scoring).items()},
       **metrics.of_advantages(outcome.advantages_PG),
       **metrics.of_reformulation(reformulated),
       **metrics.of_calls(reformulated, outcome.calls),
