@@ -248,8 +248,9 @@ def test_a_reference_inside_the_update_needs_no_copy():
       'algorithm.reference.kind': 'full',
       'algorithm.reference.coefficient': 0.1}))
   assert run.is_frozen(run.reference.params)
-  [params] = programs.frozen_models(run)
-  assert run.is_frozen(params)
+  frozen = programs.frozen_models(run)
+  assert list(frozen) == ['reference']
+  assert run.is_frozen(frozen['reference'])
 
 
 @LONG
