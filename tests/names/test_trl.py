@@ -41,6 +41,19 @@ def test_what_has_no_field_stands_on_the_page():
     assert f'{theirs} of TRL ' in trl.said(theirs)
 
 
+# Of the page's first columns: metrics, functions and a column of rows.
+NO_FIELDS = {'entropy', 'frac_reward_zero_std', 'high_mean', 'prompt',
+             'think_format_reward', 'get_soft_overlong_punishment',
+             'get_cosine_scaled_reward'}
+
+
+def test_a_command_says_every_name_of_the_page():
+  tables = {*trl.FIELDS, *trl.SUPERVISED, *trl.OTHERWISE}
+  names = {name for theirs, _ in ROWS
+           for name in re.findall(r'`([a-z_0-9]+)(?:=[^`]*)?`', theirs)}
+  assert names - tables == NO_FIELDS
+
+
 def test_the_fields_are_those_of_the_config_at_hand():
   name = 'per_device_train_batch_size'
   assert trl.here(name, {'data.batch'}) == ('data.batch',)

@@ -13,10 +13,12 @@ from zppo_jax.plan import (
   memory,
   planning,
   programs,
+  topologies,
   workload,
 )
 from zppo_jax.plan.roofline import Machine
 from zppo_jax.plan.workload import Assumptions
+from zppo_jax.train import teachers
 
 
 def panel_of(members, routes):
@@ -41,9 +43,9 @@ def test_each_member_of_a_panel_has_its_programs_and_its_copy():
       {'a': 'maths', 'b': '0.5 maths + 0.5 code', '*': 'far'}))
   run, of, standing, load = planned(c)
   members = run.teacher.members
+  # Of code nobody asks an answer, and nothing is scored.
   assert {name for name in of if name.startswith('teacher')} == {
-      f'teacher/{member} {what}' for member in ('maths', 'code')
-      for what in ('prefill', 'decode')}
+      'teacher/maths prefill', 'teacher/maths decode'}
   copies = {part: size for part, size in standing.items()
             if part.startswith('teacher copy')}
   assert copies == {f'teacher copy of {name}': sizes.device_bytes(
@@ -54,8 +56,7 @@ def test_each_member_of_a_panel_has_its_programs_and_its_copy():
   beside = memory.beside(decode, standing)
   assert 'teacher copy of code' in beside
   assert not {*decode.reads} & {*beside}
-  assert standing['teacher pool'] == max(
-      programs.teacher_pool(members[name]) for name in ('maths', 'code'))
+  assert standing['teacher pool'] == programs.teacher_pool(members['maths'])
   assert set(copies) <= memory.beside(of['update'], standing).keys()
   # Three routes: two begin with maths, and one with the server.
   asked = run.rules.num_aug
@@ -64,6 +65,54 @@ def test_each_member_of_a_panel_has_its_programs_and_its_copy():
                      'teacher/far': math.ceil(1 / 3 * asked)}
   assert load.scores == pytest.approx({
       'teacher/maths': 2 / 3, 'teacher/code': 1 / 3, 'teacher/far': 1 / 3})
+
+
+def test_only_members_that_write_have_a_pool_and_programs_to_draw():
+  """The first members of routes do, where the method asks for an answer."""
+  members = {'small': {'weights': 'micro/teacher', 'dtype': 'bfloat16'},
+             'large': {'weights': 'micro/teacher', 'dtype': 'float32'}}
+  section = lambda **routes: panel_of(members, routes)
+  drawing = lambda of: {name.split()[0] for name in of
+                        if name.startswith('teacher') and 'scoring' not in name}
+  one = planned(config(method='zppo', **section(a='small + large', b='small')))
+  both = planned(config(method='zppo', **section(a='small + large', b='large')))
+  assert drawing(one[1]) == {'teacher/small'}
+  assert drawing(both[1]) == {'teacher/small', 'teacher/large'}
+  pools = [of[2]['teacher pool'] for of in (one, both)]
+  assert pools == [programs.teacher_pool(both[0].teacher.members[name])
+                   for name in ('small', 'large')]
+  assert pools[0] < pools[1]
+  scored, probed = (planned(config(method='opd_reverse', **{
+      'distil.support': 'sampled', 'probe.every': every},
+      **section(a='small + large'))) for every in (0, 5))
+  assert not drawing(scored[1]) and 'teacher pool' not in scored[2]
+  assert {'teacher/small scoring', 'teacher/large scoring'} <= scored[1].keys()
+  assert not scored[0].writers
+  # A probe has its candidates summarised.
+  assert probed[0].writers.keys() == {'teacher/small'} == drawing(probed[1])
+
+
+def test_a_members_own_mesh_gets_the_devices_of_a_topology():
+  c = config()
+  c.teacher.mesh.update(data=1, fsdp=2, tensor=4)
+  slice_ = topologies.Topology('v5e:4x4', 'tpu', 'v5e', 16, 16, 2**34)
+  c = abstract.changed_config(c, panel_of(
+      {'shared': {}, 'own': {'mesh': {'data': 2, 'fsdp': 1, 'tensor': 2}},
+       'alone': {'mesh': {'data': 1, 'fsdp': 8, 'tensor': 2}}}, {'*': 'own'}))
+  fitted, changed = abstract.fitted(c, slice_)
+  of = 'teacher.panel.members.own.mesh'
+  assert changed == {'mesh.fsdp': 16, 'teacher.mesh.fsdp': 4,
+                     f'{of}.fsdp': 4, 'shapes.slots': 512}
+  meshes = {who.rpartition('.')[2]: dict(spec.mesh)
+            for who, spec in teachers.sections(fitted.teacher).items()}
+  assert meshes == {
+      'shared': {'data': 1, 'fsdp': 4, 'tensor': 4},
+      'own': {'data': 2, 'fsdp': 4, 'tensor': 2},
+      'alone': {'data': 1, 'fsdp': 8, 'tensor': 2}}
+  assert abstract.fitted(fitted, slice_)[1] == {}
+  fitted.teacher.panel.members.own.mesh.tensor = 5
+  with pytest.raises(ValueError, match=rf'{of}.data x {of}.tensor is 2 x 5'):
+    abstract.fitted(fitted, slice_)
 
 
 def test_a_reference_inside_the_update_is_one_pass_of_the_student():

@@ -100,7 +100,7 @@ def test_supervised_runs_are_refused():
 def test_methods_have_the_programs_of_their_teachers(changes):
   """Stored scores need a pass of the teacher, whole vocabularies read its
   weights inside the update, and endpoints have no program here."""
-  c = config(**changes)
+  c = config(**changes, **{'probe.every': 0})
   made = programs.of_run(abstract.run_of(c, CPU), c)
   names = [p.name for p in made]
   here = c.teacher.kind == 'in_process'

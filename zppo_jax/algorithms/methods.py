@@ -170,6 +170,11 @@ class Method:
             or bool(self.needs) or self.states in ('teacher', 'guided'))
 
   @property
+  def takes_answers(self) -> bool:
+    """Whether the loss is of answers that a teacher may write."""
+    return self.states in ('teacher', 'guided', 'mixed')
+
+  @property
   def draws(self) -> bool:
     """Whether rollouts are drawn under a context."""
     return self.states in ('context', 'joint')

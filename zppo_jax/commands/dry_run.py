@@ -56,7 +56,7 @@ def programs(run: Run) -> dict[str, int]:
     out['scoring'] = rows
   if run.reference is not None and run.reference.penalty.sampled:
     out['scoring by the reference'] = rows
-  for role, teacher in panel.in_process_of(run.teacher).items():
+  for role, teacher in run.writers.items():
     out[f'{role} engine'] = teacher.answers.engine.shapes.max_programs
   return out
 

@@ -28,11 +28,13 @@ FIELDS: dict[str, tuple[str, ...]] = {
     'loss_type': ('method',),
     'importance_sampling_level': ('method',),
     'reward_weights': ('reward.weights',),
+    'train_dataset': ('data.task',),
     'max_steps': ('steps',),
     'num_train_epochs': ('steps',),
     'seed': ('seed',),
     'learning_rate': ('optimizer.learning_rate',),
     'lr_scheduler_type': ('optimizer.schedule',),
+    'lr_scheduler_kwargs': ('optimizer.end_share', 'optimizer.decay_steps'),
     'warmup_steps': ('optimizer.warmup_steps',),
     'weight_decay': ('optimizer.weight_decay',),
     'max_grad_norm': ('optimizer.clip_norm',),
@@ -53,6 +55,7 @@ FIELDS: dict[str, tuple[str, ...]] = {
     'report_to': ('log.tensorboard', 'log.wandb'),
     'bf16': ('student.dtype',),
     'gradient_checkpointing': ('student.remat',),
+    'peft_config': ('lora.rank', 'lora.alpha', 'lora.matrices'),
     'lora_r': ('lora.rank',),
     'r': ('lora.rank',),
     'lora_alpha': ('lora.alpha',),
@@ -76,7 +79,17 @@ OTHERWISE: dict[str, str] = {
     'vllm_mode': 'has no field here: one process samples and trains',
     'use_liger_kernel': 'has no field here: XLA compiles everything',
     'torch_compile': 'has no field here: XLA compiles everything',
-    'push_to_hub': 'is `zppo export --push=OWNER/NAME` here'}
+    'log_completions': 'has no field here: samples.jsonl has every rollout',
+    'reward_funcs': 'has no field here: a task has rewards',
+    'use_bias_correction_kl': 'has no field here: the reference stays as it '
+                              'is',
+    'sync_ref_model': 'has no field here: the reference stays as it is',
+    'load_in_4bit': 'has no field here: int8 is for rollout copies alone',
+    'environment_factory': 'has no field here: a rollout has one turn',
+    'push_to_hub': 'is `zppo export --push=OWNER/NAME` here',
+    'hub_model_id': 'is `zppo export --push=OWNER/NAME` here',
+    'hub_private_repo': 'is `zppo export --push=OWNER/NAME --private` here',
+    'hub_strategy': 'has no field here: `zppo export --push` uploads once'}
 
 
 def here(name: str, known: Container[str] | None = None) -> tuple[str, ...]:

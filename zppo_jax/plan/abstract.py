@@ -201,12 +201,21 @@ def fitted(config, topology: Topology):
     if config.shapes.slots is not None:
       changed['shapes.slots'] = max(
           1, config.shapes.slots * fsdp // config.mesh.fsdp)
-  theirs = config.teacher.get('mesh', {})
-  if any(theirs.values()):
-    fsdp = fsdp_of('teacher.mesh', theirs, topology.count)
-    if fsdp != theirs.fsdp:
-      changed['teacher.mesh.fsdp'] = fsdp
+  for who, mesh in _meshes(config.teacher).items():
+    fsdp = fsdp_of(who, mesh, topology.count)
+    if fsdp != mesh.fsdp:
+      changed[f'{who}.fsdp'] = fsdp
   return changed_config(config, changed), changed
+
+
+def _meshes(section) -> dict[str, Any]:
+  """The meshes of their own that teachers have, by the section that says so: a
+  member of a panel that says nothing has the panel's."""
+  common, of = section.get('mesh', {}), teachers.sections(section)
+  own = {'teacher.mesh': common, **{
+      f'{who}.mesh': spec.mesh for who, spec in of.items()
+      if dict(spec.get('mesh', {})) != dict(common)}}
+  return {who: mesh for who, mesh in own.items() if any(mesh.values())}
 
 
 def changed_config(config, changes: dict[str, Any]):

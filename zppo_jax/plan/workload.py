@@ -188,8 +188,7 @@ def of_run(run: Run, config, of: Assumptions) -> Load:
     count = config.eval.size * len(config.eval.splits)
     evaluation = rollouts(count, short, 1, algo.max_tokens, slots, of)
   asked = 0
-  if run.teacher is not None and (hard or method.states in (
-      'teacher', 'mixed', 'guided')):
+  if run.teacher is not None and (hard or method.takes_answers):
     asked = hard or plain
   # Half of the reformulated prompts show two candidates, half show all wrong
   # rollouts.

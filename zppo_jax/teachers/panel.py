@@ -220,6 +220,18 @@ def in_process_of(teacher: Teacher | None) -> dict[str, InProcessTeacher]:
   return {}
 
 
+def writers_of(teacher: Teacher | None) -> dict[str, InProcessTeacher]:
+  """Those of `in_process_of` that write answers if one is asked for: of a panel
+  the first members of routes; the others only score."""
+  inner, found = teacher, in_process_of(teacher)
+  while isinstance(inner, AheadTeacher | CachedTeacher):
+    inner = inner.teacher
+  if not isinstance(inner, Panel):
+    return found
+  first = {f'teacher/{route.names[0]}' for route in inner.routes.values()}
+  return {role: member for role, member in found.items() if role in first}
+
+
 def with_in_process(teacher: Teacher | None,
                     change: Callable[[InProcessTeacher], InProcessTeacher]
                     ) -> Teacher | None:

@@ -9,7 +9,6 @@ from typing import NamedTuple
 from zppo_jax.learner import layouts
 from zppo_jax.models import attention
 from zppo_jax.rollout.programs import Programs
-from zppo_jax.teachers import panel
 from zppo_jax.train.run import Run
 
 
@@ -58,7 +57,7 @@ def of_run(run: Run) -> list[Use]:
   """All shapes of a run, each once."""
   model = run.sampler.engine.programs.model
   out = of_engine(run.sampler.engine.programs, 'student')
-  for role, teacher in panel.in_process_of(run.teacher).items():
+  for role, teacher in run.writers.items():
     out += of_engine(teacher.answers.engine.programs, role)
   for s in layouts.shapes(run.layout):
     if not s.prompt:

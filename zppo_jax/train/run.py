@@ -31,6 +31,7 @@ from zppo_jax.rollout import collect
 from zppo_jax.rollout.journal import RolloutJournal
 from zppo_jax.runs import checkpoints, watch
 from zppo_jax.teachers import Teacher, panel
+from zppo_jax.teachers.in_process import InProcessTeacher
 from zppo_jax.teachers.stored import StoredTeacher
 from zppo_jax.train import guards
 from zppo_jax.train.teaching.own import Own
@@ -233,6 +234,15 @@ class Run:
               or any(params is other for other in out.values())):
         out[reader] = params
     return out
+
+  @property
+  def writers(self) -> dict[str, InProcessTeacher]:
+    """The teachers of this process that write answers, summaries or hints in
+    this run, by role; the others only score. A probe has its candidates
+    summarised."""
+    asked = (self.method.reformulations or self.method.takes_answers
+             or self.probe.every)
+    return panel.writers_of(self.teacher) if asked else {}
 
   @property
   def scoring(self) -> Scoring | None:

@@ -18,7 +18,6 @@ from zppo_jax.devices import compile_ahead, hosts, sharding
 from zppo_jax.devices.compile_ahead import Job
 from zppo_jax.learner import layouts, packing, update
 from zppo_jax.records import Prompt
-from zppo_jax.teachers import panel
 from zppo_jax.train import minibatches
 from zppo_jax.train.run import Run
 
@@ -50,7 +49,7 @@ def at_start(run: Run) -> list[Job]:
           for count, rollouts in ((sum(map(len, run.splits.values())), 1),
                                   (len(questions), run.num_rollouts)) if count]
   if run.method.reformulations and run.rules.num_aug:
-    for teacher in panel.in_process_of(run.teacher).values():
+    for teacher in run.writers.values():
       *others, last = teacher.answers.engine.jobs(
           teacher.params, run.rules.num_aug, plain,
           teacher.answers.num_rollouts)

@@ -199,14 +199,13 @@ def lengths_of(c: Any, method: methods.Method, asked: Any,
                      'proposes; set shapes.* to that')
   sizes = prompt_lengths.measure(questions, chat)
   prompts = [tokens for tokens, _ in sizes]
-  of_teacher = method.states in ('teacher', 'guided', 'mixed')
   path = c.shapes.responses
   return Lengths(
       prompts=prompts, patches=[patches for _, patches in sizes],
       longer=longest_prompts(c, method, chat, max(prompts)),
       responses=tables.recorded_responses(path) if path else (),
       limit=max(c.algorithm.max_tokens,
-                c.algorithm.teacher_max_tokens if of_teacher else 0),
+                c.algorithm.teacher_max_tokens if method.takes_answers else 0),
       positions=positions)
 
 

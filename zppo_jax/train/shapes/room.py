@@ -12,7 +12,6 @@ from zppo_jax.arrays import FollowedState
 from zppo_jax.devices import hosts, memory
 from zppo_jax.learner import layouts
 from zppo_jax.rollout.collect import Sampler
-from zppo_jax.teachers import panel
 from zppo_jax.train import minibatches
 from zppo_jax.train.run import Run
 
@@ -50,7 +49,7 @@ def standing_memory(run: Run) -> dict[str, int]:
   words = lambda role: role.replace('teacher/', 'teacher ')
   for reader, params in run.copies().items():
     out[f'{words(reader)} parameters'] = memory.device_bytes(params)
-  for role, teacher in panel.in_process_of(run.teacher).items():
+  for role, teacher in run.writers.items():
     out[f"cache of the {words(role)}'s slots"] = (
         teacher.answers.engine.programs.largest_cache_bytes())
   return out
@@ -68,7 +67,7 @@ def lowered(run: Run) -> dict[str, Lowered]:
   update = run.update_fn.keywords
   out = {f'student {name}': program for name, program in
          run.sampler.engine.programs.largest(rollout).items()}
-  for role, teacher in panel.in_process_of(run.teacher).items():
+  for role, teacher in run.writers.items():
     out |= {f'{role} {name}': program for name, program in
             teacher.answers.engine.programs.largest(
                 teacher.params).items()}
