@@ -28,6 +28,7 @@ from zppo_jax.train import build, evaluate, loop, resume, step
 from zppo_jax.train.control.callbacks import Events
 from zppo_jax.train.control.evaluations import Evaluations
 from zppo_jax.train.guards import Diverged, Interrupted
+from zppo_jax.train.recorder import Recorder
 from zppo_jax.train.run import Measured
 from zppo_jax.weights import safetensors_file
 
@@ -304,9 +305,9 @@ def test_time_to_log_is_the_steps_own_and_that_of_the_row_before(
     tmp_path, zppo_run, monkeypatch):
   """The row of a step lost the time in which it was made."""
   run = build.build(small_config())
-  recorder = loop.Recorder(
+  recorder = Recorder(
       run, Workdir.open(tmp_path, small_config()), History(), [],
-      console.progress(2, 0), print)
+      console.progress(2, 0), print, loop.RL)
   row = lines(zppo_run[0])[1] | {'time/log': 4.0, 'time/update': 1.0}
   monkeypatch.setattr(loop, 'metrics_row', lambda run, outcome: dict(row))
   monkeypatch.setattr(loop, 'sample_rows', lambda run, outcome: [])
@@ -418,7 +419,7 @@ def test_an_evaluation_that_a_signal_ended_is_made_up_for_once():
       log_eval=lambda *_: None, note=lambda _: None,
       evaluate=lambda run, state: Measured({'easy': 1.0}),
       drift=lambda run, state: {})
-  recorder = loop.Recorder.__new__(loop.Recorder)
+  recorder = Recorder.__new__(Recorder)
   recorder.procedure = recorder._out = recorder._progress = nothing
   recorder._run = types.SimpleNamespace(steps=8)
   recorder._history, recorder._writers = None, ()

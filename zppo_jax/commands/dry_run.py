@@ -24,16 +24,11 @@ from zppo_jax.learner import layouts
 from zppo_jax.plan import estimate
 from zppo_jax.runs import console, workdir
 from zppo_jax.teachers import panel
-from zppo_jax.train import (
-  attention_kernels,
-  evaluate,
-  minibatches,
-  models as loading,
-)
+from zppo_jax.train import evaluate, minibatches, models as loading
 from zppo_jax.train.build import build, with_row
 from zppo_jax.train.control import evaluations
 from zppo_jax.train.run import Run
-from zppo_jax.train.shapes import auto, room
+from zppo_jax.train.shapes import attention_kernels, auto, room
 from zppo_jax.train.shapes.room import lowered, standing_memory
 from zppo_jax.train.step import metrics_row, train_step, update
 

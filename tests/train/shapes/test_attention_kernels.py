@@ -11,7 +11,8 @@ from tests.long import LONG
 from zppo_jax import models
 from zppo_jax.models import attention
 from zppo_jax.rollout.programs import Shapes
-from zppo_jax.train import attention_kernels, build
+from zppo_jax.train import build
+from zppo_jax.train.shapes import attention_kernels
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 
