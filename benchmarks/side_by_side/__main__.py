@@ -33,7 +33,10 @@ LAUNCHES = {
     'smollm2_transformers': (
         'trl', 'launch_smollm2', ('--by=transformers',)),
     'long_tail': (OURS, 'launch_long_tail', ()),
+    'easydel': ('easydel', 'launch_easydel', ()),
 }
+# Its work is not the same; it runs if --tools has it.
+OTHER_WORK = ('easydel',)
 TIMEOUT_S = 900
 # Freed memory stays, for tools not as shipped; ours sees to it
 # (zppo_jax.devices.malloc).
@@ -101,7 +104,8 @@ def main(argv=None) -> None:
   parser.add_argument('--threads', default='1,2')
   parser.add_argument('--launches', type=int, default=5)
   parser.add_argument('--steps', type=int, default=work.STEPS)
-  parser.add_argument('--tools', default=','.join(LAUNCHES))
+  parser.add_argument('--tools', default=','.join(
+      name for name in LAUNCHES if name not in OTHER_WORK))
   parser.add_argument('--to', type=pathlib.Path, required=True)
   parser.add_argument('--envs', type=pathlib.Path,
                       default=environments.DEFAULT)

@@ -14,6 +14,8 @@ import tempfile
 PACKAGES = {
     'trl': ('torch==2.13.0', 'trl==1.16.0', 'datasets'),
     'tunix': ('jax==0.10.2', 'google-tunix==0.1.7'),
+    # pillow: easydel imports it and does not ask for it
+    'easydel': ('torch==2.13.0', 'jax==0.9.2', 'easydel==0.3.0', 'pillow'),
 }
 DEFAULT = pathlib.Path(tempfile.gettempdir()) / 'zppo_side_by_side' / 'envs'
 
