@@ -69,7 +69,8 @@ def predicted(model: models.Model, devices: int) -> dict[str, float]:
   embeddings is gathered in every pass, the head for log-probs and for their
   gradient. The gradient of each parameter is summed over the devices once per
   pass, that of the head once; here by an all-reduce, because XLA has no
-  reduce-scatter of them on CPUs.
+  reduce-scatter of them on CPUs. That of the table is not: a device receives
+  its columns of the gradients of all tokens, and the tokens.
   """
   params = jax.eval_shape(model.init, jax.random.key(0))
   size = lambda leaf: leaf.size * leaf.dtype.itemsize
@@ -79,13 +80,15 @@ def predicted(model: models.Model, devices: int) -> dict[str, float]:
     if names[0] == 'head':
       continue
     runs = PASSES
-    whole += PASSES * size(leaf)
+    whole += 0 if names[0] == 'embed' else PASSES * size(leaf)
     if 'width' in sharding.param_axes(path):
       gathered += runs * (2 if names[0] == 'blocks' else 1) * size(leaf)
   head = 4 * model.config.width * model.config.vocab_size
   share = (devices - 1) / devices
-  return {'all-gather': share * (gathered + 2 * head),
-          'all-reduce': 2 * share * (whole + head)}
+  tokens = 4 * (PROMPT + ROWS * RESPONSE)
+  return {'all-gather': share * (gathered + 2 * head + devices * tokens),
+          'all-reduce': 2 * share * (whole + head),
+          'all-to-all': share * tokens * model.config.width}
 
 
 def measure(family: str, devices: int) -> dict:
@@ -103,7 +106,8 @@ def table(data: dict) -> str:
   """Markdown of the results: a line per family and number of devices."""
   lines = ['| family | devices | FLOPs of a device | its temporaries | '
            'gathered: counted, predicted | summed: counted, predicted | '
-           'moved otherwise |', '|---|---|---|---|---|---|---|']
+           'swapped: counted, predicted | moved otherwise |',
+           '|---|---|---|---|---|---|---|---|']
   for one in data['records']:
     kib = lambda of, kind: f'{of.get(kind, 0) / 1024:,.0f}'  # noqa: B023
     other = math.fsum(x for kind, x in one['received'].items()

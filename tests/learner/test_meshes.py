@@ -144,15 +144,16 @@ def test_a_mesh_changes_no_gradient(family, kind, sees, shape, make_mesh):
 ])
 def test_no_activation_changes_devices(family, kind, sees, make_mesh):
   """On 2 x 2 x 2 devices rows stay where they are, and heads and widths of MLPs
-  are cut as the weights are. tests/test_weak_scaling.py counts what is
+  are cut as the weights are; the gradients of embeddings alone move, once, to
+  the device that sums their columns. tests/test_weak_scaling.py counts what is
   gathered."""
   model = models.build(family, **{**random_models.FIELDS[family],
                                   'remat': 'full'})
   shapes = jax.eval_shape(model.init, jax.random.key(0))
   params = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
   mesh = make_mesh(2, 2, 2)
-  compiled = gradient(model, params, batch_of(kind, sees, model.num_axes), mesh,
-                      compiled=True)
+  batch = batch_of(kind, sees, model.num_axes)
+  compiled = gradient(model, params, batch, mesh, compiled=True)
   others = [one for one in hlo.collectives(compiled.as_text(), 8)
             if one.kind not in ('all-gather', 'all-reduce', 'reduce-scatter')]
   # The compiler may sum the gradient of a weight of the tower over `tensor`
@@ -163,6 +164,12 @@ def test_no_activation_changes_devices(family, kind, sees, make_mesh):
              for (path, x), at in zip(
                  jax.tree_util.tree_leaves_with_path(shapes),
                  jax.tree.leaves(cut), strict=True)}
-  assert {one.kind for one in others} <= {'collective-permute'}
-  assert all('transpose(' in one.where and one.bytes in weights
-             for one in others), others
+  assert {one.kind for one in others} <= {'collective-permute', 'all-to-all'}
+  assert all('transpose(' in one.where for one in others), others
+  assert all(one.bytes in weights for one in others
+             if one.kind == 'collective-permute'), others
+  tokens = [batch.tokens_BT] + (
+      [batch.prompts.tokens_PT] if kind == 'shared' else [])
+  rows = sharding.batch_shards(mesh)
+  assert sorted(one.bytes for one in others if one.kind == 'all-to-all') == (
+      sorted(4 * of.size * model.config.width // rows for of in tokens)), others
