@@ -278,9 +278,13 @@ def measure(flags) -> dict:
     program = of[allowed.one_of('--programs', name, of)]
     compiled = program.lower().compile()
     memory = compiled.memory_analysis()
-    found = longest(of_program(compiled.as_text()), topology)
+    text = compiled.as_text()
+    found = longest(of_program(text), topology)
+    sums = hlo.totals(hlo.collectives(text, topology.count))
     out[name] = {
         'shape': program.shape, 'temporaries': memory.temp_size_in_bytes,
+        # Bytes that a chip receives, by kind.
+        'received': {kind: of['moved'] for kind, of in sums.items()},
         'least_s': sum(o.least(topology) for o in found),
         'operations': [{**o._asdict(), 'least_s': o.least(topology)}
                        for o in found]}
