@@ -17,6 +17,7 @@ from zppo_jax.arrays import TrainState
 from zppo_jax.devices import disk
 from zppo_jax.runs import checkpoints, workdir, writers
 from zppo_jax.runs.checkpoints import CheckpointError, Checkpoints, Policy
+from zppo_jax.runs.totals import History
 from zppo_jax.teachers import journal as teacher_journal
 from zppo_jax.train import loop
 from zppo_jax.verdicts import journal
@@ -272,7 +273,7 @@ def test_a_full_disk_names_file_and_cause(tmp_path, name):
   (tmp_path / name).symlink_to('/dev/full')
   write = {'metrics.jsonl': lambda: out.log_step({'step': 0}),
            'samples.jsonl': lambda: out.log_samples([{'step': 0}]),
-           'eval.jsonl': lambda: out.log_eval(0, {}, loop.History()),
+           'eval.jsonl': lambda: out.log_eval(0, {}, History()),
            'verdicts.jsonl': lambda: journal.append(
                tmp_path / name,
                [('k', 'text', GradingResult('score', 1.0))])}[name]
