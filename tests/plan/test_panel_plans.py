@@ -1,5 +1,6 @@
 """Plans of runs whose teachers are several, and of models inside the update."""
 
+import dataclasses
 import math
 
 import pytest
@@ -18,6 +19,7 @@ from zppo_jax.plan import (
 )
 from zppo_jax.plan.roofline import Machine
 from zppo_jax.plan.workload import Assumptions
+from zppo_jax.teachers.ahead import AheadTeacher
 from zppo_jax.train import teachers
 
 
@@ -87,9 +89,22 @@ def test_only_members_that_write_have_a_pool_and_programs_to_draw():
       **section(a='small + large'))) for every in (0, 5))
   assert not drawing(scored[1]) and 'teacher pool' not in scored[2]
   assert {'teacher/small scoring', 'teacher/large scoring'} <= scored[1].keys()
-  assert not scored[0].writers
+  assert not scored[0].answering
   # A probe has its candidates summarised.
-  assert probed[0].writers.keys() == {'teacher/small'} == drawing(probed[1])
+  assert probed[0].answering.keys() == {'teacher/small'} == drawing(probed[1])
+
+
+def test_a_panel_behind_a_journal_has_the_same_members():
+  c = config(method='zppo', **panel_of(
+      {'maths': {'weights': 'micro/teacher'},
+       'code': {'weights': 'micro/terse_teacher'}},
+      {'a': 'maths', '*': '0.5 maths + 0.5 code'}))
+  run = abstract.run_of(c, CPU)
+  behind = dataclasses.replace(run, teacher=AheadTeacher(run.teacher))
+  assert behind.answering.keys() == run.answering.keys() == {'teacher/maths'}
+  loads = [workload.of_run(of, c, Assumptions()) for of in (run, behind)]
+  assert loads[0].scores == loads[1].scores
+  assert loads[0].teacher.keys() == loads[1].teacher.keys() == {'teacher/maths'}
 
 
 def test_a_members_own_mesh_gets_the_devices_of_a_topology():

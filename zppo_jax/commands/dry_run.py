@@ -51,7 +51,7 @@ def programs(run: Run) -> dict[str, int]:
     out['scoring'] = rows
   if run.reference is not None and run.reference.penalty.sampled:
     out['scoring by the reference'] = rows
-  for role, teacher in run.writers.items():
+  for role, teacher in run.answering.items():
     out[f'{role} engine'] = teacher.answers.engine.shapes.max_programs
   return out
 

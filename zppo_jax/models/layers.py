@@ -131,7 +131,7 @@ def _looked_up_back(dtype, mesh, kept, grad_BTD):
   copies = 1 if len(tokens_BT) % copies else copies
   rows = 'data' if copies > 1 else None
   width = sharding.TRAIN_RULES['width']
-  columns = sharding.pin(grad_BTD, mesh, rows, None, width)
+  grad_BTD = sharding.pin(grad_BTD, mesh, rows, None, width)
   split = lambda x, *axes: sharding.pin(
       x.reshape(copies, -1, *x.shape[1:]), mesh, rows, None, *axes)
 
@@ -144,7 +144,7 @@ def _looked_up_back(dtype, mesh, kept, grad_BTD):
   sums = jax.vmap(summed)(
       sharding.pin(jnp.zeros((copies, *like_VD.shape), like_VD.dtype), mesh,
                    rows, 'tensor', width),
-      split(tokens_BT, None), split(columns, None, width))
+      split(tokens_BT, None), split(grad_BTD, None, width))
   return jax.lax.with_sharding_constraint(sums.sum(axis=0), cut), None
 
 

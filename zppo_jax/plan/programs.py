@@ -101,8 +101,8 @@ def standing(run: Run) -> dict[str, int]:
   for reader, params in run.copies().items():
     part = _copy_of(reader)
     out[part] = out.get(part, 0) + memory.device_bytes(params)
-  if writers := run.writers:
-    out['teacher pool'] = max(map(teacher_pool, writers.values()))
+  if answering := run.answering:
+    out['teacher pool'] = max(map(teacher_pool, answering.values()))
   return out
 
 
@@ -232,7 +232,7 @@ def _forms(run: Run) -> list[scoring.Form]:
 def _of_teacher(run: Run, config, role: str,
                 teacher: InProcessTeacher) -> list[Program]:
   out, copy = [], teacher_copy(run, role)
-  if role in run.writers:
+  if role in run.answering:
     out += _of_engine(
         role, 'teacher', teacher.answers.engine, teacher.params,
         {s.decoding: s.num_rollouts for s in (

@@ -154,6 +154,7 @@ def _shares(teacher: Teacher | None
             ) -> tuple[dict[str, Any], dict[str, float]]:
   """The shares of the questions that each teacher answers, and scores: of a
   panel the first member of a route answers, and all of them score."""
+  teacher = panel.unwrapped(teacher)
   if not isinstance(teacher, panel.Panel):
     return {'teacher': 1}, {'teacher': 1.0}
   answers: Counter = Counter()

@@ -206,12 +206,17 @@ class Panel:
         name: tuple(out[name]) if name in asked else () for name in fields})
 
 
+def unwrapped(teacher: Teacher | None) -> Teacher | None:
+  """The teacher behind a journal and behind asking ahead."""
+  while isinstance(teacher, AheadTeacher | CachedTeacher):
+    teacher = teacher.teacher
+  return teacher
+
+
 def in_process_of(teacher: Teacher | None) -> dict[str, InProcessTeacher]:
   """The teachers of this process by role: 'teacher', or 'teacher/NAME' for the
   members of a panel."""
-  inner = teacher
-  while isinstance(inner, AheadTeacher | CachedTeacher):
-    inner = inner.teacher
+  inner = unwrapped(teacher)
   if isinstance(inner, InProcessTeacher):
     return {'teacher': inner}
   if isinstance(inner, Panel):
@@ -220,12 +225,10 @@ def in_process_of(teacher: Teacher | None) -> dict[str, InProcessTeacher]:
   return {}
 
 
-def writers_of(teacher: Teacher | None) -> dict[str, InProcessTeacher]:
+def answering_of(teacher: Teacher | None) -> dict[str, InProcessTeacher]:
   """Those of `in_process_of` that write answers if one is asked for: of a panel
   the first members of routes; the others only score."""
-  inner, found = teacher, in_process_of(teacher)
-  while isinstance(inner, AheadTeacher | CachedTeacher):
-    inner = inner.teacher
+  inner, found = unwrapped(teacher), in_process_of(teacher)
   if not isinstance(inner, Panel):
     return found
   first = {f'teacher/{route.names[0]}' for route in inner.routes.values()}

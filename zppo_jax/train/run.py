@@ -236,13 +236,13 @@ class Run:
     return out
 
   @property
-  def writers(self) -> dict[str, InProcessTeacher]:
+  def answering(self) -> dict[str, InProcessTeacher]:
     """The teachers of this process that write answers, summaries or hints in
     this run, by role; the others only score. A probe has its candidates
     summarised."""
     asked = (self.method.reformulations or self.method.takes_answers
              or self.probe.every)
-    return panel.writers_of(self.teacher) if asked else {}
+    return panel.answering_of(self.teacher) if asked else {}
 
   @property
   def scoring(self) -> Scoring | None:

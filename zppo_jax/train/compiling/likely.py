@@ -49,7 +49,7 @@ def at_start(run: Run) -> list[Job]:
           for count, rollouts in ((sum(map(len, run.splits.values())), 1),
                                   (len(questions), run.num_rollouts)) if count]
   if run.method.reformulations and run.rules.num_aug:
-    for teacher in run.writers.values():
+    for teacher in run.answering.values():
       *others, last = teacher.answers.engine.jobs(
           teacher.params, run.rules.num_aug, plain,
           teacher.answers.num_rollouts)

@@ -57,7 +57,7 @@ def of_run(run: Run) -> list[Use]:
   """All shapes of a run, each once."""
   model = run.sampler.engine.programs.model
   out = of_engine(run.sampler.engine.programs, 'student')
-  for role, teacher in run.writers.items():
+  for role, teacher in run.answering.items():
     out += of_engine(teacher.answers.engine.programs, role)
   for s in layouts.shapes(run.layout):
     if not s.prompt:

@@ -49,7 +49,7 @@ def standing_memory(run: Run) -> dict[str, int]:
   words = lambda role: role.replace('teacher/', 'teacher ')
   for reader, params in run.copies().items():
     out[f'{words(reader)} parameters'] = memory.device_bytes(params)
-  for role, teacher in run.writers.items():
+  for role, teacher in run.answering.items():
     out[f"cache of the {words(role)}'s slots"] = (
         teacher.answers.engine.programs.largest_cache_bytes())
   return out
@@ -67,7 +67,7 @@ def lowered(run: Run) -> dict[str, Lowered]:
   update = run.update_fn.keywords
   out = {f'student {name}': program for name, program in
          run.sampler.engine.programs.largest(rollout).items()}
-  for role, teacher in run.writers.items():
+  for role, teacher in run.answering.items():
     out |= {f'{role} {name}': program for name, program in
             teacher.answers.engine.programs.largest(
                 teacher.params).items()}
